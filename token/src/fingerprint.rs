@@ -1,0 +1,109 @@
+use alloc::string::String;
+use core::{fmt, str::FromStr};
+
+use sha2::{Digest, Sha256};
+
+/// SHA-256 of a credential exactly as presented, prefix included; lower-case hex in text.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Fingerprint([u8; 32]);
+
+impl Fingerprint {
+    pub fn of(credential: &[u8]) -> Self {
+        Self(Sha256::digest(credential).into())
+    }
+
+    pub const fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+
+    /// The first 64 bits, by which revocation lists are sorted.
+    pub const fn prefix(&self) -> u64 {
+        let [a, b, c, d, e, f, g, h, ..] = self.0;
+        u64::from_be_bytes([a, b, c, d, e, f, g, h])
+    }
+}
+
+impl From<[u8; 32]> for Fingerprint {
+    fn from(bytes: [u8; 32]) -> Self {
+        Self(bytes)
+    }
+}
+
+impl fmt::Display for Fingerprint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl fmt::Debug for Fingerprint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Fingerprint({self})")
+    }
+}
+
+impl FromStr for Fingerprint {
+    type Err = NotAFingerprint;
+
+    fn from_str(text: &str) -> Result<Self, NotAFingerprint> {
+        let mut bytes = [0; 32];
+        let (pairs, rest) = text.as_bytes().as_chunks::<2>();
+        if pairs.len() != bytes.len() || !rest.is_empty() {
+            return Err(NotAFingerprint);
+        }
+        for (byte, [high, low]) in bytes.iter_mut().zip(pairs) {
+            *byte = nibble(*high)? << 4 | nibble(*low)?;
+        }
+        Ok(Self(bytes))
+    }
+}
+
+impl From<Fingerprint> for String {
+    fn from(fingerprint: Fingerprint) -> Self {
+        alloc::format!("{fingerprint}")
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NotAFingerprint;
+
+impl fmt::Display for NotAFingerprint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a fingerprint is 64 lower-case hex digits (SHA-256 of the credential as presented)")
+    }
+}
+
+impl core::error::Error for NotAFingerprint {}
+
+const fn nibble(digit: u8) -> Result<u8, NotAFingerprint> {
+    match digit {
+        b'0'..=b'9' => Ok(digit - b'0'),
+        b'a'..=b'f' => Ok(digit - b'a' + 10),
+        _ => Err(NotAFingerprint),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::string::ToString;
+
+    use super::*;
+
+    #[test]
+    fn is_the_sha_256_of_the_bytes() {
+        let expected = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"; // FIPS 180-4, "abc"
+        let fingerprint = Fingerprint::of(b"abc");
+        assert_eq!(fingerprint.to_string(), expected);
+        assert_eq!(expected.parse(), Ok(fingerprint));
+        assert_eq!(fingerprint.prefix(), 0xba78_16bf_8f01_cfea);
+    }
+
+    #[test]
+    fn has_one_spelling() {
+        let hex = Fingerprint::of(b"abc").to_string();
+        for other in
+            [hex.to_uppercase(), hex[1..].into(), std::format!("{hex}0"), hex.replace('b', "g"), "".into()]
+        {
+            assert_eq!(other.parse::<Fingerprint>(), Err(NotAFingerprint), "{other}");
+        }
+    }
+}

@@ -1,0 +1,50 @@
+# Plain `make` lists the targets; each installs what it needs by ./setup.sh.
+
+MAKEFLAGS += --no-print-directory
+.DEFAULT_GOAL := help
+.PHONY: help run demo test wasm fmt lint audit mutants bench clean
+
+help: ## this list
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
+
+run: programs ## control plane on 127.0.0.1:8780, Envoy with the filter on 127.0.0.1:8080; state in .keystile/; Ctrl-C stops
+	@target/debug/run
+
+demo: programs ## a tour that ends by itself: issue, 200, revoke, 401, with measured times
+	@target/debug/demo
+
+test: ## every check that CI runs
+	./setup.sh rust envoy postgres wrk
+	cargo fmt --all --check
+	$(MAKE) lint
+	$(MAKE) wasm
+	cargo build --locked --workspace --all-targets
+	cargo test --locked --workspace
+
+wasm: ## target/wasm/keystile.wasm
+	@plugin/proxy-wasm/build.sh
+
+fmt: ## formats the sources
+	cargo fmt --all
+
+lint: ## clippy on everything, warnings are errors
+	@./setup.sh rust
+	cargo clippy --locked --workspace --all-targets -- -D warnings
+
+audit: ## licences, banned and duplicate dependencies, sources; needs no network once installed
+	@./setup.sh rust deny
+	PATH="$$PATH:$(CURDIR)/target/tools/bin" cargo deny --offline check licenses bans sources
+
+mutants: ## removes one check after another from a copy and shows that a test fails each time (slow)
+	@tests/mutants.sh
+
+bench: ## not in this release
+	@echo "make bench is not part of 0.1: the benchmark comes with the release that publishes figures" >&2; exit 1
+
+clean: ## removes everything built or fetched
+	rm -rf target
+
+.PHONY: programs
+programs: wasm
+	@./setup.sh envoy
+	@cargo build --locked --package keystile --package keystile-tests --bins

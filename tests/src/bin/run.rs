@@ -1,0 +1,124 @@
+//! `make run`: control plane, Envoy with the filter, and an upstream on fixed ports, until Ctrl-C.
+
+use anyhow::{Context, Result};
+use harness::control_plane::Root;
+use harness::envoy::Settings;
+use harness::{ControlPlane, Envoy, Upstream, tools};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use std::fs::{DirBuilder, File, OpenOptions};
+use std::io::Write;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::Path;
+use std::time::Duration;
+use tokio::signal::unix::{SignalKind, signal};
+
+/// What a later start needs of the first one. It holds the edge's credential, so only its owner can read it.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct State {
+    operator_id: String,
+    plugin_configuration: Value,
+}
+
+#[tokio::main]
+async fn main() -> Result<()> {
+    for (what, address) in [("the control plane", CONTROL_PLANE), ("Envoy", EDGE), ("Envoy's admin", ADMIN)] {
+        TcpListener::bind(address).with_context(|| format!("{address} is taken, {what} needs it"))?;
+    }
+    let folder = tools::root().join(".keystile");
+    let mut control_plane = ControlPlane::at(folder.clone(), folder.join("control-plane.log"), CONTROL_PLANE);
+    let (state, root) = match read_state(&folder)? {
+        Some(state) => (state, None),
+        None => {
+            let (state, root) = first_start(&mut control_plane, &folder)?;
+            (state, Some(root))
+        }
+    };
+    control_plane.serve().await?;
+
+    let upstream = Upstream::start((Ipv4Addr::LOCALHOST, 0).into()).await?;
+    let settings = Settings {
+        listen: EDGE,
+        admin: ADMIN,
+        control_plane: CONTROL_PLANE,
+        upstream: upstream.address(),
+        wasm: tools::wasm()?,
+        plugin_configuration: state.plugin_configuration,
+        workers: 2,
+        max_headers_count: 100,
+        headers_with_underscores_action: "REJECT_REQUEST",
+    };
+    let mut envoy = Envoy::start(settings, &folder).await?;
+    explain(&state.operator_id, root.as_ref())?;
+
+    let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+    loop {
+        tokio::select! {
+            _ = interrupt.recv() => break,
+            _ = terminate.recv() => break,
+            () = tokio::time::sleep(Duration::from_secs(1)) => {
+                control_plane.alive().context("the control plane")?;
+                envoy.alive().context("Envoy")?;
+            }
+        }
+    }
+    envoy.stop()?;
+    control_plane.stop()
+}
+
+fn read_state(folder: &Path) -> Result<Option<State>> {
+    let path = folder.join(STATE);
+    if !path.exists() {
+        return Ok(None);
+    }
+    let state = serde_json::from_reader(File::open(&path)?);
+    Ok(Some(state.with_context(|| format!("{}; remove .keystile/ to begin anew", path.display()))?))
+}
+
+fn first_start(control_plane: &mut ControlPlane, folder: &Path) -> Result<(State, Root)> {
+    DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+    let root = control_plane.init()?;
+    let plugin_configuration = control_plane.enroll("local")?.plugin_configuration;
+    let state = State { operator_id: root.operator_id.clone(), plugin_configuration };
+    let mut file =
+        OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(folder.join(STATE))?;
+    file.write_all(serde_json::to_string_pretty(&state)?.as_bytes())?;
+    Ok((state, root))
+}
+
+fn explain(operator: &str, root: Option<&Root>) -> Result<()> {
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "control plane  http://{CONTROL_PLANE}   state and logs in .keystile/")?;
+    writeln!(
+        out,
+        "Envoy          http://{EDGE}   in front of an upstream that answers with the headers it got"
+    )?;
+    writeln!(out, "Envoy's admin  http://{ADMIN}\n")?;
+    if let Some(Root { auth_key_id, auth_key, .. }) = root {
+        writeln!(out, "Your operator is {operator}. Its root AuthKey, shown this once:")?;
+        writeln!(out, "  {auth_key_id}\n  {auth_key}")?;
+        writeln!(out, "An AuthKey buys tokens:")?;
+        writeln!(out, "  curl -s http://{CONTROL_PLANE}/v1/auth -H 'content-type: application/json' \\")?;
+        writeln!(out, "    -d '{{\"authKeyId\":\"{auth_key_id}\",\"authKey\":\"{auth_key}\"}}'\n")?;
+    }
+    writeln!(out, "Try, in another terminal of this folder:")?;
+    writeln!(out, "  alias keystile=target/debug/keystile")?;
+    writeln!(out, "  TOKEN=$(keystile token issue --operator {operator})")?;
+    writeln!(out, "  curl -i http://{EDGE}/ -H \"Authorization: Bearer $TOKEN\"     # 200 and who you are")?;
+    writeln!(out, "  curl -i http://{EDGE}/                                       # 401")?;
+    writeln!(out, "  keystile revoke --token \"$TOKEN\"")?;
+    writeln!(out, "  curl -i http://{EDGE}/ -H \"Authorization: Bearer $TOKEN\"     # 401")?;
+    writeln!(out, "\nCtrl-C stops everything; `make run` goes on where it was.")?;
+    Ok(())
+}
+
+const CONTROL_PLANE: SocketAddr = on_localhost(8780);
+const EDGE: SocketAddr = on_localhost(8080);
+const ADMIN: SocketAddr = on_localhost(9901);
+const STATE: &str = "run.json";
+
+const fn on_localhost(port: u16) -> SocketAddr {
+    SocketAddr::V4(std::net::SocketAddrV4::new(Ipv4Addr::LOCALHOST, port))
+}

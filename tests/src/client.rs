@@ -1,0 +1,106 @@
+//! An HTTP/1.1 client that shows its connections: a test must know which Envoy worker it talks to.
+
+use anyhow::{Context, Result, ensure};
+use http_body_util::{BodyExt, Full};
+use hyper::body::Bytes;
+use hyper::client::conn::http1::{SendRequest, handshake};
+use hyper::{HeaderMap, Request, header};
+use hyper_util::rt::TokioIo;
+use serde_json::Value;
+use std::net::SocketAddr;
+use std::time::Duration;
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+/// One kept-alive connection.
+#[derive(Debug)]
+pub struct Connection {
+    sender: SendRequest<Full<Bytes>>,
+    host: String,
+}
+
+impl Connection {
+    pub async fn open(address: SocketAddr) -> Result<Self> {
+        let stream =
+            timeout(PATIENCE, TcpStream::connect(address)).await?.with_context(|| format!("{address}"))?;
+        stream.set_nodelay(true)?;
+        let (sender, connection) = handshake(TokioIo::new(stream)).await?;
+        // Ends with an error when the server hangs up, which the next `send` reports.
+        tokio::spawn(connection);
+        Ok(Self { sender, host: address.to_string() })
+    }
+
+    /// A body, if any, is JSON.
+    pub async fn send(&mut self, request: Request<String>) -> Result<Response> {
+        let (mut parts, body) = request.into_parts();
+        parts.headers.entry(header::HOST).or_insert(self.host.parse()?);
+        if !body.is_empty() {
+            parts.headers.entry(header::CONTENT_TYPE).or_insert("application/json".parse()?);
+        }
+        let exchange = async {
+            self.sender.ready().await?;
+            let response = self.sender.send_request(Request::from_parts(parts, Full::from(body))).await?;
+            let (parts, body) = response.into_parts();
+            let body = body.collect().await?.to_bytes();
+            anyhow::Ok(Response { status: parts.status.as_u16(), headers: parts.headers, body })
+        };
+        timeout(PATIENCE, exchange).await.context("no answer")?
+    }
+
+    /// GET with a credential as `Authorization: Bearer`.
+    pub async fn get(&mut self, token: &str) -> Result<Response> {
+        self.send(bearer(token)).await
+    }
+}
+
+#[derive(Debug, Clone)]
+pub struct Response {
+    pub status: u16,
+    pub headers: HeaderMap,
+    pub body: Bytes,
+}
+
+impl Response {
+    pub fn json(&self) -> Result<Value> {
+        serde_json::from_slice(&self.body).with_context(|| format!("not JSON: {}", self.text()))
+    }
+
+    pub fn text(&self) -> String {
+        String::from_utf8_lossy(&self.body).into_owned()
+    }
+
+    /// The stable code of an error answer (RFC 9457, member `code`); empty when there is none.
+    pub fn code(&self) -> String {
+        let body = self.json().unwrap_or_default();
+        body.get("code").and_then(Value::as_str).unwrap_or_default().to_owned()
+    }
+
+    /// Fails, with the body, unless the status is `expected`.
+    pub fn expect(self, expected: u16) -> Result<Self> {
+        ensure!(self.status == expected, "status {} instead of {expected}: {}", self.status, self.text());
+        Ok(self)
+    }
+}
+
+/// One request on a connection of its own.
+pub async fn send(address: SocketAddr, request: Request<String>) -> Result<Response> {
+    Connection::open(address).await?.send(request).await
+}
+
+/// GET on a connection of its own, with a credential as `Authorization: Bearer`.
+pub async fn get(address: SocketAddr, token: &str) -> Result<Response> {
+    send(address, bearer(token)).await
+}
+
+pub fn bearer(token: &str) -> Request<String> {
+    Request::get("/")
+        .header(header::AUTHORIZATION, format!("Bearer {token}"))
+        .body(String::new())
+        .expect("a token is a header value")
+}
+
+pub fn without_credential() -> Request<String> {
+    Request::new(String::new())
+}
+
+const PATIENCE: Duration = Duration::from_secs(40);

@@ -1,0 +1,205 @@
+use crate::client::{self, Response, bearer};
+use crate::postgres::Postgres;
+use crate::process::{Process, output};
+use crate::{Scratch, tools};
+use anyhow::{Context, Result};
+use hyper::{Method, Request};
+use rustix::process::Signal;
+use serde::Deserialize;
+use serde_json::{Value, json};
+use std::fmt::Display;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+/// Which database the control plane keeps its state in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Store {
+    Sqlite,
+    Postgres,
+}
+
+/// A control plane: its data folder, and the server while it runs.
+#[derive(Debug)]
+pub struct ControlPlane {
+    data: PathBuf,
+    log: PathBuf,
+    address: SocketAddr,
+    environment: Vec<(String, String)>,
+    root: Option<Root>,
+    process: Option<Process>,
+    _database: Option<Postgres>,
+}
+
+/// What `keystile init` shows once.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Root {
+    pub operator_id: String,
+    pub auth_key_id: String,
+    pub auth_key: String,
+}
+
+/// What `keystile edge enroll` shows once.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Enrolled {
+    pub id: String,
+    pub credential: String,
+    pub plugin_configuration: Value,
+}
+
+/// What `POST /v1/auth` answers.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Session {
+    pub api_key: String,
+    pub operator_id: String,
+    pub token: String,
+    pub user_name: String,
+}
+
+impl ControlPlane {
+    /// The one whose state is in `data`, made now or in an earlier run.
+    pub fn at(data: PathBuf, log: PathBuf, address: SocketAddr) -> Self {
+        Self { data, log, address, environment: Vec::new(), root: None, process: None, _database: None }
+    }
+
+    /// A new one in a scratch folder, initialised and serving.
+    pub async fn start(scratch: &Scratch, store: Store, environment: &[(&str, String)]) -> Result<Self> {
+        let mut control_plane = Self::at(
+            scratch.folder().join("data"),
+            scratch.folder().join("control-plane.log"),
+            scratch.address(8780),
+        );
+        if store == Store::Postgres {
+            let database = Postgres::start(scratch).await?;
+            control_plane.set("KEYSTILE_STORE__URL", database.url());
+            control_plane._database = Some(database);
+        }
+        for (name, value) in environment {
+            control_plane.set(name, value);
+        }
+        control_plane.init()?;
+        control_plane.serve().await?;
+        Ok(control_plane)
+    }
+
+    /// A setting, as its environment variable.
+    pub fn set(&mut self, name: &str, value: impl Display) {
+        self.environment.push((name.to_owned(), value.to_string()));
+    }
+
+    pub fn init(&mut self) -> Result<Root> {
+        let root: Root = serde_json::from_value(self.cli(["init"])?).context("keystile init")?;
+        self.root = Some(root.clone());
+        Ok(root)
+    }
+
+    /// Starts the server and waits until it is ready.
+    pub async fn serve(&mut self) -> Result<()> {
+        let mut process = Process::start(&tools::keystile()?, self.log.clone(), |command| {
+            self.settings(command);
+            command.arg("serve");
+        })?;
+        let ready = Request::get("/readyz").body(String::new())?;
+        let started = Instant::now();
+        loop {
+            process.alive().context("the control plane does not start")?;
+            match client::send(self.address, ready.clone()).await {
+                Ok(response) if response.status == 200 => break,
+                Ok(response) if started.elapsed() > READY => anyhow::bail!("not ready: {}", response.text()),
+                Err(error) if started.elapsed() > READY => return Err(error.context("not ready")),
+                _ => tokio::time::sleep(Duration::from_millis(20)).await,
+            }
+        }
+        self.process = Some(process);
+        Ok(())
+    }
+
+    /// kill -9.
+    pub fn kill(&mut self) -> Result<()> {
+        self.end(Signal::KILL)
+    }
+
+    /// The graceful stop.
+    pub fn stop(&mut self) -> Result<()> {
+        self.end(Signal::TERM)
+    }
+
+    fn end(&mut self, signal: Signal) -> Result<()> {
+        let mut process = self.process.take().context("the control plane is not running")?;
+        process.end(signal)?;
+        Ok(())
+    }
+
+    /// Fails, with the end of its log, when the server has ended.
+    pub fn alive(&mut self) -> Result<()> {
+        self.process.as_mut().context("the control plane is not running")?.alive()
+    }
+
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    pub fn data(&self) -> &Path {
+        &self.data
+    }
+
+    /// What `init` showed.
+    pub fn root(&self) -> &Root {
+        self.root.as_ref().expect("this control plane was initialised here")
+    }
+
+    /// A command of `keystile` with `--json`, beside the server or without it.
+    pub fn cli<'a>(&self, arguments: impl IntoIterator<Item = &'a str>) -> Result<Value> {
+        let mut command = Command::new(tools::keystile()?);
+        self.settings(&mut command);
+        let text = output(command.arg("--json").args(arguments))?;
+        serde_json::from_str(&text).with_context(|| format!("not JSON: {text}"))
+    }
+
+    pub fn enroll(&self, name: &str) -> Result<Enrolled> {
+        serde_json::from_value(self.cli(["edge", "enroll", name])?).context("keystile edge enroll")
+    }
+
+    fn settings(&self, command: &mut Command) {
+        command.arg("--data").arg(&self.data);
+        command.env("KEYSTILE_SERVER__LISTEN", self.address.to_string());
+        command.envs(self.environment.iter().map(|(name, value)| (name, value)));
+    }
+
+    /// One request to the API; a body of `null` is none.
+    pub async fn api(&self, method: Method, path: &str, token: &str, body: Value) -> Result<Response> {
+        let mut request = bearer(token);
+        *request.method_mut() = method;
+        *request.uri_mut() = path.parse()?;
+        if !body.is_null() {
+            *request.body_mut() = body.to_string();
+        }
+        client::send(self.address, request).await
+    }
+
+    /// Exchanges an AuthKey for a token.
+    pub async fn authenticate(&self, auth_key_id: &str, auth_key: &str) -> Result<Session> {
+        let body = json!({ "authKeyId": auth_key_id, "authKey": auth_key });
+        let request = Request::post("/v1/auth").body(body.to_string())?;
+        let session = client::send(self.address, request).await?.expect(200)?.json()?;
+        Ok(serde_json::from_value(session)?)
+    }
+
+    /// A new token of the root user.
+    pub async fn token(&self) -> Result<String> {
+        let root = self.root();
+        Ok(self.authenticate(&root.auth_key_id, &root.auth_key).await?.token)
+    }
+
+    /// `POST /revocations`; the instant is that of the acknowledgement.
+    pub async fn revoke(&self, token: &str, what: Value) -> Result<Instant> {
+        self.api(Method::POST, "/revocations", token, what).await?.expect(200)?;
+        Ok(Instant::now())
+    }
+}
+
+const READY: Duration = Duration::from_secs(30);

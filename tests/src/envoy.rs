@@ -1,0 +1,191 @@
+use crate::client::{self, Connection, without_credential};
+use crate::process::{Process, output};
+use crate::wait::within;
+use crate::{eventually, tools};
+use anyhow::{Context, Result, ensure};
+use hyper::Request;
+use minijinja::{Environment, context};
+use rustix::process::Signal;
+use serde_json::Value;
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+/// What the template envoy/envoy.yaml.j2 leaves open.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    pub listen: SocketAddr,
+    pub admin: SocketAddr,
+    pub control_plane: SocketAddr,
+    pub upstream: SocketAddr,
+    pub wasm: PathBuf,
+    pub plugin_configuration: Value,
+    pub workers: usize,
+    pub max_headers_count: u32,
+    pub headers_with_underscores_action: &'static str,
+}
+
+impl Settings {
+    pub fn render(&self) -> Result<String> {
+        let path = tools::root().join("envoy/envoy.yaml.j2");
+        let template = std::fs::read_to_string(&path).with_context(|| format!("{}", path.display()))?;
+        let address = |of: SocketAddr| context! { host => of.ip().to_string(), port => of.port() };
+        let mut environment = Environment::new();
+        environment.set_undefined_behavior(minijinja::UndefinedBehavior::Strict);
+        Ok(environment.render_str(
+            &template,
+            context! {
+                listen => address(self.listen),
+                admin => address(self.admin),
+                control_plane => address(self.control_plane),
+                upstream => address(self.upstream),
+                wasm => self.wasm.to_string_lossy(),
+                plugin_configuration => self.plugin_configuration.to_string(),
+                max_headers_count => self.max_headers_count,
+                headers_with_underscores_action => self.headers_with_underscores_action,
+            },
+        )?)
+    }
+
+    /// `envoy --mode validate`, which also runs the filter's configuration check.
+    pub fn validate(&self, folder: &Path) -> Result<String> {
+        let file = self.write(folder)?;
+        output(
+            Command::new(tools::envoy()?)
+                .args(["--mode", "validate", "--log-level", "warning", "-c"])
+                .arg(file),
+        )
+    }
+
+    fn write(&self, folder: &Path) -> Result<PathBuf> {
+        let file = folder.join("envoy.yaml");
+        std::fs::write(&file, self.render()?)?;
+        Ok(file)
+    }
+}
+
+/// A running Envoy.
+#[derive(Debug)]
+pub struct Envoy {
+    process: Process,
+    settings: Settings,
+}
+
+impl Envoy {
+    /// Returns when its listener is up; the filter may not have a bundle yet.
+    pub async fn start(settings: Settings, folder: &Path) -> Result<Self> {
+        let file = settings.write(folder)?;
+        let process = Process::start(&tools::envoy()?, folder.join("envoy.log"), |command| {
+            command.args(["--disable-hot-restart", "--log-level", "warning"]);
+            command.args(["--component-log-level", "wasm:info", "--drain-time-s", "1"]);
+            command.args(["--concurrency", &settings.workers.to_string(), "-c"]).arg(file);
+        })?;
+        let mut envoy = Self { process, settings };
+        let ready = Request::get("/ready").body(String::new())?;
+        let admin = envoy.settings.admin;
+        loop {
+            envoy.process.alive().context("Envoy does not start")?;
+            match client::send(admin, ready.clone()).await {
+                Ok(response) if response.status == 200 => return Ok(envoy),
+                _ => tokio::time::sleep(Duration::from_millis(20)).await,
+            }
+        }
+    }
+
+    pub fn address(&self) -> SocketAddr {
+        self.settings.listen
+    }
+
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// Fails, with the end of its log, when Envoy has ended.
+    pub fn alive(&mut self) -> Result<()> {
+        self.process.alive()
+    }
+
+    pub fn log(&self) -> String {
+        self.process.log()
+    }
+
+    /// Ends Envoy in order.
+    pub fn stop(mut self) -> Result<()> {
+        self.process.end(Signal::TERM)?;
+        Ok(())
+    }
+
+    /// The counters and gauges whose name matches the regular expression.
+    pub async fn stats(&self, filter: &str) -> Result<BTreeMap<String, u64>> {
+        let request = Request::get(format!("/stats?format=json&filter={filter}")).body(String::new())?;
+        let answer = client::send(self.settings.admin, request).await?.expect(200)?.json()?;
+        let stats = answer["stats"].as_array().context("no stats")?;
+        let named = stats
+            .iter()
+            .filter_map(|stat| Some((stat["name"].as_str()?.to_owned(), stat["value"].as_u64()?)));
+        Ok(named.collect())
+    }
+
+    /// One of the filter's metrics, by its name without the prefix; 0 while it has never been touched.
+    pub async fn metric(&self, name: &str) -> Result<u64> {
+        let stats = self.stats(&format!("^wasmcustom.{name}$")).await?;
+        Ok(stats.values().sum())
+    }
+
+    /// One kept-alive connection to every worker, by the workers' order.
+    ///
+    /// The kernel spreads connections by hash, so this opens them until each worker has one; which worker took
+    /// a connection shows in that worker's gauge. Nobody else may open connections meanwhile.
+    pub async fn workers(&self) -> Result<Vec<Connection>> {
+        let mut workers: Vec<Option<Connection>> = (0..self.settings.workers).map(|_| None).collect();
+        let mut before = self.connections().await?;
+        for _ in 0..1000 {
+            let mut connection = Connection::open(self.address()).await?;
+            connection.send(without_credential()).await?;
+            let after = self.connections().await?;
+            let grown: Vec<usize> =
+                (0..after.len()).filter(|&worker| after[worker] > before[worker]).collect();
+            ensure!(
+                grown.len() == 1,
+                "connections went from {before:?} to {after:?}: somebody else opens some"
+            );
+            workers[grown[0]].get_or_insert(connection);
+            before = after;
+            if workers.iter().all(Option::is_some) {
+                return Ok(workers.into_iter().flatten().collect());
+            }
+        }
+        anyhow::bail!("1000 connections never reached some worker")
+    }
+
+    /// Connections accepted so far, per worker.
+    async fn connections(&self) -> Result<Vec<u64>> {
+        let stats = self.stats("^listener.edge.worker_.*.downstream_cx_total$").await?;
+        let count =
+            |worker: usize| stats.get(&format!("listener.edge.worker_{worker}.downstream_cx_total")).copied();
+        (0..self.settings.workers).map(|worker| count(worker).context("no such worker")).collect()
+    }
+
+    /// Waits until every worker admits `token`, and returns a connection to each.
+    pub async fn admitting(&self, token: &str) -> Result<Vec<Connection>> {
+        let mut workers = self.workers().await?;
+        for worker in &mut workers {
+            eventually("a worker admits", async || worker.get(token).await?.expect(200)).await;
+        }
+        Ok(workers)
+    }
+
+    /// Waits until every worker refuses `token` with this status and code.
+    pub async fn refusing(workers: &mut [Connection], token: &str, status: u16, code: &str) {
+        for worker in workers {
+            within(Duration::from_secs(30), "a worker refuses", async || {
+                let response = worker.get(token).await?.expect(status)?;
+                ensure!(response.code() == code, "code `{}` instead of `{code}`", response.code());
+                Ok(())
+            })
+            .await;
+        }
+    }
+}

@@ -1,0 +1,72 @@
+use crate::process::{Process, as_user, output};
+use crate::{Scratch, tools};
+use anyhow::{Context, Result};
+use rustix::process::{Signal, getuid};
+use std::net::{SocketAddr, TcpStream};
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// A PostgreSQL server of one test, in the scratch folder.
+#[derive(Debug)]
+pub struct Postgres {
+    process: Process,
+    address: SocketAddr,
+}
+
+impl Postgres {
+    pub async fn start(scratch: &Scratch) -> Result<Self> {
+        // PostgreSQL refuses to run as root; its package brings the user.
+        let user = getuid().is_root().then_some("postgres");
+        let folder = scratch.folder().join("postgres");
+        prepare_folder(user, &folder)?;
+        let data = folder.join("data");
+        let initdb = tools::postgres("initdb")?;
+        output(
+            as_user(user)
+                .arg(initdb)
+                .args([
+                    "--username=keystile",
+                    "--auth=trust",
+                    "--encoding=UTF8",
+                    "--locale=C",
+                    "--no-sync",
+                    "-D",
+                ])
+                .arg(&data),
+        )?;
+        let address = scratch.address(5432);
+        let log = scratch.folder().join("postgres.log");
+        let mut process = Process::start_as(user, &tools::postgres("postgres")?, log, |command| {
+            command.arg("-D").arg(&data).arg("-k").arg(&folder);
+            command.args(["-h", &address.ip().to_string(), "-p", &address.port().to_string()]);
+        })?;
+        while TcpStream::connect(address).is_err() {
+            process.alive().context("PostgreSQL does not start")?;
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        Ok(Self { process, address })
+    }
+
+    pub fn url(&self) -> String {
+        format!("postgres://keystile@{}/postgres", self.address)
+    }
+}
+
+impl Drop for Postgres {
+    fn drop(&mut self) {
+        // The fast shutdown also ends its helper processes; being killed would leave them to find out.
+        let _ = self.process.end(Signal::INT);
+    }
+}
+
+fn prepare_folder(user: Option<&str>, folder: &PathBuf) -> Result<()> {
+    std::fs::create_dir(folder)?;
+    if let Some(user) = user {
+        output(std::process::Command::new("chown").arg(user).arg(folder))?;
+        // The scratch folder is root's alone; the server must be able to pass through it.
+        output(
+            std::process::Command::new("chmod").arg("a+x").arg(folder.parent().context("a scratch folder")?),
+        )?;
+    }
+    Ok(())
+}

@@ -1,0 +1,110 @@
+use anyhow::{Context, Result, bail};
+use rustix::process::{Pid, Signal, kill_process};
+use std::ffi::OsStr;
+use std::fs::OpenOptions;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+/// A child process whose output goes to a log file. It is killed on drop, and by the kernel when its parent dies.
+#[derive(Debug)]
+pub struct Process {
+    child: Child,
+    log: PathBuf,
+}
+
+impl Process {
+    /// Starts `program`; `prepare` adds arguments and environment.
+    pub fn start(program: &Path, log: PathBuf, prepare: impl FnOnce(&mut Command)) -> Result<Self> {
+        Self::start_as(None, program, log, prepare)
+    }
+
+    /// Starts `program` as another user, which only root can.
+    pub fn start_as(
+        user: Option<&str>,
+        program: &Path,
+        log: PathBuf,
+        prepare: impl FnOnce(&mut Command),
+    ) -> Result<Self> {
+        let output = OpenOptions::new().create(true).append(true).open(&log)?;
+        let mut command = as_user(user);
+        command.args(["--pdeathsig", "KILL"]).arg(program);
+        prepare(&mut command);
+        command.stdin(Stdio::null()).stdout(output.try_clone()?).stderr(output);
+        let child =
+            command.spawn().with_context(|| format!("{} does not start (by setpriv)", program.display()))?;
+        Ok(Self { child, log })
+    }
+
+    /// Fails when the process has ended, with the end of its log.
+    pub fn alive(&mut self) -> Result<()> {
+        match self.child.try_wait()? {
+            None => Ok(()),
+            Some(status) => bail!("ended with {status}:\n{}", self.log_tail()),
+        }
+    }
+
+    /// Sends `signal` and waits for the end.
+    pub fn end(&mut self, signal: Signal) -> Result<ExitStatus> {
+        kill_process(self.pid(), signal)?;
+        self.wait(Duration::from_secs(30))
+    }
+
+    /// Waits for the process to end by itself.
+    pub fn wait(&mut self, deadline: Duration) -> Result<ExitStatus> {
+        let started = Instant::now();
+        loop {
+            if let Some(status) = self.child.try_wait()? {
+                return Ok(status);
+            }
+            if started.elapsed() > deadline {
+                bail!("still running after {deadline:?}:\n{}", self.log_tail());
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    pub fn log(&self) -> String {
+        String::from_utf8_lossy(&std::fs::read(&self.log).unwrap_or_default()).into_owned()
+    }
+
+    fn log_tail(&self) -> String {
+        let log = self.log();
+        let skipped = log.lines().count().saturating_sub(15);
+        log.lines().skip(skipped).collect::<Vec<_>>().join("\n")
+    }
+
+    fn pid(&self) -> Pid {
+        Pid::from_child(&self.child)
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // Both fail only when it has ended already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Runs a program to its end and returns what it wrote to stdout; fails with stderr when it fails.
+pub fn output(command: &mut Command) -> Result<String> {
+    let program = Path::new(command.get_program()).file_name().map(OsStr::to_owned).unwrap_or_default();
+    let output =
+        command.stdin(Stdio::null()).output().with_context(|| format!("{program:?} does not start"))?;
+    if !output.status.success() {
+        let (error, text) =
+            (String::from_utf8_lossy(&output.stderr), String::from_utf8_lossy(&output.stdout));
+        bail!("{program:?} ended with {}: {}{}", output.status, error.trim(), text.trim());
+    }
+    Ok(String::from_utf8(output.stdout)?)
+}
+
+/// setpriv of util-linux: sets what std cannot without unsafe code, then becomes the program that follows.
+pub fn as_user(user: Option<&str>) -> Command {
+    let mut command = Command::new("setpriv");
+    if let Some(user) = user {
+        command.args(["--reuid", user, "--regid", user, "--init-groups"]);
+    }
+    command
+}

@@ -1,0 +1,38 @@
+//! Where `make` leaves what it built and installed.
+
+use anyhow::{Result, ensure};
+use std::path::{Path, PathBuf};
+
+pub fn keystile() -> Result<PathBuf> {
+    built("target/debug/keystile", "make run")
+}
+
+pub fn wasm() -> Result<PathBuf> {
+    built("target/wasm/keystile.wasm", "make wasm")
+}
+
+pub fn envoy() -> Result<PathBuf> {
+    built("target/tools/envoy", "./setup.sh envoy")
+}
+
+/// The PostgreSQL programs `initdb` and `postgres`: from PATH, else where Debian keeps them.
+pub fn postgres(program: &str) -> Result<PathBuf> {
+    let on_path = std::env::var_os("PATH").unwrap_or_default();
+    let debian = std::fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
+    let found = std::env::split_paths(&on_path)
+        .chain(debian.map(|version| version.path().join("bin")))
+        .map(|folder| folder.join(program))
+        .find(|path| path.is_file());
+    found.ok_or_else(|| anyhow::anyhow!("{program} not found; run ./setup.sh postgres"))
+}
+
+/// The folder of the workspace.
+pub fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("tests/ is in the workspace")
+}
+
+fn built(path: &str, by: &str) -> Result<PathBuf> {
+    let path = root().join(path);
+    ensure!(path.exists(), "{} is missing; `{by}` makes it", path.display());
+    Ok(path)
+}

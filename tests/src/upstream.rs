@@ -1,0 +1,45 @@
+use anyhow::{Context, Result};
+use axum::Json;
+use axum::Router;
+use hyper::HeaderMap;
+use serde_json::{Map, Value, json};
+use std::net::SocketAddr;
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+
+/// The protected service: answers every request with the headers it received, `{"headers": {name: [value, ..]}}`.
+#[derive(Debug)]
+pub struct Upstream {
+    address: SocketAddr,
+    task: JoinHandle<std::io::Result<()>>,
+}
+
+impl Upstream {
+    pub async fn start(address: SocketAddr) -> Result<Self> {
+        let listener = TcpListener::bind(address).await.with_context(|| format!("upstream on {address}"))?;
+        let address = listener.local_addr()?;
+        let task = tokio::spawn(async { axum::serve(listener, Router::new().fallback(echo)).await });
+        Ok(Self { address, task })
+    }
+
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+}
+
+impl Drop for Upstream {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+async fn echo(headers: HeaderMap) -> Json<Value> {
+    let mut echoed = Map::new();
+    for (name, value) in &headers {
+        let values = echoed.entry(name.as_str()).or_insert_with(|| json!([]));
+        if let Value::Array(values) = values {
+            values.push(String::from_utf8_lossy(value.as_bytes()).into());
+        }
+    }
+    Json(json!({ "headers": echoed }))
+}

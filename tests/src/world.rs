@@ -1,0 +1,72 @@
+use crate::envoy::Settings;
+use crate::{Connection, ControlPlane, Envoy, Scratch, Store, Upstream, tools};
+use anyhow::Result;
+use serde_json::Value;
+use std::path::PathBuf;
+
+/// Control plane, Envoy with the filter, upstream: running and in agreement.
+#[derive(Debug)]
+pub struct World {
+    // In the order of their end: first those that depend on the others.
+    pub envoy: Envoy,
+    pub control_plane: ControlPlane,
+    pub upstream: Upstream,
+    pub scratch: Scratch,
+}
+
+/// What a test wants different from the usual.
+#[derive(Debug)]
+pub struct Options {
+    pub workers: usize,
+    pub store: Store,
+    /// Settings of the control plane, as environment variables.
+    pub settings: Vec<(&'static str, String)>,
+    /// Changes the plugin configuration that enrolling the edge gave.
+    pub plugin: fn(&mut Value),
+    pub wasm: Option<PathBuf>,
+    pub envoy: fn(&mut Settings),
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            workers: 2,
+            store: Store::Sqlite,
+            settings: Vec::new(),
+            plugin: |_| (),
+            wasm: None,
+            envoy: |_| (),
+        }
+    }
+}
+
+impl World {
+    pub async fn start(options: Options) -> Result<Self> {
+        let scratch = Scratch::new()?;
+        let upstream = Upstream::start(scratch.address(8081)).await?;
+        let control_plane = ControlPlane::start(&scratch, options.store, &options.settings).await?;
+        let mut plugin_configuration = control_plane.enroll("edge")?.plugin_configuration;
+        (options.plugin)(&mut plugin_configuration);
+        let mut settings = Settings {
+            listen: scratch.address(8080),
+            admin: scratch.address(9901),
+            control_plane: control_plane.address(),
+            upstream: upstream.address(),
+            wasm: options.wasm.map_or_else(tools::wasm, Ok)?,
+            plugin_configuration,
+            workers: options.workers,
+            max_headers_count: 100,
+            headers_with_underscores_action: "REJECT_REQUEST",
+        };
+        (options.envoy)(&mut settings);
+        let envoy = Envoy::start(settings, scratch.folder()).await?;
+        Ok(Self { envoy, control_plane, upstream, scratch })
+    }
+
+    /// A token of the root user, and a connection to each worker, all of which admit it.
+    pub async fn admitted(&self) -> Result<(String, Vec<Connection>)> {
+        let token = self.control_plane.token().await?;
+        let workers = self.envoy.admitting(&token).await?;
+        Ok((token, workers))
+    }
+}

@@ -39,7 +39,6 @@ fn present<'de, D: Deserializer<'de>, T: Deserialize<'de>>(source: D) -> Result<
     T::deserialize(source).map(Some)
 }
 
-#[expect(clippy::ptr_arg, reason = "serde passes the field's own type")]
 fn write_audience<S: Serializer>(audience: &Vec<String>, sink: S) -> Result<S::Ok, S::Error> {
     match audience.as_slice() {
         [one] => sink.serialize_str(one),

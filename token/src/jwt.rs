@@ -1,13 +1,8 @@
 use alloc::{string::String, vec::Vec};
 
-use base64::{
-    Engine,
-    alphabet::URL_SAFE,
-    engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig},
-};
 use serde::Deserialize;
 
-use crate::{Claims, Error, Fingerprint, VerifyingKey};
+use crate::{Claims, Error, Fingerprint, VerifyingKey, base64url};
 
 /// Longer tokens are refused before they are looked at. Common limits of servers for all headers together are 8 KiB.
 pub const MAX_TOKEN_BYTES: usize = 8192;
@@ -93,19 +88,5 @@ fn split_at_dot(bytes: &[u8], dot: usize) -> Result<(&[u8], &[u8]), Error> {
 }
 
 fn decode(segment: &[u8]) -> Result<Vec<u8>, Error> {
-    STRICT.decode(segment).map_err(|_| Error::NotCanonical)
-}
-
-/// RFC 7515 section 2 (no padding) and RFC 4648 section 3.5 (stray bits refused): one text for each byte string.
-const STRICT: GeneralPurpose = GeneralPurpose::new(
-    &URL_SAFE,
-    GeneralPurposeConfig::new()
-        .with_encode_padding(false)
-        .with_decode_padding_mode(DecodePaddingMode::RequireNone)
-        .with_decode_allow_trailing_bits(false),
-);
-
-#[cfg(feature = "mint")]
-pub(crate) fn encode(bytes: &[u8]) -> String {
-    STRICT.encode(bytes)
+    base64url::decode(segment).ok_or(Error::NotCanonical)
 }

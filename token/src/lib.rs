@@ -8,11 +8,23 @@
 //!
 //! Nothing here knows the time, a network or randomness: they are arguments.
 #![no_std]
+// This runs inside the proxy, where a panic takes a worker down.
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::arithmetic_side_effects,
+        clippy::expect_used,
+        clippy::indexing_slicing,
+        clippy::panic,
+        clippy::unwrap_used
+    )
+)]
 
 extern crate alloc;
 #[cfg(test)]
 extern crate std;
 
+pub mod base64url;
 mod claims;
 mod error;
 mod fingerprint;

@@ -1,0 +1,207 @@
+use alloc::{sync::Arc, vec::Vec};
+use core::fmt;
+
+use sha2::{Digest, Sha256};
+use token::VerifyingKey;
+
+use crate::{
+    codec::{Malformed, Reader},
+    keys, revocations, watermarks,
+};
+
+/// What an object holds. The byte after the kind is the version of its format, so that formats can follow each other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Kind {
+    /// Public keys that tokens are verified with.
+    Keys,
+    /// Symmetric keys: the one kind that is secret, fetched over the authenticated channel only.
+    SecretKeys,
+    /// Revoked fingerprints, one shard: sorted 64-bit prefixes.
+    Revocations,
+    /// Watermarks, one shard.
+    Watermarks,
+    /// More entries than the manifest has room for.
+    Index,
+}
+
+impl Kind {
+    const ALL: [Self; 5] = [Self::Keys, Self::SecretKeys, Self::Revocations, Self::Watermarks, Self::Index];
+
+    const fn code(self) -> [u8; 2] {
+        match self {
+            Self::Keys => [1, 1],
+            Self::SecretKeys => [2, 1],
+            Self::Revocations => [3, 1],
+            Self::Watermarks => [4, 1],
+            Self::Index => [5, 1],
+        }
+    }
+
+    fn read(code: [u8; 2]) -> Result<Self, Malformed> {
+        let known = Self::ALL.into_iter().find(|kind| kind.code() == code);
+        known.ok_or(Malformed("unknown kind or format of an object"))
+    }
+}
+
+/// An object as a verified manifest names it.
+///
+/// ```text
+///  0   1  kind
+///  1   1  version of its format
+///  2   2  shard
+///  4   4  size in bytes, at most 64 KiB
+///  8  32  SHA-256 of the bytes
+/// ```
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Entry {
+    kind: Kind,
+    shard: u16,
+    size: u32,
+    sha256: [u8; 32],
+}
+
+impl Entry {
+    pub const fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    pub const fn shard(&self) -> u16 {
+        self.shard
+    }
+
+    pub const fn size(&self) -> u32 {
+        self.size
+    }
+
+    pub const fn sha256(&self) -> &[u8; 32] {
+        &self.sha256
+    }
+
+    /// The only way to an object: its bytes are the ones the manifest names.
+    pub fn open(&self, bytes: Vec<u8>) -> Result<Object, ObjectError> {
+        if u32::try_from(bytes.len()) != Ok(self.size) {
+            return Err(ObjectError::SizeMismatch);
+        }
+        if <[u8; 32]>::from(Sha256::digest(&bytes)) != self.sha256 {
+            return Err(ObjectError::HashMismatch);
+        }
+        Ok(match self.kind {
+            Kind::Keys => Object::Keys(keys::read_public(&bytes)?),
+            Kind::SecretKeys => Object::Keys(keys::read_secret(&bytes)?),
+            Kind::Revocations => Object::Revocations(Arc::new(revocations::Shard::read(bytes, self.shard)?)),
+            Kind::Watermarks => Object::Watermarks(Arc::new(watermarks::Shard::read(bytes, self.shard)?)),
+            Kind::Index => Object::Index(read_index(&bytes)?),
+        })
+    }
+
+    #[cfg(feature = "builder")]
+    pub(crate) fn of(kind: Kind, shard: u16, bytes: &[u8]) -> Option<Self> {
+        let size = u32::try_from(bytes.len()).ok().filter(|size| *size <= MAX_OBJECT_BYTES)?;
+        Some(Self { kind, shard, size, sha256: Sha256::digest(bytes).into() })
+    }
+
+    #[cfg(feature = "builder")]
+    pub(crate) fn write(&self, out: &mut Vec<u8>) {
+        let Self { kind, shard, size, sha256 } = self;
+        out.extend(kind.code());
+        out.extend(shard.to_be_bytes());
+        out.extend(size.to_be_bytes());
+        out.extend(sha256);
+    }
+
+    fn read(from: &mut Reader<'_>) -> Result<Self, Malformed> {
+        let entry = Self {
+            kind: Kind::read(from.array("kind of an object")?)?,
+            shard: from.u16("shard of an object")?,
+            size: from.u32("size of an object")?,
+            sha256: from.array("hash of an object")?,
+        };
+        if entry.size > MAX_OBJECT_BYTES { Err(Malformed("size of an object")) } else { Ok(entry) }
+    }
+}
+
+impl fmt::Debug for Entry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { kind, shard, size, sha256 } = self;
+        write!(f, "{kind:?}/{shard} ({size} bytes) {}", token::Fingerprint::from(*sha256))
+    }
+}
+
+/// An object whose hash is the one in a verified manifest, checked through to its last byte.
+#[derive(Debug, Clone)]
+pub enum Object {
+    Keys(Vec<VerifyingKey>),
+    Revocations(Arc<revocations::Shard>),
+    Watermarks(Arc<watermarks::Shard>),
+    Index(Vec<Entry>),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ObjectError {
+    SizeMismatch,
+    HashMismatch,
+    Malformed(Malformed),
+}
+
+impl ObjectError {
+    pub const fn code(self) -> &'static str {
+        match self {
+            Self::SizeMismatch => "object_size_mismatch",
+            Self::HashMismatch => "object_hash_mismatch",
+            Self::Malformed(_) => "object_malformed",
+        }
+    }
+}
+
+impl From<Malformed> for ObjectError {
+    fn from(error: Malformed) -> Self {
+        Self::Malformed(error)
+    }
+}
+
+impl fmt::Display for ObjectError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::SizeMismatch => f.write_str("the object has another size than the manifest says"),
+            Self::HashMismatch => f.write_str("the object has another hash than the manifest says"),
+            Self::Malformed(part) => write!(f, "the object is {part}"),
+        }
+    }
+}
+
+impl core::error::Error for ObjectError {}
+
+/// An edge hashes an object in one go: 64 KiB take 0.4 ms in wasm (measured, 176 MB/s), so that no request waits long.
+pub const MAX_OBJECT_BYTES: u32 = 64 * 1024;
+
+/// A count, then as many entries, each greater than the one before; no two for the same kind and shard.
+pub(crate) fn read_entries(from: &mut Reader<'_>) -> Result<Vec<Entry>, Malformed> {
+    let count = from.u16("number of entries")?;
+    let mut entries: Vec<Entry> = Vec::new();
+    for _ in 0..count {
+        let entry = Entry::read(from)?;
+        if entries.last().is_some_and(|last| (last.kind, last.shard) >= (entry.kind, entry.shard)) {
+            return Err(Malformed("order of the entries"));
+        }
+        entries.push(entry);
+    }
+    Ok(entries)
+}
+
+#[cfg(feature = "builder")]
+pub(crate) fn write_entries(out: &mut Vec<u8>, entries: &[Entry]) -> Option<()> {
+    out.extend(u16::try_from(entries.len()).ok()?.to_be_bytes());
+    entries.iter().for_each(|entry| entry.write(out));
+    Some(())
+}
+
+fn read_index(bytes: &[u8]) -> Result<Vec<Entry>, Malformed> {
+    let mut rest = Reader(bytes);
+    let entries = read_entries(&mut rest)?;
+    rest.end()?;
+    // One level is enough for 150,000 objects; more would let a publisher send an edge round in circles.
+    if entries.iter().any(|entry| entry.kind == Kind::Index) {
+        return Err(Malformed("an index within an index"));
+    }
+    Ok(entries)
+}

@@ -1,0 +1,136 @@
+use alloc::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    vec::Vec,
+};
+use core::fmt;
+
+use token::{Fingerprint, VerifyingKey};
+
+use crate::{
+    Entry, Kind, Manifest, Object, ObjectError, Scope, ScopeKey, revocations, shards::Shards, watermarks,
+};
+
+/// Everything an edge knows at one version: a manifest and all the objects it names.
+#[derive(Debug, Clone)]
+pub struct Snapshot {
+    manifest: Manifest,
+    keys: Vec<VerifyingKey>,
+    revocations: Shards<revocations::Shard>,
+    watermarks: Shards<watermarks::Shard>,
+}
+
+impl Snapshot {
+    pub fn assemble(manifest: Manifest, objects: &Objects) -> Result<Self, Incomplete> {
+        if !objects.missing(&manifest).is_empty() {
+            return Err(Incomplete("an object is missing"));
+        }
+        let mut keys: Vec<VerifyingKey> = Vec::new();
+        let mut revocations = Vec::new();
+        let mut watermarks = Vec::new();
+        for entry in objects.all(&manifest) {
+            match objects.0.get(&entry) {
+                Some(Object::Keys(held)) => keys.extend(held.iter().cloned()),
+                Some(Object::Revocations(shard)) => revocations.push((entry.shard(), Arc::clone(shard))),
+                Some(Object::Watermarks(shard)) => watermarks.push((entry.shard(), Arc::clone(shard))),
+                Some(Object::Index(_)) | None => {}
+            }
+        }
+        keys.sort_by(|a, b| a.kid().cmp(b.kid()));
+        if keys.is_empty() || keys.windows(2).any(|pair| matches!(pair, [a, b] if a.kid() == b.kid())) {
+            return Err(Incomplete("the keys are none, or a kid stands twice"));
+        }
+        Ok(Self {
+            manifest,
+            keys,
+            revocations: Shards::complete(revocations).ok_or(Incomplete("the shards of the revocations"))?,
+            watermarks: Shards::complete(watermarks).ok_or(Incomplete("the shards of the watermarks"))?,
+        })
+    }
+
+    pub const fn manifest(&self) -> &Manifest {
+        &self.manifest
+    }
+
+    pub fn key(&self, kid: &str) -> Option<&VerifyingKey> {
+        let at = self.keys.binary_search_by(|key| key.kid().cmp(kid)).ok()?;
+        self.keys.get(at)
+    }
+
+    pub fn standing(&self, fingerprint: &Fingerprint) -> Standing {
+        let prefix = fingerprint.prefix();
+        match self.revocations.of(prefix) {
+            Some(shard) if !shard.contains(prefix) => Standing::Good,
+            _ => Standing::Revoked,
+        }
+    }
+
+    /// The latest instant of all the scopes a credential belongs to: none may shadow another.
+    pub fn watermark<'a>(&self, scopes: impl IntoIterator<Item = Scope<'a>>) -> Option<u64> {
+        let instant = |scope| {
+            let key = ScopeKey::of(scope);
+            self.watermarks.of(key.word())?.instant(key)
+        };
+        scopes.into_iter().filter_map(instant).max()
+    }
+
+    /// The same objects under a manifest that only moves the time on.
+    pub fn renewed(self, manifest: Manifest) -> Result<Self, Incomplete> {
+        if manifest.entries() == self.manifest.entries() {
+            Ok(Self { manifest, ..self })
+        } else {
+            Err(Incomplete("the manifest names other objects"))
+        }
+    }
+}
+
+/// What the edge knows of a fingerprint.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Standing {
+    Good,
+    Revoked,
+}
+
+/// Objects that are opened, shared between one snapshot and the next.
+#[derive(Debug, Default)]
+pub struct Objects(BTreeMap<Entry, Object>);
+
+impl Objects {
+    /// What is still to be fetched before the manifest can be assembled. Opening an index may add more.
+    pub fn missing(&self, manifest: &Manifest) -> Vec<Entry> {
+        self.all(manifest).filter(|entry| !self.0.contains_key(entry)).collect()
+    }
+
+    pub fn open(&mut self, entry: Entry, bytes: Vec<u8>) -> Result<(), ObjectError> {
+        self.0.insert(entry, entry.open(bytes)?);
+        Ok(())
+    }
+
+    /// Lets go of everything that this manifest does not name.
+    pub fn keep_only(&mut self, manifest: &Manifest) {
+        let kept: BTreeSet<Entry> = self.all(manifest).collect();
+        self.0.retain(|entry, _| kept.contains(entry));
+    }
+
+    /// The entries of the manifest, and those of the indexes that are held.
+    fn all<'a>(&'a self, manifest: &'a Manifest) -> impl Iterator<Item = Entry> + 'a {
+        let indexed = manifest.entries().iter().filter(|entry| entry.kind() == Kind::Index);
+        let indexed = indexed.filter_map(|entry| match self.0.get(entry) {
+            Some(Object::Index(entries)) => Some(entries.as_slice()),
+            _ => None,
+        });
+        manifest.entries().iter().chain(indexed.flatten()).copied()
+    }
+}
+
+/// What keeps a manifest from becoming a snapshot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Incomplete(pub &'static str);
+
+impl fmt::Display for Incomplete {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the bundle is incomplete: {}", self.0)
+    }
+}
+
+impl core::error::Error for Incomplete {}

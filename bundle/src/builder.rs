@@ -1,5 +1,7 @@
 //! Making bundles: the control plane's and the tests' alone.
 
+#![expect(clippy::arithmetic_side_effects, reason = "does not run in the proxy; bits are at most 17")]
+
 use alloc::{
     collections::{BTreeMap, btree_map},
     sync::Arc,

@@ -76,8 +76,8 @@ impl core::error::Error for NotAFingerprint {}
 
 const fn nibble(digit: u8) -> Result<u8, NotAFingerprint> {
     match digit {
-        b'0'..=b'9' => Ok(digit - b'0'),
-        b'a'..=b'f' => Ok(digit - b'a' + 10),
+        b'0'..=b'9' => Ok(digit.wrapping_sub(b'0')),
+        b'a'..=b'f' => Ok(digit.wrapping_sub(b'a' - 10)),
         _ => Err(NotAFingerprint),
     }
 }

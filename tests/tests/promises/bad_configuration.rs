@@ -1,0 +1,59 @@
+//! A configuration that is wrong is refused as a whole, and the log names the place.
+
+use bundle::builder::Publisher;
+use harness::Scratch;
+use harness::envoy::Settings;
+use serde_json::{Value, json};
+
+#[test]
+fn is_refused_naming_its_path() {
+    let scratch = Scratch::new().unwrap();
+    let validate =
+        |configuration: Value| Settings::on(&scratch, configuration).unwrap().validate(scratch.folder());
+    validate(good()).expect("the configuration that the cases spoil is good");
+
+    let cases: [(&str, Spoil); 12] = [
+        ("publisher_keys", |it| remove(it, "publisher_keys")),
+        ("audience", |it| remove(it, "audience")),
+        ("audiance", |it| it["audiance"] = json!("default")),
+        ("publisher_keys[0]", |it| it["publisher_keys"][0] = json!("AAAA")),
+        ("publisher_keys", |it| it["publisher_keys"] = json!([])),
+        ("control_plane.cluster", |it| it["control_plane"]["cluster"] = json!(7)),
+        ("control_plane.waitseconds", |it| it["control_plane"]["waitseconds"] = json!(7)),
+        ("tokens.leeway_seconds", |it| it["tokens"]["leeway_seconds"] = json!(-1)),
+        ("tokens.audiences", |it| it["tokens"]["audiences"] = json!([])),
+        ("credentials[1].header", |it| it["credentials"][1]["header"] = json!("not a name")),
+        ("outage_grace_seconds", |it| it["outage_grace_seconds"] = json!("15m")),
+        ("identity_prefix", |it| it["identity_prefix"] = json!("")),
+    ];
+    for (path, spoil) in cases {
+        let mut configuration = good();
+        spoil(&mut configuration);
+        let error = format!("{:#}", validate(configuration).expect_err(path));
+        assert!(error.contains(path), "`{path}` is not named in: {error}");
+        assert!(!error.contains("ks_edge_"), "a credential in the log: {error}");
+    }
+    for (what, configuration) in [("no object", json!([])), ("nothing", Value::Null)] {
+        validate(configuration).expect_err(what);
+    }
+}
+
+fn good() -> Value {
+    json!({
+        "audience": "default",
+        "publisher_keys": [Publisher::new(&[1; 32]).public_key().to_string()],
+        "control_plane": { "cluster": "keystile", "authority": "keystile", "credential": "ks_edge_any", "wait_seconds": 15 },
+        "tokens": { "issuer": "https://keystile.test", "audiences": ["api"], "leeway_seconds": 5 },
+        "credentials": [{ "header": "authorization", "scheme": "Bearer" }, { "header": "x-api-token" }],
+        "identity_prefix": "x-keystile-",
+        "strip_credential": true,
+        "outage_grace_seconds": 900,
+        "realm": "keystile",
+    })
+}
+
+fn remove(from: &mut Value, name: &str) {
+    from.as_object_mut().unwrap().remove(name);
+}
+
+type Spoil = fn(&mut Value);

@@ -1,0 +1,93 @@
+//! A VM that traps comes back with its bundle, and never lets a request by meanwhile.
+
+use crate::forge::Forge;
+use harness::client::{bearer, without_credential};
+use harness::{Connection, eventually, tools};
+use hyper::Request;
+use hyper::header::{HeaderName, HeaderValue};
+use std::path::{Path, PathBuf};
+use token::Fingerprint;
+use walrus::ir::BinaryOp;
+use walrus::{ExportItem, FunctionBuilder, Module, ValType};
+
+#[tokio::test]
+async fn a_vm_that_traps_comes_back_with_its_bundle_and_never_opens_the_gate() {
+    let folder = tempfile::TempDir::new().unwrap();
+    let wasm = trapping(&tools::wasm().unwrap(), folder.path());
+    let mut forge = Forge::with(|settings| settings.wasm = wasm).await;
+    let (good, revoked) = (forge.token(), forge.token());
+    forge.content.revoke(Fingerprint::of(revoked.as_bytes())).unwrap();
+    forge.publish();
+    let mut workers = forge.workers().await;
+    harness::Envoy::refusing(&mut workers, &revoked, 401, "revoked").await;
+
+    // From now on the bundle can come from shared data only.
+    forge.fall_silent();
+    for round in 0..5 {
+        for worker in &mut workers {
+            let trap = worker.send(trap(&good)).await.unwrap();
+            assert_eq!(trap.status, 503, "round {round}: the request that trapped");
+            recovers(worker, &good, &revoked).await;
+        }
+    }
+    let stats = forge.envoy.stats("wasm.*(reload|restart|crash)").await.unwrap();
+    assert!(stats.values().any(|count| *count > 0), "no VM ever trapped: {stats:?}");
+}
+
+/// Watches every answer until the worker admits again.
+async fn recovers(worker: &mut Connection, good: &str, revoked: &str) {
+    eventually("the VM is back", async || {
+        let refused = worker.get(revoked).await?.status;
+        assert!([401, 503].contains(&refused), "a revoked token got {refused}");
+        let refused = worker.send(without_credential()).await?.status;
+        assert!([401, 503].contains(&refused), "no credential got {refused}");
+        worker.get(good).await?.expect(200)
+    })
+    .await;
+    let refused = worker.get(revoked).await.unwrap().expect(401).unwrap();
+    assert_eq!(refused.code(), "revoked");
+}
+
+fn trap(token: &str) -> Request<String> {
+    let mut request = bearer(token);
+    for number in 0..HEADERS {
+        let name = HeaderName::try_from(format!("x-{number}")).unwrap();
+        request.headers_mut().append(name, HeaderValue::from_static("v"));
+    }
+    request
+}
+
+/// The filter that ships, with one instruction before its request callback: so many headers are a trap.
+fn trapping(filter: &Path, folder: &Path) -> PathBuf {
+    let mut module = Module::from_file(filter).unwrap();
+    let export = module.exports.iter().find(|export| export.name == CALLBACK).expect(CALLBACK);
+    let (export, ExportItem::Function(original)) = (export.id(), export.item) else {
+        panic!("{CALLBACK} is no function")
+    };
+    let mut wrapper = FunctionBuilder::new(&mut module.types, &[ValType::I32; 3], &[ValType::I32]);
+    let [context, headers, end_of_stream] = [(); 3].map(|()| module.locals.add(ValType::I32));
+    wrapper
+        .func_body()
+        .local_get(headers)
+        .i32_const(HEADERS)
+        .binop(BinaryOp::I32GeS)
+        .if_else(
+            None,
+            |many| {
+                many.unreachable();
+            },
+            |_| (),
+        )
+        .local_get(context)
+        .local_get(headers)
+        .local_get(end_of_stream)
+        .call(original);
+    let wrapper = wrapper.finish(vec![context, headers, end_of_stream], &mut module.funcs);
+    module.exports.get_mut(export).item = ExportItem::Function(wrapper);
+    let path = folder.join("trapping.wasm");
+    module.emit_wasm_file(&path).unwrap();
+    path
+}
+
+const CALLBACK: &str = "proxy_on_request_headers";
+const HEADERS: i32 = 80;

@@ -1,0 +1,243 @@
+//! A control plane of the test's own, which can publish and mint anything, and an edge that listens to it.
+
+use axum::Router;
+use axum::extract::{Path, State};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::IntoResponse;
+use axum::routing::get;
+use bundle::builder::{Builder, Built, Draft, Publisher};
+use harness::envoy::Settings;
+use harness::wait::DEADLINE;
+use harness::{Connection, Envoy, Scratch, Upstream};
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use token::mint::SigningKey;
+use token::{Claims, Operator};
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+pub(crate) struct Forge {
+    pub(crate) envoy: Envoy,
+    pub(crate) publisher: Publisher,
+    pub(crate) signing: SigningKey,
+    /// The content of the bundle; `publish` sends it.
+    pub(crate) content: Builder,
+    pub(crate) version: u64,
+    served: watch::Sender<Served>,
+    asked: watch::Sender<Asked>,
+    server: JoinHandle<()>,
+    _upstream: Upstream,
+    _scratch: Scratch,
+}
+
+/// How often the edge has asked for a manifest, and what it said it has.
+#[derive(Debug, Clone, Default)]
+struct Asked {
+    times: u64,
+    having: String,
+}
+
+/// What the edge endpoints answer.
+#[derive(Clone, Default)]
+pub(crate) struct Served {
+    pub(crate) manifest: Vec<u8>,
+    /// By hash, in hex, as an honest control plane has them.
+    pub(crate) objects: BTreeMap<String, Vec<u8>>,
+}
+
+impl Forge {
+    pub(crate) async fn start() -> Self {
+        Self::with(|_| ()).await
+    }
+
+    /// Returns when both workers use the first bundle, which has the key [`Forge::signing`] and revokes nothing.
+    pub(crate) async fn with(prepare: impl FnOnce(&mut Settings)) -> Self {
+        let scratch = Scratch::new().unwrap();
+        let publisher = Publisher::new(&[1; 32]);
+        let signing = SigningKey::ed25519("key-1", &[2; 32]).unwrap();
+        let mut content = Builder::default();
+        content.keys([signing.verifying_key()]).unwrap();
+
+        let mut settings = Settings::on(&scratch, plugin_configuration(&publisher)).unwrap();
+        prepare(&mut settings);
+        let served = watch::Sender::new(Served::default());
+        let asked = watch::Sender::new(Asked::default());
+        let listener = TcpListener::bind(settings.control_plane).await.unwrap();
+        let router = Router::new()
+            .route("/edge/v1/manifest", get(manifest))
+            .route("/edge/v1/objects/{sha256}", get(object))
+            .route("/edge/v1/keys", get(|| async { StatusCode::NOT_FOUND }))
+            .with_state((served.subscribe(), asked.clone()));
+        let server = tokio::spawn(async { axum::serve(listener, router).await.unwrap() });
+        let upstream = Upstream::start(settings.upstream).await.unwrap();
+        let envoy = Envoy::start(settings, scratch.folder()).await.unwrap();
+        let mut forge = Self {
+            envoy,
+            publisher,
+            signing,
+            content,
+            version: 0,
+            served,
+            asked,
+            server,
+            _upstream: upstream,
+            _scratch: scratch,
+        };
+        forge.publish();
+        forge.workers().await;
+        forge
+    }
+
+    /// Claims that the edge admits.
+    pub(crate) fn claims(&self) -> Claims {
+        let now = now_ms() / 1000;
+        Claims {
+            iss: ISSUER.into(),
+            sub: "OP0000000001".into(),
+            aud: vec!["api".into()],
+            iat: now - 10,
+            exp: now + 3600,
+            nbf: None,
+            jti: format!("{:032x}", fresh()),
+            operator: Operator { operator_id: "OP0000000001".into() },
+            akid: None,
+            sid: None,
+        }
+    }
+
+    /// A token that the edge admits, another at each call.
+    pub(crate) fn token(&self) -> String {
+        self.mint(&self.claims())
+    }
+
+    pub(crate) fn mint(&self, claims: &Claims) -> String {
+        self.signing.mint(claims).expose().to_owned()
+    }
+
+    /// Sends the content as the next version.
+    pub(crate) fn publish(&mut self) {
+        self.version += 1;
+        let content = self.content.build().unwrap();
+        self.serve(self.sign(&content, |_| ()));
+    }
+
+    /// Some content under a manifest that differs from an honest one of the current version by `change`.
+    pub(crate) fn sign(&self, content: &Built, change: impl FnOnce(&mut Draft<'_>)) -> Served {
+        let Built { entries, objects } = content;
+        let now = now_ms();
+        let mut draft = Draft {
+            audience: AUDIENCE,
+            version: self.version,
+            issued_at: now,
+            expires_at: now + 3_600_000,
+            entries,
+        };
+        change(&mut draft);
+        let manifest = self.publisher.sign(&draft).unwrap();
+        let objects = objects.iter().map(|(entry, bytes)| (hex(entry.sha256()), bytes.to_vec())).collect();
+        Served { manifest, objects }
+    }
+
+    pub(crate) fn serve(&self, served: Served) {
+        self.served.send_replace(served);
+    }
+
+    /// Serves what the edge takes, and waits until it has it and asks for more.
+    pub(crate) async fn serve_taken(&self, served: Served) {
+        let etag = etag(&served);
+        self.serve(served);
+        self.asked_until(|asked| asked.having == etag).await;
+    }
+
+    /// Serves what the edge, which must be waiting for news, should refuse; waits until it has and asks again.
+    pub(crate) async fn serve_refused(&self, served: Served) {
+        let before = self.asked.borrow().clone();
+        self.serve(served);
+        let after = self.asked_until(|asked| asked.times > before.times).await;
+        assert_eq!(after.having, before.having, "the edge took it");
+    }
+
+    async fn asked_until(&self, done: impl Fn(&Asked) -> bool) -> Asked {
+        let mut asked = self.asked.subscribe();
+        let reached = asked.wait_for(done);
+        let reached = tokio::time::timeout(DEADLINE, reached).await;
+        reached.expect("the edge asks for a manifest").unwrap().clone()
+    }
+
+    /// A connection to each worker, all of which have a bundle.
+    pub(crate) async fn workers(&self) -> Vec<Connection> {
+        self.envoy.admitting(&self.token()).await.unwrap()
+    }
+
+    /// The control plane is gone.
+    pub(crate) fn fall_silent(&self) {
+        self.server.abort();
+    }
+}
+
+type Shared = (watch::Receiver<Served>, watch::Sender<Asked>);
+
+/// Answers at once unless the edge has this very manifest; else waits for another, as the edge asked.
+async fn manifest(State((mut served, asked)): State<Shared>, headers: HeaderMap) -> impl IntoResponse {
+    let having =
+        headers.get(header::IF_NONE_MATCH).and_then(|tag| tag.to_str().ok()).unwrap_or_default().to_owned();
+    asked.send_modify(|asked| {
+        asked.times += 1;
+        asked.having.clone_from(&having);
+    });
+    let changed = served.wait_for(|served| !served.manifest.is_empty() && etag(served) != having);
+    match tokio::time::timeout(Duration::from_secs(2), changed).await {
+        Ok(Ok(served)) => ([(header::ETAG, etag(&served))], served.manifest.clone()).into_response(),
+        _ => StatusCode::NOT_MODIFIED.into_response(),
+    }
+}
+
+async fn object(State((served, _)): State<Shared>, Path(sha256): Path<String>) -> impl IntoResponse {
+    served.borrow().objects.get(&sha256).cloned().ok_or(StatusCode::NOT_FOUND)
+}
+
+/// `"VERSION-ISSUEDMS"`, read where they stand in a manifest, however forged.
+fn etag(served: &Served) -> String {
+    let number = |at: usize| {
+        served.manifest.get(at..at + 8).map(|bytes| u64::from_be_bytes(bytes.try_into().unwrap()))
+    };
+    match (number(12), number(20)) {
+        (Some(version), Some(issued_at)) => format!("\"{version}-{issued_at}\""),
+        _ => "\"none\"".to_owned(),
+    }
+}
+
+pub(crate) fn plugin_configuration(publisher: &Publisher) -> Value {
+    json!({
+        "audience": AUDIENCE,
+        "publisher_keys": [publisher.public_key().to_string()],
+        "control_plane": {
+            "cluster": "keystile",
+            "authority": "keystile",
+            "credential": "ks_edge_forged",
+            "wait_seconds": 2,
+        },
+        "tokens": { "issuer": ISSUER, "audiences": ["api"], "leeway_seconds": 5 },
+        "credentials": [{ "header": "authorization", "scheme": "Bearer" }, { "header": "x-api-token" }],
+    })
+}
+
+pub(crate) fn now_ms() -> u64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+    now.as_millis().try_into().unwrap()
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn fresh() -> u64 {
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    NEXT.fetch_add(1, Ordering::Relaxed)
+}
+
+const AUDIENCE: &str = "default";
+const ISSUER: &str = "https://keystile.test";

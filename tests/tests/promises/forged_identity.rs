@@ -1,0 +1,50 @@
+//! Identity headers are cleared first, then set: what a client sends under those names never reaches the upstream.
+
+use crate::forge::Forge;
+use harness::client::{bearer, send};
+use hyper::header::{HeaderName, HeaderValue};
+use serde_json::json;
+
+#[tokio::test]
+async fn headers_that_a_client_forged_are_cleared() {
+    // As in an Envoy that lets underscores through, where the filter alone must cope.
+    let forge = Forge::with(|settings| settings.headers_with_underscores_action = "ALLOW").await;
+    let forged = [
+        "x-keystile-subject",
+        "x-keystile-operator",
+        "x-keystile-authkey",
+        "x-keystile-session",
+        "x-keystile-fingerprint",
+        "x_keystile_subject",
+        "x-keystile_operator",
+        "x_keystile-session",
+        "x-keystile-",
+        "x_keystile_",
+        "x-keystile-role",
+        "x_keystile_role",
+    ];
+    let mut request = bearer(&forge.token());
+    for name in forged {
+        for value in ["forged", "forged-again"] {
+            request.headers_mut().append(HeaderName::from_static(name), HeaderValue::from_static(value));
+        }
+    }
+    request.headers_mut().append("x-keystileother", HeaderValue::from_static("kept"));
+    let echo = send(forge.envoy.address(), request).await.unwrap().expect(200).unwrap().json().unwrap();
+    assert!(!echo.to_string().contains("forged"), "{echo}");
+    assert_eq!(echo["headers"]["x-keystile-subject"], json!(["OP0000000001"]));
+    assert_eq!(echo["headers"]["x-keystileother"], json!(["kept"]));
+    // The token has no session, so neither has the upstream.
+    assert_eq!(echo["headers"].get("x-keystile-session"), None);
+}
+
+#[tokio::test]
+async fn also_when_their_values_are_no_text() {
+    let forge = Forge::start().await;
+    let mut request = bearer(&forge.token());
+    let value = HeaderValue::from_bytes(b"forged\xff\xfe").unwrap();
+    request.headers_mut().append("x-keystile-subject", value);
+    let echo = send(forge.envoy.address(), request).await.unwrap().expect(200).unwrap().json().unwrap();
+    assert!(!echo.to_string().contains("forged"), "{echo}");
+    assert_eq!(echo["headers"]["x-keystile-subject"], json!(["OP0000000001"]));
+}

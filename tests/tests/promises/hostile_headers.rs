@@ -1,0 +1,76 @@
+//! Nothing a client sends can crash the filter or get in.
+
+use crate::forge::Forge;
+use harness::Connection;
+use harness::client::{bearer, without_credential};
+use hyper::Request;
+use hyper::header::{HeaderName, HeaderValue};
+
+#[tokio::test]
+async fn neither_crash_the_filter_nor_get_in() {
+    let forge = Forge::with(|settings| settings.max_headers_count = 10_000).await;
+    let token = forge.token();
+    for mut worker in forge.workers().await {
+        for (name, request) in hostile(without_credential()) {
+            let status = send(&forge, &mut worker, name, request).await;
+            assert_eq!(status, 401, "{name}, without a credential");
+        }
+        for (name, request) in hostile(bearer(&token)) {
+            // A hostile header beside a valid token is the upstream's business.
+            let status = send(&forge, &mut worker, name, request).await;
+            assert_eq!(status, 200, "{name}, beside a valid token");
+        }
+        for value in hostile_values() {
+            for (header, prefix) in [("authorization", "Bearer "), ("authorization", ""), ("x-api-token", "")]
+            {
+                let value = [prefix.as_bytes(), &value].concat();
+                let mut request = without_credential();
+                request.headers_mut().insert(header, HeaderValue::from_bytes(&value).unwrap());
+                let status = send(&forge, &mut worker, header, request).await;
+                assert_eq!(status, 401, "{header}: {} bytes", value.len());
+            }
+        }
+    }
+}
+
+/// Sends it, and then a good request on the same worker: at once, so a VM that had to come back would show.
+async fn send(forge: &Forge, worker: &mut Connection, name: &str, request: Request<String>) -> u16 {
+    let response = worker.send(request).await.unwrap_or_else(|error| panic!("{name}: {error:#}"));
+    let after = worker.get(&forge.token()).await.unwrap();
+    assert_eq!(after.status, 200, "after {name}: {}", after.text());
+    response.status
+}
+
+fn hostile(base: Request<String>) -> Vec<(&'static str, Request<String>)> {
+    let with = |headers: &mut dyn Iterator<Item = (String, Vec<u8>)>| {
+        let mut request = base.clone();
+        for (name, value) in headers {
+            let name = HeaderName::try_from(name).unwrap();
+            request.headers_mut().append(name, HeaderValue::from_bytes(&value).unwrap());
+        }
+        request
+    };
+    let one = |name: &str, value: &[u8]| with(&mut std::iter::once((name.to_owned(), value.to_vec())));
+    vec![
+        ("not UTF-8", one("x-other", b"\xff\xfe\xc3\x28")),
+        ("60 KB", one("x-other", &[b'a'; 60_000])),
+        ("60 KB, not UTF-8", one("x-other", &[0xff; 60_000])),
+        ("a long name", one(&"n".repeat(30_000), b"v")),
+        ("an odd request id", one("x-request-id", b"\"\\\xff<script>")),
+        ("thousands", with(&mut (0..4000).map(|number| (format!("x-{number}"), b"v".to_vec())))),
+        ("thousands of one name", with(&mut (0..4000).map(|_| ("x-other".to_owned(), b"v".to_vec())))),
+    ]
+}
+
+fn hostile_values() -> Vec<Vec<u8>> {
+    vec![
+        b"\xff".to_vec(),
+        b"\xff\xfe\xfd.\xff.\xff".to_vec(),
+        vec![b'a'; 60_000],
+        vec![0xff; 60_000],
+        vec![b'.'; 60_000],
+        b"e30.e30.e30".to_vec(),
+        b"bnVsbA.bnVsbA.bnVsbA".to_vec(),
+        [b"Bearer".as_slice(), &[b' '; 5000]].concat(),
+    ]
+}

@@ -1,0 +1,14 @@
+//! The promises, each held against the real Envoy with the filter that ships; one file per promise.
+
+mod admits;
+mod bad_configuration;
+mod control_plane_down;
+mod filter_crash;
+mod forge;
+mod forged_identity;
+mod forged_manifest;
+mod hostile_headers;
+mod kill_nine;
+mod refuses;
+mod restart;
+mod revoked;

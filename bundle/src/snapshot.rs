@@ -101,6 +101,10 @@ impl Objects {
         self.all(manifest).filter(|entry| !self.0.contains_key(entry)).collect()
     }
 
+    pub fn holds(&self, entry: &Entry) -> bool {
+        self.0.contains_key(entry)
+    }
+
     pub fn open(&mut self, entry: Entry, bytes: Vec<u8>) -> Result<(), ObjectError> {
         self.0.insert(entry, entry.open(bytes)?);
         Ok(())

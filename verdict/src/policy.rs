@@ -1,0 +1,220 @@
+use alloc::{
+    format,
+    string::{String, ToString},
+    vec::Vec,
+};
+use core::fmt;
+
+use bundle::PublisherKey;
+use serde::{Deserialize, Deserializer, de::Error as _};
+use token::secret::Secret;
+
+/// The plugin configuration: JSON in which an unknown member, a wrong type or a missing value is an error that names
+/// its path.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Policy {
+    /// The audience of the bundle: which environment this edge belongs to.
+    pub audience: String,
+    /// Whose manifests to believe; more than one while a key is being replaced.
+    #[serde(deserialize_with = "publisher_keys")]
+    pub publisher_keys: Vec<PublisherKey>,
+    pub control_plane: ControlPlane,
+    pub tokens: Tokens,
+    /// Where a credential may be.
+    #[serde(default = "bearer", deserialize_with = "credential_sources")]
+    pub credentials: Vec<CredentialSource>,
+    /// What the names of the identity headers start with.
+    #[serde(default = "identity_prefix", deserialize_with = "header_name")]
+    pub identity_prefix: String,
+    /// Whether the upstream is spared the credential.
+    #[serde(default = "yes")]
+    pub strip_credential: bool,
+    /// How long to go on with what is known when the control plane is silent for longer than a manifest lives.
+    #[serde(default = "outage_grace")]
+    pub outage_grace_seconds: u64,
+    /// The `realm` of the challenge.
+    #[serde(default = "keystile", deserialize_with = "realm")]
+    pub realm: String,
+}
+
+/// Where the bundle comes from.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ControlPlane {
+    /// The name of the Envoy cluster.
+    #[serde(deserialize_with = "not_empty")]
+    pub cluster: String,
+    /// The `:authority` to ask for.
+    #[serde(default = "keystile")]
+    pub authority: String,
+    /// The edge credential, as `keystile edge enroll` shows it.
+    #[serde(deserialize_with = "secret")]
+    pub credential: Secret,
+    /// How long the control plane may hold a request while there is nothing new; shorter than a manifest lives.
+    #[serde(default = "wait", deserialize_with = "wait_seconds")]
+    pub wait_seconds: u64,
+}
+
+/// What a token must say.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Tokens {
+    #[serde(deserialize_with = "not_empty")]
+    pub issuer: String,
+    /// The token must be for one of them.
+    #[serde(deserialize_with = "some")]
+    pub audiences: Vec<String>,
+    /// How far clocks may be apart.
+    #[serde(default = "leeway", deserialize_with = "leeway_seconds")]
+    pub leeway_seconds: u64,
+}
+
+/// A header that may carry the credential.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CredentialSource {
+    /// Lower case.
+    #[serde(deserialize_with = "header_name")]
+    pub header: String,
+    /// The authentication scheme in front of it, such as `Bearer`; none when the header is the credential.
+    #[serde(default)]
+    pub scheme: Option<String>,
+}
+
+impl Policy {
+    pub fn from_json(json: &[u8]) -> Result<Self, PolicyError> {
+        let mut source = serde_json::Deserializer::from_slice(json);
+        let policy = serde_path_to_error::deserialize(&mut source).map_err(|error| PolicyError {
+            path: error.path().to_string(),
+            message: without_values(&error.inner().to_string()),
+        })?;
+        source.end().map_err(|error| PolicyError { path: ".".into(), message: error.to_string() })?;
+        Ok(policy)
+    }
+}
+
+/// What is wrong with a configuration, and where.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PolicyError {
+    path: String,
+    message: String,
+}
+
+impl fmt::Display for PolicyError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "`{}`: {}", self.path, self.message)
+    }
+}
+
+impl core::error::Error for PolicyError {}
+
+/// A value in the wrong place may be the credential: serde would quote it.
+fn without_values(message: &str) -> String {
+    match message.split_once("string \"") {
+        Some((before, after)) => match after.rsplit_once("\", expected") {
+            Some((_, expected)) => format!("{before}a string, expected{expected}"),
+            None => format!("{before}a string"),
+        },
+        None => message.into(),
+    }
+}
+
+fn publisher_keys<'de, D: Deserializer<'de>>(source: D) -> Result<Vec<PublisherKey>, D::Error> {
+    struct Key(PublisherKey);
+
+    impl<'de> Deserialize<'de> for Key {
+        fn deserialize<D: Deserializer<'de>>(source: D) -> Result<Self, D::Error> {
+            let text = String::deserialize(source)?;
+            text.parse().map(Key).map_err(D::Error::custom)
+        }
+    }
+
+    let keys: Vec<Key> = some(source)?;
+    Ok(keys.into_iter().map(|Key(key)| key).collect())
+}
+
+fn credential_sources<'de, D: Deserializer<'de>>(source: D) -> Result<Vec<CredentialSource>, D::Error> {
+    some(source)
+}
+
+fn some<'de, D: Deserializer<'de>, T: Deserialize<'de>>(source: D) -> Result<Vec<T>, D::Error> {
+    let items = Vec::deserialize(source)?;
+    if items.is_empty() { Err(D::Error::custom("there must be at least one")) } else { Ok(items) }
+}
+
+fn not_empty<'de, D: Deserializer<'de>>(source: D) -> Result<String, D::Error> {
+    let text = String::deserialize(source)?;
+    if text.is_empty() { Err(D::Error::custom("must not be empty")) } else { Ok(text) }
+}
+
+fn secret<'de, D: Deserializer<'de>>(source: D) -> Result<Secret, D::Error> {
+    not_empty(source).map(Secret::from)
+}
+
+/// RFC 9110 section 5.1, in lower case as HTTP/2 has it; a pseudo-header is none.
+fn header_name<'de, D: Deserializer<'de>>(source: D) -> Result<String, D::Error> {
+    let name = not_empty(source)?;
+    let usual = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'-' | b'_');
+    if name.bytes().all(usual) { Ok(name) } else { Err(D::Error::custom("must be of a-z 0-9 - _ only")) }
+}
+
+/// A quoted string in the challenge (RFC 9110 section 11.2): nothing that would need escaping.
+fn realm<'de, D: Deserializer<'de>>(source: D) -> Result<String, D::Error> {
+    let realm = String::deserialize(source)?;
+    let plain = |byte: u8| (byte == b' ' || byte.is_ascii_graphic()) && !matches!(byte, b'"' | b'\\');
+    if realm.bytes().all(plain) {
+        Ok(realm)
+    } else {
+        Err(D::Error::custom("must be printable, without \" and \\"))
+    }
+}
+
+fn wait_seconds<'de, D: Deserializer<'de>>(source: D) -> Result<u64, D::Error> {
+    bounded(source, MAX_WAIT_SECONDS)
+}
+
+fn leeway_seconds<'de, D: Deserializer<'de>>(source: D) -> Result<u64, D::Error> {
+    bounded(source, MAX_LEEWAY_SECONDS)
+}
+
+fn bounded<'de, D: Deserializer<'de>>(source: D, most: u64) -> Result<u64, D::Error> {
+    match u64::deserialize(source)? {
+        number if number <= most => Ok(number),
+        _ => Err(D::Error::custom(format_args!("must be at most {most}"))),
+    }
+}
+
+fn bearer() -> Vec<CredentialSource> {
+    Vec::from([CredentialSource { header: "authorization".into(), scheme: Some("Bearer".into()) }])
+}
+
+fn identity_prefix() -> String {
+    "x-keystile-".into()
+}
+
+fn keystile() -> String {
+    "keystile".into()
+}
+
+const fn yes() -> bool {
+    true
+}
+
+const fn outage_grace() -> u64 {
+    15 * 60
+}
+
+const fn wait() -> u64 {
+    15
+}
+
+const fn leeway() -> u64 {
+    5
+}
+
+/// What the control plane holds a request for at most: half of the lifetime of a manifest.
+const MAX_WAIT_SECONDS: u64 = 30;
+
+/// RFC 7519 section 4.1.4: "usually no more than a few minutes".
+const MAX_LEEWAY_SECONDS: u64 = 300;

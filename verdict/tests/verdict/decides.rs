@@ -1,0 +1,214 @@
+//! One request, one bundle, one instant: one verdict.
+
+use bundle::Scope;
+use proptest::prelude::*;
+use token::{Claims, Fingerprint, mint::SigningKey};
+use verdict::{Freshness, Gate, Policy, Reason, Snapshot, Verdict};
+
+use crate::world::{NOW, NOW_MS, builder, claims, configuration, gate, signing_key, snapshot};
+
+fn decide(gate: &Gate, token: &str, snapshot: &Snapshot, now: u64) -> Result<(), &'static str> {
+    let value = format!("Bearer {token}");
+    match gate.decide([("authorization", value.as_bytes())].into_iter(), Some(snapshot), now) {
+        Verdict::Admit(admission) => {
+            assert_eq!(admission.fingerprint(), Fingerprint::of(token.as_bytes()));
+            Ok(())
+        }
+        Verdict::Refuse(reason) => Err(reason.code()),
+    }
+}
+
+#[test]
+fn claims_are_checked_to_the_second() {
+    let snapshot = snapshot(&mut builder());
+    let with = |change: fn(&mut Claims)| {
+        let mut claims = claims();
+        change(&mut claims);
+        decide(&gate(), signing_key().mint(&claims).expose(), &snapshot, NOW_MS)
+    };
+    // The leeway is 5 seconds.
+    assert_eq!(with(|_| ()), Ok(()));
+    assert_eq!(with(|claims| claims.exp = NOW - 4), Ok(()));
+    assert_eq!(with(|claims| claims.exp = NOW - 5), Err("token_expired"));
+    assert_eq!(with(|claims| claims.exp = 0), Err("token_expired"));
+    assert_eq!(with(|claims| claims.exp = u64::MAX), Ok(()));
+    assert_eq!(with(|claims| claims.nbf = Some(NOW + 5)), Ok(()));
+    assert_eq!(with(|claims| claims.nbf = Some(NOW + 6)), Err("token_not_yet_valid"));
+    assert_eq!(with(|claims| claims.iat = NOW + 5), Ok(()));
+    assert_eq!(with(|claims| claims.iat = NOW + 6), Err("token_issued_in_future"));
+    assert_eq!(with(|claims| claims.aud = vec!["other".into(), "api".into()]), Ok(()));
+    assert_eq!(with(|claims| claims.aud = vec!["other".into()]), Err("token_audience_mismatch"));
+    assert_eq!(with(|claims| claims.aud = vec![]), Err("token_audience_mismatch"));
+    assert_eq!(with(|claims| claims.iss = "https://keystile.local/".into()), Err("token_issuer_unknown"));
+}
+
+#[test]
+fn only_known_keys_open() {
+    let snapshot = snapshot(&mut builder());
+    let token = |key: SigningKey| key.mint(&claims()).expose().to_owned();
+    for (key, expected) in [
+        (SigningKey::hs256("k2", &[3; 32]).unwrap(), Ok(())),
+        (SigningKey::hs256("k2", &[4; 32]).unwrap(), Err("token_signature_invalid")),
+        (SigningKey::hs256("k1", &[3; 32]).unwrap(), Err("token_algorithm_mismatch")),
+        (SigningKey::ed25519("k3", &[2; 32]).unwrap(), Err("token_key_unknown")),
+        (SigningKey::ed25519("k1", &[5; 32]).unwrap(), Err("token_signature_invalid")),
+    ] {
+        assert_eq!(decide(&gate(), &token(key), &snapshot, NOW_MS), expected);
+    }
+}
+
+#[test]
+fn a_revoked_fingerprint_is_refused_and_no_other() {
+    let token = |jti: &str| signing_key().mint(&Claims { jti: jti.into(), ..claims() }).expose().to_owned();
+    let mut builder = builder();
+    builder.revoke(Fingerprint::of(token("a").as_bytes())).unwrap();
+    let snapshot = snapshot(&mut builder);
+    assert_eq!(decide(&gate(), &token("a"), &snapshot, NOW_MS), Err("revoked"));
+    assert_eq!(decide(&gate(), &token("b"), &snapshot, NOW_MS), Ok(()));
+}
+
+#[test]
+fn a_watermark_of_any_scope_refuses_what_was_issued_until_then() {
+    let scopes = [
+        Scope::Global,
+        Scope::SigningKey("k1"),
+        Scope::Operator("OP0123456789"),
+        Scope::User("OP0123456789/alice"),
+        Scope::AuthKey("keyId-1"),
+        Scope::Session("api-1"),
+    ];
+    let token = signing_key().mint(&claims());
+    for scope in scopes {
+        // A later watermark of another scope, and an earlier one of every scope, change nothing.
+        for (instant, expected) in [(claims().iat - 1, Ok(())), (claims().iat, Err("watermark"))] {
+            let mut builder = builder();
+            scopes.into_iter().for_each(|scope| assert!(builder.watermark(scope, 1)));
+            builder.watermark(Scope::User("OP0123456789/bob"), u64::MAX);
+            builder.watermark(Scope::AuthKey("api-1"), u64::MAX);
+            builder.watermark(scope, instant);
+            assert_eq!(
+                decide(&gate(), token.expose(), &snapshot(&mut builder), NOW_MS),
+                expected,
+                "{scope:?}"
+            );
+        }
+    }
+}
+
+#[test]
+fn not_knowing_has_its_policy() {
+    let (gate, token) = (gate(), signing_key().mint(&Claims { exp: NOW + 100_000, ..claims() }));
+    let value = format!("Bearer {}", token.expose());
+    let headers = [("authorization", value.as_bytes())];
+    assert_eq!(gate.decide(headers.into_iter(), None, NOW_MS), Verdict::Refuse(Reason::BundleMissing));
+
+    let revoked = signing_key().mint(&claims());
+    let mut builder = builder();
+    builder.revoke(Fingerprint::of(revoked.expose().as_bytes())).unwrap();
+    let snapshot = snapshot(&mut builder);
+    let (expires, grace) = (NOW_MS + 60_000, 900_000);
+    for (now, freshness, expected) in [
+        (expires - 1, Freshness::Fresh, Ok(())),
+        (expires, Freshness::Stale, Ok(())),
+        (expires + grace - 1, Freshness::Stale, Ok(())),
+        (expires + grace, Freshness::Expired, Err("bundle_stale")),
+    ] {
+        assert_eq!(gate.freshness(&snapshot, now), freshness);
+        assert_eq!(decide(&gate, token.expose(), &snapshot, now), expected);
+        // However old: what it names is refused by that name.
+        assert_eq!(decide(&gate, revoked.expose(), &snapshot, now), Err("revoked"));
+    }
+    let strict = configuration()
+        .replace(r#""audience": "default","#, r#""audience": "default", "outage_grace_seconds": 0,"#);
+    let strict = Gate::new(Policy::from_json(strict.as_bytes()).unwrap());
+    assert_eq!(decide(&strict, token.expose(), &snapshot, expires - 1), Ok(()));
+    assert_eq!(decide(&strict, token.expose(), &snapshot, expires), Err("bundle_stale"));
+}
+
+#[test]
+fn the_upstream_gets_our_identity_and_nobody_elses() {
+    let token = signing_key().mint(&claims());
+    let value = format!("Bearer {}", token.expose());
+    let headers: &[(&str, &[u8])] = &[
+        (":path", b"/x"),
+        ("authorization", value.as_bytes()),
+        ("x-keystile-subject", b"root"),
+        ("X-Keystile-Subject", b"root"),
+        ("x_keystile_subject", b"root"),
+        ("x-keystile_operator", b"root"),
+        ("x-keystile-anything", b"root"),
+        ("x-keystile", b"kept: not ours"),
+        ("x-other", b"\xff\xfe"),
+    ];
+    let gate = gate();
+    let headers = headers.iter().copied();
+    let Verdict::Admit(admission) = gate.decide(headers.clone(), Some(&snapshot(&mut builder())), NOW_MS)
+    else {
+        panic!("refused");
+    };
+    let forwarded = gate.forward(headers, &admission);
+    let fingerprint = Fingerprint::of(token.expose().as_bytes()).to_string();
+    let expected: [(&str, &[u8]); 8] = [
+        (":path", b"/x"),
+        ("x-keystile", b"kept: not ours"),
+        ("x-other", b"\xff\xfe"),
+        ("x-keystile-subject", b"OP0123456789/alice"),
+        ("x-keystile-operator", b"OP0123456789"),
+        ("x-keystile-authkey", b"keyId-1"),
+        ("x-keystile-session", b"api-1"),
+        ("x-keystile-fingerprint", fingerprint.as_bytes()),
+    ];
+    let forwarded: Vec<(&str, &[u8])> =
+        forwarded.iter().map(|(name, value)| (&name[..], &value[..])).collect();
+    assert_eq!(forwarded, expected);
+}
+
+#[test]
+fn an_answer_says_why_and_how_to_do_better() {
+    let gate = gate();
+    for reason in Reason::ALL {
+        let answer = gate.answer(reason, Some(b"id-1"));
+        let header =
+            |name| answer.headers.iter().find(|(header, _)| *header == name).map(|(_, value)| value.as_str());
+        assert_eq!(answer.status, reason.status());
+        assert!(answer.body.contains(&format!(r#""code":"{}""#, reason.code())), "{}", answer.body);
+        assert_eq!(header("content-type"), Some("application/problem+json"));
+        assert_eq!(header("x-request-id"), Some("id-1"));
+        assert_eq!(header("www-authenticate").is_some(), [401, 403].contains(&answer.status), "{reason:?}");
+        assert_eq!(header("retry-after").is_some(), answer.status == 503, "{reason:?}");
+    }
+    let challenge =
+        |reason| gate.answer(reason, None).headers.into_iter().find(|(name, _)| *name == "www-authenticate");
+    assert_eq!(challenge(Reason::CredentialMissing).unwrap().1, r#"Bearer realm="keystile""#);
+    assert_eq!(
+        challenge(Reason::Expired).unwrap().1,
+        r#"Bearer realm="keystile", error="invalid_token", error_description="the token has expired""#
+    );
+    for bad in [&b""[..], b"a b", b"a\r\nset-cookie: x", b"\xff", &[b'a'; 129]] {
+        assert!(
+            gate.answer(Reason::Expired, Some(bad)).headers.iter().all(|(name, _)| *name != "x-request-id")
+        );
+    }
+}
+
+#[test]
+fn codes_are_one_to_one() {
+    let codes: std::collections::BTreeSet<_> = Reason::ALL.iter().map(|reason| reason.code()).collect();
+    assert_eq!(codes.len(), Reason::ALL.len());
+}
+
+proptest! {
+    #[test]
+    fn arbitrary_headers_are_never_admitted(
+        headers in prop::collection::vec((prop::sample::select(vec!["authorization", "x-api-token", "x_keystile_a", ""]), prop::collection::vec(any::<u8>(), 0..80)), 0..8),
+        bearer: bool,
+    ) {
+        let snapshot = snapshot(&mut builder());
+        let headers: Vec<(&str, Vec<u8>)> = headers
+            .into_iter()
+            .map(|(name, value)| (name, if bearer { [&b"Bearer "[..], &value].concat() } else { value }))
+            .collect();
+        let borrowed = headers.iter().map(|(name, value)| (*name, &value[..]));
+        prop_assert!(matches!(gate().decide(borrowed, Some(&snapshot), NOW_MS), Verdict::Refuse(_)));
+    }
+}

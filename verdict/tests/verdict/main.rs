@@ -1,0 +1,6 @@
+//! The verdict without a proxy: requests, bundles and clocks are values.
+
+mod decides;
+mod policy_is_strict;
+mod refreshes;
+mod world;

@@ -1,0 +1,96 @@
+//! A configuration that is not exactly right is refused, and the error names the place.
+
+use proptest::prelude::*;
+use verdict::Policy;
+
+use crate::world::configuration;
+
+#[test]
+fn defaults_are_the_documented_ones() {
+    let policy = Policy::from_json(configuration().as_bytes()).unwrap();
+    assert_eq!(policy.outage_grace_seconds, 900);
+    assert_eq!(policy.tokens.leeway_seconds, 5);
+    assert_eq!(policy.control_plane.wait_seconds, 15);
+    assert_eq!(policy.control_plane.authority, "keystile");
+    assert_eq!(policy.identity_prefix, "x-keystile-");
+    assert_eq!(policy.realm, "keystile");
+    assert!(policy.strip_credential);
+    let bare = configuration();
+    let (bare, _) = bare
+        .split_once(r#","credentials""#)
+        .or_else(|| bare.split_once(",\n            \"credentials\""))
+        .unwrap();
+    let policy = Policy::from_json(format!("{bare}}}").as_bytes()).unwrap();
+    assert_eq!(policy.credentials.len(), 1);
+    assert_eq!(policy.credentials[0].header, "authorization");
+    assert_eq!(policy.credentials[0].scheme.as_deref(), Some("Bearer"));
+}
+
+#[test]
+fn an_error_names_its_path() {
+    for (from, to, path) in [
+        (r#""issuer""#, r#""isuer""#, "`tokens.isuer`"),
+        (r#""audience""#, r#""audienc""#, "`audienc`"),
+        (r#"["api"]"#, r#""api""#, "`tokens.audiences`"),
+        (r#"["api"]"#, "[]", "`tokens.audiences`"),
+        (r#"["api"]"#, r#"["api", 3]"#, "`tokens.audiences[1]`"),
+        (r#""scheme": "Bearer""#, r#""scheme": 1"#, "`credentials[0].scheme`"),
+        (r#""header": "x-api-token""#, r#""header": "X-Api-Token""#, "`credentials[1].header`"),
+        (r#""header": "x-api-token""#, r#""header": ":path""#, "`credentials[1].header`"),
+        (r#""cluster": "keystile""#, r#""cluster": """#, "`control_plane.cluster`"),
+        (r#""cluster": "keystile","#, "", "`control_plane`"),
+        (
+            r#""cluster": "keystile","#,
+            r#""cluster": "keystile", "wait_seconds": 31,"#,
+            "`control_plane.wait_seconds`",
+        ),
+        (r#""audiences""#, r#""leeway_seconds": 301, "audiences""#, "`tokens.leeway_seconds`"),
+        (r#""audiences""#, r#""leeway_seconds": -1, "audiences""#, "`tokens.leeway_seconds`"),
+        (r#""audiences""#, r#""issuer": "x", "audiences""#, "`tokens`"),
+        (r#""audience": "#, r#""realm": "a\"b", "audience": "#, "`realm`"),
+        (r#""audience": "#, r#""identity_prefix": "", "audience": "#, "`identity_prefix`"),
+    ] {
+        let bad = configuration().replacen(from, to, 1);
+        assert_ne!(bad, configuration(), "{from}");
+        let error = Policy::from_json(bad.as_bytes()).unwrap_err().to_string();
+        assert!(error.starts_with(path), "{path} is not in: {error}");
+    }
+    let key = "`publisher_keys[0]`";
+    let configuration = configuration();
+    let (start, rest) = configuration.split_once(r#""publisher_keys": [""#).unwrap();
+    let (_, end) = rest.split_once('"').unwrap();
+    for bad in ["", "AAAA", &"A".repeat(43), &"=".repeat(43)] {
+        let error =
+            Policy::from_json(format!(r#"{start}"publisher_keys": ["{bad}"{end}"#).as_bytes()).unwrap_err();
+        assert!(error.to_string().starts_with(key), "{error}");
+    }
+    for bad in ["", "{}", "[]", "null", "{", "\u{feff}{}"] {
+        assert!(Policy::from_json(bad.as_bytes()).is_err(), "{bad}");
+    }
+    assert!(Policy::from_json(format!("{configuration} x").as_bytes()).is_err());
+}
+
+#[test]
+fn an_error_never_quotes_a_secret() {
+    for (from, to) in [
+        (r#"{ "cluster": "keystile", "credential": "ks_edge_x" }"#, r#""ks_edge_x""#),
+        (r#""cluster": "keystile""#, r#""wait_seconds": "ks_edge_x", "cluster": "keystile""#),
+    ] {
+        let error =
+            Policy::from_json(configuration().replacen(from, to, 1).as_bytes()).unwrap_err().to_string();
+        assert!(!error.contains("ks_edge_x"), "{error}");
+        assert!(error.contains("control_plane"), "{error}");
+    }
+    assert!(!format!("{:?}", Policy::from_json(configuration().as_bytes()).unwrap()).contains("ks_edge_x"));
+}
+
+proptest! {
+    #[test]
+    fn any_bytes_are_an_error_and_no_panic(bytes in prop::collection::vec(any::<u8>(), 0..200), at: prop::sample::Index) {
+        prop_assert!(Policy::from_json(&bytes).is_err());
+        let mut configuration = configuration().into_bytes();
+        let at = at.index(configuration.len());
+        configuration.splice(at..at, bytes);
+        let _ = Policy::from_json(&configuration);
+    }
+}

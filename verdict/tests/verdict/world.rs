@@ -1,0 +1,84 @@
+//! A publisher, a signing key and a policy that trusts them.
+
+use bundle::{
+    Manifest, Objects, Snapshot,
+    builder::{Builder, Built, Draft, Publisher},
+};
+use token::{Claims, Operator, mint::SigningKey};
+use verdict::{Gate, Policy};
+
+/// Seconds; 2023-11-14.
+pub(crate) const NOW: u64 = 1_700_000_000;
+pub(crate) const NOW_MS: u64 = NOW * 1000;
+
+pub(crate) fn publisher() -> Publisher {
+    Publisher::new(&[1; 32])
+}
+
+pub(crate) fn signing_key() -> SigningKey {
+    SigningKey::ed25519("k1", &[2; 32]).unwrap()
+}
+
+pub(crate) fn builder() -> Builder {
+    let mut builder = Builder::default();
+    builder.keys([signing_key().verifying_key()]).unwrap();
+    builder.secret_keys([("k2", &[3; 32][..])]).unwrap();
+    builder
+}
+
+pub(crate) fn manifest(built: &Built, version: u64, issued_at: u64) -> Vec<u8> {
+    let draft = Draft {
+        audience: "default",
+        version,
+        issued_at,
+        expires_at: issued_at + 60_000,
+        entries: &built.entries,
+    };
+    publisher().sign(&draft).unwrap()
+}
+
+pub(crate) fn snapshot(builder: &mut Builder) -> Snapshot {
+    let built = builder.build().unwrap();
+    let manifest =
+        Manifest::open(&manifest(&built, 1, NOW_MS), &[publisher().public_key()], "default").unwrap();
+    let mut objects = Objects::default();
+    for (entry, bytes) in &built.objects {
+        objects.open(*entry, bytes.to_vec()).unwrap();
+    }
+    Snapshot::assemble(manifest, &objects).unwrap()
+}
+
+pub(crate) fn configuration() -> String {
+    format!(
+        r#"{{
+            "audience": "default",
+            "publisher_keys": ["{}"],
+            "control_plane": {{ "cluster": "keystile", "credential": "ks_edge_x" }},
+            "tokens": {{ "issuer": "https://keystile.local", "audiences": ["api"] }},
+            "credentials": [
+                {{ "header": "authorization", "scheme": "Bearer" }},
+                {{ "header": "x-api-token" }}
+            ]
+        }}"#,
+        publisher().public_key()
+    )
+}
+
+pub(crate) fn gate() -> Gate {
+    Gate::new(Policy::from_json(configuration().as_bytes()).unwrap())
+}
+
+pub(crate) fn claims() -> Claims {
+    Claims {
+        iss: "https://keystile.local".into(),
+        sub: "OP0123456789/alice".into(),
+        aud: vec!["api".into()],
+        iat: NOW - 10,
+        exp: NOW + 3600,
+        nbf: None,
+        jti: "j".into(),
+        operator: Operator { operator_id: "OP0123456789".into() },
+        akid: Some("keyId-1".into()),
+        sid: Some("api-1".into()),
+    }
+}

@@ -48,7 +48,8 @@ mod tests {
 
     #[test]
     fn one_credential_is_found_where_it_may_be() {
-        let cases: [(&[(&str, &[u8])], Result<&[u8], Reason>); 12] = [
+        type Headers = &'static [(&'static str, &'static [u8])];
+        let cases: [(Headers, Result<&[u8], Reason>); 12] = [
             (&[("authorization", b"Bearer a")], Ok(b"a")),
             (&[("Authorization", b"bearer  a ")], Ok(b"a")),
             (&[("x-api-token", b"b")], Ok(b"b")),

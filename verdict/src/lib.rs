@@ -32,7 +32,7 @@ mod reason;
 mod refresh;
 
 pub use answer::Answer;
-pub use bundle::{Manifest, Snapshot};
+pub use bundle::{Entry, Manifest, Snapshot};
 pub use freshness::Freshness;
 pub use gate::{Admission, Gate, Verdict};
 pub use lease::{LEASE_RENEWAL_MS, Lease, Role};

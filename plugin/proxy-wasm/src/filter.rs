@@ -1,0 +1,58 @@
+//! One request.
+
+use std::rc::Rc;
+
+use proxy_wasm::{
+    traits::{Context, HttpContext},
+    types::Action,
+};
+use verdict::{Reason, Verdict};
+
+use crate::worker::Worker;
+
+pub(crate) struct Filter {
+    worker: Rc<Worker>,
+}
+
+impl Filter {
+    pub(crate) fn new(worker: Rc<Worker>) -> Self {
+        Self { worker }
+    }
+
+    fn refuse(&self, reason: Reason, request_id: Option<&[u8]>) -> Action {
+        self.worker.metrics.refused(reason);
+        let answer = self.worker.gate.answer(reason, request_id);
+        let headers = answer.headers.iter().map(|(name, value)| (*name, value.as_str())).collect();
+        self.send_http_response(answer.status.into(), headers, Some(answer.body.as_bytes()));
+        Action::Pause
+    }
+}
+
+impl Context for Filter {}
+
+impl HttpContext for Filter {
+    fn on_http_request_headers(&mut self, _: usize, _: bool) -> Action {
+        // All of them at once: one host call, and a header sent twice is seen twice. The getters of the SDK that give
+        // `String` panic on a value that is not UTF-8.
+        let headers = self.get_http_request_headers_bytes();
+        let headers = headers.iter().map(|(name, value)| (name.as_str(), value.as_slice()));
+        let worker = &self.worker;
+        let verdict =
+            worker.gate.decide(headers.clone(), worker.snapshot.borrow().as_deref(), worker.now.get());
+        match verdict {
+            Verdict::Admit(admission) => {
+                worker.metrics.admitted();
+                let forwarded = worker.gate.forward(headers, &admission);
+                // One call replaces them all, so that nothing a client sent is left under a name of ours.
+                let forwarded =
+                    forwarded.iter().map(|(name, value)| (name.as_str(), value.as_slice())).collect();
+                self.set_http_request_headers_bytes(forwarded);
+                Action::Continue
+            }
+            Verdict::Refuse(reason) => {
+                let request_id = headers.into_iter().find(|(name, _)| *name == "x-request-id");
+                self.refuse(reason, request_id.map(|(_, value)| value))
+            }
+        }
+    }
+}

@@ -1,0 +1,83 @@
+//! What the workers of one process share: the lease of the leader, and the bundle it fetched.
+//!
+//! ```text
+//! PREFIX/lease       who fetches, until when
+//! PREFIX/stamp       version and issue time of the manifest below: all that is read at every tick
+//! PREFIX/manifest    signed bytes
+//! PREFIX/KIND/SHARD  the bytes of an object; each worker verifies them again through the manifest
+//! ```
+//! The prefix is made of whom the bundle comes from and for whom it is, so that two filters in one process do not mix.
+
+use proxy_wasm::hostcalls;
+use verdict::{Entry, Lease, Manifest, Policy, Role};
+
+pub(crate) struct Sharing {
+    prefix: String,
+}
+
+pub(crate) type Stamp = [u8; 16];
+
+impl Sharing {
+    pub(crate) fn new(policy: &Policy) -> Self {
+        let keys: Vec<String> = policy.publisher_keys.iter().map(ToString::to_string).collect();
+        Self {
+            prefix: format!(
+                "keystile/{}/{}/{}",
+                policy.control_plane.cluster,
+                policy.audience,
+                keys.join(",")
+            ),
+        }
+    }
+
+    /// Whether this worker leads now. When two take the lease at once, one of them finds out here next time.
+    pub(crate) fn lead(&self, me: u64, now: u64) -> bool {
+        let key = self.key("lease");
+        let Ok((held, version)) = hostcalls::get_shared_data(&key) else { return false };
+        match Role::of(held.as_deref().and_then(Lease::read), me, now) {
+            Role::Lead(lease) => hostcalls::set_shared_data(&key, Some(&lease.bytes()), version).is_ok(),
+            Role::Follow => false,
+        }
+    }
+
+    pub(crate) fn stamp(&self) -> Option<Stamp> {
+        self.read("stamp")?.try_into().ok()
+    }
+
+    pub(crate) fn manifest(&self) -> Option<Vec<u8>> {
+        self.read("manifest")
+    }
+
+    pub(crate) fn object(&self, entry: &Entry) -> Option<Vec<u8>> {
+        self.read(&slot(entry))
+    }
+
+    /// Objects first and the stamp last: who sees the stamp finds all the rest.
+    pub(crate) fn publish(&self, manifest: &Manifest, objects: &[(Entry, Vec<u8>)]) -> Stamp {
+        for (entry, bytes) in objects {
+            self.write(&slot(entry), bytes);
+        }
+        self.write("manifest", manifest.bytes());
+        let stamp = (u128::from(manifest.version()) << 64 | u128::from(manifest.issued_at())).to_be_bytes();
+        self.write("stamp", &stamp);
+        stamp
+    }
+
+    fn key(&self, name: &str) -> String {
+        [&self.prefix, "/", name].concat()
+    }
+
+    fn read(&self, name: &str) -> Option<Vec<u8>> {
+        hostcalls::get_shared_data(&self.key(name)).ok()?.0
+    }
+
+    fn write(&self, name: &str, value: &[u8]) {
+        // Without a version to compare with, nothing can fail but a host without shared data: every worker of such a
+        // host fetches for itself.
+        let _ = hostcalls::set_shared_data(&self.key(name), Some(value), None);
+    }
+}
+
+fn slot(entry: &Entry) -> String {
+    format!("{:?}/{}", entry.kind(), entry.shard())
+}

@@ -1,0 +1,17 @@
+use std::{
+    cell::{Cell, RefCell},
+    sync::Arc,
+};
+
+use verdict::{Gate, Snapshot};
+
+use crate::metrics::Metrics;
+
+/// What the requests of one worker share. The time is that of the last tick, which spares each request a host call;
+/// ticks are 25 ms apart, the leeway of a token is seconds.
+pub(crate) struct Worker {
+    pub(crate) gate: Gate,
+    pub(crate) snapshot: RefCell<Option<Arc<Snapshot>>>,
+    pub(crate) now: Cell<u64>,
+    pub(crate) metrics: Metrics,
+}

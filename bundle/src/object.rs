@@ -94,8 +94,9 @@ impl Entry {
         })
     }
 
+    /// None if they are too many.
     #[cfg(feature = "builder")]
-    pub(crate) fn of(kind: Kind, shard: u16, bytes: &[u8]) -> Option<Self> {
+    pub fn of(kind: Kind, shard: u16, bytes: &[u8]) -> Option<Self> {
         let size = u32::try_from(bytes.len()).ok().filter(|size| *size <= MAX_OBJECT_BYTES)?;
         Some(Self { kind, shard, size, sha256: Sha256::digest(bytes).into() })
     }

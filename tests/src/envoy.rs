@@ -95,6 +95,7 @@ impl Envoy {
         let process = Process::start(&tools::envoy()?, folder.join("envoy.log"), |command| {
             command.args(["--disable-hot-restart", "--log-level", "warning"]);
             command.args(["--component-log-level", "wasm:info", "--drain-time-s", "1"]);
+            command.args(["--file-flush-interval-msec", "100"]);
             command.args(["--concurrency", &settings.workers.to_string(), "-c"]).arg(file);
         })?;
         let mut envoy = Self { process, settings };

@@ -230,7 +230,7 @@ pub(crate) fn now_ms() -> u64 {
     now.as_millis().try_into().unwrap()
 }
 
-fn hex(bytes: &[u8]) -> String {
+pub(crate) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 

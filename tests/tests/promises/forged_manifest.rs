@@ -1,6 +1,7 @@
 //! A manifest or object that is not the publisher's newest is refused, and the last good bundle kept.
 
-use crate::forge::{Forge, Served, now_ms, plugin_configuration};
+use crate::forge::{Forge, Served, hex, now_ms, plugin_configuration};
+use bundle::Kind;
 use bundle::builder::{Builder, Built, Draft, Publisher};
 use harness::envoy::Settings;
 use harness::{Connection, Envoy, eventually};
@@ -119,13 +120,15 @@ async fn objects_that_are_not_what_the_manifest_names() {
         spoilt.objects.values_mut().for_each(spoil);
         scene.in_vain(what, spoilt).await;
     }
-    for number in 0..scene.tempting().objects.len() {
+    for kind in [Kind::Keys, Kind::Revocations] {
         for from_end in [false, true] {
-            let mut spoilt = scene.tempting();
-            let object = spoilt.objects.values_mut().nth(number).unwrap();
+            let content = scene.tempting_content();
+            let mut spoilt = scene.forge.sign(&content, |draft| draft.version += 1);
+            let entry = content.entries.iter().find(|entry| entry.kind() == kind).unwrap();
+            let object = spoilt.objects.get_mut(&hex(entry.sha256())).unwrap();
             let byte = if from_end { object.last_mut() } else { object.first_mut() };
             *byte.unwrap() ^= 1;
-            scene.in_vain("a bit of one object flipped", spoilt).await;
+            scene.in_vain(&format!("a bit of the {kind:?} flipped"), spoilt).await;
         }
     }
     scene.ends_well().await;
@@ -165,7 +168,9 @@ impl Scene {
     /// so that an edge that believes the manifest has objects to fetch.
     fn tempting_content(&self) -> Built {
         let mut content = Builder::default();
-        content.keys([self.forge.signing.verifying_key(), self.foreign.verifying_key()]).unwrap();
+        let fresh = SigningKey::ed25519(&self.forge.claims().jti, &[78; 32]).unwrap();
+        let keys = [&self.forge.signing, &self.foreign, &fresh].map(SigningKey::verifying_key);
+        content.keys(keys).unwrap();
         content.revoke(Fingerprint::of(self.forge.token().as_bytes())).unwrap();
         content.build().unwrap()
     }

@@ -16,9 +16,10 @@ async fn neither_crash_the_filter_nor_get_in() {
             assert_eq!(status, 401, "{name}, without a credential");
         }
         for (name, request) in hostile(bearer(&token)) {
-            // A hostile header beside a valid token is the upstream's business.
+            // A hostile header beside a valid token is the upstream's business, which refuses more than 100 of them.
+            let expected = if request.headers().len() > 100 { 431 } else { 200 };
             let status = send(&forge, &mut worker, name, request).await;
-            assert_eq!(status, 200, "{name}, beside a valid token");
+            assert_eq!(status, expected, "{name}, beside a valid token");
         }
         for value in hostile_values() {
             for (header, prefix) in [("authorization", "Bearer "), ("authorization", ""), ("x-api-token", "")]

@@ -1,0 +1,65 @@
+use axum::{
+    body::Bytes,
+    extract::{FromRequest, Request},
+    http::{StatusCode, header},
+};
+use serde::de::DeserializeOwned;
+
+use super::{Desk, problem::Problem};
+
+/// A JSON body, strictly: the error names the member, and never repeats a value, which may be a secret.
+pub(super) struct Strict<T>(pub(super) T);
+
+impl<T: DeserializeOwned> FromRequest<Desk> for Strict<T> {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, desk: &Desk) -> Result<Self, Problem> {
+        let content_type = request.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+        let json = content_type.is_some_and(|value| {
+            value
+                .split(';')
+                .next()
+                .is_some_and(|essence| essence.trim().eq_ignore_ascii_case("application/json"))
+        });
+        if !json {
+            return Err(Problem::new(
+                StatusCode::UNSUPPORTED_MEDIA_TYPE,
+                "media_type_unsupported",
+                "the body must be application/json",
+            ));
+        }
+        let bytes =
+            Bytes::from_request(request, desk).await.map_err(|rejection| match rejection.status() {
+                StatusCode::PAYLOAD_TOO_LARGE => Problem::new(
+                    StatusCode::PAYLOAD_TOO_LARGE,
+                    "body_too_large",
+                    "the body is longer than 16 KiB",
+                ),
+                _ => Problem::invalid("the body could not be read"),
+            })?;
+        let mut source = serde_json::Deserializer::from_slice(&bytes);
+        let parsed = serde_path_to_error::deserialize(&mut source).map_err(|error| {
+            let path = error.path().to_string();
+            let place = if path == "." { "the body".to_owned() } else { format!("`{path}`") };
+            Problem::invalid(format!("{place}: {}", without_values(&error.into_inner())))
+        })?;
+        source.end().map_err(|_| Problem::invalid("the body goes on after its end"))?;
+        Ok(Self(parsed))
+    }
+}
+
+/// What serde says, unless it quotes a value.
+fn without_values(error: &serde_json::Error) -> String {
+    let message = error.to_string();
+    match error.classify() {
+        serde_json::error::Category::Data
+            if message.starts_with("invalid type: ") || message.starts_with("invalid value: ") =>
+        {
+            message.rsplit_once(", expected ").map_or("a wrong value".to_owned(), |(_, expected)| {
+                format!("expected {}", expected.split(" at line ").next().unwrap_or_default())
+            })
+        }
+        serde_json::error::Category::Data => message.split(" at line ").next().unwrap_or_default().to_owned(),
+        _ => format!("no JSON at line {} column {}", error.line(), error.column()),
+    }
+}

@@ -1,0 +1,86 @@
+use axum::{
+    extract::FromRequestParts,
+    http::{HeaderName, HeaderValue, StatusCode, header, request::Parts},
+};
+use token::Fingerprint;
+use verdict::{Reason, Verdict};
+
+use super::{Desk, problem::Problem};
+use crate::{
+    clock,
+    model::{Actor, OperatorId, Subject},
+    operations::Authority,
+};
+
+/// Whoever presents a token that the gate admits: `Authorization: Bearer TOKEN`, or Soracom's pair of headers.
+#[derive(Debug, Clone)]
+pub(super) struct Caller {
+    pub(super) subject: Subject,
+    pub(super) fingerprint: Fingerprint,
+}
+
+impl Caller {
+    pub(super) fn actor(&self) -> Actor {
+        Actor::Token { subject: self.subject.clone(), fingerprint: self.fingerprint }
+    }
+
+    /// Keys are the root user's to manage, in its own operator.
+    pub(super) fn authority(&self) -> Result<Authority, Problem> {
+        if self.subject.is_root() {
+            Ok(Authority::Operator(self.subject.operator.clone()))
+        } else {
+            Err(Problem::forbidden("only the root user of the operator may do this"))
+        }
+    }
+
+    /// Another operator's path looks like one that is not there.
+    pub(super) fn authority_over(&self, operator: &str) -> Result<(OperatorId, Authority), Problem> {
+        if operator != self.subject.operator.as_str() {
+            return Err(Problem::not_found("there is no such operator"));
+        }
+        Ok((self.subject.operator.clone(), self.authority()?))
+    }
+}
+
+impl FromRequestParts<Desk> for Caller {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, desk: &Desk) -> Result<Self, Problem> {
+        let headers = parts.headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes()));
+        let publication = desk.latest();
+        let admission = match desk.gate.decide(headers, Some(&publication.snapshot), clock::now().millis()) {
+            Verdict::Admit(admission) => admission,
+            Verdict::Refuse(reason) => return Err(refusal(desk, reason)),
+        };
+        let claims = admission.claims();
+        let api_key = parts.headers.get(&API_KEY);
+        if parts.headers.contains_key(&API_TOKEN) && !names_session(api_key, claims.sid.as_deref()) {
+            return Err(Problem::new(
+                StatusCode::UNAUTHORIZED,
+                "api_key_mismatch",
+                "the API key is missing or not the one issued with the token",
+            ));
+        }
+        let subject =
+            claims.sub.parse().map_err(|_| refusal(desk, Reason::Token(token::Error::Malformed)))?;
+        Ok(Self { subject, fingerprint: admission.fingerprint() })
+    }
+}
+
+fn names_session(api_key: Option<&HeaderValue>, session: Option<&str>) -> bool {
+    matches!((api_key, session), (Some(key), Some(session)) if key.as_bytes() == session.as_bytes())
+}
+
+fn refusal(desk: &Desk, reason: Reason) -> Problem {
+    let status = StatusCode::from_u16(reason.status()).unwrap_or(StatusCode::UNAUTHORIZED);
+    let problem = Problem::new(status, reason.code(), reason.to_string());
+    let answer = desk.gate.answer(reason, None);
+    let challenge = answer.headers.into_iter().find(|(name, _)| *name == header::WWW_AUTHENTICATE.as_str());
+    match challenge.and_then(|(_, value)| HeaderValue::try_from(value).ok()) {
+        Some(challenge) => problem.with_value(header::WWW_AUTHENTICATE, challenge),
+        None => problem,
+    }
+}
+
+const API_KEY: HeaderName = HeaderName::from_static("x-soracom-api-key");
+const API_TOKEN: HeaderName = HeaderName::from_static("x-soracom-token");

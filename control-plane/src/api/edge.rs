@@ -1,0 +1,158 @@
+//! What edges fetch.
+
+use std::{sync::Arc, time::Duration};
+
+use axum::{
+    body::Body,
+    extract::{Path, Query, State, rejection::QueryRejection},
+    http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header},
+    response::{IntoResponse, Response},
+};
+use serde::Deserialize;
+use token::Fingerprint;
+use tokio::time::sleep;
+
+use super::{Desk, problem::Problem};
+use crate::{model::EdgeId, operations, publisher::Publication};
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ManifestQuery {
+    #[serde(default)]
+    have: u64,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct KeysQuery {
+    sha256: String,
+}
+
+/// Something newer than `have` at once; else waits for it as long as the edge prefers. Never anything older.
+pub(super) async fn manifest(
+    State(desk): State<Desk>,
+    headers: HeaderMap,
+    query: Result<Query<ManifestQuery>, QueryRejection>,
+) -> Result<Response, Problem> {
+    let edge = authenticate(&desk, &headers).await?;
+    let Query(ManifestQuery { have }) = query.map_err(|_| Problem::invalid("`have`: expected a version"))?;
+    let status = headers.get(&EDGE_STATUS).and_then(|status| status.to_str().ok());
+    desk.service.edge_seen(&edge, have, status.filter(|status| status.len() <= LONGEST_STATUS));
+    let wait = preferred_wait(&headers);
+    if desk.latest().version <= have && !wait.is_zero() {
+        wait_for_newer(&desk, have, wait).await;
+    }
+    let publication = desk.latest();
+    let mut response = if is_news(&publication, have, headers.get(header::IF_NONE_MATCH)) {
+        let mut response = Body::from(publication.manifest.clone()).into_response();
+        response
+            .headers_mut()
+            .insert(header::CONTENT_TYPE, HeaderValue::from_static("application/vnd.keystile.manifest"));
+        response
+    } else {
+        StatusCode::NOT_MODIFIED.into_response()
+    };
+    let answer = response.headers_mut();
+    if publication.version >= have
+        && let Ok(tag) = HeaderValue::try_from(entity_tag(&publication))
+    {
+        answer.insert(header::ETAG, tag);
+    }
+    answer.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+    if let Ok(applied) = HeaderValue::try_from(format!("wait={}", wait.as_secs()))
+        && !wait.is_zero()
+    {
+        answer.insert(PREFERENCE_APPLIED, applied);
+    }
+    Ok(response)
+}
+
+/// Immutable and signed for by hash: no secret, no authentication, any cache may keep it.
+pub(super) async fn object(
+    State(desk): State<Desk>,
+    Path(sha256): Path<String>,
+) -> Result<impl IntoResponse, Problem> {
+    let object = hash(&sha256).and_then(|sha256| desk.publications.object(&sha256));
+    let object =
+        object.ok_or_else(|| Problem::not_found("there is no such object, or it was superseded long ago"))?;
+    let headers = [
+        (header::CONTENT_TYPE, "application/octet-stream"),
+        (header::CACHE_CONTROL, "public, max-age=31536000, immutable"),
+    ];
+    Ok((headers, Vec::from(&*object)))
+}
+
+/// The symmetric keys: for edges only, and for no cache.
+pub(super) async fn secret_keys(
+    State(desk): State<Desk>,
+    headers: HeaderMap,
+    query: Result<Query<KeysQuery>, QueryRejection>,
+) -> Result<impl IntoResponse, Problem> {
+    authenticate(&desk, &headers).await?;
+    let Query(KeysQuery { sha256 }) =
+        query.map_err(|_| Problem::invalid("`sha256`: expected a hash in hex"))?;
+    let object = hash(&sha256).and_then(|sha256| desk.publications.secret_keys(&sha256));
+    let object =
+        object.ok_or_else(|| Problem::not_found("there is no such object, or it was superseded long ago"))?;
+    let headers = [(header::CONTENT_TYPE, "application/octet-stream"), (header::CACHE_CONTROL, "no-store")];
+    Ok((headers, Vec::from(&*object)))
+}
+
+async fn authenticate(desk: &Desk, headers: &HeaderMap) -> Result<EdgeId, Problem> {
+    let presented = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
+    let credential = presented.and_then(|value| value.strip_prefix("Bearer "));
+    Ok(operations::authenticate_edge(&desk.service, credential.unwrap_or_default()).await?)
+}
+
+/// Ends early when the server stops, so that stopping need not wait for the edges.
+async fn wait_for_newer(desk: &Desk, have: u64, wait: Duration) {
+    let _waiting = desk.metrics.edge_waits();
+    let mut stop = desk.stop.clone();
+    if desk.latest().version < have {
+        // Another replica gave it something that this one has not seen yet.
+        desk.publications.ring();
+    }
+    tokio::select! {
+        () = desk.publications.newer_than(have) => {}
+        () = sleep(wait) => {}
+        _ = stop.wait_for(|stop| *stop) => {}
+    }
+}
+
+/// Whether the edge does not have it, nor anything later.
+fn is_news(publication: &Arc<Publication>, have: u64, known: Option<&HeaderValue>) -> bool {
+    let known = known.and_then(|tag| tag.to_str().ok()).and_then(read_entity_tag).unwrap_or_default();
+    publication.version >= have && (publication.version, publication.issued_at) > known
+}
+
+/// `"VERSION-ISSUEDMS"`
+fn entity_tag(publication: &Publication) -> String {
+    format!("\"{}-{}\"", publication.version, publication.issued_at)
+}
+
+fn read_entity_tag(tag: &str) -> Option<(u64, u64)> {
+    let tag = tag.strip_prefix("W/").unwrap_or(tag);
+    let (version, issued_at) = tag.strip_prefix('"')?.strip_suffix('"')?.split_once('-')?;
+    Some((version.parse().ok()?, issued_at.parse().ok()?))
+}
+
+/// `Prefer: wait=N` (RFC 7240 section 4.3), in seconds.
+fn preferred_wait(headers: &HeaderMap) -> Duration {
+    let preferences = headers.get_all(PREFER).into_iter().filter_map(|value| value.to_str().ok());
+    let seconds = preferences
+        .flat_map(|value| value.split([',', ';']))
+        .find_map(|preference| preference.trim().strip_prefix("wait=")?.trim_matches('"').parse().ok());
+    Duration::from_secs(seconds.unwrap_or(0).min(LONGEST_WAIT))
+}
+
+fn hash(hex: &str) -> Option<[u8; 32]> {
+    hex.parse::<Fingerprint>().ok().map(|hash| *hash.as_bytes())
+}
+
+const EDGE_STATUS: HeaderName = HeaderName::from_static("x-keystile-edge-status");
+const PREFER: HeaderName = HeaderName::from_static("prefer");
+const PREFERENCE_APPLIED: HeaderName = HeaderName::from_static("preference-applied");
+
+/// Half the default lifetime of a manifest.
+const LONGEST_WAIT: u64 = 30;
+const LONGEST_STATUS: usize = 200;

@@ -1,0 +1,31 @@
+use axum::{
+    extract::State,
+    http::{StatusCode, header},
+    response::IntoResponse,
+};
+
+use super::{Desk, problem::Problem};
+use crate::clock;
+
+/// The process lives.
+pub(super) async fn lives() -> &'static str {
+    "ok\n"
+}
+
+/// The store answers, and the manifest is one that edges take for fresh.
+pub(super) async fn ready(State(desk): State<Desk>) -> Result<&'static str, Problem> {
+    desk.service.ready().await?;
+    if clock::now().millis() >= desk.latest().expires_at {
+        return Err(Problem::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "manifest_stale",
+            "the manifest is out of date",
+        ));
+    }
+    Ok("ready\n")
+}
+
+pub(super) async fn metrics(State(desk): State<Desk>) -> Result<impl IntoResponse, Problem> {
+    let text = desk.metrics.text().map_err(|error| Problem::unavailable("metrics_unwritable", &error))?;
+    Ok(([(header::CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], text))
+}

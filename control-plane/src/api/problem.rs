@@ -1,0 +1,160 @@
+//! Errors as clients get them: RFC 9457, with the members that Soracom's clients read besides.
+
+use axum::{
+    Json,
+    http::{HeaderName, HeaderValue, StatusCode, header},
+    response::{IntoResponse, Response},
+};
+use serde::Serialize;
+
+use crate::operations::{
+    AuthenticateEdgeError, CreateAuthKeyError, DeleteAuthKeyError, ExchangeError, MintError, RevokeError,
+    StoreError,
+};
+
+#[derive(Debug)]
+pub(crate) struct Problem {
+    status: StatusCode,
+    code: &'static str,
+    detail: String,
+    header: Option<(HeaderName, HeaderValue)>,
+}
+
+impl Problem {
+    pub(crate) fn new(status: StatusCode, code: &'static str, detail: impl Into<String>) -> Self {
+        Self { status, code, detail: detail.into(), header: None }
+    }
+
+    pub(crate) fn with(mut self, name: HeaderName, value: &'static str) -> Self {
+        self.header = Some((name, HeaderValue::from_static(value)));
+        self
+    }
+
+    pub(crate) fn with_value(mut self, name: HeaderName, value: HeaderValue) -> Self {
+        self.header = Some((name, value));
+        self
+    }
+
+    pub(crate) fn not_found(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::NOT_FOUND, "not_found", detail)
+    }
+
+    pub(crate) fn forbidden(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::FORBIDDEN, "forbidden", detail)
+    }
+
+    pub(crate) fn invalid(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "request_invalid", detail)
+    }
+
+    /// What is broken is the log's business, not the client's.
+    pub(crate) fn unavailable(code: &'static str, error: &dyn std::error::Error) -> Self {
+        let cause = error.source().map(ToString::to_string).unwrap_or_default();
+        tracing::error!(error.code = code, error.cause = cause, "{error}");
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, code, "the control plane can't do this now; try again")
+            .with(header::RETRY_AFTER, "1")
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let Self { status, code, detail, header } = self;
+        let title = status.canonical_reason().unwrap_or_default();
+        let body = Body {
+            r#type: "about:blank",
+            title,
+            status: status.as_u16(),
+            message: &detail,
+            detail: &detail,
+            code,
+        };
+        let mut response = (status, Json(body)).into_response();
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        headers.extend(header);
+        response
+    }
+}
+
+#[derive(Serialize)]
+struct Body<'a> {
+    r#type: &'static str,
+    title: &'static str,
+    status: u16,
+    detail: &'a str,
+    code: &'static str,
+    /// Soracom's clients show this one.
+    message: &'a str,
+}
+
+pub(super) async fn not_found() -> Problem {
+    Problem::not_found("there is nothing at this path")
+}
+
+pub(super) async fn method_not_allowed() -> Problem {
+    Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "this path does not take this method")
+}
+
+impl From<StoreError> for Problem {
+    fn from(error: StoreError) -> Self {
+        Self::unavailable(error.code(), &error)
+    }
+}
+
+impl From<ExchangeError> for Problem {
+    fn from(error: ExchangeError) -> Self {
+        match error {
+            ExchangeError::Refused => {
+                Self::new(StatusCode::UNAUTHORIZED, "auth_key_refused", error.to_string())
+            }
+            ExchangeError::Store(error) => error.into(),
+            ExchangeError::Mint(MintError::Store(error)) => error.into(),
+            ExchangeError::Mint(error) => Self::unavailable("mint_failed", &error),
+        }
+    }
+}
+
+impl From<RevokeError> for Problem {
+    fn from(error: RevokeError) -> Self {
+        let status = match error {
+            RevokeError::NotFound => StatusCode::NOT_FOUND,
+            RevokeError::Token(_) | RevokeError::TokenKeyUnknown | RevokeError::InstantInFuture => {
+                StatusCode::BAD_REQUEST
+            }
+            RevokeError::PrefixTaken => StatusCode::CONFLICT,
+            RevokeError::Store(error) => return error.into(),
+        };
+        Self::new(status, error.code(), error.to_string())
+    }
+}
+
+impl From<CreateAuthKeyError> for Problem {
+    fn from(error: CreateAuthKeyError) -> Self {
+        match error {
+            CreateAuthKeyError::OperatorUnknown => Self::not_found("there is no such operator"),
+            CreateAuthKeyError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<DeleteAuthKeyError> for Problem {
+    fn from(error: DeleteAuthKeyError) -> Self {
+        match error {
+            DeleteAuthKeyError::NotFound => Self::not_found(error.to_string()),
+            DeleteAuthKeyError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<AuthenticateEdgeError> for Problem {
+    fn from(error: AuthenticateEdgeError) -> Self {
+        match error {
+            AuthenticateEdgeError::Refused => {
+                Self::new(StatusCode::UNAUTHORIZED, "edge_credential_refused", error.to_string())
+                    .with(header::WWW_AUTHENTICATE, "Bearer realm=\"keystile-edge\"")
+            }
+            AuthenticateEdgeError::Store(error) => error.into(),
+        }
+    }
+}

@@ -1,0 +1,90 @@
+use axum::{Json, extract::State};
+use serde::{Deserialize, Serialize};
+
+use super::{Desk, body::Strict, caller::Caller, problem::Problem};
+use crate::operations::{self, Revoked, Target, What};
+
+/// Exactly one of the first four.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub(super) struct RevocationRequest {
+    #[serde(default)]
+    fingerprint: Option<String>,
+    #[serde(default)]
+    token: Option<String>,
+    #[serde(default)]
+    key_id: Option<String>,
+    #[serde(default)]
+    subject: Option<String>,
+    /// Only with `subject`.
+    #[serde(default)]
+    instant: Option<u64>,
+    #[serde(default)]
+    reason: Option<String>,
+}
+
+/// `version` is the first bundle that refuses it.
+#[derive(Serialize)]
+pub(super) struct RevocationResponse {
+    version: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    fingerprint: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    scope: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    instant: Option<u64>,
+}
+
+pub(super) async fn create(
+    State(desk): State<Desk>,
+    caller: Caller,
+    Strict(request): Strict<RevocationRequest>,
+) -> Result<Json<RevocationResponse>, Problem> {
+    let authority = caller.authority()?;
+    let (target, reason) = read(request)?;
+    let Revoked { version, what } =
+        operations::revoke(&desk.service, &caller.actor(), &authority, target, reason.as_deref()).await?;
+    desk.metrics.revoked();
+    Ok(Json(match what {
+        What::Fingerprint(fingerprint) => RevocationResponse {
+            version,
+            fingerprint: Some(fingerprint.to_string()),
+            scope: None,
+            instant: None,
+        },
+        What::Scope(watermark) => RevocationResponse {
+            version,
+            fingerprint: None,
+            scope: Some(watermark.scope.to_string()),
+            instant: Some(watermark.instant),
+        },
+    }))
+}
+
+fn read(request: RevocationRequest) -> Result<(Target, Option<String>), Problem> {
+    let RevocationRequest { fingerprint, token, key_id, subject, instant, reason } = request;
+    if instant.is_some() && subject.is_none() {
+        return Err(Problem::invalid("`instant`: goes with `subject` only"));
+    }
+    if reason.as_ref().is_some_and(|reason| reason.len() > LONGEST_REASON) {
+        return Err(Problem::invalid(format!("`reason`: expected at most {LONGEST_REASON} bytes")));
+    }
+    let target = match (fingerprint, token, key_id, subject) {
+        (Some(text), None, None, None) => Target::Fingerprint(parse("fingerprint", &text)?),
+        (None, Some(text), None, None) => Target::Token(text),
+        (None, None, Some(text), None) => Target::Key(parse("keyId", &text)?),
+        (None, None, None, Some(text)) => Target::Subject { subject: parse("subject", &text)?, instant },
+        _ => {
+            return Err(Problem::invalid(
+                "expected exactly one of `fingerprint`, `token`, `keyId`, `subject`",
+            ));
+        }
+    };
+    Ok((target, reason))
+}
+
+fn parse<T: std::str::FromStr<Err: std::fmt::Display>>(member: &str, text: &str) -> Result<T, Problem> {
+    text.parse().map_err(|error| Problem::invalid(format!("`{member}`: {error}")))
+}
+
+const LONGEST_REASON: usize = 500;

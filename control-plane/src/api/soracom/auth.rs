@@ -1,0 +1,56 @@
+use axum::{
+    Json,
+    extract::State,
+    http::{StatusCode, header},
+    response::IntoResponse,
+};
+use serde::{Deserialize, Serialize};
+use zeroize::Zeroizing;
+
+use crate::{
+    api::{Desk, body::Strict, caller::Caller, problem::Problem},
+    operations::{self, Exchanged, Lifetime},
+};
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub(in crate::api) struct AuthRequest {
+    auth_key_id: String,
+    auth_key: Zeroizing<String>,
+    #[serde(default)]
+    token_timeout_seconds: Option<u64>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct AuthResponse<'a> {
+    api_key: &'a str,
+    operator_id: &'a str,
+    token: &'a str,
+    user_name: &'a str,
+}
+
+pub(in crate::api) async fn exchange(
+    State(desk): State<Desk>,
+    Strict(request): Strict<AuthRequest>,
+) -> Result<impl IntoResponse, Problem> {
+    let AuthRequest { auth_key_id, auth_key, token_timeout_seconds } = request;
+    let lifetime = token_timeout_seconds.map_or(Ok(Lifetime::default()), Lifetime::try_from);
+    let lifetime = lifetime.map_err(|error| Problem::invalid(format!("`tokenTimeoutSeconds`: {error}")))?;
+    let Exchanged { session, subject, token } =
+        operations::exchange(&desk.service, &auth_key_id, &auth_key, lifetime).await?;
+    desk.metrics.token_issued();
+    let response = AuthResponse {
+        api_key: session.as_str(),
+        operator_id: subject.operator.as_str(),
+        token: token.expose(),
+        user_name: subject.user_name(),
+    };
+    Ok(([(header::CACHE_CONTROL, "no-store")], Json(response)).into_response())
+}
+
+pub(in crate::api) async fn log_out(State(desk): State<Desk>, caller: Caller) -> Result<StatusCode, Problem> {
+    operations::logout(&desk.service, &caller.subject, caller.fingerprint).await?;
+    desk.metrics.revoked();
+    Ok(StatusCode::NO_CONTENT)
+}

@@ -1,0 +1,91 @@
+use std::{fs, path::PathBuf};
+
+use ::bundle::{Entry, Manifest, PublisherKey};
+use clap::Subcommand;
+use serde_json::{Value, json};
+use token::Fingerprint;
+
+use super::{Failure, Global, show};
+use crate::{
+    clock::{self, Time},
+    publisher,
+};
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Bundle {
+    /// Show the bundle of this moment, as the server publishes it
+    Show {
+        /// Write its manifest to this file
+        #[arg(long, value_name = "FILE")]
+        manifest: Option<PathBuf>,
+    },
+    /// Verify a manifest, as an edge would
+    Verify {
+        file: PathBuf,
+        /// Whose signature to accept; this installation's without it
+        #[arg(long, value_name = "BASE64URL")]
+        publisher_key: Option<PublisherKey>,
+    },
+}
+
+impl Bundle {
+    pub(super) async fn run(self, global: &Global) -> Result<(), Failure> {
+        match self {
+            Self::Show { manifest } => {
+                let publication = publisher::preview(&global.service().await?).await?;
+                if let Some(file) = manifest {
+                    fs::write(file, &publication.manifest)?;
+                }
+                print(global, publication.snapshot.manifest())
+            }
+            Self::Verify { file, publisher_key } => {
+                let config = global.settings()?;
+                let key = match publisher_key {
+                    Some(key) => key,
+                    None => crate::keys::open_publisher(&global.home())?.public_key(),
+                };
+                let manifest = Manifest::open(&fs::read(file)?, &[key], &config.publisher.audience)?;
+                print(global, &manifest)
+            }
+        }
+    }
+}
+
+fn print(global: &Global, manifest: &Manifest) -> Result<(), Failure> {
+    let fresh = clock::now().millis() < manifest.expires_at();
+    let hash = |entry: &Entry| Fingerprint::from(*entry.sha256()).to_string();
+    let objects: Vec<Value> = manifest
+        .entries()
+        .iter()
+        .map(|entry| {
+            json!({
+                "kind": format!("{:?}", entry.kind()),
+                "shard": entry.shard(),
+                "size": entry.size(),
+                "sha256": hash(entry),
+            })
+        })
+        .collect();
+    let data = json!({
+        "audience": manifest.audience(),
+        "version": manifest.version(),
+        "issued_at": manifest.issued_at(),
+        "expires_at": manifest.expires_at(),
+        "fresh": fresh,
+        "objects": objects,
+    });
+    global.print(&data, || {
+        let rows = manifest.entries().iter().map(|entry| {
+            [format!("{:?}", entry.kind()), entry.shard().to_string(), entry.size().to_string(), hash(entry)]
+        });
+        format!(
+            "audience  {}\nversion   {}\nissued    {}\nexpires   {}{}\n\n{}",
+            manifest.audience(),
+            manifest.version(),
+            show::time(Time::from_millis(manifest.issued_at())),
+            show::time(Time::from_millis(manifest.expires_at())),
+            if fresh { "" } else { " (out of date)" },
+            show::table(["KIND", "SHARD", "SIZE", "SHA256"], rows.collect()),
+        )
+    })
+}

@@ -1,0 +1,167 @@
+use std::{error::Error, time::Duration};
+
+use serde::Serialize;
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+    time::timeout,
+};
+
+use super::{Failure, Global, hint};
+use crate::{
+    config::Config,
+    home::{self, Home},
+    operations::{self, Service},
+    publisher,
+};
+
+/// Checks what the server needs, in the order in which one thing needs the other.
+pub(super) async fn run(global: &Global) -> Result<(), Failure> {
+    let mut findings = Vec::new();
+    examine(global, &mut findings).await;
+    global.print(&findings, || {
+        findings
+            .iter()
+            .map(|finding| format!("{:5} {:10} {}\n", finding.state.name(), finding.what, finding.detail))
+            .collect()
+    })?;
+    let failed = findings.iter().find(|finding| finding.state == State::Bad);
+    let advice = failed.or(findings.iter().find(|finding| finding.state == State::Note));
+    match advice.and_then(|finding| finding.advice.as_ref()) {
+        Some(advice) => hint(format_args!("Next: {advice}")),
+        None => hint("All is well."),
+    }
+    if failed.is_some() { Err(Failure::Said) } else { Ok(()) }
+}
+
+#[derive(Debug, Serialize)]
+struct Finding {
+    what: &'static str,
+    state: State,
+    detail: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    advice: Option<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+enum State {
+    Good,
+    /// Nothing is broken, but something is left to do.
+    Note,
+    Bad,
+}
+
+impl State {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Good => "ok",
+            Self::Note => "note",
+            Self::Bad => "BAD",
+        }
+    }
+}
+
+/// Stops at the first thing that makes the rest pointless.
+async fn examine(global: &Global, findings: &mut Vec<Finding>) {
+    let home = global.home();
+    if !check(findings, "folder", folder(&home), "make or mend the data folder: `keystile init` makes one") {
+        return;
+    }
+    let settings = global.settings();
+    let config = settings.as_ref().ok().cloned();
+    let loaded = settings.map(|_| "all known".to_owned()).map_err(|error| chain(&error));
+    check(findings, "settings", loaded, "correct the setting");
+    let Some(config) = config else { return };
+    let opened = Service::open(home, config.clone()).await;
+    let service = match opened {
+        Ok(service) => service,
+        Err(error) => {
+            let advice =
+                "see that the database can be reached and that the keys are those `keystile init` made";
+            check(findings, "store", Err(chain(&error)), advice);
+            return;
+        }
+    };
+    check(findings, "store", Ok(format!("{:?}, schema current, keys open", service.store_engine())), "");
+    let signed = publisher::preview(&service).await.map_err(|error| chain(&error));
+    let signed = signed.map(|publication| format!("version {} signed and read back", publication.version));
+    check(findings, "publisher", signed, "restore the keys and the database from the same backup");
+    let round = operations::rehearse(&service).map(|()| "a token signed and verified".to_owned());
+    check(findings, "tokens", round.map_err(|error| chain(&error)), "restore the signing key");
+    answers(findings, &config).await;
+}
+
+fn folder(home: &Home) -> Result<String, String> {
+    if !home.exists() {
+        return Err(format!("`{}` is not there", home.folder().display()));
+    }
+    let mut private = vec![home.folder().to_owned(), home.keys()];
+    let files = std::fs::read_dir(home.keys()).map_err(|error| chain(&error))?;
+    private.extend(files.filter_map(|file| Some(file.ok()?.path())));
+    private.extend(Some(home.folder().join("keystile.db")).filter(|file| file.exists()));
+    for path in private {
+        if home::open_to_others(&path).map_err(|error| format!("`{}`: {}", path.display(), chain(&error)))?
+            != 0
+        {
+            return Err(format!("`{0}` is open to others; `chmod go= {0}`", path.display()));
+        }
+    }
+    Ok(format!("`{}` and its keys are private", home.folder().display()))
+}
+
+/// A server that does not answer is no fault of the installation.
+async fn answers(findings: &mut Vec<Finding>, config: &Config) {
+    let address = config.server.listen;
+    let asked = timeout(PATIENCE, async {
+        let mut stream = TcpStream::connect(address).await?;
+        stream
+            .write_all(
+                format!("GET /readyz HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\r\n").as_bytes(),
+            )
+            .await?;
+        let mut answer = String::new();
+        stream.take(4096).read_to_string(&mut answer).await?;
+        Ok::<_, std::io::Error>(answer)
+    });
+    let (state, detail, advice) = match asked.await {
+        Ok(Ok(answer)) if answer.starts_with("HTTP/1.1 200") && answer.ends_with("ready\n") => {
+            (State::Good, format!("ready on {address}"), None)
+        }
+        Ok(Ok(_)) => (
+            State::Bad,
+            format!("what listens on {address} is not ready"),
+            Some("read the server's log".to_owned()),
+        ),
+        Ok(Err(_)) | Err(_) => (
+            State::Note,
+            format!("nothing answers on {address}"),
+            Some("start it: `keystile serve`".to_owned()),
+        ),
+    };
+    findings.push(Finding { what: "server", state, detail, advice });
+}
+
+fn check(
+    findings: &mut Vec<Finding>,
+    what: &'static str,
+    outcome: Result<String, String>,
+    advice: &str,
+) -> bool {
+    let good = outcome.is_ok();
+    let (state, detail, advice) = match outcome {
+        Ok(detail) => (State::Good, detail, None),
+        Err(detail) => (State::Bad, detail, Some(advice.to_owned())),
+    };
+    findings.push(Finding { what, state, detail, advice });
+    good
+}
+
+fn chain(error: &dyn Error) -> String {
+    match error.source() {
+        None => error.to_string(),
+        Some(source) => format!("{error}: {}", chain(source)),
+    }
+}
+
+const PATIENCE: Duration = Duration::from_secs(2);

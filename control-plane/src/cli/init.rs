@@ -1,0 +1,38 @@
+use clap::Args;
+use serde_json::json;
+
+use super::{Failure, Global, hint};
+use crate::{
+    config,
+    operations::{Initialized, initialize},
+};
+
+#[derive(Debug, Args)]
+pub(super) struct Init {
+    /// What tokens are signed with; EdDSA unless the settings say otherwise
+    #[arg(long)]
+    algorithm: Option<config::Algorithm>,
+}
+
+impl Init {
+    pub(super) async fn run(self, global: &Global) -> Result<(), Failure> {
+        let home = global.home();
+        let mut config = global.settings()?;
+        config.tokens.algorithm = self.algorithm.unwrap_or(config.tokens.algorithm);
+        let Initialized { operator, auth_key, secret, publisher_key } = initialize(&home, &config).await?;
+        let data = json!({
+            "operator_id": operator.as_str(),
+            "auth_key_id": auth_key.as_str(),
+            "auth_key": secret.expose(),
+            "publisher_key": publisher_key,
+        });
+        global.print(&data, || {
+            format!(
+                "operator       {operator}\nAuthKey id     {auth_key}\nAuthKey        {}\npublisher key  {publisher_key}",
+                secret.expose()
+            )
+        })?;
+        hint("The AuthKey is shown this once: keep it. Next: `keystile serve`.");
+        Ok(())
+    }
+}

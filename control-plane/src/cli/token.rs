@@ -1,0 +1,96 @@
+use clap::{Args, Subcommand};
+use serde_json::json;
+
+use super::{Failure, Global, argument_or_stdin, hint, show};
+use crate::{
+    clock::Time,
+    model::{AuthKeyId, OperatorId, Subject, UserName},
+    operations::{self, Bearer, Lifetime},
+};
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Token {
+    /// Issue a token, which is shown once
+    Issue(Issue),
+    /// Say what a token is, and whether it is still good
+    Inspect {
+        /// The token, or `-` to read it from stdin
+        token: String,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Issue {
+    /// For the subject of this AuthKey, and revoked with it
+    #[arg(long, value_name = "ID", required_unless_present = "operator", conflicts_with_all = ["operator", "user"])]
+    auth_key_id: Option<AuthKeyId>,
+    /// For this operator
+    #[arg(long, value_name = "OPERATOR")]
+    operator: Option<OperatorId>,
+    /// For this user of the operator; the root user without it
+    #[arg(long, requires = "operator")]
+    user: Option<UserName>,
+    /// How long it lives, such as 30m or 24h
+    #[arg(long, default_value = "24h")]
+    ttl: Lifetime,
+}
+
+impl Token {
+    pub(super) async fn run(self, global: &Global) -> Result<(), Failure> {
+        match self {
+            Self::Issue(issue) => issue.run(global).await,
+            Self::Inspect { token } => inspect(global, argument_or_stdin(token)?).await,
+        }
+    }
+}
+
+impl Issue {
+    async fn run(self, global: &Global) -> Result<(), Failure> {
+        let Self { auth_key_id, operator, user, ttl } = self;
+        let bearer = match (auth_key_id, operator) {
+            (Some(id), _) => Bearer::AuthKey(id),
+            (None, Some(operator)) => Bearer::Subject(Subject { operator, user }),
+            (None, None) => return Err(Failure::Because("give --auth-key-id or --operator".to_owned())),
+        };
+        let service = global.service().await?;
+        let issued = operations::issue(&service, bearer, ttl).await?;
+        let data = json!({
+            "token": issued.token.expose(),
+            "api_key": issued.session.as_str(),
+            "operator_id": issued.subject.operator.as_str(),
+            "subject": issued.subject.to_string(),
+            "fingerprint": issued.fingerprint.to_string(),
+            "expires_at": issued.expires_at,
+        });
+        global.print(&data, || issued.token.expose().to_owned())?;
+        if !global.json {
+            let expires_at = show::time(Time::from_seconds(issued.expires_at));
+            hint(format_args!("{} until {expires_at}, fingerprint {}", issued.subject, issued.fingerprint));
+        }
+        Ok(())
+    }
+}
+
+async fn inspect(global: &Global, token: String) -> Result<(), Failure> {
+    let service = global.service().await?;
+    let inspected = operations::inspect_token(&service, &token).await?;
+    let claims = serde_json::to_value(&inspected.claims)?;
+    let data = json!({
+        "fingerprint": inspected.fingerprint.to_string(),
+        "kid": inspected.kid,
+        "standing": inspected.standing.code(),
+        "claims": claims,
+    });
+    global.print(&data, || {
+        let claims = &inspected.claims;
+        let [issued, expires] = [claims.iat, claims.exp].map(|seconds| show::time(Time::from_seconds(seconds)));
+        format!(
+            "standing     {}\nfingerprint  {}\nkey          {}\nsubject      {}\naudience     {}\nissued       {issued}\nexpires      {expires}",
+            inspected.standing.code(),
+            inspected.fingerprint,
+            inspected.kid,
+            claims.sub,
+            claims.aud.join(" "),
+        )
+    })
+}

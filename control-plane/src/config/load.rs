@@ -1,0 +1,222 @@
+use std::{fmt, fs, io, path::Path, path::PathBuf};
+
+use toml::{Table, Value};
+
+use super::Config;
+
+/// The configuration: the defaults, the file over them, the environment over both.
+pub fn load(
+    file: Option<&Path>,
+    environment: impl Iterator<Item = (String, String)>,
+) -> Result<Config, ConfigError> {
+    let defaults = Table::try_from(Config::default()).unwrap_or_default();
+    let mut settings = match file {
+        None => Table::new(),
+        Some(path) => read(path, &defaults)?,
+    };
+    for (name, text) in environment {
+        overlay(&mut settings, &defaults, &name, text)?;
+    }
+    let config: Config = serde_path_to_error::deserialize(Value::Table(settings)).map_err(|error| {
+        ConfigError::Value { key: error.path().to_string(), message: error.inner().message().to_owned() }
+    })?;
+    check(&config)?;
+    Ok(config)
+}
+
+/// Why the configuration is refused. Values are not repeated: one may be a password.
+#[derive(Debug)]
+pub enum ConfigError {
+    Unreadable { path: PathBuf, source: io::Error },
+    Syntax { path: PathBuf, line: usize, message: String },
+    UnknownKey { key: String, nearest: Option<String> },
+    Value { key: String, message: String },
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unreadable { path, .. } => {
+                write!(f, "the configuration `{}` can't be read", path.display())
+            }
+            Self::Syntax { path, line, message } => write!(f, "`{}` line {line}: {message}", path.display()),
+            Self::UnknownKey { key, nearest: Some(nearest) } => {
+                write!(f, "unknown setting `{key}`; did you mean `{nearest}`?")
+            }
+            Self::UnknownKey { key, nearest: None } => write!(f, "unknown setting `{key}`"),
+            Self::Value { key, message } => write!(f, "setting `{key}`: {message}"),
+        }
+    }
+}
+
+impl std::error::Error for ConfigError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Unreadable { source, .. } => Some(source),
+            Self::Syntax { .. } | Self::UnknownKey { .. } | Self::Value { .. } => None,
+        }
+    }
+}
+
+fn read(path: &Path, defaults: &Table) -> Result<Table, ConfigError> {
+    let text = fs::read_to_string(path)
+        .map_err(|source| ConfigError::Unreadable { path: path.to_owned(), source })?;
+    let settings: Table = text.parse().map_err(|error: toml::de::Error| ConfigError::Syntax {
+        path: path.to_owned(),
+        line: error.span().map_or(1, |span| text[..span.start].lines().count().max(1)),
+        message: error.message().to_owned(),
+    })?;
+    for (section, content) in &settings {
+        let Some(Value::Table(known)) = defaults.get(section) else {
+            return Err(unknown(section.clone(), defaults.keys().cloned()));
+        };
+        if let Value::Table(content) = content
+            && let Some(name) = content.keys().find(|name| !known.contains_key(*name))
+        {
+            return Err(unknown(format!("{section}.{name}"), dotted(defaults)));
+        }
+    }
+    Ok(settings)
+}
+
+/// `KEYSTILE_SECTION__NAME` sets `section.name`.
+fn overlay(settings: &mut Table, defaults: &Table, name: &str, text: String) -> Result<(), ConfigError> {
+    let Some(key) = name.strip_prefix(PREFIX) else { return Ok(()) };
+    let known = || dotted(defaults).map(|key| variable(&key));
+    let Some((section, setting)) = key.split_once("__") else {
+        // Other programs may have variables of this prefix; a setting with one underscore too few is not one of them.
+        let slip = known().find(|known| known.replace("__", "_") == name);
+        return slip.map_or(Ok(()), |slip| {
+            Err(ConfigError::UnknownKey { key: name.to_owned(), nearest: Some(slip) })
+        });
+    };
+    let (section, setting) = (section.to_ascii_lowercase(), setting.to_ascii_lowercase());
+    let exists =
+        matches!(defaults.get(&section), Some(Value::Table(content)) if content.contains_key(&setting));
+    if !exists || variable(&format!("{section}.{setting}")) != name {
+        return Err(unknown(name.to_owned(), known()));
+    }
+    // All settings are strings in TOML, so the text is the value.
+    let entry = settings.entry(section).or_insert_with(|| Value::Table(Table::new()));
+    if let Value::Table(content) = entry {
+        content.insert(setting, Value::String(text));
+    }
+    Ok(())
+}
+
+fn check(config: &Config) -> Result<(), ConfigError> {
+    let refuse = |key: &str, message: &str| {
+        Err(ConfigError::Value { key: key.to_owned(), message: message.to_owned() })
+    };
+    let Config { publisher, tokens, server, .. } = config;
+    if publisher.audience.is_empty() || publisher.audience.len() > 64 {
+        return refuse("publisher.audience", "expected 1 to 64 characters");
+    }
+    if publisher.resign.get().is_zero() {
+        return refuse("publisher.resign", "expected more than nothing");
+    }
+    if publisher.lifetime <= publisher.resign {
+        return refuse(
+            "publisher.lifetime",
+            "expected more than publisher.resign: manifests would go stale between two",
+        );
+    }
+    if tokens.issuer.is_empty() {
+        return refuse("tokens.issuer", "expected a name, usually an https URL");
+    }
+    if tokens.audience.is_empty() {
+        return refuse("tokens.audience", "expected a name");
+    }
+    if server.request_timeout.get().is_zero() {
+        return refuse("server.request_timeout", "expected more than nothing");
+    }
+    Ok(())
+}
+
+fn unknown(key: String, known: impl Iterator<Item = String>) -> ConfigError {
+    let nearest = known
+        .map(|candidate| (strsim::jaro_winkler(&key, &candidate), candidate))
+        .filter(|(likeness, _)| *likeness > 0.7)
+        .max_by(|(a, _), (b, _)| a.total_cmp(b));
+    ConfigError::UnknownKey { key, nearest: nearest.map(|(_, candidate)| candidate) }
+}
+
+fn dotted(defaults: &Table) -> impl Iterator<Item = String> {
+    defaults.iter().flat_map(|(section, content)| {
+        let names = content.as_table().into_iter().flat_map(Table::keys);
+        names.map(move |name| format!("{section}.{name}"))
+    })
+}
+
+fn variable(key: &str) -> String {
+    PREFIX.to_owned() + &key.to_ascii_uppercase().replace('.', "__")
+}
+
+const PREFIX: &str = "KEYSTILE_";
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+
+    use super::*;
+
+    fn loaded(toml: &str, environment: &[(&str, &str)]) -> Result<Config, String> {
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        file.write_all(toml.as_bytes()).unwrap();
+        let environment = environment.iter().map(|(name, text)| ((*name).to_owned(), (*text).to_owned()));
+        load(Some(file.path()), environment)
+            .map_err(|error| error.to_string().replace(&*file.path().to_string_lossy(), "FILE"))
+    }
+
+    #[test]
+    fn the_environment_goes_over_the_file_and_the_file_over_the_defaults() {
+        let file = "[server]\nlisten = '0.0.0.0:1'\n[publisher]\nlifetime = 30";
+        let config =
+            loaded(file, &[("KEYSTILE_SERVER__LISTEN", "127.0.0.1:0"), ("KEYSTILE_LOG__FORMAT", "json")])
+                .unwrap();
+        assert_eq!(config.server.listen.to_string(), "127.0.0.1:0");
+        assert_eq!(config.publisher.lifetime, super::super::Period::from_secs(30));
+        assert_eq!(config.publisher.resign, Config::default().publisher.resign);
+        assert_eq!(config.log.format, super::super::Format::Json);
+    }
+
+    #[test]
+    fn mistakes_are_named() {
+        for (file, environment, expected) in [
+            ("[servr]", None, "unknown setting `servr`; did you mean `server`?"),
+            ("[server]\nlisen = ''", None, "unknown setting `server.lisen`; did you mean `server.listen`?"),
+            (
+                "",
+                Some(("KEYSTILE_SERVER__LISEN", "")),
+                "unknown setting `KEYSTILE_SERVER__LISEN`; did you mean `KEYSTILE_SERVER__LISTEN`?",
+            ),
+            (
+                "",
+                Some(("KEYSTILE_SERVER_LISTEN", "")),
+                "unknown setting `KEYSTILE_SERVER_LISTEN`; did you mean `KEYSTILE_SERVER__LISTEN`?",
+            ),
+            ("server = 1", None, "setting `server`: invalid type: integer `1`, expected struct Server"),
+            ("\n[server", None, "`FILE` line 2: unclosed table, expected `]`"),
+            (
+                "",
+                Some(("KEYSTILE_PUBLISHER__RESIGN", "soon")),
+                "setting `publisher.resign`: a period is a whole number with a unit (`500ms`, `5s`, `2m`, `1h`, `30d`) or of seconds",
+            ),
+            (
+                "[publisher]\nlifetime = '5s'",
+                None,
+                "setting `publisher.lifetime`: expected more than publisher.resign: manifests would go stale between two",
+            ),
+        ] {
+            assert_eq!(loaded(file, environment.as_slice()).unwrap_err(), expected);
+        }
+    }
+
+    #[test]
+    fn variables_of_other_programs_are_left_alone() {
+        assert_eq!(
+            loaded("", &[("KEYSTILE_DATA", "x"), ("KEYSTILE_WASM", "y"), ("PATH", "z")]).unwrap(),
+            Config::default()
+        );
+    }
+}

@@ -1,0 +1,168 @@
+//! What an admin may set, in `keystile.toml` or as `KEYSTILE_SECTION__NAME`.
+
+mod duration;
+mod load;
+
+use std::net::SocketAddr;
+
+use serde::{Deserialize, Serialize};
+
+pub use duration::Period;
+pub use load::{ConfigError, load};
+
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    pub server: Server,
+    pub store: Store,
+    pub publisher: Publisher,
+    pub tokens: Tokens,
+    pub audit: Audit,
+    pub log: Log,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Server {
+    pub listen: SocketAddr,
+    pub request_timeout: Period,
+    pub stop_timeout: Period,
+}
+
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Store {
+    pub url: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Publisher {
+    pub audience: String,
+    pub lifetime: Period,
+    pub resign: Period,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Tokens {
+    pub issuer: String,
+    pub audience: String,
+    pub algorithm: Algorithm,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Audit {
+    pub retention: Period,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Log {
+    pub level: Level,
+    pub format: Format,
+}
+
+/// What new signing keys are made for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+pub enum Algorithm {
+    #[serde(rename = "EdDSA")]
+    #[value(name = "EdDSA")]
+    EdDsa,
+    #[serde(rename = "HS256")]
+    #[value(name = "HS256")]
+    Hs256,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Level {
+    Error,
+    Warn,
+    Info,
+    Debug,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Format {
+    Text,
+    Json,
+}
+
+impl Default for Server {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from(([127, 0, 0, 1], 8780)),
+            request_timeout: Period::from_secs(10),
+            stop_timeout: Period::from_secs(10),
+        }
+    }
+}
+
+impl Default for Store {
+    fn default() -> Self {
+        Self { url: "sqlite:keystile.db".to_owned() }
+    }
+}
+
+/// The URL may hold a password.
+impl std::fmt::Debug for Store {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Store(..)")
+    }
+}
+
+impl Default for Publisher {
+    fn default() -> Self {
+        Self { audience: "default".to_owned(), lifetime: Period::from_secs(60), resign: Period::from_secs(5) }
+    }
+}
+
+impl Default for Tokens {
+    fn default() -> Self {
+        Self {
+            issuer: "https://keystile.local".to_owned(),
+            audience: "api".to_owned(),
+            algorithm: Algorithm::EdDsa,
+        }
+    }
+}
+
+impl Default for Audit {
+    fn default() -> Self {
+        Self { retention: Period::from_secs(400 * 24 * 3600) }
+    }
+}
+
+impl Default for Log {
+    fn default() -> Self {
+        Self { level: Level::Info, format: Format::Text }
+    }
+}
+
+/// The commented file that `keystile init` leaves in the data folder.
+pub const REFERENCE: &str = include_str!("reference.toml");
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Each setting stands in the reference, commented out, with its default.
+    #[test]
+    fn the_reference_is_true() {
+        let uncommented: String = REFERENCE
+            .lines()
+            .map(|line| match line.strip_prefix("# ") {
+                Some(setting) if setting.split_once(" = ").is_some_and(|(key, _)| !key.contains(' ')) => {
+                    setting
+                }
+                _ => line,
+            })
+            .map(|line| line.to_owned() + "\n")
+            .collect();
+        let stated: toml::Table = uncommented.parse().unwrap();
+        assert_eq!(stated, toml::Table::try_from(Config::default()).unwrap());
+    }
+}

@@ -1,0 +1,260 @@
+//! Private keys: one JWK file each (RFC 7517, RFC 8037), under `keys/` of the data folder and nowhere else.
+
+use std::{
+    fmt, fs, io,
+    path::{Path, PathBuf},
+};
+
+use serde::{Deserialize, Serialize};
+use token::{Algorithm, BadKey, VerifyingKey, base64url, mint::SigningKey};
+use zeroize::{Zeroize as _, Zeroizing};
+
+use crate::{
+    home::{self, Home},
+    model::{SigningKeyRecord, SigningKeyState},
+    random,
+};
+
+/// The keys that tokens are signed and verified with.
+pub struct Keyring {
+    signer: SigningKey,
+    verifying: Vec<VerifyingKey>,
+    /// Of the symmetric ones, for the edges.
+    secrets: Vec<(String, Zeroizing<Vec<u8>>)>,
+}
+
+impl Keyring {
+    /// Opens the files of the keys that the store lists, newest first.
+    pub fn open(home: &Home, records: &[SigningKeyRecord]) -> Result<Self, KeyError> {
+        let mut signer = None;
+        let mut verifying = Vec::new();
+        let mut secrets = Vec::new();
+        for record in records {
+            let SigningKeyRecord { kid, algorithm, public, state } = record;
+            let path = path(home, kid);
+            let wrong = |reason| KeyError::Wrong { path: path.clone(), reason };
+            let signs = *state == SigningKeyState::Active && signer.is_none();
+            match (algorithm, public) {
+                (Algorithm::EdDsa, Some(public)) => {
+                    verifying.push(VerifyingKey::ed25519(kid, public).map_err(KeyError::Unusable)?);
+                    if signs {
+                        let seed = Jwk::read(&path)?.seed().ok_or(wrong("it is no Ed25519 private key"))?;
+                        let key = SigningKey::ed25519(kid, &seed).map_err(KeyError::Unusable)?;
+                        if key.verifying_key().public_bytes() != Some(public) {
+                            return Err(wrong("its public key is not the one in the database"));
+                        }
+                        signer = Some(key);
+                    }
+                }
+                (Algorithm::Hs256, None) => {
+                    let secret = Jwk::read(&path)?.secret().ok_or(wrong("it is no symmetric key"))?;
+                    let key = SigningKey::hs256(kid, &secret).map_err(KeyError::Unusable)?;
+                    verifying.push(key.verifying_key().clone());
+                    secrets.push((kid.clone(), secret));
+                    if signs {
+                        signer = Some(key);
+                    }
+                }
+                (Algorithm::EdDsa, None) | (Algorithm::Hs256, Some(_)) => {
+                    return Err(wrong("the database has another kind of key under this name"));
+                }
+            }
+        }
+        let signer = signer.ok_or(KeyError::NoSigner)?;
+        Ok(Self { signer, verifying, secrets })
+    }
+
+    pub const fn signer(&self) -> &SigningKey {
+        &self.signer
+    }
+
+    pub fn verifying(&self) -> &[VerifyingKey] {
+        &self.verifying
+    }
+
+    pub fn secrets(&self) -> impl Iterator<Item = (&str, &[u8])> {
+        self.secrets.iter().map(|(kid, secret)| (kid.as_str(), secret.as_slice()))
+    }
+}
+
+impl fmt::Debug for Keyring {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(&self.verifying).finish()
+    }
+}
+
+/// Makes a key that tokens are signed with.
+pub fn create_signing_key(home: &Home, algorithm: Algorithm) -> Result<SigningKeyRecord, KeyError> {
+    let kid = format!("ks-{}", random::text(random::ALPHANUMERIC, 12));
+    let material = random::bytes::<32>();
+    let (jwk, public) = match algorithm {
+        Algorithm::EdDsa => {
+            let key = SigningKey::ed25519(&kid, &material).map_err(KeyError::Unusable)?;
+            let public = key.verifying_key().public_bytes().copied();
+            (Jwk::ed25519(&kid, public.as_ref().map_or(&[], |public| &public[..]), &material), public)
+        }
+        Algorithm::Hs256 => (Jwk::hs256(&kid, &material), None),
+    };
+    jwk.write(&path(home, &kid))?;
+    Ok(SigningKeyRecord { kid, algorithm, public, state: SigningKeyState::Active })
+}
+
+/// The publisher's key; made where there is none, and kept where there is.
+pub fn create_publisher(home: &Home) -> Result<bundle::builder::Publisher, KeyError> {
+    if !path(home, PUBLISHER).exists() {
+        let seed = random::bytes::<32>();
+        let public = bundle::builder::Publisher::new(&seed).public_key().to_string();
+        let public = base64url::decode(public.as_bytes()).unwrap_or_default();
+        Jwk::ed25519(PUBLISHER, &public, &seed).write(&path(home, PUBLISHER))?;
+    }
+    open_publisher(home)
+}
+
+pub fn open_publisher(home: &Home) -> Result<bundle::builder::Publisher, KeyError> {
+    let path = path(home, PUBLISHER);
+    let seed = Jwk::read(&path)?.seed();
+    let seed = seed.ok_or(KeyError::Wrong { path, reason: "it is no Ed25519 private key" })?;
+    Ok(bundle::builder::Publisher::new(&seed))
+}
+
+/// Why a key can't be used. Never says what is in the file.
+#[derive(Debug)]
+pub enum KeyError {
+    Unreadable { path: PathBuf, source: io::Error },
+    Unwritable { path: PathBuf, source: io::Error },
+    OpenToOthers { path: PathBuf },
+    Wrong { path: PathBuf, reason: &'static str },
+    Unusable(BadKey),
+    NoSigner,
+}
+
+impl KeyError {
+    pub const fn code(&self) -> &'static str {
+        match self {
+            Self::Unreadable { .. } => "key_unreadable",
+            Self::Unwritable { .. } => "key_unwritable",
+            Self::OpenToOthers { .. } => "key_open_to_others",
+            Self::Wrong { .. } => "key_wrong",
+            Self::Unusable(_) => "key_unusable",
+            Self::NoSigner => "key_missing",
+        }
+    }
+}
+
+impl fmt::Display for KeyError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unreadable { path, .. } => {
+                write!(
+                    f,
+                    "the key file `{}` can't be read; is it the data folder that `keystile init` made?",
+                    path.display()
+                )
+            }
+            Self::Unwritable { path, .. } => write!(f, "the key file `{}` can't be written", path.display()),
+            Self::OpenToOthers { path } => {
+                write!(f, "the key file `{0}` is open to others; `chmod 600 {0}`", path.display())
+            }
+            Self::Wrong { path, reason } => write!(f, "the key file `{}` is wrong: {reason}", path.display()),
+            Self::Unusable(_) => f.write_str("a key is unusable"),
+            Self::NoSigner => f.write_str("there is no active signing key; run `keystile init`"),
+        }
+    }
+}
+
+impl std::error::Error for KeyError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Unreadable { source, .. } | Self::Unwritable { source, .. } => Some(source),
+            Self::Unusable(source) => Some(source),
+            Self::OpenToOthers { .. } | Self::Wrong { .. } | Self::NoSigner => None,
+        }
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Jwk {
+    kty: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    crv: Option<String>,
+    kid: String,
+    alg: String,
+    #[serde(rename = "use")]
+    purpose: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    x: Option<String>,
+    /// Private key of an Ed25519 pair.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    d: Option<String>,
+    /// Symmetric key.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    k: Option<String>,
+}
+
+impl Jwk {
+    fn ed25519(kid: &str, public: &[u8], seed: &[u8; 32]) -> Self {
+        Self {
+            kty: "OKP".to_owned(),
+            crv: Some("Ed25519".to_owned()),
+            kid: kid.to_owned(),
+            alg: "EdDSA".to_owned(),
+            purpose: "sig".to_owned(),
+            x: Some(base64url::encode(public)),
+            d: Some(base64url::encode(seed)),
+            k: None,
+        }
+    }
+
+    fn hs256(kid: &str, secret: &[u8; 32]) -> Self {
+        Self {
+            kty: "oct".to_owned(),
+            crv: None,
+            kid: kid.to_owned(),
+            alg: "HS256".to_owned(),
+            purpose: "sig".to_owned(),
+            x: None,
+            d: None,
+            k: Some(base64url::encode(secret)),
+        }
+    }
+
+    fn read(path: &Path) -> Result<Self, KeyError> {
+        let unreadable = |source| KeyError::Unreadable { path: path.to_owned(), source };
+        if home::open_to_others(path).map_err(unreadable)? != 0 {
+            return Err(KeyError::OpenToOthers { path: path.to_owned() });
+        }
+        let text = Zeroizing::new(fs::read(path).map_err(unreadable)?);
+        serde_json::from_slice(&text)
+            .map_err(|_| KeyError::Wrong { path: path.to_owned(), reason: "it is no JSON web key" })
+    }
+
+    fn write(&self, path: &Path) -> Result<(), KeyError> {
+        let mut text = Zeroizing::new(serde_json::to_vec_pretty(self).unwrap_or_default());
+        text.push(b'\n');
+        home::write_new(path, &text).map_err(|source| KeyError::Unwritable { path: path.to_owned(), source })
+    }
+
+    fn seed(&self) -> Option<Zeroizing<[u8; 32]>> {
+        let seed = Zeroizing::new(base64url::decode(self.d.as_ref()?.as_bytes())?);
+        (self.crv.as_deref() == Some("Ed25519"))
+            .then(|| seed.as_slice().try_into().ok().map(Zeroizing::new))?
+    }
+
+    fn secret(&self) -> Option<Zeroizing<Vec<u8>>> {
+        base64url::decode(self.k.as_ref()?.as_bytes()).filter(|_| self.kty == "oct").map(Zeroizing::new)
+    }
+}
+
+impl Drop for Jwk {
+    fn drop(&mut self) {
+        self.d.zeroize();
+        self.k.zeroize();
+    }
+}
+
+fn path(home: &Home, name: &str) -> PathBuf {
+    home.keys().join(format!("{name}.jwk"))
+}
+
+const PUBLISHER: &str = "publisher";

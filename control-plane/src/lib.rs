@@ -1,0 +1,21 @@
+//! The control plane of Keystile: issues and revokes keys, and publishes the bundle that edges check them with.
+//!
+//! ```text
+//! api/, cli/  ->  operations/  ->  model/, store/
+//!                publisher/    ->  model/, store/
+//! ```
+//! Interfaces never touch the store, so they cannot behave differently; a test reads their `use` lines.
+
+pub mod api;
+pub mod cli;
+pub mod clock;
+pub mod config;
+pub mod home;
+pub mod keys;
+pub mod model;
+pub mod operations;
+pub mod publisher;
+pub mod random;
+pub mod server;
+pub mod store;
+pub mod telemetry;

@@ -1,0 +1,241 @@
+use std::{fmt, str::FromStr};
+
+use crate::random;
+
+/// An account: `OP` and ten digits.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct OperatorId(String);
+
+impl OperatorId {
+    pub fn random() -> Self {
+        Self(format!("OP{}", random::text(random::DIGITS, 10)))
+    }
+}
+
+impl FromStr for OperatorId {
+    type Err = BadId;
+
+    fn from_str(text: &str) -> Result<Self, BadId> {
+        match text.strip_prefix("OP") {
+            Some(digits) if digits.len() == 10 && digits.bytes().all(|byte| byte.is_ascii_digit()) => {
+                Ok(Self(text.to_owned()))
+            }
+            _ => Err(BadId("an operator id is `OP` and ten digits")),
+        }
+    }
+}
+
+/// A user inside an operator; the root user has no name.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct UserName(String);
+
+impl FromStr for UserName {
+    type Err = BadId;
+
+    fn from_str(text: &str) -> Result<Self, BadId> {
+        if text == ROOT {
+            return Err(BadId("the user name `root` is reserved: leave the user out"));
+        }
+        let allowed =
+            |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-' | b'@' | b'+');
+        if (1..=64).contains(&text.len()) && text.bytes().all(allowed) {
+            Ok(Self(text.to_owned()))
+        } else {
+            Err(BadId("a user name is 1 to 64 characters out of A-Z a-z 0-9 . _ - @ +"))
+        }
+    }
+}
+
+/// Who a credential speaks for: `OP0123456789` is the root user, `OP0123456789/alice` a user.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Subject {
+    pub operator: OperatorId,
+    pub user: Option<UserName>,
+}
+
+impl Subject {
+    pub fn is_root(&self) -> bool {
+        self.user.is_none()
+    }
+
+    /// The name that Soracom's clients show.
+    pub fn user_name(&self) -> &str {
+        self.user.as_ref().map_or(ROOT, UserName::as_str)
+    }
+}
+
+impl fmt::Display for Subject {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.user {
+            None => write!(f, "{}", self.operator),
+            Some(user) => write!(f, "{}/{user}", self.operator),
+        }
+    }
+}
+
+impl FromStr for Subject {
+    type Err = BadId;
+
+    fn from_str(text: &str) -> Result<Self, BadId> {
+        match text.split_once('/') {
+            None => Ok(Self { operator: text.parse()?, user: None }),
+            Some((operator, user)) => Ok(Self { operator: operator.parse()?, user: Some(user.parse()?) }),
+        }
+    }
+}
+
+/// The public half of an AuthKey: `keyId-` and letters and digits.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct AuthKeyId(String);
+
+impl AuthKeyId {
+    pub fn random() -> Self {
+        Self(format!("keyId-{}", random::text(random::ALPHANUMERIC, 32)))
+    }
+}
+
+impl FromStr for AuthKeyId {
+    type Err = BadId;
+
+    fn from_str(text: &str) -> Result<Self, BadId> {
+        match text.strip_prefix("keyId-") {
+            Some(rest)
+                if (1..=64).contains(&rest.len()) && rest.bytes().all(|b| b.is_ascii_alphanumeric()) =>
+            {
+                Ok(Self(text.to_owned()))
+            }
+            _ => Err(BadId("an AuthKey id is `keyId-` and 1 to 64 letters and digits")),
+        }
+    }
+}
+
+/// The API key issued with a token, which names the session: `api-` and a UUID.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct SessionId(String);
+
+impl SessionId {
+    pub fn random() -> Self {
+        Self(format!("api-{}", random::uuid()))
+    }
+}
+
+impl FromStr for SessionId {
+    type Err = BadId;
+
+    fn from_str(text: &str) -> Result<Self, BadId> {
+        let allowed = |byte: u8| byte.is_ascii_digit() || matches!(byte, b'a'..=b'f' | b'-');
+        match text.strip_prefix("api-") {
+            Some(uuid) if uuid.len() == 36 && uuid.bytes().all(allowed) => Ok(Self(text.to_owned())),
+            _ => Err(BadId("an API key id is `api-` and a lower-case UUID")),
+        }
+    }
+}
+
+/// What `keyId` may name in a revocation.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum KeyId {
+    AuthKey(AuthKeyId),
+    Session(SessionId),
+}
+
+impl FromStr for KeyId {
+    type Err = BadId;
+
+    fn from_str(text: &str) -> Result<Self, BadId> {
+        if text.starts_with("keyId-") {
+            text.parse().map(Self::AuthKey)
+        } else if text.starts_with("api-") {
+            text.parse().map(Self::Session)
+        } else {
+            Err(BadId("a key id begins with `keyId-` (AuthKey) or `api-` (API key)"))
+        }
+    }
+}
+
+impl fmt::Display for KeyId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::AuthKey(id) => id.fmt(f),
+            Self::Session(id) => id.fmt(f),
+        }
+    }
+}
+
+/// The name an admin gives to a proxy instance, or to a fleet that shares one credential.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct EdgeId(String);
+
+impl FromStr for EdgeId {
+    type Err = BadId;
+
+    fn from_str(text: &str) -> Result<Self, BadId> {
+        let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
+        if (1..=64).contains(&text.len()) && text.bytes().all(allowed) {
+            Ok(Self(text.to_owned()))
+        } else {
+            Err(BadId("an edge name is 1 to 64 characters out of A-Z a-z 0-9 . _ -"))
+        }
+    }
+}
+
+/// Says what the right form is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BadId(&'static str);
+
+impl fmt::Display for BadId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.0)
+    }
+}
+
+impl std::error::Error for BadId {}
+
+macro_rules! text {
+    ($($id:ident),*) => {$(
+        impl $id {
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl fmt::Display for $id {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+    )*};
+}
+
+text!(OperatorId, UserName, AuthKeyId, SessionId, EdgeId);
+
+const ROOT: &str = "root";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_made_is_parsed() {
+        assert!(OperatorId::random().as_str().parse::<OperatorId>().is_ok());
+        assert!(matches!(AuthKeyId::random().as_str().parse(), Ok(KeyId::AuthKey(_))));
+        assert!(matches!(SessionId::random().as_str().parse(), Ok(KeyId::Session(_))));
+    }
+
+    #[test]
+    fn subjects_have_one_spelling() {
+        for good in ["OP0123456789", "OP0123456789/alice"] {
+            assert_eq!(good.parse::<Subject>().map(|subject| subject.to_string()), Ok(good.to_owned()));
+        }
+        for bad in [
+            "",
+            "OP1",
+            "op0123456789",
+            "OP0123456789/",
+            "OP0123456789/root",
+            "OP0123456789/a/b",
+            "OP01234567890",
+        ] {
+            assert!(bad.parse::<Subject>().is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,10 @@
+//! The words of the control plane as types: each is parsed once and then true.
+
+mod ids;
+mod records;
+
+pub use ids::{AuthKeyId, BadId, EdgeId, KeyId, OperatorId, SessionId, Subject, UserName};
+pub use records::{
+    Actor, AuditLine, AuthKey, Edge, Issuance, Revocation, SigningKeyRecord, SigningKeyState, Watermark,
+    WatermarkScope,
+};

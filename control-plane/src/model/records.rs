@@ -1,0 +1,139 @@
+use std::fmt;
+
+use token::{Algorithm, Fingerprint, secret::SecretHash};
+
+use super::{AuthKeyId, EdgeId, OperatorId, SessionId, Subject, UserName};
+
+/// An AuthKey as it is kept: of the secret only the hash.
+#[derive(Debug, Clone)]
+pub struct AuthKey {
+    pub id: AuthKeyId,
+    pub subject: Subject,
+    pub secret_hash: SecretHash,
+    pub created_at: u64,
+    pub last_used_at: Option<u64>,
+}
+
+/// A token that was issued, without the token.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Issuance {
+    pub fingerprint: Fingerprint,
+    pub kid: String,
+    pub subject: Subject,
+    pub auth_key: Option<AuthKeyId>,
+    pub session: Option<SessionId>,
+    pub issued_at: u64,
+    pub expires_at: u64,
+}
+
+/// A fingerprint that is refused until it would have expired.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Revocation {
+    pub fingerprint: Fingerprint,
+    pub expires_at: u64,
+    pub reason: Option<String>,
+    pub revoked_at: u64,
+}
+
+/// Everything of `scope` issued at or before `instant` is refused.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Watermark {
+    pub scope: WatermarkScope,
+    pub instant: u64,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum WatermarkScope {
+    Global,
+    SigningKey(String),
+    Operator(OperatorId),
+    User(OperatorId, UserName),
+    AuthKey(AuthKeyId),
+    Session(SessionId),
+}
+
+impl From<Subject> for WatermarkScope {
+    /// The root user stands for the whole operator.
+    fn from(subject: Subject) -> Self {
+        match subject.user {
+            None => Self::Operator(subject.operator),
+            Some(user) => Self::User(subject.operator, user),
+        }
+    }
+}
+
+impl fmt::Display for WatermarkScope {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Global => f.write_str("everything"),
+            Self::SigningKey(kid) => f.write_str(kid),
+            Self::Operator(operator) => operator.fmt(f),
+            Self::User(operator, user) => write!(f, "{operator}/{user}"),
+            Self::AuthKey(id) => id.fmt(f),
+            Self::Session(id) => id.fmt(f),
+        }
+    }
+}
+
+/// The public part of a key that tokens are signed with; the private part is a file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SigningKeyRecord {
+    pub kid: String,
+    pub algorithm: Algorithm,
+    pub public: Option<[u8; 32]>,
+    pub state: SigningKeyState,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SigningKeyState {
+    /// Signs new tokens.
+    Active,
+    /// Signs no more, still verifies.
+    Verifying,
+}
+
+#[derive(Debug, Clone)]
+pub struct Edge {
+    pub id: EdgeId,
+    pub enrolled_at: u64,
+    pub last_seen_at: Option<u64>,
+    /// The version it had when it was last seen.
+    pub version: Option<u64>,
+    pub status: Option<String>,
+}
+
+/// Who does something, as the audit log names it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Actor {
+    /// The bearer of a token.
+    Token { subject: Subject, fingerprint: Fingerprint },
+    /// The holder of an AuthKey.
+    AuthKey(AuthKeyId),
+    /// Someone with a shell beside the data folder.
+    Admin,
+    /// The control plane itself.
+    System,
+}
+
+impl fmt::Display for Actor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Token { subject, .. } => write!(f, "subject:{subject}"),
+            Self::AuthKey(id) => write!(f, "authkey:{id}"),
+            Self::Admin => f.write_str("admin"),
+            Self::System => f.write_str("system"),
+        }
+    }
+}
+
+/// One change, as it is kept for ever or for as long as `audit.retention` says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AuditLine {
+    pub seq: u64,
+    /// Milliseconds since the Unix epoch.
+    pub at: u64,
+    pub actor: String,
+    pub action: String,
+    pub target: String,
+    pub detail: serde_json::Value,
+}

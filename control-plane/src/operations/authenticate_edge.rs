@@ -1,0 +1,52 @@
+use std::fmt;
+
+use token::secret::{self, SecretHash};
+
+use super::{Service, enroll_edge::CREDENTIAL_PREFIX};
+use crate::{
+    clock,
+    model::EdgeId,
+    store::{StoreError, edges},
+};
+
+#[derive(Debug)]
+pub enum AuthenticateEdgeError {
+    /// Mistyped, never issued, or removed.
+    Refused,
+    Store(StoreError),
+}
+
+impl fmt::Display for AuthenticateEdgeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Refused => {
+                f.write_str("this is no credential of an enrolled edge; `keystile edge enroll` makes one")
+            }
+            Self::Store(error) => error.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for AuthenticateEdgeError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Refused => None,
+            Self::Store(error) => error.source(),
+        }
+    }
+}
+
+/// Looks the credential up each time: a removed edge is refused at once.
+pub async fn authenticate_edge(service: &Service, credential: &str) -> Result<EdgeId, AuthenticateEdgeError> {
+    secret::check(CREDENTIAL_PREFIX, credential).map_err(|_| AuthenticateEdgeError::Refused)?;
+    let mut reader = service.store.reader().await.map_err(AuthenticateEdgeError::Store)?;
+    let found = edges::find(&mut reader, &SecretHash::of(credential)).await;
+    found.map_err(AuthenticateEdgeError::Store)?.ok_or(AuthenticateEdgeError::Refused)
+}
+
+impl Service {
+    /// What an edge tells of itself with a request; written within a second or so.
+    pub fn edge_seen(&self, id: &EdgeId, version: u64, status: Option<&str>) {
+        self.usage.edge_seen(id, clock::now(), version, status);
+    }
+}

@@ -1,0 +1,65 @@
+use std::fmt;
+
+use serde_json::json;
+
+use super::{Authority, Service};
+use crate::{
+    clock,
+    model::{Actor, AuthKeyId, Watermark, WatermarkScope},
+    store::{StoreError, audit, auth_keys, issued, versions, watermarks},
+};
+
+#[derive(Debug)]
+pub enum DeleteAuthKeyError {
+    /// Unknown, or another operator's: which of both is not told.
+    NotFound,
+    Store(StoreError),
+}
+
+impl fmt::Display for DeleteAuthKeyError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotFound => f.write_str("there is no such AuthKey"),
+            Self::Store(error) => error.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for DeleteAuthKeyError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::NotFound => None,
+            Self::Store(error) => error.source(),
+        }
+    }
+}
+
+impl From<StoreError> for DeleteAuthKeyError {
+    fn from(error: StoreError) -> Self {
+        Self::Store(error)
+    }
+}
+
+/// Deletes an AuthKey and refuses all it was exchanged for. Returns the version that edges know it from.
+pub async fn delete_auth_key(
+    service: &Service,
+    actor: &Actor,
+    authority: &Authority,
+    id: &AuthKeyId,
+) -> Result<u64, DeleteAuthKeyError> {
+    let now = clock::now();
+    let mut write = service.store.write().await?;
+    let version = versions::next(&mut write).await?;
+    let key = auth_keys::find(&mut write, id).await?.ok_or(DeleteAuthKeyError::NotFound)?;
+    if !authority.covers(&key.subject.operator) || !auth_keys::delete(&mut write, id).await? {
+        return Err(DeleteAuthKeyError::NotFound);
+    }
+    let scope = WatermarkScope::AuthKey(id.clone());
+    let instant = issued::latest(&mut write, &scope, now.seconds()).await?.unwrap_or(now.seconds());
+    watermarks::raise(&mut write, &Watermark { scope, instant }, version).await?;
+    let detail = json!({ "subject": key.subject.to_string(), "version": version, "instant": instant });
+    audit::append(&mut write, now, actor, "auth_key.delete", id.as_str(), &detail).await?;
+    write.commit().await?;
+    service.settle(version).await;
+    Ok(version)
+}

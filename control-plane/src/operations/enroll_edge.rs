@@ -1,0 +1,96 @@
+use std::fmt;
+
+use serde_json::{Value, json};
+use token::secret::Secret;
+
+use super::Service;
+use crate::{
+    clock,
+    model::{Actor, EdgeId},
+    random,
+    store::{StoreError, audit, edges},
+};
+
+#[derive(Debug)]
+pub enum EnrollEdgeError {
+    NameTaken,
+    Store(StoreError),
+}
+
+impl fmt::Display for EnrollEdgeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NameTaken => f.write_str(
+                "an edge of that name is enrolled; take another, or `keystile edge remove` it first",
+            ),
+            Self::Store(error) => error.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for EnrollEdgeError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::NameTaken => None,
+            Self::Store(error) => error.source(),
+        }
+    }
+}
+
+impl From<StoreError> for EnrollEdgeError {
+    fn from(error: StoreError) -> Self {
+        Self::Store(error)
+    }
+}
+
+#[derive(Debug)]
+pub struct EnrolledEdge {
+    pub id: EdgeId,
+    /// Shown once.
+    pub credential: Secret,
+    publisher_key: String,
+    config: crate::config::Config,
+}
+
+impl EnrolledEdge {
+    /// What goes into the proxy's configuration of the filter. Holds the credential.
+    pub fn plugin_configuration(&self) -> Value {
+        json!({
+            "audience": self.config.publisher.audience,
+            "publisher_keys": [self.publisher_key],
+            "control_plane": {
+                "cluster": "keystile",
+                "authority": "keystile",
+                "credential": self.credential.expose(),
+            },
+            "tokens": {
+                "issuer": self.config.tokens.issuer,
+                "audiences": [self.config.tokens.audience],
+            },
+        })
+    }
+}
+
+/// Gives an edge the credential with which it fetches bundles.
+pub async fn enroll_edge(
+    service: &Service,
+    actor: &Actor,
+    id: EdgeId,
+) -> Result<EnrolledEdge, EnrollEdgeError> {
+    let now = clock::now();
+    let credential = random::secret(CREDENTIAL_PREFIX);
+    let mut write = service.store.write().await?;
+    if !edges::insert(&mut write, &id, &credential.hash(), now.seconds()).await? {
+        return Err(EnrollEdgeError::NameTaken);
+    }
+    audit::append(&mut write, now, actor, "edge.enroll", id.as_str(), &json!({})).await?;
+    write.commit().await?;
+    Ok(EnrolledEdge {
+        id,
+        credential,
+        publisher_key: service.publisher_key.clone(),
+        config: service.config.clone(),
+    })
+}
+
+pub(super) const CREDENTIAL_PREFIX: &str = "ks_edge_";

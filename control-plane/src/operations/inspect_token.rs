@@ -1,0 +1,99 @@
+use std::fmt;
+
+use token::{Claims, Fingerprint, Unverified};
+
+use super::Service;
+use crate::{
+    clock,
+    model::{AuthKeyId, Subject},
+    store::{StoreError, revocations, watermarks},
+};
+
+#[derive(Debug)]
+pub enum InspectTokenError {
+    Token(token::Error),
+    KeyUnknown,
+    /// Signed with our key, yet not of a form that we issue.
+    Foreign,
+    Store(StoreError),
+}
+
+impl fmt::Display for InspectTokenError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Token(error) => error.fmt(f),
+            Self::KeyUnknown => f.write_str("the token is signed with a key that is not ours"),
+            Self::Foreign => f.write_str("the token has claims that we do not issue"),
+            Self::Store(error) => error.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for InspectTokenError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Store(error) => error.source(),
+            Self::Token(_) | Self::KeyUnknown | Self::Foreign => None,
+        }
+    }
+}
+
+impl From<StoreError> for InspectTokenError {
+    fn from(error: StoreError) -> Self {
+        Self::Store(error)
+    }
+}
+
+/// What holds of a token now.
+#[derive(Debug, Clone)]
+pub struct InspectedToken {
+    pub fingerprint: Fingerprint,
+    pub kid: String,
+    pub claims: Claims,
+    pub standing: TokenStanding,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TokenStanding {
+    Good,
+    Expired,
+    Revoked,
+    Watermark,
+}
+
+impl TokenStanding {
+    pub const fn code(self) -> &'static str {
+        match self {
+            Self::Good => "good",
+            Self::Expired => "expired",
+            Self::Revoked => "revoked",
+            Self::Watermark => "watermark",
+        }
+    }
+}
+
+pub async fn inspect_token(service: &Service, text: &str) -> Result<InspectedToken, InspectTokenError> {
+    let token = Unverified::parse(text.as_bytes()).map_err(InspectTokenError::Token)?;
+    let key = service.keyring.verifying().iter().find(|key| key.kid() == token.kid());
+    let authentic =
+        token.verify(key.ok_or(InspectTokenError::KeyUnknown)?).map_err(InspectTokenError::Token)?;
+    let (claims, fingerprint) = (authentic.claims().clone(), authentic.fingerprint());
+    let subject: Subject = claims.sub.parse().map_err(|_| InspectTokenError::Foreign)?;
+    let auth_key: Option<AuthKeyId> =
+        claims.akid.as_deref().map(str::parse).transpose().map_err(|_| InspectTokenError::Foreign)?;
+    let mut read = service.store.read().await?;
+    let revoked = revocations::find(&mut read, &fingerprint).await?.is_some();
+    let session = claims.sid.as_deref();
+    let watermark =
+        watermarks::applicable(&mut read, token.kid(), &subject, auth_key.as_ref(), session).await?;
+    let standing = if revoked {
+        TokenStanding::Revoked
+    } else if watermark.is_some_and(|instant| claims.iat <= instant) {
+        TokenStanding::Watermark
+    } else if clock::now().seconds() >= claims.exp {
+        TokenStanding::Expired
+    } else {
+        TokenStanding::Good
+    };
+    Ok(InspectedToken { fingerprint, kid: token.kid().to_owned(), claims, standing })
+}

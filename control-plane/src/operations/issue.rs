@@ -1,0 +1,101 @@
+use std::fmt;
+
+use token::{Fingerprint, secret::Secret};
+
+use super::{
+    Service,
+    mint::{Lifetime, MintError, Order, mint},
+};
+use crate::{
+    clock,
+    model::{Actor, AuthKeyId, SessionId, Subject},
+    store::{StoreError, auth_keys, operators},
+};
+
+#[derive(Debug)]
+pub enum IssueError {
+    OperatorUnknown,
+    AuthKeyUnknown,
+    Store(StoreError),
+    Mint(MintError),
+}
+
+impl fmt::Display for IssueError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::OperatorUnknown => {
+                f.write_str("there is no such operator; `keystile authkey list` shows those there are")
+            }
+            Self::AuthKeyUnknown => {
+                f.write_str("there is no such AuthKey; `keystile authkey list` shows those there are")
+            }
+            Self::Store(error) => error.fmt(f),
+            Self::Mint(error) => error.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for IssueError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::OperatorUnknown | Self::AuthKeyUnknown => None,
+            Self::Store(error) => error.source(),
+            Self::Mint(error) => error.source(),
+        }
+    }
+}
+
+impl From<StoreError> for IssueError {
+    fn from(error: StoreError) -> Self {
+        Self::Store(error)
+    }
+}
+
+/// For whom a token is issued.
+#[derive(Debug, Clone)]
+pub enum Bearer {
+    Subject(Subject),
+    AuthKey(AuthKeyId),
+}
+
+#[derive(Debug)]
+pub struct Issued {
+    pub session: SessionId,
+    pub subject: Subject,
+    pub token: Secret,
+    pub fingerprint: Fingerprint,
+    pub expires_at: u64,
+}
+
+/// An admin issues a token without the secret of an AuthKey. A user that is named for the first time is made.
+pub async fn issue(service: &Service, bearer: Bearer, lifetime: Lifetime) -> Result<Issued, IssueError> {
+    let (subject, auth_key) = match bearer {
+        Bearer::AuthKey(id) => {
+            let mut reader = service.store.reader().await?;
+            let key = auth_keys::find(&mut reader, &id).await?.ok_or(IssueError::AuthKeyUnknown)?;
+            (key.subject, Some(key.id))
+        }
+        Bearer::Subject(subject) => {
+            let mut write = service.store.write().await?;
+            if !operators::exists(&mut write, &subject.operator).await? {
+                return Err(IssueError::OperatorUnknown);
+            }
+            if let Some(user) = &subject.user {
+                operators::insert_user(&mut write, &subject.operator, user, clock::now().seconds()).await?;
+                write.commit().await?;
+            }
+            (subject, None)
+        }
+    };
+    let session = SessionId::random();
+    let order = Order {
+        subject: subject.clone(),
+        auth_key,
+        session: Some(session.clone()),
+        lifetime,
+        actor: Actor::Admin,
+    };
+    let minted = mint(service, order).await.map_err(IssueError::Mint)?;
+    let (fingerprint, expires_at) = (minted.issuance.fingerprint, minted.issuance.expires_at);
+    Ok(Issued { session, subject, token: minted.token, fingerprint, expires_at })
+}

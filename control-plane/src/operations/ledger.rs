@@ -1,0 +1,113 @@
+//! Group commit: tokens that are issued at the same time become durable in one transaction.
+
+use std::{fmt, sync::Arc};
+
+use serde_json::json;
+use tokio::sync::{mpsc, oneshot};
+
+use crate::{
+    clock::{self, Time},
+    model::{Actor, Issuance},
+    store::{
+        Store, StoreError, audit,
+        issued::{self, Inserted},
+    },
+};
+
+/// Where issued tokens are entered before they are released.
+#[derive(Debug, Clone)]
+pub(super) struct Ledger {
+    sender: mpsc::Sender<Waiting>,
+}
+
+impl Ledger {
+    pub(super) fn start(store: Store) -> Self {
+        let (sender, receiver) = mpsc::channel(QUEUE);
+        tokio::spawn(write(store, receiver));
+        Self { sender }
+    }
+
+    /// Returns when the entry is durable. A caller that goes away meanwhile leaves a token that nobody holds.
+    pub(super) async fn enter(&self, issuance: Issuance, actor: Actor) -> Result<Inserted, LedgerError> {
+        let (answer, entered) = oneshot::channel();
+        let waiting = Waiting { issuance, actor, at: clock::now(), answer };
+        self.sender.send(waiting).await.map_err(|_| LedgerError::Closed)?;
+        entered.await.map_err(|_| LedgerError::Closed)?
+    }
+}
+
+#[derive(Debug, Clone)]
+pub enum LedgerError {
+    /// All that shared the transaction are told the same.
+    Store(Arc<StoreError>),
+    Closed,
+}
+
+impl fmt::Display for LedgerError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Store(error) => error.fmt(f),
+            Self::Closed => f.write_str("the control plane is stopping"),
+        }
+    }
+}
+
+impl std::error::Error for LedgerError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Store(error) => error.source(),
+            Self::Closed => None,
+        }
+    }
+}
+
+struct Waiting {
+    issuance: Issuance,
+    actor: Actor,
+    at: Time,
+    answer: oneshot::Sender<Result<Inserted, LedgerError>>,
+}
+
+/// Whatever gathers while one transaction is synced shares the next.
+async fn write(store: Store, mut receiver: mpsc::Receiver<Waiting>) {
+    let mut batch = Vec::with_capacity(BATCH);
+    while receiver.recv_many(&mut batch, BATCH).await > 0 {
+        match commit(&store, &batch).await {
+            Ok(outcomes) => {
+                for (waiting, outcome) in batch.drain(..).zip(outcomes) {
+                    let _ = waiting.answer.send(Ok(outcome));
+                }
+            }
+            Err(error) => {
+                let error = Arc::new(error);
+                for waiting in batch.drain(..) {
+                    let _ = waiting.answer.send(Err(LedgerError::Store(Arc::clone(&error))));
+                }
+            }
+        }
+    }
+}
+
+async fn commit(store: &Store, batch: &[Waiting]) -> Result<Vec<Inserted>, StoreError> {
+    let mut write = store.write().await?;
+    let mut outcomes = Vec::with_capacity(batch.len());
+    for Waiting { issuance, .. } in batch {
+        outcomes.push(issued::insert(&mut write, issuance).await?);
+    }
+    let entered = batch.iter().zip(&outcomes).filter(|(_, outcome)| **outcome == Inserted::Yes);
+    for (Waiting { issuance, actor, at, .. }, _) in entered {
+        let detail = json!({
+            "subject": issuance.subject.to_string(),
+            "auth_key_id": issuance.auth_key.as_ref().map(ToString::to_string),
+            "session": issuance.session.as_ref().map(ToString::to_string),
+            "expires_at": issuance.expires_at,
+        });
+        audit::append(&mut write, *at, actor, "token.issue", &issuance.fingerprint.to_string(), &detail)
+            .await?;
+    }
+    write.commit().await?;
+    Ok(outcomes)
+}
+
+const QUEUE: usize = 1024;
+const BATCH: usize = 128;

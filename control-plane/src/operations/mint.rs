@@ -1,0 +1,178 @@
+//! The step that all issuing operations share: watermark, token, ledger.
+
+use std::{fmt, str::FromStr, time::Duration};
+
+use token::{Claims, Fingerprint, Operator, secret::Secret};
+use tokio::time::sleep;
+
+use super::{Service, ledger::LedgerError};
+use crate::{
+    clock,
+    config::Period,
+    model::{Actor, AuthKeyId, Issuance, SessionId, Subject},
+    random,
+    store::{StoreError, issued::Inserted, watermarks},
+};
+
+/// How long a token lives: 1 second to 2 days, as Soracom has it; a day by default.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Lifetime(u64);
+
+impl Lifetime {
+    pub const LONGEST: Self = Self(172_800);
+
+    pub const fn seconds(self) -> u64 {
+        self.0
+    }
+}
+
+impl Default for Lifetime {
+    fn default() -> Self {
+        Self(86_400)
+    }
+}
+
+impl TryFrom<u64> for Lifetime {
+    type Error = BadLifetime;
+
+    fn try_from(seconds: u64) -> Result<Self, BadLifetime> {
+        if (1..=Self::LONGEST.0).contains(&seconds) { Ok(Self(seconds)) } else { Err(BadLifetime) }
+    }
+}
+
+impl FromStr for Lifetime {
+    type Err = BadLifetime;
+
+    fn from_str(text: &str) -> Result<Self, BadLifetime> {
+        Self::try_from(text.parse::<Period>().map_err(|_| BadLifetime)?.get().as_secs())
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BadLifetime;
+
+impl fmt::Display for BadLifetime {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a token lives from 1 second to 172800 seconds (48h)")
+    }
+}
+
+impl std::error::Error for BadLifetime {}
+
+#[derive(Debug)]
+pub(super) struct Order {
+    pub(super) subject: Subject,
+    pub(super) auth_key: Option<AuthKeyId>,
+    pub(super) session: Option<SessionId>,
+    pub(super) lifetime: Lifetime,
+    pub(super) actor: Actor,
+}
+
+/// A token that is in the ledger and may be released.
+#[derive(Debug)]
+pub(super) struct Minted {
+    pub(super) token: Secret,
+    pub(super) issuance: Issuance,
+}
+
+pub(super) async fn mint(service: &Service, order: Order) -> Result<Minted, MintError> {
+    for _ in 0..ATTEMPTS {
+        let issued_at = next_instant(service, &order).await?;
+        let (token, issuance) = sign(service, &order, issued_at);
+        match service.ledger.enter(issuance.clone(), order.actor.clone()).await? {
+            Inserted::Yes => return Ok(Minted { token, issuance }),
+            // One chance in 2^64 per pair: another `jti` gives another fingerprint.
+            Inserted::PrefixTaken => {}
+        }
+    }
+    Err(MintError::PrefixTaken)
+}
+
+/// The first second that no watermark refuses.
+///
+/// Normally that is now, and right after a revocation the next second: edges allow a few seconds of clock difference.
+/// Who revokes and issues in a loop would run ahead of what they allow, so issuing waits.
+async fn next_instant(service: &Service, order: &Order) -> Result<u64, StoreError> {
+    let mut reader = service.store.reader().await?;
+    let kid = service.keyring.signer().kid();
+    let watermark =
+        watermarks::applicable(&mut reader, kid, &order.subject, order.auth_key.as_ref(), None).await?;
+    drop(reader);
+    let earliest = watermark.map_or(0, |instant| instant.saturating_add(1));
+    while earliest > clock::now().seconds().saturating_add(AHEAD) {
+        sleep(Duration::from_millis(100)).await;
+    }
+    Ok(earliest.max(clock::now().seconds()))
+}
+
+fn sign(service: &Service, order: &Order, issued_at: u64) -> (Secret, Issuance) {
+    let Order { subject, auth_key, session, lifetime, actor: _ } = order;
+    let signer = service.keyring.signer();
+    let claims = Claims {
+        iss: service.config.tokens.issuer.clone(),
+        sub: subject.to_string(),
+        aud: vec![service.config.tokens.audience.clone()],
+        iat: issued_at,
+        exp: issued_at.saturating_add(lifetime.seconds()),
+        nbf: None,
+        jti: random::text(random::ALPHANUMERIC, 22),
+        operator: Operator { operator_id: subject.operator.to_string() },
+        akid: auth_key.as_ref().map(ToString::to_string),
+        sid: session.as_ref().map(ToString::to_string),
+    };
+    let token = signer.mint(&claims);
+    let issuance = Issuance {
+        fingerprint: Fingerprint::of(token.expose().as_bytes()),
+        kid: signer.kid().to_owned(),
+        subject: subject.clone(),
+        auth_key: auth_key.clone(),
+        session: session.clone(),
+        issued_at: claims.iat,
+        expires_at: claims.exp,
+    };
+    (token, issuance)
+}
+
+#[derive(Debug)]
+pub enum MintError {
+    Store(StoreError),
+    Ledger(LedgerError),
+    PrefixTaken,
+}
+
+impl fmt::Display for MintError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Store(error) => error.fmt(f),
+            Self::Ledger(error) => error.fmt(f),
+            Self::PrefixTaken => f.write_str("no free fingerprint was found"),
+        }
+    }
+}
+
+impl std::error::Error for MintError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Store(error) => error.source(),
+            Self::Ledger(error) => error.source(),
+            Self::PrefixTaken => None,
+        }
+    }
+}
+
+impl From<StoreError> for MintError {
+    fn from(error: StoreError) -> Self {
+        Self::Store(error)
+    }
+}
+
+impl From<LedgerError> for MintError {
+    fn from(error: LedgerError) -> Self {
+        Self::Ledger(error)
+    }
+}
+
+const ATTEMPTS: usize = 3;
+
+/// Below the 5 seconds of leeway that edges allow by default.
+const AHEAD: u64 = 2;

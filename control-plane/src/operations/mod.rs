@@ -1,0 +1,45 @@
+//! What can be done: one verb, one file, one transaction, one audit line.
+//!
+//! Interfaces (API, CLI) call these and nothing below them, so they cannot behave differently.
+
+mod authenticate_edge;
+mod collect;
+mod create_auth_key;
+mod delete_auth_key;
+mod enroll_edge;
+mod exchange;
+mod initialize;
+mod inspect_token;
+mod issue;
+mod ledger;
+mod list_audit;
+mod list_auth_keys;
+mod list_edges;
+mod logout;
+mod mint;
+mod rehearse;
+mod remove_edge;
+mod revoke;
+mod service;
+mod usage;
+
+pub use authenticate_edge::{AuthenticateEdgeError, authenticate_edge};
+pub use collect::collect;
+pub use create_auth_key::{CreateAuthKeyError, CreatedAuthKey, create_auth_key};
+pub use delete_auth_key::{DeleteAuthKeyError, delete_auth_key};
+pub use enroll_edge::{EnrollEdgeError, EnrolledEdge, enroll_edge};
+pub use exchange::{ExchangeError, Exchanged, exchange};
+pub use initialize::{InitializeError, Initialized, initialize};
+pub use inspect_token::{InspectTokenError, InspectedToken, TokenStanding, inspect_token};
+pub use issue::{Bearer, IssueError, Issued, issue};
+pub use list_audit::list_audit;
+pub use list_auth_keys::list_auth_keys;
+pub use list_edges::list_edges;
+pub use logout::{LogoutError, logout};
+pub use mint::{BadLifetime, Lifetime, MintError};
+pub use rehearse::rehearse;
+pub use remove_edge::{RemoveEdgeError, remove_edge};
+pub use revoke::{Authority, RevokeError, Revoked, Target, What, revoke};
+pub use service::{OpenError, Service};
+
+pub use crate::store::StoreError;

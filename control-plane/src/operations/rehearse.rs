@@ -1,0 +1,23 @@
+use token::{Claims, Operator, Unverified};
+
+use super::Service;
+use crate::clock;
+
+/// Signs a token that nobody gets, expired and not in the ledger, and verifies it.
+pub fn rehearse(service: &Service) -> Result<(), token::Error> {
+    let signer = service.keyring.signer();
+    let claims = Claims {
+        iss: service.config.tokens.issuer.clone(),
+        sub: "OP0000000000".to_owned(),
+        aud: vec![service.config.tokens.audience.clone()],
+        iat: clock::now().seconds(),
+        exp: 0,
+        nbf: None,
+        jti: "rehearsal".to_owned(),
+        operator: Operator { operator_id: "OP0000000000".to_owned() },
+        akid: None,
+        sid: None,
+    };
+    let token = signer.mint(&claims);
+    Unverified::parse(token.expose().as_bytes())?.verify(signer.verifying_key()).map(drop)
+}

@@ -1,0 +1,254 @@
+use std::fmt;
+
+use serde_json::json;
+use token::{Fingerprint, Unverified};
+
+use super::{Lifetime, Service};
+use crate::{
+    clock::{self, Time},
+    model::{Actor, KeyId, OperatorId, Revocation, Subject, Watermark, WatermarkScope},
+    store::{StoreError, Write, audit, auth_keys, issued, operators, revocations, versions, watermarks},
+};
+
+#[derive(Debug)]
+pub enum RevokeError {
+    /// Unknown, or another operator's: which of both is not told.
+    NotFound,
+    /// The text presented as a token is none of ours.
+    Token(token::Error),
+    TokenKeyUnknown,
+    InstantInFuture,
+    /// The first 64 bits of the fingerprint are those of another credential, which would be refused too.
+    PrefixTaken,
+    Store(StoreError),
+}
+
+impl RevokeError {
+    pub const fn code(&self) -> &'static str {
+        match self {
+            Self::NotFound => "not_found",
+            Self::Token(error) => error.code(),
+            Self::TokenKeyUnknown => "token_key_unknown",
+            Self::InstantInFuture => "instant_in_future",
+            Self::PrefixTaken => "fingerprint_prefix_taken",
+            Self::Store(error) => error.code(),
+        }
+    }
+}
+
+impl fmt::Display for RevokeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotFound => f.write_str("nothing of that name was issued, or it has expired"),
+            Self::Token(error) => error.fmt(f),
+            Self::TokenKeyUnknown => f.write_str("the token is signed with a key that is not ours"),
+            Self::InstantInFuture => f.write_str("the instant lies in the future"),
+            Self::PrefixTaken => {
+                f.write_str("the first 64 bits of the fingerprint belong to another credential")
+            }
+            Self::Store(error) => error.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for RevokeError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Store(error) => error.source(),
+            _ => None,
+        }
+    }
+}
+
+impl From<StoreError> for RevokeError {
+    fn from(error: StoreError) -> Self {
+        Self::Store(error)
+    }
+}
+
+/// What is to be refused from now on.
+#[derive(Clone)]
+pub enum Target {
+    Fingerprint(Fingerprint),
+    /// The token itself, in whose stead its fingerprint is kept.
+    Token(String),
+    Key(KeyId),
+    /// Everything that the subject was issued up to the instant; up to now without one.
+    Subject {
+        subject: Subject,
+        instant: Option<u64>,
+    },
+}
+
+impl fmt::Debug for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Fingerprint(fingerprint) => fingerprint.fmt(f),
+            Self::Token(_) => f.write_str("Token(..)"),
+            Self::Key(id) => write!(f, "Key({id})"),
+            Self::Subject { subject, instant } => write!(f, "Subject({subject}, {instant:?})"),
+        }
+    }
+}
+
+/// What the actor may revoke.
+#[derive(Debug, Clone)]
+pub enum Authority {
+    Operator(OperatorId),
+    /// Someone beside the data folder: also what the store does not know, such as what a restored backup lost.
+    Everything,
+}
+
+impl Authority {
+    pub(super) fn covers(&self, operator: &OperatorId) -> bool {
+        match self {
+            Self::Operator(own) => own == operator,
+            Self::Everything => true,
+        }
+    }
+}
+
+/// The refusal is durable, and part of every bundle from `version` on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Revoked {
+    pub version: u64,
+    pub what: What,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum What {
+    Fingerprint(Fingerprint),
+    Scope(Watermark),
+}
+
+/// Refuses a credential, or all of a scope. Doing it again changes nothing and succeeds.
+pub async fn revoke(
+    service: &Service,
+    actor: &Actor,
+    authority: &Authority,
+    target: Target,
+    reason: Option<&str>,
+) -> Result<Revoked, RevokeError> {
+    let now = clock::now();
+    let mut write = service.store.write().await?;
+    let version = versions::next(&mut write).await?;
+    let (what, changed) = match target {
+        Target::Fingerprint(fingerprint) => {
+            let unknown = now.seconds().saturating_add(Lifetime::LONGEST.seconds()).saturating_add(SKEW);
+            one(&mut write, authority, fingerprint, unknown, reason, now, version).await?
+        }
+        Target::Token(text) => {
+            let (fingerprint, expires_at) = verify(service, &text)?;
+            one(&mut write, authority, fingerprint, expires_at, reason, now, version).await?
+        }
+        Target::Key(id) => {
+            let scope = owned_key(&mut write, authority, id).await?;
+            all(&mut write, scope, None, now, version).await?
+        }
+        Target::Subject { subject, instant } => {
+            owned_subject(&mut write, authority, &subject).await?;
+            all(&mut write, subject.into(), instant, now, version).await?
+        }
+    };
+    if !changed {
+        drop(write);
+        let version = versions::current(&mut service.store.reader().await?).await?.number;
+        service.settle(version).await;
+        return Ok(Revoked { version, what });
+    }
+    let (target, instant) = match &what {
+        What::Fingerprint(fingerprint) => (fingerprint.to_string(), None),
+        What::Scope(watermark) => (watermark.scope.to_string(), Some(watermark.instant)),
+    };
+    let detail = json!({ "version": version, "instant": instant, "reason": reason });
+    audit::append(&mut write, now, actor, "revoke", &target, &detail).await?;
+    write.commit().await?;
+    service.settle(version).await;
+    Ok(Revoked { version, what })
+}
+
+/// One fingerprint. What the store does not know is refused until `unknown`.
+async fn one(
+    write: &mut Write,
+    authority: &Authority,
+    fingerprint: Fingerprint,
+    unknown: u64,
+    reason: Option<&str>,
+    now: Time,
+    version: u64,
+) -> Result<(What, bool), RevokeError> {
+    let issuance = issued::find(write, &fingerprint).await?;
+    let expires_at = match (issuance, authority) {
+        (Some(issuance), _) if authority.covers(&issuance.subject.operator) => issuance.expires_at,
+        (None, Authority::Everything) => unknown,
+        _ => return Err(RevokeError::NotFound),
+    };
+    let revocation =
+        Revocation { fingerprint, expires_at, reason: reason.map(str::to_owned), revoked_at: now.seconds() };
+    match revocations::insert(write, &revocation, version).await? {
+        revocations::Inserted::Yes => Ok((What::Fingerprint(fingerprint), true)),
+        revocations::Inserted::Before => Ok((What::Fingerprint(fingerprint), false)),
+        revocations::Inserted::PrefixTaken => Err(RevokeError::PrefixTaken),
+    }
+}
+
+/// Everything of a scope up to an instant.
+async fn all(
+    write: &mut Write,
+    scope: WatermarkScope,
+    instant: Option<u64>,
+    now: Time,
+    version: u64,
+) -> Result<(What, bool), RevokeError> {
+    let instant = match instant {
+        Some(instant) if instant > now.seconds() => return Err(RevokeError::InstantInFuture),
+        Some(instant) => instant,
+        // What was issued right after an earlier revocation lies a second ahead; "all up to now" means it too.
+        None => issued::latest(write, &scope, now.seconds()).await?.unwrap_or(now.seconds()),
+    };
+    let watermark = Watermark { scope, instant };
+    let changed = watermarks::raise(write, &watermark, version).await?;
+    Ok((What::Scope(watermark), changed))
+}
+
+fn verify(service: &Service, text: &str) -> Result<(Fingerprint, u64), RevokeError> {
+    let token = Unverified::parse(text.as_bytes()).map_err(RevokeError::Token)?;
+    let key = service.keyring.verifying().iter().find(|key| key.kid() == token.kid());
+    let authentic = token.verify(key.ok_or(RevokeError::TokenKeyUnknown)?).map_err(RevokeError::Token)?;
+    Ok((authentic.fingerprint(), authentic.claims().exp))
+}
+
+async fn owned_key(
+    write: &mut Write,
+    authority: &Authority,
+    id: KeyId,
+) -> Result<WatermarkScope, RevokeError> {
+    let (operator, scope) = match id {
+        KeyId::AuthKey(id) => {
+            let key = auth_keys::find(write, &id).await?.ok_or(RevokeError::NotFound)?;
+            (key.subject.operator, WatermarkScope::AuthKey(id))
+        }
+        KeyId::Session(id) => {
+            let issuance = issued::find_session(write, &id).await?.ok_or(RevokeError::NotFound)?;
+            (issuance.subject.operator, WatermarkScope::Session(id))
+        }
+    };
+    if authority.covers(&operator) { Ok(scope) } else { Err(RevokeError::NotFound) }
+}
+
+async fn owned_subject(
+    write: &mut Write,
+    authority: &Authority,
+    subject: &Subject,
+) -> Result<(), RevokeError> {
+    let Subject { operator, user } = subject;
+    let known = authority.covers(operator)
+        && match user {
+            None => operators::exists(write, operator).await?,
+            Some(user) => operators::user_exists(write, operator, user).await?,
+        };
+    if known { Ok(()) } else { Err(RevokeError::NotFound) }
+}
+
+/// A token may have been issued a few seconds in the future.
+const SKEW: u64 = 60;

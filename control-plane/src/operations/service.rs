@@ -1,0 +1,134 @@
+use std::{
+    fmt,
+    sync::{Arc, OnceLock},
+};
+
+use tokio::time::timeout;
+
+use super::{ledger::Ledger, usage::Usage};
+use crate::{
+    config::Config,
+    home::Home,
+    keys::{self, KeyError, Keyring},
+    publisher::Publications,
+    store::{self, Engine, Store, StoreError},
+};
+
+/// What operations work with.
+#[derive(Debug)]
+pub struct Service {
+    pub(super) config: Config,
+    pub(super) home: Home,
+    pub(super) store: Store,
+    pub(super) keyring: Arc<Keyring>,
+    pub(super) publisher_key: String,
+    pub(super) ledger: Ledger,
+    pub(super) usage: Usage,
+    /// In the server; a command beside it leaves publishing to it.
+    publications: OnceLock<Publications>,
+}
+
+impl Service {
+    pub async fn open(home: Home, config: Config) -> Result<Self, OpenError> {
+        if !home.exists() {
+            return Err(OpenError::NoHome { home });
+        }
+        let store = Store::open(&config.store.url, home.folder()).await.map_err(OpenError::Store)?;
+        let records = store::signing_keys::list(&mut store.reader().await.map_err(OpenError::Store)?).await;
+        let keyring =
+            Arc::new(Keyring::open(&home, &records.map_err(OpenError::Store)?).map_err(OpenError::Keys)?);
+        let publisher_key = keys::open_publisher(&home).map_err(OpenError::Keys)?.public_key().to_string();
+        Ok(Self {
+            publisher_key,
+            ledger: Ledger::start(store.clone()),
+            usage: Usage::start(store.clone()),
+            publications: OnceLock::new(),
+            config,
+            home,
+            store,
+            keyring,
+        })
+    }
+
+    pub const fn config(&self) -> &Config {
+        &self.config
+    }
+
+    pub const fn home(&self) -> &Home {
+        &self.home
+    }
+
+    pub const fn store_engine(&self) -> Engine {
+        self.store.engine()
+    }
+
+    pub(crate) const fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// The key that edges pin.
+    pub fn publisher_key(&self) -> &str {
+        &self.publisher_key
+    }
+
+    pub const fn keyring(&self) -> &Arc<Keyring> {
+        &self.keyring
+    }
+
+    /// Changes made through this service ring the publisher from now on.
+    pub fn publish_through(&self, publications: Publications) {
+        let _ = self.publications.set(publications);
+    }
+
+    /// Whether the store answers.
+    pub async fn ready(&self) -> Result<(), StoreError> {
+        store::versions::current(&mut self.store.reader().await?).await.map(drop)
+    }
+
+    /// After a commit: the own publisher takes the change up before the answer goes out, so that whoever was told
+    /// "revoked" finds it so here. The change is durable already; a publisher that hangs only costs the wait.
+    pub(super) async fn settle(&self, version: u64) {
+        if let Some(publications) = self.publications.get() {
+            let _ = timeout(SETTLE, publications.reached(version)).await;
+        }
+    }
+
+    /// Writes what is kept back, then lets go of the database.
+    pub async fn close(&self) {
+        self.usage.flush().await;
+        self.store.close().await;
+    }
+}
+
+#[derive(Debug)]
+pub enum OpenError {
+    NoHome { home: Home },
+    Store(StoreError),
+    Keys(KeyError),
+}
+
+impl fmt::Display for OpenError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoHome { home } => write!(
+                f,
+                "there is no data folder `{0}`; run `keystile --data {0} init`, or name another with --data",
+                home.folder().display()
+            ),
+            Self::Store(error) => error.fmt(f),
+            Self::Keys(error) => error.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for OpenError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::NoHome { .. } => None,
+            Self::Store(error) => error.source(),
+            Self::Keys(error) => error.source(),
+        }
+    }
+}
+
+const SETTLE: std::time::Duration = std::time::Duration::from_secs(1);

@@ -1,0 +1,102 @@
+use std::{error::Error as _, fmt};
+
+use bundle::{Incomplete, ManifestError, ObjectError, builder::TooLarge};
+
+use crate::{keys::KeyError, store::StoreError};
+
+/// Why nothing was published. What was published before stays until it goes stale.
+#[derive(Debug)]
+pub enum PublishError {
+    Keys(KeyError),
+    Store(StoreError),
+    /// The store has an older version than was published: a backup was restored, or a replica lags behind.
+    WentBack {
+        published: u64,
+        found: u64,
+    },
+    TooLarge(TooLarge),
+    /// What was built is not what edges would accept.
+    Unreadable(Defect),
+}
+
+#[derive(Debug)]
+pub enum Defect {
+    Manifest(ManifestError),
+    Object(ObjectError),
+    Incomplete(Incomplete),
+}
+
+impl PublishError {
+    pub const fn code(&self) -> &'static str {
+        match self {
+            Self::Keys(error) => error.code(),
+            Self::Store(error) => error.code(),
+            Self::WentBack { .. } => "store_went_back",
+            Self::TooLarge(_) => "bundle_too_large",
+            Self::Unreadable(_) => "bundle_unreadable",
+        }
+    }
+
+    pub fn cause(&self) -> String {
+        self.source().map(ToString::to_string).unwrap_or_default()
+    }
+}
+
+impl fmt::Display for PublishError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Keys(error) => error.fmt(f),
+            Self::Store(error) => error.fmt(f),
+            Self::WentBack { published, found } => write!(
+                f,
+                "the database is at version {found}, but {published} was published: a restored backup or a lagging \
+                 replica; nothing older is given to edges"
+            ),
+            Self::TooLarge(error) => error.fmt(f),
+            Self::Unreadable(_) => f.write_str("the bundle that was built can't be read"),
+        }
+    }
+}
+
+impl std::error::Error for PublishError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Keys(error) => error.source(),
+            Self::Store(error) => error.source(),
+            Self::WentBack { .. } | Self::TooLarge(_) => None,
+            Self::Unreadable(Defect::Manifest(error)) => Some(error),
+            Self::Unreadable(Defect::Object(error)) => Some(error),
+            Self::Unreadable(Defect::Incomplete(error)) => Some(error),
+        }
+    }
+}
+
+impl From<StoreError> for PublishError {
+    fn from(error: StoreError) -> Self {
+        Self::Store(error)
+    }
+}
+
+impl From<TooLarge> for PublishError {
+    fn from(error: TooLarge) -> Self {
+        Self::TooLarge(error)
+    }
+}
+
+impl From<ManifestError> for PublishError {
+    fn from(error: ManifestError) -> Self {
+        Self::Unreadable(Defect::Manifest(error))
+    }
+}
+
+impl From<ObjectError> for PublishError {
+    fn from(error: ObjectError) -> Self {
+        Self::Unreadable(Defect::Object(error))
+    }
+}
+
+impl From<Incomplete> for PublishError {
+    fn from(error: Incomplete) -> Self {
+        Self::Unreadable(Defect::Incomplete(error))
+    }
+}

@@ -1,0 +1,101 @@
+//! Makes bundles of what the store holds, signs their manifests, and wakes the edges that wait for one.
+//!
+//! ```text
+//! store --commit--> bell --> load what changed --> build --> sign --> Publications --> waiting edges, own API
+//! ```
+//! A manifest is signed only after the store was read: a publisher that is cut off from its store lets its edges find
+//! out, instead of assuring them that nothing was revoked.
+
+mod contents;
+mod error;
+mod press;
+mod publications;
+mod shelf;
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::{
+    sync::watch,
+    task::JoinHandle,
+    time::{Instant, MissedTickBehavior, interval_at, sleep},
+};
+
+pub use error::PublishError;
+pub use publications::{Publication, Publications};
+
+use crate::{operations::Service, store::Store, telemetry::Metrics};
+use press::Press;
+
+/// Starts publishing; returns when the first manifest is signed. Ends when `stop` turns true.
+pub async fn start(
+    service: &Service,
+    metrics: Metrics,
+    stop: watch::Receiver<bool>,
+) -> Result<(Publications, Vec<JoinHandle<()>>), PublishError> {
+    let press = Press::start(service, metrics).await?;
+    let publications = press.publications();
+    let ringer = tokio::spawn(ring(service.store().clone(), publications.clone(), stop.clone()));
+    let printer = tokio::spawn(run(press, service.config().publisher.resign.get(), stop));
+    Ok((publications, vec![ringer, printer]))
+}
+
+/// What a server would publish now.
+pub async fn preview(service: &Service) -> Result<Arc<Publication>, PublishError> {
+    Ok(Press::start(service, Metrics::new()).await?.publications().latest())
+}
+
+/// Publishes at every ring of the bell, and signs anew at every tick.
+async fn run(mut press: Press, resign: Duration, mut stop: watch::Receiver<bool>) {
+    let publications = press.publications();
+    let mut ticks = interval_at(Instant::now() + resign, resign);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut healthy = true;
+    loop {
+        let sign = tokio::select! {
+            () = publications.rung() => press::Sign::IfNewer,
+            _ = ticks.tick() => press::Sign::Always,
+            _ = stop.wait_for(|stop| *stop) => return,
+        };
+        match press.publish(sign).await {
+            Ok(()) if healthy => {}
+            Ok(()) => {
+                healthy = true;
+                tracing::info!("publishing again");
+            }
+            Err(error) => {
+                healthy = false;
+                tracing::error!(error.code = error.code(), error.cause = error.cause(), "{error}");
+                // A bell that keeps ringing over a broken store must not spin.
+                sleep(RETRY).await;
+                publications.ring();
+            }
+        }
+    }
+}
+
+/// Rings the bell when anybody commits to the store; listens again when the listening breaks.
+async fn ring(store: Store, publications: Publications, mut stop: watch::Receiver<bool>) {
+    let listen = async {
+        loop {
+            match store.changes().await {
+                Ok(mut changes) => {
+                    // Whatever was committed before the listening began.
+                    publications.ring();
+                    while changes.next().await.is_ok() {
+                        publications.ring();
+                    }
+                }
+                Err(error) => {
+                    tracing::error!(error.code = error.code(), "can't listen for changes; trying again")
+                }
+            }
+            sleep(RETRY).await;
+        }
+    };
+    tokio::select! {
+        () = listen => {}
+        _ = stop.wait_for(|stop| *stop) => {}
+    }
+}
+
+const RETRY: Duration = Duration::from_millis(250);

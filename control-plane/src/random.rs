@@ -1,0 +1,74 @@
+//! The one source of randomness: the operating system's.
+
+use std::fmt::Write as _;
+
+use token::secret::{self, Secret};
+use zeroize::Zeroizing;
+
+/// Secret random bytes; wiped when they go.
+pub fn bytes<const N: usize>() -> Zeroizing<[u8; N]> {
+    let mut bytes = Zeroizing::new([0; N]);
+    fill(bytes.as_mut_slice());
+    bytes
+}
+
+/// A secret to be shown once.
+pub fn secret(prefix: &str) -> Secret {
+    secret::new(prefix, &bytes())
+}
+
+pub fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}
+
+/// Random characters out of an alphabet whose size divides 256, or nearly: the bias is dropped with the bytes that carry it.
+pub fn text(alphabet: &[u8], length: usize) -> String {
+    let usable = 256 - 256 % alphabet.len();
+    let mut text = String::with_capacity(length);
+    while text.len() < length {
+        let [byte] = *bytes::<1>();
+        if usize::from(byte) < usable {
+            text.push(char::from(alphabet[usize::from(byte) % alphabet.len()]));
+        }
+    }
+    text
+}
+
+/// RFC 9562 version 4.
+pub fn uuid() -> String {
+    let mut raw = *bytes::<16>();
+    raw[6] = raw[6] & 0x0f | 0x40;
+    raw[8] = raw[8] & 0x3f | 0x80;
+    let hex = hex(&raw);
+    format!("{}-{}-{}-{}-{}", &hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..])
+}
+
+pub const DIGITS: &[u8] = b"0123456789";
+pub const ALPHANUMERIC: &[u8] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
+
+#[expect(
+    clippy::disallowed_methods,
+    clippy::expect_used,
+    reason = "the one source; without it nothing safe can be made"
+)]
+fn fill(bytes: &mut [u8]) {
+    getrandom::fill(bytes).expect("the operating system gives random bytes");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn texts_have_their_shape() {
+        let uuid = uuid();
+        assert_eq!(uuid.split('-').map(str::len).collect::<Vec<_>>(), [8, 4, 4, 4, 12]);
+        assert_eq!(&uuid[14..15], "4");
+        assert_eq!(text(DIGITS, 10).len(), 10);
+        assert!(text(DIGITS, 64).bytes().all(|byte| byte.is_ascii_digit()));
+        assert_ne!(text(ALPHANUMERIC, 32), text(ALPHANUMERIC, 32));
+    }
+}

@@ -1,0 +1,116 @@
+//! The server: operations, publisher and API put together, and taken apart again in order.
+
+use std::{fmt, future::Future, io, net::SocketAddr, sync::Arc, time::Duration};
+
+use axum::serve::ListenerExt as _;
+use tokio::{
+    net::TcpListener,
+    sync::watch,
+    time::{sleep, timeout},
+};
+
+use crate::{
+    api,
+    config::Config,
+    home::Home,
+    operations::{OpenError, Service, collect},
+    publisher::{self, PublishError},
+    telemetry::Metrics,
+};
+
+/// Serves until `stop` is done. `bound` is told the address once requests are answered.
+pub async fn serve(
+    home: Home,
+    config: Config,
+    bound: impl FnOnce(SocketAddr),
+    stop: impl Future<Output = ()>,
+) -> Result<(), ServeError> {
+    let listen = config.server.listen;
+    let stop_timeout = config.server.stop_timeout.get();
+    let service = Arc::new(Service::open(home, config).await.map_err(ServeError::Open)?);
+    let metrics = Metrics::new();
+    let (stopping, stopped) = watch::channel(false);
+    let (publications, tasks) =
+        publisher::start(&service, metrics.clone(), stopped.clone()).await.map_err(ServeError::Publish)?;
+    service.publish_through(publications.clone());
+    let collector = tokio::spawn(collect_for_ever(Arc::clone(&service)));
+
+    let listener =
+        TcpListener::bind(listen).await.map_err(|source| ServeError::Bind { address: listen, source })?;
+    let address = listener.local_addr().map_err(|source| ServeError::Bind { address: listen, source })?;
+    // Answers are small: waiting to fill a packet only delays them.
+    let listener = listener.tap_io(|stream| {
+        let _ = stream.set_nodelay(true);
+    });
+    let router =
+        api::router(Arc::clone(&service), publications, metrics, stopped.clone()).map_err(ServeError::Api)?;
+    let mut graceful = stopped.clone();
+    let serving = axum::serve(listener, router).with_graceful_shutdown(async move {
+        let _ = graceful.wait_for(|stop| *stop).await;
+    });
+    let serving = tokio::spawn(async move { serving.await });
+    tracing::info!(server.address = %address, "serving");
+    bound(address);
+
+    stop.await;
+    tracing::info!("stopping");
+    let _ = stopping.send(true);
+    if timeout(stop_timeout, serving).await.is_err() {
+        tracing::warn!("some requests were not finished in time");
+    }
+    collector.abort();
+    for task in tasks {
+        let _ = task.await;
+    }
+    service.close().await;
+    tracing::info!("stopped");
+    Ok(())
+}
+
+/// Why the server did not start.
+#[derive(Debug)]
+pub enum ServeError {
+    Open(OpenError),
+    Publish(PublishError),
+    Api(api::RouterError),
+    Bind { address: SocketAddr, source: io::Error },
+}
+
+impl fmt::Display for ServeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Open(error) => error.fmt(f),
+            Self::Publish(error) => error.fmt(f),
+            Self::Api(error) => error.fmt(f),
+            Self::Bind { address, .. } => {
+                write!(f, "can't listen on {address}; set server.listen to a free address (port 0 takes any)")
+            }
+        }
+    }
+}
+
+impl std::error::Error for ServeError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Open(error) => error.source(),
+            Self::Publish(error) => error.source(),
+            Self::Api(error) => error.source(),
+            Self::Bind { source, .. } => Some(source),
+        }
+    }
+}
+
+async fn collect_for_ever(service: Arc<Service>) {
+    loop {
+        sleep(COLLECTION).await;
+        match collect(&service).await {
+            Ok(0) => {}
+            Ok(rows) => tracing::info!(collected.rows = rows, "forgot what had expired"),
+            Err(error) => {
+                tracing::warn!(error.code = error.code(), "what had expired could not be collected")
+            }
+        }
+    }
+}
+
+const COLLECTION: Duration = Duration::from_secs(60);

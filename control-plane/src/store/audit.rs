@@ -1,0 +1,63 @@
+use serde_json::Value;
+use sqlx::{any::AnyRow, query};
+
+use super::{Lookup, StoreError, Write, row};
+use crate::{
+    clock::Time,
+    model::{Actor, AuditLine},
+};
+
+/// Writes a line in the transaction of the change it tells of. Last of all writes: it takes the lock of the sequence.
+pub async fn append(
+    write: &mut Write,
+    at: Time,
+    actor: &Actor,
+    action: &'static str,
+    target: &str,
+    detail: &Value,
+) -> Result<(), StoreError> {
+    let next = query("UPDATE audit_state SET seq = seq + 1 WHERE id = 1 RETURNING seq")
+        .fetch_one(write.connection())
+        .await?;
+    let seq = row::unsigned(&next, "seq")?;
+    query("INSERT INTO audit (seq, at, actor, action, target, detail) VALUES ($1, $2, $3, $4, $5, $6)")
+        .bind(row::signed(seq))
+        .bind(row::signed(at.millis()))
+        .bind(actor.to_string())
+        .bind(action)
+        .bind(target)
+        .bind(detail.to_string())
+        .execute(write.connection())
+        .await?;
+    Ok(())
+}
+
+/// The newest lines, newest first.
+pub async fn newest(lookup: &mut impl Lookup, limit: u32) -> Result<Vec<AuditLine>, StoreError> {
+    let rows = query("SELECT seq, at, actor, action, target, detail FROM audit ORDER BY seq DESC LIMIT $1")
+        .bind(i64::from(limit))
+        .fetch_all(lookup.on())
+        .await?;
+    rows.iter().map(read).collect()
+}
+
+/// Forgets lines from before an instant; returns how many.
+pub async fn collect(write: &mut Write, before: Time) -> Result<u64, StoreError> {
+    let done = query("DELETE FROM audit WHERE at < $1")
+        .bind(row::signed(before.millis()))
+        .execute(write.connection())
+        .await?;
+    Ok(done.rows_affected())
+}
+
+fn read(from: &AnyRow) -> Result<AuditLine, StoreError> {
+    Ok(AuditLine {
+        seq: row::unsigned(from, "seq")?,
+        at: row::unsigned(from, "at")?,
+        actor: row::text(from, "actor")?,
+        action: row::text(from, "action")?,
+        target: row::text(from, "target")?,
+        detail: serde_json::from_str(&row::text(from, "detail")?)
+            .map_err(|_| StoreError::Corrupt { what: "detail" })?,
+    })
+}

@@ -1,0 +1,74 @@
+use sqlx::{any::AnyRow, query};
+use token::secret::SecretHash;
+
+use super::{Lookup, StoreError, Write, row};
+use crate::model::{AuthKey, AuthKeyId, OperatorId, UserName};
+
+pub async fn insert(write: &mut Write, key: &AuthKey) -> Result<(), StoreError> {
+    let AuthKey { id, subject, secret_hash, created_at, last_used_at } = key;
+    query(
+        "INSERT INTO auth_keys (auth_key_id, operator_id, user_name, secret_hash, created_at, last_used_at) \
+         VALUES ($1, $2, $3, $4, $5, $6)",
+    )
+    .bind(id.as_str())
+    .bind(subject.operator.as_str())
+    .bind(subject.user.as_ref().map(UserName::as_str))
+    .bind(row::hex32(secret_hash.as_bytes()))
+    .bind(row::signed(*created_at))
+    .bind(last_used_at.map(row::signed))
+    .execute(write.connection())
+    .await?;
+    Ok(())
+}
+
+pub async fn find(lookup: &mut impl Lookup, id: &AuthKeyId) -> Result<Option<AuthKey>, StoreError> {
+    let row = query(
+        "SELECT auth_key_id, operator_id, user_name, secret_hash, created_at, last_used_at \
+         FROM auth_keys WHERE auth_key_id = $1",
+    )
+    .bind(id.as_str())
+    .fetch_optional(lookup.on())
+    .await?;
+    row.as_ref().map(read).transpose()
+}
+
+/// The AuthKeys of an operator and its users, or of all, in the order they were made.
+pub async fn list(lookup: &mut impl Lookup, of: Option<&OperatorId>) -> Result<Vec<AuthKey>, StoreError> {
+    let rows = query(
+        "SELECT auth_key_id, operator_id, user_name, secret_hash, created_at, last_used_at \
+         FROM auth_keys WHERE $1 = '' OR operator_id = $1 ORDER BY created_at, auth_key_id",
+    )
+    .bind(of.map_or("", OperatorId::as_str))
+    .fetch_all(lookup.on())
+    .await?;
+    rows.iter().map(read).collect()
+}
+
+/// Whether there was one.
+pub async fn delete(write: &mut Write, id: &AuthKeyId) -> Result<bool, StoreError> {
+    let done = query("DELETE FROM auth_keys WHERE auth_key_id = $1")
+        .bind(id.as_str())
+        .execute(write.connection())
+        .await?;
+    Ok(done.rows_affected() == 1)
+}
+
+/// A later use never becomes an earlier one.
+pub async fn used(write: &mut Write, id: &AuthKeyId, at: u64) -> Result<(), StoreError> {
+    query("UPDATE auth_keys SET last_used_at = $2 WHERE auth_key_id = $1 AND (last_used_at IS NULL OR last_used_at < $2)")
+        .bind(id.as_str())
+        .bind(row::signed(at))
+        .execute(write.connection())
+        .await?;
+    Ok(())
+}
+
+fn read(from: &AnyRow) -> Result<AuthKey, StoreError> {
+    Ok(AuthKey {
+        id: row::parsed(from, "auth_key_id")?,
+        subject: row::subject(from)?,
+        secret_hash: SecretHash::from_bytes(row::hash(from, "secret_hash")?),
+        created_at: row::unsigned(from, "created_at")?,
+        last_used_at: row::optional_unsigned(from, "last_used_at")?,
+    })
+}

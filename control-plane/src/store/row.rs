@@ -1,0 +1,70 @@
+//! Columns to types and back.
+
+use std::str::FromStr;
+
+use sqlx::{Row as _, any::AnyRow};
+use token::Fingerprint;
+
+use super::StoreError;
+use crate::{
+    model::{OperatorId, Subject, UserName},
+    random::hex,
+};
+
+pub(super) fn text(row: &AnyRow, column: &'static str) -> Result<String, StoreError> {
+    Ok(row.try_get(column)?)
+}
+
+pub(super) fn optional_text(row: &AnyRow, column: &'static str) -> Result<Option<String>, StoreError> {
+    Ok(row.try_get(column)?)
+}
+
+pub(super) fn parsed<T: FromStr>(row: &AnyRow, column: &'static str) -> Result<T, StoreError> {
+    parse(&text(row, column)?, column)
+}
+
+pub(super) fn optional_parsed<T: FromStr>(
+    row: &AnyRow,
+    column: &'static str,
+) -> Result<Option<T>, StoreError> {
+    optional_text(row, column)?.map(|text| parse(&text, column)).transpose()
+}
+
+pub(super) fn unsigned(row: &AnyRow, column: &'static str) -> Result<u64, StoreError> {
+    u64::try_from(row.try_get::<i64, _>(column)?).map_err(|_| StoreError::Corrupt { what: column })
+}
+
+pub(super) fn optional_unsigned(row: &AnyRow, column: &'static str) -> Result<Option<u64>, StoreError> {
+    let value = row.try_get::<Option<i64>, _>(column)?;
+    value.map(u64::try_from).transpose().map_err(|_| StoreError::Corrupt { what: column })
+}
+
+/// 32 bytes kept as hex.
+pub(super) fn hash(row: &AnyRow, column: &'static str) -> Result<[u8; 32], StoreError> {
+    Ok(*parsed::<Fingerprint>(row, column)?.as_bytes())
+}
+
+pub(super) fn subject(row: &AnyRow) -> Result<Subject, StoreError> {
+    Ok(Subject {
+        operator: parsed::<OperatorId>(row, "operator_id")?,
+        user: optional_parsed::<UserName>(row, "user_name")?,
+    })
+}
+
+/// Instants and versions stay far below 2^63.
+pub(super) fn signed(value: u64) -> i64 {
+    i64::try_from(value).unwrap_or(i64::MAX)
+}
+
+/// The bits of a prefix, since SQL has no unsigned integers.
+pub(super) fn prefix(fingerprint: &Fingerprint) -> i64 {
+    fingerprint.prefix().cast_signed()
+}
+
+pub(super) fn hex32(bytes: &[u8; 32]) -> String {
+    hex(bytes)
+}
+
+fn parse<T: FromStr>(text: &str, column: &'static str) -> Result<T, StoreError> {
+    text.parse().map_err(|_| StoreError::Corrupt { what: column })
+}

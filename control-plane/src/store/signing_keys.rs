@@ -1,0 +1,49 @@
+use sqlx::{any::AnyRow, query};
+use token::Algorithm;
+
+use super::{Lookup, StoreError, Write, row};
+use crate::model::{SigningKeyRecord, SigningKeyState};
+
+pub async fn insert(write: &mut Write, key: &SigningKeyRecord, at: u64) -> Result<(), StoreError> {
+    let SigningKeyRecord { kid, algorithm, public, state } = key;
+    query("INSERT INTO signing_keys (kid, algorithm, public, state, created_at) VALUES ($1, $2, $3, $4, $5)")
+        .bind(kid.as_str())
+        .bind(algorithm.name())
+        .bind(public.as_ref().map(row::hex32))
+        .bind(match state {
+            SigningKeyState::Active => "active",
+            SigningKeyState::Verifying => "verifying",
+        })
+        .bind(row::signed(at))
+        .execute(write.connection())
+        .await?;
+    Ok(())
+}
+
+/// The newest first: the first active one signs.
+pub async fn list(lookup: &mut impl Lookup) -> Result<Vec<SigningKeyRecord>, StoreError> {
+    let rows = query("SELECT kid, algorithm, public, state FROM signing_keys ORDER BY created_at DESC, kid")
+        .fetch_all(lookup.on())
+        .await?;
+    rows.iter().map(read).collect()
+}
+
+fn read(from: &AnyRow) -> Result<SigningKeyRecord, StoreError> {
+    Ok(SigningKeyRecord {
+        kid: row::text(from, "kid")?,
+        algorithm: match row::text(from, "algorithm")?.as_str() {
+            "EdDSA" => Algorithm::EdDsa,
+            "HS256" => Algorithm::Hs256,
+            _ => return Err(StoreError::Corrupt { what: "algorithm" }),
+        },
+        public: match row::optional_text(from, "public")? {
+            None => None,
+            Some(_) => Some(row::hash(from, "public")?),
+        },
+        state: match row::text(from, "state")?.as_str() {
+            "active" => SigningKeyState::Active,
+            "verifying" => SigningKeyState::Verifying,
+            _ => return Err(StoreError::Corrupt { what: "state" }),
+        },
+    })
+}

@@ -1,0 +1,92 @@
+use sqlx::{any::AnyRow, query};
+
+use super::{Lookup, StoreError, Write, row};
+use crate::model::{AuthKeyId, Subject, Watermark, WatermarkScope};
+
+/// Raises the watermark of a scope; a lower instant than the present one changes nothing. Whether it was raised.
+pub async fn raise(write: &mut Write, watermark: &Watermark, version: u64) -> Result<bool, StoreError> {
+    let Watermark { scope, instant } = watermark;
+    let (kind, id) = columns(scope);
+    let done = query(
+        "INSERT INTO watermarks (kind, id, instant, version) VALUES ($1, $2, $3, $4) \
+         ON CONFLICT (kind, id) DO UPDATE SET instant = excluded.instant, version = excluded.version \
+         WHERE excluded.instant > watermarks.instant",
+    )
+    .bind(kind)
+    .bind(id)
+    .bind(row::signed(*instant))
+    .bind(row::signed(version))
+    .execute(write.connection())
+    .await?;
+    Ok(done.rows_affected() == 1)
+}
+
+/// The greatest instant that holds for a token of these: a new one must be issued after it.
+pub async fn applicable(
+    lookup: &mut impl Lookup,
+    kid: &str,
+    subject: &Subject,
+    auth_key: Option<&AuthKeyId>,
+    session: Option<&str>,
+) -> Result<Option<u64>, StoreError> {
+    let found = query(
+        "SELECT MAX(instant) AS instant FROM watermarks WHERE (kind = 'global' AND id = '') \
+         OR (kind = 'signing_key' AND id = $1) OR (kind = 'operator' AND id = $2) OR (kind = 'user' AND id = $3) \
+         OR (kind = 'auth_key' AND id = $4) OR (kind = 'session' AND id = $5)",
+    )
+    .bind(kid)
+    .bind(subject.operator.as_str())
+    .bind(subject.to_string())
+    .bind(auth_key.map_or("", AuthKeyId::as_str))
+    .bind(session.unwrap_or(""))
+    .fetch_one(lookup.on())
+    .await?;
+    row::optional_unsigned(&found, "instant")
+}
+
+/// Those that were raised after a version.
+pub async fn since(lookup: &mut impl Lookup, version: u64) -> Result<Vec<Watermark>, StoreError> {
+    let rows = query("SELECT kind, id, instant FROM watermarks WHERE version > $1")
+        .bind(row::signed(version))
+        .fetch_all(lookup.on())
+        .await?;
+    rows.iter().map(read).collect()
+}
+
+/// Forgets those that no living token can be older than; returns how many.
+pub async fn collect(write: &mut Write, before: u64) -> Result<u64, StoreError> {
+    let done = query("DELETE FROM watermarks WHERE instant < $1")
+        .bind(row::signed(before))
+        .execute(write.connection())
+        .await?;
+    Ok(done.rows_affected())
+}
+
+fn columns(scope: &WatermarkScope) -> (&'static str, String) {
+    match scope {
+        WatermarkScope::Global => ("global", String::new()),
+        WatermarkScope::SigningKey(kid) => ("signing_key", kid.clone()),
+        WatermarkScope::Operator(operator) => ("operator", operator.to_string()),
+        WatermarkScope::User(..) => ("user", scope.to_string()),
+        WatermarkScope::AuthKey(id) => ("auth_key", id.to_string()),
+        WatermarkScope::Session(id) => ("session", id.to_string()),
+    }
+}
+
+fn read(from: &AnyRow) -> Result<Watermark, StoreError> {
+    const CORRUPT: StoreError = StoreError::Corrupt { what: "scope" };
+    let id = row::text(from, "id")?;
+    let scope = match row::text(from, "kind")?.as_str() {
+        "global" => WatermarkScope::Global,
+        "signing_key" => WatermarkScope::SigningKey(id),
+        "operator" => WatermarkScope::Operator(id.parse().map_err(|_| CORRUPT)?),
+        "user" => match id.parse::<Subject>().map_err(|_| CORRUPT)? {
+            Subject { operator, user: Some(user) } => WatermarkScope::User(operator, user),
+            Subject { user: None, .. } => return Err(CORRUPT),
+        },
+        "auth_key" => WatermarkScope::AuthKey(id.parse().map_err(|_| CORRUPT)?),
+        "session" => WatermarkScope::Session(id.parse().map_err(|_| CORRUPT)?),
+        _ => return Err(CORRUPT),
+    };
+    Ok(Watermark { scope, instant: row::unsigned(from, "instant")? })
+}

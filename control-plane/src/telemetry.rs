@@ -1,0 +1,162 @@
+//! Logs and metrics.
+
+use std::{fmt, sync::Arc};
+
+use prometheus_client::{
+    encoding::{EncodeLabelSet, text::encode},
+    metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
+    registry::{Registry, Unit},
+};
+use tracing_subscriber::{EnvFilter, fmt as format};
+
+use crate::{
+    config::{Format, Level, Log},
+    publisher::Publication,
+};
+
+/// Logs go to stderr: stdout is for data.
+pub fn start_logging(log: &Log) {
+    let level = match log.level {
+        Level::Error => "error",
+        Level::Warn => "warn",
+        Level::Info => "info",
+        Level::Debug => "debug",
+    };
+    // A database driver at `debug` would log statements with their arguments.
+    let filter = EnvFilter::new(format!("{level},sqlx=warn,hyper=warn"));
+    let logs = format().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
+    // A second start in one process, as in tests, keeps the first.
+    let _ = match log.format {
+        Format::Text => logs.try_init(),
+        Format::Json => logs.json().flatten_event(true).try_init(),
+    };
+}
+
+#[derive(Clone)]
+pub struct Metrics {
+    registry: Arc<Registry>,
+    requests: Family<Request, Counter>,
+    durations: Family<Route, Histogram>,
+    waiting_edges: Gauge,
+    tokens_issued: Counter,
+    revocations: Counter,
+    bundle_version: Gauge,
+    bundle_issued: Gauge,
+    bundle_revocations: Gauge,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Request {
+    method: String,
+    route: String,
+    status: u16,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Route {
+    route: String,
+}
+
+impl Metrics {
+    pub fn new() -> Self {
+        let metrics = Self {
+            registry: Arc::default(),
+            requests: Family::default(),
+            durations: Family::new_with_constructor(|| Histogram::new(BUCKETS)),
+            waiting_edges: Gauge::default(),
+            tokens_issued: Counter::default(),
+            revocations: Counter::default(),
+            bundle_version: Gauge::default(),
+            bundle_issued: Gauge::default(),
+            bundle_revocations: Gauge::default(),
+        };
+        let mut registry = Registry::with_prefix("keystile");
+        registry.register("http_requests", "Requests answered", metrics.requests.clone());
+        registry.register_with_unit(
+            "http_request_duration",
+            "Time to the answer, waiting edges left out",
+            Unit::Seconds,
+            metrics.durations.clone(),
+        );
+        registry.register(
+            "waiting_edges",
+            "Edges that wait for something newer",
+            metrics.waiting_edges.clone(),
+        );
+        registry.register("tokens_issued", "Tokens exchanged for AuthKeys", metrics.tokens_issued.clone());
+        registry.register("revocations", "Revocations acknowledged", metrics.revocations.clone());
+        registry.register("bundle_version", "Version of the latest bundle", metrics.bundle_version.clone());
+        registry.register(
+            "bundle_revocations",
+            "Fingerprints in the latest bundle",
+            metrics.bundle_revocations.clone(),
+        );
+        registry.register_with_unit(
+            "bundle_issued",
+            "When the latest manifest was signed, since the Unix epoch",
+            Unit::Seconds,
+            metrics.bundle_issued.clone(),
+        );
+        Self { registry: Arc::new(registry), ..metrics }
+    }
+
+    pub fn text(&self) -> Result<String, fmt::Error> {
+        let mut text = String::new();
+        encode(&mut text, &self.registry)?;
+        Ok(text)
+    }
+
+    pub(crate) fn request(&self, method: &str, route: &str, status: u16) {
+        let labels = Request { method: method.to_owned(), route: route.to_owned(), status };
+        self.requests.get_or_create(&labels).inc();
+    }
+
+    pub(crate) fn took(&self, route: &str, seconds: f64) {
+        self.durations.get_or_create(&Route { route: route.to_owned() }).observe(seconds);
+    }
+
+    pub(crate) fn token_issued(&self) {
+        self.tokens_issued.inc();
+    }
+
+    pub(crate) fn revoked(&self) {
+        self.revocations.inc();
+    }
+
+    /// Counts an edge as waiting for as long as the guard lives.
+    pub(crate) fn edge_waits(&self) -> Waits {
+        self.waiting_edges.inc();
+        Waits(self.waiting_edges.clone())
+    }
+
+    pub(crate) fn published(&self, publication: &Publication, revocations: usize) {
+        let signed = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
+        self.bundle_version.set(signed(publication.version));
+        self.bundle_issued.set(signed(publication.issued_at / 1000));
+        self.bundle_revocations.set(i64::try_from(revocations).unwrap_or(i64::MAX));
+    }
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl fmt::Debug for Metrics {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Metrics")
+    }
+}
+
+#[derive(Debug)]
+pub(crate) struct Waits(Gauge);
+
+impl Drop for Waits {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}
+
+/// From a cached answer to a client's patience.
+const BUCKETS: [f64; 10] = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.1, 0.5, 2.5, 10.0];

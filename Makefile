@@ -31,9 +31,10 @@ lint: ## clippy on everything, warnings are errors
 	@./setup.sh rust
 	cargo clippy --locked --workspace --all-targets -- -D warnings
 
-audit: ## licences, banned and duplicate dependencies, sources; needs no network once installed
+audit: ## licences, banned and duplicate dependencies, sources; needs no network when all is fetched
 	@./setup.sh rust deny
-	PATH="$$PATH:$(CURDIR)/target/tools/bin" cargo deny --offline check licenses bans sources
+	@cargo fetch --quiet --locked
+	PATH="$$PATH:$(CURDIR)/target/tools/bin" cargo deny --offline --locked check --hide-inclusion-graph licenses bans sources
 
 mutants: ## removes one check after another from a copy and shows that a test fails each time (slow)
 	@tests/mutants.sh

@@ -39,6 +39,7 @@ pub struct Root {
     pub operator_id: String,
     pub auth_key_id: String,
     pub auth_key: String,
+    pub publisher_key: String,
 }
 
 /// What `keystile edge enroll` shows once.

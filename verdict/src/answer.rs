@@ -30,6 +30,7 @@ impl Gate {
             title: match status {
                 401 => "Unauthorized",
                 403 => "Forbidden",
+                431 => "Request Header Fields Too Large",
                 _ => "Service Unavailable",
             },
             status,
@@ -40,12 +41,12 @@ impl Gate {
             ("content-type", String::from("application/problem+json")),
             ("cache-control", String::from("no-store")),
         ]);
-        match challenge(reason) {
-            Some(error) => {
-                let realm = &self.policy().realm;
-                headers.push(("www-authenticate", alloc::format!("Bearer realm=\"{realm}\"{error}")));
-            }
-            None => headers.push(("retry-after", String::from("1"))),
+        if let Some(error) = challenge(reason) {
+            let realm = &self.policy().realm;
+            headers.push(("www-authenticate", alloc::format!("Bearer realm=\"{realm}\"{error}")));
+        }
+        if status == 503 {
+            headers.push(("retry-after", String::from("1")));
         }
         if let Some(id) = request_id.and_then(printable) {
             headers.push(("x-request-id", id.into()));
@@ -58,7 +59,7 @@ impl Gate {
 fn challenge(reason: Reason) -> Option<String> {
     let error = match reason {
         Reason::CredentialMissing => return Some(String::new()),
-        Reason::BundleMissing | Reason::BundleStale => return None,
+        Reason::BundleMissing | Reason::BundleStale | Reason::TooManyHeaders => return None,
         Reason::CredentialAmbiguous => "invalid_request",
         Reason::AudienceMismatch => "insufficient_scope",
         _ => "invalid_token",

@@ -50,7 +50,7 @@ impl Gate {
     /// `now` in milliseconds since the Unix epoch.
     pub fn decide<'r>(
         &self,
-        headers: impl Iterator<Item = (&'r str, &'r [u8])>,
+        headers: impl Iterator<Item = (&'r str, &'r [u8])> + Clone,
         snapshot: Option<&Snapshot>,
         now: u64,
     ) -> Verdict {
@@ -63,10 +63,13 @@ impl Gate {
     /// Strict parse -> key -> signature -> claims -> watermarks -> revocations -> freshness.
     fn admit<'r>(
         &self,
-        headers: impl Iterator<Item = (&'r str, &'r [u8])>,
+        headers: impl Iterator<Item = (&'r str, &'r [u8])> + Clone,
         snapshot: Option<&Snapshot>,
         now: u64,
     ) -> Result<Admission, Reason> {
+        if headers.clone().count() > MAX_HEADERS {
+            return Err(Reason::TooManyHeaders);
+        }
         let snapshot = snapshot.ok_or(Reason::BundleMissing)?;
         let presented = credential::find(&self.policy.credentials, headers)?;
         let token = Unverified::parse(presented).map_err(Reason::Token)?;
@@ -167,3 +170,6 @@ fn starts_like(name: &str, prefix: &str) -> bool {
     let start = name.bytes().take(prefix.len()).map(fold);
     name.len() >= prefix.len() && start.eq(prefix.bytes().map(fold))
 }
+
+/// Envoy's proxy-wasm host takes at most 1,024 headers back, and drops them all when there are more; ours need room.
+const MAX_HEADERS: usize = 1000;

@@ -3,6 +3,7 @@ use core::fmt;
 /// Why a request is refused. Each has one stable code, used in responses, metrics and logs alike.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Reason {
+    TooManyHeaders,
     CredentialMissing,
     CredentialAmbiguous,
     Token(token::Error),
@@ -20,7 +21,8 @@ pub enum Reason {
 
 impl Reason {
     /// Every reason there is, for whoever counts them.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 18] = [
+        Self::TooManyHeaders,
         Self::CredentialMissing,
         Self::CredentialAmbiguous,
         Self::Token(token::Error::TooLong),
@@ -42,6 +44,7 @@ impl Reason {
 
     pub const fn code(self) -> &'static str {
         match self {
+            Self::TooManyHeaders => "headers_too_many",
             Self::CredentialMissing => "credential_missing",
             Self::CredentialAmbiguous => "credential_ambiguous",
             Self::Token(error) => error.code(),
@@ -62,6 +65,7 @@ impl Reason {
     pub const fn status(self) -> u16 {
         match self {
             Self::AudienceMismatch => 403,
+            Self::TooManyHeaders => 431,
             Self::BundleMissing | Self::BundleStale => 503,
             _ => 401,
         }
@@ -71,6 +75,7 @@ impl Reason {
 impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
+            Self::TooManyHeaders => "the request has too many headers",
             Self::CredentialMissing => "the request carries no credential",
             Self::CredentialAmbiguous => "the request carries more than one credential",
             Self::Token(error) => return error.fmt(f),

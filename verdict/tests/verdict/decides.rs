@@ -192,6 +192,21 @@ fn an_answer_says_why_and_how_to_do_better() {
 }
 
 #[test]
+fn more_headers_than_the_host_takes_back_are_refused() {
+    let (gate, snapshot) = (gate(), snapshot(&mut builder()));
+    let token = format!("Bearer {}", signing_key().mint(&claims()).expose());
+    for (more, expected) in [(999, None), (1000, Some(Reason::TooManyHeaders))] {
+        let others = core::iter::repeat_n(("x-other", &b"v"[..]), more);
+        let headers = others.chain([("authorization", token.as_bytes())]);
+        let refused = match gate.decide(headers, Some(&snapshot), NOW_MS) {
+            Verdict::Admit(_) => None,
+            Verdict::Refuse(reason) => Some(reason),
+        };
+        assert_eq!(refused, expected, "{more}");
+    }
+}
+
+#[test]
 fn codes_are_one_to_one() {
     let codes: std::collections::BTreeSet<_> = Reason::ALL.iter().map(|reason| reason.code()).collect();
     assert_eq!(codes.len(), Reason::ALL.len());

@@ -4,10 +4,21 @@ use anyhow::{Context, Result, ensure};
 use harness::client::{self, without_credential};
 use harness::{Connection, Options, World, get};
 use serde_json::{Value, json};
+use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 #[tokio::main]
-async fn main() -> Result<()> {
+async fn main() -> ExitCode {
+    match tour().await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn tour() -> Result<()> {
     let world = World::start(Options::default()).await?;
     let edge = world.envoy.address();
     say(&format!(

@@ -11,6 +11,7 @@ use std::io::Write;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::Path;
+use std::process::ExitCode;
 use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -23,7 +24,17 @@ struct State {
 }
 
 #[tokio::main]
-async fn main() -> Result<()> {
+async fn main() -> ExitCode {
+    match run().await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run() -> Result<()> {
     for (what, address) in [("the control plane", CONTROL_PLANE), ("Envoy", EDGE), ("Envoy's admin", ADMIN)] {
         TcpListener::bind(address).with_context(|| format!("{address} is taken, {what} needs it"))?;
     }
@@ -79,7 +90,8 @@ fn read_state(folder: &Path) -> Result<Option<State>> {
 
 fn first_start(control_plane: &mut ControlPlane, folder: &Path) -> Result<(State, Root)> {
     DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
-    let root = control_plane.init()?;
+    let root =
+        control_plane.init().context("if an earlier first start was interrupted, remove .keystile/")?;
     let plugin_configuration = control_plane.enroll("local")?.plugin_configuration;
     let state = State { operator_id: root.operator_id.clone(), plugin_configuration };
     let mut file =

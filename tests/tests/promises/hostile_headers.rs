@@ -11,15 +11,14 @@ async fn neither_crash_the_filter_nor_get_in() {
     let forge = Forge::with(|settings| settings.max_headers_count = 10_000).await;
     let token = forge.token();
     for mut worker in forge.workers().await {
-        for (name, request) in hostile(without_credential()) {
-            let status = send(&forge, &mut worker, name, request).await;
-            assert_eq!(status, 401, "{name}, without a credential");
-        }
-        for (name, request) in hostile(bearer(&token)) {
-            // A hostile header beside a valid token is the upstream's business, which refuses more than 100 of them.
-            let expected = if request.headers().len() > 100 { 431 } else { 200 };
-            let status = send(&forge, &mut worker, name, request).await;
-            assert_eq!(status, expected, "{name}, beside a valid token");
+        // A hostile header beside a valid token is the upstream's business; more headers than the filter could hand
+        // on are refused before anything else.
+        for (base, usual) in [(without_credential(), 401), (bearer(&token), 200)] {
+            for (name, request) in hostile(base) {
+                let expected = if request.headers().len() > 1000 { 431 } else { usual };
+                let status = send(&forge, &mut worker, name, request).await;
+                assert_eq!(status, expected, "{name}, where {usual} is usual");
+            }
         }
         for value in hostile_values() {
             for (header, prefix) in [("authorization", "Bearer "), ("authorization", ""), ("x-api-token", "")]

@@ -1,12 +1,13 @@
 //! A valid credential passes, and the upstream learns who it is, but not the credential.
 
-use crate::forge::Forge;
-use harness::client::send;
+use crate::forge::{Forge, hex};
+use bundle::{Kind, Manifest};
+use harness::client::{bearer, send};
 use harness::{Options, World};
 use hyper::Request;
 use serde_json::{Value, json};
-use token::Fingerprint;
 use token::mint::SigningKey;
+use token::{Fingerprint, base64url};
 
 #[tokio::test]
 async fn an_issued_token_and_names_its_bearer_to_the_upstream() {
@@ -58,6 +59,31 @@ async fn the_credential_reaches_the_upstream_where_configured_so() {
     let admitted = harness::get(forge.envoy.address(), &token).await.unwrap().expect(200).unwrap();
     let echo = admitted.json().unwrap();
     assert_eq!(echo["headers"]["authorization"], json!([format!("Bearer {token}")]));
+}
+
+/// The secret reaches edges alone: on their own channel, never among the objects that anybody may cache.
+#[tokio::test]
+async fn a_token_of_hs256_whose_secret_only_edges_get() {
+    let settings = vec![("KEYSTILE_TOKENS__ALGORITHM", "HS256".to_owned())];
+    let world = World::start(Options { settings, ..Options::default() }).await.unwrap();
+    let (token, _) = world.admitted().await.unwrap();
+    let header = base64url::decode(token.split('.').next().unwrap().as_bytes()).unwrap();
+    assert!(String::from_utf8(header).unwrap().contains(r#""HS256""#));
+
+    let edge = world.control_plane.enroll("another").unwrap();
+    let fetch = async |path: String, credential: &str| {
+        let mut request = bearer(credential);
+        *request.uri_mut() = path.parse().unwrap();
+        send(world.control_plane.address(), request).await.unwrap()
+    };
+    let manifest = fetch("/edge/v1/manifest?have=0".into(), &edge.credential).await.expect(200).unwrap();
+    let key = edge.plugin_configuration["publisher_keys"][0].as_str().unwrap().parse().unwrap();
+    let manifest = Manifest::open(&manifest.body, &[key], "default").unwrap();
+    let secrets = manifest.entries().iter().find(|entry| entry.kind() == Kind::SecretKeys).unwrap();
+    let hash = hex(secrets.sha256());
+    fetch(format!("/edge/v1/keys?sha256={hash}"), &edge.credential).await.expect(200).unwrap();
+    fetch(format!("/edge/v1/keys?sha256={hash}"), &token).await.expect(401).unwrap();
+    fetch(format!("/edge/v1/objects/{hash}"), &edge.credential).await.expect(404).unwrap();
 }
 
 /// A key added later, and one taken away: what each signed follows it.

@@ -34,6 +34,22 @@ async fn a_vm_that_traps_comes_back_with_its_bundle_and_never_opens_the_gate() {
     assert_eq!(reloaded.values().sum::<u64>(), 2 * ROUNDS, "VMs that trapped and came back");
 }
 
+/// Whichever VM fetches for the others: when it traps, what is published next still reaches every worker.
+#[tokio::test]
+async fn what_is_published_after_a_trap_reaches_every_worker() {
+    let folder = tempfile::TempDir::new().unwrap();
+    let wasm = trapping(&tools::wasm().unwrap(), folder.path());
+    let mut forge = Forge::with(|settings| settings.wasm = wasm).await;
+    let mut workers = forge.workers().await;
+    for trapped in 0..workers.len() {
+        let victim = forge.token();
+        workers[trapped].send(trap(&victim)).await.unwrap().expect(503).unwrap();
+        forge.content.revoke(Fingerprint::of(victim.as_bytes())).unwrap();
+        forge.publish();
+        harness::Envoy::refusing(&mut workers, &victim, 401, "revoked").await;
+    }
+}
+
 /// Watches every answer until the worker admits again.
 async fn recovers(worker: &mut Connection, good: &str, revoked: &str) {
     eventually("the VM is back", async || {

@@ -24,15 +24,13 @@ pub fn hex(bytes: &[u8]) -> String {
     })
 }
 
-/// Random characters out of an alphabet whose size divides 256, or nearly: the bias is dropped with the bytes that carry it.
+/// Random characters out of an alphabet. Bytes beyond its last whole multiple are dropped, or some would be likelier.
 pub fn text(alphabet: &[u8], length: usize) -> String {
     let usable = 256 - 256 % alphabet.len();
     let mut text = String::with_capacity(length);
     while text.len() < length {
-        let [byte] = *bytes::<1>();
-        if usize::from(byte) < usable {
-            text.push(char::from(alphabet[usize::from(byte) % alphabet.len()]));
-        }
+        let usable = bytes::<32>().into_iter().map(usize::from).filter(|byte| *byte < usable);
+        text.extend(usable.take(length - text.len()).map(|byte| char::from(alphabet[byte % alphabet.len()])));
     }
     text
 }

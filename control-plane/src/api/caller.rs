@@ -46,7 +46,9 @@ impl FromRequestParts<Desk> for Caller {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, desk: &Desk) -> Result<Self, Problem> {
-        let headers = parts.headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes()));
+        let headers: Vec<_> =
+            parts.headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes())).collect();
+        let headers = headers.iter().copied();
         let publication = desk.latest();
         let admission = match desk.gate.decide(headers, Some(&publication.snapshot), clock::now().millis()) {
             Verdict::Admit(admission) => admission,

@@ -163,6 +163,11 @@ mod tests {
             .map(|line| line.to_owned() + "\n")
             .collect();
         let stated: toml::Table = uncommented.parse().unwrap();
-        assert_eq!(stated, toml::Table::try_from(Config::default()).unwrap());
+        let keys = |table: &toml::Table| -> Vec<(String, Vec<String>)> {
+            let names = |section: &toml::Value| section.as_table().unwrap().keys().cloned().collect();
+            table.iter().map(|(section, content)| (section.clone(), names(content))).collect()
+        };
+        assert_eq!(keys(&stated), keys(&toml::Table::try_from(Config::default()).unwrap()));
+        assert_eq!(stated.try_into::<Config>().unwrap(), Config::default());
     }
 }

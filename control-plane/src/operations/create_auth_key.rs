@@ -5,10 +5,10 @@ use token::secret::Secret;
 
 use super::Service;
 use crate::{
-    clock,
+    clock::{self, Time},
     model::{Actor, AuthKey, AuthKeyId, Subject},
     random,
-    store::{StoreError, audit, auth_keys, operators},
+    store::{StoreError, Write, audit, auth_keys, operators},
 };
 
 #[derive(Debug)]
@@ -60,13 +60,15 @@ pub async fn create_auth_key(
     if !operators::exists(&mut write, &subject.operator).await? {
         return Err(CreateAuthKeyError::OperatorUnknown);
     }
-    if let Some(user) = &subject.user {
-        operators::insert_user(&mut write, &subject.operator, user, now.seconds()).await?;
-    }
+    ensure_user(&mut write, actor, subject, now).await?;
     let (key, secret) = new(subject, now.seconds());
     auth_keys::insert(&mut write, &key).await?;
     let detail = json!({ "subject": subject.to_string() });
-    audit::append(&mut write, now, actor, "auth_key.create", key.id.as_str(), &detail).await?;
+    audit::append(
+        &mut write,
+        audit::Change { at: now, actor, action: "auth_key.create", target: key.id.as_str(), detail },
+    )
+    .await?;
     write.commit().await?;
     Ok(CreatedAuthKey { id: key.id, secret })
 }
@@ -81,4 +83,20 @@ pub(super) fn new(subject: &Subject, at: u64) -> (AuthKey, Secret) {
         last_used_at: None,
     };
     (key, secret)
+}
+
+/// Makes a user that is named for the first time. Whether it did.
+pub(super) async fn ensure_user(
+    write: &mut Write,
+    actor: &Actor,
+    subject: &Subject,
+    at: Time,
+) -> Result<bool, StoreError> {
+    let Subject { operator, user: Some(user) } = subject else { return Ok(false) };
+    let new = operators::insert_user(write, operator, user, at.seconds()).await?;
+    if new {
+        let (action, target) = ("user.create", &subject.to_string());
+        audit::append(write, audit::Change { at, actor, action, target, detail: json!({}) }).await?;
+    }
+    Ok(new)
 }

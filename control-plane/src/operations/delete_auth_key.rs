@@ -58,7 +58,11 @@ pub async fn delete_auth_key(
     let instant = issued::latest(&mut write, &scope, now.seconds()).await?.unwrap_or(now.seconds());
     watermarks::raise(&mut write, &Watermark { scope, instant }, version).await?;
     let detail = json!({ "subject": key.subject.to_string(), "version": version, "instant": instant });
-    audit::append(&mut write, now, actor, "auth_key.delete", id.as_str(), &detail).await?;
+    audit::append(
+        &mut write,
+        audit::Change { at: now, actor, action: "auth_key.delete", target: id.as_str(), detail },
+    )
+    .await?;
     write.commit().await?;
     service.settle(version).await;
     Ok(version)

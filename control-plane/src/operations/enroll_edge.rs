@@ -83,7 +83,11 @@ pub async fn enroll_edge(
     if !edges::insert(&mut write, &id, &credential.hash(), now.seconds()).await? {
         return Err(EnrollEdgeError::NameTaken);
     }
-    audit::append(&mut write, now, actor, "edge.enroll", id.as_str(), &json!({})).await?;
+    audit::append(
+        &mut write,
+        audit::Change { at: now, actor, action: "edge.enroll", target: id.as_str(), detail: json!({}) },
+    )
+    .await?;
     write.commit().await?;
     Ok(EnrolledEdge {
         id,

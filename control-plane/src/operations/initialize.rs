@@ -91,7 +91,17 @@ pub async fn initialize(home: &Home, config: &Config) -> Result<Initialized, Ini
     signing_keys::insert(&mut write, &signing_key, now.seconds()).await?;
     auth_keys::insert(&mut write, &auth_key).await?;
     let detail = json!({ "auth_key_id": auth_key.id.to_string(), "kid": signing_key.kid });
-    audit::append(&mut write, now, &Actor::Admin, "initialize", subject.operator.as_str(), &detail).await?;
+    audit::append(
+        &mut write,
+        audit::Change {
+            at: now,
+            actor: &Actor::Admin,
+            action: "initialize",
+            target: subject.operator.as_str(),
+            detail,
+        },
+    )
+    .await?;
     write.commit().await?;
     store.close().await;
     Ok(Initialized {

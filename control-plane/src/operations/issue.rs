@@ -4,6 +4,7 @@ use token::{Fingerprint, secret::Secret};
 
 use super::{
     Service,
+    create_auth_key::ensure_user,
     mint::{Lifetime, MintError, Order, mint},
 };
 use crate::{
@@ -80,8 +81,7 @@ pub async fn issue(service: &Service, bearer: Bearer, lifetime: Lifetime) -> Res
             if !operators::exists(&mut write, &subject.operator).await? {
                 return Err(IssueError::OperatorUnknown);
             }
-            if let Some(user) = &subject.user {
-                operators::insert_user(&mut write, &subject.operator, user, clock::now().seconds()).await?;
+            if ensure_user(&mut write, &Actor::Admin, &subject, clock::now()).await? {
                 write.commit().await?;
             }
             (subject, None)

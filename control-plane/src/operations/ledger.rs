@@ -95,16 +95,22 @@ async fn commit(store: &Store, batch: &[Waiting]) -> Result<Vec<Inserted>, Store
         outcomes.push(issued::insert(&mut write, issuance).await?);
     }
     let entered = batch.iter().zip(&outcomes).filter(|(_, outcome)| **outcome == Inserted::Yes);
-    for (Waiting { issuance, actor, at, .. }, _) in entered {
-        let detail = json!({
-            "subject": issuance.subject.to_string(),
-            "auth_key_id": issuance.auth_key.as_ref().map(ToString::to_string),
-            "session": issuance.session.as_ref().map(ToString::to_string),
-            "expires_at": issuance.expires_at,
+    let fingerprints: Vec<_> =
+        entered.map(|(waiting, _)| (waiting, waiting.issuance.fingerprint.to_string())).collect();
+    let changes =
+        fingerprints.iter().map(|(Waiting { issuance, actor, at, .. }, fingerprint)| audit::Change {
+            at: *at,
+            actor,
+            action: "token.issue",
+            target: fingerprint,
+            detail: json!({
+                "subject": issuance.subject.to_string(),
+                "auth_key_id": issuance.auth_key.as_ref().map(ToString::to_string),
+                "session": issuance.session.as_ref().map(ToString::to_string),
+                "expires_at": issuance.expires_at,
+            }),
         });
-        audit::append(&mut write, *at, actor, "token.issue", &issuance.fingerprint.to_string(), &detail)
-            .await?;
-    }
+    audit::append_all(&mut write, &changes.collect::<Vec<_>>()).await?;
     write.commit().await?;
     Ok(outcomes)
 }

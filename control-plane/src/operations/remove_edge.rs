@@ -47,6 +47,16 @@ pub async fn remove_edge(service: &Service, actor: &Actor, id: &EdgeId) -> Resul
     if !edges::delete(&mut write, id).await? {
         return Err(RemoveEdgeError::NotFound);
     }
-    audit::append(&mut write, clock::now(), actor, "edge.remove", id.as_str(), &json!({})).await?;
+    audit::append(
+        &mut write,
+        audit::Change {
+            at: clock::now(),
+            actor,
+            action: "edge.remove",
+            target: id.as_str(),
+            detail: json!({}),
+        },
+    )
+    .await?;
     Ok(write.commit().await?)
 }

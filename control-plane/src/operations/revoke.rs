@@ -161,7 +161,8 @@ pub async fn revoke(
         What::Scope(watermark) => (watermark.scope.to_string(), Some(watermark.instant)),
     };
     let detail = json!({ "version": version, "instant": instant, "reason": reason });
-    audit::append(&mut write, now, actor, "revoke", &target, &detail).await?;
+    audit::append(&mut write, audit::Change { at: now, actor, action: "revoke", target: &target, detail })
+        .await?;
     write.commit().await?;
     service.settle(version).await;
     Ok(Revoked { version, what })

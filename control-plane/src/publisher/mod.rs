@@ -49,7 +49,7 @@ async fn run(mut press: Press, resign: Duration, mut stop: watch::Receiver<bool>
     let publications = press.publications();
     let mut ticks = interval_at(Instant::now() + resign, resign);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut healthy = true;
+    let mut trouble = None;
     loop {
         let sign = tokio::select! {
             () = publications.rung() => press::Sign::IfNewer,
@@ -57,14 +57,14 @@ async fn run(mut press: Press, resign: Duration, mut stop: watch::Receiver<bool>
             _ = stop.wait_for(|stop| *stop) => return,
         };
         match press.publish(sign).await {
-            Ok(()) if healthy => {}
-            Ok(()) => {
-                healthy = true;
-                tracing::info!("publishing again");
-            }
+            Ok(()) if trouble.take().is_none() => {}
+            Ok(()) => tracing::info!("publishing again"),
             Err(error) => {
-                healthy = false;
-                tracing::error!(error.code = error.code(), error.cause = error.cause(), "{error}");
+                // The same trouble is told once, however long it lasts.
+                if trouble.replace(error.code()) != Some(error.code()) {
+                    let (code, cause) = (error.code(), error.cause());
+                    tracing::error!(error.code = code, error.cause = cause, "nothing is published: {error}");
+                }
                 // A bell that keeps ringing over a broken store must not spin.
                 sleep(RETRY).await;
                 publications.ring();

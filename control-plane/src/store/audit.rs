@@ -7,28 +7,40 @@ use crate::{
     model::{Actor, AuditLine},
 };
 
+/// A change, in the words of the log.
+#[derive(Debug)]
+pub struct Change<'a> {
+    pub at: Time,
+    pub actor: &'a Actor,
+    pub action: &'static str,
+    pub target: &'a str,
+    pub detail: Value,
+}
+
 /// Writes a line in the transaction of the change it tells of. Last of all writes: it takes the lock of the sequence.
-pub async fn append(
-    write: &mut Write,
-    at: Time,
-    actor: &Actor,
-    action: &'static str,
-    target: &str,
-    detail: &Value,
-) -> Result<(), StoreError> {
-    let next = query("UPDATE audit_state SET seq = seq + 1 WHERE id = 1 RETURNING seq")
+pub async fn append(write: &mut Write, change: Change<'_>) -> Result<(), StoreError> {
+    append_all(write, &[change]).await
+}
+
+/// Writes the lines of several changes that share a transaction.
+pub async fn append_all(write: &mut Write, changes: &[Change<'_>]) -> Result<(), StoreError> {
+    let count = u64::try_from(changes.len()).unwrap_or(u64::MAX);
+    let last = query("UPDATE audit_state SET seq = seq + $1 WHERE id = 1 RETURNING seq")
+        .bind(row::signed(count))
         .fetch_one(write.connection())
         .await?;
-    let seq = row::unsigned(&next, "seq")?;
-    query("INSERT INTO audit (seq, at, actor, action, target, detail) VALUES ($1, $2, $3, $4, $5, $6)")
-        .bind(row::signed(seq))
-        .bind(row::signed(at.millis()))
-        .bind(actor.to_string())
-        .bind(action)
-        .bind(target)
-        .bind(detail.to_string())
-        .execute(write.connection())
-        .await?;
+    let first = row::unsigned(&last, "seq")? - count + 1;
+    for (seq, Change { at, actor, action, target, detail }) in (first..).zip(changes) {
+        query("INSERT INTO audit (seq, at, actor, action, target, detail) VALUES ($1, $2, $3, $4, $5, $6)")
+            .bind(row::signed(seq))
+            .bind(row::signed(at.millis()))
+            .bind(actor.to_string())
+            .bind(*action)
+            .bind(*target)
+            .bind(detail.to_string())
+            .execute(write.connection())
+            .await?;
+    }
     Ok(())
 }
 

@@ -1,1 +1,38 @@
-fn main() {}
+//! The control plane from outside and inside, on SQLite and PostgreSQL alike.
+
+mod audit;
+mod command_line;
+mod edges;
+mod exchange;
+mod outage;
+mod postgres;
+mod replicas;
+mod revocations;
+mod rooms;
+mod secrets;
+mod store;
+mod strictness;
+mod world;
+
+/// Makes one test into two: the same on SQLite and on PostgreSQL.
+macro_rules! on_both {
+    ($($(#[$doc:meta])* async fn $name:ident($world:ident: World) $body:block)*) => {$(
+        mod $name {
+            use super::*;
+
+            $(#[$doc])*
+            async fn promise($world: World) $body
+
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn on_sqlite() {
+                promise(World::on_sqlite().await).await;
+            }
+
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn on_postgres() {
+                promise(World::on_postgres().await).await;
+            }
+        }
+    )*};
+}
+use on_both;

@@ -1,0 +1,116 @@
+//! The commands: what they print, refuse and advise.
+
+use std::os::unix::fs::PermissionsExt as _;
+
+use crate::{
+    on_both,
+    world::{World, text},
+};
+
+on_both! {
+    async fn nothing_is_made_twice(world: World) {
+        assert!(world.complaint(&["init"]).contains("there is an operator in the database already"));
+        world.edge("one");
+        assert!(world.complaint(&["edge", "enroll", "one"]).contains("an edge of that name is enrolled"));
+    }
+
+    async fn a_token_is_inspected(world: World) {
+        let token = world.token();
+        let standing = || text(&world.json(&["token", "inspect", &token])["standing"]);
+        assert_eq!(standing(), "good");
+        world.json(&["revoke", "--key-id", &world.auth_key_id]);
+        assert_eq!(standing(), "watermark");
+        world.json(&["revoke", "--token", &token]);
+        assert_eq!(standing(), "revoked");
+        assert!(world.complaint(&["token", "inspect", "a.b"]).contains("the token is malformed"));
+    }
+
+    async fn the_doctor_is_content_with_what_init_made(world: World) {
+        let findings = world.json(&["doctor"]);
+        let states: Vec<_> = findings.as_array().unwrap().iter().map(|finding| text(&finding["state"])).collect();
+        assert_eq!(states, ["good", "good", "good", "good", "good", "note"]);
+    }
+}
+
+#[tokio::test]
+async fn what_cannot_be_undone_asks_first() {
+    let world = World::on_sqlite().await;
+    world.edge("one");
+    for (command, expected) in [
+        (vec!["revoke", "--subject", &world.operator], "and all its users was issued up to now; add --yes"),
+        (vec!["authkey", "delete", &world.auth_key_id], "refuse all it was exchanged for; add --yes"),
+        (vec!["edge", "remove", "one"], "this would refuse edge one"),
+    ] {
+        let complaint = world.complaint(&command);
+        assert!(complaint.contains(expected), "{complaint}");
+    }
+}
+
+#[tokio::test]
+async fn mistakes_are_answered_with_what_is_right() {
+    let mut world = World::on_sqlite().await;
+    for (arguments, code) in [
+        (vec!["revoke"], 2),
+        (vec!["revoke", "--subject", "OP1"], 2),
+        (vec!["revoke", "--fingerprint", "x"], 2),
+        (vec!["token", "issue"], 2),
+        (vec!["token", "issue", "--operator", &world.operator, "--ttl", "3d"], 2),
+        (vec!["token", "issue", "--operator", "OP0000000000"], 1),
+        (vec!["revoke", "--key-id", "keyId-nobody"], 1),
+    ] {
+        let output = world.run(&arguments);
+        assert_eq!(output.status.code(), Some(code), "{arguments:?}");
+        assert!(!output.stderr.is_empty() && output.stdout.is_empty(), "{arguments:?}");
+    }
+    world.set("KEYSTILE_SERVER__LISEN", "x");
+    assert!(world.complaint(&["audit"]).contains("did you mean `KEYSTILE_SERVER__LISTEN`?"));
+}
+
+#[tokio::test]
+async fn a_manifest_is_verified_as_an_edge_would() {
+    let world = World::on_sqlite().await;
+    let file = world.folder().join("manifest");
+    let name = file.to_str().unwrap();
+    let shown = world.json(&["bundle", "show", "--manifest", name]);
+    assert_eq!(world.json(&["bundle", "verify", name]), shown);
+    let mut bytes = std::fs::read(&file).unwrap();
+    bytes[20] ^= 1;
+    std::fs::write(&file, bytes).unwrap();
+    assert!(
+        world.complaint(&["bundle", "verify", name]).contains("the signature of the manifest is invalid")
+    );
+}
+
+#[tokio::test]
+async fn the_doctor_says_what_to_do() {
+    let world = World::on_sqlite().await;
+    let advice = |world: &World| {
+        let output = world.run(&["doctor"]);
+        assert_eq!(output.status.code(), Some(1));
+        String::from_utf8(output.stdout).unwrap() + &String::from_utf8(output.stderr).unwrap()
+    };
+    let key = world.data().join("keys/publisher.jwk");
+    std::fs::set_permissions(&key, std::fs::Permissions::from_mode(0o644)).unwrap();
+    assert!(advice(&world).contains("is open to others; `chmod go= "));
+    assert!(world.complaint(&["serve"]).contains("is open to others"));
+    std::fs::remove_file(&key).unwrap();
+    assert!(advice(&world).contains("publisher.jwk` can't be read"));
+    std::fs::remove_dir_all(world.data()).unwrap();
+    assert!(advice(&world).contains("`keystile init` makes one"));
+    assert!(world.complaint(&["audit"]).contains("init`, or name another with --data"));
+}
+
+#[tokio::test]
+async fn the_data_folder_is_private() {
+    let world = World::on_sqlite().await;
+    let server = world.serve();
+    server.exchange(&world.auth_key_id, &world.auth_key).await;
+    let mut files = vec![world.data(), world.data().join("keys")];
+    for folder in files.clone() {
+        files.extend(std::fs::read_dir(folder).unwrap().map(|file| file.unwrap().path()));
+    }
+    assert!(files.len() > 6);
+    for file in files {
+        assert_eq!(std::fs::metadata(&file).unwrap().permissions().mode() & 0o077, 0, "{}", file.display());
+    }
+}

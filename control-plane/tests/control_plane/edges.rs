@@ -1,0 +1,204 @@
+//! What edges fetch, when they are answered, and with what.
+
+use std::time::{Duration, Instant};
+
+use bundle::{Kind, Manifest, Objects, PublisherKey, Snapshot, Standing};
+use serde_json::{Value, json};
+use token::Fingerprint;
+
+use crate::{
+    on_both,
+    world::{Server, World, eventually, tag, text, version},
+};
+
+on_both! {
+    async fn a_manifest_is_answered_at_once_when_there_is_one_that_is_newer(world: World) {
+        let credential = world.edge("one");
+        let server = world.serve();
+        let began = Instant::now();
+        let response = server.manifest(&credential, 0, 20).send().await.unwrap();
+        assert!(began.elapsed() < Duration::from_secs(2));
+        assert_eq!(response.status(), 200);
+        let headers = response.headers().clone();
+        assert_eq!(headers["content-type"], "application/vnd.keystile.manifest");
+        assert_eq!(headers["cache-control"], "no-cache");
+        assert_eq!(headers["preference-applied"], "wait=20");
+        let key = publisher_key(&world);
+        let manifest = Manifest::open(&response.bytes().await.unwrap(), &[key], "default").unwrap();
+        assert_eq!(tag(&headers), format!("\"{}-{}\"", manifest.version(), manifest.issued_at()));
+        assert_eq!(manifest.expires_at() - manifest.issued_at(), 60_000);
+
+        // Known and not waited for: not modified. Unknown: again.
+        let known = || server.manifest(&credential, manifest.version(), 0);
+        let response = known().header("if-none-match", tag(&headers)).send().await.unwrap();
+        assert_eq!(response.status(), 304);
+        assert_eq!(tag(response.headers()), tag(&headers));
+        assert!(response.headers().get("preference-applied").is_none());
+        assert_eq!(known().send().await.unwrap().status(), 200);
+    }
+
+    async fn a_waiting_edge_is_answered_when_its_time_is_up(world: World) {
+        let credential = world.edge("one");
+        let server = world.serve();
+        let first = server.manifest(&credential, 0, 0).send().await.unwrap();
+        let request = server.manifest(&credential, version(first.headers()), 1);
+        let began = Instant::now();
+        let response = request.header("if-none-match", tag(first.headers())).send().await.unwrap();
+        assert!(began.elapsed() >= Duration::from_millis(950));
+        assert_eq!(response.status(), 304);
+    }
+
+    async fn a_manifest_signed_anew_is_news(world: World) {
+        let mut world = world;
+        world.set("KEYSTILE_PUBLISHER__RESIGN", "200ms");
+        let credential = world.edge("one");
+        let server = world.serve();
+        let first = server.manifest(&credential, 0, 0).send().await.unwrap();
+        let request = server.manifest(&credential, version(first.headers()), 1);
+        let response = request.header("if-none-match", tag(first.headers())).send().await.unwrap();
+        assert_eq!(response.status(), 200);
+        assert_eq!(version(response.headers()), version(first.headers()));
+        assert_ne!(tag(response.headers()), tag(first.headers()));
+    }
+
+    async fn a_revocation_wakes_a_waiting_edge(world: World) {
+        let credential = world.edge("one");
+        let server = world.serve();
+        let root = text(&server.exchange(&world.auth_key_id, &world.auth_key).await["token"]);
+        for way in ["API", "command"] {
+            let victim = world.token();
+            let have = version(server.manifest(&credential, 0, 0).send().await.unwrap().headers());
+            let waiting = tokio::spawn(server.manifest(&credential, have, 20).send());
+            wait_until_it_waits(&server).await;
+            if way == "API" {
+                assert_eq!(server.revoke(&root, json!({ "token": victim })).await.status(), 200);
+            } else {
+                world.json(&["revoke", "--token", &victim]);
+            }
+            let acknowledged = Instant::now();
+            let response = waiting.await.unwrap().unwrap();
+            assert!(acknowledged.elapsed() < Duration::from_millis(500), "{way}: {:?}", acknowledged.elapsed());
+            assert_eq!(response.status(), 200, "{way}");
+            assert!(version(response.headers()) > have, "{way}");
+            let snapshot = assemble(&world, &server, &response.bytes().await.unwrap()).await;
+            assert_eq!(snapshot.standing(&Fingerprint::of(victim.as_bytes())), Standing::Revoked, "{way}");
+            assert_eq!(snapshot.standing(&Fingerprint::of(root.as_bytes())), Standing::Good, "{way}");
+        }
+    }
+
+    async fn an_edge_that_has_more_is_given_nothing_older(world: World) {
+        let credential = world.edge("one");
+        let server = world.serve();
+        let response = server.manifest(&credential, 1_000_000, 1).send().await.unwrap();
+        assert_eq!(response.status(), 304);
+        assert!(response.headers().get("etag").is_none());
+        let response = server.manifest(&credential, 0, 0).send().await.unwrap();
+        let issued_later = tag(response.headers()).replace('-', "-9");
+        let have = version(response.headers());
+        let request = server.manifest(&credential, have, 0).header("if-none-match", issued_later);
+        assert_eq!(request.send().await.unwrap().status(), 304);
+    }
+
+    async fn only_enrolled_edges_are_answered(world: World) {
+        let credential = world.edge("one");
+        let server = world.serve();
+        let mut wrong = credential.clone();
+        wrong.replace_range(12..13, if &wrong[12..13] == "A" { "B" } else { "A" });
+        for refused in [wrong.as_str(), "", "ks_edge_", &world.auth_key] {
+            let response = server.manifest(refused, 0, 0).send().await.unwrap();
+            assert_eq!(response.status(), 401);
+            assert!(response.headers().contains_key("www-authenticate"));
+            assert_eq!(response.json::<Value>().await.unwrap()["code"], "edge_credential_refused");
+        }
+        let request = server.manifest(&credential, 7, 0).header("x-keystile-edge-status", "version=7;workers=2");
+        assert_eq!(request.send().await.unwrap().status(), 304);
+        let seen = eventually("last seen", async || {
+            let edges = world.json(&["edge", "list"]);
+            edges[0]["last_seen_at"].is_u64().then(|| edges[0].clone())
+        });
+        let seen = seen.await;
+        assert_eq!((&seen["version"], &seen["status"]), (&json!(7), &json!("version=7;workers=2")));
+        world.json(&["edge", "remove", "one", "--yes"]);
+        assert_eq!(server.manifest(&credential, 0, 0).send().await.unwrap().status(), 401);
+    }
+
+    async fn objects_are_open_immutable_and_outlive_their_manifest(world: World) {
+        let credential = world.edge("one");
+        let server = world.serve();
+        let response = server.manifest(&credential, 0, 0).send().await.unwrap();
+        let before = Manifest::open(&response.bytes().await.unwrap(), &[publisher_key(&world)], "default").unwrap();
+        world.json(&["revoke", "--token", &world.token()]);
+        let have = before.version();
+        assert_eq!(server.manifest(&credential, have, 5).send().await.unwrap().status(), 200);
+        for entry in before.entries() {
+            let path = format!("/edge/v1/objects/{}", Fingerprint::from(*entry.sha256()));
+            let response = server.get(&path).send().await.unwrap();
+            assert_eq!(response.status(), 200);
+            assert_eq!(response.headers()["cache-control"], "public, max-age=31536000, immutable");
+            entry.open(response.bytes().await.unwrap().to_vec()).unwrap();
+        }
+        for wrong in ["0".repeat(64), "x".to_owned(), "A".repeat(64)] {
+            assert_eq!(server.get(&format!("/edge/v1/objects/{wrong}")).send().await.unwrap().status(), 404);
+        }
+    }
+
+    async fn a_server_that_stops_does_not_wait_for_its_edges(world: World) {
+        let credential = world.edge("one");
+        let mut server = world.serve();
+        let have = version(server.manifest(&credential, 0, 0).send().await.unwrap().headers());
+        let waiting = tokio::spawn(server.manifest(&credential, have, 30).send());
+        wait_until_it_waits(&server).await;
+        let began = Instant::now();
+        server.signal("TERM");
+        waiting.await.unwrap().unwrap();
+        assert!(server.wait().success());
+        assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
+    }
+}
+
+#[tokio::test]
+async fn symmetric_keys_are_for_edges_only() {
+    let world = World::initialized("sqlite:keystile.db".to_owned(), &["--algorithm", "HS256"]);
+    let credential = world.edge("one");
+    let server = world.serve();
+    let response = server.manifest(&credential, 0, 0).send().await.unwrap();
+    let manifest =
+        Manifest::open(&response.bytes().await.unwrap(), &[publisher_key(&world)], "default").unwrap();
+    let entry = manifest.entries().iter().find(|entry| entry.kind() == Kind::SecretKeys).unwrap();
+    let hash = Fingerprint::from(*entry.sha256());
+    assert_eq!(server.get(&format!("/edge/v1/objects/{hash}")).send().await.unwrap().status(), 404);
+    let path = format!("/edge/v1/keys?sha256={hash}");
+    assert_eq!(server.get(&path).send().await.unwrap().status(), 401);
+    let response = server.get(&path).bearer_auth(&credential).send().await.unwrap();
+    assert_eq!(response.status(), 200);
+    assert_eq!(response.headers()["cache-control"], "no-store");
+    entry.open(response.bytes().await.unwrap().to_vec()).unwrap();
+    let open = manifest.entries().iter().find(|entry| entry.kind() == Kind::Keys).unwrap();
+    let path = format!("/edge/v1/keys?sha256={}", Fingerprint::from(*open.sha256()));
+    assert_eq!(server.get(&path).bearer_auth(&credential).send().await.unwrap().status(), 404);
+}
+
+pub(crate) async fn wait_until_it_waits(server: &Server) {
+    eventually("the waiting edge", async || {
+        let metrics = server.get("/metrics").send().await.unwrap().text().await.unwrap();
+        metrics.contains("keystile_waiting_edges 1").then_some(())
+    })
+    .await;
+}
+
+pub(crate) fn publisher_key(world: &World) -> PublisherKey {
+    let jwk = std::fs::read(world.data().join("keys/publisher.jwk")).unwrap();
+    text(&serde_json::from_slice::<Value>(&jwk).unwrap()["x"]).parse().unwrap()
+}
+
+/// As an edge does.
+async fn assemble(world: &World, server: &Server, manifest: &[u8]) -> Snapshot {
+    let manifest = Manifest::open(manifest, &[publisher_key(world)], "default").unwrap();
+    let mut objects = Objects::default();
+    for entry in objects.missing(&manifest) {
+        let path = format!("/edge/v1/objects/{}", Fingerprint::from(*entry.sha256()));
+        let bytes = server.get(&path).send().await.unwrap().bytes().await.unwrap();
+        objects.open(entry, bytes.to_vec()).unwrap();
+    }
+    Snapshot::assemble(manifest, &objects).unwrap()
+}

@@ -1,0 +1,107 @@
+//! One PostgreSQL for all tests of this binary, in a temporary folder, reached through a socket in it.
+
+use std::{
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    sync::{
+        OnceLock,
+        atomic::{AtomicU32, Ordering},
+    },
+    thread::sleep,
+    time::{Duration, Instant},
+};
+
+/// A fresh database.
+pub(crate) fn database() -> String {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let name = format!("test_{}", NEXT.fetch_add(1, Ordering::Relaxed));
+    let folder = server();
+    sql(folder, "postgres", &format!("CREATE DATABASE {name}"));
+    format!("postgres://keystile@localhost/{name}?host={}", folder.display())
+}
+
+/// Runs SQL behind the back of the control plane.
+pub(crate) fn execute(url: &str, statement: &str) {
+    let name = url.rsplit('/').find(|part| part.contains("?host=")).or(url.split('/').nth(3));
+    let name = name.and_then(|part| part.split('?').next()).expect("a database");
+    sql(server(), name, statement);
+}
+
+fn server() -> &'static Path {
+    static SERVER: OnceLock<(PathBuf, Child)> = OnceLock::new();
+    let (folder, _) = SERVER.get_or_init(start);
+    folder
+}
+
+/// The server is the child of a shell that waits for the end of its stdin, which is the end of this process, however
+/// it ends; then the shell stops the server and takes the folder away.
+fn start() -> (PathBuf, Child) {
+    let folder = std::env::temp_dir().join(format!("keystile-postgres-{}", std::process::id()));
+    let data = folder.join("data");
+    std::fs::create_dir(&folder).expect("a temporary folder");
+    if is_root() {
+        succeed(Command::new("chown").arg(OWNER).arg(&folder));
+    }
+    let initdb = ["--username=keystile", "--auth=trust", "--encoding=UTF8", "--locale=C", "--no-sync", "-D"];
+    succeed(as_owner(&binary("initdb")).args(initdb).arg(&data));
+    let script = r#""$@" & cat; kill -INT $(head -n 1 "$0/data/postmaster.pid"); wait; rm -rf "$0""#;
+    let mut shell = Command::new("sh");
+    shell.arg("-c").arg(script).arg(&folder);
+    let server = as_owner(&binary("postgres"));
+    shell.arg(server.get_program()).args(server.get_args());
+    shell.arg("-D").arg(&data).arg("-k").arg(&folder).args(["-h", "", "-c", "max_connections=400"]);
+    shell.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
+    let child = shell.spawn().expect("sh");
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while !psql(&folder, "postgres", "SELECT 1").output().is_ok_and(|output| output.status.success()) {
+        assert!(Instant::now() < deadline, "PostgreSQL does not start");
+        sleep(Duration::from_millis(50));
+    }
+    (folder, child)
+}
+
+fn sql(folder: &Path, database: &str, statement: &str) {
+    succeed(&mut psql(folder, database, statement));
+}
+
+fn psql(folder: &Path, database: &str, statement: &str) -> Command {
+    let mut psql = Command::new(binary("psql"));
+    psql.arg("-h").arg(folder).args(["-U", "keystile", "-v", "ON_ERROR_STOP=1", "-qc", statement, database]);
+    psql
+}
+
+/// PostgreSQL refuses to run as root; its package brings a user for it.
+fn as_owner(program: &Path) -> Command {
+    if !is_root() {
+        return Command::new(program);
+    }
+    let mut command = Command::new("runuser");
+    command.args(["-u", OWNER, "--"]).arg(program);
+    command
+}
+
+fn is_root() -> bool {
+    use std::os::unix::fs::MetadataExt as _;
+    std::fs::metadata("/proc/self").is_ok_and(|process| process.uid() == 0)
+}
+
+/// On the PATH, or where Debian puts what is not on it.
+fn binary(name: &str) -> PathBuf {
+    let debian = std::fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
+    let debian = debian.map(|version| version.path().join("bin"));
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let found = debian
+        .chain(std::env::split_paths(&path))
+        .map(|folder| folder.join(name))
+        .find(|file| file.is_file());
+    found.unwrap_or_else(|| {
+        panic!("`{name}` is missing: install PostgreSQL (Debian: apt-get install postgresql)")
+    })
+}
+
+fn succeed(command: &mut Command) {
+    let output = command.output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
+    assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
+}
+
+const OWNER: &str = "postgres";

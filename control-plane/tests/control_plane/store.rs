@@ -1,0 +1,235 @@
+//! What operations may rely on, of either database.
+
+use std::{
+    collections::BTreeSet,
+    time::{Duration, Instant},
+};
+
+use control_plane::{
+    clock,
+    model::{Actor, Issuance, OperatorId, Revocation, Subject, Watermark, WatermarkScope},
+    store::{
+        Store, audit, auth_keys,
+        issued::{self, Inserted},
+        operators, revocations, versions, watermarks,
+    },
+};
+use serde_json::json;
+use token::Fingerprint;
+use tokio::time::timeout;
+
+use crate::{on_both, world::World};
+
+on_both! {
+    async fn no_two_credentials_share_a_prefix(world: World) {
+        let store = world.store().await;
+        let mut write = store.write().await.unwrap();
+        let (first, second, third) = (fingerprint(1, 1), fingerprint(1, 2), fingerprint(u64::MAX, 3));
+        assert_eq!(issued::insert(&mut write, &issuance(first)).await.unwrap(), Inserted::Yes);
+        assert_eq!(issued::insert(&mut write, &issuance(first)).await.unwrap(), Inserted::PrefixTaken);
+        assert_eq!(issued::insert(&mut write, &issuance(second)).await.unwrap(), Inserted::PrefixTaken);
+        let taken = revocations::insert(&mut write, &revocation(second), 2).await.unwrap();
+        assert_eq!(taken, revocations::Inserted::PrefixTaken);
+        let new = revocations::insert(&mut write, &revocation(third), 2).await.unwrap();
+        assert_eq!(new, revocations::Inserted::Yes);
+        let again = revocations::insert(&mut write, &revocation(third), 3).await.unwrap();
+        assert_eq!(again, revocations::Inserted::Before);
+        assert_eq!(issued::insert(&mut write, &issuance(third)).await.unwrap(), Inserted::PrefixTaken);
+        write.commit().await.unwrap();
+        let mut reader = store.reader().await.unwrap();
+        assert_eq!(issued::find(&mut reader, &first).await.unwrap(), Some(issuance(first)));
+        assert_eq!(issued::find(&mut reader, &second).await.unwrap(), None);
+        assert_eq!(revocations::find(&mut reader, &third).await.unwrap(), Some(revocation(third)));
+    }
+
+    async fn what_is_not_committed_never_was(world: World) {
+        let store = world.store().await;
+        let before = versions::current(&mut store.reader().await.unwrap()).await.unwrap();
+        let mut write = store.write().await.unwrap();
+        versions::next(&mut write).await.unwrap();
+        issued::insert(&mut write, &issuance(fingerprint(1, 1))).await.unwrap();
+        drop(write);
+        let mut reader = store.reader().await.unwrap();
+        assert_eq!(versions::current(&mut reader).await.unwrap(), before);
+        assert_eq!(issued::find(&mut reader, &fingerprint(1, 1)).await.unwrap(), None);
+    }
+
+    /// A reader that sees a version sees all that came up to it: who reads on from there misses nothing.
+    async fn versions_are_ordered_by_commit(world: World) {
+        let store = world.store().await;
+        let start = versions::current(&mut store.reader().await.unwrap()).await.unwrap().number;
+        let writers = (0..8_u64).map(|writer| {
+            let (url, data) = (world.url.clone(), world.data());
+            tokio::spawn(async move {
+                let store = Store::open(&url, &data).await.unwrap();
+                for number in 0..5 {
+                    let mut write = store.write().await.unwrap();
+                    let version = versions::next(&mut write).await.unwrap();
+                    let one = revocation(fingerprint(writer * 100 + number, version));
+                    revocations::insert(&mut write, &one, version).await.unwrap();
+                    write.commit().await.unwrap();
+                }
+                store.close().await;
+            })
+        });
+        let writers: Vec<_> = writers.collect();
+        let began = Instant::now();
+        let (mut version, mut seen) = (start, BTreeSet::new());
+        while seen.len() < 40 {
+            let mut read = store.read().await.unwrap();
+            let now = versions::current(&mut read).await.unwrap().number;
+            for revocation in revocations::since(&mut read, version).await.unwrap() {
+                assert!(seen.insert(revocation.fingerprint), "one came twice");
+            }
+            assert_eq!(u64::try_from(seen.len()).unwrap(), now - start, "version {now} lacks one");
+            version = now;
+            assert!(began.elapsed() < Duration::from_secs(60), "only {} came", seen.len());
+        }
+        for writer in writers {
+            writer.await.unwrap();
+        }
+    }
+
+    async fn a_snapshot_stands_still(world: World) {
+        let store = world.store().await;
+        let mut read = store.read().await.unwrap();
+        let before = versions::current(&mut read).await.unwrap();
+        let mut write = store.write().await.unwrap();
+        versions::next(&mut write).await.unwrap();
+        write.commit().await.unwrap();
+        assert_eq!(versions::current(&mut read).await.unwrap(), before);
+        drop(read);
+        assert_eq!(versions::current(&mut store.read().await.unwrap()).await.unwrap().number, before.number + 1);
+    }
+
+    async fn a_watermark_only_ever_grows(world: World) {
+        let store = world.store().await;
+        let subject: Subject = "OP0000000001/alice".parse().unwrap();
+        let mut write = store.write().await.unwrap();
+        for (instant, version, raised) in [(10, 5, true), (10, 6, false), (9, 7, false), (11, 8, true)] {
+            let watermark = Watermark { scope: subject.clone().into(), instant };
+            assert_eq!(watermarks::raise(&mut write, &watermark, version).await.unwrap(), raised);
+        }
+        let held = Watermark { scope: subject.clone().into(), instant: 11 };
+        assert_eq!(watermarks::since(&mut write, 7).await.unwrap(), [held]);
+        assert_eq!(watermarks::since(&mut write, 8).await.unwrap(), []);
+        assert_eq!(watermarks::applicable(&mut write, "k", &subject, None, None).await.unwrap(), Some(11));
+        let other: Subject = "OP0000000001".parse().unwrap();
+        assert_eq!(watermarks::applicable(&mut write, "k", &other, None, None).await.unwrap(), None);
+        let global = Watermark { scope: WatermarkScope::Global, instant: 12 };
+        watermarks::raise(&mut write, &global, 9).await.unwrap();
+        assert_eq!(watermarks::applicable(&mut write, "k", &other, None, None).await.unwrap(), Some(12));
+    }
+
+    async fn the_latest_issue_of_a_scope_is_found(world: World) {
+        let store = world.store().await;
+        let mut write = store.write().await.unwrap();
+        for (number, subject, issued_at) in [(1, "OP0000000001", 100), (2, "OP0000000001/alice", 101), (3, "OP0000000002", 102)] {
+            let subject = subject.parse().unwrap();
+            let one = Issuance { subject, issued_at, ..issuance(fingerprint(number, 0)) };
+            issued::insert(&mut write, &one).await.unwrap();
+        }
+        let operator: OperatorId = "OP0000000001".parse().unwrap();
+        let scope = WatermarkScope::Operator(operator.clone());
+        assert_eq!(issued::latest(&mut write, &scope, 99).await.unwrap(), Some(101));
+        assert_eq!(issued::latest(&mut write, &scope, 101).await.unwrap(), None);
+        let scope = WatermarkScope::User(operator, "alice".parse().unwrap());
+        assert_eq!(issued::latest(&mut write, &scope, 99).await.unwrap(), Some(101));
+        assert_eq!(issued::latest(&mut write, &WatermarkScope::Global, 99).await.unwrap(), Some(102));
+        let scope = WatermarkScope::SigningKey("other".to_owned());
+        assert_eq!(issued::latest(&mut write, &scope, 99).await.unwrap(), None);
+    }
+
+    async fn another_process_is_heard_of_at_once(world: World) {
+        let mut changes = world.store().await.changes().await.unwrap();
+        // The first always tells, of whatever was before.
+        let _ = timeout(Duration::from_millis(200), changes.next()).await;
+        let other = world.store().await;
+        let mut write = other.write().await.unwrap();
+        versions::next(&mut write).await.unwrap();
+        write.commit().await.unwrap();
+        timeout(Duration::from_millis(500), changes.next()).await.expect("in time").unwrap();
+    }
+
+    async fn the_audit_log_has_no_gaps(world: World) {
+        let store = world.store().await;
+        for round in 0..3 {
+            let mut write = store.write().await.unwrap();
+            let change = |target| audit::Change {
+                at: clock::now(),
+                actor: &Actor::System,
+                action: "test",
+                target,
+                detail: json!({ "round": round }),
+            };
+            audit::append_all(&mut write, &[change("a"), change("b")]).await.unwrap();
+            if round != 1 {
+                write.commit().await.unwrap();
+            }
+        }
+        let lines = audit::newest(&mut store.reader().await.unwrap(), 10).await.unwrap();
+        let numbers: Vec<u64> = lines.iter().map(|line| line.seq).collect();
+        assert_eq!(numbers, [5, 4, 3, 2, 1]);
+        assert_eq!((lines[0].target.as_str(), lines[0].detail["round"].as_u64()), ("b", Some(2)));
+    }
+
+    async fn optional_columns_are_kept(world: World) {
+        let store = world.store().await;
+        let mut write = store.write().await.unwrap();
+        let key = auth_keys::list(&mut write, None).await.unwrap().remove(0);
+        assert_eq!((key.subject.user.clone(), key.last_used_at), (None, None));
+        let subject: Subject = format!("{}/alice", key.subject.operator).parse().unwrap();
+        let user = subject.user.clone().unwrap();
+        assert!(operators::insert_user(&mut write, &subject.operator, &user, 1).await.unwrap());
+        assert!(!operators::insert_user(&mut write, &subject.operator, &user, 1).await.unwrap());
+        let mut other = key.clone();
+        other.id = "keyId-other".parse().unwrap();
+        other.subject = subject.clone();
+        auth_keys::insert(&mut write, &other).await.unwrap();
+        for (at, kept) in [(7, 7), (6, 7), (8, 8)] {
+            auth_keys::used(&mut write, &other.id, at).await.unwrap();
+            let found = auth_keys::find(&mut write, &other.id).await.unwrap().unwrap();
+            assert_eq!((found.subject, found.last_used_at), (subject.clone(), Some(kept)));
+        }
+        assert!(auth_keys::delete(&mut write, &other.id).await.unwrap());
+        assert!(!auth_keys::delete(&mut write, &other.id).await.unwrap());
+    }
+
+    async fn what_has_expired_is_collected(world: World) {
+        let store = world.store().await;
+        let mut write = store.write().await.unwrap();
+        for (number, expires_at) in [(1, 10), (2, 20), (3, 30)] {
+            let fingerprint = fingerprint(number, 0);
+            issued::insert(&mut write, &Issuance { expires_at, ..issuance(fingerprint) }).await.unwrap();
+            revocations::insert(&mut write, &Revocation { expires_at, ..revocation(fingerprint) }, 2).await.unwrap();
+        }
+        assert_eq!(issued::collect(&mut write, 20).await.unwrap(), 1);
+        assert_eq!(revocations::collect(&mut write, 21).await.unwrap(), 2);
+        assert_eq!(issued::find(&mut write, &fingerprint(1, 0)).await.unwrap(), None);
+        assert!(issued::find(&mut write, &fingerprint(2, 0)).await.unwrap().is_some());
+        assert!(revocations::find(&mut write, &fingerprint(3, 0)).await.unwrap().is_some());
+    }
+}
+
+fn fingerprint(prefix: u64, rest: u64) -> Fingerprint {
+    let mut bytes = [0; 32];
+    bytes[..8].copy_from_slice(&prefix.to_be_bytes());
+    bytes[24..].copy_from_slice(&rest.to_be_bytes());
+    Fingerprint::from(bytes)
+}
+
+fn issuance(fingerprint: Fingerprint) -> Issuance {
+    Issuance {
+        fingerprint,
+        kid: "k".to_owned(),
+        subject: "OP0000000001/alice".parse().unwrap(),
+        auth_key: None,
+        session: Some("api-00000000-0000-4000-8000-000000000000".parse().unwrap()),
+        issued_at: 1,
+        expires_at: 2,
+    }
+}
+
+fn revocation(fingerprint: Fingerprint) -> Revocation {
+    Revocation { fingerprint, expires_at: 2, reason: None, revoked_at: 1 }
+}

@@ -1,0 +1,98 @@
+//! Requests are what they must be, or refused by name; answers have their form.
+
+use reqwest::header::CONTENT_TYPE;
+use serde_json::{Value, json};
+
+use crate::world::World;
+
+#[tokio::test]
+async fn bodies_are_read_strictly() {
+    let world = World::on_sqlite().await;
+    let server = world.serve();
+    let token = world.token();
+    let long = "x".repeat(501);
+    let revocations = [
+        (json!({}), "expected exactly one of"),
+        (json!({ "fingerprint": "0", "token": "t" }), "expected exactly one of"),
+        (json!({ "fingerprint": "ABC" }), "`fingerprint`: a fingerprint is 64 lower-case hex digits"),
+        (json!({ "keyId": "secret-x" }), "`keyId`: a key id begins with"),
+        (json!({ "subject": "OP1" }), "`subject`: an operator id is"),
+        (json!({ "subject": world.operator, "instant": "now" }), "`instant`: expected u64"),
+        (json!({ "subject": world.operator, "instant": -1 }), "`instant`: expected u64"),
+        (json!({ "token": "a.b.c", "instant": 1 }), "`instant`: goes with `subject` only"),
+        (json!({ "token": "a.b.c" }), "the token is not in its canonical spelling"),
+        (json!({ "token": 5 }), "`token`: expected a string"),
+        (json!({ "tokens": "t" }), "`tokens`: unknown field `tokens`"),
+        (json!({ "subject": world.operator, "reason": long }), "`reason`: expected at most 500 bytes"),
+        (json!([]), "the body: expected exactly one of"),
+    ];
+    for (body, expected) in revocations {
+        let response = server.revoke(&token, body.clone()).await;
+        assert_eq!(response.status(), 400, "{body}");
+        assert_eq!(response.headers()[CONTENT_TYPE], "application/problem+json");
+        let problem: Value = response.json().await.unwrap();
+        let detail = problem["detail"].as_str().unwrap();
+        assert!(detail.contains(expected.trim_start_matches("the body: ")), "{body}: {detail}");
+        assert_eq!(problem["message"], problem["detail"]);
+        assert_eq!(problem["status"], 400);
+    }
+    let raw = |body: &'static str, kind: &'static str| {
+        let request = server.raw("/v1/auth", kind, body);
+        async { request.send().await.unwrap() }
+    };
+    let secret = r#"{"authKeyId":"keyId-a","authKey":["SECRET"]}"#;
+    for (body, status, expected) in [
+        (r#"{"authKeyId":"a","authKey":"b"} x"#, 400, "goes on after its end"),
+        (r#"{"authKeyId":"a","authKeyId":"b"}"#, 400, "duplicate field `authKeyId`"),
+        (r#"{"authKeyId":"a"}"#, 400, "missing field `authKey`"),
+        (r#"{"authKeyId":"a","authKey":"b","email":"c"}"#, 400, "`email`: unknown field `email`"),
+        ("{", 400, "no JSON at line 1"),
+        (secret, 400, "`authKey`: expected a string"),
+    ] {
+        let response = raw(body, "application/json").await;
+        assert_eq!(response.status(), status, "{body}");
+        let answer = response.text().await.unwrap();
+        assert!(answer.contains(expected), "{body}: {answer}");
+        assert!(!answer.contains("SECRET"));
+    }
+    assert_eq!(raw("{}", "text/plain").await.status(), 415);
+    let large = json!({ "token": "x".repeat(20_000) });
+    let response = server.revoke(&token, large).await;
+    assert_eq!(response.status(), 413);
+    assert_eq!(response.json::<Value>().await.unwrap()["code"], "body_too_large");
+}
+
+#[tokio::test]
+async fn paths_methods_and_queries_too() {
+    let world = World::on_sqlite().await;
+    let credential = world.edge("one");
+    let server = world.serve();
+    for (request, status) in [
+        (server.get("/nothing"), 404),
+        (server.get("/v1/auth"), 405),
+        (server.delete("/revocations"), 405),
+        (server.get("/edge/v1/manifest?have=x").bearer_auth(&credential), 400),
+        (server.get("/edge/v1/manifest?had=1").bearer_auth(&credential), 400),
+        (
+            server.post("/v1/auth?", &json!({ "authKeyId": world.auth_key_id, "authKey": world.auth_key })),
+            200,
+        ),
+        (server.get("/healthz"), 200),
+        (server.get("/readyz"), 200),
+    ] {
+        let response = request.header("x-request-id", "mine-1").send().await.unwrap();
+        assert_eq!(response.status(), status, "{}", response.url());
+        assert_eq!(response.headers()["x-request-id"], "mine-1");
+    }
+    let response = server.get("/healthz").header("x-request-id", "a b").send().await.unwrap();
+    assert_ne!(response.headers()["x-request-id"], "a b");
+    let metrics = server.get("/metrics").send().await.unwrap().text().await.unwrap();
+    for expected in [
+        r#"keystile_http_requests_total{method="GET",route="/healthz",status="200"} 2"#,
+        r#"keystile_http_requests_total{method="GET",route="none",status="404"} 1"#,
+        "keystile_bundle_version 2",
+        "keystile_tokens_issued_total 1",
+    ] {
+        assert!(metrics.contains(expected), "{expected} is not in\n{metrics}");
+    }
+}

@@ -1,0 +1,244 @@
+//! A data folder and a database of a test's own, the real binary on them, and clients.
+
+use std::{
+    io::{BufRead as _, BufReader},
+    path::Path,
+    process::{Child, Command, ExitStatus, Output, Stdio},
+    time::{Duration, Instant},
+};
+
+use control_plane::{
+    clock,
+    config::{self, Config},
+    home::Home,
+    model::{Actor, OperatorId, Subject},
+    operations::{CreatedAuthKey, Service, create_auth_key},
+    store,
+};
+use reqwest::{Client, RequestBuilder, Response, header::HeaderMap};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use crate::postgres;
+
+pub(crate) struct World {
+    folder: TempDir,
+    pub(crate) url: String,
+    environment: Vec<(&'static str, String)>,
+    pub(crate) operator: String,
+    pub(crate) auth_key_id: String,
+    pub(crate) auth_key: String,
+}
+
+impl World {
+    pub(crate) async fn on_sqlite() -> Self {
+        Self::initialized("sqlite:keystile.db".to_owned(), &[])
+    }
+
+    pub(crate) async fn on_postgres() -> Self {
+        let url = tokio::task::spawn_blocking(postgres::database).await.unwrap();
+        Self::initialized(url, &[])
+    }
+
+    pub(crate) fn initialized(url: String, arguments: &[&str]) -> Self {
+        let mut world = Self {
+            folder: tempfile::tempdir().unwrap(),
+            environment: vec![
+                ("KEYSTILE_STORE__URL", url.clone()),
+                ("KEYSTILE_LOG__LEVEL", "debug".to_owned()),
+            ],
+            url,
+            operator: String::new(),
+            auth_key_id: String::new(),
+            auth_key: String::new(),
+        };
+        let made = world.json(&[&["init"], arguments].concat());
+        world.operator = text(&made["operator_id"]);
+        world.auth_key_id = text(&made["auth_key_id"]);
+        world.auth_key = text(&made["auth_key"]);
+        world
+    }
+
+    /// For what is started from now on.
+    pub(crate) fn set(&mut self, name: &'static str, value: &str) {
+        self.environment.push((name, value.to_owned()));
+    }
+
+    pub(crate) fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    pub(crate) fn data(&self) -> std::path::PathBuf {
+        self.folder.path().join("data")
+    }
+
+    pub(crate) fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_keystile"));
+        command.arg("--data").arg(self.data()).args(arguments).stdin(Stdio::null());
+        for (name, value) in &self.environment {
+            command.env(name, value);
+        }
+        command
+    }
+
+    pub(crate) fn run(&self, arguments: &[&str]) -> Output {
+        self.command(arguments).output().unwrap()
+    }
+
+    /// What a command prints with `--json`; it must succeed.
+    pub(crate) fn json(&self, arguments: &[&str]) -> Value {
+        let output = self.run(&[arguments, &["--json"]].concat());
+        assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+        serde_json::from_slice(&output.stdout).unwrap()
+    }
+
+    /// What a command complains of; it must fail.
+    pub(crate) fn complaint(&self, arguments: &[&str]) -> String {
+        let output = self.run(arguments);
+        assert_eq!(output.status.code(), Some(1), "{arguments:?}");
+        assert!(output.stdout.is_empty());
+        String::from_utf8(output.stderr).unwrap()
+    }
+
+    pub(crate) fn token(&self) -> String {
+        text(&self.json(&["token", "issue", "--auth-key-id", &self.auth_key_id])["token"])
+    }
+
+    /// The credential of a new edge.
+    pub(crate) fn edge(&self, name: &str) -> String {
+        text(&self.json(&["edge", "enroll", name])["credential"])
+    }
+
+    /// The operations, in this process.
+    pub(crate) async fn service(&self) -> Service {
+        let store = config::Store { url: self.url.clone() };
+        Service::open(Home::new(self.data()), Config { store, ..Config::default() }).await.unwrap()
+    }
+
+    pub(crate) async fn store(&self) -> store::Store {
+        store::Store::open(&self.url, &self.data()).await.unwrap()
+    }
+
+    /// Another operator in the same store, which no command makes yet.
+    pub(crate) async fn foreigner(&self) -> (Subject, CreatedAuthKey) {
+        let service = self.service().await;
+        let subject = Subject { operator: OperatorId::random(), user: None };
+        let mut write = self.store().await.write().await.unwrap();
+        store::operators::insert(&mut write, &subject.operator, clock::now().seconds()).await.unwrap();
+        write.commit().await.unwrap();
+        let created = create_auth_key(&service, &Actor::Admin, &subject).await.unwrap();
+        (subject, created)
+    }
+
+    pub(crate) fn serve(&self) -> Server {
+        let log =
+            std::fs::OpenOptions::new().create(true).append(true).open(self.folder().join("log")).unwrap();
+        let mut command = self.command(&["serve"]);
+        command.env("KEYSTILE_SERVER__LISTEN", "127.0.0.1:0").stdout(Stdio::piped()).stderr(log);
+        let mut child = command.spawn().unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        let origin = line
+            .trim()
+            .strip_prefix("listening on ")
+            .unwrap_or_else(|| panic!("serve said {line:?}: {}", self.log()));
+        Server { origin: origin.to_owned(), child, client: Client::new() }
+    }
+
+    pub(crate) fn log(&self) -> String {
+        std::fs::read_to_string(self.folder().join("log")).unwrap_or_default()
+    }
+}
+
+/// The real server; killed when dropped.
+pub(crate) struct Server {
+    origin: String,
+    child: Child,
+    client: Client,
+}
+
+impl Server {
+    pub(crate) fn get(&self, path: &str) -> RequestBuilder {
+        self.client.get(format!("{}{path}", self.origin))
+    }
+
+    pub(crate) fn post(&self, path: &str, body: &Value) -> RequestBuilder {
+        self.client.post(format!("{}{path}", self.origin)).json(body)
+    }
+
+    pub(crate) fn raw(&self, path: &str, content_type: &str, body: &'static str) -> RequestBuilder {
+        self.client.post(format!("{}{path}", self.origin)).header("content-type", content_type).body(body)
+    }
+
+    pub(crate) fn delete(&self, path: &str) -> RequestBuilder {
+        self.client.delete(format!("{}{path}", self.origin))
+    }
+
+    /// AuthKey -> API key and token.
+    pub(crate) async fn exchange(&self, id: &str, secret: &str) -> Value {
+        let response =
+            self.post("/v1/auth", &json!({ "authKeyId": id, "authKey": secret })).send().await.unwrap();
+        assert_eq!(response.status(), 200);
+        response.json().await.unwrap()
+    }
+
+    pub(crate) async fn revoke(&self, token: &str, body: Value) -> Response {
+        self.post("/revocations", &body).bearer_auth(token).send().await.unwrap()
+    }
+
+    /// Whether the own API admits the token: 200, or the code it is refused with.
+    pub(crate) async fn verdict(&self, world: &World, token: &str) -> (u16, String) {
+        let path = format!("/v1/operators/{}/auth_keys", world.operator);
+        let response = self.get(&path).bearer_auth(token).send().await.unwrap();
+        let status = response.status().as_u16();
+        let body: Value = response.json().await.unwrap();
+        (status, body["code"].as_str().unwrap_or("").to_owned())
+    }
+
+    pub(crate) fn manifest(&self, credential: &str, have: u64, wait: u64) -> RequestBuilder {
+        let request = self.get(&format!("/edge/v1/manifest?have={have}")).bearer_auth(credential);
+        if wait == 0 { request } else { request.header("prefer", format!("wait={wait}")) }
+    }
+
+    pub(crate) fn signal(&self, name: &str) {
+        let done =
+            Command::new("kill").arg(format!("-{name}")).arg(self.child.id().to_string()).status().unwrap();
+        assert!(done.success());
+    }
+
+    pub(crate) fn wait(&mut self) -> ExitStatus {
+        self.child.wait().unwrap()
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// The version in an ETag.
+pub(crate) fn version(headers: &HeaderMap) -> u64 {
+    tag(headers).trim_matches('"').split_once('-').unwrap().0.parse().unwrap()
+}
+
+pub(crate) fn tag(headers: &HeaderMap) -> String {
+    headers["etag"].to_str().unwrap().to_owned()
+}
+
+pub(crate) fn text(value: &Value) -> String {
+    value.as_str().unwrap_or_else(|| panic!("no text: {value}")).to_owned()
+}
+
+/// Waits for what must come, with a deadline.
+pub(crate) async fn eventually<T>(what: &str, mut probe: impl AsyncFnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + Duration::from_secs(10);
+    loop {
+        if let Some(found) = probe().await {
+            return found;
+        }
+        assert!(Instant::now() < deadline, "{what} did not come");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}

@@ -9,12 +9,12 @@ use std::time::Duration;
 use tokio::sync::{Barrier, Mutex};
 use tokio::task::JoinSet;
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn loses_nothing_acknowledged_on_sqlite() {
     nothing_is_lost(Store::Sqlite).await;
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn loses_nothing_acknowledged_on_postgresql() {
     nothing_is_lost(Store::Postgres).await;
 }

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use token::Fingerprint;
 use tokio::task::JoinHandle;
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn by_fingerprint() {
     check(async |stage| {
         let victim = stage.world.control_plane.token().await.unwrap();
@@ -18,7 +18,7 @@ async fn by_fingerprint() {
     .await;
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn by_the_token_itself() {
     check(async |stage| {
         let victim = stage.world.control_plane.token().await.unwrap();
@@ -27,7 +27,7 @@ async fn by_the_token_itself() {
     .await;
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn by_a_watermark_for_a_user() {
     check(async |stage| {
         let issue = ["token", "issue", "--operator", &stage.operator.clone(), "--user", "alice"];
@@ -44,7 +44,7 @@ async fn by_a_watermark_for_a_user() {
 }
 
 /// The AuthKey's watermark: what it bought is refused, and so is what it could buy.
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn by_the_end_of_its_auth_key() {
     check(async |stage| {
         let path = format!("/v1/operators/{}/auth_keys", stage.operator);
@@ -62,7 +62,7 @@ async fn by_the_end_of_its_auth_key() {
     .await;
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn by_its_api_key() {
     check(async |stage| {
         let root = stage.world.control_plane.root().clone();
@@ -72,7 +72,7 @@ async fn by_its_api_key() {
     .await;
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn by_logging_out() {
     check(async |stage| {
         let victim = stage.world.control_plane.token().await.unwrap();
@@ -87,7 +87,7 @@ async fn by_logging_out() {
 }
 
 /// Beside a running server, and on the store that replicas share.
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn by_a_command_on_postgresql() {
     let stage = Stage::set(Store::Postgres).await;
     let victim = stage.world.control_plane.token().await.unwrap();
@@ -97,7 +97,7 @@ async fn by_a_command_on_postgresql() {
     stage.end().await;
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn by_a_command_on_sqlite() {
     check(async |stage| {
         let victim = stage.world.control_plane.token().await.unwrap();

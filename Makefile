@@ -37,6 +37,7 @@ audit: ## licences, banned and duplicate dependencies, sources; needs no network
 	PATH="$$PATH:$(CURDIR)/target/tools/bin" cargo deny --offline --locked check --hide-inclusion-graph licenses bans sources
 
 mutants: ## removes one check after another from a copy and shows that a test fails each time (slow)
+	@./setup.sh rust wasm envoy
 	@tests/mutants.sh
 
 bench: ## not in this release

@@ -39,7 +39,7 @@ async fn from_bundle(service: &Service, now: Time) -> Result<u64, StoreError> {
     Ok(gone)
 }
 
-/// Whatever expired before this second no edge admits, even one whose clock is off.
+/// Whatever expired before this second no edge admits: 300 seconds is the most leeway it can be given.
 const fn expired(now: Time) -> u64 {
     now.seconds().saturating_sub(300)
 }

@@ -3,8 +3,15 @@
 use std::time::{Duration, Instant};
 
 use bundle::{Kind, Manifest, Objects, PublisherKey, Snapshot, Standing};
+use control_plane::{
+    clock,
+    model::Revocation,
+    operations::collect,
+    store::{revocations, versions},
+};
 use serde_json::{Value, json};
 use token::Fingerprint;
+use verdict::Policy;
 
 use crate::{
     on_both,
@@ -120,6 +127,41 @@ on_both! {
         assert_eq!((&seen["version"], &seen["status"]), (&json!(7), &json!("version=7;workers=2")));
         world.json(&["edge", "remove", "one", "--yes"]);
         assert_eq!(server.manifest(&credential, 0, 0).send().await.unwrap().status(), 401);
+    }
+
+    /// What has expired by itself leaves the bundle, under a version of its own.
+    async fn what_has_expired_is_no_longer_told(world: World) {
+        let (expired, living) = (Fingerprint::of(b"expired"), Fingerprint::of(b"living"));
+        let now = clock::now().seconds();
+        let mut write = world.store().await.write().await.unwrap();
+        let number = versions::next(&mut write).await.unwrap();
+        for (fingerprint, expires_at) in [(expired, now - 1000), (living, now + 1000)] {
+            let one = Revocation { fingerprint, expires_at, reason: None, revoked_at: now };
+            revocations::insert(&mut write, &one, number).await.unwrap();
+        }
+        write.commit().await.unwrap();
+        let credential = world.edge("one");
+        let server = world.serve();
+        let standings = async |have| {
+            let response = server.manifest(&credential, have, 5).send().await.unwrap();
+            let have = version(response.headers());
+            let snapshot = assemble(&world, &server, &response.bytes().await.unwrap()).await;
+            (have, snapshot.standing(&expired), snapshot.standing(&living))
+        };
+        assert_eq!(standings(0).await, (number, Standing::Revoked, Standing::Revoked));
+        let service = world.service().await;
+        assert_eq!(collect(&service).await.unwrap(), 1);
+        assert_eq!(standings(number).await, (number + 1, Standing::Good, Standing::Revoked));
+        assert_eq!(collect(&service).await.unwrap(), 0);
+        assert_eq!(world.json(&["bundle", "show"])["version"], json!(number + 1));
+    }
+
+    async fn the_configuration_that_enrolling_prints_is_one_that_the_filter_takes(world: World) {
+        let enrolled = world.json(&["edge", "enroll", "one"]);
+        let policy = Policy::from_json(enrolled["plugin_configuration"].to_string().as_bytes()).unwrap();
+        assert_eq!(policy.publisher_keys, [publisher_key(&world)]);
+        assert_eq!(policy.control_plane.credential.expose(), enrolled["credential"]);
+        assert_eq!(world.json(&["edge", "list"])[0]["last_seen_at"], Value::Null);
     }
 
     async fn objects_are_open_immutable_and_outlive_their_manifest(world: World) {

@@ -45,4 +45,4 @@ fn each_file(folder: &Path, visit: &mut impl FnMut(&Path, &str)) {
 }
 
 /// As `use crate::store`, in a list of names, or in full.
-const FORBIDDEN: [&str; 4] = ["store::", "sqlx", " store,", "{store,"];
+const FORBIDDEN: [&str; 5] = ["store::", ".store()", "sqlx", " store,", "{store,"];

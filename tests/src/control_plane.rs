@@ -1,6 +1,7 @@
 use crate::client::{self, Response, bearer};
 use crate::postgres::Postgres;
 use crate::process::{Process, output};
+use crate::wait::DEADLINE;
 use crate::{Scratch, tools};
 use anyhow::{Context, Result};
 use hyper::{Method, Request};
@@ -110,8 +111,10 @@ impl ControlPlane {
             process.alive().context("the control plane does not start")?;
             match client::send(self.address, ready.clone()).await {
                 Ok(response) if response.status == 200 => break,
-                Ok(response) if started.elapsed() > READY => anyhow::bail!("not ready: {}", response.text()),
-                Err(error) if started.elapsed() > READY => return Err(error.context("not ready")),
+                Ok(response) if started.elapsed() > DEADLINE => {
+                    anyhow::bail!("not ready: {}", response.text())
+                }
+                Err(error) if started.elapsed() > DEADLINE => return Err(error.context("not ready")),
                 _ => tokio::time::sleep(Duration::from_millis(20)).await,
             }
         }
@@ -202,5 +205,3 @@ impl ControlPlane {
         Ok(Instant::now())
     }
 }
-
-const READY: Duration = Duration::from_secs(30);

@@ -1,6 +1,6 @@
 use crate::client::{self, Connection, without_credential};
 use crate::process::{Process, output};
-use crate::wait::within;
+use crate::wait::DEADLINE;
 use crate::{Scratch, eventually, tools};
 use anyhow::{Context, Result, ensure};
 use hyper::Request;
@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// What the template envoy/envoy.yaml.j2 leaves open.
 #[derive(Debug, Clone)]
@@ -100,11 +100,12 @@ impl Envoy {
         })?;
         let mut envoy = Self { process, settings };
         let ready = Request::get("/ready").body(String::new())?;
-        let admin = envoy.settings.admin;
+        let started = Instant::now();
         loop {
             envoy.process.alive().context("Envoy does not start")?;
-            match client::send(admin, ready.clone()).await {
+            match client::send(envoy.settings.admin, ready.clone()).await {
                 Ok(response) if response.status == 200 => return Ok(envoy),
+                other if started.elapsed() > DEADLINE => anyhow::bail!("Envoy is not ready: {other:?}"),
                 _ => tokio::time::sleep(Duration::from_millis(20)).await,
             }
         }
@@ -196,7 +197,7 @@ impl Envoy {
     /// Waits until every worker refuses `token` with this status and code.
     pub async fn refusing(workers: &mut [Connection], token: &str, status: u16, code: &str) {
         for worker in workers {
-            within(Duration::from_secs(30), "a worker refuses", async || {
+            eventually("a worker refuses", async || {
                 let response = worker.get(token).await?.expect(status)?;
                 ensure!(response.code() == code, "code `{}` instead of `{code}`", response.code());
                 Ok(())

@@ -1,10 +1,11 @@
 use crate::process::{Process, as_user, output};
+use crate::wait::DEADLINE;
 use crate::{Scratch, tools};
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use rustix::process::{Signal, getuid};
 use std::net::{SocketAddr, TcpStream};
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// A PostgreSQL server of one test, in the scratch folder.
 #[derive(Debug)]
@@ -40,8 +41,10 @@ impl Postgres {
             command.arg("-D").arg(&data).arg("-k").arg(&folder);
             command.args(["-h", &address.ip().to_string(), "-p", &address.port().to_string()]);
         })?;
-        while TcpStream::connect(address).is_err() {
+        let started = Instant::now();
+        while let Err(error) = TcpStream::connect(address) {
             process.alive().context("PostgreSQL does not start")?;
+            ensure!(started.elapsed() < DEADLINE, "PostgreSQL does not answer: {error}");
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
         Ok(Self { process, address })

@@ -34,7 +34,7 @@ fn server() -> &'static Path {
 }
 
 /// The server is the child of a shell that waits for the end of its stdin, which is the end of this process, however
-/// it ends; then the shell stops the server and takes the folder away.
+/// it ends; then the shell stops the server, without a last checkpoint, and takes the folder away.
 fn start() -> (PathBuf, Child) {
     let folder = std::env::temp_dir().join(format!("keystile-postgres-{}", std::process::id()));
     let data = folder.join("data");
@@ -44,12 +44,19 @@ fn start() -> (PathBuf, Child) {
     }
     let initdb = ["--username=keystile", "--auth=trust", "--encoding=UTF8", "--locale=C", "--no-sync", "-D"];
     succeed(as_owner(&binary("initdb")).args(initdb).arg(&data));
-    let script = r#""$@" & cat; kill -INT $(head -n 1 "$0/data/postmaster.pid"); wait; rm -rf "$0""#;
+    let script = r#""$@" & cat; kill -QUIT $(head -n 1 "$0/data/postmaster.pid"); wait; rm -rf "$0""#;
     let mut shell = Command::new("sh");
     shell.arg("-c").arg(script).arg(&folder);
     let server = as_owner(&binary("postgres"));
     shell.arg(server.get_program()).args(server.get_args());
-    shell.arg("-D").arg(&data).arg("-k").arg(&folder).args(["-h", "", "-c", "max_connections=400"]);
+    shell.arg("-D").arg(&data).arg("-k").arg(&folder).args([
+        "-h",
+        "",
+        "-c",
+        "max_connections=400",
+        "-c",
+        "fsync=off",
+    ]);
     shell.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
     let child = shell.spawn().expect("sh");
     let deadline = Instant::now() + Duration::from_secs(30);

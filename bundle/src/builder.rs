@@ -89,6 +89,18 @@ impl Builder {
         true
     }
 
+    /// Drops the watermarks of instants before this one: nothing that old is alive.
+    pub fn forget_watermarks(&mut self, before: u64) {
+        let watermarks = &mut self.watermarks;
+        self.instants.retain(|scope, instant| {
+            let kept = *instant >= before;
+            if !kept {
+                watermarks.touch(scope.word());
+            }
+            kept
+        });
+    }
+
     pub fn revoked(&self) -> usize {
         self.revoked.len()
     }

@@ -110,6 +110,10 @@ fn the_latest_watermark_of_all_scopes_holds() {
     assert_eq!(snapshot.watermark(all), Some(50));
     assert_eq!(snapshot.watermark([Scope::User("OP1/alice")]), Some(40));
     assert_eq!(snapshot.watermark([Scope::User("OP1"), Scope::Session("OP1/alice")]), None);
+    builder.forget_watermarks(50);
+    let snapshot = fetched(&builder.build().unwrap());
+    assert_eq!(snapshot.watermark(all), Some(50));
+    assert_eq!(snapshot.watermark([Scope::User("OP1/alice")]), None);
 }
 
 #[test]

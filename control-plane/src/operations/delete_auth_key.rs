@@ -2,7 +2,7 @@ use std::fmt;
 
 use serde_json::json;
 
-use super::{Authority, Service};
+use super::{Authority, Service, mint::AHEAD};
 use crate::{
     clock,
     model::{Actor, AuthKeyId, Watermark, WatermarkScope},
@@ -55,7 +55,9 @@ pub async fn delete_auth_key(
         return Err(DeleteAuthKeyError::NotFound);
     }
     let scope = WatermarkScope::AuthKey(id.clone());
-    let instant = issued::latest(&mut write, &scope, now.seconds()).await?.unwrap_or(now.seconds());
+    // It never issues again, so the instant may lie as far ahead as an exchange that is under way can reach.
+    let reach = now.seconds().saturating_add(AHEAD);
+    let instant = issued::latest(&mut write, &scope, reach).await?.unwrap_or(reach);
     watermarks::raise(&mut write, &Watermark { scope, instant }, version).await?;
     let detail = json!({ "subject": key.subject.to_string(), "version": version, "instant": instant });
     audit::append(

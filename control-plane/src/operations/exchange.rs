@@ -72,7 +72,10 @@ pub async fn exchange(
         lifetime,
         actor: Actor::AuthKey(key.id),
     };
-    let minted = mint(service, order).await.map_err(ExchangeError::Mint)?;
+    let minted = mint(service, order).await.map_err(|error| match error {
+        MintError::AuthKeyGone => ExchangeError::Refused,
+        error => ExchangeError::Mint(error),
+    })?;
     Ok(Exchanged { session, subject: key.subject, token: minted.token })
 }
 

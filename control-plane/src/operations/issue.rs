@@ -95,7 +95,10 @@ pub async fn issue(service: &Service, bearer: Bearer, lifetime: Lifetime) -> Res
         lifetime,
         actor: Actor::Admin,
     };
-    let minted = mint(service, order).await.map_err(IssueError::Mint)?;
+    let minted = mint(service, order).await.map_err(|error| match error {
+        MintError::AuthKeyGone => IssueError::AuthKeyUnknown,
+        error => IssueError::Mint(error),
+    })?;
     let (fingerprint, expires_at) = (minted.issuance.fingerprint, minted.issuance.expires_at);
     Ok(Issued { session, subject, token: minted.token, fingerprint, expires_at })
 }

@@ -83,6 +83,7 @@ pub(super) async fn mint(service: &Service, order: Order) -> Result<Minted, Mint
             Inserted::Yes => return Ok(Minted { token, issuance }),
             // One chance in 2^64 per pair: another `jti` gives another fingerprint.
             Inserted::PrefixTaken => {}
+            Inserted::AuthKeyGone => return Err(MintError::AuthKeyGone),
         }
     }
     Err(MintError::PrefixTaken)
@@ -138,6 +139,8 @@ pub enum MintError {
     Store(StoreError),
     Ledger(LedgerError),
     PrefixTaken,
+    /// It was deleted between its look-up and the entry in the ledger.
+    AuthKeyGone,
 }
 
 impl fmt::Display for MintError {
@@ -146,6 +149,7 @@ impl fmt::Display for MintError {
             Self::Store(error) => error.fmt(f),
             Self::Ledger(error) => error.fmt(f),
             Self::PrefixTaken => f.write_str("no free fingerprint was found"),
+            Self::AuthKeyGone => f.write_str("the AuthKey was deleted"),
         }
     }
 }
@@ -155,7 +159,7 @@ impl std::error::Error for MintError {
         match self {
             Self::Store(error) => error.source(),
             Self::Ledger(error) => error.source(),
-            Self::PrefixTaken => None,
+            Self::PrefixTaken | Self::AuthKeyGone => None,
         }
     }
 }
@@ -175,4 +179,4 @@ impl From<LedgerError> for MintError {
 const ATTEMPTS: usize = 3;
 
 /// Below the 5 seconds of leeway that edges allow by default.
-const AHEAD: u64 = 2;
+pub(super) const AHEAD: u64 = 2;

@@ -11,6 +11,7 @@ use token::Fingerprint;
 use crate::{
     keys::Keyring,
     model::{Revocation, Watermark, WatermarkScope},
+    operations::Lifetime,
     store::{Store, revocations, versions, versions::Version, watermarks},
 };
 
@@ -106,6 +107,7 @@ impl Contents {
         for (_, fingerprint) in std::mem::replace(&mut self.expiring, later) {
             self.builder.forget(&fingerprint);
         }
+        self.builder.forget_watermarks(before.saturating_sub(Lifetime::LONGEST.seconds()));
         self.collected_before = before;
     }
 }

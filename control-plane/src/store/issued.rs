@@ -1,7 +1,7 @@
 use sqlx::{any::AnyRow, query};
 use token::Fingerprint;
 
-use super::{Lookup, StoreError, Write, row};
+use super::{Lookup, StoreError, Write, auth_keys, row};
 use crate::model::{AuthKeyId, Issuance, SessionId, UserName, WatermarkScope};
 
 /// What became of a row. Only an inserted one may be released.
@@ -10,6 +10,8 @@ pub enum Inserted {
     Yes,
     /// Another credential, issued or revoked, has the same prefix: a lookup by prefix could not tell them apart.
     PrefixTaken,
+    /// The AuthKey it is exchanged for was deleted meanwhile.
+    AuthKeyGone,
 }
 
 pub async fn insert(write: &mut Write, issuance: &Issuance) -> Result<Inserted, StoreError> {
@@ -18,7 +20,8 @@ pub async fn insert(write: &mut Write, issuance: &Issuance) -> Result<Inserted, 
         "INSERT INTO issued \
          (prefix, fingerprint, kid, operator_id, user_name, auth_key_id, session_id, issued_at, expires_at) \
          SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9 \
-         WHERE NOT EXISTS (SELECT 1 FROM revocations WHERE prefix = $1) ON CONFLICT DO NOTHING",
+         WHERE NOT EXISTS (SELECT 1 FROM revocations WHERE prefix = $1) \
+         AND ($6 IS NULL OR EXISTS (SELECT 1 FROM auth_keys WHERE auth_key_id = $6)) ON CONFLICT DO NOTHING",
     )
     .bind(row::prefix(fingerprint))
     .bind(fingerprint.to_string())
@@ -31,7 +34,11 @@ pub async fn insert(write: &mut Write, issuance: &Issuance) -> Result<Inserted, 
     .bind(row::signed(*expires_at))
     .execute(write.connection())
     .await?;
-    Ok(if done.rows_affected() == 1 { Inserted::Yes } else { Inserted::PrefixTaken })
+    Ok(match auth_key {
+        _ if done.rows_affected() == 1 => Inserted::Yes,
+        Some(id) if auth_keys::find(write, id).await?.is_none() => Inserted::AuthKeyGone,
+        _ => Inserted::PrefixTaken,
+    })
 }
 
 pub async fn find(

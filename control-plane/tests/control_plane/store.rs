@@ -195,6 +195,18 @@ on_both! {
         assert!(!auth_keys::delete(&mut write, &other.id).await.unwrap());
     }
 
+    async fn nothing_is_issued_for_an_auth_key_that_is_gone(world: World) {
+        let store = world.store().await;
+        let mut write = store.write().await.unwrap();
+        let held = auth_keys::list(&mut write, None).await.unwrap().pop().unwrap();
+        let of = |number| Issuance { auth_key: Some(held.id.clone()), ..issuance(fingerprint(number, 0)) };
+        assert_eq!(issued::insert(&mut write, &of(1)).await.unwrap(), Inserted::Yes);
+        assert_eq!(issued::insert(&mut write, &of(1)).await.unwrap(), Inserted::PrefixTaken);
+        assert!(auth_keys::delete(&mut write, &held.id).await.unwrap());
+        assert_eq!(issued::insert(&mut write, &of(2)).await.unwrap(), Inserted::AuthKeyGone);
+        assert_eq!(issued::find(&mut write, &fingerprint(2, 0)).await.unwrap(), None);
+    }
+
     async fn what_has_expired_is_collected(world: World) {
         let store = world.store().await;
         let mut write = store.write().await.unwrap();

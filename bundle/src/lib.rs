@@ -25,6 +25,7 @@
 
 extern crate alloc;
 
+pub mod base;
 #[cfg(feature = "builder")]
 pub mod builder;
 mod codec;

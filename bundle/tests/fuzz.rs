@@ -5,7 +5,7 @@
 
 use bolero::check;
 use bundle::{
-    Entry, Kind, Manifest, Objects, Scope, Snapshot,
+    Entry, Kind, Manifest, Objects, Scope, Snapshot, base,
     builder::{Builder, Draft, Publisher},
 };
 use token::{Fingerprint, mint::SigningKey};
@@ -82,6 +82,27 @@ object_targets! {
     revocations: Kind::Revocations,
     watermarks: Kind::Watermarks,
     index: Kind::Index,
+}
+
+/// Not yet an object of a bundle, so read on its own.
+#[test]
+fn base() {
+    let fingerprint = |number: u64| Fingerprint::of(&number.to_be_bytes());
+    let members = |numbers: std::ops::Range<u64>| numbers.map(fingerprint).filter(|f| f.prefix() >> 63 == 0);
+    let sets = [(0, 0), (5, 20), (90, 800)];
+    let valids = sets.map(|(revoked, all)| {
+        base::build(1, 0, b"", members(0..revoked), members(revoked..all)).unwrap().bytes().to_vec()
+    });
+    check!().with_type::<(Vec<u8>, Edits)>().for_each(|(arbitrary, edits)| {
+        let edited = valids.iter().map(|valid| edited(valid, edits));
+        for bytes in edited.chain([arbitrary.clone()]) {
+            let Ok(shard) = base::Shard::read(bytes.clone(), 0) else { continue };
+            assert_eq!(shard.bytes(), bytes, "one spelling");
+            for fingerprint in (0..50).map(fingerprint).chain([[0; 32].into(), [255; 32].into()]) {
+                let _ = shard.contains(&fingerprint);
+            }
+        }
+    });
 }
 
 #[test]

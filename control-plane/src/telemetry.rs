@@ -9,10 +9,7 @@ use prometheus_client::{
 };
 use tracing_subscriber::{EnvFilter, fmt as format};
 
-use crate::{
-    config::{Format, Level, Log},
-    publisher::Publication,
-};
+use crate::config::{Format, Level, Log};
 
 /// Logs go to stderr: stdout is for data.
 pub fn start_logging(log: &Log) {
@@ -129,10 +126,11 @@ impl Metrics {
         Waits(self.waiting_edges.clone())
     }
 
-    pub(crate) fn published(&self, publication: &Publication, revocations: usize) {
+    /// `issued_at` in milliseconds.
+    pub(crate) fn published(&self, version: u64, issued_at: u64, revocations: usize) {
         let signed = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
-        self.bundle_version.set(signed(publication.version));
-        self.bundle_issued.set(signed(publication.issued_at / 1000));
+        self.bundle_version.set(signed(version));
+        self.bundle_issued.set(signed(issued_at / 1000));
         self.bundle_revocations.set(i64::try_from(revocations).unwrap_or(i64::MAX));
     }
 }

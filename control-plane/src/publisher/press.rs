@@ -55,7 +55,7 @@ impl Press {
             Arc::new(open(key.sign(&draft)?, &trusted, &settings.audience, &built, &mut objects)?);
         let shelf = Arc::new(Shelf::default());
         shelf.stock(&built.objects, as_of);
-        metrics.published(&publication, contents.revoked());
+        metrics.published(publication.version, publication.issued_at, contents.revoked());
         let version = watch::Sender::new(publication.version);
         let latest = watch::Sender::new(publication);
         let publications = Publications::new(latest.subscribe(), version.subscribe(), Arc::clone(&shelf));
@@ -103,7 +103,7 @@ impl Press {
         let publication =
             Arc::new(open(signed, &self.trusted, &self.settings.audience, &self.built, &mut self.objects)?);
         self.shelf.stock(&self.built.objects, as_of);
-        self.metrics.published(&publication, self.contents.revoked());
+        self.metrics.published(publication.version, issued_at, self.contents.revoked());
         let version = publication.version;
         self.latest.send_replace(publication);
         self.version.send_if_modified(|published| std::mem::replace(published, version) != version);

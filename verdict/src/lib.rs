@@ -2,6 +2,7 @@
 //!
 //! * [`Policy`] is the plugin configuration, parsed strictly.
 //! * [`Gate::decide`] gives a [`Verdict`]; [`Gate::forward`] and [`Gate::answer`] say what the host is to do with it.
+//! * [`permission`] says what a subject may do.
 //! * [`Refresh`] says what to fetch when, and what to keep.
 //!
 //! Nothing here does anything: time and randomness are arguments, effects are return values, so a test is an equality.
@@ -27,6 +28,8 @@ mod credential;
 mod freshness;
 mod gate;
 mod lease;
+mod object;
+pub mod permission;
 mod policy;
 mod reason;
 mod refresh;

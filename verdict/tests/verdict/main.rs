@@ -1,6 +1,7 @@
 //! The verdict without a proxy: requests, bundles and clocks are values.
 
 mod decides;
+mod permissions;
 mod policy_is_strict;
 mod refreshes;
 mod world;

@@ -126,8 +126,7 @@ impl Rules {
     }
 
     pub(crate) fn ask_for_permissions(&self) -> bool {
-        let asks =
-            |rule: &Rule| rule.demand.permission.is_some() || matches!(rule.target, Target::Table(_));
+        let asks = |rule: &Rule| rule.demand.permission.is_some() || matches!(rule.target, Target::Table(_));
         self.0.iter().any(asks)
     }
 

@@ -17,7 +17,6 @@
 //! ```
 //! `v` is LEB128 in its shortest form. There is one encoding of each statement.
 
-use alloc::vec::Vec;
 use core::fmt;
 
 use super::network::Network;
@@ -51,7 +50,8 @@ pub(super) enum Comparison {
 }
 
 impl Comparison {
-    const ALL: [Self; 6] = [Self::Equal, Self::NotEqual, Self::Less, Self::AtMost, Self::More, Self::AtLeast];
+    pub(super) const ALL: [Self; 6] =
+        [Self::Equal, Self::NotEqual, Self::Less, Self::AtMost, Self::More, Self::AtLeast];
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -265,96 +265,14 @@ pub(super) fn check_condition(mut code: Code<'_>) -> Result<(), Malformed> {
     if height == 1 { Ok(()) } else { Err(Malformed("stack")) }
 }
 
-pub(super) fn write_statement(
-    out: &mut Vec<u8>,
-    effect: Effect,
-    patterns: &[(bool, &str)],
-    condition: &[u8],
-) {
-    out.push(match effect {
-        Effect::Deny => 0,
-        Effect::Allow => 1,
-    });
-    write_varint(out, u64::try_from(patterns.len()).unwrap_or(u64::MAX));
-    for (prefix, text) in patterns {
-        out.push(u8::from(*prefix));
-        write_text(out, text.as_bytes());
-    }
-    write_text(out, condition);
-}
-
-pub(super) fn write_instruction(out: &mut Vec<u8>, instruction: Instruction<'_>) {
-    match instruction {
-        Instruction::And => out.push(AND),
-        Instruction::Or => out.push(OR),
-        Instruction::Not => out.push(NOT),
-        Instruction::AddressIn(Network::V4(address, bits)) => {
-            out.push(IPV4);
-            out.extend(address.to_be_bytes());
-            out.push(bits);
-        }
-        Instruction::AddressIn(Network::V6(address, bits)) => {
-            out.push(IPV6);
-            out.extend(address.to_be_bytes());
-            out.push(bits);
-        }
-        Instruction::Compare(operator, left, right) => {
-            out.push(COMPARE);
-            let number = Comparison::ALL.iter().position(|known| *known == operator);
-            out.push(number.and_then(|number| u8::try_from(number).ok()).unwrap_or(u8::MAX));
-            write_operand(out, left);
-            write_operand(out, right);
-        }
-    }
-}
-
-fn write_operand(out: &mut Vec<u8>, operand: Operand<'_>) {
-    match operand {
-        Operand::Text(text) => {
-            out.push(0);
-            write_text(out, text);
-        }
-        Operand::PathVariable(name) => {
-            out.push(1);
-            write_text(out, name);
-        }
-        Operand::UserName => out.push(2),
-        Operand::Number(number) => {
-            out.push(3);
-            write_varint(out, number);
-        }
-        Operand::Day(day) => {
-            out.push(4);
-            write_varint(out, day);
-        }
-        Operand::Today => out.push(5),
-    }
-}
-
-fn write_text(out: &mut Vec<u8>, text: &[u8]) {
-    write_varint(out, u64::try_from(text.len()).unwrap_or(u64::MAX));
-    out.extend(text);
-}
-
-fn write_varint(out: &mut Vec<u8>, mut value: u64) {
-    loop {
-        let [.., low] = value.to_be_bytes();
-        value >>= 7;
-        if value == 0 {
-            return out.push(low & 0x7f);
-        }
-        out.push(low | 0x80);
-    }
-}
-
 pub(super) const FORMAT: u8 = 1;
 
 /// Results that wait for an `and` or an `or`: what somebody writes by hand needs a handful.
 pub(super) const MAX_HEIGHT: usize = 32;
 
-const AND: u8 = 1;
-const OR: u8 = 2;
-const NOT: u8 = 3;
-const IPV4: u8 = 4;
-const IPV6: u8 = 5;
-const COMPARE: u8 = 6;
+pub(super) const AND: u8 = 1;
+pub(super) const OR: u8 = 2;
+pub(super) const NOT: u8 = 3;
+pub(super) const IPV4: u8 = 4;
+pub(super) const IPV6: u8 = 5;
+pub(super) const COMPARE: u8 = 6;

@@ -4,8 +4,9 @@
 use alloc::{format, vec::Vec};
 
 use super::{
-    code::{Code, Instruction, Operand, Type, check_condition, write_instruction},
+    code::{Code, Instruction, Operand, Type, check_condition},
     date,
+    encode::write_instruction,
     lexer::{ConditionError, Lexer, Token},
     network::Network,
 };

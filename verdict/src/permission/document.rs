@@ -6,8 +6,9 @@ use serde_path_to_error::Segment;
 
 use super::{
     MAX_COMPILED_BYTES, MAX_DOCUMENT_BYTES, PermissionError,
-    code::{Effect, FORMAT, write_statement},
+    code::{Effect, FORMAT},
     condition,
+    encode::write_statement,
     error::Place,
     pattern,
 };

@@ -35,6 +35,7 @@ mod code;
 mod condition;
 mod date;
 mod document;
+mod encode;
 mod error;
 mod evaluate;
 mod lexer;

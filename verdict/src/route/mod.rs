@@ -23,14 +23,18 @@
 
 mod host;
 mod path;
+mod request;
 mod rule;
+mod rules;
 mod table;
 mod template;
 
 pub use path::Unroutable;
-pub use rule::{Access, Rule, Rules, Staleness, Unmatched};
+pub use rule::{Access, Rule, Staleness};
+pub use rules::{Rules, Unmatched};
 
 pub(crate) use path::Path;
-pub(crate) use rule::{Demand, Route};
+pub(crate) use rule::Demand;
+pub(crate) use rules::Route;
 pub(crate) use table::Table;
 pub(crate) use template::Template;

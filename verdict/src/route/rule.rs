@@ -7,13 +7,8 @@ use alloc::{
 
 use serde::{Deserialize, Deserializer, de::Error as _};
 
-use super::{Path, Table, Template, Unroutable, host, host::Host};
-use crate::{Reason, claim::Wanted, object::Object, permission::is_name};
-
-/// Rules in their order.
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(transparent)]
-pub struct Rules(Vec<Rule>);
+use super::{Path, Table, Template, Unroutable, host::Host, request::Request};
+use crate::{claim::Wanted, object::Object, permission::is_name};
 
 /// Which requests, and what is demanded of them.
 #[derive(Debug, Clone, Deserialize)]
@@ -60,16 +55,6 @@ pub enum Access {
     Required,
 }
 
-/// What becomes of a request that no rule matches.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Unmatched {
-    Refuse,
-    Required,
-    Optional,
-    Public,
-}
-
 /// What follows when the edge has not heard of the control plane for longer than a manifest lives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
@@ -94,116 +79,39 @@ enum Preflight {
     Pass,
 }
 
-/// The rule that a request falls under.
-#[derive(Debug, Default)]
-pub(crate) struct Route<'p, 'r> {
-    pub(crate) access: Access,
-    pub(crate) preflight: bool,
-    /// None where no rule matched or there are none.
-    pub(crate) demand: Option<&'p Demand>,
-    pub(crate) permission: Option<&'p str>,
-    place: Option<(&'p Template, Path<'r>)>,
-}
-
-impl Route<'_, '_> {
-    pub(crate) fn variables(&self) -> Vec<(&str, &str)> {
-        self.place.as_ref().map_or_else(Vec::new, |(template, path)| template.variables(path).collect())
-    }
-}
-
-impl Rules {
-    pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-
-    /// The operations of all tables and the other rules, together.
-    pub fn len(&self) -> usize {
-        let lengths = self.0.iter().map(|rule| match &rule.target {
-            Target::Template(_) => 1,
-            Target::Table(table) => table.len(),
-        });
-        lengths.sum()
-    }
-
-    pub(crate) fn ask_for_permissions(&self) -> bool {
-        let asks = |rule: &Rule| rule.demand.permission.is_some() || matches!(rule.target, Target::Table(_));
-        self.0.iter().any(asks)
-    }
-
-    /// The headers of credentials that rules name, with the number of the rule.
-    pub(crate) fn credentials(&self) -> impl Iterator<Item = (usize, &str)> {
-        let numbered = self.0.iter().enumerate();
-        numbered.flat_map(|(at, rule)| rule.demand.credentials.iter().map(move |name| (at, name.as_str())))
-    }
-
-    pub(crate) fn route<'p, 'r>(
-        &'p self,
-        unmatched: Option<Unmatched>,
-        headers: impl Iterator<Item = (&'r str, &'r [u8])> + Clone,
-    ) -> Result<Route<'p, 'r>, Reason> {
-        let fallback = match unmatched {
-            // A configuration without rules says that everything needs a credential.
-            None if self.is_empty() => Unmatched::Required,
-            None => Unmatched::Refuse,
-            Some(unmatched) => unmatched,
-        };
-        let access = match fallback {
-            Unmatched::Refuse => None,
-            Unmatched::Required => Some(Access::Required),
-            Unmatched::Optional => Some(Access::Optional),
-            Unmatched::Public => Some(Access::Public),
-        };
-        if self.is_empty() {
-            let access = access.ok_or(Reason::RouteUnmatched)?;
-            return Ok(Route { access, ..Route::default() });
-        }
-        let request = Request::of(headers, self.0.iter().any(|rule| !rule.hosts.is_empty()))?;
-        let path = Path::parse(request.target)?;
-        let found = self.find(&request, &path)?;
-        // A closed template says itself whether a slash ends it; anything else takes both spellings.
-        let by_slash = match &found {
-            Some(found) => found.template.open,
-            None => access.is_some(),
-        };
-        if by_slash {
-            let other = self.find(&request, &path.toggled())?;
-            if other.map(|other| other.rule) != found.as_ref().map(|found| found.rule) {
-                return Err(Unroutable::TrailingSlash.into());
-            }
-        }
-        match found {
-            Some(Found { demand, access, permission, template, preflight, .. }) => Ok(Route {
-                access,
-                preflight,
-                demand: Some(demand),
-                permission,
-                place: Some((template, path)),
-            }),
-            None => Ok(Route { access: access.ok_or(Reason::RouteUnmatched)?, ..Route::default() }),
-        }
-    }
-
-    fn find<'p>(&'p self, request: &Request<'_>, path: &Path<'_>) -> Result<Option<Found<'p>>, Unroutable> {
-        for (number, rule) in self.0.iter().enumerate() {
-            if let Some(found) = rule.find(number, request, path)? {
-                return Ok(Some(found));
-            }
-        }
-        Ok(None)
-    }
-}
-
-struct Found<'p> {
-    rule: usize,
-    demand: &'p Demand,
-    access: Access,
-    permission: Option<&'p str>,
-    template: &'p Template,
-    preflight: bool,
+/// A rule that matches.
+pub(super) struct Found<'p> {
+    /// Its number.
+    pub(super) rule: usize,
+    pub(super) demand: &'p Demand,
+    pub(super) access: Access,
+    pub(super) permission: Option<&'p str>,
+    pub(super) template: &'p Template,
+    pub(super) preflight: bool,
 }
 
 impl Rule {
-    fn find<'p>(
+    /// How many operations it is about.
+    pub(super) fn operations(&self) -> usize {
+        match &self.target {
+            Target::Template(_) => 1,
+            Target::Table(table) => table.len(),
+        }
+    }
+
+    pub(super) fn asks_for_permission(&self) -> bool {
+        self.demand.permission.is_some() || matches!(self.target, Target::Table(_))
+    }
+
+    pub(super) fn asks_for_host(&self) -> bool {
+        !self.hosts.is_empty()
+    }
+
+    pub(super) fn credentials(&self) -> &[String] {
+        &self.demand.credentials
+    }
+
+    pub(super) fn find<'p>(
         &'p self,
         rule: usize,
         request: &Request<'_>,
@@ -239,66 +147,6 @@ impl Rule {
             }),
         })
     }
-}
-
-/// What rules look at.
-struct Request<'r> {
-    method: &'r str,
-    /// Empty where no rule asks for it.
-    host: &'r str,
-    target: &'r [u8],
-    /// The method that a CORS preflight asks for.
-    preflight: Option<&'r str>,
-}
-
-impl<'r> Request<'r> {
-    fn of(
-        headers: impl Iterator<Item = (&'r str, &'r [u8])> + Clone,
-        with_host: bool,
-    ) -> Result<Self, Unroutable> {
-        let method = only(headers.clone(), &[":method"], Unroutable::Method)?;
-        let method = method.and_then(token).ok_or(Unroutable::Method)?;
-        let target = only(headers.clone(), &[":path"], Unroutable::Path)?.ok_or(Unroutable::Path)?;
-        let host = if with_host {
-            let authority = only(headers.clone(), &[":authority", "host"], Unroutable::Host)?;
-            host::named(authority.ok_or(Unroutable::Host)?)?
-        } else {
-            ""
-        };
-        // Fetch standard, section 4.8: both headers make a preflight.
-        let has_origin = || headers.clone().any(|(name, _)| name.eq_ignore_ascii_case("origin"));
-        let preflight = if method == "OPTIONS" && has_origin() {
-            let asked = only(headers.clone(), &["access-control-request-method"], Unroutable::Method)?;
-            asked.map(|asked| token(asked).ok_or(Unroutable::Method)).transpose()?
-        } else {
-            None
-        };
-        Ok(Self { method, host, target, preflight })
-    }
-}
-
-/// None when there is none; several must be the same.
-fn only<'r>(
-    headers: impl Iterator<Item = (&'r str, &'r [u8])>,
-    names: &[&str],
-    several: Unroutable,
-) -> Result<Option<&'r [u8]>, Unroutable> {
-    let mut found = None;
-    for (name, value) in headers {
-        if names.iter().any(|wanted| wanted.eq_ignore_ascii_case(name))
-            && found.replace(value).is_some_and(|before| before != value)
-        {
-            return Err(several);
-        }
-    }
-    Ok(found)
-}
-
-/// RFC 9110 section 5.6.2.
-fn token(bytes: &[u8]) -> Option<&str> {
-    let text = core::str::from_utf8(bytes).ok()?;
-    let usual = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
-    (!text.is_empty() && text.bytes().all(usual)).then_some(text)
 }
 
 /// Whoever may `GET` may ask for the headers alone.

@@ -4,6 +4,7 @@ mod answers;
 mod decides;
 mod permissions;
 mod policy_is_strict;
+mod policy_page;
 mod refreshes;
 mod routes;
 mod world;

@@ -13,7 +13,7 @@ use ed25519_dalek::Signer;
 use token::{Fingerprint, VerifyingKey};
 
 use crate::{
-    Entry, Kind, MAX_MANIFEST_BYTES, PublisherKey, Scope, ScopeKey, keys,
+    Entry, Kind, MAX_GRANT_BYTES, MAX_MANIFEST_BYTES, PublisherKey, Scope, ScopeKey, grants, keys,
     manifest::{MAGIC, signed_bytes},
     object::write_entries,
     revocations,
@@ -31,6 +31,8 @@ pub struct Builder {
     revocations: Cut,
     instants: BTreeMap<ScopeKey, u64>,
     watermarks: Cut,
+    granted: BTreeMap<ScopeKey, Arc<[u8]>>,
+    grants: Cut,
 }
 
 impl Builder {
@@ -101,6 +103,30 @@ impl Builder {
         });
     }
 
+    /// Replaces what a subject may do. Whether that changes anything.
+    pub fn grant(&mut self, subject: &str, statements: &[u8]) -> Result<bool, TooLarge> {
+        if statements.len() > MAX_GRANT_BYTES {
+            return Err(TooLarge);
+        }
+        let key = ScopeKey::of(Scope::User(subject));
+        if self.granted.get(&key).is_some_and(|held| **held == *statements) {
+            return Ok(false);
+        }
+        self.granted.insert(key, statements.into());
+        self.grants.touch(key.word());
+        Ok(true)
+    }
+
+    /// Takes back whatever a subject was granted. Whether that was anything.
+    pub fn ungrant(&mut self, subject: &str) -> bool {
+        let key = ScopeKey::of(Scope::User(subject));
+        let held = self.granted.remove(&key).is_some();
+        if held {
+            self.grants.touch(key.word());
+        }
+        held
+    }
+
     pub fn revoked(&self) -> usize {
         self.revoked.len()
     }
@@ -113,7 +139,7 @@ impl Builder {
             revoked.len(),
             |bits, low, high| {
                 let prefixes: Vec<u64> = revoked.range(low..=high).map(|(prefix, _)| *prefix).collect();
-                revocations::write(bits, &prefixes)
+                Some(revocations::write(bits, &prefixes))
             },
         )?;
         let instants = &self.instants;
@@ -125,17 +151,33 @@ impl Builder {
                 let (low, high) = (ScopeKey::new(low, 0), ScopeKey::new(high, u64::MAX));
                 let held: Vec<_> =
                     instants.range(low..=high).map(|(scope, instant)| (*scope, *instant)).collect();
-                watermarks::write(bits, &held)
+                Some(watermarks::write(bits, &held))
             },
         )?;
+        let granted = &self.granted;
+        if granted.is_empty() {
+            // Not even an empty object, so that edges from before there were grants can go on reading.
+            self.grants = Cut::default();
+        } else {
+            let bytes = granted.values().map(|grant| grant.len() + grants::ROW).sum();
+            self.grants.encode(Kind::Grants, GRANT_BYTES_PER_SHARD, bytes, |bits, low, high| {
+                let (low, high) = (ScopeKey::new(low, 0), ScopeKey::new(high, u64::MAX));
+                let held: Vec<_> =
+                    granted.range(low..=high).map(|(subject, grant)| (*subject, &**grant)).collect();
+                grants::write(bits, &held)
+            })?;
+        }
         let direct = self.keys.iter().chain(&self.secret_keys).cloned();
-        let sharded = || self.revocations.shards.iter().chain(&self.watermarks.shards).flatten().cloned();
+        let sharded = || {
+            let cuts = [&self.revocations, &self.watermarks, &self.grants];
+            cuts.into_iter().flat_map(|cut| &cut.shards).flatten().cloned()
+        };
         let mut objects: Vec<(Entry, Arc<[u8]>)> = direct.chain(sharded()).collect();
         let mut entries: Vec<Entry> = objects.iter().map(|(entry, _)| *entry).collect();
         if entries.len() > DIRECT_ENTRIES {
-            let (sharded, direct): (Vec<_>, Vec<_>) = entries
-                .into_iter()
-                .partition(|entry| matches!(entry.kind(), Kind::Revocations | Kind::Watermarks));
+            let (sharded, direct): (Vec<_>, Vec<_>) = entries.into_iter().partition(|entry| {
+                matches!(entry.kind(), Kind::Revocations | Kind::Watermarks | Kind::Grants)
+            });
             entries = direct;
             for (chunk, shard) in sharded.chunks(ENTRIES_PER_INDEX).zip(0..) {
                 let mut bytes = Vec::new();
@@ -151,7 +193,9 @@ impl Builder {
 
 impl fmt::Debug for Builder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Builder({} revocations, {} watermarks)", self.revoked.len(), self.instants.len())
+        let Self { revoked, instants, granted, .. } = self;
+        let counts = [revoked.len(), instants.len(), granted.len()];
+        write!(f, "Builder({counts:?} revocations, watermarks, grants)")
     }
 }
 
@@ -277,7 +321,7 @@ impl Cut {
         kind: Kind,
         per_shard: usize,
         members: usize,
-        write: impl Fn(u8, u64, u64) -> Vec<u8>,
+        write: impl Fn(u8, u64, u64) -> Option<Vec<u8>>,
     ) -> Result<(), TooLarge> {
         let mut bits = bits_for(members, per_shard);
         // Cut anew only when it pays: a set at the edge of a size must not be encoded whole at every change.
@@ -297,7 +341,7 @@ impl Cut {
         &mut self,
         bits: u8,
         kind: Kind,
-        write: &impl Fn(u8, u64, u64) -> Vec<u8>,
+        write: &impl Fn(u8, u64, u64) -> Option<Vec<u8>>,
     ) -> Result<(), TooLarge> {
         if self.shards.is_empty() || self.bits != bits {
             *self = Self { bits, shards: alloc::vec![None; 1 << bits] };
@@ -306,7 +350,8 @@ impl Cut {
         for (shard, number) in self.shards.iter_mut().zip(0..=u16::MAX) {
             if shard.is_none() {
                 let low = u64::from(number).checked_shl(64 - u32::from(bits)).unwrap_or(0);
-                *shard = encoded(kind, number, write(bits, low, low | last))?;
+                let bytes = write(bits, low, low | last).ok_or(TooLarge)?;
+                *shard = encoded(kind, number, bytes)?;
             }
         }
         Ok(())
@@ -323,6 +368,9 @@ const PREFIXES_PER_SHARD: usize = 4096;
 
 /// 1,024 watermarks take 24 KiB.
 const WATERMARKS_PER_SHARD: usize = 1024;
+
+/// Half an object: grants are not all of a size, and where a shard is too large all are cut anew.
+const GRANT_BYTES_PER_SHARD: usize = 32 * 1024;
 
 /// 40 bytes each: with the rest of the manifest well below 4 KiB.
 const DIRECT_ENTRIES: usize = 80;

@@ -29,6 +29,7 @@ pub mod base;
 #[cfg(feature = "builder")]
 pub mod builder;
 mod codec;
+mod grants;
 mod keys;
 mod manifest;
 mod object;
@@ -38,6 +39,7 @@ mod snapshot;
 mod watermarks;
 
 pub use codec::Malformed;
+pub use grants::MAX_GRANT_BYTES;
 pub use manifest::{BadPublisherKey, MAX_MANIFEST_BYTES, Manifest, ManifestError, PublisherKey};
 pub use object::{Entry, Kind, MAX_OBJECT_BYTES, Object, ObjectError};
 pub use snapshot::{Incomplete, Objects, Snapshot, Standing};

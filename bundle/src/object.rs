@@ -6,7 +6,7 @@ use token::VerifyingKey;
 
 use crate::{
     codec::{Malformed, Reader},
-    keys, revocations, watermarks,
+    grants, keys, revocations, watermarks,
 };
 
 /// What an object holds. The byte after the kind is the version of its format, so that formats can follow each other.
@@ -22,10 +22,13 @@ pub enum Kind {
     Watermarks,
     /// More entries than the manifest has room for.
     Index,
+    /// What subjects may do, one shard.
+    Grants,
 }
 
 impl Kind {
-    const ALL: [Self; 5] = [Self::Keys, Self::SecretKeys, Self::Revocations, Self::Watermarks, Self::Index];
+    const ALL: [Self; 6] =
+        [Self::Keys, Self::SecretKeys, Self::Revocations, Self::Watermarks, Self::Index, Self::Grants];
 
     const fn code(self) -> [u8; 2] {
         match self {
@@ -34,6 +37,7 @@ impl Kind {
             Self::Revocations => [3, 1],
             Self::Watermarks => [4, 1],
             Self::Index => [5, 1],
+            Self::Grants => [6, 1],
         }
     }
 
@@ -91,6 +95,7 @@ impl Entry {
             Kind::Revocations => Object::Revocations(Arc::new(revocations::Shard::read(bytes, self.shard)?)),
             Kind::Watermarks => Object::Watermarks(Arc::new(watermarks::Shard::read(bytes, self.shard)?)),
             Kind::Index => Object::Index(read_index(&bytes)?),
+            Kind::Grants => Object::Grants(Arc::new(grants::Shard::read(bytes, self.shard)?)),
         })
     }
 
@@ -135,6 +140,7 @@ pub enum Object {
     Revocations(Arc<revocations::Shard>),
     Watermarks(Arc<watermarks::Shard>),
     Index(Vec<Entry>),
+    Grants(Arc<grants::Shard>),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

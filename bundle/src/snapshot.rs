@@ -8,7 +8,8 @@ use core::fmt;
 use token::{Fingerprint, VerifyingKey};
 
 use crate::{
-    Entry, Kind, Manifest, Object, ObjectError, Scope, ScopeKey, revocations, shards::Shards, watermarks,
+    Entry, Kind, Manifest, Object, ObjectError, Scope, ScopeKey, grants, revocations, shards::Shards,
+    watermarks,
 };
 
 /// Everything an edge knows at one version: a manifest and all the objects it names.
@@ -18,6 +19,8 @@ pub struct Snapshot {
     keys: Vec<VerifyingKey>,
     revocations: Shards<revocations::Shard>,
     watermarks: Shards<watermarks::Shard>,
+    /// None where nobody was granted anything.
+    grants: Option<Shards<grants::Shard>>,
 }
 
 impl Snapshot {
@@ -28,11 +31,13 @@ impl Snapshot {
         let mut keys: Vec<VerifyingKey> = Vec::new();
         let mut revocations = Vec::new();
         let mut watermarks = Vec::new();
+        let mut grants = Vec::new();
         for entry in objects.all(&manifest) {
             match objects.0.get(&entry) {
                 Some(Object::Keys(held)) => keys.extend(held.iter().cloned()),
                 Some(Object::Revocations(shard)) => revocations.push((entry.shard(), Arc::clone(shard))),
                 Some(Object::Watermarks(shard)) => watermarks.push((entry.shard(), Arc::clone(shard))),
+                Some(Object::Grants(shard)) => grants.push((entry.shard(), Arc::clone(shard))),
                 Some(Object::Index(_)) | None => {}
             }
         }
@@ -40,9 +45,14 @@ impl Snapshot {
         if keys.is_empty() || keys.windows(2).any(|pair| matches!(pair, [a, b] if a.kid() == b.kid())) {
             return Err(Incomplete("the keys are none, or a kid stands twice"));
         }
+        let grants = match grants.is_empty() {
+            true => None,
+            false => Some(Shards::complete(grants).ok_or(Incomplete("the shards of the grants"))?),
+        };
         Ok(Self {
             manifest,
             keys,
+            grants,
             revocations: Shards::complete(revocations).ok_or(Incomplete("the shards of the revocations"))?,
             watermarks: Shards::complete(watermarks).ok_or(Incomplete("the shards of the watermarks"))?,
         })
@@ -72,6 +82,12 @@ impl Snapshot {
             self.watermarks.of(key.word())?.instant(key)
         };
         scopes.into_iter().filter_map(instant).max()
+    }
+
+    /// What the subject was granted, as it was handed to the builder; None when nothing was.
+    pub fn grant(&self, subject: &str) -> Option<&[u8]> {
+        let key = ScopeKey::of(Scope::User(subject));
+        self.grants.as_ref()?.of(key.word())?.of(key)
     }
 
     /// The same objects under a manifest that only moves the time on.

@@ -64,6 +64,15 @@ impl ScopeKey {
         Self((u128::from(word) << 64 | u128::from(rest)).to_be_bytes())
     }
 
+    pub(crate) const fn from_bytes(bytes: [u8; 16]) -> Self {
+        Self(bytes)
+    }
+
+    #[cfg(feature = "builder")]
+    pub(crate) const fn bytes(self) -> [u8; 16] {
+        self.0
+    }
+
     /// The leading word, by which the set is cut.
     pub(crate) const fn word(&self) -> u64 {
         let [a, b, c, d, e, f, g, h, ..] = self.0;

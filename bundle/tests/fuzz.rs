@@ -19,6 +19,7 @@ fn valid() -> Vec<(Entry, Vec<u8>)> {
     for number in 0..300u64 {
         builder.revoke(Fingerprint::of(&number.to_be_bytes())).unwrap();
         builder.watermark(Scope::User(&number.to_string()), number);
+        builder.grant(&number.to_string(), &number.to_be_bytes()[7 - usize::from(number > 99)..]).unwrap();
     }
     builder.build().unwrap().objects.into_iter().map(|(entry, bytes)| (entry, bytes.to_vec())).collect()
 }
@@ -56,6 +57,7 @@ fn object(kind: Kind, bytes: Vec<u8>) {
     for number in 0..310u64 {
         let _ = snapshot.standing(&Fingerprint::of(&number.to_be_bytes()));
         let _ = snapshot.watermark([Scope::User(&number.to_string())]);
+        let _ = snapshot.grant(&number.to_string());
     }
     for extreme in [[0; 32], [255; 32]] {
         let _ = snapshot.standing(&Fingerprint::from(extreme));
@@ -82,6 +84,7 @@ object_targets! {
     revocations: Kind::Revocations,
     watermarks: Kind::Watermarks,
     index: Kind::Index,
+    grants: Kind::Grants,
 }
 
 /// Not yet an object of a bundle, so read on its own.

@@ -1,10 +1,14 @@
-use alloc::{string::String, vec::Vec};
+use alloc::{
+    string::{String, ToString},
+    vec::Vec,
+};
 
-use serde::Serialize;
+use serde::{Deserialize, Deserializer, Serialize, de::Error as _};
+use serde_json::json;
 
 use crate::{Gate, Reason};
 
-/// What a refused client gets: a problem document (RFC 9457) and, for 401 and 403, a challenge (RFC 6750 section 3).
+/// What a refused client gets: a body in the style of the policy and, for 401 and 403, a challenge (RFC 6750 section 3).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Answer {
     pub status: u16,
@@ -12,62 +16,191 @@ pub struct Answer {
     pub body: String,
 }
 
-#[derive(Serialize)]
-struct Problem {
-    r#type: &'static str,
-    title: &'static str,
-    status: u16,
-    detail: String,
-    code: &'static str,
+/// How to answer a refused client.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Answers {
+    style: Style,
+    /// The status where no rule matched: 404 by default, or 403.
+    #[serde(deserialize_with = "hidden")]
+    unmatched_status: Option<u16>,
+    /// The status where a good credential does not suffice: 403 by default, or 404 to say nothing of what is there.
+    #[serde(deserialize_with = "hidden")]
+    denied_status: Option<u16>,
+    /// Where clients learn who issues credentials for this resource (RFC 9728 section 5.1).
+    #[serde(deserialize_with = "url")]
+    resource_metadata: Option<String>,
+}
+
+/// What bodies look like.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Style {
+    /// A problem document (RFC 9457).
+    #[default]
+    Problem,
+    SoshiaConnect,
+    Soracom,
+    Kuzzle,
 }
 
 impl Gate {
     /// `request_id` is kept when it is one that can be sent back.
     pub fn answer(&self, reason: Reason, request_id: Option<&[u8]>) -> Answer {
-        let status = reason.status();
-        let problem = Problem {
-            r#type: "about:blank",
-            title: match status {
-                401 => "Unauthorized",
-                403 => "Forbidden",
-                431 => "Request Header Fields Too Large",
-                _ => "Service Unavailable",
-            },
-            status,
-            detail: alloc::format!("{reason}"),
-            code: reason.code(),
+        let Answers { style, resource_metadata, .. } = &self.policy().answers;
+        let (status, reason) = self.shown(reason);
+        let request_id = request_id.and_then(printable);
+        let (kind, body) = match style {
+            Style::Problem => ("application/problem+json", problem(status, reason)),
+            Style::SoshiaConnect => ("application/json", soshiaconnect(reason)),
+            Style::Soracom => ("application/json", soracom(status, reason)),
+            Style::Kuzzle => ("application/json", kuzzle(status, reason, request_id)),
         };
-        let mut headers = Vec::from([
-            ("content-type", String::from("application/problem+json")),
-            ("cache-control", String::from("no-store")),
-        ]);
-        if let Some(error) = challenge(reason) {
-            let realm = &self.policy().realm;
-            headers.push(("www-authenticate", alloc::format!("Bearer realm=\"{realm}\"{error}")));
+        let mut headers =
+            Vec::from([("content-type", String::from(kind)), ("cache-control", String::from("no-store"))]);
+        match status {
+            401 | 403 => {
+                let mut challenge =
+                    alloc::format!("Bearer realm=\"{}\"{}", self.policy().realm, error(reason));
+                if let Some(url) = resource_metadata {
+                    challenge.push_str(&alloc::format!(", resource_metadata=\"{url}\""));
+                }
+                headers.push(("www-authenticate", challenge));
+            }
+            503 => headers.push(("retry-after", String::from("1"))),
+            _ => {}
         }
-        if status == 503 {
-            headers.push(("retry-after", String::from("1")));
-        }
-        if let Some(id) = request_id.and_then(printable) {
+        if let Some(id) = request_id {
             headers.push(("x-request-id", id.into()));
         }
-        Answer { status, headers, body: serde_json::to_string(&problem).unwrap_or_default() }
+        Answer { status, headers, body }
+    }
+
+    /// What the client is told: where it must not learn what there is, everything looks as if nothing were.
+    fn shown(&self, reason: Reason) -> (u16, Reason) {
+        let Answers { unmatched_status, denied_status, .. } = &self.policy().answers;
+        let unmatched = unmatched_status.unwrap_or(Reason::RouteUnmatched.status());
+        match (reason, reason.status(), denied_status) {
+            (Reason::RouteUnmatched, ..) => (unmatched, reason),
+            (_, 403, Some(404)) => (404, Reason::RouteUnmatched),
+            (_, status, _) => (status, reason),
+        }
+    }
+}
+
+fn problem(status: u16, reason: Reason) -> String {
+    #[derive(Serialize)]
+    struct Problem {
+        r#type: &'static str,
+        title: &'static str,
+        status: u16,
+        detail: String,
+        code: &'static str,
+    }
+
+    let problem = Problem {
+        r#type: "about:blank",
+        title: title(status),
+        status,
+        detail: alloc::format!("{reason}"),
+        code: reason.code(),
+    };
+    serde_json::to_string(&problem).unwrap_or_default()
+}
+
+/// `errors` is for the fields of a form: none is to blame.
+fn soshiaconnect(reason: Reason) -> String {
+    let message = match reason.status() {
+        401 => "Invalid or missing authentication".into(),
+        403 => "Insufficient permissions".into(),
+        _ => alloc::format!("{reason}"),
+    };
+    json!({ "success": false, "message": message, "errors": {}, "code": reason.code() }).to_string()
+}
+
+/// Both forms that Soracom's documents know: its specification has `errorMessage`, its guide `code` and `message`.
+fn soracom(status: u16, reason: Reason) -> String {
+    let (code, message) = (reason.code(), alloc::format!("{reason}"));
+    json!({
+        "code": code,
+        "message": message,
+        "httpStatus": status,
+        "errorMessage": { "code": code, "message": message },
+    })
+    .to_string()
+}
+
+/// The envelope of Kuzzle 2, whose clients act on `error.id`; our own code is in `error.props`.
+fn kuzzle(status: u16, reason: Reason, request_id: Option<&str>) -> String {
+    let (id, code) = match (status, reason) {
+        (400 | 431, _) => ("network.http.unexpected_error", 0x0301_0002),
+        (401, Reason::CredentialMissing) => ("security.rights.unauthorized", 0x0703_0001),
+        (401, _) => ("security.token.invalid", 0x0701_0001),
+        (403, _) => ("security.rights.forbidden", 0x0703_0002),
+        (404, _) => ("network.http.url_not_found", 0x0301_0007),
+        _ => ("api.process.overloaded", 0x0202_0002),
+    };
+    json!({
+        "requestId": request_id,
+        "status": status,
+        "error": {
+            "id": id,
+            "code": code,
+            "message": alloc::format!("{reason}"),
+            "props": [reason.code()],
+            "status": status,
+        },
+        "controller": null,
+        "action": null,
+        "collection": null,
+        "index": null,
+        "volatile": null,
+        "result": null,
+    })
+    .to_string()
+}
+
+const fn title(status: u16) -> &'static str {
+    match status {
+        400 => "Bad Request",
+        401 => "Unauthorized",
+        403 => "Forbidden",
+        404 => "Not Found",
+        431 => "Request Header Fields Too Large",
+        _ => "Service Unavailable",
     }
 }
 
 /// RFC 6750 section 3.1: no error code when the request had no credential.
-fn challenge(reason: Reason) -> Option<String> {
+fn error(reason: Reason) -> String {
     let error = match reason {
-        Reason::CredentialMissing => return Some(String::new()),
-        Reason::BundleMissing | Reason::BundleStale | Reason::TooManyHeaders => return None,
+        Reason::CredentialMissing | Reason::RouteUnmatched => return String::new(),
         Reason::CredentialAmbiguous => "invalid_request",
-        Reason::AudienceMismatch => "insufficient_scope",
+        _ if reason.status() == 403 => "insufficient_scope",
         _ => "invalid_token",
     };
-    Some(alloc::format!(", error=\"{error}\", error_description=\"{reason}\""))
+    alloc::format!(", error=\"{error}\", error_description=\"{reason}\"")
 }
 
 fn printable(id: &[u8]) -> Option<&str> {
     let sane = (1..=128).contains(&id.len()) && id.iter().all(u8::is_ascii_graphic);
     if sane { core::str::from_utf8(id).ok() } else { None }
+}
+
+fn hidden<'de, D: Deserializer<'de>>(source: D) -> Result<Option<u16>, D::Error> {
+    match u16::deserialize(source)? {
+        status @ (403 | 404) => Ok(Some(status)),
+        _ => Err(D::Error::custom("must be 403 or 404")),
+    }
+}
+
+/// A quoted string in the challenge: nothing that would need escaping.
+fn url<'de, D: Deserializer<'de>>(source: D) -> Result<Option<String>, D::Error> {
+    let url = String::deserialize(source)?;
+    let plain = |byte: u8| byte.is_ascii_graphic() && !matches!(byte, b'"' | b'\\');
+    if url.starts_with("https://") && url.bytes().all(plain) {
+        Ok(Some(url))
+    } else {
+        Err(D::Error::custom("must be an https URL"))
+    }
 }

@@ -9,6 +9,11 @@ use bundle::PublisherKey;
 use serde::{Deserialize, Deserializer, de::Error as _};
 use token::secret::Secret;
 
+use crate::{
+    Answers, ClientAddress,
+    route::{Rules, Unmatched},
+};
+
 /// The plugin configuration: JSON in which an unknown member, a wrong type or a missing value is an error that names
 /// its path.
 #[derive(Debug, Clone, Deserialize)]
@@ -36,6 +41,18 @@ pub struct Policy {
     /// The `realm` of the challenge.
     #[serde(default = "keystile", deserialize_with = "realm")]
     pub realm: String,
+    /// What which requests must bring. Without rules, every request needs a credential and any good one will do.
+    #[serde(default)]
+    pub rules: Rules,
+    /// What becomes of a request that no rule matches; refused when there are rules.
+    #[serde(default)]
+    pub unmatched: Option<Unmatched>,
+    /// Whom a request comes from, for conditions of permissions; the peer of the connection when nothing is said.
+    #[serde(default)]
+    pub client_address: Option<ClientAddress>,
+    /// What refused clients get.
+    #[serde(default)]
+    pub answers: Answers,
 }
 
 /// Where the bundle comes from.
@@ -85,12 +102,20 @@ pub struct CredentialSource {
 impl Policy {
     pub fn from_json(json: &[u8]) -> Result<Self, PolicyError> {
         let mut source = serde_json::Deserializer::from_slice(json);
-        let policy = serde_path_to_error::deserialize(&mut source).map_err(|error| PolicyError {
+        let policy: Self = serde_path_to_error::deserialize(&mut source).map_err(|error| PolicyError {
             path: error.path().to_string(),
             message: without_values(&error.inner().to_string()),
         })?;
         source.end().map_err(|error| PolicyError { path: ".".into(), message: error.to_string() })?;
-        Ok(policy)
+        let known = |name: &str| policy.credentials.iter().any(|source| source.header == name);
+        let stranger = policy.rules.credentials().find(|(_, name)| !known(name));
+        match stranger {
+            Some((rule, name)) => Err(PolicyError {
+                path: format!("rules[{rule}].credentials"),
+                message: format!("`{}` is not among the `credentials` of the policy", name.escape_debug()),
+            }),
+            None => Ok(policy),
+        }
     }
 }
 
@@ -153,7 +178,7 @@ fn secret<'de, D: Deserializer<'de>>(source: D) -> Result<Secret, D::Error> {
 }
 
 /// RFC 9110 section 5.1, in lower case as HTTP/2 has it; a pseudo-header is none.
-fn header_name<'de, D: Deserializer<'de>>(source: D) -> Result<String, D::Error> {
+pub(crate) fn header_name<'de, D: Deserializer<'de>>(source: D) -> Result<String, D::Error> {
     let name = not_empty(source)?;
     let usual = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'-' | b'_');
     if name.bytes().all(usual) { Ok(name) } else { Err(D::Error::custom("must be of a-z 0-9 - _ only")) }

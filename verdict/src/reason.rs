@@ -1,5 +1,7 @@
 use core::fmt;
 
+use crate::route::Unroutable;
+
 /// Why a request is refused. Each has one stable code, used in responses, metrics and logs alike.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Reason {
@@ -17,11 +19,18 @@ pub enum Reason {
     Revoked,
     BundleMissing,
     BundleStale,
+    /// The request cannot be read in one way only.
+    Unroutable(Unroutable),
+    RouteUnmatched,
+    IssuerNotAccepted,
+    ClaimMissing,
+    ScopeMissing,
+    PermissionDenied,
 }
 
 impl Reason {
     /// Every reason there is, for whoever counts them.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 34] = [
         Self::TooManyHeaders,
         Self::CredentialMissing,
         Self::CredentialAmbiguous,
@@ -40,6 +49,22 @@ impl Reason {
         Self::Revoked,
         Self::BundleMissing,
         Self::BundleStale,
+        Self::Unroutable(Unroutable::Method),
+        Self::Unroutable(Unroutable::Host),
+        Self::Unroutable(Unroutable::Path),
+        Self::Unroutable(Unroutable::TooLong),
+        Self::Unroutable(Unroutable::EmptySegment),
+        Self::Unroutable(Unroutable::DotSegment),
+        Self::Unroutable(Unroutable::Separator),
+        Self::Unroutable(Unroutable::Parameters),
+        Self::Unroutable(Unroutable::NotCanonical),
+        Self::Unroutable(Unroutable::DoubleEncoding),
+        Self::Unroutable(Unroutable::TrailingSlash),
+        Self::RouteUnmatched,
+        Self::IssuerNotAccepted,
+        Self::ClaimMissing,
+        Self::ScopeMissing,
+        Self::PermissionDenied,
     ];
 
     pub const fn code(self) -> &'static str {
@@ -58,13 +83,26 @@ impl Reason {
             Self::Revoked => "revoked",
             Self::BundleMissing => "bundle_missing",
             Self::BundleStale => "bundle_stale",
+            Self::Unroutable(why) => why.code(),
+            Self::RouteUnmatched => "route_unmatched",
+            Self::IssuerNotAccepted => "issuer_not_accepted",
+            Self::ClaimMissing => "claim_missing",
+            Self::ScopeMissing => "scope_missing",
+            Self::PermissionDenied => "permission_denied",
         }
     }
 
-    /// 403 is for a good credential that is for something else, as in Envoy's `jwt_authn`.
+    /// 403 is for a good credential that is for something else, as in Envoy's `jwt_authn`. A policy may answer some of
+    /// these with another status: see [`Answers`](crate::Answers).
     pub const fn status(self) -> u16 {
         match self {
-            Self::AudienceMismatch => 403,
+            Self::Unroutable(_) => 400,
+            Self::AudienceMismatch
+            | Self::IssuerNotAccepted
+            | Self::ClaimMissing
+            | Self::ScopeMissing
+            | Self::PermissionDenied => 403,
+            Self::RouteUnmatched => 404,
             Self::TooManyHeaders => 431,
             Self::BundleMissing | Self::BundleStale => 503,
             _ => 401,
@@ -88,6 +126,18 @@ impl fmt::Display for Reason {
             Self::Watermark | Self::Revoked => "the credential is revoked",
             Self::BundleMissing => "this edge has no revocation list yet",
             Self::BundleStale => "the revocation list of this edge is out of date",
+            Self::Unroutable(why) => return why.fmt(f),
+            Self::RouteUnmatched => "there is nothing at this path",
+            Self::IssuerNotAccepted => "the issuer of the token is not accepted here",
+            Self::ClaimMissing => "the token lacks a claim that is needed here",
+            Self::ScopeMissing => "the token lacks a scope that is needed here",
+            Self::PermissionDenied => "the permissions do not allow this",
         })
+    }
+}
+
+impl From<Unroutable> for Reason {
+    fn from(why: Unroutable) -> Self {
+        Self::Unroutable(why)
     }
 }

@@ -1,7 +1,18 @@
 //! One fuzz target per decoder: a short run of each in `cargo test`, a long one by `cargo bolero test`.
 
 use bolero::check;
-use verdict::{Lease, Policy};
+use verdict::{
+    Gate, Lease, Policy,
+    permission::{Permissions, Question, evaluate},
+};
+
+const QUESTION: Question<'_> = Question {
+    api: "Sim:getSim",
+    user_name: Some("alice"),
+    client: None,
+    now: 1_700_000_000,
+    variables: &[("sim_id", "1")],
+};
 
 #[test]
 fn policy() {
@@ -16,3 +27,109 @@ fn lease() {
         }
     });
 }
+
+#[test]
+fn permission_document() {
+    check!().for_each(|bytes| {
+        if let Ok(permissions) = Permissions::from_json(bytes) {
+            assert_eq!(Permissions::from_bytes(permissions.as_bytes().to_vec()), Ok(permissions));
+        }
+    });
+}
+
+#[test]
+fn condition() {
+    check!().with_type::<(String, Vec<u8>)>().for_each(|(arbitrary, words)| {
+        let words: Vec<&str> = words.iter().map(|word| WORDS[usize::from(*word) % WORDS.len()]).collect();
+        for condition in [arbitrary, &words.concat(), &words.join(" ")] {
+            let document = serde_json::json!({
+                "statements": [{ "effect": "deny", "api": "*", "condition": condition }]
+            });
+            match Permissions::from_json(document.to_string().as_bytes()) {
+                Ok(permissions) => {
+                    permissions.rule(&QUESTION);
+                    assert_eq!(Permissions::from_bytes(permissions.as_bytes().to_vec()), Ok(permissions));
+                }
+                Err(error) => assert_eq!(error.statement().unwrap_or(1), 1),
+            }
+        }
+    });
+}
+
+#[test]
+fn compiled_permissions() {
+    let valid = Permissions::from_json(
+        br#"{"statements":[{"effect":"deny","api":["Sim:*","*"],"condition":"not ipAddress('10.0.0.0/8') or pathVariable('sim_id') == '1' and currentDate < date(2030,1,1)"},{"effect":"allow","api":"*"}]}"#,
+    )
+    .unwrap();
+    check!().with_type::<(Vec<u8>, Vec<(u16, u8)>)>().for_each(|(arbitrary, edits)| {
+        let mut edited = valid.as_bytes().to_vec();
+        for (at, byte) in edits {
+            let at = usize::from(*at) % edited.len();
+            edited[at] = *byte;
+        }
+        for bytes in [arbitrary, &edited] {
+            let ruling = evaluate(bytes, &QUESTION);
+            if let Ok(permissions) = Permissions::from_bytes(bytes.clone()) {
+                assert_eq!(ruling, Ok(permissions.rule(&QUESTION)));
+            }
+        }
+    });
+}
+
+#[test]
+fn request_line() {
+    let policy = serde_json::json!({
+        "audience": "default",
+        "publisher_keys": ["iojj3XQJ8ZX9UtstPLpdcspnCb8dlBIb83SIAbQPb1w"],
+        "control_plane": { "cluster": "c", "credential": "x" },
+        "tokens": { "issuer": "i", "audiences": ["a"] },
+        "rules": [
+            { "path": "/a/{b}", "hosts": ["*.example.com"], "preflight": "pass" },
+            { "operations": { "table": include_str!("data/soracom-operations.tsv") } },
+        ],
+        "unmatched": "public",
+        "client_address": { "header": "x-forwarded-for", "trusted_hops": 2 },
+    });
+    let gate = Gate::new(Policy::from_json(policy.to_string().as_bytes()).unwrap());
+    check!().with_type::<[Vec<u8>; 6]>().for_each(|[method, path, host, asked, forwarded, more]| {
+        let rooted = [&b"/"[..], path].concat();
+        for (method, path) in [(&method[..], &path[..]), (b"OPTIONS", &rooted), (b"GET", &rooted)] {
+            let headers = [
+                (":method", method),
+                (":path", path),
+                (":authority", host),
+                ("origin", more),
+                ("access-control-request-method", asked),
+                ("x-forwarded-for", forwarded),
+            ];
+            let verdict = gate.decide(headers.into_iter(), None, 1);
+            assert!(!matches!(verdict, verdict::Verdict::Admit(_)));
+        }
+    });
+}
+
+const WORDS: [&str; 22] = [
+    "and",
+    "or",
+    "not",
+    "(",
+    ")",
+    ",",
+    "==",
+    "!=",
+    "<=",
+    "<",
+    "'a'",
+    "''",
+    "07",
+    "date",
+    "(2023,02,01)",
+    "currentDate",
+    "ipAddress",
+    "('10.0.0.0/8')",
+    "('::/0')",
+    "pathVariable",
+    "('sim_id')",
+    "samUserName",
+];

@@ -53,6 +53,8 @@ impl FromRequestParts<Desk> for Caller {
         let admission = match desk.gate.decide(headers, Some(&publication.snapshot), clock::now().millis()) {
             Verdict::Admit(admission) => admission,
             Verdict::Refuse(reason) => return Err(refusal(desk, reason)),
+            // The own policy has no rules, so nothing passes without a credential.
+            Verdict::Pass(_) => return Err(refusal(desk, Reason::CredentialMissing)),
         };
         let claims = admission.claims();
         let api_key = parts.headers.get(&API_KEY);

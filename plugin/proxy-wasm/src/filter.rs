@@ -1,6 +1,9 @@
 //! One request.
 
-use std::rc::Rc;
+use std::{
+    net::{IpAddr, SocketAddr},
+    rc::Rc,
+};
 
 use proxy_wasm::{
     traits::{Context, HttpContext},
@@ -17,6 +20,19 @@ pub(crate) struct Filter {
 impl Filter {
     pub(crate) fn new(worker: Rc<Worker>) -> Self {
         Self { worker }
+    }
+
+    /// The other end of the connection, as Envoy sees it. None for one that has no IP address.
+    fn peer(&self) -> Option<IpAddr> {
+        let address = self.get_property(Vec::from(["source", "address"]))?;
+        core::str::from_utf8(&address).ok()?.parse().ok().map(|address: SocketAddr| address.ip())
+    }
+
+    /// One call replaces them all, so that nothing a client sent is left under a name of ours.
+    fn forward(&self, headers: Vec<(String, Vec<u8>)>) -> Action {
+        let headers = headers.iter().map(|(name, value)| (name.as_str(), value.as_slice())).collect();
+        self.set_http_request_headers_bytes(headers);
+        Action::Continue
     }
 
     fn refuse(&self, reason: Reason, request_id: Option<&[u8]>) -> Action {
@@ -37,17 +53,21 @@ impl HttpContext for Filter {
         let headers = self.get_http_request_headers_bytes();
         let headers = headers.iter().map(|(name, value)| (name.as_str(), value.as_slice()));
         let worker = &self.worker;
-        let verdict =
-            worker.gate.decide(headers.clone(), worker.snapshot.borrow().as_deref(), worker.now.get());
+        let peer = if worker.gate.asks_for_peer() { self.peer() } else { None };
+        let verdict = worker.gate.decide_from(
+            peer,
+            headers.clone(),
+            worker.snapshot.borrow().as_deref(),
+            worker.now.get(),
+        );
         match verdict {
             Verdict::Admit(admission) => {
                 worker.metrics.admitted();
-                let forwarded = worker.gate.forward(headers, &admission);
-                // One call replaces them all, so that nothing a client sent is left under a name of ours.
-                let forwarded =
-                    forwarded.iter().map(|(name, value)| (name.as_str(), value.as_slice())).collect();
-                self.set_http_request_headers_bytes(forwarded);
-                Action::Continue
+                self.forward(worker.gate.forward(headers, &admission))
+            }
+            Verdict::Pass(_) => {
+                worker.metrics.passed();
+                self.forward(worker.gate.forward_anonymous(headers))
             }
             Verdict::Refuse(reason) => {
                 let request_id = headers.into_iter().find(|(name, _)| *name == "x-request-id");

@@ -7,6 +7,8 @@ use verdict::{Manifest, Reason};
 
 pub(crate) struct Metrics {
     admitted: Counter,
+    /// Without a credential, where a rule lets them.
+    passed: Counter,
     refused: Vec<(Reason, Counter)>,
     refresh_failed: Counter,
     version: Option<u32>,
@@ -24,6 +26,7 @@ impl Metrics {
             |reason: &Reason| (*reason, Counter::define(&format!("keystile_refused_{}", reason.code())));
         Self {
             admitted: Counter::define("keystile_admitted"),
+            passed: Counter::define("keystile_passed"),
             refused: Reason::ALL.iter().map(refused).collect(),
             refresh_failed: Counter::define("keystile_refresh_failed"),
             version: gauge("keystile_bundle_version"),
@@ -33,6 +36,10 @@ impl Metrics {
 
     pub(crate) fn admitted(&self) {
         self.admitted.add();
+    }
+
+    pub(crate) fn passed(&self) {
+        self.passed.add();
     }
 
     pub(crate) fn refused(&self, reason: Reason) {
@@ -45,6 +52,7 @@ impl Metrics {
 
     pub(crate) fn flush(&self, manifest: Option<&Manifest>, now: u64) {
         self.admitted.flush();
+        self.passed.flush();
         self.refused.iter().for_each(|(_, counter)| counter.flush());
         self.refresh_failed.flush();
         if let Some(manifest) = manifest {

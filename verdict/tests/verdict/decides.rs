@@ -15,6 +15,7 @@ fn decide(gate: &Gate, token: &str, snapshot: &Snapshot, now: u64) -> Result<(),
             Ok(())
         }
         Verdict::Refuse(reason) => Err(reason.code()),
+        Verdict::Pass(passage) => panic!("{passage:?} without rules"),
     }
 }
 
@@ -201,6 +202,7 @@ fn more_headers_than_the_host_takes_back_are_refused() {
         let refused = match gate.decide(headers, Some(&snapshot), NOW_MS) {
             Verdict::Admit(_) => None,
             Verdict::Refuse(reason) => Some(reason),
+            Verdict::Pass(passage) => panic!("{passage:?} without rules"),
         };
         assert_eq!(refused, expected, "{more}");
     }

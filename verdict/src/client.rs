@@ -1,0 +1,82 @@
+use alloc::{collections::VecDeque, string::String};
+use core::net::IpAddr;
+
+use serde::{Deserialize, Deserializer, de::Error as _};
+
+use crate::policy::header_name;
+
+/// A header in which trusted proxies say whom a request came from; without one it is the peer of the connection.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ClientAddress {
+    /// Such as `x-forwarded-for`: addresses separated by commas, each proxy adding at the end.
+    #[serde(deserialize_with = "header_name")]
+    header: String,
+    /// How many proxies in front of this edge are trusted. The address that the outermost of them added is believed;
+    /// what stands before it, anybody may have written.
+    #[serde(default = "one", deserialize_with = "hops")]
+    trusted_hops: usize,
+}
+
+impl ClientAddress {
+    /// None when it is not there or is no address: that is never any address.
+    pub(crate) fn find<'r>(&self, headers: impl Iterator<Item = (&'r str, &'r [u8])>) -> Option<IpAddr> {
+        let values = headers.filter(|(name, _)| self.header.eq_ignore_ascii_case(name));
+        // Several lines are one list (RFC 9110 section 5.3); only its end matters, so the last ones are kept.
+        let mut entries: VecDeque<&[u8]> = VecDeque::new();
+        for entry in values.flat_map(|(_, value)| value.split(|byte| *byte == b',')) {
+            entries.push_back(entry);
+            if entries.len() > self.trusted_hops {
+                entries.pop_front();
+            }
+        }
+        let enough = entries.len() == self.trusted_hops;
+        let entry = entries.front().filter(|_| enough)?;
+        core::str::from_utf8(entry.trim_ascii()).ok()?.parse().ok()
+    }
+}
+
+const fn one() -> usize {
+    1
+}
+
+fn hops<'de, D: Deserializer<'de>>(source: D) -> Result<usize, D::Error> {
+    match usize::deserialize(source)? {
+        hops @ 1..=MAX_HOPS => Ok(hops),
+        _ => Err(D::Error::custom(format_args!("must be from 1 to {MAX_HOPS}"))),
+    }
+}
+
+/// A longer chain of proxies is a mistake.
+const MAX_HOPS: usize = 16;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_a_trusted_proxy_added_is_believed() {
+        type Lines = &'static [&'static [u8]];
+        let cases: [(usize, Lines, Option<&str>); 14] = [
+            (1, &[b"1.1.1.1"], Some("1.1.1.1")),
+            (1, &[b"9.9.9.9, 1.1.1.1"], Some("1.1.1.1")),
+            (2, &[b"9.9.9.9, 1.1.1.1 ,2.2.2.2"], Some("1.1.1.1")),
+            (2, &[b"9.9.9.9, 1.1.1.1", b"2.2.2.2"], Some("1.1.1.1")),
+            (2, &[b"9.9.9.9", b"1.1.1.1,2.2.2.2"], Some("1.1.1.1")),
+            (1, &[b"2001:db8::1"], Some("2001:db8::1")),
+            (2, &[b"1.1.1.1"], None),
+            (1, &[], None),
+            (1, &[b""], None),
+            (1, &[b"1.1.1.1,"], None),
+            (1, &[b"unknown"], None),
+            (1, &[b"1.1.1.1:80"], None),
+            (1, &[b"[::1]"], None),
+            (1, &[b"\xff"], None),
+        ];
+        for (trusted_hops, lines, expected) in cases {
+            let source = ClientAddress { header: "x-forwarded-for".into(), trusted_hops };
+            let headers = lines.iter().map(|line| ("X-Forwarded-For", *line));
+            assert_eq!(source.find(headers), expected.map(|text| text.parse().unwrap()), "{lines:?}");
+        }
+    }
+}

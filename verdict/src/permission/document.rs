@@ -1,0 +1,140 @@
+use alloc::{format, string::String, vec::Vec};
+use core::fmt;
+
+use serde::{Deserialize, Deserializer, de};
+use serde_path_to_error::Segment;
+
+use super::{
+    MAX_COMPILED_BYTES, MAX_DOCUMENT_BYTES, PermissionError,
+    code::{Effect, FORMAT},
+    condition,
+    encode::write_statement,
+    error::Place,
+    pattern,
+};
+use crate::object::Object;
+
+pub(super) fn compile(json: &[u8]) -> Result<Vec<u8>, PermissionError> {
+    if json.len() > MAX_DOCUMENT_BYTES {
+        let message = format!("longer than {MAX_DOCUMENT_BYTES} bytes");
+        return Err(PermissionError::new(Place::Document, message));
+    }
+    let Document { statements } = read(json)?;
+    let mut out = Vec::from([FORMAT]);
+    for (number, Object(Statement { effect, api, condition })) in (1..).zip(&statements) {
+        let mut patterns = Vec::new();
+        for (place, name) in (1..).zip(&api.names) {
+            let place = Place::Api(number, api.list.then_some(place));
+            patterns.push(pattern::parse(name).map_err(|message| PermissionError::new(place, message))?);
+        }
+        let effect = match effect {
+            Wanted::Deny => Effect::Deny,
+            Wanted::Allow => Effect::Allow,
+        };
+        let mut code = Vec::new();
+        if let Some(source) = condition {
+            code = condition::compile(source).map_err(|error| match error.column {
+                Some(column) => PermissionError::new(Place::Column(number, column), error.message),
+                None => PermissionError::new(Place::Condition(number), error.message),
+            })?;
+        }
+        write_statement(&mut out, effect, &patterns, &code);
+    }
+    if out.len() > MAX_COMPILED_BYTES {
+        let message = format!("longer than {MAX_COMPILED_BYTES} bytes when compiled");
+        return Err(PermissionError::new(Place::Document, message));
+    }
+    Ok(out)
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Document {
+    statements: Vec<Object<Statement>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Statement {
+    effect: Wanted,
+    api: Api,
+    #[serde(default, deserialize_with = "present")]
+    condition: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Wanted {
+    Deny,
+    Allow,
+}
+
+struct Api {
+    names: Vec<String>,
+    list: bool,
+}
+
+/// `null` is not a way to leave a condition out.
+fn present<'de, D: Deserializer<'de>>(source: D) -> Result<Option<String>, D::Error> {
+    String::deserialize(source).map(Some)
+}
+
+impl<'de> Deserialize<'de> for Api {
+    fn deserialize<D: Deserializer<'de>>(source: D) -> Result<Self, D::Error> {
+        struct OneOrSeveral;
+
+        impl<'de> de::Visitor<'de> for OneOrSeveral {
+            type Value = Api;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a string or an array of strings")
+            }
+
+            fn visit_str<E: de::Error>(self, one: &str) -> Result<Api, E> {
+                Ok(Api { names: Vec::from([String::from(one)]), list: false })
+            }
+
+            fn visit_seq<A: de::SeqAccess<'de>>(self, several: A) -> Result<Api, A::Error> {
+                let names: Vec<String> =
+                    Deserialize::deserialize(de::value::SeqAccessDeserializer::new(several))?;
+                if names.is_empty() {
+                    return Err(de::Error::custom("there must be at least one"));
+                }
+                Ok(Api { names, list: true })
+            }
+        }
+
+        source.deserialize_any(OneOrSeveral)
+    }
+}
+
+fn read(json: &[u8]) -> Result<Document, PermissionError> {
+    let mut source = serde_json::Deserializer::from_slice(json);
+    let Object(document) = serde_path_to_error::deserialize(&mut source)
+        .map_err(|error| PermissionError::new(place(error.path()), format!("{}", error.inner())))?;
+    source.end().map_err(|error| PermissionError::new(Place::Document, format!("{error}")))?;
+    Ok(document)
+}
+
+/// `statements[1].api[2]` in the words of a reader.
+fn place(path: &serde_path_to_error::Path) -> Place {
+    let mut statement = None;
+    let mut member = None;
+    let mut item = None;
+    for segment in path {
+        match segment {
+            Segment::Seq { index } if statement.is_none() => statement = Some(index.saturating_add(1)),
+            Segment::Seq { index } => item = Some(index.saturating_add(1)),
+            Segment::Map { key } if statement.is_some() => member = Some(key.as_str()),
+            _ => {}
+        }
+    }
+    match (statement, member) {
+        (None, _) => Place::Document,
+        (Some(statement), None) => Place::Statement(statement),
+        (Some(statement), Some("effect")) => Place::Effect(statement),
+        (Some(statement), Some("api")) => Place::Api(statement, item),
+        (Some(statement), Some("condition")) => Place::Condition(statement),
+        (Some(statement), Some(member)) => Place::Member(statement, member.into()),
+    }
+}

@@ -1,0 +1,119 @@
+use alloc::vec::Vec;
+
+use serde::Deserialize;
+
+use super::{
+    Path, Template, Unroutable,
+    request::Request,
+    rule::{Access, Demand, Found, Rule},
+};
+use crate::Reason;
+
+/// Rules in their order.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(transparent)]
+pub struct Rules(Vec<Rule>);
+
+/// What becomes of a request that no rule matches.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Unmatched {
+    Refuse,
+    Required,
+    Optional,
+    Public,
+}
+
+/// The rule that a request falls under.
+#[derive(Debug, Default)]
+pub(crate) struct Route<'p, 'r> {
+    pub(crate) access: Access,
+    pub(crate) preflight: bool,
+    /// None where no rule matched or there are none.
+    pub(crate) demand: Option<&'p Demand>,
+    pub(crate) permission: Option<&'p str>,
+    place: Option<(&'p Template, Path<'r>)>,
+}
+
+impl Route<'_, '_> {
+    pub(crate) fn variables(&self) -> Vec<(&str, &str)> {
+        self.place.as_ref().map_or_else(Vec::new, |(template, path)| template.variables(path).collect())
+    }
+}
+
+impl Rules {
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The operations of all tables and the other rules, together.
+    pub fn len(&self) -> usize {
+        self.0.iter().map(Rule::operations).sum()
+    }
+
+    pub(crate) fn ask_for_permissions(&self) -> bool {
+        self.0.iter().any(Rule::asks_for_permission)
+    }
+
+    /// The headers of credentials that rules name, with the number of the rule.
+    pub(crate) fn credentials(&self) -> impl Iterator<Item = (usize, &str)> {
+        let numbered = self.0.iter().enumerate();
+        numbered.flat_map(|(at, rule)| rule.credentials().iter().map(move |name| (at, name.as_str())))
+    }
+
+    pub(crate) fn route<'p, 'r>(
+        &'p self,
+        unmatched: Option<Unmatched>,
+        headers: impl Iterator<Item = (&'r str, &'r [u8])> + Clone,
+    ) -> Result<Route<'p, 'r>, Reason> {
+        let fallback = match unmatched {
+            // A configuration without rules says that everything needs a credential.
+            None if self.is_empty() => Unmatched::Required,
+            None => Unmatched::Refuse,
+            Some(unmatched) => unmatched,
+        };
+        let access = match fallback {
+            Unmatched::Refuse => None,
+            Unmatched::Required => Some(Access::Required),
+            Unmatched::Optional => Some(Access::Optional),
+            Unmatched::Public => Some(Access::Public),
+        };
+        if self.is_empty() {
+            let access = access.ok_or(Reason::RouteUnmatched)?;
+            return Ok(Route { access, ..Route::default() });
+        }
+        let request = Request::of(headers, self.0.iter().any(Rule::asks_for_host))?;
+        let path = Path::parse(request.target)?;
+        let found = self.find(&request, &path)?;
+        // A closed template says itself whether a slash ends it; anything else takes both spellings.
+        let by_slash = match &found {
+            Some(found) => found.template.open,
+            None => access.is_some(),
+        };
+        if by_slash {
+            let other = self.find(&request, &path.toggled())?;
+            if other.map(|other| other.rule) != found.as_ref().map(|found| found.rule) {
+                return Err(Unroutable::TrailingSlash.into());
+            }
+        }
+        match found {
+            Some(Found { demand, access, permission, template, preflight, .. }) => Ok(Route {
+                access,
+                preflight,
+                demand: Some(demand),
+                permission,
+                place: Some((template, path)),
+            }),
+            None => Ok(Route { access: access.ok_or(Reason::RouteUnmatched)?, ..Route::default() }),
+        }
+    }
+
+    fn find<'p>(&'p self, request: &Request<'_>, path: &Path<'_>) -> Result<Option<Found<'p>>, Unroutable> {
+        for (number, rule) in self.0.iter().enumerate() {
+            if let Some(found) = rule.find(number, request, path)? {
+                return Ok(Some(found));
+            }
+        }
+        Ok(None)
+    }
+}

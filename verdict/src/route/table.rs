@@ -1,0 +1,346 @@
+//! A table of operations: method, path template and name, in columns separated by tabs.
+
+use alloc::{
+    collections::BTreeMap,
+    format,
+    string::{String, ToString},
+    vec::Vec,
+};
+
+use serde::Deserialize;
+
+use super::{
+    Path, Template, Unroutable,
+    rule::{covers, is_method},
+    template::Part,
+};
+use crate::{object::Object, permission::is_name};
+
+/// Every row is matched; where several do, the most specific wins.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(try_from = "Object<Source>")]
+pub(crate) struct Table {
+    nodes: Vec<Node>,
+    operations: Vec<Operation>,
+}
+
+/// What a row is about.
+#[derive(Debug, Clone)]
+pub(crate) struct Operation {
+    method: String,
+    pub(super) template: Template,
+    pub(super) name: String,
+    pub(super) public: bool,
+    /// Whether any credential will do, whatever its permissions.
+    pub(super) exempt: bool,
+}
+
+#[derive(Debug, Clone, Default)]
+struct Node {
+    literals: BTreeMap<String, usize>,
+    variable: Option<usize>,
+    /// Operations whose template ends here.
+    ends: Vec<usize>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Source {
+    /// Lines of method, path and name; a first line `method path operation` is a heading.
+    table: String,
+    /// What stands in front of every path, such as `/v1`.
+    #[serde(default)]
+    prefix: String,
+    /// Names that need no credential.
+    #[serde(default)]
+    public: Vec<String>,
+    /// Names that need a credential but no permission.
+    #[serde(default = "exempt")]
+    exempt: Vec<String>,
+}
+
+impl Table {
+    pub(crate) fn len(&self) -> usize {
+        self.operations.len()
+    }
+
+    pub(super) fn templates(&self) -> impl Iterator<Item = &Template> {
+        self.operations.iter().map(|operation| &operation.template)
+    }
+
+    pub(super) fn find(&self, path: &Path<'_>, method: &str) -> Result<Option<&Operation>, Unroutable> {
+        let Some(found) = self.walk(0, 0, path, method) else { return Ok(None) };
+        if found.template.matches(path)? { Ok(Some(found)) } else { Ok(None) }
+    }
+
+    /// As deep as the longest template at most: [`MAX_DEPTH`].
+    fn walk(&self, node: usize, depth: usize, path: &Path<'_>, method: &str) -> Option<&Operation> {
+        let node = self.nodes.get(node)?;
+        let Some(segment) = path.segments().get(depth) else { return self.ending(node, method) };
+        let deeper = depth.checked_add(1)?;
+        let literal = node.literals.get(&*segment.text);
+        if let Some(found) = literal.and_then(|next| self.walk(*next, deeper, path, method)) {
+            return Some(found);
+        }
+        let next = node.variable.filter(|_| !segment.text.is_empty())?;
+        self.walk(next, deeper, path, method)
+    }
+
+    fn ending(&self, node: &Node, method: &str) -> Option<&Operation> {
+        let ends = || node.ends.iter().filter_map(|at| self.operations.get(*at));
+        ends()
+            .find(|operation| operation.method == method)
+            .or_else(|| ends().find(|operation| covers(&operation.method, method)))
+    }
+
+    fn insert(&mut self, operation: Operation) -> Result<(), String> {
+        let mut at = 0usize;
+        for part in &operation.template.parts {
+            let next = self.nodes.len();
+            let node = self.nodes.get_mut(at).ok_or("a node is missing")?;
+            at = match part {
+                Part::Literal(text) => *node.literals.entry(text.clone()).or_insert(next),
+                Part::Variable(_) => *node.variable.get_or_insert(next),
+            };
+            if at == next {
+                self.nodes.push(Node::default());
+            }
+        }
+        let number = self.operations.len();
+        let node = self.nodes.get_mut(at).ok_or("a node is missing")?;
+        let same = |at: &usize| self.operations.get(*at).is_some_and(|held| held.method == operation.method);
+        if node.ends.iter().any(same) {
+            return Err("the same method and path as a line before".into());
+        }
+        node.ends.push(number);
+        self.operations.push(operation);
+        Ok(())
+    }
+}
+
+impl TryFrom<Object<Source>> for Table {
+    type Error = String;
+
+    fn try_from(Object(source): Object<Source>) -> Result<Self, String> {
+        let Source { table, prefix, public, exempt } = source;
+        let mut read = Self { nodes: Vec::from([Node::default()]), operations: Vec::new() };
+        for (number, line) in (1usize..).zip(table.lines()) {
+            if line.is_empty() || (number == 1 && line == HEADING) {
+                continue;
+            }
+            let operation = row(line, &prefix, &public, &exempt);
+            operation
+                .and_then(|operation| read.insert(operation))
+                .map_err(|why| format!("line {number}: {why}"))?;
+        }
+        let unknown = |name: &&String| !read.operations.iter().any(|operation| operation.name == **name);
+        if let Some(name) = public.iter().find(unknown) {
+            return Err(format!("`{}` is public, but not in the table", name.escape_debug()));
+        }
+        if read.operations.is_empty() { Err("the table is empty".into()) } else { Ok(read) }
+    }
+}
+
+fn row(line: &str, prefix: &str, public: &[String], exempt: &[String]) -> Result<Operation, String> {
+    let mut columns = line.split('\t');
+    let (Some(method), Some(path), Some(name), None) =
+        (columns.next(), columns.next(), columns.next(), columns.next())
+    else {
+        return Err("not method, path and name with a tab between".into());
+    };
+    if !is_method(method) {
+        return Err(format!("`{}` is not a method in capitals", method.escape_debug()));
+    }
+    if !is_name(name) {
+        return Err(format!("`{}` is not `Tag:operation`", name.escape_debug()));
+    }
+    let template = Template::parse(&format!("{prefix}{path}"))?;
+    if template.open || template.parts.len() > MAX_DEPTH {
+        return Err("a path in a table has no `/**` and at most 16 segments".into());
+    }
+    let listed = |list: &[String]| list.iter().any(|listed| listed == name);
+    Ok(Operation {
+        method: method.to_string(),
+        template,
+        name: name.to_string(),
+        public: listed(public),
+        exempt: listed(exempt),
+    })
+}
+
+/// Logging out works whatever the permissions are.
+fn exempt() -> Vec<String> {
+    Vec::from([String::from("Auth:logout")])
+}
+
+const HEADING: &str = "method\tpath\toperation";
+
+/// Soracom's longest path has 7 segments.
+const MAX_DEPTH: usize = 16;
+
+#[cfg(test)]
+mod tests {
+    use std::{format, vec};
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const SORACOM: &str = include_str!("../../tests/data/soracom-operations.tsv");
+
+    fn table(text: &str) -> Result<Table, String> {
+        let source = serde_json::json!({ "table": text });
+        serde_json::from_value(source).map_err(|error| error.to_string())
+    }
+
+    fn rows() -> impl Iterator<Item = (&'static str, &'static str, &'static str)> {
+        SORACOM.lines().skip(1).map(|line| {
+            let columns: Vec<_> = line.split('\t').collect();
+            (columns[0], columns[1], columns[2])
+        })
+    }
+
+    #[test]
+    fn every_operation_of_soracom_matches_its_own_template() {
+        let table = table(SORACOM).unwrap();
+        assert_eq!((table.len(), rows().count()), (481, 481));
+        for (method, template, name) in rows() {
+            // Every variable its own value, so that none can be taken for another.
+            let path = template.replace('{', "value-of-").replace('}', "");
+            let parsed = Path::parse(path.as_bytes()).unwrap();
+            let found = table.find(&parsed, method).unwrap().unwrap();
+            assert_eq!((found.name.as_str(), found.exempt), (name, name == "Auth:logout"), "{method} {path}");
+            let variables: Vec<_> = found.template.variables(&parsed).collect();
+            let expected: Vec<_> = template
+                .split('/')
+                .filter_map(|segment| segment.strip_prefix('{')?.strip_suffix('}'))
+                .map(|variable| (variable, format!("value-of-{variable}")))
+                .collect();
+            let expected: Vec<_> = expected.iter().map(|(name, value)| (*name, value.as_str())).collect();
+            assert_eq!(variables, expected, "{method} {path}");
+            assert!(table.find(&parsed, "PATCH").unwrap().is_none());
+            assert!(table.find(&parsed, &method.to_ascii_lowercase()).unwrap().is_none());
+        }
+    }
+
+    #[test]
+    fn the_most_specific_row_wins_whatever_the_order() {
+        let reversed: Vec<&str> = SORACOM.lines().skip(1).collect();
+        let reversed = reversed.into_iter().rev().collect::<Vec<_>>().join("\n");
+        for table in [table(SORACOM).unwrap(), table(&reversed).unwrap()] {
+            for (method, path, expected) in [
+                ("POST", "/operators/mfa_revoke_token/issue", Some("Operator:issueMFARevokingToken")),
+                ("POST", "/operators/mfa_revoke_token/verify", Some("Operator:verifyMFARevokingToken")),
+                ("POST", "/operators/add_email_token/issue", Some("Email:issueAddEmailToken")),
+                ("GET", "/operators/mfa_revoke_token/users", Some("User:listUsers")),
+                ("GET", "/operators/OP1/users/default_permissions", Some("User:getDefaultPermissions")),
+                ("GET", "/operators/OP1/users/alice", Some("User:getUser")),
+                // No row of the literal has this method, one of the variable has.
+                ("POST", "/operators/OP1/users/default_permissions", Some("User:createUser")),
+                ("GET", "/data/metadata/resources", Some("DataEntry:listDataResourceMetadata")),
+                ("GET", "/data/categories/x", Some("DataEntry:getDataEntriesByCategory")),
+                ("GET", "/data/metadata/other", Some("DataEntry:getDataEntries")),
+                ("GET", "/bills/latest", Some("Billing:getLatestBilling")),
+                ("HEAD", "/bills/202601", Some("Billing:getBilling")),
+                ("GET", "/files/private/a", Some("FileEntry:getFile")),
+                ("GET", "/files/private/a/", Some("FileEntry:listFiles")),
+                ("GET", "/files/private/a/b", None),
+                ("GET", "/bills/latest/", None),
+                ("GET", "/", None),
+            ] {
+                let parsed = Path::parse(path.as_bytes()).unwrap();
+                let found = table.find(&parsed, method).unwrap();
+                assert_eq!(found.map(|found| found.name.as_str()), expected, "{method} {path}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_row_that_is_wrong_is_refused_by_its_line() {
+        const GOOD: &str = "GET\t/a/{b}\tA:get";
+        assert_eq!(table(&format!("method\tpath\toperation\n{GOOD}\n\n")).unwrap().len(), 1);
+        for (bad, why) in [
+            ("GET /a A:get", "line 2: not method, path and name"),
+            ("GET\t/a\tA:get\tx", "line 2: not method, path and name"),
+            ("get\t/a\tA:get", "line 2: `get` is not a method"),
+            ("GET\ta\tA:get", "line 2: `a` does not start"),
+            ("GET\t/a\tget", "line 2: `get` is not `Tag:operation`"),
+            ("GET\t/a\tA:*", "line 2: `A:*` is not `Tag:operation`"),
+            ("GET\t/a/**\tA:get", "line 2: a path in a table"),
+            ("GET\t/a/{c}\tA:other", "line 2: the same method and path"),
+            ("method\tpath\toperation", "line 2: `method` is not a method"),
+        ] {
+            let error = table(&format!("{GOOD}\n{bad}")).unwrap_err();
+            assert!(error.contains(why), "{bad}: {error}");
+        }
+        assert!(table("").unwrap_err().contains("empty"));
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(2000))]
+
+        /// Of all rows that match, the one that has a literal where the others first have a variable.
+        #[test]
+        fn rows_are_found_as_by_looking_at_all_of_them(
+            row in 0..481usize,
+            changes in prop::collection::vec((0..8usize, "[a-z]{1,3}|latest|default_permissions|exported|x%20y"), 0..3),
+            slash: bool,
+            method in prop::sample::select(vec!["GET", "POST", "PUT", "DELETE"]),
+        ) {
+            let (_, template, _) = rows().nth(row).unwrap();
+            let mut segments: Vec<&str> = template.split('/').skip(1).collect();
+            segments.iter_mut().filter(|segment| segment.starts_with('{')).for_each(|segment| *segment = "v");
+            for (at, text) in &changes {
+                if let Some(segment) = segments.get_mut(*at) {
+                    *segment = text;
+                }
+            }
+            if slash {
+                segments.push("");
+            }
+            let path = format!("/{}", segments.join("/"));
+            let Ok(parsed) = Path::parse(path.as_bytes()) else { return Ok(()) };
+            let sent: Vec<&str> = path.split('/').skip(1).collect();
+            let mut best: Option<(Vec<bool>, &str)> = None;
+            for (_, template, name) in rows().filter(|(known, ..)| *known == method) {
+                let parts: Vec<&str> = template.split('/').skip(1).collect();
+                let fits = |(part, text): (&&str, &&str)| part == text || (part.starts_with('{') && !text.is_empty());
+                if parts.len() == sent.len() && parts.iter().zip(&sent).all(fits) {
+                    let variables: Vec<bool> = parts.iter().map(|part| part.starts_with('{')).collect();
+                    if best.as_ref().is_none_or(|(before, _)| variables < *before) {
+                        best = Some((variables, name));
+                    }
+                }
+            }
+            let found = table(SORACOM).unwrap();
+            let found = found.find(&parsed, method).unwrap();
+            prop_assert_eq!(found.map(|found| found.name.as_str()), best.map(|(_, name)| name), "{} {}", method, path);
+        }
+    }
+
+    #[test]
+    fn a_prefix_stands_in_front_of_every_path() {
+        let source = serde_json::json!({
+            "table": "GET\t/a\tA:get\nPOST\t/b\tB:post", "prefix": "/v1", "public": ["A:get"], "exempt": ["B:post"],
+        });
+        let read: Table = serde_json::from_value(source).unwrap();
+        let names: Vec<_> = ["/v1/a", "/v1/b", "/a"]
+            .into_iter()
+            .map(|path| {
+                let path = Path::parse(path.as_bytes()).unwrap();
+                let found = read.find(&path, "GET").unwrap().or(read.find(&path, "POST").unwrap());
+                found.map(|found| (found.name.as_str(), found.public, found.exempt))
+            })
+            .collect();
+        assert_eq!(names, vec![Some(("A:get", true, false)), Some(("B:post", false, true)), None]);
+        for bad in [
+            serde_json::json!({ "table": "GET\t/a\tA:get", "prefix": "v1" }),
+            serde_json::json!({ "table": "GET\t/a\tA:get", "prefix": "/v1/" }),
+            serde_json::json!({ "table": "GET\t/a\tA:get", "public": ["A:gett"] }),
+            serde_json::json!({ "table": "GET\t/a\tA:get", "other": 1 }),
+            serde_json::json!(["GET\t/a\tA:get"]),
+        ] {
+            assert!(serde_json::from_value::<Table>(bad).is_err());
+        }
+    }
+}

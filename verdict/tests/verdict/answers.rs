@@ -1,0 +1,145 @@
+//! What refused clients get, in each style.
+
+use serde_json::{Value, json};
+use verdict::{Gate, Policy, Reason, route::Unroutable};
+
+use crate::world::configuration;
+
+fn gate(answers: &str) -> Gate {
+    let configuration = configuration().replacen('{', &format!(r#"{{ "answers": {answers},"#), 1);
+    Gate::new(Policy::from_json(configuration.as_bytes()).unwrap())
+}
+
+fn body(gate: &Gate, reason: Reason) -> Value {
+    serde_json::from_str(&gate.answer(reason, Some(b"id-1")).body).unwrap()
+}
+
+fn header(gate: &Gate, reason: Reason, name: &str) -> Option<String> {
+    let headers = gate.answer(reason, None).headers;
+    headers.into_iter().find(|(header, _)| *header == name).map(|(_, value)| value)
+}
+
+#[test]
+fn problem_documents_are_the_default() {
+    for gate in [gate("{}"), gate(r#"{ "style": "problem" }"#)] {
+        assert_eq!(
+            gate.answer(Reason::PermissionDenied, None).body,
+            r#"{"type":"about:blank","title":"Forbidden","status":403,"detail":"the permissions do not allow this","code":"permission_denied"}"#
+        );
+        assert_eq!(
+            header(&gate, Reason::PermissionDenied, "content-type").unwrap(),
+            "application/problem+json"
+        );
+        assert_eq!(body(&gate, Reason::RouteUnmatched)["title"], "Not Found");
+        assert_eq!(body(&gate, Reason::Unroutable(Unroutable::DotSegment))["title"], "Bad Request");
+    }
+}
+
+#[test]
+fn soshiaconnect() {
+    let gate = gate(r#"{ "style": "soshiaconnect" }"#);
+    for (reason, message) in [
+        (Reason::CredentialMissing, "Invalid or missing authentication"),
+        (Reason::Revoked, "Invalid or missing authentication"),
+        (Reason::PermissionDenied, "Insufficient permissions"),
+        (Reason::RouteUnmatched, "there is nothing at this path"),
+        (Reason::BundleMissing, "this edge has no revocation list yet"),
+    ] {
+        let expected = json!({ "success": false, "message": message, "errors": {}, "code": reason.code() });
+        assert_eq!(body(&gate, reason), expected);
+    }
+    assert_eq!(header(&gate, Reason::Revoked, "content-type").unwrap(), "application/json");
+}
+
+#[test]
+fn soracom() {
+    let gate = gate(r#"{ "style": "soracom" }"#);
+    let message = "the permissions do not allow this";
+    assert_eq!(
+        body(&gate, Reason::PermissionDenied),
+        json!({
+            "code": "permission_denied",
+            "message": message,
+            "httpStatus": 403,
+            "errorMessage": { "code": "permission_denied", "message": message },
+        })
+    );
+}
+
+#[test]
+fn kuzzle() {
+    let gate = gate(r#"{ "style": "kuzzle" }"#);
+    for (reason, status, id, code) in [
+        (Reason::CredentialMissing, 401, "security.rights.unauthorized", 117_637_121),
+        (Reason::Expired, 401, "security.token.invalid", 117_506_049),
+        (Reason::Revoked, 401, "security.token.invalid", 117_506_049),
+        (Reason::PermissionDenied, 403, "security.rights.forbidden", 117_637_122),
+        (Reason::RouteUnmatched, 404, "network.http.url_not_found", 50_397_191),
+        (Reason::Unroutable(Unroutable::Path), 400, "network.http.unexpected_error", 50_397_186),
+        (Reason::BundleMissing, 503, "api.process.overloaded", 33_685_506),
+    ] {
+        let body = body(&gate, reason);
+        assert_eq!(
+            (&body["status"], &body["requestId"], &body["result"]),
+            (&json!(status), &json!("id-1"), &Value::Null)
+        );
+        let error = &body["error"];
+        assert_eq!(
+            (&error["id"], &error["code"], &error["status"]),
+            (&json!(id), &json!(code), &json!(status))
+        );
+        assert_eq!(error["props"], json!([reason.code()]));
+    }
+}
+
+#[test]
+fn every_reason_can_be_told_in_every_style() {
+    for style in ["problem", "soshiaconnect", "soracom", "kuzzle"] {
+        let gate = gate(&format!(r#"{{ "style": "{style}" }}"#));
+        for reason in Reason::ALL {
+            let answer = gate.answer(reason, None);
+            let text = body(&gate, reason).to_string();
+            assert!(text.contains(reason.code()), "{style} {text}");
+            assert!([400, 401, 403, 404, 431, 503].contains(&answer.status));
+        }
+    }
+}
+
+#[test]
+fn the_challenge_says_what_is_missing_and_where_to_get_it() {
+    let url = "https://api.example.com/.well-known/oauth-protected-resource";
+    let gate = gate(&format!(r#"{{ "resource_metadata": "{url}" }}"#));
+    let challenge = |reason| header(&gate, reason, "www-authenticate");
+    assert_eq!(
+        challenge(Reason::CredentialMissing).unwrap(),
+        format!(r#"Bearer realm="keystile", resource_metadata="{url}""#)
+    );
+    assert_eq!(
+        challenge(Reason::ScopeMissing).unwrap(),
+        format!(
+            r#"Bearer realm="keystile", error="insufficient_scope", error_description="the token lacks a scope that is needed here", resource_metadata="{url}""#
+        )
+    );
+    for reason in Reason::ALL {
+        let insufficient =
+            challenge(reason).is_some_and(|challenge| challenge.contains("insufficient_scope"));
+        assert_eq!(insufficient, reason.status() == 403, "{reason:?}");
+    }
+    assert_eq!(challenge(Reason::RouteUnmatched), None);
+    assert_eq!(challenge(Reason::Unroutable(Unroutable::Path)), None);
+}
+
+#[test]
+fn what_is_denied_can_look_as_if_it_were_not_there() {
+    let hidden = gate(r#"{ "denied_status": 404 }"#);
+    let nothing = hidden.answer(Reason::RouteUnmatched, None);
+    assert_eq!(nothing.status, 404);
+    for reason in Reason::ALL.into_iter().filter(|reason| reason.status() == 403) {
+        assert_eq!(hidden.answer(reason, None), nothing, "{reason:?}");
+    }
+    assert_eq!(hidden.answer(Reason::Revoked, None).status, 401);
+    let told = gate(r#"{ "unmatched_status": 403, "denied_status": 403 }"#);
+    let answer = told.answer(Reason::RouteUnmatched, None);
+    assert_eq!(answer.status, 403);
+    assert!(answer.headers.contains(&("www-authenticate", r#"Bearer realm="keystile""#.into())));
+}

@@ -1,0 +1,528 @@
+//! Permission documents: what they allow, and where they are wrong.
+
+use core::net::IpAddr;
+
+use proptest::prelude::*;
+use verdict::permission::{MAX_DOCUMENT_BYTES, Permissions, Question, Ruling, evaluate};
+
+/// 2023-02-01, the first second of it.
+const NOW: u64 = 1_675_209_600;
+
+const QUESTION: Question<'_> = Question {
+    api: "Sim:getSim",
+    user_name: Some("alice"),
+    client: Some(IpAddr::V4(core::net::Ipv4Addr::new(10, 0, 0, 9))),
+    now: NOW,
+    variables: &[("sim_id", "89811000"), ("user_name", "alice")],
+};
+
+fn parse(json: &str) -> Permissions {
+    let permissions =
+        Permissions::from_json(json.as_bytes()).unwrap_or_else(|error| panic!("{json}: {error}"));
+    assert_eq!(Permissions::from_bytes(permissions.as_bytes().to_vec()).as_ref(), Ok(&permissions));
+    permissions
+}
+
+fn error(json: &str) -> String {
+    Permissions::from_json(json.as_bytes()).expect_err(json).to_string()
+}
+
+fn allow_if(condition: &str) -> String {
+    let condition = serde_json::Value::from(condition);
+    format!(r#"{{"statements":[{{"effect":"allow","api":"*","condition":{condition}}}]}}"#)
+}
+
+fn deny_if(condition: &str) -> String {
+    let condition = serde_json::Value::from(condition);
+    format!(
+        r#"{{"statements":[{{"effect":"allow","api":"*"}},{{"effect":"deny","api":"*","condition":{condition}}}]}}"#
+    )
+}
+
+/// The condition's value: None is unknown. An allow and a deny must agree on it.
+fn holds(condition: &str, question: &Question<'_>) -> Option<bool> {
+    let allow = parse(&allow_if(condition)).rule(question);
+    let deny = parse(&deny_if(condition)).rule(question);
+    match (allow, deny) {
+        (Ruling::Allowed, Ruling::Denied) => Some(true),
+        (Ruling::NotAllowed, Ruling::Allowed) => Some(false),
+        (Ruling::NotAllowed, Ruling::Denied) => None,
+        other => panic!("{condition}: {other:?}"),
+    }
+}
+
+/// The documented examples, each in its own words.
+#[test]
+fn soracoms_own_examples_work() {
+    let example = parse(
+        r#"{"statements":[{"effect":"allow","api":["Sim:listSims","Group:*"],
+            "condition":"currentDate >= date(2023, 02, 01) and ipAddress('10.0.0.0/24')"}]}"#,
+    );
+    let ask = |api, now, client: &str| {
+        example.rule(&Question { api, now, client: client.parse().ok(), ..QUESTION })
+    };
+    assert_eq!(ask("Sim:listSims", NOW, "10.0.0.9"), Ruling::Allowed);
+    assert_eq!(ask("Group:deleteGroup", NOW, "10.0.0.9"), Ruling::Allowed);
+    assert_eq!(ask("Sim:getSim", NOW, "10.0.0.9"), Ruling::NotAllowed);
+    assert_eq!(ask("Sim:listSims", NOW - 1, "10.0.0.9"), Ruling::NotAllowed);
+    assert_eq!(ask("Sim:listSims", NOW, "10.0.1.9"), Ruling::NotAllowed);
+    assert_eq!(ask("Sim:listSims", NOW, ""), Ruling::NotAllowed);
+    // Of 2016: a list by prefix, and a network with host bits.
+    let older = parse(
+        r#"{"statements":[{"effect":"allow","api":["Subscriber:list*","Group:*"],
+            "condition":"currentDate >= date(2016, 02, 01) and ipAddress('10.0.0.1/24')"}]}"#,
+    );
+    let listing = Question { api: "Subscriber:listSubscribers", ..QUESTION };
+    assert_eq!(older.rule(&listing), Ruling::Allowed);
+    assert_eq!(older.rule(&Question { api: "Subscriber:getSubscriber", ..QUESTION }), Ruling::NotAllowed);
+
+    let own_password = parse(
+        r#"{"statements":[{"effect":"allow","api":"User:updateUserPassword",
+            "condition":"pathVariable('user_name') == samUserName"}]}"#,
+    );
+    let question = Question { api: "User:updateUserPassword", ..QUESTION };
+    assert_eq!(own_password.rule(&question), Ruling::Allowed);
+    assert_eq!(own_password.rule(&Question { user_name: Some("bob"), ..question }), Ruling::NotAllowed);
+    assert_eq!(own_password.rule(&Question { user_name: None, ..question }), Ruling::NotAllowed);
+
+    let all_but_support = parse(
+        r#"{"statements":[{"api":"*","effect":"allow"},{"api":["Operator:generateSupportToken"],"effect":"deny"}]}"#,
+    );
+    assert_eq!(all_but_support.rule(&QUESTION), Ruling::Allowed);
+    let support = Question { api: "Operator:generateSupportToken", ..QUESTION };
+    assert_eq!(all_but_support.rule(&support), Ruling::Denied);
+}
+
+/// SAM default permissions page: a deny always wins, and both of these are refused.
+#[test]
+fn a_deny_wins_wherever_it_comes_from() {
+    let allow = parse(r#"{"statements":[{"effect":"allow","api":"Sim:getSim"}]}"#);
+    let deny = parse(r#"{"statements":[{"effect":"deny","api":"Sim:getSim"}]}"#);
+    let deny_all = parse(r#"{"statements":[{"effect":"deny","api":"*"}]}"#);
+    let other = parse(r#"{"statements":[{"effect":"deny","api":"Sim:list*"}]}"#);
+    let nothing = parse(r#"{"statements":[]}"#);
+    for (parts, expected) in [
+        (&[][..], Ruling::NotAllowed),
+        (&[&nothing][..], Ruling::NotAllowed),
+        (&[&allow], Ruling::Allowed),
+        (&[&nothing, &allow, &other], Ruling::Allowed),
+        (&[&allow, &deny], Ruling::Denied),
+        (&[&deny, &allow], Ruling::Denied),
+        (&[&allow, &deny_all], Ruling::Denied),
+        (&[&deny, &allow, &allow], Ruling::Denied),
+        (&[&deny], Ruling::Denied),
+        (&[&other], Ruling::NotAllowed),
+    ] {
+        let merged = Permissions::merged(parts.iter().copied()).unwrap();
+        assert_eq!(merged.rule(&QUESTION), expected);
+        assert_eq!(Permissions::from_bytes(merged.as_bytes().to_vec()), Ok(merged));
+    }
+    let large = parse(&format!(
+        r#"{{"statements":[{{"effect":"allow","api":["{}"]}}]}}"#,
+        ["Sim:getSim"; 1000].join("\",\"")
+    ));
+    assert!(Permissions::merged([&large]).is_some());
+    assert!(Permissions::merged([&large, &large]).is_none());
+}
+
+#[test]
+fn conditions_have_their_value() {
+    for (condition, expected) in [
+        ("'a' == 'a'", Some(true)),
+        ("'a' == 'A'", Some(false)),
+        ("'a' != 'b'", Some(true)),
+        ("'a' < 'b' and 'b' > 'a' and 'a' <= 'a' and 'a' >= 'a'", Some(true)),
+        ("'10' < '9'", Some(true)),
+        ("'' < 'a'", Some(true)),
+        ("'and' == 'and'", Some(true)),
+        ("'\u{3042}' == '\u{3042}'", Some(true)),
+        ("007 == 7", Some(true)),
+        ("10 > 9", Some(true)),
+        ("18446744073709551615 >= 0", Some(true)),
+        ("date(2023, 02, 01) == date(2023,2,1)", Some(true)),
+        ("date(02023, 002, 01) == currentDate", Some(true)),
+        ("currentDate == date(2023, 02, 01)", Some(true)),
+        ("currentDate <= date(2023, 01, 31)", Some(false)),
+        ("currentDate < date(2023, 02, 02) and currentDate > date(2023, 01, 31)", Some(true)),
+        ("currentDate == currentDate", Some(true)),
+        ("samUserName == 'alice'", Some(true)),
+        ("samUserName == pathVariable('user_name')", Some(true)),
+        ("pathVariable('sim_id') >= '898'", Some(true)),
+        ("ipAddress('10.0.0.0/24')", Some(true)),
+        ("ipAddress('10.0.0.9')", Some(true)),
+        ("ipAddress('10.0.1.0/24')", Some(false)),
+        ("ipAddress('::/0')", Some(false)),
+        ("not ipAddress('::/0')", Some(true)),
+        ("not not ipAddress('::/0')", Some(false)),
+        ("not 'a' == 'b'", Some(true)),
+        // `not` binds more strongly than `and`, and that more than `or`.
+        ("not 'a' == 'b' and 'a' == 'b'", Some(false)),
+        ("'a' == 'a' or 'a' == 'b' and 'a' == 'b'", Some(true)),
+        ("('a' == 'a' or 'a' == 'b') and 'a' == 'b'", Some(false)),
+        ("not ('a' == 'a' or 'a' == 'b')", Some(false)),
+        ("((('a'=='a')))", Some(true)),
+        ("\t'a'\n==\r'a' ", Some(true)),
+        // What is not known is neither.
+        ("pathVariable('absent') == 'a'", None),
+        ("pathVariable('absent') != 'a'", None),
+        ("not pathVariable('absent') == 'a'", None),
+        ("not (pathVariable('absent') != 'a')", None),
+        ("pathVariable('absent') == pathVariable('absent')", None),
+        ("pathVariable('absent') == 'a' or 'a' == 'a'", Some(true)),
+        ("pathVariable('absent') == 'a' or 'a' == 'b'", None),
+        ("pathVariable('absent') == 'a' and 'a' == 'a'", None),
+        ("pathVariable('absent') == 'a' and 'a' == 'b'", Some(false)),
+        ("pathVariable('SIM_ID') == '89811000'", None),
+    ] {
+        assert_eq!(holds(condition, &QUESTION), expected, "{condition}");
+    }
+    let root = Question { user_name: None, client: None, ..QUESTION };
+    for condition in ["samUserName == 'alice'", "samUserName != 'alice'", "not samUserName == 'alice'"] {
+        assert_eq!(holds(condition, &root), None, "{condition}");
+    }
+    for condition in ["ipAddress('0.0.0.0/0')", "not ipAddress('0.0.0.0/0')"] {
+        assert_eq!(holds(condition, &root), None, "{condition}");
+    }
+}
+
+#[test]
+fn a_condition_that_is_wrong_is_refused_at_its_column() {
+    for (condition, column, why) in [
+        ("", 1, "ends too early"),
+        ("   ", 4, "ends too early"),
+        ("foo", 1, "unknown name `foo`"),
+        ("currentTime >= 5", 1, "unknown name `currentTime`"),
+        ("'a' == samUsername", 8, "unknown name `samUsername`"),
+        ("now() == 5", 1, "unknown name `now`"),
+        ("true", 1, "unknown name `true`"),
+        ("'a' == 'a' AND 'b' == 'b'", 12, "expected `and`"),
+        ("'a' == 'a' && 'b' == 'b'", 12, "unexpected `&`"),
+        ("!ipAddress('::1')", 1, "unexpected `!`"),
+        ("'a' = 'a'", 5, "unexpected `=`"),
+        ("'a' =~ 'a'", 5, "unexpected `=`"),
+        ("'a'", 4, "expected a comparison"),
+        ("'a' ==", 7, "ends too early"),
+        ("'a' == and", 8, "expected a value"),
+        ("and 'a' == 'a'", 1, "expected a value"),
+        ("'a' == 'a' and", 15, "ends too early"),
+        ("'a' == 'a' or or 'a' == 'a'", 15, "expected a value"),
+        ("'a' == 'a' 'b'", 12, "expected `and`"),
+        ("'a' == 'b' == 'c'", 12, "expected `and`"),
+        ("('a' == 'a'", 1, "not closed"),
+        ("'a' == 'a')", 11, "no parenthesis is open"),
+        ("()", 2, "expected a value"),
+        ("('a') == 'a'", 5, "expected a comparison"),
+        ("'a' == ('a')", 8, "expected a value"),
+        ("'a == b", 1, "not closed"),
+        ("\"a\" == 'a'", 1, "unexpected"),
+        (r"'a\'' == 'a'", 1, "no backslash"),
+        ("'a\u{0}' == 'a'", 1, "control character"),
+        ("5x == 5", 1, "not a number"),
+        ("0x5 == 5", 1, "not a number"),
+        ("-5 == 5", 1, "unexpected `-`"),
+        ("5.5 == 5", 2, "unexpected `.`"),
+        ("18446744073709551616 == 5", 1, "not a number"),
+        ("'5' == 5", 1, "a text is compared with a number"),
+        ("currentDate >= '2023-02-01'", 1, "a date is compared with a text"),
+        ("currentDate >= 20230201", 1, "a date is compared with a number"),
+        ("pathVariable('a') < 5", 1, "a text is compared with a number"),
+        ("ipAddress('10.0.0.0/24') == 'a'", 26, "expected `and`"),
+        ("'a' == ipAddress('10.0.0.0/24')", 8, "true or false"),
+        ("ipAddress", 10, "in parentheses"),
+        ("ipAddress()", 11, "takes one text"),
+        ("ipAddress(10)", 11, "takes one text"),
+        ("ipAddress('10.0.0.0/24', '10.0.1.0/24')", 24, "in parentheses"),
+        ("ipAddress('10.0.0.0/33')", 11, "not a length of a network"),
+        ("ipAddress('10.0.0/24')", 11, "not an IP address"),
+        ("ipAddress('::ffff:10.0.0.0/120')", 11, "written as one"),
+        ("pathVariable('') == 'a'", 14, "not the name of a path variable"),
+        ("pathVariable('{sim_id}') == 'a'", 14, "not the name of a path variable"),
+        ("pathVariable(sim_id) == 'a'", 14, "takes one text"),
+        ("date(2023, 02) == currentDate", 14, "year, month and day"),
+        ("date(2023, 02, 01, 12) == currentDate", 18, "year, month and day"),
+        ("date('2023-02-01') == currentDate", 6, "year, month and day"),
+        ("currentDate == date(2023, 02, 29)", 16, "no such date"),
+        ("currentDate == date(1969, 12, 31)", 16, "no such date"),
+        ("'\u{3042}\u{3044}' == foo", 9, "unknown name `foo`"),
+    ] {
+        let found = Permissions::from_json(allow_if(condition).as_bytes()).expect_err(condition);
+        assert_eq!((found.statement(), found.column()), (Some(1), Some(column)), "{condition}: {found}");
+        assert!(
+            found.to_string().starts_with(&format!("statement 1, condition, column {column}: ")),
+            "{found}"
+        );
+        assert!(found.to_string().contains(why), "{condition}: {found}");
+    }
+}
+
+#[test]
+fn depth_and_size_are_bounded() {
+    let nested = |depth: usize| format!("{}'a' == 'a'{}", "(".repeat(depth), ")".repeat(depth));
+    assert_eq!(holds(&nested(64), &QUESTION), Some(true));
+    for deep in [nested(65), nested(900), format!("{}'a' == 'a'", "not ".repeat(65))] {
+        assert!(error(&allow_if(&deep)).contains("nested too deeply"), "{deep}");
+    }
+    // What waits on the stack of the evaluator: one result for each `or (`.
+    let waiting =
+        |depth: usize| format!("{}'a' == 'b'{}", "'a' == 'b' or (".repeat(depth), ")".repeat(depth));
+    assert_eq!(holds(&waiting(31), &QUESTION), Some(false));
+    assert!(error(&allow_if(&waiting(32))).contains("nested too deeply"));
+    // A long one is none of these.
+    let long = vec!["'a' == 'b'"; 140].join(" or ");
+    assert_eq!(holds(&long, &QUESTION), Some(false));
+    assert!(error(&allow_if(&vec!["'a' == 'b'"; 150].join(" or "))).contains("longer than"));
+    let document = format!(r#"{{"statements":[{}]}}"#, " ".repeat(MAX_DOCUMENT_BYTES));
+    assert!(error(&document).contains("longer than"));
+    assert!(error(&format!("{{\"statements\":{}", "[".repeat(20_000))).starts_with("statement 1"));
+}
+
+#[test]
+fn a_document_that_is_wrong_is_refused_at_its_place() {
+    let second =
+        |statement: &str| format!(r#"{{"statements":[{{"effect":"allow","api":"*"}},{statement}]}}"#);
+    for (document, place) in [
+        (String::new(), "EOF"),
+        ("[]".into(), "invalid type: sequence, expected an object"),
+        ("[[]]".into(), "invalid type: sequence, expected an object"),
+        ("{}".into(), "missing field `statements`"),
+        (r#"{"statements":[]} x"#.into(), "trailing characters"),
+        (r#"{"statements":[],"statements":[]}"#.into(), "duplicate field"),
+        (r#"{"statements":[],"version":1}"#.into(), "unknown field `version`"),
+        (r#"{"statements":{}}"#.into(), "invalid type"),
+        (second("5"), "statement 2: invalid type"),
+        (second(r#"["allow","*"]"#), "statement 2: invalid type: sequence, expected an object"),
+        (second(r#"{"api":"*"}"#), "statement 2: missing field `effect`"),
+        (second(r#"{"effect":"allow"}"#), "statement 2: missing field `api`"),
+        (second(r#"{"effect":"Allow","api":"*"}"#), "statement 2, effect: unknown variant `Allow`"),
+        (second(r#"{"effect":null,"api":"*"}"#), "statement 2, effect: "),
+        (second(r#"{"effect":"deny","effect":"allow","api":"*"}"#), "statement 2"),
+        (second(r#"{"effect":"deny","api":5}"#), "statement 2, api: invalid type"),
+        (second(r#"{"effect":"deny","api":[]}"#), "statement 2, api: there must be at least one"),
+        (second(r#"{"effect":"deny","api":["*",5]}"#), "statement 2, api 2: invalid type"),
+        (second(r#"{"effect":"deny","api":["*","Sim"]}"#), "statement 2, api 2: `Sim` is not"),
+        (second(r#"{"effect":"deny","api":"*Sim"}"#), "statement 2, api: `*Sim` is not"),
+        (second(r#"{"effect":"deny","api":"*","condition":null}"#), "statement 2, condition: invalid type"),
+        (second(r#"{"effect":"deny","api":"*","condition":true}"#), "statement 2, condition: invalid type"),
+        (second(r#"{"effect":"deny","api":"*","resource":"x"}"#), "statement 2, `resource`: unknown field"),
+        (
+            second(r#"{"effect":"deny","api":"*","condition":"'a' == b"}"#),
+            "statement 2, condition, column 8: unknown name `b`",
+        ),
+    ] {
+        let found = error(&document);
+        assert!(
+            found.contains(place) && (place.starts_with("statement") == found.starts_with("statement")),
+            "{document}: {found}"
+        );
+        if place.starts_with("statement") {
+            assert!(found.starts_with(place), "{document}: {found}");
+        }
+    }
+}
+
+/// The same again by other means: a tree that is walked, with the words of the documentation.
+#[derive(Debug, Clone)]
+enum Tree {
+    And(Box<Tree>, Box<Tree>),
+    Or(Box<Tree>, Box<Tree>),
+    Not(Box<Tree>),
+    Address(&'static str),
+    Text(&'static str, Text, Text),
+    Number(&'static str, u64, u64),
+    Date(&'static str, Option<u64>, Option<u64>),
+}
+
+#[derive(Debug, Clone)]
+enum Text {
+    Literal(&'static str),
+    Variable(&'static str),
+    UserName,
+}
+
+impl Tree {
+    fn written(&self, out: &mut String) {
+        let inner = |tree: &Tree, bare: bool, out: &mut String| {
+            if bare {
+                tree.written(out);
+            } else {
+                out.push('(');
+                tree.written(out);
+                out.push(')');
+            }
+        };
+        match self {
+            Self::And(left, right) => {
+                inner(left, !matches!(**left, Self::Or(..)), out);
+                *out += " and ";
+                inner(right, !matches!(**right, Self::Or(..)), out);
+            }
+            Self::Or(left, right) => {
+                inner(left, true, out);
+                *out += " or ";
+                inner(right, true, out);
+            }
+            Self::Not(tree) => {
+                *out += "not ";
+                inner(tree, !matches!(**tree, Self::And(..) | Self::Or(..)), out);
+            }
+            Self::Address(network) => *out += &format!("ipAddress('{network}')"),
+            Self::Text(operator, left, right) => {
+                *out += &format!("{}{operator}{}", left.written(), right.written())
+            }
+            Self::Number(operator, left, right) => *out += &format!("{left:03} {operator} {right}"),
+            Self::Date(operator, left, right) => {
+                let written = |day: &Option<u64>| match day {
+                    Some(day) => format!("date(2023, 02, {day:02})"),
+                    None => "currentDate".into(),
+                };
+                *out += &format!("{} {operator} {}", written(left), written(right));
+            }
+        }
+    }
+
+    fn value(&self, question: &Question<'_>) -> Option<bool> {
+        match self {
+            Self::And(left, right) => match [left.value(question), right.value(question)] {
+                values if values.contains(&Some(false)) => Some(false),
+                values if values.contains(&None) => None,
+                _ => Some(true),
+            },
+            Self::Or(left, right) => match [left.value(question), right.value(question)] {
+                values if values.contains(&Some(true)) => Some(true),
+                values if values.contains(&None) => None,
+                _ => Some(false),
+            },
+            Self::Not(tree) => Some(!tree.value(question)?),
+            Self::Address(network) => {
+                let (network, bits) = network.split_once('/').unwrap();
+                let bits: usize = bits.parse().unwrap();
+                let digits = |address: IpAddr| match address {
+                    IpAddr::V4(address) => format!("4{:032b}", u32::from(address)),
+                    IpAddr::V6(address) => format!("6{:0128b}", u128::from(address)),
+                };
+                let (client, network) = (digits(question.client?), digits(network.parse().unwrap()));
+                Some(client[..=bits.min(client.len() - 1)] == network[..=bits])
+            }
+            Self::Text(operator, left, right) => {
+                Some(compare(operator, &left.value(question)?, &right.value(question)?))
+            }
+            Self::Number(operator, left, right) => Some(compare(operator, left, right)),
+            Self::Date(operator, left, right) => {
+                let today = (question.now - NOW) / 86_400 + 1;
+                Some(compare(operator, &left.unwrap_or(today), &right.unwrap_or(today)))
+            }
+        }
+    }
+}
+
+impl Text {
+    fn written(&self) -> String {
+        match self {
+            Self::Literal(text) => format!("'{text}'"),
+            Self::Variable(name) => format!("pathVariable( '{name}' )"),
+            Self::UserName => "samUserName".into(),
+        }
+    }
+
+    fn value(&self, question: &Question<'_>) -> Option<String> {
+        match self {
+            Self::Literal(text) => Some((*text).into()),
+            Self::Variable(name) => {
+                Some(question.variables.iter().find(|(known, _)| known == name)?.1.into())
+            }
+            Self::UserName => question.user_name.map(Into::into),
+        }
+    }
+}
+
+fn compare<T: PartialOrd>(operator: &str, left: &T, right: &T) -> bool {
+    match operator {
+        "==" => left == right,
+        "!=" => left != right,
+        "<" => left < right,
+        "<=" => left <= right,
+        ">" => left > right,
+        ">=" => left >= right,
+        _ => unreachable!(),
+    }
+}
+
+fn trees() -> impl Strategy<Value = Tree> {
+    let operator = || prop::sample::select(vec!["==", "!=", "<", "<=", ">", ">="]);
+    let text = || {
+        prop_oneof![
+            prop::sample::select(vec!["", "a", "b", "and"]).prop_map(Text::Literal),
+            prop::sample::select(vec!["a", "b", "c"]).prop_map(Text::Variable),
+            Just(Text::UserName),
+        ]
+    };
+    let day = || prop::option::of(1..=4u64);
+    let networks = vec!["10.0.0.0/8", "10.1.0.0/16", "0.0.0.0/0", "2001:db8::/32", "::/0", "10.0.0.1/32"];
+    let leaf = prop_oneof![
+        prop::sample::select(networks).prop_map(Tree::Address),
+        (operator(), text(), text()).prop_map(|(operator, left, right)| Tree::Text(operator, left, right)),
+        (operator(), 0..3u64, 0..3u64)
+            .prop_map(|(operator, left, right)| Tree::Number(operator, left, right)),
+        (operator(), day(), day()).prop_map(|(operator, left, right)| Tree::Date(operator, left, right)),
+    ];
+    leaf.prop_recursive(5, 24, 2, |inner| {
+        prop_oneof![
+            (inner.clone(), inner.clone()).prop_map(|(a, b)| Tree::And(a.into(), b.into())),
+            (inner.clone(), inner.clone()).prop_map(|(a, b)| Tree::Or(a.into(), b.into())),
+            inner.prop_map(|tree| Tree::Not(tree.into())),
+        ]
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2000))]
+
+    #[test]
+    fn statements_mean_what_they_say(
+        statements in prop::collection::vec((any::<bool>(), prop::collection::vec(prop::sample::select(vec!["*", "A:*", "A:g*", "A:get", "A:getX", "B:get"]), 1..3), prop::option::of(trees())), 0..5),
+        api in prop::sample::select(vec!["A:get", "A:getX", "A:list", "B:get"]),
+        user_name in prop::option::of(prop::sample::select(vec!["a", "b"])),
+        client in prop::option::of(prop::sample::select(vec!["10.0.0.1", "10.1.2.3", "192.0.2.1", "2001:db8::1", "::1"])),
+        values in prop::collection::vec(prop::option::of(prop::sample::select(vec!["", "a", "b"])), 3),
+        days in 0..5u64,
+    ) {
+        let variables: Vec<(&str, &str)> = ["a", "b", "c"].into_iter().zip(values).filter_map(|(name, value)| Some((name, value?))).collect();
+        let client = client.map(|client| client.parse().unwrap());
+        let question = Question { api, user_name, client, now: NOW + days * 86_400 + 86_399, variables: &variables };
+        let mut expected = Ruling::NotAllowed;
+        for (deny, apis, tree) in &statements {
+            let named = apis.iter().any(|pattern| match pattern.split_once('*') {
+                Some((start, _)) => api.starts_with(start),
+                None => api == *pattern,
+            });
+            let value = tree.as_ref().map_or(Some(true), |tree| tree.value(&question));
+            if named && *deny && value != Some(false) {
+                expected = Ruling::Denied;
+            }
+            if named && !deny && value == Some(true) && expected != Ruling::Denied {
+                expected = Ruling::Allowed;
+            }
+        }
+        let document = serde_json::json!({ "statements": statements.iter().map(|(deny, apis, tree)| {
+            let mut statement = serde_json::json!({ "effect": if *deny { "deny" } else { "allow" }, "api": apis });
+            if let Some(tree) = tree {
+                let mut condition = String::new();
+                tree.written(&mut condition);
+                statement["condition"] = condition.into();
+            }
+            statement
+        }).collect::<Vec<_>>() });
+        let permissions = parse(&document.to_string());
+        prop_assert_eq!(permissions.rule(&question), expected, "{}", document);
+    }
+
+    /// Damage allows nothing that was not allowed by some statement still in it: it is refused or another document.
+    #[test]
+    fn compiled_bytes_have_one_spelling(bytes in prop::collection::vec(any::<u8>(), 0..60)) {
+        let bytes = [&[1][..], &bytes].concat();
+        let ruling = evaluate(&bytes, &QUESTION);
+        if let Ok(permissions) = Permissions::from_bytes(bytes) {
+            prop_assert_eq!(ruling, Ok(permissions.rule(&QUESTION)));
+        }
+    }
+}

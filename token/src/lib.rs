@@ -24,18 +24,29 @@ extern crate alloc;
 #[cfg(test)]
 extern crate std;
 
+mod algorithm;
+pub mod api_key;
+mod base62;
 pub mod base64url;
 mod claims;
+mod crc32;
+mod ecdsa;
 mod error;
 mod fingerprint;
+mod hash;
+pub mod json;
 mod jwt;
 mod key;
 #[cfg(feature = "mint")]
 pub mod mint;
+mod rsa;
 pub mod secret;
+#[cfg(all(test, feature = "mint"))]
+mod vectors;
 
+pub use algorithm::Algorithm;
 pub use claims::{Claims, Operator};
 pub use error::Error;
 pub use fingerprint::{Fingerprint, NotAFingerprint};
 pub use jwt::{Authentic, MAX_TOKEN_BYTES, Unverified};
-pub use key::{Algorithm, BadKey, VerifyingKey};
+pub use key::{BadKey, VerifyingKey};

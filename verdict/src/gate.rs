@@ -72,14 +72,13 @@ impl Gate {
         let token = Unverified::parse(presented).map_err(Reason::Token)?;
         let key = snapshot.key(token.kid()).ok_or(Reason::KeyUnknown)?;
         let authentic = token.verify(key).map_err(Reason::Token)?;
-        let claims = authentic.claims();
+        let claims = authentic.claims().ok_or(Reason::KeyUnknown)?;
         check_claims(claims, &self.policy.tokens, now.checked_div(1000).unwrap_or_default())?;
         if snapshot.watermark(scopes(claims, key.kid())).is_some_and(|instant| claims.iat <= instant) {
             return Err(Reason::Watermark);
         }
-        match snapshot.standing(&authentic.fingerprint()) {
-            Standing::Good => {}
-            Standing::Revoked => return Err(Reason::Revoked),
+        if authentic.fingerprints().any(|one| snapshot.standing(&one) != Standing::Good) {
+            return Err(Reason::Revoked);
         }
         // Last, so that a stale bundle still refuses what it names by that name.
         match self.freshness(snapshot, now) {

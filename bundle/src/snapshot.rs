@@ -5,7 +5,7 @@ use alloc::{
 };
 use core::fmt;
 
-use token::{Fingerprint, VerifyingKey};
+use token::{Fingerprint, VerifyingKey, api_key::TagKey};
 
 use crate::{
     Entry, Kind, Manifest, Object, ObjectError, Scope, ScopeKey, revocations, shards::Shards, watermarks,
@@ -15,7 +15,9 @@ use crate::{
 #[derive(Debug, Clone)]
 pub struct Snapshot {
     manifest: Manifest,
+    /// Sorted by issuer, then kid.
     keys: Vec<VerifyingKey>,
+    tag_keys: Vec<TagKey>,
     revocations: Shards<revocations::Shard>,
     watermarks: Shards<watermarks::Shard>,
 }
@@ -26,23 +28,32 @@ impl Snapshot {
             return Err(Incomplete("an object is missing"));
         }
         let mut keys: Vec<VerifyingKey> = Vec::new();
+        let mut tag_keys = Vec::new();
         let mut revocations = Vec::new();
         let mut watermarks = Vec::new();
         for entry in objects.all(&manifest) {
             match objects.0.get(&entry) {
-                Some(Object::Keys(held)) => keys.extend(held.iter().cloned()),
+                Some(Object::Keys(held)) => {
+                    for key in &held.verifying {
+                        match keys.binary_search_by(|known| name(known).cmp(&name(key))) {
+                            Ok(_) => return Err(Incomplete("a kid stands twice")),
+                            Err(at) => keys.insert(at, key.clone()),
+                        }
+                    }
+                    tag_keys.extend(held.tags.iter().cloned());
+                }
                 Some(Object::Revocations(shard)) => revocations.push((entry.shard(), Arc::clone(shard))),
                 Some(Object::Watermarks(shard)) => watermarks.push((entry.shard(), Arc::clone(shard))),
                 Some(Object::Index(_)) | None => {}
             }
         }
-        keys.sort_by(|a, b| a.kid().cmp(b.kid()));
-        if keys.is_empty() || keys.windows(2).any(|pair| matches!(pair, [a, b] if a.kid() == b.kid())) {
-            return Err(Incomplete("the keys are none, or a kid stands twice"));
+        if keys.is_empty() {
+            return Err(Incomplete("there are no keys"));
         }
         Ok(Self {
             manifest,
             keys,
+            tag_keys,
             revocations: Shards::complete(revocations).ok_or(Incomplete("the shards of the revocations"))?,
             watermarks: Shards::complete(watermarks).ok_or(Incomplete("the shards of the watermarks"))?,
         })
@@ -52,8 +63,23 @@ impl Snapshot {
         &self.manifest
     }
 
+    /// A key of our own.
     pub fn key(&self, kid: &str) -> Option<&VerifyingKey> {
-        let at = self.keys.binary_search_by(|key| key.kid().cmp(kid)).ok()?;
+        self.named((None, kid))
+    }
+
+    /// A key of another issuer.
+    pub fn key_of(&self, issuer: &str, kid: &str) -> Option<&VerifyingKey> {
+        self.named((Some(issuer), kid))
+    }
+
+    /// What the tags of API keys of this generation are checked with.
+    pub fn tag_key(&self, generation: u8) -> Option<&TagKey> {
+        self.tag_keys.iter().find(|key| key.generation() == generation)
+    }
+
+    fn named(&self, wanted: (Option<&str>, &str)) -> Option<&VerifyingKey> {
+        let at = self.keys.binary_search_by(|key| name(key).cmp(&wanted)).ok()?;
         self.keys.get(at)
     }
 
@@ -82,6 +108,10 @@ impl Snapshot {
             Err(Incomplete("the manifest names other objects"))
         }
     }
+}
+
+fn name(key: &VerifyingKey) -> (Option<&str>, &str) {
+    (key.issuer(), key.kid())
 }
 
 /// What the edge knows of a fingerprint.

@@ -142,7 +142,9 @@ impl Objects {
 
     /// Lets go of everything that this manifest does not name.
     pub fn keep_only(&mut self, manifest: &Manifest) {
-        let kept: BTreeSet<Entry> = self.all(manifest).collect();
+        // One by one: collecting would bring a sort with it, 20 KB of code.
+        let mut kept = BTreeSet::new();
+        self.all(manifest).for_each(|entry| _ = kept.insert(entry));
         self.0.retain(|entry, _| kept.contains(entry));
     }
 

@@ -36,10 +36,15 @@ pub struct Object(Vec<(String, Json)>);
 impl Json {
     /// None if it is no JSON, or one with a member that stands twice, too deep or too wide.
     pub fn parse(text: &[u8]) -> Option<Self> {
+        Self::read(text).ok()
+    }
+
+    /// As [`Self::parse`], and says what is wrong where.
+    pub fn read(text: &[u8]) -> Result<Self, NotJson> {
         let mut source = serde_json::Deserializer::from_slice(text);
-        let json = Self::deserialize(&mut source).ok()?;
-        source.end().ok()?;
-        Some(json)
+        let json = Self::deserialize(&mut source).map_err(NotJson)?;
+        source.end().map_err(NotJson)?;
+        Ok(json)
     }
 
     pub fn as_str(&self) -> Option<&str> {
@@ -90,10 +95,31 @@ impl Object {
         path.try_fold(first, |within, name| within.as_object()?.get(name))
     }
 
+    pub fn members(&self) -> &[(String, Json)] {
+        &self.0
+    }
+
     pub fn iter(&self) -> impl Iterator<Item = (&str, &Json)> {
         self.0.iter().map(|(name, value)| (name.as_str(), value))
     }
 }
+
+/// What is wrong with a text, and in which line and column.
+pub struct NotJson(serde_json::Error);
+
+impl fmt::Display for NotJson {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl fmt::Debug for NotJson {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "NotJson({self})")
+    }
+}
+
+impl core::error::Error for NotJson {}
 
 impl<'de> Deserialize<'de> for Json {
     fn deserialize<D: Deserializer<'de>>(source: D) -> Result<Self, D::Error> {
@@ -163,8 +189,11 @@ impl<'de> Visitor<'de> for Room {
         let room = self.inside()?;
         let mut object = Object::default();
         while let Some(name) = source.next_key::<String>()? {
-            if object.0.len() >= MAX_MEMBERS || object.get(&name).is_some() {
-                return Err(Error::custom("a member that stands twice, or too many"));
+            if object.get(&name).is_some() {
+                return Err(Error::custom(format_args!("`{name}` stands twice")));
+            }
+            if object.0.len() >= MAX_MEMBERS {
+                return Err(Error::custom("too many members"));
             }
             object.0.push((name, source.next_value_seed(room)?));
         }

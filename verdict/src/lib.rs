@@ -30,6 +30,7 @@ mod lease;
 mod policy;
 mod reason;
 mod refresh;
+mod strict;
 
 pub use answer::Answer;
 pub use bundle::{Entry, Manifest, Snapshot};

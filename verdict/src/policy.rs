@@ -1,5 +1,4 @@
 use alloc::{
-    format,
     string::{String, ToString},
     vec::Vec,
 };
@@ -7,7 +6,9 @@ use core::fmt;
 
 use bundle::PublisherKey;
 use serde::{Deserialize, Deserializer, de::Error as _};
-use token::secret::Secret;
+use token::{json::Json, secret::Secret};
+
+use crate::strict;
 
 /// The plugin configuration: JSON in which an unknown member, a wrong type or a missing value is an error that names
 /// its path.
@@ -84,21 +85,17 @@ pub struct CredentialSource {
 
 impl Policy {
     pub fn from_json(json: &[u8]) -> Result<Self, PolicyError> {
-        let mut source = serde_json::Deserializer::from_slice(json);
-        let policy = serde_path_to_error::deserialize(&mut source).map_err(|error| PolicyError {
-            path: error.path().to_string(),
-            message: without_values(&error.inner().to_string()),
-        })?;
-        source.end().map_err(|error| PolicyError { path: ".".into(), message: error.to_string() })?;
-        Ok(policy)
+        let json =
+            Json::read(json).map_err(|error| PolicyError { path: ".".into(), message: error.to_string() })?;
+        strict::read(&json)
     }
 }
 
 /// What is wrong with a configuration, and where.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PolicyError {
-    path: String,
-    message: String,
+    pub(crate) path: String,
+    pub(crate) message: String,
 }
 
 impl fmt::Display for PolicyError {
@@ -108,17 +105,6 @@ impl fmt::Display for PolicyError {
 }
 
 impl core::error::Error for PolicyError {}
-
-/// A value in the wrong place may be the credential: serde would quote it.
-fn without_values(message: &str) -> String {
-    match message.split_once("string \"") {
-        Some((before, after)) => match after.rsplit_once("\", expected") {
-            Some((_, expected)) => format!("{before}a string, expected{expected}"),
-            None => format!("{before}a string"),
-        },
-        None => message.into(),
-    }
-}
 
 fn publisher_keys<'de, D: Deserializer<'de>>(source: D) -> Result<Vec<PublisherKey>, D::Error> {
     struct Key(PublisherKey);

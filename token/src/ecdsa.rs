@@ -5,7 +5,7 @@
 
 use alloc::{boxed::Box, vec::Vec};
 
-use p256::ecdsa::signature::hazmat::PrehashVerifier;
+use p256::{ecdsa::signature::hazmat::PrehashVerifier, elliptic_curve::point::AffineCoordinates};
 
 use crate::hash::Hash;
 
@@ -19,12 +19,18 @@ pub(crate) enum PublicKey {
 impl PublicKey {
     /// From x and y.
     pub(crate) fn p256(point: &[u8]) -> Option<Self> {
-        Some(Self::P256(Box::new(p256::ecdsa::VerifyingKey::from_sec1_bytes(&uncompressed(point)).ok()?)))
+        let (x, y) = point.split_at_checked(P256_ORDER.len())?;
+        let point = p256::AffinePoint::from_coordinates(x.try_into().ok()?, y.try_into().ok()?);
+        let key = p256::ecdsa::VerifyingKey::from_affine(point.into_option()?).ok()?;
+        Some(Self::P256(Box::new(key)))
     }
 
     /// From x and y.
     pub(crate) fn p384(point: &[u8]) -> Option<Self> {
-        Some(Self::P384(Box::new(p384::ecdsa::VerifyingKey::from_sec1_bytes(&uncompressed(point)).ok()?)))
+        let (x, y) = point.split_at_checked(P384_ORDER.len())?;
+        let point = p384::AffinePoint::from_coordinates(x.try_into().ok()?, y.try_into().ok()?);
+        let key = p384::ecdsa::VerifyingKey::from_affine(point.into_option()?).ok()?;
+        Some(Self::P384(Box::new(key)))
     }
 
     /// x and y.
@@ -63,10 +69,6 @@ pub(crate) fn twin(order: &[u8], signature: &[u8]) -> Option<Vec<u8>> {
         (*digit, borrow) = (difference, less || still_less);
     }
     (!borrow).then_some(twin)
-}
-
-fn uncompressed(point: &[u8]) -> Vec<u8> {
-    [&[4], point].concat()
 }
 
 /// The order n of P-256 (SEC 2 section 2.4.2).

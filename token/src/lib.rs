@@ -39,6 +39,7 @@ mod jwt;
 mod key;
 #[cfg(feature = "mint")]
 pub mod mint;
+mod modular;
 mod rsa;
 pub mod secret;
 #[cfg(all(test, feature = "mint"))]

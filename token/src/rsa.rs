@@ -4,12 +4,7 @@
 
 use alloc::{vec, vec::Vec};
 
-use crypto_bigint::{
-    BoxedUint, Odd,
-    modular::{BoxedMontyForm, BoxedMontyParams},
-};
-
-use crate::hash::Hash;
+use crate::{hash::Hash, modular::Modulus};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Padding {
@@ -21,8 +16,8 @@ pub(crate) enum Padding {
 
 #[derive(Clone)]
 pub(crate) struct PublicKey {
-    modulus: BoxedMontyParams,
-    /// In bytes.
+    modulus: Modulus,
+    /// Of the modulus, in bytes.
     length: usize,
     exponent: u32,
 }
@@ -35,15 +30,13 @@ impl PublicKey {
         if !whole || !MODULUS_BYTES.contains(&modulus.len()) || exponent < 3 || exponent.is_multiple_of(2) {
             return None;
         }
-        let number = Odd::new(BoxedUint::from_be_slice_vartime(modulus)).into_option()?;
-        Some(Self { modulus: BoxedMontyParams::new_vartime(number), length: modulus.len(), exponent })
+        Some(Self { modulus: Modulus::new(modulus)?, length: modulus.len(), exponent })
     }
 
     /// The exponent in 4 bytes, then the modulus.
     #[cfg(feature = "mint")]
     pub(crate) fn material(&self) -> Vec<u8> {
-        [&self.exponent.to_be_bytes()[..], &self.modulus.modulus().as_ref().to_be_bytes_trimmed_vartime()]
-            .concat()
+        [&self.exponent.to_be_bytes()[..], &self.modulus.bytes(self.length)].concat()
     }
 
     pub(crate) fn accepts(&self, hash: Hash, padding: Padding, message: &[u8], signature: &[u8]) -> bool {
@@ -58,24 +51,7 @@ impl PublicKey {
     /// RFC 8017 section 5.2.2: the signature to the power of the exponent, as long as the modulus. None if the
     /// signature has another length than the modulus or is not below it.
     fn open(&self, signature: &[u8]) -> Option<Vec<u8>> {
-        if signature.len() != self.length {
-            return None;
-        }
-        let number = BoxedUint::from_be_slice_vartime(signature);
-        if number >= *self.modulus.modulus().as_ref() {
-            return None;
-        }
-        let base = BoxedMontyForm::new(number, &self.modulus);
-        let mut power = base.clone();
-        // The first bit is the base itself.
-        for bit in (0..self.exponent.ilog2()).rev() {
-            power = power.square();
-            if self.exponent >> bit & 1 == 1 {
-                power = power.mul(&base);
-            }
-        }
-        let bytes = power.retrieve().to_be_bytes();
-        Some(bytes.split_at_checked(bytes.len().checked_sub(self.length)?)?.1.into())
+        (signature.len() == self.length).then(|| self.modulus.power(signature, self.exponent)).flatten()
     }
 }
 

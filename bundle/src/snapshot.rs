@@ -1,8 +1,4 @@
-use alloc::{
-    collections::{BTreeMap, BTreeSet},
-    sync::Arc,
-    vec::Vec,
-};
+use alloc::{collections::BTreeMap, sync::Arc, vec::Vec};
 use core::fmt;
 
 use token::{Fingerprint, VerifyingKey, api_key::TagKey};
@@ -142,20 +138,26 @@ impl Objects {
 
     /// Lets go of everything that this manifest does not name.
     pub fn keep_only(&mut self, manifest: &Manifest) {
-        // One by one: collecting would bring a sort with it, 20 KB of code.
-        let mut kept = BTreeSet::new();
-        self.all(manifest).for_each(|entry| _ = kept.insert(entry));
-        self.0.retain(|entry, _| kept.contains(entry));
+        let indexes: Vec<Vec<Entry>> = self.indexes(manifest).map(<[Entry]>::to_vec).collect();
+        let named = |entry: &Entry| {
+            let mut lists = core::iter::once(manifest.entries()).chain(indexes.iter().map(Vec::as_slice));
+            // They are in order: that was checked when they were read.
+            lists.any(|entries| entries.binary_search(entry).is_ok())
+        };
+        self.0.retain(|entry, _| named(entry));
     }
 
     /// The entries of the manifest, and those of the indexes that are held.
     fn all<'a>(&'a self, manifest: &'a Manifest) -> impl Iterator<Item = Entry> + 'a {
-        let indexed = manifest.entries().iter().filter(|entry| entry.kind() == Kind::Index);
-        let indexed = indexed.filter_map(|entry| match self.0.get(entry) {
+        manifest.entries().iter().chain(self.indexes(manifest).flatten()).copied()
+    }
+
+    fn indexes<'a>(&'a self, manifest: &'a Manifest) -> impl Iterator<Item = &'a [Entry]> + 'a {
+        let named = manifest.entries().iter().filter(|entry| entry.kind() == Kind::Index);
+        named.filter_map(|entry| match self.0.get(entry) {
             Some(Object::Index(entries)) => Some(entries.as_slice()),
             _ => None,
-        });
-        manifest.entries().iter().chain(indexed.flatten()).copied()
+        })
     }
 }
 

@@ -44,6 +44,55 @@ impl<'de> Deserializer<'de> for At<'de> {
         }
     }
 
+    // What a type asks for is all that it gets: an array is no struct, and each arm that is not there is code saved.
+    fn deserialize_struct<V: Visitor<'de>>(
+        self,
+        _: &'static str,
+        _: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, Error> {
+        self.deserialize_map(visitor)
+    }
+
+    fn deserialize_map<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
+        match self.0 {
+            Json::Object(object) => visitor.visit_map(Members { rest: object.members().iter(), next: None }),
+            _ => Err(self.instead_of(&visitor)),
+        }
+    }
+
+    fn deserialize_seq<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
+        match self.0 {
+            Json::Array(items) => visitor.visit_seq(Items { rest: items.iter(), index: 0 }),
+            _ => Err(self.instead_of(&visitor)),
+        }
+    }
+
+    fn deserialize_str<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
+        match self.0 {
+            Json::String(text) => visitor.visit_borrowed_str(text),
+            _ => Err(self.instead_of(&visitor)),
+        }
+    }
+
+    fn deserialize_string<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
+        self.deserialize_str(visitor)
+    }
+
+    fn deserialize_u64<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
+        match self.0 {
+            Json::Number(Number::Unsigned(number)) => visitor.visit_u64(*number),
+            _ => Err(self.instead_of(&visitor)),
+        }
+    }
+
+    fn deserialize_bool<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
+        match self.0 {
+            Json::Bool(is) => visitor.visit_bool(*is),
+            _ => Err(self.instead_of(&visitor)),
+        }
+    }
+
     fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
         match self.0 {
             Json::Null => visitor.visit_none(),
@@ -76,8 +125,25 @@ impl<'de> Deserializer<'de> for At<'de> {
     }
 
     forward_to_deserialize_any! {
-        bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf unit unit_struct seq tuple
-        tuple_struct map struct identifier ignored_any
+        i8 i16 i32 i64 i128 u8 u16 u32 u128 f32 f64 char bytes byte_buf unit unit_struct tuple tuple_struct identifier
+        ignored_any
+    }
+}
+
+impl At<'_> {
+    #[cold]
+    fn instead_of(self, expected: &dyn Expected) -> Error {
+        let found = match self.0 {
+            Json::Null => Unexpected::Unit,
+            Json::Bool(is) => Unexpected::Bool(*is),
+            Json::Number(Number::Unsigned(number)) => Unexpected::Unsigned(*number),
+            Json::Number(Number::Negative(number)) => Unexpected::Signed(*number),
+            Json::Number(Number::Float(number)) => Unexpected::Float(*number),
+            Json::String(text) => Unexpected::Str(text),
+            Json::Array(_) => Unexpected::Seq,
+            Json::Object(_) => Unexpected::Map,
+        };
+        Error::invalid_type(found, expected)
     }
 }
 

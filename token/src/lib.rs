@@ -1,9 +1,10 @@
 //! Credentials: their formats, strict parsing, fingerprints and signatures.
 //!
-//! A credential has exactly one accepted spelling, and only [`Unverified::verify`] leads to its claims:
+//! A credential has exactly one accepted spelling, and only `verify` leads to what it says:
 //!
 //! ```text
-//! bytes --Unverified::parse--> Unverified --verify(key)--> Authentic --claims()--> Claims
+//! token    --Unverified::parse----------> Unverified --verify(VerifyingKey)------> Authentic
+//! API key  --api_key::Unverified::parse-> Unverified --verify(TagKey, username)--> Authentic
 //! ```
 //!
 //! Nothing here knows the time, a network or randomness: they are arguments.

@@ -161,6 +161,8 @@ pub enum BadKey {
     Weak,
     /// Not 1 to 64 characters out of `A-Z a-z 0-9 . _ -`; for another issuer, longer than 255 bytes.
     Kid,
+    /// Tokens under it are verified, not made.
+    NotMinted,
 }
 
 impl fmt::Display for BadKey {
@@ -169,6 +171,7 @@ impl fmt::Display for BadKey {
             Self::NotAPoint => "the key is not a point on the curve",
             Self::Weak => "the key is too weak",
             Self::Kid => "a `kid` is 1 to 64 characters out of A-Z a-z 0-9 . _ -",
+            Self::NotMinted => "tokens are made with EdDSA and HS256 only",
         })
     }
 }

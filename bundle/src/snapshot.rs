@@ -1,11 +1,7 @@
-use alloc::{
-    collections::{BTreeMap, BTreeSet},
-    sync::Arc,
-    vec::Vec,
-};
+use alloc::{collections::BTreeMap, sync::Arc, vec::Vec};
 use core::fmt;
 
-use token::{Fingerprint, VerifyingKey};
+use token::{Fingerprint, VerifyingKey, api_key::TagKey};
 
 use crate::{
     Entry, Kind, Manifest, Object, ObjectError, Scope, ScopeKey, grants, revocations, shards::Shards,
@@ -16,7 +12,9 @@ use crate::{
 #[derive(Debug, Clone)]
 pub struct Snapshot {
     manifest: Manifest,
+    /// Sorted by issuer, then kid.
     keys: Vec<VerifyingKey>,
+    tag_keys: Vec<TagKey>,
     revocations: Shards<revocations::Shard>,
     watermarks: Shards<watermarks::Shard>,
     /// None where nobody was granted anything.
@@ -29,21 +27,29 @@ impl Snapshot {
             return Err(Incomplete("an object is missing"));
         }
         let mut keys: Vec<VerifyingKey> = Vec::new();
+        let mut tag_keys = Vec::new();
         let mut revocations = Vec::new();
         let mut watermarks = Vec::new();
         let mut grants = Vec::new();
         for entry in objects.all(&manifest) {
             match objects.0.get(&entry) {
-                Some(Object::Keys(held)) => keys.extend(held.iter().cloned()),
+                Some(Object::Keys(held)) => {
+                    for key in &held.verifying {
+                        match keys.binary_search_by(|known| name(known).cmp(&name(key))) {
+                            Ok(_) => return Err(Incomplete("a kid stands twice")),
+                            Err(at) => keys.insert(at, key.clone()),
+                        }
+                    }
+                    tag_keys.extend(held.tags.iter().cloned());
+                }
                 Some(Object::Revocations(shard)) => revocations.push((entry.shard(), Arc::clone(shard))),
                 Some(Object::Watermarks(shard)) => watermarks.push((entry.shard(), Arc::clone(shard))),
                 Some(Object::Grants(shard)) => grants.push((entry.shard(), Arc::clone(shard))),
                 Some(Object::Index(_)) | None => {}
             }
         }
-        keys.sort_by(|a, b| a.kid().cmp(b.kid()));
-        if keys.is_empty() || keys.windows(2).any(|pair| matches!(pair, [a, b] if a.kid() == b.kid())) {
-            return Err(Incomplete("the keys are none, or a kid stands twice"));
+        if keys.is_empty() {
+            return Err(Incomplete("there are no keys"));
         }
         let grants = match grants.is_empty() {
             true => None,
@@ -53,6 +59,7 @@ impl Snapshot {
             manifest,
             keys,
             grants,
+            tag_keys,
             revocations: Shards::complete(revocations).ok_or(Incomplete("the shards of the revocations"))?,
             watermarks: Shards::complete(watermarks).ok_or(Incomplete("the shards of the watermarks"))?,
         })
@@ -62,8 +69,23 @@ impl Snapshot {
         &self.manifest
     }
 
+    /// A key of our own.
     pub fn key(&self, kid: &str) -> Option<&VerifyingKey> {
-        let at = self.keys.binary_search_by(|key| key.kid().cmp(kid)).ok()?;
+        self.named((None, kid))
+    }
+
+    /// A key of another issuer.
+    pub fn key_of(&self, issuer: &str, kid: &str) -> Option<&VerifyingKey> {
+        self.named((Some(issuer), kid))
+    }
+
+    /// What the tags of API keys of this generation are checked with.
+    pub fn tag_key(&self, generation: u8) -> Option<&TagKey> {
+        self.tag_keys.iter().find(|key| key.generation() == generation)
+    }
+
+    fn named(&self, wanted: (Option<&str>, &str)) -> Option<&VerifyingKey> {
+        let at = self.keys.binary_search_by(|key| name(key).cmp(&wanted)).ok()?;
         self.keys.get(at)
     }
 
@@ -100,6 +122,10 @@ impl Snapshot {
     }
 }
 
+fn name(key: &VerifyingKey) -> (Option<&str>, &str) {
+    (key.issuer(), key.kid())
+}
+
 /// What the edge knows of a fingerprint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Standing {
@@ -128,18 +154,26 @@ impl Objects {
 
     /// Lets go of everything that this manifest does not name.
     pub fn keep_only(&mut self, manifest: &Manifest) {
-        let kept: BTreeSet<Entry> = self.all(manifest).collect();
-        self.0.retain(|entry, _| kept.contains(entry));
+        let indexes: Vec<Vec<Entry>> = self.indexes(manifest).map(<[Entry]>::to_vec).collect();
+        let named = |entry: &Entry| {
+            let mut lists = core::iter::once(manifest.entries()).chain(indexes.iter().map(Vec::as_slice));
+            // They are in order: that was checked when they were read.
+            lists.any(|entries| entries.binary_search(entry).is_ok())
+        };
+        self.0.retain(|entry, _| named(entry));
     }
 
     /// The entries of the manifest, and those of the indexes that are held.
     fn all<'a>(&'a self, manifest: &'a Manifest) -> impl Iterator<Item = Entry> + 'a {
-        let indexed = manifest.entries().iter().filter(|entry| entry.kind() == Kind::Index);
-        let indexed = indexed.filter_map(|entry| match self.0.get(entry) {
+        manifest.entries().iter().chain(self.indexes(manifest).flatten()).copied()
+    }
+
+    fn indexes<'a>(&'a self, manifest: &'a Manifest) -> impl Iterator<Item = &'a [Entry]> + 'a {
+        let named = manifest.entries().iter().filter(|entry| entry.kind() == Kind::Index);
+        named.filter_map(|entry| match self.0.get(entry) {
             Some(Object::Index(entries)) => Some(entries.as_slice()),
             _ => None,
-        });
-        manifest.entries().iter().chain(indexed.flatten()).copied()
+        })
     }
 }
 

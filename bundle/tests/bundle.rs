@@ -4,10 +4,14 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bundle::{
     Entry, Kind, Manifest, ManifestError, Objects, Scope, Snapshot, Standing,
-    builder::{Builder, Built, Draft, Publisher},
+    builder::{Builder, Built, Draft, Publisher, SecretKey},
 };
 use proptest::prelude::*;
-use token::{Fingerprint, mint::SigningKey};
+use token::{
+    Algorithm, Fingerprint, VerifyingKey,
+    api_key::{self, Prefix, TagKey},
+    mint::SigningKey,
+};
 
 fn publisher() -> Publisher {
     Publisher::new(&[1; 32])
@@ -122,6 +126,72 @@ fn keys_are_found_by_kid_only() {
     for (kid, known) in [("k1", true), ("k2", true), ("k", false), ("K1", false), ("", false)] {
         assert_eq!(snapshot.key(kid).is_some(), known, "{kid}");
     }
+}
+
+#[test]
+fn keys_of_every_algorithm_and_issuer_arrive() {
+    // Points and moduli of RFC 7515 appendix A; two issuers share a kid, and one names none.
+    let rsa = {
+        let mut material = vec![0, 1, 0, 1];
+        material.extend([0xa5; 256]);
+        material
+    };
+    let p256 = "7fcdce2770f6c45d4183cbee6fdb4b7b580733357be9ef13bacf6e3c7bd15445c7f144cd1bbd9b7e872cdfedb9eeb9f4b3695d6ea90b24ad8a4623288588e5ad";
+    let p256: Vec<u8> =
+        (0..64).map(|at| u8::from_str_radix(&p256[2 * at..2 * at + 2], 16).unwrap()).collect();
+    let of = |issuer, kid, algorithm, material: &[u8]| {
+        VerifyingKey::of_issuer(issuer, kid, algorithm, material).unwrap()
+    };
+    let own = SigningKey::ed25519("k1", &[2; 32]).unwrap();
+    let mut builder = Builder::default();
+    let public = [
+        own.verifying_key().clone(),
+        of("https://a.example", "k1", Algorithm::Es256, &p256),
+        of("https://b.example", "k1", Algorithm::Rs256, &rsa),
+        of("https://b.example", "", Algorithm::Ps512, &rsa),
+    ];
+    builder.keys(&public).unwrap();
+    let secret = |issuer, kid, algorithm, secret| SecretKey::Token { issuer, kid, algorithm, secret };
+    builder
+        .secret_keys([
+            SecretKey::from(("k2", &[3; 32][..])),
+            secret("https://a.example", "k2", Algorithm::Hs512, &[4; 64]),
+            SecretKey::Tag { generation: 1, secret: &[5; 32] },
+            SecretKey::Tag { generation: 255, secret: &[6; 32] },
+        ])
+        .unwrap();
+    let snapshot = fetched(&builder.build().unwrap());
+    for key in &public {
+        let found = match key.issuer() {
+            None => snapshot.key(key.kid()),
+            Some(issuer) => snapshot.key_of(issuer, key.kid()),
+        };
+        let found = found.unwrap();
+        assert_eq!(found.algorithm(), key.algorithm());
+        assert_eq!(found.public_material(), key.public_material());
+    }
+    assert_eq!(snapshot.key("k2").unwrap().algorithm(), Algorithm::Hs256);
+    assert_eq!(snapshot.key_of("https://a.example", "k2").unwrap().algorithm(), Algorithm::Hs512);
+    assert!(snapshot.key_of("https://b.example", "k2").is_none());
+    assert!(snapshot.key_of("", "k1").is_none(), "our own keys are nobody else's");
+    assert!(snapshot.key("").is_none());
+    let known = |generation| snapshot.tag_key(generation).is_some();
+    assert_eq!((known(1), known(255), known(0)), (true, true, false));
+    let minted = TagKey::new(1, &[5; 32]).unwrap().mint(&Prefix::default(), 7, 8, "alice").unwrap();
+    let prefixes = [Prefix::default()];
+    let presented = api_key::Unverified::parse(minted.expose().as_bytes(), &prefixes).unwrap();
+    let tag_key = snapshot.tag_key(presented.generation()).unwrap();
+    assert_eq!(presented.verify(tag_key, "alice").unwrap().number(), 7);
+}
+
+#[test]
+fn secret_keys_never_stand_among_the_public_ones() {
+    let secret = VerifyingKey::of_issuer("https://a.example", "k", Algorithm::Hs256, &[7; 32]).unwrap();
+    let mut builder = Builder::default();
+    builder.keys([&secret]).unwrap();
+    let built = builder.build().unwrap();
+    let (_, bytes) = built.objects.iter().find(|(entry, _)| entry.kind() == Kind::Keys).unwrap();
+    assert_eq!(bytes[..], [0, 0], "no key at all");
 }
 
 #[test]

@@ -55,7 +55,7 @@ impl Keyring {
                         signer = Some(key);
                     }
                 }
-                (Algorithm::EdDsa, None) | (Algorithm::Hs256, Some(_)) => {
+                _ => {
                     return Err(wrong("the database has another kind of key under this name"));
                 }
             }
@@ -94,6 +94,7 @@ pub fn create_signing_key(home: &Home, algorithm: Algorithm) -> Result<SigningKe
             (Jwk::ed25519(&kid, public.as_ref().map_or(&[], |public| &public[..]), &material), public)
         }
         Algorithm::Hs256 => (Jwk::hs256(&kid, &material), None),
+        _ => return Err(KeyError::Unusable(BadKey::NotMinted)),
     };
     jwk.write(&path(home, &kid))?;
     Ok(SigningKeyRecord { kid, algorithm, public, state: SigningKeyState::Active })

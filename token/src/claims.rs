@@ -1,42 +1,122 @@
 use alloc::{string::String, vec::Vec};
-use core::fmt;
 
-use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 
-/// What a token says of its bearer (RFC 7519 section 4). Instants are whole seconds since the Unix epoch.
+use crate::json::{Json, Number, Object};
+
+/// What a token of our own says of its bearer (RFC 7519 section 4). Instants are whole seconds since the Unix epoch.
 ///
 /// A member named twice is refused; members not named here are other readers' business.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Claims {
     pub iss: String,
     /// `OP0123456789` for the root user of an operator, `OP0123456789/alice` for a user in it.
     pub sub: String,
-    #[serde(serialize_with = "write_audience", deserialize_with = "read_audience")]
+    #[serde(serialize_with = "write_audience")]
     pub aud: Vec<String>,
     pub iat: u64,
     pub exp: u64,
-    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "present")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub nbf: Option<u64>,
     pub jti: String,
     pub operator: Operator,
     /// Id of the AuthKey that the token was exchanged for.
-    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "present")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub akid: Option<String>,
     /// Session: the id of the API key issued together with the token.
-    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "present")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub sid: Option<String>,
 }
 
 /// Soracom's clients read the operator id from here.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Operator {
     #[serde(rename = "operatorId")]
     pub operator_id: String,
 }
 
-/// `null` is not a way to leave a claim out.
-fn present<'de, D: Deserializer<'de>, T: Deserialize<'de>>(source: D) -> Result<Option<T>, D::Error> {
-    T::deserialize(source).map(Some)
+impl Claims {
+    pub(crate) fn read(from: &Object) -> Option<Self> {
+        Some(Self {
+            iss: text(from, "iss")??.into(),
+            sub: text(from, "sub")??.into(),
+            aud: audiences(from)??.map(String::from).collect(),
+            iat: from.get("iat")?.as_u64()?,
+            exp: from.get("exp")?.as_u64()?,
+            nbf: from.get("nbf").map(|from| from.as_u64().ok_or(())).transpose().ok()?,
+            jti: text(from, "jti")??.into(),
+            operator: Operator { operator_id: from.at(["operator", "operatorId"])?.as_str()?.into() },
+            akid: text(from, "akid")?.map(String::from),
+            sid: text(from, "sid")?.map(String::from),
+        })
+    }
+}
+
+impl<'de> Deserialize<'de> for Claims {
+    fn deserialize<D: Deserializer<'de>>(source: D) -> Result<Self, D::Error> {
+        let json = Json::deserialize(source)?;
+        json.as_object().and_then(Self::read).ok_or_else(|| D::Error::custom("no claims of a token of ours"))
+    }
+}
+
+/// The instants that any token may name, whoever issued it, in whole seconds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Instants {
+    pub(crate) exp: Option<u64>,
+    pub(crate) nbf: Option<u64>,
+    pub(crate) iat: Option<u64>,
+}
+
+impl Instants {
+    /// None if a claim that RFC 7519 section 4.1 names has another type than there: all are optional, none may be
+    /// nonsense. Fractions are cut to the side on which the token holds for less time.
+    pub(crate) fn read(from: &Object) -> Option<Self> {
+        for name in ["iss", "sub", "jti"] {
+            text(from, name)?;
+        }
+        audiences(from)?;
+        let instant = |name| match from.get(name) {
+            None => Some(None),
+            Some(date) => numeric_date(date).map(Some),
+        };
+        let (exp, nbf, iat) = (instant("exp")?, instant("nbf")?, instant("iat")?);
+        let nbf = nbf.map(|(whole, fraction)| whole.saturating_add(fraction.into()));
+        Some(Self { exp: exp.map(|(whole, _)| whole), nbf, iat: iat.map(|(whole, _)| whole) })
+    }
+}
+
+/// None if it is there and no string; `null` is not a way to leave a claim out.
+pub(crate) fn text<'o>(from: &'o Object, name: &str) -> Option<Option<&'o str>> {
+    from.get(name).map_or(Some(None), |text| text.as_str().map(Some))
+}
+
+/// RFC 7519 section 4.1.3: one string, or an array of them. None if it is there and neither.
+pub(crate) fn audiences(from: &Object) -> Option<Option<impl Iterator<Item = &str>>> {
+    let Some(audience) = from.get("aud") else { return Some(None) };
+    let several = audience.as_array().unwrap_or(core::slice::from_ref(audience));
+    several.iter().all(|one| one.as_str().is_some()).then(|| Some(several.iter().filter_map(Json::as_str)))
+}
+
+/// RFC 7519 section 2: seconds, "non-integer values can be represented". Whole seconds and whether there is more.
+fn numeric_date(date: &Json) -> Option<(u64, bool)> {
+    match date {
+        Json::Number(Number::Unsigned(seconds)) => (*seconds < LAST_DATE).then_some((*seconds, false)),
+        Json::Number(Number::Float(seconds)) => {
+            if !(0.0..MOST_SECONDS).contains(seconds) {
+                return None;
+            }
+            #[expect(
+                clippy::cast_possible_truncation,
+                clippy::cast_sign_loss,
+                reason = "between 0 and 2^53; the fraction is to go"
+            )]
+            let whole = *seconds as u64;
+            #[expect(clippy::cast_precision_loss, reason = "below 2^53")]
+            let fraction = *seconds > whole as f64;
+            Some((whole, fraction))
+        }
+        _ => None,
+    }
 }
 
 fn write_audience<S: Serializer>(audience: &Vec<String>, sink: S) -> Result<S::Ok, S::Error> {
@@ -46,28 +126,9 @@ fn write_audience<S: Serializer>(audience: &Vec<String>, sink: S) -> Result<S::O
     }
 }
 
-/// RFC 7519 section 4.1.3: one string, or an array of them.
-fn read_audience<'de, D: Deserializer<'de>>(source: D) -> Result<Vec<String>, D::Error> {
-    struct Audience;
-
-    impl<'de> de::Visitor<'de> for Audience {
-        type Value = Vec<String>;
-
-        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-            f.write_str("a string or an array of strings")
-        }
-
-        fn visit_str<E: de::Error>(self, one: &str) -> Result<Self::Value, E> {
-            Ok(Vec::from([String::from(one)]))
-        }
-
-        fn visit_seq<A: de::SeqAccess<'de>>(self, several: A) -> Result<Self::Value, A::Error> {
-            Deserialize::deserialize(de::value::SeqAccessDeserializer::new(several))
-        }
-    }
-
-    source.deserialize_any(Audience)
-}
+/// Up to 2^53 every reader of JSON sees the same number (RFC 8259 section 6).
+const LAST_DATE: u64 = 1 << 53;
+const MOST_SECONDS: f64 = 9_007_199_254_740_992.0;
 
 #[cfg(test)]
 mod tests {
@@ -96,6 +157,7 @@ mod tests {
             (r#""exp":2"#, r#""exp":2.5"#),
             (r#""exp":2"#, r#""exp":-2"#),
             (r#""exp":2"#, r#""exp":1e400"#),
+            (r#""exp":2"#, r#""exp":2.0"#),
             (r#""exp":2"#, r#""exp":18446744073709551616"#),
             (r#""exp":2"#, r#""exp":2,"nbf":null"#),
             (r#""exp":2"#, r#""exp":2,"sid":null"#),
@@ -110,5 +172,31 @@ mod tests {
         }
         let nested = format!("{{\"x\":{}", "[".repeat(100_000));
         assert!(serde_json::from_str::<Claims>(&nested).is_err());
+    }
+
+    #[test]
+    fn dates_of_other_issuers_may_have_fractions() {
+        let read = |text: &str| Instants::read(Json::parse(text.as_bytes()).unwrap().as_object().unwrap());
+        let all = |exp, nbf, iat| Some(Instants { exp, nbf, iat });
+        assert_eq!(read("{}"), all(None, None, None));
+        assert_eq!(read(r#"{"exp":9.9,"nbf":9.1,"iat":9.9}"#), all(Some(9), Some(10), Some(9)));
+        assert_eq!(read(r#"{"exp":1.7e9,"nbf":9.0}"#), all(Some(1_700_000_000), Some(9), None));
+        for bad in [
+            r#"{"exp":-1}"#,
+            r#"{"exp":-0.5}"#,
+            r#"{"exp":"1"}"#,
+            r#"{"exp":null}"#,
+            r#"{"exp":9007199254740992}"#,
+            r#"{"exp":18446744073709551615}"#,
+            r#"{"exp":18446744073709551616}"#,
+            r#"{"exp":1e300}"#,
+            r#"{"iss":1}"#,
+            r#"{"sub":null}"#,
+            r#"{"jti":["a"]}"#,
+            r#"{"aud":["a",1]}"#,
+            r#"{"aud":{}}"#,
+        ] {
+            assert_eq!(read(bad), None, "{bad}");
+        }
     }
 }

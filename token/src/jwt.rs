@@ -1,20 +1,22 @@
-use alloc::{string::String, vec::Vec};
+use alloc::{string::String, sync::Arc, vec::Vec};
+use core::fmt;
 
-use serde::Deserialize;
-
-use crate::{Claims, Error, Fingerprint, VerifyingKey, base64url};
+use crate::{
+    Claims, Error, Fingerprint, VerifyingKey, base64url,
+    claims::{self, Instants},
+    json::{Json, Object},
+};
 
 /// Longer tokens are refused before they are looked at. Common limits of servers for all headers together are 8 KiB.
 pub const MAX_TOKEN_BYTES: usize = 8192;
 
 /// A JWT in compact serialisation (RFC 7515 section 7.1) whose spelling is checked and whose signature is not.
-#[derive(Debug)]
 pub struct Unverified<'a> {
     presented: &'a [u8],
     /// `header.payload`
     signed: &'a [u8],
     header: Header,
-    payload: Vec<u8>,
+    payload: Arc<Object>,
     signature: Vec<u8>,
 }
 
@@ -30,54 +32,157 @@ impl<'a> Unverified<'a> {
         let (signed, signature) = split_at_dot(presented, second)?;
         let (header, payload) = split_at_dot(signed, first)?;
         let (header, payload, signature) = (decode(header)?, decode(payload)?, decode(signature)?);
-        let header = serde_json::from_slice::<Header>(&header).map_err(|_| Error::Malformed)?;
-        match header.typ.as_deref() {
-            None | Some("JWT") => Ok(Self { presented, signed, header, payload, signature }),
-            Some(_) => Err(Error::Malformed),
+        let header = Header::read(&object(&header)?).ok_or(Error::Malformed)?;
+        let payload = object(&payload)?;
+        if matches!(claims::text(&payload, "iss"), None | Some(Some(""))) {
+            return Err(Error::Malformed);
         }
+        Ok(Self { presented, signed, header, payload: Arc::new(payload), signature })
     }
 
+    /// Empty if the token names none: then only a key without a name can be meant.
     pub fn kid(&self) -> &str {
         &self.header.kid
     }
 
+    /// Who the token says issued it, to find the key by; empty if it does not say. To believe it takes
+    /// [`Self::verify`].
+    pub fn issuer(&self) -> &str {
+        claims::text(&self.payload, "iss").flatten().unwrap_or_default()
+    }
+
     /// The only door to the claims.
     pub fn verify(&self, key: &VerifyingKey) -> Result<Authentic, Error> {
-        if self.header.alg != key.algorithm().name() {
+        let Header { alg, kid, only_ours } = &self.header;
+        if alg != key.algorithm().name() {
             return Err(Error::AlgorithmMismatch);
         }
-        if self.header.kid != key.kid() || !key.accepts(self.signed, &self.signature) {
+        let same_issuer = key.issuer().is_none_or(|issuer| issuer == self.issuer());
+        if kid != key.kid() || !same_issuer || !key.accepts(self.signed, &self.signature) {
             return Err(Error::SignatureInvalid);
         }
-        let claims = serde_json::from_slice(&self.payload).map_err(|_| Error::Malformed)?;
-        Ok(Authentic { claims, fingerprint: Fingerprint::of(self.presented) })
+        let instants = Instants::read(&self.payload).ok_or(Error::Malformed)?;
+        let own = match key.issuer() {
+            Some(_) => None,
+            None if *only_ours => Some(Claims::read(&self.payload).ok_or(Error::Malformed)?),
+            None => return Err(Error::Malformed),
+        };
+        let twin = key.algorithm().twin(&self.signature).map(|signature| {
+            Fingerprint::of(&[self.signed, b".", base64url::encode(&signature).as_bytes()].concat())
+        });
+        Ok(Authentic {
+            members: Arc::clone(&self.payload),
+            instants,
+            own,
+            fingerprint: Fingerprint::of(self.presented),
+            twin,
+        })
+    }
+}
+
+// By hand: what is presented is a credential, and it is not printed.
+impl fmt::Debug for Unverified<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Unverified({:?})", Fingerprint::of(self.presented))
     }
 }
 
 /// A token whose signature holds. Whether it is in time, for us and still good is the verdict's business.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Authentic {
-    claims: Claims,
+    members: Arc<Object>,
+    instants: Instants,
+    own: Option<Claims>,
     fingerprint: Fingerprint,
+    twin: Option<Fingerprint>,
 }
 
 impl Authentic {
-    pub const fn claims(&self) -> &Claims {
-        &self.claims
+    /// The claims of a token of our own; None if another issuer's key opened it.
+    pub const fn claims(&self) -> Option<&Claims> {
+        self.own.as_ref()
     }
 
+    /// Everything the token says.
+    pub fn members(&self) -> &Object {
+        &self.members
+    }
+
+    pub fn issuer(&self) -> Option<&str> {
+        claims::text(&self.members, "iss").flatten()
+    }
+
+    pub fn subject(&self) -> Option<&str> {
+        claims::text(&self.members, "sub").flatten()
+    }
+
+    pub fn id(&self) -> Option<&str> {
+        claims::text(&self.members, "jti").flatten()
+    }
+
+    pub fn audiences(&self) -> impl Iterator<Item = &str> {
+        claims::audiences(&self.members).flatten().into_iter().flatten()
+    }
+
+    /// Seconds since the Unix epoch, as all instants here.
+    pub const fn expires_at(&self) -> Option<u64> {
+        self.instants.exp
+    }
+
+    pub const fn not_before(&self) -> Option<u64> {
+        self.instants.nbf
+    }
+
+    pub const fn issued_at(&self) -> Option<u64> {
+        self.instants.iat
+    }
+
+    /// Of the token as it was presented.
     pub const fn fingerprint(&self) -> Fingerprint {
         self.fingerprint
     }
+
+    /// Every fingerprint that this token can be presented under. A signature (r, s) of ECDSA holds as (r, n - s) too,
+    /// and anybody can turn one into the other: revoking either must stop both.
+    pub fn fingerprints(&self) -> impl Iterator<Item = Fingerprint> {
+        core::iter::once(self.fingerprint).chain(self.twin)
+    }
 }
 
-/// Nothing else may stand in it: `jwk`, `jku`, `x5u`, `crit` are ways to talk a verifier into another key.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
 struct Header {
     alg: String,
     kid: String,
-    typ: Option<String>,
+    /// Whether there is nothing in it but what we write ourselves.
+    only_ours: bool,
+}
+
+impl Header {
+    /// Members that talk a verifier into another key or another reading are refused, whoever issued the token; so are
+    /// types of token that are for something else than access (RFC 8725 section 3.11).
+    fn read(from: &Object) -> Option<Self> {
+        if FORBIDDEN.iter().any(|name| from.get(name).is_some()) {
+            return None;
+        }
+        let typ = claims::text(from, "typ")?;
+        if typ.is_some_and(|typ| !ACCESS.iter().any(|known| typ.eq_ignore_ascii_case(known))) {
+            return None;
+        }
+        let alg = from.get("alg")?.as_str()?.into();
+        let kid = claims::text(from, "kid")?;
+        if kid.is_some_and(str::is_empty) {
+            return None;
+        }
+        let known = |(name, _)| matches!(name, "alg" | "kid" | "typ");
+        let only_ours = from.iter().all(known) && matches!(typ, None | Some("JWT"));
+        Some(Self { alg, kid: kid.unwrap_or_default().into(), only_ours })
+    }
+}
+
+fn object(text: &[u8]) -> Result<Object, Error> {
+    match Json::parse(text) {
+        Some(Json::Object(object)) => Ok(object),
+        _ => Err(Error::Malformed),
+    }
 }
 
 fn split_at_dot(bytes: &[u8], dot: usize) -> Result<(&[u8], &[u8]), Error> {
@@ -90,3 +195,10 @@ fn split_at_dot(bytes: &[u8], dot: usize) -> Result<(&[u8], &[u8]), Error> {
 fn decode(segment: &[u8]) -> Result<Vec<u8>, Error> {
     base64url::decode(segment).ok_or(Error::NotCanonical)
 }
+
+/// Keys brought along (RFC 7515 sections 4.1.2, 4.1.3, 4.1.5, 4.1.6), extensions that must be understood (4.1.11),
+/// payloads that are not base64url (RFC 7797) or compressed.
+const FORBIDDEN: [&str; 7] = ["jwk", "jku", "x5u", "x5c", "crit", "b64", "zip"];
+
+/// RFC 7519 section 5.1, RFC 9068 section 2.1. Media types are the same in upper and lower case.
+const ACCESS: [&str; 3] = ["JWT", "at+jwt", "application/at+jwt"];

@@ -1,55 +1,77 @@
-use alloc::string::String;
+use alloc::{boxed::Box, string::String};
 use core::fmt;
 
 use ed25519_dalek::Signature;
 use hmac::{Hmac, KeyInit, Mac};
-use sha2::Sha256;
+use sha2::{Sha256, Sha384, Sha512};
 
-/// The signature algorithms of our own tokens, by their names in RFC 7518 and RFC 8037.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Algorithm {
-    EdDsa,
-    Hs256,
-}
+use crate::{
+    Algorithm, ecdsa,
+    hash::Hash,
+    rsa::{self, Padding},
+};
 
-impl Algorithm {
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::EdDsa => "EdDSA",
-            Self::Hs256 => "HS256",
-        }
-    }
-}
-
-/// A key that tokens are verified with. The algorithm belongs to the key, never to the token.
+/// A key that tokens are verified with. The algorithm belongs to the key, never to the token; so does the issuer.
 #[derive(Clone)]
 pub struct VerifyingKey {
+    /// None: ours.
+    issuer: Option<String>,
     kid: String,
+    algorithm: Algorithm,
     material: Material,
 }
 
 #[derive(Clone)]
 enum Material {
-    Ed25519(ed25519_dalek::VerifyingKey),
-    Hmac(Hmac<Sha256>),
+    Ed25519(Box<ed25519_dalek::VerifyingKey>),
+    Hmac256(Hmac<Sha256>),
+    Hmac384(Box<Hmac<Sha384>>),
+    Hmac512(Box<Hmac<Sha512>>),
+    Ecdsa(ecdsa::PublicKey),
+    Rsa(Box<rsa::PublicKey>, Hash, Padding),
 }
 
 impl VerifyingKey {
-    pub fn ed25519(kid: &str, public: &[u8; 32]) -> Result<Self, BadKey> {
-        let key = ed25519_dalek::VerifyingKey::from_bytes(public).map_err(|_| BadKey::NotAPoint)?;
-        // A key of small order verifies signatures that nobody made.
-        if key.is_weak() {
-            return Err(BadKey::Weak);
+    /// A key of our own; `bytes` are
+    ///
+    /// ```text
+    /// EdDSA       32 bytes (RFC 8032 section 5.1.5)
+    /// HS...       the secret
+    /// ES...       x, y
+    /// RS... PS... exponent in 4 bytes, modulus; no leading zeros
+    /// ```
+    /// all numbers big-endian.
+    pub fn own(kid: &str, algorithm: Algorithm, bytes: &[u8]) -> Result<Self, BadKey> {
+        // What we mint names its key in a header, a log line and a command: nothing that needs quoting.
+        let usual = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
+        if !(1..=64).contains(&kid.len()) || !kid.bytes().all(usual) {
+            return Err(BadKey::Kid);
         }
-        Ok(Self { kid: checked_kid(kid)?, material: Material::Ed25519(key) })
+        let material = Material::read(algorithm, bytes)?;
+        Ok(Self { issuer: None, kid: kid.into(), algorithm, material })
+    }
+
+    /// A key of another issuer, which opens only tokens that name this issuer and this `kid`; empty for tokens that
+    /// name none.
+    pub fn of_issuer(issuer: &str, kid: &str, algorithm: Algorithm, bytes: &[u8]) -> Result<Self, BadKey> {
+        if kid.len() > MAX_FOREIGN_NAME || issuer.len() > MAX_FOREIGN_NAME {
+            return Err(BadKey::Kid);
+        }
+        let material = Material::read(algorithm, bytes)?;
+        Ok(Self { issuer: Some(issuer.into()), kid: kid.into(), algorithm, material })
+    }
+
+    pub fn ed25519(kid: &str, public: &[u8; 32]) -> Result<Self, BadKey> {
+        Self::own(kid, Algorithm::EdDsa, public)
     }
 
     pub fn hs256(kid: &str, secret: &[u8]) -> Result<Self, BadKey> {
-        if secret.len() < MIN_HMAC_BYTES {
-            return Err(BadKey::Weak);
-        }
-        let key = Hmac::new_from_slice(secret).map_err(|_| BadKey::Weak)?;
-        Ok(Self { kid: checked_kid(kid)?, material: Material::Hmac(key) })
+        Self::own(kid, Algorithm::Hs256, secret)
+    }
+
+    /// None for a key of our own.
+    pub fn issuer(&self) -> Option<&str> {
+        self.issuer.as_deref()
     }
 
     pub fn kid(&self) -> &str {
@@ -57,17 +79,25 @@ impl VerifyingKey {
     }
 
     pub const fn algorithm(&self) -> Algorithm {
-        match self.material {
-            Material::Ed25519(_) => Algorithm::EdDsa,
-            Material::Hmac(_) => Algorithm::Hs256,
-        }
+        self.algorithm
     }
 
-    /// The public half; a symmetric key has none.
+    /// The public half of an Ed25519 key; None for every other.
     pub fn public_bytes(&self) -> Option<&[u8; 32]> {
         match &self.material {
             Material::Ed25519(key) => Some(key.as_bytes()),
-            Material::Hmac(_) => None,
+            _ => None,
+        }
+    }
+
+    /// The bytes that [`Self::own`] and [`Self::of_issuer`] take, of a public key; None for a symmetric one.
+    #[cfg(feature = "mint")]
+    pub fn public_material(&self) -> Option<alloc::vec::Vec<u8>> {
+        match &self.material {
+            Material::Ed25519(key) => Some(key.as_bytes().to_vec()),
+            Material::Hmac256(_) | Material::Hmac384(_) | Material::Hmac512(_) => None,
+            Material::Ecdsa(key) => Some(key.material()),
+            Material::Rsa(key, ..) => Some(key.material()),
         }
     }
 
@@ -76,14 +106,49 @@ impl VerifyingKey {
             // `verify_strict` refuses S >= L and small-order points: a signature has one spelling (RFC 8032 5.1.7).
             Material::Ed25519(key) => Signature::from_slice(signature)
                 .is_ok_and(|signature| key.verify_strict(message, &signature).is_ok()),
-            Material::Hmac(key) => key.clone().chain_update(message).verify_slice(signature).is_ok(),
+            Material::Hmac256(key) => key.clone().chain_update(message).verify_slice(signature).is_ok(),
+            Material::Hmac384(key) => key.clone().chain_update(message).verify_slice(signature).is_ok(),
+            Material::Hmac512(key) => key.clone().chain_update(message).verify_slice(signature).is_ok(),
+            Material::Ecdsa(key) => key.accepts(message, signature),
+            Material::Rsa(key, hash, padding) => key.accepts(*hash, *padding, message, signature),
         }
     }
 }
 
 impl fmt::Debug for VerifyingKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "VerifyingKey({} `{}`)", self.algorithm().name(), self.kid)
+        write!(f, "VerifyingKey({} `{}`", self.algorithm.name(), self.kid)?;
+        self.issuer.iter().try_for_each(|issuer| write!(f, " of `{issuer}`"))?;
+        f.write_str(")")
+    }
+}
+
+impl Material {
+    fn read(algorithm: Algorithm, bytes: &[u8]) -> Result<Self, BadKey> {
+        let rsa = |hash, padding| {
+            let (exponent, modulus) = bytes.split_first_chunk().ok_or(BadKey::Weak)?;
+            let key = rsa::PublicKey::new(modulus, u32::from_be_bytes(*exponent)).ok_or(BadKey::Weak)?;
+            Ok(Self::Rsa(Box::new(key), hash, padding))
+        };
+        match algorithm {
+            Algorithm::EdDsa => {
+                let public = bytes.try_into().map_err(|_| BadKey::NotAPoint)?;
+                let key = ed25519_dalek::VerifyingKey::from_bytes(public).map_err(|_| BadKey::NotAPoint)?;
+                // A key of small order verifies signatures that nobody made.
+                if key.is_weak() { Err(BadKey::Weak) } else { Ok(Self::Ed25519(Box::new(key))) }
+            }
+            Algorithm::Hs256 => hmac(Hash::Sha256, bytes).map(Self::Hmac256),
+            Algorithm::Hs384 => hmac(Hash::Sha384, bytes).map(|key| Self::Hmac384(Box::new(key))),
+            Algorithm::Hs512 => hmac(Hash::Sha512, bytes).map(|key| Self::Hmac512(Box::new(key))),
+            Algorithm::Es256 => ecdsa::PublicKey::p256(bytes).map(Self::Ecdsa).ok_or(BadKey::NotAPoint),
+            Algorithm::Es384 => ecdsa::PublicKey::p384(bytes).map(Self::Ecdsa).ok_or(BadKey::NotAPoint),
+            Algorithm::Rs256 => rsa(Hash::Sha256, Padding::Pkcs1),
+            Algorithm::Rs384 => rsa(Hash::Sha384, Padding::Pkcs1),
+            Algorithm::Rs512 => rsa(Hash::Sha512, Padding::Pkcs1),
+            Algorithm::Ps256 => rsa(Hash::Sha256, Padding::Pss),
+            Algorithm::Ps384 => rsa(Hash::Sha384, Padding::Pss),
+            Algorithm::Ps512 => rsa(Hash::Sha512, Padding::Pss),
+        }
     }
 }
 
@@ -91,10 +156,13 @@ impl fmt::Debug for VerifyingKey {
 pub enum BadKey {
     /// Not an encoding of a point on the curve.
     NotAPoint,
-    /// A point of small order, or a secret shorter than the hash (RFC 7518 section 3.2).
+    /// A point of small order, a secret shorter than the hash (RFC 7518 section 3.2), or an RSA key that is not 2048
+    /// to 4096 bits with an odd exponent.
     Weak,
-    /// Not 1 to 64 characters out of `A-Z a-z 0-9 . _ -`.
+    /// Not 1 to 64 characters out of `A-Z a-z 0-9 . _ -`; for another issuer, longer than 255 bytes.
     Kid,
+    /// Tokens under it are verified, not made.
+    NotMinted,
 }
 
 impl fmt::Display for BadKey {
@@ -103,16 +171,20 @@ impl fmt::Display for BadKey {
             Self::NotAPoint => "the key is not a point on the curve",
             Self::Weak => "the key is too weak",
             Self::Kid => "a `kid` is 1 to 64 characters out of A-Z a-z 0-9 . _ -",
+            Self::NotMinted => "tokens are made with EdDSA and HS256 only",
         })
     }
 }
 
 impl core::error::Error for BadKey {}
 
-fn checked_kid(kid: &str) -> Result<String, BadKey> {
-    let usual = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
-    if (1..=64).contains(&kid.len()) && kid.bytes().all(usual) { Ok(kid.into()) } else { Err(BadKey::Kid) }
+/// RFC 7518 section 3.2: a key of the same size as the hash output or larger.
+fn hmac<M: KeyInit>(hash: Hash, secret: &[u8]) -> Result<M, BadKey> {
+    if secret.len() < hash.bytes() {
+        return Err(BadKey::Weak);
+    }
+    M::new_from_slice(secret).map_err(|_| BadKey::Weak)
 }
 
-/// RFC 7518 section 3.2: a key of the same size as the hash output or larger.
-const MIN_HMAC_BYTES: usize = 32;
+/// What one byte of length can say.
+const MAX_FOREIGN_NAME: usize = 255;

@@ -1,9 +1,10 @@
 //! Credentials: their formats, strict parsing, fingerprints and signatures.
 //!
-//! A credential has exactly one accepted spelling, and only [`Unverified::verify`] leads to its claims:
+//! A credential has exactly one accepted spelling, and only `verify` leads to what it says:
 //!
 //! ```text
-//! bytes --Unverified::parse--> Unverified --verify(key)--> Authentic --claims()--> Claims
+//! token    --Unverified::parse----------> Unverified --verify(VerifyingKey)------> Authentic
+//! API key  --api_key::Unverified::parse-> Unverified --verify(TagKey, username)--> Authentic
 //! ```
 //!
 //! Nothing here knows the time, a network or randomness: they are arguments.
@@ -24,18 +25,30 @@ extern crate alloc;
 #[cfg(test)]
 extern crate std;
 
+mod algorithm;
+pub mod api_key;
+mod base62;
 pub mod base64url;
 mod claims;
+mod crc32;
+mod ecdsa;
 mod error;
 mod fingerprint;
+mod hash;
+pub mod json;
 mod jwt;
 mod key;
 #[cfg(feature = "mint")]
 pub mod mint;
+mod modular;
+mod rsa;
 pub mod secret;
+#[cfg(all(test, feature = "mint"))]
+mod vectors;
 
+pub use algorithm::Algorithm;
 pub use claims::{Claims, Operator};
 pub use error::Error;
 pub use fingerprint::{Fingerprint, NotAFingerprint};
 pub use jwt::{Authentic, MAX_TOKEN_BYTES, Unverified};
-pub use key::{Algorithm, BadKey, VerifyingKey};
+pub use key::{BadKey, VerifyingKey};

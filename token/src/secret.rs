@@ -97,19 +97,22 @@ pub use made::{check, new};
 #[cfg(feature = "mint")]
 #[expect(
     clippy::arithmetic_side_effects,
-    clippy::indexing_slicing,
-    reason = "does not run in the proxy; lengths and digits are bounded by constants"
+    reason = "does not run in the proxy; lengths are bounded by constants"
 )]
 mod made {
     use super::{Malformed, Secret, String, Zeroizing};
+    use crate::{base62, crc32::crc32};
 
     /// Makes a secret out of 256 random bits.
     pub fn new(prefix: &str, random: &[u8; 32]) -> Secret {
         let mut text = Zeroizing::new(String::with_capacity(prefix.len() + BODY + CHECKSUM));
         text.push_str(prefix);
-        push_base62(&mut text, Zeroizing::new(*random), BODY);
-        let checksum = checksum(&text);
-        text.push_str(&checksum);
+        let mut body = Zeroizing::new([0; BODY]);
+        base62::encode(*random, &mut body[..]);
+        text.extend(body.iter().map(|digit| char::from(*digit)));
+        let mut checksum = [0; CHECKSUM];
+        base62::encode(crc32(text.as_bytes()).to_be_bytes(), &mut checksum);
+        text.extend(checksum.map(char::from));
         Secret(text)
     }
 
@@ -123,33 +126,9 @@ mod made {
             return Err(Malformed::Alphabet);
         }
         let (before, sum) = text.split_at_checked(text.len() - CHECKSUM).ok_or(Malformed::Length)?;
-        if checksum(before) == sum { Ok(()) } else { Err(Malformed::Checksum) }
+        let expected = crc32(before.as_bytes()).to_be_bytes();
+        if base62::decode(sum.as_bytes()) == Ok(expected) { Ok(()) } else { Err(Malformed::Checksum) }
     }
-
-    fn checksum(text: &str) -> String {
-        let mut sum = [0; 32];
-        sum[28..].copy_from_slice(&crc32fast::hash(text.as_bytes()).to_be_bytes());
-        let mut out = String::with_capacity(CHECKSUM);
-        push_base62(&mut out, Zeroizing::new(sum), CHECKSUM);
-        out
-    }
-
-    /// The low `digits` base62 digits of a big-endian number, most significant first.
-    fn push_base62(out: &mut String, mut number: Zeroizing<[u8; 32]>, digits: usize) {
-        let mut reversed = Zeroizing::new([0u8; BODY]);
-        for digit in reversed.iter_mut().take(digits) {
-            let mut rest = 0u16;
-            for byte in number.iter_mut() {
-                let value = rest << 8 | u16::from(*byte);
-                [_, *byte] = (value / 62).to_be_bytes();
-                rest = value % 62;
-            }
-            *digit = ALPHABET[usize::from(rest)];
-        }
-        out.extend(reversed.iter().take(digits).rev().map(|byte| char::from(*byte)));
-    }
-
-    const ALPHABET: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
 
     /// 62^43 > 2^256.
     const BODY: usize = 43;

@@ -1,7 +1,13 @@
 //! One fuzz target per decoder: a short run of each in `cargo test`, a long one by `cargo bolero test`.
 
 use bolero::check;
-use token::{Fingerprint, Unverified, mint::SigningKey, secret};
+use token::{
+    Algorithm, Fingerprint, Unverified, VerifyingKey,
+    api_key::{self, Prefix, TagKey},
+    json::Json,
+    mint::SigningKey,
+    secret,
+};
 
 fn key() -> SigningKey {
     SigningKey::ed25519("k1", &[2; 32]).unwrap()
@@ -57,5 +63,36 @@ fn shown_once_secret() {
     check!().for_each(|bytes| {
         let Ok(text) = str::from_utf8(bytes) else { return };
         let _ = secret::check("secret-", &format!("secret-{text}"));
+    });
+}
+
+#[test]
+fn api_key() {
+    let (prefixes, key) = ([Prefix::default()], TagKey::new(1, &[7; 32]).unwrap());
+    check!().for_each(|bytes| {
+        let text = [b"ks_live_", bytes].concat();
+        if let Ok(presented) = api_key::Unverified::parse(&text, &prefixes) {
+            assert_eq!(presented.verify(&key, ""), Err(api_key::Error::Tag), "nobody minted it");
+        }
+    });
+}
+
+#[test]
+fn json() {
+    check!().for_each(|bytes| {
+        let ours = Json::parse(bytes);
+        let theirs = serde_json::from_slice::<serde_json::Value>(bytes);
+        assert!(ours.is_none() || theirs.is_ok(), "stricter, never laxer");
+    });
+}
+
+#[test]
+fn verifying_key() {
+    check!().for_each(|bytes| {
+        for algorithm in Algorithm::ALL {
+            if let Ok(key) = VerifyingKey::of_issuer("i", "k", algorithm, bytes) {
+                assert!(key.public_material().is_none_or(|material| material == bytes), "one spelling");
+            }
+        }
     });
 }

@@ -126,15 +126,14 @@ impl Gate {
         let token = Unverified::parse(presented).map_err(Reason::Token)?;
         let key = snapshot.key(token.kid()).ok_or(Reason::KeyUnknown)?;
         let authentic = token.verify(key).map_err(Reason::Token)?;
-        let claims = authentic.claims();
+        let claims = authentic.claims().ok_or(Reason::KeyUnknown)?;
         let seconds = now.checked_div(1000).unwrap_or_default();
         check_claims(claims, &self.policy.tokens, seconds)?;
         if snapshot.watermark(scopes(claims, key.kid())).is_some_and(|instant| claims.iat <= instant) {
             return Err(Reason::Watermark);
         }
-        match snapshot.standing(&authentic.fingerprint()) {
-            Standing::Good => {}
-            Standing::Revoked => return Err(Reason::Revoked),
+        if authentic.fingerprints().any(|one| snapshot.standing(&one) != Standing::Good) {
+            return Err(Reason::Revoked);
         }
         // After these, so that a stale bundle still refuses what it names by that name.
         if !self.is_fresh_enough(route, snapshot, claims, now) {
@@ -143,7 +142,7 @@ impl Gate {
         let variables = route.variables();
         if let Some(demand) = route.demand {
             check_demand(demand, claims)?;
-            claim::check(presented, &demand.claims, &demand.scopes, &variables)?;
+            claim::check(authentic.members(), &demand.claims, &demand.scopes, &variables)?;
         }
         if let Some(api) = route.permission {
             let client = match &self.policy.client_address {

@@ -30,12 +30,12 @@ mod credential;
 mod freshness;
 mod gate;
 mod lease;
-mod object;
 pub mod permission;
 mod policy;
 mod reason;
 mod refresh;
 pub mod route;
+mod strict;
 
 pub use answer::{Answer, Answers, Style};
 pub use bundle::{Entry, Manifest, Snapshot};

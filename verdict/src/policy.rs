@@ -1,8 +1,4 @@
-use alloc::{
-    format,
-    string::{String, ToString},
-    vec::Vec,
-};
+use alloc::{format, string::String, vec::Vec};
 use core::fmt;
 
 use bundle::PublisherKey;
@@ -12,6 +8,7 @@ use token::secret::Secret;
 use crate::{
     Answers, ClientAddress,
     route::{Rules, Unmatched},
+    strict,
 };
 
 /// The plugin configuration: JSON in which an unknown member, a wrong type or a missing value is an error that names
@@ -101,12 +98,7 @@ pub struct CredentialSource {
 
 impl Policy {
     pub fn from_json(json: &[u8]) -> Result<Self, PolicyError> {
-        let mut source = serde_json::Deserializer::from_slice(json);
-        let policy: Self = serde_path_to_error::deserialize(&mut source).map_err(|error| PolicyError {
-            path: error.path().to_string(),
-            message: without_values(&error.inner().to_string()),
-        })?;
-        source.end().map_err(|error| PolicyError { path: ".".into(), message: error.to_string() })?;
+        let policy: Self = strict::read(json)?;
         let known = |name: &str| policy.credentials.iter().any(|source| source.header == name);
         let stranger = policy.rules.credentials().find(|(_, name)| !known(name));
         match stranger {
@@ -122,8 +114,8 @@ impl Policy {
 /// What is wrong with a configuration, and where.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PolicyError {
-    path: String,
-    message: String,
+    pub(crate) path: String,
+    pub(crate) message: String,
 }
 
 impl fmt::Display for PolicyError {
@@ -133,17 +125,6 @@ impl fmt::Display for PolicyError {
 }
 
 impl core::error::Error for PolicyError {}
-
-/// A value in the wrong place may be the credential: serde would quote it.
-fn without_values(message: &str) -> String {
-    match message.split_once("string \"") {
-        Some((before, after)) => match after.rsplit_once("\", expected") {
-            Some((_, expected)) => format!("{before}a string, expected{expected}"),
-            None => format!("{before}a string"),
-        },
-        None => message.into(),
-    }
-}
 
 fn publisher_keys<'de, D: Deserializer<'de>>(source: D) -> Result<Vec<PublisherKey>, D::Error> {
     struct Key(PublisherKey);

@@ -77,7 +77,8 @@ pub async fn inspect_token(service: &Service, text: &str) -> Result<InspectedTok
     let key = service.keyring.verifying().iter().find(|key| key.kid() == token.kid());
     let authentic =
         token.verify(key.ok_or(InspectTokenError::KeyUnknown)?).map_err(InspectTokenError::Token)?;
-    let (claims, fingerprint) = (authentic.claims().clone(), authentic.fingerprint());
+    let (claims, fingerprint) =
+        (authentic.claims().ok_or(InspectTokenError::Foreign)?.clone(), authentic.fingerprint());
     let subject: Subject = claims.sub.parse().map_err(|_| InspectTokenError::Foreign)?;
     let auth_key: Option<AuthKeyId> =
         claims.akid.as_deref().map(str::parse).transpose().map_err(|_| InspectTokenError::Foreign)?;

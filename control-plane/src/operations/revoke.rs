@@ -216,7 +216,7 @@ fn verify(service: &Service, text: &str) -> Result<(Fingerprint, u64), RevokeErr
     let token = Unverified::parse(text.as_bytes()).map_err(RevokeError::Token)?;
     let key = service.keyring.verifying().iter().find(|key| key.kid() == token.kid());
     let authentic = token.verify(key.ok_or(RevokeError::TokenKeyUnknown)?).map_err(RevokeError::Token)?;
-    Ok((authentic.fingerprint(), authentic.claims().exp))
+    Ok((authentic.fingerprint(), authentic.expires_at().unwrap_or(u64::MAX)))
 }
 
 async fn owned_key(

@@ -2,7 +2,6 @@ use alloc::{format, string::String, vec::Vec};
 use core::fmt;
 
 use serde::{Deserialize, Deserializer, de};
-use serde_path_to_error::Segment;
 
 use super::{
     MAX_COMPILED_BYTES, MAX_DOCUMENT_BYTES, PermissionError,
@@ -12,7 +11,7 @@ use super::{
     error::Place,
     pattern,
 };
-use crate::object::Object;
+use crate::strict;
 
 pub(super) fn compile(json: &[u8]) -> Result<Vec<u8>, PermissionError> {
     if json.len() > MAX_DOCUMENT_BYTES {
@@ -21,7 +20,7 @@ pub(super) fn compile(json: &[u8]) -> Result<Vec<u8>, PermissionError> {
     }
     let Document { statements } = read(json)?;
     let mut out = Vec::from([FORMAT]);
-    for (number, Object(Statement { effect, api, condition })) in (1..).zip(&statements) {
+    for (number, Statement { effect, api, condition }) in (1..).zip(&statements) {
         let mut patterns = Vec::new();
         for (place, name) in (1..).zip(&api.names) {
             let place = Place::Api(number, api.list.then_some(place));
@@ -50,7 +49,7 @@ pub(super) fn compile(json: &[u8]) -> Result<Vec<u8>, PermissionError> {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Document {
-    statements: Vec<Object<Statement>>,
+    statements: Vec<Statement>,
 }
 
 #[derive(Deserialize)]
@@ -109,32 +108,26 @@ impl<'de> Deserialize<'de> for Api {
 }
 
 fn read(json: &[u8]) -> Result<Document, PermissionError> {
-    let mut source = serde_json::Deserializer::from_slice(json);
-    let Object(document) = serde_path_to_error::deserialize(&mut source)
-        .map_err(|error| PermissionError::new(place(error.path()), format!("{}", error.inner())))?;
-    source.end().map_err(|error| PermissionError::new(Place::Document, format!("{error}")))?;
-    Ok(document)
+    strict::read(json).map_err(|error| PermissionError::new(place(&error.path), error.message))
 }
 
-/// `statements[1].api[2]` in the words of a reader.
-fn place(path: &serde_path_to_error::Path) -> Place {
-    let mut statement = None;
-    let mut member = None;
-    let mut item = None;
-    for segment in path {
-        match segment {
-            Segment::Seq { index } if statement.is_none() => statement = Some(index.saturating_add(1)),
-            Segment::Seq { index } => item = Some(index.saturating_add(1)),
-            Segment::Map { key } if statement.is_some() => member = Some(key.as_str()),
-            _ => {}
-        }
-    }
-    match (statement, member) {
-        (None, _) => Place::Document,
-        (Some(statement), None) => Place::Statement(statement),
-        (Some(statement), Some("effect")) => Place::Effect(statement),
-        (Some(statement), Some("api")) => Place::Api(statement, item),
-        (Some(statement), Some("condition")) => Place::Condition(statement),
-        (Some(statement), Some(member)) => Place::Member(statement, member.into()),
+/// `statements[1].api[2]` in the words of a reader, who counts from 1.
+fn place(path: &str) -> Place {
+    let number = |index: &str| index.parse().map_or(0, |index: usize| index.saturating_add(1));
+    let Some((statement, rest)) = path.strip_prefix("statements[").and_then(|rest| rest.split_once(']'))
+    else {
+        return Place::Document;
+    };
+    let statement = number(statement);
+    let member = rest.strip_prefix('.').unwrap_or(rest);
+    match member.split_once('[') {
+        Some(("api", item)) => Place::Api(statement, Some(number(item.trim_end_matches(']')))),
+        _ => match member {
+            "" => Place::Statement(statement),
+            "effect" => Place::Effect(statement),
+            "api" => Place::Api(statement, None),
+            "condition" => Place::Condition(statement),
+            member => Place::Member(statement, member.into()),
+        },
     }
 }

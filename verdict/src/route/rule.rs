@@ -8,11 +8,11 @@ use alloc::{
 use serde::{Deserialize, Deserializer, de::Error as _};
 
 use super::{Path, Table, Template, Unroutable, host::Host, request::Request};
-use crate::{claim::Wanted, object::Object, permission::is_name};
+use crate::{claim::Wanted, permission::is_name};
 
 /// Which requests, and what is demanded of them.
 #[derive(Debug, Clone, Deserialize)]
-#[serde(try_from = "Object<Source>")]
+#[serde(try_from = "Source")]
 pub struct Rule {
     hosts: Vec<Host>,
     target: Target,
@@ -220,10 +220,10 @@ struct Source {
     preflight: Preflight,
 }
 
-impl TryFrom<Object<Source>> for Rule {
+impl TryFrom<Source> for Rule {
     type Error = String;
 
-    fn try_from(Object(source): Object<Source>) -> Result<Self, String> {
+    fn try_from(source: Source) -> Result<Self, String> {
         let Source {
             hosts,
             path,

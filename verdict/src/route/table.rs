@@ -14,11 +14,11 @@ use super::{
     rule::{covers, is_method},
     template::Part,
 };
-use crate::{object::Object, permission::is_name};
+use crate::permission::is_name;
 
 /// Every row is matched; where several do, the most specific wins.
 #[derive(Debug, Clone, Deserialize)]
-#[serde(try_from = "Object<Source>")]
+#[serde(try_from = "Source")]
 pub(crate) struct Table {
     nodes: Vec<Node>,
     operations: Vec<Operation>,
@@ -118,10 +118,10 @@ impl Table {
     }
 }
 
-impl TryFrom<Object<Source>> for Table {
+impl TryFrom<Source> for Table {
     type Error = String;
 
-    fn try_from(Object(source): Object<Source>) -> Result<Self, String> {
+    fn try_from(source: Source) -> Result<Self, String> {
         let Source { table, prefix, public, exempt } = source;
         let mut read = Self { nodes: Vec::from([Node::default()]), operations: Vec::new() };
         for (number, line) in (1usize..).zip(table.lines()) {
@@ -185,12 +185,16 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::strict;
 
     const SORACOM: &str = include_str!("../../tests/data/soracom-operations.tsv");
 
     fn table(text: &str) -> Result<Table, String> {
-        let source = serde_json::json!({ "table": text });
-        serde_json::from_value(source).map_err(|error| error.to_string())
+        read(&serde_json::json!({ "table": text }))
+    }
+
+    fn read(source: &serde_json::Value) -> Result<Table, String> {
+        strict::read(source.to_string().as_bytes()).map_err(|error| error.to_string())
     }
 
     fn rows() -> impl Iterator<Item = (&'static str, &'static str, &'static str)> {
@@ -323,7 +327,7 @@ mod tests {
         let source = serde_json::json!({
             "table": "GET\t/a\tA:get\nPOST\t/b\tB:post", "prefix": "/v1", "public": ["A:get"], "exempt": ["B:post"],
         });
-        let read: Table = serde_json::from_value(source).unwrap();
+        let read = read(&source).unwrap();
         let names: Vec<_> = ["/v1/a", "/v1/b", "/a"]
             .into_iter()
             .map(|path| {
@@ -340,7 +344,7 @@ mod tests {
             serde_json::json!({ "table": "GET\t/a\tA:get", "other": 1 }),
             serde_json::json!(["GET\t/a\tA:get"]),
         ] {
-            assert!(serde_json::from_value::<Table>(bad).is_err());
+            assert!(super::tests::read(&bad).is_err());
         }
     }
 }

@@ -46,7 +46,12 @@ fn an_error_names_its_path() {
         ),
         (r#""audiences""#, r#""leeway_seconds": 301, "audiences""#, "`tokens.leeway_seconds`"),
         (r#""audiences""#, r#""leeway_seconds": -1, "audiences""#, "`tokens.leeway_seconds`"),
-        (r#""audiences""#, r#""issuer": "x", "audiences""#, "`tokens`"),
+        (r#""audiences""#, r#""issuer": "x", "audiences""#, "`.`: `issuer` stands twice at line"),
+        (
+            r#"{ "header": "x-api-token" }"#,
+            r#"["x-api-token", null]"#,
+            "`credentials[1]`: an array, expected",
+        ),
         (r#""audience": "#, r#""realm": "a\"b", "audience": "#, "`realm`"),
         (r#""audience": "#, r#""identity_prefix": "", "audience": "#, "`identity_prefix`"),
     ] {

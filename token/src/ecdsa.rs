@@ -1,0 +1,85 @@
+//! ECDSA with P-256 and P-384 (RFC 7518 section 3.4): a signature is r and s, each as long as the order of the curve.
+//!
+//! Zero and what is not below the order is refused ("psychic signatures", CVE-2022-21449): a
+//! [`p256::ecdsa::Signature`] cannot hold it.
+
+use alloc::{boxed::Box, vec::Vec};
+
+use p256::{ecdsa::signature::hazmat::PrehashVerifier, elliptic_curve::point::AffineCoordinates};
+
+use crate::hash::Hash;
+
+/// A point other than infinity that is on its curve.
+#[derive(Clone)]
+pub(crate) enum PublicKey {
+    P256(Box<p256::ecdsa::VerifyingKey>),
+    P384(Box<p384::ecdsa::VerifyingKey>),
+}
+
+impl PublicKey {
+    /// From x and y.
+    pub(crate) fn p256(point: &[u8]) -> Option<Self> {
+        let (x, y) = point.split_at_checked(P256_ORDER.len())?;
+        let point = p256::AffinePoint::from_coordinates(x.try_into().ok()?, y.try_into().ok()?);
+        let key = p256::ecdsa::VerifyingKey::from_affine(point.into_option()?).ok()?;
+        Some(Self::P256(Box::new(key)))
+    }
+
+    /// From x and y.
+    pub(crate) fn p384(point: &[u8]) -> Option<Self> {
+        let (x, y) = point.split_at_checked(P384_ORDER.len())?;
+        let point = p384::AffinePoint::from_coordinates(x.try_into().ok()?, y.try_into().ok()?);
+        let key = p384::ecdsa::VerifyingKey::from_affine(point.into_option()?).ok()?;
+        Some(Self::P384(Box::new(key)))
+    }
+
+    /// x and y.
+    #[cfg(feature = "mint")]
+    pub(crate) fn material(&self) -> Vec<u8> {
+        let point = match self {
+            Self::P256(key) => key.to_sec1_point(false).as_bytes().to_vec(),
+            Self::P384(key) => key.to_sec1_point(false).as_bytes().to_vec(),
+        };
+        point.get(1..).unwrap_or_default().to_vec()
+    }
+
+    pub(crate) fn accepts(&self, message: &[u8], signature: &[u8]) -> bool {
+        match self {
+            Self::P256(key) => p256::ecdsa::Signature::from_slice(signature).is_ok_and(|signature| {
+                key.verify_prehash(&Hash::Sha256.digest(&[message]), &signature).is_ok()
+            }),
+            Self::P384(key) => p384::ecdsa::Signature::from_slice(signature).is_ok_and(|signature| {
+                key.verify_prehash(&Hash::Sha384.digest(&[message]), &signature).is_ok()
+            }),
+        }
+    }
+}
+
+/// (r, n - s) for (r, s); None if that is no signature for this order.
+pub(crate) fn twin(order: &[u8], signature: &[u8]) -> Option<Vec<u8>> {
+    let mut twin = Vec::from(signature);
+    let (_, s) = twin.split_at_mut_checked(order.len())?;
+    if s.len() != order.len() {
+        return None;
+    }
+    let mut borrow = false;
+    for (digit, n) in s.iter_mut().zip(order).rev() {
+        let (difference, less) = n.overflowing_sub(*digit);
+        let (difference, still_less) = difference.overflowing_sub(borrow.into());
+        (*digit, borrow) = (difference, less || still_less);
+    }
+    (!borrow).then_some(twin)
+}
+
+/// The order n of P-256 (SEC 2 section 2.4.2).
+pub(crate) const P256_ORDER: [u8; 32] = [
+    0xff, 0xff, 0xff, 0xff, 0x00, 0x00, 0x00, 0x00, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xbc,
+    0xe6, 0xfa, 0xad, 0xa7, 0x17, 0x9e, 0x84, 0xf3, 0xb9, 0xca, 0xc2, 0xfc, 0x63, 0x25, 0x51,
+];
+
+/// The order n of P-384 (SEC 2 section 2.5.1).
+pub(crate) const P384_ORDER: [u8; 48] = [
+    0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff,
+    0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xc7, 0x63, 0x4d, 0x81, 0xf4, 0x37, 0x2d, 0xdf, 0x58, 0x1a,
+    0x0d, 0xb2, 0x48, 0xb0, 0xa7, 0x7a, 0xec, 0xec, 0x19, 0x6a, 0xcc, 0xc5, 0x29, 0x73,
+];

@@ -1,0 +1,355 @@
+//! Known attacks on JWT verifiers, each refused for the reason it should be.
+
+use p256::ecdsa::signature::Signer;
+use token::{Algorithm, Authentic, Error, Unverified, VerifyingKey, base64url, mint::SigningKey};
+
+const ISSUER: &str = "https://issuer.example";
+const CLAIMS: &str = r#"{"iss":"https://issuer.example","sub":"alice","exp":1700003600}"#;
+
+/// Another issuer's key and what signs for it, so that the attacks are tried where more is allowed.
+struct Issuer {
+    p256: p256::ecdsa::SigningKey,
+    p384: p384::ecdsa::SigningKey,
+}
+
+impl Issuer {
+    fn new() -> Self {
+        Self {
+            p256: p256::ecdsa::SigningKey::from_slice(&[7; 32]).unwrap(),
+            p384: p384::ecdsa::SigningKey::from_slice(&[7; 48]).unwrap(),
+        }
+    }
+
+    fn es256(&self) -> VerifyingKey {
+        let point = self.p256.verifying_key().to_sec1_point(false);
+        VerifyingKey::of_issuer(ISSUER, "k", Algorithm::Es256, &point.as_bytes()[1..]).unwrap()
+    }
+
+    fn es384(&self) -> VerifyingKey {
+        let point = self.p384.verifying_key().to_sec1_point(false);
+        VerifyingKey::of_issuer(ISSUER, "k", Algorithm::Es384, &point.as_bytes()[1..]).unwrap()
+    }
+
+    /// A token whose signature is right, whatever it says.
+    fn sign(&self, header: &str, payload: &[u8]) -> String {
+        let signed = signing_input(header, payload);
+        let signature: p256::ecdsa::Signature = self.p256.sign(signed.as_bytes());
+        with(&signed, &signature.to_bytes())
+    }
+
+    fn sign_es384(&self, header: &str, payload: &[u8]) -> String {
+        let signed = signing_input(header, payload);
+        let signature: p384::ecdsa::Signature = self.p384.sign(signed.as_bytes());
+        with(&signed, &signature.to_bytes())
+    }
+}
+
+fn signing_input(header: &str, payload: &[u8]) -> String {
+    format!("{}.{}", base64url::encode(header.as_bytes()), base64url::encode(payload))
+}
+
+fn with(signed: &str, signature: &[u8]) -> String {
+    format!("{signed}.{}", base64url::encode(signature))
+}
+
+fn open(token: &str, key: &VerifyingKey) -> Result<Authentic, Error> {
+    Unverified::parse(token.as_bytes())?.verify(key)
+}
+
+const HEADER: &str = r#"{"alg":"ES256","kid":"k"}"#;
+
+#[test]
+fn the_good_one_opens() {
+    let issuer = Issuer::new();
+    for header in [
+        HEADER,
+        r#"{"alg":"ES256","kid":"k","typ":"JWT"}"#,
+        r#"{"alg":"ES256","kid":"k","typ":"jwt"}"#,
+        r#"{"alg":"ES256","kid":"k","typ":"at+jwt"}"#,
+        r#"{"alg":"ES256","kid":"k","typ":"application/at+jwt"}"#,
+        r#"{"alg":"ES256","kid":"k","x5t":"c29tZXRoaW5n"}"#,
+    ] {
+        let authentic = open(&issuer.sign(header, CLAIMS.as_bytes()), &issuer.es256()).unwrap();
+        assert_eq!((authentic.subject(), authentic.expires_at()), (Some("alice"), Some(1_700_003_600)));
+    }
+    let token = issuer.sign_es384(r#"{"alg":"ES384","kid":"k"}"#, CLAIMS.as_bytes());
+    assert!(open(&token, &issuer.es384()).is_ok());
+}
+
+#[test]
+fn headers() {
+    let issuer = Issuer::new();
+    let key = issuer.es256();
+    for (header, why) in [
+        // No signature wanted, in every spelling seen in the wild (CVE-2015-9235, CVE-2022-23540).
+        (r#"{"alg":"none","kid":"k"}"#, Error::AlgorithmMismatch),
+        (r#"{"alg":"None","kid":"k"}"#, Error::AlgorithmMismatch),
+        (r#"{"alg":"nOnE","kid":"k"}"#, Error::AlgorithmMismatch),
+        (r#"{"alg":"","kid":"k"}"#, Error::AlgorithmMismatch),
+        (r#"{"alg":null,"kid":"k"}"#, Error::Malformed),
+        (r#"{"alg":["ES256"],"kid":"k"}"#, Error::Malformed),
+        (r#"{"kid":"k"}"#, Error::Malformed),
+        // Another algorithm than the key's (CVE-2016-10555), or another spelling of it.
+        (r#"{"alg":"HS256","kid":"k"}"#, Error::AlgorithmMismatch),
+        (r#"{"alg":"ES384","kid":"k"}"#, Error::AlgorithmMismatch),
+        (r#"{"alg":"es256","kid":"k"}"#, Error::AlgorithmMismatch),
+        (r#"{"alg":"ES256 ","kid":"k"}"#, Error::AlgorithmMismatch),
+        (r#"{"alg":"ES256\u0000","kid":"k"}"#, Error::AlgorithmMismatch),
+        // A key brought along (CVE-2018-0114) or to be fetched.
+        (r#"{"alg":"ES256","kid":"k","jwk":{"kty":"EC","crv":"P-256","x":"AA","y":"AA"}}"#, Error::Malformed),
+        (r#"{"alg":"ES256","kid":"k","jku":"https://evil.example/jwks.json"}"#, Error::Malformed),
+        (r#"{"alg":"ES256","kid":"k","x5u":"https://evil.example/chain.pem"}"#, Error::Malformed),
+        (r#"{"alg":"ES256","kid":"k","x5c":["MIIB"]}"#, Error::Malformed),
+        (r#"{"alg":"ES256","kid":"k","jwk":null}"#, Error::Malformed),
+        // The key's name as a path, a query or a command.
+        (r#"{"alg":"ES256","kid":"../../../../dev/null"}"#, Error::SignatureInvalid),
+        (r#"{"alg":"ES256","kid":"k' UNION SELECT 'secret'--"}"#, Error::SignatureInvalid),
+        (r#"{"alg":"ES256","kid":"k\u0000"}"#, Error::SignatureInvalid),
+        (r#"{"alg":"ES256","kid":"K"}"#, Error::SignatureInvalid),
+        (r#"{"alg":"ES256"}"#, Error::SignatureInvalid),
+        (r#"{"alg":"ES256","kid":""}"#, Error::Malformed),
+        (r#"{"alg":"ES256","kid":["k"]}"#, Error::Malformed),
+        (r#"{"alg":"ES256","kid":{"$ne":""}}"#, Error::Malformed),
+        // Extensions that must be understood (CVE-2025-59420), unencoded and compressed payloads.
+        (r#"{"alg":"ES256","kid":"k","crit":["exp"]}"#, Error::Malformed),
+        (r#"{"alg":"ES256","kid":"k","crit":[]}"#, Error::Malformed),
+        (r#"{"alg":"ES256","kid":"k","b64":false,"crit":["b64"]}"#, Error::Malformed),
+        (r#"{"alg":"ES256","kid":"k","b64":true}"#, Error::Malformed),
+        (r#"{"alg":"ES256","kid":"k","zip":"DEF"}"#, Error::Malformed),
+        // Tokens for something else (RFC 8725 section 3.11).
+        (r#"{"alg":"ES256","kid":"k","typ":"dpop+jwt"}"#, Error::Malformed),
+        (r#"{"alg":"ES256","kid":"k","typ":"logout+jwt"}"#, Error::Malformed),
+        (r#"{"alg":"ES256","kid":"k","typ":"secevent+jwt"}"#, Error::Malformed),
+        (r#"{"alg":"ES256","kid":"k","typ":1}"#, Error::Malformed),
+        // Members that two readers read differently (RFC 8725 section 2.4).
+        (r#"{"alg":"none","alg":"ES256","kid":"k"}"#, Error::Malformed),
+        (r#"{"alg":"ES256","kid":"k","kid":"k"}"#, Error::Malformed),
+        (r#"{"alg":"ES256","kid":"k","\u0061lg":"none"}"#, Error::Malformed),
+        (r#"{"alg":"ES256","kid":"k","x":{"y":1,"y":2}}"#, Error::Malformed),
+        // No JSON object, or more than one.
+        (r#"["alg","ES256"]"#, Error::Malformed),
+        (r#"{"alg":"ES256","kid":"k"}{}"#, Error::Malformed),
+        (r#"{"alg":"ES256","kid":"k"},"#, Error::Malformed),
+        (r#"{"alg":"ES256","kid":"\ud800"}"#, Error::Malformed),
+        ("\u{feff}{\"alg\":\"ES256\",\"kid\":\"k\"}", Error::Malformed),
+        ("", Error::Malformed),
+    ] {
+        let token = issuer.sign(header, CLAIMS.as_bytes());
+        assert_eq!(open(&token, &key).err(), Some(why), "{header}");
+    }
+}
+
+#[test]
+fn payloads() {
+    let issuer = Issuer::new();
+    let nested = |depth: usize| {
+        format!(r#"{{"iss":"{ISSUER}","x":{}{}}}"#, "[".repeat(depth), "]".repeat(depth)).into_bytes()
+    };
+    let wide: Vec<_> = (0..1000).map(|at| format!("\"{at}\":0")).collect();
+    let long = format!(r#"{{"iss":"{ISSUER}","x":"{}"}}"#, "x".repeat(8000));
+    let with = |member: &str| format!(r#"{{"iss":"{ISSUER}",{member}}}"#).into_bytes();
+    let payloads: [(Vec<u8>, Error); 21] = [
+        (with(r#""exp":1,"exp":9999999999"#), Error::Malformed),
+        (with(r#""a":{"role":"user","role":"admin"}"#), Error::Malformed),
+        (with(r#""exp":1e400"#), Error::Malformed),
+        (with(r#""exp":1e300"#), Error::Malformed),
+        (with(r#""exp":99999999999999999999999999"#), Error::Malformed),
+        (with(r#""exp":18446744073709551615"#), Error::Malformed),
+        (with(r#""exp":-1"#), Error::Malformed),
+        (with(r#""exp":"9999999999""#), Error::Malformed),
+        (with(r#""exp":[9999999999]"#), Error::Malformed),
+        (with(r#""exp":null"#), Error::Malformed),
+        (with(r#""nbf":true"#), Error::Malformed),
+        (with(r#""exp":NaN"#), Error::Malformed),
+        (with(r#""aud":["api",{"x":1}]"#), Error::Malformed),
+        (with(r#""sub":{"toString":"alice"}"#), Error::Malformed),
+        (nested(30), Error::Malformed),
+        (nested(2500), Error::Malformed),
+        (format!("{{{}}}", wide[..700].join(",")).into_bytes(), Error::Malformed),
+        (long.into_bytes(), Error::TooLong),
+        (b"{\"iss\":\"https://issuer.example\xff\"}".to_vec(), Error::Malformed),
+        // Another issuer's name under this issuer's key.
+        (br#"{"iss":"https://issuer.example/"}"#.to_vec(), Error::SignatureInvalid),
+        (br#"{"sub":"alice"}"#.to_vec(), Error::SignatureInvalid),
+    ];
+    for (payload, why) in payloads {
+        let token = issuer.sign(HEADER, &payload);
+        assert_eq!(open(&token, &issuer.es256()).err(), Some(why), "{}", String::from_utf8_lossy(&payload));
+    }
+    assert!(open(&issuer.sign(HEADER, &nested(10)), &issuer.es256()).is_ok());
+}
+
+#[test]
+fn a_public_key_is_no_secret() {
+    let issuer = Issuer::new();
+    let public = issuer.es256().public_material().unwrap();
+    let pem =
+        format!("-----BEGIN PUBLIC KEY-----\n{}\n-----END PUBLIC KEY-----\n", base64url::encode(&public));
+    for secret in [&public[..], pem.as_bytes()] {
+        let forger = SigningKey::hs256("k", secret).unwrap();
+        for alg in ["HS256", "ES256"] {
+            let forged = forger.sign(&format!(r#"{{"alg":"{alg}","kid":"k"}}"#), CLAIMS.as_bytes());
+            let why = if alg == "HS256" { Error::AlgorithmMismatch } else { Error::SignatureInvalid };
+            assert_eq!(open(forged.expose(), &issuer.es256()).err(), Some(why), "{alg}");
+        }
+    }
+}
+
+/// n of P-256 and of P-384.
+const ORDERS: [&str; 2] = [
+    "ffffffff00000000ffffffffffffffffbce6faada7179e84f3b9cac2fc632551",
+    "ffffffffffffffffffffffffffffffffffffffffffffffffc7634d81f4372ddf581a0db248b0a77aecec196accc52973",
+];
+
+#[test]
+fn psychic_signatures() {
+    // CVE-2022-21449: r or s is zero, or zero in disguise.
+    let issuer = Issuer::new();
+    for (key, alg, order) in [(issuer.es256(), "ES256", ORDERS[0]), (issuer.es384(), "ES384", ORDERS[1])] {
+        let signed = signing_input(&format!(r#"{{"alg":"{alg}","kid":"k"}}"#), CLAIMS.as_bytes());
+        let n: Vec<u8> = (0..order.len())
+            .step_by(2)
+            .map(|at| u8::from_str_radix(&order[at..at + 2], 16).unwrap())
+            .collect();
+        let zero = vec![0; n.len()];
+        let mut one = zero.clone();
+        *one.last_mut().unwrap() = 1;
+        let most = vec![0xff; n.len()];
+        for r in [&zero, &one, &n, &most] {
+            for s in [&zero, &one, &n, &most] {
+                let token = with(&signed, &[&r[..], s].concat());
+                assert_eq!(open(&token, &key).err(), Some(Error::SignatureInvalid), "{alg} {r:?} {s:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn signatures_of_another_length_or_encoding() {
+    let issuer = Issuer::new();
+    let token = issuer.sign(HEADER, CLAIMS.as_bytes());
+    let (signed, signature) = token.rsplit_once('.').unwrap();
+    let raw = base64url::decode(signature.as_bytes()).unwrap();
+    let der = p256::ecdsa::Signature::from_slice(&raw).unwrap().to_der();
+    let (r, s) = raw.split_at(32);
+    for (other, what) in [
+        (vec![], "none"),
+        (raw[..63].to_vec(), "cut"),
+        ([&raw[..], &[0]].concat(), "one byte more"),
+        ([&raw[..], &raw[..]].concat(), "twice"),
+        ([&[0], r, &[0], s].concat(), "padded"),
+        (der.as_bytes().to_vec(), "DER"),
+        ([s, r].concat(), "swapped"),
+    ] {
+        assert_eq!(
+            open(&with(signed, &other), &issuer.es256()).err(),
+            Some(Error::SignatureInvalid),
+            "{what}"
+        );
+    }
+    for (spelling, what) in [
+        (format!("{token}="), "padded"),
+        (format!("{token}AAA"), "an impossible length"),
+        (format!("{token} "), "a blank"),
+        (format!("{token}\n"), "a line end"),
+        (format!("{token}%00"), "percent"),
+        (format!("\u{feff}{token}"), "a byte order mark"),
+    ] {
+        assert_eq!(open(&spelling, &issuer.es256()).err(), Some(Error::NotCanonical), "{what}");
+    }
+    for (spelling, what) in [
+        (format!("{token}.e30"), "a fourth segment"),
+        (format!("{token}.e30.e30"), "the shape of a JWE"),
+        (format!("{{\"payload\":\"{signed}\"}}"), "the JSON serialisation"),
+    ] {
+        assert_eq!(open(&spelling, &issuer.es256()).err(), Some(Error::Malformed), "{what}");
+    }
+}
+
+#[test]
+fn revoking_one_of_two_signatures_stops_both() {
+    // (r, s) and (r, n - s) both hold: a revoked token must not come back as its twin.
+    let issuer = Issuer::new();
+    let tokens = [
+        (issuer.es256(), issuer.sign(HEADER, CLAIMS.as_bytes()), ORDERS[0]),
+        (issuer.es384(), issuer.sign_es384(r#"{"alg":"ES384","kid":"k"}"#, CLAIMS.as_bytes()), ORDERS[1]),
+    ];
+    for (key, token, order) in tokens {
+        let (signed, signature) = token.rsplit_once('.').unwrap();
+        let mut signature = base64url::decode(signature.as_bytes()).unwrap();
+        let half = signature.len() / 2;
+        let mut borrow = 0;
+        for at in (0..half).rev() {
+            let n = i16::from(u8::from_str_radix(&order[2 * at..2 * at + 2], 16).unwrap());
+            let difference = n - i16::from(signature[half + at]) - borrow;
+            borrow = i16::from(difference < 0);
+            signature[half + at] = u8::try_from(difference.rem_euclid(256)).unwrap();
+        }
+        let twin = with(signed, &signature);
+        assert_ne!(twin, token);
+        let (one, other) = (open(&token, &key).unwrap(), open(&twin, &key).unwrap());
+        assert_ne!(one.fingerprint(), other.fingerprint());
+        let fingerprints = |of: &Authentic| {
+            let mut both: Vec<_> = of.fingerprints().collect();
+            both.sort();
+            both
+        };
+        assert_eq!(fingerprints(&one).len(), 2);
+        assert_eq!(fingerprints(&one), fingerprints(&other));
+    }
+}
+
+#[test]
+fn our_own_tokens_say_nothing_else() {
+    // What other issuers may write, we do not: it is somebody else's token under our key.
+    let own = SigningKey::ed25519("k", &[7; 32]).unwrap();
+    let claims =
+        r#"{"iss":"i","sub":"OP1","aud":"api","iat":1,"exp":2,"jti":"j","operator":{"operatorId":"OP1"}}"#;
+    for (header, expected) in [
+        (r#"{"alg":"EdDSA","kid":"k","typ":"JWT"}"#, None),
+        (r#"{"alg":"EdDSA","kid":"k"}"#, None),
+        (r#"{"alg":"EdDSA","kid":"k","typ":"at+jwt"}"#, Some(Error::Malformed)),
+        (r#"{"alg":"EdDSA","kid":"k","typ":"jwt"}"#, Some(Error::Malformed)),
+        (r#"{"alg":"EdDSA","kid":"k","x5t":"c29tZXRoaW5n"}"#, Some(Error::Malformed)),
+    ] {
+        let token = own.sign(header, claims.as_bytes());
+        assert_eq!(open(token.expose(), own.verifying_key()).err(), expected, "{header}");
+    }
+    let bare = own.sign(r#"{"alg":"EdDSA","kid":"k"}"#, br#"{"iss":"i"}"#);
+    assert_eq!(open(bare.expose(), own.verifying_key()).err(), Some(Error::Malformed));
+}
+
+#[test]
+fn keys_that_are_none_are_refused() {
+    let issuer = Issuer::new();
+    let point = issuer.es256().public_material().unwrap();
+    let mut off_the_curve = point.clone();
+    off_the_curve[63] ^= 1;
+    let modulus = |bytes: usize, first: u8, last: u8| {
+        let mut modulus = vec![0xa5; bytes];
+        (modulus[0], modulus[bytes - 1]) = (first, last);
+        modulus
+    };
+    let rsa = |exponent: u32, modulus: Vec<u8>| [&exponent.to_be_bytes()[..], &modulus].concat();
+    for (algorithm, material, what) in [
+        (Algorithm::Es256, off_the_curve, "a point off the curve"),
+        (Algorithm::Es256, vec![0; 64], "0, 0"),
+        (Algorithm::Es256, point[..32].to_vec(), "x alone"),
+        (Algorithm::Es256, [&[4], &point[..]].concat(), "SEC 1"),
+        (Algorithm::Es384, point, "a point of another curve"),
+        (Algorithm::Hs384, vec![1; 47], "a secret shorter than the hash"),
+        (Algorithm::Hs512, vec![1; 63], "a secret shorter than the hash"),
+        (Algorithm::Rs256, rsa(65537, modulus(255, 0x80, 1)), "2040 bits"),
+        (Algorithm::Rs256, rsa(65537, modulus(256, 0x7f, 1)), "2047 bits"),
+        (Algorithm::Rs256, rsa(65537, modulus(257, 0x00, 1)), "a leading zero"),
+        (Algorithm::Rs256, rsa(65537, modulus(513, 0x80, 1)), "4104 bits"),
+        (Algorithm::Rs256, rsa(65537, modulus(256, 0x80, 2)), "an even modulus"),
+        (Algorithm::Rs256, rsa(1, modulus(256, 0x80, 1)), "exponent 1"),
+        (Algorithm::Ps256, rsa(65536, modulus(256, 0x80, 1)), "an even exponent"),
+        (Algorithm::Ps512, vec![], "nothing"),
+    ] {
+        assert!(VerifyingKey::of_issuer(ISSUER, "k", algorithm, &material).is_err(), "{what}");
+    }
+    assert!(VerifyingKey::of_issuer(ISSUER, "k", Algorithm::Rs256, &rsa(3, modulus(512, 0x80, 1))).is_ok());
+    assert!(VerifyingKey::of_issuer(ISSUER, &"k".repeat(256), Algorithm::Hs256, &[1; 32]).is_err());
+}

@@ -31,6 +31,11 @@ impl Home {
         self.folder.join("keys")
     }
 
+    /// Whether any key was ever made.
+    pub fn has_keys(&self) -> bool {
+        fs::read_dir(self.keys()).is_ok_and(|mut files| files.next().is_some())
+    }
+
     pub fn config_file(&self) -> PathBuf {
         self.folder.join("keystile.toml")
     }

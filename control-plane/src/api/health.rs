@@ -12,9 +12,10 @@ pub(super) async fn lives() -> &'static str {
     "ok\n"
 }
 
-/// The store answers, and the manifest is one that edges take for fresh.
+/// The store answers and takes changes, and the manifest is one that edges take for fresh.
 pub(super) async fn ready(State(desk): State<Desk>) -> Result<&'static str, Problem> {
     desk.service.ready().await?;
+    desk.service.writable().await.map_err(|error| Problem::unavailable("store_unwritable", &error))?;
     if clock::now().millis() >= desk.latest().expires_at {
         return Err(Problem::new(
             StatusCode::SERVICE_UNAVAILABLE,

@@ -11,7 +11,7 @@ use super::{Failure, Global, hint};
 use crate::{
     config::Config,
     home::{self, Home},
-    operations::{self, Service},
+    operations::{self, OpenError, Service, StoreError},
     publisher,
 };
 
@@ -73,23 +73,43 @@ async fn examine(global: &Global, findings: &mut Vec<Finding>) {
     let loaded = settings.map(|_| "all known".to_owned()).map_err(|error| chain(&error));
     check(findings, "settings", loaded, "correct the setting");
     let Some(config) = config else { return };
-    let opened = Service::open(home, config.clone()).await;
+    let opened = Service::attach(home.clone(), config.clone()).await;
     let service = match opened {
         Ok(service) => service,
         Err(error) => {
-            let advice =
-                "see that the database can be reached and that the keys are those `keystile init` made";
-            check(findings, "store", Err(chain(&error)), advice);
+            check(findings, "store", Err(chain(&error)), advice(&error, &home));
             return;
         }
     };
-    check(findings, "store", Ok(format!("{:?}, schema current, keys open", service.store_engine())), "");
+    let written =
+        service.writable().await.map_err(|error| format!("no change can be written: {}", chain(&error)));
+    let written =
+        written.map(|()| format!("{:?}, schema current, takes changes, keys open", service.store_engine()));
+    check(findings, "store", written, "make room on the disk, and see that the database may be written to");
     let signed = publisher::preview(&service).await.map_err(|error| chain(&error));
     let signed = signed.map(|publication| format!("version {} signed and read back", publication.version));
     check(findings, "publisher", signed, "restore the keys and the database from the same backup");
     let round = operations::rehearse(&service).map(|()| "a token signed and verified".to_owned());
     check(findings, "tokens", round.map_err(|error| chain(&error)), "restore the signing key");
     answers(findings, &config).await;
+}
+
+/// A new database beside old keys would have forgotten what was revoked.
+fn advice(error: &OpenError, home: &Home) -> &'static str {
+    match error {
+        OpenError::Store(StoreError::Missing { .. }) if home.has_keys() => {
+            "restore the database from its backup; do not make a new one, it would admit what was revoked"
+        }
+        OpenError::Store(StoreError::Missing { .. }) => "`keystile init` makes the database",
+        OpenError::Store(StoreError::SchemaOlder) => "make a backup, then start `keystile serve`",
+        OpenError::Store(StoreError::SchemaNewer) => "run the version that last served it, or a later one",
+        OpenError::Store(_) => {
+            "see that the database is whole and can be reached; a damaged one is restored from its backup"
+        }
+        OpenError::NoHome { .. } | OpenError::Keys(_) => {
+            "see that the keys are those `keystile init` made; lost ones are restored from the backup"
+        }
+    }
 }
 
 fn folder(home: &Home) -> Result<String, String> {
@@ -99,7 +119,8 @@ fn folder(home: &Home) -> Result<String, String> {
     let mut private = vec![home.folder().to_owned(), home.keys()];
     let files = std::fs::read_dir(home.keys()).map_err(|error| chain(&error))?;
     private.extend(files.filter_map(|file| Some(file.ok()?.path())));
-    private.extend(Some(home.folder().join("keystile.db")).filter(|file| file.exists()));
+    let others = [home.folder().join("keystile.db"), home.config_file()];
+    private.extend(others.into_iter().filter(|file| file.exists()));
     for path in private {
         if home::open_to_others(&path).map_err(|error| format!("`{}`: {}", path.display(), chain(&error)))?
             != 0

@@ -117,7 +117,7 @@ impl Global {
     }
 
     async fn service(&self) -> Result<Service, Failure> {
-        Ok(Service::open(self.home(), self.settings()?).await?)
+        Ok(Service::attach(self.home(), self.settings()?).await?)
     }
 
     /// One answer: as JSON, or as `text` writes it.

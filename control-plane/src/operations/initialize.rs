@@ -65,7 +65,7 @@ pub struct Initialized {
 /// nothing counts as initialised, and what is there is taken up by the next attempt.
 pub async fn initialize(home: &Home, config: &Config) -> Result<Initialized, InitializeError> {
     home.create().map_err(InitializeError::Folder)?;
-    let store = Store::open(&config.store.url, home.folder()).await?;
+    let store = Store::create(&config.store.url, home.folder()).await?;
     let mut write = store.write().await?;
     // The keys are for the edges; and of two that initialise at once the second waits here, and finds the first.
     versions::next(&mut write).await?;

@@ -3,7 +3,10 @@ use std::{
     sync::{Arc, OnceLock},
 };
 
-use tokio::time::timeout;
+use tokio::{
+    sync::Mutex,
+    time::{Instant, timeout},
+};
 
 use super::{ledger::Ledger, usage::Usage};
 use crate::{
@@ -26,14 +29,26 @@ pub struct Service {
     pub(super) usage: Usage,
     /// In the server; a command beside it leaves publishing to it.
     publications: OnceLock<Publications>,
+    /// When a write was last tried with success.
+    written: Mutex<Option<Instant>>,
 }
 
 impl Service {
+    /// For the server, which brings an older database up to date.
     pub async fn open(home: Home, config: Config) -> Result<Self, OpenError> {
-        if !home.exists() {
-            return Err(OpenError::NoHome { home });
-        }
+        let home = there(home)?;
         let store = Store::open(&config.store.url, home.folder()).await.map_err(OpenError::Store)?;
+        Self::on(store, home, config).await
+    }
+
+    /// For a command, which takes the database as it is.
+    pub async fn attach(home: Home, config: Config) -> Result<Self, OpenError> {
+        let home = there(home)?;
+        let store = Store::attach(&config.store.url, home.folder()).await.map_err(OpenError::Store)?;
+        Self::on(store, home, config).await
+    }
+
+    async fn on(store: Store, home: Home, config: Config) -> Result<Self, OpenError> {
         let records = store::signing_keys::list(&mut store.reader().await.map_err(OpenError::Store)?).await;
         let keyring =
             Arc::new(Keyring::open(&home, &records.map_err(OpenError::Store)?).map_err(OpenError::Keys)?);
@@ -43,6 +58,7 @@ impl Service {
             ledger: Ledger::start(store.clone()),
             usage: Usage::start(store.clone()),
             publications: OnceLock::new(),
+            written: Mutex::new(None),
             config,
             home,
             store,
@@ -83,6 +99,17 @@ impl Service {
     /// Whether the store answers.
     pub async fn ready(&self) -> Result<(), StoreError> {
         store::versions::current(&mut self.store.reader().await?).await.map(drop)
+    }
+
+    /// Whether the store takes changes. Asked however often, it is tried once a second: it costs a commit.
+    pub async fn writable(&self) -> Result<(), StoreError> {
+        let mut written = self.written.lock().await;
+        if written.is_none_or(|tried| tried.elapsed() >= TRIED_LATELY) {
+            *written = None;
+            self.store.try_write().await?;
+            *written = Some(Instant::now());
+        }
+        Ok(())
     }
 
     /// After a commit: the own publisher takes the change up before the answer goes out, so that whoever was told
@@ -131,4 +158,9 @@ impl std::error::Error for OpenError {
     }
 }
 
+fn there(home: Home) -> Result<Home, OpenError> {
+    if home.exists() { Ok(home) } else { Err(OpenError::NoHome { home }) }
+}
+
+const TRIED_LATELY: std::time::Duration = std::time::Duration::from_secs(1);
 const SETTLE: std::time::Duration = std::time::Duration::from_secs(1);

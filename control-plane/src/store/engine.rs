@@ -1,9 +1,13 @@
 use std::{
-    fs::OpenOptions,
+    fmt,
+    fs::{File, OpenOptions},
     io,
     os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
+    str::FromStr as _,
 };
+
+use sqlx::postgres::PgConnectOptions;
 
 use super::StoreError;
 
@@ -42,29 +46,83 @@ impl Engine {
     }
 }
 
-/// The engine that a URL names, and the URL that its driver takes.
-pub(super) fn resolve(url: &str, folder: &Path) -> Result<(Engine, String), StoreError> {
-    if url.starts_with("postgres://") || url.starts_with("postgresql://") {
-        return Ok((Engine::Postgres, url.to_owned()));
-    }
-    let Some(path) = url.strip_prefix("sqlite:") else {
-        return Err(StoreError::Url);
-    };
-    let path = path.strip_prefix("//").unwrap_or(path);
-    if path.is_empty() || path.contains('?') || path == ":memory:" {
-        return Err(StoreError::Url);
-    }
-    let path = std::path::absolute(folder.join(PathBuf::from(path))).map_err(StoreError::File)?;
-    make_private(&path).map_err(StoreError::File)?;
-    Ok((Engine::Sqlite, format!("sqlite://{}?mode=rw", percent_encode(&path))))
+/// Where the database is. Displayed without what may be a password.
+pub(super) enum Place {
+    Sqlite { path: PathBuf, url: String },
+    Postgres { host: String, url: String },
 }
 
-/// SQLite gives its -wal and -shm files the mode of the database.
-fn make_private(path: &Path) -> io::Result<()> {
-    match OpenOptions::new().write(true).create_new(true).mode(0o600).open(path) {
-        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
-        _ => Ok(()),
+impl Place {
+    pub(super) fn resolve(url: &str, folder: &Path) -> Result<Self, StoreError> {
+        if url.starts_with("postgres://") || url.starts_with("postgresql://") {
+            return Ok(Self::Postgres { host: host(url)?, url: url.to_owned() });
+        }
+        let path = url.strip_prefix("sqlite:").ok_or(StoreError::Url)?;
+        let path = path.strip_prefix("//").unwrap_or(path);
+        if path.is_empty() || path.contains('?') || path == ":memory:" {
+            return Err(StoreError::Url);
+        }
+        let file = folder.join(path);
+        let path = std::path::absolute(&file)
+            .map_err(|source| StoreError::File { place: file.display().to_string(), source })?;
+        let url = format!("sqlite://{}?mode=rw", percent_encode(&path));
+        Ok(Self::Sqlite { path, url })
     }
+
+    pub(super) const fn engine(&self) -> Engine {
+        match self {
+            Self::Sqlite { .. } => Engine::Sqlite,
+            Self::Postgres { .. } => Engine::Postgres,
+        }
+    }
+
+    /// As the driver takes it.
+    pub(super) fn url(&self) -> &str {
+        match self {
+            Self::Sqlite { url, .. } | Self::Postgres { url, .. } => url,
+        }
+    }
+
+    /// Makes the file where it is missing. SQLite gives its -wal and -shm files the mode of the database.
+    pub(super) fn make(&self) -> io::Result<()> {
+        let Self::Sqlite { path, .. } = self else { return Ok(()) };
+        match OpenOptions::new().write(true).create_new(true).mode(0o600).open(path) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
+            _ => Ok(()),
+        }
+    }
+
+    /// A file that can be read; who is not there on the network tells by not answering.
+    pub(super) fn find(&self) -> Result<(), StoreError> {
+        let Self::Sqlite { path, .. } = self else { return Ok(()) };
+        match File::open(path) {
+            Ok(_) => Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                Err(StoreError::Missing { place: self.to_string() })
+            }
+            Err(source) => Err(StoreError::File { place: self.to_string(), source }),
+        }
+    }
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Sqlite { path, .. } => write!(f, "{}", path.display()),
+            Self::Postgres { host, .. } => f.write_str(host),
+        }
+    }
+}
+
+/// The server that a URL names.
+fn host(url: &str) -> Result<String, StoreError> {
+    let options = PgConnectOptions::from_str(url).map_err(|_| StoreError::Url)?;
+    // A password with a bare `/` is read as a port and a database.
+    if options.get_database().is_some_and(|database| database.contains('@')) {
+        return Err(StoreError::Url);
+    }
+    let socket = options.get_socket().map(|folder| folder.display().to_string());
+    Ok(socket.unwrap_or_else(|| format!("{}:{}", options.get_host(), options.get_port())))
 }
 
 fn percent_encode(path: &Path) -> String {

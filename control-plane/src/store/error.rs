@@ -6,20 +6,39 @@ pub enum StoreError {
     /// Not a store's URL.
     Url,
     /// The database file.
-    File(io::Error),
+    File {
+        place: String,
+        source: io::Error,
+    },
+    /// No file, or a database that is none of ours.
+    Missing {
+        place: String,
+    },
+    /// No first connection.
+    Unusable {
+        place: String,
+        source: sqlx::Error,
+    },
+    SchemaOlder,
+    SchemaNewer,
     /// The schema.
     Migration(sqlx::migrate::MigrateError),
     /// The database says no, or nothing.
     Database(sqlx::Error),
     /// A row holds what we never write.
-    Corrupt { what: &'static str },
+    Corrupt {
+        what: &'static str,
+    },
 }
 
 impl StoreError {
     pub const fn code(&self) -> &'static str {
         match self {
             Self::Url => "store_url_invalid",
-            Self::File(_) => "store_file_unusable",
+            Self::File { .. } | Self::Unusable { .. } => "store_unusable",
+            Self::Missing { .. } => "store_missing",
+            Self::SchemaOlder => "store_schema_older",
+            Self::SchemaNewer => "store_schema_newer",
             Self::Migration(_) => "store_migration_failed",
             Self::Database(_) => "store_unavailable",
             Self::Corrupt { .. } => "store_corrupt",
@@ -34,7 +53,20 @@ impl fmt::Display for StoreError {
             Self::Url => {
                 f.write_str("store.url is neither `sqlite:FILE` nor `postgres://USER@HOST/DATABASE`")
             }
-            Self::File(_) => f.write_str("the database file can't be made or opened"),
+            Self::File { place, .. } => write!(f, "the database file `{place}` can't be made or opened"),
+            Self::Missing { place } => write!(
+                f,
+                "no database at `{place}`; if there was one, restore its backup, for a new one has forgotten what was \
+                 revoked; if there was none, `keystile init` makes it"
+            ),
+            Self::Unusable { place, .. } => write!(f, "the database at `{place}` can't be used"),
+            Self::SchemaOlder => f.write_str(
+                "the schema of the database is older than this program; `keystile serve` brings it up to date, \
+                 make a backup before",
+            ),
+            Self::SchemaNewer => f.write_str(
+                "the schema of the database is newer than this program; run the version that last served it, or a later one",
+            ),
             Self::Migration(_) => f.write_str("the database can't be brought to the current schema"),
             Self::Database(_) => f.write_str("the database did not do what was asked"),
             Self::Corrupt { what } => write!(f, "the database holds a malformed {what}"),
@@ -45,8 +77,13 @@ impl fmt::Display for StoreError {
 impl std::error::Error for StoreError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
-            Self::Url | Self::Corrupt { .. } => None,
-            Self::File(error) => Some(error),
+            Self::Url
+            | Self::Corrupt { .. }
+            | Self::Missing { .. }
+            | Self::SchemaOlder
+            | Self::SchemaNewer => None,
+            Self::File { source, .. } => Some(source),
+            Self::Unusable { source, .. } => Some(source),
             Self::Migration(error) => Some(error),
             Self::Database(error) => Some(error),
         }

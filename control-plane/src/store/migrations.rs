@@ -1,11 +1,49 @@
-use std::borrow::Cow;
+use std::{borrow::Cow, cmp::Ordering};
 
 use sqlx::{
-    AnyPool, SqlSafeStr as _,
+    AnyConnection, AnyPool, Row as _, SqlSafeStr as _,
     migrate::{Migration, MigrationType, Migrator},
+    query,
 };
 
-use super::StoreError;
+use super::{Engine, StoreError, engine::Place};
+
+/// What a database holds before anybody changes it.
+pub(super) enum Schema {
+    /// Nothing of ours.
+    None,
+    /// Up to this migration.
+    Version(i64),
+}
+
+impl Schema {
+    pub(super) fn current(self, place: &Place) -> Result<(), StoreError> {
+        let newest = MIGRATIONS.iter().map(|(version, ..)| *version).max();
+        match self {
+            Self::None => Err(StoreError::Missing { place: place.to_string() }),
+            Self::Version(version) => match Some(version).cmp(&newest) {
+                Ordering::Less => Err(StoreError::SchemaOlder),
+                Ordering::Equal => Ok(()),
+                Ordering::Greater => Err(StoreError::SchemaNewer),
+            },
+        }
+    }
+}
+
+pub(super) async fn schema(connection: &mut AnyConnection, engine: Engine) -> Result<Schema, sqlx::Error> {
+    let asked = match engine {
+        Engine::Sqlite => {
+            "SELECT COUNT(*) FROM sqlite_master WHERE type = 'table' AND name = '_sqlx_migrations'"
+        }
+        Engine::Postgres => "SELECT COUNT(to_regclass('_sqlx_migrations'))",
+    };
+    let tables: i64 = query(asked).fetch_one(&mut *connection).await?.try_get(0)?;
+    if tables == 0 {
+        return Ok(Schema::None);
+    }
+    let applied = query("SELECT MAX(version) FROM _sqlx_migrations").fetch_one(connection).await?;
+    Ok(applied.try_get::<Option<i64>, _>(0)?.map_or(Schema::None, Schema::Version))
+}
 
 pub(super) async fn run(pool: &AnyPool) -> Result<(), StoreError> {
     let migrations = MIGRATIONS.iter().map(|(version, name, sql)| {

@@ -20,10 +20,14 @@ pub mod watermarks;
 
 use std::path::Path;
 
-use sqlx::{Any, AnyConnection, AnyPool, Connection as _, Executor as _, any::AnyPoolOptions};
+use sqlx::{
+    Any, AnyConnection, AnyPool, Connection as _, Executor as _, Row as _, any::AnyPoolOptions, query,
+};
+use tokio::time::timeout;
 
 pub use changes::Changes;
 pub use engine::Engine;
+use engine::Place;
 pub use error::StoreError;
 
 /// A database that is at the current migration.
@@ -37,16 +41,49 @@ pub struct Store {
 }
 
 impl Store {
-    /// Opens the database, making and migrating it where needed. A relative SQLite path is one inside `folder`.
-    pub async fn open(url: &str, folder: &Path) -> Result<Self, StoreError> {
-        let store = Self::connect(url, folder).await?;
+    /// Makes the database where there is none. A relative SQLite path is one inside `folder`.
+    pub async fn create(url: &str, folder: &Path) -> Result<Self, StoreError> {
+        let place = Place::resolve(url, folder)?;
+        place.make().map_err(|source| StoreError::File { place: place.to_string(), source })?;
+        let store = Self::connect(place, |_| Ok(())).await?;
         migrations::run(&store.writers).await?;
         Ok(store)
     }
 
-    async fn connect(url: &str, folder: &Path) -> Result<Self, StoreError> {
+    /// Opens a database that is there, and brings an older schema up to date.
+    pub async fn open(url: &str, folder: &Path) -> Result<Self, StoreError> {
+        let older_too = |error| if matches!(error, StoreError::SchemaOlder) { Ok(()) } else { Err(error) };
+        let store = Self::connect(Place::resolve(url, folder)?, |schema| schema.or_else(older_too)).await?;
+        migrations::run(&store.writers).await?;
+        Ok(store)
+    }
+
+    /// Opens a database as it is: whoever only looks leaves no trace.
+    pub async fn attach(url: &str, folder: &Path) -> Result<Self, StoreError> {
+        Self::connect(Place::resolve(url, folder)?, |schema| schema).await
+    }
+
+    /// `accept` says what to make of a schema that is not the current one.
+    async fn connect(
+        place: Place,
+        accept: impl FnOnce(Result<(), StoreError>) -> Result<(), StoreError>,
+    ) -> Result<Self, StoreError> {
         sqlx::any::install_default_drivers();
-        let (engine, url) = engine::resolve(url, folder)?;
+        place.find()?;
+        let (engine, url) = (place.engine(), place.url().to_owned());
+        let unusable = |source| StoreError::Unusable { place: place.to_string(), source };
+        // Not through a pool: it would try until its patience ends, and then tell of that instead of the cause.
+        let first = async {
+            let mut connection = AnyConnection::connect(&url).await?;
+            let schema = migrations::schema(&mut connection, engine).await?;
+            Ok((connection, schema))
+        };
+        let first = timeout(CONNECT_TIMEOUT, first).await;
+        let (mut connection, schema) = first.unwrap_or_else(|_| Err(timed_out())).map_err(unusable)?;
+        accept(schema.current(&place))?;
+        // Turns write-ahead logging on; the readers must find it so.
+        connection.execute(engine.session_settings()).await.map_err(unusable)?;
+        connection.close().await.map_err(unusable)?;
         let (writers, readers) = match engine {
             Engine::Sqlite => (1, 4),
             Engine::Postgres => (8, 8),
@@ -59,12 +96,10 @@ impl Store {
                 .after_connect(move |connection, _| {
                     Box::pin(async move { connection.execute(engine.session_settings()).await.map(drop) })
                 })
+                .after_release(move |connection, _| Box::pin(at_rest(engine, connection)))
                 .connect_lazy(&url)
         };
-        let store = Self { engine, writers: pool(writers)?, readers: pool(readers)?, url: url.clone() };
-        // The first connection turns write-ahead logging on; the readers must find it so.
-        store.writers.acquire().await?.ping().await?;
-        Ok(store)
+        Ok(Self { engine, writers: pool(writers)?, readers: pool(readers)?, url: url.clone() })
     }
 
     pub const fn engine(&self) -> Engine {
@@ -90,6 +125,30 @@ impl Store {
     /// Tells of commits, whoever makes them.
     pub async fn changes(&self) -> Result<Changes, StoreError> {
         Changes::listen(self.engine, &self.url).await
+    }
+
+    /// Whether a change could be made now; makes none that anybody reads.
+    pub async fn try_write(&self) -> Result<(), StoreError> {
+        let mut write = self.write().await?;
+        match self.engine {
+            // Nothing reaches the disk before the commit, nor does what does not differ.
+            Engine::Sqlite => {
+                let used = query("PRAGMA user_version").fetch_one(write.connection()).await?;
+                let next = if used.try_get::<i64, _>(0)? == 0 {
+                    "PRAGMA user_version = 1"
+                } else {
+                    "PRAGMA user_version = 0"
+                };
+                query(next).execute(write.connection()).await?;
+                write.commit().await
+            }
+            Engine::Postgres => {
+                query("UPDATE bundle_state SET version = version WHERE id = 1")
+                    .execute(write.connection())
+                    .await?;
+                Ok(write.transaction.rollback().await?)
+            }
+        }
     }
 
     pub async fn close(&self) {
@@ -169,6 +228,23 @@ impl Lookup for Reader {
         &mut self.connection
     }
 }
+
+/// Whether a connection may go back to its pool. SQLite ends a transaction by itself when a disk is full or an I/O
+/// error strikes; the driver, whose rollback then fails, would take the connection for being inside it for ever.
+async fn at_rest(engine: Engine, connection: &mut AnyConnection) -> Result<bool, sqlx::Error> {
+    if engine == Engine::Sqlite {
+        // The rollback of what was dropped is queued: what comes after it comes after it.
+        connection.ping().await?;
+    }
+    Ok(!connection.is_in_transaction())
+}
+
+fn timed_out() -> sqlx::Error {
+    sqlx::Error::Io(std::io::ErrorKind::TimedOut.into())
+}
+
+/// For the first connection, which nobody need wait for when nothing answers.
+const CONNECT_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(4);
 
 /// A caller that waited longer is better told so: clients retry.
 const ACQUIRE_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(8);

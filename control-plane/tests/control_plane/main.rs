@@ -4,6 +4,7 @@ mod audit;
 mod command_line;
 mod edges;
 mod exchange;
+mod opening;
 mod outage;
 mod postgres;
 mod replicas;

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use serde_json::json;
+
 use crate::{
     postgres,
     world::{World, eventually, tag, version},
@@ -43,4 +45,46 @@ async fn a_store_that_went_back_is_not_published() {
     eventually("the complaint", async || world.log().contains("store_went_back").then_some(())).await;
     let response = server.manifest(&credential, 0, 0).send().await.unwrap();
     assert_eq!(version(response.headers()), have);
+}
+
+/// A server on a full disk says so, and goes on by itself when there is room.
+#[tokio::test]
+async fn a_full_disk_is_survived() {
+    let mut world = World::on_sqlite().await;
+    world.set("KEYSTILE_LOG__LEVEL", "error");
+    let server = world.serve_in_little_room(200_000);
+    let exchange = async || {
+        let body = json!({ "authKeyId": world.auth_key_id, "authKey": world.auth_key });
+        server.post("/v1/auth", &body).send().await.unwrap().status().as_u16()
+    };
+    let ready = async || {
+        let response = server.get("/readyz").send().await.unwrap();
+        (response.status().as_u16(), response.text().await.unwrap())
+    };
+    assert_eq!((exchange().await, ready().await.0), (200, 200));
+    eventually("the end of the room", async || (exchange().await == 503).then_some(())).await;
+    let complaint = eventually("not being ready", async || {
+        let (status, body) = ready().await;
+        (status == 503).then_some(body)
+    });
+    let complaint = complaint.await;
+    assert!(complaint.contains("store_unwritable"), "{complaint}");
+    for _ in 0..8 {
+        assert_eq!((exchange().await, ready().await.0), (503, 503));
+    }
+    server.make_room();
+    assert_eq!((exchange().await, ready().await.0), (200, 200));
+    server.exchange(&world.auth_key_id, &world.auth_key).await;
+}
+
+#[tokio::test]
+async fn the_doctor_tries_a_write() {
+    let world = World::on_postgres().await;
+    let name = world.url.split(['/', '?']).nth(3).unwrap();
+    let read_only = format!("ALTER DATABASE {name} SET default_transaction_read_only = on");
+    postgres::execute(&world.url, &read_only);
+    let output = world.run(&["doctor", "--json"]);
+    assert_eq!(output.status.code(), Some(1));
+    let told = String::from_utf8(output.stdout).unwrap();
+    assert!(told.contains("no change can be written"), "{told}");
 }

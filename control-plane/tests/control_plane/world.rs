@@ -131,9 +131,24 @@ impl World {
     }
 
     pub(crate) fn serve(&self) -> Server {
+        self.started(self.command(&["serve"]))
+    }
+
+    /// No file of this server grows beyond so many bytes, as on a full disk, until [`Server::make_room`].
+    pub(crate) fn serve_in_little_room(&self, bytes: u64) -> Server {
+        let mut shell = Command::new("sh");
+        let script = format!(r#"trap "" XFSZ; ulimit -S -f {}; exec "$0" "$@""#, bytes / 512);
+        let serve = self.command(&["serve"]);
+        shell.args(["-c", &script]).arg(serve.get_program()).args(serve.get_args()).stdin(Stdio::null());
+        for (name, value) in serve.get_envs() {
+            shell.env(name, value.unwrap());
+        }
+        self.started(shell)
+    }
+
+    fn started(&self, mut command: Command) -> Server {
         let log =
             std::fs::OpenOptions::new().create(true).append(true).open(self.folder().join("log")).unwrap();
-        let mut command = self.command(&["serve"]);
         command.env("KEYSTILE_SERVER__LISTEN", "127.0.0.1:0").stdout(Stdio::piped()).stderr(log);
         let mut child = command.spawn().unwrap();
         let mut line = String::new();
@@ -198,6 +213,15 @@ impl Server {
     pub(crate) fn manifest(&self, credential: &str, have: u64, wait: u64) -> RequestBuilder {
         let request = self.get(&format!("/edge/v1/manifest?have={have}")).bearer_auth(credential);
         if wait == 0 { request } else { request.header("prefer", format!("wait={wait}")) }
+    }
+
+    pub(crate) fn make_room(&self) {
+        let mut prlimit = Command::new("prlimit");
+        prlimit.args(["--pid", &self.child.id().to_string(), "--fsize=unlimited:unlimited"]);
+        let done = prlimit.status().unwrap_or_else(|error| {
+            panic!("`prlimit` is missing: install util-linux (Debian: apt-get install util-linux): {error}")
+        });
+        assert!(done.success());
     }
 
     pub(crate) fn signal(&self, name: &str) {

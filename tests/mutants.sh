@@ -12,9 +12,9 @@ stray-bits            token/src/base64url.rs     refuses           s/with_decode
 padding               token/src/base64url.rs     refuses           s/DecodePaddingMode::RequireNone/DecodePaddingMode::Indifferent/
 expiry                verdict/src/gate.rs        refuses           s/if now >= claims\.exp\.saturating_add(\*leeway) {/if claims.exp == 0 {/
 audience              verdict/src/gate.rs        refuses           s/if !claims\.aud\.iter()\.any(.*) {/if audiences.is_empty() {/
-ambiguity             verdict/src/credential.rs  refuses           s/if found\.replace(credential)\.is_some() {/if found.replace(credential).is_some_and(<[u8]>::is_empty) {/
+ambiguity             verdict/src/credential.rs  refuses           s/if found\.replace(credential)\.is_some() ||/if found.replace(credential).is_some_and(<[u8]>::is_empty) ||/
 header-clearing       verdict/src/gate.rs        forged_identity   s/!starts_like(name, identity_prefix) && !stripped(name)/!stripped(name)/
-underscore-spelling   verdict/src/gate.rs        forged_identity   s/if byte == b._. { b.-. } else { byte\.to_ascii_lowercase() }/byte.to_ascii_lowercase()/
+underscore-spelling   verdict/src/gate.rs        forged_identity   s/if byte\.is_ascii_alphanumeric() { byte\.to_ascii_lowercase() } else { b.-. }/byte.to_ascii_lowercase()/
 credential-stripping  verdict/src/gate.rs        other_configured  s/ && !stripped(name))/)/
 manifest-signature    bundle/src/manifest.rs     forged_manifest   s/if !key\.accepts(body, signature) {/if !key.accepts(body, signature) \&\& body.is_empty() {/
 manifest-version      bundle/src/manifest.rs     forged_manifest   s/(self\.version, self\.issued_at) > (other\.version, other\.issued_at)/self.bytes != other.bytes/

@@ -7,7 +7,7 @@ used() {
     case $1 in
         proxy_on_memory_allocate | proxy_on_context_create | proxy_on_delete) ;; # every context, its beginning and end
         proxy_on_vm_start | proxy_on_configure | proxy_on_tick | proxy_on_http_call_response) ;;
-        proxy_on_request_headers) ;;
+        proxy_on_request_headers | proxy_on_request_trailers) ;;
         proxy_on_*) return 1 ;;
     esac
 }

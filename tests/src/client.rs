@@ -3,9 +3,12 @@
 use anyhow::{Context, Result, ensure};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Bytes;
-use hyper::client::conn::http1::{SendRequest, handshake};
+use hyper::client::conn::{
+    http1::{SendRequest, handshake},
+    http2,
+};
 use hyper::{HeaderMap, Request, header};
-use hyper_util::rt::TokioIo;
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use serde_json::Value;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -90,6 +93,22 @@ pub async fn send(address: SocketAddr, request: Request<String>) -> Result<Respo
 /// GET on a connection of its own, with a credential as `Authorization: Bearer`.
 pub async fn get(address: SocketAddr, token: &str) -> Result<Response> {
     send(address, bearer(token)).await
+}
+
+/// POST by HTTP/2 with a body and trailers after it.
+pub async fn send_trailers(address: SocketAddr, token: &str, trailers: HeaderMap) -> Result<Response> {
+    let stream = timeout(PATIENCE, TcpStream::connect(address)).await??;
+    let (mut sender, connection) = http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await?;
+    tokio::spawn(connection);
+    let request = Request::post(format!("http://{address}/"))
+        .header(header::AUTHORIZATION, format!("Bearer {token}"))
+        .body(Full::<Bytes>::from("body").with_trailers(std::future::ready(Some(Ok(trailers)))))?;
+    let exchange = async {
+        let (parts, body) = sender.send_request(request).await?.into_parts();
+        let body = body.collect().await?.to_bytes();
+        anyhow::Ok(Response { status: parts.status.as_u16(), headers: parts.headers, body })
+    };
+    timeout(PATIENCE, exchange).await.context("no answer")?
 }
 
 pub fn bearer(token: &str) -> Request<String> {

@@ -25,6 +25,7 @@ pub struct Settings {
     pub workers: usize,
     pub max_headers_count: u32,
     pub headers_with_underscores_action: &'static str,
+    pub http2_upstream: bool,
 }
 
 impl Settings {
@@ -40,6 +41,7 @@ impl Settings {
             workers: 2,
             max_headers_count: 100,
             headers_with_underscores_action: "REJECT_REQUEST",
+            http2_upstream: false,
         })
     }
 
@@ -60,6 +62,7 @@ impl Settings {
                 plugin_configuration => self.plugin_configuration.to_string(),
                 max_headers_count => self.max_headers_count,
                 headers_with_underscores_action => self.headers_with_underscores_action,
+                http2_upstream => self.http2_upstream,
             },
         )?)
     }

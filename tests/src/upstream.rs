@@ -1,13 +1,15 @@
 use anyhow::{Context, Result};
 use axum::Json;
 use axum::Router;
+use axum::body::Body;
+use http_body_util::BodyExt;
 use hyper::HeaderMap;
 use serde_json::{Map, Value, json};
 use std::net::SocketAddr;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
-/// The protected service: answers every request with the headers it received, `{"headers": {name: [value, ..]}}`.
+/// The protected service: answers every request with what it received, `{"headers": {name: [value, ..]}, "trailers": ..}`.
 #[derive(Debug)]
 pub struct Upstream {
     address: SocketAddr,
@@ -33,13 +35,19 @@ impl Drop for Upstream {
     }
 }
 
-async fn echo(headers: HeaderMap) -> Json<Value> {
-    let mut echoed = Map::new();
-    for (name, value) in &headers {
-        let values = echoed.entry(name.as_str()).or_insert_with(|| json!([]));
+async fn echo(headers: HeaderMap, body: Body) -> Json<Value> {
+    let body = body.collect().await;
+    let trailers = body.ok().and_then(|body| body.trailers().cloned()).unwrap_or_default();
+    Json(json!({ "headers": listed(&headers), "trailers": listed(&trailers) }))
+}
+
+fn listed(headers: &HeaderMap) -> Map<String, Value> {
+    let mut listed = Map::new();
+    for (name, value) in headers {
+        let values = listed.entry(name.as_str()).or_insert_with(|| json!([]));
         if let Value::Array(values) = values {
             values.push(String::from_utf8_lossy(value.as_bytes()).into());
         }
     }
-    Json(json!({ "headers": echoed }))
+    listed
 }

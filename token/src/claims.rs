@@ -39,15 +39,15 @@ impl Claims {
     pub(crate) fn read(from: &Object) -> Option<Self> {
         Some(Self {
             iss: text(from, "iss")??.into(),
-            sub: text(from, "sub")??.into(),
+            sub: identity(text(from, "sub")??)?,
             aud: audiences(from)??.map(String::from).collect(),
             iat: from.get("iat")?.as_u64()?,
             exp: from.get("exp")?.as_u64()?,
             nbf: from.get("nbf").map(|from| from.as_u64().ok_or(())).transpose().ok()?,
             jti: text(from, "jti")??.into(),
-            operator: Operator { operator_id: from.at(["operator", "operatorId"])?.as_str()?.into() },
-            akid: text(from, "akid")?.map(String::from),
-            sid: text(from, "sid")?.map(String::from),
+            operator: Operator { operator_id: identity(from.at(["operator", "operatorId"])?.as_str()?)? },
+            akid: text(from, "akid")?.map(|id| identity(id).ok_or(())).transpose().ok()?,
+            sid: text(from, "sid")?.map(|id| identity(id).ok_or(())).transpose().ok()?,
         })
     }
 }
@@ -83,6 +83,12 @@ impl Instants {
         let nbf = nbf.map(|(whole, fraction)| whole.saturating_add(fraction.into()));
         Some(Self { exp: exp.map(|(whole, _)| whole), nbf, iat: iat.map(|(whole, _)| whole) })
     }
+}
+
+/// What goes to the upstream in a header: visible ASCII, so that it arrives as it was signed (RFC 9110 section 5.5).
+fn identity(text: &str) -> Option<String> {
+    let visible = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic());
+    visible.then(|| text.into())
 }
 
 /// None if it is there and no string; `null` is not a way to leave a claim out.
@@ -153,6 +159,12 @@ mod tests {
     fn bad_claims_are_refused() {
         for (from, to) in [
             (r#""sub":"OP1/alice""#, r#""sub":"OP1/alice","sub":"OP2""#),
+            (r#""sub":"OP1/alice""#, r#""sub":"OP1/alice\r\nx: y""#),
+            (r#""sub":"OP1/alice""#, r#""sub":"OP1/\u00e9""#),
+            (r#""sub":"OP1/alice""#, r#""sub":"""#),
+            (r#"{"operatorId":"OP1"}"#, r#"["OP1"]"#),
+            (r#""exp":2"#, r#""exp":2,"akid":"a b""#),
+            (r#""exp":2"#, r#""exp":2,"other":1,"other":2"#),
             (r#""exp":2"#, r#""exp":"2""#),
             (r#""exp":2"#, r#""exp":2.5"#),
             (r#""exp":2"#, r#""exp":-2"#),

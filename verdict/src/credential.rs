@@ -10,7 +10,8 @@ pub(crate) fn find<'r>(
     for (name, value) in headers {
         for source in sources.iter().filter(|source| source.header.eq_ignore_ascii_case(name)) {
             let Some(credential) = presented(source, value) else { continue };
-            if found.replace(credential).is_some() {
+            // Envoy joins a doubled `Authorization` with a comma before anybody sees it; no credential has one.
+            if found.replace(credential).is_some() || credential.contains(&b',') {
                 return Err(Reason::CredentialAmbiguous);
             }
         }
@@ -49,7 +50,9 @@ mod tests {
     #[test]
     fn one_credential_is_found_where_it_may_be() {
         type Headers = &'static [(&'static str, &'static [u8])];
-        let cases: [(Headers, Result<&[u8], Reason>); 12] = [
+        let cases: [(Headers, Result<&[u8], Reason>); 14] = [
+            (&[("authorization", b"Bearer a,Bearer a")], Err(Reason::CredentialAmbiguous)),
+            (&[("x-api-token", b"a,b")], Err(Reason::CredentialAmbiguous)),
             (&[("authorization", b"Bearer a")], Ok(b"a")),
             (&[("Authorization", b"bearer  a ")], Ok(b"a")),
             (&[("x-api-token", b"b")], Ok(b"b")),

@@ -225,6 +225,17 @@ impl Gate {
         forwarded
     }
 
+    /// The trailers that the upstream gets, where some were sent that look like an identity or a credential; else none
+    /// need be changed. HTTP lets a server take trailers for headers (RFC 9110 section 6.5).
+    pub fn forward_trailers<'r>(
+        &self,
+        trailers: impl ExactSizeIterator<Item = (&'r str, &'r [u8])>,
+    ) -> Option<Vec<(String, Vec<u8>)>> {
+        let sent = trailers.len();
+        let kept = self.forward_anonymous(trailers);
+        (kept.len() < sent).then_some(kept)
+    }
+
     /// The headers that the upstream gets of a request that may pass without an identity: it gets none, whatever the
     /// client sent. A credential that nobody checked is taken away too, unless configured otherwise.
     pub fn forward_anonymous<'r>(
@@ -305,9 +316,10 @@ fn scopes<'c>(claims: &'c Claims, kid: &'c str) -> impl Iterator<Item = Scope<'c
     always.into_iter().chain(auth_key).chain(session)
 }
 
-/// CGI and its heirs read `-` and `_` in a header's name as the same, so a forger may use either.
+/// CGI and its heirs (RFC 3875 section 4.1.18) put `_` for `-`, some for every character that is no letter or digit:
+/// to them `x.keystile.subject` is ours, so it is to us.
 fn starts_like(name: &str, prefix: &str) -> bool {
-    let fold = |byte: u8| if byte == b'_' { b'-' } else { byte.to_ascii_lowercase() };
+    let fold = |byte: u8| if byte.is_ascii_alphanumeric() { byte.to_ascii_lowercase() } else { b'-' };
     let start = name.bytes().take(prefix.len()).map(fold);
     name.len() >= prefix.len() && start.eq(prefix.bytes().map(fold))
 }

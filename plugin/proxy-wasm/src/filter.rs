@@ -75,4 +75,14 @@ impl HttpContext for Filter {
             }
         }
     }
+
+    fn on_http_request_trailers(&mut self, _: usize) -> Action {
+        let trailers = self.get_http_request_trailers_bytes();
+        let trailers = trailers.iter().map(|(name, value)| (name.as_str(), value.as_slice()));
+        if let Some(kept) = self.worker.gate.forward_trailers(trailers) {
+            let kept = kept.iter().map(|(name, value)| (name.as_str(), value.as_slice())).collect();
+            self.set_http_request_trailers_bytes(kept);
+        }
+        Action::Continue
+    }
 }

@@ -60,6 +60,8 @@ async fn run() -> Result<()> {
         workers: 2,
         max_headers_count: 100,
         headers_with_underscores_action: "REJECT_REQUEST",
+
+        http2_upstream: false,
     };
     let mut envoy = Envoy::start(settings, &folder).await?;
     explain(&state.operator_id, root.as_ref())?;

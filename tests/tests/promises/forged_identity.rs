@@ -1,8 +1,9 @@
 //! Identity headers are cleared first, then set: what a client sends under those names never reaches the upstream.
 
 use crate::forge::Forge;
-use harness::client::{bearer, send};
-use hyper::header::{HeaderName, HeaderValue};
+use harness::client::{bearer, send, send_trailers};
+use hyper::HeaderMap;
+use hyper::header::{AUTHORIZATION, HeaderName, HeaderValue};
 use serde_json::json;
 
 #[tokio::test]
@@ -22,6 +23,8 @@ async fn headers_that_a_client_forged_are_cleared() {
         "x_keystile_",
         "x-keystile-role",
         "x_keystile_role",
+        "x.keystile.subject",
+        "x'keystile'subject",
     ];
     let mut request = bearer(&forge.token());
     for name in forged {
@@ -47,4 +50,19 @@ async fn also_when_their_values_are_no_text() {
     let echo = send(forge.envoy.address(), request).await.unwrap().expect(200).unwrap().json().unwrap();
     assert!(!echo.to_string().contains("forged"), "{echo}");
     assert_eq!(echo["headers"]["x-keystile-subject"], json!(["OP0000000001"]));
+}
+
+/// A server may take trailers for headers, and HTTP/2 carries them through.
+#[tokio::test]
+async fn also_when_they_come_as_trailers() {
+    let forge = Forge::with(|settings| settings.http2_upstream = true).await;
+    let mut trailers = HeaderMap::new();
+    trailers.insert("x-keystile-subject", HeaderValue::from_static("forged"));
+    trailers.insert(AUTHORIZATION, HeaderValue::from_static("Bearer forged"));
+    trailers.insert("x-checksum", HeaderValue::from_static("kept"));
+    let answer = send_trailers(forge.envoy.address(), &forge.token(), trailers).await.unwrap();
+    let echo = answer.expect(200).unwrap().json().unwrap();
+    assert!(!echo.to_string().contains("forged"), "{echo}");
+    assert_eq!(echo["headers"]["x-keystile-subject"], json!(["OP0000000001"]));
+    assert_eq!(echo["trailers"], json!({ "x-checksum": ["kept"] }));
 }

@@ -30,8 +30,8 @@ async fn no_credential_or_more_than_one() {
         ("empty", other(""), &["credential_missing"]),
         ("the same in both headers", both(&token, &token), &["credential_ambiguous"]),
         ("two in two headers", both(&token, &forge.token()), &["credential_ambiguous"]),
-        ("header twice", twice("authorization", format!("Bearer {token}")), AMBIGUOUS),
-        ("other header twice", twice("x-api-token", token.clone()), AMBIGUOUS),
+        ("header twice", twice("authorization", format!("Bearer {token}")), &["credential_ambiguous"]),
+        ("other header twice", twice("x-api-token", token.clone()), &["credential_ambiguous"]),
     ];
     for (name, request, codes) in cases {
         let refused = send(forge.envoy.address(), request).await.unwrap();
@@ -258,8 +258,6 @@ const ORDER: [u8; 32] = [
     0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x10,
 ];
 const ALPHABET: &str = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
-/// Envoy joins some headers that come twice with a comma, before any filter: no token either.
-const AMBIGUOUS: &[&str] = &["credential_ambiguous", "token_malformed"];
 
 /// Given the time, too.
 type Spoil = fn(&mut Claims, u64);

@@ -137,6 +137,8 @@ fn the_upstream_gets_our_identity_and_nobody_elses() {
         ("x-keystile-subject", b"root"),
         ("X-Keystile-Subject", b"root"),
         ("x_keystile_subject", b"root"),
+        ("x.keystile.subject", b"root"),
+        ("x'keystile'subject", b"root"),
         ("x-keystile_operator", b"root"),
         ("x-keystile-anything", b"root"),
         ("x-keystile", b"kept: not ours"),
@@ -163,6 +165,19 @@ fn the_upstream_gets_our_identity_and_nobody_elses() {
     let forwarded: Vec<(&str, &[u8])> =
         forwarded.iter().map(|(name, value)| (&name[..], &value[..])).collect();
     assert_eq!(forwarded, expected);
+}
+
+#[test]
+fn trailers_are_cleared_like_headers() {
+    let forged: [(&str, &[u8]); 4] = [
+        ("x-keystile-subject", b"root"),
+        ("Authorization", b"Bearer x"),
+        ("x_keystile_a", b""),
+        ("grpc-status", b"0"),
+    ];
+    let kept = gate().forward_trailers(forged.into_iter()).unwrap();
+    assert_eq!(kept, [("grpc-status".to_owned(), b"0".to_vec())]);
+    assert_eq!(gate().forward_trailers(forged[3..].iter().copied()), None, "nothing to change");
 }
 
 #[test]

@@ -298,7 +298,7 @@ fn permissions_are_the_grant_of_the_subject_now() {
         ("OP9999999999", "permission_denied"),
         ("OP01234567890", "permission_denied"),
         ("OP0123456789/", "permission_denied"),
-        ("", "permission_denied"),
+        ("", "token_malformed"),
     ] {
         let token = bearer(&Claims { sub: sub.into(), ..claims() });
         assert_eq!(ask(&snapshot(&mut builder), &token), expected, "{sub}");

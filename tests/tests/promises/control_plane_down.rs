@@ -55,6 +55,14 @@ async fn edges_go_on_still_refusing_what_they_know_until_the_grace_ends() {
     world.control_plane.serve().await.unwrap();
     world.envoy.admitting(&admin).await.unwrap();
     Envoy::refusing(&mut workers, &revoked, 401, "revoked").await;
+    // The log tells the whole story.
+    for told in ["going on with the last one", "outage_grace has ended", "fresh again"] {
+        eventually(told, async || {
+            anyhow::ensure!(world.envoy.log().contains(told), "the log does not say it");
+            Ok(())
+        })
+        .await;
+    }
 }
 
 /// An edge that starts while the control plane is down has nothing to go on with.

@@ -2,8 +2,9 @@
 
 use std::{fmt, sync::Arc};
 
+use axum::{extract::MatchedPath, http};
 use prometheus_client::{
-    encoding::{EncodeLabelSet, text::encode},
+    encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder, text::encode},
     metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
     registry::{Registry, Unit},
 };
@@ -33,7 +34,7 @@ pub fn start_logging(log: &Log) {
 pub struct Metrics {
     registry: Arc<Registry>,
     requests: Family<Request, Counter>,
-    durations: Family<Route, Histogram>,
+    durations: Family<Routed, Histogram>,
     waiting_edges: Gauge,
     tokens_issued: Counter,
     revocations: Counter,
@@ -44,14 +45,83 @@ pub struct Metrics {
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Request {
-    method: String,
-    route: String,
+    method: Method,
+    route: Route,
     status: u16,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct Route {
-    route: String,
+struct Routed {
+    route: Route,
+}
+
+/// A label for each method that any path takes, and one for all others: a client may send any word for one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum Method {
+    Get,
+    Head,
+    Post,
+    Put,
+    Patch,
+    Delete,
+    Options,
+    Other,
+}
+
+impl Method {
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Get => "GET",
+            Self::Head => "HEAD",
+            Self::Post => "POST",
+            Self::Put => "PUT",
+            Self::Patch => "PATCH",
+            Self::Delete => "DELETE",
+            Self::Options => "OPTIONS",
+            Self::Other => "other",
+        }
+    }
+}
+
+impl From<&http::Method> for Method {
+    fn from(method: &http::Method) -> Self {
+        match *method {
+            http::Method::GET => Self::Get,
+            http::Method::HEAD => Self::Head,
+            http::Method::POST => Self::Post,
+            http::Method::PUT => Self::Put,
+            http::Method::PATCH => Self::Patch,
+            http::Method::DELETE => Self::Delete,
+            http::Method::OPTIONS => Self::Options,
+            _ => Self::Other,
+        }
+    }
+}
+
+impl EncodeLabelValue for Method {
+    fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> Result<(), fmt::Error> {
+        self.name().encode(encoder)
+    }
+}
+
+/// The pattern that a path matched, not the path: a path may be anything, and there are ever more of them.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) struct Route(Option<Arc<str>>);
+
+impl Route {
+    pub(crate) fn of(matched: Option<&MatchedPath>) -> Self {
+        Self(matched.map(|path| Arc::from(path.as_str())))
+    }
+
+    pub(crate) fn name(&self) -> &str {
+        self.0.as_deref().unwrap_or("none")
+    }
+}
+
+impl EncodeLabelValue for Route {
+    fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> Result<(), fmt::Error> {
+        self.name().encode(encoder)
+    }
 }
 
 impl Metrics {
@@ -103,13 +173,13 @@ impl Metrics {
         Ok(text)
     }
 
-    pub(crate) fn request(&self, method: &str, route: &str, status: u16) {
-        let labels = Request { method: method.to_owned(), route: route.to_owned(), status };
+    pub(crate) fn request(&self, method: Method, route: &Route, status: http::StatusCode) {
+        let labels = Request { method, route: route.clone(), status: status.as_u16() };
         self.requests.get_or_create(&labels).inc();
     }
 
-    pub(crate) fn took(&self, route: &str, seconds: f64) {
-        self.durations.get_or_create(&Route { route: route.to_owned() }).observe(seconds);
+    pub(crate) fn took(&self, route: &Route, seconds: f64) {
+        self.durations.get_or_create(&Routed { route: route.clone() }).observe(seconds);
     }
 
     pub(crate) fn token_issued(&self) {

@@ -11,26 +11,28 @@ use axum::{
 use tokio::time::timeout;
 
 use super::{Desk, problem::Problem};
-use crate::random;
+use crate::{
+    random,
+    telemetry::{Method, Route},
+};
 
 /// Request id, metrics, one log line.
 pub(super) async fn observe(State(desk): State<Desk>, request: Request, next: Next) -> Response {
     let began = Instant::now();
     let id = request.headers().get(&REQUEST_ID).filter(|id| is_sane(id)).cloned().unwrap_or_else(new_id);
-    let method = request.method().as_str().to_owned();
-    // The pattern, not the path: a path may be anything, and there are ever more of them.
-    let route = request.extensions().get::<MatchedPath>().map_or("none", MatchedPath::as_str).to_owned();
+    let method = Method::from(request.method());
+    let route = Route::of(request.extensions().get::<MatchedPath>());
     let mut response = next.run(request).await;
-    let status = response.status().as_u16();
-    desk.metrics.request(&method, &route, status);
+    let status = response.status();
+    desk.metrics.request(method, &route, status);
     let seconds = began.elapsed().as_secs_f64();
-    if route != MANIFEST {
+    if route.name() != MANIFEST {
         desk.metrics.took(&route, seconds);
     }
     tracing::debug!(
-        http.method = method,
-        http.route = route,
-        http.status = status,
+        http.method = method.name(),
+        http.route = route.name(),
+        http.status = status.as_u16(),
         http.seconds = seconds,
         http.request_id = id.to_str().unwrap_or_default(),
         "answered"

@@ -2,7 +2,6 @@
 
 use std::{fmt, future::Future, io, net::SocketAddr, sync::Arc, time::Duration};
 
-use axum::serve::ListenerExt as _;
 use tokio::{
     net::TcpListener,
     sync::watch,
@@ -13,6 +12,7 @@ use crate::{
     api,
     config::Config,
     home::Home,
+    listener::{self, Limits},
     operations::{OpenError, Service, collect},
     publisher::{self, PublishError},
     telemetry::Metrics,
@@ -38,17 +38,9 @@ pub async fn serve(
     let listener =
         TcpListener::bind(listen).await.map_err(|source| ServeError::Bind { address: listen, source })?;
     let address = listener.local_addr().map_err(|source| ServeError::Bind { address: listen, source })?;
-    // Answers are small: waiting to fill a packet only delays them.
-    let listener = listener.tap_io(|stream| {
-        let _ = stream.set_nodelay(true);
-    });
     let router =
         api::router(Arc::clone(&service), publications, metrics, stopped.clone()).map_err(ServeError::Api)?;
-    let mut graceful = stopped.clone();
-    let serving = axum::serve(listener, router).with_graceful_shutdown(async move {
-        let _ = graceful.wait_for(|stop| *stop).await;
-    });
-    let serving = tokio::spawn(async move { serving.await });
+    let serving = tokio::spawn(listener::serve(listener, router, Limits::of_this_process(), stopped));
     tracing::info!(server.address = %address, "serving");
     bound(address);
 

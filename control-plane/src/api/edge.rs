@@ -1,6 +1,9 @@
 //! What edges fetch.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use axum::{
     body::Body,
@@ -38,7 +41,11 @@ pub(super) async fn manifest(
     let Query(ManifestQuery { have }) = query.map_err(|_| Problem::invalid("`have`: expected a version"))?;
     let status = headers.get(&EDGE_STATUS).and_then(|status| status.to_str().ok());
     desk.service.edge_seen(&edge, have, status.filter(|status| status.len() <= LONGEST_STATUS));
-    let wait = preferred_wait(&headers);
+    let publisher = &desk.service.config().publisher;
+    let wait = preferred_wait(&headers).min(longest_wait(publisher.lifetime.get(), publisher.resign.get()));
+    if desk.latest().version < have {
+        catch_up(&desk, &edge, have).await;
+    }
     if desk.latest().version <= have && !wait.is_zero() {
         wait_for_newer(&desk, have, wait).await;
     }
@@ -104,14 +111,31 @@ async fn authenticate(desk: &Desk, headers: &HeaderMap) -> Result<EdgeId, Proble
     Ok(operations::authenticate_edge(&desk.service, credential.unwrap_or_default()).await?)
 }
 
+/// Another replica gave the edge something that this one has not seen yet; or the database went back, and the edge
+/// would not take what is revoked from now on.
+async fn catch_up(desk: &Desk, edge: &EdgeId, have: u64) {
+    let mut stop = desk.stop.clone();
+    tokio::select! {
+        () = desk.publications.reached(have) => {}
+        () = sleep(CATCH_UP) => {}
+        _ = stop.wait_for(|stop| *stop) => {}
+    }
+    let latest = desk.latest().version;
+    if latest < have && desk.ahead.due(Instant::now()) {
+        tracing::error!(
+            edge.id = %edge,
+            edge.version = have,
+            bundle.version = latest,
+            "an edge holds a version above the latest, and takes nothing until there is a higher one; was a backup \
+             restored, or the clock set back? A restart of the server takes a version from the clock"
+        );
+    }
+}
+
 /// Ends early when the server stops, so that stopping need not wait for the edges.
 async fn wait_for_newer(desk: &Desk, have: u64, wait: Duration) {
     let _waiting = desk.metrics.edge_waits();
     let mut stop = desk.stop.clone();
-    if desk.latest().version < have {
-        // Another replica gave it something that this one has not seen yet.
-        desk.publications.ring();
-    }
     tokio::select! {
         () = desk.publications.newer_than(have) => {}
         () = sleep(wait) => {}
@@ -145,6 +169,12 @@ fn preferred_wait(headers: &HeaderMap) -> Duration {
     Duration::from_secs(seconds.unwrap_or(0).min(LONGEST_WAIT))
 }
 
+/// An edge may have been given a manifest right before it was signed anew; with this wait on top it is still fresh when
+/// the answer comes, half of the remaining lifetime before it goes stale.
+fn longest_wait(lifetime: Duration, resign: Duration) -> Duration {
+    lifetime.saturating_sub(resign) / 2
+}
+
 fn hash(hex: &str) -> Option<[u8; 32]> {
     hex.parse::<Fingerprint>().ok().map(|hash| *hash.as_bytes())
 }
@@ -153,6 +183,9 @@ const EDGE_STATUS: HeaderName = HeaderName::from_static("x-keystile-edge-status"
 const PREFER: HeaderName = HeaderName::from_static("prefer");
 const PREFERENCE_APPLIED: HeaderName = HeaderName::from_static("preference-applied");
 
-/// Half the default lifetime of a manifest.
+/// For the longest lifetimes: what is between need not keep a silent connection longer.
 const LONGEST_WAIT: u64 = 30;
 const LONGEST_STATUS: usize = 200;
+
+/// A replica hears of a commit in milliseconds.
+const CATCH_UP: Duration = Duration::from_millis(500);

@@ -24,6 +24,7 @@ use verdict::{Gate, Policy, PolicyError};
 use crate::{
     operations::Service,
     publisher::{Publication, Publications},
+    seldom::Seldom,
     telemetry::Metrics,
 };
 
@@ -34,6 +35,8 @@ pub(crate) struct Desk {
     publications: Publications,
     gate: Arc<Gate>,
     metrics: Metrics,
+    /// Edges that hold more than there is.
+    ahead: Arc<Seldom>,
     stop: watch::Receiver<bool>,
 }
 
@@ -50,7 +53,7 @@ pub fn router(
     stop: watch::Receiver<bool>,
 ) -> Result<Router, RouterError> {
     let gate = Arc::new(Gate::new(policy(&service).map_err(RouterError)?));
-    let desk = Desk { service, publications, gate, metrics, stop };
+    let desk = Desk { service, publications, gate, metrics, ahead: Arc::default(), stop };
     let timed = Router::new()
         .route("/v1/auth", post(soracom::auth::exchange))
         .route("/v1/auth/logout", post(soracom::auth::log_out))

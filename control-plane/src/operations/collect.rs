@@ -27,7 +27,7 @@ pub async fn collect(service: &Service) -> Result<u64, StoreError> {
 /// A new version, if there is anything that edges need no longer know.
 async fn from_bundle(service: &Service, now: Time) -> Result<u64, StoreError> {
     let mut write = service.store.write().await?;
-    versions::next(&mut write).await?;
+    versions::next(&mut write, now).await?;
     let before = expired(now);
     let moot = before.saturating_sub(Lifetime::LONGEST.seconds());
     let gone =

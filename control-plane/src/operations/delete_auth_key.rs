@@ -49,7 +49,7 @@ pub async fn delete_auth_key(
 ) -> Result<u64, DeleteAuthKeyError> {
     let now = clock::now();
     let mut write = service.store.write().await?;
-    let version = versions::next(&mut write).await?;
+    let version = versions::next(&mut write, now).await?;
     let key = auth_keys::find(&mut write, id).await?.ok_or(DeleteAuthKeyError::NotFound)?;
     if !authority.covers(&key.subject.operator) || !auth_keys::delete(&mut write, id).await? {
         return Err(DeleteAuthKeyError::NotFound);

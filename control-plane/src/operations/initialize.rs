@@ -68,7 +68,7 @@ pub async fn initialize(home: &Home, config: &Config) -> Result<Initialized, Ini
     let store = Store::create(&config.store.url, home.folder()).await?;
     let mut write = store.write().await?;
     // The keys are for the edges; and of two that initialise at once the second waits here, and finds the first.
-    versions::next(&mut write).await?;
+    versions::next(&mut write, clock::now()).await?;
     if !operators::list(&mut write).await?.is_empty() {
         return Err(InitializeError::Before);
     }

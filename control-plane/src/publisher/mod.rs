@@ -23,7 +23,12 @@ use tokio::{
 pub use error::PublishError;
 pub use publications::{Publication, Publications};
 
-use crate::{operations::Service, store::Store, telemetry::Metrics};
+use crate::{
+    clock,
+    operations::Service,
+    store::{Store, versions},
+    telemetry::Metrics,
+};
 use press::Press;
 
 /// Starts publishing; returns when the first manifest is signed. Ends when `stop` turns true.
@@ -32,11 +37,19 @@ pub async fn start(
     metrics: Metrics,
     stop: watch::Receiver<bool>,
 ) -> Result<(Publications, Vec<JoinHandle<()>>), PublishError> {
+    begin_anew(service.store()).await?;
     let press = Press::start(service, metrics).await?;
     let publications = press.publications();
     let ringer = tokio::spawn(ring(service.store().clone(), publications.clone(), stop.clone()));
     let printer = tokio::spawn(run(press, service.config().publisher.resign.get(), stop));
     Ok((publications, vec![ringer, printer]))
+}
+
+/// A version above all that edges may hold: the database may be a restored backup, or a new one.
+async fn begin_anew(store: &Store) -> Result<(), PublishError> {
+    let mut write = store.write().await?;
+    versions::next(&mut write, clock::now()).await?;
+    Ok(write.commit().await?)
 }
 
 /// What a server would publish now.

@@ -3,6 +3,7 @@
 use sqlx::query;
 
 use super::{Engine, Lookup, StoreError, Write, row};
+use crate::clock::Time;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Version {
@@ -12,10 +13,13 @@ pub struct Version {
 }
 
 /// Takes the next version. First of all writes in its transaction: the lock it takes makes versions ordered by commit.
-pub async fn next(write: &mut Write) -> Result<u64, StoreError> {
-    let row = query("UPDATE bundle_state SET version = version + 1 WHERE id = 1 RETURNING version")
-        .fetch_one(write.connection())
-        .await?;
+///
+/// The time in milliseconds, or one more than the last version where that is not less. So a database that was restored
+/// or made anew goes on above what edges hold from before, whose versions came from earlier times.
+pub async fn next(write: &mut Write, now: Time) -> Result<u64, StoreError> {
+    let next = "UPDATE bundle_state SET version = CASE WHEN version >= $1 THEN version + 1 ELSE $1 END \
+                WHERE id = 1 RETURNING version";
+    let row = query(next).bind(row::signed(now.millis())).fetch_one(write.connection()).await?;
     if write.engine() == Engine::Postgres {
         // Delivered when, and only when, the transaction commits.
         query("NOTIFY keystile").execute(write.connection()).await?;

@@ -55,6 +55,20 @@ on_both! {
         assert_eq!(response.status(), 304);
     }
 
+    /// However long it would wait: what it holds must not go stale meanwhile.
+    async fn an_edge_waits_for_less_than_half_of_a_lifetime(world: World) {
+        let mut world = world;
+        world.set("KEYSTILE_PUBLISHER__LIFETIME", "3s");
+        world.set("KEYSTILE_PUBLISHER__RESIGN", "1s");
+        let credential = world.edge("one");
+        let server = world.serve();
+        let first = server.manifest(&credential, 0, 0).send().await.unwrap();
+        let began = Instant::now();
+        let response = server.manifest(&credential, version(first.headers()), 20).send().await.unwrap();
+        assert!(began.elapsed() < Duration::from_millis(1500), "{:?}", began.elapsed());
+        assert_eq!(response.headers()["preference-applied"], "wait=1");
+    }
+
     async fn a_manifest_signed_anew_is_news(world: World) {
         let mut world = world;
         world.set("KEYSTILE_PUBLISHER__RESIGN", "200ms");
@@ -96,9 +110,14 @@ on_both! {
     async fn an_edge_that_has_more_is_given_nothing_older(world: World) {
         let credential = world.edge("one");
         let server = world.serve();
-        let response = server.manifest(&credential, 1_000_000, 1).send().await.unwrap();
+        let response = server.manifest(&credential, 9_000_000_000_000_000, 1).send().await.unwrap();
         assert_eq!(response.status(), 304);
         assert!(response.headers().get("etag").is_none());
+        let complaint = "an edge holds a version above the latest";
+        server.manifest(&credential, 9_000_000_000_000_001, 0).send().await.unwrap();
+        let log = world.log();
+        assert_eq!(log.matches(complaint).count(), 1, "{log}");
+        assert!(log.contains("edge.version=9000000000000000"), "{log}");
         let response = server.manifest(&credential, 0, 0).send().await.unwrap();
         let issued_later = tag(response.headers()).replace('-', "-9");
         let have = version(response.headers());
@@ -118,7 +137,7 @@ on_both! {
             assert_eq!(response.json::<Value>().await.unwrap()["code"], "edge_credential_refused");
         }
         let request = server.manifest(&credential, 7, 0).header("x-keystile-edge-status", "version=7;workers=2");
-        assert_eq!(request.send().await.unwrap().status(), 304);
+        assert_eq!(request.send().await.unwrap().status(), 200);
         let seen = eventually("last seen", async || {
             let edges = world.json(&["edge", "list"]);
             edges[0]["last_seen_at"].is_u64().then(|| edges[0].clone())
@@ -134,10 +153,10 @@ on_both! {
         let (expired, living) = (Fingerprint::of(b"expired"), Fingerprint::of(b"living"));
         let now = clock::now().seconds();
         let mut write = world.store().await.write().await.unwrap();
-        let number = versions::next(&mut write).await.unwrap();
+        let stored = versions::next(&mut write, clock::now()).await.unwrap();
         for (fingerprint, expires_at) in [(expired, now - 1000), (living, now + 1000)] {
             let one = Revocation { fingerprint, expires_at, reason: None, revoked_at: now };
-            revocations::insert(&mut write, &one, number).await.unwrap();
+            revocations::insert(&mut write, &one, stored).await.unwrap();
         }
         write.commit().await.unwrap();
         let credential = world.edge("one");
@@ -148,12 +167,16 @@ on_both! {
             let snapshot = assemble(&world, &server, &response.bytes().await.unwrap()).await;
             (have, snapshot.standing(&expired), snapshot.standing(&living))
         };
-        assert_eq!(standings(0).await, (number, Standing::Revoked, Standing::Revoked));
+        let (number, of_expired, of_living) = standings(0).await;
+        assert!(number > stored, "a server begins with a version of its own");
+        assert_eq!((of_expired, of_living), (Standing::Revoked, Standing::Revoked));
         let service = world.service().await;
         assert_eq!(collect(&service).await.unwrap(), 1);
-        assert_eq!(standings(number).await, (number + 1, Standing::Good, Standing::Revoked));
+        let (later, of_expired, of_living) = standings(number).await;
+        assert!(later > number);
+        assert_eq!((of_expired, of_living), (Standing::Good, Standing::Revoked));
         assert_eq!(collect(&service).await.unwrap(), 0);
-        assert_eq!(world.json(&["bundle", "show"])["version"], json!(number + 1));
+        assert_eq!(world.json(&["bundle", "show"])["version"], json!(later));
     }
 
     async fn the_configuration_that_enrolling_prints_is_one_that_the_filter_takes(world: World) {

@@ -8,6 +8,7 @@ mod opening;
 mod outage;
 mod postgres;
 mod replicas;
+mod restored;
 mod revocations;
 mod rooms;
 mod secrets;

@@ -15,7 +15,7 @@ use control_plane::{
     operations::{CreatedAuthKey, Service, create_auth_key},
     store,
 };
-use reqwest::{Client, RequestBuilder, Response, header::HeaderMap};
+use reqwest::{Client, Method, RequestBuilder, Response, header::HeaderMap};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -183,6 +183,11 @@ impl Server {
 
     pub(crate) fn raw(&self, path: &str, content_type: &str, body: &'static str) -> RequestBuilder {
         self.client.post(format!("{}{path}", self.origin)).header("content-type", content_type).body(body)
+    }
+
+    pub(crate) fn with_method(&self, method: &str, path: &str) -> RequestBuilder {
+        let method = Method::from_bytes(method.as_bytes()).unwrap();
+        self.client.request(method, format!("{}{path}", self.origin))
     }
 
     pub(crate) fn delete(&self, path: &str) -> RequestBuilder {

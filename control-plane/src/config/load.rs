@@ -2,7 +2,7 @@ use std::{fmt, fs, io, path::Path, path::PathBuf};
 
 use toml::{Table, Value};
 
-use super::Config;
+use super::{Config, Period};
 
 /// The configuration: the defaults, the file over them, the environment over both.
 pub fn load(
@@ -121,6 +121,12 @@ fn check(config: &Config) -> Result<(), ConfigError> {
             "expected more than publisher.resign: manifests would go stale between two",
         );
     }
+    if publisher.lifetime > LONGEST_LIFETIME {
+        return refuse(
+            "publisher.lifetime",
+            "expected at most `1h`: so long may a cut-off edge miss a revocation",
+        );
+    }
     if tokens.issuer.is_empty() {
         return refuse("tokens.issuer", "expected a name, usually an https URL");
     }
@@ -153,6 +159,9 @@ fn variable(key: &str) -> String {
 }
 
 const PREFIX: &str = "KEYSTILE_";
+
+/// What is promised of revocations must stay worth something.
+const LONGEST_LIFETIME: Period = Period::from_secs(3600);
 
 #[cfg(test)]
 mod tests {
@@ -201,6 +210,11 @@ mod tests {
                 "",
                 Some(("KEYSTILE_PUBLISHER__RESIGN", "soon")),
                 "setting `publisher.resign`: a period is a whole number with a unit (`500ms`, `5s`, `2m`, `1h`, `30d`) or of seconds",
+            ),
+            (
+                "[publisher]\nlifetime = '61m'",
+                None,
+                "setting `publisher.lifetime`: expected at most `1h`: so long may a cut-off edge miss a revocation",
             ),
             (
                 "[publisher]\nlifetime = '5s'",

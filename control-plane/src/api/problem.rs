@@ -119,9 +119,10 @@ impl From<RevokeError> for Problem {
     fn from(error: RevokeError) -> Self {
         let status = match error {
             RevokeError::NotFound => StatusCode::NOT_FOUND,
-            RevokeError::Token(_) | RevokeError::TokenKeyUnknown | RevokeError::InstantInFuture => {
-                StatusCode::BAD_REQUEST
-            }
+            RevokeError::Token(_)
+            | RevokeError::TokenKeyUnknown
+            | RevokeError::InstantInFuture
+            | RevokeError::ReasonTooLong => StatusCode::BAD_REQUEST,
             RevokeError::PrefixTaken => StatusCode::CONFLICT,
             RevokeError::Store(error) => return error.into(),
         };

@@ -66,9 +66,6 @@ fn read(request: RevocationRequest) -> Result<(Target, Option<String>), Problem>
     if instant.is_some() && subject.is_none() {
         return Err(Problem::invalid("`instant`: goes with `subject` only"));
     }
-    if reason.as_ref().is_some_and(|reason| reason.len() > LONGEST_REASON) {
-        return Err(Problem::invalid(format!("`reason`: expected at most {LONGEST_REASON} bytes")));
-    }
     let target = match (fingerprint, token, key_id, subject) {
         (Some(text), None, None, None) => Target::Fingerprint(parse("fingerprint", &text)?),
         (None, Some(text), None, None) => Target::Token(text),
@@ -86,5 +83,3 @@ fn read(request: RevocationRequest) -> Result<(Target, Option<String>), Problem>
 fn parse<T: std::str::FromStr<Err: std::fmt::Display>>(member: &str, text: &str) -> Result<T, Problem> {
     text.parse().map_err(|error| Problem::invalid(format!("`{member}`: {error}")))
 }
-
-const LONGEST_REASON: usize = 500;

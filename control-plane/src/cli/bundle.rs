@@ -1,4 +1,7 @@
-use std::{fs, path::PathBuf};
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
 
 use ::bundle::{Entry, Manifest, PublisherKey};
 use clap::Subcommand;
@@ -34,7 +37,8 @@ impl Bundle {
             Self::Show { manifest } => {
                 let publication = publisher::preview(&global.service().await?).await?;
                 if let Some(file) = manifest {
-                    fs::write(file, &publication.manifest)?;
+                    fs::write(&file, &publication.manifest)
+                        .map_err(|error| of(&file, "can't be written", &error))?;
                 }
                 print(global, publication.snapshot.manifest())
             }
@@ -44,11 +48,16 @@ impl Bundle {
                     Some(key) => key,
                     None => crate::keys::open_publisher(&global.home())?.public_key(),
                 };
-                let manifest = Manifest::open(&fs::read(file)?, &[key], &config.publisher.audience)?;
+                let bytes = fs::read(&file).map_err(|error| of(&file, "can't be read", &error))?;
+                let manifest = Manifest::open(&bytes, &[key], &config.publisher.audience)?;
                 print(global, &manifest)
             }
         }
     }
+}
+
+fn of(file: &Path, what: &str, error: &io::Error) -> Failure {
+    Failure::Because(format!("`{}` {what}: {error}", file.display()))
 }
 
 fn print(global: &Global, manifest: &Manifest) -> Result<(), Failure> {

@@ -94,11 +94,11 @@ async fn examine(global: &Global, findings: &mut Vec<Finding>) {
     answers(findings, &config).await;
 }
 
-/// A new database beside old keys would have forgotten what was revoked.
+/// Beside keys there was a database: a new one has forgotten what was revoked.
 fn advice(error: &OpenError, home: &Home) -> &'static str {
     match error {
         OpenError::Store(StoreError::Missing { .. }) if home.has_keys() => {
-            "restore the database from its backup; do not make a new one, it would admit what was revoked"
+            "restore the database from its backup; a new one knows neither what was revoked nor any AuthKey"
         }
         OpenError::Store(StoreError::Missing { .. }) => "`keystile init` makes the database",
         OpenError::Store(StoreError::SchemaOlder) => "make a backup, then start `keystile serve`",

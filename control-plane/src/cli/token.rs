@@ -1,4 +1,4 @@
-use clap::{Args, Subcommand};
+use clap::{ArgGroup, Args, Subcommand};
 use serde_json::json;
 
 use super::{Failure, Global, argument_or_stdin, hint, show};
@@ -20,9 +20,10 @@ pub(super) enum Token {
 }
 
 #[derive(Debug, Args)]
+#[command(group(ArgGroup::new("bearer").required(true).args(["auth_key_id", "operator"])))]
 pub(super) struct Issue {
     /// For the subject of this AuthKey, and revoked with it
-    #[arg(long, value_name = "ID", required_unless_present = "operator", conflicts_with_all = ["operator", "user"])]
+    #[arg(long, value_name = "ID", conflicts_with = "user")]
     auth_key_id: Option<AuthKeyId>,
     /// For this operator
     #[arg(long, value_name = "OPERATOR")]

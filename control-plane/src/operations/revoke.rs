@@ -18,6 +18,7 @@ pub enum RevokeError {
     Token(token::Error),
     TokenKeyUnknown,
     InstantInFuture,
+    ReasonTooLong,
     /// The first 64 bits of the fingerprint are those of another credential, which would be refused too.
     PrefixTaken,
     Store(StoreError),
@@ -30,6 +31,7 @@ impl RevokeError {
             Self::Token(error) => error.code(),
             Self::TokenKeyUnknown => "token_key_unknown",
             Self::InstantInFuture => "instant_in_future",
+            Self::ReasonTooLong => "request_invalid",
             Self::PrefixTaken => "fingerprint_prefix_taken",
             Self::Store(error) => error.code(),
         }
@@ -43,6 +45,7 @@ impl fmt::Display for RevokeError {
             Self::Token(error) => error.fmt(f),
             Self::TokenKeyUnknown => f.write_str("the token is signed with a key that is not ours"),
             Self::InstantInFuture => f.write_str("the instant lies in the future"),
+            Self::ReasonTooLong => write!(f, "`reason`: expected at most {LONGEST_REASON} bytes"),
             Self::PrefixTaken => {
                 f.write_str("the first 64 bits of the fingerprint belong to another credential")
             }
@@ -129,9 +132,12 @@ pub async fn revoke(
     target: Target,
     reason: Option<&str>,
 ) -> Result<Revoked, RevokeError> {
+    if reason.is_some_and(|reason| reason.len() > LONGEST_REASON) {
+        return Err(RevokeError::ReasonTooLong);
+    }
     let now = clock::now();
     let mut write = service.store.write().await?;
-    let version = versions::next(&mut write, now).await?;
+    let version = versions::next(&mut write).await?;
     let (what, changed) = match target {
         Target::Fingerprint(fingerprint) => {
             let unknown = now.seconds().saturating_add(Lifetime::LONGEST.seconds()).saturating_add(SKEW);
@@ -253,3 +259,6 @@ async fn owned_subject(
 
 /// A token may have been issued a few seconds in the future.
 const SKEW: u64 = 60;
+
+/// Of UTF-8: a remark, kept with each revocation and in the audit log.
+const LONGEST_REASON: usize = 500;

@@ -62,6 +62,15 @@ async fn mistakes_are_answered_with_what_is_right() {
         assert_eq!(output.status.code(), Some(code), "{arguments:?}");
         assert!(!output.stderr.is_empty() && output.stdout.is_empty(), "{arguments:?}");
     }
+    let issue = String::from_utf8(world.run(&["token", "issue"]).stderr).unwrap();
+    assert!(issue.contains("--auth-key-id") && issue.contains("--operator"), "{issue}");
+    let long = "x".repeat(501);
+    let complaint = world.complaint(&["revoke", "--fingerprint", &"1".repeat(64), "--reason", &long]);
+    assert!(complaint.contains("expected at most 500 bytes"), "{complaint}");
+    for arguments in [["verify", "missing/file"].as_slice(), &["show", "--manifest", "missing/file"]] {
+        let complaint = world.complaint(&[&["bundle"], arguments].concat());
+        assert!(complaint.contains("`missing/file` can't be "), "{complaint}");
+    }
     world.set("KEYSTILE_SERVER__LISEN", "x");
     assert!(world.complaint(&["audit"]).contains("did you mean `KEYSTILE_SERVER__LISTEN`?"));
 }
@@ -93,6 +102,11 @@ async fn the_doctor_says_what_to_do() {
     std::fs::set_permissions(&key, std::fs::Permissions::from_mode(0o644)).unwrap();
     assert!(advice(&world).contains("is open to others; `chmod go= "));
     assert!(world.complaint(&["serve"]).contains("is open to others"));
+    let settings = world.data().join("keystile.toml");
+    std::fs::set_permissions(&key, std::fs::Permissions::from_mode(0o600)).unwrap();
+    std::fs::set_permissions(&settings, std::fs::Permissions::from_mode(0o640)).unwrap();
+    assert!(advice(&world).contains("keystile.toml` is open to others"));
+    std::fs::set_permissions(&settings, std::fs::Permissions::from_mode(0o600)).unwrap();
     std::fs::remove_file(&key).unwrap();
     assert!(advice(&world).contains("publisher.jwk` can't be read"));
     std::fs::remove_dir_all(world.data()).unwrap();

@@ -137,7 +137,7 @@ pub async fn revoke(
     }
     let now = clock::now();
     let mut write = service.store.write().await?;
-    let version = versions::next(&mut write).await?;
+    let version = versions::next(&mut write, now).await?;
     let (what, changed) = match target {
         Target::Fingerprint(fingerprint) => {
             let unknown = now.seconds().saturating_add(Lifetime::LONGEST.seconds()).saturating_add(SKEW);

@@ -3,7 +3,7 @@ use axum::{
     extract::{FromRequest, Request},
     http::{StatusCode, header},
 };
-use serde::de::DeserializeOwned;
+use serde::de::{DeserializeOwned, IgnoredAny};
 
 use super::{Desk, problem::Problem};
 
@@ -37,6 +37,14 @@ impl<T: DeserializeOwned> FromRequest<Desk> for Strict<T> {
                 ),
                 _ => Problem::invalid("the body could not be read"),
             })?;
+        // A structure is read from an array too, by the order of its members: nobody means that.
+        if bytes.trim_ascii_start().first() != Some(&b'{') {
+            let detail = match serde_json::from_slice::<IgnoredAny>(&bytes) {
+                Ok(_) => "the body: expected an object".to_owned(),
+                Err(error) => format!("the body: {}", without_values(&error)),
+            };
+            return Err(Problem::invalid(detail));
+        }
         let mut source = serde_json::Deserializer::from_slice(&bytes);
         let parsed = serde_path_to_error::deserialize(&mut source).map_err(|error| {
             let path = error.path().to_string();
@@ -48,18 +56,31 @@ impl<T: DeserializeOwned> FromRequest<Desk> for Strict<T> {
     }
 }
 
-/// What serde says, unless it quotes a value.
+/// What serde says, unless it quotes a value, and in the words of JSON.
 fn without_values(error: &serde_json::Error) -> String {
     let message = error.to_string();
     match error.classify() {
         serde_json::error::Category::Data
-            if message.starts_with("invalid type: ") || message.starts_with("invalid value: ") =>
+            if ["invalid type: ", "invalid value: ", "invalid length "]
+                .iter()
+                .any(|start| message.starts_with(start)) =>
         {
-            message.rsplit_once(", expected ").map_or("a wrong value".to_owned(), |(_, expected)| {
-                format!("expected {}", expected.split(" at line ").next().unwrap_or_default())
-            })
+            let expected = message.rsplit_once(", expected ").map_or("", |(_, expected)| expected);
+            format!("expected {}", plainly(expected.split(" at line ").next().unwrap_or_default()))
         }
         serde_json::error::Category::Data => message.split(" at line ").next().unwrap_or_default().to_owned(),
         _ => format!("no JSON at line {} column {}", error.line(), error.column()),
+    }
+}
+
+/// What was expected, without the names of Rust's types.
+fn plainly(expected: &str) -> &str {
+    match expected {
+        "u8" | "u16" | "u32" | "u64" | "usize" => "a whole number, 0 or more",
+        "i8" | "i16" | "i32" | "i64" | "isize" => "a whole number",
+        "a boolean" | "a string" | "a number" => expected,
+        _ if expected.starts_with("struct ") || expected == "a map" => "an object",
+        _ if expected == "a sequence" => "an array",
+        _ => "another value",
     }
 }

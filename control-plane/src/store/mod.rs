@@ -18,12 +18,15 @@ pub mod signing_keys;
 pub mod versions;
 pub mod watermarks;
 
-use std::path::Path;
+use std::{
+    path::Path,
+    time::{Duration, Instant},
+};
 
 use sqlx::{
     Any, AnyConnection, AnyPool, Connection as _, Executor as _, Row as _, any::AnyPoolOptions, query,
 };
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 pub use changes::Changes;
 pub use engine::Engine;
@@ -73,13 +76,19 @@ impl Store {
         let (engine, url) = (place.engine(), place.url().to_owned());
         let unusable = |source| StoreError::Unusable { place: place.to_string(), source };
         // Not through a pool: it would try until its patience ends, and then tell of that instead of the cause.
-        let first = async {
+        let first = async || {
             let mut connection = AnyConnection::connect(&url).await?;
             let schema = migrations::schema(&mut connection, engine).await?;
             Ok((connection, schema))
         };
-        let first = timeout(CONNECT_TIMEOUT, first).await;
-        let (mut connection, schema) = first.unwrap_or_else(|_| Err(timed_out())).map_err(unusable)?;
+        let patience = Instant::now() + STARTING_TIMEOUT;
+        let first = loop {
+            match timeout(CONNECT_TIMEOUT, first()).await.unwrap_or_else(|_| Err(timed_out())) {
+                Err(error) if is_starting(&error) && Instant::now() < patience => sleep(STARTING_RETRY).await,
+                first => break first,
+            }
+        };
+        let (mut connection, schema) = first.map_err(unusable)?;
         accept(schema.current(&place))?;
         // Turns write-ahead logging on; the readers must find it so.
         connection.execute(engine.session_settings()).await.map_err(unusable)?;
@@ -243,8 +252,17 @@ fn timed_out() -> sqlx::Error {
     sqlx::Error::Io(std::io::ErrorKind::TimedOut.into())
 }
 
+/// PostgreSQL answers, but not yet to us: SQLSTATE 57P03, cannot_connect_now.
+fn is_starting(error: &sqlx::Error) -> bool {
+    error.as_database_error().and_then(|error| error.code()).is_some_and(|code| code == "57P03")
+}
+
+/// For a server that was started along with us, or recovers from a crash.
+const STARTING_TIMEOUT: Duration = Duration::from_secs(30);
+const STARTING_RETRY: Duration = Duration::from_millis(100);
+
 /// For the first connection, which nobody need wait for when nothing answers.
-const CONNECT_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(4);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(4);
 
 /// A caller that waited longer is better told so: clients retry.
-const ACQUIRE_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(8);
+const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(8);

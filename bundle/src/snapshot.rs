@@ -111,15 +111,6 @@ impl Snapshot {
         let key = ScopeKey::of(Scope::User(subject));
         self.grants.as_ref()?.of(key.word())?.of(key)
     }
-
-    /// The same objects under a manifest that only moves the time on.
-    pub fn renewed(self, manifest: Manifest) -> Result<Self, Incomplete> {
-        if manifest.entries() == self.manifest.entries() {
-            Ok(Self { manifest, ..self })
-        } else {
-            Err(Incomplete("the manifest names other objects"))
-        }
-    }
 }
 
 fn name(key: &VerifyingKey) -> (Option<&str>, &str) {

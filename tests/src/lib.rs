@@ -6,6 +6,7 @@
 pub mod client;
 pub mod control_plane;
 pub mod envoy;
+pub mod forge;
 pub mod postgres;
 pub mod process;
 pub mod scratch;
@@ -17,6 +18,7 @@ pub mod world;
 pub use client::{Connection, Response, get};
 pub use control_plane::{ControlPlane, Enrolled, Store};
 pub use envoy::Envoy;
+pub use forge::Forge;
 pub use scratch::Scratch;
 pub use upstream::Upstream;
 pub use wait::eventually;

@@ -1,8 +1,8 @@
 //! A valid credential passes, and the upstream learns who it is, but not the credential.
 
-use crate::forge::{Forge, hex};
 use bundle::{Kind, Manifest};
 use harness::client::{bearer, send};
+use harness::forge::{Forge, hex};
 use harness::{Options, World};
 use hyper::Request;
 use serde_json::{Value, json};

@@ -1,6 +1,6 @@
 //! A VM that traps comes back with its bundle, and never lets a request by meanwhile.
 
-use crate::forge::Forge;
+use harness::Forge;
 use harness::client::{bearer, without_credential};
 use harness::{Connection, eventually, tools};
 use hyper::Request;

@@ -1,6 +1,6 @@
 //! Identity headers are cleared first, then set: what a client sends under those names never reaches the upstream.
 
-use crate::forge::Forge;
+use harness::Forge;
 use harness::client::{bearer, send, send_trailers};
 use hyper::HeaderMap;
 use hyper::header::{AUTHORIZATION, HeaderName, HeaderValue};

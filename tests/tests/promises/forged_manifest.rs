@@ -1,9 +1,9 @@
 //! A manifest or object that is not the publisher's newest is refused, and the last good bundle kept.
 
-use crate::forge::{Forge, Served, hex, now_ms, plugin_configuration};
 use bundle::Kind;
 use bundle::builder::{Builder, Built, Draft, Publisher};
 use harness::envoy::Settings;
+use harness::forge::{Forge, Served, hex, now_ms, plugin_configuration};
 use harness::{Connection, Envoy, eventually};
 use token::Fingerprint;
 use token::mint::SigningKey;

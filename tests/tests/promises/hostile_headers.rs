@@ -1,7 +1,7 @@
 //! Nothing a client sends can crash the filter or get in.
 
-use crate::forge::Forge;
 use harness::Connection;
+use harness::Forge;
 use harness::client::{bearer, without_credential};
 use hyper::Request;
 use hyper::header::{HeaderName, HeaderValue};

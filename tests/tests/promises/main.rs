@@ -4,7 +4,6 @@ mod admits;
 mod bad_configuration;
 mod control_plane_down;
 mod filter_crash;
-mod forge;
 mod forged_identity;
 mod forged_manifest;
 mod hostile_headers;

@@ -1,6 +1,6 @@
 //! Whatever is not exactly a valid credential is refused, with its stable code, and never reaches the upstream.
 
-use crate::forge::Forge;
+use harness::Forge;
 use harness::client::{bearer, send, without_credential};
 use harness::envoy::Settings;
 use harness::{Response, eventually};

@@ -1,14 +1,14 @@
-//! A control plane of the test's own, which can publish and mint anything, and an edge that listens to it.
+//! A control plane of our own, which can publish and mint anything, and an edge that listens to it.
 
+use crate::envoy::Settings;
+use crate::wait::DEADLINE;
+use crate::{Connection, Envoy, Scratch, Upstream};
 use axum::Router;
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::IntoResponse;
 use axum::routing::get;
 use bundle::builder::{Builder, Built, Draft, Publisher};
-use harness::envoy::Settings;
-use harness::wait::DEADLINE;
-use harness::{Connection, Envoy, Scratch, Upstream};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -19,17 +19,18 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-pub(crate) struct Forge {
-    pub(crate) envoy: Envoy,
-    pub(crate) publisher: Publisher,
-    pub(crate) signing: SigningKey,
+#[derive(Debug)]
+pub struct Forge {
+    pub envoy: Envoy,
+    pub publisher: Publisher,
+    pub signing: SigningKey,
     /// The content of the bundle; `publish` sends it.
-    pub(crate) content: Builder,
-    pub(crate) version: u64,
+    pub content: Builder,
+    pub version: u64,
     served: watch::Sender<Served>,
     asked: watch::Sender<Asked>,
     server: JoinHandle<()>,
-    _upstream: Upstream,
+    _upstream: Option<Upstream>,
     _scratch: Scratch,
 }
 
@@ -41,28 +42,35 @@ struct Asked {
 }
 
 /// What the edge endpoints answer.
-#[derive(Clone, Default)]
-pub(crate) struct Served {
-    pub(crate) manifest: Vec<u8>,
+#[derive(Debug, Clone, Default)]
+pub struct Served {
+    pub manifest: Vec<u8>,
     /// By hash, in hex, as an honest control plane has them.
-    pub(crate) objects: BTreeMap<String, Vec<u8>>,
+    pub objects: BTreeMap<String, Vec<u8>>,
 }
 
 impl Forge {
-    pub(crate) async fn start() -> Self {
+    pub async fn start() -> Self {
         Self::with(|_| ()).await
     }
 
-    /// Returns when both workers use the first bundle, which has the key [`Forge::signing`] and revokes nothing.
-    pub(crate) async fn with(prepare: impl FnOnce(&mut Settings)) -> Self {
+    /// Its edge is as usual but for what `prepare` changes.
+    pub async fn with(prepare: impl FnOnce(&mut Settings)) -> Self {
         let scratch = Scratch::new().unwrap();
-        let publisher = Publisher::new(&[1; 32]);
+        let mut settings = Settings::on(&scratch, plugin_configuration(&publisher())).unwrap();
+        prepare(&mut settings);
+        let upstream = Upstream::start(settings.upstream).await.unwrap();
+        let mut forge = Self::behind(scratch, settings).await;
+        forge._upstream = Some(upstream);
+        forge
+    }
+
+    /// For an upstream that is there already. Returns when all workers use the first bundle, which has the key
+    /// [`Forge::signing`] and revokes nothing.
+    pub async fn behind(scratch: Scratch, settings: Settings) -> Self {
         let signing = SigningKey::ed25519("key-1", &[2; 32]).unwrap();
         let mut content = Builder::default();
         content.keys([signing.verifying_key()]).unwrap();
-
-        let mut settings = Settings::on(&scratch, plugin_configuration(&publisher)).unwrap();
-        prepare(&mut settings);
         let served = watch::Sender::new(Served::default());
         let asked = watch::Sender::new(Asked::default());
         let listener = TcpListener::bind(settings.control_plane).await.unwrap();
@@ -72,18 +80,17 @@ impl Forge {
             .route("/edge/v1/keys", get(|| async { StatusCode::NOT_FOUND }))
             .with_state((served.subscribe(), asked.clone()));
         let server = tokio::spawn(async { axum::serve(listener, router).await.unwrap() });
-        let upstream = Upstream::start(settings.upstream).await.unwrap();
         let envoy = Envoy::start(settings, scratch.folder()).await.unwrap();
         let mut forge = Self {
             envoy,
-            publisher,
+            publisher: publisher(),
             signing,
             content,
             version: 0,
             served,
             asked,
             server,
-            _upstream: upstream,
+            _upstream: None,
             _scratch: scratch,
         };
         forge.publish();
@@ -92,7 +99,7 @@ impl Forge {
     }
 
     /// Claims that the edge admits.
-    pub(crate) fn claims(&self) -> Claims {
+    pub fn claims(&self) -> Claims {
         let now = now_ms() / 1000;
         Claims {
             iss: ISSUER.into(),
@@ -109,23 +116,23 @@ impl Forge {
     }
 
     /// A token that the edge admits, another at each call.
-    pub(crate) fn token(&self) -> String {
+    pub fn token(&self) -> String {
         self.mint(&self.claims())
     }
 
-    pub(crate) fn mint(&self, claims: &Claims) -> String {
+    pub fn mint(&self, claims: &Claims) -> String {
         self.signing.mint(claims).expose().to_owned()
     }
 
     /// Sends the content as the next version.
-    pub(crate) fn publish(&mut self) {
+    pub fn publish(&mut self) {
         self.version += 1;
         let content = self.content.build().unwrap();
         self.serve(self.sign(&content, |_| ()));
     }
 
     /// Some content under a manifest that differs from an honest one of the current version by `change`.
-    pub(crate) fn sign(&self, content: &Built, change: impl FnOnce(&mut Draft<'_>)) -> Served {
+    pub fn sign(&self, content: &Built, change: impl FnOnce(&mut Draft<'_>)) -> Served {
         let Built { entries, objects } = content;
         let now = now_ms();
         let mut draft = Draft {
@@ -141,19 +148,19 @@ impl Forge {
         Served { manifest, objects }
     }
 
-    pub(crate) fn serve(&self, served: Served) {
+    pub fn serve(&self, served: Served) {
         self.served.send_replace(served);
     }
 
     /// Serves what the edge takes, and waits until it has it and asks for more.
-    pub(crate) async fn serve_taken(&self, served: Served) {
+    pub async fn serve_taken(&self, served: Served) {
         let etag = etag(&served);
         self.serve(served);
         self.asked_until(|asked| asked.having == etag).await;
     }
 
     /// Serves what the edge, which must be waiting for news, should refuse; waits until it has and asks again.
-    pub(crate) async fn serve_refused(&self, served: Served) {
+    pub async fn serve_refused(&self, served: Served) {
         let before = self.asked.borrow().clone();
         self.serve(served);
         let after = self.asked_until(|asked| asked.times > before.times).await;
@@ -168,12 +175,12 @@ impl Forge {
     }
 
     /// A connection to each worker, all of which have a bundle.
-    pub(crate) async fn workers(&self) -> Vec<Connection> {
+    pub async fn workers(&self) -> Vec<Connection> {
         self.envoy.admitting(&self.token()).await.unwrap()
     }
 
     /// The control plane is gone.
-    pub(crate) fn fall_silent(&self) {
+    pub fn fall_silent(&self) {
         self.server.abort();
     }
 }
@@ -210,7 +217,7 @@ fn etag(served: &Served) -> String {
     }
 }
 
-pub(crate) fn plugin_configuration(publisher: &Publisher) -> Value {
+pub fn plugin_configuration(publisher: &Publisher) -> Value {
     json!({
         "audience": AUDIENCE,
         "publisher_keys": [publisher.public_key().to_string()],
@@ -225,12 +232,16 @@ pub(crate) fn plugin_configuration(publisher: &Publisher) -> Value {
     })
 }
 
-pub(crate) fn now_ms() -> u64 {
+pub fn publisher() -> Publisher {
+    Publisher::new(&[1; 32])
+}
+
+pub fn now_ms() -> u64 {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
     now.as_millis().try_into().unwrap()
 }
 
-pub(crate) fn hex(bytes: &[u8]) -> String {
+pub fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 

@@ -11,6 +11,7 @@
 //!
 //! Nothing here knows the time, a network or randomness: they are arguments.
 #![no_std]
+#![forbid(unsafe_code)]
 // This runs inside the proxy, where a panic takes a worker down.
 #![cfg_attr(
     not(test),

@@ -1,9 +1,11 @@
 //! Counters and gauges. Requests count in the VM; a tick hands the sums to the host, so that no request pays for it.
 
-use std::cell::Cell;
+use alloc::vec::Vec;
+use core::cell::Cell;
 
-use proxy_wasm::{hostcalls, types::MetricType};
 use verdict::{Manifest, Reason};
+
+use crate::abi::{self, Metric};
 
 pub(crate) struct Metrics {
     admitted: Counter,
@@ -23,7 +25,7 @@ struct Counter {
 impl Metrics {
     pub(crate) fn define() -> Self {
         let refused =
-            |reason: &Reason| (*reason, Counter::define(&format!("keystile_refused_{}", reason.code())));
+            |reason: &Reason| (*reason, Counter::define(&["keystile_refused_", reason.code()].concat()));
         Self {
             admitted: Counter::define("keystile_admitted"),
             passed: Counter::define("keystile_passed"),
@@ -64,7 +66,7 @@ impl Metrics {
 
 impl Counter {
     fn define(name: &str) -> Self {
-        Self { id: hostcalls::define_metric(MetricType::Counter, name).ok(), pending: Cell::new(0) }
+        Self { id: abi::define_metric(Metric::Counter, name).ok(), pending: Cell::new(0) }
     }
 
     fn add(&self) {
@@ -75,17 +77,17 @@ impl Counter {
         let pending = self.pending.take();
         if let (Some(id), 1..) = (self.id, pending) {
             // A host that forgot a metric it defined itself: nothing that a request should suffer for.
-            let _ = hostcalls::increment_metric(id, pending);
+            let _ = abi::increment_metric(id, pending);
         }
     }
 }
 
 fn gauge(name: &str) -> Option<u32> {
-    hostcalls::define_metric(MetricType::Gauge, name).ok()
+    abi::define_metric(Metric::Gauge, name).ok()
 }
 
 fn record(gauge: Option<u32>, value: u64) {
     if let Some(id) = gauge {
-        let _ = hostcalls::record_metric(id, value);
+        let _ = abi::record_metric(id, value);
     }
 }

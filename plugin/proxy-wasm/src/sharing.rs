@@ -8,8 +8,15 @@
 //! ```
 //! The prefix is made of whom the bundle comes from and for whom it is, so that two filters in one process do not mix.
 
-use proxy_wasm::hostcalls;
+use alloc::{
+    format,
+    string::{String, ToString},
+    vec::Vec,
+};
+
 use verdict::{Entry, Lease, Manifest, Policy, Role};
+
+use crate::abi::{self, HostError};
 
 pub(crate) struct Sharing {
     prefix: String,
@@ -30,12 +37,20 @@ impl Sharing {
         }
     }
 
-    /// Whether this worker leads now. When two take the lease at once, one of them finds out here next time.
+    /// Whether this worker leads now. When two take the lease at once, one of them finds out here next time. On a host
+    /// without shared data every worker leads, and fetches for itself.
     pub(crate) fn lead(&self, me: u64, now: u64) -> bool {
         let key = self.key("lease");
-        let Ok((held, version)) = hostcalls::get_shared_data(&key) else { return false };
-        match Role::of(held.as_deref().and_then(Lease::read), me, now) {
-            Role::Lead(lease) => hostcalls::set_shared_data(&key, Some(&lease.bytes()), version).is_ok(),
+        let (held, version) = match abi::shared_data(&key) {
+            Ok(held) => held,
+            // Nobody has led yet: there is no version to compare with.
+            Err(HostError::NOT_FOUND) => Default::default(),
+            Err(_) => return true,
+        };
+        match Role::of(Lease::read(&held), me, now) {
+            Role::Lead(lease) => {
+                abi::set_shared_data(&key, &lease.bytes(), version) != Err(HostError::MISMATCH)
+            }
             Role::Follow => false,
         }
     }
@@ -68,13 +83,13 @@ impl Sharing {
     }
 
     fn read(&self, name: &str) -> Option<Vec<u8>> {
-        hostcalls::get_shared_data(&self.key(name)).ok()?.0
+        Some(abi::shared_data(&self.key(name)).ok()?.0)
     }
 
     fn write(&self, name: &str, value: &[u8]) {
         // Without a version to compare with, nothing can fail but a host without shared data: every worker of such a
         // host fetches for itself.
-        let _ = hostcalls::set_shared_data(&self.key(name), Some(value), None);
+        let _ = abi::set_shared_data(&self.key(name), value, 0);
     }
 }
 

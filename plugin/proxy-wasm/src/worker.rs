@@ -1,7 +1,4 @@
-use std::{
-    cell::{Cell, RefCell},
-    sync::Arc,
-};
+use alloc::sync::Arc;
 
 use verdict::{Gate, Snapshot};
 
@@ -11,7 +8,7 @@ use crate::metrics::Metrics;
 /// ticks are 25 ms apart, the leeway of a token is seconds.
 pub(crate) struct Worker {
     pub(crate) gate: Gate,
-    pub(crate) snapshot: RefCell<Option<Arc<Snapshot>>>,
-    pub(crate) now: Cell<u64>,
+    pub(crate) snapshot: Option<Arc<Snapshot>>,
+    pub(crate) now: Option<u64>,
     pub(crate) metrics: Metrics,
 }

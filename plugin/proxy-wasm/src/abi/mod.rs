@@ -1,0 +1,15 @@
+//! The proxy-wasm ABI, version 0.2.1: what the host calls here, what is called there, and the memory in between.
+//!
+//! The SDK is not used: it panics wherever a host answers anything unexpected, exports every callback there is (a host
+//! calls each of them for every request) and copies each value twice.
+//!
+//! All unsafe code of the filter is in this folder.
+#![expect(unsafe_code, reason = "the ABI is one of raw pointers")]
+
+#[cfg(target_family = "wasm")]
+mod alone;
+mod calls;
+mod entry;
+mod memory;
+
+pub(crate) use calls::*;

@@ -16,7 +16,11 @@ use token::Fingerprint;
 use tokio::time::sleep;
 
 use super::{Desk, problem::Problem};
-use crate::{model::EdgeId, operations, publisher::Publication};
+use crate::{
+    model::{EdgeId, EdgeReport, EdgeWorkers},
+    operations,
+    publisher::Publication,
+};
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -39,10 +43,17 @@ pub(super) async fn manifest(
 ) -> Result<Response, Problem> {
     let edge = authenticate(&desk, &headers).await?;
     let Query(ManifestQuery { have }) = query.map_err(|_| Problem::invalid("`have`: expected a version"))?;
-    let status = headers.get(&EDGE_STATUS).and_then(|status| status.to_str().ok());
-    desk.service.edge_seen(&edge, have, status.filter(|status| status.len() <= LONGEST_STATUS));
+    let known =
+        headers.get(header::IF_NONE_MATCH).and_then(|tag| tag.to_str().ok()).and_then(read_entity_tag);
+    let report = EdgeReport { version: have, issued_at: known.map(|(_, at)| at), workers: workers(&headers) };
+    desk.service.edge_seen(&edge, report);
     let publisher = &desk.service.config().publisher;
-    let wait = preferred_wait(&headers).min(longest_wait(publisher.lifetime.get(), publisher.resign.get()));
+    let mut wait =
+        preferred_wait(&headers).min(longest_wait(publisher.lifetime.get(), publisher.resign.get()));
+    if report.enforces() < have {
+        // Its workers are just taking up what it fetched: it is to tell soon that they have.
+        wait = wait.min(CATCHING_UP);
+    }
     if desk.latest().version < have {
         catch_up(&desk, &edge, have).await;
     }
@@ -50,7 +61,7 @@ pub(super) async fn manifest(
         wait_for_newer(&desk, have, wait).await;
     }
     let publication = desk.latest();
-    let mut response = if is_news(&publication, have, headers.get(header::IF_NONE_MATCH)) {
+    let mut response = if is_news(&publication, have, known) {
         let mut response = Body::from(publication.manifest.clone()).into_response();
         response
             .headers_mut()
@@ -67,7 +78,7 @@ pub(super) async fn manifest(
     }
     answer.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
     if let Ok(applied) = HeaderValue::try_from(format!("wait={}", wait.as_secs()))
-        && !wait.is_zero()
+        && wait.as_secs() > 0
     {
         answer.insert(PREFERENCE_APPLIED, applied);
     }
@@ -144,9 +155,8 @@ async fn wait_for_newer(desk: &Desk, have: u64, wait: Duration) {
 }
 
 /// Whether the edge does not have it, nor anything later.
-fn is_news(publication: &Arc<Publication>, have: u64, known: Option<&HeaderValue>) -> bool {
-    let known = known.and_then(|tag| tag.to_str().ok()).and_then(read_entity_tag).unwrap_or_default();
-    publication.version >= have && (publication.version, publication.issued_at) > known
+fn is_news(publication: &Arc<Publication>, have: u64, known: Option<(u64, u64)>) -> bool {
+    publication.version >= have && (publication.version, publication.issued_at) > known.unwrap_or_default()
 }
 
 /// `"VERSION-ISSUEDMS"`
@@ -158,6 +168,28 @@ fn read_entity_tag(tag: &str) -> Option<(u64, u64)> {
     let tag = tag.strip_prefix("W/").unwrap_or(tag);
     let (version, issued_at) = tag.strip_prefix('"')?.strip_suffix('"')?.split_once('-')?;
     Some((version.parse().ok()?, issued_at.parse().ok()?))
+}
+
+/// `version=V; workers=N; oldest=V; lagging=K`, each once and in this order. What can't be read tells nothing: an edge
+/// gets its manifest whatever it says of itself.
+fn workers(headers: &HeaderMap) -> Option<EdgeWorkers> {
+    let status = headers.get(&EDGE_STATUS)?;
+    let read = || {
+        let mut members = status.to_str().ok().filter(|text| text.len() <= LONGEST_STATUS)?.split(';');
+        let mut member = |name: &str| {
+            let number = members.next()?.trim_matches(' ').strip_prefix(name)?.strip_prefix('=')?;
+            number.bytes().all(|byte| byte.is_ascii_digit()).then(|| number.parse::<u64>().ok())?
+        };
+        let (_, count, oldest, lagging) =
+            (member("version")?, member("workers")?, member("oldest")?, member("lagging")?);
+        let whole = members.next().is_none() && (1..=MOST_WORKERS).contains(&count) && lagging <= count;
+        whole.then_some(EdgeWorkers { count, oldest, lagging })
+    };
+    let workers = read();
+    if workers.is_none() {
+        tracing::debug!("an edge sent a status that can't be read");
+    }
+    workers
 }
 
 /// `Prefer: wait=N` (RFC 7240 section 4.3), in seconds.
@@ -186,6 +218,12 @@ const PREFERENCE_APPLIED: HeaderName = HeaderName::from_static("preference-appli
 /// For the longest lifetimes: what is between need not keep a silent connection longer.
 const LONGEST_WAIT: u64 = 30;
 const LONGEST_STATUS: usize = 200;
+
+/// Far more than a machine has cores.
+const MOST_WORKERS: u64 = 65_536;
+
+/// Ten times what workers take to see what the leader has shared.
+const CATCHING_UP: Duration = Duration::from_millis(250);
 
 /// A replica hears of a commit in milliseconds.
 const CATCH_UP: Duration = Duration::from_millis(500);

@@ -1,8 +1,13 @@
-use axum::{Json, extract::State};
+use std::time::Duration;
+
+use axum::{
+    Json,
+    extract::{Query, State, rejection::QueryRejection},
+};
 use serde::{Deserialize, Serialize};
 
 use super::{Desk, body::Strict, caller::Caller, problem::Problem};
-use crate::operations::{self, Revoked, Target, What};
+use crate::operations::{self, Reached, RevokeError, Revoked, Target, What};
 
 /// Exactly one of the first four.
 #[derive(Deserialize)]
@@ -33,32 +38,69 @@ pub(super) struct RevocationResponse {
     scope: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     instant: Option<u64>,
+    /// With `wait`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    edges: Option<Edges>,
+}
+
+/// How many: their names are not a tenant's business. The revocation holds in any case; `lagging` are live edges that did
+/// not tell in time that they enforce it.
+#[derive(Serialize)]
+struct Edges {
+    enforcing: usize,
+    lagging: usize,
+    silent: usize,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RevocationQuery {
+    /// Seconds to wait, at most, for every live edge to enforce it.
+    #[serde(default)]
+    wait: u64,
 }
 
 pub(super) async fn create(
     State(desk): State<Desk>,
     caller: Caller,
+    query: Result<Query<RevocationQuery>, QueryRejection>,
     Strict(request): Strict<RevocationRequest>,
 ) -> Result<Json<RevocationResponse>, Problem> {
+    let Query(RevocationQuery { wait }) =
+        query.map_err(|_| Problem::invalid("`wait`: expected a number of seconds"))?;
     let authority = caller.authority()?;
     let (target, reason) = read(request)?;
     let Revoked { version, what } =
         operations::revoke(&desk.service, &caller.actor(), &authority, target, reason.as_deref()).await?;
     desk.metrics.revoked();
+    let edges = match wait {
+        0 => None,
+        _ => Some(enforced(&desk, version, Duration::from_secs(wait)).await?),
+    };
     Ok(Json(match what {
         What::Fingerprint(fingerprint) => RevocationResponse {
             version,
             fingerprint: Some(fingerprint.to_string()),
             scope: None,
             instant: None,
+            edges,
         },
         What::Scope(watermark) => RevocationResponse {
             version,
             fingerprint: None,
             scope: Some(watermark.scope.to_string()),
             instant: Some(watermark.instant),
+            edges,
         },
     }))
+}
+
+async fn enforced(desk: &Desk, version: u64, wait: Duration) -> Result<Edges, Problem> {
+    // The request must not time out: the revocation holds.
+    let longest = desk.service.config().server.request_timeout.get().mul_f64(0.8);
+    let reached = operations::await_fleet(&desk.service, version, wait.min(longest)).await;
+    let Reached { enforcing, lagging, silent } = reached.map_err(RevokeError::Store)?;
+    Ok(Edges { enforcing: enforcing.len(), lagging: lagging.len(), silent: silent.len() })
 }
 
 fn read(request: RevocationRequest) -> Result<(Target, Option<String>), Problem> {

@@ -3,16 +3,16 @@ use serde_json::{Value, json};
 
 use super::{Failure, Global, confirmed, hint, show};
 use crate::{
-    clock::Time,
+    clock,
     model::{Actor, EdgeId},
-    operations,
+    operations::{self, Member},
 };
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Edge {
     /// Give an edge its credential, shown once in the configuration of its filter
     Enroll { name: EdgeId },
-    /// List the edges, when they were last seen and what they have
+    /// List the edges: which version each enforces, how many changes behind, how old, with how many workers
     List,
     /// Refuse an edge from now on
     Remove {
@@ -56,29 +56,53 @@ async fn enroll(global: &Global, name: EdgeId) -> Result<(), Failure> {
 }
 
 async fn list(global: &Global) -> Result<(), Failure> {
-    let edges = operations::list_edges(&global.service().await?).await?;
-    let data: Vec<Value> = edges
+    let fleet = operations::list_edges(&global.service().await?).await?;
+    let now = clock::now();
+    let age = |member: &Member| {
+        let issued_at = member.edge.report?.issued_at?;
+        Some(now.millis().saturating_sub(issued_at) / 1000)
+    };
+    let data: Vec<Value> = fleet
+        .members
         .iter()
-        .map(|edge| {
+        .map(|member| {
+            let report = member.edge.report;
+            let workers = report.and_then(|report| report.workers);
             json!({
-                "id": edge.id.as_str(),
-                "enrolled_at": edge.enrolled_at,
-                "last_seen_at": edge.last_seen_at,
-                "version": edge.version,
-                "status": edge.status,
+                "id": member.edge.id.as_str(),
+                "enrolled_at": member.edge.enrolled_at,
+                "last_seen_at": member.edge.last_seen_at,
+                "state": member.state.name(),
+                "version": report.map(|report| report.version),
+                "enforces": report.map(|report| report.enforces()),
+                "current": member.enforces(fleet.version),
+                "behind": member.behind,
+                "age_seconds": age(member),
+                "workers": workers.map(|workers| workers.count),
+                "workers_lagging": workers.map(|workers| workers.lagging),
             })
         })
         .collect();
     global.print(&data, || {
-        let rows = edges.iter().map(|edge| {
+        let number = |number: Option<u64>| number.map_or("-".to_owned(), |number| number.to_string());
+        let rows = fleet.members.iter().map(|member| {
+            let report = member.edge.report;
+            let workers = report.and_then(|report| report.workers).map_or("-".to_owned(), |workers| {
+                match workers.lagging {
+                    0 => workers.count.to_string(),
+                    lagging => format!("{} ({lagging} behind)", workers.count),
+                }
+            });
             [
-                edge.id.to_string(),
-                show::time(Time::from_seconds(edge.enrolled_at)),
-                show::optional_seconds(edge.last_seen_at),
-                edge.version.map_or(String::new(), |version| version.to_string()),
-                edge.status.clone().unwrap_or_default(),
+                member.edge.id.to_string(),
+                member.state.name().to_owned(),
+                number(report.map(|report| report.enforces())),
+                number(member.behind),
+                age(member).map_or("-".to_owned(), |age| format!("{age}s")),
+                workers,
+                show::optional_seconds(member.edge.last_seen_at),
             ]
         });
-        show::table(["NAME", "ENROLLED", "LAST SEEN", "VERSION", "STATUS"], rows.collect())
+        show::table(["NAME", "STATE", "ENFORCES", "BEHIND", "AGE", "WORKERS", "LAST SEEN"], rows.collect())
     })
 }

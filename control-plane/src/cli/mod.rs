@@ -10,6 +10,7 @@ mod revoke;
 mod serve;
 mod show;
 mod token;
+mod unrevoke;
 
 use std::{
     env,
@@ -63,6 +64,8 @@ enum Verb {
     Token(token::Token),
     /// Refuse a credential everywhere, or all of an AuthKey, a session or a subject
     Revoke(revoke::Revoke),
+    /// Take the revocation of a single credential back
+    Unrevoke(unrevoke::Unrevoke),
     /// List, create and delete AuthKeys
     #[command(subcommand)]
     Authkey(authkey::Authkey),
@@ -86,6 +89,7 @@ pub async fn run(command: Command) -> ExitCode {
         Verb::Serve => serve::run(&global).await,
         Verb::Token(verb) => verb.run(&global).await,
         Verb::Revoke(verb) => verb.run(&global).await,
+        Verb::Unrevoke(verb) => verb.run(&global).await,
         Verb::Authkey(verb) => verb.run(&global).await,
         Verb::Edge(verb) => verb.run(&global).await,
         Verb::Bundle(verb) => verb.run(&global).await,

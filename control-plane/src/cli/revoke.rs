@@ -2,10 +2,11 @@ use clap::Args;
 use serde_json::json;
 use token::Fingerprint;
 
-use super::{Failure, Global, argument_or_stdin, confirmed, hint};
+use super::{Failure, Global, argument_or_stdin, confirmed, hint, show};
 use crate::{
-    model::{Actor, KeyId, Subject},
-    operations::{self, Authority, Target, What},
+    config::Period,
+    model::{Actor, EdgeId, KeyId, Subject},
+    operations::{self, Authority, Reached, Target, What},
 };
 
 #[derive(Debug, Args)]
@@ -21,6 +22,12 @@ pub(super) struct Revoke {
     /// Revoke a whole subject without asking back
     #[arg(long)]
     yes: bool,
+    /// Return when every live edge enforces it; fail and name those that do not
+    #[arg(long)]
+    wait: bool,
+    /// With --wait: how long at most
+    #[arg(long, value_name = "DURATION", default_value = "10s", requires = "wait")]
+    timeout: Period,
 }
 
 #[derive(Debug, Args)]
@@ -42,7 +49,8 @@ struct Selected {
 
 impl Revoke {
     pub(super) async fn run(self, global: &Global) -> Result<(), Failure> {
-        let Self { what: Selected { fingerprint, token, key_id, subject }, at, reason, yes } = self;
+        let Self { what: Selected { fingerprint, token, key_id, subject }, at, reason, yes, wait, timeout } =
+            self;
         let target = match (fingerprint, token, key_id, subject) {
             (Some(fingerprint), ..) => Target::Fingerprint(fingerprint),
             (_, Some(token), ..) => Target::Token(argument_or_stdin(token)?),
@@ -59,18 +67,47 @@ impl Revoke {
         let revoked =
             operations::revoke(&service, &Actor::Admin, &Authority::Everything, target, reason.as_deref())
                 .await?;
-        let (data, what) = match revoked.what {
+        let version = revoked.version;
+        let reached = match wait {
+            true => Some(operations::await_fleet(&service, version, timeout.get()).await?),
+            false => None,
+        };
+        let (mut data, what) = match revoked.what {
             What::Fingerprint(fingerprint) => (
-                json!({ "version": revoked.version, "fingerprint": fingerprint.to_string() }),
+                json!({ "version": version, "fingerprint": fingerprint.to_string() }),
                 fingerprint.to_string(),
             ),
             What::Scope(watermark) => {
                 let scope = watermark.scope.to_string();
-                (json!({ "version": revoked.version, "scope": scope, "instant": watermark.instant }), scope)
+                (json!({ "version": version, "scope": scope, "instant": watermark.instant }), scope)
             }
         };
+        if let (Some(reached), Some(members)) = (&reached, data.as_object_mut()) {
+            members.insert("edges".to_owned(), show::reached(reached));
+        }
         global.print(&data, || format!("revoked {what}"))?;
-        hint(format_args!("Edges refuse it from version {} on.", revoked.version));
-        Ok(())
+        match reached {
+            None => {
+                hint(format_args!("Edges refuse it from version {version} on."));
+                Ok(())
+            }
+            Some(reached) => told(&reached, version, timeout),
+        }
     }
+}
+
+/// What the waiting came to.
+fn told(reached: &Reached, version: u64, timeout: Period) -> Result<(), Failure> {
+    let names = |edges: &[EdgeId]| edges.iter().map(EdgeId::as_str).collect::<Vec<_>>().join(", ");
+    if !reached.silent.is_empty() {
+        hint(format_args!("Not heard of for longer than a manifest is fresh: {}.", names(&reached.silent)));
+    }
+    if reached.by_all() {
+        hint(format_args!("All {} live edges enforce version {version}.", reached.enforcing.len()));
+        return Ok(());
+    }
+    Err(Failure::Because(format!(
+        "it is revoked, but after {timeout} these live edges do not enforce version {version} yet: {}",
+        names(&reached.lagging)
+    )))
 }

@@ -1,6 +1,8 @@
 //! How data is shown to people.
 
-use crate::clock::Time;
+use serde_json::{Value, json};
+
+use crate::{clock::Time, model::EdgeId, operations::Reached};
 
 /// Columns as wide as their widest cell.
 pub(super) fn table<const N: usize>(head: [&str; N], rows: Vec<[String; N]>) -> String {
@@ -20,6 +22,13 @@ pub(super) fn table<const N: usize>(head: [&str; N], rows: Vec<[String; N]>) -> 
         text += &line(row.each_ref().map(String::as_str));
     }
     text
+}
+
+/// Who enforces a version and who does not.
+pub(super) fn reached(reached: &Reached) -> Value {
+    let Reached { enforcing, lagging, silent } = reached;
+    let names = |edges: &[EdgeId]| edges.iter().map(EdgeId::to_string).collect::<Vec<_>>();
+    json!({ "enforcing": names(enforcing), "lagging": names(lagging), "silent": names(silent) })
 }
 
 /// RFC 3339, in UTC.

@@ -5,6 +5,6 @@ mod records;
 
 pub use ids::{AuthKeyId, BadId, EdgeId, KeyId, OperatorId, SessionId, Subject, UserName};
 pub use records::{
-    Actor, AuditLine, AuthKey, Edge, Issuance, Revocation, SigningKeyRecord, SigningKeyState, Watermark,
-    WatermarkScope,
+    Actor, AuditLine, AuthKey, Edge, EdgeReport, EdgeWorkers, Issuance, Revocation, RevocationChange,
+    SigningKeyRecord, SigningKeyState, Watermark, WatermarkScope,
 };

@@ -35,6 +35,17 @@ pub struct Revocation {
     pub revoked_at: u64,
 }
 
+/// What became of a fingerprint last.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RevocationChange {
+    Revoked(Revocation),
+    /// A revocation was taken back.
+    Restored {
+        fingerprint: Fingerprint,
+        expires_at: u64,
+    },
+}
+
 /// Everything of `scope` issued at or before `instant` is refused.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Watermark {
@@ -97,9 +108,35 @@ pub struct Edge {
     pub id: EdgeId,
     pub enrolled_at: u64,
     pub last_seen_at: Option<u64>,
-    /// The version it had when it was last seen.
-    pub version: Option<u64>,
-    pub status: Option<String>,
+    /// What it said of itself then.
+    pub report: Option<EdgeReport>,
+}
+
+/// What an edge tells of itself when it asks for a manifest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct EdgeReport {
+    /// Of the bundle that it holds.
+    pub version: u64,
+    /// When that bundle's manifest was signed, milliseconds.
+    pub issued_at: Option<u64>,
+    /// None of an edge that does not tell.
+    pub workers: Option<EdgeWorkers>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct EdgeWorkers {
+    pub count: u64,
+    /// The lowest version that any of them enforces.
+    pub oldest: u64,
+    /// How many enforce less than what the edge holds.
+    pub lagging: u64,
+}
+
+impl EdgeReport {
+    /// What every worker refuses that this version names.
+    pub fn enforces(&self) -> u64 {
+        self.workers.map_or(self.version, |workers| workers.oldest.min(self.version))
+    }
 }
 
 /// Who does something, as the audit log names it.

@@ -5,7 +5,7 @@ use token::secret::{self, SecretHash};
 use super::{Service, enroll_edge::CREDENTIAL_PREFIX};
 use crate::{
     clock,
-    model::EdgeId,
+    model::{EdgeId, EdgeReport},
     store::{StoreError, edges},
 };
 
@@ -46,7 +46,7 @@ pub async fn authenticate_edge(service: &Service, credential: &str) -> Result<Ed
 
 impl Service {
     /// What an edge tells of itself with a request; written within a second or so.
-    pub fn edge_seen(&self, id: &EdgeId, version: u64, status: Option<&str>) {
-        self.usage.edge_seen(id, clock::now(), version, status);
+    pub fn edge_seen(&self, id: &EdgeId, report: EdgeReport) {
+        self.usage.edge_seen(id, clock::now(), report);
     }
 }

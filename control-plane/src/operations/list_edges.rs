@@ -1,9 +1,79 @@
 use super::Service;
 use crate::{
+    clock::{self, Time},
     model::Edge,
-    store::{StoreError, edges},
+    store::{StoreError, edges, revocations, versions, watermarks},
 };
 
-pub async fn list_edges(service: &Service) -> Result<Vec<Edge>, StoreError> {
-    edges::list(&mut service.store.reader().await?).await
+/// The edges, and what they are measured by.
+#[derive(Debug)]
+pub struct Fleet {
+    /// The latest version there is.
+    pub version: u64,
+    pub members: Vec<Member>,
+}
+
+#[derive(Debug)]
+pub struct Member {
+    pub edge: Edge,
+    pub state: EdgeState,
+    /// How many revocations and watermarks are newer than what it enforces; none of one that never asked.
+    pub behind: Option<u64>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EdgeState {
+    /// Enrolled, but it never asked for a manifest.
+    Unseen,
+    /// It asked within the lifetime of a manifest.
+    Live,
+    /// It did not: what it holds is stale, if it runs.
+    Silent,
+}
+
+impl EdgeState {
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Unseen => "unseen",
+            Self::Live => "live",
+            Self::Silent => "silent",
+        }
+    }
+}
+
+impl Member {
+    /// Whether all of its workers enforce this version.
+    pub fn enforces(&self, version: u64) -> bool {
+        self.edge.report.is_some_and(|report| report.enforces() >= version)
+    }
+}
+
+/// Who enforces what, and how far behind the store that is.
+pub async fn list_edges(service: &Service) -> Result<Fleet, StoreError> {
+    let now = clock::now();
+    let mut read = service.store.read().await?;
+    let version = versions::current(&mut read).await?.number;
+    let mut members = Vec::new();
+    for edge in edges::list(&mut read).await? {
+        let behind = match edge.report.map(|report| report.enforces()) {
+            Some(enforced) if enforced < version => Some(
+                revocations::count_since(&mut read, enforced).await?
+                    + watermarks::count_since(&mut read, enforced).await?,
+            ),
+            Some(_) => Some(0),
+            None => None,
+        };
+        members.push(Member { state: state(service, &edge, now), behind, edge });
+    }
+    Ok(Fleet { version, members })
+}
+
+pub(super) fn state(service: &Service, edge: &Edge, now: Time) -> EdgeState {
+    let lifetime = service.config.publisher.lifetime.get();
+    match edge.last_seen_at {
+        None => EdgeState::Unseen,
+        // Seconds, rounded down: an instant of the last one counts.
+        Some(seen) if now <= Time::from_seconds(seen.saturating_add(1)).plus(lifetime) => EdgeState::Live,
+        Some(_) => EdgeState::Silent,
+    }
 }

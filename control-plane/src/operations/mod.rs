@@ -3,6 +3,7 @@
 //! Interfaces (API, CLI) call these and nothing below them, so they cannot behave differently.
 
 mod authenticate_edge;
+mod await_fleet;
 mod collect;
 mod create_auth_key;
 mod delete_auth_key;
@@ -21,9 +22,11 @@ mod rehearse;
 mod remove_edge;
 mod revoke;
 mod service;
+mod unrevoke;
 mod usage;
 
 pub use authenticate_edge::{AuthenticateEdgeError, authenticate_edge};
+pub use await_fleet::{Reached, await_fleet};
 pub use collect::collect;
 pub use create_auth_key::{CreateAuthKeyError, CreatedAuthKey, create_auth_key};
 pub use delete_auth_key::{DeleteAuthKeyError, delete_auth_key};
@@ -34,12 +37,13 @@ pub use inspect_token::{InspectTokenError, InspectedToken, TokenStanding, inspec
 pub use issue::{Bearer, IssueError, Issued, issue};
 pub use list_audit::list_audit;
 pub use list_auth_keys::list_auth_keys;
-pub use list_edges::list_edges;
+pub use list_edges::{EdgeState, Fleet, Member, list_edges};
 pub use logout::{LogoutError, logout};
 pub use mint::{BadLifetime, Lifetime, MintError};
 pub use rehearse::rehearse;
 pub use remove_edge::{RemoveEdgeError, remove_edge};
 pub use revoke::{Authority, RevokeError, Revoked, Target, What, revoke};
 pub use service::{OpenError, Service};
+pub use unrevoke::{UnrevokeError, Unrevoked, unrevoke};
 
 pub use crate::store::StoreError;

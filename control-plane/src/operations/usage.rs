@@ -1,4 +1,5 @@
-//! When AuthKeys were last used and edges last seen: gathered, and written about once a second.
+//! When AuthKeys were last used and what edges told: gathered, and written in one transaction, the word of an edge at
+//! most once a second, and at once when it is news: somebody may be waiting for it.
 
 use std::{
     collections::HashMap,
@@ -7,11 +8,14 @@ use std::{
     time::Duration,
 };
 
-use tokio::time::sleep;
+use tokio::{
+    sync::Notify,
+    time::{Instant, sleep, timeout},
+};
 
 use crate::{
     clock::Time,
-    model::{AuthKeyId, EdgeId},
+    model::{AuthKeyId, EdgeId, EdgeReport},
     store::{Store, StoreError, auth_keys, edges},
 };
 
@@ -19,32 +23,37 @@ use crate::{
 pub(super) struct Usage {
     store: Store,
     gathered: Arc<Mutex<Gathered>>,
+    news: Arc<Notify>,
 }
 
 #[derive(Debug, Default)]
 struct Gathered {
     auth_keys: HashMap<AuthKeyId, Time>,
     edges: HashMap<EdgeId, Seen>,
+    /// What was written last of each edge, and when.
+    written: HashMap<EdgeId, (u64, Instant)>,
 }
 
 #[derive(Debug)]
 struct Seen {
     at: Time,
-    version: u64,
-    status: Option<String>,
+    report: EdgeReport,
 }
 
 impl Usage {
     pub(super) fn start(store: Store) -> Self {
-        let usage = Self { store, gathered: Arc::default() };
-        let gathered = Arc::downgrade(&usage.gathered);
+        let usage = Self { store, gathered: Arc::default(), news: Arc::default() };
+        let (gathered, news) = (Arc::downgrade(&usage.gathered), Arc::clone(&usage.news));
         let store = usage.store.clone();
         tokio::spawn(async move {
             loop {
-                sleep(PERIOD).await;
+                // Those that come within a moment share a transaction.
+                if timeout(PERIOD, news.notified()).await.is_ok() {
+                    sleep(TOGETHER).await;
+                }
                 // Ends with the service.
                 let Some(gathered) = gathered.upgrade() else { return };
-                Self { store: store.clone(), gathered }.flush().await;
+                Self { store: store.clone(), gathered, news: Arc::clone(&news) }.flush().await;
             }
         });
         usage
@@ -54,18 +63,24 @@ impl Usage {
         self.with(|gathered| gathered.auth_keys.insert(id.clone(), at));
     }
 
-    pub(super) fn edge_seen(&self, id: &EdgeId, at: Time, version: u64, status: Option<&str>) {
-        let seen = Seen { at, version, status: status.map(str::to_owned) };
-        self.with(|gathered| gathered.edges.insert(id.clone(), seen));
+    pub(super) fn edge_seen(&self, id: &EdgeId, at: Time, report: EdgeReport) {
+        let enforces = report.enforces();
+        let news = self.with(|gathered| {
+            gathered.edges.insert(id.clone(), Seen { at, report });
+            gathered.written.get(id).is_none_or(|(written, _)| *written < enforces)
+        });
+        if news {
+            self.news.notify_one();
+        }
     }
 
     /// What can't be written is dropped: nobody was promised it.
     pub(super) async fn flush(&self) {
-        let gathered = self.with(mem::take);
-        if gathered.auth_keys.is_empty() && gathered.edges.is_empty() {
+        let due = self.with(Gathered::take_due);
+        if due.auth_keys.is_empty() && due.edges.is_empty() {
             return;
         }
-        if let Err(error) = write(&self.store, gathered).await {
+        if let Err(error) = write(&self.store, due).await {
             tracing::warn!(error.code = error.code(), "last uses could not be written");
         }
     }
@@ -75,21 +90,47 @@ impl Usage {
     }
 }
 
-async fn write(store: &Store, gathered: Gathered) -> Result<(), StoreError> {
+impl Gathered {
+    /// All but the edges that were written less than a period ago: those wait for their turn.
+    fn take_due(&mut self) -> Due {
+        let now = Instant::now();
+        let written = &mut self.written;
+        written.retain(|_, (_, at)| now.saturating_duration_since(*at) < FORGOTTEN);
+        let lately = |(_, at): &(u64, Instant)| now.saturating_duration_since(*at) < PERIOD;
+        let due: Vec<(EdgeId, Seen)> =
+            self.edges.extract_if(|id, _| !written.get(id).is_some_and(lately)).collect();
+        for (id, seen) in &due {
+            written.insert(id.clone(), (seen.report.enforces(), now));
+        }
+        Due { auth_keys: mem::take(&mut self.auth_keys), edges: due }
+    }
+}
+
+struct Due {
+    auth_keys: HashMap<AuthKeyId, Time>,
+    edges: Vec<(EdgeId, Seen)>,
+}
+
+async fn write(store: &Store, due: Due) -> Result<(), StoreError> {
     let mut write = store.write().await?;
-    let Gathered { auth_keys: used, edges: seen } = gathered;
+    let Due { auth_keys: used, edges: mut seen } = due;
     // Two replicas that write the same rows do so in the same order.
     let mut used: Vec<_> = used.into_iter().collect();
     used.sort_by(|a, b| a.0.as_str().cmp(b.0.as_str()));
     for (id, at) in &used {
         auth_keys::used(&mut write, id, at.seconds()).await?;
     }
-    let mut seen: Vec<_> = seen.into_iter().collect();
     seen.sort_by(|a, b| a.0.as_str().cmp(b.0.as_str()));
-    for (id, Seen { at, version, status }) in &seen {
-        edges::seen(&mut write, id, at.seconds(), *version, status.as_deref()).await?;
+    for (id, Seen { at, report }) in &seen {
+        edges::seen(&mut write, id, at.seconds(), report).await?;
     }
     write.commit().await
 }
 
 const PERIOD: Duration = Duration::from_secs(1);
+
+/// The workers of a fleet tell within some milliseconds of each other.
+const TOGETHER: Duration = Duration::from_millis(20);
+
+/// Of an edge that is silent for so long nothing need be remembered here.
+const FORGOTTEN: Duration = Duration::from_secs(600);

@@ -10,7 +10,7 @@ use token::Fingerprint;
 
 use crate::{
     keys::Keyring,
-    model::{Revocation, Watermark, WatermarkScope},
+    model::{Revocation, RevocationChange, Watermark, WatermarkScope},
     operations::Lifetime,
     store::{Store, revocations, versions, versions::Version, watermarks},
 };
@@ -42,8 +42,18 @@ impl Contents {
 
     /// Takes up what came since the last time. Whether anything did.
     pub(super) async fn load(&mut self, store: &Store) -> Result<bool, PublishError> {
-        let Some((version, revoked, raised)) = self.read(store).await? else { return Ok(false) };
-        for Revocation { fingerprint, expires_at, .. } in revoked {
+        let Some((version, changed, raised)) = self.read(store).await? else { return Ok(false) };
+        for change in changed {
+            let (fingerprint, expires_at) = match change {
+                RevocationChange::Revoked(Revocation { fingerprint, expires_at, .. }) => {
+                    (fingerprint, expires_at)
+                }
+                RevocationChange::Restored { fingerprint, expires_at } => {
+                    self.expiring.remove(&(expires_at, fingerprint));
+                    self.builder.forget(&fingerprint);
+                    continue;
+                }
+            };
             match self.builder.revoke(fingerprint) {
                 Ok(_) => {
                     self.expiring.insert((expires_at, fingerprint));
@@ -73,7 +83,7 @@ impl Contents {
     async fn read(
         &self,
         store: &Store,
-    ) -> Result<Option<(Version, Vec<Revocation>, Vec<Watermark>)>, PublishError> {
+    ) -> Result<Option<(Version, Vec<RevocationChange>, Vec<Watermark>)>, PublishError> {
         // Mostly nothing has changed: one query tells.
         let now = versions::current(&mut store.reader().await?).await?;
         if now.number == self.version {
@@ -84,9 +94,9 @@ impl Contents {
         if version.number < self.version {
             return Err(PublishError::WentBack { published: self.version, found: version.number });
         }
-        let revoked = revocations::since(&mut read, self.version).await?;
+        let changed = revocations::since(&mut read, self.version).await?;
         let raised = watermarks::since(&mut read, self.version).await?;
-        Ok(Some((version, revoked, raised)))
+        Ok(Some((version, changed, raised)))
     }
 
     fn watermark(&mut self, scope: &WatermarkScope, instant: u64) {

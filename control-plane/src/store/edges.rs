@@ -2,7 +2,7 @@ use sqlx::{any::AnyRow, query};
 use token::secret::SecretHash;
 
 use super::{Lookup, StoreError, Write, row};
-use crate::model::{Edge, EdgeId};
+use crate::model::{Edge, EdgeId, EdgeReport, EdgeWorkers};
 
 /// Whether the name was free.
 pub async fn insert(
@@ -30,10 +30,12 @@ pub async fn find(lookup: &mut impl Lookup, credential: &SecretHash) -> Result<O
 }
 
 pub async fn list(lookup: &mut impl Lookup) -> Result<Vec<Edge>, StoreError> {
-    let rows =
-        query("SELECT edge_id, enrolled_at, last_seen_at, version, status FROM edges ORDER BY edge_id")
-            .fetch_all(lookup.on())
-            .await?;
+    let rows = query(
+        "SELECT edge_id, enrolled_at, last_seen_at, version, issued_at, workers, oldest, lagging FROM edges \
+         ORDER BY edge_id",
+    )
+    .fetch_all(lookup.on())
+    .await?;
     rows.iter().map(read).collect()
 }
 
@@ -44,29 +46,36 @@ pub async fn delete(write: &mut Write, id: &EdgeId) -> Result<bool, StoreError> 
     Ok(done.rows_affected() == 1)
 }
 
-pub async fn seen(
-    write: &mut Write,
-    id: &EdgeId,
-    at: u64,
-    version: u64,
-    status: Option<&str>,
-) -> Result<(), StoreError> {
-    query("UPDATE edges SET last_seen_at = $2, version = $3, status = $4 WHERE edge_id = $1")
-        .bind(id.as_str())
-        .bind(row::signed(at))
-        .bind(row::signed(version))
-        .bind(status)
-        .execute(write.connection())
-        .await?;
+/// What an edge told at this second. What it told another replica later stays.
+pub async fn seen(write: &mut Write, id: &EdgeId, at: u64, report: &EdgeReport) -> Result<(), StoreError> {
+    let EdgeReport { version, issued_at, workers } = report;
+    query(
+        "UPDATE edges SET last_seen_at = $2, version = $3, issued_at = $4, workers = $5, oldest = $6, lagging = $7 \
+         WHERE edge_id = $1 AND (last_seen_at IS NULL OR last_seen_at <= $2)",
+    )
+    .bind(id.as_str())
+    .bind(row::signed(at))
+    .bind(row::signed(*version))
+    .bind(issued_at.map(row::signed))
+    .bind(workers.map(|workers| row::signed(workers.count)))
+    .bind(workers.map(|workers| row::signed(workers.oldest)))
+    .bind(workers.map(|workers| row::signed(workers.lagging)))
+    .execute(write.connection())
+    .await?;
     Ok(())
 }
 
 fn read(from: &AnyRow) -> Result<Edge, StoreError> {
+    let column = |name| row::optional_unsigned(from, name);
+    let workers = match (column("workers")?, column("oldest")?, column("lagging")?) {
+        (Some(count), Some(oldest), Some(lagging)) => Some(EdgeWorkers { count, oldest, lagging }),
+        _ => None,
+    };
+    let issued_at = column("issued_at")?;
     Ok(Edge {
         id: row::parsed(from, "edge_id")?,
         enrolled_at: row::unsigned(from, "enrolled_at")?,
-        last_seen_at: row::optional_unsigned(from, "last_seen_at")?,
-        version: row::optional_unsigned(from, "version")?,
-        status: row::optional_text(from, "status")?,
+        last_seen_at: column("last_seen_at")?,
+        report: column("version")?.map(|version| EdgeReport { version, issued_at, workers }),
     })
 }

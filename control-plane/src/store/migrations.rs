@@ -52,4 +52,7 @@ pub(super) async fn run(pool: &AnyPool) -> Result<(), StoreError> {
     Migrator::with_migrations(migrations.collect()).run(pool).await.map_err(StoreError::Migration)
 }
 
-const MIGRATIONS: &[(i64, &str, &str)] = &[(1, "initial", include_str!("../../migrations/0001_initial.sql"))];
+const MIGRATIONS: &[(i64, &str, &str)] = &[
+    (1, "initial", include_str!("../../migrations/0001_initial.sql")),
+    (3, "fleet and restorations", include_str!("../../migrations/0003_fleet_and_restorations.sql")),
+];

@@ -53,6 +53,14 @@ pub async fn since(lookup: &mut impl Lookup, version: u64) -> Result<Vec<Waterma
     rows.iter().map(read).collect()
 }
 
+pub async fn count_since(lookup: &mut impl Lookup, version: u64) -> Result<u64, StoreError> {
+    let row = query("SELECT COUNT(*) AS changes FROM watermarks WHERE version > $1")
+        .bind(row::signed(version))
+        .fetch_one(lookup.on())
+        .await?;
+    row::unsigned(&row, "changes")
+}
+
 /// Forgets those that no living token can be older than; returns how many.
 pub async fn collect(write: &mut Write, before: u64) -> Result<u64, StoreError> {
     let done = query("DELETE FROM watermarks WHERE instant < $1")

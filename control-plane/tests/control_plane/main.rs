@@ -4,6 +4,7 @@ mod audit;
 mod command_line;
 mod edges;
 mod exchange;
+mod fleet;
 mod opening;
 mod outage;
 mod postgres;
@@ -14,6 +15,7 @@ mod rooms;
 mod secrets;
 mod store;
 mod strictness;
+mod unrevocations;
 mod world;
 
 /// Makes one test into two: the same on SQLite and on PostgreSQL.

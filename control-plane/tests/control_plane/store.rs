@@ -7,7 +7,7 @@ use std::{
 
 use control_plane::{
     clock::{self, Time},
-    model::{Actor, Issuance, OperatorId, Revocation, Subject, Watermark, WatermarkScope},
+    model::{Actor, Issuance, OperatorId, Revocation, RevocationChange, Subject, Watermark, WatermarkScope},
     store::{
         Store, audit, auth_keys,
         issued::{self, Inserted},
@@ -40,6 +40,31 @@ on_both! {
         assert_eq!(issued::find(&mut reader, &first).await.unwrap(), Some(issuance(first)));
         assert_eq!(issued::find(&mut reader, &second).await.unwrap(), None);
         assert_eq!(revocations::find(&mut reader, &third).await.unwrap(), Some(revocation(third)));
+    }
+
+    /// However often it changes, a fingerprint has one row, which says what was done last.
+    async fn the_newest_operation_wins(world: World) {
+        let store = world.store().await;
+        let one = fingerprint(1, 1);
+        let restored = RevocationChange::Restored { fingerprint: one, expires_at: 2 };
+        let revoked = RevocationChange::Revoked(revocation(one));
+        let mut write = store.write().await.unwrap();
+        assert!(!revocations::restore(&mut write, &one, 5, 1).await.unwrap());
+        for round in 0..3 {
+            let version = 10 * round;
+            let done = revocations::insert(&mut write, &revocation(one), version + 2).await.unwrap();
+            assert_eq!(done, revocations::Inserted::Yes);
+            assert_eq!(revocations::since(&mut write, version + 1).await.unwrap(), std::slice::from_ref(&revoked));
+            assert!(revocations::restore(&mut write, &one, 5, version + 3).await.unwrap());
+            assert!(!revocations::restore(&mut write, &one, 5, version + 4).await.unwrap());
+            assert_eq!(revocations::find(&mut write, &one).await.unwrap(), None);
+            assert_eq!(revocations::since(&mut write, 0).await.unwrap(), std::slice::from_ref(&restored));
+            assert_eq!(revocations::since(&mut write, version + 3).await.unwrap(), []);
+        }
+        // Restored or not, the prefix stays its own.
+        let same = revocations::insert(&mut write, &revocation(fingerprint(1, 2)), 40).await.unwrap();
+        assert_eq!(same, revocations::Inserted::PrefixTaken);
+        assert_eq!(issued::insert(&mut write, &issuance(fingerprint(1, 2))).await.unwrap(), Inserted::PrefixTaken);
     }
 
     async fn what_is_not_committed_never_was(world: World) {
@@ -79,8 +104,10 @@ on_both! {
         while seen.len() < 40 {
             let mut read = store.read().await.unwrap();
             let now = versions::current(&mut read).await.unwrap().number;
-            for revocation in revocations::since(&mut read, version).await.unwrap() {
-                let version = revocation.revoked_at;
+            for change in revocations::since(&mut read, version).await.unwrap() {
+                let RevocationChange::Revoked(Revocation { revoked_at: version, .. }) = change else {
+                    panic!("nothing was restored")
+                };
                 assert!(seen.last().is_none_or(|last| *last < version), "{version} came late, or twice");
                 seen.insert(version);
             }

@@ -215,6 +215,15 @@ impl Server {
         (status, body["code"].as_str().unwrap_or("").to_owned())
     }
 
+    /// What a command beside the server did is published within moments.
+    pub(crate) async fn eventually(&self, world: &World, token: &str, status: u16, code: &str) {
+        let expected = (status, code.to_owned());
+        eventually(&format!("{expected:?}"), async || {
+            (self.verdict(world, token).await == expected).then_some(())
+        })
+        .await;
+    }
+
     pub(crate) fn manifest(&self, credential: &str, have: u64, wait: u64) -> RequestBuilder {
         let request = self.get(&format!("/edge/v1/manifest?have={have}")).bearer_auth(credential);
         if wait == 0 { request } else { request.header("prefer", format!("wait={wait}")) }

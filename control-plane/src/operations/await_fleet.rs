@@ -1,0 +1,61 @@
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep_until};
+
+use super::{
+    Service,
+    list_edges::{EdgeState, state},
+};
+use crate::{
+    clock,
+    model::EdgeId,
+    store::{StoreError, edges},
+};
+
+/// Who enforces a version, when the waiting for it ended.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Reached {
+    pub enforcing: Vec<EdgeId>,
+    /// Live, but not there yet.
+    pub lagging: Vec<EdgeId>,
+    /// Not heard of for longer than a manifest is fresh: nobody waits for these, but they may still run.
+    pub silent: Vec<EdgeId>,
+}
+
+impl Reached {
+    pub fn by_all(&self) -> bool {
+        self.lagging.is_empty()
+    }
+}
+
+/// Returns when all workers of every live edge enforce the version, or the patience is at its end.
+pub async fn await_fleet(service: &Service, version: u64, patience: Duration) -> Result<Reached, StoreError> {
+    let deadline = Instant::now() + patience;
+    loop {
+        let reached = look(service, version).await?;
+        let now = Instant::now();
+        if reached.by_all() || now >= deadline {
+            return Ok(reached);
+        }
+        sleep_until((now + PAUSE).min(deadline)).await;
+    }
+}
+
+async fn look(service: &Service, version: u64) -> Result<Reached, StoreError> {
+    let now = clock::now();
+    let mut reached = Reached::default();
+    for edge in edges::list(&mut service.store.reader().await?).await? {
+        let enforces = edge.report.is_some_and(|report| report.enforces() >= version);
+        let list = match state(service, &edge, now) {
+            EdgeState::Unseen => continue,
+            EdgeState::Silent => &mut reached.silent,
+            EdgeState::Live if enforces => &mut reached.enforcing,
+            EdgeState::Live => &mut reached.lagging,
+        };
+        list.push(edge.id);
+    }
+    Ok(reached)
+}
+
+/// What edges tell is written in steps of 20 ms.
+const PAUSE: Duration = Duration::from_millis(50);

@@ -1,0 +1,94 @@
+use std::fmt;
+
+use serde_json::json;
+use token::Fingerprint;
+
+use super::Service;
+use crate::{
+    clock,
+    model::Actor,
+    store::{StoreError, Write, audit, issued, revocations, versions, watermarks},
+};
+
+#[derive(Debug)]
+pub enum UnrevokeError {
+    NotRevoked,
+    Expired,
+    Store(StoreError),
+}
+
+impl fmt::Display for UnrevokeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotRevoked => f.write_str(
+                "no revocation of this fingerprint is known; `keystile audit` shows what was revoked, and a watermark \
+                 can't be taken back",
+            ),
+            Self::Expired => f.write_str("the credential has expired: nothing could make it good again"),
+            Self::Store(error) => error.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for UnrevokeError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::NotRevoked | Self::Expired => None,
+            Self::Store(error) => error.source(),
+        }
+    }
+}
+
+impl From<StoreError> for UnrevokeError {
+    fn from(error: StoreError) -> Self {
+        Self::Store(error)
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Unrevoked {
+    /// The first bundle that no longer names the fingerprint.
+    pub version: u64,
+    /// A watermark refuses the credential all the same.
+    pub watermark: bool,
+}
+
+/// Takes the revocation of a single fingerprint back. A watermark that refuses the credential goes on doing so.
+pub async fn unrevoke(
+    service: &Service,
+    actor: &Actor,
+    fingerprint: &Fingerprint,
+) -> Result<Unrevoked, UnrevokeError> {
+    let now = clock::now();
+    let mut write = service.store.write().await?;
+    let version = versions::next(&mut write, now).await?;
+    let revocation = revocations::find(&mut write, fingerprint).await?.ok_or(UnrevokeError::NotRevoked)?;
+    if revocation.expires_at <= now.seconds() {
+        return Err(UnrevokeError::Expired);
+    }
+    revocations::restore(&mut write, fingerprint, now.seconds(), version).await?;
+    let watermark = is_under_watermark(&mut write, fingerprint).await?;
+    audit::append(
+        &mut write,
+        audit::Change {
+            at: now,
+            actor,
+            action: "unrevoke",
+            target: &fingerprint.to_string(),
+            detail: json!({ "version": version, "watermark": watermark }),
+        },
+    )
+    .await?;
+    write.commit().await?;
+    service.settle(version).await;
+    Ok(Unrevoked { version, watermark })
+}
+
+async fn is_under_watermark(write: &mut Write, fingerprint: &Fingerprint) -> Result<bool, StoreError> {
+    let Some(issuance) = issued::find(write, fingerprint).await? else { return Ok(false) };
+    let session = issuance.session.as_ref().map(|session| session.as_str());
+    let instant =
+        watermarks::applicable(write, &issuance.kid, &issuance.subject, issuance.auth_key.as_ref(), session)
+            .await?;
+    Ok(instant.is_some_and(|instant| issuance.issued_at <= instant))
+}

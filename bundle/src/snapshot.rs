@@ -98,18 +98,19 @@ impl Snapshot {
     }
 
     /// The latest instant of all the scopes a credential belongs to: none may shadow another.
-    pub fn watermark<'a>(&self, scopes: impl IntoIterator<Item = Scope<'a>>) -> Option<u64> {
-        let instant = |scope| {
-            let key = ScopeKey::of(scope);
-            self.watermarks.of(key.word())?.instant(key)
-        };
-        scopes.into_iter().filter_map(instant).max()
+    pub fn watermark(&self, scopes: impl IntoIterator<Item = impl Into<ScopeKey>>) -> Option<u64> {
+        let instant = |key: ScopeKey| self.watermarks.of(key.word())?.instant(key);
+        scopes.into_iter().map(Into::into).filter_map(instant).max()
     }
 
     /// What the subject was granted, as it was handed to the builder; None when nothing was.
     pub fn grant(&self, subject: &str) -> Option<&[u8]> {
-        let key = ScopeKey::of(Scope::User(subject));
-        self.grants.as_ref()?.of(key.word())?.of(key)
+        self.grant_of(Scope::User(subject).into())
+    }
+
+    /// As [`Self::grant`], for a subject whose scope was hashed before.
+    pub fn grant_of(&self, subject: ScopeKey) -> Option<&[u8]> {
+        self.grants.as_ref()?.of(subject.word())?.of(subject)
     }
 }
 

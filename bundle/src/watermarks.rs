@@ -80,6 +80,12 @@ impl ScopeKey {
     }
 }
 
+impl From<Scope<'_>> for ScopeKey {
+    fn from(scope: Scope<'_>) -> Self {
+        Self::of(scope)
+    }
+}
+
 /// One shard, checked through to its last byte, in the bytes it came in.
 #[derive(Clone)]
 pub struct Shard {

@@ -20,7 +20,7 @@ use alloc::string::String;
 use core::{fmt, str::FromStr};
 
 use hmac::{Hmac, KeyInit, Mac};
-use sha2::Sha256;
+use sha2::{Digest, Sha256};
 
 use crate::{
     BadKey, Fingerprint,
@@ -128,16 +128,23 @@ impl Authentic {
 pub struct TagKey {
     generation: u8,
     mac: Hmac<Sha256>,
+    thumbprint: [u8; 32],
 }
 
 impl TagKey {
     pub fn new(generation: u8, secret: &[u8; 32]) -> Result<Self, BadKey> {
         let mac = Hmac::new_from_slice(secret).map_err(|_| BadKey::Weak)?;
-        Ok(Self { generation, mac: mac.chain_update(DOMAIN) })
+        let thumbprint = Sha256::digest(secret).into();
+        Ok(Self { generation, mac: mac.chain_update(DOMAIN), thumbprint })
     }
 
     pub const fn generation(&self) -> u8 {
         self.generation
+    }
+
+    /// Tells a key from another of the same generation, and nothing else: the secret has as many bits.
+    pub const fn thumbprint(&self) -> &[u8; 32] {
+        &self.thumbprint
     }
 
     /// Every part but the last has a fixed length or its length in front, so no two inputs read the same.

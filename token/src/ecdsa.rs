@@ -36,11 +36,24 @@ impl PublicKey {
     /// x and y.
     #[cfg(feature = "mint")]
     pub(crate) fn material(&self) -> Vec<u8> {
-        let point = match self {
+        self.point().get(1..).unwrap_or_default().to_vec()
+    }
+
+    /// `SubjectPublicKeyInfo` in DER (RFC 5480 section 2).
+    pub(crate) fn public_key_info(&self) -> Vec<u8> {
+        let head = match self {
+            Self::P256(_) => P256_INFO,
+            Self::P384(_) => P384_INFO,
+        };
+        [head, &self.point()].concat()
+    }
+
+    /// 4, x and y (SEC 1 section 2.3.3, uncompressed).
+    fn point(&self) -> Vec<u8> {
+        match self {
             Self::P256(key) => key.to_sec1_point(false).as_bytes().to_vec(),
             Self::P384(key) => key.to_sec1_point(false).as_bytes().to_vec(),
-        };
-        point.get(1..).unwrap_or_default().to_vec()
+        }
     }
 
     pub(crate) fn accepts(&self, message: &[u8], signature: &[u8]) -> bool {
@@ -70,6 +83,12 @@ pub(crate) fn twin(order: &[u8], signature: &[u8]) -> Option<Vec<u8>> {
     }
     (!borrow).then_some(twin)
 }
+
+/// All of it but the point: `ecPublicKey`, the name of the curve, and how long the point is.
+const P256_INFO: &[u8] =
+    b"\x30\x59\x30\x13\x06\x07\x2a\x86\x48\xce\x3d\x02\x01\x06\x08\x2a\x86\x48\xce\x3d\x03\x01\x07\x03\x42\x00";
+const P384_INFO: &[u8] =
+    b"\x30\x76\x30\x10\x06\x07\x2a\x86\x48\xce\x3d\x02\x01\x06\x05\x2b\x81\x04\x00\x22\x03\x62\x00";
 
 /// The order n of P-256 (SEC 2 section 2.4.2).
 pub(crate) const P256_ORDER: [u8; 32] = [

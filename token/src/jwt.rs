@@ -2,7 +2,7 @@ use alloc::{string::String, sync::Arc, vec::Vec};
 use core::fmt;
 
 use crate::{
-    Claims, Error, Fingerprint, VerifyingKey, base64url,
+    Claims, Error, Fingerprint, SignatureVerifier, Unaided, VerifyingKey, base64url,
     claims::{self, Instants},
     json::{Json, Object},
 };
@@ -13,6 +13,8 @@ pub const MAX_TOKEN_BYTES: usize = 8192;
 /// A JWT in compact serialisation (RFC 7515 section 7.1) whose spelling is checked and whose signature is not.
 pub struct Unverified<'a> {
     presented: &'a [u8],
+    /// What stands in front of the header.
+    prefix: &'a [u8],
     /// `header.payload`
     signed: &'a [u8],
     header: Header,
@@ -22,22 +24,33 @@ pub struct Unverified<'a> {
 
 impl<'a> Unverified<'a> {
     pub fn parse(presented: &'a [u8]) -> Result<Self, Error> {
+        Self::parse_prefixed(presented, &[])
+    }
+
+    /// A token may start with one of the prefixes, such as `kauth-`, and then its header says so: it is good with
+    /// that prefix and no other, nor without. Else a revoked one would come back under another fingerprint.
+    pub fn parse_prefixed(presented: &'a [u8], prefixes: &[String]) -> Result<Self, Error> {
         if presented.len() > MAX_TOKEN_BYTES {
             return Err(Error::TooLong);
         }
-        let mut dots = presented.iter().enumerate().filter(|(_, byte)| **byte == b'.').map(|(at, _)| at);
+        let known = prefixes.iter().find(|known| presented.starts_with(known.as_bytes()));
+        let (prefix, token) = presented.split_at_checked(known.map_or(0, String::len)).unwrap_or_default();
+        let mut dots = token.iter().enumerate().filter(|(_, byte)| **byte == b'.').map(|(at, _)| at);
         let (Some(first), Some(second), None) = (dots.next(), dots.next(), dots.next()) else {
             return Err(Error::Malformed);
         };
-        let (signed, signature) = split_at_dot(presented, second)?;
+        let (signed, signature) = split_at_dot(token, second)?;
         let (header, payload) = split_at_dot(signed, first)?;
         let (header, payload, signature) = (decode(header)?, decode(payload)?, decode(signature)?);
         let header = Header::read(&object(&header)?).ok_or(Error::Malformed)?;
+        if header.prefix.as_bytes() != prefix {
+            return Err(Error::NotCanonical);
+        }
         let payload = object(&payload)?;
         if matches!(claims::text(&payload, "iss"), None | Some(Some(""))) {
             return Err(Error::Malformed);
         }
-        Ok(Self { presented, signed, header, payload: Arc::new(payload), signature })
+        Ok(Self { presented, prefix, signed, header, payload: Arc::new(payload), signature })
     }
 
     /// Empty if the token names none: then only a key without a name can be meant.
@@ -53,12 +66,21 @@ impl<'a> Unverified<'a> {
 
     /// The only door to the claims.
     pub fn verify(&self, key: &VerifyingKey) -> Result<Authentic, Error> {
-        let Header { alg, kid, only_ours } = &self.header;
+        self.verify_by(key, &Unaided)
+    }
+
+    /// As [`Self::verify`], with the help of a host.
+    pub fn verify_by(
+        &self,
+        key: &VerifyingKey,
+        verifier: &dyn SignatureVerifier,
+    ) -> Result<Authentic, Error> {
+        let Header { alg, kid, only_ours, .. } = &self.header;
         if alg != key.algorithm().name() {
             return Err(Error::AlgorithmMismatch);
         }
         let same_issuer = key.issuer().is_none_or(|issuer| issuer == self.issuer());
-        if kid != key.kid() || !same_issuer || !key.accepts(self.signed, &self.signature) {
+        if kid != key.kid() || !same_issuer || !key.accepts(self.signed, &self.signature, verifier) {
             return Err(Error::SignatureInvalid);
         }
         let instants = Instants::read(&self.payload).ok_or(Error::Malformed)?;
@@ -68,9 +90,12 @@ impl<'a> Unverified<'a> {
             None => return Err(Error::Malformed),
         };
         let twin = key.algorithm().twin(&self.signature).map(|signature| {
-            Fingerprint::of(&[self.signed, b".", base64url::encode(&signature).as_bytes()].concat())
+            Fingerprint::of(
+                &[self.prefix, self.signed, b".", base64url::encode(&signature).as_bytes()].concat(),
+            )
         });
         Ok(Authentic {
+            only_access: self.header.only_access,
             members: Arc::clone(&self.payload),
             instants,
             own,
@@ -90,6 +115,7 @@ impl fmt::Debug for Unverified<'_> {
 /// A token whose signature holds. Whether it is in time, for us and still good is the verdict's business.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Authentic {
+    only_access: bool,
     members: Arc<Object>,
     instants: Instants,
     own: Option<Claims>,
@@ -103,8 +129,13 @@ impl Authentic {
         self.own.as_ref()
     }
 
+    /// Whether its header says that it is an access token and nothing else (RFC 9068 section 2.1).
+    pub const fn is_only_access(&self) -> bool {
+        self.only_access
+    }
+
     /// Everything the token says.
-    pub fn members(&self) -> &Object {
+    pub const fn members(&self) -> &Arc<Object> {
         &self.members
     }
 
@@ -152,6 +183,9 @@ impl Authentic {
 struct Header {
     alg: String,
     kid: String,
+    /// What stands in front of the token; nearly always nothing.
+    prefix: String,
+    only_access: bool,
     /// Whether there is nothing in it but what we write ourselves.
     only_ours: bool,
 }
@@ -172,9 +206,11 @@ impl Header {
         if kid.is_some_and(str::is_empty) {
             return None;
         }
-        let known = |(name, _)| matches!(name, "alg" | "kid" | "typ");
+        let prefix = claims::text(from, PREFIX)?.unwrap_or_default().into();
+        let only_access = typ.is_some_and(|typ| !typ.eq_ignore_ascii_case("JWT"));
+        let known = |(name, _)| matches!(name, "alg" | "kid" | "typ" | PREFIX);
         let only_ours = from.iter().all(known) && matches!(typ, None | Some("JWT"));
-        Some(Self { alg, kid: kid.unwrap_or_default().into(), only_ours })
+        Some(Self { alg, kid: kid.unwrap_or_default().into(), prefix, only_access, only_ours })
     }
 }
 
@@ -195,6 +231,9 @@ fn split_at_dot(bytes: &[u8], dot: usize) -> Result<(&[u8], &[u8]), Error> {
 fn decode(segment: &[u8]) -> Result<Vec<u8>, Error> {
     base64url::decode(segment).ok_or(Error::NotCanonical)
 }
+
+/// A header parameter of our own (RFC 7515 section 4.3).
+pub(crate) const PREFIX: &str = "prefix";
 
 /// Keys brought along (RFC 7515 sections 4.1.2, 4.1.3, 4.1.5, 4.1.6), extensions that must be understood (4.1.11),
 /// payloads that are not base64url (RFC 7797) or compressed.

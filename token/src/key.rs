@@ -3,10 +3,10 @@ use core::fmt;
 
 use ed25519_dalek::Signature;
 use hmac::{Hmac, KeyInit, Mac};
-use sha2::{Sha256, Sha384, Sha512};
+use sha2::{Digest, Sha256, Sha384, Sha512};
 
 use crate::{
-    Algorithm, ecdsa,
+    Algorithm, SignatureVerifier, ecdsa,
     hash::Hash,
     rsa::{self, Padding},
 };
@@ -19,6 +19,7 @@ pub struct VerifyingKey {
     kid: String,
     algorithm: Algorithm,
     material: Material,
+    thumbprint: [u8; 32],
 }
 
 #[derive(Clone)]
@@ -47,8 +48,7 @@ impl VerifyingKey {
         if !(1..=64).contains(&kid.len()) || !kid.bytes().all(usual) {
             return Err(BadKey::Kid);
         }
-        let material = Material::read(algorithm, bytes)?;
-        Ok(Self { issuer: None, kid: kid.into(), algorithm, material })
+        Self::read(None, kid, algorithm, bytes)
     }
 
     /// A key of another issuer, which opens only tokens that name this issuer and this `kid`; empty for tokens that
@@ -57,8 +57,15 @@ impl VerifyingKey {
         if kid.len() > MAX_FOREIGN_NAME || issuer.len() > MAX_FOREIGN_NAME {
             return Err(BadKey::Kid);
         }
+        Self::read(Some(issuer), kid, algorithm, bytes)
+    }
+
+    fn read(issuer: Option<&str>, kid: &str, algorithm: Algorithm, bytes: &[u8]) -> Result<Self, BadKey> {
         let material = Material::read(algorithm, bytes)?;
-        Ok(Self { issuer: Some(issuer.into()), kid: kid.into(), algorithm, material })
+        // The parts are as long as they are in all keys of this name, or end where a zero byte stands.
+        let thumbprint = Sha256::new().chain_update(algorithm.name()).chain_update([0]).chain_update(bytes);
+        let (issuer, kid) = (issuer.map(String::from), String::from(kid));
+        Ok(Self { issuer, kid, algorithm, material, thumbprint: thumbprint.finalize().into() })
     }
 
     pub fn ed25519(kid: &str, public: &[u8; 32]) -> Result<Self, BadKey> {
@@ -82,6 +89,11 @@ impl VerifyingKey {
         self.algorithm
     }
 
+    /// Tells a key from another of the same name. Of a secret, too, it says nothing: that has as many bits.
+    pub const fn thumbprint(&self) -> &[u8; 32] {
+        &self.thumbprint
+    }
+
     /// The public half of an Ed25519 key; None for every other.
     pub fn public_bytes(&self) -> Option<&[u8; 32]> {
         match &self.material {
@@ -101,7 +113,9 @@ impl VerifyingKey {
         }
     }
 
-    pub(crate) fn accepts(&self, message: &[u8], signature: &[u8]) -> bool {
+    pub(crate) fn accepts(&self, message: &[u8], signature: &[u8], verifier: &dyn SignatureVerifier) -> bool {
+        let by_host =
+            || verifier.verify(self.algorithm, &self.material.public_key_info()?, message, signature);
         match &self.material {
             // `verify_strict` refuses S >= L and small-order points: a signature has one spelling (RFC 8032 5.1.7).
             Material::Ed25519(key) => Signature::from_slice(signature)
@@ -109,8 +123,10 @@ impl VerifyingKey {
             Material::Hmac256(key) => key.clone().chain_update(message).verify_slice(signature).is_ok(),
             Material::Hmac384(key) => key.clone().chain_update(message).verify_slice(signature).is_ok(),
             Material::Hmac512(key) => key.clone().chain_update(message).verify_slice(signature).is_ok(),
-            Material::Ecdsa(key) => key.accepts(message, signature),
-            Material::Rsa(key, hash, padding) => key.accepts(*hash, *padding, message, signature),
+            Material::Ecdsa(key) => by_host().unwrap_or_else(|| key.accepts(message, signature)),
+            Material::Rsa(key, hash, padding) => {
+                by_host().unwrap_or_else(|| key.accepts(*hash, *padding, message, signature))
+            }
         }
     }
 }
@@ -124,6 +140,15 @@ impl fmt::Debug for VerifyingKey {
 }
 
 impl Material {
+    /// What a host needs to verify in our place; only for algorithms that are slow here.
+    fn public_key_info(&self) -> Option<alloc::vec::Vec<u8>> {
+        match self {
+            Self::Ed25519(_) | Self::Hmac256(_) | Self::Hmac384(_) | Self::Hmac512(_) => None,
+            Self::Ecdsa(key) => Some(key.public_key_info()),
+            Self::Rsa(key, ..) => key.public_key_info(),
+        }
+    }
+
     fn read(algorithm: Algorithm, bytes: &[u8]) -> Result<Self, BadKey> {
         let rsa = |hash, padding| {
             let (exponent, modulus) = bytes.split_first_chunk().ok_or(BadKey::Weak)?;

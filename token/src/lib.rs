@@ -28,6 +28,7 @@ extern crate std;
 
 mod algorithm;
 pub mod api_key;
+pub mod assertion;
 mod base62;
 pub mod base64url;
 mod claims;
@@ -46,6 +47,7 @@ mod rsa;
 pub mod secret;
 #[cfg(all(test, feature = "mint"))]
 mod vectors;
+mod verifier;
 
 pub use algorithm::Algorithm;
 pub use claims::{Claims, Operator};
@@ -53,3 +55,4 @@ pub use error::Error;
 pub use fingerprint::{Fingerprint, NotAFingerprint};
 pub use jwt::{Authentic, MAX_TOKEN_BYTES, Unverified};
 pub use key::{BadKey, VerifyingKey};
+pub use verifier::{SignatureVerifier, Unaided};

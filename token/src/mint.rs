@@ -1,14 +1,19 @@
 //! Making tokens: the control plane's and the tests' alone.
 
-use alloc::{format, string::String, vec::Vec};
+use alloc::{
+    format,
+    string::{String, ToString},
+    vec::Vec,
+};
 use core::fmt;
 
 use ed25519_dalek::Signer;
 use hmac::{Hmac, KeyInit, Mac};
+use serde_json::json;
 use sha2::Sha256;
 use zeroize::Zeroizing;
 
-use crate::{Algorithm, BadKey, Claims, VerifyingKey, base64url, secret::Secret};
+use crate::{Algorithm, BadKey, Claims, VerifyingKey, base64url, jwt::PREFIX, secret::Secret};
 
 /// A key that tokens are signed with.
 pub struct SigningKey {
@@ -52,6 +57,15 @@ impl SigningKey {
             &format!(r#"{{"alg":"{}","kid":"{}","typ":"JWT"}}"#, self.algorithm().name(), self.kid()),
             &payload,
         )
+    }
+
+    /// As [`Self::mint`], with a prefix in front, such as `kauth-`, that the token is good with and not without.
+    pub fn mint_prefixed(&self, prefix: &str, claims: &Claims) -> Secret {
+        let (algorithm, kid) = (self.algorithm().name(), self.kid());
+        let header = json!({ "alg": algorithm, "kid": kid, "typ": "JWT", PREFIX: prefix }).to_string();
+        let payload = serde_json::to_vec(claims).unwrap_or_default();
+        let token = self.sign(&header, &payload);
+        Secret::from([prefix, token.expose()].concat())
     }
 
     /// Signs any header and payload, a wrong one too: how the tests forge.

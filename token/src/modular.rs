@@ -53,7 +53,6 @@ impl Modulus {
         Some(bytes(&self.product(&power, &self.short(1)), base.len()))
     }
 
-    #[cfg(feature = "mint")]
     pub(crate) fn bytes(&self, length: usize) -> Vec<u8> {
         bytes(&self.limbs, length)
     }

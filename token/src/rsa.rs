@@ -33,6 +33,19 @@ impl PublicKey {
         Some(Self { modulus: Modulus::new(modulus)?, length: modulus.len(), exponent })
     }
 
+    /// `SubjectPublicKeyInfo` in DER (RFC 3279 section 2.3.1). None for what no key has: it would be too long.
+    pub(crate) fn public_key_info(&self) -> Option<Vec<u8>> {
+        let exponent = self.exponent.to_be_bytes();
+        let first = exponent.iter().position(|byte| *byte != 0)?;
+        let number = |digits: &[u8]| {
+            let sign: &[u8] = if digits.first()? < &0x80 { &[] } else { &[0] };
+            der(INTEGER, &[sign, digits])
+        };
+        let modulus = number(&self.modulus.bytes(self.length))?;
+        let key = der(SEQUENCE, &[&modulus, &number(exponent.get(first..)?)?])?;
+        der(SEQUENCE, &[RSA_ENCRYPTION, &der(BIT_STRING, &[&[0], &key])?])
+    }
+
     /// The exponent in 4 bytes, then the modulus.
     #[cfg(feature = "mint")]
     pub(crate) fn material(&self) -> Vec<u8> {
@@ -54,6 +67,25 @@ impl PublicKey {
         (signature.len() == self.length).then(|| self.modulus.power(signature, self.exponent)).flatten()
     }
 }
+
+/// One value of DER (X.690 section 10.1) with the parts as its content.
+fn der(tag: u8, parts: &[&[u8]]) -> Option<Vec<u8>> {
+    let content = parts.concat();
+    let [high, low] = u16::try_from(content.len()).ok()?.to_be_bytes();
+    let length: &[u8] = match (high, low) {
+        (0, 0..0x80) => &[low],
+        (0, _) => &[0x81, low],
+        _ => &[0x82, high, low],
+    };
+    Some([&[tag], length, &content].concat())
+}
+
+const INTEGER: u8 = 2;
+const BIT_STRING: u8 = 3;
+const SEQUENCE: u8 = 0x30;
+
+/// `rsaEncryption`, and no parameters.
+const RSA_ENCRYPTION: &[u8] = b"\x30\x0d\x06\x09\x2a\x86\x48\x86\xf7\x0d\x01\x01\x01\x05\x00";
 
 /// EMSA-PKCS1-v1_5 (RFC 8017 section 9.2): `00 01 ff.. 00`, the name of the hash in DER, the hash.
 fn pkcs1(hash: Hash, digest: &[u8], length: usize) -> Option<Vec<u8>> {

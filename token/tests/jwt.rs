@@ -220,3 +220,32 @@ proptest! {
         let _ = open(eddsa().sign(r#"{"alg":"EdDSA","kid":"k1"}"#, payload.as_bytes()).expose().as_bytes(), eddsa().verifying_key());
     }
 }
+
+#[test]
+fn a_prefix_belongs_to_its_token() {
+    let prefixes = ["kapikey-".to_owned(), "kauth-".to_owned()];
+    let key = eddsa();
+    let open = |text: &str| {
+        let token = Unverified::parse_prefixed(text.as_bytes(), &prefixes)?;
+        token.verify(key.verifying_key())
+    };
+    let bare = key.mint(&claims()).expose().to_owned();
+    let prefixed = key.mint_prefixed("kauth-", &claims()).expose().to_owned();
+    let token = prefixed.strip_prefix("kauth-").unwrap();
+    let opened = open(&prefixed).unwrap();
+    assert_eq!(opened.fingerprint(), Fingerprint::of(prefixed.as_bytes()), "of the whole");
+    assert_eq!(opened.claims(), Some(&claims()));
+    assert!(open(&bare).is_ok());
+    // A revoked token must not come back under another fingerprint.
+    for other in [
+        token.to_owned(),
+        format!("kapikey-{token}"),
+        format!("kauth-kauth-{token}"),
+        format!("kauth-{bare}"),
+        format!("KAUTH-{token}"),
+        key.mint_prefixed("other-", &claims()).expose().to_owned(),
+    ] {
+        assert_eq!(open(&other), Err(Error::NotCanonical), "{other}");
+    }
+    assert_eq!(Unverified::parse(prefixed.as_bytes()).unwrap_err(), Error::NotCanonical);
+}

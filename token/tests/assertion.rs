@@ -1,0 +1,21 @@
+//! What an edge tells its upstream is a token that any library opens.
+
+use token::{BadKey, Unverified, VerifyingKey, assertion::Signer};
+
+#[test]
+fn an_assertion_is_a_token() {
+    let signer = Signer::new(&[7; 32]).unwrap();
+    let assertion = signer.sign(r#"{"iss":"edge","aud":"upstream"}"#);
+    let key = VerifyingKey::of_issuer("edge", "", token::Algorithm::Hs256, &[7; 32]).unwrap();
+    let opened = Unverified::parse(assertion.as_bytes()).unwrap().verify(&key).unwrap();
+    assert_eq!(opened.issuer(), Some("edge"));
+    assert_eq!(opened.audiences().collect::<Vec<_>>(), ["upstream"]);
+    let other = VerifyingKey::of_issuer("edge", "", token::Algorithm::Hs256, &[8; 32]).unwrap();
+    assert!(Unverified::parse(assertion.as_bytes()).unwrap().verify(&other).is_err());
+}
+
+#[test]
+fn a_short_secret_is_none() {
+    assert_eq!(Signer::new(&[7; 31]).unwrap_err(), BadKey::Weak);
+    assert_eq!(format!("{:?}", Signer::new(&[7; 32]).unwrap()), "Signer(..)");
+}

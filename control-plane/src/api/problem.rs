@@ -8,8 +8,8 @@ use axum::{
 use serde::Serialize;
 
 use crate::operations::{
-    AuthenticateEdgeError, CreateAuthKeyError, DeleteAuthKeyError, ExchangeError, MintError, RevokeError,
-    StoreError,
+    AccountError, AuthenticateEdgeError, CreateAuthKeyError, DeleteAuthKeyError, ExchangeError, MintError,
+    RevokeError, StoreError,
 };
 
 #[derive(Debug)]
@@ -130,10 +130,28 @@ impl From<RevokeError> for Problem {
     }
 }
 
+impl From<AccountError> for Problem {
+    fn from(error: AccountError) -> Self {
+        let status = match error {
+            AccountError::OperatorUnknown => return Self::not_found("there is no such operator"),
+            AccountError::UserUnknown(_) | AccountError::RoleUnknown(_) | AccountError::NotAttached => {
+                return Self::not_found(error.to_string());
+            }
+            AccountError::UserTaken(_) | AccountError::RoleTaken(_) => StatusCode::CONFLICT,
+            AccountError::Root(_)
+            | AccountError::Permission(_)
+            | AccountError::GrantTooLong(_)
+            | AccountError::DescriptionTooLong => StatusCode::BAD_REQUEST,
+            AccountError::Store(error) => return error.into(),
+        };
+        Self::new(status, error.code(), error.to_string())
+    }
+}
+
 impl From<CreateAuthKeyError> for Problem {
     fn from(error: CreateAuthKeyError) -> Self {
         match error {
-            CreateAuthKeyError::OperatorUnknown => Self::not_found("there is no such operator"),
+            CreateAuthKeyError::Account(error) => error.into(),
             CreateAuthKeyError::Store(error) => error.into(),
         }
     }

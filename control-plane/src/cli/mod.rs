@@ -6,11 +6,15 @@ mod bundle;
 mod doctor;
 mod edge;
 mod init;
+mod operator;
+mod permission;
 mod revoke;
+mod role;
 mod serve;
 mod show;
 mod token;
 mod unrevoke;
+mod user;
 
 use std::{
     env,
@@ -59,6 +63,15 @@ enum Verb {
     Init(init::Init),
     /// Serve the API and publish to the edges
     Serve,
+    /// Create, list and delete operators, and set what all their users may do
+    #[command(subcommand)]
+    Operator(operator::Operator),
+    /// Create, list and delete users, and set what each may do
+    #[command(subcommand)]
+    User(user::User),
+    /// Create, list and delete roles, and give them to users
+    #[command(subcommand)]
+    Role(role::Role),
     /// Issue and inspect tokens
     #[command(subcommand)]
     Token(token::Token),
@@ -87,6 +100,9 @@ pub async fn run(command: Command) -> ExitCode {
     let done = match verb {
         Verb::Init(verb) => verb.run(&global).await,
         Verb::Serve => serve::run(&global).await,
+        Verb::Operator(verb) => verb.run(&global).await,
+        Verb::User(verb) => verb.run(&global).await,
+        Verb::Role(verb) => verb.run(&global).await,
         Verb::Token(verb) => verb.run(&global).await,
         Verb::Revoke(verb) => verb.run(&global).await,
         Verb::Unrevoke(verb) => verb.run(&global).await,

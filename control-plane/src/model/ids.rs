@@ -36,6 +36,9 @@ impl FromStr for UserName {
         if text == ROOT {
             return Err(BadId("the user name `root` is reserved: leave the user out"));
         }
+        if text == DEFAULT_PERMISSIONS {
+            return Err(BadId("the user name `default_permissions` is reserved: it is a path of the API"));
+        }
         let allowed =
             |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-' | b'@' | b'+');
         if (1..=64).contains(&text.len()) && text.bytes().all(allowed) {
@@ -161,6 +164,23 @@ impl fmt::Display for KeyId {
     }
 }
 
+/// The name of a role inside an operator.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct RoleId(String);
+
+impl FromStr for RoleId {
+    type Err = BadId;
+
+    fn from_str(text: &str) -> Result<Self, BadId> {
+        let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
+        if (1..=64).contains(&text.len()) && text.bytes().all(allowed) {
+            Ok(Self(text.to_owned()))
+        } else {
+            Err(BadId("a role is 1 to 64 characters out of A-Z a-z 0-9 . _ -"))
+        }
+    }
+}
+
 /// The name an admin gives to a proxy instance, or to a fleet that shares one credential.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct EdgeId(String);
@@ -206,9 +226,12 @@ macro_rules! text {
     )*};
 }
 
-text!(OperatorId, UserName, AuthKeyId, SessionId, EdgeId);
+text!(OperatorId, UserName, RoleId, AuthKeyId, SessionId, EdgeId);
 
 const ROOT: &str = "root";
+
+/// `/operators/{id}/users/default_permissions` is no user's path.
+const DEFAULT_PERMISSIONS: &str = "default_permissions";
 
 #[cfg(test)]
 mod tests {
@@ -232,6 +255,7 @@ mod tests {
             "op0123456789",
             "OP0123456789/",
             "OP0123456789/root",
+            "OP0123456789/default_permissions",
             "OP0123456789/a/b",
             "OP01234567890",
         ] {

@@ -1,9 +1,11 @@
 //! The words of the control plane as types: each is parsed once and then true.
 
+mod accounts;
 mod ids;
 mod records;
 
-pub use ids::{AuthKeyId, BadId, EdgeId, KeyId, OperatorId, SessionId, Subject, UserName};
+pub use accounts::{Grant, Operator, Role, User};
+pub use ids::{AuthKeyId, BadId, EdgeId, KeyId, OperatorId, RoleId, SessionId, Subject, UserName};
 pub use records::{
     Actor, AuditLine, AuthKey, Edge, EdgeReport, EdgeWorkers, Issuance, Revocation, RevocationChange,
     SigningKeyRecord, SigningKeyState, Watermark, WatermarkScope,

@@ -3,26 +3,25 @@ use std::fmt;
 use serde_json::json;
 use token::secret::Secret;
 
-use super::Service;
+use super::{AccountError, Service, users::ensure_user};
 use crate::{
-    clock::{self, Time},
+    clock,
     model::{Actor, AuthKey, AuthKeyId, Subject},
     random,
-    store::{StoreError, Write, audit, auth_keys, operators},
+    store::{StoreError, audit, auth_keys},
 };
 
 #[derive(Debug)]
 pub enum CreateAuthKeyError {
-    OperatorUnknown,
+    /// No such operator, or a user that can't be made.
+    Account(AccountError),
     Store(StoreError),
 }
 
 impl fmt::Display for CreateAuthKeyError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::OperatorUnknown => {
-                f.write_str("there is no such operator; `keystile authkey list` shows those there are")
-            }
+            Self::Account(error) => error.fmt(f),
             Self::Store(error) => error.fmt(f),
         }
     }
@@ -31,8 +30,17 @@ impl fmt::Display for CreateAuthKeyError {
 impl std::error::Error for CreateAuthKeyError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
-            Self::OperatorUnknown => None,
+            Self::Account(error) => error.source(),
             Self::Store(error) => error.source(),
+        }
+    }
+}
+
+impl From<AccountError> for CreateAuthKeyError {
+    fn from(error: AccountError) -> Self {
+        match error {
+            AccountError::Store(error) => Self::Store(error),
+            error => Self::Account(error),
         }
     }
 }
@@ -50,6 +58,7 @@ pub struct CreatedAuthKey {
     pub secret: Secret,
 }
 
+/// A user that is named for the first time is made, and may do what the default permissions allow.
 pub async fn create_auth_key(
     service: &Service,
     actor: &Actor,
@@ -57,10 +66,7 @@ pub async fn create_auth_key(
 ) -> Result<CreatedAuthKey, CreateAuthKeyError> {
     let now = clock::now();
     let mut write = service.store.write().await?;
-    if !operators::exists(&mut write, &subject.operator).await? {
-        return Err(CreateAuthKeyError::OperatorUnknown);
-    }
-    ensure_user(&mut write, actor, subject, now).await?;
+    let version = ensure_user(&mut write, actor, subject, now).await?;
     let (key, secret) = new(subject, now.seconds());
     auth_keys::insert(&mut write, &key).await?;
     let detail = json!({ "subject": subject.to_string() });
@@ -70,6 +76,9 @@ pub async fn create_auth_key(
     )
     .await?;
     write.commit().await?;
+    if let Some(version) = version {
+        service.settle(version).await;
+    }
     Ok(CreatedAuthKey { id: key.id, secret })
 }
 
@@ -83,20 +92,4 @@ pub(super) fn new(subject: &Subject, at: u64) -> (AuthKey, Secret) {
         last_used_at: None,
     };
     (key, secret)
-}
-
-/// Makes a user that is named for the first time. Whether it did.
-pub(super) async fn ensure_user(
-    write: &mut Write,
-    actor: &Actor,
-    subject: &Subject,
-    at: Time,
-) -> Result<bool, StoreError> {
-    let Subject { operator, user: Some(user) } = subject else { return Ok(false) };
-    let new = operators::insert_user(write, operator, user, at.seconds()).await?;
-    if new {
-        let (action, target) = ("user.create", &subject.to_string());
-        audit::append(write, audit::Change { at, actor, action, target, detail: json!({}) }).await?;
-    }
-    Ok(new)
 }

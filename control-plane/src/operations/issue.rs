@@ -3,19 +3,20 @@ use std::fmt;
 use token::{Fingerprint, secret::Secret};
 
 use super::{
-    Service,
-    create_auth_key::ensure_user,
+    AccountError, Service,
     mint::{Lifetime, MintError, Order, mint},
+    users::ensure_user,
 };
 use crate::{
     clock,
     model::{Actor, AuthKeyId, SessionId, Subject},
-    store::{StoreError, auth_keys, operators},
+    store::{StoreError, auth_keys},
 };
 
 #[derive(Debug)]
 pub enum IssueError {
-    OperatorUnknown,
+    /// No such operator, or a user that can't be made.
+    Account(AccountError),
     AuthKeyUnknown,
     Store(StoreError),
     Mint(MintError),
@@ -24,9 +25,7 @@ pub enum IssueError {
 impl fmt::Display for IssueError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::OperatorUnknown => {
-                f.write_str("there is no such operator; `keystile authkey list` shows those there are")
-            }
+            Self::Account(error) => error.fmt(f),
             Self::AuthKeyUnknown => {
                 f.write_str("there is no such AuthKey; `keystile authkey list` shows those there are")
             }
@@ -39,9 +38,19 @@ impl fmt::Display for IssueError {
 impl std::error::Error for IssueError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
-            Self::OperatorUnknown | Self::AuthKeyUnknown => None,
+            Self::Account(error) => error.source(),
+            Self::AuthKeyUnknown => None,
             Self::Store(error) => error.source(),
             Self::Mint(error) => error.source(),
+        }
+    }
+}
+
+impl From<AccountError> for IssueError {
+    fn from(error: AccountError) -> Self {
+        match error {
+            AccountError::Store(error) => Self::Store(error),
+            error => Self::Account(error),
         }
     }
 }
@@ -78,11 +87,9 @@ pub async fn issue(service: &Service, bearer: Bearer, lifetime: Lifetime) -> Res
         }
         Bearer::Subject(subject) => {
             let mut write = service.store.write().await?;
-            if !operators::exists(&mut write, &subject.operator).await? {
-                return Err(IssueError::OperatorUnknown);
-            }
-            if ensure_user(&mut write, &Actor::Admin, &subject, clock::now()).await? {
+            if let Some(version) = ensure_user(&mut write, &Actor::Admin, &subject, clock::now()).await? {
                 write.commit().await?;
+                service.settle(version).await;
             }
             (subject, None)
         }

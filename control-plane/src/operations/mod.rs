@@ -1,12 +1,15 @@
-//! What can be done: one verb, one file, one transaction, one audit line.
+//! What can be done: one verb, one transaction, one audit line. Verbs of one noun that are short share a file.
 //!
 //! Interfaces (API, CLI) call these and nothing below them, so they cannot behave differently.
 
+mod account_error;
 mod authenticate_edge;
 mod await_fleet;
 mod collect;
 mod create_auth_key;
 mod delete_auth_key;
+mod delete_operator;
+mod delete_user;
 mod enroll_edge;
 mod exchange;
 mod initialize;
@@ -18,18 +21,26 @@ mod list_auth_keys;
 mod list_edges;
 mod logout;
 mod mint;
+mod operators;
+mod permit;
+mod regrant;
 mod rehearse;
 mod remove_edge;
 mod revoke;
+mod roles;
 mod service;
 mod unrevoke;
 mod usage;
+mod users;
 
+pub use account_error::AccountError;
 pub use authenticate_edge::{AuthenticateEdgeError, authenticate_edge};
 pub use await_fleet::{Reached, await_fleet};
 pub use collect::collect;
 pub use create_auth_key::{CreateAuthKeyError, CreatedAuthKey, create_auth_key};
 pub use delete_auth_key::{DeleteAuthKeyError, delete_auth_key};
+pub use delete_operator::delete_operator;
+pub use delete_user::delete_user;
 pub use enroll_edge::{EnrollEdgeError, EnrolledEdge, enroll_edge};
 pub use exchange::{ExchangeError, Exchanged, exchange};
 pub use initialize::{InitializeError, Initialized, initialize};
@@ -40,10 +51,14 @@ pub use list_auth_keys::list_auth_keys;
 pub use list_edges::{EdgeState, Fleet, Member, list_edges};
 pub use logout::{LogoutError, logout};
 pub use mint::{BadLifetime, Lifetime, MintError};
+pub use operators::{create_operator, find_operator, list_operators};
+pub use permit::permit;
 pub use rehearse::rehearse;
 pub use remove_edge::{RemoveEdgeError, remove_edge};
 pub use revoke::{Authority, RevokeError, Revoked, Target, What, revoke};
+pub use roles::{attach_role, create_role, delete_role, detach_role, find_role, list_roles, update_role};
 pub use service::{OpenError, Service};
 pub use unrevoke::{UnrevokeError, Unrevoked, unrevoke};
+pub use users::{create_user, find_user, list_users};
 
 pub use crate::store::StoreError;

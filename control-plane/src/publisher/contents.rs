@@ -10,12 +10,12 @@ use token::Fingerprint;
 
 use crate::{
     keys::Keyring,
-    model::{Revocation, RevocationChange, Watermark, WatermarkScope},
+    model::{Grant, Revocation, RevocationChange, Watermark, WatermarkScope},
     operations::Lifetime,
     store::{Store, revocations, versions, versions::Version, watermarks},
 };
 
-use super::PublishError;
+use super::{PublishError, granted};
 
 pub(super) struct Contents {
     builder: Builder,
@@ -23,6 +23,14 @@ pub(super) struct Contents {
     collected_before: u64,
     /// By the second they expire in.
     expiring: BTreeSet<(u64, Fingerprint)>,
+}
+
+/// What came since the last time.
+struct News {
+    version: Version,
+    changed: Vec<RevocationChange>,
+    raised: Vec<Watermark>,
+    granted: Vec<Grant>,
 }
 
 impl Contents {
@@ -42,7 +50,9 @@ impl Contents {
 
     /// Takes up what came since the last time. Whether anything did.
     pub(super) async fn load(&mut self, store: &Store) -> Result<bool, PublishError> {
-        let Some((version, changed, raised)) = self.read(store).await? else { return Ok(false) };
+        let Some(News { version, changed, raised, granted }) = self.read(store).await? else {
+            return Ok(false);
+        };
         for change in changed {
             let (fingerprint, expires_at) = match change {
                 RevocationChange::Revoked(Revocation { fingerprint, expires_at, .. }) => {
@@ -65,6 +75,7 @@ impl Contents {
         for Watermark { scope, instant } in &raised {
             self.watermark(scope, *instant);
         }
+        granted::apply(granted, &mut self.builder)?;
         if version.collected_before > self.collected_before {
             self.forget(version.collected_before);
         }
@@ -80,10 +91,7 @@ impl Contents {
         self.builder.revoked()
     }
 
-    async fn read(
-        &self,
-        store: &Store,
-    ) -> Result<Option<(Version, Vec<RevocationChange>, Vec<Watermark>)>, PublishError> {
+    async fn read(&self, store: &Store) -> Result<Option<News>, PublishError> {
         // Mostly nothing has changed: one query tells.
         let now = versions::current(&mut store.reader().await?).await?;
         if now.number == self.version {
@@ -96,7 +104,8 @@ impl Contents {
         }
         let changed = revocations::since(&mut read, self.version).await?;
         let raised = watermarks::since(&mut read, self.version).await?;
-        Ok(Some((version, changed, raised)))
+        let granted = granted::load(&mut read, self.version).await?;
+        Ok(Some(News { version, changed, raised, granted }))
     }
 
     fn watermark(&mut self, scope: &WatermarkScope, instant: u64) {

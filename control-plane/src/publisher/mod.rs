@@ -8,6 +8,7 @@
 
 mod contents;
 mod error;
+mod granted;
 mod press;
 mod publications;
 mod shelf;

@@ -53,6 +53,20 @@ pub async fn delete(write: &mut Write, id: &AuthKeyId) -> Result<bool, StoreErro
     Ok(done.rows_affected() == 1)
 }
 
+/// Those of a user; of everybody in the operator for None. Returns how many.
+pub async fn delete_all(
+    write: &mut Write,
+    operator: &OperatorId,
+    user: Option<&UserName>,
+) -> Result<u64, StoreError> {
+    let done = query("DELETE FROM auth_keys WHERE operator_id = $1 AND ($2 = '' OR user_name = $2)")
+        .bind(operator.as_str())
+        .bind(user.map_or("", UserName::as_str))
+        .execute(write.connection())
+        .await?;
+    Ok(done.rows_affected())
+}
+
 /// A later use never becomes an earlier one.
 pub async fn used(write: &mut Write, id: &AuthKeyId, at: u64) -> Result<(), StoreError> {
     query("UPDATE auth_keys SET last_used_at = $2 WHERE auth_key_id = $1 AND (last_used_at IS NULL OR last_used_at < $2)")

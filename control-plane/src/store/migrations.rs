@@ -54,5 +54,6 @@ pub(super) async fn run(pool: &AnyPool) -> Result<(), StoreError> {
 
 const MIGRATIONS: &[(i64, &str, &str)] = &[
     (1, "initial", include_str!("../../migrations/0001_initial.sql")),
+    (2, "permissions", include_str!("../../migrations/0002_permissions.sql")),
     (3, "fleet and restorations", include_str!("../../migrations/0003_fleet_and_restorations.sql")),
 ];

@@ -9,12 +9,15 @@ mod changes;
 pub mod edges;
 mod engine;
 mod error;
+pub mod grants;
 pub mod issued;
 mod migrations;
 pub mod operators;
 pub mod revocations;
+pub mod roles;
 mod row;
 pub mod signing_keys;
+pub mod users;
 pub mod versions;
 pub mod watermarks;
 

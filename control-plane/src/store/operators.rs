@@ -1,7 +1,7 @@
-use sqlx::query;
+use sqlx::{any::AnyRow, query};
 
 use super::{Lookup, StoreError, Write, row};
-use crate::model::{OperatorId, UserName};
+use crate::model::{Operator, OperatorId, UserName};
 
 pub async fn insert(write: &mut Write, operator: &OperatorId, at: u64) -> Result<(), StoreError> {
     query("INSERT INTO operators (operator_id, created_at) VALUES ($1, $2)")
@@ -50,10 +50,68 @@ pub async fn user_exists(
     Ok(row.is_some())
 }
 
+pub async fn find(lookup: &mut impl Lookup, operator: &OperatorId) -> Result<Option<Operator>, StoreError> {
+    let found = query(
+        "SELECT operator_id, description, default_permission, created_at FROM operators WHERE operator_id = $1",
+    )
+    .bind(operator.as_str())
+    .fetch_optional(lookup.on())
+    .await?;
+    found.as_ref().map(read).transpose()
+}
+
 /// In the order they were made.
-pub async fn list(lookup: &mut impl Lookup) -> Result<Vec<OperatorId>, StoreError> {
-    let rows = query("SELECT operator_id FROM operators ORDER BY created_at, operator_id")
-        .fetch_all(lookup.on())
+pub async fn list(lookup: &mut impl Lookup) -> Result<Vec<Operator>, StoreError> {
+    let rows = query(
+        "SELECT operator_id, description, default_permission, created_at FROM operators \
+         ORDER BY created_at, operator_id",
+    )
+    .fetch_all(lookup.on())
+    .await?;
+    rows.iter().map(read).collect()
+}
+
+pub async fn describe(
+    write: &mut Write,
+    operator: &OperatorId,
+    description: Option<&str>,
+) -> Result<(), StoreError> {
+    query("UPDATE operators SET description = $2 WHERE operator_id = $1")
+        .bind(operator.as_str())
+        .bind(description)
+        .execute(write.connection())
         .await?;
-    rows.iter().map(|row| row::parsed(row, "operator_id")).collect()
+    Ok(())
+}
+
+/// What every user of the operator may do; nothing for None. Whether there is such an operator.
+pub async fn permit(
+    write: &mut Write,
+    operator: &OperatorId,
+    document: Option<&str>,
+) -> Result<bool, StoreError> {
+    let done = query("UPDATE operators SET default_permission = $2 WHERE operator_id = $1")
+        .bind(operator.as_str())
+        .bind(document)
+        .execute(write.connection())
+        .await?;
+    Ok(done.rows_affected() == 1)
+}
+
+/// Once nothing belongs to it any more. Whether there was one.
+pub async fn delete(write: &mut Write, operator: &OperatorId) -> Result<bool, StoreError> {
+    let done = query("DELETE FROM operators WHERE operator_id = $1")
+        .bind(operator.as_str())
+        .execute(write.connection())
+        .await?;
+    Ok(done.rows_affected() == 1)
+}
+
+fn read(from: &AnyRow) -> Result<Operator, StoreError> {
+    Ok(Operator {
+        id: row::parsed(from, "operator_id")?,
+        description: row::optional_text(from, "description")?,
+        default_permission: row::optional_text(from, "default_permission")?,
+        created_at: row::unsigned(from, "created_at")?,
+    })
 }

@@ -7,6 +7,7 @@ mod exchange;
 mod fleet;
 mod opening;
 mod outage;
+mod permissions;
 mod postgres;
 mod replicas;
 mod restored;

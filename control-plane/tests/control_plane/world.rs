@@ -8,11 +8,10 @@ use std::{
 };
 
 use control_plane::{
-    clock,
     config::{self, Config},
     home::Home,
-    model::{Actor, OperatorId, Subject},
-    operations::{CreatedAuthKey, Service, create_auth_key},
+    model::{Actor, Subject},
+    operations::{CreatedAuthKey, Service, create_auth_key, create_operator},
     store,
 };
 use reqwest::{Client, Method, RequestBuilder, Response, header::HeaderMap};
@@ -100,6 +99,13 @@ impl World {
         String::from_utf8(output.stderr).unwrap()
     }
 
+    /// A permission document in a file of its own; its path.
+    pub(crate) fn document(&self, name: &str, document: &Value) -> String {
+        let file = self.folder.path().join(name);
+        std::fs::write(&file, document.to_string()).unwrap();
+        file.to_str().unwrap().to_owned()
+    }
+
     pub(crate) fn token(&self) -> String {
         text(&self.json(&["token", "issue", "--auth-key-id", &self.auth_key_id])["token"])
     }
@@ -119,13 +125,11 @@ impl World {
         store::Store::open(&self.url, &self.data()).await.unwrap()
     }
 
-    /// Another operator in the same store, which no command makes yet.
+    /// Another operator in the same store.
     pub(crate) async fn foreigner(&self) -> (Subject, CreatedAuthKey) {
         let service = self.service().await;
-        let subject = Subject { operator: OperatorId::random(), user: None };
-        let mut write = self.store().await.write().await.unwrap();
-        store::operators::insert(&mut write, &subject.operator, clock::now().seconds()).await.unwrap();
-        write.commit().await.unwrap();
+        let operator = create_operator(&service, &Actor::Admin, None).await.unwrap();
+        let subject = Subject { operator, user: None };
         let created = create_auth_key(&service, &Actor::Admin, &subject).await.unwrap();
         (subject, created)
     }

@@ -1,0 +1,101 @@
+use clap::Subcommand;
+use serde_json::{Value, json};
+
+use super::{
+    Failure, Global, confirmed, hint,
+    permission::{Permission, parsed},
+    show,
+};
+use crate::{
+    clock::Time,
+    model::{self, Actor, OperatorId},
+    operations,
+};
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Operator {
+    /// Create an operator
+    Create {
+        /// A remark for whoever reads the list
+        #[arg(long)]
+        description: Option<String>,
+    },
+    /// List the operators
+    List,
+    /// Show an operator
+    Show { operator: OperatorId },
+    /// Delete an operator with its users, roles and keys, and refuse all that was issued inside it
+    Delete {
+        operator: OperatorId,
+        /// Delete without asking back
+        #[arg(long)]
+        yes: bool,
+    },
+    /// Set, show and clear what every user of the operator may do
+    #[command(subcommand)]
+    Permission(Permission),
+}
+
+impl Operator {
+    pub(super) async fn run(self, global: &Global) -> Result<(), Failure> {
+        match self {
+            Self::Create { description } => {
+                let service = global.service().await?;
+                let id = operations::create_operator(&service, &Actor::Admin, description.as_deref()).await?;
+                global.print(&json!({ "operator_id": id.as_str() }), || id.to_string())?;
+                hint(format_args!("Next: `keystile authkey create --operator {id}` for its root user."));
+                Ok(())
+            }
+            Self::List => {
+                let operators = operations::list_operators(&global.service().await?).await?;
+                let data: Vec<Value> = operators.iter().map(json).collect();
+                global.print(&data, || {
+                    let rows = operators.iter().map(|operator| {
+                        [
+                            operator.id.to_string(),
+                            show::time(Time::from_seconds(operator.created_at)),
+                            operator.description.clone().unwrap_or_default(),
+                        ]
+                    });
+                    show::table(["ID", "CREATED", "DESCRIPTION"], rows.collect())
+                })
+            }
+            Self::Show { operator } => {
+                let operator = operations::find_operator(&global.service().await?, &operator).await?;
+                global.print(&json(&operator), || {
+                    format!(
+                        "operator             {}\ncreated              {}\ndescription          {}\ndefault permissions  {}",
+                        operator.id,
+                        show::time(Time::from_seconds(operator.created_at)),
+                        operator.description.as_deref().unwrap_or_default(),
+                        operator.default_permission.as_deref().unwrap_or("none"),
+                    )
+                })
+            }
+            Self::Delete { operator, yes } => {
+                let what = "with its users, roles and keys, and refuse all that was issued inside it";
+                confirmed(yes, format_args!("delete {operator} {what}"))?;
+                let service = global.service().await?;
+                let version = operations::delete_operator(&service, &Actor::Admin, &operator).await?;
+                let data = json!({ "operator_id": operator.as_str(), "version": version });
+                global.print(&data, || format!("deleted {operator}"))
+            }
+            Self::Permission(permission) => match permission.subject() {
+                subject if subject.is_root() => permission.run(global).await,
+                subject => Err(Failure::Because(format!(
+                    "`{subject}` is a user; `keystile user permission` is about users"
+                ))),
+            },
+        }
+    }
+}
+
+fn json(operator: &model::Operator) -> Value {
+    let model::Operator { id, description, default_permission, created_at } = operator;
+    json!({
+        "operator_id": id.as_str(),
+        "description": description,
+        "default_permission": parsed(default_permission.as_deref()),
+        "created_at": created_at,
+    })
+}

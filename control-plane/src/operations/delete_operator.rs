@@ -1,0 +1,38 @@
+use serde_json::json;
+
+use super::{AccountError, Service, mint::AHEAD};
+use crate::{
+    clock,
+    model::{Actor, OperatorId, Watermark, WatermarkScope},
+    store::{audit, auth_keys, grants, issued, operators, roles, users, versions, watermarks},
+};
+
+/// Deletes an operator with its users, roles and AuthKeys, and refuses all that was ever issued inside it. Returns the
+/// version that edges know it from.
+pub async fn delete_operator(service: &Service, actor: &Actor, id: &OperatorId) -> Result<u64, AccountError> {
+    let now = clock::now();
+    let mut write = service.store.write().await?;
+    let version = versions::next(&mut write, now).await?;
+    if !operators::exists(&mut write, id).await? {
+        return Err(AccountError::OperatorUnknown);
+    }
+    let scope = WatermarkScope::Operator(id.clone());
+    // It never issues again, so the instant may lie as far ahead as an exchange that is under way can reach.
+    let reach = now.seconds().saturating_add(AHEAD);
+    let instant = issued::latest(&mut write, &scope, reach).await?.unwrap_or(reach);
+    watermarks::raise(&mut write, &Watermark { scope, instant }, version).await?;
+    grants::clear(&mut write, id, version).await?;
+    let keys = auth_keys::delete_all(&mut write, id, None).await?;
+    let gone = users::delete(&mut write, id, None).await?;
+    roles::delete(&mut write, id, None).await?;
+    operators::delete(&mut write, id).await?;
+    let detail = json!({ "users": gone, "auth_keys": keys, "version": version, "instant": instant });
+    audit::append(
+        &mut write,
+        audit::Change { at: now, actor, action: "operator.delete", target: id.as_str(), detail },
+    )
+    .await?;
+    write.commit().await?;
+    service.settle(version).await;
+    Ok(version)
+}

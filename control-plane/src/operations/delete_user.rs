@@ -1,0 +1,37 @@
+use serde_json::json;
+
+use super::{AccountError, Service, mint::AHEAD};
+use crate::{
+    clock,
+    model::{Actor, Subject, Watermark},
+    store::{audit, auth_keys, grants, issued, operators, users, versions, watermarks},
+};
+
+/// Deletes a user with its AuthKeys, takes its grant, and refuses all it was issued. Returns the version that edges
+/// know it from.
+pub async fn delete_user(service: &Service, actor: &Actor, subject: &Subject) -> Result<u64, AccountError> {
+    let Subject { operator, user: Some(name) } = subject else {
+        return Err(AccountError::Root(subject.operator.clone()));
+    };
+    let now = clock::now();
+    let mut write = service.store.write().await?;
+    let version = versions::next(&mut write, now).await?;
+    if !operators::user_exists(&mut write, operator, name).await? {
+        return Err(AccountError::UserUnknown(subject.clone()));
+    }
+    let scope = subject.clone().into();
+    // Whoever has the name later is issued nothing before this instant has passed.
+    let reach = now.seconds().saturating_add(AHEAD);
+    let instant = issued::latest(&mut write, &scope, reach).await?.unwrap_or(reach);
+    watermarks::raise(&mut write, &Watermark { scope, instant }, version).await?;
+    grants::set(&mut write, operator, name, None, version).await?;
+    let keys = auth_keys::delete_all(&mut write, operator, Some(name)).await?;
+    users::delete(&mut write, operator, Some(name)).await?;
+    let detail = json!({ "auth_keys": keys, "version": version, "instant": instant });
+    let target = &subject.to_string();
+    audit::append(&mut write, audit::Change { at: now, actor, action: "user.delete", target, detail })
+        .await?;
+    write.commit().await?;
+    service.settle(version).await;
+    Ok(version)
+}

@@ -1,0 +1,38 @@
+use serde_json::json;
+
+use super::{AccountError, Service, account_error::check_description};
+use crate::{
+    clock,
+    model::{Actor, Operator, OperatorId},
+    store::{StoreError, audit, operators},
+};
+
+/// A new operator, whose root user has no AuthKey yet.
+pub async fn create_operator(
+    service: &Service,
+    actor: &Actor,
+    description: Option<&str>,
+) -> Result<OperatorId, AccountError> {
+    check_description(description)?;
+    let now = clock::now();
+    let id = OperatorId::random();
+    let mut write = service.store.write().await?;
+    operators::insert(&mut write, &id, now.seconds()).await?;
+    operators::describe(&mut write, &id, description).await?;
+    let detail = json!({ "description": description });
+    audit::append(
+        &mut write,
+        audit::Change { at: now, actor, action: "operator.create", target: id.as_str(), detail },
+    )
+    .await?;
+    write.commit().await?;
+    Ok(id)
+}
+
+pub async fn list_operators(service: &Service) -> Result<Vec<Operator>, StoreError> {
+    operators::list(&mut service.store.reader().await?).await
+}
+
+pub async fn find_operator(service: &Service, id: &OperatorId) -> Result<Operator, AccountError> {
+    operators::find(&mut service.store.reader().await?, id).await?.ok_or(AccountError::OperatorUnknown)
+}

@@ -1,0 +1,174 @@
+use serde_json::{Value, json};
+
+use super::{
+    AccountError, Service,
+    account_error::check_description,
+    permit::written,
+    regrant::{Whose, compile, regrant},
+};
+use crate::{
+    clock::{self, Time},
+    model::{Actor, OperatorId, Role, RoleId, Subject, UserName},
+    store::{StoreError, Write, audit, operators, roles, versions},
+};
+
+pub async fn create_role(
+    service: &Service,
+    actor: &Actor,
+    operator: &OperatorId,
+    id: &RoleId,
+    permission: &str,
+    description: Option<&str>,
+) -> Result<(), AccountError> {
+    compile(permission)?;
+    check_description(description)?;
+    let now = clock::now();
+    let mut write = service.store.write().await?;
+    if !operators::exists(&mut write, operator).await? {
+        return Err(AccountError::OperatorUnknown);
+    }
+    let role = Role {
+        operator: operator.clone(),
+        id: id.clone(),
+        description: description.map(str::to_owned),
+        permission: permission.to_owned(),
+        created_at: now.seconds(),
+        updated_at: now.seconds(),
+    };
+    if !roles::insert(&mut write, &role).await? {
+        return Err(AccountError::RoleTaken(id.clone()));
+    }
+    let detail = json!({ "permission": written(Some(permission)), "description": description });
+    tell(&mut write, now, actor, "role.create", operator, id, detail).await?;
+    Ok(write.commit().await?)
+}
+
+/// Holds for whoever has the role, from the version that is returned. A description that is not given stays.
+pub async fn update_role(
+    service: &Service,
+    actor: &Actor,
+    operator: &OperatorId,
+    id: &RoleId,
+    permission: &str,
+    description: Option<&str>,
+) -> Result<u64, AccountError> {
+    compile(permission)?;
+    check_description(description)?;
+    let now = clock::now();
+    let mut write = service.store.write().await?;
+    let version = versions::next(&mut write, now).await?;
+    if !roles::update(&mut write, operator, id, description, permission, now.seconds()).await? {
+        return Err(AccountError::RoleUnknown(id.clone()));
+    }
+    let changed = regrant(&mut write, operator, Whose::Holders(id), version).await?;
+    let detail = json!({ "permission": written(Some(permission)), "grants": changed, "version": version });
+    tell(&mut write, now, actor, "role.update", operator, id, detail).await?;
+    write.commit().await?;
+    service.settle(version).await;
+    Ok(version)
+}
+
+/// Takes the role from everybody who has it, too.
+pub async fn delete_role(
+    service: &Service,
+    actor: &Actor,
+    operator: &OperatorId,
+    id: &RoleId,
+) -> Result<u64, AccountError> {
+    let now = clock::now();
+    let mut write = service.store.write().await?;
+    let version = versions::next(&mut write, now).await?;
+    if roles::delete(&mut write, operator, Some(id)).await? == 0 {
+        return Err(AccountError::RoleUnknown(id.clone()));
+    }
+    let changed = regrant(&mut write, operator, Whose::Everybody, version).await?;
+    let detail = json!({ "grants": changed, "version": version });
+    tell(&mut write, now, actor, "role.delete", operator, id, detail).await?;
+    write.commit().await?;
+    service.settle(version).await;
+    Ok(version)
+}
+
+/// Gives a user a role. Doing it again changes nothing and succeeds.
+pub async fn attach_role(
+    service: &Service,
+    actor: &Actor,
+    subject: &Subject,
+    id: &RoleId,
+) -> Result<(), AccountError> {
+    let (operator, user) = named(subject)?;
+    let now = clock::now();
+    let mut write = service.store.write().await?;
+    let version = versions::next(&mut write, now).await?;
+    if !operators::user_exists(&mut write, operator, user).await? {
+        return Err(AccountError::UserUnknown(subject.clone()));
+    }
+    if roles::list(&mut write, operator, Some(id)).await?.is_empty() {
+        return Err(AccountError::RoleUnknown(id.clone()));
+    }
+    if !roles::attach(&mut write, operator, user, id).await? {
+        return Ok(());
+    }
+    regrant(&mut write, operator, Whose::User(user), version).await?;
+    let detail = json!({ "user": subject.to_string(), "version": version });
+    tell(&mut write, now, actor, "role.attach", operator, id, detail).await?;
+    write.commit().await?;
+    service.settle(version).await;
+    Ok(())
+}
+
+pub async fn detach_role(
+    service: &Service,
+    actor: &Actor,
+    subject: &Subject,
+    id: &RoleId,
+) -> Result<(), AccountError> {
+    let (operator, user) = named(subject)?;
+    let now = clock::now();
+    let mut write = service.store.write().await?;
+    let version = versions::next(&mut write, now).await?;
+    if !roles::detach(&mut write, operator, user, id).await? {
+        return Err(AccountError::NotAttached);
+    }
+    regrant(&mut write, operator, Whose::User(user), version).await?;
+    let detail = json!({ "user": subject.to_string(), "version": version });
+    tell(&mut write, now, actor, "role.detach", operator, id, detail).await?;
+    write.commit().await?;
+    service.settle(version).await;
+    Ok(())
+}
+
+pub async fn list_roles(service: &Service, operator: &OperatorId) -> Result<Vec<Role>, StoreError> {
+    roles::list(&mut service.store.reader().await?, operator, None).await
+}
+
+/// A role and who has it.
+pub async fn find_role(
+    service: &Service,
+    operator: &OperatorId,
+    id: &RoleId,
+) -> Result<(Role, Vec<UserName>), AccountError> {
+    let mut read = service.store.read().await?;
+    let role = roles::list(&mut read, operator, Some(id)).await?.pop();
+    let role = role.ok_or_else(|| AccountError::RoleUnknown(id.clone()))?;
+    let attached = roles::attached(&mut read, operator, None).await?;
+    Ok((role, attached.into_iter().filter(|(_, held)| held == id).map(|(user, _)| user).collect()))
+}
+
+fn named(subject: &Subject) -> Result<(&OperatorId, &UserName), AccountError> {
+    let Subject { operator, user } = subject;
+    Ok((operator, user.as_ref().ok_or_else(|| AccountError::Root(operator.clone()))?))
+}
+
+async fn tell(
+    write: &mut Write,
+    at: Time,
+    actor: &Actor,
+    action: &'static str,
+    operator: &OperatorId,
+    id: &RoleId,
+    detail: Value,
+) -> Result<(), StoreError> {
+    let target = &format!("{operator}:{id}");
+    audit::append(write, audit::Change { at, actor, action, target, detail }).await
+}

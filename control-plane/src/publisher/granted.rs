@@ -1,0 +1,24 @@
+//! What subjects may do, as edges are told.
+
+use bundle::builder::{Builder, TooLarge};
+
+use crate::{
+    model::Grant,
+    store::{Read, StoreError, grants},
+};
+
+/// What changed since a version.
+pub(super) async fn load(read: &mut Read, since: u64) -> Result<Vec<Grant>, StoreError> {
+    grants::since(read, since).await
+}
+
+pub(super) fn apply(changed: Vec<Grant>, builder: &mut Builder) -> Result<(), TooLarge> {
+    for Grant { subject, statements } in changed {
+        let subject = subject.to_string();
+        match statements {
+            Some(statements) => builder.grant(&subject, &statements)?,
+            None => builder.ungrant(&subject),
+        };
+    }
+    Ok(())
+}

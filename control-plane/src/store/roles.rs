@@ -1,0 +1,144 @@
+use sqlx::{any::AnyRow, query};
+
+use super::{Lookup, StoreError, Write, row};
+use crate::model::{OperatorId, Role, RoleId, UserName};
+
+/// Whether the name was free.
+pub async fn insert(write: &mut Write, role: &Role) -> Result<bool, StoreError> {
+    let Role { operator, id, description, permission, created_at, updated_at } = role;
+    let done = query(
+        "INSERT INTO roles (operator_id, role_id, description, permission, created_at, updated_at) \
+         VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT DO NOTHING",
+    )
+    .bind(operator.as_str())
+    .bind(id.as_str())
+    .bind(description.as_deref())
+    .bind(permission.as_str())
+    .bind(row::signed(*created_at))
+    .bind(row::signed(*updated_at))
+    .execute(write.connection())
+    .await?;
+    Ok(done.rows_affected() == 1)
+}
+
+/// A description that is not given stays. Whether there is such a role.
+pub async fn update(
+    write: &mut Write,
+    operator: &OperatorId,
+    id: &RoleId,
+    description: Option<&str>,
+    permission: &str,
+    at: u64,
+) -> Result<bool, StoreError> {
+    let done = query(
+        "UPDATE roles SET permission = $3, description = COALESCE($4, description), updated_at = $5 \
+         WHERE operator_id = $1 AND role_id = $2",
+    )
+    .bind(operator.as_str())
+    .bind(id.as_str())
+    .bind(permission)
+    .bind(description)
+    .bind(row::signed(at))
+    .execute(write.connection())
+    .await?;
+    Ok(done.rows_affected() == 1)
+}
+
+/// A role with its attachments, or all roles of the operator. Returns how many.
+pub async fn delete(
+    write: &mut Write,
+    operator: &OperatorId,
+    id: Option<&RoleId>,
+) -> Result<u64, StoreError> {
+    let name = id.map_or("", RoleId::as_str);
+    query("DELETE FROM user_roles WHERE operator_id = $1 AND ($2 = '' OR role_id = $2)")
+        .bind(operator.as_str())
+        .bind(name)
+        .execute(write.connection())
+        .await?;
+    let done = query("DELETE FROM roles WHERE operator_id = $1 AND ($2 = '' OR role_id = $2)")
+        .bind(operator.as_str())
+        .bind(name)
+        .execute(write.connection())
+        .await?;
+    Ok(done.rows_affected())
+}
+
+/// One role of an operator or all, in the order of their names.
+pub async fn list(
+    lookup: &mut impl Lookup,
+    operator: &OperatorId,
+    id: Option<&RoleId>,
+) -> Result<Vec<Role>, StoreError> {
+    let rows = query(
+        "SELECT operator_id, role_id, description, permission, created_at, updated_at FROM roles \
+         WHERE operator_id = $1 AND ($2 = '' OR role_id = $2) ORDER BY role_id",
+    )
+    .bind(operator.as_str())
+    .bind(id.map_or("", RoleId::as_str))
+    .fetch_all(lookup.on())
+    .await?;
+    rows.iter().map(read).collect()
+}
+
+/// Whether it was not attached before.
+pub async fn attach(
+    write: &mut Write,
+    operator: &OperatorId,
+    user: &UserName,
+    id: &RoleId,
+) -> Result<bool, StoreError> {
+    let done = query(
+        "INSERT INTO user_roles (operator_id, user_name, role_id) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING",
+    )
+    .bind(operator.as_str())
+    .bind(user.as_str())
+    .bind(id.as_str())
+    .execute(write.connection())
+    .await?;
+    Ok(done.rows_affected() == 1)
+}
+
+/// Whether it was attached.
+pub async fn detach(
+    write: &mut Write,
+    operator: &OperatorId,
+    user: &UserName,
+    id: &RoleId,
+) -> Result<bool, StoreError> {
+    let done = query("DELETE FROM user_roles WHERE operator_id = $1 AND user_name = $2 AND role_id = $3")
+        .bind(operator.as_str())
+        .bind(user.as_str())
+        .bind(id.as_str())
+        .execute(write.connection())
+        .await?;
+    Ok(done.rows_affected() == 1)
+}
+
+/// Which user has which role: of one user or of all in the operator.
+pub async fn attached(
+    lookup: &mut impl Lookup,
+    operator: &OperatorId,
+    user: Option<&UserName>,
+) -> Result<Vec<(UserName, RoleId)>, StoreError> {
+    let rows = query(
+        "SELECT user_name, role_id FROM user_roles WHERE operator_id = $1 AND ($2 = '' OR user_name = $2) \
+         ORDER BY user_name, role_id",
+    )
+    .bind(operator.as_str())
+    .bind(user.map_or("", UserName::as_str))
+    .fetch_all(lookup.on())
+    .await?;
+    rows.iter().map(|from| Ok((row::parsed(from, "user_name")?, row::parsed(from, "role_id")?))).collect()
+}
+
+fn read(from: &AnyRow) -> Result<Role, StoreError> {
+    Ok(Role {
+        operator: row::parsed(from, "operator_id")?,
+        id: row::parsed(from, "role_id")?,
+        description: row::optional_text(from, "description")?,
+        permission: row::text(from, "permission")?,
+        created_at: row::unsigned(from, "created_at")?,
+        updated_at: row::unsigned(from, "updated_at")?,
+    })
+}

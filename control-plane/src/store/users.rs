@@ -1,0 +1,89 @@
+use sqlx::{any::AnyRow, query};
+
+use super::{Lookup, StoreError, Write, row};
+use crate::model::{OperatorId, User, UserName};
+
+/// One user of an operator, all of it, or everybody; in the order of operators and names.
+pub async fn list(
+    lookup: &mut impl Lookup,
+    operator: Option<&OperatorId>,
+    user: Option<&UserName>,
+) -> Result<Vec<User>, StoreError> {
+    let rows = query(
+        "SELECT operator_id, name AS user_name, description, permission, created_at FROM users \
+         WHERE ($1 = '' OR operator_id = $1) AND ($2 = '' OR name = $2) ORDER BY operator_id, name",
+    )
+    .bind(operator.map_or("", OperatorId::as_str))
+    .bind(user.map_or("", UserName::as_str))
+    .fetch_all(lookup.on())
+    .await?;
+    rows.iter().map(read).collect()
+}
+
+pub async fn find(
+    lookup: &mut impl Lookup,
+    operator: &OperatorId,
+    user: &UserName,
+) -> Result<Option<User>, StoreError> {
+    Ok(list(lookup, Some(operator), Some(user)).await?.pop())
+}
+
+pub async fn describe(
+    write: &mut Write,
+    operator: &OperatorId,
+    user: &UserName,
+    description: Option<&str>,
+) -> Result<(), StoreError> {
+    query("UPDATE users SET description = $3 WHERE operator_id = $1 AND name = $2")
+        .bind(operator.as_str())
+        .bind(user.as_str())
+        .bind(description)
+        .execute(write.connection())
+        .await?;
+    Ok(())
+}
+
+/// Sets the user's own permission document, or takes it back. Whether there is such a user.
+pub async fn permit(
+    write: &mut Write,
+    operator: &OperatorId,
+    user: &UserName,
+    document: Option<&str>,
+) -> Result<bool, StoreError> {
+    let done = query("UPDATE users SET permission = $3 WHERE operator_id = $1 AND name = $2")
+        .bind(operator.as_str())
+        .bind(user.as_str())
+        .bind(document)
+        .execute(write.connection())
+        .await?;
+    Ok(done.rows_affected() == 1)
+}
+
+/// A user with its roles, or all users of the operator. Returns how many.
+pub async fn delete(
+    write: &mut Write,
+    operator: &OperatorId,
+    user: Option<&UserName>,
+) -> Result<u64, StoreError> {
+    let name = user.map_or("", UserName::as_str);
+    query("DELETE FROM user_roles WHERE operator_id = $1 AND ($2 = '' OR user_name = $2)")
+        .bind(operator.as_str())
+        .bind(name)
+        .execute(write.connection())
+        .await?;
+    let done = query("DELETE FROM users WHERE operator_id = $1 AND ($2 = '' OR name = $2)")
+        .bind(operator.as_str())
+        .bind(name)
+        .execute(write.connection())
+        .await?;
+    Ok(done.rows_affected())
+}
+
+fn read(from: &AnyRow) -> Result<User, StoreError> {
+    Ok(User {
+        subject: row::subject(from)?,
+        description: row::optional_text(from, "description")?,
+        permission: row::optional_text(from, "permission")?,
+        created_at: row::unsigned(from, "created_at")?,
+    })
+}

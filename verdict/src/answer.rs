@@ -6,7 +6,7 @@ use alloc::{
 use serde::{Deserialize, Deserializer, Serialize, de::Error as _};
 use serde_json::json;
 
-use crate::{Gate, Reason};
+use crate::{Gate, Reason, Refusal};
 
 /// What a refused client gets: a body in the style of the policy and, for 401 and 403, a challenge (RFC 6750 section 3).
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -46,9 +46,9 @@ pub enum Style {
 
 impl Gate {
     /// `request_id` is kept when it is one that can be sent back.
-    pub fn answer(&self, reason: Reason, request_id: Option<&[u8]>) -> Answer {
+    pub fn answer(&self, refusal: &Refusal, request_id: Option<&[u8]>) -> Answer {
         let Answers { style, resource_metadata, .. } = &self.policy().answers;
-        let (status, reason) = self.shown(reason);
+        let (status, reason) = self.shown(refusal.reason());
         let request_id = request_id.and_then(printable);
         let (kind, body) = match style {
             Style::Problem => ("application/problem+json", problem(status, reason)),
@@ -62,6 +62,13 @@ impl Gate {
             401 | 403 => {
                 let mut challenge =
                     alloc::format!("Bearer realm=\"{}\"{}", self.policy().realm, error(reason));
+                // RFC 6750 section 3: "the required scope", all of it.
+                if let (Reason::ScopeMissing, Some(rule)) = (reason, refusal.rule()) {
+                    challenge.push_str(&alloc::format!(
+                        ", scope=\"{}\"",
+                        self.policy().rules.scopes(rule).join(" ")
+                    ));
+                }
                 if let Some(url) = resource_metadata {
                     challenge.push_str(&alloc::format!(", resource_metadata=\"{url}\""));
                 }

@@ -63,23 +63,33 @@ impl TryFrom<Json> for Wanted {
     }
 }
 
-/// `members` are what a token says whose signature holds.
+/// `members` are what a token says whose signature holds; None: it is no token, and has no claims.
 pub(crate) fn check(
-    members: &Object,
+    members: Option<&Object>,
     claims: &BTreeMap<String, Wanted>,
     scopes: &[String],
     variables: &[(&str, &str)],
 ) -> Result<(), Reason> {
     for (name, wanted) in claims {
-        if !claim(members, name).is_some_and(|claim| wanted.fits(claim, variables)) {
+        if !members.and_then(|members| at(members, name)).is_some_and(|claim| wanted.fits(claim, variables)) {
             return Err(Reason::ClaimMissing);
         }
     }
-    if scopes.iter().all(|scope| has_scope(members, scope)) { Ok(()) } else { Err(Reason::ScopeMissing) }
+    let has = |scope: &String| members.is_some_and(|members| has_scope(members, scope));
+    if scopes.iter().all(has) { Ok(()) } else { Err(Reason::ScopeMissing) }
+}
+
+/// Whether one of the audiences is meant.
+pub(crate) fn is_for(members: &Object, audiences: &[String]) -> bool {
+    let one = |claim: &Json| claim.as_str().is_some_and(|one| audiences.iter().any(|known| known == one));
+    match members.get("aud") {
+        Some(Json::Array(several)) => several.iter().any(one),
+        claim => claim.is_some_and(one),
+    }
 }
 
 /// `operator.operatorId`, or where a name has a dot itself, a JSON pointer (RFC 6901) through objects.
-fn claim<'v>(members: &'v Object, name: &str) -> Option<&'v Json> {
+pub(crate) fn at<'v>(members: &'v Object, name: &str) -> Option<&'v Json> {
     match name.strip_prefix('/') {
         Some(pointer) => {
             let names: Vec<String> =
@@ -109,7 +119,7 @@ mod tests {
         let payload = Json::parse(payload.as_bytes());
         let members = payload.as_ref().and_then(Json::as_object).cloned().unwrap_or_default();
         let scopes: Vec<String> = scopes.iter().map(|scope| (*scope).into()).collect();
-        check(&members, &claims, &scopes, &[("operator_id", "OP1"), ("n", "5")])
+        check(Some(&members), &claims, &scopes, &[("operator_id", "OP1"), ("n", "5")])
     }
 
     #[test]

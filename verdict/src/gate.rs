@@ -1,101 +1,88 @@
-use alloc::{string::String, vec::Vec};
+use alloc::{sync::Arc, vec::Vec};
 use core::net::IpAddr;
 
-use bundle::{Scope, Snapshot, Standing};
-use token::{Claims, Fingerprint, Unverified};
+use bundle::{Snapshot, Standing};
+use token::{SignatureVerifier, Unaided, Unverified, api_key, secret};
 
 use crate::{
-    CredentialSource, Freshness, Policy, Reason, Tokens, claim, credential,
+    Admission, Cache, Freshness, Identity, Policy, Reason, Verdict, claim,
+    credential::{self, Found},
+    freshness::StalePolicy,
     permission::{self, Question, Ruling},
-    route::{Access, Demand, Route, Staleness},
+    policy::Mode,
+    route::{Access, Demand, Route},
+    upstream::Names,
+    verdict::{Passage, Refusal},
 };
+
+/// The headers of a request, in the order they came, with `:method`, `:path` and `:authority` (or `host`) where the
+/// policy has rules or credentials in the query.
+pub type Headers<'r> = [(&'r str, &'r [u8])];
+
+/// What is decided about.
+#[derive(Debug, Clone, Copy)]
+pub struct Request<'r> {
+    pub headers: &'r Headers<'r>,
+    /// The other end of the connection; None: no condition on the address of the client holds.
+    pub peer: Option<IpAddr>,
+    pub snapshot: Option<&'r Snapshot>,
+    /// Milliseconds since the Unix epoch.
+    pub now: u64,
+}
 
 /// Decides about requests by one policy.
 #[derive(Debug)]
 pub struct Gate {
     policy: Policy,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[expect(
-    clippy::large_enum_variant,
-    reason = "one is made for every request: a box would be an allocation each"
-)]
-pub enum Verdict {
-    Admit(Admission),
-    Refuse(Reason),
-    /// It may pass without an identity: [`Gate::forward_anonymous`].
-    Pass(Passage),
-}
-
-/// Why a request passes without a credential. Only rules make it so; a policy without rules has none of these.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Passage {
-    /// The rule is public.
-    Public,
-    /// The rule is optional, and no credential was sent.
-    Anonymous,
-    /// A CORS preflight, which the upstream is to answer.
-    Preflight,
-}
-
-/// The proof that a request may pass: only [`Gate::decide`] makes one.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Admission {
-    claims: Claims,
-    fingerprint: Fingerprint,
-}
-
-impl Admission {
-    pub const fn claims(&self) -> &Claims {
-        &self.claims
-    }
-
-    pub const fn fingerprint(&self) -> Fingerprint {
-        self.fingerprint
-    }
+    names: Names,
 }
 
 impl Gate {
-    pub const fn new(policy: Policy) -> Self {
-        Self { policy }
+    pub fn new(policy: Policy) -> Self {
+        let username = policy.api_keys.as_ref().map(|api_keys| api_keys.username_header.as_str());
+        let names = Names::new(&policy.identity_prefix, &policy.identity, username);
+        Self { policy, names }
     }
 
     pub const fn policy(&self) -> &Policy {
         &self.policy
     }
 
-    /// As [`decide_from`](Self::decide_from), for a caller that does not know whom the request comes from: no condition
-    /// on the address of the client holds.
+    pub(crate) const fn names(&self) -> &Names {
+        &self.names
+    }
+
+    /// As [`decide_with`](Self::decide_with), for a caller without a cache and without help.
     pub fn decide<'r>(
         &self,
-        headers: impl Iterator<Item = (&'r str, &'r [u8])> + Clone,
+        headers: impl Iterator<Item = (&'r str, &'r [u8])>,
         snapshot: Option<&Snapshot>,
         now: u64,
     ) -> Verdict {
-        self.decide_from(None, headers, snapshot, now)
+        let headers: Vec<_> = headers.collect();
+        let request = Request { headers: &headers, peer: None, snapshot, now };
+        self.decide_with(&request, &mut Cache::none(), &Unaided)
     }
 
-    /// Whether [`decide_from`](Self::decide_from) makes anything of the peer: else a host can spare itself asking.
+    /// Whether [`decide_with`](Self::decide_with) makes anything of the peer: else a host can spare itself asking.
     pub fn asks_for_peer(&self) -> bool {
         self.policy.client_address.is_none() && self.policy.rules.ask_for_permissions()
     }
 
-    /// `headers` with `:method`, `:path` and `:authority` (or `host`) where the policy has rules; `peer` is the other
-    /// end of the connection; `now` in milliseconds since the Unix epoch.
-    pub fn decide_from<'r>(
+    pub fn decide_with(
         &self,
-        peer: Option<IpAddr>,
-        headers: impl Iterator<Item = (&'r str, &'r [u8])> + Clone,
-        snapshot: Option<&Snapshot>,
-        now: u64,
+        request: &Request<'_>,
+        cache: &mut Cache,
+        verifier: &dyn SignatureVerifier,
     ) -> Verdict {
-        if headers.clone().count() > MAX_HEADERS {
-            return Verdict::Refuse(Reason::TooManyHeaders);
+        let headers = request.headers;
+        // Whatever the mode: a host that drops them all would drop those that say who it is.
+        if headers.len() > MAX_HEADERS {
+            return Verdict::Refuse(Reason::TooManyHeaders.into());
         }
-        let route = match self.policy.rules.route(self.policy.unmatched, headers.clone()) {
+        let route = match self.policy.rules.route(self.policy.unmatched, headers.iter().copied()) {
             Ok(route) => route,
-            Err(reason) => return Verdict::Refuse(reason),
+            Err(reason) => return refused(reason.into(), self.policy.mode),
         };
         if route.preflight {
             return Verdict::Pass(Passage::Preflight);
@@ -103,95 +90,193 @@ impl Gate {
         if route.access == Access::Public {
             return Verdict::Pass(Passage::Public);
         }
-        match self.admit(&route, peer, headers, snapshot, now) {
+        let mode = route.demand.and_then(|demand| demand.mode).unwrap_or(self.policy.mode);
+        match self.admit(&route, mode, request, cache, verifier) {
             Ok(admission) => Verdict::Admit(admission),
-            Err(Reason::CredentialMissing) if route.access == Access::Optional => {
+            Err(refusal)
+                if refusal.reason() == Reason::CredentialMissing && route.access == Access::Optional =>
+            {
                 Verdict::Pass(Passage::Anonymous)
             }
-            Err(reason) => Verdict::Refuse(reason),
+            Err(refusal) => refused(refusal, mode),
         }
     }
 
-    /// Strict parse -> key -> signature -> claims -> watermarks -> revocations -> freshness -> what the rule demands.
-    fn admit<'r>(
+    /// Authentic -> claims -> watermarks -> revocations -> freshness -> what the rule demands.
+    fn admit(
         &self,
         route: &Route<'_, '_>,
-        peer: Option<IpAddr>,
-        headers: impl Iterator<Item = (&'r str, &'r [u8])> + Clone,
-        snapshot: Option<&Snapshot>,
-        now: u64,
-    ) -> Result<Admission, Reason> {
-        let presented = self.presented(route, headers.clone(), snapshot.is_some())?;
-        let snapshot = snapshot.ok_or(Reason::BundleMissing)?;
-        let token = Unverified::parse(presented).map_err(Reason::Token)?;
-        let key = snapshot.key(token.kid()).ok_or(Reason::KeyUnknown)?;
-        let authentic = token.verify(key).map_err(Reason::Token)?;
-        let claims = authentic.claims().ok_or(Reason::KeyUnknown)?;
-        let seconds = now.checked_div(1000).unwrap_or_default();
-        check_claims(claims, &self.policy.tokens, seconds)?;
-        if snapshot.watermark(scopes(claims, key.kid())).is_some_and(|instant| claims.iat <= instant) {
-            return Err(Reason::Watermark);
+        mode: Mode,
+        request: &Request<'_>,
+        cache: &mut Cache,
+        verifier: &dyn SignatureVerifier,
+    ) -> Result<Admission, Refusal> {
+        let found = self.presented(route, request)?;
+        let snapshot = request.snapshot.ok_or(Reason::BundleMissing)?;
+        let identity = self.authentic(&found, request.headers, snapshot, cache, verifier)?;
+        let refused = |reason| Refusal::new(reason, Some(Arc::clone(&identity)), route.rule);
+        self.check_pair(&found, request.headers, &identity).map_err(refused)?;
+        let seconds = request.now.div_euclid(1000);
+        self.check_time(&identity, seconds).map_err(refused)?;
+        if snapshot.watermark(identity.scopes()).is_some_and(|instant| identity.issued_at() <= instant) {
+            return Err(refused(Reason::Watermark));
         }
-        if authentic.fingerprints().any(|one| snapshot.standing(&one) != Standing::Good) {
-            return Err(Reason::Revoked);
+        if identity.fingerprints().any(|one| snapshot.standing(&one) != Standing::Good) {
+            return Err(refused(Reason::Revoked));
         }
         // After these, so that a stale bundle still refuses what it names by that name.
-        if !self.is_fresh_enough(route, snapshot, claims, now) {
-            return Err(Reason::BundleStale);
-        }
-        let variables = route.variables();
-        if let Some(demand) = route.demand {
-            check_demand(demand, claims)?;
-            claim::check(authentic.members(), &demand.claims, &demand.scopes, &variables)?;
-        }
-        if let Some(api) = route.permission {
-            let client = match &self.policy.client_address {
-                Some(source) => source.find(headers),
-                None => peer,
-            };
-            let user_name = user_name(claims);
-            check_permission(
-                claims,
-                snapshot,
-                &Question { api, user_name, client, now: seconds, variables: &variables },
-            )?;
-        }
-        Ok(Admission { claims: claims.clone(), fingerprint: authentic.fingerprint() })
+        let stale = self.check_freshness(route, snapshot, &identity, request.now).map_err(refused)?;
+        let reported = match check_demands(route, &self.policy, &identity, snapshot, request) {
+            Ok(()) => None,
+            // It is known who asks, and nothing is enforced: the upstream is told who.
+            Err(reason) if mode == Mode::Report => Some(reason),
+            Err(reason) => return Err(refused(reason)),
+        };
+        Ok(Admission::new(identity, stale, reported))
     }
 
     /// The one credential of the request, if the rule accepts it there. Where there is no bundle, and so nothing to
     /// check it with, it is only looked for where the rule can do without.
-    fn presented<'r>(
-        &self,
-        route: &Route<'_, '_>,
-        headers: impl Iterator<Item = (&'r str, &'r [u8])> + Clone,
-        has_bundle: bool,
-    ) -> Result<&'r [u8], Reason> {
-        if !has_bundle && route.access == Access::Required {
+    fn presented<'r>(&self, route: &Route<'_, '_>, request: &Request<'r>) -> Result<Found<'r, '_>, Reason> {
+        if request.snapshot.is_none() && route.access == Access::Required {
             return Err(Reason::BundleMissing);
         }
         // All places first: a second credential is never overlooked, wherever it is.
-        let presented = credential::find(&self.policy.credentials, headers.clone())?;
+        let found = credential::find(&self.policy.credentials, request.headers)?;
         let accepted = route.demand.map_or(&[][..], |demand| &demand.credentials);
-        if accepted.is_empty() {
-            return Ok(presented);
-        }
-        let is_accepted = |source: &&CredentialSource| accepted.contains(&source.header);
-        let sources: Vec<_> = self.policy.credentials.iter().filter(is_accepted).cloned().collect();
-        credential::find(&sources, headers)
+        let is_accepted = accepted.is_empty() || accepted.iter().any(|name| name == found.source.name());
+        if is_accepted { Ok(found) } else { Err(Reason::CredentialMissing) }
     }
 
-    fn is_fresh_enough(&self, route: &Route<'_, '_>, snapshot: &Snapshot, claims: &Claims, now: u64) -> bool {
-        let grace = match route.demand.and_then(|demand| demand.staleness) {
-            None => self.policy.outage_grace_seconds,
-            Some(Staleness::Deny) => 0,
-            Some(Staleness::OutageGraceSeconds(seconds)) => seconds,
-            Some(Staleness::IssuedWithinSeconds(seconds)) => {
-                let recent = now < claims.iat.saturating_add(seconds).saturating_mul(1000);
-                return recent || Freshness::of(snapshot.manifest(), 0, now) == Freshness::Fresh;
+    /// From the cache, if the key that opened it then is still there.
+    fn authentic(
+        &self,
+        found: &Found<'_, '_>,
+        headers: &Headers<'_>,
+        snapshot: &Snapshot,
+        cache: &mut Cache,
+        verifier: &dyn SignatureVerifier,
+    ) -> Result<Arc<Identity>, Reason> {
+        let prefixes = self.policy.api_keys.iter().flat_map(|api_keys| &api_keys.prefixes);
+        let is_api_key =
+            prefixes.into_iter().any(|prefix| found.credential.starts_with(prefix.as_str().as_bytes()));
+        let username = match &self.policy.api_keys {
+            Some(api_keys) if is_api_key => credential::companion(&api_keys.username_header, headers)?,
+            _ => &[],
+        };
+        let key = cache.key(found.credential, username);
+        if let Some(identity) = cache.get(key).filter(|identity| identity.key_stands(snapshot)) {
+            return Ok(identity);
+        }
+        let identity = Arc::new(if is_api_key {
+            self.open_api_key(found.credential, username, snapshot)?
+        } else {
+            self.open_token(found.credential, snapshot, verifier)?
+        });
+        cache.put(key, Arc::clone(&identity));
+        Ok(identity)
+    }
+
+    fn open_api_key(
+        &self,
+        credential: &[u8],
+        username: &[u8],
+        snapshot: &Snapshot,
+    ) -> Result<Identity, Reason> {
+        let prefixes = self.policy.api_keys.as_ref().map_or(&[][..], |api_keys| &api_keys.prefixes);
+        let key = api_key::Unverified::parse(credential, prefixes).map_err(Reason::ApiKey)?;
+        let tag_key = snapshot.tag_key(key.generation()).ok_or(Reason::TagKeyUnknown)?;
+        let username = core::str::from_utf8(username).map_err(|_| Reason::ApiKey(api_key::Error::Tag))?;
+        let authentic = key.verify(tag_key, username).map_err(Reason::ApiKey)?;
+        Identity::of_api_key(&authentic, tag_key)
+    }
+
+    /// Strict parse -> issuer -> key -> signature -> what does not change while it lives.
+    fn open_token(
+        &self,
+        credential: &[u8],
+        snapshot: &Snapshot,
+        verifier: &dyn SignatureVerifier,
+    ) -> Result<Identity, Reason> {
+        let Policy { tokens, issuers, identity: upstream, rules, .. } = &self.policy;
+        let token = Unverified::parse_prefixed(credential, &tokens.prefixes).map_err(Reason::Token)?;
+        let other = issuers.iter().find(|other| other.issuer == token.issuer());
+        let key = match other {
+            _ if token.issuer() == tokens.issuer => snapshot.key(token.kid()),
+            Some(other) => snapshot.key_of(&other.issuer, token.kid()),
+            None => return Err(Reason::IssuerUnknown),
+        };
+        let key = key.ok_or(Reason::KeyUnknown)?;
+        let authentic = token.verify_by(key, verifier).map_err(Reason::Token)?;
+        let mut identity = match other {
+            None => {
+                let ours = &tokens.audiences;
+                if !authentic.audiences().any(|audience| ours.iter().any(|known| known == audience)) {
+                    return Err(Reason::AudienceMismatch);
+                }
+                Identity::of_own_token(&authentic, key).ok_or(Reason::KeyUnknown)?
+            }
+            Some(other) => {
+                other.check(&authentic)?;
+                Identity::of_other_token(&authentic, key).ok_or(Reason::TokenIncomplete)?
             }
         };
-        Freshness::of(snapshot.manifest(), grace.saturating_mul(1000), now) != Freshness::Expired
+        identity.members = rules.ask_for_claims().then(|| Arc::clone(authentic.members()));
+        identity.claims = upstream.claims(authentic.members());
+        Ok(identity)
+    }
+
+    /// Soracom's pair: the token names the session, and the other header must too.
+    fn check_pair(
+        &self,
+        found: &Found<'_, '_>,
+        headers: &Headers<'_>,
+        identity: &Identity,
+    ) -> Result<(), Reason> {
+        let Some(pair) = found.source.pair() else { return Ok(()) };
+        let sent = credential::companion(pair, headers)?;
+        let named = identity.session().filter(|session| secret::same(session.as_bytes(), sent));
+        named.map(|_| ()).ok_or(Reason::PairMismatch)
+    }
+
+    fn check_time(&self, identity: &Identity, now: u64) -> Result<(), Reason> {
+        let leeway = self.policy.tokens.leeway_seconds;
+        // RFC 7519 section 4.1.4: "on or after" the instant it is expired.
+        if identity.expires_at().is_some_and(|expires_at| now >= expires_at.saturating_add(leeway)) {
+            return Err(Reason::Expired);
+        }
+        if identity.not_before().is_some_and(|from| now.saturating_add(leeway) < from) {
+            return Err(Reason::NotYetValid);
+        }
+        // Else a watermark could be outrun by a date.
+        if now.saturating_add(leeway) < identity.issued_at() {
+            return Err(Reason::IssuedInFuture);
+        }
+        Ok(())
+    }
+
+    /// By which policy it is admitted although nothing fresh is known, if so.
+    fn check_freshness(
+        &self,
+        route: &Route<'_, '_>,
+        snapshot: &Snapshot,
+        identity: &Identity,
+        now: u64,
+    ) -> Result<Option<StalePolicy>, Reason> {
+        let policy = self.stale_policy(route.demand);
+        if Freshness::of(snapshot.manifest(), 0, now) == Freshness::Fresh {
+            return Ok(None);
+        }
+        if policy.admits(snapshot.manifest(), identity.issued_at(), now) {
+            Ok(Some(policy))
+        } else {
+            Err(policy.reason())
+        }
+    }
+
+    pub(crate) fn stale_policy(&self, demand: Option<&Demand>) -> StalePolicy {
+        let usual = StalePolicy::OutageGraceSeconds(self.policy.outage_grace_seconds);
+        demand.and_then(|demand| demand.staleness).unwrap_or(usual)
     }
 
     /// By the policy as a whole; a rule may have its own.
@@ -199,129 +284,62 @@ impl Gate {
         let grace = self.policy.outage_grace_seconds.saturating_mul(1000);
         Freshness::of(snapshot.manifest(), grace, now)
     }
+}
 
-    /// The headers that the upstream gets: every identity header a client could have sent is gone, in whatever
-    /// spelling; the credential too, unless configured otherwise; ours are added.
-    pub fn forward<'r>(
-        &self,
-        headers: impl Iterator<Item = (&'r str, &'r [u8])>,
-        admission: &Admission,
-    ) -> Vec<(String, Vec<u8>)> {
-        let identity_prefix = &self.policy.identity_prefix;
-        let mut forwarded = self.forward_anonymous(headers);
-        let Claims { sub, operator, akid, sid, .. } = &admission.claims;
-        let fingerprint = String::from(admission.fingerprint);
-        for (name, value) in [
-            ("subject", Some(sub)),
-            ("operator", Some(&operator.operator_id)),
-            ("authkey", akid.as_ref()),
-            ("session", sid.as_ref()),
-            ("fingerprint", Some(&fingerprint)),
-        ] {
-            if let Some(value) = value {
-                forwarded.push(([identity_prefix, name].concat(), value.clone().into_bytes()));
-            }
-        }
-        forwarded
-    }
-
-    /// The trailers that the upstream gets, where some were sent that look like an identity or a credential; else none
-    /// need be changed. HTTP lets a server take trailers for headers (RFC 9110 section 6.5).
-    pub fn forward_trailers<'r>(
-        &self,
-        trailers: impl ExactSizeIterator<Item = (&'r str, &'r [u8])>,
-    ) -> Option<Vec<(String, Vec<u8>)>> {
-        let sent = trailers.len();
-        let kept = self.forward_anonymous(trailers);
-        (kept.len() < sent).then_some(kept)
-    }
-
-    /// The headers that the upstream gets of a request that may pass without an identity: it gets none, whatever the
-    /// client sent. A credential that nobody checked is taken away too, unless configured otherwise.
-    pub fn forward_anonymous<'r>(
-        &self,
-        headers: impl Iterator<Item = (&'r str, &'r [u8])>,
-    ) -> Vec<(String, Vec<u8>)> {
-        let Policy { identity_prefix, credentials, strip_credential, .. } = &self.policy;
-        let stripped = |name: &str| {
-            *strip_credential && credentials.iter().any(|source| source.header.eq_ignore_ascii_case(name))
-        };
-        let kept = headers.filter(|(name, _)| !starts_like(name, identity_prefix) && !stripped(name));
-        kept.map(|(name, value)| (String::from(name), Vec::from(value))).collect()
+fn refused(refusal: Refusal, mode: Mode) -> Verdict {
+    match mode {
+        Mode::Enforce => Verdict::Refuse(refusal),
+        Mode::Report => Verdict::Pass(Passage::Reported(refusal)),
     }
 }
 
-fn check_claims(claims: &Claims, expected: &Tokens, now: u64) -> Result<(), Reason> {
-    let Tokens { issuer, audiences, leeway_seconds: leeway } = expected;
-    if claims.iss != *issuer {
-        return Err(Reason::IssuerUnknown);
-    }
-    // RFC 7519 section 4.1.4: "on or after" the instant it is expired.
-    if now >= claims.exp.saturating_add(*leeway) {
-        return Err(Reason::Expired);
-    }
-    if claims.nbf.is_some_and(|from| now.saturating_add(*leeway) < from) {
-        return Err(Reason::NotYetValid);
-    }
-    // Else a watermark could be outrun by a date.
-    if now.saturating_add(*leeway) < claims.iat {
-        return Err(Reason::IssuedInFuture);
-    }
-    if !claims.aud.iter().any(|audience| audiences.contains(audience)) {
-        return Err(Reason::AudienceMismatch);
-    }
-    Ok(())
-}
-
-/// What the rule narrows of what the policy accepts.
-fn check_demand(demand: &Demand, claims: &Claims) -> Result<(), Reason> {
-    let Demand { issuers, audiences, .. } = demand;
-    if !issuers.is_empty() && !issuers.contains(&claims.iss) {
-        return Err(Reason::IssuerNotAccepted);
-    }
-    if !audiences.is_empty() && !claims.aud.iter().any(|audience| audiences.contains(audience)) {
-        return Err(Reason::AudienceMismatch);
-    }
-    Ok(())
-}
-
-fn check_permission(claims: &Claims, snapshot: &Snapshot, question: &Question<'_>) -> Result<(), Reason> {
-    // The root user of an operator may do everything, whatever anybody granted.
-    if claims.sub == claims.operator.operator_id {
+/// What the rule demands of a good credential.
+fn check_demands(
+    route: &Route<'_, '_>,
+    policy: &Policy,
+    identity: &Identity,
+    snapshot: &Snapshot,
+    request: &Request<'_>,
+) -> Result<(), Reason> {
+    if route.demand.is_none() && route.permission.is_none() {
         return Ok(());
     }
-    let grant = snapshot.grant(&claims.sub).ok_or(Reason::PermissionDenied)?;
+    let variables = route.variables();
+    if let Some(demand) = route.demand {
+        let Demand { issuers, audiences, claims, scopes, .. } = demand;
+        let issuer = identity.issuer().unwrap_or(&policy.tokens.issuer);
+        if !issuers.is_empty() && !issuers.iter().any(|known| known == issuer) {
+            return Err(Reason::IssuerNotAccepted);
+        }
+        let members = identity.members.as_deref();
+        if !audiences.is_empty() && !members.is_some_and(|members| claim::is_for(members, audiences)) {
+            return Err(Reason::AudienceMismatch);
+        }
+        claim::check(members, claims, scopes, &variables)?;
+    }
+    if let Some(api) = route.permission {
+        let client = match &policy.client_address {
+            Some(source) => source.find(request.headers.iter().copied()),
+            None => request.peer,
+        };
+        let now = request.now.div_euclid(1000);
+        let user_name = identity.user_name();
+        let question = Question { api, user_name, client, now, variables: &variables };
+        check_permission(identity, snapshot, &question)?;
+    }
+    Ok(())
+}
+
+fn check_permission(identity: &Identity, snapshot: &Snapshot, question: &Question<'_>) -> Result<(), Reason> {
+    if identity.is_root() {
+        return Ok(());
+    }
+    let grant = snapshot.grant_of(identity.grantee()).ok_or(Reason::PermissionDenied)?;
     match permission::evaluate(grant, question) {
         Ok(Ruling::Allowed) => Ok(()),
         // Malformed statements allow nothing.
         Ok(Ruling::Denied | Ruling::NotAllowed) | Err(_) => Err(Reason::PermissionDenied),
     }
-}
-
-/// None for the root user.
-fn user_name(claims: &Claims) -> Option<&str> {
-    claims.sub.strip_prefix(&claims.operator.operator_id)?.strip_prefix('/')
-}
-
-/// Everything a watermark can be set on that this credential belongs to.
-fn scopes<'c>(claims: &'c Claims, kid: &'c str) -> impl Iterator<Item = Scope<'c>> {
-    let always = [
-        Scope::Global,
-        Scope::SigningKey(kid),
-        Scope::Operator(&claims.operator.operator_id),
-        Scope::User(&claims.sub),
-    ];
-    let auth_key = claims.akid.as_deref().map(Scope::AuthKey);
-    let session = claims.sid.as_deref().map(Scope::Session);
-    always.into_iter().chain(auth_key).chain(session)
-}
-
-/// CGI and its heirs (RFC 3875 section 4.1.18) put `_` for `-`, some for every character that is no letter or digit:
-/// to them `x.keystile.subject` is ours, so it is to us.
-fn starts_like(name: &str, prefix: &str) -> bool {
-    let fold = |byte: u8| if byte.is_ascii_alphanumeric() { byte.to_ascii_lowercase() } else { b'-' };
-    let start = name.bytes().take(prefix.len()).map(fold);
-    name.len() >= prefix.len() && start.eq(prefix.bytes().map(fold))
 }
 
 /// Envoy's proxy-wasm host takes at most 1,024 headers back, and drops them all when there are more; ours need room.

@@ -1,7 +1,8 @@
 //! Decides: request + bundle + now -> verdict.
 //!
 //! * [`Policy`] is the plugin configuration, parsed strictly.
-//! * [`Gate::decide`] gives a [`Verdict`]; [`Gate::forward`] and [`Gate::answer`] say what the host is to do with it.
+//! * [`Gate::decide_with`] gives a [`Verdict`]; [`Gate::forward`], [`Gate::answer`] and [`Gate::filter_state`] say what
+//!   the host is to do with it. A [`Cache`] spares it signatures, a [`SignatureVerifier`] of the host makes them cheaper.
 //! * [`permission`] says what a subject may do, [`route`] what a request must bring.
 //! * [`Refresh`] says what to fetch when, and what to keep.
 //!
@@ -25,25 +26,38 @@ extern crate alloc;
 extern crate std;
 
 mod answer;
+mod cache;
 mod claim;
 mod client;
 mod credential;
 mod freshness;
 mod gate;
+mod identity;
+mod issuer;
 mod lease;
 pub mod permission;
 mod policy;
+mod quoted;
 mod reason;
 mod refresh;
 pub mod route;
 mod strict;
+mod upstream;
+mod verdict;
 
 pub use answer::{Answer, Answers, Style};
 pub use bundle::{Entry, Manifest, Snapshot};
+pub use cache::Cache;
 pub use client::ClientAddress;
-pub use freshness::Freshness;
-pub use gate::{Admission, Gate, Passage, Verdict};
+pub use credential::CredentialSource;
+pub use freshness::{Freshness, Line, StalePolicy, Watch};
+pub use gate::{Gate, Headers, Request};
+pub use identity::Identity;
+pub use issuer::OtherIssuer;
 pub use lease::{LEASE_RENEWAL_MS, Lease, Role};
-pub use policy::{ControlPlane, CredentialSource, Policy, PolicyError, Tokens};
+pub use policy::{ApiKeys, ControlPlane, Mode, Policy, PolicyError, StateItem, Tokens};
 pub use reason::Reason;
 pub use refresh::{Call, Failure, Refresh, Step};
+pub use token::{Algorithm, SignatureVerifier, Unaided};
+pub use upstream::{Forwarded, Upstream};
+pub use verdict::{Admission, Passage, Refusal, Verdict};

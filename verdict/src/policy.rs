@@ -3,10 +3,10 @@ use core::fmt;
 
 use bundle::PublisherKey;
 use serde::{Deserialize, Deserializer, de::Error as _};
-use token::secret::Secret;
+use token::{api_key::Prefix, secret::Secret};
 
 use crate::{
-    Answers, ClientAddress,
+    Answers, ClientAddress, CredentialSource, OtherIssuer, Upstream,
     route::{Rules, Unmatched},
     strict,
 };
@@ -26,9 +26,27 @@ pub struct Policy {
     /// Where a credential may be.
     #[serde(default = "bearer", deserialize_with = "credential_sources")]
     pub credentials: Vec<CredentialSource>,
+    /// Whether API keys are accepted, and which.
+    #[serde(default)]
+    pub api_keys: Option<ApiKeys>,
+    /// Whose tokens are accepted besides our own.
+    #[serde(default)]
+    pub issuers: Vec<OtherIssuer>,
     /// What the names of the identity headers start with.
     #[serde(default = "identity_prefix", deserialize_with = "header_name")]
     pub identity_prefix: String,
+    /// Other names for them, claims and an assertion.
+    #[serde(default)]
+    pub identity: Upstream,
+    /// Whether what would be refused is, or passes and is only reported.
+    #[serde(default)]
+    pub mode: Mode,
+    /// What access logs and other filters get to know.
+    #[serde(default = "reason_only")]
+    pub filter_state: Vec<StateItem>,
+    /// How many authentic credentials each worker remembers; 0 for none.
+    #[serde(default = "cache_entries", deserialize_with = "entries")]
+    pub cache_entries: usize,
     /// Whether the upstream is spared the credential.
     #[serde(default = "yes")]
     pub strip_credential: bool,
@@ -82,32 +100,66 @@ pub struct Tokens {
     /// How far clocks may be apart.
     #[serde(default = "leeway", deserialize_with = "leeway_seconds")]
     pub leeway_seconds: u64,
+    /// What may stand in front of a token of ours, such as `kauth-`.
+    #[serde(default)]
+    pub prefixes: Vec<String>,
 }
 
-/// A header that may carry the credential.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+/// API keys of ours.
+#[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct CredentialSource {
-    /// Lower case.
-    #[serde(deserialize_with = "header_name")]
-    pub header: String,
-    /// The authentication scheme in front of it, such as `Bearer`; none when the header is the credential.
-    #[serde(default)]
-    pub scheme: Option<String>,
+pub struct ApiKeys {
+    /// What they start with.
+    #[serde(default = "ks_live", deserialize_with = "key_prefixes")]
+    pub prefixes: Vec<Prefix>,
+    /// The header with the name of the user that a key belongs to.
+    #[serde(default = "x_username", deserialize_with = "header_name")]
+    pub username_header: String,
+}
+
+/// What becomes of a request that may not pass.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Mode {
+    #[default]
+    Enforce,
+    /// It passes, is counted and marked.
+    Report,
+}
+
+/// What filter state can say of a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StateItem {
+    /// Why it is refused, or would be.
+    Reason,
+    KeyId,
+    Subject,
+    Operator,
+    Fingerprint,
 }
 
 impl Policy {
     pub fn from_json(json: &[u8]) -> Result<Self, PolicyError> {
         let policy: Self = strict::read(json)?;
-        let known = |name: &str| policy.credentials.iter().any(|source| source.header == name);
+        let known = |name: &str| policy.credentials.iter().any(|source| source.name() == name);
         let stranger = policy.rules.credentials().find(|(_, name)| !known(name));
-        match stranger {
-            Some((rule, name)) => Err(PolicyError {
+        if let Some((rule, name)) = stranger {
+            return Err(PolicyError {
                 path: format!("rules[{rule}].credentials"),
                 message: format!("`{}` is not among the `credentials` of the policy", name.escape_debug()),
-            }),
-            None => Ok(policy),
+            });
         }
+        for (at, other) in policy.issuers.iter().enumerate() {
+            let mut before = policy.issuers.iter().take(at).map(|before| &before.issuer);
+            if other.issuer == policy.tokens.issuer || before.any(|before| *before == other.issuer) {
+                return Err(PolicyError {
+                    path: format!("issuers[{at}].issuer"),
+                    message: "is named before".into(),
+                });
+            }
+        }
+        Ok(policy)
     }
 }
 
@@ -144,14 +196,20 @@ fn credential_sources<'de, D: Deserializer<'de>>(source: D) -> Result<Vec<Creden
     some(source)
 }
 
-fn some<'de, D: Deserializer<'de>, T: Deserialize<'de>>(source: D) -> Result<Vec<T>, D::Error> {
+pub(crate) fn some<'de, D: Deserializer<'de>, T: Deserialize<'de>>(source: D) -> Result<Vec<T>, D::Error> {
     let items = Vec::deserialize(source)?;
     if items.is_empty() { Err(D::Error::custom("there must be at least one")) } else { Ok(items) }
 }
 
-fn not_empty<'de, D: Deserializer<'de>>(source: D) -> Result<String, D::Error> {
+pub(crate) fn not_empty<'de, D: Deserializer<'de>>(source: D) -> Result<String, D::Error> {
     let text = String::deserialize(source)?;
     if text.is_empty() { Err(D::Error::custom("must not be empty")) } else { Ok(text) }
+}
+
+fn key_prefixes<'de, D: Deserializer<'de>>(source: D) -> Result<Vec<Prefix>, D::Error> {
+    let texts: Vec<String> = some(source)?;
+    let prefixes = texts.iter().map(|text| text.parse().map_err(D::Error::custom));
+    prefixes.collect()
 }
 
 fn secret<'de, D: Deserializer<'de>>(source: D) -> Result<Secret, D::Error> {
@@ -161,8 +219,26 @@ fn secret<'de, D: Deserializer<'de>>(source: D) -> Result<Secret, D::Error> {
 /// RFC 9110 section 5.1, in lower case as HTTP/2 has it; a pseudo-header is none.
 pub(crate) fn header_name<'de, D: Deserializer<'de>>(source: D) -> Result<String, D::Error> {
     let name = not_empty(source)?;
+    if is_header_name(&name) {
+        Ok(name)
+    } else {
+        Err(D::Error::custom("must be of a-z 0-9 - _ only, and none that HTTP itself needs"))
+    }
+}
+
+pub(crate) fn some_header_name<'de, D: Deserializer<'de>>(source: D) -> Result<Option<String>, D::Error> {
+    header_name(source).map(Some)
+}
+
+pub(crate) fn is_header_name(name: &str) -> bool {
     let usual = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'-' | b'_');
-    if name.bytes().all(usual) { Ok(name) } else { Err(D::Error::custom("must be of a-z 0-9 - _ only")) }
+    !name.is_empty() && name.bytes().all(usual) && !FRAMING.contains(&name)
+}
+
+/// RFC 9110 section 5.6.2.
+pub(crate) fn is_token(text: &str) -> bool {
+    let usual = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
+    !text.is_empty() && text.bytes().all(usual)
 }
 
 /// A quoted string in the challenge (RFC 9110 section 11.2): nothing that would need escaping.
@@ -177,22 +253,43 @@ fn realm<'de, D: Deserializer<'de>>(source: D) -> Result<String, D::Error> {
 }
 
 fn wait_seconds<'de, D: Deserializer<'de>>(source: D) -> Result<u64, D::Error> {
-    bounded(source, MAX_WAIT_SECONDS)
+    bounded(source, 0, MAX_WAIT_SECONDS)
 }
 
 fn leeway_seconds<'de, D: Deserializer<'de>>(source: D) -> Result<u64, D::Error> {
-    bounded(source, MAX_LEEWAY_SECONDS)
+    bounded(source, 0, MAX_LEEWAY_SECONDS)
 }
 
-fn bounded<'de, D: Deserializer<'de>>(source: D, most: u64) -> Result<u64, D::Error> {
+fn entries<'de, D: Deserializer<'de>>(source: D) -> Result<usize, D::Error> {
+    bounded(source, 0, MAX_CACHE_ENTRIES).and_then(|entries| entries.try_into().map_err(D::Error::custom))
+}
+
+pub(crate) fn bounded<'de, D: Deserializer<'de>>(source: D, least: u64, most: u64) -> Result<u64, D::Error> {
     match u64::deserialize(source)? {
-        number if number <= most => Ok(number),
-        _ => Err(D::Error::custom(format_args!("must be at most {most}"))),
+        number if (least..=most).contains(&number) => Ok(number),
+        _ => Err(D::Error::custom(format_args!("must be from {least} to {most}"))),
     }
 }
 
 fn bearer() -> Vec<CredentialSource> {
-    Vec::from([CredentialSource { header: "authorization".into(), scheme: Some("Bearer".into()) }])
+    Vec::from([CredentialSource::bearer()])
+}
+
+fn ks_live() -> Vec<Prefix> {
+    Vec::from([Prefix::default()])
+}
+
+fn x_username() -> String {
+    "x-username".into()
+}
+
+fn reason_only() -> Vec<StateItem> {
+    Vec::from([StateItem::Reason])
+}
+
+/// At some 500 bytes each, 2 MB.
+const fn cache_entries() -> usize {
+    4096
 }
 
 fn identity_prefix() -> String {
@@ -218,6 +315,12 @@ const fn wait() -> u64 {
 const fn leeway() -> u64 {
     5
 }
+
+/// Some 32 MB.
+const MAX_CACHE_ENTRIES: u64 = 65_536;
+
+/// What HTTP itself needs: clearing or setting it breaks the request.
+const FRAMING: [&str; 6] = ["host", "content-length", "transfer-encoding", "connection", "te", "upgrade"];
 
 /// What the control plane holds a request for at most: half of the lifetime of a manifest.
 const MAX_WAIT_SECONDS: u64 = 30;

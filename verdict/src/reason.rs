@@ -1,5 +1,7 @@
 use core::fmt;
 
+use token::api_key;
+
 use crate::route::Unroutable;
 
 /// Why a request is refused. Each has one stable code, used in responses, metrics and logs alike.
@@ -9,6 +11,16 @@ pub enum Reason {
     CredentialMissing,
     CredentialAmbiguous,
     Token(token::Error),
+    ApiKey(api_key::Error),
+    /// The API key is of a generation whose secret is not known here.
+    TagKeyUnknown,
+    /// The token says that it is something else than an access token.
+    TokenTypeWrong,
+    /// A claim is missing, or none that can be used, that every token of its issuer must have.
+    TokenIncomplete,
+    LifetimeTooLong,
+    /// Of a pair, the API key is missing or not the one that the token names.
+    PairMismatch,
     KeyUnknown,
     IssuerUnknown,
     AudienceMismatch,
@@ -18,7 +30,12 @@ pub enum Reason {
     Watermark,
     Revoked,
     BundleMissing,
+    /// By `outage_grace_seconds`, which has ended.
     BundleStale,
+    /// By `deny`.
+    BundleStaleDenied,
+    /// By `issued_within_seconds`.
+    BundleStaleIssuedEarlier,
     /// The request cannot be read in one way only.
     Unroutable(Unroutable),
     RouteUnmatched,
@@ -30,7 +47,7 @@ pub enum Reason {
 
 impl Reason {
     /// Every reason there is, for whoever counts them.
-    pub const ALL: [Self; 34] = [
+    pub const ALL: [Self; 48] = [
         Self::TooManyHeaders,
         Self::CredentialMissing,
         Self::CredentialAmbiguous,
@@ -39,6 +56,18 @@ impl Reason {
         Self::Token(token::Error::NotCanonical),
         Self::Token(token::Error::AlgorithmMismatch),
         Self::Token(token::Error::SignatureInvalid),
+        Self::ApiKey(api_key::Error::Prefix),
+        Self::ApiKey(api_key::Error::Length),
+        Self::ApiKey(api_key::Error::Alphabet),
+        Self::ApiKey(api_key::Error::Checksum),
+        Self::ApiKey(api_key::Error::NotCanonical),
+        Self::ApiKey(api_key::Error::Format),
+        Self::ApiKey(api_key::Error::Tag),
+        Self::TagKeyUnknown,
+        Self::TokenTypeWrong,
+        Self::TokenIncomplete,
+        Self::LifetimeTooLong,
+        Self::PairMismatch,
         Self::KeyUnknown,
         Self::IssuerUnknown,
         Self::AudienceMismatch,
@@ -49,6 +78,8 @@ impl Reason {
         Self::Revoked,
         Self::BundleMissing,
         Self::BundleStale,
+        Self::BundleStaleDenied,
+        Self::BundleStaleIssuedEarlier,
         Self::Unroutable(Unroutable::Method),
         Self::Unroutable(Unroutable::Host),
         Self::Unroutable(Unroutable::Path),
@@ -73,6 +104,12 @@ impl Reason {
             Self::CredentialMissing => "credential_missing",
             Self::CredentialAmbiguous => "credential_ambiguous",
             Self::Token(error) => error.code(),
+            Self::ApiKey(error) => error.code(),
+            Self::TagKeyUnknown => "api_key_generation_unknown",
+            Self::TokenTypeWrong => "token_type_wrong",
+            Self::TokenIncomplete => "token_incomplete",
+            Self::LifetimeTooLong => "token_lifetime_too_long",
+            Self::PairMismatch => "api_key_mismatch",
             Self::KeyUnknown => "token_key_unknown",
             Self::IssuerUnknown => "token_issuer_unknown",
             Self::AudienceMismatch => "token_audience_mismatch",
@@ -83,6 +120,8 @@ impl Reason {
             Self::Revoked => "revoked",
             Self::BundleMissing => "bundle_missing",
             Self::BundleStale => "bundle_stale",
+            Self::BundleStaleDenied => "bundle_stale_denied",
+            Self::BundleStaleIssuedEarlier => "bundle_stale_issued_earlier",
             Self::Unroutable(why) => why.code(),
             Self::RouteUnmatched => "route_unmatched",
             Self::IssuerNotAccepted => "issuer_not_accepted",
@@ -104,7 +143,10 @@ impl Reason {
             | Self::PermissionDenied => 403,
             Self::RouteUnmatched => 404,
             Self::TooManyHeaders => 431,
-            Self::BundleMissing | Self::BundleStale => 503,
+            Self::BundleMissing
+            | Self::BundleStale
+            | Self::BundleStaleDenied
+            | Self::BundleStaleIssuedEarlier => 503,
             _ => 401,
         }
     }
@@ -117,6 +159,12 @@ impl fmt::Display for Reason {
             Self::CredentialMissing => "the request carries no credential",
             Self::CredentialAmbiguous => "the request carries more than one credential",
             Self::Token(error) => return error.fmt(f),
+            Self::ApiKey(error) => return error.fmt(f),
+            Self::TagKeyUnknown => "the API key was made with a secret that is unknown here",
+            Self::TokenTypeWrong => "the token is no access token",
+            Self::TokenIncomplete => "the token lacks a claim that every token must have",
+            Self::LifetimeTooLong => "the token lives longer than its issuer may say",
+            Self::PairMismatch => "the API key is missing or not the one issued with the token",
             Self::KeyUnknown => "the key that the token names is unknown",
             Self::IssuerUnknown => "the issuer of the token is unknown",
             Self::AudienceMismatch => "the token is for another audience",
@@ -125,7 +173,9 @@ impl fmt::Display for Reason {
             Self::IssuedInFuture => "the token was issued in the future",
             Self::Watermark | Self::Revoked => "the credential is revoked",
             Self::BundleMissing => "this edge has no revocation list yet",
-            Self::BundleStale => "the revocation list of this edge is out of date",
+            Self::BundleStale | Self::BundleStaleDenied | Self::BundleStaleIssuedEarlier => {
+                "the revocation list of this edge is out of date"
+            }
             Self::Unroutable(why) => return why.fmt(f),
             Self::RouteUnmatched => "there is nothing at this path",
             Self::IssuerNotAccepted => "the issuer of the token is not accepted here",

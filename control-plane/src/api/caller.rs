@@ -3,7 +3,7 @@ use axum::{
     http::{HeaderName, HeaderValue, StatusCode, header, request::Parts},
 };
 use token::Fingerprint;
-use verdict::{Reason, Verdict};
+use verdict::{Reason, Refusal, Verdict};
 
 use super::{Desk, problem::Problem};
 use crate::{
@@ -52,21 +52,21 @@ impl FromRequestParts<Desk> for Caller {
         let publication = desk.latest();
         let admission = match desk.gate.decide(headers, Some(&publication.snapshot), clock::now().millis()) {
             Verdict::Admit(admission) => admission,
-            Verdict::Refuse(reason) => return Err(refusal(desk, reason)),
+            Verdict::Refuse(refused) => return Err(refusal(desk, &refused)),
             // The own policy has no rules, so nothing passes without a credential.
-            Verdict::Pass(_) => return Err(refusal(desk, Reason::CredentialMissing)),
+            Verdict::Pass(_) => return Err(refusal(desk, &Reason::CredentialMissing.into())),
         };
-        let claims = admission.claims();
+        let identity = admission.identity();
         let api_key = parts.headers.get(&API_KEY);
-        if parts.headers.contains_key(&API_TOKEN) && !names_session(api_key, claims.sid.as_deref()) {
+        if parts.headers.contains_key(&API_TOKEN) && !names_session(api_key, identity.session()) {
             return Err(Problem::new(
                 StatusCode::UNAUTHORIZED,
                 "api_key_mismatch",
                 "the API key is missing or not the one issued with the token",
             ));
         }
-        let subject =
-            claims.sub.parse().map_err(|_| refusal(desk, Reason::Token(token::Error::Malformed)))?;
+        let malformed = Reason::Token(token::Error::Malformed);
+        let subject = identity.subject().parse().map_err(|_| refusal(desk, &malformed.into()))?;
         Ok(Self { subject, fingerprint: admission.fingerprint() })
     }
 }
@@ -75,10 +75,11 @@ fn names_session(api_key: Option<&HeaderValue>, session: Option<&str>) -> bool {
     matches!((api_key, session), (Some(key), Some(session)) if key.as_bytes() == session.as_bytes())
 }
 
-fn refusal(desk: &Desk, reason: Reason) -> Problem {
+fn refusal(desk: &Desk, refused: &Refusal) -> Problem {
+    let reason = refused.reason();
     let status = StatusCode::from_u16(reason.status()).unwrap_or(StatusCode::UNAUTHORIZED);
     let problem = Problem::new(status, reason.code(), reason.to_string());
-    let answer = desk.gate.answer(reason, None);
+    let answer = desk.gate.answer(refused, None);
     let challenge = answer.headers.into_iter().find(|(name, _)| *name == header::WWW_AUTHENTICATE.as_str());
     match challenge.and_then(|(_, value)| HeaderValue::try_from(value).ok()) {
         Some(challenge) => problem.with_value(header::WWW_AUTHENTICATE, challenge),

@@ -1,9 +1,9 @@
 //! One request.
 
-use alloc::{string::String, vec::Vec};
+use alloc::vec::Vec;
 use core::net::{IpAddr, SocketAddr};
 
-use verdict::{Reason, Verdict};
+use verdict::{Cache, Forwarded, Refusal, Request, Unaided, Verdict};
 
 use crate::{
     abi::{self, Map},
@@ -17,21 +17,20 @@ pub(crate) fn request_headers(worker: &Worker) -> bool {
     // All of them at once: one host call, and a header sent twice is seen twice.
     let bytes = abi::headers(Map::RequestHeaders).unwrap_or_default();
     let Some(headers) = pairs::read(&bytes).filter(|headers| !headers.is_empty()) else { return closed() };
-    let headers = headers.iter().copied();
     let peer = if worker.gate.asks_for_peer() { peer() } else { None };
-    match worker.gate.decide_from(peer, headers.clone(), worker.snapshot.as_deref(), now) {
-        Verdict::Admit(admission) => {
-            worker.metrics.admitted();
-            replace(Map::RequestHeaders, &worker.gate.forward(headers, &admission))
+    let request = Request { headers: &headers, peer, snapshot: worker.snapshot.as_deref(), now };
+    let verdict = worker.gate.decide_with(&request, &mut Cache::none(), &Unaided);
+    match &verdict {
+        Verdict::Admit(_) => worker.metrics.admitted(),
+        Verdict::Pass(_) => worker.metrics.passed(),
+        Verdict::Refuse(refusal) => {
+            let request_id = headers.iter().find(|(name, _)| *name == "x-request-id");
+            return refuse(worker, refusal, request_id.map(|(_, value)| *value));
         }
-        Verdict::Pass(_) => {
-            worker.metrics.passed();
-            replace(Map::RequestHeaders, &worker.gate.forward_anonymous(headers))
-        }
-        Verdict::Refuse(reason) => {
-            let request_id = headers.into_iter().find(|(name, _)| *name == "x-request-id");
-            refuse(worker, reason, request_id.map(|(_, value)| value))
-        }
+    }
+    match worker.gate.forward(&headers, &verdict, now) {
+        Some(headers) => replace(Map::RequestHeaders, &headers),
+        None => true,
     }
 }
 
@@ -39,7 +38,7 @@ pub(crate) fn request_headers(worker: &Worker) -> bool {
 pub(crate) fn request_trailers(worker: &Worker) -> bool {
     let bytes = abi::headers(Map::RequestTrailers).unwrap_or_default();
     let Some(trailers) = pairs::read(&bytes) else { return closed() };
-    match worker.gate.forward_trailers(trailers.iter().copied()) {
+    match worker.gate.forward_trailers(&trailers) {
         Some(kept) => replace(Map::RequestTrailers, &kept),
         None => true,
     }
@@ -51,14 +50,15 @@ pub(crate) fn closed() -> bool {
 }
 
 /// One call replaces them all, so that nothing a client sent is left under a name of ours.
-fn replace(map: Map, headers: &[(String, Vec<u8>)]) -> bool {
-    let headers = headers.iter().map(|(name, value)| (name.as_str(), value.as_slice()));
+fn replace(map: Map, headers: &[Forwarded<'_>]) -> bool {
+    let headers = headers.iter().map(|(name, value)| (*name, &**value));
     abi::set_headers(map, &pairs::write(headers)).is_ok() || closed()
 }
 
-fn refuse(worker: &Worker, reason: Reason, request_id: Option<&[u8]>) -> bool {
+fn refuse(worker: &Worker, refusal: &Refusal, request_id: Option<&[u8]>) -> bool {
+    let reason = refusal.reason();
     worker.metrics.refused(reason);
-    let response = worker.gate.answer(reason, request_id);
+    let response = worker.gate.answer(refusal, request_id);
     let headers: Vec<_> = response.headers.iter().map(|(name, value)| (*name, value.as_bytes())).collect();
     answer(response.status, reason.code(), &headers, response.body.as_bytes())
 }

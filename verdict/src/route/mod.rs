@@ -30,7 +30,7 @@ mod table;
 mod template;
 
 pub use path::Unroutable;
-pub use rule::{Access, Rule, Staleness};
+pub use rule::{Access, Rule};
 pub use rules::{Rules, Unmatched};
 
 pub(crate) use path::Path;

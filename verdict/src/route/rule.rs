@@ -8,7 +8,7 @@ use alloc::{
 use serde::{Deserialize, Deserializer, de::Error as _};
 
 use super::{Path, Table, Template, Unroutable, host::Host, request::Request};
-use crate::{claim::Wanted, permission::is_name};
+use crate::{Mode, StalePolicy, claim::Wanted, permission::is_name};
 
 /// Which requests, and what is demanded of them.
 #[derive(Debug, Clone, Deserialize)]
@@ -37,9 +37,11 @@ pub(crate) struct Demand {
     pub(crate) claims: BTreeMap<String, Wanted>,
     pub(crate) scopes: Vec<String>,
     pub(crate) permission: Option<String>,
-    /// Headers of credentials; any that the policy accepts when there are none here.
+    /// Names of places of credentials; any that the policy accepts when there are none here.
     pub(crate) credentials: Vec<String>,
-    pub(crate) staleness: Option<Staleness>,
+    pub(crate) staleness: Option<StalePolicy>,
+    /// That of the policy when there is none here.
+    pub(crate) mode: Option<Mode>,
     preflight: Preflight,
 }
 
@@ -53,19 +55,6 @@ pub enum Access {
     Optional,
     #[default]
     Required,
-}
-
-/// What follows when the edge has not heard of the control plane for longer than a manifest lives.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "snake_case", deny_unknown_fields)]
-pub enum Staleness {
-    /// Nothing is admitted.
-    Deny,
-    /// Everything is, for so long.
-    OutageGraceSeconds(u64),
-    /// What was issued within so many seconds is: a credential lives on for that long at most without its revocation
-    /// having a chance to arrive.
-    IssuedWithinSeconds(u64),
 }
 
 /// What becomes of a CORS preflight, which browsers send without credentials.
@@ -107,8 +96,8 @@ impl Rule {
         !self.hosts.is_empty()
     }
 
-    pub(super) fn credentials(&self) -> &[String] {
-        &self.demand.credentials
+    pub(super) const fn demand(&self) -> &Demand {
+        &self.demand
     }
 
     pub(super) fn find<'p>(
@@ -215,7 +204,8 @@ struct Source {
     #[serde(default)]
     credentials: Vec<String>,
     #[serde(rename = "stale")]
-    staleness: Option<Staleness>,
+    staleness: Option<StalePolicy>,
+    mode: Option<Mode>,
     #[serde(default)]
     preflight: Preflight,
 }
@@ -237,6 +227,7 @@ impl TryFrom<Source> for Rule {
             permission,
             credentials,
             staleness,
+            mode,
             preflight,
         } = source;
         let target = match (path, operations) {
@@ -276,6 +267,7 @@ impl TryFrom<Source> for Rule {
             permission: permission.map(|PermissionName(name)| name.to_string()),
             credentials,
             staleness,
+            mode,
             preflight,
         };
         Ok(Self { hosts, target, methods, demand })

@@ -1,4 +1,4 @@
-use alloc::vec::Vec;
+use alloc::{string::String, vec::Vec};
 
 use serde::Deserialize;
 
@@ -7,7 +7,7 @@ use super::{
     request::Request,
     rule::{Access, Demand, Found, Rule},
 };
-use crate::Reason;
+use crate::{Reason, StalePolicy};
 
 /// Rules in their order.
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -29,6 +29,8 @@ pub enum Unmatched {
 pub(crate) struct Route<'p, 'r> {
     pub(crate) access: Access,
     pub(crate) preflight: bool,
+    /// Its number.
+    pub(crate) rule: Option<usize>,
     /// None where no rule matched or there are none.
     pub(crate) demand: Option<&'p Demand>,
     pub(crate) permission: Option<&'p str>,
@@ -55,10 +57,25 @@ impl Rules {
         self.0.iter().any(Rule::asks_for_permission)
     }
 
-    /// The headers of credentials that rules name, with the number of the rule.
+    /// Whether a rule looks at more of a token than every request does.
+    pub(crate) fn ask_for_claims(&self) -> bool {
+        self.0.iter().map(Rule::demand).any(|demand| {
+            !demand.audiences.is_empty() || !demand.claims.is_empty() || !demand.scopes.is_empty()
+        })
+    }
+
+    pub(crate) fn scopes(&self, rule: usize) -> &[String] {
+        self.0.get(rule).map_or(&[], |rule| &rule.demand().scopes)
+    }
+
+    pub(crate) fn stale_policies(&self) -> impl Iterator<Item = StalePolicy> {
+        self.0.iter().filter_map(|rule| rule.demand().staleness)
+    }
+
+    /// The places of credentials that rules name, with the number of the rule.
     pub(crate) fn credentials(&self) -> impl Iterator<Item = (usize, &str)> {
         let numbered = self.0.iter().enumerate();
-        numbered.flat_map(|(at, rule)| rule.credentials().iter().map(move |name| (at, name.as_str())))
+        numbered.flat_map(|(at, rule)| rule.demand().credentials.iter().map(move |name| (at, name.as_str())))
     }
 
     pub(crate) fn route<'p, 'r>(
@@ -97,7 +114,8 @@ impl Rules {
             }
         }
         match found {
-            Some(Found { demand, access, permission, template, preflight, .. }) => Ok(Route {
+            Some(Found { rule, demand, access, permission, template, preflight }) => Ok(Route {
+                rule: Some(rule),
                 access,
                 preflight,
                 demand: Some(demand),

@@ -11,11 +11,11 @@ fn gate(answers: &str) -> Gate {
 }
 
 fn body(gate: &Gate, reason: Reason) -> Value {
-    serde_json::from_str(&gate.answer(reason, Some(b"id-1")).body).unwrap()
+    serde_json::from_str(&gate.answer(&reason.into(), Some(b"id-1")).body).unwrap()
 }
 
 fn header(gate: &Gate, reason: Reason, name: &str) -> Option<String> {
-    let headers = gate.answer(reason, None).headers;
+    let headers = gate.answer(&reason.into(), None).headers;
     headers.into_iter().find(|(header, _)| *header == name).map(|(_, value)| value)
 }
 
@@ -23,7 +23,7 @@ fn header(gate: &Gate, reason: Reason, name: &str) -> Option<String> {
 fn problem_documents_are_the_default() {
     for gate in [gate("{}"), gate(r#"{ "style": "problem" }"#)] {
         assert_eq!(
-            gate.answer(Reason::PermissionDenied, None).body,
+            gate.answer(&Reason::PermissionDenied.into(), None).body,
             r#"{"type":"about:blank","title":"Forbidden","status":403,"detail":"the permissions do not allow this","code":"permission_denied"}"#
         );
         assert_eq!(
@@ -97,7 +97,7 @@ fn every_reason_can_be_told_in_every_style() {
     for style in ["problem", "soshiaconnect", "soracom", "kuzzle"] {
         let gate = gate(&format!(r#"{{ "style": "{style}" }}"#));
         for reason in Reason::ALL {
-            let answer = gate.answer(reason, None);
+            let answer = gate.answer(&reason.into(), None);
             let text = body(&gate, reason).to_string();
             assert!(text.contains(reason.code()), "{style} {text}");
             assert!([400, 401, 403, 404, 431, 503].contains(&answer.status));
@@ -132,14 +132,14 @@ fn the_challenge_says_what_is_missing_and_where_to_get_it() {
 #[test]
 fn what_is_denied_can_look_as_if_it_were_not_there() {
     let hidden = gate(r#"{ "denied_status": 404 }"#);
-    let nothing = hidden.answer(Reason::RouteUnmatched, None);
+    let nothing = hidden.answer(&Reason::RouteUnmatched.into(), None);
     assert_eq!(nothing.status, 404);
     for reason in Reason::ALL.into_iter().filter(|reason| reason.status() == 403) {
-        assert_eq!(hidden.answer(reason, None), nothing, "{reason:?}");
+        assert_eq!(hidden.answer(&reason.into(), None), nothing, "{reason:?}");
     }
-    assert_eq!(hidden.answer(Reason::Revoked, None).status, 401);
+    assert_eq!(hidden.answer(&Reason::Revoked.into(), None).status, 401);
     let told = gate(r#"{ "unmatched_status": 403, "denied_status": 403 }"#);
-    let answer = told.answer(Reason::RouteUnmatched, None);
+    let answer = told.answer(&Reason::RouteUnmatched.into(), None);
     assert_eq!(answer.status, 403);
     assert!(answer.headers.contains(&("www-authenticate", r#"Bearer realm="keystile""#.into())));
 }

@@ -1,7 +1,7 @@
 //! A configuration that is not exactly right is refused, and the error names the place.
 
 use proptest::prelude::*;
-use verdict::Policy;
+use verdict::{Mode, Policy, StateItem};
 
 use crate::world::configuration;
 
@@ -15,6 +15,7 @@ fn defaults_are_the_documented_ones() {
     assert_eq!(policy.identity_prefix, "x-keystile-");
     assert_eq!(policy.realm, "keystile");
     assert!(policy.strip_credential);
+    let bearer = policy.credentials[..1].to_vec();
     let bare = configuration();
     let (bare, _) = bare
         .split_once(r#","credentials""#)
@@ -22,8 +23,11 @@ fn defaults_are_the_documented_ones() {
         .unwrap();
     let policy = Policy::from_json(format!("{bare}}}").as_bytes()).unwrap();
     assert_eq!(policy.credentials.len(), 1);
-    assert_eq!(policy.credentials[0].header, "authorization");
-    assert_eq!(policy.credentials[0].scheme.as_deref(), Some("Bearer"));
+    assert_eq!(policy.credentials[0].name(), "authorization");
+    assert_eq!(policy.credentials, bearer);
+    assert_eq!((policy.mode, policy.cache_entries), (Mode::Enforce, 4096));
+    assert_eq!(policy.filter_state, [StateItem::Reason]);
+    assert!(policy.api_keys.is_none() && policy.issuers.is_empty());
 }
 
 #[test]

@@ -9,7 +9,11 @@ use crate::world::configuration;
 const PAGE: &str = include_str!("../../POLICY.md");
 
 fn with(members: &str) -> Result<Policy, String> {
-    let configuration = configuration().replacen('{', &format!("{{ {members},"), 1);
+    let (usual, _) = configuration()
+        .split_once(",\n            \"credentials\"")
+        .map(|(a, b)| (a.to_owned(), b.to_owned()))
+        .unwrap();
+    let configuration = format!("{usual}, {members} }}");
     Policy::from_json(configuration.as_bytes()).map_err(|error| error.to_string())
 }
 
@@ -38,6 +42,11 @@ fn listed(heading: &str) -> BTreeSet<String> {
 #[test]
 fn every_member_is_listed_and_no_other() {
     for (heading, probe) in [
+        ("## A member of `credentials`", r#""credentials": [{ "?": 1 }]"#),
+        ("## `api_keys`", r#""api_keys": { "?": 1 }"#),
+        ("## A member of `issuers`", r#""issuers": [{ "?": 1 }]"#),
+        ("## `identity`", r#""identity": { "?": 1 }"#),
+        ("## `assertion`", r#""identity": { "assertion": { "?": 1 } }"#),
         ("## A member of `rules`", r#""rules": [{ "?": 1 }]"#),
         ("## `operations`", r#""rules": [{ "operations": { "?": 1 } }]"#),
         ("## `client_address`", r#""client_address": { "?": 1 }"#),
@@ -53,7 +62,6 @@ fn every_member_is_listed_and_no_other() {
         "publisher_keys",
         "control_plane",
         "tokens",
-        "credentials",
         "identity_prefix",
         "strip_credential",
         "outage_grace_seconds",

@@ -1,11 +1,11 @@
-//! A publisher, a signing key and a policy that trusts them.
+//! A publisher, a signing key, a policy that trusts them, and how to ask it.
 
 use bundle::{
     Manifest, Objects, Snapshot,
     builder::{Builder, Built, Draft, Publisher},
 };
 use token::{Claims, Operator, mint::SigningKey};
-use verdict::{Gate, Policy};
+use verdict::{Gate, Passage, Policy, Verdict, permission::Permissions};
 
 /// Seconds; 2023-11-14.
 pub(crate) const NOW: u64 = 1_700_000_000;
@@ -80,5 +80,58 @@ pub(crate) fn claims() -> Claims {
         operator: Operator { operator_id: "OP0123456789".into() },
         akid: Some("keyId-1".into()),
         sid: Some("api-1".into()),
+    }
+}
+
+/// The usual configuration with more members.
+pub(crate) fn policy(members: &str) -> Result<Policy, String> {
+    let configuration = configuration().replacen('{', &format!("{{ {members},"), 1);
+    Policy::from_json(configuration.as_bytes()).map_err(|error| error.to_string())
+}
+
+pub(crate) fn gate_with(members: &str) -> Gate {
+    Gate::new(policy(members).unwrap_or_else(|error| panic!("{members}: {error}")))
+}
+
+pub(crate) fn bearer(claims: &Claims) -> String {
+    format!("Bearer {}", signing_key().mint(claims).expose())
+}
+
+pub(crate) fn alice() -> String {
+    bearer(&claims())
+}
+
+pub(crate) fn granted(builder: &mut Builder, subject: &str, statements: &str) {
+    let permissions = Permissions::from_json(statements.as_bytes()).unwrap();
+    builder.grant(subject, permissions.as_bytes()).unwrap();
+}
+
+/// Admitted, passed or refused, in a word.
+pub(crate) fn ask(
+    gate: &Gate,
+    snapshot: Option<&Snapshot>,
+    line: &str,
+    more: &[(&str, &str)],
+) -> &'static str {
+    ask_at(gate, snapshot, line, more, NOW_MS)
+}
+
+pub(crate) fn ask_at(
+    gate: &Gate,
+    snapshot: Option<&Snapshot>,
+    line: &str,
+    more: &[(&str, &str)],
+    now: u64,
+) -> &'static str {
+    let (method, path) = line.split_once(' ').unwrap();
+    let first = [(":method", method), (":path", path), (":authority", "api.example.com:8443")];
+    let headers = first.iter().chain(more).map(|(name, value)| (*name, value.as_bytes()));
+    match gate.decide(headers, snapshot, now) {
+        Verdict::Admit(_) => "admitted",
+        Verdict::Pass(Passage::Public) => "public",
+        Verdict::Pass(Passage::Anonymous) => "anonymous",
+        Verdict::Pass(Passage::Preflight) => "preflight",
+        Verdict::Pass(Passage::Reported(refusal)) => panic!("{refusal:?} is not enforced"),
+        Verdict::Refuse(refusal) => refusal.reason().code(),
     }
 }

@@ -1,0 +1,161 @@
+use alloc::{
+    format,
+    string::{String, ToString},
+};
+
+use serde::Deserialize;
+
+use super::is_like;
+use crate::policy::{is_token, some_header_name};
+
+/// A place where a credential may be.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "Source")]
+pub struct CredentialSource {
+    name: String,
+    pub(super) place: Place,
+    pair: Option<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Place {
+    Header(Header),
+    Cookie(String),
+    Query(String),
+}
+
+/// A header, and what stands in it in front of the credential.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Header {
+    name: String,
+    before: Before,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Before {
+    Nothing,
+    /// An authentication scheme such as `Bearer` (RFC 9110 section 11.1).
+    Scheme(String),
+    /// Any text, exactly so.
+    Prefix(String),
+}
+
+impl CredentialSource {
+    /// What rules call it by: `authorization`, `cookie:session`, `query:access_token`, or as configured.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// `Authorization: Bearer`.
+    pub(crate) fn bearer() -> Self {
+        let header = Header { name: "authorization".into(), before: Before::Scheme("Bearer".into()) };
+        Self { name: header.name.clone(), place: Place::Header(header), pair: None }
+    }
+
+    /// The header that must say which session a token belongs to.
+    pub(crate) fn pair(&self) -> Option<&str> {
+        self.pair.as_deref()
+    }
+}
+
+impl Header {
+    pub(super) fn is(&self, name: &str) -> bool {
+        self.name.eq_ignore_ascii_case(name)
+    }
+
+    pub(super) fn is_like(&self, name: &str) -> bool {
+        is_like(name, &self.name)
+    }
+
+    /// None when there is none in it. Where there are several things in it, all of them.
+    pub(super) fn credential<'r>(&self, value: &'r [u8]) -> Option<&'r [u8]> {
+        if matches!(self.before, Before::Nothing) {
+            return Some(value.trim_ascii());
+        }
+        let mut parts = value.split(|byte| *byte == b',').map(|part| self.after(part.trim_ascii()));
+        let first = parts.next().flatten();
+        match parts.next() {
+            None => first,
+            Some(second) => {
+                (first.is_some() || second.is_some() || parts.any(|part| part.is_some())).then_some(value)
+            }
+        }
+    }
+
+    /// RFC 9110 section 11.4: `scheme 1*SP token`.
+    fn after<'r>(&self, part: &'r [u8]) -> Option<&'r [u8]> {
+        match &self.before {
+            Before::Nothing => Some(part),
+            Before::Prefix(prefix) => part.strip_prefix(prefix.as_bytes()).map(<[u8]>::trim_ascii),
+            Before::Scheme(scheme) => {
+                let (start, rest) = part.split_at_checked(scheme.len())?;
+                let ends = rest.first().is_none_or(u8::is_ascii_whitespace);
+                (ends && start.eq_ignore_ascii_case(scheme.as_bytes())).then_some(rest.trim_ascii())
+            }
+        }
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Source {
+    #[serde(default, deserialize_with = "some_header_name")]
+    header: Option<String>,
+    cookie: Option<String>,
+    query: Option<String>,
+    scheme: Option<String>,
+    prefix: Option<String>,
+    #[serde(default, deserialize_with = "some_header_name")]
+    pair: Option<String>,
+    name: Option<String>,
+}
+
+impl TryFrom<Source> for CredentialSource {
+    type Error = String;
+
+    fn try_from(source: Source) -> Result<Self, String> {
+        let Source { header, cookie, query, scheme, prefix, pair, name } = source;
+        let before = match (scheme, prefix) {
+            (None, None) => Before::Nothing,
+            (Some(scheme), None) if is_token(&scheme) => Before::Scheme(scheme),
+            (None, Some(prefix)) if is_plain(&prefix) => Before::Prefix(prefix),
+            (Some(_), Some(_)) => return Err("has `scheme` and `prefix`: one of them".into()),
+            (Some(_), None) => return Err("has a `scheme` that is none".into()),
+            (None, Some(_)) => {
+                return Err("has a `prefix` that is empty, has a comma or cannot be seen".into());
+            }
+        };
+        let (usual, place) = match (header, cookie, query) {
+            (Some(name), None, None) if name != "cookie" => {
+                (name.clone(), Place::Header(Header { name, before }))
+            }
+            (Some(_), None, None) => return Err("has the `header` of cookies: name a `cookie`".into()),
+            (None, Some(name), None) if is_token(&name) && before == Before::Nothing => {
+                (format!("cookie:{name}"), Place::Cookie(name))
+            }
+            (None, None, Some(name)) if is_parameter(&name) && before == Before::Nothing => {
+                (format!("query:{name}"), Place::Query(name))
+            }
+            (None, Some(_), None) => {
+                return Err("has a `cookie` that is no name, or has `scheme` or `prefix`".into());
+            }
+            (None, None, Some(_)) => {
+                return Err(
+                    "has a `query` that is not of A-Z a-z 0-9 - . _ ~, or has `scheme` or `prefix`".into()
+                );
+            }
+            _ => return Err("needs one of `header`, `cookie` and `query`".into()),
+        };
+        Ok(Self { name: name.unwrap_or_else(|| usual.to_string()), place, pair })
+    }
+}
+
+fn is_plain(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|byte| (byte.is_ascii_graphic() || byte == b' ') && byte != b',')
+}
+
+/// RFC 3986 section 2.3: what no one encodes.
+fn is_parameter(name: &str) -> bool {
+    let usual = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~');
+    !name.is_empty() && name.bytes().all(usual)
+}

@@ -1,0 +1,286 @@
+//! What the upstream gets to know: headers of identity, always cleared first, whatever a client sent and however it
+//! spelled it.
+
+use alloc::{
+    borrow::Cow,
+    collections::BTreeMap,
+    format,
+    string::{String, ToString},
+    vec::Vec,
+};
+
+use serde::{Deserialize, Deserializer, de::Error as _};
+use token::{
+    assertion::Signer,
+    base64url,
+    json::{Json, Number, Object},
+};
+
+use crate::{
+    Gate, Headers, Identity, Verdict, claim,
+    credential::{self, Left, is_like, starts_like},
+    policy::{bounded, header_name, is_header_name, not_empty},
+    quoted::quoted,
+};
+
+/// A header of a request that goes on.
+pub type Forwarded<'a> = (&'a str, Cow<'a, [u8]>);
+
+/// Under which names the upstream gets an identity, and what more.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Upstream {
+    /// Names instead of the usual ones, which start with `identity_prefix`; null: not at all.
+    headers: BTreeMap<Part, Option<HeaderName>>,
+    /// Headers for claims of tokens.
+    claims: BTreeMap<HeaderName, String>,
+    assertion: Option<Assertion>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Part {
+    Subject,
+    Operator,
+    AuthKey,
+    Session,
+    Fingerprint,
+    Issuer,
+}
+
+impl Part {
+    const ALL: [(Self, &'static str); 6] = [
+        (Self::Subject, "subject"),
+        (Self::Operator, "operator"),
+        (Self::AuthKey, "authkey"),
+        (Self::Session, "session"),
+        (Self::Fingerprint, "fingerprint"),
+        (Self::Issuer, "issuer"),
+    ];
+
+    fn of(self, identity: &Identity) -> Option<&str> {
+        match self {
+            Self::Subject => Some(identity.subject()),
+            Self::Operator => identity.operator(),
+            Self::AuthKey => identity.key_id(),
+            Self::Session => identity.session(),
+            Self::Fingerprint => Some(identity.fingerprint_text()),
+            Self::Issuer => identity.issuer(),
+        }
+    }
+}
+
+/// A token of the edge's own, by which the upstream can tell that a request came through it.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Assertion {
+    #[serde(deserialize_with = "header_name")]
+    header: String,
+    /// Shared with the upstream: base64url, at least 32 bytes.
+    #[serde(deserialize_with = "signer")]
+    secret: Signer,
+    #[serde(deserialize_with = "not_empty")]
+    audience: String,
+    #[serde(default = "keystile", deserialize_with = "not_empty")]
+    issuer: String,
+    #[serde(default = "minute", deserialize_with = "lifetime")]
+    lifetime_seconds: u64,
+}
+
+impl Assertion {
+    /// `now` in seconds. It does not outlive the credential.
+    fn of(&self, identity: &Identity, now: u64) -> String {
+        let Self { header: _, secret, audience, issuer, lifetime_seconds } = self;
+        let end = now.saturating_add(*lifetime_seconds);
+        let end = identity.expires_at().map_or(end, |expires_at| expires_at.min(end));
+        let mut claims = format!("{{\"iat\":{now},\"exp\":{end}");
+        let operator = identity.operator().map(|operator| ("operator", operator));
+        let always = [
+            ("iss", issuer.as_str()),
+            ("aud", audience),
+            ("sub", identity.subject()),
+            ("jti", identity.fingerprint_text()),
+        ];
+        for (name, value) in always.into_iter().chain(operator) {
+            claims.push(',');
+            quoted(&mut claims, name);
+            claims.push(':');
+            quoted(&mut claims, value);
+        }
+        claims.push('}');
+        secret.sign(&claims)
+    }
+}
+
+/// The names of one policy, put together once.
+#[derive(Debug)]
+pub(crate) struct Names {
+    parts: Vec<(Part, String)>,
+    report: String,
+    /// What is cleared besides everything that starts with the prefix.
+    others: Vec<String>,
+}
+
+impl Names {
+    pub(crate) fn new(prefix: &str, upstream: &Upstream, more: Option<&str>) -> Self {
+        let parts = Part::ALL.into_iter().filter_map(|(part, usual)| match upstream.headers.get(&part) {
+            None => Some((part, [prefix, usual].concat())),
+            Some(name) => name.clone().map(|HeaderName(name)| (part, name)),
+        });
+        let parts: Vec<_> = parts.collect();
+        let own = parts.iter().map(|(_, name)| name.as_str());
+        let claims = upstream.claims.keys().map(|HeaderName(name)| name.as_str());
+        let assertion = upstream.assertion.iter().map(|assertion| assertion.header.as_str());
+        let others = own.chain(claims).chain(assertion).chain(more).filter(|name| !starts_like(name, prefix));
+        let others = others.map(String::from).collect();
+        Self { parts, report: [prefix, "report"].concat(), others }
+    }
+}
+
+impl Upstream {
+    /// The claims that it gets, as they stand in headers.
+    pub(crate) fn claims(&self, members: &Object) -> Vec<Option<String>> {
+        self.claims.values().map(|name| claim::at(members, name).and_then(text)).collect()
+    }
+}
+
+impl Gate {
+    /// All headers that the upstream gets, for a host to write in one call; None if there is nothing to change. Every
+    /// header that could be taken for an identity is gone; the credential is too, unless configured otherwise.
+    ///
+    /// A request that is only reported keeps its credential: nothing is to break while nothing is enforced.
+    pub fn forward<'a>(
+        &'a self,
+        headers: &Headers<'a>,
+        verdict: &'a Verdict,
+        now: u64,
+    ) -> Option<Vec<Forwarded<'a>>> {
+        let strips = self.policy().strip_credential && !verdict.is_reported();
+        let mut changed = false;
+        let mut forwarded = Vec::with_capacity(headers.len().saturating_add(USUAL_ADDITIONS));
+        for (name, value) in headers {
+            match self.keep(name, value, strips) {
+                Left::All => forwarded.push((*name, Cow::Borrowed(*value))),
+                Left::Some(value) => {
+                    changed = true;
+                    forwarded.push((*name, value));
+                }
+                Left::Nothing => changed = true,
+            }
+        }
+        let names = self.names();
+        if let Verdict::Admit(admission) = verdict {
+            changed = true;
+            let Upstream { claims, assertion, .. } = &self.policy().identity;
+            let identity = admission.identity();
+            let parts =
+                names.parts.iter().filter_map(|(part, name)| Some((name.as_str(), part.of(identity)?)));
+            let claims = claims.keys().zip(&identity.claims);
+            let claims =
+                claims.filter_map(|(HeaderName(name), value)| Some((name.as_str(), value.as_deref()?)));
+            let all = parts.chain(claims).map(|(name, value)| (name, Cow::Borrowed(value.as_bytes())));
+            forwarded.extend(all);
+            if let Some(assertion) = assertion {
+                let token = assertion.of(identity, now / 1000);
+                forwarded.push((&assertion.header, Cow::Owned(token.into_bytes())));
+            }
+        }
+        if let Some(reason) = verdict.reason().filter(|_| verdict.is_reported()) {
+            changed = true;
+            forwarded.push((&names.report, Cow::Borrowed(reason.code().as_bytes())));
+        }
+        changed.then_some(forwarded)
+    }
+
+    /// The trailers that the upstream gets, where some were sent that look like an identity or a credential; else none
+    /// need be changed. HTTP lets a server take trailers for headers (RFC 9110 section 6.5).
+    pub fn forward_trailers<'a>(&self, trailers: &Headers<'a>) -> Option<Vec<Forwarded<'a>>> {
+        let strips = self.policy().strip_credential;
+        let mut changed = false;
+        let mut kept = Vec::with_capacity(trailers.len());
+        for (name, value) in trailers {
+            match self.keep(name, value, strips) {
+                Left::All => kept.push((*name, Cow::Borrowed(*value))),
+                Left::Some(_) | Left::Nothing => changed = true,
+            }
+        }
+        changed.then_some(kept)
+    }
+
+    fn keep<'a>(&self, name: &str, value: &'a [u8], strips: bool) -> Left<'a> {
+        let crate::Policy { identity_prefix, credentials, .. } = self.policy();
+        if starts_like(name, identity_prefix) || self.names().others.iter().any(|other| is_like(name, other))
+        {
+            return Left::Nothing;
+        }
+        // What goes with a credential goes with it.
+        let pairs = || credentials.iter().filter_map(|source| source.pair());
+        if strips && pairs().any(|pair| is_like(name, pair)) {
+            return Left::Nothing;
+        }
+        if strips { credential::strip(credentials, name, value) } else { Left::All }
+    }
+}
+
+/// A claim as the value of a header: visible ASCII and spaces within; several are separated by commas. None for what
+/// would arrive as something else.
+fn text(claim: &Json) -> Option<String> {
+    match claim {
+        Json::Array(claims) => {
+            let texts: Option<Vec<String>> = claims.iter().map(scalar).collect();
+            texts.filter(|texts| texts.iter().all(|text| !text.contains(','))).map(|texts| texts.join(","))
+        }
+        claim => scalar(claim),
+    }
+}
+
+fn scalar(claim: &Json) -> Option<String> {
+    match claim {
+        Json::Bool(is) => Some(is.to_string()),
+        Json::Number(Number::Unsigned(number)) => Some(number.to_string()),
+        Json::Number(Number::Negative(number)) => Some(number.to_string()),
+        Json::String(text) => {
+            let visible = text.bytes().all(|byte| byte.is_ascii_graphic() || byte == b' ');
+            (visible && !text.is_empty() && text.trim() == text).then(|| text.clone())
+        }
+        Json::Number(Number::Float(_)) | Json::Null | Json::Array(_) | Json::Object(_) => None,
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+struct HeaderName(String);
+
+impl<'de> Deserialize<'de> for HeaderName {
+    fn deserialize<D: Deserializer<'de>>(source: D) -> Result<Self, D::Error> {
+        let name = String::deserialize(source)?;
+        if is_header_name(&name) {
+            Ok(Self(name))
+        } else {
+            Err(D::Error::custom("must be of a-z 0-9 - _ only, and none that HTTP itself needs"))
+        }
+    }
+}
+
+fn signer<'de, D: Deserializer<'de>>(source: D) -> Result<Signer, D::Error> {
+    let text = String::deserialize(source)?;
+    let secret = base64url::decode(text.as_bytes()).and_then(|secret| Signer::new(&secret).ok());
+    secret.ok_or_else(|| D::Error::custom("must be base64url of at least 32 bytes, without padding"))
+}
+
+fn lifetime<'de, D: Deserializer<'de>>(source: D) -> Result<u64, D::Error> {
+    bounded(source, 1, MAX_LIFETIME_SECONDS)
+}
+
+fn keystile() -> String {
+    "keystile".into()
+}
+
+const fn minute() -> u64 {
+    60
+}
+
+/// It is made for one request.
+const MAX_LIFETIME_SECONDS: u64 = 300;
+
+/// Subject, operator, AuthKey, session and fingerprint.
+const USUAL_ADDITIONS: usize = 5;

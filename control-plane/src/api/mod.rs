@@ -5,6 +5,7 @@ mod caller;
 mod edge;
 mod health;
 mod layers;
+mod permissions;
 mod problem;
 mod revocations;
 mod soracom;
@@ -87,6 +88,7 @@ fn policy(service: &Service) -> Result<Policy, PolicyError> {
         "control_plane": { "cluster": "none", "credential": "none" },
         "tokens": { "issuer": config.tokens.issuer, "audiences": [config.tokens.audience] },
         "credentials": [{ "header": "authorization", "scheme": "Bearer" }, { "header": "x-soracom-token" }],
+        "rules": [{ "operations": { "table": permissions::TABLE } }],
     });
     Policy::from_json(policy.to_string().as_bytes())
 }

@@ -68,7 +68,7 @@ pub(super) async fn create(
 ) -> Result<Json<RevocationResponse>, Problem> {
     let Query(RevocationQuery { wait }) =
         query.map_err(|_| Problem::invalid("`wait`: expected a number of seconds"))?;
-    let authority = caller.authority()?;
+    let authority = caller.authority();
     let (target, reason) = read(request)?;
     let Revoked { version, what } =
         operations::revoke(&desk.service, &caller.actor(), &authority, target, reason.as_deref()).await?;

@@ -7,6 +7,7 @@ mod exchange;
 mod fleet;
 mod opening;
 mod outage;
+mod own_api;
 mod permissions;
 mod postgres;
 mod replicas;

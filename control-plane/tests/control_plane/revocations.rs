@@ -120,7 +120,7 @@ on_both! {
         let server = world.serve();
         let issue = || text(&world.json(&["token", "issue", "--operator", &world.operator, "--user", "alice"])["token"]);
         let (alice, other) = (issue(), issue());
-        assert_eq!(server.verdict(&world, &alice).await, (403, "forbidden".to_owned()));
+        assert_eq!(server.verdict(&world, &alice).await, (403, "permission_denied".to_owned()));
         let body = json!({ "token": other });
         assert_eq!(server.revoke(&alice, body).await.status(), 403);
         let done = server.post("/v1/auth/logout", &json!({})).bearer_auth(&alice).send().await.unwrap();

@@ -100,6 +100,26 @@ pub fn create_signing_key(home: &Home, algorithm: Algorithm) -> Result<SigningKe
     Ok(SigningKeyRecord { kid, algorithm, public, state: SigningKeyState::Active })
 }
 
+/// The secret of a generation of tags; made where there is none, and kept where there is.
+pub fn create_tag_key(home: &Home, generation: u8) -> Result<(), KeyError> {
+    let kid = tag_kid(generation);
+    match Jwk::hs256(&kid, &random::bytes()).write(&path(home, &kid)) {
+        // Of an attempt that did not come to its commit.
+        Err(KeyError::Unwritable { source, .. }) if source.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        written => written,
+    }
+}
+
+pub fn open_tag_key(home: &Home, generation: u8) -> Result<Zeroizing<[u8; 32]>, KeyError> {
+    let path = path(home, &tag_kid(generation));
+    let secret = Jwk::read(&path)?.secret().and_then(|secret| secret.as_slice().try_into().ok());
+    secret.map(Zeroizing::new).ok_or(KeyError::Wrong { path, reason: "it is no symmetric key of 32 bytes" })
+}
+
+fn tag_kid(generation: u8) -> String {
+    format!("tag-{generation}")
+}
+
 /// The publisher's key; made where there is none, and kept where there is.
 pub fn create_publisher(home: &Home) -> Result<bundle::builder::Publisher, KeyError> {
     if !path(home, PUBLISHER).exists() {

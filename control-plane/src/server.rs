@@ -1,6 +1,13 @@
 //! The server: operations, publisher and API put together, and taken apart again in order.
 
-use std::{fmt, future::Future, io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    future::Future,
+    io,
+    net::SocketAddr,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use tokio::{
     net::TcpListener,
@@ -13,8 +20,9 @@ use crate::{
     config::Config,
     home::Home,
     listener::{self, Limits},
-    operations::{OpenError, Service, collect},
+    operations::{OpenError, Service, collect, expire_api_keys},
     publisher::{self, PublishError},
+    seldom::Seldom,
     telemetry::Metrics,
 };
 
@@ -28,12 +36,15 @@ pub async fn serve(
     let listen = config.server.listen;
     let stop_timeout = config.server.stop_timeout.get();
     let service = Arc::new(Service::open(home, config).await.map_err(ServeError::Open)?);
+    // Before the first manifest: what ended while nobody served is refused from the start.
+    expire_api_keys(&service).await.map_err(|error| ServeError::Open(OpenError::Store(error)))?;
     let metrics = Metrics::new();
     let (stopping, stopped) = watch::channel(false);
     let (publications, tasks) =
         publisher::start(&service, metrics.clone(), stopped.clone()).await.map_err(ServeError::Publish)?;
     service.publish_through(publications.clone());
     let collector = tokio::spawn(collect_for_ever(Arc::clone(&service)));
+    let expiry = tokio::spawn(expire_for_ever(Arc::clone(&service)));
 
     let listener =
         TcpListener::bind(listen).await.map_err(|source| ServeError::Bind { address: listen, source })?;
@@ -51,6 +62,7 @@ pub async fn serve(
         tracing::warn!("some requests were not finished in time");
     }
     collector.abort();
+    expiry.abort();
     for task in tasks {
         let _ = task.await;
     }
@@ -104,5 +116,24 @@ async fn collect_for_ever(service: Arc<Service>) {
         }
     }
 }
+
+/// API keys do not say themselves when they end.
+async fn expire_for_ever(service: Arc<Service>) {
+    let failing = Seldom::default();
+    loop {
+        sleep(EXPIRY).await;
+        match expire_api_keys(&service).await {
+            Ok(0) => {}
+            Ok(keys) => tracing::info!(expired.api_keys = keys, "API keys came to their end"),
+            Err(error) if failing.due(Instant::now()) => {
+                tracing::error!(error.code = error.code(), "API keys that ended could not be refused")
+            }
+            Err(_) => {}
+        }
+    }
+}
+
+/// How late an API key may end.
+const EXPIRY: Duration = Duration::from_secs(1);
 
 const COLLECTION: Duration = Duration::from_secs(60);

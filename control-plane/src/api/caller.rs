@@ -3,7 +3,7 @@ use axum::{
     http::{HeaderName, HeaderValue, StatusCode, header, request::Parts, uri::PathAndQuery},
 };
 use token::Fingerprint;
-use verdict::{Reason, Refusal, Verdict};
+use verdict::{Cache, Reason, Refusal, Request, Unaided, Verdict};
 
 use super::{Desk, problem::Problem};
 use crate::{
@@ -47,11 +47,11 @@ impl FromRequestParts<Desk> for Caller {
         let line = [(":method", parts.method.as_str().as_bytes()), (":path", target.as_bytes())];
         let headers = parts.headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes()));
         let headers: Vec<_> = line.into_iter().chain(headers).collect();
-        let headers = headers.iter().copied();
         let peer = parts.extensions.get::<Peer>().map(|Peer(address)| *address);
         let publication = desk.latest();
         let snapshot = Some(&publication.snapshot);
-        let admission = match desk.gate.decide_from(peer, headers, snapshot, clock::now().millis()) {
+        let request = Request { headers: &headers, peer, snapshot, now: clock::now().millis() };
+        let admission = match desk.gate.decide_with(&request, &mut Cache::none(), &Unaided) {
             Verdict::Admit(admission) => admission,
             Verdict::Refuse(refused) => return Err(refusal(desk, &refused)),
             // No rule of the own policy is public, so nothing passes without a credential.

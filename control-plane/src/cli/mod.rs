@@ -6,6 +6,7 @@ mod bundle;
 mod doctor;
 mod edge;
 mod init;
+mod key;
 mod operator;
 mod permission;
 mod revoke;
@@ -82,6 +83,9 @@ enum Verb {
     /// List, create and delete AuthKeys
     #[command(subcommand)]
     Authkey(authkey::Authkey),
+    /// Create, list, disable, rotate and delete API keys
+    #[command(subcommand)]
+    Key(key::Key),
     /// Enroll, list and remove edges
     #[command(subcommand)]
     Edge(edge::Edge),
@@ -107,6 +111,7 @@ pub async fn run(command: Command) -> ExitCode {
         Verb::Revoke(verb) => verb.run(&global).await,
         Verb::Unrevoke(verb) => verb.run(&global).await,
         Verb::Authkey(verb) => verb.run(&global).await,
+        Verb::Key(verb) => verb.run(&global).await,
         Verb::Edge(verb) => verb.run(&global).await,
         Verb::Bundle(verb) => verb.run(&global).await,
         Verb::Audit(verb) => verb.run(&global).await,

@@ -36,10 +36,10 @@ struct Selected {
     /// The SHA-256 of a credential as presented, in hex
     #[arg(long, value_name = "HEX")]
     fingerprint: Option<Fingerprint>,
-    /// A token, or `-` to read it from stdin
+    /// A token or an API key, or `-` to read it from stdin
     #[arg(long)]
     token: Option<String>,
-    /// All that an AuthKey (keyId-...) was exchanged for, or a session (api-...)
+    /// All that an AuthKey (keyId-...) was exchanged for, a session (api-...), or an API key (key-NUMBER)
     #[arg(long, value_name = "ID")]
     key_id: Option<KeyId>,
     /// All that an operator (OP...) or a user of it (OP.../NAME) was issued

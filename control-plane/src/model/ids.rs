@@ -1,5 +1,6 @@
 use std::{fmt, str::FromStr};
 
+use super::ApiKeyId;
 use crate::random;
 
 /// An account: `OP` and ten digits.
@@ -139,6 +140,7 @@ impl FromStr for SessionId {
 pub enum KeyId {
     AuthKey(AuthKeyId),
     Session(SessionId),
+    ApiKey(ApiKeyId),
 }
 
 impl FromStr for KeyId {
@@ -149,8 +151,10 @@ impl FromStr for KeyId {
             text.parse().map(Self::AuthKey)
         } else if text.starts_with("api-") {
             text.parse().map(Self::Session)
+        } else if text.starts_with("key-") {
+            text.parse().map(Self::ApiKey)
         } else {
-            Err(BadId("a key id begins with `keyId-` (AuthKey) or `api-` (API key)"))
+            Err(BadId("a key id begins with `keyId-` (AuthKey), `api-` (session) or `key-` (API key)"))
         }
     }
 }
@@ -160,6 +164,7 @@ impl fmt::Display for KeyId {
         match self {
             Self::AuthKey(id) => id.fmt(f),
             Self::Session(id) => id.fmt(f),
+            Self::ApiKey(id) => id.fmt(f),
         }
     }
 }
@@ -200,7 +205,7 @@ impl FromStr for EdgeId {
 
 /// Says what the right form is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct BadId(&'static str);
+pub struct BadId(pub(super) &'static str);
 
 impl fmt::Display for BadId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

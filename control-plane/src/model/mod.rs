@@ -1,10 +1,12 @@
 //! The words of the control plane as types: each is parsed once and then true.
 
 mod accounts;
+mod api_keys;
 mod ids;
 mod records;
 
 pub use accounts::{Grant, Operator, Role, User};
+pub use api_keys::{ApiKey, ApiKeyId, ApiKeyState, Username};
 pub use ids::{AuthKeyId, BadId, EdgeId, KeyId, OperatorId, RoleId, SessionId, Subject, UserName};
 pub use records::{
     Actor, AuditLine, AuthKey, Edge, EdgeReport, EdgeWorkers, Issuance, Revocation, RevocationChange,

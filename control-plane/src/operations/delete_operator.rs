@@ -1,10 +1,12 @@
 use serde_json::json;
 
-use super::{AccountError, Service, mint::AHEAD};
+use super::{AccountError, Service, api_keys::refuse_all, mint::AHEAD};
 use crate::{
     clock,
     model::{Actor, OperatorId, Watermark, WatermarkScope},
-    store::{audit, auth_keys, grants, issued, operators, roles, users, versions, watermarks},
+    store::{
+        NEVER, api_keys, audit, auth_keys, grants, issued, operators, roles, users, versions, watermarks,
+    },
 };
 
 /// Deletes an operator with its users, roles and AuthKeys, and refuses all that was ever issued inside it. Returns the
@@ -20,6 +22,9 @@ pub async fn delete_operator(service: &Service, actor: &Actor, id: &OperatorId) 
     // It never issues again, so the instant may lie as far ahead as an exchange that is under way can reach.
     let reach = now.seconds().saturating_add(AHEAD);
     let instant = issued::latest(&mut write, &scope, reach).await?.unwrap_or(reach);
+    for key in refuse_all(&mut write, &scope, NEVER, "deleted", now, version).await? {
+        api_keys::delete(&mut write, key.id).await?;
+    }
     watermarks::raise(&mut write, &Watermark { scope, instant }, version).await?;
     grants::clear(&mut write, id, version).await?;
     let keys = auth_keys::delete_all(&mut write, id, None).await?;

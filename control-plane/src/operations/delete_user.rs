@@ -1,10 +1,10 @@
 use serde_json::json;
 
-use super::{AccountError, Service, mint::AHEAD};
+use super::{AccountError, Service, api_keys::refuse_all, mint::AHEAD};
 use crate::{
     clock,
     model::{Actor, Subject, Watermark},
-    store::{audit, auth_keys, grants, issued, operators, users, versions, watermarks},
+    store::{NEVER, api_keys, audit, auth_keys, grants, issued, operators, users, versions, watermarks},
 };
 
 /// Deletes a user with its AuthKeys, takes its grant, and refuses all it was issued. Returns the version that edges
@@ -23,6 +23,9 @@ pub async fn delete_user(service: &Service, actor: &Actor, subject: &Subject) ->
     // Whoever has the name later is issued nothing before this instant has passed.
     let reach = now.seconds().saturating_add(AHEAD);
     let instant = issued::latest(&mut write, &scope, reach).await?.unwrap_or(reach);
+    for key in refuse_all(&mut write, &scope, NEVER, "deleted", now, version).await? {
+        api_keys::delete(&mut write, key.id).await?;
+    }
     watermarks::raise(&mut write, &Watermark { scope, instant }, version).await?;
     grants::set(&mut write, operator, name, None, version).await?;
     let keys = auth_keys::delete_all(&mut write, operator, Some(name)).await?;

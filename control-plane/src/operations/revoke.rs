@@ -3,11 +3,14 @@ use std::fmt;
 use serde_json::json;
 use token::{Fingerprint, Unverified};
 
-use super::{Lifetime, Service};
+use super::{Lifetime, Service, api_keys::refuse_all};
 use crate::{
     clock::{self, Time},
     model::{Actor, KeyId, OperatorId, Revocation, Subject, Watermark, WatermarkScope},
-    store::{StoreError, Write, audit, auth_keys, issued, operators, revocations, versions, watermarks},
+    store::{
+        NEVER, StoreError, Write, api_keys, audit, auth_keys, issued, operators, revocations, versions,
+        watermarks,
+    },
 };
 
 #[derive(Debug)]
@@ -143,8 +146,17 @@ pub async fn revoke(
             let unknown = now.seconds().saturating_add(Lifetime::LONGEST.seconds()).saturating_add(SKEW);
             one(&mut write, authority, fingerprint, unknown, reason, now, version).await?
         }
+        Target::Key(KeyId::ApiKey(id)) => {
+            let key = api_keys::find(&mut write, id).await?.ok_or(RevokeError::NotFound)?;
+            one(&mut write, authority, key.fingerprint, NEVER, reason, now, version).await?
+        }
         Target::Token(text) => {
-            let (fingerprint, expires_at) = verify(service, &text)?;
+            let fingerprint = Fingerprint::of(text.as_bytes());
+            // An API key is a text that only its fingerprint tells us of.
+            let (fingerprint, expires_at) = match issued::find(&mut write, &fingerprint).await? {
+                Some(issuance) => (fingerprint, issuance.expires_at),
+                None => verify(service, &text)?,
+            };
             one(&mut write, authority, fingerprint, expires_at, reason, now, version).await?
         }
         Target::Key(id) => {
@@ -215,6 +227,9 @@ async fn all(
     };
     let watermark = Watermark { scope, instant };
     let changed = watermarks::raise(write, &watermark, version).await?;
+    if changed {
+        refuse_all(write, &watermark.scope, instant, "revoked with its owner", now, version).await?;
+    }
     Ok((What::Scope(watermark), changed))
 }
 
@@ -239,6 +254,8 @@ async fn owned_key(
             let issuance = issued::find_session(write, &id).await?.ok_or(RevokeError::NotFound)?;
             (issuance.subject.operator, WatermarkScope::Session(id))
         }
+        // It is one credential, revoked by its fingerprint.
+        KeyId::ApiKey(_) => return Err(RevokeError::NotFound),
     };
     if authority.covers(&operator) { Ok(scope) } else { Err(RevokeError::NotFound) }
 }

@@ -9,16 +9,19 @@ use bundle::{
 use token::Fingerprint;
 
 use crate::{
-    keys::Keyring,
     model::{Grant, Revocation, RevocationChange, Watermark, WatermarkScope},
     operations::Lifetime,
     store::{Store, revocations, versions, versions::Version, watermarks},
 };
 
-use super::{PublishError, granted};
+use super::{
+    PublishError, granted,
+    keyset::{self, KeySet},
+};
 
 pub(super) struct Contents {
     builder: Builder,
+    keyset: KeySet,
     version: u64,
     collected_before: u64,
     /// By the second they expire in.
@@ -31,17 +34,13 @@ struct News {
     changed: Vec<RevocationChange>,
     raised: Vec<Watermark>,
     granted: Vec<Grant>,
+    keys: Option<keyset::Loaded>,
 }
 
 impl Contents {
-    pub(super) fn new(keyring: &Keyring) -> Result<Self, TooLarge> {
-        let mut builder = Builder::default();
-        builder.keys(keyring.verifying())?;
-        let mut secrets = keyring.secrets().peekable();
-        if secrets.peek().is_some() {
-            builder.secret_keys(secrets)?;
-        }
-        Ok(Self { builder, version: 0, collected_before: 0, expiring: BTreeSet::new() })
+    pub(super) fn new(keyset: KeySet) -> Self {
+        let builder = Builder::default();
+        Self { builder, keyset, version: 0, collected_before: 0, expiring: BTreeSet::new() }
     }
 
     pub(super) const fn version(&self) -> u64 {
@@ -50,7 +49,7 @@ impl Contents {
 
     /// Takes up what came since the last time. Whether anything did.
     pub(super) async fn load(&mut self, store: &Store) -> Result<bool, PublishError> {
-        let Some(News { version, changed, raised, granted }) = self.read(store).await? else {
+        let Some(News { version, changed, raised, granted, keys }) = self.read(store).await? else {
             return Ok(false);
         };
         for change in changed {
@@ -76,6 +75,9 @@ impl Contents {
             self.watermark(scope, *instant);
         }
         granted::apply(granted, &mut self.builder)?;
+        if let Some(keys) = keys {
+            self.keyset.apply(&keys, &mut self.builder)?;
+        }
         if version.collected_before > self.collected_before {
             self.forget(version.collected_before);
         }
@@ -105,7 +107,8 @@ impl Contents {
         let changed = revocations::since(&mut read, self.version).await?;
         let raised = watermarks::since(&mut read, self.version).await?;
         let granted = granted::load(&mut read, self.version).await?;
-        Ok(Some(News { version, changed, raised, granted }))
+        let keys = self.keyset.load(&mut read, self.version).await?;
+        Ok(Some(News { version, changed, raised, granted, keys }))
     }
 
     fn watermark(&mut self, scope: &WatermarkScope, instant: u64) {

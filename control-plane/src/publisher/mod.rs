@@ -9,6 +9,7 @@
 mod contents;
 mod error;
 mod granted;
+mod keyset;
 mod press;
 mod publications;
 mod shelf;

@@ -6,7 +6,7 @@ use bundle::{
 };
 use tokio::sync::watch;
 
-use super::{Publication, Publications, PublishError, contents::Contents, shelf::Shelf};
+use super::{Publication, Publications, PublishError, contents::Contents, keyset::KeySet, shelf::Shelf};
 use crate::{clock, config, keys, operations::Service, store::Store, telemetry::Metrics};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,7 +39,8 @@ impl Press {
         let settings = service.config().publisher.clone();
         let key = keys::open_publisher(service.home()).map_err(PublishError::Keys)?;
         let trusted = [key.public_key()];
-        let mut contents = Contents::new(service.keyring())?;
+        let keyset = KeySet::new(Arc::clone(service.keyring()), service.home().clone());
+        let mut contents = Contents::new(keyset);
         let as_of = clock::now();
         contents.load(&store).await?;
         let built = contents.build()?;

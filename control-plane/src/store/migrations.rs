@@ -56,4 +56,5 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
     (1, "initial", include_str!("../../migrations/0001_initial.sql")),
     (2, "permissions", include_str!("../../migrations/0002_permissions.sql")),
     (3, "fleet and restorations", include_str!("../../migrations/0003_fleet_and_restorations.sql")),
+    (4, "keys of others and API keys", include_str!("../../migrations/0004_keys_of_others_and_api_keys.sql")),
 ];

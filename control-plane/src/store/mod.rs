@@ -3,6 +3,7 @@
 //! A recipe: lookups return `Option`, writes say what they affected, time and ids are arguments, row types are private.
 //! [`Store::write`] returns what the caller must [`Write::commit`]; committed means durable.
 
+pub mod api_keys;
 pub mod audit;
 pub mod auth_keys;
 mod changes;
@@ -11,12 +12,14 @@ mod engine;
 mod error;
 pub mod grants;
 pub mod issued;
+pub mod key_set;
 mod migrations;
 pub mod operators;
 pub mod revocations;
 pub mod roles;
 mod row;
 pub mod signing_keys;
+pub mod tag_keys;
 pub mod users;
 pub mod versions;
 pub mod watermarks;
@@ -35,6 +38,7 @@ pub use changes::Changes;
 pub use engine::Engine;
 use engine::Place;
 pub use error::StoreError;
+pub use row::NEVER;
 
 /// A database that is at the current migration.
 #[derive(Debug, Clone)]

@@ -56,6 +56,9 @@ pub(super) fn signed(value: u64) -> i64 {
     i64::try_from(value).unwrap_or(i64::MAX)
 }
 
+/// For what never expires: the largest instant that a column holds.
+pub const NEVER: u64 = i64::MAX.cast_unsigned();
+
 /// The bits of a prefix, since SQL has no unsigned integers.
 pub(super) fn prefix(fingerprint: &Fingerprint) -> i64 {
     fingerprint.prefix().cast_signed()

@@ -1,5 +1,6 @@
 //! The control plane from outside and inside, on SQLite and PostgreSQL alike.
 
+mod api_keys;
 mod audit;
 mod command_line;
 mod edges;

@@ -1,0 +1,236 @@
+use std::str::FromStr;
+
+use clap::{Args, Subcommand};
+use serde_json::{Value, json};
+use token::api_key::Prefix;
+
+use super::{Failure, Global, confirmed, hint, show};
+use crate::{
+    clock::{self, Time},
+    config::Period,
+    model::{Actor, ApiKey, ApiKeyId, OperatorId, Subject},
+    operations::{self, ApiKeyOrder, ApiKeyStanding, Authority, CreatedApiKey},
+};
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Key {
+    /// Create an API key, which is shown once
+    Create(Create),
+    /// List the API keys
+    List {
+        /// Those of this operator only, or of this user: OPERATOR or OPERATOR/NAME
+        #[arg(long, value_name = "SUBJECT")]
+        of: Option<Subject>,
+    },
+    /// Show an API key, without the key itself
+    Show { key: ApiKeyId },
+    /// Refuse an API key until it is enabled again
+    Disable {
+        key: ApiKeyId,
+        /// Disable without asking back
+        #[arg(long)]
+        yes: bool,
+    },
+    /// Admit a disabled API key again
+    Enable { key: ApiKeyId },
+    /// Refuse an API key for ever
+    Delete {
+        key: ApiKeyId,
+        /// Delete without asking back
+        #[arg(long)]
+        yes: bool,
+    },
+    /// Replace an API key by one like it, which is shown once; or what keys are made with
+    Rotate {
+        /// key-NUMBER; or `tag`: what the tags of new API keys are made with
+        what: Rotated,
+        /// How long the old API key is still good, though never longer than it would have been
+        #[arg(long, default_value = "24h", value_name = "PERIOD")]
+        grace: Period,
+        /// With --grace 0: refuse the old API key at once without asking back
+        #[arg(long)]
+        yes: bool,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Create {
+    /// Whose key it is: OPERATOR/NAME, or OPERATOR for its root user
+    #[arg(long, value_name = "SUBJECT")]
+    user: Subject,
+    /// What the client must send in `X-Username`; the subject itself without it; '' for a key without a username
+    #[arg(long)]
+    username: Option<String>,
+    /// What the key starts with
+    #[arg(long, default_value = "ks_live_")]
+    prefix: Prefix,
+    /// A name for whoever reads the list
+    #[arg(long)]
+    name: Option<String>,
+    /// A JSON object that is kept with the key
+    #[arg(long, value_name = "JSON", value_parser = object)]
+    metadata: Option<Value>,
+    /// When it ends, from now, such as 90d; never without it
+    #[arg(long, value_name = "PERIOD")]
+    expires: Option<Period>,
+}
+
+/// What can be rotated.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Rotated {
+    ApiKey(ApiKeyId),
+    Tag,
+}
+
+impl FromStr for Rotated {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "tag" => Ok(Self::Tag),
+            _ => text.parse().map(Self::ApiKey).map_err(|error| format!("{error}; or `tag`")),
+        }
+    }
+}
+
+impl Key {
+    pub(super) async fn run(self, global: &Global) -> Result<(), Failure> {
+        match self {
+            Self::Create(create) => create.run(global).await,
+            Self::List { of } => list(global, of).await,
+            Self::Show { key } => {
+                let (key, standing) = operations::find_api_key(&global.service().await?, key).await?;
+                global.print(&json(&key, standing), || text(&key, standing))
+            }
+            Self::Disable { key, yes } => {
+                confirmed(yes, format_args!("refuse {key} until it is enabled again"))?;
+                let service = global.service().await?;
+                let version =
+                    operations::disable_api_key(&service, &Actor::Admin, &Authority::Everything, key).await?;
+                done(global, key, version, "disabled")
+            }
+            Self::Enable { key } => {
+                let service = global.service().await?;
+                let version =
+                    operations::enable_api_key(&service, &Actor::Admin, &Authority::Everything, key).await?;
+                done(global, key, version, "enabled")
+            }
+            Self::Delete { key, yes } => {
+                confirmed(yes, format_args!("refuse {key} for ever"))?;
+                let service = global.service().await?;
+                let version =
+                    operations::delete_api_key(&service, &Actor::Admin, &Authority::Everything, key).await?;
+                done(global, key, version, "deleted")
+            }
+            Self::Rotate { what: Rotated::ApiKey(key), grace, yes } => {
+                let grace = grace.get().as_secs();
+                if grace == 0 {
+                    confirmed(yes, format_args!("refuse {key} at once"))?;
+                }
+                let service = global.service().await?;
+                let authority = Authority::Everything;
+                let created =
+                    operations::rotate_api_key(&service, &Actor::Admin, &authority, key, grace).await?;
+                shown(global, &created)
+            }
+            Self::Rotate { what: Rotated::Tag, .. } => {
+                let service = global.service().await?;
+                let generation = operations::rotate_tag_key(&service, &Actor::Admin).await?;
+                let data = json!({ "generation": generation });
+                global.print(&data, || {
+                    format!("new API keys are made with tag-{generation}; those there are stay good")
+                })
+            }
+        }
+    }
+}
+
+impl Create {
+    async fn run(self, global: &Global) -> Result<(), Failure> {
+        let Self { user: owner, username, prefix, name, metadata, expires } = self;
+        let expires_at = expires.map(|period| clock::now().plus(period.get()).seconds());
+        let order = ApiKeyOrder { owner, username, prefix, name, metadata, expires_at };
+        let created = operations::create_api_key(&global.service().await?, &Actor::Admin, order).await?;
+        shown(global, &created)
+    }
+}
+
+async fn list(global: &Global, of: Option<Subject>) -> Result<(), Failure> {
+    let (operator, user): (Option<OperatorId>, _) =
+        of.map_or((None, None), |Subject { operator, user }| (Some(operator), user));
+    let keys = operations::list_api_keys(&global.service().await?, operator.as_ref(), user.as_ref()).await?;
+    let data: Vec<Value> = keys.iter().map(|(key, standing)| json(key, *standing)).collect();
+    global.print(&data, || {
+        let rows = keys.iter().map(|(key, standing)| {
+            [
+                key.id.to_string(),
+                standing.name().to_owned(),
+                key.owner.to_string(),
+                key.username.as_str().to_owned(),
+                show::time(Time::from_seconds(key.issued_at)),
+                show::optional_seconds(key.expires_at),
+                show::optional_seconds(key.last_used_at),
+                key.name.clone().unwrap_or_default(),
+            ]
+        });
+        show::table(
+            ["KEY", "STANDING", "OWNER", "USERNAME", "ISSUED", "EXPIRES", "LAST USED", "NAME"],
+            rows.collect(),
+        )
+    })
+}
+
+fn shown(global: &Global, created: &CreatedApiKey) -> Result<(), Failure> {
+    let CreatedApiKey { key, secret } = created;
+    let mut data = json(key, ApiKeyStanding::Active);
+    data["api_key"] = json!(secret.expose());
+    global.print(&data, || {
+        format!("{}\n\nAPI key      {}", text(key, ApiKeyStanding::Active), secret.expose())
+    })?;
+    hint("The API key is shown this once: keep it.");
+    Ok(())
+}
+
+fn done(global: &Global, key: ApiKeyId, version: u64, what: &str) -> Result<(), Failure> {
+    global.print(&json!({ "key_id": key.to_string(), "version": version }), || format!("{what} {key}"))
+}
+
+fn json(key: &ApiKey, standing: ApiKeyStanding) -> Value {
+    json!({
+        "key_id": key.id.to_string(),
+        "standing": standing.name(),
+        "owner": key.owner.to_string(),
+        "username": key.username.as_str(),
+        "prefix": key.prefix.as_str(),
+        "name": key.name,
+        "metadata": key.metadata,
+        "fingerprint": key.fingerprint.to_string(),
+        "tag_generation": key.generation,
+        "issued_at": key.issued_at,
+        "expires_at": key.expires_at,
+        "last_used_at": key.last_used_at,
+    })
+}
+
+fn text(key: &ApiKey, standing: ApiKeyStanding) -> String {
+    format!(
+        "key          {}\nstanding     {}\nowner        {}\nusername     {}\nname         {}\nmetadata     {}\nissued       {}\nexpires      {}\nlast used    {}\nfingerprint  {}",
+        key.id,
+        standing.name(),
+        key.owner,
+        key.username.as_str(),
+        key.name.as_deref().unwrap_or_default(),
+        key.metadata.as_ref().map(Value::to_string).unwrap_or_default(),
+        show::time(Time::from_seconds(key.issued_at)),
+        show::optional_seconds(key.expires_at),
+        show::optional_seconds(key.last_used_at),
+        key.fingerprint,
+    )
+}
+
+fn object(text: &str) -> Result<Value, String> {
+    match serde_json::from_str(text) {
+        Ok(value @ Value::Object(_)) => Ok(value),
+        _ => Err("expected a JSON object".to_owned()),
+    }
+}

@@ -1,0 +1,112 @@
+use std::fmt;
+
+use crate::{
+    keys::KeyError,
+    model::{ApiKeyId, BadId},
+    operations::AccountError,
+    store::StoreError,
+};
+
+#[derive(Debug)]
+pub enum ApiKeyError {
+    Unknown(ApiKeyId),
+    /// Owner: no such operator, or a user that can't be made.
+    Account(AccountError),
+    Username(BadId),
+    NameTooLong,
+    Metadata,
+    NotActive(ApiKeyId),
+    NotDisabled(ApiKeyId),
+    Expired(ApiKeyId),
+    /// All that the owner was issued up to some instant is refused, this key too.
+    UnderWatermark(ApiKeyId),
+    Keys(KeyError),
+    /// Generations are counted in one byte.
+    NoGeneration,
+    /// Numbers are counted in six bytes; or fingerprints collided again and again.
+    NoNumber,
+    Store(StoreError),
+}
+
+impl ApiKeyError {
+    pub const fn code(&self) -> &'static str {
+        match self {
+            Self::Unknown(_) => "not_found",
+            Self::Account(error) => error.code(),
+            Self::Username(_) | Self::NameTooLong | Self::Metadata => "request_invalid",
+            Self::NotActive(_) | Self::NotDisabled(_) | Self::Expired(_) | Self::UnderWatermark(_) => {
+                "api_key_state"
+            }
+            Self::Keys(error) => error.code(),
+            Self::NoGeneration | Self::NoNumber => "api_key_numbers_exhausted",
+            Self::Store(error) => error.code(),
+        }
+    }
+}
+
+impl fmt::Display for ApiKeyError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unknown(id) => {
+                write!(f, "there is no API key `{id}`; `keystile key list` shows those there are")
+            }
+            Self::Account(error) => error.fmt(f),
+            Self::Username(error) => write!(f, "`username`: {error}"),
+            Self::NameTooLong => write!(f, "`name`: expected at most {LONGEST_NAME} bytes"),
+            Self::Metadata => {
+                write!(f, "`metadata`: expected a JSON object of at most {LONGEST_METADATA} bytes")
+            }
+            Self::NotActive(id) => {
+                write!(f, "`{id}` is not active; `keystile key show {id}` says what it is")
+            }
+            Self::NotDisabled(id) => {
+                write!(f, "`{id}` is not disabled; only what `keystile key disable` refused is enabled again")
+            }
+            Self::Expired(id) => write!(f, "`{id}` has expired; `keystile key create` makes another"),
+            Self::UnderWatermark(id) => write!(
+                f,
+                "`{id}` was issued before an instant up to which all of its owner is refused; \
+                 `keystile key create` makes another"
+            ),
+            Self::Keys(error) => error.fmt(f),
+            Self::NoGeneration => f.write_str("all 255 generations of tags are used up"),
+            Self::NoNumber => f.write_str("no number for another API key was found"),
+            Self::Store(error) => error.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for ApiKeyError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Account(error) => error.source(),
+            Self::Keys(error) => error.source(),
+            Self::Store(error) => error.source(),
+            _ => None,
+        }
+    }
+}
+
+impl From<StoreError> for ApiKeyError {
+    fn from(error: StoreError) -> Self {
+        Self::Store(error)
+    }
+}
+
+impl From<AccountError> for ApiKeyError {
+    fn from(error: AccountError) -> Self {
+        match error {
+            AccountError::Store(error) => Self::Store(error),
+            error => Self::Account(error),
+        }
+    }
+}
+
+impl From<KeyError> for ApiKeyError {
+    fn from(error: KeyError) -> Self {
+        Self::Keys(error)
+    }
+}
+
+pub(super) const LONGEST_NAME: usize = 200;
+pub(super) const LONGEST_METADATA: usize = 4096;

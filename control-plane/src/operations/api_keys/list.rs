@@ -1,0 +1,60 @@
+use super::ApiKeyError;
+use crate::{
+    model::{ApiKey, ApiKeyId, ApiKeyState, OperatorId, UserName},
+    operations::Service,
+    store::{Lookup, StoreError, api_keys, revocations},
+};
+
+/// What edges make of a key, and why.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ApiKeyStanding {
+    Active,
+    Disabled,
+    Expired,
+    /// Refused by a revocation of its fingerprint or of its owner.
+    Revoked,
+}
+
+impl ApiKeyStanding {
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Active => "active",
+            Self::Disabled => "disabled",
+            Self::Expired => "expired",
+            Self::Revoked => "revoked",
+        }
+    }
+}
+
+/// Those of a user, of everybody in an operator, or all.
+pub async fn list_api_keys(
+    service: &Service,
+    operator: Option<&OperatorId>,
+    user: Option<&UserName>,
+) -> Result<Vec<(ApiKey, ApiKeyStanding)>, StoreError> {
+    let mut read = service.store.read().await?;
+    let mut keys = Vec::new();
+    for key in api_keys::list(&mut read, operator, user).await? {
+        let standing = standing(&mut read, &key).await?;
+        keys.push((key, standing));
+    }
+    Ok(keys)
+}
+
+pub async fn find_api_key(service: &Service, id: ApiKeyId) -> Result<(ApiKey, ApiKeyStanding), ApiKeyError> {
+    let mut read = service.store.read().await?;
+    let key = api_keys::find(&mut read, id).await?.ok_or(ApiKeyError::Unknown(id))?;
+    let standing = standing(&mut read, &key).await?;
+    Ok((key, standing))
+}
+
+/// The revocation is what edges hear of.
+async fn standing(lookup: &mut impl Lookup, key: &ApiKey) -> Result<ApiKeyStanding, StoreError> {
+    let revoked = revocations::find(lookup, &key.fingerprint).await?.is_some();
+    Ok(match (revoked, key.state) {
+        (false, _) => ApiKeyStanding::Active,
+        (true, ApiKeyState::Active) => ApiKeyStanding::Revoked,
+        (true, ApiKeyState::Disabled) => ApiKeyStanding::Disabled,
+        (true, ApiKeyState::Expired) => ApiKeyStanding::Expired,
+    })
+}

@@ -1,0 +1,17 @@
+//! API keys: what edges check without a list of them. An inactive key is one whose fingerprint is revoked.
+
+mod change;
+mod create;
+mod error;
+mod expire;
+mod list;
+mod refuse;
+mod rotate;
+
+pub use change::{delete_api_key, disable_api_key, enable_api_key};
+pub use create::{ApiKeyOrder, CreatedApiKey, create_api_key};
+pub use error::ApiKeyError;
+pub use expire::expire_api_keys;
+pub use list::{ApiKeyStanding, find_api_key, list_api_keys};
+pub(super) use refuse::refuse_all;
+pub use rotate::{rotate_api_key, rotate_tag_key};

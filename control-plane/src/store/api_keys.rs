@@ -1,0 +1,183 @@
+use sqlx::{any::AnyRow, query};
+use token::Fingerprint;
+
+use super::{Lookup, StoreError, Write, row};
+use crate::model::{ApiKey, ApiKeyId, ApiKeyState, OperatorId, Subject, UserName, Username, WatermarkScope};
+
+macro_rules! select {
+    () => {
+        "SELECT number, fingerprint, generation, operator_id, user_name, username, key_prefix, name, metadata, state, \
+         issued_at, expires_at, last_used_at FROM api_keys "
+    };
+}
+
+/// Takes the next number; none is given twice.
+pub async fn next_number(write: &mut Write) -> Result<ApiKeyId, StoreError> {
+    let row = query("UPDATE api_key_numbers SET last = last + 1 WHERE id = 1 RETURNING last")
+        .fetch_one(write.connection())
+        .await?;
+    Ok(ApiKeyId(row::unsigned(&row, "last")?))
+}
+
+pub async fn insert(write: &mut Write, key: &ApiKey) -> Result<(), StoreError> {
+    let ApiKey {
+        id,
+        fingerprint,
+        generation,
+        owner: Subject { operator, user },
+        username,
+        prefix,
+        name,
+        metadata,
+        state,
+        issued_at,
+        expires_at,
+        last_used_at,
+    } = key;
+    query(
+        "INSERT INTO api_keys (number, fingerprint, generation, operator_id, user_name, username, key_prefix, \
+         name, metadata, state, issued_at, expires_at, last_used_at) \
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)",
+    )
+    .bind(row::signed(id.0))
+    .bind(fingerprint.to_string())
+    .bind(i64::from(*generation))
+    .bind(operator.as_str())
+    .bind(user.as_ref().map(UserName::as_str))
+    .bind(username.as_str())
+    .bind(prefix.as_str())
+    .bind(name.as_deref())
+    .bind(metadata.as_ref().map(ToString::to_string))
+    .bind(word(*state))
+    .bind(row::signed(*issued_at))
+    .bind(expires_at.map(row::signed))
+    .bind(last_used_at.map(row::signed))
+    .execute(write.connection())
+    .await?;
+    Ok(())
+}
+
+pub async fn find(lookup: &mut impl Lookup, id: ApiKeyId) -> Result<Option<ApiKey>, StoreError> {
+    let found = query(concat!(select!(), "WHERE number = $1"))
+        .bind(row::signed(id.0))
+        .fetch_optional(lookup.on())
+        .await?;
+    found.as_ref().map(read).transpose()
+}
+
+/// Those of a user, of everybody in an operator, or of all, in the order they were made.
+pub async fn list(
+    lookup: &mut impl Lookup,
+    operator: Option<&OperatorId>,
+    user: Option<&UserName>,
+) -> Result<Vec<ApiKey>, StoreError> {
+    let statement = concat!(
+        select!(),
+        "WHERE ($1 = '' OR operator_id = $1) AND ($2 = '' OR user_name = $2) ORDER BY number"
+    );
+    let rows = query(statement)
+        .bind(operator.map_or("", OperatorId::as_str))
+        .bind(user.map_or("", UserName::as_str))
+        .fetch_all(lookup.on())
+        .await?;
+    rows.iter().map(read).collect()
+}
+
+/// Those of a scope that were issued at or before an instant.
+pub async fn covered(
+    lookup: &mut impl Lookup,
+    scope: &WatermarkScope,
+    until: u64,
+) -> Result<Vec<ApiKey>, StoreError> {
+    let (operator, user) = match scope {
+        WatermarkScope::Global | WatermarkScope::SigningKey(_) => (None, None),
+        WatermarkScope::Operator(operator) => (Some(operator), None),
+        WatermarkScope::User(operator, user) => (Some(operator), Some(user)),
+        // No API key comes of an AuthKey or a session.
+        WatermarkScope::AuthKey(_) | WatermarkScope::Session(_) => return Ok(Vec::new()),
+    };
+    let mut keys = list(lookup, operator, user).await?;
+    keys.retain(|key| {
+        key.issued_at <= until && !matches!(scope, WatermarkScope::SigningKey(kid) if *kid != key.kid())
+    });
+    Ok(keys)
+}
+
+/// Those that have come to their end and are not marked so.
+pub async fn due(lookup: &mut impl Lookup, now: u64) -> Result<Vec<ApiKey>, StoreError> {
+    let rows = query(concat!(select!(), "WHERE expires_at <= $1 AND state <> 'expired' ORDER BY number"))
+        .bind(row::signed(now))
+        .fetch_all(lookup.on())
+        .await?;
+    rows.iter().map(read).collect()
+}
+
+/// Whether it was in the state before.
+pub async fn change(
+    write: &mut Write,
+    id: ApiKeyId,
+    from: ApiKeyState,
+    to: ApiKeyState,
+) -> Result<bool, StoreError> {
+    let done = query("UPDATE api_keys SET state = $3 WHERE number = $1 AND state = $2")
+        .bind(row::signed(id.0))
+        .bind(word(from))
+        .bind(word(to))
+        .execute(write.connection())
+        .await?;
+    Ok(done.rows_affected() == 1)
+}
+
+/// An end that is already nearer stays.
+pub async fn expire_at(write: &mut Write, id: ApiKeyId, at: u64) -> Result<(), StoreError> {
+    query(
+        "UPDATE api_keys SET expires_at = $2 WHERE number = $1 AND (expires_at IS NULL OR expires_at > $2)",
+    )
+    .bind(row::signed(id.0))
+    .bind(row::signed(at))
+    .execute(write.connection())
+    .await?;
+    Ok(())
+}
+
+/// Whether there was one.
+pub async fn delete(write: &mut Write, id: ApiKeyId) -> Result<bool, StoreError> {
+    let done = query("DELETE FROM api_keys WHERE number = $1")
+        .bind(row::signed(id.0))
+        .execute(write.connection())
+        .await?;
+    Ok(done.rows_affected() == 1)
+}
+
+const fn word(state: ApiKeyState) -> &'static str {
+    match state {
+        ApiKeyState::Active => "active",
+        ApiKeyState::Disabled => "disabled",
+        ApiKeyState::Expired => "expired",
+    }
+}
+
+fn read(from: &AnyRow) -> Result<ApiKey, StoreError> {
+    Ok(ApiKey {
+        id: ApiKeyId(row::unsigned(from, "number")?),
+        fingerprint: row::parsed::<Fingerprint>(from, "fingerprint")?,
+        generation: u8::try_from(row::unsigned(from, "generation")?)
+            .map_err(|_| StoreError::Corrupt { what: "generation" })?,
+        owner: row::subject(from)?,
+        username: Username::stored(row::text(from, "username")?),
+        prefix: row::parsed(from, "key_prefix")?,
+        name: row::optional_text(from, "name")?,
+        metadata: row::optional_text(from, "metadata")?
+            .map(|text| serde_json::from_str(&text).map_err(|_| StoreError::Corrupt { what: "metadata" }))
+            .transpose()?,
+        state: match row::text(from, "state")?.as_str() {
+            "active" => ApiKeyState::Active,
+            "disabled" => ApiKeyState::Disabled,
+            "expired" => ApiKeyState::Expired,
+            _ => return Err(StoreError::Corrupt { what: "state" }),
+        },
+        issued_at: row::unsigned(from, "issued_at")?,
+        expires_at: row::optional_unsigned(from, "expires_at")?,
+        last_used_at: row::optional_unsigned(from, "last_used_at")?,
+    })
+}

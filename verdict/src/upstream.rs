@@ -228,7 +228,9 @@ fn text(claim: &Json) -> Option<String> {
     match claim {
         Json::Array(claims) => {
             let texts: Option<Vec<String>> = claims.iter().map(scalar).collect();
-            texts.filter(|texts| texts.iter().all(|text| !text.contains(','))).map(|texts| texts.join(","))
+            texts
+                .filter(|texts| !texts.is_empty() && texts.iter().all(|text| !text.contains(',')))
+                .map(|texts| texts.join(","))
         }
         claim => scalar(claim),
     }

@@ -1,8 +1,12 @@
 //! The verdict without a proxy: requests, bundles and clocks are values.
 
 mod answers;
+mod caches;
+mod credentials;
 mod decides;
 mod demands;
+mod issuers;
+mod modes;
 mod permissions;
 mod permissions_model;
 mod policy_is_strict;
@@ -10,4 +14,6 @@ mod policy_page;
 mod refreshes;
 mod routes;
 mod rules_are_strict;
+mod silence;
+mod upstreams;
 mod world;

@@ -2,32 +2,21 @@
 
 use std::collections::BTreeSet;
 
-use verdict::Policy;
-
-use crate::world::configuration;
+use crate::world::policy;
 
 const PAGE: &str = include_str!("../../POLICY.md");
-
-fn with(members: &str) -> Result<Policy, String> {
-    let (usual, _) = configuration()
-        .split_once(",\n            \"credentials\"")
-        .map(|(a, b)| (a.to_owned(), b.to_owned()))
-        .unwrap();
-    let configuration = format!("{usual}, {members} }}");
-    Policy::from_json(configuration.as_bytes()).map_err(|error| error.to_string())
-}
 
 #[test]
 fn the_example_is_a_policy() {
     let (_, rest) = PAGE.split_once("```json\n{").unwrap();
     let (members, _) = rest.split_once("}\n```").unwrap();
-    let policy = with(members.trim_end()).unwrap();
-    assert_eq!(policy.rules.len(), 6);
+    let read = policy(members.trim_end()).unwrap();
+    assert_eq!(read.rules.len(), 6);
 }
 
 /// The members that serde offers where it meets one that it does not know.
 fn known(members: &str) -> BTreeSet<String> {
-    let error = with(members).unwrap_err();
+    let error = policy(members).unwrap_err();
     let (_, offered) = error.split_once("expected ").unwrap_or_else(|| panic!("{error}"));
     offered.split('`').skip(1).step_by(2).map(Into::into).collect()
 }

@@ -49,19 +49,25 @@ pub(crate) fn snapshot(builder: &mut Builder) -> Snapshot {
 }
 
 pub(crate) fn configuration() -> String {
-    format!(
-        r#"{{
-            "audience": "default",
-            "publisher_keys": ["{}"],
-            "control_plane": {{ "cluster": "keystile", "credential": "ks_edge_x" }},
-            "tokens": {{ "issuer": "https://keystile.local", "audiences": ["api"] }},
-            "credentials": [
-                {{ "header": "authorization", "scheme": "Bearer" }},
-                {{ "header": "x-api-token" }}
-            ]
-        }}"#,
-        publisher().public_key()
-    )
+    format!("{{\n{}\n}}", members("").join(",\n"))
+}
+
+/// The usual members but for those that stand in `instead`.
+fn members(instead: &str) -> Vec<String> {
+    let instead: serde_json::Value = serde_json::from_str(&format!("{{{instead}}}")).unwrap_or_default();
+    let publisher_keys = format!(r#"["{}"]"#, publisher().public_key());
+    let usual = [
+        ("audience", r#""default""#),
+        ("publisher_keys", &publisher_keys),
+        ("control_plane", r#"{ "cluster": "keystile", "credential": "ks_edge_x" }"#),
+        ("tokens", r#"{ "issuer": "https://keystile.local", "audiences": ["api"] }"#),
+        (
+            "credentials",
+            r#"[{ "header": "authorization", "scheme": "Bearer" }, { "header": "x-api-token" }]"#,
+        ),
+    ];
+    let kept = usual.iter().filter(|(name, _)| instead.get(name).is_none());
+    kept.map(|(name, value)| format!("\"{name}\": {value}")).collect()
 }
 
 pub(crate) fn gate() -> Gate {
@@ -83,9 +89,9 @@ pub(crate) fn claims() -> Claims {
     }
 }
 
-/// The usual configuration with more members.
-pub(crate) fn policy(members: &str) -> Result<Policy, String> {
-    let configuration = configuration().replacen('{', &format!("{{ {members},"), 1);
+/// The usual configuration with more members, or others.
+pub(crate) fn policy(more: &str) -> Result<Policy, String> {
+    let configuration = format!("{{ {more}, {} }}", members(more).join(","));
     Policy::from_json(configuration.as_bytes()).map_err(|error| error.to_string())
 }
 

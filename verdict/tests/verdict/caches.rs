@@ -1,0 +1,170 @@
+//! A cache spares work and changes no answer.
+
+use bundle::{
+    Scope,
+    builder::{Builder, SecretKey},
+};
+use proptest::prelude::*;
+use token::{
+    Claims, Fingerprint,
+    api_key::{Prefix, TagKey},
+};
+use verdict::{Cache, Gate, Request, Snapshot, Unaided};
+
+use crate::world::{NOW, NOW_MS, bearer, builder, claims, gate_with, granted, signing_key, snapshot};
+
+fn ask(
+    gate: &Gate,
+    cache: &mut Cache,
+    snapshot: &Snapshot,
+    headers: &[(&str, &str)],
+    now: u64,
+) -> &'static str {
+    let first = [(":method", "GET"), (":path", "/x")];
+    let headers: Vec<_> =
+        first.iter().chain(headers).map(|(name, value)| (*name, value.as_bytes())).collect();
+    let request = Request { headers: &headers, peer: None, snapshot: Some(snapshot), now };
+    let verdict = gate.decide_with(&request, cache, &Unaided);
+    verdict.reason().map_or("admitted", |reason| reason.code())
+}
+
+#[test]
+fn only_what_never_changes_is_remembered() {
+    let gate = gate_with(r#""rules": [{ "path": "/x", "permission": "Sim:getSim" }]"#);
+    let mut cache = Cache::new(16, b"seed");
+    let allow = r#"{"statements":[{"effect":"allow","api":"*"}]}"#;
+    let granted_builder = || {
+        let mut builder = builder();
+        granted(&mut builder, "OP0123456789/alice", allow);
+        builder
+    };
+    let token = bearer(&claims());
+    let mut ask = |builder: &mut Builder, now: u64| {
+        ask(&gate, &mut cache, &snapshot(builder), &[("authorization", &token)], now)
+    };
+    assert_eq!(ask(&mut granted_builder(), NOW_MS), "admitted");
+    // Everything else is looked at again, though the token is known.
+    let mut revoked = granted_builder();
+    revoked.revoke(Fingerprint::of(&token.as_bytes()[7..])).unwrap();
+    assert_eq!(ask(&mut revoked, NOW_MS), "revoked");
+    let mut marked = granted_builder();
+    marked.watermark(Scope::Session("api-1"), NOW);
+    assert_eq!(ask(&mut marked, NOW_MS), "watermark");
+    assert_eq!(ask(&mut builder(), NOW_MS), "permission_denied");
+    assert_eq!(ask(&mut granted_builder(), (NOW + 3605) * 1000), "token_expired");
+    assert_eq!(ask(&mut granted_builder(), (NOW - 60) * 1000), "token_issued_in_future");
+    assert_eq!(ask(&mut granted_builder(), NOW_MS + 960_000), "bundle_stale");
+    // Its key is gone, or another has its name.
+    let mut keyless = granted_builder();
+    let other = token::mint::SigningKey::ed25519("k9", &[9; 32]).unwrap();
+    keyless.keys([other.verifying_key()]).unwrap();
+    assert_eq!(ask(&mut keyless, NOW_MS), "token_key_unknown");
+    let mut replaced = granted_builder();
+    let other = token::mint::SigningKey::ed25519("k1", &[9; 32]).unwrap();
+    replaced.keys([other.verifying_key()]).unwrap();
+    assert_eq!(ask(&mut replaced, NOW_MS), "token_signature_invalid");
+    assert_eq!(ask(&mut granted_builder(), NOW_MS), "admitted");
+    assert_eq!(cache.counts().1, 1, "the signature was checked once for all that was admitted");
+}
+
+#[test]
+fn a_tag_key_that_goes_takes_its_api_keys_along() {
+    let gate = gate_with(r#""api_keys": {}"#);
+    let mut cache = Cache::new(16, b"seed");
+    let tags = |secret: [u8; 32]| {
+        let mut builder = builder();
+        builder.secret_keys([SecretKey::Tag { generation: 1, secret: &secret }]).unwrap();
+        snapshot(&mut builder)
+    };
+    let key = TagKey::new(1, &[1; 32]).unwrap().mint(&Prefix::default(), 1, NOW, "alice").unwrap();
+    for (snapshot, username, expected) in [
+        (tags([1; 32]), "alice", "admitted"),
+        (tags([1; 32]), "bob", "api_key_tag_invalid"),
+        (tags([1; 32]), "alic", "api_key_tag_invalid"),
+        (tags([2; 32]), "alice", "api_key_tag_invalid"),
+        (snapshot(&mut builder()), "alice", "api_key_generation_unknown"),
+        (tags([1; 32]), "alice", "admitted"),
+    ] {
+        let headers = [("x-api-token", key.expose()), ("x-username", username)];
+        assert_eq!(ask(&gate, &mut cache, &snapshot, &headers, NOW_MS), expected, "{username}");
+    }
+}
+
+#[test]
+fn a_cache_is_bounded_and_forgets_the_oldest() {
+    let gate = gate_with(r#""realm": "x""#);
+    let snapshot = snapshot(&mut builder());
+    let token = |n: usize| bearer(&Claims { jti: n.to_string(), ..claims() });
+    let asked = |cache: &mut Cache, n: usize| {
+        assert_eq!(ask(&gate, cache, &snapshot, &[("authorization", &token(n))], NOW_MS), "admitted");
+        cache.counts().0 == 1
+    };
+    // One set of 16 places.
+    let mut cache = Cache::new(10, b"seed");
+    for n in 0..16 {
+        assert!(!asked(&mut cache, n));
+    }
+    for n in 0..16 {
+        assert!(asked(&mut cache, n));
+    }
+    assert!(asked(&mut cache, 0), "now the youngest");
+    assert!(!asked(&mut cache, 16));
+    assert!(asked(&mut cache, 0) && asked(&mut cache, 16) && !asked(&mut cache, 1));
+    let mut none = Cache::none();
+    assert!(!asked(&mut none, 0) && !asked(&mut none, 0));
+    assert_eq!(format!("{cache:?}"), "Cache(16 places)");
+}
+
+#[test]
+fn what_is_not_authentic_takes_no_place() {
+    let gate = gate_with(r#""realm": "x""#);
+    let snapshot = snapshot(&mut builder());
+    let good = bearer(&claims());
+    let mut cache = Cache::new(16, b"seed");
+    ask(&gate, &mut cache, &snapshot, &[("authorization", &good)], NOW_MS);
+    for n in 0..100 {
+        let bad = format!("{good}{n:03}A");
+        assert_eq!(
+            ask(&gate, &mut cache, &snapshot, &[("authorization", &bad)], NOW_MS),
+            "token_signature_invalid"
+        );
+    }
+    cache.counts();
+    ask(&gate, &mut cache, &snapshot, &[("authorization", &good)], NOW_MS);
+    assert_eq!(cache.counts(), (1, 0));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    /// Whatever came before: with a small cache or none, the same request has the same answer.
+    #[test]
+    fn a_cache_changes_no_answer(requests in prop::collection::vec((0..24_usize, 0..4_usize, 0..4_u64, any::<bool>()), 1..60)) {
+        let gate = gate_with(r#""realm": "x""#);
+        let mut cache = Cache::new(16, b"seed");
+        let snapshots: Vec<Snapshot> = (0..4_usize).map(|version| {
+            let mut builder = builder();
+            for n in (0..24).filter(|n| n % 4 == version) {
+                builder.revoke(Fingerprint::of(signed(n).as_bytes())).unwrap();
+            }
+            if version == 3 {
+                builder.watermark(Scope::User("OP0123456789/u5"), NOW);
+            }
+            snapshot(&mut builder)
+        }).collect();
+        for (n, version, hours, damaged) in requests {
+            let damage = if damaged { "AAAA" } else { "" };
+            let token = format!("Bearer {}{damage}", signed(n));
+            let headers = [("authorization", &token[..])];
+            let now = NOW_MS + hours * 20_000;
+            let cached = ask(&gate, &mut cache, &snapshots[version], &headers, now);
+            let fresh = ask(&gate, &mut Cache::none(), &snapshots[version], &headers, now);
+            prop_assert_eq!(cached, fresh);
+        }
+    }
+}
+
+fn signed(n: usize) -> String {
+    let claims = Claims { sub: format!("OP0123456789/u{n}"), exp: NOW + 40, ..claims() };
+    signing_key().mint(&claims).expose().to_owned()
+}

@@ -1,0 +1,164 @@
+//! Tokens of other issuers are good where they say so, and nobody of theirs is one of ours.
+
+use bundle::{
+    Scope,
+    builder::{Builder, SecretKey},
+};
+use serde_json::{Value, json};
+use token::{Algorithm, mint::SigningKey};
+use verdict::Snapshot;
+
+use crate::world::{NOW, alice, ask, bearer, builder, claims, gate_with, granted, snapshot};
+
+const IDP: &str = "https://idp.example.com";
+
+const POLICY: &str = r#"
+    "issuers": [
+        { "issuer": "https://idp.example.com", "audiences": ["orders", "api"] },
+        { "issuer": "https://strict.example.com", "audiences": ["api"], "profile": "rfc9068",
+          "max_lifetime_seconds": 7200 }
+    ],
+    "rules": [
+        { "path": "/any" },
+        { "path": "/ours", "issuers": ["https://keystile.local"] },
+        { "path": "/theirs", "issuers": ["https://idp.example.com"], "audiences": ["orders"], "scopes": ["read"] },
+        { "path": "/allowed", "permission": "Sim:getSim" }
+    ]"#;
+
+/// Symmetric, so that a test can sign; the algorithms are `token`'s business.
+fn key_of(issuer: &str) -> [u8; 32] {
+    let mut key = [9; 32];
+    key.iter_mut().zip(issuer.bytes().rev()).for_each(|(byte, letter)| *byte = letter);
+    key
+}
+
+fn with_keys() -> Builder {
+    let mut builder = builder();
+    let strict = "https://strict.example.com";
+    let (idp, other) = (key_of(IDP), key_of(strict));
+    let key = |issuer, secret| SecretKey::Token { issuer, kid: "k1", algorithm: Algorithm::Hs256, secret };
+    builder.secret_keys([key(IDP, &idp), key(strict, &other)]).unwrap();
+    builder
+}
+
+fn signed(issuer: &str, typ: &str, change: Value) -> String {
+    let mut payload = json!({
+        "iss": issuer, "sub": "alice", "aud": ["api", "orders"], "iat": NOW - 10, "exp": NOW + 3600,
+        "jti": "j", "client_id": "c", "scope": "read write",
+    });
+    for (name, value) in change.as_object().unwrap() {
+        match value {
+            Value::Null => payload.as_object_mut().unwrap().remove(name),
+            value => payload.as_object_mut().unwrap().insert(name.clone(), value.clone()),
+        };
+    }
+    let header = json!({ "alg": "HS256", "kid": "k1", "typ": typ }).to_string();
+    let key = SigningKey::hs256("k1", &key_of(issuer)).unwrap();
+    format!("Bearer {}", key.sign(&header, payload.to_string().as_bytes()).expose())
+}
+
+fn asked(snapshot: &Snapshot, path: &str, token: &str) -> &'static str {
+    let headers = [("authorization", token)];
+    ask(&gate_with(POLICY), Some(snapshot), &format!("GET {path}"), &headers)
+}
+
+#[test]
+fn every_token_is_what_its_issuer_must_say() {
+    let snapshot = snapshot(&mut with_keys());
+    let strict = "https://strict.example.com";
+    for (issuer, typ, change, expected) in [
+        (IDP, "JWT", json!({}), "admitted"),
+        (IDP, "at+jwt", json!({}), "admitted"),
+        (IDP, "logout+jwt", json!({}), "token_malformed"),
+        (IDP, "JWT", json!({ "aud": "api" }), "admitted"),
+        (IDP, "JWT", json!({ "aud": "other" }), "token_audience_mismatch"),
+        (IDP, "JWT", json!({ "aud": null }), "token_audience_mismatch"),
+        (IDP, "JWT", json!({ "exp": null }), "token_incomplete"),
+        (IDP, "JWT", json!({ "sub": null }), "token_incomplete"),
+        (IDP, "JWT", json!({ "sub": "a b" }), "token_incomplete"),
+        (IDP, "JWT", json!({ "sub": "\u{e9}" }), "token_incomplete"),
+        (IDP, "JWT", json!({ "iat": null }), "admitted"),
+        (IDP, "JWT", json!({ "exp": NOW + 100_000 }), "admitted"),
+        (strict, "at+jwt", json!({ "exp": NOW + 7191 }), "token_lifetime_too_long"),
+        (strict, "at+jwt", json!({ "exp": NOW + 7190 }), "admitted"),
+        (IDP, "JWT", json!({ "exp": NOW - 5 }), "token_expired"),
+        (IDP, "JWT", json!({ "nbf": NOW + 6 }), "token_not_yet_valid"),
+        (IDP, "JWT", json!({ "iat": NOW + 6 }), "token_issued_in_future"),
+        (strict, "at+jwt", json!({}), "admitted"),
+        (strict, "application/AT+JWT", json!({}), "admitted"),
+        (strict, "JWT", json!({}), "token_type_wrong"),
+        (strict, "at+jwt", json!({ "client_id": null }), "token_incomplete"),
+        (strict, "at+jwt", json!({ "jti": null }), "token_incomplete"),
+        ("https://unknown.example.com", "JWT", json!({}), "token_issuer_unknown"),
+    ] {
+        assert_eq!(
+            asked(&snapshot, "/any", &signed(issuer, typ, change.clone())),
+            expected,
+            "{typ} {change}"
+        );
+    }
+    // A key opens tokens of its own issuer only, whatever it is called.
+    let ours = signed(IDP, "JWT", json!({ "iss": "https://keystile.local" }));
+    assert_eq!(asked(&snapshot, "/any", &ours), "token_algorithm_mismatch");
+    let theirs = signed(IDP, "JWT", json!({ "iss": strict }));
+    assert_eq!(asked(&snapshot, "/any", &theirs), "token_signature_invalid");
+}
+
+#[test]
+fn a_rule_tells_issuers_apart() {
+    let snapshot = snapshot(&mut with_keys());
+    let theirs = signed(IDP, "JWT", json!({}));
+    for (path, token, expected) in [
+        ("/ours", &alice(), "admitted"),
+        ("/ours", &theirs, "issuer_not_accepted"),
+        ("/theirs", &theirs, "admitted"),
+        ("/theirs", &alice(), "issuer_not_accepted"),
+        ("/theirs", &signed(IDP, "JWT", json!({ "aud": "api" })), "token_audience_mismatch"),
+        ("/theirs", &signed(IDP, "JWT", json!({ "scope": "write" })), "scope_missing"),
+    ] {
+        assert_eq!(asked(&snapshot, path, token), expected, "{path}");
+    }
+}
+
+#[test]
+fn nobody_elsewhere_is_root_or_a_user_of_ours() {
+    let mut builder = with_keys();
+    let all = r#"{"statements":[{"effect":"allow","api":"*"}]}"#;
+    granted(&mut builder, "OP0123456789/alice", all);
+    granted(&mut builder, "alice", all);
+    let pretended = json!({ "sub": "OP0123456789", "operator": { "operatorId": "OP0123456789" } });
+    let user = json!({ "sub": "OP0123456789/alice", "operator": { "operatorId": "OP0123456789" } });
+    for change in [json!({}), pretended, user] {
+        let token = signed(IDP, "JWT", change);
+        assert_eq!(asked(&snapshot(&mut builder), "/allowed", &token), "permission_denied");
+    }
+    granted(&mut builder, "https://idp.example.com#alice", all);
+    let token = signed(IDP, "JWT", json!({}));
+    assert_eq!(asked(&snapshot(&mut builder), "/allowed", &token), "admitted");
+    assert_eq!(asked(&snapshot(&mut builder), "/allowed", &bearer(&claims())), "admitted");
+}
+
+#[test]
+fn watermarks_name_the_issuer() {
+    let token = signed(IDP, "JWT", json!({}));
+    // Whoever does not say when has said it before every watermark.
+    let undated = signed(IDP, "JWT", json!({ "iat": null }));
+    for (scope, expected) in [
+        (Scope::Global, "watermark"),
+        (Scope::SigningKey("https://idp.example.com#k1"), "watermark"),
+        (Scope::User("https://idp.example.com#alice"), "watermark"),
+        (Scope::SigningKey("k1"), "admitted"),
+        (Scope::User("alice"), "admitted"),
+    ] {
+        let mut builder = with_keys();
+        builder.watermark(scope, NOW - 10);
+        let snapshot = snapshot(&mut builder);
+        assert_eq!(asked(&snapshot, "/any", &token), expected, "{scope:?}");
+        assert_eq!(asked(&snapshot, "/any", &undated), expected, "{scope:?}");
+    }
+    let mut builder = with_keys();
+    builder.watermark(Scope::Global, 0);
+    let snapshot = snapshot(&mut builder);
+    assert_eq!(asked(&snapshot, "/any", &token), "admitted");
+    assert_eq!(asked(&snapshot, "/any", &undated), "watermark");
+}

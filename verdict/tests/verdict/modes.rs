@@ -1,0 +1,103 @@
+//! What is only reported passes, counted and marked, and tells the upstream nothing that is not proven.
+
+use verdict::{Passage, Snapshot, Verdict};
+
+use crate::world::{NOW_MS, alice, builder, gate_with, snapshot};
+
+const RULES: &str = r#""rules": [
+    { "path": "/usual" },
+    { "path": "/scoped", "scopes": ["sims:read", "sims:write"] },
+    { "path": "/enforced", "mode": "enforce" },
+    { "path": "/reported", "mode": "report", "scopes": ["a"] },
+    { "path": "/public", "access": "public" }
+]"#;
+
+/// The status, or how it passes: the reason that the upstream is told, and who it is told asks.
+fn ask(mode: &str, snapshot: Option<&Snapshot>, path: &str, token: &str) -> String {
+    let gate = gate_with(&format!(r#""mode": "{mode}", {RULES}"#));
+    let headers: [(&str, &[u8]); 5] = [
+        (":method", b"GET"),
+        (":path", path.as_bytes()),
+        ("authorization", token.as_bytes()),
+        ("x-keystile-subject", b"root"),
+        ("x-keystile-report", b"forged"),
+    ];
+    let verdict = gate.decide(headers.into_iter(), snapshot, NOW_MS);
+    if let Verdict::Refuse(refusal) = &verdict {
+        assert!(!verdict.is_reported());
+        return refusal.reason().status().to_string();
+    }
+    let forwarded = gate.forward(&headers, &verdict, NOW_MS).unwrap();
+    let value = |name| {
+        let value = forwarded.iter().find(|(header, _)| *header == name).map(|(_, value)| &value[..]);
+        value.map(|value| str::from_utf8(value).unwrap())
+    };
+    let report = value("x-keystile-report");
+    assert_eq!(report, verdict.reason().map(|reason| reason.code()));
+    assert_eq!(report.is_some(), verdict.is_reported());
+    let state: Vec<_> = gate.filter_state(&verdict).collect();
+    assert_eq!(state, report.map(|report| ("keystile.reason", report)).into_iter().collect::<Vec<_>>());
+    // Nothing is to break while nothing is enforced.
+    let keeps = matches!(verdict, Verdict::Pass(Passage::Reported(_))) || verdict.is_reported();
+    assert_eq!(value("authorization").is_some(), keeps, "{path}");
+    format!("{} {}", report.unwrap_or("-"), value("x-keystile-subject").unwrap_or("-"))
+}
+
+#[test]
+fn a_report_says_what_would_be_refused() {
+    let snapshot = snapshot(&mut builder());
+    let (good, bad) = (&alice()[..], "Bearer a.b.c");
+    for (mode, path, token, expected) in [
+        ("report", "/usual", good, "- OP0123456789/alice"),
+        ("report", "/usual", bad, "token_not_canonical -"),
+        ("report", "/usual", "", "credential_missing -"),
+        ("report", "/scoped", good, "scope_missing OP0123456789/alice"),
+        ("report", "/scoped", bad, "token_not_canonical -"),
+        ("report", "/enforced", bad, "401"),
+        ("report", "/enforced", good, "- OP0123456789/alice"),
+        ("report", "/none", good, "route_unmatched -"),
+        ("report", "/a//b", good, "path_empty_segment -"),
+        ("report", "/public", bad, "- -"),
+        ("enforce", "/usual", bad, "401"),
+        ("enforce", "/scoped", good, "403"),
+        ("enforce", "/reported", good, "scope_missing OP0123456789/alice"),
+        ("enforce", "/reported", bad, "token_not_canonical -"),
+        ("enforce", "/none", good, "404"),
+    ] {
+        assert_eq!(ask(mode, Some(&snapshot), path, token), expected, "{mode} {path} {token}");
+    }
+    assert_eq!(ask("report", None, "/usual", good), "bundle_missing -");
+    assert_eq!(ask("enforce", None, "/usual", good), "503");
+}
+
+#[test]
+fn more_headers_than_a_host_takes_back_are_refused_all_the_same() {
+    let gate = gate_with(r#""mode": "report""#);
+    let headers = vec![("x-other", &b"v"[..]); 1001];
+    let verdict = gate.decide(headers.into_iter(), None, NOW_MS);
+    assert!(matches!(verdict, Verdict::Refuse(_)), "{verdict:?}");
+}
+
+#[test]
+fn filter_state_says_who_as_far_as_it_is_proven() {
+    let mut builder = builder();
+    let token = alice();
+    let gate = gate_with(r#""filter_state": ["reason", "key_id", "subject", "operator"]"#);
+    let headers = [("authorization", token.as_bytes())];
+    let state = |snapshot: &Snapshot, headers: &[(&str, &[u8])]| {
+        let verdict = gate.decide(headers.iter().copied(), Some(snapshot), NOW_MS);
+        let state = gate.filter_state(&verdict);
+        state
+            .map(|(name, value)| format!("{}={value}", &name["keystile.".len()..]))
+            .collect::<Vec<_>>()
+            .join(" ")
+    };
+    let who = "key_id=keyId-1 subject=OP0123456789/alice operator=OP0123456789";
+    assert_eq!(state(&snapshot(&mut builder), &headers), who);
+    builder.revoke(token::Fingerprint::of(&token.as_bytes()[7..])).unwrap();
+    assert_eq!(state(&snapshot(&mut builder), &headers), format!("reason=revoked {who}"));
+    let forged = token.replace("Bearer ey", "Bearer eyA");
+    let headers = [("authorization", forged.as_bytes())];
+    assert!(state(&snapshot(&mut builder), &headers).starts_with("reason=token_"));
+    assert_eq!(state(&snapshot(&mut builder), &[]), "reason=credential_missing");
+}

@@ -1,0 +1,49 @@
+//! When the control plane is silent, each policy for it says when it starts and when it ends.
+
+use verdict::{Line, Watch};
+
+use crate::world::{NOW_MS, builder, gate_with, snapshot};
+
+fn brief(lines: Vec<Line>) -> Vec<(char, String)> {
+    let policy = |line: &str| line.split('`').nth(1).unwrap().to_owned();
+    let brief = lines.into_iter().map(|line| match line {
+        Line::Info(line) => ('I', policy(&line)),
+        Line::Warning(line) => ('W', policy(&line)),
+        Line::Error(line) => ('E', policy(&line)),
+    });
+    brief.collect()
+}
+
+#[test]
+fn every_policy_has_its_line_when_it_starts_and_ends() {
+    let gate = gate_with(
+        r#""outage_grace_seconds": 100, "rules": [
+            { "path": "/a", "stale": "deny" },
+            { "path": "/b", "stale": { "issued_within_seconds": 30 } },
+            { "path": "/c", "stale": { "outage_grace_seconds": 100 } },
+            { "path": "/d", "stale": "deny" },
+            { "path": "/e" }
+        ]"#,
+    );
+    let snapshot = snapshot(&mut builder());
+    let (grace, deny, recent) = ("outage_grace_seconds 100", "deny", "issued_within_seconds 30");
+    let mut watch = Watch::default();
+    let expires = NOW_MS + 60_000;
+    for (now, expected) in [
+        (NOW_MS, vec![]),
+        (expires - 1, vec![]),
+        (expires, vec![('W', grace), ('E', deny), ('W', recent)]),
+        (expires + 1, vec![]),
+        (expires + 59_999, vec![]),
+        (expires + 60_000, vec![('W', grace), ('E', deny), ('W', recent)]),
+        (expires + 100_000, vec![('E', grace)]),
+        (expires + 100_001, vec![]),
+        // A new manifest has come.
+        (NOW_MS, vec![('I', grace), ('I', deny), ('I', recent)]),
+        (NOW_MS + 1, vec![]),
+    ] {
+        let lines = brief(watch.handle(&gate, &snapshot, now));
+        let lines: Vec<_> = lines.iter().map(|(severity, policy)| (*severity, policy.as_str())).collect();
+        assert_eq!(lines, expected, "{now}");
+    }
+}

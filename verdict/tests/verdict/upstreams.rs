@@ -1,0 +1,160 @@
+//! What the upstream gets to know, under which names, and that nobody else can tell it.
+
+use token::{Claims, Unverified, VerifyingKey, base64url, mint::SigningKey};
+use verdict::{Snapshot, Verdict};
+
+use crate::world::{NOW, NOW_MS, builder, claims, gate_with, policy, signing_key, snapshot};
+
+const SECRET: [u8; 32] = [7; 32];
+
+fn identity() -> String {
+    let secret = base64url::encode(&SECRET);
+    format!(
+        r#""identity": {{
+            "headers": {{ "subject": "x-user", "operator": "x-tenant", "session": null, "fingerprint": null }},
+            "claims": {{
+                "x-roles": "realm.roles", "x-plan": "plan", "x-limit": "limit", "x-beta": "beta",
+                "x-odd": "odd", "x-role": "/https:~1~1example.com~1role"
+            }},
+            "assertion": {{ "header": "x-assertion", "secret": "{secret}", "audience": "orders" }}
+        }}"#
+    )
+}
+
+/// A token of ours with more claims.
+fn token(more: &str) -> String {
+    let payload = serde_json::to_string(&claims()).unwrap();
+    let payload = format!("{},{more}}}", payload.strip_suffix('}').unwrap());
+    format!("Bearer {}", signing_key().sign(r#"{"alg":"EdDSA","kid":"k1"}"#, payload.as_bytes()).expose())
+}
+
+fn forwarded(
+    members: &str,
+    snapshot: &Snapshot,
+    token: &str,
+    more: &[(&str, &str)],
+) -> Vec<(String, String)> {
+    let gate = gate_with(members);
+    let headers = [(":path", "/x"), ("authorization", token)];
+    let headers: Vec<_> = headers.iter().chain(more).map(|(name, value)| (*name, value.as_bytes())).collect();
+    let verdict = gate.decide(headers.iter().copied(), Some(snapshot), NOW_MS);
+    assert!(matches!(verdict, Verdict::Admit(_)), "{verdict:?}");
+    let forwarded = gate.forward(&headers, &verdict, NOW_MS).unwrap();
+    forwarded
+        .into_iter()
+        .map(|(name, value)| (name.into(), String::from_utf8(value.into_owned()).unwrap()))
+        .collect()
+}
+
+fn value<'a>(headers: &'a [(String, String)], name: &str) -> Option<&'a str> {
+    let mut found = headers.iter().filter(|(header, _)| header == name);
+    let value = found.next().map(|(_, value)| value.as_str());
+    assert_eq!(found.next(), None, "{name} twice");
+    value
+}
+
+#[test]
+fn names_are_as_configured_and_cleared_first() {
+    let snapshot = snapshot(&mut builder());
+    let token = token(
+        r#""realm":{"roles":["admin","dev"]},"plan":"pro plus","limit":-5,"beta":true,"odd":1.5,"https://example.com/role":7"#,
+    );
+    let forged = [
+        ("x-user", "root"),
+        ("X_Tenant", "root"),
+        ("x.roles", "root"),
+        ("x-odd", "root"),
+        ("x-assertion", "root"),
+        ("x-keystile-session", "root"),
+        ("x-users", "kept"),
+    ];
+    let headers = forwarded(&identity(), &snapshot, &token, &forged);
+    let assertion = value(&headers, "x-assertion").unwrap().to_owned();
+    let expected = [
+        (":path", "/x"),
+        ("x-users", "kept"),
+        ("x-user", "OP0123456789/alice"),
+        ("x-tenant", "OP0123456789"),
+        ("x-keystile-authkey", "keyId-1"),
+        ("x-beta", "true"),
+        ("x-limit", "-5"),
+        ("x-plan", "pro plus"),
+        ("x-role", "7"),
+        ("x-roles", "admin,dev"),
+        ("x-assertion", &assertion),
+    ];
+    assert_eq!(headers, expected.map(|(name, value)| (name.to_owned(), value.to_owned())));
+}
+
+#[test]
+fn what_would_arrive_as_something_else_does_not_go() {
+    let snapshot = snapshot(&mut builder());
+    for (claim, expected) in [
+        (r#""pro""#, Some("pro")),
+        (r#"["a","b",1,true]"#, Some("a,b,1,true")),
+        (r#""a,b""#, Some("a,b")),
+        (r#"["a,b","c"]"#, None),
+        (r#"[]"#, None),
+        (r#"["a",["b"]]"#, None),
+        (r#"["a",null]"#, None),
+        (r#""""#, None),
+        (r#"" a""#, None),
+        (r#""a ""#, None),
+        (r#""a\r\nx-user: root""#, None),
+        (r#""a\u0000""#, None),
+        (r#""caf\u00e9""#, None),
+        (r#""\u007f""#, None),
+        (r#"{"a":1}"#, None),
+        (r#"null"#, None),
+        (r#"1e3"#, None),
+        (r#"18446744073709551615"#, Some("18446744073709551615")),
+    ] {
+        let token = token(&format!("\"plan\":{claim}"));
+        let headers = forwarded(&identity(), &snapshot, &token, &[("x-plan", "forged")]);
+        assert_eq!(value(&headers, "x-plan"), expected, "{claim}");
+    }
+}
+
+#[test]
+fn an_assertion_is_short_lived_and_names_the_credential() {
+    let snapshot = snapshot(&mut builder());
+    let key = VerifyingKey::of_issuer("keystile", "", token::Algorithm::Hs256, &SECRET).unwrap();
+    for (exp, expected) in [(NOW + 3600, NOW + 60), (NOW + 20, NOW + 20)] {
+        let presented = signing_key().mint(&Claims { exp, ..claims() });
+        let bearer = format!("Bearer {}", presented.expose());
+        let headers = forwarded(&identity(), &snapshot, &bearer, &[]);
+        let assertion = value(&headers, "x-assertion").unwrap();
+        let opened = Unverified::parse(assertion.as_bytes()).unwrap().verify(&key).unwrap();
+        assert_eq!(opened.subject(), Some("OP0123456789/alice"));
+        assert_eq!(opened.audiences().collect::<Vec<_>>(), ["orders"]);
+        assert_eq!((opened.issued_at(), opened.expires_at()), (Some(NOW), Some(expected)));
+        let fingerprint = token::Fingerprint::of(presented.expose().as_bytes()).to_string();
+        assert_eq!(opened.id(), Some(&fingerprint[..]));
+    }
+    // A name that JSON has to escape.
+    let quoted =
+        SigningKey::ed25519("k1", &[2; 32]).unwrap().mint(&Claims { sub: "a\"\\b".into(), ..claims() });
+    let headers = forwarded(&identity(), &snapshot, &format!("Bearer {}", quoted.expose()), &[]);
+    let assertion = value(&headers, "x-assertion").unwrap();
+    let opened = Unverified::parse(assertion.as_bytes()).unwrap().verify(&key).unwrap();
+    assert_eq!(opened.subject(), Some("a\"\\b"));
+}
+
+#[test]
+fn names_that_break_a_request_are_refused() {
+    for (identity, path) in [
+        (r#"{ "headers": { "user": "x" } }"#, "`identity.headers.user`"),
+        (r#"{ "headers": { "subject": "X" } }"#, "`identity.headers.subject`"),
+        (r#"{ "headers": { "subject": ":path" } }"#, "`identity.headers.subject`"),
+        (r#"{ "headers": { "subject": "host" } }"#, "`identity.headers.subject`"),
+        (r#"{ "claims": { "content-length": "a" } }"#, "`identity.claims.content-length`"),
+        (
+            r#"{ "assertion": { "header": "x", "secret": "c2hvcnQ", "audience": "a" } }"#,
+            "`identity.assertion.secret`",
+        ),
+    ] {
+        let error = policy(&format!(r#""identity": {identity}"#)).unwrap_err();
+        assert!(error.starts_with(path) && !error.contains("c2hvcnQ"), "{identity}: {error}");
+    }
+    assert!(!format!("{:?}", policy(&identity()).unwrap()).contains("BwcH"), "a secret is not printed");
+}

@@ -1,70 +1,63 @@
 //! ECDSA with P-256 and P-384 (RFC 7518 section 3.4): a signature is r and s, each as long as the order of the curve.
 //!
-//! Zero and what is not below the order is refused ("psychic signatures", CVE-2022-21449): a
-//! [`p256::ecdsa::Signature`] cannot hold it.
+//! Zero and what is not below the order is refused ("psychic signatures", CVE-2022-21449).
 
-use alloc::{boxed::Box, vec::Vec};
+use alloc::{sync::Arc, vec::Vec};
 
-use p256::{ecdsa::signature::hazmat::PrehashVerifier, elliptic_curve::point::AffineCoordinates};
-
-use crate::hash::Hash;
+use crate::{
+    curve::{Curve, Point},
+    hash::Hash,
+};
 
 /// A point other than infinity that is on its curve.
 #[derive(Clone)]
-pub(crate) enum PublicKey {
-    P256(Box<p256::ecdsa::VerifyingKey>),
-    P384(Box<p384::ecdsa::VerifyingKey>),
+pub(crate) struct PublicKey(Arc<Key>);
+
+struct Key {
+    curve: Curve,
+    point: Point,
+    /// x and y.
+    material: Vec<u8>,
+    hash: Hash,
 }
 
 impl PublicKey {
     /// From x and y.
-    pub(crate) fn p256(point: &[u8]) -> Option<Self> {
-        let (x, y) = point.split_at_checked(P256_ORDER.len())?;
-        let point = p256::AffinePoint::from_coordinates(x.try_into().ok()?, y.try_into().ok()?);
-        let key = p256::ecdsa::VerifyingKey::from_affine(point.into_option()?).ok()?;
-        Some(Self::P256(Box::new(key)))
+    pub(crate) fn p256(material: &[u8]) -> Option<Self> {
+        Self::new(Curve::p256()?, Hash::Sha256, material)
     }
 
     /// From x and y.
-    pub(crate) fn p384(point: &[u8]) -> Option<Self> {
-        let (x, y) = point.split_at_checked(P384_ORDER.len())?;
-        let point = p384::AffinePoint::from_coordinates(x.try_into().ok()?, y.try_into().ok()?);
-        let key = p384::ecdsa::VerifyingKey::from_affine(point.into_option()?).ok()?;
-        Some(Self::P384(Box::new(key)))
+    pub(crate) fn p384(material: &[u8]) -> Option<Self> {
+        Self::new(Curve::p384()?, Hash::Sha384, material)
+    }
+
+    /// The hash is as long as the order of the curve.
+    fn new(curve: Curve, hash: Hash, material: &[u8]) -> Option<Self> {
+        let (x, y) = material.split_at_checked(hash.bytes())?;
+        let point = curve.point(x, y)?;
+        Some(Self(Arc::new(Key { curve, point, material: material.into(), hash })))
     }
 
     /// x and y.
     #[cfg(feature = "mint")]
     pub(crate) fn material(&self) -> Vec<u8> {
-        self.point().get(1..).unwrap_or_default().to_vec()
+        self.0.material.clone()
     }
 
     /// `SubjectPublicKeyInfo` in DER (RFC 5480 section 2).
     pub(crate) fn public_key_info(&self) -> Vec<u8> {
-        let head = match self {
-            Self::P256(_) => P256_INFO,
-            Self::P384(_) => P384_INFO,
+        let head = match self.0.hash {
+            Hash::Sha256 => P256_INFO,
+            Hash::Sha384 | Hash::Sha512 => P384_INFO,
         };
-        [head, &self.point()].concat()
-    }
-
-    /// 4, x and y (SEC 1 section 2.3.3, uncompressed).
-    fn point(&self) -> Vec<u8> {
-        match self {
-            Self::P256(key) => key.to_sec1_point(false).as_bytes().to_vec(),
-            Self::P384(key) => key.to_sec1_point(false).as_bytes().to_vec(),
-        }
+        [head, &[UNCOMPRESSED], &self.0.material].concat()
     }
 
     pub(crate) fn accepts(&self, message: &[u8], signature: &[u8]) -> bool {
-        match self {
-            Self::P256(key) => p256::ecdsa::Signature::from_slice(signature).is_ok_and(|signature| {
-                key.verify_prehash(&Hash::Sha256.digest(&[message]), &signature).is_ok()
-            }),
-            Self::P384(key) => p384::ecdsa::Signature::from_slice(signature).is_ok_and(|signature| {
-                key.verify_prehash(&Hash::Sha384.digest(&[message]), &signature).is_ok()
-            }),
-        }
+        let Key { curve, point, hash, .. } = &*self.0;
+        let Some((r, s)) = signature.split_at_checked(hash.bytes()) else { return false };
+        curve.accepts(point, &hash.digest(&[message]), r, s)
     }
 }
 
@@ -83,6 +76,9 @@ pub(crate) fn twin(order: &[u8], signature: &[u8]) -> Option<Vec<u8>> {
     }
     (!borrow).then_some(twin)
 }
+
+/// SEC 1 section 2.3.3: x and y follow.
+const UNCOMPRESSED: u8 = 4;
 
 /// All of it but the point: `ecPublicKey`, the name of the curve, and how long the point is.
 const P256_INFO: &[u8] =

@@ -33,6 +33,7 @@ mod base62;
 pub mod base64url;
 mod claims;
 mod crc32;
+mod curve;
 mod ecdsa;
 mod error;
 mod fingerprint;

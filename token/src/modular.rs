@@ -1,6 +1,7 @@
-//! Numbers modulo an odd one, for the public operation of RSA: all of them are public, so nothing hides its timing.
+//! Numbers modulo an odd one, for the public operations of RSA and ECDSA: all of them are public, so nothing hides its
+//! timing.
 //!
-//! A general library brings 20 KB into the filter for what is one multiplication (P. Montgomery, "Modular
+//! General libraries bring 60 KB into the filter for what is one multiplication (P. Montgomery, "Modular
 //! multiplication without trial division", 1985). Limbs have 32 bits, lowest first: a wasm VM multiplies them at once.
 
 use alloc::{vec, vec::Vec};
@@ -37,56 +38,72 @@ impl Modulus {
     /// The base to the power of the exponent, which is at least 1, in as many bytes as the base has. None if the base
     /// is not below the modulus.
     pub(crate) fn power(&self, base: &[u8], exponent: u32) -> Option<Vec<u8>> {
-        let number = limbs(base);
-        if number.len() != self.limbs.len() || compare(&number, &self.limbs) != Ordering::Less {
-            return None;
-        }
-        let base_r = self.product(&number, &self.r_squared);
+        let number = self.read(base)?;
+        let base_r = self.of_vectors(&number, &self.r_squared);
         let mut power = base_r.clone();
         // The first bit is the base itself.
         for bit in (0..exponent.checked_ilog2()?).rev() {
-            power = self.product(&power, &power);
+            power = self.of_vectors(&power, &power);
             if exponent >> bit & 1 == 1 {
-                power = self.product(&power, &base_r);
+                power = self.of_vectors(&power, &base_r);
             }
         }
-        Some(bytes(&self.product(&power, &self.short(1)), base.len()))
+        Some(bytes(&self.of_vectors(&power, &self.short(1)), base.len()))
+    }
+
+    /// None if it is not as long as the modulus, or not below it. Big-endian.
+    pub(crate) fn read(&self, number: &[u8]) -> Option<Vec<u32>> {
+        let number = limbs(number);
+        let below = number.len() == self.limbs.len() && compare(&number, &self.limbs) == Ordering::Less;
+        below.then_some(number)
+    }
+
+    /// How many there are.
+    pub(crate) const fn length(&self) -> usize {
+        self.limbs.len()
+    }
+
+    pub(crate) fn limbs(&self) -> &[u32] {
+        &self.limbs
+    }
+
+    /// R^2: with it, [`Self::product`] leads into Montgomery's form.
+    pub(crate) fn r_squared(&self) -> &[u32] {
+        &self.r_squared
     }
 
     pub(crate) fn bytes(&self, length: usize) -> Vec<u8> {
         bytes(&self.limbs, length)
     }
 
-    /// a * b / R. Both are below the modulus and as long as it is, and so is the product.
-    fn product(&self, a: &[u32], b: &[u32]) -> Vec<u32> {
-        let length = self.limbs.len();
-        let mut sum = vec![0; length.saturating_mul(2).saturating_add(1)];
-        for (at, digit) in a.iter().enumerate() {
-            add_multiple(sum.get_mut(at..).unwrap_or_default(), *digit, b);
-        }
-        // A multiple of the modulus that makes the lower half zero, limb by limb.
-        for at in 0..length {
-            let Some(rest) = sum.get_mut(at..) else { break };
-            let digit = rest.first().copied().unwrap_or_default().wrapping_mul(self.negated_inverse);
-            add_multiple(rest, digit, &self.limbs);
-        }
-        // Below twice the modulus.
-        let carry = sum.pop() == Some(1);
-        let mut product = sum.split_off(length);
-        self.reduce(&mut product, carry);
+    fn of_vectors(&self, a: &[u32], b: &[u32]) -> Vec<u32> {
+        let mut product = vec![0; self.limbs.len().saturating_add(2)];
+        self.product(a, b, &mut product);
+        product.truncate(self.limbs.len());
         product
     }
 
-    /// Takes the modulus off once if the number, with the carry above it, is not below it.
-    fn reduce(&self, number: &mut [u32], carry: bool) {
-        if !carry && compare(number, &self.limbs) == Ordering::Less {
-            return;
+    /// a * b / R. Both are below the modulus and as long as it is, and so is the product, in a buffer of two more limbs
+    /// that are zero.
+    pub(crate) fn product(&self, a: &[u32], b: &[u32], product: &mut [u32]) {
+        for digit in a {
+            add_multiple(product, *digit, b);
+            // A multiple of the modulus that makes the lowest limb zero, which then goes.
+            let lowest = product.first().copied().unwrap_or_default();
+            add_multiple(product, lowest.wrapping_mul(self.negated_inverse), &self.limbs);
+            product.copy_within(1.., 0);
+            product.last_mut().into_iter().for_each(|highest| *highest = 0);
         }
-        let mut borrow = false;
-        for (digit, of) in number.iter_mut().zip(&self.limbs) {
-            let (difference, less) = digit.overflowing_sub(*of);
-            let (difference, still_less) = difference.overflowing_sub(borrow.into());
-            (*digit, borrow) = (difference, less || still_less);
+        // Below twice the modulus.
+        let (product, above) = product.split_at_mut_checked(self.limbs.len()).unwrap_or_default();
+        let carry = above.first_mut().is_some_and(|carry| core::mem::take(carry) == 1);
+        self.reduce(product, carry);
+    }
+
+    /// Takes the modulus off once if the number, with the carry above it, is not below it.
+    pub(crate) fn reduce(&self, number: &mut [u32], carry: bool) {
+        if carry || compare(number, &self.limbs) != Ordering::Less {
+            subtract(number, &self.limbs);
         }
     }
 
@@ -98,7 +115,27 @@ impl Modulus {
     }
 }
 
-fn limbs(bytes: &[u8]) -> Vec<u32> {
+/// Whether a bit went over the top.
+pub(crate) fn add(number: &mut [u32], of: &[u32]) -> bool {
+    number.iter_mut().zip(of).fold(false, |carry, (digit, of)| {
+        let (sum, more) = digit.overflowing_add(*of);
+        let (sum, still_more) = sum.overflowing_add(carry.into());
+        *digit = sum;
+        more || still_more
+    })
+}
+
+/// Whether it would be less than zero.
+pub(crate) fn subtract(number: &mut [u32], of: &[u32]) -> bool {
+    number.iter_mut().zip(of).fold(false, |borrow, (digit, of)| {
+        let (difference, less) = digit.overflowing_sub(*of);
+        let (difference, still_less) = difference.overflowing_sub(borrow.into());
+        *digit = difference;
+        less || still_less
+    })
+}
+
+pub(crate) fn limbs(bytes: &[u8]) -> Vec<u32> {
     let limb = |chunk: &[u8]| chunk.iter().fold(0, |limb, byte| limb << 8 | u32::from(*byte));
     bytes.rchunks(4).map(limb).collect()
 }
@@ -111,6 +148,10 @@ fn bytes(limbs: &[u32], length: usize) -> Vec<u8> {
 }
 
 /// Of two numbers of one length.
+pub(crate) fn is_below(a: &[u32], b: &[u32]) -> bool {
+    compare(a, b) == Ordering::Less
+}
+
 fn compare(a: &[u32], b: &[u32]) -> Ordering {
     a.iter().rev().cmp(b.iter().rev())
 }

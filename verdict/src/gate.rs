@@ -69,6 +69,11 @@ impl Gate {
         self.policy.client_address.is_none() && self.policy.rules.ask_for_permissions()
     }
 
+    /// Whether anything is only reported: else a host can spare itself the counters.
+    pub fn reports(&self) -> bool {
+        self.policy.mode == Mode::Report || self.policy.rules.report()
+    }
+
     pub fn decide_with(
         &self,
         request: &Request<'_>,

@@ -3,7 +3,7 @@
 use alloc::vec::Vec;
 use core::net::{IpAddr, SocketAddr};
 
-use verdict::{Cache, Forwarded, Refusal, Request, Unaided, Verdict};
+use verdict::{Forwarded, Gate, Refusal, Request, Verdict};
 
 use crate::{
     abi::{self, Map},
@@ -12,23 +12,25 @@ use crate::{
 };
 
 /// Whether the request goes on.
-pub(crate) fn request_headers(worker: &Worker) -> bool {
+pub(crate) fn request_headers(worker: &mut Worker) -> bool {
+    let Worker { gate, cache, verifier, snapshot, metrics, .. } = worker;
     let Some(now) = worker.now else { return closed() };
     // All of them at once: one host call, and a header sent twice is seen twice.
     let bytes = abi::headers(Map::RequestHeaders).unwrap_or_default();
     let Some(headers) = pairs::read(&bytes).filter(|headers| !headers.is_empty()) else { return closed() };
-    let peer = if worker.gate.asks_for_peer() { peer() } else { None };
-    let request = Request { headers: &headers, peer, snapshot: worker.snapshot.as_deref(), now };
-    let verdict = worker.gate.decide_with(&request, &mut Cache::none(), &Unaided);
-    match &verdict {
-        Verdict::Admit(_) => worker.metrics.admitted(),
-        Verdict::Pass(_) => worker.metrics.passed(),
-        Verdict::Refuse(refusal) => {
-            let request_id = headers.iter().find(|(name, _)| *name == "x-request-id");
-            return refuse(worker, refusal, request_id.map(|(_, value)| *value));
-        }
+    let peer = if gate.asks_for_peer() { peer() } else { None };
+    let request = Request { headers: &headers, peer, snapshot: snapshot.as_deref(), now };
+    let verdict = gate.decide_with(&request, cache, verifier);
+    metrics.decided(&verdict);
+    for (name, value) in gate.filter_state(&verdict) {
+        // A host without filter state decides all the same.
+        let _ = abi::set_property(name, value.as_bytes());
     }
-    match worker.gate.forward(&headers, &verdict, now) {
+    if let Verdict::Refuse(refusal) = &verdict {
+        let request_id = headers.iter().find(|(name, _)| *name == "x-request-id");
+        return refuse(gate, refusal, request_id.map(|(_, value)| *value));
+    }
+    match gate.forward(&headers, &verdict, now) {
         Some(headers) => replace(Map::RequestHeaders, &headers),
         None => true,
     }
@@ -36,7 +38,7 @@ pub(crate) fn request_headers(worker: &Worker) -> bool {
 
 /// Whether the request goes on.
 pub(crate) fn request_trailers(worker: &Worker) -> bool {
-    let bytes = abi::headers(Map::RequestTrailers).unwrap_or_default();
+    let Ok(bytes) = abi::headers(Map::RequestTrailers) else { return closed() };
     let Some(trailers) = pairs::read(&bytes) else { return closed() };
     match worker.gate.forward_trailers(&trailers) {
         Some(kept) => replace(Map::RequestTrailers, &kept),
@@ -55,12 +57,10 @@ fn replace(map: Map, headers: &[Forwarded<'_>]) -> bool {
     abi::set_headers(map, &pairs::write(headers)).is_ok() || closed()
 }
 
-fn refuse(worker: &Worker, refusal: &Refusal, request_id: Option<&[u8]>) -> bool {
-    let reason = refusal.reason();
-    worker.metrics.refused(reason);
-    let response = worker.gate.answer(refusal, request_id);
+fn refuse(gate: &Gate, refusal: &Refusal, request_id: Option<&[u8]>) -> bool {
+    let response = gate.answer(refusal, request_id);
     let headers: Vec<_> = response.headers.iter().map(|(name, value)| (*name, value.as_bytes())).collect();
-    answer(response.status, reason.code(), &headers, response.body.as_bytes())
+    answer(response.status, refusal.reason().code(), &headers, response.body.as_bytes())
 }
 
 /// Never goes on: where the host does not answer, the request waits for its time-out.

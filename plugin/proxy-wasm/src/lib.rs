@@ -18,5 +18,6 @@ mod metrics;
 mod pairs;
 mod root;
 mod sharing;
+mod verifier;
 mod vm;
 mod worker;

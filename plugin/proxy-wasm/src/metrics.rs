@@ -3,7 +3,7 @@
 use alloc::vec::Vec;
 use core::cell::Cell;
 
-use verdict::{Manifest, Reason};
+use verdict::{Cache, Gate, Manifest, Reason, StalePolicy, Verdict};
 
 use crate::abi::{self, Metric};
 
@@ -11,7 +11,14 @@ pub(crate) struct Metrics {
     admitted: Counter,
     /// Without a credential, where a rule lets them.
     passed: Counter,
+    /// While the control plane was silent for too long, by one of the policies for that.
+    stale_outage_grace: Counter,
+    stale_issued_within: Counter,
     refused: Vec<(Reason, Counter)>,
+    /// What would have been refused, where the policy has that.
+    reported: Vec<(Reason, Counter)>,
+    cache_hits: Counter,
+    cache_misses: Counter,
     refresh_failed: Counter,
     version: Option<u32>,
     age_seconds: Option<u32>,
@@ -19,44 +26,69 @@ pub(crate) struct Metrics {
 
 struct Counter {
     id: Option<u32>,
-    pending: Cell<i64>,
+    pending: Cell<u64>,
 }
 
 impl Metrics {
-    pub(crate) fn define() -> Self {
-        let refused =
-            |reason: &Reason| (*reason, Counter::define(&["keystile_refused_", reason.code()].concat()));
+    pub(crate) fn define(gate: &Gate) -> Self {
+        let by_reason = |prefix: &str| {
+            let counter = |reason: &Reason| (*reason, Counter::define(&[prefix, reason.code()].concat()));
+            Reason::ALL.iter().map(counter).collect()
+        };
         Self {
             admitted: Counter::define("keystile_admitted"),
             passed: Counter::define("keystile_passed"),
-            refused: Reason::ALL.iter().map(refused).collect(),
+            stale_outage_grace: Counter::define("keystile_admitted_stale_outage_grace"),
+            stale_issued_within: Counter::define("keystile_admitted_stale_issued_within"),
+            refused: by_reason("keystile_refused_"),
+            reported: if gate.reports() { by_reason("keystile_reported_") } else { Vec::new() },
+            cache_hits: Counter::define("keystile_cache_hits"),
+            cache_misses: Counter::define("keystile_cache_misses"),
             refresh_failed: Counter::define("keystile_refresh_failed"),
             version: gauge("keystile_bundle_version"),
             age_seconds: gauge("keystile_bundle_age_seconds"),
         }
     }
 
-    pub(crate) fn admitted(&self) {
-        self.admitted.add();
-    }
-
-    pub(crate) fn passed(&self) {
-        self.passed.add();
-    }
-
-    pub(crate) fn refused(&self, reason: Reason) {
-        self.refused.iter().filter(|(counted, _)| *counted == reason).for_each(|(_, counter)| counter.add());
+    pub(crate) fn decided(&self, verdict: &Verdict) {
+        match verdict {
+            Verdict::Admit(admission) => {
+                self.admitted.add(1);
+                match admission.stale() {
+                    Some(StalePolicy::OutageGraceSeconds(_)) => self.stale_outage_grace.add(1),
+                    Some(StalePolicy::IssuedWithinSeconds(_)) => self.stale_issued_within.add(1),
+                    Some(StalePolicy::Deny) | None => {}
+                }
+            }
+            Verdict::Pass(_) => self.passed.add(1),
+            Verdict::Refuse(_) => {}
+        }
+        if let Some(reason) = verdict.reason() {
+            let counters = if verdict.is_reported() { &self.reported } else { &self.refused };
+            counters.iter().filter(|(counted, _)| *counted == reason).for_each(|(_, counter)| counter.add(1));
+        }
     }
 
     pub(crate) fn refresh_failed(&self) {
-        self.refresh_failed.add();
+        self.refresh_failed.add(1);
     }
 
-    pub(crate) fn flush(&self, manifest: Option<&Manifest>, now: u64) {
-        self.admitted.flush();
-        self.passed.flush();
-        self.refused.iter().for_each(|(_, counter)| counter.flush());
-        self.refresh_failed.flush();
+    pub(crate) fn flush(&self, manifest: Option<&Manifest>, cache: &mut Cache, now: u64) {
+        let (hits, misses) = cache.counts();
+        self.cache_hits.add(hits);
+        self.cache_misses.add(misses);
+        for counter in [
+            &self.admitted,
+            &self.passed,
+            &self.stale_outage_grace,
+            &self.stale_issued_within,
+            &self.cache_hits,
+            &self.cache_misses,
+            &self.refresh_failed,
+        ] {
+            counter.flush();
+        }
+        self.refused.iter().chain(&self.reported).for_each(|(_, counter)| counter.flush());
         if let Some(manifest) = manifest {
             record(self.version, manifest.version());
             record(self.age_seconds, now.saturating_sub(manifest.issued_at()).div_euclid(1000));
@@ -69,15 +101,15 @@ impl Counter {
         Self { id: abi::define_metric(Metric::Counter, name).ok(), pending: Cell::new(0) }
     }
 
-    fn add(&self) {
-        self.pending.set(self.pending.get().saturating_add(1));
+    fn add(&self, times: u64) {
+        self.pending.set(self.pending.get().saturating_add(times));
     }
 
     fn flush(&self) {
         let pending = self.pending.take();
         if let (Some(id), 1..) = (self.id, pending) {
             // A host that forgot a metric it defined itself: nothing that a request should suffer for.
-            let _ = abi::increment_metric(id, pending);
+            let _ = abi::increment_metric(id, i64::try_from(pending).unwrap_or(i64::MAX));
         }
     }
 }

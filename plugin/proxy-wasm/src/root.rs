@@ -2,13 +2,14 @@
 
 use alloc::{collections::BTreeMap, format, sync::Arc, vec::Vec};
 
-use verdict::{Call, Freshness, Gate, LEASE_RENEWAL_MS, Policy, Refresh, Snapshot, Step};
+use verdict::{Cache, Call, Gate, LEASE_RENEWAL_MS, Line, Policy, Refresh, Snapshot, Step, Watch};
 
 use crate::{
     abi::{self, Buffer, LogLevel, Map},
     metrics::Metrics,
     pairs,
     sharing::{Sharing, Stamp},
+    verifier::HostVerifier,
     worker::Worker,
 };
 
@@ -22,32 +23,36 @@ pub(crate) struct Root {
     leads: bool,
     lease_due: u64,
     seen: Option<Stamp>,
-    freshness: Freshness,
-    warned_at: u64,
+    watch: Watch,
 }
 
 impl Root {
     /// None where the host cannot do what the configuration needs.
-    pub(crate) fn new(policy: Policy) -> Option<Self> {
+    pub(crate) fn new(policy: Policy, configuration: &[u8]) -> Option<Self> {
+        let me = abi::current_time().unwrap_or_default();
         let sharing = Sharing::new(&policy);
         let refresh = Refresh::new(
             policy.publisher_keys.clone(),
             policy.audience.clone(),
             policy.control_plane.wait_seconds,
         );
+        // The edge's credential is in it: no client can know that.
+        let seed = [configuration, &me.to_le_bytes()].concat();
+        let cache = Cache::new(policy.cache_entries, &seed);
+        let gate = Gate::new(policy);
+        let metrics = Metrics::define(&gate);
         let worker =
-            Worker { gate: Gate::new(policy), snapshot: None, now: None, metrics: Metrics::define() };
+            Worker { gate, cache, verifier: HostVerifier::default(), snapshot: None, now: None, metrics };
         let mut root = Self {
             worker,
             sharing,
             refresh,
             calls: BTreeMap::new(),
-            me: abi::current_time().unwrap_or_default(),
+            me,
             leads: false,
             lease_due: 0,
             seen: None,
-            freshness: Freshness::Fresh,
-            warned_at: 0,
+            watch: Watch::default(),
         };
         root.worker.now = now();
         // A VM that comes back from a crash finds its bundle here.
@@ -60,8 +65,8 @@ impl Root {
         Some(root)
     }
 
-    pub(crate) const fn worker(&self) -> &Worker {
-        &self.worker
+    pub(crate) const fn worker(&mut self) -> &mut Worker {
+        &mut self.worker
     }
 
     /// Takes the answer to a call, or that there is none.
@@ -87,7 +92,8 @@ impl Root {
         }
         self.ask(now);
         self.watch_freshness(now);
-        self.worker.metrics.flush(self.worker.snapshot.as_deref().map(Snapshot::manifest), now);
+        let Worker { snapshot, cache, metrics, .. } = &mut self.worker;
+        metrics.flush(snapshot.as_deref().map(Snapshot::manifest), cache, now);
     }
 
     /// Takes what the leader has shared since the last look.
@@ -173,34 +179,16 @@ impl Root {
         }
     }
 
-    /// Says when the bundle goes stale, once a minute while it is, and when that is over; one worker speaks for all.
+    /// Says when a policy for a silent control plane starts and ends; one worker speaks for all.
     fn watch_freshness(&mut self, now: u64) {
-        if !self.leads {
-            return;
+        let Some(snapshot) = self.worker.snapshot.as_deref().filter(|_| self.leads) else { return };
+        for line in self.watch.handle(&self.worker.gate, snapshot, now) {
+            match line {
+                Line::Info(text) => info(&format!("keystile: {text}")),
+                Line::Warning(text) => warn(&format!("keystile: {text}")),
+                Line::Error(text) => error(&format!("keystile: {text}")),
+            }
         }
-        let Some(snapshot) = self.worker.snapshot.as_deref() else { return };
-        let freshness = self.worker.gate.freshness(snapshot, now);
-        let silent = now.saturating_sub(snapshot.manifest().issued_at()).div_euclid(1000);
-        let due = now.saturating_sub(self.warned_at) >= WARN_EVERY_MS;
-        match freshness {
-            Freshness::Fresh if self.freshness != Freshness::Fresh => {
-                info("keystile: the bundle is fresh again")
-            }
-            Freshness::Stale if due || self.freshness != freshness => {
-                self.warned_at = now;
-                warn(&format!(
-                    "keystile: no fresh bundle for {silent} s; going on with the last one until outage_grace ends"
-                ));
-            }
-            Freshness::Expired if due || self.freshness != freshness => {
-                self.warned_at = now;
-                error(&format!(
-                    "keystile: no fresh bundle for {silent} s and outage_grace has ended; refusing everything"
-                ));
-            }
-            _ => {}
-        }
-        self.freshness = freshness;
     }
 }
 
@@ -236,5 +224,3 @@ const TICK_MS: u32 = 25;
 
 /// For an answer to come, beyond the time that the control plane may hold the request.
 const ANSWER_WITHIN_MS: u32 = 5000;
-
-const WARN_EVERY_MS: u64 = 60_000;

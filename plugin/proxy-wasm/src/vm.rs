@@ -1,7 +1,7 @@
 //! One VM: the roots that share it. Mostly there is one; two while a new configuration replaces an old one, and where
 //! several filters of one proxy have the same `vm_id`.
 
-use alloc::{format, vec::Vec};
+use alloc::{collections::BTreeMap, format, vec::Vec};
 
 use verdict::Policy;
 
@@ -13,30 +13,32 @@ use crate::{
 
 pub(crate) struct Vm {
     roots: Vec<(u32, Root)>,
-    /// The stream created last, and its root: the host hands in its headers next.
-    latest: (u32, u32),
+    /// The root of each stream.
+    streams: BTreeMap<u32, u32>,
 }
 
 impl Vm {
     pub(crate) const fn new() -> Self {
-        Self { roots: Vec::new(), latest: (0, 0) }
+        Self { roots: Vec::new(), streams: BTreeMap::new() }
     }
 
     pub(crate) fn created(&mut self, context: u32, parent: u32) {
         if parent != 0 {
-            self.latest = (context, parent);
+            self.streams.insert(context, parent);
         }
     }
 
     pub(crate) fn deleted(&mut self, context: u32) {
-        self.roots.retain(|(root, _)| *root != context);
+        if self.streams.remove(&context).is_none() {
+            self.roots.retain(|(root, _)| *root != context);
+        }
     }
 
     pub(crate) fn configure(&mut self, id: u32) -> bool {
         let json = abi::buffer(Buffer::PluginConfiguration, usize::MAX).unwrap_or_default();
         match Policy::from_json(&json) {
             Ok(policy) => {
-                let root = Root::new(policy);
+                let root = Root::new(policy, &json);
                 let taken = root.is_some();
                 self.deleted(id);
                 self.roots.extend(root.map(|root| (id, root)));
@@ -62,18 +64,24 @@ impl Vm {
     }
 
     /// Whether the request goes on.
-    pub(crate) fn request_headers(&mut self, context: u32) -> bool {
-        let (stream, id) = self.latest;
-        match self.root(id) {
-            Some(root) if stream == context => filter::request_headers(root.worker()),
-            _ => filter::closed(),
+    pub(crate) fn request_headers(&mut self, stream: u32) -> bool {
+        match self.root_of(stream) {
+            Some(root) => filter::request_headers(root.worker()),
+            None => filter::closed(),
         }
     }
 
-    /// Whether the request goes on. Where roots share the VM, what any of them clears is cleared: the host does not say
-    /// whose stream it is, and nobody sends trailers by such a name for a good reason.
-    pub(crate) fn request_trailers(&self) -> bool {
-        self.roots.iter().all(|(_, root)| filter::request_trailers(root.worker()))
+    /// Whether the request goes on.
+    pub(crate) fn request_trailers(&mut self, stream: u32) -> bool {
+        match self.root_of(stream) {
+            Some(root) => filter::request_trailers(root.worker()),
+            None => filter::closed(),
+        }
+    }
+
+    fn root_of(&mut self, stream: u32) -> Option<&mut Root> {
+        let root = *self.streams.get(&stream)?;
+        self.root(root)
     }
 
     fn root(&mut self, id: u32) -> Option<&mut Root> {

@@ -56,7 +56,11 @@ async fn edges_go_on_still_refusing_what_they_know_until_the_grace_ends() {
     world.envoy.admitting(&admin).await.unwrap();
     Envoy::refusing(&mut workers, &revoked, 401, "revoked").await;
     // The log tells the whole story.
-    for told in ["going on with the last one", "outage_grace has ended", "fresh again"] {
+    for told in [
+        "going on by `outage_grace_seconds 4`",
+        "everything is refused by `outage_grace_seconds 4`",
+        "fresh again",
+    ] {
         eventually(told, async || {
             anyhow::ensure!(world.envoy.log().contains(told), "the log does not say it");
             Ok(())

@@ -7,7 +7,7 @@ use super::{
     request::Request,
     rule::{Access, Demand, Found, Rule},
 };
-use crate::{Reason, StalePolicy};
+use crate::{Mode, Reason, StalePolicy};
 
 /// Rules in their order.
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -70,6 +70,11 @@ impl Rules {
 
     pub(crate) fn stale_policies(&self) -> impl Iterator<Item = StalePolicy> {
         self.0.iter().filter_map(|rule| rule.demand().staleness)
+    }
+
+    /// Whether any only reports.
+    pub(crate) fn report(&self) -> bool {
+        self.0.iter().any(|rule| rule.demand().mode == Some(Mode::Report))
     }
 
     /// The places of credentials that rules name, with the number of the rule.

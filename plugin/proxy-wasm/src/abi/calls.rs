@@ -11,6 +11,7 @@ pub(crate) struct HostError(u32);
 
 impl HostError {
     pub(crate) const NOT_FOUND: Self = Self(1);
+    pub(crate) const BAD_ARGUMENT: Self = Self(2);
     /// Somebody else has written since.
     pub(crate) const MISMATCH: Self = Self(8);
 }
@@ -172,6 +173,26 @@ pub(crate) fn record_metric(id: u32, value: u64) -> Result<(), HostError> {
     done(unsafe { proxy_record_metric(id, value) })
 }
 
+pub(crate) fn set_property(path: &str, value: &[u8]) -> Result<(), HostError> {
+    // SAFETY: the host reads path and value during the call.
+    done(unsafe { proxy_set_property(path.as_ptr(), path.len(), value.as_ptr(), value.len()) })
+}
+
+/// A function that only some hosts have.
+pub(crate) fn call_foreign_function(name: &str, arguments: &[u8]) -> Result<Vec<u8>, HostError> {
+    // SAFETY: the host reads name and arguments and writes where and how much during the call.
+    given(|data, size| unsafe {
+        proxy_call_foreign_function(
+            name.as_ptr(),
+            name.len(),
+            arguments.as_ptr(),
+            arguments.len(),
+            data,
+            size,
+        )
+    })
+}
+
 fn done(status: u32) -> Result<(), HostError> {
     if status == 0 { Ok(()) } else { Err(HostError(status)) }
 }
@@ -204,6 +225,15 @@ unsafe extern "C" {
         size: *mut usize,
     ) -> u32;
     fn proxy_get_property(path: *const u8, path_size: usize, data: *mut *mut u8, size: *mut usize) -> u32;
+    fn proxy_set_property(path: *const u8, path_size: usize, value: *const u8, value_size: usize) -> u32;
+    fn proxy_call_foreign_function(
+        name: *const u8,
+        name_size: usize,
+        arguments: *const u8,
+        arguments_size: usize,
+        data: *mut *mut u8,
+        size: *mut usize,
+    ) -> u32;
     fn proxy_get_shared_data(
         key: *const u8,
         key_size: usize,

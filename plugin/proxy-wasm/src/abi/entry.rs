@@ -54,8 +54,8 @@ extern "C" fn proxy_on_request_headers(context: u32, _headers: u32, _end_of_stre
 }
 
 #[unsafe(no_mangle)]
-extern "C" fn proxy_on_request_trailers(_context: u32, _trailers: u32) -> u32 {
-    with(PAUSE, |vm| if vm.request_trailers() { CONTINUE } else { PAUSE })
+extern "C" fn proxy_on_request_trailers(context: u32, _trailers: u32) -> u32 {
+    with(PAUSE, |vm| if vm.request_trailers(context) { CONTINUE } else { PAUSE })
 }
 
 const CONTINUE: u32 = 0;

@@ -49,6 +49,25 @@ pub struct Served {
     pub objects: BTreeMap<String, Vec<u8>>,
 }
 
+impl Served {
+    /// Some content under a manifest that differs from an honest one by `change`. `now` in milliseconds.
+    pub fn signed(
+        publisher: &Publisher,
+        version: u64,
+        now: u64,
+        content: &Built,
+        change: impl FnOnce(&mut Draft<'_>),
+    ) -> Self {
+        let Built { entries, objects } = content;
+        let mut draft =
+            Draft { audience: AUDIENCE, version, issued_at: now, expires_at: now + 3_600_000, entries };
+        change(&mut draft);
+        let manifest = publisher.sign(&draft).unwrap();
+        let objects = objects.iter().map(|(entry, bytes)| (hex(entry.sha256()), bytes.to_vec())).collect();
+        Self { manifest, objects }
+    }
+}
+
 impl Forge {
     pub async fn start() -> Self {
         Self::with(|_| ()).await
@@ -100,19 +119,7 @@ impl Forge {
 
     /// Claims that the edge admits.
     pub fn claims(&self) -> Claims {
-        let now = now_ms() / 1000;
-        Claims {
-            iss: ISSUER.into(),
-            sub: "OP0000000001".into(),
-            aud: vec!["api".into()],
-            iat: now - 10,
-            exp: now + 3600,
-            nbf: None,
-            jti: format!("{:032x}", fresh()),
-            operator: Operator { operator_id: "OP0000000001".into() },
-            akid: None,
-            sid: None,
-        }
+        claims(now_ms())
     }
 
     /// A token that the edge admits, another at each call.
@@ -133,19 +140,7 @@ impl Forge {
 
     /// Some content under a manifest that differs from an honest one of the current version by `change`.
     pub fn sign(&self, content: &Built, change: impl FnOnce(&mut Draft<'_>)) -> Served {
-        let Built { entries, objects } = content;
-        let now = now_ms();
-        let mut draft = Draft {
-            audience: AUDIENCE,
-            version: self.version,
-            issued_at: now,
-            expires_at: now + 3_600_000,
-            entries,
-        };
-        change(&mut draft);
-        let manifest = self.publisher.sign(&draft).unwrap();
-        let objects = objects.iter().map(|(entry, bytes)| (hex(entry.sha256()), bytes.to_vec())).collect();
-        Served { manifest, objects }
+        Served::signed(&self.publisher, self.version, now_ms(), content, change)
     }
 
     pub fn serve(&self, served: Served) {
@@ -214,6 +209,23 @@ fn etag(served: &Served) -> String {
     match (number(12), number(20)) {
         (Some(version), Some(issued_at)) => format!("\"{version}-{issued_at}\""),
         _ => "\"none\"".to_owned(),
+    }
+}
+
+/// Claims that the edge admits, others at each call. `now` in milliseconds.
+pub fn claims(now: u64) -> Claims {
+    let now = now / 1000;
+    Claims {
+        iss: ISSUER.into(),
+        sub: "OP0000000001".into(),
+        aud: vec!["api".into()],
+        iat: now - 10,
+        exp: now + 3600,
+        nbf: None,
+        jti: format!("{:032x}", fresh()),
+        operator: Operator { operator_id: "OP0000000001".into() },
+        akid: None,
+        sid: None,
     }
 }
 

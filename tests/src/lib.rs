@@ -7,6 +7,8 @@ pub mod client;
 pub mod control_plane;
 pub mod envoy;
 pub mod forge;
+#[cfg(feature = "host")]
+pub mod host;
 pub mod postgres;
 pub mod process;
 pub mod scratch;

@@ -3,11 +3,14 @@
 mod admits;
 mod bad_configuration;
 mod control_plane_down;
+mod costs;
+mod edge;
 mod filter_crash;
 mod forged_identity;
 mod forged_manifest;
 mod hostile_headers;
 mod kill_nine;
+mod never_down;
 mod refuses;
 mod restart;
 mod revoked;

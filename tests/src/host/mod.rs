@@ -1,0 +1,174 @@
+//! A second host: the filter that ships, in Wasmtime, in this process.
+//!
+//! What a real proxy cannot be made to do is done here: any status of any call, any clock, any bytes; and every request
+//! has a price in *fuel*, instructions of WebAssembly, which is the same on every machine, however busy.
+
+mod calls;
+mod pairs;
+mod serve;
+mod world;
+
+use crate::tools;
+use anyhow::{Context, Result, anyhow, ensure};
+use std::collections::BTreeMap;
+use std::sync::OnceLock;
+use wasmtime::{Config, Engine, Instance, Linker, Memory, Module, Store, WasmParams, WasmResults};
+
+pub use pairs::Pairs;
+pub use world::{Faults, HttpCall, LocalResponse, Shared, UNIMPLEMENTED, World};
+
+/// One worker: a VM with one root.
+pub struct Host {
+    store: Store<World>,
+    instance: Instance,
+    memory: Memory,
+    streams: u32,
+}
+
+/// What became of a request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// It goes to the upstream with these headers.
+    Forwarded(Pairs),
+    Answered(LocalResponse),
+    /// It waits, without an answer.
+    Held,
+}
+
+/// What a request took.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Cost {
+    pub fuel: u64,
+    pub calls: BTreeMap<&'static str, u32>,
+}
+
+impl Host {
+    /// Loads the filter and configures it; false when it refuses the configuration.
+    pub fn start(world: World) -> Result<(Self, bool)> {
+        let module = module()?;
+        let mut store = Store::new(module.engine(), world);
+        store.set_fuel(PATIENCE).map_err(failed)?;
+        let mut linker = Linker::new(module.engine());
+        calls::define(&mut linker).map_err(failed)?;
+        let instance = linker.instantiate(&mut store, module).map_err(failed)?;
+        let memory = instance.get_memory(&mut store, "memory").context("no memory is exported")?;
+        let mut host = Self { store, instance, memory, streams: ROOT };
+        host.call::<_, ()>("proxy_on_context_create", (ROOT, 0))?;
+        let size = u32::try_from(host.world().configuration.len())?;
+        let taken = host.call::<_, u32>("proxy_on_configure", (ROOT, size))? != 0;
+        Ok((host, taken))
+    }
+
+    pub fn world(&mut self) -> &mut World {
+        self.store.data_mut()
+    }
+
+    pub fn tick(&mut self) -> Result<()> {
+        self.call("proxy_on_tick", ROOT)
+    }
+
+    /// Answers a call that the filter made; status 0 is that there is no answer.
+    pub fn answer(&mut self, call: &HttpCall, status: u16, body: &[u8]) -> Result<()> {
+        let world = self.world();
+        let headers =
+            if status == 0 { Pairs::default() } else { Pairs::of(&[(":status", &status.to_string())]) };
+        let count = u32::try_from(headers.0.len())?;
+        world.call_response = (headers, body.to_vec());
+        let arguments = (ROOT, call.token, count, u32::try_from(body.len())?, 0_u32);
+        self.call("proxy_on_http_call_response", arguments)
+    }
+
+    pub fn request(&mut self, headers: &Pairs) -> Result<Outcome> {
+        let stream = self.open()?;
+        let outcome = self.headers(stream, headers)?;
+        self.close(stream)?;
+        Ok(outcome)
+    }
+
+    /// A stream begins; a filter in front of ours may hold it.
+    pub fn open(&mut self) -> Result<u32> {
+        self.streams += 1;
+        let stream = self.streams;
+        self.call::<_, ()>("proxy_on_context_create", (stream, ROOT))?;
+        Ok(stream)
+    }
+
+    pub fn headers(&mut self, stream: u32, headers: &Pairs) -> Result<Outcome> {
+        let world = self.world();
+        world.request_headers = headers.clone();
+        world.response = None;
+        let count = u32::try_from(headers.0.len())?;
+        let action = self.call::<_, u32>("proxy_on_request_headers", (stream, count, 1_u32))?;
+        let world = self.world();
+        Ok(match (action, world.response.take()) {
+            (0, None) => Outcome::Forwarded(std::mem::take(&mut world.request_headers)),
+            (_, Some(response)) => Outcome::Answered(response),
+            (_, None) => Outcome::Held,
+        })
+    }
+
+    pub fn close(&mut self, stream: u32) -> Result<()> {
+        self.call("proxy_on_delete", stream)
+    }
+
+    /// As [`Host::request`], with its price.
+    pub fn priced(&mut self, headers: &Pairs) -> Result<(Outcome, Cost)> {
+        self.world().counts.clear();
+        let before = self.store.get_fuel().map_err(failed)?;
+        let outcome = self.request(headers)?;
+        let fuel = before - self.store.get_fuel().map_err(failed)?;
+        Ok((outcome, Cost { fuel, calls: self.world().counts.clone() }))
+    }
+
+    /// The trailers as the upstream gets them; None when they do not reach it.
+    pub fn trailers(&mut self, trailers: &Pairs) -> Result<Option<Pairs>> {
+        self.world().request_trailers = trailers.clone();
+        let (stream, count) = (self.open()?, u32::try_from(trailers.0.len())?);
+        let action = self.call::<_, u32>("proxy_on_request_trailers", (stream, count))?;
+        self.close(stream)?;
+        Ok((action == 0).then(|| std::mem::take(&mut self.world().request_trailers)))
+    }
+
+    /// Memory in pages of 64 KiB.
+    pub fn pages(&self) -> u64 {
+        self.memory.size(&self.store)
+    }
+
+    fn call<P: WasmParams, R: WasmResults>(&mut self, name: &str, arguments: P) -> Result<R> {
+        if self.store.get_fuel().map_err(failed)? < PATIENCE / 2 {
+            self.store.set_fuel(PATIENCE).map_err(failed)?;
+        }
+        let function = self.instance.get_typed_func::<P, R>(&mut self.store, name).map_err(failed)?;
+        function.call(&mut self.store, arguments).map_err(failed).with_context(|| format!("in {name}"))
+    }
+}
+
+impl std::fmt::Debug for Host {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Host").field("world", self.store.data()).finish_non_exhaustive()
+    }
+}
+
+/// Compiled once for all the hosts of a process.
+fn module() -> Result<&'static Module> {
+    static MODULE: OnceLock<Result<Module, String>> = OnceLock::new();
+    let compiled = MODULE.get_or_init(|| {
+        let mut config = Config::new();
+        config.consume_fuel(true);
+        let engine = Engine::new(&config).map_err(|error| format!("{error:?}"))?;
+        let file = tools::wasm().map_err(|error| format!("{error:#}"))?;
+        Module::from_file(&engine, file).map_err(|error| format!("{error:?}"))
+    });
+    let module = compiled.as_ref().map_err(|error| anyhow!("{error}"))?;
+    ensure!(module.get_export("proxy_abi_version_0_2_1").is_some(), "the filter speaks no known ABI");
+    Ok(module)
+}
+
+fn failed(error: wasmtime::Error) -> anyhow::Error {
+    anyhow!("{error:?}")
+}
+
+const ROOT: u32 = 1;
+
+/// Far more than any callback takes: an endless loop ends in a trap.
+const PATIENCE: u64 = 20_000_000_000;

@@ -1,0 +1,104 @@
+use super::Pairs;
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::fmt;
+use std::rc::Rc;
+
+/// What the filter sees of the world, and what it has done to it.
+#[derive(Default)]
+pub struct World {
+    /// The plugin configuration.
+    pub configuration: Vec<u8>,
+    /// Nanoseconds since the Unix epoch.
+    pub now: u64,
+    pub shared: Shared,
+    pub faults: Faults,
+    pub request_headers: Pairs,
+    pub request_trailers: Pairs,
+    /// What the filter answered to the request under way.
+    pub response: Option<LocalResponse>,
+    /// The calls out that nobody has answered yet.
+    pub http_calls: Vec<HttpCall>,
+    pub(super) call_response: (Pairs, Vec<u8>),
+    /// Their parts joined by dots.
+    pub properties: BTreeMap<String, Vec<u8>>,
+    /// By name; each gets the arguments and gives the result, or a status.
+    pub functions: BTreeMap<String, Function>,
+    pub metrics: Vec<(String, i64)>,
+    pub log: Vec<String>,
+    pub tick_period_ms: Option<u32>,
+    /// How often each call was made.
+    pub counts: BTreeMap<&'static str, u32>,
+    pub(super) tokens: u32,
+}
+
+pub(super) type Function = Box<dyn FnMut(&[u8]) -> Result<Vec<u8>, u32>>;
+
+/// The shared data of a process; hosts with the same are its workers.
+#[derive(Debug, Clone, Default)]
+pub struct Shared(pub(super) Rc<RefCell<Values>>);
+
+/// Each with its version.
+type Values = BTreeMap<Vec<u8>, (Vec<u8>, u32)>;
+
+/// Which calls fail, and with what status.
+#[derive(Default)]
+pub struct Faults(pub Option<Box<dyn FnMut(&'static str) -> Option<u32>>>);
+
+impl Faults {
+    pub fn of(fault: impl FnMut(&'static str) -> Option<u32> + 'static) -> Self {
+        Self(Some(Box::new(fault)))
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LocalResponse {
+    pub status: u32,
+    pub details: String,
+    pub headers: Pairs,
+    pub body: Vec<u8>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HttpCall {
+    pub token: u32,
+    pub upstream: String,
+    pub headers: Pairs,
+    pub timeout_ms: u32,
+}
+
+impl World {
+    /// A proxy that can all there is.
+    pub fn new(configuration: impl ToString, now_ms: u64) -> Self {
+        Self {
+            configuration: configuration.to_string().into_bytes(),
+            now: now_ms * 1_000_000,
+            ..Self::default()
+        }
+    }
+
+    /// One of the filter's metrics; 0 while it has never been touched.
+    pub fn metric(&self, name: &str) -> i64 {
+        self.metrics.iter().filter(|(known, _)| known == name).map(|(_, value)| value).sum()
+    }
+}
+
+impl fmt::Debug for World {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("World").field("log", &self.log).field("counts", &self.counts).finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for Faults {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.0.is_some() { "Faults" } else { "None" })
+    }
+}
+
+pub(super) const OK: u32 = 0;
+pub(super) const NOT_FOUND: u32 = 1;
+pub(super) const BAD_ARGUMENT: u32 = 2;
+pub(super) const MISMATCH: u32 = 8;
+
+/// What a host says to a call that it does not have.
+pub const UNIMPLEMENTED: u32 = 12;

@@ -1,0 +1,106 @@
+//! What a request costs, in instructions of WebAssembly and calls to the host, does not grow unnoticed.
+//!
+//! Fuel does not depend on how busy a machine is, only on the filter and the request. costs.txt holds what was paid
+//! when somebody last looked: `KEYSTILE_UPDATE=1 cargo test -p keystile-tests --test promises costs` writes it anew.
+
+use crate::edge::{Edge, plain, request};
+use harness::host::{Cost, Pairs};
+use harness::tools;
+use std::collections::BTreeMap;
+use std::fmt::Write;
+use token::Fingerprint;
+
+#[test]
+fn do_not_grow_unnoticed() {
+    let paid = measured();
+    let file = tools::root().join(FILE);
+    if std::env::var_os("KEYSTILE_UPDATE").is_some() {
+        std::fs::write(&file, render(&paid)).unwrap();
+    }
+    let recorded = parse(&std::fs::read_to_string(&file).unwrap());
+    let names = |of: &BTreeMap<String, Paid>| of.keys().cloned().collect::<Vec<_>>();
+    assert_eq!(names(&paid), names(&recorded), "{FILE} is of other cases: {UPDATE}");
+    for (name, Paid { amount, calls }) in &paid {
+        let allowed = recorded[name].amount * (100 + TOLERANCE_PERCENT) / 100;
+        assert!(
+            *amount <= allowed,
+            "{name}: {amount}, where {} is recorded; {UPDATE}",
+            recorded[name].amount
+        );
+        assert_eq!(*calls, recorded[name].calls, "{name}: calls to the host; {UPDATE}");
+    }
+}
+
+/// An amount of fuel, or of pages, and the calls to the host.
+struct Paid {
+    amount: u64,
+    calls: String,
+}
+
+fn measured() -> BTreeMap<String, Paid> {
+    let mut paid = BTreeMap::new();
+    let mut edge = Edge::start();
+    let pages = |when: &str, edge: &Edge| {
+        let amount = edge.host.pages();
+        (format!("pages of 64 KiB, {when}"), Paid { amount, calls: String::new() })
+    };
+    paid.extend([pages("with a bundle", &edge)]);
+    let revoked = edge.eddsa.mint(&Edge::claims(1)).expose().to_owned();
+    edge.content.revoke(Fingerprint::of(revoked.as_bytes())).unwrap();
+    edge.publish();
+    let price = |name: &str, edge: &mut Edge, headers: &Pairs| {
+        let (_, Cost { fuel, calls }) = edge.host.priced(headers).unwrap();
+        let calls =
+            calls.iter().map(|(call, times)| format!("{call} {times}")).collect::<Vec<_>>().join(", ");
+        (format!("fuel, {name}"), Paid { amount: fuel, calls })
+    };
+    let tokens = |edge: &Edge, number: u64| {
+        let claims = Edge::claims(number);
+        [("EdDSA", edge.eddsa.mint(&claims)), ("HS256", edge.hs256.mint(&claims))]
+    };
+    // The first of all may find the memory too small, and grow it.
+    for (_, token) in tokens(&edge, 2) {
+        edge.ask(&request(token.expose())).unwrap();
+    }
+    for (name, token) in tokens(&edge, 3) {
+        for state in ["cold", "warm"] {
+            paid.extend([price(&format!("{name}, {state}"), &mut edge, &request(token.expose()))]);
+        }
+    }
+    for (name, headers) in [
+        ("refused, no credential", plain()),
+        ("refused, no token", request("abc")),
+        ("refused, revoked", request(&revoked)),
+    ] {
+        paid.extend([price(name, &mut edge, &headers)]);
+    }
+    for number in 0..10_000 {
+        let token = edge.hs256.mint(&Edge::claims(100 + number));
+        edge.ask(&request(token.expose())).unwrap();
+    }
+    paid.extend([pages("after 10,000 credentials", &edge)]);
+    paid
+}
+
+fn render(paid: &BTreeMap<String, Paid>) -> String {
+    let mut text = String::new();
+    for (name, Paid { amount, calls }) in paid {
+        writeln!(text, "{name}\t{amount}\t{calls}").unwrap();
+    }
+    text
+}
+
+fn parse(text: &str) -> BTreeMap<String, Paid> {
+    let line = |line: &str| {
+        let [name, amount, calls] = line.split('\t').collect::<Vec<_>>().try_into().unwrap();
+        (name.to_owned(), Paid { amount: amount.parse().unwrap(), calls: calls.to_owned() })
+    };
+    text.lines().map(line).collect()
+}
+
+const FILE: &str = "tests/tests/promises/costs.txt";
+const UPDATE: &str =
+    "when that is as it should be: KEYSTILE_UPDATE=1 cargo test -p keystile-tests --test promises costs";
+
+/// Compilers of two versions differ by some per cent.
+const TOLERANCE_PERCENT: u64 = 10;

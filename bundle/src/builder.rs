@@ -21,7 +21,7 @@ use crate::{
     watermarks,
 };
 
-pub use crate::keys::SecretKey;
+pub use crate::{carried::carry, keys::SecretKey};
 
 /// Everything edges are to know; [`Builder::build`] encodes again only what has changed.
 #[derive(Default)]

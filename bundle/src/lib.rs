@@ -29,6 +29,7 @@ extern crate alloc;
 pub mod base;
 #[cfg(feature = "builder")]
 pub mod builder;
+mod carried;
 mod codec;
 mod grants;
 mod keys;
@@ -39,6 +40,7 @@ mod shards;
 mod snapshot;
 mod watermarks;
 
+pub use carried::Carried;
 pub use codec::Malformed;
 pub use grants::MAX_GRANT_BYTES;
 pub use manifest::{BadPublisherKey, MAX_MANIFEST_BYTES, Manifest, ManifestError, PublisherKey};

@@ -1,7 +1,7 @@
 use alloc::{format, string::String, vec::Vec};
 use core::fmt;
 
-use bundle::PublisherKey;
+use bundle::{Carried, PublisherKey};
 use serde::{Deserialize, Deserializer, de::Error as _};
 use token::{api_key::Prefix, secret::Secret};
 
@@ -21,7 +21,11 @@ pub struct Policy {
     /// Whose manifests to believe; more than one while a key is being replaced.
     #[serde(deserialize_with = "publisher_keys")]
     pub publisher_keys: Vec<PublisherKey>,
-    pub control_plane: ControlPlane,
+    #[serde(default)]
+    pub control_plane: Option<ControlPlane>,
+    /// The bundle itself instead of where it comes from, for hosts without calls out.
+    #[serde(default, deserialize_with = "carried")]
+    pub bundle: Option<Carried>,
     pub tokens: Tokens,
     /// Where a credential may be.
     #[serde(default = "bearer", deserialize_with = "credential_sources")]
@@ -142,6 +146,12 @@ pub enum StateItem {
 impl Policy {
     pub fn from_json(json: &[u8]) -> Result<Self, PolicyError> {
         let policy: Self = strict::read(json)?;
+        if policy.control_plane.is_some() == policy.bundle.is_some() {
+            return Err(PolicyError {
+                path: "control_plane".into(),
+                message: "either this or a `bundle` must be there".into(),
+            });
+        }
         let known = |name: &str| policy.credentials.iter().any(|source| source.name() == name);
         let stranger = policy.rules.credentials().find(|(_, name)| !known(name));
         if let Some((rule, name)) = stranger {
@@ -190,6 +200,14 @@ fn publisher_keys<'de, D: Deserializer<'de>>(source: D) -> Result<Vec<PublisherK
 
     let keys: Vec<Key> = some(source)?;
     Ok(keys.into_iter().map(|Key(key)| key).collect())
+}
+
+/// The text itself is not told: there may be secrets in it.
+fn carried<'de, D: Deserializer<'de>>(source: D) -> Result<Option<Carried>, D::Error> {
+    let text = String::deserialize(source)?;
+    Carried::read(&text)
+        .map(Some)
+        .ok_or_else(|| D::Error::custom("must be as `keystile bundle export` prints it"))
 }
 
 fn credential_sources<'de, D: Deserializer<'de>>(source: D) -> Result<Vec<CredentialSource>, D::Error> {

@@ -13,8 +13,8 @@ use crate::{
 
 /// Whether the request goes on.
 pub(crate) fn request_headers(worker: &mut Worker) -> bool {
-    let Worker { gate, cache, verifier, snapshot, metrics, .. } = worker;
-    let Some(now) = worker.now else { return closed() };
+    let Worker { gate, cache, verifier, snapshot, clock, metrics } = worker;
+    let Some(now) = clock.now() else { return closed() };
     // All of them at once: one host call, and a header sent twice is seen twice.
     let bytes = abi::headers(Map::RequestHeaders).unwrap_or_default();
     let Some(headers) = pairs::read(&bytes).filter(|headers| !headers.is_empty()) else { return closed() };

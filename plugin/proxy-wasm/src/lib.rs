@@ -13,7 +13,9 @@
 extern crate alloc;
 
 mod abi;
+mod feed;
 mod filter;
+mod log;
 mod metrics;
 mod pairs;
 mod root;

@@ -3,6 +3,7 @@
 //! ```text
 //! PREFIX/lease       who fetches, until when
 //! PREFIX/stamp       version and issue time of the manifest below: all that is read at every tick
+//! PREFIX/workers     which version each worker enforces
 //! PREFIX/manifest    signed bytes
 //! PREFIX/KIND/SHARD  the bytes of an object; each worker verifies them again through the manifest
 //! ```
@@ -14,7 +15,7 @@ use alloc::{
     vec::Vec,
 };
 
-use verdict::{Entry, Lease, Manifest, Policy, Role};
+use verdict::{Entry, Fleet, Lease, Manifest, Policy, Role};
 
 use crate::abi::{self, HostError};
 
@@ -25,16 +26,9 @@ pub(crate) struct Sharing {
 pub(crate) type Stamp = [u8; 16];
 
 impl Sharing {
-    pub(crate) fn new(policy: &Policy) -> Self {
+    pub(crate) fn new(policy: &Policy, cluster: &str) -> Self {
         let keys: Vec<String> = policy.publisher_keys.iter().map(ToString::to_string).collect();
-        Self {
-            prefix: format!(
-                "keystile/{}/{}/{}",
-                policy.control_plane.cluster,
-                policy.audience,
-                keys.join(",")
-            ),
-        }
+        Self { prefix: format!("keystile/{}/{}/{}", cluster, policy.audience, keys.join(",")) }
     }
 
     /// Whether this worker leads now. When two take the lease at once, one of them finds out here next time. On a host
@@ -53,6 +47,20 @@ impl Sharing {
             }
             Role::Follow => false,
         }
+    }
+
+    /// Whether the others can read now that this worker enforces that version.
+    pub(crate) fn tell(&self, me: u64, version: u64, now: u64) -> bool {
+        let key = self.key("workers");
+        let (held, at) = abi::shared_data(&key).unwrap_or_default();
+        let mut fleet = Fleet::read(&held);
+        fleet.note(me, version, now);
+        // Another worker may have told something meanwhile: then again at the next tick.
+        abi::set_shared_data(&key, &fleet.bytes(), at) != Err(HostError::MISMATCH)
+    }
+
+    pub(crate) fn fleet(&self) -> Fleet {
+        Fleet::read(&self.read("workers").unwrap_or_default())
     }
 
     pub(crate) fn stamp(&self) -> Option<Stamp> {

@@ -6,8 +6,8 @@ use alloc::{collections::BTreeMap, format, vec::Vec};
 use verdict::Policy;
 
 use crate::{
-    abi::{self, Buffer, LogLevel},
-    filter,
+    abi::{self, Buffer},
+    filter, log,
     root::Root,
 };
 
@@ -45,7 +45,7 @@ impl Vm {
                 taken
             }
             Err(error) => {
-                abi::log(LogLevel::Error, &format!("keystile: the plugin configuration is wrong at {error}"));
+                log::error(&format!("the plugin configuration is wrong at {error}"));
                 false
             }
         }

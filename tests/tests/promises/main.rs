@@ -2,10 +2,12 @@
 
 mod admits;
 mod bad_configuration;
+mod carried_bundle;
 mod control_plane_down;
 mod costs;
 mod edge;
 mod filter_crash;
+mod fleet;
 mod forged_identity;
 mod forged_manifest;
 mod hostile_headers;

@@ -10,8 +10,9 @@ fn defaults_are_the_documented_ones() {
     let policy = Policy::from_json(configuration().as_bytes()).unwrap();
     assert_eq!(policy.outage_grace_seconds, 900);
     assert_eq!(policy.tokens.leeway_seconds, 5);
-    assert_eq!(policy.control_plane.wait_seconds, 15);
-    assert_eq!(policy.control_plane.authority, "keystile");
+    let control_plane = policy.control_plane.unwrap();
+    assert_eq!(control_plane.wait_seconds, 15);
+    assert_eq!(control_plane.authority, "keystile");
     assert_eq!(policy.identity_prefix, "x-keystile-");
     assert_eq!(policy.realm, "keystile");
     assert!(policy.strip_credential);
@@ -40,6 +41,9 @@ fn an_error_names_its_path() {
         (r#""header": "x-api-token""#, r#""header": ":path""#, "`credentials[1].header`"),
         (r#""cluster": "keystile""#, r#""cluster": """#, "`control_plane.cluster`"),
         (r#""cluster": "keystile","#, "", "`control_plane`"),
+        (r#""audience": "#, r#""bundle": "AAAAAA", "audience": "#, "`control_plane`"),
+        (r#""audience": "#, r#""bundle": "AAAAAQ", "audience": "#, "`bundle`"),
+        (r#""audience": "#, r#""bundle": "AAAAAA==", "audience": "#, "`bundle`"),
         (
             r#""cluster": "keystile","#,
             r#""cluster": "keystile", "wait_seconds": 31,"#,

@@ -13,3 +13,8 @@ mod entry;
 mod memory;
 
 pub(crate) use calls::*;
+
+/// Milliseconds since the Unix epoch. None where the host does not know.
+pub(crate) fn now() -> Option<u64> {
+    current_time().ok().map(|nanos| nanos.div_euclid(1_000_000))
+}

@@ -1,0 +1,185 @@
+//! Where the bundle comes from: the control plane, asked by the worker that leads, and shared data for the others.
+
+use alloc::{collections::BTreeMap, format, string::ToString, sync::Arc, vec::Vec};
+
+use verdict::{
+    Call, ControlPlane, FLEET_STATUS, Failure, FleetStatus, LEASE_RENEWAL_MS, Policy, Refresh,
+    SIGN_OF_LIFE_MS, Snapshot, Step,
+};
+
+use crate::{
+    abi::{self, Buffer, Map},
+    log::warn,
+    metrics::Metrics,
+    pairs,
+    sharing::{Sharing, Stamp},
+};
+
+pub(crate) struct Feed {
+    control_plane: ControlPlane,
+    sharing: Sharing,
+    refresh: Refresh,
+    calls: BTreeMap<u32, Call>,
+    /// Tells this worker from the others of the process.
+    me: u64,
+    leads: bool,
+    lease_due: u64,
+    seen: Option<Stamp>,
+    /// The version that the others know this worker to enforce, and when they were told.
+    told: (u64, u64),
+    /// Until when the leader waits for the others before it asks again.
+    held_until: u64,
+}
+
+impl Feed {
+    pub(crate) fn new(policy: &Policy, control_plane: ControlPlane, me: u64) -> Self {
+        let wait_seconds = control_plane.wait_seconds;
+        Self {
+            sharing: Sharing::new(policy, &control_plane.cluster),
+            control_plane,
+            refresh: Refresh::new(policy.publisher_keys.clone(), policy.audience.clone(), wait_seconds),
+            calls: BTreeMap::new(),
+            me,
+            leads: false,
+            lease_due: 0,
+            seen: None,
+            told: (0, 0),
+            held_until: 0,
+        }
+    }
+
+    pub(crate) fn current(&self) -> Option<&Arc<Snapshot>> {
+        self.refresh.current()
+    }
+
+    pub(crate) const fn leads(&self) -> bool {
+        self.leads
+    }
+
+    pub(crate) fn tick(&mut self, now: u64, metrics: &Metrics) {
+        self.follow();
+        if now >= self.lease_due || self.lease_due.saturating_sub(now) > LEASE_RENEWAL_MS {
+            self.lease_due = now.saturating_add(LEASE_RENEWAL_MS);
+            let leads = self.sharing.lead(self.me, now);
+            if self.leads && !leads {
+                self.refresh.stand_down();
+                self.calls.clear();
+            }
+            self.leads = leads;
+        }
+        self.tell(now);
+        self.ask(now, metrics);
+    }
+
+    /// Takes the answer to a call, or that there is none.
+    pub(crate) fn answered(&mut self, token: u32, answered: bool, metrics: &Metrics) {
+        let Some(call) = self.calls.remove(&token) else { return };
+        let status = if answered { status() } else { 0 };
+        let body = abi::buffer(Buffer::CallResponseBody, call.max_bytes());
+        self.take(call, status, body.unwrap_or_default(), metrics);
+    }
+
+    /// Takes what the leader has shared since the last look.
+    pub(crate) fn follow(&mut self) {
+        let stamp = self.sharing.stamp();
+        if stamp.is_none() || stamp == self.seen {
+            return;
+        }
+        let Some(manifest) = self.sharing.manifest() else { return };
+        match self.refresh.handle_shared(&manifest, |entry| self.sharing.object(entry)) {
+            Ok(()) => self.seen = stamp,
+            // The leader is in the middle of writing the next one: look again at the next tick.
+            Err(Failure::Incomplete(_) | Failure::Object(_)) => {}
+            Err(failure) => {
+                self.seen = stamp;
+                let code = failure.code();
+                warn(&format!("what the leading worker shared is refused: {failure} ({code})"));
+            }
+        }
+    }
+
+    /// Tells the others what this worker enforces: at once when it changes, else as a sign of life.
+    fn tell(&mut self, now: u64) {
+        let (version, at) = self.told;
+        let current = self.version();
+        if (version != current || now.abs_diff(at) >= SIGN_OF_LIFE_MS)
+            && self.sharing.tell(self.me, current, now)
+        {
+            self.told = (current, now);
+        }
+    }
+
+    fn version(&self) -> u64 {
+        self.current().map_or(0, |held| held.manifest().version())
+    }
+
+    fn fleet(&self, now: u64) -> FleetStatus {
+        self.sharing.fleet().status(self.me, self.version(), now)
+    }
+
+    /// Makes the calls that are due.
+    fn ask(&mut self, now: u64, metrics: &Metrics) {
+        let held = self.held_until.saturating_sub(now);
+        if !self.leads || (1..=HOLD_MS).contains(&held) && self.fleet(now).lagging > 0 {
+            return;
+        }
+        while let Some(call) = self.refresh.poll(now) {
+            match self.dispatch(call, now) {
+                Some(token) => {
+                    self.calls.insert(token, call);
+                }
+                None => self.take(call, 0, Vec::new(), metrics),
+            }
+        }
+    }
+
+    fn dispatch(&self, call: Call, now: u64) -> Option<u32> {
+        let ControlPlane { cluster, authority, credential, .. } = &self.control_plane;
+        let (path, etag) = (call.path(), call.etag());
+        let prefer = format!("wait={}", call.wait_seconds());
+        let authorization = ["Bearer ", credential.expose()].concat();
+        let status = matches!(call, Call::Manifest { .. }).then(|| self.fleet(now).to_string());
+        let mut headers = Vec::from([
+            (":method", "GET"),
+            (":path", path.as_str()),
+            (":authority", authority.as_str()),
+            ("authorization", authorization.as_str()),
+            ("prefer", prefer.as_str()),
+        ]);
+        headers.extend(etag.as_deref().map(|etag| ("if-none-match", etag)));
+        headers.extend(status.as_deref().map(|status| (FLEET_STATUS, status)));
+        let headers = pairs::write(headers.iter().map(|(name, value)| (*name, value.as_bytes())));
+        let wait = u32::try_from(call.wait_seconds()).unwrap_or(u32::MAX);
+        let timeout_ms = wait.saturating_mul(1000).saturating_add(ANSWER_WITHIN_MS);
+        abi::http_call(cluster, &headers, timeout_ms).ok()
+    }
+
+    fn take(&mut self, call: Call, status: u16, body: Vec<u8>, metrics: &Metrics) {
+        let nanos = abi::current_time().unwrap_or_default();
+        let now = nanos.div_euclid(1_000_000);
+        match self.refresh.handle_answer(call, status, body, now, nanos ^ self.me) {
+            Ok(Step::Pending) => {}
+            Ok(Step::Ready(objects)) => {
+                self.seen = self.refresh.current().map(|new| self.sharing.publish(new.manifest(), &objects));
+                self.held_until = now.saturating_add(HOLD_MS);
+                self.tell(now);
+            }
+            Err(failure) => {
+                metrics.refresh_failed();
+                warn(&format!("refresh failed, what is held is kept: {failure} ({})", failure.code()));
+            }
+        }
+        self.ask(now, metrics);
+    }
+}
+
+fn status() -> u16 {
+    let status = abi::header(Map::CallResponseHeaders, ":status").unwrap_or_default();
+    core::str::from_utf8(&status).ok().and_then(|status| status.parse().ok()).unwrap_or(0)
+}
+
+/// For an answer to come, beyond the time that the control plane may hold the request.
+const ANSWER_WITHIN_MS: u32 = 5000;
+
+/// Two ticks: by then the other workers have seen what was fetched, and one request tells of all of them.
+const HOLD_MS: u64 = 50;

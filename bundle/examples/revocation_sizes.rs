@@ -13,7 +13,7 @@ use std::{collections::BTreeMap, hint::black_box, ops::Range, time::Instant};
 use bundle::{
     Kind, Manifest, Objects, Snapshot, Standing,
     base::{self, Shard},
-    builder::{Builder, Draft, Publisher},
+    builder::{self, Builder, CheckpointDraft, Delegates, Draft, Root, SnapshotKey, TailKey},
 };
 use clubcard::{
     AsQuery, Clubcard, Equation, Filterable, Queryable,
@@ -213,22 +213,17 @@ fn prefixes(universe: &Universe) {
     let mut builder = Builder::default();
     builder.keys([SigningKey::ed25519("k1", &[2; 32]).unwrap().verifying_key()]).unwrap();
     for number in 0..universe.revoked {
-        builder.revoke(fingerprint(number)).unwrap();
+        builder.revoke(1, fingerprint(number)).unwrap();
     }
+    builder.settle(1).unwrap();
     let built = builder.build().unwrap();
     let seconds = cpu_seconds() - start;
     drop(builder);
     let revocations = built.objects.iter().filter(|(entry, _)| entry.kind() == Kind::Revocations);
     let bytes = revocations.map(|(_, bytes)| bytes.len()).sum();
-    let publisher = Publisher::new(&[1; 32]);
-    let draft = Draft { audience: "a", version: 1, issued_at: 1, expires_at: 2, entries: &built.entries };
-    let manifest = Manifest::open(&publisher.sign(&draft).unwrap(), &[publisher.public_key()], "a").unwrap();
-    let mut objects = Objects::default();
-    for (entry, bytes) in &built.objects {
-        objects.open(*entry, bytes.to_vec()).unwrap();
-    }
-    let snapshot = Snapshot::assemble(manifest, &objects).unwrap();
-    let contains = |fingerprint: &Fingerprint| snapshot.standing(fingerprint) == Standing::Revoked;
+    let snapshot = snapshot(&built);
+    let contains =
+        |fingerprint: &Fingerprint| snapshot.standing(fingerprint, "", 0, None) == Standing::Revoked;
     universe.report(&Built {
         name: "sorted 64-bit prefixes",
         bytes,
@@ -236,6 +231,46 @@ fn prefixes(universe: &Universe) {
         exceptions: 0,
         contains: &contains,
     });
+}
+
+/// As an edge makes it of what it fetched.
+fn snapshot(built: &builder::Built) -> Snapshot {
+    let (root, snapshot_key, tail_key) =
+        (Root::new(&[1; 32]), SnapshotKey::new(&[2; 32]), TailKey::new(&[3; 32]));
+    let (audience, issued_at, expires_at) = ("a", 1, 2);
+    let delegation = root
+        .delegate(&Delegates {
+            audience,
+            epoch: 1,
+            issued_at,
+            expires_at,
+            snapshot_keys: &[snapshot_key.public_key()],
+            tail_keys: &[tail_key.public_key()],
+        })
+        .unwrap();
+    let draft = CheckpointDraft {
+        audience,
+        version: 1,
+        issued_at,
+        expires_at,
+        cut: built.cut,
+        entries: &built.checkpoint,
+    };
+    let checkpoint = snapshot_key.sign(&draft).unwrap();
+    let draft = Draft {
+        delegation: &delegation,
+        version: 1,
+        issued_at,
+        expires_at,
+        checkpoint: checkpoint.0,
+        tail: &built.tail,
+    };
+    let manifest = Manifest::open(&tail_key.sign(&draft).unwrap(), &[root.public_key()], audience).unwrap();
+    let mut objects = Objects::default();
+    for (entry, bytes) in built.objects.iter().chain([&checkpoint]) {
+        objects.open(&manifest, *entry, bytes.to_vec()).unwrap();
+    }
+    Snapshot::assemble(manifest, &objects, 1).unwrap()
 }
 
 fn fuse8(universe: &Universe) {

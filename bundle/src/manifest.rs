@@ -1,79 +1,83 @@
-use alloc::{string::String, vec::Vec};
-use core::{fmt, str::FromStr};
-
-use ed25519_dalek::Signature;
-use sha2::{Digest, Sha256};
+use alloc::vec::Vec;
+use core::{cmp::Ordering, fmt};
 
 use crate::{
-    Entry,
+    Delegation, DelegationError, Entry, Kind, PublicKey, Regression,
     codec::{Malformed, Reader},
+    key::{Context, Distrust, split, verify},
     object::read_entries,
 };
 
-/// A manifest whose signature and audience hold.
+/// A manifest whose signature holds, by a key that a pinned root delegated to for this audience.
+///
+/// It names one checkpoint and the segments of the tail, nothing else: whoever holds only a tail key can add
+/// revocations to what a snapshot key has signed, and take none away.
 ///
 /// ```text
-///  0   4  "KSM1"
-///  4   8  publisher key: the first bytes of the SHA-256 of its public half
+///  0   4  "KSM2"
+///  4   8  tail key: the first bytes of the SHA-256 of its public half
 /// 12   8  version
 /// 20   8  issued at, milliseconds since the Unix epoch
 /// 28   8  expires at, likewise
-/// 36   1  n, length of the audience (1 to 64)
-/// 37   n  audience
+/// 36   2  d, length of the delegation
+/// 38   d  delegation
 ///      2  number of entries
-///     40  each entry, strictly ascending
-///     64  Ed25519 (RFC 8032) over "keystile-manifest-v1\0" and all before
+///     40  each entry, strictly ascending: one checkpoint, then the segments of the tail
+///     64  Ed25519 (RFC 8032) over "keystile-manifest-v2\0" and all before
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Manifest {
     bytes: Vec<u8>,
-    audience: String,
+    delegation: Delegation,
     version: u64,
     issued_at: u64,
     expires_at: u64,
-    entries: Vec<Entry>,
+    checkpoint: Entry,
+    tail: Vec<Entry>,
 }
 
 impl Manifest {
     /// The only way to a manifest.
-    pub fn open(bytes: &[u8], trusted: &[PublisherKey], audience: &str) -> Result<Self, ManifestError> {
+    pub fn open(bytes: &[u8], roots: &[PublicKey], audience: &str) -> Result<Self, ManifestError> {
         if bytes.len() > MAX_MANIFEST_BYTES {
             return Err(ManifestError::TooLong);
         }
-        let (body, signature) = bytes.split_last_chunk::<64>().ok_or(Malformed("signature"))?;
+        let (body, signature) = split(bytes)?;
         let mut rest = Reader(body);
         if &rest.array::<4>("magic")? != MAGIC {
             return Err(Malformed("magic").into());
         }
-        let key_id: [u8; 8] = rest.array("publisher key")?;
-        let key = trusted.iter().find(|key| key.id() == key_id).ok_or(ManifestError::KeyUnknown)?;
-        if !key.accepts(body, signature) {
-            return Err(ManifestError::SignatureInvalid);
-        }
-        let manifest = Self {
-            bytes: bytes.into(),
-            version: rest.u64("version")?,
-            issued_at: rest.u64("issued at")?,
-            expires_at: rest.u64("expires at")?,
-            audience: rest.text("audience")?.into(),
-            entries: read_entries(&mut rest)?,
-        };
+        let key_id = rest.array("tail key")?;
+        let version = rest.u64("version")?;
+        let issued_at = rest.u64("issued at")?;
+        let expires_at = rest.u64("expires at")?;
+        let length = rest.u16("length of the delegation")?;
+        let delegation = rest.bytes(length.into(), "delegation")?;
+        let delegation = Delegation::open(delegation, roots, audience)?;
+        verify(delegation.tail_keys(), key_id, CONTEXT, (body, signature))?;
+        let entries = read_entries(&mut rest, |kind| matches!(kind, Kind::Checkpoint | Kind::Tail))?;
         rest.end()?;
-        if manifest.expires_at <= manifest.issued_at {
+        if expires_at <= issued_at {
             return Err(Malformed("expires at").into());
         }
-        if manifest.audience != audience {
-            return Err(ManifestError::AudienceMismatch);
+        let (checkpoint, tail) = entries.split_first().ok_or(Malformed("checkpoint"))?;
+        if checkpoint.kind() != Kind::Checkpoint || tail.iter().any(|entry| entry.kind() != Kind::Tail) {
+            return Err(Malformed("checkpoint").into());
         }
-        Ok(manifest)
+        let (checkpoint, tail) = (*checkpoint, tail.into());
+        Ok(Self { bytes: bytes.into(), delegation, version, issued_at, expires_at, checkpoint, tail })
     }
 
     pub fn bytes(&self) -> &[u8] {
         &self.bytes
     }
 
+    pub const fn delegation(&self) -> &Delegation {
+        &self.delegation
+    }
+
     pub fn audience(&self) -> &str {
-        &self.audience
+        self.delegation.audience()
     }
 
     /// Counts the changes of the content; the same content signed again keeps it.
@@ -91,82 +95,37 @@ impl Manifest {
         self.expires_at
     }
 
-    pub fn entries(&self) -> &[Entry] {
-        &self.entries
+    pub const fn checkpoint(&self) -> &Entry {
+        &self.checkpoint
     }
 
-    /// Whether this one says more than `other`, or the same more recently.
-    pub fn supersedes(&self, other: &Self) -> bool {
-        (self.version, self.issued_at) > (other.version, other.issued_at)
-    }
-}
-
-/// The public half of the key that manifests are signed with, as pinned in an edge's configuration.
-#[derive(Clone, PartialEq, Eq)]
-pub struct PublisherKey(ed25519_dalek::VerifyingKey);
-
-impl PublisherKey {
-    pub fn from_bytes(bytes: &[u8; 32]) -> Result<Self, BadPublisherKey> {
-        let key = ed25519_dalek::VerifyingKey::from_bytes(bytes).map_err(|_| BadPublisherKey)?;
-        if key.is_weak() { Err(BadPublisherKey) } else { Ok(Self(key)) }
+    pub fn tail(&self) -> &[Entry] {
+        &self.tail
     }
 
-    #[cfg(feature = "builder")]
-    pub(crate) const fn own(key: ed25519_dalek::VerifyingKey) -> Self {
-        Self(key)
-    }
-
-    pub(crate) fn id(&self) -> [u8; 8] {
-        let digest: [u8; 32] = Sha256::digest(self.0.as_bytes()).into();
-        let [a, b, c, d, e, f, g, h, ..] = digest;
-        [a, b, c, d, e, f, g, h]
-    }
-
-    fn accepts(&self, body: &[u8], signature: &[u8; 64]) -> bool {
-        self.0.verify_strict(&signed_bytes(body), &Signature::from_bytes(signature)).is_ok()
+    /// Whether an edge that has `held` may take this one: it says more, or the same more recently. All but the epoch
+    /// begins anew with a higher epoch.
+    pub fn may_follow(&self, held: &Self) -> Result<(), Regression> {
+        let order = |one: &Self| (one.version, one.issued_at);
+        match self.delegation.epoch().cmp(&held.delegation.epoch()) {
+            Ordering::Greater => Ok(()),
+            Ordering::Equal if order(self) > order(held) => Ok(()),
+            Ordering::Equal => Err(Regression::Version { held: held.version, offered: self.version }),
+            Ordering::Less => {
+                let [held, offered] = [held, self].map(|one| one.delegation.epoch());
+                Err(Regression::Epoch { held, offered })
+            }
+        }
     }
 }
-
-impl FromStr for PublisherKey {
-    type Err = BadPublisherKey;
-
-    /// 32 bytes in unpadded base64url (RFC 4648 section 5).
-    fn from_str(text: &str) -> Result<Self, BadPublisherKey> {
-        let bytes = token::base64url::decode(text.as_bytes()).ok_or(BadPublisherKey)?;
-        Self::from_bytes(bytes.as_slice().try_into().map_err(|_| BadPublisherKey)?)
-    }
-}
-
-impl fmt::Display for PublisherKey {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&token::base64url::encode(self.0.as_bytes()))
-    }
-}
-
-impl fmt::Debug for PublisherKey {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "PublisherKey({self})")
-    }
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct BadPublisherKey;
-
-impl fmt::Display for BadPublisherKey {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a publisher key is the 32 bytes of an Ed25519 public key in unpadded base64url")
-    }
-}
-
-impl core::error::Error for BadPublisherKey {}
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ManifestError {
     TooLong,
     Malformed(Malformed),
+    Delegation(DelegationError),
     KeyUnknown,
     SignatureInvalid,
-    AudienceMismatch,
 }
 
 impl ManifestError {
@@ -174,9 +133,9 @@ impl ManifestError {
         match self {
             Self::TooLong => "manifest_too_long",
             Self::Malformed(_) => "manifest_malformed",
+            Self::Delegation(error) => error.code(),
             Self::KeyUnknown => "manifest_key_unknown",
             Self::SignatureInvalid => "manifest_signature_invalid",
-            Self::AudienceMismatch => "manifest_audience_mismatch",
         }
     }
 }
@@ -187,14 +146,29 @@ impl From<Malformed> for ManifestError {
     }
 }
 
+impl From<DelegationError> for ManifestError {
+    fn from(error: DelegationError) -> Self {
+        Self::Delegation(error)
+    }
+}
+
+impl From<Distrust> for ManifestError {
+    fn from(distrust: Distrust) -> Self {
+        match distrust {
+            Distrust::KeyUnknown => Self::KeyUnknown,
+            Distrust::SignatureInvalid => Self::SignatureInvalid,
+        }
+    }
+}
+
 impl fmt::Display for ManifestError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::TooLong => write!(f, "the manifest is longer than {MAX_MANIFEST_BYTES} bytes"),
             Self::Malformed(part) => write!(f, "the manifest is {part}"),
-            Self::KeyUnknown => f.write_str("the manifest is signed with a key that is not pinned"),
+            Self::Delegation(error) => error.fmt(f),
+            Self::KeyUnknown => f.write_str("the manifest is signed with a key that no root delegated to"),
             Self::SignatureInvalid => f.write_str("the signature of the manifest is invalid"),
-            Self::AudienceMismatch => f.write_str("the manifest is for another audience"),
         }
     }
 }
@@ -204,9 +178,6 @@ impl core::error::Error for ManifestError {}
 /// One edge holds it several times and every waiting request carries it: kept under a page.
 pub const MAX_MANIFEST_BYTES: usize = 4096;
 
-pub(crate) const MAGIC: &[u8; 4] = b"KSM1";
+pub(crate) const MAGIC: &[u8; 4] = b"KSM2";
 
-/// Domain separation: the publisher's signature under anything else is no manifest.
-pub(crate) fn signed_bytes(body: &[u8]) -> Vec<u8> {
-    [b"keystile-manifest-v1\0", body].concat()
-}
+pub(crate) const CONTEXT: Context = b"keystile-manifest-v2\0";

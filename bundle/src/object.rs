@@ -1,11 +1,14 @@
-use alloc::{sync::Arc, vec::Vec};
+use alloc::{string::String, sync::Arc, vec::Vec};
 use core::fmt;
 
 use sha2::{Digest, Sha256};
 
 use crate::{
+    Block, Checkpoint, Delegation, base,
     codec::{Malformed, Reader},
-    grants, keys, revocations, watermarks,
+    grants,
+    key::Distrust,
+    keys, revocations, tail, watermarks,
 };
 
 /// What an object holds. The byte after the kind is the version of its format, so that formats can follow each other.
@@ -19,15 +22,36 @@ pub enum Kind {
     Revocations,
     /// Watermarks, one shard.
     Watermarks,
-    /// More entries than the manifest has room for.
+    /// More entries than a checkpoint is to have.
     Index,
     /// What subjects may do, one shard.
     Grants,
+    /// What a snapshot key signed.
+    Checkpoint,
+    /// Operations since the checkpoint.
+    Tail,
+    /// Fingerprints that are good again whatever the base says, one shard: as revocations.
+    Restorations,
+    /// What some shards of the base know of.
+    Block,
+    /// One shard of a block.
+    Base,
 }
 
 impl Kind {
-    const ALL: [Self; 6] =
-        [Self::Keys, Self::SecretKeys, Self::Revocations, Self::Watermarks, Self::Index, Self::Grants];
+    const ALL: [Self; 11] = [
+        Self::Keys,
+        Self::SecretKeys,
+        Self::Revocations,
+        Self::Watermarks,
+        Self::Index,
+        Self::Grants,
+        Self::Checkpoint,
+        Self::Tail,
+        Self::Restorations,
+        Self::Block,
+        Self::Base,
+    ];
 
     const fn code(self) -> [u8; 2] {
         match self {
@@ -37,7 +61,34 @@ impl Kind {
             Self::Watermarks => [4, 1],
             Self::Index => [5, 1],
             Self::Grants => [6, 1],
+            Self::Checkpoint => [7, 1],
+            Self::Tail => [8, 1],
+            Self::Restorations => [9, 1],
+            Self::Block => [10, 1],
+            Self::Base => [11, 1],
         }
+    }
+
+    /// In lower case, as it stands in the names of slots.
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Keys => "keys",
+            Self::SecretKeys => "secret-keys",
+            Self::Revocations => "revocations",
+            Self::Watermarks => "watermarks",
+            Self::Index => "index",
+            Self::Grants => "grants",
+            Self::Checkpoint => "checkpoint",
+            Self::Tail => "tail",
+            Self::Restorations => "restorations",
+            Self::Block => "block",
+            Self::Base => "base",
+        }
+    }
+
+    /// Whether a set may have so many of them that an index is needed.
+    pub(crate) const fn is_indexed(self) -> bool {
+        matches!(self, Self::Revocations | Self::Watermarks | Self::Grants | Self::Restorations)
     }
 
     fn read(code: [u8; 2]) -> Result<Self, Malformed> {
@@ -46,7 +97,7 @@ impl Kind {
     }
 }
 
-/// An object as a verified manifest names it.
+/// An object as a verified manifest names it, or what that names. Those of a block stand there in a form of their own.
 ///
 /// ```text
 ///  0   1  kind
@@ -58,6 +109,8 @@ impl Kind {
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Entry {
     kind: Kind,
+    /// The number of the block that a shard of the base belongs to; 0 of everything else.
+    block: u16,
     shard: u16,
     size: u32,
     sha256: [u8; 32],
@@ -80,8 +133,24 @@ impl Entry {
         &self.sha256
     }
 
-    /// The only way to an object: its bytes are the ones the manifest names.
-    pub fn open(&self, bytes: Vec<u8>) -> Result<Object, ObjectError> {
+    /// A name for a place to keep it in: no two objects of one bundle share it, those of successive bundles do, so that
+    /// what is superseded is overwritten.
+    pub fn slot(&self) -> String {
+        alloc::format!("{}/{}/{}", self.kind.name(), self.block, self.shard)
+    }
+
+    pub(crate) const fn of_base(block: u16, shard: u16, size: u32, sha256: [u8; 32]) -> Self {
+        Self { kind: Kind::Base, block, shard, size, sha256 }
+    }
+
+    /// The least and the greatest entry that could have the slot of this one.
+    pub(crate) const fn slot_range(&self) -> [Self; 2] {
+        [Self { size: 0, sha256: [0; 32], ..*self }, Self { size: u32::MAX, sha256: [255; 32], ..*self }]
+    }
+
+    /// The only way to an object: its bytes are the ones the manifest names. A checkpoint must be signed by a key of
+    /// the delegation.
+    pub fn open(&self, bytes: Vec<u8>, delegation: &Delegation) -> Result<Object, ObjectError> {
         if u32::try_from(bytes.len()) != Ok(self.size) {
             return Err(ObjectError::SizeMismatch);
         }
@@ -95,6 +164,13 @@ impl Entry {
             Kind::Watermarks => Object::Watermarks(Arc::new(watermarks::Shard::read(bytes, self.shard)?)),
             Kind::Index => Object::Index(read_index(&bytes)?),
             Kind::Grants => Object::Grants(Arc::new(grants::Shard::read(bytes, self.shard)?)),
+            Kind::Checkpoint => Object::Checkpoint(Arc::new(Checkpoint::open(&bytes, delegation)?)),
+            Kind::Tail => Object::Tail(Arc::new(tail::Segment::read(&bytes)?)),
+            Kind::Restorations => {
+                Object::Restorations(Arc::new(revocations::Shard::read(bytes, self.shard)?))
+            }
+            Kind::Block => Object::Block(Arc::new(Block::read(&bytes, self.shard)?)),
+            Kind::Base => Object::Base(Arc::new(base::Shard::read(bytes, self.shard)?)),
         })
     }
 
@@ -102,12 +178,12 @@ impl Entry {
     #[cfg(feature = "builder")]
     pub fn of(kind: Kind, shard: u16, bytes: &[u8]) -> Option<Self> {
         let size = u32::try_from(bytes.len()).ok().filter(|size| *size <= MAX_OBJECT_BYTES)?;
-        Some(Self { kind, shard, size, sha256: Sha256::digest(bytes).into() })
+        Some(Self { kind, block: 0, shard, size, sha256: Sha256::digest(bytes).into() })
     }
 
     #[cfg(feature = "builder")]
     pub(crate) fn write(&self, out: &mut Vec<u8>) {
-        let Self { kind, shard, size, sha256 } = self;
+        let Self { kind, block: _, shard, size, sha256 } = self;
         out.extend(kind.code());
         out.extend(shard.to_be_bytes());
         out.extend(size.to_be_bytes());
@@ -117,6 +193,7 @@ impl Entry {
     fn read(from: &mut Reader<'_>) -> Result<Self, Malformed> {
         let entry = Self {
             kind: Kind::read(from.array("kind of an object")?)?,
+            block: 0,
             shard: from.u16("shard of an object")?,
             size: from.u32("size of an object")?,
             sha256: from.array("hash of an object")?,
@@ -127,8 +204,7 @@ impl Entry {
 
 impl fmt::Debug for Entry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { kind, shard, size, sha256 } = self;
-        write!(f, "{kind:?}/{shard} ({size} bytes) {}", token::Fingerprint::from(*sha256))
+        write!(f, "{} ({} bytes) {}", self.slot(), self.size, token::Fingerprint::from(self.sha256))
     }
 }
 
@@ -140,6 +216,11 @@ pub enum Object {
     Watermarks(Arc<watermarks::Shard>),
     Index(Vec<Entry>),
     Grants(Arc<grants::Shard>),
+    Checkpoint(Arc<Checkpoint>),
+    Tail(Arc<tail::Segment>),
+    Restorations(Arc<revocations::Shard>),
+    Block(Arc<Block>),
+    Base(Arc<base::Shard>),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -147,6 +228,12 @@ pub enum ObjectError {
     SizeMismatch,
     HashMismatch,
     Malformed(Malformed),
+    /// Of a checkpoint.
+    KeyUnknown,
+    /// Of a checkpoint.
+    SignatureInvalid,
+    /// Of a checkpoint.
+    AudienceMismatch,
 }
 
 impl ObjectError {
@@ -155,6 +242,9 @@ impl ObjectError {
             Self::SizeMismatch => "object_size_mismatch",
             Self::HashMismatch => "object_hash_mismatch",
             Self::Malformed(_) => "object_malformed",
+            Self::KeyUnknown => "checkpoint_key_unknown",
+            Self::SignatureInvalid => "checkpoint_signature_invalid",
+            Self::AudienceMismatch => "checkpoint_audience_mismatch",
         }
     }
 }
@@ -165,12 +255,24 @@ impl From<Malformed> for ObjectError {
     }
 }
 
+impl From<Distrust> for ObjectError {
+    fn from(distrust: Distrust) -> Self {
+        match distrust {
+            Distrust::KeyUnknown => Self::KeyUnknown,
+            Distrust::SignatureInvalid => Self::SignatureInvalid,
+        }
+    }
+}
+
 impl fmt::Display for ObjectError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::SizeMismatch => f.write_str("the object has another size than the manifest says"),
             Self::HashMismatch => f.write_str("the object has another hash than the manifest says"),
             Self::Malformed(part) => write!(f, "the object is {part}"),
+            Self::KeyUnknown => f.write_str("the checkpoint is signed with a key that no root delegated to"),
+            Self::SignatureInvalid => f.write_str("the signature of the checkpoint is invalid"),
+            Self::AudienceMismatch => f.write_str("the checkpoint is for another audience"),
         }
     }
 }
@@ -181,11 +283,17 @@ impl core::error::Error for ObjectError {}
 pub const MAX_OBJECT_BYTES: u32 = 64 * 1024;
 
 /// A count, then as many entries, each greater than the one before; no two for the same kind and shard.
-pub(crate) fn read_entries(from: &mut Reader<'_>) -> Result<Vec<Entry>, Malformed> {
+pub(crate) fn read_entries(
+    from: &mut Reader<'_>,
+    is_allowed: impl Fn(Kind) -> bool,
+) -> Result<Vec<Entry>, Malformed> {
     let count = from.u16("number of entries")?;
     let mut entries: Vec<Entry> = Vec::new();
     for _ in 0..count {
         let entry = Entry::read(from)?;
+        if !is_allowed(entry.kind) {
+            return Err(Malformed("kind of an object that may not be named here"));
+        }
         if entries.last().is_some_and(|last| (last.kind, last.shard) >= (entry.kind, entry.shard)) {
             return Err(Malformed("order of the entries"));
         }
@@ -203,11 +311,8 @@ pub(crate) fn write_entries(out: &mut Vec<u8>, entries: &[Entry]) -> Option<()> 
 
 fn read_index(bytes: &[u8]) -> Result<Vec<Entry>, Malformed> {
     let mut rest = Reader(bytes);
-    let entries = read_entries(&mut rest)?;
+    // No index within an index: one level is enough, more would let a publisher send an edge round in circles.
+    let entries = read_entries(&mut rest, Kind::is_indexed)?;
     rest.end()?;
-    // One level is enough for 150,000 objects; more would let a publisher send an edge round in circles.
-    if entries.iter().any(|entry| entry.kind == Kind::Index) {
-        return Err(Malformed("an index within an index"));
-    }
     Ok(entries)
 }

@@ -1,4 +1,4 @@
-//! Revoked fingerprints: 64-bit prefixes, sorted, delta-coded, queried where they lie.
+//! Revoked fingerprints, or restored ones: 64-bit prefixes, sorted, delta-coded, queried where they lie.
 //!
 //! ```text
 //!  1  bits: the set is cut into 2^bits shards by leading bits
@@ -58,12 +58,8 @@ impl Shard {
         Ok(Self { bytes, bits, blocks })
     }
 
-    pub(crate) fn contains(&self, prefix: u64) -> bool {
-        self.find(prefix).unwrap_or(true)
-    }
-
     /// None cannot happen: every byte was checked when the shard was read.
-    fn find(&self, prefix: u64) -> Option<bool> {
+    pub(crate) fn find(&self, prefix: u64) -> Option<bool> {
         let (table, deltas) = self.bytes.get(HEADER..)?.split_at_checked(self.blocks.checked_mul(ROW)?)?;
         let rows = table.as_chunks::<ROW>().0;
         let after = rows.partition_point(|row| split(row).0 <= prefix);

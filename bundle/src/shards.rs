@@ -43,6 +43,11 @@ impl<T: Bits> Shards<T> {
         placed.into_iter().collect::<Option<_>>().map(Self)
     }
 
+    /// Of a set that may be absent as a whole.
+    pub(crate) fn any(shards: Vec<(u16, Arc<T>)>) -> Option<Option<Self>> {
+        if shards.is_empty() { Some(None) } else { Self::complete(shards).map(Some) }
+    }
+
     pub(crate) fn of(&self, word: u64) -> Option<&T> {
         let bits = self.0.first()?.bits();
         self.0.get(usize::from(shard_of(word, bits))).map(|shard| &**shard)

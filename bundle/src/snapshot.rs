@@ -1,72 +1,100 @@
-use alloc::{collections::BTreeMap, sync::Arc, vec::Vec};
+use alloc::{sync::Arc, vec::Vec};
 use core::fmt;
 
 use token::{Fingerprint, VerifyingKey, api_key::TagKey};
 
 use crate::{
-    Entry, Kind, Manifest, Object, ObjectError, Scope, ScopeKey, grants, revocations, shards::Shards,
-    watermarks,
+    Block, Checkpoint, Entry, Manifest, Object, Objects, Scope, ScopeKey, base, grants, revocations,
+    shards::Shards, tail, watermarks,
 };
 
 /// Everything an edge knows at one version: a manifest and all the objects it names.
 #[derive(Debug, Clone)]
 pub struct Snapshot {
     manifest: Manifest,
+    settled: Arc<Settled>,
+    tail: Vec<Arc<tail::Segment>>,
+}
+
+/// What the checkpoint names: the same for many manifests.
+#[derive(Debug)]
+struct Settled {
+    entry: Entry,
+    checkpoint: Arc<Checkpoint>,
     /// Sorted by issuer, then kid.
     keys: Vec<VerifyingKey>,
     tag_keys: Vec<TagKey>,
     revocations: Shards<revocations::Shard>,
     watermarks: Shards<watermarks::Shard>,
+    /// None where nothing was restored.
+    restorations: Option<Shards<revocations::Shard>>,
     /// None where nobody was granted anything.
     grants: Option<Shards<grants::Shard>>,
+    blocks: Vec<(Arc<Block>, Shards<base::Shard>)>,
 }
 
 impl Snapshot {
-    pub fn assemble(manifest: Manifest, objects: &Objects) -> Result<Self, Incomplete> {
-        if !objects.missing(&manifest).is_empty() {
-            return Err(Incomplete("an object is missing"));
-        }
-        let mut keys: Vec<VerifyingKey> = Vec::new();
-        let mut tag_keys = Vec::new();
-        let mut revocations = Vec::new();
-        let mut watermarks = Vec::new();
-        let mut grants = Vec::new();
-        for entry in objects.all(&manifest) {
-            match objects.0.get(&entry) {
-                Some(Object::Keys(held)) => {
-                    for key in &held.verifying {
-                        match keys.binary_search_by(|known| name(known).cmp(&name(key))) {
-                            Ok(_) => return Err(Incomplete("a kid stands twice")),
-                            Err(at) => keys.insert(at, key.clone()),
-                        }
-                    }
-                    tag_keys.extend(held.tags.iter().cloned());
-                }
-                Some(Object::Revocations(shard)) => revocations.push((entry.shard(), Arc::clone(shard))),
-                Some(Object::Watermarks(shard)) => watermarks.push((entry.shard(), Arc::clone(shard))),
-                Some(Object::Grants(shard)) => grants.push((entry.shard(), Arc::clone(shard))),
-                Some(Object::Index(_)) | None => {}
-            }
-        }
-        if keys.is_empty() {
-            return Err(Incomplete("there are no keys"));
-        }
-        let grants = match grants.is_empty() {
-            true => None,
-            false => Some(Shards::complete(grants).ok_or(Incomplete("the shards of the grants"))?),
+    /// What is known without a predecessor. `now` in milliseconds.
+    pub fn assemble(manifest: Manifest, objects: &Objects, now: u64) -> Result<Self, Incomplete> {
+        let settled = Arc::new(Settled::assemble(&manifest, objects, now)?);
+        Self::over(settled, manifest, objects)
+    }
+
+    /// What is known after this one. Refused if this edge would forget what it knows, see [`Regression`]. `now` in
+    /// milliseconds.
+    pub fn follow(&self, manifest: Manifest, objects: &Objects, now: u64) -> Result<Self, Rejected> {
+        let same = self.settled.entry == *manifest.checkpoint()
+            && self.settled.checkpoint.is_by(manifest.delegation())
+            && !self.settled.blocks.iter().any(|(block, _)| block.span().is_over(now));
+        let settled = match same {
+            true => Arc::clone(&self.settled),
+            false => Arc::new(Settled::assemble(&manifest, objects, now)?),
         };
-        Ok(Self {
-            manifest,
-            keys,
-            grants,
-            tag_keys,
-            revocations: Shards::complete(revocations).ok_or(Incomplete("the shards of the revocations"))?,
-            watermarks: Shards::complete(watermarks).ok_or(Incomplete("the shards of the watermarks"))?,
-        })
+        let next = Self::over(settled, manifest, objects)?;
+        self.check(&next)?;
+        Ok(next)
+    }
+
+    fn over(settled: Arc<Settled>, manifest: Manifest, objects: &Objects) -> Result<Self, Incomplete> {
+        let segment = |entry| match objects.object(entry) {
+            Some(Object::Tail(segment)) => Some(Arc::clone(segment)),
+            _ => None,
+        };
+        let tail = manifest.tail().iter().map(segment).collect::<Option<_>>();
+        Ok(Self { tail: tail.ok_or(Incomplete("an object is missing"))?, manifest, settled })
+    }
+
+    /// What a key that was stolen, a cache or somebody on the way could take back.
+    fn check(&self, next: &Self) -> Result<(), Regression> {
+        next.manifest.may_follow(&self.manifest)?;
+        if next.manifest.delegation().epoch() > self.manifest.delegation().epoch() {
+            // The root vouches for other keys: what the old ones may have counted up binds nobody.
+            return Ok(());
+        }
+        let [held, offered] = [self, next].map(|one| one.checkpoint().version());
+        if offered < held {
+            return Err(Regression::Checkpoint { held, offered });
+        }
+        let kept = |segment: &&Arc<tail::Segment>| next.tail.iter().any(|other| Arc::ptr_eq(segment, other));
+        let mut changed = self.tail.iter().filter(|segment| !kept(segment));
+        match changed.any(|segment| segment.is_lost(next.checkpoint().cut(), &next.tail)) {
+            true => Err(Regression::Tail),
+            false => Ok(()),
+        }
     }
 
     pub const fn manifest(&self) -> &Manifest {
         &self.manifest
+    }
+
+    pub fn checkpoint(&self) -> &Checkpoint {
+        &self.settled.checkpoint
+    }
+
+    /// Until when it is fresh: nobody vouches for all of it any longer. Milliseconds since the Unix epoch.
+    pub fn expires_at(&self) -> u64 {
+        let signed = [self.manifest.delegation().expires_at(), self.checkpoint().expires_at()];
+        signed.into_iter().fold(self.manifest.expires_at(), u64::min)
     }
 
     /// A key of our own.
@@ -81,25 +109,48 @@ impl Snapshot {
 
     /// What the tags of API keys of this generation are checked with.
     pub fn tag_key(&self, generation: u8) -> Option<&TagKey> {
-        self.tag_keys.iter().find(|key| key.generation() == generation)
+        self.settled.tag_keys.iter().find(|key| key.generation() == generation)
     }
 
     fn named(&self, wanted: (Option<&str>, &str)) -> Option<&VerifyingKey> {
-        let at = self.keys.binary_search_by(|key| name(key).cmp(&wanted)).ok()?;
-        self.keys.get(at)
+        let keys = &self.settled.keys;
+        let at = keys.binary_search_by(|key| name(key).cmp(&wanted)).ok()?;
+        keys.get(at)
     }
 
-    pub fn standing(&self, fingerprint: &Fingerprint) -> Standing {
+    /// What is known of a credential by its fingerprint; the rest says whether a base covers it. Instants in seconds;
+    /// no expiry is never.
+    ///
+    /// The order is that of their age, youngest first, so that the last word counts.
+    pub fn standing(&self, fingerprint: &Fingerprint, kid: &str, iat: u64, expiry: Option<u64>) -> Standing {
+        let Settled { revocations, restorations, blocks, .. } = &*self.settled;
         let prefix = fingerprint.prefix();
-        match self.revocations.of(prefix) {
-            Some(shard) if !shard.contains(prefix) => Standing::Good,
-            _ => Standing::Revoked,
+        if self.tail.iter().any(|segment| segment.revokes(prefix))
+            || revocations.of(prefix).is_none_or(|shard| shard.find(prefix) != Some(false))
+        {
+            return Standing::Revoked;
         }
+        let restored = restorations.as_ref().and_then(|shards| shards.of(prefix)?.find(prefix));
+        if restored == Some(true) {
+            return Standing::Good;
+        }
+        let covering = blocks.iter().filter(|(block, _)| block.covers(kid, iat, expiry));
+        let mut standing = Standing::NotCovered;
+        for (_, shards) in covering {
+            match shards.of(prefix).is_none_or(|shard| shard.contains(fingerprint)) {
+                true => return Standing::Revoked,
+                false => standing = Standing::Good,
+            }
+        }
+        standing
     }
 
     /// The latest instant of all the scopes a credential belongs to: none may shadow another.
     pub fn watermark(&self, scopes: impl IntoIterator<Item = impl Into<ScopeKey>>) -> Option<u64> {
-        let instant = |key: ScopeKey| self.watermarks.of(key.word())?.instant(key);
+        let instant = |key: ScopeKey| {
+            let settled = self.settled.watermarks.of(key.word()).and_then(|shard| shard.instant(key));
+            settled.max(self.tail.iter().filter_map(|segment| segment.instant(key)).max())
+        };
         scopes.into_iter().map(Into::into).filter_map(instant).max()
     }
 
@@ -110,8 +161,79 @@ impl Snapshot {
 
     /// As [`Self::grant`], for a subject whose scope was hashed before.
     pub fn grant_of(&self, subject: ScopeKey) -> Option<&[u8]> {
-        self.grants.as_ref()?.of(subject.word())?.of(subject)
+        self.settled.grants.as_ref()?.of(subject.word())?.of(subject)
     }
+}
+
+impl Settled {
+    fn assemble(manifest: &Manifest, objects: &Objects, now: u64) -> Result<Self, Incomplete> {
+        if !objects.missing(manifest, now).is_empty() {
+            return Err(Incomplete("an object is missing"));
+        }
+        let checkpoint = objects.checkpoint(manifest).ok_or(Incomplete("an object is missing"))?;
+        let mut keys: Vec<VerifyingKey> = Vec::new();
+        let mut tag_keys = Vec::new();
+        let mut blocks = Vec::new();
+        let [mut revocations, mut restorations] = [Vec::new(), Vec::new()];
+        let mut watermarks = Vec::new();
+        let mut grants = Vec::new();
+        let entries = checkpoint.entries().iter().flat_map(|entry| match objects.object(entry) {
+            Some(Object::Index(entries)) => entries.as_slice(),
+            _ => core::slice::from_ref(entry),
+        });
+        for entry in entries {
+            match objects.object(entry) {
+                Some(Object::Keys(held)) => {
+                    for key in &held.verifying {
+                        match keys.binary_search_by(|known| name(known).cmp(&name(key))) {
+                            Ok(_) => return Err(Incomplete("a kid stands twice")),
+                            Err(at) => keys.insert(at, key.clone()),
+                        }
+                    }
+                    tag_keys.extend(held.tags.iter().cloned());
+                }
+                Some(Object::Revocations(shard)) => revocations.push((entry.shard(), Arc::clone(shard))),
+                Some(Object::Watermarks(shard)) => watermarks.push((entry.shard(), Arc::clone(shard))),
+                Some(Object::Restorations(shard)) => restorations.push((entry.shard(), Arc::clone(shard))),
+                Some(Object::Grants(shard)) => grants.push((entry.shard(), Arc::clone(shard))),
+                Some(Object::Block(block)) if !block.span().is_over(now) => {
+                    blocks.push((Arc::clone(block), shards_of(block, objects)?));
+                }
+                // A block that is over, or what none of these lists may name.
+                Some(
+                    Object::Block(_)
+                    | Object::Base(_)
+                    | Object::Tail(_)
+                    | Object::Checkpoint(_)
+                    | Object::Index(_),
+                )
+                | None => {}
+            }
+        }
+        if keys.is_empty() {
+            return Err(Incomplete("there are no keys"));
+        }
+        Ok(Self {
+            entry: *manifest.checkpoint(),
+            checkpoint: Arc::clone(checkpoint),
+            keys,
+            tag_keys,
+            revocations: Shards::complete(revocations).ok_or(Incomplete("the shards of the revocations"))?,
+            watermarks: Shards::complete(watermarks).ok_or(Incomplete("the shards of the watermarks"))?,
+            restorations: Shards::any(restorations).ok_or(Incomplete("the shards of the restorations"))?,
+            grants: Shards::any(grants).ok_or(Incomplete("the shards of the grants"))?,
+            blocks,
+        })
+    }
+}
+
+fn shards_of(block: &Block, objects: &Objects) -> Result<Shards<base::Shard>, Incomplete> {
+    let shard = |entry: &Entry| match objects.object(entry) {
+        Some(Object::Base(shard)) => Some((entry.shard(), Arc::clone(shard))),
+        _ => None,
+    };
+    let shards = block.shards().iter().map(shard).collect::<Option<_>>();
+    shards.and_then(Shards::complete).ok_or(Incomplete("the shards of a block"))
 }
 
 fn name(key: &VerifyingKey) -> (Option<&str>, &str) {
@@ -123,50 +245,8 @@ fn name(key: &VerifyingKey) -> (Option<&str>, &str) {
 pub enum Standing {
     Good,
     Revoked,
-}
-
-/// Objects that are opened, shared between one snapshot and the next.
-#[derive(Debug, Default)]
-pub struct Objects(BTreeMap<Entry, Object>);
-
-impl Objects {
-    /// What is still to be fetched before the manifest can be assembled. Opening an index may add more.
-    pub fn missing(&self, manifest: &Manifest) -> Vec<Entry> {
-        self.all(manifest).filter(|entry| !self.0.contains_key(entry)).collect()
-    }
-
-    pub fn holds(&self, entry: &Entry) -> bool {
-        self.0.contains_key(entry)
-    }
-
-    pub fn open(&mut self, entry: Entry, bytes: Vec<u8>) -> Result<(), ObjectError> {
-        self.0.insert(entry, entry.open(bytes)?);
-        Ok(())
-    }
-
-    /// Lets go of everything that this manifest does not name.
-    pub fn keep_only(&mut self, manifest: &Manifest) {
-        let indexes: Vec<Vec<Entry>> = self.indexes(manifest).map(<[Entry]>::to_vec).collect();
-        let named = |entry: &Entry| {
-            let mut lists = core::iter::once(manifest.entries()).chain(indexes.iter().map(Vec::as_slice));
-            // They are in order: that was checked when they were read.
-            lists.any(|entries| entries.binary_search(entry).is_ok())
-        };
-        self.0.retain(|entry, _| named(entry));
-    }
-
-    /// The entries of the manifest, and those of the indexes that are held.
-    fn all<'a>(&'a self, manifest: &'a Manifest) -> impl Iterator<Item = Entry> + 'a {
-        manifest.entries().iter().chain(self.indexes(manifest).flatten()).copied()
-    }
-
-    fn indexes<'a>(&'a self, manifest: &'a Manifest) -> impl Iterator<Item = &'a [Entry]> + 'a {
-        let named = manifest.entries().iter().filter(|entry| entry.kind() == Kind::Index);
-        named.filter_map(|entry| match self.0.get(entry) {
-            Some(Object::Index(entries)) => Some(entries.as_slice()),
-            _ => None,
-        })
-    }
+    /// No revocation is known, and no base covers it.
+    NotCovered,
 }
 
 /// What keeps a manifest from becoming a snapshot.
@@ -180,3 +260,70 @@ impl fmt::Display for Incomplete {
 }
 
 impl core::error::Error for Incomplete {}
+
+/// What an edge that goes on running would forget. Only a higher epoch, which a root signs, may do that.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Regression {
+    Epoch {
+        held: u64,
+        offered: u64,
+    },
+    /// Or the same, issued earlier.
+    Version {
+        held: u64,
+        offered: u64,
+    },
+    Checkpoint {
+        held: u64,
+        offered: u64,
+    },
+    /// An operation of the tail is gone that the checkpoint has not taken in.
+    Tail,
+}
+
+impl Regression {
+    pub const fn code(self) -> &'static str {
+        match self {
+            Self::Epoch { .. } => "epoch_older",
+            Self::Version { .. } => "manifest_older",
+            Self::Checkpoint { .. } => "checkpoint_older",
+            Self::Tail => "tail_lost",
+        }
+    }
+}
+
+impl fmt::Display for Regression {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Epoch { held, offered } => write!(f, "epoch {offered} was offered where {held} is held"),
+            Self::Version { held, offered } => {
+                write!(f, "version {offered} was offered where {held} is held")
+            }
+            Self::Checkpoint { held, offered } => {
+                write!(f, "a checkpoint of version {offered} was offered where {held} is held")
+            }
+            Self::Tail => f.write_str("the tail has lost an operation that no checkpoint has taken in"),
+        }
+    }
+}
+
+impl core::error::Error for Regression {}
+
+/// Why a manifest does not follow the one that is held.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Rejected {
+    Incomplete(Incomplete),
+    Regression(Regression),
+}
+
+impl From<Incomplete> for Rejected {
+    fn from(incomplete: Incomplete) -> Self {
+        Self::Incomplete(incomplete)
+    }
+}
+
+impl From<Regression> for Rejected {
+    fn from(regression: Regression) -> Self {
+        Self::Regression(regression)
+    }
+}

@@ -3,13 +3,19 @@
 use std::{
     fmt, fs, io,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
+use bundle::{
+    PublicKey,
+    builder::{Delegates, Root, SnapshotKey, TailKey},
+};
 use serde::{Deserialize, Serialize};
 use token::{Algorithm, BadKey, VerifyingKey, base64url, mint::SigningKey};
 use zeroize::{Zeroize as _, Zeroizing};
 
 use crate::{
+    clock::Time,
     home::{self, Home},
     model::{SigningKeyRecord, SigningKeyState},
     random,
@@ -120,22 +126,62 @@ fn tag_kid(generation: u8) -> String {
     format!("tag-{generation}")
 }
 
-/// The publisher's key; made where there is none, and kept where there is.
-pub fn create_publisher(home: &Home) -> Result<bundle::builder::Publisher, KeyError> {
-    if !path(home, PUBLISHER).exists() {
-        let seed = random::bytes::<32>();
-        let public = bundle::builder::Publisher::new(&seed).public_key().to_string();
-        let public = base64url::decode(public.as_bytes()).unwrap_or_default();
-        Jwk::ed25519(PUBLISHER, &public, &seed).write(&path(home, PUBLISHER))?;
-    }
-    open_publisher(home)
+/// What bundles are signed with: the keys that the root delegated to, and its delegation.
+#[derive(Debug)]
+pub struct Authority {
+    /// What edges pin.
+    pub root: PublicKey,
+    pub snapshot: SnapshotKey,
+    pub tail: TailKey,
+    pub delegation: Vec<u8>,
 }
 
-pub fn open_publisher(home: &Home) -> Result<bundle::builder::Publisher, KeyError> {
-    let path = path(home, PUBLISHER);
-    let seed = Jwk::read(&path)?.seed();
-    let seed = seed.ok_or(KeyError::Wrong { path, reason: "it is no Ed25519 private key" })?;
-    Ok(bundle::builder::Publisher::new(&seed))
+/// Made where there is none, and kept where there is.
+pub fn create_authority(home: &Home, audience: &str, now: Time) -> Result<Authority, KeyError> {
+    let root = Root::new(&*seed(home, ROOT, true)?);
+    let snapshot = SnapshotKey::new(&*seed(home, SNAPSHOT, true)?);
+    let tail = TailKey::new(&*seed(home, TAIL, true)?);
+    let path = delegation_path(home);
+    if !path.exists() {
+        let delegates = Delegates {
+            audience,
+            epoch: 1,
+            issued_at: now.millis(),
+            expires_at: now.plus(DELEGATED_FOR).millis(),
+            snapshot_keys: &[snapshot.public_key()],
+            tail_keys: &[tail.public_key()],
+        };
+        let delegation = root.delegate(&delegates).map_err(|_| KeyError::Wrong {
+            path: home.config_file(),
+            reason: "its `publisher.audience` is longer than 64 bytes",
+        })?;
+        home::write_new(&path, &delegation).map_err(|source| KeyError::Unwritable { path, source })?;
+    }
+    open_authority(home)
+}
+
+pub fn open_authority(home: &Home) -> Result<Authority, KeyError> {
+    let root = Jwk::read(&path(home, ROOT))?.public_key();
+    let root = root.ok_or(KeyError::Wrong { path: path(home, ROOT), reason: NOT_ED25519 })?;
+    let snapshot = SnapshotKey::new(&*seed(home, SNAPSHOT, false)?);
+    let tail = TailKey::new(&*seed(home, TAIL, false)?);
+    let path = delegation_path(home);
+    let delegation = fs::read(&path).map_err(|source| KeyError::Unreadable { path, source })?;
+    Ok(Authority { root, snapshot, tail, delegation })
+}
+
+fn seed(home: &Home, name: &str, make: bool) -> Result<Zeroizing<[u8; 32]>, KeyError> {
+    let path = path(home, name);
+    if make && !path.exists() {
+        let seed = Zeroizing::new(random::bytes::<32>());
+        let public = *Root::new(&seed).public_key().as_bytes();
+        Jwk::ed25519(name, &public, &seed).write(&path)?;
+    }
+    Jwk::read(&path)?.seed().ok_or(KeyError::Wrong { path, reason: NOT_ED25519 })
+}
+
+fn delegation_path(home: &Home) -> PathBuf {
+    home.keys().join("delegation")
 }
 
 /// Why a key can't be used. Never says what is in the file.
@@ -262,6 +308,10 @@ impl Jwk {
             .then(|| seed.as_slice().try_into().ok().map(Zeroizing::new))?
     }
 
+    fn public_key(&self) -> Option<PublicKey> {
+        self.x.as_ref()?.parse().ok().filter(|_| self.crv.as_deref() == Some("Ed25519"))
+    }
+
     fn secret(&self) -> Option<Zeroizing<Vec<u8>>> {
         base64url::decode(self.k.as_ref()?.as_bytes()).filter(|_| self.kty == "oct").map(Zeroizing::new)
     }
@@ -278,4 +328,13 @@ fn path(home: &Home, name: &str) -> PathBuf {
     home.keys().join(format!("{name}.jwk"))
 }
 
-const PUBLISHER: &str = "publisher";
+const ROOT: &str = "root";
+
+const SNAPSHOT: &str = "snapshot";
+
+const TAIL: &str = "tail";
+
+const NOT_ED25519: &str = "it is no Ed25519 private key";
+
+/// A key is retired by the next epoch, not by waiting: ten years.
+const DELEGATED_FOR: Duration = Duration::from_secs(10 * 365 * 24 * 3600);

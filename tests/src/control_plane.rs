@@ -40,7 +40,7 @@ pub struct Root {
     pub operator_id: String,
     pub auth_key_id: String,
     pub auth_key: String,
-    pub publisher_key: String,
+    pub root_key: String,
 }
 
 /// What `keystile edge enroll` shows once.

@@ -8,9 +8,11 @@ use axum::extract::{Path, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::IntoResponse;
 use axum::routing::get;
-use bundle::builder::{Builder, Built, Draft, Publisher};
+use bundle::Entry;
+use bundle::builder::{Builder, Built, CheckpointDraft, Delegates, Draft, Root, SnapshotKey, TailKey};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use token::mint::SigningKey;
@@ -22,11 +24,12 @@ use tokio::task::JoinHandle;
 #[derive(Debug)]
 pub struct Forge {
     pub envoy: Envoy,
-    pub publisher: Publisher,
+    pub authority: Authority,
     pub signing: SigningKey,
     /// The content of the bundle; `publish` sends it.
     pub content: Builder,
     pub version: u64,
+    checkpoint: Option<Object>,
     served: watch::Sender<Served>,
     asked: watch::Sender<Asked>,
     server: JoinHandle<()>,
@@ -49,25 +52,6 @@ pub struct Served {
     pub objects: BTreeMap<String, Vec<u8>>,
 }
 
-impl Served {
-    /// Some content under a manifest that differs from an honest one by `change`. `now` in milliseconds.
-    pub fn signed(
-        publisher: &Publisher,
-        version: u64,
-        now: u64,
-        content: &Built,
-        change: impl FnOnce(&mut Draft<'_>),
-    ) -> Self {
-        let Built { entries, objects } = content;
-        let mut draft =
-            Draft { audience: AUDIENCE, version, issued_at: now, expires_at: now + 3_600_000, entries };
-        change(&mut draft);
-        let manifest = publisher.sign(&draft).unwrap();
-        let objects = objects.iter().map(|(entry, bytes)| (hex(entry.sha256()), bytes.to_vec())).collect();
-        Self { manifest, objects }
-    }
-}
-
 impl Forge {
     pub async fn start() -> Self {
         Self::with(|_| ()).await
@@ -76,7 +60,7 @@ impl Forge {
     /// Its edge is as usual but for what `prepare` changes.
     pub async fn with(prepare: impl FnOnce(&mut Settings)) -> Self {
         let scratch = Scratch::new().unwrap();
-        let mut settings = Settings::on(&scratch, plugin_configuration(&publisher())).unwrap();
+        let mut settings = Settings::on(&scratch, plugin_configuration(&Authority::new(1))).unwrap();
         prepare(&mut settings);
         let upstream = Upstream::start(settings.upstream).await.unwrap();
         let mut forge = Self::behind(scratch, settings).await;
@@ -102,10 +86,11 @@ impl Forge {
         let envoy = Envoy::start(settings, scratch.folder()).await.unwrap();
         let mut forge = Self {
             envoy,
-            publisher: publisher(),
+            authority: Authority::new(1),
             signing,
             content,
             version: 0,
+            checkpoint: None,
             served,
             asked,
             server,
@@ -134,13 +119,24 @@ impl Forge {
     /// Sends the content as the next version.
     pub fn publish(&mut self) {
         self.version += 1;
+        let needed = self.checkpoint.is_none() || self.content.needs_checkpoint();
+        if needed {
+            self.content.settle(self.version).unwrap();
+        }
         let content = self.content.build().unwrap();
-        self.serve(self.sign(&content, |_| ()));
+        if needed {
+            self.checkpoint = Some(self.authority.checkpoint(&content, self.version, now_ms(), |_| ()));
+        }
+        let checkpoint = self.checkpoint.as_ref().unwrap();
+        self.serve(self.authority.manifest(&content, checkpoint, self.version, now_ms(), |_| ()));
     }
 
-    /// Some content under a manifest that differs from an honest one of the current version by `change`.
-    pub fn sign(&self, content: &Built, change: impl FnOnce(&mut Draft<'_>)) -> Served {
-        Served::signed(&self.publisher, self.version, now_ms(), content, change)
+    /// Some content under a checkpoint of its own and a manifest that differs from an honest one of the current version
+    /// by `change`.
+    pub fn sign<'a>(&'a self, content: &'a Built, change: impl FnOnce(&mut Draft<'a>)) -> Served {
+        let now = now_ms();
+        let checkpoint = self.authority.checkpoint(content, self.version, now, |_| ());
+        self.authority.manifest(content, &checkpoint, self.version, now, change)
     }
 
     pub fn serve(&self, served: Served) {
@@ -229,10 +225,89 @@ pub fn claims(now: u64) -> Claims {
     }
 }
 
-pub fn plugin_configuration(publisher: &Publisher) -> Value {
+type Object = (Entry, Arc<[u8]>);
+
+/// All that signs.
+#[derive(Debug)]
+pub struct Authority {
+    pub root: Root,
+    pub snapshot: SnapshotKey,
+    pub tail: TailKey,
+    pub delegation: Vec<u8>,
+}
+
+impl Authority {
+    pub fn new(seed: u8) -> Self {
+        let root = Root::new(&[seed; 32]);
+        let snapshot = SnapshotKey::new(&[seed.wrapping_add(100); 32]);
+        let tail = TailKey::new(&[seed.wrapping_add(200); 32]);
+        let mut authority = Self { root, snapshot, tail, delegation: Vec::new() };
+        authority.delegation = authority.delegate(AUDIENCE, 1);
+        authority
+    }
+
+    /// For good.
+    pub fn delegate(&self, audience: &str, epoch: u64) -> Vec<u8> {
+        let delegates = Delegates {
+            audience,
+            epoch,
+            issued_at: 0,
+            expires_at: u64::MAX,
+            snapshot_keys: &[self.snapshot.public_key()],
+            tail_keys: &[self.tail.public_key()],
+        };
+        self.root.delegate(&delegates).unwrap()
+    }
+
+    /// A checkpoint that differs from an honest one by `change`. `now` in milliseconds.
+    pub fn checkpoint<'a>(
+        &'a self,
+        content: &'a Built,
+        version: u64,
+        now: u64,
+        change: impl FnOnce(&mut CheckpointDraft<'a>),
+    ) -> Object {
+        let mut draft = CheckpointDraft {
+            audience: AUDIENCE,
+            version,
+            issued_at: now,
+            expires_at: now + 86_400_000,
+            cut: content.cut,
+            entries: &content.checkpoint,
+        };
+        change(&mut draft);
+        self.snapshot.sign(&draft).unwrap()
+    }
+
+    /// A manifest that differs from an honest one by `change`, and all objects.
+    pub fn manifest<'a>(
+        &'a self,
+        content: &'a Built,
+        checkpoint: &Object,
+        version: u64,
+        now: u64,
+        change: impl FnOnce(&mut Draft<'a>),
+    ) -> Served {
+        let mut draft = Draft {
+            delegation: &self.delegation,
+            version,
+            issued_at: now,
+            expires_at: now + 3_600_000,
+            checkpoint: checkpoint.0,
+            tail: &content.tail,
+        };
+        change(&mut draft);
+        let manifest = self.tail.sign(&draft).unwrap();
+        let hashed = |(entry, bytes): &Object| (hex(entry.sha256()), bytes.to_vec());
+        let objects = content.objects.iter().chain([checkpoint]).map(hashed).collect();
+        Served { manifest, objects }
+    }
+}
+
+pub fn plugin_configuration(authority: &Authority) -> Value {
     json!({
         "audience": AUDIENCE,
-        "publisher_keys": [publisher.public_key().to_string()],
+        "root_keys": [authority.root.public_key().to_string()],
         "control_plane": {
             "cluster": "keystile",
             "authority": "keystile",
@@ -242,10 +317,6 @@ pub fn plugin_configuration(publisher: &Publisher) -> Value {
         "tokens": { "issuer": ISSUER, "audiences": ["api"], "leeway_seconds": 5 },
         "credentials": [{ "header": "authorization", "scheme": "Bearer" }, { "header": "x-api-token" }],
     })
-}
-
-pub fn publisher() -> Publisher {
-    Publisher::new(&[1; 32])
 }
 
 pub fn now_ms() -> u64 {

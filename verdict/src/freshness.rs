@@ -1,13 +1,13 @@
 use alloc::{format, string::String, vec::Vec};
 use core::fmt;
 
-use bundle::{Manifest, Snapshot};
+use bundle::Snapshot;
 use serde::Deserialize;
 
 use crate::{Gate, Reason};
 
-/// How old what the edge knows is, and what follows. A manifest younger than its lifetime is fresh; past it the edge
-/// goes on for `outage_grace`, then denies.
+/// How old what the edge knows is, and what follows. While all that was signed is younger than its lifetime it is
+/// fresh; past that the edge goes on for `outage_grace`, then denies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Freshness {
     Fresh,
@@ -19,10 +19,10 @@ pub enum Freshness {
 
 impl Freshness {
     /// `now` and `outage_grace` in milliseconds.
-    pub fn of(manifest: &Manifest, outage_grace: u64, now: u64) -> Self {
-        if now < manifest.expires_at() {
+    pub fn of(snapshot: &Snapshot, outage_grace: u64, now: u64) -> Self {
+        if now < snapshot.expires_at() {
             Self::Fresh
-        } else if now < manifest.expires_at().saturating_add(outage_grace) {
+        } else if now < snapshot.expires_at().saturating_add(outage_grace) {
             Self::Stale
         } else {
             Self::Expired
@@ -44,12 +44,12 @@ pub enum StalePolicy {
 }
 
 impl StalePolicy {
-    /// A manifest that is not fresh is given; `issued_at` in seconds, `now` in milliseconds.
-    pub(crate) fn admits(self, manifest: &Manifest, issued_at: u64, now: u64) -> bool {
+    /// A snapshot that is not fresh is given; `issued_at` in seconds, `now` in milliseconds.
+    pub(crate) fn admits(self, snapshot: &Snapshot, issued_at: u64, now: u64) -> bool {
         match self {
             Self::Deny => false,
             Self::OutageGraceSeconds(seconds) => {
-                Freshness::of(manifest, seconds.saturating_mul(1000), now) != Freshness::Expired
+                Freshness::of(snapshot, seconds.saturating_mul(1000), now) != Freshness::Expired
             }
             Self::IssuedWithinSeconds(seconds) => {
                 now < issued_at.saturating_add(seconds).saturating_mul(1000)
@@ -65,14 +65,14 @@ impl StalePolicy {
         }
     }
 
-    fn state(self, manifest: &Manifest, now: u64) -> State {
+    fn state(self, snapshot: &Snapshot, now: u64) -> State {
         let ends = match self {
-            _ if Freshness::of(manifest, 0, now) == Freshness::Fresh => return State::Idle,
+            _ if Freshness::of(snapshot, 0, now) == Freshness::Fresh => return State::Idle,
             Self::Deny => 0,
             Self::OutageGraceSeconds(seconds) => seconds.saturating_mul(1000),
             Self::IssuedWithinSeconds(_) => return State::Holds,
         };
-        if Freshness::of(manifest, ends, now) == Freshness::Expired { State::Refuses } else { State::Holds }
+        if Freshness::of(snapshot, ends, now) == Freshness::Expired { State::Refuses } else { State::Holds }
     }
 }
 
@@ -116,12 +116,11 @@ impl Watch {
         if self.states.is_empty() {
             self.states = gate.stale_policies().into_iter().map(|policy| (policy, State::Idle)).collect();
         }
-        let manifest = snapshot.manifest();
-        let silent = now.saturating_sub(manifest.issued_at()).div_euclid(1000);
+        let silent = now.saturating_sub(snapshot.manifest().issued_at()).div_euclid(1000);
         let again = now.saturating_sub(self.said_at) >= SAID_EVERY_MS;
         let mut lines = Vec::new();
         for (policy, before) in &mut self.states {
-            let state = policy.state(manifest, now);
+            let state = policy.state(snapshot, now);
             let started = state != *before;
             *before = state;
             match state {

@@ -126,7 +126,10 @@ impl Gate {
         if snapshot.watermark(identity.scopes()).is_some_and(|instant| identity.issued_at() <= instant) {
             return Err(refused(Reason::Watermark));
         }
-        if identity.fingerprints().any(|one| snapshot.standing(&one) != Standing::Good) {
+        if identity.fingerprints().any(|one| {
+            snapshot.standing(&one, identity.signed_by(), identity.issued_at(), identity.expires_at())
+                == Standing::Revoked
+        }) {
             return Err(refused(Reason::Revoked));
         }
         // After these, so that a stale bundle still refuses what it names by that name.
@@ -269,10 +272,10 @@ impl Gate {
         now: u64,
     ) -> Result<Option<StalePolicy>, Reason> {
         let policy = self.stale_policy(route.demand);
-        if Freshness::of(snapshot.manifest(), 0, now) == Freshness::Fresh {
+        if Freshness::of(snapshot, 0, now) == Freshness::Fresh {
             return Ok(None);
         }
-        if policy.admits(snapshot.manifest(), identity.issued_at(), now) {
+        if policy.admits(snapshot, identity.issued_at(), now) {
             Ok(Some(policy))
         } else {
             Err(policy.reason())
@@ -287,7 +290,7 @@ impl Gate {
     /// By the policy as a whole; a rule may have its own.
     pub fn freshness(&self, snapshot: &Snapshot, now: u64) -> Freshness {
         let grace = self.policy.outage_grace_seconds.saturating_mul(1000);
-        Freshness::of(snapshot.manifest(), grace, now)
+        Freshness::of(snapshot, grace, now)
     }
 }
 

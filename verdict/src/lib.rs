@@ -59,7 +59,7 @@ pub use issuer::OtherIssuer;
 pub use lease::{LEASE_RENEWAL_MS, Lease, Role};
 pub use policy::{ApiKeys, ControlPlane, Mode, Policy, PolicyError, StateItem, Tokens};
 pub use reason::Reason;
-pub use refresh::{Call, Failure, Refresh, Step};
+pub use refresh::{Call, Failure, Floor, Progress, Refresh, Signed, Step};
 pub use token::{Algorithm, SignatureVerifier, Unaided};
 pub use upstream::{Forwarded, Upstream};
 pub use verdict::{Admission, Passage, Refusal, Verdict};

@@ -1,12 +1,12 @@
 use alloc::{format, string::String, vec::Vec};
 use core::fmt;
 
-use bundle::{Carried, PublisherKey};
+use bundle::{Carried, PublicKey};
 use serde::{Deserialize, Deserializer, de::Error as _};
 use token::{api_key::Prefix, secret::Secret};
 
 use crate::{
-    Answers, ClientAddress, CredentialSource, OtherIssuer, Upstream,
+    Answers, ClientAddress, CredentialSource, Floor, OtherIssuer, Upstream,
     route::{Rules, Unmatched},
     strict,
 };
@@ -18,9 +18,15 @@ use crate::{
 pub struct Policy {
     /// The audience of the bundle: which environment this edge belongs to.
     pub audience: String,
-    /// Whose manifests to believe; more than one while a key is being replaced.
-    #[serde(deserialize_with = "publisher_keys")]
-    pub publisher_keys: Vec<PublisherKey>,
+    /// Whose delegations to believe; more than one while a root is being replaced.
+    #[serde(deserialize_with = "root_keys")]
+    pub root_keys: Vec<PublicKey>,
+    /// The least epoch to believe: that of the keys that followed stolen ones.
+    #[serde(default)]
+    pub min_epoch: u64,
+    /// The least version to believe, so that an edge that starts afresh cannot be shown an older one.
+    #[serde(default)]
+    pub min_version: u64,
     #[serde(default)]
     pub control_plane: Option<ControlPlane>,
     /// The bundle itself instead of where it comes from, for hosts without calls out.
@@ -144,6 +150,10 @@ pub enum StateItem {
 }
 
 impl Policy {
+    pub const fn floor(&self) -> Floor {
+        Floor { epoch: self.min_epoch, version: self.min_version }
+    }
+
     pub fn from_json(json: &[u8]) -> Result<Self, PolicyError> {
         let policy: Self = strict::read(json)?;
         if policy.control_plane.is_some() == policy.bundle.is_some() {
@@ -188,8 +198,8 @@ impl fmt::Display for PolicyError {
 
 impl core::error::Error for PolicyError {}
 
-fn publisher_keys<'de, D: Deserializer<'de>>(source: D) -> Result<Vec<PublisherKey>, D::Error> {
-    struct Key(PublisherKey);
+fn root_keys<'de, D: Deserializer<'de>>(source: D) -> Result<Vec<PublicKey>, D::Error> {
+    struct Key(PublicKey);
 
     impl<'de> Deserialize<'de> for Key {
         fn deserialize<D: Deserializer<'de>>(source: D) -> Result<Self, D::Error> {

@@ -1,26 +1,45 @@
-use alloc::{string::String, sync::Arc, vec::Vec};
+use alloc::{boxed::Box, string::String, sync::Arc, vec::Vec};
 use core::fmt;
 
-use bundle::{
-    Entry, Incomplete, Kind, Manifest, ManifestError, ObjectError, Objects, PublisherKey, Snapshot,
-};
+use bundle::{Entry, Incomplete, Kind, Manifest, Objects, PublicKey, Snapshot};
+
+mod call;
+mod failure;
+
+pub use call::Call;
+pub use failure::{Failure, Signed};
 
 /// What to fetch when, and what to keep: the last good bundle, until a better one is complete.
 ///
 /// The host drives it and does what it says:
 /// * the leader calls [`poll`](Self::poll) at every tick, makes the [`Call`]s it returns and hands the answers to
-///   [`handle_answer`](Self::handle_answer); when a [`Step::Ready`] comes, it shares the manifest and the objects;
+///   [`handle_answer`](Self::handle_answer); objects that a [`Step`] hands out it shares;
 /// * every other worker hands what the leader shared to [`handle_shared`](Self::handle_shared).
+///
+/// No call hashes more than one object, and a shard is read where it lies, so that none takes more than a millisecond
+/// or two, however large the bundle.
 pub struct Refresh {
-    trusted: Vec<PublisherKey>,
+    roots: Vec<PublicKey>,
     audience: String,
     wait_seconds: u64,
+    floor: Floor,
     current: Option<Arc<Snapshot>>,
     objects: Objects,
     /// Fetched and opened, not yet shared: the other workers need the bytes, this one only what they say.
     unshared: Vec<(Entry, Vec<u8>)>,
+    /// What this worker is taking over from the leader.
+    following: Option<Manifest>,
     phase: Phase,
     failures: u32,
+}
+
+/// What an edge that starts afresh, and so knows of nothing newer, believes at least.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Floor {
+    /// Of the delegation: keys that were replaced before it are not believed.
+    pub epoch: u64,
+    /// Of the manifest.
+    pub version: u64,
 }
 
 enum Phase {
@@ -32,64 +51,10 @@ enum Phase {
         at: u64,
     },
     Fetching {
-        manifest: Manifest,
+        manifest: Box<Manifest>,
         wanted: Vec<Entry>,
         under_way: Vec<Entry>,
     },
-}
-
-/// What the leader is to ask the control plane for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Call {
-    /// `have` is the version, `issued_at` the time of the manifest that is held.
-    Manifest {
-        have: u64,
-        issued_at: u64,
-        wait_seconds: u64,
-    },
-    Object(Entry),
-}
-
-impl Call {
-    /// The path, its query included.
-    pub fn path(&self) -> String {
-        match self {
-            Self::Manifest { have, .. } => alloc::format!("/edge/v1/manifest?have={have}"),
-            Self::Object(entry) => {
-                let hash = token::Fingerprint::from(*entry.sha256());
-                match entry.kind() {
-                    Kind::SecretKeys => alloc::format!("/edge/v1/keys?sha256={hash}"),
-                    _ => alloc::format!("/edge/v1/objects/{hash}"),
-                }
-            }
-        }
-    }
-
-    /// The `If-None-Match` of a manifest.
-    pub fn etag(&self) -> Option<String> {
-        match self {
-            Self::Manifest { have, issued_at, .. } => Some(alloc::format!("\"{have}-{issued_at}\"")),
-            Self::Object(_) => None,
-        }
-    }
-
-    /// How many seconds the control plane may hold the request.
-    pub const fn wait_seconds(&self) -> u64 {
-        match self {
-            Self::Manifest { wait_seconds, .. } => *wait_seconds,
-            Self::Object(_) => 0,
-        }
-    }
-
-    /// How many bytes of the answer to take: more are refused anyway.
-    pub fn max_bytes(&self) -> usize {
-        match self {
-            Self::Manifest { .. } => bundle::MAX_MANIFEST_BYTES.saturating_add(1),
-            Self::Object(entry) => {
-                usize::try_from(entry.size()).map_or(usize::MAX, |size| size.saturating_add(1))
-            }
-        }
-    }
 }
 
 /// What came of an answer.
@@ -97,63 +62,20 @@ impl Call {
 pub enum Step {
     /// Nothing new, or more to come.
     Pending,
+    /// More to come. Share these meanwhile: nothing that is in use has their slots.
+    Share(Vec<(Entry, Vec<u8>)>),
     /// There is a new bundle: share these objects, then the manifest.
     Ready(Vec<(Entry, Vec<u8>)>),
 }
 
-/// Why a refresh failed; what was held is kept.
+/// How far taking over has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Failure {
-    /// No answer.
-    Unreachable,
-    Status(u16),
-    Manifest(ManifestError),
-    /// Expired by so many seconds.
-    Expired(u64),
-    /// Issued so many seconds from now.
-    FromFuture(u64),
-    /// Its version is lower than the one held, or it was issued earlier.
-    Older {
-        held: u64,
-        offered: u64,
-    },
-    Object(ObjectError),
-    Incomplete(Incomplete),
+pub enum Progress {
+    /// Call again with the same manifest: a request may want to be answered in between.
+    More,
+    /// It is the current bundle, or was no better.
+    Done,
 }
-
-impl Failure {
-    pub const fn code(self) -> &'static str {
-        match self {
-            Self::Unreachable => "control_plane_unreachable",
-            Self::Status(_) => "control_plane_status",
-            Self::Manifest(error) => error.code(),
-            Self::Expired(_) => "manifest_expired",
-            Self::FromFuture(_) => "manifest_from_future",
-            Self::Older { .. } => "manifest_older",
-            Self::Object(error) => error.code(),
-            Self::Incomplete(_) => "bundle_incomplete",
-        }
-    }
-}
-
-impl fmt::Display for Failure {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Unreachable => f.write_str("the control plane did not answer"),
-            Self::Status(status) => write!(f, "the control plane answered {status}"),
-            Self::Manifest(error) => error.fmt(f),
-            Self::Expired(ago) => write!(f, "the manifest expired {ago} s ago by this edge's clock"),
-            Self::FromFuture(ahead) => {
-                write!(f, "the manifest was issued {ahead} s ahead of this edge's clock")
-            }
-            Self::Older { held, offered } => write!(f, "version {offered} was offered where {held} is held"),
-            Self::Object(error) => error.fmt(f),
-            Self::Incomplete(error) => error.fmt(f),
-        }
-    }
-}
-
-impl core::error::Error for Failure {}
 
 // By hand, so that no bytes of symmetric keys are printed.
 impl fmt::Debug for Refresh {
@@ -167,22 +89,27 @@ impl fmt::Debug for Refresh {
 
 impl fmt::Debug for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Pending => f.write_str("Pending"),
-            Self::Ready(objects) => f.debug_list().entries(objects.iter().map(|(entry, _)| entry)).finish(),
-        }
+        let (name, objects) = match self {
+            Self::Pending => return f.write_str("Pending"),
+            Self::Share(objects) => ("Share ", objects),
+            Self::Ready(objects) => ("Ready ", objects),
+        };
+        f.write_str(name)?;
+        f.debug_list().entries(objects.iter().map(|(entry, _)| entry)).finish()
     }
 }
 
 impl Refresh {
-    pub fn new(trusted: Vec<PublisherKey>, audience: String, wait_seconds: u64) -> Self {
+    pub fn new(roots: Vec<PublicKey>, audience: String, wait_seconds: u64, floor: Floor) -> Self {
         Self {
-            trusted,
+            roots,
             audience,
             wait_seconds,
+            floor,
             current: None,
             objects: Objects::default(),
             unshared: Vec::new(),
+            following: None,
             phase: Phase::Idle { until: 0 },
             failures: 0,
         }
@@ -197,7 +124,7 @@ impl Refresh {
         match &mut self.phase {
             Phase::Idle { until } if now >= *until || until.saturating_sub(now) > MAX_BACK_OFF_MS => {
                 self.phase = Phase::Asked { at: now };
-                let held = self.current.as_ref().map(|snapshot| snapshot.manifest());
+                let held = self.held();
                 Some(Call::Manifest {
                     have: held.map_or(0, Manifest::version),
                     issued_at: held.map_or(0, Manifest::issued_at),
@@ -234,7 +161,7 @@ impl Refresh {
             (_, status) => Err(Failure::Status(status)),
         };
         match outcome {
-            Ok(Step::Pending) => {}
+            Ok(Step::Pending | Step::Share(_)) => {}
             Ok(Step::Ready(_)) => self.failures = 0,
             Err(_) => {
                 self.phase = Phase::Idle { until: now.saturating_add(back_off(self.failures, random)) };
@@ -244,26 +171,44 @@ impl Refresh {
         outcome
     }
 
-    /// Takes what the leader shared. A manifest that has expired is taken too: the policy for a silent control plane
-    /// decides what follows, and a VM that comes back from a crash must not know less than before.
+    /// Takes over what the leader shared, some of it at each call. What has expired is taken too: the policy for a
+    /// silent control plane decides what follows, and a VM that comes back from a crash must not know less than before.
     pub fn handle_shared(
         &mut self,
         manifest: &[u8],
+        now: u64,
         mut object: impl FnMut(&Entry) -> Option<Vec<u8>>,
-    ) -> Result<(), Failure> {
-        let manifest = Manifest::open(manifest, &self.trusted, &self.audience).map_err(Failure::Manifest)?;
-        if !self.is_newer(&manifest) {
-            return Ok(());
-        }
-        // Twice: what an index names comes to light when it is opened.
-        for _ in 0..2 {
-            for entry in self.objects.missing(&manifest) {
+    ) -> Result<Progress, Failure> {
+        let manifest = match self.following.take() {
+            Some(following) if following.bytes() == manifest => following,
+            _ => {
+                let manifest = self.open(manifest)?;
+                if !self.is_newer(&manifest) {
+                    return Ok(Progress::Done);
+                }
+                self.forget_all_but(&manifest, now);
+                manifest
+            }
+        };
+        let mut hashed = 0u32;
+        loop {
+            // Again after each round: what a checkpoint, an index or a block names comes to light when it is opened.
+            let missing = self.objects.missing(&manifest, now);
+            if missing.is_empty() {
+                self.install(manifest, now)?;
+                return Ok(Progress::Done);
+            }
+            for entry in missing {
+                if hashed > 0 && hashed.saturating_add(entry.size()) > bundle::MAX_OBJECT_BYTES {
+                    self.following = Some(manifest);
+                    return Ok(Progress::More);
+                }
+                hashed = hashed.saturating_add(entry.size().max(1));
                 let bytes =
                     object(&entry).ok_or(Failure::Incomplete(Incomplete("an object is not shared")))?;
-                self.objects.open(entry, bytes).map_err(Failure::Object)?;
+                self.objects.open(&manifest, entry, bytes)?;
             }
         }
-        self.install(manifest)
     }
 
     /// Gives up what is under way: another worker leads now.
@@ -272,25 +217,36 @@ impl Refresh {
     }
 
     fn handle_manifest(&mut self, bytes: &[u8], now: u64) -> Result<Step, Failure> {
-        let manifest = Manifest::open(bytes, &self.trusted, &self.audience).map_err(Failure::Manifest)?;
-        if now >= manifest.expires_at() {
-            return Err(Failure::Expired(seconds_between(manifest.expires_at(), now)));
-        }
+        let manifest = self.open(bytes)?;
+        alive(Signed::Delegation, manifest.delegation().expires_at(), now)?;
+        alive(Signed::Manifest, manifest.expires_at(), now)?;
         if manifest.issued_at() > now.saturating_add(MAX_SKEW_MS) {
             return Err(Failure::FromFuture(seconds_between(now, manifest.issued_at())));
         }
-        if !self.is_newer(&manifest) {
-            let held = self.current.as_ref().map(|snapshot| snapshot.manifest());
-            if held == Some(&manifest) {
+        if let Some(held) = self.held() {
+            if *held == manifest {
                 self.rest(now);
                 return Ok(Step::Pending);
             }
-            let held = held.map_or(0, Manifest::version);
-            return Err(Failure::Older { held, offered: manifest.version() });
+            manifest.may_follow(held)?;
         }
-        let wanted = self.objects.missing(&manifest);
-        self.phase = Phase::Fetching { manifest, wanted, under_way: Vec::new() };
+        self.forget_all_but(&manifest, now);
+        let wanted = self.objects.missing(&manifest, now);
+        self.phase = Phase::Fetching { manifest: Box::new(manifest), wanted, under_way: Vec::new() };
         self.finish_if_complete(now)
+    }
+
+    fn open(&self, bytes: &[u8]) -> Result<Manifest, Failure> {
+        let manifest = Manifest::open(bytes, &self.roots, &self.audience)?;
+        let Floor { epoch, version } = self.floor;
+        for (what, floor, offered) in
+            [("epoch", epoch, manifest.delegation().epoch()), ("version", version, manifest.version())]
+        {
+            if offered < floor {
+                return Err(Failure::BelowFloor { what, floor, offered });
+            }
+        }
+        Ok(manifest)
     }
 
     fn handle_object(&mut self, entry: Entry, bytes: Vec<u8>, now: u64) -> Result<Step, Failure> {
@@ -299,22 +255,31 @@ impl Refresh {
             return Ok(Step::Pending);
         };
         let Some(at) = under_way.iter().position(|asked| *asked == entry) else { return Ok(Step::Pending) };
-        self.objects.open(entry, bytes.clone()).map_err(Failure::Object)?;
+        // Before it is opened: after that it is itself what has the slot.
+        let is_free = !self.objects.holds_slot_of(&entry);
+        self.objects.open(manifest, entry, bytes.clone())?;
         under_way.swap_remove(at);
         self.unshared.push((entry, bytes));
-        if entry.kind() == Kind::Index {
+        if matches!(entry.kind(), Kind::Checkpoint | Kind::Index | Kind::Block) {
             let known = |entry: &Entry| wanted.contains(entry) || under_way.contains(entry);
-            let more: Vec<Entry> =
-                self.objects.missing(manifest).into_iter().filter(|entry| !known(entry)).collect();
+            let missing = self.objects.missing(manifest, now);
+            let more: Vec<Entry> = missing.into_iter().filter(|entry| !known(entry)).collect();
             wanted.extend(more);
         }
-        self.finish_if_complete(now)
+        match self.finish_if_complete(now)? {
+            Step::Pending if is_free => Ok(Step::Share(self.unshared.pop().into_iter().collect())),
+            step => Ok(step),
+        }
     }
 
     fn finish_if_complete(&mut self, now: u64) -> Result<Step, Failure> {
         match &self.phase {
             Phase::Fetching { manifest, wanted, under_way } if wanted.is_empty() && under_way.is_empty() => {
-                self.install(manifest.clone())?;
+                let manifest = Manifest::clone(manifest);
+                if let Some(checkpoint) = self.objects.checkpoint(&manifest) {
+                    alive(Signed::Checkpoint, checkpoint.expires_at(), now)?;
+                }
+                self.install(manifest, now)?;
                 self.phase = Phase::Idle { until: now };
                 Ok(Step::Ready(core::mem::take(&mut self.unshared)))
             }
@@ -322,16 +287,31 @@ impl Refresh {
         }
     }
 
-    fn install(&mut self, manifest: Manifest) -> Result<(), Failure> {
-        let snapshot = Snapshot::assemble(manifest, &self.objects).map_err(Failure::Incomplete)?;
-        self.objects.keep_only(snapshot.manifest());
+    fn install(&mut self, manifest: Manifest, now: u64) -> Result<(), Failure> {
+        let snapshot = match &self.current {
+            Some(held) => held.follow(manifest, &self.objects, now)?,
+            None => Snapshot::assemble(manifest, &self.objects, now)?,
+        };
+        self.objects.keep_only([snapshot.manifest()], now);
         self.unshared.retain(|(entry, _)| self.objects.holds(entry));
         self.current = Some(Arc::new(snapshot));
         Ok(())
     }
 
+    /// What earlier attempts left that neither this one nor the current bundle names: else the thief of a tail key could
+    /// fill the memory with operations that lead nowhere.
+    fn forget_all_but(&mut self, manifest: &Manifest, now: u64) {
+        let held = self.current.as_deref().map(Snapshot::manifest);
+        self.objects.keep_only(held.into_iter().chain([manifest]), now);
+        self.unshared.retain(|(entry, _)| self.objects.holds(entry));
+    }
+
+    fn held(&self) -> Option<&Manifest> {
+        self.current.as_deref().map(Snapshot::manifest)
+    }
+
     fn is_newer(&self, manifest: &Manifest) -> bool {
-        self.current.as_ref().is_none_or(|held| manifest.supersedes(held.manifest()))
+        self.held().is_none_or(|held| manifest.may_follow(held).is_ok())
     }
 
     /// Nothing new. Ask again at once if the control plane held the request, else after a while: a cache in between
@@ -346,7 +326,11 @@ impl Refresh {
     }
 }
 
-fn seconds_between(earlier: u64, later: u64) -> u64 {
+const fn alive(signed: Signed, expires_at: u64, now: u64) -> Result<(), Failure> {
+    if now < expires_at { Ok(()) } else { Err(Failure::Expired(signed, seconds_between(expires_at, now))) }
+}
+
+const fn seconds_between(earlier: u64, later: u64) -> u64 {
     later.saturating_sub(earlier).div_ceil(1000)
 }
 

@@ -81,7 +81,7 @@ fn compiled_permissions() {
 fn request_line() {
     let policy = serde_json::json!({
         "audience": "default",
-        "publisher_keys": ["iojj3XQJ8ZX9UtstPLpdcspnCb8dlBIb83SIAbQPb1w"],
+        "root_keys": ["iojj3XQJ8ZX9UtstPLpdcspnCb8dlBIb83SIAbQPb1w"],
         "control_plane": { "cluster": "c", "credential": "x" },
         "tokens": { "issuer": "i", "audiences": ["a"] },
         "rules": [

@@ -84,7 +84,7 @@ fn policy(service: &Service) -> Result<Policy, PolicyError> {
     let config = service.config();
     let policy = json!({
         "audience": config.publisher.audience,
-        "publisher_keys": [service.publisher_key()],
+        "root_keys": [service.root_key()],
         "control_plane": { "cluster": "none", "credential": "none" },
         "tokens": { "issuer": config.tokens.issuer, "audiences": [config.tokens.audience] },
         "credentials": [{ "header": "authorization", "scheme": "Bearer" }, { "header": "x-soracom-token" }],

@@ -3,7 +3,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use ::bundle::{Entry, Manifest, PublisherKey};
+use ::bundle::{Entry, Manifest, PublicKey};
 use clap::Subcommand;
 use serde_json::{Value, json};
 use token::Fingerprint;
@@ -25,9 +25,9 @@ pub(super) enum Bundle {
     /// Verify a manifest, as an edge would
     Verify {
         file: PathBuf,
-        /// Whose signature to accept; this installation's without it
+        /// Whose delegation to accept; this installation's without it
         #[arg(long, value_name = "BASE64URL")]
-        publisher_key: Option<PublisherKey>,
+        root_key: Option<PublicKey>,
     },
 }
 
@@ -42,11 +42,11 @@ impl Bundle {
                 }
                 print(global, publication.snapshot.manifest())
             }
-            Self::Verify { file, publisher_key } => {
+            Self::Verify { file, root_key } => {
                 let config = global.settings()?;
-                let key = match publisher_key {
+                let key = match root_key {
                     Some(key) => key,
-                    None => crate::keys::open_publisher(&global.home())?.public_key(),
+                    None => crate::keys::open_authority(&global.home())?.root,
                 };
                 let bytes = fs::read(&file).map_err(|error| of(&file, "can't be read", &error))?;
                 let manifest = Manifest::open(&bytes, &[key], &config.publisher.audience)?;
@@ -63,9 +63,8 @@ fn of(file: &Path, what: &str, error: &io::Error) -> Failure {
 fn print(global: &Global, manifest: &Manifest) -> Result<(), Failure> {
     let fresh = clock::now().millis() < manifest.expires_at();
     let hash = |entry: &Entry| Fingerprint::from(*entry.sha256()).to_string();
-    let objects: Vec<Value> = manifest
-        .entries()
-        .iter()
+    let entries = || [manifest.checkpoint()].into_iter().chain(manifest.tail());
+    let objects: Vec<Value> = entries()
         .map(|entry| {
             json!({
                 "kind": format!("{:?}", entry.kind()),
@@ -77,6 +76,7 @@ fn print(global: &Global, manifest: &Manifest) -> Result<(), Failure> {
         .collect();
     let data = json!({
         "audience": manifest.audience(),
+        "epoch": manifest.delegation().epoch(),
         "version": manifest.version(),
         "issued_at": manifest.issued_at(),
         "expires_at": manifest.expires_at(),
@@ -84,12 +84,13 @@ fn print(global: &Global, manifest: &Manifest) -> Result<(), Failure> {
         "objects": objects,
     });
     global.print(&data, || {
-        let rows = manifest.entries().iter().map(|entry| {
+        let rows = entries().map(|entry| {
             [format!("{:?}", entry.kind()), entry.shard().to_string(), entry.size().to_string(), hash(entry)]
         });
         format!(
-            "audience  {}\nversion   {}\nissued    {}\nexpires   {}{}\n\n{}",
+            "audience  {}\nepoch     {}\nversion   {}\nissued    {}\nexpires   {}{}\n\n{}",
             manifest.audience(),
+            manifest.delegation().epoch(),
             manifest.version(),
             show::time(Time::from_millis(manifest.issued_at())),
             show::time(Time::from_millis(manifest.expires_at())),

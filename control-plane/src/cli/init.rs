@@ -19,16 +19,16 @@ impl Init {
         let home = global.home();
         let mut config = global.settings()?;
         config.tokens.algorithm = self.algorithm.unwrap_or(config.tokens.algorithm);
-        let Initialized { operator, auth_key, secret, publisher_key } = initialize(&home, &config).await?;
+        let Initialized { operator, auth_key, secret, root_key } = initialize(&home, &config).await?;
         let data = json!({
             "operator_id": operator.as_str(),
             "auth_key_id": auth_key.as_str(),
             "auth_key": secret.expose(),
-            "publisher_key": publisher_key,
+            "root_key": root_key,
         });
         global.print(&data, || {
             format!(
-                "operator       {operator}\nAuthKey id     {auth_key}\nAuthKey        {}\npublisher key  {publisher_key}",
+                "operator       {operator}\nAuthKey id     {auth_key}\nAuthKey        {}\nroot key       {root_key}",
                 secret.expose()
             )
         })?;

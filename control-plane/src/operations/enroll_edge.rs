@@ -48,7 +48,7 @@ pub struct EnrolledEdge {
     pub id: EdgeId,
     /// Shown once.
     pub credential: Secret,
-    publisher_key: String,
+    root_key: String,
     config: crate::config::Config,
 }
 
@@ -57,7 +57,7 @@ impl EnrolledEdge {
     pub fn plugin_configuration(&self) -> Value {
         json!({
             "audience": self.config.publisher.audience,
-            "publisher_keys": [self.publisher_key],
+            "root_keys": [self.root_key],
             "control_plane": {
                 "cluster": "keystile",
                 "authority": "keystile",
@@ -89,12 +89,7 @@ pub async fn enroll_edge(
     )
     .await?;
     write.commit().await?;
-    Ok(EnrolledEdge {
-        id,
-        credential,
-        publisher_key: service.publisher_key.clone(),
-        config: service.config.clone(),
-    })
+    Ok(EnrolledEdge { id, credential, root_key: service.root_key.clone(), config: service.config.clone() })
 }
 
 pub(super) const CREDENTIAL_PREFIX: &str = "ks_edge_";

@@ -58,7 +58,7 @@ pub struct Initialized {
     pub auth_key: AuthKeyId,
     /// Shown once.
     pub secret: Secret,
-    pub publisher_key: String,
+    pub root_key: String,
 }
 
 /// Makes the data folder, the keys, an operator and its root AuthKey. The database comes last: until its commit
@@ -78,7 +78,8 @@ pub async fn initialize(home: &Home, config: &Config) -> Result<Initialized, Ini
         }
         _ => {}
     }
-    let publisher = keys::create_publisher(home).map_err(InitializeError::Keys)?;
+    let authority = keys::create_authority(home, &config.publisher.audience, clock::now())
+        .map_err(InitializeError::Keys)?;
     let algorithm = match config.tokens.algorithm {
         config::Algorithm::EdDsa => Algorithm::EdDsa,
         config::Algorithm::Hs256 => Algorithm::Hs256,
@@ -108,6 +109,6 @@ pub async fn initialize(home: &Home, config: &Config) -> Result<Initialized, Ini
         operator: subject.operator,
         auth_key: auth_key.id,
         secret,
-        publisher_key: publisher.public_key().to_string(),
+        root_key: authority.root.to_string(),
     })
 }

@@ -24,7 +24,7 @@ pub struct Service {
     pub(super) home: Home,
     pub(super) store: Store,
     pub(super) keyring: Arc<Keyring>,
-    pub(super) publisher_key: String,
+    pub(super) root_key: String,
     pub(super) ledger: Ledger,
     pub(super) usage: Usage,
     /// In the server; a command beside it leaves publishing to it.
@@ -52,9 +52,9 @@ impl Service {
         let records = store::signing_keys::list(&mut store.reader().await.map_err(OpenError::Store)?).await;
         let keyring =
             Arc::new(Keyring::open(&home, &records.map_err(OpenError::Store)?).map_err(OpenError::Keys)?);
-        let publisher_key = keys::open_publisher(&home).map_err(OpenError::Keys)?.public_key().to_string();
+        let root_key = keys::open_authority(&home).map_err(OpenError::Keys)?.root.to_string();
         Ok(Self {
-            publisher_key,
+            root_key,
             ledger: Ledger::start(store.clone()),
             usage: Usage::start(store.clone()),
             publications: OnceLock::new(),
@@ -83,8 +83,8 @@ impl Service {
     }
 
     /// The key that edges pin.
-    pub fn publisher_key(&self) -> &str {
-        &self.publisher_key
+    pub fn root_key(&self) -> &str {
+        &self.root_key
     }
 
     pub const fn keyring(&self) -> &Arc<Keyring> {

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use bundle::{
     Scope,
-    builder::{Builder, Built, TooLarge},
+    builder::{Builder, Built, Collision, TooLarge},
 };
 use token::Fingerprint;
 
@@ -24,6 +24,8 @@ pub(super) struct Contents {
     keyset: KeySet,
     version: u64,
     collected_before: u64,
+    /// Something expired and was forgotten since the last checkpoint.
+    collected: bool,
     /// By the second they expire in.
     expiring: BTreeSet<(u64, Fingerprint)>,
 }
@@ -40,7 +42,7 @@ struct News {
 impl Contents {
     pub(super) fn new(keyset: KeySet) -> Self {
         let builder = Builder::default();
-        Self { builder, keyset, version: 0, collected_before: 0, expiring: BTreeSet::new() }
+        Self { builder, keyset, version: 0, collected_before: 0, collected: false, expiring: BTreeSet::new() }
     }
 
     pub(super) const fn version(&self) -> u64 {
@@ -59,20 +61,19 @@ impl Contents {
                 }
                 RevocationChange::Restored { fingerprint, expires_at } => {
                     self.expiring.remove(&(expires_at, fingerprint));
-                    self.builder.forget(&fingerprint);
+                    // There is no base yet that could call it revoked.
+                    let restored = self.builder.restore(fingerprint);
+                    self.builder.forget_restoration(&fingerprint);
+                    tell(restored);
                     continue;
                 }
             };
-            match self.builder.revoke(fingerprint) {
-                Ok(_) => {
-                    self.expiring.insert((expires_at, fingerprint));
-                }
-                // The store holds one credential for each prefix, so this is a damaged database; both are refused.
-                Err(collision) => tracing::error!(%collision, "two revocations that edges can't tell apart"),
+            if tell(self.builder.revoke(version.number, fingerprint)) {
+                self.expiring.insert((expires_at, fingerprint));
             }
         }
         for Watermark { scope, instant } in &raised {
-            self.watermark(scope, *instant);
+            self.watermark(version.number, scope, *instant);
         }
         granted::apply(granted, &mut self.builder)?;
         if let Some(keys) = keys {
@@ -83,6 +84,17 @@ impl Contents {
         }
         self.version = version.number;
         Ok(true)
+    }
+
+    /// Whether only a new checkpoint can say what is known.
+    pub(super) fn needs_checkpoint(&self) -> bool {
+        self.collected || self.builder.needs_checkpoint()
+    }
+
+    /// Makes what is known the content of the next checkpoint.
+    pub(super) fn settle(&mut self) -> Result<(), TooLarge> {
+        self.collected = false;
+        self.builder.settle(self.version)
     }
 
     pub(super) fn build(&mut self) -> Result<Built, TooLarge> {
@@ -111,7 +123,7 @@ impl Contents {
         Ok(Some(News { version, changed, raised, granted, keys }))
     }
 
-    fn watermark(&mut self, scope: &WatermarkScope, instant: u64) {
+    fn watermark(&mut self, number: u64, scope: &WatermarkScope, instant: u64) {
         let id = scope.to_string();
         let scope = match scope {
             WatermarkScope::Global => Scope::Global,
@@ -121,7 +133,7 @@ impl Contents {
             WatermarkScope::AuthKey(_) => Scope::AuthKey(&id),
             WatermarkScope::Session(_) => Scope::Session(&id),
         };
-        self.builder.watermark(scope, instant);
+        self.builder.watermark(number, scope, instant);
     }
 
     fn forget(&mut self, before: u64) {
@@ -131,5 +143,17 @@ impl Contents {
         }
         self.builder.forget_watermarks(before.saturating_sub(Lifetime::LONGEST.seconds()));
         self.collected_before = before;
+        self.collected = true;
+    }
+}
+
+/// The store holds one credential for each prefix, so a collision is a damaged database; what was there first holds.
+fn tell(changed: Result<bool, Collision>) -> bool {
+    match changed {
+        Ok(_) => true,
+        Err(collision) => {
+            tracing::error!(%collision, "two revocations that edges can't tell apart");
+            false
+        }
     }
 }

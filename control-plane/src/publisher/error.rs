@@ -1,6 +1,6 @@
 use std::{error::Error as _, fmt};
 
-use bundle::{Incomplete, ManifestError, ObjectError, builder::TooLarge};
+use bundle::{Incomplete, ManifestError, ObjectError, Regression, Rejected, builder::TooLarge};
 
 use crate::{keys::KeyError, store::StoreError};
 
@@ -24,6 +24,7 @@ pub enum Defect {
     Manifest(ManifestError),
     Object(ObjectError),
     Incomplete(Incomplete),
+    Regression(Regression),
 }
 
 impl PublishError {
@@ -67,6 +68,7 @@ impl std::error::Error for PublishError {
             Self::Unreadable(Defect::Manifest(error)) => Some(error),
             Self::Unreadable(Defect::Object(error)) => Some(error),
             Self::Unreadable(Defect::Incomplete(error)) => Some(error),
+            Self::Unreadable(Defect::Regression(error)) => Some(error),
         }
     }
 }
@@ -98,5 +100,14 @@ impl From<ObjectError> for PublishError {
 impl From<Incomplete> for PublishError {
     fn from(error: Incomplete) -> Self {
         Self::Unreadable(Defect::Incomplete(error))
+    }
+}
+
+impl From<Rejected> for PublishError {
+    fn from(rejected: Rejected) -> Self {
+        Self::Unreadable(match rejected {
+            Rejected::Incomplete(error) => Defect::Incomplete(error),
+            Rejected::Regression(error) => Defect::Regression(error),
+        })
     }
 }

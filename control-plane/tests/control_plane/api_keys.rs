@@ -23,7 +23,7 @@ on_both! {
         let opened = opened.unwrap();
         assert_eq!((opened.number(), opened.username()), (1, alice.as_str()));
         assert_eq!((text(&made["key_id"]), text(&made["fingerprint"])), ("key-1".to_owned(), Fingerprint::of(key.as_bytes()).to_string()));
-        assert_eq!(standing, Standing::Good);
+        assert_eq!(standing, Standing::NotCovered);
         // For nobody else.
         for other in ["", &world.operator, "alice"] {
             assert!(seen(&world, &key, other).await.0.is_err());
@@ -50,12 +50,12 @@ on_both! {
     async fn a_key_is_refused_and_good_again(world: World) {
         let key = text(&create(&world, &["--user", &world.operator])["api_key"]);
         let standing = async || (seen(&world, &key, &world.operator).await.1, text(&world.json(&["key", "show", "key-1"])["standing"]));
-        assert_eq!(standing().await, (Standing::Good, "active".to_owned()));
+        assert_eq!(standing().await, (Standing::NotCovered, "active".to_owned()));
         world.json(&["key", "disable", "key-1", "--yes"]);
         assert_eq!(standing().await, (Standing::Revoked, "disabled".to_owned()));
         assert!(world.complaint(&["key", "disable", "key-1", "--yes"]).contains("is not active"));
         world.json(&["key", "enable", "key-1"]);
-        assert_eq!(standing().await, (Standing::Good, "active".to_owned()));
+        assert_eq!(standing().await, (Standing::NotCovered, "active".to_owned()));
         // What was revoked otherwise is not enabled.
         world.json(&["revoke", "--token", &key]);
         assert_eq!(standing().await, (Standing::Revoked, "revoked".to_owned()));
@@ -79,11 +79,11 @@ on_both! {
         world.json(&["revoke", "--subject", &alice, "--yes"]);
         assert_eq!(seen(&world, &own, &alice).await.1, Standing::Revoked);
         assert_eq!(seen(&world, &named, "al").await.1, Standing::Revoked);
-        assert_eq!(seen(&world, &bobs, "").await.1, Standing::Good);
+        assert_eq!(seen(&world, &bobs, "").await.1, Standing::NotCovered);
         assert!(world.complaint(&["key", "enable", "key-2"]).contains("up to which all of its owner is refused"));
         let later = create(&world, &["--user", &alice]);
         let opened = seen(&world, &text(&later["api_key"]), &alice).await;
-        assert_eq!(opened.1, Standing::Good);
+        assert_eq!(opened.1, Standing::NotCovered);
         let publication = publisher::preview(&world.service().await).await.unwrap();
         let watermark = publication.snapshot.watermark([bundle::Scope::User(&alice)]).unwrap();
         assert!(opened.0.unwrap().issued_at() > watermark);
@@ -108,7 +108,7 @@ on_both! {
         assert!(world.complaint(&["key", "rotate", "key-3", "--grace", "0"]).contains("add --yes"));
         world.json(&["key", "rotate", "key-3", "--grace", "0", "--yes"]);
         assert_eq!(seen(&world, &text(&third["api_key"]), "al").await.1, Standing::Revoked);
-        assert_eq!(seen(&world, &text(&second["api_key"]), "al").await.1, Standing::Good);
+        assert_eq!(seen(&world, &text(&second["api_key"]), "al").await.1, Standing::NotCovered);
         assert!(world.complaint(&["key", "rotate", "key-3"]).contains("is not active"));
     }
 
@@ -121,7 +121,7 @@ on_both! {
         })
         .await;
         assert_eq!(text(&world.json(&["key", "show", "key-2"])["standing"]), "expired");
-        assert_eq!(seen(&world, &forever, &world.operator).await.1, Standing::Good);
+        assert_eq!(seen(&world, &forever, &world.operator).await.1, Standing::NotCovered);
         assert!(world.complaint(&["key", "enable", "key-2"]).contains("has expired"));
         let lines = world.json(&["audit", "--limit", "1"]);
         assert_eq!([&lines[0]["actor"], &lines[0]["action"], &lines[0]["target"]].map(text), ["system", "api_key.expire", "key-2"]);
@@ -135,7 +135,7 @@ on_both! {
         for key in [&old, &text(&new["api_key"])] {
             let (opened, standing) = seen(&world, key, &world.operator).await;
             assert!(opened.is_ok());
-            assert_eq!(standing, Standing::Good);
+            assert_eq!(standing, Standing::NotCovered);
         }
     }
 }
@@ -184,5 +184,8 @@ async fn seen(
     let prefixes: [Prefix; 2] = [Prefix::default(), "sk_live_".parse().unwrap()];
     let unverified = Unverified::parse(key.as_bytes(), &prefixes).unwrap();
     let tag = publication.snapshot.tag_key(unverified.generation()).expect("the tag key is in the bundle");
-    (unverified.verify(tag, username), publication.snapshot.standing(&Fingerprint::of(key.as_bytes())))
+    (
+        unverified.verify(tag, username),
+        publication.snapshot.standing(&Fingerprint::of(key.as_bytes()), "tag-1", 0, None),
+    )
 }

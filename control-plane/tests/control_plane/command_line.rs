@@ -98,7 +98,7 @@ async fn the_doctor_says_what_to_do() {
         assert_eq!(output.status.code(), Some(1));
         String::from_utf8(output.stdout).unwrap() + &String::from_utf8(output.stderr).unwrap()
     };
-    let key = world.data().join("keys/publisher.jwk");
+    let key = world.data().join("keys/tail.jwk");
     std::fs::set_permissions(&key, std::fs::Permissions::from_mode(0o644)).unwrap();
     assert!(advice(&world).contains("is open to others; `chmod go= "));
     assert!(world.complaint(&["serve"]).contains("is open to others"));
@@ -108,7 +108,7 @@ async fn the_doctor_says_what_to_do() {
     assert!(advice(&world).contains("keystile.toml` is open to others"));
     std::fs::set_permissions(&settings, std::fs::Permissions::from_mode(0o600)).unwrap();
     std::fs::remove_file(&key).unwrap();
-    assert!(advice(&world).contains("publisher.jwk` can't be read"));
+    assert!(advice(&world).contains("tail.jwk` can't be read"));
     std::fs::remove_dir_all(world.data()).unwrap();
     assert!(advice(&world).contains("`keystile init` makes one"));
     assert!(world.complaint(&["audit"]).contains("init`, or name another with --data"));

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use bundle::{Kind, Manifest, Objects, PublisherKey, Snapshot, Standing};
+use bundle::{Entry, Kind, Manifest, Object, Objects, PublicKey, Snapshot, Standing};
 use control_plane::{
     clock,
     model::Revocation,
@@ -30,7 +30,7 @@ on_both! {
         assert_eq!(headers["content-type"], "application/vnd.keystile.manifest");
         assert_eq!(headers["cache-control"], "no-cache");
         assert_eq!(headers["preference-applied"], "wait=20");
-        let key = publisher_key(&world);
+        let key = root_key(&world);
         let manifest = Manifest::open(&response.bytes().await.unwrap(), &[key], "default").unwrap();
         assert_eq!(tag(&headers), format!("\"{}-{}\"", manifest.version(), manifest.issued_at()));
         assert_eq!(manifest.expires_at() - manifest.issued_at(), 60_000);
@@ -102,8 +102,8 @@ on_both! {
             assert_eq!(response.status(), 200, "{way}");
             assert!(version(response.headers()) > have, "{way}");
             let snapshot = assemble(&world, &server, &response.bytes().await.unwrap()).await;
-            assert_eq!(snapshot.standing(&Fingerprint::of(victim.as_bytes())), Standing::Revoked, "{way}");
-            assert_eq!(snapshot.standing(&Fingerprint::of(root.as_bytes())), Standing::Good, "{way}");
+            assert_eq!(standing(&snapshot, &Fingerprint::of(victim.as_bytes())), Standing::Revoked, "{way}");
+            assert_eq!(standing(&snapshot, &Fingerprint::of(root.as_bytes())), Standing::NotCovered, "{way}");
         }
     }
 
@@ -157,7 +157,7 @@ on_both! {
             let response = server.manifest(&credential, have, 5).send().await.unwrap();
             let have = version(response.headers());
             let snapshot = assemble(&world, &server, &response.bytes().await.unwrap()).await;
-            (have, snapshot.standing(&expired), snapshot.standing(&living))
+            (have, standing(&snapshot, &expired), standing(&snapshot, &living))
         };
         let (number, of_expired, of_living) = standings(0).await;
         assert!(number > stored, "a server begins with a version of its own");
@@ -166,7 +166,7 @@ on_both! {
         assert_eq!(collect(&service).await.unwrap(), 1);
         let (later, of_expired, of_living) = standings(number).await;
         assert!(later > number);
-        assert_eq!((of_expired, of_living), (Standing::Good, Standing::Revoked));
+        assert_eq!((of_expired, of_living), (Standing::NotCovered, Standing::Revoked));
         assert_eq!(collect(&service).await.unwrap(), 0);
         assert_eq!(world.json(&["bundle", "show"])["version"], json!(later));
     }
@@ -174,8 +174,8 @@ on_both! {
     async fn the_configuration_that_enrolling_prints_is_one_that_the_filter_takes(world: World) {
         let enrolled = world.json(&["edge", "enroll", "one"]);
         let policy = Policy::from_json(enrolled["plugin_configuration"].to_string().as_bytes()).unwrap();
-        assert_eq!(policy.publisher_keys, [publisher_key(&world)]);
-        assert_eq!(policy.control_plane.credential.expose(), enrolled["credential"]);
+        assert_eq!(policy.root_keys, [root_key(&world)]);
+        assert_eq!(policy.control_plane.unwrap().credential.expose(), enrolled["credential"]);
         assert_eq!(world.json(&["edge", "list"])[0]["last_seen_at"], Value::Null);
     }
 
@@ -183,16 +183,17 @@ on_both! {
         let credential = world.edge("one");
         let server = world.serve();
         let response = server.manifest(&credential, 0, 0).send().await.unwrap();
-        let before = Manifest::open(&response.bytes().await.unwrap(), &[publisher_key(&world)], "default").unwrap();
+        let before = Manifest::open(&response.bytes().await.unwrap(), &[root_key(&world)], "default").unwrap();
         world.json(&["revoke", "--token", &world.token()]);
         let have = before.version();
         assert_eq!(server.manifest(&credential, have, 5).send().await.unwrap().status(), 200);
-        for entry in before.entries() {
+        let settled = settled(&server, &before).await;
+        for entry in [before.checkpoint()].into_iter().chain(before.tail()).chain(&settled) {
             let path = format!("/edge/v1/objects/{}", Fingerprint::from(*entry.sha256()));
             let response = server.get(&path).send().await.unwrap();
             assert_eq!(response.status(), 200);
             assert_eq!(response.headers()["cache-control"], "public, max-age=31536000, immutable");
-            entry.open(response.bytes().await.unwrap().to_vec()).unwrap();
+            entry.open(response.bytes().await.unwrap().to_vec(), before.delegation()).unwrap();
         }
         for wrong in ["0".repeat(64), "x".to_owned(), "A".repeat(64)] {
             assert_eq!(server.get(&format!("/edge/v1/objects/{wrong}")).send().await.unwrap().status(), 404);
@@ -219,9 +220,9 @@ async fn symmetric_keys_are_for_edges_only() {
     let credential = world.edge("one");
     let server = world.serve();
     let response = server.manifest(&credential, 0, 0).send().await.unwrap();
-    let manifest =
-        Manifest::open(&response.bytes().await.unwrap(), &[publisher_key(&world)], "default").unwrap();
-    let entry = manifest.entries().iter().find(|entry| entry.kind() == Kind::SecretKeys).unwrap();
+    let manifest = Manifest::open(&response.bytes().await.unwrap(), &[root_key(&world)], "default").unwrap();
+    let settled = settled(&server, &manifest).await;
+    let entry = settled.iter().find(|entry| entry.kind() == Kind::SecretKeys).unwrap();
     let hash = Fingerprint::from(*entry.sha256());
     assert_eq!(server.get(&format!("/edge/v1/objects/{hash}")).send().await.unwrap().status(), 404);
     let path = format!("/edge/v1/keys?sha256={hash}");
@@ -229,8 +230,8 @@ async fn symmetric_keys_are_for_edges_only() {
     let response = server.get(&path).bearer_auth(&credential).send().await.unwrap();
     assert_eq!(response.status(), 200);
     assert_eq!(response.headers()["cache-control"], "no-store");
-    entry.open(response.bytes().await.unwrap().to_vec()).unwrap();
-    let open = manifest.entries().iter().find(|entry| entry.kind() == Kind::Keys).unwrap();
+    entry.open(response.bytes().await.unwrap().to_vec(), manifest.delegation()).unwrap();
+    let open = settled.iter().find(|entry| entry.kind() == Kind::Keys).unwrap();
     let path = format!("/edge/v1/keys?sha256={}", Fingerprint::from(*open.sha256()));
     assert_eq!(server.get(&path).bearer_auth(&credential).send().await.unwrap().status(), 404);
 }
@@ -243,19 +244,41 @@ pub(crate) async fn wait_until_it_waits(server: &Server) {
     .await;
 }
 
-pub(crate) fn publisher_key(world: &World) -> PublisherKey {
-    let jwk = std::fs::read(world.data().join("keys/publisher.jwk")).unwrap();
+pub(crate) fn root_key(world: &World) -> PublicKey {
+    let jwk = std::fs::read(world.data().join("keys/root.jwk")).unwrap();
     text(&serde_json::from_slice::<Value>(&jwk).unwrap()["x"]).parse().unwrap()
 }
 
-/// As an edge does.
+/// What the checkpoint names.
+async fn settled(server: &Server, manifest: &Manifest) -> Vec<Entry> {
+    let entry = manifest.checkpoint();
+    let path = format!("/edge/v1/objects/{}", Fingerprint::from(*entry.sha256()));
+    let bytes = server.get(&path).send().await.unwrap().bytes().await.unwrap();
+    let Object::Checkpoint(checkpoint) = entry.open(bytes.to_vec(), manifest.delegation()).unwrap() else {
+        panic!("{entry:?}")
+    };
+    checkpoint.entries().to_vec()
+}
+
+/// As an edge does: of everything that the manifest names, in one way or another.
 async fn assemble(world: &World, server: &Server, manifest: &[u8]) -> Snapshot {
-    let manifest = Manifest::open(manifest, &[publisher_key(world)], "default").unwrap();
+    let manifest = Manifest::open(manifest, &[root_key(world)], "default").unwrap();
     let mut objects = Objects::default();
-    for entry in objects.missing(&manifest) {
-        let path = format!("/edge/v1/objects/{}", Fingerprint::from(*entry.sha256()));
-        let bytes = server.get(&path).send().await.unwrap().bytes().await.unwrap();
-        objects.open(entry, bytes.to_vec()).unwrap();
+    let now = clock::now().millis();
+    loop {
+        let missing = objects.missing(&manifest, now);
+        if missing.is_empty() {
+            return Snapshot::assemble(manifest, &objects, now).unwrap();
+        }
+        for entry in missing {
+            let path = format!("/edge/v1/objects/{}", Fingerprint::from(*entry.sha256()));
+            let bytes = server.get(&path).send().await.unwrap().bytes().await.unwrap();
+            objects.open(&manifest, entry, bytes.to_vec()).unwrap();
+        }
     }
-    Snapshot::assemble(manifest, &objects).unwrap()
+}
+
+/// Of a credential that no base covers.
+fn standing(snapshot: &Snapshot, fingerprint: &Fingerprint) -> Standing {
+    snapshot.standing(fingerprint, "", 0, None)
 }

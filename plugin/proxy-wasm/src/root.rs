@@ -2,7 +2,7 @@
 
 use alloc::{format, sync::Arc};
 
-use verdict::{Cache, Carried, Gate, Line, Policy, Refresh, Snapshot, Watch};
+use verdict::{Cache, Carried, Gate, Line, Policy, Progress, Refresh, Snapshot, Watch};
 
 use crate::{
     abi,
@@ -102,10 +102,17 @@ impl Root {
 
 /// A bundle in the configuration is as good as one that was fetched, or the configuration is refused.
 fn open(policy: &Policy, carried: &Carried) -> Option<Arc<Snapshot>> {
-    let mut refresh = Refresh::new(policy.publisher_keys.clone(), policy.audience.clone(), 0);
-    let object = |entry: &_| carried.object(entry).map(Into::into);
-    match refresh.handle_shared(carried.manifest(), object) {
-        Ok(()) => refresh.current().cloned(),
+    let mut refresh = Refresh::new(policy.root_keys.clone(), policy.audience.clone(), 0, policy.floor());
+    let now = abi::now().unwrap_or_default();
+    let mut step =
+        || refresh.handle_shared(carried.manifest(), now, |entry| carried.object(entry).map(Into::into));
+    // All of it at once: no request waits yet.
+    let mut progress = step();
+    while progress == Ok(Progress::More) {
+        progress = step();
+    }
+    match progress {
+        Ok(_) => refresh.current().cloned(),
         Err(failure) => {
             error(&format!("the `bundle` of the configuration is refused: {failure} ({})", failure.code()));
             None

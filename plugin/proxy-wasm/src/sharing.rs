@@ -5,7 +5,7 @@
 //! PREFIX/stamp       version and issue time of the manifest below: all that is read at every tick
 //! PREFIX/workers     which version each worker enforces
 //! PREFIX/manifest    signed bytes
-//! PREFIX/KIND/SHARD  the bytes of an object; each worker verifies them again through the manifest
+//! PREFIX/SLOT        the bytes of an object; each worker verifies them again through the manifest
 //! ```
 //! The prefix is made of whom the bundle comes from and for whom it is, so that two filters in one process do not mix.
 
@@ -27,7 +27,7 @@ pub(crate) type Stamp = [u8; 16];
 
 impl Sharing {
     pub(crate) fn new(policy: &Policy, cluster: &str) -> Self {
-        let keys: Vec<String> = policy.publisher_keys.iter().map(ToString::to_string).collect();
+        let keys: Vec<String> = policy.root_keys.iter().map(ToString::to_string).collect();
         Self { prefix: format!("keystile/{}/{}/{}", cluster, policy.audience, keys.join(",")) }
     }
 
@@ -72,14 +72,18 @@ impl Sharing {
     }
 
     pub(crate) fn object(&self, entry: &Entry) -> Option<Vec<u8>> {
-        self.read(&slot(entry))
+        self.read(&entry.slot())
+    }
+
+    pub(crate) fn put(&self, objects: &[(Entry, Vec<u8>)]) {
+        for (entry, bytes) in objects {
+            self.write(&entry.slot(), bytes);
+        }
     }
 
     /// Objects first and the stamp last: who sees the stamp finds all the rest.
     pub(crate) fn publish(&self, manifest: &Manifest, objects: &[(Entry, Vec<u8>)]) -> Stamp {
-        for (entry, bytes) in objects {
-            self.write(&slot(entry), bytes);
-        }
+        self.put(objects);
         self.write("manifest", manifest.bytes());
         let stamp = (u128::from(manifest.version()) << 64 | u128::from(manifest.issued_at())).to_be_bytes();
         self.write("stamp", &stamp);
@@ -99,8 +103,4 @@ impl Sharing {
         // host fetches for itself.
         let _ = abi::set_shared_data(&self.key(name), value, 0);
     }
-}
-
-fn slot(entry: &Entry) -> String {
-    format!("{:?}/{}", entry.kind(), entry.shard())
 }

@@ -1,6 +1,6 @@
 //! A valid credential passes, and the upstream learns who it is, but not the credential.
 
-use bundle::{Kind, Manifest};
+use bundle::{Kind, Manifest, Object};
 use harness::client::{bearer, send};
 use harness::forge::{Forge, hex};
 use harness::{Options, World};
@@ -77,9 +77,13 @@ async fn a_token_of_hs256_whose_secret_only_edges_get() {
         send(world.control_plane.address(), request).await.unwrap()
     };
     let manifest = fetch("/edge/v1/manifest?have=0".into(), &edge.credential).await.expect(200).unwrap();
-    let key = edge.plugin_configuration["publisher_keys"][0].as_str().unwrap().parse().unwrap();
+    let key = edge.plugin_configuration["root_keys"][0].as_str().unwrap().parse().unwrap();
     let manifest = Manifest::open(&manifest.body, &[key], "default").unwrap();
-    let secrets = manifest.entries().iter().find(|entry| entry.kind() == Kind::SecretKeys).unwrap();
+    let path = format!("/edge/v1/objects/{}", hex(manifest.checkpoint().sha256()));
+    let checkpoint = fetch(path, &edge.credential).await.expect(200).unwrap();
+    let checkpoint = manifest.checkpoint().open(checkpoint.body.to_vec(), manifest.delegation()).unwrap();
+    let Object::Checkpoint(checkpoint) = checkpoint else { panic!("{checkpoint:?}") };
+    let secrets = checkpoint.entries().iter().find(|entry| entry.kind() == Kind::SecretKeys).unwrap();
     let hash = hex(secrets.sha256());
     fetch(format!("/edge/v1/keys?sha256={hash}"), &edge.credential).await.expect(200).unwrap();
     fetch(format!("/edge/v1/keys?sha256={hash}"), &token).await.expect(401).unwrap();

@@ -1,6 +1,6 @@
 //! A configuration that is wrong is refused as a whole, and the log names the place.
 
-use bundle::builder::Publisher;
+use bundle::builder::Root;
 use harness::Scratch;
 use harness::envoy::Settings;
 use serde_json::{Value, json};
@@ -13,11 +13,11 @@ fn is_refused_naming_its_path() {
     validate(good()).expect("the configuration that the cases spoil is good");
 
     let cases: [(&str, Spoil); 12] = [
-        ("publisher_keys", |it| remove(it, "publisher_keys")),
+        ("root_keys", |it| remove(it, "root_keys")),
         ("audience", |it| remove(it, "audience")),
         ("audiance", |it| it["audiance"] = json!("default")),
-        ("publisher_keys[0]", |it| it["publisher_keys"][0] = json!("AAAA")),
-        ("publisher_keys", |it| it["publisher_keys"] = json!([])),
+        ("root_keys[0]", |it| it["root_keys"][0] = json!("AAAA")),
+        ("root_keys", |it| it["root_keys"] = json!([])),
         ("control_plane.cluster", |it| it["control_plane"]["cluster"] = json!(7)),
         ("control_plane.waitseconds", |it| it["control_plane"]["waitseconds"] = json!(7)),
         ("tokens.leeway_seconds", |it| it["tokens"]["leeway_seconds"] = json!(-1)),
@@ -41,7 +41,7 @@ fn is_refused_naming_its_path() {
 fn good() -> Value {
     json!({
         "audience": "default",
-        "publisher_keys": [Publisher::new(&[1; 32]).public_key().to_string()],
+        "root_keys": [Root::new(&[1; 32]).public_key().to_string()],
         "control_plane": { "cluster": "keystile", "authority": "keystile", "credential": "ks_edge_any", "wait_seconds": 15 },
         "tokens": { "issuer": "https://keystile.test", "audiences": ["api"], "leeway_seconds": 5 },
         "credentials": [{ "header": "authorization", "scheme": "Bearer" }, { "header": "x-api-token" }],

@@ -2,7 +2,7 @@
 
 use crate::edge::{Edge, NOW_MS, configuration, plain, request};
 use bundle::builder::carry;
-use harness::forge::Served;
+use harness::forge::{Authority, Served};
 use harness::host::{Faults, Host, UNIMPLEMENTED, World};
 use harness::{Envoy, Scratch, Upstream, client, envoy::Settings, eventually, forge};
 use serde_json::{Value, json};
@@ -13,7 +13,7 @@ use token::Fingerprint;
 fn decides_where_the_host_can_do_nothing_else() {
     let mut press = Edge::start();
     let (good, revoked) = (press.eddsa.mint(&Edge::claims(1)), press.hs256.mint(&Edge::claims(2)));
-    press.content.revoke(Fingerprint::of(revoked.expose().as_bytes())).unwrap();
+    press.content.revoke(1, Fingerprint::of(revoked.expose().as_bytes())).unwrap();
     let served = press.next(|draft| draft.expires_at = NOW_MS + DAY_MS);
     let mut configuration = carrying(&served);
     configuration["outage_grace_seconds"] = json!(60);
@@ -41,7 +41,9 @@ fn decides_where_the_host_can_do_nothing_else() {
 fn is_refused_with_its_configuration_unless_it_is_whole_and_ours() {
     let mut press = Edge::start();
     let whole = press.next(|_| ());
-    let foreign = press.next(|draft| draft.audience = "other");
+    let mut other = Authority::new(1);
+    other.delegation = other.delegate("other", 1);
+    let foreign = press.next_by(&other, |_| ());
     let mut forged = press.next(|_| ());
     *forged.manifest.last_mut().unwrap() ^= 1;
     let mut incomplete = press.next(|_| ());
@@ -61,8 +63,8 @@ fn is_refused_with_its_configuration_unless_it_is_whole_and_ours() {
 #[tokio::test]
 async fn decides_in_envoy_without_a_control_plane() {
     let mut press = Edge::start();
-    let served =
-        Served::signed(&forge::publisher(), 1, forge::now_ms(), &press.content.build().unwrap(), |_| ());
+    press.host.world().now = forge::now_ms() * 1_000_000;
+    let served = press.next(|_| ());
     let scratch = Scratch::new().unwrap();
     let settings = Settings::on(&scratch, carrying(&served)).unwrap();
     let _upstream = Upstream::start(settings.upstream).await.unwrap();

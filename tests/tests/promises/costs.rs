@@ -46,7 +46,7 @@ fn measured() -> BTreeMap<String, Paid> {
     };
     paid.extend([pages("with a bundle", &edge)]);
     let revoked = edge.eddsa.mint(&Edge::claims(1)).expose().to_owned();
-    edge.content.revoke(Fingerprint::of(revoked.as_bytes())).unwrap();
+    edge.content.revoke(1, Fingerprint::of(revoked.as_bytes())).unwrap();
     edge.publish();
     let price = |name: &str, edge: &mut Edge, headers: &Pairs| {
         let (_, Cost { fuel, calls }) = edge.host.priced(headers).unwrap();

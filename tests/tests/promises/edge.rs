@@ -1,7 +1,7 @@
 //! A worker in the second host, with a bundle of its own.
 
 use bundle::builder::{Builder, Draft};
-use harness::forge::{self, Served, plugin_configuration, publisher};
+use harness::forge::{self, Authority, Served, plugin_configuration};
 use harness::host::{Host, Outcome, Pairs, World};
 use serde_json::Value;
 use token::Claims;
@@ -49,10 +49,16 @@ impl Edge {
 
     /// The content as the next version, but for `change`.
     pub(crate) fn next(&mut self, change: impl FnOnce(&mut Draft<'_>)) -> Served {
+        self.next_by(&Authority::new(1), change)
+    }
+
+    pub(crate) fn next_by(&mut self, authority: &Authority, change: impl FnOnce(&mut Draft<'_>)) -> Served {
         self.version += 1;
         let now = self.host.world().now / 1_000_000;
+        self.content.settle(self.version).unwrap();
         let content = self.content.build().unwrap();
-        Served::signed(&publisher(), self.version, now, &content, change)
+        let checkpoint = authority.checkpoint(&content, self.version, now, |_| ());
+        authority.manifest(&content, &checkpoint, self.version, now, change)
     }
 
     /// The same at each call for the same number, so that its price is too.
@@ -71,7 +77,7 @@ impl Edge {
 }
 
 pub(crate) fn configuration() -> Value {
-    plugin_configuration(&publisher())
+    plugin_configuration(&Authority::new(1))
 }
 
 /// What a browser sends, with a credential.

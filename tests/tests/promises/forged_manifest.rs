@@ -1,9 +1,9 @@
 //! A manifest or object that is not the publisher's newest is refused, and the last good bundle kept.
 
 use bundle::Kind;
-use bundle::builder::{Builder, Built, Draft, Publisher};
+use bundle::builder::{Builder, Built, Draft};
 use harness::envoy::Settings;
-use harness::forge::{Forge, Served, hex, now_ms, plugin_configuration};
+use harness::forge::{Authority, Forge, Served, hex, now_ms, plugin_configuration};
 use harness::{Connection, Envoy, eventually};
 use token::Fingerprint;
 use token::mint::SigningKey;
@@ -24,17 +24,20 @@ async fn a_manifest_that_is_not_the_publishers() {
     let tempting = scene.tempting();
     let length = tempting.manifest.len();
 
-    let own = std::mem::replace(&mut scene.forge.publisher, Publisher::new(&[66; 32]));
+    let own = std::mem::replace(&mut scene.forge.authority, Authority::new(66));
     let by_stranger = scene.tempting();
-    let stranger = std::mem::replace(&mut scene.forge.publisher, own);
-    scene.in_vain("signed by a stranger", by_stranger).await;
+    scene.forge.authority.delegation.clone_from(&own.delegation);
+    let by_stranger_under_our_delegation = scene.tempting();
+    let stranger = std::mem::replace(&mut scene.forge.authority, own);
+    scene.in_vain("signed by strangers", by_stranger).await;
+    scene.in_vain("signed by a stranger under our root's delegation", by_stranger_under_our_delegation).await;
 
-    // The body still has the publisher's id.
+    // The body still has our tail key's id.
     let body = tempting.manifest[..length - 64].to_vec();
-    let under_false_name = Served { manifest: stranger.sign_body(body), ..tempting.clone() };
-    scene.in_vain("signed by a stranger under the publisher's id", under_false_name).await;
+    let under_false_name = Served { manifest: stranger.tail.sign_body(body), ..tempting.clone() };
+    scene.in_vain("signed by a stranger under our tail key's id", under_false_name).await;
 
-    for at in [0, 4, 12, 19, 20, 36, 37, length - 70, length - 64, length - 32, length - 1] {
+    for at in [0, 4, 12, 19, 20, 36, 38, 46, length - 70, length - 64, length - 32, length - 1] {
         let mut flipped = tempting.clone();
         flipped.manifest[at] ^= 1;
         scene.in_vain(&format!("a bit of byte {at} flipped"), flipped).await;
@@ -58,7 +61,7 @@ async fn a_manifest_that_is_not_whole() {
     let mut signed_longer = tempting.clone();
     signed_longer.manifest.truncate(length - 64);
     signed_longer.manifest.push(0);
-    signed_longer.manifest = scene.forge.publisher.sign_body(signed_longer.manifest);
+    signed_longer.manifest = scene.forge.authority.tail.sign_body(signed_longer.manifest);
     scene.in_vain("a byte too many, signed", signed_longer).await;
     let huge = Served { manifest: vec![0; 5_000_000], ..tempting };
     scene.in_vain("5 MB", huge).await;
@@ -71,24 +74,30 @@ async fn a_manifest_of_another_time_or_place() {
     let now = now_ms();
     let version = scene.forge.version;
     let content = scene.tempting_content();
-    let cases: [(&str, Change<'_>); 7] = [
+    let foreign = ["another", "default2"].map(|audience| scene.forge.authority.delegate(audience, 1));
+    let earlier = scene.forge.authority.delegate("default", 0);
+    let cases: [(&str, Change<'_>); 8] = [
         ("an older version", &|draft| draft.version = version - 1),
         ("version 0", &|draft| draft.version = 0),
         ("the version it has, issued before", &|draft| {
             (draft.version, draft.issued_at) = (version, now - 600_000);
         }),
-        ("another audience", &|draft| draft.audience = "another"),
-        ("an audience that begins alike", &|draft| draft.audience = "default2"),
+        ("another audience", &|draft| draft.delegation = &foreign[0]),
+        ("an audience that begins alike", &|draft| draft.delegation = &foreign[1]),
+        ("an earlier epoch", &|draft| draft.delegation = &earlier),
         ("expired", &|draft| (draft.issued_at, draft.expires_at) = (now - 120_000, now - 60_000)),
         ("from tomorrow", &|draft| {
             (draft.issued_at, draft.expires_at) = (now + 86_400_000, now + 90_000_000);
         }),
     ];
-    for (what, change) in cases {
+    let forged = cases.map(|(what, change)| {
         let forged = scene.forge.sign(&content, |draft| {
             draft.version = version + 1;
             change(draft);
         });
+        (what, forged)
+    });
+    for (what, forged) in forged {
         scene.in_vain(what, forged).await;
     }
     scene.ends_well().await;
@@ -124,7 +133,7 @@ async fn objects_that_are_not_what_the_manifest_names() {
         for from_end in [false, true] {
             let content = scene.tempting_content();
             let mut spoilt = scene.forge.sign(&content, |draft| draft.version += 1);
-            let entry = content.entries.iter().find(|entry| entry.kind() == kind).unwrap();
+            let entry = content.checkpoint.iter().find(|entry| entry.kind() == kind).unwrap();
             let object = spoilt.objects.get_mut(&hex(entry.sha256())).unwrap();
             let byte = if from_end { object.last_mut() } else { object.first_mut() };
             *byte.unwrap() ^= 1;
@@ -134,11 +143,42 @@ async fn objects_that_are_not_what_the_manifest_names() {
     scene.ends_well().await;
 }
 
+/// What the thief of a tail key could sign: under the checkpoint that the edge holds, or an older one, a tail that has
+/// lost the revocation.
+#[tokio::test]
+async fn a_tail_that_takes_something_back() {
+    let mut scene = Scene::set().await;
+    let Built { tail, .. } = &scene.honest;
+    assert!(!tail.is_empty(), "the revocation stands in the tail");
+    let without = Built { tail: Vec::new(), ..scene.honest.clone() };
+    let shorter = scene.forge.sign(&without, |draft| draft.version += 1);
+    scene.in_vain("a tail without the revocation", shorter).await;
+
+    let (authority, now) = (&scene.forge.authority, now_ms());
+    let tempting = scene.tempting_content();
+    let older = authority.checkpoint(&tempting, scene.forge.version - 1, now, |_| ());
+    let older = authority.manifest(&tempting, &older, scene.forge.version + 1, now, |_| ());
+    scene.in_vain("a checkpoint of before", older).await;
+
+    let expired = under_a_checkpoint_of_yesterday(&scene, &tempting);
+    scene.in_vain("a checkpoint of yesterday", expired).await;
+    scene.ends_well().await;
+}
+
+fn under_a_checkpoint_of_yesterday(scene: &Scene, content: &Built) -> Served {
+    let (forge, now) = (&scene.forge, now_ms());
+    let checkpoint = forge.authority.checkpoint(content, forge.version + 1, now, |draft| {
+        draft.issued_at -= 90_000_000;
+        draft.expires_at = draft.issued_at + 86_400_000;
+    });
+    forge.authority.manifest(content, &checkpoint, forge.version + 1, now, |_| ())
+}
+
 /// Before the first good bundle there is nothing to keep: 503, whatever the token.
 #[tokio::test]
 async fn nothing_is_admitted_before_the_first_good_one() {
     let scratch = harness::Scratch::new().unwrap();
-    let configuration = plugin_configuration(&Publisher::new(&[1; 32]));
+    let configuration = plugin_configuration(&Authority::new(1));
     let settings = Settings::on(&scratch, configuration).unwrap();
     let envoy = Envoy::start(settings, scratch.folder()).await.unwrap();
     for mut worker in envoy.workers().await.unwrap() {
@@ -153,9 +193,9 @@ impl Scene {
     async fn set() -> Self {
         let mut forge = Forge::start().await;
         let (good, revoked) = (forge.token(), forge.token());
-        forge.content.revoke(Fingerprint::of(revoked.as_bytes())).unwrap();
         // Above the versions that the cases go back to.
         forge.version = 100;
+        forge.content.revoke(101, Fingerprint::of(revoked.as_bytes())).unwrap();
         forge.publish();
         let honest = forge.content.build().unwrap();
         let mut workers = forge.workers().await;
@@ -171,7 +211,8 @@ impl Scene {
         let fresh = SigningKey::ed25519(&self.forge.claims().jti, &[78; 32]).unwrap();
         let keys = [&self.forge.signing, &self.foreign, &fresh].map(SigningKey::verifying_key);
         content.keys(keys).unwrap();
-        content.revoke(Fingerprint::of(self.forge.token().as_bytes())).unwrap();
+        content.revoke(101, Fingerprint::of(self.forge.token().as_bytes())).unwrap();
+        content.settle(101).unwrap();
         content.build().unwrap()
     }
 
@@ -207,4 +248,4 @@ impl Scene {
 }
 
 type Spoil = fn(&mut Vec<u8>);
-type Change<'a> = &'a dyn Fn(&mut Draft<'_>);
+type Change<'a> = &'a dyn Fn(&mut Draft<'a>);

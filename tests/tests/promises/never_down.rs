@@ -2,7 +2,7 @@
 
 use crate::edge::{Edge, NOW_MS, configuration, plain, request};
 use bundle::builder::Draft;
-use harness::forge::Served;
+use harness::forge::{Authority, Served};
 use harness::host::{Faults, Host, Outcome, Pairs, World};
 use harness::{Connection, client, forge::Forge};
 use hyper::header::{AUTHORIZATION, HeaderName, HeaderValue};
@@ -213,7 +213,7 @@ proptest! {
         bytes.splice(from..to, change);
         if resigned {
             let body = manifest.len().saturating_sub(64);
-            *manifest = harness::forge::publisher().sign_body(manifest[..body].to_vec());
+            *manifest = Authority::new(1).tail.sign_body(manifest[..body].to_vec());
         }
         edge.host.serve(&served).unwrap();
         prop_assert!(edge.ask(&plain()).is_err());

@@ -1,6 +1,6 @@
 //! The version of the bundle never goes back, however the control plane ended.
 
-use bundle::{Manifest, PublisherKey};
+use bundle::{Manifest, PublicKey};
 use harness::client::{bearer, send};
 use harness::{ControlPlane, Enrolled, Options, Store, World};
 use serde_json::json;
@@ -48,6 +48,6 @@ async fn manifest(control_plane: &ControlPlane, edge: &Enrolled) -> Manifest {
     *request.uri_mut() = "/edge/v1/manifest?have=0".parse().unwrap();
     let answer = send(control_plane.address(), request).await.unwrap().expect(200).unwrap();
     let text = |value: &serde_json::Value| value.as_str().unwrap().to_owned();
-    let key: PublisherKey = text(&edge.plugin_configuration["publisher_keys"][0]).parse().unwrap();
+    let key: PublicKey = text(&edge.plugin_configuration["root_keys"][0]).parse().unwrap();
     Manifest::open(&answer.body, &[key], &text(&edge.plugin_configuration["audience"])).unwrap()
 }

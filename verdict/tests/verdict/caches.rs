@@ -45,10 +45,10 @@ fn only_what_never_changes_is_remembered() {
     assert_eq!(ask(&mut granted_builder(), NOW_MS), "admitted");
     // Everything else is looked at again, though the token is known.
     let mut revoked = granted_builder();
-    revoked.revoke(Fingerprint::of(&token.as_bytes()[7..])).unwrap();
+    revoked.revoke(1, Fingerprint::of(&token.as_bytes()[7..])).unwrap();
     assert_eq!(ask(&mut revoked, NOW_MS), "revoked");
     let mut marked = granted_builder();
-    marked.watermark(Scope::Session("api-1"), NOW);
+    marked.watermark(1, Scope::Session("api-1"), NOW);
     assert_eq!(ask(&mut marked, NOW_MS), "watermark");
     assert_eq!(ask(&mut builder(), NOW_MS), "permission_denied");
     assert_eq!(ask(&mut granted_builder(), (NOW + 3605) * 1000), "token_expired");
@@ -145,10 +145,10 @@ proptest! {
         let snapshots: Vec<Snapshot> = (0..4_usize).map(|version| {
             let mut builder = builder();
             for n in (0..24).filter(|n| n % 4 == version) {
-                builder.revoke(Fingerprint::of(signed(n).as_bytes())).unwrap();
+                builder.revoke(1, Fingerprint::of(signed(n).as_bytes())).unwrap();
             }
             if version == 3 {
-                builder.watermark(Scope::User("OP0123456789/u5"), NOW);
+                builder.watermark(1, Scope::User("OP0123456789/u5"), NOW);
             }
             snapshot(&mut builder)
         }).collect();

@@ -139,7 +139,7 @@ fn an_api_key_is_revoked_like_a_token() {
     let key = api_key(7, "OP0123456789/alice");
     let headers = [("x-api-key", &key[..]), ("x-username", "OP0123456789/alice")];
     let mut builder = with_tags();
-    builder.revoke(Fingerprint::of(key.as_bytes())).unwrap();
+    builder.revoke(1, Fingerprint::of(key.as_bytes())).unwrap();
     assert_eq!(asked(&snapshot(&mut builder), "/x", &headers), "revoked");
     for scope in [
         Scope::Global,
@@ -150,9 +150,9 @@ fn an_api_key_is_revoked_like_a_token() {
     ] {
         for (instant, expected) in [(NOW - 11, "admitted"), (NOW - 10, "watermark")] {
             let mut builder = with_tags();
-            builder.watermark(Scope::AuthKey("key-8"), u64::MAX);
-            builder.watermark(Scope::SigningKey("1"), u64::MAX);
-            builder.watermark(scope, instant);
+            builder.watermark(1, Scope::AuthKey("key-8"), u64::MAX);
+            builder.watermark(1, Scope::SigningKey("1"), u64::MAX);
+            builder.watermark(1, scope, instant);
             assert_eq!(asked(&snapshot(&mut builder), "/x", &headers), expected, "{scope:?}");
         }
     }
@@ -215,7 +215,7 @@ fn a_token_is_good_with_its_prefix_only() {
         let headers = [("authorization", &format!("Bearer {presented}")[..])];
         assert_eq!(asked(&snapshot(&mut builder), "/x", &headers), expected, "{presented}");
     }
-    builder.revoke(Fingerprint::of(minted.as_bytes())).unwrap();
+    builder.revoke(1, Fingerprint::of(minted.as_bytes())).unwrap();
     let headers = [("authorization", &format!("Bearer {minted}")[..])];
     assert_eq!(asked(&snapshot(&mut builder), "/x", &headers), "revoked");
 }

@@ -63,7 +63,7 @@ fn only_known_keys_open() {
 fn a_revoked_fingerprint_is_refused_and_no_other() {
     let token = |jti: &str| signing_key().mint(&Claims { jti: jti.into(), ..claims() }).expose().to_owned();
     let mut builder = builder();
-    builder.revoke(Fingerprint::of(token("a").as_bytes())).unwrap();
+    builder.revoke(1, Fingerprint::of(token("a").as_bytes())).unwrap();
     let snapshot = snapshot(&mut builder);
     assert_eq!(decide(&gate(), &token("a"), &snapshot, NOW_MS), Err("revoked"));
     assert_eq!(decide(&gate(), &token("b"), &snapshot, NOW_MS), Ok(()));
@@ -84,10 +84,10 @@ fn a_watermark_of_any_scope_refuses_what_was_issued_until_then() {
         // A later watermark of another scope, and an earlier one of every scope, change nothing.
         for (instant, expected) in [(claims().iat - 1, Ok(())), (claims().iat, Err("watermark"))] {
             let mut builder = builder();
-            scopes.into_iter().for_each(|scope| assert!(builder.watermark(scope, 1)));
-            builder.watermark(Scope::User("OP0123456789/bob"), u64::MAX);
-            builder.watermark(Scope::AuthKey("api-1"), u64::MAX);
-            builder.watermark(scope, instant);
+            scopes.into_iter().for_each(|scope| assert!(builder.watermark(1, scope, 1)));
+            builder.watermark(1, Scope::User("OP0123456789/bob"), u64::MAX);
+            builder.watermark(1, Scope::AuthKey("api-1"), u64::MAX);
+            builder.watermark(1, scope, instant);
             assert_eq!(
                 decide(&gate(), token.expose(), &snapshot(&mut builder), NOW_MS),
                 expected,
@@ -107,7 +107,7 @@ fn not_knowing_has_its_policy() {
 
     let revoked = signing_key().mint(&claims());
     let mut builder = builder();
-    builder.revoke(Fingerprint::of(revoked.expose().as_bytes())).unwrap();
+    builder.revoke(1, Fingerprint::of(revoked.expose().as_bytes())).unwrap();
     let snapshot = snapshot(&mut builder);
     let (expires, grace) = (NOW_MS + 60_000, 900_000);
     for (now, freshness, expected) in [

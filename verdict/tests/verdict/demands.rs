@@ -187,7 +187,7 @@ fn a_rule_has_its_own_patience() {
     let expires = NOW_MS + 60_000;
     let mut builder = builder();
     let revoked = bearer(&Claims { jti: "r".into(), ..claims() });
-    builder.revoke(token::Fingerprint::of(&revoked.as_bytes()[7..])).unwrap();
+    builder.revoke(1, token::Fingerprint::of(&revoked.as_bytes()[7..])).unwrap();
     let snapshot = snapshot(&mut builder);
     // Issued 10 seconds ago: recent for 90 more.
     let token = bearer(&Claims { exp: NOW + 100_000, ..claims() });

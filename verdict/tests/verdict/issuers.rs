@@ -151,13 +151,13 @@ fn watermarks_name_the_issuer() {
         (Scope::User("alice"), "admitted"),
     ] {
         let mut builder = with_keys();
-        builder.watermark(scope, NOW - 10);
+        builder.watermark(1, scope, NOW - 10);
         let snapshot = snapshot(&mut builder);
         assert_eq!(asked(&snapshot, "/any", &token), expected, "{scope:?}");
         assert_eq!(asked(&snapshot, "/any", &undated), expected, "{scope:?}");
     }
     let mut builder = with_keys();
-    builder.watermark(Scope::Global, 0);
+    builder.watermark(1, Scope::Global, 0);
     let snapshot = snapshot(&mut builder);
     assert_eq!(asked(&snapshot, "/any", &token), "admitted");
     assert_eq!(asked(&snapshot, "/any", &undated), "watermark");

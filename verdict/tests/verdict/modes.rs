@@ -94,7 +94,7 @@ fn filter_state_says_who_as_far_as_it_is_proven() {
     };
     let who = "key_id=keyId-1 subject=OP0123456789/alice operator=OP0123456789";
     assert_eq!(state(&snapshot(&mut builder), &headers), who);
-    builder.revoke(token::Fingerprint::of(&token.as_bytes()[7..])).unwrap();
+    builder.revoke(1, token::Fingerprint::of(&token.as_bytes()[7..])).unwrap();
     assert_eq!(state(&snapshot(&mut builder), &headers), format!("reason=revoked {who}"));
     let forged = token.replace("Bearer ey", "Bearer eyA");
     let headers = [("authorization", forged.as_bytes())];

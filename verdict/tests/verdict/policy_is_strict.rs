@@ -65,13 +65,13 @@ fn an_error_names_its_path() {
         let error = Policy::from_json(bad.as_bytes()).unwrap_err().to_string();
         assert!(error.starts_with(path), "{path} is not in: {error}");
     }
-    let key = "`publisher_keys[0]`";
+    let key = "`root_keys[0]`";
     let configuration = configuration();
-    let (start, rest) = configuration.split_once(r#""publisher_keys": [""#).unwrap();
+    let (start, rest) = configuration.split_once(r#""root_keys": [""#).unwrap();
     let (_, end) = rest.split_once('"').unwrap();
     for bad in ["", "AAAA", &"A".repeat(43), &"=".repeat(43)] {
         let error =
-            Policy::from_json(format!(r#"{start}"publisher_keys": ["{bad}"{end}"#).as_bytes()).unwrap_err();
+            Policy::from_json(format!(r#"{start}"root_keys": ["{bad}"{end}"#).as_bytes()).unwrap_err();
         assert!(error.to_string().starts_with(key), "{error}");
     }
     for bad in ["", "{}", "[]", "null", "{", "\u{feff}{}"] {

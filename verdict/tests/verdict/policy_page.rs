@@ -48,7 +48,9 @@ fn every_member_is_listed_and_no_other() {
     assert!(here.is_subset(&all), "{here:?}");
     let elsewhere = [
         "audience",
-        "publisher_keys",
+        "root_keys",
+        "min_epoch",
+        "min_version",
         "control_plane",
         "tokens",
         "identity_prefix",

@@ -1,57 +1,97 @@
 //! The last good bundle is kept until a better one is complete.
 
-use bundle::builder::{Built, Draft, Publisher};
+use std::collections::BTreeMap;
+
+use bundle::{
+    Coverage, Entry, Kind, Span, Standing,
+    builder::{BlockBuilder, Builder, Built},
+};
 use proptest::prelude::*;
 use token::Fingerprint;
-use verdict::{Call, Refresh, Step};
+use verdict::{Call, Failure, Progress, Refresh, Step};
 
-use crate::world::{NOW_MS, builder, manifest, publisher};
+use crate::world::{NOW, NOW_MS, Published, builder, checkpoint, over, published, refresh};
 
-fn refresh() -> Refresh {
-    Refresh::new(vec![publisher().public_key()], "default".into(), 15)
-}
-
-/// A control plane that answers every object of `built`.
-fn fetch_all(refresh: &mut Refresh, built: &Built, now: u64) -> Result<Step, verdict::Failure> {
-    let mut step = Step::Pending;
-    while let Some(call) = refresh.poll(now) {
-        let Call::Object(entry) = call else { return Ok(step) };
-        let (_, bytes) = built.objects.iter().find(|(built, _)| *built == entry).unwrap();
-        step = refresh.handle_answer(call, 200, bytes.to_vec(), now, 0)?;
-        if step != Step::Pending {
-            return Ok(step);
+/// Answers every call for an object, 16 at a time, as a host does. What was shared, and what came of it.
+fn fetch_all(
+    refresh: &mut Refresh,
+    published: &Published,
+    now: u64,
+) -> Result<(Vec<Entry>, Vec<Entry>), Failure> {
+    let mut early = Vec::new();
+    loop {
+        let calls: Vec<Call> = std::iter::from_fn(|| refresh.poll(now)).collect();
+        assert!(!calls.is_empty() && calls.len() <= 16, "{calls:?}");
+        for call in calls {
+            let Call::Object(entry) = call else { panic!("{call:?}") };
+            let bytes = published.object(&entry).unwrap();
+            let entries = |objects: Vec<(Entry, Vec<u8>)>| objects.into_iter().map(|(entry, _)| entry);
+            match refresh.handle_answer(call, 200, bytes, now, 0)? {
+                Step::Pending => {}
+                Step::Share(objects) => early.extend(entries(objects)),
+                Step::Ready(objects) => return Ok((early, entries(objects).collect())),
+            }
         }
     }
-    Ok(step)
+}
+
+fn offer(refresh: &mut Refresh, published: &Published, now: u64) -> Result<Step, Failure> {
+    let call = refresh.poll(now).unwrap();
+    refresh.handle_answer(call, 200, published.manifest.clone(), now, 0)
+}
+
+fn load(refresh: &mut Refresh, published: &Published, now: u64) {
+    offer(refresh, published, now).unwrap();
+    fetch_all(refresh, published, now).unwrap();
+}
+
+fn version(refresh: &Refresh) -> u64 {
+    refresh.current().unwrap().manifest().version()
+}
+
+fn fingerprint(number: u64) -> Fingerprint {
+    Fingerprint::of(&number.to_be_bytes())
+}
+
+/// So many revocations in the checkpoint.
+fn settled(revoked: u64) -> Builder {
+    let mut builder = builder();
+    for number in 0..revoked {
+        builder.revoke(1, fingerprint(number)).unwrap();
+    }
+    builder.settle(1).unwrap();
+    builder
 }
 
 fn bundle_of(revoked: u64) -> Built {
-    let mut builder = builder();
-    for number in 0..revoked {
-        builder.revoke(Fingerprint::of(&number.to_be_bytes())).unwrap();
-    }
-    builder.build().unwrap()
+    settled(revoked).build().unwrap()
 }
 
-fn load(refresh: &mut Refresh, built: &Built, version: u64, now: u64) {
-    let call = refresh.poll(now).unwrap();
-    refresh.handle_answer(call, 200, manifest(built, version, now), now, 0).unwrap();
-    assert!(matches!(fetch_all(refresh, built, now), Ok(Step::Ready(_))));
-    assert_eq!(refresh.current().unwrap().manifest().version(), version);
+/// 40,000 credentials of `kid`, every eighth of them revoked, which expire within a day of `NOW`.
+fn block(kid: &str) -> bundle::builder::Block {
+    let span = Span { expires_from: NOW, expires_before: NOW + 86_400 };
+    let coverage = Coverage { kid: kid.into(), iat_low: 0, iat_high: NOW };
+    // As many shards as if all were a thousand times as many.
+    let mut block = BlockBuilder::new(span, vec![coverage], 5_000_000, 35_000_000, b"test").unwrap();
+    let of = |number: u64| Fingerprint::of(format!("{kid} {number}").as_bytes());
+    let members: BTreeMap<u64, (Fingerprint, bool)> =
+        (0..40_000).map(|number| (of(number).prefix(), (of(number), number % 8 == 0))).collect();
+    members.values().for_each(|(fingerprint, revoked)| block.add(*fingerprint, *revoked).unwrap());
+    block.finish().unwrap()
 }
 
 #[test]
 fn the_first_call_asks_for_anything_at_once_and_later_ones_wait() {
     let mut refresh = refresh();
-    let built = bundle_of(0);
+    let published = published(&bundle_of(0), 7, NOW_MS);
     let call = refresh.poll(NOW_MS).unwrap();
     assert_eq!(call, Call::Manifest { have: 0, issued_at: 0, wait_seconds: 0 });
     assert_eq!(call.path(), "/edge/v1/manifest?have=0");
     assert_eq!(refresh.poll(NOW_MS + 5000), None, "one request at a time");
-    refresh.handle_answer(call, 200, manifest(&built, 7, NOW_MS), NOW_MS, 0).unwrap();
+    refresh.handle_answer(call, 200, published.manifest.clone(), NOW_MS, 0).unwrap();
     assert!(refresh.current().is_none(), "nothing is believed before it is complete");
-    let Ok(Step::Ready(objects)) = fetch_all(&mut refresh, &built, NOW_MS) else { panic!("not ready") };
-    assert_eq!(objects.len(), built.objects.len());
+    let (early, last) = fetch_all(&mut refresh, &published, NOW_MS).unwrap();
+    assert_eq!(early.len() + last.len(), published.objects.len());
     let next = refresh.poll(NOW_MS).unwrap();
     assert_eq!(next, Call::Manifest { have: 7, issued_at: NOW_MS, wait_seconds: 15 });
     assert_eq!(next.etag().unwrap(), format!("\"7-{NOW_MS}\""));
@@ -60,49 +100,81 @@ fn the_first_call_asks_for_anything_at_once_and_later_ones_wait() {
 #[test]
 fn only_what_changed_is_fetched() {
     let mut refresh = refresh();
-    load(&mut refresh, &bundle_of(20_000), 1, NOW_MS);
-    let built = bundle_of(20_001);
-    let call = refresh.poll(NOW_MS).unwrap();
-    refresh.handle_answer(call, 200, manifest(&built, 2, NOW_MS), NOW_MS, 0).unwrap();
-    let Ok(Step::Ready(objects)) = fetch_all(&mut refresh, &built, NOW_MS) else { panic!("not ready") };
-    assert_eq!(objects.len(), 1);
+    let mut builder = settled(20_000);
+    builder.install(block("k1")).unwrap();
+    builder.settle(1).unwrap();
+    let built = builder.build().unwrap();
+    let checkpoint = checkpoint(&built, 1, NOW_MS);
+    load(&mut refresh, &over(&checkpoint, &built, 1, NOW_MS), NOW_MS);
+    // One more revocation is one small object, as is each of the next.
+    for (version, number) in (2..).zip(20_000..20_400) {
+        builder.revoke(version, fingerprint(number)).unwrap();
+        let published = over(&checkpoint, &builder.build().unwrap(), version, NOW_MS);
+        offer(&mut refresh, &published, NOW_MS).unwrap();
+        let (early, last) = fetch_all(&mut refresh, &published, NOW_MS).unwrap();
+        let fetched = [early, last].concat();
+        let bytes: u32 = fetched.iter().map(Entry::size).sum();
+        assert!(fetched.iter().all(|entry| entry.kind() == Kind::Tail), "{fetched:?}");
+        assert!(bytes < 5_500, "{bytes} bytes after {version}");
+        let snapshot = refresh.current().unwrap();
+        assert_eq!(snapshot.standing(&fingerprint(number), "", 0, None), Standing::Revoked);
+    }
     // The same content signed again needs no object at all.
-    let call = refresh.poll(NOW_MS).unwrap();
-    let step = refresh.handle_answer(call, 200, manifest(&built, 2, NOW_MS + 5000), NOW_MS + 5000, 0);
-    assert_eq!(step, Ok(Step::Ready(vec![])));
+    let published = over(&checkpoint, &builder.build().unwrap(), 401, NOW_MS + 5000);
+    assert_eq!(offer(&mut refresh, &published, NOW_MS + 5000), Ok(Step::Ready(vec![])));
     assert_eq!(refresh.current().unwrap().manifest().issued_at(), NOW_MS + 5000);
+}
+
+/// Nothing that is in use may lose its slot before the new bundle is complete, and the bulk of a new base is not held
+/// back until then.
+#[test]
+fn a_new_base_is_shared_while_it_comes_and_the_old_one_stays_whole() {
+    let mut refresh = refresh();
+    let mut builder = settled(10);
+    let old = builder.install(block("k1")).unwrap();
+    builder.settle(1).unwrap();
+    let before = published(&builder.build().unwrap(), 1, NOW_MS);
+    load(&mut refresh, &before, NOW_MS);
+    let slots = |published: &Published| -> BTreeMap<String, Entry> {
+        published.objects.iter().map(|(entry, _)| (entry.slot(), *entry)).collect()
+    };
+    let in_use = slots(&before);
+    assert_eq!(in_use.len(), before.objects.len(), "no two objects share a slot");
+
+    builder.install(block("k2")).unwrap();
+    builder.drop_block(old);
+    builder.settle(2).unwrap();
+    let after = published(&builder.build().unwrap(), 2, NOW_MS);
+    offer(&mut refresh, &after, NOW_MS).unwrap();
+    let (early, last) = fetch_all(&mut refresh, &after, NOW_MS).unwrap();
+    assert!(early.iter().all(|entry| in_use.get(&entry.slot()).is_none_or(|old| old == entry)), "{early:?}");
+    assert!(early.len() >= 128 && last.len() < 10, "{} early, {} last", early.len(), last.len());
+    let again = in_use.keys().filter(|slot| slot.starts_with("base/")).count();
+    assert!(again >= 128, "{again}");
 }
 
 #[test]
 fn what_is_not_a_better_bundle_changes_nothing() {
     let built = bundle_of(10);
     let later = NOW_MS + 1_000;
-    let stranger = Publisher::new(&[9; 32]);
-    let draft = |audience| Draft {
-        audience,
-        version: 9,
-        issued_at: later,
-        expires_at: later + 60_000,
-        entries: &built.entries,
-    };
-    let good = manifest(&built, 9, later);
+    let held = || published(&built, 5, NOW_MS);
+    let manifest = |version, issued_at| published(&built, version, issued_at).manifest;
+    let good = manifest(9, later);
     for (bad, why) in [
-        (stranger.sign(&draft("default")).unwrap(), "manifest_key_unknown"),
-        (publisher().sign(&draft("other")).unwrap(), "manifest_audience_mismatch"),
         (good[..good.len() - 1].to_vec(), "manifest_signature_invalid"),
-        (manifest(&built, 4, later), "manifest_older"),
-        (manifest(&built, 5, NOW_MS - 1), "manifest_older"),
-        (manifest(&built, 9, later - 60_000), "manifest_expired"),
-        (manifest(&built, 9, later + 60_001), "manifest_from_future"),
+        (manifest(4, later), "manifest_older"),
+        (manifest(5, NOW_MS - 1), "manifest_older"),
+        (manifest(9, later - 60_000), "manifest_expired"),
+        (manifest(9, later + 60_001), "manifest_from_future"),
         (vec![], "manifest_malformed"),
         (b"<html>".to_vec(), "manifest_malformed"),
     ] {
         let mut refresh = refresh();
-        load(&mut refresh, &built, 5, NOW_MS);
+        load(&mut refresh, &held(), NOW_MS);
         let call = refresh.poll(NOW_MS).unwrap();
         let failure = refresh.handle_answer(call, 200, bad, later, 0).unwrap_err();
         assert_eq!(failure.code(), why);
-        assert_eq!(refresh.current().unwrap().manifest().version(), 5, "{why}");
+        assert_eq!(version(&refresh), 5, "{why}");
         assert_eq!(refresh.poll(later), None, "backs off");
         assert!(refresh.poll(later + 250).is_some());
     }
@@ -110,30 +182,46 @@ fn what_is_not_a_better_bundle_changes_nothing() {
 
 #[test]
 fn a_bad_object_is_refused_and_the_good_ones_need_not_be_fetched_again() {
-    let (old, new) = (bundle_of(5), bundle_of(20_000));
+    let old = published(&bundle_of(5), 1, NOW_MS);
+    let new = published(&bundle_of(20_000), 2, NOW_MS);
+    let other = published(&bundle_of(20_001), 3, NOW_MS);
+    let replayed = |entry: &Entry| other.objects.iter().find(|(other, _)| other.slot() == entry.slot());
     for (damage, why) in [
         (0, "object_hash_mismatch"),
         (1, "object_size_mismatch"),
         (2, "control_plane_status"),
         (3, "control_plane_unreachable"),
+        (4, "object_size_mismatch"),
+        (5, "object_hash_mismatch"),
     ] {
         let mut refresh = refresh();
-        load(&mut refresh, &old, 1, NOW_MS);
+        load(&mut refresh, &old, NOW_MS);
+        offer(&mut refresh, &new, NOW_MS).unwrap();
+        // The checkpoint first: it names the rest.
         let call = refresh.poll(NOW_MS).unwrap();
-        refresh.handle_answer(call, 200, manifest(&new, 2, NOW_MS), NOW_MS, 0).unwrap();
+        let Call::Object(entry) = call else { panic!("{call:?}") };
+        refresh.handle_answer(call, 200, new.object(&entry).unwrap(), NOW_MS, 0).unwrap();
         let calls: Vec<Call> = core::iter::from_fn(|| refresh.poll(NOW_MS)).collect();
         assert_eq!(calls.len(), 8, "one for each shard");
         let mut failures = 0;
         for (at, call) in calls.into_iter().enumerate() {
             let Call::Object(entry) = call else { panic!("{call:?}") };
-            let mut bytes = new.objects.iter().find(|(built, _)| *built == entry).unwrap().1.to_vec();
+            let mut bytes = new.object(&entry).unwrap();
             let mut status = 200;
             if at == 7 {
                 match damage {
                     0 => bytes[0] ^= 1,
                     1 => bytes.push(0),
                     2 => status = 404,
-                    _ => status = 0,
+                    3 => status = 0,
+                    4 => bytes.truncate(bytes.len() / 2),
+                    // Swapped with that of another bundle, in the same place and of the same length.
+                    _ => {
+                        let length = bytes.len();
+                        bytes = replayed(&entry).unwrap().1.to_vec();
+                        bytes.resize(length, 0);
+                        bytes[7] ^= 1;
+                    }
                 }
             }
             if let Err(failure) = refresh.handle_answer(call, status, bytes, NOW_MS, 0) {
@@ -142,52 +230,126 @@ fn a_bad_object_is_refused_and_the_good_ones_need_not_be_fetched_again() {
             }
         }
         assert_eq!(failures, 1);
-        assert_eq!(refresh.current().unwrap().manifest().version(), 1, "the last good one is kept");
+        assert_eq!(version(&refresh), 1, "the last good one is kept");
         let later = NOW_MS + 10_000;
-        let call = refresh.poll(later).unwrap();
-        refresh.handle_answer(call, 200, manifest(&new, 2, later), later, 0).unwrap();
+        let again = published(&bundle_of(20_000), 2, later);
+        offer(&mut refresh, &again, later).unwrap();
         let calls: Vec<Call> = core::iter::from_fn(|| refresh.poll(later)).collect();
         assert_eq!(calls.len(), 1, "{calls:?}");
         let Call::Object(entry) = calls[0] else { panic!("{calls:?}") };
-        let bytes = new.objects.iter().find(|(built, _)| *built == entry).unwrap().1.to_vec();
-        let Ok(Step::Ready(shared)) = refresh.handle_answer(calls[0], 200, bytes, later, 0) else {
-            panic!("not ready")
-        };
-        assert_eq!(shared.len(), 8, "the other workers need those of the first attempt as well");
+        let step = refresh.handle_answer(calls[0], 200, new.object(&entry).unwrap(), later, 0);
+        let Ok(Step::Ready(shared)) = step else { panic!("{step:?}") };
+        let slots: Vec<String> = shared.iter().map(|(entry, _)| entry.slot()).collect();
+        assert!(slots.contains(&"checkpoint/0/0".into()), "of the first attempt as well: {slots:?}");
     }
 }
 
 #[test]
 fn an_index_is_followed() {
-    let built = bundle_of(600_000);
     let mut refresh = refresh();
-    load(&mut refresh, &built, 1, NOW_MS);
+    load(&mut refresh, &published(&bundle_of(600_000), 1, NOW_MS), NOW_MS);
+}
+
+/// The host lets requests through in between.
+#[test]
+fn a_worker_takes_over_64_kib_at_a_time() {
+    let mut builder = settled(600_000);
+    builder.install(block("k1")).unwrap();
+    builder.settle(1).unwrap();
+    let published = published(&builder.build().unwrap(), 3, NOW_MS);
+    let mut follower = refresh();
+    let mut calls = 0;
+    loop {
+        let mut read = 0;
+        let progress = follower.handle_shared(&published.manifest, NOW_MS, |entry| {
+            read += entry.size();
+            published.object(entry)
+        });
+        assert!(read <= 64 * 1024, "{read} bytes at once");
+        calls += 1;
+        match progress.unwrap() {
+            Progress::More => {
+                assert!(follower.current().is_none(), "nothing is believed before it is complete")
+            }
+            Progress::Done => break,
+        }
+    }
+    let bytes: usize = published.objects.iter().map(|(_, bytes)| bytes.len()).sum();
+    assert!(calls > bytes / (64 * 1024), "{calls} for {bytes} bytes");
+    assert_eq!(version(&follower), 3);
 }
 
 #[test]
 fn a_worker_takes_what_the_leader_shared_even_when_it_has_expired() {
-    let built = bundle_of(600_000);
-    let shared =
-        |entry: &bundle::Entry| Some(built.objects.iter().find(|(built, _)| built == entry)?.1.to_vec());
+    let built = bundle_of(100);
+    let shared = published(&built, 3, NOW_MS - 3_600_000);
+    let all = |published: &Published, follower: &mut Refresh| {
+        follower.handle_shared(&published.manifest, NOW_MS, |entry| published.object(entry))
+    };
     let mut follower = refresh();
-    let bytes = manifest(&built, 3, NOW_MS - 3_600_000);
-    assert!(follower.handle_shared(&bytes, |_| None).is_err());
+    assert!(follower.handle_shared(&shared.manifest, NOW_MS, |_| None).is_err());
     assert!(follower.current().is_none());
-    follower.handle_shared(&bytes, shared).unwrap();
-    assert_eq!(follower.current().unwrap().manifest().version(), 3);
+    assert_eq!(all(&shared, &mut follower), Ok(Progress::Done));
+    assert_eq!(version(&follower), 3);
     // Never back, and never unverified.
-    follower.handle_shared(&manifest(&built, 2, NOW_MS), shared).unwrap();
-    assert_eq!(follower.current().unwrap().manifest().version(), 3);
-    let mut forged = manifest(&built, 4, NOW_MS);
-    *forged.last_mut().unwrap() ^= 1;
-    assert!(follower.handle_shared(&forged, shared).is_err());
-    assert_eq!(follower.current().unwrap().manifest().version(), 3);
+    assert_eq!(all(&published(&built, 2, NOW_MS), &mut follower), Ok(Progress::Done));
+    assert_eq!(version(&follower), 3);
+    let mut forged = published(&built, 4, NOW_MS);
+    *forged.manifest.last_mut().unwrap() ^= 1;
+    assert_eq!(all(&forged, &mut follower).unwrap_err().code(), "manifest_signature_invalid");
+    assert_eq!(version(&follower), 3);
+}
+
+/// A leader that dies in the middle leaves the old manifest beside some new objects.
+#[test]
+fn what_a_leader_left_half_done_is_not_taken() {
+    let (old, new) = (published(&bundle_of(10), 1, NOW_MS), published(&bundle_of(11), 2, NOW_MS));
+    let mut follower = refresh();
+    let mixed = |entry: &Entry| {
+        let by_slot = new.objects.iter().find(|(new, _)| new.slot() == entry.slot());
+        by_slot.map(|(_, bytes)| bytes.to_vec())
+    };
+    let failure = follower.handle_shared(&old.manifest, NOW_MS, mixed).unwrap_err();
+    assert!(matches!(failure, Failure::Object(_)), "{failure:?}");
+    assert!(follower.current().is_none());
+    // The next leader finishes.
+    assert_eq!(follower.handle_shared(&new.manifest, NOW_MS, mixed), Ok(Progress::Done));
+    assert_eq!(version(&follower), 2);
+}
+
+#[test]
+fn a_block_whose_credentials_have_expired_is_let_go_without_a_download() {
+    let mut refresh = refresh();
+    let mut builder = settled(0);
+    builder.install(block("k1")).unwrap();
+    builder.settle(1).unwrap();
+    let built = builder.build().unwrap();
+    let checkpoint = checkpoint(&built, 1, NOW_MS + 80_000_000);
+    let revoked = Fingerprint::of(b"k1 0");
+    let standing =
+        |refresh: &Refresh| refresh.current().unwrap().standing(&revoked, "k1", NOW - 9, Some(NOW + 9));
+    load(&mut refresh, &over(&checkpoint, &built, 1, NOW_MS), NOW_MS);
+    assert_eq!(standing(&refresh), Standing::Revoked);
+    // The last second, and the leeway that clocks are allowed.
+    for (seconds, expected) in [(86_400 + 299, Standing::Revoked), (86_400 + 300, Standing::NotCovered)] {
+        let later = NOW_MS + seconds * 1000;
+        let published = over(&checkpoint, &built, 1, later);
+        assert_eq!(offer(&mut refresh, &published, later), Ok(Step::Ready(vec![])));
+        assert_eq!(standing(&refresh), expected, "{seconds}");
+    }
+    // Who starts afresh fetches none of it.
+    let later = NOW_MS + 86_700_000;
+    let mut fresh = crate::world::refresh();
+    let published = over(&checkpoint, &built, 1, later);
+    offer(&mut fresh, &published, later).unwrap();
+    let (early, last) = fetch_all(&mut fresh, &published, later).unwrap();
+    assert!([early, last].concat().iter().all(|entry| entry.kind() != Kind::Base));
 }
 
 #[test]
 fn where_nothing_waits_it_polls_once_a_second() {
     let mut refresh = refresh();
-    load(&mut refresh, &bundle_of(0), 1, NOW_MS);
+    load(&mut refresh, &published(&bundle_of(0), 1, NOW_MS), NOW_MS);
     let call = refresh.poll(NOW_MS).unwrap();
     refresh.handle_answer(call, 304, vec![], NOW_MS + 3, 0).unwrap();
     assert_eq!(refresh.poll(NOW_MS + 999), None);
@@ -222,6 +384,7 @@ proptest! {
     fn versions_only_grow(steps in prop::collection::vec((0..6_u8, 1..5_u64, 0..3_u64), 1..60)) {
         let bundles: Vec<Built> = (0..5).map(|n| bundle_of(n * 3)).collect();
         let (mut refresh, mut now, mut best) = (refresh(), NOW_MS, (0, 0));
+        let mut objects: BTreeMap<Entry, Vec<u8>> = BTreeMap::new();
         for (kind, version, earlier) in steps {
             now += 700;
             if let Some(call) = refresh.poll(now) {
@@ -230,11 +393,13 @@ proptest! {
                     (1, _) => (500, vec![]),
                     (2, _) => (200, b"junk".to_vec()),
                     (3, Call::Manifest { .. }) => (304, vec![]),
-                    (_, Call::Manifest { .. }) => (200, manifest(&bundles[usize::try_from(version).unwrap()], version, now - earlier * 500)),
-                    (_, Call::Object(entry)) => {
-                        let all = bundles.iter().flat_map(|built| &built.objects);
-                        (200, all.into_iter().find(|(built, _)| *built == entry).unwrap().1.to_vec())
+                    (_, Call::Manifest { .. }) => {
+                        let built = &bundles[usize::try_from(version).unwrap()];
+                        let published = published(built, version, now - earlier * 500);
+                        objects.extend(published.objects.iter().map(|(entry, bytes)| (*entry, bytes.to_vec())));
+                        (200, published.manifest)
                     }
+                    (_, Call::Object(entry)) => (200, objects[&entry].clone()),
                 };
                 let _ = refresh.handle_answer(call, status, body, now, 7);
             }

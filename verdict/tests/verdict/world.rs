@@ -1,18 +1,41 @@
-//! A publisher, a signing key, a policy that trusts them, and how to ask it.
+//! Keys that sign bundles, a signing key, a policy that trusts them, and how to ask it.
+
+use std::sync::Arc;
 
 use bundle::{
-    Manifest, Objects, Snapshot,
-    builder::{Builder, Built, Draft, Publisher},
+    Entry, Manifest, Objects, Snapshot,
+    builder::{Builder, Built, CheckpointDraft, Delegates, Draft, Root, SnapshotKey, TailKey},
 };
 use token::{Claims, Operator, mint::SigningKey};
-use verdict::{Gate, Passage, Policy, Verdict, permission::Permissions};
+use verdict::{Floor, Gate, Passage, Policy, Refresh, Verdict, permission::Permissions};
 
 /// Seconds; 2023-11-14.
 pub(crate) const NOW: u64 = 1_700_000_000;
 pub(crate) const NOW_MS: u64 = NOW * 1000;
 
-pub(crate) fn publisher() -> Publisher {
-    Publisher::new(&[1; 32])
+pub(crate) fn root() -> Root {
+    Root::new(&[1; 32])
+}
+
+pub(crate) fn snapshot_key() -> SnapshotKey {
+    SnapshotKey::new(&[101; 32])
+}
+
+pub(crate) fn tail_key() -> TailKey {
+    TailKey::new(&[201; 32])
+}
+
+/// For a week from an hour before `NOW` on.
+pub(crate) fn delegation(epoch: u64) -> Vec<u8> {
+    let delegates = Delegates {
+        audience: "default",
+        epoch,
+        issued_at: NOW_MS - 3_600_000,
+        expires_at: NOW_MS + 7 * 86_400_000,
+        snapshot_keys: &[snapshot_key().public_key()],
+        tail_keys: &[tail_key().public_key()],
+    };
+    root().delegate(&delegates).unwrap()
 }
 
 pub(crate) fn signing_key() -> SigningKey {
@@ -26,26 +49,69 @@ pub(crate) fn builder() -> Builder {
     builder
 }
 
-pub(crate) fn manifest(built: &Built, version: u64, issued_at: u64) -> Vec<u8> {
-    let draft = Draft {
+pub(crate) type Object = (Entry, Arc<[u8]>);
+
+/// What an honest control plane publishes.
+pub(crate) struct Published {
+    pub(crate) manifest: Vec<u8>,
+    pub(crate) objects: Vec<Object>,
+}
+
+impl Published {
+    pub(crate) fn object(&self, entry: &Entry) -> Option<Vec<u8>> {
+        Some(self.objects.iter().find(|(built, _)| built == entry)?.1.to_vec())
+    }
+}
+
+pub(crate) fn checkpoint(built: &Built, version: u64, issued_at: u64) -> Object {
+    let draft = CheckpointDraft {
         audience: "default",
         version,
         issued_at,
-        expires_at: issued_at + 60_000,
-        entries: &built.entries,
+        expires_at: issued_at + 86_400_000,
+        cut: built.cut,
+        entries: &built.checkpoint,
     };
-    publisher().sign(&draft).unwrap()
+    snapshot_key().sign(&draft).unwrap()
+}
+
+/// Under epoch 1, for a minute.
+pub(crate) fn over(checkpoint: &Object, built: &Built, version: u64, issued_at: u64) -> Published {
+    let draft = Draft {
+        delegation: &delegation(1),
+        version,
+        issued_at,
+        expires_at: issued_at + 60_000,
+        checkpoint: checkpoint.0,
+        tail: &built.tail,
+    };
+    let objects = built.objects.iter().chain([checkpoint]).cloned().collect();
+    Published { manifest: tail_key().sign(&draft).unwrap(), objects }
+}
+
+/// With a checkpoint that was issued when the clock was at `NOW`.
+pub(crate) fn published(built: &Built, version: u64, issued_at: u64) -> Published {
+    over(&checkpoint(built, version, NOW_MS), built, version, issued_at)
+}
+
+pub(crate) fn manifest(bytes: &[u8]) -> Manifest {
+    Manifest::open(bytes, &[root().public_key()], "default").unwrap()
 }
 
 pub(crate) fn snapshot(builder: &mut Builder) -> Snapshot {
-    let built = builder.build().unwrap();
-    let manifest =
-        Manifest::open(&manifest(&built, 1, NOW_MS), &[publisher().public_key()], "default").unwrap();
+    builder.settle(1).unwrap();
+    let published = published(&builder.build().unwrap(), 1, NOW_MS);
+    let manifest = manifest(&published.manifest);
     let mut objects = Objects::default();
-    for (entry, bytes) in &built.objects {
-        objects.open(*entry, bytes.to_vec()).unwrap();
+    loop {
+        let missing = objects.missing(&manifest, NOW_MS);
+        if missing.is_empty() {
+            return Snapshot::assemble(manifest, &objects, NOW_MS).unwrap();
+        }
+        for entry in missing {
+            objects.open(&manifest, entry, published.object(&entry).unwrap()).unwrap();
+        }
     }
-    Snapshot::assemble(manifest, &objects).unwrap()
 }
 
 pub(crate) fn configuration() -> String {
@@ -55,10 +121,10 @@ pub(crate) fn configuration() -> String {
 /// The usual members but for those that stand in `instead`.
 fn members(instead: &str) -> Vec<String> {
     let instead: serde_json::Value = serde_json::from_str(&format!("{{{instead}}}")).unwrap_or_default();
-    let publisher_keys = format!(r#"["{}"]"#, publisher().public_key());
+    let root_keys = format!(r#"["{}"]"#, root().public_key());
     let usual = [
         ("audience", r#""default""#),
-        ("publisher_keys", &publisher_keys),
+        ("root_keys", &root_keys),
         ("control_plane", r#"{ "cluster": "keystile", "credential": "ks_edge_x" }"#),
         ("tokens", r#"{ "issuer": "https://keystile.local", "audiences": ["api"] }"#),
         (
@@ -68,6 +134,10 @@ fn members(instead: &str) -> Vec<String> {
     ];
     let kept = usual.iter().filter(|(name, _)| instead.get(name).is_none());
     kept.map(|(name, value)| format!("\"{name}\": {value}")).collect()
+}
+
+pub(crate) fn refresh() -> Refresh {
+    Refresh::new(vec![root().public_key()], "default".into(), 15, Floor::default())
 }
 
 pub(crate) fn gate() -> Gate {

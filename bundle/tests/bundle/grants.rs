@@ -2,32 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use bundle::{
-    Entry, Kind, MAX_GRANT_BYTES, Manifest, Objects, Snapshot,
-    builder::{Builder, Built, Draft, Publisher},
-};
+use bundle::{Entry, Kind, MAX_GRANT_BYTES, Snapshot, builder::Built};
 use proptest::prelude::*;
-use token::mint::SigningKey;
 
-fn builder() -> Builder {
-    let mut builder = Builder::default();
-    builder.keys([SigningKey::ed25519("k1", &[2; 32]).unwrap().verifying_key()]).unwrap();
-    builder
-}
-
-fn manifest(entries: &[Entry]) -> Manifest {
-    let publisher = Publisher::new(&[1; 32]);
-    let draft = Draft { audience: "default", version: 1, issued_at: 1, expires_at: 2, entries };
-    Manifest::open(&publisher.sign(&draft).unwrap(), &[publisher.public_key()], "default").unwrap()
-}
-
-fn fetched(built: &Built) -> Snapshot {
-    let mut objects = Objects::default();
-    for (entry, bytes) in &built.objects {
-        objects.open(*entry, bytes.to_vec()).unwrap();
-    }
-    Snapshot::assemble(manifest(&built.entries), &objects).unwrap()
-}
+use crate::world::{NOW, builder, checkpoint_of, fetch, fetched, open, settled, signed};
 
 fn grants(built: &Built) -> usize {
     built.objects.iter().filter(|(entry, _)| entry.kind() == Kind::Grants).count()
@@ -36,25 +14,25 @@ fn grants(built: &Built) -> usize {
 #[test]
 fn nobody_has_a_grant_until_it_is_given() {
     let mut builder = builder();
-    let built = builder.build().unwrap();
+    let built = settled(&mut builder);
     assert_eq!(grants(&built), 0, "a bundle without grants is the one that older edges read");
     assert_eq!(fetched(&built).grant("OP1/alice"), None);
 
     assert_eq!(builder.grant("OP1/alice", b"one"), Ok(true));
     assert_eq!(builder.grant("OP1/alice", b"one"), Ok(false));
     assert_eq!(builder.grant("OP1/bob", b""), Ok(true));
-    let snapshot = fetched(&builder.build().unwrap());
+    let snapshot = fetched(&settled(&mut builder));
     assert_eq!(snapshot.grant("OP1/alice"), Some(&b"one"[..]));
     assert_eq!(snapshot.grant("OP1/bob"), Some(&b""[..]), "a grant of nothing is a grant");
     assert_eq!(snapshot.grant("OP1/carol"), None);
 
     assert_eq!(builder.grant("OP1/alice", b"two"), Ok(true));
     assert!(builder.ungrant("OP1/bob") && !builder.ungrant("OP1/bob"));
-    let snapshot = fetched(&builder.build().unwrap());
+    let snapshot = fetched(&settled(&mut builder));
     assert_eq!((snapshot.grant("OP1/alice"), snapshot.grant("OP1/bob")), (Some(&b"two"[..]), None));
 
     assert!(builder.ungrant("OP1/alice"));
-    assert_eq!(grants(&builder.build().unwrap()), 0);
+    assert_eq!(grants(&settled(&mut builder)), 0);
 }
 
 #[test]
@@ -63,11 +41,11 @@ fn a_change_touches_one_object() {
     for number in 0..2000 {
         builder.grant(&format!("OP1/{number}"), format!("{number}").repeat(30).as_bytes()).unwrap();
     }
-    let before = builder.build().unwrap();
+    let before = settled(&mut builder);
     assert!(grants(&before) > 4);
     builder.grant("OP1/7", b"other").unwrap();
-    let after = builder.build().unwrap();
-    let changed = after.objects.iter().filter(|(entry, _)| !before.entries.contains(entry)).count();
+    let after = settled(&mut builder);
+    let changed = after.objects.iter().filter(|(entry, _)| !before.checkpoint.contains(entry)).count();
     assert_eq!(changed, 1);
 }
 
@@ -77,14 +55,13 @@ fn a_shard_without_its_neighbours_is_no_set() {
     for number in 0..2000 {
         builder.grant(&format!("OP1/{number}"), &[7; 100][..number % 100]).unwrap();
     }
-    let built = builder.build().unwrap();
-    let mut objects = Objects::default();
-    for (entry, bytes) in &built.objects {
-        objects.open(*entry, bytes.to_vec()).unwrap();
-    }
-    for left_out in built.entries.iter().filter(|entry| entry.kind() == Kind::Grants) {
-        let named: Vec<Entry> = built.entries.iter().filter(|entry| *entry != left_out).copied().collect();
-        assert!(Snapshot::assemble(manifest(&named), &objects).is_err());
+    let built = settled(&mut builder);
+    for left_out in built.checkpoint.iter().filter(|entry| entry.kind() == Kind::Grants) {
+        let named: Vec<Entry> = built.checkpoint.iter().filter(|entry| *entry != left_out).copied().collect();
+        let checkpoint = checkpoint_of(&named, 1, 0);
+        let manifest = open(&signed(&checkpoint, &[], 1)).unwrap();
+        let objects = fetch(&manifest, &[&built.objects, &[checkpoint]]);
+        assert!(Snapshot::assemble(manifest, &objects, NOW).is_err());
     }
 }
 
@@ -95,7 +72,7 @@ fn subjects_share_what_is_the_same() {
     for number in 0..500 {
         builder.grant(&format!("OP1/{number}"), &role).unwrap();
     }
-    let built = builder.build().unwrap();
+    let built = settled(&mut builder);
     let bytes: usize = built.objects.iter().map(|(_, bytes)| bytes.len()).sum();
     assert!(bytes < 130 * (role.len() + 100), "{bytes}");
     let snapshot = fetched(&built);
@@ -109,7 +86,7 @@ fn the_largest_grants_fit_and_larger_ones_are_refused() {
         assert_eq!(builder.grant(&number.to_string(), &[number; MAX_GRANT_BYTES]), Ok(true));
     }
     assert!(builder.grant("x", &[0; MAX_GRANT_BYTES + 1]).is_err());
-    let snapshot = fetched(&builder.build().unwrap());
+    let snapshot = fetched(&settled(&mut builder));
     for number in 0..64u8 {
         assert_eq!(snapshot.grant(&number.to_string()), Some(&[number; MAX_GRANT_BYTES][..]));
     }
@@ -133,10 +110,10 @@ proptest! {
                 None => prop_assert_eq!(builder.ungrant(subject), expected.remove(&subject[..]).is_some()),
             }
             if at % 50 == 0 {
-                builder.build().unwrap();
+                settled(&mut builder);
             }
         }
-        let snapshot = fetched(&builder.build().unwrap());
+        let snapshot = fetched(&settled(&mut builder));
         for (subject, _) in &steps {
             prop_assert_eq!(snapshot.grant(subject), expected.get(&subject[..]).copied());
         }

@@ -10,6 +10,8 @@ use clubcard::{
 use proptest::prelude::*;
 use token::Fingerprint;
 
+use crate::world::{assert_vectors, hex};
+
 const SEED: &[u8] = b"epoch 7";
 
 fn fingerprints(numbers: std::ops::Range<u64>) -> impl Iterator<Item = Fingerprint> {
@@ -218,15 +220,7 @@ fn the_committed_vectors_are_what_is_built() {
     {
         lines += &format!("{revoked}/{universe} {}\n", hex(first(revoked, universe).bytes()));
     }
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/vectors/base-v1.txt");
-    if std::env::var_os("KEYSTILE_WRITE_VECTORS").is_some() {
-        std::fs::write(path, &lines).unwrap();
-    }
-    assert_eq!(std::fs::read_to_string(path).unwrap(), lines);
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    assert_vectors("base-v1.txt", &lines);
 }
 
 /// Mozilla's implementation, written apart from ours, over the same universe.

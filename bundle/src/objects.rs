@@ -1,0 +1,75 @@
+use alloc::{collections::BTreeMap, sync::Arc, vec::Vec};
+
+use crate::{Checkpoint, Entry, Kind, Manifest, Object, ObjectError};
+
+/// Objects that are opened, shared between one snapshot and the next.
+#[derive(Debug, Default)]
+pub struct Objects(BTreeMap<Entry, Object>);
+
+impl Objects {
+    /// What is still to be fetched before the manifest can be assembled. Opening a checkpoint, an index or a block may
+    /// add more. Nothing is asked of a block whose credentials have all expired; `now` in milliseconds.
+    pub fn missing(&self, manifest: &Manifest, now: u64) -> Vec<Entry> {
+        let mut named = self.named(manifest, now);
+        named.retain(|entry| match entry.kind() {
+            Kind::Checkpoint => self.checkpoint(manifest).is_none(),
+            _ => !self.0.contains_key(entry),
+        });
+        named
+    }
+
+    pub fn holds(&self, entry: &Entry) -> bool {
+        self.0.contains_key(entry)
+    }
+
+    /// Whether something else is held that has its slot.
+    pub fn holds_slot_of(&self, entry: &Entry) -> bool {
+        let [least, greatest] = entry.slot_range();
+        self.0.range(least..=greatest).any(|(held, _)| held != entry)
+    }
+
+    /// `manifest` is the one that it is fetched for.
+    pub fn open(&mut self, manifest: &Manifest, entry: Entry, bytes: Vec<u8>) -> Result<(), ObjectError> {
+        self.0.insert(entry, entry.open(bytes, manifest.delegation())?);
+        Ok(())
+    }
+
+    /// Lets go of everything that none of these manifests names, or that has expired.
+    pub fn keep_only<'a>(&mut self, manifests: impl IntoIterator<Item = &'a Manifest>, now: u64) {
+        let mut named: Vec<Entry> =
+            manifests.into_iter().flat_map(|manifest| self.named(manifest, now)).collect();
+        named.sort_unstable();
+        self.0.retain(|entry, _| named.binary_search(entry).is_ok());
+    }
+
+    pub(crate) fn object(&self, entry: &Entry) -> Option<&Object> {
+        self.0.get(entry)
+    }
+
+    /// None if it is not held, or was signed by a key that the manifest's delegation does not name.
+    pub fn checkpoint(&self, manifest: &Manifest) -> Option<&Arc<Checkpoint>> {
+        match self.0.get(manifest.checkpoint()) {
+            Some(Object::Checkpoint(checkpoint)) if checkpoint.is_by(manifest.delegation()) => {
+                Some(checkpoint)
+            }
+            _ => None,
+        }
+    }
+
+    /// What the manifest names, and whatever is held of it does.
+    fn named(&self, manifest: &Manifest, now: u64) -> Vec<Entry> {
+        let mut named: Vec<Entry> = Vec::from([*manifest.checkpoint()]);
+        named.extend(manifest.tail());
+        if let Some(checkpoint) = self.checkpoint(manifest) {
+            named.extend(checkpoint.entries());
+            for entry in checkpoint.entries() {
+                match self.0.get(entry) {
+                    Some(Object::Index(entries)) => named.extend(entries),
+                    Some(Object::Block(block)) if !block.span().is_over(now) => named.extend(block.shards()),
+                    _ => {}
+                }
+            }
+        }
+        named
+    }
+}

@@ -1,0 +1,208 @@
+//! One fuzz target per decoder: a short run of each in `cargo test`, a long one by `cargo bolero test`.
+//!
+//! Each is given arbitrary bytes and a valid encoding with arbitrary edits, behind a right hash or signature: what an
+//! edge would meet if the publisher itself went wrong.
+
+use bolero::check;
+use bundle::{
+    Coverage, Delegation, Entry, Kind, Objects, Scope, Snapshot, Span, base,
+    builder::{Block, BlockBuilder, Built},
+};
+use token::Fingerprint;
+
+use crate::world::{
+    NOW, Object, builder, checkpoint, checkpoint_of, delegation, fingerprint, open, opened_delegation, root,
+    signed, snapshot_key, tail_key,
+};
+
+type Edits = Vec<(u16, u8)>;
+
+fn small_block() -> Block {
+    let span = Span { expires_from: 5, expires_before: u64::MAX };
+    let range = |kid: &str, iat_low, iat_high| Coverage { kid: kid.into(), iat_low, iat_high };
+    let coverage = vec![range("k1", 5, 9), range("k1", 11, 11), range("k2", 0, u64::MAX)];
+    let mut block = BlockBuilder::new(span, coverage, 9, 300, b"").unwrap();
+    let mut members: Vec<u64> = (0..300).collect();
+    members.sort_by_key(|number| fingerprint(*number).prefix());
+    for number in members {
+        block.add(fingerprint(number), number < 9).unwrap();
+    }
+    block.finish().unwrap()
+}
+
+/// Of every kind.
+fn valid() -> Built {
+    let mut builder = builder();
+    for number in 0..300u64 {
+        builder.revoke(1, fingerprint(number)).unwrap();
+        builder.restore(fingerprint(number + 1000)).unwrap();
+        builder.watermark(1, Scope::User(&number.to_string()), number);
+        builder.grant(&number.to_string(), &number.to_be_bytes()[7 - usize::from(number > 99)..]).unwrap();
+    }
+    builder.install(small_block()).unwrap();
+    builder.settle(1).unwrap();
+    for number in 300..400 {
+        builder.revoke(number, fingerprint(number)).unwrap();
+        builder.watermark(number, Scope::User(&number.to_string()), number);
+    }
+    builder.build().unwrap()
+}
+
+fn edited(bytes: &[u8], edits: &Edits) -> Vec<u8> {
+    let mut bytes = bytes.to_vec();
+    for (at, byte) in edits {
+        match usize::from(*at) % (bytes.len() + 1) {
+            at if at == bytes.len() => bytes.push(*byte),
+            at if at % 5 == 0 => drop(bytes.remove(at)),
+            at => bytes[at] = *byte,
+        }
+    }
+    bytes
+}
+
+/// Puts these bytes in the place of the valid ones, opens all, and asks everything if it opens.
+fn object(built: &Built, kind: Kind, bytes: Vec<u8>) {
+    let Some(entry) = Entry::of(kind, 0, &bytes) else { return };
+    let given: Object = (entry, bytes.into());
+    let mut settled: Vec<Entry> = built.checkpoint.clone();
+    let mut tail = built.tail.clone();
+    match kind {
+        Kind::Checkpoint => {}
+        Kind::Tail => tail = vec![entry],
+        _ => {
+            settled.retain(|other| other.kind() != kind);
+            settled.push(entry);
+            settled.sort();
+        }
+    }
+    let checkpoint = match kind {
+        Kind::Checkpoint => given.clone(),
+        _ => checkpoint_of(&settled, 1, 0),
+    };
+    let manifest = open(&signed(&checkpoint, &tail, 1)).unwrap();
+    let mut objects = Objects::default();
+    loop {
+        let missing = objects.missing(&manifest, NOW);
+        if missing.is_empty() {
+            break;
+        }
+        for entry in missing {
+            let known = built.objects.iter().chain([&given, &checkpoint]).find(|(known, _)| *known == entry);
+            let Some((_, bytes)) = known else { return };
+            if objects.open(&manifest, entry, bytes.to_vec()).is_err() {
+                return;
+            }
+        }
+    }
+    let Ok(snapshot) = Snapshot::assemble(manifest, &objects, NOW) else { return };
+    let fingerprints = (0..310).map(fingerprint).chain([[0; 32], [255; 32]].map(Fingerprint::from));
+    for fingerprint in fingerprints {
+        let _ = snapshot.standing(&fingerprint, "k1", 7, None);
+    }
+    for number in 0..410u64 {
+        let _ = snapshot.watermark([Scope::User(&number.to_string())]);
+        let _ = snapshot.grant(&number.to_string());
+    }
+}
+
+macro_rules! object_targets {
+    ($($name:ident: $kind:expr),* $(,)?) => {$(
+        #[test]
+        fn $name() {
+            let valid = valid();
+            let bytes = valid.objects.iter().find(|(entry, _)| entry.kind() == $kind).map_or(&[][..], |(_, bytes)| bytes);
+            check!().with_type::<(Vec<u8>, Edits)>().for_each(|(arbitrary, edits)| {
+                object(&valid, $kind, arbitrary.clone());
+                object(&valid, $kind, edited(bytes, edits));
+            });
+        }
+    )*};
+}
+
+object_targets! {
+    keys: Kind::Keys,
+    secret_keys: Kind::SecretKeys,
+    revocations: Kind::Revocations,
+    watermarks: Kind::Watermarks,
+    index: Kind::Index,
+    grants: Kind::Grants,
+    tail: Kind::Tail,
+    restorations: Kind::Restorations,
+    block: Kind::Block,
+}
+
+/// The shard of a block, read on its own: of one with other bytes the block would have another hash.
+#[test]
+fn base() {
+    let members = |numbers: std::ops::Range<u64>| numbers.map(fingerprint).filter(|f| f.prefix() >> 63 == 0);
+    let sets = [(0, 0), (5, 20), (90, 800)];
+    let valids = sets.map(|(revoked, all)| {
+        base::build(1, 0, b"", members(0..revoked), members(revoked..all)).unwrap().bytes().to_vec()
+    });
+    check!().with_type::<(Vec<u8>, Edits)>().for_each(|(arbitrary, edits)| {
+        let edited = valids.iter().map(|valid| edited(valid, edits));
+        for bytes in edited.chain([arbitrary.clone()]) {
+            let Ok(shard) = base::Shard::read(bytes.clone(), 0) else { continue };
+            assert_eq!(shard.bytes(), bytes, "one spelling");
+            for fingerprint in (0..50).map(fingerprint).chain([[0; 32].into(), [255; 32].into()]) {
+                let _ = shard.contains(&fingerprint);
+            }
+        }
+    });
+}
+
+/// A block as its builder keeps it.
+#[test]
+fn kept_block() {
+    let valid = small_block().to_bytes();
+    check!().with_type::<(Vec<u8>, Edits)>().for_each(|(arbitrary, edits)| {
+        for bytes in [arbitrary.clone(), edited(&valid, edits)] {
+            if let Ok(block) = Block::from_bytes(&bytes) {
+                assert_eq!(block.to_bytes(), bytes, "one spelling");
+            }
+        }
+    });
+}
+
+#[test]
+fn manifest() {
+    let built = valid();
+    let valid = signed(&checkpoint(&built, 1), &built.tail, 1);
+    check!().with_type::<(Vec<u8>, Edits)>().for_each(|(arbitrary, edits)| {
+        assert!(open(arbitrary).is_err(), "nobody signed it");
+        let _ = open(&tail_key().sign_body(arbitrary.clone()));
+        let body = edited(&valid[..valid.len() - 64], edits);
+        if let Ok(manifest) = open(&tail_key().sign_body(body.clone())) {
+            assert_eq!(&manifest.bytes()[..body.len()], body, "one spelling");
+        }
+    });
+}
+
+#[test]
+fn delegation_body() {
+    let valid = delegation(1);
+    let open = |bytes: &[u8]| Delegation::open(bytes, &[root().public_key()], "default");
+    check!().with_type::<(Vec<u8>, Edits)>().for_each(|(arbitrary, edits)| {
+        assert!(open(arbitrary).is_err(), "nobody signed it");
+        let _ = open(&root().sign_body(arbitrary.clone()));
+        let _ = open(&root().sign_body(edited(&valid[..valid.len() - 64], edits)));
+    });
+}
+
+#[test]
+fn checkpoint_body() {
+    let built = valid();
+    let (_, valid) = checkpoint(&built, 1);
+    let delegation = opened_delegation();
+    check!().with_type::<(Vec<u8>, Edits)>().for_each(|(arbitrary, edits)| {
+        object(&built, Kind::Checkpoint, arbitrary.clone());
+        for body in [arbitrary.clone(), edited(&valid[..valid.len() - 64], edits)] {
+            let bytes = snapshot_key().sign_body(body);
+            if Entry::of(Kind::Checkpoint, 0, &bytes)
+                .is_some_and(|entry| entry.open(bytes.clone(), &delegation).is_ok())
+            {
+                object(&built, Kind::Checkpoint, bytes);
+            }
+        }
+    });
+}

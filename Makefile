@@ -40,8 +40,10 @@ mutants: ## removes one check after another from a copy and shows that a test fa
 	@./setup.sh rust wasm envoy
 	@tests/mutants.sh
 
-bench: ## not in this release
-	@echo "make bench is not part of 0.1: the benchmark comes with the release that publishes figures" >&2; exit 1
+bench: wasm ## target/bench/report.md: every figure beside its peer's; ONLY="requests tokens" for parts, FLAGS=--quick to try it
+	@./setup.sh envoy wrk
+	@cargo build --locked --release --package keystile --package keystile-tests --bin keystile --bin bench
+	@target/release/bench $(FLAGS) $(ONLY)
 
 clean: ## removes everything built or fetched
 	rm -rf target

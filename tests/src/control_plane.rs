@@ -30,6 +30,7 @@ pub struct ControlPlane {
     environment: Vec<(String, String)>,
     root: Option<Root>,
     process: Option<Process>,
+    core: Option<usize>,
     _database: Option<Postgres>,
 }
 
@@ -65,7 +66,16 @@ pub struct Session {
 impl ControlPlane {
     /// The one whose state is in `data`, made now or in an earlier run.
     pub fn at(data: PathBuf, log: PathBuf, address: SocketAddr) -> Self {
-        Self { data, log, address, environment: Vec::new(), root: None, process: None, _database: None }
+        Self {
+            data,
+            log,
+            address,
+            environment: Vec::new(),
+            root: None,
+            process: None,
+            core: None,
+            _database: None,
+        }
     }
 
     /// A new one in a scratch folder, initialised and serving.
@@ -93,6 +103,11 @@ impl ControlPlane {
         self.environment.push((name.to_owned(), value.to_string()));
     }
 
+    /// The server is to run on this core alone, from its next start on.
+    pub fn pin(&mut self, core: usize) {
+        self.core = Some(core);
+    }
+
     pub fn init(&mut self) -> Result<Root> {
         let root: Root = serde_json::from_value(self.cli(["init"])?).context("keystile init")?;
         self.root = Some(root.clone());
@@ -101,7 +116,7 @@ impl ControlPlane {
 
     /// Starts the server and waits until it is ready.
     pub async fn serve(&mut self) -> Result<()> {
-        let mut process = Process::start(&tools::keystile()?, self.log.clone(), |command| {
+        let mut process = Process::start_on(self.core, &tools::keystile()?, self.log.clone(), |command| {
             self.settings(command);
             command.arg("serve");
         })?;
@@ -141,6 +156,11 @@ impl ControlPlane {
     /// Fails, with the end of its log, when the server has ended.
     pub fn alive(&mut self) -> Result<()> {
         self.process.as_mut().context("the control plane is not running")?.alive()
+    }
+
+    /// The process id of the server.
+    pub fn id(&self) -> Result<u32> {
+        Ok(self.process.as_ref().context("the control plane is not running")?.id())
     }
 
     pub fn address(&self) -> SocketAddr {

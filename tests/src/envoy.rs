@@ -26,6 +26,11 @@ pub struct Settings {
     pub max_headers_count: u32,
     pub headers_with_underscores_action: &'static str,
     pub http2_upstream: bool,
+    pub access_log: bool,
+    /// HTTP filters in the place of Keystile, in Envoy's own form: the benchmark's peers.
+    pub filters_instead: Option<Vec<Value>>,
+    /// The one core to run on; None: any.
+    pub core: Option<usize>,
 }
 
 impl Settings {
@@ -42,6 +47,9 @@ impl Settings {
             max_headers_count: 100,
             headers_with_underscores_action: "REJECT_REQUEST",
             http2_upstream: false,
+            access_log: true,
+            filters_instead: None,
+            core: None,
         })
     }
 
@@ -49,6 +57,11 @@ impl Settings {
         let path = tools::root().join("envoy/envoy.yaml.j2");
         let template = std::fs::read_to_string(&path).with_context(|| format!("{}", path.display()))?;
         let address = |of: SocketAddr| context! { host => of.ip().to_string(), port => of.port() };
+        // JSON is YAML.
+        let filters_instead = self
+            .filters_instead
+            .as_ref()
+            .map(|filters| filters.iter().map(Value::to_string).collect::<Vec<_>>());
         let mut environment = Environment::new();
         environment.set_undefined_behavior(minijinja::UndefinedBehavior::Strict);
         Ok(environment.render_str(
@@ -63,6 +76,8 @@ impl Settings {
                 max_headers_count => self.max_headers_count,
                 headers_with_underscores_action => self.headers_with_underscores_action,
                 http2_upstream => self.http2_upstream,
+                access_log => self.access_log,
+                filters_instead => filters_instead,
             },
         )?)
     }
@@ -95,12 +110,13 @@ impl Envoy {
     /// Returns when its listener is up; the filter may not have a bundle yet.
     pub async fn start(settings: Settings, folder: &Path) -> Result<Self> {
         let file = settings.write(folder)?;
-        let process = Process::start(&tools::envoy()?, folder.join("envoy.log"), |command| {
-            command.args(["--disable-hot-restart", "--log-level", "warning"]);
-            command.args(["--component-log-level", "wasm:info", "--drain-time-s", "1"]);
-            command.args(["--file-flush-interval-msec", "100"]);
-            command.args(["--concurrency", &settings.workers.to_string(), "-c"]).arg(file);
-        })?;
+        let process =
+            Process::start_on(settings.core, &tools::envoy()?, folder.join("envoy.log"), |command| {
+                command.args(["--disable-hot-restart", "--log-level", "warning"]);
+                command.args(["--component-log-level", "wasm:info", "--drain-time-s", "1"]);
+                command.args(["--file-flush-interval-msec", "100"]);
+                command.args(["--concurrency", &settings.workers.to_string(), "-c"]).arg(file);
+            })?;
         let mut envoy = Self { process, settings };
         let ready = Request::get("/ready").body(String::new())?;
         let started = Instant::now();
@@ -120,6 +136,11 @@ impl Envoy {
 
     pub fn settings(&self) -> &Settings {
         &self.settings
+    }
+
+    /// Its process id.
+    pub fn id(&self) -> u32 {
+        self.process.id()
     }
 
     /// Fails, with the end of its log, when Envoy has ended.

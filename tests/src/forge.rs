@@ -4,12 +4,13 @@ use crate::envoy::Settings;
 use crate::wait::DEADLINE;
 use crate::{Connection, Envoy, Scratch, Upstream};
 use axum::Router;
-use axum::extract::{Path, State};
+use axum::extract::{Path, Query, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::IntoResponse;
 use axum::routing::get;
 use bundle::Entry;
 use bundle::builder::{Builder, Built, CheckpointDraft, Delegates, Draft, Root, SnapshotKey, TailKey};
+use serde::Deserialize;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -80,7 +81,7 @@ impl Forge {
         let router = Router::new()
             .route("/edge/v1/manifest", get(manifest))
             .route("/edge/v1/objects/{sha256}", get(object))
-            .route("/edge/v1/keys", get(|| async { StatusCode::NOT_FOUND }))
+            .route("/edge/v1/keys", get(secret_keys))
             .with_state((served.subscribe(), asked.clone()));
         let server = tokio::spawn(async { axum::serve(listener, router).await.unwrap() });
         let envoy = Envoy::start(settings, scratch.folder()).await.unwrap();
@@ -145,23 +146,28 @@ impl Forge {
 
     /// Serves what the edge takes, and waits until it has it and asks for more.
     pub async fn serve_taken(&self, served: Served) {
+        self.serve_taken_within(DEADLINE, served).await;
+    }
+
+    /// As [`serve_taken`](Self::serve_taken), for what takes long to load.
+    pub async fn serve_taken_within(&self, deadline: Duration, served: Served) {
         let etag = etag(&served);
         self.serve(served);
-        self.asked_until(|asked| asked.having == etag).await;
+        self.asked_until(deadline, |asked| asked.having == etag).await;
     }
 
     /// Serves what the edge, which must be waiting for news, should refuse; waits until it has and asks again.
     pub async fn serve_refused(&self, served: Served) {
         let before = self.asked.borrow().clone();
         self.serve(served);
-        let after = self.asked_until(|asked| asked.times > before.times).await;
+        let after = self.asked_until(DEADLINE, |asked| asked.times > before.times).await;
         assert_eq!(after.having, before.having, "the edge took it");
     }
 
-    async fn asked_until(&self, done: impl Fn(&Asked) -> bool) -> Asked {
+    async fn asked_until(&self, deadline: Duration, done: impl Fn(&Asked) -> bool) -> Asked {
         let mut asked = self.asked.subscribe();
         let reached = asked.wait_for(done);
-        let reached = tokio::time::timeout(DEADLINE, reached).await;
+        let reached = tokio::time::timeout(deadline, reached).await;
         reached.expect("the edge asks for a manifest").unwrap().clone()
     }
 
@@ -191,6 +197,15 @@ async fn manifest(State((mut served, asked)): State<Shared>, headers: HeaderMap)
         Ok(Ok(served)) => ([(header::ETAG, etag(&served))], served.manifest.clone()).into_response(),
         _ => StatusCode::NOT_MODIFIED.into_response(),
     }
+}
+
+#[derive(Deserialize)]
+struct Asking {
+    sha256: String,
+}
+
+async fn secret_keys(shared: State<Shared>, Query(Asking { sha256 }): Query<Asking>) -> impl IntoResponse {
+    object(shared, Path(sha256)).await
 }
 
 async fn object(State((served, _)): State<Shared>, Path(sha256): Path<String>) -> impl IntoResponse {
@@ -334,4 +349,4 @@ fn fresh() -> u64 {
 }
 
 const AUDIENCE: &str = "default";
-const ISSUER: &str = "https://keystile.test";
+pub const ISSUER: &str = "https://keystile.test";

@@ -36,6 +36,20 @@ impl Process {
         Ok(Self { child, log })
     }
 
+    /// Starts `program` on one core, by taskset of util-linux; on any when none is given.
+    pub fn start_on(
+        core: Option<usize>,
+        program: &Path,
+        log: PathBuf,
+        prepare: impl FnOnce(&mut Command),
+    ) -> Result<Self> {
+        let Some(core) = core else { return Self::start(program, log, prepare) };
+        Self::start(Path::new("taskset"), log, |command| {
+            command.args(["--cpu-list", &core.to_string()]).arg(program);
+            prepare(command);
+        })
+    }
+
     /// Fails when the process has ended, with the end of its log.
     pub fn alive(&mut self) -> Result<()> {
         match self.child.try_wait()? {
@@ -72,6 +86,10 @@ impl Process {
         let log = self.log();
         let skipped = log.lines().count().saturating_sub(15);
         log.lines().skip(skipped).collect::<Vec<_>>().join("\n")
+    }
+
+    pub fn id(&self) -> u32 {
+        self.child.id()
     }
 
     fn pid(&self) -> Pid {

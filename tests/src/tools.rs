@@ -3,8 +3,13 @@
 use anyhow::{Result, ensure};
 use std::path::{Path, PathBuf};
 
+/// Of the profile that the harness itself was built in.
 pub fn keystile() -> Result<PathBuf> {
-    built("target/debug/keystile", "make run")
+    if cfg!(debug_assertions) {
+        built("target/debug/keystile", "make run")
+    } else {
+        built("target/release/keystile", "cargo build --release --package keystile")
+    }
 }
 
 pub fn wasm() -> Result<PathBuf> {

@@ -62,6 +62,9 @@ async fn run() -> Result<()> {
         headers_with_underscores_action: "REJECT_REQUEST",
 
         http2_upstream: false,
+        access_log: true,
+        filters_instead: None,
+        core: None,
     };
     let mut envoy = Envoy::start(settings, &folder).await?;
     explain(&state.operator_id, root.as_ref())?;

@@ -1,0 +1,79 @@
+use anyhow::{Context, Result};
+use harness::{process::output, tools};
+use rustix::param::clock_ticks_per_second;
+use rustix::thread::{CpuSet, sched_setaffinity};
+use serde::Serialize;
+use std::process::Command;
+
+/// Where it was measured, and with what.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct Machine {
+    pub(crate) cpu: String,
+    pub(crate) cores: usize,
+    pub(crate) memory_gb: f64,
+    pub(crate) kernel: String,
+    pub(crate) envoy: String,
+    /// Of the last minute when the run began: above 0 something else was running.
+    pub(crate) load_before: f64,
+}
+
+impl Machine {
+    pub(crate) fn read() -> Result<Self> {
+        let cpus = std::fs::read_to_string("/proc/cpuinfo")?;
+        let memory = std::fs::read_to_string("/proc/meminfo")?;
+        let load = std::fs::read_to_string("/proc/loadavg")?;
+        Ok(Self {
+            cpu: field(&cpus, "model name").unwrap_or("unknown").to_owned(),
+            cores: cpus.lines().filter(|line| line.starts_with("processor")).count(),
+            memory_gb: kilobytes(&memory, "MemTotal").context("MemTotal")? / 1e6,
+            kernel: std::fs::read_to_string("/proc/sys/kernel/osrelease")?.trim().to_owned(),
+            envoy: output(Command::new(tools::envoy()?).arg("--version"))?
+                .split_once("version: ")
+                .and_then(|(_, version)| version.split('/').nth(1))
+                .unwrap_or("unknown")
+                .to_owned(),
+            load_before: load.split(' ').next().unwrap_or_default().parse()?,
+        })
+    }
+
+    /// This thread, and all threads and processes that it starts, run on this core alone, or on any again.
+    pub(crate) fn keep_to(&self, core: Option<usize>) -> Result<()> {
+        let mut set = CpuSet::new();
+        match core {
+            Some(core) if core < self.cores => set.set(core),
+            _ => (0..self.cores).for_each(|core| set.set(core)),
+        }
+        Ok(sched_setaffinity(None, &set)?)
+    }
+}
+
+/// What a process has used.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Usage {
+    pub(crate) cpu_seconds: f64,
+    pub(crate) resident_bytes: f64,
+}
+
+impl Usage {
+    pub(crate) fn of(process: u32) -> Result<Self> {
+        let stat = std::fs::read_to_string(format!("/proc/{process}/stat"))?;
+        let status = std::fs::read_to_string(format!("/proc/{process}/status"))?;
+        // The name, which may hold blanks, ends with the last parenthesis; utime and stime are fields 14 and 15.
+        let (_, fields) = stat.rsplit_once(") ").context("/proc/PID/stat")?;
+        let fields: Vec<&str> = fields.split(' ').collect();
+        let ticks = fields[11].parse::<f64>()? + fields[12].parse::<f64>()?;
+        Ok(Self {
+            cpu_seconds: ticks / clock_ticks_per_second() as f64,
+            resident_bytes: kilobytes(&status, "VmRSS").context("VmRSS")? * 1024.0,
+        })
+    }
+}
+
+fn field<'a>(text: &'a str, name: &str) -> Option<&'a str> {
+    let line = text.lines().find(|line| line.starts_with(name))?;
+    Some(line.split_once(':')?.1.trim())
+}
+
+fn kilobytes(text: &str, name: &str) -> Option<f64> {
+    field(text, name)?.strip_suffix(" kB")?.parse().ok()
+}

@@ -1,0 +1,216 @@
+//! From an acknowledged revocation to its refusal by every worker.
+
+use crate::machine::Usage;
+use crate::plot::{Kind, Plot};
+use crate::report::{Budget, Section, Table};
+use crate::statistics::Quantiles;
+use crate::waiting::Edge;
+use crate::{Scale, block_on, progress};
+use anyhow::{Context, Result, ensure};
+use harness::envoy::Settings;
+use harness::{Connection, ControlPlane, Envoy, Scratch, Store, Upstream};
+use serde_json::json;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+use tokio::task::JoinSet;
+
+pub(crate) fn measure(scale: Scale) -> Result<Section> {
+    block_on(measured(scale))
+}
+
+async fn measured(scale: Scale) -> Result<Section> {
+    let (envoys, revocations) = (scale.of(8, 2), scale.of(1_000, 5));
+    let scratch = Scratch::new()?;
+    let upstream = Upstream::start(scratch.address(8081)).await?;
+    let warnings = [("KEYSTILE_LOG__LEVEL", "warn".to_owned())];
+    let control_plane = ControlPlane::start(&scratch, Store::Sqlite, &warnings).await?;
+    let mut edges = Vec::new();
+    for number in 0..envoys {
+        edges.push(edge(&control_plane, &upstream, &format!("edge-{number}")).await?);
+    }
+    let operator = control_plane.token().await?;
+    let mut workers = Vec::new();
+    for (envoy, _) in &edges {
+        workers.extend(envoy.admitting(&operator).await?);
+    }
+    let waiting = Arc::new(Mutex::new(Vec::new()));
+    let watcher = tokio::spawn(watch(Edge::enrolled(&control_plane, "watcher")?, waiting.clone()));
+
+    progress(&format!(
+        "propagation: {envoys} Envoys with {} workers in all, {revocations} revocations",
+        workers.len()
+    ));
+    let (started, before) = (Instant::now(), cpu_seconds(&edges, &control_plane)?);
+    let mut delays = Delays::default();
+    for number in 1..=revocations {
+        revoke(&control_plane, &operator, &mut workers, &waiting, &mut delays)
+            .await
+            .with_context(|| format!("revocation {number}"))?;
+        if number % 100 == 0 {
+            progress(&format!("propagation: {number} of {revocations}"));
+        }
+    }
+    let cpu = (cpu_seconds(&edges, &control_plane)? - before) / started.elapsed().as_secs_f64();
+    watcher.abort();
+    let asked = delays.asked as f64 / started.elapsed().as_secs_f64();
+    section(envoys, workers.len(), revocations, &delays, asked, cpu)
+}
+
+async fn edge(control_plane: &ControlPlane, upstream: &Upstream, name: &str) -> Result<(Envoy, Scratch)> {
+    let scratch = Scratch::new()?;
+    let settings = Settings {
+        control_plane: control_plane.address(),
+        upstream: upstream.address(),
+        access_log: false,
+        ..Settings::on(&scratch, control_plane.enroll(name)?.plugin_configuration)?
+    };
+    Ok((Envoy::start(settings, scratch.folder()).await?, scratch))
+}
+
+/// Of the Envoys and the control plane.
+fn cpu_seconds(edges: &[(Envoy, Scratch)], control_plane: &ControlPlane) -> Result<f64> {
+    let processes = edges.iter().map(|(envoy, _)| Ok(envoy.id())).chain([control_plane.id()]);
+    processes.map(|process| Ok(Usage::of(process?)?.cpu_seconds)).sum()
+}
+
+/// In milliseconds after the acknowledgement.
+#[derive(Default)]
+struct Delays {
+    /// Until a client that does nothing but wait has a newer manifest.
+    manifest: Vec<f64>,
+    each_worker: Vec<f64>,
+    every_worker: Vec<f64>,
+    /// Requests sent to the workers.
+    asked: usize,
+}
+
+async fn revoke(
+    control_plane: &ControlPlane,
+    operator: &str,
+    workers: &mut Vec<Connection>,
+    waiting: &Mutex<Vec<Instant>>,
+    delays: &mut Delays,
+) -> Result<()> {
+    let token = control_plane.token().await?;
+    let mut asking = JoinSet::new();
+    for worker in workers.drain(..) {
+        asking.spawn(until_refused(worker, token.clone()));
+    }
+    tokio::time::sleep(ADMITTING).await;
+    let sent = Instant::now();
+    let acknowledged = control_plane.revoke(operator, json!({ "token": token })).await?;
+    let milliseconds = |instant: Instant| instant.saturating_duration_since(acknowledged).as_secs_f64() * 1e3;
+    let mut last: f64 = 0.0;
+    while let Some(refused) = asking.join_next().await {
+        let (worker, instant, asked) = refused??;
+        ensure!(instant > sent, "a worker refused before the revocation");
+        workers.push(worker);
+        delays.asked += asked;
+        delays.each_worker.push(milliseconds(instant));
+        last = last.max(milliseconds(instant));
+    }
+    delays.every_worker.push(last);
+    let mut waiting = waiting.lock().map_err(|_| anyhow::anyhow!("the watcher panicked"))?;
+    let manifest = waiting.iter().find(|instant| **instant > sent);
+    delays.manifest.push(milliseconds(*manifest.context("a waiting client saw no manifest")?));
+    waiting.clear();
+    Ok(())
+}
+
+/// Asks one worker again and again: when it refused, after how many requests.
+async fn until_refused(mut worker: Connection, token: String) -> Result<(Connection, Instant, usize)> {
+    let started = Instant::now();
+    for asked in 1.. {
+        let answer = worker.get(&token).await?;
+        match answer.status {
+            200 => ensure!(started.elapsed() < PATIENCE, "still admitted after {PATIENCE:?}"),
+            401 if answer.code() == "revoked" => {
+                ensure!(asked > 1, "a worker refused what it never admitted");
+                return Ok((worker, Instant::now(), asked));
+            }
+            other => anyhow::bail!("status {other} after a revocation: {}", answer.text()),
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
+    anyhow::bail!("asked too often")
+}
+
+/// Notes when a new manifest came.
+async fn watch(mut edge: Edge, arrived: Arc<Mutex<Vec<Instant>>>) -> Result<()> {
+    loop {
+        if edge.poll().await?.is_some()
+            && let Ok(mut arrived) = arrived.lock()
+        {
+            arrived.push(Instant::now());
+        }
+    }
+}
+
+fn section(
+    envoys: usize,
+    workers: usize,
+    revocations: usize,
+    delays: &Delays,
+    asked: f64,
+    cpu: f64,
+) -> Result<Section> {
+    let named = [
+        ("a client that only waits has the new manifest", &delays.manifest),
+        ("a worker refuses (any of them)", &delays.each_worker),
+        ("every worker refuses", &delays.every_worker),
+    ];
+    let mut quantiles = Vec::new();
+    for (name, values) in named {
+        quantiles.push((name, Quantiles::of(values).context("no revocations")?));
+    }
+    let method = [
+        format!(
+            "{revocations} revocations, one after the other, at the real control plane; {envoys} Envoys with {workers} workers together on this \
+             machine. Every worker is asked for the token's fate every {} ms, by a connection of its own, {asked:.0} requests a second in all: \
+             that is the load too, and the pause is part of the figures. Envoys and control plane took {cpu:.2} cores.",
+            PAUSE.as_millis()
+        ),
+        "The clock starts when the answer to `POST /revocations` is there. The peer is a client that does nothing but wait for the manifest: \
+         what lies between it and a worker's refusal is Envoy's and the filter's."
+            .to_owned(),
+    ];
+    let figures = json!({
+        "envoys": envoys,
+        "workers": workers,
+        "requests_per_second": asked,
+        "cores": cpu,
+        "manifest_ms": quantiles[0].1,
+        "each_worker_ms": quantiles[1].1,
+        "every_worker_ms": quantiles[2].1,
+    });
+    let mut section = Section::new("From a revocation to its refusal", method, figures);
+    let rows = quantiles.iter().map(|(name, quantiles)| {
+        let Quantiles { p50, p99, max, count } = quantiles;
+        vec![
+            (*name).to_owned(),
+            count.to_string(),
+            format!("{p50:.1}"),
+            format!("{p99:.1}"),
+            format!("{max:.1}"),
+        ]
+    });
+    let columns = vec!["after the acknowledgement", "measured", "p50, ms", "p99, ms", "max, ms"];
+    section.tables.push(Table { caption: String::new(), columns, rows: rows.collect() });
+    let every = quantiles[2].1;
+    for (what, measured, budget) in [("p50", every.p50, 50.0), ("p99", every.p99, 250.0)] {
+        let what = format!("revoked to refused by every worker of {envoys} Envoys, {what}");
+        section.budgets.push(Budget::at_most(what, measured, budget, "ms"));
+    }
+    section.plots.push(Plot {
+        name: "propagation".into(),
+        title: "Share of the revocations that hold, over time since the acknowledgement".into(),
+        unit: "ms",
+        kind: Kind::Shares(named.map(|(name, values)| (name.to_owned(), values.clone())).into()),
+    });
+    Ok(section)
+}
+
+const PAUSE: Duration = Duration::from_millis(5);
+/// Every worker has admitted the token by then.
+const ADMITTING: Duration = Duration::from_millis(25);
+const PATIENCE: Duration = Duration::from_secs(60);

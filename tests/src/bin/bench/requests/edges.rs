@@ -1,0 +1,155 @@
+use super::issuer::Issuer;
+use super::peers;
+use super::{Tokens, millions};
+use crate::plain::Plain;
+use crate::{Scale, progress};
+use anyhow::{Result, anyhow};
+use harness::envoy::Settings;
+use harness::forge::{plugin_configuration, publisher};
+use harness::{Envoy, Forge, Scratch};
+use serde_json::Value;
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+use token::Fingerprint;
+
+/// An Envoy with one filter.
+pub(super) struct Edge {
+    pub(super) name: &'static str,
+    /// How many are loaded, if it is ours.
+    pub(super) revocations: Option<u32>,
+    running: Running,
+}
+
+enum Running {
+    Peer { envoy: Envoy, _scratch: Scratch, _service: Option<Plain> },
+    Ours(Box<Forge>),
+}
+
+impl Edge {
+    pub(super) fn address(&self) -> SocketAddr {
+        self.envoy().address()
+    }
+
+    pub(super) fn id(&self) -> u32 {
+        self.envoy().id()
+    }
+
+    fn envoy(&self) -> &Envoy {
+        match &self.running {
+            Running::Peer { envoy, .. } => envoy,
+            Running::Ours(forge) => &forge.envoy,
+        }
+    }
+}
+
+/// All of them; the first has no filter.
+pub(super) async fn start(
+    scratch: &Scratch,
+    upstream: SocketAddr,
+    issuers: &[Issuer],
+    tokens: &Tokens,
+    scale: Scale,
+) -> Result<Vec<Edge>> {
+    let peers = [
+        ("no filter", vec![]),
+        ("wasm that does nothing", vec![peers::empty_wasm(scratch.folder())?]),
+        ("Lua, reads one header", vec![peers::lua()]),
+        ("api_key_auth", vec![peers::api_key_auth(&tokens.api_keys)]),
+        ("jwt_authn, cached", vec![peers::jwt_authn(issuers, Some(super::ROOM))]),
+        ("jwt_authn, no cache", vec![peers::jwt_authn(issuers, None)]),
+        ("ext_authz", vec![peers::ext_authz()]),
+    ];
+    let mut edges = Vec::new();
+    for (name, filters) in peers {
+        let scratch = Scratch::new()?;
+        let settings = settings(&scratch, upstream, Some(filters))?;
+        let service = match name {
+            "ext_authz" => Some(Plain::start(settings.control_plane).await?),
+            _ => None,
+        };
+        let envoy = Envoy::start(settings, scratch.folder()).await?;
+        let running = Running::Peer { envoy, _scratch: scratch, _service: service };
+        edges.push(Edge { name, revocations: None, running });
+    }
+    for &revocations in revocations(scale) {
+        let (forge, _) = ours(upstream, issuers, revocations).await?;
+        edges.push(Edge {
+            name: "Keystile",
+            revocations: Some(revocations),
+            running: Running::Ours(Box::new(forge)),
+        });
+    }
+    Ok(edges)
+}
+
+pub(super) const fn revocations(scale: Scale) -> &'static [u32] {
+    match scale {
+        Scale::Full => &[0, 1_000_000, 10_000_000],
+        Scale::Quick => &[0, 1_000],
+    }
+}
+
+/// One worker on core 0; the benchmark has the other.
+pub(super) fn settings(
+    scratch: &Scratch,
+    upstream: SocketAddr,
+    filters_instead: Option<Vec<Value>>,
+) -> Result<Settings> {
+    Ok(Settings {
+        upstream,
+        workers: 1,
+        access_log: false,
+        core: Some(0),
+        filters_instead,
+        ..Settings::on(scratch, plugin_configuration(&publisher()))?
+    })
+}
+
+/// With these issuers' keys and so many revocations, and how long those took to load.
+pub(super) async fn ours(
+    upstream: SocketAddr,
+    issuers: &[Issuer],
+    revocations: u32,
+) -> Result<(Forge, Duration)> {
+    let scratch = Scratch::new()?;
+    let settings = settings(&scratch, upstream, None)?;
+    let mut forge = Forge::behind(scratch, settings).await;
+    let keys = issuers.iter().map(|issuer| &issuer.verifying);
+    let own = forge.signing.verifying_key().clone();
+    forge.content.keys(keys.chain([&own])).map_err(|error| anyhow!("{error}"))?;
+    let secrets =
+        issuers.iter().filter_map(|issuer| Some((issuer.algorithm, issuer.secret.as_ref()?.as_slice())));
+    forge.content.secret_keys(secrets).map_err(|error| anyhow!("{error}"))?;
+    progress(&format!("requests: building a bundle, {}", millions(revocations)));
+    for number in 0..revocations {
+        forge.content.revoke(fingerprint(number)).map_err(|error| anyhow!("{error}"))?;
+    }
+    forge.version += 1;
+    let built = forge.content.build().map_err(|error| anyhow!("{error}"))?;
+    let objects = built.objects.len();
+    let bytes: usize = built.objects.iter().map(|(_, bytes)| bytes.len()).sum();
+    progress(&format!("requests: loading it: {objects} objects, {bytes} bytes"));
+    let served = forge.sign(&built, |_| ());
+    let started = Instant::now();
+    forge.serve_taken_within(LOADING, served).await;
+    let took = started.elapsed();
+    progress(&format!("requests: loaded in {:.1} s", took.as_secs_f64()));
+    // The builder's memory is not needed any more, and there are several.
+    forge.content = Default::default();
+    Ok((forge, took))
+}
+
+/// Nobody's credential: a counter, mixed by SplitMix64.
+fn fingerprint(number: u32) -> Fingerprint {
+    let mut bytes = [0; 32];
+    for (chunk, word) in bytes.as_chunks_mut().0.iter_mut().zip(0..) {
+        let mut mixed = (u64::from(number) << 2 | word).wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        *chunk = (mixed ^ (mixed >> 31)).to_be_bytes();
+    }
+    Fingerprint::from(bytes)
+}
+
+/// Ten million prefixes are 4,096 objects.
+const LOADING: Duration = Duration::from_secs(300);

@@ -1,0 +1,131 @@
+//! What a worker takes in memory: the difference that a worker more makes.
+
+use super::issuer::Issuer;
+use super::{edges, millions, peers};
+use crate::machine::Usage;
+use crate::plot::{Bar, Kind, Plot};
+use crate::report::{Budget, Section, Table};
+use crate::{Scale, progress};
+use anyhow::Result;
+use harness::envoy::Settings;
+use harness::{Envoy, Forge, Scratch};
+use serde::Serialize;
+use serde_json::Value;
+use std::net::SocketAddr;
+
+#[derive(Debug, Serialize)]
+pub(super) struct Memory {
+    name: String,
+    revocations: Option<u32>,
+    one_worker_mib: f64,
+    per_worker_mib: f64,
+    /// Against no filter.
+    added_per_worker_mib: f64,
+    loaded_in_seconds: Option<f64>,
+}
+
+pub(super) async fn measure(upstream: SocketAddr, issuers: &[Issuer], scale: Scale) -> Result<Vec<Memory>> {
+    let mut found: Vec<Memory> = Vec::new();
+    let mut add = |name: String, of: Option<(u32, f64)>, [one, many]: [f64; 2]| {
+        let per_worker_mib = (many - one) / (MANY - 1) as f64 / MIB;
+        let none = found.first().map_or(per_worker_mib, |first: &Memory| first.per_worker_mib);
+        found.push(Memory {
+            name,
+            revocations: of.map(|(revocations, _)| revocations),
+            one_worker_mib: one / MIB,
+            per_worker_mib,
+            added_per_worker_mib: per_worker_mib - none,
+            loaded_in_seconds: of.map(|(_, seconds)| seconds),
+        });
+    };
+    let scratch = Scratch::new()?;
+    let peers = [
+        ("no filter", vec![]),
+        ("wasm that does nothing", vec![peers::empty_wasm(scratch.folder())?]),
+        ("jwt_authn, cached", vec![peers::jwt_authn(issuers, Some(super::ROOM))]),
+    ];
+    for (name, filters) in peers {
+        let one = peer(upstream, &filters, 1).await?;
+        add(name.into(), None, [one, peer(upstream, &filters, MANY).await?]);
+    }
+    for &revocations in edges::revocations(scale) {
+        progress(&format!("requests: memory, {}", millions(revocations)));
+        let (forge, took) = edges::ours(upstream, issuers, revocations).await?;
+        let one = Usage::of(forge.envoy.id())?.resident_bytes;
+        let many = beside(&forge, upstream).await?;
+        add(
+            format!("Keystile, {}", millions(revocations)),
+            Some((revocations, took.as_secs_f64())),
+            [one, many],
+        );
+    }
+    Ok(found)
+}
+
+async fn peer(upstream: SocketAddr, filters: &[Value], workers: usize) -> Result<f64> {
+    let scratch = Scratch::new()?;
+    let settings = Settings { workers, ..edges::settings(&scratch, upstream, Some(filters.to_vec()))? };
+    let envoy = Envoy::start(settings, scratch.folder()).await?;
+    envoy.workers().await?;
+    Ok(Usage::of(envoy.id())?.resident_bytes)
+}
+
+/// A second Envoy on the same bundle, with more workers.
+async fn beside(forge: &Forge, upstream: SocketAddr) -> Result<f64> {
+    let scratch = Scratch::new()?;
+    let settings = Settings {
+        workers: MANY,
+        control_plane: forge.envoy.settings().control_plane,
+        ..edges::settings(&scratch, upstream, None)?
+    };
+    let envoy = Envoy::start(settings, scratch.folder()).await?;
+    envoy.admitting(&forge.token()).await?;
+    Ok(Usage::of(envoy.id())?.resident_bytes)
+}
+
+pub(super) fn report(memory: &[Memory], section: &mut Section) {
+    section.method.push(format!(
+        "Memory per worker is how much larger Envoy's resident memory is for each worker more, between 1 and {MANY}; Envoy's \
+         main thread has a VM as well, which stands in the first column only."
+    ));
+    let rows = memory.iter().map(|memory| {
+        let Memory { name, one_worker_mib, per_worker_mib, added_per_worker_mib, loaded_in_seconds, .. } =
+            memory;
+        vec![
+            name.clone(),
+            format!("{one_worker_mib:.1}"),
+            format!("{per_worker_mib:.1}"),
+            format!("{added_per_worker_mib:.1}"),
+            loaded_in_seconds.map_or_else(String::new, |seconds| format!("{seconds:.1}")),
+        ]
+    });
+    section.tables.push(Table {
+        caption: String::new(),
+        columns: vec![
+            "filter",
+            "Envoy with one worker, MiB",
+            "each worker more, MiB",
+            "of it by the filter, MiB",
+            "bundle loaded in, s",
+        ],
+        rows: rows.collect(),
+    });
+    if let Some(empty) = memory.iter().find(|memory| memory.revocations == Some(0)) {
+        let what = "memory of a worker with nothing revoked";
+        section.budgets.push(Budget::at_most(what, empty.added_per_worker_mib, 4.0, "MiB"));
+    }
+    let bars = memory.iter().skip(1).map(|memory| Bar {
+        label: memory.name.clone(),
+        value: memory.added_per_worker_mib,
+        ours: memory.revocations.is_some(),
+    });
+    section.plots.push(Plot {
+        name: "memory".into(),
+        title: "Memory that the filter takes per worker".into(),
+        unit: "MiB",
+        kind: Kind::Bars(bars.collect()),
+    });
+}
+
+const MANY: usize = 4;
+const MIB: f64 = 1024.0 * 1024.0;

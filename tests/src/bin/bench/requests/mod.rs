@@ -1,0 +1,292 @@
+//! What a check costs a request: one Envoy worker for each filter, all at once, one after the other under load.
+
+mod edges;
+mod issuer;
+mod memory;
+mod peers;
+
+use crate::load::{Load, Outcome};
+use crate::machine::Usage;
+use crate::plain::Plain;
+use crate::plot::{Bar, Kind, Plot};
+use crate::report::{Budget, Section, Table};
+use crate::statistics::Spread;
+use crate::{Scale, block_on, progress};
+use anyhow::{Context, Result};
+use edges::Edge;
+use harness::Scratch;
+use issuer::Issuer;
+use serde::Serialize;
+use serde_json::json;
+use std::path::PathBuf;
+use std::time::Duration;
+
+pub(crate) fn measure(scale: Scale) -> Result<Section> {
+    block_on(measured(scale))
+}
+
+async fn measured(scale: Scale) -> Result<Section> {
+    let scratch = Scratch::new()?;
+    let upstream = scratch.address(8081);
+    let _upstream = Plain::start(upstream).await?;
+    let load = Load::new(scratch.folder(), CONNECTIONS)?;
+    let issuers = Issuer::all()?;
+    let tokens = Tokens::written(&load, &issuers, scale)?;
+    let edges = edges::start(&scratch, upstream, &issuers, &tokens, scale).await?;
+    let subjects = subjects(&edges, &tokens);
+    let rounds = rounds(&load, &edges, &subjects, scale).await?;
+    let results: Vec<Cost> =
+        subjects.iter().zip(&rounds).map(|(subject, runs)| cost(subject, runs, &rounds[0])).collect();
+    let costs = compared(results, &rounds);
+    drop(edges);
+    let memory = memory::measure(upstream, &issuers, scale).await?;
+    Ok(section(scale, &costs, &memory))
+}
+
+/// Files of requests.
+struct Tokens {
+    /// Without a credential.
+    plain: PathBuf,
+    api_keys: Vec<String>,
+    api_keys_file: PathBuf,
+    /// For each algorithm: as many as fit every cache, and more than fit any.
+    signed: Vec<(&'static str, PathBuf, PathBuf)>,
+}
+
+impl Tokens {
+    fn written(load: &Load, issuers: &[Issuer], scale: Scale) -> Result<Self> {
+        let api_keys: Vec<String> = (0..WARM).map(|number| format!("key-{number:032}")).collect();
+        let mut signed = Vec::new();
+        for issuer in issuers {
+            let algorithm = issuer.algorithm;
+            let cold = scale.of(COLD, WARM);
+            progress(&format!("requests: {WARM} and {cold} tokens with {algorithm}"));
+            let warm = load.gets(&format!("warm-{algorithm}"), issuer.headers(WARM)?)?;
+            let cold = load.gets(&format!("cold-{algorithm}"), issuer.headers(cold)?)?;
+            signed.push((algorithm, warm, cold));
+        }
+        Ok(Self {
+            plain: load.gets("plain", ["authorization: none".to_owned()])?,
+            api_keys_file: load.gets("api-keys", api_keys.iter().map(|key| format!("x-api-key: {key}")))?,
+            api_keys,
+            signed,
+        })
+    }
+}
+
+/// One row of the report: a filter, and what it is sent.
+struct Subject<'a> {
+    name: String,
+    edge: &'a Edge,
+    requests: PathBuf,
+    /// What it stands beside, and how many times that it may cost at most, if the design says so.
+    peer: Option<(String, Option<f64>)>,
+}
+
+fn subjects<'a>(edges: &'a [Edge], tokens: &Tokens) -> Vec<Subject<'a>> {
+    let mut subjects = Vec::new();
+    for edge in edges {
+        let mut add = |name: String, requests: &PathBuf, peer: Option<(String, Option<f64>)>| {
+            subjects.push(Subject { name, edge, requests: requests.clone(), peer });
+        };
+        match edge.revocations {
+            Some(revocations) => {
+                for (algorithm, warm, cold) in &tokens.signed {
+                    let loaded = millions(revocations);
+                    let peer = (format!("jwt_authn, cached, {algorithm}"), Some(1.0));
+                    add(format!("Keystile, warm, {algorithm}, {loaded}"), warm, Some(peer));
+                    let peer = (format!("jwt_authn, no cache, {algorithm}"), cold_budget(algorithm));
+                    add(format!("Keystile, cold, {algorithm}, {loaded}"), cold, Some(peer));
+                }
+            }
+            None if edge.name.starts_with("jwt_authn") => {
+                for (algorithm, warm, _) in &tokens.signed {
+                    add(format!("{}, {algorithm}", edge.name), warm, None);
+                }
+            }
+            None if edge.name == "api_key_auth" => add(edge.name.into(), &tokens.api_keys_file, None),
+            None => add(edge.name.into(), &tokens.plain, None),
+        }
+    }
+    subjects
+}
+
+/// DESIGN.md, "Budgets": times what native `jwt_authn` takes without its cache.
+fn cold_budget(algorithm: &str) -> Option<f64> {
+    match algorithm {
+        "HS256" => Some(0.5),
+        "EdDSA" => Some(1.2),
+        "ES256" => Some(2.0),
+        _ => None,
+    }
+}
+
+/// One subject in one round.
+struct Run {
+    cpu_us: f64,
+    outcome: Outcome,
+}
+
+/// By subject, then by round. Round after round, so that what changes on the machine changes for all.
+async fn rounds(
+    load: &Load,
+    edges: &[Edge],
+    subjects: &[Subject<'_>],
+    scale: Scale,
+) -> Result<Vec<Vec<Run>>> {
+    let (rounds, duration) = (scale.of(5, 1), Duration::from_secs(scale.of(3, 1)));
+    progress(&format!(
+        "requests: {} filters, {} subjects, {rounds} rounds of {} s each: {} s",
+        edges.len(),
+        subjects.len(),
+        duration.as_secs(),
+        subjects.len() as u64 * rounds * (duration + scale.of(WARM_UP, Duration::ZERO)).as_secs()
+    ));
+    let mut runs: Vec<Vec<Run>> = subjects.iter().map(|_| Vec::new()).collect();
+    for round in 1..=rounds {
+        for (subject, runs) in subjects.iter().zip(&mut runs) {
+            let Subject { name, edge, requests, .. } = subject;
+            if scale == Scale::Full {
+                load.run(edge.address(), requests, WARM_UP).await.with_context(|| name.clone())?;
+            }
+            let before = Usage::of(edge.id())?;
+            let outcome = load.run(edge.address(), requests, duration).await.with_context(|| name.clone())?;
+            let after = Usage::of(edge.id())?;
+            let cpu_us = (after.cpu_seconds - before.cpu_seconds) * 1e6 / outcome.requests as f64;
+            progress(&format!("requests: round {round} of {rounds}: {name}: {cpu_us:.1} us"));
+            runs.push(Run { cpu_us, outcome });
+        }
+    }
+    Ok(runs)
+}
+
+/// What the report says of a subject.
+#[derive(Debug, Serialize)]
+struct Cost {
+    name: String,
+    ours: bool,
+    requests: u64,
+    /// Of Envoy's CPU, for each request.
+    total_us: Option<Spread>,
+    /// The same against no filter in the same round.
+    added_us: Option<Spread>,
+    p50_us: Option<Spread>,
+    p99_us: Option<Spread>,
+    requests_per_second: Option<Spread>,
+    peer: Option<String>,
+    /// How many times the peer's in the same round.
+    ratio: Option<Spread>,
+    budget: Option<f64>,
+}
+
+fn cost(subject: &Subject<'_>, runs: &[Run], baseline: &[Run]) -> Cost {
+    let spread = |value: fn(&Run) -> f64| Spread::of(runs.iter().map(value));
+    let added = runs.iter().zip(baseline).map(|(run, none)| run.cpu_us - none.cpu_us);
+    Cost {
+        name: subject.name.clone(),
+        ours: subject.edge.revocations.is_some(),
+        requests: runs.iter().map(|run| run.outcome.requests).sum(),
+        total_us: spread(|run| run.cpu_us),
+        added_us: Spread::of(added),
+        p50_us: spread(|run| run.outcome.p50_us),
+        p99_us: spread(|run| run.outcome.p99_us),
+        requests_per_second: spread(|run| run.outcome.requests as f64 / run.outcome.seconds),
+        peer: subject.peer.as_ref().map(|(name, _)| name.clone()),
+        ratio: None,
+        budget: subject.peer.as_ref().and_then(|(_, budget)| *budget),
+    }
+}
+
+fn compared(mut costs: Vec<Cost>, rounds: &[Vec<Run>]) -> Vec<Cost> {
+    let names: Vec<String> = costs.iter().map(|cost| cost.name.clone()).collect();
+    for (cost, runs) in costs.iter_mut().zip(rounds) {
+        let peer = cost.peer.as_ref().and_then(|peer| names.iter().position(|name| name == peer));
+        cost.ratio = peer.and_then(|peer| {
+            let rounds = runs.iter().zip(&rounds[peer]).zip(&rounds[0]);
+            Spread::of(
+                rounds.map(|((run, peer), none)| (run.cpu_us - none.cpu_us) / (peer.cpu_us - none.cpu_us)),
+            )
+        });
+    }
+    costs
+}
+
+fn section(scale: Scale, costs: &[Cost], memory: &[memory::Memory]) -> Section {
+    let cold = scale.of(COLD, WARM);
+    let method = [
+        format!(
+            "One Envoy worker (`--concurrency 1`) for each filter, on a core of its own; wrk with {} connections and the \
+             upstream on the other. CPU is utime + stime of the Envoy process, divided by the requests answered; *added* \
+             is the difference to the same without a filter in the same round. Medians of the rounds, with the least and \
+             the largest. Any answer but success ends the run.",
+            CONNECTIONS
+        ),
+        format!(
+            "*Warm*: {WARM} tokens in turn. *Cold*: {cold} tokens in turn, more than any cache holds. *Cached*: `jwt_authn` \
+             with room for {} tokens. The CPU that the service behind `ext_authz` takes is not counted. Latencies are of \
+             closed loops that keep the worker busy: they compare, they promise nothing.",
+            ROOM
+        ),
+    ];
+    let figures = json!({ "costs": costs, "memory": memory });
+    let mut section = Section::new("What a check costs a request", method, figures);
+    let text =
+        |spread: &Option<Spread>, decimals| spread.map_or_else(String::new, |spread| spread.text(decimals));
+    let rows = costs.iter().map(|cost| {
+        let Cost { name, added_us, total_us, p50_us, p99_us, peer, ratio, .. } = cost;
+        let median = |of: &Option<Spread>| of.map_or_else(String::new, |of| format!("{:.0}", of.median));
+        vec![
+            name.clone(),
+            text(added_us, 1),
+            text(total_us, 1),
+            median(p50_us),
+            median(p99_us),
+            peer.as_ref().map_or_else(String::new, |peer| format!("{} times {peer}", text(ratio, 2))),
+        ]
+    });
+    section.tables.push(Table {
+        caption: String::new(),
+        columns: vec!["filter", "CPU added, µs", "CPU in all, µs", "p50, µs", "p99, µs", "beside its peer"],
+        rows: rows.collect(),
+    });
+    for cost in costs {
+        if let (Some(ratio), Some(budget), Some(peer)) = (cost.ratio, cost.budget, &cost.peer) {
+            let what = format!("CPU added: {} beside {peer}", cost.name);
+            section.budgets.push(Budget::at_most(what, ratio.median, budget, "times"));
+        }
+    }
+    let bars = costs.iter().skip(1).filter_map(|cost| {
+        Some(Bar { label: cost.name.clone(), value: cost.added_us?.median, ours: cost.ours })
+    });
+    section.plots.push(Plot {
+        name: "requests".into(),
+        title: "CPU added to a request".into(),
+        unit: "µs",
+        kind: Kind::Bars(bars.collect()),
+    });
+    memory::report(memory, &mut section);
+    section
+}
+
+fn millions(count: u32) -> String {
+    match count {
+        0 => "nothing revoked".into(),
+        large if large >= 1_000_000 => format!("{} million revoked", large / 1_000_000),
+        small => format!("{small} revoked"),
+    }
+}
+
+/// Distinct credentials that every cache has room for.
+const WARM: usize = 2_000;
+
+/// What `jwt_authn` has room for: it evicts long before it is full, and four algorithms share it.
+pub(super) const ROOM: usize = 20 * WARM;
+
+/// More than any cache here holds, and than are sent in a round.
+const COLD: usize = 50_000;
+
+/// Before every measurement: the one before it may have pushed these credentials out of a cache.
+const WARM_UP: Duration = Duration::from_secs(1);
+
+/// Enough to keep one worker busy, few enough that the latency is not all queue.
+const CONNECTIONS: usize = 16;

@@ -1,0 +1,64 @@
+//! The filters that Keystile is measured beside, in Envoy's own form.
+
+use super::issuer::Issuer;
+use anyhow::Result;
+use harness::forge::ISSUER;
+use serde_json::{Value, json};
+use std::path::Path;
+
+/// `cached`: how many verified tokens it keeps.
+pub(super) fn jwt_authn(issuers: &[Issuer], cached: Option<usize>) -> Value {
+    let keys: Vec<&Value> = issuers.iter().map(|issuer| &issuer.jwk).collect();
+    let mut provider = json!({
+        "issuer": ISSUER,
+        "audiences": ["api"],
+        "local_jwks": { "inline_string": json!({ "keys": keys }).to_string() },
+    });
+    if let Some(tokens) = cached {
+        provider["jwt_cache_config"] = json!({ "jwt_cache_size": tokens });
+    }
+    filter(
+        "jwt_authn",
+        "jwt_authn.v3.JwtAuthentication",
+        json!({
+            "providers": { "keystile": provider },
+            "rules": [{ "match": { "prefix": "/" }, "requires": { "provider_name": "keystile" } }],
+        }),
+    )
+}
+
+pub(super) fn api_key_auth(keys: &[String]) -> Value {
+    let credentials: Vec<Value> = keys
+        .iter()
+        .zip(0..)
+        .map(|(key, number)| json!({ "key": key, "client": format!("client-{number}") }))
+        .collect();
+    let settings = json!({ "credentials": credentials, "key_sources": [{ "header": "x-api-key" }] });
+    filter("api_key_auth", "api_key_auth.v3.ApiKeyAuth", settings)
+}
+
+/// Reads one header and does nothing with it.
+pub(super) fn lua() -> Value {
+    let source = "function envoy_on_request(handle) local header = handle:headers():get('authorization') end";
+    filter("lua", "lua.v3.Lua", json!({ "default_source_code": { "inline_string": source } }))
+}
+
+/// Asks a service by HTTP, at the address where Keystile has its control plane.
+pub(super) fn ext_authz() -> Value {
+    let server = json!({ "uri": "http://authorizer", "cluster": "keystile", "timeout": "5s" });
+    filter("ext_authz", "ext_authz.v3.ExtAuthz", json!({ "http_service": { "server_uri": server } }))
+}
+
+/// A module with no more than Envoy demands, and a callback for every request that returns at once.
+pub(super) fn empty_wasm(folder: &Path) -> Result<Value> {
+    let path = folder.join("empty.wasm");
+    std::fs::write(&path, wat::parse_str(include_str!("empty.wat"))?)?;
+    let code = json!({ "local": { "filename": path } });
+    let vm = json!({ "vm_id": "empty", "runtime": "envoy.wasm.runtime.v8", "code": code });
+    Ok(filter("wasm", "wasm.v3.Wasm", json!({ "config": { "name": "empty", "vm_config": vm } })))
+}
+
+fn filter(name: &str, kind: &str, mut settings: Value) -> Value {
+    settings["@type"] = json!(format!("type.googleapis.com/envoy.extensions.filters.http.{kind}"));
+    json!({ "name": format!("envoy.filters.http.{name}"), "typed_config": settings })
+}

@@ -14,10 +14,11 @@ demo: programs ## a tour that ends by itself: issue, 200, revoke, 401, with meas
 	@target/debug/demo
 
 test: ## every check that CI runs
-	./setup.sh rust envoy postgres wrk
+	./setup.sh rust envoy postgres wrk node
 	cargo fmt --all --check
 	$(MAKE) lint
 	$(MAKE) wasm
+	tests/sets/build.sh
 	cargo build --locked --workspace --all-targets
 	cargo test --locked --workspace
 
@@ -41,7 +42,8 @@ mutants: ## removes one check after another from a copy and shows that a test fa
 	@tests/mutants.sh
 
 bench: wasm ## target/bench/report.md: every figure beside its peer's; ONLY="requests tokens" for parts, FLAGS=--quick to try it
-	@./setup.sh envoy wrk
+	@./setup.sh envoy wrk node
+	@tests/sets/build.sh
 	@cargo build --locked --release --package keystile --package keystile-tests --bin keystile --bin bench
 	@target/release/bench $(FLAGS) $(ONLY)
 

@@ -94,6 +94,11 @@ setup_wrk() {
     has wrk || apt_install "wrk, to make load" wrk || fail "wrk not found" "install it with your system's packages"
 }
 
+# V8, to time what runs in it.
+setup_node() {
+    has node || apt_install "Node, for the benchmark" nodejs || fail "node not found" "install Node 20 or newer"
+}
+
 setup_deny() {
     has cargo-deny || [[ -x $TOOLS/bin/cargo-deny ]] && return
     say "audit: cargo install cargo-deny (some minutes)"

@@ -3,6 +3,7 @@
 mod admits;
 mod bad_configuration;
 mod carried_bundle;
+mod benchmark;
 mod control_plane_down;
 mod costs;
 mod edge;

@@ -11,6 +11,7 @@ mod propagation;
 mod report;
 mod requests;
 mod statistics;
+mod structures;
 mod tokens;
 mod waiting;
 
@@ -32,8 +33,10 @@ struct Part {
     measure: fn(Scale) -> Result<Section>,
 }
 
-const PARTS: [Part; 4] = [
+const PARTS: [Part; 6] = [
     Part { name: "requests", on_demand: false, core: Some(1), measure: requests::measure },
+    Part { name: "structures", on_demand: false, core: None, measure: structures::measure },
+    Part { name: "scale-100m", on_demand: true, core: None, measure: structures::measure_100m },
     Part { name: "propagation", on_demand: false, core: None, measure: propagation::measure },
     Part { name: "waiting", on_demand: false, core: Some(1), measure: waiting::measure },
     Part { name: "tokens", on_demand: false, core: Some(1), measure: tokens::measure },

@@ -21,8 +21,14 @@ pub(super) struct Edge {
 }
 
 enum Running {
-    Peer { envoy: Envoy, _scratch: Scratch, _service: Option<Plain> },
+    Peer(Box<Peer>),
     Ours(Box<Forge>),
+}
+
+struct Peer {
+    envoy: Envoy,
+    _scratch: Scratch,
+    _service: Option<Plain>,
 }
 
 impl Edge {
@@ -36,7 +42,7 @@ impl Edge {
 
     fn envoy(&self) -> &Envoy {
         match &self.running {
-            Running::Peer { envoy, .. } => envoy,
+            Running::Peer(peer) => &peer.envoy,
             Running::Ours(forge) => &forge.envoy,
         }
     }
@@ -68,7 +74,8 @@ pub(super) async fn start(
             _ => None,
         };
         let envoy = Envoy::start(settings, scratch.folder()).await?;
-        let running = Running::Peer { envoy, _scratch: scratch, _service: service };
+        let peer = Peer { envoy, _scratch: scratch, _service: service };
+        let running = Running::Peer(Box::new(peer));
         edges.push(Edge { name, revocations: None, running });
     }
     for &revocations in revocations(scale) {

@@ -15,8 +15,10 @@ pub(super) struct Issuer {
     pub(super) jwk: Value,
     /// What it signs and is verified with, if that is one thing.
     pub(super) secret: Option<[u8; 32]>,
-    sign: Box<dyn Fn(&[u8]) -> Vec<u8>>,
+    sign: Sign,
 }
+
+type Sign = Box<dyn Fn(&[u8]) -> Vec<u8>>;
 
 impl Issuer {
     /// One for each algorithm.

@@ -1,0 +1,51 @@
+//! For a host of wasm: it lays an object into `room`, has it opened, and asks.
+
+#![expect(unsafe_code, reason = "exported names are an unsafe attribute; there is no unsafe code")]
+
+use crate::{Kind, Set, fingerprint};
+use std::cell::RefCell;
+
+struct State {
+    set: Set,
+    inbox: Vec<u8>,
+}
+
+thread_local! {
+    static STATE: RefCell<State> = RefCell::new(State { set: Set::new(Kind::Nothing), inbox: Vec::new() });
+}
+
+/// Begins a new set, by the place of its kind in [`Kind::ALL`].
+#[unsafe(no_mangle)]
+pub extern "C" fn begin(kind: usize) {
+    STATE.with_borrow_mut(|state| state.set = Set::new(Kind::ALL[kind]));
+}
+
+#[unsafe(no_mangle)]
+pub extern "C" fn room(length: usize) -> *mut u8 {
+    STATE.with_borrow_mut(|state| {
+        state.inbox = vec![0; length];
+        state.inbox.as_mut_ptr()
+    })
+}
+
+#[unsafe(no_mangle)]
+pub extern "C" fn open() -> u32 {
+    STATE.with_borrow_mut(|state| {
+        let object = std::mem::take(&mut state.inbox);
+        state.set.open(object)[0].into()
+    })
+}
+
+/// How many of these members it contains.
+#[unsafe(no_mangle)]
+pub extern "C" fn ask(first: u32, step: u32, count: u32) -> u32 {
+    STATE.with_borrow(|state| {
+        let members = (0..count).map(|number| fingerprint(first + step * number));
+        members.map(|member| u32::from(state.set.contains(&member))).sum()
+    })
+}
+
+#[unsafe(no_mangle)]
+pub extern "C" fn bytes() -> usize {
+    STATE.with_borrow(|state| state.set.bytes())
+}

@@ -1,0 +1,55 @@
+//! `make bench` reports every figure beside its peer's. Times are not judged here.
+
+use serde_json::Value;
+use std::process::Command;
+
+#[test]
+fn a_quick_run_reports_every_part_beside_its_peers() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = Command::new(env!("CARGO_BIN_EXE_bench"))
+        .arg("--quick")
+        .env("KEYSTILE_BENCH_OUT", folder.path())
+        .output()
+        .unwrap();
+    assert!(run.status.success(), "{}", String::from_utf8_lossy(&run.stderr));
+    let read = |name: &str| std::fs::read_to_string(folder.path().join(name)).unwrap();
+    let report: Value = serde_json::from_str(&read("report.json")).unwrap();
+    assert_eq!(report["quick"], true);
+    let sections = report["sections"].as_array().unwrap();
+    let parts: Vec<&str> = sections.iter().map(|section| section["part"].as_str().unwrap()).collect();
+    assert_eq!(parts, ["requests", "structures", "propagation", "waiting", "tokens"]);
+
+    let figures = |part: &str| &sections[parts.iter().position(|name| *name == part).unwrap()]["figures"];
+    let costs = figures("requests")["costs"].as_array().unwrap();
+    let named = |name: &Value| costs.iter().find(|cost| cost["name"] == *name);
+    assert!(costs.iter().any(|cost| cost["ours"] == true));
+    for cost in costs {
+        assert!(cost["total_us"]["median"].as_f64().unwrap() > 0.0, "{cost}");
+        assert!(cost["requests"].as_u64().unwrap() > 0, "{cost}");
+        if cost["ours"] == true {
+            assert!(named(&cost["peer"]).is_some(), "no such peer: {cost}");
+            assert!(cost["ratio"]["median"].is_number(), "{cost}");
+        }
+    }
+    for set in figures("structures").as_array().unwrap() {
+        assert_eq!((&set["false_positives"], &set["false_negatives"]), (&0.into(), &0.into()), "{set}");
+        assert!(set["times_bound"].as_f64().unwrap() > 1.0, "smaller than anything can be: {set}");
+    }
+    for delay in ["manifest_ms", "each_worker_ms", "every_worker_ms"] {
+        assert!(figures("propagation")[delay]["count"].as_u64().unwrap() > 0, "{delay}");
+    }
+
+    let text = read("report.md");
+    assert!(text.contains("A quick run"));
+    for budget in sections.iter().flat_map(|section| section["budgets"].as_array().unwrap()) {
+        let what = budget["what"].as_str().unwrap();
+        assert!(text.contains(what), "{what} is not in report.md");
+        assert!(budget["met"].is_boolean() && budget["measured"].is_number(), "{budget}");
+    }
+    let plots: Vec<&str> =
+        text.split("](").filter_map(|rest| rest.split_once(')')).map(|(file, _)| file).collect();
+    assert!(plots.iter().filter(|file| file.ends_with(".svg")).count() >= sections.len());
+    for file in plots {
+        assert!(!read(file).is_empty(), "{file}");
+    }
+}

@@ -18,7 +18,7 @@ mod waiting;
 use anyhow::{Context, Result};
 use harness::tools;
 use machine::Machine;
-use report::{Report, Section};
+use report::{Budget, Report, Section};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
@@ -92,6 +92,9 @@ fn run(arguments: Vec<String>) -> Result<()> {
         let mut section = (part.measure)(scale).with_context(|| format!("part `{}`", part.name))?;
         section.part = part.name;
         section.seconds = clock.elapsed().as_secs_f64();
+        if scale == Scale::Quick {
+            section.budgets.iter_mut().for_each(Budget::leave_open);
+        }
         progress(&format!("{}: done in {:.0} s", part.name, section.seconds));
         sections.push(section);
     }

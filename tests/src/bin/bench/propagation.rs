@@ -10,9 +10,10 @@ use anyhow::{Context, Result, ensure};
 use harness::envoy::Settings;
 use harness::{Connection, ControlPlane, Envoy, Scratch, Store, Upstream};
 use serde_json::json;
-use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
+use tokio::sync::mpsc;
 use tokio::task::JoinSet;
+use tokio::time::timeout;
 
 pub(crate) fn measure(scale: Scale) -> Result<Section> {
     block_on(measured(scale))
@@ -33,8 +34,8 @@ async fn measured(scale: Scale) -> Result<Section> {
     for (envoy, _) in &edges {
         workers.extend(envoy.admitting(&operator).await?);
     }
-    let waiting = Arc::new(Mutex::new(Vec::new()));
-    let watcher = tokio::spawn(watch(Edge::enrolled(&control_plane, "watcher")?, waiting.clone()));
+    let (news, mut arrived) = mpsc::unbounded_channel();
+    let watcher = tokio::spawn(watch(Edge::enrolled(&control_plane, "watcher")?, news));
 
     progress(&format!(
         "propagation: {envoys} Envoys with {} workers in all, {revocations} revocations",
@@ -43,7 +44,7 @@ async fn measured(scale: Scale) -> Result<Section> {
     let (started, before) = (Instant::now(), cpu_seconds(&edges, &control_plane)?);
     let mut delays = Delays::default();
     for number in 1..=revocations {
-        revoke(&control_plane, &operator, &mut workers, &waiting, &mut delays)
+        revoke(&control_plane, &operator, &mut workers, &mut arrived, &mut delays)
             .await
             .with_context(|| format!("revocation {number}"))?;
         if number % 100 == 0 {
@@ -88,15 +89,20 @@ async fn revoke(
     control_plane: &ControlPlane,
     operator: &str,
     workers: &mut Vec<Connection>,
-    waiting: &Mutex<Vec<Instant>>,
+    arrived: &mut mpsc::UnboundedReceiver<Instant>,
     delays: &mut Delays,
 ) -> Result<()> {
     let token = control_plane.token().await?;
     let mut asking = JoinSet::new();
+    let (admitted, mut admitting) = mpsc::unbounded_channel();
     for worker in workers.drain(..) {
-        asking.spawn(until_refused(worker, token.clone()));
+        asking.spawn(until_refused(worker, token.clone(), admitted.clone()));
     }
-    tokio::time::sleep(ADMITTING).await;
+    drop(admitted);
+    // Until every worker has admitted it, or has failed, which shows below.
+    for _ in 0..asking.len() {
+        admitting.recv().await;
+    }
     let sent = Instant::now();
     let acknowledged = control_plane.revoke(operator, json!({ "token": token })).await?;
     let milliseconds = |instant: Instant| instant.saturating_duration_since(acknowledged).as_secs_f64() * 1e3;
@@ -110,20 +116,33 @@ async fn revoke(
         last = last.max(milliseconds(instant));
     }
     delays.every_worker.push(last);
-    let mut waiting = waiting.lock().map_err(|_| anyhow::anyhow!("the watcher panicked"))?;
-    let manifest = waiting.iter().find(|instant| **instant > sent);
-    delays.manifest.push(milliseconds(*manifest.context("a waiting client saw no manifest")?));
-    waiting.clear();
+    let manifest = loop {
+        let instant = timeout(PATIENCE, arrived.recv()).await.context("a waiting client gets no manifest")?;
+        match instant.context("the waiting client has ended")? {
+            instant if instant > sent => break instant,
+            _of_an_earlier_one => {}
+        }
+    };
+    delays.manifest.push(milliseconds(manifest));
     Ok(())
 }
 
 /// Asks one worker again and again: when it refused, after how many requests.
-async fn until_refused(mut worker: Connection, token: String) -> Result<(Connection, Instant, usize)> {
+async fn until_refused(
+    mut worker: Connection,
+    token: String,
+    admitted: mpsc::UnboundedSender<()>,
+) -> Result<(Connection, Instant, usize)> {
     let started = Instant::now();
     for asked in 1.. {
         let answer = worker.get(&token).await?;
         match answer.status {
-            200 => ensure!(started.elapsed() < PATIENCE, "still admitted after {PATIENCE:?}"),
+            200 => {
+                ensure!(started.elapsed() < PATIENCE, "still admitted after {PATIENCE:?}");
+                if asked == 1 {
+                    admitted.send(())?;
+                }
+            }
             401 if answer.code() == "revoked" => {
                 ensure!(asked > 1, "a worker refused what it never admitted");
                 return Ok((worker, Instant::now(), asked));
@@ -136,12 +155,10 @@ async fn until_refused(mut worker: Connection, token: String) -> Result<(Connect
 }
 
 /// Notes when a new manifest came.
-async fn watch(mut edge: Edge, arrived: Arc<Mutex<Vec<Instant>>>) -> Result<()> {
+async fn watch(mut edge: Edge, news: mpsc::UnboundedSender<Instant>) -> Result<()> {
     loop {
-        if edge.poll().await?.is_some()
-            && let Ok(mut arrived) = arrived.lock()
-        {
-            arrived.push(Instant::now());
+        if edge.poll().await?.is_some() {
+            news.send(Instant::now())?;
         }
     }
 }
@@ -211,6 +228,4 @@ fn section(
 }
 
 const PAUSE: Duration = Duration::from_millis(5);
-/// Every worker has admitted the token by then.
-const ADMITTING: Duration = Duration::from_millis(25);
 const PATIENCE: Duration = Duration::from_secs(60);

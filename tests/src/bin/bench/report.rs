@@ -52,19 +52,32 @@ impl Section {
 #[derive(Debug, Serialize)]
 pub(crate) struct Budget {
     what: String,
-    measured: f64,
+    /// None where noise hides it.
+    measured: Option<f64>,
     budget: f64,
     unit: &'static str,
-    met: bool,
+    /// None where nothing can be said.
+    met: Option<bool>,
 }
 
 impl Budget {
-    pub(crate) fn at_most(what: impl Into<String>, measured: f64, budget: f64, unit: &'static str) -> Self {
-        Self { what: what.into(), measured, budget, unit, met: measured <= budget }
+    pub(crate) fn at_most(
+        what: impl Into<String>,
+        measured: impl Into<Option<f64>>,
+        budget: f64,
+        unit: &'static str,
+    ) -> Self {
+        let measured = measured.into();
+        Self { what: what.into(), measured, budget, unit, met: measured.map(|measured| measured <= budget) }
     }
 
     pub(crate) fn at_least(what: impl Into<String>, measured: f64, budget: f64, unit: &'static str) -> Self {
-        Self { what: what.into(), measured, budget, unit, met: measured >= budget }
+        Self { what: what.into(), measured: Some(measured), budget, unit, met: Some(measured >= budget) }
+    }
+
+    /// Of a run whose figures mean nothing.
+    pub(crate) fn leave_open(&mut self) {
+        self.met = None;
     }
 }
 
@@ -104,13 +117,14 @@ impl Report {
         text += "## Budgets\n\nWhat the design promises, and what this run found.\n\n";
         let budgets = self.sections.iter().flat_map(|section| &section.budgets);
         let rows = budgets.map(|Budget { what, measured, budget, unit, met }| {
-            let met = if *met { "met" } else { "**missed**" };
-            vec![
-                what.clone(),
-                format!("{} {unit}", short(*budget)),
-                format!("{} {unit}", short(*measured)),
-                met.into(),
-            ]
+            let with_unit = |number: f64| format!("{} {unit}", short(number)).trim_end().to_owned();
+            let met = match met {
+                Some(true) => "met",
+                Some(false) => "**missed**",
+                None => "not judged",
+            };
+            let measured = measured.map_or_else(|| "lost in the noise".to_owned(), with_unit);
+            vec![what.clone(), with_unit(*budget), measured, met.into()]
         });
         let columns = vec!["what", "budget", "measured", ""];
         write_table(&mut text, &Table { caption: String::new(), columns, rows: rows.collect() })?;

@@ -1,16 +1,17 @@
-use super::issuer::Issuer;
+use super::issuer::{Issuer, OTHER_ISSUER};
 use super::peers;
 use super::{Tokens, millions};
 use crate::plain::Plain;
 use crate::{Scale, progress};
-use anyhow::{Result, anyhow};
+use anyhow::{Context, Result, anyhow};
+use bundle::builder::SecretKey;
 use harness::envoy::Settings;
-use harness::forge::{plugin_configuration, publisher};
+use harness::forge::{now_ms, plugin_configuration, publisher};
 use harness::{Envoy, Forge, Scratch};
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
-use token::Fingerprint;
+use token::api_key::{Prefix, TagKey};
 
 /// An Envoy with one filter.
 pub(super) struct Edge {
@@ -102,13 +103,18 @@ pub(super) fn settings(
     upstream: SocketAddr,
     filters_instead: Option<Vec<Value>>,
 ) -> Result<Settings> {
+    let mut policy = plugin_configuration(&publisher());
+    policy["api_keys"] = json!({});
+    policy["issuers"] = json!([{ "issuer": OTHER_ISSUER, "audiences": ["api"] }]);
+    policy["credentials"] =
+        json!([{ "header": "authorization", "scheme": "Bearer" }, { "header": "x-api-key" }]);
     Ok(Settings {
         upstream,
         workers: 1,
         access_log: false,
         core: Some(0),
         filters_instead,
-        ..Settings::on(scratch, plugin_configuration(&publisher()))?
+        ..Settings::on(scratch, policy)?
     })
 }
 
@@ -124,12 +130,14 @@ pub(super) async fn ours(
     let keys = issuers.iter().map(|issuer| &issuer.verifying);
     let own = forge.signing.verifying_key().clone();
     forge.content.keys(keys.chain([&own])).map_err(|error| anyhow!("{error}"))?;
-    let secrets =
-        issuers.iter().filter_map(|issuer| Some((issuer.algorithm, issuer.secret.as_ref()?.as_slice())));
-    forge.content.secret_keys(secrets).map_err(|error| anyhow!("{error}"))?;
+    let secrets = issuers
+        .iter()
+        .filter_map(|issuer| Some((issuer.algorithm, issuer.secret.as_ref()?.as_slice()).into()));
+    let tags = SecretKey::Tag { generation: GENERATION, secret: &TAG_SECRET };
+    forge.content.secret_keys(secrets.chain([tags])).map_err(|error| anyhow!("{error}"))?;
     progress(&format!("requests: building a bundle, {}", millions(revocations)));
     for number in 0..revocations {
-        forge.content.revoke(fingerprint(number)).map_err(|error| anyhow!("{error}"))?;
+        forge.content.revoke(sets::fingerprint(number)).map_err(|error| anyhow!("{error}"))?;
     }
     forge.version += 1;
     let built = forge.content.build().map_err(|error| anyhow!("{error}"))?;
@@ -146,17 +154,16 @@ pub(super) async fn ours(
     Ok((forge, took))
 }
 
-/// Nobody's credential: a counter, mixed by SplitMix64.
-fn fingerprint(number: u32) -> Fingerprint {
-    let mut bytes = [0; 32];
-    for (chunk, word) in bytes.as_chunks_mut().0.iter_mut().zip(0..) {
-        let mut mixed = (u64::from(number) << 2 | word).wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        *chunk = (mixed ^ (mixed >> 31)).to_be_bytes();
-    }
-    Fingerprint::from(bytes)
+/// API keys of ours.
+pub(super) fn api_keys(count: usize) -> Result<Vec<String>> {
+    let key = TagKey::new(GENERATION, &TAG_SECRET).map_err(|error| anyhow!("{error}"))?;
+    let (prefix, now) = (Prefix::default(), now_ms() / 1000);
+    let one = |number| Some(key.mint(&prefix, number, now, "")?.expose().to_owned());
+    (0..count as u64).map(|number| one(number).context("a number too large")).collect()
 }
+
+const GENERATION: u8 = 1;
+const TAG_SECRET: [u8; 32] = [5; 32];
 
 /// Ten million prefixes are 4,096 objects.
 const LOADING: Duration = Duration::from_secs(300);

@@ -1,11 +1,11 @@
 use anyhow::{Result, anyhow, ensure};
-use harness::forge::{claims, now_ms};
+use harness::forge::{ISSUER, claims, now_ms};
 use hmac::{KeyInit, Mac};
 use p256::ecdsa::signature::{SignatureEncoding, Signer};
 use rsa::traits::PublicKeyParts;
 use serde_json::{Value, json};
 use token::base64url::encode;
-use token::{Algorithm, VerifyingKey};
+use token::{Algorithm, Claims, VerifyingKey};
 
 /// A key that tokens are signed with, and its other half as an edge and as a peer have it.
 pub(super) struct Issuer {
@@ -35,10 +35,14 @@ impl Issuer {
 
     /// `authorization` headers with so many tokens, no two alike.
     pub(super) fn headers(&self, count: usize) -> Result<Vec<String>> {
+        let iss = self.verifying.issuer().unwrap_or(ISSUER);
         let header = json!({ "alg": self.algorithm, "kid": self.algorithm, "typ": "JWT" });
         let header = encode(header.to_string().as_bytes());
         let one = |_| {
-            let signed = format!("{header}.{}", encode(&serde_json::to_vec(&claims(now_ms()))?));
+            let signed = format!(
+                "{header}.{}",
+                encode(&serde_json::to_vec(&Claims { iss: iss.into(), ..claims(now_ms()) })?)
+            );
             let signature = encode(&(self.sign)(signed.as_bytes()));
             Ok(format!("authorization: Bearer {signed}.{signature}"))
         };
@@ -68,7 +72,7 @@ fn es256() -> Result<Issuer> {
     let coordinates = &point.as_bytes()[1..];
     let (x, y) = coordinates.split_at(32);
     let jwk = json!({ "kty": "EC", "crv": "P-256", "x": encode(x), "y": encode(y) });
-    let verifying = own(Algorithm::Es256, coordinates)?;
+    let verifying = foreign(Algorithm::Es256, coordinates)?;
     let sign = move |text: &[u8]| Signer::<p256::ecdsa::Signature>::sign(&key, text).to_vec();
     Ok(Issuer::new(verifying, jwk, sign))
 }
@@ -79,7 +83,7 @@ fn rs256() -> Result<Issuer> {
     ensure!(e.len() <= 4, "an exponent of {} bytes", e.len());
     let jwk = json!({ "kty": "RSA", "n": encode(&n), "e": encode(&e) });
     let exponent = [&[0; 4][e.len()..], &e].concat();
-    let verifying = own(Algorithm::Rs256, &[&exponent[..], &n].concat())?;
+    let verifying = foreign(Algorithm::Rs256, &[&exponent[..], &n].concat())?;
     let key = rsa::pkcs1v15::SigningKey::<sha2::Sha256>::new(key);
     Ok(Issuer::new(verifying, jwk, move |text| key.sign(text).to_vec()))
 }
@@ -87,3 +91,11 @@ fn rs256() -> Result<Issuer> {
 fn own(algorithm: Algorithm, key: &[u8]) -> Result<VerifyingKey> {
     VerifyingKey::own(algorithm.name(), algorithm, key).map_err(|error| anyhow!("{error}"))
 }
+
+fn foreign(algorithm: Algorithm, key: &[u8]) -> Result<VerifyingKey> {
+    VerifyingKey::of_issuer(OTHER_ISSUER, algorithm.name(), algorithm, key)
+        .map_err(|error| anyhow!("{error}"))
+}
+
+/// Whose tokens ES256 and RS256 sign: ours are EdDSA or HS256.
+pub(super) const OTHER_ISSUER: &str = "https://idp.test";

@@ -8,7 +8,7 @@ mod peers;
 use crate::load::{Load, Outcome};
 use crate::machine::Usage;
 use crate::plain::Plain;
-use crate::plot::{Bar, Kind, Plot};
+use crate::plot::{self, Bar, Plot};
 use crate::report::{Budget, Section, Table};
 use crate::statistics::Spread;
 use crate::{Scale, block_on, progress};
@@ -47,29 +47,43 @@ async fn measured(scale: Scale) -> Result<Section> {
 struct Tokens {
     /// Without a credential.
     plain: PathBuf,
+    /// Those that `api_key_auth` knows.
     api_keys: Vec<String>,
-    api_keys_file: PathBuf,
-    /// For each algorithm: as many as fit every cache, and more than fit any.
-    signed: Vec<(&'static str, PathBuf, PathBuf)>,
+    kinds: Vec<Kind>,
+}
+
+/// One kind of credential: as many as fit every cache, and more than fit any.
+struct Kind {
+    name: &'static str,
+    warm: PathBuf,
+    cold: PathBuf,
 }
 
 impl Tokens {
     fn written(load: &Load, issuers: &[Issuer], scale: Scale) -> Result<Self> {
-        let api_keys: Vec<String> = (0..WARM).map(|number| format!("key-{number:032}")).collect();
-        let mut signed = Vec::new();
+        let cold = scale.of(COLD, WARM);
+        let mut kinds = Vec::new();
         for issuer in issuers {
-            let algorithm = issuer.algorithm;
-            let cold = scale.of(COLD, WARM);
-            progress(&format!("requests: {WARM} and {cold} tokens with {algorithm}"));
-            let warm = load.gets(&format!("warm-{algorithm}"), issuer.headers(WARM)?)?;
-            let cold = load.gets(&format!("cold-{algorithm}"), issuer.headers(cold)?)?;
-            signed.push((algorithm, warm, cold));
+            let name = issuer.algorithm;
+            progress(&format!("requests: {WARM} and {cold} tokens with {name}"));
+            let headers = issuer.headers(cold)?;
+            kinds.push(Kind {
+                name,
+                warm: load.gets(&format!("warm-{name}"), headers[..WARM].iter().cloned())?,
+                cold: load.gets(&format!("cold-{name}"), headers)?,
+            });
         }
+        let api_keys = edges::api_keys(cold)?;
+        let headers = |count: usize| api_keys[..count].iter().map(|key| format!("x-api-key: {key}"));
+        kinds.push(Kind {
+            name: API_KEY,
+            warm: load.gets("warm-api-keys", headers(WARM))?,
+            cold: load.gets("cold-api-keys", headers(cold))?,
+        });
         Ok(Self {
             plain: load.gets("plain", ["authorization: none".to_owned()])?,
-            api_keys_file: load.gets("api-keys", api_keys.iter().map(|key| format!("x-api-key: {key}")))?,
-            api_keys,
-            signed,
+            api_keys: api_keys[..WARM].to_vec(),
+            kinds,
         })
     }
 }
@@ -91,20 +105,30 @@ fn subjects<'a>(edges: &'a [Edge], tokens: &Tokens) -> Vec<Subject<'a>> {
         };
         match edge.revocations {
             Some(revocations) => {
-                for (algorithm, warm, cold) in &tokens.signed {
-                    let loaded = millions(revocations);
-                    let peer = (format!("jwt_authn, cached, {algorithm}"), Some(1.0));
-                    add(format!("Keystile, warm, {algorithm}, {loaded}"), warm, Some(peer));
-                    let peer = (format!("jwt_authn, no cache, {algorithm}"), cold_budget(algorithm));
-                    add(format!("Keystile, cold, {algorithm}, {loaded}"), cold, Some(peer));
+                let loaded = millions(revocations);
+                for Kind { name, warm, cold } in &tokens.kinds {
+                    let (cached, uncached) = match *name {
+                        API_KEY => ("api_key_auth".to_owned(), "api_key_auth".to_owned()),
+                        name => {
+                            (format!("jwt_authn, cached, {name}"), format!("jwt_authn, no cache, {name}"))
+                        }
+                    };
+                    let budget = (*name != API_KEY).then_some(1.0);
+                    add(format!("Keystile, warm, {name}, {loaded}"), warm, Some((cached, budget)));
+                    let budget = cold_budget(name);
+                    add(format!("Keystile, cold, {name}, {loaded}"), cold, Some((uncached, budget)));
                 }
             }
             None if edge.name.starts_with("jwt_authn") => {
-                for (algorithm, warm, _) in &tokens.signed {
-                    add(format!("{}, {algorithm}", edge.name), warm, None);
+                for Kind { name, warm, .. } in tokens.kinds.iter().filter(|kind| kind.name != API_KEY) {
+                    add(format!("{}, {name}", edge.name), warm, None);
                 }
             }
-            None if edge.name == "api_key_auth" => add(edge.name.into(), &tokens.api_keys_file, None),
+            None if edge.name == "api_key_auth" => {
+                for Kind { warm, .. } in tokens.kinds.iter().filter(|kind| kind.name == API_KEY) {
+                    add(edge.name.into(), warm, None);
+                }
+            }
             None => add(edge.name.into(), &tokens.plain, None),
         }
     }
@@ -197,16 +221,19 @@ fn cost(subject: &Subject<'_>, runs: &[Run], baseline: &[Run]) -> Cost {
     }
 }
 
+/// Adds how many times its peer's each cost is; leaves it open where noise made a round's difference to no filter
+/// negative, since a ratio of such says nothing.
 fn compared(mut costs: Vec<Cost>, rounds: &[Vec<Run>]) -> Vec<Cost> {
     let names: Vec<String> = costs.iter().map(|cost| cost.name.clone()).collect();
     for (cost, runs) in costs.iter_mut().zip(rounds) {
         let peer = cost.peer.as_ref().and_then(|peer| names.iter().position(|name| name == peer));
-        cost.ratio = peer.and_then(|peer| {
-            let rounds = runs.iter().zip(&rounds[peer]).zip(&rounds[0]);
-            Spread::of(
-                rounds.map(|((run, peer), none)| (run.cpu_us - none.cpu_us) / (peer.cpu_us - none.cpu_us)),
-            )
-        });
+        let Some(peer) = peer else { continue };
+        let added = runs.iter().zip(&rounds[peer]).zip(&rounds[0]);
+        let added: Vec<(f64, f64)> =
+            added.map(|((run, peer), none)| (run.cpu_us - none.cpu_us, peer.cpu_us - none.cpu_us)).collect();
+        if added.iter().all(|(ours, peers)| *ours > 0.0 && *peers > 0.0) {
+            cost.ratio = Spread::of(added.iter().map(|(ours, peers)| ours / peers));
+        }
     }
     costs
 }
@@ -241,7 +268,11 @@ fn section(scale: Scale, costs: &[Cost], memory: &[memory::Memory]) -> Section {
             text(total_us, 1),
             median(p50_us),
             median(p99_us),
-            peer.as_ref().map_or_else(String::new, |peer| format!("{} times {peer}", text(ratio, 2))),
+            match (peer, ratio) {
+                (Some(peer), Some(ratio)) => format!("{} times {peer}", ratio.text(2)),
+                (Some(peer), None) => format!("lost in the noise beside {peer}"),
+                _ => String::new(),
+            },
         ]
     });
     section.tables.push(Table {
@@ -250,9 +281,10 @@ fn section(scale: Scale, costs: &[Cost], memory: &[memory::Memory]) -> Section {
         rows: rows.collect(),
     });
     for cost in costs {
-        if let (Some(ratio), Some(budget), Some(peer)) = (cost.ratio, cost.budget, &cost.peer) {
+        if let (Some(budget), Some(peer)) = (cost.budget, &cost.peer) {
             let what = format!("CPU added: {} beside {peer}", cost.name);
-            section.budgets.push(Budget::at_most(what, ratio.median, budget, "times"));
+            let ratio = cost.ratio.map(|ratio| ratio.median);
+            section.budgets.push(Budget::at_most(what, ratio, budget, "times"));
         }
     }
     let bars = costs.iter().skip(1).filter_map(|cost| {
@@ -262,7 +294,7 @@ fn section(scale: Scale, costs: &[Cost], memory: &[memory::Memory]) -> Section {
         name: "requests".into(),
         title: "CPU added to a request".into(),
         unit: "µs",
-        kind: Kind::Bars(bars.collect()),
+        kind: plot::Kind::Bars(bars.collect()),
     });
     memory::report(memory, &mut section);
     section
@@ -275,6 +307,8 @@ fn millions(count: u32) -> String {
         small => format!("{small} revoked"),
     }
 }
+
+const API_KEY: &str = "API key";
 
 /// Distinct credentials that every cache has room for.
 const WARM: usize = 2_000;

@@ -2,8 +2,8 @@
 
 mod admits;
 mod bad_configuration;
-mod carried_bundle;
 mod benchmark;
+mod carried_bundle;
 mod control_plane_down;
 mod costs;
 mod edge;

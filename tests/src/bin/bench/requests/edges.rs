@@ -6,7 +6,7 @@ use crate::{Scale, progress};
 use anyhow::{Context, Result, anyhow};
 use bundle::builder::SecretKey;
 use harness::envoy::Settings;
-use harness::forge::{now_ms, plugin_configuration, publisher};
+use harness::forge::{Authority, now_ms, plugin_configuration};
 use harness::{Envoy, Forge, Scratch};
 use serde_json::{Value, json};
 use std::net::SocketAddr;
@@ -103,7 +103,7 @@ pub(super) fn settings(
     upstream: SocketAddr,
     filters_instead: Option<Vec<Value>>,
 ) -> Result<Settings> {
-    let mut policy = plugin_configuration(&publisher());
+    let mut policy = plugin_configuration(&Authority::new(1));
     policy["api_keys"] = json!({});
     policy["issuers"] = json!([{ "issuer": OTHER_ISSUER, "audiences": ["api"] }]);
     policy["credentials"] =
@@ -137,9 +137,13 @@ pub(super) async fn ours(
     forge.content.secret_keys(secrets.chain([tags])).map_err(|error| anyhow!("{error}"))?;
     progress(&format!("requests: building a bundle, {}", millions(revocations)));
     for number in 0..revocations {
-        forge.content.revoke(sets::fingerprint(number)).map_err(|error| anyhow!("{error}"))?;
+        forge
+            .content
+            .revoke(u64::from(number) + 1, sets::fingerprint(number))
+            .map_err(|error| anyhow!("{error}"))?;
     }
     forge.version += 1;
+    forge.content.settle(forge.version).map_err(|error| anyhow!("{error}"))?;
     let built = forge.content.build().map_err(|error| anyhow!("{error}"))?;
     let objects = built.objects.len();
     let bytes: usize = built.objects.iter().map(|(_, bytes)| bytes.len()).sum();

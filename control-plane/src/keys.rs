@@ -3,19 +3,14 @@
 use std::{
     fmt, fs, io,
     path::{Path, PathBuf},
-    time::Duration,
 };
 
-use bundle::{
-    PublicKey,
-    builder::{Delegates, Root, SnapshotKey, TailKey},
-};
+use bundle::DelegationError;
 use serde::{Deserialize, Serialize};
 use token::{Algorithm, BadKey, VerifyingKey, base64url, mint::SigningKey};
 use zeroize::{Zeroize as _, Zeroizing};
 
 use crate::{
-    clock::Time,
     home::{self, Home},
     model::{SigningKeyRecord, SigningKeyState},
     random,
@@ -126,71 +121,37 @@ fn tag_kid(generation: u8) -> String {
     format!("tag-{generation}")
 }
 
-/// What bundles are signed with: the keys that the root delegated to, and its delegation.
-#[derive(Debug)]
-pub struct Authority {
-    /// What edges pin.
-    pub root: PublicKey,
-    pub snapshot: SnapshotKey,
-    pub tail: TailKey,
-    pub delegation: Vec<u8>,
-}
-
-/// Made where there is none, and kept where there is.
-pub fn create_authority(home: &Home, audience: &str, now: Time) -> Result<Authority, KeyError> {
-    let root = Root::new(&*seed(home, ROOT, true)?);
-    let snapshot = SnapshotKey::new(&*seed(home, SNAPSHOT, true)?);
-    let tail = TailKey::new(&*seed(home, TAIL, true)?);
-    let path = delegation_path(home);
-    if !path.exists() {
-        let delegates = Delegates {
-            audience,
-            epoch: 1,
-            issued_at: now.millis(),
-            expires_at: now.plus(DELEGATED_FOR).millis(),
-            snapshot_keys: &[snapshot.public_key()],
-            tail_keys: &[tail.public_key()],
-        };
-        let delegation = root.delegate(&delegates).map_err(|_| KeyError::Wrong {
-            path: home.config_file(),
-            reason: "its `publisher.audience` is longer than 64 bytes",
-        })?;
-        home::write_new(&path, &delegation).map_err(|source| KeyError::Unwritable { path, source })?;
-    }
-    open_authority(home)
-}
-
-pub fn open_authority(home: &Home) -> Result<Authority, KeyError> {
-    let root = Jwk::read(&path(home, ROOT))?.public_key();
-    let root = root.ok_or(KeyError::Wrong { path: path(home, ROOT), reason: NOT_ED25519 })?;
-    let snapshot = SnapshotKey::new(&*seed(home, SNAPSHOT, false)?);
-    let tail = TailKey::new(&*seed(home, TAIL, false)?);
-    let path = delegation_path(home);
-    let delegation = fs::read(&path).map_err(|source| KeyError::Unreadable { path, source })?;
-    Ok(Authority { root, snapshot, tail, delegation })
-}
-
-fn seed(home: &Home, name: &str, make: bool) -> Result<Zeroizing<[u8; 32]>, KeyError> {
-    let path = path(home, name);
-    if make && !path.exists() {
-        let seed = Zeroizing::new(random::bytes::<32>());
-        let public = *Root::new(&seed).public_key().as_bytes();
-        Jwk::ed25519(name, &public, &seed).write(&path)?;
-    }
-    Jwk::read(&path)?.seed().ok_or(KeyError::Wrong { path, reason: NOT_ED25519 })
-}
-
-fn delegation_path(home: &Home) -> PathBuf {
-    home.keys().join("delegation")
-}
-
 /// Why a key can't be used. Never says what is in the file.
 #[derive(Debug)]
 pub enum KeyError {
-    Unreadable { path: PathBuf, source: io::Error },
-    Unwritable { path: PathBuf, source: io::Error },
-    OpenToOthers { path: PathBuf },
-    Wrong { path: PathBuf, reason: &'static str },
+    Unreadable {
+        path: PathBuf,
+        source: io::Error,
+    },
+    Unwritable {
+        path: PathBuf,
+        source: io::Error,
+    },
+    OpenToOthers {
+        path: PathBuf,
+    },
+    Wrong {
+        path: PathBuf,
+        reason: &'static str,
+    },
+    /// The root key is kept elsewhere, and is needed.
+    RootAway {
+        path: PathBuf,
+    },
+    /// The delegation is none that edges would take.
+    Delegation {
+        path: PathBuf,
+        source: DelegationError,
+    },
+    /// A change of keys is under way, or the files do not belong together.
+    Torn {
+        path: PathBuf,
+    },
     Unusable(BadKey),
     NoSigner,
 }
@@ -202,6 +163,9 @@ impl KeyError {
             Self::Unwritable { .. } => "key_unwritable",
             Self::OpenToOthers { .. } => "key_open_to_others",
             Self::Wrong { .. } => "key_wrong",
+            Self::RootAway { .. } => "root_key_away",
+            Self::Delegation { source, .. } => source.code(),
+            Self::Torn { .. } => "keys_torn",
             Self::Unusable(_) => "key_unusable",
             Self::NoSigner => "key_missing",
         }
@@ -223,6 +187,22 @@ impl fmt::Display for KeyError {
                 write!(f, "the key file `{0}` is open to others; `chmod 600 {0}`", path.display())
             }
             Self::Wrong { path, reason } => write!(f, "the key file `{}` is wrong: {reason}", path.display()),
+            Self::RootAway { path } => write!(
+                f,
+                "the root key is not at `{}`; bring it back for this command, or name its file with --root-key",
+                path.display()
+            ),
+            Self::Delegation { path, .. } => write!(
+                f,
+                "the delegation `{}` does not hold; `keystile authority renew` signs another",
+                path.display()
+            ),
+            Self::Torn { path } => write!(
+                f,
+                "the delegation `{}` names keys that are not beside it; restore the folder from its backup, or make \
+                 new ones: `keystile authority rotate snapshot` and `keystile authority rotate tail`",
+                path.display()
+            ),
             Self::Unusable(_) => f.write_str("a key is unusable"),
             Self::NoSigner => f.write_str("there is no active signing key; run `keystile init`"),
         }
@@ -234,14 +214,19 @@ impl std::error::Error for KeyError {
         match self {
             Self::Unreadable { source, .. } | Self::Unwritable { source, .. } => Some(source),
             Self::Unusable(source) => Some(source),
-            Self::OpenToOthers { .. } | Self::Wrong { .. } | Self::NoSigner => None,
+            Self::Delegation { source, .. } => Some(source),
+            Self::OpenToOthers { .. }
+            | Self::Wrong { .. }
+            | Self::RootAway { .. }
+            | Self::Torn { .. }
+            | Self::NoSigner => None,
         }
     }
 }
 
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Jwk {
+pub(crate) struct Jwk {
     kty: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     crv: Option<String>,
@@ -260,7 +245,7 @@ struct Jwk {
 }
 
 impl Jwk {
-    fn ed25519(kid: &str, public: &[u8], seed: &[u8; 32]) -> Self {
+    pub(crate) fn ed25519(kid: &str, public: &[u8], seed: &[u8; 32]) -> Self {
         Self {
             kty: "OKP".to_owned(),
             crv: Some("Ed25519".to_owned()),
@@ -286,7 +271,7 @@ impl Jwk {
         }
     }
 
-    fn read(path: &Path) -> Result<Self, KeyError> {
+    pub(crate) fn read(path: &Path) -> Result<Self, KeyError> {
         let unreadable = |source| KeyError::Unreadable { path: path.to_owned(), source };
         if home::open_to_others(path).map_err(unreadable)? != 0 {
             return Err(KeyError::OpenToOthers { path: path.to_owned() });
@@ -296,20 +281,16 @@ impl Jwk {
             .map_err(|_| KeyError::Wrong { path: path.to_owned(), reason: "it is no JSON web key" })
     }
 
-    fn write(&self, path: &Path) -> Result<(), KeyError> {
+    pub(crate) fn write(&self, path: &Path) -> Result<(), KeyError> {
         let mut text = Zeroizing::new(serde_json::to_vec_pretty(self).unwrap_or_default());
         text.push(b'\n');
         home::write_new(path, &text).map_err(|source| KeyError::Unwritable { path: path.to_owned(), source })
     }
 
-    fn seed(&self) -> Option<Zeroizing<[u8; 32]>> {
+    pub(crate) fn seed(&self) -> Option<Zeroizing<[u8; 32]>> {
         let seed = Zeroizing::new(base64url::decode(self.d.as_ref()?.as_bytes())?);
         (self.crv.as_deref() == Some("Ed25519"))
             .then(|| seed.as_slice().try_into().ok().map(Zeroizing::new))?
-    }
-
-    fn public_key(&self) -> Option<PublicKey> {
-        self.x.as_ref()?.parse().ok().filter(|_| self.crv.as_deref() == Some("Ed25519"))
     }
 
     fn secret(&self) -> Option<Zeroizing<Vec<u8>>> {
@@ -324,17 +305,6 @@ impl Drop for Jwk {
     }
 }
 
-fn path(home: &Home, name: &str) -> PathBuf {
+pub(crate) fn path(home: &Home, name: &str) -> PathBuf {
     home.keys().join(format!("{name}.jwk"))
 }
-
-const ROOT: &str = "root";
-
-const SNAPSHOT: &str = "snapshot";
-
-const TAIL: &str = "tail";
-
-const NOT_ED25519: &str = "it is no Ed25519 private key";
-
-/// A key is retired by the next epoch, not by waiting: ten years.
-const DELEGATED_FOR: Duration = Duration::from_secs(10 * 365 * 24 * 3600);

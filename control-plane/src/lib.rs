@@ -7,6 +7,7 @@
 //! Interfaces never touch the store, so they cannot behave differently; a test reads their `use` lines.
 
 pub mod api;
+pub mod authority;
 pub mod cli;
 pub mod clock;
 pub mod config;

@@ -20,7 +20,7 @@ use crate::{
     config::Config,
     home::Home,
     listener::{self, Limits},
-    operations::{OpenError, Service, collect, expire_api_keys},
+    operations::{OpenError, Rebased, Service, collect, expire_api_keys, rebase_if_due},
     publisher::{self, PublishError},
     seldom::Seldom,
     telemetry::Metrics,
@@ -113,6 +113,16 @@ async fn collect_for_ever(service: Arc<Service>) {
             Err(error) => {
                 tracing::warn!(error.code = error.code(), "what had expired could not be collected")
             }
+        }
+        match rebase_if_due(&service).await {
+            Ok(Some(Rebased { version: Some(version), blocks, bytes })) => tracing::info!(
+                bundle.version = version,
+                base.blocks = blocks.len(),
+                base.bytes = bytes,
+                "built the base anew"
+            ),
+            Ok(_) => {}
+            Err(error) => tracing::error!(error.code = error.code(), "the base was not built: {error}"),
         }
     }
 }

@@ -11,6 +11,8 @@ use token::Fingerprint;
 use super::{Failure, Global, show};
 use crate::{
     clock::{self, Time},
+    model::Actor,
+    operations::{self, Rebased},
     publisher,
 };
 
@@ -22,6 +24,8 @@ pub(super) enum Bundle {
         #[arg(long, value_name = "FILE")]
         manifest: Option<PathBuf>,
     },
+    /// Build the base anew where it has revocations to take in, as the server does by itself
+    Rebase,
     /// Verify a manifest, as an edge would
     Verify {
         file: PathBuf,
@@ -42,11 +46,12 @@ impl Bundle {
                 }
                 print(global, publication.snapshot.manifest())
             }
+            Self::Rebase => rebase(global).await,
             Self::Verify { file, root_key } => {
                 let config = global.settings()?;
                 let key = match root_key {
                     Some(key) => key,
-                    None => crate::keys::open_authority(&global.home())?.root,
+                    None => crate::authority::root_key(&global.home())?,
                 };
                 let bytes = fs::read(&file).map_err(|error| of(&file, "can't be read", &error))?;
                 let manifest = Manifest::open(&bytes, &[key], &config.publisher.audience)?;
@@ -54,6 +59,28 @@ impl Bundle {
             }
         }
     }
+}
+
+async fn rebase(global: &Global) -> Result<(), Failure> {
+    let Rebased { version, blocks, bytes } =
+        operations::rebase(&global.service().await?, &Actor::Admin).await?;
+    let (members, revoked) = blocks
+        .iter()
+        .fold((0, 0), |(members, revoked), block| (members + block.members, revoked + block.revoked));
+    let data = json!({
+        "version": version,
+        "blocks": blocks.len(),
+        "members": members,
+        "revoked": revoked,
+        "bytes": bytes,
+    });
+    global.print(&data, || match version {
+        None => "the base has nothing to take in".to_owned(),
+        Some(version) => format!(
+            "version {version}: {revoked} revoked of {members} in {} blocks, {bytes} bytes",
+            blocks.len()
+        ),
+    })
 }
 
 fn of(file: &Path, what: &str, error: &io::Error) -> Failure {

@@ -7,8 +7,10 @@ use tokio::{
     time::timeout,
 };
 
-use super::{Failure, Global, hint};
+use super::{Failure, Global, hint, show};
 use crate::{
+    authority::{Authority, REMINDER},
+    clock::{self, Time},
     config::Config,
     home::{self, Home},
     operations::{self, OpenError, Service, StoreError},
@@ -89,9 +91,38 @@ async fn examine(global: &Global, findings: &mut Vec<Finding>) {
     let signed = publisher::preview(&service).await.map_err(|error| chain(&error));
     let signed = signed.map(|publication| format!("version {} signed and read back", publication.version));
     check(findings, "publisher", signed, "restore the keys and the database from the same backup");
+    findings.push(authority(&home, &config));
     let round = operations::rehearse(&service).map(|()| "a token signed and verified".to_owned());
     check(findings, "tokens", round.map_err(|error| chain(&error)), "restore the signing key");
     answers(findings, &config).await;
+}
+
+/// Whether the root has to sign again soon.
+fn authority(home: &Home, config: &Config) -> Finding {
+    let what = "authority";
+    match Authority::open(home, &config.publisher.audience) {
+        Ok(authority) => {
+            let delegation = &authority.delegation;
+            let ends = Time::from_millis(delegation.expires_at());
+            let soon = clock::now().plus(REMINDER) >= ends;
+            Finding {
+                what,
+                state: if soon { State::Note } else { State::Good },
+                detail: format!("epoch {}, delegated until {}", delegation.epoch(), show::time(ends)),
+                advice: soon.then(|| {
+                    "`keystile authority renew`: past its end edges believe nothing any more".to_owned()
+                }),
+            }
+        }
+        Err(error) => Finding {
+            what,
+            state: State::Bad,
+            detail: chain(&error),
+            advice: Some(
+                "restore the keys from their backup, or make new ones: `keystile authority`".to_owned(),
+            ),
+        },
+    }
 }
 
 /// Beside keys there was a database: a new one has forgotten what was revoked.

@@ -2,6 +2,7 @@
 
 mod audit;
 mod authkey;
+mod authority;
 mod bundle;
 mod doctor;
 mod edge;
@@ -89,7 +90,10 @@ enum Verb {
     /// Enroll, list and remove edges
     #[command(subcommand)]
     Edge(edge::Edge),
-    /// Show what edges are told, or verify a manifest
+    /// Show, replace and renew the keys that edges believe
+    #[command(subcommand)]
+    Authority(authority::Authority),
+    /// Show what edges are told, verify a manifest, or build the base anew
     #[command(subcommand)]
     Bundle(bundle::Bundle),
     /// Show the latest changes
@@ -113,6 +117,7 @@ pub async fn run(command: Command) -> ExitCode {
         Verb::Authkey(verb) => verb.run(&global).await,
         Verb::Key(verb) => verb.run(&global).await,
         Verb::Edge(verb) => verb.run(&global).await,
+        Verb::Authority(verb) => verb.run(&global).await,
         Verb::Bundle(verb) => verb.run(&global).await,
         Verb::Audit(verb) => verb.run(&global).await,
         Verb::Doctor => doctor::run(&global).await,

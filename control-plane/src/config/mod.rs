@@ -41,6 +41,7 @@ pub struct Publisher {
     pub audience: String,
     pub lifetime: Period,
     pub resign: Period,
+    pub rebase_after: u64,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -116,7 +117,12 @@ impl std::fmt::Debug for Store {
 
 impl Default for Publisher {
     fn default() -> Self {
-        Self { audience: "default".to_owned(), lifetime: Period::from_secs(60), resign: Period::from_secs(5) }
+        Self {
+            audience: "default".to_owned(),
+            lifetime: Period::from_secs(60),
+            resign: Period::from_secs(5),
+            rebase_after: 20_000,
+        }
     }
 }
 

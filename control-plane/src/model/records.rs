@@ -26,6 +26,16 @@ pub struct Issuance {
     pub expires_at: u64,
 }
 
+/// What the base is built over.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UniverseMember {
+    pub fingerprint: Fingerprint,
+    pub kid: String,
+    pub issued_at: u64,
+    pub expires_at: u64,
+    pub revoked: bool,
+}
+
 /// A fingerprint that is refused until it would have expired.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Revocation {
@@ -44,6 +54,20 @@ pub enum RevocationChange {
         fingerprint: Fingerprint,
         expires_at: u64,
     },
+}
+
+/// What the base says of the credentials that expire in one span of time (`expires_before` is not included).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BaseBlock {
+    pub expires_from: u64,
+    pub expires_before: u64,
+    /// The version that it speaks of.
+    pub as_of: u64,
+    /// The version in which it was installed.
+    pub version: u64,
+    pub built_at: u64,
+    pub members: u64,
+    pub revoked: u64,
 }
 
 /// Everything of `scope` issued at or before `instant` is refused.

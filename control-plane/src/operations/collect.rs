@@ -1,7 +1,7 @@
 use super::{Lifetime, Service};
 use crate::{
     clock::{self, Time},
-    store::{StoreError, audit, issued, revocations, versions, watermarks},
+    store::{StoreError, audit, blocks, issued, revocations, versions, watermarks},
 };
 
 /// Forgets what time has made meaningless. Returns how many rows went.
@@ -27,13 +27,14 @@ pub async fn collect(service: &Service) -> Result<u64, StoreError> {
 /// A new version, if there is anything that edges need no longer know.
 async fn from_bundle(service: &Service, now: Time) -> Result<u64, StoreError> {
     let mut write = service.store.write().await?;
-    versions::next(&mut write, now).await?;
+    let version = versions::next(&mut write, now).await?;
     let before = expired(now);
     let moot = before.saturating_sub(Lifetime::LONGEST.seconds());
-    let gone =
-        revocations::collect(&mut write, before).await? + watermarks::collect(&mut write, moot).await?;
+    let gone = revocations::collect(&mut write, before).await?
+        + watermarks::collect(&mut write, moot).await?
+        + blocks::collect(&mut write, before).await?;
     if gone > 0 {
-        versions::collected(&mut write, before).await?;
+        versions::collected(&mut write, version, before).await?;
         write.commit().await?;
     }
     Ok(gone)

@@ -5,7 +5,7 @@ use token::{Algorithm, secret::Secret};
 
 use super::create_auth_key;
 use crate::{
-    clock,
+    authority, clock,
     config::{self, Config},
     home::{self, Home},
     keys::{self, KeyError},
@@ -78,8 +78,8 @@ pub async fn initialize(home: &Home, config: &Config) -> Result<Initialized, Ini
         }
         _ => {}
     }
-    let authority = keys::create_authority(home, &config.publisher.audience, clock::now())
-        .map_err(InitializeError::Keys)?;
+    authority::create(home, &config.publisher.audience, clock::now()).map_err(InitializeError::Keys)?;
+    let root_key = authority::root_key(home).map_err(InitializeError::Keys)?;
     let algorithm = match config.tokens.algorithm {
         config::Algorithm::EdDsa => Algorithm::EdDsa,
         config::Algorithm::Hs256 => Algorithm::Hs256,
@@ -109,6 +109,6 @@ pub async fn initialize(home: &Home, config: &Config) -> Result<Initialized, Ini
         operator: subject.operator,
         auth_key: auth_key.id,
         secret,
-        root_key: authority.root.to_string(),
+        root_key: root_key.to_string(),
     })
 }

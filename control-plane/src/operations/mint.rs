@@ -11,7 +11,7 @@ use crate::{
     config::Period,
     model::{Actor, AuthKeyId, Issuance, SessionId, Subject},
     random,
-    store::{StoreError, issued::Inserted, watermarks},
+    store::{StoreError, coverage, issued::Inserted, watermarks},
 };
 
 /// How long a token lives: 1 second to 2 days, as Soracom has it; a day by default.
@@ -83,13 +83,15 @@ pub(super) async fn mint(service: &Service, order: Order) -> Result<Minted, Mint
             Inserted::Yes => return Ok(Minted { token, issuance }),
             // One chance in 2^64 per pair: another `jti` gives another fingerprint.
             Inserted::PrefixTaken => {}
+            // The base was being built just then: the next second is free.
+            Inserted::Covered => {}
             Inserted::AuthKeyGone => return Err(MintError::AuthKeyGone),
         }
     }
     Err(MintError::PrefixTaken)
 }
 
-/// The first second that no watermark refuses.
+/// The first second that no watermark refuses and no base covers.
 ///
 /// Normally that is now, and right after a revocation the next second: edges allow a few seconds of clock difference.
 /// Who revokes and issues in a loop would run ahead of what they allow, so issuing waits.
@@ -98,8 +100,9 @@ async fn next_instant(service: &Service, order: &Order) -> Result<u64, StoreErro
     let kid = service.keyring.signer().kid();
     let watermark =
         watermarks::applicable(&mut reader, kid, &order.subject, order.auth_key.as_ref(), None).await?;
+    let covered = coverage::of(&mut reader, kid).await?;
     drop(reader);
-    let earliest = watermark.map_or(0, |instant| instant.saturating_add(1));
+    let earliest = watermark.max(covered).map_or(0, |instant| instant.saturating_add(1));
     while earliest > clock::now().seconds().saturating_add(AHEAD) {
         sleep(Duration::from_millis(100)).await;
     }

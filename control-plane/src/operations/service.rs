@@ -10,9 +10,10 @@ use tokio::{
 
 use super::{ledger::Ledger, usage::Usage};
 use crate::{
+    authority, clock,
     config::Config,
     home::Home,
-    keys::{self, KeyError, Keyring},
+    keys::{KeyError, Keyring},
     publisher::Publications,
     store::{self, Engine, Store, StoreError},
 };
@@ -38,6 +39,8 @@ impl Service {
     pub async fn open(home: Home, config: Config) -> Result<Self, OpenError> {
         let home = there(home)?;
         let store = Store::open(&config.store.url, home.folder()).await.map_err(OpenError::Store)?;
+        // A data folder of 0.1 has one key for everything.
+        authority::create(&home, &config.publisher.audience, clock::now()).map_err(OpenError::Keys)?;
         Self::on(store, home, config).await
     }
 
@@ -52,7 +55,7 @@ impl Service {
         let records = store::signing_keys::list(&mut store.reader().await.map_err(OpenError::Store)?).await;
         let keyring =
             Arc::new(Keyring::open(&home, &records.map_err(OpenError::Store)?).map_err(OpenError::Keys)?);
-        let root_key = keys::open_authority(&home).map_err(OpenError::Keys)?.root.to_string();
+        let root_key = authority::root_key(&home).map_err(OpenError::Keys)?.to_string();
         Ok(Self {
             root_key,
             ledger: Ledger::start(store.clone()),

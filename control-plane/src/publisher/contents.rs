@@ -15,17 +15,20 @@ use crate::{
 };
 
 use super::{
-    PublishError, granted,
+    PublishError,
+    base::{Base, BaseNews},
+    granted,
     keyset::{self, KeySet},
 };
 
 pub(super) struct Contents {
     builder: Builder,
     keyset: KeySet,
+    base: Base,
     version: u64,
+    /// The version in which the content was last settled; none before the first load.
+    checkpoint: Option<u64>,
     collected_before: u64,
-    /// Something expired and was forgotten since the last checkpoint.
-    collected: bool,
     /// By the second they expire in.
     expiring: BTreeSet<(u64, Fingerprint)>,
 }
@@ -33,47 +36,55 @@ pub(super) struct Contents {
 /// What came since the last time.
 struct News {
     version: Version,
-    changed: Vec<RevocationChange>,
-    raised: Vec<Watermark>,
+    changed: Vec<(u64, RevocationChange)>,
+    raised: Vec<(u64, Watermark)>,
     granted: Vec<Grant>,
     keys: Option<keyset::Loaded>,
+    base: BaseNews,
+}
+
+/// In the order of their versions, which is the order of the tail: every publisher makes the same of it.
+enum Change {
+    Fingerprint(RevocationChange),
+    Watermark(Watermark),
 }
 
 impl Contents {
     pub(super) fn new(keyset: KeySet) -> Self {
-        let builder = Builder::default();
-        Self { builder, keyset, version: 0, collected_before: 0, collected: false, expiring: BTreeSet::new() }
+        Self {
+            builder: Builder::default(),
+            keyset,
+            base: Base::default(),
+            version: 0,
+            checkpoint: None,
+            collected_before: 0,
+            expiring: BTreeSet::new(),
+        }
     }
 
     pub(super) const fn version(&self) -> u64 {
         self.version
     }
 
+    /// The version of the checkpoint that its content belongs to.
+    pub(super) fn checkpoint(&self) -> u64 {
+        self.checkpoint.unwrap_or_default()
+    }
+
     /// Takes up what came since the last time. Whether anything did.
     pub(super) async fn load(&mut self, store: &Store) -> Result<bool, PublishError> {
-        let Some(News { version, changed, raised, granted, keys }) = self.read(store).await? else {
+        let Some(News { version, changed, raised, granted, keys, base }) = self.read(store).await? else {
             return Ok(false);
         };
-        for change in changed {
-            let (fingerprint, expires_at) = match change {
-                RevocationChange::Revoked(Revocation { fingerprint, expires_at, .. }) => {
-                    (fingerprint, expires_at)
-                }
-                RevocationChange::Restored { fingerprint, expires_at } => {
-                    self.expiring.remove(&(expires_at, fingerprint));
-                    // There is no base yet that could call it revoked.
-                    let restored = self.builder.restore(fingerprint);
-                    self.builder.forget_restoration(&fingerprint);
-                    tell(restored);
-                    continue;
-                }
-            };
-            if tell(self.builder.revoke(version.number, fingerprint)) {
-                self.expiring.insert((expires_at, fingerprint));
-            }
-        }
-        for Watermark { scope, instant } in &raised {
-            self.watermark(version.number, scope, *instant);
+        let fingerprints = changed.into_iter().map(|(number, change)| (number, Change::Fingerprint(change)));
+        let watermarks = raised.into_iter().map(|(number, raised)| (number, Change::Watermark(raised)));
+        let mut changes: Vec<(u64, Change)> = fingerprints.chain(watermarks).collect();
+        changes.sort_by_key(|(number, _)| *number);
+        // What came up to the checkpoint belongs into it, what came later into the tail.
+        let later = changes.split_off(changes.partition_point(|(number, _)| *number <= version.checkpoint));
+        self.apply(changes);
+        for told in self.base.apply(base, &mut self.builder)? {
+            self.expiring.remove(&told);
         }
         granted::apply(granted, &mut self.builder)?;
         if let Some(keys) = keys {
@@ -82,18 +93,23 @@ impl Contents {
         if version.collected_before > self.collected_before {
             self.forget(version.collected_before);
         }
+        if self.checkpoint.is_none_or(|held| held < version.checkpoint) {
+            self.builder.settle(version.checkpoint)?;
+            self.checkpoint = Some(version.checkpoint);
+        }
+        self.apply(later);
         self.version = version.number;
         Ok(true)
     }
 
     /// Whether only a new checkpoint can say what is known.
     pub(super) fn needs_checkpoint(&self) -> bool {
-        self.collected || self.builder.needs_checkpoint()
+        self.builder.needs_checkpoint()
     }
 
-    /// Makes what is known the content of the next checkpoint.
-    pub(super) fn settle(&mut self) -> Result<(), TooLarge> {
-        self.collected = false;
+    /// Makes what is known the content of a checkpoint that nobody else hears of.
+    pub(super) fn settle_here(&mut self) -> Result<(), TooLarge> {
+        self.checkpoint = Some(self.version);
         self.builder.settle(self.version)
     }
 
@@ -102,13 +118,13 @@ impl Contents {
     }
 
     pub(super) fn revoked(&self) -> usize {
-        self.builder.revoked()
+        self.builder.revoked().saturating_add(usize::try_from(self.base.revocations()).unwrap_or(usize::MAX))
     }
 
     async fn read(&self, store: &Store) -> Result<Option<News>, PublishError> {
         // Mostly nothing has changed: one query tells.
         let now = versions::current(&mut store.reader().await?).await?;
-        if now.number == self.version {
+        if self.checkpoint.is_some() && now.number == self.version {
             return Ok(None);
         }
         let mut read = store.read().await?;
@@ -120,7 +136,30 @@ impl Contents {
         let raised = watermarks::since(&mut read, self.version).await?;
         let granted = granted::load(&mut read, self.version).await?;
         let keys = self.keyset.load(&mut read, self.version).await?;
-        Ok(Some(News { version, changed, raised, granted, keys }))
+        let base = self.base.load(&mut read, self.checkpoint.is_none()).await?;
+        Ok(Some(News { version, changed, raised, granted, keys, base }))
+    }
+
+    fn apply(&mut self, changes: Vec<(u64, Change)>) {
+        for (number, change) in changes {
+            match change {
+                Change::Fingerprint(RevocationChange::Revoked(Revocation {
+                    fingerprint,
+                    expires_at,
+                    ..
+                })) => {
+                    self.base.revoked(&fingerprint);
+                    if tell(self.builder.revoke(number, fingerprint)) {
+                        self.expiring.insert((expires_at, fingerprint));
+                    }
+                }
+                Change::Fingerprint(RevocationChange::Restored { fingerprint, expires_at }) => {
+                    self.expiring.remove(&(expires_at, fingerprint));
+                    self.base.restored(fingerprint, (number, expires_at), &mut self.builder);
+                }
+                Change::Watermark(Watermark { scope, instant }) => self.watermark(number, &scope, instant),
+            }
+        }
     }
 
     fn watermark(&mut self, number: u64, scope: &WatermarkScope, instant: u64) {
@@ -141,14 +180,14 @@ impl Contents {
         for (_, fingerprint) in std::mem::replace(&mut self.expiring, later) {
             self.builder.forget(&fingerprint);
         }
+        self.base.forget(before, &mut self.builder);
         self.builder.forget_watermarks(before.saturating_sub(Lifetime::LONGEST.seconds()));
         self.collected_before = before;
-        self.collected = true;
     }
 }
 
 /// The store holds one credential for each prefix, so a collision is a damaged database; what was there first holds.
-fn tell(changed: Result<bool, Collision>) -> bool {
+pub(super) fn tell(changed: Result<bool, Collision>) -> bool {
     match changed {
         Ok(_) => true,
         Err(collision) => {

@@ -3,9 +3,13 @@
 //! ```text
 //! store --commit--> bell --> load what changed --> build --> sign --> Publications --> waiting edges, own API
 //! ```
+//! What the tail can't say waits for the next checkpoint. In which version that is stands in the store, so that all
+//! publishers over one store settle the same, and edges may move between them.
+//!
 //! A manifest is signed only after the store was read: a publisher that is cut off from its store lets its edges find
 //! out, instead of assuring them that nothing was revoked.
 
+mod base;
 mod contents;
 mod error;
 mod granted;
@@ -47,10 +51,11 @@ pub async fn start(
     Ok((publications, vec![ringer, printer]))
 }
 
-/// A version above all that edges may hold: the database may be a restored backup, or a new one.
+/// A version above all that edges may hold, for the checkpoint too: the database may be a restored backup, or a new one.
 async fn begin_anew(store: &Store) -> Result<(), PublishError> {
     let mut write = store.write().await?;
-    versions::next(&mut write, clock::now()).await?;
+    let version = versions::next(&mut write, clock::now()).await?;
+    versions::settle(&mut write, version).await?;
     Ok(write.commit().await?)
 }
 

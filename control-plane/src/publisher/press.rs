@@ -1,13 +1,21 @@
 use std::{sync::Arc, time::Duration};
 
 use bundle::{
-    Entry, Manifest, Objects, PublicKey, Snapshot,
+    Entry, Manifest, Objects, Snapshot,
     builder::{Built, CheckpointDraft, Draft},
 };
 use tokio::sync::watch;
 
 use super::{Publication, Publications, PublishError, contents::Contents, keyset::KeySet, shelf::Shelf};
-use crate::{clock, config, keys, keys::Authority, operations::Service, store::Store, telemetry::Metrics};
+use crate::{
+    authority::Authority,
+    clock::{self, Time},
+    config,
+    home::Home,
+    operations::Service,
+    store::{Store, versions},
+    telemetry::Metrics,
+};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Sign {
@@ -35,8 +43,10 @@ impl Press {
         let mut contents = Contents::new(keyset);
         let as_of = clock::now();
         contents.load(&store).await?;
-        let authority = keys::open_authority(service.home()).map_err(PublishError::Keys)?;
-        let mut sealer = Sealer::new(authority, service.config().publisher.clone());
+        if contents.needs_checkpoint() {
+            contents.settle_here()?;
+        }
+        let mut sealer = Sealer::new(service.home().clone(), service.config().publisher.clone())?;
         let (publication, built) = sealer.seal(&mut contents, as_of)?;
         let shelf = Arc::new(Shelf::default());
         shelf.stock(&built, as_of);
@@ -55,7 +65,11 @@ impl Press {
     pub(super) async fn publish(&mut self, sign: Sign) -> Result<(), PublishError> {
         // The manifest speaks for this instant, so it is taken before the store is read.
         let as_of = clock::now();
-        let newer = self.contents.load(&self.store).await?;
+        let mut newer = self.contents.load(&self.store).await?;
+        if self.contents.needs_checkpoint() {
+            move_checkpoint(&self.store, self.contents.checkpoint(), as_of).await?;
+            newer |= self.contents.load(&self.store).await?;
+        }
         if !newer && sign == Sign::IfNewer {
             return Ok(());
         }
@@ -69,60 +83,61 @@ impl Press {
     }
 }
 
+/// Unless another publisher over the store has done so since this one loaded it.
+async fn move_checkpoint(store: &Store, held: u64, now: Time) -> Result<(), PublishError> {
+    let mut write = store.write().await?;
+    let version = versions::next(&mut write, now).await?;
+    if versions::current(&mut write).await?.checkpoint == held {
+        versions::settle(&mut write, version).await?;
+        write.commit().await?;
+    }
+    Ok(())
+}
+
 type Object = (Entry, Arc<[u8]>);
 
 /// Signs checkpoints and manifests, and opens them as edges do.
 struct Sealer {
+    home: Home,
     authority: Authority,
-    roots: [PublicKey; 1],
     settings: config::Publisher,
-    checkpoint: Option<(clock::Time, Object)>,
+    checkpoint: Option<Checkpoint>,
     /// Opened as edges open them.
     objects: Objects,
     latest: Option<Snapshot>,
 }
 
+struct Checkpoint {
+    version: u64,
+    signed_at: Time,
+    object: Object,
+}
+
 impl Sealer {
-    fn new(authority: Authority, settings: config::Publisher) -> Self {
-        let roots = [authority.root.clone()];
-        Self { authority, roots, settings, checkpoint: None, objects: Objects::default(), latest: None }
+    fn new(home: Home, settings: config::Publisher) -> Result<Self, PublishError> {
+        let authority = Authority::open(&home, &settings.audience).map_err(PublishError::Keys)?;
+        let objects = Objects::default();
+        Ok(Self { home, authority, settings, checkpoint: None, objects, latest: None })
     }
 
     /// A publication of what is known, and all its objects.
     fn seal(
         &mut self,
         contents: &mut Contents,
-        as_of: clock::Time,
+        as_of: Time,
     ) -> Result<(Publication, Vec<Object>), PublishError> {
+        self.take_up_keys();
         let last = self.latest.as_ref().map_or(0, |snapshot| snapshot.manifest().issued_at());
         // A clock that is set back must not make a manifest look older than its predecessor.
         let issued_at = as_of.millis().max(last.saturating_add(1));
-        let is_due = |(signed_at, _): &&(clock::Time, Object)| as_of < signed_at.plus(CHECKPOINT_EVERY);
-        let kept = self.checkpoint.as_ref().filter(is_due).filter(|_| !contents.needs_checkpoint());
-        let kept = kept.map(|(_, checkpoint)| checkpoint.clone());
-        let (checkpoint, Built { tail, mut objects, .. }) = match kept {
-            Some(checkpoint) => (checkpoint, contents.build()?),
-            None => {
-                contents.settle()?;
-                let built = contents.build()?;
-                let draft = CheckpointDraft {
-                    audience: &self.settings.audience,
-                    version: contents.version(),
-                    issued_at,
-                    expires_at: clock::Time::from_millis(issued_at).plus(CHECKPOINT_LIFETIME).millis(),
-                    cut: built.cut,
-                    entries: &built.checkpoint,
-                };
-                let checkpoint = self.authority.snapshot.sign(&draft)?;
-                self.checkpoint = Some((as_of, checkpoint.clone()));
-                (checkpoint, built)
-            }
-        };
+        let built = contents.build()?;
+        let checkpoint = self.checkpoint(contents.checkpoint(), &built, Time::from_millis(issued_at))?;
+        let Built { tail, mut objects, .. } = built;
         let draft = Draft {
-            delegation: &self.authority.delegation,
+            delegation: &self.authority.signed,
             version: contents.version(),
             issued_at,
-            expires_at: clock::Time::from_millis(issued_at).plus(self.settings.lifetime.get()).millis(),
+            expires_at: Time::from_millis(issued_at).plus(self.settings.lifetime.get()).millis(),
             checkpoint: checkpoint.0,
             tail: &tail,
         };
@@ -135,9 +150,59 @@ impl Sealer {
         Ok((publication, objects))
     }
 
+    /// The one of this version; signed anew before it gets old.
+    fn checkpoint(&mut self, version: u64, built: &Built, now: Time) -> Result<Object, PublishError> {
+        let holds =
+            |held: &&Checkpoint| held.version == version && now < held.signed_at.plus(CHECKPOINT_EVERY);
+        if let Some(held) = self.checkpoint.as_ref().filter(holds) {
+            return Ok(held.object.clone());
+        }
+        let draft = CheckpointDraft {
+            audience: &self.settings.audience,
+            version,
+            issued_at: now.millis(),
+            expires_at: now.plus(CHECKPOINT_LIFETIME).millis(),
+            cut: built.cut,
+            entries: &built.checkpoint,
+        };
+        let object = self.authority.snapshot.sign(&draft)?;
+        self.checkpoint = Some(Checkpoint { version, signed_at: now, object: object.clone() });
+        Ok(object)
+    }
+
+    /// Keys may be replaced while this runs. Those that were read hold on while others can't be.
+    fn take_up_keys(&mut self) {
+        if !self.authority.is_superseded(&self.home) {
+            return;
+        }
+        match Authority::open(&self.home, &self.settings.audience) {
+            Ok(authority) => {
+                tracing::info!(
+                    authority.epoch = authority.delegation.epoch(),
+                    authority.snapshot_key = %authority.snapshot.public_key(),
+                    authority.tail_key = %authority.tail.public_key(),
+                    "signing with other keys from now on"
+                );
+                // Its signer may be none any more.
+                self.checkpoint = None;
+                self.authority = authority;
+            }
+            Err(error) => {
+                let (code, cause) =
+                    (error.code(), std::error::Error::source(&error).map(ToString::to_string));
+                tracing::error!(
+                    error.code = code,
+                    error.cause = cause,
+                    "the new keys can't be used: {error}"
+                );
+            }
+        }
+    }
+
     /// What an edge would refuse is never published.
     fn open(&mut self, signed: &[u8], built: &[Object], now: u64) -> Result<Snapshot, PublishError> {
-        let manifest = Manifest::open(signed, &self.roots, &self.settings.audience)?;
+        let manifest =
+            Manifest::open(signed, std::slice::from_ref(&self.authority.root), &self.settings.audience)?;
         // The objects behind the checkpoint are found missing once it is open.
         loop {
             let missing = self.objects.missing(&manifest, now);

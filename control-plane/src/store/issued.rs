@@ -1,8 +1,8 @@
 use sqlx::{any::AnyRow, query};
 use token::Fingerprint;
 
-use super::{Lookup, StoreError, Write, auth_keys, row};
-use crate::model::{AuthKeyId, Issuance, SessionId, UserName, WatermarkScope};
+use super::{Lookup, StoreError, Write, auth_keys, coverage, row};
+use crate::model::{AuthKeyId, Issuance, SessionId, UniverseMember, UserName, WatermarkScope};
 
 /// What became of a row. Only an inserted one may be released.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -12,6 +12,8 @@ pub enum Inserted {
     PrefixTaken,
     /// The AuthKey it is exchanged for was deleted meanwhile.
     AuthKeyGone,
+    /// The base knows all that its key signed up to that second: it must be issued later.
+    Covered,
 }
 
 pub async fn insert(write: &mut Write, issuance: &Issuance) -> Result<Inserted, StoreError> {
@@ -21,6 +23,7 @@ pub async fn insert(write: &mut Write, issuance: &Issuance) -> Result<Inserted, 
          (prefix, fingerprint, kid, operator_id, user_name, auth_key_id, session_id, issued_at, expires_at) \
          SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9 \
          WHERE NOT EXISTS (SELECT 1 FROM revocations WHERE prefix = $1) \
+         AND NOT EXISTS (SELECT 1 FROM coverage WHERE kid = $3 AND high >= $8) \
          AND ($6 IS NULL OR EXISTS (SELECT 1 FROM auth_keys WHERE auth_key_id = $6)) ON CONFLICT DO NOTHING",
     )
     .bind(row::prefix(fingerprint))
@@ -37,6 +40,7 @@ pub async fn insert(write: &mut Write, issuance: &Issuance) -> Result<Inserted, 
     Ok(match auth_key {
         _ if done.rows_affected() == 1 => Inserted::Yes,
         Some(id) if auth_keys::find(write, id).await?.is_none() => Inserted::AuthKeyGone,
+        _ if coverage::of(write, kid).await?.is_some_and(|high| high >= *issued_at) => Inserted::Covered,
         _ => Inserted::PrefixTaken,
     })
 }
@@ -101,6 +105,64 @@ pub async fn latest(
     .fetch_one(lookup.on())
     .await?;
     row::optional_unsigned(&found, "latest")
+}
+
+/// All that was issued, in the order of the unsigned prefix, from this one on: a portion, and the prefix to go on from.
+pub async fn universe(
+    lookup: &mut impl Lookup,
+    from: u64,
+) -> Result<(Vec<UniverseMember>, Option<u64>), StoreError> {
+    let (low, high) = in_order::range(from);
+    let rows = query(
+        "SELECT i.fingerprint, i.kid, i.issued_at, i.expires_at, \
+         CASE WHEN r.prefix IS NULL THEN 0 ELSE 1 END AS revoked FROM issued i \
+         LEFT JOIN revocations r ON r.prefix = i.prefix AND r.fingerprint = i.fingerprint AND r.restored_at IS NULL \
+         WHERE i.prefix >= $1 AND i.prefix <= $2 ORDER BY i.prefix LIMIT $3",
+    )
+    .bind(low)
+    .bind(high)
+    .bind(row::signed(in_order::PORTION))
+    .fetch_all(lookup.on())
+    .await?;
+    let members: Vec<UniverseMember> = rows
+        .iter()
+        .map(|from| {
+            Ok(UniverseMember {
+                fingerprint: row::parsed(from, "fingerprint")?,
+                kid: row::text(from, "kid")?,
+                issued_at: row::unsigned(from, "issued_at")?,
+                expires_at: row::unsigned(from, "expires_at")?,
+                revoked: row::unsigned(from, "revoked")? != 0,
+            })
+        })
+        .collect::<Result<_, StoreError>>()?;
+    let next = in_order::next(from, members.last().map(|member| &member.fingerprint), members.len());
+    Ok((members, next))
+}
+
+/// Walking through a table by the unsigned prefix, which SQL keeps as signed: first the upper half of its numbers.
+pub(super) mod in_order {
+    use token::Fingerprint;
+
+    /// What to ask for, both included.
+    pub(crate) fn range(from: u64) -> (i64, i64) {
+        let from = from.cast_signed();
+        (from, if from < 0 { -1 } else { i64::MAX })
+    }
+
+    /// Where to go on after a portion that ended with `last`.
+    pub(crate) fn next(from: u64, last: Option<&Fingerprint>, found: usize) -> Option<u64> {
+        let full = u64::try_from(found).is_ok_and(|found| found >= PORTION);
+        match last {
+            Some(last) if full => last.prefix().checked_add(1),
+            _ if from <= LAST_OF_FIRST_HALF => Some(LAST_OF_FIRST_HALF + 1),
+            _ => None,
+        }
+    }
+
+    pub(crate) const PORTION: u64 = 4096;
+
+    const LAST_OF_FIRST_HALF: u64 = i64::MAX.cast_unsigned();
 }
 
 /// Forgets some of what has expired; returns how many, at most [`PORTION`].

@@ -6,7 +6,9 @@
 pub mod api_keys;
 pub mod audit;
 pub mod auth_keys;
+pub mod blocks;
 mod changes;
+pub mod coverage;
 pub mod edges;
 mod engine;
 mod error;

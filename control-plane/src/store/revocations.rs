@@ -1,8 +1,18 @@
 use sqlx::{any::AnyRow, query};
 use token::Fingerprint;
 
-use super::{Lookup, StoreError, Write, row};
+use super::{Lookup, StoreError, Write, issued::in_order, row, versions};
 use crate::model::{Revocation, RevocationChange};
+
+/// Whether a block of the base covers the credential of revocation `r`, and was built when it was revoked already.
+macro_rules! covered {
+    () => {
+        "EXISTS (SELECT 1 FROM issued i JOIN block_coverage c ON c.kid = i.kid AND c.high >= i.issued_at \
+         JOIN blocks b ON b.expires_from = c.expires_from \
+         WHERE i.prefix = r.prefix AND i.fingerprint = r.fingerprint \
+         AND i.expires_at >= b.expires_from AND i.expires_at < b.expires_before AND r.version <= b.as_of)"
+    };
+}
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Inserted {
@@ -44,7 +54,7 @@ pub async fn insert(
     }
 }
 
-/// Takes a revocation back. Whether there was one.
+/// Takes a revocation back, in a version that is a checkpoint from now on. Whether there was one.
 pub async fn restore(
     write: &mut Write,
     fingerprint: &Fingerprint,
@@ -61,7 +71,12 @@ pub async fn restore(
     .bind(row::signed(version))
     .execute(write.connection())
     .await?;
-    Ok(done.rows_affected() == 1)
+    let held = done.rows_affected() == 1;
+    if held {
+        // The tail can't take anything back.
+        versions::settle(write, version).await?;
+    }
+    Ok(held)
 }
 
 /// The revocation that holds, if any.
@@ -80,24 +95,77 @@ pub async fn find(
     found.as_ref().map(read).transpose()
 }
 
-/// What changed after a version: of each fingerprint the latest.
-pub async fn since(lookup: &mut impl Lookup, version: u64) -> Result<Vec<RevocationChange>, StoreError> {
-    let rows = query(
-        "SELECT fingerprint, expires_at, reason, revoked_at, restored_at FROM revocations WHERE version > $1 \
-         ORDER BY version, prefix",
-    )
+/// What changed after a version and no block of the base says already: of each fingerprint the latest, with the version.
+pub async fn since(
+    lookup: &mut impl Lookup,
+    version: u64,
+) -> Result<Vec<(u64, RevocationChange)>, StoreError> {
+    let rows = query(concat!(
+        "SELECT r.fingerprint, r.expires_at, r.reason, r.revoked_at, r.restored_at, r.version FROM revocations r \
+         WHERE r.version > $1 AND (r.restored_at IS NOT NULL OR NOT ",
+        covered!(),
+        ") ORDER BY r.version, r.prefix"
+    ))
     .bind(row::signed(version))
     .fetch_all(lookup.on())
     .await?;
     rows.iter()
-        .map(|from| match row::optional_unsigned(from, "restored_at")? {
-            None => Ok(RevocationChange::Revoked(read(from)?)),
-            Some(_) => Ok(RevocationChange::Restored {
-                fingerprint: row::parsed(from, "fingerprint")?,
-                expires_at: row::unsigned(from, "expires_at")?,
-            }),
+        .map(|from| {
+            let change = match row::optional_unsigned(from, "restored_at")? {
+                None => RevocationChange::Revoked(read(from)?),
+                Some(_) => RevocationChange::Restored {
+                    fingerprint: row::parsed(from, "fingerprint")?,
+                    expires_at: row::unsigned(from, "expires_at")?,
+                },
+            };
+            Ok((row::unsigned(from, "version")?, change))
         })
         .collect()
+}
+
+/// Revocations that a block of the base says, from this prefix on: a portion, and the prefix to go on from.
+pub async fn in_the_base(
+    lookup: &mut impl Lookup,
+    from: u64,
+) -> Result<(Vec<(u64, Fingerprint)>, Option<u64>), StoreError> {
+    let (low, high) = in_order::range(from);
+    let rows = query(concat!(
+        "SELECT r.fingerprint, r.expires_at FROM revocations r \
+         WHERE r.restored_at IS NULL AND r.prefix >= $1 AND r.prefix <= $2 AND ",
+        covered!(),
+        " ORDER BY r.prefix LIMIT $3"
+    ))
+    .bind(low)
+    .bind(high)
+    .bind(row::signed(in_order::PORTION))
+    .fetch_all(lookup.on())
+    .await?;
+    let found: Vec<(u64, Fingerprint)> = rows
+        .iter()
+        .map(|from| Ok((row::unsigned(from, "expires_at")?, row::parsed(from, "fingerprint")?)))
+        .collect::<Result<_, StoreError>>()?;
+    let next = in_order::next(from, found.last().map(|(_, fingerprint)| fingerprint), found.len());
+    Ok((found, next))
+}
+
+/// Of how many revocations the tokens are known, so that a base could take them in: which each expire, and how many.
+pub async fn outside_the_base(lookup: &mut impl Lookup, kids: &[String]) -> Result<Vec<u64>, StoreError> {
+    let mut expiries = Vec::new();
+    for kid in kids {
+        let rows = query(concat!(
+            "SELECT k.expires_at FROM revocations r \
+             JOIN issued k ON k.prefix = r.prefix AND k.fingerprint = r.fingerprint AND k.kid = $1 \
+             WHERE r.restored_at IS NULL AND NOT ",
+            covered!()
+        ))
+        .bind(kid.as_str())
+        .fetch_all(lookup.on())
+        .await?;
+        for row in &rows {
+            expiries.push(row::unsigned(row, "expires_at")?);
+        }
+    }
+    Ok(expiries)
 }
 
 pub async fn count_since(lookup: &mut impl Lookup, version: u64) -> Result<u64, StoreError> {

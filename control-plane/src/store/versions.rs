@@ -10,6 +10,8 @@ pub struct Version {
     pub number: u64,
     /// Revocations and watermarks that only matter before this second are no longer part of the bundle.
     pub collected_before: u64,
+    /// The version in which the last checkpoint was made.
+    pub checkpoint: u64,
 }
 
 /// Takes the next version. First of all writes in its transaction: the lock it takes makes versions ordered by commit.
@@ -27,7 +29,17 @@ pub async fn next(write: &mut Write, now: Time) -> Result<u64, StoreError> {
     row::unsigned(&row, "version")
 }
 
-pub async fn collected(write: &mut Write, before: u64) -> Result<(), StoreError> {
+/// Makes this version, the latest, a checkpoint: for whatever the tail can't say, which only ever grows.
+pub async fn settle(write: &mut Write, version: u64) -> Result<(), StoreError> {
+    query("UPDATE bundle_state SET checkpoint = $1 WHERE id = 1")
+        .bind(row::signed(version))
+        .execute(write.connection())
+        .await?;
+    Ok(())
+}
+
+pub async fn collected(write: &mut Write, version: u64, before: u64) -> Result<(), StoreError> {
+    settle(write, version).await?;
     query("UPDATE bundle_state SET collected_before = $1 WHERE id = 1")
         .bind(row::signed(before))
         .execute(write.connection())
@@ -35,12 +47,28 @@ pub async fn collected(write: &mut Write, before: u64) -> Result<(), StoreError>
     Ok(())
 }
 
+/// Takes the right to build the base until an instant in milliseconds, unless somebody has it. Whether it was free.
+pub async fn claim_rebase(write: &mut Write, now: Time, until: Time) -> Result<bool, StoreError> {
+    let done = query("UPDATE bundle_state SET rebasing_until = $2 WHERE id = 1 AND rebasing_until <= $1")
+        .bind(row::signed(now.millis()))
+        .bind(row::signed(until.millis()))
+        .execute(write.connection())
+        .await?;
+    Ok(done.rows_affected() == 1)
+}
+
+pub async fn release_rebase(write: &mut Write) -> Result<(), StoreError> {
+    query("UPDATE bundle_state SET rebasing_until = 0 WHERE id = 1").execute(write.connection()).await?;
+    Ok(())
+}
+
 pub async fn current(lookup: &mut impl Lookup) -> Result<Version, StoreError> {
-    let row = query("SELECT version, collected_before FROM bundle_state WHERE id = 1")
+    let row = query("SELECT version, collected_before, checkpoint FROM bundle_state WHERE id = 1")
         .fetch_one(lookup.on())
         .await?;
     Ok(Version {
         number: row::unsigned(&row, "version")?,
         collected_before: row::unsigned(&row, "collected_before")?,
+        checkpoint: row::unsigned(&row, "checkpoint")?,
     })
 }

@@ -44,13 +44,15 @@ pub async fn applicable(
     row::optional_unsigned(&found, "instant")
 }
 
-/// Those that were raised after a version.
-pub async fn since(lookup: &mut impl Lookup, version: u64) -> Result<Vec<Watermark>, StoreError> {
-    let rows = query("SELECT kind, id, instant FROM watermarks WHERE version > $1")
-        .bind(row::signed(version))
-        .fetch_all(lookup.on())
-        .await?;
-    rows.iter().map(read).collect()
+/// Those that were raised after a version, each with its own.
+pub async fn since(lookup: &mut impl Lookup, version: u64) -> Result<Vec<(u64, Watermark)>, StoreError> {
+    let rows = query(
+        "SELECT version, kind, id, instant FROM watermarks WHERE version > $1 ORDER BY version, kind, id",
+    )
+    .bind(row::signed(version))
+    .fetch_all(lookup.on())
+    .await?;
+    rows.iter().map(|from| Ok((row::unsigned(from, "version")?, read(from)?))).collect()
 }
 
 pub async fn count_since(lookup: &mut impl Lookup, version: u64) -> Result<u64, StoreError> {

@@ -6,6 +6,7 @@ mod command_line;
 mod edges;
 mod exchange;
 mod fleet;
+mod model;
 mod opening;
 mod outage;
 mod own_api;

@@ -54,11 +54,12 @@ on_both! {
             let version = 10 * round;
             let done = revocations::insert(&mut write, &revocation(one), version + 2).await.unwrap();
             assert_eq!(done, revocations::Inserted::Yes);
-            assert_eq!(revocations::since(&mut write, version + 1).await.unwrap(), std::slice::from_ref(&revoked));
+            assert_eq!(revocations::since(&mut write, version + 1).await.unwrap(), [(version + 2, revoked.clone())]);
             assert!(revocations::restore(&mut write, &one, 5, version + 3).await.unwrap());
             assert!(!revocations::restore(&mut write, &one, 5, version + 4).await.unwrap());
             assert_eq!(revocations::find(&mut write, &one).await.unwrap(), None);
-            assert_eq!(revocations::since(&mut write, 0).await.unwrap(), std::slice::from_ref(&restored));
+            assert_eq!(revocations::since(&mut write, 0).await.unwrap(), [(version + 3, restored.clone())]);
+            assert_eq!(versions::current(&mut write).await.unwrap().checkpoint, version + 3);
             assert_eq!(revocations::since(&mut write, version + 3).await.unwrap(), []);
         }
         // Restored or not, the prefix stays its own.
@@ -104,7 +105,7 @@ on_both! {
         while seen.len() < 40 {
             let mut read = store.read().await.unwrap();
             let now = versions::current(&mut read).await.unwrap().number;
-            for change in revocations::since(&mut read, version).await.unwrap() {
+            for (_, change) in revocations::since(&mut read, version).await.unwrap() {
                 let RevocationChange::Revoked(Revocation { revoked_at: version, .. }) = change else {
                     panic!("nothing was restored")
                 };
@@ -158,7 +159,7 @@ on_both! {
             assert_eq!(watermarks::raise(&mut write, &watermark, version).await.unwrap(), raised);
         }
         let held = Watermark { scope: subject.clone().into(), instant: 11 };
-        assert_eq!(watermarks::since(&mut write, 7).await.unwrap(), [held]);
+        assert_eq!(watermarks::since(&mut write, 7).await.unwrap(), [(8, held)]);
         assert_eq!(watermarks::since(&mut write, 8).await.unwrap(), []);
         assert_eq!(watermarks::applicable(&mut write, "k", &subject, None, None).await.unwrap(), Some(11));
         let other: Subject = "OP0000000001".parse().unwrap();

@@ -1,0 +1,437 @@
+//! Who may sign what edges believe.
+//!
+//! ```text
+//! keys/root.jwk      pinned by edges; signs delegations, and may be kept elsewhere between them
+//! keys/root.pub      its public half, in base64url
+//! keys/delegation    signed by the root: which snapshot key and which tail key hold now
+//! keys/snapshot.jwk  signs checkpoints
+//! keys/tail.jwk      signs manifests
+//! ```
+//! A new key is written beside the old one, as `snapshot.next.jwk`, and holds from the moment the delegation that names it
+//! is in its place: a crash at any point leaves keys that belong together.
+
+use std::{
+    fmt, fs, io,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use bundle::{
+    Delegation, PublicKey,
+    builder::{Delegates, Root, SnapshotKey, TailKey},
+};
+use zeroize::Zeroizing;
+
+use crate::{
+    clock::Time,
+    home::{self, Home},
+    keys::{Jwk, KeyError, path},
+    random,
+};
+
+/// What the publisher signs with.
+pub struct Authority {
+    pub root: PublicKey,
+    /// As it travels in manifests.
+    pub signed: Vec<u8>,
+    pub delegation: Delegation,
+    pub snapshot: SnapshotKey,
+    pub tail: TailKey,
+}
+
+/// Which key is to be replaced.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    Snapshot,
+    Tail,
+}
+
+impl Role {
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Snapshot => "snapshot",
+            Self::Tail => "tail",
+        }
+    }
+}
+
+impl Authority {
+    /// Reads what holds now; again, should somebody replace a key meanwhile.
+    pub fn open(home: &Home, audience: &str) -> Result<Self, KeyError> {
+        let mut attempts = 0..3;
+        loop {
+            match Self::read(home, audience) {
+                Err(KeyError::Torn { .. }) if attempts.next().is_some() => {}
+                read => return read,
+            }
+        }
+    }
+
+    fn read(home: &Home, audience: &str) -> Result<Self, KeyError> {
+        let root = root_key(home)?;
+        let path = delegation_path(home);
+        let signed = read_file(&path)?;
+        let delegation = Delegation::open(&signed, std::slice::from_ref(&root), audience)
+            .map_err(|source| KeyError::Delegation { path: path.clone(), source })?;
+        let torn = || KeyError::Torn { path: path.clone() };
+        let snapshot = named(home, Role::Snapshot, |seed| {
+            let key = SnapshotKey::new(seed);
+            delegation.snapshot_keys().contains(&key.public_key()).then_some(key)
+        })?;
+        let tail = named(home, Role::Tail, |seed| {
+            let key = TailKey::new(seed);
+            delegation.tail_keys().contains(&key.public_key()).then_some(key)
+        })?;
+        Ok(Self {
+            snapshot: snapshot.ok_or_else(torn)?,
+            tail: tail.ok_or_else(torn)?,
+            root,
+            signed,
+            delegation,
+        })
+    }
+
+    /// Whether other keys hold by now.
+    pub fn is_superseded(&self, home: &Home) -> bool {
+        fs::read(delegation_path(home)).is_ok_and(|signed| signed != self.signed)
+    }
+}
+
+impl fmt::Debug for Authority {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Authority(epoch {}, {:?}, {:?})", self.delegation.epoch(), self.snapshot, self.tail)
+    }
+}
+
+/// Makes the keys that are missing. The key that signed everything in 0.1 becomes the root, as edges know it.
+pub fn create(home: &Home, audience: &str, now: Time) -> Result<(), KeyError> {
+    let root = path(home, ROOT);
+    let delegation = delegation_path(home);
+    if root_public_path(home).exists() && delegation.exists() {
+        return Ok(());
+    }
+    let before = path(home, "publisher");
+    if !root.exists() && root_public_path(home).exists() {
+        return Err(KeyError::RootAway { path: root });
+    }
+    if !root.exists() && before.exists() {
+        fs::rename(&before, &root).map_err(|source| KeyError::Unwritable { path: root.clone(), source })?;
+    }
+    if !root.exists() {
+        write_key(&root, ROOT, &random::bytes(), |seed| Root::new(seed).public_key())?;
+    }
+    let key = open_root(&root)?;
+    write_file(&root_public_path(home), format!("{}\n", key.public_key()).as_bytes())?;
+    for role in [Role::Snapshot, Role::Tail] {
+        if !path(home, role.name()).exists() {
+            new_key(&path(home, role.name()), role)?;
+        }
+    }
+    let [snapshot, tail] = [Role::Snapshot, Role::Tail].map(|role| public_of(&path(home, role.name()), role));
+    delegate(home, &key, audience, (&snapshot?, &tail?), 0, now)
+}
+
+/// Has the root sign a delegation that replaces the present one, with a new key if there is to be one. Returns its epoch.
+pub fn renew(
+    home: &Home,
+    root_file: Option<&Path>,
+    audience: &str,
+    replace: Option<Role>,
+    now: Time,
+) -> Result<u64, KeyError> {
+    let usual = path(home, ROOT);
+    let root_file = root_file.unwrap_or(&usual);
+    if !root_file.exists() {
+        return Err(KeyError::RootAway { path: root_file.to_owned() });
+    }
+    let root = open_root(root_file)?;
+    if root.public_key() != root_key(home)? {
+        return Err(KeyError::Wrong {
+            path: root_file.to_owned(),
+            reason: "it is not the root that edges know",
+        });
+    }
+    let signed = read_file(&delegation_path(home))?;
+    // The audience may be what is to change.
+    let last = epoch_of(&signed);
+    finish(home)?;
+    let mut files = [Role::Snapshot, Role::Tail].map(|role| (role, path(home, role.name())));
+    for (role, file) in &mut files {
+        if replace == Some(*role) {
+            *file = next_path(home, *role);
+            // What an attempt that was given up has left.
+            remove_if_there(file)?;
+            new_key(file, *role)?;
+        }
+    }
+    let [snapshot, tail] = files.map(|(role, file)| public_of(&file, role));
+    delegate(home, &root, audience, (&snapshot?, &tail?), last, now)?;
+    finish(home)?;
+    Ok(epoch_of(&read_file(&delegation_path(home))?))
+}
+
+/// The key that edges pin.
+pub fn root_key(home: &Home) -> Result<PublicKey, KeyError> {
+    let path = root_public_path(home);
+    let text = read_file(&path)?;
+    let key = str::from_utf8(&text).ok().and_then(|text| text.trim().parse().ok());
+    key.ok_or(KeyError::Wrong { path, reason: "it is no public key" })
+}
+
+/// Whether the root key lies beside the others.
+pub fn root_is_here(home: &Home) -> bool {
+    path(home, ROOT).exists()
+}
+
+/// Puts new keys that a delegation names in the place of the old ones.
+fn finish(home: &Home) -> Result<(), KeyError> {
+    for role in [Role::Snapshot, Role::Tail] {
+        let next = next_path(home, role);
+        if !next.exists() {
+            continue;
+        }
+        let signed = read_file(&delegation_path(home))?;
+        let public = public_of(&next, role)?;
+        let is_named = signed.windows(32).any(|window| window == public.as_bytes());
+        let path = path(home, role.name());
+        if is_named {
+            fs::rename(&next, &path).map_err(|source| KeyError::Unwritable { path, source })?;
+        }
+    }
+    Ok(())
+}
+
+fn delegate(
+    home: &Home,
+    root: &Root,
+    audience: &str,
+    (snapshot, tail): (&PublicKey, &PublicKey),
+    last_epoch: u64,
+    now: Time,
+) -> Result<(), KeyError> {
+    let path = delegation_path(home);
+    let delegates = Delegates {
+        audience,
+        // Follows the clock, like versions: after a restored backup it is still above what edges have seen.
+        epoch: now.seconds().max(last_epoch.saturating_add(1)),
+        issued_at: now.millis(),
+        expires_at: now.plus(LIFETIME).millis(),
+        snapshot_keys: std::slice::from_ref(snapshot),
+        tail_keys: std::slice::from_ref(tail),
+    };
+    let too_large = KeyError::Wrong { path: path.clone(), reason: "the audience is longer than 64 bytes" };
+    let signed = root.delegate(&delegates).map_err(|_| too_large)?;
+    Delegation::open(&signed, &[root.public_key()], audience)
+        .map_err(|source| KeyError::Delegation { path: path.clone(), source })?;
+    write_file(&path, &signed)
+}
+
+/// In whichever of its two files the key is that the delegation names.
+fn named<K>(home: &Home, role: Role, accept: impl Fn(&[u8; 32]) -> Option<K>) -> Result<Option<K>, KeyError> {
+    for path in [next_path(home, role), path(home, role.name())] {
+        match open_seed(&path) {
+            Ok(seed) => {
+                if let Some(key) = accept(&seed) {
+                    return Ok(Some(key));
+                }
+            }
+            Err(KeyError::Unreadable { source, .. }) if source.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(None)
+}
+
+fn new_key(path: &Path, role: Role) -> Result<(), KeyError> {
+    write_key(path, role.name(), &random::bytes(), |seed| public(role, seed))
+}
+
+fn write_key(
+    path: &Path,
+    kid: &str,
+    seed: &[u8; 32],
+    public: impl Fn(&[u8; 32]) -> PublicKey,
+) -> Result<(), KeyError> {
+    Jwk::ed25519(kid, public(seed).as_bytes(), seed).write(path)
+}
+
+fn public_of(path: &Path, role: Role) -> Result<PublicKey, KeyError> {
+    Ok(public(role, &*open_seed(path)?))
+}
+
+fn public(role: Role, seed: &[u8; 32]) -> PublicKey {
+    match role {
+        Role::Snapshot => SnapshotKey::new(seed).public_key(),
+        Role::Tail => TailKey::new(seed).public_key(),
+    }
+}
+
+fn open_root(path: &Path) -> Result<Root, KeyError> {
+    Ok(Root::new(&*open_seed(path)?))
+}
+
+fn open_seed(path: &Path) -> Result<Zeroizing<[u8; 32]>, KeyError> {
+    let seed = Jwk::read(path)?.seed();
+    seed.ok_or(KeyError::Wrong { path: path.to_owned(), reason: "it is no Ed25519 private key" })
+}
+
+/// Of a delegation that need not hold any more; the layout puts the epoch after magic and root key.
+fn epoch_of(signed: &[u8]) -> u64 {
+    signed.get(12..20).and_then(|bytes| bytes.try_into().ok()).map_or(0, u64::from_be_bytes)
+}
+
+fn delegation_path(home: &Home) -> PathBuf {
+    home.keys().join("delegation")
+}
+
+fn root_public_path(home: &Home) -> PathBuf {
+    home.keys().join("root.pub")
+}
+
+fn next_path(home: &Home, role: Role) -> PathBuf {
+    path(home, &format!("{}.next", role.name()))
+}
+
+fn read_file(path: &Path) -> Result<Vec<u8>, KeyError> {
+    fs::read(path).map_err(|source| KeyError::Unreadable { path: path.to_owned(), source })
+}
+
+fn write_file(path: &Path, content: &[u8]) -> Result<(), KeyError> {
+    home::replace(path, content).map_err(|source| KeyError::Unwritable { path: path.to_owned(), source })
+}
+
+fn remove_if_there(path: &Path) -> Result<(), KeyError> {
+    match fs::remove_file(path) {
+        Err(source) if source.kind() != io::ErrorKind::NotFound => {
+            Err(KeyError::Unwritable { path: path.to_owned(), source })
+        }
+        _ => Ok(()),
+    }
+}
+
+const ROOT: &str = "root";
+
+/// How long a root need not be touched; `keystile doctor` tells when it should be.
+const LIFETIME: Duration = Duration::from_secs(400 * 24 * 3600);
+
+/// How long before that the doctor and the log say so.
+pub const REMINDER: Duration = Duration::from_secs(60 * 24 * 3600);
+
+#[cfg(test)]
+mod tests {
+    use token::base64url;
+
+    use super::*;
+
+    fn home() -> (tempfile::TempDir, Home) {
+        let folder = tempfile::tempdir().unwrap();
+        let home = Home::new(folder.path().join("data"));
+        home.create().unwrap();
+        (folder, home)
+    }
+
+    fn at(seconds: u64) -> Time {
+        Time::from_seconds(seconds)
+    }
+
+    #[test]
+    fn keys_are_made_once() {
+        let (_folder, home) = home();
+        create(&home, "default", at(1000)).unwrap();
+        let first = Authority::open(&home, "default").unwrap();
+        create(&home, "default", at(2000)).unwrap();
+        let second = Authority::open(&home, "default").unwrap();
+        assert_eq!(first.signed, second.signed);
+        assert_eq!(first.delegation.epoch(), 1000);
+        assert!(!first.is_superseded(&home));
+        for file in fs::read_dir(home.keys()).unwrap() {
+            assert_eq!(home::open_to_others(&file.unwrap().path()).unwrap(), 0);
+        }
+        assert!(matches!(Authority::open(&home, "another"), Err(KeyError::Delegation { .. })));
+    }
+
+    /// What edges have pinned stays what they have pinned.
+    #[test]
+    fn the_key_of_0_1_becomes_the_root() {
+        let (_folder, home) = home();
+        write_key(&path(&home, "publisher"), "publisher", &[7; 32], |seed| Root::new(seed).public_key())
+            .unwrap();
+        create(&home, "default", at(1)).unwrap();
+        assert_eq!(Authority::open(&home, "default").unwrap().root, Root::new(&[7; 32]).public_key());
+        assert!(!path(&home, "publisher").exists());
+    }
+
+    #[test]
+    fn a_key_is_replaced_alone_and_the_old_one_is_gone() {
+        let (_folder, home) = home();
+        create(&home, "default", at(1000)).unwrap();
+        let mut last = Authority::open(&home, "default").unwrap();
+        for (role, seconds, epoch) in
+            [(Role::Snapshot, 1000, 1001), (Role::Tail, 5000, 5000), (Role::Tail, 1, 5001)]
+        {
+            let old = fs::read(path(&home, role.name())).unwrap();
+            assert_eq!(renew(&home, None, "default", Some(role), at(seconds)).unwrap(), epoch);
+            assert!(last.is_superseded(&home));
+            let next = Authority::open(&home, "default").unwrap();
+            let kept = [
+                last.snapshot.public_key() == next.snapshot.public_key(),
+                last.tail.public_key() == next.tail.public_key(),
+            ];
+            assert_eq!(kept, [role != Role::Snapshot, role != Role::Tail]);
+            assert_ne!(fs::read(path(&home, role.name())).unwrap(), old);
+            assert!(!next_path(&home, role).exists());
+            last = next;
+        }
+        assert_eq!(renew(&home, None, "another", None, at(6000)).unwrap(), 6000);
+        assert_eq!(Authority::open(&home, "another").unwrap().tail.public_key(), last.tail.public_key());
+    }
+
+    /// Before the delegation is in its place the old key holds, after it the new one.
+    #[test]
+    fn a_crash_at_any_point_leaves_keys_that_belong_together() {
+        let (_folder, home) = home();
+        create(&home, "default", at(1000)).unwrap();
+        let old = Authority::open(&home, "default").unwrap();
+        new_key(&next_path(&home, Role::Tail), Role::Tail).unwrap();
+        let held = Authority::open(&home, "default").unwrap();
+        assert_eq!(held.tail.public_key(), old.tail.public_key());
+
+        let new = public_of(&next_path(&home, Role::Tail), Role::Tail).unwrap();
+        let root = open_root(&path(&home, ROOT)).unwrap();
+        delegate(&home, &root, "default", (&old.snapshot.public_key(), &new), 1000, at(2000)).unwrap();
+        assert_eq!(Authority::open(&home, "default").unwrap().tail.public_key(), new);
+
+        assert_eq!(renew(&home, None, "default", Some(Role::Snapshot), at(3000)).unwrap(), 3000);
+        assert_eq!(Authority::open(&home, "default").unwrap().tail.public_key(), new);
+    }
+
+    #[test]
+    fn the_root_may_be_away_until_it_is_needed() {
+        let (folder, home) = home();
+        create(&home, "default", at(1000)).unwrap();
+        let away = folder.path().join("root.jwk");
+        fs::rename(path(&home, ROOT), &away).unwrap();
+        assert!(!root_is_here(&home));
+        create(&home, "default", at(1500)).unwrap();
+        Authority::open(&home, "default").unwrap();
+        let refused = renew(&home, None, "default", Some(Role::Tail), at(2000)).unwrap_err();
+        assert!(matches!(refused, KeyError::RootAway { .. }), "{refused}");
+        assert_eq!(renew(&home, Some(&away), "default", Some(Role::Tail), at(2000)).unwrap(), 2000);
+
+        let stranger = folder.path().join("stranger.jwk");
+        write_key(&stranger, ROOT, &[9; 32], |seed| Root::new(seed).public_key()).unwrap();
+        let refused = renew(&home, Some(&stranger), "default", None, at(3000)).unwrap_err();
+        assert!(matches!(refused, KeyError::Wrong { .. }), "{refused}");
+    }
+
+    #[test]
+    fn nothing_private_is_printed() {
+        let (_folder, home) = home();
+        create(&home, "default", at(1000)).unwrap();
+        let printed = format!("{:?}", Authority::open(&home, "default").unwrap());
+        for role in [Role::Snapshot, Role::Tail] {
+            let seed = open_seed(&path(&home, role.name())).unwrap();
+            assert!(!printed.contains(&base64url::encode(&*seed)));
+        }
+    }
+}

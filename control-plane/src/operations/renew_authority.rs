@@ -1,0 +1,76 @@
+use std::{fmt, path::Path};
+
+use serde_json::json;
+
+use super::Service;
+use crate::{
+    authority::{self, Authority, Role},
+    clock,
+    keys::KeyError,
+    model::Actor,
+    store::{StoreError, audit, versions},
+};
+
+#[derive(Debug)]
+pub enum RenewAuthorityError {
+    Keys(KeyError),
+    /// The new keys hold; what is missing is the line in the audit log.
+    Store(StoreError),
+}
+
+impl fmt::Display for RenewAuthorityError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Keys(error) => error.fmt(f),
+            Self::Store(error) => write!(f, "the delegation was renewed, but not recorded: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for RenewAuthorityError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Keys(error) => error.source(),
+            Self::Store(error) => error.source(),
+        }
+    }
+}
+
+impl From<KeyError> for RenewAuthorityError {
+    fn from(error: KeyError) -> Self {
+        Self::Keys(error)
+    }
+}
+
+impl From<StoreError> for RenewAuthorityError {
+    fn from(error: StoreError) -> Self {
+        Self::Store(error)
+    }
+}
+
+/// Has the root delegate anew, to a new snapshot key or tail key if one is to be replaced. Running servers sign with it
+/// from the next manifest on; the key it replaces signs nothing that an edge would take, once the edge has seen that.
+pub async fn renew_authority(
+    service: &Service,
+    actor: &Actor,
+    replace: Option<Role>,
+    root_key: Option<&Path>,
+) -> Result<Authority, RenewAuthorityError> {
+    let now = clock::now();
+    let audience = &service.config.publisher.audience;
+    let epoch = authority::renew(&service.home, root_key, audience, replace, now)?;
+    let authority = Authority::open(&service.home, audience)?;
+    let mut write = service.store.write().await?;
+    // Wakes the servers.
+    versions::next(&mut write, now).await?;
+    let detail = json!({
+        "epoch": epoch,
+        "snapshot_key": authority.snapshot.public_key().to_string(),
+        "tail_key": authority.tail.public_key().to_string(),
+    });
+    let target = replace.map_or("delegation", Role::name);
+    audit::append(&mut write, audit::Change { at: now, actor, action: "authority.renew", target, detail })
+        .await?;
+    write.commit().await?;
+    Ok(authority)
+}

@@ -1,0 +1,32 @@
+//! Up to which second of issue the base knows all that a key signed.
+
+use sqlx::query;
+
+use super::{Engine, Lookup, StoreError, Write, row};
+
+/// From the commit on no token of the key is entered that was issued at or before this second, and all that were are
+/// there to be found. First of all writes in its transaction.
+pub async fn raise(write: &mut Write, kids: &[String], high: u64) -> Result<(), StoreError> {
+    if write.engine() == Engine::Postgres {
+        // Waits for those who have entered some and not yet committed, and keeps out whoever has not looked here yet:
+        // a statement looks at the database after it got its lock on the table. SQLite has one writer at a time anyway.
+        query("LOCK TABLE issued IN SHARE MODE").execute(write.connection()).await?;
+    }
+    for kid in kids {
+        query(
+            "INSERT INTO coverage (kid, high) VALUES ($1, $2) \
+             ON CONFLICT (kid) DO UPDATE SET high = excluded.high WHERE excluded.high > coverage.high",
+        )
+        .bind(kid.as_str())
+        .bind(row::signed(high))
+        .execute(write.connection())
+        .await?;
+    }
+    Ok(())
+}
+
+pub async fn of(lookup: &mut impl Lookup, kid: &str) -> Result<Option<u64>, StoreError> {
+    let found =
+        query("SELECT high FROM coverage WHERE kid = $1").bind(kid).fetch_optional(lookup.on()).await?;
+    found.as_ref().map(|found| row::unsigned(found, "high")).transpose()
+}

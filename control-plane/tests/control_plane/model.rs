@@ -1,0 +1,350 @@
+//! Whatever happens in whatever order, edges agree with a plain set: issue, revoke, take back, watermark, expiry, rebase,
+//! restart, and edges that move between two publishers.
+
+use std::collections::BTreeMap;
+
+use bundle::{Manifest, Objects, PublicKey, Scope, Snapshot, Standing};
+use control_plane::{
+    clock,
+    model::{Actor, Issuance, OperatorId, Subject, UserName},
+    operations::{Authority, Service, Target, What, collect, rebase, revoke, unrevoke},
+    publisher::{self, Publications},
+    store::{Store, issued, operators, versions},
+    telemetry::Metrics,
+};
+use token::Fingerprint;
+use tokio::{sync::watch, task::JoinHandle};
+
+use crate::{on_both, world::World};
+
+on_both! {
+    async fn edges_agree_with_a_plain_set_after_every_step(world: World) {
+        for seed in [1, 2] {
+            let mut model = Model::new(&world, seed).await;
+            for step in 0..STEPS {
+                let what = model.step().await;
+                model.compare(&format!("seed {seed}, step {step}: {what}")).await;
+            }
+            let Model { blocks, covered, taken_back, .. } = model;
+            assert!(blocks > 5 && covered > 1000 && taken_back > 5, "{blocks} {covered} {taken_back}");
+            model.end().await;
+        }
+    }
+}
+
+struct Credential {
+    fingerprint: Fingerprint,
+    kid: String,
+    user: String,
+    issued_at: u64,
+    expires_at: u64,
+    revoked: bool,
+}
+
+struct Publisher {
+    service: Service,
+    publications: Publications,
+    stop: watch::Sender<bool>,
+    tasks: Vec<JoinHandle<()>>,
+}
+
+impl Publisher {
+    async fn start(world: &World) -> Self {
+        let service = world.service().await;
+        let (stop, stopped) = watch::channel(false);
+        let (publications, tasks) = publisher::start(&service, Metrics::new(), stopped).await.unwrap();
+        Self { service, publications, stop, tasks }
+    }
+
+    async fn end(self) {
+        self.stop.send_replace(true);
+        for task in self.tasks {
+            task.await.unwrap();
+        }
+        self.service.close().await;
+    }
+}
+
+/// Holds what it has from one step to the next, as a running edge does.
+struct Edge {
+    root: PublicKey,
+    objects: Objects,
+    held: Option<Snapshot>,
+}
+
+impl Edge {
+    /// Refuses what would make it forget.
+    fn take(&mut self, from: &Publications, step: &str) {
+        let now = clock::now().millis();
+        let manifest =
+            Manifest::open(&from.latest().manifest, std::slice::from_ref(&self.root), "default").unwrap();
+        let held = self.held.as_ref().map(Snapshot::manifest);
+        if held.is_some_and(|held| order(&manifest) <= order(held)) {
+            // What a server answers with 304.
+            assert_eq!(held.unwrap().version(), manifest.version(), "{step}");
+            return;
+        }
+        loop {
+            let missing = self.objects.missing(&manifest, now);
+            if missing.is_empty() {
+                break;
+            }
+            for entry in missing {
+                let bytes = from.object(entry.sha256()).unwrap_or_else(|| panic!("{step}: {entry:?}"));
+                self.objects.open(&manifest, entry, bytes.to_vec()).unwrap();
+            }
+        }
+        self.held = Some(match self.held.take() {
+            None => Snapshot::assemble(manifest, &self.objects, now).unwrap(),
+            Some(held) => {
+                held.follow(manifest, &self.objects, now).unwrap_or_else(|error| panic!("{step}: {error:?}"))
+            }
+        });
+    }
+
+    fn is_covered(&self, credential: &Credential) -> bool {
+        let Credential { fingerprint, kid, issued_at, expires_at, .. } = credential;
+        let standing = self.held.as_ref().unwrap().standing(fingerprint, kid, *issued_at, Some(*expires_at));
+        standing == Standing::Good
+    }
+
+    fn admits(&self, operator: &str, credential: &Credential) -> bool {
+        let Credential { fingerprint, kid, user, issued_at, expires_at, .. } = credential;
+        let snapshot = self.held.as_ref().unwrap();
+        let subject = format!("{operator}/{user}");
+        let scopes =
+            [Scope::Global, Scope::SigningKey(kid), Scope::Operator(operator), Scope::User(&subject)];
+        snapshot.standing(fingerprint, kid, *issued_at, Some(*expires_at)) != Standing::Revoked
+            && snapshot.watermark(scopes).is_none_or(|instant| *issued_at > instant)
+    }
+}
+
+fn order(manifest: &Manifest) -> (u64, u64, u64) {
+    (manifest.delegation().epoch(), manifest.version(), manifest.issued_at())
+}
+
+struct Model<'a> {
+    world: &'a World,
+    store: Store,
+    random: u64,
+    operator: OperatorId,
+    kid: String,
+    publishers: Vec<Publisher>,
+    /// One that runs, and is led from publisher to publisher.
+    edge: Edge,
+    credentials: Vec<Credential>,
+    /// By user.
+    watermarks: BTreeMap<String, u64>,
+    /// That the promise is one of all its parts: blocks built, answers that came from one, revocations taken back.
+    blocks: usize,
+    covered: usize,
+    taken_back: usize,
+}
+
+impl<'a> Model<'a> {
+    async fn new(world: &'a World, seed: u64) -> Self {
+        let publishers = vec![Publisher::start(world).await, Publisher::start(world).await];
+        let operator = OperatorId::random();
+        let store = world.store().await;
+        let mut write = store.write().await.unwrap();
+        let now = clock::now().seconds();
+        operators::insert(&mut write, &operator, now).await.unwrap();
+        for user in USERS {
+            operators::insert_user(&mut write, &operator, &user.parse().unwrap(), now).await.unwrap();
+        }
+        write.commit().await.unwrap();
+        let kid = publishers[0].service.keyring().signer().kid().to_owned();
+        let root = publishers[0].service.root_key().parse().unwrap();
+        let edge = Edge { root, objects: Objects::default(), held: None };
+        let mut model = Self {
+            world,
+            store,
+            random: seed,
+            operator,
+            kid,
+            publishers,
+            edge,
+            credentials: Vec::new(),
+            watermarks: BTreeMap::new(),
+            blocks: 0,
+            covered: 0,
+            taken_back: 0,
+        };
+        model.issue(300).await;
+        model
+    }
+
+    /// splitmix64
+    fn random(&mut self, below: u64) -> u64 {
+        self.random = self.random.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.random;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (z ^ (z >> 31)) % below
+    }
+
+    async fn step(&mut self) -> String {
+        match self.random(20) {
+            0..5 => {
+                let count = 1 + self.random(40);
+                self.issue(count).await;
+                format!("issued {count}")
+            }
+            5..11 => {
+                let count = 1 + self.random(12);
+                for _ in 0..count {
+                    self.revoke().await;
+                }
+                format!("revoked {count}")
+            }
+            11..14 => {
+                let taken_back = self.unrevoke().await;
+                format!("took back {taken_back:?}")
+            }
+            14 => {
+                let user = self.raise().await;
+                format!("watermark of {user}")
+            }
+            15..17 => {
+                let done = rebase(&self.publishers[0].service, &Actor::System).await.unwrap();
+                self.blocks += done.blocks.len();
+                format!("rebased: {:?}", done.blocks)
+            }
+            17 => format!("collected {}", collect(&self.publishers[1].service).await.unwrap()),
+            18 => {
+                let at = usize::try_from(self.random(2)).unwrap();
+                self.publishers.remove(at).end().await;
+                self.publishers.push(Publisher::start(self.world).await);
+                format!("restarted publisher {at}")
+            }
+            _ => {
+                // Both from nothing.
+                while let Some(publisher) = self.publishers.pop() {
+                    publisher.end().await;
+                }
+                for _ in 0..2 {
+                    self.publishers.push(Publisher::start(self.world).await);
+                }
+                "restarted all".to_owned()
+            }
+        }
+    }
+
+    async fn issue(&mut self, count: u64) {
+        let mut write = self.store.write().await.unwrap();
+        for _ in 0..count {
+            let mut bytes = [0; 32];
+            for chunk in bytes.chunks_mut(8) {
+                chunk.copy_from_slice(&self.random(u64::MAX).to_be_bytes());
+            }
+            let now = clock::now().seconds();
+            // Some that have expired long ago, and will be collected; the others over several blocks.
+            let expires_at = match self.random(10) {
+                0 => now - 1000,
+                _ => now + 7200 + self.random(150_000),
+            };
+            let user = USERS[usize::try_from(self.random(4)).unwrap()].to_owned();
+            let issuance = Issuance {
+                fingerprint: Fingerprint::from(bytes),
+                kid: self.kid.clone(),
+                subject: Subject {
+                    operator: self.operator.clone(),
+                    user: Some(user.parse::<UserName>().unwrap()),
+                },
+                auth_key: None,
+                session: None,
+                issued_at: now,
+                expires_at,
+            };
+            assert_eq!(issued::insert(&mut write, &issuance).await.unwrap(), issued::Inserted::Yes);
+            let Issuance { fingerprint, kid, issued_at, expires_at, .. } = issuance;
+            self.credentials.push(Credential {
+                fingerprint,
+                kid,
+                user,
+                issued_at,
+                expires_at,
+                revoked: false,
+            });
+        }
+        write.commit().await.unwrap();
+    }
+
+    fn pick(&mut self, revoked: bool) -> Option<usize> {
+        let now = clock::now().seconds();
+        let open: Vec<usize> = (0..self.credentials.len())
+            .filter(|at| self.credentials[*at].revoked == revoked)
+            .filter(|at| !revoked || self.credentials[*at].expires_at > now)
+            .collect();
+        let count = u64::try_from(open.len()).unwrap();
+        (count > 0).then(|| open[usize::try_from(self.random(count)).unwrap()])
+    }
+
+    async fn revoke(&mut self) {
+        let Some(at) = self.pick(false) else { return };
+        let target = Target::Fingerprint(self.credentials[at].fingerprint);
+        let service = &self.publishers[0].service;
+        match revoke(service, &Actor::Admin, &Authority::Everything, target, None).await {
+            Ok(_) => self.credentials[at].revoked = true,
+            Err(error) => panic!("{error}"),
+        }
+    }
+
+    async fn unrevoke(&mut self) -> Option<Fingerprint> {
+        let at = self.pick(true)?;
+        let fingerprint = self.credentials[at].fingerprint;
+        unrevoke(&self.publishers[1].service, &Actor::Admin, &fingerprint).await.unwrap();
+        self.credentials[at].revoked = false;
+        self.taken_back += 1;
+        Some(fingerprint)
+    }
+
+    async fn raise(&mut self) -> String {
+        let user = USERS[usize::try_from(self.random(4)).unwrap()].to_owned();
+        let subject = Subject { operator: self.operator.clone(), user: Some(user.parse().unwrap()) };
+        let target = Target::Subject { subject, instant: Some(clock::now().seconds() - self.random(3)) };
+        let service = &self.publishers[0].service;
+        let done = revoke(service, &Actor::Admin, &Authority::Everything, target, None).await.unwrap();
+        let What::Scope(watermark) = done.what else { panic!("no watermark") };
+        let held = self.watermarks.entry(user.clone()).or_default();
+        *held = watermark.instant.max(*held);
+        user
+    }
+
+    /// The edge that runs on, led to either publisher and back, and one that starts afresh at each.
+    async fn compare(&mut self, step: &str) {
+        let version = versions::current(&mut self.store.reader().await.unwrap()).await.unwrap().number;
+        for publisher in [0, 1, 0] {
+            let publications = &self.publishers[publisher].publications;
+            publications.reached(version).await;
+            self.edge.take(publications, step);
+            let mut fresh = Edge { root: self.edge.root.clone(), objects: Objects::default(), held: None };
+            fresh.take(publications, step);
+            let now = clock::now().seconds();
+            for credential in self.credentials.iter().filter(|credential| credential.expires_at > now + 5) {
+                let watermark = self.watermarks.get(&credential.user);
+                let good =
+                    !credential.revoked && watermark.is_none_or(|instant| credential.issued_at > *instant);
+                for (which, edge) in [("running", &self.edge), ("fresh", &fresh)] {
+                    assert_eq!(
+                        edge.admits(self.operator.as_str(), credential),
+                        good,
+                        "{step}: the {which} edge about {} of publisher {publisher}",
+                        credential.fingerprint
+                    );
+                }
+                self.covered += usize::from(fresh.is_covered(credential));
+            }
+        }
+    }
+
+    async fn end(self) {
+        for publisher in self.publishers {
+            publisher.end().await;
+        }
+    }
+}
+
+const USERS: [&str; 4] = ["ann", "bob", "cyd", "dan"];
+
+const STEPS: usize = 60;

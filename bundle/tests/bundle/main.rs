@@ -5,4 +5,5 @@ mod fuzz;
 mod grants;
 mod sets;
 mod signatures;
+mod standing;
 mod world;

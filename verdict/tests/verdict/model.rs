@@ -1,0 +1,263 @@
+//! Whatever happens at the control plane in whatever order, edges know after each step what a plain list knows.
+
+use std::collections::BTreeMap;
+
+use bundle::{
+    Coverage, Scope, Snapshot, Span, Standing,
+    builder::{Block, BlockBuilder, Builder},
+};
+use proptest::prelude::*;
+use token::Fingerprint;
+use verdict::{Progress, Refresh};
+
+use crate::{
+    thieves::take,
+    world::{NOW, Object, builder, checkpoint, over, refresh},
+};
+
+#[derive(Debug, Clone)]
+enum Happening {
+    /// One more credential, which lives so many hours or for ever.
+    Issue(Option<u64>),
+    Revoke(prop::sample::Index),
+    Restore(prop::sample::Index),
+    /// Of one of a few scopes, so many seconds ago.
+    Watermark(u8, u64),
+    RemoveWatermark(u8),
+    /// Hours pass, and what has expired is forgotten.
+    Pass(u64),
+    Rebase,
+    Checkpoint,
+    RestartPublisher,
+    RestartEdge,
+}
+
+fn happening() -> impl Strategy<Value = Happening> {
+    use Happening::*;
+    prop_oneof![
+        6 => prop::option::of(1..30_u64).prop_map(Issue),
+        5 => any::<prop::sample::Index>().prop_map(Revoke),
+        3 => any::<prop::sample::Index>().prop_map(Restore),
+        2 => (0..3_u8, 0..1_000_u64).prop_map(|(scope, ago)| Watermark(scope, ago)),
+        1 => (0..3_u8).prop_map(RemoveWatermark),
+        1 => (1..9_u64).prop_map(Pass),
+        2 => Just(Rebase),
+        1 => Just(Checkpoint),
+        1 => Just(RestartPublisher),
+        1 => Just(RestartEdge),
+    ]
+}
+
+struct Credential {
+    fingerprint: Fingerprint,
+    issued_at: u64,
+    expires_at: Option<u64>,
+    revoked: bool,
+}
+
+/// The plain list, the publisher over it, and edges.
+struct Model {
+    credentials: Vec<Credential>,
+    watermarks: BTreeMap<u8, u64>,
+    /// Seconds.
+    clock: u64,
+    version: u64,
+    /// Everything issued until then is in the base.
+    covered_until: u64,
+    bases: Vec<(u16, Block)>,
+    publisher: Builder,
+    checkpoint: Option<(u64, Object)>,
+    edge: Refresh,
+    follower: Refresh,
+}
+
+impl Model {
+    fn new() -> Self {
+        Self {
+            credentials: Vec::new(),
+            watermarks: BTreeMap::new(),
+            clock: NOW,
+            version: 1,
+            covered_until: 0,
+            bases: Vec::new(),
+            publisher: builder(),
+            checkpoint: None,
+            edge: refresh(),
+            follower: refresh(),
+        }
+    }
+
+    fn happens(&mut self, happening: &Happening) {
+        self.version += 1;
+        match happening {
+            Happening::Issue(hours) => {
+                self.clock += 1;
+                self.credentials.push(Credential {
+                    fingerprint: Fingerprint::of(&self.version.to_be_bytes()),
+                    issued_at: self.clock,
+                    expires_at: hours.map(|hours| self.clock + hours * 3600),
+                    revoked: false,
+                });
+            }
+            Happening::Revoke(which) => {
+                if let Some(one) = pick(&mut self.credentials, which) {
+                    one.revoked = true;
+                    self.publisher.revoke(self.version, one.fingerprint).unwrap();
+                }
+            }
+            Happening::Restore(which) => {
+                if let Some(one) = pick(&mut self.credentials, which).filter(|one| one.revoked) {
+                    one.revoked = false;
+                    self.publisher.restore(one.fingerprint).unwrap();
+                }
+            }
+            Happening::Watermark(scope, ago) => {
+                let (instant, held) = (self.clock - ago, self.watermarks.entry(*scope).or_default());
+                *held = instant.max(*held);
+                self.publisher.watermark(self.version, named(*scope), instant);
+            }
+            Happening::RemoveWatermark(scope) => {
+                self.watermarks.remove(scope);
+                self.publisher.remove_watermark(named(*scope));
+            }
+            Happening::Pass(hours) => {
+                self.clock += hours * 3600;
+                let clock = self.clock;
+                for one in self.credentials.iter().filter(|one| !is_alive(one, clock)) {
+                    self.publisher.forget(&one.fingerprint);
+                    self.publisher.forget_restoration(&one.fingerprint);
+                }
+                self.credentials.retain(|one| is_alive(one, clock));
+            }
+            Happening::Rebase => self.rebase(),
+            Happening::Checkpoint => self.checkpoint = None,
+            Happening::RestartPublisher => self.restart_publisher(),
+            Happening::RestartEdge => self.edge = refresh(),
+        }
+    }
+
+    /// A block for each day of expiry and one for those that never expire.
+    fn rebase(&mut self) {
+        for (number, _) in std::mem::take(&mut self.bases) {
+            assert!(self.publisher.drop_block(number));
+        }
+        let day = |one: &Credential| one.expires_at.map_or(u64::MAX, |expiry| expiry / 86_400);
+        let mut days: BTreeMap<u64, Vec<&Credential>> = BTreeMap::new();
+        self.credentials.iter().for_each(|one| days.entry(day(one)).or_default().push(one));
+        for (day, mut members) in days {
+            let span = Span {
+                expires_from: day.saturating_mul(86_400).min(u64::MAX - 1),
+                expires_before: day.saturating_add(1).saturating_mul(86_400),
+            };
+            let coverage = Coverage { kid: "k1".into(), iat_low: 0, iat_high: self.clock };
+            // More shards than so few would have.
+            let mut block = BlockBuilder::new(span, vec![coverage], 100_000, 900_000, b"model").unwrap();
+            members.sort_by_key(|one| one.fingerprint.prefix());
+            members.iter().for_each(|one| block.add(one.fingerprint, one.revoked).unwrap());
+            let block = block.finish().unwrap();
+            self.bases.push((self.publisher.install(block.clone()).unwrap(), block));
+        }
+        for one in &self.credentials {
+            self.publisher.forget(&one.fingerprint);
+            self.publisher.forget_restoration(&one.fingerprint);
+        }
+        self.covered_until = self.clock;
+    }
+
+    /// All it has is what was stored: the list, and the blocks as they were kept.
+    fn restart_publisher(&mut self) {
+        self.publisher = builder();
+        for (number, block) in &mut self.bases {
+            let kept = Block::from_bytes(&block.to_bytes()).unwrap();
+            *number = self.publisher.install(kept).unwrap();
+        }
+        for one in &self.credentials {
+            let based = one.issued_at <= self.covered_until;
+            let said = based
+                && self.bases.iter().any(|(_, block)| {
+                    block.span().contains(one.expires_at) && block.contains(&one.fingerprint)
+                });
+            if one.revoked && !said {
+                self.publisher.revoke(self.version, one.fingerprint).unwrap();
+            } else if !one.revoked && said {
+                self.publisher.restore(one.fingerprint).unwrap();
+            }
+        }
+        for (scope, instant) in &self.watermarks {
+            self.publisher.watermark(self.version, named(*scope), *instant);
+        }
+        self.checkpoint = None;
+    }
+
+    fn publish(&mut self) {
+        let now = self.clock * 1000 + self.version;
+        let is_old = |signed_at: u64| now >= signed_at + 3_600_000;
+        let kept = self.checkpoint.take().filter(|(signed_at, _)| !is_old(*signed_at));
+        let (signed_at, checkpoint) =
+            kept.filter(|_| !self.publisher.needs_checkpoint()).unwrap_or_else(|| {
+                self.publisher.settle(self.version).unwrap();
+                (now, checkpoint(&self.publisher.build().unwrap(), self.version, now))
+            });
+        let published = over(&checkpoint, &self.publisher.build().unwrap(), self.version, now);
+        self.checkpoint = Some((signed_at, checkpoint));
+        take(&mut self.edge, &published, now).unwrap();
+        let shared = |entry: &bundle::Entry| published.object(entry);
+        while self.follower.handle_shared(&published.manifest, now, shared).unwrap() == Progress::More {}
+    }
+
+    fn check(&self) {
+        for edge in [&self.edge, &self.follower] {
+            self.agrees(edge.current().unwrap());
+        }
+    }
+
+    fn agrees(&self, snapshot: &Snapshot) {
+        assert_eq!(snapshot.manifest().version(), self.version);
+        for one in &self.credentials {
+            let standing = snapshot.standing(&one.fingerprint, "k1", one.issued_at, one.expires_at);
+            let based = one.issued_at <= self.covered_until;
+            match (one.revoked, based) {
+                (true, _) => assert_eq!(standing, Standing::Revoked),
+                (false, true) => assert_eq!(standing, Standing::Good),
+                // Restored once, or never heard of.
+                (false, false) => assert_ne!(standing, Standing::Revoked),
+            }
+        }
+        for scope in 0..3 {
+            assert_eq!(snapshot.watermark([named(scope)]), self.watermarks.get(&scope).copied(), "{scope}");
+        }
+        let all = snapshot.watermark((0..3).map(named));
+        assert_eq!(all, self.watermarks.values().max().copied());
+    }
+}
+
+fn pick<'a>(credentials: &'a mut [Credential], which: &prop::sample::Index) -> Option<&'a mut Credential> {
+    if credentials.is_empty() { None } else { Some(which.get_mut(credentials)) }
+}
+
+fn is_alive(one: &Credential, clock: u64) -> bool {
+    one.expires_at.is_none_or(|expiry| clock < expiry)
+}
+
+fn named(scope: u8) -> Scope<'static> {
+    match scope {
+        0 => Scope::Global,
+        1 => Scope::SigningKey("k1"),
+        _ => Scope::User("OP0123456789/alice"),
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn edges_agree_with_a_plain_list(happenings in prop::collection::vec(happening(), 1..30)) {
+        let mut model = Model::new();
+        model.publish();
+        for happening in &happenings {
+            model.happens(happening);
+            model.publish();
+            model.check();
+        }
+    }
+}

@@ -1,0 +1,375 @@
+//! What the thief of a key, a cache and somebody on the way can do to an edge, and what they cannot: SECURITY.md has
+//! the table, each row of it is a test here.
+
+use bundle::{
+    Entry, Scope, Standing,
+    builder::{Builder, Built, CheckpointDraft, Delegates, Draft, Root, SnapshotKey, TailKey},
+};
+use token::Fingerprint;
+use verdict::{Call, Failure, Floor, Freshness, Refresh, Step};
+
+use crate::world::{
+    NOW_MS, Object, Published, builder, checkpoint, delegation, over, refresh, root, snapshot_key, tail_key,
+};
+
+/// An edge that holds two revocations and a watermark: one revocation settled, the rest in the tail.
+struct Scene {
+    edge: Refresh,
+    content: Builder,
+    checkpoint: Object,
+}
+
+const SETTLED: u64 = 1;
+const LATE: u64 = 2;
+
+impl Scene {
+    fn set() -> Self {
+        let mut content = builder();
+        content.revoke(1, fingerprint(SETTLED)).unwrap();
+        content.settle(10).unwrap();
+        let checkpoint = checkpoint(&content.build().unwrap(), 10, NOW_MS);
+        content.revoke(11, fingerprint(LATE)).unwrap();
+        content.watermark(12, Scope::Global, 500);
+        let mut scene = Self { edge: refresh(), content, checkpoint };
+        let honest = scene.honest(12);
+        take(&mut scene.edge, &honest, NOW_MS).unwrap();
+        scene.assert_remembers();
+        scene
+    }
+
+    fn honest(&mut self, version: u64) -> Published {
+        over(&self.checkpoint, &self.content.build().unwrap(), version, NOW_MS + version)
+    }
+
+    /// Offers it, and sees it refused for this reason and nothing forgotten.
+    fn in_vain(&mut self, what: &str, published: &Published, why: &str) {
+        let failure = take(&mut self.edge, published, NOW_MS + 1_000).expect_err(what);
+        assert_eq!(failure.code(), why, "{what}");
+        self.assert_remembers();
+    }
+
+    fn assert_remembers(&self) {
+        let snapshot = self.edge.current().unwrap();
+        for number in [SETTLED, LATE] {
+            assert_eq!(snapshot.standing(&fingerprint(number), "", 0, None), Standing::Revoked, "{number}");
+        }
+        assert_eq!(snapshot.watermark([Scope::Global]), Some(500));
+    }
+}
+
+fn fingerprint(number: u64) -> Fingerprint {
+    Fingerprint::of(&number.to_be_bytes())
+}
+
+/// As an edge that leads: asks, whatever came before, fetches, believes or not.
+pub(crate) fn take(edge: &mut Refresh, published: &Published, now: u64) -> Result<(), Failure> {
+    edge.stand_down();
+    while let Some(call) = edge.poll(now) {
+        let (status, body) = match call {
+            Call::Manifest { .. } => (200, published.manifest.clone()),
+            Call::Object(entry) => published.object(&entry).map_or((404, Vec::new()), |bytes| (200, bytes)),
+        };
+        if let Step::Ready(_) = edge.handle_answer(call, status, body, now, 0)? {
+            return Ok(());
+        }
+    }
+    panic!("neither taken nor refused")
+}
+
+/// What the thief of a tail key signs over a checkpoint that he cannot make.
+fn by_tail_key(
+    checkpoint: &Object,
+    tail: &Built,
+    version: u64,
+    change: impl FnOnce(&mut Draft<'_>),
+) -> Published {
+    let delegation = delegation(1);
+    let mut draft = Draft {
+        delegation: &delegation,
+        version,
+        issued_at: NOW_MS + version.min(999),
+        expires_at: NOW_MS + 60_000,
+        checkpoint: checkpoint.0,
+        tail: &tail.tail,
+    };
+    change(&mut draft);
+    let objects = tail.objects.iter().chain([checkpoint]).cloned().collect();
+    Published { manifest: tail_key().sign(&draft).unwrap(), objects }
+}
+
+/// A tail of these operations alone, over the same settled content.
+fn tail(operations: impl FnOnce(&mut Builder)) -> Built {
+    let mut content = builder();
+    content.revoke(1, fingerprint(SETTLED)).unwrap();
+    content.settle(10).unwrap();
+    operations(&mut content);
+    content.build().unwrap()
+}
+
+#[test]
+fn the_thief_of_a_tail_key_takes_nothing_back_at_a_running_edge() {
+    let mut scene = Scene::set();
+    let held = scene.checkpoint.clone();
+    let watermark = |content: &mut Builder, instant| {
+        content.watermark(12, Scope::Global, instant);
+    };
+    for (what, tail) in [
+        ("an empty tail", tail(|_| ())),
+        ("no revocation", tail(|content| watermark(content, 500))),
+        ("no watermark", tail(|content| assert!(content.revoke(11, fingerprint(LATE)).unwrap()))),
+        (
+            "a lower watermark",
+            tail(|content| {
+                content.revoke(11, fingerprint(LATE)).unwrap();
+                watermark(content, 499);
+            }),
+        ),
+        (
+            "another revocation in its place",
+            tail(|content| {
+                content.revoke(11, fingerprint(99)).unwrap();
+                watermark(content, 500);
+            }),
+        ),
+        (
+            // So that the next checkpoint would seem to have taken it in.
+            "an earlier number",
+            tail(|content| {
+                content.revoke(9, fingerprint(LATE)).unwrap();
+                watermark(content, 500);
+            }),
+        ),
+    ] {
+        scene.in_vain(what, &by_tail_key(&held, &tail, 13, |_| ()), "tail_lost");
+    }
+    // An older checkpoint, from before the revocation that is settled now.
+    let older = checkpoint(&builder_settled_at(5), 5, NOW_MS);
+    let whole = tail(|content| {
+        content.revoke(11, fingerprint(LATE)).unwrap();
+        watermark(content, 500);
+    });
+    let mut replayed = by_tail_key(&older, &whole, 13, |_| ());
+    replayed.objects.extend(builder_settled_at(5).objects);
+    scene.in_vain("an older checkpoint", &replayed, "checkpoint_older");
+    // What only a snapshot key may say.
+    let own = tail_key().sign_body(held.1[..held.1.len() - 64].to_vec());
+    let own: Object = (Entry::of(bundle::Kind::Checkpoint, 0, &own).unwrap(), own.into());
+    let forged = by_tail_key(&own, &whole, 13, |_| ());
+    scene.in_vain("a checkpoint of his own", &forged, "checkpoint_signature_invalid");
+    // Nor does he get an epoch of his own.
+    let delegates = Delegates {
+        audience: "default",
+        epoch: 2,
+        issued_at: NOW_MS,
+        expires_at: NOW_MS + 1_000_000,
+        snapshot_keys: &[snapshot_key().public_key()],
+        tail_keys: &[tail_key().public_key()],
+    };
+    let own_root = Root::new(&[77; 32]).delegate(&delegates).unwrap();
+    let forged = by_tail_key(&held, &tail(|_| ()), 13, |draft| draft.version = 13);
+    let body = [&forged.manifest[..36], &u16::try_from(own_root.len()).unwrap().to_be_bytes(), &own_root];
+    let end = 38 + delegation(1).len();
+    let body = [&body.concat(), &forged.manifest[end..forged.manifest.len() - 64]].concat();
+    let forged = Published { manifest: tail_key().sign_body(body), ..forged };
+    scene.in_vain("an epoch of his own", &forged, "delegation_key_unknown");
+}
+
+fn builder_settled_at(number: u64) -> Built {
+    let mut content = builder();
+    content.settle(number).unwrap();
+    content.build().unwrap()
+}
+
+/// He can deny service: refuse good credentials, and run up the version so that the honest are refused. The next epoch
+/// ends that, and a checkpoint takes back what he added.
+#[test]
+fn the_thief_of_a_tail_key_denies_service_until_the_next_epoch() {
+    let mut scene = Scene::set();
+    let held = scene.checkpoint.clone();
+    let tail = tail(|content| {
+        content.revoke(11, fingerprint(LATE)).unwrap();
+        content.watermark(12, Scope::Global, 500);
+        content.revoke(13, fingerprint(3)).unwrap();
+    });
+    let bogus = by_tail_key(&held, &tail, 13, |draft| draft.version = u64::MAX);
+    take(&mut scene.edge, &bogus, NOW_MS + 1_000).unwrap();
+    let good = |edge: &Refresh| edge.current().unwrap().standing(&fingerprint(3), "", 0, None);
+    assert_eq!(good(&scene.edge), Standing::Revoked);
+    let honest = scene.honest(14);
+    scene.in_vain("the honest", &honest, "manifest_older");
+    // The root delegates to another tail key; the snapshot key signs what is true.
+    scene.content.settle(15).unwrap();
+    let built = scene.content.build().unwrap();
+    let (checkpoint, new_key) = (checkpoint(&built, 15, NOW_MS), TailKey::new(&[9; 32]));
+    let next = in_epoch(2, &snapshot_key(), &new_key, &checkpoint, &built, 15);
+    take(&mut scene.edge, &next, NOW_MS + 2_000).unwrap();
+    assert_eq!(good(&scene.edge), Standing::NotCovered);
+    scene.assert_remembers();
+    // Nothing that the stolen key signs is believed any more.
+    scene.in_vain("the stolen key again", &bogus, "epoch_older");
+}
+
+fn in_epoch(
+    epoch: u64,
+    snapshot_key: &SnapshotKey,
+    tail_key: &TailKey,
+    checkpoint: &Object,
+    built: &Built,
+    version: u64,
+) -> Published {
+    let delegates = Delegates {
+        audience: "default",
+        epoch,
+        issued_at: NOW_MS,
+        expires_at: NOW_MS + 1_000_000_000,
+        snapshot_keys: &[snapshot_key.public_key()],
+        tail_keys: &[tail_key.public_key()],
+    };
+    let delegation = root().delegate(&delegates).unwrap();
+    let draft = Draft {
+        delegation: &delegation,
+        version,
+        issued_at: NOW_MS + version,
+        expires_at: NOW_MS + 60_000,
+        checkpoint: checkpoint.0,
+        tail: &built.tail,
+    };
+    let objects = built.objects.iter().chain([checkpoint]).cloned().collect();
+    Published { manifest: tail_key.sign(&draft).unwrap(), objects }
+}
+
+/// An edge that starts afresh remembers nothing: he can show it the last checkpoint without the tail since, for as long
+/// as that lives, or until `min_epoch` is raised.
+#[test]
+fn the_thief_of_a_tail_key_hides_the_tail_from_a_fresh_edge_for_a_day() {
+    let scene = Scene::set();
+    let truncated = |now: u64| {
+        by_tail_key(&scene.checkpoint, &tail(|_| ()), 13, |draft| {
+            (draft.issued_at, draft.expires_at) = (now, now + 60_000);
+        })
+    };
+    let mut fresh = refresh();
+    take(&mut fresh, &truncated(NOW_MS), NOW_MS).unwrap();
+    let standing = |number| fresh.current().unwrap().standing(&fingerprint(number), "", 0, None);
+    assert_eq!((standing(SETTLED), standing(LATE)), (Standing::Revoked, Standing::NotCovered));
+    // One that has it already stops being fresh with the checkpoint, whatever the manifest says.
+    let day = NOW_MS + 86_400_000;
+    take(&mut fresh, &truncated(day - 1), day - 1).unwrap();
+    let freshness = |now| Freshness::of(fresh.current().unwrap(), 0, now);
+    assert_eq!((freshness(day - 1), freshness(day)), (Freshness::Fresh, Freshness::Expired));
+    let failure = take(&mut refresh(), &truncated(day), day).unwrap_err();
+    assert_eq!(failure.code(), "checkpoint_expired");
+    let floor = Floor { epoch: 2, version: 0 };
+    let mut wary = Refresh::new(vec![root().public_key()], "default".into(), 15, floor);
+    assert_eq!(take(&mut wary, &truncated(NOW_MS), NOW_MS).unwrap_err().code(), "manifest_below_floor");
+}
+
+/// He signs no manifest, so without a tail key nothing of his arrives.
+#[test]
+fn the_thief_of_a_snapshot_key_needs_a_tail_key_as_well() {
+    let mut scene = Scene::set();
+    let forgiven = checkpoint(&builder_settled_at(99), 99, NOW_MS);
+    let delegation = delegation(1);
+    let draft = Draft {
+        delegation: &delegation,
+        version: 99,
+        issued_at: NOW_MS + 1,
+        expires_at: NOW_MS + 60_000,
+        checkpoint: forgiven.0,
+        tail: &[],
+    };
+    let manifest = TailKey::new(&[101; 32]).sign(&draft).unwrap();
+    let forged = Published { manifest, objects: vec![forgiven.clone()] };
+    scene.in_vain("signed with the snapshot key's seed", &forged, "manifest_key_unknown");
+    let honest = scene.honest(13);
+    let body = honest.manifest[..honest.manifest.len() - 64].to_vec();
+    let forged = Published { manifest: snapshot_key().sign_body(body), ..honest };
+    scene.in_vain("signed by it", &forged, "manifest_signature_invalid");
+    // With both he can say what he likes, until the next epoch: that of the root alone.
+    let both = by_tail_key(&forgiven, &builder_settled_at(99), 99, |_| ());
+    take(&mut scene.edge, &both, NOW_MS + 1_000).unwrap();
+    let standing = |edge: &Refresh| edge.current().unwrap().standing(&fingerprint(SETTLED), "", 0, None);
+    assert_eq!(standing(&scene.edge), Standing::NotCovered);
+    let (new_snapshot_key, new_tail_key) = (SnapshotKey::new(&[8; 32]), TailKey::new(&[9; 32]));
+    scene.content.settle(15).unwrap();
+    let built = scene.content.build().unwrap();
+    let draft = CheckpointDraft {
+        audience: "default",
+        version: 15,
+        issued_at: NOW_MS,
+        expires_at: NOW_MS + 86_400_000,
+        cut: built.cut,
+        entries: &built.checkpoint,
+    };
+    let checkpoint = new_snapshot_key.sign(&draft).unwrap();
+    let next = in_epoch(2, &new_snapshot_key, &new_tail_key, &checkpoint, &built, 15);
+    take(&mut scene.edge, &next, NOW_MS + 2_000).unwrap();
+    scene.assert_remembers();
+    // A checkpoint of the stolen key is none under the new delegation.
+    let stolen = in_epoch(2, &new_snapshot_key, &new_tail_key, &forgiven, &builder_settled_at(99), 100);
+    scene.in_vain("a checkpoint of the stolen key", &stolen, "checkpoint_key_unknown");
+}
+
+/// Who holds no key can withhold, replay and mix what was signed.
+#[test]
+fn a_cache_or_somebody_on_the_way_can_only_withhold() {
+    let mut scene = Scene::set();
+    let old = scene.honest(12);
+    scene.content.revoke(13, fingerprint(3)).unwrap();
+    let new = scene.honest(13);
+    take(&mut scene.edge, &new, NOW_MS + 100).unwrap();
+    scene.in_vain("the last one again", &old, "manifest_older");
+    let withheld = Published { manifest: scene.honest(14).manifest, objects: Vec::new() };
+    scene.content.revoke(15, fingerprint(4)).unwrap();
+    let mut newest = scene.honest(15);
+    scene.in_vain("an object is missing", &Published { objects: vec![], ..newest }, "control_plane_status");
+    newest = scene.honest(15);
+    let entry = *newest.objects.last().map(|(entry, _)| entry).unwrap();
+    let other = newest.objects.first().unwrap().1.clone();
+    let segment = newest.objects.iter_mut().rfind(|(entry, _)| entry.kind() == bundle::Kind::Tail).unwrap();
+    segment.1 = other;
+    scene.in_vain("an object is another", &newest, "object_size_mismatch");
+    assert!(newest.object(&entry).is_some());
+    take(&mut scene.edge, &withheld, NOW_MS + 1_000).unwrap();
+    // Withheld, it goes stale, and says so.
+    let snapshot = scene.edge.current().unwrap();
+    assert_eq!(Freshness::of(snapshot, 60_000, NOW_MS + 60_000 + 14), Freshness::Stale);
+    assert_eq!(Freshness::of(snapshot, 60_000, NOW_MS + 120_000 + 14), Freshness::Expired);
+}
+
+#[test]
+fn an_edge_whose_clock_is_an_hour_off_takes_nothing_and_forgets_nothing() {
+    for (what, now, why) in [
+        ("ahead", NOW_MS + 3_600_000, "manifest_expired"),
+        ("behind", NOW_MS - 3_600_000, "manifest_from_future"),
+    ] {
+        let mut scene = Scene::set();
+        let honest = scene.honest(13);
+        let failure = take(&mut scene.edge, &honest, now).expect_err(what);
+        assert_eq!(failure.code(), why, "{what}");
+        scene.assert_remembers();
+    }
+}
+
+/// A delegation ends at its time, whatever is signed under it.
+#[test]
+fn nothing_outlives_its_delegation() {
+    let end = NOW_MS + 7 * 86_400_000;
+    let built = builder_settled_at(1);
+    let late = |issued_at| over(&checkpoint(&built, 1, issued_at), &built, 1, issued_at);
+    let mut edge = refresh();
+    take(&mut edge, &late(end - 1), end - 1).unwrap();
+    assert_eq!(Freshness::of(edge.current().unwrap(), 0, end), Freshness::Expired);
+    assert_eq!(take(&mut refresh(), &late(end), end).unwrap_err().code(), "delegation_expired");
+}
+
+#[test]
+fn a_floor_holds_for_an_edge_that_starts_afresh() {
+    let mut scene = Scene::set();
+    let honest = scene.honest(13);
+    for (floor, taken) in [(13, true), (14, false)] {
+        let floor = Floor { epoch: 1, version: floor };
+        let mut edge = Refresh::new(vec![root().public_key()], "default".into(), 15, floor);
+        assert_eq!(take(&mut edge, &honest, NOW_MS).is_ok(), taken, "{floor:?}");
+    }
+}

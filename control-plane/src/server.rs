@@ -12,6 +12,7 @@ use std::{
 use tokio::{
     net::TcpListener,
     sync::watch,
+    task::JoinHandle,
     time::{sleep, timeout},
 };
 
@@ -19,8 +20,13 @@ use crate::{
     api,
     config::Config,
     home::Home,
+    jwks::{FetchError, Fetcher, PATIENCE},
     listener::{self, Limits},
-    operations::{OpenError, Rebased, Service, collect, expire_api_keys, rebase_if_due},
+    model::Actor,
+    operations::{
+        OpenError, Rebased, Refreshed, Service, Wanted, adopt_issuers, collect, expire_api_keys,
+        rebase_if_due, refresh_issuer,
+    },
     publisher::{self, PublishError},
     seldom::Seldom,
     telemetry::Metrics,
@@ -38,6 +44,7 @@ pub async fn serve(
     let service = Arc::new(Service::open(home, config).await.map_err(ServeError::Open)?);
     // Before the first manifest: what ended while nobody served is refused from the start.
     expire_api_keys(&service).await.map_err(|error| ServeError::Open(OpenError::Store(error)))?;
+    adopt_issuers(&service).await.map_err(|error| ServeError::Open(OpenError::Store(error)))?;
     let metrics = Metrics::new();
     let (stopping, stopped) = watch::channel(false);
     let (publications, tasks) =
@@ -45,6 +52,12 @@ pub async fn serve(
     service.publish_through(publications.clone());
     let collector = tokio::spawn(collect_for_ever(Arc::clone(&service)));
     let expiry = tokio::spawn(expire_for_ever(Arc::clone(&service)));
+    let fetcher = Fetcher::new(PATIENCE).map_err(ServeError::Fetcher)?;
+    let refreshing: Vec<_> = service.config().issuers.iter().map(|issuer| issuer.issuer.clone()).collect();
+    let refreshing = refreshing
+        .into_iter()
+        .map(|issuer| tokio::spawn(refresh_for_ever(Arc::clone(&service), fetcher.clone(), issuer)));
+    let refreshing: Vec<_> = refreshing.collect();
 
     let listener =
         TcpListener::bind(listen).await.map_err(|source| ServeError::Bind { address: listen, source })?;
@@ -63,6 +76,7 @@ pub async fn serve(
     }
     collector.abort();
     expiry.abort();
+    refreshing.iter().for_each(JoinHandle::abort);
     for task in tasks {
         let _ = task.await;
     }
@@ -77,6 +91,7 @@ pub enum ServeError {
     Open(OpenError),
     Publish(PublishError),
     Api(api::RouterError),
+    Fetcher(FetchError),
     Bind { address: SocketAddr, source: io::Error },
 }
 
@@ -86,6 +101,7 @@ impl fmt::Display for ServeError {
             Self::Open(error) => error.fmt(f),
             Self::Publish(error) => error.fmt(f),
             Self::Api(error) => error.fmt(f),
+            Self::Fetcher(_) => f.write_str("no client for the keys of other issuers can be made"),
             Self::Bind { address, .. } => {
                 write!(f, "can't listen on {address}; set server.listen to a free address (port 0 takes any)")
             }
@@ -99,6 +115,7 @@ impl std::error::Error for ServeError {
             Self::Open(error) => error.source(),
             Self::Publish(error) => error.source(),
             Self::Api(error) => error.source(),
+            Self::Fetcher(error) => Some(error),
             Self::Bind { source, .. } => Some(source),
         }
     }
@@ -142,6 +159,28 @@ async fn expire_for_ever(service: Arc<Service>) {
         }
     }
 }
+
+/// Keeps the keys of one issuer fresh; a slow one keeps nobody else waiting.
+async fn refresh_for_ever(service: Arc<Service>, fetcher: Fetcher, issuer: String) {
+    loop {
+        match refresh_issuer(&service, &fetcher, &Actor::System, &issuer, Wanted::Due).await {
+            Ok(Refreshed::NotDue | Refreshed::Same) => {}
+            Ok(Refreshed::Changed(version)) => {
+                tracing::info!(issuer.name = issuer, bundle.version = version, "an issuer has other keys")
+            }
+            // As often as there are attempts, and they space out.
+            Err(error) => tracing::warn!(
+                issuer.name = issuer,
+                error.cause = error.to_string(),
+                "the keys of an issuer could not be fetched; those that are known hold"
+            ),
+        }
+        sleep(DUE).await;
+    }
+}
+
+/// How late a fetch that is due may begin.
+const DUE: Duration = Duration::from_secs(1);
 
 /// How late an API key may end.
 const EXPIRY: Duration = Duration::from_secs(1);

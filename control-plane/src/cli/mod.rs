@@ -7,6 +7,7 @@ mod bundle;
 mod doctor;
 mod edge;
 mod init;
+mod issuer;
 mod key;
 mod operator;
 mod permission;
@@ -87,6 +88,9 @@ enum Verb {
     /// Create, list, disable, rotate and delete API keys
     #[command(subcommand)]
     Key(key::Key),
+    /// List other issuers and fetch their keys
+    #[command(subcommand)]
+    Issuer(issuer::Issuer),
     /// Enroll, list and remove edges
     #[command(subcommand)]
     Edge(edge::Edge),
@@ -116,6 +120,7 @@ pub async fn run(command: Command) -> ExitCode {
         Verb::Unrevoke(verb) => verb.run(&global).await,
         Verb::Authkey(verb) => verb.run(&global).await,
         Verb::Key(verb) => verb.run(&global).await,
+        Verb::Issuer(verb) => verb.run(&global).await,
         Verb::Edge(verb) => verb.run(&global).await,
         Verb::Authority(verb) => verb.run(&global).await,
         Verb::Bundle(verb) => verb.run(&global).await,

@@ -67,8 +67,11 @@ fn read(path: &Path, defaults: &Table) -> Result<Table, ConfigError> {
         message: error.message().to_owned(),
     })?;
     for (section, content) in &settings {
-        let Some(Value::Table(known)) = defaults.get(section) else {
-            return Err(unknown(section.clone(), defaults.keys().cloned()));
+        let known = match defaults.get(section) {
+            Some(Value::Table(known)) => known,
+            // A list, whose items are checked as they are read.
+            Some(_) => continue,
+            None => return Err(unknown(section.clone(), defaults.keys().cloned())),
         };
         if let Value::Table(content) = content
             && let Some(name) = content.keys().find(|name| !known.contains_key(*name))
@@ -104,11 +107,12 @@ fn overlay(settings: &mut Table, defaults: &Table, name: &str, text: String) -> 
     Ok(())
 }
 
-fn check(config: &Config) -> Result<(), ConfigError> {
+/// Whether the settings make sense together.
+pub fn check(config: &Config) -> Result<(), ConfigError> {
     let refuse = |key: &str, message: &str| {
         Err(ConfigError::Value { key: key.to_owned(), message: message.to_owned() })
     };
-    let Config { publisher, tokens, server, .. } = config;
+    let Config { publisher, tokens, server, issuers, .. } = config;
     if publisher.audience.is_empty() || publisher.audience.len() > 64 {
         return refuse("publisher.audience", "expected 1 to 64 characters");
     }
@@ -135,6 +139,12 @@ fn check(config: &Config) -> Result<(), ConfigError> {
     }
     if server.request_timeout.get().is_zero() {
         return refuse("server.request_timeout", "expected more than nothing");
+    }
+    for (at, issuer) in issuers.iter().enumerate() {
+        issuer.check(&tokens.issuer, &issuers[..at]).map_err(|(member, message)| ConfigError::Value {
+            key: format!("issuers[{at}].{member}"),
+            message: message.to_owned(),
+        })?;
     }
     Ok(())
 }
@@ -223,6 +233,46 @@ mod tests {
             ),
         ] {
             assert_eq!(loaded(file, environment.as_slice()).unwrap_err(), expected);
+        }
+    }
+
+    #[test]
+    fn issuers_are_a_list_and_checked() {
+        let config = loaded(
+            "[[issuers]]\nissuer = 'https://a.example/'\n[[issuers]]\nissuer = 'b'\njwks_url = 'http://[::1]/k'\nalgorithms = ['RS256']",
+            &[],
+        );
+        let [a, b] = <[_; 2]>::try_from(config.unwrap().issuers).unwrap();
+        assert_eq!(a.start(), "https://a.example/.well-known/openid-configuration");
+        assert_eq!((b.start(), b.algorithms.len(), a.algorithms.len()), ("http://[::1]/k".to_owned(), 1, 9));
+        for (issuer, expected) in [
+            ("issuer = ''", "setting `issuers[0].issuer`: expected 1 to 255 bytes"),
+            (
+                "issuer = 'https://keystile.local'",
+                "setting `issuers[0].issuer`: is tokens.issuer, whose keys are our own",
+            ),
+            ("issuer = 'http://a.example'", "setting `issuers[0].issuer`: expected an https URL without"),
+            ("issuer = 'a'\njwks_url = 'ftp://a'", "setting `issuers[0].jwks_url`: expected an https URL"),
+            (
+                "issuer = 'https://a'\nalgorithms = []",
+                "setting `issuers[0].algorithms`: expected at least one",
+            ),
+            (
+                "issuer = 'https://a'\nalgorithms = ['HS256']",
+                "setting `issuers[0].algorithms[0]`: expected EdDSA, ES256",
+            ),
+            (
+                "issuer = 'https://a'\nalgorithms = ['RS256']\ndefault_algorithm = 'PS256'",
+                "setting `issuers[0].default_algorithm`: is not among",
+            ),
+            (
+                "issuer = 'https://a'\n[[issuers]]\nissuer = 'https://a'",
+                "setting `issuers[1].issuer`: stands twice",
+            ),
+            ("issuer = 'https://a'\njwks = 'x'", "unknown field `jwks`"),
+        ] {
+            let refused = loaded(&format!("[[issuers]]\n{issuer}"), &[]).unwrap_err();
+            assert!(refused.contains(expected), "{refused}");
         }
     }
 

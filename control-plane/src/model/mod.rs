@@ -9,6 +9,6 @@ pub use accounts::{Grant, Operator, Role, User};
 pub use api_keys::{ApiKey, ApiKeyId, ApiKeyState, Username};
 pub use ids::{AuthKeyId, BadId, EdgeId, KeyId, OperatorId, RoleId, SessionId, Subject, UserName};
 pub use records::{
-    Actor, AuditLine, AuthKey, BaseBlock, Edge, EdgeReport, EdgeWorkers, Issuance, Revocation,
+    Actor, AuditLine, AuthKey, BaseBlock, Edge, EdgeReport, EdgeWorkers, Issuance, IssuerRecord, Revocation,
     RevocationChange, SigningKeyRecord, SigningKeyState, UniverseMember, Watermark, WatermarkScope,
 };

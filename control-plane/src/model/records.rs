@@ -2,6 +2,8 @@ use std::fmt;
 
 use token::{Algorithm, Fingerprint, secret::SecretHash};
 
+use crate::jwks::IssuerKey;
+
 use super::{AuthKeyId, EdgeId, OperatorId, SessionId, Subject, UserName};
 
 /// An AuthKey as it is kept: of the secret only the hash.
@@ -197,4 +199,22 @@ pub struct AuditLine {
     pub action: String,
     pub target: String,
     pub detail: serde_json::Value,
+}
+
+/// What is known of another issuer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct IssuerRecord {
+    pub issuer: String,
+    /// The last good set.
+    pub keys: Vec<IssuerKey>,
+    /// What of it was left out, and why.
+    pub skipped: Vec<String>,
+    /// The entity tag of the set, after its URL.
+    pub tag: Option<String>,
+    pub fetched_at: Option<u64>,
+    pub tried_at: Option<u64>,
+    pub due_at: u64,
+    /// In a row.
+    pub failures: u64,
+    pub error: Option<String>,
 }

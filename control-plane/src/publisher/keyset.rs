@@ -1,15 +1,16 @@
-//! The keys that edges verify with: our own, and what the tags of API keys are checked with.
+//! The keys that edges verify with: our own, those of other issuers, and what the tags of API keys are checked with.
 
 use std::{fmt, sync::Arc};
 
 use bundle::builder::{Builder, SecretKey, TooLarge};
+use token::VerifyingKey;
 use zeroize::Zeroizing;
 
 use super::PublishError;
 use crate::{
     home::Home,
     keys::{self, Keyring},
-    store::{Read, key_set, tag_keys},
+    store::{Read, issuers, key_set, tag_keys},
 };
 
 #[derive(Debug)]
@@ -21,11 +22,12 @@ pub(super) struct KeySet {
 /// What changes while the server runs.
 pub(super) struct Loaded {
     tags: Vec<(u8, Zeroizing<[u8; 32]>)>,
+    foreign: Vec<VerifyingKey>,
 }
 
 impl fmt::Debug for Loaded {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Loaded({} tag keys)", self.tags.len())
+        write!(f, "Loaded({} tag keys, {} of other issuers)", self.tags.len(), self.foreign.len())
     }
 }
 
@@ -44,11 +46,15 @@ impl KeySet {
             let secret = keys::open_tag_key(&self.home, generation).map_err(PublishError::Keys)?;
             tags.push((generation, secret));
         }
-        Ok(Some(Loaded { tags }))
+        let mut foreign = Vec::new();
+        for record in issuers::list(read).await? {
+            foreign.extend(record.keys.iter().filter_map(|key| key.verifying(&record.issuer)));
+        }
+        Ok(Some(Loaded { tags, foreign }))
     }
 
     pub(super) fn apply(&self, loaded: &Loaded, builder: &mut Builder) -> Result<(), TooLarge> {
-        builder.keys(self.keyring.verifying())?;
+        builder.keys(self.keyring.verifying().iter().chain(&loaded.foreign))?;
         let tokens = self.keyring.secrets().map(SecretKey::from);
         let tags =
             loaded.tags.iter().map(|(generation, secret)| SecretKey::Tag { generation: *generation, secret });

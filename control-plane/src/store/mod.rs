@@ -14,6 +14,7 @@ mod engine;
 mod error;
 pub mod grants;
 pub mod issued;
+pub mod issuers;
 pub mod key_set;
 mod migrations;
 pub mod operators;

@@ -161,6 +161,8 @@ impl World {
             .trim()
             .strip_prefix("listening on ")
             .unwrap_or_else(|| panic!("serve said {line:?}: {}", self.log()));
+        // The client of the control plane is the same library, which leaves the choice to us.
+        let _ = rustls::crypto::ring::default_provider().install_default();
         Server { origin: origin.to_owned(), child, client: Client::new() }
     }
 

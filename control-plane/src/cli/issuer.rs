@@ -1,0 +1,78 @@
+use clap::Subcommand;
+use serde_json::{Value, json};
+
+use super::{Failure, Global, show};
+use crate::{
+    config,
+    jwks::{Fetcher, PATIENCE},
+    model::{Actor, IssuerRecord},
+    operations::{self, Refreshed, Wanted},
+};
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Issuer {
+    /// List the issuers of the settings, their keys, and how the last fetch went
+    List,
+    /// Fetch the keys of an issuer now
+    Refresh {
+        /// As in the settings
+        issuer: String,
+    },
+}
+
+impl Issuer {
+    pub(super) async fn run(self, global: &Global) -> Result<(), Failure> {
+        match self {
+            Self::List => list(global).await,
+            Self::Refresh { issuer } => refresh(global, &issuer).await,
+        }
+    }
+}
+
+async fn list(global: &Global) -> Result<(), Failure> {
+    let issuers = operations::list_issuers(&global.service().await?).await?;
+    let data: Vec<Value> = issuers.iter().map(|(issuer, record)| json(issuer, record.as_ref())).collect();
+    global.print(&data, || {
+        let rows = issuers.iter().map(|(issuer, record)| {
+            let record = record.as_ref();
+            let kids =
+                record.map(|record| record.keys.iter().map(|key| key.kid.as_str()).collect::<Vec<_>>());
+            [
+                issuer.issuer.clone(),
+                show::optional_seconds(record.and_then(|record| record.fetched_at)),
+                record.and_then(|record| record.error.clone()).unwrap_or_default(),
+                kids.unwrap_or_default().join(" "),
+            ]
+        });
+        show::table(["ISSUER", "FETCHED", "ERROR", "KEYS"], rows.collect())
+    })
+}
+
+fn json(issuer: &config::Issuer, record: Option<&IssuerRecord>) -> Value {
+    let keys = record.map(|record| &record.keys[..]).unwrap_or_default();
+    let keys: Vec<Value> = keys.iter().map(|key| json!({ "kid": key.kid, "alg": key.alg })).collect();
+    json!({
+        "issuer": issuer.issuer,
+        "from": issuer.start(),
+        "keys": keys,
+        "skipped": record.map(|record| &record.skipped[..]).unwrap_or_default(),
+        "fetched_at": record.and_then(|record| record.fetched_at),
+        "tried_at": record.and_then(|record| record.tried_at),
+        "due_at": record.map(|record| record.due_at),
+        "failures": record.map_or(0, |record| record.failures),
+        "error": record.and_then(|record| record.error.as_deref()),
+    })
+}
+
+async fn refresh(global: &Global, issuer: &str) -> Result<(), Failure> {
+    let service = global.service().await?;
+    let fetcher = Fetcher::new(PATIENCE)?;
+    let done = operations::refresh_issuer(&service, &fetcher, &Actor::Admin, issuer, Wanted::Now).await?;
+    let (version, text) = match done {
+        Refreshed::Changed(version) => {
+            (Some(version), format!("{issuer}: other keys, from version {version} on"))
+        }
+        Refreshed::Same | Refreshed::NotDue => (None, format!("{issuer}: the keys that were known")),
+    };
+    global.print(&json!({ "issuer": issuer, "version": version }), || text)
+}

@@ -1,0 +1,345 @@
+//! JSON Web Key Sets (RFC 7517), strictly. A set that cannot be meant, such as one with a secret in it or two keys of one
+//! name, is refused whole, and the last good one stays. A key that is for something else, or of a kind that is not
+//! known, is left out and told of: RFC 7517 section 5.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize, de::IgnoredAny};
+use token::{Algorithm, VerifyingKey, base64url};
+
+use crate::config::Issuer;
+
+/// A public key as it is kept.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct IssuerKey {
+    /// Empty for a key without one.
+    pub kid: String,
+    pub alg: String,
+    /// As [`VerifyingKey::of_issuer`] takes it, in base64url.
+    pub key: String,
+}
+
+impl IssuerKey {
+    /// None where this program no longer takes what an earlier one kept.
+    pub fn verifying(&self, issuer: &str) -> Option<VerifyingKey> {
+        let algorithm = Algorithm::from_name(&self.alg)?;
+        VerifyingKey::of_issuer(issuer, &self.kid, algorithm, &base64url::decode(self.key.as_bytes())?).ok()
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Parsed {
+    /// In the order of their names, so that another order is no change.
+    pub keys: Vec<IssuerKey>,
+    /// What was left out, and why.
+    pub skipped: Vec<String>,
+}
+
+pub fn parse(json: &[u8], issuer: &Issuer) -> Result<Parsed, JwksError> {
+    let set: Set = serde_json::from_slice(json).map_err(|error| JwksError::Malformed {
+        line: error.line(),
+        column: error.column(),
+        data: error.is_data(),
+    })?;
+    if set.keys.len() > MOST_MEMBERS {
+        return Err(JwksError::TooMany);
+    }
+    let (mut keys, mut skipped) = (Vec::<IssuerKey>::new(), Vec::new());
+    for jwk in &set.keys {
+        if jwk.kty == "oct" || jwk.k.is_some() {
+            return Err(JwksError::Symmetric(jwk.name()));
+        }
+        if jwk.d.is_some() {
+            return Err(JwksError::Private(jwk.name()));
+        }
+        match jwk.usable(issuer) {
+            Ok(key) if keys.iter().any(|known| known.kid == key.kid) => {
+                return Err(JwksError::Duplicate(jwk.name()));
+            }
+            Ok(key) => keys.push(key),
+            Err(why) => skipped.push(format!("{}: {why}", jwk.name())),
+        }
+    }
+    if keys.is_empty() {
+        return Err(JwksError::NoneUsable(skipped));
+    }
+    if keys.len() > MOST_KEYS {
+        return Err(JwksError::TooMany);
+    }
+    keys.sort_by(|a, b| a.kid.cmp(&b.kid));
+    Ok(Parsed { keys, skipped })
+}
+
+/// Why a set is refused. What was in it is not repeated, but the names of keys.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum JwksError {
+    Malformed { line: usize, column: usize, data: bool },
+    TooMany,
+    Symmetric(String),
+    Private(String),
+    Duplicate(String),
+    NoneUsable(Vec<String>),
+}
+
+impl fmt::Display for JwksError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Malformed { line, column, data } => {
+                let what = if *data { "a member is missing, twice, or of another type" } else { "no JSON" };
+                write!(f, "the key set is malformed at line {line} column {column}: {what}")
+            }
+            Self::TooMany => {
+                write!(
+                    f,
+                    "the key set has more than {MOST_MEMBERS} keys, or more than {MOST_KEYS} usable ones"
+                )
+            }
+            Self::Symmetric(name) => {
+                write!(f, "the key set publishes a symmetric key, {name}: a secret no longer")
+            }
+            Self::Private(name) => write!(f, "the key set publishes a private key, {name}"),
+            Self::Duplicate(name) => write!(f, "the key set has two usable keys {name}"),
+            Self::NoneUsable(skipped) if skipped.is_empty() => f.write_str("the key set is empty"),
+            Self::NoneUsable(skipped) => write!(f, "the key set has no usable key: {}", skipped.join("; ")),
+        }
+    }
+}
+
+impl std::error::Error for JwksError {}
+
+/// Members that are not known are ignored: RFC 7517 section 4. One that is known and stands twice is an error.
+#[derive(Deserialize)]
+struct Set {
+    keys: Vec<Jwk>,
+}
+
+#[derive(Deserialize)]
+struct Jwk {
+    kty: String,
+    kid: Option<String>,
+    alg: Option<String>,
+    #[serde(rename = "use")]
+    purpose: Option<String>,
+    key_ops: Option<Vec<String>>,
+    crv: Option<String>,
+    x: Option<String>,
+    y: Option<String>,
+    n: Option<String>,
+    e: Option<String>,
+    /// Of a private key.
+    d: Option<IgnoredAny>,
+    /// Of a symmetric one.
+    k: Option<IgnoredAny>,
+}
+
+impl Jwk {
+    fn name(&self) -> String {
+        match &self.kid {
+            Some(kid) => format!("`{}`", kid.chars().take(80).collect::<String>().escape_debug()),
+            None => "without `kid`".to_owned(),
+        }
+    }
+
+    fn usable(&self, issuer: &Issuer) -> Result<IssuerKey, String> {
+        if self.purpose.as_deref().is_some_and(|purpose| purpose != "sig") {
+            return Err("is not for signatures (`use`)".to_owned());
+        }
+        if self.key_ops.as_ref().is_some_and(|operations| !operations.iter().any(|one| one == "verify")) {
+            return Err("is not for verifying (`key_ops`)".to_owned());
+        }
+        let algorithm = self.algorithm(issuer)?;
+        if !issuer.allows(algorithm) {
+            return Err(format!("{} is not among `algorithms`", algorithm.name()));
+        }
+        let material = self.material(algorithm).ok_or("its key is not of the right form")?;
+        let kid = self.kid.clone().unwrap_or_default();
+        VerifyingKey::of_issuer(&issuer.issuer, &kid, algorithm, &material)
+            .map_err(|error| error.to_string())?;
+        Ok(IssuerKey { kid, alg: algorithm.name().to_owned(), key: base64url::encode(&material) })
+    }
+
+    /// What the key says it is for, if that fits its kind; else what follows from its kind.
+    fn algorithm(&self, issuer: &Issuer) -> Result<Algorithm, String> {
+        let fitting: &[Algorithm] = match (self.kty.as_str(), self.crv.as_deref()) {
+            ("OKP", Some("Ed25519")) => &[Algorithm::EdDsa],
+            ("EC", Some("P-256")) => &[Algorithm::Es256],
+            ("EC", Some("P-384")) => &[Algorithm::Es384],
+            ("RSA", None) => &RSA,
+            _ => return Err("is of a kind that is not known (`kty`, `crv`)".to_owned()),
+        };
+        match &self.alg {
+            Some(name) => Algorithm::from_name(name)
+                .filter(|algorithm| fitting.contains(algorithm))
+                .ok_or_else(|| "has an `alg` that is not known or not of its kind".to_owned()),
+            None if fitting.len() == 1 => Ok(fitting[0]),
+            None => {
+                let default = issuer.default_algorithm.map(|algorithm| algorithm.0);
+                let only = || {
+                    let mut allowed = fitting.iter().copied().filter(|algorithm| issuer.allows(*algorithm));
+                    allowed.next().filter(|_| allowed.next().is_none())
+                };
+                default
+                    .filter(|algorithm| fitting.contains(algorithm))
+                    .or_else(only)
+                    .ok_or_else(|| "has no `alg`; set `default_algorithm` of the issuer".to_owned())
+            }
+        }
+    }
+
+    fn material(&self, algorithm: Algorithm) -> Option<Vec<u8>> {
+        let number = |member: &Option<String>| base64url::decode(member.as_ref()?.as_bytes());
+        match algorithm {
+            Algorithm::EdDsa => number(&self.x),
+            // RFC 7518 section 6.2.1.2: as long as the field, leading zeros included.
+            Algorithm::Es256 | Algorithm::Es384 => {
+                let size = if algorithm == Algorithm::Es256 { 32 } else { 48 };
+                let (x, y) = (number(&self.x)?, number(&self.y)?);
+                (x.len() == size && y.len() == size).then(|| [x, y].concat())
+            }
+            _ => {
+                let (modulus, exponent) = (number(&self.n)?, number(&self.e)?);
+                // RFC 7518 section 2, Base64urlUInt: no leading zeros.
+                if exponent.len() > 4 || exponent.first() == Some(&0) || modulus.first() == Some(&0) {
+                    return None;
+                }
+                let padding = vec![0; 4 - exponent.len()];
+                Some([padding, exponent, modulus].concat())
+            }
+        }
+    }
+}
+
+const RSA: [Algorithm; 6] = [
+    Algorithm::Rs256,
+    Algorithm::Rs384,
+    Algorithm::Rs512,
+    Algorithm::Ps256,
+    Algorithm::Ps384,
+    Algorithm::Ps512,
+];
+
+/// Large providers publish some ten.
+const MOST_MEMBERS: usize = 100;
+
+/// All issuers share one object of 64 KiB, in which an RSA key takes 300 to 800 bytes.
+const MOST_KEYS: usize = 32;
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn issuer(more: &Value) -> Issuer {
+        let mut source = json!({ "issuer": "https://idp.example" });
+        source.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        serde_json::from_value(source).unwrap()
+    }
+
+    /// RFC 8037 appendix A.2.
+    fn ed25519(kid: &str) -> Value {
+        json!({ "kty": "OKP", "crv": "Ed25519", "kid": kid, "x": "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo" })
+    }
+
+    /// RFC 7517 appendix A.1.
+    fn p256() -> Value {
+        json!({
+            "kty": "EC", "crv": "P-256", "kid": "ec",
+            "x": "MKBCTNIcKUSDii11ySs3526iDZ8AiTo7Tu6KPAqv7D4",
+            "y": "4Etl6SRW2YiLUrN5vfvVHuhp7x8PxltmWWlbbM4IFyM",
+        })
+    }
+
+    fn rsa(bytes: usize) -> Value {
+        let modulus: Vec<u8> = (0..bytes).map(|at| if at + 1 == bytes { 0xab } else { 0xc1 }).collect();
+        json!({ "kty": "RSA", "kid": "rsa", "n": base64url::encode(&modulus), "e": "AQAB" })
+    }
+
+    fn read(keys: &[Value], more: &Value) -> Result<Parsed, String> {
+        parse(json!({ "keys": keys }).to_string().as_bytes(), &issuer(more))
+            .map_err(|error| error.to_string())
+    }
+
+    fn with(mut key: Value, member: &str, value: Value) -> Value {
+        key[member] = value;
+        key
+    }
+
+    #[test]
+    fn good_keys_are_taken_whatever_else_is_there() {
+        let keys = [
+            rsa(256),
+            p256(),
+            with(ed25519("ed"), "alg", json!("EdDSA")),
+            with(ed25519("enc"), "use", json!("enc")),
+            with(ed25519("ops"), "key_ops", json!(["sign"])),
+            with(ed25519("alg"), "alg", json!("ES256")),
+            with(ed25519("new"), "crv", json!("Ed448")),
+            with(ed25519("long"), "x", json!("AAAA")),
+            with(with(rsa(128), "kid", json!("weak")), "alg", json!("RS256")),
+            with(ed25519("more"), "x5t", json!("ignored")),
+        ];
+        let Parsed { keys, skipped } = read(&keys, &json!({ "default_algorithm": "RS256" })).unwrap();
+        let names: Vec<_> = keys.iter().map(|key| (key.kid.as_str(), key.alg.as_str())).collect();
+        assert_eq!(names, [("ec", "ES256"), ("ed", "EdDSA"), ("more", "EdDSA"), ("rsa", "RS256")]);
+        assert!(keys.iter().all(|key| key.verifying("https://idp.example").is_some()));
+        let left: Vec<_> = skipped.iter().map(|line| line.split(':').next().unwrap()).collect();
+        assert_eq!(left, ["`enc`", "`ops`", "`alg`", "`new`", "`long`", "`weak`"]);
+    }
+
+    #[test]
+    fn an_algorithm_comes_from_the_key_or_the_settings_and_never_by_guessing() {
+        let alg = |more: &Value| Ok::<_, String>(read(&[rsa(256)], more)?.keys[0].alg.clone());
+        assert!(alg(&json!({})).unwrap_err().contains("set `default_algorithm`"));
+        assert_eq!(alg(&json!({ "default_algorithm": "PS256" })).unwrap(), "PS256");
+        assert_eq!(alg(&json!({ "algorithms": ["RS512", "ES256"] })).unwrap(), "RS512");
+        assert!(alg(&json!({ "algorithms": ["ES256"] })).unwrap_err().contains("no usable key"));
+        let said = read(&[with(rsa(256), "alg", json!("RS384"))], &json!({ "algorithms": ["RS256"] }));
+        assert!(said.unwrap_err().contains("RS384 is not among `algorithms`"));
+    }
+
+    #[test]
+    fn sets_that_cannot_be_meant_are_refused_whole() {
+        let good = ed25519("good");
+        for (keys, expected) in [
+            (vec![], "the key set is empty"),
+            (vec![good.clone(), json!({ "kty": "oct", "kid": "s", "k": "AAAA" })], "symmetric key, `s`"),
+            (vec![good.clone(), with(p256(), "d", json!("AAAA"))], "private key, `ec`"),
+            (vec![good.clone(), good.clone()], "two usable keys `good`"),
+            (vec![good.clone(), json!({ "kid": "x" })], "a member is missing"),
+            (vec![good.clone(), with(p256(), "kid", json!(5))], "of another type"),
+            (vec![good.clone(); 101], "more than 100"),
+        ] {
+            let refused = read(&keys, &json!({})).unwrap_err();
+            assert!(refused.contains(expected), "{refused}");
+        }
+        let many: Vec<_> = (0..33).map(|number| ed25519(&number.to_string())).collect();
+        assert!(read(&many, &json!({})).unwrap_err().contains("32 usable"));
+        for (text, expected) in [
+            ("<html>", "no JSON"),
+            ("[]", "a member is missing"),
+            (r#"{"keys":[{"kty":"OKP","kty":"EC"}]}"#, "twice"),
+            (r#"{"keys":[],"keys":[]}"#, "twice"),
+        ] {
+            let refused = parse(text.as_bytes(), &issuer(&json!({}))).unwrap_err().to_string();
+            assert!(refused.contains(expected), "{text}: {refused}");
+        }
+    }
+
+    #[test]
+    fn numbers_have_one_length() {
+        for (key, member, value) in [
+            (p256(), "x", json!("AA")),
+            (rsa(256), "e", json!("AAEAAQ")),
+            (rsa(256), "e", json!("AQABAAAB")),
+            (rsa(256), "n", json!("AAAA")),
+            (rsa(513), "kid", json!("large")),
+        ] {
+            let refused = read(&[with(key, member, value)], &json!({ "default_algorithm": "RS256" }));
+            assert!(refused.unwrap_err().contains("no usable key"), "{member}");
+        }
+        // 4096 bits are the most that edges take.
+        assert!(read(&[rsa(512)], &json!({ "default_algorithm": "RS256" })).is_ok());
+    }
+}

@@ -1,0 +1,147 @@
+//! Another issuer's server, which does what a test tells it.
+
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use axum::{
+    Router,
+    extract::{Request, State},
+    http::StatusCode,
+    response::{IntoResponse, Response},
+};
+use serde_json::{Value, json};
+use token::{base64url, mint::SigningKey};
+use tokio::{net::TcpListener, task::JoinHandle, time::sleep};
+
+#[derive(Debug, Clone)]
+pub(crate) enum Mood {
+    Good,
+    Status(u16),
+    Body(String),
+    /// More than anybody has keys.
+    Endless,
+    Slow,
+    /// Closes in the middle of the answer.
+    Short,
+    Redirect(String),
+    /// Says in its discovery document that it is somebody else.
+    Liar,
+}
+
+#[derive(Debug)]
+struct Inside {
+    origin: String,
+    mood: Mood,
+    keys: Vec<Value>,
+    headers: Vec<(&'static str, String)>,
+    /// Paths, and whether the answer was 304.
+    asked: Vec<(String, bool)>,
+}
+
+pub(crate) struct Idp {
+    pub(crate) origin: String,
+    inside: Arc<Mutex<Inside>>,
+    task: JoinHandle<()>,
+}
+
+impl Idp {
+    pub(crate) async fn start() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let origin = format!("http://{}", listener.local_addr().unwrap());
+        let inside = Inside {
+            origin: origin.clone(),
+            mood: Mood::Good,
+            keys: vec![key("first")],
+            headers: Vec::new(),
+            asked: Vec::new(),
+        };
+        let inside = Arc::new(Mutex::new(inside));
+        let router = Router::new().fallback(answer).with_state(Arc::clone(&inside));
+        let task = tokio::spawn(async move { axum_serve(listener, router).await });
+        Self { origin, inside, task }
+    }
+
+    pub(crate) fn becomes(&self, mood: Mood) {
+        self.inside.lock().unwrap().mood = mood;
+    }
+
+    pub(crate) fn publishes(&self, kids: &[&str]) {
+        self.inside.lock().unwrap().keys = kids.iter().map(|kid| key(kid)).collect();
+    }
+
+    pub(crate) fn says(&self, name: &'static str, value: &str) {
+        self.inside.lock().unwrap().headers.push((name, value.to_owned()));
+    }
+
+    /// What it was asked for since the last time.
+    pub(crate) fn asked(&self) -> Vec<(String, bool)> {
+        std::mem::take(&mut self.inside.lock().unwrap().asked)
+    }
+
+    /// Nobody listens any more.
+    pub(crate) async fn dies(&mut self) {
+        self.task.abort();
+        let _ = (&mut self.task).await;
+    }
+}
+
+/// A public key of its own for each name.
+pub(crate) fn key(kid: &str) -> Value {
+    let mut seed = [7; 32];
+    seed.iter_mut().zip(kid.bytes()).for_each(|(to, from)| *to = from);
+    let signer = SigningKey::ed25519("x", &seed).unwrap();
+    let public = signer.verifying_key().public_bytes().unwrap();
+    json!({ "kty": "OKP", "crv": "Ed25519", "use": "sig", "kid": kid, "x": base64url::encode(public) })
+}
+
+/// One request to a connection, so that whoever dies leaves no connection behind.
+async fn axum_serve(listener: TcpListener, router: Router) {
+    use hyper::server::conn::http1;
+    use hyper_util::{rt::TokioIo, service::TowerToHyperService};
+    let mut connections = tokio::task::JoinSet::new();
+    while let Ok((stream, _)) = listener.accept().await {
+        let service = TowerToHyperService::new(router.clone());
+        connections.spawn(async move {
+            let _ =
+                http1::Builder::new().keep_alive(false).serve_connection(TokioIo::new(stream), service).await;
+        });
+    }
+}
+
+async fn answer(State(inside): State<Arc<Mutex<Inside>>>, request: Request) -> Response {
+    let mood = inside.lock().unwrap().mood.clone();
+    if matches!(mood, Mood::Slow) {
+        sleep(Duration::from_secs(60)).await;
+    }
+    let mut inside = inside.lock().unwrap();
+    let path = request.uri().path().to_owned();
+    let discovery = path == "/.well-known/openid-configuration";
+    let issuer = if matches!(mood, Mood::Liar) { "https://else.example" } else { inside.origin.as_str() };
+    let body = match discovery {
+        true => json!({ "issuer": issuer, "jwks_uri": format!("{}/keys", inside.origin), "more": [] }),
+        false => json!({ "keys": inside.keys }),
+    };
+    let tag = format!("\"{}\"", inside.keys.len() * 1000 + inside.keys[0].to_string().len());
+    let known = request.headers().get("if-none-match").is_some_and(|known| *known == *tag);
+    inside.asked.push((path, known && !discovery));
+    match mood {
+        Mood::Good | Mood::Slow | Mood::Liar if known && !discovery => {
+            StatusCode::NOT_MODIFIED.into_response()
+        }
+        Mood::Good | Mood::Slow | Mood::Liar => {
+            let mut response = body.to_string().into_response();
+            response.headers_mut().insert("etag", tag.parse().unwrap());
+            for (name, value) in &inside.headers {
+                response.headers_mut().insert(*name, value.parse().unwrap());
+            }
+            response
+        }
+        Mood::Status(status) => StatusCode::from_u16(status).unwrap().into_response(),
+        Mood::Body(text) => text.into_response(),
+        Mood::Endless => "x".repeat(10 * 1024 * 1024).into_response(),
+        Mood::Short => ([("content-length", "1000")], "{\"keys\": [").into_response(),
+        Mood::Redirect(to) => (StatusCode::FOUND, [("location", to)]).into_response(),
+    }
+}

@@ -5,7 +5,7 @@ mod caller;
 mod edge;
 mod health;
 mod layers;
-mod permissions;
+mod openapi;
 mod problem;
 mod revocations;
 mod soracom;
@@ -69,6 +69,7 @@ pub fn router(
         .route("/healthz", get(health::lives))
         .route("/readyz", get(health::ready))
         .route("/metrics", get(health::metrics))
+        .route("/openapi.json", get(openapi::show))
         .layer(middleware::from_fn_with_state(desk.clone(), layers::time_limit));
     Ok(timed
         .route("/edge/v1/manifest", get(edge::manifest))
@@ -88,7 +89,7 @@ fn policy(service: &Service) -> Result<Policy, PolicyError> {
         "control_plane": { "cluster": "none", "credential": "none" },
         "tokens": { "issuer": config.tokens.issuer, "audiences": [config.tokens.audience] },
         "credentials": [{ "header": "authorization", "scheme": "Bearer" }, { "header": "x-soracom-token" }],
-        "rules": [{ "operations": { "table": permissions::TABLE } }],
+        "rules": [{ "operations": { "table": openapi::operations() } }],
     });
     Policy::from_json(policy.to_string().as_bytes())
 }

@@ -1,0 +1,85 @@
+//! The description of the API is the API.
+
+use std::{collections::BTreeSet, path::Path};
+
+use serde_json::{Value, json};
+
+use crate::world::World;
+
+/// Every route and method is described, and nothing else.
+#[test]
+fn every_route_is_described() {
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/api/mod.rs");
+    let source: String =
+        std::fs::read_to_string(source).unwrap().split_whitespace().collect::<Vec<_>>().join(" ");
+    let mut routes = BTreeSet::new();
+    for route in source.split(".route(").skip(1) {
+        let path = route.split('"').nth(1).unwrap();
+        let handlers = route.split('"').nth(2).unwrap();
+        for method in ["get", "post", "put", "patch", "delete"] {
+            let call = format!("{method}(");
+            let mut calls = handlers.match_indices(&call);
+            if calls.any(|(at, _)| !handlers[..at].ends_with(|before: char| before.is_alphanumeric())) {
+                routes.insert((path.to_owned(), method.to_owned()));
+            }
+        }
+    }
+    let paths = description()["paths"].clone();
+    let described = paths.as_object().unwrap().iter().flat_map(|(path, item)| {
+        item.as_object().unwrap().keys().map(move |method| (path.clone(), method.clone()))
+    });
+    assert_eq!(routes, described.collect());
+    assert!(routes.len() > 10);
+}
+
+#[tokio::test]
+async fn answers_are_as_described() {
+    let world = World::on_sqlite().await;
+    let server = world.serve();
+    let served: Value = server.get("/openapi.json").send().await.unwrap().json().await.unwrap();
+    assert_eq!(served, description());
+    let session = server.exchange(&world.auth_key_id, &world.auth_key).await;
+    conforms(&session, "AuthResponse");
+    let token = session["token"].as_str().unwrap();
+    let path = format!("/v1/operators/{}/auth_keys", world.operator);
+    let made: Value =
+        server.post(&path, &json!({})).bearer_auth(token).send().await.unwrap().json().await.unwrap();
+    conforms(&made, "NewAuthKey");
+    let listed: Value = server.get(&path).bearer_auth(token).send().await.unwrap().json().await.unwrap();
+    for key in listed.as_array().unwrap() {
+        conforms(key, "AuthKey");
+    }
+    let subject = json!({ "subject": world.operator, "instant": 1 });
+    conforms(&server.revoke(token, subject).await.json().await.unwrap(), "RevocationResponse");
+    let waited = server.post("/revocations?wait=1", &json!({ "token": world.token() }));
+    let waited: Value = waited.bearer_auth(token).send().await.unwrap().json().await.unwrap();
+    conforms(&waited, "RevocationResponse");
+    assert!(waited.get("edges").is_some());
+    for problem in [server.get("/nothing"), server.get(&path), server.post("/v1/auth", &json!({}))] {
+        conforms(&problem.send().await.unwrap().json().await.unwrap(), "Problem");
+    }
+}
+
+/// Members are those of the schema, the required ones are there, and types are right.
+fn conforms(value: &Value, schema: &str) {
+    let schema = &description()["components"]["schemas"][schema];
+    let members = value.as_object().unwrap_or_else(|| panic!("no object: {value}"));
+    for required in schema["required"].as_array().unwrap() {
+        assert!(members.contains_key(required.as_str().unwrap()), "{required} is not in {value}");
+    }
+    for (name, member) in members {
+        let expected = &schema["properties"][name]["type"];
+        let found = match member {
+            Value::String(_) => "string",
+            Value::Number(_) => "integer",
+            Value::Object(_) => "object",
+            _ => "another type",
+        };
+        assert_eq!(expected, found, "`{name}` of {value}");
+    }
+}
+
+fn description() -> Value {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("openapi.json");
+    serde_json::from_str(&std::fs::read_to_string(file).unwrap()).unwrap()
+}

@@ -8,11 +8,12 @@ use clap::Subcommand;
 use serde_json::{Value, json};
 use token::Fingerprint;
 
-use super::{Failure, Global, show};
+use super::{Failure, Global, hint, show};
 use crate::{
     clock::{self, Time},
+    config::{self, Period},
     model::Actor,
-    operations::{self, Rebased},
+    operations::{self, Rebased, Service},
     publisher,
 };
 
@@ -26,6 +27,12 @@ pub(super) enum Bundle {
     },
     /// Build the base anew where it has revocations to take in, as the server does by itself
     Rebase,
+    /// Print the bundle of this moment as one text, for the member `bundle` of a plugin configuration
+    Export {
+        /// How long it is fresh, at most 1h: until then its host must have got a newer one
+        #[arg(long, default_value = "1h", value_name = "PERIOD")]
+        lifetime: Period,
+    },
     /// Verify a manifest, as an edge would
     Verify {
         file: PathBuf,
@@ -47,6 +54,7 @@ impl Bundle {
                 print(global, publication.snapshot.manifest())
             }
             Self::Rebase => rebase(global).await,
+            Self::Export { lifetime } => export(global, lifetime).await,
             Self::Verify { file, root_key } => {
                 let config = global.settings()?;
                 let key = match root_key {
@@ -81,6 +89,17 @@ async fn rebase(global: &Global) -> Result<(), Failure> {
             blocks.len()
         ),
     })
+}
+
+async fn export(global: &Global, lifetime: Period) -> Result<(), Failure> {
+    let mut config = global.settings()?;
+    config.publisher.lifetime = lifetime;
+    config::check(&config)?;
+    let service = Service::attach(global.home(), config).await?;
+    let text = publisher::export(&service).await?;
+    global.print(&json!({ "bundle": text }), || text.clone())?;
+    hint("It may hold secrets of HS256 and of API keys: keep it where only the proxy reads.");
+    Ok(())
 }
 
 fn of(file: &Path, what: &str, error: &io::Error) -> Failure {

@@ -64,6 +64,11 @@ pub async fn preview(service: &Service) -> Result<Arc<Publication>, PublishError
     Ok(Press::start(service, Metrics::new()).await?.publications().latest())
 }
 
+/// The same as one text, for hosts that fetch nothing.
+pub async fn export(service: &Service) -> Result<String, PublishError> {
+    Press::start(service, Metrics::new()).await?.carried()
+}
+
 /// Publishes at every ring of the bell, and signs anew at every tick.
 async fn run(mut press: Press, resign: Duration, mut stop: watch::Receiver<bool>) {
     let publications = press.publications();

@@ -61,6 +61,13 @@ impl Press {
         self.publications.clone()
     }
 
+    /// Manifest and objects together. Symmetric keys may be among them.
+    pub(super) fn carried(&mut self) -> Result<String, PublishError> {
+        let (publication, objects) = self.sealer.seal(&mut self.contents, clock::now())?;
+        let objects = objects.iter().map(|(_, bytes)| &**bytes);
+        Ok(bundle::builder::carry(&publication.manifest, objects)?)
+    }
+
     /// Takes up what changed; signs if there is something newer, or anyway.
     pub(super) async fn publish(&mut self, sign: Sign) -> Result<(), PublishError> {
         // The manifest speaks for this instant, so it is taken before the store is read.

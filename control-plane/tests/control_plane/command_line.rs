@@ -2,7 +2,10 @@
 
 use std::os::unix::fs::PermissionsExt as _;
 
+use control_plane::clock;
+
 use crate::{
+    edges::root_key,
     on_both,
     world::{World, text},
 };
@@ -88,6 +91,37 @@ async fn a_manifest_is_verified_as_an_edge_would() {
     assert!(
         world.complaint(&["bundle", "verify", name]).contains("the signature of the manifest is invalid")
     );
+}
+
+#[tokio::test]
+async fn an_exported_bundle_is_whole() {
+    let world = World::on_sqlite().await;
+    let token = world.token();
+    let fingerprint = token::Fingerprint::of(token.as_bytes());
+    world.json(&["revoke", "--token", &token]);
+    let output = world.run(&["bundle", "export", "--lifetime", "30m"]);
+    let exported = String::from_utf8(output.stdout).unwrap();
+    let carried = bundle::Carried::read(exported.trim_end()).unwrap();
+    let manifest = bundle::Manifest::open(carried.manifest(), &[root_key(&world)], "default").unwrap();
+    let (mut objects, now) = (bundle::Objects::default(), clock::now().millis());
+    loop {
+        let missing = objects.missing(&manifest, now);
+        if missing.is_empty() {
+            break;
+        }
+        for entry in missing {
+            let bytes = carried.object(&entry).expect("an object is lacking").to_vec();
+            objects.open(&manifest, entry, bytes).unwrap();
+        }
+    }
+    let snapshot = bundle::Snapshot::assemble(manifest, &objects, now).unwrap();
+    let file = world.folder().join("manifest");
+    std::fs::write(&file, carried.manifest()).unwrap();
+    let shown = world.json(&["bundle", "verify", file.to_str().unwrap()]);
+    let [issued, expires] = ["issued_at", "expires_at"].map(|member| shown[member].as_u64().unwrap());
+    assert_eq!((expires - issued, &shown["fresh"]), (30 * 60 * 1000, &serde_json::json!(true)));
+    assert_eq!(snapshot.standing(&fingerprint, "", 0, None), bundle::Standing::Revoked);
+    assert!(world.complaint(&["bundle", "export", "--lifetime", "2h"]).contains("at most `1h`"));
 }
 
 #[tokio::test]

@@ -127,11 +127,11 @@ async fn answer(State(inside): State<Arc<Mutex<Inside>>>, request: Request) -> R
     let known = request.headers().get("if-none-match").is_some_and(|known| *known == *tag);
     inside.asked.push((path, known && !discovery));
     match mood {
-        Mood::Good | Mood::Slow | Mood::Liar if known && !discovery => {
-            StatusCode::NOT_MODIFIED.into_response()
-        }
         Mood::Good | Mood::Slow | Mood::Liar => {
-            let mut response = body.to_string().into_response();
+            let mut response = match known && !discovery {
+                true => StatusCode::NOT_MODIFIED.into_response(),
+                false => body.to_string().into_response(),
+            };
             response.headers_mut().insert("etag", tag.parse().unwrap());
             for (name, value) in &inside.headers {
                 response.headers_mut().insert(*name, value.parse().unwrap());

@@ -46,6 +46,7 @@ mod objects;
 mod revocations;
 mod shards;
 mod snapshot;
+mod sorted;
 mod tail;
 mod watermarks;
 

@@ -1,6 +1,9 @@
 use alloc::{collections::BTreeMap, sync::Arc, vec::Vec};
 
-use crate::{Checkpoint, Entry, Kind, Manifest, Object, ObjectError};
+use crate::{
+    Checkpoint, Entry, Kind, Manifest, Object, ObjectError,
+    sorted::{row, sorted},
+};
 
 /// Objects that are opened, shared between one snapshot and the next.
 #[derive(Debug, Default)]
@@ -36,10 +39,9 @@ impl Objects {
 
     /// Lets go of everything that none of these manifests names, or that has expired.
     pub fn keep_only<'a>(&mut self, manifests: impl IntoIterator<Item = &'a Manifest>, now: u64) {
-        let mut named: Vec<Entry> =
-            manifests.into_iter().flat_map(|manifest| self.named(manifest, now)).collect();
-        named.sort_unstable();
-        self.0.retain(|entry, _| named.binary_search(entry).is_ok());
+        let named = manifests.into_iter().flat_map(|manifest| self.named(manifest, now));
+        let named = sorted(named.map(|entry| row(entry.sha256())).collect());
+        self.0.retain(|entry, _| named.binary_search(&row(entry.sha256())).is_ok());
     }
 
     pub(crate) fn object(&self, entry: &Entry) -> Option<&Object> {

@@ -16,14 +16,15 @@ use core::fmt;
 use crate::{
     ScopeKey,
     codec::{Malformed, Reader},
+    sorted::{Row, last_in, sorted},
 };
 
 /// Some operations in a row, sorted for asking.
 pub struct Segment {
-    /// Prefix and number.
-    revoked: Vec<(u64, u64)>,
-    /// Scope, instant, number.
-    raised: Vec<(ScopeKey, u64, u64)>,
+    /// Prefix, number, and nothing.
+    revoked: Vec<Row>,
+    /// Scope in two words, instant, number.
+    raised: Vec<Row>,
 }
 
 impl Segment {
@@ -43,16 +44,13 @@ impl Segment {
             }
             number = number.checked_add(distance).ok_or(Malformed("number of an operation"))?;
             if head & 1 == 0 {
-                revoked.push((rest.u64("prefix")?, number));
+                revoked.push([rest.u64("prefix")?, number, 0, 0]);
             } else {
-                let scope = ScopeKey::from_bytes(rest.array("scope")?);
-                raised.push((scope, rest.u64("instant")?, number));
+                raised.push([rest.u64("scope")?, rest.u64("scope")?, rest.u64("instant")?, number]);
             }
         }
         rest.end()?;
-        revoked.sort_unstable();
-        raised.sort_unstable();
-        Ok(Self { revoked, raised })
+        Ok(Self { revoked: sorted(revoked), raised: sorted(raised) })
     }
 
     pub(crate) fn revokes(&self, prefix: u64) -> bool {
@@ -61,35 +59,32 @@ impl Segment {
 
     /// The latest of this scope.
     pub(crate) fn instant(&self, scope: ScopeKey) -> Option<u64> {
-        let after = self.raised.partition_point(|(raised, ..)| *raised <= scope);
-        let (raised, instant, _) = self.raised.get(after.checked_sub(1)?)?;
-        (*raised == scope).then_some(*instant)
+        let [high, low] = scope.words();
+        last_in(&self.raised, &[high, low, 0, 0], 2).map(|[_, _, instant, _]| *instant)
     }
 
     /// What of this segment neither a checkpoint up to `cut` has taken in nor one of `others` holds.
     pub(crate) fn is_lost(&self, cut: u64, others: &[impl AsRef<Self>]) -> bool {
         let others = || others.iter().map(AsRef::as_ref);
-        let late_revoked = self.revoked.iter().filter(|(_, number)| *number > cut);
-        let late_raised = self.raised.iter().filter(|(.., number)| *number > cut);
-        late_revoked
+        let revoked = self.revoked.iter().filter(|[_, number, ..]| *number > cut);
+        let raised = self.raised.iter().filter(|[.., number]| *number > cut);
+        revoked
             .copied()
-            .any(|(prefix, number)| !others().any(|other| other.revokes_since(prefix, number)))
-            || late_raised.copied().any(|(scope, instant, number)| {
-                !others().any(|other| other.raises_since(scope, instant, number))
-            })
+            .any(|[prefix, number, ..]| !others().any(|other: &Self| other.revokes_since(prefix, number)))
+            || raised.copied().any(|row| !others().any(|other: &Self| other.raises_since(&row)))
     }
 
     /// Under this number or a higher one: under a lower one, the next checkpoint would seem to have taken it in.
     fn revokes_since(&self, prefix: u64, number: u64) -> bool {
-        let after = self.revoked.partition_point(|(revoked, _)| *revoked <= prefix);
-        let last = after.checked_sub(1).and_then(|at| self.revoked.get(at));
-        last.is_some_and(|(revoked, held)| *revoked == prefix && *held >= number)
+        last_in(&self.revoked, &[prefix, number, 0, 0], 1).is_some()
     }
 
-    fn raises_since(&self, scope: ScopeKey, instant: u64, number: u64) -> bool {
-        let from = self.raised.partition_point(|(raised, at, _)| (*raised, *at) < (scope, instant));
-        let rest = self.raised.get(from..).unwrap_or_default();
-        rest.iter().take_while(|(raised, ..)| *raised == scope).any(|(.., held)| *held >= number)
+    fn raises_since(&self, row: &Row) -> bool {
+        let [high, low, _, number] = *row;
+        let from = self.raised.partition_point(|held| held < row);
+        let later = self.raised.get(from..).unwrap_or_default().iter();
+        let mut of_scope = later.take_while(|held| matches!(held, [a, b, ..] if (*a, *b) == (high, low)));
+        of_scope.any(|[.., held]| *held >= number)
     }
 }
 

@@ -75,8 +75,13 @@ impl ScopeKey {
 
     /// The leading word, by which the set is cut.
     pub(crate) const fn word(&self) -> u64 {
-        let [a, b, c, d, e, f, g, h, ..] = self.0;
-        u64::from_be_bytes([a, b, c, d, e, f, g, h])
+        let [word, _] = self.words();
+        word
+    }
+
+    pub(crate) const fn words(&self) -> [u64; 2] {
+        let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p] = self.0;
+        [u64::from_be_bytes([a, b, c, d, e, f, g, h]), u64::from_be_bytes([i, j, k, l, m, n, o, p])]
     }
 }
 

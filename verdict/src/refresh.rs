@@ -322,7 +322,9 @@ impl Refresh {
             Phase::Asked { at } => at,
             _ => now,
         };
-        self.phase = Phase::Idle { until: now.max(asked.saturating_add(MIN_POLL_MS)) };
+        let was_held = now.saturating_sub(asked) >= HELD_MS;
+        let until = if was_held { now } else { now.max(asked.saturating_add(MIN_POLL_MS)) };
+        self.phase = Phase::Idle { until };
     }
 }
 
@@ -349,6 +351,9 @@ const MAX_BACK_OFF_MS: u64 = 10_000;
 
 /// At most so often where nothing waits.
 const MIN_POLL_MS: u64 = 1000;
+
+/// An answer that took longer came from a control plane that waited: it answers early, after 250 ms, while workers lag.
+const HELD_MS: u64 = 200;
 
 /// A manifest from further in the future would stay fresh too long for this edge's clock.
 const MAX_SKEW_MS: u64 = 60_000;

@@ -17,3 +17,4 @@ mod never_down;
 mod refuses;
 mod restart;
 mod revoked;
+mod same_policy;

@@ -31,6 +31,8 @@ pub struct Settings {
     pub filters_instead: Option<Vec<Value>>,
     /// The one core to run on; None: any.
     pub core: Option<usize>,
+    /// Whether a filter in front of ours holds every other request for a moment.
+    pub delays: bool,
 }
 
 impl Settings {
@@ -50,6 +52,7 @@ impl Settings {
             access_log: true,
             filters_instead: None,
             core: None,
+            delays: false,
         })
     }
 
@@ -78,6 +81,7 @@ impl Settings {
                 http2_upstream => self.http2_upstream,
                 access_log => self.access_log,
                 filters_instead => filters_instead,
+                delays => self.delays,
             },
         )?)
     }

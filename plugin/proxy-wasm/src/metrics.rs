@@ -5,7 +5,10 @@ use core::cell::Cell;
 
 use verdict::{Cache, Gate, Manifest, Reason, StalePolicy, Verdict};
 
-use crate::abi::{self, Metric};
+use crate::{
+    abi::{self, Metric},
+    verifier::HostVerifier,
+};
 
 pub(crate) struct Metrics {
     admitted: Counter,
@@ -19,6 +22,7 @@ pub(crate) struct Metrics {
     reported: Vec<(Reason, Counter)>,
     cache_hits: Counter,
     cache_misses: Counter,
+    signatures_by_host: Counter,
     refresh_failed: Counter,
     version: Option<u32>,
     age_seconds: Option<u32>,
@@ -44,6 +48,7 @@ impl Metrics {
             reported: if gate.reports() { by_reason("keystile_reported_") } else { Vec::new() },
             cache_hits: Counter::define("keystile_cache_hits"),
             cache_misses: Counter::define("keystile_cache_misses"),
+            signatures_by_host: Counter::define("keystile_signatures_by_host"),
             refresh_failed: Counter::define("keystile_refresh_failed"),
             version: gauge("keystile_bundle_version"),
             age_seconds: gauge("keystile_bundle_age_seconds"),
@@ -73,10 +78,17 @@ impl Metrics {
         self.refresh_failed.add(1);
     }
 
-    pub(crate) fn flush(&self, manifest: Option<&Manifest>, cache: &mut Cache, now: u64) {
+    pub(crate) fn flush(
+        &self,
+        manifest: Option<&Manifest>,
+        cache: &mut Cache,
+        verifier: &HostVerifier,
+        now: u64,
+    ) {
         let (hits, misses) = cache.counts();
         self.cache_hits.add(hits);
         self.cache_misses.add(misses);
+        self.signatures_by_host.add(verifier.count());
         for counter in [
             &self.admitted,
             &self.passed,
@@ -84,6 +96,7 @@ impl Metrics {
             &self.stale_issued_within,
             &self.cache_hits,
             &self.cache_misses,
+            &self.signatures_by_host,
             &self.refresh_failed,
         ] {
             counter.flush();

@@ -72,8 +72,8 @@ impl Root {
         }
         self.swap();
         self.watch_freshness(now);
-        let Worker { snapshot, cache, metrics, .. } = &mut self.worker;
-        metrics.flush(snapshot.as_deref().map(Snapshot::manifest), cache, now);
+        let Worker { snapshot, cache, verifier, metrics, .. } = &mut self.worker;
+        metrics.flush(snapshot.as_deref().map(Snapshot::manifest), cache, verifier, now);
     }
 
     /// Requests are decided by what the feed holds.

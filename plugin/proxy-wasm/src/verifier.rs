@@ -19,6 +19,14 @@ use crate::abi::{self, HostError};
 pub(crate) struct HostVerifier {
     /// The host has no such function: it is asked once only.
     absent: Cell<bool>,
+    verified: Cell<u64>,
+}
+
+impl HostVerifier {
+    /// How many signatures the host has judged since this was asked last.
+    pub(crate) fn count(&self) -> u64 {
+        self.verified.take()
+    }
 }
 
 impl SignatureVerifier for HostVerifier {
@@ -41,7 +49,9 @@ impl SignatureVerifier for HostVerifier {
             field(&mut arguments, number, value);
         }
         match abi::call_foreign_function("verify_signature", &arguments) {
-            Ok(result) => verified(&result),
+            Ok(result) => {
+                verified(&result).inspect(|_| self.verified.set(self.verified.get().saturating_add(1)))
+            }
             // It does not take this key.
             Err(HostError::BAD_ARGUMENT) => None,
             Err(_) => {

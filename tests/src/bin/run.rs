@@ -65,6 +65,7 @@ async fn run() -> Result<()> {
         access_log: true,
         filters_instead: None,
         core: None,
+        delays: false,
     };
     let mut envoy = Envoy::start(settings, &folder).await?;
     explain(&state.operator_id, root.as_ref())?;

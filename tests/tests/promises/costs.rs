@@ -4,6 +4,7 @@
 //! when somebody last looked: `KEYSTILE_UPDATE=1 cargo test -p keystile-tests --test promises costs` writes it anew.
 
 use crate::edge::{Edge, plain, request};
+use crate::native_signatures;
 use harness::host::{Cost, Pairs};
 use harness::tools;
 use std::collections::BTreeMap;
@@ -67,6 +68,19 @@ fn measured() -> BTreeMap<String, Paid> {
             paid.extend([price(&format!("{name}, {state}"), &mut edge, &request(token.expose()))]);
         }
     }
+    let first = edge;
+    let mut edge = native_signatures::edge();
+    let es256 = |number| native_signatures::es256(&Edge::claims(number));
+    // The first finds that this host verifies nothing, the last one does.
+    edge.ask(&request(&es256(4))).unwrap();
+    paid.extend([price("ES256, cold", &mut edge, &request(&es256(5)))]);
+    paid.extend([price("RS256, cold", &mut edge, &request(native_signatures::RS256))]);
+    let mut edge = native_signatures::edge();
+    let yes = |_: &[u8]| Ok(vec![0x08, 0x01]);
+    edge.host.world().functions.insert("verify_signature".into(), Box::new(yes));
+    edge.ask(&request(&es256(4))).unwrap();
+    paid.extend([price("ES256, cold, verified by the host", &mut edge, &request(&es256(5)))]);
+    let mut edge = first;
     for (name, headers) in [
         ("refused, no credential", plain()),
         ("refused, no token", request("abc")),

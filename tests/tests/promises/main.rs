@@ -1,5 +1,6 @@
 //! The promises, each held against the real Envoy with the filter that ships; one file per promise.
 
+mod access_log;
 mod admits;
 mod bad_configuration;
 mod benchmark;
@@ -13,6 +14,7 @@ mod forged_identity;
 mod forged_manifest;
 mod hostile_headers;
 mod kill_nine;
+mod native_signatures;
 mod never_down;
 mod refuses;
 mod restart;

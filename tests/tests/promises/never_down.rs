@@ -98,6 +98,24 @@ fn by_requests_that_overtake_each_other() {
     edge.host.close(streams[1]).unwrap();
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn by_requests_that_overtake_each_other_in_envoy() {
+    let forge = Forge::with(|settings| settings.delays = true).await;
+    let address = forge.envoy.address();
+    let clients = (0..16).map(|_| {
+        let token = forge.token();
+        tokio::spawn(async move {
+            let mut connection = Connection::open(address).await.unwrap();
+            for _ in 0..20 {
+                connection.get(&token).await.unwrap().expect(200).unwrap();
+            }
+        })
+    });
+    for client in clients.collect::<Vec<_>>() {
+        client.await.unwrap();
+    }
+}
+
 /// Every byte that HTTP/1.1 can carry in a value, through the real Envoy.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn by_a_hundred_thousand_random_requests_through_envoy() {

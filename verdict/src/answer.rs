@@ -3,10 +3,9 @@ use alloc::{
     vec::Vec,
 };
 
-use serde::{Deserialize, Deserializer, Serialize, de::Error as _};
-use serde_json::json;
+use serde::{Deserialize, Deserializer, de::Error as _};
 
-use crate::{Gate, Reason, Refusal};
+use crate::{Gate, Reason, Refusal, quoted::quoted};
 
 /// What a refused client gets: a body in the style of the policy and, for 401 and 403, a challenge (RFC 6750 section 3).
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -96,23 +95,9 @@ impl Gate {
 }
 
 fn problem(status: u16, reason: Reason) -> String {
-    #[derive(Serialize)]
-    struct Problem {
-        r#type: &'static str,
-        title: &'static str,
-        status: u16,
-        detail: String,
-        code: &'static str,
-    }
-
-    let problem = Problem {
-        r#type: "about:blank",
-        title: title(status),
-        status,
-        detail: alloc::format!("{reason}"),
-        code: reason.code(),
-    };
-    serde_json::to_string(&problem).unwrap_or_default()
+    let mut body = Body::default();
+    body.text("type", "about:blank").text("title", title(status)).number("status", status.into());
+    body.text("detail", &reason.to_string()).text("code", reason.code()).end()
 }
 
 /// `errors` is for the fields of a form: none is to blame.
@@ -120,21 +105,23 @@ fn soshiaconnect(reason: Reason) -> String {
     let message = match reason.status() {
         401 => "Invalid or missing authentication".into(),
         403 => "Insufficient permissions".into(),
-        _ => alloc::format!("{reason}"),
+        _ => reason.to_string(),
     };
-    json!({ "success": false, "message": message, "errors": {}, "code": reason.code() }).to_string()
+    let mut body = Body::default();
+    body.raw("success", "false")
+        .text("message", &message)
+        .raw("errors", "{}")
+        .text("code", reason.code())
+        .end()
 }
 
 /// Both forms that Soracom's documents know: its specification has `errorMessage`, its guide `code` and `message`.
 fn soracom(status: u16, reason: Reason) -> String {
-    let (code, message) = (reason.code(), alloc::format!("{reason}"));
-    json!({
-        "code": code,
-        "message": message,
-        "httpStatus": status,
-        "errorMessage": { "code": code, "message": message },
-    })
-    .to_string()
+    let (code, message) = (reason.code(), reason.to_string());
+    let inner = Body::default().text("code", code).text("message", &message).end();
+    let mut body = Body::default();
+    body.text("code", code).text("message", &message).number("httpStatus", status.into());
+    body.raw("errorMessage", &inner).end()
 }
 
 /// The envelope of Kuzzle 2, whose clients act on `error.id`; our own code is in `error.props`.
@@ -147,24 +134,50 @@ fn kuzzle(status: u16, reason: Reason, request_id: Option<&str>) -> String {
         (404, _) => ("network.http.url_not_found", 0x0301_0007),
         _ => ("api.process.overloaded", 0x0202_0002),
     };
-    json!({
-        "requestId": request_id,
-        "status": status,
-        "error": {
-            "id": id,
-            "code": code,
-            "message": alloc::format!("{reason}"),
-            "props": [reason.code()],
-            "status": status,
-        },
-        "controller": null,
-        "action": null,
-        "collection": null,
-        "index": null,
-        "volatile": null,
-        "result": null,
-    })
-    .to_string()
+    let mut error = Body::default();
+    error.text("id", id).number("code", code).text("message", &reason.to_string());
+    let error =
+        error.raw("props", &["[\"", reason.code(), "\"]"].concat()).number("status", status.into()).end();
+    let mut body = Body::default();
+    match request_id {
+        Some(id) => body.text("requestId", id),
+        None => body.raw("requestId", "null"),
+    };
+    body.number("status", status.into()).raw("error", &error);
+    for name in ["controller", "action", "collection", "index", "volatile", "result"] {
+        body.raw(name, "null");
+    }
+    body.end()
+}
+
+/// A JSON object as it is written: a general serialiser is 8 KB of the filter.
+#[derive(Default)]
+struct Body(String);
+
+impl Body {
+    /// `value` is JSON already.
+    fn raw(&mut self, name: &str, value: &str) -> &mut Self {
+        self.0.push(if self.0.is_empty() { '{' } else { ',' });
+        quoted(&mut self.0, name);
+        self.0.push(':');
+        self.0.push_str(value);
+        self
+    }
+
+    fn text(&mut self, name: &str, value: &str) -> &mut Self {
+        let mut text = String::new();
+        quoted(&mut text, value);
+        self.raw(name, &text)
+    }
+
+    fn number(&mut self, name: &str, value: u32) -> &mut Self {
+        self.raw(name, &value.to_string())
+    }
+
+    fn end(&mut self) -> String {
+        self.0.push('}');
+        core::mem::take(&mut self.0)
+    }
 }
 
 const fn title(status: u16) -> &'static str {

@@ -1,6 +1,7 @@
 //! Configuration out of JSON, by serde: an error names the place and never quotes what stands there.
 
 use alloc::{
+    boxed::Box,
     format,
     string::{String, ToString},
 };
@@ -21,7 +22,8 @@ use crate::PolicyError;
 pub(crate) fn read<T: DeserializeOwned>(json: &[u8]) -> Result<T, PolicyError> {
     let json =
         Json::read(json).map_err(|error| PolicyError { path: ".".into(), message: error.to_string() })?;
-    T::deserialize(At(&json)).map_err(|Error { mut path, message }| {
+    T::deserialize(At(&json)).map_err(|error| {
+        let Wrong { mut path, message } = *error.0;
         if path.is_empty() {
             path.push('.');
         }
@@ -195,9 +197,13 @@ impl Members<'_> {
     }
 }
 
+/// One word, as every step of reading may return it: that is 20 KB of code.
+#[derive(Debug)]
+struct Error(Box<Wrong>);
+
 /// What is wrong, and how far within what is being read.
 #[derive(Debug)]
-struct Error {
+struct Wrong {
     path: String,
     message: String,
 }
@@ -205,15 +211,16 @@ struct Error {
 impl Error {
     #[cold]
     fn inside(mut self, outer: &str) -> Self {
-        let dot = if self.path.is_empty() || self.path.starts_with('[') { "" } else { "." };
-        self.path = [outer, dot, &self.path].concat();
+        let path = &mut self.0.path;
+        let dot = if path.is_empty() || path.starts_with('[') { "" } else { "." };
+        *path = [outer, dot, path].concat();
         self
     }
 }
 
 impl serde::de::Error for Error {
     fn custom<T: fmt::Display>(message: T) -> Self {
-        Self { path: String::new(), message: message.to_string() }
+        Self(Box::new(Wrong { path: String::new(), message: message.to_string() }))
     }
 
     /// What stands in the wrong place may be the credential: only its type is named.
@@ -237,7 +244,7 @@ impl serde::de::Error for Error {
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.message)
+        f.write_str(&self.0.message)
     }
 }
 

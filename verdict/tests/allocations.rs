@@ -1,0 +1,93 @@
+//! A request whose credential was seen before costs a known few allocations, however large its token.
+
+use std::{
+    alloc::{GlobalAlloc, Layout, System},
+    cell::Cell,
+};
+
+#[path = "verdict/world.rs"]
+#[expect(dead_code, reason = "the other tests use all of it")]
+mod world;
+
+use token::{
+    Claims,
+    api_key::{Prefix, TagKey},
+};
+use verdict::{Cache, Gate, Request, Snapshot, Unaided, Verdict};
+
+use crate::world::{NOW, NOW_MS, bearer, builder, claims, gate_with, granted, snapshot};
+
+/// Counts what this thread asks for.
+struct Counting;
+
+thread_local! {
+    static COUNT: Cell<usize> = const { Cell::new(0) };
+}
+
+#[expect(unsafe_code, reason = "there is no other way to see what is allocated")]
+// SAFETY: hands everything on to the allocator of the system.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        COUNT.with(|count| count.set(count.get() + 1));
+        // SAFETY: as above.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        // SAFETY: as above.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+}
+
+#[global_allocator]
+static COUNTING: Counting = Counting;
+
+/// How many allocations it takes to decide, and how many to say what the upstream gets.
+fn allocations(gate: &Gate, snapshot: &Snapshot, more: &[(&str, &str)]) -> (usize, usize) {
+    let usual = [
+        (":method", "GET"),
+        (":path", "/sims/89811000?x=1"),
+        (":authority", "api.example.com"),
+        ("user-agent", "test"),
+        ("accept", "*/*"),
+        ("x-request-id", "a"),
+    ];
+    let headers: Vec<_> = usual.iter().chain(more).map(|(name, value)| (*name, value.as_bytes())).collect();
+    let request = Request { headers: &headers, peer: None, snapshot: Some(snapshot), now: NOW_MS };
+    let mut cache = Cache::new(64, b"seed");
+    let cold = gate.decide_with(&request, &mut cache, &Unaided);
+    assert!(matches!(cold, Verdict::Admit(_)), "{cold:?}");
+    let before = COUNT.get();
+    let warm = gate.decide_with(&request, &mut cache, &Unaided);
+    let decided = COUNT.get();
+    let forwarded = gate.forward(&headers, &warm, NOW_MS);
+    let done = COUNT.get();
+    assert_eq!((&warm, cache.counts().0), (&cold, 1));
+    assert!(forwarded.unwrap().iter().any(|(name, _)| *name == "x-keystile-subject"));
+    (decided - before, done - decided)
+}
+
+#[test]
+fn a_warm_request_allocates_next_to_nothing() {
+    let mut builder = builder();
+    builder.secret_keys([bundle::builder::SecretKey::Tag { generation: 1, secret: &[1; 32] }]).unwrap();
+    granted(&mut builder, "OP0123456789/alice", r#"{"statements":[{"effect":"allow","api":"Sim:*"}]}"#);
+    let snapshot = snapshot(&mut builder);
+    let rules = r#""rules": [{ "path": "/sims/{sim_id}", "permission": "Sim:getSim" }]"#;
+    let small = bearer(&claims());
+    let large = bearer(&Claims { jti: "j".repeat(4000), ..claims() });
+    let key = TagKey::new(1, &[1; 32]).unwrap().mint(&Prefix::default(), 7, NOW, "OP0123456789/alice").unwrap();
+    let api_key: [(&str, &str); 2] = [("x-api-token", key.expose()), ("x-username", "OP0123456789/alice")];
+    for (members, headers, most) in [
+        // The list of headers is the one.
+        (r#""realm": "x""#.to_owned(), &[("authorization", &small[..])][..], (0, 1)),
+        (r#""realm": "x""#.to_owned(), &[("authorization", &large)], (0, 1)),
+        (r#""api_keys": {}"#.to_owned(), &api_key, (0, 1)),
+        // The segments of the path, and its variables.
+        (rules.to_owned(), &[("authorization", &small)], (2, 1)),
+        (rules.to_owned(), &[("authorization", &large)], (2, 1)),
+    ] {
+        let (decided, forwarded) = allocations(&gate_with(&members), &snapshot, headers);
+        assert!(decided <= most.0 && forwarded <= most.1, "{members}: {decided} and {forwarded}");
+    }
+}

@@ -3,9 +3,13 @@ use alloc::{
     vec::Vec,
 };
 
-use serde::{Deserialize, Deserializer, de::Error as _};
+use token::json::Json;
 
-use crate::{Gate, Reason, Refusal, quoted::quoted};
+use crate::{
+    Gate, Reason, Refusal,
+    quoted::quoted,
+    strict::{self, Members, Read, Wrong},
+};
 
 /// What a refused client gets: a body in the style of the policy and, for 401 and 403, a challenge (RFC 6750 section 3).
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -16,24 +20,19 @@ pub struct Answer {
 }
 
 /// How to answer a refused client.
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
+#[derive(Debug, Clone, Default)]
 pub struct Answers {
     style: Style,
     /// The status where no rule matched: 404 by default, or 403.
-    #[serde(deserialize_with = "hidden")]
     unmatched_status: Option<u16>,
     /// The status where a good credential does not suffice: 403 by default, or 404 to say nothing of what is there.
-    #[serde(deserialize_with = "hidden")]
     denied_status: Option<u16>,
     /// Where clients learn who issues credentials for this resource (RFC 9728 section 5.1).
-    #[serde(deserialize_with = "url")]
     resource_metadata: Option<String>,
 }
 
 /// What bodies look like.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Style {
     /// A problem document (RFC 9457).
     #[default]
@@ -41,6 +40,33 @@ pub enum Style {
     SoshiaConnect,
     Soracom,
     Kuzzle,
+}
+
+impl Read for Answers {
+    fn read(json: &Json) -> Result<Self, Wrong> {
+        let known = ["style", "unmatched_status", "denied_status", "resource_metadata"];
+        let members = Members::of(json, &known)?;
+        Ok(Self {
+            style: members.optional("style")?.unwrap_or_default(),
+            unmatched_status: members.optional_by("unmatched_status", hidden)?,
+            denied_status: members.optional_by("denied_status", hidden)?,
+            resource_metadata: members.optional_by("resource_metadata", url)?,
+        })
+    }
+}
+
+impl Read for Style {
+    fn read(json: &Json) -> Result<Self, Wrong> {
+        strict::variant(
+            json,
+            &[
+                ("problem", Self::Problem),
+                ("soshiaconnect", Self::SoshiaConnect),
+                ("soracom", Self::Soracom),
+                ("kuzzle", Self::Kuzzle),
+            ],
+        )
+    }
 }
 
 impl Gate {
@@ -207,20 +233,21 @@ fn printable(id: &[u8]) -> Option<&str> {
     if sane { core::str::from_utf8(id).ok() } else { None }
 }
 
-fn hidden<'de, D: Deserializer<'de>>(source: D) -> Result<Option<u16>, D::Error> {
-    match u16::deserialize(source)? {
-        status @ (403 | 404) => Ok(Some(status)),
-        _ => Err(D::Error::custom("must be 403 or 404")),
+fn hidden(json: &Json) -> Result<u16, Wrong> {
+    match u64::read(json)? {
+        403 => Ok(403),
+        404 => Ok(404),
+        _ => Err(Wrong::new("must be 403 or 404")),
     }
 }
 
 /// A quoted string in the challenge: nothing that would need escaping.
-fn url<'de, D: Deserializer<'de>>(source: D) -> Result<Option<String>, D::Error> {
-    let url = String::deserialize(source)?;
+fn url(json: &Json) -> Result<String, Wrong> {
+    let url = strict::text(json)?;
     let plain = |byte: u8| byte.is_ascii_graphic() && !matches!(byte, b'"' | b'\\');
     if url.starts_with("https://") && url.bytes().all(plain) {
-        Ok(Some(url))
+        Ok(url.into())
     } else {
-        Err(D::Error::custom("must be an https URL"))
+        Err(Wrong::new("must be an https URL"))
     }
 }

@@ -1,16 +1,17 @@
 //! What a rule demands of the claims of a token, beyond what every token must have.
 
-use alloc::{collections::BTreeMap, string::String, vec::Vec};
+use alloc::{string::String, vec::Vec};
 
-use serde::Deserialize;
 use token::json::{Json, Number, Object};
 
-use crate::Reason;
+use crate::{
+    Reason,
+    strict::{Read, Wrong},
+};
 
 /// What a claim must be: a value, one of several, or what the path says. A claim that is an array needs one member
 /// that fits.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
-#[serde(try_from = "Json")]
+#[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Wanted {
     AnyOf(Vec<Json>),
     PathVariable(String),
@@ -39,26 +40,26 @@ impl Wanted {
     }
 }
 
-impl TryFrom<Json> for Wanted {
-    type Error = &'static str;
-
-    fn try_from(source: Json) -> Result<Self, &'static str> {
+impl Read for Wanted {
+    fn read(json: &Json) -> Result<Self, Wrong> {
         const SHAPE: &str =
             "must be a string, a number, true or false, an array of these, or {\"path_variable\": name}";
         let scalar = |value: &Json| match value {
             Json::Bool(_) | Json::String(_) | Json::Number(Number::Unsigned(_) | Number::Negative(_)) => true,
             Json::Null | Json::Number(Number::Float(_)) | Json::Array(_) | Json::Object(_) => false,
         };
-        match source {
-            Json::Array(values) if !values.is_empty() && values.iter().all(scalar) => Ok(Self::AnyOf(values)),
+        match json {
+            Json::Array(values) if !values.is_empty() && values.iter().all(scalar) => {
+                Ok(Self::AnyOf(values.clone()))
+            }
             Json::Object(object) => match object.members() {
                 [(member, Json::String(name))] if member == "path_variable" => {
                     Ok(Self::PathVariable(name.clone()))
                 }
-                _ => Err(SHAPE),
+                _ => Err(Wrong::new(SHAPE)),
             },
-            value if scalar(&value) => Ok(Self::AnyOf(Vec::from([value]))),
-            _ => Err(SHAPE),
+            value if scalar(value) => Ok(Self::AnyOf(Vec::from([value.clone()]))),
+            _ => Err(Wrong::new(SHAPE)),
         }
     }
 }
@@ -66,7 +67,7 @@ impl TryFrom<Json> for Wanted {
 /// `members` are what a token says whose signature holds; None: it is no token, and has no claims.
 pub(crate) fn check(
     members: Option<&Object>,
-    claims: &BTreeMap<String, Wanted>,
+    claims: &[(String, Wanted)],
     scopes: &[String],
     variables: &[(&str, &str)],
 ) -> Result<(), Reason> {
@@ -92,12 +93,29 @@ pub(crate) fn is_for(members: &Object, audiences: &[String]) -> bool {
 pub(crate) fn at<'v>(members: &'v Object, name: &str) -> Option<&'v Json> {
     match name.strip_prefix('/') {
         Some(pointer) => {
-            let names: Vec<String> =
-                pointer.split('/').map(|name| name.replace("~1", "/").replace("~0", "~")).collect();
+            let names: Vec<String> = pointer.split('/').map(unescaped).collect();
             members.at(names.iter().map(String::as_str))
         }
         None => members.at(name.split('.')),
     }
+}
+
+/// `~1` is a slash and `~0` a tilde.
+fn unescaped(name: &str) -> String {
+    let mut letters = name.chars().peekable();
+    let mut text = String::with_capacity(name.len());
+    while let Some(letter) = letters.next() {
+        let meant = match (letter, letters.peek()) {
+            ('~', Some('0')) => Some('~'),
+            ('~', Some('1')) => Some('/'),
+            _ => None,
+        };
+        text.push(meant.unwrap_or(letter));
+        if meant.is_some() {
+            letters.next();
+        }
+    }
+    text
 }
 
 /// In `scope`, separated by spaces (RFC 8693 section 4.2), or in `scp`, which is an array at some issuers.
@@ -115,7 +133,8 @@ mod tests {
     use crate::strict;
 
     fn checked(payload: &str, claims: &str, scopes: &[&str]) -> Result<(), Reason> {
-        let claims = strict::read(claims.as_bytes()).unwrap();
+        let claims = strict::pairs(&Json::parse(claims.as_bytes()).unwrap(), |_, json| Wanted::read(json));
+        let claims = claims.map_err(|wrong| std::format!("{wrong:?}")).unwrap();
         let payload = Json::parse(payload.as_bytes());
         let members = payload.as_ref().and_then(Json::as_object).cloned().unwrap_or_default();
         let scopes: Vec<String> = scopes.iter().map(|scope| (*scope).into()).collect();

@@ -1,21 +1,31 @@
 use alloc::{collections::VecDeque, string::String};
 use core::net::IpAddr;
 
-use serde::{Deserialize, Deserializer, de::Error as _};
+use token::json::Json;
 
-use crate::policy::header_name;
+use crate::{
+    policy::header_name,
+    strict::{self, Members, Read, Wrong},
+};
 
 /// A header in which trusted proxies say whom a request came from; without one it is the peer of the connection.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ClientAddress {
     /// Such as `x-forwarded-for`: addresses separated by commas, each proxy adding at the end.
-    #[serde(deserialize_with = "header_name")]
     header: String,
     /// How many proxies in front of this edge are trusted. The address that the outermost of them added is believed;
     /// what stands before it, anybody may have written.
-    #[serde(default = "one", deserialize_with = "hops")]
     trusted_hops: usize,
+}
+
+impl Read for ClientAddress {
+    fn read(json: &Json) -> Result<Self, Wrong> {
+        let members = Members::of(json, &["header", "trusted_hops"])?;
+        Ok(Self {
+            header: members.required_by("header", header_name)?,
+            trusted_hops: members.optional_by("trusted_hops", hops)?.unwrap_or(1),
+        })
+    }
 }
 
 impl ClientAddress {
@@ -36,19 +46,13 @@ impl ClientAddress {
     }
 }
 
-const fn one() -> usize {
-    1
-}
-
-fn hops<'de, D: Deserializer<'de>>(source: D) -> Result<usize, D::Error> {
-    match usize::deserialize(source)? {
-        hops @ 1..=MAX_HOPS => Ok(hops),
-        _ => Err(D::Error::custom(format_args!("must be from 1 to {MAX_HOPS}"))),
-    }
+fn hops(json: &Json) -> Result<usize, Wrong> {
+    let hops = strict::bounded(json, 1, MAX_HOPS)?;
+    usize::try_from(hops).map_err(|_| Wrong::new("too many"))
 }
 
 /// A longer chain of proxies is a mistake.
-const MAX_HOPS: usize = 16;
+const MAX_HOPS: u64 = 16;
 
 #[cfg(test)]
 mod tests {

@@ -1,39 +1,51 @@
 use alloc::{string::String, vec::Vec};
 
-use serde::Deserialize;
-use token::Authentic;
+use token::{Authentic, json::Json};
 
 use crate::{
     Reason,
     policy::{not_empty, some},
+    strict::{self, Members, Read, Wrong},
 };
 
 /// Another issuer whose tokens are accepted. Its keys come in the bundle.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Debug, Clone)]
 pub struct OtherIssuer {
     /// What `iss` must be, to the byte.
-    #[serde(deserialize_with = "not_empty")]
     pub(crate) issuer: String,
     /// The token must be for one of them (RFC 8725 section 3.9).
-    #[serde(deserialize_with = "some")]
     audiences: Vec<String>,
-    #[serde(default)]
     profile: Profile,
     /// The longest that a token may live from its issue.
-    #[serde(default)]
     max_lifetime_seconds: Option<u64>,
 }
 
 /// What the tokens of an issuer must be like.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 enum Profile {
     /// With `sub` and `exp`. A token for another purpose, such as an ID token, differs by its audience alone.
     #[default]
     Jwt,
     /// RFC 9068: of the type `at+jwt`, with all that section 2.2 requires.
     Rfc9068,
+}
+
+impl Read for OtherIssuer {
+    fn read(json: &Json) -> Result<Self, Wrong> {
+        let members = Members::of(json, &["issuer", "audiences", "profile", "max_lifetime_seconds"])?;
+        Ok(Self {
+            issuer: members.required_by("issuer", not_empty)?,
+            audiences: members.required_by("audiences", some)?,
+            profile: members.optional("profile")?.unwrap_or_default(),
+            max_lifetime_seconds: members.optional("max_lifetime_seconds")?,
+        })
+    }
+}
+
+impl Read for Profile {
+    fn read(json: &Json) -> Result<Self, Wrong> {
+        strict::variant(json, &[("jwt", Self::Jwt), ("rfc9068", Self::Rfc9068)])
+    }
 }
 
 impl OtherIssuer {

@@ -1,135 +1,107 @@
-use alloc::{format, string::String, vec::Vec};
+use alloc::{
+    format,
+    string::{String, ToString},
+    vec::Vec,
+};
 use core::fmt;
 
 use bundle::{Carried, PublicKey};
-use serde::{Deserialize, Deserializer, de::Error as _};
-use token::{api_key::Prefix, secret::Secret};
+use token::{
+    api_key::{NotAPrefix, Prefix},
+    json::Json,
+    secret::Secret,
+};
 
 use crate::{
     Answers, ClientAddress, CredentialSource, Floor, OtherIssuer, Upstream,
     route::{Rules, Unmatched},
-    strict,
+    strict::{self, Members, Read, Wrong, shown},
 };
 
 /// The plugin configuration: JSON in which an unknown member, a wrong type or a missing value is an error that names
 /// its path.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Debug, Clone)]
 pub struct Policy {
     /// The audience of the bundle: which environment this edge belongs to.
     pub audience: String,
     /// Whose delegations to believe; more than one while a root is being replaced.
-    #[serde(deserialize_with = "root_keys")]
     pub root_keys: Vec<PublicKey>,
     /// The least epoch to believe: that of the keys that followed stolen ones.
-    #[serde(default)]
     pub min_epoch: u64,
     /// The least version to believe, so that an edge that starts afresh cannot be shown an older one.
-    #[serde(default)]
     pub min_version: u64,
-    #[serde(default)]
     pub control_plane: Option<ControlPlane>,
     /// The bundle itself instead of where it comes from, for hosts without calls out.
-    #[serde(default, deserialize_with = "carried")]
     pub bundle: Option<Carried>,
     pub tokens: Tokens,
     /// Where a credential may be.
-    #[serde(default = "bearer", deserialize_with = "credential_sources")]
     pub credentials: Vec<CredentialSource>,
     /// Whether API keys are accepted, and which.
-    #[serde(default)]
     pub api_keys: Option<ApiKeys>,
     /// Whose tokens are accepted besides our own.
-    #[serde(default)]
     pub issuers: Vec<OtherIssuer>,
     /// What the names of the identity headers start with.
-    #[serde(default = "identity_prefix", deserialize_with = "header_name")]
     pub identity_prefix: String,
     /// Other names for them, claims and an assertion.
-    #[serde(default)]
     pub identity: Upstream,
     /// Whether what would be refused is, or passes and is only reported.
-    #[serde(default)]
     pub mode: Mode,
     /// What access logs and other filters get to know.
-    #[serde(default = "reason_only")]
     pub filter_state: Vec<StateItem>,
     /// How many authentic credentials each worker remembers; 0 for none.
-    #[serde(default = "cache_entries", deserialize_with = "entries")]
     pub cache_entries: usize,
     /// Whether the upstream is spared the credential.
-    #[serde(default = "yes")]
     pub strip_credential: bool,
     /// How long to go on with what is known when the control plane is silent for longer than a manifest lives.
-    #[serde(default = "outage_grace")]
     pub outage_grace_seconds: u64,
     /// The `realm` of the challenge.
-    #[serde(default = "keystile", deserialize_with = "realm")]
     pub realm: String,
     /// What which requests must bring. Without rules, every request needs a credential and any good one will do.
-    #[serde(default)]
     pub rules: Rules,
     /// What becomes of a request that no rule matches; refused when there are rules.
-    #[serde(default)]
     pub unmatched: Option<Unmatched>,
     /// Whom a request comes from, for conditions of permissions; the peer of the connection when nothing is said.
-    #[serde(default)]
     pub client_address: Option<ClientAddress>,
     /// What refused clients get.
-    #[serde(default)]
     pub answers: Answers,
 }
 
 /// Where the bundle comes from.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Debug, Clone)]
 pub struct ControlPlane {
     /// The name of the Envoy cluster.
-    #[serde(deserialize_with = "not_empty")]
     pub cluster: String,
     /// The `:authority` to ask for.
-    #[serde(default = "keystile")]
     pub authority: String,
     /// The edge credential, as `keystile edge enroll` shows it.
-    #[serde(deserialize_with = "secret")]
     pub credential: Secret,
     /// How long the control plane may hold a request while there is nothing new; shorter than a manifest lives.
-    #[serde(default = "wait", deserialize_with = "wait_seconds")]
     pub wait_seconds: u64,
 }
 
 /// What a token must say.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Debug, Clone)]
 pub struct Tokens {
-    #[serde(deserialize_with = "not_empty")]
     pub issuer: String,
     /// The token must be for one of them.
-    #[serde(deserialize_with = "some")]
     pub audiences: Vec<String>,
     /// How far clocks may be apart.
-    #[serde(default = "leeway", deserialize_with = "leeway_seconds")]
     pub leeway_seconds: u64,
     /// What may stand in front of a token of ours, such as `kauth-`.
-    #[serde(default)]
     pub prefixes: Vec<String>,
 }
 
 /// API keys of ours.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Debug, Clone)]
 pub struct ApiKeys {
     /// What they start with.
-    #[serde(default = "ks_live", deserialize_with = "key_prefixes")]
     pub prefixes: Vec<Prefix>,
     /// The header with the name of the user that a key belongs to.
-    #[serde(default = "x_username", deserialize_with = "header_name")]
     pub username_header: String,
 }
 
 /// What becomes of a request that may not pass.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Mode {
     #[default]
     Enforce,
@@ -138,8 +110,7 @@ pub enum Mode {
 }
 
 /// What filter state can say of a request.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StateItem {
     /// Why it is refused, or would be.
     Reason,
@@ -147,6 +118,98 @@ pub enum StateItem {
     Subject,
     Operator,
     Fingerprint,
+}
+
+impl Read for Policy {
+    fn read(json: &Json) -> Result<Self, Wrong> {
+        let members = Members::of(json, &MEMBERS)?;
+        Ok(Self {
+            audience: members.required("audience")?,
+            root_keys: members
+                .required_by("root_keys", |json| one_or_more(strict::items(json, root_key)?))?,
+            min_epoch: members.optional("min_epoch")?.unwrap_or_default(),
+            min_version: members.optional("min_version")?.unwrap_or_default(),
+            control_plane: members.optional("control_plane")?,
+            bundle: members.optional_by("bundle", carried)?,
+            tokens: members.required("tokens")?,
+            credentials: members
+                .optional_by("credentials", some)?
+                .unwrap_or_else(|| Vec::from([CredentialSource::bearer()])),
+            api_keys: members.optional("api_keys")?,
+            issuers: members.optional("issuers")?.unwrap_or_default(),
+            identity_prefix: members
+                .optional_by("identity_prefix", header_name)?
+                .unwrap_or_else(|| "x-keystile-".into()),
+            identity: members.optional("identity")?.unwrap_or_default(),
+            mode: members.optional("mode")?.unwrap_or_default(),
+            filter_state: members.optional("filter_state")?.unwrap_or_else(|| Vec::from([StateItem::Reason])),
+            cache_entries: members.optional_by("cache_entries", entries)?.unwrap_or(USUAL_CACHE_ENTRIES),
+            strip_credential: members.optional("strip_credential")?.unwrap_or(true),
+            outage_grace_seconds: members.optional("outage_grace_seconds")?.unwrap_or(15 * 60),
+            realm: members.optional_by("realm", realm)?.unwrap_or_else(|| "keystile".into()),
+            rules: members.optional("rules")?.unwrap_or_default(),
+            unmatched: members.optional("unmatched")?,
+            client_address: members.optional("client_address")?,
+            answers: members.optional("answers")?.unwrap_or_default(),
+        })
+    }
+}
+
+impl Read for ControlPlane {
+    fn read(json: &Json) -> Result<Self, Wrong> {
+        let members = Members::of(json, &["cluster", "authority", "credential", "wait_seconds"])?;
+        Ok(Self {
+            cluster: members.required_by("cluster", not_empty)?,
+            authority: members.optional("authority")?.unwrap_or_else(|| "keystile".into()),
+            credential: members.required_by("credential", |json| not_empty(json).map(Secret::from))?,
+            wait_seconds: members.optional_by("wait_seconds", wait)?.unwrap_or(15),
+        })
+    }
+}
+
+impl Read for Tokens {
+    fn read(json: &Json) -> Result<Self, Wrong> {
+        let members = Members::of(json, &["issuer", "audiences", "leeway_seconds", "prefixes"])?;
+        Ok(Self {
+            issuer: members.required_by("issuer", not_empty)?,
+            audiences: members.required_by("audiences", some)?,
+            leeway_seconds: members.optional_by("leeway_seconds", leeway)?.unwrap_or(5),
+            prefixes: members.optional("prefixes")?.unwrap_or_default(),
+        })
+    }
+}
+
+impl Read for ApiKeys {
+    fn read(json: &Json) -> Result<Self, Wrong> {
+        let members = Members::of(json, &["prefixes", "username_header"])?;
+        let prefixes = members.optional_by("prefixes", |json| one_or_more(strict::items(json, prefix)?))?;
+        let username_header = members.optional_by("username_header", header_name)?;
+        Ok(Self {
+            prefixes: prefixes.unwrap_or_else(|| Vec::from([Prefix::default()])),
+            username_header: username_header.unwrap_or_else(|| "x-username".into()),
+        })
+    }
+}
+
+impl Read for Mode {
+    fn read(json: &Json) -> Result<Self, Wrong> {
+        strict::variant(json, &[("enforce", Self::Enforce), ("report", Self::Report)])
+    }
+}
+
+impl Read for StateItem {
+    fn read(json: &Json) -> Result<Self, Wrong> {
+        strict::variant(
+            json,
+            &[
+                ("reason", Self::Reason),
+                ("key_id", Self::KeyId),
+                ("subject", Self::Subject),
+                ("operator", Self::Operator),
+                ("fingerprint", Self::Fingerprint),
+            ],
+        )
+    }
 }
 
 impl Policy {
@@ -167,7 +230,7 @@ impl Policy {
         if let Some((rule, name)) = stranger {
             return Err(PolicyError {
                 path: format!("rules[{rule}].credentials"),
-                message: format!("`{}` is not among the `credentials` of the policy", name.escape_debug()),
+                message: format!("`{}` is not among the `credentials` of the policy", shown(name)),
             });
         }
         for (at, other) in policy.issuers.iter().enumerate() {
@@ -198,67 +261,45 @@ impl fmt::Display for PolicyError {
 
 impl core::error::Error for PolicyError {}
 
-fn root_keys<'de, D: Deserializer<'de>>(source: D) -> Result<Vec<PublicKey>, D::Error> {
-    struct Key(PublicKey);
-
-    impl<'de> Deserialize<'de> for Key {
-        fn deserialize<D: Deserializer<'de>>(source: D) -> Result<Self, D::Error> {
-            let text = String::deserialize(source)?;
-            text.parse().map(Key).map_err(D::Error::custom)
-        }
-    }
-
-    let keys: Vec<Key> = some(source)?;
-    Ok(keys.into_iter().map(|Key(key)| key).collect())
+fn root_key(json: &Json) -> Result<PublicKey, Wrong> {
+    let key = strict::text(json)?.parse();
+    key.map_err(|_| Wrong::new("must be an Ed25519 public key in base64url"))
 }
 
 /// The text itself is not told: there may be secrets in it.
-fn carried<'de, D: Deserializer<'de>>(source: D) -> Result<Option<Carried>, D::Error> {
-    let text = String::deserialize(source)?;
-    Carried::read(&text)
-        .map(Some)
-        .ok_or_else(|| D::Error::custom("must be as `keystile bundle export` prints it"))
+fn carried(json: &Json) -> Result<Carried, Wrong> {
+    Carried::read(strict::text(json)?)
+        .ok_or_else(|| Wrong::new("must be as `keystile bundle export` prints it"))
 }
 
-fn credential_sources<'de, D: Deserializer<'de>>(source: D) -> Result<Vec<CredentialSource>, D::Error> {
-    some(source)
+pub(crate) fn some<T: Read>(json: &Json) -> Result<Vec<T>, Wrong> {
+    one_or_more(Vec::read(json)?)
 }
 
-pub(crate) fn some<'de, D: Deserializer<'de>, T: Deserialize<'de>>(source: D) -> Result<Vec<T>, D::Error> {
-    let items = Vec::deserialize(source)?;
-    if items.is_empty() { Err(D::Error::custom("there must be at least one")) } else { Ok(items) }
+fn one_or_more<T>(items: Vec<T>) -> Result<Vec<T>, Wrong> {
+    if items.is_empty() { Err(Wrong::new("there must be at least one")) } else { Ok(items) }
 }
 
-pub(crate) fn not_empty<'de, D: Deserializer<'de>>(source: D) -> Result<String, D::Error> {
-    let text = String::deserialize(source)?;
-    if text.is_empty() { Err(D::Error::custom("must not be empty")) } else { Ok(text) }
+pub(crate) fn not_empty(json: &Json) -> Result<String, Wrong> {
+    let text = strict::text(json)?;
+    if text.is_empty() { Err(Wrong::new("must not be empty")) } else { Ok(text.into()) }
 }
 
-fn key_prefixes<'de, D: Deserializer<'de>>(source: D) -> Result<Vec<Prefix>, D::Error> {
-    let texts: Vec<String> = some(source)?;
-    let prefixes = texts.iter().map(|text| text.parse().map_err(D::Error::custom));
-    prefixes.collect()
-}
-
-fn secret<'de, D: Deserializer<'de>>(source: D) -> Result<Secret, D::Error> {
-    not_empty(source).map(Secret::from)
+fn prefix(json: &Json) -> Result<Prefix, Wrong> {
+    strict::text(json)?.parse().map_err(|error: NotAPrefix| Wrong::new(error.to_string()))
 }
 
 /// RFC 9110 section 5.1, in lower case as HTTP/2 has it; a pseudo-header is none.
-pub(crate) fn header_name<'de, D: Deserializer<'de>>(source: D) -> Result<String, D::Error> {
-    let name = not_empty(source)?;
+pub(crate) fn header_name(json: &Json) -> Result<String, Wrong> {
+    let name = not_empty(json)?;
     if is_header_name(&name) {
         Ok(name)
     } else {
-        Err(D::Error::custom("must be of a-z 0-9 - _ only, and none that HTTP itself needs"))
+        Err(Wrong::new("must be of a-z 0-9 - _ only, and none that HTTP itself needs"))
     }
 }
 
-pub(crate) fn some_header_name<'de, D: Deserializer<'de>>(source: D) -> Result<Option<String>, D::Error> {
-    header_name(source).map(Some)
-}
-
-pub(crate) fn is_header_name(name: &str) -> bool {
+fn is_header_name(name: &str) -> bool {
     let usual = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'-' | b'_');
     !name.is_empty() && name.bytes().all(usual) && !FRAMING.contains(&name)
 }
@@ -270,79 +311,56 @@ pub(crate) fn is_token(text: &str) -> bool {
 }
 
 /// A quoted string in the challenge (RFC 9110 section 11.2): nothing that would need escaping.
-fn realm<'de, D: Deserializer<'de>>(source: D) -> Result<String, D::Error> {
-    let realm = String::deserialize(source)?;
+fn realm(json: &Json) -> Result<String, Wrong> {
+    let realm = strict::text(json)?;
     let plain = |byte: u8| (byte == b' ' || byte.is_ascii_graphic()) && !matches!(byte, b'"' | b'\\');
     if realm.bytes().all(plain) {
-        Ok(realm)
+        Ok(realm.into())
     } else {
-        Err(D::Error::custom("must be printable, without \" and \\"))
+        Err(Wrong::new("must be printable, without \" and \\"))
     }
 }
 
-fn wait_seconds<'de, D: Deserializer<'de>>(source: D) -> Result<u64, D::Error> {
-    bounded(source, 0, MAX_WAIT_SECONDS)
+fn entries(json: &Json) -> Result<usize, Wrong> {
+    let entries = strict::bounded(json, 0, MAX_CACHE_ENTRIES)?;
+    usize::try_from(entries).map_err(|_| Wrong::new("too many"))
 }
 
-fn leeway_seconds<'de, D: Deserializer<'de>>(source: D) -> Result<u64, D::Error> {
-    bounded(source, 0, MAX_LEEWAY_SECONDS)
+fn leeway(json: &Json) -> Result<u64, Wrong> {
+    strict::bounded(json, 0, MAX_LEEWAY_SECONDS)
 }
 
-fn entries<'de, D: Deserializer<'de>>(source: D) -> Result<usize, D::Error> {
-    bounded(source, 0, MAX_CACHE_ENTRIES).and_then(|entries| entries.try_into().map_err(D::Error::custom))
-}
-
-pub(crate) fn bounded<'de, D: Deserializer<'de>>(source: D, least: u64, most: u64) -> Result<u64, D::Error> {
-    match u64::deserialize(source)? {
-        number if (least..=most).contains(&number) => Ok(number),
-        _ => Err(D::Error::custom(format_args!("must be from {least} to {most}"))),
-    }
-}
-
-fn bearer() -> Vec<CredentialSource> {
-    Vec::from([CredentialSource::bearer()])
-}
-
-fn ks_live() -> Vec<Prefix> {
-    Vec::from([Prefix::default()])
-}
-
-fn x_username() -> String {
-    "x-username".into()
-}
-
-fn reason_only() -> Vec<StateItem> {
-    Vec::from([StateItem::Reason])
+fn wait(json: &Json) -> Result<u64, Wrong> {
+    strict::bounded(json, 0, MAX_WAIT_SECONDS)
 }
 
 /// At some 500 bytes each, 2 MB.
-const fn cache_entries() -> usize {
-    4096
-}
+const USUAL_CACHE_ENTRIES: usize = 4096;
 
-fn identity_prefix() -> String {
-    "x-keystile-".into()
-}
-
-fn keystile() -> String {
-    "keystile".into()
-}
-
-const fn yes() -> bool {
-    true
-}
-
-const fn outage_grace() -> u64 {
-    15 * 60
-}
-
-const fn wait() -> u64 {
-    15
-}
-
-const fn leeway() -> u64 {
-    5
-}
+const MEMBERS: [&str; 22] = [
+    "audience",
+    "root_keys",
+    "min_epoch",
+    "min_version",
+    "control_plane",
+    "bundle",
+    "tokens",
+    "credentials",
+    "api_keys",
+    "issuers",
+    "identity_prefix",
+    "identity",
+    "mode",
+    "filter_state",
+    "cache_entries",
+    "strip_credential",
+    "outage_grace_seconds",
+    "realm",
+    "rules",
+    "unmatched",
+    "client_address",
+    "answers",
+];
 
 /// Some 32 MB.
 const MAX_CACHE_ENTRIES: u64 = 65_536;

@@ -1,29 +1,23 @@
-//! Configuration out of JSON, by serde: an error names the place and never quotes what stands there.
+//! Configuration out of JSON: an error names the place, and never quotes what stands where something else should.
+//!
+//! By hand, as what a general library derives for the same types is a tenth of the filter.
 
 use alloc::{
     boxed::Box,
     format,
     string::{String, ToString},
+    vec::Vec,
 };
-use core::fmt;
 
-use serde::{
-    Deserializer,
-    de::{
-        DeserializeOwned, DeserializeSeed, Error as _, Expected, MapAccess, SeqAccess, Unexpected, Visitor,
-        value,
-    },
-    forward_to_deserialize_any,
-};
-use token::json::{Json, Number};
+use token::json::{Json, Object};
 
 use crate::PolicyError;
 
-pub(crate) fn read<T: DeserializeOwned>(json: &[u8]) -> Result<T, PolicyError> {
+pub(crate) fn read<T: Read>(json: &[u8]) -> Result<T, PolicyError> {
     let json =
         Json::read(json).map_err(|error| PolicyError { path: ".".into(), message: error.to_string() })?;
-    T::deserialize(At(&json)).map_err(|error| {
-        let Wrong { mut path, message } = *error.0;
+    T::read(&json).map_err(|wrong| {
+        let Place { mut path, message } = *wrong.0;
         if path.is_empty() {
             path.push('.');
         }
@@ -31,186 +25,43 @@ pub(crate) fn read<T: DeserializeOwned>(json: &[u8]) -> Result<T, PolicyError> {
     })
 }
 
-/// A value of the configuration as a source.
-#[derive(Clone, Copy)]
-struct At<'de>(&'de Json);
-
-impl<'de> Deserializer<'de> for At<'de> {
-    type Error = Error;
-
-    fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
-        match self.0 {
-            Json::Null => visitor.visit_unit(),
-            Json::Bool(is) => visitor.visit_bool(*is),
-            Json::Number(Number::Unsigned(number)) => visitor.visit_u64(*number),
-            Json::Number(Number::Negative(number)) => visitor.visit_i64(*number),
-            Json::Number(Number::Float(number)) => visitor.visit_f64(*number),
-            Json::String(text) => visitor.visit_borrowed_str(text),
-            Json::Array(items) => visitor.visit_seq(Items { rest: items.iter(), index: 0 }),
-            Json::Object(object) => visitor.visit_map(Members { rest: object.members().iter(), next: None }),
-        }
-    }
-
-    // What a type asks for is all that it gets: an array is no struct, and each arm that is not there is code saved.
-    fn deserialize_struct<V: Visitor<'de>>(
-        self,
-        _: &'static str,
-        _: &'static [&'static str],
-        visitor: V,
-    ) -> Result<V::Value, Error> {
-        self.deserialize_map(visitor)
-    }
-
-    fn deserialize_map<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
-        match self.0 {
-            Json::Object(object) => visitor.visit_map(Members { rest: object.members().iter(), next: None }),
-            _ => Err(self.instead_of(&"an object")),
-        }
-    }
-
-    fn deserialize_seq<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
-        match self.0 {
-            Json::Array(items) => visitor.visit_seq(Items { rest: items.iter(), index: 0 }),
-            _ => Err(self.instead_of(&"an array")),
-        }
-    }
-
-    fn deserialize_str<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
-        match self.0 {
-            Json::String(text) => visitor.visit_borrowed_str(text),
-            _ => Err(self.instead_of(&"a string")),
-        }
-    }
-
-    fn deserialize_string<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
-        self.deserialize_str(visitor)
-    }
-
-    fn deserialize_u64<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
-        match self.0 {
-            Json::Number(Number::Unsigned(number)) => visitor.visit_u64(*number),
-            _ => Err(self.instead_of(&"a whole number, 0 or more")),
-        }
-    }
-
-    fn deserialize_bool<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
-        match self.0 {
-            Json::Bool(is) => visitor.visit_bool(*is),
-            _ => Err(self.instead_of(&"true or false")),
-        }
-    }
-
-    fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
-        match self.0 {
-            Json::Null => visitor.visit_none(),
-            _ => visitor.visit_some(self),
-        }
-    }
-
-    fn deserialize_newtype_struct<V: Visitor<'de>>(
-        self,
-        _: &'static str,
-        visitor: V,
-    ) -> Result<V::Value, Error> {
-        visitor.visit_newtype_struct(self)
-    }
-
-    fn deserialize_enum<V: Visitor<'de>>(
-        self,
-        _: &'static str,
-        _: &'static [&'static str],
-        visitor: V,
-    ) -> Result<V::Value, Error> {
-        match self.0 {
-            Json::String(text) => visitor.visit_enum(value::BorrowedStrDeserializer::new(text)),
-            Json::Object(object) => visitor.visit_enum(value::MapAccessDeserializer::new(Members {
-                rest: object.members().iter(),
-                next: None,
-            })),
-            _ => Err(Error::custom("must be a name, or an object with one member")),
-        }
-    }
-
-    forward_to_deserialize_any! {
-        i8 i16 i32 i64 i128 u8 u16 u32 u128 f32 f64 char bytes byte_buf unit unit_struct tuple tuple_struct identifier
-        ignored_any
-    }
+/// What can stand in a configuration.
+pub(crate) trait Read: Sized {
+    fn read(json: &Json) -> Result<Self, Wrong>;
 }
 
-impl At<'_> {
-    #[cold]
-    fn instead_of(self, expected: &dyn Expected) -> Error {
-        let found = match self.0 {
-            Json::Null => Unexpected::Unit,
-            Json::Bool(is) => Unexpected::Bool(*is),
-            Json::Number(Number::Unsigned(number)) => Unexpected::Unsigned(*number),
-            Json::Number(Number::Negative(number)) => Unexpected::Signed(*number),
-            Json::Number(Number::Float(number)) => Unexpected::Float(*number),
-            Json::String(text) => Unexpected::Str(text),
-            Json::Array(_) => Unexpected::Seq,
-            Json::Object(_) => Unexpected::Map,
-        };
-        Error::invalid_type(found, expected)
-    }
-}
-
-struct Items<'de> {
-    rest: core::slice::Iter<'de, Json>,
-    index: usize,
-}
-
-impl<'de> SeqAccess<'de> for Items<'de> {
-    type Error = Error;
-
-    fn next_element_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<Option<S::Value>, Error> {
-        let Some(item) = self.rest.next() else { return Ok(None) };
-        let index = self.index;
-        self.index = index.saturating_add(1);
-        seed.deserialize(At(item)).map(Some).map_err(|error| error.inside(&format!("[{index}]")))
-    }
-}
-
-struct Members<'de> {
-    rest: core::slice::Iter<'de, (String, Json)>,
-    next: Option<&'de (String, Json)>,
-}
-
-impl<'de> MapAccess<'de> for Members<'de> {
-    type Error = Error;
-
-    fn next_key_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<Option<S::Value>, Error> {
-        self.next = self.rest.next();
-        let Some((name, _)) = self.next else { return Ok(None) };
-        let name = value::BorrowedStrDeserializer::new(name);
-        seed.deserialize(name).map(Some).map_err(|error: Error| self.inside(error))
-    }
-
-    fn next_value_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<S::Value, Error> {
-        let value = self.next.map_or(&Json::Null, |(_, value)| value);
-        seed.deserialize(At(value)).map_err(|error| self.inside(error))
-    }
-}
-
-impl Members<'_> {
-    fn inside(&self, error: Error) -> Error {
-        error.inside(self.next.map_or("", |(name, _)| name))
-    }
-}
-
-/// One word, as every step of reading may return it: that is 20 KB of code.
+/// One word, as every step of reading may return it.
 #[derive(Debug)]
-struct Error(Box<Wrong>);
+pub(crate) struct Wrong(Box<Place>);
 
-/// What is wrong, and how far within what is being read.
 #[derive(Debug)]
-struct Wrong {
+struct Place {
     path: String,
     message: String,
 }
 
-impl Error {
+impl Wrong {
     #[cold]
-    fn inside(mut self, outer: &str) -> Self {
+    pub(crate) fn new(message: impl Into<String>) -> Self {
+        Self(Box::new(Place { path: String::new(), message: message.into() }))
+    }
+
+    /// What stands in the wrong place may be the credential: only its type is named.
+    #[cold]
+    pub(crate) fn instead_of(found: &Json, expected: &str) -> Self {
+        let found = match found {
+            Json::Null => "null",
+            Json::Bool(_) => "true or false",
+            Json::Number(_) => "a number",
+            Json::String(_) => "a string",
+            Json::Array(_) => "an array",
+            Json::Object(_) => "an object",
+        };
+        Self::new([found, ", expected ", expected].concat())
+    }
+
+    #[cold]
+    pub(crate) fn inside(mut self, outer: &str) -> Self {
         let path = &mut self.0.path;
         let dot = if path.is_empty() || path.starts_with('[') { "" } else { "." };
         *path = [outer, dot, path].concat();
@@ -218,34 +69,116 @@ impl Error {
     }
 }
 
-impl serde::de::Error for Error {
-    fn custom<T: fmt::Display>(message: T) -> Self {
-        Self(Box::new(Wrong { path: String::new(), message: message.to_string() }))
-    }
-
-    /// What stands in the wrong place may be the credential: only its type is named.
-    fn invalid_type(found: Unexpected<'_>, expected: &dyn Expected) -> Self {
-        let found = match found {
-            Unexpected::Bool(_) => "true or false",
-            Unexpected::Unsigned(_) | Unexpected::Signed(_) | Unexpected::Float(_) => "a number",
-            Unexpected::Str(_) => "a string",
-            Unexpected::Unit | Unexpected::Option => "null",
-            Unexpected::Seq => "an array",
-            Unexpected::Map => "an object",
-            _ => "something else",
-        };
-        Self::custom(format_args!("{found}, expected {expected}"))
-    }
-
-    fn invalid_value(found: Unexpected<'_>, expected: &dyn Expected) -> Self {
-        Self::invalid_type(found, expected)
+impl Read for String {
+    fn read(json: &Json) -> Result<Self, Wrong> {
+        text(json).map(Self::from)
     }
 }
 
-impl fmt::Display for Error {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0.message)
+impl Read for bool {
+    fn read(json: &Json) -> Result<Self, Wrong> {
+        json.as_bool().ok_or_else(|| Wrong::instead_of(json, "true or false"))
     }
 }
 
-impl core::error::Error for Error {}
+impl Read for u64 {
+    fn read(json: &Json) -> Result<Self, Wrong> {
+        json.as_u64().ok_or_else(|| Wrong::instead_of(json, "a whole number, 0 or more"))
+    }
+}
+
+impl<T: Read> Read for Vec<T> {
+    fn read(json: &Json) -> Result<Self, Wrong> {
+        items(json, T::read)
+    }
+}
+
+pub(crate) fn text(json: &Json) -> Result<&str, Wrong> {
+    json.as_str().ok_or_else(|| Wrong::instead_of(json, "a string"))
+}
+
+pub(crate) fn items<T>(json: &Json, read: fn(&Json) -> Result<T, Wrong>) -> Result<Vec<T>, Wrong> {
+    let items = json.as_array().ok_or_else(|| Wrong::instead_of(json, "an array"))?;
+    let mut all = Vec::with_capacity(items.len());
+    for (index, item) in items.iter().enumerate() {
+        all.push(read(item).map_err(|wrong| wrong.inside(&format!("[{index}]")))?);
+    }
+    Ok(all)
+}
+
+/// Names and values of an object, in order of the names.
+pub(crate) fn pairs<T>(
+    json: &Json,
+    read: fn(&str, &Json) -> Result<T, Wrong>,
+) -> Result<Vec<(String, T)>, Wrong> {
+    let mut all = Vec::new();
+    for (name, value) in object(json)?.iter() {
+        all.push((name.into(), read(name, value).map_err(|wrong| wrong.inside(name))?));
+    }
+    all.sort_by(|(a, _): &(String, T), (b, _)| a.cmp(b));
+    Ok(all)
+}
+
+pub(crate) fn variant<T: Copy>(json: &Json, variants: &[(&str, T)]) -> Result<T, Wrong> {
+    let name = text(json)?;
+    let known = variants.iter().find(|(known, _)| *known == name);
+    known.map(|(_, variant)| *variant).ok_or_else(|| {
+        let names: Vec<&str> = variants.iter().map(|(name, _)| *name).collect();
+        Wrong::new(
+            ["unknown variant `", &shown(name), "`, expected one of `", &names.join("`, `"), "`"].concat(),
+        )
+    })
+}
+
+pub(crate) fn bounded(json: &Json, least: u64, most: u64) -> Result<u64, Wrong> {
+    match u64::read(json)? {
+        number if (least..=most).contains(&number) => Ok(number),
+        _ => Err(Wrong::new(format!("must be from {least} to {most}"))),
+    }
+}
+
+/// A text that somebody wrote, for an error: as it is where it can be seen.
+pub(crate) fn shown(text: &str) -> String {
+    text.chars().map(|letter| if letter.is_control() { '\u{fffd}' } else { letter }).collect()
+}
+
+/// The members of an object, none of which is unknown.
+pub(crate) struct Members<'a>(&'a Object);
+
+impl<'a> Members<'a> {
+    pub(crate) fn of(json: &'a Json, known: &[&str]) -> Result<Self, Wrong> {
+        let object = object(json)?;
+        match object.iter().find(|(name, _)| !known.contains(name)) {
+            None => Ok(Self(object)),
+            Some((name, _)) => {
+                let known = known.join("`, `");
+                let message = ["unknown field `", &shown(name), "`, expected one of `", &known, "`"].concat();
+                Err(Wrong::new(message).inside(name))
+            }
+        }
+    }
+
+    pub(crate) fn required<T: Read>(&self, name: &str) -> Result<T, Wrong> {
+        self.required_by(name, T::read)
+    }
+
+    pub(crate) fn required_by<T>(&self, name: &str, read: fn(&Json) -> Result<T, Wrong>) -> Result<T, Wrong> {
+        self.optional_by(name, read)?.ok_or_else(|| Wrong::new(["missing field `", name, "`"].concat()))
+    }
+
+    pub(crate) fn optional<T: Read>(&self, name: &str) -> Result<Option<T>, Wrong> {
+        self.optional_by(name, T::read)
+    }
+
+    pub(crate) fn optional_by<T>(
+        &self,
+        name: &str,
+        read: fn(&Json) -> Result<T, Wrong>,
+    ) -> Result<Option<T>, Wrong> {
+        self.0.get(name).map(|json| read(json).map_err(|wrong| wrong.inside(name))).transpose()
+    }
+}
+
+fn object(json: &Json) -> Result<&Object, Wrong> {
+    json.as_object().ok_or_else(|| Wrong::instead_of(json, "an object"))
+}

@@ -3,13 +3,11 @@
 
 use alloc::{
     borrow::Cow,
-    collections::BTreeMap,
     format,
     string::{String, ToString},
     vec::Vec,
 };
 
-use serde::{Deserialize, Deserializer, de::Error as _};
 use token::{
     assertion::Signer,
     base64url,
@@ -19,26 +17,25 @@ use token::{
 use crate::{
     Gate, Headers, Identity, Verdict, claim,
     credential::{self, Left, is_like, starts_like},
-    policy::{bounded, header_name, is_header_name, not_empty},
+    policy::{header_name, not_empty},
     quoted::quoted,
+    strict::{self, Members, Read, Wrong},
 };
 
 /// A header of a request that goes on.
 pub type Forwarded<'a> = (&'a str, Cow<'a, [u8]>);
 
 /// Under which names the upstream gets an identity, and what more.
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
+#[derive(Debug, Clone, Default)]
 pub struct Upstream {
     /// Names instead of the usual ones, which start with `identity_prefix`; null: not at all.
-    headers: BTreeMap<Part, Option<HeaderName>>,
+    headers: Vec<(Part, Option<String>)>,
     /// Headers for claims of tokens.
-    claims: BTreeMap<HeaderName, String>,
+    claims: Vec<(String, String)>,
     assertion: Option<Assertion>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Part {
     Subject,
     Operator,
@@ -71,20 +68,43 @@ impl Part {
 }
 
 /// A token of the edge's own, by which the upstream can tell that a request came through it.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Debug, Clone)]
 struct Assertion {
-    #[serde(deserialize_with = "header_name")]
     header: String,
     /// Shared with the upstream: base64url, at least 32 bytes.
-    #[serde(deserialize_with = "signer")]
     secret: Signer,
-    #[serde(deserialize_with = "not_empty")]
     audience: String,
-    #[serde(default = "keystile", deserialize_with = "not_empty")]
     issuer: String,
-    #[serde(default = "minute", deserialize_with = "lifetime")]
     lifetime_seconds: u64,
+}
+
+impl Read for Upstream {
+    fn read(json: &Json) -> Result<Self, Wrong> {
+        let members = Members::of(json, &["headers", "claims", "assertion"])?;
+        let headers = members.optional_by("headers", |json| strict::pairs(json, part))?.unwrap_or_default();
+        let claims = members.optional_by("claims", |json| strict::pairs(json, claim_header))?;
+        Ok(Self {
+            headers: headers.into_iter().map(|(_, header)| header).collect(),
+            claims: claims.unwrap_or_default(),
+            assertion: members.optional("assertion")?,
+        })
+    }
+}
+
+impl Read for Assertion {
+    fn read(json: &Json) -> Result<Self, Wrong> {
+        let known = ["header", "secret", "audience", "issuer", "lifetime_seconds"];
+        let members = Members::of(json, &known)?;
+        let lifetime =
+            members.optional_by("lifetime_seconds", |json| strict::bounded(json, 1, MAX_LIFETIME_SECONDS))?;
+        Ok(Self {
+            header: members.required_by("header", header_name)?,
+            secret: members.required_by("secret", signer)?,
+            audience: members.required_by("audience", not_empty)?,
+            issuer: members.optional_by("issuer", not_empty)?.unwrap_or_else(|| "keystile".into()),
+            lifetime_seconds: lifetime.unwrap_or(60),
+        })
+    }
 }
 
 impl Assertion {
@@ -123,13 +143,15 @@ pub(crate) struct Names {
 
 impl Names {
     pub(crate) fn new(prefix: &str, upstream: &Upstream, more: Option<&str>) -> Self {
-        let parts = Part::ALL.into_iter().filter_map(|(part, usual)| match upstream.headers.get(&part) {
-            None => Some((part, [prefix, usual].concat())),
-            Some(name) => name.clone().map(|HeaderName(name)| (part, name)),
+        let parts = Part::ALL.into_iter().filter_map(|(part, usual)| {
+            match upstream.headers.iter().find(|(named, _)| *named == part) {
+                None => Some((part, [prefix, usual].concat())),
+                Some((_, name)) => name.clone().map(|name| (part, name)),
+            }
         });
         let parts: Vec<_> = parts.collect();
         let own = parts.iter().map(|(_, name)| name.as_str());
-        let claims = upstream.claims.keys().map(|HeaderName(name)| name.as_str());
+        let claims = upstream.claims.iter().map(|(name, _)| name.as_str());
         let assertion = upstream.assertion.iter().map(|assertion| assertion.header.as_str());
         let others = own.chain(claims).chain(assertion).chain(more).filter(|name| !starts_like(name, prefix));
         let others = others.map(String::from).collect();
@@ -140,7 +162,7 @@ impl Names {
 impl Upstream {
     /// The claims that it gets, as they stand in headers.
     pub(crate) fn claims(&self, members: &Object) -> Vec<Option<String>> {
-        self.claims.values().map(|name| claim::at(members, name).and_then(text)).collect()
+        self.claims.iter().map(|(_, name)| claim::at(members, name).and_then(text)).collect()
     }
 }
 
@@ -175,9 +197,8 @@ impl Gate {
             let identity = admission.identity();
             let parts =
                 names.parts.iter().filter_map(|(part, name)| Some((name.as_str(), part.of(identity)?)));
-            let claims = claims.keys().zip(&identity.claims);
-            let claims =
-                claims.filter_map(|(HeaderName(name), value)| Some((name.as_str(), value.as_deref()?)));
+            let claims = claims.iter().zip(&identity.claims);
+            let claims = claims.filter_map(|((name, _), value)| Some((name.as_str(), value.as_deref()?)));
             let all = parts.chain(claims).map(|(name, value)| (name, Cow::Borrowed(value.as_bytes())));
             forwarded.extend(all);
             if let Some(assertion) = assertion {
@@ -249,36 +270,21 @@ fn scalar(claim: &Json) -> Option<String> {
     }
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-struct HeaderName(String);
-
-impl<'de> Deserialize<'de> for HeaderName {
-    fn deserialize<D: Deserializer<'de>>(source: D) -> Result<Self, D::Error> {
-        let name = String::deserialize(source)?;
-        if is_header_name(&name) {
-            Ok(Self(name))
-        } else {
-            Err(D::Error::custom("must be of a-z 0-9 - _ only, and none that HTTP itself needs"))
-        }
-    }
+fn signer(json: &Json) -> Result<Signer, Wrong> {
+    let secret = base64url::decode(strict::text(json)?.as_bytes());
+    let signer = secret.and_then(|secret| Signer::new(&secret).ok());
+    signer.ok_or_else(|| Wrong::new("must be base64url of at least 32 bytes, without padding"))
 }
 
-fn signer<'de, D: Deserializer<'de>>(source: D) -> Result<Signer, D::Error> {
-    let text = String::deserialize(source)?;
-    let secret = base64url::decode(text.as_bytes()).and_then(|secret| Signer::new(&secret).ok());
-    secret.ok_or_else(|| D::Error::custom("must be base64url of at least 32 bytes, without padding"))
+fn part(name: &str, json: &Json) -> Result<(Part, Option<String>), Wrong> {
+    let part = strict::variant(&Json::String(name.into()), &Part::ALL.map(|(part, name)| (name, part)))?;
+    let header = if *json == Json::Null { None } else { Some(header_name(json)?) };
+    Ok((part, header))
 }
 
-fn lifetime<'de, D: Deserializer<'de>>(source: D) -> Result<u64, D::Error> {
-    bounded(source, 1, MAX_LIFETIME_SECONDS)
-}
-
-fn keystile() -> String {
-    "keystile".into()
-}
-
-const fn minute() -> u64 {
-    60
+fn claim_header(name: &str, json: &Json) -> Result<String, Wrong> {
+    header_name(&Json::String(name.into()))?;
+    String::read(json)
 }
 
 /// It is made for one request.

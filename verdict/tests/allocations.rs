@@ -76,7 +76,8 @@ fn a_warm_request_allocates_next_to_nothing() {
     let rules = r#""rules": [{ "path": "/sims/{sim_id}", "permission": "Sim:getSim" }]"#;
     let small = bearer(&claims());
     let large = bearer(&Claims { jti: "j".repeat(4000), ..claims() });
-    let key = TagKey::new(1, &[1; 32]).unwrap().mint(&Prefix::default(), 7, NOW, "OP0123456789/alice").unwrap();
+    let key =
+        TagKey::new(1, &[1; 32]).unwrap().mint(&Prefix::default(), 7, NOW, "OP0123456789/alice").unwrap();
     let api_key: [(&str, &str); 2] = [("x-api-token", key.expose()), ("x-username", "OP0123456789/alice")];
     for (members, headers, most) in [
         // The list of headers is the one.

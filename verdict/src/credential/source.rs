@@ -1,16 +1,15 @@
-use alloc::{
-    format,
-    string::{String, ToString},
-};
+use alloc::string::String;
 
-use serde::Deserialize;
+use token::json::Json;
 
 use super::is_like;
-use crate::policy::{is_token, some_header_name};
+use crate::{
+    policy::{header_name, is_token},
+    strict::{Members, Read, Wrong},
+};
 
 /// A place where a credential may be.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(try_from = "Source")]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CredentialSource {
     name: String,
     pub(super) place: Place,
@@ -96,58 +95,56 @@ impl Header {
     }
 }
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Source {
-    #[serde(default, deserialize_with = "some_header_name")]
+impl Read for CredentialSource {
+    fn read(json: &Json) -> Result<Self, Wrong> {
+        let known = ["header", "cookie", "query", "scheme", "prefix", "pair", "name"];
+        let members = Members::of(json, &known)?;
+        let header = members.optional_by("header", header_name)?;
+        let (cookie, query) = (members.optional("cookie")?, members.optional("query")?);
+        let (scheme, prefix) = (members.optional("scheme")?, members.optional("prefix")?);
+        let pair = members.optional_by("pair", header_name)?;
+        let name: Option<String> = members.optional("name")?;
+        let before = before(scheme, prefix).map_err(Wrong::new)?;
+        let (usual, place) = place(header, cookie, query, before).map_err(Wrong::new)?;
+        Ok(Self { name: name.unwrap_or(usual), place, pair })
+    }
+}
+
+fn before(scheme: Option<String>, prefix: Option<String>) -> Result<Before, &'static str> {
+    Ok(match (scheme, prefix) {
+        (None, None) => Before::Nothing,
+        (Some(scheme), None) if is_token(&scheme) => Before::Scheme(scheme),
+        (None, Some(prefix)) if is_plain(&prefix) => Before::Prefix(prefix),
+        (Some(_), Some(_)) => return Err("has `scheme` and `prefix`: one of them"),
+        (Some(_), None) => return Err("has a `scheme` that is none"),
+        (None, Some(_)) => return Err("has a `prefix` that is empty, has a comma or cannot be seen"),
+    })
+}
+
+/// And what it is called unless it has a name.
+fn place(
     header: Option<String>,
     cookie: Option<String>,
     query: Option<String>,
-    scheme: Option<String>,
-    prefix: Option<String>,
-    #[serde(default, deserialize_with = "some_header_name")]
-    pair: Option<String>,
-    name: Option<String>,
-}
-
-impl TryFrom<Source> for CredentialSource {
-    type Error = String;
-
-    fn try_from(source: Source) -> Result<Self, String> {
-        let Source { header, cookie, query, scheme, prefix, pair, name } = source;
-        let before = match (scheme, prefix) {
-            (None, None) => Before::Nothing,
-            (Some(scheme), None) if is_token(&scheme) => Before::Scheme(scheme),
-            (None, Some(prefix)) if is_plain(&prefix) => Before::Prefix(prefix),
-            (Some(_), Some(_)) => return Err("has `scheme` and `prefix`: one of them".into()),
-            (Some(_), None) => return Err("has a `scheme` that is none".into()),
-            (None, Some(_)) => {
-                return Err("has a `prefix` that is empty, has a comma or cannot be seen".into());
-            }
-        };
-        let (usual, place) = match (header, cookie, query) {
-            (Some(name), None, None) if name != "cookie" => {
-                (name.clone(), Place::Header(Header { name, before }))
-            }
-            (Some(_), None, None) => return Err("has the `header` of cookies: name a `cookie`".into()),
-            (None, Some(name), None) if is_token(&name) && before == Before::Nothing => {
-                (format!("cookie:{name}"), Place::Cookie(name))
-            }
-            (None, None, Some(name)) if is_parameter(&name) && before == Before::Nothing => {
-                (format!("query:{name}"), Place::Query(name))
-            }
-            (None, Some(_), None) => {
-                return Err("has a `cookie` that is no name, or has `scheme` or `prefix`".into());
-            }
-            (None, None, Some(_)) => {
-                return Err(
-                    "has a `query` that is not of A-Z a-z 0-9 - . _ ~, or has `scheme` or `prefix`".into()
-                );
-            }
-            _ => return Err("needs one of `header`, `cookie` and `query`".into()),
-        };
-        Ok(Self { name: name.unwrap_or_else(|| usual.to_string()), place, pair })
-    }
+    before: Before,
+) -> Result<(String, Place), &'static str> {
+    Ok(match (header, cookie, query) {
+        (Some(name), None, None) if name != "cookie" => {
+            (name.clone(), Place::Header(Header { name, before }))
+        }
+        (Some(_), None, None) => return Err("has the `header` of cookies: name a `cookie`"),
+        (None, Some(name), None) if is_token(&name) && before == Before::Nothing => {
+            (["cookie:", &name].concat(), Place::Cookie(name))
+        }
+        (None, None, Some(name)) if is_parameter(&name) && before == Before::Nothing => {
+            (["query:", &name].concat(), Place::Query(name))
+        }
+        (None, Some(_), None) => return Err("has a `cookie` that is no name, or has `scheme` or `prefix`"),
+        (None, None, Some(_)) => {
+            return Err("has a `query` that is not of A-Z a-z 0-9 - . _ ~, or has `scheme` or `prefix`");
+        }
+        _ => return Err("needs one of `header`, `cookie` and `query`"),
+    })
 }
 
 fn is_plain(text: &str) -> bool {

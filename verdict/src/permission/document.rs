@@ -1,7 +1,5 @@
 use alloc::{format, string::String, vec::Vec};
-use core::fmt;
-
-use serde::{Deserialize, Deserializer, de};
+use token::json::Json;
 
 use super::{
     MAX_COMPILED_BYTES, MAX_DOCUMENT_BYTES, PermissionError,
@@ -11,7 +9,7 @@ use super::{
     error::Place,
     pattern,
 };
-use crate::strict;
+use crate::strict::{self, Members, Read, Wrong};
 
 pub(super) fn compile(json: &[u8]) -> Result<Vec<u8>, PermissionError> {
     if json.len() > MAX_DOCUMENT_BYTES {
@@ -26,10 +24,6 @@ pub(super) fn compile(json: &[u8]) -> Result<Vec<u8>, PermissionError> {
             let place = Place::Api(number, api.list.then_some(place));
             patterns.push(pattern::parse(name).map_err(|message| PermissionError::new(place, message))?);
         }
-        let effect = match effect {
-            Wanted::Deny => Effect::Deny,
-            Wanted::Allow => Effect::Allow,
-        };
         let mut code = Vec::new();
         if let Some(source) = condition {
             code = condition::compile(source).map_err(|error| match error.column {
@@ -37,7 +31,7 @@ pub(super) fn compile(json: &[u8]) -> Result<Vec<u8>, PermissionError> {
                 None => PermissionError::new(Place::Condition(number), error.message),
             })?;
         }
-        write_statement(&mut out, effect, &patterns, &code);
+        write_statement(&mut out, *effect, &patterns, &code);
     }
     if out.len() > MAX_COMPILED_BYTES {
         let message = format!("longer than {MAX_COMPILED_BYTES} bytes when compiled");
@@ -46,26 +40,14 @@ pub(super) fn compile(json: &[u8]) -> Result<Vec<u8>, PermissionError> {
     Ok(out)
 }
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
 struct Document {
     statements: Vec<Statement>,
 }
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
 struct Statement {
-    effect: Wanted,
+    effect: Effect,
     api: Api,
-    #[serde(default, deserialize_with = "present")]
     condition: Option<String>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "lowercase")]
-enum Wanted {
-    Deny,
-    Allow,
 }
 
 struct Api {
@@ -73,37 +55,39 @@ struct Api {
     list: bool,
 }
 
-/// `null` is not a way to leave a condition out.
-fn present<'de, D: Deserializer<'de>>(source: D) -> Result<Option<String>, D::Error> {
-    String::deserialize(source).map(Some)
+impl Read for Document {
+    fn read(json: &Json) -> Result<Self, Wrong> {
+        Ok(Self { statements: Members::of(json, &["statements"])?.required("statements")? })
+    }
 }
 
-impl<'de> Deserialize<'de> for Api {
-    fn deserialize<D: Deserializer<'de>>(source: D) -> Result<Self, D::Error> {
-        struct OneOrSeveral;
+impl Read for Statement {
+    fn read(json: &Json) -> Result<Self, Wrong> {
+        let members = Members::of(json, &["effect", "api", "condition"])?;
+        Ok(Self {
+            effect: members.required("effect")?,
+            api: members.required("api")?,
+            condition: members.optional("condition")?,
+        })
+    }
+}
 
-        impl<'de> de::Visitor<'de> for OneOrSeveral {
-            type Value = Api;
+impl Read for Effect {
+    fn read(json: &Json) -> Result<Self, Wrong> {
+        strict::variant(json, &[("deny", Self::Deny), ("allow", Self::Allow)])
+    }
+}
 
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a string or an array of strings")
-            }
-
-            fn visit_str<E: de::Error>(self, one: &str) -> Result<Api, E> {
-                Ok(Api { names: Vec::from([String::from(one)]), list: false })
-            }
-
-            fn visit_seq<A: de::SeqAccess<'de>>(self, several: A) -> Result<Api, A::Error> {
-                let names: Vec<String> =
-                    Deserialize::deserialize(de::value::SeqAccessDeserializer::new(several))?;
-                if names.is_empty() {
-                    return Err(de::Error::custom("there must be at least one"));
-                }
-                Ok(Api { names, list: true })
-            }
+impl Read for Api {
+    fn read(json: &Json) -> Result<Self, Wrong> {
+        match json {
+            Json::String(one) => Ok(Self { names: Vec::from([one.clone()]), list: false }),
+            Json::Array(_) => match Vec::read(json)? {
+                names if names.is_empty() => Err(Wrong::new("there must be at least one")),
+                names => Ok(Self { names, list: true }),
+            },
+            other => Err(Wrong::instead_of(other, "a string or an array of strings")),
         }
-
-        source.deserialize_any(OneOrSeveral)
     }
 }
 

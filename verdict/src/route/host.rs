@@ -1,11 +1,9 @@
-use alloc::{
-    format,
-    string::{String, ToString},
-};
+use alloc::{format, string::String};
 
-use serde::{Deserialize, Deserializer, de::Error as _};
+use token::json::Json;
 
 use super::Unroutable;
+use crate::strict::{self, Read, Wrong, shown};
 
 /// `api.example.com`, or `*.example.com` for every name below it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,7 +22,7 @@ impl Host {
         let address = name.starts_with('[') && named(name.as_bytes()) == Ok(name);
         let lower = !name.bytes().any(|byte| byte.is_ascii_uppercase());
         if !lower || !(is_name(name) || (address && !below)) {
-            let text = text.escape_debug();
+            let text = shown(text);
             return Err(format!("`{text}` is not a host in lower case, without a port, or `*.` before one"));
         }
         Ok(if below { Self::Below(format!(".{name}")) } else { Self::Exact(name.into()) })
@@ -43,10 +41,9 @@ impl Host {
     }
 }
 
-impl<'de> Deserialize<'de> for Host {
-    fn deserialize<D: Deserializer<'de>>(source: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(source)?;
-        Self::parse(&text).map_err(|why| D::Error::custom(why.to_string()))
+impl Read for Host {
+    fn read(json: &Json) -> Result<Self, Wrong> {
+        Self::parse(strict::text(json)?).map_err(Wrong::new)
     }
 }
 

@@ -1,22 +1,21 @@
-use alloc::{
-    collections::BTreeMap,
-    format,
-    string::{String, ToString},
-    vec::Vec,
-};
+use alloc::{format, string::String, vec::Vec};
 
-use serde::{Deserialize, Deserializer, de::Error as _};
+use token::json::Json;
 
 use super::{Path, Table, Template, Unroutable, host::Host, request::Request};
-use crate::{Mode, StalePolicy, claim::Wanted, permission::is_name};
+use crate::{
+    Mode, StalePolicy,
+    claim::Wanted,
+    permission::is_name,
+    strict::{self, Members, Read, Wrong, shown},
+};
 
 /// Which requests, and what is demanded of them.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(try_from = "Source")]
+#[derive(Debug, Clone)]
 pub struct Rule {
     hosts: Vec<Host>,
     target: Target,
-    methods: Vec<Method>,
+    methods: Vec<String>,
     demand: Demand,
 }
 
@@ -34,7 +33,7 @@ pub(crate) struct Demand {
     pub(crate) issuers: Vec<String>,
     /// One of them; any that the policy accepts when there are none here.
     pub(crate) audiences: Vec<String>,
-    pub(crate) claims: BTreeMap<String, Wanted>,
+    pub(crate) claims: Vec<(String, Wanted)>,
     pub(crate) scopes: Vec<String>,
     pub(crate) permission: Option<String>,
     /// Names of places of credentials; any that the policy accepts when there are none here.
@@ -46,8 +45,7 @@ pub(crate) struct Demand {
 }
 
 /// Whether a credential is needed.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Access {
     /// No credential is looked at.
     Public,
@@ -58,8 +56,7 @@ pub enum Access {
 }
 
 /// What becomes of a CORS preflight, which browsers send without credentials.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 enum Preflight {
     /// It is a request like any other.
     #[default]
@@ -111,7 +108,7 @@ impl Rule {
         }
         let asked = request.preflight.filter(|_| self.demand.preflight == Preflight::Pass);
         let method = asked.unwrap_or(request.method);
-        if !self.methods.is_empty() && !self.methods.iter().any(|Method(known)| covers(known, method)) {
+        if !self.methods.is_empty() && !self.methods.iter().any(|known| covers(known, method)) {
             return Ok(None);
         }
         let demand = &self.demand;
@@ -147,78 +144,87 @@ pub(super) fn is_method(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_uppercase() || byte == b'-')
 }
 
-#[derive(Debug, Clone)]
-struct Method(String);
+fn method(json: &Json) -> Result<String, Wrong> {
+    let text = strict::text(json)?;
+    if is_method(text) { Ok(text.into()) } else { Err(Wrong::new("must be a method in capitals")) }
+}
 
-impl<'de> Deserialize<'de> for Method {
-    fn deserialize<D: Deserializer<'de>>(source: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(source)?;
-        if is_method(&text) { Ok(Self(text)) } else { Err(D::Error::custom("must be a method in capitals")) }
+fn permission_name(json: &Json) -> Result<String, Wrong> {
+    let text = strict::text(json)?;
+    if is_name(text) { Ok(text.into()) } else { Err(Wrong::new("must be `Tag:operation`")) }
+}
+
+/// RFC 6749 section 3.3.
+fn scope(json: &Json) -> Result<String, Wrong> {
+    let text = strict::text(json)?;
+    let usual = |byte: u8| byte.is_ascii_graphic() && !matches!(byte, b'"' | b'\\');
+    if !text.is_empty() && text.bytes().all(usual) {
+        Ok(text.into())
+    } else {
+        Err(Wrong::new("must be printable, without spaces, \" and \\"))
     }
 }
 
-struct PermissionName(String);
-
-impl<'de> Deserialize<'de> for PermissionName {
-    fn deserialize<D: Deserializer<'de>>(source: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(source)?;
-        if is_name(&text) { Ok(Self(text)) } else { Err(D::Error::custom("must be `Tag:operation`")) }
+impl Read for Access {
+    fn read(json: &Json) -> Result<Self, Wrong> {
+        let known = [("public", Self::Public), ("optional", Self::Optional), ("required", Self::Required)];
+        strict::variant(json, &known)
     }
 }
 
-struct Scope(String);
+impl Read for Preflight {
+    fn read(json: &Json) -> Result<Self, Wrong> {
+        strict::variant(json, &[("check", Self::Check), ("pass", Self::Pass)])
+    }
+}
 
-impl<'de> Deserialize<'de> for Scope {
-    /// RFC 6749 section 3.3.
-    fn deserialize<D: Deserializer<'de>>(source: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(source)?;
-        let usual = |byte: u8| byte.is_ascii_graphic() && !matches!(byte, b'"' | b'\\');
-        if !text.is_empty() && text.bytes().all(usual) {
-            Ok(Self(text))
-        } else {
-            Err(D::Error::custom("must be printable, without spaces, \" and \\"))
+impl Read for Rule {
+    fn read(json: &Json) -> Result<Self, Wrong> {
+        let members = Members::of(json, &MEMBERS)?;
+        let (path, operations) = (members.optional("path")?, members.optional("operations")?);
+        let hosts: Vec<Host> = members.optional("hosts")?.unwrap_or_default();
+        let methods = members.optional_by("methods", |json| strict::items(json, method))?.unwrap_or_default();
+        let access: Access = members.optional("access")?.unwrap_or_default();
+        let issuers: Vec<String> = members.optional("issuers")?.unwrap_or_default();
+        let audiences: Vec<String> = members.optional("audiences")?.unwrap_or_default();
+        let claims =
+            members.optional_by("claims", |json| strict::pairs(json, |_, wanted| Wanted::read(wanted)))?;
+        let claims = claims.unwrap_or_default();
+        let scopes = members.optional_by("scopes", |json| strict::items(json, scope))?.unwrap_or_default();
+        let permission = members.optional_by("permission", permission_name)?;
+        let credentials: Vec<String> = members.optional("credentials")?.unwrap_or_default();
+        let staleness = members.optional("stale")?;
+        let mode = members.optional("mode")?;
+        let preflight = members.optional("preflight")?.unwrap_or_default();
+        let target = match (path, operations) {
+            (Some(template), None) => Target::Template(template),
+            (None, Some(table)) => Target::Table(table),
+            _ => return Err(Wrong::new("needs either `path` or `operations`")),
+        };
+        if matches!(target, Target::Table(_)) && permission.is_some() {
+            return Err(Wrong::new("has `operations`, whose names are the permissions"));
         }
-    }
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Source {
-    #[serde(default)]
-    hosts: Vec<Host>,
-    path: Option<Template>,
-    operations: Option<Table>,
-    #[serde(default)]
-    methods: Vec<Method>,
-    #[serde(default)]
-    access: Access,
-    #[serde(default)]
-    issuers: Vec<String>,
-    #[serde(default)]
-    audiences: Vec<String>,
-    #[serde(default)]
-    claims: BTreeMap<String, Wanted>,
-    #[serde(default)]
-    scopes: Vec<Scope>,
-    permission: Option<PermissionName>,
-    #[serde(default)]
-    credentials: Vec<String>,
-    #[serde(rename = "stale")]
-    staleness: Option<StalePolicy>,
-    mode: Option<Mode>,
-    #[serde(default)]
-    preflight: Preflight,
-}
-
-impl TryFrom<Source> for Rule {
-    type Error = String;
-
-    fn try_from(source: Source) -> Result<Self, String> {
-        let Source {
-            hosts,
-            path,
-            operations,
-            methods,
+        let demands = !issuers.is_empty()
+            || !audiences.is_empty()
+            || !claims.is_empty()
+            || !scopes.is_empty()
+            || permission.is_some();
+        if access == Access::Public && (demands || !credentials.is_empty() || staleness.is_some()) {
+            return Err(Wrong::new("is public and demands something of a credential"));
+        }
+        if access == Access::Optional && (permission.is_some() || matches!(target, Target::Table(_))) {
+            return Err(Wrong::new("is optional, so it cannot demand a permission"));
+        }
+        for name in claims.iter().filter_map(|(_, wanted)| wanted.path_variable()) {
+            let known = match &target {
+                Target::Template(template) => template.has_variable(name),
+                Target::Table(table) => table.templates().any(|template| template.has_variable(name)),
+            };
+            if !known {
+                return Err(Wrong::new(format!("has no path variable `{}`", shown(name))));
+            }
+        }
+        let demand = Demand {
             access,
             issuers,
             audiences,
@@ -229,47 +235,24 @@ impl TryFrom<Source> for Rule {
             staleness,
             mode,
             preflight,
-        } = source;
-        let target = match (path, operations) {
-            (Some(template), None) => Target::Template(template),
-            (None, Some(table)) => Target::Table(table),
-            _ => return Err("needs either `path` or `operations`".into()),
-        };
-        if matches!(target, Target::Table(_)) && permission.is_some() {
-            return Err("has `operations`, whose names are the permissions".into());
-        }
-        let demands = !issuers.is_empty()
-            || !audiences.is_empty()
-            || !claims.is_empty()
-            || !scopes.is_empty()
-            || permission.is_some();
-        if access == Access::Public && (demands || !credentials.is_empty() || staleness.is_some()) {
-            return Err("is public and demands something of a credential".into());
-        }
-        if access == Access::Optional && (permission.is_some() || matches!(target, Target::Table(_))) {
-            return Err("is optional, so it cannot demand a permission".into());
-        }
-        for name in claims.values().filter_map(Wanted::path_variable) {
-            let known = match &target {
-                Target::Template(template) => template.has_variable(name),
-                Target::Table(table) => table.templates().any(|template| template.has_variable(name)),
-            };
-            if !known {
-                return Err(format!("has no path variable `{}`", name.escape_debug()));
-            }
-        }
-        let demand = Demand {
-            access,
-            issuers,
-            audiences,
-            claims,
-            scopes: scopes.into_iter().map(|Scope(scope)| scope).collect(),
-            permission: permission.map(|PermissionName(name)| name.to_string()),
-            credentials,
-            staleness,
-            mode,
-            preflight,
         };
         Ok(Self { hosts, target, methods, demand })
     }
 }
+
+const MEMBERS: [&str; 14] = [
+    "hosts",
+    "path",
+    "operations",
+    "methods",
+    "access",
+    "issuers",
+    "audiences",
+    "claims",
+    "scopes",
+    "permission",
+    "credentials",
+    "stale",
+    "mode",
+    "preflight",
+];

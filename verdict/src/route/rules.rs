@@ -1,27 +1,48 @@
 use alloc::{string::String, vec::Vec};
 
-use serde::Deserialize;
+use token::json::Json;
 
 use super::{
     Path, Template, Unroutable,
     request::Request,
     rule::{Access, Demand, Found, Rule},
 };
-use crate::{Mode, Reason, StalePolicy};
+use crate::{
+    Mode, Reason, StalePolicy,
+    strict::{self, Read, Wrong},
+};
 
 /// Rules in their order.
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(transparent)]
+#[derive(Debug, Clone, Default)]
 pub struct Rules(Vec<Rule>);
 
 /// What becomes of a request that no rule matches.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Unmatched {
     Refuse,
     Required,
     Optional,
     Public,
+}
+
+impl Read for Rules {
+    fn read(json: &Json) -> Result<Self, Wrong> {
+        Vec::read(json).map(Self)
+    }
+}
+
+impl Read for Unmatched {
+    fn read(json: &Json) -> Result<Self, Wrong> {
+        strict::variant(
+            json,
+            &[
+                ("refuse", Self::Refuse),
+                ("required", Self::Required),
+                ("optional", Self::Optional),
+                ("public", Self::Public),
+            ],
+        )
+    }
 }
 
 /// The rule that a request falls under.

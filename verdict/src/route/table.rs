@@ -1,24 +1,25 @@
 //! A table of operations: method, path template and name, in columns separated by tabs.
 
 use alloc::{
-    collections::BTreeMap,
     format,
     string::{String, ToString},
     vec::Vec,
 };
 
-use serde::Deserialize;
+use token::json::Json;
 
 use super::{
     Path, Template, Unroutable,
     rule::{covers, is_method},
     template::Part,
 };
-use crate::permission::is_name;
+use crate::{
+    permission::is_name,
+    strict::{Members, Read, Wrong, shown},
+};
 
 /// Every row is matched; where several do, the most specific wins.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(try_from = "Source")]
+#[derive(Debug, Clone)]
 pub(crate) struct Table {
     nodes: Vec<Node>,
     operations: Vec<Operation>,
@@ -37,26 +38,18 @@ pub(crate) struct Operation {
 
 #[derive(Debug, Clone, Default)]
 struct Node {
-    literals: BTreeMap<String, usize>,
+    /// In order.
+    literals: Vec<(String, usize)>,
     variable: Option<usize>,
     /// Operations whose template ends here.
     ends: Vec<usize>,
 }
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Source {
-    /// Lines of method, path and name; a first line `method path operation` is a heading.
-    table: String,
-    /// What stands in front of every path, such as `/v1`.
-    #[serde(default)]
-    prefix: String,
-    /// Names that need no credential.
-    #[serde(default)]
-    public: Vec<String>,
-    /// Names that need a credential but no permission.
-    #[serde(default = "exempt")]
-    exempt: Vec<String>,
+impl Node {
+    fn literal(&self, text: &str) -> Option<usize> {
+        let at = self.literals.binary_search_by(|(known, _)| known.as_str().cmp(text)).ok()?;
+        self.literals.get(at).map(|(_, next)| *next)
+    }
 }
 
 impl Table {
@@ -78,8 +71,9 @@ impl Table {
         let node = self.nodes.get(node)?;
         let Some(segment) = path.segments().get(depth) else { return self.ending(node, method) };
         let deeper = depth.checked_add(1)?;
-        let literal = node.literals.get(&*segment.text);
-        if let Some(found) = literal.and_then(|next| self.walk(*next, deeper, path, method)) {
+        if let Some(found) =
+            node.literal(&segment.text).and_then(|next| self.walk(next, deeper, path, method))
+        {
             return Some(found);
         }
         let next = node.variable.filter(|_| !segment.text.is_empty())?;
@@ -99,7 +93,13 @@ impl Table {
             let next = self.nodes.len();
             let node = self.nodes.get_mut(at).ok_or("a node is missing")?;
             at = match part {
-                Part::Literal(text) => *node.literals.entry(text.clone()).or_insert(next),
+                Part::Literal(text) => match node.literals.binary_search_by(|(known, _)| known.cmp(text)) {
+                    Ok(_) => node.literal(text).unwrap_or(next),
+                    Err(place) => {
+                        node.literals.insert(place, (text.clone(), next));
+                        next
+                    }
+                },
                 Part::Variable(_) => *node.variable.get_or_insert(next),
             };
             if at == next {
@@ -118,24 +118,36 @@ impl Table {
     }
 }
 
-impl TryFrom<Source> for Table {
-    type Error = String;
+impl Read for Table {
+    fn read(json: &Json) -> Result<Self, Wrong> {
+        let members = Members::of(json, &["table", "prefix", "public", "exempt"])?;
+        let table: String = members.required("table")?;
+        let prefix: Option<String> = members.optional("prefix")?;
+        let public: Option<Vec<String>> = members.optional("public")?;
+        let exempt: Option<Vec<String>> = members.optional("exempt")?;
+        let exempt = exempt.unwrap_or_else(usual_exempt);
+        Self::new(&table, &prefix.unwrap_or_default(), &public.unwrap_or_default(), &exempt)
+            .map_err(Wrong::new)
+    }
+}
 
-    fn try_from(source: Source) -> Result<Self, String> {
-        let Source { table, prefix, public, exempt } = source;
+impl Table {
+    /// Lines of method, path and name; a first line `method path operation` is a heading. The prefix stands in front of
+    /// every path. Names that are public need no credential, those that are exempt no permission.
+    fn new(table: &str, prefix: &str, public: &[String], exempt: &[String]) -> Result<Self, String> {
         let mut read = Self { nodes: Vec::from([Node::default()]), operations: Vec::new() };
         for (number, line) in (1usize..).zip(table.lines()) {
             if line.is_empty() || (number == 1 && line == HEADING) {
                 continue;
             }
-            let operation = row(line, &prefix, &public, &exempt);
+            let operation = row(line, prefix, public, exempt);
             operation
                 .and_then(|operation| read.insert(operation))
                 .map_err(|why| format!("line {number}: {why}"))?;
         }
         let unknown = |name: &&String| !read.operations.iter().any(|operation| operation.name == **name);
         if let Some(name) = public.iter().find(unknown) {
-            return Err(format!("`{}` is public, but not in the table", name.escape_debug()));
+            return Err(format!("`{}` is public, but not in the table", shown(name)));
         }
         if read.operations.is_empty() { Err("the table is empty".into()) } else { Ok(read) }
     }
@@ -149,10 +161,10 @@ fn row(line: &str, prefix: &str, public: &[String], exempt: &[String]) -> Result
         return Err("not method, path and name with a tab between".into());
     };
     if !is_method(method) {
-        return Err(format!("`{}` is not a method in capitals", method.escape_debug()));
+        return Err(format!("`{}` is not a method in capitals", shown(method)));
     }
     if !is_name(name) {
-        return Err(format!("`{}` is not `Tag:operation`", name.escape_debug()));
+        return Err(format!("`{}` is not `Tag:operation`", shown(name)));
     }
     let template = Template::parse(&format!("{prefix}{path}"))?;
     if template.open || template.parts.len() > MAX_DEPTH {
@@ -169,7 +181,7 @@ fn row(line: &str, prefix: &str, public: &[String], exempt: &[String]) -> Result
 }
 
 /// Logging out works whatever the permissions are.
-fn exempt() -> Vec<String> {
+fn usual_exempt() -> Vec<String> {
     Vec::from([String::from("Auth:logout")])
 }
 

@@ -1,13 +1,12 @@
-use alloc::{
-    format,
-    string::{String, ToString},
-    vec::Vec,
-};
+use alloc::{format, string::String, vec::Vec};
 
-use serde::{Deserialize, Deserializer, de::Error as _};
+use token::json::Json;
 
 use super::path::{MAX_SEGMENTS, Path, Segment, Unroutable, is_plain};
-use crate::permission::is_variable;
+use crate::{
+    permission::is_variable,
+    strict::{self, Read, Wrong, shown},
+};
 
 /// `/sims/{sim_id}/tags` or `/files/**`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,7 +25,7 @@ pub(super) enum Part {
 
 impl Template {
     pub(crate) fn parse(text: &str) -> Result<Self, String> {
-        let bad = |why: &str| Err(format!("`{}` {why}", text.escape_debug()));
+        let bad = |why: &str| Err(format!("`{}` {why}", shown(text)));
         let Some(rest) = text.strip_prefix('/') else { return bad("does not start with `/`") };
         let (rest, open) = match rest.strip_suffix("**") {
             Some("") => return Ok(Self { parts: Vec::new(), open: true }),
@@ -91,10 +90,9 @@ impl Part {
     }
 }
 
-impl<'de> Deserialize<'de> for Template {
-    fn deserialize<D: Deserializer<'de>>(source: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(source)?;
-        Self::parse(&text).map_err(|why| D::Error::custom(why.to_string()))
+impl Read for Template {
+    fn read(json: &Json) -> Result<Self, Wrong> {
+        Self::parse(strict::text(json)?).map_err(Wrong::new)
     }
 }
 

@@ -98,6 +98,28 @@ impl ControlPlane {
         Ok(control_plane)
     }
 
+    /// Another server over the same data folder and database, with a log of its own.
+    pub async fn beside(&self, address: SocketAddr) -> Result<Self> {
+        let log = self.log.with_file_name(format!("control-plane-{}.log", address.port()));
+        let mut other = Self::at(self.data.clone(), log, address);
+        other.environment.clone_from(&self.environment);
+        other.root.clone_from(&self.root);
+        other.serve().await?;
+        Ok(other)
+    }
+
+    pub fn log(&self) -> String {
+        String::from_utf8_lossy(&std::fs::read(&self.log).unwrap_or_default()).into_owned()
+    }
+
+    /// Starts a command of `keystile` and leaves it running.
+    pub fn begin<'a>(&self, arguments: impl IntoIterator<Item = &'a str>) -> Result<Process> {
+        Process::start(&tools::keystile()?, self.log.with_file_name("command.log"), |command| {
+            self.settings(command);
+            command.args(arguments);
+        })
+    }
+
     /// A setting, as its environment variable.
     pub fn set(&mut self, name: &str, value: impl Display) {
         self.environment.push((name.to_owned(), value.to_string()));

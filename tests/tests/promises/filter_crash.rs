@@ -64,7 +64,7 @@ async fn recovers(worker: &mut Connection, good: &str, revoked: &str) {
     assert_eq!(refused.code(), "revoked");
 }
 
-fn trap(token: &str) -> Request<String> {
+pub(crate) fn trap(token: &str) -> Request<String> {
     let mut request = bearer(token);
     for number in 0..HEADERS {
         let name = HeaderName::try_from(format!("x-{number}")).unwrap();
@@ -74,7 +74,7 @@ fn trap(token: &str) -> Request<String> {
 }
 
 /// The filter that ships, with one instruction before its request callback: so many headers are a trap.
-fn trapping(filter: &Path, folder: &Path) -> PathBuf {
+pub(crate) fn trapping(filter: &Path, folder: &Path) -> PathBuf {
     let mut module = Module::from_file(filter).unwrap();
     let export = module.exports.iter().find(|export| export.name == CALLBACK).expect(CALLBACK);
     let (export, ExportItem::Function(original)) = (export.id(), export.item) else {

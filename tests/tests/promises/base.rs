@@ -1,0 +1,109 @@
+//! Thousands issued, some revoked, the base built, the control plane restarted and killed in between, more revoked, some
+//! taken back: Envoy agrees with a plain set.
+
+use crate::scene::{Different, Scene};
+use harness::{Store, client::Connection, eventually};
+use hyper::Request;
+use rustix::process::Signal;
+use serde_json::{Value, json};
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_edge_agrees_with_a_plain_set_on_sqlite() {
+    agrees(Store::Sqlite).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_edge_agrees_with_a_plain_set_on_postgresql() {
+    agrees(Store::Postgres).await;
+}
+
+async fn agrees(store: Store) {
+    let mut scene = Scene::set(Different { store: Some(store), ..Different::default() }).await;
+    let mut tokens = issue(&scene, TOKENS).await;
+    let mut revoked = BTreeSet::new();
+    revoke(&scene, &tokens, (0..TOKENS).step_by(9), &mut revoked).await;
+    // What is issued this second is the next base's.
+    tokio::time::sleep(Duration::from_millis(2100)).await;
+    let built = scene.control_plane.cli(["bundle", "rebase"]).unwrap();
+    assert_eq!(built["revoked"], json!(revoked.len()));
+    assert!(built["members"].as_u64().unwrap() >= TOKENS.try_into().unwrap(), "{built}");
+    compare(&mut scene, &tokens, &revoked, "with a base").await;
+
+    // In the tail of a base, under it, and back again.
+    tokens.extend(issue(&scene, 200).await);
+    revoke(&scene, &tokens, (5..TOKENS).step_by(31).chain(TOKENS..TOKENS + 60), &mut revoked).await;
+    for at in (0..TOKENS).step_by(18) {
+        scene.unrevoke(&tokens[at]);
+        revoked.remove(&at);
+    }
+    compare(&mut scene, &tokens, &revoked, "with a tail").await;
+    scene.control_plane.kill().unwrap();
+    scene.control_plane.serve().await.unwrap();
+    compare(&mut scene, &tokens, &revoked, "after a restart between base and tail").await;
+
+    // Killed at any step of building.
+    for (round, delay) in [0, 5, 15, 30, 60, 120].into_iter().enumerate() {
+        let mut building = scene.control_plane.begin(["bundle", "rebase"]).unwrap();
+        tokio::time::sleep(Duration::from_millis(delay)).await;
+        // Neither fails when it has ended already.
+        let _ = building.end(Signal::KILL);
+        if round % 2 == 0 {
+            scene.control_plane.kill().unwrap();
+            scene.control_plane.serve().await.unwrap();
+        }
+        let victim = 7 + round;
+        revoke(&scene, &tokens, [victim], &mut revoked).await;
+        scene.refused(&tokens[victim]).await;
+    }
+    compare(&mut scene, &tokens, &revoked, "after builders were killed").await;
+    let log = scene.envoy.log();
+    for regression in ["checkpoint_older", "tail_lost", "bundle_stale"] {
+        assert!(!log.contains(regression), "{log}");
+    }
+}
+
+async fn issue(scene: &Scene, count: usize) -> Vec<String> {
+    let root = scene.control_plane.root();
+    let body = json!({ "authKeyId": root.auth_key_id, "authKey": root.auth_key }).to_string();
+    let mut connection = Connection::open(scene.control_plane.address()).await.unwrap();
+    let mut tokens = Vec::new();
+    for _ in 0..count {
+        let request = Request::post("/v1/auth").body(body.clone()).unwrap();
+        let session: Value = connection.send(request).await.unwrap().expect(200).unwrap().json().unwrap();
+        tokens.push(session["token"].as_str().unwrap().to_owned());
+    }
+    tokens
+}
+
+async fn revoke(
+    scene: &Scene,
+    tokens: &[String],
+    which: impl IntoIterator<Item = usize>,
+    revoked: &mut BTreeSet<usize>,
+) {
+    for at in which {
+        scene.revoke(&tokens[at]).await;
+        revoked.insert(at);
+    }
+}
+
+/// When the edge has the latest version, every one of its answers is right.
+async fn compare(scene: &mut Scene, tokens: &[String], revoked: &BTreeSet<usize>, when: &str) {
+    eventually("the edge has the latest", async || {
+        let edges = scene.control_plane.cli(["edge", "list"])?;
+        anyhow::ensure!(edges[0]["current"] == json!(true), "{when}: {edges}");
+        Ok(())
+    })
+    .await;
+    for worker in &mut scene.workers {
+        for (at, token) in tokens.iter().enumerate() {
+            let expected = if revoked.contains(&at) { 401 } else { 200 };
+            let response = worker.get(token).await.unwrap();
+            assert_eq!(response.status, expected, "{when}: token {at}: {}", response.text());
+        }
+    }
+}
+
+const TOKENS: usize = 1500;

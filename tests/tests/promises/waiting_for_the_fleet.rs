@@ -1,0 +1,32 @@
+//! `revoke --wait` returns when the real edge enforces the revocation, and names an edge that can't.
+
+use crate::scene::{Different, Scene};
+use harness::Fault;
+use serde_json::json;
+
+#[tokio::test]
+async fn waiting_for_the_fleet_is_waiting_for_every_worker() {
+    let mut scene = Scene::set(Different::default()).await;
+    for _ in 0..3 {
+        let victim = scene.token().await;
+        scene.admitted(&victim).await;
+        let done = scene.control_plane.cli(["revoke", "--wait", "--token", &victim]).unwrap();
+        assert_eq!(done["edges"], json!({ "enforcing": ["edge"], "lagging": [], "silent": [] }));
+        // No waiting here: that was the promise.
+        for worker in &mut scene.workers {
+            let response = worker.get(&victim).await.unwrap().expect(401).unwrap();
+            assert_eq!(response.code(), "revoked");
+        }
+    }
+    let edges = scene.control_plane.cli(["edge", "list"]).unwrap();
+    assert_eq!(edges[0]["workers"], json!(2), "{edges}");
+    assert_eq!(edges[0]["state"], json!("live"));
+
+    scene.proxy.set(Fault::CutOff);
+    let victim = scene.token().await;
+    let refused = scene.control_plane.cli(["revoke", "--wait", "--timeout", "1s", "--token", &victim]);
+    let refused = refused.unwrap_err().to_string();
+    assert!(refused.contains("do not enforce version") && refused.contains("edge"), "{refused}");
+    scene.proxy.set(Fault::None);
+    scene.refused(&victim).await;
+}

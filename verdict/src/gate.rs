@@ -9,7 +9,7 @@ use crate::{
     credential::{self, Found},
     freshness::StalePolicy,
     permission::{self, Question, Ruling},
-    policy::Mode,
+    policy::{Mode, Uncovered},
     route::{Access, Demand, Route},
     upstream::Names,
     verdict::{Passage, Refusal},
@@ -126,11 +126,13 @@ impl Gate {
         if snapshot.watermark(identity.scopes()).is_some_and(|instant| identity.issued_at() <= instant) {
             return Err(refused(Reason::Watermark));
         }
-        if identity.fingerprints().any(|one| {
-            snapshot.standing(&one, identity.signed_by(), identity.issued_at(), identity.expires_at())
-                == Standing::Revoked
-        }) {
-            return Err(refused(Reason::Revoked));
+        for one in identity.fingerprints() {
+            let (kid, iat, exp) = (identity.signed_by(), identity.issued_at(), identity.expires_at());
+            match (snapshot.standing(&one, kid, iat, exp), self.policy.uncovered) {
+                (Standing::Good, _) | (Standing::NotCovered, Uncovered::Admit) => {}
+                (Standing::NotCovered, Uncovered::Deny) => return Err(refused(Reason::NotCovered)),
+                (Standing::Revoked, _) => return Err(refused(Reason::Revoked)),
+            }
         }
         // After these, so that a stale bundle still refuses what it names by that name.
         let stale = self.check_freshness(route, snapshot, &identity, request.now).map_err(refused)?;

@@ -57,7 +57,7 @@ pub use gate::{Gate, Headers, Request};
 pub use identity::Identity;
 pub use issuer::OtherIssuer;
 pub use lease::{LEASE_RENEWAL_MS, Lease, Role};
-pub use policy::{ApiKeys, ControlPlane, Mode, Policy, PolicyError, StateItem, Tokens};
+pub use policy::{ApiKeys, ControlPlane, Mode, Policy, PolicyError, StateItem, Tokens, Uncovered};
 pub use reason::Reason;
 pub use refresh::{Call, Failure, Floor, Progress, Refresh, Signed, Step};
 pub use token::{Algorithm, SignatureVerifier, Unaided};

@@ -44,6 +44,8 @@ pub struct Policy {
     pub identity_prefix: String,
     /// Other names for them, claims and an assertion.
     pub identity: Upstream,
+    /// What becomes of a credential that no base covers.
+    pub uncovered: Uncovered,
     /// Whether what would be refused is, or passes and is only reported.
     pub mode: Mode,
     /// What access logs and other filters get to know.
@@ -109,6 +111,15 @@ pub enum Mode {
     Report,
 }
 
+/// What becomes of a credential that no revocation is known of, and that no base covers either.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Uncovered {
+    /// It is good: revocations since the base stand in the list.
+    #[default]
+    Admit,
+    Deny,
+}
+
 /// What filter state can say of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StateItem {
@@ -141,6 +152,7 @@ impl Read for Policy {
                 .optional_by("identity_prefix", header_name)?
                 .unwrap_or_else(|| "x-keystile-".into()),
             identity: members.optional("identity")?.unwrap_or_default(),
+            uncovered: members.optional("uncovered")?.unwrap_or_default(),
             mode: members.optional("mode")?.unwrap_or_default(),
             filter_state: members.optional("filter_state")?.unwrap_or_else(|| Vec::from([StateItem::Reason])),
             cache_entries: members.optional_by("cache_entries", entries)?.unwrap_or(USUAL_CACHE_ENTRIES),
@@ -194,6 +206,12 @@ impl Read for ApiKeys {
 impl Read for Mode {
     fn read(json: &Json) -> Result<Self, Wrong> {
         strict::variant(json, &[("enforce", Self::Enforce), ("report", Self::Report)])
+    }
+}
+
+impl Read for Uncovered {
+    fn read(json: &Json) -> Result<Self, Wrong> {
+        strict::variant(json, &[("admit", Self::Admit), ("deny", Self::Deny)])
     }
 }
 
@@ -337,7 +355,7 @@ fn wait(json: &Json) -> Result<u64, Wrong> {
 /// At some 500 bytes each, 2 MB.
 const USUAL_CACHE_ENTRIES: usize = 4096;
 
-const MEMBERS: [&str; 22] = [
+const MEMBERS: [&str; 23] = [
     "audience",
     "root_keys",
     "min_epoch",
@@ -350,6 +368,7 @@ const MEMBERS: [&str; 22] = [
     "issuers",
     "identity_prefix",
     "identity",
+    "uncovered",
     "mode",
     "filter_state",
     "cache_entries",

@@ -29,6 +29,8 @@ pub enum Reason {
     IssuedInFuture,
     Watermark,
     Revoked,
+    /// No base says whether it is good, and the policy takes that for no.
+    NotCovered,
     BundleMissing,
     /// By `outage_grace_seconds`, which has ended.
     BundleStale,
@@ -47,7 +49,7 @@ pub enum Reason {
 
 impl Reason {
     /// Every reason there is, for whoever counts them.
-    pub const ALL: [Self; 48] = [
+    pub const ALL: [Self; 49] = [
         Self::TooManyHeaders,
         Self::CredentialMissing,
         Self::CredentialAmbiguous,
@@ -76,6 +78,7 @@ impl Reason {
         Self::IssuedInFuture,
         Self::Watermark,
         Self::Revoked,
+        Self::NotCovered,
         Self::BundleMissing,
         Self::BundleStale,
         Self::BundleStaleDenied,
@@ -118,6 +121,7 @@ impl Reason {
             Self::IssuedInFuture => "token_issued_in_future",
             Self::Watermark => "watermark",
             Self::Revoked => "revoked",
+            Self::NotCovered => "not_covered",
             Self::BundleMissing => "bundle_missing",
             Self::BundleStale => "bundle_stale",
             Self::BundleStaleDenied => "bundle_stale_denied",
@@ -143,7 +147,8 @@ impl Reason {
             | Self::PermissionDenied => 403,
             Self::RouteUnmatched => 404,
             Self::TooManyHeaders => 431,
-            Self::BundleMissing
+            Self::NotCovered
+            | Self::BundleMissing
             | Self::BundleStale
             | Self::BundleStaleDenied
             | Self::BundleStaleIssuedEarlier => 503,
@@ -172,6 +177,7 @@ impl fmt::Display for Reason {
             Self::NotYetValid => "the token is not valid yet",
             Self::IssuedInFuture => "the token was issued in the future",
             Self::Watermark | Self::Revoked => "the credential is revoked",
+            Self::NotCovered => "this edge does not know yet whether the credential is good",
             Self::BundleMissing => "this edge has no revocation list yet",
             Self::BundleStale | Self::BundleStaleDenied | Self::BundleStaleIssuedEarlier => {
                 "the revocation list of this edge is out of date"

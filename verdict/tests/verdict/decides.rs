@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use token::{Claims, Fingerprint, mint::SigningKey};
 use verdict::{Freshness, Gate, Policy, Reason, Snapshot, Verdict};
 
-use crate::world::{NOW, NOW_MS, builder, claims, configuration, gate, signing_key, snapshot};
+use crate::world::{NOW, NOW_MS, builder, claims, configuration, gate, gate_with, signing_key, snapshot};
 
 fn decide(gate: &Gate, token: &str, snapshot: &Snapshot, now: u64) -> Result<(), &'static str> {
     let value = format!("Bearer {token}");
@@ -95,6 +95,22 @@ fn a_watermark_of_any_scope_refuses_what_was_issued_until_then() {
             );
         }
     }
+}
+
+#[test]
+fn what_no_base_covers_is_admitted_unless_the_policy_denies_it() {
+    let token = signing_key().mint(&claims());
+    let fingerprint = Fingerprint::of(token.expose().as_bytes());
+    let (usual, strict) = (gate(), gate_with(r#""uncovered": "deny""#));
+    let uncovered = snapshot(&mut builder());
+    assert_eq!(decide(&usual, token.expose(), &uncovered, NOW_MS), Ok(()));
+    assert_eq!(decide(&strict, token.expose(), &uncovered, NOW_MS), Err("not_covered"));
+    let mut restored = builder();
+    restored.restore(fingerprint).unwrap();
+    assert_eq!(decide(&strict, token.expose(), &snapshot(&mut restored), NOW_MS), Ok(()));
+    let mut revoked = builder();
+    revoked.revoke(1, fingerprint).unwrap();
+    assert_eq!(decide(&strict, token.expose(), &snapshot(&mut revoked), NOW_MS), Err("revoked"));
 }
 
 #[test]

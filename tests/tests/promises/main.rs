@@ -17,6 +17,7 @@ mod fleet;
 mod forged_identity;
 mod forged_manifest;
 mod hostile_headers;
+mod issuer_down;
 mod kill_nine;
 mod leader_crash;
 mod native_signatures;

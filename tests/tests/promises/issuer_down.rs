@@ -1,0 +1,130 @@
+//! Tokens of another issuer are verified with keys that the control plane fetched: while the issuer's server is down, even
+//! over a restart of the control plane, nothing changes at the edge.
+
+use harness::{Connection, Envoy, Options, World, eventually};
+use serde_json::json;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+use std::time::{SystemTime, UNIX_EPOCH};
+use token::base64url;
+use token::mint::SigningKey;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinHandle;
+
+#[tokio::test]
+async fn an_outage_of_the_issuer_changes_nothing_at_the_edge() {
+    let (first, second) = (key("first"), key("second"));
+    let mut idp = Idp::start("127.0.0.1:0".parse().unwrap(), &[&first]).await;
+    let settings = tempfile::NamedTempFile::new().unwrap();
+    let section = format!("[[issuers]]\nissuer = '{ISSUER}'\njwks_url = 'http://{}/keys'\n", idp.address);
+    std::fs::write(settings.path(), section).unwrap();
+    let mut world = World::start(Options {
+        settings: vec![("KEYSTILE_CONFIG", settings.path().display().to_string())],
+        plugin: |configuration| {
+            configuration["issuers"] = json!([{ "issuer": ISSUER, "audiences": ["api"] }]);
+        },
+        ..Options::default()
+    })
+    .await
+    .unwrap();
+    let (own, mut workers) = world.admitted().await.unwrap();
+    let token = issued(&first, "alice");
+    world.envoy.admitting(&token).await.unwrap();
+    let echo = workers[0].get(&token).await.unwrap().expect(200).unwrap().json().unwrap();
+    assert_eq!(echo["headers"]["x-keystile-subject"], json!([format!("{ISSUER}#alice")]));
+    Envoy::refusing(&mut workers, &issued(&second, "alice"), 401, "token_key_unknown").await;
+
+    idp.stop().await;
+    world.control_plane.kill().unwrap();
+    world.control_plane.serve().await.unwrap();
+    let listed = |world: &World| world.control_plane.cli(["issuer", "list"]).unwrap();
+    eventually("the failure is told", async || match listed(&world)[0]["error"].as_str() {
+        Some("no connection") => Ok(()),
+        error => anyhow::bail!("{error:?}"),
+    })
+    .await;
+    // The edges have taken what the restarted control plane publishes.
+    let late = world.control_plane.token().await.unwrap();
+    world.control_plane.revoke(&own, json!({ "token": late })).await.unwrap();
+    Envoy::refusing(&mut workers, &late, 401, "revoked").await;
+    admitted(&mut workers, &[&own, &token, &issued(&first, "bob")]).await;
+
+    // Back, with another key, which the control plane finds by itself: what it signs is admitted, and what the old one
+    // signed no more.
+    let _idp = Idp::start(idp.address, &[&second]).await;
+    world.envoy.admitting(&issued(&second, "alice")).await.unwrap();
+    Envoy::refusing(&mut workers, &token, 401, "token_key_unknown").await;
+    admitted(&mut workers, &[&own, &issued(&second, "bob")]).await;
+}
+
+async fn admitted(workers: &mut [Connection], tokens: &[&String]) {
+    for worker in workers {
+        for token in tokens {
+            worker.get(token).await.unwrap().expect(200).unwrap();
+        }
+    }
+}
+
+fn key(kid: &str) -> SigningKey {
+    let mut seed = [7; 32];
+    seed.iter_mut().zip(kid.bytes()).for_each(|(to, from)| *to = from);
+    SigningKey::ed25519(kid, &seed).unwrap()
+}
+
+fn issued(key: &SigningKey, subject: &str) -> String {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
+    let header = json!({ "alg": "EdDSA", "kid": key.kid() });
+    let claims = json!({ "iss": ISSUER, "sub": subject, "aud": "api", "iat": now, "exp": now + 3600 });
+    key.sign(&header.to_string(), claims.to_string().as_bytes()).expose().to_owned()
+}
+
+/// A server that has a key set, and nothing else.
+struct Idp {
+    address: SocketAddr,
+    task: JoinHandle<()>,
+    open: Arc<Mutex<Vec<JoinHandle<()>>>>,
+}
+
+impl Idp {
+    async fn start(address: SocketAddr, keys: &[&SigningKey]) -> Self {
+        let listener = TcpListener::bind(address).await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let keys: Vec<_> = keys
+            .iter()
+            .map(|key| {
+                let public = key.verifying_key().public_bytes().unwrap();
+                json!({ "kty": "OKP", "crv": "Ed25519", "kid": key.kid(), "x": base64url::encode(public) })
+            })
+            .collect();
+        let body = json!({ "keys": keys }).to_string();
+        let answer =
+            format!("HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: {}\r\n\r\n{body}", body.len());
+        let open = Arc::new(Mutex::new(Vec::new()));
+        let connections = Arc::clone(&open);
+        let task = tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                connections.lock().unwrap().push(tokio::spawn(serve(stream, answer.clone())));
+            }
+        });
+        Self { address, task, open }
+    }
+
+    async fn stop(&mut self) {
+        self.task.abort();
+        let _ = (&mut self.task).await;
+        for connection in self.open.lock().unwrap().drain(..) {
+            connection.abort();
+        }
+    }
+}
+
+async fn serve(mut stream: TcpStream, answer: String) {
+    let mut request = [0; 4096];
+    if stream.read(&mut request).await.is_ok_and(|read| read > 0) {
+        let _ = stream.write_all(answer.as_bytes()).await;
+        let _ = stream.shutdown().await;
+    }
+}
+
+const ISSUER: &str = "https://idp.example";

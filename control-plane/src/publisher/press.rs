@@ -116,7 +116,7 @@ struct Sealer {
 
 struct Checkpoint {
     version: u64,
-    signed_at: Time,
+    issued_at: Time,
     object: Object,
 }
 
@@ -159,21 +159,23 @@ impl Sealer {
 
     /// The one of this version; signed anew before it gets old.
     fn checkpoint(&mut self, version: u64, built: &Built, now: Time) -> Result<Object, PublishError> {
-        let holds =
-            |held: &&Checkpoint| held.version == version && now < held.signed_at.plus(CHECKPOINT_EVERY);
+        // Of its version or of the hour, not of this very moment: all who publish over one store sign the same bytes, so
+        // that an edge finds with one of them what another has named.
+        let issued_at = Time::from_millis(version.max(now.millis() - now.millis() % CHECKPOINT_EVERY_MS));
+        let holds = |held: &&Checkpoint| held.version == version && held.issued_at == issued_at;
         if let Some(held) = self.checkpoint.as_ref().filter(holds) {
             return Ok(held.object.clone());
         }
         let draft = CheckpointDraft {
             audience: &self.settings.audience,
             version,
-            issued_at: now.millis(),
-            expires_at: now.plus(CHECKPOINT_LIFETIME).millis(),
+            issued_at: issued_at.millis(),
+            expires_at: issued_at.plus(CHECKPOINT_LIFETIME).millis(),
             cut: built.cut,
             entries: &built.checkpoint,
         };
         let object = self.authority.snapshot.sign(&draft)?;
-        self.checkpoint = Some(Checkpoint { version, signed_at: now, object: object.clone() });
+        self.checkpoint = Some(Checkpoint { version, issued_at, object: object.clone() });
         Ok(object)
     }
 
@@ -234,4 +236,4 @@ impl Sealer {
 /// A day: how long a freshly started edge can be shown an older tail by the thief of a tail key.
 const CHECKPOINT_LIFETIME: Duration = Duration::from_secs(24 * 3600);
 
-const CHECKPOINT_EVERY: Duration = Duration::from_secs(3600);
+const CHECKPOINT_EVERY_MS: u64 = 3_600_000;

@@ -4,7 +4,8 @@ use crate::scene::{Different, Scene};
 use harness::Fault;
 use serde_json::json;
 
-#[tokio::test]
+// A command blocks its thread, and the proxy must go on.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn waiting_for_the_fleet_is_waiting_for_every_worker() {
     let mut scene = Scene::set(Different::default()).await;
     for _ in 0..3 {

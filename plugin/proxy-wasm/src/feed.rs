@@ -142,7 +142,8 @@ impl Feed {
                 Some(token) => {
                     self.calls.insert(token, call);
                 }
-                None => self.take(call, 0, Vec::new(), metrics),
+                // Until the next tick: were the clock to fail as well, the back-off would be over at once, for ever.
+                None => return self.take(call, 0, Vec::new(), metrics),
             }
         }
     }

@@ -53,6 +53,29 @@ fn by_a_host_that_fails_at_configuration() {
     }
 }
 
+/// Neither the time nor a call: a tick ends all the same, after one attempt.
+#[test]
+fn by_a_host_that_knows_no_time_and_makes_no_calls() {
+    let mut edge = Edge::start();
+    let waiting = edge.host.world().http_calls.pop().unwrap();
+    edge.host.answer(&waiting, 0, b"").unwrap();
+    // Past every back-off.
+    edge.host.world().now += 60_000_000_000;
+    edge.host.world().counts.clear();
+    let mut asked = false;
+    // The tick itself still learns the time, else it would do nothing.
+    edge.host.world().faults = Faults::of(move |call| match call {
+        "proxy_http_call" => {
+            asked = true;
+            Some(10)
+        }
+        "proxy_get_current_time_nanoseconds" if asked => Some(10),
+        _ => None,
+    });
+    edge.host.tick().unwrap();
+    assert_eq!(edge.host.world().counts["proxy_http_call"], 1);
+}
+
 /// Any bytes at all, which no codec would let through.
 #[test]
 fn by_a_hundred_thousand_requests_of_random_bytes() {

@@ -53,4 +53,4 @@ clean: ## removes everything built or fetched
 .PHONY: programs
 programs: wasm
 	@./setup.sh envoy
-	@cargo build --locked --package keystile --package keystile-tests --bins
+	@cargo build --locked --package keystile --package keystile-tests --bin keystile --bin run --bin demo

@@ -2,7 +2,7 @@
 //!
 //! base64url of: (u32 length, manifest), then for each object (u32 length, object), in any order.
 
-use alloc::{collections::BTreeMap, vec::Vec};
+use alloc::vec::Vec;
 use core::fmt;
 
 use token::{Fingerprint, base64url};
@@ -13,17 +13,17 @@ use crate::Entry;
 #[derive(Clone, PartialEq, Eq)]
 pub struct Carried {
     manifest: Vec<u8>,
-    objects: BTreeMap<[u8; 32], Vec<u8>>,
+    objects: Vec<(Fingerprint, Vec<u8>)>,
 }
 
 impl Carried {
     pub fn read(text: &str) -> Option<Self> {
         let bytes = base64url::decode(text.as_bytes())?;
         let (manifest, mut rest) = part(&bytes)?;
-        let mut objects = BTreeMap::new();
+        let mut objects = Vec::new();
         while !rest.is_empty() {
             let (object, more) = part(rest)?;
-            objects.insert(*Fingerprint::of(object).as_bytes(), object.into());
+            objects.push((Fingerprint::of(object), object.into()));
             rest = more;
         }
         Some(Self { manifest: manifest.into(), objects })
@@ -34,7 +34,8 @@ impl Carried {
     }
 
     pub fn object(&self, entry: &Entry) -> Option<&[u8]> {
-        self.objects.get(entry.sha256()).map(Vec::as_slice)
+        let mut objects = self.objects.iter();
+        objects.find(|(digest, _)| digest.as_bytes() == entry.sha256()).map(|(_, object)| object.as_slice())
     }
 }
 

@@ -10,7 +10,7 @@
 //! ```
 //! Subjects with the same statements share them.
 
-use alloc::{collections::BTreeSet, vec::Vec};
+use alloc::vec::Vec;
 use core::fmt;
 
 use crate::{
@@ -39,18 +39,19 @@ impl Shard {
             return Err(Malformed("order of the subjects"));
         }
         // Every statement belongs to somebody, and starts where the last new one ended.
-        let mut known = BTreeSet::new();
+        let mut known: Vec<(usize, usize)> = Vec::new();
         let mut end = 0usize;
         for row in rows {
             let (_, offset, length) = split(row);
             if length > MAX_GRANT_BYTES {
                 return Err(Malformed("length of a grant"));
             }
-            if known.insert((offset, length)) {
+            if known.binary_search(&(offset, length)).is_err() {
                 if offset != end {
                     return Err(Malformed("offset of a grant"));
                 }
                 end = end.saturating_add(length);
+                known.push((offset, length));
             }
         }
         if rest.0.len() != end {

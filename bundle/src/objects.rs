@@ -1,13 +1,13 @@
-use alloc::{collections::BTreeMap, sync::Arc, vec::Vec};
+use alloc::{sync::Arc, vec::Vec};
 
 use crate::{
     Checkpoint, Entry, Kind, Manifest, Object, ObjectError,
     sorted::{row, sorted},
 };
 
-/// Objects that are opened, shared between one snapshot and the next.
+/// Objects that are opened, shared between one snapshot and the next: in ascending order.
 #[derive(Debug, Default)]
-pub struct Objects(BTreeMap<Entry, Object>);
+pub struct Objects(Vec<(Entry, Object)>);
 
 impl Objects {
     /// What is still to be fetched before the manifest can be assembled. Opening a checkpoint, an index or a block may
@@ -16,24 +16,32 @@ impl Objects {
         let mut named = self.named(manifest, now);
         named.retain(|entry| match entry.kind() {
             Kind::Checkpoint => self.checkpoint(manifest).is_none(),
-            _ => !self.0.contains_key(entry),
+            _ => !self.holds(entry),
         });
         named
     }
 
     pub fn holds(&self, entry: &Entry) -> bool {
-        self.0.contains_key(entry)
+        self.place(entry).is_ok()
     }
 
     /// Whether something else is held that has its slot.
     pub fn holds_slot_of(&self, entry: &Entry) -> bool {
         let [least, greatest] = entry.slot_range();
-        self.0.range(least..=greatest).any(|(held, _)| held != entry)
+        let first = self.0.partition_point(|(held, _)| *held < least);
+        let held = self.0.iter().skip(first).map(|(held, _)| held);
+        held.take_while(|held| **held <= greatest).any(|held| held != entry)
     }
 
     /// `manifest` is the one that it is fetched for.
     pub fn open(&mut self, manifest: &Manifest, entry: Entry, bytes: Vec<u8>) -> Result<(), ObjectError> {
-        self.0.insert(entry, entry.open(bytes, manifest.delegation())?);
+        let object = entry.open(bytes, manifest.delegation())?;
+        let place = self.place(&entry);
+        if let Ok(place) = place {
+            // A checkpoint, opened before under another delegation.
+            self.0.remove(place);
+        }
+        self.0.insert(place.unwrap_or_else(|place| place), (entry, object));
         Ok(())
     }
 
@@ -41,16 +49,22 @@ impl Objects {
     pub fn keep_only<'a>(&mut self, manifests: impl IntoIterator<Item = &'a Manifest>, now: u64) {
         let named = manifests.into_iter().flat_map(|manifest| self.named(manifest, now));
         let named = sorted(named.map(|entry| row(entry.sha256())).collect());
-        self.0.retain(|entry, _| named.binary_search(&row(entry.sha256())).is_ok());
+        self.0.retain(|(entry, _)| named.binary_search(&row(entry.sha256())).is_ok());
     }
 
     pub(crate) fn object(&self, entry: &Entry) -> Option<&Object> {
-        self.0.get(entry)
+        let (_, object) = self.0.get(self.place(entry).ok()?)?;
+        Some(object)
+    }
+
+    /// Where it stands, or would.
+    fn place(&self, entry: &Entry) -> Result<usize, usize> {
+        self.0.binary_search_by(|(held, _)| held.cmp(entry))
     }
 
     /// None if it is not held, or was signed by a key that the manifest's delegation does not name.
     pub fn checkpoint(&self, manifest: &Manifest) -> Option<&Arc<Checkpoint>> {
-        match self.0.get(manifest.checkpoint()) {
+        match self.object(manifest.checkpoint()) {
             Some(Object::Checkpoint(checkpoint)) if checkpoint.is_by(manifest.delegation()) => {
                 Some(checkpoint)
             }
@@ -65,7 +79,7 @@ impl Objects {
         if let Some(checkpoint) = self.checkpoint(manifest) {
             named.extend(checkpoint.entries());
             for entry in checkpoint.entries() {
-                match self.0.get(entry) {
+                match self.object(entry) {
                     Some(Object::Index(entries)) => named.extend(entries),
                     Some(Object::Block(block)) if !block.span().is_over(now) => named.extend(block.shards()),
                     _ => {}

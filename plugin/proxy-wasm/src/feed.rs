@@ -1,6 +1,6 @@
 //! Where the bundle comes from: the control plane, asked by the worker that leads, and shared data for the others.
 
-use alloc::{collections::BTreeMap, format, string::ToString, sync::Arc, vec::Vec};
+use alloc::{format, string::ToString, sync::Arc, vec::Vec};
 
 use verdict::{
     Call, ControlPlane, FLEET_STATUS, Failure, FleetStatus, LEASE_RENEWAL_MS, Policy, Progress, Refresh,
@@ -19,7 +19,8 @@ pub(crate) struct Feed {
     control_plane: ControlPlane,
     sharing: Sharing,
     refresh: Refresh,
-    calls: BTreeMap<u32, Call>,
+    /// Under way, by the tokens that the host gave them.
+    calls: Vec<(u32, Call)>,
     /// Tells this worker from the others of the process.
     me: u64,
     leads: bool,
@@ -43,7 +44,7 @@ impl Feed {
                 wait_seconds,
                 policy.floor(),
             ),
-            calls: BTreeMap::new(),
+            calls: Vec::new(),
             me,
             leads: false,
             lease_due: 0,
@@ -78,7 +79,8 @@ impl Feed {
 
     /// Takes the answer to a call, or that there is none.
     pub(crate) fn answered(&mut self, token: u32, answered: bool, metrics: &Metrics) {
-        let Some(call) = self.calls.remove(&token) else { return };
+        let Some(place) = self.calls.iter().position(|(under_way, _)| *under_way == token) else { return };
+        let (_, call) = self.calls.swap_remove(place);
         let status = if answered { status() } else { 0 };
         let body = abi::buffer(Buffer::CallResponseBody, call.max_bytes());
         self.take(call, status, body.unwrap_or_default(), metrics);
@@ -139,9 +141,7 @@ impl Feed {
         }
         while let Some(call) = self.refresh.poll(now) {
             match self.dispatch(call, now) {
-                Some(token) => {
-                    self.calls.insert(token, call);
-                }
+                Some(token) => self.calls.push((token, call)),
                 // Until the next tick: were the clock to fail as well, the back-off would be over at once, for ever.
                 None => return self.take(call, 0, Vec::new(), metrics),
             }

@@ -1,7 +1,7 @@
 //! One VM: the roots that share it. Mostly there is one; two while a new configuration replaces an old one, and where
 //! several filters of one proxy have the same `vm_id`.
 
-use alloc::{collections::BTreeMap, format, vec::Vec};
+use alloc::{format, vec::Vec};
 
 use verdict::Policy;
 
@@ -13,24 +13,26 @@ use crate::{
 
 pub(crate) struct Vm {
     roots: Vec<(u32, Root)>,
-    /// The root of each stream.
-    streams: BTreeMap<u32, u32>,
+    /// Each stream and its root, by stream: a host gives each a higher number than the one before.
+    streams: Vec<(u32, u32)>,
 }
 
 impl Vm {
     pub(crate) const fn new() -> Self {
-        Self { roots: Vec::new(), streams: BTreeMap::new() }
+        Self { roots: Vec::new(), streams: Vec::new() }
     }
 
     pub(crate) fn created(&mut self, context: u32, parent: u32) {
         if parent != 0 {
-            self.streams.insert(context, parent);
+            let place = self.streams.partition_point(|(stream, _)| *stream < context);
+            self.streams.insert(place, (context, parent));
         }
     }
 
     pub(crate) fn deleted(&mut self, context: u32) {
-        if self.streams.remove(&context).is_none() {
-            self.roots.retain(|(root, _)| *root != context);
+        match self.place(context) {
+            Ok(place) => drop(self.streams.remove(place)),
+            Err(_) => self.roots.retain(|(root, _)| *root != context),
         }
     }
 
@@ -80,8 +82,12 @@ impl Vm {
     }
 
     fn root_of(&mut self, stream: u32) -> Option<&mut Root> {
-        let root = *self.streams.get(&stream)?;
+        let (_, root) = *self.streams.get(self.place(stream).ok()?)?;
         self.root(root)
+    }
+
+    fn place(&self, stream: u32) -> Result<usize, usize> {
+        self.streams.binary_search_by_key(&stream, |(stream, _)| *stream)
     }
 
     fn root(&mut self, id: u32) -> Option<&mut Root> {

@@ -1,18 +1,17 @@
 use core::{fmt, str::FromStr};
 
-use ed25519_dalek::Signature;
 use sha2::{Digest, Sha256};
+use token::ed25519;
 
 use crate::codec::Malformed;
 
 /// The public half of a key that signs: a root that edges pin, or a key that a root has delegated to.
 #[derive(Clone, PartialEq, Eq)]
-pub struct PublicKey(ed25519_dalek::VerifyingKey);
+pub struct PublicKey(ed25519::PublicKey);
 
 impl PublicKey {
     pub fn from_bytes(bytes: &[u8; 32]) -> Result<Self, BadPublicKey> {
-        let key = ed25519_dalek::VerifyingKey::from_bytes(bytes).map_err(|_| BadPublicKey)?;
-        if key.is_weak() { Err(BadPublicKey) } else { Ok(Self(key)) }
+        ed25519::PublicKey::from_bytes(bytes).map(Self).ok_or(BadPublicKey)
     }
 
     pub fn as_bytes(&self) -> &[u8; 32] {
@@ -20,8 +19,8 @@ impl PublicKey {
     }
 
     #[cfg(feature = "builder")]
-    pub(crate) const fn own(key: ed25519_dalek::VerifyingKey) -> Self {
-        Self(key)
+    pub(crate) fn own(key: &ed25519_dalek::SigningKey) -> Self {
+        Self(ed25519::PublicKey::of(key))
     }
 
     /// The first bytes of the SHA-256 of the key.
@@ -88,9 +87,5 @@ pub(crate) fn verify<'k>(
     (body, signature): (&[u8], &[u8; 64]),
 ) -> Result<&'k PublicKey, Distrust> {
     let key = trusted.iter().find(|key| key.id() == id).ok_or(Distrust::KeyUnknown)?;
-    let signed = [context, body].concat();
-    match key.0.verify_strict(&signed, &Signature::from_bytes(signature)) {
-        Ok(()) => Ok(key),
-        Err(_) => Err(Distrust::SignatureInvalid),
-    }
+    if key.0.accepts(&[context, body], signature) { Ok(key) } else { Err(Distrust::SignatureInvalid) }
 }

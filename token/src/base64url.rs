@@ -3,30 +3,39 @@
 //!
 //! The general library is 5 KB of the filter for its many dialects, of which this is one.
 
-use alloc::{string::String, vec::Vec};
+use alloc::{string::String, vec, vec::Vec};
 
 pub fn decode(text: &[u8]) -> Option<Vec<u8>> {
-    let mut bytes = Vec::with_capacity(text.len());
-    for quantum in text.chunks(4) {
-        let mut word = 0_u32;
-        for letter in quantum {
-            let value = VALUES.get(usize::from(*letter)).filter(|value| **value != NONE)?;
-            word = word << 6 | u32::from(*value);
-        }
-        // 6 bits make no byte; what is left of 12 or 18 must be zero.
-        let (whole, stray) = match quantum.len() {
-            4 => (3, 0),
-            3 => (2, 2),
-            2 => (1, 4),
-            _ => return None,
-        };
-        if word.trailing_zeros() < stray {
-            return None;
-        }
-        let [_, high, middle, low] = (word >> stray).to_be_bytes();
-        bytes.extend([high, middle, low].iter().skip(3_usize.saturating_sub(whole)));
+    let (quanta, rest) = text.as_chunks();
+    let mut bytes = vec![0; quanta.len().saturating_mul(3)];
+    let mut all = 0;
+    for (three, four) in bytes.as_chunks_mut().0.iter_mut().zip(quanta) {
+        let word = word(*four);
+        let [_, bytes @ ..] = word.to_be_bytes();
+        *three = bytes;
+        all |= word;
     }
-    Some(bytes)
+    // 6 bits make no byte; what is left of 12 or 18 must be zero.
+    let (last, whole) = match *rest {
+        [] => (*b"AAAA", 0),
+        [a, b] => ([a, b, b'A', b'A'], 1),
+        [a, b, c] => ([a, b, c, b'A'], 2),
+        _ => return None,
+    };
+    let last = word(last);
+    let [_, last_bytes @ ..] = last.to_be_bytes();
+    let (whole, stray) = last_bytes.split_at(whole);
+    bytes.extend_from_slice(whole);
+    ((all | last) >= 0 && stray.iter().all(|byte| *byte == 0)).then_some(bytes)
+}
+
+/// 24 bits; negative if a letter is of no alphabet.
+fn word([a, b, c, d]: [u8; 4]) -> i32 {
+    value(a) << 18 | value(b) << 12 | value(c) << 6 | value(d)
+}
+
+fn value(letter: u8) -> i32 {
+    VALUES.get(usize::from(letter)).copied().unwrap_or(NONE).into()
 }
 
 pub fn encode(bytes: &[u8]) -> String {
@@ -46,11 +55,11 @@ pub fn encode(bytes: &[u8]) -> String {
 const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
 
 /// The place of each letter in the alphabet.
-const VALUES: [u8; 128] = {
-    let mut values = [NONE; 128];
-    let mut at: u8 = 0;
+const VALUES: [i8; 256] = {
+    let mut values = [NONE; 256];
+    let mut at: i8 = 0;
     while at < 64 {
-        #[expect(clippy::indexing_slicing, reason = "before it runs")]
+        #[expect(clippy::indexing_slicing, clippy::cast_sign_loss, reason = "before it runs, from 0 to 63")]
         {
             values[ALPHABET[at as usize] as usize] = at;
             at += 1;
@@ -59,7 +68,8 @@ const VALUES: [u8; 128] = {
     values
 };
 
-const NONE: u8 = u8::MAX;
+/// Stays negative, however far it is shifted.
+const NONE: i8 = -1;
 
 #[cfg(test)]
 mod tests {

@@ -1,7 +1,8 @@
 //! Points of P-256 and P-384 (SEC 2 sections 2.4.2 and 2.5.1), for verifying: everything is public.
 //!
-//! Why not `p256` and `p384`: with them, one implementation of everything for each curve, the filter is larger by what
-//! its budget of 300,000 bytes does not have. They are what this is tested against.
+//! Why not `p256` and `p384`: for verifying alone, at the filter's own opt-level, they are 38,800 bytes of WebAssembly, one
+//! implementation of everything for each curve; this is 5,000. With them the filter is over its budget of 300,000 bytes.
+//! They are what this is tested against, and a host that verifies for us (Envoy) leaves both out of use.
 //!
 //! Jacobian coordinates: (X, Y, Z) is the point (X / Z^2, Y / Z^3), and Z = 0 the one at infinity. The formulas are those
 //! of D. Bernstein and T. Lange, "Explicit-Formulas Database", shortw/jacobian-3: dbl-2001-b and add-2007-bl.

@@ -1,12 +1,11 @@
 use alloc::{boxed::Box, string::String};
 use core::fmt;
 
-use ed25519_dalek::Signature;
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::{Digest, Sha256, Sha384, Sha512};
 
 use crate::{
-    Algorithm, SignatureVerifier, ecdsa,
+    Algorithm, SignatureVerifier, ecdsa, ed25519,
     hash::Hash,
     rsa::{self, Padding},
 };
@@ -24,7 +23,7 @@ pub struct VerifyingKey {
 
 #[derive(Clone)]
 enum Material {
-    Ed25519(Box<ed25519_dalek::VerifyingKey>),
+    Ed25519(ed25519::PublicKey),
     Hmac256(Hmac<Sha256>),
     Hmac384(Box<Hmac<Sha384>>),
     Hmac512(Box<Hmac<Sha512>>),
@@ -117,9 +116,7 @@ impl VerifyingKey {
         let by_host =
             || verifier.verify(self.algorithm, &self.material.public_key_info()?, message, signature);
         match &self.material {
-            // `verify_strict` refuses S >= L and small-order points: a signature has one spelling (RFC 8032 5.1.7).
-            Material::Ed25519(key) => Signature::from_slice(signature)
-                .is_ok_and(|signature| key.verify_strict(message, &signature).is_ok()),
+            Material::Ed25519(key) => key.accepts(&[message], signature),
             Material::Hmac256(key) => key.clone().chain_update(message).verify_slice(signature).is_ok(),
             Material::Hmac384(key) => key.clone().chain_update(message).verify_slice(signature).is_ok(),
             Material::Hmac512(key) => key.clone().chain_update(message).verify_slice(signature).is_ok(),
@@ -158,9 +155,7 @@ impl Material {
         match algorithm {
             Algorithm::EdDsa => {
                 let public = bytes.try_into().map_err(|_| BadKey::NotAPoint)?;
-                let key = ed25519_dalek::VerifyingKey::from_bytes(public).map_err(|_| BadKey::NotAPoint)?;
-                // A key of small order verifies signatures that nobody made.
-                if key.is_weak() { Err(BadKey::Weak) } else { Ok(Self::Ed25519(Box::new(key))) }
+                ed25519::PublicKey::from_bytes(public).map(Self::Ed25519).ok_or(BadKey::NotAPoint)
             }
             Algorithm::Hs256 => hmac(Hash::Sha256, bytes).map(Self::Hmac256),
             Algorithm::Hs384 => hmac(Hash::Sha384, bytes).map(|key| Self::Hmac384(Box::new(key))),
@@ -179,9 +174,9 @@ impl Material {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BadKey {
-    /// Not an encoding of a point on the curve.
+    /// Not an encoding of a point on the curve, or of one of small order.
     NotAPoint,
-    /// A point of small order, a secret shorter than the hash (RFC 7518 section 3.2), or an RSA key that is not 2048
+    /// A secret shorter than the hash (RFC 7518 section 3.2), or an RSA key that is not 2048
     /// to 4096 bits with an odd exponent.
     Weak,
     /// Not 1 to 64 characters out of `A-Z a-z 0-9 . _ -`; for another issuer, longer than 255 bytes.
@@ -193,7 +188,7 @@ pub enum BadKey {
 impl fmt::Display for BadKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::NotAPoint => "the key is not a point on the curve",
+            Self::NotAPoint => "the key is not a point on the curve, or one of small order",
             Self::Weak => "the key is too weak",
             Self::Kid => "a `kid` is 1 to 64 characters out of A-Z a-z 0-9 . _ -",
             Self::NotMinted => "tokens are made with EdDSA and HS256 only",

@@ -35,6 +35,7 @@ mod claims;
 mod crc32;
 mod curve;
 mod ecdsa;
+pub mod ed25519;
 mod error;
 mod fingerprint;
 mod hash;

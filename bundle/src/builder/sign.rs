@@ -24,7 +24,7 @@ macro_rules! signer {
             }
 
             pub fn public_key(&self) -> PublicKey {
-                PublicKey::own(self.0.verifying_key())
+                PublicKey::own(&self.0)
             }
 
             /// Signs any bytes, wrong ones too: how the tests forge.

@@ -123,8 +123,9 @@ pub(crate) fn strip<'r>(sources: &[CredentialSource], name: &str, value: &'r [u8
 /// to them `x.keystile.subject` is ours, so it is to us.
 pub(crate) fn starts_like(name: &str, prefix: &str) -> bool {
     let fold = |byte: u8| if byte.is_ascii_alphanumeric() { byte.to_ascii_lowercase() } else { b'-' };
-    let start = name.bytes().take(prefix.len()).map(fold);
-    name.len() >= prefix.len() && start.eq(prefix.bytes().map(fold))
+    let start = name.as_bytes().get(..prefix.len());
+    start
+        .is_some_and(|start| start.iter().zip(prefix.as_bytes()).all(|(a, b)| a == b || fold(*a) == fold(*b)))
 }
 
 pub(crate) fn is_like(name: &str, other: &str) -> bool {

@@ -68,8 +68,8 @@ impl Header {
 
     /// None when there is none in it. Where there are several things in it, all of them.
     pub(super) fn credential<'r>(&self, value: &'r [u8]) -> Option<&'r [u8]> {
-        if matches!(self.before, Before::Nothing) {
-            return Some(value.trim_ascii());
+        if matches!(self.before, Before::Nothing) || !value.contains(&b',') {
+            return self.after(value.trim_ascii());
         }
         let mut parts = value.split(|byte| *byte == b',').map(|part| self.after(part.trim_ascii()));
         let first = parts.next().flatten();

@@ -26,6 +26,7 @@ pub(crate) struct Metrics {
     refresh_failed: Counter,
     version: Option<u32>,
     age_seconds: Option<u32>,
+    memory: Option<u32>,
 }
 
 struct Counter {
@@ -52,6 +53,7 @@ impl Metrics {
             refresh_failed: Counter::define("keystile_refresh_failed"),
             version: gauge("keystile_bundle_version"),
             age_seconds: gauge("keystile_bundle_age_seconds"),
+            memory: gauge("keystile_vm_memory_bytes"),
         }
     }
 
@@ -102,6 +104,7 @@ impl Metrics {
             counter.flush();
         }
         self.refused.iter().chain(&self.reported).for_each(|(_, counter)| counter.flush());
+        record(self.memory, abi::memory_size());
         if let Some(manifest) = manifest {
             record(self.version, manifest.version());
             record(self.age_seconds, now.saturating_sub(manifest.issued_at()).div_euclid(1000));

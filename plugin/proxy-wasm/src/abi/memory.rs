@@ -23,6 +23,15 @@ extern "C" fn proxy_on_memory_allocate(size: usize) -> *mut u8 {
     data
 }
 
+/// What this VM has of memory, in bytes: it never gives any back.
+pub(crate) fn memory_size() -> u64 {
+    #[cfg(target_family = "wasm")]
+    let pages = core::arch::wasm32::memory_size(0);
+    #[cfg(not(target_family = "wasm"))]
+    let pages = 0;
+    u64::try_from(pages).unwrap_or_default().saturating_mul(64 * 1024)
+}
+
 /// What a call has filled: the room that was handed out during it, or nothing where a host says anything else.
 pub(super) fn received(data: *mut u8, size: usize) -> Vec<u8> {
     if data.is_null() || HANDED_OUT.0.replace((ptr::null_mut(), 0)) != (data, size) {

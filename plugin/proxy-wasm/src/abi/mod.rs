@@ -13,6 +13,7 @@ mod entry;
 mod memory;
 
 pub(crate) use calls::*;
+pub(crate) use memory::memory_size;
 
 /// Milliseconds since the Unix epoch. None where the host does not know.
 pub(crate) fn now() -> Option<u64> {

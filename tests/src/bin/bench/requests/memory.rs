@@ -8,7 +8,7 @@ use crate::report::{Budget, Section, Table};
 use crate::{Scale, progress};
 use anyhow::Result;
 use harness::envoy::Settings;
-use harness::{Envoy, Forge, Scratch};
+use harness::{Envoy, Forge, Scratch, tools};
 use serde::Serialize;
 use serde_json::Value;
 use std::net::SocketAddr;
@@ -22,21 +22,24 @@ pub(super) struct Memory {
     per_worker_mib: f64,
     /// Against no filter.
     added_per_worker_mib: f64,
+    /// What the VM of a worker says that it has.
+    vm_mib: Option<f64>,
     loaded_in_seconds: Option<f64>,
 }
 
 pub(super) async fn measure(upstream: SocketAddr, issuers: &[Issuer], scale: Scale) -> Result<Vec<Memory>> {
     let mut found: Vec<Memory> = Vec::new();
-    let mut add = |name: String, of: Option<(u32, f64)>, [one, many]: [f64; 2]| {
+    let mut add = |name: String, of: Option<(u32, f64, f64)>, [one, many]: [f64; 2]| {
         let per_worker_mib = (many - one) / (MANY - 1) as f64 / MIB;
         let none = found.first().map_or(per_worker_mib, |first: &Memory| first.per_worker_mib);
         found.push(Memory {
             name,
-            revocations: of.map(|(revocations, _)| revocations),
+            revocations: of.map(|(revocations, ..)| revocations),
             one_worker_mib: one / MIB,
             per_worker_mib,
             added_per_worker_mib: per_worker_mib - none,
-            loaded_in_seconds: of.map(|(_, seconds)| seconds),
+            vm_mib: of.map(|(_, vm, _)| vm / MIB),
+            loaded_in_seconds: of.map(|(.., seconds)| seconds),
         });
     };
     let scratch = Scratch::new()?;
@@ -53,10 +56,11 @@ pub(super) async fn measure(upstream: SocketAddr, issuers: &[Issuer], scale: Sca
         progress(&format!("requests: memory, {}", millions(revocations)));
         let (forge, took) = edges::ours(upstream, issuers, revocations).await?;
         let one = resident(forge.envoy.id(), scale).await?;
+        let vm = forge.envoy.metric("keystile_vm_memory_bytes").await?;
         let many = beside(&forge, upstream, scale).await?;
         add(
             format!("Keystile, {}", millions(revocations)),
-            Some((revocations, took.as_secs_f64())),
+            Some((revocations, vm as f64, took.as_secs_f64())),
             [one, many],
         );
     }
@@ -95,19 +99,31 @@ async fn resident(process: u32, scale: Scale) -> Result<f64> {
 }
 
 pub(super) fn report(memory: &[Memory], section: &mut Section) {
+    let size =
+        std::fs::metadata(tools::wasm().unwrap_or_default()).map(|file| file.len() as f64 / 1000.0).ok();
     section.method.push(format!(
         "Memory per worker is how much larger Envoy's resident memory is for each worker more, between 1 and {MANY}; Envoy's \
          main thread has a VM as well, which stands in the first column only."
     ));
     let rows = memory.iter().map(|memory| {
-        let Memory { name, one_worker_mib, per_worker_mib, added_per_worker_mib, loaded_in_seconds, .. } =
-            memory;
+        let Memory {
+            name,
+            one_worker_mib,
+            per_worker_mib,
+            added_per_worker_mib,
+            vm_mib,
+            loaded_in_seconds,
+            ..
+        } = memory;
+        let or_nothing =
+            |figure: &Option<f64>| figure.map_or_else(String::new, |figure| format!("{figure:.1}"));
         vec![
             name.clone(),
             format!("{one_worker_mib:.1}"),
             format!("{per_worker_mib:.1}"),
             format!("{added_per_worker_mib:.1}"),
-            loaded_in_seconds.map_or_else(String::new, |seconds| format!("{seconds:.1}")),
+            or_nothing(vm_mib),
+            or_nothing(loaded_in_seconds),
         ]
     });
     section.tables.push(Table {
@@ -117,13 +133,15 @@ pub(super) fn report(memory: &[Memory], section: &mut Section) {
             "Envoy with one worker, MiB",
             "each worker more, MiB",
             "of it by the filter, MiB",
+            "memory of its VM, MiB",
             "bundle loaded in, s",
         ],
         rows: rows.collect(),
     });
+    section.budgets.push(Budget::at_most("size of the filter", size, 300.0, "KB"));
     if let Some(empty) = memory.iter().find(|memory| memory.revocations == Some(0)) {
-        let what = "memory of a worker with nothing revoked";
-        section.budgets.push(Budget::at_most(what, empty.added_per_worker_mib, 4.0, "MiB"));
+        let what = "memory of the VM of a worker with nothing revoked";
+        section.budgets.push(Budget::at_most(what, empty.vm_mib, 4.0, "MiB"));
     }
     let bars = memory.iter().skip(1).map(|memory| Bar {
         label: memory.name.clone(),

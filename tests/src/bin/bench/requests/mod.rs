@@ -36,7 +36,7 @@ async fn measured(scale: Scale) -> Result<Section> {
     let subjects = subjects(&edges, &tokens);
     let rounds = rounds(&load, &edges, &subjects, scale).await?;
     let results: Vec<Cost> =
-        subjects.iter().zip(&rounds).map(|(subject, runs)| cost(subject, runs, &rounds[0])).collect();
+        subjects.iter().zip(&rounds).map(|(subject, runs)| cost(subject, runs)).collect();
     let costs = compared(results, &rounds);
     drop(edges);
     let memory = memory::measure(upstream, &issuers, scale).await?;
@@ -148,7 +148,15 @@ fn cold_budget(algorithm: &str) -> Option<f64> {
 /// One subject in one round.
 struct Run {
     cpu_us: f64,
+    /// Without a filter, right before it: a machine is not the same from one minute to the next.
+    none_us: f64,
     outcome: Outcome,
+}
+
+impl Run {
+    fn added_us(&self) -> f64 {
+        self.cpu_us - self.none_us
+    }
 }
 
 /// By subject, then by round. Round after round, so that what changes on the machine changes for all.
@@ -158,13 +166,14 @@ async fn rounds(
     subjects: &[Subject<'_>],
     scale: Scale,
 ) -> Result<Vec<Vec<Run>>> {
-    let (rounds, duration) = (scale.of(5, 1), Duration::from_secs(scale.of(3, 1)));
+    let (rounds, duration) = (scale.of(5, 1), Duration::from_secs(scale.of(2, 1)));
+    let none = subjects.first().context("nothing is measured")?;
     progress(&format!(
         "requests: {} filters, {} subjects, {rounds} rounds of {} s each: {} s",
         edges.len(),
         subjects.len(),
         duration.as_secs(),
-        subjects.len() as u64 * rounds * (duration + scale.of(WARM_UP, Duration::ZERO)).as_secs()
+        subjects.len() as u64 * rounds * (duration * 2 + scale.of(WARM_UP, Duration::ZERO)).as_secs()
     ));
     let mut runs: Vec<Vec<Run>> = subjects.iter().map(|_| Vec::new()).collect();
     for round in 1..=rounds {
@@ -173,15 +182,23 @@ async fn rounds(
             if scale == Scale::Full {
                 load.run(edge.address(), requests, WARM_UP).await.with_context(|| name.clone())?;
             }
-            let before = Usage::of(edge.id())?;
-            let outcome = load.run(edge.address(), requests, duration).await.with_context(|| name.clone())?;
-            let after = Usage::of(edge.id())?;
-            let cpu_us = (after.cpu_seconds - before.cpu_seconds) * 1e6 / outcome.requests as f64;
-            progress(&format!("requests: round {round} of {rounds}: {name}: {cpu_us:.1} us"));
-            runs.push(Run { cpu_us, outcome });
+            let (none_us, _) = run(load, none, duration).await?;
+            let (cpu_us, outcome) = run(load, subject, duration).await?;
+            let run = Run { cpu_us, none_us, outcome };
+            progress(&format!("requests: round {round} of {rounds}: {name}: {:.1} us added", run.added_us()));
+            runs.push(run);
         }
     }
     Ok(runs)
+}
+
+/// CPU of Envoy for each request, in microseconds.
+async fn run(load: &Load, subject: &Subject<'_>, duration: Duration) -> Result<(f64, Outcome)> {
+    let Subject { name, edge, requests, .. } = subject;
+    let before = Usage::of(edge.id())?;
+    let outcome = load.run(edge.address(), requests, duration).await.with_context(|| name.clone())?;
+    let after = Usage::of(edge.id())?;
+    Ok(((after.cpu_seconds - before.cpu_seconds) * 1e6 / outcome.requests as f64, outcome))
 }
 
 /// What the report says of a subject.
@@ -192,26 +209,25 @@ struct Cost {
     requests: u64,
     /// Of Envoy's CPU, for each request.
     total_us: Option<Spread>,
-    /// The same against no filter in the same round.
+    /// The same against no filter right before.
     added_us: Option<Spread>,
     p50_us: Option<Spread>,
     p99_us: Option<Spread>,
     requests_per_second: Option<Spread>,
     peer: Option<String>,
-    /// How many times the peer's in the same round.
+    /// How many times what the peer added in the same round.
     ratio: Option<Spread>,
     budget: Option<f64>,
 }
 
-fn cost(subject: &Subject<'_>, runs: &[Run], baseline: &[Run]) -> Cost {
+fn cost(subject: &Subject<'_>, runs: &[Run]) -> Cost {
     let spread = |value: fn(&Run) -> f64| Spread::of(runs.iter().map(value));
-    let added = runs.iter().zip(baseline).map(|(run, none)| run.cpu_us - none.cpu_us);
     Cost {
         name: subject.name.clone(),
         ours: subject.edge.revocations.is_some(),
         requests: runs.iter().map(|run| run.outcome.requests).sum(),
         total_us: spread(|run| run.cpu_us),
-        added_us: Spread::of(added),
+        added_us: spread(Run::added_us),
         p50_us: spread(|run| run.outcome.p50_us),
         p99_us: spread(|run| run.outcome.p99_us),
         requests_per_second: spread(|run| run.outcome.requests as f64 / run.outcome.seconds),
@@ -228,9 +244,8 @@ fn compared(mut costs: Vec<Cost>, rounds: &[Vec<Run>]) -> Vec<Cost> {
     for (cost, runs) in costs.iter_mut().zip(rounds) {
         let peer = cost.peer.as_ref().and_then(|peer| names.iter().position(|name| name == peer));
         let Some(peer) = peer else { continue };
-        let added = runs.iter().zip(&rounds[peer]).zip(&rounds[0]);
-        let added: Vec<(f64, f64)> =
-            added.map(|((run, peer), none)| (run.cpu_us - none.cpu_us, peer.cpu_us - none.cpu_us)).collect();
+        let added = runs.iter().zip(&rounds[peer]).map(|(run, peer)| (run.added_us(), peer.added_us()));
+        let added: Vec<(f64, f64)> = added.collect();
         if added.iter().all(|(ours, peers)| *ours > 0.0 && *peers > 0.0) {
             cost.ratio = Spread::of(added.iter().map(|(ours, peers)| ours / peers));
         }
@@ -244,8 +259,8 @@ fn section(scale: Scale, costs: &[Cost], memory: &[memory::Memory]) -> Section {
         format!(
             "One Envoy worker (`--concurrency 1`) for each filter, on a core of its own; wrk with {} connections and the \
              upstream on the other. CPU is utime + stime of the Envoy process, divided by the requests answered; *added* \
-             is the difference to the same without a filter in the same round. Medians of the rounds, with the least and \
-             the largest. Any answer but success ends the run.",
+             is the difference to the same without a filter right before, so that the first row shows the noise. Medians of \
+             the rounds, with the least and the largest. Any answer but success ends the run.",
             CONNECTIONS
         ),
         format!(

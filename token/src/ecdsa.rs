@@ -54,6 +54,11 @@ impl PublicKey {
         [head, &[UNCOMPRESSED], &self.0.material].concat()
     }
 
+    /// r and s are as long as x and y.
+    pub(crate) fn signature_bytes(&self) -> usize {
+        self.0.material.len()
+    }
+
     pub(crate) fn accepts(&self, message: &[u8], signature: &[u8]) -> bool {
         let Key { curve, point, hash, .. } = &*self.0;
         let Some((r, s)) = signature.split_at_checked(hash.bytes()) else { return false };

@@ -52,6 +52,11 @@ impl PublicKey {
         [&self.exponent.to_be_bytes()[..], &self.modulus.bytes(self.length)].concat()
     }
 
+    /// As long as the modulus.
+    pub(crate) const fn signature_bytes(&self) -> usize {
+        self.length
+    }
+
     pub(crate) fn accepts(&self, hash: Hash, padding: Padding, message: &[u8], signature: &[u8]) -> bool {
         let Some(encoded) = self.open(signature) else { return false };
         let digest = hash.digest(&[message]);

@@ -394,4 +394,35 @@ fn a_host_may_verify_and_the_algorithm_stays_the_keys() {
     assert!(host.1.borrow().is_empty(), "not even asked");
 }
 
+#[test]
+fn a_host_is_not_asked_about_another_spelling_of_a_signature() {
+    // A host that reads numbers takes 00 r 00 s for r s: a revoked token would come back under another fingerprint.
+    let issuer = Issuer::new();
+    let es256 = issuer.sign(HEADER, CLAIMS.as_bytes());
+    let es384 = issuer.sign_es384(r#"{"alg":"ES384","kid":"k"}"#, CLAIMS.as_bytes());
+    let rsa = [&[0, 1, 0, 1, 0x80][..], &[1; 255]].concat();
+    let rsa = VerifyingKey::of_issuer(ISSUER, "k", Algorithm::Rs256, &rsa).unwrap();
+    let rs256 = with(&signing_input(r#"{"alg":"RS256","kid":"k"}"#, CLAIMS.as_bytes()), &[1; 256]);
+    for (key, token) in [(issuer.es256(), es256), (issuer.es384(), es384), (rsa, rs256)] {
+        let (signed, signature) = token.rsplit_once('.').unwrap();
+        let right = base64url::decode(signature.as_bytes()).unwrap();
+        let (r, s) = right.split_at(right.len() / 2);
+        for (signature, asked) in [
+            (right.clone(), true),
+            (right[1..].to_vec(), false),
+            ([&[0], &right[..]].concat(), false),
+            ([r, &[0], s].concat(), false),
+            ([&[0], r, &[0], s].concat(), false),
+            ([&[0; 2], r, &[0; 2], s].concat(), false),
+            (vec![], false),
+        ] {
+            let host = Host(Some(true), Vec::new().into());
+            let token = with(signed, &signature);
+            let opened = Unverified::parse(token.as_bytes()).unwrap().verify_by(&key, &host);
+            assert_eq!(opened.is_ok(), asked, "{key:?}: {} bytes", signature.len());
+            assert_eq!(host.1.borrow().len(), usize::from(asked), "{key:?}: {} bytes", signature.len());
+        }
+    }
+}
+
 const INFO: &str = "ce97ec20d43661a19b215cb2e376a698d0b4aa2aa5b4c7854e916bd05082fcee";

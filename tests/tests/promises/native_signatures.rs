@@ -30,6 +30,13 @@ async fn count_by_envoys_own_code() {
             assert_eq!(bad.code(), "token_signature_invalid");
         }
     }
+    // Envoy's code reads numbers, and would take the first two for the good one.
+    for other in [padded(&es256, &[0], &[0]), padded(&es256, &[0; 2], &[0; 2]), padded(&es256, &[], &[0])] {
+        for worker in &mut workers {
+            let bad = worker.send(client::bearer(&other)).await.unwrap().expect(401).unwrap();
+            assert_eq!(bad.code(), "token_signature_invalid");
+        }
+    }
 }
 
 #[test]
@@ -102,6 +109,14 @@ fn spoilt(token: &str) -> String {
     let middle = signature.len() / 2;
     signature[middle] ^= 1;
     [signed, &base64url::encode(&signature)].join(".")
+}
+
+/// With this in front of both numbers of its signature.
+fn padded(token: &str, before_r: &[u8], before_s: &[u8]) -> String {
+    let (signed, signature) = token.rsplit_once('.').unwrap();
+    let signature = base64url::decode(signature.as_bytes()).unwrap();
+    let (r, s) = signature.split_at(signature.len() / 2);
+    [signed, &base64url::encode(&[before_r, r, before_s, s].concat())].join(".")
 }
 
 /// Issued in 2023, good until 2100; nobody has the private key any more.

@@ -71,7 +71,7 @@ impl Gate {
 
     /// Whether anything is only reported: else a host can spare itself the counters.
     pub fn reports(&self) -> bool {
-        self.policy.mode == Mode::Report || self.policy.rules.report()
+        self.policy.mode == Mode::Report || self.policy.rules.have(Mode::Report)
     }
 
     pub fn decide_with(
@@ -87,6 +87,10 @@ impl Gate {
         }
         let route = match self.policy.rules.route(self.policy.unmatched, headers.iter().copied()) {
             Ok(route) => route,
+            // To a reader of other spellings it may be under any rule, so under one that enforces.
+            Err(reason @ Reason::Unroutable(_)) if self.policy.rules.have(Mode::Enforce) => {
+                return Verdict::Refuse(reason.into());
+            }
             Err(reason) => return refused(reason.into(), self.policy.mode),
         };
         if route.preflight {

@@ -93,9 +93,9 @@ impl Rules {
         self.0.iter().filter_map(|rule| rule.demand().staleness)
     }
 
-    /// Whether any only reports.
-    pub(crate) fn report(&self) -> bool {
-        self.0.iter().any(|rule| rule.demand().mode == Some(Mode::Report))
+    /// Whether any says so itself.
+    pub(crate) fn have(&self, mode: Mode) -> bool {
+        self.0.iter().any(|rule| rule.demand().mode == Some(mode))
     }
 
     /// The places of credentials that rules name, with the number of the rule.

@@ -56,7 +56,9 @@ fn a_report_says_what_would_be_refused() {
         ("report", "/enforced", bad, "401"),
         ("report", "/enforced", good, "- OP0123456789/alice"),
         ("report", "/none", good, "route_unmatched -"),
-        ("report", "/a//b", good, "path_empty_segment -"),
+        ("report", "/a//b", good, "400"),
+        ("report", "/%65nforced", bad, "400"),
+        ("report", "/./enforced", bad, "400"),
         ("report", "/public", bad, "- -"),
         ("enforce", "/usual", bad, "401"),
         ("enforce", "/scoped", good, "403"),
@@ -68,6 +70,19 @@ fn a_report_says_what_would_be_refused() {
     }
     assert_eq!(ask("report", None, "/usual", good), "bundle_missing -");
     assert_eq!(ask("enforce", None, "/usual", good), "503");
+}
+
+#[test]
+fn a_path_of_two_readings_is_only_reported_where_no_rule_enforces() {
+    for (more, refused) in [("", false), (r#", { "path": "/enforced", "mode": "enforce" }"#, true)] {
+        let gate = gate_with(&format!(r#""mode": "report", "rules": [{{ "path": "/usual" }}{more}]"#));
+        for (method, path) in [("GET", "/%65nforced"), ("GET", "/usual/../enforced"), ("", "/enforced")] {
+            let headers = [(":method", method.as_bytes()), (":path", path.as_bytes())];
+            let verdict = gate.decide(headers.into_iter(), None, NOW_MS);
+            assert_eq!(matches!(verdict, Verdict::Refuse(_)), refused, "{method} {path} {more}");
+            assert_eq!(verdict.reason().map(|reason| reason.status()), Some(400));
+        }
+    }
 }
 
 #[test]

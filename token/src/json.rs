@@ -95,6 +95,11 @@ impl Object {
         path.try_fold(first, |within, name| within.as_object()?.get(name))
     }
 
+    /// A copy of the members with these names.
+    pub fn only(&self, wanted: impl Fn(&str) -> bool) -> Self {
+        Self(self.0.iter().filter(|(name, _)| wanted(name)).cloned().collect())
+    }
+
     pub fn members(&self) -> &[(String, Json)] {
         &self.0
     }

@@ -64,19 +64,19 @@ impl Read for Wanted {
     }
 }
 
-/// `members` are what a token says whose signature holds; None: it is no token, and has no claims.
+/// `members` are what a token says whose signature holds.
 pub(crate) fn check(
-    members: Option<&Object>,
+    members: &Object,
     claims: &[(String, Wanted)],
     scopes: &[String],
     variables: &[(&str, &str)],
 ) -> Result<(), Reason> {
     for (name, wanted) in claims {
-        if !members.and_then(|members| at(members, name)).is_some_and(|claim| wanted.fits(claim, variables)) {
+        if !at(members, name).is_some_and(|claim| wanted.fits(claim, variables)) {
             return Err(Reason::ClaimMissing);
         }
     }
-    let has = |scope: &String| members.is_some_and(|members| has_scope(members, scope));
+    let has = |scope: &String| has_scope(members, scope);
     if scopes.iter().all(has) { Ok(()) } else { Err(Reason::ScopeMissing) }
 }
 
@@ -97,6 +97,14 @@ pub(crate) fn at<'v>(members: &'v Object, name: &str) -> Option<&'v Json> {
             members.at(names.iter().map(String::as_str))
         }
         None => members.at(name.split('.')),
+    }
+}
+
+/// Whether it takes this member to find a claim of that name.
+pub(crate) fn is_in(name: &str, member: &str) -> bool {
+    match name.strip_prefix('/') {
+        Some(pointer) => pointer.split('/').next().is_some_and(|first| unescaped(first) == member),
+        None => name.split('.').next() == Some(member),
     }
 }
 
@@ -138,7 +146,7 @@ mod tests {
         let payload = Json::parse(payload.as_bytes());
         let members = payload.as_ref().and_then(Json::as_object).cloned().unwrap_or_default();
         let scopes: Vec<String> = scopes.iter().map(|scope| (*scope).into()).collect();
-        check(Some(&members), &claims, &scopes, &[("operator_id", "OP1"), ("n", "5")])
+        check(&members, &claims, &scopes, &[("operator_id", "OP1"), ("n", "5")])
     }
 
     #[test]

@@ -235,7 +235,7 @@ impl Gate {
                 Identity::of_other_token(&authentic, key).ok_or(Reason::TokenIncomplete)?
             }
         };
-        identity.members = rules.ask_for_claims().then(|| Arc::clone(authentic.members()));
+        identity.members = authentic.members().only(|member| rules.look_at(member));
         identity.claims = upstream.claims(authentic.members());
         Ok(identity)
     }
@@ -325,8 +325,8 @@ fn check_demands(
         if !issuers.is_empty() && !issuers.iter().any(|known| known == issuer) {
             return Err(Reason::IssuerNotAccepted);
         }
-        let members = identity.members.as_deref();
-        if !audiences.is_empty() && !members.is_some_and(|members| claim::is_for(members, audiences)) {
+        let members = &identity.members;
+        if !audiences.is_empty() && !claim::is_for(members, audiences) {
             return Err(Reason::AudienceMismatch);
         }
         claim::check(members, claims, scopes, &variables)?;

@@ -1,7 +1,6 @@
 use alloc::{
     format,
     string::{String, ToString},
-    sync::Arc,
     vec::Vec,
 };
 
@@ -32,8 +31,8 @@ pub struct Identity {
     hexadecimal: String,
     scopes: Vec<ScopeKey>,
     grantee: ScopeKey,
-    /// Everything a token says, where the policy asks for more than the above.
-    pub(crate) members: Option<Arc<Object>>,
+    /// What rules look at of a token, beyond the above: a cache is to hold no more of it.
+    pub(crate) members: Object,
     /// For each claim that the upstream gets, if it can stand in a header.
     pub(crate) claims: Vec<Option<String>>,
 }
@@ -152,7 +151,7 @@ impl Identity {
             hexadecimal: fingerprint.into(),
             scopes: hashed,
             grantee,
-            members: None,
+            members: Object::default(),
             claims: Vec::new(),
         }
     }

@@ -352,7 +352,7 @@ fn wait(json: &Json) -> Result<u64, Wrong> {
     strict::bounded(json, 0, MAX_WAIT_SECONDS)
 }
 
-/// At some 500 bytes each, 2 MB.
+/// At some 500 bytes each, 2 MB, and the claims that rules look at.
 const USUAL_CACHE_ENTRIES: usize = 4096;
 
 const MEMBERS: [&str; 23] = [
@@ -381,7 +381,7 @@ const MEMBERS: [&str; 23] = [
     "answers",
 ];
 
-/// Some 32 MB.
+/// Some 32 MB, and the claims that rules look at.
 const MAX_CACHE_ENTRIES: u64 = 65_536;
 
 /// What HTTP itself needs: clearing or setting it breaks the request.

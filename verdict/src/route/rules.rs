@@ -8,7 +8,7 @@ use super::{
     rule::{Access, Demand, Found, Rule},
 };
 use crate::{
-    Mode, Reason, StalePolicy,
+    Mode, Reason, StalePolicy, claim,
     strict::{self, Read, Wrong},
 };
 
@@ -78,10 +78,12 @@ impl Rules {
         self.0.iter().any(Rule::asks_for_permission)
     }
 
-    /// Whether a rule looks at more of a token than every request does.
-    pub(crate) fn ask_for_claims(&self) -> bool {
-        self.0.iter().map(Rule::demand).any(|demand| {
-            !demand.audiences.is_empty() || !demand.claims.is_empty() || !demand.scopes.is_empty()
+    /// Whether a rule looks at this member of a token, beyond what every request does.
+    pub(crate) fn look_at(&self, member: &str) -> bool {
+        self.0.iter().map(Rule::demand).any(|Demand { audiences, claims, scopes, .. }| match member {
+            "aud" if !audiences.is_empty() => true,
+            "scope" | "scp" if !scopes.is_empty() => true,
+            _ => claims.iter().any(|(name, _)| claim::is_in(name, member)),
         })
     }
 

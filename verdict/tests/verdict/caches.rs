@@ -68,6 +68,40 @@ fn only_what_never_changes_is_remembered() {
 }
 
 #[test]
+fn of_a_token_only_what_rules_look_at_is_remembered() {
+    let rules = r#"
+        "rules": [
+            { "path": "/a", "claims": { "tier.name": "gold-tier" }, "scopes": ["read-scope"] },
+            { "path": "/b", "claims": { "/a~1b/c": "odd-name" }, "audiences": ["api"] },
+            { "path": "/**" }
+        ]"#;
+    let more = r#""tier":{"name":"gold-tier"},"scope":"read-scope","scp":["other-scope"],"a/b":{"c":"odd-name"},"bulk":["bulk-claim"],"a":"bulk-claim""#;
+    let payload = serde_json::to_string(&claims()).unwrap();
+    let payload = format!("{},{more}}}", payload.strip_suffix('}').unwrap());
+    let token = signing_key().sign(r#"{"alg":"EdDSA","kid":"k1"}"#, payload.as_bytes());
+    let bearer = format!("Bearer {}", token.expose());
+    let snapshot = snapshot(&mut builder());
+    let identity = |rules: &str, path: &str| {
+        let headers = [(":method", "GET"), (":path", path), ("authorization", &bearer)];
+        let headers = headers.iter().map(|(name, value)| (*name, value.as_bytes()));
+        let verdict = gate_with(rules).decide(headers, Some(&snapshot), NOW_MS);
+        assert_eq!(verdict.reason(), None, "{path}");
+        format!("{:?}", verdict.identity().unwrap())
+    };
+    for path in ["/a", "/b", "/c"] {
+        let identity = identity(rules, path);
+        for kept in ["gold-tier", "read-scope", "other-scope", "odd-name", "\"aud\""] {
+            assert!(identity.contains(kept), "{kept} is not in {identity}");
+        }
+        assert!(!identity.contains("bulk-claim"), "{identity}");
+    }
+    let identity = identity(r#""realm": "x""#, "/c");
+    for left in ["gold-tier", "-scope", "odd-name", "\"aud\"", "bulk-claim"] {
+        assert!(!identity.contains(left), "{left} is in {identity}");
+    }
+}
+
+#[test]
 fn a_tag_key_that_goes_takes_its_api_keys_along() {
     let gate = gate_with(r#""api_keys": {}"#);
     let mut cache = Cache::new(16, b"seed");

@@ -1,4 +1,5 @@
 use super::{Unroutable, host};
+use crate::policy::is_token;
 
 /// What rules look at.
 pub(super) struct Request<'r> {
@@ -16,7 +17,7 @@ impl<'r> Request<'r> {
         with_host: bool,
     ) -> Result<Self, Unroutable> {
         let method = only(headers.clone(), &[":method"], Unroutable::Method)?;
-        let method = method.and_then(token).ok_or(Unroutable::Method)?;
+        let method = method.and_then(name).ok_or(Unroutable::Method)?;
         let target = only(headers.clone(), &[":path"], Unroutable::Path)?.ok_or(Unroutable::Path)?;
         let host = if with_host {
             let authority = only(headers.clone(), &[":authority", "host"], Unroutable::Host)?;
@@ -28,7 +29,7 @@ impl<'r> Request<'r> {
         let has_origin = || headers.clone().any(|(name, _)| name.eq_ignore_ascii_case("origin"));
         let preflight = if method == "OPTIONS" && has_origin() {
             let asked = only(headers.clone(), &["access-control-request-method"], Unroutable::Method)?;
-            asked.map(|asked| token(asked).ok_or(Unroutable::Method)).transpose()?
+            asked.map(|asked| name(asked).ok_or(Unroutable::Method)).transpose()?
         } else {
             None
         };
@@ -53,9 +54,9 @@ fn only<'r>(
     Ok(found)
 }
 
-/// RFC 9110 section 5.6.2.
-fn token(bytes: &[u8]) -> Option<&str> {
+/// A method (RFC 9110 sections 5.6.2 and 9.1) without small letters: methods differ by case, and yet many an upstream
+/// takes `delete` for `DELETE`.
+fn name(bytes: &[u8]) -> Option<&str> {
     let text = core::str::from_utf8(bytes).ok()?;
-    let usual = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
-    (!text.is_empty() && text.bytes().all(usual)).then_some(text)
+    (is_token(text) && !text.bytes().any(|byte| byte.is_ascii_lowercase())).then_some(text)
 }

@@ -5,7 +5,7 @@
 //!
 //! | place | one credential | refused as ambiguous |
 //! |---|---|---|
-//! | header | `x-api-key: ks_live_...` | twice; a comma in it, as proxies join doubled headers |
+//! | header | `x-api-key: ks_live_...` | twice; a comma in it, as proxies join doubled headers; as `x_api_key` or `x.api.key` |
 //! | header with a scheme | `Authorization: Bearer eyJ...` | the same; and the scheme in any part between commas |
 //! | cookie | `session=eyJ...` | twice, in one header or several |
 //! | query parameter | `?access_token=eyJ...` | twice; after `;`; its name in percent-encoding or in another case |
@@ -21,7 +21,7 @@ use alloc::{borrow::Cow, vec::Vec};
 pub use source::CredentialSource;
 
 use crate::{Headers, Reason};
-use source::Place;
+use source::{Header, Place};
 
 /// The one credential of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,12 +45,17 @@ pub(crate) fn find<'r, 's>(
     };
     for (name, value) in headers {
         // The first source in their order that this header fits: `Bearer` before the header as such.
-        let in_header = sources.iter().find_map(|source| match &source.place {
-            Place::Header(header) if header.is(name) => Some((header.credential(value)?, source)),
-            _ => None,
-        });
-        if let Some((credential, source)) = in_header.filter(|(credential, _)| !credential.is_empty()) {
+        let in_header = |is: fn(&Header, &str) -> bool| {
+            let found = sources.iter().find_map(|source| match &source.place {
+                Place::Header(header) if is(header, name) => Some((header.credential(value)?, source)),
+                _ => None,
+            });
+            found.filter(|(credential, _)| !credential.is_empty())
+        };
+        if let Some((credential, source)) = in_header(Header::is) {
             take(credential, source)?;
+        } else if in_header(Header::is_like).is_some() {
+            return Err(Reason::CredentialAmbiguous);
         }
         for source in sources {
             match &source.place {
@@ -78,11 +83,11 @@ pub(crate) fn find<'r, 's>(
 
 /// The one value of a header that belongs to a credential; empty when it is not there.
 pub(crate) fn companion<'r>(name: &str, headers: &Headers<'r>) -> Result<&'r [u8], Reason> {
-    let mut values = headers.iter().filter(|(header, _)| header.eq_ignore_ascii_case(name));
+    let mut values = headers.iter().filter(|(header, _)| is_like(header, name));
     match (values.next(), values.next()) {
         (None, _) => Ok(&[]),
-        (Some((_, value)), None) => Ok(value),
-        (Some(_), Some(_)) => Err(Reason::CredentialAmbiguous),
+        (Some((header, value)), None) if header.eq_ignore_ascii_case(name) => Ok(value),
+        _ => Err(Reason::CredentialAmbiguous),
     }
 }
 
@@ -181,6 +186,11 @@ mod tests {
             (&[("x-api-key", "")], MISSING),
             (&[("x-api-key", "a,b")], AMBIGUOUS),
             (&[("x-api-key", "a"), ("X-Api-Key", "b")], AMBIGUOUS),
+            (&[("x_api_key", "b")], AMBIGUOUS),
+            (&[("x_api_key", "")], MISSING),
+            (&[("x-api-key", "a"), ("X.Api.Key", "b")], AMBIGUOUS),
+            (&[("authorization", "Bearer a"), ("x_token", "t=b")], AMBIGUOUS),
+            (&[("authorization", "Bearer a"), ("x_token", "u=b")], Ok("a")),
             (&[("other", "Bearer a")], MISSING),
             (&[("authorization", "Basic a"), ("x-api-key", "b")], Ok("b")),
             (&[("authorization", "Bearer a"), ("x-api-key", "b")], AMBIGUOUS),
@@ -232,6 +242,15 @@ mod tests {
             let found = find(&sources, &[("x", value.as_bytes())]).unwrap();
             assert_eq!((found.source.name(), found.credential), (source, credential.as_bytes()));
         }
+    }
+
+    #[test]
+    fn names_that_are_alike_may_both_be_configured() {
+        let sources: Vec<CredentialSource> =
+            strict::read(br#"[{ "header": "x-a" }, { "header": "x_a", "name": "second" }]"#).unwrap();
+        let found = find(&sources, &[("x_a", b"b")]).unwrap();
+        assert_eq!(found.source.name(), "second");
+        assert_eq!(find(&sources, &[("x_a", b"b"), ("x-a", b"c")]), Err(Reason::CredentialAmbiguous));
     }
 
     #[test]

@@ -69,6 +69,8 @@ fn a_credential_may_be_wherever_the_policy_says() {
         (&format!("{query}+"), &[], "token_not_canonical"),
         ("/x", &[("cookie", &format!("session=\"{token}\""))], "token_not_canonical"),
         (&query, &[("cookie", &cookie)], "credential_ambiguous"),
+        ("/x", &[("authorization", &bearer), ("x_api_key", &token)], "credential_ambiguous"),
+        ("/x", &[("x.api.key", &token)], "credential_ambiguous"),
         ("/header", &[("authorization", &bearer)], "admitted"),
         ("/header", &[("cookie", &cookie)], "credential_missing"),
         ("/cookie", &[("cookie", &cookie)], "admitted"),
@@ -100,6 +102,8 @@ fn an_api_key_is_for_its_user() {
             &[key(&alices), user("OP0123456789/alice"), ("X-Username", "OP0123456789/alice")],
             "credential_ambiguous",
         ),
+        (&[key(&alices), user("OP0123456789/alice"), ("x_username", "root")], "credential_ambiguous"),
+        (&[key(&alices), ("x_username", "OP0123456789/alice")], "credential_ambiguous"),
         (&[key(&nobodys)], "admitted"),
         (&[key(&nobodys), user("")], "admitted"),
         (&[key(&nobodys), user("OP0123456789/alice")], "api_key_tag_invalid"),
@@ -200,6 +204,8 @@ fn of_a_pair_both_are_needed_and_belong_together() {
         assert_eq!(asked(&snapshot, "/x", &headers), expected, "{keys:?}");
     }
     assert_eq!(asked(&snapshot, "/x", &[("x-soracom-api-key", "api-1")]), "credential_missing");
+    let headers = [("x-soracom-token", &token[..]), ("x_soracom_api_key", "api-1")];
+    assert_eq!(asked(&snapshot, "/x", &headers), "credential_ambiguous");
 }
 
 #[test]
@@ -232,7 +238,7 @@ fn the_upstream_sees_no_credential_and_everything_else() {
     type Pairs<'a> = &'a [(&'a str, &'a str)];
     let cases: [(Pairs<'_>, Pairs<'_>); 5] = [
         (
-            &[(":path", "/x"), ("authorization", &alice()), ("x-username", "root"), ("x_api_key", "?")],
+            &[(":path", "/x"), ("authorization", &alice()), ("x-username", "root"), ("x_api_key", "")],
             &[(":path", "/x")],
         ),
         (

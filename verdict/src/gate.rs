@@ -159,7 +159,7 @@ impl Gate {
         let found = credential::find(&self.policy.credentials, request.headers)?;
         let accepted = route.demand.map_or(&[][..], |demand| &demand.credentials);
         let is_accepted = accepted.is_empty() || accepted.iter().any(|name| name == found.source.name());
-        if is_accepted { Ok(found) } else { Err(Reason::CredentialMissing) }
+        if is_accepted { Ok(found) } else { Err(Reason::CredentialMisplaced) }
     }
 
     /// From the cache, if the key that opened it then is still there.

@@ -10,6 +10,8 @@ pub enum Reason {
     TooManyHeaders,
     CredentialMissing,
     CredentialAmbiguous,
+    /// It is in a place that the rule does not accept.
+    CredentialMisplaced,
     Token(token::Error),
     ApiKey(api_key::Error),
     /// The API key is of a generation whose secret is not known here.
@@ -49,10 +51,11 @@ pub enum Reason {
 
 impl Reason {
     /// Every reason there is, for whoever counts them.
-    pub const ALL: [Self; 49] = [
+    pub const ALL: [Self; 50] = [
         Self::TooManyHeaders,
         Self::CredentialMissing,
         Self::CredentialAmbiguous,
+        Self::CredentialMisplaced,
         Self::Token(token::Error::TooLong),
         Self::Token(token::Error::Malformed),
         Self::Token(token::Error::NotCanonical),
@@ -106,6 +109,7 @@ impl Reason {
             Self::TooManyHeaders => "headers_too_many",
             Self::CredentialMissing => "credential_missing",
             Self::CredentialAmbiguous => "credential_ambiguous",
+            Self::CredentialMisplaced => "credential_misplaced",
             Self::Token(error) => error.code(),
             Self::ApiKey(error) => error.code(),
             Self::TagKeyUnknown => "api_key_generation_unknown",
@@ -163,6 +167,7 @@ impl fmt::Display for Reason {
             Self::TooManyHeaders => "the request has too many headers",
             Self::CredentialMissing => "the request carries no credential",
             Self::CredentialAmbiguous => "the request carries more than one credential",
+            Self::CredentialMisplaced => "the credential is not where it may be here",
             Self::Token(error) => return error.fmt(f),
             Self::ApiKey(error) => return error.fmt(f),
             Self::TagKeyUnknown => "the API key was made with a secret that is unknown here",

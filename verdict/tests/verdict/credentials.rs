@@ -19,6 +19,7 @@ const POLICY: &str = r#"
         { "path": "/header", "credentials": ["authorization", "x-api-key"] },
         { "path": "/cookie", "credentials": ["cookie:session"] },
         { "path": "/named", "credentials": ["the query"] },
+        { "path": "/optional", "access": "optional", "credentials": ["authorization"] },
         { "path": "/allowed", "permission": "Sim:getSim" },
         { "path": "/public", "access": "public" }
     ],
@@ -72,12 +73,18 @@ fn a_credential_may_be_wherever_the_policy_says() {
         ("/x", &[("authorization", &bearer), ("x_api_key", &token)], "credential_ambiguous"),
         ("/x", &[("x.api.key", &token)], "credential_ambiguous"),
         ("/header", &[("authorization", &bearer)], "admitted"),
-        ("/header", &[("cookie", &cookie)], "credential_missing"),
+        ("/header", &[("cookie", &cookie)], "credential_misplaced"),
         ("/cookie", &[("cookie", &cookie)], "admitted"),
-        ("/cookie", &[("authorization", &bearer)], "credential_missing"),
+        ("/cookie", &[("authorization", &bearer)], "credential_misplaced"),
         ("/cookie", &[("authorization", &bearer), ("cookie", &cookie)], "credential_ambiguous"),
         (&query.replace("/x", "/named"), &[], "admitted"),
-        ("/named", &[("cookie", &cookie)], "credential_missing"),
+        ("/named", &[("cookie", &cookie)], "credential_misplaced"),
+        ("/named", &[], "credential_missing"),
+        // None would be fine, so one that nobody checks is not.
+        ("/optional", &[], "anonymous"),
+        ("/optional", &[("authorization", &bearer)], "admitted"),
+        ("/optional", &[("cookie", &cookie)], "credential_misplaced"),
+        ("/optional", &[("x-api-key", "revoked")], "credential_misplaced"),
     ] {
         assert_eq!(asked(&snapshot, path, headers), expected, "{path} {headers:?}");
     }

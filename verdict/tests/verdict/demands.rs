@@ -161,14 +161,14 @@ fn a_rule_narrows_what_the_policy_accepts() {
         ("/no-key", &token, "claim_missing"),
         ("/scope", &token, "scope_missing"),
         ("/bearer", &token, "admitted"),
-        ("/header", &token, "credential_missing"),
+        ("/header", &token, "credential_misplaced"),
     ] {
         let line = format!("GET {path}");
         assert_eq!(ask(&gate, Some(&snapshot), &line, &[("authorization", token)]), expected, "{path}");
     }
     let bare = token.strip_prefix("Bearer ").unwrap();
     let both = [("authorization", &token[..]), ("x-api-token", bare)];
-    for (path, expected) in [("/header", "admitted"), ("/bearer", "credential_missing")] {
+    for (path, expected) in [("/header", "admitted"), ("/bearer", "credential_misplaced")] {
         assert_eq!(ask(&gate, Some(&snapshot), &format!("GET {path}"), &both[1..]), expected);
         assert_eq!(ask(&gate, Some(&snapshot), &format!("GET {path}"), &both), "credential_ambiguous");
     }

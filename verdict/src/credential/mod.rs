@@ -8,7 +8,7 @@
 //! | header | `x-api-key: ks_live_...` | twice; a comma in it, as proxies join doubled headers; as `x_api_key` or `x.api.key` |
 //! | header with a scheme | `Authorization: Bearer eyJ...` | the same; and the scheme in any part between commas |
 //! | cookie | `session=eyJ...` | twice, in one header or several |
-//! | query parameter | `?access_token=eyJ...` | twice; after `;`; its name in percent-encoding or in another case |
+//! | query parameter | `?access_token=eyJ...` | twice; after `;`; its name in percent-encoding, in another case, or as PHP reads it (`access.token`) |
 //!
 //! A value is taken as it is sent: what would need decoding (`%`, `+`, quotes) is no spelling of a credential.
 
@@ -221,6 +221,17 @@ mod tests {
             (&[(":path", "/p?a=1;access_token=b")], AMBIGUOUS),
             (&[(":path", "/p?access_token=b;access_token=c")], AMBIGUOUS),
             (&[(":path", "/p?access_token[]=b")], AMBIGUOUS),
+            (&[(":path", "/p?access_token=b&access.token=c")], AMBIGUOUS),
+            (&[(":path", "/p?access.token=b")], AMBIGUOUS),
+            (&[(":path", "/p?access%20token=b")], AMBIGUOUS),
+            (&[(":path", "/p?access+token=b")], AMBIGUOUS),
+            (&[(":path", "/p?access%5btoken=b")], AMBIGUOUS),
+            (&[(":path", "/p?access[token]=b")], MISSING),
+            (&[(":path", "/p?access-token=b")], MISSING),
+            (&[(":path", "/p?++access_token=b")], AMBIGUOUS),
+            (&[(":path", "/p?%20+access_token=b")], AMBIGUOUS),
+            (&[(":path", "/p?access_token%00x=b")], AMBIGUOUS),
+            (&[(":path", "/p?access_token+=b")], MISSING),
             (&[(":path", "/p?access_token=b"), ("cookie", "session=b")], AMBIGUOUS),
             (&[], MISSING),
         ];

@@ -52,17 +52,24 @@ fn parts(piece: &[u8]) -> (&[u8], &[u8]) {
     (name, value.strip_prefix(b"=").unwrap_or_default())
 }
 
-/// Whether somebody reads the name as the one that is wanted.
+/// Whether somebody reads the name as the one that is wanted. PHP leaves out spaces in front and what follows a zero
+/// byte, and puts `_` for `.`, a space and a `[` that stays open.
 fn is_like(name: &[u8], wanted: &str) -> bool {
+    let fold = |byte: u8| match byte {
+        b'.' | b' ' | b'+' | b'[' => b'_',
+        _ => byte.to_ascii_lowercase(),
+    };
     let mut rest = name;
-    for expected in wanted.bytes() {
-        let Some((byte, after)) = decoded(rest) else { return false };
-        if !byte.eq_ignore_ascii_case(&expected) {
-            return false;
-        }
+    while let Some((b' ' | b'+', after)) = decoded(rest) {
         rest = after;
     }
-    matches!(decoded(rest), None | Some((b'[', _)))
+    for expected in wanted.bytes() {
+        match decoded(rest) {
+            Some((byte, after)) if fold(byte) == fold(expected) => rest = after,
+            _ => return false,
+        }
+    }
+    matches!(decoded(rest), None | Some((b'[' | 0, _)))
 }
 
 /// The first character, decoded if it is in percent-encoding.

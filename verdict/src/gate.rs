@@ -39,8 +39,7 @@ pub struct Gate {
 
 impl Gate {
     pub fn new(policy: Policy) -> Self {
-        let username = policy.api_keys.as_ref().map(|api_keys| api_keys.username_header.as_str());
-        let names = Names::new(&policy.identity_prefix, &policy.identity, username);
+        let names = Names::new(&policy.identity_prefix, &policy.identity);
         Self { policy, names }
     }
 

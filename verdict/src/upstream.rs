@@ -142,7 +142,7 @@ pub(crate) struct Names {
 }
 
 impl Names {
-    pub(crate) fn new(prefix: &str, upstream: &Upstream, more: Option<&str>) -> Self {
+    pub(crate) fn new(prefix: &str, upstream: &Upstream) -> Self {
         let parts = Part::ALL.into_iter().filter_map(|(part, usual)| {
             match upstream.headers.iter().find(|(named, _)| *named == part) {
                 None => Some((part, [prefix, usual].concat())),
@@ -153,7 +153,7 @@ impl Names {
         let own = parts.iter().map(|(_, name)| name.as_str());
         let claims = upstream.claims.iter().map(|(name, _)| name.as_str());
         let assertion = upstream.assertion.iter().map(|assertion| assertion.header.as_str());
-        let others = own.chain(claims).chain(assertion).chain(more).filter(|name| !starts_like(name, prefix));
+        let others = own.chain(claims).chain(assertion).filter(|name| !starts_like(name, prefix));
         let others = others.map(String::from).collect();
         Self { parts, report: [prefix, "report"].concat(), others }
     }
@@ -229,14 +229,15 @@ impl Gate {
     }
 
     fn keep<'a>(&self, name: &str, value: &'a [u8], strips: bool) -> Left<'a> {
-        let crate::Policy { identity_prefix, credentials, .. } = self.policy();
+        let crate::Policy { identity_prefix, credentials, api_keys, .. } = self.policy();
         if starts_like(name, identity_prefix) || self.names().others.iter().any(|other| is_like(name, other))
         {
             return Left::Nothing;
         }
         // What goes with a credential goes with it.
-        let pairs = || credentials.iter().filter_map(|source| source.pair());
-        if strips && pairs().any(|pair| is_like(name, pair)) {
+        let pairs = credentials.iter().filter_map(|source| source.pair());
+        let mut along = pairs.chain(api_keys.iter().map(|api_keys| api_keys.username_header.as_str()));
+        if strips && along.any(|along| is_like(name, along)) {
             return Left::Nothing;
         }
         if strips { credential::strip(credentials, name, value) } else { Left::All }

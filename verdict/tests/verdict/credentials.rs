@@ -271,3 +271,32 @@ fn the_upstream_sees_no_credential_and_everything_else() {
         assert!(forwarded.contains(&("x-keystile-subject", b"OP0123456789/alice"[..].into())));
     }
 }
+
+#[test]
+fn what_goes_with_a_credential_goes_where_it_goes() {
+    let snapshot = snapshot(&mut with_tags());
+    let key = api_key(1, "OP0123456789/alice");
+    let token = alice().replace("Bearer ", "");
+    let pair = [("x-soracom-token", &token[..]), ("x-soracom-api-key", "api-1")];
+    let named = [("x-api-key", &key[..]), ("x-username", "OP0123456789/alice")];
+    for (more, path, kept) in [
+        (r#""strip_credential": true"#, "/x", false),
+        (r#""strip_credential": false"#, "/x", true),
+        // Nothing is to break while nothing is enforced.
+        (r#""mode": "report""#, "/allowed", true),
+        (r#""mode": "report""#, "/x", false),
+    ] {
+        let gate = gate_with(&format!("{more}, {POLICY}"));
+        for sent in [pair, named] {
+            let headers = [(":method", "GET"), (":path", path)];
+            let headers: Vec<_> =
+                headers.iter().chain(&sent).map(|(name, value)| (*name, value.as_bytes())).collect();
+            let verdict = gate.decide(headers.iter().copied(), Some(&snapshot), NOW_MS);
+            assert!(matches!(verdict, Verdict::Admit(_)), "{verdict:?}");
+            let forwarded = gate.forward(&headers, &verdict, NOW_MS).unwrap();
+            for (name, _) in sent {
+                assert_eq!(forwarded.iter().any(|(header, _)| *header == name), kept, "{more} {path} {name}");
+            }
+        }
+    }
+}

@@ -38,10 +38,10 @@ pub struct Unverified<'a> {
 
 impl<'a> Unverified<'a> {
     pub fn parse(presented: &'a [u8], prefixes: &'a [Prefix]) -> Result<Self, Error> {
-        let (prefix, digits) = prefixes
-            .iter()
-            .find_map(|prefix| Some((prefix, presented.strip_prefix(prefix.0.as_bytes())?)))
-            .ok_or(Error::Prefix)?;
+        let fitting =
+            prefixes.iter().filter_map(|prefix| Some((prefix, presented.strip_prefix(prefix.0.as_bytes())?)));
+        // Of `ks_` and `ks_live_`, the longer: no digit is `_`.
+        let (prefix, digits) = fitting.max_by_key(|(prefix, _)| prefix.length()).ok_or(Error::Prefix)?;
         let (digits, checksum) = match digits.split_at_checked(DIGITS) {
             Some((digits, checksum)) if checksum.len() == CHECKSUM_DIGITS => (digits, checksum),
             _ => return Err(Error::Length),
@@ -439,6 +439,22 @@ mod tests {
             (summed(&text[..text.len() - 6].replacen("ks_live_", "sk_live_", 1)), Error::Tag),
         ] {
             assert_eq!(open(bad.as_bytes(), ""), Err(reason), "{bad}");
+        }
+    }
+
+    #[test]
+    fn of_several_prefixes_that_fit_the_longest_is_meant() {
+        let prefixes: Vec<Prefix> =
+            ["ks_", "ks_live_", "ks_live_eu_"].map(|prefix| prefix.parse().unwrap()).into();
+        for mut known in [prefixes.clone(), prefixes.iter().rev().cloned().collect()] {
+            for prefix in &prefixes {
+                let minted = key().mint(prefix, 1, 2, "").unwrap();
+                let presented = Unverified::parse(minted.expose().as_bytes(), &known).unwrap();
+                assert!(presented.verify(&key(), "").is_ok(), "{prefix:?}");
+            }
+            known.retain(|prefix| prefix.as_str() != "ks_live_");
+            let minted = key().mint(&Prefix::default(), 1, 2, "").unwrap();
+            assert!(Unverified::parse(minted.expose().as_bytes(), &known).is_err());
         }
     }
 

@@ -33,8 +33,10 @@ impl<'a> Unverified<'a> {
         if presented.len() > MAX_TOKEN_BYTES {
             return Err(Error::TooLong);
         }
-        let known = prefixes.iter().find(|known| presented.starts_with(known.as_bytes()));
-        let (prefix, token) = presented.split_at_checked(known.map_or(0, String::len)).unwrap_or_default();
+        let fitting = prefixes.iter().filter(|known| presented.starts_with(known.as_bytes()));
+        // Of `k-` and `k-auth-`, the longer.
+        let length = fitting.map(String::len).max().unwrap_or_default();
+        let (prefix, token) = presented.split_at_checked(length).unwrap_or_default();
         let mut dots = token.iter().enumerate().filter(|(_, byte)| **byte == b'.').map(|(at, _)| at);
         let (Some(first), Some(second), None) = (dots.next(), dots.next(), dots.next()) else {
             return Err(Error::Malformed);

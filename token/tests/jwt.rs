@@ -222,6 +222,21 @@ proptest! {
 }
 
 #[test]
+fn of_several_prefixes_that_fit_the_longest_is_meant() {
+    let key = SigningKey::ed25519("k", &[1; 32]).unwrap();
+    let mut prefixes = ["", "k-", "k-auth-"].map(String::from);
+    for _ in 0..2 {
+        for prefix in ["k-", "k-auth-"] {
+            let token = key.mint_prefixed(prefix, &claims());
+            let parsed = Unverified::parse_prefixed(token.expose().as_bytes(), &prefixes).unwrap();
+            assert!(parsed.verify(key.verifying_key()).is_ok(), "{prefix}");
+        }
+        assert!(Unverified::parse_prefixed(key.mint(&claims()).expose().as_bytes(), &prefixes).is_ok());
+        prefixes.reverse();
+    }
+}
+
+#[test]
 fn a_prefix_belongs_to_its_token() {
     let prefixes = ["kapikey-".to_owned(), "kauth-".to_owned()];
     let key = eddsa();

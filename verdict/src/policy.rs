@@ -251,6 +251,12 @@ impl Policy {
                 message: format!("`{}` is not among the `credentials` of the policy", shown(name)),
             });
         }
+        if let Some(name) = policy.identity.written_twice(&policy.identity_prefix) {
+            return Err(PolicyError {
+                path: "identity".into(),
+                message: format!("writes the header `{name}` twice, or one that is read alike"),
+            });
+        }
         for (at, other) in policy.issuers.iter().enumerate() {
             let mut before = policy.issuers.iter().take(at).map(|before| &before.issuer);
             if other.issuer == policy.tokens.issuer || before.any(|before| *before == other.issuer) {

@@ -160,6 +160,22 @@ impl Names {
 }
 
 impl Upstream {
+    /// A header with two sources, if there is one: an upstream would read both, or the wrong one.
+    pub(crate) fn written_twice(&self, prefix: &str) -> Option<String> {
+        let Names { parts, report, .. } = Names::new(prefix, self);
+        let claims = self.claims.iter().map(|(name, _)| name.clone());
+        let assertion = self.assertion.iter().map(|assertion| assertion.header.clone());
+        let all = parts.into_iter().map(|(_, name)| name).chain([report]).chain(claims).chain(assertion);
+        let mut before: Vec<String> = Vec::new();
+        for name in all {
+            if before.iter().any(|before| is_like(before, &name)) {
+                return Some(name);
+            }
+            before.push(name);
+        }
+        None
+    }
+
     /// The claims that it gets, as they stand in headers.
     pub(crate) fn claims(&self, members: &Object) -> Vec<Option<String>> {
         self.claims.iter().map(|(_, name)| claim::at(members, name).and_then(text)).collect()

@@ -152,9 +152,22 @@ fn names_that_break_a_request_are_refused() {
             r#"{ "assertion": { "header": "x", "secret": "c2hvcnQ", "audience": "a" } }"#,
             "`identity.assertion.secret`",
         ),
+        (r#"{ "headers": { "subject": "x-a", "operator": "x-a" } }"#, "`identity`: writes the header `x-a` twice"),
+        (r#"{ "headers": { "subject": "x-a", "operator": "x_a" } }"#, "`identity`: writes the header `x_a` twice"),
+        (r#"{ "headers": { "subject": "x-keystile-operator" } }"#, "`identity`: writes"),
+        (r#"{ "headers": { "subject": "x-keystile-report" } }"#, "`identity`: writes"),
+        (r#"{ "claims": { "x-keystile-subject": "name" } }"#, "`identity`: writes"),
+        (r#"{ "claims": { "x-a": "name", "x_a": "role" } }"#, "`identity`: writes"),
+        (r#"{ "headers": { "subject": "x-a" }, "claims": { "x-a": "name" } }"#, "`identity`: writes"),
+        (
+            r#"{ "claims": { "x-a": "b" }, "assertion": { "header": "x_a", "secret": "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8", "audience": "a" } }"#,
+            "`identity`: writes",
+        ),
     ] {
-        let error = policy(&format!(r#""identity": {identity}"#)).unwrap_err();
+        let error = policy(&format!(r#""identity": {identity}"#)).expect_err(identity);
         assert!(error.starts_with(path) && !error.contains("c2hvcnQ"), "{identity}: {error}");
     }
+    let apart = r#""identity": { "headers": { "subject": null }, "claims": { "x-keystile-subject": "sub" } }"#;
+    assert!(policy(apart).is_ok());
     assert!(!format!("{:?}", policy(&identity()).unwrap()).contains("BwcH"), "a secret is not printed");
 }

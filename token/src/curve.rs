@@ -323,6 +323,36 @@ mod tests {
         }
     }
 
+    /// The field has some more elements than the group: where x of R is n or more, r is x - n. No random signature is
+    /// such a one, so the key is made for it: with s = 1 and digest 1, it is (R - G) / r.
+    #[test]
+    fn an_x_at_or_above_the_order_counts_less_the_order() {
+        let mut found = 0;
+        for r in 1..=100_u8 {
+            let mut compressed = [&[2][..], &crate::ecdsa::P256_ORDER].concat();
+            compressed[32] += r;
+            let Ok(x_above) = p256::PublicKey::from_sec1_bytes(&compressed) else { continue };
+            let inverse = p256::Scalar::from(u64::from(r)).invert().unwrap();
+            let key = (x_above.to_projective() - p256::ProjectivePoint::GENERATOR) * inverse;
+            let key = p256::ecdsa::VerifyingKey::from_affine(key.to_affine()).unwrap();
+            let number = |last: u8| {
+                let mut number = [0; 32];
+                number[31] = last;
+                number
+            };
+            let signature = p256::ecdsa::Signature::from_slice(&[number(r), number(1)].concat()).unwrap();
+            assert!(key.verify_prehash(&number(1), &signature).is_ok());
+            let (curve, point) = of(key.to_sec1_point(false).as_bytes());
+            assert!(curve.accepts(&point, &number(1), &number(r), &number(1)));
+            assert!(!curve.accepts(&point, &number(1), &number(r + 1), &number(1)));
+            assert!(!curve.accepts(&point, &number(2), &number(r), &number(1)));
+            // x itself is no r.
+            assert!(!curve.accepts(&point, &number(1), &compressed[1..], &number(1)));
+            found += 1;
+        }
+        assert!(found > 20, "half of all x are on the curve");
+    }
+
     /// Where the formulas for different points would divide by zero.
     #[test]
     fn points_that_are_alike_add_up() {

@@ -81,7 +81,7 @@ impl Gate {
     ) -> Verdict {
         let headers = request.headers;
         // Whatever the mode: a host that drops them all would drop those that say who it is.
-        if headers.len() > MAX_HEADERS {
+        if headers.len() > MAX_HEADERS.saturating_sub(self.policy.identity.claims.len()) {
             return Verdict::Refuse(Reason::TooManyHeaders.into());
         }
         let route = match self.policy.rules.route(self.policy.unmatched, headers.iter().copied()) {
@@ -355,5 +355,6 @@ fn check_permission(identity: &Identity, snapshot: &Snapshot, question: &Questio
     }
 }
 
-/// Envoy's proxy-wasm host takes at most 1,024 headers back, and drops them all when there are more; ours need room.
+/// Envoy's proxy-wasm host takes at most 1,024 headers back, and drops them all when there are more; ours need room,
+/// and one each for the claims that the upstream gets.
 const MAX_HEADERS: usize = 1000;

@@ -31,7 +31,7 @@ pub struct Upstream {
     /// Names instead of the usual ones, which start with `identity_prefix`; null: not at all.
     headers: Vec<(Part, Option<String>)>,
     /// Headers for claims of tokens.
-    claims: Vec<(String, String)>,
+    pub(crate) claims: Vec<(String, String)>,
     assertion: Option<Assertion>,
 }
 

@@ -1,8 +1,7 @@
 //! Nothing a client sends can crash the filter or get in.
 
-use harness::Connection;
-use harness::Forge;
-use harness::client::{bearer, without_credential};
+use harness::client::{bearer, send as send_once, without_credential};
+use harness::{Connection, Forge, eventually};
 use hyper::Request;
 use hyper::header::{HeaderName, HeaderValue};
 
@@ -73,4 +72,30 @@ fn hostile_values() -> Vec<Vec<u8>> {
         b"bnVsbA.bnVsbA.bnVsbA".to_vec(),
         [b"Bearer".as_slice(), &[b' '; 5000]].concat(),
     ]
+}
+
+/// Envoy takes 1,024 headers back from a filter, and drops all of a request that has more.
+#[tokio::test]
+async fn leave_room_for_claims() {
+    let forge = Forge::with(|settings| {
+        settings.max_headers_count = 1000;
+        let claims: serde_json::Map<_, _> =
+            (0..40).map(|number| (format!("x-claim-{number}"), "sub".into())).collect();
+        settings.plugin_configuration["identity"] = serde_json::json!({ "claims": claims });
+    })
+    .await;
+    // The upstream itself takes no more than 100, and says so: it was asked.
+    for (more, told) in [(950, "431 via_upstream"), (980, "431 keystile_headers_too_many")] {
+        let mut request = bearer(&forge.token());
+        for number in 0..more {
+            let name = HeaderName::try_from(format!("x-{number}")).unwrap();
+            request.headers_mut().insert(name, HeaderValue::from_static("v"));
+        }
+        send_once(forge.envoy.address(), request).await.unwrap().expect(431).unwrap();
+        eventually(told, async || {
+            anyhow::ensure!(forge.envoy.log().contains(told), "the access log does not say it");
+            Ok(())
+        })
+        .await;
+    }
 }

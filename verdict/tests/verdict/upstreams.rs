@@ -87,6 +87,23 @@ fn names_are_as_configured_and_cleared_first() {
 }
 
 #[test]
+fn headers_for_claims_have_room() {
+    let snapshot = snapshot(&mut builder());
+    let claims: Vec<_> = (0..30).map(|number| format!("\"x-c{number}\": \"sub\"")).collect();
+    let gate = gate_with(&format!(r#""identity": {{ "claims": {{ {} }} }}"#, claims.join(",")));
+    let token = token(r#""a":1"#);
+    for (sent, admitted) in [(970, true), (971, false)] {
+        let mut headers = vec![("x-other", &b"v"[..]); sent - 1];
+        headers.push(("authorization", token.as_bytes()));
+        let verdict = gate.decide(headers.iter().copied(), Some(&snapshot), NOW_MS);
+        assert_eq!(matches!(verdict, Verdict::Admit(_)), admitted, "{sent}: {verdict:?}");
+        // Envoy takes 1,024 back.
+        let forwarded = gate.forward(&headers, &verdict, NOW_MS).map_or(0, |headers| headers.len());
+        assert!(forwarded <= 1024, "{sent}: {forwarded}");
+    }
+}
+
+#[test]
 fn what_would_arrive_as_something_else_does_not_go() {
     let snapshot = snapshot(&mut builder());
     for (claim, expected) in [
@@ -152,8 +169,14 @@ fn names_that_break_a_request_are_refused() {
             r#"{ "assertion": { "header": "x", "secret": "c2hvcnQ", "audience": "a" } }"#,
             "`identity.assertion.secret`",
         ),
-        (r#"{ "headers": { "subject": "x-a", "operator": "x-a" } }"#, "`identity`: writes the header `x-a` twice"),
-        (r#"{ "headers": { "subject": "x-a", "operator": "x_a" } }"#, "`identity`: writes the header `x_a` twice"),
+        (
+            r#"{ "headers": { "subject": "x-a", "operator": "x-a" } }"#,
+            "`identity`: writes the header `x-a` twice",
+        ),
+        (
+            r#"{ "headers": { "subject": "x-a", "operator": "x_a" } }"#,
+            "`identity`: writes the header `x_a` twice",
+        ),
         (r#"{ "headers": { "subject": "x-keystile-operator" } }"#, "`identity`: writes"),
         (r#"{ "headers": { "subject": "x-keystile-report" } }"#, "`identity`: writes"),
         (r#"{ "claims": { "x-keystile-subject": "name" } }"#, "`identity`: writes"),
@@ -167,7 +190,8 @@ fn names_that_break_a_request_are_refused() {
         let error = policy(&format!(r#""identity": {identity}"#)).expect_err(identity);
         assert!(error.starts_with(path) && !error.contains("c2hvcnQ"), "{identity}: {error}");
     }
-    let apart = r#""identity": { "headers": { "subject": null }, "claims": { "x-keystile-subject": "sub" } }"#;
+    let apart =
+        r#""identity": { "headers": { "subject": null }, "claims": { "x-keystile-subject": "sub" } }"#;
     assert!(policy(apart).is_ok());
     assert!(!format!("{:?}", policy(&identity()).unwrap()).contains("BwcH"), "a secret is not printed");
 }

@@ -24,11 +24,15 @@ pub struct Settings {
     pub plugin_configuration: Value,
     pub workers: usize,
     pub max_headers_count: u32,
+    /// Whether the address of a client is that of its connection; else the last in `x-forwarded-for` is.
+    pub use_remote_address: bool,
     pub headers_with_underscores_action: &'static str,
     pub http2_upstream: bool,
     pub access_log: bool,
     /// HTTP filters in the place of Keystile, in Envoy's own form: the benchmark's peers.
     pub filters_instead: Option<Vec<Value>>,
+    /// HTTP filters behind them.
+    pub filters_behind: Vec<Value>,
     /// The one core to run on; None: any.
     pub core: Option<usize>,
     /// Whether a filter in front of ours holds every other request for a moment.
@@ -47,10 +51,12 @@ impl Settings {
             plugin_configuration,
             workers: 2,
             max_headers_count: 100,
+            use_remote_address: true,
             headers_with_underscores_action: "REJECT_REQUEST",
             http2_upstream: false,
             access_log: true,
             filters_instead: None,
+            filters_behind: Vec::new(),
             core: None,
             delays: false,
         })
@@ -77,10 +83,12 @@ impl Settings {
                 wasm => self.wasm.to_string_lossy(),
                 plugin_configuration => self.plugin_configuration.to_string(),
                 max_headers_count => self.max_headers_count,
+                use_remote_address => self.use_remote_address,
                 headers_with_underscores_action => self.headers_with_underscores_action,
                 http2_upstream => self.http2_upstream,
                 access_log => self.access_log,
                 filters_instead => filters_instead,
+                filters_behind => self.filters_behind.iter().map(Value::to_string).collect::<Vec<_>>(),
                 delays => self.delays,
             },
         )?)

@@ -8,7 +8,7 @@ use crate::{
     strict::{self, Members, Read, Wrong},
 };
 
-/// A header in which trusted proxies say whom a request came from; without one it is the peer of the connection.
+/// A header in which trusted proxies say whom a request came from; without one it is as the host sees it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ClientAddress {
     /// Such as `x-forwarded-for`: addresses separated by commas, each proxy adding at the end.

@@ -23,7 +23,7 @@ pub type Headers<'r> = [(&'r str, &'r [u8])];
 #[derive(Debug, Clone, Copy)]
 pub struct Request<'r> {
     pub headers: &'r Headers<'r>,
-    /// The other end of the connection; None: no condition on the address of the client holds.
+    /// Whom the host takes for the client; None: no condition on the address of the client holds.
     pub peer: Option<IpAddr>,
     pub snapshot: Option<&'r Snapshot>,
     /// Milliseconds since the Unix epoch.

@@ -72,7 +72,8 @@ fn answer(status: u16, code: &str, headers: &[(&str, &[u8])], body: &[u8]) -> bo
     false
 }
 
-/// The other end of the connection, as Envoy sees it. None for one that has no IP address.
+/// Whom Envoy takes for the client: the other end of the connection only with `use_remote_address`. None for one that
+/// has no IP address.
 fn peer() -> Option<IpAddr> {
     let address = abi::property("source\0address").ok()?;
     core::str::from_utf8(&address).ok()?.parse().ok().map(|address: SocketAddr| address.ip())

@@ -59,11 +59,13 @@ async fn run() -> Result<()> {
         plugin_configuration: state.plugin_configuration,
         workers: 2,
         max_headers_count: 100,
+        use_remote_address: true,
         headers_with_underscores_action: "REJECT_REQUEST",
 
         http2_upstream: false,
         access_log: true,
         filters_instead: None,
+        filters_behind: Vec::new(),
         core: None,
         delays: false,
     };

@@ -7,6 +7,7 @@ mod base;
 mod behind_a_cache;
 mod benchmark;
 mod carried_bundle;
+mod client_address;
 mod clock;
 mod control_plane_down;
 mod costs;

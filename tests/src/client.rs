@@ -97,10 +97,22 @@ pub async fn get(address: SocketAddr, token: &str) -> Result<Response> {
 
 /// POST by HTTP/2 with a body and trailers after it.
 pub async fn send_trailers(address: SocketAddr, token: &str, trailers: HeaderMap) -> Result<Response> {
+    send_http2(address, "POST", token, trailers).await
+}
+
+/// By HTTP/2, with any method, and a body and trailers after it.
+pub async fn send_http2(
+    address: SocketAddr,
+    method: &str,
+    token: &str,
+    trailers: HeaderMap,
+) -> Result<Response> {
     let stream = timeout(PATIENCE, TcpStream::connect(address)).await??;
     let (mut sender, connection) = http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await?;
     tokio::spawn(connection);
-    let request = Request::post(format!("http://{address}/"))
+    let request = Request::builder()
+        .method(method)
+        .uri(format!("http://{address}/"))
         .header(header::AUTHORIZATION, format!("Bearer {token}"))
         .body(Full::<Bytes>::from("body").with_trailers(std::future::ready(Some(Ok(trailers)))))?;
     let exchange = async {

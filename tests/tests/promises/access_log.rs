@@ -24,3 +24,34 @@ async fn names_the_subject_and_the_reason() {
         .await;
     }
 }
+
+/// RBAC behind the filter decides by whom the filter has found.
+#[tokio::test]
+async fn lets_rbac_decide_by_subject() {
+    let forge = Forge::with(|settings| {
+        settings.plugin_configuration["filter_state"] = json!(["subject"]);
+        let subject = |exact: &str| {
+            json!({ "filter_state": { "key": "wasm.keystile.subject", "string_match": { "exact": exact } } })
+        };
+        settings.filters_behind = vec![json!({
+            "name": "envoy.filters.http.rbac",
+            "typed_config": {
+                "@type": "type.googleapis.com/envoy.extensions.filters.http.rbac.v3.RBAC",
+                "rules": { "policies": { "known": {
+                    "permissions": [{ "any": true }],
+                    "principals": [subject("OP0000000001"), subject("OP0000000001/alice")],
+                } } },
+            },
+        })];
+    })
+    .await;
+    for (sub, status) in
+        [("OP0000000001", 200), ("OP0000000001/alice", 200), ("OP0000000001/bob", 403), ("OP0000000002", 403)]
+    {
+        let operator = token::Operator { operator_id: sub[..12].into() };
+        let token = forge.mint(&token::Claims { sub: sub.into(), operator, ..forge.claims() });
+        let answer = client::get(forge.envoy.address(), &token).await.unwrap().expect(status).unwrap();
+        // RBAC's own words: the filter had let it pass.
+        assert_eq!(answer.text() == "RBAC: access denied", status == 403, "{sub}: {}", answer.text());
+    }
+}

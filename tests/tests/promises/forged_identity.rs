@@ -3,7 +3,7 @@
 use harness::Forge;
 use harness::client::{bearer, send, send_trailers};
 use hyper::HeaderMap;
-use hyper::header::{AUTHORIZATION, HeaderName, HeaderValue};
+use hyper::header::{AUTHORIZATION, CONNECTION, HeaderName, HeaderValue};
 use serde_json::json;
 
 #[tokio::test]
@@ -50,6 +50,18 @@ async fn also_when_their_values_are_no_text() {
     let echo = send(forge.envoy.address(), request).await.unwrap().expect(200).unwrap().json().unwrap();
     assert!(!echo.to_string().contains("forged"), "{echo}");
     assert_eq!(echo["headers"]["x-keystile-subject"], json!(["OP0000000001"]));
+}
+
+/// `Connection` names headers that end at the next hop (RFC 9110 section 7.6.1): one behind Envoy would drop ours.
+#[tokio::test]
+async fn also_when_connection_names_them() {
+    let forge = Forge::start().await;
+    let mut request = bearer(&forge.token());
+    let value = HeaderValue::from_static("keep-alive, x-keystile-subject, x-keystile-operator");
+    request.headers_mut().insert(CONNECTION, value);
+    let echo = send(forge.envoy.address(), request).await.unwrap().expect(200).unwrap().json().unwrap();
+    assert_eq!(echo["headers"]["x-keystile-subject"], json!(["OP0000000001"]));
+    assert_eq!(echo["headers"].get("connection"), None, "{echo}");
 }
 
 /// A server may take trailers for headers, and HTTP/2 carries them through.

@@ -1,11 +1,11 @@
 //! Whatever is not exactly a valid credential is refused, with its stable code, and never reaches the upstream.
 
 use harness::Forge;
-use harness::client::{bearer, send, without_credential};
+use harness::client::{bearer, send, send_http2, without_credential};
 use harness::envoy::Settings;
 use harness::{Response, eventually};
-use hyper::Request;
 use hyper::header::{AUTHORIZATION, HeaderValue};
+use hyper::{HeaderMap, Request};
 use serde_json::json;
 use token::mint::SigningKey;
 use token::{Claims, base64url};
@@ -261,3 +261,18 @@ const ALPHABET: &str = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123
 
 /// Given the time, too.
 type Spoil = fn(&mut Claims, u64);
+
+/// HTTP/2 carries any method, and an upstream may take `delete` for `DELETE`.
+#[tokio::test]
+async fn a_method_with_a_small_letter() {
+    let forge = Forge::with(|settings| {
+        settings.plugin_configuration["rules"] =
+            json!([{ "path": "/", "methods": ["DELETE"], "scopes": ["admin"] }, { "path": "/" }]);
+    })
+    .await;
+    for (method, status) in [("POST", 200), ("DELETE", 403), ("delete", 400), ("Delete", 400)] {
+        let token = forge.token();
+        let answer = send_http2(forge.envoy.address(), method, &token, HeaderMap::new()).await.unwrap();
+        assert_eq!(answer.status, status, "{method}: {}", answer.text());
+    }
+}

@@ -3,13 +3,17 @@
 //! Fuel does not depend on how busy a machine is, only on the filter and the request. costs.txt holds what was paid
 //! when somebody last looked: `KEYSTILE_UPDATE=1 cargo test -p keystile-tests --test promises costs` writes it anew.
 
-use crate::edge::{Edge, plain, request};
+use crate::edge::{Edge, NOW_MS, configuration, plain, request};
 use crate::native_signatures;
+use bundle::builder::SecretKey;
 use harness::host::{Cost, Pairs};
 use harness::tools;
+use serde_json::json;
 use std::collections::BTreeMap;
 use std::fmt::Write;
-use token::Fingerprint;
+use token::api_key::{Prefix, TagKey};
+use token::mint::SigningKey;
+use token::{Algorithm, Claims, Fingerprint, VerifyingKey};
 
 #[test]
 fn do_not_grow_unnoticed() {
@@ -80,6 +84,15 @@ fn measured() -> BTreeMap<String, Paid> {
     edge.host.world().functions.insert("verify_signature".into(), Box::new(yes));
     edge.ask(&request(&es256(4))).unwrap();
     paid.extend([price("ES256, cold, verified by the host", &mut edge, &request(&es256(5)))]);
+    let mut edge = every_kind();
+    for (_, headers) in kinds(1) {
+        edge.ask(&headers).unwrap();
+    }
+    for (name, headers) in kinds(2) {
+        for state in ["cold", "warm"] {
+            paid.extend([price(&format!("{name}, {state}"), &mut edge, &headers)]);
+        }
+    }
     let mut edge = first;
     for (name, headers) in [
         ("refused, no credential", plain()),
@@ -95,6 +108,51 @@ fn measured() -> BTreeMap<String, Paid> {
     paid.extend([pages("after 10,000 credentials", &edge)]);
     paid
 }
+
+/// An edge that takes more than tokens of ours.
+fn every_kind() -> Edge {
+    let mut configuration = configuration();
+    configuration["tokens"]["prefixes"] = json!(["kauth-"]);
+    configuration["api_keys"] = json!({});
+    configuration["issuers"] = json!([{ "issuer": ELSEWHERE, "audiences": ["api"] }]);
+    configuration["credentials"] = json!([
+        { "header": "authorization", "scheme": "Bearer" },
+        { "header": "x-soracom-token", "pair": "x-soracom-api-key" },
+    ]);
+    let mut edge = Edge::with(configuration, |_| ());
+    let elsewhere = elsewhere();
+    let public = elsewhere.verifying_key().public_material().unwrap();
+    let foreign = VerifyingKey::of_issuer(ELSEWHERE, "idp", Algorithm::EdDsa, &public).unwrap();
+    edge.content.keys([edge.eddsa.verifying_key(), &foreign]).unwrap();
+    edge.content.secret_keys([SecretKey::Tag { generation: 1, secret: TAGS }]).unwrap();
+    edge.publish();
+    edge
+}
+
+/// A request with one credential of each kind, others for each number.
+fn kinds(number: u64) -> [(&'static str, Pairs); 4] {
+    let eddsa = SigningKey::ed25519("key-1", &[2; 32]).unwrap();
+    let claims = Claims { sid: Some("api-1".into()), ..Edge::claims(number) };
+    let pair = eddsa.mint(&claims).expose().to_owned();
+    let tags = TagKey::new(1, TAGS).unwrap();
+    let key = tags.mint(&Prefix::default(), number, NOW_MS / 1000 - 10, "OP0000000001/alice").unwrap();
+    let claims =
+        json!({ "iss": ELSEWHERE, "sub": "alice", "aud": "api", "exp": NOW_MS / 1000 + 60, "n": number });
+    let foreign = elsewhere().sign(r#"{"alg":"EdDSA","kid":"idp"}"#, claims.to_string().as_bytes());
+    [
+        ("API key", request(key.expose()).with("x-username", "OP0000000001/alice")),
+        ("Soracom's pair", plain().with("x-soracom-token", pair).with("x-soracom-api-key", "api-1")),
+        ("Kuzzle's prefix", request(eddsa.mint_prefixed("kauth-", &Edge::claims(number)).expose())),
+        ("EdDSA of another issuer", request(foreign.expose())),
+    ]
+}
+
+fn elsewhere() -> SigningKey {
+    SigningKey::ed25519("idp", &[5; 32]).unwrap()
+}
+
+const ELSEWHERE: &str = "https://idp.example.com";
+const TAGS: &[u8; 32] = &[6; 32];
 
 fn render(paid: &BTreeMap<String, Paid>) -> String {
     let mut text = String::new();

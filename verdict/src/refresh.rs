@@ -126,6 +126,7 @@ impl Refresh {
                 self.phase = Phase::Asked { at: now };
                 let held = self.held();
                 Some(Call::Manifest {
+                    epoch: held.map_or(0, |held| held.delegation().epoch()),
                     have: held.map_or(0, Manifest::version),
                     issued_at: held.map_or(0, Manifest::issued_at),
                     wait_seconds: if held.is_some() { self.wait_seconds } else { 0 },

@@ -1,9 +1,6 @@
 //! What edges fetch.
 
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use axum::{
     body::Body,
@@ -19,7 +16,7 @@ use super::{Desk, problem::Problem};
 use crate::{
     model::{EdgeId, EdgeReport, EdgeWorkers},
     operations,
-    publisher::Publication,
+    publisher::{Order, Publication},
 };
 
 #[derive(Deserialize)]
@@ -27,6 +24,8 @@ use crate::{
 pub(super) struct ManifestQuery {
     #[serde(default)]
     have: u64,
+    /// Of the delegation that the edge holds; an older edge does not tell.
+    epoch: Option<u64>,
 }
 
 #[derive(Deserialize)]
@@ -35,14 +34,16 @@ pub(super) struct KeysQuery {
     sha256: String,
 }
 
-/// Something newer than `have` at once; else waits for it as long as the edge prefers. Never anything older.
+/// Something newer than `have` at once, and anything of a later epoch; else waits for it as long as the edge prefers.
+/// Never anything older.
 pub(super) async fn manifest(
     State(desk): State<Desk>,
     headers: HeaderMap,
     query: Result<Query<ManifestQuery>, QueryRejection>,
 ) -> Result<Response, Problem> {
     let edge = authenticate(&desk, &headers).await?;
-    let Query(ManifestQuery { have }) = query.map_err(|_| Problem::invalid("`have`: expected a version"))?;
+    let Query(ManifestQuery { have, epoch }) =
+        query.map_err(|_| Problem::invalid("`have`: expected a version; `epoch`: expected an epoch"))?;
     let known =
         headers.get(header::IF_NONE_MATCH).and_then(|tag| tag.to_str().ok()).and_then(read_entity_tag);
     let report = EdgeReport { version: have, issued_at: known.map(|(_, at)| at), workers: workers(&headers) };
@@ -54,14 +55,15 @@ pub(super) async fn manifest(
         // Its workers are just taking up what it fetched: it is to tell soon that they have.
         wait = wait.min(CATCHING_UP);
     }
-    if desk.latest().version < have {
-        catch_up(&desk, &edge, have).await;
+    let held = Order { epoch: epoch.unwrap_or_else(|| desk.latest().epoch), version: have };
+    if desk.latest().order() < held {
+        catch_up(&desk, &edge, held).await;
     }
-    if desk.latest().version <= have && !wait.is_zero() {
-        wait_for_newer(&desk, have, wait).await;
+    if desk.latest().order() <= held && !wait.is_zero() {
+        wait_for_newer(&desk, held, wait).await;
     }
     let publication = desk.latest();
-    let mut response = if is_news(&publication, have, known) {
+    let mut response = if is_news(&publication, held, known) {
         let mut response = Body::from(publication.manifest.clone()).into_response();
         response
             .headers_mut()
@@ -71,7 +73,7 @@ pub(super) async fn manifest(
         StatusCode::NOT_MODIFIED.into_response()
     };
     let answer = response.headers_mut();
-    if publication.version >= have
+    if publication.order() >= held
         && let Ok(tag) = HeaderValue::try_from(entity_tag(&publication))
     {
         answer.insert(header::ETAG, tag);
@@ -124,39 +126,44 @@ async fn authenticate(desk: &Desk, headers: &HeaderMap) -> Result<EdgeId, Proble
 
 /// Another replica gave the edge something that this one has not seen yet; or the database went back, and the edge
 /// would not take what is revoked from now on.
-async fn catch_up(desk: &Desk, edge: &EdgeId, have: u64) {
+async fn catch_up(desk: &Desk, edge: &EdgeId, held: Order) {
     let mut stop = desk.stop.clone();
     tokio::select! {
-        () = desk.publications.reached(have) => {}
+        () = desk.publications.caught_up(held) => {}
         () = sleep(CATCH_UP) => {}
         _ = stop.wait_for(|stop| *stop) => {}
     }
-    let latest = desk.latest().version;
-    if latest < have && desk.ahead.due(Instant::now()) {
+    let latest = desk.latest().order();
+    if latest < held && desk.ahead.due(Instant::now()) {
         tracing::error!(
             edge.id = %edge,
-            edge.version = have,
-            bundle.version = latest,
+            edge.epoch = held.epoch,
+            edge.version = held.version,
+            authority.epoch = latest.epoch,
+            bundle.version = latest.version,
             "an edge holds a version above the latest, and takes nothing until there is a higher one; was a backup \
-             restored, or the clock set back? A restart of the server takes a version from the clock"
+             restored, or the clock set back? A restart of the server takes a version from the clock. If neither, the \
+             tail key may be stolen: `keystile authority rotate tail`"
         );
     }
 }
 
 /// Ends early when the server stops, so that stopping need not wait for the edges.
-async fn wait_for_newer(desk: &Desk, have: u64, wait: Duration) {
+async fn wait_for_newer(desk: &Desk, held: Order, wait: Duration) {
     let _waiting = desk.metrics.edge_waits();
     let mut stop = desk.stop.clone();
     tokio::select! {
-        () = desk.publications.newer_than(have) => {}
+        () = desk.publications.newer_than(held) => {}
         () = sleep(wait) => {}
         _ = stop.wait_for(|stop| *stop) => {}
     }
 }
 
-/// Whether the edge does not have it, nor anything later.
-fn is_news(publication: &Arc<Publication>, have: u64, known: Option<(u64, u64)>) -> bool {
-    publication.version >= have && (publication.version, publication.issued_at) > known.unwrap_or_default()
+/// Whether the edge does not have it, nor anything later. What it knows of is of the epoch that it holds.
+fn is_news(publication: &Publication, held: Order, known: Option<(u64, u64)>) -> bool {
+    publication.epoch > held.epoch
+        || publication.order() >= held
+            && (publication.version, publication.issued_at) > known.unwrap_or_default()
 }
 
 /// `"VERSION-ISSUEDMS"`

@@ -75,7 +75,7 @@ async fn list(global: &Global) -> Result<(), Failure> {
                 "state": member.state.name(),
                 "version": report.map(|report| report.version),
                 "enforces": report.map(|report| report.enforces()),
-                "current": member.enforces(fleet.version),
+                "current": fleet.is_current(member),
                 "behind": member.behind,
                 "age_seconds": age(member),
                 "workers": workers.map(|workers| workers.count),

@@ -4,12 +4,12 @@ use tokio::time::{Instant, sleep_until};
 
 use super::{
     Service,
-    list_edges::{EdgeState, state},
+    list_edges::{EdgeState, enforces, state},
 };
 use crate::{
     clock,
     model::EdgeId,
-    store::{StoreError, edges},
+    store::{StoreError, edges, versions},
 };
 
 /// Who enforces a version, when the waiting for it ended.
@@ -44,12 +44,13 @@ pub async fn await_fleet(service: &Service, version: u64, patience: Duration) ->
 async fn look(service: &Service, version: u64) -> Result<Reached, StoreError> {
     let now = clock::now();
     let mut reached = Reached::default();
-    for edge in edges::list(&mut service.store.reader().await?).await? {
-        let enforces = edge.report.is_some_and(|report| report.enforces() >= version);
+    let mut read = service.store.read().await?;
+    let latest = versions::current(&mut read).await?.number;
+    for edge in edges::list(&mut read).await? {
         let list = match state(service, &edge, now) {
             EdgeState::Unseen => continue,
             EdgeState::Silent => &mut reached.silent,
-            EdgeState::Live if enforces => &mut reached.enforcing,
+            EdgeState::Live if enforces(&edge, version, latest) => &mut reached.enforcing,
             EdgeState::Live => &mut reached.lagging,
         };
         list.push(edge.id);

@@ -17,7 +17,8 @@ pub struct Fleet {
 pub struct Member {
     pub edge: Edge,
     pub state: EdgeState,
-    /// How many revocations and watermarks are newer than what it enforces; none of one that never asked.
+    /// How many revocations and watermarks are newer than what it enforces; none of one that never asked, or that holds
+    /// what was never published here.
     pub behind: Option<u64>,
 }
 
@@ -41,11 +42,17 @@ impl EdgeState {
     }
 }
 
-impl Member {
-    /// Whether all of its workers enforce this version.
-    pub fn enforces(&self, version: u64) -> bool {
-        self.edge.report.is_some_and(|report| report.enforces() >= version)
+impl Fleet {
+    /// Whether all workers of an edge enforce the latest version.
+    pub fn is_current(&self, member: &Member) -> bool {
+        enforces(&member.edge, self.version, self.version)
     }
+}
+
+/// Whether all workers of an edge enforce this version. What is above the latest was never published here: nobody knows
+/// what it refuses.
+pub(super) fn enforces(edge: &Edge, version: u64, latest: u64) -> bool {
+    edge.report.is_some_and(|report| report.version <= latest && report.enforces() >= version)
 }
 
 /// Who enforces what, and how far behind the store that is.
@@ -56,6 +63,7 @@ pub async fn list_edges(service: &Service) -> Result<Fleet, StoreError> {
     let mut members = Vec::new();
     for edge in edges::list(&mut read).await? {
         let behind = match edge.report.map(|report| report.enforces()) {
+            _ if edge.report.is_some_and(|report| report.version > version) => None,
             Some(enforced) if enforced < version => Some(
                 revocations::count_since(&mut read, enforced).await?
                     + watermarks::count_since(&mut read, enforced).await?,

@@ -27,7 +27,7 @@ use tokio::{
 };
 
 pub use error::PublishError;
-pub use publications::{Publication, Publications};
+pub use publications::{Order, Publication, Publications};
 
 use crate::{
     clock,

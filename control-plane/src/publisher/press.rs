@@ -6,7 +6,9 @@ use bundle::{
 };
 use tokio::sync::watch;
 
-use super::{Publication, Publications, PublishError, contents::Contents, keyset::KeySet, shelf::Shelf};
+use super::{
+    Order, Publication, Publications, PublishError, contents::Contents, keyset::KeySet, shelf::Shelf,
+};
 use crate::{
     authority::Authority,
     clock::{self, Time},
@@ -30,7 +32,7 @@ pub(super) struct Press {
     sealer: Sealer,
     shelf: Arc<Shelf>,
     latest: watch::Sender<Arc<Publication>>,
-    version: watch::Sender<u64>,
+    order: watch::Sender<Order>,
     publications: Publications,
     metrics: Metrics,
 }
@@ -51,10 +53,10 @@ impl Press {
         let shelf = Arc::new(Shelf::default());
         shelf.stock(&built, as_of);
         metrics.published(publication.version, publication.issued_at, contents.revoked());
-        let version = watch::Sender::new(publication.version);
+        let order = watch::Sender::new(publication.order());
         let latest = watch::Sender::new(Arc::new(publication));
-        let publications = Publications::new(latest.subscribe(), version.subscribe(), Arc::clone(&shelf));
-        Ok(Self { store, contents, sealer, shelf, latest, version, publications, metrics })
+        let publications = Publications::new(latest.subscribe(), order.subscribe(), Arc::clone(&shelf));
+        Ok(Self { store, contents, sealer, shelf, latest, order, publications, metrics })
     }
 
     pub(super) fn publications(&self) -> Publications {
@@ -83,9 +85,9 @@ impl Press {
         let (publication, objects) = self.sealer.seal(&mut self.contents, as_of)?;
         self.shelf.stock(&objects, as_of);
         self.metrics.published(publication.version, publication.issued_at, self.contents.revoked());
-        let version = publication.version;
+        let order = publication.order();
         self.latest.send_replace(Arc::new(publication));
-        self.version.send_if_modified(|published| std::mem::replace(published, version) != version);
+        self.order.send_if_modified(|published| std::mem::replace(published, order) != order);
         Ok(())
     }
 }
@@ -153,7 +155,8 @@ impl Sealer {
         objects.push(checkpoint);
         let snapshot = self.open(&signed, &objects, issued_at)?;
         self.latest = Some(snapshot.clone());
-        let publication = Publication { version, issued_at, expires_at, manifest: signed, snapshot };
+        let epoch = self.authority.delegation.epoch();
+        let publication = Publication { epoch, version, issued_at, expires_at, manifest: signed, snapshot };
         Ok((publication, objects))
     }
 

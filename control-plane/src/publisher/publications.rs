@@ -8,6 +8,8 @@ use super::shelf::Shelf;
 /// A signed manifest, and what it makes of its objects.
 #[derive(Debug)]
 pub struct Publication {
+    /// Of the delegation.
+    pub epoch: u64,
     pub version: u64,
     /// Milliseconds since the Unix epoch.
     pub issued_at: u64,
@@ -16,12 +18,25 @@ pub struct Publication {
     pub snapshot: Snapshot,
 }
 
+/// What makes a manifest later than another, the time it was signed at aside. With a higher epoch versions begin anew.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Order {
+    pub epoch: u64,
+    pub version: u64,
+}
+
+impl Publication {
+    pub const fn order(&self) -> Order {
+        Order { epoch: self.epoch, version: self.version }
+    }
+}
+
 /// Where the latest publication is found and waited for.
 #[derive(Clone)]
 pub struct Publications {
     latest: watch::Receiver<Arc<Publication>>,
-    /// Changes with the version only: who waits for a new one is not woken by each signature.
-    version: watch::Receiver<u64>,
+    /// Changes with the order only: who waits for a new one is not woken by each signature.
+    order: watch::Receiver<Order>,
     bell: Arc<Notify>,
     shelf: Arc<Shelf>,
 }
@@ -29,27 +44,37 @@ pub struct Publications {
 impl Publications {
     pub(super) fn new(
         latest: watch::Receiver<Arc<Publication>>,
-        version: watch::Receiver<u64>,
+        order: watch::Receiver<Order>,
         shelf: Arc<Shelf>,
     ) -> Self {
-        Self { latest, version, bell: Arc::default(), shelf }
+        Self { latest, order, bell: Arc::default(), shelf }
     }
 
     pub fn latest(&self) -> Arc<Publication> {
         Arc::clone(&self.latest.borrow())
     }
 
-    /// Returns when something newer than `version` is published; never, when publishing has ended.
-    pub async fn newer_than(&self, version: u64) {
-        if self.version.clone().wait_for(|published| *published > version).await.is_err() {
-            std::future::pending::<()>().await;
-        }
+    /// Returns when something newer is published; never, when publishing has ended.
+    pub async fn newer_than(&self, held: Order) {
+        self.until(|published| published > held).await;
+    }
+
+    /// Rings, and returns when nothing older than `order` is published.
+    pub async fn caught_up(&self, order: Order) {
+        self.ring();
+        self.until(|published| published >= order).await;
     }
 
     /// Rings, and returns when `version` is published.
     pub async fn reached(&self, version: u64) {
         self.ring();
-        self.newer_than(version.saturating_sub(1)).await;
+        self.until(|published| published.version >= version).await;
+    }
+
+    async fn until(&self, enough: impl Fn(Order) -> bool) {
+        if self.order.clone().wait_for(|published| enough(*published)).await.is_err() {
+            std::future::pending::<()>().await;
+        }
     }
 
     /// An object, by its hash, that every edge may see.
@@ -74,6 +99,6 @@ impl Publications {
 
 impl fmt::Debug for Publications {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Publications(version {})", *self.version.borrow())
+        write!(f, "Publications({:?})", *self.order.borrow())
     }
 }

@@ -125,6 +125,37 @@ on_both! {
         assert_eq!(request.send().await.unwrap().status(), 304);
     }
 
+    /// However far a thief of the tail key has run the version up.
+    async fn a_later_epoch_is_news_whatever_version_an_edge_has(world: World) {
+        let credential = world.edge("one");
+        let server = world.serve();
+        let first = server.manifest(&credential, 0, 0).send().await.unwrap();
+        let first = Manifest::open(&first.bytes().await.unwrap(), &[root_key(&world)], "default").unwrap();
+        let epoch = first.delegation().epoch();
+        let have = u64::MAX;
+        let ask = |epoch: u64, wait: u64| {
+            let path = format!("/edge/v1/manifest?have={have}&epoch={epoch}");
+            let request = server.get(&path).bearer_auth(&credential).header("prefer", format!("wait={wait}"));
+            request.header("if-none-match", format!("\"{have}-{have}\"")).send()
+        };
+        assert_eq!(ask(epoch, 1).await.unwrap().status(), 304);
+        let waiting = tokio::spawn(ask(epoch, 20));
+        wait_until_it_waits(&server).await;
+        world.json(&["authority", "rotate", "tail"]);
+        let rotated = Instant::now();
+        let response = waiting.await.unwrap().unwrap();
+        assert_eq!(response.status(), 200);
+        assert!(rotated.elapsed() < Duration::from_secs(2), "{:?}", rotated.elapsed());
+        let next = Manifest::open(&response.bytes().await.unwrap(), &[root_key(&world)], "default").unwrap();
+        next.may_follow(&first).unwrap();
+        assert!(next.delegation().epoch() > epoch && next.version() < have);
+        assert_eq!(ask(epoch, 0).await.unwrap().status(), 200);
+        // Never back.
+        let response = ask(next.delegation().epoch() + 1, 0).await.unwrap();
+        assert_eq!(response.status(), 304);
+        assert!(response.headers().get("etag").is_none());
+    }
+
     async fn only_enrolled_edges_are_answered(world: World) {
         let credential = world.edge("one");
         let server = world.serve();

@@ -127,6 +127,19 @@ on_both! {
         assert!(complaint.contains("behind, split"), "{complaint}");
     }
 
+    /// What it holds is not ours: a thief of the tail key ran its version up, or a backup was restored.
+    async fn an_edge_above_every_version_is_lagging(world: World) {
+        let credential = world.edge("beyond");
+        let server = world.serve();
+        let have = version(server.manifest(&credential, 0, 0).send().await.unwrap().headers()) + 1_000_000_000;
+        tell(&server, &credential, have, "", &format!("version={have}; workers=1; oldest={have}; lagging=0")).await;
+        let fleet = listed(&world, |fleet| fleet[0]["version"] == json!(have)).await;
+        assert_eq!((&fleet[0]["current"], &fleet[0]["behind"]), (&json!(false), &Value::Null));
+        let output = world.run(&["revoke", "--wait", "--timeout", "300ms", "--json", "--token", &world.token()]);
+        let answer: Value = serde_json::from_slice(&output.stdout).unwrap();
+        assert_eq!(answer["edges"], json!({ "enforcing": [], "lagging": ["beyond"], "silent": [] }));
+    }
+
     /// One that was not heard of for a manifest's lifetime holds nobody up, but it is named.
     async fn a_silent_edge_is_not_waited_for(world: World) {
         let mut world = world;

@@ -5,8 +5,9 @@ use bundle::{Entry, Kind};
 /// What the leader is to ask the control plane for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Call {
-    /// `have` is the version, `issued_at` the time of the manifest that is held.
+    /// `epoch` is that of the delegation, `have` the version, `issued_at` the time of the manifest that is held.
     Manifest {
+        epoch: u64,
         have: u64,
         issued_at: u64,
         wait_seconds: u64,
@@ -18,7 +19,9 @@ impl Call {
     /// The path, its query included.
     pub fn path(&self) -> String {
         match self {
-            Self::Manifest { have, .. } => alloc::format!("/edge/v1/manifest?have={have}"),
+            Self::Manifest { epoch, have, .. } => {
+                alloc::format!("/edge/v1/manifest?have={have}&epoch={epoch}")
+            }
             Self::Object(entry) => {
                 let hash = token::Fingerprint::from(*entry.sha256());
                 match entry.kind() {

@@ -85,15 +85,17 @@ fn the_first_call_asks_for_anything_at_once_and_later_ones_wait() {
     let mut refresh = refresh();
     let published = published(&bundle_of(0), 7, NOW_MS);
     let call = refresh.poll(NOW_MS).unwrap();
-    assert_eq!(call, Call::Manifest { have: 0, issued_at: 0, wait_seconds: 0 });
-    assert_eq!(call.path(), "/edge/v1/manifest?have=0");
+    assert_eq!(call, Call::Manifest { epoch: 0, have: 0, issued_at: 0, wait_seconds: 0 });
+    assert_eq!(call.path(), "/edge/v1/manifest?have=0&epoch=0");
     assert_eq!(refresh.poll(NOW_MS + 5000), None, "one request at a time");
     refresh.handle_answer(call, 200, published.manifest.clone(), NOW_MS, 0).unwrap();
     assert!(refresh.current().is_none(), "nothing is believed before it is complete");
     let (early, last) = fetch_all(&mut refresh, &published, NOW_MS).unwrap();
     assert_eq!(early.len() + last.len(), published.objects.len());
     let next = refresh.poll(NOW_MS).unwrap();
-    assert_eq!(next, Call::Manifest { have: 7, issued_at: NOW_MS, wait_seconds: 15 });
+    let epoch = refresh.current().unwrap().manifest().delegation().epoch();
+    assert_eq!(next, Call::Manifest { epoch, have: 7, issued_at: NOW_MS, wait_seconds: 15 });
+    assert_eq!(next.path(), format!("/edge/v1/manifest?have=7&epoch={epoch}"));
     assert_eq!(next.etag().unwrap(), format!("\"7-{NOW_MS}\""));
 }
 

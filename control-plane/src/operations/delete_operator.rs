@@ -22,7 +22,8 @@ pub async fn delete_operator(service: &Service, actor: &Actor, id: &OperatorId) 
     // It never issues again, so the instant may lie as far ahead as an exchange that is under way can reach.
     let reach = now.seconds().saturating_add(AHEAD);
     let instant = issued::latest(&mut write, &scope, reach).await?.unwrap_or(reach);
-    for key in refuse_all(&mut write, &scope, NEVER, "deleted", now, version).await? {
+    let refused = refuse_all(&mut write, &scope, NEVER, "deleted", now, version).await?;
+    for key in refused.keys {
         api_keys::delete(&mut write, key.id).await?;
     }
     watermarks::raise(&mut write, &Watermark { scope, instant }, version).await?;

@@ -23,7 +23,8 @@ pub async fn delete_user(service: &Service, actor: &Actor, subject: &Subject) ->
     // Whoever has the name later is issued nothing before this instant has passed.
     let reach = now.seconds().saturating_add(AHEAD);
     let instant = issued::latest(&mut write, &scope, reach).await?.unwrap_or(reach);
-    for key in refuse_all(&mut write, &scope, NEVER, "deleted", now, version).await? {
+    let refused = refuse_all(&mut write, &scope, NEVER, "deleted", now, version).await?;
+    for key in refused.keys {
         api_keys::delete(&mut write, key.id).await?;
     }
     watermarks::raise(&mut write, &Watermark { scope, instant }, version).await?;

@@ -3,7 +3,10 @@ use std::fmt;
 use serde_json::json;
 use token::{Fingerprint, Unverified};
 
-use super::{Lifetime, Service, api_keys::refuse_all};
+use super::{
+    Service,
+    api_keys::{hold, refuse_all},
+};
 use crate::{
     clock::{self, Time},
     model::{Actor, KeyId, OperatorId, Revocation, Subject, Watermark, WatermarkScope},
@@ -143,8 +146,7 @@ pub async fn revoke(
     let version = versions::next(&mut write, now).await?;
     let (what, changed) = match target {
         Target::Fingerprint(fingerprint) => {
-            let unknown = now.seconds().saturating_add(Lifetime::LONGEST.seconds()).saturating_add(SKEW);
-            one(&mut write, authority, fingerprint, unknown, reason, now, version).await?
+            one(&mut write, authority, fingerprint, NEVER, reason, now, version).await?
         }
         Target::Key(KeyId::ApiKey(id)) => {
             let key = api_keys::find(&mut write, id).await?.ok_or(RevokeError::NotFound)?;
@@ -186,7 +188,8 @@ pub async fn revoke(
     Ok(Revoked { version, what })
 }
 
-/// One fingerprint. What the store does not know is refused until `unknown`.
+/// One fingerprint. What the store does not know is refused until `unknown`: it may be an API key that a restored backup
+/// lost, or a token of another issuer, and nothing tells when it ends.
 async fn one(
     write: &mut Write,
     authority: &Authority,
@@ -204,11 +207,13 @@ async fn one(
     };
     let revocation =
         Revocation { fingerprint, expires_at, reason: reason.map(str::to_owned), revoked_at: now.seconds() };
-    match revocations::insert(write, &revocation, version).await? {
-        revocations::Inserted::Yes => Ok((What::Fingerprint(fingerprint), true)),
-        revocations::Inserted::Before => Ok((What::Fingerprint(fingerprint), false)),
-        revocations::Inserted::PrefixTaken => Err(RevokeError::PrefixTaken),
-    }
+    let inserted = match revocations::insert(write, &revocation, version).await? {
+        revocations::Inserted::Yes => true,
+        revocations::Inserted::Before => false,
+        revocations::Inserted::PrefixTaken => return Err(RevokeError::PrefixTaken),
+    };
+    let held = hold(write, &fingerprint).await?;
+    Ok((What::Fingerprint(fingerprint), inserted || held))
 }
 
 /// Everything of a scope up to an instant.
@@ -226,11 +231,11 @@ async fn all(
         None => issued::latest(write, &scope, now.seconds()).await?.unwrap_or(now.seconds()),
     };
     let watermark = Watermark { scope, instant };
-    let changed = watermarks::raise(write, &watermark, version).await?;
-    if changed {
+    let raised = watermarks::raise(write, &watermark, version).await?;
+    // Also where the watermark was there before: a key may have been disabled since, to be enabled later.
+    let refused =
         refuse_all(write, &watermark.scope, instant, "revoked with its owner", now, version).await?;
-    }
-    Ok((What::Scope(watermark), changed))
+    Ok((What::Scope(watermark), raised || refused.changed))
 }
 
 fn verify(service: &Service, text: &str) -> Result<(Fingerprint, u64), RevokeError> {
@@ -273,9 +278,6 @@ async fn owned_subject(
         };
     if known { Ok(()) } else { Err(RevokeError::NotFound) }
 }
-
-/// A token may have been issued a few seconds in the future.
-const SKEW: u64 = 60;
 
 /// Of UTF-8: a remark, kept with each revocation and in the audit log.
 const LONGEST_REASON: usize = 500;

@@ -65,6 +65,17 @@ pub async fn find(lookup: &mut impl Lookup, id: ApiKeyId) -> Result<Option<ApiKe
     found.as_ref().map(read).transpose()
 }
 
+pub async fn find_by_fingerprint(
+    lookup: &mut impl Lookup,
+    fingerprint: &Fingerprint,
+) -> Result<Option<ApiKey>, StoreError> {
+    let found = query(concat!(select!(), "WHERE fingerprint = $1"))
+        .bind(fingerprint.to_string())
+        .fetch_optional(lookup.on())
+        .await?;
+    found.as_ref().map(read).transpose()
+}
+
 /// Those of a user, of everybody in an operator, or of all, in the order they were made.
 pub async fn list(
     lookup: &mut impl Lookup,

@@ -1,7 +1,10 @@
 //! API keys: issued, listed, disabled, rotated, ended; and what edges are told of each.
 
 use bundle::Standing;
-use control_plane::publisher;
+use control_plane::{
+    publisher,
+    store::{NEVER, watermarks},
+};
 use serde_json::{Value, json};
 use token::{
     Fingerprint,
@@ -69,6 +72,35 @@ on_both! {
         assert_eq!(text(&world.json(&["key", "show", &other])["standing"]), "revoked");
     }
 
+    /// Whoever revokes a disabled key, or disables a revoked one, need not fear that enabling it undoes that.
+    async fn a_revocation_outlives_disabling_and_enabling(world: World) {
+        let alice = format!("{}/alice", world.operator);
+        let keys: Vec<String> = (0..5).map(|_| text(&create(&world, &["--user", &alice])["api_key"])).collect();
+        for id in ["key-1", "key-2", "key-3"] {
+            world.json(&["key", "disable", id, "--yes"]);
+        }
+        let before = world.json(&["audit"]).as_array().unwrap().len();
+        world.json(&["revoke", "--key-id", "key-1", "--reason", "leaked"]);
+        world.json(&["revoke", "--token", &keys[1]]);
+        world.json(&["revoke", "--key-id", "key-4"]);
+        assert_eq!(world.json(&["audit"]).as_array().unwrap().len(), before + 3);
+        assert!(world.complaint(&["key", "disable", "key-4", "--yes"]).contains("is not active"));
+        world.json(&["revoke", "--subject", &alice, "--yes"]);
+        world.json(&["key", "rotate", "tag"]);
+        for (id, key) in (1..).zip(&keys) {
+            assert!(world.complaint(&["key", "enable", &format!("key-{id}")]).contains("keystile"));
+            assert_eq!(text(&world.json(&["key", "show", &format!("key-{id}")])["standing"]), "revoked");
+            assert_eq!(seen(&world, key, &alice).await.1, Standing::Revoked);
+        }
+        // Not even when the watermark is forgotten.
+        let mut write = world.store().await.write().await.unwrap();
+        watermarks::collect(&mut write, NEVER).await.unwrap();
+        write.commit().await.unwrap();
+        for id in 1..=5 {
+            assert!(world.complaint(&["key", "enable", &format!("key-{id}")]).contains("is not disabled"));
+        }
+    }
+
     /// Watermarks are forgotten after two days; a key lives on, and may have a name that its owner's watermark misses.
     async fn what_befalls_the_owner_befalls_the_key(world: World) {
         let alice = format!("{}/alice", world.operator);
@@ -81,6 +113,7 @@ on_both! {
         assert_eq!(seen(&world, &named, "al").await.1, Standing::Revoked);
         assert_eq!(seen(&world, &bobs, "").await.1, Standing::NotCovered);
         assert!(world.complaint(&["key", "enable", "key-2"]).contains("up to which all of its owner is refused"));
+        assert_eq!(text(&world.json(&["key", "show", "key-2"])["standing"]), "revoked");
         let later = create(&world, &["--user", &alice]);
         let opened = seen(&world, &text(&later["api_key"]), &alice).await;
         assert_eq!(opened.1, Standing::NotCovered);

@@ -4,6 +4,7 @@ use control_plane::{
     clock,
     model::{Actor, AuthKeyId, KeyId},
     operations::{Authority, Bearer, Lifetime, RevokeError, Target, What, issue, revoke},
+    store::{NEVER, revocations},
 };
 use serde_json::{Value, json};
 use token::Fingerprint;
@@ -143,5 +144,8 @@ on_both! {
         assert!(matches!(refused, Err(RevokeError::NotFound)));
         let done = revoke(&service, &Actor::Admin, &Authority::Everything, target, None).await.unwrap();
         assert_eq!(done.what, What::Fingerprint(unknown));
+        // It may be an API key, or live as long as its issuer likes: nothing but a hand ends that.
+        let held = revocations::find(&mut world.store().await.read().await.unwrap(), &unknown).await.unwrap();
+        assert_eq!(held.unwrap().expires_at, NEVER);
     }
 }

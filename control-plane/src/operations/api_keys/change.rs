@@ -17,10 +17,11 @@ pub async fn disable_api_key(
 ) -> Result<u64, ApiKeyError> {
     let (mut write, version, now) = begin(service).await?;
     let key = own(&mut write, authority, id).await?;
-    if !api_keys::change(&mut write, id, ApiKeyState::Active, ApiKeyState::Disabled).await? {
+    let changed = api_keys::change(&mut write, id, ApiKeyState::Active, ApiKeyState::Disabled).await?;
+    // What is revoked already stays so: enabling the key would take that back.
+    if !changed || !refuse(&mut write, &key, "disabled", now, version).await? {
         return Err(ApiKeyError::NotActive(id));
     }
-    refuse(&mut write, &key, "disabled", now, version).await?;
     finish(service, write, actor, "api_key.disable", &key, version, now).await
 }
 

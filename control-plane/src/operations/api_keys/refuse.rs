@@ -1,17 +1,22 @@
+use token::Fingerprint;
+
 use crate::{
     clock::Time,
-    model::{ApiKey, Revocation, WatermarkScope},
-    store::{NEVER, StoreError, Write, api_keys, revocations},
+    model::{ApiKey, ApiKeyState, Revocation, WatermarkScope},
+    store::{
+        NEVER, StoreError, Write, api_keys,
+        revocations::{self, Inserted},
+    },
 };
 
-/// Revokes the fingerprint for as long as its tag key is known: an API key has no end of its own.
+/// Revokes the fingerprint for ever: an API key has no end of its own. Whether it was not revoked yet.
 pub(super) async fn refuse(
     write: &mut Write,
     key: &ApiKey,
     reason: &str,
     now: Time,
     version: u64,
-) -> Result<(), StoreError> {
+) -> Result<bool, StoreError> {
     let revocation = Revocation {
         fingerprint: key.fingerprint,
         expires_at: NEVER,
@@ -19,12 +24,30 @@ pub(super) async fn refuse(
         revoked_at: now.seconds(),
     };
     // Its prefix is its own since it was issued, so this can't fail; it may have been revoked before.
-    revocations::insert(write, &revocation, version).await?;
-    Ok(())
+    Ok(revocations::insert(write, &revocation, version).await? == Inserted::Yes)
+}
+
+/// Makes the revocation of a disabled API key one that enabling it does not take back. Whether it was disabled.
+pub(in crate::operations) async fn hold(
+    write: &mut Write,
+    fingerprint: &Fingerprint,
+) -> Result<bool, StoreError> {
+    match api_keys::find_by_fingerprint(write, fingerprint).await? {
+        Some(key) => api_keys::change(write, key.id, ApiKeyState::Disabled, ApiKeyState::Active).await,
+        None => Ok(false),
+    }
+}
+
+/// What was refused along with its owner.
+#[derive(Debug)]
+pub(in crate::operations) struct Refused {
+    pub(in crate::operations) keys: Vec<ApiKey>,
+    /// Whether any of them was good before, or might have been enabled.
+    pub(in crate::operations) changed: bool,
 }
 
 /// What a watermark covers is refused by fingerprint as well. API keys live on when the watermark is forgotten; and one
-/// with a username from elsewhere is nobody's at the edge. Returns the keys.
+/// with a username from elsewhere is nobody's at the edge.
 pub(in crate::operations) async fn refuse_all(
     write: &mut Write,
     scope: &WatermarkScope,
@@ -32,10 +55,12 @@ pub(in crate::operations) async fn refuse_all(
     reason: &str,
     now: Time,
     version: u64,
-) -> Result<Vec<ApiKey>, StoreError> {
+) -> Result<Refused, StoreError> {
     let keys = api_keys::covered(write, scope, until).await?;
+    let mut changed = false;
     for key in &keys {
-        refuse(write, key, reason, now, version).await?;
+        changed |= refuse(write, key, reason, now, version).await?;
+        changed |= api_keys::change(write, key.id, ApiKeyState::Disabled, ApiKeyState::Active).await?;
     }
-    Ok(keys)
+    Ok(Refused { keys, changed })
 }

@@ -6,14 +6,18 @@ use token::Fingerprint;
 use super::Service;
 use crate::{
     clock,
-    model::Actor,
-    store::{StoreError, Write, audit, issued, revocations, versions, watermarks},
+    model::{Actor, ApiKeyId, ApiKeyState, Issuance},
+    store::{NEVER, StoreError, Write, api_keys, audit, issued, revocations, versions, watermarks},
 };
 
 #[derive(Debug)]
 pub enum UnrevokeError {
     NotRevoked,
     Expired,
+    /// `keystile key enable` takes that back.
+    Disabled(ApiKeyId),
+    /// An API key that was deleted, or has come to its end.
+    Ended,
     Store(StoreError),
 }
 
@@ -25,6 +29,10 @@ impl fmt::Display for UnrevokeError {
                  can't be taken back",
             ),
             Self::Expired => f.write_str("the credential has expired: nothing could make it good again"),
+            Self::Disabled(id) => {
+                write!(f, "it is the fingerprint of {id}, which is disabled; `keystile key enable {id}` admits it again")
+            }
+            Self::Ended => f.write_str("it is an API key that was deleted or has expired, which is for ever"),
             Self::Store(error) => error.fmt(f),
         }
     }
@@ -33,7 +41,7 @@ impl fmt::Display for UnrevokeError {
 impl std::error::Error for UnrevokeError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
-            Self::NotRevoked | Self::Expired => None,
+            Self::NotRevoked | Self::Expired | Self::Disabled(_) | Self::Ended => None,
             Self::Store(error) => error.source(),
         }
     }
@@ -66,8 +74,21 @@ pub async fn unrevoke(
     if revocation.expires_at <= now.seconds() {
         return Err(UnrevokeError::Expired);
     }
+    let issuance = issued::find(&mut write, fingerprint).await?;
+    match api_keys::find_by_fingerprint(&mut write, fingerprint).await? {
+        Some(key) => match key.state {
+            ApiKeyState::Active => {}
+            ApiKeyState::Disabled => return Err(UnrevokeError::Disabled(key.id)),
+            ApiKeyState::Expired => return Err(UnrevokeError::Ended),
+        },
+        // Of a deleted API key this is what remains.
+        None if issuance.as_ref().is_some_and(|issuance| issuance.expires_at == NEVER) => {
+            return Err(UnrevokeError::Ended);
+        }
+        None => {}
+    }
     revocations::restore(&mut write, fingerprint, now.seconds(), version).await?;
-    let watermark = is_under_watermark(&mut write, fingerprint).await?;
+    let watermark = is_under_watermark(&mut write, issuance).await?;
     audit::append(
         &mut write,
         audit::Change {
@@ -84,8 +105,8 @@ pub async fn unrevoke(
     Ok(Unrevoked { version, watermark })
 }
 
-async fn is_under_watermark(write: &mut Write, fingerprint: &Fingerprint) -> Result<bool, StoreError> {
-    let Some(issuance) = issued::find(write, fingerprint).await? else { return Ok(false) };
+async fn is_under_watermark(write: &mut Write, issuance: Option<Issuance>) -> Result<bool, StoreError> {
+    let Some(issuance) = issuance else { return Ok(false) };
     let session = issuance.session.as_ref().map(|session| session.as_str());
     let instant =
         watermarks::applicable(write, &issuance.kid, &issuance.subject, issuance.auth_key.as_ref(), session)

@@ -91,9 +91,9 @@ impl Authority {
         })
     }
 
-    /// Whether other keys hold by now.
+    /// Whether other keys hold by now, or may: what can't be read is for [`open`](Self::open) to complain of.
     pub fn is_superseded(&self, home: &Home) -> bool {
-        fs::read(delegation_path(home)).is_ok_and(|signed| signed != self.signed)
+        fs::read(delegation_path(home)).map_or(true, |signed| signed != self.signed)
     }
 }
 
@@ -403,6 +403,18 @@ mod tests {
 
         assert_eq!(renew(&home, None, "default", Some(Role::Snapshot), at(3000)).unwrap(), 3000);
         assert_eq!(Authority::open(&home, "default").unwrap().tail.public_key(), new);
+    }
+
+    /// A server that can't read the next delegation must not go on with a stolen key without a word.
+    #[test]
+    fn a_delegation_that_cannot_be_read_supersedes() {
+        let (_folder, home) = home();
+        create(&home, "default", at(1000)).unwrap();
+        let authority = Authority::open(&home, "default").unwrap();
+        fs::remove_file(delegation_path(&home)).unwrap();
+        fs::create_dir(delegation_path(&home)).unwrap();
+        assert!(authority.is_superseded(&home));
+        assert!(matches!(Authority::open(&home, "default"), Err(KeyError::Unreadable { .. })));
     }
 
     #[test]

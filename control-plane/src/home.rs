@@ -3,7 +3,7 @@
 use std::{
     fs::{self, DirBuilder, File, OpenOptions},
     io::{self, Write as _},
-    os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _},
+    os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _, fchown},
     path::{Path, PathBuf},
 };
 
@@ -62,13 +62,21 @@ pub fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
     let folder = path.parent().ok_or(io::ErrorKind::InvalidInput)?;
     let draft = folder.join(format!(".draft-{}", random::text(random::ALPHANUMERIC, 16)));
     let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&draft)?;
-    let written =
-        file.write_all(content).and_then(|()| file.sync_all()).and_then(|()| fs::rename(&draft, path));
+    let written = give_to_owner_of(folder, &file)
+        .and_then(|()| file.write_all(content))
+        .and_then(|()| file.sync_all())
+        .and_then(|()| fs::rename(&draft, path));
     if written.is_err() {
         let _ = fs::remove_file(&draft);
     }
     written?;
     File::open(folder)?.sync_all()
+}
+
+/// A command that root runs must not leave a file that the server can't read.
+fn give_to_owner_of(folder: &Path, file: &File) -> io::Result<()> {
+    let (folder, own) = (fs::metadata(folder)?, file.metadata()?);
+    if folder.uid() == own.uid() { Ok(()) } else { fchown(file, Some(folder.uid()), Some(folder.gid())) }
 }
 
 /// The permission bits that others than the owner have.
@@ -79,6 +87,7 @@ pub fn open_to_others(path: &Path) -> io::Result<u32> {
 /// A hard link refuses to replace what is there; a rename would not.
 fn draft_then_link(draft: &Path, path: &Path, content: &[u8]) -> io::Result<()> {
     let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(draft)?;
+    give_to_owner_of(path.parent().ok_or(io::ErrorKind::InvalidInput)?, &file)?;
     file.write_all(content)?;
     file.sync_all()?;
     fs::hard_link(draft, path)
@@ -87,6 +96,21 @@ fn draft_then_link(draft: &Path, path: &Path, content: &[u8]) -> io::Result<()> 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Only root can give files away; for anybody else there is nothing to see here.
+    #[test]
+    fn files_belong_to_the_owner_of_their_folder() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("a");
+        if std::os::unix::fs::chown(folder.path(), Some(1234), Some(1234)).is_err() {
+            return;
+        }
+        for write in [write_new, replace] {
+            write(&file, b"content").unwrap();
+            let owner = fs::metadata(&file).unwrap();
+            assert_eq!((owner.uid(), owner.gid()), (1234, 1234));
+        }
+    }
 
     #[test]
     fn files_are_private_and_never_replaced() {

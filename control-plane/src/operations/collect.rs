@@ -40,9 +40,10 @@ async fn from_bundle(service: &Service, now: Time) -> Result<u64, StoreError> {
     Ok(gone)
 }
 
-/// Whatever expired before this second no edge admits: 300 seconds is the most leeway it can be given.
+/// Whatever expired before this second no edge admits: 300 seconds is the most leeway it can be given. A day is left for
+/// a clock that is ahead to be noticed and put right, as what is forgotten here can't be brought back.
 const fn expired(now: Time) -> u64 {
-    now.seconds().saturating_sub(300)
+    now.seconds().saturating_sub(300 + 86_400)
 }
 
 fn oldest_line(service: &Service, now: Time) -> Time {

@@ -8,7 +8,7 @@ use crate::{
     clock,
     model::{Actor, AuthKey, AuthKeyId, Subject},
     random,
-    store::{StoreError, audit, auth_keys},
+    store::{StoreError, audit, auth_keys, versions},
 };
 
 #[derive(Debug)]
@@ -64,8 +64,9 @@ pub async fn create_auth_key(
     actor: &Actor,
     subject: &Subject,
 ) -> Result<CreatedAuthKey, CreateAuthKeyError> {
-    let now = clock::now();
     let mut write = service.store.write().await?;
+    versions::lock(&mut write).await?;
+    let now = clock::now();
     let version = ensure_user(&mut write, actor, subject, now).await?;
     let (key, secret) = new(subject, now.seconds());
     auth_keys::insert(&mut write, &key).await?;

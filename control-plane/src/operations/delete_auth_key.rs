@@ -47,9 +47,10 @@ pub async fn delete_auth_key(
     authority: &Authority,
     id: &AuthKeyId,
 ) -> Result<u64, DeleteAuthKeyError> {
-    let now = clock::now();
     let mut write = service.store.write().await?;
-    let version = versions::next(&mut write, now).await?;
+    let version = versions::next(&mut write, clock::now()).await?;
+    // After the wait for the version: what was issued meanwhile is meant too.
+    let now = clock::now();
     let key = auth_keys::find(&mut write, id).await?.ok_or(DeleteAuthKeyError::NotFound)?;
     if !authority.covers(&key.subject.operator) || !auth_keys::delete(&mut write, id).await? {
         return Err(DeleteAuthKeyError::NotFound);

@@ -12,9 +12,10 @@ use crate::{
 /// Deletes an operator with its users, roles and AuthKeys, and refuses all that was ever issued inside it. Returns the
 /// version that edges know it from.
 pub async fn delete_operator(service: &Service, actor: &Actor, id: &OperatorId) -> Result<u64, AccountError> {
-    let now = clock::now();
     let mut write = service.store.write().await?;
-    let version = versions::next(&mut write, now).await?;
+    let version = versions::next(&mut write, clock::now()).await?;
+    // After the wait for the version: what was issued meanwhile is meant too.
+    let now = clock::now();
     if !operators::exists(&mut write, id).await? {
         return Err(AccountError::OperatorUnknown);
     }

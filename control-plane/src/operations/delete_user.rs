@@ -13,9 +13,10 @@ pub async fn delete_user(service: &Service, actor: &Actor, subject: &Subject) ->
     let Subject { operator, user: Some(name) } = subject else {
         return Err(AccountError::Root(subject.operator.clone()));
     };
-    let now = clock::now();
     let mut write = service.store.write().await?;
-    let version = versions::next(&mut write, now).await?;
+    let version = versions::next(&mut write, clock::now()).await?;
+    // After the wait for the version: what was issued meanwhile is meant too.
+    let now = clock::now();
     if !operators::user_exists(&mut write, operator, name).await? {
         return Err(AccountError::UserUnknown(subject.clone()));
     }

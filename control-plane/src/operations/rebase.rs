@@ -6,7 +6,11 @@ use bundle::{
 };
 use serde_json::json;
 use token::Fingerprint;
-use tokio::{sync::mpsc, task::spawn_blocking};
+use tokio::{
+    sync::{Mutex, mpsc},
+    task::spawn_blocking,
+    time::sleep,
+};
 
 use super::Service;
 use crate::{
@@ -18,6 +22,8 @@ use crate::{
 #[derive(Debug)]
 pub enum RebaseError {
     UnderWay,
+    /// The building took a break so long that somebody else may have built meanwhile.
+    ClaimLost,
     Block(BlockError),
     /// The thread that builds ended before its time.
     Ended,
@@ -28,6 +34,7 @@ impl RebaseError {
     pub const fn code(&self) -> &'static str {
         match self {
             Self::UnderWay => "rebase_under_way",
+            Self::ClaimLost => "rebase_claim_lost",
             Self::Block(_) | Self::Ended => "base_not_built",
             Self::Store(error) => error.code(),
         }
@@ -38,6 +45,9 @@ impl fmt::Display for RebaseError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::UnderWay => f.write_str("the base is being built already; wait for that to end"),
+            Self::ClaimLost => {
+                f.write_str("the building was suspended for so long that nothing was installed")
+            }
             Self::Block(error) => write!(f, "the base can't be built: {error}"),
             Self::Ended => f.write_str("building the base was cut short"),
             Self::Store(error) => error.fmt(f),
@@ -83,23 +93,75 @@ pub struct Rebased {
 /// 3. one moment       all that was issued, streamed in order of prefix; what is revoked by then
 /// 4. install          blocks, version, checkpoint in one transaction
 /// ```
+/// The claim is short, renewed while the building goes on, and given back in the transaction of 4: who was suspended
+/// until it ran out installs nothing over what another has built meanwhile.
+///
 /// A crash before 4 leaves the old base and a coverage that only makes tokens a second younger. What is revoked or taken
 /// back meanwhile has a later version than the blocks speak of, so it goes on being said beside them.
 pub async fn rebase(service: &Service, actor: &Actor) -> Result<Rebased, RebaseError> {
-    let claimed = clock::now();
-    let mut write = service.store.write().await?;
-    if !versions::claim_rebase(&mut write, claimed, claimed.plus(CLAIM)).await? {
-        return Err(RebaseError::UnderWay);
+    let claim = Claim::take(service).await?;
+    let done = tokio::select! {
+        done = build(service, actor, &claim) => done,
+        lost = claim.keep(service) => Err(lost),
+    };
+    if !matches!(done, Ok(Rebased { version: Some(_), .. })) {
+        claim.release(service).await?;
     }
-    write.commit().await?;
-    let done = build(service, actor).await;
-    let mut write = service.store.write().await?;
-    versions::release_rebase(&mut write).await?;
-    write.commit().await?;
     if let Ok(Rebased { version: Some(version), .. }) = done {
         service.settle(version).await;
     }
     done
+}
+
+/// The right to build: of several servers one has it.
+struct Claim {
+    /// Until when it is held now. Whoever changes or uses it holds the lock until the commit.
+    until: Mutex<Time>,
+}
+
+impl Claim {
+    async fn take(service: &Service) -> Result<Self, RebaseError> {
+        let now = clock::now();
+        let until = now.plus(CLAIM);
+        let mut write = service.store.write().await?;
+        if !versions::claim_rebase(&mut write, now, until).await? {
+            return Err(RebaseError::UnderWay);
+        }
+        write.commit().await?;
+        Ok(Self { until: Mutex::new(until) })
+    }
+
+    /// Renews it again and again; returns when it is lost.
+    async fn keep(&self, service: &Service) -> RebaseError {
+        loop {
+            sleep(RENEWAL).await;
+            match self.renew(service).await {
+                Ok(true) => {}
+                Ok(false) => return RebaseError::ClaimLost,
+                // It holds for a while yet; whether it does is asked again when the blocks are installed.
+                Err(error) => tracing::warn!(error.code = error.code(), "a claim could not be renewed"),
+            }
+        }
+    }
+
+    async fn renew(&self, service: &Service) -> Result<bool, StoreError> {
+        let mut held = self.until.lock().await;
+        let until = clock::now().plus(CLAIM);
+        let mut write = service.store.write().await?;
+        let renewed = versions::renew_rebase(&mut write, *held, until).await?;
+        write.commit().await?;
+        if renewed {
+            *held = until;
+        }
+        Ok(renewed)
+    }
+
+    async fn release(&self, service: &Service) -> Result<(), StoreError> {
+        let held = self.until.lock().await;
+        let mut write = service.store.write().await?;
+        versions::release_rebase(&mut write, *held).await?;
+        write.commit().await
+    }
 }
 
 /// Does it if enough has gathered, and nobody else does.
@@ -119,11 +181,11 @@ pub async fn rebase_if_due(service: &Service) -> Result<Option<Rebased>, RebaseE
     }
 }
 
-async fn build(service: &Service, actor: &Actor) -> Result<Rebased, RebaseError> {
+async fn build(service: &Service, actor: &Actor, claim: &Claim) -> Result<Rebased, RebaseError> {
     let kids = own_kids(service).await?;
-    // The second that is over: whoever issues right now is hardly ever in its way.
-    let high = clock::now().seconds().saturating_sub(1);
     let mut write = service.store.write().await?;
+    // A second that is over: whoever issues right now is hardly ever in its way.
+    let high = coverage::last_second(&mut write, clock::now().seconds()).await?;
     coverage::raise(&mut write, &kids, high).await?;
     write.commit().await?;
 
@@ -172,7 +234,7 @@ async fn build(service: &Service, actor: &Actor) -> Result<Rebased, RebaseError>
     }
     drop((sender, read));
     let built = building.await.map_err(|_| RebaseError::Ended)??;
-    install(service, actor, built, (as_of, high), &kids).await
+    install(service, actor, claim, built, (as_of, high), &kids).await
 }
 
 type Portion = Vec<(u64, Fingerprint, bool)>;
@@ -194,14 +256,19 @@ fn fill(
 async fn install(
     service: &Service,
     actor: &Actor,
+    claim: &Claim,
     built: Vec<Block>,
     (as_of, high): (u64, u64),
     kids: &[String],
 ) -> Result<Rebased, RebaseError> {
     let coverage: Vec<(String, u64)> = kids.iter().map(|kid| (kid.clone(), high)).collect();
+    let held = claim.until.lock().await;
     let now = clock::now();
     let mut write = service.store.write().await?;
     let version = versions::next(&mut write, now).await?;
+    if !versions::release_rebase(&mut write, *held).await? {
+        return Err(RebaseError::ClaimLost);
+    }
     versions::settle(&mut write, version).await?;
     let mut rows = Vec::new();
     let mut bytes = 0;
@@ -258,5 +325,6 @@ const fn bucket(expires_at: u64) -> u64 {
 /// it expires, and is built anew only while somebody revokes what it covers.
 const BUCKET: u64 = 6 * 3600;
 
-/// A builder that crashed is in nobody's way for longer. 100 million take minutes.
-const CLAIM: Duration = Duration::from_secs(3600);
+/// A builder that crashed is in nobody's way for longer. 100 million take minutes, so it is renewed meanwhile.
+const CLAIM: Duration = Duration::from_secs(60);
+const RENEWAL: Duration = Duration::from_secs(15);

@@ -19,8 +19,9 @@ pub async fn create_user(
     description: Option<&str>,
 ) -> Result<(), AccountError> {
     check_description(description)?;
-    let now = clock::now();
     let mut write = service.store.write().await?;
+    versions::lock(&mut write).await?;
+    let now = clock::now();
     let Subject { operator, user: Some(name) } = subject else {
         return Err(AccountError::Root(subject.operator.clone()));
     };
@@ -32,7 +33,8 @@ pub async fn create_user(
     Ok(())
 }
 
-/// Makes a user that is named for the first time. Returns the version that edges know it from, if it did.
+/// Makes a user that is named for the first time, in a transaction that holds the version: else the user, or all that
+/// it is issued, might go between this look and the commit. Returns the version that edges know it from, if it did.
 pub(super) async fn ensure_user(
     write: &mut Write,
     actor: &Actor,
@@ -48,10 +50,7 @@ pub(super) async fn ensure_user(
         return Ok(None);
     }
     let version = versions::next(write, at).await?;
-    // Another transaction may have made it while this one waited for the version.
-    if !operators::insert_user(write, operator, user, at.seconds()).await? {
-        return Ok(None);
-    }
+    operators::insert_user(write, operator, user, at.seconds()).await?;
     regrant(write, operator, Whose::User(user), version).await?;
     let (action, target) = ("user.create", &subject.to_string());
     audit::append(write, audit::Change { at, actor, action, target, detail: json!({}) }).await?;

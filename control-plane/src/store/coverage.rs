@@ -4,14 +4,19 @@ use sqlx::query;
 
 use super::{Engine, Lookup, StoreError, Write, row};
 
+/// The last second of issue, of whatever key, that is before `now`; none are entered until the end of the transaction.
+/// It lies no further ahead than tokens do: a clock that is, for a while, then keeps nobody from issuing later.
+pub async fn last_second(write: &mut Write, now: u64) -> Result<u64, StoreError> {
+    lock(write).await?;
+    let row = query("SELECT MAX(issued_at) AS latest FROM issued").fetch_one(write.connection()).await?;
+    let latest = row::optional_unsigned(&row, "latest")?.unwrap_or_default();
+    Ok(latest.min(now.saturating_sub(1)))
+}
+
 /// From the commit on no token of the key is entered that was issued at or before this second, and all that were are
-/// there to be found. First of all writes in its transaction.
+/// there to be found. First of all writes to either table in its transaction.
 pub async fn raise(write: &mut Write, kids: &[String], high: u64) -> Result<(), StoreError> {
-    if write.engine() == Engine::Postgres {
-        // Waits for those who have entered some and not yet committed, and keeps out whoever has not looked here yet:
-        // a statement looks at the database after it got its lock on the table. SQLite has one writer at a time anyway.
-        query("LOCK TABLE issued IN SHARE MODE").execute(write.connection()).await?;
-    }
+    lock(write).await?;
     for kid in kids {
         query(
             "INSERT INTO coverage (kid, high) VALUES ($1, $2) \
@@ -21,6 +26,15 @@ pub async fn raise(write: &mut Write, kids: &[String], high: u64) -> Result<(), 
         .bind(row::signed(high))
         .execute(write.connection())
         .await?;
+    }
+    Ok(())
+}
+
+async fn lock(write: &mut Write) -> Result<(), StoreError> {
+    if write.engine() == Engine::Postgres {
+        // Waits for those who have entered some and not yet committed, and keeps out whoever has not looked here yet:
+        // a statement looks at the database after it got its lock on the table. SQLite has one writer at a time anyway.
+        query("LOCK TABLE issued IN SHARE MODE").execute(write.connection()).await?;
     }
     Ok(())
 }

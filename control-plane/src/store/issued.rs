@@ -1,7 +1,7 @@
 use sqlx::{any::AnyRow, query};
 use token::Fingerprint;
 
-use super::{Lookup, StoreError, Write, auth_keys, coverage, row};
+use super::{Lookup, StoreError, Write, auth_keys, coverage, row, watermarks};
 use crate::model::{AuthKeyId, Issuance, SessionId, UniverseMember, UserName, WatermarkScope};
 
 /// What became of a row. Only an inserted one may be released.
@@ -12,7 +12,7 @@ pub enum Inserted {
     PrefixTaken,
     /// The AuthKey it is exchanged for was deleted meanwhile.
     AuthKeyGone,
-    /// The base knows all that its key signed up to that second: it must be issued later.
+    /// The base knows all that its key signed up to that second, or a watermark refuses that: it must be issued later.
     Covered,
 }
 
@@ -24,6 +24,9 @@ pub async fn insert(write: &mut Write, issuance: &Issuance) -> Result<Inserted, 
          SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9 \
          WHERE NOT EXISTS (SELECT 1 FROM revocations WHERE prefix = $1) \
          AND NOT EXISTS (SELECT 1 FROM coverage WHERE kid = $3 AND high >= $8) \
+         AND NOT EXISTS (SELECT 1 FROM watermarks WHERE instant >= $8 AND ((kind = 'global' AND id = '') \
+         OR (kind = 'signing_key' AND id = $3) OR (kind = 'operator' AND id = $4) OR (kind = 'user' AND id = $10) \
+         OR (kind = 'auth_key' AND id = $6) OR (kind = 'session' AND id = $7))) \
          AND ($6 IS NULL OR EXISTS (SELECT 1 FROM auth_keys WHERE auth_key_id = $6)) ON CONFLICT DO NOTHING",
     )
     .bind(row::prefix(fingerprint))
@@ -35,14 +38,23 @@ pub async fn insert(write: &mut Write, issuance: &Issuance) -> Result<Inserted, 
     .bind(session.as_ref().map(SessionId::as_str))
     .bind(row::signed(*issued_at))
     .bind(row::signed(*expires_at))
+    .bind(subject.to_string())
     .execute(write.connection())
     .await?;
     Ok(match auth_key {
         _ if done.rows_affected() == 1 => Inserted::Yes,
         Some(id) if auth_keys::find(write, id).await?.is_none() => Inserted::AuthKeyGone,
-        _ if coverage::of(write, kid).await?.is_some_and(|high| high >= *issued_at) => Inserted::Covered,
+        _ if is_before(write, issuance).await? => Inserted::Covered,
         _ => Inserted::PrefixTaken,
     })
+}
+
+/// Whether the base covers, or a watermark refuses, whatever was issued then.
+async fn is_before(lookup: &mut impl Lookup, issuance: &Issuance) -> Result<bool, StoreError> {
+    let Issuance { kid, subject, auth_key, session, issued_at, .. } = issuance;
+    let session = session.as_ref().map(SessionId::as_str);
+    let watermark = watermarks::applicable(lookup, kid, subject, auth_key.as_ref(), session).await?;
+    Ok(watermark.max(coverage::of(lookup, kid).await?).is_some_and(|instant| instant >= *issued_at))
 }
 
 pub async fn find(
@@ -105,6 +117,15 @@ pub async fn latest(
     .fetch_one(lookup.on())
     .await?;
     row::optional_unsigned(&found, "latest")
+}
+
+/// Whether anything that a key signed may still be good. Looks at every row where there is nothing.
+pub async fn any_of(lookup: &mut impl Lookup, kid: &str) -> Result<bool, StoreError> {
+    let found = query("SELECT 1 AS one FROM issued WHERE kid = $1 LIMIT 1")
+        .bind(kid)
+        .fetch_optional(lookup.on())
+        .await?;
+    Ok(found.is_some())
 }
 
 /// All that was issued, in the order of the unsigned prefix, from this one on: a portion, and the prefix to go on from.

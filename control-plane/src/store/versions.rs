@@ -29,6 +29,16 @@ pub async fn next(write: &mut Write, now: Time) -> Result<u64, StoreError> {
     row::unsigned(&row, "version")
 }
 
+/// Keeps the version as it is until the end of the transaction: nothing is refused or deleted meanwhile. First of all in
+/// its transaction, like [`next`], which may follow.
+pub async fn lock(write: &mut Write) -> Result<(), StoreError> {
+    // SQLite has one writer at a time anyway.
+    if write.engine() == Engine::Postgres {
+        query("SELECT version FROM bundle_state WHERE id = 1 FOR UPDATE").execute(write.connection()).await?;
+    }
+    Ok(())
+}
+
 /// Makes this version, the latest, a checkpoint: for whatever the tail can't say, which only ever grows.
 pub async fn settle(write: &mut Write, version: u64) -> Result<(), StoreError> {
     query("UPDATE bundle_state SET checkpoint = $1 WHERE id = 1")
@@ -57,9 +67,19 @@ pub async fn claim_rebase(write: &mut Write, now: Time, until: Time) -> Result<b
     Ok(done.rows_affected() == 1)
 }
 
-pub async fn release_rebase(write: &mut Write) -> Result<(), StoreError> {
-    query("UPDATE bundle_state SET rebasing_until = 0 WHERE id = 1").execute(write.connection()).await?;
-    Ok(())
+/// Puts the end of that right off, for whoever has it still. Whether that is so.
+pub async fn renew_rebase(write: &mut Write, held: Time, until: Time) -> Result<bool, StoreError> {
+    let done = query("UPDATE bundle_state SET rebasing_until = $2 WHERE id = 1 AND rebasing_until = $1")
+        .bind(row::signed(held.millis()))
+        .bind(row::signed(until.millis()))
+        .execute(write.connection())
+        .await?;
+    Ok(done.rows_affected() == 1)
+}
+
+/// Gives that right back. False if it was not held any more: then somebody else may have built meanwhile.
+pub async fn release_rebase(write: &mut Write, held: Time) -> Result<bool, StoreError> {
+    renew_rebase(write, held, Time::from_millis(0)).await
 }
 
 pub async fn current(lookup: &mut impl Lookup) -> Result<Version, StoreError> {

@@ -8,10 +8,11 @@ use std::{
 use control_plane::{
     clock::{self, Time},
     model::{Actor, Issuance, OperatorId, Revocation, RevocationChange, Subject, Watermark, WatermarkScope},
+    operations::{RebaseError, create_auth_key, rebase},
     store::{
-        Store, audit, auth_keys,
+        Store, audit, auth_keys, blocks, coverage,
         issued::{self, Inserted},
-        operators, revocations, versions, watermarks,
+        operators, revocations, users, versions, watermarks,
     },
 };
 use serde_json::json;
@@ -255,6 +256,82 @@ on_both! {
         assert_eq!(issued::find(&mut write, &fingerprint(2, 0)).await.unwrap(), None);
     }
 
+    /// Whoever was suspended until its claim ran out has nothing to renew, and nothing to install under.
+    async fn of_several_builders_one_has_the_claim(world: World) {
+        let store = world.store().await;
+        let mut write = store.write().await.unwrap();
+        let at = Time::from_seconds;
+        assert!(versions::claim_rebase(&mut write, at(100), at(160)).await.unwrap());
+        assert!(!versions::claim_rebase(&mut write, at(159), at(219)).await.unwrap());
+        assert!(versions::renew_rebase(&mut write, at(160), at(175)).await.unwrap());
+        assert!(!versions::claim_rebase(&mut write, at(174), at(234)).await.unwrap());
+        assert!(versions::claim_rebase(&mut write, at(175), at(235)).await.unwrap());
+        assert!(!versions::renew_rebase(&mut write, at(175), at(300)).await.unwrap());
+        assert!(!versions::release_rebase(&mut write, at(175)).await.unwrap());
+        assert!(versions::release_rebase(&mut write, at(235)).await.unwrap());
+        assert!(versions::claim_rebase(&mut write, at(100), at(160)).await.unwrap());
+    }
+
+    async fn a_builder_that_lost_its_claim_installs_nothing(world: World) {
+        let (service, store) = (world.service().await, world.store().await);
+        let far = Time::from_seconds(1 << 40);
+        for _ in 0..100 {
+            world.json(&["revoke", "--token", &world.token()]);
+            let held = blocks::list(&mut store.reader().await.unwrap()).await.unwrap();
+            let building = rebase(&service, &Actor::System);
+            let stealing = async {
+                for _ in 0..1000 {
+                    let mut write = store.write().await.unwrap();
+                    let now = clock::now();
+                    // A claim that is over at once, where nobody holds one.
+                    let stolen = !versions::claim_rebase(&mut write, now, now).await.unwrap()
+                        && versions::claim_rebase(&mut write, far, far).await.unwrap();
+                    write.commit().await.unwrap();
+                    if stolen {
+                        return;
+                    }
+                }
+            };
+            let (built, ()) = tokio::join!(building, stealing);
+            if matches!(built, Err(RebaseError::ClaimLost)) {
+                assert_eq!(blocks::list(&mut store.reader().await.unwrap()).await.unwrap(), held);
+                assert!(matches!(rebase(&service, &Actor::System).await, Err(RebaseError::UnderWay)));
+                return;
+            }
+            let mut write = store.write().await.unwrap();
+            versions::release_rebase(&mut write, far).await.unwrap();
+            write.commit().await.unwrap();
+        }
+        panic!("never stolen in time");
+    }
+
+    /// A watermark or a base that was committed between the choice of an instant and the entry.
+    async fn nothing_is_entered_that_is_refused_from_the_start(world: World) {
+        let store = world.store().await;
+        let mut write = store.write().await.unwrap();
+        assert_eq!(coverage::last_second(&mut write, 50).await.unwrap(), 0);
+        let of = |number, issued_at| Issuance { issued_at, ..issuance(fingerprint(number, 0)) };
+        let scopes = [
+            WatermarkScope::Session("api-00000000-0000-4000-8000-000000000000".parse().unwrap()),
+            "OP0000000001/alice".parse::<Subject>().unwrap().into(),
+            "OP0000000001".parse::<Subject>().unwrap().into(),
+            WatermarkScope::SigningKey("k".to_owned()),
+            WatermarkScope::Global,
+        ];
+        for (number, scope) in (1..).zip(scopes) {
+            let instant = number * 10;
+            watermarks::raise(&mut write, &Watermark { scope, instant }, 2).await.unwrap();
+            assert_eq!(issued::insert(&mut write, &of(number, instant)).await.unwrap(), Inserted::Covered);
+            assert_eq!(issued::insert(&mut write, &of(number, instant + 1)).await.unwrap(), Inserted::Yes);
+        }
+        coverage::raise(&mut write, &["k".to_owned()], 60).await.unwrap();
+        assert_eq!(issued::insert(&mut write, &of(6, 60)).await.unwrap(), Inserted::Covered);
+        assert_eq!(issued::insert(&mut write, &of(6, 61)).await.unwrap(), Inserted::Yes);
+        // A clock that is ahead moves no coverage beyond what was issued.
+        assert_eq!(coverage::last_second(&mut write, 1_000_000).await.unwrap(), 61);
+        assert_eq!(coverage::last_second(&mut write, 61).await.unwrap(), 60);
+    }
+
     async fn what_has_expired_is_collected(world: World) {
         let store = world.store().await;
         let mut write = store.write().await.unwrap();
@@ -269,6 +346,29 @@ on_both! {
         assert!(issued::find(&mut write, &fingerprint(2, 0)).await.unwrap().is_some());
         assert!(revocations::find(&mut write, &fingerprint(3, 0)).await.unwrap().is_some());
     }
+}
+
+/// Else the key would outlive the deletion, for whoever has the name next.
+#[tokio::test]
+async fn a_key_that_is_made_while_its_owner_goes_waits_for_that() {
+    let world = World::on_postgres().await;
+    let (service, store) = (world.service().await, world.store().await);
+    let subject: Subject = format!("{}/alice", world.operator).parse().unwrap();
+    let name = subject.user.clone().unwrap();
+    create_auth_key(&service, &Actor::Admin, &subject).await.unwrap();
+    let mut write = store.write().await.unwrap();
+    versions::next(&mut write, clock::now()).await.unwrap();
+    auth_keys::delete_all(&mut write, &subject.operator, Some(&name)).await.unwrap();
+    users::delete(&mut write, &subject.operator, Some(&name)).await.unwrap();
+    let going = async {
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        write.commit().await.unwrap();
+    };
+    let (made, ()) = tokio::join!(create_auth_key(&service, &Actor::Admin, &subject), going);
+    made.unwrap();
+    // It belongs to a new alice.
+    let mut reader = store.reader().await.unwrap();
+    assert!(operators::user_exists(&mut reader, &subject.operator, &name).await.unwrap());
 }
 
 fn fingerprint(prefix: u64, rest: u64) -> Fingerprint {

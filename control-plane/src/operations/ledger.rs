@@ -1,6 +1,6 @@
 //! Group commit: tokens that are issued at the same time become durable in one transaction.
 
-use std::{fmt, sync::Arc};
+use std::{fmt, sync::Arc, time::Duration};
 
 use serde_json::json;
 use tokio::sync::{mpsc, oneshot};
@@ -9,7 +9,7 @@ use crate::{
     clock::{self, Time},
     model::{Actor, Issuance},
     store::{
-        Store, StoreError, audit,
+        Store, StoreError, audit, in_time,
         issued::{self, Inserted},
     },
 };
@@ -72,7 +72,7 @@ struct Waiting {
 async fn write(store: Store, mut receiver: mpsc::Receiver<Waiting>) {
     let mut batch = Vec::with_capacity(BATCH);
     while receiver.recv_many(&mut batch, BATCH).await > 0 {
-        match commit(&store, &batch).await {
+        match in_time(PATIENCE, commit(&store, &batch)).await {
             Ok(outcomes) => {
                 for (waiting, outcome) in batch.drain(..).zip(outcomes) {
                     let _ = waiting.answer.send(Ok(outcome));
@@ -114,6 +114,9 @@ async fn commit(store: &Store, batch: &[Waiting]) -> Result<Vec<Inserted>, Store
     write.commit().await?;
     Ok(outcomes)
 }
+
+/// Longer than anybody waits for a lock.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 const QUEUE: usize = 1024;
 const BATCH: usize = 128;

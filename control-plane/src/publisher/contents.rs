@@ -88,7 +88,7 @@ impl Contents {
         }
         granted::apply(granted, &mut self.builder)?;
         if let Some(keys) = keys {
-            self.keyset.apply(&keys, &mut self.builder)?;
+            KeySet::apply(&keys, &mut self.builder)?;
         }
         if version.collected_before > self.collected_before {
             self.forget(version.collected_before);

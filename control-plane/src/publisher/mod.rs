@@ -32,7 +32,7 @@ pub use publications::{Order, Publication, Publications};
 use crate::{
     clock,
     operations::Service,
-    store::{Store, versions},
+    store::{Store, in_time, versions},
     telemetry::Metrics,
 };
 use press::Press;
@@ -81,7 +81,11 @@ async fn run(mut press: Press, resign: Duration, mut stop: watch::Receiver<bool>
             _ = ticks.tick() => press::Sign::Always,
             _ = stop.wait_for(|stop| *stop) => return,
         };
-        match press.publish(sign).await {
+        let published = tokio::select! {
+            published = in_time(PATIENCE, press.publish(sign)) => published,
+            _ = stop.wait_for(|stop| *stop) => return,
+        };
+        match published {
             Ok(()) if trouble.take().is_none() => {}
             Ok(()) => tracing::info!("publishing again"),
             Err(error) => {
@@ -124,3 +128,6 @@ async fn ring(store: Store, publications: Publications, mut stop: watch::Receive
 }
 
 const RETRY: Duration = Duration::from_millis(250);
+
+/// What is loaded anew is hundreds of megabytes at the most.
+const PATIENCE: Duration = Duration::from_secs(60);

@@ -29,6 +29,8 @@ pub(super) enum Sign {
 pub(super) struct Press {
     store: Store,
     contents: Contents,
+    /// Whether anything was taken up that no manifest says yet.
+    unsigned: bool,
     sealer: Sealer,
     shelf: Arc<Shelf>,
     latest: watch::Sender<Arc<Publication>>,
@@ -41,7 +43,7 @@ impl Press {
     /// With the first publication made.
     pub(super) async fn start(service: &Service, metrics: Metrics) -> Result<Self, PublishError> {
         let store = service.store().clone();
-        let keyset = KeySet::new(Arc::clone(service.keyring()), service.home().clone());
+        let keyset = KeySet::new(Arc::clone(service.keys()), service.home().clone());
         let mut contents = Contents::new(keyset);
         let as_of = clock::now();
         contents.load(&store).await?;
@@ -56,7 +58,7 @@ impl Press {
         let order = watch::Sender::new(publication.order());
         let latest = watch::Sender::new(Arc::new(publication));
         let publications = Publications::new(latest.subscribe(), order.subscribe(), Arc::clone(&shelf));
-        Ok(Self { store, contents, sealer, shelf, latest, order, publications, metrics })
+        Ok(Self { store, contents, unsigned: false, sealer, shelf, latest, order, publications, metrics })
     }
 
     pub(super) fn publications(&self) -> Publications {
@@ -73,16 +75,31 @@ impl Press {
     /// Takes up what changed; signs if there is something newer, or anyway.
     pub(super) async fn publish(&mut self, sign: Sign) -> Result<(), PublishError> {
         // The manifest speaks for this instant, so it is taken before the store is read.
-        let as_of = clock::now();
-        let mut newer = self.contents.load(&self.store).await?;
+        self.publish_as_of(clock::now(), sign).await
+    }
+
+    /// May be dropped before its end, and called again.
+    async fn publish_as_of(&mut self, as_of: Time, sign: Sign) -> Result<(), PublishError> {
+        self.unsigned |= self.contents.load(&self.store).await?;
         if self.contents.needs_checkpoint() {
             move_checkpoint(&self.store, self.contents.checkpoint(), as_of).await?;
-            newer |= self.contents.load(&self.store).await?;
+            self.unsigned |= self.contents.load(&self.store).await?;
         }
-        if !newer && sign == Sign::IfNewer {
+        if !self.unsigned && sign == Sign::IfNewer {
             return Ok(());
         }
+        if self.sealer.is_ahead_of(as_of, self.contents.version()) {
+            let (last, now) = (self.latest.borrow().issued_at, as_of.millis());
+            tracing::warn!(
+                manifest.issued_at = last,
+                clock.now = now,
+                "the last manifest was signed by a clock that was ahead; going on from now with a new version"
+            );
+            take_version(&self.store, as_of).await?;
+            self.unsigned |= self.contents.load(&self.store).await?;
+        }
         let (publication, objects) = self.sealer.seal(&mut self.contents, as_of)?;
+        self.unsigned = false;
         self.shelf.stock(&objects, as_of);
         self.metrics.published(publication.version, publication.issued_at, self.contents.revoked());
         let order = publication.order();
@@ -90,6 +107,12 @@ impl Press {
         self.order.send_if_modified(|published| std::mem::replace(published, order) != order);
         Ok(())
     }
+}
+
+async fn take_version(store: &Store, now: Time) -> Result<(), PublishError> {
+    let mut write = store.write().await?;
+    versions::next(&mut write, now).await?;
+    Ok(write.commit().await?)
 }
 
 /// Unless another publisher over the store has done so since this one loaded it.
@@ -136,9 +159,9 @@ impl Sealer {
         as_of: Time,
     ) -> Result<(Publication, Vec<Object>), PublishError> {
         self.take_up_keys();
-        let last = self.latest.as_ref().map_or(0, |snapshot| snapshot.manifest().issued_at());
-        // A clock that is set back must not make a manifest look older than its predecessor.
-        let issued_at = as_of.millis().max(last.saturating_add(1));
+        // A clock that is set back must not make a manifest look older than its predecessor of the same version.
+        let same = self.last_signed().filter(|(version, _)| *version == contents.version());
+        let issued_at = as_of.millis().max(same.map_or(0, |(_, last)| last.saturating_add(1)));
         let built = contents.build()?;
         let checkpoint = self.checkpoint(contents.checkpoint(), &built, Time::from_millis(issued_at))?;
         let Built { tail, mut objects, .. } = built;
@@ -158,6 +181,19 @@ impl Sealer {
         let epoch = self.authority.delegation.epoch();
         let publication = Publication { epoch, version, issued_at, expires_at, manifest: signed, snapshot };
         Ok((publication, objects))
+    }
+
+    /// Whether the clock was set back so far, since this version was signed, that edges would take a manifest that
+    /// follows it for one from the future.
+    fn is_ahead_of(&self, now: Time, version: u64) -> bool {
+        self.last_signed()
+            .is_some_and(|(signed, last)| signed == version && last > now.plus(CLOCK_NOISE).millis())
+    }
+
+    /// Version, and the time of issue.
+    fn last_signed(&self) -> Option<(u64, u64)> {
+        let last = self.latest.as_ref()?.manifest();
+        Some((last.version(), last.issued_at()))
     }
 
     /// The one of this version; signed anew before it gets old.
@@ -240,3 +276,34 @@ impl Sealer {
 const CHECKPOINT_LIFETIME: Duration = Duration::from_secs(24 * 3600);
 
 const CHECKPOINT_EVERY_MS: u64 = 3_600_000;
+
+/// Edges allow a minute; what clocks are corrected by while they run is less than this.
+const CLOCK_NOISE: Duration = Duration::from_secs(5);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{config::Config, operations::initialize};
+
+    /// One forward step of the clock, and its correction.
+    #[tokio::test]
+    async fn a_clock_that_was_ahead_leaves_nothing_behind() {
+        let folder = tempfile::tempdir().unwrap();
+        let home = Home::new(folder.path().join("data"));
+        let config = Config::default();
+        initialize(&home, &config).await.unwrap();
+        let service = Service::open(home, config).await.unwrap();
+        let mut press = Press::start(&service, Metrics::new()).await.unwrap();
+        let publications = press.publications();
+        let now = clock::now();
+        for (step, ahead) in [0, 3600, 0, 0, 3, 0].into_iter().enumerate() {
+            let before = publications.latest();
+            let as_of = now.plus(Duration::from_secs(ahead));
+            press.publish_as_of(as_of, Sign::Always).await.unwrap();
+            let latest = publications.latest();
+            assert!(latest.issued_at.abs_diff(as_of.millis()) < 5_000, "step {step}");
+            latest.snapshot.manifest().may_follow(before.snapshot.manifest()).unwrap();
+            assert_eq!(latest.version > before.version, step == 2, "step {step}");
+        }
+    }
+}

@@ -258,6 +258,17 @@ async fn at_rest(engine: Engine, connection: &mut AnyConnection) -> Result<bool,
     Ok(!connection.is_in_transaction())
 }
 
+/// What a database does not answer in time fails, instead of holding up all that comes after it.
+pub async fn in_time<T, E: From<StoreError>>(
+    patience: Duration,
+    work: impl Future<Output = Result<T, E>>,
+) -> Result<T, E> {
+    match timeout(patience, work).await {
+        Ok(done) => done,
+        Err(_elapsed) => Err(StoreError::Database(timed_out()).into()),
+    }
+}
+
 fn timed_out() -> sqlx::Error {
     sqlx::Error::Io(std::io::ErrorKind::TimedOut.into())
 }

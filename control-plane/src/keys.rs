@@ -3,6 +3,7 @@
 use std::{
     fmt, fs, io,
     path::{Path, PathBuf},
+    sync::{Arc, PoisonError, RwLock},
 };
 
 use bundle::DelegationError;
@@ -84,8 +85,37 @@ impl fmt::Debug for Keyring {
     }
 }
 
-/// Makes a key that tokens are signed with.
-pub fn create_signing_key(home: &Home, algorithm: Algorithm) -> Result<SigningKeyRecord, KeyError> {
+/// The keyring that holds now. Keys come and go while a server runs.
+#[derive(Debug)]
+pub struct Keys {
+    home: Home,
+    held: RwLock<Arc<Keyring>>,
+}
+
+impl Keys {
+    pub fn open(home: &Home, records: &[SigningKeyRecord]) -> Result<Self, KeyError> {
+        let keyring = Keyring::open(home, records)?;
+        Ok(Self { home: home.clone(), held: RwLock::new(Arc::new(keyring)) })
+    }
+
+    pub fn current(&self) -> Arc<Keyring> {
+        Arc::clone(&self.held.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// What the store lists by now.
+    pub fn take_up(&self, records: &[SigningKeyRecord]) -> Result<Arc<Keyring>, KeyError> {
+        let keyring = Arc::new(Keyring::open(&self.home, records)?);
+        *self.held.write().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&keyring);
+        Ok(keyring)
+    }
+}
+
+/// Makes a key that tokens are signed with. Until the store lists it, it is nobody's.
+pub fn create_signing_key(
+    home: &Home,
+    algorithm: Algorithm,
+    state: SigningKeyState,
+) -> Result<SigningKeyRecord, KeyError> {
     let kid = format!("ks-{}", random::text(random::ALPHANUMERIC, 12));
     let material = random::bytes::<32>();
     let (jwk, public) = match algorithm {
@@ -98,7 +128,7 @@ pub fn create_signing_key(home: &Home, algorithm: Algorithm) -> Result<SigningKe
         _ => return Err(KeyError::Unusable(BadKey::NotMinted)),
     };
     jwk.write(&path(home, &kid))?;
-    Ok(SigningKeyRecord { kid, algorithm, public, state: SigningKeyState::Active })
+    Ok(SigningKeyRecord { kid, algorithm, public, state })
 }
 
 /// The secret of a generation of tags; made where there is none, and kept where there is.
@@ -117,7 +147,16 @@ pub fn open_tag_key(home: &Home, generation: u8) -> Result<Zeroizing<[u8; 32]>, 
     secret.map(Zeroizing::new).ok_or(KeyError::Wrong { path, reason: "it is no symmetric key of 32 bytes" })
 }
 
-fn tag_kid(generation: u8) -> String {
+/// Of a key that no bundle will ever have again.
+pub fn remove(home: &Home, kid: &str) -> Result<(), KeyError> {
+    let path = path(home, kid);
+    match fs::remove_file(&path) {
+        Err(source) if source.kind() != io::ErrorKind::NotFound => Err(KeyError::Unwritable { path, source }),
+        _ => Ok(()),
+    }
+}
+
+pub fn tag_kid(generation: u8) -> String {
     format!("tag-{generation}")
 }
 

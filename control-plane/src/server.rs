@@ -25,7 +25,7 @@ use crate::{
     model::Actor,
     operations::{
         OpenError, Rebased, Refreshed, Service, Wanted, adopt_issuers, collect, expire_api_keys,
-        rebase_if_due, refresh_issuer,
+        forget_signing_keys, promote_signing_key, rebase_if_due, refresh_issuer,
     },
     publisher::{self, PublishError},
     seldom::Seldom,
@@ -52,6 +52,7 @@ pub async fn serve(
     service.publish_through(publications.clone());
     let collector = tokio::spawn(collect_for_ever(Arc::clone(&service)));
     let expiry = tokio::spawn(expire_for_ever(Arc::clone(&service)));
+    let promotion = tokio::spawn(promote_for_ever(Arc::clone(&service)));
     let fetcher = Fetcher::new(PATIENCE).map_err(ServeError::Fetcher)?;
     let refreshing: Vec<_> = service.config().issuers.iter().map(|issuer| issuer.issuer.clone()).collect();
     let refreshing = refreshing
@@ -76,6 +77,7 @@ pub async fn serve(
     }
     collector.abort();
     expiry.abort();
+    promotion.abort();
     refreshing.iter().for_each(JoinHandle::abort);
     for task in tasks {
         let _ = task.await;
@@ -131,6 +133,13 @@ async fn collect_for_ever(service: Arc<Service>) {
                 tracing::warn!(error.code = error.code(), "what had expired could not be collected")
             }
         }
+        match forget_signing_keys(&service).await {
+            Ok(0) => {}
+            Ok(keys) => {
+                tracing::info!(forgotten.signing_keys = keys, "forgot keys whose tokens have expired")
+            }
+            Err(error) => tracing::warn!("a key whose tokens have expired could not be forgotten: {error}"),
+        }
         match rebase_if_due(&service).await {
             Ok(Some(Rebased { version: Some(version), blocks, bytes })) => tracing::info!(
                 bundle.version = version,
@@ -160,6 +169,22 @@ async fn expire_for_ever(service: Arc<Service>) {
     }
 }
 
+/// A new signing key begins to sign when the edges know it.
+async fn promote_for_ever(service: Arc<Service>) {
+    let failing = Seldom::default();
+    loop {
+        sleep(PROMOTION).await;
+        match promote_signing_key(&service).await {
+            Ok(None) => {}
+            Ok(Some(kid)) => tracing::info!(key.id = kid, "signing with another key from now on"),
+            Err(error) if failing.due(Instant::now()) => {
+                tracing::error!("a new signing key can't be used: {error}")
+            }
+            Err(_) => {}
+        }
+    }
+}
+
 /// Keeps the keys of one issuer fresh; a slow one keeps nobody else waiting.
 async fn refresh_for_ever(service: Arc<Service>, fetcher: Fetcher, issuer: String) {
     loop {
@@ -181,6 +206,9 @@ async fn refresh_for_ever(service: Arc<Service>, fetcher: Fetcher, issuer: Strin
 
 /// How late a fetch that is due may begin.
 const DUE: Duration = Duration::from_secs(1);
+
+/// How late a new signing key may begin.
+const PROMOTION: Duration = Duration::from_secs(1);
 
 /// How late an API key may end.
 const EXPIRY: Duration = Duration::from_secs(1);

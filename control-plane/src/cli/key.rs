@@ -42,12 +42,20 @@ pub(super) enum Key {
     },
     /// Replace an API key by one like it, which is shown once; or what keys are made with
     Rotate {
-        /// key-NUMBER; or `tag`: what the tags of new API keys are made with
+        /// key-NUMBER; `tag`: what the tags of new API keys are made with; `signing`: what tokens are signed with
         what: Rotated,
         /// How long the old API key is still good, though never longer than it would have been
         #[arg(long, default_value = "24h", value_name = "PERIOD")]
         grace: Period,
         /// With --grace 0: refuse the old API key at once without asking back
+        #[arg(long)]
+        yes: bool,
+    },
+    /// Take a stolen key away at once, and refuse all that was made with it
+    Retire {
+        /// tag-NUMBER, or the `kid` of a signing key
+        kid: String,
+        /// Retire without asking back
         #[arg(long)]
         yes: bool,
     },
@@ -80,6 +88,7 @@ pub(super) struct Create {
 pub(super) enum Rotated {
     ApiKey(ApiKeyId),
     Tag,
+    Signing,
 }
 
 impl FromStr for Rotated {
@@ -88,7 +97,8 @@ impl FromStr for Rotated {
     fn from_str(text: &str) -> Result<Self, String> {
         match text {
             "tag" => Ok(Self::Tag),
-            _ => text.parse().map(Self::ApiKey).map_err(|error| format!("{error}; or `tag`")),
+            "signing" => Ok(Self::Signing),
+            _ => text.parse().map(Self::ApiKey).map_err(|error| format!("{error}; or `tag` or `signing`")),
         }
     }
 }
@@ -140,6 +150,21 @@ impl Key {
                 global.print(&data, || {
                     format!("new API keys are made with tag-{generation}; those there are stay good")
                 })
+            }
+            Self::Rotate { what: Rotated::Signing, .. } => {
+                let kid = operations::rotate_signing_key(&global.service().await?, &Actor::Admin).await?;
+                global.print(&json!({ "kid": kid }), || {
+                    format!("{kid} signs when every live edge knows it; tokens there are stay good until they expire")
+                })?;
+                hint(
+                    "A server must run for that. Servers with key folders of their own need the new file there first.",
+                );
+                Ok(())
+            }
+            Self::Retire { kid, yes } => {
+                confirmed(yes, format_args!("refuse all that was made with {kid}"))?;
+                let version = operations::retire_key(&global.service().await?, &Actor::Admin, &kid).await?;
+                global.print(&json!({ "kid": kid, "version": version }), || format!("retired {kid}"))
             }
         }
     }

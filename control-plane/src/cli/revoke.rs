@@ -19,7 +19,7 @@ pub(super) struct Revoke {
     /// Kept with the revocation and in the audit log
     #[arg(long)]
     reason: Option<String>,
-    /// Revoke a whole subject without asking back
+    /// Revoke a whole subject, a signing key, or everything, without asking back
     #[arg(long)]
     yes: bool,
     /// Return when every live edge enforces it; fail and name those that do not
@@ -45,23 +45,37 @@ struct Selected {
     /// All that an operator (OP...) or a user of it (OP.../NAME) was issued
     #[arg(long)]
     subject: Option<Subject>,
+    /// All that a key signed: the `kid` of a signing key, or tag-NUMBER for the API keys made with it
+    #[arg(long, value_name = "KID")]
+    signing_key: Option<String>,
+    /// All that was ever issued
+    #[arg(long)]
+    everything: bool,
 }
 
 impl Revoke {
     pub(super) async fn run(self, global: &Global) -> Result<(), Failure> {
-        let Self { what: Selected { fingerprint, token, key_id, subject }, at, reason, yes, wait, timeout } =
-            self;
-        let target = match (fingerprint, token, key_id, subject) {
+        let Self { what, at, reason, yes, wait, timeout } = self;
+        let Selected { fingerprint, token, key_id, subject, signing_key, everything } = what;
+        let target = match (fingerprint, token, key_id, subject, signing_key) {
             (Some(fingerprint), ..) => Target::Fingerprint(fingerprint),
             (_, Some(token), ..) => Target::Token(argument_or_stdin(token)?),
-            (_, _, Some(id), _) => Target::Key(id),
-            (_, _, _, Some(subject)) => {
+            (_, _, Some(id), ..) => Target::Key(id),
+            (_, _, _, Some(subject), _) => {
                 let whose = if subject.is_root() { " and all its users" } else { "" };
                 let until = at.map_or("now".to_owned(), |at| format!("second {at}"));
                 confirmed(yes, format_args!("refuse all that {subject}{whose} was issued up to {until}"))?;
                 Target::Subject { subject, instant: at }
             }
-            (None, None, None, None) => return Err(Failure::Because("say what to revoke".to_owned())),
+            (.., Some(kid)) => {
+                confirmed(yes, format_args!("refuse all that {kid} has signed"))?;
+                Target::SigningKey(kid)
+            }
+            _ if everything => {
+                confirmed(yes, format_args!("refuse all that was ever issued"))?;
+                Target::Everything
+            }
+            _ => return Err(Failure::Because("say what to revoke".to_owned())),
         };
         let service = global.service().await?;
         let revoked =

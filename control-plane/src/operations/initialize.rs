@@ -9,7 +9,7 @@ use crate::{
     config::{self, Config},
     home::{self, Home},
     keys::{self, KeyError},
-    model::{Actor, AuthKeyId, OperatorId, Subject},
+    model::{Actor, AuthKeyId, OperatorId, SigningKeyState, Subject},
     store::{Store, StoreError, audit, auth_keys, operators, signing_keys, versions},
 };
 
@@ -84,7 +84,8 @@ pub async fn initialize(home: &Home, config: &Config) -> Result<Initialized, Ini
         config::Algorithm::EdDsa => Algorithm::EdDsa,
         config::Algorithm::Hs256 => Algorithm::Hs256,
     };
-    let signing_key = keys::create_signing_key(home, algorithm).map_err(InitializeError::Keys)?;
+    let signing_key =
+        keys::create_signing_key(home, algorithm, SigningKeyState::Active).map_err(InitializeError::Keys)?;
     let now = clock::now();
     let subject = Subject { operator: OperatorId::random(), user: None };
     let (auth_key, secret) = create_auth_key::new(&subject, now.seconds());

@@ -74,7 +74,8 @@ impl TokenStanding {
 
 pub async fn inspect_token(service: &Service, text: &str) -> Result<InspectedToken, InspectTokenError> {
     let token = Unverified::parse(text.as_bytes()).map_err(InspectTokenError::Token)?;
-    let key = service.keyring.verifying().iter().find(|key| key.kid() == token.kid());
+    let keyring = service.keys.current();
+    let key = keyring.verifying().iter().find(|key| key.kid() == token.kid());
     let authentic =
         token.verify(key.ok_or(InspectTokenError::KeyUnknown)?).map_err(InspectTokenError::Token)?;
     let (claims, fingerprint) =

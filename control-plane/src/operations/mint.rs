@@ -2,16 +2,17 @@
 
 use std::{fmt, str::FromStr, time::Duration};
 
-use token::{Claims, Fingerprint, Operator, secret::Secret};
+use token::{Claims, Fingerprint, Operator, mint::SigningKey, secret::Secret};
 use tokio::time::sleep;
 
-use super::{Service, ledger::LedgerError};
+use super::{Service, ledger::LedgerError, service::TakeUpError};
 use crate::{
     clock,
     config::Period,
+    keys::KeyError,
     model::{Actor, AuthKeyId, Issuance, SessionId, Subject},
     random,
-    store::{StoreError, coverage, issued::Inserted, watermarks},
+    store::{NEVER, StoreError, coverage, issued::Inserted, watermarks},
 };
 
 /// How long a token lives: 1 second to 2 days, as Soracom has it; a day by default.
@@ -77,13 +78,17 @@ pub(super) struct Minted {
 
 pub(super) async fn mint(service: &Service, order: Order) -> Result<Minted, MintError> {
     for _ in 0..ATTEMPTS {
-        let issued_at = next_instant(service, &order).await?;
-        let (token, issuance) = sign(service, &order, issued_at);
+        let keyring = service.keys.current();
+        let Some(issued_at) = next_instant(service, keyring.signer(), &order).await? else {
+            service.take_up_keys().await?;
+            continue;
+        };
+        let (token, issuance) = sign(service, keyring.signer(), &order, issued_at);
         match service.ledger.enter(issuance.clone(), order.actor.clone()).await? {
             Inserted::Yes => return Ok(Minted { token, issuance }),
             // One chance in 2^64 per pair: another `jti` gives another fingerprint.
             Inserted::PrefixTaken => {}
-            // The base was being built just then: the next second is free.
+            // The base was being built just then: the next second is free. Or the key has ceased to sign.
             Inserted::Covered => {}
             Inserted::AuthKeyGone => return Err(MintError::AuthKeyGone),
         }
@@ -91,27 +96,33 @@ pub(super) async fn mint(service: &Service, order: Order) -> Result<Minted, Mint
     Err(MintError::PrefixTaken)
 }
 
-/// The first second that no watermark refuses and no base covers.
+/// The first second that no watermark refuses and no base covers; none of a key that signs no more.
 ///
 /// Normally that is now, and right after a revocation the next second: edges allow a few seconds of clock difference.
 /// Who revokes and issues in a loop would run ahead of what they allow, so issuing waits.
-async fn next_instant(service: &Service, order: &Order) -> Result<u64, StoreError> {
+async fn next_instant(
+    service: &Service,
+    signer: &SigningKey,
+    order: &Order,
+) -> Result<Option<u64>, StoreError> {
     let mut reader = service.store.reader().await?;
-    let kid = service.keyring.signer().kid();
+    let kid = signer.kid();
     let watermark =
         watermarks::applicable(&mut reader, kid, &order.subject, order.auth_key.as_ref(), None).await?;
     let covered = coverage::of(&mut reader, kid).await?;
     drop(reader);
+    if covered == Some(NEVER) {
+        return Ok(None);
+    }
     let earliest = watermark.max(covered).map_or(0, |instant| instant.saturating_add(1));
     while earliest > clock::now().seconds().saturating_add(AHEAD) {
         sleep(Duration::from_millis(100)).await;
     }
-    Ok(earliest.max(clock::now().seconds()))
+    Ok(Some(earliest.max(clock::now().seconds())))
 }
 
-fn sign(service: &Service, order: &Order, issued_at: u64) -> (Secret, Issuance) {
+fn sign(service: &Service, signer: &SigningKey, order: &Order, issued_at: u64) -> (Secret, Issuance) {
     let Order { subject, auth_key, session, lifetime, actor: _ } = order;
-    let signer = service.keyring.signer();
     let claims = Claims {
         iss: service.config.tokens.issuer.clone(),
         sub: subject.to_string(),
@@ -139,6 +150,8 @@ fn sign(service: &Service, order: &Order, issued_at: u64) -> (Secret, Issuance) 
 
 #[derive(Debug)]
 pub enum MintError {
+    /// Another key signs by now, and it can't be used here.
+    Keys(KeyError),
     Store(StoreError),
     Ledger(LedgerError),
     PrefixTaken,
@@ -149,6 +162,7 @@ pub enum MintError {
 impl fmt::Display for MintError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Keys(error) => error.fmt(f),
             Self::Store(error) => error.fmt(f),
             Self::Ledger(error) => error.fmt(f),
             Self::PrefixTaken => f.write_str("no free fingerprint was found"),
@@ -160,6 +174,7 @@ impl fmt::Display for MintError {
 impl std::error::Error for MintError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
+            Self::Keys(error) => error.source(),
             Self::Store(error) => error.source(),
             Self::Ledger(error) => error.source(),
             Self::PrefixTaken | Self::AuthKeyGone => None,
@@ -170,6 +185,15 @@ impl std::error::Error for MintError {
 impl From<StoreError> for MintError {
     fn from(error: StoreError) -> Self {
         Self::Store(error)
+    }
+}
+
+impl From<TakeUpError> for MintError {
+    fn from(error: TakeUpError) -> Self {
+        match error {
+            TakeUpError::Keys(error) => Self::Keys(error),
+            TakeUpError::Store(error) => Self::Store(error),
+        }
     }
 }
 

@@ -33,6 +33,7 @@ mod renew_authority;
 mod revoke;
 mod roles;
 mod service;
+mod signing_keys;
 mod unrevoke;
 mod usage;
 mod users;
@@ -69,6 +70,9 @@ pub use renew_authority::{RenewAuthorityError, renew_authority};
 pub use revoke::{Authority, RevokeError, Revoked, Target, What, revoke};
 pub use roles::{attach_role, create_role, delete_role, detach_role, find_role, list_roles, update_role};
 pub use service::{OpenError, Service};
+pub use signing_keys::{
+    SigningKeyError, forget_signing_keys, promote_signing_key, retire_key, rotate_signing_key,
+};
 pub use unrevoke::{UnrevokeError, Unrevoked, unrevoke};
 pub use users::{create_user, find_user, list_users};
 

@@ -9,10 +9,11 @@ use super::{
 };
 use crate::{
     clock::{self, Time},
+    keys::tag_kid,
     model::{Actor, KeyId, OperatorId, Revocation, Subject, Watermark, WatermarkScope},
     store::{
-        NEVER, StoreError, Write, api_keys, audit, auth_keys, issued, operators, revocations, versions,
-        watermarks,
+        NEVER, StoreError, Write, api_keys, audit, auth_keys, issued, operators, revocations, signing_keys,
+        tag_keys, versions, watermarks,
     },
 };
 
@@ -87,6 +88,10 @@ pub enum Target {
         subject: Subject,
         instant: Option<u64>,
     },
+    /// Everything that a key signed up to now: a signing key, or the tag key of API keys.
+    SigningKey(String),
+    /// Everything that was ever issued.
+    Everything,
 }
 
 impl fmt::Debug for Target {
@@ -95,6 +100,8 @@ impl fmt::Debug for Target {
             Self::Fingerprint(fingerprint) => fingerprint.fmt(f),
             Self::Token(_) => f.write_str("Token(..)"),
             Self::Key(id) => write!(f, "Key({id})"),
+            Self::SigningKey(kid) => write!(f, "SigningKey({kid})"),
+            Self::Everything => f.write_str("Everything"),
             Self::Subject { subject, instant } => write!(f, "Subject({subject}, {instant:?})"),
         }
     }
@@ -141,9 +148,10 @@ pub async fn revoke(
     if reason.is_some_and(|reason| reason.len() > LONGEST_REASON) {
         return Err(RevokeError::ReasonTooLong);
     }
-    let now = clock::now();
     let mut write = service.store.write().await?;
-    let version = versions::next(&mut write, now).await?;
+    let version = versions::next(&mut write, clock::now()).await?;
+    // After the wait for the version: what was issued meanwhile is meant too.
+    let now = clock::now();
     let (what, changed) = match target {
         Target::Fingerprint(fingerprint) => {
             one(&mut write, authority, fingerprint, NEVER, reason, now, version).await?
@@ -169,6 +177,15 @@ pub async fn revoke(
             owned_subject(&mut write, authority, &subject).await?;
             all(&mut write, subject.into(), instant, now, version).await?
         }
+        Target::SigningKey(kid) => {
+            let known = matches!(authority, Authority::Everything) && is_own(&mut write, &kid).await?;
+            let kid = if known { kid } else { return Err(RevokeError::NotFound) };
+            all(&mut write, WatermarkScope::SigningKey(kid), None, now, version).await?
+        }
+        Target::Everything if matches!(authority, Authority::Everything) => {
+            all(&mut write, WatermarkScope::Global, None, now, version).await?
+        }
+        Target::Everything => return Err(RevokeError::NotFound),
     };
     if !changed {
         drop(write);
@@ -240,9 +257,15 @@ async fn all(
 
 fn verify(service: &Service, text: &str) -> Result<(Fingerprint, u64), RevokeError> {
     let token = Unverified::parse(text.as_bytes()).map_err(RevokeError::Token)?;
-    let key = service.keyring.verifying().iter().find(|key| key.kid() == token.kid());
+    let keyring = service.keys.current();
+    let key = keyring.verifying().iter().find(|key| key.kid() == token.kid());
     let authentic = token.verify(key.ok_or(RevokeError::TokenKeyUnknown)?).map_err(RevokeError::Token)?;
     Ok((authentic.fingerprint(), authentic.expires_at().unwrap_or(u64::MAX)))
+}
+
+async fn is_own(write: &mut Write, kid: &str) -> Result<bool, StoreError> {
+    Ok(signing_keys::list(write).await?.iter().any(|key| key.kid == kid)
+        || tag_keys::list(write).await?.into_iter().any(|generation| tag_kid(generation) == kid))
 }
 
 async fn owned_key(

@@ -13,7 +13,7 @@ use crate::{
     authority, clock,
     config::Config,
     home::Home,
-    keys::{KeyError, Keyring},
+    keys::{KeyError, Keys},
     publisher::Publications,
     store::{self, Engine, Store, StoreError},
 };
@@ -24,7 +24,7 @@ pub struct Service {
     pub(super) config: Config,
     pub(super) home: Home,
     pub(super) store: Store,
-    pub(super) keyring: Arc<Keyring>,
+    pub(super) keys: Arc<Keys>,
     pub(super) root_key: String,
     pub(super) ledger: Ledger,
     pub(super) usage: Usage,
@@ -53,8 +53,7 @@ impl Service {
 
     async fn on(store: Store, home: Home, config: Config) -> Result<Self, OpenError> {
         let records = store::signing_keys::list(&mut store.reader().await.map_err(OpenError::Store)?).await;
-        let keyring =
-            Arc::new(Keyring::open(&home, &records.map_err(OpenError::Store)?).map_err(OpenError::Keys)?);
+        let keys = Arc::new(Keys::open(&home, &records.map_err(OpenError::Store)?).map_err(OpenError::Keys)?);
         let root_key = authority::root_key(&home).map_err(OpenError::Keys)?.to_string();
         Ok(Self {
             root_key,
@@ -65,7 +64,7 @@ impl Service {
             config,
             home,
             store,
-            keyring,
+            keys,
         })
     }
 
@@ -90,8 +89,14 @@ impl Service {
         &self.root_key
     }
 
-    pub const fn keyring(&self) -> &Arc<Keyring> {
-        &self.keyring
+    pub const fn keys(&self) -> &Arc<Keys> {
+        &self.keys
+    }
+
+    /// Looks for keys that the publisher has not told of yet.
+    pub(super) async fn take_up_keys(&self) -> Result<(), TakeUpError> {
+        let records = store::signing_keys::list(&mut self.store.reader().await?).await?;
+        self.keys.take_up(&records).map(drop).map_err(TakeUpError::Keys)
     }
 
     /// Changes made through this service ring the publisher from now on.
@@ -127,6 +132,18 @@ impl Service {
     pub async fn close(&self) {
         self.usage.flush().await;
         self.store.close().await;
+    }
+}
+
+#[derive(Debug)]
+pub(super) enum TakeUpError {
+    Keys(KeyError),
+    Store(StoreError),
+}
+
+impl From<StoreError> for TakeUpError {
+    fn from(error: StoreError) -> Self {
+        Self::Store(error)
     }
 }
 

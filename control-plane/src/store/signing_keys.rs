@@ -20,7 +20,27 @@ pub async fn insert(write: &mut Write, key: &SigningKeyRecord, at: u64) -> Resul
     Ok(())
 }
 
-/// The newest first: the first active one signs.
+/// From the commit on this one signs, and no other.
+pub async fn activate(write: &mut Write, kid: &str) -> Result<(), StoreError> {
+    query("UPDATE signing_keys SET state = CASE WHEN kid = $1 THEN 'active' ELSE 'verifying' END")
+        .bind(kid)
+        .execute(write.connection())
+        .await?;
+    Ok(())
+}
+
+pub async fn delete(write: &mut Write, kid: &str) -> Result<(), StoreError> {
+    query("DELETE FROM signing_keys WHERE kid = $1").bind(kid).execute(write.connection()).await?;
+    Ok(())
+}
+
+/// When the newest was made.
+pub async fn newest_at(lookup: &mut impl Lookup) -> Result<Option<u64>, StoreError> {
+    let row = query("SELECT MAX(created_at) AS newest FROM signing_keys").fetch_one(lookup.on()).await?;
+    row::optional_unsigned(&row, "newest")
+}
+
+/// The newest first: the first active one signs. One that is newer than that is to sign when all edges know it.
 pub async fn list(lookup: &mut impl Lookup) -> Result<Vec<SigningKeyRecord>, StoreError> {
     let rows = query("SELECT kid, algorithm, public, state FROM signing_keys ORDER BY created_at DESC, kid")
         .fetch_all(lookup.on())

@@ -11,6 +11,14 @@ pub async fn insert(write: &mut Write, generation: u8, at: u64) -> Result<(), St
     Ok(())
 }
 
+pub async fn delete(write: &mut Write, generation: u8) -> Result<(), StoreError> {
+    query("DELETE FROM tag_keys WHERE generation = $1")
+        .bind(i64::from(generation))
+        .execute(write.connection())
+        .await?;
+    Ok(())
+}
+
 /// The newest first: it makes the tags of new keys.
 pub async fn list(lookup: &mut impl Lookup) -> Result<Vec<u8>, StoreError> {
     let rows =

@@ -20,6 +20,7 @@ mod restored;
 mod revocations;
 mod rooms;
 mod secrets;
+mod signing_keys;
 mod store;
 mod strictness;
 mod unrevocations;

@@ -5,7 +5,7 @@ use crate::{
     clock::{self, Time},
     model::{Actor, ApiKey, ApiKeyId, ApiKeyState},
     operations::{Authority, Service},
-    store::{Write, api_keys, audit, revocations, versions, watermarks},
+    store::{Write, api_keys, audit, revocations, tag_keys, versions, watermarks},
 };
 
 /// Refuses a key until it is enabled again. Returns the version that edges know it from.
@@ -36,6 +36,9 @@ pub async fn enable_api_key(
     let key = own(&mut write, authority, id).await?;
     if key.expires_at.is_some_and(|end| end <= now.seconds()) {
         return Err(ApiKeyError::Expired(id));
+    }
+    if !tag_keys::list(&mut write).await?.contains(&key.generation) {
+        return Err(ApiKeyError::TagRetired(id));
     }
     let watermark = watermarks::applicable(&mut write, &key.kid(), &key.owner, None, None).await?;
     if watermark.is_some_and(|instant| key.issued_at <= instant) {

@@ -55,8 +55,9 @@ pub async fn create_api_key(
     check(name.as_deref(), metadata.as_ref())?;
     let username = Username::of(&owner, username.as_deref()).map_err(ApiKeyError::Username)?;
     loop {
-        let now = clock::now();
         let mut write = service.store.write().await?;
+        versions::lock(&mut write).await?;
+        let now = clock::now();
         let mut version = ensure_user(&mut write, actor, &owner, now).await?;
         let draft = Draft {
             owner: &owner,
@@ -159,7 +160,7 @@ pub(super) async fn enter(
 }
 
 /// The file first: what the database names must be there.
-pub(super) async fn new_generation(
+pub(in crate::operations) async fn new_generation(
     service: &Service,
     write: &mut Write,
     generation: u8,

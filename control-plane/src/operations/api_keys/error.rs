@@ -20,6 +20,8 @@ pub enum ApiKeyError {
     Expired(ApiKeyId),
     /// All that the owner was issued up to some instant is refused, this key too.
     UnderWatermark(ApiKeyId),
+    /// The tag key that it was made with was retired.
+    TagRetired(ApiKeyId),
     Keys(KeyError),
     /// Generations are counted in one byte.
     NoGeneration,
@@ -34,9 +36,11 @@ impl ApiKeyError {
             Self::Unknown(_) => "not_found",
             Self::Account(error) => error.code(),
             Self::Username(_) | Self::NameTooLong | Self::Metadata => "request_invalid",
-            Self::NotActive(_) | Self::NotDisabled(_) | Self::Expired(_) | Self::UnderWatermark(_) => {
-                "api_key_state"
-            }
+            Self::NotActive(_)
+            | Self::NotDisabled(_)
+            | Self::Expired(_)
+            | Self::UnderWatermark(_)
+            | Self::TagRetired(_) => "api_key_state",
             Self::Keys(error) => error.code(),
             Self::NoGeneration | Self::NoNumber => "api_key_numbers_exhausted",
             Self::Store(error) => error.code(),
@@ -68,6 +72,9 @@ impl fmt::Display for ApiKeyError {
                 "`{id}` was issued before an instant up to which all of its owner is refused; \
                  `keystile key create` makes another"
             ),
+            Self::TagRetired(id) => {
+                write!(f, "what `{id}` was made with was retired; `keystile key create` makes another")
+            }
             Self::Keys(error) => error.fmt(f),
             Self::NoGeneration => f.write_str("all 255 generations of tags are used up"),
             Self::NoNumber => f.write_str("no number for another API key was found"),

@@ -2,7 +2,7 @@ use super::ApiKeyError;
 use crate::{
     model::{ApiKey, ApiKeyId, ApiKeyState, OperatorId, UserName},
     operations::Service,
-    store::{Lookup, StoreError, api_keys, revocations},
+    store::{Lookup, StoreError, api_keys, revocations, tag_keys},
 };
 
 /// What edges make of a key, and why.
@@ -11,7 +11,7 @@ pub enum ApiKeyStanding {
     Active,
     Disabled,
     Expired,
-    /// Refused by a revocation of its fingerprint or of its owner.
+    /// Refused by a revocation of its fingerprint or of its owner, or for what it was made with.
     Revoked,
 }
 
@@ -48,8 +48,11 @@ pub async fn find_api_key(service: &Service, id: ApiKeyId) -> Result<(ApiKey, Ap
     Ok((key, standing))
 }
 
-/// The revocation is what edges hear of.
+/// The revocation is what edges hear of, and which tag keys there are.
 async fn standing(lookup: &mut impl Lookup, key: &ApiKey) -> Result<ApiKeyStanding, StoreError> {
+    if !tag_keys::list(lookup).await?.contains(&key.generation) {
+        return Ok(ApiKeyStanding::Revoked);
+    }
     let revoked = revocations::find(lookup, &key.fingerprint).await?.is_some();
     Ok(match (revoked, key.state) {
         (false, _) => ApiKeyStanding::Active,

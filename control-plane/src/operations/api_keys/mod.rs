@@ -9,6 +9,7 @@ mod refuse;
 mod rotate;
 
 pub use change::{delete_api_key, disable_api_key, enable_api_key};
+pub(super) use create::new_generation;
 pub use create::{ApiKeyOrder, CreatedApiKey, create_api_key};
 pub use error::ApiKeyError;
 pub use expire::expire_api_keys;

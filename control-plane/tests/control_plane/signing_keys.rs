@@ -1,0 +1,155 @@
+//! Keys that sign: replaced while servers run, retired when they are stolen.
+
+use std::time::{Duration, Instant};
+
+use control_plane::{
+    model::{Actor, AuthKeyId},
+    operations::{
+        Bearer, Lifetime, collect, forget_signing_keys, issue, promote_signing_key, rotate_signing_key,
+    },
+    publisher,
+};
+use serde_json::json;
+use token::Unverified;
+
+use crate::{
+    on_both, postgres,
+    world::{World, eventually, text, version},
+};
+
+on_both! {
+    /// Over two servers on PostgreSQL.
+    async fn a_signing_key_is_replaced_without_a_restart(world: World) {
+        let mut world = world;
+        world.set("KEYSTILE_PUBLISHER__LIFETIME", "2s");
+        world.set("KEYSTILE_PUBLISHER__RESIGN", "500ms");
+        let credential = world.edge("one");
+        let here = world.serve();
+        let there = world.url.starts_with("postgres").then(|| world.serve());
+        let old = text(&here.exchange(&world.auth_key_id, &world.auth_key).await["token"]);
+        let behind = version(here.manifest(&credential, 0, 0).send().await.unwrap().headers());
+        let next = text(&world.json(&["key", "rotate", "signing"])["kid"]);
+        assert_ne!(kid(&old), next);
+        assert!(world.complaint(&["key", "rotate", "signing"]).contains("does not sign yet"));
+        let publication = publisher::preview(&world.service().await).await.unwrap();
+        assert!(publication.snapshot.key(&next).is_some() && publication.snapshot.key(&kid(&old)).is_some());
+        // As long as a live edge does not know it, nothing is signed with it.
+        let began = Instant::now();
+        while began.elapsed() < Duration::from_secs(4) {
+            let response = here.manifest(&credential, behind, 0).send().await.unwrap();
+            assert_eq!(response.status(), 200);
+            let token = text(&here.exchange(&world.auth_key_id, &world.auth_key).await["token"]);
+            assert_eq!(kid(&token), kid(&old));
+            tokio::time::sleep(Duration::from_millis(250)).await;
+        }
+        for server in [Some(&here), there.as_ref()].into_iter().flatten() {
+            eventually("a token of the new key", async || {
+                let have = version(here.manifest(&credential, 0, 0).send().await.unwrap().headers());
+                here.manifest(&credential, have, 0).send().await.unwrap();
+                let token = text(&server.exchange(&world.auth_key_id, &world.auth_key).await["token"]);
+                (kid(&token) == next).then_some(())
+            })
+            .await;
+            assert_eq!(server.verdict(&world, &old).await.0, 200);
+        }
+        let lines = world.json(&["audit"]);
+        let promoted = lines.as_array().unwrap().iter().find(|line| line["action"] == "signing_key.promote").unwrap();
+        assert_eq!([&promoted["actor"], &promoted["target"]].map(text), ["system", &next]);
+    }
+
+    async fn a_stolen_signing_key_is_retired_at_once(world: World) {
+        let server = world.serve();
+        let old = text(&server.exchange(&world.auth_key_id, &world.auth_key).await["token"]);
+        let stolen = kid(&old);
+        let file = world.data().join(format!("keys/{stolen}.jwk"));
+        assert!(file.exists());
+        assert!(world.complaint(&["key", "retire", &stolen]).contains("add --yes"));
+        world.json(&["key", "retire", &stolen, "--yes"]);
+        eventually("the end of the key", async || (server.verdict(&world, &old).await.0 == 401).then_some(())).await;
+        let snapshot = &publisher::preview(&world.service().await).await.unwrap().snapshot;
+        assert!(snapshot.key(&stolen).is_none());
+        assert!(snapshot.watermark([bundle::Scope::SigningKey(&stolen)]).is_some());
+        let new = text(&server.exchange(&world.auth_key_id, &world.auth_key).await["token"]);
+        assert_ne!(kid(&new), stolen);
+        assert_eq!(server.verdict(&world, &new).await.0, 200);
+        assert!(!file.exists());
+        assert!(world.complaint(&["key", "retire", &stolen, "--yes"]).contains("there is no key"));
+    }
+
+    async fn a_stolen_tag_key_is_retired_at_once(world: World) {
+        let create = || world.json(&["key", "create", "--user", &world.operator]);
+        let (first, second) = (create(), create());
+        assert_eq!([&first, &second].map(|key| key["tag_generation"].clone()), [json!(1), json!(1)]);
+        world.json(&["key", "disable", "key-2", "--yes"]);
+        for generation in 1..3_u8 {
+            world.json(&["key", "retire", &format!("tag-{generation}"), "--yes"]);
+            let snapshot = &publisher::preview(&world.service().await).await.unwrap().snapshot;
+            assert!(snapshot.tag_key(generation).is_none() && snapshot.tag_key(generation + 1).is_some());
+            assert!(!world.data().join(format!("keys/tag-{generation}.jwk")).exists());
+            // Never the number of a stolen one again.
+            assert_eq!(create()["tag_generation"], json!(generation + 1));
+        }
+        for id in ["key-1", "key-2", "key-3"] {
+            assert_eq!(world.json(&["key", "show", id])["standing"], "revoked", "{id}");
+        }
+        assert!(world.complaint(&["key", "enable", "key-2"]).contains("was retired"));
+        assert_eq!(world.json(&["key", "show", "key-4"])["standing"], "active");
+    }
+
+    async fn all_of_a_key_and_all_there_is_can_be_revoked(world: World) {
+        let server = world.serve();
+        let issue = async || text(&server.exchange(&world.auth_key_id, &world.auth_key).await["token"]);
+        let key = text(&world.json(&["key", "create", "--user", &world.operator])["key_id"]);
+        let token = issue().await;
+        let signing = kid(&token);
+        let standing = || text(&world.json(&["key", "show", &key])["standing"]);
+        for (way, expected) in [
+            (vec!["revoke", "--signing-key", &signing], "active"),
+            (vec!["revoke", "--signing-key", "tag-1"], "revoked"),
+            (vec!["revoke", "--everything"], "revoked"),
+        ] {
+            let token = issue().await;
+            assert_eq!(server.verdict(&world, &token).await.0, 200, "{way:?}");
+            assert!(world.complaint(&way).contains("add --yes"), "{way:?}");
+            world.json(&[&way[..], &["--yes"]].concat());
+            if way[2..] != ["tag-1"] {
+                server.eventually(&world, &token, 401, "watermark").await;
+            }
+            assert_eq!(standing(), expected, "{way:?}");
+        }
+        assert_eq!(server.verdict(&world, &issue().await).await.0, 200);
+        let unknown = ["revoke", "--yes", "--signing-key", "ks-unknown"];
+        assert!(world.complaint(&unknown).contains("nothing of that name"));
+    }
+}
+
+/// And a server that has not heard of it yet finds out before it releases anything.
+#[tokio::test]
+async fn a_replaced_key_is_forgotten_when_its_tokens_have_expired() {
+    let world = World::on_postgres().await;
+    let (service, other) = (world.service().await, world.service().await);
+    let bearer = || Bearer::AuthKey(world.auth_key_id.parse::<AuthKeyId>().unwrap());
+    let issued = issue(&service, bearer(), Lifetime::default()).await.unwrap();
+    let old = kid(issued.token.expose());
+    let next = rotate_signing_key(&service, &Actor::Admin).await.unwrap();
+    assert_eq!(promote_signing_key(&service).await.unwrap(), None);
+    postgres::execute(&world.url, "UPDATE signing_keys SET created_at = created_at - 200000");
+    assert_eq!(promote_signing_key(&service).await.unwrap(), Some(next.clone()));
+    assert_eq!(promote_signing_key(&other).await.unwrap(), None);
+    for service in [&service, &other] {
+        let issued = issue(service, bearer(), Lifetime::default()).await.unwrap();
+        assert_eq!(kid(issued.token.expose()), next);
+    }
+    assert_eq!(forget_signing_keys(&service).await.unwrap(), 0);
+    postgres::execute(&world.url, &format!("UPDATE issued SET expires_at = 1 WHERE kid = '{old}'"));
+    collect(&service).await.unwrap();
+    assert_eq!(forget_signing_keys(&service).await.unwrap(), 1);
+    assert!(!world.data().join(format!("keys/{old}.jwk")).exists());
+    let snapshot = &publisher::preview(&service).await.unwrap().snapshot;
+    assert!(snapshot.key(&old).is_none() && snapshot.key(&next).is_some());
+    assert_eq!(forget_signing_keys(&service).await.unwrap(), 0);
+}
+
+fn kid(token: &str) -> String {
+    Unverified::parse(token.as_bytes()).unwrap().kid().to_owned()
+}

@@ -4,7 +4,7 @@ use core::fmt;
 use token::{Fingerprint, VerifyingKey, api_key::TagKey};
 
 use crate::{
-    Block, Checkpoint, Entry, Manifest, Object, Objects, Scope, ScopeKey, base, grants, revocations,
+    Block, Checkpoint, Entry, Manifest, Object, Objects, Scope, ScopeKey, Span, base, grants, revocations,
     shards::Shards, tail, watermarks,
 };
 
@@ -31,6 +31,8 @@ struct Settled {
     /// None where nobody was granted anything.
     grants: Option<Shards<grants::Shard>>,
     blocks: Vec<(Arc<Block>, Shards<base::Shard>)>,
+    /// Of blocks that were let go because their credentials have expired. A clock may be set back again.
+    over: Vec<Span>,
 }
 
 impl Snapshot {
@@ -45,7 +47,8 @@ impl Snapshot {
     pub fn follow(&self, manifest: Manifest, objects: &Objects, now: u64) -> Result<Self, Rejected> {
         let same = self.settled.entry == *manifest.checkpoint()
             && self.settled.checkpoint.is_by(manifest.delegation())
-            && !self.settled.blocks.iter().any(|(block, _)| block.span().is_over(now));
+            && !self.settled.blocks.iter().any(|(block, _)| block.span().is_over(now))
+            && self.settled.over.iter().all(|span| span.is_over(now));
         let settled = match same {
             true => Arc::clone(&self.settled),
             false => Arc::new(Settled::assemble(&manifest, objects, now)?),
@@ -174,6 +177,7 @@ impl Settled {
         let mut keys: Vec<VerifyingKey> = Vec::new();
         let mut tag_keys = Vec::new();
         let mut blocks = Vec::new();
+        let mut over = Vec::new();
         let [mut revocations, mut restorations] = [Vec::new(), Vec::new()];
         let mut watermarks = Vec::new();
         let mut grants = Vec::new();
@@ -199,15 +203,10 @@ impl Settled {
                 Some(Object::Block(block)) if !block.span().is_over(now) => {
                     blocks.push((Arc::clone(block), shards_of(block, objects)?));
                 }
-                // A block that is over, or what none of these lists may name.
-                Some(
-                    Object::Block(_)
-                    | Object::Base(_)
-                    | Object::Tail(_)
-                    | Object::Checkpoint(_)
-                    | Object::Index(_),
-                )
-                | None => {}
+                Some(Object::Block(block)) => over.push(block.span()),
+                // What none of these lists may name.
+                Some(Object::Base(_) | Object::Tail(_) | Object::Checkpoint(_) | Object::Index(_)) | None => {
+                }
             }
         }
         if keys.is_empty() {
@@ -223,6 +222,7 @@ impl Settled {
             restorations: Shards::any(restorations).ok_or(Incomplete("the shards of the restorations"))?,
             grants: Shards::any(grants).ok_or(Incomplete("the shards of the grants"))?,
             blocks,
+            over,
         })
     }
 }

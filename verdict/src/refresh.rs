@@ -30,6 +30,8 @@ pub struct Refresh {
     /// What this worker is taking over from the leader.
     following: Option<Manifest>,
     phase: Phase,
+    /// Whether all of it is to be fetched, and shared, again.
+    anew: bool,
     failures: u32,
 }
 
@@ -111,6 +113,7 @@ impl Refresh {
             unshared: Vec::new(),
             following: None,
             phase: Phase::Idle { until: 0 },
+            anew: false,
             failures: 0,
         }
     }
@@ -121,10 +124,13 @@ impl Refresh {
 
     /// What to ask for now, if anything. `now` in milliseconds since the Unix epoch.
     pub fn poll(&mut self, now: u64) -> Option<Call> {
+        if matches!(self.phase, Phase::Asked { at } if now.saturating_sub(at) > self.patience_ms()) {
+            self.stand_down();
+        }
         match &mut self.phase {
             Phase::Idle { until } if now >= *until || until.saturating_sub(now) > MAX_BACK_OFF_MS => {
                 self.phase = Phase::Asked { at: now };
-                let held = self.held();
+                let held = if self.anew { None } else { self.held() };
                 Some(Call::Manifest {
                     epoch: held.map_or(0, |held| held.delegation().epoch()),
                     have: held.map_or(0, Manifest::version),
@@ -151,6 +157,10 @@ impl Refresh {
         now: u64,
         random: u64,
     ) -> Result<Step, Failure> {
+        if !self.expects(call) {
+            // Of something that was given up: neither its success nor its failure says anything any more.
+            return Ok(Step::Pending);
+        }
         let outcome = match (call, status) {
             (_, 0) => Err(Failure::Unreachable),
             (Call::Manifest { .. }, 200) => self.handle_manifest(&body, now),
@@ -197,6 +207,7 @@ impl Refresh {
             let missing = self.objects.missing(&manifest, now);
             if missing.is_empty() {
                 self.install(manifest, now)?;
+                self.anew = false;
                 return Ok(Progress::Done);
             }
             for entry in missing {
@@ -217,6 +228,29 @@ impl Refresh {
         self.phase = Phase::Idle { until: 0 };
     }
 
+    /// What the other workers find is not what this one holds, or not whole: all objects are fetched again, to be shared
+    /// together. What is held stays in use, and nothing older than it is taken.
+    pub fn share_anew(&mut self) {
+        self.anew = true;
+        self.objects = Objects::default();
+        self.unshared.clear();
+        self.following = None;
+        self.stand_down();
+    }
+
+    fn expects(&self, call: Call) -> bool {
+        match (call, &self.phase) {
+            (Call::Manifest { .. }, Phase::Asked { .. }) => true,
+            (Call::Object(entry), Phase::Fetching { under_way, .. }) => under_way.contains(&entry),
+            _ => false,
+        }
+    }
+
+    /// For a host that loses calls.
+    const fn patience_ms(&self) -> u64 {
+        self.wait_seconds.saturating_mul(1000).saturating_add(ANSWER_WITHIN_MS)
+    }
+
     fn handle_manifest(&mut self, bytes: &[u8], now: u64) -> Result<Step, Failure> {
         let manifest = self.open(bytes)?;
         alive(Signed::Delegation, manifest.delegation().expires_at(), now)?;
@@ -225,11 +259,12 @@ impl Refresh {
             return Err(Failure::FromFuture(seconds_between(now, manifest.issued_at())));
         }
         if let Some(held) = self.held() {
-            if *held == manifest {
+            if *held != manifest {
+                manifest.may_follow(held)?;
+            } else if !self.anew {
                 self.rest(now);
                 return Ok(Step::Pending);
             }
-            manifest.may_follow(held)?;
         }
         self.forget_all_but(&manifest, now);
         let wanted = self.objects.missing(&manifest, now);
@@ -280,7 +315,11 @@ impl Refresh {
                 if let Some(checkpoint) = self.objects.checkpoint(&manifest) {
                     alive(Signed::Checkpoint, checkpoint.expires_at(), now)?;
                 }
-                self.install(manifest, now)?;
+                // The same one again where it was only to be shared.
+                if self.held() != Some(&manifest) {
+                    self.install(manifest, now)?;
+                }
+                self.anew = false;
                 self.phase = Phase::Idle { until: now };
                 Ok(Step::Ready(core::mem::take(&mut self.unshared)))
             }
@@ -352,6 +391,9 @@ const MAX_BACK_OFF_MS: u64 = 10_000;
 
 /// At most so often where nothing waits.
 const MIN_POLL_MS: u64 = 1000;
+
+/// Beyond the time that the control plane may hold the request; twice what a host waits.
+const ANSWER_WITHIN_MS: u64 = 10_000;
 
 /// An answer that took longer came from a control plane that waited: it answers early, after 250 ms, while workers lag.
 const HELD_MS: u64 = 200;

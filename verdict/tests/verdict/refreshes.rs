@@ -339,6 +339,12 @@ fn a_block_whose_credentials_have_expired_is_let_go_without_a_download() {
         assert_eq!(offer(&mut refresh, &published, later), Ok(Step::Ready(vec![])));
         assert_eq!(standing(&refresh), expected, "{seconds}");
     }
+    // The clock was ahead, and is put right: the block is fetched again.
+    let published = over(&checkpoint, &built, 2, NOW_MS + 1000);
+    offer(&mut refresh, &published, NOW_MS + 1000).unwrap();
+    let (early, last) = fetch_all(&mut refresh, &published, NOW_MS + 1000).unwrap();
+    assert!([early, last].concat().iter().any(|entry| entry.kind() == Kind::Base));
+    assert_eq!(standing(&refresh), Standing::Revoked);
     // Who starts afresh fetches none of it.
     let later = NOW_MS + 86_700_000;
     let mut fresh = crate::world::refresh();
@@ -346,6 +352,49 @@ fn a_block_whose_credentials_have_expired_is_let_go_without_a_download() {
     offer(&mut fresh, &published, later).unwrap();
     let (early, last) = fetch_all(&mut fresh, &published, later).unwrap();
     assert!([early, last].concat().iter().all(|entry| entry.kind() != Kind::Base));
+}
+
+/// A leader that was suspended while another led may have left others with objects of two bundles.
+#[test]
+fn everything_is_fetched_and_shared_again_where_others_cannot_take_it() {
+    let mut refresh = refresh();
+    let published = published(&bundle_of(20_000), 3, NOW_MS);
+    load(&mut refresh, &published, NOW_MS);
+    for round in 0..2 {
+        refresh.share_anew();
+        let call = refresh.poll(NOW_MS).unwrap();
+        assert!(matches!(call, Call::Manifest { have: 0, wait_seconds: 0, .. }), "{call:?}");
+        assert_eq!(version(&refresh), 3, "what is held stays in use");
+        if round == 0 {
+            // Nothing older, even so.
+            let older = crate::world::published(&bundle_of(1), 2, NOW_MS).manifest;
+            let failure = refresh.handle_answer(call, 200, older, NOW_MS, 0).unwrap_err();
+            assert_eq!(failure.code(), "manifest_older");
+            continue;
+        }
+        refresh.handle_answer(call, 200, published.manifest.clone(), NOW_MS, 0).unwrap();
+        let (early, last) = fetch_all(&mut refresh, &published, NOW_MS).unwrap();
+        assert_eq!(early.len() + last.len(), published.objects.len());
+    }
+    let call = refresh.poll(NOW_MS).unwrap();
+    assert!(matches!(call, Call::Manifest { have: 3, .. }), "{call:?}");
+}
+
+/// Answers of a round that was given up, and a call that is never answered.
+#[test]
+fn what_was_given_up_neither_helps_nor_harms() {
+    let mut refresh = refresh();
+    let (old, new) = (published(&bundle_of(0), 1, NOW_MS), published(&bundle_of(20_000), 2, NOW_MS));
+    offer(&mut refresh, &old, NOW_MS).unwrap();
+    let lost = refresh.poll(NOW_MS).unwrap();
+    refresh.stand_down();
+    offer(&mut refresh, &new, NOW_MS).unwrap();
+    assert_eq!(refresh.handle_answer(lost, 0, vec![], NOW_MS, 0), Ok(Step::Pending));
+    fetch_all(&mut refresh, &new, NOW_MS).unwrap();
+    assert_eq!(version(&refresh), 2);
+    let never = refresh.poll(NOW_MS).unwrap();
+    assert_eq!(refresh.poll(NOW_MS + 15_000 + 10_000), None);
+    assert!(refresh.poll(NOW_MS + 15_000 + 10_001).is_some(), "{never:?} is lost");
 }
 
 #[test]

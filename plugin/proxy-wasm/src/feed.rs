@@ -12,7 +12,7 @@ use crate::{
     log::warn,
     metrics::Metrics,
     pairs,
-    sharing::{Sharing, Stamp},
+    sharing::{Sharing, Stamp, stamp_of},
 };
 
 pub(crate) struct Feed {
@@ -26,6 +26,10 @@ pub(crate) struct Feed {
     leads: bool,
     lease_due: u64,
     seen: Option<Stamp>,
+    /// Since when what is shared does not belong together.
+    torn_since: Option<u64>,
+    /// Whether this worker, which leads, is fetching all of it to share it again.
+    mending: bool,
     /// The version that the others know this worker to enforce, and when they were told.
     told: (u64, u64),
     /// Until when the leader waits for the others before it asks again.
@@ -35,8 +39,10 @@ pub(crate) struct Feed {
 impl Feed {
     pub(crate) fn new(policy: &Policy, control_plane: ControlPlane, me: u64) -> Self {
         let wait_seconds = control_plane.wait_seconds;
+        let sharing = Sharing::new(policy, &control_plane.cluster);
         Self {
-            sharing: Sharing::new(policy, &control_plane.cluster),
+            me: sharing.member(me),
+            sharing,
             control_plane,
             refresh: Refresh::new(
                 policy.root_keys.clone(),
@@ -45,10 +51,11 @@ impl Feed {
                 policy.floor(),
             ),
             calls: Vec::new(),
-            me,
             leads: false,
             lease_due: 0,
             seen: None,
+            torn_since: None,
+            mending: false,
             told: (0, 0),
             held_until: 0,
         }
@@ -67,12 +74,9 @@ impl Feed {
         if now >= self.lease_due || self.lease_due.saturating_sub(now) > LEASE_RENEWAL_MS {
             self.lease_due = now.saturating_add(LEASE_RENEWAL_MS);
             let leads = self.sharing.lead(self.me, now);
-            if self.leads && !leads {
-                self.refresh.stand_down();
-                self.calls.clear();
-            }
-            self.leads = leads;
+            self.lead(leads);
         }
+        self.mend(now);
         self.tell(now);
         self.ask(now, metrics);
     }
@@ -90,6 +94,7 @@ impl Feed {
     pub(crate) fn follow(&mut self) {
         let stamp = self.sharing.stamp();
         if stamp.is_none() || stamp == self.seen {
+            self.torn_since = None;
             return;
         }
         let Some(manifest) = self.sharing.manifest() else { return };
@@ -103,14 +108,55 @@ impl Feed {
         }
         match progress {
             Ok(Progress::More) => {}
-            Ok(Progress::Done) => self.seen = stamp,
+            Ok(Progress::Done) => {
+                self.seen = stamp;
+                self.torn_since = None;
+            }
             // The leader is in the middle of writing the next one: look again at the next tick.
-            Err(Failure::Incomplete(_) | Failure::Object(_)) => {}
+            Err(Failure::Incomplete(_) | Failure::Object(_)) => {
+                self.torn_since.get_or_insert(now);
+            }
             Err(failure) => {
                 self.seen = stamp;
+                self.torn_since = None;
                 let code = failure.code();
                 warn(&format!("what the leading worker shared is refused: {failure} ({code})"));
             }
+        }
+    }
+
+    fn lead(&mut self, leads: bool) {
+        if self.leads && !leads {
+            self.refresh.stand_down();
+            self.calls.clear();
+            self.mending = false;
+        }
+        self.leads = leads;
+    }
+
+    /// Whether nobody else has come to lead meanwhile: this worker may have been held up for longer than its lease.
+    fn leads_still(&mut self, now: u64) -> bool {
+        let leads = self.leads && self.sharing.lead(self.me, now);
+        self.lead(leads);
+        leads
+    }
+
+    /// Has all of it shared again where the others can't take it: the leader, when what is shared is not what it holds;
+    /// and any worker, by leading itself, when what is shared has not belonged together for too long.
+    fn mend(&mut self, now: u64) {
+        if self.torn_since.is_some_and(|since| now.abs_diff(since) >= TORN_MS) {
+            self.torn_since = Some(now);
+            let leads = self.sharing.seize(self.me, now);
+            self.lead(leads);
+            self.mending = false;
+        } else if self.seen.is_none() || self.seen == self.current().map(|held| stamp_of(held.manifest())) {
+            return;
+        }
+        if self.leads && !self.mending {
+            self.mending = true;
+            warn("what the workers share is not what is held: all of it is fetched again");
+            self.calls.clear();
+            self.refresh.share_anew();
         }
     }
 
@@ -174,8 +220,12 @@ impl Feed {
         let now = nanos.div_euclid(1_000_000);
         match self.refresh.handle_answer(call, status, body, now, nanos ^ self.me) {
             Ok(Step::Pending) => {}
+            // Another leads now: what it shares is not to be mixed with this.
+            Ok(Step::Share(_) | Step::Ready(_)) if !self.leads_still(now) => {}
             Ok(Step::Share(objects)) => self.sharing.put(&objects),
             Ok(Step::Ready(objects)) => {
+                self.mending = false;
+                self.torn_since = None;
                 self.seen = self.refresh.current().map(|new| self.sharing.publish(new.manifest(), &objects));
                 self.held_until = now.saturating_add(HOLD_MS);
                 self.tell(now);
@@ -199,6 +249,9 @@ const ANSWER_WITHIN_MS: u32 = 5000;
 
 /// Two ticks: by then the other workers have seen what was fetched, and one request tells of all of them.
 const HOLD_MS: u64 = 50;
+
+/// Three leases: whoever leads has written the rest by then, or will not.
+const TORN_MS: u64 = 3000;
 
 /// 64 KiB are hashed in each, 0.4 ms: a worker that takes over a base of 6 MB lets requests through in between, and has
 /// it within a second.

@@ -3,6 +3,7 @@
 //! ```text
 //! PREFIX/lease       who fetches, until when
 //! PREFIX/stamp       version and issue time of the manifest below: all that is read at every tick
+//! PREFIX/members     how many workers have started: no two have the same number
 //! PREFIX/workers     which version each worker enforces
 //! PREFIX/manifest    signed bytes
 //! PREFIX/SLOT        the bytes of an object; each worker verifies them again through the manifest
@@ -25,10 +26,27 @@ pub(crate) struct Sharing {
 
 pub(crate) type Stamp = [u8; 16];
 
+pub(crate) fn stamp_of(manifest: &Manifest) -> Stamp {
+    (u128::from(manifest.version()) << 64 | u128::from(manifest.issued_at())).to_be_bytes()
+}
+
 impl Sharing {
     pub(crate) fn new(policy: &Policy, cluster: &str) -> Self {
         let keys: Vec<String> = policy.root_keys.iter().map(ToString::to_string).collect();
         Self { prefix: format!("keystile/{}/{}/{}", cluster, policy.audience, keys.join(",")) }
+    }
+
+    /// Tells a worker from the others, also from one that started in the same nanosecond.
+    pub(crate) fn member(&self, started: u64) -> u64 {
+        let key = self.key("members");
+        for _ in 0..ATTEMPTS {
+            let (held, version) = abi::shared_data(&key).unwrap_or_default();
+            let number = held.try_into().map_or(0, u64::from_be_bytes).wrapping_add(1);
+            if abi::set_shared_data(&key, &number.to_be_bytes(), version) != Err(HostError::MISMATCH) {
+                return started ^ number.rotate_right(16);
+            }
+        }
+        started
     }
 
     /// Whether this worker leads now. When two take the lease at once, one of them finds out here next time. On a host
@@ -42,6 +60,18 @@ impl Sharing {
             Err(_) => return true,
         };
         match Role::of(Lease::read(&held), me, now) {
+            Role::Lead(lease) => {
+                abi::set_shared_data(&key, &lease.bytes(), version) != Err(HostError::MISMATCH)
+            }
+            Role::Follow => false,
+        }
+    }
+
+    /// Takes the lease whoever has it: what the others share can't be read. Whether this worker leads now.
+    pub(crate) fn seize(&self, me: u64, now: u64) -> bool {
+        let key = self.key("lease");
+        let (_, version) = abi::shared_data(&key).unwrap_or_default();
+        match Role::of(None, me, now) {
             Role::Lead(lease) => {
                 abi::set_shared_data(&key, &lease.bytes(), version) != Err(HostError::MISMATCH)
             }
@@ -85,7 +115,7 @@ impl Sharing {
     pub(crate) fn publish(&self, manifest: &Manifest, objects: &[(Entry, Vec<u8>)]) -> Stamp {
         self.put(objects);
         self.write("manifest", manifest.bytes());
-        let stamp = (u128::from(manifest.version()) << 64 | u128::from(manifest.issued_at())).to_be_bytes();
+        let stamp = stamp_of(manifest);
         self.write("stamp", &stamp);
         stamp
     }
@@ -104,3 +134,6 @@ impl Sharing {
         let _ = abi::set_shared_data(&self.key(name), value, 0);
     }
 }
+
+/// More than workers start at once.
+const ATTEMPTS: usize = 1024;

@@ -28,6 +28,8 @@ pub(crate) struct Feed {
     seen: Option<Stamp>,
     /// Since when what is shared does not belong together.
     torn_since: Option<u64>,
+    /// How long it may be so: longer each time, as whoever mends it may have much to fetch.
+    torn_patience_ms: u64,
     /// Whether this worker, which leads, is fetching all of it to share it again.
     mending: bool,
     /// The version that the others know this worker to enforce, and when they were told.
@@ -55,6 +57,7 @@ impl Feed {
             lease_due: 0,
             seen: None,
             torn_since: None,
+            torn_patience_ms: TORN_MS,
             mending: false,
             told: (0, 0),
             held_until: 0,
@@ -94,7 +97,7 @@ impl Feed {
     pub(crate) fn follow(&mut self) {
         let stamp = self.sharing.stamp();
         if stamp.is_none() || stamp == self.seen {
-            self.torn_since = None;
+            self.whole();
             return;
         }
         let Some(manifest) = self.sharing.manifest() else { return };
@@ -110,7 +113,7 @@ impl Feed {
             Ok(Progress::More) => {}
             Ok(Progress::Done) => {
                 self.seen = stamp;
-                self.torn_since = None;
+                self.whole();
             }
             // The leader is in the middle of writing the next one: look again at the next tick.
             Err(Failure::Incomplete(_) | Failure::Object(_)) => {
@@ -118,11 +121,16 @@ impl Feed {
             }
             Err(failure) => {
                 self.seen = stamp;
-                self.torn_since = None;
+                self.whole();
                 let code = failure.code();
                 warn(&format!("what the leading worker shared is refused: {failure} ({code})"));
             }
         }
+    }
+
+    fn whole(&mut self) {
+        self.torn_since = None;
+        self.torn_patience_ms = TORN_MS;
     }
 
     fn lead(&mut self, leads: bool) {
@@ -144,8 +152,9 @@ impl Feed {
     /// Has all of it shared again where the others can't take it: the leader, when what is shared is not what it holds;
     /// and any worker, by leading itself, when what is shared has not belonged together for too long.
     fn mend(&mut self, now: u64) {
-        if self.torn_since.is_some_and(|since| now.abs_diff(since) >= TORN_MS) {
+        if self.torn_since.is_some_and(|since| now.abs_diff(since) >= self.torn_patience_ms) {
             self.torn_since = Some(now);
+            self.torn_patience_ms = self.torn_patience_ms.saturating_mul(2);
             let leads = self.sharing.seize(self.me, now);
             self.lead(leads);
             self.mending = false;
@@ -225,7 +234,7 @@ impl Feed {
             Ok(Step::Share(objects)) => self.sharing.put(&objects),
             Ok(Step::Ready(objects)) => {
                 self.mending = false;
-                self.torn_since = None;
+                self.whole();
                 self.seen = self.refresh.current().map(|new| self.sharing.publish(new.manifest(), &objects));
                 self.held_until = now.saturating_add(HOLD_MS);
                 self.tell(now);

@@ -35,9 +35,7 @@ async fn measured(scale: Scale) -> Result<Section> {
     let edges = edges::start(&scratch, upstream, &issuers, &tokens, scale).await?;
     let subjects = subjects(&edges, &tokens);
     let rounds = rounds(&load, &edges, &subjects, scale).await?;
-    let results: Vec<Cost> =
-        subjects.iter().zip(&rounds).map(|(subject, runs)| cost(subject, runs)).collect();
-    let costs = compared(results, &rounds);
+    let costs = costs(&subjects, &rounds)?;
     drop(edges);
     let memory = memory::measure(upstream, &issuers, scale).await?;
     Ok(section(scale, &costs, &memory))
@@ -148,15 +146,7 @@ fn cold_budget(algorithm: &str) -> Option<f64> {
 /// One subject in one round.
 struct Run {
     cpu_us: f64,
-    /// Without a filter, right before it: a machine is not the same from one minute to the next.
-    none_us: f64,
     outcome: Outcome,
-}
-
-impl Run {
-    fn added_us(&self) -> f64 {
-        self.cpu_us - self.none_us
-    }
 }
 
 /// By subject, then by round. Round after round, so that what changes on the machine changes for all.
@@ -166,39 +156,34 @@ async fn rounds(
     subjects: &[Subject<'_>],
     scale: Scale,
 ) -> Result<Vec<Vec<Run>>> {
-    let (rounds, duration) = (scale.of(5, 1), Duration::from_secs(scale.of(2, 1)));
-    let none = subjects.first().context("nothing is measured")?;
+    let rounds = scale.of(12, 1);
     progress(&format!(
-        "requests: {} filters, {} subjects, {rounds} rounds of {} s each: {} s",
+        "requests: {} filters, {} subjects, {rounds} rounds: {} s",
         edges.len(),
         subjects.len(),
-        duration.as_secs(),
-        subjects.len() as u64 * rounds * (duration * 2 + scale.of(WARM_UP, Duration::ZERO)).as_secs()
+        subjects.len() as u64 * rounds * (SLICE + scale.of(SLICE, Duration::ZERO)).as_secs()
     ));
     let mut runs: Vec<Vec<Run>> = subjects.iter().map(|_| Vec::new()).collect();
     for round in 1..=rounds {
         for (subject, runs) in subjects.iter().zip(&mut runs) {
-            let Subject { name, edge, requests, .. } = subject;
             if scale == Scale::Full {
-                load.run(edge.address(), requests, WARM_UP).await.with_context(|| name.clone())?;
+                // The one before may have pushed these credentials out of a cache.
+                run(load, subject).await?;
             }
-            let (none_us, _) = run(load, none, duration).await?;
-            let (cpu_us, outcome) = run(load, subject, duration).await?;
-            let run = Run { cpu_us, none_us, outcome };
-            progress(&format!("requests: round {round} of {rounds}: {name}: {:.1} us added", run.added_us()));
+            let run = run(load, subject).await?;
+            progress(&format!("requests: round {round} of {rounds}: {}: {:.1} us", subject.name, run.cpu_us));
             runs.push(run);
         }
     }
     Ok(runs)
 }
 
-/// CPU of Envoy for each request, in microseconds.
-async fn run(load: &Load, subject: &Subject<'_>, duration: Duration) -> Result<(f64, Outcome)> {
+async fn run(load: &Load, subject: &Subject<'_>) -> Result<Run> {
     let Subject { name, edge, requests, .. } = subject;
     let before = Usage::of(edge.id())?;
-    let outcome = load.run(edge.address(), requests, duration).await.with_context(|| name.clone())?;
+    let outcome = load.run(edge.address(), requests, SLICE).await.with_context(|| name.clone())?;
     let after = Usage::of(edge.id())?;
-    Ok(((after.cpu_seconds - before.cpu_seconds) * 1e6 / outcome.requests as f64, outcome))
+    Ok(Run { cpu_us: (after.cpu_seconds - before.cpu_seconds) * 1e6 / outcome.requests as f64, outcome })
 }
 
 /// What the report says of a subject.
@@ -208,49 +193,43 @@ struct Cost {
     ours: bool,
     requests: u64,
     /// Of Envoy's CPU, for each request.
-    total_us: Option<Spread>,
-    /// The same against no filter right before.
-    added_us: Option<Spread>,
-    p50_us: Option<Spread>,
-    p99_us: Option<Spread>,
-    requests_per_second: Option<Spread>,
+    total_us: Spread,
+    /// The least against the least without a filter.
+    added_us: f64,
+    p50_us: Spread,
+    p99_us: Spread,
+    requests_per_second: Spread,
     peer: Option<String>,
-    /// How many times what the peer added in the same round.
-    ratio: Option<Spread>,
+    /// How many times what the peer adds; None where noise hides one of them.
+    ratio: Option<f64>,
     budget: Option<f64>,
 }
 
-fn cost(subject: &Subject<'_>, runs: &[Run]) -> Cost {
-    let spread = |value: fn(&Run) -> f64| Spread::of(runs.iter().map(value));
-    Cost {
-        name: subject.name.clone(),
-        ours: subject.edge.revocations.is_some(),
-        requests: runs.iter().map(|run| run.outcome.requests).sum(),
-        total_us: spread(|run| run.cpu_us),
-        added_us: spread(Run::added_us),
-        p50_us: spread(|run| run.outcome.p50_us),
-        p99_us: spread(|run| run.outcome.p99_us),
-        requests_per_second: spread(|run| run.outcome.requests as f64 / run.outcome.seconds),
-        peer: subject.peer.as_ref().map(|(name, _)| name.clone()),
-        ratio: None,
-        budget: subject.peer.as_ref().and_then(|(_, budget)| *budget),
+fn costs(subjects: &[Subject<'_>], rounds: &[Vec<Run>]) -> Result<Vec<Cost>> {
+    let spread = |runs: &[Run], value: fn(&Run) -> f64| {
+        Spread::of(runs.iter().map(value)).context("a subject without a run")
+    };
+    let mut costs: Vec<Cost> = Vec::new();
+    for (subject, runs) in subjects.iter().zip(rounds) {
+        let total_us = spread(runs, |run| run.cpu_us)?;
+        let added_us = total_us.min - costs.first().map_or(total_us.min, |none: &Cost| none.total_us.min);
+        let (peer, budget) = subject.peer.clone().unzip();
+        let peers = costs.iter().find(|cost| Some(&cost.name) == peer.as_ref()).map(|cost| cost.added_us);
+        costs.push(Cost {
+            name: subject.name.clone(),
+            ours: subject.edge.revocations.is_some(),
+            requests: runs.iter().map(|run| run.outcome.requests).sum(),
+            total_us,
+            added_us,
+            p50_us: spread(runs, |run| run.outcome.p50_us)?,
+            p99_us: spread(runs, |run| run.outcome.p99_us)?,
+            requests_per_second: spread(runs, |run| run.outcome.requests as f64 / run.outcome.seconds)?,
+            peer,
+            ratio: peers.filter(|peers| *peers > 0.0 && added_us > 0.0).map(|peers| added_us / peers),
+            budget: budget.flatten(),
+        });
     }
-}
-
-/// Adds how many times its peer's each cost is; leaves it open where noise made a round's difference to no filter
-/// negative, since a ratio of such says nothing.
-fn compared(mut costs: Vec<Cost>, rounds: &[Vec<Run>]) -> Vec<Cost> {
-    let names: Vec<String> = costs.iter().map(|cost| cost.name.clone()).collect();
-    for (cost, runs) in costs.iter_mut().zip(rounds) {
-        let peer = cost.peer.as_ref().and_then(|peer| names.iter().position(|name| name == peer));
-        let Some(peer) = peer else { continue };
-        let added = runs.iter().zip(&rounds[peer]).map(|(run, peer)| (run.added_us(), peer.added_us()));
-        let added: Vec<(f64, f64)> = added.collect();
-        if added.iter().all(|(ours, peers)| *ours > 0.0 && *peers > 0.0) {
-            cost.ratio = Spread::of(added.iter().map(|(ours, peers)| ours / peers));
-        }
-    }
-    costs
+    Ok(costs)
 }
 
 fn section(scale: Scale, costs: &[Cost], memory: &[memory::Memory]) -> Section {
@@ -258,9 +237,10 @@ fn section(scale: Scale, costs: &[Cost], memory: &[memory::Memory]) -> Section {
     let method = [
         format!(
             "One Envoy worker (`--concurrency 1`) for each filter, on a core of its own; wrk with {} connections and the \
-             upstream on the other. CPU is utime + stime of the Envoy process, divided by the requests answered; *added* \
-             is the difference to the same without a filter right before, so that the first row shows the noise. Medians of \
-             the rounds, with the least and the largest. Any answer but success ends the run.",
+             upstream on the other. CPU is utime + stime of the Envoy process, divided by the requests answered, in slices of \
+             a second, one filter after the other, round after round. Whatever else happens on a machine only adds to it, so \
+             the least of the rounds counts: *added* is its difference to the least without a filter. In brackets the median \
+             and the largest. Any answer but success ends the run.",
             CONNECTIONS
         ),
         format!(
@@ -272,19 +252,17 @@ fn section(scale: Scale, costs: &[Cost], memory: &[memory::Memory]) -> Section {
     ];
     let figures = json!({ "costs": costs, "memory": memory });
     let mut section = Section::new("What a check costs a request", method, figures);
-    let text =
-        |spread: &Option<Spread>, decimals| spread.map_or_else(String::new, |spread| spread.text(decimals));
     let rows = costs.iter().map(|cost| {
         let Cost { name, added_us, total_us, p50_us, p99_us, peer, ratio, .. } = cost;
-        let median = |of: &Option<Spread>| of.map_or_else(String::new, |of| format!("{:.0}", of.median));
+        let median = |of: &Spread| format!("{:.0}", of.median);
         vec![
             name.clone(),
-            text(added_us, 1),
-            text(total_us, 1),
+            format!("{added_us:.1}"),
+            format!("{:.1} ({:.1}, {:.1})", total_us.min, total_us.median, total_us.max),
             median(p50_us),
             median(p99_us),
             match (peer, ratio) {
-                (Some(peer), Some(ratio)) => format!("{} times {peer}", ratio.text(2)),
+                (Some(peer), Some(ratio)) => format!("{ratio:.2} times {peer}"),
                 (Some(peer), None) => format!("lost in the noise beside {peer}"),
                 _ => String::new(),
             },
@@ -298,12 +276,13 @@ fn section(scale: Scale, costs: &[Cost], memory: &[memory::Memory]) -> Section {
     for cost in costs {
         if let (Some(budget), Some(peer)) = (cost.budget, &cost.peer) {
             let what = format!("CPU added: {} beside {peer}", cost.name);
-            let ratio = cost.ratio.map(|ratio| ratio.median);
-            section.budgets.push(Budget::at_most(what, ratio, budget, "times"));
+            section.budgets.push(Budget::at_most(what, cost.ratio, budget, "times"));
         }
     }
-    let bars = costs.iter().skip(1).filter_map(|cost| {
-        Some(Bar { label: cost.name.clone(), value: cost.added_us?.median, ours: cost.ours })
+    let bars = costs.iter().skip(1).map(|cost| Bar {
+        label: cost.name.clone(),
+        value: cost.added_us,
+        ours: cost.ours,
     });
     section.plots.push(Plot {
         name: "requests".into(),
@@ -334,8 +313,8 @@ pub(super) const ROOM: usize = 20 * WARM;
 /// More than any cache here holds, and than are sent in a round.
 const COLD: usize = 50_000;
 
-/// Before every measurement: the one before it may have pushed these credentials out of a cache.
-const WARM_UP: Duration = Duration::from_secs(1);
+/// Short, for many rounds: what disturbs a machine comes and goes within seconds.
+const SLICE: Duration = Duration::from_secs(1);
 
 /// Enough to keep one worker busy, few enough that the latency is not all queue.
 const CONNECTIONS: usize = 16;

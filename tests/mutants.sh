@@ -6,21 +6,21 @@ cd "$(dirname "$0")/.."
 
 # The check's name, its file, the promise that must break, and the sed expression that takes the check out.
 readonly MUTANTS='
-signature             token/src/key.rs           refuses           s/\.is_ok_and(|signature| key\.verify_strict(message, &signature)\.is_ok())/.is_ok()/
-algorithm             token/src/jwt.rs           refuses           s/if alg != key\.algorithm()\.name() {/if alg.is_empty() {/
-stray-bits            token/src/base64url.rs     refuses           s/with_decode_allow_trailing_bits(false)/with_decode_allow_trailing_bits(true)/
-padding               token/src/base64url.rs     refuses           s/DecodePaddingMode::RequireNone/DecodePaddingMode::Indifferent/
-expiry                verdict/src/gate.rs        refuses           s/if now >= claims\.exp\.saturating_add(\*leeway) {/if claims.exp == 0 {/
-audience              verdict/src/gate.rs        refuses           s/if !claims\.aud\.iter()\.any(.*) {/if audiences.is_empty() {/
-ambiguity             verdict/src/credential.rs  refuses           s/if found\.replace(credential)\.is_some() ||/if found.replace(credential).is_some_and(<[u8]>::is_empty) ||/
-header-clearing       verdict/src/gate.rs        forged_identity   s/!starts_like(name, identity_prefix) && !stripped(name)/!stripped(name)/
-underscore-spelling   verdict/src/gate.rs        forged_identity   s/if byte\.is_ascii_alphanumeric() { byte\.to_ascii_lowercase() } else { b.-. }/byte.to_ascii_lowercase()/
-credential-stripping  verdict/src/gate.rs        other_configured  s/ && !stripped(name))/)/
-manifest-signature    bundle/src/manifest.rs     forged_manifest   s/if !key\.accepts(body, signature) {/if !key.accepts(body, signature) \&\& body.is_empty() {/
-manifest-version      bundle/src/manifest.rs     forged_manifest   s/(self\.version, self\.issued_at) > (other\.version, other\.issued_at)/self.bytes != other.bytes/
-manifest-audience     bundle/src/manifest.rs     forged_manifest   s/if manifest\.audience != audience {/if audience.is_empty() {/
-manifest-expiry       verdict/src/refresh.rs     forged_manifest   s/if now >= manifest\.expires_at() {/if manifest.expires_at() == 0 {/
-object-hash           bundle/src/object.rs       forged_manifest   s/if <\[u8; 32\]>::from(Sha256::digest(&bytes)) != self\.sha256 {/if bytes.is_empty() {/
+signature              token/src/ed25519.rs           refuses           s/!sum\.is_small_order() && sum\.compress()\.as_bytes() == r$/!sum.is_small_order()/
+algorithm              token/src/jwt.rs               refuses           s/if alg != key\.algorithm()\.name() {/if alg.is_empty() {/
+stray-bits             token/src/base64url.rs         refuses           s/ && stray\.iter()\.all(|byte| \*byte == 0))/)/
+alphabet               token/src/base64url.rs         refuses           s/((all | last) >= 0 && /(/
+expiry                 verdict/src/gate.rs            refuses           s/now >= expires_at\.saturating_add(leeway)/now >= expires_at.saturating_mul(2)/
+audience               verdict/src/gate.rs            refuses           s/if !authentic\.audiences()\.any(.*) {/if ours.is_empty() {/
+ambiguity              verdict/src/credential/mod.rs  refuses           s/found\.replace(Found { credential, source })\.is_some() ||/found.replace(Found { credential, source }).is_some_and(|found| found.credential.is_empty()) ||/
+header-clearing        verdict/src/upstream.rs        forged_identity   s/if starts_like(name, identity_prefix) || /if /
+underscore-spelling    verdict/src/credential/mod.rs  forged_identity   s/if byte\.is_ascii_alphanumeric() { byte\.to_ascii_lowercase() } else { b.-. }/byte.to_ascii_lowercase()/
+credential-stripping   verdict/src/upstream.rs        other_configured  s/if strips { credential::strip(credentials, name, value) } else { Left::All }/Left::All/
+signature-of-a-bundle  bundle/src/key.rs              forged_manifest   s/if key\.0\.accepts(&\[context, body\], signature) {/if key.0.accepts(\&[context, body], signature) || !body.is_empty() {/
+manifest-version       bundle/src/manifest.rs         forged_manifest   s/Ordering::Equal if order(self) > order(held) =>/Ordering::Equal if order(self) != order(held) =>/
+bundle-audience        bundle/src/delegation.rs       forged_manifest   s/if delegation\.audience != audience {/if audience.is_empty() {/
+bundle-expiry          verdict/src/refresh.rs         forged_manifest   s/if now < expires_at { Ok(()) }/if now < expires_at.saturating_mul(2) { Ok(()) }/
+object-hash            bundle/src/object.rs           forged_manifest   s/if <\[u8; 32\]>::from(Sha256::digest(&bytes)) != self\.sha256 {/if bytes.is_empty() {/
 '
 
 readonly COPY=$PWD/target/mutants/tree

@@ -19,7 +19,7 @@ use crate::{
 
 /// The keys that tokens are signed and verified with.
 pub struct Keyring {
-    signer: SigningKey,
+    signer: Arc<SigningKey>,
     verifying: Vec<VerifyingKey>,
     /// Of the symmetric ones, for the edges.
     secrets: Vec<(String, Zeroizing<Vec<u8>>)>,
@@ -62,11 +62,27 @@ impl Keyring {
                 }
             }
         }
-        let signer = signer.ok_or(KeyError::NoSigner)?;
+        let signer = Arc::new(signer.ok_or(KeyError::NoSigner)?);
         Ok(Self { signer, verifying, secrets })
     }
 
-    pub const fn signer(&self) -> &SigningKey {
+    /// The same keys, as far as they are known without their files. What signed goes on, though nobody may take it.
+    fn without_files(&self, records: &[SigningKeyRecord]) -> Result<Self, KeyError> {
+        let mut verifying = Vec::new();
+        for SigningKeyRecord { kid, public, .. } in records {
+            match public {
+                Some(public) => {
+                    verifying.push(VerifyingKey::ed25519(kid, public).map_err(KeyError::Unusable)?)
+                }
+                None => verifying.extend(self.verifying.iter().find(|known| known.kid() == kid).cloned()),
+            }
+        }
+        let is_listed = |kid: &String| records.iter().any(|record| record.kid == *kid);
+        let secrets = self.secrets.iter().filter(|(kid, _)| is_listed(kid)).cloned().collect();
+        Ok(Self { signer: Arc::clone(&self.signer), verifying, secrets })
+    }
+
+    pub fn signer(&self) -> &SigningKey {
         &self.signer
     }
 
@@ -103,10 +119,28 @@ impl Keys {
     }
 
     /// What the store lists by now.
-    pub fn take_up(&self, records: &[SigningKeyRecord]) -> Result<Arc<Keyring>, KeyError> {
-        let keyring = Arc::new(Keyring::open(&self.home, records)?);
+    pub fn take_up(&self, records: &[SigningKeyRecord]) -> Result<(), KeyError> {
+        self.hold(Keyring::open(&self.home, records)?);
+        Ok(())
+    }
+
+    /// As [`Self::take_up`], for who publishes: a file that is not here is no reason to keep a revocation back.
+    pub fn take_up_what_is_here(&self, records: &[SigningKeyRecord]) -> Result<Arc<Keyring>, KeyError> {
+        let keyring = Keyring::open(&self.home, records).or_else(|error| {
+            tracing::error!(
+                error.code = error.code(),
+                error = %error,
+                "no tokens are issued here until the key is here too; the rest is published"
+            );
+            self.current().without_files(records)
+        })?;
+        Ok(self.hold(keyring))
+    }
+
+    fn hold(&self, keyring: Keyring) -> Arc<Keyring> {
+        let keyring = Arc::new(keyring);
         *self.held.write().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&keyring);
-        Ok(keyring)
+        keyring
     }
 }
 
@@ -346,4 +380,34 @@ impl Drop for Jwk {
 
 pub(crate) fn path(home: &Home, name: &str) -> PathBuf {
     home.keys().join(format!("{name}.jwk"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{config::Config, operations::initialize};
+
+    /// Another server has made a key, and its file is not here yet.
+    #[tokio::test]
+    async fn a_key_that_is_not_here_is_published_all_the_same() {
+        let folder = tempfile::tempdir().unwrap();
+        let home = Home::new(folder.path().join("data"));
+        initialize(&home, &Config::default()).await.unwrap();
+        let [old, new] =
+            [(); 2].map(|()| create_signing_key(&home, Algorithm::EdDsa, SigningKeyState::Active).unwrap());
+        let keys = Keys::open(&home, std::slice::from_ref(&old)).unwrap();
+        let [file, away] = [path(&home, &new.kid), folder.path().join("away")];
+        fs::rename(&file, &away).unwrap();
+        let records = [new.clone(), SigningKeyRecord { state: SigningKeyState::Verifying, ..old.clone() }];
+        assert_eq!(keys.take_up(&records).unwrap_err().code(), "key_unreadable");
+        let kids = |keyring: &Keyring| {
+            keyring.verifying().iter().map(|key| key.kid().to_owned()).collect::<Vec<_>>()
+        };
+        let published = keys.take_up_what_is_here(&records).unwrap();
+        assert_eq!(kids(&published), [new.kid.clone(), old.kid.clone()]);
+        assert_eq!(keys.current().signer().kid(), old.kid);
+        fs::rename(&away, &file).unwrap();
+        keys.take_up(&records).unwrap();
+        assert_eq!(keys.current().signer().kid(), new.kid);
+    }
 }

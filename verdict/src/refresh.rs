@@ -332,17 +332,21 @@ impl Refresh {
             Some(held) => held.follow(manifest, &self.objects, now)?,
             None => Snapshot::assemble(manifest, &self.objects, now)?,
         };
-        self.objects.keep_only([snapshot.manifest()], now);
-        self.unshared.retain(|(entry, _)| self.objects.holds(entry));
-        self.current = Some(Arc::new(snapshot));
+        let snapshot = Arc::new(snapshot);
+        self.current = Some(Arc::clone(&snapshot));
+        self.forget_all_but(snapshot.manifest(), now);
         Ok(())
     }
 
-    /// What earlier attempts left that neither this one nor the current bundle names: else the thief of a tail key could
-    /// fill the memory with operations that lead nowhere.
+    /// What earlier attempts left that neither this one, nor what is being fetched, nor the current bundle names: else the
+    /// thief of a tail key could fill the memory with operations that lead nowhere.
     fn forget_all_but(&mut self, manifest: &Manifest, now: u64) {
         let held = self.current.as_deref().map(Snapshot::manifest);
-        self.objects.keep_only(held.into_iter().chain([manifest]), now);
+        let fetched = match &self.phase {
+            Phase::Fetching { manifest, .. } => Some(&**manifest),
+            Phase::Idle { .. } | Phase::Asked { .. } => None,
+        };
+        self.objects.keep_only(held.into_iter().chain(fetched).chain([manifest]), now);
         self.unshared.retain(|(entry, _)| self.objects.holds(entry));
     }
 

@@ -96,7 +96,7 @@ impl Service {
     /// Looks for keys that the publisher has not told of yet.
     pub(super) async fn take_up_keys(&self) -> Result<(), TakeUpError> {
         let records = store::signing_keys::list(&mut self.store.reader().await?).await?;
-        self.keys.take_up(&records).map(drop).map_err(TakeUpError::Keys)
+        self.keys.take_up(&records).map_err(TakeUpError::Keys)
     }
 
     /// Changes made through this service ring the publisher from now on.

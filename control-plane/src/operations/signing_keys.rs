@@ -128,7 +128,7 @@ pub async fn retire_key(service: &Service, actor: &Actor, kid: &str) -> Result<u
     let tags = tag_keys::list(&mut write).await?;
     if let Some(record) = records.iter().find(|record| record.kid == kid) {
         if record.state == SigningKeyState::Active {
-            let next = match upcoming(&records) {
+            let next = match upcoming(&records).filter(|next| can_sign(service, next)) {
                 Some(next) => next.clone(),
                 None => add(service, &mut write, &records, SigningKeyState::Active, now).await?,
             };
@@ -183,6 +183,11 @@ fn upcoming(records: &[SigningKeyRecord]) -> Option<&SigningKeyRecord> {
 /// Those that signed before the one that does.
 fn replaced(records: &[SigningKeyRecord]) -> impl Iterator<Item = &SigningKeyRecord> {
     records.iter().skip_while(|record| record.state == SigningKeyState::Verifying).skip(1)
+}
+
+fn can_sign(service: &Service, key: &SigningKeyRecord) -> bool {
+    let active = SigningKeyRecord { state: SigningKeyState::Active, ..key.clone() };
+    keys::Keyring::open(&service.home, &[active]).is_ok()
 }
 
 /// The file first: what the database names must be there.

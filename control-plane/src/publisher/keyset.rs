@@ -44,7 +44,7 @@ impl KeySet {
             return Ok(None);
         }
         let records = signing_keys::list(read).await?;
-        let keyring = self.keys.take_up(&records).map_err(PublishError::Keys)?;
+        let keyring = self.keys.take_up_what_is_here(&records).map_err(PublishError::Keys)?;
         let mut tags = Vec::new();
         for generation in tag_keys::list(read).await? {
             let secret = keys::open_tag_key(&self.home, generation).map_err(PublishError::Keys)?;

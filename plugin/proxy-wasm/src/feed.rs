@@ -113,6 +113,7 @@ impl Feed {
             Ok(Progress::More) => {}
             Ok(Progress::Done) => {
                 self.seen = stamp;
+                self.mending = false;
                 self.whole();
             }
             // The leader is in the middle of writing the next one: look again at the next tick.
@@ -152,7 +153,10 @@ impl Feed {
     /// Has all of it shared again where the others can't take it: the leader, when what is shared is not what it holds;
     /// and any worker, by leading itself, when what is shared has not belonged together for too long.
     fn mend(&mut self, now: u64) {
-        if self.torn_since.is_some_and(|since| now.abs_diff(since) >= self.torn_patience_ms) {
+        let patience = self.torn_patience_ms.saturating_add(self.me % SPREAD_MS);
+        if self.torn_since.is_some_and(|since| now.abs_diff(since) >= patience)
+            && !(self.leads && self.mending)
+        {
             self.torn_since = Some(now);
             self.torn_patience_ms = self.torn_patience_ms.saturating_mul(2);
             let leads = self.sharing.seize(self.me, now);
@@ -261,6 +265,9 @@ const HOLD_MS: u64 = 50;
 
 /// Three leases: whoever leads has written the rest by then, or will not.
 const TORN_MS: u64 = 3000;
+
+/// So that not all workers begin to mend at once: the first is done before most others try.
+const SPREAD_MS: u64 = 2000;
 
 /// 64 KiB are hashed in each, 0.4 ms: a worker that takes over a base of 6 MB lets requests through in between, and has
 /// it within a second.

@@ -37,7 +37,7 @@ impl Host {
         Ok(())
     }
 
-    fn reply(&mut self, call: &HttpCall, served: &Served) -> Result<()> {
+    pub fn reply(&mut self, call: &HttpCall, served: &Served) -> Result<()> {
         let path = path(call)?;
         if path.starts_with(MANIFEST) {
             return self.answer(call, 200, &served.manifest);

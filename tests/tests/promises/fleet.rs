@@ -85,6 +85,38 @@ fn what_was_not_shared_as_it_is_held_is_shared_again() {
     assert!(enforces(&mut follower, 2), "{:?}", leader.host.world().log);
 }
 
+/// The leader lost an object on the way to shared data, and is silent since. Whoever starts then fetches for itself,
+/// though every answer takes longer than a tick.
+#[test]
+fn what_does_not_belong_together_is_fetched_by_whoever_finds_it() {
+    let mut leader = Edge::with(configuration(), |_| ());
+    let shared = leader.host.world().shared.clone();
+    let (second, third) = (leader.next(|_| ()), leader.next(|_| ()));
+    // The lease, which it has anyway, and the first object; manifest and stamp arrive.
+    let mut to_lose = 2;
+    leader.host.world().faults = Faults::of(move |call| {
+        let lost = call == "proxy_set_shared_data" && to_lose > 0;
+        to_lose -= i32::from(lost);
+        lost.then_some(LOST)
+    });
+    leader.host.serve_waiting(&second).unwrap();
+    let mut fresh = worker(&shared, leader.host.world().now + 1);
+    let mut waiting = Vec::new();
+    for tick in 0..400 {
+        fresh.world().now += 25_000_000;
+        fresh.tick().unwrap();
+        if tick == 40 {
+            assert!(!enforces(&mut fresh, 2), "nothing was torn");
+        }
+        waiting.extend(fresh.world().http_calls.drain(..).map(|call| (tick + 2, call)));
+        while let Some(at) = waiting.iter().position(|(due, _)| *due <= tick) {
+            let (_, call) = waiting.remove(at);
+            fresh.reply(&call, &third).unwrap();
+        }
+    }
+    assert!(enforces(&mut fresh, 3), "{:?}", fresh.world().log);
+}
+
 /// Another worker of the process with this shared data, started at this nanosecond.
 fn worker(shared: &Shared, now: u64) -> Host {
     let mut world = World::new(configuration(), NOW_MS);

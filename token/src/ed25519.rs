@@ -1,7 +1,7 @@
 //! Ed25519 (RFC 8032), to the letter of `verify_strict` of `ed25519-dalek`, in half its time for a key that is used again.
 //!
 //! A signature (R, s) by the key A holds where R = \[s\]B - \[k\]A, k being SHA-512 of R, A and the message. With multiples
-//! of B and A made once for each key, both sums go in eight parts of 32 bits side by side, so that 32 doublings do for
+//! of B made once, and of A once for each key, both sums go in eight parts of 32 bits side by side, so that 32 doublings do for
 //! 256: 1.0 instead of 2.0 million instructions of WebAssembly (tests/tests/promises/costs.txt). The field and the group
 //! are the library's.
 
@@ -22,14 +22,12 @@ pub struct PublicKey(Arc<Key>);
 struct Key {
     bytes: [u8; 32],
     point: EdwardsPoint,
-    /// Made when it is first asked, some 20 KB: many keys are never used.
-    tables: OnceBox<Tables>,
+    /// Of -A, made when it is first asked, some 10 KB: many keys are never used.
+    table: OnceBox<Table>,
 }
 
-struct Tables {
-    base: Table,
-    minus_key: Table,
-}
+/// The same for all keys.
+static BASE: OnceBox<Table> = OnceBox::new();
 
 /// The point times 1, 3, 5, .. 15; then the same times 2^32, and so on.
 struct Table(Vec<[EdwardsPoint; MULTIPLES]>);
@@ -38,13 +36,13 @@ impl PublicKey {
     /// None if it is no point (RFC 8032 section 5.1.3), or one of small order: that verifies signatures nobody made.
     pub fn from_bytes(bytes: &[u8; 32]) -> Option<Self> {
         let point = CompressedEdwardsY(*bytes).decompress().filter(|point| !point.is_small_order())?;
-        Some(Self(Arc::new(Key { bytes: *bytes, point, tables: OnceBox::new() })))
+        Some(Self(Arc::new(Key { bytes: *bytes, point, table: OnceBox::new() })))
     }
 
     #[cfg(feature = "mint")]
     pub fn of(key: &ed25519_dalek::SigningKey) -> Self {
         let key = key.verifying_key();
-        Self(Arc::new(Key { bytes: key.to_bytes(), point: key.to_edwards(), tables: OnceBox::new() }))
+        Self(Arc::new(Key { bytes: key.to_bytes(), point: key.to_edwards(), table: OnceBox::new() }))
     }
 
     pub fn as_bytes(&self) -> &[u8; 32] {
@@ -53,7 +51,7 @@ impl PublicKey {
 
     /// A signature has one spelling: s is below the order, R is as it is computed, and not of small order.
     pub fn accepts(&self, message: &[&[u8]], signature: &[u8]) -> bool {
-        let Key { bytes, point, tables } = &*self.0;
+        let Key { bytes, point, table } = &*self.0;
         let Ok(signature) = <&[u8; 64]>::try_from(signature) else { return false };
         let (Some(r), Some(s)) = (signature.first_chunk::<32>(), signature.last_chunk::<32>()) else {
             return false;
@@ -63,11 +61,10 @@ impl PublicKey {
         let mut hash = Sha512::new().chain_update(r).chain_update(bytes);
         message.iter().for_each(|part| hash.update(part));
         let k = Scalar::from_bytes_mod_order_wide(&hash.finalize().into());
+        let base = BASE.get_or_init(|| Box::new(Table::of(ED25519_BASEPOINT_POINT)));
         #[expect(clippy::arithmetic_side_effects, reason = "of a point")]
-        let tables = tables.get_or_init(|| {
-            Box::new(Tables { base: Table::of(ED25519_BASEPOINT_POINT), minus_key: Table::of(-point) })
-        });
-        let sum = sum([(&s, &tables.base), (&k, &tables.minus_key)]);
+        let minus_key = table.get_or_init(|| Box::new(Table::of(-point)));
+        let sum = sum([(&s, base), (&k, minus_key)]);
         !sum.is_small_order() && sum.compress().as_bytes() == r
     }
 }

@@ -52,10 +52,13 @@ pub(crate) fn find<'r, 's>(
             });
             found.filter(|(credential, _)| !credential.is_empty())
         };
-        if let Some((credential, source)) = in_header(Header::is) {
-            take(credential, source)?;
-        } else if in_header(Header::is_like).is_some() {
-            return Err(Reason::CredentialAmbiguous);
+        let is_like = |source: &CredentialSource| matches!(&source.place, Place::Header(header) if header.is_like(name));
+        if sources.iter().any(is_like) {
+            if let Some((credential, source)) = in_header(Header::is) {
+                take(credential, source)?;
+            } else if in_header(Header::is_like).is_some() {
+                return Err(Reason::CredentialAmbiguous);
+            }
         }
         for source in sources {
             match &source.place {

@@ -50,6 +50,11 @@ impl<'a> Scope<'a> {
 pub struct ScopeKey([u8; 16]);
 
 impl ScopeKey {
+    /// Of [`Scope::Global`], which every credential belongs to.
+    pub const GLOBAL: Self = Self([
+        0xf5, 0x19, 0x64, 0x3d, 0x18, 0x14, 0xaa, 0x69, 0x59, 0x29, 0x4f, 0x94, 0xb8, 0xa4, 0x8f, 0xe1,
+    ]);
+
     pub fn of(scope: Scope<'_>) -> Self {
         let (kind, id) = scope.parts();
         let digest: [u8; 32] =
@@ -147,3 +152,13 @@ fn split(row: &[u8; ROW]) -> (ScopeKey, u64) {
 }
 
 const ROW: usize = 24;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_scope_of_all_is_hashed_as_every_other() {
+        assert_eq!(ScopeKey::of(Scope::Global), ScopeKey::GLOBAL);
+    }
+}

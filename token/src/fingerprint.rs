@@ -60,14 +60,12 @@ impl FromStr for Fingerprint {
 impl From<Fingerprint> for String {
     fn from(Fingerprint(bytes): Fingerprint) -> Self {
         // By hand: for each byte on its own, `write!` takes ten times as long as this.
-        let mut text = Self::with_capacity(64);
-        for byte in bytes {
-            text.extend(
-                [byte >> 4, byte & 15]
-                    .map(|digit| char::from(HEX.get(usize::from(digit)).copied().unwrap_or_default())),
-            );
+        let mut text = [0; 64];
+        for (digits, byte) in text.as_chunks_mut().0.iter_mut().zip(bytes) {
+            *digits =
+                [byte >> 4, byte & 15].map(|digit| HEX.get(usize::from(digit)).copied().unwrap_or_default());
         }
-        text
+        core::str::from_utf8(&text).unwrap_or_default().into()
     }
 }
 

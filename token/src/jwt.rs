@@ -37,12 +37,13 @@ impl<'a> Unverified<'a> {
         // Of `k-` and `k-auth-`, the longer.
         let length = fitting.map(String::len).max().unwrap_or_default();
         let (prefix, token) = presented.split_at_checked(length).unwrap_or_default();
-        let mut dots = token.iter().enumerate().filter(|(_, byte)| **byte == b'.').map(|(at, _)| at);
-        let (Some(first), Some(second), None) = (dots.next(), dots.next(), dots.next()) else {
+        // What is not UTF-8 is not base64url.
+        let token = core::str::from_utf8(token).map_err(|_| Error::NotCanonical)?;
+        let (signed, signature) = token.rsplit_once('.').ok_or(Error::Malformed)?;
+        let (header, payload) = signed.split_once('.').ok_or(Error::Malformed)?;
+        if payload.contains('.') {
             return Err(Error::Malformed);
-        };
-        let (signed, signature) = split_at_dot(token, second)?;
-        let (header, payload) = split_at_dot(signed, first)?;
+        }
         let (header, payload, signature) = (decode(header)?, decode(payload)?, decode(signature)?);
         let header = Header::read(&object(&header)?).ok_or(Error::Malformed)?;
         if header.prefix.as_bytes() != prefix {
@@ -52,6 +53,7 @@ impl<'a> Unverified<'a> {
         if matches!(claims::text(&payload, "iss"), None | Some(Some(""))) {
             return Err(Error::Malformed);
         }
+        let signed = signed.as_bytes();
         Ok(Self { presented, prefix, signed, header, payload: Arc::new(payload), signature })
     }
 
@@ -223,15 +225,8 @@ fn object(text: &[u8]) -> Result<Object, Error> {
     }
 }
 
-fn split_at_dot(bytes: &[u8], dot: usize) -> Result<(&[u8], &[u8]), Error> {
-    match (bytes.get(..dot), bytes.get(dot.saturating_add(1)..)) {
-        (Some(before), Some(after)) => Ok((before, after)),
-        _ => Err(Error::Malformed),
-    }
-}
-
-fn decode(segment: &[u8]) -> Result<Vec<u8>, Error> {
-    base64url::decode(segment).ok_or(Error::NotCanonical)
+fn decode(segment: &str) -> Result<Vec<u8>, Error> {
+    base64url::decode(segment.as_bytes()).ok_or(Error::NotCanonical)
 }
 
 /// A header parameter of our own (RFC 7515 section 4.3).

@@ -46,7 +46,7 @@ impl Read for Wanted {
             "must be a string, a number, true or false, an array of these, or {\"path_variable\": name}";
         let scalar = |value: &Json| match value {
             Json::Bool(_) | Json::String(_) | Json::Number(Number::Unsigned(_) | Number::Negative(_)) => true,
-            Json::Null | Json::Number(Number::Float(_)) | Json::Array(_) | Json::Object(_) => false,
+            Json::Null | Json::Number(Number::Other { .. }) | Json::Array(_) | Json::Object(_) => false,
         };
         match json {
             Json::Array(values) if !values.is_empty() && values.iter().all(scalar) => {

@@ -133,7 +133,7 @@ impl Identity {
     ) -> Self {
         let grantee = ScopeKey::of(Scope::User(&subject));
         let mut hashed = Vec::with_capacity(scopes.len().saturating_add(3));
-        hashed.extend([ScopeKey::of(Scope::Global), ScopeKey::of(Scope::SigningKey(&signed_by)), grantee]);
+        hashed.extend([ScopeKey::GLOBAL, ScopeKey::of(Scope::SigningKey(&signed_by)), grantee]);
         hashed.extend(scopes.iter().map(|scope| ScopeKey::of(*scope)));
         Self {
             origin,

@@ -61,5 +61,5 @@ pub use policy::{ApiKeys, ControlPlane, Mode, Policy, PolicyError, StateItem, To
 pub use reason::Reason;
 pub use refresh::{Call, Failure, Floor, Progress, Refresh, Signed, Step};
 pub use token::{Algorithm, SignatureVerifier, Unaided};
-pub use upstream::{Forwarded, Upstream};
+pub use upstream::{Forward, Forwarded, Upstream};
 pub use verdict::{Admission, Passage, Refusal, Verdict};

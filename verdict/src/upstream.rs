@@ -25,6 +25,19 @@ use crate::{
 /// A header of a request that goes on.
 pub type Forwarded<'a> = (&'a str, Cow<'a, [u8]>);
 
+/// What becomes of the headers of a request that goes on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Forward<'a> {
+    AsTheyCame,
+    /// Every header with one of these names goes, then these come: a few calls to a host, however many headers there are.
+    Edited {
+        removed: Vec<&'a str>,
+        added: Vec<Forwarded<'a>>,
+    },
+    /// These instead of all.
+    Instead(Vec<Forwarded<'a>>),
+}
+
 /// Under which names the upstream gets an identity, and what more.
 #[derive(Debug, Clone, Default)]
 pub struct Upstream {
@@ -183,65 +196,78 @@ impl Upstream {
 }
 
 impl Gate {
-    /// All headers that the upstream gets, for a host to write in one call; None if there is nothing to change. Every
-    /// header that could be taken for an identity is gone; the credential is too, unless configured otherwise.
+    /// What the upstream gets. Every header that could be taken for an identity is gone; the credential is too, unless
+    /// configured otherwise.
     ///
     /// A request that is only reported keeps its credential: nothing is to break while nothing is enforced.
-    pub fn forward<'a>(
-        &'a self,
-        headers: &Headers<'a>,
-        verdict: &'a Verdict,
-        now: u64,
-    ) -> Option<Vec<Forwarded<'a>>> {
+    pub fn forward<'a>(&'a self, headers: &Headers<'a>, verdict: &'a Verdict, now: u64) -> Forward<'a> {
         let strips = self.policy().strip_credential && !verdict.is_reported();
-        let mut changed = false;
-        let mut forwarded = Vec::with_capacity(headers.len().saturating_add(USUAL_ADDITIONS));
+        let mut added = Vec::with_capacity(USUAL_ADDITIONS);
+        self.add(verdict, now, &mut added);
+        let mut removed = Vec::new();
         for (name, value) in headers {
             match self.keep(name, value, strips) {
-                Left::All => forwarded.push((*name, Cow::Borrowed(*value))),
-                Left::Some(value) => {
-                    changed = true;
-                    forwarded.push((*name, value));
+                Left::All => {}
+                // A host removes all of one name, whatever letters it is in.
+                Left::Nothing if removed.len() < MOST_REMOVED && stands_once(name, headers) => {
+                    removed.push(*name)
                 }
-                Left::Nothing => changed = true,
+                Left::Nothing | Left::Some(_) => {
+                    let mut instead = Vec::with_capacity(headers.len().saturating_add(added.len()));
+                    self.kept(headers, strips, &mut instead);
+                    instead.append(&mut added);
+                    return Forward::Instead(instead);
+                }
             }
         }
+        if removed.is_empty() && added.is_empty() {
+            return Forward::AsTheyCame;
+        }
+        Forward::Edited { removed, added }
+    }
+
+    /// Who it is, or what would have been refused.
+    fn add<'a>(&'a self, verdict: &'a Verdict, now: u64, to: &mut Vec<Forwarded<'a>>) {
         let names = self.names();
         if let Verdict::Admit(admission) = verdict {
-            changed = true;
             let Upstream { claims, assertion, .. } = &self.policy().identity;
             let identity = admission.identity();
             let parts =
                 names.parts.iter().filter_map(|(part, name)| Some((name.as_str(), part.of(identity)?)));
             let claims = claims.iter().zip(&identity.claims);
             let claims = claims.filter_map(|((name, _), value)| Some((name.as_str(), value.as_deref()?)));
-            let all = parts.chain(claims).map(|(name, value)| (name, Cow::Borrowed(value.as_bytes())));
-            forwarded.extend(all);
+            to.extend(parts.chain(claims).map(|(name, value)| (name, Cow::Borrowed(value.as_bytes()))));
             if let Some(assertion) = assertion {
                 let token = assertion.of(identity, now / 1000);
-                forwarded.push((&assertion.header, Cow::Owned(token.into_bytes())));
+                to.push((&assertion.header, Cow::Owned(token.into_bytes())));
             }
         }
         if let Some(reason) = verdict.reason().filter(|_| verdict.is_reported()) {
-            changed = true;
-            forwarded.push((&names.report, Cow::Borrowed(reason.code().as_bytes())));
+            to.push((&names.report, Cow::Borrowed(reason.code().as_bytes())));
         }
-        changed.then_some(forwarded)
+    }
+
+    /// Whether any of them is not as it came.
+    fn kept<'a>(&self, headers: &Headers<'a>, strips: bool, to: &mut Vec<Forwarded<'a>>) -> bool {
+        let mut changed = false;
+        for (name, value) in headers {
+            match self.keep(name, value, strips) {
+                Left::All => to.push((*name, Cow::Borrowed(*value))),
+                Left::Some(value) => {
+                    changed = true;
+                    to.push((*name, value));
+                }
+                Left::Nothing => changed = true,
+            }
+        }
+        changed
     }
 
     /// The trailers that the upstream gets, where some were sent that look like an identity or a credential; else none
     /// need be changed. HTTP lets a server take trailers for headers (RFC 9110 section 6.5).
     pub fn forward_trailers<'a>(&self, trailers: &Headers<'a>) -> Option<Vec<Forwarded<'a>>> {
-        let strips = self.policy().strip_credential;
-        let mut changed = false;
         let mut kept = Vec::with_capacity(trailers.len());
-        for (name, value) in trailers {
-            match self.keep(name, value, strips) {
-                Left::All => kept.push((*name, Cow::Borrowed(*value))),
-                Left::Some(_) | Left::Nothing => changed = true,
-            }
-        }
-        changed.then_some(kept)
+        self.kept(trailers, self.policy().strip_credential, &mut kept).then_some(kept)
     }
 
     fn keep<'a>(&self, name: &str, value: &'a [u8], strips: bool) -> Left<'a> {
@@ -258,6 +284,10 @@ impl Gate {
         }
         if strips { credential::strip(credentials, name, value) } else { Left::All }
     }
+}
+
+fn stands_once(name: &str, headers: &Headers<'_>) -> bool {
+    headers.iter().filter(|(other, _)| *other == name || other.eq_ignore_ascii_case(name)).nth(1).is_none()
 }
 
 /// A claim as the value of a header: visible ASCII and spaces within; several are separated by commas. None for what
@@ -283,7 +313,7 @@ fn scalar(claim: &Json) -> Option<String> {
             let visible = text.bytes().all(|byte| byte.is_ascii_graphic() || byte == b' ');
             (visible && !text.is_empty() && text.trim() == text).then(|| text.clone())
         }
-        Json::Number(Number::Float(_)) | Json::Null | Json::Array(_) | Json::Object(_) => None,
+        Json::Number(Number::Other { .. }) | Json::Null | Json::Array(_) | Json::Object(_) => None,
     }
 }
 
@@ -306,6 +336,9 @@ fn claim_header(name: &str, json: &Json) -> Result<String, Wrong> {
 
 /// It is made for one request.
 const MAX_LIFETIME_SECONDS: u64 = 300;
+
+/// The credential, and what goes with it; a client that sends more is up to something.
+const MOST_REMOVED: usize = 4;
 
 /// Subject, operator, AuthKey, session and fingerprint.
 const USUAL_ADDITIONS: usize = 5;

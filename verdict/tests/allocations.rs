@@ -13,7 +13,7 @@ use token::{
     Claims,
     api_key::{Prefix, TagKey},
 };
-use verdict::{Cache, Gate, Request, Snapshot, Unaided, Verdict};
+use verdict::{Cache, Forward, Gate, Request, Snapshot, Unaided, Verdict};
 
 use crate::world::{NOW, NOW_MS, bearer, builder, claims, gate_with, granted, snapshot};
 
@@ -63,7 +63,8 @@ fn allocations(gate: &Gate, snapshot: &Snapshot, more: &[(&str, &str)]) -> (usiz
     let forwarded = gate.forward(&headers, &warm, NOW_MS);
     let done = COUNT.get();
     assert_eq!((&warm, cache.counts().0), (&cold, 1));
-    assert!(forwarded.unwrap().iter().any(|(name, _)| *name == "x-keystile-subject"));
+    let Forward::Edited { added, .. } = forwarded else { panic!("{forwarded:?}") };
+    assert!(added.iter().any(|(name, _)| *name == "x-keystile-subject"));
     (decided - before, done - decided)
 }
 
@@ -80,13 +81,13 @@ fn a_warm_request_allocates_next_to_nothing() {
         TagKey::new(1, &[1; 32]).unwrap().mint(&Prefix::default(), 7, NOW, "OP0123456789/alice").unwrap();
     let api_key: [(&str, &str); 2] = [("x-api-token", key.expose()), ("x-username", "OP0123456789/alice")];
     for (members, headers, most) in [
-        // The list of headers is the one.
-        (r#""realm": "x""#.to_owned(), &[("authorization", &small[..])][..], (0, 1)),
-        (r#""realm": "x""#.to_owned(), &[("authorization", &large)], (0, 1)),
-        (r#""api_keys": {}"#.to_owned(), &api_key, (0, 1)),
+        // What is removed, and what is added.
+        (r#""realm": "x""#.to_owned(), &[("authorization", &small[..])][..], (0, 2)),
+        (r#""realm": "x""#.to_owned(), &[("authorization", &large)], (0, 2)),
+        (r#""api_keys": {}"#.to_owned(), &api_key, (0, 2)),
         // The segments of the path, and its variables.
-        (rules.to_owned(), &[("authorization", &small)], (2, 1)),
-        (rules.to_owned(), &[("authorization", &large)], (2, 1)),
+        (rules.to_owned(), &[("authorization", &small)], (2, 2)),
+        (rules.to_owned(), &[("authorization", &large)], (2, 2)),
     ] {
         let (decided, forwarded) = allocations(&gate_with(&members), &snapshot, headers);
         assert!(decided <= most.0 && forwarded <= most.1, "{members}: {decided} and {forwarded}");

@@ -3,7 +3,7 @@
 use alloc::vec::Vec;
 use core::net::{IpAddr, SocketAddr};
 
-use verdict::{Forwarded, Gate, Refusal, Request, Verdict};
+use verdict::{Forward, Forwarded, Gate, Refusal, Request, Verdict};
 
 use crate::{
     abi::{self, Map},
@@ -31,8 +31,9 @@ pub(crate) fn request_headers(worker: &mut Worker) -> bool {
         return refuse(gate, refusal, request_id.map(|(_, value)| *value));
     }
     match gate.forward(&headers, &verdict, now) {
-        Some(headers) => replace(Map::RequestHeaders, &headers),
-        None => true,
+        Forward::AsTheyCame => true,
+        Forward::Edited { removed, added } => edit(&removed, &added) || closed(),
+        Forward::Instead(headers) => replace(Map::RequestHeaders, &headers),
     }
 }
 
@@ -49,6 +50,13 @@ pub(crate) fn request_trailers(worker: &Worker) -> bool {
 /// The host does not say what the request carries, or does not do what it must before it may pass.
 pub(crate) fn closed() -> bool {
     answer(503, "host_error", &[("cache-control", b"no-store")], b"")
+}
+
+/// Six calls, usually: two microseconds less than one call that replaces them all, where there are few of them (Envoy
+/// 1.40, `make bench`), and more where there are many.
+fn edit(removed: &[&str], added: &[Forwarded<'_>]) -> bool {
+    removed.iter().all(|name| abi::remove_header(Map::RequestHeaders, name).is_ok())
+        && added.iter().all(|(name, value)| abi::add_header(Map::RequestHeaders, name, value).is_ok())
 }
 
 /// One call replaces them all, so that nothing a client sent is left under a name of ours.

@@ -50,13 +50,15 @@ fn number(bytes: &[u8]) -> Option<(usize, &[u8])> {
 }
 
 fn text(bytes: &[u8], size: usize) -> Option<(&[u8], &[u8])> {
-    let (text, rest) = bytes.split_at_checked(size)?;
-    Some((text, rest.strip_prefix(&[0])?))
+    match bytes.split_at_checked(size)? {
+        (text, [0, rest @ ..]) => Some((text, rest)),
+        _ => None,
+    }
 }
 
 /// Lengths of what fits into the memory of a VM fit into 32 bits.
 fn put(bytes: &mut Vec<u8>, number: usize) {
-    bytes.extend(u32::try_from(number).unwrap_or(u32::MAX).to_le_bytes());
+    bytes.extend_from_slice(&u32::try_from(number).unwrap_or(u32::MAX).to_le_bytes());
 }
 
 /// Two lengths.

@@ -66,6 +66,18 @@ pub(super) fn define(linker: &mut Linker<World>) -> Result<()> {
             _ => Ok(BAD_ARGUMENT),
         }
     });
+    call!(proxy_remove_header_map_value, |guest, map: u32, key: u32, key_size: u32| {
+        let name = read(&mut guest, (key, key_size))?;
+        let Some(pairs) = headers(guest.data_mut(), map) else { return Ok(BAD_ARGUMENT) };
+        pairs.0.retain(|(known, _)| !known.eq_ignore_ascii_case(&name));
+        Ok(OK)
+    });
+    call!(proxy_add_header_map_value, |guest, map: u32, key: u32, key_size: u32, data: u32, size: u32| {
+        let pair = (read(&mut guest, (key, key_size))?, read(&mut guest, (data, size))?);
+        let Some(pairs) = headers(guest.data_mut(), map) else { return Ok(BAD_ARGUMENT) };
+        pairs.0.push(pair);
+        Ok(OK)
+    });
     call!(proxy_get_header_map_value, |guest, map: u32, key: u32, key_size: u32, data: u32, size: u32| {
         let name = read(&mut guest, (key, key_size))?;
         let Some(pairs) = headers(guest.data_mut(), map) else { return Ok(BAD_ARGUMENT) };

@@ -374,6 +374,8 @@ const CALLS: &[&str] = &[
     "proxy_get_buffer_bytes",
     "proxy_get_header_map_pairs",
     "proxy_set_header_map_pairs",
+    "proxy_remove_header_map_value",
+    "proxy_add_header_map_value",
     "proxy_get_header_map_value",
     "proxy_get_property",
     "proxy_get_shared_data",

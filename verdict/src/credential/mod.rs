@@ -21,7 +21,7 @@ use alloc::{borrow::Cow, vec::Vec};
 pub use source::CredentialSource;
 
 use crate::{Headers, Reason};
-use source::{Header, Place};
+use source::{Header, Place, Several};
 
 /// The one credential of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,11 +37,8 @@ pub(crate) fn find<'r, 's>(
 ) -> Result<Found<'r, 's>, Reason> {
     let mut found = None;
     let mut take = |credential: &'r [u8], source: &'s CredentialSource| {
-        // No credential has a comma.
-        if found.replace(Found { credential, source }).is_some() || credential.contains(&b',') {
-            return Err(Reason::CredentialAmbiguous);
-        }
-        Ok(())
+        let before = found.replace(Found { credential, source });
+        before.map_or(Ok(()), |_| Err(Reason::CredentialAmbiguous))
     };
     for (name, value) in headers {
         // The first source in their order that this header fits: `Bearer` before the header as such.
@@ -50,12 +47,12 @@ pub(crate) fn find<'r, 's>(
                 Place::Header(header) if is(header, name) => Some((header.credential(value)?, source)),
                 _ => None,
             });
-            found.filter(|(credential, _)| !credential.is_empty())
+            found.filter(|(credential, _)| *credential != Ok(&[]))
         };
         let is_like = |source: &CredentialSource| matches!(&source.place, Place::Header(header) if header.is_like(name));
         if sources.iter().any(is_like) {
             if let Some((credential, source)) = in_header(Header::is) {
-                take(credential, source)?;
+                take(credential.map_err(|Several| Reason::CredentialAmbiguous)?, source)?;
             } else if in_header(Header::is_like).is_some() {
                 return Err(Reason::CredentialAmbiguous);
             }
@@ -64,7 +61,7 @@ pub(crate) fn find<'r, 's>(
             match &source.place {
                 Place::Cookie(cookie) if name.eq_ignore_ascii_case("cookie") => {
                     for value in cookie::values(value, cookie).filter(|value| !value.is_empty()) {
-                        take(value, source)?;
+                        take(one(value)?, source)?;
                     }
                 }
                 Place::Query(parameter) if *name == ":path" => {
@@ -73,7 +70,7 @@ pub(crate) fn find<'r, 's>(
                             return Err(Reason::CredentialAmbiguous);
                         }
                         if !value.is_empty() {
-                            take(value, source)?;
+                            take(one(value)?, source)?;
                         }
                     }
                 }
@@ -82,6 +79,11 @@ pub(crate) fn find<'r, 's>(
         }
     }
     found.ok_or(Reason::CredentialMissing)
+}
+
+/// No credential has a comma.
+fn one(value: &[u8]) -> Result<&[u8], Reason> {
+    if value.contains(&b',') { Err(Reason::CredentialAmbiguous) } else { Ok(value) }
 }
 
 /// The one value of a header that belongs to a credential; empty when it is not there.
@@ -111,7 +113,7 @@ pub(crate) fn strip<'r>(sources: &[CredentialSource], name: &str, value: &'r [u8
             Left::Nothing => return left,
         };
         let cut: Option<Vec<u8>> = match &source.place {
-            Place::Header(header) if header.is_like(name) && header.credential(here).is_some() => {
+            Place::Header(header) if header.is_like(name) && header.holds(here) => {
                 return Left::Nothing;
             }
             Place::Cookie(cookie) if name.eq_ignore_ascii_case("cookie") => cookie::cut(here, cookie),
@@ -174,6 +176,9 @@ mod tests {
             (&[("Authorization", "bearer  a ")], Ok("a")),
             (&[("authorization", "Basic a")], MISSING),
             (&[("authorization", "Bearer")], MISSING),
+            (&[("authorization", "Bearer, a")], AMBIGUOUS),
+            (&[("authorization", "Basic a, Bearer")], AMBIGUOUS),
+            (&[("authorization", "Basic a, b")], MISSING),
             (&[("authorization", "Bearer ")], MISSING),
             (&[("authorization", "Bearera")], MISSING),
             (&[("authorization", "Bearer a,Bearer a")], AMBIGUOUS),

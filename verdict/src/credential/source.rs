@@ -39,6 +39,10 @@ enum Before {
     Prefix(String),
 }
 
+/// Where one credential is expected.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Several;
+
 impl CredentialSource {
     /// What rules call it by: `authorization`, `cookie:session`, `query:access_token`, or as configured.
     pub fn name(&self) -> &str {
@@ -59,26 +63,26 @@ impl CredentialSource {
 
 impl Header {
     pub(super) fn is(&self, name: &str) -> bool {
-        self.name.eq_ignore_ascii_case(name)
+        // Most hosts write names in small letters, and comparing those takes a tenth.
+        self.name == name || self.name.eq_ignore_ascii_case(name)
     }
 
     pub(super) fn is_like(&self, name: &str) -> bool {
         is_like(name, &self.name)
     }
 
-    /// None when there is none in it. Where there are several things in it, all of them.
-    pub(super) fn credential<'r>(&self, value: &'r [u8]) -> Option<&'r [u8]> {
-        if matches!(self.before, Before::Nothing) || !value.contains(&b',') {
-            return self.after(value.trim_ascii());
+    /// None when there is none in it; an error when there is more than one thing in it, as no credential has a comma.
+    pub(super) fn credential<'r>(&self, value: &'r [u8]) -> Option<Result<&'r [u8], Several>> {
+        if !value.contains(&b',') {
+            return self.after(value.trim_ascii()).map(Ok);
         }
-        let mut parts = value.split(|byte| *byte == b',').map(|part| self.after(part.trim_ascii()));
-        let first = parts.next().flatten();
-        match parts.next() {
-            None => first,
-            Some(second) => {
-                (first.is_some() || second.is_some() || parts.any(|part| part.is_some())).then_some(value)
-            }
-        }
+        self.holds(value).then_some(Err(Several))
+    }
+
+    /// Whether there is one in it, or several.
+    pub(super) fn holds(&self, value: &[u8]) -> bool {
+        self.after(value.trim_ascii()).is_some()
+            || value.split(|byte| *byte == b',').any(|part| self.after(part.trim_ascii()).is_some())
     }
 
     /// RFC 9110 section 11.4: `scheme 1*SP token`.

@@ -10,7 +10,9 @@ use token::{
 };
 use verdict::{Snapshot, Verdict};
 
-use crate::world::{NOW, NOW_MS, alice, ask, builder, claims, gate_with, granted, signing_key, snapshot};
+use crate::world::{
+    self, NOW, NOW_MS, alice, ask, builder, claims, gate_with, granted, signing_key, snapshot,
+};
 
 const POLICY: &str = r#"
     "api_keys": { "prefixes": ["ks_live_", "sk_live_"] },
@@ -264,7 +266,7 @@ fn the_upstream_sees_no_credential_and_everything_else() {
             [(":method", "GET")].iter().chain(sent).map(|(name, value)| (*name, value.as_bytes())).collect();
         let verdict = gate.decide(sent.iter().copied(), Some(&snapshot), NOW_MS);
         assert!(matches!(verdict, Verdict::Admit(_)), "{verdict:?}");
-        let forwarded = gate.forward(&sent, &verdict, NOW_MS).unwrap();
+        let forwarded = world::forwarded(&gate, &sent, &verdict);
         let left = forwarded.iter().filter(|(name, _)| !name.starts_with("x-keystile-")).skip(1);
         let left: Vec<_> = left.map(|(name, value)| (*name, str::from_utf8(value).unwrap())).collect();
         assert_eq!(left, expected);
@@ -293,7 +295,7 @@ fn what_goes_with_a_credential_goes_where_it_goes() {
                 headers.iter().chain(&sent).map(|(name, value)| (*name, value.as_bytes())).collect();
             let verdict = gate.decide(headers.iter().copied(), Some(&snapshot), NOW_MS);
             assert!(matches!(verdict, Verdict::Admit(_)), "{verdict:?}");
-            let forwarded = gate.forward(&headers, &verdict, NOW_MS).unwrap();
+            let forwarded = world::forwarded(&gate, &headers, &verdict);
             for (name, _) in sent {
                 assert_eq!(forwarded.iter().any(|(header, _)| *header == name), kept, "{more} {path} {name}");
             }

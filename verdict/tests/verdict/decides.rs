@@ -5,7 +5,9 @@ use proptest::prelude::*;
 use token::{Claims, Fingerprint, mint::SigningKey};
 use verdict::{Freshness, Gate, Policy, Reason, Snapshot, Verdict};
 
-use crate::world::{NOW, NOW_MS, builder, claims, configuration, gate, gate_with, signing_key, snapshot};
+use crate::world::{
+    self, NOW, NOW_MS, builder, claims, configuration, gate, gate_with, signing_key, snapshot,
+};
 
 fn decide(gate: &Gate, token: &str, snapshot: &Snapshot, now: u64) -> Result<(), &'static str> {
     let value = format!("Bearer {token}");
@@ -164,7 +166,7 @@ fn the_upstream_gets_our_identity_and_nobody_elses() {
     let gate = gate();
     let verdict = gate.decide(headers.iter().copied(), Some(&snapshot(&mut builder())), NOW_MS);
     assert!(matches!(verdict, Verdict::Admit(_)), "{verdict:?}");
-    let forwarded = gate.forward(headers, &verdict, NOW_MS).unwrap();
+    let forwarded = world::forwarded(&gate, headers, &verdict);
     let fingerprint = Fingerprint::of(token.expose().as_bytes()).to_string();
     let expected: [(&str, &[u8]); 8] = [
         (":path", b"/x"),

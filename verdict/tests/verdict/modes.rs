@@ -2,7 +2,7 @@
 
 use verdict::{Passage, Snapshot, Verdict};
 
-use crate::world::{NOW_MS, alice, builder, gate_with, snapshot};
+use crate::world::{self, NOW_MS, alice, builder, gate_with, snapshot};
 
 const RULES: &str = r#""rules": [
     { "path": "/usual" },
@@ -27,7 +27,7 @@ fn ask(mode: &str, snapshot: Option<&Snapshot>, path: &str, token: &str) -> Stri
         assert!(!verdict.is_reported());
         return refusal.reason().status().to_string();
     }
-    let forwarded = gate.forward(&headers, &verdict, NOW_MS).unwrap();
+    let forwarded = world::forwarded(&gate, &headers, &verdict);
     let value = |name| {
         let value = forwarded.iter().find(|(header, _)| *header == name).map(|(_, value)| &value[..]);
         value.map(|value| str::from_utf8(value).unwrap())

@@ -280,11 +280,11 @@ fn a_document_that_is_wrong_is_refused_at_its_place() {
     let second =
         |statement: &str| format!(r#"{{"statements":[{{"effect":"allow","api":"*"}},{statement}]}}"#);
     for (document, place) in [
-        (String::new(), "EOF"),
+        (String::new(), "expected a value at line 1 column 1"),
         ("[]".into(), "an array, expected an object"),
         ("[[]]".into(), "an array, expected an object"),
         ("{}".into(), "missing field `statements`"),
-        (r#"{"statements":[]} x"#.into(), "trailing characters"),
+        (r#"{"statements":[]} x"#.into(), "more behind the end at line 1 column 19"),
         (r#"{"statements":[],"statements":[]}"#.into(), "`statements` stands twice"),
         (r#"{"statements":[],"version":1}"#.into(), "unknown field `version`"),
         (r#"{"statements":{}}"#.into(), "an object, expected an array"),

@@ -1,9 +1,9 @@
 //! Rules: which one a request falls under.
 
 use proptest::prelude::*;
-use verdict::{Passage, Verdict};
+use verdict::{Forward, Passage, Verdict};
 
-use crate::world::{NOW_MS, alice, ask, builder, gate_with, snapshot};
+use crate::world::{self, NOW_MS, alice, ask, builder, gate_with, snapshot};
 
 #[test]
 fn the_first_rule_that_matches_decides() {
@@ -191,9 +191,9 @@ fn who_passes_without_an_identity_has_none() {
         ("x-other", b"1"),
     ];
     let verdict = Verdict::Pass(Passage::Public);
-    let kept = gate.forward(&headers, &verdict, NOW_MS).unwrap();
+    let kept = world::forwarded(&gate, &headers, &verdict);
     assert_eq!(kept.iter().map(|(name, _)| *name).collect::<Vec<_>>(), [":path", "x-other"]);
-    assert_eq!(gate.forward(&headers[4..], &verdict, NOW_MS), None, "nothing to change");
+    assert_eq!(gate.forward(&headers[4..], &verdict, NOW_MS), Forward::AsTheyCame);
 }
 
 proptest! {

@@ -1,9 +1,10 @@
 //! What the upstream gets to know, under which names, and that nobody else can tell it.
 
+use proptest::prelude::*;
 use token::{Claims, Unverified, VerifyingKey, base64url, mint::SigningKey};
-use verdict::{Snapshot, Verdict};
+use verdict::{Forward, Passage, Snapshot, Verdict};
 
-use crate::world::{NOW, NOW_MS, builder, claims, gate_with, policy, signing_key, snapshot};
+use crate::world::{self, NOW, NOW_MS, builder, claims, gate_with, policy, signing_key, snapshot};
 
 const SECRET: [u8; 32] = [7; 32];
 
@@ -39,8 +40,7 @@ fn forwarded(
     let headers: Vec<_> = headers.iter().chain(more).map(|(name, value)| (*name, value.as_bytes())).collect();
     let verdict = gate.decide(headers.iter().copied(), Some(snapshot), NOW_MS);
     assert!(matches!(verdict, Verdict::Admit(_)), "{verdict:?}");
-    let forwarded = gate.forward(&headers, &verdict, NOW_MS).unwrap();
-    forwarded
+    world::forwarded(&gate, &headers, &verdict)
         .into_iter()
         .map(|(name, value)| (name.into(), String::from_utf8(value.into_owned()).unwrap()))
         .collect()
@@ -98,7 +98,7 @@ fn headers_for_claims_have_room() {
         let verdict = gate.decide(headers.iter().copied(), Some(&snapshot), NOW_MS);
         assert_eq!(matches!(verdict, Verdict::Admit(_)), admitted, "{sent}: {verdict:?}");
         // Envoy takes 1,024 back.
-        let forwarded = gate.forward(&headers, &verdict, NOW_MS).map_or(0, |headers| headers.len());
+        let forwarded = world::forwarded(&gate, &headers, &verdict).len();
         assert!(forwarded <= 1024, "{sent}: {forwarded}");
     }
 }
@@ -194,4 +194,50 @@ fn names_that_break_a_request_are_refused() {
         r#""identity": { "headers": { "subject": null }, "claims": { "x-keystile-subject": "sub" } }"#;
     assert!(policy(apart).is_ok());
     assert!(!format!("{:?}", policy(&identity()).unwrap()).contains("BwcH"), "a secret is not printed");
+}
+
+#[test]
+fn a_name_that_a_host_would_remove_too_much_of_is_not_removed() {
+    let gate = gate_with(r#""realm": "x""#);
+    let verdict = Verdict::Pass(Passage::Anonymous);
+    let bearer: (&str, &[u8]) = ("authorization", b"Bearer a");
+    let basic: (&str, &[u8]) = ("Authorization", b"Basic a");
+    let path: (&str, &[u8]) = (":path", b"/");
+    assert_eq!(gate.forward(&[path, basic], &verdict, NOW_MS), Forward::AsTheyCame);
+    let removed = Forward::Edited { removed: vec!["authorization"], added: vec![] };
+    assert_eq!(gate.forward(&[path, bearer], &verdict, NOW_MS), removed);
+    for two in [[basic, bearer], [bearer, basic]] {
+        let kept = [path, basic].map(|(name, value)| (name, value.into()));
+        assert_eq!(gate.forward(&[path, two[0], two[1]], &verdict, NOW_MS), Forward::Instead(kept.into()));
+    }
+    // However many names a client makes up, they are one call.
+    let names: Vec<_> = (0..900).map(|number| format!("x-keystile-{number}")).collect();
+    let many: Vec<(&str, &[u8])> = names.iter().map(|name| (&name[..], &b"root"[..])).collect();
+    assert_eq!(gate.forward(&many, &verdict, NOW_MS), Forward::Instead(vec![]));
+}
+
+const VALUES: &[&[u8]] = &[b"Bearer a", b"Basic a", b"a=1; session=b", b"session=b", b"/?t=1", b""];
+
+proptest! {
+    #[test]
+    fn what_becomes_of_a_header_does_not_depend_on_the_others(
+        headers in prop::collection::vec(
+            (
+                prop::sample::select(&[
+                    "authorization", "Authorization", "cookie", ":path", "x-keystile-subject", "X_Keystile_A",
+                    "x-keystile-b", "x-username", "x-other",
+                ][..]),
+                prop::sample::select(VALUES),
+            ),
+            0..9,
+        ),
+    ) {
+        let gate = gate_with(r#""api_keys": {}, "credentials": [
+            { "header": "authorization", "scheme": "Bearer" }, { "cookie": "session" }, { "query": "t" }
+        ]"#);
+        let verdict = Verdict::Pass(Passage::Anonymous);
+        let one_by_one: Vec<_> =
+            headers.iter().flat_map(|header| world::forwarded(&gate, &[*header], &verdict)).collect();
+        prop_assert_eq!(world::forwarded(&gate, &headers, &verdict), one_by_one);
+    }
 }

@@ -1,13 +1,15 @@
 //! Keys that sign bundles, a signing key, a policy that trusts them, and how to ask it.
 
-use std::sync::Arc;
+use std::{borrow::Cow, sync::Arc};
 
 use bundle::{
     Entry, Manifest, Objects, Snapshot,
     builder::{Builder, Built, CheckpointDraft, Delegates, Draft, Root, SnapshotKey, TailKey},
 };
 use token::{Claims, Operator, mint::SigningKey};
-use verdict::{Floor, Gate, Passage, Policy, Refresh, Verdict, permission::Permissions};
+use verdict::{
+    Floor, Forward, Forwarded, Gate, Headers, Passage, Policy, Refresh, Verdict, permission::Permissions,
+};
 
 /// Seconds; 2023-11-14.
 pub(crate) const NOW: u64 = 1_700_000_000;
@@ -209,5 +211,24 @@ pub(crate) fn ask_at(
         Verdict::Pass(Passage::Preflight) => "preflight",
         Verdict::Pass(Passage::Reported(refusal)) => panic!("{refusal:?} is not enforced"),
         Verdict::Refuse(refusal) => refusal.reason().code(),
+    }
+}
+
+/// The headers that the upstream gets, by what a host does.
+pub(crate) fn forwarded<'a>(
+    gate: &'a Gate,
+    headers: &Headers<'a>,
+    verdict: &'a Verdict,
+) -> Vec<Forwarded<'a>> {
+    let mut all: Vec<Forwarded<'a>> =
+        headers.iter().map(|(name, value)| (*name, Cow::Borrowed(*value))).collect();
+    match gate.forward(headers, verdict, NOW_MS) {
+        Forward::AsTheyCame => all,
+        Forward::Edited { removed, added } => {
+            all.retain(|(name, _)| !removed.iter().any(|removed| name.eq_ignore_ascii_case(removed)));
+            all.extend(added);
+            all
+        }
+        Forward::Instead(instead) => instead,
     }
 }

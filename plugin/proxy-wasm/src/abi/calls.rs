@@ -82,6 +82,19 @@ pub(crate) fn set_headers(map: Map, pairs: &[u8]) -> Result<(), HostError> {
     done(unsafe { proxy_set_header_map_pairs(map as u32, pairs.as_ptr(), pairs.len()) })
 }
 
+/// All of that name.
+pub(crate) fn remove_header(map: Map, name: &str) -> Result<(), HostError> {
+    // SAFETY: the host reads the name during the call.
+    done(unsafe { proxy_remove_header_map_value(map as u32, name.as_ptr(), name.len()) })
+}
+
+pub(crate) fn add_header(map: Map, name: &str, value: &[u8]) -> Result<(), HostError> {
+    // SAFETY: the host reads name and value during the call.
+    done(unsafe {
+        proxy_add_header_map_value(map as u32, name.as_ptr(), name.len(), value.as_ptr(), value.len())
+    })
+}
+
 pub(crate) fn header(map: Map, name: &str) -> Result<Vec<u8>, HostError> {
     // SAFETY: the host reads the name and writes where and how much during the call.
     given(|data, size| unsafe {
@@ -217,6 +230,14 @@ unsafe extern "C" {
     ) -> u32;
     fn proxy_get_header_map_pairs(map: u32, data: *mut *mut u8, size: *mut usize) -> u32;
     fn proxy_set_header_map_pairs(map: u32, pairs: *const u8, pairs_size: usize) -> u32;
+    fn proxy_remove_header_map_value(map: u32, name: *const u8, name_size: usize) -> u32;
+    fn proxy_add_header_map_value(
+        map: u32,
+        name: *const u8,
+        name_size: usize,
+        value: *const u8,
+        value_size: usize,
+    ) -> u32;
     fn proxy_get_header_map_value(
         map: u32,
         name: *const u8,

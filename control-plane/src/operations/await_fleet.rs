@@ -32,12 +32,12 @@ impl Reached {
 pub async fn await_fleet(service: &Service, version: u64, patience: Duration) -> Result<Reached, StoreError> {
     let deadline = Instant::now() + patience;
     loop {
+        // Before the first look too: of an edge that has just come up, nothing may be written yet.
+        sleep_until((Instant::now() + PAUSE).min(deadline)).await;
         let reached = look(service, version).await?;
-        let now = Instant::now();
-        if reached.by_all() || now >= deadline {
+        if reached.by_all() || Instant::now() >= deadline {
             return Ok(reached);
         }
-        sleep_until((now + PAUSE).min(deadline)).await;
     }
 }
 

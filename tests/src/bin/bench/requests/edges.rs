@@ -58,8 +58,9 @@ pub(super) async fn start(
     scale: Scale,
 ) -> Result<Vec<Edge>> {
     let peers = [
-        ("no filter", vec![]),
+        (super::NO_FILTER, vec![]),
         ("wasm that does nothing", vec![peers::empty_wasm(scratch.folder())?]),
+        ("wasm that only edits headers", vec![peers::headers_wasm(scratch.folder())?]),
         ("Lua, reads one header", vec![peers::lua()]),
         ("api_key_auth", vec![peers::api_key_auth(&tokens.api_keys)]),
         ("jwt_authn, cached", vec![peers::jwt_authn(issuers, Some(super::ROOM))]),

@@ -43,8 +43,6 @@ async fn measured(scale: Scale) -> Result<Section> {
 
 /// Files of requests.
 struct Tokens {
-    /// Without a credential.
-    plain: PathBuf,
     /// Those that `api_key_auth` knows.
     api_keys: Vec<String>,
     kinds: Vec<Kind>,
@@ -78,11 +76,7 @@ impl Tokens {
             warm: load.gets("warm-api-keys", headers(WARM))?,
             cold: load.gets("cold-api-keys", headers(cold))?,
         });
-        Ok(Self {
-            plain: load.gets("plain", ["authorization: none".to_owned()])?,
-            api_keys: api_keys[..WARM].to_vec(),
-            kinds,
-        })
+        Ok(Self { api_keys: api_keys[..WARM].to_vec(), kinds })
     }
 }
 
@@ -90,6 +84,8 @@ impl Tokens {
 struct Subject<'a> {
     name: String,
     edge: &'a Edge,
+    /// Of the credentials that it is sent.
+    kind: &'static str,
     requests: PathBuf,
     /// What it stands beside, and how many times that it may cost at most, if the design says so.
     peer: Option<(String, Option<f64>)>,
@@ -98,39 +94,45 @@ struct Subject<'a> {
 fn subjects<'a>(edges: &'a [Edge], tokens: &Tokens) -> Vec<Subject<'a>> {
     let mut subjects = Vec::new();
     for edge in edges {
-        let mut add = |name: String, requests: &PathBuf, peer: Option<(String, Option<f64>)>| {
-            subjects.push(Subject { name, edge, requests: requests.clone(), peer });
-        };
-        match edge.revocations {
-            Some(revocations) => {
-                let loaded = millions(revocations);
-                for Kind { name, warm, cold } in &tokens.kinds {
-                    let (cached, uncached) = match *name {
+        let mut add =
+            |name: String, kind: &'static str, requests: &PathBuf, peer: Option<(String, Option<f64>)>| {
+                subjects.push(Subject { name, edge, kind, requests: requests.clone(), peer });
+            };
+        for Kind { name: kind, warm, cold } in &tokens.kinds {
+            match (edge.revocations, edge.name) {
+                (Some(revocations), _) => {
+                    let loaded = millions(revocations);
+                    let (cached, uncached) = match *kind {
                         API_KEY => ("api_key_auth".to_owned(), "api_key_auth".to_owned()),
-                        name => {
-                            (format!("jwt_authn, cached, {name}"), format!("jwt_authn, no cache, {name}"))
+                        kind => {
+                            (format!("jwt_authn, cached, {kind}"), format!("jwt_authn, no cache, {kind}"))
                         }
                     };
-                    let budget = (*name != API_KEY).then_some(1.0);
-                    add(format!("Keystile, warm, {name}, {loaded}"), warm, Some((cached, budget)));
-                    let budget = cold_budget(name);
-                    add(format!("Keystile, cold, {name}, {loaded}"), cold, Some((uncached, budget)));
+                    let budget = (*kind != API_KEY).then_some(1.0);
+                    add(format!("Keystile, warm, {kind}, {loaded}"), kind, warm, Some((cached, budget)));
+                    let budget = cold_budget(kind);
+                    add(format!("Keystile, cold, {kind}, {loaded}"), kind, cold, Some((uncached, budget)));
                 }
-            }
-            None if edge.name.starts_with("jwt_authn") => {
-                for Kind { name, warm, .. } in tokens.kinds.iter().filter(|kind| kind.name != API_KEY) {
-                    add(format!("{}, {name}", edge.name), warm, None);
+                (None, NO_FILTER) => add(no_filter(kind), kind, warm, None),
+                (None, name) if name.starts_with("jwt_authn") && *kind != API_KEY => {
+                    add(format!("{name}, {kind}"), kind, warm, None);
                 }
-            }
-            None if edge.name == "api_key_auth" => {
-                for Kind { warm, .. } in tokens.kinds.iter().filter(|kind| kind.name == API_KEY) {
-                    add(edge.name.into(), warm, None);
+                (None, "api_key_auth") if *kind == API_KEY => add(edge.name.into(), kind, warm, None),
+                (None, name)
+                    if !name.starts_with("jwt_authn") && name != "api_key_auth" && *kind == "HS256" =>
+                {
+                    add(name.into(), kind, warm, None);
                 }
+                _ => {}
             }
-            None => add(edge.name.into(), &tokens.plain, None),
         }
     }
     subjects
+}
+
+/// What the other rows are measured against: the same requests.
+fn no_filter(kind: &str) -> String {
+    format!("{NO_FILTER}, {kind}")
 }
 
 /// DESIGN.md, "Budgets": times what native `jwt_authn` takes without its cache.
@@ -212,7 +214,9 @@ fn costs(subjects: &[Subject<'_>], rounds: &[Vec<Run>]) -> Result<Vec<Cost>> {
     let mut costs: Vec<Cost> = Vec::new();
     for (subject, runs) in subjects.iter().zip(rounds) {
         let total_us = spread(runs, |run| run.cpu_us)?;
-        let added_us = total_us.min - costs.first().map_or(total_us.min, |none: &Cost| none.total_us.min);
+        let none = no_filter(subject.kind);
+        let none = costs.iter().find(|cost| cost.name == none).map_or(total_us.min, |cost| cost.total_us.min);
+        let added_us = total_us.min - none;
         let (peer, budget) = subject.peer.clone().unzip();
         let peers = costs.iter().find(|cost| Some(&cost.name) == peer.as_ref()).map(|cost| cost.added_us);
         costs.push(Cost {
@@ -239,12 +243,14 @@ fn section(scale: Scale, costs: &[Cost], memory: &[memory::Memory]) -> Section {
             "One Envoy worker (`--concurrency 1`) for each filter, on a core of its own; wrk with {} connections and the \
              upstream on the other. CPU is utime + stime of the Envoy process, divided by the requests answered, in slices of \
              a second, one filter after the other, round after round. Whatever else happens on a machine only adds to it, so \
-             the least of the rounds counts: *added* is its difference to the least without a filter. In brackets the median \
+             the least of the rounds counts: *added* is its difference to the least of the same requests without a filter. In brackets the median \
              and the largest. Any answer but success ends the run.",
             CONNECTIONS
         ),
         format!(
-            "*Warm*: {WARM} tokens in turn. *Cold*: {cold} tokens in turn, more than any cache holds. *Cached*: `jwt_authn` \
+            "*A wasm that only edits headers* reads all of them in one call, removes one and adds five, as ours does for a \
+             request that it admits, and decides nothing: what Envoy takes for that is in every filter that tells the upstream \
+             who asks. *Warm*: {WARM} tokens in turn. *Cold*: {cold} tokens in turn, more than any cache holds. *Cached*: `jwt_authn` \
              with room for {} tokens. The CPU that the service behind `ext_authz` takes is not counted. Latencies are of \
              closed loops that keep the worker busy: they compare, they promise nothing.",
             ROOM
@@ -279,11 +285,8 @@ fn section(scale: Scale, costs: &[Cost], memory: &[memory::Memory]) -> Section {
             section.budgets.push(Budget::at_most(what, cost.ratio, budget, "times"));
         }
     }
-    let bars = costs.iter().skip(1).map(|cost| Bar {
-        label: cost.name.clone(),
-        value: cost.added_us,
-        ours: cost.ours,
-    });
+    let filters = costs.iter().filter(|cost| !cost.name.starts_with(NO_FILTER));
+    let bars = filters.map(|cost| Bar { label: cost.name.clone(), value: cost.added_us, ours: cost.ours });
     section.plots.push(Plot {
         name: "requests".into(),
         title: "CPU added to a request".into(),
@@ -303,6 +306,8 @@ fn millions(count: u32) -> String {
 }
 
 const API_KEY: &str = "API key";
+
+const NO_FILTER: &str = "no filter";
 
 /// Distinct credentials that every cache has room for.
 const WARM: usize = 2_000;

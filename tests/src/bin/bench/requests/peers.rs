@@ -50,11 +50,20 @@ pub(super) fn ext_authz() -> Value {
 
 /// A module with no more than Envoy demands, and a callback for every request that returns at once.
 pub(super) fn empty_wasm(folder: &Path) -> Result<Value> {
-    let path = folder.join("empty.wasm");
-    std::fs::write(&path, wat::parse_str(include_str!("empty.wat"))?)?;
+    wasm(folder, "empty", include_str!("empty.wat"))
+}
+
+/// A module that does to the headers what ours does, and nothing else.
+pub(super) fn headers_wasm(folder: &Path) -> Result<Value> {
+    wasm(folder, "headers", include_str!("headers.wat"))
+}
+
+fn wasm(folder: &Path, name: &str, text: &str) -> Result<Value> {
+    let path = folder.join(name).with_extension("wasm");
+    std::fs::write(&path, wat::parse_str(text)?)?;
     let code = json!({ "local": { "filename": path } });
-    let vm = json!({ "vm_id": "empty", "runtime": "envoy.wasm.runtime.v8", "code": code });
-    Ok(filter("wasm", "wasm.v3.Wasm", json!({ "config": { "name": "empty", "vm_config": vm } })))
+    let vm = json!({ "vm_id": name, "runtime": "envoy.wasm.runtime.v8", "code": code });
+    Ok(filter("wasm", "wasm.v3.Wasm", json!({ "config": { "name": name, "vm_config": vm } })))
 }
 
 fn filter(name: &str, kind: &str, mut settings: Value) -> Value {

@@ -5,8 +5,8 @@ MAKEFLAGS += --no-print-directory
 .PHONY: help run demo test wasm fmt lint audit mutants bench clean
 
 # Databases of tests are synced to disk hundreds of times a second, and a disk that is shared may stop for a minute.
-# Where there are 2 GB of memory for files, they go there.
-IN_MEMORY = if [ "$$(df --output=avail /dev/shm 2>/dev/null | tail -1)" -ge 2000000 ] 2>/dev/null; then export TMPDIR=/dev/shm; fi;
+# Where there are 2 GB of memory for files, they go there, unless TMPDIR says otherwise.
+IN_MEMORY = if [ -z "$$TMPDIR" ] && [ "$$(df --output=avail /dev/shm 2>/dev/null | tail -1)" -ge 2000000 ] 2>/dev/null; then export TMPDIR=/dev/shm; fi;
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10

@@ -12,9 +12,10 @@ stray-bits             token/src/base64url.rs         refuses           s/ && st
 alphabet               token/src/base64url.rs         refuses           s/((all | last) >= 0 && /(/
 expiry                 verdict/src/gate.rs            refuses           s/now >= expires_at\.saturating_add(leeway)/now >= expires_at.saturating_mul(2)/
 audience               verdict/src/gate.rs            refuses           s/if !authentic\.audiences()\.any(.*) {/if ours.is_empty() {/
-ambiguity              verdict/src/credential/mod.rs  refuses           s/found\.replace(Found { credential, source })\.is_some() ||/found.replace(Found { credential, source }).is_some_and(|found| found.credential.is_empty()) ||/
-header-clearing        verdict/src/upstream.rs        forged_identity   s/if starts_like(name, identity_prefix) || /if /
+ambiguity              verdict/src/credential/mod.rs  refuses           s/before\.map_or(Ok(()), |_| Err(Reason::CredentialAmbiguous))/before.map_or(Ok(()), |_| Ok(()))/
+header-clearing        verdict/src/upstream.rs        forged_identity   s/(starts_like(name, identity_prefix) || is_other())/is_other()/
 underscore-spelling    verdict/src/credential/mod.rs  forged_identity   s/if byte\.is_ascii_alphanumeric() { byte\.to_ascii_lowercase() } else { b.-. }/byte.to_ascii_lowercase()/
+host-errors            plugin/proxy-wasm/src/filter.rs never_down       s/edit(&removed, &added) || closed()/{ edit(\&removed, \&added); true }/
 credential-stripping   verdict/src/upstream.rs        other_configured  s/if strips { credential::strip(credentials, name, value) } else { Left::All }/Left::All/
 signature-of-a-bundle  bundle/src/key.rs              forged_manifest   s/if key\.0\.accepts(&\[context, body\], signature) {/if key.0.accepts(\&[context, body], signature) || !body.is_empty() {/
 manifest-version       bundle/src/manifest.rs         forged_manifest   s/Ordering::Equal if order(self) > order(held) =>/Ordering::Equal if order(self) != order(held) =>/

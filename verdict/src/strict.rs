@@ -14,8 +14,8 @@ use token::json::{Json, Object};
 use crate::PolicyError;
 
 pub(crate) fn read<T: Read>(json: &[u8]) -> Result<T, PolicyError> {
-    let json =
-        Json::read(json).map_err(|error| PolicyError { path: ".".into(), message: error.to_string() })?;
+    let json = Json::read(json)
+        .map_err(|error| PolicyError { path: ".".into(), message: shown(&error.to_string()) })?;
     T::read(&json).map_err(|wrong| {
         let Place { mut path, message } = *wrong.0;
         if path.is_empty() {

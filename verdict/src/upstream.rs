@@ -272,14 +272,16 @@ impl Gate {
 
     fn keep<'a>(&self, name: &str, value: &'a [u8], strips: bool) -> Left<'a> {
         let crate::Policy { identity_prefix, credentials, api_keys, .. } = self.policy();
-        if starts_like(name, identity_prefix) || self.names().others.iter().any(|other| is_like(name, other))
-        {
+        // A request needs these, and none of them is like a header.
+        let is_pseudo = name.starts_with(':');
+        let is_other = || self.names().others.iter().any(|other| is_like(name, other));
+        if !is_pseudo && (starts_like(name, identity_prefix) || is_other()) {
             return Left::Nothing;
         }
         // What goes with a credential goes with it.
         let pairs = credentials.iter().filter_map(|source| source.pair());
         let mut along = pairs.chain(api_keys.iter().map(|api_keys| api_keys.username_header.as_str()));
-        if strips && along.any(|along| is_like(name, along)) {
+        if strips && !is_pseudo && along.any(|along| is_like(name, along)) {
             return Left::Nothing;
         }
         if strips { credential::strip(credentials, name, value) } else { Left::All }

@@ -50,6 +50,7 @@ struct Edges {
     enforcing: usize,
     lagging: usize,
     silent: usize,
+    unseen: usize,
 }
 
 #[derive(Deserialize)]
@@ -99,8 +100,9 @@ async fn enforced(desk: &Desk, version: u64, wait: Duration) -> Result<Edges, Pr
     // The request must not time out: the revocation holds.
     let longest = desk.service.config().server.request_timeout.get().mul_f64(0.8);
     let reached = operations::await_fleet(&desk.service, version, wait.min(longest)).await;
-    let Reached { enforcing, lagging, silent } = reached.map_err(RevokeError::Store)?;
-    Ok(Edges { enforcing: enforcing.len(), lagging: lagging.len(), silent: silent.len() })
+    let Reached { enforcing, lagging, silent, unseen } = reached.map_err(RevokeError::Store)?;
+    let (enforcing, lagging) = (enforcing.len(), lagging.len());
+    Ok(Edges { enforcing, lagging, silent: silent.len(), unseen: unseen.len() })
 }
 
 fn read(request: RevocationRequest) -> Result<(Target, Option<String>), Problem> {

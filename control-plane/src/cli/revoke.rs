@@ -116,6 +116,9 @@ fn told(reached: &Reached, version: u64, timeout: Period) -> Result<(), Failure>
     if !reached.silent.is_empty() {
         hint(format_args!("Not heard of for longer than a manifest is fresh: {}.", names(&reached.silent)));
     }
+    if !reached.unseen.is_empty() {
+        hint(format_args!("Never heard of: {}.", names(&reached.unseen)));
+    }
     if reached.by_all() {
         hint(format_args!("All {} live edges enforce version {version}.", reached.enforcing.len()));
         return Ok(());

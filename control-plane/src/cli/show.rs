@@ -26,9 +26,10 @@ pub(super) fn table<const N: usize>(head: [&str; N], rows: Vec<[String; N]>) -> 
 
 /// Who enforces a version and who does not.
 pub(super) fn reached(reached: &Reached) -> Value {
-    let Reached { enforcing, lagging, silent } = reached;
+    let Reached { enforcing, lagging, silent, unseen } = reached;
     let names = |edges: &[EdgeId]| edges.iter().map(EdgeId::to_string).collect::<Vec<_>>();
-    json!({ "enforcing": names(enforcing), "lagging": names(lagging), "silent": names(silent) })
+    let (enforcing, lagging) = (names(enforcing), names(lagging));
+    json!({ "enforcing": enforcing, "lagging": lagging, "silent": names(silent), "unseen": names(unseen) })
 }
 
 /// RFC 3339, in UTC.

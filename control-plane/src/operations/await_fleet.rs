@@ -20,6 +20,8 @@ pub struct Reached {
     pub lagging: Vec<EdgeId>,
     /// Not heard of for longer than a manifest is fresh: nobody waits for these, but they may still run.
     pub silent: Vec<EdgeId>,
+    /// Enrolled, and never heard of, or so lately that it is not written yet.
+    pub unseen: Vec<EdgeId>,
 }
 
 impl Reached {
@@ -32,7 +34,7 @@ impl Reached {
 pub async fn await_fleet(service: &Service, version: u64, patience: Duration) -> Result<Reached, StoreError> {
     let deadline = Instant::now() + patience;
     loop {
-        // Before the first look too: of an edge that has just come up, nothing may be written yet.
+        // Before the first look too: an edge that has just come up is written by then, mostly.
         sleep_until((Instant::now() + PAUSE).min(deadline)).await;
         let reached = look(service, version).await?;
         if reached.by_all() || Instant::now() >= deadline {
@@ -48,7 +50,7 @@ async fn look(service: &Service, version: u64) -> Result<Reached, StoreError> {
     let latest = versions::current(&mut read).await?.number;
     for edge in edges::list(&mut read).await? {
         let list = match state(service, &edge, now) {
-            EdgeState::Unseen => continue,
+            EdgeState::Unseen => &mut reached.unseen,
             EdgeState::Silent => &mut reached.silent,
             EdgeState::Live if enforces(&edge, version, latest) => &mut reached.enforcing,
             EdgeState::Live => &mut reached.lagging,

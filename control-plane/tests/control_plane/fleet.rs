@@ -94,12 +94,12 @@ on_both! {
             let response = here.post(path, &json!({ "token": victims[0] })).bearer_auth(&root).send().await.unwrap();
             assert_eq!(response.status(), 200);
             let answer: Value = response.json().await.unwrap();
-            assert_eq!(answer["edges"], json!({ "enforcing": 2, "lagging": 0, "silent": 0 }), "{answer}");
+            assert_eq!(answer["edges"], json!({ "enforcing": 2, "lagging": 0, "silent": 0, "unseen": 1 }), "{answer}");
             let command = world.command(&["revoke", "--wait", "--json", "--token", &victims[1]]);
             let output = tokio::process::Command::from(command).output().await.unwrap();
             assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
             let answer: Value = serde_json::from_slice(&output.stdout).unwrap();
-            assert_eq!(answer["edges"], json!({ "enforcing": ["one", "two"], "lagging": [], "silent": [] }));
+            assert_eq!(answer["edges"], json!({ "enforcing": ["one", "two"], "lagging": [], "silent": [], "unseen": ["never-started"] }));
         };
         tokio::select! {
             _ = follow => unreachable!("edges follow for ever"),
@@ -137,7 +137,7 @@ on_both! {
         assert_eq!((&fleet[0]["current"], &fleet[0]["behind"]), (&json!(false), &Value::Null));
         let output = world.run(&["revoke", "--wait", "--timeout", "300ms", "--json", "--token", &world.token()]);
         let answer: Value = serde_json::from_slice(&output.stdout).unwrap();
-        assert_eq!(answer["edges"], json!({ "enforcing": [], "lagging": ["beyond"], "silent": [] }));
+        assert_eq!(answer["edges"], json!({ "enforcing": [], "lagging": ["beyond"], "silent": [], "unseen": [] }));
     }
 
     /// One that was not heard of for a manifest's lifetime holds nobody up, but it is named.
@@ -150,7 +150,7 @@ on_both! {
         server.manifest(&credential, 0, 0).send().await.unwrap();
         listed(&world, |fleet| fleet[0]["state"] == "silent").await;
         let answer = world.json(&["revoke", "--wait", "--token", &world.token()]);
-        assert_eq!(answer["edges"], json!({ "enforcing": [], "lagging": [], "silent": ["gone"] }));
+        assert_eq!(answer["edges"], json!({ "enforcing": [], "lagging": [], "silent": ["gone"], "unseen": [] }));
     }
 }
 

@@ -55,3 +55,44 @@ async fn lets_rbac_decide_by_subject() {
         assert_eq!(answer.text() == "RBAC: access denied", status == 403, "{sub}: {}", answer.text());
     }
 }
+
+/// Envoy's own rate limits behind the filter count by whom it has found, not by what a client says.
+#[tokio::test]
+async fn lets_rate_limits_count_by_subject() {
+    let forge = Forge::with(|settings| {
+        settings.plugin_configuration["filter_state"] = json!(["subject"]);
+        let bucket =
+            |tokens: u32| json!({ "max_tokens": tokens, "tokens_per_fill": tokens, "fill_interval": "3600s" });
+        let always = json!({ "default_value": { "numerator": 100 } });
+        settings.filters_behind = vec![json!({
+            "name": "envoy.filters.http.local_ratelimit",
+            "typed_config": {
+                "@type": "type.googleapis.com/envoy.extensions.filters.http.local_ratelimit.v3.LocalRateLimit",
+                "stat_prefix": "limits",
+                "filter_enabled": always,
+                "filter_enforced": always,
+                "token_bucket": bucket(1000),
+                "rate_limits": [{ "actions": [{ "extension": {
+                    "name": "envoy.rate_limit_descriptors.expr",
+                    "typed_config": {
+                        "@type": "type.googleapis.com/envoy.extensions.rate_limit_descriptors.expr.v3.Descriptor",
+                        "descriptor_key": "subject",
+                        "text": "filter_state['wasm.keystile.subject']",
+                    },
+                } }] }],
+                // Each value that comes has a bucket of its own.
+                "max_dynamic_descriptors": 100,
+                "descriptors": [{ "entries": [{ "key": "subject" }], "token_bucket": bucket(2) }],
+            },
+        })];
+    })
+    .await;
+    for sub in ["OP0000000001/alice", "OP0000000001/bob"] {
+        for status in [200, 200, 429] {
+            // Another token each time: it is the subject that counts.
+            let operator = token::Operator { operator_id: "OP0000000001".into() };
+            let token = forge.mint(&token::Claims { sub: sub.into(), operator, ..forge.claims() });
+            client::get(forge.envoy.address(), &token).await.unwrap().expect(status).unwrap();
+        }
+    }
+}

@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 use token::api_key::{Prefix, TagKey};
 use token::mint::SigningKey;
-use token::{Algorithm, Claims, Fingerprint, VerifyingKey};
+use token::{Algorithm, Claims, Fingerprint, VerifyingKey, base64url};
 
 #[test]
 fn do_not_grow_unnoticed() {
@@ -94,10 +94,17 @@ fn measured() -> BTreeMap<String, Paid> {
         }
     }
     let mut edge = first;
+    // Whoever has no credential can make an edge read 8 KiB of JSON.
+    let header = |json: String| format!("{}..", base64url::encode(json.as_bytes()));
+    let numbers = header(format!(r#"{{"a":[{}1]}}"#, "1e307,".repeat(1000)));
+    let members: String = (0..120).map(|number| format!("\"{}{number:03}\":1,", "n".repeat(40))).collect();
+    let names = header(format!(r#"{{{members}"a":1}}"#));
     for (name, headers) in [
         ("refused, no credential", plain()),
         ("refused, no token", request("abc")),
         ("refused, revoked", request(&revoked)),
+        ("refused, a header of numbers", request(&numbers)),
+        ("refused, a header of names", request(&names)),
     ] {
         paid.extend([price(name, &mut edge, &headers)]);
     }

@@ -12,7 +12,10 @@ async fn waiting_for_the_fleet_is_waiting_for_every_worker() {
         let victim = scene.token().await;
         scene.admitted(&victim).await;
         let done = scene.control_plane.cli(["revoke", "--wait", "--token", &victim]).unwrap();
-        assert_eq!(done["edges"], json!({ "enforcing": ["edge"], "lagging": [], "silent": [] }));
+        assert_eq!(
+            done["edges"],
+            json!({ "enforcing": ["edge"], "lagging": [], "silent": [], "unseen": [] })
+        );
         // No waiting here: that was the promise.
         for worker in &mut scene.workers {
             let response = worker.get(&victim).await.unwrap().expect(401).unwrap();

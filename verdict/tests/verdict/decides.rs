@@ -194,6 +194,9 @@ fn trailers_are_cleared_like_headers() {
     let kept = gate.forward_trailers(&forged).unwrap();
     assert_eq!(kept, [("grpc-status", b"0"[..].into())]);
     assert_eq!(gate.forward_trailers(&forged[3..]), None, "nothing to change");
+    let gate = gate_with(r#""credentials": [{ "cookie": "session" }]"#);
+    let kept = gate.forward_trailers(&[("cookie", b"a=1; session=b")]).unwrap();
+    assert_eq!(kept, [("cookie", b"a=1"[..].into())]);
 }
 
 #[test]

@@ -243,16 +243,17 @@ fn section(scale: Scale, costs: &[Cost], memory: &[memory::Memory]) -> Section {
             "One Envoy worker (`--concurrency 1`) for each filter, on a core of its own; wrk with {} connections and the \
              upstream on the other. CPU is utime + stime of the Envoy process, divided by the requests answered, in slices of \
              a second, one filter after the other, round after round. Whatever else happens on a machine only adds to it, so \
-             the least of the rounds counts: *added* is its difference to the least of the same requests without a filter. In brackets the median \
-             and the largest. Any answer but success ends the run.",
+             the least of the rounds counts: *added* is its difference to the least without a filter, of requests of the same \
+             kind and size. There the credential goes on to the upstream; Keystile and `jwt_authn` take it out. In brackets \
+             the median and the largest. Any answer but success ends the run.",
             CONNECTIONS
         ),
         format!(
-            "*A wasm that only edits headers* reads all of them in one call, removes one and adds five, as ours does for a \
-             request that it admits, and decides nothing: what Envoy takes for that is in every filter that tells the upstream \
-             who asks. *Warm*: {WARM} tokens in turn. *Cold*: {cold} tokens in turn, more than any cache holds. *Cached*: `jwt_authn` \
-             with room for {} tokens. The CPU that the service behind `ext_authz` takes is not counted. Latencies are of \
-             closed loops that keep the worker busy: they compare, they promise nothing.",
+            "*A wasm that only edits headers* reads all of them in one call, removes one and adds three, as ours does for \
+             these tokens, and decides nothing: what Envoy takes for that is in every wasm filter that tells the upstream who \
+             asks. *Warm*: {WARM} tokens in turn. *Cold*: {cold} tokens in turn, more than any cache holds. *Cached*: \
+             `jwt_authn` with room for {} tokens. The CPU that the service behind `ext_authz` takes is not counted. Latencies \
+             are of closed loops that keep the worker busy: they compare, they promise nothing.",
             ROOM
         ),
     ];

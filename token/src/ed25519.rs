@@ -1,9 +1,9 @@
 //! Ed25519 (RFC 8032), to the letter of `verify_strict` of `ed25519-dalek`, in half its time for a key that is used again.
 //!
 //! A signature (R, s) by the key A holds where R = \[s\]B - \[k\]A, k being SHA-512 of R, A and the message. With multiples
-//! of B made once, and of A once for each key, both sums go in eight parts of 32 bits side by side, so that 32 doublings do for
-//! 256: 1.0 instead of 2.0 million instructions of WebAssembly (tests/tests/promises/costs.txt). The field and the group
-//! are the library's.
+//! of B made once, and of A once for each key, both sums go in eight parts of 32 bits side by side, so that 32 doublings
+//! do for 256: 1.0 instead of 2.0 million instructions of WebAssembly (tests/tests/promises/costs.txt). The field and the
+//! group are the library's.
 
 use alloc::{boxed::Box, sync::Arc, vec::Vec};
 use core::fmt;

@@ -16,7 +16,7 @@ use token::{
 
 use crate::{
     Gate, Headers, Identity, Verdict, claim,
-    credential::{self, Left, is_like, starts_like},
+    credential::{self, Left, is_like, is_same, starts_like},
     policy::{header_name, not_empty},
     quoted::quoted,
     strict::{self, Members, Read, Wrong},
@@ -289,7 +289,7 @@ impl Gate {
 }
 
 fn stands_once(name: &str, headers: &Headers<'_>) -> bool {
-    headers.iter().filter(|(other, _)| *other == name || other.eq_ignore_ascii_case(name)).nth(1).is_none()
+    headers.iter().filter(|(other, _)| is_same(other, name)).nth(1).is_none()
 }
 
 /// A claim as the value of a header: visible ASCII and spaces within; several are separated by commas. None for what

@@ -138,6 +138,12 @@ pub(crate) fn starts_like(name: &str, prefix: &str) -> bool {
         .is_some_and(|start| start.iter().zip(prefix.as_bytes()).all(|(a, b)| a == b || fold(*a) == fold(*b)))
 }
 
+/// Header names are the same in small and capital letters. Most hosts write small ones, and comparing those as they are
+/// takes a tenth.
+pub(crate) fn is_same(name: &str, other: &str) -> bool {
+    name == other || name.eq_ignore_ascii_case(other)
+}
+
 pub(crate) fn is_like(name: &str, other: &str) -> bool {
     name.len() == other.len() && starts_like(name, other)
 }

@@ -2,7 +2,7 @@ use alloc::string::String;
 
 use token::json::Json;
 
-use super::is_like;
+use super::{is_like, is_same};
 use crate::{
     policy::{header_name, is_token},
     strict::{Members, Read, Wrong},
@@ -63,8 +63,7 @@ impl CredentialSource {
 
 impl Header {
     pub(super) fn is(&self, name: &str) -> bool {
-        // Most hosts write names in small letters, and comparing those takes a tenth.
-        self.name == name || self.name.eq_ignore_ascii_case(name)
+        is_same(name, &self.name)
     }
 
     pub(super) fn is_like(&self, name: &str) -> bool {

@@ -7,7 +7,6 @@ use verdict::{Cache, Reason, Refusal, Request, Unaided, Verdict};
 
 use super::{Desk, problem::Problem};
 use crate::{
-    clock,
     listener::Peer,
     model::{Actor, OperatorId, Subject},
     operations::Authority,
@@ -50,7 +49,7 @@ impl FromRequestParts<Desk> for Caller {
         let peer = parts.extensions.get::<Peer>().map(|Peer(address)| *address);
         let publication = desk.latest();
         let snapshot = Some(&publication.snapshot);
-        let request = Request { headers: &headers, peer, snapshot, now: clock::now().millis() };
+        let request = Request { headers: &headers, peer, snapshot, now: desk.service.now().millis() };
         let admission = match desk.gate.decide_with(&request, &mut Cache::none(), &Unaided) {
             Verdict::Admit(admission) => admission,
             Verdict::Refuse(refused) => return Err(refusal(desk, &refused)),

@@ -5,7 +5,6 @@ use axum::{
 };
 
 use super::{Desk, problem::Problem};
-use crate::clock;
 
 /// The process lives.
 pub(super) async fn lives() -> &'static str {
@@ -16,7 +15,7 @@ pub(super) async fn lives() -> &'static str {
 pub(super) async fn ready(State(desk): State<Desk>) -> Result<&'static str, Problem> {
     desk.service.ready().await?;
     desk.service.writable().await.map_err(|error| Problem::unavailable("store_unwritable", &error))?;
-    if clock::now().millis() >= desk.latest().expires_at {
+    if desk.service.now().millis() >= desk.latest().expires_at {
         return Err(Problem::new(
             StatusCode::SERVICE_UNAVAILABLE,
             "manifest_stale",

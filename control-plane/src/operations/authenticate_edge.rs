@@ -4,7 +4,6 @@ use token::secret::{self, SecretHash};
 
 use super::{Service, enroll_edge::CREDENTIAL_PREFIX};
 use crate::{
-    clock,
     model::{EdgeId, EdgeReport},
     store::{StoreError, edges},
 };
@@ -47,6 +46,6 @@ pub async fn authenticate_edge(service: &Service, credential: &str) -> Result<Ed
 impl Service {
     /// What an edge tells of itself with a request; written within a second or so.
     pub fn edge_seen(&self, id: &EdgeId, report: EdgeReport) {
-        self.usage.edge_seen(id, clock::now(), report);
+        self.usage.edge_seen(id, self.now(), report);
     }
 }

@@ -7,7 +7,6 @@ use super::{
     list_edges::{EdgeState, enforces, state},
 };
 use crate::{
-    clock,
     model::EdgeId,
     store::{StoreError, edges, versions},
 };
@@ -44,7 +43,7 @@ pub async fn await_fleet(service: &Service, version: u64, patience: Duration) ->
 }
 
 async fn look(service: &Service, version: u64) -> Result<Reached, StoreError> {
-    let now = clock::now();
+    let now = service.now();
     let mut reached = Reached::default();
     let mut read = service.store.read().await?;
     let latest = versions::current(&mut read).await?.number;

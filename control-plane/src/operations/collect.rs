@@ -1,12 +1,12 @@
 use super::{Lifetime, Service};
 use crate::{
-    clock::{self, Time},
+    clock::Time,
     store::{StoreError, audit, blocks, issued, revocations, versions, watermarks},
 };
 
 /// Forgets what time has made meaningless. Returns how many rows went.
 pub async fn collect(service: &Service) -> Result<u64, StoreError> {
-    let now = clock::now();
+    let now = service.now();
     let mut gone = 0;
     loop {
         // In portions: who issues a token meanwhile waits for one of them, not for all.

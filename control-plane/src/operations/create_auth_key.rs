@@ -5,7 +5,6 @@ use token::secret::Secret;
 
 use super::{AccountError, Service, users::ensure_user};
 use crate::{
-    clock,
     model::{Actor, AuthKey, AuthKeyId, Subject},
     random,
     store::{StoreError, audit, auth_keys, versions},
@@ -66,7 +65,7 @@ pub async fn create_auth_key(
 ) -> Result<CreatedAuthKey, CreateAuthKeyError> {
     let mut write = service.store.write().await?;
     versions::lock(&mut write).await?;
-    let now = clock::now();
+    let now = service.now();
     let version = ensure_user(&mut write, actor, subject, now).await?;
     let (key, secret) = new(subject, now.seconds());
     auth_keys::insert(&mut write, &key).await?;

@@ -4,7 +4,6 @@ use serde_json::json;
 
 use super::{Authority, Service, mint::AHEAD};
 use crate::{
-    clock,
     model::{Actor, AuthKeyId, Watermark, WatermarkScope},
     store::{StoreError, audit, auth_keys, issued, versions, watermarks},
 };
@@ -48,9 +47,9 @@ pub async fn delete_auth_key(
     id: &AuthKeyId,
 ) -> Result<u64, DeleteAuthKeyError> {
     let mut write = service.store.write().await?;
-    let version = versions::next(&mut write, clock::now()).await?;
+    let version = versions::next(&mut write, service.now()).await?;
     // After the wait for the version: what was issued meanwhile is meant too.
-    let now = clock::now();
+    let now = service.now();
     let key = auth_keys::find(&mut write, id).await?.ok_or(DeleteAuthKeyError::NotFound)?;
     if !authority.covers(&key.subject.operator) || !auth_keys::delete(&mut write, id).await? {
         return Err(DeleteAuthKeyError::NotFound);

@@ -2,7 +2,6 @@ use serde_json::json;
 
 use super::{AccountError, Service, api_keys::refuse_all, mint::AHEAD};
 use crate::{
-    clock,
     model::{Actor, OperatorId, Watermark, WatermarkScope},
     store::{
         NEVER, api_keys, audit, auth_keys, grants, issued, operators, roles, users, versions, watermarks,
@@ -13,9 +12,9 @@ use crate::{
 /// version that edges know it from.
 pub async fn delete_operator(service: &Service, actor: &Actor, id: &OperatorId) -> Result<u64, AccountError> {
     let mut write = service.store.write().await?;
-    let version = versions::next(&mut write, clock::now()).await?;
+    let version = versions::next(&mut write, service.now()).await?;
     // After the wait for the version: what was issued meanwhile is meant too.
-    let now = clock::now();
+    let now = service.now();
     if !operators::exists(&mut write, id).await? {
         return Err(AccountError::OperatorUnknown);
     }

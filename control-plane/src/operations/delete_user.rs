@@ -2,7 +2,6 @@ use serde_json::json;
 
 use super::{AccountError, Service, api_keys::refuse_all, mint::AHEAD};
 use crate::{
-    clock,
     model::{Actor, Subject, Watermark},
     store::{NEVER, api_keys, audit, auth_keys, grants, issued, operators, users, versions, watermarks},
 };
@@ -14,9 +13,9 @@ pub async fn delete_user(service: &Service, actor: &Actor, subject: &Subject) ->
         return Err(AccountError::Root(subject.operator.clone()));
     };
     let mut write = service.store.write().await?;
-    let version = versions::next(&mut write, clock::now()).await?;
+    let version = versions::next(&mut write, service.now()).await?;
     // After the wait for the version: what was issued meanwhile is meant too.
-    let now = clock::now();
+    let now = service.now();
     if !operators::user_exists(&mut write, operator, name).await? {
         return Err(AccountError::UserUnknown(subject.clone()));
     }

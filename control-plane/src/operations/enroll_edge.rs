@@ -5,7 +5,6 @@ use token::secret::Secret;
 
 use super::Service;
 use crate::{
-    clock,
     model::{Actor, EdgeId},
     random,
     store::{StoreError, audit, edges},
@@ -77,7 +76,7 @@ pub async fn enroll_edge(
     actor: &Actor,
     id: EdgeId,
 ) -> Result<EnrolledEdge, EnrollEdgeError> {
-    let now = clock::now();
+    let now = service.now();
     let credential = random::secret(CREDENTIAL_PREFIX);
     let mut write = service.store.write().await?;
     if !edges::insert(&mut write, &id, &credential.hash(), now.seconds()).await? {

@@ -7,7 +7,6 @@ use super::{
     mint::{Lifetime, MintError, Order, mint},
 };
 use crate::{
-    clock,
     model::{Actor, AuthKeyId, SessionId, Subject},
     store::{StoreError, auth_keys},
 };
@@ -63,7 +62,7 @@ pub async fn exchange(
     // An unknown id costs the same look-up and the same comparison as a wrong secret.
     let matches = held.as_ref().map_or(NOBODYS, |key| key.secret_hash).matches(secret);
     let key = held.filter(|_| matches).ok_or(ExchangeError::Refused)?;
-    service.usage.auth_key_used(&key.id, clock::now());
+    service.usage.auth_key_used(&key.id, service.now());
     let session = SessionId::random();
     let order = Order {
         subject: key.subject.clone(),

@@ -5,7 +5,8 @@ use token::{Algorithm, secret::Secret};
 
 use super::create_auth_key;
 use crate::{
-    authority, clock,
+    authority,
+    clock::Clock,
     config::{self, Config},
     home::{self, Home},
     keys::{self, KeyError},
@@ -64,11 +65,20 @@ pub struct Initialized {
 /// Makes the data folder, the keys, an operator and its root AuthKey. The database comes last: until its commit
 /// nothing counts as initialised, and what is there is taken up by the next attempt.
 pub async fn initialize(home: &Home, config: &Config) -> Result<Initialized, InitializeError> {
+    initialize_at(home, config, &Clock::System).await
+}
+
+/// As [`initialize`], by another clock than that of the system.
+pub async fn initialize_at(
+    home: &Home,
+    config: &Config,
+    clock: &Clock,
+) -> Result<Initialized, InitializeError> {
     home.create().map_err(InitializeError::Folder)?;
     let store = Store::create(&config.store.url, home.folder()).await?;
     let mut write = store.write().await?;
     // The keys are for the edges; and of two that initialise at once the second waits here, and finds the first.
-    versions::next(&mut write, clock::now()).await?;
+    versions::next(&mut write, clock.now()).await?;
     if !operators::list(&mut write).await?.is_empty() {
         return Err(InitializeError::Before);
     }
@@ -78,7 +88,7 @@ pub async fn initialize(home: &Home, config: &Config) -> Result<Initialized, Ini
         }
         _ => {}
     }
-    authority::create(home, &config.publisher.audience, clock::now()).map_err(InitializeError::Keys)?;
+    authority::create(home, &config.publisher.audience, clock.now()).map_err(InitializeError::Keys)?;
     let root_key = authority::root_key(home).map_err(InitializeError::Keys)?;
     let algorithm = match config.tokens.algorithm {
         config::Algorithm::EdDsa => Algorithm::EdDsa,
@@ -86,7 +96,7 @@ pub async fn initialize(home: &Home, config: &Config) -> Result<Initialized, Ini
     };
     let signing_key =
         keys::create_signing_key(home, algorithm, SigningKeyState::Active).map_err(InitializeError::Keys)?;
-    let now = clock::now();
+    let now = clock.now();
     let subject = Subject { operator: OperatorId::random(), user: None };
     let (auth_key, secret) = create_auth_key::new(&subject, now.seconds());
     operators::insert(&mut write, &subject.operator, now.seconds()).await?;

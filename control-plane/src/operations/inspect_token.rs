@@ -4,7 +4,6 @@ use token::{Claims, Fingerprint, Unverified};
 
 use super::Service;
 use crate::{
-    clock,
     model::{AuthKeyId, Subject},
     store::{StoreError, revocations, watermarks},
 };
@@ -92,7 +91,7 @@ pub async fn inspect_token(service: &Service, text: &str) -> Result<InspectedTok
         TokenStanding::Revoked
     } else if watermark.is_some_and(|instant| claims.iat <= instant) {
         TokenStanding::Watermark
-    } else if clock::now().seconds() >= claims.exp {
+    } else if service.now().seconds() >= claims.exp {
         TokenStanding::Expired
     } else {
         TokenStanding::Good

@@ -8,7 +8,6 @@ use super::{
     users::ensure_user,
 };
 use crate::{
-    clock,
     model::{Actor, AuthKeyId, SessionId, Subject},
     store::{StoreError, auth_keys},
 };
@@ -87,7 +86,7 @@ pub async fn issue(service: &Service, bearer: Bearer, lifetime: Lifetime) -> Res
         }
         Bearer::Subject(subject) => {
             let mut write = service.store.write().await?;
-            if let Some(version) = ensure_user(&mut write, &Actor::Admin, &subject, clock::now()).await? {
+            if let Some(version) = ensure_user(&mut write, &Actor::Admin, &subject, service.now()).await? {
                 write.commit().await?;
                 service.settle(version).await;
             }

@@ -6,7 +6,7 @@ use serde_json::json;
 
 use super::Service;
 use crate::{
-    clock, config,
+    config,
     jwks::{self, FetchError, Fetched, Fetcher, IssuerKey, JwksError, Parsed},
     model::{Actor, IssuerRecord},
     random,
@@ -81,7 +81,7 @@ pub enum Refreshed {
 /// Takes up what the settings say: a new issuer is due at once; of one that is gone, or of an algorithm that is, edges
 /// keep no key.
 pub async fn adopt_issuers(service: &Service) -> Result<(), StoreError> {
-    let now = clock::now();
+    let now = service.now();
     let mut write = service.store.write().await?;
     let version = versions::next(&mut write, now).await?;
     let (mut changed, mut lines) = (false, Vec::new());
@@ -156,7 +156,7 @@ pub async fn list_issuers(
 
 /// None where nothing is due.
 async fn claim(service: &Service, name: &str, wanted: Wanted) -> Result<Option<IssuerRecord>, RefreshError> {
-    let now = clock::now().seconds();
+    let now = service.now().seconds();
     let found = issuers::find(&mut service.store.reader().await?, name).await?;
     if wanted == Wanted::Due && found.as_ref().is_some_and(|record| record.due_at > now) {
         return Ok(None);
@@ -211,7 +211,7 @@ async fn accept(
     outcome: Outcome,
 ) -> Result<Refreshed, RefreshError> {
     let Outcome { parsed, tag, fresh_for } = outcome;
-    let now = clock::now();
+    let now = service.now();
     let mut write = service.store.write().await?;
     let version = versions::next(&mut write, now).await?;
     let all = issuers::list(&mut write).await?;
@@ -258,7 +258,7 @@ async fn unversioned(service: &Service, write: Write, record: &IssuerRecord) -> 
 }
 
 async fn fail(service: &Service, name: &str, error: &RefreshError) -> Result<(), StoreError> {
-    let now = clock::now().seconds();
+    let now = service.now().seconds();
     let mut write = service.store.write().await?;
     let Some(mut record) = issuers::find(&mut write, name).await? else { return Ok(()) };
     record.failures = record.failures.saturating_add(1);

@@ -6,7 +6,7 @@ use serde_json::json;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::{
-    clock::{self, Time},
+    clock::{Clock, Time},
     model::{Actor, Issuance},
     store::{
         Store, StoreError, audit, in_time,
@@ -18,19 +18,20 @@ use crate::{
 #[derive(Debug, Clone)]
 pub(super) struct Ledger {
     sender: mpsc::Sender<Waiting>,
+    clock: Clock,
 }
 
 impl Ledger {
-    pub(super) fn start(store: Store) -> Self {
+    pub(super) fn start(store: Store, clock: Clock) -> Self {
         let (sender, receiver) = mpsc::channel(QUEUE);
         tokio::spawn(write(store, receiver));
-        Self { sender }
+        Self { sender, clock }
     }
 
     /// Returns when the entry is durable. A caller that goes away meanwhile leaves a token that nobody holds.
     pub(super) async fn enter(&self, issuance: Issuance, actor: Actor) -> Result<Inserted, LedgerError> {
         let (answer, entered) = oneshot::channel();
-        let waiting = Waiting { issuance, actor, at: clock::now(), answer };
+        let waiting = Waiting { issuance, actor, at: self.clock.now(), answer };
         self.sender.send(waiting).await.map_err(|_| LedgerError::Closed)?;
         entered.await.map_err(|_| LedgerError::Closed)?
     }

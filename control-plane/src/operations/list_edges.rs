@@ -1,6 +1,6 @@
 use super::Service;
 use crate::{
-    clock::{self, Time},
+    clock::Time,
     model::Edge,
     store::{StoreError, edges, revocations, versions, watermarks},
 };
@@ -57,7 +57,7 @@ pub(super) fn enforces(edge: &Edge, version: u64, latest: u64) -> bool {
 
 /// Who enforces what, and how far behind the store that is.
 pub async fn list_edges(service: &Service) -> Result<Fleet, StoreError> {
-    let now = clock::now();
+    let now = service.now();
     let mut read = service.store.read().await?;
     let version = versions::current(&mut read).await?.number;
     let mut members = Vec::new();

@@ -7,7 +7,6 @@ use tokio::time::sleep;
 
 use super::{Service, ledger::LedgerError, service::TakeUpError};
 use crate::{
-    clock,
     config::Period,
     keys::KeyError,
     model::{Actor, AuthKeyId, Issuance, SessionId, Subject},
@@ -115,10 +114,10 @@ async fn next_instant(
         return Ok(None);
     }
     let earliest = watermark.max(covered).map_or(0, |instant| instant.saturating_add(1));
-    while earliest > clock::now().seconds().saturating_add(AHEAD) {
+    while earliest > service.now().seconds().saturating_add(AHEAD) {
         sleep(Duration::from_millis(100)).await;
     }
-    Ok(Some(earliest.max(clock::now().seconds())))
+    Ok(Some(earliest.max(service.now().seconds())))
 }
 
 fn sign(service: &Service, signer: &SigningKey, order: &Order, issued_at: u64) -> (Secret, Issuance) {

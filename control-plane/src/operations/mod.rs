@@ -52,7 +52,7 @@ pub use delete_operator::delete_operator;
 pub use delete_user::delete_user;
 pub use enroll_edge::{EnrollEdgeError, EnrolledEdge, enroll_edge};
 pub use exchange::{ExchangeError, Exchanged, exchange};
-pub use initialize::{InitializeError, Initialized, initialize};
+pub use initialize::{InitializeError, Initialized, initialize, initialize_at};
 pub use inspect_token::{InspectTokenError, InspectedToken, TokenStanding, inspect_token};
 pub use issue::{Bearer, IssueError, Issued, issue};
 pub use issuers::{RefreshError, Refreshed, Wanted, adopt_issuers, list_issuers, refresh_issuer};

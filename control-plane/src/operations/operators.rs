@@ -2,7 +2,6 @@ use serde_json::json;
 
 use super::{AccountError, Service, account_error::check_description};
 use crate::{
-    clock,
     model::{Actor, Operator, OperatorId},
     store::{StoreError, audit, operators},
 };
@@ -14,7 +13,7 @@ pub async fn create_operator(
     description: Option<&str>,
 ) -> Result<OperatorId, AccountError> {
     check_description(description)?;
-    let now = clock::now();
+    let now = service.now();
     let id = OperatorId::random();
     let mut write = service.store.write().await?;
     operators::insert(&mut write, &id, now.seconds()).await?;

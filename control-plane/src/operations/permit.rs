@@ -5,7 +5,6 @@ use super::{
     regrant::{Whose, compile, regrant},
 };
 use crate::{
-    clock,
     model::{Actor, Subject},
     store::{audit, operators, users, versions},
 };
@@ -19,7 +18,7 @@ pub async fn permit(
     document: Option<&str>,
 ) -> Result<u64, AccountError> {
     document.map(compile).transpose()?;
-    let now = clock::now();
+    let now = service.now();
     let mut write = service.store.write().await?;
     let version = versions::next(&mut write, now).await?;
     let Subject { operator, user } = subject;

@@ -14,7 +14,7 @@ use tokio::{
 
 use super::Service;
 use crate::{
-    clock::{self, Time},
+    clock::Time,
     model::{Actor, BaseBlock},
     store::{StoreError, audit, blocks, coverage, issued, revocations, signing_keys, versions},
 };
@@ -121,7 +121,7 @@ struct Claim {
 
 impl Claim {
     async fn take(service: &Service) -> Result<Self, RebaseError> {
-        let now = clock::now();
+        let now = service.now();
         let until = now.plus(CLAIM);
         let mut write = service.store.write().await?;
         if !versions::claim_rebase(&mut write, now, until).await? {
@@ -146,7 +146,7 @@ impl Claim {
 
     async fn renew(&self, service: &Service) -> Result<bool, StoreError> {
         let mut held = self.until.lock().await;
-        let until = clock::now().plus(CLAIM);
+        let until = service.now().plus(CLAIM);
         let mut write = service.store.write().await?;
         let renewed = versions::renew_rebase(&mut write, *held, until).await?;
         write.commit().await?;
@@ -185,13 +185,13 @@ async fn build(service: &Service, actor: &Actor, claim: &Claim) -> Result<Rebase
     let kids = own_kids(service).await?;
     let mut write = service.store.write().await?;
     // A second that is over: whoever issues right now is hardly ever in its way.
-    let high = coverage::last_second(&mut write, clock::now().seconds()).await?;
+    let high = coverage::last_second(&mut write, service.now().seconds()).await?;
     coverage::raise(&mut write, &kids, high).await?;
     write.commit().await?;
 
     let mut read = service.store.read().await?;
     let as_of = versions::current(&mut read).await?.number;
-    let now = clock::now();
+    let now = service.now();
     let wanted = buckets(revocations::outside_the_base(&mut read, &kids).await?, now);
     if wanted.is_empty() {
         return Ok(Rebased { version: None, blocks: Vec::new(), bytes: 0 });
@@ -263,7 +263,7 @@ async fn install(
 ) -> Result<Rebased, RebaseError> {
     let coverage: Vec<(String, u64)> = kids.iter().map(|kid| (kid.clone(), high)).collect();
     let held = claim.until.lock().await;
-    let now = clock::now();
+    let now = service.now();
     let mut write = service.store.write().await?;
     let version = versions::next(&mut write, now).await?;
     if !versions::release_rebase(&mut write, *held).await? {

@@ -4,7 +4,6 @@ use serde_json::json;
 
 use super::Service;
 use crate::{
-    clock,
     model::{Actor, EdgeId},
     store::{StoreError, audit, edges},
 };
@@ -50,7 +49,7 @@ pub async fn remove_edge(service: &Service, actor: &Actor, id: &EdgeId) -> Resul
     audit::append(
         &mut write,
         audit::Change {
-            at: clock::now(),
+            at: service.now(),
             actor,
             action: "edge.remove",
             target: id.as_str(),

@@ -5,7 +5,6 @@ use serde_json::json;
 use super::Service;
 use crate::{
     authority::{self, Authority, Role},
-    clock,
     keys::KeyError,
     model::Actor,
     store::{StoreError, audit, versions},
@@ -56,7 +55,7 @@ pub async fn renew_authority(
     replace: Option<Role>,
     root_key: Option<&Path>,
 ) -> Result<Authority, RenewAuthorityError> {
-    let now = clock::now();
+    let now = service.now();
     let audience = &service.config.publisher.audience;
     let epoch = authority::renew(&service.home, root_key, audience, replace, now)?;
     let authority = Authority::open(&service.home, audience)?;

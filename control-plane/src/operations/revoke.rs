@@ -8,7 +8,7 @@ use super::{
     api_keys::{hold, refuse_all},
 };
 use crate::{
-    clock::{self, Time},
+    clock::Time,
     keys::tag_kid,
     model::{Actor, KeyId, OperatorId, Revocation, Subject, Watermark, WatermarkScope},
     store::{
@@ -149,9 +149,9 @@ pub async fn revoke(
         return Err(RevokeError::ReasonTooLong);
     }
     let mut write = service.store.write().await?;
-    let version = versions::next(&mut write, clock::now()).await?;
+    let version = versions::next(&mut write, service.now()).await?;
     // After the wait for the version: what was issued meanwhile is meant too.
-    let now = clock::now();
+    let now = service.now();
     let (what, changed) = match target {
         Target::Fingerprint(fingerprint) => {
             one(&mut write, authority, fingerprint, NEVER, reason, now, version).await?

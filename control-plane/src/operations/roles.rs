@@ -7,7 +7,7 @@ use super::{
     regrant::{Whose, compile, regrant},
 };
 use crate::{
-    clock::{self, Time},
+    clock::Time,
     model::{Actor, OperatorId, Role, RoleId, Subject, UserName},
     store::{StoreError, Write, audit, operators, roles, versions},
 };
@@ -22,7 +22,7 @@ pub async fn create_role(
 ) -> Result<(), AccountError> {
     compile(permission)?;
     check_description(description)?;
-    let now = clock::now();
+    let now = service.now();
     let mut write = service.store.write().await?;
     if !operators::exists(&mut write, operator).await? {
         return Err(AccountError::OperatorUnknown);
@@ -54,7 +54,7 @@ pub async fn update_role(
 ) -> Result<u64, AccountError> {
     compile(permission)?;
     check_description(description)?;
-    let now = clock::now();
+    let now = service.now();
     let mut write = service.store.write().await?;
     let version = versions::next(&mut write, now).await?;
     if !roles::update(&mut write, operator, id, description, permission, now.seconds()).await? {
@@ -75,7 +75,7 @@ pub async fn delete_role(
     operator: &OperatorId,
     id: &RoleId,
 ) -> Result<u64, AccountError> {
-    let now = clock::now();
+    let now = service.now();
     let mut write = service.store.write().await?;
     let version = versions::next(&mut write, now).await?;
     if roles::delete(&mut write, operator, Some(id)).await? == 0 {
@@ -97,7 +97,7 @@ pub async fn attach_role(
     id: &RoleId,
 ) -> Result<(), AccountError> {
     let (operator, user) = named(subject)?;
-    let now = clock::now();
+    let now = service.now();
     let mut write = service.store.write().await?;
     let version = versions::next(&mut write, now).await?;
     if !operators::user_exists(&mut write, operator, user).await? {
@@ -124,7 +124,7 @@ pub async fn detach_role(
     id: &RoleId,
 ) -> Result<(), AccountError> {
     let (operator, user) = named(subject)?;
-    let now = clock::now();
+    let now = service.now();
     let mut write = service.store.write().await?;
     let version = versions::next(&mut write, now).await?;
     if !roles::detach(&mut write, operator, user, id).await? {

@@ -10,7 +10,8 @@ use tokio::{
 
 use super::{ledger::Ledger, usage::Usage};
 use crate::{
-    authority, clock,
+    authority,
+    clock::{Clock, Time},
     config::Config,
     home::Home,
     keys::{KeyError, Keys},
@@ -23,6 +24,7 @@ use crate::{
 pub struct Service {
     pub(super) config: Config,
     pub(super) home: Home,
+    clock: Clock,
     pub(super) store: Store,
     pub(super) keys: Arc<Keys>,
     pub(super) root_key: String,
@@ -37,32 +39,38 @@ pub struct Service {
 impl Service {
     /// For the server, which brings an older database up to date.
     pub async fn open(home: Home, config: Config) -> Result<Self, OpenError> {
+        Self::open_at(home, config, Clock::System).await
+    }
+
+    /// As [`open`](Self::open), by another clock than that of the system.
+    pub async fn open_at(home: Home, config: Config, clock: Clock) -> Result<Self, OpenError> {
         let home = there(home)?;
         let store = Store::open(&config.store.url, home.folder()).await.map_err(OpenError::Store)?;
         // A data folder of 0.1 has one key for everything.
-        authority::create(&home, &config.publisher.audience, clock::now()).map_err(OpenError::Keys)?;
-        Self::on(store, home, config).await
+        authority::create(&home, &config.publisher.audience, clock.now()).map_err(OpenError::Keys)?;
+        Self::on(store, home, config, clock).await
     }
 
     /// For a command, which takes the database as it is.
     pub async fn attach(home: Home, config: Config) -> Result<Self, OpenError> {
         let home = there(home)?;
         let store = Store::attach(&config.store.url, home.folder()).await.map_err(OpenError::Store)?;
-        Self::on(store, home, config).await
+        Self::on(store, home, config, Clock::System).await
     }
 
-    async fn on(store: Store, home: Home, config: Config) -> Result<Self, OpenError> {
+    async fn on(store: Store, home: Home, config: Config, clock: Clock) -> Result<Self, OpenError> {
         let records = store::signing_keys::list(&mut store.reader().await.map_err(OpenError::Store)?).await;
         let keys = Arc::new(Keys::open(&home, &records.map_err(OpenError::Store)?).map_err(OpenError::Keys)?);
         let root_key = authority::root_key(&home).map_err(OpenError::Keys)?.to_string();
         Ok(Self {
             root_key,
-            ledger: Ledger::start(store.clone()),
+            ledger: Ledger::start(store.clone(), clock.clone()),
             usage: Usage::start(store.clone()),
             publications: OnceLock::new(),
             written: Mutex::new(None),
             config,
             home,
+            clock,
             store,
             keys,
         })
@@ -74,6 +82,14 @@ impl Service {
 
     pub const fn home(&self) -> &Home {
         &self.home
+    }
+
+    pub(crate) const fn clock(&self) -> &Clock {
+        &self.clock
+    }
+
+    pub fn now(&self) -> Time {
+        self.clock.now()
     }
 
     pub const fn store_engine(&self) -> Engine {

@@ -14,7 +14,7 @@ use serde_json::json;
 
 use super::{ApiKeyError, Lifetime, Service, api_keys::new_generation, await_fleet};
 use crate::{
-    clock::{self, Time},
+    clock::Time,
     keys::{self, KeyError, tag_kid},
     model::{Actor, SigningKeyRecord, SigningKeyState, Watermark, WatermarkScope},
     store::{
@@ -98,7 +98,7 @@ pub async fn promote_signing_key(service: &Service) -> Result<Option<String>, Si
     let known = key_set::version(&mut read).await?;
     drop(read);
     // Whoever has no manifest that names it by then holds a stale one, and is not live.
-    if clock::now() < made.plus(service.config.publisher.lifetime.get())
+    if service.now() < made.plus(service.config.publisher.lifetime.get())
         || !await_fleet(service, known, Duration::ZERO).await?.by_all()
     {
         return Ok(None);
@@ -158,7 +158,7 @@ pub async fn retire_key(service: &Service, actor: &Actor, kid: &str) -> Result<u
 pub async fn forget_signing_keys(service: &Service) -> Result<usize, SigningKeyError> {
     let mut read = service.store.read().await?;
     let newest = Time::from_seconds(signing_keys::newest_at(&mut read).await?.unwrap_or_default());
-    let over = clock::now() >= newest.plus(Duration::from_secs(Lifetime::LONGEST.seconds()));
+    let over = service.now() >= newest.plus(Duration::from_secs(Lifetime::LONGEST.seconds()));
     let mut moot = Vec::new();
     for record in replaced(&signing_keys::list(&mut read).await?) {
         if over && !issued::any_of(&mut read, &record.kid).await? {
@@ -214,8 +214,8 @@ async fn promote(write: &mut Write, records: &[SigningKeyRecord], kid: &str) -> 
 
 async fn begin(service: &Service) -> Result<(Write, u64, Time), StoreError> {
     let mut write = service.store.write().await?;
-    let version = versions::next(&mut write, clock::now()).await?;
-    Ok((write, version, clock::now()))
+    let version = versions::next(&mut write, service.now()).await?;
+    Ok((write, version, service.now()))
 }
 
 async fn finish(

@@ -5,7 +5,6 @@ use token::Fingerprint;
 
 use super::Service;
 use crate::{
-    clock,
     model::{Actor, ApiKeyId, ApiKeyState, Issuance},
     store::{NEVER, StoreError, Write, api_keys, audit, issued, revocations, versions, watermarks},
 };
@@ -67,7 +66,7 @@ pub async fn unrevoke(
     actor: &Actor,
     fingerprint: &Fingerprint,
 ) -> Result<Unrevoked, UnrevokeError> {
-    let now = clock::now();
+    let now = service.now();
     let mut write = service.store.write().await?;
     let version = versions::next(&mut write, now).await?;
     let revocation = revocations::find(&mut write, fingerprint).await?.ok_or(UnrevokeError::NotRevoked)?;

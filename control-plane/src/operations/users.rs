@@ -6,7 +6,7 @@ use super::{
     regrant::{Whose, regrant},
 };
 use crate::{
-    clock::{self, Time},
+    clock::Time,
     model::{Actor, OperatorId, RoleId, Subject, User},
     store::{StoreError, Write, audit, operators, roles, users, versions},
 };
@@ -21,7 +21,7 @@ pub async fn create_user(
     check_description(description)?;
     let mut write = service.store.write().await?;
     versions::lock(&mut write).await?;
-    let now = clock::now();
+    let now = service.now();
     let Subject { operator, user: Some(name) } = subject else {
         return Err(AccountError::Root(subject.operator.clone()));
     };

@@ -30,7 +30,6 @@ pub use error::PublishError;
 pub use publications::{Order, Publication, Publications};
 
 use crate::{
-    clock,
     operations::Service,
     store::{Store, in_time, versions},
     telemetry::Metrics,
@@ -43,7 +42,7 @@ pub async fn start(
     metrics: Metrics,
     stop: watch::Receiver<bool>,
 ) -> Result<(Publications, Vec<JoinHandle<()>>), PublishError> {
-    begin_anew(service.store()).await?;
+    begin_anew(service).await?;
     let press = Press::start(service, metrics).await?;
     let publications = press.publications();
     let ringer = tokio::spawn(ring(service.store().clone(), publications.clone(), stop.clone()));
@@ -52,9 +51,9 @@ pub async fn start(
 }
 
 /// A version above all that edges may hold, for the checkpoint too: the database may be a restored backup, or a new one.
-async fn begin_anew(store: &Store) -> Result<(), PublishError> {
-    let mut write = store.write().await?;
-    let version = versions::next(&mut write, clock::now()).await?;
+async fn begin_anew(service: &Service) -> Result<(), PublishError> {
+    let mut write = service.store().write().await?;
+    let version = versions::next(&mut write, service.now()).await?;
     versions::settle(&mut write, version).await?;
     Ok(write.commit().await?)
 }

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     authority::Authority,
-    clock::{self, Time},
+    clock::{Clock, Time},
     config,
     home::Home,
     operations::Service,
@@ -28,6 +28,7 @@ pub(super) enum Sign {
 /// Loads, builds, signs, publishes.
 pub(super) struct Press {
     store: Store,
+    clock: Clock,
     contents: Contents,
     /// Whether anything was taken up that no manifest says yet.
     unsigned: bool,
@@ -45,7 +46,8 @@ impl Press {
         let store = service.store().clone();
         let keyset = KeySet::new(Arc::clone(service.keys()), service.home().clone());
         let mut contents = Contents::new(keyset);
-        let as_of = clock::now();
+        let clock = service.clock().clone();
+        let as_of = clock.now();
         contents.load(&store).await?;
         if contents.needs_checkpoint() {
             contents.settle_here()?;
@@ -58,7 +60,18 @@ impl Press {
         let order = watch::Sender::new(publication.order());
         let latest = watch::Sender::new(Arc::new(publication));
         let publications = Publications::new(latest.subscribe(), order.subscribe(), Arc::clone(&shelf));
-        Ok(Self { store, contents, unsigned: false, sealer, shelf, latest, order, publications, metrics })
+        Ok(Self {
+            store,
+            clock,
+            contents,
+            unsigned: false,
+            sealer,
+            shelf,
+            latest,
+            order,
+            publications,
+            metrics,
+        })
     }
 
     pub(super) fn publications(&self) -> Publications {
@@ -67,7 +80,7 @@ impl Press {
 
     /// Manifest and objects together. Symmetric keys may be among them.
     pub(super) fn carried(&mut self) -> Result<String, PublishError> {
-        let (publication, objects) = self.sealer.seal(&mut self.contents, clock::now())?;
+        let (publication, objects) = self.sealer.seal(&mut self.contents, self.clock.now())?;
         let objects = objects.iter().map(|(_, bytes)| &**bytes);
         Ok(bundle::builder::carry(&publication.manifest, objects)?)
     }
@@ -75,7 +88,7 @@ impl Press {
     /// Takes up what changed; signs if there is something newer, or anyway.
     pub(super) async fn publish(&mut self, sign: Sign) -> Result<(), PublishError> {
         // The manifest speaks for this instant, so it is taken before the store is read.
-        self.publish_as_of(clock::now(), sign).await
+        self.publish_as_of(self.clock.now(), sign).await
     }
 
     /// May be dropped before its end, and called again.
@@ -295,7 +308,7 @@ mod tests {
         let service = Service::open(home, config).await.unwrap();
         let mut press = Press::start(&service, Metrics::new()).await.unwrap();
         let publications = press.publications();
-        let now = clock::now();
+        let now = service.now();
         for (step, ahead) in [0, 3600, 0, 0, 3, 0].into_iter().enumerate() {
             let before = publications.latest();
             let as_of = now.plus(Duration::from_secs(ahead));

@@ -2,7 +2,7 @@ use serde_json::json;
 
 use super::{ApiKeyError, refuse::refuse};
 use crate::{
-    clock::{self, Time},
+    clock::Time,
     model::{Actor, ApiKey, ApiKeyId, ApiKeyState},
     operations::{Authority, Service},
     store::{Write, api_keys, audit, revocations, tag_keys, versions, watermarks},
@@ -66,7 +66,7 @@ pub async fn delete_api_key(
 }
 
 async fn begin(service: &Service) -> Result<(Write, u64, Time), ApiKeyError> {
-    let now = clock::now();
+    let now = service.now();
     let mut write = service.store.write().await?;
     let version = versions::next(&mut write, now).await?;
     Ok((write, version, now))

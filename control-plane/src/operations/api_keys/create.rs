@@ -13,7 +13,7 @@ use super::{
     error::{LONGEST_METADATA, LONGEST_NAME},
 };
 use crate::{
-    clock::{self, Time},
+    clock::Time,
     keys,
     model::{Actor, ApiKey, ApiKeyState, Issuance, Subject, Username},
     operations::{Service, mint::AHEAD, users::ensure_user},
@@ -57,7 +57,7 @@ pub async fn create_api_key(
     loop {
         let mut write = service.store.write().await?;
         versions::lock(&mut write).await?;
-        let now = clock::now();
+        let now = service.now();
         let mut version = ensure_user(&mut write, actor, &owner, now).await?;
         let draft = Draft {
             owner: &owner,

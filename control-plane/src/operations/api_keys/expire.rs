@@ -2,7 +2,6 @@ use serde_json::json;
 
 use super::refuse::refuse;
 use crate::{
-    clock,
     model::{Actor, ApiKeyState},
     operations::Service,
     store::{StoreError, api_keys, audit, versions},
@@ -10,7 +9,7 @@ use crate::{
 
 /// Refuses the keys that have come to their end, which the keys themselves do not say. Returns how many.
 pub async fn expire_api_keys(service: &Service) -> Result<usize, StoreError> {
-    let now = clock::now();
+    let now = service.now();
     if api_keys::due(&mut service.store.reader().await?, now.seconds()).await?.is_empty() {
         return Ok(0);
     }

@@ -10,7 +10,6 @@ use super::{
     refuse::refuse,
 };
 use crate::{
-    clock,
     model::{Actor, ApiKeyId, ApiKeyState},
     operations::{Authority, Service},
     store::{api_keys, audit, tag_keys, versions},
@@ -26,7 +25,7 @@ pub async fn rotate_api_key(
     grace: u64,
 ) -> Result<CreatedApiKey, ApiKeyError> {
     loop {
-        let now = clock::now();
+        let now = service.now();
         let mut write = service.store.write().await?;
         let version = versions::next(&mut write, now).await?;
         let old = own(&mut write, authority, id).await?;
@@ -63,7 +62,7 @@ pub async fn rotate_api_key(
 
 /// Begins a new generation of tags: new keys are made with it, the older generations are still good. Returns it.
 pub async fn rotate_tag_key(service: &Service, actor: &Actor) -> Result<u8, ApiKeyError> {
-    let now = clock::now();
+    let now = service.now();
     let mut write = service.store.write().await?;
     let version = versions::next(&mut write, now).await?;
     let last = tag_keys::list(&mut write).await?.first().copied().unwrap_or(0);

@@ -3,19 +3,23 @@
 //! ```text
 //!  2  number of keys
 //!     each: 1  algorithm: 1 EdDSA, 2 HS256, 3 HS384, 4 HS512, 5 ES256, 6 ES384, 7 RS256, 8 RS384, 9 RS512,
-//!              10 PS256, 11 PS384, 12 PS512, 64 the tags of API keys
+//!              10 PS256, 11 PS384, 12 PS512; of the API keys of a generation: 64 format 1, 65 format 2, 66 short form
 //!           1  n, length of the issuer
 //!           n  issuer; empty: ours
 //!           1  n, length of the kid
-//!           n  kid; of a tag key, its generation in one byte
+//!           n  kid; of API keys, their generation in one byte
 //!           2  m, length of the key
 //!           m  key: the public half or the secret, as `token::VerifyingKey` reads it
 //! ```
-//! Whoever knows a symmetric key can sign with it, so symmetric keys and tag keys stand in an object of their own.
+//! Whoever knows a symmetric key can sign with it, so symmetric keys, 64 and 66 among them, stand in an object of their
+//! own. 65 is an Ed25519 public key: it stands among the public ones.
 
 use alloc::vec::Vec;
 
-use token::{Algorithm, VerifyingKey, api_key::TagKey};
+use token::{
+    Algorithm, VerifyingKey,
+    api_key::{GenerationKey, Kind},
+};
 
 use crate::codec::{Malformed, Reader};
 
@@ -23,7 +27,7 @@ use crate::codec::{Malformed, Reader};
 #[derive(Debug, Clone, Default)]
 pub struct Keys {
     pub(crate) verifying: Vec<VerifyingKey>,
-    pub(crate) tags: Vec<TagKey>,
+    pub(crate) generations: Vec<GenerationKey>,
 }
 
 pub(crate) fn read_public(bytes: &[u8]) -> Result<Keys, Malformed> {
@@ -58,16 +62,20 @@ fn read(bytes: &[u8], secret: bool) -> Result<Keys, Malformed> {
                 }
                 keys.verifying.push(key);
             }
-            None if code == TAGS && secret && issuer.is_empty() => {
+            None => {
+                let kind = GENERATIONS.into_iter().find(|(_, known)| *known == code).map(|(kind, _)| kind);
+                let kind = kind.filter(|kind| kind.is_symmetric() == secret && issuer.is_empty());
+                let kind = kind.ok_or(Malformed("algorithm of a key"))?;
                 let (Ok(key), [generation]) = (key.try_into(), kid) else {
-                    return Err(Malformed("tag key"));
+                    return Err(Malformed("key of a generation"));
                 };
-                if keys.tags.iter().any(|known| known.generation() == *generation) {
+                if keys.generations.iter().any(|known| known.generation() == *generation) {
                     return Err(Malformed("a generation that stands twice"));
                 }
-                keys.tags.push(TagKey::new(*generation, key).map_err(|_| Malformed("tag key"))?);
+                let key = GenerationKey::new(*generation, kind, key);
+                keys.generations.push(key.map_err(|_| Malformed("key of a generation"))?);
             }
-            _ => return Err(Malformed("algorithm of a key")),
+            Some(_) => return Err(Malformed("algorithm of a key")),
         }
     }
     rest.end()?;
@@ -94,7 +102,7 @@ const CODES: [(Algorithm, u8); 12] = [
     (Algorithm::Ps512, 12),
 ];
 
-const TAGS: u8 = 64;
+const GENERATIONS: [(Kind, u8); 3] = [(Kind::Format1, 64), (Kind::Signed, 65), (Kind::Short, 66)];
 
 #[cfg(feature = "builder")]
 pub use writing::SecretKey;
@@ -105,15 +113,17 @@ pub(crate) use writing::{write_public, write_secret};
 mod writing {
     use core::fmt;
 
-    use super::{Algorithm, CODES, TAGS, Vec, VerifyingKey};
+    use super::{Algorithm, CODES, GENERATIONS, GenerationKey, Kind, Vec, VerifyingKey};
 
     /// A key that edges hold in confidence.
     #[derive(Clone, Copy)]
     pub enum SecretKey<'a> {
         /// Opens tokens of an issuer; empty: our own.
         Token { issuer: &'a str, kid: &'a str, algorithm: Algorithm, secret: &'a [u8] },
-        /// Opens API keys.
+        /// Opens API keys of format 1, and makes them.
         Tag { generation: u8, secret: &'a [u8; 32] },
+        /// Opens API keys of the short form, and makes them.
+        ShortTag { generation: u8, secret: &'a [u8; 32] },
     }
 
     /// By `kid` and secret: HS256, ours.
@@ -130,17 +140,25 @@ mod writing {
                     write!(f, "SecretKey({} `{kid}` of `{issuer}`)", algorithm.name())
                 }
                 Self::Tag { generation, .. } => write!(f, "SecretKey(tags, generation {generation})"),
+                Self::ShortTag { generation, .. } => write!(f, "SecretKey(short, generation {generation})"),
             }
         }
     }
 
     /// Symmetric keys among them are left out.
-    pub(crate) fn write_public<'a>(keys: impl Iterator<Item = &'a VerifyingKey>) -> Option<Vec<u8>> {
+    pub(crate) fn write_public<'a>(
+        keys: impl Iterator<Item = &'a VerifyingKey>,
+        generations: impl Iterator<Item = &'a GenerationKey>,
+    ) -> Option<Vec<u8>> {
         let public: Vec<_> = keys.filter_map(|key| Some((key, key.public_material()?))).collect();
-        let mut out = Vec::from(u16::try_from(public.len()).ok()?.to_be_bytes());
+        let signed: Vec<_> = generations.filter_map(|key| Some((key, key.public_bytes()?))).collect();
+        let mut out = Vec::from(u16::try_from(public.len().saturating_add(signed.len())).ok()?.to_be_bytes());
         for (key, material) in &public {
             let issuer = key.issuer().unwrap_or_default();
             write(&mut out, code(key.algorithm())?, issuer, key.kid().as_bytes(), material)?;
+        }
+        for (key, public) in &signed {
+            write(&mut out, code_of(key.kind())?, "", &[key.generation()], *public)?;
         }
         Some(out)
     }
@@ -152,7 +170,12 @@ mod writing {
                 SecretKey::Token { issuer, kid, algorithm, secret } => {
                     write(&mut out, code(algorithm)?, issuer, kid.as_bytes(), secret)?;
                 }
-                SecretKey::Tag { generation, secret } => write(&mut out, TAGS, "", &[generation], secret)?,
+                SecretKey::Tag { generation, secret } => {
+                    write(&mut out, code_of(Kind::Format1)?, "", &[generation], secret)?;
+                }
+                SecretKey::ShortTag { generation, secret } => {
+                    write(&mut out, code_of(Kind::Short)?, "", &[generation], secret)?;
+                }
             }
         }
         Some(out)
@@ -167,6 +190,10 @@ mod writing {
         out.extend(u16::try_from(key.len()).ok()?.to_be_bytes());
         out.extend(key);
         Some(())
+    }
+
+    fn code_of(kind: Kind) -> Option<u8> {
+        GENERATIONS.into_iter().find(|(known, _)| *known == kind).map(|(_, code)| code)
     }
 
     fn code(algorithm: Algorithm) -> Option<u8> {

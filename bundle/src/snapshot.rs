@@ -1,7 +1,7 @@
 use alloc::{sync::Arc, vec::Vec};
 use core::fmt;
 
-use token::{Fingerprint, VerifyingKey, api_key::TagKey};
+use token::{Fingerprint, VerifyingKey, api_key::GenerationKey};
 
 use crate::{
     Block, Checkpoint, Entry, Manifest, Object, Objects, Scope, ScopeKey, Span, base, grants, revocations,
@@ -23,7 +23,8 @@ struct Settled {
     checkpoint: Arc<Checkpoint>,
     /// Sorted by issuer, then kid.
     keys: Vec<VerifyingKey>,
-    tag_keys: Vec<TagKey>,
+    /// Each generation once.
+    generations: Vec<GenerationKey>,
     revocations: Shards<revocations::Shard>,
     watermarks: Shards<watermarks::Shard>,
     /// None where nothing was restored.
@@ -110,9 +111,9 @@ impl Snapshot {
         self.named((Some(issuer), kid))
     }
 
-    /// What the tags of API keys of this generation are checked with.
-    pub fn tag_key(&self, generation: u8) -> Option<&TagKey> {
-        self.settled.tag_keys.iter().find(|key| key.generation() == generation)
+    /// What the API keys of this generation are checked with.
+    pub fn generation_key(&self, generation: u8) -> Option<&GenerationKey> {
+        self.settled.generations.iter().find(|key| key.generation() == generation)
     }
 
     fn named(&self, wanted: (Option<&str>, &str)) -> Option<&VerifyingKey> {
@@ -175,7 +176,7 @@ impl Settled {
         }
         let checkpoint = objects.checkpoint(manifest).ok_or(Incomplete("an object is missing"))?;
         let mut keys: Vec<VerifyingKey> = Vec::new();
-        let mut tag_keys = Vec::new();
+        let mut generations: Vec<GenerationKey> = Vec::new();
         let mut blocks = Vec::new();
         let mut over = Vec::new();
         let [mut revocations, mut restorations] = [Vec::new(), Vec::new()];
@@ -194,7 +195,13 @@ impl Settled {
                             Err(at) => keys.insert(at, key.clone()),
                         }
                     }
-                    tag_keys.extend(held.tags.iter().cloned());
+                    for key in &held.generations {
+                        // Else it depended on their order whether a signature is asked for or a tag.
+                        if generations.iter().any(|known| known.generation() == key.generation()) {
+                            return Err(Incomplete("a generation stands twice"));
+                        }
+                        generations.push(key.clone());
+                    }
                 }
                 Some(Object::Revocations(shard)) => revocations.push((entry.shard(), Arc::clone(shard))),
                 Some(Object::Watermarks(shard)) => watermarks.push((entry.shard(), Arc::clone(shard))),
@@ -216,7 +223,7 @@ impl Settled {
             entry: *manifest.checkpoint(),
             checkpoint: Arc::clone(checkpoint),
             keys,
-            tag_keys,
+            generations,
             revocations: Shards::complete(revocations).ok_or(Incomplete("the shards of the revocations"))?,
             watermarks: Shards::complete(watermarks).ok_or(Incomplete("the shards of the watermarks"))?,
             restorations: Shards::any(restorations).ok_or(Incomplete("the shards of the restorations"))?,

@@ -11,19 +11,41 @@ pub(crate) enum NotANumber {
 
 pub(crate) fn decode<const N: usize>(digits: &[u8]) -> Result<[u8; N], NotANumber> {
     let mut number = [0; N];
-    for digit in digits {
-        let mut carry = u16::from(value(*digit).ok_or(NotANumber::Alphabet)?);
-        for byte in number.iter_mut().rev() {
-            // At most 255 * 62 + 255.
-            let shifted = u16::from(*byte).wrapping_mul(62).wrapping_add(carry).to_be_bytes();
-            carry = u16::from(shifted[0]);
-            *byte = shifted[1];
+    decode_into(digits, &mut number)?;
+    Ok(number)
+}
+
+/// The number in as many bytes as `number` has, at most [`LONGEST`]. Five digits at a time, as 62^5 < 2^32: of the 91
+/// bytes that anybody may send as an API key, that is 575 multiplications instead of 11,193.
+pub(crate) fn decode_into(digits: &[u8], number: &mut [u8]) -> Result<(), NotANumber> {
+    let mut words = [0_u32; LONGEST / 4];
+    let words = words.get_mut(..number.len().div_ceil(4)).ok_or(NotANumber::TooLarge)?;
+    for digits in digits.chunks(5) {
+        let (mut shift, mut sum) = (1_u32, 0_u32);
+        for digit in digits {
+            let digit = u32::from(value(*digit).ok_or(NotANumber::Alphabet)?);
+            (shift, sum) = (shift.wrapping_mul(62), sum.wrapping_mul(62).wrapping_add(digit));
+        }
+        let mut carry = sum;
+        for word in words.iter_mut().rev() {
+            // At most (2^32 - 1) * 62^5 + 2^32 - 1.
+            let shifted =
+                u64::from(*word).wrapping_mul(shift.into()).wrapping_add(carry.into()).to_be_bytes();
+            let [a, b, c, d, e, f, g, h] = shifted;
+            (carry, *word) = (u32::from_be_bytes([a, b, c, d]), u32::from_be_bytes([e, f, g, h]));
         }
         if carry != 0 {
             return Err(NotANumber::TooLarge);
         }
     }
-    Ok(number)
+    // The words may have up to three bytes more in front than the number has.
+    let mut bytes = words.iter().flat_map(|word| word.to_be_bytes());
+    let more = words.len().saturating_mul(4).saturating_sub(number.len());
+    if !bytes.by_ref().take(more).all(|byte| byte == 0) {
+        return Err(NotANumber::TooLarge);
+    }
+    number.iter_mut().zip(bytes).for_each(|(to, from)| *to = from);
+    Ok(())
 }
 
 fn value(digit: u8) -> Option<u8> {
@@ -36,12 +58,21 @@ fn value(digit: u8) -> Option<u8> {
     Some(digit.wrapping_sub(first).wrapping_add(value_of_first))
 }
 
+/// The most bytes of a number.
+const LONGEST: usize = 92;
+
 /// Fills `digits`; the number must fit.
 #[cfg(feature = "mint")]
 pub(crate) fn encode<const N: usize>(mut number: [u8; N], digits: &mut [u8]) {
+    encode_from(&mut number, digits);
+}
+
+/// As [`encode`]; leaves nothing of the number.
+#[cfg(feature = "mint")]
+pub(crate) fn encode_from(number: &mut [u8], digits: &mut [u8]) {
     for digit in digits.iter_mut().rev() {
         let mut rest = 0u16;
-        for byte in &mut number {
+        for byte in &mut *number {
             let value = rest << 8 | u16::from(*byte);
             [_, *byte] = (value / 62).to_be_bytes();
             rest = value % 62;
@@ -56,6 +87,7 @@ const ALPHABET: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmn
 #[cfg(all(test, feature = "mint"))]
 mod tests {
     use proptest::prelude::*;
+    use std::vec;
 
     use super::*;
 
@@ -72,8 +104,43 @@ mod tests {
         }
     }
 
+    proptest! {
+        #[test]
+        fn so_has_one_of_any_length(number in prop::collection::vec(any::<u8>(), 0..=92)) {
+            // One digit more than needed at times: zeros in front are digits too.
+            let mut digits = vec![0; number.len() * 1344 / 1000 + 1];
+            encode_from(&mut number.clone(), &mut digits);
+            let mut decoded = vec![0xaa; number.len()];
+            prop_assert_eq!(decode_into(&digits, &mut decoded), Ok(()));
+            prop_assert_eq!(&decoded, &number);
+            // One byte less holds it only if the first is zero.
+            if let Some((first, rest)) = number.split_first() {
+                let mut decoded = vec![0xaa; rest.len()];
+                let expected = if *first == 0 { Ok(()) } else { Err(NotANumber::TooLarge) };
+                prop_assert_eq!(decode_into(&digits, &mut decoded), expected);
+            }
+        }
+
+        #[test]
+        fn the_largest_is_one_less_than_too_large(length in 1..=92_usize) {
+            let mut digits = vec![0; length * 1344 / 1000 + 1];
+            encode_from(&mut vec![0xff; length], &mut digits);
+            prop_assert_eq!(decode_into(&digits, &mut vec![0; length]), Ok(()));
+            // Carry by hand.
+            for digit in digits.iter_mut().rev() {
+                let value = ALPHABET.iter().position(|known| known == digit).unwrap();
+                *digit = ALPHABET[(value + 1) % 62];
+                if value < 61 {
+                    break;
+                }
+            }
+            prop_assert_eq!(decode_into(&digits, &mut vec![0; length]), Err(NotANumber::TooLarge));
+        }
+    }
+
     #[test]
     fn bounds() {
+        assert_eq!(decode_into(b"0", &mut [0; 93]), Err(NotANumber::TooLarge));
         assert_eq!(decode(b"4gfFC3"), Ok([0xff; 4])); // 2^32 - 1
         assert_eq!(decode::<4>(b"4gfFC4"), Err(NotANumber::TooLarge));
         assert_eq!(decode::<4>(b"zzzzzz"), Err(NotANumber::TooLarge));

@@ -4,7 +4,7 @@
 //!
 //! ```text
 //! token    --Unverified::parse----------> Unverified --verify(VerifyingKey)------> Authentic
-//! API key  --api_key::Unverified::parse-> Unverified --verify(TagKey, username)--> Authentic
+//! API key  --api_key::Unverified::parse-> Unverified --verify(GenerationKey, username)--> Authentic
 //! ```
 //!
 //! Nothing here knows the time, a network or randomness: they are arguments.

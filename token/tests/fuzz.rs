@@ -3,7 +3,7 @@
 use bolero::check;
 use token::{
     Algorithm, Fingerprint, Unverified, VerifyingKey,
-    api_key::{self, Prefix, TagKey},
+    api_key::{self, Contents, Kind, MintingKey, Prefix},
     json::Json,
     mint::SigningKey,
     secret,
@@ -68,11 +68,38 @@ fn shown_once_secret() {
 
 #[test]
 fn api_key() {
-    let (prefixes, key) = ([Prefix::default()], TagKey::new(1, &[7; 32]).unwrap());
-    check!().for_each(|bytes| {
-        let text = [b"ks_live_", bytes].concat();
-        if let Ok(presented) = api_key::Unverified::parse(&text, &prefixes) {
-            assert_eq!(presented.verify(&key, ""), Err(api_key::Error::Tag), "nobody minted it");
+    let prefixes = [Prefix::default()];
+    let keys = Kind::ALL.map(|kind| MintingKey::new(1, kind, &[7; 32]).unwrap());
+    let minted = keys.each_ref().map(|key| {
+        let contents = Contents {
+            prefix: &prefixes[0],
+            operator: "OP0123456789",
+            number: 1,
+            issued_at: 2,
+            expires_at: Some(3),
+            random: [4; 4],
+            username: "alice",
+        };
+        key.mint(&contents).unwrap().expose().to_owned()
+    });
+    check!().with_type::<(Vec<u8>, Vec<(u8, u8)>, String)>().for_each(|(bytes, edits, username)| {
+        let edited = minted.iter().map(|minted| {
+            let mut text = minted.clone().into_bytes();
+            for (at, byte) in edits {
+                let at = usize::from(*at) % text.len();
+                text[at] = *byte;
+            }
+            text
+        });
+        for text in edited.chain([[b"ks_live_", &bytes[..]].concat()]) {
+            let Ok(presented) = api_key::Unverified::parse(&text, &prefixes) else { continue };
+            for key in &keys {
+                for username in [username, "alice", ""] {
+                    let opened = presented.verify(key.checking(), username);
+                    let honest = minted.iter().any(|minted| minted.as_bytes() == text) && username == "alice";
+                    assert!(opened.is_err() || honest, "nobody minted it: {opened:?}");
+                }
+            }
         }
     });
 }

@@ -47,7 +47,7 @@ impl Cache {
         (core::mem::take(&mut self.hits), core::mem::take(&mut self.misses))
     }
 
-    /// `username` is that under the tag of an API key, else empty.
+    /// `username` is that under the proof of an API key, else empty.
     pub(crate) fn key(&self, credential: &[u8], username: &[u8]) -> Key {
         let mut hasher = self.hasher;
         // In front, so that no two pairs read the same.

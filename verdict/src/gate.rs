@@ -198,10 +198,11 @@ impl Gate {
     ) -> Result<Identity, Reason> {
         let prefixes = self.policy.api_keys.as_ref().map_or(&[][..], |api_keys| &api_keys.prefixes);
         let key = api_key::Unverified::parse(credential, prefixes).map_err(Reason::ApiKey)?;
-        let tag_key = snapshot.tag_key(key.generation()).ok_or(Reason::TagKeyUnknown)?;
-        let username = core::str::from_utf8(username).map_err(|_| Reason::ApiKey(api_key::Error::Tag))?;
-        let authentic = key.verify(tag_key, username).map_err(Reason::ApiKey)?;
-        Identity::of_api_key(&authentic, tag_key)
+        let opened_by = snapshot.generation_key(key.generation()).ok_or(Reason::GenerationUnknown)?;
+        // What is no text stands under no proof, so it fails as a wrong one does.
+        let username = core::str::from_utf8(username).unwrap_or("\u{fffd}");
+        let authentic = key.verify(opened_by, username).map_err(Reason::ApiKey)?;
+        Identity::of_api_key(&authentic, opened_by)
     }
 
     /// Strict parse -> issuer -> key -> signature -> what does not change while it lives.
@@ -256,7 +257,7 @@ impl Gate {
         let leeway = self.policy.tokens.leeway_seconds;
         // RFC 7519 section 4.1.4: "on or after" the instant it is expired.
         if identity.expires_at().is_some_and(|expires_at| now >= expires_at.saturating_add(leeway)) {
-            return Err(Reason::Expired);
+            return Err(if identity.is_api_key() { Reason::ApiKeyExpired } else { Reason::Expired });
         }
         if identity.not_before().is_some_and(|from| now.saturating_add(leeway) < from) {
             return Err(Reason::NotYetValid);

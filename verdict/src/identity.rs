@@ -92,20 +92,32 @@ impl Identity {
         })
     }
 
-    pub(crate) fn of_api_key(key: &api_key::Authentic, opened_by: &api_key::TagKey) -> Result<Self, Reason> {
-        let (username, number) = (key.username(), format!("key-{}", key.number()));
-        // What cannot stand in a header is no identity; what looks like a key without a user would be taken for it.
-        if !username.is_empty() && (!is_visible(username) || is_key_number(username)) {
-            return Err(Reason::ApiKey(api_key::Error::Tag));
-        }
-        let operator = username.split('/').next().filter(|operator| is_operator(operator));
+    pub(crate) fn of_api_key(
+        key: &api_key::Authentic,
+        opened_by: &api_key::GenerationKey,
+    ) -> Result<Self, Reason> {
+        let number = format!("key-{}", key.number());
+        let (operator, subject) = match key.holder() {
+            // Both from under the proof: whatever the username, the operator is that of who made the key.
+            Some(holder) => (Some(holder.operator()), holder.subject()),
+            None => {
+                let username = key.username();
+                // What cannot stand in a header is no identity; what looks like a key without a user would be taken
+                // for it.
+                if !username.is_empty() && (!is_visible(username) || is_key_number(username)) {
+                    return Err(Reason::ApiKey(api_key::Error::Tag));
+                }
+                let operator = username.split('/').next().filter(|operator| is_operator(operator));
+                (operator, if username.is_empty() { &*number } else { username })
+            }
+        };
         let mut scopes = Vec::from([Scope::AuthKey(&number)]);
         scopes.extend(operator.map(Scope::Operator));
         let generation = opened_by.generation();
-        let subject = if username.is_empty() { &number } else { username };
         Ok(Self {
             operator: operator.map(Into::into),
             issued_at: key.issued_at(),
+            expires_at: key.expires_at(),
             ..Self::new(
                 Origin::ApiKey { generation },
                 opened_by.thumbprint(),
@@ -163,12 +175,14 @@ impl Identity {
             Origin::Other { issuer, kid } => {
                 snapshot.key_of(issuer, kid).map(token::VerifyingKey::thumbprint)
             }
-            Origin::ApiKey { generation } => snapshot.tag_key(*generation).map(api_key::TagKey::thumbprint),
+            Origin::ApiKey { generation } => {
+                snapshot.generation_key(*generation).map(api_key::GenerationKey::thumbprint)
+            }
         };
         key == Some(&self.thumbprint)
     }
 
-    /// `OP0123456789/alice`, `key-42`, or of another issuer `ISSUER#SUBJECT`.
+    /// `OP0123456789/alice`, or of another issuer `ISSUER#SUBJECT`; of an API key of format 1 its username or `key-42`.
     pub fn subject(&self) -> &str {
         &self.subject
     }
@@ -194,6 +208,10 @@ impl Identity {
         }
     }
 
+    pub(crate) const fn is_api_key(&self) -> bool {
+        matches!(self.origin, Origin::ApiKey { .. })
+    }
+
     /// The `kid` of watermarks and of coverage.
     pub fn signed_by(&self) -> &str {
         &self.signed_by
@@ -208,7 +226,7 @@ impl Identity {
         self.not_before
     }
 
-    /// None for an API key, which lives until it is revoked.
+    /// None for an API key that lives until it is revoked.
     pub const fn expires_at(&self) -> Option<u64> {
         self.expires_at
     }

@@ -14,8 +14,10 @@ pub enum Reason {
     CredentialMisplaced,
     Token(token::Error),
     ApiKey(api_key::Error),
-    /// The API key is of a generation whose secret is not known here.
-    TagKeyUnknown,
+    /// The API key is of a generation whose key is not known here.
+    GenerationUnknown,
+    /// The end that stands in the API key is over.
+    ApiKeyExpired,
     /// The token says that it is something else than an access token.
     TokenTypeWrong,
     /// A claim is missing, or none that can be used, that every token of its issuer must have.
@@ -51,7 +53,7 @@ pub enum Reason {
 
 impl Reason {
     /// Every reason there is, for whoever counts them.
-    pub const ALL: [Self; 50] = [
+    pub const ALL: [Self; 52] = [
         Self::TooManyHeaders,
         Self::CredentialMissing,
         Self::CredentialAmbiguous,
@@ -68,7 +70,9 @@ impl Reason {
         Self::ApiKey(api_key::Error::NotCanonical),
         Self::ApiKey(api_key::Error::Format),
         Self::ApiKey(api_key::Error::Tag),
-        Self::TagKeyUnknown,
+        Self::ApiKey(api_key::Error::Signature),
+        Self::GenerationUnknown,
+        Self::ApiKeyExpired,
         Self::TokenTypeWrong,
         Self::TokenIncomplete,
         Self::LifetimeTooLong,
@@ -112,7 +116,8 @@ impl Reason {
             Self::CredentialMisplaced => "credential_misplaced",
             Self::Token(error) => error.code(),
             Self::ApiKey(error) => error.code(),
-            Self::TagKeyUnknown => "api_key_generation_unknown",
+            Self::GenerationUnknown => "api_key_generation_unknown",
+            Self::ApiKeyExpired => "api_key_expired",
             Self::TokenTypeWrong => "token_type_wrong",
             Self::TokenIncomplete => "token_incomplete",
             Self::LifetimeTooLong => "token_lifetime_too_long",
@@ -170,7 +175,8 @@ impl fmt::Display for Reason {
             Self::CredentialMisplaced => "the credential is not where it may be here",
             Self::Token(error) => return error.fmt(f),
             Self::ApiKey(error) => return error.fmt(f),
-            Self::TagKeyUnknown => "the API key was made with a secret that is unknown here",
+            Self::GenerationUnknown => "the API key was made with a key that is unknown here",
+            Self::ApiKeyExpired => "the API key has expired",
             Self::TokenTypeWrong => "the token is no access token",
             Self::TokenIncomplete => "the token lacks a claim that every token must have",
             Self::LifetimeTooLong => "the token lives longer than its issuer may say",

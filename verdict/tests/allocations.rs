@@ -11,11 +11,11 @@ mod world;
 
 use token::{
     Claims,
-    api_key::{Prefix, TagKey},
+    api_key::{Contents, Kind, MintingKey, Prefix},
 };
 use verdict::{Cache, Forward, Gate, Request, Snapshot, Unaided, Verdict};
 
-use crate::world::{NOW, NOW_MS, bearer, builder, claims, gate_with, granted, snapshot};
+use crate::world::{NOW, NOW_MS, bearer, builder, claims, gate_with, granted, signing_key, snapshot};
 
 /// Counts what this thread asks for.
 struct Counting;
@@ -73,18 +73,31 @@ fn a_warm_request_allocates_next_to_nothing() {
     let mut builder = builder();
     builder.secret_keys([bundle::builder::SecretKey::Tag { generation: 1, secret: &[1; 32] }]).unwrap();
     granted(&mut builder, "OP0123456789/alice", r#"{"statements":[{"effect":"allow","api":"Sim:*"}]}"#);
-    let snapshot = snapshot(&mut builder);
     let rules = r#""rules": [{ "path": "/sims/{sim_id}", "permission": "Sim:getSim" }]"#;
     let small = bearer(&claims());
     let large = bearer(&Claims { jti: "j".repeat(4000), ..claims() });
-    let key =
-        TagKey::new(1, &[1; 32]).unwrap().mint(&Prefix::default(), 7, NOW, "OP0123456789/alice").unwrap();
+    let minting = MintingKey::new(2, Kind::Signed, &[1; 32]).unwrap();
+    builder.public_keys([signing_key().verifying_key()], [minting.checking()]).unwrap();
+    let snapshot = snapshot(&mut builder);
+    let contents = Contents {
+        prefix: &Prefix::default(),
+        operator: "OP0123456789",
+        number: 7,
+        issued_at: NOW,
+        expires_at: Some(NOW + 60),
+        random: [7; 4],
+        username: "OP0123456789/alice",
+    };
+    let key = minting.mint(&contents).unwrap();
+    let old = MintingKey::new(1, Kind::Format1, &[1; 32]).unwrap().mint(&contents).unwrap();
     let api_key: [(&str, &str); 2] = [("x-api-token", key.expose()), ("x-username", "OP0123456789/alice")];
+    let format1: [(&str, &str); 2] = [("x-api-token", old.expose()), ("x-username", "OP0123456789/alice")];
     for (members, headers, most) in [
         // What is removed, and what is added.
         (r#""realm": "x""#.to_owned(), &[("authorization", &small[..])][..], (0, 2)),
         (r#""realm": "x""#.to_owned(), &[("authorization", &large)], (0, 2)),
         (r#""api_keys": {}"#.to_owned(), &api_key, (0, 2)),
+        (r#""api_keys": {}"#.to_owned(), &format1, (0, 2)),
         // The segments of the path, and its variables.
         (rules.to_owned(), &[("authorization", &small)], (2, 2)),
         (rules.to_owned(), &[("authorization", &large)], (2, 2)),

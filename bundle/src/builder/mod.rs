@@ -14,7 +14,7 @@ use alloc::{
 };
 use core::fmt;
 
-use token::{Fingerprint, VerifyingKey};
+use token::{Fingerprint, VerifyingKey, api_key::GenerationKey};
 
 use crate::{
     Entry, Kind, MAX_GRANT_BYTES, Scope, ScopeKey, grants, keys, object::write_entries, revocations,
@@ -64,7 +64,16 @@ struct Settled {
 impl Builder {
     /// Replaces the public keys; symmetric ones among them are left out.
     pub fn keys<'a>(&mut self, keys: impl IntoIterator<Item = &'a VerifyingKey>) -> Result<(), TooLarge> {
-        let bytes = keys::write_public(keys.into_iter()).ok_or(TooLarge)?;
+        self.public_keys(keys, [])
+    }
+
+    /// Replaces the public keys, those that API keys are signed with too; symmetric ones of either are left out.
+    pub fn public_keys<'a>(
+        &mut self,
+        keys: impl IntoIterator<Item = &'a VerifyingKey>,
+        generations: impl IntoIterator<Item = &'a GenerationKey>,
+    ) -> Result<(), TooLarge> {
+        let bytes = keys::write_public(keys.into_iter(), generations.into_iter()).ok_or(TooLarge)?;
         self.keys = Some(encoded(Kind::Keys, 0, bytes)?);
         self.unsettled = true;
         Ok(())
@@ -80,6 +89,11 @@ impl Builder {
         self.secret_keys = Some(encoded(Kind::SecretKeys, 0, bytes)?);
         self.unsettled = true;
         Ok(())
+    }
+
+    /// Edges are to hold no symmetric keys, from the next checkpoint on.
+    pub fn no_secret_keys(&mut self) {
+        self.unsettled |= self.secret_keys.take().is_some();
     }
 
     /// Whether it is new. `number` is that of the transaction, no lower than any before. Refused when another

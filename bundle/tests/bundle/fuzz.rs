@@ -6,9 +6,13 @@
 use bolero::check;
 use bundle::{
     Coverage, Delegation, Entry, Kind, Objects, Scope, Snapshot, Span, base,
-    builder::{Block, BlockBuilder, Built},
+    builder::{Block, BlockBuilder, Built, SecretKey},
 };
-use token::Fingerprint;
+use token::{
+    Fingerprint,
+    api_key::{Kind as ApiKeyKind, MintingKey},
+    mint::SigningKey,
+};
 
 use crate::world::{
     NOW, Object, builder, checkpoint, checkpoint_of, delegation, fingerprint, open, opened_delegation, root,
@@ -33,6 +37,17 @@ fn small_block() -> Block {
 /// Of every kind.
 fn valid() -> Built {
     let mut builder = builder();
+    let own = SigningKey::ed25519("k1", &[2; 32]).unwrap();
+    let signed = MintingKey::new(3, ApiKeyKind::Signed, &[7; 32]).unwrap();
+    builder.public_keys([own.verifying_key()], [signed.checking()]).unwrap();
+    let [tag, short] = [(1, [5; 32]), (2, [6; 32])];
+    builder
+        .secret_keys([
+            SecretKey::from(("k2", &[3; 32][..])),
+            SecretKey::Tag { generation: tag.0, secret: &tag.1 },
+            SecretKey::ShortTag { generation: short.0, secret: &short.1 },
+        ])
+        .unwrap();
     for number in 0..300u64 {
         builder.revoke(1, fingerprint(number)).unwrap();
         builder.restore(fingerprint(number + 1000)).unwrap();
@@ -102,6 +117,9 @@ fn object(built: &Built, kind: Kind, bytes: Vec<u8>) {
     for number in 0..410u64 {
         let _ = snapshot.watermark([Scope::User(&number.to_string())]);
         let _ = snapshot.grant(&number.to_string());
+    }
+    for generation in 0..=u8::MAX {
+        let _ = snapshot.generation_key(generation);
     }
 }
 

@@ -9,7 +9,7 @@ use bundle::{
 use proptest::prelude::*;
 use token::{
     Algorithm, Fingerprint, VerifyingKey,
-    api_key::{self, Prefix, TagKey},
+    api_key::{self, Contents, Kind as ApiKeyKind, MintingKey, Prefix},
     mint::SigningKey,
 };
 
@@ -113,14 +113,15 @@ fn keys_of_every_algorithm_and_issuer_arrive() {
         of("https://b.example", "k1", Algorithm::Rs256, &rsa),
         of("https://b.example", "", Algorithm::Ps512, &rsa),
     ];
-    builder.keys(&public).unwrap();
+    let signed = |generation| MintingKey::new(generation, ApiKeyKind::Signed, &[7; 32]).unwrap();
+    builder.public_keys(&public, [signed(2).checking(), signed(0).checking()]).unwrap();
     let secret = |issuer, kid, algorithm, secret| SecretKey::Token { issuer, kid, algorithm, secret };
     builder
         .secret_keys([
             SecretKey::from(("k2", &[3; 32][..])),
             secret("https://a.example", "k2", Algorithm::Hs512, &[4; 64]),
             SecretKey::Tag { generation: 1, secret: &[5; 32] },
-            SecretKey::Tag { generation: 255, secret: &[6; 32] },
+            SecretKey::ShortTag { generation: 255, secret: &[6; 32] },
         ])
         .unwrap();
     let snapshot = fetched(&settled(&mut builder));
@@ -138,13 +139,27 @@ fn keys_of_every_algorithm_and_issuer_arrive() {
     assert!(snapshot.key_of("https://b.example", "k2").is_none());
     assert!(snapshot.key_of("", "k1").is_none(), "our own keys are nobody else's");
     assert!(snapshot.key("").is_none());
-    let known = |generation| snapshot.tag_key(generation).is_some();
-    assert_eq!((known(1), known(255), known(0)), (true, true, false));
-    let minted = TagKey::new(1, &[5; 32]).unwrap().mint(&Prefix::default(), 7, 8, "alice").unwrap();
-    let prefixes = [Prefix::default()];
-    let presented = api_key::Unverified::parse(minted.expose().as_bytes(), &prefixes).unwrap();
-    let tag_key = snapshot.tag_key(presented.generation()).unwrap();
-    assert_eq!(presented.verify(tag_key, "alice").unwrap().number(), 7);
+    let known = [0, 1, 2, 3, 255].map(|generation| snapshot.generation_key(generation).map(|key| key.kind()));
+    use ApiKeyKind::{Format1, Short, Signed};
+    assert_eq!(known, [Some(Signed), Some(Format1), Some(Signed), None, Some(Short)]);
+    for (generation, kind, secret) in
+        [(0, Signed, [7; 32]), (1, Format1, [5; 32]), (2, Signed, [7; 32]), (255, Short, [6; 32])]
+    {
+        let prefixes = [Prefix::default()];
+        let contents = Contents {
+            prefix: &prefixes[0],
+            operator: "OP0123456789",
+            number: 7,
+            issued_at: 8,
+            expires_at: None,
+            random: [9; 4],
+            username: "alice",
+        };
+        let minted = MintingKey::new(generation, kind, &secret).unwrap().mint(&contents).unwrap();
+        let presented = api_key::Unverified::parse(minted.expose().as_bytes(), &prefixes).unwrap();
+        let key = snapshot.generation_key(presented.generation()).unwrap();
+        assert_eq!(presented.verify(key, "alice").unwrap().number(), 7);
+    }
 }
 
 #[test]
@@ -155,6 +170,78 @@ fn secret_keys_never_stand_among_the_public_ones() {
     let built = settled(&mut builder);
     let (_, bytes) = built.objects.iter().find(|(entry, _)| entry.kind() == Kind::Keys).unwrap();
     assert_eq!(bytes[..], [0, 0], "no key at all");
+}
+
+/// Of API keys only what makes none stands in an object that may sit in any cache.
+#[test]
+fn what_makes_api_keys_never_stands_among_the_public_keys() {
+    let keys = ApiKeyKind::ALL.map(|kind| MintingKey::new(1, kind, &[0xab; 32]).unwrap());
+    let mut builder = builder();
+    builder.public_keys([], keys.iter().map(MintingKey::checking)).unwrap();
+    builder.secret_keys([SecretKey::ShortTag { generation: 2, secret: &[0xcd; 32] }]).unwrap();
+    let built = settled(&mut builder);
+    for (entry, bytes) in &built.objects {
+        assert!(!bytes.windows(32).any(|part| part == [0xab; 32]));
+        assert_eq!(bytes.windows(32).any(|part| part == [0xcd; 32]), entry.kind() == Kind::SecretKeys);
+    }
+    let (_, public) = built.objects.iter().find(|(entry, _)| entry.kind() == Kind::Keys).unwrap();
+    assert_eq!(public[..2], [0, 1]);
+    // Where no edge needs a secret, none is handed out.
+    builder.no_secret_keys();
+    let built = settled(&mut builder);
+    assert!(!built.objects.iter().any(|(entry, _)| entry.kind() == Kind::SecretKeys));
+}
+
+/// Of a generation there is one key, of one kind, whatever objects it stands in.
+#[test]
+fn a_generation_stands_once() {
+    let signed = MintingKey::new(1, ApiKeyKind::Signed, &[7; 32]).unwrap();
+    let own = SigningKey::ed25519("k1", &[2; 32]).unwrap();
+    for (generation, whole) in [(2, true), (1, false)] {
+        let mut builder = Builder::default();
+        builder.public_keys([own.verifying_key()], [signed.checking()]).unwrap();
+        builder.secret_keys([SecretKey::ShortTag { generation, secret: &[6; 32] }]).unwrap();
+        let built = settled(&mut builder);
+        let checkpoint = checkpoint(&built, 1);
+        let manifest = open(&crate::world::signed(&checkpoint, &[], 1)).unwrap();
+        let objects = fetch(&manifest, &[&built.objects, &[checkpoint]]);
+        assert_eq!(Snapshot::assemble(manifest, &objects, NOW).is_ok(), whole);
+    }
+    // In one object it is malformed already; so are a wrong object, another issuer and a long name.
+    let public = *signed.checking().public_bytes().unwrap();
+    let row = |code: u8, issuer: &[u8], kid: &[u8], key: &[u8]| {
+        let mut row = vec![code, u8::try_from(issuer.len()).unwrap()];
+        row.extend(issuer);
+        row.push(u8::try_from(kid.len()).unwrap());
+        row.extend(kid);
+        row.extend(u16::try_from(key.len()).unwrap().to_be_bytes());
+        row.extend(key);
+        row
+    };
+    let good = row(65, b"", &[1], &public);
+    let opens = |kind, rows: &[&[u8]]| {
+        let mut bytes = Vec::from(u16::try_from(rows.len()).unwrap().to_be_bytes());
+        bytes.extend(rows.concat());
+        let entry = Entry::of(kind, 0, &bytes).unwrap();
+        entry.open(bytes, &opened_delegation()).is_ok()
+    };
+    assert!(opens(Kind::Keys, &[&good, &row(65, b"", &[2], &public)]));
+    for (kind, rows) in [
+        (Kind::Keys, vec![good.clone(), good.clone()]),
+        (Kind::Keys, vec![row(64, b"", &[1], &[7; 32])]),
+        (Kind::Keys, vec![row(66, b"", &[1], &[7; 32])]),
+        (Kind::Keys, vec![row(67, b"", &[1], &public)]),
+        (Kind::Keys, vec![row(65, b"https://a.example", &[1], &public)]),
+        (Kind::Keys, vec![row(65, b"", &[], &public)]),
+        (Kind::Keys, vec![row(65, b"", &[1, 1], &public)]),
+        (Kind::Keys, vec![row(65, b"", &[1], &public[1..])]),
+        (Kind::Keys, vec![row(65, b"", &[1], &[0; 32])]),
+        (Kind::SecretKeys, vec![good.clone()]),
+        (Kind::SecretKeys, vec![row(64, b"", &[1], &[7; 32]), row(66, b"", &[1], &[8; 32])]),
+    ] {
+        let rows: Vec<&[u8]> = rows.iter().map(Vec::as_slice).collect();
+        assert!(!opens(kind, &rows), "{kind:?} {rows:?}");
+    }
 }
 
 #[test]

@@ -7,7 +7,7 @@ use bundle::{
 use proptest::prelude::*;
 use token::{
     Claims, Fingerprint,
-    api_key::{Prefix, TagKey},
+    api_key::{Contents, Kind, MintingKey, Prefix},
 };
 use verdict::{Cache, Gate, Request, Snapshot, Unaided};
 
@@ -105,23 +105,84 @@ fn of_a_token_only_what_rules_look_at_is_remembered() {
 fn a_tag_key_that_goes_takes_its_api_keys_along() {
     let gate = gate_with(r#""api_keys": {}"#);
     let mut cache = Cache::new(16, b"seed");
-    let tags = |secret: [u8; 32]| {
-        let mut builder = builder();
-        builder.secret_keys([SecretKey::Tag { generation: 1, secret: &secret }]).unwrap();
-        snapshot(&mut builder)
-    };
-    let key = TagKey::new(1, &[1; 32]).unwrap().mint(&Prefix::default(), 1, NOW, "alice").unwrap();
-    for (snapshot, username, expected) in [
-        (tags([1; 32]), "alice", "admitted"),
-        (tags([1; 32]), "bob", "api_key_tag_invalid"),
-        (tags([1; 32]), "alic", "api_key_tag_invalid"),
-        (tags([2; 32]), "alice", "api_key_tag_invalid"),
-        (snapshot(&mut builder()), "alice", "api_key_generation_unknown"),
-        (tags([1; 32]), "alice", "admitted"),
+    let prefix = Prefix::default();
+    for (kind, invalid) in [
+        (Kind::Format1, "api_key_tag_invalid"),
+        (Kind::Short, "api_key_tag_invalid"),
+        (Kind::Signed, "api_key_signature_invalid"),
     ] {
-        let headers = [("x-api-token", key.expose()), ("x-username", username)];
-        assert_eq!(ask(&gate, &mut cache, &snapshot, &headers, NOW_MS), expected, "{username}");
+        let of = |kind, secret: [u8; 32]| {
+            let mut builder = builder();
+            let minting = MintingKey::new(1, kind, &secret).unwrap();
+            let own = signing_key();
+            builder.public_keys([own.verifying_key()], [minting.checking()]).unwrap();
+            match kind {
+                Kind::Format1 => {
+                    builder.secret_keys([SecretKey::Tag { generation: 1, secret: &secret }]).unwrap()
+                }
+                Kind::Short => {
+                    builder.secret_keys([SecretKey::ShortTag { generation: 1, secret: &secret }]).unwrap()
+                }
+                Kind::Signed => {}
+            }
+            snapshot(&mut builder)
+        };
+        let contents = Contents {
+            prefix: &prefix,
+            operator: "OP0123456789",
+            number: 1,
+            issued_at: NOW,
+            expires_at: None,
+            random: [7; 4],
+            username: "alice",
+        };
+        let key = MintingKey::new(1, kind, &[1; 32]).unwrap().mint(&contents).unwrap();
+        let others = Kind::ALL
+            .into_iter()
+            .filter(|other| *other != kind)
+            .map(|other| (of(other, [1; 32]), "alice", invalid));
+        let cases = [
+            (of(kind, [1; 32]), "alice", "admitted"),
+            (of(kind, [1; 32]), "bob", invalid),
+            (of(kind, [1; 32]), "alic", invalid),
+            (of(kind, [2; 32]), "alice", invalid),
+            (snapshot(&mut builder()), "alice", "api_key_generation_unknown"),
+            (of(kind, [1; 32]), "alice", "admitted"),
+        ];
+        for (snapshot, username, expected) in cases.into_iter().chain(others) {
+            let headers = [("x-api-token", key.expose()), ("x-username", username)];
+            assert_eq!(ask(&gate, &mut cache, &snapshot, &headers, NOW_MS), expected, "{kind:?} {username}");
+        }
     }
+}
+
+/// The end is asked for at each request, cached or not.
+#[test]
+fn an_api_key_that_is_remembered_ends_all_the_same() {
+    let gate = gate_with(r#""api_keys": {}"#);
+    let mut cache = Cache::new(16, b"seed");
+    let minting = MintingKey::new(1, Kind::Signed, &[1; 32]).unwrap();
+    let mut builder = builder();
+    builder.public_keys([signing_key().verifying_key()], [minting.checking()]).unwrap();
+    let snapshot = snapshot(&mut builder);
+    let contents = Contents {
+        prefix: &Prefix::default(),
+        operator: "OP0123456789",
+        number: 1,
+        issued_at: NOW,
+        expires_at: Some(NOW + 20),
+        random: [7; 4],
+        username: "alice",
+    };
+    let key = minting.mint(&contents).unwrap();
+    let headers = [("x-api-token", key.expose()), ("x-username", "alice")];
+    // By the leeway of 5 seconds.
+    for (after, expected) in
+        [(0, "admitted"), (24_999, "admitted"), (25_000, "api_key_expired"), (20_000, "admitted")]
+    {
+        assert_eq!(ask(&gate, &mut cache, &snapshot, &headers, NOW_MS + after), expected, "{after}");
+    }
+    assert_eq!(cache.counts().1, 1);
 }
 
 #[test]

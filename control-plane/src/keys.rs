@@ -8,12 +8,17 @@ use std::{
 
 use bundle::DelegationError;
 use serde::{Deserialize, Serialize};
-use token::{Algorithm, BadKey, VerifyingKey, base64url, mint::SigningKey};
+use token::{
+    Algorithm, BadKey, VerifyingKey,
+    api_key::{Kind, MintingKey},
+    base64url,
+    mint::SigningKey,
+};
 use zeroize::{Zeroize as _, Zeroizing};
 
 use crate::{
     home::{self, Home},
-    model::{SigningKeyRecord, SigningKeyState},
+    model::{Generation, SigningKeyRecord, SigningKeyState},
     random,
 };
 
@@ -165,20 +170,56 @@ pub fn create_signing_key(
     Ok(SigningKeyRecord { kid, algorithm, public, state })
 }
 
-/// The secret of a generation of tags; made where there is none, and kept where there is.
-pub fn create_tag_key(home: &Home, generation: u8) -> Result<(), KeyError> {
-    let kid = tag_kid(generation);
-    match Jwk::hs256(&kid, &random::bytes()).write(&path(home, &kid)) {
-        // Of an attempt that did not come to its commit.
-        Err(KeyError::Unwritable { source, .. }) if source.kind() == io::ErrorKind::AlreadyExists => Ok(()),
-        written => written,
+/// Makes what a generation of API keys is made with. Until the store lists it, it is nobody's.
+pub fn create_generation(home: &Home, number: u8, kind: Kind) -> Result<Generation, KeyError> {
+    let kid = tag_kid(number);
+    let secret = random::bytes();
+    let key = MintingKey::new(number, kind, &secret).map_err(KeyError::Unusable)?;
+    let public = key.checking().public_bytes().copied();
+    let jwk = match &public {
+        Some(public) => Jwk::ed25519(&kid, public, &secret),
+        None => Jwk::hs256(&kid, &secret),
+    };
+    jwk.write(&path(home, &kid))?;
+    Ok(Generation { number, kind, public })
+}
+
+/// The next number after `last` that no file has: of a generation that a restored database has forgotten there may be
+/// keys about, and so of an attempt that did not come to its commit. None where there is none left.
+pub fn free_generation(home: &Home, last: u8) -> Result<Option<u8>, KeyError> {
+    let unreadable = |source| KeyError::Unreadable { path: home.keys(), source };
+    let mut last = last;
+    for entry in fs::read_dir(home.keys()).map_err(unreadable)? {
+        let name = entry.map_err(unreadable)?.file_name();
+        let number =
+            name.to_str().and_then(|name| name.strip_prefix("tag-")?.strip_suffix(".jwk")?.parse().ok());
+        last = last.max(number.unwrap_or_default());
+    }
+    Ok(last.checked_add(1))
+}
+
+/// What makes API keys of this generation.
+pub fn open_generation(home: &Home, generation: &Generation) -> Result<MintingKey, KeyError> {
+    let Generation { number, kind, public } = generation;
+    let path = path(home, &generation.kid());
+    let jwk = Jwk::read(&path)?;
+    let (secret, reason) = match public {
+        Some(_) => (jwk.seed(), "it is no Ed25519 private key"),
+        None => (jwk.secret32(), "it is no symmetric key of 32 bytes"),
+    };
+    let secret = secret.ok_or_else(|| KeyError::Wrong { path: path.clone(), reason })?;
+    let key = MintingKey::new(*number, *kind, &secret).map_err(KeyError::Unusable)?;
+    match key.checking().public_bytes() == public.as_ref() {
+        true => Ok(key),
+        false => Err(KeyError::Wrong { path, reason: "its public key is not the one in the database" }),
     }
 }
 
-pub fn open_tag_key(home: &Home, generation: u8) -> Result<Zeroizing<[u8; 32]>, KeyError> {
-    let path = path(home, &tag_kid(generation));
-    let secret = Jwk::read(&path)?.secret().and_then(|secret| secret.as_slice().try_into().ok());
-    secret.map(Zeroizing::new).ok_or(KeyError::Wrong { path, reason: "it is no symmetric key of 32 bytes" })
+/// The secret that API keys of this generation are made and checked with; of format 2 edges get none.
+pub fn open_tag_secret(home: &Home, generation: &Generation) -> Result<Zeroizing<[u8; 32]>, KeyError> {
+    let path = path(home, &generation.kid());
+    let secret = Jwk::read(&path)?.secret32().filter(|_| generation.kind.is_symmetric());
+    secret.ok_or(KeyError::Wrong { path, reason: "it is no symmetric key of 32 bytes" })
 }
 
 /// Of a key that no bundle will ever have again.
@@ -192,6 +233,11 @@ pub fn remove(home: &Home, kid: &str) -> Result<(), KeyError> {
 
 pub fn tag_kid(generation: u8) -> String {
     format!("tag-{generation}")
+}
+
+/// Whether that is what API keys are made with; tokens are signed with `ks-...`.
+pub fn is_tag_kid(kid: &str) -> bool {
+    kid.starts_with("tag-")
 }
 
 /// Why a key can't be used. Never says what is in the file.
@@ -230,6 +276,11 @@ pub enum KeyError {
 }
 
 impl KeyError {
+    /// Whether there is no such file.
+    pub fn is_absent(&self) -> bool {
+        matches!(self, Self::Unreadable { source, .. } if source.kind() == io::ErrorKind::NotFound)
+    }
+
     pub const fn code(&self) -> &'static str {
         match self {
             Self::Unreadable { .. } => "key_unreadable",
@@ -364,6 +415,10 @@ impl Jwk {
         let seed = Zeroizing::new(base64url::decode(self.d.as_ref()?.as_bytes())?);
         (self.crv.as_deref() == Some("Ed25519"))
             .then(|| seed.as_slice().try_into().ok().map(Zeroizing::new))?
+    }
+
+    fn secret32(&self) -> Option<Zeroizing<[u8; 32]>> {
+        self.secret().and_then(|secret| secret.as_slice().try_into().ok().map(Zeroizing::new))
     }
 
     fn secret(&self) -> Option<Zeroizing<Vec<u8>>> {

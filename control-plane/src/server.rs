@@ -153,7 +153,7 @@ async fn collect_for_ever(service: Arc<Service>) {
     }
 }
 
-/// API keys do not say themselves when they end.
+/// API keys of format 1 do not say themselves when they end, nor does any whose end was moved up.
 async fn expire_for_ever(service: Arc<Service>) {
     let failing = Seldom::default();
     loop {

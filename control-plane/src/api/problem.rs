@@ -133,7 +133,9 @@ impl From<AccountError> for Problem {
             AccountError::UserUnknown(_) | AccountError::RoleUnknown(_) | AccountError::NotAttached => {
                 return Self::not_found(error.to_string());
             }
-            AccountError::UserTaken(_) | AccountError::RoleTaken(_) => StatusCode::CONFLICT,
+            AccountError::UserTaken(_) | AccountError::RoleTaken(_) | AccountError::NameOfApiKey(..) => {
+                StatusCode::CONFLICT
+            }
             AccountError::Root(_)
             | AccountError::Permission(_)
             | AccountError::GrantTooLong(_)

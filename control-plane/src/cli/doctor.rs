@@ -1,6 +1,7 @@
 use std::{error::Error, time::Duration};
 
 use serde::Serialize;
+use token::api_key::Kind;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
@@ -13,6 +14,7 @@ use crate::{
     clock::{self, Time},
     config::Config,
     home::{self, Home},
+    model::Generation,
     operations::{self, OpenError, Service, StoreError},
     publisher,
 };
@@ -92,6 +94,7 @@ async fn examine(global: &Global, findings: &mut Vec<Finding>) {
     let signed = signed.map(|publication| format!("version {} signed and read back", publication.version));
     check(findings, "publisher", signed, "restore the keys and the database from the same backup");
     findings.push(authority(&home, &config));
+    findings.push(api_keys(&service).await);
     let round = operations::rehearse(&service).map(|()| "a token signed and verified".to_owned());
     check(findings, "tokens", round.map_err(|error| chain(&error)), "restore the signing key");
     answers(findings, &config).await;
@@ -123,6 +126,38 @@ fn authority(home: &Home, config: &Config) -> Finding {
             ),
         },
     }
+}
+
+/// What whoever steals an edge can make.
+async fn api_keys(service: &Service) -> Finding {
+    let what = "API keys";
+    let remaining = match operations::remaining_api_keys(service).await {
+        Ok(remaining) => remaining,
+        Err(error) => {
+            let advice = Some("see that the database is whole".to_owned());
+            return Finding { what, state: State::Bad, detail: chain(&error), advice };
+        }
+    };
+    let [signed, short, format1] = Kind::ALL.map(|kind| remaining.of(kind));
+    let symmetric: Vec<String> = remaining.symmetric().map(Generation::kid).collect();
+    let mut detail = format!("{signed} of format 2, {short} of the short form, {format1} of format 1");
+    let mut advice = None;
+    if remaining.made_here == Some(false) {
+        detail.push_str("; the key file that new ones are made with is not here");
+        advice = Some(
+            "make API keys where it is, or begin a generation here: `keystile key rotate tag`".to_owned(),
+        );
+    }
+    if !symmetric.is_empty() {
+        let kids = symmetric.join(", ");
+        detail.push_str(&format!("; every edge holds the secret of {kids}, which makes API keys"));
+        advice = Some(format!(
+            "replace those that `keystile key list` shows as of format 1 or short: `keystile key rotate tag` for new \
+             ones, `keystile key rotate key-NUMBER` for each, then `keystile key retire` for {kids}"
+        ));
+    }
+    let state = if advice.is_some() { State::Note } else { State::Good };
+    Finding { what, state, detail, advice }
 }
 
 /// Beside keys there was a database: a new one has forgotten what was revoked.

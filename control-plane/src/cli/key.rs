@@ -2,7 +2,7 @@ use std::str::FromStr;
 
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
-use token::api_key::Prefix;
+use token::api_key::{Kind, Prefix};
 
 use super::{Failure, Global, confirmed, hint, show};
 use crate::{
@@ -42,8 +42,16 @@ pub(super) enum Key {
     },
     /// Replace an API key by one like it, which is shown once; or what keys are made with
     Rotate {
-        /// key-NUMBER; `tag`: what the tags of new API keys are made with; `signing`: what tokens are signed with
+        /// key-NUMBER; `tag`: what new API keys are made with; `signing`: what tokens are signed with
         what: Rotated,
+        /// Of key-NUMBER: what the client must send in `X-Username` with the new key; as before without it
+        #[arg(long)]
+        username: Option<String>,
+        /// Of `tag`: new API keys are of the short form, some 70 characters instead of 140. Every edge then holds the
+        /// secret that makes them, so whoever steals one edge can make the API key of any user, until
+        /// `keystile key retire tag-NUMBER`. None is made for a root user
+        #[arg(long)]
+        short: bool,
         /// How long the old API key is still good, though never longer than it would have been
         #[arg(long, default_value = "24h", value_name = "PERIOD")]
         grace: Period,
@@ -66,7 +74,8 @@ pub(super) struct Create {
     /// Whose key it is: OPERATOR/NAME, or OPERATOR for its root user
     #[arg(long, value_name = "SUBJECT")]
     user: Subject,
-    /// What the client must send in `X-Username`; the subject itself without it; '' for a key without a username
+    /// What the client must send in `X-Username`: the subject itself without it. For a user also NAME alone; for a root
+    /// user '' (nothing) or another name, which no user may have: edges take the key for OPERATOR/NAME then
     #[arg(long)]
     username: Option<String>,
     /// What the key starts with
@@ -132,24 +141,42 @@ impl Key {
                     operations::delete_api_key(&service, &Actor::Admin, &Authority::Everything, key).await?;
                 done(global, key, version, "deleted")
             }
-            Self::Rotate { what: Rotated::ApiKey(key), grace, yes } => {
+            Self::Rotate { what: Rotated::ApiKey(_) | Rotated::Signing, short: true, .. } => {
+                Err(Failure::Because("--short is for `keystile key rotate tag`".to_owned()))
+            }
+            Self::Rotate { what: Rotated::Tag | Rotated::Signing, username: Some(_), .. } => {
+                Err(Failure::Because("--username is for `keystile key rotate key-NUMBER`".to_owned()))
+            }
+            Self::Rotate { what: Rotated::ApiKey(key), username, grace, yes, .. } => {
                 let grace = grace.get().as_secs();
                 if grace == 0 {
                     confirmed(yes, format_args!("refuse {key} at once"))?;
                 }
                 let service = global.service().await?;
                 let authority = Authority::Everything;
+                let username = username.as_deref();
                 let created =
-                    operations::rotate_api_key(&service, &Actor::Admin, &authority, key, grace).await?;
+                    operations::rotate_api_key(&service, &Actor::Admin, &authority, key, username, grace)
+                        .await?;
                 shown(global, &created)
             }
-            Self::Rotate { what: Rotated::Tag, .. } => {
+            Self::Rotate { what: Rotated::Tag, short, .. } => {
                 let service = global.service().await?;
-                let generation = operations::rotate_tag_key(&service, &Actor::Admin).await?;
-                let data = json!({ "generation": generation });
+                let kind = if short { Kind::Short } else { Kind::Signed };
+                let generation = operations::rotate_tag_key(&service, &Actor::Admin, kind).await?;
+                let data = json!({ "generation": generation.number, "format": kind.name() });
+                let kid = generation.kid();
                 global.print(&data, || {
-                    format!("new API keys are made with tag-{generation}; those there are stay good")
-                })
+                    let what = if short { "of the short form" } else { "of format 2" };
+                    format!("new API keys are {what}, made with {kid}; those there are stay good")
+                })?;
+                if short {
+                    hint(format_args!(
+                        "Every edge holds the secret of {kid}: whoever steals one can make the API key of any user, \
+                         until `keystile key retire {kid}`. `keystile key rotate tag` goes back to format 2."
+                    ));
+                }
+                Ok(())
             }
             Self::Rotate { what: Rotated::Signing, .. } => {
                 let kid = operations::rotate_signing_key(&global.service().await?, &Actor::Admin).await?;
@@ -192,6 +219,7 @@ async fn list(global: &Global, of: Option<Subject>) -> Result<(), Failure> {
                 standing.name().to_owned(),
                 key.owner.to_string(),
                 key.username.as_str().to_owned(),
+                key.kind.name().to_owned(),
                 show::time(Time::from_seconds(key.issued_at)),
                 show::optional_seconds(key.expires_at),
                 show::optional_seconds(key.last_used_at),
@@ -199,7 +227,7 @@ async fn list(global: &Global, of: Option<Subject>) -> Result<(), Failure> {
             ]
         });
         show::table(
-            ["KEY", "STANDING", "OWNER", "USERNAME", "ISSUED", "EXPIRES", "LAST USED", "NAME"],
+            ["KEY", "STANDING", "OWNER", "USERNAME", "FORMAT", "ISSUED", "EXPIRES", "LAST USED", "NAME"],
             rows.collect(),
         )
     })
@@ -226,10 +254,12 @@ fn json(key: &ApiKey, standing: ApiKeyStanding) -> Value {
         "standing": standing.name(),
         "owner": key.owner.to_string(),
         "username": key.username.as_str(),
+        "subject": subject(key),
         "prefix": key.prefix.as_str(),
         "name": key.name,
         "metadata": key.metadata,
         "fingerprint": key.fingerprint.to_string(),
+        "format": key.kind.name(),
         "tag_generation": key.generation,
         "issued_at": key.issued_at,
         "expires_at": key.expires_at,
@@ -239,11 +269,14 @@ fn json(key: &ApiKey, standing: ApiKeyStanding) -> Value {
 
 fn text(key: &ApiKey, standing: ApiKeyStanding) -> String {
     format!(
-        "key          {}\nstanding     {}\nowner        {}\nusername     {}\nname         {}\nmetadata     {}\nissued       {}\nexpires      {}\nlast used    {}\nfingerprint  {}",
+        "key          {}\nstanding     {}\nowner        {}\nusername     {}\nsubject      {}\nformat       {}, made with {}\nname         {}\nmetadata     {}\nissued       {}\nexpires      {}\nlast used    {}\nfingerprint  {}",
         key.id,
         standing.name(),
         key.owner,
         key.username.as_str(),
+        subject(key),
+        key.kind.name(),
+        key.kid(),
         key.name.as_deref().unwrap_or_default(),
         key.metadata.as_ref().map(Value::to_string).unwrap_or_default(),
         show::time(Time::from_seconds(key.issued_at)),
@@ -251,6 +284,15 @@ fn text(key: &ApiKey, standing: ApiKeyStanding) -> String {
         show::optional_seconds(key.last_used_at),
         key.fingerprint,
     )
+}
+
+/// What edges take it for.
+fn subject(key: &ApiKey) -> String {
+    match (key.kind, key.username.as_str()) {
+        (Kind::Format1, "") => key.id.to_string(),
+        (Kind::Format1, username) => username.to_owned(),
+        _ => key.username.subject(&key.owner).to_string(),
+    }
 }
 
 fn object(text: &str) -> Result<Value, String> {

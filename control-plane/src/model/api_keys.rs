@@ -1,8 +1,12 @@
 use std::{fmt, str::FromStr};
 
-use token::{Fingerprint, api_key::Prefix};
+use token::{
+    Fingerprint,
+    api_key::{self, Kind, Prefix},
+};
 
 use super::{BadId, Subject};
+use crate::keys::tag_kid;
 
 /// The number of an API key, as edges and logs name it: `key-17`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -27,35 +31,65 @@ impl FromStr for ApiKeyId {
     }
 }
 
-/// What the tag of an API key is bound to, and what edges take for its subject: the owner itself, or a name from
-/// elsewhere; empty for a key that belongs to no particular user, whose subject is then `key-NUMBER`.
+/// What the client sends beside an API key, which is bound to it. With the operator in the key it says whom the key
+/// stands for: the owner, or for a key of the root user a name inside the operator that is no user's.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Username(String);
 
 impl Username {
+    /// Without a text: the owner's subject.
     pub fn of(owner: &Subject, text: Option<&str>) -> Result<Self, BadId> {
         let Some(text) = text else { return Ok(Self(owner.to_string())) };
-        let visible = text.bytes().all(|byte| byte.is_ascii_graphic());
-        if text.len() > LONGEST_USERNAME || !visible {
-            return Err(BadId("a username is at most 128 visible ASCII characters, without spaces"));
+        let subject = api_key::subject(owner.operator.as_str(), text);
+        let subject = subject.and_then(|subject| subject.parse::<Subject>().ok());
+        let bare = !text.contains('/');
+        match (subject, &owner.user) {
+            (None, _) => Err(BadId(
+                "a username is the owner of the key, or 1 to 64 characters out of A-Z a-z 0-9 . _ - @ + that are no \
+                 operator's id",
+            )),
+            (Some(subject), _) if subject == *owner => Ok(Self(text.to_owned())),
+            // Edges are told of grants and watermarks of the user that the username names.
+            (Some(_), Some(_)) => Err(BadId(
+                "the key of a user stands for this user: its username is OPERATOR/NAME or NAME; for another name make \
+                 the key that user's with --user",
+            )),
+            (Some(_), None) if bare => Ok(Self(text.to_owned())),
+            (Some(_), None) => Err(BadId(
+                "a username of the form of a subject must be the owner of the key; name that with --user",
+            )),
         }
-        // Edges read an operator, a key or another issuer out of a subject of this form.
-        let operator = text.split('/').next().unwrap_or_default();
-        let taken = operator.parse::<super::OperatorId>().is_ok()
-            || text.strip_prefix("key-").is_some_and(|rest| rest.bytes().all(|byte| byte.is_ascii_digit()))
-            || text.contains('#');
-        if taken && *text != owner.to_string() {
-            return Err(BadId("a username of the form of a subject must be the owner of the key"));
-        }
-        Ok(Self(text.to_owned()))
     }
 
-    pub(crate) const fn stored(text: String) -> Self {
+    /// As the store has it, which may be of an earlier release.
+    pub const fn stored(text: String) -> Self {
         Self(text)
     }
 
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+
+    /// What edges take for the subject of a key of this owner; of format 1 the username is its own subject.
+    pub fn subject(&self, owner: &Subject) -> Subject {
+        let subject = api_key::subject(owner.operator.as_str(), &self.0);
+        subject.and_then(|subject| subject.parse().ok()).unwrap_or_else(|| owner.clone())
+    }
+}
+
+/// What a generation of API keys is made and checked with; what makes them is a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Generation {
+    pub number: u8,
+    pub kind: Kind,
+    /// None where whoever checks them can make them too.
+    pub public: Option<[u8; 32]>,
+}
+
+impl Generation {
+    /// As watermarks and coverage know it.
+    pub fn kid(&self) -> String {
+        tag_kid(self.number)
     }
 }
 
@@ -65,6 +99,7 @@ pub struct ApiKey {
     pub id: ApiKeyId,
     pub fingerprint: Fingerprint,
     pub generation: u8,
+    pub kind: Kind,
     pub owner: Subject,
     pub username: Username,
     pub prefix: Prefix,
@@ -72,14 +107,17 @@ pub struct ApiKey {
     pub metadata: Option<serde_json::Value>,
     pub state: ApiKeyState,
     pub issued_at: u64,
+    /// In the key itself, which edges refuse from then on without being told. None: never, or it does not say.
+    pub ends_at: Option<u64>,
+    /// No later than that.
     pub expires_at: Option<u64>,
     pub last_used_at: Option<u64>,
 }
 
 impl ApiKey {
-    /// The name of its tag key, as watermarks and coverage know it.
+    /// The name of its generation, as watermarks and coverage know it.
     pub fn kid(&self) -> String {
-        format!("tag-{}", self.generation)
+        tag_kid(self.generation)
     }
 }
 
@@ -91,33 +129,42 @@ pub enum ApiKeyState {
     Expired,
 }
 
-const LONGEST_USERNAME: usize = 128;
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn nobody_names_a_key_after_somebody_else() {
-        let owner: Subject = "OP0123456789/alice".parse().unwrap();
-        for (text, good) in [
-            (None, true),
-            (Some("OP0123456789/alice"), true),
-            (Some("alice@example.com"), true),
-            (Some(""), true),
-            (Some("OP0123456789"), false),
-            (Some("OP0123456789/bob"), false),
-            (Some("OP9876543210/alice"), false),
-            (Some("OP9876543210/"), false),
-            (Some("key-1"), false),
-            (Some("key-01"), false),
-            (Some("https://idp.example#alice"), false),
-            (Some("a b"), false),
-            (Some("é"), false),
+        let long = "x".repeat(65);
+        for (text, of_alice, of_root) in [
+            (None, Some("OP0123456789/alice"), Some("OP0123456789")),
+            (Some(""), None, Some("OP0123456789")),
+            (Some("OP0123456789"), None, Some("OP0123456789")),
+            (Some("OP0123456789/alice"), Some("OP0123456789/alice"), None),
+            (Some("alice"), Some("OP0123456789/alice"), Some("OP0123456789/alice")),
+            (Some("alice@example.com"), None, Some("OP0123456789/alice@example.com")),
+            (Some("key-1"), None, Some("OP0123456789/key-1")),
+            (Some("OP0123456789/bob"), None, None),
+            (Some("OP9876543210"), None, None),
+            (Some("OP9876543210/alice"), None, None),
+            (Some("OP9876543210/"), None, None),
+            (Some("OP0123456789/"), None, None),
+            (Some("OP0123456789/alice/bob"), None, None),
+            (Some("alice/bob"), None, None),
+            (Some("root"), None, None),
+            (Some("https://idp.example#alice"), None, None),
+            (Some("a b"), None, None),
+            (Some("a,b"), None, None),
+            (Some("é"), None, None),
+            (Some(&long), None, None),
         ] {
-            assert_eq!(Username::of(&owner, text).is_ok(), good, "{text:?}");
+            for (owner, expected) in [("OP0123456789/alice", of_alice), ("OP0123456789", of_root)] {
+                let owner: Subject = owner.parse().unwrap();
+                let subject =
+                    Username::of(&owner, text).ok().map(|username| username.subject(&owner).to_string());
+                assert_eq!(subject.as_deref(), expected, "{owner} {text:?}");
+            }
         }
-        assert!(Username::of(&owner, Some(&"x".repeat(129))).is_err());
     }
 
     #[test]

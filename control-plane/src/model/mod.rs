@@ -6,7 +6,7 @@ mod ids;
 mod records;
 
 pub use accounts::{Grant, Operator, Role, User};
-pub use api_keys::{ApiKey, ApiKeyId, ApiKeyState, Username};
+pub use api_keys::{ApiKey, ApiKeyId, ApiKeyState, Generation, Username};
 pub use ids::{AuthKeyId, BadId, EdgeId, KeyId, OperatorId, RoleId, SessionId, Subject, UserName};
 pub use records::{
     Actor, AuditLine, AuthKey, BaseBlock, Edge, EdgeReport, EdgeWorkers, Issuance, IssuerRecord, Revocation,

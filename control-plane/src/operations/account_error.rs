@@ -3,7 +3,7 @@ use std::fmt;
 use verdict::permission::PermissionError;
 
 use crate::{
-    model::{OperatorId, RoleId, Subject},
+    model::{ApiKeyId, OperatorId, RoleId, Subject},
     store::StoreError,
 };
 
@@ -15,6 +15,8 @@ pub enum AccountError {
     RoleUnknown(RoleId),
     UserTaken(Subject),
     RoleTaken(RoleId),
+    /// An API key of the root user stands for this name.
+    NameOfApiKey(Subject, ApiKeyId),
     /// The root user may do everything, and goes with its operator only.
     Root(OperatorId),
     NotAttached,
@@ -31,7 +33,7 @@ impl AccountError {
             Self::OperatorUnknown | Self::UserUnknown(_) | Self::RoleUnknown(_) | Self::NotAttached => {
                 "not_found"
             }
-            Self::UserTaken(_) | Self::RoleTaken(_) => "name_taken",
+            Self::UserTaken(_) | Self::RoleTaken(_) | Self::NameOfApiKey(..) => "name_taken",
             Self::Root(_) => "user_is_root",
             Self::Permission(_) => "permission_invalid",
             Self::GrantTooLong(_) => "grant_too_long",
@@ -54,6 +56,11 @@ impl fmt::Display for AccountError {
                 write!(f, "there is no role `{id}`; `keystile role list` shows those there are")
             }
             Self::UserTaken(subject) => write!(f, "there is a user `{subject}` already"),
+            Self::NameOfApiKey(subject, id) => write!(
+                f,
+                "`{id}` stands for `{subject}` already, and would become the user's; take another name, or \
+                 `keystile key delete {id}` first"
+            ),
             Self::RoleTaken(id) => {
                 write!(f, "there is a role `{id}` already; `keystile role update` changes it")
             }

@@ -41,7 +41,8 @@ mod users;
 pub use account_error::AccountError;
 pub use api_keys::{
     ApiKeyError, ApiKeyOrder, ApiKeyStanding, CreatedApiKey, create_api_key, delete_api_key, disable_api_key,
-    enable_api_key, expire_api_keys, find_api_key, list_api_keys, rotate_api_key, rotate_tag_key,
+    enable_api_key, expire_api_keys, find_api_key, list_api_keys, remaining_api_keys, rotate_api_key,
+    rotate_tag_key,
 };
 pub use authenticate_edge::{AuthenticateEdgeError, authenticate_edge};
 pub use await_fleet::{Reached, await_fleet};

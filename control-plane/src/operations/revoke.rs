@@ -9,7 +9,6 @@ use super::{
 };
 use crate::{
     clock::Time,
-    keys::tag_kid,
     model::{Actor, KeyId, OperatorId, Revocation, Subject, Watermark, WatermarkScope},
     store::{
         NEVER, StoreError, Write, api_keys, audit, auth_keys, issued, operators, revocations, signing_keys,
@@ -265,7 +264,7 @@ fn verify(service: &Service, text: &str) -> Result<(Fingerprint, u64), RevokeErr
 
 async fn is_own(write: &mut Write, kid: &str) -> Result<bool, StoreError> {
     Ok(signing_keys::list(write).await?.iter().any(|key| key.kid == kid)
-        || tag_keys::list(write).await?.into_iter().any(|generation| tag_kid(generation) == kid))
+        || tag_keys::list(write).await?.iter().any(|generation| generation.kid() == kid))
 }
 
 async fn owned_key(

@@ -1,4 +1,4 @@
-//! The keys that tokens are signed with, and what the tags of API keys are made with: replaced while servers run.
+//! The keys that tokens are signed with, and what API keys are made with: replaced while servers run.
 //!
 //! ```text
 //! rotate     a new key is published, and does not sign yet
@@ -11,11 +11,12 @@
 use std::{fmt, time::Duration};
 
 use serde_json::json;
+use token::api_key::Kind;
 
 use super::{ApiKeyError, Lifetime, Service, api_keys::new_generation, await_fleet};
 use crate::{
     clock::Time,
-    keys::{self, KeyError, tag_kid},
+    keys::{self, KeyError},
     model::{Actor, SigningKeyRecord, SigningKeyState, Watermark, WatermarkScope},
     store::{
         NEVER, StoreError, Write, audit, coverage, issued, key_set, signing_keys, tag_keys, versions,
@@ -135,13 +136,16 @@ pub async fn retire_key(service: &Service, actor: &Actor, kid: &str) -> Result<u
             promote(&mut write, &records, &next.kid).await?;
         }
         signing_keys::delete(&mut write, kid).await?;
-    } else if let Some(generation) = tags.iter().copied().find(|generation| tag_kid(*generation) == kid) {
-        if tags.first() == Some(&generation) {
+    } else if let Some(generation) = tags.iter().find(|generation| generation.kid() == kid) {
+        if tags.first() == Some(generation) {
             // Generations are never counted anew: there always is a later one.
-            let next = generation.checked_add(1).ok_or(ApiKeyError::NoGeneration)?;
-            new_generation(service, &mut write, next, &mut Some(version), now).await?;
+            let kind = match generation.kind {
+                Kind::Format1 => Kind::Signed,
+                kind => kind,
+            };
+            new_generation(service, &mut write, kind, version, now).await?;
         }
-        tag_keys::delete(&mut write, generation).await?;
+        tag_keys::delete(&mut write, generation.number).await?;
     } else {
         return Err(SigningKeyError::Unknown(kid.to_owned()));
     }

@@ -5,8 +5,9 @@ use token::Fingerprint;
 
 use super::Service;
 use crate::{
+    keys::is_tag_kid,
     model::{Actor, ApiKeyId, ApiKeyState, Issuance},
-    store::{NEVER, StoreError, Write, api_keys, audit, issued, revocations, versions, watermarks},
+    store::{StoreError, Write, api_keys, audit, issued, revocations, versions, watermarks},
 };
 
 #[derive(Debug)]
@@ -81,7 +82,7 @@ pub async fn unrevoke(
             ApiKeyState::Expired => return Err(UnrevokeError::Ended),
         },
         // Of a deleted API key this is what remains.
-        None if issuance.as_ref().is_some_and(|issuance| issuance.expires_at == NEVER) => {
+        None if issuance.as_ref().is_some_and(|issuance| is_tag_kid(&issuance.kid)) => {
             return Err(UnrevokeError::Ended);
         }
         None => {}

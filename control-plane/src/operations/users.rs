@@ -8,7 +8,7 @@ use super::{
 use crate::{
     clock::Time,
     model::{Actor, OperatorId, RoleId, Subject, User},
-    store::{StoreError, Write, audit, operators, roles, users, versions},
+    store::{StoreError, Write, api_keys, audit, operators, roles, users, versions},
 };
 
 /// A new user, who may do what the default permissions of the operator allow.
@@ -48,6 +48,10 @@ pub(super) async fn ensure_user(
     let Some(user) = user else { return Ok(None) };
     if operators::user_exists(write, operator, user).await? {
         return Ok(None);
+    }
+    // It would become the user's.
+    if let Some(key) = api_keys::named(write, operator, user).await? {
+        return Err(AccountError::NameOfApiKey(subject.clone(), key));
     }
     let version = versions::next(write, at).await?;
     operators::insert_user(write, operator, user, at.seconds()).await?;

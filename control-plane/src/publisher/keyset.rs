@@ -1,16 +1,20 @@
-//! The keys that edges verify with: our own, those of other issuers, and what the tags of API keys are checked with.
+//! The keys that edges verify with: our own, those of other issuers, and what API keys are checked with.
 
 use std::{fmt, sync::Arc};
 
 use bundle::builder::{Builder, SecretKey, TooLarge};
-use token::VerifyingKey;
+use token::{
+    VerifyingKey,
+    api_key::{GenerationKey, Kind},
+};
 use zeroize::Zeroizing;
 
 use super::PublishError;
 use crate::{
     home::Home,
     keys::{self, Keyring, Keys},
-    store::{Read, issuers, key_set, signing_keys, tag_keys},
+    model::Generation,
+    store::{Read, StoreError, issuers, key_set, signing_keys, tag_keys},
 };
 
 #[derive(Debug)]
@@ -22,14 +26,19 @@ pub(super) struct KeySet {
 /// What changes while the server runs.
 pub(super) struct Loaded {
     keyring: Arc<Keyring>,
-    tags: Vec<(u8, Zeroizing<[u8; 32]>)>,
+    generations: Vec<GenerationKey>,
+    tags: Vec<(Generation, Zeroizing<[u8; 32]>)>,
     foreign: Vec<VerifyingKey>,
 }
 
 impl fmt::Debug for Loaded {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (tags, foreign) = (self.tags.len(), self.foreign.len());
-        write!(f, "Loaded({:?}, {tags} tag keys, {foreign} of other issuers)", self.keyring)
+        write!(
+            f,
+            "Loaded({:?}, {:?}, {tags} tag keys, {foreign} of other issuers)",
+            self.keyring, self.generations
+        )
     }
 }
 
@@ -45,29 +54,49 @@ impl KeySet {
         }
         let records = signing_keys::list(read).await?;
         let keyring = self.keys.take_up_what_is_here(&records).map_err(PublishError::Keys)?;
-        let mut tags = Vec::new();
+        let (mut generations, mut tags) = (Vec::new(), Vec::new());
         for generation in tag_keys::list(read).await? {
-            let secret = keys::open_tag_key(&self.home, generation).map_err(PublishError::Keys)?;
-            tags.push((generation, secret));
+            if let Some(public) = &generation.public {
+                let key = GenerationKey::new(generation.number, generation.kind, public);
+                generations.push(key.map_err(|_| StoreError::Corrupt { what: "public" })?);
+                continue;
+            }
+            // What is not here is no reason to keep a revocation back.
+            match keys::open_tag_secret(&self.home, &generation) {
+                Ok(secret) => tags.push((generation, secret)),
+                Err(error) => tracing::error!(
+                    key.id = generation.kid(),
+                    error.code = error.code(),
+                    error = %error,
+                    "edges refuse the API keys of this generation until its key is here; the rest is published"
+                ),
+            }
         }
         let mut foreign = Vec::new();
         for record in issuers::list(read).await? {
             foreign.extend(record.keys.iter().filter_map(|key| key.verifying(&record.issuer)));
         }
-        Ok(Some(Loaded { keyring, tags, foreign }))
+        Ok(Some(Loaded { keyring, generations, tags, foreign }))
     }
 
     pub(super) fn apply(loaded: &Loaded, builder: &mut Builder) -> Result<(), TooLarge> {
-        builder.keys(loaded.keyring.verifying().iter().chain(&loaded.foreign))?;
+        builder.public_keys(loaded.keyring.verifying().iter().chain(&loaded.foreign), &loaded.generations)?;
         let tokens = loaded.keyring.secrets().map(SecretKey::from);
-        let tags =
-            loaded.tags.iter().map(|(generation, secret)| SecretKey::Tag { generation: *generation, secret });
+        let tags = loaded.tags.iter().map(|(generation, secret)| {
+            let number = generation.number;
+            match generation.kind {
+                Kind::Short => SecretKey::ShortTag { generation: number, secret },
+                Kind::Format1 | Kind::Signed => SecretKey::Tag { generation: number, secret },
+            }
+        });
         let mut secrets = tokens.chain(tags).peekable();
         match secrets.peek() {
             Some(_) => builder.secret_keys(secrets),
-            // Edges fetch no object that would be empty. Where there were some before, there are others now: whoever
-            // takes a key away has put another in its place.
-            None => Ok(()),
+            // Edges fetch no object that would be empty, and none that they no longer need.
+            None => {
+                builder.no_secret_keys();
+                Ok(())
+            }
         }
     }
 }

@@ -1,21 +1,28 @@
 use sqlx::{any::AnyRow, query};
 use token::Fingerprint;
 
-use super::{Lookup, StoreError, Write, row};
-use crate::model::{ApiKey, ApiKeyId, ApiKeyState, OperatorId, Subject, UserName, Username, WatermarkScope};
+use super::{Lookup, StoreError, Write, row, tag_keys::kind};
+use crate::{
+    clock::Time,
+    model::{ApiKey, ApiKeyId, ApiKeyState, OperatorId, Subject, UserName, Username, WatermarkScope},
+};
 
 macro_rules! select {
     () => {
-        "SELECT number, fingerprint, generation, operator_id, user_name, username, key_prefix, name, metadata, state, \
-         issued_at, expires_at, last_used_at FROM api_keys "
+        "SELECT number, fingerprint, generation, format, operator_id, user_name, username, key_prefix, name, metadata, \
+         state, issued_at, ends_at, expires_at, last_used_at FROM api_keys "
     };
 }
 
-/// Takes the next number; none is given twice.
-pub async fn next_number(write: &mut Write) -> Result<ApiKeyId, StoreError> {
-    let row = query("UPDATE api_key_numbers SET last = last + 1 WHERE id = 1 RETURNING last")
-        .fetch_one(write.connection())
-        .await?;
+/// Takes the next number: at least the milliseconds since the Unix epoch. So none is given twice, not even by a database
+/// that went back to a backup and has forgotten some: time did not.
+pub async fn next_number(write: &mut Write, now: Time) -> Result<ApiKeyId, StoreError> {
+    let row = query(
+        "UPDATE api_key_numbers SET last = CASE WHEN last < $1 THEN $1 ELSE last + 1 END WHERE id = 1 RETURNING last",
+    )
+    .bind(row::signed(now.millis()))
+    .fetch_one(write.connection())
+    .await?;
     Ok(ApiKeyId(row::unsigned(&row, "last")?))
 }
 
@@ -24,6 +31,7 @@ pub async fn insert(write: &mut Write, key: &ApiKey) -> Result<(), StoreError> {
         id,
         fingerprint,
         generation,
+        kind,
         owner: Subject { operator, user },
         username,
         prefix,
@@ -31,13 +39,14 @@ pub async fn insert(write: &mut Write, key: &ApiKey) -> Result<(), StoreError> {
         metadata,
         state,
         issued_at,
+        ends_at,
         expires_at,
         last_used_at,
     } = key;
     query(
         "INSERT INTO api_keys (number, fingerprint, generation, operator_id, user_name, username, key_prefix, \
-         name, metadata, state, issued_at, expires_at, last_used_at) \
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)",
+         name, metadata, state, issued_at, expires_at, last_used_at, format, ends_at) \
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)",
     )
     .bind(row::signed(id.0))
     .bind(fingerprint.to_string())
@@ -52,6 +61,8 @@ pub async fn insert(write: &mut Write, key: &ApiKey) -> Result<(), StoreError> {
     .bind(row::signed(*issued_at))
     .bind(expires_at.map(row::signed))
     .bind(last_used_at.map(row::signed))
+    .bind(kind.name())
+    .bind(ends_at.map(row::signed))
     .execute(write.connection())
     .await?;
     Ok(())
@@ -92,6 +103,24 @@ pub async fn list(
         .fetch_all(lookup.on())
         .await?;
     rows.iter().map(read).collect()
+}
+
+/// The key of the root user that edges take for a user of this name, if there is one that may be good again. One of
+/// format 1 is none of the operator's there.
+pub async fn named(
+    lookup: &mut impl Lookup,
+    operator: &OperatorId,
+    name: &UserName,
+) -> Result<Option<ApiKeyId>, StoreError> {
+    let found = query(
+        "SELECT number FROM api_keys WHERE operator_id = $1 AND user_name IS NULL AND username = $2 AND format <> '1' \
+         AND state <> 'expired' ORDER BY number LIMIT 1",
+    )
+    .bind(operator.as_str())
+    .bind(name.as_str())
+    .fetch_optional(lookup.on())
+    .await?;
+    found.as_ref().map(|found| Ok(ApiKeyId(row::unsigned(found, "number")?))).transpose()
 }
 
 /// Those of a scope that were issued at or before an instant.
@@ -174,6 +203,7 @@ fn read(from: &AnyRow) -> Result<ApiKey, StoreError> {
         fingerprint: row::parsed::<Fingerprint>(from, "fingerprint")?,
         generation: u8::try_from(row::unsigned(from, "generation")?)
             .map_err(|_| StoreError::Corrupt { what: "generation" })?,
+        kind: kind(from)?,
         owner: row::subject(from)?,
         username: Username::stored(row::text(from, "username")?),
         prefix: row::parsed(from, "key_prefix")?,
@@ -188,6 +218,7 @@ fn read(from: &AnyRow) -> Result<ApiKey, StoreError> {
             _ => return Err(StoreError::Corrupt { what: "state" }),
         },
         issued_at: row::unsigned(from, "issued_at")?,
+        ends_at: row::optional_unsigned(from, "ends_at")?,
         expires_at: row::optional_unsigned(from, "expires_at")?,
         last_used_at: row::optional_unsigned(from, "last_used_at")?,
     })

@@ -1,11 +1,16 @@
-use sqlx::query;
+use sqlx::{any::AnyRow, query};
+use token::api_key::Kind;
 
 use super::{Lookup, StoreError, Write, row};
+use crate::model::Generation;
 
-pub async fn insert(write: &mut Write, generation: u8, at: u64) -> Result<(), StoreError> {
-    query("INSERT INTO tag_keys (generation, created_at) VALUES ($1, $2)")
-        .bind(i64::from(generation))
+pub async fn insert(write: &mut Write, generation: &Generation, at: u64) -> Result<(), StoreError> {
+    let Generation { number, kind, public } = generation;
+    query("INSERT INTO tag_keys (generation, created_at, format, public) VALUES ($1, $2, $3, $4)")
+        .bind(i64::from(*number))
         .bind(row::signed(at))
+        .bind(kind.name())
+        .bind(public.as_ref().map(row::hex32))
         .execute(write.connection())
         .await?;
     Ok(())
@@ -19,14 +24,36 @@ pub async fn delete(write: &mut Write, generation: u8) -> Result<(), StoreError>
     Ok(())
 }
 
-/// The newest first: it makes the tags of new keys.
-pub async fn list(lookup: &mut impl Lookup) -> Result<Vec<u8>, StoreError> {
-    let rows =
-        query("SELECT generation FROM tag_keys ORDER BY generation DESC").fetch_all(lookup.on()).await?;
-    rows.iter()
-        .map(|from| {
-            u8::try_from(row::unsigned(from, "generation")?)
-                .map_err(|_| StoreError::Corrupt { what: "generation" })
-        })
-        .collect()
+/// The newest first: new keys are made with it.
+pub async fn list(lookup: &mut impl Lookup) -> Result<Vec<Generation>, StoreError> {
+    let rows = query("SELECT generation, format, public FROM tag_keys ORDER BY generation DESC")
+        .fetch_all(lookup.on())
+        .await?;
+    rows.iter().map(read).collect()
+}
+
+pub async fn exists(lookup: &mut impl Lookup, generation: u8) -> Result<bool, StoreError> {
+    let found = query("SELECT generation FROM tag_keys WHERE generation = $1")
+        .bind(i64::from(generation))
+        .fetch_optional(lookup.on())
+        .await?;
+    Ok(found.is_some())
+}
+
+fn read(from: &AnyRow) -> Result<Generation, StoreError> {
+    let kind = kind(from)?;
+    let public = match row::optional_text(from, "public")? {
+        None => None,
+        Some(_) => Some(row::hash(from, "public")?),
+    };
+    if public.is_some() == kind.is_symmetric() {
+        return Err(StoreError::Corrupt { what: "public" });
+    }
+    let number = u8::try_from(row::unsigned(from, "generation")?);
+    Ok(Generation { number: number.map_err(|_| StoreError::Corrupt { what: "generation" })?, kind, public })
+}
+
+pub(super) fn kind(from: &AnyRow) -> Result<Kind, StoreError> {
+    let name = row::text(from, "format")?;
+    Kind::ALL.into_iter().find(|kind| kind.name() == name).ok_or(StoreError::Corrupt { what: "format" })
 }

@@ -62,7 +62,7 @@ fn end(mut server: Server) {
 }
 
 /// With the write-ahead log, while no server runs.
-fn copy_database(from: &Path, to: &Path) {
+pub(crate) fn copy_database(from: &Path, to: &Path) {
     for file in ["keystile.db", "keystile.db-wal", "keystile.db-shm"] {
         let _ = fs::remove_file(to.join(file));
         if from.join(file).exists() {

@@ -77,23 +77,36 @@ on_both! {
     }
 
     async fn a_stolen_tag_key_is_retired_at_once(world: World) {
-        let create = || world.json(&["key", "create", "--user", &world.operator]);
-        let (first, second) = (create(), create());
-        assert_eq!([&first, &second].map(|key| key["tag_generation"].clone()), [json!(1), json!(1)]);
-        world.json(&["key", "disable", "key-2", "--yes"]);
-        for generation in 1..3_u8 {
-            world.json(&["key", "retire", &format!("tag-{generation}"), "--yes"]);
-            let snapshot = &publisher::preview(&world.service().await).await.unwrap().snapshot;
-            assert!(snapshot.tag_key(generation).is_none() && snapshot.tag_key(generation + 1).is_some());
-            assert!(!world.data().join(format!("keys/tag-{generation}.jwk")).exists());
-            // Never the number of a stolen one again.
-            assert_eq!(create()["tag_generation"], json!(generation + 1));
+        let alice = format!("{}/alice", world.operator);
+        let create = || world.json(&["key", "create", "--user", &alice]);
+        // Whatever the kind, which stays.
+        for (at, more, format) in [(1, &[][..], "2"), (4, &["--short"], "short")] {
+            if at > 1 {
+                world.json(&[&["key", "rotate", "tag"], more].concat());
+            }
+            let (first, second) = (create(), create());
+            assert_eq!([&first, &second].map(|key| key["tag_generation"].clone()), [json!(at), json!(at)]);
+            world.json(&["key", "disable", &text(&second["key_id"]), "--yes"]);
+            let mut gone = vec![first, second.clone()];
+            for generation in at..at + 2_u8 {
+                world.json(&["key", "retire", &format!("tag-{generation}"), "--yes"]);
+                let snapshot = &publisher::preview(&world.service().await).await.unwrap().snapshot;
+                assert!(snapshot.generation_key(generation).is_none());
+                assert!(snapshot.generation_key(generation + 1).is_some());
+                assert!(!world.data().join(format!("keys/tag-{generation}.jwk")).exists());
+                // Never the number of a stolen one again.
+                let made = create();
+                assert_eq!(made["tag_generation"], json!(generation + 1));
+                assert_eq!(made["format"], format);
+                gone.push(made);
+            }
+            let good = text(&gone.pop().unwrap()["key_id"]);
+            for key in &gone {
+                assert_eq!(world.json(&["key", "show", &text(&key["key_id"])])["standing"], "revoked");
+            }
+            assert!(world.complaint(&["key", "enable", &text(&second["key_id"])]).contains("was retired"));
+            assert_eq!(world.json(&["key", "show", &good])["standing"], "active");
         }
-        for id in ["key-1", "key-2", "key-3"] {
-            assert_eq!(world.json(&["key", "show", id])["standing"], "revoked", "{id}");
-        }
-        assert!(world.complaint(&["key", "enable", "key-2"]).contains("was retired"));
-        assert_eq!(world.json(&["key", "show", "key-4"])["standing"], "active");
     }
 
     async fn all_of_a_key_and_all_there_is_can_be_revoked(world: World) {

@@ -50,20 +50,24 @@ on_both! {
 
     /// What enabling is for is not done here, and what is for ever is for ever.
     async fn an_api_key_comes_back_only_while_it_is_active(world: World) {
-        let mut fingerprints = Vec::new();
-        for _ in 0..4 {
-            fingerprints.push(text(&world.json(&["key", "create", "--user", &world.operator])["fingerprint"]));
+        // Whether the key says its end, as most that people make do, or lives for ever.
+        for more in [&[][..], &["--expires", "90d"]] {
+            let made: Vec<Value> = (0..4)
+                .map(|_| world.json(&[&["key", "create", "--user", &world.operator], more].concat()))
+                .collect();
+            let ids: Vec<String> = made.iter().map(|key| text(&key["key_id"])).collect();
+            let fingerprints: Vec<String> = made.iter().map(|key| text(&key["fingerprint"])).collect();
+            world.json(&["key", "disable", &ids[0], "--yes"]);
+            world.json(&["key", "delete", &ids[1], "--yes"]);
+            world.json(&["key", "rotate", &ids[2], "--grace", "0", "--yes"]);
+            world.json(&["revoke", "--key-id", &ids[3]]);
+            let unrevoke = |at: usize| vec!["unrevoke", "--yes", "--fingerprint", &fingerprints[at]];
+            assert!(world.complaint(&unrevoke(0)).contains(&format!("`keystile key enable {}`", ids[0])));
+            assert!(world.complaint(&unrevoke(1)).contains("for ever"));
+            assert!(world.complaint(&unrevoke(2)).contains("for ever"));
+            world.json(&unrevoke(3));
+            assert_eq!(world.json(&["key", "show", &ids[3]])["standing"], "active");
         }
-        world.json(&["key", "disable", "key-1", "--yes"]);
-        world.json(&["key", "delete", "key-2", "--yes"]);
-        world.json(&["key", "rotate", "key-3", "--grace", "0", "--yes"]);
-        world.json(&["revoke", "--key-id", "key-4"]);
-        let unrevoke = |at: usize| vec!["unrevoke", "--yes", "--fingerprint", &fingerprints[at]];
-        assert!(world.complaint(&unrevoke(0)).contains("`keystile key enable key-1`"));
-        assert!(world.complaint(&unrevoke(1)).contains("for ever"));
-        assert!(world.complaint(&unrevoke(2)).contains("for ever"));
-        world.json(&unrevoke(3));
-        assert_eq!(world.json(&["key", "show", "key-4"])["standing"], "active");
     }
 
     async fn what_is_unknown_or_expired_is_refused(world: World) {

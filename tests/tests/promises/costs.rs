@@ -11,7 +11,7 @@ use harness::tools;
 use serde_json::json;
 use std::collections::BTreeMap;
 use std::fmt::Write;
-use token::api_key::{Prefix, TagKey};
+use token::api_key::{Contents, Kind, MintingKey, Prefix};
 use token::mint::SigningKey;
 use token::{Algorithm, Claims, Fingerprint, VerifyingKey, base64url};
 
@@ -130,8 +130,15 @@ fn every_kind() -> Edge {
     let elsewhere = elsewhere();
     let public = elsewhere.verifying_key().public_material().unwrap();
     let foreign = VerifyingKey::of_issuer(ELSEWHERE, "idp", Algorithm::EdDsa, &public).unwrap();
-    edge.content.keys([edge.eddsa.verifying_key(), &foreign]).unwrap();
-    edge.content.secret_keys([SecretKey::Tag { generation: 1, secret: TAGS }]).unwrap();
+    let signed = minting(Kind::Signed);
+    edge.content.public_keys([edge.eddsa.verifying_key(), &foreign], [signed.checking()]).unwrap();
+    let [tag, short] = [Kind::Format1, Kind::Short].map(generation);
+    edge.content
+        .secret_keys([
+            SecretKey::Tag { generation: tag, secret: TAGS },
+            SecretKey::ShortTag { generation: short, secret: TAGS },
+        ])
+        .unwrap();
     edge.publish();
     edge
 }
@@ -141,17 +148,41 @@ fn kinds(number: u64) -> [(&'static str, Pairs); 4] {
     let eddsa = SigningKey::ed25519("key-1", &[2; 32]).unwrap();
     let claims = Claims { sid: Some("api-1".into()), ..Edge::claims(number) };
     let pair = eddsa.mint(&claims).expose().to_owned();
-    let tags = TagKey::new(1, TAGS).unwrap();
-    let key = tags.mint(&Prefix::default(), number, NOW_MS / 1000 - 10, "OP0000000001/alice").unwrap();
+    let key = |kind| {
+        let contents = Contents {
+            prefix: &Prefix::default(),
+            operator: "OP0000000001",
+            number,
+            issued_at: NOW_MS / 1000 - 10,
+            expires_at: Some(NOW_MS / 1000 + 60),
+            random: [7; 4],
+            username: "OP0000000001/alice",
+        };
+        let key = minting(kind).mint(&contents).unwrap();
+        request(key.expose()).with("x-username", "OP0000000001/alice")
+    };
     let claims =
         json!({ "iss": ELSEWHERE, "sub": "alice", "aud": "api", "exp": NOW_MS / 1000 + 60, "n": number });
     let foreign = elsewhere().sign(r#"{"alg":"EdDSA","kid":"idp"}"#, claims.to_string().as_bytes());
     [
-        ("API key", request(key.expose()).with("x-username", "OP0000000001/alice")),
+        // Of format 1: the other two are not measured yet.
+        ("API key", key(Kind::Format1)),
         ("Soracom's pair", plain().with("x-soracom-token", pair).with("x-soracom-api-key", "api-1")),
         ("Kuzzle's prefix", request(eddsa.mint_prefixed("kauth-", &Edge::claims(number)).expose())),
         ("EdDSA of another issuer", request(foreign.expose())),
     ]
+}
+
+fn minting(kind: Kind) -> MintingKey {
+    MintingKey::new(generation(kind), kind, TAGS).unwrap()
+}
+
+fn generation(kind: Kind) -> u8 {
+    match kind {
+        Kind::Format1 => 1,
+        Kind::Signed => 2,
+        Kind::Short => 3,
+    }
 }
 
 fn elsewhere() -> SigningKey {

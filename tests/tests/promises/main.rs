@@ -2,6 +2,7 @@
 
 mod access_log;
 mod admits;
+mod api_keys;
 mod bad_configuration;
 mod base;
 mod behind_a_cache;

@@ -37,7 +37,7 @@ pub async fn enable_api_key(
     if key.expires_at.is_some_and(|end| end <= now.seconds()) {
         return Err(ApiKeyError::Expired(id));
     }
-    if !tag_keys::list(&mut write).await?.contains(&key.generation) {
+    if !tag_keys::exists(&mut write, key.generation).await? {
         return Err(ApiKeyError::TagRetired(id));
     }
     let watermark = watermarks::applicable(&mut write, &key.kid(), &key.owner, None, None).await?;

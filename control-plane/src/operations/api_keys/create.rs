@@ -3,7 +3,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use token::{
     Fingerprint,
-    api_key::{Prefix, TagKey},
+    api_key::{Contents, Kind, Prefix},
     secret::Secret,
 };
 use tokio::time::sleep;
@@ -15,12 +15,13 @@ use super::{
 use crate::{
     clock::Time,
     keys,
-    model::{Actor, ApiKey, ApiKeyState, Issuance, Subject, Username},
+    model::{Actor, ApiKey, ApiKeyState, Generation, Issuance, Subject, Username},
     operations::{Service, mint::AHEAD, users::ensure_user},
+    random,
     store::{
-        NEVER, Write, api_keys, audit,
+        NEVER, StoreError, Write, api_keys, audit,
         issued::{self, Inserted},
-        key_set, tag_keys, versions, watermarks,
+        key_set, operators, tag_keys, versions, watermarks,
     },
 };
 
@@ -100,7 +101,7 @@ pub(super) struct Draft<'a> {
 
 /// Mints a key and enters it. None where a watermark still lies too far ahead: wait, and try again.
 ///
-/// `version` is set when edges have something to hear of: the first key brings its tag key with it.
+/// `version` is set when edges have something to hear of: the first key brings the key of its generation with it.
 pub(super) async fn enter(
     service: &Service,
     write: &mut Write,
@@ -109,21 +110,43 @@ pub(super) async fn enter(
     now: Time,
 ) -> Result<Option<(ApiKey, Secret)>, ApiKeyError> {
     let Draft { owner, username, prefix, name, metadata, expires_at } = *draft;
-    let generation = match tag_keys::list(write).await?.first() {
-        Some(generation) => *generation,
-        None => new_generation(service, write, FIRST, version, now).await?,
+    let generation = current_generation(service, write, version, now).await?;
+    let minting = match keys::open_generation(&service.home, &generation) {
+        Ok(minting) => minting,
+        Err(error) if error.is_absent() => {
+            let kid = generation.kid();
+            return Err(ApiKeyError::MadeElsewhere { path: keys::path(&service.home, &kid), kid });
+        }
+        Err(error) => return Err(error.into()),
     };
-    let tag = TagKey::new(generation, &*keys::open_tag_key(&service.home, generation)?)
-        .map_err(|error| ApiKeyError::Keys(keys::KeyError::Unusable(error)))?;
-    let kid = format!("tag-{generation}");
-    let watermark = watermarks::applicable(write, &kid, owner, None, None).await?;
+    let kid = generation.kid();
+    // What edges take it for, so what watermarks there may stand in its way.
+    let subject = username.subject(owner);
+    if generation.kind == Kind::Short && subject.is_root() {
+        return Err(ApiKeyError::ShortRoot(kid));
+    }
+    if let (None, Subject { operator, user: Some(name) }) = (&owner.user, &subject)
+        && operators::user_exists(write, operator, name).await?
+    {
+        return Err(ApiKeyError::NameOfUser(subject));
+    }
+    let watermark = watermarks::applicable(write, &kid, &subject, None, None).await?;
     let mut issued_at = watermark.map_or(0, |instant| instant.saturating_add(1)).max(now.seconds());
     if issued_at > now.seconds().saturating_add(AHEAD) {
         return Ok(None);
     }
     for _ in 0..ATTEMPTS {
-        let id = api_keys::next_number(write).await?;
-        let secret = tag.mint(prefix, id.0, issued_at, username.as_str()).ok_or(ApiKeyError::NoNumber)?;
+        let id = api_keys::next_number(write, now).await?;
+        let contents = Contents {
+            prefix,
+            operator: owner.operator.as_str(),
+            number: id.0,
+            issued_at,
+            expires_at,
+            random: *random::bytes(),
+            username: username.as_str(),
+        };
+        let secret = minting.mint(&contents).ok_or(ApiKeyError::NoNumber)?;
         let fingerprint = Fingerprint::of(secret.expose().as_bytes());
         let issuance = Issuance {
             fingerprint,
@@ -132,7 +155,7 @@ pub(super) async fn enter(
             auth_key: None,
             session: None,
             issued_at,
-            expires_at: NEVER,
+            expires_at: expires_at.unwrap_or(NEVER),
         };
         // One chance in 2^64 per pair: another number and second give another fingerprint.
         if issued::insert(write, &issuance).await? != Inserted::Yes {
@@ -142,7 +165,8 @@ pub(super) async fn enter(
         let key = ApiKey {
             id,
             fingerprint,
-            generation,
+            generation: generation.number,
+            kind: generation.kind,
             owner: owner.clone(),
             username: username.clone(),
             prefix: prefix.clone(),
@@ -150,6 +174,7 @@ pub(super) async fn enter(
             metadata: metadata.cloned(),
             state: ApiKeyState::Active,
             issued_at,
+            ends_at: expires_at,
             expires_at,
             last_used_at: None,
         };
@@ -159,24 +184,44 @@ pub(super) async fn enter(
     Err(ApiKeyError::NoNumber)
 }
 
-/// The file first: what the database names must be there.
-pub(in crate::operations) async fn new_generation(
+/// The newest, unless it is of format 1: of that none is made any more.
+async fn current_generation(
     service: &Service,
     write: &mut Write,
-    generation: u8,
     version: &mut Option<u64>,
     now: Time,
-) -> Result<u8, ApiKeyError> {
+) -> Result<Generation, ApiKeyError> {
+    if let Some(newest) = making(write).await? {
+        return Ok(newest);
+    }
     let version = match version {
         Some(version) => *version,
         None => *version.insert(versions::next(write, now).await?),
     };
     // Whoever waited for the version finds what another made meanwhile.
-    if tag_keys::list(write).await?.contains(&generation) {
-        return Ok(generation);
+    match making(write).await? {
+        Some(newest) => Ok(newest),
+        None => new_generation(service, write, Kind::Signed, version, now).await,
     }
-    keys::create_tag_key(&service.home, generation)?;
-    tag_keys::insert(write, generation, now.seconds()).await?;
+}
+
+async fn making(write: &mut Write) -> Result<Option<Generation>, StoreError> {
+    let newest = tag_keys::list(write).await?.first().copied();
+    Ok(newest.filter(|newest| newest.kind != Kind::Format1))
+}
+
+/// In a transaction that has the version. The file first: what the database names must be there.
+pub(in crate::operations) async fn new_generation(
+    service: &Service,
+    write: &mut Write,
+    kind: Kind,
+    version: u64,
+    now: Time,
+) -> Result<Generation, ApiKeyError> {
+    let last = tag_keys::list(write).await?.first().map_or(0, |newest| newest.number);
+    let number = keys::free_generation(&service.home, last)?.ok_or(ApiKeyError::NoGeneration)?;
+    let generation = keys::create_generation(&service.home, number, kind)?;
+    tag_keys::insert(write, &generation, now.seconds()).await?;
     key_set::changed(write, version).await?;
     Ok(generation)
 }
@@ -195,7 +240,5 @@ fn check(name: Option<&str>, metadata: Option<&Value>) -> Result<(), ApiKeyError
         Some(_) => Err(ApiKeyError::Metadata),
     }
 }
-
-const FIRST: u8 = 1;
 
 const ATTEMPTS: usize = 3;

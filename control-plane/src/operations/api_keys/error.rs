@@ -1,8 +1,8 @@
-use std::fmt;
+use std::{fmt, path::PathBuf};
 
 use crate::{
     keys::KeyError,
-    model::{ApiKeyId, BadId},
+    model::{ApiKeyId, BadId, Subject},
     operations::AccountError,
     store::StoreError,
 };
@@ -20,8 +20,19 @@ pub enum ApiKeyError {
     Expired(ApiKeyId),
     /// All that the owner was issued up to some instant is refused, this key too.
     UnderWatermark(ApiKeyId),
-    /// The tag key that it was made with was retired.
+    /// The generation that it was made with was retired.
     TagRetired(ApiKeyId),
+    /// The username of a root user's key is the name of a user.
+    NameOfUser(Subject),
+    /// A key of format 1, whose username format 2 can't have, or would give another meaning.
+    UsernameNotCarried(ApiKeyId),
+    /// Keys of this generation are of the short form, which root users can't have.
+    ShortRoot(String),
+    /// The key file of the generation is on another machine.
+    MadeElsewhere {
+        kid: String,
+        path: PathBuf,
+    },
     Keys(KeyError),
     /// Generations are counted in one byte.
     NoGeneration,
@@ -35,7 +46,12 @@ impl ApiKeyError {
         match self {
             Self::Unknown(_) => "not_found",
             Self::Account(error) => error.code(),
-            Self::Username(_) | Self::NameTooLong | Self::Metadata => "request_invalid",
+            Self::Username(_) | Self::NameTooLong | Self::Metadata | Self::UsernameNotCarried(_) => {
+                "request_invalid"
+            }
+            Self::NameOfUser(_) => "name_taken",
+            Self::ShortRoot(_) => "api_key_short_root",
+            Self::MadeElsewhere { .. } => "key_elsewhere",
             Self::NotActive(_)
             | Self::NotDisabled(_)
             | Self::Expired(_)
@@ -75,8 +91,29 @@ impl fmt::Display for ApiKeyError {
             Self::TagRetired(id) => {
                 write!(f, "what `{id}` was made with was retired; `keystile key create` makes another")
             }
+            Self::NameOfUser(subject) => write!(
+                f,
+                "`username`: there is a user `{subject}`, and the key would stand for it; to make it that user's key: \
+                 `--user {subject}`"
+            ),
+            Self::UsernameNotCarried(id) => write!(
+                f,
+                "`{id}` is of format 1, and its username can't be that of a new key; say which it is to be: \
+                 `keystile key rotate {id} --username NAME`, with OPERATOR or OPERATOR/NAME of its owner for the owner"
+            ),
+            Self::ShortRoot(kid) => write!(
+                f,
+                "new API keys are of the short form ({kid}), which whoever steals an edge can make: none is made for a \
+                 root user; make it a user's, or go back to format 2 with `keystile key rotate tag`"
+            ),
+            Self::MadeElsewhere { kid, path } => write!(
+                f,
+                "API keys are made with {kid}, whose key file is not here; make them where it is, bring it here as \
+                 `{}`, or begin a generation here: `keystile key rotate tag`",
+                path.display()
+            ),
             Self::Keys(error) => error.fmt(f),
-            Self::NoGeneration => f.write_str("all 255 generations of tags are used up"),
+            Self::NoGeneration => f.write_str("all 255 generations of API keys are used up"),
             Self::NoNumber => f.write_str("no number for another API key was found"),
             Self::Store(error) => error.fmt(f),
         }

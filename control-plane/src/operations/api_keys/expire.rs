@@ -7,7 +7,8 @@ use crate::{
     store::{StoreError, api_keys, audit, versions},
 };
 
-/// Refuses the keys that have come to their end, which the keys themselves do not say. Returns how many.
+/// Refuses the keys that have come to their end: those of format 1 do not say it themselves, and an end may have been moved
+/// up. Returns how many.
 pub async fn expire_api_keys(service: &Service) -> Result<usize, StoreError> {
     let now = service.now();
     if api_keys::due(&mut service.store.reader().await?, now.seconds()).await?.is_empty() {

@@ -1,5 +1,6 @@
 use super::ApiKeyError;
 use crate::{
+    clock::Time,
     model::{ApiKey, ApiKeyId, ApiKeyState, OperatorId, UserName},
     operations::Service,
     store::{Lookup, StoreError, api_keys, revocations, tag_keys},
@@ -35,7 +36,7 @@ pub async fn list_api_keys(
     let mut read = service.store.read().await?;
     let mut keys = Vec::new();
     for key in api_keys::list(&mut read, operator, user).await? {
-        let standing = standing(&mut read, &key).await?;
+        let standing = standing(&mut read, &key, service.now()).await?;
         keys.push((key, standing));
     }
     Ok(keys)
@@ -44,17 +45,20 @@ pub async fn list_api_keys(
 pub async fn find_api_key(service: &Service, id: ApiKeyId) -> Result<(ApiKey, ApiKeyStanding), ApiKeyError> {
     let mut read = service.store.read().await?;
     let key = api_keys::find(&mut read, id).await?.ok_or(ApiKeyError::Unknown(id))?;
-    let standing = standing(&mut read, &key).await?;
+    let standing = standing(&mut read, &key, service.now()).await?;
     Ok((key, standing))
 }
 
-/// The revocation is what edges hear of, and which tag keys there are.
-async fn standing(lookup: &mut impl Lookup, key: &ApiKey) -> Result<ApiKeyStanding, StoreError> {
-    if !tag_keys::list(lookup).await?.contains(&key.generation) {
+/// The revocation is what edges hear of, and which generations there are; the end in the key they see themselves.
+async fn standing(lookup: &mut impl Lookup, key: &ApiKey, now: Time) -> Result<ApiKeyStanding, StoreError> {
+    if !tag_keys::exists(lookup, key.generation).await? {
         return Ok(ApiKeyStanding::Revoked);
     }
     let revoked = revocations::find(lookup, &key.fingerprint).await?.is_some();
+    let ended = key.ends_at.is_some_and(|end| end <= now.seconds());
     Ok(match (revoked, key.state) {
+        // Of a revocation that is no longer needed nothing may be left.
+        (false, _) if ended => ApiKeyStanding::Expired,
         (false, _) => ApiKeyStanding::Active,
         (true, ApiKeyState::Active) => ApiKeyStanding::Revoked,
         (true, ApiKeyState::Disabled) => ApiKeyStanding::Disabled,

@@ -6,6 +6,7 @@ mod error;
 mod expire;
 mod list;
 mod refuse;
+mod remaining;
 mod rotate;
 
 pub use change::{delete_api_key, disable_api_key, enable_api_key};
@@ -15,4 +16,5 @@ pub use error::ApiKeyError;
 pub use expire::expire_api_keys;
 pub use list::{ApiKeyStanding, find_api_key, list_api_keys};
 pub(super) use refuse::{hold, refuse_all};
+pub use remaining::remaining_api_keys;
 pub use rotate::{rotate_api_key, rotate_tag_key};

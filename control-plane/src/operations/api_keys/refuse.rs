@@ -9,7 +9,7 @@ use crate::{
     },
 };
 
-/// Revokes the fingerprint for ever: an API key has no end of its own. Whether it was not revoked yet.
+/// Revokes the fingerprint for as long as the key itself would be good. Whether it was not revoked yet.
 pub(super) async fn refuse(
     write: &mut Write,
     key: &ApiKey,
@@ -19,7 +19,7 @@ pub(super) async fn refuse(
 ) -> Result<bool, StoreError> {
     let revocation = Revocation {
         fingerprint: key.fingerprint,
-        expires_at: NEVER,
+        expires_at: key.ends_at.unwrap_or(NEVER),
         reason: Some(reason.to_owned()),
         revoked_at: now.seconds(),
     };
@@ -47,7 +47,7 @@ pub(in crate::operations) struct Refused {
 }
 
 /// What a watermark covers is refused by fingerprint as well. API keys live on when the watermark is forgotten; and one
-/// with a username from elsewhere is nobody's at the edge.
+/// of format 1 with a username from elsewhere is nobody's at the edge.
 pub(in crate::operations) async fn refuse_all(
     write: &mut Write,
     scope: &WatermarkScope,

@@ -1,6 +1,7 @@
 use std::time::Duration;
 
 use serde_json::json;
+use token::api_key::Kind;
 use tokio::time::sleep;
 
 use super::{
@@ -10,18 +11,21 @@ use super::{
     refuse::refuse,
 };
 use crate::{
-    model::{Actor, ApiKeyId, ApiKeyState},
+    model::{Actor, ApiKey, ApiKeyId, ApiKeyState, Generation, Username},
     operations::{Authority, Service},
-    store::{api_keys, audit, tag_keys, versions},
+    store::{api_keys, audit, versions},
 };
 
-/// Makes a key like this one: same owner, username, prefix, name, metadata, and the same end. The old one is good for
-/// `grace` more seconds, though never longer than it would have been.
+/// Makes a key like this one: same owner, prefix, name, metadata, and the same end; the same username too, unless
+/// another is given. The old one is good for `grace` more seconds, though never longer than it would have been.
+///
+/// The new end of the old one is not in it: edges refuse it when they are told, which is bounded by their freshness.
 pub async fn rotate_api_key(
     service: &Service,
     actor: &Actor,
     authority: &Authority,
     id: ApiKeyId,
+    username: Option<&str>,
     grace: u64,
 ) -> Result<CreatedApiKey, ApiKeyError> {
     loop {
@@ -32,9 +36,13 @@ pub async fn rotate_api_key(
         if old.state != ApiKeyState::Active || old.expires_at.is_some_and(|end| end <= now.seconds()) {
             return Err(ApiKeyError::NotActive(id));
         }
+        let username = match username {
+            Some(username) => Username::of(&old.owner, Some(username)).map_err(ApiKeyError::Username)?,
+            None => carried(&old)?,
+        };
         let draft = Draft {
             owner: &old.owner,
-            username: &old.username,
+            username: &username,
             prefix: &old.prefix,
             name: old.name.as_deref(),
             metadata: old.metadata.as_ref(),
@@ -60,16 +68,23 @@ pub async fn rotate_api_key(
     }
 }
 
-/// Begins a new generation of tags: new keys are made with it, the older generations are still good. Returns it.
-pub async fn rotate_tag_key(service: &Service, actor: &Actor) -> Result<u8, ApiKeyError> {
+/// What the client sends beside the old key, if it means the same beside the new one, or nothing more.
+fn carried(old: &ApiKey) -> Result<Username, ApiKeyError> {
+    // Without a username a key of format 1 was nobody's; one of format 2 is the root user's.
+    if old.kind == Kind::Format1 && old.username.as_str().is_empty() {
+        return Err(ApiKeyError::UsernameNotCarried(old.id));
+    }
+    Username::of(&old.owner, Some(old.username.as_str())).map_err(|_| ApiKeyError::UsernameNotCarried(old.id))
+}
+
+/// Begins a new generation of API keys: new keys are made with it, the older generations are still good. Returns it.
+pub async fn rotate_tag_key(service: &Service, actor: &Actor, kind: Kind) -> Result<Generation, ApiKeyError> {
     let now = service.now();
     let mut write = service.store.write().await?;
     let version = versions::next(&mut write, now).await?;
-    let last = tag_keys::list(&mut write).await?.first().copied().unwrap_or(0);
-    let next = last.checked_add(1).ok_or(ApiKeyError::NoGeneration)?;
-    new_generation(service, &mut write, next, &mut Some(version), now).await?;
-    let (action, target) = ("tag_key.rotate", &format!("tag-{next}"));
-    let detail = json!({ "version": version });
+    let next = new_generation(service, &mut write, kind, version, now).await?;
+    let (action, target) = ("tag_key.rotate", &next.kid());
+    let detail = json!({ "format": kind.name(), "version": version });
     audit::append(&mut write, audit::Change { at: now, actor, action, target, detail }).await?;
     write.commit().await?;
     service.settle(version).await;

@@ -11,7 +11,7 @@ use harness::{Envoy, Forge, Scratch};
 use serde_json::{Value, json};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
-use token::api_key::{Prefix, TagKey};
+use token::api_key::{Contents, Kind, MintingKey, Prefix};
 
 /// An Envoy with one filter.
 pub(super) struct Edge {
@@ -130,12 +130,13 @@ pub(super) async fn ours(
     let mut forge = Forge::behind(scratch, settings).await;
     let keys = issuers.iter().map(|issuer| &issuer.verifying);
     let own = forge.signing.verifying_key().clone();
-    forge.content.keys(keys.chain([&own])).map_err(|error| anyhow!("{error}"))?;
+    let minting = minting()?;
+    let public = forge.content.public_keys(keys.chain([&own]), [minting.checking()]);
+    public.map_err(|error| anyhow!("{error}"))?;
     let secrets = issuers
         .iter()
-        .filter_map(|issuer| Some((issuer.algorithm, issuer.secret.as_ref()?.as_slice()).into()));
-    let tags = SecretKey::Tag { generation: GENERATION, secret: &TAG_SECRET };
-    forge.content.secret_keys(secrets.chain([tags])).map_err(|error| anyhow!("{error}"))?;
+        .filter_map(|issuer| Some(SecretKey::from((issuer.algorithm, issuer.secret.as_ref()?.as_slice()))));
+    forge.content.secret_keys(secrets).map_err(|error| anyhow!("{error}"))?;
     progress(&format!("requests: building a bundle, {}", millions(revocations)));
     for number in 0..revocations {
         forge
@@ -159,16 +160,27 @@ pub(super) async fn ours(
     Ok((forge, took))
 }
 
-/// API keys of ours.
+/// API keys of ours, in the default format.
 pub(super) fn api_keys(count: usize) -> Result<Vec<String>> {
-    let key = TagKey::new(GENERATION, &TAG_SECRET).map_err(|error| anyhow!("{error}"))?;
-    let (prefix, now) = (Prefix::default(), now_ms() / 1000);
-    let one = |number| Some(key.mint(&prefix, number, now, "")?.expose().to_owned());
+    let (minting, prefix, now) = (minting()?, Prefix::default(), now_ms() / 1000);
+    let one = |number: u64| {
+        let contents = Contents {
+            prefix: &prefix,
+            operator: "OP0000000001",
+            number,
+            issued_at: now,
+            expires_at: None,
+            random: [0; 4],
+            username: "",
+        };
+        Some(minting.mint(&contents)?.expose().to_owned())
+    };
     (0..count as u64).map(|number| one(number).context("a number too large")).collect()
 }
 
-const GENERATION: u8 = 1;
-const TAG_SECRET: [u8; 32] = [5; 32];
+fn minting() -> Result<MintingKey> {
+    MintingKey::new(1, Kind::Signed, &[5; 32]).map_err(|error| anyhow!("{error}"))
+}
 
 /// Ten million prefixes are 4,096 objects.
 const LOADING: Duration = Duration::from_secs(300);

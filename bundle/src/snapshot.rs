@@ -14,6 +14,8 @@ pub struct Snapshot {
     manifest: Manifest,
     settled: Arc<Settled>,
     tail: Vec<Arc<tail::Segment>>,
+    fresh_until: u64,
+    half_life: u64,
 }
 
 /// What the checkpoint names: the same for many manifests.
@@ -65,7 +67,25 @@ impl Snapshot {
             _ => None,
         };
         let tail = manifest.tail().iter().map(segment).collect::<Option<_>>();
-        Ok(Self { tail: tail.ok_or(Incomplete("an object is missing"))?, manifest, settled })
+        let tail = tail.ok_or(Incomplete("an object is missing"))?;
+        let signed = [manifest.delegation().expires_at(), settled.checkpoint.expires_at()];
+        let fresh_until = signed.into_iter().fold(manifest.expires_at(), u64::min);
+        let half_life = middle(manifest.issued_at(), fresh_until);
+        Ok(Self { manifest, settled, tail, fresh_until, half_life })
+    }
+
+    /// Bounds freshness by this edge's own clock and its own limit, whatever the manifest claims: a tail key, which is
+    /// online, does not decide alone how long an edge goes on without hearing of revocations.
+    ///
+    /// The lifetime that the manifest claims, `max_lifetime` at most, counts from when it was issued or from when it was
+    /// received, whichever is earlier. All in milliseconds, instants since the Unix epoch.
+    #[must_use]
+    pub fn received(mut self, received_at: u64, max_lifetime: u64) -> Self {
+        let issued_at = self.manifest.issued_at();
+        let lifetime = self.manifest.expires_at().saturating_sub(issued_at).min(max_lifetime);
+        self.fresh_until = self.fresh_until.min(issued_at.min(received_at).saturating_add(lifetime));
+        self.half_life = middle(received_at, self.fresh_until);
+        self
     }
 
     /// What a key that was stolen, a cache or somebody on the way could take back.
@@ -95,10 +115,16 @@ impl Snapshot {
         &self.settled.checkpoint
     }
 
-    /// Until when it is fresh: nobody vouches for all of it any longer. Milliseconds since the Unix epoch.
-    pub fn expires_at(&self) -> u64 {
-        let signed = [self.manifest.delegation().expires_at(), self.checkpoint().expires_at()];
-        signed.into_iter().fold(self.manifest.expires_at(), u64::min)
+    /// When it stops being fresh: the earliest end of manifest, checkpoint and delegation, and of what
+    /// [`received`](Self::received) allows. Milliseconds since the Unix epoch.
+    pub const fn expires_at(&self) -> u64 {
+        self.fresh_until
+    }
+
+    /// The middle of the time that it is fresh at this edge: a newer one should have come by then. Milliseconds since the
+    /// Unix epoch.
+    pub const fn half_life(&self) -> u64 {
+        self.half_life
     }
 
     /// A key of our own.
@@ -232,6 +258,10 @@ impl Settled {
             over,
         })
     }
+}
+
+const fn middle(from: u64, to: u64) -> u64 {
+    from.saturating_add(to.saturating_sub(from).div_euclid(2))
 }
 
 fn shards_of(block: &Block, objects: &Objects) -> Result<Shards<base::Shard>, Incomplete> {

@@ -3,6 +3,7 @@
 use anyhow::{Context, Result, ensure};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Bytes;
+use hyper::ext::Protocol;
 use hyper::client::conn::{
     http1::{SendRequest, handshake},
     http2,
@@ -116,6 +117,37 @@ pub async fn send_http2(
         .header(header::AUTHORIZATION, format!("Bearer {token}"))
         .body(Full::<Bytes>::from("body").with_trailers(std::future::ready(Some(Ok(trailers)))))?;
     let exchange = async {
+        let (parts, body) = sender.send_request(request).await?.into_parts();
+        let body = body.collect().await?.to_bytes();
+        anyhow::Ok(Response { status: parts.status.as_u16(), headers: parts.headers, body })
+    };
+    timeout(PATIENCE, exchange).await.context("no answer")?
+}
+
+/// `CONNECT` by HTTP/2: extended by a protocol (RFC 8441), or a tunnel.
+pub async fn connect(
+    address: SocketAddr,
+    protocol: Option<&'static str>,
+    path: &str,
+    headers: &[(&str, &str)],
+) -> Result<Response> {
+    let stream = timeout(PATIENCE, TcpStream::connect(address)).await??;
+    let (mut sender, connection) = http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await?;
+    tokio::spawn(connection);
+    let mut request = Request::connect(match protocol {
+        Some(_) => format!("http://{address}{path}"),
+        None => address.to_string(),
+    });
+    for (name, value) in headers {
+        request = request.header(*name, *value);
+    }
+    let mut request = request.body(Full::<Bytes>::default())?;
+    if let Some(protocol) = protocol {
+        request.extensions_mut().insert(Protocol::from_static(protocol));
+    }
+    let exchange = async {
+        // Only once the server has said that it may.
+        sender.ready().await?;
         let (parts, body) = sender.send_request(request).await?.into_parts();
         let body = body.collect().await?.to_bytes();
         anyhow::Ok(Response { status: parts.status.as_u16(), headers: parts.headers, body })

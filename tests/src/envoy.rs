@@ -28,6 +28,8 @@ pub struct Settings {
     pub use_remote_address: bool,
     pub headers_with_underscores_action: &'static str,
     pub http2_upstream: bool,
+    /// Whether clients may ask for WebSockets, by HTTP/2 as well (RFC 8441).
+    pub upgrades: bool,
     pub access_log: bool,
     /// HTTP filters in the place of Keystile, in Envoy's own form: the benchmark's peers.
     pub filters_instead: Option<Vec<Value>>,
@@ -54,6 +56,7 @@ impl Settings {
             use_remote_address: true,
             headers_with_underscores_action: "REJECT_REQUEST",
             http2_upstream: false,
+            upgrades: false,
             access_log: true,
             filters_instead: None,
             filters_behind: Vec::new(),
@@ -86,6 +89,7 @@ impl Settings {
                 use_remote_address => self.use_remote_address,
                 headers_with_underscores_action => self.headers_with_underscores_action,
                 http2_upstream => self.http2_upstream,
+                upgrades => self.upgrades,
                 access_log => self.access_log,
                 filters_instead => filters_instead,
                 filters_behind => self.filters_behind.iter().map(Value::to_string).collect::<Vec<_>>(),

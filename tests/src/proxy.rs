@@ -11,6 +11,7 @@ use hyper::body::Bytes;
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -34,6 +35,10 @@ pub enum Fault {
     Swapped,
     /// The manifest is always this one.
     Replayed(Bytes),
+    /// The next manifest is this one; from then on all is well.
+    Injected(Bytes),
+    /// Whoever waits for longer than this gets a 504, as from a load balancer with a time limit.
+    Impatient(Duration),
     /// Objects come when this fault is over.
     Held,
     /// Nobody answers.
@@ -47,6 +52,8 @@ pub struct Seen {
     pub manifests: usize,
     /// Asked by edges.
     pub objects: usize,
+    /// Cut by a time limit.
+    pub timed_out: usize,
     /// Answered by the cache.
     pub hits: usize,
     /// Manifests that had not changed since the cache asked last.
@@ -60,6 +67,7 @@ pub struct Seen {
 struct Desk {
     upstreams: Vec<SocketAddr>,
     plan: watch::Receiver<Fault>,
+    plans: watch::Sender<Fault>,
     seen: Arc<Mutex<Seen>>,
 }
 
@@ -68,7 +76,7 @@ impl Proxy {
         let listener = TcpListener::bind(address).await.with_context(|| format!("proxy on {address}"))?;
         let plan = watch::Sender::new(Fault::None);
         let seen = Arc::<Mutex<Seen>>::default();
-        let desk = Desk { upstreams, plan: plan.subscribe(), seen: Arc::clone(&seen) };
+        let desk = Desk { upstreams, plan: plan.subscribe(), plans: plan.clone(), seen: Arc::clone(&seen) };
         let router = Router::new().fallback(pass).with_state(desk);
         let task = tokio::spawn(async move {
             let _ = axum::serve(listener, router).await;
@@ -102,6 +110,17 @@ async fn pass(State(mut desk): State<Desk>, uri: Uri, headers: HeaderMap) -> Res
         Fault::CutOff => return StatusCode::BAD_GATEWAY.into_response(),
         Fault::Missing if is_object => return StatusCode::NOT_FOUND.into_response(),
         Fault::Replayed(manifest) if !is_object => return manifest.into_response(),
+        Fault::Injected(manifest) if !is_object => {
+            desk.plans.send_replace(Fault::None);
+            return manifest.into_response();
+        }
+        Fault::Impatient(limit) => match tokio::time::timeout(limit, forward(&desk, &uri, headers)).await {
+            Ok(answered) => answered,
+            Err(_) => {
+                lock(&desk.seen).timed_out += 1;
+                return (StatusCode::GATEWAY_TIMEOUT, "<html>504 Gateway Time-out</html>").into_response();
+            }
+        },
         Fault::Cache => cached(&desk, &uri, headers).await,
         Fault::Held if is_object => {
             let _ = desk.plan.wait_for(|fault| *fault != Fault::Held).await;

@@ -129,6 +129,8 @@ pub enum Line {
 pub struct Watch {
     states: Vec<(StalePolicy, State)>,
     said_at: u64,
+    /// Whether manifests claim to be fresh for longer than this edge believes.
+    exceeds: bool,
 }
 
 impl Watch {
@@ -137,9 +139,20 @@ impl Watch {
         if self.states.is_empty() {
             self.states = gate.stale_policies().into_iter().map(|policy| (policy, State::Idle)).collect();
         }
+        let mut lines = Vec::new();
+        let (manifest, bound) = (snapshot.manifest(), gate.policy().max_manifest_lifetime_seconds);
+        let claimed = manifest.expires_at().saturating_sub(manifest.issued_at()).div_ceil(1000);
+        if claimed > bound && !self.exceeds {
+            lines.push(Line::Warning(format!(
+                "the manifest of version {} claims to be fresh for {claimed} s; it is for {bound} s, by \
+                 `max_manifest_lifetime_seconds`",
+                manifest.version()
+            )));
+        }
+        self.exceeds = claimed > bound;
         let silent = now.saturating_sub(snapshot.manifest().issued_at()).div_euclid(1000);
         let again = now.saturating_sub(self.said_at) >= SAID_EVERY_MS;
-        let mut lines = Vec::new();
+        let said = lines.len();
         for (policy, before) in &mut self.states {
             let state = policy.state(snapshot, now);
             let started = state != *before;
@@ -159,7 +172,7 @@ impl Watch {
                 _ => {}
             }
         }
-        if !lines.is_empty() {
+        if lines.len() > said {
             self.said_at = now;
         }
         lines

@@ -84,7 +84,11 @@ impl Gate {
         if headers.len() > MAX_HEADERS.saturating_sub(self.policy.identity.claims.len()) {
             return Verdict::Refuse(Reason::TooManyHeaders.into());
         }
-        let route = match self.policy.rules.route(self.policy.unmatched, headers.iter().copied()) {
+        let route = match self.policy.rules.route(
+            self.policy.unmatched,
+            self.policy.path_case,
+            headers.iter().copied(),
+        ) {
             Ok(route) => route,
             // To a reader of other spellings it may be under any rule, so under one that enforces.
             Err(reason @ Reason::Unroutable(_)) if self.policy.rules.have(Mode::Enforce) => {

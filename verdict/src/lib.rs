@@ -59,7 +59,7 @@ pub use issuer::OtherIssuer;
 pub use lease::{LEASE_RENEWAL_MS, Lease, Role};
 pub use policy::{ApiKeys, ControlPlane, Mode, Policy, PolicyError, StateItem, Tokens, Uncovered};
 pub use reason::Reason;
-pub use refresh::{Call, Failure, Floor, Progress, Refresh, Signed, Step};
+pub use refresh::{Call, Failure, Floor, Problem, Progress, Refresh, Signed, Step, Substitute};
 pub use token::{Algorithm, SignatureVerifier, Unaided};
 pub use upstream::{Forward, Forwarded, Upstream};
 pub use verdict::{Admission, Passage, Refusal, Verdict};

@@ -14,7 +14,7 @@ use token::{
 
 use crate::{
     Answers, ClientAddress, CredentialSource, Floor, OtherIssuer, Upstream,
-    route::{Rules, Unmatched},
+    route::{PathCase, Rules, Unmatched},
     strict::{self, Members, Read, Wrong, shown},
 };
 
@@ -33,6 +33,8 @@ pub struct Policy {
     pub control_plane: Option<ControlPlane>,
     /// The bundle itself instead of where it comes from, for hosts without calls out.
     pub bundle: Option<Carried>,
+    /// How long a bundle is fresh at most, from when it was issued, whatever its manifest claims.
+    pub max_manifest_lifetime_seconds: u64,
     pub tokens: Tokens,
     /// Where a credential may be.
     pub credentials: Vec<CredentialSource>,
@@ -62,6 +64,8 @@ pub struct Policy {
     pub rules: Rules,
     /// What becomes of a request that no rule matches; refused when there are rules.
     pub unmatched: Option<Unmatched>,
+    /// Whether a path may be read as one with other capitals.
+    pub path_case: PathCase,
     /// Whom a request comes from, for conditions of permissions; the peer of the connection when nothing is said.
     pub client_address: Option<ClientAddress>,
     /// What refused clients get.
@@ -134,6 +138,9 @@ pub enum StateItem {
 impl Read for Policy {
     fn read(json: &Json) -> Result<Self, Wrong> {
         let members = Members::of(json, &MEMBERS)?;
+        let bundle = members.optional_by("bundle", carried)?;
+        let usual_lifetime = if bundle.is_some() { USUAL_CARRIED_LIFETIME } else { USUAL_LIFETIME };
+        let max_lifetime = members.optional_by("max_manifest_lifetime_seconds", manifest_lifetime)?;
         Ok(Self {
             audience: members.required("audience")?,
             root_keys: members
@@ -141,7 +148,8 @@ impl Read for Policy {
             min_epoch: members.optional("min_epoch")?.unwrap_or_default(),
             min_version: members.optional("min_version")?.unwrap_or_default(),
             control_plane: members.optional("control_plane")?,
-            bundle: members.optional_by("bundle", carried)?,
+            bundle,
+            max_manifest_lifetime_seconds: max_lifetime.unwrap_or(usual_lifetime),
             tokens: members.required("tokens")?,
             credentials: members
                 .optional_by("credentials", some)?
@@ -161,6 +169,7 @@ impl Read for Policy {
             realm: members.optional_by("realm", realm)?.unwrap_or_else(|| "keystile".into()),
             rules: members.optional("rules")?.unwrap_or_default(),
             unmatched: members.optional("unmatched")?,
+            path_case: members.optional("path_case")?.unwrap_or_default(),
             client_address: members.optional("client_address")?,
             answers: members.optional("answers")?.unwrap_or_default(),
         })
@@ -174,7 +183,7 @@ impl Read for ControlPlane {
             cluster: members.required_by("cluster", not_empty)?,
             authority: members.optional("authority")?.unwrap_or_else(|| "keystile".into()),
             credential: members.required_by("credential", |json| not_empty(json).map(Secret::from))?,
-            wait_seconds: members.optional_by("wait_seconds", wait)?.unwrap_or(15),
+            wait_seconds: members.optional_by("wait_seconds", wait)?.unwrap_or(USUAL_WAIT_SECONDS),
         })
     }
 }
@@ -350,6 +359,10 @@ fn entries(json: &Json) -> Result<usize, Wrong> {
     usize::try_from(entries).map_err(|_| Wrong::new("too many"))
 }
 
+fn manifest_lifetime(json: &Json) -> Result<u64, Wrong> {
+    strict::bounded(json, 1, MAX_LIFETIME)
+}
+
 fn leeway(json: &Json) -> Result<u64, Wrong> {
     strict::bounded(json, 0, MAX_LEEWAY_SECONDS)
 }
@@ -361,13 +374,14 @@ fn wait(json: &Json) -> Result<u64, Wrong> {
 /// At some 500 bytes each, 2 MB, and the claims that rules look at.
 const USUAL_CACHE_ENTRIES: usize = 4096;
 
-const MEMBERS: [&str; 23] = [
+const MEMBERS: [&str; 25] = [
     "audience",
     "root_keys",
     "min_epoch",
     "min_version",
     "control_plane",
     "bundle",
+    "max_manifest_lifetime_seconds",
     "tokens",
     "credentials",
     "api_keys",
@@ -383,6 +397,7 @@ const MEMBERS: [&str; 23] = [
     "realm",
     "rules",
     "unmatched",
+    "path_case",
     "client_address",
     "answers",
 ];
@@ -390,8 +405,32 @@ const MEMBERS: [&str; 23] = [
 /// Some 32 MB, and the claims that rules look at.
 const MAX_CACHE_ENTRIES: u64 = 65_536;
 
-/// What HTTP itself needs: clearing or setting it breaks the request.
-const FRAMING: [&str; 6] = ["host", "content-length", "transfer-encoding", "connection", "te", "upgrade"];
+/// What HTTP itself needs: clearing or setting it breaks the request, or a connection may have it as an option.
+const FRAMING: [&str; 11] = [
+    "host",
+    "content-length",
+    "transfer-encoding",
+    "connection",
+    "proxy-connection",
+    "keep-alive",
+    "close",
+    "te",
+    "trailer",
+    "upgrade",
+    "http2-settings",
+];
+
+/// Seconds: five lifetimes of a manifest as the control plane signs them by default.
+const USUAL_LIFETIME: u64 = 300;
+
+/// Seconds: what `keystile bundle export` signs at most, as a configuration is not replaced every minute.
+const USUAL_CARRIED_LIFETIME: u64 = 3600;
+
+/// Seconds: a day, as long as a checkpoint is good.
+const MAX_LIFETIME: u64 = 86_400;
+
+/// Below the 15 s that Envoy's routes, and many a proxy, wait for an answer.
+const USUAL_WAIT_SECONDS: u64 = 10;
 
 /// What the control plane holds a request for at most: half of the lifetime of a manifest.
 const MAX_WAIT_SECONDS: u64 = 30;

@@ -53,7 +53,7 @@ pub enum Reason {
 
 impl Reason {
     /// Every reason there is, for whoever counts them.
-    pub const ALL: [Self; 52] = [
+    pub const ALL: [Self; 53] = [
         Self::TooManyHeaders,
         Self::CredentialMissing,
         Self::CredentialAmbiguous,
@@ -101,6 +101,7 @@ impl Reason {
         Self::Unroutable(Unroutable::NotCanonical),
         Self::Unroutable(Unroutable::DoubleEncoding),
         Self::Unroutable(Unroutable::TrailingSlash),
+        Self::Unroutable(Unroutable::ReadAlike),
         Self::RouteUnmatched,
         Self::IssuerNotAccepted,
         Self::ClaimMissing,

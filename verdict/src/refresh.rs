@@ -5,9 +5,11 @@ use bundle::{Entry, Incomplete, Kind, Manifest, Objects, PublicKey, Snapshot};
 
 mod call;
 mod failure;
+mod wait;
 
 pub use call::Call;
-pub use failure::{Failure, Signed};
+pub use failure::{Failure, Problem, Signed, Substitute};
+use wait::Wait;
 
 /// What to fetch when, and what to keep: the last good bundle, until a better one is complete.
 ///
@@ -21,7 +23,9 @@ pub use failure::{Failure, Signed};
 pub struct Refresh {
     roots: Vec<PublicKey>,
     audience: String,
-    wait_seconds: u64,
+    wait: Wait,
+    /// How long a bundle is fresh at most, whatever its manifest claims.
+    max_lifetime_ms: u64,
     floor: Floor,
     current: Option<Arc<Snapshot>>,
     objects: Objects,
@@ -48,12 +52,14 @@ enum Phase {
     Idle {
         until: u64,
     },
-    /// The manifest was asked for, at this time.
+    /// The manifest was asked for, at this time; the control plane may hold the request for that long.
     Asked {
         at: u64,
+        wait_seconds: u64,
     },
     Fetching {
         manifest: Box<Manifest>,
+        received_at: u64,
         wanted: Vec<Entry>,
         under_way: Vec<Entry>,
     },
@@ -102,11 +108,19 @@ impl fmt::Debug for Step {
 }
 
 impl Refresh {
-    pub fn new(roots: Vec<PublicKey>, audience: String, wait_seconds: u64, floor: Floor) -> Self {
+    /// The control plane may hold a request for `wait_seconds`; a bundle is fresh for `max_lifetime_seconds` at most.
+    pub fn new(
+        roots: Vec<PublicKey>,
+        audience: String,
+        wait_seconds: u64,
+        max_lifetime_seconds: u64,
+        floor: Floor,
+    ) -> Self {
         Self {
             roots,
             audience,
-            wait_seconds,
+            wait: Wait::new(wait_seconds),
+            max_lifetime_ms: max_lifetime_seconds.saturating_mul(1000),
             floor,
             current: None,
             objects: Objects::default(),
@@ -124,18 +138,19 @@ impl Refresh {
 
     /// What to ask for now, if anything. `now` in milliseconds since the Unix epoch.
     pub fn poll(&mut self, now: u64) -> Option<Call> {
-        if matches!(self.phase, Phase::Asked { at } if now.saturating_sub(at) > self.patience_ms()) {
+        if matches!(self.phase, Phase::Asked { at, .. } if now.saturating_sub(at) > self.patience_ms()) {
             self.stand_down();
         }
         match &mut self.phase {
             Phase::Idle { until } if now >= *until || until.saturating_sub(now) > MAX_BACK_OFF_MS => {
-                self.phase = Phase::Asked { at: now };
+                let wait_seconds = self.wait_seconds(now);
+                self.phase = Phase::Asked { at: now, wait_seconds };
                 let held = if self.anew { None } else { self.held() };
                 Some(Call::Manifest {
                     epoch: held.map_or(0, |held| held.delegation().epoch()),
                     have: held.map_or(0, Manifest::version),
                     issued_at: held.map_or(0, Manifest::issued_at),
-                    wait_seconds: if held.is_some() { self.wait_seconds } else { 0 },
+                    wait_seconds,
                 })
             }
             Phase::Idle { .. } | Phase::Asked { .. } => None,
@@ -161,16 +176,23 @@ impl Refresh {
             // Of something that was given up: neither its success nor its failure says anything any more.
             return Ok(Step::Pending);
         }
-        let outcome = match (call, status) {
-            (_, 0) => Err(Failure::Unreachable),
-            (Call::Manifest { .. }, 200) => self.handle_manifest(&body, now),
-            (Call::Manifest { .. }, 304) => {
-                self.rest(now);
-                Ok(Step::Pending)
-            }
-            (Call::Object(entry), 200) => self.handle_object(entry, body, now),
-            (_, status) => Err(Failure::Status(status)),
+        let asked = match self.phase {
+            Phase::Asked { at, wait_seconds } => Some((at, wait_seconds)),
+            Phase::Idle { .. } | Phase::Fetching { .. } => None,
         };
+        let outcome = match (call, status) {
+            (Call::Manifest { .. }, 200) => self.handle_manifest(&body, now),
+            (Call::Manifest { .. }, 304) => self.handle_unchanged(now),
+            (Call::Object(entry), 200) => self.handle_object(entry, body, now),
+            (_, status) => Err(Failure::of_status(status, &body)),
+        };
+        if let Some((at, wait_seconds @ 1..)) = asked {
+            match &outcome {
+                Err(failure) if failure.is_cut(now.saturating_sub(at)) => self.wait.cut(wait_seconds, now),
+                Err(_) => {}
+                Ok(_) => self.wait.answered(wait_seconds),
+            }
+        }
         match outcome {
             Ok(Step::Pending | Step::Share(_)) => {}
             Ok(Step::Ready(_)) => self.failures = 0,
@@ -206,7 +228,7 @@ impl Refresh {
             // Again after each round: what a checkpoint, an index or a block names comes to light when it is opened.
             let missing = self.objects.missing(&manifest, now);
             if missing.is_empty() {
-                self.install(manifest, now)?;
+                self.install(manifest, now, now)?;
                 self.anew = false;
                 return Ok(Progress::Done);
             }
@@ -248,13 +270,36 @@ impl Refresh {
 
     /// For a host that loses calls.
     const fn patience_ms(&self) -> u64 {
-        self.wait_seconds.saturating_mul(1000).saturating_add(ANSWER_WITHIN_MS)
+        self.wait.configured().saturating_mul(1000).saturating_add(ANSWER_WITHIN_MS)
+    }
+
+    /// For how long the next request may be held: never beyond the half-life of what is held, and not at all past it.
+    fn wait_seconds(&mut self, now: u64) -> u64 {
+        match &self.current {
+            Some(held) if !self.anew => {
+                let young = held.half_life().saturating_sub(now).div_euclid(1000);
+                self.wait.seconds(now).min(young)
+            }
+            _ => 0,
+        }
+    }
+
+    /// The control plane has nothing newer than what is held.
+    fn handle_unchanged(&mut self, now: u64) -> Result<Step, Failure> {
+        match &self.current {
+            Some(held) if now >= held.expires_at() => Err(Failure::NotRenewed(held.manifest().version())),
+            _ => {
+                self.rest(now);
+                Ok(Step::Pending)
+            }
+        }
     }
 
     fn handle_manifest(&mut self, bytes: &[u8], now: u64) -> Result<Step, Failure> {
         let manifest = self.open(bytes)?;
         alive(Signed::Delegation, manifest.delegation().expires_at(), now)?;
-        alive(Signed::Manifest, manifest.expires_at(), now)?;
+        let bound = manifest.issued_at().saturating_add(self.max_lifetime_ms);
+        alive(Signed::Manifest, manifest.expires_at().min(bound), now)?;
         if manifest.issued_at() > now.saturating_add(MAX_SKEW_MS) {
             return Err(Failure::FromFuture(seconds_between(now, manifest.issued_at())));
         }
@@ -262,13 +307,13 @@ impl Refresh {
             if *held != manifest {
                 manifest.may_follow(held)?;
             } else if !self.anew {
-                self.rest(now);
-                return Ok(Step::Pending);
+                return self.handle_unchanged(now);
             }
         }
         self.forget_all_but(&manifest, now);
         let wanted = self.objects.missing(&manifest, now);
-        self.phase = Phase::Fetching { manifest: Box::new(manifest), wanted, under_way: Vec::new() };
+        let manifest = Box::new(manifest);
+        self.phase = Phase::Fetching { manifest, received_at: now, wanted, under_way: Vec::new() };
         self.finish_if_complete(now)
     }
 
@@ -286,7 +331,7 @@ impl Refresh {
     }
 
     fn handle_object(&mut self, entry: Entry, bytes: Vec<u8>, now: u64) -> Result<Step, Failure> {
-        let Phase::Fetching { manifest, wanted, under_way } = &mut self.phase else {
+        let Phase::Fetching { manifest, wanted, under_way, .. } = &mut self.phase else {
             // An answer to something that was given up.
             return Ok(Step::Pending);
         };
@@ -310,14 +355,16 @@ impl Refresh {
 
     fn finish_if_complete(&mut self, now: u64) -> Result<Step, Failure> {
         match &self.phase {
-            Phase::Fetching { manifest, wanted, under_way } if wanted.is_empty() && under_way.is_empty() => {
-                let manifest = Manifest::clone(manifest);
+            Phase::Fetching { manifest, received_at, wanted, under_way }
+                if wanted.is_empty() && under_way.is_empty() =>
+            {
+                let (manifest, received_at) = (Manifest::clone(manifest), *received_at);
                 if let Some(checkpoint) = self.objects.checkpoint(&manifest) {
                     alive(Signed::Checkpoint, checkpoint.expires_at(), now)?;
                 }
                 // The same one again where it was only to be shared.
                 if self.held() != Some(&manifest) {
-                    self.install(manifest, now)?;
+                    self.install(manifest, received_at, now)?;
                 }
                 self.anew = false;
                 self.phase = Phase::Idle { until: now };
@@ -327,12 +374,12 @@ impl Refresh {
         }
     }
 
-    fn install(&mut self, manifest: Manifest, now: u64) -> Result<(), Failure> {
+    fn install(&mut self, manifest: Manifest, received_at: u64, now: u64) -> Result<(), Failure> {
         let snapshot = match &self.current {
             Some(held) => held.follow(manifest, &self.objects, now)?,
             None => Snapshot::assemble(manifest, &self.objects, now)?,
         };
-        let snapshot = Arc::new(snapshot);
+        let snapshot = Arc::new(snapshot.received(received_at, self.max_lifetime_ms));
         self.current = Some(Arc::clone(&snapshot));
         self.forget_all_but(snapshot.manifest(), now);
         Ok(())
@@ -359,16 +406,28 @@ impl Refresh {
     }
 
     /// Nothing new. Ask again at once if the control plane held the request, else after a while: a cache in between
-    /// does not wait.
+    /// does not wait, and neither does a control plane that was asked not to.
     fn rest(&mut self, now: u64) {
         self.failures = 0;
-        let asked = match self.phase {
-            Phase::Asked { at } => at,
-            _ => now,
+        let (asked, waits) = match self.phase {
+            Phase::Asked { at, wait_seconds } => (at, wait_seconds > 0),
+            _ => (now, false),
         };
-        let was_held = now.saturating_sub(asked) >= HELD_MS;
-        let until = if was_held { now } else { now.max(asked.saturating_add(MIN_POLL_MS)) };
+        let was_held = waits && now.saturating_sub(asked) >= HELD_MS;
+        let until = if was_held { now } else { now.max(asked.saturating_add(self.pause_ms(now))) };
         self.phase = Phase::Idle { until };
+    }
+
+    /// Between two requests that nothing holds. Past half its life the control plane has no newer manifest, so that all
+    /// edges come: a twelfth of the lifetime, 5 s of a minute, is soon enough.
+    fn pause_ms(&self, now: u64) -> u64 {
+        match &self.current {
+            Some(held) if now >= held.half_life() => {
+                let half = held.expires_at().saturating_sub(held.half_life());
+                half.div_euclid(6).clamp(MIN_POLL_MS, MAX_POLL_MS)
+            }
+            _ => MIN_POLL_MS,
+        }
     }
 }
 
@@ -395,6 +454,8 @@ const MAX_BACK_OFF_MS: u64 = 10_000;
 
 /// At most so often where nothing waits.
 const MIN_POLL_MS: u64 = 1000;
+
+const MAX_POLL_MS: u64 = 5000;
 
 /// Beyond the time that the control plane may hold the request; twice what a host waits.
 const ANSWER_WITHIN_MS: u64 = 10_000;

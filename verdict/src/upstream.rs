@@ -274,6 +274,9 @@ impl Gate {
         let crate::Policy { identity_prefix, credentials, api_keys, .. } = self.policy();
         // A request needs these, and none of them is like a header.
         let is_pseudo = name.starts_with(':');
+        if is_connection(name) {
+            return connection(value);
+        }
         let is_other = || self.names().others.iter().any(|other| is_like(name, other));
         if !is_pseudo && (starts_like(name, identity_prefix) || is_other()) {
             return Left::Nothing;
@@ -288,6 +291,37 @@ impl Gate {
     }
 }
 
+/// Whether the values of this header are names of headers that end at the next hop (RFC 9110 section 7.6.1). Servers that
+/// are written for HTTP/1.0 proxies read `proxy-connection` alike.
+fn is_connection(name: &str) -> bool {
+    match name.len() {
+        10 => name.eq_ignore_ascii_case("connection"),
+        16 => is_like(name, "proxy-connection"),
+        _ => false,
+    }
+}
+
+/// What may be left of it. Envoy forwards the header of an upgrade as it came: one that names an identity header would
+/// have the next hop drop it, and make the request one of nobody.
+fn connection(value: &[u8]) -> Left<'_> {
+    let options = || value.split(|byte| *byte == b',').map(<[u8]>::trim_ascii);
+    let is_kept = |option: &[u8]| CONNECTION_OPTIONS.iter().any(|kept| option.eq_ignore_ascii_case(kept));
+    if options().all(is_kept) {
+        return Left::All;
+    }
+    let mut kept: Vec<u8> = Vec::with_capacity(value.len());
+    for option in options().filter(|option| is_kept(option)) {
+        if !kept.is_empty() {
+            kept.extend(b", ");
+        }
+        kept.extend(option);
+    }
+    if kept.is_empty() { Left::Nothing } else { Left::Some(Cow::Owned(kept)) }
+}
+
+/// What is about the connection itself, and no header that anybody reads an identity from.
+const CONNECTION_OPTIONS: [&[u8]; 5] = [b"upgrade", b"keep-alive", b"close", b"te", b"http2-settings"];
+
 fn stands_once(name: &str, headers: &Headers<'_>) -> bool {
     headers.iter().filter(|(other, _)| is_same(other, name)).nth(1).is_none()
 }
@@ -298,9 +332,7 @@ fn text(claim: &Json) -> Option<String> {
     match claim {
         Json::Array(claims) => {
             let texts: Option<Vec<String>> = claims.iter().map(scalar).collect();
-            texts
-                .filter(|texts| !texts.is_empty() && texts.iter().all(|text| !text.contains(',')))
-                .map(|texts| texts.join(","))
+            texts.filter(|texts| !texts.is_empty()).map(|texts| texts.join(","))
         }
         claim => scalar(claim),
     }
@@ -312,7 +344,10 @@ fn scalar(claim: &Json) -> Option<String> {
         Json::Number(Number::Unsigned(number)) => Some(number.to_string()),
         Json::Number(Number::Negative(number)) => Some(number.to_string()),
         Json::String(text) => {
-            let visible = text.bytes().all(|byte| byte.is_ascii_graphic() || byte == b' ');
+            // One value must not be read as several: a list is separated by commas, and its members have parameters
+            // after a semicolon (RFC 8941 section 3.1).
+            let is_one = |byte: u8| (byte.is_ascii_graphic() || byte == b' ') && !matches!(byte, b',' | b';');
+            let visible = text.bytes().all(is_one);
             (visible && !text.is_empty() && text.trim() == text).then(|| text.clone())
         }
         Json::Number(Number::Other { .. }) | Json::Null | Json::Array(_) | Json::Object(_) => None,

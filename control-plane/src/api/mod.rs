@@ -90,6 +90,8 @@ fn policy(service: &Service) -> Result<Policy, PolicyError> {
         "tokens": { "issuer": config.tokens.issuer, "audiences": [config.tokens.audience] },
         "credentials": [{ "header": "authorization", "scheme": "Bearer" }, { "header": "x-soracom-token" }],
         "rules": [{ "operations": { "table": openapi::operations() } }],
+        // The router behind it tells capitals apart, and so do names of users in paths.
+        "path_case": "exact",
     });
     Policy::from_json(policy.to_string().as_bytes())
 }

@@ -32,6 +32,19 @@ pub(crate) struct Feed {
     torn_patience_ms: u64,
     /// Whether this worker, which leads, is fetching all of it to share it again.
     mending: bool,
+    /// When it last began to, and how long until it may again: another filter may overwrite it all the time.
+    mended_at: u64,
+    mend_pause_ms: u64,
+    /// Whether this worker fetches for itself, whoever has the lease: see [`Feed::go_alone`].
+    alone: bool,
+    /// Until when it does not ask, where it is alone and has asked in vain.
+    alone_until: u64,
+    /// The time of the first tick.
+    started_at: Option<u64>,
+    /// When the log last said that what is shared is refused.
+    refused_at: u64,
+    /// When it last said that a refresh failed.
+    failure_at: u64,
     /// The version that the others know this worker to enforce, and when they were told.
     told: (u64, u64),
     /// Until when the leader waits for the others before it asks again.
@@ -50,6 +63,7 @@ impl Feed {
                 policy.root_keys.clone(),
                 policy.audience.clone(),
                 wait_seconds,
+                policy.max_manifest_lifetime_seconds,
                 policy.floor(),
             ),
             calls: Vec::new(),
@@ -59,6 +73,13 @@ impl Feed {
             torn_since: None,
             torn_patience_ms: TORN_MS,
             mending: false,
+            mended_at: 0,
+            mend_pause_ms: TORN_MS,
+            alone: false,
+            alone_until: 0,
+            started_at: None,
+            refused_at: 0,
+            failure_at: 0,
             told: (0, 0),
             held_until: 0,
         }
@@ -68,8 +89,9 @@ impl Feed {
         self.refresh.current()
     }
 
-    pub(crate) const fn leads(&self) -> bool {
-        self.leads
+    /// Whether this worker fetches, so that it knows what there is to say.
+    pub(crate) const fn fetches(&self) -> bool {
+        self.leads || self.alone
     }
 
     pub(crate) fn tick(&mut self, now: u64, metrics: &Metrics) {
@@ -79,6 +101,7 @@ impl Feed {
             let leads = self.sharing.lead(self.me, now);
             self.lead(leads);
         }
+        self.go_alone(now);
         self.mend(now);
         self.tell(now);
         self.ask(now, metrics);
@@ -89,7 +112,9 @@ impl Feed {
         let Some(place) = self.calls.iter().position(|(under_way, _)| *under_way == token) else { return };
         let (_, call) = self.calls.swap_remove(place);
         let status = if answered { status() } else { 0 };
-        let body = abi::buffer(Buffer::CallResponseBody, call.max_bytes());
+        // An error has a text of its own, whatever was asked for.
+        let max_bytes = if status == 200 { call.max_bytes() } else { MAX_ERROR_BYTES };
+        let body = abi::buffer(Buffer::CallResponseBody, max_bytes);
         self.take(call, status, body.unwrap_or_default(), metrics);
     }
 
@@ -115,6 +140,13 @@ impl Feed {
                 self.seen = stamp;
                 self.mending = false;
                 self.whole();
+                if self.alone && stamp == self.current().map(|held| stamp_of(held.manifest())) {
+                    // Somebody shares what is as new as this: there is a leader again.
+                    self.alone = false;
+                    if !self.leads {
+                        self.give_up();
+                    }
+                }
             }
             // The leader is in the middle of writing the next one: look again at the next tick.
             Err(Failure::Incomplete(_) | Failure::Object(_)) => {
@@ -123,8 +155,11 @@ impl Feed {
             Err(failure) => {
                 self.seen = stamp;
                 self.whole();
-                let code = failure.code();
-                warn(&format!("what the leading worker shared is refused: {failure} ({code})"));
+                if now.abs_diff(self.refused_at) >= SAID_EVERY_MS {
+                    self.refused_at = now;
+                    let code = failure.code();
+                    warn(&format!("what the leading worker shared is refused: {failure} ({code})"));
+                }
             }
         }
     }
@@ -135,12 +170,38 @@ impl Feed {
     }
 
     fn lead(&mut self, leads: bool) {
-        if self.leads && !leads {
-            self.refresh.stand_down();
-            self.calls.clear();
-            self.mending = false;
+        if self.leads && !leads && !self.alone {
+            self.give_up();
         }
         self.leads = leads;
+    }
+
+    fn give_up(&mut self) {
+        self.refresh.stand_down();
+        self.calls.clear();
+        self.mending = false;
+    }
+
+    /// Fetches for itself, and shares nothing, where nothing newer was shared for half the life of what is held. Shared
+    /// data belongs to every filter with the same `vm_id`: one that keeps the lease, or overwrites what is shared, must
+    /// not keep this worker from hearing of revocations.
+    fn go_alone(&mut self, now: u64) {
+        let started_at = *self.started_at.get_or_insert(now);
+        let due = self.current().map_or(started_at.saturating_add(FIRST_BUNDLE_MS), |held| held.half_life());
+        // Not all workers at once: the leader may only be slow.
+        if self.fetches() || now < due.saturating_add(self.me % SPREAD_MS) {
+            return;
+        }
+        warn("no other worker shares a newer bundle: this one fetches for itself");
+        self.alone = true;
+        self.alone_until = 0;
+    }
+
+    /// Between two requests of a worker that is alone: were the control plane away, all workers would ask.
+    fn alone_pause_ms(&self) -> u64 {
+        let half = self.current().map_or(0, |held| held.expires_at().saturating_sub(held.half_life()));
+        let pause = half.div_euclid(3).clamp(MIN_ALONE_PAUSE_MS, MAX_ALONE_PAUSE_MS);
+        pause.saturating_add(self.me % SPREAD_MS)
     }
 
     /// Whether nobody else has come to lead meanwhile: this worker may have been held up for longer than its lease.
@@ -165,7 +226,11 @@ impl Feed {
         } else if self.seen.is_none() || self.seen == self.current().map(|held| stamp_of(held.manifest())) {
             return;
         }
-        if self.leads && !self.mending {
+        if self.leads && !self.mending && now.abs_diff(self.mended_at) >= self.mend_pause_ms {
+            let is_calm = now.abs_diff(self.mended_at) >= MAX_MEND_PAUSE_MS.saturating_mul(2);
+            let longer = self.mend_pause_ms.saturating_mul(2).min(MAX_MEND_PAUSE_MS);
+            self.mend_pause_ms = if is_calm { TORN_MS } else { longer };
+            self.mended_at = now;
             self.mending = true;
             warn("what the workers share is not what is held: all of it is fetched again");
             self.calls.clear();
@@ -195,7 +260,11 @@ impl Feed {
     /// Makes the calls that are due.
     fn ask(&mut self, now: u64, metrics: &Metrics) {
         let held = self.held_until.saturating_sub(now);
-        if !self.leads || (1..=HOLD_MS).contains(&held) && self.fleet(now).lagging > 0 {
+        if !self.fetches() || (1..=HOLD_MS).contains(&held) && self.fleet(now).lagging > 0 {
+            return;
+        }
+        let pause = self.alone_until.saturating_sub(now);
+        if !self.leads && (1..=MAX_ALONE_PAUSE_MS.saturating_add(SPREAD_MS)).contains(&pause) {
             return;
         }
         while let Some(call) = self.refresh.poll(now) {
@@ -231,13 +300,19 @@ impl Feed {
     fn take(&mut self, call: Call, status: u16, body: Vec<u8>, metrics: &Metrics) {
         let nanos = abi::current_time().unwrap_or_default();
         let now = nanos.div_euclid(1_000_000);
-        match self.refresh.handle_answer(call, status, body, now, nanos ^ self.me) {
+        let outcome = self.refresh.handle_answer(call, status, body, now, nanos ^ self.me);
+        let in_vain = status == NOT_MODIFIED && call.wait_seconds() == 0;
+        if outcome.is_err() || in_vain {
+            self.alone_until = now.saturating_add(self.alone_pause_ms());
+        }
+        match outcome {
             Ok(Step::Pending) => {}
             // Another leads now: what it shares is not to be mixed with this.
             Ok(Step::Share(_) | Step::Ready(_)) if !self.leads_still(now) => {}
             Ok(Step::Share(objects)) => self.sharing.put(&objects),
             Ok(Step::Ready(objects)) => {
                 self.mending = false;
+                self.alone = false;
                 self.whole();
                 self.seen = self.refresh.current().map(|new| self.sharing.publish(new.manifest(), &objects));
                 self.held_until = now.saturating_add(HOLD_MS);
@@ -245,6 +320,11 @@ impl Feed {
             }
             Err(failure) => {
                 metrics.refresh_failed();
+                // While the control plane is away every worker asks: the leader says each failure, the others some.
+                if !self.leads && now.abs_diff(self.failure_at) < SAID_EVERY_MS {
+                    return self.ask(now, metrics);
+                }
+                self.failure_at = now;
                 warn(&format!("refresh failed, what is held is kept: {failure} ({})", failure.code()));
             }
         }
@@ -257,6 +337,9 @@ fn status() -> u16 {
     core::str::from_utf8(&status).ok().and_then(|status| status.parse().ok()).unwrap_or(0)
 }
 
+/// What the control plane says of an error takes some hundred bytes.
+const MAX_ERROR_BYTES: usize = 4096;
+
 /// For an answer to come, beyond the time that the control plane may hold the request.
 const ANSWER_WITHIN_MS: u32 = 5000;
 
@@ -268,6 +351,21 @@ const TORN_MS: u64 = 3000;
 
 /// So that not all workers begin to mend at once: the first is done before most others try.
 const SPREAD_MS: u64 = 2000;
+
+/// All of it is fetched again each time.
+const MAX_MEND_PAUSE_MS: u64 = 300_000;
+
+/// A leader has fetched the first bundle by then, or there is none.
+const FIRST_BUNDLE_MS: u64 = 5000;
+
+const MIN_ALONE_PAUSE_MS: u64 = 1000;
+
+/// A sixth of the lifetime of a manifest: twice more before it is over.
+const MAX_ALONE_PAUSE_MS: u64 = 10_000;
+
+const SAID_EVERY_MS: u64 = 60_000;
+
+const NOT_MODIFIED: u16 = 304;
 
 /// 64 KiB are hashed in each, 0.4 ms: a worker that takes over a base of 6 MB lets requests through in between, and has
 /// it within a second.

@@ -88,7 +88,7 @@ impl Root {
 
     /// Says when a policy for a silent control plane starts and ends; one worker speaks for all.
     fn watch_freshness(&mut self, now: u64) {
-        let speaks = self.feed.as_ref().is_none_or(Feed::leads);
+        let speaks = self.feed.as_ref().is_none_or(Feed::fetches);
         let Some(snapshot) = self.worker.snapshot.as_deref().filter(|_| speaks) else { return };
         for line in self.watch.handle(&self.worker.gate, snapshot, now) {
             match line {
@@ -102,7 +102,9 @@ impl Root {
 
 /// A bundle in the configuration is as good as one that was fetched, or the configuration is refused.
 fn open(policy: &Policy, carried: &Carried) -> Option<Arc<Snapshot>> {
-    let mut refresh = Refresh::new(policy.root_keys.clone(), policy.audience.clone(), 0, policy.floor());
+    let lifetime = policy.max_manifest_lifetime_seconds;
+    let (roots, audience) = (policy.root_keys.clone(), policy.audience.clone());
+    let mut refresh = Refresh::new(roots, audience, 0, lifetime, policy.floor());
     let now = abi::now().unwrap_or_default();
     let mut step =
         || refresh.handle_shared(carried.manifest(), now, |entry| carried.object(entry).map(Into::into));

@@ -41,6 +41,18 @@ pub struct Shared(pub(super) Rc<RefCell<Values>>);
 /// Each with its version.
 type Values = BTreeMap<Vec<u8>, (Vec<u8>, u32)>;
 
+impl Shared {
+    /// As another filter of the process does: every value whose key ends so becomes this one.
+    pub fn overwrite(&self, end: &str, value: &[u8]) {
+        for (key, (held, version)) in self.0.borrow_mut().iter_mut() {
+            if key.ends_with(end.as_bytes()) {
+                *held = value.to_vec();
+                *version += 1;
+            }
+        }
+    }
+}
+
 /// Which calls fail, and with what status.
 #[derive(Default)]
 pub struct Faults(pub Option<Box<dyn FnMut(&'static str) -> Option<u32>>>);

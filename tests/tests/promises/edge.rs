@@ -52,6 +52,19 @@ impl Edge {
         self.next_by(&Authority::new(1), change)
     }
 
+    /// The content as this version, signed at this time. A version later than the last is of another checkpoint.
+    pub(crate) fn signed(&mut self, version: u64, change: impl FnOnce(&mut Draft<'_>)) -> Served {
+        let authority = Authority::new(1);
+        let now = self.host.world().now / 1_000_000;
+        if version > self.version {
+            self.version = version;
+            self.content.settle(version).unwrap();
+        }
+        let content = self.content.build().unwrap();
+        let checkpoint = authority.checkpoint(&content, version, NOW_MS, |_| ());
+        authority.manifest(&content, &checkpoint, version, now, change)
+    }
+
     pub(crate) fn next_by(&mut self, authority: &Authority, change: impl FnOnce(&mut Draft<'_>)) -> Served {
         self.version += 1;
         let now = self.host.world().now / 1_000_000;

@@ -2,6 +2,8 @@
 //! what another has shared.
 
 use crate::edge::{Edge, NOW_MS, configuration};
+use bundle::builder::Draft;
+use harness::forge::{self, Served};
 use harness::host::{Faults, Host, HttpCall, Pairs, Shared, World};
 
 /// Two workers of one process: the leader asks, the other follows.
@@ -115,6 +117,149 @@ fn what_does_not_belong_together_is_fetched_by_whoever_finds_it() {
         }
     }
     assert!(enforces(&mut fresh, 3), "{:?}", fresh.world().log);
+}
+
+/// Shared data is anybody's with the same `vm_id`. Another filter keeps the lease, or overwrites what is shared, all the
+/// time: every worker hears of each version all the same, before what it holds is stale.
+#[test]
+fn another_filter_with_our_shared_data_stops_no_fetching() {
+    const GARBAGE: &[u8] = &[0xff; 48];
+    type Hostile = fn(&Shared, u64);
+    let cases: [(&str, Hostile); 6] = [
+        ("keeps the lease", |shared, now| shared.overwrite("/lease", &foreign_lease(now))),
+        ("keeps the lease and says that it shares something new", |shared, now| {
+            shared.overwrite("/lease", &foreign_lease(now));
+            shared.overwrite("/stamp", &u128::from(now).to_be_bytes());
+        }),
+        ("overwrites the stamp", |shared, now| shared.overwrite("/stamp", &u128::from(now).to_be_bytes())),
+        ("overwrites the manifest", |shared, now| {
+            shared.overwrite("/stamp", &u128::from(now).to_be_bytes());
+            shared.overwrite("/manifest", GARBAGE);
+        }),
+        ("overwrites the objects", |shared, now| {
+            shared.overwrite("/stamp", &u128::from(now).to_be_bytes());
+            shared.overwrite("/0", GARBAGE);
+        }),
+        ("overwrites all of it", |shared, now| {
+            shared.overwrite("", GARBAGE);
+            shared.overwrite("/lease", &foreign_lease(now));
+        }),
+    ];
+    for (what, hostile) in cases {
+        let mut first = Edge::with(configuration(), |_| ());
+        let shared = first.host.world().shared.clone();
+        let mut second = worker(&shared, first.host.world().now + 1);
+        // What both hold from now on lives for a minute, as in production.
+        let mut served = first.next(minute);
+        let mut version = 2;
+        first.host.serve_waiting(&served).unwrap();
+        second.tick().unwrap();
+        assert!(enforces(&mut first.host, 2) && enforces(&mut second, 2), "{what}");
+        let mut calls = 0;
+        for tick in 1..=12_000_u64 {
+            // The content signed anew every 5 s, as a change every minute.
+            if tick % 200 == 0 {
+                if tick % 2_400 == 0 {
+                    version += 1;
+                }
+                served = first.signed(version, minute);
+            }
+            first.host.world().now += 25_000_000;
+            let now = first.host.world().now;
+            second.world().now = now;
+            for host in [&mut first.host, &mut second] {
+                hostile(&shared, now / 1_000_000);
+                host.tick().unwrap();
+                hostile(&shared, now / 1_000_000);
+                // A control plane that answers at once where there is something newer.
+                for call in std::mem::take(&mut host.world().http_calls) {
+                    if knows(&call, &served) {
+                        host.world().http_calls.push(call);
+                    } else {
+                        calls += 1;
+                        host.reply(&call, &served).unwrap();
+                    }
+                }
+            }
+            for host in [&mut first.host, &mut second] {
+                let stale = host.world().log.iter().find(|line| line.contains("no fresh bundle"));
+                assert_eq!(stale, None, "{what}, tick {tick}");
+            }
+        }
+        assert!(enforces(&mut first.host, version), "{what}: {:?}", last_lines(&mut first.host));
+        assert!(enforces(&mut second, version), "{what}: {:?}", last_lines(&mut second));
+        // 60 manifests in five minutes, for two workers, and no storm of requests for all of it again.
+        assert!(calls < 600, "{what}: {calls} calls");
+        let lines = first.host.world().log.len() + second.world().log.len();
+        assert!(lines < 200, "{what}: {lines} lines in the log");
+    }
+}
+
+/// A worker that fetched for itself follows again once somebody shares.
+#[test]
+fn a_worker_that_fetched_for_itself_follows_again() {
+    let mut first = Edge::with(configuration(), |_| ());
+    let shared = first.host.world().shared.clone();
+    let mut second = worker(&shared, first.host.world().now + 1);
+    let served = first.next(minute);
+    first.host.serve_waiting(&served).unwrap();
+    second.tick().unwrap();
+    // The first is gone, its lease is kept alive by another filter.
+    let mut alone = false;
+    for _ in 0..1_600 {
+        second.world().now += 25_000_000;
+        let now = second.world().now / 1_000_000;
+        shared.overwrite("/lease", &foreign_lease(now));
+        second.tick().unwrap();
+        alone |= !second.world().http_calls.is_empty();
+    }
+    assert!(alone, "{:?}", last_lines(&mut second));
+    // That filter is gone, and the first is back and leads.
+    let now = second.world().now;
+    first.host.world().now = now;
+    first.host.world().http_calls.clear();
+    shared.overwrite("/lease", b"");
+    let newer = first.next(minute);
+    for _ in 0..200 {
+        first.tick_later(25);
+        for call in std::mem::take(&mut first.host.world().http_calls) {
+            if knows(&call, &newer) {
+                first.host.world().http_calls.push(call);
+            } else {
+                first.host.reply(&call, &newer).unwrap();
+            }
+        }
+    }
+    assert!(enforces(&mut first.host, 3), "{:?}", last_lines(&mut first.host));
+    second.world().now = first.host.world().now;
+    second.world().http_calls.clear();
+    for _ in 0..80 {
+        second.world().now += 25_000_000;
+        first.tick_later(25);
+        second.tick().unwrap();
+    }
+    assert!(enforces(&mut second, 3), "{:?}", last_lines(&mut second));
+    assert!(second.world().http_calls.is_empty(), "it follows");
+}
+
+/// Of somebody who is no worker of ours, for most of a second.
+fn foreign_lease(now_ms: u64) -> Vec<u8> {
+    [666_u64.to_be_bytes(), (now_ms + 900).to_be_bytes()].concat()
+}
+
+fn minute(draft: &mut Draft<'_>) {
+    draft.expires_at = draft.issued_at + 60_000;
+}
+
+/// Whether the call is for a manifest, by somebody who has this one.
+fn knows(call: &HttpCall, served: &Served) -> bool {
+    let is_manifest =
+        call.headers.get(":path").is_some_and(|path| path.starts_with(b"/edge/v1/manifest"));
+    is_manifest && call.headers.get("if-none-match") == Some(forge::etag(served).as_bytes())
+}
+
+fn last_lines(host: &mut Host) -> Vec<String> {
+    host.world().log.iter().rev().take(12).rev().cloned().collect()
 }
 
 /// Another worker of the process with this shared data, started at this nanosecond.

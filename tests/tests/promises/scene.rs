@@ -28,11 +28,14 @@ pub(crate) struct Different {
     pub(crate) wasm: Option<PathBuf>,
     pub(crate) settings: Vec<(&'static str, String)>,
     pub(crate) outage_grace: Option<u64>,
+    pub(crate) max_manifest_lifetime: Option<u64>,
+    pub(crate) wait_seconds: Option<u64>,
 }
 
 impl Scene {
     pub(crate) async fn set(different: Different) -> Self {
-        let Different { store, servers, wasm, settings, outage_grace } = different;
+        let Different { store, servers, wasm, settings, outage_grace, max_manifest_lifetime, wait_seconds } =
+            different;
         let scratch = Scratch::new().unwrap();
         let upstream = Upstream::start(scratch.address(8081)).await.unwrap();
         let store = store.unwrap_or(Store::Sqlite);
@@ -46,7 +49,10 @@ impl Scene {
         }
         let proxy = Proxy::start(scratch.address(8790), addresses).await.unwrap();
         let mut plugin = control_plane.enroll("edge").unwrap().plugin_configuration;
-        plugin["control_plane"]["wait_seconds"] = json!(2);
+        plugin["control_plane"]["wait_seconds"] = json!(wait_seconds.unwrap_or(2));
+        if let Some(lifetime) = max_manifest_lifetime {
+            plugin["max_manifest_lifetime_seconds"] = json!(lifetime);
+        }
         if let Some(grace) = outage_grace {
             plugin["outage_grace_seconds"] = json!(grace);
         }

@@ -7,7 +7,7 @@
 //! |---|---|---|
 //! | header | `x-api-key: ks_live_...` | twice; a comma in it, as proxies join doubled headers; as `x_api_key` or `x.api.key` |
 //! | header with a scheme | `Authorization: Bearer eyJ...` | the same; and the scheme in any part between commas |
-//! | cookie | `session=eyJ...` | twice, in one header or several |
+//! | cookie | `session=eyJ...` | twice, in one header or several; after a comma, white space or a quote; its name in another case, in percent-encoding, or as PHP reads it |
 //! | query parameter | `?access_token=eyJ...` | twice; after `;`; its name in percent-encoding, in another case, or as PHP reads it (`access.token`) |
 //!
 //! A value is taken as it is sent: what would need decoding (`%`, `+`, quotes) is no spelling of a credential.
@@ -60,8 +60,13 @@ pub(crate) fn find<'r, 's>(
         for source in sources {
             match &source.place {
                 Place::Cookie(cookie) if name.eq_ignore_ascii_case("cookie") => {
-                    for value in cookie::values(value, cookie).filter(|value| !value.is_empty()) {
-                        take(one(value)?, source)?;
+                    for (value, plain) in cookie::values(value, cookie) {
+                        if !plain {
+                            return Err(Reason::CredentialAmbiguous);
+                        }
+                        if !value.is_empty() {
+                            take(one(value)?, source)?;
+                        }
                     }
                 }
                 Place::Query(parameter) if *name == ":path" => {
@@ -215,7 +220,41 @@ mod tests {
             (&[("cookie", "a=1"), ("cookie", "session=b")], Ok("b")),
             (&[("cookie", "session=; a=1")], MISSING),
             (&[("cookie", "session")], MISSING),
-            (&[("cookie", "Session=b")], MISSING),
+            (&[("cookie", "Session=b")], AMBIGUOUS),
+            (&[("cookie", "session=b; a=1, session=c")], AMBIGUOUS),
+            (&[("cookie", "session=b; a=1,session=c")], AMBIGUOUS),
+            (&[("cookie", "session=b; a=1 session=c")], AMBIGUOUS),
+            (&[("cookie", "session=b; a=1\tsession =c")], AMBIGUOUS),
+            (&[("cookie", "session=b; a=1\x0bsession=c")], AMBIGUOUS),
+            (&[("cookie", "session=b; a=1\u{a0}session=c")], AMBIGUOUS),
+            (&[("cookie", "session=b; a=\"1\"session=c")], AMBIGUOUS),
+            (&[("cookie", "session=b; a=\"1\" SESSION=c")], AMBIGUOUS),
+            (&[("cookie", "session=b; SESSION=c")], AMBIGUOUS),
+            (&[("cookie", "session=b; a= session=c")], AMBIGUOUS),
+            (&[("cookie", "session=b; session\x0b=c")], AMBIGUOUS),
+            (&[("cookie", "session=b; a=x session\u{a0} =c")], AMBIGUOUS),
+            (&[("cookie", "session=b, session=c")], AMBIGUOUS),
+            (&[("cookie", "session=b session=c")], AMBIGUOUS),
+            (&[("cookie", "session=b a=1, session=c")], AMBIGUOUS),
+            (&[("cookie", "session=b; x session=c")], AMBIGUOUS),
+            (&[("cookie", "session=b; x, session = c")], AMBIGUOUS),
+            (&[("cookie", "session=b; \"session=c")], AMBIGUOUS),
+            (&[("cookie", "session=b; %73ession=c")], AMBIGUOUS),
+            (&[("cookie", "session=b; session[]=c")], AMBIGUOUS),
+            (&[("cookie", "session=b; +session=c")], AMBIGUOUS),
+            (&[("cookie", "session=b; session%00=c")], AMBIGUOUS),
+            (&[("cookie", "a=1, session=b")], AMBIGUOUS),
+            (&[("cookie", "session=b"), ("cookie", "a=1, session=c")], AMBIGUOUS),
+            (&[("cookie", "session=b"), ("Cookie", "a=1 Session=c")], AMBIGUOUS),
+            (&[("cookie", "$Version=1, session=b")], AMBIGUOUS),
+            (&[("cookie", "$Version=1; session=b; $Path=/")], Ok("b")),
+            // No reader begins a name within a word.
+            (&[("cookie", "session=b; next=/x?session=c")], Ok("b")),
+            (&[("cookie", "session=b; a=xsession=c; b=x.session=d")], Ok("b")),
+            (&[("cookie", "session=b; a=1,xsession=c; sessions=1")], Ok("b")),
+            (&[("cookie", "session=b==")], Ok("b==")),
+            (&[("cookie", "a=session; session=b")], Ok("b")),
+            (&[("cookie", "a=1, session; session=b")], Ok("b")),
             (&[("cookie", "xsession=b")], MISSING),
             (&[("cookie", "session=b; session=b")], AMBIGUOUS),
             (&[("cookie", "session=b"), ("cookie", "session=c")], AMBIGUOUS),
@@ -293,7 +332,10 @@ mod tests {
             ("cookie", "session=b; a=1", Some("a=1")),
             ("cookie", "a=1; session=b", Some("a=1")),
             ("cookie", "a=1; session=b; session=c;", Some("a=1;")),
-            ("cookie", "a=1; Session=b", Some("a=1; Session=b")),
+            // What only another reader takes for it goes as well.
+            ("cookie", "a=1; Session=b", Some("a=1")),
+            ("cookie", "a=1; b=2, session=c; d=3", Some("a=1; d=3")),
+            ("cookie", "a=1; next=/x?session=c", Some("a=1; next=/x?session=c")),
             (":path", "/p?access_token=b", Some("/p")),
             (":path", "/p?access_token=b&a=1", Some("/p?a=1")),
             (":path", "/p?a=%20+&access_token=b&&c", Some("/p?a=%20+&&c")),

@@ -54,7 +54,7 @@ fn parts(piece: &[u8]) -> (&[u8], &[u8]) {
 
 /// Whether somebody reads the name as the one that is wanted. PHP leaves out spaces in front and what follows a zero
 /// byte, and puts `_` for `.`, a space and a `[` that stays open.
-fn is_like(name: &[u8], wanted: &str) -> bool {
+pub(super) fn is_like(name: &[u8], wanted: &str) -> bool {
     let fold = |byte: u8| match byte {
         b'.' | b' ' | b'+' | b'[' => b'_',
         _ => byte.to_ascii_lowercase(),

@@ -1,13 +1,18 @@
+use alloc::string::String;
 use core::fmt;
 
 use bundle::{Incomplete, ManifestError, ObjectError, Regression, Rejected};
+use token::json::Json;
 
 /// Why a refresh failed; what was held is kept.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Failure {
-    /// No answer.
-    Unreachable,
-    Status(u16),
+    /// The control plane did not answer. The host, or a proxy in between, may have answered in its place.
+    Unreachable(Option<Substitute>),
+    /// The control plane answered with an error, and says why unless what answered is something else.
+    Status(u16, Option<Problem>),
+    /// The bundle is no longer fresh, and the control plane has nothing newer than this version.
+    NotRenewed(u64),
     Manifest(ManifestError),
     /// By so many seconds.
     Expired(Signed, u64),
@@ -25,6 +30,38 @@ pub enum Failure {
     Incomplete(Incomplete),
 }
 
+/// The answer of a proxy that got none from the control plane.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Substitute {
+    pub status: u16,
+    /// The body, where it is a line of plain text: Envoy says there why it failed to connect.
+    pub text: String,
+}
+
+/// What the control plane says of an error (RFC 9457).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Problem {
+    pub code: String,
+    pub detail: String,
+}
+
+impl Problem {
+    /// `None` where the body is not an error of the control plane: somebody else answered.
+    fn read(body: &[u8]) -> Option<Self> {
+        let Some(Json::Object(members)) = Json::parse(body) else { return None };
+        let text = |name| members.get(name).and_then(Json::as_str).map(printable);
+        Some(Self { code: text("code")?, detail: text("detail").unwrap_or_default() })
+    }
+}
+
+/// What comes from the network into a line of the log: of bounded length, without control characters.
+fn printable(text: &str) -> String {
+    let printable = |character: &char| character.is_ascii_graphic() || *character == ' ';
+    text.chars().filter(printable).take(MAX_TEXT).collect()
+}
+
+const MAX_TEXT: usize = 200;
+
 /// What has a signature and a lifetime of its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Signed {
@@ -34,10 +71,36 @@ pub enum Signed {
 }
 
 impl Failure {
-    pub const fn code(self) -> &'static str {
+    /// What an answer means that brings no manifest and no object. Status 0 is no answer at all.
+    pub(super) fn of_status(status: u16, body: &[u8]) -> Self {
+        match Problem::read(body) {
+            _ if status == 0 => Self::Unreachable(None),
+            // All that a gateway answers with in the place of a server that is silent: RFC 9110 section 15.6, and the
+            // codes of their own that some use.
+            None if matches!(status, 408 | 502 | 503 | 504 | 520..=527) => {
+                let text = core::str::from_utf8(body).ok().filter(|text| !text.contains('<'));
+                Self::Unreachable(Some(Substitute { status, text: text.map(printable).unwrap_or_default() }))
+            }
+            problem => Self::Status(status, problem),
+        }
+    }
+
+    /// Whether what is in between gave up before the control plane answered, `after` that many milliseconds: it may be
+    /// less patient than the request.
+    pub(super) fn is_cut(&self, after: u64) -> bool {
         match self {
-            Self::Unreachable => "control_plane_unreachable",
-            Self::Status(_) => "control_plane_status",
+            Self::Unreachable(Some(Substitute { status: 408 | 504 | 524, .. })) => true,
+            // Who refuses a connection does so at once.
+            Self::Unreachable(_) => after >= HELD_AT_LEAST_MS,
+            _ => false,
+        }
+    }
+
+    pub const fn code(&self) -> &'static str {
+        match self {
+            Self::Unreachable(_) => "control_plane_unreachable",
+            Self::Status(..) => "control_plane_status",
+            Self::NotRenewed(_) => "manifest_not_renewed",
             Self::Manifest(error) => error.code(),
             Self::Expired(Signed::Manifest, _) => "manifest_expired",
             Self::Expired(Signed::Checkpoint, _) => "checkpoint_expired",
@@ -54,8 +117,21 @@ impl Failure {
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Unreachable => f.write_str("the control plane did not answer"),
-            Self::Status(status) => write!(f, "the control plane answered {status}"),
+            Self::Unreachable(None) => f.write_str("no answer from the control plane"),
+            Self::Unreachable(Some(Substitute { status, text })) => {
+                write!(f, "no answer from the control plane; the proxy in between says {status}")?;
+                if text.is_empty() { Ok(()) } else { write!(f, ": {text}") }
+            }
+            Self::Status(status, None) => write!(f, "the control plane answered {status}"),
+            Self::Status(status, Some(Problem { code, detail })) => {
+                write!(f, "the control plane answered {status} {code}: {detail}")
+            }
+            Self::NotRenewed(version) => write!(
+                f,
+                "the control plane has nothing newer than version {version}, which is held and no longer fresh: its \
+                 publisher stands still, its database went back, or the thief of a tail key signed that version \
+                 (`keystile doctor`; if stolen, `keystile authority rotate tail`)"
+            ),
             Self::Manifest(error) => error.fmt(f),
             Self::Expired(signed, ago) => {
                 let signed = match signed {
@@ -79,6 +155,9 @@ impl fmt::Display for Failure {
 }
 
 impl core::error::Error for Failure {}
+
+/// Milliseconds.
+const HELD_AT_LEAST_MS: u64 = 1000;
 
 impl From<ManifestError> for Failure {
     fn from(error: ManifestError) -> Self {

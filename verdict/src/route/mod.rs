@@ -19,7 +19,8 @@
 //! (`%252f`), control characters, bytes that are not UTF-8. `%3A` and its like are the same as `:` in a variable; where
 //! a rule has such a character as a literal and the request has it encoded, the request is refused. A slash at the end
 //! is part of the path; where only that slash keeps a request from an earlier rule than the `/**` it reaches, the
-//! request is refused as well.
+//! request is refused as well. So it is where only capitals, or dots and spaces at the ends of segments, keep it from
+//! another rule ([`PathCase`]): `/Admin` and `/admin%20` are `/admin` to many an upstream.
 
 mod host;
 mod path;
@@ -29,7 +30,7 @@ mod rules;
 mod table;
 mod template;
 
-pub use path::Unroutable;
+pub use path::{PathCase, Unroutable};
 pub use rule::{Access, Rule};
 pub use rules::{Rules, Unmatched};
 

@@ -23,10 +23,39 @@ pub enum Unroutable {
     DoubleEncoding,
     /// A slash at the end is all that keeps it from another rule.
     TrailingSlash,
+    /// Capitals, or dots and spaces at the ends of its segments, are all that keeps it from another rule.
+    ReadAlike,
+}
+
+/// Whether the upstream may take paths for the same that differ in capitals, or in dots and spaces at the ends of segments.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum PathCase {
+    /// It may: where such a path falls under another rule, the request is refused.
+    #[default]
+    Fold,
+    /// It tells them apart.
+    Exact,
+}
+
+/// How a segment is compared with a literal of a template.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Reading {
+    AsSent,
+    Folded,
+}
+
+impl Reading {
+    pub(super) fn is_same(self, literal: &str, segment: &str) -> bool {
+        match self {
+            Self::AsSent => literal == segment,
+            // A literal has neither spaces nor letters beyond ASCII.
+            Self::Folded => literal.trim_end_matches('.').eq_ignore_ascii_case(segment),
+        }
+    }
 }
 
 impl Unroutable {
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Method,
         Self::Host,
         Self::Path,
@@ -38,6 +67,7 @@ impl Unroutable {
         Self::NotCanonical,
         Self::DoubleEncoding,
         Self::TrailingSlash,
+        Self::ReadAlike,
     ];
 
     pub const fn code(self) -> &'static str {
@@ -53,6 +83,7 @@ impl Unroutable {
             Self::NotCanonical => "path_not_canonical",
             Self::DoubleEncoding => "path_double_encoding",
             Self::TrailingSlash => "path_trailing_slash",
+            Self::ReadAlike => "path_read_alike",
         }
     }
 }
@@ -71,6 +102,7 @@ impl fmt::Display for Unroutable {
             Self::NotCanonical => "the path is not in its canonical spelling",
             Self::DoubleEncoding => "the path is encoded twice",
             Self::TrailingSlash => "the path is ambiguous by the slash at its end",
+            Self::ReadAlike => "the path is ambiguous by its capitals, or by a dot or space at the end of a segment",
         })
     }
 }
@@ -126,9 +158,35 @@ impl<'r> Path<'r> {
         }
         Self(segments)
     }
+
+    /// Whether [`folded`](Self::folded) is another path.
+    pub(super) fn folds(&self) -> bool {
+        self.0.iter().any(Segment::folds)
+    }
+
+    /// As it is to a reader that does not tell capitals from small letters, and for which a name does not begin with a
+    /// space nor end with a space or dot, as for file systems of Windows. Nothing is left of some segments: an empty one is
+    /// one slash more to it.
+    pub(super) fn folded(&self) -> Self {
+        let mut segments: Vec<Segment<'r>> = self.0.iter().map(Segment::folded).collect();
+        let last = segments.pop();
+        segments.retain(|segment| !segment.text.is_empty());
+        segments.extend(last);
+        Self(segments)
+    }
 }
 
 impl<'r> Segment<'r> {
+    fn folds(&self) -> bool {
+        self.text.chars().any(|character| folded(character) != character)
+            || without_ends(&self.text).len() < self.text.len()
+    }
+
+    fn folded(&self) -> Self {
+        let text = without_ends(&self.text).chars().map(folded).collect();
+        Self { text: Cow::Owned(text), respelled: self.respelled }
+    }
+
     fn parse(raw: &'r str) -> Result<Self, Unroutable> {
         if matches!(raw, "." | "..") {
             return Err(Unroutable::DotSegment);
@@ -169,6 +227,21 @@ impl<'r> Segment<'r> {
         let text = String::from_utf8(bytes).map_err(|_| Unroutable::Path)?;
         Ok(Self { text: Cow::Owned(text), respelled })
     }
+}
+
+/// Literals are ASCII: of all other letters only these four become one that can stand there, whether a reader folds to
+/// small letters or to capitals.
+const fn folded(character: char) -> char {
+    match character {
+        '\u{17f}' => 's',
+        '\u{212a}' => 'k',
+        '\u{130}' | '\u{131}' => 'i',
+        other => other.to_ascii_lowercase(),
+    }
+}
+
+fn without_ends(text: &str) -> &str {
+    text.trim_start().trim_end_matches(|end: char| end == '.' || end.is_whitespace())
 }
 
 /// The byte that two digits spell, and what follows.
@@ -281,6 +354,6 @@ mod tests {
         let codes: std::collections::BTreeSet<_> = Unroutable::ALL.iter().map(|why| why.code()).collect();
         let texts: std::collections::BTreeSet<_> =
             Unroutable::ALL.iter().map(|why| why.to_string()).collect();
-        assert_eq!((codes.len(), texts.len()), (11, 11));
+        assert_eq!((codes.len(), texts.len()), (12, 12));
     }
 }

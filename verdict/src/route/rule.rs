@@ -2,7 +2,7 @@ use alloc::{format, string::String, vec::Vec};
 
 use token::json::Json;
 
-use super::{Path, Table, Template, Unroutable, host::Host, request::Request};
+use super::{Path, Table, Template, Unroutable, host::Host, path::Reading, request::Request};
 use crate::{
     Mode, StalePolicy,
     claim::Wanted,
@@ -93,6 +93,14 @@ impl Rule {
         !self.hosts.is_empty()
     }
 
+    /// Whether a literal of its paths is another text when it is folded.
+    pub(super) fn folds(&self) -> bool {
+        match &self.target {
+            Target::Template(template) => template.folds(),
+            Target::Table(table) => table.templates().any(Template::folds),
+        }
+    }
+
     pub(super) const fn demand(&self) -> &Demand {
         &self.demand
     }
@@ -102,6 +110,7 @@ impl Rule {
         rule: usize,
         request: &Request<'_>,
         path: &Path<'_>,
+        reading: Reading,
     ) -> Result<Option<Found<'p>>, Unroutable> {
         if !self.hosts.is_empty() && !self.hosts.iter().any(|host| host.matches(request.host)) {
             return Ok(None);
@@ -114,7 +123,7 @@ impl Rule {
         let demand = &self.demand;
         let preflight = asked.is_some();
         Ok(match &self.target {
-            Target::Template(template) => template.matches(path)?.then_some(Found {
+            Target::Template(template) => template.matches(path, reading)?.then_some(Found {
                 rule,
                 demand,
                 access: demand.access,
@@ -122,7 +131,7 @@ impl Rule {
                 template,
                 preflight,
             }),
-            Target::Table(table) => table.find(path, method)?.map(|operation| Found {
+            Target::Table(table) => table.find(path, reading, method)?.map(|operation| Found {
                 rule,
                 demand,
                 access: if operation.public { Access::Public } else { demand.access },

@@ -3,7 +3,8 @@ use alloc::{string::String, vec::Vec};
 use token::json::Json;
 
 use super::{
-    Path, Template, Unroutable,
+    Path, PathCase, Template, Unroutable,
+    path::Reading,
     request::Request,
     rule::{Access, Demand, Found, Rule},
 };
@@ -14,7 +15,11 @@ use crate::{
 
 /// Rules in their order.
 #[derive(Debug, Clone, Default)]
-pub struct Rules(Vec<Rule>);
+pub struct Rules {
+    rules: Vec<Rule>,
+    /// Whether a literal of their paths is another text when it is folded.
+    fold: bool,
+}
 
 /// What becomes of a request that no rule matches.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,7 +32,15 @@ pub enum Unmatched {
 
 impl Read for Rules {
     fn read(json: &Json) -> Result<Self, Wrong> {
-        Vec::read(json).map(Self)
+        let rules: Vec<Rule> = Vec::read(json)?;
+        let fold = rules.iter().any(Rule::folds);
+        Ok(Self { rules, fold })
+    }
+}
+
+impl Read for PathCase {
+    fn read(json: &Json) -> Result<Self, Wrong> {
+        strict::variant(json, &[("fold", Self::Fold), ("exact", Self::Exact)])
     }
 }
 
@@ -66,21 +79,21 @@ impl Route<'_, '_> {
 
 impl Rules {
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.rules.is_empty()
     }
 
     /// The operations of all tables and the other rules, together.
     pub fn len(&self) -> usize {
-        self.0.iter().map(Rule::operations).sum()
+        self.rules.iter().map(Rule::operations).sum()
     }
 
     pub(crate) fn ask_for_permissions(&self) -> bool {
-        self.0.iter().any(Rule::asks_for_permission)
+        self.rules.iter().any(Rule::asks_for_permission)
     }
 
     /// Whether a rule looks at this member of a token, beyond what every request does.
     pub(crate) fn look_at(&self, member: &str) -> bool {
-        self.0.iter().map(Rule::demand).any(|Demand { audiences, claims, scopes, .. }| match member {
+        self.rules.iter().map(Rule::demand).any(|Demand { audiences, claims, scopes, .. }| match member {
             "aud" if !audiences.is_empty() => true,
             "scope" | "scp" if !scopes.is_empty() => true,
             _ => claims.iter().any(|(name, _)| claim::is_in(name, member)),
@@ -88,27 +101,28 @@ impl Rules {
     }
 
     pub(crate) fn scopes(&self, rule: usize) -> &[String] {
-        self.0.get(rule).map_or(&[], |rule| &rule.demand().scopes)
+        self.rules.get(rule).map_or(&[], |rule| &rule.demand().scopes)
     }
 
     pub(crate) fn stale_policies(&self) -> impl Iterator<Item = StalePolicy> {
-        self.0.iter().filter_map(|rule| rule.demand().staleness)
+        self.rules.iter().filter_map(|rule| rule.demand().staleness)
     }
 
     /// Whether any says so itself.
     pub(crate) fn have(&self, mode: Mode) -> bool {
-        self.0.iter().any(|rule| rule.demand().mode == Some(mode))
+        self.rules.iter().any(|rule| rule.demand().mode == Some(mode))
     }
 
     /// The places of credentials that rules name, with the number of the rule.
     pub(crate) fn credentials(&self) -> impl Iterator<Item = (usize, &str)> {
-        let numbered = self.0.iter().enumerate();
+        let numbered = self.rules.iter().enumerate();
         numbered.flat_map(|(at, rule)| rule.demand().credentials.iter().map(move |name| (at, name.as_str())))
     }
 
     pub(crate) fn route<'p, 'r>(
         &'p self,
         unmatched: Option<Unmatched>,
+        case: PathCase,
         headers: impl Iterator<Item = (&'r str, &'r [u8])> + Clone,
     ) -> Result<Route<'p, 'r>, Reason> {
         let fallback = match unmatched {
@@ -127,18 +141,39 @@ impl Rules {
             let access = access.ok_or(Reason::RouteUnmatched)?;
             return Ok(Route { access, ..Route::default() });
         }
-        let request = Request::of(headers, self.0.iter().any(Rule::asks_for_host))?;
+        let request = Request::of(headers, self.rules.iter().any(Rule::asks_for_host))?;
         let path = Path::parse(request.target)?;
-        let found = self.find(&request, &path)?;
+        let found = self.find(&request, &path, Reading::AsSent)?;
         // A closed template says itself whether a slash ends it; anything else takes both spellings.
         let by_slash = match &found {
             Some(found) => found.template.open,
             None => access.is_some(),
         };
+        let rule = found.as_ref().map(|found| found.rule);
         if by_slash {
-            let other = self.find(&request, &path.toggled())?;
-            if other.map(|other| other.rule) != found.as_ref().map(|found| found.rule) {
+            let other = self.find(&request, &path.toggled(), Reading::AsSent)?;
+            if other.map(|other| other.rule) != rule {
                 return Err(Unroutable::TrailingSlash.into());
+            }
+        }
+        // What no rule matches and nothing lets pass is refused as that.
+        let is_open = found.is_some() || access.is_some();
+        if case == PathCase::Fold && is_open && (self.fold || path.folds()) {
+            let folded = path.folded();
+            let other = self.find(&request, &folded, Reading::Folded)?;
+            let same_row = match (&other, &found) {
+                (Some(other), Some(found)) => core::ptr::eq(other.template, found.template),
+                (None, None) => true,
+                _ => false,
+            };
+            if !same_row || other.map(|other| other.rule) != rule {
+                return Err(Unroutable::ReadAlike.into());
+            }
+            if by_slash {
+                let other = self.find(&request, &folded.toggled(), Reading::Folded)?;
+                if other.map(|other| other.rule) != rule {
+                    return Err(Unroutable::ReadAlike.into());
+                }
             }
         }
         match found {
@@ -154,9 +189,14 @@ impl Rules {
         }
     }
 
-    fn find<'p>(&'p self, request: &Request<'_>, path: &Path<'_>) -> Result<Option<Found<'p>>, Unroutable> {
-        for (number, rule) in self.0.iter().enumerate() {
-            if let Some(found) = rule.find(number, request, path)? {
+    fn find<'p>(
+        &'p self,
+        request: &Request<'_>,
+        path: &Path<'_>,
+        reading: Reading,
+    ) -> Result<Option<Found<'p>>, Unroutable> {
+        for (number, rule) in self.rules.iter().enumerate() {
+            if let Some(found) = rule.find(number, request, path, reading)? {
                 return Ok(Some(found));
             }
         }

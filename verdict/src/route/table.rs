@@ -10,6 +10,7 @@ use token::json::Json;
 
 use super::{
     Path, Template, Unroutable,
+    path::Reading,
     rule::{covers, is_method},
     template::Part,
 };
@@ -61,23 +62,44 @@ impl Table {
         self.operations.iter().map(|operation| &operation.template)
     }
 
-    pub(super) fn find(&self, path: &Path<'_>, method: &str) -> Result<Option<&Operation>, Unroutable> {
-        let Some(found) = self.walk(0, 0, path, method) else { return Ok(None) };
-        if found.template.matches(path)? { Ok(Some(found)) } else { Ok(None) }
+    pub(super) fn find(
+        &self,
+        path: &Path<'_>,
+        reading: Reading,
+        method: &str,
+    ) -> Result<Option<&Operation>, Unroutable> {
+        let Some(found) = self.walk(0, 0, path, reading, method) else { return Ok(None) };
+        if found.template.matches(path, reading)? { Ok(Some(found)) } else { Ok(None) }
     }
 
     /// As deep as the longest template at most: [`MAX_DEPTH`].
-    fn walk(&self, node: usize, depth: usize, path: &Path<'_>, method: &str) -> Option<&Operation> {
+    fn walk(
+        &self,
+        node: usize,
+        depth: usize,
+        path: &Path<'_>,
+        reading: Reading,
+        method: &str,
+    ) -> Option<&Operation> {
         let node = self.nodes.get(node)?;
         let Some(segment) = path.segments().get(depth) else { return self.ending(node, method) };
         let deeper = depth.checked_add(1)?;
-        if let Some(found) =
-            node.literal(&segment.text).and_then(|next| self.walk(next, deeper, path, method))
-        {
-            return Some(found);
+        let literal = match reading {
+            Reading::AsSent => {
+                node.literal(&segment.text).and_then(|next| self.walk(next, deeper, path, reading, method))
+            }
+            // Their order is that of their exact texts, and several may be read alike.
+            Reading::Folded => {
+                let mut alike =
+                    node.literals.iter().filter(|(literal, _)| reading.is_same(literal, &segment.text));
+                alike.find_map(|(_, next)| self.walk(*next, deeper, path, reading, method))
+            }
+        };
+        if literal.is_some() {
+            return literal;
         }
         let next = node.variable.filter(|_| !segment.text.is_empty())?;
-        self.walk(next, deeper, path, method)
+        self.walk(next, deeper, path, reading, method)
     }
 
     fn ending(&self, node: &Node, method: &str) -> Option<&Operation> {
@@ -224,7 +246,7 @@ mod tests {
             // Every variable its own value, so that none can be taken for another.
             let path = template.replace('{', "value-of-").replace('}', "");
             let parsed = Path::parse(path.as_bytes()).unwrap();
-            let found = table.find(&parsed, method).unwrap().unwrap();
+            let found = table.find(&parsed, Reading::AsSent, method).unwrap().unwrap();
             assert_eq!((found.name.as_str(), found.exempt), (name, name == "Auth:logout"), "{method} {path}");
             let variables: Vec<_> = found.template.variables(&parsed).collect();
             let expected: Vec<_> = template
@@ -234,8 +256,8 @@ mod tests {
                 .collect();
             let expected: Vec<_> = expected.iter().map(|(name, value)| (*name, value.as_str())).collect();
             assert_eq!(variables, expected, "{method} {path}");
-            assert!(table.find(&parsed, "PATCH").unwrap().is_none());
-            assert!(table.find(&parsed, &method.to_ascii_lowercase()).unwrap().is_none());
+            assert!(table.find(&parsed, Reading::AsSent, "PATCH").unwrap().is_none());
+            assert!(table.find(&parsed, Reading::AsSent, &method.to_ascii_lowercase()).unwrap().is_none());
         }
     }
 
@@ -265,7 +287,7 @@ mod tests {
                 ("GET", "/", None),
             ] {
                 let parsed = Path::parse(path.as_bytes()).unwrap();
-                let found = table.find(&parsed, method).unwrap();
+                let found = table.find(&parsed, Reading::AsSent, method).unwrap();
                 assert_eq!(found.map(|found| found.name.as_str()), expected, "{method} {path}");
             }
         }
@@ -329,7 +351,7 @@ mod tests {
                 }
             }
             let found = table(SORACOM).unwrap();
-            let found = found.find(&parsed, method).unwrap();
+            let found = found.find(&parsed, Reading::AsSent, method).unwrap();
             prop_assert_eq!(found.map(|found| found.name.as_str()), best.map(|(_, name)| name), "{} {}", method, path);
         }
     }
@@ -344,7 +366,7 @@ mod tests {
             .into_iter()
             .map(|path| {
                 let path = Path::parse(path.as_bytes()).unwrap();
-                let found = read.find(&path, "GET").unwrap().or(read.find(&path, "POST").unwrap());
+                let found = read.find(&path, Reading::AsSent, "GET").unwrap().or(read.find(&path, Reading::AsSent, "POST").unwrap());
                 found.map(|found| (found.name.as_str(), found.public, found.exempt))
             })
             .collect();

@@ -2,7 +2,7 @@ use alloc::{format, string::String, vec::Vec};
 
 use token::json::Json;
 
-use super::path::{MAX_SEGMENTS, Path, Segment, Unroutable, is_plain};
+use super::path::{MAX_SEGMENTS, Path, Reading, Segment, Unroutable, is_plain};
 use crate::{
     permission::is_variable,
     strict::{self, Read, Wrong, shown},
@@ -56,12 +56,12 @@ impl Template {
     }
 
     /// An error when it matches and would not in the other spelling of the request.
-    pub(super) fn matches(&self, path: &Path<'_>) -> Result<bool, Unroutable> {
+    pub(super) fn matches(&self, path: &Path<'_>, reading: Reading) -> Result<bool, Unroutable> {
         let segments = path.segments();
         let enough =
             if self.open { segments.len() >= self.parts.len() } else { segments.len() == self.parts.len() };
         let mut pairs = self.parts.iter().zip(segments);
-        if !enough || !pairs.clone().all(|(part, segment)| part.matches(segment)) {
+        if !enough || !pairs.clone().all(|(part, segment)| part.matches(segment, reading)) {
             return Ok(false);
         }
         let respelled = pairs.any(|(part, segment)| matches!(part, Part::Literal(_)) && segment.respelled);
@@ -76,15 +76,21 @@ impl Template {
         })
     }
 
+    /// Whether a literal is another text when it is folded.
+    pub(super) fn folds(&self) -> bool {
+        let folds = |text: &String| text.ends_with('.') || text.bytes().any(|byte| byte.is_ascii_uppercase());
+        self.parts.iter().any(|part| matches!(part, Part::Literal(text) if folds(text)))
+    }
+
     pub(crate) fn has_variable(&self, name: &str) -> bool {
         self.parts.iter().any(|part| matches!(part, Part::Variable(known) if known == name))
     }
 }
 
 impl Part {
-    fn matches(&self, segment: &Segment<'_>) -> bool {
+    fn matches(&self, segment: &Segment<'_>, reading: Reading) -> bool {
         match self {
-            Self::Literal(text) => *text == segment.text,
+            Self::Literal(text) => reading.is_same(text, &segment.text),
             Self::Variable(_) => !segment.text.is_empty(),
         }
     }
@@ -135,7 +141,7 @@ mod tests {
             ("/a:b/**", "/a%3ab/d", Err(Unroutable::NotCanonical)),
         ] {
             let path = Path::parse(path.as_bytes()).unwrap();
-            assert_eq!(Template::parse(template).unwrap().matches(&path), expected, "{template} {path:?}");
+            assert_eq!(Template::parse(template).unwrap().matches(&path, Reading::AsSent), expected, "{template} {path:?}");
         }
     }
 

@@ -9,9 +9,10 @@ use crate::world::configuration;
 fn defaults_are_the_documented_ones() {
     let policy = Policy::from_json(configuration().as_bytes()).unwrap();
     assert_eq!(policy.outage_grace_seconds, 900);
+    assert_eq!(policy.max_manifest_lifetime_seconds, 300);
     assert_eq!(policy.tokens.leeway_seconds, 5);
     let control_plane = policy.control_plane.unwrap();
-    assert_eq!(control_plane.wait_seconds, 15);
+    assert_eq!(control_plane.wait_seconds, 10);
     assert_eq!(control_plane.authority, "keystile");
     assert_eq!(policy.identity_prefix, "x-keystile-");
     assert_eq!(policy.realm, "keystile");
@@ -49,6 +50,13 @@ fn an_error_names_its_path() {
             r#""cluster": "keystile", "wait_seconds": 31,"#,
             "`control_plane.wait_seconds`",
         ),
+        (r#""audience": "#, r#""max_manifest_lifetime_seconds": 0, "audience": "#, "`max_manifest_lifetime_seconds`"),
+        (
+            r#""audience": "#,
+            r#""max_manifest_lifetime_seconds": 86401, "audience": "#,
+            "`max_manifest_lifetime_seconds`",
+        ),
+        (r#""audience": "#, r#""path_case": "lower", "audience": "#, "`path_case`"),
         (r#""audiences""#, r#""leeway_seconds": 301, "audiences""#, "`tokens.leeway_seconds`"),
         (r#""audiences""#, r#""leeway_seconds": -1, "audiences""#, "`tokens.leeway_seconds`"),
         (r#""audiences""#, r#""issuer": "x", "audiences""#, "`.`: `issuer` stands twice at line"),

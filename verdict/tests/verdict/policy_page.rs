@@ -52,6 +52,7 @@ fn every_member_is_listed_and_no_other() {
         "min_epoch",
         "min_version",
         "control_plane",
+        "max_manifest_lifetime_seconds",
         "tokens",
         "identity_prefix",
         "strip_credential",

@@ -411,6 +411,184 @@ fn where_nothing_waits_it_polls_once_a_second() {
     assert!(refresh.poll(NOW_MS + 16_200).is_some(), "the control plane held the request: again at once");
 }
 
+/// A control plane that publishes nothing new and signs the same anew every 5 s, behind something that cuts a request
+/// after so many seconds: no request fails for long, and what is held is always fresh. What was asked, and how it ended.
+fn idle(patience: u64, cut: u16, minutes: u64) -> Vec<(u64, bool)> {
+    let built = bundle_of(0);
+    let checkpoint = checkpoint(&built, 1, NOW_MS);
+    let (mut refresh, mut now, end) = (refresh(), NOW_MS, NOW_MS + minutes * 60_000);
+    let mut asked = Vec::new();
+    while now < end {
+        let Some(call) = refresh.poll(now) else {
+            now += 25;
+            continue;
+        };
+        let Call::Manifest { wait_seconds, issued_at, .. } = call else { unreachable!("all objects are there") };
+        let is_cut = wait_seconds > patience;
+        asked.push((wait_seconds, is_cut));
+        now += wait_seconds.min(patience) * 1000 + 5;
+        let signed_at = (now - NOW_MS) / 5_000 * 5_000 + NOW_MS;
+        let (status, body) = match () {
+            () if is_cut => (cut, b"<html>Gateway Time-out</html>".to_vec()),
+            () if signed_at <= issued_at => (304, vec![]),
+            () => (200, over(&checkpoint, &built, 1, signed_at).manifest),
+        };
+        match refresh.handle_answer(call, status, body, now, 7) {
+            Ok(Step::Ready(_)) | Err(_) => {}
+            Ok(Step::Pending | Step::Share(_)) if refresh.current().is_some() => {}
+            Ok(_) => drop(fetch_all(&mut refresh, &over(&checkpoint, &built, 1, signed_at), now).unwrap()),
+        }
+        let held = refresh.current().unwrap();
+        assert!(now < held.half_life() + 5_000, "it is {} ms old", now - held.manifest().issued_at());
+    }
+    asked
+}
+
+#[test]
+fn what_is_in_between_may_be_less_patient_than_the_request() {
+    for cut in [504, 408, 503, 502, 524, 0] {
+        for patience in [1, 2, 4, 5, 7, 10, 14] {
+            let asked = idle(patience, cut, 20);
+            let cut_off = asked.iter().filter(|(_, cut)| *cut).count();
+            assert!((1..12).contains(&cut_off), "{cut} after {patience} s: {cut_off} of {}", asked.len());
+            // A longer wait is tried again, and not all the time.
+            let (early, late) = asked.split_at(6);
+            assert!(early.iter().any(|(_, cut)| *cut), "{early:?}");
+            assert!(late.iter().any(|(_, cut)| *cut), "{cut} after {patience} s: it never asks for more again");
+        }
+    }
+    // Where nothing cuts it, it is as configured.
+    assert!(idle(15, 504, 5).iter().skip(1).all(|(wait, cut)| !cut && *wait == 15));
+}
+
+/// Whoever cuts at once leaves nothing but to ask without waiting.
+#[test]
+fn where_even_a_second_is_too_long_it_does_not_wait() {
+    let asked = idle(0, 504, 10);
+    let cut_off = asked.iter().filter(|(_, cut)| *cut).count();
+    assert!(cut_off < 10, "{cut_off} of {}", asked.len());
+    assert!(asked.len() > 300, "asked {} times in ten minutes", asked.len());
+}
+
+/// When a proxy is put right, the wait is as configured again within a quarter of an hour.
+#[test]
+fn a_wait_that_was_shortened_grows_again() {
+    let mut refresh = refresh();
+    let published = |version| published(&bundle_of(0), version, NOW_MS);
+    load(&mut refresh, &published(1), NOW_MS);
+    let mut waits = Vec::new();
+    for _ in 0..4 {
+        let call = refresh.poll(NOW_MS + 10_000).unwrap();
+        waits.push(call.wait_seconds());
+        refresh.handle_answer(call, 504, vec![], NOW_MS + 10_000, 0).unwrap_err();
+        refresh.stand_down();
+    }
+    assert_eq!(waits, [15, 7, 3, 1]);
+    let (mut version, mut wait) = (1, 0);
+    for minute in 0..=300 {
+        let now = NOW_MS + 20_000 + minute * 60_000;
+        version += 1;
+        let built = bundle_of(0);
+        let checkpoint = checkpoint(&built, version, now);
+        refresh.stand_down();
+        load(&mut refresh, &over(&checkpoint, &built, version, now), now);
+        wait = refresh.poll(now + 1).unwrap().wait_seconds();
+        if wait == 15 {
+            break;
+        }
+        assert!(minute < 300, "{wait}");
+    }
+    assert_eq!(wait, 15);
+}
+
+/// A refused connection and an error of the control plane are no reason to ask for less.
+#[test]
+fn only_a_request_that_was_cut_shortens_the_wait() {
+    for (status, body, after) in [
+        (0, "", 100),
+        (503, "upstream connect error or disconnect/reset before headers", 100),
+        (503, r#"{"code":"store_unavailable","detail":"try again"}"#, 5_000),
+        (500, "", 5_000),
+        (401, r#"{"code":"edge_credential_refused","detail":"unknown"}"#, 100),
+    ] {
+        let mut refresh = refresh();
+        load(&mut refresh, &published(&bundle_of(0), 1, NOW_MS), NOW_MS);
+        let call = refresh.poll(NOW_MS).unwrap();
+        refresh.handle_answer(call, status, body.into(), NOW_MS + after, 0).unwrap_err();
+        let next = refresh.poll(NOW_MS + after + 250).unwrap();
+        assert_eq!(next.wait_seconds(), 15, "{status} {body}");
+    }
+}
+
+/// Past half its life, what is held is to be replaced at once, whatever waits.
+#[test]
+fn past_half_a_lifetime_nothing_is_to_wait() {
+    let mut refresh = refresh();
+    load(&mut refresh, &published(&bundle_of(0), 1, NOW_MS), NOW_MS);
+    for (age, wait) in [(0, 15), (14_000, 15), (20_000, 10), (29_500, 0), (30_000, 0), (59_000, 0), (90_000, 0)] {
+        refresh.stand_down();
+        assert_eq!(refresh.poll(NOW_MS + age).unwrap().wait_seconds(), wait, "{age}");
+    }
+    // All edges come then: every 5 s is enough.
+    refresh.stand_down();
+    let call = refresh.poll(NOW_MS + 31_000).unwrap();
+    refresh.handle_answer(call, 304, vec![], NOW_MS + 31_010, 0).unwrap();
+    assert_eq!(refresh.poll(NOW_MS + 35_999), None);
+    assert!(refresh.poll(NOW_MS + 36_000).is_some());
+}
+
+/// What operators read in the log when nothing comes: who answered, and what.
+#[test]
+fn a_failure_says_who_answered_what() {
+    let refused = r#"{"type":"about:blank","title":"Unauthorized","status":401,"code":"edge_credential_refused",
+        "detail":"this edge credential is not known: `keystile edge enroll`\r\nforged: line"}"#;
+    let long = format!(r#"{{"code":"{}","detail":"{}"}}"#, "c".repeat(5_000), "d".repeat(5_000));
+    for (status, body, code, expected) in [
+        (0, "", "control_plane_unreachable", "no answer from the control plane".into()),
+        (
+            503,
+            "upstream connect error or disconnect/reset before headers. reset reason: connection timeout",
+            "control_plane_unreachable",
+            "no answer from the control plane; the proxy in between says 503: upstream connect error or \
+             disconnect/reset before headers. reset reason: connection timeout"
+                .to_owned(),
+        ),
+        (
+            504,
+            "<html><h1>504 Gateway Time-out</h1></html>",
+            "control_plane_unreachable",
+            "no answer from the control plane; the proxy in between says 504".into(),
+        ),
+        (
+            401,
+            refused,
+            "control_plane_status",
+            "the control plane answered 401 edge_credential_refused: this edge credential is not known: \
+             `keystile edge enroll`forged: line"
+                .into(),
+        ),
+        (
+            503,
+            r#"{"code":"store_unavailable","detail":"try again"}"#,
+            "control_plane_status",
+            "the control plane answered 503 store_unavailable: try again".into(),
+        ),
+        (404, "", "control_plane_status", "the control plane answered 404".into()),
+        (404, r#"{"detail":"x"}"#, "control_plane_status", "the control plane answered 404".into()),
+        (
+            500,
+            &long,
+            "control_plane_status",
+            format!("the control plane answered 500 {}: {}", "c".repeat(200), "d".repeat(200)),
+        ),
+    ] {
+        let mut refresh = refresh();
+        let call = refresh.poll(NOW_MS).unwrap();
+        let failure = refresh.handle_answer(call, status, body.into(), NOW_MS, 0).unwrap_err();
+        assert_eq!((failure.code(), failure.to_string()), (code, expected), "{status} {body}");
+    }
+}
+
 #[test]
 fn backs_off_further_each_time_and_not_for_ever() {
     for random in [0, u64::MAX, 12_345] {

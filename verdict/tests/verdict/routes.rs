@@ -145,6 +145,72 @@ fn a_slash_at_the_end_leads_past_no_rule() {
     }
 }
 
+/// What is `/admin` to a server that folds capitals, or to a file system that drops dots and spaces at the end of a name.
+#[test]
+fn other_capitals_lead_past_no_rule() {
+    let rules = r#""rules": [
+        { "path": "/admin/**", "claims": { "role": "admin" } },
+        { "path": "/exact" },
+        { "path": "/Mixed/{id}" },
+        { "path": "/end.", "methods": ["GET"] },
+        { "operations": { "table": "GET\t/sims/{id}\tSim:get\nGET\t/sims/list\tSim:list", "public": ["Sim:get"] } },
+        { "path": "/**", "access": "public" }
+    ]"#;
+    let (fold, exact) = (gate_with(rules), gate_with(&format!(r#""path_case": "exact", {rules}"#)));
+    let snapshot = snapshot(&mut builder());
+    for (path, folded, as_sent) in [
+        ("/admin/x", "credential_missing", "credential_missing"),
+        ("/admin", "credential_missing", "credential_missing"),
+        ("/Admin/x", "path_read_alike", "public"),
+        ("/ADMIN", "path_read_alike", "public"),
+        ("/admin%20", "path_read_alike", "public"),
+        ("/admin%20/x", "path_read_alike", "public"),
+        ("/admin./x", "path_read_alike", "public"),
+        ("/admin.%20.", "path_read_alike", "public"),
+        ("/%20admin", "path_read_alike", "public"),
+        ("/admin%C2%A0", "path_read_alike", "public"),
+        ("/adm%C4%B1n", "path_read_alike", "public"),
+        ("/adm%C4%B0n", "path_read_alike", "public"),
+        ("/Exact", "path_read_alike", "public"),
+        ("/exact.", "path_read_alike", "public"),
+        // With the slash besides, which the rule for the path alone does not have.
+        ("/Exact/", "path_read_alike", "public"),
+        ("/exact/%20", "path_read_alike", "public"),
+        ("/exact/%20/", "path_read_alike", "public"),
+        ("/admin/%20/x", "credential_missing", "credential_missing"),
+        ("/%20/admin/x", "path_read_alike", "public"),
+        ("/exact/", "path_trailing_slash", "path_trailing_slash"),
+        ("/exact/X", "public", "public"),
+        ("/mixed/1", "path_read_alike", "public"),
+        ("/Mixed/1", "credential_missing", "credential_missing"),
+        ("/Mixed/ABC.", "credential_missing", "credential_missing"),
+        ("/end.", "credential_missing", "credential_missing"),
+        ("/end", "path_read_alike", "public"),
+        // Rows of a table are rules of their own.
+        ("/sims/list", "credential_missing", "credential_missing"),
+        ("/sims/1", "public", "public"),
+        ("/sims/List", "path_read_alike", "public"),
+        ("/sims/list.", "path_read_alike", "public"),
+        ("/%C5%BFims/list", "path_read_alike", "public"),
+        ("/sims/Liste", "public", "public"),
+        // What stays under its rule is nobody's business.
+        ("/Public/Files.", "public", "public"),
+        ("/files/%E3%81%82%20x", "public", "public"),
+        // Not covered: SECURITY.md says so.
+        ("/admin.json", "public", "public"),
+    ] {
+        assert_eq!(ask(&fold, Some(&snapshot), &format!("GET {path}"), &[]), folded, "{path}");
+        assert_eq!(ask(&exact, Some(&snapshot), &format!("GET {path}"), &[]), as_sent, "{path}");
+    }
+    // Where nothing else lets it pass, it is a path that no rule matches.
+    for (unmatched, expected) in [("refuse", "route_unmatched"), ("public", "path_read_alike")] {
+        let gate = gate_with(&format!(r#""unmatched": "{unmatched}", "rules": [{{ "path": "/admin" }}]"#));
+        for path in ["/Admin", "/admin%20", "/Admin/"] {
+            assert_eq!(ask(&gate, Some(&snapshot), &format!("GET {path}"), &[]), expected, "{path}");
+        }
+    }
+}
+
 #[test]
 fn a_preflight_passes_where_the_method_it_asks_for_has_a_rule_that_lets_it() {
     let gate = gate_with(
@@ -205,6 +271,7 @@ proptest! {
             prop::collection::vec(any::<u8>(), 0..30),
             "[/.;%2fe5c?#a]{0,20}".prop_map(String::into_bytes),
             "/secret[/.;%2fe5c?#]{0,6}".prop_map(String::into_bytes),
+            "/[sS][eE]cret(%20|[.]|/){0,4}".prop_map(String::into_bytes),
         ],
         host in prop::collection::vec(any::<u8>(), 0..10),
         real: bool,
@@ -219,7 +286,9 @@ proptest! {
         // What an upstream could read as the secret, by resolving, decoding, folding or cutting, does not pass.
         let sent = path.split(|byte| *byte == b'?').next().unwrap_or_default();
         let read = String::from_utf8_lossy(sent).replace("%2f", "/").replace("%5c", "/").replace(';', "");
-        let folded: Vec<&str> = read.split('/').filter(|part| !part.is_empty() && *part != ".").collect();
+        let read = read.to_ascii_lowercase().replace("%20", " ");
+        let parts = read.split('/').map(|part| part.trim_start().trim_end_matches([' ', '.']));
+        let folded: Vec<&str> = parts.filter(|part| !part.is_empty()).collect();
         if folded == ["secret"] {
             prop_assert!(matches!(verdict, Verdict::Refuse(_)), "{:?} {:?}", String::from_utf8_lossy(&path), verdict);
         }

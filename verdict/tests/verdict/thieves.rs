@@ -6,7 +6,7 @@ use bundle::{
     builder::{Builder, Built, CheckpointDraft, Delegates, Draft, Root, SnapshotKey, TailKey},
 };
 use token::Fingerprint;
-use verdict::{Call, Failure, Floor, Freshness, Refresh, Step};
+use verdict::{Call, Failure, Floor, Freshness, Progress, Refresh, Step};
 
 use crate::world::{
     NOW_MS, Object, Published, builder, checkpoint, delegation, over, refresh, root, snapshot_key, tail_key,
@@ -238,6 +238,96 @@ fn in_epoch(
     Published { manifest: tail_key.sign(&draft).unwrap(), objects }
 }
 
+/// He can hide what is revoked from now on, for as long as he is on the way and has a newer manifest of his own each time;
+/// one that he gets through alone lasts no longer than the edge allows, whatever it claims.
+#[test]
+fn the_thief_of_a_tail_key_freezes_a_running_edge_for_as_long_as_it_allows() {
+    const YEARS: u64 = 10 * 365 * 86_400_000;
+    let max = 300_000;
+    for (what, claimed, ahead, fresh_for) in [
+        ("ten years", YEARS, 0, max),
+        ("for ever", u64::MAX - 2 * NOW_MS, 0, max),
+        // Dated into the future, as far as clocks may be apart: it counts from when it came.
+        ("in a minute", YEARS, 60_000, max),
+        ("as the honest", 60_000, 0, 60_000),
+        ("as the honest, in a minute", 60_000, 60_000, 60_000),
+    ] {
+        let mut scene = Scene::set();
+        let received = NOW_MS + 1_000;
+        let held = scene.checkpoint.clone();
+        let tail = scene.content.build().unwrap();
+        let forged = by_tail_key(&held, &tail, (1 << 63) - 1, |draft| {
+            draft.issued_at = received + ahead;
+            draft.expires_at = draft.issued_at + claimed;
+        });
+        take(&mut scene.edge, &forged, received).unwrap();
+        let freshness = |edge: &Refresh, grace, now| Freshness::of(edge.current().unwrap(), grace, now);
+        let end = received + fresh_for;
+        assert_eq!(freshness(&scene.edge, 0, end - 1), Freshness::Fresh, "{what}");
+        assert_eq!(freshness(&scene.edge, 0, end), Freshness::Expired, "{what}");
+        assert_eq!(freshness(&scene.edge, 5_000, end + 4_999), Freshness::Stale, "{what}");
+        assert_eq!(freshness(&scene.edge, 5_000, end + 5_000), Freshness::Expired, "{what}");
+        // Sent again, it gains nothing; the honest are refused, and the log says by what.
+        for later in [received + 30_000, end - 1] {
+            scene.edge.stand_down();
+            let call = scene.edge.poll(later).unwrap();
+            let _ = scene.edge.handle_answer(call, 200, forged.manifest.clone(), later, 0);
+            assert_eq!(freshness(&scene.edge, 0, end), Freshness::Expired, "{what}");
+        }
+        scene.content.revoke(14, fingerprint(3)).unwrap();
+        let honest = over(&held, &scene.content.build().unwrap(), 14, end);
+        let failure = take(&mut scene.edge, &honest, end).unwrap_err();
+        assert_eq!(failure.to_string(), "version 14 was offered where 9223372036854775807 is held");
+        // An honest control plane has nothing that is newer than that.
+        scene.edge.stand_down();
+        let call = scene.edge.poll(end).unwrap();
+        let failure = scene.edge.handle_answer(call, 304, vec![], end, 0).unwrap_err();
+        assert_eq!(failure.code(), "manifest_not_renewed", "{what}");
+        scene.assert_remembers();
+    }
+    // A worker that starts afresh finds it in shared data, and counts from when it was issued.
+    let scene = Scene::set();
+    let tail = tail(|_| ());
+    let forged = by_tail_key(&scene.checkpoint, &tail, 99, |draft| draft.expires_at = NOW_MS + YEARS);
+    let mut fresh = refresh();
+    let now = NOW_MS + 200_000;
+    let taken = fresh.handle_shared(&forged.manifest, now, |entry| forged.object(entry));
+    assert_eq!(taken, Ok(Progress::Done));
+    assert_eq!(fresh.current().unwrap().expires_at(), NOW_MS + 99 + max);
+    // By the network it is taken no more once that is over.
+    let failure = take(&mut refresh(), &forged, NOW_MS + 99 + max).unwrap_err();
+    assert_eq!(failure.code(), "manifest_expired");
+}
+
+/// An edge whose clock is behind by less than a minute is not fresh for longer than the others.
+#[test]
+fn freshness_counts_from_receipt_where_the_clock_is_behind() {
+    let mut edge = refresh();
+    let built = builder_settled_at(1);
+    let checkpoint = checkpoint(&built, 1, NOW_MS);
+    for (version, behind) in [(1, 0), (2, 50_000), (3, 59_000)] {
+        take(&mut edge, &over(&checkpoint, &built, version, NOW_MS + behind), NOW_MS).unwrap();
+        assert_eq!(edge.current().unwrap().expires_at(), NOW_MS + 60_000, "{behind}");
+    }
+}
+
+/// What the edge allows is a setting, and no manifest is taken that is older.
+#[test]
+fn an_edge_bounds_freshness_as_it_is_configured() {
+    let built = builder_settled_at(1);
+    let checkpoint = checkpoint(&built, 1, NOW_MS);
+    for (seconds, expected) in [(10, 10_000), (60, 60_000), (86_400, 60_000)] {
+        let mut edge =
+            Refresh::new(vec![root().public_key()], "default".into(), 15, seconds, Floor::default());
+        take(&mut edge, &over(&checkpoint, &built, 1, NOW_MS), NOW_MS + 500).unwrap();
+        assert_eq!(edge.current().unwrap().expires_at(), NOW_MS + expected, "{seconds}");
+        let mut late =
+            Refresh::new(vec![root().public_key()], "default".into(), 15, seconds, Floor::default());
+        let failure = take(&mut late, &over(&checkpoint, &built, 1, NOW_MS), NOW_MS + expected).unwrap_err();
+        assert_eq!(failure.code(), "manifest_expired", "{seconds}");
+    }
+}
+
 /// An edge that starts afresh remembers nothing: he can show it the last checkpoint without the tail since, for as long
 /// as that lives, or until `min_epoch` is raised.
 #[test]
@@ -260,7 +350,7 @@ fn the_thief_of_a_tail_key_hides_the_tail_from_a_fresh_edge_for_a_day() {
     let failure = take(&mut refresh(), &truncated(day), day).unwrap_err();
     assert_eq!(failure.code(), "checkpoint_expired");
     let floor = Floor { epoch: 2, version: 0 };
-    let mut wary = Refresh::new(vec![root().public_key()], "default".into(), 15, floor);
+    let mut wary = Refresh::new(vec![root().public_key()], "default".into(), 15, 300, floor);
     assert_eq!(take(&mut wary, &truncated(NOW_MS), NOW_MS).unwrap_err().code(), "manifest_below_floor");
 }
 
@@ -308,6 +398,100 @@ fn the_thief_of_a_snapshot_key_needs_a_tail_key_as_well() {
     // A checkpoint of the stolen key is none under the new delegation.
     let stolen = in_epoch(2, &new_snapshot_key, &new_tail_key, &forgiven, &builder_settled_at(99), 100);
     scene.in_vain("a checkpoint of the stolen key", &stolen, "checkpoint_key_unknown");
+}
+
+/// Afresh or not, a manifest that only a snapshot key signed is none.
+#[test]
+fn the_thief_of_a_snapshot_key_has_nothing_to_show_to_a_fresh_edge() {
+    let mut scene = Scene::set();
+    let honest = scene.honest(13);
+    let body = honest.manifest[..honest.manifest.len() - 64].to_vec();
+    let by_it = Published { manifest: snapshot_key().sign_body(body.clone()), ..honest };
+    let failure = take(&mut refresh(), &by_it, NOW_MS + 1_000).unwrap_err();
+    assert_eq!(failure.code(), "manifest_signature_invalid");
+    // Nor does a checkpoint of his become part of an honest manifest.
+    let forgiven = checkpoint(&builder_settled_at(99), 99, NOW_MS);
+    let mut honest = scene.honest(14);
+    honest.objects.retain(|(entry, _)| entry.kind() != bundle::Kind::Checkpoint);
+    honest.objects.push(forgiven);
+    let failure = take(&mut refresh(), &honest, NOW_MS + 1_000).unwrap_err();
+    assert_eq!(failure.code(), "control_plane_status", "what the manifest names is not there");
+}
+
+/// Who has both, or a root, says what he likes to any edge, until other keys follow.
+#[test]
+fn who_has_both_keys_or_a_root_says_anything() {
+    let forgiven = checkpoint(&builder_settled_at(99), 99, NOW_MS);
+    let both = by_tail_key(&forgiven, &builder_settled_at(99), 99, |_| ());
+    let own = Root::new(&[77; 32]);
+    for fresh in [false, true] {
+        let mut edge = if fresh { refresh() } else { Scene::set().edge };
+        take(&mut edge, &both, NOW_MS + 1_000).unwrap();
+        let standing = |edge: &Refresh| edge.current().unwrap().standing(&fingerprint(SETTLED), "", 0, None);
+        assert_eq!(standing(&edge), Standing::NotCovered, "both, fresh: {fresh}");
+        // Whose root is pinned decides: one of the thief is none, and a stolen one delegates to whom he likes.
+        let mut edge = if fresh { refresh() } else { Scene::set().edge };
+        let keys = (SnapshotKey::new(&[66; 32]), TailKey::new(&[67; 32]));
+        let built = builder_settled_at(99);
+        for (root, taken) in [(Root::new(&[77; 32]), false), (root(), true)] {
+            let stolen = all_by(&root, &keys, &built);
+            assert_eq!(take(&mut edge, &stolen, NOW_MS + 1_000).is_ok(), taken, "root, fresh: {fresh}");
+        }
+        assert_eq!(standing(&edge), Standing::NotCovered, "root, fresh: {fresh}");
+    }
+    // `min_epoch` keeps the old keys from those that start afresh, other `root_keys` the stolen root.
+    let floor = Floor { epoch: 2, version: 0 };
+    let mut wary = Refresh::new(vec![root().public_key()], "default".into(), 15, 300, floor);
+    assert_eq!(take(&mut wary, &both, NOW_MS).unwrap_err().code(), "manifest_below_floor");
+    let mut other = Refresh::new(vec![own.public_key()], "default".into(), 15, 300, Floor::default());
+    assert_eq!(take(&mut other, &both, NOW_MS).unwrap_err().code(), "delegation_key_unknown");
+}
+
+/// Under an epoch that no honest one has reached.
+fn all_by(root: &Root, (snapshot_key, tail_key): &(SnapshotKey, TailKey), built: &Built) -> Published {
+    let delegates = Delegates {
+        audience: "default",
+        epoch: 1_000,
+        issued_at: NOW_MS,
+        expires_at: NOW_MS + 1_000_000_000,
+        snapshot_keys: &[snapshot_key.public_key()],
+        tail_keys: &[tail_key.public_key()],
+    };
+    let delegation = root.delegate(&delegates).unwrap();
+    let draft = CheckpointDraft {
+        audience: "default",
+        version: 1,
+        issued_at: NOW_MS,
+        expires_at: NOW_MS + 86_400_000,
+        cut: built.cut,
+        entries: &built.checkpoint,
+    };
+    let checkpoint = snapshot_key.sign(&draft).unwrap();
+    let draft = Draft {
+        delegation: &delegation,
+        version: 1,
+        issued_at: NOW_MS,
+        expires_at: NOW_MS + 60_000,
+        checkpoint: checkpoint.0,
+        tail: &built.tail,
+    };
+    let objects = built.objects.iter().chain([&checkpoint]).cloned().collect();
+    Published { manifest: tail_key.sign(&draft).unwrap(), objects }
+}
+
+/// To an edge that starts afresh a manifest can be replayed while it lives, and no longer than this edge allows; a floor
+/// bounds how far back.
+#[test]
+fn who_is_on_the_way_replays_to_a_fresh_edge_what_still_lives() {
+    let mut scene = Scene::set();
+    let recorded = scene.honest(13);
+    let issued_at = NOW_MS + 13;
+    take(&mut refresh(), &recorded, issued_at + 59_999).unwrap();
+    let failure = take(&mut refresh(), &recorded, issued_at + 60_000).unwrap_err();
+    assert_eq!(failure.code(), "manifest_expired");
+    let floor = Floor { epoch: 0, version: 14 };
+    let mut wary = Refresh::new(vec![root().public_key()], "default".into(), 15, 300, floor);
+    assert_eq!(take(&mut wary, &recorded, NOW_MS).unwrap_err().code(), "manifest_below_floor");
 }
 
 /// Who holds no key can withhold, replay and mix what was signed.
@@ -369,7 +553,7 @@ fn a_floor_holds_for_an_edge_that_starts_afresh() {
     let honest = scene.honest(13);
     for (floor, taken) in [(13, true), (14, false)] {
         let floor = Floor { epoch: 1, version: floor };
-        let mut edge = Refresh::new(vec![root().public_key()], "default".into(), 15, floor);
+        let mut edge = Refresh::new(vec![root().public_key()], "default".into(), 15, 300, floor);
         assert_eq!(take(&mut edge, &honest, NOW_MS).is_ok(), taken, "{floor:?}");
     }
 }

@@ -109,8 +109,13 @@ fn what_would_arrive_as_something_else_does_not_go() {
     for (claim, expected) in [
         (r#""pro""#, Some("pro")),
         (r#"["a","b",1,true]"#, Some("a,b,1,true")),
-        (r#""a,b""#, Some("a,b")),
+        // One string is never two values, nor a value and its parameter.
+        (r#""a,b""#, None),
+        (r#"",a""#, None),
+        (r#""a;b""#, None),
         (r#"["a,b","c"]"#, None),
+        (r#"["a;b","c"]"#, None),
+        (r#"["a,b"]"#, None),
         (r#"[]"#, None),
         (r#"["a",["b"]]"#, None),
         (r#"["a",null]"#, None),
@@ -214,6 +219,44 @@ fn a_name_that_a_host_would_remove_too_much_of_is_not_removed() {
     let names: Vec<_> = (0..900).map(|number| format!("x-keystile-{number}")).collect();
     let many: Vec<(&str, &[u8])> = names.iter().map(|name| (&name[..], &b"root"[..])).collect();
     assert_eq!(gate.forward(&many, &verdict, NOW_MS), Forward::Instead(vec![]));
+}
+
+/// A hop that drops what `Connection` names would drop who it is.
+#[test]
+fn connection_names_no_header_of_ours() {
+    let gate = gate_with(r#""realm": "x""#);
+    let verdict = Verdict::Pass(Passage::Anonymous);
+    for (name, value, expected) in [
+        ("connection", "upgrade", Some("upgrade")),
+        ("connection", "Upgrade, Keep-Alive", Some("Upgrade, Keep-Alive")),
+        ("connection", "close", Some("close")),
+        ("connection", "upgrade, te,HTTP2-Settings", Some("upgrade, te,HTTP2-Settings")),
+        ("connection", "upgrade, x-keystile-subject", Some("upgrade")),
+        ("Connection", "X-Keystile-Subject , UPGRADE,x_keystile_operator", Some("UPGRADE")),
+        ("connection", "upgrade,authorization,x-anything", Some("upgrade")),
+        ("connection", "x-keystile-subject", None),
+        ("connection", "x-keystile-subject,", None),
+        ("connection", "upgrade;x-keystile-subject", None),
+        ("connection", "\"x-keystile-subject\"", None),
+        ("connection", "upgrade x-keystile-subject", None),
+        ("connection", "", None),
+        ("proxy-connection", "keep-alive, x-keystile-subject", Some("keep-alive")),
+        ("Proxy_Connection", "x-keystile-subject", None),
+        // Parameters, and no names of headers.
+        ("keep-alive", "timeout=5, max=100", Some("timeout=5, max=100")),
+        ("x-connection", "x-keystile-subject", Some("x-keystile-subject")),
+    ] {
+        let headers = [(":path", &b"/"[..]), (name, value.as_bytes())];
+        let kept = world::forwarded(&gate, &headers, &verdict);
+        let kept = kept.iter().find(|(kept, _)| *kept == name).map(|(_, value)| &**value);
+        assert_eq!(kept, expected.map(str::as_bytes), "{name}: {value}");
+    }
+    // Each of several lines.
+    let lines = [("connection", &b"upgrade"[..]), ("connection", b"x-keystile-subject, close")];
+    let kept = world::forwarded(&gate, &lines, &verdict);
+    assert_eq!(kept, [("connection", b"upgrade"[..].into()), ("connection", b"close"[..].into())]);
+    let trailers = gate.forward_trailers(&[("connection", b"x-keystile-subject")]);
+    assert_eq!(trailers, Some(vec![]));
 }
 
 const VALUES: &[&[u8]] = &[b"Bearer a", b"Basic a", b"a=1; session=b", b"session=b", b"/?t=1", b""];

@@ -139,7 +139,7 @@ fn members(instead: &str) -> Vec<String> {
 }
 
 pub(crate) fn refresh() -> Refresh {
-    Refresh::new(vec![root().public_key()], "default".into(), 15, Floor::default())
+    Refresh::new(vec![root().public_key()], "default".into(), 15, 300, Floor::default())
 }
 
 pub(crate) fn gate() -> Gate {

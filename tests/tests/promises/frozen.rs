@@ -1,0 +1,62 @@
+//! What the thief of a tail key can say of how long it is fresh, an edge does not believe: it fails shut when its own
+//! limit ends, and an honest control plane with another tail key opens it again.
+
+use crate::scene::{Different, Scene};
+use bundle::builder::{Draft, TailKey};
+use bundle::{Manifest, PublicKey};
+use harness::forge::now_ms;
+use harness::{Envoy, Fault};
+use std::path::Path;
+use token::base64url;
+
+#[tokio::test]
+async fn an_edge_that_was_given_one_forged_manifest_fails_shut_on_time() {
+    let mut scene = Scene::set(Different {
+        settings: vec![("KEYSTILE_PUBLISHER__RESIGN", "1s".into())],
+        outage_grace: Some(0),
+        max_manifest_lifetime: Some(8),
+        ..Different::default()
+    })
+    .await;
+    let (admin, victim) = (scene.admin.clone(), scene.token().await);
+    scene.admitted(&victim).await;
+    // All that was ever published, for ten years, under a version above all that will be.
+    let keys = scene.control_plane.data().join("keys");
+    let root: PublicKey = scene.control_plane.root().root_key.parse().unwrap();
+    let last = scene.proxy.seen().last_manifest;
+    let honest = Manifest::open(&last, &[root], "default").unwrap();
+    let length = usize::from(u16::from_be_bytes([last[36], last[37]]));
+    let now = now_ms() + 50_000;
+    let draft = Draft {
+        delegation: &last[38..38 + length],
+        version: STOLEN,
+        issued_at: now,
+        expires_at: now + 10 * 365 * 86_400_000,
+        checkpoint: *honest.checkpoint(),
+        tail: honest.tail(),
+    };
+    let forged = tail_key(&keys.join("tail.jwk")).sign(&draft).unwrap();
+    scene.proxy.set(Fault::Injected(forged.into()));
+    scene.told(&format!("enforcing bundle version {STOLEN}")).await;
+    // Nothing that is revoked from now on arrives, and in the end nobody is let in.
+    scene.revoke(&victim).await;
+    for token in [&victim, &admin] {
+        Envoy::refusing(&mut scene.workers, token, 503, "bundle_stale").await;
+    }
+    for told in ["by `max_manifest_lifetime_seconds`", "everything is refused", "manifest_not_renewed"] {
+        scene.told(told).await;
+    }
+    // Another tail key, under the next epoch.
+    scene.control_plane.cli(["authority", "rotate", "tail"]).unwrap();
+    scene.refused(&victim).await;
+    scene.admitted(&admin).await;
+}
+
+fn tail_key(file: &Path) -> TailKey {
+    let text = std::fs::read(file).unwrap();
+    let jwk: serde_json::Value = serde_json::from_slice(&text).unwrap();
+    let seed = base64url::decode(jwk["d"].as_str().unwrap().as_bytes()).unwrap();
+    TailKey::new(&seed.try_into().unwrap())
+}
+
+const STOLEN: u64 = (1 << 63) - 1;

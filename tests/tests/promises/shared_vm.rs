@@ -1,0 +1,170 @@
+//! Envoy keys shared data by `vm_id` alone: another filter with ours is a stranger in the room.
+
+use harness::envoy::Settings;
+use harness::{Envoy, Options, World, eventually};
+use serde_json::{Value, json};
+use token::base64url;
+
+/// It keeps the lease of the worker that fetches, so that nobody would.
+#[tokio::test]
+async fn one_that_keeps_the_lease_stops_no_revocation() {
+    beside_a_hostile_filter(|settings| settings.filters_behind.push(hostile(settings, &["lease"]))).await;
+}
+
+/// And it overwrites all that workers share, as often as it can.
+#[tokio::test]
+async fn one_that_overwrites_what_is_shared_stops_no_revocation() {
+    beside_a_hostile_filter(|settings| {
+        settings.filters_behind.push(hostile(settings, &["lease", "stamp", "manifest", "workers", "members"]))
+    })
+    .await;
+}
+
+async fn beside_a_hostile_filter(envoy: fn(&mut Settings)) {
+    let world = World::start(Options {
+        settings: vec![
+            ("KEYSTILE_PUBLISHER__LIFETIME", "12s".into()),
+            ("KEYSTILE_PUBLISHER__RESIGN", "1s".into()),
+        ],
+        plugin: |configuration| {
+            configuration["outage_grace_seconds"] = json!(0);
+            configuration["control_plane"]["wait_seconds"] = json!(2);
+        },
+        envoy,
+        ..Options::default()
+    })
+    .await
+    .unwrap();
+    let (admin, mut workers) = world.admitted().await.unwrap();
+    for _ in 0..4 {
+        let victim = world.control_plane.token().await.unwrap();
+        for worker in &mut workers {
+            worker.get(&victim).await.unwrap().expect(200).unwrap();
+        }
+        world.control_plane.revoke(&admin, json!({ "token": victim })).await.unwrap();
+        for worker in &mut workers {
+            eventually("a revoked token is refused", async || {
+                // Never stale meanwhile, without any grace.
+                let admitted = worker.get(&admin).await?;
+                assert_eq!(admitted.status, 200, "{}", admitted.text());
+                let refused = worker.get(&victim).await?.expect(401)?;
+                anyhow::ensure!(refused.code() == "revoked", "{}", refused.code());
+                Ok(())
+            })
+            .await;
+        }
+    }
+    let log = world.envoy.log();
+    assert!(log.contains("this one fetches for itself"), "the other filter did nothing");
+    assert!(log.lines().count() < 500, "{} lines", log.lines().count());
+}
+
+/// Two filters of ours in one chain share VM, lease and data, and each decides by its own policy.
+#[tokio::test]
+async fn two_filters_of_ours_decide_each_by_its_own_policy() {
+    let world = World::start(Options {
+        plugin: |configuration| {
+            configuration["control_plane"]["wait_seconds"] = json!(2);
+            configuration["strip_credential"] = json!(false);
+        },
+        envoy: |settings| {
+            // The one in front only reports: what is refused, the one behind it refuses.
+            let behind = settings.plugin_configuration.clone();
+            settings.plugin_configuration["mode"] = json!("report");
+            settings.plugin_configuration["identity_prefix"] = json!("x-first-");
+            let code = json!({ "local": { "filename": settings.wasm } });
+            settings.filters_behind.push(filter("second", code, &behind.to_string()));
+        },
+        ..Options::default()
+    })
+    .await
+    .unwrap();
+    let (admin, mut workers) = world.admitted().await.unwrap();
+    for _ in 0..3 {
+        let victim = world.control_plane.token().await.unwrap();
+        for worker in &mut workers {
+            let echo = worker.get(&victim).await.unwrap().expect(200).unwrap().json().unwrap();
+            for name in ["x-first-subject", "x-keystile-subject"] {
+                assert!(echo["headers"][name].is_array(), "{name}: {echo}");
+            }
+        }
+        world.control_plane.revoke(&admin, json!({ "token": victim })).await.unwrap();
+        Envoy::refusing(&mut workers, &victim, 401, "revoked").await;
+    }
+    eventually("the one in front sees it as well", async || {
+        anyhow::ensure!(world.envoy.metric("keystile_reported_revoked").await? > 0);
+        Ok(())
+    })
+    .await;
+}
+
+/// A filter that does nothing with requests, and writes these keys of ours all the time.
+fn hostile(settings: &Settings, keys: &[&str]) -> Value {
+    let root = settings.plugin_configuration["root_keys"][0].as_str().unwrap().to_owned();
+    let prefix = format!("keystile/keystile/{}/{root}/", settings.plugin_configuration["audience"].as_str().unwrap());
+    let mut data = String::new();
+    let mut writes = String::new();
+    for (number, key) in keys.iter().enumerate() {
+        let (name, at) = (format!("{prefix}{key}"), 1024 + 512 * number);
+        assert!(name.len() < 512, "{name}");
+        data.push_str(&format!("(data (i32.const {at}) \"{name}\")\n"));
+        let size = name.len();
+        writes.push_str(&format!(
+            "(drop (call $set (i32.const {at}) (i32.const {size}) (i32.const 16) (i32.const 16) (i32.const 0)))\n"
+        ));
+    }
+    let module = HOSTILE.replace(";; DATA", &data).replace(";; WRITES", &writes);
+    let code = base64url::encode(&wat::parse_str(module).unwrap());
+    let padded = format!("{code}{}", "=".repeat((4 - code.len() % 4) % 4));
+    filter("hostile", json!({ "local": { "inline_bytes": padded.replace('-', "+").replace('_', "/") } }), "")
+}
+
+/// Under the `vm_id` of ours.
+fn filter(name: &str, code: Value, configuration: &str) -> Value {
+    json!({
+        "name": name,
+        "typed_config": {
+            "@type": "type.googleapis.com/envoy.extensions.filters.http.wasm.v3.Wasm",
+            "config": {
+                "name": name,
+                "root_id": name,
+                "failure_policy": "FAIL_RELOAD",
+                "vm_config": { "vm_id": "keystile", "runtime": "envoy.wasm.runtime.v8", "code": code },
+                "configuration": {
+                    "@type": "type.googleapis.com/google.protobuf.StringValue",
+                    "value": configuration,
+                },
+            },
+        },
+    })
+}
+
+/// At each tick it writes a holder that is nobody of ours, and a time 900 ms from now: a lease. The same bytes are no
+/// stamp that was ever seen, and no manifest.
+const HOSTILE: &str = r#"(module
+  (import "env" "proxy_set_shared_data" (func $set (param i32 i32 i32 i32 i32) (result i32)))
+  (import "env" "proxy_get_current_time_nanoseconds" (func $now (param i32) (result i32)))
+  (import "env" "proxy_set_tick_period_milliseconds" (func $period (param i32) (result i32)))
+  (memory (export "memory") 2)
+  (data (i32.const 16) "stranger")
+  ;; DATA
+  (func (export "proxy_abi_version_0_2_1"))
+  (func (export "proxy_on_memory_allocate") (param i32) (result i32) (i32.const 65536))
+  (func (export "proxy_on_context_create") (param i32 i32))
+  (func (export "proxy_on_vm_start") (param i32 i32) (result i32) (i32.const 1))
+  (func (export "proxy_on_configure") (param i32 i32) (result i32)
+    (drop (call $period (i32.const 5)))
+    (i32.const 1))
+  (func (export "proxy_on_tick") (param i32)
+    (local $until i64) (local $at i32)
+    (drop (call $now (i32.const 0)))
+    (local.set $until (i64.add (i64.div_u (i64.load (i32.const 0)) (i64.const 1000000)) (i64.const 900)))
+    (local.set $at (i32.const 31))
+    (loop $byte
+      (i64.store8 (local.get $at) (local.get $until))
+      (local.set $until (i64.shr_u (local.get $until) (i64.const 8)))
+      (local.set $at (i32.sub (local.get $at) (i32.const 1)))
+      (br_if $byte (i32.gt_u (local.get $at) (i32.const 23))))
+    ;; WRITES
+  )
+  (func (export "proxy_on_request_headers") (param i32 i32 i32) (result i32) (i32.const 0)))"#;

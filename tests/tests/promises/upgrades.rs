@@ -1,0 +1,111 @@
+//! A request for a WebSocket, by HTTP/1.1 or by HTTP/2 (RFC 8441), is decided as any other, and the upstream learns as
+//! much of it.
+
+use harness::client::{bearer, connect, send, without_credential};
+use harness::{Forge, Response};
+use hyper::Request;
+use hyper::header::{CONNECTION, HeaderValue, UPGRADE};
+use serde_json::{Value, json};
+
+/// Envoy hands on the `Connection` of an upgrade as it came: a hop behind it would drop what it names (RFC 9110 section
+/// 7.6.1), and take the request for one of nobody.
+#[tokio::test]
+async fn connection_drops_no_identity_on_the_way() {
+    let forge = Forge::with(|settings| settings.upgrades = true).await;
+    for (lines, expected) in [
+        (&["upgrade"][..], &["upgrade"][..]),
+        (&["Upgrade, X-Keystile-Subject"], &["Upgrade"]),
+        (&["upgrade,x-keystile-subject,x-keystile-operator,authorization"], &["upgrade"]),
+        (&["keep-alive, x_keystile_subject, upgrade"], &["keep-alive, upgrade"]),
+        (&["upgrade", "x-keystile-subject"], &["upgrade"]),
+        (&["x-keystile-subject", "Keep-Alive, Upgrade"], &["Keep-Alive, Upgrade"]),
+    ] {
+        let mut request = upgrade(bearer(&forge.token()));
+        request.headers_mut().remove(CONNECTION);
+        for line in lines {
+            request.headers_mut().append(CONNECTION, HeaderValue::from_static(line));
+        }
+        request.headers_mut().insert("proxy-connection", HeaderValue::from_static("x-keystile-subject"));
+        let echo = echo(send(forge.envoy.address(), request).await.unwrap());
+        let left = joined(&echo, "connection");
+        assert_eq!(left, expected.join(","), "{lines:?}");
+        assert!(!echo["headers"].get("proxy-connection").is_some_and(|left| left.to_string().contains("keystile")));
+        assert_eq!(echo["headers"]["x-keystile-subject"], json!(["OP0000000001"]), "{lines:?}");
+        assert_eq!(echo["headers"]["upgrade"], json!(["websocket"]), "Envoy took it for an upgrade");
+        assert_eq!(echo["headers"].get("authorization"), None);
+    }
+    let refused = send(forge.envoy.address(), upgrade(without_credential())).await.unwrap();
+    assert_eq!(refused.expect(401).unwrap().code(), "credential_missing");
+}
+
+/// Filters see it as the upgrade that it is: method, path, rules and identity are those of a `GET`.
+#[tokio::test]
+async fn extended_connect_is_decided_as_the_get_that_it_is() {
+    let forge = Forge::with(|settings| {
+        settings.upgrades = true;
+        let members = settings.plugin_configuration.as_object_mut().unwrap();
+        members.insert(
+            "rules".into(),
+            json!([
+                { "path": "/", "methods": ["GET"] },
+                { "path": "/admin/**", "claims": { "role": "admin" } },
+                { "path": "/connect", "methods": ["CONNECT"], "access": "public" },
+                { "path": "/open/**", "access": "public" },
+            ]),
+        );
+    })
+    .await;
+    let (address, token) = (forge.envoy.address(), forge.token());
+    let good = format!("Bearer {token}");
+    let forged = [("x-keystile-subject", "root"), ("x-keystile-role", "root"), ("x-forwarded-method", "GET")];
+    for (path, authorization, status, code) in [
+        ("/", None, 401, "credential_missing"),
+        ("/", Some("Bearer x"), 401, "token_malformed"),
+        ("/admin/x", None, 401, "credential_missing"),
+        ("/admin/x", Some(&*good), 403, "claim_missing"),
+        ("/Admin/x", Some(&good), 404, "route_unmatched"),
+        ("/open/..%2fadmin/x", Some(&good), 307, ""),
+        ("/open/%2e%2e/admin/x", Some(&good), 403, "claim_missing"),
+        // It is no CONNECT, and an ordinary GET is none either.
+        ("/connect", None, 404, "route_unmatched"),
+        ("/nothing", Some(&good), 404, "route_unmatched"),
+        ("/open/x", None, 200, ""),
+        ("/", Some(&good), 200, ""),
+    ] {
+        let authorization = authorization.map(|value| ("authorization", value));
+        let headers: Vec<_> = authorization.into_iter().chain(forged).collect();
+        let answer = connect(address, Some("websocket"), path, &headers).await.unwrap();
+        assert_eq!((answer.status, &*answer.code()), (status, code), "{path}: {}", answer.text());
+        if status == 200 {
+            let echo = echo(answer);
+            let subject = authorization.map(|_| json!(["OP0000000001"])).unwrap_or_default();
+            assert_eq!(echo["headers"].get("x-keystile-subject").cloned().unwrap_or_default(), subject, "{path}");
+            assert!(!echo.to_string().contains("root"), "{echo}");
+            assert_eq!(echo["headers"].get("authorization"), None);
+        }
+    }
+    // Without a protocol it is a tunnel, which has no path to decide about; and one that nobody configured.
+    for (protocol, path) in [(None, "/"), (Some("connect-udp"), "/open/x"), (Some("x-keystile"), "/open/x")] {
+        let answer = connect(address, protocol, path, &[("authorization", &*good)]).await;
+        let status = answer.map(|answer| answer.status).unwrap_or(0);
+        assert!(![200, 101].contains(&status), "{protocol:?}: {status}");
+    }
+}
+
+fn upgrade(mut request: Request<String>) -> Request<String> {
+    let headers = request.headers_mut();
+    headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
+    headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
+    headers.insert("sec-websocket-version", HeaderValue::from_static("13"));
+    headers.insert("sec-websocket-key", HeaderValue::from_static("dGhlIHNhbXBsZSBub25jZQ=="));
+    request
+}
+
+fn echo(response: Response) -> Value {
+    response.expect(200).unwrap().json().unwrap()
+}
+
+fn joined(echo: &Value, name: &str) -> String {
+    let values = echo["headers"][name].as_array().cloned().unwrap_or_default();
+    values.iter().map(|value| value.as_str().unwrap()).collect::<Vec<_>>().join(",")
+}

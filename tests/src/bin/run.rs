@@ -63,6 +63,7 @@ async fn run() -> Result<()> {
         headers_with_underscores_action: "REJECT_REQUEST",
 
         http2_upstream: false,
+        upgrades: false,
         access_log: true,
         filters_instead: None,
         filters_behind: Vec::new(),

@@ -17,6 +17,7 @@ fn decides_where_the_host_can_do_nothing_else() {
     let served = press.next(|draft| draft.expires_at = NOW_MS + DAY_MS);
     let mut configuration = carrying(&served);
     configuration["outage_grace_seconds"] = json!(60);
+    configuration["max_manifest_lifetime_seconds"] = json!(DAY_MS / 1000);
     let mut world = World::new(configuration, NOW_MS);
     world.faults = Faults::of(|call| LACKING.contains(&call).then_some(UNIMPLEMENTED));
     let (host, taken) = Host::start(world).unwrap();

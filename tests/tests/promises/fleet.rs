@@ -156,7 +156,7 @@ fn another_filter_with_our_shared_data_stops_no_fetching() {
         second.tick().unwrap();
         assert!(enforces(&mut first.host, 2) && enforces(&mut second, 2), "{what}");
         let mut calls = 0;
-        for tick in 1..=12_000_u64 {
+        for tick in 1..=12_100_u64 {
             // The content signed anew every 5 s, as a change every minute.
             if tick % 200 == 0 {
                 if tick % 2_400 == 0 {

@@ -2,16 +2,21 @@
 //! much of it.
 
 use harness::client::{bearer, connect, send, without_credential};
-use harness::{Forge, Response};
+use harness::envoy::Settings;
+use harness::forge::{Authority, plugin_configuration};
+use harness::{Forge, Response, Scratch};
 use hyper::Request;
 use hyper::header::{CONNECTION, HeaderValue, UPGRADE};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
+use token::base64url;
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+use tokio::net::{TcpListener, TcpStream};
 
 /// Envoy hands on the `Connection` of an upgrade as it came: a hop behind it would drop what it names (RFC 9110 section
 /// 7.6.1), and take the request for one of nobody.
 #[tokio::test]
 async fn connection_drops_no_identity_on_the_way() {
-    let forge = Forge::with(|settings| settings.upgrades = true).await;
+    let forge = forge(|_| ()).await;
     for (lines, expected) in [
         (&["upgrade"][..], &["upgrade"][..]),
         (&["Upgrade, X-Keystile-Subject"], &["Upgrade"]),
@@ -26,7 +31,7 @@ async fn connection_drops_no_identity_on_the_way() {
             request.headers_mut().append(CONNECTION, HeaderValue::from_static(line));
         }
         request.headers_mut().insert("proxy-connection", HeaderValue::from_static("x-keystile-subject"));
-        let echo = echo(send(forge.envoy.address(), request).await.unwrap());
+        let echo = echo(&send(forge.envoy.address(), request).await.unwrap().expect(101).unwrap());
         let left = joined(&echo, "connection");
         assert_eq!(left, expected.join(","), "{lines:?}");
         assert!(!echo["headers"].get("proxy-connection").is_some_and(|left| left.to_string().contains("keystile")));
@@ -41,8 +46,7 @@ async fn connection_drops_no_identity_on_the_way() {
 /// Filters see it as the upgrade that it is: method, path, rules and identity are those of a `GET`.
 #[tokio::test]
 async fn extended_connect_is_decided_as_the_get_that_it_is() {
-    let forge = Forge::with(|settings| {
-        settings.upgrades = true;
+    let forge = forge(|settings| {
         let members = settings.plugin_configuration.as_object_mut().unwrap();
         members.insert(
             "rules".into(),
@@ -77,7 +81,7 @@ async fn extended_connect_is_decided_as_the_get_that_it_is() {
         let answer = connect(address, Some("websocket"), path, &headers).await.unwrap();
         assert_eq!((answer.status, &*answer.code()), (status, code), "{path}: {}", answer.text());
         if status == 200 {
-            let echo = echo(answer);
+            let echo = echo(&answer);
             let subject = authorization.map(|_| json!(["OP0000000001"])).unwrap_or_default();
             assert_eq!(echo["headers"].get("x-keystile-subject").cloned().unwrap_or_default(), subject, "{path}");
             assert!(!echo.to_string().contains("root"), "{echo}");
@@ -101,8 +105,51 @@ fn upgrade(mut request: Request<String>) -> Request<String> {
     request
 }
 
-fn echo(response: Response) -> Value {
-    response.expect(200).unwrap().json().unwrap()
+/// An edge that lets upgrades through, before a service that takes every one of them and says what it was told.
+async fn forge(prepare: impl FnOnce(&mut Settings)) -> Forge {
+    let scratch = Scratch::new().unwrap();
+    let mut settings = Settings::on(&scratch, plugin_configuration(&Authority::new(1))).unwrap();
+    settings.upgrades = true;
+    prepare(&mut settings);
+    let listener = TcpListener::bind(settings.upstream).await.unwrap();
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            tokio::spawn(serve(stream));
+        }
+    });
+    Forge::behind(scratch, settings).await
+}
+
+async fn serve(stream: TcpStream) -> std::io::Result<()> {
+    let mut stream = BufReader::new(stream);
+    loop {
+        let (mut headers, mut line) = (Map::new(), String::new());
+        while stream.read_line(&mut line).await? > 2 {
+            if let Some((name, value)) = line.trim_end().split_once(": ") {
+                let values = headers.entry(name.to_lowercase()).or_insert_with(|| json!([]));
+                values.as_array_mut().unwrap().push(value.into());
+            }
+            line.clear();
+        }
+        if line.is_empty() {
+            return Ok(());
+        }
+        if !headers.contains_key("upgrade") {
+            stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").await?;
+            continue;
+        }
+        let got = base64url::encode(json!({ "headers": headers }).to_string().as_bytes());
+        let answer = format!(
+            "HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: websocket\r\nx-got: {got}\r\n\r\n"
+        );
+        stream.write_all(answer.as_bytes()).await?;
+        return stream.shutdown().await;
+    }
+}
+
+fn echo(response: &Response) -> Value {
+    let got = response.headers.get("x-got").expect("the service was asked").as_bytes();
+    serde_json::from_slice(&base64url::decode(got).unwrap()).unwrap()
 }
 
 fn joined(echo: &Value, name: &str) -> String {

@@ -111,7 +111,11 @@ fn no_decoder_takes_more_memory_than_it_is_given() {
                 let opened = entry.open(given, &delegation);
                 let taken = BYTES.get() - before;
                 // A vector that grows has asked for twice its size; some 50 bytes are an entry of 40.
-                assert!(taken <= 8 * bytes.len() + 16_384, "{kind:?}: {taken} bytes for {}: {opened:?}", bytes.len());
+                assert!(
+                    taken <= 8 * bytes.len() + 16_384,
+                    "{kind:?}: {taken} bytes for {}: {opened:?}",
+                    bytes.len()
+                );
             }
         }
     });

@@ -3,11 +3,11 @@
 use anyhow::{Context, Result, ensure};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Bytes;
-use hyper::ext::Protocol;
 use hyper::client::conn::{
     http1::{SendRequest, handshake},
     http2,
 };
+use hyper::ext::Protocol;
 use hyper::{HeaderMap, Request, header};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use serde_json::Value;

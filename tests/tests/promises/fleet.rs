@@ -253,8 +253,7 @@ fn minute(draft: &mut Draft<'_>) {
 
 /// Whether the call is for a manifest, by somebody who has this one.
 fn knows(call: &HttpCall, served: &Served) -> bool {
-    let is_manifest =
-        call.headers.get(":path").is_some_and(|path| path.starts_with(b"/edge/v1/manifest"));
+    let is_manifest = call.headers.get(":path").is_some_and(|path| path.starts_with(b"/edge/v1/manifest"));
     is_manifest && call.headers.get("if-none-match") == Some(forge::etag(served).as_bytes())
 }
 

@@ -19,7 +19,9 @@ async fn an_idle_edge_stays_fresh_behind_a_proxy_with_a_time_limit() {
     .await;
     let root: PublicKey = scene.control_plane.root().root_key.parse().unwrap();
     let issued_at = |scene: &Scene| {
-        Manifest::open(&scene.proxy.seen().last_manifest, std::slice::from_ref(&root), "default").unwrap().issued_at()
+        Manifest::open(&scene.proxy.seen().last_manifest, std::slice::from_ref(&root), "default")
+            .unwrap()
+            .issued_at()
     };
     // Before anything is changed: the proxies that came in between are there from the start of a connection.
     for limit in [Duration::from_millis(2_500), Duration::from_millis(500)] {

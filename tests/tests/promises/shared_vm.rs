@@ -102,7 +102,8 @@ async fn two_filters_of_ours_decide_each_by_its_own_policy() {
 /// A filter that does nothing with requests, and writes these keys of ours all the time.
 fn hostile(settings: &Settings, keys: &[&str]) -> Value {
     let root = settings.plugin_configuration["root_keys"][0].as_str().unwrap().to_owned();
-    let prefix = format!("keystile/keystile/{}/{root}/", settings.plugin_configuration["audience"].as_str().unwrap());
+    let prefix =
+        format!("keystile/keystile/{}/{root}/", settings.plugin_configuration["audience"].as_str().unwrap());
     let mut data = String::new();
     let mut writes = String::new();
     for (number, key) in keys.iter().enumerate() {

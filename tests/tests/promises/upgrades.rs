@@ -34,7 +34,11 @@ async fn connection_drops_no_identity_on_the_way() {
         let echo = echo(&send(forge.envoy.address(), request).await.unwrap().expect(101).unwrap());
         let left = joined(&echo, "connection");
         assert_eq!(left, expected.join(","), "{lines:?}");
-        assert!(!echo["headers"].get("proxy-connection").is_some_and(|left| left.to_string().contains("keystile")));
+        assert!(
+            !echo["headers"]
+                .get("proxy-connection")
+                .is_some_and(|left| left.to_string().contains("keystile"))
+        );
         assert_eq!(echo["headers"]["x-keystile-subject"], json!(["OP0000000001"]), "{lines:?}");
         assert_eq!(echo["headers"]["upgrade"], json!(["websocket"]), "Envoy took it for an upgrade");
         assert_eq!(echo["headers"].get("authorization"), None);
@@ -83,7 +87,11 @@ async fn extended_connect_is_decided_as_the_get_that_it_is() {
         if status == 200 {
             let echo = echo(&answer);
             let subject = authorization.map(|_| json!(["OP0000000001"])).unwrap_or_default();
-            assert_eq!(echo["headers"].get("x-keystile-subject").cloned().unwrap_or_default(), subject, "{path}");
+            assert_eq!(
+                echo["headers"].get("x-keystile-subject").cloned().unwrap_or_default(),
+                subject,
+                "{path}"
+            );
             assert!(!echo.to_string().contains("root"), "{echo}");
             assert_eq!(echo["headers"].get("authorization"), None);
         }

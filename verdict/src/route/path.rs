@@ -102,7 +102,9 @@ impl fmt::Display for Unroutable {
             Self::NotCanonical => "the path is not in its canonical spelling",
             Self::DoubleEncoding => "the path is encoded twice",
             Self::TrailingSlash => "the path is ambiguous by the slash at its end",
-            Self::ReadAlike => "the path is ambiguous by its capitals, or by a dot or space at the end of a segment",
+            Self::ReadAlike => {
+                "the path is ambiguous by its capitals, or by a dot or space at the end of a segment"
+            }
         })
     }
 }

@@ -366,7 +366,10 @@ mod tests {
             .into_iter()
             .map(|path| {
                 let path = Path::parse(path.as_bytes()).unwrap();
-                let found = read.find(&path, Reading::AsSent, "GET").unwrap().or(read.find(&path, Reading::AsSent, "POST").unwrap());
+                let found = read
+                    .find(&path, Reading::AsSent, "GET")
+                    .unwrap()
+                    .or(read.find(&path, Reading::AsSent, "POST").unwrap());
                 found.map(|found| (found.name.as_str(), found.public, found.exempt))
             })
             .collect();

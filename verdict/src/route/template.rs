@@ -141,7 +141,11 @@ mod tests {
             ("/a:b/**", "/a%3ab/d", Err(Unroutable::NotCanonical)),
         ] {
             let path = Path::parse(path.as_bytes()).unwrap();
-            assert_eq!(Template::parse(template).unwrap().matches(&path, Reading::AsSent), expected, "{template} {path:?}");
+            assert_eq!(
+                Template::parse(template).unwrap().matches(&path, Reading::AsSent),
+                expected,
+                "{template} {path:?}"
+            );
         }
     }
 

@@ -50,7 +50,11 @@ fn an_error_names_its_path() {
             r#""cluster": "keystile", "wait_seconds": 31,"#,
             "`control_plane.wait_seconds`",
         ),
-        (r#""audience": "#, r#""max_manifest_lifetime_seconds": 0, "audience": "#, "`max_manifest_lifetime_seconds`"),
+        (
+            r#""audience": "#,
+            r#""max_manifest_lifetime_seconds": 0, "audience": "#,
+            "`max_manifest_lifetime_seconds`",
+        ),
         (
             r#""audience": "#,
             r#""max_manifest_lifetime_seconds": 86401, "audience": "#,

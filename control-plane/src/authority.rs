@@ -61,7 +61,7 @@ impl Authority {
         let mut attempts = 0..3;
         loop {
             match Self::read(home, audience) {
-                Err(KeyError::Torn { .. }) if attempts.next().is_some() => {}
+                Err(KeyError::Torn { .. } | KeyError::Missing { .. }) if attempts.next().is_some() => {}
                 read => return read,
             }
         }
@@ -73,7 +73,11 @@ impl Authority {
         let signed = read_file(&path)?;
         let delegation = Delegation::open(&signed, std::slice::from_ref(&root), audience)
             .map_err(|source| KeyError::Delegation { path: path.clone(), source })?;
-        let torn = || KeyError::Torn { path: path.clone() };
+        // A file that is not there is to be restored; one that is there, and is another, belongs to another folder.
+        let torn = |role: Role| match self::path(home, role.name()) {
+            file if !file.exists() => KeyError::Missing { paths: vec![file] },
+            _ => KeyError::Torn { path: path.clone() },
+        };
         let snapshot = named(home, Role::Snapshot, |seed| {
             let key = SnapshotKey::new(seed);
             delegation.snapshot_keys().contains(&key.public_key()).then_some(key)
@@ -83,8 +87,8 @@ impl Authority {
             delegation.tail_keys().contains(&key.public_key()).then_some(key)
         })?;
         Ok(Self {
-            snapshot: snapshot.ok_or_else(torn)?,
-            tail: tail.ok_or_else(torn)?,
+            snapshot: snapshot.ok_or_else(|| torn(Role::Snapshot))?,
+            tail: tail.ok_or_else(|| torn(Role::Tail))?,
             root,
             signed,
             delegation,
@@ -103,32 +107,117 @@ impl fmt::Debug for Authority {
     }
 }
 
-/// Makes the keys that are missing. The key that signed everything in 0.1 becomes the root, as edges know it.
+/// What a server has to complete in the folder, without making a trust anchor.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Incomplete {
+    Nothing,
+    /// `root.pub` follows from the `root.jwk` that is there.
+    RootPublic,
+    /// A folder of 0.1, whose one key becomes the root, as edges know it.
+    OneKeyForAll,
+}
+
+/// Returns the root key, and what a server has to complete. Writes nothing; names every file that is missing.
+pub fn examine(home: &Home) -> Result<(PublicKey, Incomplete), KeyError> {
+    let folder = home.keys();
+    if !folder.is_dir() {
+        return Err(KeyError::Missing { paths: vec![folder] });
+    }
+    let (root, public, before) = (path(home, ROOT), root_public_path(home), path(home, BEFORE));
+    let known = match public.exists() {
+        true => Some(root_key(home)?),
+        false => None,
+    };
+    let agrees = |file: &Path| -> Result<PublicKey, KeyError> {
+        let key = open_root(file)?.public_key();
+        match &known {
+            Some(known) if *known != key => {
+                Err(KeyError::Wrong { path: file.to_owned(), reason: "it is not the root that edges know" })
+            }
+            _ => Ok(key),
+        }
+    };
+    if before.exists() && !delegation_path(home).exists() {
+        let key = agrees(&before)?;
+        return match root.exists() && open_root(&root)?.public_key() != key {
+            true => Err(KeyError::Wrong { path: root, reason: "it is not the key that signed until now" }),
+            false => Ok((key, Incomplete::OneKeyForAll)),
+        };
+    }
+    let here = if root.exists() { Some(agrees(&root)?) } else { None };
+    let mut missing = Vec::new();
+    if known.is_none() && here.is_none() {
+        missing.push(public);
+    }
+    if !delegation_path(home).exists() {
+        missing.push(delegation_path(home));
+    }
+    for role in [Role::Snapshot, Role::Tail] {
+        let file = path(home, role.name());
+        if !file.exists() && !next_path(home, role).exists() {
+            missing.push(file);
+        }
+    }
+    match (known, here) {
+        (Some(known), _) if missing.is_empty() => Ok((known, Incomplete::Nothing)),
+        (None, Some(here)) if missing.is_empty() => Ok((here, Incomplete::RootPublic)),
+        _ => Err(KeyError::Missing { paths: missing }),
+    }
+}
+
+/// Completes what [`examine`] found. A crash at any point leaves a folder that it finds again.
+pub fn complete(home: &Home, incomplete: Incomplete, audience: &str, now: Time) -> Result<(), KeyError> {
+    let root = path(home, ROOT);
+    match incomplete {
+        Incomplete::Nothing => Ok(()),
+        Incomplete::RootPublic => write_root_public(home, &open_root(&root)?),
+        Incomplete::OneKeyForAll => {
+            let before = path(home, BEFORE);
+            if !root.exists() {
+                fs::hard_link(&before, &root)
+                    .map_err(|source| KeyError::Unwritable { path: root.clone(), source })?;
+            }
+            create(home, audience, now)?;
+            remove_if_there(&before)
+        }
+    }
+}
+
+/// Makes the keys that are missing, the root first of all. Only for a database without an operator: no edge believes a
+/// root that another has taken the place of.
 pub fn create(home: &Home, audience: &str, now: Time) -> Result<(), KeyError> {
     let root = path(home, ROOT);
-    let delegation = delegation_path(home);
-    if root_public_path(home).exists() && delegation.exists() {
+    let roles = [Role::Snapshot, Role::Tail];
+    let is_whole = root_public_path(home).exists()
+        && delegation_path(home).exists()
+        && roles.iter().all(|role| path(home, role.name()).exists() || next_path(home, *role).exists());
+    if is_whole {
         return Ok(());
     }
-    let before = path(home, "publisher");
     if !root.exists() && root_public_path(home).exists() {
         return Err(KeyError::RootAway { path: root });
     }
-    if !root.exists() && before.exists() {
-        fs::rename(&before, &root).map_err(|source| KeyError::Unwritable { path: root.clone(), source })?;
+    if !root.exists() && path(home, BEFORE).exists() {
+        fs::rename(path(home, BEFORE), &root)
+            .map_err(|source| KeyError::Unwritable { path: root.clone(), source })?;
     }
     if !root.exists() {
         write_key(&root, ROOT, &random::bytes(), |seed| Root::new(seed).public_key())?;
     }
     let key = open_root(&root)?;
-    write_file(&root_public_path(home), format!("{}\n", key.public_key()).as_bytes())?;
-    for role in [Role::Snapshot, Role::Tail] {
+    write_root_public(home, &key)?;
+    for role in roles {
         if !path(home, role.name()).exists() {
             new_key(&path(home, role.name()), role)?;
         }
     }
-    let [snapshot, tail] = [Role::Snapshot, Role::Tail].map(|role| public_of(&path(home, role.name()), role));
-    delegate(home, &key, audience, (&snapshot?, &tail?), 0, now)
+    let last = fs::read(delegation_path(home)).map_or(0, |signed| epoch_of(&signed));
+    let [snapshot, tail] = roles.map(|role| public_of(&path(home, role.name()), role));
+    delegate(home, &key, audience, (&snapshot?, &tail?), last, now)
+}
+
+fn write_root_public(home: &Home, root: &Root) -> Result<(), KeyError> {
+    write_file(&root_public_path(home), format!("{}\n", root.public_key()).as_bytes())
 }
 
 /// Has the root sign a delegation that replaces the present one, with a new key if there is to be one. Returns its epoch.
@@ -235,7 +324,7 @@ fn named<K>(home: &Home, role: Role, accept: impl Fn(&[u8; 32]) -> Option<K>) ->
                     return Ok(Some(key));
                 }
             }
-            Err(KeyError::Unreadable { source, .. }) if source.kind() == io::ErrorKind::NotFound => {}
+            Err(KeyError::Missing { .. }) => {}
             Err(error) => return Err(error),
         }
     }
@@ -293,7 +382,7 @@ fn next_path(home: &Home, role: Role) -> PathBuf {
 }
 
 fn read_file(path: &Path) -> Result<Vec<u8>, KeyError> {
-    fs::read(path).map_err(|source| KeyError::Unreadable { path: path.to_owned(), source })
+    fs::read(path).map_err(|source| KeyError::unreadable(path, source))
 }
 
 fn write_file(path: &Path, content: &[u8]) -> Result<(), KeyError> {
@@ -310,6 +399,9 @@ fn remove_if_there(path: &Path) -> Result<(), KeyError> {
 }
 
 const ROOT: &str = "root";
+
+/// The one key of 0.1.
+const BEFORE: &str = "publisher";
 
 /// How long a root need not be touched; `keystile doctor` tells when it should be.
 const LIFETIME: Duration = Duration::from_secs(400 * 24 * 3600);
@@ -356,9 +448,56 @@ mod tests {
         let (_folder, home) = home();
         write_key(&path(&home, "publisher"), "publisher", &[7; 32], |seed| Root::new(seed).public_key())
             .unwrap();
-        create(&home, "default", at(1)).unwrap();
-        assert_eq!(Authority::open(&home, "default").unwrap().root, Root::new(&[7; 32]).public_key());
+        let public = Root::new(&[7; 32]).public_key();
+        assert_eq!(examine(&home).unwrap(), (public.clone(), Incomplete::OneKeyForAll));
+        complete(&home, Incomplete::OneKeyForAll, "default", at(1)).unwrap();
+        assert_eq!(Authority::open(&home, "default").unwrap().root, public);
         assert!(!path(&home, "publisher").exists());
+        assert_eq!(examine(&home).unwrap(), (public.clone(), Incomplete::Nothing));
+        // The public half is lost; it follows from the private one.
+        fs::remove_file(root_public_path(&home)).unwrap();
+        assert_eq!(examine(&home).unwrap(), (public.clone(), Incomplete::RootPublic));
+        complete(&home, Incomplete::RootPublic, "default", at(2)).unwrap();
+        assert_eq!(Authority::open(&home, "default").unwrap().root, public);
+    }
+
+    /// What is missing is named, and nothing is made of it.
+    #[test]
+    fn a_missing_file_makes_nothing() {
+        let (_folder, home) = home();
+        create(&home, "default", at(1000)).unwrap();
+        let names = |error: KeyError| match error {
+            KeyError::Missing { paths } => paths
+                .iter()
+                .map(|path| path.file_name().unwrap().to_str().unwrap().to_owned())
+                .collect::<Vec<_>>(),
+            other => panic!("{other:?}"),
+        };
+        let away = home.folder().join("away");
+        fs::rename(path(&home, ROOT), &away).unwrap();
+        for name in ["root.pub", "delegation", "snapshot.jwk", "tail.jwk"] {
+            let (file, kept) = (home.keys().join(name), home.folder().join("kept"));
+            fs::rename(&file, &kept).unwrap();
+            assert_eq!(names(examine(&home).unwrap_err()), [name]);
+            fs::rename(&kept, &file).unwrap();
+        }
+        fs::remove_dir_all(home.keys()).unwrap();
+        assert_eq!(names(examine(&home).unwrap_err()), ["keys"]);
+        fs::create_dir(home.keys()).unwrap();
+        assert_eq!(
+            names(examine(&home).unwrap_err()),
+            ["root.pub", "delegation", "snapshot.jwk", "tail.jwk"]
+        );
+        assert!(!home.has_keys());
+    }
+
+    #[test]
+    fn a_root_that_is_not_the_known_one_is_refused() {
+        let (_folder, home) = home();
+        create(&home, "default", at(1000)).unwrap();
+        fs::remove_file(path(&home, ROOT)).unwrap();
+        write_key(&path(&home, ROOT), ROOT, &[9; 32], |seed| Root::new(seed).public_key()).unwrap();
+        assert!(matches!(examine(&home), Err(KeyError::Wrong { .. })));
     }
 
     #[test]

@@ -3,10 +3,13 @@
 use std::{
     fmt, fs, io,
     path::{Path, PathBuf},
-    sync::{Arc, PoisonError, RwLock},
+    sync::{
+        Arc, PoisonError, RwLock,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
-use bundle::DelegationError;
+use bundle::{DelegationError, PublicKey};
 use serde::{Deserialize, Serialize};
 use token::{
     Algorithm, BadKey, VerifyingKey,
@@ -111,31 +114,48 @@ impl fmt::Debug for Keyring {
 pub struct Keys {
     home: Home,
     held: RwLock<Arc<Keyring>>,
+    /// The key that is to sign is not here, as far as anybody has looked.
+    cannot_sign: AtomicBool,
 }
 
 impl Keys {
     pub fn open(home: &Home, records: &[SigningKeyRecord]) -> Result<Self, KeyError> {
         let keyring = Keyring::open(home, records)?;
-        Ok(Self { home: home.clone(), held: RwLock::new(Arc::new(keyring)) })
+        Ok(Self {
+            home: home.clone(),
+            held: RwLock::new(Arc::new(keyring)),
+            cannot_sign: AtomicBool::new(false),
+        })
     }
 
     pub fn current(&self) -> Arc<Keyring> {
         Arc::clone(&self.held.read().unwrap_or_else(PoisonError::into_inner))
     }
 
+    /// Whether the key that is to sign was here when it was last looked for.
+    pub fn can_sign(&self) -> bool {
+        !self.cannot_sign.load(Ordering::Relaxed)
+    }
+
     /// What the store lists by now.
     pub fn take_up(&self, records: &[SigningKeyRecord]) -> Result<(), KeyError> {
-        self.hold(Keyring::open(&self.home, records)?);
+        self.hold(self.open_all(records)?);
         Ok(())
+    }
+
+    fn open_all(&self, records: &[SigningKeyRecord]) -> Result<Keyring, KeyError> {
+        let keyring = Keyring::open(&self.home, records);
+        self.cannot_sign.store(keyring.is_err(), Ordering::Relaxed);
+        keyring
     }
 
     /// As [`Self::take_up`], for who publishes: a file that is not here is no reason to keep a revocation back.
     pub fn take_up_what_is_here(&self, records: &[SigningKeyRecord]) -> Result<Arc<Keyring>, KeyError> {
-        let keyring = Keyring::open(&self.home, records).or_else(|error| {
+        let keyring = self.open_all(records).or_else(|error| {
             tracing::error!(
                 error.code = error.code(),
                 error = %error,
-                "no tokens are issued here until the key is here too; the rest is published"
+                "no tokens are issued here until the key is here too, and `/readyz` says so; what edges are told is published, without the secret of a key that is not here"
             );
             self.current().without_files(records)
         })?;
@@ -243,6 +263,16 @@ pub fn is_tag_kid(kid: &str) -> bool {
 /// Why a key can't be used. Never says what is in the file.
 #[derive(Debug)]
 pub enum KeyError {
+    /// Lost, or on a volume that is not mounted.
+    Missing {
+        paths: Vec<PathBuf>,
+    },
+    /// The keys are those of another installation.
+    ForeignRoot {
+        path: PathBuf,
+        found: Box<PublicKey>,
+        expected: String,
+    },
     Unreadable {
         path: PathBuf,
         source: io::Error,
@@ -278,11 +308,21 @@ pub enum KeyError {
 impl KeyError {
     /// Whether there is no such file.
     pub fn is_absent(&self) -> bool {
-        matches!(self, Self::Unreadable { source, .. } if source.kind() == io::ErrorKind::NotFound)
+        matches!(self, Self::Missing { .. })
+    }
+
+    pub(crate) fn unreadable(path: &Path, source: io::Error) -> Self {
+        let path = path.to_owned();
+        match source.kind() {
+            io::ErrorKind::NotFound => Self::Missing { paths: vec![path] },
+            _ => Self::Unreadable { path, source },
+        }
     }
 
     pub const fn code(&self) -> &'static str {
         match self {
+            Self::Missing { .. } => "key_file_missing",
+            Self::ForeignRoot { .. } => "root_key_foreign",
             Self::Unreadable { .. } => "key_unreadable",
             Self::Unwritable { .. } => "key_unwritable",
             Self::OpenToOthers { .. } => "key_open_to_others",
@@ -299,13 +339,23 @@ impl KeyError {
 impl fmt::Display for KeyError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Unreadable { path, .. } => {
+            Self::Missing { paths } => {
+                let names: Vec<_> = paths.iter().map(|path| format!("`{}`", path.display())).collect();
+                let (are, it) = if paths.len() == 1 { ("is", "it") } else { ("are", "them") };
                 write!(
                     f,
-                    "the key file `{}` can't be read; is it the data folder that `keystile init` made?",
-                    path.display()
+                    "{} {are} missing; restore {it} from the backup of the keys (is the volume mounted?): edges believe \
+                     no other keys",
+                    names.join(", ")
                 )
             }
+            Self::ForeignRoot { path, found, expected } => write!(
+                f,
+                "the root key in `{}` is {found}, but this database belongs to {expected}: keys and database are of two \
+                 installations; restore the keys that belong to it, or name the other database in store.url",
+                path.display()
+            ),
+            Self::Unreadable { path, .. } => write!(f, "the key file `{}` can't be read", path.display()),
             Self::Unwritable { path, .. } => write!(f, "the key file `{}` can't be written", path.display()),
             Self::OpenToOthers { path } => {
                 write!(f, "the key file `{0}` is open to others; `chmod 600 {0}`", path.display())
@@ -339,7 +389,9 @@ impl std::error::Error for KeyError {
             Self::Unreadable { source, .. } | Self::Unwritable { source, .. } => Some(source),
             Self::Unusable(source) => Some(source),
             Self::Delegation { source, .. } => Some(source),
-            Self::OpenToOthers { .. }
+            Self::Missing { .. }
+            | Self::ForeignRoot { .. }
+            | Self::OpenToOthers { .. }
             | Self::Wrong { .. }
             | Self::RootAway { .. }
             | Self::Torn { .. }
@@ -396,7 +448,7 @@ impl Jwk {
     }
 
     pub(crate) fn read(path: &Path) -> Result<Self, KeyError> {
-        let unreadable = |source| KeyError::Unreadable { path: path.to_owned(), source };
+        let unreadable = |source| KeyError::unreadable(path, source);
         if home::open_to_others(path).map_err(unreadable)? != 0 {
             return Err(KeyError::OpenToOthers { path: path.to_owned() });
         }
@@ -454,15 +506,17 @@ mod tests {
         let [file, away] = [path(&home, &new.kid), folder.path().join("away")];
         fs::rename(&file, &away).unwrap();
         let records = [new.clone(), SigningKeyRecord { state: SigningKeyState::Verifying, ..old.clone() }];
-        assert_eq!(keys.take_up(&records).unwrap_err().code(), "key_unreadable");
+        assert_eq!(keys.take_up(&records).unwrap_err().code(), "key_file_missing");
         let kids = |keyring: &Keyring| {
             keyring.verifying().iter().map(|key| key.kid().to_owned()).collect::<Vec<_>>()
         };
         let published = keys.take_up_what_is_here(&records).unwrap();
         assert_eq!(kids(&published), [new.kid.clone(), old.kid.clone()]);
         assert_eq!(keys.current().signer().kid(), old.kid);
+        assert!(!keys.can_sign());
         fs::rename(&away, &file).unwrap();
         keys.take_up(&records).unwrap();
         assert_eq!(keys.current().signer().kid(), new.kid);
+        assert!(keys.can_sign());
     }
 }

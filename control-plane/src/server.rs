@@ -24,7 +24,7 @@ use crate::{
     listener::{self, Limits},
     model::Actor,
     operations::{
-        OpenError, Rebased, Refreshed, Service, Wanted, adopt_issuers, collect, expire_api_keys,
+        OpenError, Rebased, Refreshed, Service, StoreError, Wanted, adopt_issuers, collect, expire_api_keys,
         forget_signing_keys, promote_signing_key, rebase_if_due, refresh_issuer,
     },
     publisher::{self, PublishError},
@@ -66,10 +66,18 @@ pub async fn serve(
     let router =
         api::router(Arc::clone(&service), publications, metrics, stopped.clone()).map_err(ServeError::Api)?;
     let serving = tokio::spawn(listener::serve(listener, router, Limits::of_this_process(), stopped));
+    let replaced = service.replaced();
     tracing::info!(server.address = %address, "serving");
     bound(address);
 
-    stop.await;
+    tokio::select! {
+        () = stop => {}
+        error = replaced => {
+            tracing::error!(error.code = error.code(), "stopping: {error}");
+            service.abandon();
+            return Err(ServeError::Store(error));
+        }
+    }
     tracing::info!("stopping");
     let _ = stopping.send(true);
     if timeout(stop_timeout, serving).await.is_err() {
@@ -87,20 +95,26 @@ pub async fn serve(
     Ok(())
 }
 
-/// Why the server did not start.
+/// Why the server did not start, or ended by itself.
 #[derive(Debug)]
 pub enum ServeError {
     Open(OpenError),
+    /// Why it went no further.
+    Store(StoreError),
     Publish(PublishError),
     Api(api::RouterError),
     Fetcher(FetchError),
-    Bind { address: SocketAddr, source: io::Error },
+    Bind {
+        address: SocketAddr,
+        source: io::Error,
+    },
 }
 
 impl fmt::Display for ServeError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Open(error) => error.fmt(f),
+            Self::Store(error) => error.fmt(f),
             Self::Publish(error) => error.fmt(f),
             Self::Api(error) => error.fmt(f),
             Self::Fetcher(_) => f.write_str("no client for the keys of other issuers can be made"),
@@ -115,6 +129,7 @@ impl std::error::Error for ServeError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
             Self::Open(error) => error.source(),
+            Self::Store(error) => error.source(),
             Self::Publish(error) => error.source(),
             Self::Api(error) => error.source(),
             Self::Fetcher(error) => Some(error),

@@ -34,6 +34,8 @@ cmp -s "$BUILD/keystile.wasm" "$OUT" || cp "$BUILD/keystile.wasm" "$OUT"
 
 size=$(stat -c %s "$OUT")
 echo "$OUT: $size bytes of $BUDGET"
+# The same on every machine with the same toolchain, whatever the folder: reproduce.sh shows it.
+echo "$OUT: sha256 $(sha256sum "$OUT" | cut -d' ' -f1), by $("${cargo[@]}" rustc --version 2>/dev/null || rustc --version), $(wasm-opt --version)"
 if ((size > BUDGET)); then
     echo "$OUT is over its budget" >&2
     exit 1

@@ -1,6 +1,6 @@
 use crate::client::{self, Response, bearer};
 use crate::postgres::Postgres;
-use crate::process::{Process, output};
+use crate::process::{self, Process, output_of};
 use crate::wait::DEADLINE;
 use crate::{Scratch, tools};
 use anyhow::{Context, Result};
@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use std::fmt::Display;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 /// Which database the control plane keeps its state in.
@@ -202,7 +202,19 @@ impl ControlPlane {
     pub fn cli<'a>(&self, arguments: impl IntoIterator<Item = &'a str>) -> Result<Value> {
         let mut command = Command::new(tools::keystile()?);
         self.settings(&mut command);
-        let text = output(command.arg("--json").args(arguments))?;
+        command.arg("--json");
+        // A credential is written to stdin: it is never an argument.
+        let (mut is_credential, mut stdin) = (false, Stdio::null());
+        for argument in arguments {
+            if is_credential && !argument.starts_with('-') {
+                stdin = process::line(argument)?;
+            } else {
+                command.arg(argument);
+            }
+            is_credential = argument == "--token";
+        }
+        // 3: done, and no server publishes it yet.
+        let text = output_of(&mut command, stdin, &[0, 3])?;
         serde_json::from_str(&text).with_context(|| format!("not JSON: {text}"))
     }
 

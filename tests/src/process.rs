@@ -2,6 +2,7 @@ use anyhow::{Context, Result, bail};
 use rustix::process::{Pid, Signal, kill_process};
 use std::ffi::OsStr;
 use std::fs::OpenOptions;
+use std::io::{Seek as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
@@ -107,15 +108,27 @@ impl Drop for Process {
 
 /// Runs a program to its end and returns what it wrote to stdout; fails with stderr when it fails.
 pub fn output(command: &mut Command) -> Result<String> {
+    output_of(command, Stdio::null(), &[0])
+}
+
+/// The same with a stdin, and with more exit codes that are good.
+pub fn output_of(command: &mut Command, stdin: Stdio, good: &[i32]) -> Result<String> {
     let program = Path::new(command.get_program()).file_name().map(OsStr::to_owned).unwrap_or_default();
-    let output =
-        command.stdin(Stdio::null()).output().with_context(|| format!("{program:?} does not start"))?;
-    if !output.status.success() {
+    let output = command.stdin(stdin).output().with_context(|| format!("{program:?} does not start"))?;
+    if !output.status.code().is_some_and(|code| good.contains(&code)) {
         let (error, text) =
             (String::from_utf8_lossy(&output.stderr), String::from_utf8_lossy(&output.stdout));
         bail!("{program:?} ended with {}: {}{}", output.status, error.trim(), text.trim());
     }
     Ok(String::from_utf8(output.stdout)?)
+}
+
+/// A stdin that has one line.
+pub fn line(line: &str) -> Result<Stdio> {
+    let mut file = tempfile::tempfile()?;
+    writeln!(file, "{line}")?;
+    file.rewind()?;
+    Ok(Stdio::from(file))
 }
 
 /// setpriv of util-linux: sets what std cannot without unsafe code, then becomes the program that follows.

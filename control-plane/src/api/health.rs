@@ -1,28 +1,56 @@
 use axum::{
+    Json,
     extract::State,
     http::{StatusCode, header},
     response::IntoResponse,
 };
+use serde::Serialize;
 
 use super::{Desk, problem::Problem};
+use crate::operations::TakeUpError;
 
-/// The process lives.
-pub(super) async fn lives() -> &'static str {
-    "ok\n"
+/// What tells one server from another: commands compare it with their own database.
+#[derive(Serialize)]
+pub(super) struct Health {
+    status: &'static str,
+    installation: Option<String>,
+    /// The latest that this server has published.
+    version: u64,
+    epoch: u64,
 }
 
-/// The store answers and takes changes, and the manifest is one that edges take for fresh.
-pub(super) async fn ready(State(desk): State<Desk>) -> Result<&'static str, Problem> {
+impl Health {
+    fn of(desk: &Desk, status: &'static str) -> Json<Self> {
+        let latest = desk.latest();
+        let installation = desk.service.installation().map(str::to_owned);
+        Json(Self { status, installation, version: latest.version, epoch: latest.epoch })
+    }
+}
+
+/// The process lives.
+pub(super) async fn lives(State(desk): State<Desk>) -> Json<Health> {
+    Health::of(&desk, "ok")
+}
+
+/// The store answers and takes changes, what edges are told is published, and tokens can be issued.
+pub(super) async fn ready(State(desk): State<Desk>) -> Result<Json<Health>, Problem> {
+    let unready = |code, detail| Problem::new(StatusCode::SERVICE_UNAVAILABLE, code, detail);
     desk.service.ready().await?;
     desk.service.writable().await.map_err(|error| Problem::unavailable("store_unwritable", &error))?;
-    if desk.service.now().millis() >= desk.latest().expires_at {
-        return Err(Problem::new(
-            StatusCode::SERVICE_UNAVAILABLE,
-            "manifest_stale",
-            "the manifest is out of date",
-        ));
+    if let Some(code) = desk.publications.trouble() {
+        return Err(unready(code, "nothing is published at the moment; the log says why"));
     }
-    Ok("ready\n")
+    if desk.service.now().millis() >= desk.latest().expires_at {
+        return Err(unready("manifest_stale", "the manifest is out of date"));
+    }
+    match desk.service.can_issue().await {
+        Ok(()) => Ok(Health::of(&desk, "ready")),
+        Err(TakeUpError::Store(error)) => Err(error.into()),
+        Err(TakeUpError::Keys(_)) => Err(unready(
+            "signing_key_missing",
+            "the key that tokens are signed with is not in the key folder of this server; the log names its file",
+        )),
+    }
 }
 
 pub(super) async fn metrics(State(desk): State<Desk>) -> Result<impl IntoResponse, Problem> {

@@ -100,7 +100,7 @@ async fn enforced(desk: &Desk, version: u64, wait: Duration) -> Result<Edges, Pr
     // The request must not time out: the revocation holds.
     let longest = desk.service.config().server.request_timeout.get().mul_f64(0.8);
     let reached = operations::await_fleet(&desk.service, version, wait.min(longest)).await;
-    let Reached { enforcing, lagging, silent, unseen } = reached.map_err(RevokeError::Store)?;
+    let Reached { enforcing, lagging, silent, unseen, .. } = reached.map_err(RevokeError::Store)?;
     let (enforcing, lagging) = (enforcing.len(), lagging.len());
     Ok(Edges { enforcing, lagging, silent: silent.len(), unseen: unseen.len() })
 }

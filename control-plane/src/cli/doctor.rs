@@ -1,6 +1,7 @@
-use std::{error::Error, time::Duration};
+use std::{error::Error, io, net::SocketAddr, time::Duration};
 
 use serde::Serialize;
+use serde_json::Value;
 use token::api_key::Kind;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -10,12 +11,12 @@ use tokio::{
 
 use super::{Failure, Global, hint, show};
 use crate::{
-    authority::{Authority, REMINDER},
+    authority::{Authority, REMINDER, examine as examine_keys},
     clock::{self, Time},
     config::Config,
     home::{self, Home},
     model::Generation,
-    operations::{self, OpenError, Service, StoreError},
+    operations::{self, EdgeState, Member, OpenError, Publication, Publishing, Service, StoreError},
     publisher,
 };
 
@@ -69,7 +70,11 @@ impl State {
 /// Stops at the first thing that makes the rest pointless.
 async fn examine(global: &Global, findings: &mut Vec<Finding>) {
     let home = global.home();
-    if !check(findings, "folder", folder(&home), "make or mend the data folder: `keystile init` makes one") {
+    let advice_on_folder = match home.exists() {
+        true => "mend the data folder; lost keys are restored from their backup, for edges believe no others",
+        false => "make or mend the data folder: `keystile init` makes one",
+    };
+    if !check(findings, "folder", folder(&home), advice_on_folder) {
         return;
     }
     let settings = global.settings();
@@ -77,7 +82,11 @@ async fn examine(global: &Global, findings: &mut Vec<Finding>) {
     let loaded = settings.map(|_| "all known".to_owned()).map_err(|error| chain(&error));
     check(findings, "settings", loaded, "correct the setting");
     let Some(config) = config else { return };
-    let opened = Service::attach(home.clone(), config.clone()).await;
+    // Every file that is missing, not only the first that a command needs.
+    let opened = match examine_keys(&home) {
+        Ok(_) => Service::attach(home.clone(), config.clone()).await,
+        Err(error) => Err(OpenError::Keys(error)),
+    };
     let service = match opened {
         Ok(service) => service,
         Err(error) => {
@@ -97,13 +106,44 @@ async fn examine(global: &Global, findings: &mut Vec<Finding>) {
     findings.push(api_keys(&service).await);
     let round = operations::rehearse(&service).map(|()| "a token signed and verified".to_owned());
     check(findings, "tokens", round.map_err(|error| chain(&error)), "restore the signing key");
-    answers(findings, &config).await;
+    findings.push(edges(&service).await);
+    findings.push(answers(&service, &config).await);
+}
+
+/// Edges that do not get, or do not take, what is published.
+async fn edges(service: &Service) -> Finding {
+    let what = "edges";
+    let fleet = match operations::list_edges(service).await {
+        Ok(fleet) => fleet,
+        Err(error) => return Finding { what, state: State::Bad, detail: chain(&error), advice: None },
+    };
+    let names = |of: &dyn Fn(&Member) -> bool| {
+        let names = fleet.members.iter().filter(|member| of(member)).map(|member| member.edge.id.as_str());
+        names.collect::<Vec<_>>().join(", ")
+    };
+    let stale = names(&|member| member.state == EdgeState::Stale);
+    let overdue = names(&|member| member.state == EdgeState::Live && fleet.is_overdue(member));
+    let mut detail = Vec::new();
+    if !stale.is_empty() {
+        detail.push(format!("stale, as nothing newer reaches them: {stale}"));
+    }
+    if !overdue.is_empty() {
+        detail.push(format!("behind for longer than a manifest lives: {overdue}"));
+    }
+    if detail.is_empty() {
+        let live = fleet.members.iter().filter(|member| member.state == EdgeState::Live).count();
+        let detail = format!("{} enrolled, {live} live", fleet.members.len());
+        return Finding { what, state: State::Good, detail, advice: None };
+    }
+    let advice = "read the log of these edges: a proxy before the control plane that is less patient than \
+                  `wait_seconds`, other `root_keys`, or a clock that is off keep them from what is published";
+    Finding { what, state: State::Note, detail: detail.join("; "), advice: Some(advice.to_owned()) }
 }
 
 /// Whether the root has to sign again soon.
 fn authority(home: &Home, config: &Config) -> Finding {
     let what = "authority";
-    match Authority::open(home, &config.publisher.audience) {
+    match examine_keys(home).and_then(|_| Authority::open(home, &config.publisher.audience)) {
         Ok(authority) => {
             let delegation = &authority.delegation;
             let ends = Time::from_millis(delegation.expires_at());
@@ -173,7 +213,7 @@ fn advice(error: &OpenError, home: &Home) -> &'static str {
             "see that the database is whole and can be reached; a damaged one is restored from its backup"
         }
         OpenError::NoHome { .. } | OpenError::Keys(_) => {
-            "see that the keys are those `keystile init` made; lost ones are restored from the backup"
+            "restore the keys that belong to this database from their backup: edges believe no others"
         }
     }
 }
@@ -183,7 +223,9 @@ fn folder(home: &Home) -> Result<String, String> {
         return Err(format!("`{}` is not there", home.folder().display()));
     }
     let mut private = vec![home.folder().to_owned(), home.keys()];
-    let files = std::fs::read_dir(home.keys()).map_err(|error| chain(&error))?;
+    let keys = home.keys();
+    let files =
+        std::fs::read_dir(&keys).map_err(|error| format!("`{}`: {}", keys.display(), chain(&error)))?;
     private.extend(files.filter_map(|file| Some(file.ok()?.path())));
     let others = [home.folder().join("keystile.db"), home.config_file()];
     private.extend(others.into_iter().filter(|file| file.exists()));
@@ -197,36 +239,96 @@ fn folder(home: &Home) -> Result<String, String> {
     Ok(format!("`{}` and its keys are private", home.folder().display()))
 }
 
-/// A server that does not answer is no fault of the installation.
-async fn answers(findings: &mut Vec<Finding>, config: &Config) {
+/// A server that does not answer is no fault of the installation; one that is another's is.
+async fn answers(service: &Service, config: &Config) -> Finding {
     let address = config.server.listen;
-    let asked = timeout(PATIENCE, async {
-        let mut stream = TcpStream::connect(address).await?;
-        stream
-            .write_all(
-                format!("GET /readyz HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\r\n").as_bytes(),
-            )
-            .await?;
-        let mut answer = String::new();
-        stream.take(4096).read_to_string(&mut answer).await?;
-        Ok::<_, std::io::Error>(answer)
-    });
-    let (state, detail, advice) = match asked.await {
-        Ok(Ok(answer)) if answer.starts_with("HTTP/1.1 200") && answer.ends_with("ready\n") => {
-            (State::Good, format!("ready on {address}"), None)
+    let what = "server";
+    let (ready, health) = match (ask(address, "/readyz").await, ask(address, "/healthz").await) {
+        (Ok(ready), Ok(health)) => (ready, health),
+        _ => {
+            let advice = Some("start it: `keystile serve`".to_owned());
+            return Finding {
+                what,
+                state: State::Note,
+                detail: format!("nothing answers on {address}"),
+                advice,
+            };
         }
-        Ok(Ok(_)) => (
-            State::Bad,
-            format!("what listens on {address} is not ready"),
-            Some("read the server's log".to_owned()),
-        ),
-        Ok(Err(_)) | Err(_) => (
-            State::Note,
-            format!("nothing answers on {address}"),
-            Some("start it: `keystile serve`".to_owned()),
-        ),
     };
-    findings.push(Finding { what: "server", state, detail, advice });
+    let bad = |detail: String, advice: &str| Finding {
+        what,
+        state: State::Bad,
+        detail,
+        advice: Some(advice.to_owned()),
+    };
+    let own = service.installation();
+    match health.body["installation"].as_str() {
+        Some(found) if Some(found) == own => {}
+        found => {
+            let (found, own) = (found.unwrap_or("unknown"), own.unwrap_or("unknown"));
+            return bad(
+                format!("what listens on {address} is another installation's ({found}; this one is {own})"),
+                "see which data folder and store.url that server was started with, or correct server.listen here",
+            );
+        }
+    }
+    if ready.status != 200 {
+        let code = ready.body["code"].as_str().unwrap_or("no reason given");
+        return bad(format!("the server on {address} is not ready: {code}"), "read the server's log");
+    }
+    // What was committed a moment ago is published in a moment.
+    let publishing = Publishing::of(service);
+    let latest = publishing.latest().await.unwrap_or_default();
+    match publishing.reached(latest).await {
+        Ok(Publication::Published)
+            if health.body["version"].as_u64().is_some_and(|version| version > latest) =>
+        {
+            let version = &health.body["version"];
+            return bad(
+                format!(
+                    "the server on {address} has published {version}, and the database knows {latest} only"
+                ),
+                "the database was replaced under the server, or went back: restart it, and read its log",
+            );
+        }
+        Ok(Publication::Published) => {}
+        _ => {
+            let version = &health.body["version"];
+            return bad(
+                format!(
+                    "the database has version {latest}, and the server on {address} has published {version} only"
+                ),
+                "read the server's log; if the database was replaced under it, restart it",
+            );
+        }
+    }
+    Finding {
+        what,
+        state: State::Good,
+        detail: format!("ready on {address}, publishes version {latest}"),
+        advice: None,
+    }
+}
+
+struct Answer {
+    status: u16,
+    /// Null if it is no JSON.
+    body: Value,
+}
+
+async fn ask(address: SocketAddr, path: &str) -> io::Result<Answer> {
+    let request = format!("GET {path} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\r\n");
+    let answer = timeout(PATIENCE, async {
+        let mut stream = TcpStream::connect(address).await?;
+        stream.write_all(request.as_bytes()).await?;
+        let mut answer = String::new();
+        stream.take(16 * 1024).read_to_string(&mut answer).await?;
+        Ok::<_, io::Error>(answer)
+    });
+    let answer = answer.await??;
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap_or_default();
+    let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap_or_default();
+    Ok(Answer { status, body: serde_json::from_str(body).unwrap_or_default() })
 }
 
 fn check(

@@ -59,9 +59,11 @@ async fn list(global: &Global) -> Result<(), Failure> {
     let fleet = operations::list_edges(&global.service().await?).await?;
     let now = clock::now();
     let age = |member: &Member| {
-        let issued_at = member.edge.report?.issued_at?;
-        Some(now.millis().saturating_sub(issued_at) / 1000)
+        let signed = operations::bundle_of(member.edge.report?)?;
+        Some(now.millis().saturating_sub(signed.millis()) / 1000)
     };
+    // One that has no bundle yet holds version 0.
+    let held = |member: &Member| member.edge.report.filter(|report| report.version > 0);
     let data: Vec<Value> = fleet
         .members
         .iter()
@@ -73,8 +75,8 @@ async fn list(global: &Global) -> Result<(), Failure> {
                 "enrolled_at": member.edge.enrolled_at,
                 "last_seen_at": member.edge.last_seen_at,
                 "state": member.state.name(),
-                "version": report.map(|report| report.version),
-                "enforces": report.map(|report| report.enforces()),
+                "version": held(member).map(|report| report.version),
+                "enforces": held(member).map(|report| report.enforces()),
                 "current": fleet.is_current(member),
                 "behind": member.behind,
                 "age_seconds": age(member),
@@ -96,7 +98,7 @@ async fn list(global: &Global) -> Result<(), Failure> {
             [
                 member.edge.id.to_string(),
                 member.state.name().to_owned(),
-                number(report.map(|report| report.enforces())),
+                number(held(member).map(|report| report.enforces())),
                 number(member.behind),
                 age(member).map_or("-".to_owned(), |age| format!("{age}s")),
                 workers,

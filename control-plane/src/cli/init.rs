@@ -3,8 +3,9 @@ use serde_json::json;
 
 use super::{Failure, Global, hint};
 use crate::{
+    clock::Clock,
     config,
-    operations::{Initialized, initialize},
+    operations::{BesideKeys, Initialized, initialize_anew},
 };
 
 #[derive(Debug, Args)]
@@ -12,6 +13,9 @@ pub(super) struct Init {
     /// What tokens are signed with; EdDSA unless the settings say otherwise
     #[arg(long)]
     algorithm: Option<config::Algorithm>,
+    /// Make a new database beside keys that are there: what was revoked before is forgotten
+    #[arg(long)]
+    yes: bool,
 }
 
 impl Init {
@@ -19,7 +23,9 @@ impl Init {
         let home = global.home();
         let mut config = global.settings()?;
         config.tokens.algorithm = self.algorithm.unwrap_or(config.tokens.algorithm);
-        let Initialized { operator, auth_key, secret, root_key } = initialize(&home, &config).await?;
+        let beside_keys = if self.yes { BesideKeys::Accepted } else { BesideKeys::Refused };
+        let Initialized { operator, auth_key, secret, root_key } =
+            initialize_anew(&home, &config, &Clock::System, beside_keys).await?;
         let data = json!({
             "operator_id": operator.as_str(),
             "auth_key_id": auth_key.as_str(),

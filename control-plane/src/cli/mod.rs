@@ -22,24 +22,27 @@ mod user;
 use std::{
     env,
     error::Error,
-    fmt,
-    io::{self, Write as _},
-    path::PathBuf,
+    fmt, fs,
+    io::{self, IsTerminal as _, Write as _},
+    path::{Path, PathBuf},
     process::ExitCode,
+    sync::{Mutex, OnceLock, PoisonError},
 };
 
+use ::token::Fingerprint;
 use clap::{Parser, Subcommand};
 use serde::Serialize;
+use serde_json::{Value, json};
 
 use crate::{
     config::{self, Config, ConfigError},
     home::Home,
-    operations::Service,
+    operations::{Publication, Publishing, Service},
 };
 
 /// Issues and revokes keys, and publishes the bundle that edges check them with
 #[derive(Debug, Parser)]
-#[command(name = "keystile", version, arg_required_else_help = true)]
+#[command(name = "keystile", version, arg_required_else_help = true, after_help = EXIT_CODES)]
 pub struct Command {
     #[command(flatten)]
     global: Global,
@@ -58,6 +61,19 @@ struct Global {
     /// Print data as JSON
     #[arg(long, global = true)]
     json: bool,
+    /// What the command works with, once it does.
+    #[arg(skip)]
+    attached: OnceLock<Attached>,
+    /// With --json: what is to be printed when the command is done.
+    #[arg(skip)]
+    answer: Mutex<Option<Value>>,
+}
+
+#[derive(Debug)]
+struct Attached {
+    publishing: Publishing,
+    /// The latest there was before the command.
+    version: u64,
 }
 
 #[derive(Debug, Subcommand)]
@@ -109,6 +125,10 @@ enum Verb {
 /// Runs the command; prints why it failed.
 pub async fn run(command: Command) -> ExitCode {
     let Command { global, verb } = command;
+    let promises = match &verb {
+        Verb::Revoke(_) => Promises::Always,
+        _ => Promises::Changes,
+    };
     let done = match verb {
         Verb::Init(verb) => verb.run(&global).await,
         Verb::Serve => serve::run(&global).await,
@@ -127,9 +147,13 @@ pub async fn run(command: Command) -> ExitCode {
         Verb::Audit(verb) => verb.run(&global).await,
         Verb::Doctor => doctor::run(&global).await,
     };
-    match done {
+    match global.conclude(done, promises).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(Failure::Said) => ExitCode::FAILURE,
+        Err(Failure::Done { code, but }) => {
+            hint(but);
+            ExitCode::from(code)
+        }
         Err(failure) => {
             hint(format_args!("error: {failure}"));
             ExitCode::FAILURE
@@ -152,14 +176,77 @@ impl Global {
     }
 
     async fn service(&self) -> Result<Service, Failure> {
-        Ok(Service::attach(self.home(), self.settings()?).await?)
+        let service = Service::attach(self.home(), self.settings()?).await?;
+        let publishing = Publishing::of(&service);
+        let version = publishing.latest().await?;
+        let _ = self.attached.set(Attached { publishing, version });
+        Ok(service)
     }
 
-    /// One answer: as JSON, or as `text` writes it.
+    /// One answer: as JSON, when the command is done, or as `text` writes it.
     fn print(&self, data: &impl Serialize, text: impl FnOnce() -> String) -> Result<(), Failure> {
-        let answer = if self.json { serde_json::to_string(data)? } else { text() };
-        write(&answer)
+        if !self.json {
+            return write(&text());
+        }
+        let data = serde_json::to_value(data)?;
+        let before = self.answer.lock().unwrap_or_else(PoisonError::into_inner).replace(data);
+        before.map_or(Ok(()), |before| write(&before.to_string()))
     }
+
+    /// What every command ends with: one that changed what edges are told says whether a server has published it.
+    async fn conclude(&self, done: Result<(), Failure>, promises: Promises) -> Result<(), Failure> {
+        let published = match &done {
+            Ok(()) => self.published(promises).await,
+            Err(_) => Ok(None),
+        };
+        let answer = self.answer.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(mut answer) = answer {
+            if let (Ok(Some((publication, _))), Some(members)) = (&published, answer.as_object_mut()) {
+                members.insert("published".to_owned(), json!(*publication == Publication::Published));
+            }
+            write(&answer.to_string())?;
+        }
+        done?;
+        match published? {
+            Some((Publication::Published, version)) if promises == Promises::Always => {
+                hint(format_args!("Edges refuse it from version {version} on."));
+                Ok(())
+            }
+            None | Some((Publication::Published, _)) => Ok(()),
+            Some((Publication::Pending { last, edges }, version)) => {
+                let last = last.map_or("none ever has".to_owned(), |last| {
+                    format!("the last did at {}", show::time(last))
+                });
+                let but = format!(
+                    "It is durable, as version {version}, but nobody publishes it yet: no server has published it from \
+                     this database ({last}). Edges hear of it as soon as one does: see `keystile doctor`."
+                );
+                if edges > 0 {
+                    return Err(Failure::Done { code: UNPUBLISHED, but });
+                }
+                hint(but);
+                Ok(())
+            }
+        }
+    }
+
+    /// `None` of a command that changed nothing that edges are told.
+    async fn published(&self, promises: Promises) -> Result<Option<(Publication, u64)>, Failure> {
+        let Some(Attached { publishing, version: before }) = self.attached.get() else { return Ok(None) };
+        let version = publishing.latest().await?;
+        if version == *before && promises == Promises::Changes {
+            return Ok(None);
+        }
+        Ok(Some((publishing.reached(version).await?, version)))
+    }
+}
+
+/// When a command speaks of what edges will do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Promises {
+    Always,
+    /// When it changed what they are told.
+    Changes,
 }
 
 /// Why a command failed, with its causes.
@@ -168,13 +255,18 @@ enum Failure {
     /// The command has told the details itself.
     Said,
     Because(String),
+    /// It is done and durable, but not all that was asked for.
+    Done {
+        code: u8,
+        but: String,
+    },
 }
 
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Said => Ok(()),
-            Self::Because(text) => f.write_str(text),
+            Self::Because(text) | Self::Done { but: text, .. } => f.write_str(text),
         }
     }
 }
@@ -205,17 +297,51 @@ fn hint(text: impl fmt::Display) {
     let _ = writeln!(io::stderr(), "{text}");
 }
 
-/// An argument, or a line of stdin for `-`: what is secret need not stand in the list of processes.
-fn argument_or_stdin(argument: String) -> Result<String, Failure> {
-    if argument != "-" {
-        return Ok(argument);
+/// A live credential, from a file, a line of stdin, or the terminal without an echo. One that was given as an argument is
+/// refused: it stands in the list of processes and in the shell's history.
+fn credential(argument: Option<String>, file: Option<&Path>) -> Result<String, Failure> {
+    if let Some(credential) = argument.filter(|argument| argument != "-") {
+        let fingerprint = Fingerprint::of(credential.trim().as_bytes());
+        return Err(Failure::Because(format!(
+            "a credential is not taken from the command line, where the list of processes and the shell's history show \
+             it: write it to stdin, name its file with --token-file, or give no value and be asked for it; `keystile \
+             revoke` takes its fingerprint as well: --fingerprint {fingerprint}"
+        )));
     }
-    let mut line = String::new();
-    io::stdin().read_line(&mut line)?;
-    Ok(line.trim_end_matches(['\n', '\r']).to_owned())
+    let line = match file {
+        Some(file) => fs::read_to_string(file)
+            .map_err(|error| Failure::Because(format!("`{}` can't be read: {error}", file.display())))?,
+        None if io::stdin().is_terminal() => rpassword::prompt_password("The credential (not shown): ")?,
+        None => {
+            let mut line = String::new();
+            io::stdin().read_line(&mut line)?;
+            line
+        }
+    };
+    let line = line.trim_end_matches(['\n', '\r']);
+    if line.is_empty() {
+        return Err(Failure::Because(
+            "no credential was given: write it to stdin, or name its file with --token-file".to_owned(),
+        ));
+    }
+    Ok(line.to_owned())
 }
 
 /// Verbs that can't be undone say what they would do, and do it with `--yes`.
 fn confirmed(yes: bool, what: impl fmt::Display) -> Result<(), Failure> {
     if yes { Ok(()) } else { Err(Failure::Because(format!("this would {what}; add --yes to do it"))) }
 }
+
+/// It is durable, and edges are enrolled, but no server has published it.
+const UNPUBLISHED: u8 = 3;
+
+/// It is published, but not known to be enforced by every edge that may admit it still.
+const UNENFORCED: u8 = 4;
+
+const EXIT_CODES: &str = "\
+Exit codes:
+  0  done
+  1  failed; stderr says why
+  2  wrong arguments
+  3  done and durable, but edges are enrolled and no server has published it yet
+  4  --wait: done and published, but not every edge that may still admit it enforces it, or none is live";

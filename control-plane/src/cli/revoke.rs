@@ -1,8 +1,10 @@
+use std::path::PathBuf;
+
 use clap::Args;
 use serde_json::json;
 use token::Fingerprint;
 
-use super::{Failure, Global, argument_or_stdin, confirmed, hint, show};
+use super::{Failure, Global, UNENFORCED, confirmed, credential, hint, show};
 use crate::{
     config::Period,
     model::{Actor, EdgeId, KeyId, Subject},
@@ -22,7 +24,7 @@ pub(super) struct Revoke {
     /// Revoke a whole subject, a signing key, or everything, without asking back
     #[arg(long)]
     yes: bool,
-    /// Return when every live edge enforces it; fail and name those that do not
+    /// Return when every edge that may still admit it enforces it; fail (exit code 4) and name those that do not
     #[arg(long)]
     wait: bool,
     /// With --wait: how long at most
@@ -36,9 +38,12 @@ struct Selected {
     /// The SHA-256 of a credential as presented, in hex
     #[arg(long, value_name = "HEX")]
     fingerprint: Option<Fingerprint>,
-    /// A token or an API key, or `-` to read it from stdin
-    #[arg(long)]
-    token: Option<String>,
+    /// A token or an API key: it is read from stdin, or asked for on a terminal, and never an argument
+    #[arg(long, num_args = 0..=1, value_name = "-")]
+    token: Option<Option<String>>,
+    /// A token or an API key, read from a file
+    #[arg(long, value_name = "FILE")]
+    token_file: Option<PathBuf>,
     /// All that an AuthKey (keyId-...) was exchanged for, a session (api-...), or an API key (key-NUMBER)
     #[arg(long, value_name = "ID")]
     key_id: Option<KeyId>,
@@ -56,26 +61,35 @@ struct Selected {
 impl Revoke {
     pub(super) async fn run(self, global: &Global) -> Result<(), Failure> {
         let Self { what, at, reason, yes, wait, timeout } = self;
-        let Selected { fingerprint, token, key_id, subject, signing_key, everything } = what;
-        let target = match (fingerprint, token, key_id, subject, signing_key) {
-            (Some(fingerprint), ..) => Target::Fingerprint(fingerprint),
-            (_, Some(token), ..) => Target::Token(argument_or_stdin(token)?),
-            (_, _, Some(id), ..) => Target::Key(id),
-            (_, _, _, Some(subject), _) => {
-                let whose = if subject.is_root() { " and all its users" } else { "" };
-                let until = at.map_or("now".to_owned(), |at| format!("second {at}"));
-                confirmed(yes, format_args!("refuse all that {subject}{whose} was issued up to {until}"))?;
-                Target::Subject { subject, instant: at }
-            }
-            (.., Some(kid)) => {
-                confirmed(yes, format_args!("refuse all that {kid} has signed"))?;
-                Target::SigningKey(kid)
-            }
-            _ if everything => {
-                confirmed(yes, format_args!("refuse all that was ever issued"))?;
-                Target::Everything
-            }
-            _ => return Err(Failure::Because("say what to revoke".to_owned())),
+        let Selected { fingerprint, token, token_file, key_id, subject, signing_key, everything } = what;
+        let target =
+            match (fingerprint, token.or(token_file.is_some().then_some(None)), key_id, subject, signing_key)
+            {
+                (Some(fingerprint), ..) => Target::Fingerprint(fingerprint),
+                (_, Some(token), ..) => Target::Token(credential(token, token_file.as_deref())?),
+                (_, _, Some(id), ..) => Target::Key(id),
+                (_, _, _, Some(subject), _) => {
+                    let whose = if subject.is_root() { " and all its users" } else { "" };
+                    let until = at.map_or("now".to_owned(), |at| format!("second {at}"));
+                    confirmed(
+                        yes,
+                        format_args!("refuse all that {subject}{whose} was issued up to {until}"),
+                    )?;
+                    Target::Subject { subject, instant: at }
+                }
+                (.., Some(kid)) => {
+                    confirmed(yes, format_args!("refuse all that {kid} has signed"))?;
+                    Target::SigningKey(kid)
+                }
+                _ if everything => {
+                    confirmed(yes, format_args!("refuse all that was ever issued"))?;
+                    Target::Everything
+                }
+                _ => return Err(Failure::Because("say what to revoke".to_owned())),
+            };
+        let auth_key = match &target {
+            Target::Key(KeyId::AuthKey(id)) => Some(id.clone()),
+            _ => None,
         };
         let service = global.service().await?;
         let revoked =
@@ -83,7 +97,7 @@ impl Revoke {
                 .await?;
         let version = revoked.version;
         let reached = match wait {
-            true => Some(operations::await_fleet(&service, version, timeout.get()).await?),
+            true => Some(operations::await_everywhere(&service, version, timeout.get()).await?),
             false => None,
         };
         let (mut data, what) = match revoked.what {
@@ -99,12 +113,25 @@ impl Revoke {
         if let (Some(reached), Some(members)) = (&reached, data.as_object_mut()) {
             members.insert("edges".to_owned(), show::reached(reached));
         }
+        let auth_key = match auth_key {
+            Some(id) => operations::find_auth_key(&service, &id).await?,
+            None => None,
+        };
+        if let Some(key) = &auth_key {
+            data["auth_key"] = json!({ "still_issues": true, "last_used_at": key.last_used_at });
+        }
         global.print(&data, || format!("revoked {what}"))?;
+        if let Some(key) = auth_key {
+            hint(format_args!(
+                "What {0} was exchanged for is refused; {0} itself still buys new credentials (last used: {1}). \
+                 `keystile authkey delete {0}` ends that.",
+                key.id,
+                show::optional_seconds(key.last_used_at)
+            ));
+        }
         match reached {
-            None => {
-                hint(format_args!("Edges refuse it from version {version} on."));
-                Ok(())
-            }
+            // The promise of an edge comes when a server has published it.
+            None => Ok(()),
             Some(reached) => told(&reached, version, timeout),
         }
     }
@@ -119,12 +146,23 @@ fn told(reached: &Reached, version: u64, timeout: Period) -> Result<(), Failure>
     if !reached.unseen.is_empty() {
         hint(format_args!("Never heard of: {}.", names(&reached.unseen)));
     }
-    if reached.by_all() {
+    if reached.everywhere() {
         hint(format_args!("All {} live edges enforce version {version}.", reached.enforcing.len()));
         return Ok(());
     }
-    Err(Failure::Because(format!(
-        "it is revoked, but after {timeout} these live edges do not enforce version {version} yet: {}",
-        names(&reached.lagging)
-    )))
+    let mut but = Vec::new();
+    if !reached.lagging.is_empty() {
+        let names = names(&reached.lagging);
+        but.push(format!("after {timeout} these live edges do not enforce version {version} yet: {names}"));
+    }
+    if !reached.may_admit.is_empty() {
+        let names = names(&reached.may_admit);
+        but.push(format!(
+            "these were heard of within publisher.outage_grace and are silent, so that they may still admit it: {names}"
+        ));
+    }
+    if reached.enforcing.is_empty() && but.is_empty() {
+        but.push(format!("no live edge enforces version {version}"));
+    }
+    Err(Failure::Done { code: UNENFORCED, but: format!("it is revoked, but {}", but.join("; and ")) })
 }

@@ -7,6 +7,7 @@ use crate::{clock::Time, model::EdgeId, operations::Reached};
 /// Columns as wide as their widest cell.
 pub(super) fn table<const N: usize>(head: [&str; N], rows: Vec<[String; N]>) -> String {
     let mut widths = head.map(str::len);
+    let rows: Vec<[String; N]> = rows.into_iter().map(|row| row.map(|cell| printable(&cell))).collect();
     for row in &rows {
         for (width, cell) in widths.iter_mut().zip(row) {
             *width = (*width).max(cell.chars().count());
@@ -24,12 +25,35 @@ pub(super) fn table<const N: usize>(head: [&str; N], rows: Vec<[String; N]>) -> 
     text
 }
 
+/// Without control characters: what somebody has named must not write lines of its own, nor speak to a terminal.
+pub(super) fn printable(text: &str) -> String {
+    text.chars().fold(String::with_capacity(text.len()), |mut safe, char| {
+        match char.is_control() || is_bidirectional(char) {
+            true => safe.extend(char.escape_unicode()),
+            false => safe.push(char),
+        }
+        safe
+    })
+}
+
+/// What changes the order in which a terminal shows other characters.
+fn is_bidirectional(char: char) -> bool {
+    matches!(char, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
 /// Who enforces a version and who does not.
 pub(super) fn reached(reached: &Reached) -> Value {
-    let Reached { enforcing, lagging, silent, unseen } = reached;
+    let Reached { enforcing, lagging, silent, may_admit, unseen } = reached;
     let names = |edges: &[EdgeId]| edges.iter().map(EdgeId::to_string).collect::<Vec<_>>();
     let (enforcing, lagging) = (names(enforcing), names(lagging));
-    json!({ "enforcing": enforcing, "lagging": lagging, "silent": names(silent), "unseen": names(unseen) })
+    let (silent, may_admit, unseen) = (names(silent), names(may_admit), names(unseen));
+    json!({
+        "enforcing": enforcing,
+        "lagging": lagging,
+        "silent": silent,
+        "may_admit": may_admit,
+        "unseen": unseen,
+    })
 }
 
 /// RFC 3339, in UTC.
@@ -80,5 +104,9 @@ mod tests {
     fn columns_line_up() {
         let rows = vec![["a".to_owned(), "1".to_owned()], ["long".to_owned(), "2".to_owned()]];
         assert_eq!(table(["id", "n"], rows), "id    n\na     1\nlong  2\n");
+        let rows = vec![["a\nkey-9  good".to_owned(), "\u{1b}[31mred".to_owned()]];
+        let shown = table(["id", "n"], rows);
+        assert_eq!(shown.lines().count(), 2);
+        assert!(!shown.contains('\u{1b}'), "{shown}");
     }
 }

@@ -1,7 +1,9 @@
+use std::path::PathBuf;
+
 use clap::{ArgGroup, Args, Subcommand};
 use serde_json::json;
 
-use super::{Failure, Global, argument_or_stdin, hint, show};
+use super::{Failure, Global, credential, hint, show};
 use crate::{
     clock::Time,
     model::{AuthKeyId, OperatorId, Subject, UserName},
@@ -14,8 +16,11 @@ pub(super) enum Token {
     Issue(Issue),
     /// Say what a token is, and whether it is still good
     Inspect {
-        /// The token, or `-` to read it from stdin
-        token: String,
+        /// `-` or nothing: it is read from stdin, or asked for on a terminal
+        token: Option<String>,
+        /// Read it from this file
+        #[arg(long, value_name = "FILE", conflicts_with = "token")]
+        token_file: Option<PathBuf>,
     },
 }
 
@@ -40,7 +45,9 @@ impl Token {
     pub(super) async fn run(self, global: &Global) -> Result<(), Failure> {
         match self {
             Self::Issue(issue) => issue.run(global).await,
-            Self::Inspect { token } => inspect(global, argument_or_stdin(token)?).await,
+            Self::Inspect { token, token_file } => {
+                inspect(global, credential(token, token_file.as_deref())?).await
+            }
         }
     }
 }

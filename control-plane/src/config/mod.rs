@@ -44,6 +44,7 @@ pub struct Publisher {
     pub audience: String,
     pub lifetime: Period,
     pub resign: Period,
+    pub outage_grace: Period,
     pub rebase_after: u64,
 }
 
@@ -124,6 +125,7 @@ impl Default for Publisher {
             audience: "default".to_owned(),
             lifetime: Period::from_secs(60),
             resign: Period::from_secs(5),
+            outage_grace: Period::from_secs(900),
             rebase_after: 20_000,
         }
     }

@@ -11,12 +11,25 @@ use crate::{
     home::{self, Home},
     keys::{self, KeyError},
     model::{Actor, AuthKeyId, OperatorId, SigningKeyState, Subject},
-    store::{Store, StoreError, audit, auth_keys, operators, signing_keys, versions},
+    random,
+    store::{
+        Store, StoreError, audit, auth_keys,
+        installation::{self, Installation},
+        operators, signing_keys, versions,
+    },
 };
 
 #[derive(Debug)]
 pub enum InitializeError {
     Before,
+    /// An operator in the database, and no keys beside it.
+    KeysAway {
+        home: Home,
+    },
+    /// Keys in the folder, and no operator in the database.
+    BesideKeys {
+        home: Home,
+    },
     Folder(std::io::Error),
     Keys(KeyError),
     Store(StoreError),
@@ -29,6 +42,19 @@ impl fmt::Display for InitializeError {
                 "there is an operator in the database already, and nothing was changed; \
                  `keystile authkey create` makes another AuthKey, --data names another folder",
             ),
+            Self::KeysAway { home } => write!(
+                f,
+                "there is an operator in the database already, but `{}` has no keys: restore them from their backup; \
+                 edges believe no others, and nothing was changed",
+                home.keys().display()
+            ),
+            Self::BesideKeys { home } => write!(
+                f,
+                "`{}` has keys, so there was a database: restore it from its backup, or correct store.url; a new one \
+                 knows neither what was revoked nor any AuthKey, and edges would believe it. Nothing was changed; add \
+                 --yes to begin anew with these keys",
+                home.keys().display()
+            ),
             Self::Folder(_) => f.write_str("the data folder can't be made"),
             Self::Keys(error) => error.fmt(f),
             Self::Store(error) => error.fmt(f),
@@ -39,7 +65,7 @@ impl fmt::Display for InitializeError {
 impl std::error::Error for InitializeError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
-            Self::Before => None,
+            Self::Before | Self::KeysAway { .. } | Self::BesideKeys { .. } => None,
             Self::Folder(error) => Some(error),
             Self::Keys(error) => error.source(),
             Self::Store(error) => error.source(),
@@ -62,8 +88,15 @@ pub struct Initialized {
     pub root_key: String,
 }
 
-/// Makes the data folder, the keys, an operator and its root AuthKey. The database comes last: until its commit
-/// nothing counts as initialised, and what is there is taken up by the next attempt.
+/// Whether a new database may be made beside keys that are there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BesideKeys {
+    Refused,
+    /// Whoever asks knows that what was revoked is forgotten.
+    Accepted,
+}
+
+/// Makes the data folder, the keys, an operator and its root AuthKey; refuses to begin anew beside keys.
 pub async fn initialize(home: &Home, config: &Config) -> Result<Initialized, InitializeError> {
     initialize_at(home, config, &Clock::System).await
 }
@@ -74,13 +107,34 @@ pub async fn initialize_at(
     config: &Config,
     clock: &Clock,
 ) -> Result<Initialized, InitializeError> {
+    initialize_anew(home, config, clock, BesideKeys::Refused).await
+}
+
+/// The database comes last: until its commit nothing counts as initialised.
+pub async fn initialize_anew(
+    home: &Home,
+    config: &Config,
+    clock: &Clock,
+    beside_keys: BesideKeys,
+) -> Result<Initialized, InitializeError> {
+    let is_refused = || beside_keys == BesideKeys::Refused && home.has_keys();
+    // Before anything is made.
+    if has_operator(home, config).await? {
+        return Err(before(home));
+    }
+    if is_refused() {
+        return Err(InitializeError::BesideKeys { home: home.clone() });
+    }
     home.create().map_err(InitializeError::Folder)?;
     let store = Store::create(&config.store.url, home.folder()).await?;
     let mut write = store.write().await?;
     // The keys are for the edges; and of two that initialise at once the second waits here, and finds the first.
     versions::next(&mut write, clock.now()).await?;
-    if !operators::list(&mut write).await?.is_empty() {
-        return Err(InitializeError::Before);
+    if operators::any(&mut write).await? {
+        return Err(before(home));
+    }
+    if is_refused() {
+        return Err(InitializeError::BesideKeys { home: home.clone() });
     }
     match home::write_new(&home.config_file(), config::REFERENCE.as_bytes()) {
         Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => {
@@ -96,6 +150,8 @@ pub async fn initialize_at(
     };
     let signing_key =
         keys::create_signing_key(home, algorithm, SigningKeyState::Active).map_err(InitializeError::Keys)?;
+    let installation = Installation { id: random::uuid(), root_key: root_key.to_string() };
+    installation::replace(&mut write, &installation).await?;
     let now = clock.now();
     let subject = Subject { operator: OperatorId::random(), user: None };
     let (auth_key, secret) = create_auth_key::new(&subject, now.seconds());
@@ -122,4 +178,23 @@ pub async fn initialize_at(
         secret,
         root_key: root_key.to_string(),
     })
+}
+
+async fn has_operator(home: &Home, config: &Config) -> Result<bool, InitializeError> {
+    match Store::open_any(&config.store.url, home.folder()).await {
+        Ok((store, _)) => {
+            let any = operators::any(&mut store.reader().await?).await;
+            store.close().await;
+            Ok(any?)
+        }
+        Err(StoreError::Missing { .. }) => Ok(false),
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn before(home: &Home) -> InitializeError {
+    match home.has_keys() {
+        true => InitializeError::Before,
+        false => InitializeError::KeysAway { home: home.clone() },
+    }
 }

@@ -1,7 +1,8 @@
 use super::Service;
 use crate::{
     clock::Time,
-    model::Edge,
+    config,
+    model::{Edge, EdgeReport},
     store::{StoreError, edges, revocations, versions, watermarks},
 };
 
@@ -10,6 +11,8 @@ use crate::{
 pub struct Fleet {
     /// The latest version there is.
     pub version: u64,
+    /// The latest version that is older than the lifetime of a manifest: a live edge has had the time to take it.
+    pub due: u64,
     pub members: Vec<Member>,
 }
 
@@ -26,8 +29,10 @@ pub struct Member {
 pub enum EdgeState {
     /// Enrolled, but it never asked for a manifest.
     Unseen,
-    /// It asked within the lifetime of a manifest.
+    /// It asked within the lifetime of a manifest, and what it holds is younger than that.
     Live,
+    /// It asks, but what it holds is older than the lifetime of a manifest: nothing newer reaches it.
+    Stale,
     /// It did not: what it holds is stale, if it runs.
     Silent,
 }
@@ -37,6 +42,7 @@ impl EdgeState {
         match self {
             Self::Unseen => "unseen",
             Self::Live => "live",
+            Self::Stale => "stale",
             Self::Silent => "silent",
         }
     }
@@ -46,6 +52,14 @@ impl Fleet {
     /// Whether all workers of an edge enforce the latest version.
     pub fn is_current(&self, member: &Member) -> bool {
         enforces(&member.edge, self.version, self.version)
+    }
+
+    /// Whether an edge asks, and has not taken what it has had the time to take.
+    pub fn is_overdue(&self, member: &Member) -> bool {
+        matches!(member.state, EdgeState::Live | EdgeState::Stale) && {
+            let enrolled = Time::from_seconds(member.edge.enrolled_at).millis();
+            !enforces(&member.edge, self.due, self.version) && enrolled < self.due
+        }
     }
 }
 
@@ -60,10 +74,14 @@ pub async fn list_edges(service: &Service) -> Result<Fleet, StoreError> {
     let now = service.now();
     let mut read = service.store.read().await?;
     let version = versions::current(&mut read).await?.number;
+    let lifetime = u64::try_from(service.config.publisher.lifetime.get().as_millis()).unwrap_or(u64::MAX);
+    let due =
+        versions::latest_until(&mut read, now.millis().saturating_sub(lifetime)).await?.unwrap_or_default();
     let mut members = Vec::new();
     for edge in edges::list(&mut read).await? {
         let behind = match edge.report.map(|report| report.enforces()) {
-            _ if edge.report.is_some_and(|report| report.version > version) => None,
+            // What was never published here, and what is nothing.
+            _ if edge.report.is_some_and(|report| report.version > version || report.version == 0) => None,
             Some(enforced) if enforced < version => Some(
                 revocations::count_since(&mut read, enforced).await?
                     + watermarks::count_since(&mut read, enforced).await?,
@@ -73,7 +91,7 @@ pub async fn list_edges(service: &Service) -> Result<Fleet, StoreError> {
         };
         members.push(Member { state: state(service, &edge, now), behind, edge });
     }
-    Ok(Fleet { version, members })
+    Ok(Fleet { version, due, members })
 }
 
 pub(super) fn state(service: &Service, edge: &Edge, now: Time) -> EdgeState {
@@ -81,7 +99,23 @@ pub(super) fn state(service: &Service, edge: &Edge, now: Time) -> EdgeState {
     match edge.last_seen_at {
         None => EdgeState::Unseen,
         // Seconds, rounded down: an instant of the last one counts.
-        Some(seen) if now <= Time::from_seconds(seen.saturating_add(1)).plus(lifetime) => EdgeState::Live,
-        Some(_) => EdgeState::Silent,
+        Some(seen) if now > Time::from_seconds(seen.saturating_add(1)).plus(lifetime) => EdgeState::Silent,
+        Some(_) if edge.report.and_then(bundle_of).is_some_and(|at| now > at.plus(lifetime)) => {
+            EdgeState::Stale
+        }
+        Some(_) => EdgeState::Live,
     }
+}
+
+/// When the bundle that an edge holds was signed; none of one that holds nothing yet, or does not tell.
+pub fn bundle_of(report: EdgeReport) -> Option<Time> {
+    report.issued_at.filter(|at| report.version > 0 && *at > 0).map(Time::from_millis)
+}
+
+/// Whether an edge that is silent may still admit by what it holds.
+pub(super) fn may_admit(service: &Service, edge: &Edge, now: Time) -> bool {
+    let config::Publisher { lifetime, outage_grace, .. } = &service.config.publisher;
+    edge.last_seen_at.is_some_and(|seen| {
+        now <= Time::from_seconds(seen.saturating_add(1)).plus(lifetime.get()).plus(outage_grace.get())
+    })
 }

@@ -6,6 +6,7 @@ mod account_error;
 mod api_keys;
 mod authenticate_edge;
 mod await_fleet;
+mod await_published;
 mod collect;
 mod create_auth_key;
 mod delete_auth_key;
@@ -45,7 +46,8 @@ pub use api_keys::{
     rotate_tag_key,
 };
 pub use authenticate_edge::{AuthenticateEdgeError, authenticate_edge};
-pub use await_fleet::{Reached, await_fleet};
+pub use await_fleet::{Reached, await_everywhere, await_fleet};
+pub use await_published::{Publication, Publishing};
 pub use collect::collect;
 pub use create_auth_key::{CreateAuthKeyError, CreatedAuthKey, create_auth_key};
 pub use delete_auth_key::{DeleteAuthKeyError, delete_auth_key};
@@ -53,13 +55,13 @@ pub use delete_operator::delete_operator;
 pub use delete_user::delete_user;
 pub use enroll_edge::{EnrollEdgeError, EnrolledEdge, enroll_edge};
 pub use exchange::{ExchangeError, Exchanged, exchange};
-pub use initialize::{InitializeError, Initialized, initialize, initialize_at};
+pub use initialize::{BesideKeys, InitializeError, Initialized, initialize, initialize_anew, initialize_at};
 pub use inspect_token::{InspectTokenError, InspectedToken, TokenStanding, inspect_token};
 pub use issue::{Bearer, IssueError, Issued, issue};
 pub use issuers::{RefreshError, Refreshed, Wanted, adopt_issuers, list_issuers, refresh_issuer};
 pub use list_audit::list_audit;
-pub use list_auth_keys::list_auth_keys;
-pub use list_edges::{EdgeState, Fleet, Member, list_edges};
+pub use list_auth_keys::{find_auth_key, list_auth_keys};
+pub use list_edges::{EdgeState, Fleet, Member, bundle_of, list_edges};
 pub use logout::{LogoutError, logout};
 pub use mint::{BadLifetime, Lifetime, MintError};
 pub use operators::{create_operator, find_operator, list_operators};
@@ -70,11 +72,12 @@ pub use remove_edge::{RemoveEdgeError, remove_edge};
 pub use renew_authority::{RenewAuthorityError, renew_authority};
 pub use revoke::{Authority, RevokeError, Revoked, Target, What, revoke};
 pub use roles::{attach_role, create_role, delete_role, detach_role, find_role, list_roles, update_role};
-pub use service::{OpenError, Service};
+pub use service::{OpenError, Service, TakeUpError};
 pub use signing_keys::{
     SigningKeyError, forget_signing_keys, promote_signing_key, retire_key, rotate_signing_key,
 };
 pub use unrevoke::{UnrevokeError, Unrevoked, unrevoke};
+pub(crate) use usage::Usage;
 pub use users::{create_user, find_user, list_users};
 
 pub use crate::store::StoreError;

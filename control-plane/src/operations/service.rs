@@ -3,20 +3,22 @@ use std::{
     sync::{Arc, OnceLock},
 };
 
+use bundle::PublicKey;
 use tokio::{
     sync::Mutex,
-    time::{Instant, timeout},
+    time::{Instant, sleep, timeout},
 };
 
 use super::{ledger::Ledger, usage::Usage};
 use crate::{
-    authority,
+    authority::{self, Authority, Incomplete},
     clock::{Clock, Time},
     config::Config,
     home::Home,
-    keys::{KeyError, Keys},
+    keys::{self, KeyError, Keyring, Keys},
     publisher::Publications,
-    store::{self, Engine, Store, StoreError},
+    random,
+    store::{self, Age, Engine, Store, StoreError, installation::Installation},
 };
 
 /// What operations work with.
@@ -28,6 +30,8 @@ pub struct Service {
     pub(super) store: Store,
     pub(super) keys: Arc<Keys>,
     pub(super) root_key: String,
+    /// What tells this installation from others; none before its first server has served.
+    pub(super) installation: Option<String>,
     pub(super) ledger: Ledger,
     pub(super) usage: Usage,
     /// In the server; a command beside it leaves publishing to it.
@@ -37,7 +41,8 @@ pub struct Service {
 }
 
 impl Service {
-    /// For the server, which brings an older database up to date.
+    /// For the server, which brings an older database up to date. It makes no key: what does not belong together, or is
+    /// not whole, is refused before anything is written.
     pub async fn open(home: Home, config: Config) -> Result<Self, OpenError> {
         Self::open_at(home, config, Clock::System).await
     }
@@ -45,9 +50,19 @@ impl Service {
     /// As [`open`](Self::open), by another clock than that of the system.
     pub async fn open_at(home: Home, config: Config, clock: Clock) -> Result<Self, OpenError> {
         let home = there(home)?;
-        let store = Store::open(&config.store.url, home.folder()).await.map_err(OpenError::Store)?;
-        // A data folder of 0.1 has one key for everything.
-        authority::create(&home, &config.publisher.audience, clock.now()).map_err(OpenError::Keys)?;
+        let audience = &config.publisher.audience;
+        let (root, incomplete) = authority::examine(&home).map_err(OpenError::Keys)?;
+        let (store, age) =
+            Store::open_any(&config.store.url, home.folder()).await.map_err(OpenError::Store)?;
+        examine_keys(&store, age, &home, &root).await?;
+        if incomplete == Incomplete::Nothing {
+            Authority::open(&home, audience).map_err(OpenError::Keys)?;
+        }
+        authority::complete(&home, incomplete, audience, clock.now()).map_err(OpenError::Keys)?;
+        if age == Age::Older {
+            store.migrate().await.map_err(OpenError::Store)?;
+        }
+        adopt(&store, &root).await.map_err(OpenError::Store)?;
         Self::on(store, home, config, clock).await
     }
 
@@ -59,11 +74,18 @@ impl Service {
     }
 
     async fn on(store: Store, home: Home, config: Config, clock: Clock) -> Result<Self, OpenError> {
-        let records = store::signing_keys::list(&mut store.reader().await.map_err(OpenError::Store)?).await;
-        let keys = Arc::new(Keys::open(&home, &records.map_err(OpenError::Store)?).map_err(OpenError::Keys)?);
-        let root_key = authority::root_key(&home).map_err(OpenError::Keys)?.to_string();
+        let root = authority::root_key(&home).map_err(OpenError::Keys)?;
+        let mut reader = store.reader().await.map_err(OpenError::Store)?;
+        let installation = store::installation::find(&mut reader).await.map_err(OpenError::Store)?;
+        if let Some(installation) = &installation {
+            is_of(installation, &home, &root)?;
+        }
+        let records = store::signing_keys::list(&mut reader).await.map_err(OpenError::Store)?;
+        drop(reader);
+        let keys = Arc::new(Keys::open(&home, &records).map_err(OpenError::Keys)?);
         Ok(Self {
-            root_key,
+            root_key: root.to_string(),
+            installation: installation.map(|installation| installation.id),
             ledger: Ledger::start(store.clone(), clock.clone()),
             usage: Usage::start(store.clone()),
             publications: OnceLock::new(),
@@ -96,6 +118,10 @@ impl Service {
         self.store.engine()
     }
 
+    pub(crate) const fn usage(&self) -> &Usage {
+        &self.usage
+    }
+
     pub(crate) const fn store(&self) -> &Store {
         &self.store
     }
@@ -103,6 +129,11 @@ impl Service {
     /// The key that edges pin.
     pub fn root_key(&self) -> &str {
         &self.root_key
+    }
+
+    /// What tells this installation from others.
+    pub fn installation(&self) -> Option<&str> {
+        self.installation.as_deref()
     }
 
     pub const fn keys(&self) -> &Arc<Keys> {
@@ -136,6 +167,27 @@ impl Service {
         Ok(())
     }
 
+    /// Whether tokens can be issued here: the key that signs is in the folder by now.
+    pub async fn can_issue(&self) -> Result<(), TakeUpError> {
+        if self.keys.can_sign() { Ok(()) } else { self.take_up_keys().await }
+    }
+
+    /// Ends when the files of the database are not those any more that are there now.
+    pub fn replaced(&self) -> impl Future<Output = StoreError> + use<> {
+        let mut files = self.store.files().cloned();
+        // Takes note of what lies beside the database.
+        let mut found = files.as_mut().map_or(Ok(()), store::Files::check);
+        async move {
+            loop {
+                if let Err(error) = found {
+                    return error;
+                }
+                sleep(LOOKED_AT).await;
+                found = files.as_mut().map_or(Ok(()), store::Files::check);
+            }
+        }
+    }
+
     /// After a commit: the own publisher takes the change up before the answer goes out, so that whoever was told
     /// "revoked" finds it so here. The change is durable already; a publisher that hangs only costs the wait.
     pub(super) async fn settle(&self, version: u64) {
@@ -146,13 +198,23 @@ impl Service {
 
     /// Writes what is kept back, then lets go of the database.
     pub async fn close(&self) {
+        if self.store.files().cloned().is_some_and(|mut files| files.check().is_err()) {
+            self.abandon();
+            return;
+        }
         self.usage.flush().await;
         self.store.close().await;
+    }
+
+    /// Leaves the connections open until the process ends: SQLite removes the write-ahead log by its name when the last
+    /// one is closed, and by now the name is another database's.
+    pub fn abandon(&self) {
+        std::mem::forget(self.store.clone());
     }
 }
 
 #[derive(Debug)]
-pub(super) enum TakeUpError {
+pub enum TakeUpError {
     Keys(KeyError),
     Store(StoreError),
 }
@@ -198,5 +260,56 @@ fn there(home: Home) -> Result<Home, OpenError> {
     if home.exists() { Ok(home) } else { Err(OpenError::NoHome { home }) }
 }
 
+/// Whether the folder has the keys that the database lists, and is the one that belongs to it. Writes nothing.
+async fn examine_keys(store: &Store, age: Age, home: &Home, root: &PublicKey) -> Result<(), OpenError> {
+    let mut reader = store.reader().await.map_err(OpenError::Store)?;
+    if age == Age::Older {
+        // The tables are not those that this program reads.
+        let signer = store::signing_keys::active(&mut reader).await.map_err(OpenError::Store)?;
+        let file = signer.map(|kid| keys::path(home, &kid)).filter(|file| !file.exists());
+        return match file {
+            Some(file) => Err(OpenError::Keys(KeyError::Missing { paths: vec![file] })),
+            None => Ok(()),
+        };
+    }
+    if let Some(installation) = store::installation::find(&mut reader).await.map_err(OpenError::Store)? {
+        is_of(&installation, home, root)?;
+    }
+    let records = store::signing_keys::list(&mut reader).await.map_err(OpenError::Store)?;
+    let generations = store::tag_keys::list(&mut reader).await.map_err(OpenError::Store)?;
+    Keyring::open(home, &records).map_err(OpenError::Keys)?;
+    // The newest makes API keys, and of the symmetric ones edges hold the secret.
+    for (at, generation) in generations.iter().enumerate() {
+        if at == 0 || generation.kind.is_symmetric() {
+            keys::open_generation(home, generation).map_err(OpenError::Keys)?;
+        }
+    }
+    Ok(())
+}
+
+fn is_of(installation: &Installation, home: &Home, root: &PublicKey) -> Result<(), OpenError> {
+    if installation.root_key == root.to_string() {
+        return Ok(());
+    }
+    Err(OpenError::Keys(KeyError::ForeignRoot {
+        path: home.keys(),
+        found: Box::new(root.clone()),
+        expected: installation.root_key.clone(),
+    }))
+}
+
+/// A database that is older than the record of what it belongs to gets it from its first server.
+async fn adopt(store: &Store, root: &PublicKey) -> Result<(), StoreError> {
+    if store::installation::find(&mut store.reader().await?).await?.is_some() {
+        return Ok(());
+    }
+    let installation = Installation { id: random::uuid(), root_key: root.to_string() };
+    let mut write = store.write().await?;
+    store::installation::adopt(&mut write, &installation).await?;
+    write.commit().await
+}
+
+/// How late a database that was replaced may be noticed.
+const LOOKED_AT: std::time::Duration = std::time::Duration::from_secs(1);
 const TRIED_LATELY: std::time::Duration = std::time::Duration::from_secs(1);
 const SETTLE: std::time::Duration = std::time::Duration::from_secs(1);

@@ -16,11 +16,11 @@ use tokio::{
 use crate::{
     clock::Time,
     model::{AuthKeyId, EdgeId, EdgeReport},
-    store::{Store, StoreError, auth_keys, edges},
+    store::{Store, StoreError, auth_keys, edges, installation},
 };
 
 #[derive(Debug, Clone)]
-pub(super) struct Usage {
+pub(crate) struct Usage {
     store: Store,
     gathered: Arc<Mutex<Gathered>>,
     news: Arc<Notify>,
@@ -30,6 +30,8 @@ pub(super) struct Usage {
 struct Gathered {
     auth_keys: HashMap<AuthKeyId, Time>,
     edges: HashMap<EdgeId, Seen>,
+    /// The latest version that this server has published.
+    published: Option<(u64, Time)>,
     /// What was written last of each edge, and when.
     written: HashMap<EdgeId, (u64, Instant)>,
 }
@@ -74,14 +76,22 @@ impl Usage {
         }
     }
 
+    pub(crate) fn published(&self, version: u64, at: Time) {
+        self.with(|gathered| gathered.published = Some((version, at)));
+        self.news.notify_one();
+    }
+
     /// What can't be written is dropped: nobody was promised it.
     pub(super) async fn flush(&self) {
         let due = self.with(Gathered::take_due);
-        if due.auth_keys.is_empty() && due.edges.is_empty() {
+        if due.auth_keys.is_empty() && due.edges.is_empty() && due.published.is_none() {
             return;
         }
+        let published = due.published;
         if let Err(error) = write(&self.store, due).await {
             tracing::warn!(error.code = error.code(), "last uses could not be written");
+            // Commands wait for it.
+            self.with(|gathered| gathered.published = gathered.published.or(published));
         }
     }
 
@@ -102,18 +112,19 @@ impl Gathered {
         for (id, seen) in &due {
             written.insert(id.clone(), (seen.report.enforces(), now));
         }
-        Due { auth_keys: mem::take(&mut self.auth_keys), edges: due }
+        Due { auth_keys: mem::take(&mut self.auth_keys), edges: due, published: self.published.take() }
     }
 }
 
 struct Due {
     auth_keys: HashMap<AuthKeyId, Time>,
     edges: Vec<(EdgeId, Seen)>,
+    published: Option<(u64, Time)>,
 }
 
 async fn write(store: &Store, due: Due) -> Result<(), StoreError> {
     let mut write = store.write().await?;
-    let Due { auth_keys: used, edges: mut seen } = due;
+    let Due { auth_keys: used, edges: mut seen, published } = due;
     // Two replicas that write the same rows do so in the same order.
     let mut used: Vec<_> = used.into_iter().collect();
     used.sort_by(|a, b| a.0.as_str().cmp(b.0.as_str()));
@@ -123,6 +134,9 @@ async fn write(store: &Store, due: Due) -> Result<(), StoreError> {
     seen.sort_by(|a, b| a.0.as_str().cmp(b.0.as_str()));
     for (id, Seen { at, report }) in &seen {
         edges::seen(&mut write, id, at.seconds(), report).await?;
+    }
+    if let Some((version, at)) = published {
+        installation::publish(&mut write, version, at).await?;
     }
     write.commit().await
 }

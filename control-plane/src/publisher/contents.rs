@@ -26,6 +26,7 @@ pub(super) struct Contents {
     keyset: KeySet,
     base: Base,
     version: u64,
+    mark: i64,
     /// The version in which the content was last settled; none before the first load.
     checkpoint: Option<u64>,
     collected_before: u64,
@@ -56,6 +57,7 @@ impl Contents {
             keyset,
             base: Base::default(),
             version: 0,
+            mark: 0,
             checkpoint: None,
             collected_before: 0,
             expiring: BTreeSet::new(),
@@ -98,8 +100,14 @@ impl Contents {
             self.checkpoint = Some(version.checkpoint);
         }
         self.apply(later);
-        self.version = version.number;
+        (self.version, self.mark) = (version.number, version.mark);
         Ok(true)
+    }
+
+    /// Forgets all of it: the next load begins from nothing.
+    pub(super) fn begin_anew(&mut self) {
+        let keyset = self.keyset.clone();
+        *self = Self::new(keyset);
     }
 
     /// Whether only a new checkpoint can say what is known.
@@ -124,13 +132,20 @@ impl Contents {
     async fn read(&self, store: &Store) -> Result<Option<News>, PublishError> {
         // Mostly nothing has changed: one query tells.
         let now = versions::current(&mut store.reader().await?).await?;
-        if self.checkpoint.is_some() && now.number == self.version {
+        if self.checkpoint.is_some() && (now.number, now.mark) == (self.version, self.mark) {
             return Ok(None);
         }
         let mut read = store.read().await?;
         let version = versions::current(&mut read).await?;
-        if version.number < self.version {
-            return Err(PublishError::WentBack { published: self.version, found: version.number });
+        // What was loaded is the past of what is there now, or the database was restored, or failed over to a copy that
+        // lacks a commit: then its version may well be higher again.
+        if self.checkpoint.is_some()
+            && (version.number < self.version
+                || !versions::is_known(&mut read, self.version, self.mark).await?)
+        {
+            let kept = versions::latest_until(&mut read, self.version.saturating_sub(1)).await?;
+            let kept = kept.unwrap_or(version.number).min(version.number);
+            return Err(PublishError::WentBack { published: self.version, kept });
         }
         let changed = revocations::since(&mut read, self.version).await?;
         let raised = watermarks::since(&mut read, self.version).await?;

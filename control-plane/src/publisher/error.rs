@@ -9,10 +9,11 @@ use crate::{keys::KeyError, store::StoreError};
 pub enum PublishError {
     Keys(KeyError),
     Store(StoreError),
-    /// The store has an older version than was published: a backup was restored, or a replica lags behind.
+    /// The store has lost what was published: a backup was restored, or it failed over to a copy that lacks commits.
     WentBack {
         published: u64,
-        found: u64,
+        /// The latest version of those before that it still has.
+        kept: u64,
     },
     TooLarge(TooLarge),
     /// What was built is not what edges would accept.
@@ -48,10 +49,11 @@ impl fmt::Display for PublishError {
         match self {
             Self::Keys(error) => error.fmt(f),
             Self::Store(error) => error.fmt(f),
-            Self::WentBack { published, found } => write!(
+            Self::WentBack { published, kept } => write!(
                 f,
-                "the database is at version {found}, but {published} was published: a restored backup or a lagging \
-                 replica; nothing older is given to edges"
+                "the database went back: versions {} to {published} are missing; a backup was restored, or a failover \
+                 lost commits",
+                kept.saturating_add(1)
             ),
             Self::TooLarge(error) => error.fmt(f),
             Self::Unreadable(_) => f.write_str("the bundle that was built can't be read"),

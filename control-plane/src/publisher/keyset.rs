@@ -17,7 +17,7 @@ use crate::{
     store::{Read, StoreError, issuers, key_set, signing_keys, tag_keys},
 };
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct KeySet {
     keys: Arc<Keys>,
     home: Home,

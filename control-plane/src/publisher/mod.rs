@@ -30,7 +30,8 @@ pub use error::PublishError;
 pub use publications::{Order, Publication, Publications};
 
 use crate::{
-    operations::Service,
+    clock::Clock,
+    operations::{Service, Usage},
     store::{Store, in_time, versions},
     telemetry::Metrics,
 };
@@ -46,7 +47,8 @@ pub async fn start(
     let press = Press::start(service, metrics).await?;
     let publications = press.publications();
     let ringer = tokio::spawn(ring(service.store().clone(), publications.clone(), stop.clone()));
-    let printer = tokio::spawn(run(press, service.config().publisher.resign.get(), stop));
+    let report = Report::new(service);
+    let printer = tokio::spawn(run(press, service.config().publisher.resign.get(), report, stop));
     Ok((publications, vec![ringer, printer]))
 }
 
@@ -69,8 +71,9 @@ pub async fn export(service: &Service) -> Result<String, PublishError> {
 }
 
 /// Publishes at every ring of the bell, and signs anew at every tick.
-async fn run(mut press: Press, resign: Duration, mut stop: watch::Receiver<bool>) {
+async fn run(mut press: Press, resign: Duration, mut report: Report, mut stop: watch::Receiver<bool>) {
     let publications = press.publications();
+    report.published(publications.latest().version);
     let mut ticks = interval_at(Instant::now() + resign, resign);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut trouble = None;
@@ -84,6 +87,10 @@ async fn run(mut press: Press, resign: Duration, mut stop: watch::Receiver<bool>
             published = in_time(PATIENCE, press.publish(sign)) => published,
             _ = stop.wait_for(|stop| *stop) => return,
         };
+        if published.is_ok() {
+            report.published(publications.latest().version);
+        }
+        publications.set_trouble(published.as_ref().err().map(PublishError::code));
         match published {
             Ok(()) if trouble.take().is_none() => {}
             Ok(()) => tracing::info!("publishing again"),
@@ -97,6 +104,34 @@ async fn run(mut press: Press, resign: Duration, mut stop: watch::Receiver<bool>
                 sleep(RETRY).await;
                 publications.ring();
             }
+        }
+    }
+}
+
+/// Tells the store what was published, so that commands beside the server know that somebody publishes from theirs.
+struct Report {
+    usage: Usage,
+    clock: Clock,
+    period: Duration,
+    last: Option<(u64, Instant)>,
+}
+
+impl Report {
+    fn new(service: &Service) -> Self {
+        Self {
+            usage: service.usage().clone(),
+            clock: service.clock().clone(),
+            period: service.config().publisher.lifetime.get() / 3,
+            last: None,
+        }
+    }
+
+    /// Each version at once, and the same one from time to time.
+    fn published(&mut self, version: u64) {
+        let due = |(last, at): (u64, Instant)| last != version || at.elapsed() >= self.period;
+        if self.last.is_none_or(due) {
+            self.usage.published(version, self.clock.now());
+            self.last = Some((version, Instant::now()));
         }
     }
 }

@@ -4,6 +4,7 @@ use bundle::{
     Entry, Manifest, Objects, Snapshot,
     builder::{Built, CheckpointDraft, Draft},
 };
+use serde_json::json;
 use tokio::sync::watch;
 
 use super::{
@@ -14,8 +15,9 @@ use crate::{
     clock::{Clock, Time},
     config,
     home::Home,
+    model::Actor,
     operations::Service,
-    store::{Store, versions},
+    store::{Store, audit, versions},
     telemetry::Metrics,
 };
 
@@ -91,12 +93,41 @@ impl Press {
         self.publish_as_of(self.clock.now(), sign).await
     }
 
+    /// Takes up what changed. From a database that went back, all that it has: under a new version, at once.
+    async fn load(&mut self, as_of: Time) -> Result<(), PublishError> {
+        let published = self.latest.borrow().version;
+        let (lost, kept) = match self.contents.load(&self.store).await {
+            // It may have gone back again while it was being loaded from nothing.
+            Ok(_) if self.contents.version() < published => (published, self.contents.version()),
+            Ok(news) => {
+                self.unsigned |= news;
+                return Ok(());
+            }
+            Err(PublishError::WentBack { published: loaded, kept }) => (loaded.max(published), kept),
+            Err(error) => return Err(error),
+        };
+        let has_risen = rise_above(&self.store, lost, kept, as_of).await?;
+        self.unsigned = true;
+        self.contents.begin_anew();
+        self.contents.load(&self.store).await?;
+        let error = PublishError::WentBack { published: lost, kept };
+        tracing::error!(
+            error.code = error.code(),
+            missing.from = kept.saturating_add(1),
+            missing.to = lost,
+            bundle.version = self.contents.version(),
+            version.taken_here = has_risen,
+            "{error}; what it has is published under a new version: revoke again what was revoked meanwhile"
+        );
+        Ok(())
+    }
+
     /// May be dropped before its end, and called again.
     async fn publish_as_of(&mut self, as_of: Time, sign: Sign) -> Result<(), PublishError> {
-        self.unsigned |= self.contents.load(&self.store).await?;
+        self.load(as_of).await?;
         if self.contents.needs_checkpoint() {
             move_checkpoint(&self.store, self.contents.checkpoint(), as_of).await?;
-            self.unsigned |= self.contents.load(&self.store).await?;
+            self.load(as_of).await?;
         }
         if !self.unsigned && sign == Sign::IfNewer {
             return Ok(());
@@ -109,7 +140,7 @@ impl Press {
                 "the last manifest was signed by a clock that was ahead; going on from now with a new version"
             );
             take_version(&self.store, as_of).await?;
-            self.unsigned |= self.contents.load(&self.store).await?;
+            self.load(as_of).await?;
         }
         let (publication, objects) = self.sealer.seal(&mut self.contents, as_of)?;
         self.unsigned = false;
@@ -120,6 +151,32 @@ impl Press {
         self.order.send_if_modified(|published| std::mem::replace(published, order) != order);
         Ok(())
     }
+}
+
+/// Takes a version above `published`, with a checkpoint, for what a database that went back has left; edges that hold
+/// later ones take it. Whether another publisher over the store has done so meanwhile: one is enough for all of them,
+/// unless they published later ones still.
+async fn rise_above(store: &Store, published: u64, kept: u64, now: Time) -> Result<bool, PublishError> {
+    let mut write = store.write().await?;
+    versions::lock(&mut write).await?;
+    let found = versions::current(&mut write).await?;
+    if found.number > published && found.checkpoint > published {
+        return Ok(false);
+    }
+    let version = versions::next_above(&mut write, now, published).await?;
+    versions::settle(&mut write, version).await?;
+    let detail =
+        json!({ "version": version, "missing_from": kept.saturating_add(1), "missing_to": published });
+    let change = audit::Change {
+        at: now,
+        actor: &Actor::System,
+        action: "store.went_back",
+        target: "database",
+        detail,
+    };
+    audit::append(&mut write, change).await?;
+    write.commit().await?;
+    Ok(true)
 }
 
 async fn take_version(store: &Store, now: Time) -> Result<(), PublishError> {

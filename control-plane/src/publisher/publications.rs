@@ -1,4 +1,7 @@
-use std::{fmt, sync::Arc};
+use std::{
+    fmt,
+    sync::{Arc, Mutex, PoisonError},
+};
 
 use bundle::Snapshot;
 use tokio::sync::{Notify, watch};
@@ -38,6 +41,8 @@ pub struct Publications {
     /// Changes with the order only: who waits for a new one is not woken by each signature.
     order: watch::Receiver<Order>,
     bell: Arc<Notify>,
+    /// The code of what keeps the publisher from publishing, while it does.
+    trouble: Arc<Mutex<Option<&'static str>>>,
     shelf: Arc<Shelf>,
 }
 
@@ -47,7 +52,7 @@ impl Publications {
         order: watch::Receiver<Order>,
         shelf: Arc<Shelf>,
     ) -> Self {
-        Self { latest, order, bell: Arc::default(), shelf }
+        Self { latest, order, bell: Arc::default(), trouble: Arc::default(), shelf }
     }
 
     pub fn latest(&self) -> Arc<Publication> {
@@ -85,6 +90,15 @@ impl Publications {
     /// The object with the symmetric keys, by its hash.
     pub fn secret_keys(&self, sha256: &[u8; 32]) -> Option<Arc<[u8]>> {
         self.shelf.secret_object(sha256)
+    }
+
+    /// Why nothing is published at the moment, as a code.
+    pub fn trouble(&self) -> Option<&'static str> {
+        *self.trouble.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn set_trouble(&self, code: Option<&'static str>) {
+        *self.trouble.lock().unwrap_or_else(PoisonError::into_inner) = code;
     }
 
     /// Asks the publisher to look for changes.

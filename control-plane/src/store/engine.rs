@@ -83,6 +83,14 @@ impl Place {
         }
     }
 
+    /// The file of SQLite.
+    pub(super) fn path(&self) -> Option<&Path> {
+        match self {
+            Self::Sqlite { path, .. } => Some(path),
+            Self::Postgres { .. } => None,
+        }
+    }
+
     /// Makes the file where it is missing. SQLite gives its -wal and -shm files the mode of the database.
     pub(super) fn make(&self) -> io::Result<()> {
         let Self::Sqlite { path, .. } = self else { return Ok(()) };

@@ -1,4 +1,4 @@
-use std::{fmt, io};
+use std::{fmt, io, path::PathBuf};
 
 /// The store could not do it. Nothing was changed, unless a commit's answer was lost.
 #[derive(Debug)]
@@ -14,6 +14,12 @@ pub enum StoreError {
     Missing {
         place: String,
     },
+    /// The file that was opened is not the one of that name any more.
+    Replaced {
+        path: PathBuf,
+    },
+    /// The disk is almost full.
+    NoRoom,
     /// No first connection.
     Unusable {
         place: String,
@@ -37,6 +43,8 @@ impl StoreError {
             Self::Url => "store_url_invalid",
             Self::File { .. } | Self::Unusable { .. } => "store_unusable",
             Self::Missing { .. } => "store_missing",
+            Self::Replaced { .. } => "store_replaced",
+            Self::NoRoom => "store_disk_full",
             Self::SchemaOlder => "store_schema_older",
             Self::SchemaNewer => "store_schema_newer",
             Self::Migration(_) => "store_migration_failed",
@@ -59,6 +67,13 @@ impl fmt::Display for StoreError {
                 "no database at `{place}`; if there was one, restore its backup, for a new one has forgotten what was \
                  revoked; if there was none, `keystile init` makes it"
             ),
+            Self::Replaced { path } => write!(
+                f,
+                "`{}` is not the file that was opened: it was replaced or removed meanwhile, as by a restored backup; \
+                 what this process would write there nobody reads",
+                path.display()
+            ),
+            Self::NoRoom => f.write_str("the disk of the database is almost full"),
             Self::Unusable { place, .. } => write!(f, "the database at `{place}` can't be used"),
             Self::SchemaOlder => f.write_str(
                 "the schema of the database is older than this program; `keystile serve` brings it up to date, \
@@ -80,6 +95,8 @@ impl std::error::Error for StoreError {
             Self::Url
             | Self::Corrupt { .. }
             | Self::Missing { .. }
+            | Self::Replaced { .. }
+            | Self::NoRoom
             | Self::SchemaOlder
             | Self::SchemaNewer => None,
             Self::File { source, .. } => Some(source),

@@ -12,7 +12,9 @@ pub mod coverage;
 pub mod edges;
 mod engine;
 mod error;
+mod file;
 pub mod grants;
+pub mod installation;
 pub mod issued;
 pub mod issuers;
 pub mod key_set;
@@ -41,6 +43,7 @@ pub use changes::Changes;
 pub use engine::Engine;
 use engine::Place;
 pub use error::StoreError;
+pub use file::Files;
 pub use row::NEVER;
 
 /// A database that is at the current migration.
@@ -51,6 +54,8 @@ pub struct Store {
     /// SQLite has one writer at a time, so there is one connection for it and nobody waits inside the database.
     writers: AnyPool,
     readers: AnyPool,
+    /// Of SQLite.
+    files: Option<Files>,
 }
 
 impl Store {
@@ -65,10 +70,30 @@ impl Store {
 
     /// Opens a database that is there, and brings an older schema up to date.
     pub async fn open(url: &str, folder: &Path) -> Result<Self, StoreError> {
-        let older_too = |error| if matches!(error, StoreError::SchemaOlder) { Ok(()) } else { Err(error) };
-        let store = Self::connect(Place::resolve(url, folder)?, |schema| schema.or_else(older_too)).await?;
-        migrations::run(&store.writers).await?;
+        let (store, schema) = Self::open_any(url, folder).await?;
+        if schema == Age::Older {
+            store.migrate().await?;
+        }
         Ok(store)
+    }
+
+    /// Opens a database that is there, and leaves an older schema as it is.
+    pub async fn open_any(url: &str, folder: &Path) -> Result<(Self, Age), StoreError> {
+        let mut age = Age::Current;
+        let store = Self::connect(Place::resolve(url, folder)?, |schema| match schema {
+            Err(StoreError::SchemaOlder) => {
+                age = Age::Older;
+                Ok(())
+            }
+            schema => schema,
+        })
+        .await?;
+        Ok((store, age))
+    }
+
+    /// Brings an older schema up to date.
+    pub async fn migrate(&self) -> Result<(), StoreError> {
+        migrations::run(&self.writers).await
     }
 
     /// Opens a database as it is: whoever only looks leaves no trace.
@@ -83,6 +108,7 @@ impl Store {
     ) -> Result<Self, StoreError> {
         sqlx::any::install_default_drivers();
         place.find()?;
+        let files = place.path().map(Files::of);
         let (engine, url) = (place.engine(), place.url().to_owned());
         let unusable = |source| StoreError::Unusable { place: place.to_string(), source };
         // Not through a pool: it would try until its patience ends, and then tell of that instead of the cause.
@@ -118,11 +144,16 @@ impl Store {
                 .after_release(move |connection, _| Box::pin(at_rest(engine, connection)))
                 .connect_lazy(&url)
         };
-        Ok(Self { engine, writers: pool(writers)?, readers: pool(readers)?, url: url.clone() })
+        Ok(Self { engine, writers: pool(writers)?, readers: pool(readers)?, url: url.clone(), files })
     }
 
     pub const fn engine(&self) -> Engine {
         self.engine
+    }
+
+    /// The files of the database as they were when it was opened; none of PostgreSQL.
+    pub const fn files(&self) -> Option<&Files> {
+        self.files.as_ref()
     }
 
     /// A transaction that may change things.
@@ -148,6 +179,9 @@ impl Store {
 
     /// Whether a change could be made now; makes none that anybody reads.
     pub async fn try_write(&self) -> Result<(), StoreError> {
+        if self.files.as_ref().and_then(Files::room).is_some_and(|room| room < LEAST_ROOM) {
+            return Err(StoreError::NoRoom);
+        }
         let mut write = self.write().await?;
         match self.engine {
             // Nothing reaches the disk before the commit, nor does what does not differ.
@@ -174,6 +208,13 @@ impl Store {
         self.readers.close().await;
         self.writers.close().await;
     }
+}
+
+/// How the schema of a database compares with what this program needs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Age {
+    Older,
+    Current,
 }
 
 /// A transaction; rolled back unless committed.
@@ -287,3 +328,6 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(4);
 
 /// A caller that waited longer is better told so: clients retry.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(8);
+
+/// What the largest of usual changes takes, twice over: a probe that writes one page fits where a token does not.
+const LEAST_ROOM: u64 = 256 * 1024;

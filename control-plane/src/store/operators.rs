@@ -37,6 +37,12 @@ pub async fn exists(lookup: &mut impl Lookup, operator: &OperatorId) -> Result<b
     Ok(row.is_some())
 }
 
+/// Whether there is any, in a schema of any age.
+pub async fn any(lookup: &mut impl Lookup) -> Result<bool, StoreError> {
+    let row = query("SELECT operator_id FROM operators LIMIT 1").fetch_optional(lookup.on()).await?;
+    Ok(row.is_some())
+}
+
 pub async fn user_exists(
     lookup: &mut impl Lookup,
     operator: &OperatorId,

@@ -48,6 +48,15 @@ pub async fn list(lookup: &mut impl Lookup) -> Result<Vec<SigningKeyRecord>, Sto
     rows.iter().map(read).collect()
 }
 
+/// The name of the key that signs, in a schema of any age.
+pub async fn active(lookup: &mut impl Lookup) -> Result<Option<String>, StoreError> {
+    let found =
+        query("SELECT kid FROM signing_keys WHERE state = 'active' ORDER BY created_at DESC, kid LIMIT 1")
+            .fetch_optional(lookup.on())
+            .await?;
+    found.map(|found| row::text(&found, "kid")).transpose()
+}
+
 fn read(from: &AnyRow) -> Result<SigningKeyRecord, StoreError> {
     Ok(SigningKeyRecord {
         kid: row::text(from, "kid")?,

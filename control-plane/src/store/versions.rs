@@ -1,9 +1,9 @@
 //! The version of what edges must know.
 
-use sqlx::query;
+use sqlx::{Row as _, query};
 
 use super::{Engine, Lookup, StoreError, Write, row};
-use crate::clock::Time;
+use crate::{clock::Time, random};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Version {
@@ -12,6 +12,8 @@ pub struct Version {
     pub collected_before: u64,
     /// The version in which the last checkpoint was made.
     pub checkpoint: u64,
+    /// Random, and another one for each version: versions with the same number may be of two histories.
+    pub mark: i64,
 }
 
 /// Takes the next version. First of all writes in its transaction: the lock it takes makes versions ordered by commit.
@@ -19,14 +21,55 @@ pub struct Version {
 /// The time in milliseconds, or one more than the last version where that is not less. So a database that was restored
 /// or made anew goes on above what edges hold from before, whose versions came from earlier times.
 pub async fn next(write: &mut Write, now: Time) -> Result<u64, StoreError> {
-    let next = "UPDATE bundle_state SET version = CASE WHEN version >= $1 THEN version + 1 ELSE $1 END \
+    next_above(write, now, 0).await
+}
+
+/// The same, above `floor` too: edges hold a version that this database has lost.
+pub async fn next_above(write: &mut Write, now: Time, floor: u64) -> Result<u64, StoreError> {
+    let mark = i64::from_be_bytes(*random::bytes()) & i64::MAX;
+    let next = "UPDATE bundle_state SET version = CASE WHEN version >= $1 THEN version + 1 ELSE $1 END, mark = $2 \
                 WHERE id = 1 RETURNING version";
-    let row = query(next).bind(row::signed(now.millis())).fetch_one(write.connection()).await?;
+    let least = now.millis().max(floor.saturating_add(1));
+    let row = query(next).bind(row::signed(least)).bind(mark).fetch_one(write.connection()).await?;
+    let version = row::unsigned(&row, "version")?;
+    // What was the latest until now stays: that is what servers hold.
+    query("DELETE FROM version_log WHERE version < (SELECT MAX(version) FROM version_log) - $1")
+        .bind(LOGGED_MS)
+        .execute(write.connection())
+        .await?;
+    query(
+        "INSERT INTO version_log (version, mark) VALUES ($1, $2) \
+         ON CONFLICT (version) DO UPDATE SET mark = excluded.mark",
+    )
+    .bind(row::signed(version))
+    .bind(mark)
+    .execute(write.connection())
+    .await?;
     if write.engine() == Engine::Postgres {
         // Delivered when, and only when, the transaction commits.
         query("NOTIFY keystile").execute(write.connection()).await?;
     }
-    row::unsigned(&row, "version")
+    Ok(version)
+}
+
+/// Whether this version, with this mark, is part of the history of the database. Versions that are older than the latest
+/// by ten minutes are not known any more.
+pub async fn is_known(lookup: &mut impl Lookup, version: u64, mark: i64) -> Result<bool, StoreError> {
+    let found = query("SELECT mark FROM version_log WHERE version = $1 AND mark = $2")
+        .bind(row::signed(version))
+        .bind(mark)
+        .fetch_optional(lookup.on())
+        .await?;
+    Ok(found.is_some())
+}
+
+/// The latest version at or below one, as far as they are known.
+pub async fn latest_until(lookup: &mut impl Lookup, version: u64) -> Result<Option<u64>, StoreError> {
+    let row = query("SELECT MAX(version) AS latest FROM version_log WHERE version <= $1")
+        .bind(row::signed(version))
+        .fetch_one(lookup.on())
+        .await?;
+    row::optional_unsigned(&row, "latest")
 }
 
 /// Keeps the version as it is until the end of the transaction: nothing is refused or deleted meanwhile. First of all in
@@ -83,12 +126,16 @@ pub async fn release_rebase(write: &mut Write, held: Time) -> Result<bool, Store
 }
 
 pub async fn current(lookup: &mut impl Lookup) -> Result<Version, StoreError> {
-    let row = query("SELECT version, collected_before, checkpoint FROM bundle_state WHERE id = 1")
+    let row = query("SELECT version, collected_before, checkpoint, mark FROM bundle_state WHERE id = 1")
         .fetch_one(lookup.on())
         .await?;
     Ok(Version {
         number: row::unsigned(&row, "version")?,
         collected_before: row::unsigned(&row, "collected_before")?,
         checkpoint: row::unsigned(&row, "checkpoint")?,
+        mark: row.try_get("mark")?,
     })
 }
+
+/// A server that was cut off for longer loads everything anew.
+const LOGGED_MS: i64 = 600_000;

@@ -3,11 +3,12 @@
 use std::os::unix::fs::PermissionsExt as _;
 
 use control_plane::clock;
+use serde_json::Value;
 
 use crate::{
     edges::root_key,
     on_both,
-    world::{World, text},
+    world::{World, eventually, text, with_line},
 };
 
 on_both! {
@@ -19,19 +20,120 @@ on_both! {
 
     async fn a_token_is_inspected(world: World) {
         let token = world.token();
-        let standing = || text(&world.json(&["token", "inspect", &token])["standing"]);
+        let inspect = |token: &str| {
+            let mut command = world.command(&["token", "inspect", "--json"]);
+            command.stdin(with_line(token)).output().unwrap()
+        };
+        let standing = || {
+            let output = inspect(&token);
+            let inspected: Value = serde_json::from_slice(&output.stdout).unwrap();
+            text(&inspected["standing"])
+        };
         assert_eq!(standing(), "good");
         world.json(&["revoke", "--key-id", &world.auth_key_id]);
         assert_eq!(standing(), "watermark");
         world.json(&["revoke", "--token", &token]);
         assert_eq!(standing(), "revoked");
-        assert!(world.complaint(&["token", "inspect", "a.b"]).contains("the token is malformed"));
+        let complaint = String::from_utf8(inspect("a.b").stderr).unwrap();
+        assert!(complaint.contains("the token is malformed"), "{complaint}");
     }
 
     async fn the_doctor_is_content_with_what_init_made(world: World) {
         let findings = world.json(&["doctor"]);
         let states: Vec<_> = findings.as_array().unwrap().iter().map(|finding| text(&finding["state"])).collect();
-        assert_eq!(states, ["good", "good", "good", "good", "good", "good", "good", "note"]);
+        assert_eq!(states, ["good", "good", "good", "good", "good", "good", "good", "good", "note"]);
+    }
+}
+
+#[tokio::test]
+async fn no_credential_is_an_argument() {
+    let world = World::on_sqlite().await;
+    let token = world.token();
+    let fingerprint = token::Fingerprint::of(token.as_bytes()).to_string();
+    let equals = format!("--token={token}");
+    // Past the help of this test's `World`, which would write them to stdin.
+    for arguments in
+        [vec!["token", "inspect", &token], vec!["revoke", &equals], vec!["revoke", "--token", &token]]
+    {
+        let output = world.command(&[]).args(&arguments).output().unwrap();
+        assert_eq!(output.status.code(), Some(1), "{output:?}");
+        assert!(output.stdout.is_empty());
+        let complaint = String::from_utf8(output.stderr).unwrap();
+        assert!(complaint.contains("is not taken from the command line"), "{complaint}");
+        assert!(complaint.contains("stdin") && complaint.contains("--token-file"), "{complaint}");
+        assert!(complaint.contains(&format!("--fingerprint {fingerprint}")), "{complaint}");
+        assert!(!complaint.contains(&token), "{complaint}");
+    }
+    assert!(world.json(&["audit"]).as_array().unwrap().iter().all(|line| line["action"] != "revoke"));
+
+    let file = world.folder().join("token");
+    std::fs::write(&file, format!("{token}\n")).unwrap();
+    let file = file.to_str().unwrap();
+    let inspected = world.json(&["token", "inspect", "--token-file", file]);
+    assert_eq!(text(&inspected["fingerprint"]), fingerprint);
+    for (arguments, stdin) in [
+        (vec!["revoke", "--token-file", file], None),
+        (vec!["revoke", "--token"], Some(&token)),
+        (vec!["revoke", "--token", "-"], Some(&token)),
+        (vec!["token", "inspect", "-"], Some(&token)),
+    ] {
+        let mut command = world.command(&[&arguments[..], &["--json"]].concat());
+        if let Some(line) = stdin {
+            command.stdin(with_line(line));
+        }
+        let output = command.output().unwrap();
+        assert!(output.status.success(), "{arguments:?}: {output:?}");
+        let answer: Value = serde_json::from_slice(&output.stdout).unwrap();
+        assert_eq!(text(&answer["fingerprint"]), fingerprint, "{arguments:?}");
+    }
+    assert!(world.complaint(&["revoke", "--token"]).contains("no credential was given"));
+    assert_eq!(world.run(&["revoke", "--token", "-", "--everything"]).status.code(), Some(2));
+}
+
+/// What a terminal would show without an echo: `script` of util-linux gives the command one.
+#[tokio::test]
+async fn on_a_terminal_the_credential_is_asked_for() {
+    let world = World::on_sqlite().await;
+    let token = world.token();
+    let data = world.data();
+    let line = format!("{} --data {} revoke --token", env!("CARGO_BIN_EXE_keystile"), data.display());
+    let mut command = std::process::Command::new("script");
+    command.args(["--quiet", "--return", "--echo", "never", "--command", &line, "/dev/null"]);
+    for (name, value) in world.command(&[]).get_envs() {
+        command.env(name, value.unwrap());
+    }
+    let output = command.stdin(with_line(&token)).output().unwrap();
+    let told = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{told}");
+    assert!(told.contains("(not shown)") && told.contains("revoked "), "{told}");
+    assert!(!told.contains(&token), "{told}");
+}
+
+/// The AuthKey buys the next token at once.
+#[tokio::test]
+async fn revoking_what_an_auth_key_bought_says_what_it_leaves() {
+    let world = World::on_sqlite().await;
+    let server = world.serve();
+    server.exchange(&world.auth_key_id, &world.auth_key).await;
+    eventually("the use", async || {
+        let keys = world.json(&["authkey", "list"]);
+        keys[0]["last_used_at"].is_u64().then_some(())
+    })
+    .await;
+    let output = world.run(&["revoke", "--key-id", &world.auth_key_id]);
+    let told = String::from_utf8(output.stderr).unwrap();
+    assert!(told.contains(&format!("`keystile authkey delete {}` ends that", world.auth_key_id)), "{told}");
+    assert!(told.contains("(last used: 2"), "{told}");
+    let answer = world.json(&["revoke", "--key-id", &world.auth_key_id]);
+    assert_eq!(answer["auth_key"]["still_issues"], true);
+}
+
+#[tokio::test]
+async fn help_names_the_exit_codes() {
+    let world = World::on_sqlite().await;
+    let help = String::from_utf8(world.run(&["--help"]).stdout).unwrap();
+    for code in ["  0  done", "  3  done and durable", "  4  --wait"] {
+        assert!(help.contains(code), "{help}");
     }
 }
 
@@ -142,7 +244,8 @@ async fn the_doctor_says_what_to_do() {
     assert!(advice(&world).contains("keystile.toml` is open to others"));
     std::fs::set_permissions(&settings, std::fs::Permissions::from_mode(0o600)).unwrap();
     std::fs::remove_file(&key).unwrap();
-    assert!(advice(&world).contains("names keys that are not beside it"));
+    let told = advice(&world);
+    assert!(told.contains("tail.jwk` is missing; restore it"), "{told}");
     world.json(&["authority", "rotate", "tail"]);
     let output = world.run(&["doctor"]);
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));

@@ -99,7 +99,7 @@ on_both! {
             let output = tokio::process::Command::from(command).output().await.unwrap();
             assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
             let answer: Value = serde_json::from_slice(&output.stdout).unwrap();
-            assert_eq!(answer["edges"], json!({ "enforcing": ["one", "two"], "lagging": [], "silent": [], "unseen": ["never-started"] }));
+            assert_eq!(answer["edges"], json!({ "enforcing": ["one", "two"], "lagging": [], "silent": [], "may_admit": [], "unseen": ["never-started"] }));
         };
         tokio::select! {
             _ = follow => unreachable!("edges follow for ever"),
@@ -119,7 +119,7 @@ on_both! {
         tell(&server, &credentials[1], far, &known, &format!("version={far}; workers=2; oldest={have}; lagging=1")).await;
         listed(&world, |fleet| fleet[1]["version"] == json!(far)).await;
         let output = world.run(&["revoke", "--wait", "--timeout", "300ms", "--json", "--token", &world.token()]);
-        assert_eq!(output.status.code(), Some(1));
+        assert_eq!(output.status.code(), Some(4));
         let answer: Value = serde_json::from_slice(&output.stdout).unwrap();
         assert_eq!(answer["edges"]["lagging"], json!(["behind", "split"]));
         let complaint = String::from_utf8(output.stderr).unwrap();
@@ -137,21 +137,102 @@ on_both! {
         assert_eq!((&fleet[0]["current"], &fleet[0]["behind"]), (&json!(false), &Value::Null));
         let output = world.run(&["revoke", "--wait", "--timeout", "300ms", "--json", "--token", &world.token()]);
         let answer: Value = serde_json::from_slice(&output.stdout).unwrap();
-        assert_eq!(answer["edges"], json!({ "enforcing": [], "lagging": ["beyond"], "silent": [], "unseen": [] }));
+        assert_eq!(answer["edges"], json!({ "enforcing": [], "lagging": ["beyond"], "silent": [], "may_admit": [], "unseen": [] }));
     }
 
-    /// One that was not heard of for a manifest's lifetime holds nobody up, but it is named.
-    async fn a_silent_edge_is_not_waited_for(world: World) {
+    /// One that was heard of within the grace may still admit, whether it answers or not.
+    async fn a_silent_edge_is_no_success(world: World) {
         let mut world = world;
         world.set("KEYSTILE_PUBLISHER__LIFETIME", "1s");
         world.set("KEYSTILE_PUBLISHER__RESIGN", "500ms");
-        let credential = world.edge("gone");
+        let credentials = ["gone", "here"].map(|name| world.edge(name));
         let server = world.serve();
-        server.manifest(&credential, 0, 0).send().await.unwrap();
+        let wait = |world: &World| {
+            let fingerprint = token::Fingerprint::of(world.token().as_bytes()).to_string();
+            world.run(&["revoke", "--wait", "--timeout", "300ms", "--json", "--fingerprint", &fingerprint])
+        };
+        // Nobody has ever asked.
+        let output = wait(&world);
+        assert_eq!(output.status.code(), Some(4), "{output:?}");
+        assert!(String::from_utf8_lossy(&output.stderr).contains("no live edge enforces version"), "{output:?}");
+
+        server.manifest(&credentials[0], 0, 0).send().await.unwrap();
         listed(&world, |fleet| fleet[0]["state"] == "silent").await;
-        let answer = world.json(&["revoke", "--wait", "--token", &world.token()]);
-        assert_eq!(answer["edges"], json!({ "enforcing": [], "lagging": [], "silent": ["gone"], "unseen": [] }));
+        let output = wait(&world);
+        assert_eq!(output.status.code(), Some(4), "{output:?}");
+        assert!(String::from_utf8_lossy(&output.stderr).contains("may still admit it: gone"), "{output:?}");
+        let answer: Value = serde_json::from_slice(&output.stdout).unwrap();
+        assert_eq!(answer["edges"], json!({ "enforcing": [], "lagging": [], "silent": ["gone"], "may_admit": ["gone"], "unseen": ["here"] }));
+
+        // Past its grace it refuses by itself.
+        world.set("KEYSTILE_PUBLISHER__OUTAGE_GRACE", "0s");
+        let followed = async {
+            loop {
+                follow(&server, &credentials[1]).await;
+            }
+        };
+        let done = async {
+            listed(&world, |fleet| fleet[1]["state"] == "live" && fleet[1]["current"] == true).await;
+            let fingerprint = token::Fingerprint::of(world.token().as_bytes()).to_string();
+            let command = world.command(&["revoke", "--wait", "--json", "--fingerprint", &fingerprint]);
+            let output = tokio::process::Command::from(command).output().await.unwrap();
+            assert!(output.status.success(), "{output:?}");
+            let answer: Value = serde_json::from_slice(&output.stdout).unwrap();
+            assert_eq!(answer["edges"]["enforcing"], json!(["here"]));
+            assert_eq!(answer["edges"]["silent"], json!(["gone"]));
+            assert_eq!(answer["edges"]["may_admit"], json!([]));
+        };
+        tokio::select! {
+            () = followed => unreachable!("it follows for ever"),
+            () = done => {}
+        }
     }
+
+    /// It asks and asks, and nothing newer reaches it: a proxy before the control plane has less patience.
+    async fn an_edge_that_nothing_newer_reaches_is_stale(world: World) {
+        let mut world = world;
+        world.set("KEYSTILE_PUBLISHER__LIFETIME", "2s");
+        world.set("KEYSTILE_PUBLISHER__RESIGN", "500ms");
+        let credentials = ["empty", "good", "stale"].map(|name| world.edge(name));
+        let server = world.serve();
+        let first = server.manifest(&credentials[2], 0, 0).send().await.unwrap();
+        let (have, known) = (version(first.headers()), tag(first.headers()));
+        let tell_all = async || {
+            server.manifest(&credentials[0], 0, 0).header("if-none-match", "\"0-0\"").send().await.unwrap();
+            follow(&server, &credentials[1]).await;
+            tell(&server, &credentials[2], have, &known, &format!("version={have}; workers=1; oldest={have}; lagging=0")).await;
+        };
+        let fleet = eventually("the state", async || {
+            tell_all().await;
+            let fleet = world.json(&["edge", "list"]);
+            // The machine may be too busy for the others now and then.
+            let states = [0, 1, 2].map(|at| fleet[at]["state"].clone());
+            (states == ["live", "live", "stale"]).then_some(fleet)
+        })
+        .await;
+        for member in ["enforces", "version", "behind", "age_seconds"] {
+            assert_eq!(fleet[0][member], Value::Null, "{member}: {fleet:#}");
+        }
+        let table = String::from_utf8(world.run(&["edge", "list"]).stdout).unwrap();
+        let row: Vec<&str> = table.lines().find(|line| line.starts_with("empty")).unwrap().split_whitespace().collect();
+        assert_eq!(row[..5], ["empty", "live", "-", "-", "-"], "{table}");
+        eventually("the doctor's word", async || {
+            tell_all().await;
+            let findings = world.json(&["doctor"]);
+            let found = findings.as_array().unwrap().iter().find(|finding| finding["what"] == "edges").unwrap();
+            let detail = found["detail"].as_str().unwrap().split(';').next().unwrap();
+            (found["state"] == "note" && detail == "stale, as nothing newer reaches them: stale").then_some(())
+        })
+        .await;
+    }
+}
+
+/// Takes what is published, and says so.
+async fn follow(server: &Server, credential: &str) {
+    let response = server.manifest(credential, 0, 0).send().await.unwrap();
+    let (have, known) = (version(response.headers()), tag(response.headers()));
+    tell(server, credential, have, &known, &format!("version={have}; workers=1; oldest={have}; lagging=0"))
+        .await;
 }
 
 async fn tell(server: &Server, credential: &str, have: u64, known: &str, status: &str) {

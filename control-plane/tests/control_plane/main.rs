@@ -19,11 +19,14 @@ mod replicas;
 mod restored;
 mod revocations;
 mod rooms;
+mod same_store;
 mod secrets;
 mod signing_keys;
 mod store;
 mod strictness;
+mod trust_anchor;
 mod unrevocations;
+mod went_back;
 mod world;
 
 /// Makes one test into two: the same on SQLite and on PostgreSQL.

@@ -6,7 +6,7 @@ use serde_json::json;
 
 use crate::{
     postgres,
-    world::{World, eventually, tag, version},
+    world::{World, eventually, tag},
 };
 
 #[tokio::test]
@@ -31,20 +31,6 @@ async fn a_publisher_without_its_store_signs_nothing() {
     eventually("the log line", async || world.log().contains("publishing again").then_some(())).await;
     let complaints = world.log().matches("nothing is published").count();
     assert_eq!(complaints, 1, "one trouble is told once");
-}
-
-/// A restored backup holds older versions; edges keep what they have.
-#[tokio::test]
-async fn a_store_that_went_back_is_not_published() {
-    let world = World::on_postgres().await;
-    let credential = world.edge("one");
-    world.json(&["revoke", "--fingerprint", &"1".repeat(64)]);
-    let server = world.serve();
-    let have = version(server.manifest(&credential, 0, 0).send().await.unwrap().headers());
-    postgres::execute(&world.url, "UPDATE bundle_state SET version = 1");
-    eventually("the complaint", async || world.log().contains("store_went_back").then_some(())).await;
-    let response = server.manifest(&credential, 0, 0).send().await.unwrap();
-    assert_eq!(version(response.headers()), have);
 }
 
 /// A server on a full disk says so, and goes on by itself when there is room.

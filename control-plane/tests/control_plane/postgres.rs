@@ -27,6 +27,22 @@ pub(crate) fn execute(url: &str, statement: &str) {
     sql(server(), name, statement);
 }
 
+/// The one value that a query gives.
+pub(crate) fn value(url: &str, query: &str) -> String {
+    let name = url.split(['/', '?']).nth(3).expect("a database");
+    let output = psql(server(), name, query).arg("-At").output().expect("psql");
+    assert!(output.status.success(), "{query}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).expect("UTF-8").trim().to_owned()
+}
+
+/// Runs a program of PostgreSQL (`pg_dump`, `pg_restore`) on a database.
+pub(crate) fn tool(url: &str, program: &str, arguments: &[&str]) {
+    let name = url.split(['/', '?']).nth(3).expect("a database");
+    let mut command = Command::new(binary(program));
+    command.arg("-h").arg(server()).args(["-U", "keystile", "-d", name]).args(arguments);
+    succeed(&mut command);
+}
+
 fn server() -> &'static Path {
     static SERVER: OnceLock<(PathBuf, Child)> = OnceLock::new();
     let (folder, _) = SERVER.get_or_init(start);

@@ -2,11 +2,11 @@
 
 use std::time::{Duration, Instant};
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::{
     edges::wait_until_it_waits,
-    world::{World, eventually, text, version},
+    world::{Server, World, eventually, text, version},
 };
 
 #[tokio::test]
@@ -56,4 +56,46 @@ async fn versions_never_go_back_between_them() {
         })
         .await;
     }
+}
+
+/// It goes on publishing, and takes the key up when its file comes.
+#[tokio::test]
+async fn a_replica_without_the_signing_key_is_not_ready() {
+    let world = World::on_postgres().await;
+    let replica = world.replica();
+    let (here, there) = (world.serve(), replica.serve());
+    let ready = async |server: &Server| {
+        let response = server.get("/readyz").send().await.unwrap();
+        (response.status().as_u16(), response.text().await.unwrap())
+    };
+    assert_eq!((ready(&here).await.0, ready(&there).await.0), (200, 200));
+    let token = text(&here.exchange(&world.auth_key_id, &world.auth_key).await["token"]);
+    let old = token::Unverified::parse(token.as_bytes()).unwrap().kid().to_owned();
+    world.json(&["key", "retire", &old, "--yes"]);
+    let told = eventually("not being ready", async || {
+        let (status, told) = ready(&there).await;
+        (status == 503).then_some(told)
+    })
+    .await;
+    assert!(told.contains("signing_key_missing"), "{told}");
+    assert_eq!(ready(&here).await.0, 200);
+    let revoked = world.json(&["revoke", "--fingerprint", &"1".repeat(64)]);
+    eventually("the revocation from both", async || {
+        for server in [&here, &there] {
+            let health: Value = server.get("/healthz").send().await.unwrap().json().await.unwrap();
+            if health["version"].as_u64() < revoked["version"].as_u64() {
+                return None;
+            }
+        }
+        Some(())
+    })
+    .await;
+    let copied = std::process::Command::new("cp")
+        .arg("-a")
+        .args([world.data().join("keys"), replica.data()])
+        .status()
+        .unwrap();
+    assert!(copied.success());
+    eventually("being ready", async || (ready(&there).await.0 == 200).then_some(())).await;
+    there.exchange(&world.auth_key_id, &world.auth_key).await;
 }

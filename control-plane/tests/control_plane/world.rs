@@ -1,7 +1,7 @@
 //! A data folder and a database of a test's own, the real binary on them, and clients.
 
 use std::{
-    io::{BufRead as _, BufReader},
+    io::{BufRead as _, BufReader, Seek as _, Write as _},
     path::Path,
     process::{Child, Command, ExitStatus, Output, Stdio},
     time::{Duration, Instant},
@@ -58,6 +58,21 @@ impl World {
         world
     }
 
+    /// Another machine on the same database, with a folder of its own, as this one's is now.
+    pub(crate) fn replica(&self) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let done = Command::new("cp").arg("-a").arg(self.data()).arg(folder.path()).status().unwrap();
+        assert!(done.success());
+        Self {
+            folder,
+            url: self.url.clone(),
+            environment: self.environment.clone(),
+            operator: self.operator.clone(),
+            auth_key_id: self.auth_key_id.clone(),
+            auth_key: self.auth_key.clone(),
+        }
+    }
+
     /// For what is started from now on.
     pub(crate) fn set(&mut self, name: &'static str, value: &str) {
         self.environment.push((name, value.to_owned()));
@@ -73,7 +88,18 @@ impl World {
 
     pub(crate) fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_keystile"));
-        command.arg("--data").arg(self.data()).args(arguments).stdin(Stdio::null());
+        command.arg("--data").arg(self.data()).stdin(Stdio::null());
+        // A credential is written to stdin: it is never an argument.
+        let (mut is_credential, mut before) = (false, "");
+        for argument in arguments {
+            if is_credential && !argument.starts_with('-') {
+                command.stdin(with_line(argument));
+            } else {
+                command.arg(argument);
+            }
+            is_credential = *argument == "--token" || (before, *argument) == ("token", "inspect");
+            before = *argument;
+        }
         for (name, value) in &self.environment {
             command.env(name, value);
         }
@@ -87,7 +113,9 @@ impl World {
     /// What a command prints with `--json`; it must succeed.
     pub(crate) fn json(&self, arguments: &[&str]) -> Value {
         let output = self.run(&[arguments, &["--json"]].concat());
-        assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+        // 3: done, and no server publishes it yet.
+        let done = matches!(output.status.code(), Some(0 | 3));
+        assert!(done, "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
         serde_json::from_slice(&output.stdout).unwrap()
     }
 
@@ -179,6 +207,11 @@ pub(crate) struct Server {
 }
 
 impl Server {
+    /// Host and port.
+    pub(crate) fn address(&self) -> &str {
+        self.origin.trim_start_matches("http://")
+    }
+
     pub(crate) fn get(&self, path: &str) -> RequestBuilder {
         self.client.get(format!("{}{path}", self.origin))
     }
@@ -273,6 +306,14 @@ pub(crate) fn tag(headers: &HeaderMap) -> String {
 
 pub(crate) fn text(value: &Value) -> String {
     value.as_str().unwrap_or_else(|| panic!("no text: {value}")).to_owned()
+}
+
+/// A stdin that has one line.
+pub(crate) fn with_line(line: &str) -> Stdio {
+    let mut file = tempfile::tempfile().unwrap();
+    writeln!(file, "{line}").unwrap();
+    file.rewind().unwrap();
+    Stdio::from(file)
 }
 
 /// Waits for what must come, with a deadline.

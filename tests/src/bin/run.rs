@@ -129,7 +129,7 @@ fn explain(operator: &str, root: Option<&Root>) -> Result<()> {
     writeln!(out, "  TOKEN=$(keystile token issue --operator {operator})")?;
     writeln!(out, "  curl -i http://{EDGE}/ -H \"Authorization: Bearer $TOKEN\"     # 200 and who you are")?;
     writeln!(out, "  curl -i http://{EDGE}/                                       # 401")?;
-    writeln!(out, "  keystile revoke --token \"$TOKEN\"")?;
+    writeln!(out, "  echo \"$TOKEN\" | keystile revoke --token")?;
     writeln!(out, "  curl -i http://{EDGE}/ -H \"Authorization: Bearer $TOKEN\"     # 401")?;
     writeln!(out, "\nCtrl-C stops everything; `make run` goes on where it was.")?;
     Ok(())

@@ -1,0 +1,74 @@
+//! Which installation the database belongs to, and what its servers have published.
+
+use sqlx::query;
+
+use super::{Lookup, StoreError, Write, row};
+use crate::clock::Time;
+
+/// What tells this database from others.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Installation {
+    pub id: String,
+    /// The key that its edges pin, in base64url.
+    pub root_key: String,
+}
+
+/// Records the installation of a database that has none yet.
+pub async fn adopt(write: &mut Write, installation: &Installation) -> Result<(), StoreError> {
+    query(
+        "INSERT INTO installation (id, installation_id, root_key) VALUES (1, $1, $2) ON CONFLICT DO NOTHING",
+    )
+    .bind(installation.id.as_str())
+    .bind(installation.root_key.as_str())
+    .execute(write.connection())
+    .await?;
+    Ok(())
+}
+
+/// Records the installation of a database that begins anew.
+pub async fn replace(write: &mut Write, installation: &Installation) -> Result<(), StoreError> {
+    query("DELETE FROM installation").execute(write.connection()).await?;
+    adopt(write, installation).await
+}
+
+/// `None` until the first server of an older database has recorded it.
+pub async fn find(lookup: &mut impl Lookup) -> Result<Option<Installation>, StoreError> {
+    let found = query("SELECT installation_id, root_key FROM installation WHERE id = 1")
+        .fetch_optional(lookup.on())
+        .await?;
+    let read = |found| {
+        Ok(Installation {
+            id: row::text(&found, "installation_id")?,
+            root_key: row::text(&found, "root_key")?,
+        })
+    };
+    found.map(read).transpose()
+}
+
+/// The highest version that a server has published, and when any of them last did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Published {
+    pub version: u64,
+    pub at: Time,
+}
+
+pub async fn published(lookup: &mut impl Lookup) -> Result<Published, StoreError> {
+    let row = query("SELECT version, at FROM published WHERE id = 1").fetch_one(lookup.on()).await?;
+    Ok(Published {
+        version: row::unsigned(&row, "version")?,
+        at: Time::from_seconds(row::unsigned(&row, "at")?),
+    })
+}
+
+/// Records that a server has published a version.
+pub async fn publish(write: &mut Write, version: u64, now: Time) -> Result<(), StoreError> {
+    query(
+        "UPDATE published SET version = CASE WHEN version > $1 THEN version ELSE $1 END, \
+         at = CASE WHEN at > $2 THEN at ELSE $2 END WHERE id = 1",
+    )
+    .bind(row::signed(version))
+    .bind(row::signed(now.seconds()))
+    .execute(write.connection())
+    .await?;
+    Ok(())
+}

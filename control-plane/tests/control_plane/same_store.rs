@@ -1,0 +1,148 @@
+//! Commands and servers know whether they are on the same store, and promise only what somebody publishes.
+
+use std::{fs, path::Path, process::Output};
+
+use serde_json::Value;
+
+use crate::{
+    on_both,
+    world::{World, eventually, text},
+};
+
+on_both! {
+    async fn a_command_promises_what_is_published(world: World) {
+        let fingerprint = "1".repeat(64);
+        let revoke = || world.run(&["revoke", "--fingerprint", &fingerprint, "--json"]);
+        // Nobody is to be told yet.
+        let output = revoke();
+        assert_eq!(output.status.code(), Some(0), "{output:?}");
+        says(&output, false, "nobody publishes it yet");
+        world.edge("one");
+        let output = revoke();
+        assert_eq!(output.status.code(), Some(3), "{output:?}");
+        says(&output, false, "nobody publishes it yet");
+        // Whatever else edges are told, too.
+        let user = format!("{}/alice", world.operator);
+        world.json(&["user", "create", &user]);
+        let document = world.document("permission", &serde_json::json!({ "statements": [] }));
+        let verbs: [&[&str]; 5] = [
+            &["unrevoke", "--fingerprint", &fingerprint, "--yes"],
+            &["user", "permission", "set", &user, &document],
+            &["user", "delete", &user, "--yes"],
+            &["key", "rotate", "tag"],
+            &["authkey", "delete", &world.auth_key_id, "--yes"],
+        ];
+        for verb in verbs {
+            let output = world.run(&[verb, &["--json"]].concat());
+            assert_eq!(output.status.code(), Some(3), "{verb:?}: {output:?}");
+            says(&output, false, "nobody publishes it yet");
+        }
+        let server = world.serve();
+        let output = revoke();
+        assert_eq!(output.status.code(), Some(0), "{output:?}");
+        says(&output, true, "Edges refuse it from version");
+        // Again, which changes nothing: it is published already.
+        says(&revoke(), true, "Edges refuse it from version");
+        // What edges are not told is no matter of publishing.
+        let output = world.run(&["edge", "enroll", "two", "--json"]);
+        assert!(output.status.success());
+        assert!(!String::from_utf8_lossy(&output.stdout).contains("published"), "{output:?}");
+        drop(server);
+        let output = world.run(&["revoke", "--fingerprint", &"2".repeat(64)]);
+        assert_eq!(output.status.code(), Some(3), "{output:?}");
+        assert!(String::from_utf8_lossy(&output.stderr).contains("the last did at"), "{output:?}");
+    }
+
+    async fn the_server_tells_which_installation_it_is(world: World) {
+        let server = world.serve();
+        let health: Value = server.get("/healthz").send().await.unwrap().json().await.unwrap();
+        let ready: Value = server.get("/readyz").send().await.unwrap().json().await.unwrap();
+        assert_eq!((&health["status"], &ready["status"]), (&Value::from("ok"), &Value::from("ready")));
+        assert_eq!(health["installation"], ready["installation"]);
+        assert_eq!(text(&health["installation"]).len(), 36);
+        world.json(&["revoke", "--fingerprint", &"1".repeat(64)]);
+        let latest = world.json(&["bundle", "show"])["version"].as_u64();
+        eventually("the latest version", async || {
+            let health: Value = server.get("/healthz").send().await.unwrap().json().await.unwrap();
+            (health["version"].as_u64() == latest).then_some(())
+        })
+        .await;
+    }
+
+    async fn the_doctor_knows_its_own_server(world: World) {
+        let mut world = world;
+        let (server, stranger) = (world.serve(), World::on_sqlite().await);
+        let foreign = stranger.serve();
+        world.set("KEYSTILE_SERVER__LISTEN", server.address());
+        let output = world.run(&["doctor"]);
+        assert!(output.status.success(), "{output:?}");
+        world.set("KEYSTILE_SERVER__LISTEN", foreign.address());
+        let output = world.run(&["doctor"]);
+        assert_eq!(output.status.code(), Some(1));
+        let told = String::from_utf8_lossy(&output.stdout);
+        assert!(told.contains("BAD   server") && told.contains("another installation's"), "{told}");
+        assert!(!String::from_utf8_lossy(&output.stderr).contains("All is well"));
+    }
+}
+
+/// As a backup is restored without stopping the server, in three ways.
+#[tokio::test]
+async fn a_server_whose_database_was_replaced_ends() {
+    let ways: [fn(&Path); 4] = [
+        |data| {
+            let file = data.join("keystile.db");
+            fs::copy(&file, data.join("backup")).unwrap();
+            for suffix in ["", "-wal", "-shm"] {
+                let _ = fs::remove_file(data.join(format!("keystile.db{suffix}")));
+            }
+            fs::copy(data.join("backup"), file).unwrap();
+        },
+        |data| {
+            fs::copy(data.join("keystile.db"), data.join("backup")).unwrap();
+            fs::rename(data.join("backup"), data.join("keystile.db")).unwrap();
+        },
+        |data| fs::rename(data.join("keystile.db"), data.join("elsewhere.db")).unwrap(),
+        |data| fs::remove_file(data.join("keystile.db-wal")).unwrap(),
+    ];
+    for (way, replace) in ways.into_iter().enumerate() {
+        let world = World::on_sqlite().await;
+        let mut server = world.serve();
+        server.exchange(&world.auth_key_id, &world.auth_key).await;
+        replace(&world.data());
+        let status = tokio::task::spawn_blocking(move || server.wait()).await.unwrap();
+        assert_eq!(status.code(), Some(1), "way {way}");
+        assert!(world.log().contains("store_replaced"), "way {way}: {}", world.log());
+    }
+}
+
+/// What a command writes into the new file outlives the end of the server, which would remove the log of the old one.
+#[tokio::test]
+async fn the_end_of_such_a_server_takes_nothing_away() {
+    let world = World::on_sqlite().await;
+    let mut server = world.serve();
+    let data = world.data();
+    fs::copy(data.join("keystile.db"), data.join("backup")).unwrap();
+    for suffix in ["", "-wal", "-shm"] {
+        let _ = fs::remove_file(data.join(format!("keystile.db{suffix}")));
+    }
+    fs::copy(data.join("backup"), data.join("keystile.db")).unwrap();
+    // An own connection, so that the write-ahead log is there when the server ends.
+    let store = world.store().await;
+    let open = store.reader().await.unwrap();
+    let output = world.run(&["revoke", "--fingerprint", &"1".repeat(64), "--json"]);
+    says(&output, false, "nobody publishes it yet");
+    let status = tokio::task::spawn_blocking(move || server.wait()).await.unwrap();
+    assert_eq!(status.code(), Some(1));
+    assert!(data.join("keystile.db-wal").exists());
+    drop(open);
+    store.close().await;
+    let lines = world.json(&["audit"]);
+    assert!(lines.as_array().unwrap().iter().any(|line| line["action"] == "revoke"), "{lines:#}");
+}
+
+fn says(output: &Output, published: bool, hint: &str) {
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert!(told.contains(hint), "{told}");
+    let answer: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(answer["published"], Value::from(published), "{answer}");
+}

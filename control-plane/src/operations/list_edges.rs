@@ -1,7 +1,7 @@
 use super::Service;
 use crate::{
     clock::Time,
-    model::Edge,
+    model::{Edge, Page, Paged},
     store::{StoreError, edges, revocations, versions, watermarks},
 };
 
@@ -11,6 +11,8 @@ pub struct Fleet {
     /// The latest version there is.
     pub version: u64,
     pub members: Vec<Member>,
+    /// Where the next page begins; none at the end.
+    pub next: Option<String>,
 }
 
 #[derive(Debug)]
@@ -56,12 +58,13 @@ pub(super) fn enforces(edge: &Edge, version: u64, latest: u64) -> bool {
 }
 
 /// Who enforces what, and how far behind the store that is.
-pub async fn list_edges(service: &Service) -> Result<Fleet, StoreError> {
+pub async fn list_edges(service: &Service, page: &Page) -> Result<Fleet, StoreError> {
     let now = service.now();
     let mut read = service.store.read().await?;
     let version = versions::current(&mut read).await?.number;
     let mut members = Vec::new();
-    for edge in edges::list(&mut read).await? {
+    let Paged { items, next } = edges::page(&mut read, page).await?;
+    for edge in items {
         let behind = match edge.report.map(|report| report.enforces()) {
             _ if edge.report.is_some_and(|report| report.version > version) => None,
             Some(enforced) if enforced < version => Some(
@@ -73,7 +76,7 @@ pub async fn list_edges(service: &Service) -> Result<Fleet, StoreError> {
         };
         members.push(Member { state: state(service, &edge, now), behind, edge });
     }
-    Ok(Fleet { version, members })
+    Ok(Fleet { version, members, next })
 }
 
 pub(super) fn state(service: &Service, edge: &Edge, now: Time) -> EdgeState {

@@ -8,7 +8,7 @@ use tokio::{
     time::{Instant, timeout},
 };
 
-use super::{ledger::Ledger, usage::Usage};
+use super::{ledger::Ledger, operator_limits::OperatorRates, usage::Usage};
 use crate::{
     authority,
     clock::{Clock, Time},
@@ -30,6 +30,7 @@ pub struct Service {
     pub(super) root_key: String,
     pub(super) ledger: Ledger,
     pub(super) usage: Usage,
+    pub(super) rates: OperatorRates,
     /// In the server; a command beside it leaves publishing to it.
     publications: OnceLock<Publications>,
     /// When a write was last tried with success.
@@ -66,6 +67,7 @@ impl Service {
             root_key,
             ledger: Ledger::start(store.clone(), clock.clone()),
             usage: Usage::start(store.clone()),
+            rates: OperatorRates::new(&config.limits),
             publications: OnceLock::new(),
             written: Mutex::new(None),
             config,

@@ -19,6 +19,7 @@ pub mod model;
 pub mod operations;
 pub mod publisher;
 pub mod random;
+mod rates;
 mod seldom;
 pub mod server;
 pub mod store;

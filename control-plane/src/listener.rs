@@ -1,16 +1,25 @@
-//! Accepts connections, not more than the process has file descriptors for, and none that stay silent.
+//! Accepts connections, not more than the process has file descriptors for, none that stay silent, and none that do not
+//! take their answers. Edges have places of their own.
+
+mod address;
+mod places;
+mod stream;
 
 use std::{
     io,
     net::{IpAddr, SocketAddr},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
     time::{Duration, Instant},
 };
 
 use axum::Router;
 use hyper::{
-    Request,
+    Request, StatusCode,
     body::Incoming,
+    header::{CONNECTION, HeaderValue},
     server::conn::http1,
     service::{Service as _, service_fn},
 };
@@ -20,51 +29,128 @@ use hyper_util::{
 };
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::{
-    net::{TcpListener, TcpStream},
+    net::{TcpListener, TcpSocket, TcpStream},
     sync::{Semaphore, watch},
     time::sleep,
 };
 
-use crate::seldom::Seldom;
+pub(crate) use address::ClientNetwork;
+use places::{Place, Places, Shares, Taken};
+use stream::{Fate, Stream};
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+use crate::{
+    config::{Networks, Server},
+    model::EdgeId,
+    seldom::Seldom,
+    telemetry::{Ended, Metrics},
+};
+
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Limits {
     pub connections: u32,
+    /// Of these, how many may be of clients that have not shown the credential of an edge.
+    pub anonymous: u32,
+    /// Of those, how many of one client.
+    pub per_address: u32,
+    /// On one connection of theirs; 0 for any number.
+    pub requests: u32,
     /// For the head of a request, from when the connection is open or its last answer sent.
     pub head: Duration,
+    /// For a client to take something of an answer.
+    pub write: Duration,
+    /// Whose word for who the client is counts.
+    pub trusted: Networks,
 }
 
 impl Limits {
     /// Raises the limit of open files as far as the process may, and stays below it.
-    pub fn of_this_process() -> Self {
+    pub fn of_this_process(server: &Server) -> Self {
         let files = raise_open_files().unwrap_or(u64::MAX);
         let connections = u32::try_from(files.saturating_sub(OWN_FILES)).unwrap_or(u32::MAX).max(1);
-        if connections < CONNECTIONS {
+        if connections < server.max_connections {
             tracing::warn!(
                 limit.open_files = files,
                 limit.connections = connections,
-                "the limit of open files allows fewer connections than usual; raise it (`ulimit -Hn`)"
+                "the limit of open files allows fewer connections than server.max_connections; raise it (`ulimit -Hn`)"
             );
         }
-        Self { connections: connections.min(CONNECTIONS), head: HEAD }
+        let connections = connections.min(server.max_connections);
+        // In proportion, where there are fewer than set.
+        let anonymous = u64::from(server.anonymous_connections) * u64::from(connections)
+            / u64::from(server.max_connections.max(1));
+        Self {
+            connections,
+            anonymous: u32::try_from(anonymous).unwrap_or(u32::MAX).max(1),
+            per_address: server.connections_per_address,
+            requests: server.requests_per_connection,
+            head: server.head_timeout.get(),
+            write: server.write_timeout.get(),
+            trusted: server.trusted_proxies.clone(),
+        }
+    }
+
+    fn shares(&self) -> Shares {
+        let size = |number: u32| usize::try_from(number).unwrap_or(usize::MAX);
+        Shares {
+            anonymous: size(self.anonymous),
+            per_network: size(self.per_address),
+            edges: size(self.connections.saturating_sub(self.anonymous)),
+            per_edge: PER_EDGE,
+        }
     }
 }
 
-/// The other end of the connection that a request came over.
+/// The client that a request comes from: the other end of its connection, or whom trusted proxies name.
 #[derive(Debug, Clone, Copy)]
 pub struct Peer(pub IpAddr);
 
+/// What a request comes over.
+#[derive(Debug, Clone)]
+pub(crate) struct Connection(Arc<Place>);
+
+impl Connection {
+    /// Whoever is at its other end has shown the credential of an edge.
+    pub(crate) fn authenticated(&self, edge: &EdgeId) {
+        self.0.promote(edge);
+    }
+
+    pub(crate) fn is_edge(&self) -> bool {
+        self.0.is_edge()
+    }
+
+    /// Its requests are those of many clients.
+    pub(crate) fn is_proxy(&self) -> bool {
+        self.0.is_proxy()
+    }
+}
+
+/// Listens with small buffers in the kernel, which count for each connection.
+pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    socket.set_reuseaddr(true)?;
+    // Connections inherit them.
+    socket.set_send_buffer_size(KERNEL_BUFFER)?;
+    socket.set_recv_buffer_size(KERNEL_BUFFER)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
+}
+
 /// Serves until `stop` turns true, and then what has begun to its end.
-pub async fn serve(listener: TcpListener, router: Router, limits: Limits, mut stop: watch::Receiver<bool>) {
-    let slots = Arc::new(Semaphore::new(usize::try_from(limits.connections).unwrap_or(usize::MAX)));
-    let (full, failing) = (Seldom::default(), Seldom::default());
+pub async fn serve(
+    listener: TcpListener,
+    router: Router,
+    limits: Limits,
+    metrics: Metrics,
+    mut stop: watch::Receiver<bool>,
+) {
+    let places = Places::new(limits.shares());
+    let limits = Arc::new(limits);
+    // One that was told to go has its file descriptor for a moment longer.
+    let descriptors = usize::try_from(limits.connections).unwrap_or(usize::MAX).saturating_add(LEAVING);
+    let descriptors_u32 = u32::try_from(descriptors).unwrap_or(u32::MAX);
+    let slots = Arc::new(Semaphore::new(descriptors.min(Semaphore::MAX_PERMITS)));
+    let (full, failing) = (Arc::new(Seldom::default()), Seldom::default());
     loop {
-        if slots.available_permits() == 0 && full.due(Instant::now()) {
-            tracing::warn!(
-                limit.connections = limits.connections,
-                "as many connections are open as may be; new ones wait until one is closed"
-            );
-        }
         let accepted = async {
             let slot = Arc::clone(&slots).acquire_owned().await;
             (slot, listener.accept().await)
@@ -75,9 +161,38 @@ pub async fn serve(listener: TcpListener, router: Router, limits: Limits, mut st
         };
         match accepted {
             Ok((stream, peer)) => {
-                let connection = connection(stream, peer, router.clone(), limits.head, stop.clone());
+                let network = ClientNetwork::from(peer.ip());
+                let place = if limits.trusted.contain(peer.ip().to_canonical()) {
+                    places.enter_proxy(network)
+                } else {
+                    let (place, crowded) = places.enter(network);
+                    if crowded && full.due(Instant::now()) {
+                        tracing::warn!(
+                            limit.anonymous_connections = limits.anonymous,
+                            limit.connections_per_address = limits.per_address,
+                            "as many connections are open as clients without a credential may have; \
+                             the oldest of the address with the most is closed for each new one"
+                        );
+                    }
+                    Some(place)
+                };
+                let Some(place) = place else {
+                    metrics.connection_ended(Ended::CrowdedOut);
+                    continue;
+                };
+                let connected = Connected {
+                    stream,
+                    peer,
+                    place: Taken(place),
+                    router: router.clone(),
+                    limits: Arc::clone(&limits),
+                    metrics: metrics.clone(),
+                };
+                report(&metrics, &places);
+                let (stop, metrics, places) = (stop.clone(), metrics.clone(), Arc::clone(&places));
                 tokio::spawn(async move {
-                    connection.await;
+                    connected.serve(stop).await;
+                    report(&metrics, &places);
                     drop(slot);
                 });
             }
@@ -95,37 +210,79 @@ pub async fn serve(listener: TcpListener, router: Router, limits: Limits, mut st
         }
     }
     drop(listener);
-    let _ = slots.acquire_many(limits.connections).await;
+    let _ = slots.acquire_many(descriptors_u32).await;
 }
 
-async fn connection(
+fn report(metrics: &Metrics, places: &Places) {
+    let occupied = places.occupied();
+    metrics.connected(occupied.anonymous, occupied.edges);
+}
+
+struct Connected {
     stream: TcpStream,
     peer: SocketAddr,
+    place: Taken,
     router: Router,
-    head: Duration,
-    mut stop: watch::Receiver<bool>,
-) {
-    // Answers are small: waiting to fill a packet only delays them.
-    let _ = stream.set_nodelay(true);
-    let mut http = http1::Builder::new();
-    http.timer(TokioTimer::new()).header_read_timeout(head).max_buf_size(LARGEST_HEAD);
-    let router = TowerToHyperService::new(router);
-    let service = service_fn(move |mut request: Request<Incoming>| {
-        request.extensions_mut().insert(Peer(peer.ip()));
-        router.call(request)
-    });
-    let serving = http.serve_connection(TokioIo::new(stream), service);
-    let mut serving = std::pin::pin!(serving);
-    let stopping = async { drop(stop.wait_for(|stop| *stop).await) };
-    let ended = tokio::select! {
-        ended = serving.as_mut() => ended,
-        () = stopping => {
-            serving.as_mut().graceful_shutdown();
-            serving.await
+    limits: Arc<Limits>,
+    metrics: Metrics,
+}
+
+impl Connected {
+    async fn serve(self, mut stop: watch::Receiver<bool>) {
+        let Self { stream, peer, place, router, limits, metrics } = self;
+        let fate = Arc::<Fate>::default();
+        let stream = Stream::new(stream, limits.write, Arc::clone(&fate));
+        let mut http = http1::Builder::new();
+        http.timer(TokioTimer::new()).header_read_timeout(limits.head).max_buf_size(LARGEST_HEAD);
+        let router = TowerToHyperService::new(router);
+        let requests = AtomicU32::new(0);
+        let service = service_fn(|mut request: Request<Incoming>| {
+            let place = Arc::clone(&place.0);
+            let client = if place.is_proxy() {
+                address::client(peer.ip(), request.headers(), &limits.trusted)
+            } else {
+                peer.ip()
+            };
+            let begun = requests.fetch_add(1, Ordering::Relaxed).saturating_add(1);
+            let used_up = limits.requests > 0 && begun >= limits.requests;
+            let edges_path = request.uri().path().starts_with("/edge/");
+            request.extensions_mut().insert(Peer(client));
+            request.extensions_mut().insert(Connection(Arc::clone(&place)));
+            let answer = router.call(request);
+            async move {
+                let mut answer = answer.await?;
+                // An edge that was removed has no place of an edge.
+                let removed = edges_path && place.is_edge() && answer.status() == StatusCode::UNAUTHORIZED;
+                if removed || used_up && place.is_anonymous() {
+                    answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+                }
+                Ok::<_, std::convert::Infallible>(answer)
+            }
+        });
+        let serving = http.serve_connection(TokioIo::new(stream), service);
+        let mut serving = std::pin::pin!(serving);
+        let mut crowded_out = std::pin::pin!(place.0.crowded_out());
+        let mut stopping = false;
+        let ended = loop {
+            tokio::select! {
+                ended = serving.as_mut() => break ended,
+                () = crowded_out.as_mut() => {
+                    fate.reset();
+                    metrics.connection_ended(Ended::CrowdedOut);
+                    return;
+                }
+                _ = stop.wait_for(|stop| *stop), if !stopping => {
+                    stopping = true;
+                    serving.as_mut().graceful_shutdown();
+                }
+            }
+        };
+        if fate.stalled() {
+            metrics.connection_ended(Ended::Stalled);
         }
-    };
-    if let Err(error) = ended {
-        tracing::debug!(peer.address = %peer, error.cause = error.to_string(), "a connection broke");
+        if let Err(error) = ended {
+            tracing::debug!(peer.address = %peer, error.cause = error.to_string(), "a connection broke");
+        }
     }
 }
 
@@ -151,23 +308,31 @@ fn raise_open_files() -> Option<u64> {
     }
 }
 
-/// 10,000 waiting edges, and those that ask for other things meanwhile.
-const CONNECTIONS: u32 = 16_384;
-
-/// For the database, the logs and the runtime.
+/// For the database, the logs, the runtime, and connections that are about to end.
 const OWN_FILES: u64 = 64;
 
-/// What a client on a bad line needs, many times over.
-const HEAD: Duration = Duration::from_secs(10);
+/// How many connections may be about to end.
+const LEAVING: usize = 8;
 
-/// Eight times the longest token, which may come in more than one header.
-const LARGEST_HEAD: usize = 64 * 1024;
+/// Four times the longest token, which may come in more than one header. A connection buffers as much of its answers.
+const LARGEST_HEAD: usize = 32 * 1024;
+
+/// The kernel takes twice of it for itself.
+const KERNEL_BUFFER: u32 = 32 * 1024;
+
+/// Clients that connect in the same moment.
+const BACKLOG: u32 = 4096;
+
+/// Many times what a proxy opens with one worker for each core, so that a stolen credential does not take the places of all.
+const PER_EDGE: usize = 1024;
 
 const RETRY: Duration = Duration::from_millis(250);
 
 #[cfg(test)]
 mod tests {
-    use axum::routing::get;
+    use std::net::Ipv4Addr;
+
+    use axum::{Extension, routing::get};
     use tokio::{
         io::{AsyncReadExt as _, AsyncWriteExt as _},
         task::JoinHandle,
@@ -180,40 +345,110 @@ mod tests {
         address: SocketAddr,
         stop: watch::Sender<bool>,
         serving: JoinHandle<()>,
+        metrics: Metrics,
+        /// Requests for `/large` so far.
+        asked: Arc<AtomicU32>,
     }
 
-    async fn running(connections: u32, head: Duration) -> Running {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    fn limits(connections: u32, anonymous: u32, per_address: u32) -> Limits {
+        Limits {
+            connections,
+            anonymous,
+            per_address,
+            requests: 0,
+            head: Duration::from_secs(60),
+            write: Duration::from_secs(60),
+            trusted: Networks::default(),
+        }
+    }
+
+    async fn running(limits: Limits) -> Running {
+        let listener = bind(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
         let address = listener.local_addr().unwrap();
         let (stop, stopped) = watch::channel(false);
-        let waiting = stopped.clone();
-        let router = Router::new().route("/healthz", get(async || "well")).route(
-            "/wait",
-            get(async move || {
-                let _ = waiting.clone().wait_for(|stop| *stop).await;
-                "answered"
-            }),
-        );
-        let serving = tokio::spawn(serve(listener, router, Limits { connections, head }, stopped));
-        Running { address, stop, serving }
+        let (waiting, asked) = (stopped.clone(), Arc::<AtomicU32>::default());
+        let counter = Arc::clone(&asked);
+        let router = Router::new()
+            .route("/healthz", get(async || "well"))
+            .route(
+                "/wait",
+                get(async move || {
+                    let _ = waiting.clone().wait_for(|stop| *stop).await;
+                    "answered"
+                }),
+            )
+            .route(
+                "/large",
+                get(async move || {
+                    counter.fetch_add(1, Ordering::Relaxed);
+                    "x".repeat(20_000)
+                }),
+            )
+            .route(
+                "/edge/{name}",
+                get(async |path: axum::extract::Path<String>, connection: Extension<Connection>| {
+                    if *path == "stranger" {
+                        return StatusCode::UNAUTHORIZED;
+                    }
+                    connection.authenticated(&path.parse().unwrap());
+                    StatusCode::OK
+                }),
+            )
+            .route("/client", get(async |Extension(Peer(client)): Extension<Peer>| client.to_string()));
+        let metrics = Metrics::new();
+        let serving = tokio::spawn(serve(listener, router, limits, metrics.clone(), stopped));
+        Running { address, stop, serving, metrics, asked }
+    }
+
+    /// From one of the addresses of the loopback network.
+    async fn connect(address: SocketAddr, from: u8) -> TcpStream {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind((Ipv4Addr::new(127, 0, 7, from), 0).into()).unwrap();
+        socket.set_recv_buffer_size(4096).unwrap();
+        socket.connect(address).await.unwrap()
+    }
+
+    fn request(path: &str, more: &str) -> String {
+        format!("GET {path} HTTP/1.1\r\nhost: x\r\n{more}\r\n")
     }
 
     async fn ask(address: SocketAddr, path: &str) -> String {
-        let mut stream = TcpStream::connect(address).await.unwrap();
-        let request = format!("GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
-        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut stream = connect(address, 1).await;
+        stream.write_all(request(path, "connection: close\r\n").as_bytes()).await.unwrap();
         let mut answer = String::new();
         stream.read_to_string(&mut answer).await.unwrap();
         answer
     }
 
+    /// One answer without a body, on a connection that stays open.
+    async fn edge(stream: &mut TcpStream, name: &str) -> std::io::Result<String> {
+        stream.write_all(request(&format!("/edge/{name}"), "").as_bytes()).await?;
+        let mut answer = Vec::new();
+        while !answer.ends_with(b"\r\n\r\n") {
+            if stream.read_buf(&mut answer).await? == 0 {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+        }
+        Ok(String::from_utf8(answer).unwrap())
+    }
+
+    async fn eventually(what: &str, mut holds: impl AsyncFnMut() -> bool) {
+        let probing = async {
+            while !holds().await {
+                sleep(Duration::from_millis(10)).await;
+            }
+        };
+        timeout(Duration::from_secs(30), probing).await.unwrap_or_else(|_| panic!("{what} did not come"));
+    }
+
     /// Silent from the start, in the middle of a head, and after an answer.
     #[tokio::test]
-    async fn idle_connections_keep_nobody_out() {
-        let Running { address, stop: _stop, .. } = running(100, Duration::from_millis(300)).await;
+    async fn idle_connections_are_closed() {
+        let head = Duration::from_millis(300);
+        let Running { address, stop: _stop, .. } = running(Limits { head, ..limits(400, 300, 300) }).await;
         let mut idle = Vec::new();
-        for number in 0..300 {
-            let mut stream = TcpStream::connect(address).await.unwrap();
+        for number in 0..99 {
+            let mut stream = connect(address, 1).await;
             let sent: &[u8] = match number % 3 {
                 0 => b"",
                 1 => b"GET /healthz HTTP/1.1\r\nhost: x\r\nx-slow: ",
@@ -222,15 +457,135 @@ mod tests {
             stream.write_all(sent).await.unwrap();
             idle.push(stream);
         }
-        let answer = timeout(Duration::from_secs(10), ask(address, "/healthz")).await.expect("an answer");
-        assert!(answer.ends_with("well"), "{answer}");
-        drop(idle);
+        for mut stream in idle {
+            let mut rest = Vec::new();
+            let ended = timeout(Duration::from_secs(30), stream.read_to_end(&mut rest)).await;
+            let _ = ended.expect("the end of a connection");
+        }
+    }
+
+    #[tokio::test]
+    async fn who_does_not_read_is_disconnected_and_asked_no_further() {
+        let write = Duration::from_millis(500);
+        let Running { address, metrics, asked, stop: _stop, .. } =
+            running(Limits { write, ..limits(400, 300, 300) }).await;
+        let mut streams = Vec::new();
+        for _ in 0..20 {
+            let mut stream = connect(address, 1).await;
+            // What does not fit into the buffers on the way is not sent.
+            let requests = request("/large", "").repeat(500);
+            let _ = timeout(write, stream.write_all(requests.as_bytes())).await;
+            streams.push(stream);
+        }
+        let stalled = r#"connections_closed_total{reason="stalled"} 20"#;
+        eventually(stalled, async || metrics.text().unwrap().contains(stalled)).await;
+        let asked = asked.load(Ordering::Relaxed);
+        assert!(asked < 20 * 50, "{asked} of 10,000 requests were worked on");
+        for mut stream in streams {
+            // Nothing is left in the kernel for it either.
+            let error = stream.read_to_end(&mut Vec::new()).await.unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
+        }
+    }
+
+    /// Slowly, but all of it, and what was asked meanwhile.
+    #[tokio::test]
+    async fn who_reads_slowly_is_answered() {
+        let Running { address, metrics, stop: _stop, .. } = running(limits(400, 300, 300)).await;
+        let mut stream = connect(address, 1).await;
+        let requests = request("/large", "").repeat(19) + &request("/large", "connection: close\r\n");
+        stream.write_all(requests.as_bytes()).await.unwrap();
+        let mut answers = Vec::new();
+        while stream.read_buf(&mut answers).await.unwrap() > 0 {
+            sleep(Duration::from_millis(1)).await;
+        }
+        assert_eq!(answers.windows(15).filter(|window| window == b"HTTP/1.1 200 OK").count(), 20);
+        assert!(!metrics.text().unwrap().contains("stalled"));
+    }
+
+    #[tokio::test]
+    async fn strangers_take_no_place_of_an_edge() {
+        let Running { address, metrics, stop: _stop, .. } = running(limits(20, 10, 5)).await;
+        let mut first = connect(address, 1).await;
+        assert!(edge(&mut first, "one").await.unwrap().starts_with("HTTP/1.1 200"));
+        let mut strangers = Vec::new();
+        for number in 0..100 {
+            strangers.push(connect(address, 10 + number % 20).await);
+        }
+        assert!(edge(&mut first, "one").await.unwrap().starts_with("HTTP/1.1 200"));
+        // A second one comes to say who it is, and stays.
+        let mut second = connect(address, 2).await;
+        assert!(edge(&mut second, "two").await.unwrap().starts_with("HTTP/1.1 200"));
+        for number in 0..100 {
+            strangers.push(connect(address, 10 + number % 20).await);
+        }
+        for stream in [&mut first, &mut second] {
+            assert!(edge(stream, "edge").await.unwrap().starts_with("HTTP/1.1 200"));
+        }
+        assert!(ask(address, "/healthz").await.ends_with("well"));
+        let text = metrics.text().unwrap();
+        let open: u32 = text
+            .lines()
+            .find_map(|line| line.strip_prefix(r#"keystile_connections{of="anonymous"} "#))
+            .map(|number| number.parse().unwrap())
+            .unwrap();
+        assert!(open <= 10, "{text}");
+        assert!(text.contains(r#"keystile_connections{of="edges"} 2"#), "{text}");
+    }
+
+    /// On a connection where it has shown its credential before.
+    #[tokio::test]
+    async fn an_edge_that_is_refused_has_no_place_of_an_edge() {
+        let Running { address, stop: _stop, .. } = running(limits(20, 10, 5)).await;
+        let mut stream = connect(address, 1).await;
+        assert!(!edge(&mut stream, "one").await.unwrap().contains("connection: close"));
+        let refused = edge(&mut stream, "stranger").await.unwrap();
+        assert!(refused.starts_with("HTTP/1.1 401") && refused.contains("connection: close"), "{refused}");
+        assert_eq!(stream.read(&mut [0; 8]).await.unwrap(), 0);
+    }
+
+    #[tokio::test]
+    async fn a_connection_of_a_stranger_ends_after_some_requests() {
+        let Running { address, stop: _stop, .. } = running(Limits { requests: 3, ..limits(20, 10, 5) }).await;
+        let mut stream = connect(address, 1).await;
+        stream.write_all(request("/healthz", "").repeat(10).as_bytes()).await.unwrap();
+        let mut answers = String::new();
+        // The requests that nobody read may turn the end into a reset.
+        let _ = stream.read_to_string(&mut answers).await;
+        assert_eq!(answers.matches("HTTP/1.1 200").count(), 3, "{answers}");
+        assert_eq!(answers.matches("connection: close").count(), 1, "{answers}");
+        let mut stream = connect(address, 1).await;
+        for _ in 0..10 {
+            assert!(!edge(&mut stream, "one").await.unwrap().contains("connection: close"));
+        }
+    }
+
+    #[tokio::test]
+    async fn a_trusted_proxy_names_the_client() {
+        let trusted: Networks = serde_json::from_str(r#"["127.0.7.1"]"#).unwrap();
+        let Running { address, stop: _stop, .. } = running(Limits { trusted, ..limits(20, 10, 1) }).await;
+        for (from, expected) in [(1, "198.51.100.1"), (2, "127.0.7.2")] {
+            let more = "x-forwarded-for: 203.0.113.1, 198.51.100.1\r\nconnection: close\r\n";
+            let mut stream = connect(address, from).await;
+            stream.write_all(request("/client", more).as_bytes()).await.unwrap();
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer).await.unwrap();
+            assert!(answer.ends_with(expected), "{answer}");
+        }
+        // Its connections are not those of one client.
+        let mut proxied = Vec::new();
+        for _ in 0..10 {
+            proxied.push(connect(address, 1).await);
+        }
+        for stream in &mut proxied {
+            assert!(edge(stream, "one").await.unwrap().starts_with("HTTP/1.1 200"));
+        }
     }
 
     #[tokio::test]
     async fn stopping_answers_what_waits_and_closes_what_is_idle() {
-        let Running { address, stop, serving } = running(100, Duration::from_secs(60)).await;
-        let idle = TcpStream::connect(address).await.unwrap();
+        let Running { address, stop, serving, .. } = running(limits(200, 100, 100)).await;
+        let idle = connect(address, 1).await;
         let waiting = tokio::spawn(ask(address, "/wait"));
         assert!(ask(address, "/healthz").await.ends_with("well"));
         sleep(Duration::from_millis(100)).await;

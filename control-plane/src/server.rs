@@ -10,7 +10,6 @@ use std::{
 };
 
 use tokio::{
-    net::TcpListener,
     sync::watch,
     task::JoinHandle,
     time::{sleep, timeout},
@@ -25,7 +24,7 @@ use crate::{
     model::Actor,
     operations::{
         OpenError, Rebased, Refreshed, Service, StoreError, Wanted, adopt_issuers, collect, expire_api_keys,
-        forget_signing_keys, promote_signing_key, rebase_if_due, refresh_issuer,
+        forget_signing_keys, load, promote_signing_key, rebase_if_due, refresh_issuer,
     },
     publisher::{self, PublishError},
     seldom::Seldom,
@@ -50,7 +49,7 @@ pub async fn serve(
     let (publications, tasks) =
         publisher::start(&service, metrics.clone(), stopped.clone()).await.map_err(ServeError::Publish)?;
     service.publish_through(publications.clone());
-    let collector = tokio::spawn(collect_for_ever(Arc::clone(&service)));
+    let collector = tokio::spawn(collect_for_ever(Arc::clone(&service), metrics.clone()));
     let expiry = tokio::spawn(expire_for_ever(Arc::clone(&service)));
     let promotion = tokio::spawn(promote_for_ever(Arc::clone(&service)));
     let fetcher = Fetcher::new(PATIENCE).map_err(ServeError::Fetcher)?;
@@ -60,12 +59,12 @@ pub async fn serve(
         .map(|issuer| tokio::spawn(refresh_for_ever(Arc::clone(&service), fetcher.clone(), issuer)));
     let refreshing: Vec<_> = refreshing.collect();
 
-    let listener =
-        TcpListener::bind(listen).await.map_err(|source| ServeError::Bind { address: listen, source })?;
+    let listener = listener::bind(listen).map_err(|source| ServeError::Bind { address: listen, source })?;
     let address = listener.local_addr().map_err(|source| ServeError::Bind { address: listen, source })?;
-    let router =
-        api::router(Arc::clone(&service), publications, metrics, stopped.clone()).map_err(ServeError::Api)?;
-    let serving = tokio::spawn(listener::serve(listener, router, Limits::of_this_process(), stopped));
+    let router = api::router(Arc::clone(&service), publications, metrics.clone(), stopped.clone())
+        .map_err(ServeError::Api)?;
+    let limits = Limits::of_this_process(&service.config().server);
+    let serving = tokio::spawn(listener::serve(listener, router, limits, metrics, stopped));
     let replaced = service.replaced();
     tracing::info!(server.address = %address, "serving");
     bound(address);
@@ -138,7 +137,7 @@ impl std::error::Error for ServeError {
     }
 }
 
-async fn collect_for_ever(service: Arc<Service>) {
+async fn collect_for_ever(service: Arc<Service>, metrics: Metrics) {
     loop {
         sleep(COLLECTION).await;
         match collect(&service).await {
@@ -154,6 +153,9 @@ async fn collect_for_ever(service: Arc<Service>) {
                 tracing::info!(forgotten.signing_keys = keys, "forgot keys whose tokens have expired")
             }
             Err(error) => tracing::warn!("a key whose tokens have expired could not be forgotten: {error}"),
+        }
+        if let Ok(load) = load(&service).await {
+            metrics.operator_revocations(load.largest.map_or(0, |(_, held)| held));
         }
         match rebase_if_due(&service).await {
             Ok(Some(Rebased { version: Some(version), blocks, bytes })) => tracing::info!(

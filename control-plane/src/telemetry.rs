@@ -4,7 +4,7 @@ use std::{fmt, sync::Arc};
 
 use axum::{extract::MatchedPath, http};
 use prometheus_client::{
-    encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder, text::encode},
+    encoding::{EncodeLabelSet, EncodeLabelValue, LabelSetEncoder, LabelValueEncoder, text::encode},
     metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
     registry::{Registry, Unit},
 };
@@ -36,6 +36,11 @@ pub struct Metrics {
     requests: Family<Request, Counter>,
     durations: Family<Routed, Histogram>,
     waiting_edges: Gauge,
+    connections: Family<Of, Gauge>,
+    connections_closed: Family<Ended, Counter>,
+    limited: Family<Limited, Counter>,
+    sign_ins_refused: Counter,
+    operator_revocations: Gauge,
     tokens_issued: Counter,
     revocations: Counter,
     bundle_version: Gauge,
@@ -53,6 +58,40 @@ struct Request {
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Routed {
     route: Route,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Of {
+    of: &'static str,
+}
+
+/// Why a connection was ended on this side.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum Ended {
+    /// The client did not take its answers.
+    Stalled,
+    /// Another needed the place more.
+    CrowdedOut,
+}
+
+impl EncodeLabelSet for Ended {
+    fn encode(&self, encoder: &mut LabelSetEncoder<'_>) -> Result<(), fmt::Error> {
+        let reason = match self {
+            Self::Stalled => "stalled",
+            Self::CrowdedOut => "crowded_out",
+        };
+        [("reason", reason)].encode(encoder)
+    }
+}
+
+/// Which limit a request was refused by: the code of its answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+struct Limited(&'static str);
+
+impl EncodeLabelSet for Limited {
+    fn encode(&self, encoder: &mut LabelSetEncoder<'_>) -> Result<(), fmt::Error> {
+        [("code", self.0)].encode(encoder)
+    }
 }
 
 /// A label for each method that any path takes, and one for all others: a client may send any word for one.
@@ -131,6 +170,11 @@ impl Metrics {
             requests: Family::default(),
             durations: Family::new_with_constructor(|| Histogram::new(BUCKETS)),
             waiting_edges: Gauge::default(),
+            connections: Family::default(),
+            connections_closed: Family::default(),
+            limited: Family::default(),
+            sign_ins_refused: Counter::default(),
+            operator_revocations: Gauge::default(),
             tokens_issued: Counter::default(),
             revocations: Counter::default(),
             bundle_version: Gauge::default(),
@@ -149,6 +193,31 @@ impl Metrics {
             "waiting_edges",
             "Edges that wait for something newer",
             metrics.waiting_edges.clone(),
+        );
+        registry.register(
+            "connections",
+            "Open connections: of edges and trusted proxies, and of all others",
+            metrics.connections.clone(),
+        );
+        registry.register(
+            "connections_closed",
+            "Connections ended here: the client took no answers, or another needed the place more",
+            metrics.connections_closed.clone(),
+        );
+        registry.register(
+            "requests_limited",
+            "Requests refused by a limit, by the code of the answer",
+            metrics.limited.clone(),
+        );
+        registry.register(
+            "sign_ins_refused",
+            "Exchanges with a wrong AuthKey",
+            metrics.sign_ins_refused.clone(),
+        );
+        registry.register(
+            "operator_revocations_max",
+            "Revocations that count for the operator that has the most, beside limits.revocations",
+            metrics.operator_revocations.clone(),
         );
         registry.register("tokens_issued", "Tokens exchanged for AuthKeys", metrics.tokens_issued.clone());
         registry.register("revocations", "Revocations acknowledged", metrics.revocations.clone());
@@ -180,6 +249,29 @@ impl Metrics {
 
     pub(crate) fn took(&self, route: &Route, seconds: f64) {
         self.durations.get_or_create(&Routed { route: route.clone() }).observe(seconds);
+    }
+
+    pub(crate) fn connected(&self, anonymous: usize, edges: usize) {
+        for (of, number) in [("anonymous", anonymous), ("edges", edges)] {
+            self.connections.get_or_create(&Of { of }).set(i64::try_from(number).unwrap_or(i64::MAX));
+        }
+    }
+
+    pub(crate) fn connection_ended(&self, why: Ended) {
+        self.connections_closed.get_or_create(&why).inc();
+    }
+
+    /// `code` is one of a known few.
+    pub(crate) fn limited(&self, code: &'static str) {
+        self.limited.get_or_create(&Limited(code)).inc();
+    }
+
+    pub(crate) fn sign_in_refused(&self) {
+        self.sign_ins_refused.inc();
+    }
+
+    pub(crate) fn operator_revocations(&self, most: u64) {
+        self.operator_revocations.set(i64::try_from(most).unwrap_or(i64::MAX));
     }
 
     pub(crate) fn token_issued(&self) {

@@ -27,11 +27,16 @@ impl Connection {
     pub async fn open(address: SocketAddr) -> Result<Self> {
         let stream =
             timeout(PATIENCE, TcpStream::connect(address)).await?.with_context(|| format!("{address}"))?;
+        Self::over(stream, &address.to_string()).await
+    }
+
+    /// Over what is connected already.
+    pub async fn over(stream: TcpStream, host: &str) -> Result<Self> {
         stream.set_nodelay(true)?;
         let (sender, connection) = handshake(TokioIo::new(stream)).await?;
         // Ends with an error when the server hangs up, which the next `send` reports.
         tokio::spawn(connection);
-        Ok(Self { sender, host: address.to_string() })
+        Ok(Self { sender, host: host.to_owned() })
     }
 
     /// A body, if any, is JSON.

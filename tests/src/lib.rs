@@ -3,6 +3,7 @@
 //! A [`World`] lives in its own folder and on its own loopback address, so any number of them run side by side
 //! on the same port numbers. Processes end with the world, or with the process that made it.
 
+pub mod attack;
 pub mod client;
 pub mod control_plane;
 pub mod envoy;
@@ -18,6 +19,7 @@ pub mod upstream;
 pub mod wait;
 pub mod world;
 
+pub use attack::{Attack, Attackers};
 pub use client::{Connection, Response, get};
 pub use control_plane::{ControlPlane, Enrolled, Store};
 pub use envoy::Envoy;

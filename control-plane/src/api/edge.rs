@@ -4,8 +4,8 @@ use std::time::{Duration, Instant};
 
 use axum::{
     body::Body,
-    extract::{Path, Query, State, rejection::QueryRejection},
-    http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header},
+    extract::{FromRequestParts, Path, Query, State, rejection::QueryRejection},
+    http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header, request::Parts},
     response::{IntoResponse, Response},
 };
 use serde::Deserialize;
@@ -38,16 +38,18 @@ pub(super) struct KeysQuery {
 /// Never anything older.
 pub(super) async fn manifest(
     State(desk): State<Desk>,
+    EdgeCaller(edge): EdgeCaller,
     headers: HeaderMap,
     query: Result<Query<ManifestQuery>, QueryRejection>,
 ) -> Result<Response, Problem> {
-    let edge = authenticate(&desk, &headers).await?;
     let Query(ManifestQuery { have, epoch }) =
         query.map_err(|_| Problem::invalid("`have`: expected a version; `epoch`: expected an epoch"))?;
     let known =
         headers.get(header::IF_NONE_MATCH).and_then(|tag| tag.to_str().ok()).and_then(read_entity_tag);
     let report = EdgeReport { version: have, issued_at: known.map(|(_, at)| at), workers: workers(&headers) };
-    desk.service.edge_seen(&edge, report);
+    // An edge may say anything of itself.
+    let latest_credible = desk.latest().version.max(desk.service.now().millis()).saturating_add(CREDIBLE);
+    desk.service.edge_seen(&edge, report.credible(latest_credible));
     let publisher = &desk.service.config().publisher;
     let mut wait =
         preferred_wait(&headers).min(longest_wait(publisher.lifetime.get(), publisher.resign.get()));
@@ -105,10 +107,9 @@ pub(super) async fn object(
 /// The symmetric keys: for edges only, and for no cache.
 pub(super) async fn secret_keys(
     State(desk): State<Desk>,
-    headers: HeaderMap,
+    EdgeCaller(_): EdgeCaller,
     query: Result<Query<KeysQuery>, QueryRejection>,
 ) -> Result<impl IntoResponse, Problem> {
-    authenticate(&desk, &headers).await?;
     let Query(KeysQuery { sha256 }) =
         query.map_err(|_| Problem::invalid("`sha256`: expected a hash in hex"))?;
     let object = hash(&sha256).and_then(|sha256| desk.publications.secret_keys(&sha256));
@@ -118,10 +119,22 @@ pub(super) async fn secret_keys(
     Ok((headers, Vec::from(&*object)))
 }
 
-async fn authenticate(desk: &Desk, headers: &HeaderMap) -> Result<EdgeId, Problem> {
-    let presented = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
-    let credential = presented.and_then(|value| value.strip_prefix("Bearer "));
-    Ok(operations::authenticate_edge(&desk.service, credential.unwrap_or_default()).await?)
+/// An edge, by its credential.
+pub(super) struct EdgeCaller(EdgeId);
+
+impl FromRequestParts<Desk> for EdgeCaller {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, desk: &Desk) -> Result<Self, Problem> {
+        // Found when the request was admitted.
+        if let Some(edge) = parts.extensions.get::<EdgeId>() {
+            return Ok(Self(edge.clone()));
+        }
+        let presented = parts.headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
+        let credential = presented.and_then(|value| value.strip_prefix("Bearer "));
+        let edge = operations::authenticate_edge(&desk.service, credential.unwrap_or_default()).await?;
+        Ok(Self(edge))
+    }
 }
 
 /// Another replica gave the edge something that this one has not seen yet; or the database went back, and the edge
@@ -134,16 +147,17 @@ async fn catch_up(desk: &Desk, edge: &EdgeId, held: Order) {
         _ = stop.wait_for(|stop| *stop) => {}
     }
     let latest = desk.latest().order();
-    if latest < held && desk.ahead.due(Instant::now()) {
-        tracing::error!(
+    if latest < held && desk.ahead.due(edge, Instant::now()) {
+        tracing::warn!(
             edge.id = %edge,
             edge.epoch = held.epoch,
             edge.version = held.version,
             authority.epoch = latest.epoch,
             bundle.version = latest.version,
-            "an edge holds a version above the latest, and takes nothing until there is a higher one; was a backup \
-             restored, or the clock set back? A restart of the server takes a version from the clock. If neither, the \
-             tail key may be stolen: `keystile authority rotate tail`"
+            "an edge says that it holds a version above the latest, for which there is only its word. If it is so, it \
+             takes nothing until there is a higher one: was a backup restored, or the clock set back? A restart of the \
+             server takes a version from the clock. If other edges say so too, see SECURITY.md on stolen keys; if it is \
+             this one alone, enroll it anew"
         );
     }
 }
@@ -217,6 +231,9 @@ fn longest_wait(lifetime: Duration, resign: Duration) -> Duration {
 fn hash(hex: &str) -> Option<[u8; 32]> {
     hex.parse::<Fingerprint>().ok().map(|hash| *hash.as_bytes())
 }
+
+/// How far ahead of the clock a version may be, in milliseconds: versions are times.
+const CREDIBLE: u64 = 86_400_000;
 
 const EDGE_STATUS: HeaderName = HeaderName::from_static("x-keystile-edge-status");
 const PREFER: HeaderName = HeaderName::from_static("prefer");

@@ -10,8 +10,9 @@ use axum::{
 };
 use tokio::time::timeout;
 
-use super::{Desk, problem::Problem};
+use super::{Desk, admission::Admitted, problem::Problem};
 use crate::{
+    listener::{Connection, Peer},
     random,
     telemetry::{Method, Route},
 };
@@ -49,6 +50,25 @@ pub(super) async fn time_limit(State(desk): State<Desk>, request: Request, next:
             .with(header::RETRY_AFTER, "1")
             .into_response()
     })
+}
+
+/// Limits by address, which edges are exempt from.
+pub(super) async fn limit(State(desk): State<Desk>, mut request: Request, next: Next) -> Response {
+    let extensions = request.extensions();
+    // Absent only where there is no network, as in tests of the router.
+    let (Some(Peer(client)), Some(connection)) =
+        (extensions.get::<Peer>().copied(), extensions.get::<Connection>().cloned())
+    else {
+        return next.run(request).await;
+    };
+    match desk.admission.admit(&desk, &connection, client.into(), request.uri(), request.headers()).await {
+        Ok(Admitted::Edge(edge)) => {
+            request.extensions_mut().insert(edge);
+            next.run(request).await
+        }
+        Ok(Admitted::Anonymous(_working)) => next.run(request).await,
+        Err(problem) => problem.into_response(),
+    }
 }
 
 fn is_sane(id: &HeaderValue) -> bool {

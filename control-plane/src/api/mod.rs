@@ -1,5 +1,6 @@
 //! The HTTP surface. Each module is one group of paths; all go through [`operations`](crate::operations).
 
+mod admission;
 mod body;
 mod caller;
 mod edge;
@@ -23,9 +24,10 @@ use tokio::sync::watch;
 use verdict::{Gate, Policy, PolicyError};
 
 use crate::{
+    model::EdgeId,
     operations::Service,
     publisher::{Publication, Publications},
-    seldom::Seldom,
+    seldom::SeldomEach,
     telemetry::Metrics,
 };
 
@@ -37,7 +39,8 @@ pub(crate) struct Desk {
     gate: Arc<Gate>,
     metrics: Metrics,
     /// Edges that hold more than there is.
-    ahead: Arc<Seldom>,
+    ahead: Arc<SeldomEach<EdgeId>>,
+    admission: Arc<admission::Admission>,
     stop: watch::Receiver<bool>,
 }
 
@@ -54,7 +57,8 @@ pub fn router(
     stop: watch::Receiver<bool>,
 ) -> Result<Router, RouterError> {
     let gate = Arc::new(Gate::new(policy(&service).map_err(RouterError)?));
-    let desk = Desk { service, publications, gate, metrics, ahead: Arc::default(), stop };
+    let admission = Arc::new(admission::Admission::new(&service.config().server));
+    let desk = Desk { service, publications, gate, metrics, ahead: Arc::default(), admission, stop };
     let timed = Router::new()
         .route("/v1/auth", post(soracom::auth::exchange))
         .route("/v1/auth/logout", post(soracom::auth::log_out))
@@ -76,6 +80,7 @@ pub fn router(
         .fallback(problem::not_found)
         .method_not_allowed_fallback(problem::method_not_allowed)
         .layer(DefaultBodyLimit::max(LARGEST_BODY))
+        .layer(middleware::from_fn_with_state(desk.clone(), layers::limit))
         .layer(middleware::from_fn_with_state(desk.clone(), layers::observe))
         .with_state(desk))
 }

@@ -1,5 +1,7 @@
 //! Errors as clients get them: RFC 9457, with the members that Soracom's clients read besides.
 
+use std::time::Duration;
+
 use axum::{
     Json,
     http::{HeaderName, HeaderValue, StatusCode, header},
@@ -11,6 +13,12 @@ use crate::operations::{
     AccountError, AuthenticateEdgeError, CreateAuthKeyError, DeleteAuthKeyError, ExchangeError, MintError,
     RevokeError, StoreError,
 };
+
+/// When it is worth to try again where somebody has to make room first.
+const A_MINUTE: Duration = Duration::from_secs(60);
+
+/// More tokens in a minute than an operator may have.
+pub(super) const TOKENS_EXCEEDED: &str = "operator_tokens_exceeded";
 
 #[derive(Debug)]
 pub(crate) struct Problem {
@@ -41,6 +49,13 @@ impl Problem {
 
     pub(crate) fn invalid(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::BAD_REQUEST, "request_invalid", detail)
+    }
+
+    /// `wait` until it may work; a second at least.
+    pub(crate) fn too_many(code: &'static str, detail: impl Into<String>, wait: Duration) -> Self {
+        let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
+        Self::new(StatusCode::TOO_MANY_REQUESTS, code, detail)
+            .with_value(header::RETRY_AFTER, HeaderValue::from(seconds.max(1)))
     }
 
     /// What is broken is the log's business, not the client's.
@@ -94,7 +109,10 @@ pub(super) async fn method_not_allowed() -> Problem {
 
 impl From<StoreError> for Problem {
     fn from(error: StoreError) -> Self {
-        Self::unavailable(error.code(), &error)
+        match error {
+            StoreError::Page(error) => Self::invalid(error.to_string()),
+            error => Self::unavailable(error.code(), &error),
+        }
     }
 }
 
@@ -104,6 +122,7 @@ impl From<ExchangeError> for Problem {
             ExchangeError::Refused => {
                 Self::new(StatusCode::UNAUTHORIZED, "auth_key_refused", error.to_string())
             }
+            ExchangeError::TooMany(wait) => Self::too_many(TOKENS_EXCEEDED, error.to_string(), wait),
             ExchangeError::Store(error) => error.into(),
             ExchangeError::Mint(MintError::Store(error)) => error.into(),
             ExchangeError::Mint(error) => Self::unavailable("mint_failed", &error),
@@ -120,6 +139,7 @@ impl From<RevokeError> for Problem {
             | RevokeError::InstantInFuture
             | RevokeError::ReasonTooLong => StatusCode::BAD_REQUEST,
             RevokeError::PrefixTaken => StatusCode::CONFLICT,
+            RevokeError::TooMany(wait) => return Self::too_many(error.code(), error.to_string(), wait),
             RevokeError::Store(error) => return error.into(),
         };
         Self::new(status, error.code(), error.to_string())
@@ -140,6 +160,9 @@ impl From<AccountError> for Problem {
             | AccountError::Permission(_)
             | AccountError::GrantTooLong(_)
             | AccountError::DescriptionTooLong => StatusCode::BAD_REQUEST,
+            AccountError::LimitReached(_) => {
+                return Self::too_many(error.code(), error.to_string(), A_MINUTE);
+            }
             AccountError::Store(error) => return error.into(),
         };
         Self::new(status, error.code(), error.to_string())

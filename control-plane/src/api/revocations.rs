@@ -71,8 +71,12 @@ pub(super) async fn create(
         query.map_err(|_| Problem::invalid("`wait`: expected a number of seconds"))?;
     let authority = caller.authority();
     let (target, reason) = read(request)?;
-    let Revoked { version, what } =
-        operations::revoke(&desk.service, &caller.actor(), &authority, target, reason.as_deref()).await?;
+    let revoked =
+        operations::revoke(&desk.service, &caller.actor(), &authority, target, reason.as_deref()).await;
+    if let Err(error @ RevokeError::TooMany(_)) = &revoked {
+        desk.metrics.limited(error.code());
+    }
+    let Revoked { version, what } = revoked?;
     desk.metrics.revoked();
     let edges = match wait {
         0 => None,

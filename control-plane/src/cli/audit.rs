@@ -7,7 +7,7 @@ use crate::{clock::Time, operations};
 #[derive(Debug, Args)]
 pub(super) struct Audit {
     /// How many lines, the newest first
-    #[arg(long, default_value_t = 50)]
+    #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     limit: u32,
 }
 

@@ -1,10 +1,14 @@
 use clap::Subcommand;
 use serde_json::{Value, json};
 
-use super::{Failure, Global, confirmed, hint, show};
+use super::{
+    Failure, Global, confirmed, hint,
+    paging::{Paging, more},
+    show,
+};
 use crate::{
     clock::Time,
-    model::{Actor, AuthKeyId, OperatorId, Subject, UserName},
+    model::{Actor, AuthKeyId, OperatorId, Paged, Subject, UserName},
     operations::{self, Authority},
 };
 
@@ -15,6 +19,8 @@ pub(super) enum Authkey {
         /// Those of this operator only
         #[arg(long)]
         operator: Option<OperatorId>,
+        #[command(flatten)]
+        paging: Paging,
     },
     /// Create an AuthKey, which is shown once
     Create {
@@ -36,7 +42,7 @@ pub(super) enum Authkey {
 impl Authkey {
     pub(super) async fn run(self, global: &Global) -> Result<(), Failure> {
         match self {
-            Self::List { operator } => list(global, operator).await,
+            Self::List { operator, paging } => list(global, operator, paging).await,
             Self::Create { operator, user } => create(global, Subject { operator, user }).await,
             Self::Delete { id, yes } => {
                 confirmed(yes, format_args!("delete {id} and refuse all it was exchanged for"))?;
@@ -46,8 +52,10 @@ impl Authkey {
     }
 }
 
-async fn list(global: &Global, operator: Option<OperatorId>) -> Result<(), Failure> {
-    let keys = operations::list_auth_keys(&global.service().await?, operator.as_ref()).await?;
+async fn list(global: &Global, operator: Option<OperatorId>, paging: Paging) -> Result<(), Failure> {
+    let page = paging.page()?;
+    let Paged { items: keys, next } =
+        operations::list_auth_keys(&global.service().await?, operator.as_ref(), &page).await?;
     let data: Vec<Value> = keys
         .iter()
         .map(|key| {
@@ -69,7 +77,9 @@ async fn list(global: &Global, operator: Option<OperatorId>) -> Result<(), Failu
             ]
         });
         show::table(["ID", "SUBJECT", "CREATED", "LAST USED"], rows.collect())
-    })
+    })?;
+    more(next.as_deref());
+    Ok(())
 }
 
 async fn create(global: &Global, subject: Subject) -> Result<(), Failure> {

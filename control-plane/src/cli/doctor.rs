@@ -16,7 +16,9 @@ use crate::{
     config::Config,
     home::{self, Home},
     model::Generation,
-    operations::{self, EdgeState, Member, OpenError, Publication, Publishing, Service, StoreError},
+    operations::{
+        self, EdgeState, Load, Member, OpenError, Publication, Publishing, Service, StoreError,
+    },
     publisher,
 };
 
@@ -104,6 +106,7 @@ async fn examine(global: &Global, findings: &mut Vec<Finding>) {
     check(findings, "publisher", signed, "restore the keys and the database from the same backup");
     findings.push(authority(&home, &config));
     findings.push(api_keys(&service).await);
+    findings.push(limits(&service, &config).await);
     let round = operations::rehearse(&service).map(|()| "a token signed and verified".to_owned());
     check(findings, "tokens", round.map_err(|error| chain(&error)), "restore the signing key");
     findings.push(edges(&service).await);
@@ -113,7 +116,7 @@ async fn examine(global: &Global, findings: &mut Vec<Finding>) {
 /// Edges that do not get, or do not take, what is published.
 async fn edges(service: &Service) -> Finding {
     let what = "edges";
-    let fleet = match operations::list_edges(service).await {
+    let fleet = match operations::list_all_edges(service).await {
         Ok(fleet) => fleet,
         Err(error) => return Finding { what, state: State::Bad, detail: chain(&error), advice: None },
     };
@@ -198,6 +201,33 @@ async fn api_keys(service: &Service) -> Finding {
     }
     let state = if advice.is_some() { State::Note } else { State::Good };
     Finding { what, state, detail, advice }
+}
+
+/// What edges hold, and whether one operator has used up its share of it.
+async fn limits(service: &Service, config: &Config) -> Finding {
+    let what = "limits";
+    let share = config.limits.revocations;
+    match operations::load(service).await {
+        Ok(Load { operators, revocations, largest }) => {
+            let most = largest.as_ref().map_or(String::new(), |(operator, held)| {
+                let of = if share == 0 { String::new() } else { format!(" of {share}") };
+                format!("; {operator} has most, {held}{of} by the API")
+            });
+            let much = largest.filter(|(_, held)| share > 0 && *held >= share - share / 5);
+            Finding {
+                what,
+                state: if much.is_some() { State::Note } else { State::Good },
+                detail: format!("{revocations} revocations of {operators} operators{most}"),
+                advice: much.map(|(operator, _)| {
+                    format!(
+                        "see in `keystile audit` who revokes so much of {operator}; past limits.revocations a \
+                         revocation of a token refuses all that its AuthKey was exchanged for until then"
+                    )
+                }),
+            }
+        }
+        Err(error) => Finding { what, state: State::Bad, detail: chain(&error), advice: None },
+    }
 }
 
 /// Beside keys there was a database: a new one has forgotten what was revoked.

@@ -1,7 +1,11 @@
 use clap::Subcommand;
 use serde_json::{Value, json};
 
-use super::{Failure, Global, confirmed, hint, show};
+use super::{
+    Failure, Global, confirmed, hint,
+    paging::{Paging, more},
+    show,
+};
 use crate::{
     clock,
     model::{Actor, EdgeId},
@@ -13,7 +17,7 @@ pub(super) enum Edge {
     /// Give an edge its credential, shown once in the configuration of its filter
     Enroll { name: EdgeId },
     /// List the edges: which version each enforces, how many changes behind, how old, with how many workers
-    List,
+    List(Paging),
     /// Refuse an edge from now on
     Remove {
         name: EdgeId,
@@ -27,7 +31,7 @@ impl Edge {
     pub(super) async fn run(self, global: &Global) -> Result<(), Failure> {
         match self {
             Self::Enroll { name } => enroll(global, name).await,
-            Self::List => list(global).await,
+            Self::List(paging) => list(global, paging).await,
             Self::Remove { name, yes } => {
                 confirmed(
                     yes,
@@ -55,8 +59,8 @@ async fn enroll(global: &Global, name: EdgeId) -> Result<(), Failure> {
     Ok(())
 }
 
-async fn list(global: &Global) -> Result<(), Failure> {
-    let fleet = operations::list_edges(&global.service().await?).await?;
+async fn list(global: &Global, paging: Paging) -> Result<(), Failure> {
+    let fleet = operations::list_edges(&global.service().await?, &paging.page()?).await?;
     let now = clock::now();
     let age = |member: &Member| {
         let signed = operations::bundle_of(member.edge.report?)?;
@@ -106,5 +110,7 @@ async fn list(global: &Global) -> Result<(), Failure> {
             ]
         });
         show::table(["NAME", "STATE", "ENFORCES", "BEHIND", "AGE", "WORKERS", "LAST SEEN"], rows.collect())
-    })
+    })?;
+    more(fleet.next.as_deref());
+    Ok(())
 }

@@ -4,11 +4,15 @@ use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 use token::api_key::{Kind, Prefix};
 
-use super::{Failure, Global, confirmed, hint, show};
+use super::{
+    Failure, Global, confirmed, hint,
+    paging::{Paging, more},
+    show,
+};
 use crate::{
     clock::{self, Time},
     config::Period,
-    model::{Actor, ApiKey, ApiKeyId, OperatorId, Subject},
+    model::{Actor, ApiKey, ApiKeyId, OperatorId, Paged, Subject},
     operations::{self, ApiKeyOrder, ApiKeyStanding, Authority, CreatedApiKey},
 };
 
@@ -21,6 +25,8 @@ pub(super) enum Key {
         /// Those of this operator only, or of this user: OPERATOR or OPERATOR/NAME
         #[arg(long, value_name = "SUBJECT")]
         of: Option<Subject>,
+        #[command(flatten)]
+        paging: Paging,
     },
     /// Show an API key, without the key itself
     Show { key: ApiKeyId },
@@ -116,7 +122,7 @@ impl Key {
     pub(super) async fn run(self, global: &Global) -> Result<(), Failure> {
         match self {
             Self::Create(create) => create.run(global).await,
-            Self::List { of } => list(global, of).await,
+            Self::List { of, paging } => list(global, of, paging).await,
             Self::Show { key } => {
                 let (key, standing) = operations::find_api_key(&global.service().await?, key).await?;
                 global.print(&json(&key, standing), || text(&key, standing))
@@ -207,10 +213,13 @@ impl Create {
     }
 }
 
-async fn list(global: &Global, of: Option<Subject>) -> Result<(), Failure> {
+async fn list(global: &Global, of: Option<Subject>, paging: Paging) -> Result<(), Failure> {
     let (operator, user): (Option<OperatorId>, _) =
         of.map_or((None, None), |Subject { operator, user }| (Some(operator), user));
-    let keys = operations::list_api_keys(&global.service().await?, operator.as_ref(), user.as_ref()).await?;
+    let page = paging.page()?;
+    let service = global.service().await?;
+    let Paged { items: keys, next } =
+        operations::list_api_keys(&service, operator.as_ref(), user.as_ref(), &page).await?;
     let data: Vec<Value> = keys.iter().map(|(key, standing)| json(key, *standing)).collect();
     global.print(&data, || {
         let rows = keys.iter().map(|(key, standing)| {
@@ -230,7 +239,9 @@ async fn list(global: &Global, of: Option<Subject>) -> Result<(), Failure> {
             ["KEY", "STANDING", "OWNER", "USERNAME", "FORMAT", "ISSUED", "EXPIRES", "LAST USED", "NAME"],
             rows.collect(),
         )
-    })
+    })?;
+    more(next.as_deref());
+    Ok(())
 }
 
 fn shown(global: &Global, created: &CreatedApiKey) -> Result<(), Failure> {

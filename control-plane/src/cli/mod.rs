@@ -10,6 +10,7 @@ mod init;
 mod issuer;
 mod key;
 mod operator;
+mod paging;
 mod permission;
 mod revoke;
 mod role;

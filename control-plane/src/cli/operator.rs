@@ -3,12 +3,13 @@ use serde_json::{Value, json};
 
 use super::{
     Failure, Global, confirmed, hint,
+    paging::{Paging, more},
     permission::{Permission, parsed},
     show,
 };
 use crate::{
     clock::Time,
-    model::{self, Actor, OperatorId},
+    model::{self, Actor, OperatorId, Paged},
     operations,
 };
 
@@ -21,7 +22,7 @@ pub(super) enum Operator {
         description: Option<String>,
     },
     /// List the operators
-    List,
+    List(Paging),
     /// Show an operator
     Show { operator: OperatorId },
     /// Delete an operator with its users, roles and keys, and refuse all that was issued inside it
@@ -46,8 +47,10 @@ impl Operator {
                 hint(format_args!("Next: `keystile authkey create --operator {id}` for its root user."));
                 Ok(())
             }
-            Self::List => {
-                let operators = operations::list_operators(&global.service().await?).await?;
+            Self::List(paging) => {
+                let page = paging.page()?;
+                let Paged { items: operators, next } =
+                    operations::list_operators(&global.service().await?, &page).await?;
                 let data: Vec<Value> = operators.iter().map(json).collect();
                 global.print(&data, || {
                     let rows = operators.iter().map(|operator| {
@@ -58,7 +61,9 @@ impl Operator {
                         ]
                     });
                     show::table(["ID", "CREATED", "DESCRIPTION"], rows.collect())
-                })
+                })?;
+                more(next.as_deref());
+                Ok(())
             }
             Self::Show { operator } => {
                 let operator = operations::find_operator(&global.service().await?, &operator).await?;

@@ -5,12 +5,13 @@ use serde_json::{Value, json};
 
 use super::{
     Failure, Global, confirmed,
+    paging::{Paging, more},
     permission::{parsed, read},
     show,
 };
 use crate::{
     clock::Time,
-    model::{self, Actor, OperatorId, RoleId, Subject},
+    model::{self, Actor, OperatorId, Paged, RoleId, Subject},
     operations,
 };
 
@@ -21,7 +22,11 @@ pub(super) enum Role {
     /// Replace the permission document of a role, for everybody who has it
     Update(Document),
     /// List the roles of an operator
-    List { operator: OperatorId },
+    List {
+        operator: OperatorId,
+        #[command(flatten)]
+        paging: Paging,
+    },
     /// Show a role and who has it
     Show { operator: OperatorId, role: RoleId },
     /// Delete a role, and take it from everybody who has it
@@ -77,7 +82,7 @@ impl Role {
                     .await?;
                 done(global, &operator, &role, "updated")
             }
-            Self::List { operator } => list(global, &operator).await,
+            Self::List { operator, paging } => list(global, &operator, paging).await,
             Self::Show { operator, role } => show(global, &operator, &role).await,
             Self::Delete { operator, role, yes } => {
                 confirmed(yes, format_args!("delete role {role} and take it from everybody who has it"))?;
@@ -99,8 +104,10 @@ impl Role {
     }
 }
 
-async fn list(global: &Global, operator: &OperatorId) -> Result<(), Failure> {
-    let roles = operations::list_roles(&global.service().await?, operator).await?;
+async fn list(global: &Global, operator: &OperatorId, paging: Paging) -> Result<(), Failure> {
+    let page = paging.page()?;
+    let Paged { items: roles, next } =
+        operations::list_roles(&global.service().await?, operator, &page).await?;
     let data: Vec<Value> = roles.iter().map(json).collect();
     global.print(&data, || {
         let rows = roles.iter().map(|role| {
@@ -112,7 +119,9 @@ async fn list(global: &Global, operator: &OperatorId) -> Result<(), Failure> {
             ]
         });
         show::table(["ROLE", "CREATED", "UPDATED", "DESCRIPTION"], rows.collect())
-    })
+    })?;
+    more(next.as_deref());
+    Ok(())
 }
 
 async fn show(global: &Global, operator: &OperatorId, role: &RoleId) -> Result<(), Failure> {

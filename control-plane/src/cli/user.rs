@@ -3,12 +3,13 @@ use serde_json::{Value, json};
 
 use super::{
     Failure, Global, confirmed,
+    paging::{Paging, more},
     permission::{Permission, parsed},
     show,
 };
 use crate::{
     clock::Time,
-    model::{self, Actor, OperatorId, Subject},
+    model::{self, Actor, OperatorId, Paged, Subject},
     operations,
 };
 
@@ -27,6 +28,8 @@ pub(super) enum User {
         /// Those of this operator only
         #[arg(long)]
         operator: Option<OperatorId>,
+        #[command(flatten)]
+        paging: Paging,
     },
     /// Show a user, its roles and its own permission document
     Show {
@@ -54,8 +57,10 @@ impl User {
                 operations::create_user(&service, &Actor::Admin, &user, description.as_deref()).await?;
                 global.print(&json!({ "subject": user.to_string() }), || format!("created {user}"))
             }
-            Self::List { operator } => {
-                let users = operations::list_users(&global.service().await?, operator.as_ref()).await?;
+            Self::List { operator, paging } => {
+                let page = paging.page()?;
+                let Paged { items: users, next } =
+                    operations::list_users(&global.service().await?, operator.as_ref(), &page).await?;
                 let data: Vec<Value> = users.iter().map(json).collect();
                 global.print(&data, || {
                     let rows = users.iter().map(|user| {
@@ -67,7 +72,9 @@ impl User {
                         ]
                     });
                     show::table(["USER", "CREATED", "PERMISSION", "DESCRIPTION"], rows.collect())
-                })
+                })?;
+                more(next.as_deref());
+                Ok(())
             }
             Self::Show { user } => {
                 let (user, roles) = operations::find_user(&global.service().await?, &user).await?;

@@ -99,10 +99,23 @@ fn overlay(settings: &mut Table, defaults: &Table, name: &str, text: String) -> 
     if !exists || variable(&format!("{section}.{setting}")) != name {
         return Err(unknown(name.to_owned(), known()));
     }
-    // All settings are strings in TOML, so the text is the value.
+    let value = match defaults.get(&section).and_then(|content| content.get(&setting)) {
+        Some(Value::Integer(_)) => {
+            text.trim().parse().map(Value::Integer).map_err(|_| ConfigError::Value {
+                key: format!("{section}.{setting}"),
+                message: "expected a whole number".to_owned(),
+            })?
+        }
+        Some(Value::Array(_)) => {
+            let items = text.split(',').map(str::trim).filter(|item| !item.is_empty());
+            Value::Array(items.map(|item| Value::String(item.to_owned())).collect())
+        }
+        // All others are strings in TOML, so the text is the value.
+        _ => Value::String(text),
+    };
     let entry = settings.entry(section).or_insert_with(|| Value::Table(Table::new()));
     if let Value::Table(content) = entry {
-        content.insert(setting, Value::String(text));
+        content.insert(setting, value);
     }
     Ok(())
 }
@@ -139,6 +152,28 @@ pub fn check(config: &Config) -> Result<(), ConfigError> {
     }
     if server.request_timeout.get().is_zero() {
         return refuse("server.request_timeout", "expected more than nothing");
+    }
+    for (key, period) in
+        [("server.head_timeout", server.head_timeout), ("server.write_timeout", server.write_timeout)]
+    {
+        if period.get().is_zero() {
+            return refuse(key, "expected more than nothing");
+        }
+    }
+    for (key, connections) in [
+        ("server.max_connections", server.max_connections),
+        ("server.anonymous_connections", server.anonymous_connections),
+        ("server.connections_per_address", server.connections_per_address),
+    ] {
+        if connections == 0 {
+            return refuse(key, "expected at least 1");
+        }
+    }
+    if server.anonymous_connections >= server.max_connections {
+        return refuse(
+            "server.anonymous_connections",
+            "expected less than server.max_connections: the rest is for edges",
+        );
     }
     for (at, issuer) in issuers.iter().enumerate() {
         issuer.check(&tokens.issuer, &issuers[..at]).map_err(|(member, message)| ConfigError::Value {
@@ -227,6 +262,21 @@ mod tests {
                 "setting `publisher.lifetime`: expected at most `1h`: so long may a cut-off edge miss a revocation",
             ),
             (
+                "[server]\ntrusted_proxies = ['10.0.0.0/33']",
+                None,
+                "setting `server.trusted_proxies`: expected addresses or networks such as `10.0.0.0/8` or `fd00::/8`",
+            ),
+            (
+                "",
+                Some(("KEYSTILE_LIMITS__AUTH_KEYS", "many")),
+                "setting `limits.auth_keys`: expected a whole number",
+            ),
+            (
+                "[server]\nmax_connections = 100",
+                None,
+                "setting `server.anonymous_connections`: expected less than server.max_connections: the rest is for edges",
+            ),
+            (
                 "[publisher]\nlifetime = '5s'",
                 None,
                 "setting `publisher.lifetime`: expected more than publisher.resign: manifests would go stale between two",
@@ -234,6 +284,22 @@ mod tests {
         ] {
             assert_eq!(loaded(file, environment.as_slice()).unwrap_err(), expected);
         }
+    }
+
+    #[test]
+    fn numbers_and_lists_may_come_from_the_environment() {
+        let config = loaded(
+            "",
+            &[
+                ("KEYSTILE_PUBLISHER__REBASE_AFTER", "0"),
+                ("KEYSTILE_LIMITS__TOKENS_PER_MINUTE", "7"),
+                ("KEYSTILE_SERVER__TRUSTED_PROXIES", "10.0.0.0/8, ::1"),
+            ],
+        )
+        .unwrap();
+        assert_eq!((config.publisher.rebase_after, config.limits.tokens_per_minute), (0, 7));
+        let trusted = |address: &str| config.server.trusted_proxies.contain(address.parse().unwrap());
+        assert_eq!(["10.1.2.3", "::1", "11.0.0.1", "::2"].map(trusted), [true, true, false, false]);
     }
 
     #[test]

@@ -3,6 +3,7 @@
 mod duration;
 mod issuers;
 mod load;
+mod networks;
 
 use std::net::SocketAddr;
 
@@ -11,6 +12,7 @@ use serde::{Deserialize, Serialize};
 pub use duration::Period;
 pub use issuers::{Issuer, SignatureAlgorithm};
 pub use load::{ConfigError, check, load};
+pub use networks::Networks;
 
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -19,6 +21,7 @@ pub struct Config {
     pub store: Store,
     pub publisher: Publisher,
     pub tokens: Tokens,
+    pub limits: Limits,
     pub audit: Audit,
     pub log: Log,
     pub issuers: Vec<Issuer>,
@@ -30,6 +33,14 @@ pub struct Server {
     pub listen: SocketAddr,
     pub request_timeout: Period,
     pub stop_timeout: Period,
+    pub head_timeout: Period,
+    pub write_timeout: Period,
+    pub max_connections: u32,
+    pub anonymous_connections: u32,
+    pub connections_per_address: u32,
+    pub requests_per_connection: u32,
+    pub requests_per_second: u32,
+    pub trusted_proxies: Networks,
 }
 
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -54,6 +65,19 @@ pub struct Tokens {
     pub issuer: String,
     pub audience: String,
     pub algorithm: Algorithm,
+}
+
+/// What one operator may do; 0 lifts a limit.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Limits {
+    pub tokens_per_minute: u32,
+    pub revocations_per_minute: u32,
+    pub revocations: u64,
+    pub auth_keys: u64,
+    pub api_keys: u64,
+    pub users: u64,
+    pub roles: u64,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -102,6 +126,15 @@ impl Default for Server {
             listen: SocketAddr::from(([127, 0, 0, 1], 8780)),
             request_timeout: Period::from_secs(10),
             stop_timeout: Period::from_secs(10),
+            head_timeout: Period::from_secs(10),
+            write_timeout: Period::from_secs(10),
+            // 10,000 waiting edges, and those that ask for other things meanwhile.
+            max_connections: 16_384,
+            anonymous_connections: 4096,
+            connections_per_address: 1024,
+            requests_per_connection: 1000,
+            requests_per_second: 200,
+            trusted_proxies: Networks::default(),
         }
     }
 }
@@ -137,6 +170,21 @@ impl Default for Tokens {
             issuer: "https://keystile.local".to_owned(),
             audience: "api".to_owned(),
             algorithm: Algorithm::EdDsa,
+        }
+    }
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            tokens_per_minute: 1000,
+            revocations_per_minute: 600,
+            // Some 700 KB in each worker of each edge.
+            revocations: 100_000,
+            auth_keys: 100,
+            api_keys: 100_000,
+            users: 100_000,
+            roles: 1000,
         }
     }
 }

@@ -159,6 +159,17 @@ pub struct EdgeWorkers {
 }
 
 impl EdgeReport {
+    /// As far as it can be true: of a version above `latest` nothing is known, so nothing is believed to be enforced.
+    #[must_use]
+    pub fn credible(self, latest: u64) -> Self {
+        let Self { version, issued_at, workers } = self;
+        if version > latest {
+            return Self { version: 0, issued_at: None, workers: None };
+        }
+        let issued_at = issued_at.filter(|issued_at| *issued_at <= latest);
+        Self { version, issued_at, workers: workers.filter(|workers| workers.oldest <= latest) }
+    }
+
     /// What every worker refuses that this version names.
     pub fn enforces(&self) -> u64 {
         self.workers.map_or(self.version, |workers| workers.oldest.min(self.version))

@@ -2,6 +2,7 @@ use std::fmt;
 
 use verdict::permission::PermissionError;
 
+use super::LimitReached;
 use crate::{
     model::{ApiKeyId, OperatorId, RoleId, Subject},
     store::StoreError,
@@ -24,6 +25,7 @@ pub enum AccountError {
     /// Default permissions, roles and own statements of this user together.
     GrantTooLong(Subject),
     DescriptionTooLong,
+    LimitReached(LimitReached),
     Store(StoreError),
 }
 
@@ -38,6 +40,7 @@ impl AccountError {
             Self::Permission(_) => "permission_invalid",
             Self::GrantTooLong(_) => "grant_too_long",
             Self::DescriptionTooLong => "request_invalid",
+            Self::LimitReached(_) => "operator_limit_reached",
             Self::Store(error) => error.code(),
         }
     }
@@ -79,6 +82,7 @@ impl fmt::Display for AccountError {
             Self::DescriptionTooLong => {
                 write!(f, "`description`: expected at most {LONGEST_DESCRIPTION} bytes")
             }
+            Self::LimitReached(reached) => reached.fmt(f),
             Self::Store(error) => error.fmt(f),
         }
     }
@@ -96,6 +100,12 @@ impl std::error::Error for AccountError {
 impl From<StoreError> for AccountError {
     fn from(error: StoreError) -> Self {
         Self::Store(error)
+    }
+}
+
+impl From<LimitReached> for AccountError {
+    fn from(reached: LimitReached) -> Self {
+        Self::LimitReached(reached)
     }
 }
 

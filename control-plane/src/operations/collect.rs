@@ -1,7 +1,7 @@
 use super::{Lifetime, Service};
 use crate::{
     clock::Time,
-    store::{StoreError, audit, blocks, issued, revocations, versions, watermarks},
+    store::{StoreError, audit, blocks, issued, revocations, shares, versions, watermarks},
 };
 
 /// Forgets what time has made meaningless. Returns how many rows went.
@@ -20,6 +20,7 @@ pub async fn collect(service: &Service) -> Result<u64, StoreError> {
     }
     let mut write = service.store.write().await?;
     gone += audit::collect(&mut write, oldest_line(service, now)).await?;
+    gone += shares::collect(&mut write, now).await?;
     write.commit().await?;
     Ok(gone + from_bundle(service, now).await?)
 }
@@ -43,8 +44,11 @@ async fn from_bundle(service: &Service, now: Time) -> Result<u64, StoreError> {
 /// Whatever expired before this second no edge admits: 300 seconds is the most leeway it can be given. A day is left for
 /// a clock that is ahead to be noticed and put right, as what is forgotten here can't be brought back.
 const fn expired(now: Time) -> u64 {
-    now.seconds().saturating_sub(300 + 86_400)
+    now.seconds().saturating_sub(KEPT)
 }
+
+/// For how long edges know of a revocation after its credential has expired.
+pub(super) const KEPT: u64 = 300 + 86_400;
 
 fn oldest_line(service: &Service, now: Time) -> Time {
     let retention = u64::try_from(service.config.audit.retention.get().as_millis()).unwrap_or(u64::MAX);

@@ -3,7 +3,7 @@ use std::fmt;
 use serde_json::json;
 use token::secret::Secret;
 
-use super::{AccountError, Service, users::ensure_user};
+use super::{AccountError, Service, operator_limits, users::ensure_user};
 use crate::{
     model::{Actor, AuthKey, AuthKeyId, Subject},
     random,
@@ -66,7 +66,9 @@ pub async fn create_auth_key(
     let mut write = service.store.write().await?;
     versions::lock(&mut write).await?;
     let now = service.now();
-    let version = ensure_user(&mut write, actor, subject, now).await?;
+    let version = ensure_user(service, &mut write, actor, subject, now).await?;
+    let allowed = operator_limits::allow_auth_key(service, &mut write, subject, now).await?;
+    allowed.map_err(AccountError::LimitReached)?;
     let (key, secret) = new(subject, now.seconds());
     auth_keys::insert(&mut write, &key).await?;
     let detail = json!({ "subject": subject.to_string() });

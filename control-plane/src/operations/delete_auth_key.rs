@@ -2,7 +2,7 @@ use std::fmt;
 
 use serde_json::json;
 
-use super::{Authority, Service, mint::AHEAD};
+use super::{Authority, Service, mint::AHEAD, operator_limits};
 use crate::{
     model::{Actor, AuthKeyId, Watermark, WatermarkScope},
     store::{StoreError, audit, auth_keys, issued, versions, watermarks},
@@ -58,7 +58,11 @@ pub async fn delete_auth_key(
     // It never issues again, so the instant may lie as far ahead as an exchange that is under way can reach.
     let reach = now.seconds().saturating_add(AHEAD);
     let instant = issued::latest(&mut write, &scope, reach).await?.unwrap_or(reach);
-    watermarks::raise(&mut write, &Watermark { scope, instant }, version).await?;
+    let watermark = Watermark { scope, instant };
+    if let Authority::Operator(operator) = authority {
+        operator_limits::count_watermark(&mut write, operator, &watermark).await?;
+    }
+    watermarks::raise(&mut write, &watermark, version).await?;
     let detail = json!({ "subject": key.subject.to_string(), "version": version, "instant": instant });
     audit::append(
         &mut write,

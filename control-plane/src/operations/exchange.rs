@@ -1,4 +1,4 @@
-use std::fmt;
+use std::{fmt, time::Duration};
 
 use token::secret::{Secret, SecretHash};
 
@@ -16,6 +16,8 @@ use crate::{
 pub enum ExchangeError {
     /// The id is unknown or the secret is wrong: which of both is not told.
     Refused,
+    /// The operator has had as many tokens as it may in a minute; how long until the next.
+    TooMany(Duration),
     Store(StoreError),
     Mint(MintError),
 }
@@ -24,6 +26,9 @@ impl fmt::Display for ExchangeError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Refused => f.write_str("the AuthKey id or the AuthKey is wrong"),
+            Self::TooMany(_) => f.write_str(
+                "this operator has been issued as many tokens as it may in a minute; use those until they expire",
+            ),
             Self::Store(error) => error.fmt(f),
             Self::Mint(error) => error.fmt(f),
         }
@@ -33,7 +38,7 @@ impl fmt::Display for ExchangeError {
 impl std::error::Error for ExchangeError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
-            Self::Refused => None,
+            Self::Refused | Self::TooMany(_) => None,
             Self::Store(error) => error.source(),
             Self::Mint(error) => error.source(),
         }
@@ -62,6 +67,7 @@ pub async fn exchange(
     // An unknown id costs the same look-up and the same comparison as a wrong secret.
     let matches = held.as_ref().map_or(NOBODYS, |key| key.secret_hash).matches(secret);
     let key = held.filter(|_| matches).ok_or(ExchangeError::Refused)?;
+    service.rates.tokens.take(&key.subject.operator).map_err(ExchangeError::TooMany)?;
     service.usage.auth_key_used(&key.id, service.now());
     let session = SessionId::random();
     let order = Order {

@@ -86,7 +86,9 @@ pub async fn issue(service: &Service, bearer: Bearer, lifetime: Lifetime) -> Res
         }
         Bearer::Subject(subject) => {
             let mut write = service.store.write().await?;
-            if let Some(version) = ensure_user(&mut write, &Actor::Admin, &subject, service.now()).await? {
+            if let Some(version) =
+                ensure_user(service, &mut write, &Actor::Admin, &subject, service.now()).await?
+            {
                 write.commit().await?;
                 service.settle(version).await;
             }

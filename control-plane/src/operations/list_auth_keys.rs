@@ -1,12 +1,25 @@
 use super::Service;
 use crate::{
-    model::{AuthKey, AuthKeyId, OperatorId},
+    model::{AuthKey, AuthKeyId, OperatorId, Page, Paged},
     store::{StoreError, auth_keys},
 };
 
 /// Those of an operator, or all.
-pub async fn list_auth_keys(service: &Service, of: Option<&OperatorId>) -> Result<Vec<AuthKey>, StoreError> {
-    auth_keys::list(&mut service.store.reader().await?, of).await
+pub async fn list_auth_keys(
+    service: &Service,
+    of: Option<&OperatorId>,
+    page: &Page,
+) -> Result<Paged<AuthKey>, StoreError> {
+    auth_keys::page(&mut service.store.reader().await?, of, false, page).await
+}
+
+/// Those of an operator's root user.
+pub async fn list_root_auth_keys(
+    service: &Service,
+    of: &OperatorId,
+    page: &Page,
+) -> Result<Paged<AuthKey>, StoreError> {
+    auth_keys::page(&mut service.store.reader().await?, Some(of), true, page).await
 }
 
 pub async fn find_auth_key(service: &Service, id: &AuthKeyId) -> Result<Option<AuthKey>, StoreError> {

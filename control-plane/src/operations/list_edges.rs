@@ -2,7 +2,7 @@ use super::Service;
 use crate::{
     clock::Time,
     config,
-    model::{Edge, EdgeReport},
+    model::{Edge, EdgeReport, Page, Paged},
     store::{StoreError, edges, revocations, versions, watermarks},
 };
 
@@ -14,6 +14,8 @@ pub struct Fleet {
     /// The latest version that is older than the lifetime of a manifest: a live edge has had the time to take it.
     pub due: u64,
     pub members: Vec<Member>,
+    /// Where the next page begins; none at the end.
+    pub next: Option<String>,
 }
 
 #[derive(Debug)]
@@ -70,7 +72,7 @@ pub(super) fn enforces(edge: &Edge, version: u64, latest: u64) -> bool {
 }
 
 /// Who enforces what, and how far behind the store that is.
-pub async fn list_edges(service: &Service) -> Result<Fleet, StoreError> {
+pub async fn list_edges(service: &Service, page: &Page) -> Result<Fleet, StoreError> {
     let now = service.now();
     let mut read = service.store.read().await?;
     let version = versions::current(&mut read).await?.number;
@@ -78,7 +80,8 @@ pub async fn list_edges(service: &Service) -> Result<Fleet, StoreError> {
     let due =
         versions::latest_until(&mut read, now.millis().saturating_sub(lifetime)).await?.unwrap_or_default();
     let mut members = Vec::new();
-    for edge in edges::list(&mut read).await? {
+    let Paged { items, next } = edges::page(&mut read, page).await?;
+    for edge in items {
         let behind = match edge.report.map(|report| report.enforces()) {
             // What was never published here, and what is nothing.
             _ if edge.report.is_some_and(|report| report.version > version || report.version == 0) => None,
@@ -91,7 +94,18 @@ pub async fn list_edges(service: &Service) -> Result<Fleet, StoreError> {
         };
         members.push(Member { state: state(service, &edge, now), behind, edge });
     }
-    Ok(Fleet { version, due, members })
+    Ok(Fleet { version, due, members, next })
+}
+
+/// All of them, read page by page.
+pub async fn list_all_edges(service: &Service) -> Result<Fleet, StoreError> {
+    let mut fleet = list_edges(service, &Page::longest(None)).await?;
+    while let Some(next) = fleet.next.take() {
+        let page = list_edges(service, &Page::longest(Some(next))).await?;
+        fleet.members.extend(page.members);
+        fleet.next = page.next;
+    }
+    Ok(fleet)
 }
 
 pub(super) fn state(service: &Service, edge: &Edge, now: Time) -> EdgeState {

@@ -1,6 +1,6 @@
 use token::Fingerprint;
 
-use super::{Authority, RevokeError, Service, Target, revoke};
+use super::{Authority, RevokeError, Service, Target, revoke::unmetered};
 use crate::model::{Actor, Subject};
 
 pub type LogoutError = RevokeError;
@@ -13,7 +13,7 @@ pub async fn logout(
 ) -> Result<(), LogoutError> {
     let actor = Actor::Token { subject: subject.clone(), fingerprint };
     let authority = Authority::Operator(subject.operator.clone());
-    match revoke(service, &actor, &authority, Target::Fingerprint(fingerprint), Some("logout")).await {
+    match unmetered(service, &actor, &authority, Target::Fingerprint(fingerprint), Some("logout")).await {
         // It has just expired: what was asked for holds.
         Ok(_) | Err(RevokeError::NotFound) => Ok(()),
         Err(error) => Err(error),

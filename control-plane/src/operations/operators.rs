@@ -2,7 +2,7 @@ use serde_json::json;
 
 use super::{AccountError, Service, account_error::check_description};
 use crate::{
-    model::{Actor, Operator, OperatorId},
+    model::{Actor, Operator, OperatorId, Page, Paged},
     store::{StoreError, audit, operators},
 };
 
@@ -28,8 +28,8 @@ pub async fn create_operator(
     Ok(id)
 }
 
-pub async fn list_operators(service: &Service) -> Result<Vec<Operator>, StoreError> {
-    operators::list(&mut service.store.reader().await?).await
+pub async fn list_operators(service: &Service, page: &Page) -> Result<Paged<Operator>, StoreError> {
+    operators::page(&mut service.store.reader().await?, page).await
 }
 
 pub async fn find_operator(service: &Service, id: &OperatorId) -> Result<Operator, AccountError> {

@@ -1,4 +1,4 @@
-use std::fmt;
+use std::{fmt, time::Duration};
 
 use serde_json::json;
 use token::{Fingerprint, Unverified};
@@ -6,10 +6,11 @@ use token::{Fingerprint, Unverified};
 use super::{
     Service,
     api_keys::{hold, refuse_all},
+    operator_limits,
 };
 use crate::{
     clock::Time,
-    model::{Actor, KeyId, OperatorId, Revocation, Subject, Watermark, WatermarkScope},
+    model::{Actor, Issuance, KeyId, OperatorId, Revocation, Subject, Watermark, WatermarkScope},
     store::{
         NEVER, StoreError, Write, api_keys, audit, auth_keys, issued, operators, revocations, signing_keys,
         tag_keys, versions, watermarks,
@@ -27,6 +28,8 @@ pub enum RevokeError {
     ReasonTooLong,
     /// The first 64 bits of the fingerprint are those of another credential, which would be refused too.
     PrefixTaken,
+    /// The operator has revoked as often as it may in a minute; how long until the next.
+    TooMany(Duration),
     Store(StoreError),
 }
 
@@ -39,6 +42,7 @@ impl RevokeError {
             Self::InstantInFuture => "instant_in_future",
             Self::ReasonTooLong => "request_invalid",
             Self::PrefixTaken => "fingerprint_prefix_taken",
+            Self::TooMany(_) => "operator_revocations_exceeded",
             Self::Store(error) => error.code(),
         }
     }
@@ -55,6 +59,9 @@ impl fmt::Display for RevokeError {
             Self::PrefixTaken => {
                 f.write_str("the first 64 bits of the fingerprint belong to another credential")
             }
+            Self::TooMany(_) => f.write_str(
+                "this operator has revoked as often as it may in a minute; `subject` revokes all of a user at once",
+            ),
             Self::Store(error) => error.fmt(f),
         }
     }
@@ -137,7 +144,24 @@ pub enum What {
 }
 
 /// Refuses a credential, or all of a scope. Doing it again changes nothing and succeeds.
+///
+/// A revocation is never lost for want of room. An operator whose revocations are as many as edges are to hold of it
+/// gets what it asks for, and more: instead of the token, all that its AuthKey was exchanged for until then.
 pub async fn revoke(
+    service: &Service,
+    actor: &Actor,
+    authority: &Authority,
+    target: Target,
+    reason: Option<&str>,
+) -> Result<Revoked, RevokeError> {
+    if let Actor::Token { subject, .. } = actor {
+        service.rates.revocations.take(&subject.into()).map_err(RevokeError::TooMany)?;
+    }
+    unmetered(service, actor, authority, target, reason).await
+}
+
+/// However often: who logs out has been counted when the token was issued.
+pub(super) async fn unmetered(
     service: &Service,
     actor: &Actor,
     authority: &Authority,
@@ -153,11 +177,11 @@ pub async fn revoke(
     let now = service.now();
     let (what, changed) = match target {
         Target::Fingerprint(fingerprint) => {
-            one(&mut write, authority, fingerprint, NEVER, reason, now, version).await?
+            one(service, &mut write, authority, fingerprint, NEVER, reason, now, version).await?
         }
         Target::Key(KeyId::ApiKey(id)) => {
             let key = api_keys::find(&mut write, id).await?.ok_or(RevokeError::NotFound)?;
-            one(&mut write, authority, key.fingerprint, NEVER, reason, now, version).await?
+            one(service, &mut write, authority, key.fingerprint, NEVER, reason, now, version).await?
         }
         Target::Token(text) => {
             let fingerprint = Fingerprint::of(text.as_bytes());
@@ -166,23 +190,32 @@ pub async fn revoke(
                 Some(issuance) => (fingerprint, issuance.expires_at),
                 None => verify(service, &text)?,
             };
-            one(&mut write, authority, fingerprint, expires_at, reason, now, version).await?
+            one(service, &mut write, authority, fingerprint, expires_at, reason, now, version).await?
         }
         Target::Key(id) => {
-            let scope = owned_key(&mut write, authority, id).await?;
-            all(&mut write, scope, None, now, version).await?
+            let (scope, session) = owned_key(&mut write, authority, id).await?;
+            let merged = match session {
+                Some(issuance) if !watermarks::exists(&mut write, &scope).await? => {
+                    merge(service, &mut write, authority, &issuance, now, version).await?
+                }
+                _ => None,
+            };
+            match merged {
+                Some(merged) => merged,
+                None => all(&mut write, authority, scope, None, now, version).await?,
+            }
         }
         Target::Subject { subject, instant } => {
             owned_subject(&mut write, authority, &subject).await?;
-            all(&mut write, subject.into(), instant, now, version).await?
+            all(&mut write, authority, subject.into(), instant, now, version).await?
         }
         Target::SigningKey(kid) => {
             let known = matches!(authority, Authority::Everything) && is_own(&mut write, &kid).await?;
             let kid = if known { kid } else { return Err(RevokeError::NotFound) };
-            all(&mut write, WatermarkScope::SigningKey(kid), None, now, version).await?
+            all(&mut write, authority, WatermarkScope::SigningKey(kid), None, now, version).await?
         }
         Target::Everything if matches!(authority, Authority::Everything) => {
-            all(&mut write, WatermarkScope::Global, None, now, version).await?
+            all(&mut write, authority, WatermarkScope::Global, None, now, version).await?
         }
         Target::Everything => return Err(RevokeError::NotFound),
     };
@@ -206,7 +239,9 @@ pub async fn revoke(
 
 /// One fingerprint. What the store does not know is refused until `unknown`: it may be an API key that a restored backup
 /// lost, or a token of another issuer, and nothing tells when it ends.
+#[expect(clippy::too_many_arguments, reason = "what a transaction of this one operation knows")]
 async fn one(
+    service: &Service,
     write: &mut Write,
     authority: &Authority,
     fingerprint: Fingerprint,
@@ -217,7 +252,14 @@ async fn one(
 ) -> Result<(What, bool), RevokeError> {
     let issuance = issued::find(write, &fingerprint).await?;
     let expires_at = match (issuance, authority) {
-        (Some(issuance), _) if authority.covers(&issuance.subject.operator) => issuance.expires_at,
+        (Some(issuance), _) if authority.covers(&issuance.subject.operator) => {
+            if revocations::find(write, &fingerprint).await?.is_none()
+                && let Some(merged) = merge(service, write, authority, &issuance, now, version).await?
+            {
+                return Ok(merged);
+            }
+            issuance.expires_at
+        }
         (None, Authority::Everything) => unknown,
         _ => return Err(RevokeError::NotFound),
     };
@@ -228,13 +270,41 @@ async fn one(
         revocations::Inserted::Before => false,
         revocations::Inserted::PrefixTaken => return Err(RevokeError::PrefixTaken),
     };
+    if let Authority::Operator(operator) = authority
+        && inserted
+    {
+        operator_limits::count_revocation(write, operator, expires_at).await?;
+    }
     let held = hold(write, &fingerprint).await?;
     Ok((What::Fingerprint(fingerprint), inserted || held))
+}
+
+/// Where edges hold as much of the operator as they are to: a watermark of the AuthKey that the token was exchanged for,
+/// of which there are few. None where the token is to be revoked by itself, as all are that an admin issued.
+async fn merge(
+    service: &Service,
+    write: &mut Write,
+    authority: &Authority,
+    issuance: &Issuance,
+    now: Time,
+    version: u64,
+) -> Result<Option<(What, bool)>, StoreError> {
+    let (Authority::Operator(operator), Some(auth_key)) = (authority, &issuance.auth_key) else {
+        return Ok(None);
+    };
+    if !operator_limits::share_used_up(service, write, operator, now).await? {
+        return Ok(None);
+    }
+    let scope = WatermarkScope::AuthKey(auth_key.clone());
+    let watermark = Watermark { scope, instant: issuance.issued_at };
+    let raised = watermarks::raise(write, &watermark, version).await?;
+    Ok(Some((What::Scope(watermark), raised)))
 }
 
 /// Everything of a scope up to an instant.
 async fn all(
     write: &mut Write,
+    authority: &Authority,
     scope: WatermarkScope,
     instant: Option<u64>,
     now: Time,
@@ -247,6 +317,9 @@ async fn all(
         None => issued::latest(write, &scope, now.seconds()).await?.unwrap_or(now.seconds()),
     };
     let watermark = Watermark { scope, instant };
+    if let Authority::Operator(operator) = authority {
+        operator_limits::count_watermark(write, operator, &watermark).await?;
+    }
     let raised = watermarks::raise(write, &watermark, version).await?;
     // Also where the watermark was there before: a key may have been disabled since, to be enabled later.
     let refused =
@@ -267,24 +340,25 @@ async fn is_own(write: &mut Write, kid: &str) -> Result<bool, StoreError> {
         || tag_keys::list(write).await?.iter().any(|generation| generation.kid() == kid))
 }
 
+/// The scope; of a session, its latest token too.
 async fn owned_key(
     write: &mut Write,
     authority: &Authority,
     id: KeyId,
-) -> Result<WatermarkScope, RevokeError> {
-    let (operator, scope) = match id {
+) -> Result<(WatermarkScope, Option<Issuance>), RevokeError> {
+    let (operator, scope, session) = match id {
         KeyId::AuthKey(id) => {
             let key = auth_keys::find(write, &id).await?.ok_or(RevokeError::NotFound)?;
-            (key.subject.operator, WatermarkScope::AuthKey(id))
+            (key.subject.operator, WatermarkScope::AuthKey(id), None)
         }
         KeyId::Session(id) => {
             let issuance = issued::find_session(write, &id).await?.ok_or(RevokeError::NotFound)?;
-            (issuance.subject.operator, WatermarkScope::Session(id))
+            (issuance.subject.operator.clone(), WatermarkScope::Session(id), Some(issuance))
         }
         // It is one credential, revoked by its fingerprint.
         KeyId::ApiKey(_) => return Err(RevokeError::NotFound),
     };
-    if authority.covers(&operator) { Ok(scope) } else { Err(RevokeError::NotFound) }
+    if authority.covers(&operator) { Ok((scope, session)) } else { Err(RevokeError::NotFound) }
 }
 
 async fn owned_subject(

@@ -3,12 +3,13 @@ use serde_json::{Value, json};
 use super::{
     AccountError, Service,
     account_error::check_description,
+    operator_limits::{self, Limited},
     permit::written,
     regrant::{Whose, compile, regrant},
 };
 use crate::{
     clock::Time,
-    model::{Actor, OperatorId, Role, RoleId, Subject, UserName},
+    model::{Actor, OperatorId, Page, Paged, Role, RoleId, Subject, UserName},
     store::{StoreError, Write, audit, operators, roles, versions},
 };
 
@@ -24,9 +25,12 @@ pub async fn create_role(
     check_description(description)?;
     let now = service.now();
     let mut write = service.store.write().await?;
+    // So that two at once are counted one after the other.
+    versions::lock(&mut write).await?;
     if !operators::exists(&mut write, operator).await? {
         return Err(AccountError::OperatorUnknown);
     }
+    operator_limits::allow(service, &mut write, operator, Limited::Roles).await??;
     let role = Role {
         operator: operator.clone(),
         id: id.clone(),
@@ -138,8 +142,12 @@ pub async fn detach_role(
     Ok(())
 }
 
-pub async fn list_roles(service: &Service, operator: &OperatorId) -> Result<Vec<Role>, StoreError> {
-    roles::list(&mut service.store.reader().await?, operator, None).await
+pub async fn list_roles(
+    service: &Service,
+    operator: &OperatorId,
+    page: &Page,
+) -> Result<Paged<Role>, StoreError> {
+    roles::page(&mut service.store.reader().await?, operator, page).await
 }
 
 /// A role and who has it.

@@ -9,7 +9,7 @@ use tokio::{
     time::{Instant, sleep, timeout},
 };
 
-use super::{ledger::Ledger, usage::Usage};
+use super::{ledger::Ledger, operator_limits::OperatorRates, usage::Usage};
 use crate::{
     authority::{self, Authority, Incomplete},
     clock::{Clock, Time},
@@ -34,6 +34,7 @@ pub struct Service {
     pub(super) installation: Option<String>,
     pub(super) ledger: Ledger,
     pub(super) usage: Usage,
+    pub(super) rates: OperatorRates,
     /// In the server; a command beside it leaves publishing to it.
     publications: OnceLock<Publications>,
     /// When a write was last tried with success.
@@ -88,6 +89,7 @@ impl Service {
             installation: installation.map(|installation| installation.id),
             ledger: Ledger::start(store.clone(), clock.clone()),
             usage: Usage::start(store.clone()),
+            rates: OperatorRates::new(&config.limits),
             publications: OnceLock::new(),
             written: Mutex::new(None),
             config,

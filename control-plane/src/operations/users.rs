@@ -3,11 +3,12 @@ use serde_json::json;
 use super::{
     AccountError, Service,
     account_error::check_description,
+    operator_limits::{self, Limited},
     regrant::{Whose, regrant},
 };
 use crate::{
     clock::Time,
-    model::{Actor, OperatorId, RoleId, Subject, User},
+    model::{Actor, OperatorId, Page, Paged, RoleId, Subject, User},
     store::{StoreError, Write, api_keys, audit, operators, roles, users, versions},
 };
 
@@ -25,7 +26,7 @@ pub async fn create_user(
     let Subject { operator, user: Some(name) } = subject else {
         return Err(AccountError::Root(subject.operator.clone()));
     };
-    let version = ensure_user(&mut write, actor, subject, now).await?;
+    let version = ensure_user(service, &mut write, actor, subject, now).await?;
     let version = version.ok_or_else(|| AccountError::UserTaken(subject.clone()))?;
     users::describe(&mut write, operator, name, description).await?;
     write.commit().await?;
@@ -36,6 +37,7 @@ pub async fn create_user(
 /// Makes a user that is named for the first time, in a transaction that holds the version: else the user, or all that
 /// it is issued, might go between this look and the commit. Returns the version that edges know it from, if it did.
 pub(super) async fn ensure_user(
+    service: &Service,
     write: &mut Write,
     actor: &Actor,
     subject: &Subject,
@@ -53,6 +55,7 @@ pub(super) async fn ensure_user(
     if let Some(key) = api_keys::named(write, operator, user).await? {
         return Err(AccountError::NameOfApiKey(subject.clone(), key));
     }
+    operator_limits::allow(service, write, operator, Limited::Users).await??;
     let version = versions::next(write, at).await?;
     operators::insert_user(write, operator, user, at.seconds()).await?;
     regrant(write, operator, Whose::User(user), version).await?;
@@ -62,8 +65,12 @@ pub(super) async fn ensure_user(
 }
 
 /// Those of an operator, or all.
-pub async fn list_users(service: &Service, of: Option<&OperatorId>) -> Result<Vec<User>, StoreError> {
-    users::list(&mut service.store.reader().await?, of, None).await
+pub async fn list_users(
+    service: &Service,
+    of: Option<&OperatorId>,
+    page: &Page,
+) -> Result<Paged<User>, StoreError> {
+    users::page(&mut service.store.reader().await?, of, page).await
 }
 
 /// A user and its roles.

@@ -4,7 +4,10 @@ use token::Fingerprint;
 use super::{Lookup, StoreError, Write, row, tag_keys::kind};
 use crate::{
     clock::Time,
-    model::{ApiKey, ApiKeyId, ApiKeyState, OperatorId, Subject, UserName, Username, WatermarkScope},
+    model::{
+        ApiKey, ApiKeyId, ApiKeyState, BadPage, OperatorId, Page, Paged, Subject, UserName, Username,
+        WatermarkScope,
+    },
 };
 
 macro_rules! select {
@@ -121,6 +124,45 @@ pub async fn named(
     .fetch_optional(lookup.on())
     .await?;
     found.as_ref().map(|found| Ok(ApiKeyId(row::unsigned(found, "number")?))).transpose()
+}
+
+/// A page of those, in the order they were made.
+pub async fn page(
+    lookup: &mut impl Lookup,
+    operator: Option<&OperatorId>,
+    user: Option<&UserName>,
+    page: &Page,
+) -> Result<Paged<ApiKey>, StoreError> {
+    let after = match page.after() {
+        Some(after) => after.parse::<ApiKeyId>().map_err(|_| BadPage::After)?.0,
+        None => 0,
+    };
+    let statement = concat!(
+        select!(),
+        "WHERE ($1 = '' OR operator_id = $1) AND ($2 = '' OR user_name = $2) AND number > $3 \
+         ORDER BY number LIMIT $4"
+    );
+    let rows = query(statement)
+        .bind(operator.map_or("", OperatorId::as_str))
+        .bind(user.map_or("", UserName::as_str))
+        .bind(row::signed(after))
+        .bind(page.rows())
+        .fetch_all(lookup.on())
+        .await?;
+    let keys = rows.iter().map(read).collect::<Result<Vec<_>, _>>()?;
+    Ok(page.of(keys, |key| key.id.to_string()))
+}
+
+/// How many have not come to their end, counted up to `limit`.
+pub async fn count(lookup: &mut impl Lookup, operator: &OperatorId, limit: u64) -> Result<u64, StoreError> {
+    let found = query(
+        "SELECT COUNT(*) AS number FROM (SELECT 1 AS one FROM api_keys WHERE operator_id = $1 AND state <> 'expired' LIMIT $2) AS counted",
+    )
+    .bind(operator.as_str())
+    .bind(row::signed(limit))
+    .fetch_one(lookup.on())
+    .await?;
+    row::unsigned(&found, "number")
 }
 
 /// Those of a scope that were issued at or before an instant.

@@ -2,7 +2,7 @@ use sqlx::{any::AnyRow, query};
 use token::secret::SecretHash;
 
 use super::{Lookup, StoreError, Write, row};
-use crate::model::{AuthKey, AuthKeyId, OperatorId, UserName};
+use crate::model::{AuthKey, AuthKeyId, OperatorId, Page, Paged, Subject, UserName};
 
 pub async fn insert(write: &mut Write, key: &AuthKey) -> Result<(), StoreError> {
     let AuthKey { id, subject, secret_hash, created_at, last_used_at } = key;
@@ -42,6 +42,45 @@ pub async fn list(lookup: &mut impl Lookup, of: Option<&OperatorId>) -> Result<V
     .fetch_all(lookup.on())
     .await?;
     rows.iter().map(read).collect()
+}
+
+/// A page of the AuthKeys of an operator or of all, in the order they were made; of the root users only with `roots`.
+pub async fn page(
+    lookup: &mut impl Lookup,
+    of: Option<&OperatorId>,
+    roots: bool,
+    page: &Page,
+) -> Result<Paged<AuthKey>, StoreError> {
+    let (created_at, id) = page.after_pair()?.unwrap_or((-1, ""));
+    let rows = query(
+        "SELECT auth_key_id, operator_id, user_name, secret_hash, created_at, last_used_at FROM auth_keys \
+         WHERE ($1 = '' OR operator_id = $1) AND ($2 = 0 OR user_name IS NULL) \
+         AND (created_at > $3 OR (created_at = $3 AND auth_key_id > $4)) \
+         ORDER BY created_at, auth_key_id LIMIT $5",
+    )
+    .bind(of.map_or("", OperatorId::as_str))
+    .bind(i64::from(roots))
+    .bind(created_at)
+    .bind(id)
+    .bind(page.rows())
+    .fetch_all(lookup.on())
+    .await?;
+    let keys = rows.iter().map(read).collect::<Result<Vec<_>, _>>()?;
+    Ok(page.of(keys, |key| format!("{}.{}", key.created_at, key.id)))
+}
+
+/// How many a user has, counted up to `limit`.
+pub async fn count(lookup: &mut impl Lookup, subject: &Subject, limit: u64) -> Result<u64, StoreError> {
+    let found = query(
+        "SELECT COUNT(*) AS number FROM (SELECT 1 AS one FROM auth_keys \
+         WHERE operator_id = $1 AND COALESCE(user_name, '') = $2 LIMIT $3) AS counted",
+    )
+    .bind(subject.operator.as_str())
+    .bind(subject.user.as_ref().map_or("", UserName::as_str))
+    .bind(row::signed(limit))
+    .fetch_one(lookup.on())
+    .await?;
+    row::unsigned(&found, "number")
 }
 
 /// Whether there was one.

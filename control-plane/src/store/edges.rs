@@ -2,7 +2,7 @@ use sqlx::{any::AnyRow, query};
 use token::secret::SecretHash;
 
 use super::{Lookup, StoreError, Write, row};
-use crate::model::{Edge, EdgeId, EdgeReport, EdgeWorkers};
+use crate::model::{Edge, EdgeId, EdgeReport, EdgeWorkers, Page, Paged};
 
 /// Whether the name was free.
 pub async fn insert(
@@ -37,6 +37,20 @@ pub async fn list(lookup: &mut impl Lookup) -> Result<Vec<Edge>, StoreError> {
     .fetch_all(lookup.on())
     .await?;
     rows.iter().map(read).collect()
+}
+
+/// A page of them, in the order of their names.
+pub async fn page(lookup: &mut impl Lookup, page: &Page) -> Result<Paged<Edge>, StoreError> {
+    let rows = query(
+        "SELECT edge_id, enrolled_at, last_seen_at, version, issued_at, workers, oldest, lagging FROM edges \
+         WHERE edge_id > $1 ORDER BY edge_id LIMIT $2",
+    )
+    .bind(page.after().unwrap_or(""))
+    .bind(page.rows())
+    .fetch_all(lookup.on())
+    .await?;
+    let edges = rows.iter().map(read).collect::<Result<Vec<_>, _>>()?;
+    Ok(page.of(edges, |edge| edge.id.to_string()))
 }
 
 /// Whether there was one.

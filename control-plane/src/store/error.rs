@@ -1,5 +1,7 @@
 use std::{fmt, io, path::PathBuf};
 
+use crate::model::BadPage;
+
 /// The store could not do it. Nothing was changed, unless a commit's answer was lost.
 #[derive(Debug)]
 pub enum StoreError {
@@ -35,6 +37,8 @@ pub enum StoreError {
     Corrupt {
         what: &'static str,
     },
+    /// A page of a list that is not there.
+    Page(BadPage),
 }
 
 impl StoreError {
@@ -50,6 +54,7 @@ impl StoreError {
             Self::Migration(_) => "store_migration_failed",
             Self::Database(_) => "store_unavailable",
             Self::Corrupt { .. } => "store_corrupt",
+            Self::Page(_) => "request_invalid",
         }
     }
 }
@@ -84,6 +89,7 @@ impl fmt::Display for StoreError {
             ),
             Self::Migration(_) => f.write_str("the database can't be brought to the current schema"),
             Self::Database(_) => f.write_str("the database did not do what was asked"),
+            Self::Page(error) => error.fmt(f),
             Self::Corrupt { what } => write!(f, "the database holds a malformed {what}"),
         }
     }
@@ -94,6 +100,7 @@ impl std::error::Error for StoreError {
         match self {
             Self::Url
             | Self::Corrupt { .. }
+            | Self::Page(_)
             | Self::Missing { .. }
             | Self::Replaced { .. }
             | Self::NoRoom
@@ -104,6 +111,12 @@ impl std::error::Error for StoreError {
             Self::Migration(error) => Some(error),
             Self::Database(error) => Some(error),
         }
+    }
+}
+
+impl From<BadPage> for StoreError {
+    fn from(error: BadPage) -> Self {
+        Self::Page(error)
     }
 }
 

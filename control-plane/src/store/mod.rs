@@ -23,6 +23,7 @@ pub mod operators;
 pub mod revocations;
 pub mod roles;
 mod row;
+pub mod shares;
 pub mod signing_keys;
 pub mod tag_keys;
 pub mod users;

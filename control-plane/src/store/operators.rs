@@ -1,7 +1,7 @@
 use sqlx::{any::AnyRow, query};
 
 use super::{Lookup, StoreError, Write, row};
-use crate::model::{Operator, OperatorId, UserName};
+use crate::model::{Operator, OperatorId, Page, Paged, UserName};
 
 pub async fn insert(write: &mut Write, operator: &OperatorId, at: u64) -> Result<(), StoreError> {
     query("INSERT INTO operators (operator_id, created_at) VALUES ($1, $2)")
@@ -75,6 +75,28 @@ pub async fn list(lookup: &mut impl Lookup) -> Result<Vec<Operator>, StoreError>
     .fetch_all(lookup.on())
     .await?;
     rows.iter().map(read).collect()
+}
+
+/// A page of them, in the order they were made.
+pub async fn page(lookup: &mut impl Lookup, page: &Page) -> Result<Paged<Operator>, StoreError> {
+    let (created_at, id) = page.after_pair()?.unwrap_or((-1, ""));
+    let rows = query(
+        "SELECT operator_id, description, default_permission, created_at FROM operators \
+         WHERE created_at > $1 OR (created_at = $1 AND operator_id > $2) \
+         ORDER BY created_at, operator_id LIMIT $3",
+    )
+    .bind(created_at)
+    .bind(id)
+    .bind(page.rows())
+    .fetch_all(lookup.on())
+    .await?;
+    let operators = rows.iter().map(read).collect::<Result<Vec<_>, _>>()?;
+    Ok(page.of(operators, |operator| format!("{}.{}", operator.created_at, operator.id)))
+}
+
+pub async fn count(lookup: &mut impl Lookup) -> Result<u64, StoreError> {
+    let found = query("SELECT COUNT(*) AS number FROM operators").fetch_one(lookup.on()).await?;
+    row::unsigned(&found, "number")
 }
 
 pub async fn describe(

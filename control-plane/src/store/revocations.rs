@@ -176,6 +176,14 @@ pub async fn count_since(lookup: &mut impl Lookup, version: u64) -> Result<u64, 
     row::unsigned(&row, "changes")
 }
 
+/// How many hold.
+pub async fn count(lookup: &mut impl Lookup) -> Result<u64, StoreError> {
+    let found = query("SELECT COUNT(*) AS number FROM revocations WHERE restored_at IS NULL")
+        .fetch_one(lookup.on())
+        .await?;
+    row::unsigned(&found, "number")
+}
+
 /// Forgets those whose credential has expired by itself; returns how many.
 pub async fn collect(write: &mut Write, before: u64) -> Result<u64, StoreError> {
     let done = query("DELETE FROM revocations WHERE expires_at < $1")

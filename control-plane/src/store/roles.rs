@@ -1,7 +1,7 @@
 use sqlx::{any::AnyRow, query};
 
 use super::{Lookup, StoreError, Write, row};
-use crate::model::{OperatorId, Role, RoleId, UserName};
+use crate::model::{OperatorId, Page, Paged, Role, RoleId, UserName};
 
 /// Whether the name was free.
 pub async fn insert(write: &mut Write, role: &Role) -> Result<bool, StoreError> {
@@ -79,6 +79,37 @@ pub async fn list(
     .fetch_all(lookup.on())
     .await?;
     rows.iter().map(read).collect()
+}
+
+/// A page of an operator's roles, in the order of their names.
+pub async fn page(
+    lookup: &mut impl Lookup,
+    operator: &OperatorId,
+    page: &Page,
+) -> Result<Paged<Role>, StoreError> {
+    let rows = query(
+        "SELECT operator_id, role_id, description, permission, created_at, updated_at FROM roles \
+         WHERE operator_id = $1 AND ($2 = '' OR role_id > $2) ORDER BY role_id LIMIT $3",
+    )
+    .bind(operator.as_str())
+    .bind(page.after().unwrap_or(""))
+    .bind(page.rows())
+    .fetch_all(lookup.on())
+    .await?;
+    let roles = rows.iter().map(read).collect::<Result<Vec<_>, _>>()?;
+    Ok(page.of(roles, |role| role.id.to_string()))
+}
+
+/// How many there are, counted up to `limit`.
+pub async fn count(lookup: &mut impl Lookup, operator: &OperatorId, limit: u64) -> Result<u64, StoreError> {
+    let found = query(
+        "SELECT COUNT(*) AS number FROM (SELECT 1 AS one FROM roles WHERE operator_id = $1 LIMIT $2) AS counted",
+    )
+    .bind(operator.as_str())
+    .bind(row::signed(limit))
+    .fetch_one(lookup.on())
+    .await?;
+    row::unsigned(&found, "number")
 }
 
 /// Whether it was not attached before.

@@ -1,7 +1,7 @@
 use sqlx::{any::AnyRow, query};
 
 use super::{Lookup, StoreError, Write, row};
-use crate::model::{OperatorId, User, UserName};
+use crate::model::{BadPage, OperatorId, Page, Paged, User, UserName};
 
 /// One user of an operator, all of it, or everybody; in the order of operators and names.
 pub async fn list(
@@ -26,6 +26,43 @@ pub async fn find(
     user: &UserName,
 ) -> Result<Option<User>, StoreError> {
     Ok(list(lookup, Some(operator), Some(user)).await?.pop())
+}
+
+/// A page of the users of an operator or of all, in the order of operators and names.
+pub async fn page(
+    lookup: &mut impl Lookup,
+    operator: Option<&OperatorId>,
+    page: &Page,
+) -> Result<Paged<User>, StoreError> {
+    // The subject of the last user before.
+    let (after_operator, after_name) =
+        page.after().map_or(Ok(("", "")), |after| after.split_once('/').ok_or(BadPage::After))?;
+    let rows = query(
+        "SELECT operator_id, name AS user_name, description, permission, created_at FROM users \
+         WHERE ($1 = '' OR operator_id = $1) \
+         AND ($2 = '' OR operator_id > $2 OR (operator_id = $2 AND name > $3)) \
+         ORDER BY operator_id, name LIMIT $4",
+    )
+    .bind(operator.map_or("", OperatorId::as_str))
+    .bind(after_operator)
+    .bind(after_name)
+    .bind(page.rows())
+    .fetch_all(lookup.on())
+    .await?;
+    let users = rows.iter().map(read).collect::<Result<Vec<_>, _>>()?;
+    Ok(page.of(users, |user| user.subject.to_string()))
+}
+
+/// How many there are, counted up to `limit`.
+pub async fn count(lookup: &mut impl Lookup, operator: &OperatorId, limit: u64) -> Result<u64, StoreError> {
+    let found = query(
+        "SELECT COUNT(*) AS number FROM (SELECT 1 AS one FROM users WHERE operator_id = $1 LIMIT $2) AS counted",
+    )
+    .bind(operator.as_str())
+    .bind(row::signed(limit))
+    .fetch_one(lookup.on())
+    .await?;
+    row::unsigned(&found, "number")
 }
 
 pub async fn describe(

@@ -21,6 +21,17 @@ pub async fn raise(write: &mut Write, watermark: &Watermark, version: u64) -> Re
     Ok(done.rows_affected() == 1)
 }
 
+/// Whether the scope has one.
+pub async fn exists(lookup: &mut impl Lookup, scope: &WatermarkScope) -> Result<bool, StoreError> {
+    let (kind, id) = columns(scope);
+    let found = query("SELECT instant FROM watermarks WHERE kind = $1 AND id = $2")
+        .bind(kind)
+        .bind(id)
+        .fetch_optional(lookup.on())
+        .await?;
+    Ok(found.is_some())
+}
+
 /// The greatest instant that holds for a token of these: a new one must be issued after it.
 pub async fn applicable(
     lookup: &mut impl Lookup,

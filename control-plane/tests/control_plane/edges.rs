@@ -113,7 +113,7 @@ on_both! {
         let response = server.manifest(&credential, 9_000_000_000_000_000, 1).send().await.unwrap();
         assert_eq!(response.status(), 304);
         assert!(response.headers().get("etag").is_none());
-        let complaint = "an edge holds a version above the latest";
+        let complaint = "an edge says that it holds a version above the latest";
         server.manifest(&credential, 9_000_000_000_000_001, 0).send().await.unwrap();
         let log = world.log();
         assert_eq!(log.matches(complaint).count(), 1, "{log}");

@@ -131,7 +131,7 @@ on_both! {
     async fn an_edge_above_every_version_is_lagging(world: World) {
         let credential = world.edge("beyond");
         let server = world.serve();
-        let have = version(server.manifest(&credential, 0, 0).send().await.unwrap().headers()) + 1_000_000_000;
+        let have = version(server.manifest(&credential, 0, 0).send().await.unwrap().headers()) + 10_000_000;
         tell(&server, &credential, have, "", &format!("version={have}; workers=1; oldest={have}; lagging=0")).await;
         let fleet = listed(&world, |fleet| fleet[0]["version"] == json!(have)).await;
         assert_eq!((&fleet[0]["current"], &fleet[0]["behind"]), (&json!(false), &Value::Null));

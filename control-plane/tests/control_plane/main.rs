@@ -8,6 +8,7 @@ mod exchange;
 mod fleet;
 mod idp;
 mod issuers;
+mod limits;
 mod model;
 mod openapi;
 mod opening;

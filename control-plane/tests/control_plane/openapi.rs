@@ -60,6 +60,20 @@ async fn answers_are_as_described() {
     }
 }
 
+/// Any request may be one too many.
+#[test]
+fn every_operation_may_be_limited() {
+    let description = description();
+    for (path, item) in description["paths"].as_object().unwrap() {
+        for (method, operation) in item.as_object().unwrap() {
+            let described = &operation["responses"]["429"]["$ref"];
+            assert_eq!(described, "#/components/responses/TooManyRequests", "{method} {path}");
+        }
+    }
+    let retry = &description["components"]["responses"]["TooManyRequests"]["headers"]["Retry-After"];
+    assert_eq!(retry["required"], true);
+}
+
 /// Members are those of the schema, the required ones are there, and types are right.
 fn conforms(value: &Value, schema: &str) {
     let schema = &description()["components"]["schemas"][schema];

@@ -1,5 +1,5 @@
 use axum::{
-    Json,
+    Extension, Json,
     extract::State,
     http::{StatusCode, header},
     response::IntoResponse,
@@ -8,8 +8,14 @@ use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 use crate::{
-    api::{Desk, body::Strict, caller::Caller, problem::Problem},
-    operations::{self, Exchanged, Lifetime},
+    api::{
+        Desk,
+        body::Strict,
+        caller::Caller,
+        problem::{Problem, TOKENS_EXCEEDED},
+    },
+    listener::Peer,
+    operations::{self, ExchangeError, Exchanged, Lifetime},
 };
 
 #[derive(Deserialize)]
@@ -32,13 +38,26 @@ struct AuthResponse<'a> {
 
 pub(in crate::api) async fn exchange(
     State(desk): State<Desk>,
+    client: Option<Extension<Peer>>,
     Strict(request): Strict<AuthRequest>,
 ) -> Result<impl IntoResponse, Problem> {
     let AuthRequest { auth_key_id, auth_key, token_timeout_seconds } = request;
     let lifetime = token_timeout_seconds.map_or(Ok(Lifetime::default()), Lifetime::try_from);
     let lifetime = lifetime.map_err(|error| Problem::invalid(format!("`tokenTimeoutSeconds`: {error}")))?;
-    let Exchanged { session, subject, token } =
-        operations::exchange(&desk.service, &auth_key_id, &auth_key, lifetime).await?;
+    let exchanged = operations::exchange(&desk.service, &auth_key_id, &auth_key, lifetime).await;
+    let Exchanged { session, subject, token } = exchanged.map_err(|error| {
+        match error {
+            ExchangeError::Refused => {
+                desk.metrics.sign_in_refused();
+                if let Some(Extension(Peer(client))) = client {
+                    desk.admission.sign_in_refused(client.into());
+                }
+            }
+            ExchangeError::TooMany(_) => desk.metrics.limited(TOKENS_EXCEEDED),
+            _ => {}
+        }
+        Problem::from(error)
+    })?;
     desk.metrics.token_issued();
     let response = AuthResponse {
         api_key: session.as_str(),

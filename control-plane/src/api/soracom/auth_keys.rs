@@ -1,15 +1,15 @@
 use axum::{
     Json,
-    extract::{Path, State},
-    http::{StatusCode, header},
+    extract::{Path, Query, State, rejection::QueryRejection},
+    http::{HeaderName, HeaderValue, StatusCode, header},
     response::IntoResponse,
 };
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::{
     api::{Desk, caller::Caller, problem::Problem},
-    model::Subject,
-    operations,
+    model::{Page, Paged, Subject},
+    operations::{self, AccountError, CreateAuthKeyError},
 };
 
 #[derive(Serialize)]
@@ -28,20 +28,42 @@ struct GenerateAuthKeyResponse<'a> {
     auth_key: &'a str,
 }
 
+/// As Soracom's clients ask for pages.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(in crate::api) struct ListQuery {
+    limit: Option<u32>,
+    last_evaluated_key: Option<String>,
+}
+
 /// The AuthKeys of the root user; those of users have their own paths.
 pub(in crate::api) async fn list(
     State(desk): State<Desk>,
     caller: Caller,
     Path(operator): Path<String>,
-) -> Result<Json<Vec<AuthKeyResponse>>, Problem> {
+    query: Result<Query<ListQuery>, QueryRejection>,
+) -> Result<impl IntoResponse, Problem> {
     let (operator, _) = caller.authority_over(&operator)?;
-    let keys = operations::list_auth_keys(&desk.service, Some(&operator)).await?;
-    let keys = keys.into_iter().filter(|key| key.subject.is_root()).map(|key| AuthKeyResponse {
-        auth_key_id: key.id.to_string(),
-        create_date_time: key.created_at,
-        last_used_date_time: key.last_used_at,
-    });
-    Ok(Json(keys.collect()))
+    let Query(ListQuery { limit, last_evaluated_key }) = query.map_err(|_| {
+        Problem::invalid("`limit`: expected a number; `last_evaluated_key`: expected the next key of a page")
+    })?;
+    let page = Page::new(limit, last_evaluated_key).map_err(|error| Problem::invalid(error.to_string()))?;
+    let Paged { items, next } = operations::list_root_auth_keys(&desk.service, &operator, &page).await?;
+    let keys: Vec<_> = items
+        .into_iter()
+        .map(|key| AuthKeyResponse {
+            auth_key_id: key.id.to_string(),
+            create_date_time: key.created_at,
+            last_used_date_time: key.last_used_at,
+        })
+        .collect();
+    let mut response = Json(keys).into_response();
+    if let Some(next) = next
+        && let Ok(value) = HeaderValue::try_from(next)
+    {
+        response.headers_mut().insert(NEXT_KEY, value);
+    }
+    Ok(response)
 }
 
 pub(in crate::api) async fn create(
@@ -51,7 +73,11 @@ pub(in crate::api) async fn create(
 ) -> Result<impl IntoResponse, Problem> {
     let (operator, _) = caller.authority_over(&operator)?;
     let subject = Subject { operator, user: None };
-    let created = operations::create_auth_key(&desk.service, &caller.actor(), &subject).await?;
+    let created = operations::create_auth_key(&desk.service, &caller.actor(), &subject).await;
+    if let Err(CreateAuthKeyError::Account(error @ AccountError::LimitReached(_))) = &created {
+        desk.metrics.limited(error.code());
+    }
+    let created = created?;
     let response =
         GenerateAuthKeyResponse { auth_key_id: created.id.as_str(), auth_key: created.secret.expose() };
     Ok((StatusCode::CREATED, [(header::CACHE_CONTROL, "no-store")], Json(response)).into_response())
@@ -68,3 +94,5 @@ pub(in crate::api) async fn remove(
     desk.metrics.revoked();
     Ok(StatusCode::NO_CONTENT)
 }
+
+const NEXT_KEY: HeaderName = HeaderName::from_static("x-soracom-next-key");

@@ -16,7 +16,12 @@ use crate::{
     clock::Time,
     keys,
     model::{Actor, ApiKey, ApiKeyState, Generation, Issuance, Subject, Username},
-    operations::{Service, mint::AHEAD, users::ensure_user},
+    operations::{
+        AccountError, Service,
+        mint::AHEAD,
+        operator_limits::{self, Limited},
+        users::ensure_user,
+    },
     random,
     store::{
         NEVER, StoreError, Write, api_keys, audit,
@@ -59,7 +64,9 @@ pub async fn create_api_key(
         let mut write = service.store.write().await?;
         versions::lock(&mut write).await?;
         let now = service.now();
-        let mut version = ensure_user(&mut write, actor, &owner, now).await?;
+        let mut version = ensure_user(service, &mut write, actor, &owner, now).await?;
+        let allowed = operator_limits::allow(service, &mut write, &owner.operator, Limited::ApiKeys).await?;
+        allowed.map_err(AccountError::LimitReached)?;
         let draft = Draft {
             owner: &owner,
             username: &username,

@@ -1,7 +1,7 @@
 use super::ApiKeyError;
 use crate::{
     clock::Time,
-    model::{ApiKey, ApiKeyId, ApiKeyState, OperatorId, UserName},
+    model::{ApiKey, ApiKeyId, ApiKeyState, OperatorId, Page, Paged, UserName},
     operations::Service,
     store::{Lookup, StoreError, api_keys, revocations, tag_keys},
 };
@@ -32,14 +32,16 @@ pub async fn list_api_keys(
     service: &Service,
     operator: Option<&OperatorId>,
     user: Option<&UserName>,
-) -> Result<Vec<(ApiKey, ApiKeyStanding)>, StoreError> {
+    page: &Page,
+) -> Result<Paged<(ApiKey, ApiKeyStanding)>, StoreError> {
     let mut read = service.store.read().await?;
-    let mut keys = Vec::new();
-    for key in api_keys::list(&mut read, operator, user).await? {
+    let Paged { items, next } = api_keys::page(&mut read, operator, user, page).await?;
+    let mut keys = Vec::with_capacity(items.len());
+    for key in items {
         let standing = standing(&mut read, &key, service.now()).await?;
         keys.push((key, standing));
     }
-    Ok(keys)
+    Ok(Paged { items: keys, next })
 }
 
 pub async fn find_api_key(service: &Service, id: ApiKeyId) -> Result<(ApiKey, ApiKeyStanding), ApiKeyError> {

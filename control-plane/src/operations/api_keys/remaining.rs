@@ -3,7 +3,7 @@ use token::api_key::Kind;
 use super::{ApiKeyStanding, list_api_keys};
 use crate::{
     keys,
-    model::Generation,
+    model::{Generation, Page, Paged},
     operations::Service,
     store::{StoreError, tag_keys},
 };
@@ -30,7 +30,16 @@ impl Remaining {
 
 /// What is left of older formats, until all of it is rotated and what it was made with retired.
 pub async fn remaining_api_keys(service: &Service) -> Result<Remaining, StoreError> {
-    let keys = list_api_keys(service, None, None).await?;
+    let mut keys = Vec::new();
+    let mut page = Page::longest(None);
+    loop {
+        let Paged { items, next } = list_api_keys(service, None, None, &page).await?;
+        keys.extend(items);
+        match next {
+            None => break,
+            next => page = Page::longest(next),
+        }
+    }
     let good = |standing| matches!(standing, ApiKeyStanding::Active | ApiKeyStanding::Disabled);
     let count = |kind| keys.iter().filter(|(key, standing)| key.kind == kind && good(*standing)).count();
     let counts = Kind::ALL.map(|kind| (kind, count(kind))).to_vec();

@@ -23,8 +23,12 @@ async fn measured(scale: Scale) -> Result<Section> {
     let (envoys, revocations) = (scale.of(8, 2), scale.of(1_000, 5));
     let scratch = Scratch::new()?;
     let upstream = Upstream::start(scratch.address(8081)).await?;
-    let warnings = [("KEYSTILE_LOG__LEVEL", "warn".to_owned())];
-    let control_plane = ControlPlane::start(&scratch, Store::Sqlite, &warnings).await?;
+    let settings = [
+        ("KEYSTILE_LOG__LEVEL", "warn".to_owned()),
+        ("KEYSTILE_LIMITS__TOKENS_PER_MINUTE", "0".to_owned()),
+        ("KEYSTILE_LIMITS__REVOCATIONS_PER_MINUTE", "0".to_owned()),
+    ];
+    let control_plane = ControlPlane::start(&scratch, Store::Sqlite, &settings).await?;
     let mut edges = Vec::new();
     for number in 0..envoys {
         edges.push(edge(&control_plane, &upstream, &format!("edge-{number}")).await?);

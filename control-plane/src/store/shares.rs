@@ -1,0 +1,55 @@
+//! How much of what edges hold is an operator's doing.
+
+use sqlx::query;
+
+use super::{Lookup, StoreError, Write, row};
+use crate::{clock::Time, model::OperatorId};
+
+/// One more, which edges forget at this second.
+pub async fn add(write: &mut Write, operator: &OperatorId, forgotten_at: u64) -> Result<(), StoreError> {
+    query(
+        "INSERT INTO operator_shares (operator_id, until_hour, held) VALUES ($1, $2, 1) \
+         ON CONFLICT (operator_id, until_hour) DO UPDATE SET held = operator_shares.held + 1",
+    )
+    .bind(operator.as_str())
+    .bind(row::signed(forgotten_at / HOUR))
+    .execute(write.connection())
+    .await?;
+    Ok(())
+}
+
+/// How many edges hold now.
+pub async fn held(lookup: &mut impl Lookup, operator: &OperatorId, now: Time) -> Result<u64, StoreError> {
+    let found = query(
+        "SELECT CAST(COALESCE(SUM(held), 0) AS BIGINT) AS held FROM operator_shares \
+         WHERE operator_id = $1 AND until_hour >= $2",
+    )
+    .bind(operator.as_str())
+    .bind(row::signed(now.seconds() / HOUR))
+    .fetch_one(lookup.on())
+    .await?;
+    row::unsigned(&found, "held")
+}
+
+/// The operator that has the most.
+pub async fn largest(lookup: &mut impl Lookup, now: Time) -> Result<Option<(OperatorId, u64)>, StoreError> {
+    let found = query(
+        "SELECT operator_id, CAST(SUM(held) AS BIGINT) AS held FROM operator_shares WHERE until_hour >= $1 \
+         GROUP BY operator_id ORDER BY held DESC, operator_id LIMIT 1",
+    )
+    .bind(row::signed(now.seconds() / HOUR))
+    .fetch_optional(lookup.on())
+    .await?;
+    found.map(|row| Ok((row::parsed(&row, "operator_id")?, row::unsigned(&row, "held")?))).transpose()
+}
+
+/// Forgets what is past; returns how many rows went.
+pub async fn collect(write: &mut Write, now: Time) -> Result<u64, StoreError> {
+    let done = query("DELETE FROM operator_shares WHERE until_hour < $1")
+        .bind(row::signed(now.seconds() / HOUR))
+        .execute(write.connection())
+        .await?;
+    Ok(done.rows_affected())
+}
+
+const HOUR: u64 = 3600;

@@ -1,0 +1,161 @@
+//! Clients that lean on a server: strangers that take a connection and do not behave, and a tenant that goes on and on.
+//! They go to loopback addresses only, are of a fixed number, and end when they are dropped.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use anyhow::Result;
+use hyper::Request;
+use serde_json::json;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpSocket, TcpStream};
+use tokio::task::JoinSet;
+use tokio::time::{sleep, timeout};
+
+use crate::client::{Connection, bearer};
+
+/// What the clients do, each on a connection after the other.
+#[derive(Debug, Clone)]
+pub enum Attack {
+    /// Connect and stay silent.
+    Silence,
+    /// Half of a head, a byte at a time.
+    HalfRequests,
+    /// A body, a byte at a time.
+    SlowBodies,
+    /// Many requests at once, and no answer read.
+    NoReading,
+    /// The same, a byte of the answers read now and then.
+    SlowReading,
+    /// A wrong AuthKey, again and again.
+    SignIns,
+    /// A tenant: exchange and log out, again and again.
+    Logouts { auth_key_id: String, auth_key: String },
+}
+
+/// Clients at work.
+#[derive(Debug)]
+pub struct Attackers {
+    _clients: JoinSet<()>,
+    counts: Arc<Counts>,
+}
+
+#[derive(Debug, Default)]
+struct Counts {
+    held: AtomicUsize,
+    made: AtomicUsize,
+    requests: AtomicUsize,
+}
+
+impl Attack {
+    /// So many clients, spread over so many addresses.
+    pub fn start(&self, target: SocketAddr, clients: usize, addresses: usize) -> Attackers {
+        assert!(target.ip().is_loopback(), "an attack on {target}");
+        let counts = Arc::<Counts>::default();
+        let mut tasks = JoinSet::new();
+        for number in 0..clients {
+            let (attack, counts) = (self.clone(), Arc::clone(&counts));
+            let of = u16::try_from(number % addresses).expect("few addresses").to_be_bytes();
+            let from = Ipv4Addr::new(127, 200, of[0], of[1].max(1));
+            tasks.spawn(async move {
+                loop {
+                    if let Ok(stream) = connect(target, from).await {
+                        counts.made.fetch_add(1, Ordering::Relaxed);
+                        counts.held.fetch_add(1, Ordering::Relaxed);
+                        let _ = attack.lean(stream, &counts).await;
+                        counts.held.fetch_sub(1, Ordering::Relaxed);
+                    }
+                    sleep(Duration::from_millis(20)).await;
+                }
+            });
+        }
+        Attackers { _clients: tasks, counts }
+    }
+
+    /// Until the server ends the connection.
+    async fn lean(&self, mut stream: TcpStream, counts: &Counts) -> Result<()> {
+        let many = "GET /openapi.json HTTP/1.1\r\nhost: x\r\n\r\n".repeat(500);
+        match self {
+            Self::Silence => {
+                stream.read_u8().await?;
+            }
+            Self::HalfRequests => {
+                stream.write_all(b"GET /healthz HTTP/1.1\r\nhost: x\r\nx-slow: ").await?;
+                loop {
+                    stream.write_all(b"x").await?;
+                    sleep(NOW_AND_THEN).await;
+                }
+            }
+            Self::SlowBodies => {
+                let head = "POST /v1/auth HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: 9000\r\n\r\n{";
+                stream.write_all(head.as_bytes()).await?;
+                loop {
+                    stream.write_all(b" ").await?;
+                    sleep(NOW_AND_THEN).await;
+                }
+            }
+            Self::NoReading => loop {
+                stream.write_all(many.as_bytes()).await?;
+            },
+            Self::SlowReading => loop {
+                let _ = timeout(NOW_AND_THEN, stream.write_all(many.as_bytes())).await.unwrap_or(Ok(()));
+                stream.read_u8().await?;
+            },
+            Self::SignIns => {
+                let mut connection = Connection::over(stream, "attacked").await?;
+                let body = json!({ "authKeyId": "keyId-nobody", "authKey": "secret-wrong" }).to_string();
+                loop {
+                    connection.send(Request::post("/v1/auth").body(body.clone())?).await?;
+                    counts.requests.fetch_add(1, Ordering::Relaxed);
+                }
+            }
+            Self::Logouts { auth_key_id, auth_key } => {
+                let mut connection = Connection::over(stream, "attacked").await?;
+                let body = json!({ "authKeyId": auth_key_id, "authKey": auth_key }).to_string();
+                loop {
+                    let answer = connection.send(Request::post("/v1/auth").body(body.clone())?).await?;
+                    counts.requests.fetch_add(1, Ordering::Relaxed);
+                    let session = answer.json()?;
+                    if let Some(token) = session["token"].as_str() {
+                        let mut logout = bearer(token);
+                        *logout.method_mut() = hyper::Method::POST;
+                        *logout.uri_mut() = "/v1/auth/logout".parse()?;
+                        connection.send(logout).await?;
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Attackers {
+    /// Connections that the clients have open, as far as they know.
+    pub fn held(&self) -> usize {
+        self.counts.held.load(Ordering::Relaxed)
+    }
+
+    /// Connections so far.
+    pub fn made(&self) -> usize {
+        self.counts.made.load(Ordering::Relaxed)
+    }
+
+    /// Requests so far that were answered.
+    pub fn requests(&self) -> usize {
+        self.counts.requests.load(Ordering::Relaxed)
+    }
+}
+
+async fn connect(target: SocketAddr, from: Ipv4Addr) -> Result<TcpStream> {
+    let socket = TcpSocket::new_v4()?;
+    // What the client's side of the kernel keeps is not the server's.
+    socket.set_recv_buffer_size(4096)?;
+    socket.set_send_buffer_size(4096)?;
+    socket.bind((from, 0).into())?;
+    Ok(timeout(PATIENCE, socket.connect(target)).await??)
+}
+
+const NOW_AND_THEN: Duration = Duration::from_millis(900);
+const PATIENCE: Duration = Duration::from_secs(5);

@@ -3,7 +3,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
-readonly BUDGET=300000 # bytes
+readonly BUDGET=700000 # bytes
 readonly BUILD=$PWD/target/wasm-build OUT=target/wasm/keystile.wasm
 readonly CARGO_SOURCES=${CARGO_HOME:-$HOME/.cargo}
 

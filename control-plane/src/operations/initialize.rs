@@ -98,7 +98,7 @@ pub async fn initialize_at(
         keys::create_signing_key(home, algorithm, SigningKeyState::Active).map_err(InitializeError::Keys)?;
     let now = clock.now();
     let subject = Subject { operator: OperatorId::random(), user: None };
-    let (auth_key, secret) = create_auth_key::new(&subject, now.seconds());
+    let (auth_key, secret) = create_auth_key::new(&subject, &Actor::Admin, now.seconds());
     operators::insert(&mut write, &subject.operator, now.seconds()).await?;
     signing_keys::insert(&mut write, &signing_key, now.seconds()).await?;
     auth_keys::insert(&mut write, &auth_key).await?;

@@ -32,8 +32,10 @@ mod remove_edge;
 mod renew_authority;
 mod revoke;
 mod roles;
+mod rotate_edge;
 mod service;
 mod signing_keys;
+mod symmetric_keys;
 mod unrevoke;
 mod usage;
 mod users;
@@ -50,8 +52,8 @@ pub use collect::collect;
 pub use create_auth_key::{CreateAuthKeyError, CreatedAuthKey, create_auth_key};
 pub use delete_auth_key::{DeleteAuthKeyError, delete_auth_key};
 pub use delete_operator::delete_operator;
-pub use delete_user::delete_user;
-pub use enroll_edge::{EnrollEdgeError, EnrolledEdge, enroll_edge};
+pub use delete_user::{CreatedByUser, CreatedKeys, DeletedUser, delete_user, keys_created_by};
+pub use enroll_edge::{CredentialFrom, EnrollEdgeError, EnrolledEdge, enroll_edge};
 pub use exchange::{ExchangeError, Exchanged, exchange};
 pub use initialize::{InitializeError, Initialized, initialize, initialize_at};
 pub use inspect_token::{InspectTokenError, InspectedToken, TokenStanding, inspect_token};
@@ -70,10 +72,12 @@ pub use remove_edge::{RemoveEdgeError, remove_edge};
 pub use renew_authority::{RenewAuthorityError, renew_authority};
 pub use revoke::{Authority, RevokeError, Revoked, Target, What, revoke};
 pub use roles::{attach_role, create_role, delete_role, detach_role, find_role, list_roles, update_role};
+pub use rotate_edge::{OldCredential, RotateEdgeError, RotatedEdge, rotate_edge};
 pub use service::{OpenError, Service};
 pub use signing_keys::{
     SigningKeyError, forget_signing_keys, promote_signing_key, retire_key, rotate_signing_key,
 };
+pub use symmetric_keys::symmetric_keys;
 pub use unrevoke::{UnrevokeError, Unrevoked, unrevoke};
 pub use users::{create_user, find_user, list_users};
 

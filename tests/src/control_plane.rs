@@ -8,6 +8,7 @@ use hyper::{Method, Request};
 use rustix::process::Signal;
 use serde::Deserialize;
 use serde_json::{Value, json};
+use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -51,6 +52,10 @@ pub struct Enrolled {
     pub id: String,
     pub credential: String,
     pub plugin_configuration: Value,
+    /// By name.
+    pub files: BTreeMap<String, String>,
+    /// Where they are.
+    pub folder: Option<PathBuf>,
 }
 
 /// What `POST /v1/auth` answers.
@@ -220,6 +225,13 @@ impl ControlPlane {
 
     pub fn enroll(&self, name: &str) -> Result<Enrolled> {
         serde_json::from_value(self.cli(["edge", "enroll", name])?).context("keystile edge enroll")
+    }
+
+    /// As [`enroll`](Self::enroll), with the files for Envoy in a folder.
+    pub fn enroll_into(&self, name: &str, folder: &Path) -> Result<Enrolled> {
+        let folder = folder.to_str().context("a folder whose name is no text")?;
+        let enrolled = self.cli(["edge", "enroll", name, "--out", folder])?;
+        serde_json::from_value(enrolled).context("keystile edge enroll")
     }
 
     fn settings(&self, command: &mut Command) {

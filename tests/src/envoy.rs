@@ -22,6 +22,13 @@ pub struct Settings {
     pub upstream: SocketAddr,
     pub wasm: PathBuf,
     pub plugin_configuration: Value,
+    /// The folder where `keystile edge enroll` put the secret that Envoy adds for the control plane; None: it adds none.
+    pub edge_files: Option<PathBuf>,
+    /// The cluster of the control plane as YAML of its own, in the place of that of the template.
+    pub control_plane_cluster: Option<String>,
+    /// Environment variables of the process; the filter gets those that `host_env_keys` names.
+    pub environment: Vec<(String, String)>,
+    pub host_env_keys: Vec<String>,
     pub workers: usize,
     pub max_headers_count: u32,
     /// Whether the address of a client is that of its connection; else the last in `x-forwarded-for` is.
@@ -39,6 +46,9 @@ pub struct Settings {
     pub core: Option<usize>,
     /// Whether a filter in front of ours holds every other request for a moment.
     pub delays: bool,
+    /// Of Envoy itself, and of single components of it.
+    pub log_level: &'static str,
+    pub component_log_level: &'static str,
 }
 
 impl Settings {
@@ -51,6 +61,10 @@ impl Settings {
             upstream: scratch.address(8081),
             wasm: tools::wasm()?,
             plugin_configuration,
+            edge_files: None,
+            control_plane_cluster: None,
+            environment: Vec::new(),
+            host_env_keys: Vec::new(),
             workers: 2,
             max_headers_count: 100,
             use_remote_address: true,
@@ -62,6 +76,8 @@ impl Settings {
             filters_behind: Vec::new(),
             core: None,
             delays: false,
+            log_level: "warning",
+            component_log_level: "wasm:info",
         })
     }
 
@@ -74,6 +90,12 @@ impl Settings {
             .filters_instead
             .as_ref()
             .map(|filters| filters.iter().map(Value::to_string).collect::<Vec<_>>());
+        let edge_secret = self.edge_files.as_deref().map(|folder| {
+            context! {
+                sds => folder.join("sds.yaml").to_string_lossy(),
+                folder => folder.to_string_lossy(),
+            }
+        });
         let mut environment = Environment::new();
         environment.set_undefined_behavior(minijinja::UndefinedBehavior::Strict);
         Ok(environment.render_str(
@@ -85,6 +107,9 @@ impl Settings {
                 upstream => address(self.upstream),
                 wasm => self.wasm.to_string_lossy(),
                 plugin_configuration => self.plugin_configuration.to_string(),
+                edge_secret => edge_secret,
+                control_plane_cluster => self.control_plane_cluster,
+                host_env_keys => self.host_env_keys,
                 max_headers_count => self.max_headers_count,
                 use_remote_address => self.use_remote_address,
                 headers_with_underscores_action => self.headers_with_underscores_action,
@@ -103,6 +128,7 @@ impl Settings {
         let file = self.write(folder)?;
         output(
             Command::new(tools::envoy()?)
+                .envs(self.environment.iter().map(|(name, value)| (name, value)))
                 .args(["--mode", "validate", "--log-level", "warning", "-c"])
                 .arg(file),
         )
@@ -128,8 +154,9 @@ impl Envoy {
         let file = settings.write(folder)?;
         let process =
             Process::start_on(settings.core, &tools::envoy()?, folder.join("envoy.log"), |command| {
-                command.args(["--disable-hot-restart", "--log-level", "warning"]);
-                command.args(["--component-log-level", "wasm:info", "--drain-time-s", "1"]);
+                command.envs(settings.environment.iter().map(|(name, value)| (name, value)));
+                command.args(["--disable-hot-restart", "--log-level", settings.log_level]);
+                command.args(["--component-log-level", settings.component_log_level, "--drain-time-s", "1"]);
                 command.args(["--file-flush-interval-msec", "100"]);
                 command.args(["--concurrency", &settings.workers.to_string(), "-c"]).arg(file);
             })?;
@@ -183,6 +210,12 @@ impl Envoy {
             .iter()
             .filter_map(|stat| Some((stat["name"].as_str()?.to_owned(), stat["value"].as_u64()?)));
         Ok(named.collect())
+    }
+
+    /// What its admin interface answers to `GET PATH`.
+    pub async fn admin(&self, path: &str) -> Result<String> {
+        let answer = client::send(self.settings.admin, Request::get(path).body(String::new())?).await?;
+        Ok(answer.expect(200)?.text())
     }
 
     /// One of the filter's metrics, by its name without the prefix; 0 while it has never been touched.

@@ -327,7 +327,6 @@ pub fn plugin_configuration(authority: &Authority) -> Value {
         "control_plane": {
             "cluster": "keystile",
             "authority": "keystile",
-            "credential": "ks_edge_forged",
             "wait_seconds": 2,
         },
         "tokens": { "issuer": ISSUER, "audiences": ["api"], "leeway_seconds": 5 },

@@ -35,9 +35,11 @@ impl World {
         let scratch = Scratch::new()?;
         let upstream = Upstream::start(scratch.address(8081)).await?;
         let control_plane = ControlPlane::start(&scratch, options.store, &options.settings).await?;
-        let mut plugin_configuration = control_plane.enroll("edge")?.plugin_configuration;
+        let edge = scratch.folder().join("edge");
+        let mut plugin_configuration = control_plane.enroll_into("edge", &edge)?.plugin_configuration;
         (options.plugin)(&mut plugin_configuration);
         let mut settings = Settings::on(&scratch, plugin_configuration)?;
+        settings.edge_files = Some(edge);
         (options.envoy)(&mut settings);
         let envoy = Envoy::start(settings, scratch.folder()).await?;
         Ok(Self { envoy, control_plane, upstream, scratch })

@@ -13,7 +13,8 @@ use token::{
 };
 
 use crate::{
-    Answers, ClientAddress, CredentialSource, Floor, OtherIssuer, Upstream,
+    Answers, ClientAddress, CredentialSource, Environment, Floor, OtherIssuer, Upstream,
+    environment::variable_name,
     route::{PathCase, Rules, Unmatched},
     strict::{self, Members, Read, Wrong, shown},
 };
@@ -70,6 +71,8 @@ pub struct Policy {
     pub client_address: Option<ClientAddress>,
     /// What refused clients get.
     pub answers: Answers,
+    /// Whether secrets may stand in the configuration itself, which hosts show in their configuration dump.
+    pub allow_inline_secrets: bool,
 }
 
 /// Where the bundle comes from.
@@ -79,8 +82,10 @@ pub struct ControlPlane {
     pub cluster: String,
     /// The `:authority` to ask for.
     pub authority: String,
-    /// The edge credential, as `keystile edge enroll` shows it.
-    pub credential: Secret,
+    /// The edge credential, where the filter has to send it. `None` where the host adds it on the way.
+    pub credential: Option<Secret>,
+    /// The environment variable that the credential is in, until it is read.
+    credential_env: Option<String>,
     /// How long the control plane may hold a request while there is nothing new; shorter than a manifest lives.
     pub wait_seconds: u64,
 }
@@ -172,17 +177,20 @@ impl Read for Policy {
             path_case: members.optional("path_case")?.unwrap_or_default(),
             client_address: members.optional("client_address")?,
             answers: members.optional("answers")?.unwrap_or_default(),
+            allow_inline_secrets: members.optional("allow_inline_secrets")?.unwrap_or_default(),
         })
     }
 }
 
 impl Read for ControlPlane {
     fn read(json: &Json) -> Result<Self, Wrong> {
-        let members = Members::of(json, &["cluster", "authority", "credential", "wait_seconds"])?;
+        let known = ["cluster", "authority", "credential", "credential_env", "wait_seconds"];
+        let members = Members::of(json, &known)?;
         Ok(Self {
             cluster: members.required_by("cluster", not_empty)?,
             authority: members.optional("authority")?.unwrap_or_else(|| "keystile".into()),
-            credential: members.required_by("credential", |json| not_empty(json).map(Secret::from))?,
+            credential: members.optional_by("credential", |json| not_empty(json).map(Secret::from))?,
+            credential_env: members.optional_by("credential_env", variable_name)?,
             wait_seconds: members.optional_by("wait_seconds", wait)?.unwrap_or(USUAL_WAIT_SECONDS),
         })
     }
@@ -244,8 +252,15 @@ impl Policy {
         Floor { epoch: self.min_epoch, version: self.min_version }
     }
 
+    /// Reads a configuration on a host that gives the filter no environment variables.
     pub fn from_json(json: &[u8]) -> Result<Self, PolicyError> {
-        let policy: Self = strict::read(json)?;
+        Self::from_json_in(json, &Environment::default())
+    }
+
+    /// Reads a configuration, and the secrets that it names from the environment.
+    pub fn from_json_in(json: &[u8], environment: &Environment) -> Result<Self, PolicyError> {
+        let mut policy: Self = strict::read(json)?;
+        policy.take_secrets(environment)?;
         if policy.control_plane.is_some() == policy.bundle.is_some() {
             return Err(PolicyError {
                 path: "control_plane".into(),
@@ -276,6 +291,43 @@ impl Policy {
             }
         }
         Ok(policy)
+    }
+
+    /// Whether a secret stands in the configuration itself.
+    pub fn has_inline_secrets(&self) -> bool {
+        self.allow_inline_secrets && self.inline_secret().is_some()
+    }
+
+    /// Reads the secrets that are named, and refuses those that stand in the configuration itself unless that is allowed.
+    fn take_secrets(&mut self, environment: &Environment) -> Result<(), PolicyError> {
+        if let (Some(path), false) = (self.inline_secret(), self.allow_inline_secrets) {
+            return Err(PolicyError { path: path.into(), message: INLINE_SECRET.into() });
+        }
+        let wrong = |path: &str, message| PolicyError { path: path.into(), message };
+        if let Some(ControlPlane { credential, credential_env: Some(name), .. }) = &mut self.control_plane {
+            let path = "control_plane.credential_env";
+            if credential.is_some() {
+                return Err(wrong(path, "either this or `credential`".into()));
+            }
+            let secret = environment.secret(name).map_err(|message| wrong(path, message))?;
+            // The file for Envoy's `credential_injector` holds a whole header.
+            *credential = Some(match secret.expose().strip_prefix("Bearer ") {
+                Some(bare) => Secret::from(String::from(bare)),
+                None => secret,
+            });
+        }
+        self.identity
+            .take_secrets(environment)
+            .map_err(|message| wrong("identity.assertion.secret_env", message))
+    }
+
+    /// The path of a secret that stands in the configuration itself, as it was before the environment was read.
+    fn inline_secret(&self) -> Option<&'static str> {
+        let named = |from: &ControlPlane| from.credential.is_some() && from.credential_env.is_none();
+        if self.control_plane.as_ref().is_some_and(named) {
+            return Some("control_plane.credential");
+        }
+        self.identity.has_inline_secret().then_some("identity.assertion.secret")
     }
 }
 
@@ -374,7 +426,7 @@ fn wait(json: &Json) -> Result<u64, Wrong> {
 /// At some 500 bytes each, 2 MB, and the claims that rules look at.
 const USUAL_CACHE_ENTRIES: usize = 4096;
 
-const MEMBERS: [&str; 25] = [
+const MEMBERS: [&str; 26] = [
     "audience",
     "root_keys",
     "min_epoch",
@@ -400,7 +452,12 @@ const MEMBERS: [&str; 25] = [
     "path_case",
     "client_address",
     "answers",
+    "allow_inline_secrets",
 ];
+
+const INLINE_SECRET: &str = "a secret here can be read in the host's configuration dump. Leave it out where the host adds \
+    it on the way (Envoy: `credential_injector`, as `keystile edge enroll` prints it), or name an environment variable \
+    (the same member with `_env`); `allow_inline_secrets: true` is for hosts that can do neither";
 
 /// Some 32 MB, and the claims that rules look at.
 const MAX_CACHE_ENTRIES: u64 = 65_536;

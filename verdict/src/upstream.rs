@@ -14,9 +14,12 @@ use token::{
     json::{Json, Number, Object},
 };
 
+use zeroize::Zeroizing;
+
 use crate::{
-    Gate, Headers, Identity, Verdict, claim,
+    Environment, Gate, Headers, Identity, Verdict, claim,
     credential::{self, Left, is_like, is_same, starts_like},
+    environment::variable_name,
     policy::{header_name, not_empty},
     quoted::quoted,
     strict::{self, Members, Read, Wrong},
@@ -84,11 +87,28 @@ impl Part {
 #[derive(Debug, Clone)]
 struct Assertion {
     header: String,
-    /// Shared with the upstream: base64url, at least 32 bytes.
-    secret: Signer,
+    secret: AssertionSecret,
     audience: String,
     issuer: String,
     lifetime_seconds: u64,
+}
+
+/// Shared with the upstream: base64url, at least 32 bytes.
+#[derive(Debug, Clone)]
+enum AssertionSecret {
+    Inline(Signer),
+    /// In an environment variable that is not read yet.
+    Named(String),
+    FromEnvironment(Signer),
+}
+
+impl AssertionSecret {
+    const fn signer(&self) -> Option<&Signer> {
+        match self {
+            Self::Inline(signer) | Self::FromEnvironment(signer) => Some(signer),
+            Self::Named(_) => None,
+        }
+    }
 }
 
 impl Read for Upstream {
@@ -106,13 +126,21 @@ impl Read for Upstream {
 
 impl Read for Assertion {
     fn read(json: &Json) -> Result<Self, Wrong> {
-        let known = ["header", "secret", "audience", "issuer", "lifetime_seconds"];
+        let known = ["header", "secret", "secret_env", "audience", "issuer", "lifetime_seconds"];
         let members = Members::of(json, &known)?;
+        let secret =
+            match (members.optional_by("secret", signer)?, members.optional_by("secret_env", variable_name)?)
+            {
+                (Some(signer), None) => AssertionSecret::Inline(signer),
+                (None, Some(name)) => AssertionSecret::Named(name),
+                (Some(_), Some(_)) => return Err(Wrong::new("either this or `secret`").inside("secret_env")),
+                (None, None) => return Err(Wrong::new("missing field `secret_env` (or `secret`)")),
+            };
         let lifetime =
             members.optional_by("lifetime_seconds", |json| strict::bounded(json, 1, MAX_LIFETIME_SECONDS))?;
         Ok(Self {
             header: members.required_by("header", header_name)?,
-            secret: members.required_by("secret", signer)?,
+            secret,
             audience: members.required_by("audience", not_empty)?,
             issuer: members.optional_by("issuer", not_empty)?.unwrap_or_else(|| "keystile".into()),
             lifetime_seconds: lifetime.unwrap_or(60),
@@ -121,8 +149,8 @@ impl Read for Assertion {
 }
 
 impl Assertion {
-    /// `now` in seconds. It does not outlive the credential.
-    fn of(&self, identity: &Identity, now: u64) -> String {
+    /// Returns the token, or `None` while the secret is not read. `now` in seconds. It does not outlive the credential.
+    fn of(&self, identity: &Identity, now: u64) -> Option<String> {
         let Self { header: _, secret, audience, issuer, lifetime_seconds } = self;
         let end = now.saturating_add(*lifetime_seconds);
         let end = identity.expires_at().map_or(end, |expires_at| expires_at.min(end));
@@ -141,7 +169,7 @@ impl Assertion {
             quoted(&mut claims, value);
         }
         claims.push('}');
-        secret.sign(&claims)
+        Some(secret.signer()?.sign(&claims))
     }
 }
 
@@ -173,6 +201,22 @@ impl Names {
 }
 
 impl Upstream {
+    pub(crate) fn has_inline_secret(&self) -> bool {
+        self.assertion.as_ref().is_some_and(|it| matches!(it.secret, AssertionSecret::Inline(_)))
+    }
+
+    /// Reads the secret of the assertion, where an environment variable holds it.
+    pub(crate) fn take_secrets(&mut self, environment: &Environment) -> Result<(), String> {
+        let Some(Assertion { secret, .. }) = &mut self.assertion else { return Ok(()) };
+        if let AssertionSecret::Named(name) = secret {
+            let signer = signer_of(environment.secret(name)?.expose()).ok_or_else(|| {
+                format!("the environment variable `{name}` must hold at least 32 bytes in base64url")
+            })?;
+            *secret = AssertionSecret::FromEnvironment(signer);
+        }
+        Ok(())
+    }
+
     /// A header with two sources, if there is one: an upstream would read both, or the wrong one.
     pub(crate) fn written_twice(&self, prefix: &str) -> Option<String> {
         let Names { parts, report, .. } = Names::new(prefix, self);
@@ -239,7 +283,7 @@ impl Gate {
             to.extend(parts.chain(claims).map(|(name, value)| (name, Cow::Borrowed(value.as_bytes()))));
             if let Some(assertion) = assertion {
                 let token = assertion.of(identity, now / 1000);
-                to.push((&assertion.header, Cow::Owned(token.into_bytes())));
+                to.extend(token.map(|token| (assertion.header.as_str(), Cow::Owned(token.into_bytes()))));
             }
         }
         if let Some(reason) = verdict.reason().filter(|_| verdict.is_reported()) {
@@ -355,9 +399,13 @@ fn scalar(claim: &Json) -> Option<String> {
 }
 
 fn signer(json: &Json) -> Result<Signer, Wrong> {
-    let secret = base64url::decode(strict::text(json)?.as_bytes());
-    let signer = secret.and_then(|secret| Signer::new(&secret).ok());
-    signer.ok_or_else(|| Wrong::new("must be base64url of at least 32 bytes, without padding"))
+    signer_of(strict::text(json)?)
+        .ok_or_else(|| Wrong::new("must be base64url of at least 32 bytes, without padding"))
+}
+
+fn signer_of(text: &str) -> Option<Signer> {
+    let secret = Zeroizing::new(base64url::decode(text.as_bytes())?);
+    Signer::new(&secret).ok()
 }
 
 fn part(name: &str, json: &Json) -> Result<(Part, Option<String>), Wrong> {

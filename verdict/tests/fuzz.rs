@@ -82,7 +82,7 @@ fn request_line() {
     let policy = serde_json::json!({
         "audience": "default",
         "root_keys": ["iojj3XQJ8ZX9UtstPLpdcspnCb8dlBIb83SIAbQPb1w"],
-        "control_plane": { "cluster": "c", "credential": "x" },
+        "control_plane": { "cluster": "c" },
         "tokens": { "issuer": "i", "audiences": ["a"] },
         "rules": [
             { "path": "/a/{b}", "hosts": ["*.example.com"], "preflight": "pass" },

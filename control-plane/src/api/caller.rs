@@ -29,6 +29,16 @@ impl Caller {
         Authority::Operator(self.subject.operator.clone())
     }
 
+    /// What nobody but the root user may do, whatever was granted: else the permission would be all permissions.
+    pub(super) fn must_be_root(&self) -> Result<(), Problem> {
+        if self.subject.is_root() {
+            return Ok(());
+        }
+        Err(Problem::root_only(
+            "only the root user makes and deletes AuthKeys of the root user, whatever was granted",
+        ))
+    }
+
     /// Another operator's path looks like one that is not there.
     pub(super) fn authority_over(&self, operator: &str) -> Result<(OperatorId, Authority), Problem> {
         if operator != self.subject.operator.as_str() {

@@ -91,7 +91,7 @@ fn policy(service: &Service) -> Result<Policy, PolicyError> {
     let policy = json!({
         "audience": config.publisher.audience,
         "root_keys": [service.root_key()],
-        "control_plane": { "cluster": "none", "credential": "none" },
+        "control_plane": { "cluster": "none" },
         "tokens": { "issuer": config.tokens.issuer, "audiences": [config.tokens.audience] },
         "credentials": [{ "header": "authorization", "scheme": "Bearer" }, { "header": "x-soracom-token" }],
         "rules": [{ "operations": { "table": openapi::operations() } }],

@@ -47,6 +47,11 @@ impl Problem {
         Self::new(StatusCode::NOT_FOUND, "not_found", detail)
     }
 
+    /// What no permission allows anybody but the root user.
+    pub(crate) fn root_only(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::FORBIDDEN, "root_only", detail)
+    }
+
     pub(crate) fn invalid(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::BAD_REQUEST, "request_invalid", detail)
     }
@@ -138,6 +143,7 @@ impl From<RevokeError> for Problem {
             | RevokeError::TokenKeyUnknown
             | RevokeError::InstantInFuture
             | RevokeError::ReasonTooLong => StatusCode::BAD_REQUEST,
+            RevokeError::RootOnly => StatusCode::FORBIDDEN,
             RevokeError::PrefixTaken => StatusCode::CONFLICT,
             RevokeError::TooMany(wait) => return Self::too_many(error.code(), error.to_string(), wait),
             RevokeError::Store(error) => return error.into(),
@@ -173,6 +179,7 @@ impl From<CreateAuthKeyError> for Problem {
     fn from(error: CreateAuthKeyError) -> Self {
         match error {
             CreateAuthKeyError::Account(error) => error.into(),
+            CreateAuthKeyError::RootOnly => Self::root_only(error.to_string()),
             CreateAuthKeyError::Store(error) => error.into(),
         }
     }
@@ -182,6 +189,7 @@ impl From<DeleteAuthKeyError> for Problem {
     fn from(error: DeleteAuthKeyError) -> Self {
         match error {
             DeleteAuthKeyError::NotFound => Self::not_found(error.to_string()),
+            DeleteAuthKeyError::RootOnly => Self::root_only(error.to_string()),
             DeleteAuthKeyError::Store(error) => error.into(),
         }
     }

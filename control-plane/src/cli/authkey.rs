@@ -62,6 +62,7 @@ async fn list(global: &Global, operator: Option<OperatorId>, paging: Paging) -> 
             json!({
                 "auth_key_id": key.id.as_str(),
                 "subject": key.subject.to_string(),
+                "created_by": key.created_by,
                 "created_at": key.created_at,
                 "last_used_at": key.last_used_at,
             })

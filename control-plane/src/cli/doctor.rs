@@ -110,6 +110,15 @@ async fn examine(global: &Global, findings: &mut Vec<Finding>) {
     let round = operations::rehearse(&service).map(|()| "a token signed and verified".to_owned());
     check(findings, "tokens", round.map_err(|error| chain(&error)), "restore the signing key");
     findings.push(edges(&service).await);
+    let held = operations::symmetric_keys(&service).await.map(|keys| match keys.as_slice() {
+        [] => "edges hold nothing that can make a credential".to_owned(),
+        keys => format!(
+            "edges hold keys that can make credentials for anybody: {}; if an edge is stolen, `keystile edge remove` it \
+             and `keystile key retire` each",
+            keys.join(", ")
+        ),
+    });
+    check(findings, "edge keys", held.map_err(|error| chain(&error)), "see that the database can be read");
     findings.push(answers(&service, &config).await);
 }
 

@@ -6,6 +6,7 @@ mod authority;
 mod bundle;
 mod doctor;
 mod edge;
+mod edge_files;
 mod init;
 mod issuer;
 mod key;
@@ -108,7 +109,7 @@ enum Verb {
     /// List other issuers and fetch their keys
     #[command(subcommand)]
     Issuer(issuer::Issuer),
-    /// Enroll, list and remove edges
+    /// Enroll, rotate, list and remove edges
     #[command(subcommand)]
     Edge(edge::Edge),
     /// Show, replace and renew the keys that edges believe

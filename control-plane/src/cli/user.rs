@@ -2,7 +2,7 @@ use clap::Subcommand;
 use serde_json::{Value, json};
 
 use super::{
-    Failure, Global, confirmed,
+    Failure, Global, confirmed, hint,
     paging::{Paging, more},
     permission::{Permission, parsed},
     show,
@@ -10,7 +10,7 @@ use super::{
 use crate::{
     clock::Time,
     model::{self, Actor, OperatorId, Paged, Subject},
-    operations,
+    operations::{self, CreatedByUser, CreatedKeys},
 };
 
 #[derive(Debug, Subcommand)]
@@ -37,9 +37,14 @@ pub(super) enum User {
         user: Subject,
     },
     /// Delete a user with its keys, and refuse all it was issued
+    ///
+    /// AuthKeys and API keys that the user made for others are listed, and stay good without --with-created.
     Delete {
         /// OPERATOR/NAME
         user: Subject,
+        /// Delete the keys that the user made for others as well
+        #[arg(long)]
+        with_created: bool,
         /// Delete without asking back
         #[arg(long)]
         yes: bool,
@@ -92,13 +97,7 @@ impl User {
                     )
                 })
             }
-            Self::Delete { user, yes } => {
-                confirmed(yes, format_args!("delete {user} with its keys, and refuse all it was issued"))?;
-                let service = global.service().await?;
-                let version = operations::delete_user(&service, &Actor::Admin, &user).await?;
-                let data = json!({ "subject": user.to_string(), "version": version });
-                global.print(&data, || format!("deleted {user}"))
-            }
+            Self::Delete { user, with_created, yes } => delete(global, &user, with_created, yes).await,
             Self::Permission(permission) => match permission.subject() {
                 subject if subject.is_root() => Err(Failure::Because(format!(
                     "`{subject}` is a root user, who may do everything; name a user: `{subject}/NAME`; \
@@ -108,6 +107,44 @@ impl User {
             },
         }
     }
+}
+
+async fn delete(global: &Global, user: &Subject, with_created: bool, yes: bool) -> Result<(), Failure> {
+    let service = global.service().await?;
+    if !yes {
+        let created = operations::keys_created_by(&service, user).await?;
+        let others = match (created.ids(), with_created) {
+            (ids, _) if ids.is_empty() => String::new(),
+            (ids, true) => format!(", and what it made for others: {}", ids.join(", ")),
+            (ids, false) => {
+                format!("; what it made for others stays good without --with-created: {}", ids.join(", "))
+            }
+        };
+        confirmed(yes, format_args!("delete {user} with its keys, and refuse all it was issued{others}"))?;
+    }
+    let created_by_user = if with_created { CreatedByUser::Delete } else { CreatedByUser::Keep };
+    let deleted = operations::delete_user(&service, &Actor::Admin, user, created_by_user).await?;
+    let CreatedKeys { auth_keys, api_keys } = &deleted.created;
+    let auth_keys = auth_keys.iter().map(|key| (key.id.to_string(), key.subject.to_string()));
+    let created: Vec<_> =
+        auth_keys.chain(api_keys.iter().map(|key| (key.id.to_string(), key.owner.to_string()))).collect();
+    let data = json!({
+        "subject": user.to_string(),
+        "version": deleted.version,
+        "created_for_others": created
+            .iter()
+            .map(|(id, subject)| json!({ "id": id, "subject": subject, "deleted": with_created }))
+            .collect::<Vec<_>>(),
+    });
+    global.print(&data, || {
+        let what = if with_created { "deleted with it" } else { "made by it, and still good" };
+        let others = created.iter().map(|(id, subject)| format!("\n{what}: {id} of {subject}"));
+        format!("deleted {user}{}", others.collect::<String>())
+    })?;
+    if !created.is_empty() && !with_created {
+        hint("`keystile authkey delete` and `keystile key delete` end what it made for others.");
+    }
+    Ok(())
 }
 
 fn json(user: &model::User) -> Value {

@@ -12,6 +12,8 @@ pub struct AuthKey {
     pub id: AuthKeyId,
     pub subject: Subject,
     pub secret_hash: SecretHash,
+    /// As the audit log names it; none where that is not known.
+    pub created_by: Option<String>,
     pub created_at: u64,
     pub last_used_at: Option<u64>,
 }
@@ -134,6 +136,10 @@ pub struct Edge {
     pub id: EdgeId,
     pub enrolled_at: u64,
     pub last_seen_at: Option<u64>,
+    /// When it was last given another credential.
+    pub rotated_at: Option<u64>,
+    /// When the last of its earlier credentials ends, if there is any that was not ended by the use of the newest.
+    pub old_credential_ends_at: Option<u64>,
     /// What it said of itself then.
     pub report: Option<EdgeReport>,
 }
@@ -189,10 +195,28 @@ pub enum Actor {
     System,
 }
 
+impl Actor {
+    /// Whether it may make, take away or refuse credentials of this owner, whatever it was granted: only the root user
+    /// itself manages those of a root user. Else whoever may make keys, or refuse credentials, would have the power of the
+    /// root user, which no deny takes away.
+    pub fn may_manage(&self, owner: &Subject) -> bool {
+        match self {
+            Self::Token { subject, .. } => !owner.is_root() || subject == owner,
+            Self::AuthKey(_) => !owner.is_root(),
+            Self::Admin | Self::System => true,
+        }
+    }
+
+    /// Who made a key, as the store keeps it.
+    pub fn of_subject(subject: &Subject) -> String {
+        format!("subject:{subject}")
+    }
+}
+
 impl fmt::Display for Actor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Token { subject, .. } => write!(f, "subject:{subject}"),
+            Self::Token { subject, .. } => f.write_str(&Self::of_subject(subject)),
             Self::AuthKey(id) => write!(f, "authkey:{id}"),
             Self::Admin => f.write_str("admin"),
             Self::System => f.write_str("system"),

@@ -1,7 +1,7 @@
 use super::{Lifetime, Service};
 use crate::{
     clock::Time,
-    store::{StoreError, audit, blocks, issued, revocations, shares, versions, watermarks},
+    store::{StoreError, audit, blocks, edges, issued, revocations, shares, versions, watermarks},
 };
 
 /// Forgets what time has made meaningless. Returns how many rows went.
@@ -21,6 +21,7 @@ pub async fn collect(service: &Service) -> Result<u64, StoreError> {
     let mut write = service.store.write().await?;
     gone += audit::collect(&mut write, oldest_line(service, now)).await?;
     gone += shares::collect(&mut write, now).await?;
+    gone += edges::collect(&mut write, now.seconds()).await?;
     write.commit().await?;
     Ok(gone + from_bundle(service, now).await?)
 }

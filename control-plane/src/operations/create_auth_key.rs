@@ -14,6 +14,8 @@ use crate::{
 pub enum CreateAuthKeyError {
     /// No such operator, or a user that can't be made.
     Account(AccountError),
+    /// Only the root user makes AuthKeys of the root user.
+    RootOnly,
     Store(StoreError),
 }
 
@@ -21,6 +23,9 @@ impl fmt::Display for CreateAuthKeyError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Account(error) => error.fmt(f),
+            Self::RootOnly => {
+                f.write_str("only the root user makes AuthKeys of the root user, whatever was granted")
+            }
             Self::Store(error) => error.fmt(f),
         }
     }
@@ -30,6 +35,7 @@ impl std::error::Error for CreateAuthKeyError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
             Self::Account(error) => error.source(),
+            Self::RootOnly => None,
             Self::Store(error) => error.source(),
         }
     }
@@ -63,13 +69,16 @@ pub async fn create_auth_key(
     actor: &Actor,
     subject: &Subject,
 ) -> Result<CreatedAuthKey, CreateAuthKeyError> {
+    if !actor.may_manage(subject) {
+        return Err(CreateAuthKeyError::RootOnly);
+    }
     let mut write = service.store.write().await?;
     versions::lock(&mut write).await?;
     let now = service.now();
     let version = ensure_user(service, &mut write, actor, subject, now).await?;
     let allowed = operator_limits::allow_auth_key(service, &mut write, subject, now).await?;
     allowed.map_err(AccountError::LimitReached)?;
-    let (key, secret) = new(subject, now.seconds());
+    let (key, secret) = new(subject, actor, now.seconds());
     auth_keys::insert(&mut write, &key).await?;
     let detail = json!({ "subject": subject.to_string() });
     audit::append(
@@ -84,12 +93,13 @@ pub async fn create_auth_key(
     Ok(CreatedAuthKey { id: key.id, secret })
 }
 
-pub(super) fn new(subject: &Subject, at: u64) -> (AuthKey, Secret) {
+pub(super) fn new(subject: &Subject, actor: &Actor, at: u64) -> (AuthKey, Secret) {
     let secret = random::secret("secret-");
     let key = AuthKey {
         id: AuthKeyId::random(),
         subject: subject.clone(),
         secret_hash: secret.hash(),
+        created_by: Some(actor.to_string()),
         created_at: at,
         last_used_at: None,
     };

@@ -4,14 +4,17 @@ use serde_json::json;
 
 use super::{Authority, Service, mint::AHEAD, operator_limits};
 use crate::{
+    clock::Time,
     model::{Actor, AuthKeyId, Watermark, WatermarkScope},
-    store::{StoreError, audit, auth_keys, issued, versions, watermarks},
+    store::{StoreError, Write, audit, auth_keys, issued, versions, watermarks},
 };
 
 #[derive(Debug)]
 pub enum DeleteAuthKeyError {
     /// Unknown, or another operator's: which of both is not told.
     NotFound,
+    /// Only the root user deletes AuthKeys of the root user.
+    RootOnly,
     Store(StoreError),
 }
 
@@ -19,6 +22,9 @@ impl fmt::Display for DeleteAuthKeyError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NotFound => f.write_str("there is no such AuthKey"),
+            Self::RootOnly => {
+                f.write_str("only the root user deletes AuthKeys of the root user, whatever was granted")
+            }
             Self::Store(error) => error.fmt(f),
         }
     }
@@ -27,7 +33,7 @@ impl fmt::Display for DeleteAuthKeyError {
 impl std::error::Error for DeleteAuthKeyError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
-            Self::NotFound => None,
+            Self::NotFound | Self::RootOnly => None,
             Self::Store(error) => error.source(),
         }
     }
@@ -51,18 +57,17 @@ pub async fn delete_auth_key(
     // After the wait for the version: what was issued meanwhile is meant too.
     let now = service.now();
     let key = auth_keys::find(&mut write, id).await?.ok_or(DeleteAuthKeyError::NotFound)?;
-    if !authority.covers(&key.subject.operator) || !auth_keys::delete(&mut write, id).await? {
+    if !authority.covers(&key.subject.operator) {
         return Err(DeleteAuthKeyError::NotFound);
     }
-    let scope = WatermarkScope::AuthKey(id.clone());
-    // It never issues again, so the instant may lie as far ahead as an exchange that is under way can reach.
-    let reach = now.seconds().saturating_add(AHEAD);
-    let instant = issued::latest(&mut write, &scope, reach).await?.unwrap_or(reach);
-    let watermark = Watermark { scope, instant };
+    if !actor.may_manage(&key.subject) {
+        return Err(DeleteAuthKeyError::RootOnly);
+    }
+    let instant = end(&mut write, id, now, version).await?.ok_or(DeleteAuthKeyError::NotFound)?;
     if let Authority::Operator(operator) = authority {
+        let watermark = Watermark { scope: WatermarkScope::AuthKey(id.clone()), instant };
         operator_limits::count_watermark(&mut write, operator, &watermark).await?;
     }
-    watermarks::raise(&mut write, &watermark, version).await?;
     let detail = json!({ "subject": key.subject.to_string(), "version": version, "instant": instant });
     audit::append(
         &mut write,
@@ -72,4 +77,22 @@ pub async fn delete_auth_key(
     write.commit().await?;
     service.settle(version).await;
     Ok(version)
+}
+
+/// Deletes an AuthKey and refuses what it was exchanged for up to an instant, which is returned; `None` if there is none.
+pub(super) async fn end(
+    write: &mut Write,
+    id: &AuthKeyId,
+    now: Time,
+    version: u64,
+) -> Result<Option<u64>, StoreError> {
+    if !auth_keys::delete(write, id).await? {
+        return Ok(None);
+    }
+    let scope = WatermarkScope::AuthKey(id.clone());
+    // It never issues again, so the instant may lie as far ahead as an exchange that is under way can reach.
+    let reach = now.seconds().saturating_add(AHEAD);
+    let instant = issued::latest(write, &scope, reach).await?.unwrap_or(reach);
+    watermarks::raise(write, &Watermark { scope, instant }, version).await?;
+    Ok(Some(instant))
 }

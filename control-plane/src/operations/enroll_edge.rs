@@ -1,4 +1,4 @@
-use std::fmt;
+use std::{fmt, net::SocketAddr};
 
 use serde_json::{Value, json};
 use token::secret::Secret;
@@ -51,22 +51,45 @@ pub struct EnrolledEdge {
     config: crate::config::Config,
 }
 
+/// How an edge comes by its credential.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CredentialFrom {
+    /// The host adds it to what the filter sends, so that the filter has none.
+    Host,
+    /// The filter reads it from this environment variable.
+    Environment(String),
+    /// It stands in the filter's configuration, which hosts show in their configuration dump.
+    Configuration,
+}
+
 impl EnrolledEdge {
-    /// What goes into the proxy's configuration of the filter. Holds the credential.
-    pub fn plugin_configuration(&self) -> Value {
-        json!({
+    /// Where the server listens, by the settings.
+    pub fn listen(&self) -> SocketAddr {
+        self.config.server.listen
+    }
+
+    /// Returns the configuration of the filter. It holds the credential with [`CredentialFrom::Configuration`] only.
+    pub fn plugin_configuration(&self, from: &CredentialFrom) -> Value {
+        let mut configuration = json!({
             "audience": self.config.publisher.audience,
             "root_keys": [self.root_key],
-            "control_plane": {
-                "cluster": "keystile",
-                "authority": "keystile",
-                "credential": self.credential.expose(),
-            },
+            "control_plane": { "cluster": "keystile", "authority": "keystile" },
             "tokens": {
                 "issuer": self.config.tokens.issuer,
                 "audiences": [self.config.tokens.audience],
             },
-        })
+        });
+        match from {
+            CredentialFrom::Host => {}
+            CredentialFrom::Environment(name) => {
+                configuration["control_plane"]["credential_env"] = json!(name);
+            }
+            CredentialFrom::Configuration => {
+                configuration["control_plane"]["credential"] = json!(self.credential.expose());
+                configuration["allow_inline_secrets"] = json!(true);
+            }
+        }
+        configuration
     }
 }
 

@@ -154,7 +154,7 @@ pub async fn initialize_anew(
     installation::replace(&mut write, &installation).await?;
     let now = clock.now();
     let subject = Subject { operator: OperatorId::random(), user: None };
-    let (auth_key, secret) = create_auth_key::new(&subject, now.seconds());
+    let (auth_key, secret) = create_auth_key::new(&subject, &Actor::Admin, now.seconds());
     operators::insert(&mut write, &subject.operator, now.seconds()).await?;
     signing_keys::insert(&mut write, &signing_key, now.seconds()).await?;
     auth_keys::insert(&mut write, &auth_key).await?;

@@ -26,6 +26,8 @@ pub enum RevokeError {
     TokenKeyUnknown,
     InstantInFuture,
     ReasonTooLong,
+    /// It is the root user's, which only the root user refuses, or whoever holds the credential itself.
+    RootOnly,
     /// The first 64 bits of the fingerprint are those of another credential, which would be refused too.
     PrefixTaken,
     /// The operator has revoked as often as it may in a minute; how long until the next.
@@ -41,6 +43,7 @@ impl RevokeError {
             Self::TokenKeyUnknown => "token_key_unknown",
             Self::InstantInFuture => "instant_in_future",
             Self::ReasonTooLong => "request_invalid",
+            Self::RootOnly => "root_only",
             Self::PrefixTaken => "fingerprint_prefix_taken",
             Self::TooMany(_) => "operator_revocations_exceeded",
             Self::Store(error) => error.code(),
@@ -56,6 +59,10 @@ impl fmt::Display for RevokeError {
             Self::TokenKeyUnknown => f.write_str("the token is signed with a key that is not ours"),
             Self::InstantInFuture => f.write_str("the instant lies in the future"),
             Self::ReasonTooLong => write!(f, "`reason`: expected at most {LONGEST_REASON} bytes"),
+            Self::RootOnly => f.write_str(
+                "only the root user refuses what is the root user's, whatever was granted; a token may be refused by \
+                 whoever presents it as `token`",
+            ),
             Self::PrefixTaken => {
                 f.write_str("the first 64 bits of the fingerprint belong to another credential")
             }
@@ -177,11 +184,13 @@ pub(super) async fn unmetered(
     let now = service.now();
     let (what, changed) = match target {
         Target::Fingerprint(fingerprint) => {
-            one(service, &mut write, authority, fingerprint, NEVER, reason, now, version).await?
+            let scope = Scope { actor, authority, holds: false };
+            one(service, &mut write, scope, fingerprint, NEVER, reason, now, version).await?
         }
         Target::Key(KeyId::ApiKey(id)) => {
             let key = api_keys::find(&mut write, id).await?.ok_or(RevokeError::NotFound)?;
-            one(service, &mut write, authority, key.fingerprint, NEVER, reason, now, version).await?
+            let scope = Scope { actor, authority, holds: false };
+            one(service, &mut write, scope, key.fingerprint, NEVER, reason, now, version).await?
         }
         Target::Token(text) => {
             let fingerprint = Fingerprint::of(text.as_bytes());
@@ -190,10 +199,11 @@ pub(super) async fn unmetered(
                 Some(issuance) => (fingerprint, issuance.expires_at),
                 None => verify(service, &text)?,
             };
-            one(service, &mut write, authority, fingerprint, expires_at, reason, now, version).await?
+            let scope = Scope { actor, authority, holds: true };
+            one(service, &mut write, scope, fingerprint, expires_at, reason, now, version).await?
         }
         Target::Key(id) => {
-            let (scope, session) = owned_key(&mut write, authority, id).await?;
+            let (scope, session) = owned_key(&mut write, actor, authority, id).await?;
             let merged = match session {
                 Some(issuance) if !watermarks::exists(&mut write, &scope).await? => {
                     merge(service, &mut write, authority, &issuance, now, version).await?
@@ -207,6 +217,9 @@ pub(super) async fn unmetered(
         }
         Target::Subject { subject, instant } => {
             owned_subject(&mut write, authority, &subject).await?;
+            if !actor.may_manage(&subject) {
+                return Err(RevokeError::RootOnly);
+            }
             all(&mut write, authority, subject.into(), instant, now, version).await?
         }
         Target::SigningKey(kid) => {
@@ -237,22 +250,39 @@ pub(super) async fn unmetered(
     Ok(Revoked { version, what })
 }
 
+/// Who refuses a single credential.
+#[derive(Clone, Copy)]
+struct Scope<'a> {
+    actor: &'a Actor,
+    authority: &'a Authority,
+    /// Whether it presented the credential itself: whoever holds one may end it, whosever it is.
+    holds: bool,
+}
+
+fn is_own_token(actor: &Actor, fingerprint: &Fingerprint) -> bool {
+    matches!(actor, Actor::Token { fingerprint: own, .. } if own == fingerprint)
+}
+
 /// One fingerprint. What the store does not know is refused until `unknown`: it may be an API key that a restored backup
 /// lost, or a token of another issuer, and nothing tells when it ends.
 #[expect(clippy::too_many_arguments, reason = "what a transaction of this one operation knows")]
 async fn one(
     service: &Service,
     write: &mut Write,
-    authority: &Authority,
+    scope: Scope<'_>,
     fingerprint: Fingerprint,
     unknown: u64,
     reason: Option<&str>,
     now: Time,
     version: u64,
 ) -> Result<(What, bool), RevokeError> {
+    let Scope { actor, authority, holds } = scope;
     let issuance = issued::find(write, &fingerprint).await?;
     let expires_at = match (issuance, authority) {
         (Some(issuance), _) if authority.covers(&issuance.subject.operator) => {
+            if !holds && !is_own_token(actor, &fingerprint) && !actor.may_manage(&issuance.subject) {
+                return Err(RevokeError::RootOnly);
+            }
             if revocations::find(write, &fingerprint).await?.is_none()
                 && let Some(merged) = merge(service, write, authority, &issuance, now, version).await?
             {
@@ -343,22 +373,26 @@ async fn is_own(write: &mut Write, kid: &str) -> Result<bool, StoreError> {
 /// The scope; of a session, its latest token too.
 async fn owned_key(
     write: &mut Write,
+    actor: &Actor,
     authority: &Authority,
     id: KeyId,
 ) -> Result<(WatermarkScope, Option<Issuance>), RevokeError> {
-    let (operator, scope, session) = match id {
+    let (owner, scope, session) = match id {
         KeyId::AuthKey(id) => {
             let key = auth_keys::find(write, &id).await?.ok_or(RevokeError::NotFound)?;
-            (key.subject.operator, WatermarkScope::AuthKey(id), None)
+            (key.subject, WatermarkScope::AuthKey(id), None)
         }
         KeyId::Session(id) => {
             let issuance = issued::find_session(write, &id).await?.ok_or(RevokeError::NotFound)?;
-            (issuance.subject.operator.clone(), WatermarkScope::Session(id), Some(issuance))
+            (issuance.subject.clone(), WatermarkScope::Session(id), Some(issuance))
         }
         // It is one credential, revoked by its fingerprint.
         KeyId::ApiKey(_) => return Err(RevokeError::NotFound),
     };
-    if authority.covers(&operator) { Ok((scope, session)) } else { Err(RevokeError::NotFound) }
+    if !authority.covers(&owner.operator) {
+        return Err(RevokeError::NotFound);
+    }
+    if actor.may_manage(&owner) { Ok((scope, session)) } else { Err(RevokeError::RootOnly) }
 }
 
 async fn owned_subject(

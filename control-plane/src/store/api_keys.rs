@@ -194,6 +194,30 @@ pub async fn due(lookup: &mut impl Lookup, now: u64) -> Result<Vec<ApiKey>, Stor
     rows.iter().map(read).collect()
 }
 
+/// Notes who made it, as the audit log names it.
+pub async fn set_creator(write: &mut Write, id: ApiKeyId, creator: &str) -> Result<(), StoreError> {
+    query("UPDATE api_keys SET created_by = $2 WHERE number = $1")
+        .bind(row::signed(id.0))
+        .bind(creator)
+        .execute(write.connection())
+        .await?;
+    Ok(())
+}
+
+/// Those that somebody made since an instant, for whomever.
+pub async fn created_by(
+    lookup: &mut impl Lookup,
+    creator: &str,
+    since: u64,
+) -> Result<Vec<ApiKey>, StoreError> {
+    let rows = query(concat!(select!(), "WHERE created_by = $1 AND issued_at >= $2 ORDER BY number"))
+        .bind(creator)
+        .bind(row::signed(since))
+        .fetch_all(lookup.on())
+        .await?;
+    rows.iter().map(read).collect()
+}
+
 /// Whether it was in the state before.
 pub async fn change(
     write: &mut Write,

@@ -5,10 +5,10 @@ use super::{Lookup, StoreError, Write, row};
 use crate::model::{AuthKey, AuthKeyId, OperatorId, Page, Paged, Subject, UserName};
 
 pub async fn insert(write: &mut Write, key: &AuthKey) -> Result<(), StoreError> {
-    let AuthKey { id, subject, secret_hash, created_at, last_used_at } = key;
+    let AuthKey { id, subject, secret_hash, created_by, created_at, last_used_at } = key;
     query(
-        "INSERT INTO auth_keys (auth_key_id, operator_id, user_name, secret_hash, created_at, last_used_at) \
-         VALUES ($1, $2, $3, $4, $5, $6)",
+        "INSERT INTO auth_keys (auth_key_id, operator_id, user_name, secret_hash, created_at, last_used_at, created_by) \
+         VALUES ($1, $2, $3, $4, $5, $6, $7)",
     )
     .bind(id.as_str())
     .bind(subject.operator.as_str())
@@ -16,6 +16,7 @@ pub async fn insert(write: &mut Write, key: &AuthKey) -> Result<(), StoreError> 
     .bind(row::hex32(secret_hash.as_bytes()))
     .bind(row::signed(*created_at))
     .bind(last_used_at.map(row::signed))
+    .bind(created_by.as_deref())
     .execute(write.connection())
     .await?;
     Ok(())
@@ -23,7 +24,7 @@ pub async fn insert(write: &mut Write, key: &AuthKey) -> Result<(), StoreError> 
 
 pub async fn find(lookup: &mut impl Lookup, id: &AuthKeyId) -> Result<Option<AuthKey>, StoreError> {
     let row = query(
-        "SELECT auth_key_id, operator_id, user_name, secret_hash, created_at, last_used_at \
+        "SELECT auth_key_id, operator_id, user_name, secret_hash, created_by, created_at, last_used_at \
          FROM auth_keys WHERE auth_key_id = $1",
     )
     .bind(id.as_str())
@@ -35,7 +36,7 @@ pub async fn find(lookup: &mut impl Lookup, id: &AuthKeyId) -> Result<Option<Aut
 /// The AuthKeys of an operator and its users, or of all, in the order they were made.
 pub async fn list(lookup: &mut impl Lookup, of: Option<&OperatorId>) -> Result<Vec<AuthKey>, StoreError> {
     let rows = query(
-        "SELECT auth_key_id, operator_id, user_name, secret_hash, created_at, last_used_at \
+        "SELECT auth_key_id, operator_id, user_name, secret_hash, created_by, created_at, last_used_at \
          FROM auth_keys WHERE $1 = '' OR operator_id = $1 ORDER BY created_at, auth_key_id",
     )
     .bind(of.map_or("", OperatorId::as_str))
@@ -53,8 +54,8 @@ pub async fn page(
 ) -> Result<Paged<AuthKey>, StoreError> {
     let (created_at, id) = page.after_pair()?.unwrap_or((-1, ""));
     let rows = query(
-        "SELECT auth_key_id, operator_id, user_name, secret_hash, created_at, last_used_at FROM auth_keys \
-         WHERE ($1 = '' OR operator_id = $1) AND ($2 = 0 OR user_name IS NULL) \
+        "SELECT auth_key_id, operator_id, user_name, secret_hash, created_by, created_at, last_used_at \
+         FROM auth_keys WHERE ($1 = '' OR operator_id = $1) AND ($2 = 0 OR user_name IS NULL) \
          AND (created_at > $3 OR (created_at = $3 AND auth_key_id > $4)) \
          ORDER BY created_at, auth_key_id LIMIT $5",
     )
@@ -81,6 +82,21 @@ pub async fn count(lookup: &mut impl Lookup, subject: &Subject, limit: u64) -> R
     .fetch_one(lookup.on())
     .await?;
     row::unsigned(&found, "number")
+/// Those that somebody made since an instant, for whomever.
+pub async fn created_by(
+    lookup: &mut impl Lookup,
+    creator: &str,
+    since: u64,
+) -> Result<Vec<AuthKey>, StoreError> {
+    let rows = query(
+        "SELECT auth_key_id, operator_id, user_name, secret_hash, created_by, created_at, last_used_at \
+         FROM auth_keys WHERE created_by = $1 AND created_at >= $2 ORDER BY created_at, auth_key_id",
+    )
+    .bind(creator)
+    .bind(row::signed(since))
+    .fetch_all(lookup.on())
+    .await?;
+    rows.iter().map(read).collect()
 }
 
 /// Whether there was one.
@@ -121,6 +137,7 @@ fn read(from: &AnyRow) -> Result<AuthKey, StoreError> {
         id: row::parsed(from, "auth_key_id")?,
         subject: row::subject(from)?,
         secret_hash: SecretHash::from_bytes(row::hash(from, "secret_hash")?),
+        created_by: row::optional_text(from, "created_by")?,
         created_at: row::unsigned(from, "created_at")?,
         last_used_at: row::optional_unsigned(from, "last_used_at")?,
     })

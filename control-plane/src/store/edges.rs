@@ -20,19 +20,113 @@ pub async fn insert(
     Ok(done.rows_affected() == 1)
 }
 
-/// By the hash of a secret with 256 random bits: how long a miss takes tells nothing worth knowing.
-pub async fn find(lookup: &mut impl Lookup, credential: &SecretHash) -> Result<Option<EdgeId>, StoreError> {
-    let found = query("SELECT edge_id FROM edges WHERE credential_hash = $1")
+/// Whose credential it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Holder {
+    pub id: EdgeId,
+    /// Whether this is the newest credential, and there are earlier ones that its use ends.
+    pub ends_others: bool,
+}
+
+/// By the hash of a secret with 256 random bits: how long a miss takes tells nothing worth knowing. `now` in seconds.
+pub async fn find(
+    lookup: &mut impl Lookup,
+    credential: &SecretHash,
+    now: u64,
+) -> Result<Option<Holder>, StoreError> {
+    let found = query(
+        "SELECT edge_id, (SELECT COUNT(*) FROM old_edge_credentials o \
+         WHERE o.edge_id = edges.edge_id AND o.ends_on_use = 1) AS others FROM edges WHERE credential_hash = $1 \
+         UNION ALL \
+         SELECT o.edge_id, 0 AS others FROM old_edge_credentials o JOIN edges e ON e.edge_id = o.edge_id \
+         WHERE o.credential_hash = $1 AND o.ends_at > $2",
+    )
+    .bind(row::hex32(credential.as_bytes()))
+    .bind(row::signed(now))
+    .fetch_optional(lookup.on())
+    .await?;
+    let Some(found) = found else { return Ok(None) };
+    Ok(Some(Holder {
+        id: row::parsed(&found, "edge_id")?,
+        ends_others: row::unsigned(&found, "others")? > 0,
+    }))
+}
+
+/// Gives the edge another credential; the one before becomes an old one that has ended. Whether there is such an edge.
+pub async fn replace_credential(
+    write: &mut Write,
+    id: &EdgeId,
+    credential: &SecretHash,
+    at: u64,
+) -> Result<bool, StoreError> {
+    query(
+        "INSERT INTO old_edge_credentials (credential_hash, edge_id, ends_at, ends_on_use) \
+         SELECT credential_hash, edge_id, $2, 1 FROM edges WHERE edge_id = $1",
+    )
+    .bind(id.as_str())
+    .bind(i64::MAX)
+    .execute(write.connection())
+    .await?;
+    let done = query("UPDATE edges SET credential_hash = $2, rotated_at = $3 WHERE edge_id = $1")
+        .bind(id.as_str())
         .bind(row::hex32(credential.as_bytes()))
-        .fetch_optional(lookup.on())
+        .bind(row::signed(at))
+        .execute(write.connection())
         .await?;
-    found.as_ref().map(|found| row::parsed(found, "edge_id")).transpose()
+    Ok(done.rows_affected() == 1)
+}
+
+/// An end that is already nearer stays, whatever is said of a later one.
+pub async fn keep_old_credentials_until(
+    write: &mut Write,
+    id: &EdgeId,
+    ends_at: u64,
+    ends_on_use: bool,
+) -> Result<(), StoreError> {
+    query(
+        "UPDATE old_edge_credentials SET ends_on_use = $3, \
+         ends_at = CASE WHEN ends_at < $2 THEN ends_at ELSE $2 END WHERE edge_id = $1",
+    )
+    .bind(id.as_str())
+    .bind(row::signed(ends_at))
+    .bind(i64::from(ends_on_use))
+    .execute(write.connection())
+    .await?;
+    Ok(())
+}
+
+/// Whether there were any.
+pub async fn end_old_credentials(write: &mut Write, id: &EdgeId) -> Result<bool, StoreError> {
+    let done = query("DELETE FROM old_edge_credentials WHERE edge_id = $1")
+        .bind(id.as_str())
+        .execute(write.connection())
+        .await?;
+    Ok(done.rows_affected() > 0)
+}
+
+/// Whether there were any.
+pub async fn end_credentials_that_end_on_use(write: &mut Write, id: &EdgeId) -> Result<bool, StoreError> {
+    let done = query("DELETE FROM old_edge_credentials WHERE edge_id = $1 AND ends_on_use = 1")
+        .bind(id.as_str())
+        .execute(write.connection())
+        .await?;
+    Ok(done.rows_affected() > 0)
+}
+
+/// Forgets what has ended; returns how many. `now` in seconds.
+pub async fn collect(write: &mut Write, now: u64) -> Result<u64, StoreError> {
+    let done = query("DELETE FROM old_edge_credentials WHERE ends_at <= $1")
+        .bind(row::signed(now))
+        .execute(write.connection())
+        .await?;
+    Ok(done.rows_affected())
 }
 
 pub async fn list(lookup: &mut impl Lookup) -> Result<Vec<Edge>, StoreError> {
     let rows = query(
-        "SELECT edge_id, enrolled_at, last_seen_at, version, issued_at, workers, oldest, lagging FROM edges \
-         ORDER BY edge_id",
+        "SELECT edge_id, enrolled_at, last_seen_at, version, issued_at, workers, oldest, lagging, rotated_at, \
+         (SELECT MAX(ends_at) FROM old_edge_credentials o WHERE o.edge_id = edges.edge_id) AS old_ends_at \
+         FROM edges ORDER BY edge_id",
     )
     .fetch_all(lookup.on())
     .await?;
@@ -53,8 +147,9 @@ pub async fn page(lookup: &mut impl Lookup, page: &Page) -> Result<Paged<Edge>, 
     Ok(page.of(edges, |edge| edge.id.to_string()))
 }
 
-/// Whether there was one.
+/// Whether there was one. Its earlier credentials go with it.
 pub async fn delete(write: &mut Write, id: &EdgeId) -> Result<bool, StoreError> {
+    end_old_credentials(write, id).await?;
     let done =
         query("DELETE FROM edges WHERE edge_id = $1").bind(id.as_str()).execute(write.connection()).await?;
     Ok(done.rows_affected() == 1)
@@ -90,6 +185,8 @@ fn read(from: &AnyRow) -> Result<Edge, StoreError> {
         id: row::parsed(from, "edge_id")?,
         enrolled_at: row::unsigned(from, "enrolled_at")?,
         last_seen_at: column("last_seen_at")?,
+        rotated_at: column("rotated_at")?,
+        old_credential_ends_at: column("old_ends_at")?,
         report: column("version")?.map(|version| EdgeReport { version, issued_at, workers }),
     })
 }

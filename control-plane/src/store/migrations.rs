@@ -60,5 +60,10 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
     (5, "base", include_str!("../../migrations/0005_base.sql")),
     (6, "API keys of format 2", include_str!("../../migrations/0006_api_keys_of_format_2.sql")),
     (9, "operator shares", include_str!("../../migrations/0009_operator_shares.sql")),
+    (
+        10,
+        "edge credentials and creators",
+        include_str!("../../migrations/0010_edge_credentials_and_creators.sql"),
+    ),
     (11, "installation", include_str!("../../migrations/0011_installation.sql")),
 ];

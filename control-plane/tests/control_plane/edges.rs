@@ -11,7 +11,7 @@ use control_plane::{
 };
 use serde_json::{Value, json};
 use token::Fingerprint;
-use verdict::Policy;
+use verdict::{Environment, Policy};
 
 use crate::{
     on_both,
@@ -203,11 +203,118 @@ on_both! {
     }
 
     async fn the_configuration_that_enrolling_prints_is_one_that_the_filter_takes(world: World) {
+        let read = |enrolled: &Value, environment: &[u8]| {
+            let configuration = enrolled["plugin_configuration"].to_string();
+            Policy::from_json_in(configuration.as_bytes(), &Environment::from_block(environment.to_vec()))
+        };
         let enrolled = world.json(&["edge", "enroll", "one"]);
-        let policy = Policy::from_json(enrolled["plugin_configuration"].to_string().as_bytes()).unwrap();
+        let credential = text(&enrolled["credential"]);
+        assert!(!enrolled["plugin_configuration"].to_string().contains(&credential));
+        let policy = read(&enrolled, b"").unwrap();
         assert_eq!(policy.root_keys, [root_key(&world)]);
-        assert_eq!(policy.control_plane.unwrap().credential.expose(), enrolled["credential"]);
+        assert!(policy.control_plane.unwrap().credential.is_none());
+        assert_eq!(enrolled["files"]["credential"], json!(format!("Bearer {credential}\n")));
         assert_eq!(world.json(&["edge", "list"])[0]["last_seen_at"], Value::Null);
+
+        let enrolled = world.json(&["edge", "enroll", "two", "--env", "KEYSTILE_EDGE"]);
+        let credential = text(&enrolled["credential"]);
+        assert!(!enrolled["plugin_configuration"].to_string().contains(&credential));
+        assert!(read(&enrolled, b"").unwrap_err().to_string().contains("`KEYSTILE_EDGE`"));
+        let policy = read(&enrolled, text(&enrolled["files"]["credential.env"]).trim().as_bytes()).unwrap();
+        assert_eq!(policy.control_plane.unwrap().credential.unwrap().expose(), credential);
+
+        let enrolled = world.json(&["edge", "enroll", "three", "--inline"]);
+        let policy = read(&enrolled, b"").unwrap();
+        assert!(policy.has_inline_secrets());
+        assert_eq!(policy.control_plane.unwrap().credential.unwrap().expose(), enrolled["credential"]);
+        let shown = String::from_utf8(world.run(&["edge", "enroll", "four"]).stdout).unwrap();
+        let (secret, rest) = shown.split_once("# --- sds.yaml").unwrap();
+        assert!(secret.contains("Bearer ks_edge_") && !rest.contains("ks_edge_"), "{shown}");
+        for (wrong, named) in [
+            (vec!["--env", "a b"], "--env"),
+            (vec!["--env", &text(&enrolled["credential"])], "--env"),
+            (vec!["--env", "A", "--inline"], "--inline"),
+            (vec!["--control-plane", "keystile:1"], "expected http"),
+            (vec!["--control-plane", "http://a b"], "expected http"),
+        ] {
+            let output = world.run(&[&["edge", "enroll", "five"], wrong.as_slice()].concat());
+            assert!(!output.status.success() && output.stdout.is_empty());
+            let told = String::from_utf8(output.stderr).unwrap();
+            assert!(told.contains(named), "{told}");
+        }
+        assert_eq!(world.json(&["edge", "list"]).as_array().unwrap().len(), 4);
+    }
+
+    /// Both servers look into one store.
+    async fn an_old_credential_ends_when_the_new_one_is_used(world: World) {
+        let old = world.edge("one");
+        let (server, other) = (world.serve(), world.serve());
+        let rotated = world.json(&["edge", "rotate", "one"]);
+        let new = text(&rotated["credential"]);
+        let now = clock::now().seconds();
+        let ends = rotated["old_ends_at"].as_u64().unwrap();
+        assert!((now + 3500..=now + 3600).contains(&ends), "{ends} at {now}");
+        for _ in 0..3 {
+            assert_eq!((good(&server, &old).await, good(&other, &old).await), (true, true));
+        }
+        assert_eq!(world.json(&["edge", "list"])[0]["old_credential_ends_at"], json!(ends));
+        assert!(good(&server, &new).await);
+        for server in [&server, &other] {
+            assert_eq!((good(server, &old).await, good(server, &new).await), (false, true));
+        }
+        assert_eq!(world.json(&["edge", "list"])[0]["old_credential_ends_at"], Value::Null);
+        let lines = world.json(&["audit", "--limit", "2"]);
+        let action = |at: usize| (text(&lines[at]["action"]), text(&lines[at]["actor"]), text(&lines[at]["target"]));
+        let line = |action: &str, actor: &str| (action.to_owned(), actor.to_owned(), "one".to_owned());
+        assert_eq!(action(0), line("edge.rotate.done", "system"));
+        assert_eq!(action(1), line("edge.rotate", "admin"));
+        assert!(!world.json(&["audit"]).to_string().contains("ks_edge_"));
+    }
+
+    async fn a_credential_that_was_lost_before_it_was_used_is_rotated_again(world: World) {
+        let first = world.edge("one");
+        let server = world.serve();
+        let rotate = |arguments: &[&str]| text(&world.json(&[&["edge", "rotate", "one"], arguments].concat())["credential"]);
+        let lost = rotate(&[]);
+        let third = rotate(&[]);
+        // What the edge has is still the first one.
+        assert!(good(&server, &first).await);
+        assert!(good(&server, &third).await);
+        assert_eq!((good(&server, &first).await, good(&server, &lost).await), (false, false));
+
+        // Several processes share the next one: each takes it up in its own time.
+        let fourth = rotate(&["--shared", "--overlap", "2h"]);
+        for credential in [&fourth, &third, &fourth, &third] {
+            assert!(good(&server, credential).await);
+        }
+        // A shorter end stays whatever is said later.
+        let fifth = rotate(&["--shared", "--overlap", "2s"]);
+        let until = clock::now().seconds() + 2;
+        eventually("the end of the overlap", async || (!good(&server, &fourth).await).then_some(())).await;
+        assert!(clock::now().seconds() >= until);
+        assert_eq!((good(&server, &third).await, good(&server, &fifth).await), (false, true));
+
+        let sixth = rotate(&["--now", "--yes"]);
+        assert_eq!((good(&server, &fifth).await, good(&server, &sixth).await), (false, true));
+        let seventh = rotate(&[]);
+        world.json(&["edge", "remove", "one", "--yes"]);
+        for credential in [&fifth, &sixth, &seventh] {
+            assert!(!good(&server, credential).await);
+        }
+        let again = world.edge("one");
+        assert_eq!((good(&server, &seventh).await, good(&server, &again).await), (false, true));
+        collect(&world.service().await).await.unwrap();
+        for (arguments, expected) in [
+            (vec!["edge", "rotate", "none"], "there is no such edge"),
+            (vec!["edge", "rotate", "one", "--overlap", "31d"], "at most 30 days"),
+            (vec!["edge", "rotate", "one", "--now"], "add --yes"),
+            (vec!["edge", "rotate", "one", "--overlap", "0s"], "add --yes"),
+            (vec!["edge", "rotate", "one", "--out", "/nowhere"], "is no folder"),
+        ] {
+            let complaint = world.complaint(&arguments);
+            assert!(complaint.contains(expected), "{arguments:?}: {complaint}");
+        }
+        assert!(good(&server, &again).await);
     }
 
     async fn objects_are_open_immutable_and_outlive_their_manifest(world: World) {
@@ -265,6 +372,30 @@ async fn symmetric_keys_are_for_edges_only() {
     let open = settled.iter().find(|entry| entry.kind() == Kind::Keys).unwrap();
     let path = format!("/edge/v1/keys?sha256={}", Fingerprint::from(*open.sha256()));
     assert_eq!(server.get(&path).bearer_auth(&credential).send().await.unwrap().status(), 404);
+}
+
+/// What removing an edge says of what its thief can still do.
+#[tokio::test]
+async fn removing_an_edge_names_the_keys_that_a_thief_could_use() {
+    let world = World::on_sqlite().await;
+    world.edge("one");
+    let told = String::from_utf8(world.run(&["edge", "remove", "one", "--yes"]).stderr).unwrap();
+    assert!(told.contains("Nothing that it holds can make a credential"), "{told}");
+    let world = World::initialized("sqlite:keystile.db".to_owned(), &["--algorithm", "HS256"]);
+    world.edge("one");
+    world.edge("two");
+    let told = String::from_utf8(world.run(&["edge", "remove", "one", "--yes"]).stderr).unwrap();
+    let removed = world.json(&["edge", "remove", "two", "--yes"]);
+    let kid = text(&removed["symmetric_keys"][0]);
+    assert!(told.contains(&format!("keystile key retire {kid} --yes")), "{told}");
+    world.json(&["key", "retire", &kid, "--yes"]);
+}
+
+/// Whether a server takes the credential of an edge.
+async fn good(server: &Server, credential: &str) -> bool {
+    let status = server.manifest(credential, 0, 0).send().await.unwrap().status();
+    assert!([200, 401].contains(&status.as_u16()), "{status}");
+    status == 200
 }
 
 pub(crate) async fn wait_until_it_waits(server: &Server) {

@@ -14,6 +14,7 @@ mod openapi;
 mod opening;
 mod outage;
 mod own_api;
+mod permission_matrix;
 mod permissions;
 mod postgres;
 mod replicas;

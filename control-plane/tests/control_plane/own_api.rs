@@ -32,7 +32,7 @@ on_both! {
         ] });
         permit(&world, &alice, &more);
         eventually("the deny", async || (server.verdict(&world, &user).await == denied).then_some(())).await;
-        assert_eq!(create(&server, &operator, &user).await.0, 201);
+        assert_eq!(create(&server, &operator, &user).await, (403, "root_only".to_owned()));
         let path = format!("/v1/operators/{operator}/auth_keys/{}", world.auth_key_id);
         assert_eq!(answer(server.delete(&path), &user).await, denied);
         assert_eq!(server.revoke(&user, json!({ "token": victim })).await.status(), 200);

@@ -1,6 +1,11 @@
 //! Where the bundle comes from: the control plane, asked by the worker that leads, and shared data for the others.
 
-use alloc::{format, string::ToString, sync::Arc, vec::Vec};
+use alloc::{
+    format,
+    string::{String, ToString},
+    sync::Arc,
+    vec::Vec,
+};
 
 use verdict::{
     Call, ControlPlane, FLEET_STATUS, Failure, FleetStatus, LEASE_RENEWAL_MS, Policy, Progress, Refresh,
@@ -8,7 +13,7 @@ use verdict::{
 };
 
 use crate::{
-    abi::{self, Buffer, Map},
+    abi::{self, Buffer, HostError, Map},
     log::warn,
     metrics::Metrics,
     pairs,
@@ -115,7 +120,7 @@ impl Feed {
         // An error has a text of its own, whatever was asked for.
         let max_bytes = if status == 200 { call.max_bytes() } else { MAX_ERROR_BYTES };
         let body = abi::buffer(Buffer::CallResponseBody, max_bytes);
-        self.take(call, status, body.unwrap_or_default(), metrics);
+        self.take(call, Ok(status), body.unwrap_or_default(), metrics);
     }
 
     /// Takes what the leader has shared since the last look, or some of it.
@@ -269,39 +274,41 @@ impl Feed {
         }
         while let Some(call) = self.refresh.poll(now) {
             match self.dispatch(call, now) {
-                Some(token) => self.calls.push((token, call)),
+                Ok(token) => self.calls.push((token, call)),
                 // Until the next tick: were the clock to fail as well, the back-off would be over at once, for ever.
-                None => return self.take(call, 0, Vec::new(), metrics),
+                Err(error) => return self.take(call, Err(error), Vec::new(), metrics),
             }
         }
     }
 
-    fn dispatch(&self, call: Call, now: u64) -> Option<u32> {
+    fn dispatch(&self, call: Call, now: u64) -> Result<u32, HostError> {
         let ControlPlane { cluster, authority, credential, .. } = &self.control_plane;
         let (path, etag) = (call.path(), call.etag());
         let prefer = format!("wait={}", call.wait_seconds());
-        let authorization = ["Bearer ", credential.expose()].concat();
+        let authorization = credential.as_ref().map(|credential| ["Bearer ", credential.expose()].concat());
         let status = matches!(call, Call::Manifest { .. }).then(|| self.fleet(now).to_string());
         let mut headers = Vec::from([
             (":method", "GET"),
             (":path", path.as_str()),
             (":authority", authority.as_str()),
-            ("authorization", authorization.as_str()),
             ("prefer", prefer.as_str()),
         ]);
+        headers.extend(authorization.as_deref().map(|value| ("authorization", value)));
         headers.extend(etag.as_deref().map(|etag| ("if-none-match", etag)));
         headers.extend(status.as_deref().map(|status| (FLEET_STATUS, status)));
         let headers = pairs::write(headers.iter().map(|(name, value)| (*name, value.as_bytes())));
         let wait = u32::try_from(call.wait_seconds()).unwrap_or(u32::MAX);
         let timeout_ms = wait.saturating_mul(1000).saturating_add(ANSWER_WITHIN_MS);
-        abi::http_call(cluster, &headers, timeout_ms).ok()
+        abi::http_call(cluster, &headers, timeout_ms)
     }
 
-    fn take(&mut self, call: Call, status: u16, body: Vec<u8>, metrics: &Metrics) {
+    /// Takes an answer: its status, 0 where there was none, or why the host did not even send the request.
+    fn take(&mut self, call: Call, status: Result<u16, HostError>, body: Vec<u8>, metrics: &Metrics) {
         let nanos = abi::current_time().unwrap_or_default();
         let now = nanos.div_euclid(1_000_000);
-        let outcome = self.refresh.handle_answer(call, status, body, now, nanos ^ self.me);
-        let in_vain = status == NOT_MODIFIED && call.wait_seconds() == 0;
+        let code = status.unwrap_or_default();
+        let outcome = self.refresh.handle_answer(call, code, body, now, nanos ^ self.me);
+        let in_vain = code == NOT_MODIFIED && call.wait_seconds() == 0;
         if outcome.is_err() || in_vain {
             self.alone_until = now.saturating_add(self.alone_pause_ms());
         }
@@ -325,10 +332,35 @@ impl Feed {
                     return self.ask(now, metrics);
                 }
                 self.failure_at = now;
-                warn(&format!("refresh failed, what is held is kept: {failure} ({})", failure.code()));
+                let ControlPlane { cluster, credential, .. } = &self.control_plane;
+                let hint = hint_of(status, cluster, credential.is_some());
+                warn(&format!("refresh failed, what is held is kept: {failure} ({}){hint}", failure.code()));
             }
         }
         self.ask(now, metrics);
+    }
+}
+
+/// What to look at where a request was not sent, or not with a good credential.
+fn hint_of(status: Result<u16, HostError>, cluster: &str, holds_credential: bool) -> String {
+    match status {
+        Err(error @ HostError::BAD_ARGUMENT) => {
+            format!("; the host refused to send it ({error}): is there a cluster `{cluster}`?")
+        }
+        Err(error) => format!(
+            "; the host did not send it ({error}): where it adds the edge credential, as Envoy's `credential_injector` \
+             does, is the file with the secret there, and may the host read it?"
+        ),
+        Ok(401) if holds_credential => {
+            "; the edge credential is wrong, or was removed or replaced: `keystile edge \
+             rotate` makes another"
+                .into()
+        }
+        Ok(401) => format!(
+            "; the host adds no edge credential to requests for the cluster `{cluster}`, or one that is wrong, or was \
+             removed or replaced: `keystile edge rotate` makes another"
+        ),
+        Ok(_) => String::new(),
     }
 }
 

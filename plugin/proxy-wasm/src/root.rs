@@ -26,8 +26,9 @@ impl Root {
         let me = abi::current_time().unwrap_or_default();
         let carried = policy.bundle.take().map(|carried| open(&policy, &carried));
         let feed = policy.control_plane.take().map(|from| Feed::new(&policy, from, me));
-        // Where there is an edge credential in it, no client can know that.
-        let seed = [configuration, &me.to_le_bytes()].concat();
+        // What no client can know: random bytes, where the host has some, and secrets of the configuration.
+        let random = abi::random().unwrap_or_default();
+        let seed = [configuration, &me.to_le_bytes(), &random].concat();
         let cache = Cache::new(policy.cache_entries, &seed);
         let gate = Gate::new(policy);
         let metrics = Metrics::define(&gate);

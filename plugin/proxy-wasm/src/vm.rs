@@ -3,7 +3,7 @@
 
 use alloc::{format, vec::Vec};
 
-use verdict::Policy;
+use verdict::{Environment, Policy};
 
 use crate::{
     abi::{self, Buffer},
@@ -38,8 +38,15 @@ impl Vm {
 
     pub(crate) fn configure(&mut self, id: u32) -> bool {
         let json = abi::buffer(Buffer::PluginConfiguration, usize::MAX).unwrap_or_default();
-        match Policy::from_json(&json) {
+        let environment = Environment::from_block(abi::environment());
+        match Policy::from_json_in(&json, &environment) {
             Ok(policy) => {
+                if policy.has_inline_secrets() {
+                    log::warn(
+                        "a secret stands in the plugin configuration, where whoever reads the host's configuration \
+                         dump finds it; see `allow_inline_secrets` in the documentation for better places",
+                    );
+                }
                 let root = Root::new(policy, &json);
                 let taken = root.is_some();
                 self.deleted(id);

@@ -5,7 +5,6 @@ use harness::control_plane::Root;
 use harness::envoy::Settings;
 use harness::{ControlPlane, Envoy, Upstream, tools};
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::Write;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
@@ -15,12 +14,10 @@ use std::process::ExitCode;
 use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
 
-/// What a later start needs of the first one. It holds the edge's credential, so only its owner can read it.
+/// What a later start needs of the first one.
 #[derive(Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 struct State {
     operator_id: String,
-    plugin_configuration: Value,
 }
 
 #[tokio::main]
@@ -47,6 +44,13 @@ async fn run() -> Result<()> {
             (state, Some(root))
         }
     };
+    let edge = folder.join(EDGE_FILES);
+    if !edge.join("filter.json").exists() {
+        // An earlier start was interrupted, or was that of a version that kept the credential elsewhere.
+        let _ = control_plane.cli(["edge", "remove", EDGE_NAME, "--yes"]);
+        control_plane.enroll_into(EDGE_NAME, &edge)?;
+    }
+    let plugin_configuration = serde_json::from_reader(File::open(edge.join("filter.json"))?)?;
     control_plane.serve().await?;
 
     let upstream = Upstream::start((Ipv4Addr::LOCALHOST, 0).into()).await?;
@@ -56,7 +60,11 @@ async fn run() -> Result<()> {
         control_plane: CONTROL_PLANE,
         upstream: upstream.address(),
         wasm: tools::wasm()?,
-        plugin_configuration: state.plugin_configuration,
+        plugin_configuration,
+        edge_files: Some(edge),
+        control_plane_cluster: None,
+        environment: Vec::new(),
+        host_env_keys: Vec::new(),
         workers: 2,
         max_headers_count: 100,
         use_remote_address: true,
@@ -69,6 +77,8 @@ async fn run() -> Result<()> {
         filters_behind: Vec::new(),
         core: None,
         delays: false,
+        log_level: "warning",
+        component_log_level: "wasm:info",
     };
     let mut envoy = Envoy::start(settings, &folder).await?;
     explain(&state.operator_id, root.as_ref())?;
@@ -101,8 +111,7 @@ fn first_start(control_plane: &mut ControlPlane, folder: &Path) -> Result<(State
     DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
     let root =
         control_plane.init().context("if an earlier first start was interrupted, remove .keystile/")?;
-    let plugin_configuration = control_plane.enroll("local")?.plugin_configuration;
-    let state = State { operator_id: root.operator_id.clone(), plugin_configuration };
+    let state = State { operator_id: root.operator_id.clone() };
     let mut file =
         OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(folder.join(STATE))?;
     file.write_all(serde_json::to_string_pretty(&state)?.as_bytes())?;
@@ -139,6 +148,8 @@ const CONTROL_PLANE: SocketAddr = on_localhost(8780);
 const EDGE: SocketAddr = on_localhost(8080);
 const ADMIN: SocketAddr = on_localhost(9901);
 const STATE: &str = "run.json";
+const EDGE_NAME: &str = "local";
+const EDGE_FILES: &str = "edge";
 
 const fn on_localhost(port: u16) -> SocketAddr {
     SocketAddr::V4(std::net::SocketAddrV4::new(Ipv4Addr::LOCALHOST, port))

@@ -9,6 +9,8 @@ use std::rc::Rc;
 pub struct World {
     /// The plugin configuration.
     pub configuration: Vec<u8>,
+    /// `NAME=value` entries, each ended by a zero byte.
+    pub environment: Vec<u8>,
     /// Nanoseconds since the Unix epoch.
     pub now: u64,
     pub shared: Shared,

@@ -13,6 +13,7 @@ mod clock;
 mod control_plane_down;
 mod costs;
 mod edge;
+mod edge_secrets;
 mod exhaustion;
 mod faulty_objects;
 mod filter_crash;

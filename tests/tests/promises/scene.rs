@@ -48,7 +48,8 @@ impl Scene {
             second = Some(other);
         }
         let proxy = Proxy::start(scratch.address(8790), addresses).await.unwrap();
-        let mut plugin = control_plane.enroll("edge").unwrap().plugin_configuration;
+        let edge = scratch.folder().join("edge");
+        let mut plugin = control_plane.enroll_into("edge", &edge).unwrap().plugin_configuration;
         plugin["control_plane"]["wait_seconds"] = json!(wait_seconds.unwrap_or(2));
         if let Some(lifetime) = max_manifest_lifetime {
             plugin["max_manifest_lifetime_seconds"] = json!(lifetime);
@@ -58,6 +59,7 @@ impl Scene {
         }
         let mut envoy = Settings::on(&scratch, plugin).unwrap();
         envoy.control_plane = scratch.address(8790);
+        envoy.edge_files = Some(edge);
         if let Some(wasm) = wasm {
             envoy.wasm = wasm;
         }

@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 use verdict::{Mode, Policy, StateItem};
 
-use crate::world::configuration;
+use crate::world::{configuration, policy_in};
 
 #[test]
 fn defaults_are_the_documented_ones() {
@@ -41,13 +41,13 @@ fn an_error_names_its_path() {
         (r#""header": "x-api-token""#, r#""header": "X-Api-Token""#, "`credentials[1].header`"),
         (r#""header": "x-api-token""#, r#""header": ":path""#, "`credentials[1].header`"),
         (r#""cluster": "keystile""#, r#""cluster": """#, "`control_plane.cluster`"),
-        (r#""cluster": "keystile","#, "", "`control_plane`"),
+        (r#""cluster": "keystile""#, "", "`control_plane`"),
         (r#""audience": "#, r#""bundle": "AAAAAA", "audience": "#, "`control_plane`"),
         (r#""audience": "#, r#""bundle": "AAAAAQ", "audience": "#, "`bundle`"),
         (r#""audience": "#, r#""bundle": "AAAAAA==", "audience": "#, "`bundle`"),
         (
-            r#""cluster": "keystile","#,
-            r#""cluster": "keystile", "wait_seconds": 31,"#,
+            r#""cluster": "keystile""#,
+            r#""cluster": "keystile", "wait_seconds": 31"#,
             "`control_plane.wait_seconds`",
         ),
         (
@@ -95,7 +95,9 @@ fn an_error_names_its_path() {
 #[test]
 fn an_error_never_quotes_a_secret() {
     for (from, to) in [
-        (r#"{ "cluster": "keystile", "credential": "ks_edge_x" }"#, r#""ks_edge_x""#),
+        (r#"{ "cluster": "keystile" }"#, r#""ks_edge_x""#),
+        (r#""cluster": "keystile""#, r#""credential": "ks_edge_x", "cluster": "keystile""#),
+        (r#""cluster": "keystile""#, r#""credential_env": "ks_edge_x y", "cluster": "keystile""#),
         (r#""cluster": "keystile""#, r#""wait_seconds": "ks_edge_x", "cluster": "keystile""#),
     ] {
         let error =
@@ -103,8 +105,96 @@ fn an_error_never_quotes_a_secret() {
         assert!(!error.contains("ks_edge_x"), "{error}");
         assert!(error.contains("control_plane"), "{error}");
     }
-    assert!(!format!("{:?}", Policy::from_json(configuration().as_bytes()).unwrap()).contains("ks_edge_x"));
 }
+
+/// Where secrets may be: in the environment, or in the configuration itself where that is allowed.
+#[test]
+fn secrets_are_named_or_allowed_or_refused() {
+    let control_plane = |members: &str| format!(r#""control_plane": {{ "cluster": "keystile", {members} }}"#);
+    let assertion = |members: &str| {
+        format!(r#""identity": {{ "assertion": {{ "header": "x-a", "audience": "a", {members} }} }}"#)
+    };
+    let allowed = |members: String| format!(r#"{members}, "allow_inline_secrets": true"#);
+    let environment =
+        format!("EDGE= Bearer ks_edge_x\n\0BARE=ks_edge_x\0EMPTY=\0BLANK= \0SHORT=c2hvcnQ\0KEY={KEY}\n\0");
+    let policy = |members: &str| policy_in(members, &environment);
+
+    // None at all.
+    let read = policy(r#""realm": "x""#).unwrap();
+    assert!(read.control_plane.as_ref().unwrap().credential.is_none() && !read.has_inline_secrets());
+
+    for name in ["EDGE", "BARE"] {
+        let read = policy(&control_plane(&format!(r#""credential_env": "{name}""#))).unwrap();
+        assert!(!read.has_inline_secrets());
+        assert_eq!(read.control_plane.as_ref().unwrap().credential.as_ref().unwrap().expose(), "ks_edge_x");
+        assert!(!format!("{read:?}").contains("ks_edge_x"));
+    }
+    let read = policy(&assertion(r#""secret_env": "KEY""#)).unwrap();
+    assert!(!read.has_inline_secrets() && !format!("{read:?}").contains(KEY));
+
+    let inline = [control_plane(r#""credential": "ks_edge_x""#), assertion(&format!(r#""secret": "{KEY}""#))];
+    for (members, path) in inline.into_iter().zip(["control_plane.credential", "identity.assertion.secret"]) {
+        let error = policy(&members).unwrap_err();
+        assert!(error.starts_with(&format!("`{path}`: a secret here")), "{error}");
+        assert!(error.contains("allow_inline_secrets") && error.contains("credential_injector"), "{error}");
+        let read = policy(&allowed(members)).unwrap();
+        assert!(read.has_inline_secrets() && !format!("{read:?}").contains("ks_edge_x"));
+    }
+
+    for (members, expected) in [
+        (
+            control_plane(r#""credential_env": "NONE""#),
+            "`control_plane.credential_env`: the environment variable `NONE` is not there",
+        ),
+        (
+            control_plane(r#""credential_env": "EMPTY""#),
+            "`control_plane.credential_env`: the environment variable `EMPTY` is empty",
+        ),
+        (
+            control_plane(r#""credential_env": "BLANK""#),
+            "`control_plane.credential_env`: the environment variable `BLANK` is empty",
+        ),
+        (control_plane(r#""credential_env": """#), "`control_plane.credential_env`: must not be empty"),
+        (control_plane(r#""credential_env": "A=B""#), "`control_plane.credential_env`: must be the name"),
+        (control_plane(r#""credential_env": "1A""#), "`control_plane.credential_env`: must be the name"),
+        (
+            allowed(control_plane(r#""credential": "x", "credential_env": "EDGE""#)),
+            "`control_plane.credential_env`: either",
+        ),
+        (
+            assertion(r#""secret_env": "NONE""#),
+            "`identity.assertion.secret_env`: the environment variable `NONE` is not there",
+        ),
+        (
+            assertion(r#""secret_env": "EMPTY""#),
+            "`identity.assertion.secret_env`: the environment variable `EMPTY` is empty",
+        ),
+        (
+            assertion(r#""secret_env": "SHORT""#),
+            "`identity.assertion.secret_env`: the environment variable `SHORT` must hold",
+        ),
+        (
+            allowed(assertion(&format!(r#""secret_env": "KEY", "secret": "{KEY}""#))),
+            "`identity.assertion.secret_env`: either",
+        ),
+        (assertion(r#""issuer": "x""#), "`identity.assertion`: missing field `secret_env`"),
+        // The secret where its name should be.
+        (
+            control_plane(&format!(r#""credential_env": "ks_edge_{KEY}""#)),
+            "`control_plane.credential_env`: must be the name",
+        ),
+        (
+            assertion(&format!(r#""secret_env": "{KEY}""#)),
+            "`identity.assertion.secret_env`: must be the name",
+        ),
+    ] {
+        let error = policy(&members).unwrap_err();
+        assert!(error.starts_with(expected), "{members}: {error}");
+        assert!(!error.contains(KEY) && !error.contains("ks_edge_x"), "{error}");
+    }
+}
+
+const KEY: &str = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8";
 
 proptest! {
     #[test]

@@ -58,6 +58,7 @@ fn every_member_is_listed_and_no_other() {
         "strip_credential",
         "outage_grace_seconds",
         "realm",
+        "allow_inline_secrets",
     ];
     assert_eq!(all.difference(&here).map(String::as_str).collect::<BTreeSet<_>>(), BTreeSet::from(elsewhere));
 }

@@ -18,7 +18,7 @@ fn identity() -> String {
                 "x-odd": "odd", "x-role": "/https:~1~1example.com~1role"
             }},
             "assertion": {{ "header": "x-assertion", "secret": "{secret}", "audience": "orders" }}
-        }}"#
+        }}, "allow_inline_secrets": true"#
     )
 }
 
@@ -192,7 +192,8 @@ fn names_that_break_a_request_are_refused() {
             "`identity`: writes",
         ),
     ] {
-        let error = policy(&format!(r#""identity": {identity}"#)).expect_err(identity);
+        let error =
+            policy(&format!(r#""allow_inline_secrets": true, "identity": {identity}"#)).expect_err(identity);
         assert!(error.starts_with(path) && !error.contains("c2hvcnQ"), "{identity}: {error}");
     }
     let apart =

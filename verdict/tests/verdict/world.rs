@@ -8,7 +8,8 @@ use bundle::{
 };
 use token::{Claims, Operator, mint::SigningKey};
 use verdict::{
-    Floor, Forward, Forwarded, Gate, Headers, Passage, Policy, Refresh, Verdict, permission::Permissions,
+    Environment, Floor, Forward, Forwarded, Gate, Headers, Passage, Policy, Refresh, Verdict,
+    permission::Permissions,
 };
 
 /// Seconds; 2023-11-14.
@@ -127,7 +128,7 @@ fn members(instead: &str) -> Vec<String> {
     let usual = [
         ("audience", r#""default""#),
         ("root_keys", &root_keys),
-        ("control_plane", r#"{ "cluster": "keystile", "credential": "ks_edge_x" }"#),
+        ("control_plane", r#"{ "cluster": "keystile" }"#),
         ("tokens", r#"{ "issuer": "https://keystile.local", "audiences": ["api"] }"#),
         (
             "credentials",
@@ -163,8 +164,14 @@ pub(crate) fn claims() -> Claims {
 
 /// The usual configuration with more members, or others.
 pub(crate) fn policy(more: &str) -> Result<Policy, String> {
+    policy_in(more, "KEYSTILE_ASSERTION=AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8\0")
+}
+
+/// The same under an environment.
+pub(crate) fn policy_in(more: &str, environment: &str) -> Result<Policy, String> {
     let configuration = format!("{{ {more}, {} }}", members(more).join(","));
-    Policy::from_json(configuration.as_bytes()).map_err(|error| error.to_string())
+    let environment = Environment::from_block(environment.into());
+    Policy::from_json_in(configuration.as_bytes(), &environment).map_err(|error| error.to_string())
 }
 
 pub(crate) fn gate_with(members: &str) -> Gate {

@@ -72,6 +72,7 @@ pub(in crate::api) async fn create(
     Path(operator): Path<String>,
 ) -> Result<impl IntoResponse, Problem> {
     let (operator, _) = caller.authority_over(&operator)?;
+    caller.must_be_root()?;
     let subject = Subject { operator, user: None };
     let created = operations::create_auth_key(&desk.service, &caller.actor(), &subject).await;
     if let Err(CreateAuthKeyError::Account(error @ AccountError::LimitReached(_))) = &created {
@@ -89,6 +90,7 @@ pub(in crate::api) async fn remove(
     Path((operator, id)): Path<(String, String)>,
 ) -> Result<StatusCode, Problem> {
     let (_, authority) = caller.authority_over(&operator)?;
+    caller.must_be_root()?;
     let id = id.parse().map_err(|_| Problem::not_found("there is no such AuthKey"))?;
     operations::delete_auth_key(&desk.service, &caller.actor(), &authority, &id).await?;
     desk.metrics.revoked();

@@ -16,7 +16,7 @@ pub async fn disable_api_key(
     id: ApiKeyId,
 ) -> Result<u64, ApiKeyError> {
     let (mut write, version, now) = begin(service).await?;
-    let key = own(&mut write, authority, id).await?;
+    let key = own(&mut write, actor, authority, id).await?;
     let changed = api_keys::change(&mut write, id, ApiKeyState::Active, ApiKeyState::Disabled).await?;
     // What is revoked already stays so: enabling the key would take that back.
     if !changed || !refuse(&mut write, &key, "disabled", now, version).await? {
@@ -33,7 +33,7 @@ pub async fn enable_api_key(
     id: ApiKeyId,
 ) -> Result<u64, ApiKeyError> {
     let (mut write, version, now) = begin(service).await?;
-    let key = own(&mut write, authority, id).await?;
+    let key = own(&mut write, actor, authority, id).await?;
     if key.expires_at.is_some_and(|end| end <= now.seconds()) {
         return Err(ApiKeyError::Expired(id));
     }
@@ -59,7 +59,7 @@ pub async fn delete_api_key(
     id: ApiKeyId,
 ) -> Result<u64, ApiKeyError> {
     let (mut write, version, now) = begin(service).await?;
-    let key = own(&mut write, authority, id).await?;
+    let key = own(&mut write, actor, authority, id).await?;
     refuse(&mut write, &key, "deleted", now, version).await?;
     api_keys::delete(&mut write, id).await?;
     finish(service, write, actor, "api_key.delete", &key, version, now).await
@@ -75,11 +75,13 @@ async fn begin(service: &Service) -> Result<(Write, u64, Time), ApiKeyError> {
 /// Another operator's key looks like one that is not there.
 pub(super) async fn own(
     write: &mut Write,
+    actor: &Actor,
     authority: &Authority,
     id: ApiKeyId,
 ) -> Result<ApiKey, ApiKeyError> {
     let found = api_keys::find(write, id).await?;
-    found.filter(|key| authority.covers(&key.owner.operator)).ok_or(ApiKeyError::Unknown(id))
+    let key = found.filter(|key| authority.covers(&key.owner.operator)).ok_or(ApiKeyError::Unknown(id))?;
+    if actor.may_manage(&key.owner) { Ok(key) } else { Err(ApiKeyError::RootOnly) }
 }
 
 async fn finish(

@@ -59,6 +59,9 @@ pub async fn create_api_key(
 ) -> Result<CreatedApiKey, ApiKeyError> {
     let ApiKeyOrder { owner, username, prefix, name, metadata, expires_at } = order;
     check(name.as_deref(), metadata.as_ref())?;
+    if !actor.may_manage(&owner) {
+        return Err(ApiKeyError::RootOnly);
+    }
     let username = Username::of(&owner, username.as_deref()).map_err(ApiKeyError::Username)?;
     loop {
         let mut write = service.store.write().await?;
@@ -80,6 +83,7 @@ pub async fn create_api_key(
             sleep(Duration::from_millis(100)).await;
             continue;
         };
+        api_keys::set_creator(&mut write, key.id, &actor.to_string()).await?;
         let detail = json!({
             "owner": owner.to_string(),
             "username": username.as_str(),

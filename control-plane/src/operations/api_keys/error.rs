@@ -10,6 +10,8 @@ use crate::{
 #[derive(Debug)]
 pub enum ApiKeyError {
     Unknown(ApiKeyId),
+    /// Only the root user manages API keys of the root user.
+    RootOnly,
     /// Owner: no such operator, or a user that can't be made.
     Account(AccountError),
     Username(BadId),
@@ -45,6 +47,7 @@ impl ApiKeyError {
     pub const fn code(&self) -> &'static str {
         match self {
             Self::Unknown(_) => "not_found",
+            Self::RootOnly => "root_only",
             Self::Account(error) => error.code(),
             Self::Username(_) | Self::NameTooLong | Self::Metadata | Self::UsernameNotCarried(_) => {
                 "request_invalid"
@@ -69,6 +72,9 @@ impl fmt::Display for ApiKeyError {
         match self {
             Self::Unknown(id) => {
                 write!(f, "there is no API key `{id}`; `keystile key list` shows those there are")
+            }
+            Self::RootOnly => {
+                f.write_str("only the root user manages API keys of the root user, whatever was granted")
             }
             Self::Account(error) => error.fmt(f),
             Self::Username(error) => write!(f, "`username`: {error}"),

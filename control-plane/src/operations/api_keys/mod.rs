@@ -15,6 +15,6 @@ pub use create::{ApiKeyOrder, CreatedApiKey, create_api_key};
 pub use error::ApiKeyError;
 pub use expire::expire_api_keys;
 pub use list::{ApiKeyStanding, find_api_key, list_api_keys};
-pub(super) use refuse::{hold, refuse_all};
+pub(super) use refuse::{hold, refuse, refuse_all};
 pub use remaining::remaining_api_keys;
 pub use rotate::{rotate_api_key, rotate_tag_key};

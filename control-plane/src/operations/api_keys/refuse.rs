@@ -10,7 +10,7 @@ use crate::{
 };
 
 /// Revokes the fingerprint for as long as the key itself would be good. Whether it was not revoked yet.
-pub(super) async fn refuse(
+pub(in crate::operations) async fn refuse(
     write: &mut Write,
     key: &ApiKey,
     reason: &str,

@@ -32,7 +32,7 @@ pub async fn rotate_api_key(
         let now = service.now();
         let mut write = service.store.write().await?;
         let version = versions::next(&mut write, now).await?;
-        let old = own(&mut write, authority, id).await?;
+        let old = own(&mut write, actor, authority, id).await?;
         if old.state != ApiKeyState::Active || old.expires_at.is_some_and(|end| end <= now.seconds()) {
             return Err(ApiKeyError::NotActive(id));
         }
@@ -53,6 +53,7 @@ pub async fn rotate_api_key(
             sleep(Duration::from_millis(100)).await;
             continue;
         };
+        api_keys::set_creator(&mut write, key.id, &actor.to_string()).await?;
         let end = now.seconds().saturating_add(grace);
         api_keys::expire_at(&mut write, id, end).await?;
         if grace == 0 {

@@ -1,7 +1,7 @@
 //! Calls to the host. None of them panics, whatever the host answers.
 
 use alloc::vec::Vec;
-use core::ptr;
+use core::{fmt, ptr};
 
 use super::memory::received;
 
@@ -14,6 +14,12 @@ impl HostError {
     pub(crate) const BAD_ARGUMENT: Self = Self(2);
     /// Somebody else has written since.
     pub(crate) const MISMATCH: Self = Self(8);
+}
+
+impl fmt::Display for HostError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "status {}", self.0)
+    }
 }
 
 #[derive(Debug, Clone, Copy)]

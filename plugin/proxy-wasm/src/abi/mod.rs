@@ -3,6 +3,8 @@
 //! The SDK is not used: it panics wherever a host answers anything unexpected, exports every callback there is (a host
 //! calls each of them for every request) and copies each value twice.
 //!
+//! Beside it three calls of WASI, which every proxy-wasm host has.
+//!
 //! All unsafe code of the filter is in this folder.
 #![expect(unsafe_code, reason = "the ABI is one of raw pointers")]
 
@@ -11,9 +13,11 @@ mod alone;
 mod calls;
 mod entry;
 mod memory;
+mod wasi;
 
 pub(crate) use calls::*;
 pub(crate) use memory::memory_size;
+pub(crate) use wasi::{environment, random};
 
 /// Milliseconds since the Unix epoch. None where the host does not know.
 pub(crate) fn now() -> Option<u64> {

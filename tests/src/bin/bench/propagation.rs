@@ -63,11 +63,14 @@ async fn measured(scale: Scale) -> Result<Section> {
 
 async fn edge(control_plane: &ControlPlane, upstream: &Upstream, name: &str) -> Result<(Envoy, Scratch)> {
     let scratch = Scratch::new()?;
+    let files = scratch.folder().join("edge");
+    let enrolled = control_plane.enroll_into(name, &files)?;
     let settings = Settings {
         control_plane: control_plane.address(),
         upstream: upstream.address(),
+        edge_files: Some(files),
         access_log: false,
-        ..Settings::on(&scratch, control_plane.enroll(name)?.plugin_configuration)?
+        ..Settings::on(&scratch, enrolled.plugin_configuration)?
     };
     Ok((Envoy::start(settings, scratch.folder()).await?, scratch))
 }

@@ -1,0 +1,478 @@
+//! What an edge has of secrets stands nowhere that its host shows, and is replaced without a gap.
+
+use crate::edge::{self, Edge};
+use crate::filter_crash::{trap, trapping};
+use crate::scene::{Different, Scene};
+use harness::client::{bearer, send, without_credential};
+use harness::envoy::Settings;
+use harness::host::{Faults, Host, World};
+use harness::{Connection, ControlPlane, Envoy, Scratch, Store, Upstream, eventually, tools};
+use serde_json::{Value, json};
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use token::base64url;
+
+/// The default form: Envoy adds the credential from a file, and the secret of the assertion is in the environment.
+#[tokio::test]
+async fn an_envoy_that_adds_the_credential_shows_no_secret() {
+    let scratch = Scratch::new().unwrap();
+    let mut stage = Stage::set(scratch, &[], with_assertion).await;
+    assert_eq!(stage.plugin["control_plane"].get("credential"), None);
+    stage.enforces_a_revocation().await;
+    stage.crashes().await;
+    let shown = stage.shown().await;
+    let secrets = [stage.credential.as_str(), ASSERTION];
+    none_is_in(&secrets, &shown);
+    assert!(shown.iter().any(|(_, text)| text.contains(VARIABLE)), "the name of the variable is no secret");
+
+    // What the filter logs at the level of details, and what validating prints.
+    let refused = stage.validate(&stage.settings().environment);
+    none_is_in(&secrets, &[("validate".to_owned(), refused)]);
+    let refused = stage.validate(&[]);
+    none_is_in(&secrets, &[("validate".to_owned(), refused.clone())]);
+    assert!(
+        refused.contains(&format!("identity.assertion.secret_env`: the environment variable `{VARIABLE}`")),
+        "{refused}"
+    );
+}
+
+/// The other form: the filter reads the credential from the environment.
+#[tokio::test]
+async fn a_filter_that_reads_the_environment_shows_no_secret() {
+    let scratch = Scratch::new().unwrap();
+    let mut stage = Stage::set(scratch, &["--env", "KEYSTILE_EDGE"], |settings| {
+        with_assertion(settings);
+        let file =
+            std::fs::read_to_string(settings.edge_files.take().unwrap().join("credential.env")).unwrap();
+        let (name, value) = file.trim_end().split_once('=').unwrap();
+        settings.environment.push((name.to_owned(), value.to_owned()));
+        settings.host_env_keys.push(name.to_owned());
+    })
+    .await;
+    stage.enforces_a_revocation().await;
+    stage.crashes().await;
+    let shown = stage.shown().await;
+    let secrets = [stage.credential.as_str(), ASSERTION];
+    none_is_in(&secrets, &shown);
+    assert!(shown.iter().any(|(_, text)| text.contains("KEYSTILE_EDGE")));
+
+    for (value, why) in
+        [(None, "is not there"), (Some(""), "is empty"), (Some("ks_edge_\u{1}leak"), "visible ASCII")]
+    {
+        let mut environment = stage.settings().environment.clone();
+        environment.retain(|(name, _)| name != "KEYSTILE_EDGE");
+        environment.extend(value.map(|value| ("KEYSTILE_EDGE".to_owned(), value.to_owned())));
+        let refused = stage.validate(&environment);
+        let expected = "`control_plane.credential_env`: the environment variable `KEYSTILE_EDGE` ";
+        assert!(refused.contains(&format!("{expected}{why}")) || refused.contains(why), "{refused}");
+        assert!(refused.contains(expected) && !refused.contains("leak"), "{refused}");
+    }
+}
+
+/// Shows that the two tests above can fail; and that who does this is told.
+#[tokio::test]
+async fn a_secret_in_the_configuration_is_shown_and_therefore_refused_unless_it_is_allowed() {
+    let scratch = Scratch::new().unwrap();
+    let stage = Stage::set(scratch, &["--inline"], |settings| settings.edge_files = None).await;
+    let (_, dump) = stage.shown().await.swap_remove(0);
+    assert!(dump.contains(&stage.credential));
+    assert!(stage.envoy.log().contains("a secret stands in the plugin configuration"));
+
+    let mut settings = stage.settings().clone();
+    settings.plugin_configuration.as_object_mut().unwrap().remove("allow_inline_secrets");
+    let refused = validate(&settings, stage.scratch.folder());
+    assert!(refused.contains("`control_plane.credential`: a secret here can be read"), "{refused}");
+    assert!(!refused.contains(&stage.credential), "{refused}");
+}
+
+/// Each file that enrolling writes is taken by Envoy as it is.
+#[tokio::test]
+async fn what_enrolling_prints_is_what_envoy_takes() {
+    let scratch = Scratch::new().unwrap();
+    let control_plane = ControlPlane::start(&scratch, Store::Sqlite, &[]).await.unwrap();
+    let _upstream = Upstream::start(scratch.address(8081)).await.unwrap();
+    let folder = scratch.folder().join("edge");
+    let enrolled = control_plane.enroll_into("edge", &folder).unwrap();
+    let secret = std::fs::metadata(folder.join("credential")).unwrap();
+    assert_eq!(secret.permissions().mode() & 0o777, 0o600);
+    for (name, content) in &enrolled.files {
+        assert_eq!(*content, std::fs::read_to_string(folder.join(name)).unwrap(), "{name}");
+        assert_eq!(name == "credential", content.contains(&enrolled.credential), "{name}");
+    }
+    let cluster = |text: &str| {
+        let lines = text.lines().map(|line| format!("    {line}"));
+        lines.collect::<Vec<_>>().join("\n")
+    };
+    let mut settings = Settings::on(&scratch, enrolled.plugin_configuration.clone()).unwrap();
+    settings.control_plane_cluster = Some(cluster(&enrolled.files["cluster.yaml"]));
+    let envoy = Envoy::start(settings.clone(), scratch.folder()).await.unwrap();
+    let token = control_plane.token().await.unwrap();
+    envoy.admitting(&token).await.unwrap();
+    envoy.stop().unwrap();
+
+    for (name, origin, extra) in [
+        ("by-name", "https://keystile.example.com", "sni: \"keystile.example.com\""),
+        ("by-address", "https://192.0.2.1:8780/", "IP_ADDRESS"),
+        ("plain", "http://[2001:db8::1]:8780", "2001:db8::1"),
+    ] {
+        let folder = scratch.folder().join(name);
+        let out = folder.to_str().unwrap();
+        let made =
+            control_plane.cli(["edge", "enroll", name, "--out", out, "--control-plane", origin]).unwrap();
+        let text = made["files"]["cluster.yaml"].as_str().unwrap();
+        assert!(text.contains(extra), "{text}");
+        settings.control_plane_cluster = Some(cluster(text));
+        settings.plugin_configuration = made["plugin_configuration"].clone();
+        settings.validate(scratch.folder()).unwrap_or_else(|error| panic!("{name}: {error:#}\n{text}"));
+    }
+    // Nothing is overwritten: the secret of the other edge would be lost.
+    let again = control_plane.cli(["edge", "enroll", "other", "--out", folder.to_str().unwrap()]);
+    assert!(format!("{:#}", again.unwrap_err()).contains("is there"));
+}
+
+#[tokio::test]
+async fn a_secret_that_is_missing_or_wrong_is_named_and_taken_up_when_it_is_right() {
+    let scratch = Scratch::new().unwrap();
+    let control_plane = ControlPlane::start(&scratch, Store::Sqlite, &[]).await.unwrap();
+    let _upstream = Upstream::start(scratch.address(8081)).await.unwrap();
+    let folder = scratch.folder().join("edge");
+    let enrolled = control_plane.enroll_into("edge", &folder).unwrap();
+    let (file, away) = (folder.join("credential"), folder.join("away"));
+    std::fs::rename(&file, &away).unwrap();
+    let mut settings = Settings::on(&scratch, enrolled.plugin_configuration).unwrap();
+    settings.edge_files = Some(folder.clone());
+    let envoy = Envoy::start(settings, scratch.folder()).await.unwrap();
+    let token = control_plane.token().await.unwrap();
+    says(&envoy, "the host did not send it (status 10)").await;
+    says(&envoy, "is the file with the secret there").await;
+    let refused = harness::get(envoy.address(), &token).await.unwrap().expect(503).unwrap();
+    assert_eq!(refused.code(), "bundle_missing");
+
+    // The secret of another edge that is none any more.
+    let wrong = control_plane.enroll("wrong").unwrap();
+    control_plane.cli(["edge", "remove", "wrong", "--yes"]).unwrap();
+    put(&file, &format!("Bearer {}\n", wrong.credential));
+    says(&envoy, "the control plane answered 401").await;
+    says(&envoy, "`keystile edge rotate` makes another").await;
+
+    std::fs::rename(&away, &file).unwrap();
+    let mut workers = envoy.admitting(&token).await.unwrap();
+    control_plane.revoke(&control_plane.token().await.unwrap(), json!({ "token": token })).await.unwrap();
+    Envoy::refusing(&mut workers, &token, 401, "revoked").await;
+}
+
+#[tokio::test]
+async fn a_rotated_secret_is_taken_up_without_missing_a_revocation_on_sqlite() {
+    rotates(Different::default()).await;
+}
+
+/// Two servers, between which the edge is led at each connection.
+#[tokio::test]
+async fn a_rotated_secret_is_taken_up_without_missing_a_revocation_on_postgresql() {
+    rotates(Different { store: Some(Store::Postgres), servers: 2, ..Different::default() }).await;
+}
+
+async fn rotates(different: Different) {
+    let mut scene = Scene::set(different).await;
+    let folder = scene.scratch().folder().join("edge");
+    let credential = || {
+        let file = std::fs::read_to_string(folder.join("credential")).unwrap();
+        file.trim_end().strip_prefix("Bearer ").unwrap().to_owned()
+    };
+    for round in 0..3 {
+        let old = credential();
+        let out = folder.to_str().unwrap();
+        let rotated = scene.control_plane.cli(["edge", "rotate", "edge", "--out", out]).unwrap();
+        let new = credential();
+        assert_eq!(rotated["credential"], json!(new));
+        assert_ne!(old, new, "round {round}");
+        // Revocations go on all the while, until the old one is refused: the edge has used the new one.
+        for revoked in 0.. {
+            let victim = scene.token().await;
+            scene.admitted(&victim).await;
+            scene.revoke(&victim).await;
+            scene.refused(&victim).await;
+            let status = manifest(&scene.control_plane, &old).await;
+            if status == 401 && revoked >= 2 {
+                break;
+            }
+            assert!([200, 401].contains(&status), "the old credential got {status}");
+            assert!(revoked < 10_000, "the new credential is never used");
+        }
+        assert_eq!(manifest(&scene.control_plane, &new).await, 200);
+        if let Some(second) = &scene.second {
+            assert_eq!((manifest(second, &old).await, manifest(second, &new).await), (401, 200));
+        }
+    }
+    let log = scene.envoy.log();
+    assert!(!log.contains("answered 401"), "{log}");
+
+    // Stolen: the old one ends at once, and the edge goes on with the new one.
+    let old = credential();
+    let out = folder.to_str().unwrap();
+    scene.control_plane.cli(["edge", "rotate", "edge", "--now", "--yes", "--out", out]).unwrap();
+    assert_eq!(manifest(&scene.control_plane, &old).await, 401);
+    let victim = scene.token().await;
+    scene.admitted(&victim).await;
+    scene.revoke(&victim).await;
+    scene.refused(&victim).await;
+}
+
+/// In the second host, where an environment can be anything.
+#[test]
+fn the_environment_may_be_anything() {
+    let cases: [(&[u8], bool); 11] = [
+        (b"KEYSTILE_EDGE=ks_edge_env\0", true),
+        (b"A=1\0KEYSTILE_EDGE= Bearer ks_edge_env \n\0", true),
+        // It holds a line break.
+        (b"OTHER=x\0KEYSTILE_EDGE=ks_edge_env\nREST=\0EMPTY=\0", false),
+        (b"", false),
+        (b"\0\0\0", false),
+        (b"KEYSTILE_EDGE", false),
+        (b"KEYSTILE_EDGE=", false),
+        (b"KEYSTILE_EDGE=\xff\xfe\0", false),
+        (b"=KEYSTILE_EDGE=x\0", false),
+        (&[b'='; 70_000], false),
+        (&[0; 2_000_000], false),
+    ];
+    for (block, taken) in cases {
+        let (mut host, accepted) = start(block, |_| None);
+        assert_eq!(
+            accepted,
+            taken,
+            "{:?}: {:?}",
+            String::from_utf8_lossy(&block[..block.len().min(50)]),
+            host.world().log
+        );
+        let log = host.world().log.concat();
+        assert!(taken || log.contains("`KEYSTILE_EDGE`"), "{log}");
+        assert!(!log.contains("ks_edge_env"), "{log}");
+        if taken {
+            host.tick().unwrap();
+            let call = host.world().http_calls.pop().expect("it asks for a manifest");
+            assert_eq!(call.headers.get("authorization"), Some(b"Bearer ks_edge_env".as_slice()));
+        }
+    }
+    // Hosts that answer anything at all.
+    for status in [1, 8, 52, u32::MAX] {
+        for call in ["environ_sizes_get", "environ_get"] {
+            let (mut host, accepted) =
+                start(b"KEYSTILE_EDGE=ks_edge_env\0", move |name| (name == call).then_some(status));
+            assert!(!accepted, "{:?}", host.world().log);
+        }
+        let (_, accepted) =
+            start(b"KEYSTILE_EDGE=ks_edge_env\0", move |name| (name == "random_get").then_some(status));
+        assert!(accepted, "randomness is nothing that it cannot do without");
+    }
+}
+
+/// What the filter says and sends where the host adds the credential.
+#[test]
+fn a_filter_without_a_credential_sends_none_and_says_what_to_look_at() {
+    let mut configuration = edge::configuration();
+    configuration["control_plane"].as_object_mut().unwrap().remove("credential");
+    let (mut host, accepted) = Host::start(World::new(&configuration, edge::NOW_MS)).unwrap();
+    assert!(accepted);
+    host.tick().unwrap();
+    let call = host.world().http_calls.pop().unwrap();
+    assert_eq!(call.headers.get("authorization"), None);
+    host.answer(&call, 401, b"").unwrap();
+    let log = host.world().log.concat();
+    assert!(log.contains("the host adds no edge credential to requests for the cluster `keystile`"), "{log}");
+
+    for (status, hint) in
+        [(10, "`credential_injector`"), (2, "is there a cluster `keystile`?"), (12, "status 12")]
+    {
+        let mut world = World::new(&configuration, edge::NOW_MS);
+        world.faults = Faults::of(move |call| (call == "proxy_http_call").then_some(status));
+        let (mut host, _) = Host::start(world).unwrap();
+        host.tick().unwrap();
+        let log = host.world().log.concat();
+        assert!(log.contains(hint), "{log}");
+        // It goes on, and is well as soon as the host is.
+        host.world().faults = Faults::default();
+        let mut edge = Edge::around(host);
+        edge.publish();
+    }
+}
+
+fn start(block: &[u8], fault: impl FnMut(&'static str) -> Option<u32> + 'static) -> (Host, bool) {
+    let mut configuration = edge::configuration();
+    configuration["control_plane"]["credential_env"] = json!("KEYSTILE_EDGE");
+    let mut world = World::new(configuration, edge::NOW_MS);
+    world.environment = block.to_vec();
+    world.faults = Faults::of(fault);
+    Host::start(world).unwrap()
+}
+
+/// An edge that was enrolled as the product does it, its control plane and its upstream.
+struct Stage {
+    envoy: Envoy,
+    workers: Vec<Connection>,
+    control_plane: ControlPlane,
+    credential: String,
+    plugin: Value,
+    _upstream: Upstream,
+    scratch: Scratch,
+}
+
+impl Stage {
+    async fn set(scratch: Scratch, arguments: &[&str], prepare: fn(&mut Settings)) -> Self {
+        let upstream = Upstream::start(scratch.address(8081)).await.unwrap();
+        let control_plane = ControlPlane::start(&scratch, Store::Sqlite, &[]).await.unwrap();
+        let folder = scratch.folder().join("edge");
+        let enroll = ["edge", "enroll", "edge", "--out", folder.to_str().unwrap()];
+        let enrolled = control_plane.cli(enroll.into_iter().chain(arguments.iter().copied())).unwrap();
+        let plugin = enrolled["plugin_configuration"].clone();
+        let mut settings = Settings::on(&scratch, plugin.clone()).unwrap();
+        settings.edge_files = Some(folder);
+        settings.wasm = trapping(&settings.wasm, scratch.folder());
+        settings.log_level = "info";
+        settings.component_log_level = "wasm:debug";
+        prepare(&mut settings);
+        let envoy = Envoy::start(settings, scratch.folder()).await.unwrap();
+        let token = control_plane.token().await.unwrap();
+        let workers = envoy.admitting(&token).await.unwrap();
+        let credential = enrolled["credential"].as_str().unwrap().to_owned();
+        Self { envoy, workers, control_plane, credential, plugin, _upstream: upstream, scratch }
+    }
+
+    fn settings(&self) -> &Settings {
+        self.envoy.settings()
+    }
+
+    async fn enforces_a_revocation(&mut self) {
+        let (admin, victim) =
+            (self.control_plane.token().await.unwrap(), self.control_plane.token().await.unwrap());
+        self.control_plane.revoke(&admin, json!({ "token": victim })).await.unwrap();
+        Envoy::refusing(&mut self.workers, &victim, 401, "revoked").await;
+    }
+
+    /// Every worker's VM traps once and comes back.
+    async fn crashes(&mut self) {
+        let token = self.control_plane.token().await.unwrap();
+        for worker in &mut self.workers {
+            worker.send(trap(&token)).await.unwrap().expect(503).unwrap();
+            eventually("the VM is back", async || worker.get(&token).await?.expect(200)).await;
+        }
+    }
+
+    /// All that the admin interface answers to a GET, and the log; the whole configuration first.
+    async fn shown(&self) -> Vec<(String, String)> {
+        // So that something stands in what is only counted or timed.
+        send(self.envoy.address(), without_credential()).await.unwrap();
+        let mut paths: Vec<String> =
+            ["/config_dump?include_eds", "/config_dump", "/clusters?format=json", "/listeners?format=json"]
+                .map(str::to_owned)
+                .into();
+        let help = self.envoy.admin("/help").await.unwrap();
+        let named = help.lines().filter_map(|line| line.strip_prefix("  /")?.split([':', ' ']).next());
+        paths.extend(named.filter(|path| !path.is_empty()).map(|path| format!("/{path}")));
+        for format in
+            ["/stats?format=json", "/stats/prometheus", "/config_dump?mask=bootstrap", "/init_dump?mask="]
+        {
+            paths.push(format.to_owned());
+        }
+        let mut shown = Vec::new();
+        for path in paths {
+            let request = hyper::Request::get(&path).body(String::new()).unwrap();
+            let answer = send(self.settings().admin, request).await.unwrap();
+            // What changes something is not done for a GET.
+            shown.push((format!("{path} ({})", answer.status), answer.text()));
+        }
+        for needed in
+            ["/certs (200)", "/stats (200)", "/server_info (200)", "/clusters (200)", "/listeners (200)"]
+        {
+            assert!(shown.iter().any(|(path, _)| path == needed), "{needed}");
+        }
+        assert!(
+            shown[0].1.contains("root_keys"),
+            "the configuration of the filter is not shown: {}",
+            shown[0].1
+        );
+        let log = self.envoy.log();
+        assert!(log.contains("enforcing bundle version"), "{log}");
+        shown.push(("the log".to_owned(), log));
+        shown
+    }
+
+    /// What `envoy --mode validate` says under another environment.
+    fn validate(&self, environment: &[(String, String)]) -> String {
+        let mut settings = self.settings().clone();
+        settings.environment = environment.to_vec();
+        validate(&settings, self.scratch.folder())
+    }
+}
+
+fn validate(settings: &Settings, folder: &Path) -> String {
+    let file = folder.join("validated.yaml");
+    std::fs::write(&file, settings.render().unwrap()).unwrap();
+    let output = Command::new(tools::envoy().unwrap())
+        .env_clear()
+        .envs(settings.environment.iter().map(|(name, value)| (name, value)))
+        .args(["--mode", "validate", "--log-level", "info", "--component-log-level", "wasm:debug", "-c"])
+        .arg(&file)
+        .output()
+        .unwrap();
+    [output.stdout, output.stderr].map(|text| String::from_utf8_lossy(&text).into_owned()).concat()
+}
+
+fn with_assertion(settings: &mut Settings) {
+    settings.plugin_configuration["identity"] =
+        json!({ "assertion": { "header": "x-assertion", "secret_env": VARIABLE, "audience": "upstream" } });
+    settings.environment.push((VARIABLE.to_owned(), ASSERTION.to_owned()));
+    settings.host_env_keys.push(VARIABLE.to_owned());
+}
+
+/// In no form that anybody would recognise.
+fn none_is_in(secrets: &[&str], shown: &[(String, String)]) {
+    for secret in secrets {
+        let bare = secret.strip_prefix("ks_edge_").unwrap_or(secret);
+        let mut forms = vec![bare.to_owned(), bare.chars().rev().collect()];
+        let decoded = base64url::decode(bare.as_bytes()).unwrap_or_default();
+        // Some texts decode to nothing.
+        for form in [bare.as_bytes(), decoded.as_slice()].into_iter().filter(|form| !form.is_empty()) {
+            forms.push(form.iter().map(|byte| format!("{byte:02x}")).collect());
+            forms.push(form.iter().map(|byte| format!("%{byte:02x}")).collect());
+            // Wherever it begins in what was encoded: the letters at the edges are of its neighbours too.
+            for before in 0..3 {
+                let encoded = base64url::encode(&[vec![b'x'; before].as_slice(), form].concat());
+                forms.push(encoded[4..encoded.len() - 3].to_owned());
+            }
+        }
+        for (place, text) in shown {
+            let (text, lower) = (text.replace('+', "-").replace('/', "_"), text.to_lowercase());
+            for form in &forms {
+                assert!(!text.contains(form) && !lower.contains(form), "{place} shows a secret as {form}");
+            }
+        }
+    }
+}
+
+/// As a secret is to be replaced: in one step.
+fn put(file: &Path, content: &str) {
+    let draft: PathBuf = file.with_extension("draft");
+    std::fs::write(&draft, content).unwrap();
+    std::fs::rename(draft, file).unwrap();
+}
+
+async fn says(envoy: &Envoy, what: &str) {
+    eventually(what, async || {
+        anyhow::ensure!(envoy.log().contains(what), "the log does not say it");
+        Ok(())
+    })
+    .await;
+}
+
+/// The status that a credential gets for a manifest.
+async fn manifest(control_plane: &ControlPlane, credential: &str) -> u16 {
+    let mut request = bearer(credential);
+    *request.uri_mut() = "/edge/v1/manifest?have=0".parse().unwrap();
+    send(control_plane.address(), request).await.unwrap().status
+}
+
+const VARIABLE: &str = "KEYSTILE_ASSERTION";
+
+/// 32 bytes in base64url.
+const ASSERTION: &str = "n4bQgYhMfWWaL-qgxVrQFaO_TxsrC4Is0V1sFbDwCgg";

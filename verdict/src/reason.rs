@@ -32,6 +32,8 @@ pub enum Reason {
     NotYetValid,
     IssuedInFuture,
     Watermark,
+    /// It was issued in a gap of what the control plane knows, and is not known.
+    IssuanceUnknown,
     Revoked,
     /// No base says whether it is good, and the policy takes that for no.
     NotCovered,
@@ -53,7 +55,7 @@ pub enum Reason {
 
 impl Reason {
     /// Every reason there is, for whoever counts them.
-    pub const ALL: [Self; 52] = [
+    pub const ALL: [Self; 53] = [
         Self::TooManyHeaders,
         Self::CredentialMissing,
         Self::CredentialAmbiguous,
@@ -84,6 +86,7 @@ impl Reason {
         Self::NotYetValid,
         Self::IssuedInFuture,
         Self::Watermark,
+        Self::IssuanceUnknown,
         Self::Revoked,
         Self::NotCovered,
         Self::BundleMissing,
@@ -129,6 +132,7 @@ impl Reason {
             Self::NotYetValid => "token_not_yet_valid",
             Self::IssuedInFuture => "token_issued_in_future",
             Self::Watermark => "watermark",
+            Self::IssuanceUnknown => "issuance_unknown",
             Self::Revoked => "revoked",
             Self::NotCovered => "not_covered",
             Self::BundleMissing => "bundle_missing",
@@ -188,6 +192,7 @@ impl fmt::Display for Reason {
             Self::NotYetValid => "the token is not valid yet",
             Self::IssuedInFuture => "the token was issued in the future",
             Self::Watermark | Self::Revoked => "the credential is revoked",
+            Self::IssuanceUnknown => "the credential is not known any more",
             Self::NotCovered => "this edge does not know yet whether the credential is good",
             Self::BundleMissing => "this edge has no revocation list yet",
             Self::BundleStale | Self::BundleStaleDenied | Self::BundleStaleIssuedEarlier => {

@@ -12,7 +12,7 @@ pub(super) async fn lives() -> &'static str {
 }
 
 /// The store answers and takes changes, and the manifest is one that edges take for fresh.
-pub(super) async fn ready(State(desk): State<Desk>) -> Result<&'static str, Problem> {
+pub(super) async fn ready(State(desk): State<Desk>) -> Result<String, Problem> {
     desk.service.ready().await?;
     desk.service.writable().await.map_err(|error| Problem::unavailable("store_unwritable", &error))?;
     if desk.service.now().millis() >= desk.latest().expires_at {
@@ -22,7 +22,9 @@ pub(super) async fn ready(State(desk): State<Desk>) -> Result<&'static str, Prob
             "the manifest is out of date",
         ));
     }
-    Ok("ready\n")
+    // No reason to take requests elsewhere, and one to look.
+    let note = desk.service.journal().trouble().map(|cause| format!("journal: {cause}\n"));
+    Ok(note.unwrap_or_default() + "ready\n")
 }
 
 pub(super) async fn metrics(State(desk): State<Desk>) -> Result<impl IntoResponse, Problem> {

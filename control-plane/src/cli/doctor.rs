@@ -90,6 +90,7 @@ async fn examine(global: &Global, findings: &mut Vec<Finding>) {
     let written =
         written.map(|()| format!("{:?}, schema current, takes changes, keys open", service.store_engine()));
     check(findings, "store", written, "make room on the disk, and see that the database may be written to");
+    findings.push(journal(&service).await);
     let signed = publisher::preview(&service).await.map_err(|error| chain(&error));
     let signed = signed.map(|publication| format!("version {} signed and read back", publication.version));
     check(findings, "publisher", signed, "restore the keys and the database from the same backup");
@@ -98,6 +99,47 @@ async fn examine(global: &Global, findings: &mut Vec<Finding>) {
     let round = operations::rehearse(&service).map(|()| "a token signed and verified".to_owned());
     check(findings, "tokens", round.map_err(|error| chain(&error)), "restore the signing key");
     answers(findings, &config).await;
+}
+
+/// Whether the database knows all that was taken back.
+async fn journal(service: &Service) -> Finding {
+    let what = "journal";
+    let bad = |detail: String, advice: &str| Finding {
+        what,
+        state: State::Bad,
+        detail,
+        advice: Some(advice.to_owned()),
+    };
+    match operations::standing(service).await {
+        Err(error) => {
+            bad(chain(&error), "see that the file can be read; it is not restored with the database")
+        }
+        Ok(examined) if examined.needs_repair() => bad(
+            "the database is older than the journal: it was restored from a backup".to_owned(),
+            "`keystile restore --repair`",
+        ),
+        Ok(examined) => match examined.missing {
+            None => Finding {
+                what,
+                state: State::Good,
+                detail: "none yet: a running server keeps it".to_owned(),
+                advice: None,
+            },
+            Some(missing) if !missing.refuses_nothing() => bad(
+                "it says more than the database knows".to_owned(),
+                "start `keystile serve`, or run `keystile restore --repair`: either takes that up",
+            ),
+            Some(_) => match service.journal().writable() {
+                Ok(()) => Finding {
+                    what,
+                    state: State::Good,
+                    detail: "the database knows all that was taken back".to_owned(),
+                    advice: None,
+                },
+                Err(error) => bad(chain(&error), "see that the file can be written"),
+            },
+        },
+    }
 }
 
 /// Whether the root has to sign again soon.
@@ -173,8 +215,13 @@ fn advice(error: &OpenError, home: &Home) -> &'static str {
             "see that the database is whole and can be reached; a damaged one is restored from its backup"
         }
         OpenError::NoHome { .. } | OpenError::Keys(_) => {
-            "see that the keys are those `keystile init` made; lost ones are restored from the backup"
+            "see that the keys are those `keystile init` made; lost ones are restored from the backup. If it is the \
+             database that was restored, `keystile restore --repair`"
         }
+        OpenError::Journal(_) => {
+            "see that the journal in keys/ can be read; a damaged one is restored from its backup"
+        }
+        OpenError::Merge { .. } => "`keystile serve` tries again",
     }
 }
 

@@ -8,12 +8,17 @@ use tokio::{
     time::{Instant, timeout},
 };
 
-use super::{ledger::Ledger, usage::Usage};
+use super::{
+    ledger::Ledger,
+    restore::{Merged, delete_again, merge},
+    usage::Usage,
+};
 use crate::{
     authority,
     clock::{Clock, Time},
     config::Config,
     home::Home,
+    journal::{CatchUpError, Journal},
     keys::{KeyError, Keys},
     publisher::Publications,
     store::{self, Engine, Store, StoreError},
@@ -27,6 +32,7 @@ pub struct Service {
     clock: Clock,
     pub(super) store: Store,
     pub(super) keys: Arc<Keys>,
+    pub(super) journal: Journal,
     pub(super) root_key: String,
     pub(super) ledger: Ledger,
     pub(super) usage: Usage,
@@ -48,7 +54,11 @@ impl Service {
         let store = Store::open(&config.store.url, home.folder()).await.map_err(OpenError::Store)?;
         // A data folder of 0.1 has one key for everything.
         authority::create(&home, &config.publisher.audience, clock.now()).map_err(OpenError::Keys)?;
-        Self::on(store, home, config, clock).await
+        // Before any key is opened: that of one which was retired since a backup is gone.
+        let Merged { later } = merge(&store, &home, &Journal::of(&home), clock.now()).await?;
+        let service = Self::on(store, home, config, clock).await?;
+        delete_again(&service, &later).await?;
+        Ok(service)
     }
 
     /// For a command, which takes the database as it is.
@@ -64,6 +74,7 @@ impl Service {
         let root_key = authority::root_key(&home).map_err(OpenError::Keys)?.to_string();
         Ok(Self {
             root_key,
+            journal: Journal::of(&home),
             ledger: Ledger::start(store.clone(), clock.clone()),
             usage: Usage::start(store.clone()),
             publications: OnceLock::new(),
@@ -105,6 +116,11 @@ impl Service {
         &self.root_key
     }
 
+    /// What was taken back, beside the store.
+    pub const fn journal(&self) -> &Journal {
+        &self.journal
+    }
+
     pub const fn keys(&self) -> &Arc<Keys> {
         &self.keys
     }
@@ -141,6 +157,9 @@ impl Service {
     pub(super) async fn settle(&self, version: u64) {
         if let Some(publications) = self.publications.get() {
             let _ = timeout(SETTLE, publications.reached(version)).await;
+        } else {
+            // No server may be there to do it.
+            self.journal.keep_up(&self.store).await;
         }
     }
 
@@ -165,9 +184,17 @@ impl From<StoreError> for TakeUpError {
 
 #[derive(Debug)]
 pub enum OpenError {
-    NoHome { home: Home },
+    NoHome {
+        home: Home,
+    },
     Store(StoreError),
     Keys(KeyError),
+    Journal(CatchUpError),
+    /// What the journal says was deleted is there again, and can't be deleted.
+    Merge {
+        what: String,
+        error: String,
+    },
 }
 
 impl fmt::Display for OpenError {
@@ -180,6 +207,13 @@ impl fmt::Display for OpenError {
             ),
             Self::Store(error) => error.fmt(f),
             Self::Keys(error) => error.fmt(f),
+            Self::Journal(error) => error.fmt(f),
+            Self::Merge { what, error } => {
+                write!(
+                    f,
+                    "`{what}` was deleted after the backup that was restored, and can't be deleted again: {error}"
+                )
+            }
         }
     }
 }
@@ -187,9 +221,10 @@ impl fmt::Display for OpenError {
 impl std::error::Error for OpenError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
-            Self::NoHome { .. } => None,
+            Self::NoHome { .. } | Self::Merge { .. } => None,
             Self::Store(error) => error.source(),
             Self::Keys(error) => error.source(),
+            Self::Journal(error) => error.source(),
         }
     }
 }

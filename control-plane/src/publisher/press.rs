@@ -14,6 +14,7 @@ use crate::{
     clock::{Clock, Time},
     config,
     home::Home,
+    journal::Journal,
     operations::Service,
     store::{Store, versions},
     telemetry::Metrics,
@@ -29,6 +30,7 @@ pub(super) enum Sign {
 pub(super) struct Press {
     store: Store,
     clock: Clock,
+    journal: Journal,
     contents: Contents,
     /// Whether anything was taken up that no manifest says yet.
     unsigned: bool,
@@ -60,9 +62,11 @@ impl Press {
         let order = watch::Sender::new(publication.order());
         let latest = watch::Sender::new(Arc::new(publication));
         let publications = Publications::new(latest.subscribe(), order.subscribe(), Arc::clone(&shelf));
+        let journal = service.journal().clone();
         Ok(Self {
             store,
             clock,
+            journal,
             contents,
             unsigned: false,
             sealer,
@@ -98,6 +102,8 @@ impl Press {
             move_checkpoint(&self.store, self.contents.checkpoint(), as_of).await?;
             self.unsigned |= self.contents.load(&self.store).await?;
         }
+        // Also of what edges need not hear: how far the store was is a trace of what was only issued.
+        self.journal.keep_up(&self.store).await;
         if !self.unsigned && sign == Sign::IfNewer {
             return Ok(());
         }

@@ -1,8 +1,8 @@
 use sqlx::{any::AnyRow, query};
 use token::secret::SecretHash;
 
-use super::{Lookup, StoreError, Write, row};
-use crate::model::{Edge, EdgeId, EdgeReport, EdgeWorkers};
+use super::{Lookup, StoreError, Write, row, tombstones};
+use crate::model::{Edge, EdgeId, EdgeReport, EdgeWorkers, Gone};
 
 /// Whether the name was free.
 pub async fn insert(
@@ -39,11 +39,26 @@ pub async fn list(lookup: &mut impl Lookup) -> Result<Vec<Edge>, StoreError> {
     rows.iter().map(read).collect()
 }
 
-/// Whether there was one.
+/// Whether there was one. What is told of it later is its credential, by its hash: a name may be given again.
 pub async fn delete(write: &mut Write, id: &EdgeId) -> Result<bool, StoreError> {
-    let done =
-        query("DELETE FROM edges WHERE edge_id = $1").bind(id.as_str()).execute(write.connection()).await?;
-    Ok(done.rows_affected() == 1)
+    let gone = query("DELETE FROM edges WHERE edge_id = $1 RETURNING credential_hash, enrolled_at")
+        .bind(id.as_str())
+        .fetch_optional(write.connection())
+        .await?;
+    if let Some(from) = &gone {
+        let (hash, at) = (row::text(from, "credential_hash")?, row::unsigned(from, "enrolled_at")?);
+        tombstones::bury(write, Gone::Edge, &hash, at).await?;
+    }
+    Ok(gone.is_some())
+}
+
+/// The one that has a credential, by its hash in hex.
+pub async fn find_by_hash(lookup: &mut impl Lookup, hash: &str) -> Result<Option<EdgeId>, StoreError> {
+    let found = query("SELECT edge_id FROM edges WHERE credential_hash = $1")
+        .bind(hash)
+        .fetch_optional(lookup.on())
+        .await?;
+    found.as_ref().map(|found| row::parsed(found, "edge_id")).transpose()
 }
 
 /// What an edge told at this second. What it told another replica later stays.

@@ -105,7 +105,9 @@ const fn may_name(kind: Kind) -> bool {
         | Kind::Index
         | Kind::Grants
         | Kind::Restorations
-        | Kind::Block => true,
+        | Kind::Block
+        | Kind::Gaps
+        | Kind::Known => true,
     }
 }
 

@@ -4,9 +4,9 @@ use core::fmt;
 use sha2::{Digest, Sha256};
 
 use crate::{
-    Block, Checkpoint, Delegation, base,
+    Block, Checkpoint, Delegation, Gap, base,
     codec::{Malformed, Reader},
-    grants,
+    gaps, grants,
     key::Distrust,
     keys, revocations, tail, watermarks,
 };
@@ -36,10 +36,14 @@ pub enum Kind {
     Block,
     /// One shard of a block.
     Base,
+    /// Spans of issue of which only a part is known.
+    Gaps,
+    /// Fingerprints that were issued in a gap and are known, one shard: as revocations.
+    Known,
 }
 
 impl Kind {
-    const ALL: [Self; 11] = [
+    const ALL: [Self; 13] = [
         Self::Keys,
         Self::SecretKeys,
         Self::Revocations,
@@ -51,6 +55,8 @@ impl Kind {
         Self::Restorations,
         Self::Block,
         Self::Base,
+        Self::Gaps,
+        Self::Known,
     ];
 
     const fn code(self) -> [u8; 2] {
@@ -66,6 +72,8 @@ impl Kind {
             Self::Restorations => [9, 1],
             Self::Block => [10, 1],
             Self::Base => [11, 1],
+            Self::Gaps => [12, 1],
+            Self::Known => [13, 1],
         }
     }
 
@@ -83,12 +91,14 @@ impl Kind {
             Self::Restorations => "restorations",
             Self::Block => "block",
             Self::Base => "base",
+            Self::Gaps => "gaps",
+            Self::Known => "known",
         }
     }
 
     /// Whether a set may have so many of them that an index is needed.
     pub(crate) const fn is_indexed(self) -> bool {
-        matches!(self, Self::Revocations | Self::Watermarks | Self::Grants | Self::Restorations)
+        matches!(self, Self::Revocations | Self::Watermarks | Self::Grants | Self::Restorations | Self::Known)
     }
 
     fn read(code: [u8; 2]) -> Result<Self, Malformed> {
@@ -171,6 +181,8 @@ impl Entry {
             }
             Kind::Block => Object::Block(Arc::new(Block::read(&bytes, self.shard)?)),
             Kind::Base => Object::Base(Arc::new(base::Shard::read(bytes, self.shard)?)),
+            Kind::Gaps => Object::Gaps(gaps::read(&bytes)?),
+            Kind::Known => Object::Known(Arc::new(revocations::Shard::read(bytes, self.shard)?)),
         })
     }
 
@@ -221,6 +233,8 @@ pub enum Object {
     Restorations(Arc<revocations::Shard>),
     Block(Arc<Block>),
     Base(Arc<base::Shard>),
+    Gaps(Vec<Gap>),
+    Known(Arc<revocations::Shard>),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

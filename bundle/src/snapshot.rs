@@ -4,8 +4,8 @@ use core::fmt;
 use token::{Fingerprint, VerifyingKey, api_key::GenerationKey};
 
 use crate::{
-    Block, Checkpoint, Entry, Manifest, Object, Objects, Scope, ScopeKey, Span, base, grants, revocations,
-    shards::Shards, tail, watermarks,
+    Block, Checkpoint, Entry, Gap, Manifest, Object, Objects, Scope, ScopeKey, Span, base, grants,
+    revocations, shards::Shards, tail, watermarks,
 };
 
 /// Everything an edge knows at one version: a manifest and all the objects it names.
@@ -31,6 +31,10 @@ struct Settled {
     watermarks: Shards<watermarks::Shard>,
     /// None where nothing was restored.
     restorations: Option<Shards<revocations::Shard>>,
+    /// None in nearly every bundle: no database was ever restored.
+    gaps: Vec<Gap>,
+    /// Issued in a gap, and known.
+    known: Option<Shards<revocations::Shard>>,
     /// None where nobody was granted anything.
     grants: Option<Shards<grants::Shard>>,
     blocks: Vec<(Arc<Block>, Shards<base::Shard>)>,
@@ -175,6 +179,17 @@ impl Snapshot {
         standing
     }
 
+    /// Whether a credential of ours was issued in a gap and is not known. Ours alone: what another issuer issues is never
+    /// known here.
+    pub fn is_lost(&self, fingerprint: &Fingerprint, issued_at: u64) -> bool {
+        let Settled { gaps, known, .. } = &*self.settled;
+        if !gaps.iter().any(|gap| gap.holds(issued_at)) {
+            return false;
+        }
+        let prefix = fingerprint.prefix();
+        known.as_ref().and_then(|shards| shards.of(prefix)?.find(prefix)) != Some(true)
+    }
+
     /// The latest instant of all the scopes a credential belongs to: none may shadow another.
     pub fn watermark(&self, scopes: impl IntoIterator<Item = impl Into<ScopeKey>>) -> Option<u64> {
         let instant = |key: ScopeKey| {
@@ -208,6 +223,8 @@ impl Settled {
         let [mut revocations, mut restorations] = [Vec::new(), Vec::new()];
         let mut watermarks = Vec::new();
         let mut grants = Vec::new();
+        let mut gaps = Vec::new();
+        let mut known = Vec::new();
         let entries = checkpoint.entries().iter().flat_map(|entry| match objects.object(entry) {
             Some(Object::Index(entries)) => entries.as_slice(),
             _ => core::slice::from_ref(entry),
@@ -233,6 +250,8 @@ impl Settled {
                 Some(Object::Watermarks(shard)) => watermarks.push((entry.shard(), Arc::clone(shard))),
                 Some(Object::Restorations(shard)) => restorations.push((entry.shard(), Arc::clone(shard))),
                 Some(Object::Grants(shard)) => grants.push((entry.shard(), Arc::clone(shard))),
+                Some(Object::Gaps(held)) => gaps.extend(held),
+                Some(Object::Known(shard)) => known.push((entry.shard(), Arc::clone(shard))),
                 Some(Object::Block(block)) if !block.span().is_over(now) => {
                     blocks.push((Arc::clone(block), shards_of(block, objects)?));
                 }
@@ -253,6 +272,8 @@ impl Settled {
             revocations: Shards::complete(revocations).ok_or(Incomplete("the shards of the revocations"))?,
             watermarks: Shards::complete(watermarks).ok_or(Incomplete("the shards of the watermarks"))?,
             restorations: Shards::any(restorations).ok_or(Incomplete("the shards of the restorations"))?,
+            gaps,
+            known: Shards::any(known).ok_or(Incomplete("the shards of what is known"))?,
             grants: Shards::any(grants).ok_or(Incomplete("the shards of the grants"))?,
             blocks,
             over,

@@ -12,6 +12,7 @@ pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod home;
+pub mod journal;
 pub mod jwks;
 pub mod keys;
 pub mod listener;

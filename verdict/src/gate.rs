@@ -114,7 +114,7 @@ impl Gate {
         }
     }
 
-    /// Authentic -> claims -> watermarks -> revocations -> freshness -> what the rule demands.
+    /// Authentic -> claims -> watermarks -> gaps -> revocations -> freshness -> what the rule demands.
     fn admit(
         &self,
         route: &Route<'_, '_>,
@@ -132,6 +132,10 @@ impl Gate {
         self.check_time(&identity, seconds).map_err(refused)?;
         if snapshot.watermark(identity.scopes()).is_some_and(|instant| identity.issued_at() <= instant) {
             return Err(refused(Reason::Watermark));
+        }
+        // Before any base is asked: it answers for what it does not know, and at random.
+        if identity.is_ours() && snapshot.is_lost(&identity.fingerprint(), identity.issued_at()) {
+            return Err(refused(Reason::IssuanceUnknown));
         }
         for one in identity.fingerprints() {
             let (kid, iat, exp) = (identity.signed_by(), identity.issued_at(), identity.expires_at());

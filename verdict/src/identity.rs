@@ -200,6 +200,11 @@ impl Identity {
         self.session.as_deref()
     }
 
+    /// Whether it is a token or an API key of our own.
+    pub(crate) const fn is_ours(&self) -> bool {
+        matches!(self.origin, Origin::Own { .. } | Origin::ApiKey { .. })
+    }
+
     /// None: we did.
     pub fn issuer(&self) -> Option<&str> {
         match &self.origin {

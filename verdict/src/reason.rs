@@ -32,6 +32,8 @@ pub enum Reason {
     NotYetValid,
     IssuedInFuture,
     Watermark,
+    /// It was issued in a gap of what the control plane knows, and is not known.
+    IssuanceUnknown,
     Revoked,
     /// No base says whether it is good, and the policy takes that for no.
     NotCovered,
@@ -84,6 +86,7 @@ impl Reason {
         Self::NotYetValid,
         Self::IssuedInFuture,
         Self::Watermark,
+        Self::IssuanceUnknown,
         Self::Revoked,
         Self::NotCovered,
         Self::BundleMissing,
@@ -130,6 +133,7 @@ impl Reason {
             Self::NotYetValid => "token_not_yet_valid",
             Self::IssuedInFuture => "token_issued_in_future",
             Self::Watermark => "watermark",
+            Self::IssuanceUnknown => "issuance_unknown",
             Self::Revoked => "revoked",
             Self::NotCovered => "not_covered",
             Self::BundleMissing => "bundle_missing",
@@ -189,6 +193,7 @@ impl fmt::Display for Reason {
             Self::NotYetValid => "the token is not valid yet",
             Self::IssuedInFuture => "the token was issued in the future",
             Self::Watermark | Self::Revoked => "the credential is revoked",
+            Self::IssuanceUnknown => "the credential is not known any more",
             Self::NotCovered => "this edge does not know yet whether the credential is good",
             Self::BundleMissing => "this edge has no revocation list yet",
             Self::BundleStale | Self::BundleStaleDenied | Self::BundleStaleIssuedEarlier => {

@@ -8,7 +8,7 @@ mod sign;
 mod tail;
 
 use alloc::{
-    collections::{BTreeMap, btree_map},
+    collections::{BTreeMap, BTreeSet, btree_map},
     sync::Arc,
     vec::Vec,
 };
@@ -17,8 +17,8 @@ use core::fmt;
 use token::{Fingerprint, VerifyingKey, api_key::GenerationKey};
 
 use crate::{
-    Entry, Kind, MAX_GRANT_BYTES, Scope, ScopeKey, grants, keys, object::write_entries, revocations,
-    watermarks,
+    Entry, Gap, Kind, MAX_GRANT_BYTES, Scope, ScopeKey, gaps, grants, keys, object::write_entries,
+    revocations, watermarks,
 };
 use cut::{Cut, Encoded, encoded};
 use tail::{Tail, What};
@@ -44,6 +44,10 @@ pub struct Builder {
     watermarks: Cut,
     granted: BTreeMap<ScopeKey, Arc<[u8]>>,
     grants: Cut,
+    gaps: Encoded,
+    /// By prefix: issued in a gap.
+    known: BTreeSet<u64>,
+    known_shards: Cut,
     blocks: BTreeMap<u16, Block>,
     tail: Tail,
     settled: Settled,
@@ -207,6 +211,27 @@ impl Builder {
         held
     }
 
+    /// Replaces the gaps, and what is known of the credentials that were issued in them. From the next checkpoint on.
+    pub fn gaps(
+        &mut self,
+        gaps: &[Gap],
+        known: impl IntoIterator<Item = Fingerprint>,
+    ) -> Result<(), TooLarge> {
+        let mut sorted = gaps.to_vec();
+        sorted.sort_unstable();
+        sorted.dedup();
+        let gaps = match sorted.is_empty() {
+            true => None,
+            false => Some(encoded(Kind::Gaps, 0, gaps::write(&sorted))?),
+        };
+        let known: BTreeSet<u64> = known.into_iter().map(|fingerprint| fingerprint.prefix()).collect();
+        if gaps != self.gaps || known != self.known {
+            (self.gaps, self.known, self.known_shards) = (gaps, known, Cut::default());
+            self.unsettled = true;
+        }
+        Ok(())
+    }
+
     /// Adds a block of the base and gives the number it got. Until the next checkpoint all is as before: so what it has
     /// taken in may be forgotten, and the block it replaces dropped, right after.
     pub fn install(&mut self, block: Block) -> Result<u16, TooLarge> {
@@ -251,9 +276,10 @@ impl Builder {
         self.encode_sets()?;
         let cut = self.tail.last().max(number);
         let mut direct: Vec<(Entry, Arc<[u8]>)> =
-            self.keys.iter().chain(&self.secret_keys).cloned().collect();
+            self.keys.iter().chain(&self.secret_keys).chain(&self.gaps).cloned().collect();
         let mut objects = direct.clone();
-        let cuts = [&self.revocations, &self.watermarks, &self.grants, &self.restorations];
+        let cuts =
+            [&self.revocations, &self.watermarks, &self.grants, &self.restorations, &self.known_shards];
         let sharded: Vec<_> = cuts.into_iter().flat_map(|cut| &cut.shards).flatten().cloned().collect();
         for (number, block) in &self.blocks {
             let head = encoded(Kind::Block, *number, block.head().ok_or(TooLarge)?)?;
@@ -294,6 +320,13 @@ impl Builder {
             }
             cut.encode(kind, PREFIXES_PER_SHARD, set.len(), |bits, low, high| {
                 let prefixes: Vec<u64> = set.range(low..=high).map(|(prefix, _)| *prefix).collect();
+                Some(revocations::write(bits, &prefixes))
+            })?;
+        }
+        let known = &self.known;
+        if !known.is_empty() {
+            self.known_shards.encode(Kind::Known, PREFIXES_PER_SHARD, known.len(), |bits, low, high| {
+                let prefixes: Vec<u64> = known.range(low..=high).copied().collect();
                 Some(revocations::write(bits, &prefixes))
             })?;
         }

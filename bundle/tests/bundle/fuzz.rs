@@ -147,6 +147,8 @@ object_targets! {
     tail: Kind::Tail,
     restorations: Kind::Restorations,
     block: Kind::Block,
+    gaps: Kind::Gaps,
+    known: Kind::Known,
 }
 
 /// The shard of a block, read on its own: of one with other bytes the block would have another hash.

@@ -17,13 +17,17 @@ pub(super) struct Health {
     /// The latest that this server has published.
     version: u64,
     epoch: u64,
+    /// What is to be looked at, and no reason to take requests elsewhere.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    note: Option<String>,
 }
 
 impl Health {
     fn of(desk: &Desk, status: &'static str) -> Json<Self> {
         let latest = desk.latest();
         let installation = desk.service.installation().map(str::to_owned);
-        Json(Self { status, installation, version: latest.version, epoch: latest.epoch })
+        let note = desk.service.journal().trouble().map(|cause| format!("journal: {cause}"));
+        Json(Self { status, installation, version: latest.version, epoch: latest.epoch, note })
     }
 }
 

@@ -101,6 +101,7 @@ async fn examine(global: &Global, findings: &mut Vec<Finding>) {
     let written =
         written.map(|()| format!("{:?}, schema current, takes changes, keys open", service.store_engine()));
     check(findings, "store", written, "make room on the disk, and see that the database may be written to");
+    findings.push(journal(&service).await);
     let signed = publisher::preview(&service).await.map_err(|error| chain(&error));
     let signed = signed.map(|publication| format!("version {} signed and read back", publication.version));
     check(findings, "publisher", signed, "restore the keys and the database from the same backup");
@@ -150,6 +151,47 @@ async fn edges(service: &Service) -> Finding {
     let advice = "read the log of these edges: a proxy before the control plane that is less patient than \
                   `wait_seconds`, other `root_keys`, or a clock that is off keep them from what is published";
     Finding { what, state: State::Note, detail: detail.join("; "), advice: Some(advice.to_owned()) }
+}
+
+/// Whether the database knows all that was taken back.
+async fn journal(service: &Service) -> Finding {
+    let what = "journal";
+    let bad = |detail: String, advice: &str| Finding {
+        what,
+        state: State::Bad,
+        detail,
+        advice: Some(advice.to_owned()),
+    };
+    match operations::standing(service).await {
+        Err(error) => {
+            bad(chain(&error), "see that the file can be read; it is not restored with the database")
+        }
+        Ok(examined) if examined.needs_repair() => bad(
+            "the database is older than the journal: it was restored from a backup".to_owned(),
+            "`keystile restore --repair`",
+        ),
+        Ok(examined) => match examined.missing {
+            None => Finding {
+                what,
+                state: State::Good,
+                detail: "none yet: a running server keeps it".to_owned(),
+                advice: None,
+            },
+            Some(missing) if !missing.refuses_nothing() => bad(
+                "it says more than the database knows".to_owned(),
+                "start `keystile serve`, or run `keystile restore --repair`: either takes that up",
+            ),
+            Some(_) => match service.journal().writable() {
+                Ok(()) => Finding {
+                    what,
+                    state: State::Good,
+                    detail: "the database knows all that was taken back".to_owned(),
+                    advice: None,
+                },
+                Err(error) => bad(chain(&error), "see that the file can be written"),
+            },
+        },
+    }
 }
 
 /// Whether the root has to sign again soon.
@@ -252,8 +294,13 @@ fn advice(error: &OpenError, home: &Home) -> &'static str {
             "see that the database is whole and can be reached; a damaged one is restored from its backup"
         }
         OpenError::NoHome { .. } | OpenError::Keys(_) => {
-            "restore the keys that belong to this database from their backup: edges believe no others"
+            "restore the keys that belong to this database from their backup: edges believe no others. If it is the \
+             database that was restored, `keystile restore --repair`"
         }
+        OpenError::Journal(_) => {
+            "see that the journal in keys/ can be read; a damaged one is restored from its backup"
+        }
+        OpenError::Merge { .. } => "`keystile serve` tries again",
     }
 }
 

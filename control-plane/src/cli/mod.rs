@@ -13,6 +13,7 @@ mod key;
 mod operator;
 mod paging;
 mod permission;
+mod repair;
 mod revoke;
 mod role;
 mod serve;
@@ -118,6 +119,8 @@ enum Verb {
     /// Show what edges are told, verify a manifest, or build the base anew
     #[command(subcommand)]
     Bundle(bundle::Bundle),
+    /// Repair a database that was restored from a backup
+    Restore(repair::Restore),
     /// Show the latest changes
     Audit(audit::Audit),
     /// Check the installation and say what to do next
@@ -146,6 +149,7 @@ pub async fn run(command: Command) -> ExitCode {
         Verb::Edge(verb) => verb.run(&global).await,
         Verb::Authority(verb) => verb.run(&global).await,
         Verb::Bundle(verb) => verb.run(&global).await,
+        Verb::Restore(verb) => verb.run(&global).await,
         Verb::Audit(verb) => verb.run(&global).await,
         Verb::Doctor => doctor::run(&global).await,
     };

@@ -11,6 +11,7 @@ pub use api_keys::{ApiKey, ApiKeyId, ApiKeyState, Generation, Username};
 pub use ids::{AuthKeyId, BadId, EdgeId, KeyId, OperatorId, RoleId, SessionId, Subject, UserName};
 pub use page::{BadPage, Page, Paged};
 pub use records::{
-    Actor, AuditLine, AuthKey, BaseBlock, Edge, EdgeReport, EdgeWorkers, Issuance, IssuerRecord, Revocation,
-    RevocationChange, SigningKeyRecord, SigningKeyState, UniverseMember, Watermark, WatermarkScope,
+    Actor, AuditLine, AuthKey, BaseBlock, Edge, EdgeReport, EdgeWorkers, FoundGap, Gone, Issuance,
+    IssuerRecord, Revocation, RevocationChange, SigningKeyRecord, SigningKeyState, Tombstone, UniverseMember,
+    Watermark, WatermarkScope,
 };

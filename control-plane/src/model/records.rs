@@ -81,7 +81,74 @@ pub struct Watermark {
     pub instant: u64,
 }
 
+/// What was deleted for ever, or has got an end.
 #[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tombstone {
+    pub gone: Gone,
+    /// Of an edge the hash of its credential, of an API key its fingerprint, of a tag key its generation.
+    pub id: String,
+    /// When it had been made, in seconds. Of an end: the end.
+    pub at: u64,
+}
+
+/// What kind of thing a [`Tombstone`] is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Gone {
+    Operator,
+    User,
+    AuthKey,
+    ApiKey,
+    /// An API key whose end was moved.
+    ApiKeyEnd,
+    Edge,
+    SigningKey,
+    TagKey,
+}
+
+impl Gone {
+    const ALL: [Self; 8] = [
+        Self::Operator,
+        Self::User,
+        Self::AuthKey,
+        Self::ApiKey,
+        Self::ApiKeyEnd,
+        Self::Edge,
+        Self::SigningKey,
+        Self::TagKey,
+    ];
+
+    /// In the store and in the journal.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Operator => "operator",
+            Self::User => "user",
+            Self::AuthKey => "auth_key",
+            Self::ApiKey => "api_key",
+            Self::ApiKeyEnd => "api_key_end",
+            Self::Edge => "edge",
+            Self::SigningKey => "signing_key",
+            Self::TagKey => "tag_key",
+        }
+    }
+
+    pub fn of(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|gone| gone.name() == name)
+    }
+}
+
+/// A span of issue of which the store knows a part only: it was restored from a backup. In seconds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FoundGap {
+    /// Not part of it.
+    pub issued_after: u64,
+    /// Part of it.
+    pub issued_until: u64,
+    pub found_at: u64,
+    /// From which on edges refuse what is not known of it; none until it is repaired.
+    pub version: Option<u64>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum WatermarkScope {
     Global,
     SigningKey(String),

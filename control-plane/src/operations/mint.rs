@@ -11,7 +11,7 @@ use crate::{
     keys::KeyError,
     model::{Actor, AuthKeyId, Issuance, SessionId, Subject},
     random,
-    store::{NEVER, StoreError, coverage, issued::Inserted, watermarks},
+    store::{NEVER, StoreError, coverage, gaps, issued::Inserted, watermarks},
 };
 
 /// How long a token lives: 1 second to 2 days, as Soracom has it; a day by default.
@@ -109,11 +109,12 @@ async fn next_instant(
     let watermark =
         watermarks::applicable(&mut reader, kid, &order.subject, order.auth_key.as_ref(), None).await?;
     let covered = coverage::of(&mut reader, kid).await?;
+    let gap = gaps::end(&mut reader).await?;
     drop(reader);
     if covered == Some(NEVER) {
         return Ok(None);
     }
-    let earliest = watermark.max(covered).map_or(0, |instant| instant.saturating_add(1));
+    let earliest = watermark.max(covered).max(gap).map_or(0, |instant| instant.saturating_add(1));
     while earliest > service.now().seconds().saturating_add(AHEAD) {
         sleep(Duration::from_millis(100)).await;
     }

@@ -32,6 +32,7 @@ mod regrant;
 mod rehearse;
 mod remove_edge;
 mod renew_authority;
+mod restore;
 mod revoke;
 mod roles;
 mod rotate_edge;
@@ -74,6 +75,9 @@ pub use rebase::{RebaseError, Rebased, rebase, rebase_if_due};
 pub use rehearse::rehearse;
 pub use remove_edge::{RemoveEdgeError, remove_edge};
 pub use renew_authority::{RenewAuthorityError, renew_authority};
+pub use restore::{
+    Examined, Missing, RepairError, Repaired, Started, WentBack, examine, refuse_everything, repair, standing,
+};
 pub use revoke::{Authority, RevokeError, Revoked, Target, What, revoke};
 pub use roles::{attach_role, create_role, delete_role, detach_role, find_role, list_roles, update_role};
 pub use rotate_edge::{OldCredential, RotateEdgeError, RotatedEdge, rotate_edge};

@@ -5,7 +5,7 @@ use serde_json::json;
 use super::Service;
 use crate::{
     model::{Actor, EdgeId},
-    store::{StoreError, audit, edges},
+    store::{StoreError, audit, edges, versions},
 };
 
 #[derive(Debug)]
@@ -43,6 +43,8 @@ impl From<StoreError> for RemoveEdgeError {
 /// From now on its credential gets it nothing; what it has goes stale.
 pub async fn remove_edge(service: &Service, actor: &Actor, id: &EdgeId) -> Result<(), RemoveEdgeError> {
     let mut write = service.store.write().await?;
+    // The journal beside the database takes up what has a later version than it knows.
+    let version = versions::next(&mut write, service.now()).await?;
     if !edges::delete(&mut write, id).await? {
         return Err(RemoveEdgeError::NotFound);
     }
@@ -53,9 +55,11 @@ pub async fn remove_edge(service: &Service, actor: &Actor, id: &EdgeId) -> Resul
             actor,
             action: "edge.remove",
             target: id.as_str(),
-            detail: json!({}),
+            detail: json!({ "version": version }),
         },
     )
     .await?;
-    Ok(write.commit().await?)
+    write.commit().await?;
+    service.settle(version).await;
+    Ok(())
 }

@@ -9,12 +9,18 @@ use tokio::{
     time::{Instant, sleep, timeout},
 };
 
-use super::{ledger::Ledger, operator_limits::OperatorRates, usage::Usage};
+use super::{
+    ledger::Ledger,
+    operator_limits::OperatorRates,
+    restore::{Merged, delete_again, merge},
+    usage::Usage,
+};
 use crate::{
     authority::{self, Authority, Incomplete},
     clock::{Clock, Time},
     config::Config,
     home::Home,
+    journal::{CatchUpError, Journal},
     keys::{self, KeyError, Keyring, Keys},
     publisher::Publications,
     random,
@@ -29,6 +35,7 @@ pub struct Service {
     clock: Clock,
     pub(super) store: Store,
     pub(super) keys: Arc<Keys>,
+    pub(super) journal: Journal,
     pub(super) root_key: String,
     /// What tells this installation from others; none before its first server has served.
     pub(super) installation: Option<String>,
@@ -55,7 +62,14 @@ impl Service {
         let (root, incomplete) = authority::examine(&home).map_err(OpenError::Keys)?;
         let (store, age) =
             Store::open_any(&config.store.url, home.folder()).await.map_err(OpenError::Store)?;
-        examine_keys(&store, age, &home, &root).await?;
+        let journal = Journal::of(&home);
+        let mut merged = None;
+        if age == Age::Current {
+            belongs(&store, &home, &root).await?;
+            // Before any key is looked at: the file of one that was retired since a backup is gone.
+            merged = Some(merge(&store, &home, &journal, clock.now()).await?);
+        }
+        examine_keys(&store, age, &home).await?;
         if incomplete == Incomplete::Nothing {
             Authority::open(&home, audience).map_err(OpenError::Keys)?;
         }
@@ -64,7 +78,13 @@ impl Service {
             store.migrate().await.map_err(OpenError::Store)?;
         }
         adopt(&store, &root).await.map_err(OpenError::Store)?;
-        Self::on(store, home, config, clock).await
+        let Merged { later } = match merged {
+            Some(merged) => merged,
+            None => merge(&store, &home, &journal, clock.now()).await?,
+        };
+        let service = Self::on(store, home, config, clock).await?;
+        delete_again(&service, &later).await?;
+        Ok(service)
     }
 
     /// For a command, which takes the database as it is.
@@ -87,6 +107,7 @@ impl Service {
         Ok(Self {
             root_key: root.to_string(),
             installation: installation.map(|installation| installation.id),
+            journal: Journal::of(&home),
             ledger: Ledger::start(store.clone(), clock.clone()),
             usage: Usage::start(store.clone()),
             rates: OperatorRates::new(&config.limits),
@@ -136,6 +157,11 @@ impl Service {
     /// What tells this installation from others.
     pub fn installation(&self) -> Option<&str> {
         self.installation.as_deref()
+    }
+
+    /// What was taken back, beside the store.
+    pub const fn journal(&self) -> &Journal {
+        &self.journal
     }
 
     pub const fn keys(&self) -> &Arc<Keys> {
@@ -195,6 +221,9 @@ impl Service {
     pub(super) async fn settle(&self, version: u64) {
         if let Some(publications) = self.publications.get() {
             let _ = timeout(SETTLE, publications.reached(version)).await;
+        } else {
+            // No server may be there to do it.
+            self.journal.keep_up(&self.store).await;
         }
     }
 
@@ -229,9 +258,17 @@ impl From<StoreError> for TakeUpError {
 
 #[derive(Debug)]
 pub enum OpenError {
-    NoHome { home: Home },
+    NoHome {
+        home: Home,
+    },
     Store(StoreError),
     Keys(KeyError),
+    Journal(CatchUpError),
+    /// What the journal says was deleted is there again, and can't be deleted.
+    Merge {
+        what: String,
+        error: String,
+    },
 }
 
 impl fmt::Display for OpenError {
@@ -244,6 +281,13 @@ impl fmt::Display for OpenError {
             ),
             Self::Store(error) => error.fmt(f),
             Self::Keys(error) => error.fmt(f),
+            Self::Journal(error) => error.fmt(f),
+            Self::Merge { what, error } => {
+                write!(
+                    f,
+                    "`{what}` was deleted after the backup that was restored, and can't be deleted again: {error}"
+                )
+            }
         }
     }
 }
@@ -251,9 +295,10 @@ impl fmt::Display for OpenError {
 impl std::error::Error for OpenError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
-            Self::NoHome { .. } => None,
+            Self::NoHome { .. } | Self::Merge { .. } => None,
             Self::Store(error) => error.source(),
             Self::Keys(error) => error.source(),
+            Self::Journal(error) => error.source(),
         }
     }
 }
@@ -262,8 +307,17 @@ fn there(home: Home) -> Result<Home, OpenError> {
     if home.exists() { Ok(home) } else { Err(OpenError::NoHome { home }) }
 }
 
-/// Whether the folder has the keys that the database lists, and is the one that belongs to it. Writes nothing.
-async fn examine_keys(store: &Store, age: Age, home: &Home, root: &PublicKey) -> Result<(), OpenError> {
+/// Whether the folder is the one that belongs to the database. Writes nothing.
+async fn belongs(store: &Store, home: &Home, root: &PublicKey) -> Result<(), OpenError> {
+    let mut reader = store.reader().await.map_err(OpenError::Store)?;
+    match store::installation::find(&mut reader).await.map_err(OpenError::Store)? {
+        Some(installation) => is_of(&installation, home, root),
+        None => Ok(()),
+    }
+}
+
+/// Whether the folder has the keys that the database lists. Writes nothing.
+async fn examine_keys(store: &Store, age: Age, home: &Home) -> Result<(), OpenError> {
     let mut reader = store.reader().await.map_err(OpenError::Store)?;
     if age == Age::Older {
         // The tables are not those that this program reads.
@@ -273,9 +327,6 @@ async fn examine_keys(store: &Store, age: Age, home: &Home, root: &PublicKey) ->
             Some(file) => Err(OpenError::Keys(KeyError::Missing { paths: vec![file] })),
             None => Ok(()),
         };
-    }
-    if let Some(installation) = store::installation::find(&mut reader).await.map_err(OpenError::Store)? {
-        is_of(&installation, home, root)?;
     }
     let records = store::signing_keys::list(&mut reader).await.map_err(OpenError::Store)?;
     let generations = store::tag_keys::list(&mut reader).await.map_err(OpenError::Store)?;

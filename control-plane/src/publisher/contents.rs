@@ -19,6 +19,7 @@ use super::{
     base::{Base, BaseNews},
     granted,
     keyset::{self, KeySet},
+    lost::{self, Lost},
 };
 
 pub(super) struct Contents {
@@ -42,6 +43,7 @@ struct News {
     granted: Vec<Grant>,
     keys: Option<keyset::Loaded>,
     base: BaseNews,
+    lost: Option<Lost>,
 }
 
 /// In the order of their versions, which is the order of the tail: every publisher makes the same of it.
@@ -75,7 +77,8 @@ impl Contents {
 
     /// Takes up what came since the last time. Whether anything did.
     pub(super) async fn load(&mut self, store: &Store) -> Result<bool, PublishError> {
-        let Some(News { version, changed, raised, granted, keys, base }) = self.read(store).await? else {
+        let Some(News { version, changed, raised, granted, keys, base, lost }) = self.read(store).await?
+        else {
             return Ok(false);
         };
         let fingerprints = changed.into_iter().map(|(number, change)| (number, Change::Fingerprint(change)));
@@ -91,6 +94,9 @@ impl Contents {
         granted::apply(granted, &mut self.builder)?;
         if let Some(keys) = keys {
             KeySet::apply(&keys, &mut self.builder)?;
+        }
+        if let Some(lost) = lost {
+            lost::apply(lost, &mut self.builder)?;
         }
         if version.collected_before > self.collected_before {
             self.forget(version.collected_before);
@@ -152,7 +158,9 @@ impl Contents {
         let granted = granted::load(&mut read, self.version).await?;
         let keys = self.keyset.load(&mut read, self.version).await?;
         let base = self.base.load(&mut read, self.checkpoint.is_none()).await?;
-        Ok(Some(News { version, changed, raised, granted, keys, base }))
+        let forgotten = version.collected_before > self.collected_before;
+        let lost = lost::load(&mut read, self.version, forgotten).await?;
+        Ok(Some(News { version, changed, raised, granted, keys, base, lost }))
     }
 
     fn apply(&mut self, changes: Vec<(u64, Change)>) {

@@ -1,7 +1,7 @@
 //! Makes bundles of what the store holds, signs their manifests, and wakes the edges that wait for one.
 //!
 //! ```text
-//! store --commit--> bell --> load what changed --> build --> sign --> Publications --> waiting edges, own API
+//! store --commit--> bell --> load what changed --> journal --> build --> sign --> Publications --> waiting edges, own API
 //! ```
 //! What the tail can't say waits for the next checkpoint. In which version that is stands in the store, so that all
 //! publishers over one store settle the same, and edges may move between them.
@@ -14,6 +14,7 @@ mod contents;
 mod error;
 mod granted;
 mod keyset;
+mod lost;
 mod press;
 mod publications;
 mod shelf;
@@ -44,6 +45,7 @@ pub async fn start(
     stop: watch::Receiver<bool>,
 ) -> Result<(Publications, Vec<JoinHandle<()>>), PublishError> {
     begin_anew(service).await?;
+    service.journal().keep_up(service.store()).await;
     let press = Press::start(service, metrics).await?;
     let publications = press.publications();
     let ringer = tokio::spawn(ring(service.store().clone(), publications.clone(), stop.clone()));

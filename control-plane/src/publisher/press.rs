@@ -15,6 +15,7 @@ use crate::{
     clock::{Clock, Time},
     config,
     home::Home,
+    journal::Journal,
     model::Actor,
     operations::Service,
     store::{Store, audit, versions},
@@ -31,6 +32,7 @@ pub(super) enum Sign {
 pub(super) struct Press {
     store: Store,
     clock: Clock,
+    journal: Journal,
     contents: Contents,
     /// Whether anything was taken up that no manifest says yet.
     unsigned: bool,
@@ -62,9 +64,11 @@ impl Press {
         let order = watch::Sender::new(publication.order());
         let latest = watch::Sender::new(Arc::new(publication));
         let publications = Publications::new(latest.subscribe(), order.subscribe(), Arc::clone(&shelf));
+        let journal = service.journal().clone();
         Ok(Self {
             store,
             clock,
+            journal,
             contents,
             unsigned: false,
             sealer,
@@ -129,6 +133,8 @@ impl Press {
             move_checkpoint(&self.store, self.contents.checkpoint(), as_of).await?;
             self.load(as_of).await?;
         }
+        // Also of what edges need not hear: how far the store was is a trace of what was only issued.
+        self.journal.keep_up(&self.store).await;
         if !self.unsigned && sign == Sign::IfNewer {
             return Ok(());
         }

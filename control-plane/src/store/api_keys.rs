@@ -1,11 +1,11 @@
 use sqlx::{any::AnyRow, query};
 use token::Fingerprint;
 
-use super::{Lookup, StoreError, Write, row, tag_keys::kind};
+use super::{Lookup, StoreError, Write, row, tag_keys::kind, tombstones};
 use crate::{
     clock::Time,
     model::{
-        ApiKey, ApiKeyId, ApiKeyState, BadPage, OperatorId, Page, Paged, Subject, UserName, Username,
+        ApiKey, ApiKeyId, ApiKeyState, BadPage, Gone, OperatorId, Page, Paged, Subject, UserName, Username,
         WatermarkScope,
     },
 };
@@ -236,23 +236,31 @@ pub async fn change(
 
 /// An end that is already nearer stays.
 pub async fn expire_at(write: &mut Write, id: ApiKeyId, at: u64) -> Result<(), StoreError> {
-    query(
-        "UPDATE api_keys SET expires_at = $2 WHERE number = $1 AND (expires_at IS NULL OR expires_at > $2)",
+    let moved = query(
+        "UPDATE api_keys SET expires_at = $2 WHERE number = $1 AND (expires_at IS NULL OR expires_at > $2) \
+         RETURNING fingerprint",
     )
     .bind(row::signed(id.0))
     .bind(row::signed(at))
-    .execute(write.connection())
+    .fetch_optional(write.connection())
     .await?;
+    if let Some(from) = &moved {
+        tombstones::bury(write, Gone::ApiKeyEnd, &row::text(from, "fingerprint")?, at).await?;
+    }
     Ok(())
 }
 
 /// Whether there was one.
 pub async fn delete(write: &mut Write, id: ApiKeyId) -> Result<bool, StoreError> {
-    let done = query("DELETE FROM api_keys WHERE number = $1")
+    let gone = query("DELETE FROM api_keys WHERE number = $1 RETURNING fingerprint, issued_at")
         .bind(row::signed(id.0))
-        .execute(write.connection())
+        .fetch_optional(write.connection())
         .await?;
-    Ok(done.rows_affected() == 1)
+    if let Some(from) = &gone {
+        let (fingerprint, at) = (row::text(from, "fingerprint")?, row::unsigned(from, "issued_at")?);
+        tombstones::bury(write, Gone::ApiKey, &fingerprint, at).await?;
+    }
+    Ok(gone.is_some())
 }
 
 const fn word(state: ApiKeyState) -> &'static str {

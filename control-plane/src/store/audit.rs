@@ -53,6 +53,34 @@ pub async fn newest(lookup: &mut impl Lookup, limit: u32) -> Result<Vec<AuditLin
     rows.iter().map(read).collect()
 }
 
+/// When the change of a line was made, in milliseconds; None for a line that is not there or was forgotten.
+pub async fn made_at(lookup: &mut impl Lookup, seq: u64) -> Result<Option<u64>, StoreError> {
+    let found = query("SELECT at FROM audit WHERE seq = $1")
+        .bind(row::signed(seq))
+        .fetch_optional(lookup.on())
+        .await?;
+    found.as_ref().map(|found| row::unsigned(found, "at")).transpose()
+}
+
+/// The greatest time of a line that is not later than this one.
+pub async fn last_until(lookup: &mut impl Lookup, at: u64) -> Result<Option<u64>, StoreError> {
+    let found = query("SELECT MAX(at) AS last FROM audit WHERE at <= $1")
+        .bind(row::signed(at))
+        .fetch_one(lookup.on())
+        .await?;
+    row::optional_unsigned(&found, "last")
+}
+
+/// How many lines were ever written, and the first that is still there.
+pub async fn extent(lookup: &mut impl Lookup) -> Result<(u64, Option<u64>), StoreError> {
+    let found = query(
+        "SELECT (SELECT seq FROM audit_state WHERE id = 1) AS last, (SELECT MIN(seq) FROM audit) AS first_kept",
+    )
+    .fetch_one(lookup.on())
+    .await?;
+    Ok((row::unsigned(&found, "last")?, row::optional_unsigned(&found, "first_kept")?))
+}
+
 /// Forgets lines from before an instant; returns how many.
 pub async fn collect(write: &mut Write, before: Time) -> Result<u64, StoreError> {
     let done = query("DELETE FROM audit WHERE at < $1")

@@ -1,8 +1,8 @@
 use sqlx::{any::AnyRow, query};
 use token::secret::SecretHash;
 
-use super::{Lookup, StoreError, Write, row};
-use crate::model::{AuthKey, AuthKeyId, OperatorId, Page, Paged, Subject, UserName};
+use super::{Lookup, StoreError, Write, row, tombstones};
+use crate::model::{AuthKey, AuthKeyId, Gone, OperatorId, Page, Paged, Subject, UserName};
 
 pub async fn insert(write: &mut Write, key: &AuthKey) -> Result<(), StoreError> {
     let AuthKey { id, subject, secret_hash, created_by, created_at, last_used_at } = key;
@@ -101,11 +101,11 @@ pub async fn created_by(
 
 /// Whether there was one.
 pub async fn delete(write: &mut Write, id: &AuthKeyId) -> Result<bool, StoreError> {
-    let done = query("DELETE FROM auth_keys WHERE auth_key_id = $1")
+    let gone = query("DELETE FROM auth_keys WHERE auth_key_id = $1 RETURNING auth_key_id, created_at")
         .bind(id.as_str())
-        .execute(write.connection())
+        .fetch_all(write.connection())
         .await?;
-    Ok(done.rows_affected() == 1)
+    Ok(bury(write, &gone).await? == 1)
 }
 
 /// Those of a user; of everybody in the operator for None. Returns how many.
@@ -114,12 +114,23 @@ pub async fn delete_all(
     operator: &OperatorId,
     user: Option<&UserName>,
 ) -> Result<u64, StoreError> {
-    let done = query("DELETE FROM auth_keys WHERE operator_id = $1 AND ($2 = '' OR user_name = $2)")
-        .bind(operator.as_str())
-        .bind(user.map_or("", UserName::as_str))
-        .execute(write.connection())
-        .await?;
-    Ok(done.rows_affected())
+    let gone = query(
+        "DELETE FROM auth_keys WHERE operator_id = $1 AND ($2 = '' OR user_name = $2) \
+         RETURNING auth_key_id, created_at",
+    )
+    .bind(operator.as_str())
+    .bind(user.map_or("", UserName::as_str))
+    .fetch_all(write.connection())
+    .await?;
+    bury(write, &gone).await
+}
+
+async fn bury(write: &mut Write, gone: &[AnyRow]) -> Result<u64, StoreError> {
+    for from in gone {
+        let (id, at) = (row::text(from, "auth_key_id")?, row::unsigned(from, "created_at")?);
+        tombstones::bury(write, Gone::AuthKey, &id, at).await?;
+    }
+    Ok(u64::try_from(gone.len()).unwrap_or(u64::MAX))
 }
 
 /// A later use never becomes an earlier one.

@@ -1,8 +1,8 @@
 use sqlx::{any::AnyRow, query};
 use token::secret::SecretHash;
 
-use super::{Lookup, StoreError, Write, row};
-use crate::model::{Edge, EdgeId, EdgeReport, EdgeWorkers, Page, Paged};
+use super::{Lookup, StoreError, Write, row, tombstones};
+use crate::model::{Edge, EdgeId, EdgeReport, EdgeWorkers, Gone, Page, Paged};
 
 /// Whether the name was free.
 pub async fn insert(
@@ -136,8 +136,9 @@ pub async fn list(lookup: &mut impl Lookup) -> Result<Vec<Edge>, StoreError> {
 /// A page of them, in the order of their names.
 pub async fn page(lookup: &mut impl Lookup, page: &Page) -> Result<Paged<Edge>, StoreError> {
     let rows = query(
-        "SELECT edge_id, enrolled_at, last_seen_at, version, issued_at, workers, oldest, lagging FROM edges \
-         WHERE edge_id > $1 ORDER BY edge_id LIMIT $2",
+        "SELECT edge_id, enrolled_at, last_seen_at, version, issued_at, workers, oldest, lagging, rotated_at, \
+         (SELECT MAX(ends_at) FROM old_edge_credentials o WHERE o.edge_id = edges.edge_id) AS old_ends_at \
+         FROM edges WHERE edge_id > $1 ORDER BY edge_id LIMIT $2",
     )
     .bind(page.after().unwrap_or(""))
     .bind(page.rows())
@@ -147,12 +148,33 @@ pub async fn page(lookup: &mut impl Lookup, page: &Page) -> Result<Paged<Edge>, 
     Ok(page.of(edges, |edge| edge.id.to_string()))
 }
 
-/// Whether there was one. Its earlier credentials go with it.
+/// Whether there was one. Its earlier credentials go with it. What is told of it later are its credentials, by their
+/// hashes: a name may be given again.
 pub async fn delete(write: &mut Write, id: &EdgeId) -> Result<bool, StoreError> {
-    end_old_credentials(write, id).await?;
-    let done =
-        query("DELETE FROM edges WHERE edge_id = $1").bind(id.as_str()).execute(write.connection()).await?;
-    Ok(done.rows_affected() == 1)
+    let old = query("DELETE FROM old_edge_credentials WHERE edge_id = $1 RETURNING credential_hash")
+        .bind(id.as_str())
+        .fetch_all(write.connection())
+        .await?;
+    let gone = query("DELETE FROM edges WHERE edge_id = $1 RETURNING credential_hash, enrolled_at")
+        .bind(id.as_str())
+        .fetch_optional(write.connection())
+        .await?;
+    if let Some(from) = &gone {
+        let at = row::unsigned(from, "enrolled_at")?;
+        for credential in old.iter().chain([from]) {
+            tombstones::bury(write, Gone::Edge, &row::text(credential, "credential_hash")?, at).await?;
+        }
+    }
+    Ok(gone.is_some())
+}
+
+/// The one that has a credential, by its hash in hex.
+pub async fn find_by_hash(lookup: &mut impl Lookup, hash: &str) -> Result<Option<EdgeId>, StoreError> {
+    let found = query("SELECT edge_id FROM edges WHERE credential_hash = $1")
+        .bind(hash)
+        .fetch_optional(lookup.on())
+        .await?;
+    found.as_ref().map(|found| row::parsed(found, "edge_id")).transpose()
 }
 
 /// What an edge told at this second. What it told another replica later stays.

@@ -2,7 +2,7 @@ use sqlx::{any::AnyRow, query};
 use token::base64url;
 
 use super::{Lookup, StoreError, Write, row};
-use crate::model::{Grant, OperatorId, UserName};
+use crate::model::{Grant, OperatorId, Subject, UserName};
 
 /// Replaces what a user may do; None: nothing any more. Whether that is news to the edges.
 pub async fn set(
@@ -53,6 +53,21 @@ pub async fn since(lookup: &mut impl Lookup, version: u64) -> Result<Vec<Grant>,
         .fetch_all(lookup.on())
         .await?;
     rows.iter().map(read).collect()
+}
+
+/// Whose changed after a version, with that of the change.
+pub async fn changed_since(
+    lookup: &mut impl Lookup,
+    version: u64,
+) -> Result<Vec<(u64, Subject)>, StoreError> {
+    let rows = query(
+        "SELECT operator_id, user_name, version FROM grants WHERE version > $1 \
+         ORDER BY version, operator_id, user_name",
+    )
+    .bind(row::signed(version))
+    .fetch_all(lookup.on())
+    .await?;
+    rows.iter().map(|from| Ok((row::unsigned(from, "version")?, row::subject(from)?))).collect()
 }
 
 fn read(from: &AnyRow) -> Result<Grant, StoreError> {

@@ -1,7 +1,7 @@
 use sqlx::{any::AnyRow, query};
 use token::Fingerprint;
 
-use super::{Lookup, StoreError, Write, auth_keys, coverage, row, watermarks};
+use super::{Lookup, StoreError, Write, auth_keys, coverage, gaps, row, watermarks};
 use crate::model::{AuthKeyId, Issuance, SessionId, UniverseMember, UserName, WatermarkScope};
 
 /// What became of a row. Only an inserted one may be released.
@@ -12,7 +12,8 @@ pub enum Inserted {
     PrefixTaken,
     /// The AuthKey it is exchanged for was deleted meanwhile.
     AuthKeyGone,
-    /// The base knows all that its key signed up to that second, or a watermark refuses that: it must be issued later.
+    /// The base knows all that its key signed up to that second, or a watermark or a gap refuses that: it must be issued
+    /// later.
     Covered,
 }
 
@@ -27,6 +28,7 @@ pub async fn insert(write: &mut Write, issuance: &Issuance) -> Result<Inserted, 
          AND NOT EXISTS (SELECT 1 FROM watermarks WHERE instant >= $8 AND ((kind = 'global' AND id = '') \
          OR (kind = 'signing_key' AND id = $3) OR (kind = 'operator' AND id = $4) OR (kind = 'user' AND id = $10) \
          OR (kind = 'auth_key' AND id = $6) OR (kind = 'session' AND id = $7))) \
+         AND NOT EXISTS (SELECT 1 FROM gaps WHERE version IS NOT NULL AND issued_until >= $8) \
          AND ($6 IS NULL OR EXISTS (SELECT 1 FROM auth_keys WHERE auth_key_id = $6)) ON CONFLICT DO NOTHING",
     )
     .bind(row::prefix(fingerprint))
@@ -49,12 +51,13 @@ pub async fn insert(write: &mut Write, issuance: &Issuance) -> Result<Inserted, 
     })
 }
 
-/// Whether the base covers, or a watermark refuses, whatever was issued then.
+/// Whether the base covers, or a watermark or a gap refuses, whatever was issued then.
 async fn is_before(lookup: &mut impl Lookup, issuance: &Issuance) -> Result<bool, StoreError> {
     let Issuance { kid, subject, auth_key, session, issued_at, .. } = issuance;
     let session = session.as_ref().map(SessionId::as_str);
     let watermark = watermarks::applicable(lookup, kid, subject, auth_key.as_ref(), session).await?;
-    Ok(watermark.max(coverage::of(lookup, kid).await?).is_some_and(|instant| instant >= *issued_at))
+    let before = watermark.max(coverage::of(lookup, kid).await?).max(gaps::end(lookup).await?);
+    Ok(before.is_some_and(|instant| instant >= *issued_at))
 }
 
 pub async fn find(

@@ -1,7 +1,7 @@
 use sqlx::{any::AnyRow, query};
 
-use super::{Lookup, StoreError, Write, row};
-use crate::model::{Operator, OperatorId, Page, Paged, UserName};
+use super::{Lookup, StoreError, Write, row, tombstones};
+use crate::model::{Gone, Operator, OperatorId, Page, Paged, UserName};
 
 pub async fn insert(write: &mut Write, operator: &OperatorId, at: u64) -> Result<(), StoreError> {
     query("INSERT INTO operators (operator_id, created_at) VALUES ($1, $2)")
@@ -128,11 +128,15 @@ pub async fn permit(
 
 /// Once nothing belongs to it any more. Whether there was one.
 pub async fn delete(write: &mut Write, operator: &OperatorId) -> Result<bool, StoreError> {
-    let done = query("DELETE FROM operators WHERE operator_id = $1")
+    let gone = query("DELETE FROM operators WHERE operator_id = $1 RETURNING created_at")
         .bind(operator.as_str())
-        .execute(write.connection())
+        .fetch_optional(write.connection())
         .await?;
-    Ok(done.rows_affected() == 1)
+    if let Some(from) = &gone {
+        let at = row::unsigned(from, "created_at")?;
+        tombstones::bury(write, Gone::Operator, operator.as_str(), at).await?;
+    }
+    Ok(gone.is_some())
 }
 
 fn read(from: &AnyRow) -> Result<Operator, StoreError> {

@@ -109,18 +109,49 @@ pub async fn since(
     .bind(row::signed(version))
     .fetch_all(lookup.on())
     .await?;
-    rows.iter()
+    rows.iter().map(change).collect()
+}
+
+/// What changed after a version, said by a block of the base or not: of each fingerprint the latest, with the version.
+pub async fn all_since(
+    lookup: &mut impl Lookup,
+    version: u64,
+) -> Result<Vec<(u64, RevocationChange)>, StoreError> {
+    let rows = query(
+        "SELECT fingerprint, expires_at, reason, revoked_at, restored_at, version FROM revocations \
+         WHERE version > $1 ORDER BY version, prefix",
+    )
+    .bind(row::signed(version))
+    .fetch_all(lookup.on())
+    .await?;
+    rows.iter().map(change).collect()
+}
+
+/// Of every fingerprint that was ever revoked, from this prefix on, whether it is and in which version that last
+/// changed: a portion, and the prefix to go on from.
+pub async fn portion(
+    lookup: &mut impl Lookup,
+    from: u64,
+) -> Result<(Vec<(Fingerprint, u64, bool)>, Option<u64>), StoreError> {
+    let (low, high) = in_order::range(from);
+    let rows = query(
+        "SELECT fingerprint, version, restored_at FROM revocations WHERE prefix >= $1 AND prefix <= $2 \
+         ORDER BY prefix LIMIT $3",
+    )
+    .bind(low)
+    .bind(high)
+    .bind(row::signed(in_order::PORTION))
+    .fetch_all(lookup.on())
+    .await?;
+    let found: Vec<(Fingerprint, u64, bool)> = rows
+        .iter()
         .map(|from| {
-            let change = match row::optional_unsigned(from, "restored_at")? {
-                None => RevocationChange::Revoked(read(from)?),
-                Some(_) => RevocationChange::Restored {
-                    fingerprint: row::parsed(from, "fingerprint")?,
-                    expires_at: row::unsigned(from, "expires_at")?,
-                },
-            };
-            Ok((row::unsigned(from, "version")?, change))
+            let revoked = row::optional_unsigned(from, "restored_at")?.is_none();
+            Ok((row::parsed(from, "fingerprint")?, row::unsigned(from, "version")?, revoked))
         })
-        .collect()
+        .collect::<Result<_, StoreError>>()?;
+    let next = in_order::next(from, found.last().map(|(fingerprint, ..)| fingerprint), found.len());
+    Ok((found, next))
 }
 
 /// Revocations that a block of the base says, from this prefix on: a portion, and the prefix to go on from.
@@ -191,6 +222,18 @@ pub async fn collect(write: &mut Write, before: u64) -> Result<u64, StoreError> 
         .execute(write.connection())
         .await?;
     Ok(done.rows_affected())
+}
+
+/// With the version.
+fn change(from: &AnyRow) -> Result<(u64, RevocationChange), StoreError> {
+    let change = match row::optional_unsigned(from, "restored_at")? {
+        None => RevocationChange::Revoked(read(from)?),
+        Some(_) => RevocationChange::Restored {
+            fingerprint: row::parsed(from, "fingerprint")?,
+            expires_at: row::unsigned(from, "expires_at")?,
+        },
+    };
+    Ok((row::unsigned(from, "version")?, change))
 }
 
 fn read(from: &AnyRow) -> Result<Revocation, StoreError> {

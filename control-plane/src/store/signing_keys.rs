@@ -1,8 +1,8 @@
 use sqlx::{any::AnyRow, query};
 use token::Algorithm;
 
-use super::{Lookup, StoreError, Write, row};
-use crate::model::{SigningKeyRecord, SigningKeyState};
+use super::{Lookup, StoreError, Write, row, tombstones};
+use crate::model::{Gone, SigningKeyRecord, SigningKeyState};
 
 pub async fn insert(write: &mut Write, key: &SigningKeyRecord, at: u64) -> Result<(), StoreError> {
     let SigningKeyRecord { kid, algorithm, public, state } = key;
@@ -30,7 +30,13 @@ pub async fn activate(write: &mut Write, kid: &str) -> Result<(), StoreError> {
 }
 
 pub async fn delete(write: &mut Write, kid: &str) -> Result<(), StoreError> {
-    query("DELETE FROM signing_keys WHERE kid = $1").bind(kid).execute(write.connection()).await?;
+    let gone = query("DELETE FROM signing_keys WHERE kid = $1 RETURNING created_at")
+        .bind(kid)
+        .fetch_optional(write.connection())
+        .await?;
+    if let Some(from) = &gone {
+        tombstones::bury(write, Gone::SigningKey, kid, row::unsigned(from, "created_at")?).await?;
+    }
     Ok(())
 }
 

@@ -1,8 +1,8 @@
 use sqlx::{any::AnyRow, query};
 use token::api_key::Kind;
 
-use super::{Lookup, StoreError, Write, row};
-use crate::model::Generation;
+use super::{Lookup, StoreError, Write, row, tombstones};
+use crate::model::{Generation, Gone};
 
 pub async fn insert(write: &mut Write, generation: &Generation, at: u64) -> Result<(), StoreError> {
     let Generation { number, kind, public } = generation;
@@ -17,10 +17,14 @@ pub async fn insert(write: &mut Write, generation: &Generation, at: u64) -> Resu
 }
 
 pub async fn delete(write: &mut Write, generation: u8) -> Result<(), StoreError> {
-    query("DELETE FROM tag_keys WHERE generation = $1")
+    let gone = query("DELETE FROM tag_keys WHERE generation = $1 RETURNING created_at")
         .bind(i64::from(generation))
-        .execute(write.connection())
+        .fetch_optional(write.connection())
         .await?;
+    if let Some(from) = &gone {
+        let at = row::unsigned(from, "created_at")?;
+        tombstones::bury(write, Gone::TagKey, &generation.to_string(), at).await?;
+    }
     Ok(())
 }
 

@@ -1,7 +1,7 @@
 use sqlx::{any::AnyRow, query};
 
-use super::{Lookup, StoreError, Write, row};
-use crate::model::{BadPage, OperatorId, Page, Paged, User, UserName};
+use super::{Lookup, StoreError, Write, row, tombstones};
+use crate::model::{BadPage, Gone, OperatorId, Page, Paged, User, UserName};
 
 /// One user of an operator, all of it, or everybody; in the order of operators and names.
 pub async fn list(
@@ -108,12 +108,19 @@ pub async fn delete(
         .bind(name)
         .execute(write.connection())
         .await?;
-    let done = query("DELETE FROM users WHERE operator_id = $1 AND ($2 = '' OR name = $2)")
-        .bind(operator.as_str())
-        .bind(name)
-        .execute(write.connection())
-        .await?;
-    Ok(done.rows_affected())
+    let gone = query(
+        "DELETE FROM users WHERE operator_id = $1 AND ($2 = '' OR name = $2) \
+         RETURNING operator_id, name AS user_name, created_at",
+    )
+    .bind(operator.as_str())
+    .bind(name)
+    .fetch_all(write.connection())
+    .await?;
+    for from in &gone {
+        let (subject, at) = (row::subject(from)?.to_string(), row::unsigned(from, "created_at")?);
+        tombstones::bury(write, Gone::User, &subject, at).await?;
+    }
+    Ok(u64::try_from(gone.len()).unwrap_or(u64::MAX))
 }
 
 fn read(from: &AnyRow) -> Result<User, StoreError> {

@@ -83,7 +83,8 @@ pub async fn collect(write: &mut Write, before: u64) -> Result<u64, StoreError> 
     Ok(done.rows_affected())
 }
 
-fn columns(scope: &WatermarkScope) -> (&'static str, String) {
+/// Kind and id.
+pub fn columns(scope: &WatermarkScope) -> (&'static str, String) {
     match scope {
         WatermarkScope::Global => ("global", String::new()),
         WatermarkScope::SigningKey(kid) => ("signing_key", kid.clone()),
@@ -95,11 +96,16 @@ fn columns(scope: &WatermarkScope) -> (&'static str, String) {
 }
 
 fn read(from: &AnyRow) -> Result<Watermark, StoreError> {
+    let scope = scope(&row::text(from, "kind")?, &row::text(from, "id")?)?;
+    Ok(Watermark { scope, instant: row::unsigned(from, "instant")? })
+}
+
+/// The reverse of [`columns`].
+pub fn scope(kind: &str, id: &str) -> Result<WatermarkScope, StoreError> {
     const CORRUPT: StoreError = StoreError::Corrupt { what: "scope" };
-    let id = row::text(from, "id")?;
-    let scope = match row::text(from, "kind")?.as_str() {
+    Ok(match kind {
         "global" => WatermarkScope::Global,
-        "signing_key" => WatermarkScope::SigningKey(id),
+        "signing_key" => WatermarkScope::SigningKey(id.to_owned()),
         "operator" => WatermarkScope::Operator(id.parse().map_err(|_| CORRUPT)?),
         "user" => match id.parse::<Subject>().map_err(|_| CORRUPT)? {
             Subject { operator, user: Some(user) } => WatermarkScope::User(operator, user),
@@ -108,6 +114,5 @@ fn read(from: &AnyRow) -> Result<Watermark, StoreError> {
         "auth_key" => WatermarkScope::AuthKey(id.parse().map_err(|_| CORRUPT)?),
         "session" => WatermarkScope::Session(id.parse().map_err(|_| CORRUPT)?),
         _ => return Err(CORRUPT),
-    };
-    Ok(Watermark { scope, instant: row::unsigned(from, "instant")? })
+    })
 }

@@ -22,9 +22,25 @@ pub(crate) fn database() -> String {
 
 /// Runs SQL behind the back of the control plane.
 pub(crate) fn execute(url: &str, statement: &str) {
+    sql(server(), name(url), statement);
+}
+
+/// A copy of it as it is now. Nobody may be connected.
+pub(crate) fn back_up(url: &str) {
+    let name = name(url);
+    sql(server(), "postgres", &format!("CREATE DATABASE {name}_backup TEMPLATE {name}"));
+}
+
+/// Puts the copy in its place; whoever is connected is thrown out.
+pub(crate) fn restore(url: &str) {
+    let name = name(url);
+    sql(server(), "postgres", &format!("DROP DATABASE {name} WITH (FORCE)"));
+    sql(server(), "postgres", &format!("CREATE DATABASE {name} TEMPLATE {name}_backup"));
+}
+
+fn name(url: &str) -> &str {
     let name = url.rsplit('/').find(|part| part.contains("?host=")).or(url.split('/').nth(3));
-    let name = name.and_then(|part| part.split('?').next()).expect("a database");
-    sql(server(), name, statement);
+    name.and_then(|part| part.split('?').next()).expect("a database")
 }
 
 /// The one value that a query gives.

@@ -30,6 +30,7 @@ mod native_signatures;
 mod never_down;
 mod refuses;
 mod restart;
+mod restored;
 mod revoked;
 mod same_policy;
 mod scene;

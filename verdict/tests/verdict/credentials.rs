@@ -1,7 +1,7 @@
 //! Tokens of ours, API keys, Soracom's pair and Kuzzle's prefixes, in headers, cookies and queries.
 
 use bundle::{
-    Scope,
+    Gap, Scope,
     builder::{Builder, SecretKey},
 };
 use token::{
@@ -307,6 +307,20 @@ fn an_api_key_knows_its_end() {
             let headers = [("x-api-key", &key[..]), ("x-username", "alice")];
             assert_eq!(asked(&snapshot, "/x", &headers), expected, "{kind:?} {expires_at}");
         }
+    }
+}
+
+#[test]
+fn an_api_key_that_was_issued_in_a_gap_is_refused_unless_it_is_known() {
+    let (lost, known) = (api_key(7, "OP0123456789/alice"), api_key(8, "OP0123456789/alice"));
+    let headers = |key| [("x-api-key", key), ("x-username", "OP0123456789/alice")];
+    for (issued_until, expected) in [(NOW - 11, "admitted"), (NOW - 10, "issuance_unknown")] {
+        let mut builder = with_tags();
+        let gap = Gap { issued_after: NOW - 20, issued_until };
+        builder.gaps(&[gap], [Fingerprint::of(known.as_bytes())]).unwrap();
+        let snapshot = snapshot(&mut builder);
+        assert_eq!(asked(&snapshot, "/x", &headers(&lost[..])), expected);
+        assert_eq!(asked(&snapshot, "/x", &headers(&known)), "admitted");
     }
 }
 

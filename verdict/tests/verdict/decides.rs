@@ -1,6 +1,6 @@
 //! One request, one bundle, one instant: one verdict.
 
-use bundle::Scope;
+use bundle::{Gap, Scope, builder::Builder};
 use proptest::prelude::*;
 use token::{Claims, Fingerprint, mint::SigningKey};
 use verdict::{Freshness, Gate, Policy, Reason, Snapshot, Verdict};
@@ -96,6 +96,44 @@ fn a_watermark_of_any_scope_refuses_what_was_issued_until_then() {
                 "{scope:?}"
             );
         }
+    }
+}
+
+/// Of what was issued in a gap only what is known is good, whatever else is known of it; the rest is as it was.
+#[test]
+fn a_gap_refuses_what_is_not_known_of_it() {
+    let token = |jti: &str| signing_key().mint(&Claims { jti: jti.into(), ..claims() }).expose().to_owned();
+    let (lost, known, revoked) = (token("lost"), token("known"), token("revoked"));
+    let print = |token: &str| Fingerprint::of(token.as_bytes());
+    let iat = claims().iat;
+    let gap = |issued_after, issued_until| Gap { issued_after, issued_until };
+    for (gaps, expected) in [
+        (vec![], Ok(())),
+        (vec![gap(iat - 1, iat)], Err("issuance_unknown")),
+        (vec![gap(0, u64::MAX)], Err("issuance_unknown")),
+        (vec![gap(iat, iat + 100)], Ok(())),
+        (vec![gap(iat - 100, iat - 1)], Ok(())),
+        (
+            vec![gap(iat + 5, iat + 6), gap(iat - 100, iat - 1), gap(iat - 2, iat + 2)],
+            Err("issuance_unknown"),
+        ),
+    ] {
+        let mut builder = builder();
+        builder.gaps(&gaps, [print(&known), print(&revoked)]).unwrap();
+        builder.revoke(1, print(&revoked)).unwrap();
+        let ask = |builder: &mut Builder, token: &str| decide(&gate(), token, &snapshot(builder), NOW_MS);
+        assert_eq!(ask(&mut builder, &lost), expected, "{gaps:?}");
+        assert_eq!(ask(&mut builder, &known), Ok(()), "{gaps:?}");
+        assert_eq!(ask(&mut builder, &revoked), Err("revoked"), "{gaps:?}");
+        // A base that would call it good is not asked.
+        builder.restore(print(&lost)).unwrap();
+        assert_eq!(ask(&mut builder, &lost), expected, "{gaps:?}");
+        // More than one object holds.
+        builder.gaps(&gaps, (0..20_000u64).map(|number| Fingerprint::of(&number.to_be_bytes()))).unwrap();
+        assert_eq!(ask(&mut builder, &lost), expected, "{gaps:?}");
+        assert_eq!(ask(&mut builder, &known), expected, "{gaps:?}");
+        builder.gaps(&[], []).unwrap();
+        assert_eq!(ask(&mut builder, &known), Ok(()), "{gaps:?}");
     }
 }
 

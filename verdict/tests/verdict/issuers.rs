@@ -1,7 +1,7 @@
 //! Tokens of other issuers are good where they say so, and nobody of theirs is one of ours.
 
 use bundle::{
-    Scope,
+    Gap, Scope,
     builder::{Builder, SecretKey},
 };
 use serde_json::{Value, json};
@@ -161,4 +161,14 @@ fn watermarks_name_the_issuer() {
     let snapshot = snapshot(&mut builder);
     assert_eq!(asked(&snapshot, "/any", &token), "admitted");
     assert_eq!(asked(&snapshot, "/any", &undated), "watermark");
+}
+
+/// What another issuer issued was never known here.
+#[test]
+fn gaps_are_ours() {
+    let mut builder = with_keys();
+    builder.gaps(&[Gap { issued_after: 0, issued_until: u64::MAX }], []).unwrap();
+    let snapshot = snapshot(&mut builder);
+    assert_eq!(asked(&snapshot, "/any", &signed(IDP, "JWT", json!({}))), "admitted");
+    assert_eq!(asked(&snapshot, "/any", &bearer(&claims())), "issuance_unknown");
 }

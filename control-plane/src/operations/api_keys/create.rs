@@ -24,7 +24,7 @@ use crate::{
     },
     random,
     store::{
-        NEVER, StoreError, Write, api_keys, audit,
+        NEVER, StoreError, Write, api_keys, audit, gaps,
         issued::{self, Inserted},
         key_set, operators, tag_keys, versions, watermarks,
     },
@@ -141,7 +141,8 @@ pub(super) async fn enter(
     {
         return Err(ApiKeyError::NameOfUser(subject));
     }
-    let watermark = watermarks::applicable(write, &kid, &subject, None, None).await?;
+    let watermark =
+        watermarks::applicable(write, &kid, &subject, None, None).await?.max(gaps::end(write).await?);
     let mut issued_at = watermark.map_or(0, |instant| instant.saturating_add(1)).max(now.seconds());
     if issued_at > now.seconds().saturating_add(AHEAD) {
         return Ok(None);

@@ -1,0 +1,155 @@
+//! What a line of the journal says.
+
+use std::collections::{BTreeMap, HashMap};
+
+use serde::{Deserialize, Serialize};
+use token::Fingerprint;
+
+use crate::{
+    model::{Gone, Tombstone, Watermark},
+    store::{NEVER, watermarks},
+};
+
+/// One line: JSON with `version`, the version of the store that it belongs to, and `kind`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Entry {
+    pub version: u64,
+    #[serde(flatten)]
+    pub what: What,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum What {
+    /// A credential, by its fingerprint in hex; `expires_at` in seconds, absent for never.
+    Revoked {
+        fingerprint: String,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        expires_at: Option<u64>,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        reason: Option<String>,
+        /// In seconds.
+        revoked_at: u64,
+    },
+    /// A revocation was taken back.
+    Unrevoked { fingerprint: String },
+    /// Everything of the scope that was issued at or before the instant.
+    Watermark { scope: String, id: String, instant: u64 },
+    /// Something was deleted for ever, or has got an end: see [`Tombstone`].
+    Gone { what: String, id: String, at: u64 },
+    /// What a user may do has changed.
+    Granted { subject: String },
+    /// How far the store was: number and time (milliseconds) of its newest audit line.
+    Mark { seq: u64, at: u64 },
+}
+
+impl What {
+    const KINDS: [&'static str; 6] = ["revoked", "unrevoked", "watermark", "gone", "granted", "mark"];
+
+    pub(super) fn of_watermark(watermark: &Watermark) -> Self {
+        let (scope, id) = watermarks::columns(&watermark.scope);
+        Self::Watermark { scope: scope.to_owned(), id, instant: watermark.instant }
+    }
+
+    pub(super) fn of_tombstone(tombstone: Tombstone) -> Self {
+        let Tombstone { gone, id, at } = tombstone;
+        Self::Gone { what: gone.name().to_owned(), id, at }
+    }
+}
+
+/// Why a line can't be read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum BadLine {
+    /// Written by a later version of Keystile.
+    Kind(String),
+    Malformed,
+}
+
+impl Entry {
+    pub(super) fn read(line: &[u8]) -> Result<Self, BadLine> {
+        #[derive(Deserialize)]
+        struct Kind {
+            kind: String,
+        }
+        serde_json::from_slice(line).map_err(|_| match serde_json::from_slice::<Kind>(line) {
+            Ok(Kind { kind }) if !What::KINDS.contains(&kind.as_str()) => BadLine::Kind(kind),
+            _ => BadLine::Malformed,
+        })
+    }
+
+    pub(super) fn write(&self, out: &mut Vec<u8>) {
+        // Of strings and numbers: it can't fail.
+        out.extend(serde_json::to_vec(self).unwrap_or_default());
+        out.push(b'\n');
+    }
+}
+
+/// What all the lines say together: the last word on each thing, with its version.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Recorded {
+    pub revocations: HashMap<Fingerprint, (u64, Option<Refused>)>,
+    pub watermarks: Vec<(u64, Watermark)>,
+    pub gone: BTreeMap<(Gone, String), (u64, u64)>,
+    pub granted: BTreeMap<String, u64>,
+    pub marks: Vec<Mark>,
+    /// Version of the last line.
+    pub newest: u64,
+    scopes: HashMap<(String, String), usize>,
+}
+
+/// A revocation that holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refused {
+    pub expires_at: u64,
+    pub reason: Option<String>,
+    pub revoked_at: u64,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Mark {
+    pub version: u64,
+    pub seq: u64,
+    /// Milliseconds.
+    pub at: u64,
+}
+
+impl Recorded {
+    pub(super) fn take(&mut self, entry: Entry) -> Result<(), BadLine> {
+        let Entry { version, what } = entry;
+        self.newest = self.newest.max(version);
+        let parsed = |fingerprint: String| fingerprint.parse::<Fingerprint>().map_err(|_| BadLine::Malformed);
+        match what {
+            What::Revoked { fingerprint, expires_at, reason, revoked_at } => {
+                let refused = Refused { expires_at: expires_at.unwrap_or(NEVER), reason, revoked_at };
+                self.revocations.insert(parsed(fingerprint)?, (version, Some(refused)));
+            }
+            What::Unrevoked { fingerprint } => {
+                self.revocations.insert(parsed(fingerprint)?, (version, None));
+            }
+            What::Watermark { scope, id, instant } => {
+                let of = watermarks::scope(&scope, &id).map_err(|_| BadLine::Malformed)?;
+                let latest = (version, Watermark { scope: of, instant });
+                match self
+                    .scopes
+                    .get(&(scope.clone(), id.clone()))
+                    .and_then(|at| self.watermarks.get_mut(*at))
+                {
+                    Some(held) => *held = latest,
+                    None => {
+                        self.scopes.insert((scope, id), self.watermarks.len());
+                        self.watermarks.push(latest);
+                    }
+                }
+            }
+            What::Gone { what, id, at } => {
+                let gone = Gone::of(&what).ok_or(BadLine::Kind(format!("gone {what}")))?;
+                self.gone.insert((gone, id), (version, at));
+            }
+            What::Granted { subject } => {
+                self.granted.insert(subject, version);
+            }
+            What::Mark { seq, at } => self.marks.push(Mark { version, seq, at }),
+        }
+        Ok(())
+    }
+}

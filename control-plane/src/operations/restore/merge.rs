@@ -1,0 +1,240 @@
+use serde_json::json;
+
+use super::compare::{Missing, compare};
+use crate::{
+    clock::Time,
+    home::Home,
+    journal::Journal,
+    keys::{self, KeyError},
+    model::{Actor, ApiKeyState, FoundGap, Gone, SigningKeyState, Subject, Tombstone},
+    operations::{
+        OpenError, Service,
+        delete_operator::delete_operator,
+        delete_user::delete_user,
+        mint::AHEAD,
+        signing_keys::{SigningKeyError, retire_key},
+    },
+    store::{
+        NEVER, Store, StoreError, Write, api_keys, audit, auth_keys, coverage, edges, gaps, key_set,
+        operators, revocations, signing_keys, tag_keys, tombstones, users, versions, watermarks,
+    },
+};
+
+/// What was refused again.
+#[derive(Debug)]
+pub(in crate::operations) struct Merged {
+    /// Whole accounts and keys: each is a transaction of its own, see [`delete_again`].
+    pub(in crate::operations) later: Vec<Tombstone>,
+}
+
+/// Takes back again whatever the journal says was taken back. It only refuses, so whoever serves the store does it before
+/// anything is published. Doing it again changes nothing.
+pub(in crate::operations) async fn merge(
+    store: &Store,
+    home: &Home,
+    journal: &Journal,
+    now: Time,
+) -> Result<Merged, OpenError> {
+    let nothing = Merged { later: Vec::new() };
+    let Some(recorded) = journal.read().await.map_err(OpenError::Journal)? else { return Ok(nothing) };
+    let missing = compare(&mut store.read().await?, &recorded, now).await?;
+    if missing.refuses_nothing() {
+        return Ok(nothing);
+    }
+    let mut write = store.write().await?;
+    versions::lock(&mut write).await?;
+    // Another server may have been first.
+    let missing = compare(&mut write, &recorded, now).await?;
+    if missing.refuses_nothing() {
+        return Ok(nothing);
+    }
+    // Above all that was ever published: what is taken back from now on has versions that no journal knows.
+    let above = Time::from_millis(now.millis().max(missing.newest.saturating_add(1)));
+    let version = versions::next(&mut write, above).await?;
+    let Missing { revoked, watermarks, gone, went_back, .. } = missing;
+    for revocation in &revoked {
+        if revocations::insert(&mut write, revocation, version).await? == revocations::Inserted::PrefixTaken {
+            tracing::error!(
+                fingerprint = %revocation.fingerprint,
+                "a revocation of the journal can't be told from another credential; it is left out"
+            );
+        }
+        // The state follows: what was disabled may be enabled again, what was revoked may not.
+        if let Some(key) = api_keys::find_by_fingerprint(&mut write, &revocation.fingerprint).await? {
+            let state = match revocation.reason.as_deref() {
+                Some("disabled") => ApiKeyState::Disabled,
+                Some("expired" | "rotated") => ApiKeyState::Expired,
+                _ => ApiKeyState::Active,
+            };
+            api_keys::change(&mut write, key.id, key.state, state).await?;
+        }
+    }
+    for watermark in &watermarks {
+        watermarks::raise(&mut write, watermark, version).await?;
+    }
+    let later = bury(&mut write, home, &gone, version, above).await?;
+    if let Some(went_back) = went_back {
+        let gap = FoundGap {
+            issued_after: went_back.issued_after,
+            issued_until: now.seconds().saturating_add(AHEAD),
+            found_at: now.seconds(),
+            version: None,
+        };
+        gaps::insert(&mut write, &gap).await?;
+    }
+    let detail = json!({
+        "version": version,
+        "revocations": revoked.len(),
+        "watermarks": watermarks.len(),
+        "deletions": gone.len(),
+        "issued_after": went_back.map(|went_back| went_back.issued_after),
+    });
+    let (action, target) = ("restore.merge", "journal");
+    audit::append(&mut write, audit::Change { at: now, actor: &Actor::System, action, target, detail })
+        .await?;
+    write.commit().await?;
+    tracing::error!(
+        bundle.version = version,
+        merged.revocations = revoked.len(),
+        merged.watermarks = watermarks.len(),
+        merged.deletions = gone.len(),
+        "the database is older than the journal beside it: it was restored from a backup. What was revoked since is \
+         refused again; what was issued since is not known: run `keystile restore --repair`"
+    );
+    Ok(Merged { later })
+}
+
+/// Deletes again what is there again; returns what takes more than this transaction.
+async fn bury(
+    write: &mut Write,
+    home: &Home,
+    gone: &[Tombstone],
+    version: u64,
+    now: Time,
+) -> Result<Vec<Tombstone>, OpenError> {
+    let mut later = Vec::new();
+    for tombstone in gone {
+        let Tombstone { gone, id, at } = tombstone;
+        let is_later = match gone {
+            Gone::Operator => match id.parse() {
+                Ok(operator) => operators::exists(write, &operator).await?,
+                Err(_) => false,
+            },
+            Gone::User => match id.parse() {
+                Ok(Subject { operator, user: Some(user) }) => {
+                    users::find(write, &operator, &user).await?.is_some_and(|user| user.created_at <= *at)
+                }
+                _ => false,
+            },
+            Gone::TagKey => {
+                tag_keys::list(write).await?.iter().any(|generation| generation.number.to_string() == *id)
+            }
+            Gone::AuthKey => {
+                if let Ok(id) = id.parse() {
+                    auth_keys::delete(write, &id).await?;
+                }
+                false
+            }
+            Gone::Edge => {
+                if let Some(edge) = edges::find_by_hash(write, id).await? {
+                    edges::delete(write, &edge).await?;
+                }
+                false
+            }
+            Gone::ApiKey | Gone::ApiKeyEnd => {
+                let found = match id.parse() {
+                    Ok(fingerprint) => api_keys::find_by_fingerprint(write, &fingerprint).await?,
+                    Err(_) => None,
+                };
+                match found {
+                    Some(key) if *gone == Gone::ApiKey => drop(api_keys::delete(write, key.id).await?),
+                    Some(key) => api_keys::expire_at(write, key.id, *at).await?,
+                    None => {}
+                }
+                false
+            }
+            Gone::SigningKey => {
+                retire_signing_key(write, home, id, version, now).await?;
+                false
+            }
+        };
+        if is_later {
+            later.push(tombstone.clone());
+        } else {
+            tombstones::note(write, tombstone).await?;
+        }
+    }
+    Ok(later)
+}
+
+/// Before any key file is opened: that of a key which was retired or forgotten is there no more.
+async fn retire_signing_key(
+    write: &mut Write,
+    home: &Home,
+    kid: &str,
+    version: u64,
+    now: Time,
+) -> Result<(), OpenError> {
+    let records = signing_keys::list(write).await?;
+    let Some(retired) = records.iter().find(|record| record.kid == kid) else { return Ok(()) };
+    coverage::raise(write, &[kid.to_owned()], NEVER).await?;
+    let others = records.iter().any(|other| other.kid != kid && other.state == SigningKeyState::Active);
+    if !others {
+        let key = keys::create_signing_key(home, retired.algorithm, SigningKeyState::Active)
+            .map_err(OpenError::Keys)?;
+        let newest = signing_keys::newest_at(write).await?.unwrap_or_default();
+        signing_keys::insert(write, &key, now.seconds().max(newest.saturating_add(1))).await?;
+        signing_keys::activate(write, &key.kid).await?;
+        let replaced: Vec<String> = records.iter().map(|record| record.kid.clone()).collect();
+        coverage::raise(write, &replaced, NEVER).await?;
+    }
+    signing_keys::delete(write, kid).await?;
+    key_set::changed(write, version).await?;
+    Ok(())
+}
+
+/// Deletes users and operators again, and retires tag keys, that are there again.
+pub(in crate::operations) async fn delete_again(
+    service: &Service,
+    later: &[Tombstone],
+) -> Result<(), OpenError> {
+    for Tombstone { gone, id, .. } in later {
+        let failed = |error: String| OpenError::Merge { what: id.clone(), error };
+        match gone {
+            Gone::Operator => {
+                if let Ok(operator) = id.parse() {
+                    delete_operator(service, &Actor::System, &operator)
+                        .await
+                        .map_err(|error| failed(error.to_string()))?;
+                }
+            }
+            Gone::User => {
+                if let Ok(subject) = id.parse() {
+                    // With its operator it may be gone by now.
+                    match delete_user(service, &Actor::System, &subject).await {
+                        Ok(_) | Err(crate::operations::AccountError::UserUnknown(_)) => {}
+                        Err(error) => return Err(failed(error.to_string())),
+                    }
+                }
+            }
+            Gone::TagKey => match retire_key(service, &Actor::System, &format!("tag-{id}")).await {
+                Ok(_) | Err(SigningKeyError::Unknown(_)) => {}
+                Err(error) => return Err(failed(error.to_string())),
+            },
+            Gone::AuthKey | Gone::ApiKey | Gone::ApiKeyEnd | Gone::Edge | Gone::SigningKey => {}
+        }
+    }
+    Ok(())
+}
+
+impl From<StoreError> for OpenError {
+    fn from(error: StoreError) -> Self {
+        Self::Store(error)
+    }
+}
+
+impl From<KeyError> for OpenError {
+    fn from(error: KeyError) -> Self {
+        Self::Keys(error)
+    }
+}

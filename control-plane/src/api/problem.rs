@@ -8,8 +8,8 @@ use axum::{
 use serde::Serialize;
 
 use crate::operations::{
-    AccountError, AuthenticateEdgeError, CreateAuthKeyError, DeleteAuthKeyError, ExchangeError, MintError,
-    RevokeError, StoreError,
+    AccountError, AuthenticateEdgeError, ClockError, CreateAuthKeyError, DeleteAuthKeyError, ExchangeError,
+    MintError, RevokeError, StoreError,
 };
 
 #[derive(Debug)]
@@ -106,8 +106,24 @@ impl From<ExchangeError> for Problem {
             }
             ExchangeError::Store(error) => error.into(),
             ExchangeError::Mint(MintError::Store(error)) => error.into(),
+            ExchangeError::Mint(error @ MintError::Blocked(..)) => {
+                Self::unavailable("watermark_in_future", &error)
+            }
             ExchangeError::Mint(error) => Self::unavailable("mint_failed", &error),
         }
+    }
+}
+
+impl From<ClockError> for Problem {
+    fn from(error: ClockError) -> Self {
+        let code = error.code();
+        let detail = match error {
+            ClockError::Store(error) => return error.into(),
+            ClockError::Ahead(..) => "the control plane's clock is ahead of others; nothing was revoked",
+            ClockError::Behind(..) => "the control plane's clock is behind others; nothing was revoked",
+            ClockError::Unconfirmed => "nothing confirms the control plane's clock",
+        };
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, code, detail)
     }
 }
 

@@ -95,6 +95,7 @@ async fn examine(global: &Global, findings: &mut Vec<Finding>) {
     check(findings, "publisher", signed, "restore the keys and the database from the same backup");
     findings.push(authority(&home, &config));
     findings.push(api_keys(&service).await);
+    findings.push(clock(&service).await);
     let round = operations::rehearse(&service).map(|()| "a token signed and verified".to_owned());
     check(findings, "tokens", round.map_err(|error| chain(&error)), "restore the signing key");
     answers(findings, &config).await;
@@ -158,6 +159,39 @@ async fn api_keys(service: &Service) -> Finding {
     }
     let state = if advice.is_some() { State::Note } else { State::Good };
     Finding { what, state, detail, advice }
+}
+
+/// Whether another clock says that this one is wrong, and whether one was that has left instants in the future.
+async fn clock(service: &Service) -> Finding {
+    let what = "clock";
+    let bad =
+        |detail, advice: &str| Finding { what, state: State::Bad, detail, advice: Some(advice.to_owned()) };
+    let confirmed = match operations::check_clock(service).await {
+        Ok(confirmed) => confirmed,
+        Err(error) => return bad(chain(&error), "set the clock of this machine, or the other one"),
+    };
+    match operations::instants_ahead(service).await {
+        Ok(ahead) if ahead.is_empty() => {
+            let by = match confirmed {
+                operations::Confirmed::Yes => "agrees with another",
+                operations::Confirmed::Nobody => "no other to compare it with",
+            };
+            let detail = format!("{by}; nothing lies in the future");
+            Finding { what, state: State::Good, detail, advice: None }
+        }
+        Ok(ahead) => {
+            let told = |(what, second): &(String, u64)| {
+                format!("{what} until {}", show::time(Time::from_seconds(*second)))
+            };
+            let mut list: Vec<String> = ahead.iter().take(MOST_TOLD).map(told).collect();
+            if ahead.len() > MOST_TOLD {
+                list.push(format!("and {} more", ahead.len() - MOST_TOLD));
+            }
+            let detail = format!("was ahead, or is behind now: {}", list.join(", "));
+            bad(detail, "compare it with another clock, then `keystile clock repair`")
+        }
+        Err(error) => bad(chain(&error), "see that the database is whole"),
+    }
 }
 
 /// Beside keys there was a database: a new one has forgotten what was revoked.
@@ -251,4 +285,5 @@ fn chain(error: &dyn Error) -> String {
     }
 }
 
+const MOST_TOLD: usize = 5;
 const PATIENCE: Duration = Duration::from_secs(2);

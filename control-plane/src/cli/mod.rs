@@ -4,6 +4,7 @@ mod audit;
 mod authkey;
 mod authority;
 mod bundle;
+mod clock;
 mod doctor;
 mod edge;
 mod init;
@@ -100,6 +101,9 @@ enum Verb {
     /// Show what edges are told, verify a manifest, or build the base anew
     #[command(subcommand)]
     Bundle(bundle::Bundle),
+    /// Take back what a clock that was ahead has left
+    #[command(subcommand)]
+    Clock(clock::Clock),
     /// Show the latest changes
     Audit(audit::Audit),
     /// Check the installation and say what to do next
@@ -124,6 +128,7 @@ pub async fn run(command: Command) -> ExitCode {
         Verb::Edge(verb) => verb.run(&global).await,
         Verb::Authority(verb) => verb.run(&global).await,
         Verb::Bundle(verb) => verb.run(&global).await,
+        Verb::Clock(verb) => verb.run(&global).await,
         Verb::Audit(verb) => verb.run(&global).await,
         Verb::Doctor => doctor::run(&global).await,
     };

@@ -22,6 +22,9 @@ pub(super) struct Revoke {
     /// Revoke a whole subject, a signing key, or everything, without asking back
     #[arg(long)]
     yes: bool,
+    /// Although another clock (the database server's, those of live edges) says that this machine's is wrong
+    #[arg(long)]
+    force: bool,
     /// Return when every live edge enforces it; fail and name those that do not
     #[arg(long)]
     wait: bool,
@@ -55,7 +58,7 @@ struct Selected {
 
 impl Revoke {
     pub(super) async fn run(self, global: &Global) -> Result<(), Failure> {
-        let Self { what, at, reason, yes, wait, timeout } = self;
+        let Self { what, at, reason, yes, force, wait, timeout } = self;
         let Selected { fingerprint, token, key_id, subject, signing_key, everything } = what;
         let target = match (fingerprint, token, key_id, subject, signing_key) {
             (Some(fingerprint), ..) => Target::Fingerprint(fingerprint),
@@ -78,6 +81,9 @@ impl Revoke {
             _ => return Err(Failure::Because("say what to revoke".to_owned())),
         };
         let service = global.service().await?;
+        if target.is_up_to_now() && !force {
+            operations::check_clock(&service).await?;
+        }
         let revoked =
             operations::revoke(&service, &Actor::Admin, &Authority::Everything, target, reason.as_deref())
                 .await?;

@@ -53,6 +53,8 @@ pub struct Tokens {
     pub issuer: String,
     pub audience: String,
     pub algorithm: Algorithm,
+    /// Whether a token may be issued that is good until it is revoked.
+    pub allow_never: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -135,6 +137,7 @@ impl Default for Tokens {
             issuer: "https://keystile.local".to_owned(),
             audience: "api".to_owned(),
             algorithm: Algorithm::EdDsa,
+            allow_never: false,
         }
     }
 }

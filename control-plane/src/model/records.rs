@@ -77,6 +77,8 @@ pub struct BaseBlock {
 pub struct Watermark {
     pub scope: WatermarkScope,
     pub instant: u64,
+    /// The last second in which anything that it refuses may live; the largest instant where nothing tells.
+    pub ends_at: u64,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -2,10 +2,10 @@ use std::fmt;
 
 use serde_json::json;
 
-use super::{Authority, Service, mint::AHEAD};
+use super::{Authority, Service, mint::AHEAD, watermark::raise_to_now};
 use crate::{
-    model::{Actor, AuthKeyId, Watermark, WatermarkScope},
-    store::{StoreError, audit, auth_keys, issued, versions, watermarks},
+    model::{Actor, AuthKeyId, WatermarkScope},
+    store::{StoreError, audit, auth_keys, versions},
 };
 
 #[derive(Debug)]
@@ -57,9 +57,9 @@ pub async fn delete_auth_key(
     let scope = WatermarkScope::AuthKey(id.clone());
     // It never issues again, so the instant may lie as far ahead as an exchange that is under way can reach.
     let reach = now.seconds().saturating_add(AHEAD);
-    let instant = issued::latest(&mut write, &scope, reach).await?.unwrap_or(reach);
-    watermarks::raise(&mut write, &Watermark { scope, instant }, version).await?;
-    let detail = json!({ "subject": key.subject.to_string(), "version": version, "instant": instant });
+    let (watermark, _) = raise_to_now(service, &mut write, &scope, reach, now, version).await?;
+    let detail =
+        json!({ "subject": key.subject.to_string(), "version": version, "instant": watermark.instant });
     audit::append(
         &mut write,
         audit::Change { at: now, actor, action: "auth_key.delete", target: id.as_str(), detail },

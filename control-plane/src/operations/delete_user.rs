@@ -1,9 +1,9 @@
 use serde_json::json;
 
-use super::{AccountError, Service, api_keys::refuse_all, mint::AHEAD};
+use super::{AccountError, Service, api_keys::refuse_all, mint::AHEAD, watermark::raise_to_now};
 use crate::{
-    model::{Actor, Subject, Watermark},
-    store::{NEVER, api_keys, audit, auth_keys, grants, issued, operators, users, versions, watermarks},
+    model::{Actor, Subject},
+    store::{NEVER, api_keys, audit, auth_keys, grants, operators, users, versions},
 };
 
 /// Deletes a user with its AuthKeys, takes its grant, and refuses all it was issued. Returns the version that edges
@@ -22,16 +22,15 @@ pub async fn delete_user(service: &Service, actor: &Actor, subject: &Subject) ->
     let scope = subject.clone().into();
     // Whoever has the name later is issued nothing before this instant has passed.
     let reach = now.seconds().saturating_add(AHEAD);
-    let instant = issued::latest(&mut write, &scope, reach).await?.unwrap_or(reach);
     let refused = refuse_all(&mut write, &scope, NEVER, "deleted", now, version).await?;
     for key in refused.keys {
         api_keys::delete(&mut write, key.id).await?;
     }
-    watermarks::raise(&mut write, &Watermark { scope, instant }, version).await?;
+    let (watermark, _) = raise_to_now(service, &mut write, &scope, reach, now, version).await?;
     grants::set(&mut write, operator, name, None, version).await?;
     let keys = auth_keys::delete_all(&mut write, operator, Some(name)).await?;
     users::delete(&mut write, operator, Some(name)).await?;
-    let detail = json!({ "auth_keys": keys, "version": version, "instant": instant });
+    let detail = json!({ "auth_keys": keys, "version": version, "instant": watermark.instant });
     let target = &subject.to_string();
     audit::append(&mut write, audit::Change { at: now, actor, action: "user.delete", target, detail })
         .await?;

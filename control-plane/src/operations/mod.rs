@@ -6,6 +6,7 @@ mod account_error;
 mod api_keys;
 mod authenticate_edge;
 mod await_fleet;
+mod clocks;
 mod collect;
 mod create_auth_key;
 mod delete_auth_key;
@@ -37,6 +38,7 @@ mod signing_keys;
 mod unrevoke;
 mod usage;
 mod users;
+mod watermark;
 
 pub use account_error::AccountError;
 pub use api_keys::{
@@ -46,6 +48,7 @@ pub use api_keys::{
 };
 pub use authenticate_edge::{AuthenticateEdgeError, authenticate_edge};
 pub use await_fleet::{Reached, await_fleet};
+pub use clocks::{ClockError, ClockRepaired, Confirmed, check_clock, instants_ahead, repair_clock};
 pub use collect::collect;
 pub use create_auth_key::{CreateAuthKeyError, CreatedAuthKey, create_auth_key};
 pub use delete_auth_key::{DeleteAuthKeyError, delete_auth_key};
@@ -61,7 +64,7 @@ pub use list_audit::list_audit;
 pub use list_auth_keys::list_auth_keys;
 pub use list_edges::{EdgeState, Fleet, Member, list_edges};
 pub use logout::{LogoutError, logout};
-pub use mint::{BadLifetime, Lifetime, MintError};
+pub use mint::{BadLifetime, Blocked, Lifetime, MintError};
 pub use operators::{create_operator, find_operator, list_operators};
 pub use permit::permit;
 pub use rebase::{RebaseError, Rebased, rebase, rebase_if_due};

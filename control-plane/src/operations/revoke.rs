@@ -6,13 +6,14 @@ use token::{Fingerprint, Unverified};
 use super::{
     Service,
     api_keys::{hold, refuse_all},
+    watermark::{raise, raise_to_now},
 };
 use crate::{
     clock::Time,
     model::{Actor, KeyId, OperatorId, Revocation, Subject, Watermark, WatermarkScope},
     store::{
         NEVER, StoreError, Write, api_keys, audit, auth_keys, issued, operators, revocations, signing_keys,
-        tag_keys, versions, watermarks,
+        tag_keys, versions,
     },
 };
 
@@ -93,6 +94,17 @@ pub enum Target {
     Everything,
 }
 
+impl Target {
+    /// Whether the clock says what is refused.
+    pub const fn is_up_to_now(&self) -> bool {
+        match self {
+            Self::Fingerprint(_) | Self::Token(_) | Self::Key(KeyId::ApiKey(_)) => false,
+            Self::Subject { instant, .. } => instant.is_none(),
+            Self::Key(_) | Self::SigningKey(_) | Self::Everything => true,
+        }
+    }
+}
+
 impl fmt::Debug for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -170,19 +182,19 @@ pub async fn revoke(
         }
         Target::Key(id) => {
             let scope = owned_key(&mut write, authority, id).await?;
-            all(&mut write, scope, None, now, version).await?
+            all(service, &mut write, scope, None, now, version).await?
         }
         Target::Subject { subject, instant } => {
             owned_subject(&mut write, authority, &subject).await?;
-            all(&mut write, subject.into(), instant, now, version).await?
+            all(service, &mut write, subject.into(), instant, now, version).await?
         }
         Target::SigningKey(kid) => {
             let known = matches!(authority, Authority::Everything) && is_own(&mut write, &kid).await?;
             let kid = if known { kid } else { return Err(RevokeError::NotFound) };
-            all(&mut write, WatermarkScope::SigningKey(kid), None, now, version).await?
+            all(service, &mut write, WatermarkScope::SigningKey(kid), None, now, version).await?
         }
         Target::Everything if matches!(authority, Authority::Everything) => {
-            all(&mut write, WatermarkScope::Global, None, now, version).await?
+            all(service, &mut write, WatermarkScope::Global, None, now, version).await?
         }
         Target::Everything => return Err(RevokeError::NotFound),
     };
@@ -234,23 +246,20 @@ async fn one(
 
 /// Everything of a scope up to an instant.
 async fn all(
+    service: &Service,
     write: &mut Write,
     scope: WatermarkScope,
     instant: Option<u64>,
     now: Time,
     version: u64,
 ) -> Result<(What, bool), RevokeError> {
-    let instant = match instant {
+    let (until, (watermark, raised)) = match instant {
         Some(instant) if instant > now.seconds() => return Err(RevokeError::InstantInFuture),
-        Some(instant) => instant,
-        // What was issued right after an earlier revocation lies a second ahead; "all up to now" means it too.
-        None => issued::latest(write, &scope, now.seconds()).await?.unwrap_or(now.seconds()),
+        Some(instant) => (instant, raise(service, write, &scope, instant, now, version).await?),
+        None => (NEVER, raise_to_now(service, write, &scope, now.seconds(), now, version).await?),
     };
-    let watermark = Watermark { scope, instant };
-    let raised = watermarks::raise(write, &watermark, version).await?;
     // Also where the watermark was there before: a key may have been disabled since, to be enabled later.
-    let refused =
-        refuse_all(write, &watermark.scope, instant, "revoked with its owner", now, version).await?;
+    let refused = refuse_all(write, &watermark.scope, until, "revoked with its owner", now, version).await?;
     Ok((What::Scope(watermark), raised || refused.changed))
 }
 
@@ -259,7 +268,7 @@ fn verify(service: &Service, text: &str) -> Result<(Fingerprint, u64), RevokeErr
     let keyring = service.keys.current();
     let key = keyring.verifying().iter().find(|key| key.kid() == token.kid());
     let authentic = token.verify(key.ok_or(RevokeError::TokenKeyUnknown)?).map_err(RevokeError::Token)?;
-    Ok((authentic.fingerprint(), authentic.expires_at().unwrap_or(u64::MAX)))
+    Ok((authentic.fingerprint(), authentic.expires_at().unwrap_or(NEVER)))
 }
 
 async fn is_own(write: &mut Write, kid: &str) -> Result<bool, StoreError> {

@@ -1,6 +1,7 @@
 use std::{
     fmt,
     sync::{Arc, OnceLock},
+    time::Duration,
 };
 
 use tokio::{
@@ -32,6 +33,8 @@ pub struct Service {
     pub(super) usage: Usage,
     /// In the server; a command beside it leaves publishing to it.
     publications: OnceLock<Publications>,
+    /// Until when time had passed when it was last looked at, and the uptime then.
+    pub(super) seen: Mutex<Option<(Time, Duration)>>,
     /// When a write was last tried with success.
     written: Mutex<Option<Instant>>,
 }
@@ -67,6 +70,7 @@ impl Service {
             ledger: Ledger::start(store.clone(), clock.clone()),
             usage: Usage::start(store.clone()),
             publications: OnceLock::new(),
+            seen: Mutex::new(None),
             written: Mutex::new(None),
             config,
             home,
@@ -198,5 +202,5 @@ fn there(home: Home) -> Result<Home, OpenError> {
     if home.exists() { Ok(home) } else { Err(OpenError::NoHome { home }) }
 }
 
-const TRIED_LATELY: std::time::Duration = std::time::Duration::from_secs(1);
-const SETTLE: std::time::Duration = std::time::Duration::from_secs(1);
+const TRIED_LATELY: Duration = Duration::from_secs(1);
+const SETTLE: Duration = Duration::from_secs(1);

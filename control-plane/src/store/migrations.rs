@@ -59,4 +59,5 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
     (4, "keys of others and API keys", include_str!("../../migrations/0004_keys_of_others_and_api_keys.sql")),
     (5, "base", include_str!("../../migrations/0005_base.sql")),
     (6, "API keys of format 2", include_str!("../../migrations/0006_api_keys_of_format_2.sql")),
+    (7, "retention", include_str!("../../migrations/0007_retention.sql")),
 ];

@@ -16,6 +16,7 @@ mod edge;
 mod faulty_objects;
 mod filter_crash;
 mod fleet;
+mod forever;
 mod forged_identity;
 mod forged_manifest;
 mod hostile_headers;

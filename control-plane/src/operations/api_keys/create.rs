@@ -1,5 +1,3 @@
-use std::time::Duration;
-
 use serde_json::{Value, json};
 use token::{
     Fingerprint,
@@ -15,8 +13,12 @@ use super::{
 use crate::{
     clock::Time,
     keys,
-    model::{Actor, ApiKey, ApiKeyState, Generation, Issuance, Subject, Username},
-    operations::{Service, mint::AHEAD, users::ensure_user},
+    model::{Actor, ApiKey, ApiKeyState, Generation, Issuance, Subject, Username, Watermark},
+    operations::{
+        Blocked, Service,
+        mint::{AHEAD, WAIT, WAITS},
+        users::ensure_user,
+    },
     random,
     store::{
         NEVER, StoreError, Write, api_keys, audit,
@@ -55,6 +57,7 @@ pub async fn create_api_key(
     let ApiKeyOrder { owner, username, prefix, name, metadata, expires_at } = order;
     check(name.as_deref(), metadata.as_ref())?;
     let username = Username::of(&owner, username.as_deref()).map_err(ApiKeyError::Username)?;
+    let mut waits = 0;
     loop {
         let mut write = service.store.write().await?;
         versions::lock(&mut write).await?;
@@ -68,10 +71,13 @@ pub async fn create_api_key(
             metadata: metadata.as_ref(),
             expires_at,
         };
-        let Some((key, secret)) = enter(service, &mut write, &draft, &mut version, now).await? else {
-            drop(write);
-            sleep(Duration::from_millis(100)).await;
-            continue;
+        let (key, secret) = match enter(service, &mut write, &draft, &mut version, now).await? {
+            Entered::Yes(entered) => *entered,
+            Entered::Blocked(watermark) => {
+                drop(write);
+                wait(&watermark, now, &mut waits).await?;
+                continue;
+            }
         };
         let detail = json!({
             "owner": owner.to_string(),
@@ -99,7 +105,25 @@ pub(super) struct Draft<'a> {
     pub(super) expires_at: Option<u64>,
 }
 
-/// Mints a key and enters it. None where a watermark still lies too far ahead: wait, and try again.
+/// What became of a draft.
+pub(super) enum Entered {
+    Yes(Box<(ApiKey, Secret)>),
+    /// The watermark lies ahead: [`wait`], and try again.
+    Blocked(Watermark),
+}
+
+/// For a watermark that lies ahead, though no longer than issuing and revoking in turn can bring about.
+pub(super) async fn wait(watermark: &Watermark, now: Time, waits: &mut usize) -> Result<(), ApiKeyError> {
+    *waits = waits.saturating_add(1);
+    let earliest = watermark.instant.saturating_add(1);
+    if *waits > WAITS || earliest > now.seconds().saturating_add(AHEAD.saturating_mul(3)) {
+        return Err(ApiKeyError::Blocked(Blocked::By(watermark.scope.clone()), earliest));
+    }
+    sleep(WAIT).await;
+    Ok(())
+}
+
+/// Mints a key and enters it.
 ///
 /// `version` is set when edges have something to hear of: the first key brings the key of its generation with it.
 pub(super) async fn enter(
@@ -108,7 +132,7 @@ pub(super) async fn enter(
     draft: &Draft<'_>,
     version: &mut Option<u64>,
     now: Time,
-) -> Result<Option<(ApiKey, Secret)>, ApiKeyError> {
+) -> Result<Entered, ApiKeyError> {
     let Draft { owner, username, prefix, name, metadata, expires_at } = *draft;
     let generation = current_generation(service, write, version, now).await?;
     let minting = match keys::open_generation(&service.home, &generation) {
@@ -130,10 +154,11 @@ pub(super) async fn enter(
     {
         return Err(ApiKeyError::NameOfUser(subject));
     }
-    let watermark = watermarks::applicable(write, &kid, &subject, None, None).await?;
-    let mut issued_at = watermark.map_or(0, |instant| instant.saturating_add(1)).max(now.seconds());
-    if issued_at > now.seconds().saturating_add(AHEAD) {
-        return Ok(None);
+    let watermark = watermarks::latest(write, &kid, &subject, None, None).await?;
+    let earliest = watermark.as_ref().map_or(0, |watermark| watermark.instant.saturating_add(1));
+    let mut issued_at = earliest.max(now.seconds());
+    if let Some(watermark) = watermark.filter(|_| issued_at > now.seconds().saturating_add(AHEAD)) {
+        return Ok(Entered::Blocked(watermark));
     }
     for _ in 0..ATTEMPTS {
         let id = api_keys::next_number(write, now).await?;
@@ -179,7 +204,7 @@ pub(super) async fn enter(
             last_used_at: None,
         };
         api_keys::insert(write, &key).await?;
-        return Ok(Some((key, secret)));
+        return Ok(Entered::Yes(Box::new((key, secret))));
     }
     Err(ApiKeyError::NoNumber)
 }

@@ -125,6 +125,7 @@ impl std::error::Error for ServeError {
 
 async fn collect_for_ever(service: Arc<Service>) {
     loop {
+        sleep(COLLECTION).await;
         match collect(&service).await {
             Ok(0) => {}
             Ok(rows) => tracing::info!(collected.rows = rows, "forgot what had expired"),
@@ -149,7 +150,6 @@ async fn collect_for_ever(service: Arc<Service>) {
             Ok(_) => {}
             Err(error) => tracing::error!(error.code = error.code(), "the base was not built: {error}"),
         }
-        sleep(COLLECTION).await;
     }
 }
 

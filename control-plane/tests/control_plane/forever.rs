@@ -12,13 +12,13 @@ use control_plane::{
     config::{self, Config},
     home::Home,
     jwks::IssuerKey,
-    keys::open_tag_key,
+    keys::open_generation,
     model::{Actor, ApiKeyId, AuthKeyId, KeyId, OperatorId, Subject},
     operations::{
         ApiKeyOrder, Authority, Bearer, Lifetime, Service, Target, collect, create_api_key, create_auth_key,
-        create_user, delete_auth_key, delete_user, disable_api_key, enable_api_key, forget_signing_keys,
-        initialize_at, issue, promote_signing_key, rebase, renew_authority, retire_key, revoke,
-        rotate_signing_key, rotate_tag_key, unrevoke,
+        create_user, delete_auth_key, delete_user, disable_api_key, enable_api_key, expire_api_keys,
+        forget_signing_keys, initialize_at, issue, promote_signing_key, rebase, renew_authority, retire_key,
+        revoke, rotate_signing_key, rotate_tag_key, unrevoke,
     },
     publisher::{OnDemand, Publications},
     store::{self, issuers, key_set, versions},
@@ -27,7 +27,7 @@ use serde_json::json;
 use tempfile::TempDir;
 use token::{
     Claims, Fingerprint, Operator,
-    api_key::{Prefix, TagKey},
+    api_key::{Contents, Kind, Prefix},
     base64url,
     mint::SigningKey,
 };
@@ -319,6 +319,7 @@ impl Model {
         let rows = collect(service).await.unwrap();
         let keys = forget_signing_keys(service).await.unwrap();
         promote_signing_key(service).await.unwrap();
+        expire_api_keys(service).await.unwrap();
         self.collected += rows;
         rows + u64::try_from(keys).unwrap()
     }
@@ -421,13 +422,14 @@ impl Model {
                 }
             }
             4 => {
+                let expires_at = Some(now + self.random(400) * 86_400 + 60).filter(|_| self.random(2) == 0);
                 let order = ApiKeyOrder {
                     owner: subject.clone(),
-                    username: (self.random(2) == 0).then(|| "somebody@example.com".to_owned()),
+                    username: None,
                     prefix: Prefix::default(),
                     name: None,
                     metadata: None,
-                    expires_at: None,
+                    expires_at,
                 };
                 let created = create_api_key(&service, &Actor::Admin, order).await.unwrap();
                 let marks = vec![operator, user, Mark::Key(created.key.kid())];
@@ -435,27 +437,36 @@ impl Model {
                 Credential {
                     username: created.key.username.as_str().to_owned(),
                     api_key: Some(created.key.id),
-                    ..credential("API key", text, now, None, marks)
+                    ..credential("API key", text, now, expires_at, marks)
                 }
             }
-            // With the tag key of a stolen edge: of any date.
+            // With a key that was stolen: of any date, for anybody.
             5 => {
                 let store = self.store().await;
                 let generations = store::tag_keys::list(&mut store.reader().await.unwrap()).await.unwrap();
                 store.close().await;
-                let Some(generation) = generations.first().copied() else { return "no tag yet".to_owned() };
-                let tag = TagKey::new(generation, &open_tag_key(&self.home, generation).unwrap()).unwrap();
+                let Some(generation) = self.pick(&generations).copied() else {
+                    return "no generation yet".to_owned();
+                };
+                let minting = open_generation(&self.home, &generation).unwrap();
                 self.stolen += 1;
                 let issued_at = now - self.random(2) * 86_400;
-                let (username, marks) = match self.random(2) {
-                    0 => (subject.to_string(), vec![operator, user]),
-                    _ => ("mallory".to_owned(), vec![]),
+                let name =
+                    if self.random(2) == 0 { subject.user.as_ref().unwrap().as_str() } else { "mallory" };
+                let contents = Contents {
+                    prefix: &Prefix::default(),
+                    operator: subject.operator.as_str(),
+                    number: self.stolen,
+                    issued_at,
+                    expires_at: None,
+                    random: [7; 4],
+                    username: name,
                 };
-                let text = tag.mint(&Prefix::default(), self.stolen, issued_at, &username).unwrap();
-                let marks = [marks, vec![Mark::Key(format!("tag-{generation}"))]].concat();
-                let text = text.expose().to_owned();
+                let text = minting.mint(&contents).unwrap().expose().to_owned();
+                let holder = Subject { user: Some(name.parse().unwrap()), ..subject.clone() };
+                let marks = vec![operator, Mark::User(holder), Mark::Key(generation.kid())];
                 Credential {
-                    username,
+                    username: name.to_owned(),
                     known: false,
                     ..credential("API key, unknown to the store", text, issued_at, None, marks)
                 }
@@ -578,7 +589,7 @@ impl Model {
             }
             11 => match self.pick(&tags) {
                 Some(generation) => {
-                    let kid = format!("tag-{generation}");
+                    let kid = generation.kid();
                     revoked(Target::SigningKey(kid.clone())).await.unwrap();
                     (Mark::Key(kid), now)
                 }
@@ -586,7 +597,7 @@ impl Model {
             },
             12 => {
                 let kid = match self.pick(&tags) {
-                    Some(generation) if self.random(2) == 0 => format!("tag-{generation}"),
+                    Some(generation) if self.random(2) == 0 => generation.kid(),
                     _ => kid,
                 };
                 retire_key(&service, &Actor::Admin, &kid).await.unwrap();
@@ -596,7 +607,8 @@ impl Model {
                 if self.random(2) == 0 {
                     let _ = rotate_signing_key(&service, &Actor::Admin).await;
                 } else {
-                    rotate_tag_key(&service, &Actor::Admin).await.unwrap();
+                    let kind = if self.random(2) == 0 { Kind::Signed } else { Kind::Short };
+                    rotate_tag_key(&service, &Actor::Admin, kind).await.unwrap();
                 }
                 return "rotated".to_owned();
             }
@@ -643,10 +655,14 @@ impl Model {
 
     /// Disables an API key, or enables it.
     async fn switch(&mut self) -> String {
+        let now = self.now();
         let open: Vec<usize> = (0..self.credentials.len())
             .filter(|at| {
                 let one = &self.credentials[*at];
-                one.api_key.is_some() && !one.refused && !one.revoked
+                one.api_key.is_some()
+                    && !one.refused
+                    && !one.revoked
+                    && one.ends_at.is_none_or(|end| end > now + 60)
             })
             .collect();
         let Some(at) = self.pick(&open).copied() else { return "no API key".to_owned() };

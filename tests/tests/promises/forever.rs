@@ -1,11 +1,12 @@
 //! What a watermark refuses stays refused at a real edge, days and collections later: a token of another issuer that lives
 //! for a month, and an API key that was made with the key of a stolen edge, of which the store knows nothing.
 
-use harness::{Envoy, Options, Store, World};
+use harness::client::{bearer, send};
+use harness::{Envoy, Options, Store, World, eventually};
 use serde_json::{Value, json};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use token::{
-    api_key::{Prefix, TagKey},
+    api_key::{Contents, Kind, MintingKey, Prefix},
     base64url,
     mint::SigningKey,
 };
@@ -31,9 +32,12 @@ async fn days_later() {
     .await
     .unwrap();
     let (own, mut workers) = world.admitted().await.unwrap();
-    let operator = world.control_plane.root().operator_id.clone();
-    world.control_plane.cli(["key", "create", "--user", &operator]).unwrap();
-
+    // Of the short form, which whoever steals an edge can make.
+    let alice = format!("{}/alice", world.control_plane.root().operator_id);
+    let rotated = world.control_plane.cli(["key", "rotate", "tag", "--short"]).unwrap();
+    let generation = u8::try_from(rotated["generation"].as_u64().unwrap()).unwrap();
+    let kid = format!("tag-{generation}");
+    world.control_plane.cli(["key", "create", "--user", &alice]).unwrap();
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
     let claims =
         json!({ "iss": ISSUER, "sub": "carol", "aud": "api", "iat": now - 5 * DAY, "exp": now + 25 * DAY });
@@ -41,17 +45,32 @@ async fn days_later() {
     let month = month.expose().to_owned();
     world.envoy.admitting(&month).await.unwrap();
     let stolen = {
-        let file = std::fs::read(world.control_plane.data().join("keys/tag-1.jwk")).unwrap();
-        let file: Value = serde_json::from_slice(&file).unwrap();
+        let file = world.control_plane.data().join(format!("keys/{kid}.jwk"));
+        let file: Value = serde_json::from_slice(&std::fs::read(file).unwrap()).unwrap();
         let secret = base64url::decode(file["k"].as_str().unwrap().as_bytes()).unwrap();
-        let tag = TagKey::new(1, &secret.try_into().unwrap()).unwrap();
-        tag.mint(&Prefix::default(), 4711, now - 5 * DAY, "").unwrap().expose().to_owned()
+        let minting = MintingKey::new(generation, Kind::Short, &secret.try_into().unwrap()).unwrap();
+        let contents = Contents {
+            prefix: &Prefix::default(),
+            operator: &world.control_plane.root().operator_id,
+            number: 4711,
+            issued_at: now - 5 * DAY,
+            expires_at: None,
+            random: [7; 4],
+            username: "mallory",
+        };
+        minting.mint(&contents).unwrap().expose().to_owned()
     };
-    world.envoy.admitting(&stolen).await.unwrap();
+    let address = world.envoy.address();
+    let ask = async |expected: u16| {
+        let mut request = bearer(&stolen);
+        request.headers_mut().insert("x-username", "mallory".parse().unwrap());
+        send(address, request).await?.expect(expected)
+    };
+    eventually("the stolen edge's key is admitted", async || ask(200).await).await;
 
     // Of the key alone first: it refuses the one and not the other.
-    world.control_plane.cli(["revoke", "--signing-key", "tag-1", "--yes", "--wait"]).unwrap();
-    Envoy::refusing(&mut workers, &stolen, 401, "watermark").await;
+    world.control_plane.cli(["revoke", "--signing-key", &kid, "--yes", "--wait"]).unwrap();
+    assert_eq!(ask(401).await.unwrap().code(), "watermark");
     for worker in &mut workers {
         worker.get(&month).await.unwrap().expect(200).unwrap();
     }
@@ -77,7 +96,7 @@ async fn days_later() {
     let late = world.control_plane.token().await.unwrap();
     let mut workers = world.envoy.admitting(&late).await.unwrap();
     Envoy::refusing(&mut workers, &month, 401, "watermark").await;
-    Envoy::refusing(&mut workers, &stolen, 401, "watermark").await;
+    assert_eq!(ask(401).await.unwrap().code(), "watermark");
 }
 
 const ISSUER: &str = "https://idp.example";

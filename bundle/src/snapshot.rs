@@ -38,8 +38,9 @@ struct Settled {
     /// None where nobody was granted anything.
     grants: Option<Shards<grants::Shard>>,
     blocks: Vec<(Arc<Block>, Shards<base::Shard>)>,
-    /// Of blocks that were let go because their credentials have expired. A clock may be set back again.
-    over: Vec<Span>,
+    /// Blocks whose shards were let go because their credentials have expired. A clock may be set back again: which of
+    /// them are revoked is not known then, so all are refused until the shards are back.
+    over: Vec<Arc<Block>>,
 }
 
 impl Snapshot {
@@ -55,7 +56,7 @@ impl Snapshot {
         let same = self.settled.entry == *manifest.checkpoint()
             && self.settled.checkpoint.is_by(manifest.delegation())
             && !self.settled.blocks.iter().any(|(block, _)| block.span().is_over(now))
-            && self.settled.over.iter().all(|span| span.is_over(now));
+            && self.settled.over.iter().all(|block| block.span().is_over(now));
         let settled = match same {
             true => Arc::clone(&self.settled),
             false => Arc::new(Settled::assemble(&manifest, objects, now)?),
@@ -157,7 +158,7 @@ impl Snapshot {
     ///
     /// The order is that of their age, youngest first, so that the last word counts.
     pub fn standing(&self, fingerprint: &Fingerprint, kid: &str, iat: u64, expiry: Option<u64>) -> Standing {
-        let Settled { revocations, restorations, blocks, .. } = &*self.settled;
+        let Settled { revocations, restorations, blocks, over, .. } = &*self.settled;
         let prefix = fingerprint.prefix();
         if self.tail.iter().any(|segment| segment.revokes(prefix))
             || revocations.of(prefix).is_none_or(|shard| shard.find(prefix) != Some(false))
@@ -167,6 +168,9 @@ impl Snapshot {
         let restored = restorations.as_ref().and_then(|shards| shards.of(prefix)?.find(prefix));
         if restored == Some(true) {
             return Standing::Good;
+        }
+        if over.iter().any(|block| block.covers(kid, iat, expiry)) {
+            return Standing::Revoked;
         }
         let covering = blocks.iter().filter(|(block, _)| block.covers(kid, iat, expiry));
         let mut standing = Standing::NotCovered;
@@ -255,7 +259,7 @@ impl Settled {
                 Some(Object::Block(block)) if !block.span().is_over(now) => {
                     blocks.push((Arc::clone(block), shards_of(block, objects)?));
                 }
-                Some(Object::Block(block)) => over.push(block.span()),
+                Some(Object::Block(block)) => over.push(Arc::clone(block)),
                 // What none of these lists may name.
                 Some(Object::Base(_) | Object::Tail(_) | Object::Checkpoint(_) | Object::Index(_)) | None => {
                 }

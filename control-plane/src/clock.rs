@@ -2,10 +2,10 @@
 
 use std::{
     sync::{
-        Arc,
+        Arc, LazyLock,
         atomic::{AtomicU64, Ordering},
     },
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
 /// Time since the Unix epoch.
@@ -42,19 +42,43 @@ impl Time {
 pub enum Clock {
     #[default]
     System,
-    /// Milliseconds. It stands until whoever holds a copy sets it: tests alone, nothing that is configured makes one.
-    Manual(Arc<AtomicU64>),
+    /// It stands until whoever holds a copy moves it: tests alone, nothing that is configured makes one.
+    Manual(Arc<Hands>),
+}
+
+/// Milliseconds.
+#[derive(Debug)]
+pub struct Hands {
+    now: AtomicU64,
+    uptime: AtomicU64,
 }
 
 impl Clock {
     pub fn manual(at: Time) -> Self {
-        Self::Manual(Arc::new(AtomicU64::new(at.millis())))
+        Self::Manual(Arc::new(Hands { now: AtomicU64::new(at.millis()), uptime: AtomicU64::new(0) }))
     }
 
-    /// Forwards or back. The clock of the system is not ours to set.
+    /// A jump, forwards or back: no time passes. The clock of the system is not ours to set.
     pub fn set(&self, to: Time) {
-        if let Self::Manual(millis) = self {
-            millis.store(to.millis(), Ordering::SeqCst);
+        if let Self::Manual(hands) = self {
+            hands.now.store(to.millis(), Ordering::SeqCst);
+        }
+    }
+
+    /// So much time passes, and the clock shows it.
+    pub fn advance(&self, by: Duration) {
+        if let Self::Manual(hands) = self {
+            self.set(self.now().plus(by));
+            let millis = u64::try_from(by.as_millis()).unwrap_or(u64::MAX);
+            hands.uptime.fetch_add(millis, Ordering::SeqCst);
+        }
+    }
+
+    /// How much time has passed since some moment of this process, whatever the clock was set to meanwhile.
+    pub fn uptime(&self) -> Duration {
+        match self {
+            Self::System => START.elapsed(),
+            Self::Manual(hands) => Duration::from_millis(hands.uptime.load(Ordering::SeqCst)),
         }
     }
 
@@ -65,7 +89,7 @@ impl Clock {
                 let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
                 Time::from_millis(u64::try_from(since_epoch.as_millis()).unwrap_or(u64::MAX))
             }
-            Self::Manual(millis) => Time::from_millis(millis.load(Ordering::SeqCst)),
+            Self::Manual(hands) => Time::from_millis(hands.now.load(Ordering::SeqCst)),
         }
     }
 }
@@ -74,3 +98,5 @@ impl Clock {
 pub fn now() -> Time {
     Clock::System.now()
 }
+
+static START: LazyLock<Instant> = LazyLock::new(Instant::now);

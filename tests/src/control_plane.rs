@@ -103,6 +103,11 @@ impl ControlPlane {
         Ok(control_plane)
     }
 
+    /// Changes the database behind its back, which must be PostgreSQL.
+    pub fn sql(&self, statement: &str) -> Result<String> {
+        self._database.as_ref().context("not on PostgreSQL")?.run(statement)
+    }
+
     /// Another server over the same data folder and database, with a log of its own.
     pub async fn beside(&self, address: SocketAddr) -> Result<Self> {
         let log = self.log.with_file_name(format!("control-plane-{}.log", address.port()));

@@ -231,7 +231,7 @@ pub fn claims(now: u64) -> Claims {
         sub: "OP0000000001".into(),
         aud: vec!["api".into()],
         iat: now - 10,
-        exp: now + 3600,
+        exp: Some(now + 3600),
         nbf: None,
         jti: format!("{:032x}", fresh()),
         operator: Operator { operator_id: "OP0000000001".into() },

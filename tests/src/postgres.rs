@@ -50,6 +50,12 @@ impl Postgres {
         Ok(Self { process, address })
     }
 
+    /// What a statement prints.
+    pub fn run(&self, statement: &str) -> Result<String> {
+        let mut psql = std::process::Command::new(tools::postgres("psql")?);
+        output(psql.args(["-At", "-v", "ON_ERROR_STOP=1", "-c", statement, &self.url()]))
+    }
+
     pub fn url(&self) -> String {
         format!("postgres://keystile@{}/postgres", self.address)
     }

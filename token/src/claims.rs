@@ -17,7 +17,9 @@ pub struct Claims {
     #[cfg_attr(feature = "mint", serde(serialize_with = "write_audience"))]
     pub aud: Vec<String>,
     pub iat: u64,
-    pub exp: u64,
+    /// None: it is good until it is revoked.
+    #[cfg_attr(feature = "mint", serde(skip_serializing_if = "Option::is_none"))]
+    pub exp: Option<u64>,
     #[cfg_attr(feature = "mint", serde(skip_serializing_if = "Option::is_none"))]
     pub nbf: Option<u64>,
     pub jti: String,
@@ -45,14 +47,19 @@ impl Claims {
             sub: identity(text(from, "sub")??)?,
             aud: audiences(from)??.map(String::from).collect(),
             iat: from.get("iat")?.as_u64()?,
-            exp: from.get("exp")?.as_u64()?,
-            nbf: from.get("nbf").map(|from| from.as_u64().ok_or(())).transpose().ok()?,
+            exp: second(from, "exp")?,
+            nbf: second(from, "nbf")?,
             jti: text(from, "jti")??.into(),
             operator: Operator { operator_id: identity(from.at(["operator", "operatorId"])?.as_str()?)? },
             akid: text(from, "akid")?.map(|id| identity(id).ok_or(())).transpose().ok()?,
             sid: text(from, "sid")?.map(|id| identity(id).ok_or(())).transpose().ok()?,
         })
     }
+}
+
+/// None if it is there and no whole number; `null` is not a way to leave a claim out.
+fn second(from: &Object, name: &str) -> Option<Option<u64>> {
+    from.get(name).map_or(Some(None), |second| second.as_u64().map(Some))
 }
 
 /// The instants that any token may name, whoever issued it, in whole seconds.
@@ -145,6 +152,14 @@ mod tests {
     }
 
     #[test]
+    fn a_token_that_lives_until_it_is_revoked_names_no_end() {
+        let endless = COMPLETE.replacen(r#""exp":2,"#, "", 1);
+        let claims = read(&endless).unwrap();
+        assert_eq!(claims, Claims { exp: None, ..read(COMPLETE).unwrap() });
+        assert_eq!(serde_json::to_string(&claims).unwrap(), endless);
+    }
+
+    #[test]
     fn bad_claims_are_refused() {
         for (from, to) in [
             (r#""sub":"OP1/alice""#, r#""sub":"OP1/alice","sub":"OP2""#),
@@ -162,7 +177,7 @@ mod tests {
             (r#""exp":2"#, r#""exp":18446744073709551616"#),
             (r#""exp":2"#, r#""exp":2,"nbf":null"#),
             (r#""exp":2"#, r#""exp":2,"sid":null"#),
-            (r#""exp":2,"#, ""),
+            (r#""exp":2"#, r#""exp":null"#),
             (r#""aud":"api""#, r#""aud":["api",1]"#),
             (r#""aud":"api""#, r#""aud":null"#),
             ("}}", "}} x"),

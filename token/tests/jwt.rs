@@ -26,7 +26,7 @@ fn claims() -> Claims {
         sub: "OP0123456789/alice".into(),
         aud: vec!["api".into()],
         iat: 1_700_000_000,
-        exp: 1_700_003_600,
+        exp: Some(1_700_003_600),
         nbf: None,
         jti: "j".into(),
         operator: Operator { operator_id: "OP0123456789".into() },

@@ -58,7 +58,7 @@ impl Identity {
             session: claims.sid.clone(),
             issued_at: claims.iat,
             not_before: claims.nbf,
-            expires_at: Some(claims.exp),
+            expires_at: claims.exp,
             twin: token.fingerprints().nth(1),
             ..Self::new(
                 Origin::Own { kid: key.kid().into() },
@@ -231,7 +231,7 @@ impl Identity {
         self.not_before
     }
 
-    /// None for an API key that lives until it is revoked.
+    /// None: it lives until it is revoked.
     pub const fn expires_at(&self) -> Option<u64> {
         self.expires_at
     }

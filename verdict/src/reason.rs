@@ -55,7 +55,7 @@ pub enum Reason {
 
 impl Reason {
     /// Every reason there is, for whoever counts them.
-    pub const ALL: [Self; 53] = [
+    pub const ALL: [Self; 54] = [
         Self::TooManyHeaders,
         Self::CredentialMissing,
         Self::CredentialAmbiguous,

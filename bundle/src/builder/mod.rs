@@ -164,25 +164,31 @@ impl Builder {
 
     /// Whether there was one.
     pub fn remove_watermark(&mut self, scope: Scope<'_>) -> bool {
-        let key = ScopeKey::of(scope);
-        let held = self.instants.remove(&key).is_some();
-        if held {
-            self.watermarks.touch(key.word());
-            self.unsettled = true;
-        }
+        let held = self.forget_watermark(scope);
+        self.unsettled |= held;
         held
     }
 
-    /// Drops the watermarks of instants before this one: nothing that old is alive.
-    pub fn forget_watermarks(&mut self, before: u64) {
-        let watermarks = &mut self.watermarks;
-        self.instants.retain(|scope, instant| {
-            let kept = *instant >= before;
-            if !kept {
-                watermarks.touch(scope.word());
-            }
-            kept
-        });
+    /// Moves a watermark back, which from the next checkpoint on edges know. Whether it was later.
+    pub fn lower_watermark(&mut self, scope: Scope<'_>, instant: u64) -> bool {
+        let key = ScopeKey::of(scope);
+        match self.instants.get_mut(&key) {
+            Some(held) if *held > instant => *held = instant,
+            _ => return false,
+        }
+        self.watermarks.touch(key.word());
+        self.unsettled = true;
+        true
+    }
+
+    /// Drops a watermark that refuses nothing any more, as all it covers has expired. Whether it was there.
+    pub fn forget_watermark(&mut self, scope: impl Into<ScopeKey>) -> bool {
+        let key = scope.into();
+        let held = self.instants.remove(&key).is_some();
+        if held {
+            self.watermarks.touch(key.word());
+        }
+        held
     }
 
     /// Replaces what a subject may do. Whether that changes anything.

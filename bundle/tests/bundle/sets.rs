@@ -77,10 +77,16 @@ fn the_latest_watermark_of_all_scopes_holds() {
     assert_eq!(snapshot.watermark(all), Some(50));
     assert_eq!(snapshot.watermark([Scope::User("OP1/alice")]), Some(40));
     assert_eq!(snapshot.watermark([Scope::User("OP1"), Scope::Session("OP1/alice")]), None);
-    builder.forget_watermarks(50);
+    assert!(builder.forget_watermark(Scope::User("OP1/alice")));
+    assert!(!builder.forget_watermark(Scope::User("OP1/alice")));
     let snapshot = fetched(&settled(&mut builder));
     assert_eq!(snapshot.watermark(all), Some(50));
     assert_eq!(snapshot.watermark([Scope::User("OP1/alice")]), None);
+    // One that a clock which was ahead has left.
+    assert!(!builder.lower_watermark(Scope::Operator("OP1"), 50));
+    assert!(builder.lower_watermark(Scope::Operator("OP1"), 45));
+    assert!(builder.needs_checkpoint(), "a tail only raises");
+    assert_eq!(fetched(&settled(&mut builder)).watermark(all), Some(45));
 }
 
 #[test]

@@ -10,8 +10,8 @@ use axum::{
 use serde::Serialize;
 
 use crate::operations::{
-    AccountError, AuthenticateEdgeError, CreateAuthKeyError, DeleteAuthKeyError, ExchangeError, MintError,
-    RevokeError, StoreError,
+    AccountError, AuthenticateEdgeError, ClockError, CreateAuthKeyError, DeleteAuthKeyError, ExchangeError,
+    MintError, RevokeError, StoreError,
 };
 
 /// When it is worth to try again where somebody has to make room first.
@@ -130,8 +130,24 @@ impl From<ExchangeError> for Problem {
             ExchangeError::TooMany(wait) => Self::too_many(TOKENS_EXCEEDED, error.to_string(), wait),
             ExchangeError::Store(error) => error.into(),
             ExchangeError::Mint(MintError::Store(error)) => error.into(),
+            ExchangeError::Mint(error @ MintError::Blocked(..)) => {
+                Self::unavailable("watermark_in_future", &error)
+            }
             ExchangeError::Mint(error) => Self::unavailable("mint_failed", &error),
         }
+    }
+}
+
+impl From<ClockError> for Problem {
+    fn from(error: ClockError) -> Self {
+        let code = error.code();
+        let detail = match error {
+            ClockError::Store(error) => return error.into(),
+            ClockError::Ahead(..) => "the control plane's clock is ahead of others; nothing was revoked",
+            ClockError::Behind(..) => "the control plane's clock is behind others; nothing was revoked",
+            ClockError::Unconfirmed => "nothing confirms the control plane's clock",
+        };
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, code, detail)
     }
 }
 

@@ -71,6 +71,9 @@ pub(super) async fn create(
         query.map_err(|_| Problem::invalid("`wait`: expected a number of seconds"))?;
     let authority = caller.authority();
     let (target, reason) = read(request)?;
+    if target.is_up_to_now() {
+        operations::check_clock(&desk.service).await?;
+    }
     let revoked =
         operations::revoke(&desk.service, &caller.actor(), &authority, target, reason.as_deref()).await;
     if let Err(error @ RevokeError::TooMany(_)) = &revoked {

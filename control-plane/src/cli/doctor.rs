@@ -108,6 +108,7 @@ async fn examine(global: &Global, findings: &mut Vec<Finding>) {
     findings.push(authority(&home, &config));
     findings.push(api_keys(&service).await);
     findings.push(limits(&service, &config).await);
+    findings.push(clock(&service).await);
     let round = operations::rehearse(&service).map(|()| "a token signed and verified".to_owned());
     check(findings, "tokens", round.map_err(|error| chain(&error)), "restore the signing key");
     findings.push(edges(&service).await);
@@ -281,6 +282,39 @@ async fn limits(service: &Service, config: &Config) -> Finding {
     }
 }
 
+/// Whether another clock says that this one is wrong, and whether one was that has left instants in the future.
+async fn clock(service: &Service) -> Finding {
+    let what = "clock";
+    let bad =
+        |detail, advice: &str| Finding { what, state: State::Bad, detail, advice: Some(advice.to_owned()) };
+    let confirmed = match operations::check_clock(service).await {
+        Ok(confirmed) => confirmed,
+        Err(error) => return bad(chain(&error), "set the clock of this machine, or the other one"),
+    };
+    match operations::instants_ahead(service).await {
+        Ok(ahead) if ahead.is_empty() => {
+            let by = match confirmed {
+                operations::Confirmed::Yes => "agrees with another",
+                operations::Confirmed::Nobody => "no other to compare it with",
+            };
+            let detail = format!("{by}; nothing lies in the future");
+            Finding { what, state: State::Good, detail, advice: None }
+        }
+        Ok(ahead) => {
+            let told = |(what, second): &(String, u64)| {
+                format!("{what} until {}", show::time(Time::from_seconds(*second)))
+            };
+            let mut list: Vec<String> = ahead.iter().take(MOST_TOLD).map(told).collect();
+            if ahead.len() > MOST_TOLD {
+                list.push(format!("and {} more", ahead.len() - MOST_TOLD));
+            }
+            let detail = format!("was ahead, or is behind now: {}", list.join(", "));
+            bad(detail, "compare it with another clock, then `keystile clock repair`")
+        }
+        Err(error) => bad(chain(&error), "see that the database is whole"),
+    }
+}
+
 /// Beside keys there was a database: a new one has forgotten what was revoked.
 fn advice(error: &OpenError, home: &Home) -> &'static str {
     match error {
@@ -439,4 +473,5 @@ fn chain(error: &dyn Error) -> String {
     }
 }
 
+const MOST_TOLD: usize = 5;
 const PATIENCE: Duration = Duration::from_secs(2);

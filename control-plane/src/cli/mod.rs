@@ -4,6 +4,7 @@ mod audit;
 mod authkey;
 mod authority;
 mod bundle;
+mod clock;
 mod doctor;
 mod edge;
 mod edge_files;
@@ -121,6 +122,9 @@ enum Verb {
     Bundle(bundle::Bundle),
     /// Repair a database that was restored from a backup
     Restore(repair::Restore),
+    /// Take back what a clock that was ahead has left
+    #[command(subcommand)]
+    Clock(clock::Clock),
     /// Show the latest changes
     Audit(audit::Audit),
     /// Check the installation and say what to do next
@@ -150,6 +154,7 @@ pub async fn run(command: Command) -> ExitCode {
         Verb::Authority(verb) => verb.run(&global).await,
         Verb::Bundle(verb) => verb.run(&global).await,
         Verb::Restore(verb) => verb.run(&global).await,
+        Verb::Clock(verb) => verb.run(&global).await,
         Verb::Audit(verb) => verb.run(&global).await,
         Verb::Doctor => doctor::run(&global).await,
     };

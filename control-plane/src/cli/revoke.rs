@@ -24,6 +24,9 @@ pub(super) struct Revoke {
     /// Revoke a whole subject, a signing key, or everything, without asking back
     #[arg(long)]
     yes: bool,
+    /// Although another clock (the database server's, those of live edges) says that this machine's is wrong
+    #[arg(long)]
+    force: bool,
     /// Return when every edge that may still admit it enforces it; fail (exit code 4) and name those that do not
     #[arg(long)]
     wait: bool,
@@ -60,7 +63,7 @@ struct Selected {
 
 impl Revoke {
     pub(super) async fn run(self, global: &Global) -> Result<(), Failure> {
-        let Self { what, at, reason, yes, wait, timeout } = self;
+        let Self { what, at, reason, yes, force, wait, timeout } = self;
         let Selected { fingerprint, token, token_file, key_id, subject, signing_key, everything } = what;
         let target =
             match (fingerprint, token.or(token_file.is_some().then_some(None)), key_id, subject, signing_key)
@@ -92,6 +95,9 @@ impl Revoke {
             _ => None,
         };
         let service = global.service().await?;
+        if target.is_up_to_now() && !force {
+            operations::check_clock(&service).await?;
+        }
         let revoked =
             operations::revoke(&service, &Actor::Admin, &Authority::Everything, target, reason.as_deref())
                 .await?;

@@ -36,8 +36,8 @@ pub(super) struct Issue {
     /// For this user of the operator; the root user without it
     #[arg(long, requires = "operator")]
     user: Option<UserName>,
-    /// How long it lives, such as 30m or 24h
-    #[arg(long, default_value = "24h")]
+    /// How long it lives, such as 30m or 24h, at most 48h; or `never`, then it is good until it is revoked
+    #[arg(long, visible_alias = "lifetime", default_value = "24h")]
     ttl: Lifetime,
 }
 
@@ -72,8 +72,10 @@ impl Issue {
         });
         global.print(&data, || issued.token.expose().to_owned())?;
         if !global.json {
-            let expires_at = show::time(Time::from_seconds(issued.expires_at));
-            hint(format_args!("{} until {expires_at}, fingerprint {}", issued.subject, issued.fingerprint));
+            let until = issued
+                .expires_at
+                .map_or("it is revoked".to_owned(), |end| show::time(Time::from_seconds(end)));
+            hint(format_args!("{} until {until}, fingerprint {}", issued.subject, issued.fingerprint));
         }
         Ok(())
     }
@@ -91,7 +93,8 @@ async fn inspect(global: &Global, token: String) -> Result<(), Failure> {
     });
     global.print(&data, || {
         let claims = &inspected.claims;
-        let [issued, expires] = [claims.iat, claims.exp].map(|seconds| show::time(Time::from_seconds(seconds)));
+        let time = |seconds| show::time(Time::from_seconds(seconds));
+        let (issued, expires) = (time(claims.iat), claims.exp.map_or("never".to_owned(), time));
         format!(
             "standing     {}\nfingerprint  {}\nkey          {}\nsubject      {}\naudience     {}\nissued       {issued}\nexpires      {expires}",
             inspected.standing.code(),

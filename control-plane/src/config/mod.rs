@@ -65,6 +65,8 @@ pub struct Tokens {
     pub issuer: String,
     pub audience: String,
     pub algorithm: Algorithm,
+    /// Whether a token may be issued that is good until it is revoked.
+    pub allow_never: bool,
 }
 
 /// What one operator may do; 0 lifts a limit.
@@ -170,6 +172,7 @@ impl Default for Tokens {
             issuer: "https://keystile.local".to_owned(),
             audience: "api".to_owned(),
             algorithm: Algorithm::EdDsa,
+            allow_never: false,
         }
     }
 }

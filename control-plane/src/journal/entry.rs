@@ -34,7 +34,14 @@ pub enum What {
     /// A revocation was taken back.
     Unrevoked { fingerprint: String },
     /// Everything of the scope that was issued at or before the instant.
-    Watermark { scope: String, id: String, instant: u64 },
+    /// `ends_at`: as of a revocation.
+    Watermark {
+        scope: String,
+        id: String,
+        instant: u64,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        ends_at: Option<u64>,
+    },
     /// Something was deleted for ever, or has got an end: see [`Tombstone`].
     Gone { what: String, id: String, at: u64 },
     /// What a user may do has changed.
@@ -48,7 +55,8 @@ impl What {
 
     pub(super) fn of_watermark(watermark: &Watermark) -> Self {
         let (scope, id) = watermarks::columns(&watermark.scope);
-        Self::Watermark { scope: scope.to_owned(), id, instant: watermark.instant }
+        let ends_at = Some(watermark.ends_at).filter(|at| *at != NEVER);
+        Self::Watermark { scope: scope.to_owned(), id, instant: watermark.instant, ends_at }
     }
 
     pub(super) fn of_tombstone(tombstone: Tombstone) -> Self {
@@ -126,9 +134,9 @@ impl Recorded {
             What::Unrevoked { fingerprint } => {
                 self.revocations.insert(parsed(fingerprint)?, (version, None));
             }
-            What::Watermark { scope, id, instant } => {
+            What::Watermark { scope, id, instant, ends_at } => {
                 let of = watermarks::scope(&scope, &id).map_err(|_| BadLine::Malformed)?;
-                let latest = (version, Watermark { scope: of, instant });
+                let latest = (version, Watermark { scope: of, instant, ends_at: ends_at.unwrap_or(NEVER) });
                 match self
                     .scopes
                     .get(&(scope.clone(), id.clone()))

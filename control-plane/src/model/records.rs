@@ -79,6 +79,8 @@ pub struct BaseBlock {
 pub struct Watermark {
     pub scope: WatermarkScope,
     pub instant: u64,
+    /// The last second in which anything that it refuses may live; the largest instant where nothing tells.
+    pub ends_at: u64,
 }
 
 /// What was deleted for ever, or has got an end.

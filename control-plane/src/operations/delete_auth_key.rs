@@ -2,11 +2,11 @@ use std::fmt;
 
 use serde_json::json;
 
-use super::{Authority, Service, mint::AHEAD, operator_limits};
+use super::{Authority, Service, mint::AHEAD, operator_limits, watermark::raise_to_now};
 use crate::{
     clock::Time,
     model::{Actor, AuthKeyId, Watermark, WatermarkScope},
-    store::{StoreError, Write, audit, auth_keys, issued, versions, watermarks},
+    store::{StoreError, Write, audit, auth_keys, versions},
 };
 
 #[derive(Debug)]
@@ -63,12 +63,15 @@ pub async fn delete_auth_key(
     if !actor.may_manage(&key.subject) {
         return Err(DeleteAuthKeyError::RootOnly);
     }
-    let instant = end(&mut write, id, now, version).await?.ok_or(DeleteAuthKeyError::NotFound)?;
-    if let Authority::Operator(operator) = authority {
-        let watermark = Watermark { scope: WatermarkScope::AuthKey(id.clone()), instant };
-        operator_limits::count_watermark(&mut write, operator, &watermark).await?;
+    let is_new = operator_limits::counts_anew(&mut write, &WatermarkScope::AuthKey(id.clone())).await?;
+    let watermark = end(service, &mut write, id, now, version).await?.ok_or(DeleteAuthKeyError::NotFound)?;
+    if let Authority::Operator(operator) = authority
+        && is_new
+    {
+        operator_limits::count_revocation(&mut write, operator, watermark.ends_at).await?;
     }
-    let detail = json!({ "subject": key.subject.to_string(), "version": version, "instant": instant });
+    let detail =
+        json!({ "subject": key.subject.to_string(), "version": version, "instant": watermark.instant });
     audit::append(
         &mut write,
         audit::Change { at: now, actor, action: "auth_key.delete", target: id.as_str(), detail },
@@ -79,20 +82,20 @@ pub async fn delete_auth_key(
     Ok(version)
 }
 
-/// Deletes an AuthKey and refuses what it was exchanged for up to an instant, which is returned; `None` if there is none.
+/// Deletes an AuthKey and refuses what it was exchanged for by a watermark, which is returned; `None` if there is none.
 pub(super) async fn end(
+    service: &Service,
     write: &mut Write,
     id: &AuthKeyId,
     now: Time,
     version: u64,
-) -> Result<Option<u64>, StoreError> {
+) -> Result<Option<Watermark>, StoreError> {
     if !auth_keys::delete(write, id).await? {
         return Ok(None);
     }
     let scope = WatermarkScope::AuthKey(id.clone());
     // It never issues again, so the instant may lie as far ahead as an exchange that is under way can reach.
     let reach = now.seconds().saturating_add(AHEAD);
-    let instant = issued::latest(write, &scope, reach).await?.unwrap_or(reach);
-    watermarks::raise(write, &Watermark { scope, instant }, version).await?;
-    Ok(Some(instant))
+    let (watermark, _) = raise_to_now(service, write, &scope, reach, now, version).await?;
+    Ok(Some(watermark))
 }

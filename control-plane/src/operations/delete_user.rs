@@ -5,10 +5,11 @@ use super::{
     api_keys::{refuse, refuse_all},
     delete_auth_key::end,
     mint::AHEAD,
+    watermark::raise_to_now,
 };
 use crate::{
-    model::{Actor, ApiKey, AuthKey, Subject, Watermark},
-    store::{Lookup, NEVER, api_keys, audit, auth_keys, grants, issued, users, versions, watermarks},
+    model::{Actor, ApiKey, AuthKey, Subject},
+    store::{Lookup, NEVER, api_keys, audit, auth_keys, grants, users, versions},
 };
 
 /// What a user made for others.
@@ -67,17 +68,16 @@ pub async fn delete_user(
     let scope = subject.clone().into();
     // Whoever has the name later is issued nothing before this instant has passed.
     let reach = now.seconds().saturating_add(AHEAD);
-    let instant = issued::latest(&mut write, &scope, reach).await?.unwrap_or(reach);
     let refused = refuse_all(&mut write, &scope, NEVER, "deleted", now, version).await?;
     for key in refused.keys {
         api_keys::delete(&mut write, key.id).await?;
     }
-    watermarks::raise(&mut write, &Watermark { scope, instant }, version).await?;
+    let (watermark, _) = raise_to_now(service, &mut write, &scope, reach, now, version).await?;
     grants::set(&mut write, operator, name, None, version).await?;
     let keys = auth_keys::delete_all(&mut write, operator, Some(name)).await?;
     if created_by_user == CreatedByUser::Delete {
         for key in &created.auth_keys {
-            end(&mut write, &key.id, now, version).await?;
+            end(service, &mut write, &key.id, now, version).await?;
         }
         for key in &created.api_keys {
             refuse(&mut write, key, "its maker was deleted", now, version).await?;
@@ -90,7 +90,7 @@ pub async fn delete_user(
         "created": created.ids(),
         "created_deleted": created_by_user == CreatedByUser::Delete,
         "version": version,
-        "instant": instant,
+        "instant": watermark.instant,
     });
     let target = &subject.to_string();
     audit::append(&mut write, audit::Change { at: now, actor, action: "user.delete", target, detail })

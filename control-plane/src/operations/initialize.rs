@@ -130,6 +130,7 @@ pub async fn initialize_anew(
     let mut write = store.write().await?;
     // The keys are for the edges; and of two that initialise at once the second waits here, and finds the first.
     versions::next(&mut write, clock.now()).await?;
+    versions::has_passed(&mut write, clock.now()).await?;
     if operators::any(&mut write).await? {
         return Err(before(home));
     }

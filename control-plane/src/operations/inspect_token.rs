@@ -91,7 +91,7 @@ pub async fn inspect_token(service: &Service, text: &str) -> Result<InspectedTok
         TokenStanding::Revoked
     } else if watermark.is_some_and(|instant| claims.iat <= instant) {
         TokenStanding::Watermark
-    } else if service.now().seconds() >= claims.exp {
+    } else if claims.exp.is_some_and(|exp| service.now().seconds() >= exp) {
         TokenStanding::Expired
     } else {
         TokenStanding::Good

@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     model::{Actor, AuthKeyId, SessionId, Subject},
-    store::{StoreError, auth_keys},
+    store::{NEVER, StoreError, auth_keys},
 };
 
 #[derive(Debug)]
@@ -17,6 +17,8 @@ pub enum IssueError {
     /// No such operator, or a user that can't be made.
     Account(AccountError),
     AuthKeyUnknown,
+    /// The settings want every token to end.
+    NeverNotAllowed,
     Store(StoreError),
     Mint(MintError),
 }
@@ -28,6 +30,9 @@ impl fmt::Display for IssueError {
             Self::AuthKeyUnknown => {
                 f.write_str("there is no such AuthKey; `keystile authkey list` shows those there are")
             }
+            Self::NeverNotAllowed => f.write_str(
+                "a token that never ends is good until somebody revokes it; if that is wanted, set `tokens.allow_never`",
+            ),
             Self::Store(error) => error.fmt(f),
             Self::Mint(error) => error.fmt(f),
         }
@@ -38,7 +43,7 @@ impl std::error::Error for IssueError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
             Self::Account(error) => error.source(),
-            Self::AuthKeyUnknown => None,
+            Self::AuthKeyUnknown | Self::NeverNotAllowed => None,
             Self::Store(error) => error.source(),
             Self::Mint(error) => error.source(),
         }
@@ -73,11 +78,15 @@ pub struct Issued {
     pub subject: Subject,
     pub token: Secret,
     pub fingerprint: Fingerprint,
-    pub expires_at: u64,
+    /// None: never.
+    pub expires_at: Option<u64>,
 }
 
 /// An admin issues a token without the secret of an AuthKey. A user that is named for the first time is made.
 pub async fn issue(service: &Service, bearer: Bearer, lifetime: Lifetime) -> Result<Issued, IssueError> {
+    if lifetime == Lifetime::NEVER && !service.config.tokens.allow_never {
+        return Err(IssueError::NeverNotAllowed);
+    }
     let (subject, auth_key) = match bearer {
         Bearer::AuthKey(id) => {
             let mut reader = service.store.reader().await?;
@@ -107,6 +116,7 @@ pub async fn issue(service: &Service, bearer: Bearer, lifetime: Lifetime) -> Res
         MintError::AuthKeyGone => IssueError::AuthKeyUnknown,
         error => IssueError::Mint(error),
     })?;
-    let (fingerprint, expires_at) = (minted.issuance.fingerprint, minted.issuance.expires_at);
+    let fingerprint = minted.issuance.fingerprint;
+    let expires_at = Some(minted.issuance.expires_at).filter(|end| *end < NEVER);
     Ok(Issued { session, subject, token: minted.token, fingerprint, expires_at })
 }

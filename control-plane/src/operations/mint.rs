@@ -9,20 +9,30 @@ use super::{Service, ledger::LedgerError, service::TakeUpError};
 use crate::{
     config::Period,
     keys::KeyError,
-    model::{Actor, AuthKeyId, Issuance, SessionId, Subject},
+    model::{Actor, AuthKeyId, Issuance, SessionId, Subject, WatermarkScope},
     random,
     store::{NEVER, StoreError, coverage, gaps, issued::Inserted, watermarks},
 };
 
-/// How long a token lives: 1 second to 2 days, as Soracom has it; a day by default.
+/// How long a token lives: 1 second to 2 days, as Soracom has it; a day by default. Or until it is revoked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Lifetime(u64);
 
 impl Lifetime {
+    /// Of those that end.
     pub const LONGEST: Self = Self(172_800);
+    pub const NEVER: Self = Self(u64::MAX);
 
     pub const fn seconds(self) -> u64 {
         self.0
+    }
+
+    /// None: it does not.
+    const fn end(self, issued_at: u64) -> Option<u64> {
+        match self {
+            Self::NEVER => None,
+            Self(seconds) => Some(issued_at.saturating_add(seconds)),
+        }
     }
 }
 
@@ -44,6 +54,9 @@ impl FromStr for Lifetime {
     type Err = BadLifetime;
 
     fn from_str(text: &str) -> Result<Self, BadLifetime> {
+        if text == "never" {
+            return Ok(Self::NEVER);
+        }
         Self::try_from(text.parse::<Period>().map_err(|_| BadLifetime)?.get().as_secs())
     }
 }
@@ -53,7 +66,7 @@ pub struct BadLifetime;
 
 impl fmt::Display for BadLifetime {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a token lives from 1 second to 172800 seconds (48h)")
+        f.write_str("a token lives from 1 second to 172800 seconds (48h), or `never` ends")
     }
 }
 
@@ -103,22 +116,58 @@ async fn next_instant(
     service: &Service,
     signer: &SigningKey,
     order: &Order,
-) -> Result<Option<u64>, StoreError> {
+) -> Result<Option<u64>, MintError> {
     let mut reader = service.store.reader().await?;
     let kid = signer.kid();
     let watermark =
-        watermarks::applicable(&mut reader, kid, &order.subject, order.auth_key.as_ref(), None).await?;
+        watermarks::latest(&mut reader, kid, &order.subject, order.auth_key.as_ref(), None).await?;
     let covered = coverage::of(&mut reader, kid).await?;
     let gap = gaps::end(&mut reader).await?;
     drop(reader);
     if covered == Some(NEVER) {
         return Ok(None);
     }
-    let earliest = watermark.max(covered).max(gap).map_or(0, |instant| instant.saturating_add(1));
-    while earliest > service.now().seconds().saturating_add(AHEAD) {
-        sleep(Duration::from_millis(100)).await;
+    let earliest = watermark.as_ref().map(|watermark| watermark.instant).max(covered).max(gap);
+    let earliest = earliest.map_or(0, |instant| instant.saturating_add(1));
+    for _ in 0..WAITS {
+        let now = service.now().seconds();
+        if earliest <= now.saturating_add(AHEAD) {
+            return Ok(Some(earliest.max(now)));
+        }
+        // More than anybody runs ahead by issuing and revoking in turn.
+        if earliest > now.saturating_add(AHEAD.saturating_mul(3)) {
+            break;
+        }
+        sleep(WAIT).await;
     }
-    Ok(Some(earliest.max(service.now().seconds())))
+    let refused_by = match watermark {
+        Some(watermark) if watermark.instant.saturating_add(1) == earliest => Blocked::By(watermark.scope),
+        _ => Blocked::Covered(kid.to_owned()),
+    };
+    Err(MintError::Blocked(refused_by, earliest))
+}
+
+/// What keeps a credential from being issued before a second: the clock was ahead when that came to be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Blocked {
+    By(WatermarkScope),
+    /// The base knows all that the key signed by then.
+    Covered(String),
+}
+
+impl Blocked {
+    /// Until a second.
+    pub(super) fn tell(&self, until: u64, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::By(scope) => write!(f, "the watermark of {scope}")?,
+            Self::Covered(kid) => write!(f, "the base of {kid}")?,
+        }
+        write!(
+            f,
+            " lies in the future: nothing is issued before second {until}. A clock was ahead when that was made; \
+             `keystile clock repair` takes it back"
+        )
+    }
 }
 
 fn sign(service: &Service, signer: &SigningKey, order: &Order, issued_at: u64) -> (Secret, Issuance) {
@@ -128,7 +177,7 @@ fn sign(service: &Service, signer: &SigningKey, order: &Order, issued_at: u64) -
         sub: subject.to_string(),
         aud: vec![service.config.tokens.audience.clone()],
         iat: issued_at,
-        exp: issued_at.saturating_add(lifetime.seconds()),
+        exp: lifetime.end(issued_at),
         nbf: None,
         jti: random::text(random::ALPHANUMERIC, 22),
         operator: Operator { operator_id: subject.operator.to_string() },
@@ -143,7 +192,7 @@ fn sign(service: &Service, signer: &SigningKey, order: &Order, issued_at: u64) -
         auth_key: auth_key.clone(),
         session: session.clone(),
         issued_at: claims.iat,
-        expires_at: claims.exp,
+        expires_at: claims.exp.unwrap_or(NEVER),
     };
     (token, issuance)
 }
@@ -157,6 +206,8 @@ pub enum MintError {
     PrefixTaken,
     /// It was deleted between its look-up and the entry in the ledger.
     AuthKeyGone,
+    /// Until a second.
+    Blocked(Blocked, u64),
 }
 
 impl fmt::Display for MintError {
@@ -167,6 +218,7 @@ impl fmt::Display for MintError {
             Self::Ledger(error) => error.fmt(f),
             Self::PrefixTaken => f.write_str("no free fingerprint was found"),
             Self::AuthKeyGone => f.write_str("the AuthKey was deleted"),
+            Self::Blocked(by, until) => by.tell(*until, f),
         }
     }
 }
@@ -177,7 +229,7 @@ impl std::error::Error for MintError {
             Self::Keys(error) => error.source(),
             Self::Store(error) => error.source(),
             Self::Ledger(error) => error.source(),
-            Self::PrefixTaken | Self::AuthKeyGone => None,
+            Self::PrefixTaken | Self::AuthKeyGone | Self::Blocked(..) => None,
         }
     }
 }
@@ -204,6 +256,10 @@ impl From<LedgerError> for MintError {
 }
 
 const ATTEMPTS: usize = 3;
+
+/// Two seconds.
+pub(super) const WAITS: usize = 20;
+pub(super) const WAIT: Duration = Duration::from_millis(100);
 
 /// Below the 5 seconds of leeway that edges allow by default.
 pub(super) const AHEAD: u64 = 2;

@@ -7,6 +7,7 @@ mod api_keys;
 mod authenticate_edge;
 mod await_fleet;
 mod await_published;
+mod clocks;
 mod collect;
 mod create_auth_key;
 mod delete_auth_key;
@@ -42,6 +43,7 @@ mod symmetric_keys;
 mod unrevoke;
 mod usage;
 mod users;
+mod watermark;
 
 pub use account_error::AccountError;
 pub use api_keys::{
@@ -52,6 +54,7 @@ pub use api_keys::{
 pub use authenticate_edge::{AuthenticateEdgeError, authenticate_edge};
 pub use await_fleet::{Reached, await_everywhere, await_fleet};
 pub use await_published::{Publication, Publishing};
+pub use clocks::{ClockError, ClockRepaired, Confirmed, check_clock, instants_ahead, repair_clock};
 pub use collect::collect;
 pub use create_auth_key::{CreateAuthKeyError, CreatedAuthKey, create_auth_key};
 pub use delete_auth_key::{DeleteAuthKeyError, delete_auth_key};
@@ -67,7 +70,7 @@ pub use list_audit::list_audit;
 pub use list_auth_keys::{find_auth_key, list_auth_keys, list_root_auth_keys};
 pub use list_edges::{EdgeState, Fleet, Member, bundle_of, list_all_edges, list_edges};
 pub use logout::{LogoutError, logout};
-pub use mint::{BadLifetime, Lifetime, MintError};
+pub use mint::{BadLifetime, Blocked, Lifetime, MintError};
 pub use operator_limits::{LimitReached, Limited, Load, load};
 pub use operators::{create_operator, find_operator, list_operators};
 pub use permit::permit;

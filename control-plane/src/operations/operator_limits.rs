@@ -148,21 +148,11 @@ pub(super) async fn count_revocation(
     shares::add(write, operator, expires_at.saturating_add(KEPT)).await
 }
 
-/// Counts a watermark that is not there yet.
-pub(super) async fn count_watermark(
-    write: &mut Write,
-    operator: &OperatorId,
-    watermark: &Watermark,
-) -> Result<(), StoreError> {
-    // Of these there are no more than users.
-    if !matches!(watermark.scope, WatermarkScope::AuthKey(_) | WatermarkScope::Session(_)) {
-        return Ok(());
-    }
-    if crate::store::watermarks::exists(write, &watermark.scope).await? {
-        return Ok(());
-    }
-    let moot = watermark.instant.saturating_add(Lifetime::LONGEST.seconds()).saturating_add(KEPT);
-    shares::add(write, operator, moot).await
+/// Whether a watermark of the scope would be one more that counts.
+pub(super) async fn counts_anew(write: &mut Write, scope: &WatermarkScope) -> Result<bool, StoreError> {
+    // Of others there are no more than users.
+    let counts = matches!(scope, WatermarkScope::AuthKey(_) | WatermarkScope::Session(_));
+    Ok(counts && !crate::store::watermarks::exists(write, scope).await?)
 }
 
 const fn reached(limit: u64, have: u64) -> bool {

@@ -16,7 +16,7 @@ use super::Service;
 use crate::{
     clock::Time,
     model::{Actor, BaseBlock},
-    store::{StoreError, audit, blocks, coverage, issued, revocations, signing_keys, versions},
+    store::{NEVER, StoreError, audit, blocks, coverage, issued, revocations, signing_keys, versions},
 };
 
 #[derive(Debug)]
@@ -213,7 +213,9 @@ async fn build(service: &Service, actor: &Actor, claim: &Claim) -> Result<Rebase
     let mut builders = BTreeMap::new();
     for expires_from in wanted {
         let (revoked, good) = sizes.get(&expires_from).copied().unwrap_or_default();
-        let span = Span { expires_from, expires_before: expires_from.saturating_add(BUCKET) };
+        // What never expires is in the last of all.
+        let next = Some(expires_from.saturating_add(BUCKET)).filter(|next| *next <= NEVER);
+        let span = Span { expires_from, expires_before: next.unwrap_or(u64::MAX) };
         let seed = format!("{expires_from}-{as_of}");
         builders
             .insert(expires_from, BlockBuilder::new(span, coverage.clone(), revoked, good, seed.as_bytes())?);

@@ -11,7 +11,7 @@ pub fn rehearse(service: &Service) -> Result<(), token::Error> {
         sub: "OP0000000000".to_owned(),
         aud: vec![service.config.tokens.audience.clone()],
         iat: service.now().seconds(),
-        exp: 0,
+        exp: Some(0),
         nbf: None,
         jti: "rehearsal".to_owned(),
         operator: Operator { operator_id: "OP0000000000".to_owned() },

@@ -7,13 +7,14 @@ use super::{
     Service,
     api_keys::{hold, refuse_all},
     operator_limits,
+    watermark::{raise, raise_to_now},
 };
 use crate::{
     clock::Time,
     model::{Actor, Issuance, KeyId, OperatorId, Revocation, Subject, Watermark, WatermarkScope},
     store::{
         NEVER, StoreError, Write, api_keys, audit, auth_keys, issued, operators, revocations, signing_keys,
-        tag_keys, versions, watermarks,
+        tag_keys, versions,
     },
 };
 
@@ -105,6 +106,17 @@ pub enum Target {
     SigningKey(String),
     /// Everything that was ever issued.
     Everything,
+}
+
+impl Target {
+    /// Whether the clock says what is refused.
+    pub const fn is_up_to_now(&self) -> bool {
+        match self {
+            Self::Fingerprint(_) | Self::Token(_) | Self::Key(KeyId::ApiKey(_)) => false,
+            Self::Subject { instant, .. } => instant.is_none(),
+            Self::Key(_) | Self::SigningKey(_) | Self::Everything => true,
+        }
+    }
 }
 
 impl fmt::Debug for Target {
@@ -212,7 +224,7 @@ pub(super) async fn unmetered(
             };
             match merged {
                 Some(merged) => merged,
-                None => all(&mut write, authority, scope, None, now, version).await?,
+                None => all(service, &mut write, authority, scope, None, now, version).await?,
             }
         }
         Target::Subject { subject, instant } => {
@@ -220,15 +232,15 @@ pub(super) async fn unmetered(
             if !actor.may_manage(&subject) {
                 return Err(RevokeError::RootOnly);
             }
-            all(&mut write, authority, subject.into(), instant, now, version).await?
+            all(service, &mut write, authority, subject.into(), instant, now, version).await?
         }
         Target::SigningKey(kid) => {
             let known = matches!(authority, Authority::Everything) && is_own(&mut write, &kid).await?;
             let kid = if known { kid } else { return Err(RevokeError::NotFound) };
-            all(&mut write, authority, WatermarkScope::SigningKey(kid), None, now, version).await?
+            all(service, &mut write, authority, WatermarkScope::SigningKey(kid), None, now, version).await?
         }
         Target::Everything if matches!(authority, Authority::Everything) => {
-            all(&mut write, authority, WatermarkScope::Global, None, now, version).await?
+            all(service, &mut write, authority, WatermarkScope::Global, None, now, version).await?
         }
         Target::Everything => return Err(RevokeError::NotFound),
     };
@@ -326,13 +338,13 @@ async fn merge(
         return Ok(None);
     }
     let scope = WatermarkScope::AuthKey(auth_key.clone());
-    let watermark = Watermark { scope, instant: issuance.issued_at };
-    let raised = watermarks::raise(write, &watermark, version).await?;
+    let (watermark, raised) = raise(service, write, &scope, issuance.issued_at, now, version).await?;
     Ok(Some((What::Scope(watermark), raised)))
 }
 
 /// Everything of a scope up to an instant.
 async fn all(
+    service: &Service,
     write: &mut Write,
     authority: &Authority,
     scope: WatermarkScope,
@@ -340,20 +352,19 @@ async fn all(
     now: Time,
     version: u64,
 ) -> Result<(What, bool), RevokeError> {
-    let instant = match instant {
+    let is_new = operator_limits::counts_anew(write, &scope).await?;
+    let (until, (watermark, raised)) = match instant {
         Some(instant) if instant > now.seconds() => return Err(RevokeError::InstantInFuture),
-        Some(instant) => instant,
-        // What was issued right after an earlier revocation lies a second ahead; "all up to now" means it too.
-        None => issued::latest(write, &scope, now.seconds()).await?.unwrap_or(now.seconds()),
+        Some(instant) => (instant, raise(service, write, &scope, instant, now, version).await?),
+        None => (NEVER, raise_to_now(service, write, &scope, now.seconds(), now, version).await?),
     };
-    let watermark = Watermark { scope, instant };
-    if let Authority::Operator(operator) = authority {
-        operator_limits::count_watermark(write, operator, &watermark).await?;
+    if let Authority::Operator(operator) = authority
+        && is_new
+    {
+        operator_limits::count_revocation(write, operator, watermark.ends_at).await?;
     }
-    let raised = watermarks::raise(write, &watermark, version).await?;
     // Also where the watermark was there before: a key may have been disabled since, to be enabled later.
-    let refused =
-        refuse_all(write, &watermark.scope, instant, "revoked with its owner", now, version).await?;
+    let refused = refuse_all(write, &watermark.scope, until, "revoked with its owner", now, version).await?;
     Ok((What::Scope(watermark), raised || refused.changed))
 }
 
@@ -362,7 +373,7 @@ fn verify(service: &Service, text: &str) -> Result<(Fingerprint, u64), RevokeErr
     let keyring = service.keys.current();
     let key = keyring.verifying().iter().find(|key| key.kid() == token.kid());
     let authentic = token.verify(key.ok_or(RevokeError::TokenKeyUnknown)?).map_err(RevokeError::Token)?;
-    Ok((authentic.fingerprint(), authentic.expires_at().unwrap_or(u64::MAX)))
+    Ok((authentic.fingerprint(), authentic.expires_at().unwrap_or(NEVER)))
 }
 
 async fn is_own(write: &mut Write, kid: &str) -> Result<bool, StoreError> {

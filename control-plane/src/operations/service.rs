@@ -1,6 +1,7 @@
 use std::{
     fmt,
     sync::{Arc, OnceLock},
+    time::Duration,
 };
 
 use bundle::PublicKey;
@@ -44,6 +45,8 @@ pub struct Service {
     pub(super) rates: OperatorRates,
     /// In the server; a command beside it leaves publishing to it.
     publications: OnceLock<Publications>,
+    /// Until when time had passed when it was last looked at, and the uptime then.
+    pub(super) seen: Mutex<Option<(Time, Duration)>>,
     /// When a write was last tried with success.
     written: Mutex<Option<Instant>>,
 }
@@ -112,6 +115,7 @@ impl Service {
             usage: Usage::start(store.clone()),
             rates: OperatorRates::new(&config.limits),
             publications: OnceLock::new(),
+            seen: Mutex::new(None),
             written: Mutex::new(None),
             config,
             home,
@@ -363,6 +367,6 @@ async fn adopt(store: &Store, root: &PublicKey) -> Result<(), StoreError> {
 }
 
 /// How late a database that was replaced may be noticed.
-const LOOKED_AT: std::time::Duration = std::time::Duration::from_secs(1);
-const TRIED_LATELY: std::time::Duration = std::time::Duration::from_secs(1);
-const SETTLE: std::time::Duration = std::time::Duration::from_secs(1);
+const LOOKED_AT: Duration = Duration::from_secs(1);
+const TRIED_LATELY: Duration = Duration::from_secs(1);
+const SETTLE: Duration = Duration::from_secs(1);

@@ -13,15 +13,12 @@ use std::{fmt, time::Duration};
 use serde_json::json;
 use token::api_key::Kind;
 
-use super::{ApiKeyError, Lifetime, Service, api_keys::new_generation, await_fleet};
+use super::{ApiKeyError, Lifetime, Service, api_keys::new_generation, await_fleet, watermark::raise};
 use crate::{
     clock::Time,
     keys::{self, KeyError},
-    model::{Actor, SigningKeyRecord, SigningKeyState, Watermark, WatermarkScope},
-    store::{
-        NEVER, StoreError, Write, audit, coverage, issued, key_set, signing_keys, tag_keys, versions,
-        watermarks,
-    },
+    model::{Actor, SigningKeyRecord, SigningKeyState, WatermarkScope},
+    store::{NEVER, StoreError, Write, audit, coverage, issued, key_set, signing_keys, tag_keys, versions},
 };
 
 #[derive(Debug)]
@@ -150,9 +147,9 @@ pub async fn retire_key(service: &Service, actor: &Actor, kid: &str) -> Result<u
         return Err(SigningKeyError::Unknown(kid.to_owned()));
     }
     coverage::raise(&mut write, &[kid.to_owned()], NEVER).await?;
+    // Whatever date its thief gives a credential; and should it ever be back, from a backup, that admits nobody.
     let scope = WatermarkScope::SigningKey(kid.to_owned());
-    let instant = issued::latest(&mut write, &scope, now.seconds()).await?.unwrap_or(now.seconds());
-    watermarks::raise(&mut write, &Watermark { scope, instant }, version).await?;
+    raise(service, &mut write, &scope, NEVER, now, version).await?;
     finish(service, write, actor, "key.retire", kid, version, now).await?;
     keys::remove(&service.home, kid)?;
     Ok(version)

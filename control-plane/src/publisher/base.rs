@@ -10,7 +10,7 @@ use token::Fingerprint;
 use super::PublishError;
 use crate::{
     model::BaseBlock,
-    store::{Read, StoreError, blocks, revocations},
+    store::{NEVER, Read, StoreError, blocks, revocations},
 };
 
 #[derive(Default)]
@@ -84,7 +84,7 @@ impl Base {
 
     pub(super) fn restored(&mut self, fingerprint: Fingerprint, known: (u64, u64), builder: &mut Builder) {
         self.restored.insert(fingerprint, known);
-        super::contents::tell(builder.restore(fingerprint));
+        super::contents::told(builder.restore(fingerprint));
         self.tell(fingerprint, known, builder);
     }
 
@@ -111,10 +111,11 @@ impl Base {
     /// Says so beside the base where a block calls it revoked, and there alone.
     fn tell(&self, fingerprint: Fingerprint, (version, expires_at): (u64, u64), builder: &mut Builder) {
         let contradicts = |row: &BaseBlock| {
-            (row.expires_from..row.expires_before).contains(&expires_at) && row.as_of < version
+            let in_time = expires_at < row.expires_before || row.expires_before >= NEVER;
+            expires_at >= row.expires_from && in_time && row.as_of < version
         };
         if self.installed.values().any(|(row, _)| contradicts(row)) {
-            super::contents::tell(builder.restore(fingerprint));
+            super::contents::told(builder.restore(fingerprint));
         } else {
             builder.forget_restoration(&fingerprint);
         }

@@ -1,17 +1,16 @@
 //! What edges must know, in memory: loaded once, then only what changed.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 
 use bundle::{
-    Scope,
+    Scope, ScopeKey,
     builder::{Builder, Built, Collision, TooLarge},
 };
 use token::Fingerprint;
 
 use crate::{
     model::{Grant, Revocation, RevocationChange, Watermark, WatermarkScope},
-    operations::Lifetime,
-    store::{Store, revocations, versions, versions::Version, watermarks},
+    store::{NEVER, Store, revocations, versions, versions::Version, watermarks},
 };
 
 use super::{
@@ -33,6 +32,8 @@ pub(super) struct Contents {
     collected_before: u64,
     /// By the second they expire in.
     expiring: BTreeSet<(u64, Fingerprint)>,
+    /// The watermarks that refuse nothing after a second.
+    ending: HashMap<ScopeKey, u64>,
 }
 
 /// What came since the last time.
@@ -63,6 +64,7 @@ impl Contents {
             checkpoint: None,
             collected_before: 0,
             expiring: BTreeSet::new(),
+            ending: HashMap::new(),
         }
     }
 
@@ -172,20 +174,23 @@ impl Contents {
                     ..
                 })) => {
                     self.base.revoked(&fingerprint);
-                    if tell(self.builder.revoke(number, fingerprint)) {
-                        self.expiring.insert((expires_at, fingerprint));
+                    let Some(new) = told(self.builder.revoke(number, fingerprint)) else { continue };
+                    if !new {
+                        // Taken back and revoked again meanwhile, and now it may be kept for longer.
+                        self.expiring.retain(|(_, held)| *held != fingerprint);
                     }
+                    self.expiring.insert((expires_at, fingerprint));
                 }
                 Change::Fingerprint(RevocationChange::Restored { fingerprint, expires_at }) => {
                     self.expiring.remove(&(expires_at, fingerprint));
                     self.base.restored(fingerprint, (number, expires_at), &mut self.builder);
                 }
-                Change::Watermark(Watermark { scope, instant }) => self.watermark(number, &scope, instant),
+                Change::Watermark(watermark) => self.watermark(number, &watermark),
             }
         }
     }
 
-    fn watermark(&mut self, number: u64, scope: &WatermarkScope, instant: u64) {
+    fn watermark(&mut self, number: u64, Watermark { scope, instant, ends_at }: &Watermark) {
         let id = scope.to_string();
         let scope = match scope {
             WatermarkScope::Global => Scope::Global,
@@ -195,7 +200,15 @@ impl Contents {
             WatermarkScope::AuthKey(_) => Scope::AuthKey(&id),
             WatermarkScope::Session(_) => Scope::Session(&id),
         };
-        self.builder.watermark(number, scope, instant);
+        // Lower than it was: the clock was ahead then.
+        if !self.builder.lower_watermark(scope, *instant) {
+            self.builder.watermark(number, scope, *instant);
+        }
+        if *ends_at < NEVER {
+            self.ending.insert(scope.into(), *ends_at);
+        } else {
+            self.ending.remove(&scope.into());
+        }
     }
 
     fn forget(&mut self, before: u64) {
@@ -204,18 +217,20 @@ impl Contents {
             self.builder.forget(&fingerprint);
         }
         self.base.forget(before, &mut self.builder);
-        self.builder.forget_watermarks(before.saturating_sub(Lifetime::LONGEST.seconds()));
+        for (scope, _) in self.ending.extract_if(|_, ends_at| *ends_at < before) {
+            self.builder.forget_watermark(scope);
+        }
         self.collected_before = before;
     }
 }
 
 /// The store holds one credential for each prefix, so a collision is a damaged database; what was there first holds.
-pub(super) fn tell(changed: Result<bool, Collision>) -> bool {
+pub(super) fn told(changed: Result<bool, Collision>) -> Option<bool> {
     match changed {
-        Ok(_) => true,
+        Ok(changed) => Some(changed),
         Err(collision) => {
             tracing::error!(%collision, "two revocations that edges can't tell apart");
-            false
+            None
         }
     }
 }

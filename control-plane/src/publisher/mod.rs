@@ -62,6 +62,29 @@ async fn begin_anew(service: &Service) -> Result<(), PublishError> {
     Ok(write.commit().await?)
 }
 
+/// Publishes when it is told to: for tests, which have the time in their hands.
+pub struct OnDemand(Press);
+
+impl OnDemand {
+    /// As a server begins.
+    pub async fn start(service: &Service) -> Result<Self, PublishError> {
+        begin_anew(service).await?;
+        Ok(Self(Press::start(service, Metrics::new()).await?))
+    }
+
+    /// What is known now, signed now.
+    pub async fn publish(&mut self) -> Result<Publications, PublishError> {
+        self.0.publish(press::Sign::Always).await?;
+        Ok(self.0.publications())
+    }
+}
+
+impl std::fmt::Debug for OnDemand {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("OnDemand")
+    }
+}
+
 /// What a server would publish now.
 pub async fn preview(service: &Service) -> Result<Arc<Publication>, PublishError> {
     Ok(Press::start(service, Metrics::new()).await?.publications().latest())

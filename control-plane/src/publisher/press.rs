@@ -276,7 +276,10 @@ impl Sealer {
     fn checkpoint(&mut self, version: u64, built: &Built, now: Time) -> Result<Object, PublishError> {
         // Of its version or of the hour, not of this very moment: all who publish over one store sign the same bytes, so
         // that an edge finds with one of them what another has named.
-        let issued_at = Time::from_millis(version.max(now.millis() - now.millis() % CHECKPOINT_EVERY_MS));
+        // A version lies far ahead of the time when it was taken by a clock that was: then it is of the hour.
+        let hour = now.millis() - now.millis() % CHECKPOINT_EVERY_MS;
+        let is_time = version <= now.plus(CLOCK_NOISE).millis();
+        let issued_at = Time::from_millis(if is_time { version.max(hour) } else { hour });
         let holds = |held: &&Checkpoint| held.version == version && held.issued_at == issued_at;
         if let Some(held) = self.checkpoint.as_ref().filter(holds) {
             return Ok(held.object.clone());

@@ -83,6 +83,14 @@ pub async fn collect(write: &mut Write, before: u64) -> Result<u64, StoreError> 
     Ok(rows.len().try_into().unwrap_or(u64::MAX))
 }
 
+/// Takes all of them away.
+pub async fn clear(write: &mut Write) -> Result<(), StoreError> {
+    for delete in ["DELETE FROM block_parts", "DELETE FROM block_coverage", "DELETE FROM blocks"] {
+        query(delete).execute(write.connection()).await?;
+    }
+    Ok(())
+}
+
 async fn delete(write: &mut Write, expires_from: u64) -> Result<(), StoreError> {
     for delete in [
         "DELETE FROM block_parts WHERE expires_from = $1",

@@ -177,12 +177,13 @@ pub async fn find_by_hash(lookup: &mut impl Lookup, hash: &str) -> Result<Option
     found.as_ref().map(|found| row::parsed(found, "edge_id")).transpose()
 }
 
-/// What an edge told at this second. What it told another replica later stays.
+/// What an edge told at this second. What it told another replica later stays, unless that is so much later that a clock
+/// was ahead.
 pub async fn seen(write: &mut Write, id: &EdgeId, at: u64, report: &EdgeReport) -> Result<(), StoreError> {
     let EdgeReport { version, issued_at, workers } = report;
     query(
         "UPDATE edges SET last_seen_at = $2, version = $3, issued_at = $4, workers = $5, oldest = $6, lagging = $7 \
-         WHERE edge_id = $1 AND (last_seen_at IS NULL OR last_seen_at <= $2)",
+         WHERE edge_id = $1 AND (last_seen_at IS NULL OR last_seen_at <= $2 OR last_seen_at > $8)",
     )
     .bind(id.as_str())
     .bind(row::signed(at))
@@ -191,8 +192,18 @@ pub async fn seen(write: &mut Write, id: &EdgeId, at: u64, report: &EdgeReport) 
     .bind(workers.map(|workers| row::signed(workers.count)))
     .bind(workers.map(|workers| row::signed(workers.oldest)))
     .bind(workers.map(|workers| row::signed(workers.lagging)))
+    .bind(row::signed(at.saturating_add(60)))
     .execute(write.connection())
     .await?;
+    Ok(())
+}
+
+/// Nobody was heard of in the future.
+pub async fn put_right(write: &mut Write, now: u64) -> Result<(), StoreError> {
+    query("UPDATE edges SET last_seen_at = $1 WHERE last_seen_at > $1")
+        .bind(row::signed(now))
+        .execute(write.connection())
+        .await?;
     Ok(())
 }
 

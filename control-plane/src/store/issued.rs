@@ -90,36 +90,103 @@ pub async fn find_session(
     found.as_ref().map(read).transpose()
 }
 
-/// The latest issue within a scope, of those later than `after`.
-///
-/// A token issued right after a revocation has an instant slightly in the future; the next revocation must cover it.
-pub async fn latest(
-    lookup: &mut impl Lookup,
-    scope: &WatermarkScope,
-    after: u64,
-) -> Result<Option<u64>, StoreError> {
-    let (operator, user, auth_key, session, kid) = match scope {
+/// Whether a row of `issued` is of the scope that $1 to $5 name.
+macro_rules! of_scope {
+    () => {
+        "($1 = '' OR operator_id = $1) AND ($2 = '' OR user_name = $2) AND ($3 = '' OR auth_key_id = $3) \
+         AND ($4 = '' OR session_id = $4) AND ($5 = '' OR kid = $5)"
+    };
+}
+
+fn scope_columns(scope: &WatermarkScope) -> (&str, &str, &str, &str, &str) {
+    match scope {
         WatermarkScope::Global => ("", "", "", "", ""),
         WatermarkScope::SigningKey(kid) => ("", "", "", "", kid.as_str()),
         WatermarkScope::Operator(operator) => (operator.as_str(), "", "", "", ""),
         WatermarkScope::User(operator, user) => (operator.as_str(), user.as_str(), "", "", ""),
         WatermarkScope::AuthKey(id) => ("", "", id.as_str(), "", ""),
         WatermarkScope::Session(id) => ("", "", "", id.as_str(), ""),
-    };
-    let found = query(
-        "SELECT MAX(issued_at) AS latest FROM issued WHERE issued_at > $1 \
-         AND ($2 = '' OR operator_id = $2) AND ($3 = '' OR user_name = $3) AND ($4 = '' OR auth_key_id = $4) \
-         AND ($5 = '' OR session_id = $5) AND ($6 = '' OR kid = $6)",
-    )
-    .bind(row::signed(after))
+    }
+}
+
+/// The latest issue within a scope, of those later than `after` and no later than `until`.
+///
+/// A token issued right after a revocation has an instant slightly in the future; the next revocation must cover it.
+pub async fn latest(
+    lookup: &mut impl Lookup,
+    scope: &WatermarkScope,
+    after: u64,
+    until: u64,
+) -> Result<Option<u64>, StoreError> {
+    let (operator, user, auth_key, session, kid) = scope_columns(scope);
+    let found = query(concat!(
+        "SELECT MAX(issued_at) AS latest FROM issued WHERE issued_at > $6 AND issued_at <= $7 AND ",
+        of_scope!()
+    ))
     .bind(operator)
     .bind(user)
     .bind(auth_key)
     .bind(session)
     .bind(kid)
+    .bind(row::signed(after))
+    .bind(row::signed(until))
     .fetch_one(lookup.on())
     .await?;
     row::optional_unsigned(&found, "latest")
+}
+
+/// When the last of a scope expires, of those that do so later than `after`.
+pub async fn last_expiry(
+    lookup: &mut impl Lookup,
+    scope: &WatermarkScope,
+    after: u64,
+) -> Result<Option<u64>, StoreError> {
+    let (operator, user, auth_key, session, kid) = scope_columns(scope);
+    let found = query(concat!(
+        "SELECT MAX(expires_at) AS latest FROM issued WHERE expires_at > $6 AND ",
+        of_scope!()
+    ))
+    .bind(operator)
+    .bind(user)
+    .bind(auth_key)
+    .bind(session)
+    .bind(kid)
+    .bind(row::signed(after))
+    .fetch_one(lookup.on())
+    .await?;
+    row::optional_unsigned(&found, "latest")
+}
+
+/// Revokes by fingerprint what bears a later date than `after`: a watermark that reached so far would refuse all that is
+/// issued before then. Returns how many.
+pub async fn revoke_later(
+    write: &mut Write,
+    scope: &WatermarkScope,
+    (after, until): (u64, u64),
+    (now, version): (u64, u64),
+) -> Result<u64, StoreError> {
+    let (operator, user, auth_key, session, kid) = scope_columns(scope);
+    let done = query(concat!(
+        "INSERT INTO revocations (prefix, fingerprint, expires_at, version, reason, revoked_at) \
+         SELECT prefix, fingerprint, expires_at, $8, 'revoked with its scope', $9 FROM issued \
+         WHERE issued_at > $6 AND issued_at <= $7 AND ",
+        of_scope!(),
+        " ON CONFLICT (prefix) DO UPDATE SET version = excluded.version, revoked_at = excluded.revoked_at, \
+         restored_at = NULL \
+         WHERE revocations.fingerprint = excluded.fingerprint AND revocations.restored_at IS NOT NULL"
+    ))
+    .bind(operator)
+    .bind(user)
+    .bind(auth_key)
+    .bind(session)
+    .bind(kid)
+    .bind(row::signed(after))
+    .bind(row::signed(until))
+    .bind(row::signed(version))
+    .bind(row::signed(now))
+    .execute(write.connection())
+    .await?;
+    Ok(done.rows_affected())
 }
 
 /// Whether anything that a key signed may still be good. Looks at every row where there is nothing.

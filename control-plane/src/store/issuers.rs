@@ -14,6 +14,15 @@ pub async fn add(write: &mut Write, issuer: &str, due_at: u64) -> Result<bool, S
     Ok(done.rows_affected() == 1)
 }
 
+/// Whose keys were fetched by a clock that was ahead are due now.
+pub async fn put_right(write: &mut Write, now: u64) -> Result<(), StoreError> {
+    query("UPDATE issuers SET due_at = $1, tried_at = NULL WHERE tried_at > $1 OR fetched_at > $1")
+        .bind(row::signed(now))
+        .execute(write.connection())
+        .await?;
+    Ok(())
+}
+
 /// Whether there was one.
 pub async fn remove(write: &mut Write, issuer: &str) -> Result<bool, StoreError> {
     let done =

@@ -59,6 +59,7 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
     (4, "keys of others and API keys", include_str!("../../migrations/0004_keys_of_others_and_api_keys.sql")),
     (5, "base", include_str!("../../migrations/0005_base.sql")),
     (6, "API keys of format 2", include_str!("../../migrations/0006_api_keys_of_format_2.sql")),
+    (7, "retention", include_str!("../../migrations/0007_retention.sql")),
     (8, "restored", include_str!("../../migrations/0008_restored.sql")),
     (9, "operator shares", include_str!("../../migrations/0009_operator_shares.sql")),
     (

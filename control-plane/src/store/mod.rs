@@ -42,6 +42,7 @@ use sqlx::{
 };
 use tokio::time::{sleep, timeout};
 
+use crate::clock::Time;
 pub use changes::Changes;
 pub use engine::Engine;
 use engine::Place;
@@ -178,6 +179,17 @@ impl Store {
     /// Tells of commits, whoever makes them.
     pub async fn changes(&self) -> Result<Changes, StoreError> {
         Changes::listen(self.engine, &self.url).await
+    }
+
+    /// What time it is by the database's own clock, where that is another machine's.
+    pub async fn clock(&self) -> Result<Option<Time>, StoreError> {
+        if self.engine == Engine::Sqlite {
+            return Ok(None);
+        }
+        let now = query("SELECT CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000 AS BIGINT) AS now")
+            .fetch_one(self.reader().await?.on())
+            .await?;
+        Ok(Some(Time::from_millis(row::unsigned(&now, "now")?)))
     }
 
     /// Whether a change could be made now; makes none that anybody reads.

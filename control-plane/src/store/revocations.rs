@@ -10,7 +10,8 @@ macro_rules! covered {
         "EXISTS (SELECT 1 FROM issued i JOIN block_coverage c ON c.kid = i.kid AND c.high >= i.issued_at \
          JOIN blocks b ON b.expires_from = c.expires_from \
          WHERE i.prefix = r.prefix AND i.fingerprint = r.fingerprint \
-         AND i.expires_at >= b.expires_from AND i.expires_at < b.expires_before AND r.version <= b.as_of)"
+         AND i.expires_at >= b.expires_from AND r.version <= b.as_of \
+         AND (i.expires_at < b.expires_before OR b.expires_before = 9223372036854775807))"
     };
 }
 
@@ -177,6 +178,20 @@ pub async fn in_the_base(
         .collect::<Result<_, StoreError>>()?;
     let next = in_order::next(from, found.last().map(|(_, fingerprint)| fingerprint), found.len());
     Ok((found, next))
+}
+
+/// Makes what the base says news again, for the blocks that say it are to go.
+pub async fn tell_again(write: &mut Write, version: u64) -> Result<(), StoreError> {
+    query(concat!(
+        "UPDATE revocations SET version = $1 WHERE prefix IN \
+         (SELECT r.prefix FROM revocations r WHERE r.restored_at IS NULL AND ",
+        covered!(),
+        ")"
+    ))
+    .bind(row::signed(version))
+    .execute(write.connection())
+    .await?;
+    Ok(())
 }
 
 /// Of how many revocations the tokens are known, so that a base could take them in: which each expire, and how many.

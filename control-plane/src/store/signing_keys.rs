@@ -40,6 +40,29 @@ pub async fn delete(write: &mut Write, kid: &str) -> Result<(), StoreError> {
     Ok(())
 }
 
+/// None was made in the future: a new one would not begin to sign for as long. Their order stays.
+pub async fn put_right(write: &mut Write, now: u64) -> Result<(), StoreError> {
+    let rows = query("SELECT kid FROM signing_keys WHERE created_at > $1 ORDER BY created_at, kid DESC")
+        .bind(row::signed(now))
+        .fetch_all(write.connection())
+        .await?;
+    let earlier = query("SELECT MAX(created_at) AS newest FROM signing_keys WHERE created_at <= $1")
+        .bind(row::signed(now))
+        .fetch_one(write.connection())
+        .await?;
+    let mut at = row::optional_unsigned(&earlier, "newest")?.unwrap_or_default();
+    at = at.max(now.saturating_sub(u64::try_from(rows.len()).unwrap_or_default()));
+    for found in &rows {
+        at = at.saturating_add(1);
+        query("UPDATE signing_keys SET created_at = $2 WHERE kid = $1")
+            .bind(row::text(found, "kid")?)
+            .bind(row::signed(at))
+            .execute(write.connection())
+            .await?;
+    }
+    Ok(())
+}
+
 /// When the newest was made.
 pub async fn newest_at(lookup: &mut impl Lookup) -> Result<Option<u64>, StoreError> {
     let row = query("SELECT MAX(created_at) AS newest FROM signing_keys").fetch_one(lookup.on()).await?;

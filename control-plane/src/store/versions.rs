@@ -91,6 +91,32 @@ pub async fn settle(write: &mut Write, version: u64) -> Result<(), StoreError> {
     Ok(())
 }
 
+/// Until when time has passed, as far as servers have seen it.
+pub async fn passed(lookup: &mut impl Lookup) -> Result<Time, StoreError> {
+    let row = query("SELECT passed FROM bundle_state WHERE id = 1").fetch_one(lookup.on()).await?;
+    Ok(Time::from_millis(row::unsigned(&row, "passed")?))
+}
+
+pub async fn has_passed(write: &mut Write, until: Time) -> Result<(), StoreError> {
+    query("UPDATE bundle_state SET passed = $1 WHERE id = 1")
+        .bind(row::signed(until.millis()))
+        .execute(write.connection())
+        .await?;
+    Ok(())
+}
+
+/// Takes back what a clock that was ahead has left here. The version itself only grows.
+pub async fn put_right(write: &mut Write, now: Time) -> Result<(), StoreError> {
+    query(
+        "UPDATE bundle_state SET passed = CASE WHEN passed > $1 THEN $1 ELSE passed END, \
+         rebasing_until = CASE WHEN rebasing_until > $1 THEN 0 ELSE rebasing_until END WHERE id = 1",
+    )
+    .bind(row::signed(now.millis()))
+    .execute(write.connection())
+    .await?;
+    Ok(())
+}
+
 pub async fn collected(write: &mut Write, version: u64, before: u64) -> Result<(), StoreError> {
     settle(write, version).await?;
     query("UPDATE bundle_state SET collected_before = $1 WHERE id = 1")
@@ -100,13 +126,18 @@ pub async fn collected(write: &mut Write, version: u64, before: u64) -> Result<(
     Ok(())
 }
 
-/// Takes the right to build the base until an instant in milliseconds, unless somebody has it. Whether it was free.
+/// Takes the right to build the base until an instant in milliseconds, unless somebody has it. Whether it was free. One
+/// that lies further ahead than anybody takes it for was left by a clock that was ahead.
 pub async fn claim_rebase(write: &mut Write, now: Time, until: Time) -> Result<bool, StoreError> {
-    let done = query("UPDATE bundle_state SET rebasing_until = $2 WHERE id = 1 AND rebasing_until <= $1")
-        .bind(row::signed(now.millis()))
-        .bind(row::signed(until.millis()))
-        .execute(write.connection())
-        .await?;
+    let done = query(
+        "UPDATE bundle_state SET rebasing_until = $2 \
+         WHERE id = 1 AND (rebasing_until <= $1 OR rebasing_until > $3)",
+    )
+    .bind(row::signed(now.millis()))
+    .bind(row::signed(until.millis()))
+    .bind(row::signed(now.millis().saturating_add(TOO_FAR_MS)))
+    .execute(write.connection())
+    .await?;
     Ok(done.rows_affected() == 1)
 }
 
@@ -139,3 +170,5 @@ pub async fn current(lookup: &mut impl Lookup) -> Result<Version, StoreError> {
 
 /// A server that was cut off for longer loads everything anew.
 const LOGGED_MS: i64 = 600_000;
+/// Ten minutes: a claim is taken for one, by clocks that are a minute apart at most.
+const TOO_FAR_MS: u64 = 600_000;

@@ -102,9 +102,10 @@ on_both! {
             assert_eq!(text(&world.json(&["key", "show", id])["standing"]), "revoked");
             assert_eq!(seen(&world, key, &alice).await.1, Standing::Revoked);
         }
-        // Not even when the watermark is forgotten.
+        // Not even should the watermark have been lower.
+        let subject: Subject = alice.parse().unwrap();
         let mut write = world.store().await.write().await.unwrap();
-        watermarks::collect(&mut write, NEVER).await.unwrap();
+        watermarks::lower(&mut write, &subject.into(), 0, 1).await.unwrap();
         write.commit().await.unwrap();
         for (id, _) in &keys {
             assert!(world.complaint(&["key", "enable", id]).contains("is not disabled"));

@@ -41,7 +41,7 @@ on_both! {
     async fn the_doctor_is_content_with_what_init_made(world: World) {
         let findings = world.json(&["doctor"]);
         let states: Vec<_> = findings.as_array().unwrap().iter().map(|finding| text(&finding["state"])).collect();
-        assert_eq!(states, ["good", "good", "good", "good", "good", "good", "good", "good", "good", "good", "good", "note"]);
+        assert_eq!(states, ["good", "good", "good", "good", "good", "good", "good", "good", "good", "good", "good", "good", "note"]);
     }
 }
 

@@ -2,10 +2,12 @@
 
 mod api_keys;
 mod audit;
+mod clocks;
 mod command_line;
 mod edges;
 mod exchange;
 mod fleet;
+mod forever;
 mod idp;
 mod issuers;
 mod limits;

@@ -10,7 +10,7 @@ use control_plane::{
     model::{Actor, Issuance, OperatorId, Revocation, RevocationChange, Subject, Watermark, WatermarkScope},
     operations::{RebaseError, create_auth_key, rebase},
     store::{
-        Store, audit, auth_keys, blocks, coverage,
+        NEVER, Store, audit, auth_keys, blocks, coverage,
         issued::{self, Inserted},
         operators, revocations, users, versions, watermarks,
     },
@@ -156,16 +156,16 @@ on_both! {
         let subject: Subject = "OP0000000001/alice".parse().unwrap();
         let mut write = store.write().await.unwrap();
         for (instant, version, raised) in [(10, 5, true), (10, 6, false), (9, 7, false), (11, 8, true)] {
-            let watermark = Watermark { scope: subject.clone().into(), instant };
+            let watermark = Watermark { scope: subject.clone().into(), instant, ends_at: NEVER };
             assert_eq!(watermarks::raise(&mut write, &watermark, version).await.unwrap(), raised);
         }
-        let held = Watermark { scope: subject.clone().into(), instant: 11 };
+        let held = Watermark { scope: subject.clone().into(), instant: 11, ends_at: NEVER };
         assert_eq!(watermarks::since(&mut write, 7).await.unwrap(), [(8, held)]);
         assert_eq!(watermarks::since(&mut write, 8).await.unwrap(), []);
         assert_eq!(watermarks::applicable(&mut write, "k", &subject, None, None).await.unwrap(), Some(11));
         let other: Subject = "OP0000000001".parse().unwrap();
         assert_eq!(watermarks::applicable(&mut write, "k", &other, None, None).await.unwrap(), None);
-        let global = Watermark { scope: WatermarkScope::Global, instant: 12 };
+        let global = Watermark { scope: WatermarkScope::Global, instant: 12, ends_at: NEVER };
         watermarks::raise(&mut write, &global, 9).await.unwrap();
         assert_eq!(watermarks::applicable(&mut write, "k", &other, None, None).await.unwrap(), Some(12));
     }
@@ -180,13 +180,13 @@ on_both! {
         }
         let operator: OperatorId = "OP0000000001".parse().unwrap();
         let scope = WatermarkScope::Operator(operator.clone());
-        assert_eq!(issued::latest(&mut write, &scope, 99).await.unwrap(), Some(101));
-        assert_eq!(issued::latest(&mut write, &scope, 101).await.unwrap(), None);
+        assert_eq!(issued::latest(&mut write, &scope, 99, u64::MAX).await.unwrap(), Some(101));
+        assert_eq!(issued::latest(&mut write, &scope, 101, u64::MAX).await.unwrap(), None);
         let scope = WatermarkScope::User(operator, "alice".parse().unwrap());
-        assert_eq!(issued::latest(&mut write, &scope, 99).await.unwrap(), Some(101));
-        assert_eq!(issued::latest(&mut write, &WatermarkScope::Global, 99).await.unwrap(), Some(102));
+        assert_eq!(issued::latest(&mut write, &scope, 99, u64::MAX).await.unwrap(), Some(101));
+        assert_eq!(issued::latest(&mut write, &WatermarkScope::Global, 99, u64::MAX).await.unwrap(), Some(102));
         let scope = WatermarkScope::SigningKey("other".to_owned());
-        assert_eq!(issued::latest(&mut write, &scope, 99).await.unwrap(), None);
+        assert_eq!(issued::latest(&mut write, &scope, 99, u64::MAX).await.unwrap(), None);
     }
 
     async fn another_process_is_heard_of_at_once(world: World) {
@@ -274,7 +274,7 @@ on_both! {
 
     async fn a_builder_that_lost_its_claim_installs_nothing(world: World) {
         let (service, store) = (world.service().await, world.store().await);
-        let far = Time::from_seconds(1 << 40);
+        let far = clock::now().plus(Duration::from_secs(300));
         for _ in 0..100 {
             world.json(&["revoke", "--token", &world.token()]);
             let held = blocks::list(&mut store.reader().await.unwrap()).await.unwrap();
@@ -320,7 +320,8 @@ on_both! {
         ];
         for (number, scope) in (1..).zip(scopes) {
             let instant = number * 10;
-            watermarks::raise(&mut write, &Watermark { scope, instant }, 2).await.unwrap();
+            let watermark = Watermark { scope, instant, ends_at: NEVER };
+            watermarks::raise(&mut write, &watermark, 2).await.unwrap();
             assert_eq!(issued::insert(&mut write, &of(number, instant)).await.unwrap(), Inserted::Covered);
             assert_eq!(issued::insert(&mut write, &of(number, instant + 1)).await.unwrap(), Inserted::Yes);
         }

@@ -80,14 +80,14 @@ fn issued(key: &SigningKey, subject: &str) -> String {
 }
 
 /// A server that has a key set, and nothing else.
-struct Idp {
+pub(crate) struct Idp {
     address: SocketAddr,
     task: JoinHandle<()>,
     open: Arc<Mutex<Vec<JoinHandle<()>>>>,
 }
 
 impl Idp {
-    async fn start(address: SocketAddr, keys: &[&SigningKey]) -> Self {
+    pub(crate) async fn start(address: SocketAddr, keys: &[&SigningKey]) -> Self {
         let listener = TcpListener::bind(address).await.unwrap();
         let address = listener.local_addr().unwrap();
         let keys: Vec<_> = keys
@@ -108,6 +108,10 @@ impl Idp {
             }
         });
         Self { address, task, open }
+    }
+
+    pub(crate) const fn address(&self) -> SocketAddr {
+        self.address
     }
 
     async fn stop(&mut self) {

@@ -18,6 +18,7 @@ mod exhaustion;
 mod faulty_objects;
 mod filter_crash;
 mod fleet;
+mod forever;
 mod forged_identity;
 mod forged_manifest;
 mod frozen;

@@ -44,8 +44,8 @@ async fn claims_that_do_not_hold() {
     let forge = Forge::start().await;
     let now = forge.claims().iat + 10;
     let claims: [(&str, Spoil, &str); 7] = [
-        ("expired", |claims, now| claims.exp = now - 60, "token_expired"),
-        ("expired beyond any leeway", |claims, _| claims.exp = 1, "token_expired"),
+        ("expired", |claims, now| claims.exp = Some(now - 60), "token_expired"),
+        ("expired beyond any leeway", |claims, _| claims.exp = Some(1), "token_expired"),
         ("not yet valid", |claims, now| claims.nbf = Some(now + 600), "token_not_yet_valid"),
         ("issued in the future", |claims, now| claims.iat = now + 600, "token_issued_in_future"),
         ("another issuer", |claims, _| claims.iss = "https://other.test".into(), "token_issuer_unknown"),
@@ -199,7 +199,7 @@ async fn with_an_answer_that_clients_understand() {
     assert_eq!(body["status"], 401);
     assert!(body["title"].is_string(), "{body}");
 
-    let expired = forge.mint(&Claims { exp: 1, ..forge.claims() });
+    let expired = forge.mint(&Claims { exp: Some(1), ..forge.claims() });
     let refused = send(forge.envoy.address(), bearer(&expired)).await.unwrap().expect(401).unwrap();
     let challenge = refused.headers["www-authenticate"].to_str().unwrap();
     assert!(challenge.contains(r#"error="invalid_token""#), "{challenge}");
@@ -209,7 +209,7 @@ async fn with_an_answer_that_clients_understand() {
 #[tokio::test]
 async fn and_counts_it_by_its_code() {
     let forge = Forge::start().await;
-    let expired = forge.mint(&Claims { exp: 1, ..forge.claims() });
+    let expired = forge.mint(&Claims { exp: Some(1), ..forge.claims() });
     for _ in 0..3 {
         assert_token_refused(&forge, "expired", &expired, "token_expired").await;
     }

@@ -260,6 +260,6 @@ proptest! {
 }
 
 fn signed(n: usize) -> String {
-    let claims = Claims { sub: format!("OP0123456789/u{n}"), exp: NOW + 40, ..claims() };
+    let claims = Claims { sub: format!("OP0123456789/u{n}"), exp: Some(NOW + 40), ..claims() };
     signing_key().mint(&claims).expose().to_owned()
 }

@@ -31,11 +31,12 @@ fn claims_are_checked_to_the_second() {
     };
     // The leeway is 5 seconds.
     assert_eq!(with(|_| ()), Ok(()));
-    assert_eq!(with(|claims| claims.exp = NOW - 4), Ok(()));
-    assert_eq!(with(|claims| claims.exp = NOW - 5), Err("token_expired"));
-    assert_eq!(with(|claims| claims.exp = 0), Err("token_expired"));
-    assert_eq!(with(|claims| claims.exp = (1 << 53) - 1), Ok(()));
-    assert_eq!(with(|claims| claims.exp = u64::MAX), Err("token_malformed"));
+    assert_eq!(with(|claims| claims.exp = Some(NOW - 4)), Ok(()));
+    assert_eq!(with(|claims| claims.exp = Some(NOW - 5)), Err("token_expired"));
+    assert_eq!(with(|claims| claims.exp = Some(0)), Err("token_expired"));
+    assert_eq!(with(|claims| claims.exp = None), Ok(()), "good until it is revoked");
+    assert_eq!(with(|claims| claims.exp = Some((1 << 53) - 1)), Ok(()));
+    assert_eq!(with(|claims| claims.exp = Some(u64::MAX)), Err("token_malformed"));
     assert_eq!(with(|claims| claims.nbf = Some(NOW + 5)), Ok(()));
     assert_eq!(with(|claims| claims.nbf = Some(NOW + 6)), Err("token_not_yet_valid"));
     assert_eq!(with(|claims| claims.iat = NOW + 5), Ok(()));
@@ -155,7 +156,7 @@ fn what_no_base_covers_is_admitted_unless_the_policy_denies_it() {
 
 #[test]
 fn not_knowing_has_its_policy() {
-    let (gate, token) = (gate(), signing_key().mint(&Claims { exp: NOW + 100_000, ..claims() }));
+    let (gate, token) = (gate(), signing_key().mint(&Claims { exp: Some(NOW + 100_000), ..claims() }));
     let value = format!("Bearer {}", token.expose());
     let headers = [("authorization", value.as_bytes())];
     let verdict = gate.decide(headers.into_iter(), None, NOW_MS);

@@ -190,7 +190,7 @@ fn a_rule_has_its_own_patience() {
     builder.revoke(1, token::Fingerprint::of(&revoked.as_bytes()[7..])).unwrap();
     let snapshot = snapshot(&mut builder);
     // Issued 10 seconds ago: recent for 90 more.
-    let token = bearer(&Claims { exp: NOW + 100_000, ..claims() });
+    let token = bearer(&Claims { exp: Some(NOW + 100_000), ..claims() });
     for (path, now, expected) in [
         ("/usual", expires + 899_999, "admitted"),
         ("/usual", expires + 900_000, "bundle_stale"),

@@ -141,7 +141,7 @@ fn what_would_arrive_as_something_else_does_not_go() {
 fn an_assertion_is_short_lived_and_names_the_credential() {
     let snapshot = snapshot(&mut builder());
     let key = VerifyingKey::of_issuer("keystile", "", token::Algorithm::Hs256, &SECRET).unwrap();
-    for (exp, expected) in [(NOW + 3600, NOW + 60), (NOW + 20, NOW + 20)] {
+    for (exp, expected) in [(Some(NOW + 3600), NOW + 60), (Some(NOW + 20), NOW + 20), (None, NOW + 60)] {
         let presented = signing_key().mint(&Claims { exp, ..claims() });
         let bearer = format!("Bearer {}", presented.expose());
         let headers = forwarded(&identity(), &snapshot, &bearer, &[]);

@@ -153,7 +153,7 @@ pub(crate) fn claims() -> Claims {
         sub: "OP0123456789/alice".into(),
         aud: vec!["api".into()],
         iat: NOW - 10,
-        exp: NOW + 3600,
+        exp: Some(NOW + 3600),
         nbf: None,
         jti: "j".into(),
         operator: Operator { operator_id: "OP0123456789".into() },

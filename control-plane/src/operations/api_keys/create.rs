@@ -1,5 +1,3 @@
-use std::time::Duration;
-
 use serde_json::{Value, json};
 use token::{
     Fingerprint,
@@ -15,10 +13,10 @@ use super::{
 use crate::{
     clock::Time,
     keys,
-    model::{Actor, ApiKey, ApiKeyState, Generation, Issuance, Subject, Username},
+    model::{Actor, ApiKey, ApiKeyState, Generation, Issuance, Subject, Username, Watermark, WatermarkScope},
     operations::{
-        AccountError, Service,
-        mint::AHEAD,
+        AccountError, Blocked, Service,
+        mint::{AHEAD, WAIT, WAITS},
         operator_limits::{self, Limited},
         users::ensure_user,
     },
@@ -63,6 +61,7 @@ pub async fn create_api_key(
         return Err(ApiKeyError::RootOnly);
     }
     let username = Username::of(&owner, username.as_deref()).map_err(ApiKeyError::Username)?;
+    let mut waits = 0;
     loop {
         let mut write = service.store.write().await?;
         versions::lock(&mut write).await?;
@@ -78,10 +77,13 @@ pub async fn create_api_key(
             metadata: metadata.as_ref(),
             expires_at,
         };
-        let Some((key, secret)) = enter(service, &mut write, &draft, &mut version, now).await? else {
-            drop(write);
-            sleep(Duration::from_millis(100)).await;
-            continue;
+        let (key, secret) = match enter(service, &mut write, &draft, &mut version, now).await? {
+            Entered::Yes(entered) => *entered,
+            Entered::Blocked(watermark) => {
+                drop(write);
+                wait(&watermark, now, &mut waits).await?;
+                continue;
+            }
         };
         api_keys::set_creator(&mut write, key.id, &actor.to_string()).await?;
         let detail = json!({
@@ -110,7 +112,25 @@ pub(super) struct Draft<'a> {
     pub(super) expires_at: Option<u64>,
 }
 
-/// Mints a key and enters it. None where a watermark still lies too far ahead: wait, and try again.
+/// What became of a draft.
+pub(super) enum Entered {
+    Yes(Box<(ApiKey, Secret)>),
+    /// The watermark lies ahead: [`wait`], and try again.
+    Blocked(Watermark),
+}
+
+/// For a watermark that lies ahead, though no longer than issuing and revoking in turn can bring about.
+pub(super) async fn wait(watermark: &Watermark, now: Time, waits: &mut usize) -> Result<(), ApiKeyError> {
+    *waits = waits.saturating_add(1);
+    let earliest = watermark.instant.saturating_add(1);
+    if *waits > WAITS || earliest > now.seconds().saturating_add(AHEAD.saturating_mul(3)) {
+        return Err(ApiKeyError::Blocked(Blocked::By(watermark.scope.clone()), earliest));
+    }
+    sleep(WAIT).await;
+    Ok(())
+}
+
+/// Mints a key and enters it.
 ///
 /// `version` is set when edges have something to hear of: the first key brings the key of its generation with it.
 pub(super) async fn enter(
@@ -119,7 +139,7 @@ pub(super) async fn enter(
     draft: &Draft<'_>,
     version: &mut Option<u64>,
     now: Time,
-) -> Result<Option<(ApiKey, Secret)>, ApiKeyError> {
+) -> Result<Entered, ApiKeyError> {
     let Draft { owner, username, prefix, name, metadata, expires_at } = *draft;
     let generation = current_generation(service, write, version, now).await?;
     let minting = match keys::open_generation(&service.home, &generation) {
@@ -141,11 +161,18 @@ pub(super) async fn enter(
     {
         return Err(ApiKeyError::NameOfUser(subject));
     }
-    let watermark =
-        watermarks::applicable(write, &kid, &subject, None, None).await?.max(gaps::end(write).await?);
-    let mut issued_at = watermark.map_or(0, |instant| instant.saturating_add(1)).max(now.seconds());
-    if issued_at > now.seconds().saturating_add(AHEAD) {
-        return Ok(None);
+    let watermark = watermarks::latest(write, &kid, &subject, None, None).await?;
+    // A closed gap is as a watermark of all.
+    let gap = gaps::end(write).await?.map(|instant| Watermark {
+        scope: WatermarkScope::Global,
+        instant,
+        ends_at: NEVER,
+    });
+    let latest = watermark.into_iter().chain(gap).max_by_key(|watermark| watermark.instant);
+    let earliest = latest.as_ref().map_or(0, |watermark| watermark.instant.saturating_add(1));
+    let mut issued_at = earliest.max(now.seconds());
+    if let Some(watermark) = latest.filter(|_| issued_at > now.seconds().saturating_add(AHEAD)) {
+        return Ok(Entered::Blocked(watermark));
     }
     for _ in 0..ATTEMPTS {
         let id = api_keys::next_number(write, now).await?;
@@ -191,7 +218,7 @@ pub(super) async fn enter(
             last_used_at: None,
         };
         api_keys::insert(write, &key).await?;
-        return Ok(Some((key, secret)));
+        return Ok(Entered::Yes(Box::new((key, secret))));
     }
     Err(ApiKeyError::NoNumber)
 }

@@ -3,7 +3,7 @@ use std::{fmt, path::PathBuf};
 use crate::{
     keys::KeyError,
     model::{ApiKeyId, BadId, Subject},
-    operations::AccountError,
+    operations::{AccountError, Blocked},
     store::StoreError,
 };
 
@@ -40,6 +40,8 @@ pub enum ApiKeyError {
     NoGeneration,
     /// Numbers are counted in six bytes; or fingerprints collided again and again.
     NoNumber,
+    /// Until a second.
+    Blocked(Blocked, u64),
     Store(StoreError),
 }
 
@@ -62,6 +64,7 @@ impl ApiKeyError {
             | Self::TagRetired(_) => "api_key_state",
             Self::Keys(error) => error.code(),
             Self::NoGeneration | Self::NoNumber => "api_key_numbers_exhausted",
+            Self::Blocked(..) => "watermark_in_future",
             Self::Store(error) => error.code(),
         }
     }
@@ -121,6 +124,7 @@ impl fmt::Display for ApiKeyError {
             Self::Keys(error) => error.fmt(f),
             Self::NoGeneration => f.write_str("all 255 generations of API keys are used up"),
             Self::NoNumber => f.write_str("no number for another API key was found"),
+            Self::Blocked(by, until) => by.tell(*until, f),
             Self::Store(error) => error.fmt(f),
         }
     }

@@ -1,13 +1,10 @@
-use std::time::Duration;
-
 use serde_json::json;
 use token::api_key::Kind;
-use tokio::time::sleep;
 
 use super::{
     ApiKeyError, CreatedApiKey,
     change::own,
-    create::{Draft, enter, new_generation},
+    create::{Draft, Entered, enter, new_generation, wait},
     refuse::refuse,
 };
 use crate::{
@@ -28,6 +25,7 @@ pub async fn rotate_api_key(
     username: Option<&str>,
     grace: u64,
 ) -> Result<CreatedApiKey, ApiKeyError> {
+    let mut waits = 0;
     loop {
         let now = service.now();
         let mut write = service.store.write().await?;
@@ -48,10 +46,13 @@ pub async fn rotate_api_key(
             metadata: old.metadata.as_ref(),
             expires_at: old.expires_at,
         };
-        let Some((key, secret)) = enter(service, &mut write, &draft, &mut Some(version), now).await? else {
-            drop(write);
-            sleep(Duration::from_millis(100)).await;
-            continue;
+        let (key, secret) = match enter(service, &mut write, &draft, &mut Some(version), now).await? {
+            Entered::Yes(entered) => *entered,
+            Entered::Blocked(watermark) => {
+                drop(write);
+                wait(&watermark, now, &mut waits).await?;
+                continue;
+            }
         };
         api_keys::set_creator(&mut write, key.id, &actor.to_string()).await?;
         let end = now.seconds().saturating_add(grace);

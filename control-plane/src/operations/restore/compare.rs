@@ -81,13 +81,13 @@ pub(super) async fn compare(
     let raised: HashMap<WatermarkScope, (u64, u64)> = watermarks::since(lookup, 0)
         .await?
         .into_iter()
-        .map(|(version, Watermark { scope, instant })| (scope, (version, instant)))
+        .map(|(version, Watermark { scope, instant, .. })| (scope, (version, instant)))
         .collect();
     for (version, watermark) in &recorded.watermarks {
         let is_known = raised
             .get(&watermark.scope)
             .is_some_and(|(known, instant)| known >= version || *instant >= watermark.instant);
-        if !is_known && !is_over(watermark.instant.saturating_add(Lifetime::LONGEST.seconds()), now) {
+        if !is_known && !is_over(watermark.ends_at, now) {
             missing.watermarks.push(watermark.clone());
             lacking.push(*version);
         }

@@ -4,8 +4,8 @@ use core::fmt;
 use token::{Fingerprint, VerifyingKey, api_key::GenerationKey};
 
 use crate::{
-    Block, Checkpoint, Entry, Gap, Manifest, Object, Objects, Scope, ScopeKey, Span, base, grants,
-    revocations, shards::Shards, tail, watermarks,
+    Block, Checkpoint, Entry, Gap, Manifest, Object, Objects, Scope, ScopeKey, base, grants, revocations,
+    shards::Shards, tail, watermarks,
 };
 
 /// Everything an edge knows at one version: a manifest and all the objects it names.

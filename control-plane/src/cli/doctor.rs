@@ -16,9 +16,7 @@ use crate::{
     config::Config,
     home::{self, Home},
     model::Generation,
-    operations::{
-        self, EdgeState, Load, Member, OpenError, Publication, Publishing, Service, StoreError,
-    },
+    operations::{self, EdgeState, Load, Member, OpenError, Publication, Publishing, Service, StoreError},
     publisher,
 };
 

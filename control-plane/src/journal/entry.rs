@@ -67,7 +67,7 @@ impl What {
 
 /// Why a line can't be read.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum BadLine {
+pub(super) enum BadLine {
     /// Written by a later version of Keystile.
     Kind(String),
     Malformed,

@@ -78,6 +78,7 @@ pub use rebase::{RebaseError, Rebased, rebase, rebase_if_due};
 pub use rehearse::rehearse;
 pub use remove_edge::{RemoveEdgeError, remove_edge};
 pub use renew_authority::{RenewAuthorityError, renew_authority};
+pub(crate) use restore::refuse_again;
 pub use restore::{
     Examined, Missing, RepairError, Repaired, Started, WentBack, examine, refuse_everything, repair, standing,
 };

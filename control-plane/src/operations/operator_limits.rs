@@ -6,11 +6,11 @@
 
 use std::fmt;
 
-use super::{Lifetime, Service, collect::KEPT};
+use super::{Service, collect::KEPT};
 use crate::{
     clock::Time,
     config::Limits,
-    model::{OperatorId, Subject, Watermark, WatermarkScope},
+    model::{OperatorId, Subject, WatermarkScope},
     rates::Rates,
     store::{StoreError, Write, api_keys, auth_keys, operators, revocations, roles, shares, users},
 };

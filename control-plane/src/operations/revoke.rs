@@ -14,7 +14,7 @@ use crate::{
     model::{Actor, Issuance, KeyId, OperatorId, Revocation, Subject, Watermark, WatermarkScope},
     store::{
         NEVER, StoreError, Write, api_keys, audit, auth_keys, issued, operators, revocations, signing_keys,
-        tag_keys, versions,
+        tag_keys, versions, watermarks,
     },
 };
 

@@ -17,7 +17,7 @@ use crate::{
     home::Home,
     journal::Journal,
     model::Actor,
-    operations::Service,
+    operations::{Service, refuse_again},
     store::{Store, audit, versions},
     telemetry::Metrics,
 };
@@ -111,6 +111,10 @@ impl Press {
             Err(error) => return Err(error),
         };
         let has_risen = rise_above(&self.store, lost, kept, as_of).await?;
+        // Before anything is published of it: what was refused since then is refused again.
+        if let Err(error) = refuse_again(&self.store, &self.sealer.home, &self.journal, as_of).await {
+            tracing::error!(error = %error, "what the journal knows can't be refused again; restart the server");
+        }
         self.unsigned = true;
         self.contents.begin_anew();
         self.contents.load(&self.store).await?;
@@ -121,7 +125,8 @@ impl Press {
             missing.to = lost,
             bundle.version = self.contents.version(),
             version.taken_here = has_risen,
-            "{error}; what it has is published under a new version: revoke again what was revoked meanwhile"
+            "{error}; what it has is published under a new version, and what the journal says was revoked meanwhile is \
+             refused again: `keystile restore --repair` refuses what was issued meanwhile"
         );
         Ok(())
     }

@@ -82,6 +82,8 @@ pub async fn count(lookup: &mut impl Lookup, subject: &Subject, limit: u64) -> R
     .fetch_one(lookup.on())
     .await?;
     row::unsigned(&found, "number")
+}
+
 /// Those that somebody made since an instant, for whomever.
 pub async fn created_by(
     lookup: &mut impl Lookup,

@@ -15,10 +15,10 @@ use control_plane::{
     keys::open_generation,
     model::{Actor, ApiKeyId, AuthKeyId, KeyId, OperatorId, Subject},
     operations::{
-        ApiKeyOrder, Authority, Bearer, Lifetime, Service, Target, collect, create_api_key, create_auth_key,
-        create_user, delete_auth_key, delete_user, disable_api_key, enable_api_key, expire_api_keys,
-        forget_signing_keys, initialize_at, issue, promote_signing_key, rebase, renew_authority, retire_key,
-        revoke, rotate_signing_key, rotate_tag_key, unrevoke,
+        ApiKeyOrder, Authority, Bearer, CreatedByUser, Lifetime, Service, Target, collect, create_api_key,
+        create_auth_key, create_user, delete_auth_key, delete_user, disable_api_key, enable_api_key,
+        expire_api_keys, forget_signing_keys, initialize_at, issue, promote_signing_key, rebase,
+        renew_authority, retire_key, revoke, rotate_signing_key, rotate_tag_key, unrevoke,
     },
     publisher::{OnDemand, Publications},
     store::{self, issuers, key_set, versions},
@@ -622,7 +622,7 @@ impl Model {
             },
             _ => {
                 let _ = create_user(&service, &Actor::Admin, &subject, None).await;
-                delete_user(&service, &Actor::Admin, &subject).await.unwrap();
+                delete_user(&service, &Actor::Admin, &subject, CreatedByUser::Keep).await.unwrap();
                 self.auth_keys.retain(|(_, owner)| *owner != subject);
                 self.credentials.iter_mut().for_each(|one| {
                     one.api_key = one.api_key.filter(|_| !one.marks.contains(&Mark::User(subject.clone())))

@@ -312,10 +312,10 @@ fn an_api_key_knows_its_end() {
 
 #[test]
 fn an_api_key_that_was_issued_in_a_gap_is_refused_unless_it_is_known() {
-    let (lost, known) = (api_key(7, "OP0123456789/alice"), api_key(8, "OP0123456789/alice"));
-    let headers = |key| [("x-api-key", key), ("x-username", "OP0123456789/alice")];
+    let (lost, known) = (api_key(Kind::Signed, 7, "alice"), api_key(Kind::Signed, 8, "alice"));
+    let headers = |key| [("x-api-key", key), ("x-username", "alice")];
     for (issued_until, expected) in [(NOW - 11, "admitted"), (NOW - 10, "issuance_unknown")] {
-        let mut builder = with_tags();
+        let mut builder = with_generations();
         let gap = Gap { issued_after: NOW - 20, issued_until };
         builder.gaps(&[gap], [Fingerprint::of(known.as_bytes())]).unwrap();
         let snapshot = snapshot(&mut builder);

@@ -6,7 +6,6 @@ use crate::{
     clock::Time,
     journal::{KEPT, Mark, Recorded, Refused},
     model::{Revocation, Tombstone, Watermark, WatermarkScope},
-    operations::Lifetime,
     store::{Lookup, StoreError, audit, gaps, grants, revocations, tombstones, versions, watermarks},
 };
 

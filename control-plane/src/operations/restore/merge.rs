@@ -10,7 +10,7 @@ use crate::{
     operations::{
         OpenError, Service,
         delete_operator::delete_operator,
-        delete_user::delete_user,
+        delete_user::{CreatedByUser, delete_user},
         mint::AHEAD,
         signing_keys::{SigningKeyError, retire_key},
     },
@@ -211,7 +211,7 @@ pub(in crate::operations) async fn delete_again(
             Gone::User => {
                 if let Ok(subject) = id.parse() {
                     // With its operator it may be gone by now.
-                    match delete_user(service, &Actor::System, &subject).await {
+                    match delete_user(service, &Actor::System, &subject, CreatedByUser::Keep).await {
                         Ok(_) | Err(crate::operations::AccountError::UserUnknown(_)) => {}
                         Err(error) => return Err(failed(error.to_string())),
                     }

@@ -14,6 +14,20 @@ mod compare;
 mod merge;
 mod repair;
 
+use super::OpenError;
+use crate::{clock::Time, home::Home, journal::Journal, store::Store};
 pub use compare::{Missing, WentBack};
 pub(super) use merge::{Merged, delete_again, merge};
+
+/// Takes back again what the journal says was taken back, in a store that went back under a running server. Accounts
+/// that had been deleted are deleted again when a server starts; what they were issued is refused already.
+pub(crate) async fn refuse_again(
+    store: &Store,
+    home: &Home,
+    journal: &Journal,
+    now: Time,
+) -> Result<(), OpenError> {
+    merge(store, home, journal, now).await.map(drop)
+}
+
 pub use repair::{Examined, RepairError, Repaired, Started, examine, refuse_everything, repair, standing};

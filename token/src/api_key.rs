@@ -208,7 +208,7 @@ impl Holder {
     fn of(operator: u64, username: &str) -> Option<Self> {
         let operator = format!("OP{operator:010}");
         let name = match username.strip_prefix(&operator) {
-            Some(rest) if rest.is_empty() => "",
+            Some("") => "",
             Some(rest) if rest.starts_with('/') => {
                 rest.strip_prefix('/').filter(|name| is_user_name(name))?
             }

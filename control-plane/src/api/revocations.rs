@@ -72,7 +72,7 @@ pub(super) async fn create(
     let authority = caller.authority();
     let (target, reason) = read(request)?;
     if target.is_up_to_now() {
-        operations::check_clock(&desk.service).await?;
+        operations::check_store_clock(&desk.service).await?;
     }
     let revoked =
         operations::revoke(&desk.service, &caller.actor(), &authority, target, reason.as_deref()).await;

@@ -87,6 +87,9 @@ pub(super) struct Form {
     inline: bool,
 }
 
+/// Name and content.
+pub(super) type File = (&'static str, String);
+
 impl Form {
     /// Makes the folder, if there is to be one, before anything is changed that could not be written there.
     pub(super) fn prepare(&self) -> Result<(), Failure> {
@@ -119,10 +122,7 @@ impl Form {
     }
 
     /// Returns the files by name, the folder they were written into, and what is to be done with them.
-    pub(super) fn files(
-        &self,
-        edge: &EnrolledEdge,
-    ) -> Result<(Vec<(&'static str, String)>, Option<PathBuf>), Failure> {
+    pub(super) fn files(&self, edge: &EnrolledEdge) -> Result<(Vec<File>, Option<PathBuf>), Failure> {
         let from = self.credential_from();
         let folder = match (&self.at, &self.out) {
             (Some(at), _) => at.clone(),

@@ -15,7 +15,7 @@ use std::fmt;
 
 use serde_json::json;
 
-use super::Service;
+use super::{Service, list_edges::bundle_of};
 use crate::{
     clock::Time,
     model::{Actor, WatermarkScope},
@@ -91,24 +91,33 @@ pub enum Confirmed {
     Nobody,
 }
 
+/// To be asked before anything is refused up to now by whoever has no `--force`: what edges say of themselves must not
+/// keep anybody from revoking.
+pub async fn check_store_clock(service: &Service) -> Result<Confirmed, ClockError> {
+    let (now, theirs) = (service.now(), service.store.clock().await?);
+    let Some(theirs) = theirs else { return Ok(Confirmed::Nobody) };
+    let of = "that of the database server";
+    let (ahead, behind) = (seconds_from(theirs, now), seconds_from(now, theirs));
+    match (ahead > TOLERATED, behind > TOLERATED) {
+        (true, _) => Err(ClockError::Ahead(ahead, of)),
+        (_, true) => Err(ClockError::Behind(behind, of)),
+        _ => Ok(Confirmed::Yes),
+    }
+}
+
 /// To be asked before anything is refused up to now. An error is the word of another clock against ours.
 pub async fn check_clock(service: &Service) -> Result<Confirmed, ClockError> {
-    let (now, theirs) = (service.now(), service.store.clock().await?);
-    if let Some(theirs) = theirs {
-        let of = "that of the database server";
-        let (ahead, behind) = (seconds_from(theirs, now), seconds_from(now, theirs));
-        return match (ahead > TOLERATED, behind > TOLERATED) {
-            (true, _) => Err(ClockError::Ahead(ahead, of)),
-            (_, true) => Err(ClockError::Behind(behind, of)),
-            _ => Ok(Confirmed::Yes),
-        };
+    if check_store_clock(service).await? == Confirmed::Yes {
+        return Ok(Confirmed::Yes);
     }
+    let now = service.now();
     let asking = edges::list(&mut service.store.reader().await?)
         .await?
         .into_iter()
         .filter(|edge| edge.last_seen_at.is_some_and(|seen| seen.abs_diff(now.seconds()) <= LIVE));
-    let taken = asking.filter_map(|edge| edge.report?.issued_at).max();
-    let Some(taken) = taken.map(Time::from_millis) else { return Ok(Confirmed::Nobody) };
+    // One that has nothing yet has taken nothing.
+    let taken = asking.filter_map(|edge| bundle_of(edge.report?)).max();
+    let Some(taken) = taken else { return Ok(Confirmed::Nobody) };
     let old = seconds_from(taken, now);
     match old > service.config.publisher.lifetime.get().as_secs().saturating_add(TOLERATED) {
         true => {

@@ -54,7 +54,9 @@ pub use api_keys::{
 pub use authenticate_edge::{AuthenticateEdgeError, authenticate_edge};
 pub use await_fleet::{Reached, await_everywhere, await_fleet};
 pub use await_published::{Publication, Publishing};
-pub use clocks::{ClockError, ClockRepaired, Confirmed, check_clock, instants_ahead, repair_clock};
+pub use clocks::{
+    ClockError, ClockRepaired, Confirmed, check_clock, check_store_clock, instants_ahead, repair_clock,
+};
 pub use collect::collect;
 pub use create_auth_key::{CreateAuthKeyError, CreatedAuthKey, create_auth_key};
 pub use delete_auth_key::{DeleteAuthKeyError, delete_auth_key};

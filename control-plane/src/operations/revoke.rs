@@ -292,10 +292,13 @@ async fn one(
     let issuance = issued::find(write, &fingerprint).await?;
     let expires_at = match (issuance, authority) {
         (Some(issuance), _) if authority.covers(&issuance.subject.operator) => {
-            if !holds && !is_own_token(actor, &fingerprint) && !actor.may_manage(&issuance.subject) {
+            let manages = actor.may_manage(&issuance.subject);
+            if !manages && !holds && !is_own_token(actor, &fingerprint) {
                 return Err(RevokeError::RootOnly);
             }
-            if revocations::find(write, &fingerprint).await?.is_none()
+            // Whoever only holds a credential ends that one, and no other.
+            if manages
+                && revocations::find(write, &fingerprint).await?.is_none()
                 && let Some(merged) = merge(service, write, authority, &issuance, now, version).await?
             {
                 return Ok(merged);

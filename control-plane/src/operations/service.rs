@@ -335,10 +335,11 @@ async fn examine_keys(store: &Store, age: Age, home: &Home) -> Result<(), OpenEr
     let records = store::signing_keys::list(&mut reader).await.map_err(OpenError::Store)?;
     let generations = store::tag_keys::list(&mut reader).await.map_err(OpenError::Store)?;
     Keyring::open(home, &records).map_err(OpenError::Keys)?;
-    // The newest makes API keys, and of the symmetric ones edges hold the secret.
-    for (at, generation) in generations.iter().enumerate() {
-        if at == 0 || generation.kind.is_symmetric() {
-            keys::open_generation(home, generation).map_err(OpenError::Keys)?;
+    for generation in generations {
+        match keys::open_generation(home, &generation) {
+            // That of another replica: it makes no API key here, and keeps no revocation back.
+            Err(error) if error.is_absent() => {}
+            opened => drop(opened.map_err(OpenError::Keys)?),
         }
     }
     Ok(())

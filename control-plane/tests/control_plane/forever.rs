@@ -182,7 +182,7 @@ impl Model {
         let policy = json!({
             "audience": "default",
             "root_keys": [service.root_key()],
-            "control_plane": { "cluster": "none", "credential": "none" },
+            "control_plane": { "cluster": "none" },
             "tokens": { "issuer": config.tokens.issuer, "audiences": [config.tokens.audience] },
             "issuers": [{ "issuer": ISSUER, "audiences": ["api"] }],
             "api_keys": {},

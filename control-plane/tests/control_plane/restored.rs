@@ -217,7 +217,7 @@ impl Edge {
         let policy = json!({
             "audience": "default",
             "root_keys": [service.root_key()],
-            "control_plane": { "cluster": "none", "credential": "none" },
+            "control_plane": { "cluster": "none" },
             "tokens": { "issuer": service.config().tokens.issuer, "audiences": [service.config().tokens.audience] },
             "credentials": [{ "header": "authorization", "scheme": "Bearer" }],
             "api_keys": { "prefixes": ["ks_live_"], "username_header": "x-username" },

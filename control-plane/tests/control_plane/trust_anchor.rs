@@ -29,7 +29,7 @@ on_both! {
         fs::rename(keys.join("root.jwk"), world.folder().join("root.jwk")).unwrap();
         for lost in [
             vec!["root.pub"], vec!["delegation"], vec!["tail.jwk"], vec!["snapshot.jwk"], vec![&signing[0]],
-            vec!["tag-1.jwk"], vec!["tail.jwk", "snapshot.jwk"], vec!["root.pub", "delegation"],
+            vec!["tail.jwk", "snapshot.jwk"], vec!["root.pub", "delegation"],
         ] {
             for name in &lost {
                 fs::rename(keys.join(name), away.join(name)).unwrap();

@@ -145,8 +145,14 @@ impl World {
 
     /// The operations, in this process.
     pub(crate) async fn service(&self) -> Service {
-        let store = config::Store { url: self.url.clone() };
-        Service::open(Home::new(self.data()), Config { store, ..Config::default() }).await.unwrap()
+        self.service_with(|_| {}).await
+    }
+
+    /// With other settings.
+    pub(crate) async fn service_with(&self, change: impl FnOnce(&mut Config)) -> Service {
+        let mut config = Config { store: config::Store { url: self.url.clone() }, ..Config::default() };
+        change(&mut config);
+        Service::open(Home::new(self.data()), config).await.unwrap()
     }
 
     pub(crate) async fn store(&self) -> store::Store {

@@ -43,6 +43,7 @@ fn good() -> Value {
         "audience": "default",
         "root_keys": [Root::new(&[1; 32]).public_key().to_string()],
         "control_plane": { "cluster": "keystile", "authority": "keystile", "credential": "ks_edge_any", "wait_seconds": 15 },
+        "allow_inline_secrets": true,
         "tokens": { "issuer": "https://keystile.test", "audiences": ["api"], "leeway_seconds": 5 },
         "credentials": [{ "header": "authorization", "scheme": "Bearer" }, { "header": "x-api-token" }],
         "identity_prefix": "x-keystile-",

@@ -12,27 +12,27 @@ use tokio::time::sleep;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn strangers_that_do_not_read() {
-    withstood(Attack::NoReading, ["stalled", "crowded_out"]).await;
+    withstood(Attack::NoReading).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn strangers_that_read_a_byte_now_and_then() {
-    withstood(Attack::SlowReading, ["stalled", "crowded_out"]).await;
+    withstood(Attack::SlowReading).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn strangers_that_send_half_requests() {
-    withstood(Attack::HalfRequests, ["crowded_out"; 2]).await;
+    withstood(Attack::HalfRequests).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn strangers_that_send_bodies_slowly() {
-    withstood(Attack::SlowBodies, ["crowded_out"; 2]).await;
+    withstood(Attack::SlowBodies).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn strangers_that_only_connect() {
-    withstood(Attack::Silence, ["crowded_out"; 2]).await;
+    withstood(Attack::Silence).await;
 }
 
 /// Each address has its rate, and a wrong AuthKey takes more of it.
@@ -145,15 +145,14 @@ async fn at_the_caps_that_ship() {
     }
 }
 
-async fn withstood(attack: Attack, ends: [&str; 2]) {
+async fn withstood(attack: Attack) {
     let world = world().await;
     // Every place that strangers can have, several times over.
     let attackers = attack.start(world.control_plane.address(), 200, 5);
     eventually("the attack is on", async || {
-        let ended = ends.map(|reason| format!(r#"connections_closed_total{{reason="{reason}"}}"#));
-        for ended in ended {
-            ensure!(counted(&world.control_plane, &ended).await? > 50.0, "{ended}: {attackers:?}");
-        }
+        // Each new one takes the place of another: they are more than there are places.
+        let ended = r#"connections_closed_total{reason="crowded_out"}"#;
+        ensure!(counted(&world.control_plane, ended).await? > 50.0, "{attackers:?}");
         anyhow::Ok(())
     })
     .await;

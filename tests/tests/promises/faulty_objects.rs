@@ -16,7 +16,7 @@ async fn what_is_fetched_wrong_changes_nothing_and_is_told() {
         (Fault::Truncated, "object"),
         (Fault::Swapped, "object"),
         (Fault::Replayed(replayed), "offered"),
-        (Fault::CutOff, "answered 502"),
+        (Fault::CutOff, "no answer from the control plane; the proxy in between says 502"),
     ] {
         let before = scene.envoy.log().len();
         let failed = scene.envoy.metric("keystile_refresh_failed").await.unwrap();

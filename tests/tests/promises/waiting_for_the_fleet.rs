@@ -14,7 +14,7 @@ async fn waiting_for_the_fleet_is_waiting_for_every_worker() {
         let done = scene.control_plane.cli(["revoke", "--wait", "--token", &victim]).unwrap();
         assert_eq!(
             done["edges"],
-            json!({ "enforcing": ["edge"], "lagging": [], "silent": [], "unseen": [] })
+            json!({ "enforcing": ["edge"], "lagging": [], "may_admit": [], "silent": [], "unseen": [] })
         );
         // No waiting here: that was the promise.
         for worker in &mut scene.workers {

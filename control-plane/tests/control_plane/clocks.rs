@@ -76,7 +76,7 @@ on_both! {
             (snapshot.standing(&one.fingerprint, &kid, at, one.expires_at), covered)
         };
         let ahead_at = right.plus(DAY).seconds();
-        assert_eq!(standing(&early, right.seconds()).1, true, "what was issued by now stays refused");
+        assert!(standing(&early, right.seconds()).1, "what was issued by now stays refused");
         assert_eq!(standing(&ahead, ahead_at), (Standing::Revoked, false), "and what is dated later");
         assert_eq!(standing(&other, ahead_at + 5), (Standing::Revoked, false), "which the base said before");
         assert_eq!(standing(&late, now + 1), (Standing::NotCovered, false));

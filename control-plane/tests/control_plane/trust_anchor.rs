@@ -4,6 +4,7 @@
 use std::{
     collections::BTreeMap,
     fs,
+    os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
     process::{Command, Output},
 };
@@ -42,8 +43,9 @@ on_both! {
         // A volume that is not mounted: an empty folder, or none.
         let whole = world.folder().join("whole");
         fs::rename(&keys, &whole).unwrap();
-        refused_and_untouched(&world, &[keys.clone()]).await;
+        refused_and_untouched(&world, std::slice::from_ref(&keys)).await;
         fs::create_dir(&keys).unwrap();
+        fs::set_permissions(&keys, fs::Permissions::from_mode(0o700)).unwrap();
         refused_and_untouched(&world, &[keys.join("root.pub"), keys.join("delegation")]).await;
         fs::remove_dir(&keys).unwrap();
         fs::rename(&whole, &keys).unwrap();

@@ -110,9 +110,9 @@ fn no_decoder_takes_more_memory_than_it_is_given() {
                 let before = BYTES.get();
                 let opened = entry.open(given, &delegation);
                 let taken = BYTES.get() - before;
-                // All that a vector asked for while it grew is three times its size, and 8 bytes may be an entry of 40.
+                // All that a vector asked for while it grew is up to four times its size, and 8 bytes may be an entry of 40.
                 assert!(
-                    taken <= 16 * bytes.len() + 16_384,
+                    taken <= 24 * bytes.len() + 16_384,
                     "{kind:?}: {taken} bytes for {}: {opened:?}",
                     bytes.len()
                 );

@@ -9,7 +9,7 @@
 //! * Everything that is taken back has a version in the store, so that whoever comes next catches up with what a crash
 //!   kept from being written: the journal has an entry at the latest when a manifest is signed that needs it.
 //! * Processes that share the folder take turns by a lock on the file. Each that has a folder of its own keeps one too.
-//! * Time bounds it as it bounds the store: it is written anew from the store when it has doubled.
+//! * Nothing makes it shorter yet: [`Journal::compact`] is written and not called.
 
 mod entry;
 mod file;

@@ -1,13 +1,13 @@
 //! The data folder: private to its owner, and what is written there is there after a power cut.
 
 use std::{
-    fs::{self, DirBuilder, File, OpenOptions},
+    fs::{self, DirBuilder, File},
     io::{self, Write as _},
-    os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _, fchown},
+    os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _, fchown},
     path::{Path, PathBuf},
 };
 
-use crate::random;
+use tempfile::NamedTempFile;
 
 #[derive(Debug, Clone)]
 pub struct Home {
@@ -46,31 +46,70 @@ impl Home {
     }
 }
 
+/// A private file under a temporary name, in the folder of the file that it will become. Dropping it deletes it.
+#[derive(Debug)]
+pub struct Draft {
+    file: NamedTempFile,
+    path: PathBuf,
+}
+
+impl Draft {
+    /// Creates the draft of `path`.
+    pub fn of(path: &Path) -> io::Result<Self> {
+        let folder = path.parent().ok_or(io::ErrorKind::InvalidInput)?;
+        // `tempfile` makes files that only their owner can read.
+        let file = tempfile::Builder::new().prefix(".draft-").tempfile_in(folder)?;
+        give_to_owner_of(folder, file.as_file())?;
+        Ok(Self { file, path: path.to_owned() })
+    }
+
+    /// Makes what was written durable, so that [`replace`](Self::replace) has little left to do.
+    pub fn sync(&self) -> io::Result<()> {
+        self.file.as_file().sync_all()
+    }
+
+    /// Puts the draft in the place of whatever is there. When this returns, the file is durable.
+    pub fn replace(self) -> io::Result<()> {
+        self.sync()?;
+        self.file.persist(&self.path).map_err(|error| error.error)?;
+        sync_folder_of(&self.path)
+    }
+
+    /// As [`replace`](Self::replace), but fails with [`io::ErrorKind::AlreadyExists`] if a file is there.
+    fn create(self) -> io::Result<()> {
+        self.sync()?;
+        self.file.persist_noclobber(&self.path).map_err(|error| error.error)?;
+        sync_folder_of(&self.path)
+    }
+}
+
+impl io::Write for Draft {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.file.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
+}
+
 /// Writes a private file that must not exist yet, whole or not at all.
 pub fn write_new(path: &Path, content: &[u8]) -> io::Result<()> {
-    let folder = path.parent().ok_or(io::ErrorKind::InvalidInput)?;
-    let draft = folder.join(format!(".draft-{}", random::text(random::ALPHANUMERIC, 16)));
-    let written = draft_then_link(&draft, path, content);
-    fs::remove_file(&draft)?;
-    written?;
-    // The name is durable only when its folder is.
-    File::open(folder)?.sync_all()
+    let mut draft = Draft::of(path)?;
+    draft.write_all(content)?;
+    draft.create()
 }
 
 /// Writes a private file, in place of what may be there, whole or not at all.
 pub fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
-    let folder = path.parent().ok_or(io::ErrorKind::InvalidInput)?;
-    let draft = folder.join(format!(".draft-{}", random::text(random::ALPHANUMERIC, 16)));
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&draft)?;
-    let written = give_to_owner_of(folder, &file)
-        .and_then(|()| file.write_all(content))
-        .and_then(|()| file.sync_all())
-        .and_then(|()| fs::rename(&draft, path));
-    if written.is_err() {
-        let _ = fs::remove_file(&draft);
-    }
-    written?;
-    File::open(folder)?.sync_all()
+    let mut draft = Draft::of(path)?;
+    draft.write_all(content)?;
+    draft.replace()
+}
+
+/// A new name is durable once the folder is.
+fn sync_folder_of(path: &Path) -> io::Result<()> {
+    File::open(path.parent().ok_or(io::ErrorKind::InvalidInput)?)?.sync_all()
 }
 
 /// A command that root runs must not leave a file that the server can't read.
@@ -82,15 +121,6 @@ fn give_to_owner_of(folder: &Path, file: &File) -> io::Result<()> {
 /// The permission bits that others than the owner have.
 pub fn open_to_others(path: &Path) -> io::Result<u32> {
     Ok(fs::metadata(path)?.permissions().mode() & 0o077)
-}
-
-/// A hard link refuses to replace what is there; a rename would not.
-fn draft_then_link(draft: &Path, path: &Path, content: &[u8]) -> io::Result<()> {
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(draft)?;
-    give_to_owner_of(path.parent().ok_or(io::ErrorKind::InvalidInput)?, &file)?;
-    file.write_all(content)?;
-    file.sync_all()?;
-    fs::hard_link(draft, path)
 }
 
 #[cfg(test)]

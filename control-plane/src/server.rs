@@ -23,8 +23,9 @@ use crate::{
     listener::{self, Limits},
     model::Actor,
     operations::{
-        OpenError, Rebased, Refreshed, Service, StoreError, Wanted, adopt_issuers, collect, expire_api_keys,
-        forget_signing_keys, load, promote_signing_key, rebase_if_due, refresh_issuer,
+        OpenError, Rebased, Refreshed, Service, StoreError, Wanted, adopt_issuers, collect,
+        compact_journal_if_due, expire_api_keys, forget_signing_keys, load, promote_signing_key,
+        rebase_if_due, refresh_issuer,
     },
     publisher::{self, PublishError},
     seldom::Seldom,
@@ -145,6 +146,13 @@ async fn collect_for_ever(service: Arc<Service>, metrics: Metrics) {
             Ok(rows) => tracing::info!(collected.rows = rows, "forgot what had expired"),
             Err(error) => {
                 tracing::warn!(error.code = error.code(), "what had expired could not be collected")
+            }
+        }
+        match compact_journal_if_due(&service).await {
+            Ok(false) => {}
+            Ok(true) => tracing::info!("compacted the journal"),
+            Err(error) => {
+                tracing::warn!(error.code = error.code(), "the journal could not be compacted: {error}")
             }
         }
         match forget_signing_keys(&service).await {

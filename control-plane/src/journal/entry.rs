@@ -102,7 +102,18 @@ pub struct Recorded {
     pub marks: Vec<Mark>,
     /// Version of the last line.
     pub newest: u64,
+    /// The part of the file that this was read from.
+    pub(super) extent: Extent,
     scopes: HashMap<(String, String), usize>,
+}
+
+/// The whole lines of a journal file at the moment when it was read.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Extent {
+    /// Device and inode of the file.
+    pub(super) file: (u64, u64),
+    /// Bytes.
+    pub(super) length: u64,
 }
 
 /// A revocation that holds.

@@ -12,9 +12,9 @@ use std::{
 
 use super::{
     Recorded,
-    entry::{BadLine, Entry},
+    entry::{BadLine, Entry, Extent},
 };
-use crate::home;
+use crate::home::{self, Draft};
 
 /// Held by one process at a time, for as long as it takes to look at the store and to write what is new.
 #[derive(Debug)]
@@ -97,8 +97,9 @@ pub(super) fn read(path: &Path) -> Result<Option<Recorded>, JournalError> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         opened => opened.map_err(failed)?,
     };
-    let mut reader = BufReader::with_capacity(1 << 16, file);
     let mut recorded = Recorded::default();
+    recorded.extent.file = identity(&file.metadata().map_err(failed)?);
+    let mut reader = BufReader::with_capacity(1 << 16, file);
     let mut line = Vec::new();
     for number in 1.. {
         line.clear();
@@ -109,6 +110,7 @@ pub(super) fn read(path: &Path) -> Result<Option<Recorded>, JournalError> {
             BadLine::Kind(kind) => JournalError::Kind { path: path.to_owned(), line: number, kind },
         };
         recorded.take(Entry::read(text).map_err(bad)?).map_err(bad)?;
+        recorded.extent.length += u64::try_from(line.len()).unwrap_or_default();
     }
     Ok(Some(recorded))
 }
@@ -179,11 +181,20 @@ impl Locked {
         written.map_err(|source| JournalError::File { path: self.path, source })
     }
 
-    /// Puts these lines in the place of all that is there.
-    pub(super) fn rewrite(self, entries: &[Entry]) -> Result<(), JournalError> {
-        let mut lines = Vec::new();
-        entries.iter().for_each(|entry| entry.write(&mut lines));
-        home::replace(&self.path, &lines).map_err(|source| JournalError::File { path: self.path, source })
+    /// Replaces the lines of `extent` by those of the draft; lines that were appended after them are kept. Returns
+    /// `false`, and changes nothing, if another process has replaced the file since `extent` was read.
+    pub(super) fn compact(mut self, mut draft: Draft, extent: &Extent) -> Result<bool, JournalError> {
+        let path = self.path.clone();
+        let mut replace = || {
+            if identity(&self.file.metadata()?) != extent.file || self.length < extent.length {
+                return Ok(None);
+            }
+            self.file.seek(SeekFrom::Start(extent.length))?;
+            io::copy(&mut self.file, &mut draft)?;
+            Ok(Some(()))
+        };
+        let done = replace().and_then(|done| done.map(|()| draft.replace()).transpose());
+        done.map(|done| done.is_some()).map_err(|source| JournalError::File { path, source })
     }
 }
 
@@ -202,12 +213,16 @@ fn open(path: &Path) -> io::Result<File> {
 }
 
 fn is_still(path: &Path, file: &File) -> io::Result<bool> {
-    let held = file.metadata()?;
+    let held = identity(&file.metadata()?);
     match fs::metadata(path) {
-        Ok(named) => Ok((named.dev(), named.ino()) == (held.dev(), held.ino())),
+        Ok(named) => Ok(identity(&named) == held),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
         Err(error) => Err(error),
     }
+}
+
+fn identity(file: &fs::Metadata) -> (u64, u64) {
+    (file.dev(), file.ino())
 }
 
 /// Whoever has it reads what changed in the store and writes a few lines.
@@ -261,19 +276,34 @@ mod tests {
     }
 
     #[test]
-    fn one_holds_it_at_a_time_and_a_replaced_one_is_opened_anew() {
+    fn compaction_keeps_lines_that_were_appended_meanwhile() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("journal");
-        let held = Locked::take(&path).unwrap();
-        let other = {
-            let path = path.clone();
-            std::thread::spawn(move || Locked::take(&path).unwrap().append(&[mark(9)]))
+        Locked::take(&path).unwrap().append(&[mark(1), mark(2), mark(3)]).unwrap();
+        let extent = read(&path).unwrap().unwrap().extent;
+        Locked::take(&path).unwrap().append(&[mark(5)]).unwrap();
+        let draft = || {
+            let (mut draft, mut lines) = (Draft::of(&path).unwrap(), Vec::new());
+            mark(4).write(&mut lines);
+            draft.write_all(&lines).unwrap();
+            draft
         };
-        held.rewrite(&[mark(1), mark(5)]).unwrap();
-        other.join().unwrap().unwrap();
-        let versions: Vec<u64> =
-            read(&path).unwrap().unwrap().marks.iter().map(|mark| mark.version).collect();
-        assert_eq!(versions, [1, 5, 9]);
+        let held = Locked::take(&path).unwrap();
+        let waiting = {
+            let path = path.clone();
+            std::thread::spawn(move || Locked::take(&path).unwrap().append(&[mark(6)]))
+        };
+        assert!(held.compact(draft(), &extent).unwrap());
+        waiting.join().unwrap().unwrap();
+        let marks =
+            || read(&path).unwrap().unwrap().marks.iter().map(|mark| mark.version).collect::<Vec<_>>();
+        assert_eq!(marks(), [4, 5, 6]);
+
+        // Another process has compacted it since.
+        assert!(!Locked::take(&path).unwrap().compact(draft(), &extent).unwrap());
+        assert_eq!(marks(), [4, 5, 6]);
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "no draft is left behind");
+        assert_eq!(home::open_to_others(&path).unwrap(), 0);
     }
 
     #[test]

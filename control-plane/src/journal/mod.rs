@@ -9,12 +9,14 @@
 //! * Everything that is taken back has a version in the store, so that whoever comes next catches up with what a crash
 //!   kept from being written: the journal has an entry at the latest when a manifest is signed that needs it.
 //! * Processes that share the folder take turns by a lock on the file. Each that has a folder of its own keeps one too.
-//! * Nothing makes it shorter yet: [`Journal::compact`] is written and not called.
+//! * Once it has grown to twice what it needs, the server writes it anew without what no longer matters. Edges and
+//!   publishers do not wait for that: the lock is held only while the new file takes the place of the old one.
 
 mod entry;
 mod file;
 
 use std::{
+    io::{self, Write as _},
     path::PathBuf,
     sync::{
         Arc, Mutex, PoisonError,
@@ -30,9 +32,10 @@ pub use file::JournalError;
 use file::Locked;
 
 use crate::{
-    home::Home,
+    clock::Time,
+    home::{Draft, Home},
     model::{Revocation, RevocationChange},
-    store::{NEVER, Store, StoreError, audit, grants, revocations, tombstones, versions, watermarks},
+    store::{Lookup, NEVER, Store, StoreError, audit, grants, revocations, tombstones, versions, watermarks},
 };
 
 #[derive(Debug, Clone)]
@@ -47,8 +50,8 @@ struct State {
     written: AtomicU64,
     /// The last mark, and when it was made.
     marked: Mutex<Option<(u64, Instant)>>,
-    /// Its length when it was last written anew, or found.
-    length: AtomicU64,
+    /// Its length in bytes after it was compacted here; 0 if it was not yet.
+    compacted: AtomicU64,
     /// Why it can't be written, while that is so.
     trouble: Mutex<Option<String>>,
 }
@@ -111,7 +114,7 @@ impl Journal {
     /// All that it says; None where there is none.
     pub async fn read(&self) -> Result<Option<Recorded>, CatchUpError> {
         let path = self.path.clone();
-        Ok(spawn_blocking(move || file::read(&path)).await.map_err(|_| CatchUpError::Ended)??)
+        Ok(on_thread(move || file::read(&path)).await??)
     }
 
     /// Whether it could be written now.
@@ -160,9 +163,11 @@ impl Journal {
             return Ok(());
         }
         let path = self.path.clone();
-        let locked = spawn_blocking(move || Locked::take(&path)).await.map_err(|_| CatchUpError::Ended)??;
-        let (mut entries, version, line) = since(store, locked.newest.unwrap_or(0)).await?;
-        if let Some((seq, at)) = line {
+        let locked = on_thread(move || Locked::take(&path)).await??;
+        let mut read = store.read().await?;
+        let version = versions::current(&mut read).await?.number;
+        let mut entries = since(&mut read, locked.newest.unwrap_or(0)).await?;
+        if let Some(Mark { seq, at, .. }) = newest_mark(&mut read, version).await? {
             let mut marked = self.state.marked.lock().unwrap_or_else(PoisonError::into_inner);
             if due {
                 if marked.is_none_or(|(last, _)| last != seq) {
@@ -171,75 +176,125 @@ impl Journal {
                 *marked = Some((seq, Instant::now()));
             }
         }
-        let length = locked.length;
+        drop(read);
         if !entries.is_empty() {
-            spawn_blocking(move || locked.append(&entries)).await.map_err(|_| CatchUpError::Ended)??;
+            on_thread(move || locked.append(&entries)).await??;
         }
         self.state.written.fetch_max(version, Ordering::AcqRel);
-        let _ = self.state.length.compare_exchange(0, length.max(1), Ordering::AcqRel, Ordering::Acquire);
         Ok(())
     }
 
-    /// Whether it has grown so much that it had better be written anew.
-    pub fn has_doubled(&self) -> bool {
-        let then = self.state.length.load(Ordering::Acquire).max(SMALL);
-        std::fs::metadata(&self.path).is_ok_and(|now| now.len() > then.saturating_mul(2))
+    /// True if it has grown to more than twice what it needs to hold `things` entries.
+    pub fn needs_compaction(&self, things: u64) -> bool {
+        let needed = match self.state.compacted.load(Ordering::Acquire) {
+            0 => things.saturating_mul(LINE_BYTES),
+            length => length,
+        };
+        let limit = needed.max(SMALL_BYTES).saturating_mul(2);
+        std::fs::metadata(&self.path).is_ok_and(|file| file.len() > limit)
     }
 
-    /// Writes it anew from a store that knows all it says: what time has made meaningless is gone there. Marks thin out
-    /// with their age.
-    pub async fn compact(&self, store: &Store, now: u64) -> Result<(), CatchUpError> {
+    /// Replaces the lines that `recorded` was read from by what the store says now. The caller has made sure that the
+    /// store knows all of `recorded`, and `lookup` is a single state of the store, later than `recorded`. Returns `false`
+    /// if another process was faster.
+    ///
+    /// Marks thin out with their age: see [`thinned`].
+    pub async fn compact(
+        &self,
+        lookup: &mut impl Lookup,
+        recorded: &Recorded,
+        now: Time,
+    ) -> Result<bool, CatchUpError> {
         let path = self.path.clone();
-        let locked = spawn_blocking(move || Locked::take(&path)).await.map_err(|_| CatchUpError::Ended)??;
-        let marks = self.read().await?.map(|recorded| recorded.marks).unwrap_or_default();
-        let (entries, version, line) = since(store, 0).await?;
-        let mut lines: Vec<Entry> = thinned(&marks, now)
+        let mut draft = on_thread(move || Draft::of(&path)).await?.map_err(|source| self.failed(source))?;
+        let version = versions::current(lookup).await?.number;
+        let mut from = Some(0);
+        while let Some(prefix) = from {
+            let (portion, next) = revocations::portion(lookup, prefix).await?;
+            draft = self.add(draft, portion.into_iter().map(revocation).collect()).await?;
+            from = next;
+        }
+        let mut entries: Vec<Entry> = thinned(&recorded.marks, now.millis())
             .map(|Mark { version, seq, at }| Entry { version, what: What::Mark { seq, at } })
-            .chain(entries)
+            .chain(others_since(lookup, 0).await?)
             .collect();
-        lines.extend(line.map(|(seq, at)| Entry { version, what: What::Mark { seq, at } }));
-        lines.sort_by_key(|entry| entry.version);
-        spawn_blocking(move || locked.rewrite(&lines)).await.map_err(|_| CatchUpError::Ended)??;
-        self.state.written.fetch_max(version, Ordering::AcqRel);
+        entries.sort_by_key(|entry| entry.version);
+        // Last, because whoever catches up goes on from the version of the last line.
+        if let Some(Mark { seq, at, .. }) = newest_mark(lookup, version).await? {
+            entries.push(Entry { version, what: What::Mark { seq, at } });
+        }
+        draft = self.add(draft, entries).await?;
+        let (path, extent) = (self.path.clone(), recorded.extent);
+        let done = on_thread(move || Locked::take(&path)?.compact(draft, &extent)).await??;
         let length = std::fs::metadata(&self.path).map_or(1, |file| file.len());
-        self.state.length.store(length.max(1), Ordering::Release);
-        Ok(())
+        self.state.compacted.store(length.max(1), Ordering::Release);
+        Ok(done)
+    }
+
+    async fn add(&self, mut draft: Draft, entries: Vec<Entry>) -> Result<Draft, CatchUpError> {
+        let written = on_thread(move || {
+            let mut lines = Vec::new();
+            entries.iter().for_each(|entry| entry.write(&mut lines));
+            draft.write_all(&lines).and_then(|()| draft.sync()).map(|()| draft)
+        });
+        written.await?.map_err(|source| self.failed(source))
+    }
+
+    fn failed(&self, source: io::Error) -> CatchUpError {
+        JournalError::File { path: self.path.clone(), source }.into()
     }
 }
 
-/// What the store took back after a version, in order; its version, and its newest audit line.
-async fn since(store: &Store, version: u64) -> Result<(Vec<Entry>, u64, Option<(u64, u64)>), StoreError> {
-    let mut read = store.read().await?;
-    let now = versions::current(&mut read).await?.number;
+/// File operations may block for as long as the disk does.
+async fn on_thread<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, CatchUpError> {
+    spawn_blocking(work).await.map_err(|_| CatchUpError::Ended)
+}
+
+/// Reads what the store took back after a version, in the order of versions.
+async fn since(lookup: &mut impl Lookup, version: u64) -> Result<Vec<Entry>, StoreError> {
+    let mut entries: Vec<Entry> =
+        revocations::all_since(lookup, version).await?.into_iter().map(revocation).collect();
+    entries.extend(others_since(lookup, version).await?);
+    entries.sort_by_key(|entry| entry.version);
+    Ok(entries)
+}
+
+fn revocation((version, change): (u64, RevocationChange)) -> Entry {
+    let what = match change {
+        RevocationChange::Revoked(Revocation { fingerprint, expires_at, reason, revoked_at }) => {
+            What::Revoked {
+                fingerprint: fingerprint.to_string(),
+                expires_at: (expires_at != NEVER).then_some(expires_at),
+                reason,
+                revoked_at,
+            }
+        }
+        RevocationChange::Restored { fingerprint, .. } => {
+            What::Unrevoked { fingerprint: fingerprint.to_string() }
+        }
+    };
+    Entry { version, what }
+}
+
+/// Reads what the store took back after a version, other than by fingerprint.
+async fn others_since(lookup: &mut impl Lookup, version: u64) -> Result<Vec<Entry>, StoreError> {
     let mut entries = Vec::new();
-    for (version, change) in revocations::all_since(&mut read, version).await? {
-        let what = match change {
-            RevocationChange::Revoked(Revocation { fingerprint, expires_at, reason, revoked_at }) => {
-                What::Revoked {
-                    fingerprint: fingerprint.to_string(),
-                    expires_at: (expires_at != NEVER).then_some(expires_at),
-                    reason,
-                    revoked_at,
-                }
-            }
-            RevocationChange::Restored { fingerprint, .. } => {
-                What::Unrevoked { fingerprint: fingerprint.to_string() }
-            }
-        };
-        entries.push(Entry { version, what });
-    }
-    for (version, raised) in watermarks::since(&mut read, version).await? {
+    for (version, raised) in watermarks::since(lookup, version).await? {
         entries.push(Entry { version, what: What::of_watermark(&raised) });
     }
-    for (version, tombstone) in tombstones::since(&mut read, version).await? {
+    for (version, tombstone) in tombstones::since(lookup, version).await? {
         entries.push(Entry { version, what: What::of_tombstone(tombstone) });
     }
-    for (version, subject) in grants::changed_since(&mut read, version).await? {
+    for (version, subject) in grants::changed_since(lookup, version).await? {
         entries.push(Entry { version, what: What::Granted { subject: subject.to_string() } });
     }
-    entries.sort_by_key(|entry| entry.version);
-    let line = audit::newest(&mut read, 1).await?.pop().map(|line| (line.seq, line.at));
-    Ok((entries, now, line))
+    Ok(entries)
+}
+
+/// Reads the newest audit line, as a mark of this version.
+async fn newest_mark(lookup: &mut impl Lookup, version: u64) -> Result<Option<Mark>, StoreError> {
+    let line = audit::newest(lookup, 1).await?.pop();
+    Ok(line.map(|line| Mark { version, seq: line.seq, at: line.at }))
 }
 
 /// All of the last hour, one for each hour of the last 400 days.
@@ -266,8 +321,11 @@ const MARK_EVERY: Duration = Duration::from_secs(2);
 /// A disk that hangs keeps no revocation back.
 const PATIENCE: Duration = Duration::from_secs(4);
 
-/// Bytes.
-const SMALL: u64 = 1 << 20;
+/// A journal of twice this is not worth compacting.
+const SMALL_BYTES: u64 = 1 << 20;
+
+/// A revocation without a reason takes some 150 bytes, a mark 60.
+const LINE_BYTES: u64 = 160;
 
 #[cfg(test)]
 mod tests {

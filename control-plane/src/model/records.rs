@@ -60,6 +60,14 @@ pub enum RevocationChange {
     },
 }
 
+impl RevocationChange {
+    pub const fn fingerprint(&self) -> &Fingerprint {
+        match self {
+            Self::Revoked(Revocation { fingerprint, .. }) | Self::Restored { fingerprint, .. } => fingerprint,
+        }
+    }
+}
+
 /// What the base says of the credentials that expire in one span of time (`expires_before` is not included).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BaseBlock {
@@ -102,19 +110,23 @@ pub enum Gone {
     ApiKey,
     /// An API key whose end was moved.
     ApiKeyEnd,
+    /// A credential of an edge that was removed.
     Edge,
+    /// A credential of an edge that was rotated: `at` is when it ends.
+    EdgeCredentialEnd,
     SigningKey,
     TagKey,
 }
 
 impl Gone {
-    const ALL: [Self; 8] = [
+    const ALL: [Self; 9] = [
         Self::Operator,
         Self::User,
         Self::AuthKey,
         Self::ApiKey,
         Self::ApiKeyEnd,
         Self::Edge,
+        Self::EdgeCredentialEnd,
         Self::SigningKey,
         Self::TagKey,
     ];
@@ -128,6 +140,7 @@ impl Gone {
             Self::ApiKey => "api_key",
             Self::ApiKeyEnd => "api_key_end",
             Self::Edge => "edge",
+            Self::EdgeCredentialEnd => "edge_credential_end",
             Self::SigningKey => "signing_key",
             Self::TagKey => "tag_key",
         }

@@ -1,7 +1,10 @@
 use super::Service;
 use crate::{
     clock::Time,
-    store::{StoreError, audit, blocks, edges, issued, revocations, shares, versions, watermarks},
+    journal,
+    store::{
+        StoreError, audit, blocks, edges, issued, revocations, shares, tombstones, versions, watermarks,
+    },
 };
 
 /// Forgets what time has made meaningless. Returns how many rows went.
@@ -24,6 +27,8 @@ pub async fn collect(service: &Service) -> Result<u64, StoreError> {
     gone += audit::collect(&mut write, oldest_line(service, now)).await?;
     gone += shares::collect(&mut write, now).await?;
     gone += edges::collect(&mut write, now.seconds()).await?;
+    // The versions of tombstones are times in milliseconds.
+    gone += tombstones::collect(&mut write, now.millis().saturating_sub(journal::KEPT)).await?;
     write.commit().await?;
     Ok(gone + from_bundle(service, now).await?)
 }

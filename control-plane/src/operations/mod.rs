@@ -9,6 +9,7 @@ mod await_fleet;
 mod await_published;
 mod clocks;
 mod collect;
+mod compact_journal;
 mod create_auth_key;
 mod delete_auth_key;
 mod delete_operator;
@@ -58,6 +59,7 @@ pub use clocks::{
     ClockError, ClockRepaired, Confirmed, check_clock, check_store_clock, instants_ahead, repair_clock,
 };
 pub use collect::collect;
+pub use compact_journal::{compact_journal, compact_journal_if_due};
 pub use create_auth_key::{CreateAuthKeyError, CreatedAuthKey, create_auth_key};
 pub use delete_auth_key::{DeleteAuthKeyError, delete_auth_key};
 pub use delete_operator::delete_operator;

@@ -8,7 +8,7 @@ use crate::{
     clock::Time,
     model::{Actor, EdgeId},
     random,
-    store::{StoreError, Write, audit, edges},
+    store::{StoreError, Write, audit, edges, versions},
 };
 
 #[derive(Debug)]
@@ -88,18 +88,21 @@ pub async fn rotate_edge(
     let credential = random::secret(CREDENTIAL_PREFIX);
     let mut write = service.store.write().await?;
     let now = service.now();
+    // The journal takes up what has a later version than it knows.
+    let version = versions::next(&mut write, now).await?;
     let old_ends_at = now.plus(overlap).seconds();
     if !edges::replace_credential(&mut write, id, &credential.hash(), now.seconds()).await? {
         return Err(RotateEdgeError::NotFound);
     }
     if overlap.is_zero() {
-        edges::end_old_credentials(&mut write, id).await?;
+        edges::end_old_credentials(&mut write, id, now.seconds()).await?;
     } else {
         edges::keep_old_credentials_until(&mut write, id, old_ends_at, ends_on_use).await?;
     }
     let detail = json!({ "old_ends_at": old_ends_at, "old_ends_on_use": ends_on_use });
     append(&mut write, now, actor, "edge.rotate", id, detail).await?;
     write.commit().await?;
+    service.settle(version).await;
     Ok(RotatedEdge { credential, old_ends_at })
 }
 
@@ -107,8 +110,10 @@ pub async fn rotate_edge(
 /// do.
 pub(super) async fn finish_rotation(service: &Service, id: &EdgeId) -> Result<(), StoreError> {
     let mut write = service.store.write().await?;
-    if edges::end_credentials_that_end_on_use(&mut write, id).await? {
-        append(&mut write, service.now(), &Actor::System, "edge.rotate.done", id, json!({})).await?;
+    let now = service.now();
+    versions::next(&mut write, now).await?;
+    if edges::end_credentials_that_end_on_use(&mut write, id, now.seconds()).await? {
+        append(&mut write, now, &Actor::System, "edge.rotate.done", id, json!({})).await?;
         write.commit().await?;
     }
     Ok(())

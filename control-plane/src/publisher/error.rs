@@ -2,7 +2,7 @@ use std::{error::Error as _, fmt};
 
 use bundle::{Incomplete, ManifestError, ObjectError, Regression, Rejected, builder::TooLarge};
 
-use crate::{keys::KeyError, store::StoreError};
+use crate::{keys::KeyError, operations::RepairError, store::StoreError};
 
 /// Why nothing was published. What was published before stays until it goes stale.
 #[derive(Debug)]
@@ -15,6 +15,10 @@ pub enum PublishError {
         /// The latest version of those before that it still has.
         kept: u64,
     },
+    /// The journal beside the keys says more than the store knows, and no server has merged it yet.
+    Restored,
+    /// The journal can't be read.
+    Journal(RepairError),
     TooLarge(TooLarge),
     /// What was built is not what edges would accept.
     Unreadable(Defect),
@@ -34,6 +38,8 @@ impl PublishError {
             Self::Keys(error) => error.code(),
             Self::Store(error) => error.code(),
             Self::WentBack { .. } => "store_went_back",
+            Self::Restored => "database_restored",
+            Self::Journal(_) => "journal_unusable",
             Self::TooLarge(_) => "bundle_too_large",
             Self::Unreadable(_) => "bundle_unreadable",
         }
@@ -55,6 +61,11 @@ impl fmt::Display for PublishError {
                  lost commits",
                 kept.saturating_add(1)
             ),
+            Self::Restored => f.write_str(
+                "the database was restored from a backup, and does not know what was revoked since; start the server, or \
+                 run `keystile restore --repair`",
+            ),
+            Self::Journal(error) => error.fmt(f),
             Self::TooLarge(error) => error.fmt(f),
             Self::Unreadable(_) => f.write_str("the bundle that was built can't be read"),
         }
@@ -66,7 +77,8 @@ impl std::error::Error for PublishError {
         match self {
             Self::Keys(error) => error.source(),
             Self::Store(error) => error.source(),
-            Self::WentBack { .. } | Self::TooLarge(_) => None,
+            Self::Journal(error) => error.source(),
+            Self::WentBack { .. } | Self::Restored | Self::TooLarge(_) => None,
             Self::Unreadable(Defect::Manifest(error)) => Some(error),
             Self::Unreadable(Defect::Object(error)) => Some(error),
             Self::Unreadable(Defect::Incomplete(error)) => Some(error),

@@ -32,7 +32,7 @@ pub use publications::{Order, Publication, Publications};
 
 use crate::{
     clock::Clock,
-    operations::{Service, Usage},
+    operations::{Service, Usage, standing},
     store::{Store, in_time, versions},
     telemetry::Metrics,
 };
@@ -85,14 +85,23 @@ impl std::fmt::Debug for OnDemand {
     }
 }
 
-/// What a server would publish now.
+/// Builds and signs what a server would publish now.
 pub async fn preview(service: &Service) -> Result<Arc<Publication>, PublishError> {
-    Ok(Press::start(service, Metrics::new()).await?.publications().latest())
+    Ok(press_beside_servers(service).await?.publications().latest())
 }
 
 /// The same as one text, for hosts that fetch nothing.
 pub async fn export(service: &Service) -> Result<String, PublishError> {
-    Press::start(service, Metrics::new()).await?.carried()
+    press_beside_servers(service).await?.carried()
+}
+
+/// A server merges the journal into the store before it publishes. A command refuses to publish a store that lacks it.
+async fn press_beside_servers(service: &Service) -> Result<Press, PublishError> {
+    let found = standing(service).await.map_err(PublishError::Journal)?;
+    if found.missing.is_some_and(|missing| !missing.refuses_nothing()) {
+        return Err(PublishError::Restored);
+    }
+    Press::start(service, Metrics::new()).await
 }
 
 /// Publishes at every ring of the bell, and signs anew at every tick.

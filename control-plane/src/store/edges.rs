@@ -2,7 +2,10 @@ use sqlx::{any::AnyRow, query};
 use token::secret::SecretHash;
 
 use super::{Lookup, StoreError, Write, row, tombstones};
-use crate::model::{Edge, EdgeId, EdgeReport, EdgeWorkers, Gone, Page, Paged};
+use crate::{
+    model::{Edge, EdgeId, EdgeReport, EdgeWorkers, Gone, Page, Paged},
+    random,
+};
 
 /// Whether the name was free.
 pub async fn insert(
@@ -76,41 +79,76 @@ pub async fn replace_credential(
     Ok(done.rows_affected() == 1)
 }
 
-/// An end that is already nearer stays, whatever is said of a later one.
+/// Sets when the old credentials of an edge end. An end that is already nearer stays.
 pub async fn keep_old_credentials_until(
     write: &mut Write,
     id: &EdgeId,
     ends_at: u64,
     ends_on_use: bool,
 ) -> Result<(), StoreError> {
-    query(
+    let rows = query(
         "UPDATE old_edge_credentials SET ends_on_use = $3, \
-         ends_at = CASE WHEN ends_at < $2 THEN ends_at ELSE $2 END WHERE edge_id = $1",
+         ends_at = CASE WHEN ends_at < $2 THEN ends_at ELSE $2 END WHERE edge_id = $1 \
+         RETURNING credential_hash, ends_at",
     )
     .bind(id.as_str())
     .bind(row::signed(ends_at))
     .bind(i64::from(ends_on_use))
-    .execute(write.connection())
+    .fetch_all(write.connection())
     .await?;
+    for old in &rows {
+        let (hash, at) = (row::text(old, "credential_hash")?, row::unsigned(old, "ends_at")?);
+        tombstones::bury(write, Gone::EdgeCredentialEnd, &hash, at).await?;
+    }
     Ok(())
 }
 
-/// Whether there were any.
-pub async fn end_old_credentials(write: &mut Write, id: &EdgeId) -> Result<bool, StoreError> {
-    let done = query("DELETE FROM old_edge_credentials WHERE edge_id = $1")
+/// Ends the old credentials of an edge at this second. Returns whether there were any.
+pub async fn end_old_credentials(write: &mut Write, id: &EdgeId, at: u64) -> Result<bool, StoreError> {
+    let ended = query("DELETE FROM old_edge_credentials WHERE edge_id = $1 RETURNING credential_hash")
         .bind(id.as_str())
-        .execute(write.connection())
+        .fetch_all(write.connection())
         .await?;
-    Ok(done.rows_affected() > 0)
+    bury_ended(write, &ended, at).await
 }
 
-/// Whether there were any.
-pub async fn end_credentials_that_end_on_use(write: &mut Write, id: &EdgeId) -> Result<bool, StoreError> {
-    let done = query("DELETE FROM old_edge_credentials WHERE edge_id = $1 AND ends_on_use = 1")
-        .bind(id.as_str())
-        .execute(write.connection())
-        .await?;
-    Ok(done.rows_affected() > 0)
+/// The same for those that end when a newer one is used.
+pub async fn end_credentials_that_end_on_use(
+    write: &mut Write,
+    id: &EdgeId,
+    at: u64,
+) -> Result<bool, StoreError> {
+    let ended = query(
+        "DELETE FROM old_edge_credentials WHERE edge_id = $1 AND ends_on_use = 1 RETURNING credential_hash",
+    )
+    .bind(id.as_str())
+    .fetch_all(write.connection())
+    .await?;
+    bury_ended(write, &ended, at).await
+}
+
+async fn bury_ended(write: &mut Write, ended: &[AnyRow], at: u64) -> Result<bool, StoreError> {
+    for credential in ended {
+        let hash = row::text(credential, "credential_hash")?;
+        tombstones::bury(write, Gone::EdgeCredentialEnd, &hash, at).await?;
+    }
+    Ok(!ended.is_empty())
+}
+
+/// Ends a credential, by its hash, as it was ended before the database was restored. Where it is the current one of an
+/// edge, that edge is left with a credential that nobody knows, since the one that followed is lost.
+pub async fn end_again(write: &mut Write, hash: &str, ends_at: u64, now: u64) -> Result<(), StoreError> {
+    if let Some(id) = find_by_hash(write, hash).await? {
+        replace_credential(write, &id, &SecretHash::from_bytes(*random::bytes()), now).await?;
+        keep_old_credentials_until(write, &id, ends_at, false).await?;
+    } else {
+        query("UPDATE old_edge_credentials SET ends_at = $2 WHERE credential_hash = $1 AND ends_at > $2")
+            .bind(hash)
+            .bind(row::signed(ends_at))
+            .execute(write.connection())
+            .await?;
+    }
+    Ok(())
 }
 
 /// Forgets what has ended; returns how many. `now` in seconds.

@@ -70,6 +70,10 @@ pub async fn changed_since(
     rows.iter().map(|from| Ok((row::unsigned(from, "version")?, row::subject(from)?))).collect()
 }
 
+pub async fn count(lookup: &mut impl Lookup) -> Result<u64, StoreError> {
+    row::count(lookup, "SELECT COUNT(*) AS number FROM grants").await
+}
+
 fn read(from: &AnyRow) -> Result<Grant, StoreError> {
     let statements = row::optional_text(from, "statements")?
         .map(|text| base64url::decode(text.as_bytes()).ok_or(StoreError::Corrupt { what: "statements" }));

@@ -95,8 +95,7 @@ pub async fn page(lookup: &mut impl Lookup, page: &Page) -> Result<Paged<Operato
 }
 
 pub async fn count(lookup: &mut impl Lookup) -> Result<u64, StoreError> {
-    let found = query("SELECT COUNT(*) AS number FROM operators").fetch_one(lookup.on()).await?;
-    row::unsigned(&found, "number")
+    row::count(lookup, "SELECT COUNT(*) AS number FROM operators").await
 }
 
 pub async fn describe(

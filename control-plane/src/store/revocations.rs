@@ -128,30 +128,23 @@ pub async fn all_since(
     rows.iter().map(change).collect()
 }
 
-/// Of every fingerprint that was ever revoked, from this prefix on, whether it is and in which version that last
-/// changed: a portion, and the prefix to go on from.
+/// Reads the latest change of every fingerprint, in portions: those from `from` on, and the prefix to go on from.
 pub async fn portion(
     lookup: &mut impl Lookup,
     from: u64,
-) -> Result<(Vec<(Fingerprint, u64, bool)>, Option<u64>), StoreError> {
+) -> Result<(Vec<(u64, RevocationChange)>, Option<u64>), StoreError> {
     let (low, high) = in_order::range(from);
     let rows = query(
-        "SELECT fingerprint, version, restored_at FROM revocations WHERE prefix >= $1 AND prefix <= $2 \
-         ORDER BY prefix LIMIT $3",
+        "SELECT fingerprint, expires_at, reason, revoked_at, restored_at, version FROM revocations \
+         WHERE prefix >= $1 AND prefix <= $2 ORDER BY prefix LIMIT $3",
     )
     .bind(low)
     .bind(high)
     .bind(row::signed(in_order::PORTION))
     .fetch_all(lookup.on())
     .await?;
-    let found: Vec<(Fingerprint, u64, bool)> = rows
-        .iter()
-        .map(|from| {
-            let revoked = row::optional_unsigned(from, "restored_at")?.is_none();
-            Ok((row::parsed(from, "fingerprint")?, row::unsigned(from, "version")?, revoked))
-        })
-        .collect::<Result<_, StoreError>>()?;
-    let next = in_order::next(from, found.last().map(|(fingerprint, ..)| fingerprint), found.len());
+    let found: Vec<(u64, RevocationChange)> = rows.iter().map(change).collect::<Result<_, StoreError>>()?;
+    let next = in_order::next(from, found.last().map(|(_, change)| change.fingerprint()), found.len());
     Ok((found, next))
 }
 
@@ -224,10 +217,7 @@ pub async fn count_since(lookup: &mut impl Lookup, version: u64) -> Result<u64, 
 
 /// How many hold.
 pub async fn count(lookup: &mut impl Lookup) -> Result<u64, StoreError> {
-    let found = query("SELECT COUNT(*) AS number FROM revocations WHERE restored_at IS NULL")
-        .fetch_one(lookup.on())
-        .await?;
-    row::unsigned(&found, "number")
+    row::count(lookup, "SELECT COUNT(*) AS number FROM revocations WHERE restored_at IS NULL").await
 }
 
 /// Forgets those whose credential has expired by itself; returns how many.

@@ -2,10 +2,10 @@
 
 use std::str::FromStr;
 
-use sqlx::{Row as _, any::AnyRow};
+use sqlx::{Row as _, any::AnyRow, query};
 use token::Fingerprint;
 
-use super::StoreError;
+use super::{Lookup, StoreError};
 use crate::{
     model::{OperatorId, Subject, UserName},
     random::hex,
@@ -37,6 +37,11 @@ pub(super) fn unsigned(row: &AnyRow, column: &'static str) -> Result<u64, StoreE
 pub(super) fn optional_unsigned(row: &AnyRow, column: &'static str) -> Result<Option<u64>, StoreError> {
     let value = row.try_get::<Option<i64>, _>(column)?;
     value.map(u64::try_from).transpose().map_err(|_| StoreError::Corrupt { what: column })
+}
+
+/// Runs a query for one number, in a column of that name.
+pub(super) async fn count(lookup: &mut impl Lookup, sql: &'static str) -> Result<u64, StoreError> {
+    unsigned(&query(sql).fetch_one(lookup.on()).await?, "number")
 }
 
 /// 32 bytes kept as hex.

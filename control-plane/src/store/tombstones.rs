@@ -45,6 +45,10 @@ pub async fn since(lookup: &mut impl Lookup, version: u64) -> Result<Vec<(u64, T
         .collect()
 }
 
+pub async fn count(lookup: &mut impl Lookup) -> Result<u64, StoreError> {
+    row::count(lookup, "SELECT COUNT(*) AS number FROM tombstones").await
+}
+
 /// Forgets those of before a version; returns how many.
 pub async fn collect(write: &mut Write, before: u64) -> Result<u64, StoreError> {
     let done = query("DELETE FROM tombstones WHERE version < $1")

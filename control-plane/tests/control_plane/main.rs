@@ -10,6 +10,7 @@ mod fleet;
 mod forever;
 mod idp;
 mod issuers;
+mod journal;
 mod limits;
 mod model;
 mod openapi;

@@ -169,12 +169,12 @@ impl Credentials {
     }
 }
 
-fn issue(world: &World, auth_key_id: &str) -> String {
+pub(crate) fn issue(world: &World, auth_key_id: &str) -> String {
     text(&world.json(&["token", "issue", "--auth-key-id", auth_key_id])["token"])
 }
 
 /// Id and key.
-fn api_key(world: &World, subject: &str, username: Option<&str>) -> (String, String) {
+pub(crate) fn api_key(world: &World, subject: &str, username: Option<&str>) -> (String, String) {
     let mut arguments = vec!["key", "create", "--user", subject];
     arguments.extend(username.iter().flat_map(|username| ["--username", username]));
     let made = world.json(&arguments);
@@ -193,26 +193,26 @@ fn auth_key_of(world: &World, operator: &str, user: Option<&str>) -> (String, St
     (text(&made["auth_key_id"]), text(&made["auth_key"]))
 }
 
-fn fingerprint(credential: &str) -> String {
+pub(crate) fn fingerprint(credential: &str) -> String {
     token::Fingerprint::of(credential.as_bytes()).to_string()
 }
 
 /// One that has just started: it knows what is published, and nothing from before.
-struct Edge {
+pub(crate) struct Edge {
     gate: Gate,
     snapshot: Snapshot,
     now: u64,
 }
 
 impl Edge {
-    async fn fresh(world: &World) -> Self {
+    pub(crate) async fn fresh(world: &World) -> Self {
         let service = world.service().await;
         let edge = Self::of(&service).await;
         service.close().await;
         edge
     }
 
-    async fn of(service: &Service) -> Self {
+    pub(crate) async fn of(service: &Service) -> Self {
         let publication = publisher::preview(service).await.unwrap();
         let policy = json!({
             "audience": "default",
@@ -227,7 +227,7 @@ impl Edge {
     }
 
     /// The code of what it says.
-    fn ask(&self, credential: &str, username: &str) -> &'static str {
+    pub(crate) fn ask(&self, credential: &str, username: &str) -> &'static str {
         let bearer = format!("Bearer {credential}");
         let username = (!username.is_empty()).then_some(("x-username", username.as_bytes()));
         let headers = [("authorization", bearer.as_bytes())].into_iter().chain(username);
@@ -240,13 +240,13 @@ impl Edge {
 }
 
 /// What `keystile doctor` prints, whatever it thinks of it.
-fn doctor(world: &World) -> String {
+pub(crate) fn doctor(world: &World) -> String {
     let output = world.run(&["doctor"]);
     String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned()
 }
 
 /// The journal lies beside the keys.
-fn journal(world: &World) -> String {
+pub(crate) fn journal(world: &World) -> String {
     fs::read_to_string(world.data().join("keys/journal")).unwrap_or_default()
 }
 
@@ -265,7 +265,7 @@ async fn marked(world: &World) {
 }
 
 /// While nobody is connected.
-fn back_up(world: &World) {
+pub(crate) fn back_up(world: &World) {
     if world.url.starts_with("sqlite:") {
         let backup = world.folder().join("backup");
         fs::create_dir(&backup).unwrap();
@@ -275,7 +275,7 @@ fn back_up(world: &World) {
     }
 }
 
-fn restore(world: &World) {
+pub(crate) fn restore(world: &World) {
     if world.url.starts_with("sqlite:") {
         copy_database(&world.folder().join("backup"), &world.data());
     } else {

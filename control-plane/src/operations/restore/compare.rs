@@ -5,7 +5,7 @@ use token::Fingerprint;
 use crate::{
     clock::Time,
     journal::{KEPT, Mark, Recorded, Refused},
-    model::{Revocation, Tombstone, Watermark, WatermarkScope},
+    model::{Revocation, RevocationChange, Tombstone, Watermark, WatermarkScope},
     store::{Lookup, StoreError, audit, gaps, grants, revocations, tombstones, versions, watermarks},
 };
 
@@ -33,6 +33,11 @@ pub struct WentBack {
 }
 
 impl Missing {
+    /// True if the store knows all that the journal says. Changed permissions do not count: they are only reported.
+    pub const fn is_nothing(&self) -> bool {
+        self.refuses_nothing() && self.unrevoked.is_empty()
+    }
+
     /// Whether there is nothing to refuse again.
     pub const fn refuses_nothing(&self) -> bool {
         self.revoked.is_empty()
@@ -42,7 +47,7 @@ impl Missing {
     }
 }
 
-pub(super) async fn compare(
+pub(in crate::operations) async fn compare(
     lookup: &mut impl Lookup,
     recorded: &Recorded,
     now: Time,
@@ -54,8 +59,11 @@ pub(super) async fn compare(
     let mut from = (!recorded.revocations.is_empty()).then_some(0);
     while let Some(prefix) = from {
         let (portion, next) = revocations::portion(lookup, prefix).await?;
-        let asked = portion.into_iter().filter(|(found, ..)| recorded.revocations.contains_key(found));
-        held.extend(asked.map(|(found, version, revoked)| (found, (version, revoked))));
+        let asked =
+            portion.into_iter().filter(|(_, change)| recorded.revocations.contains_key(change.fingerprint()));
+        held.extend(asked.map(|(version, change)| {
+            (*change.fingerprint(), (version, matches!(change, RevocationChange::Revoked(_))))
+        }));
         from = next;
     }
     for (fingerprint, (version, refused)) in &recorded.revocations {
@@ -94,11 +102,11 @@ pub(super) async fn compare(
     let buried: HashMap<_, _> = tombstones::since(lookup, 0)
         .await?
         .into_iter()
-        .map(|(_, Tombstone { gone, id, at })| ((gone, id), at))
+        .map(|(version, Tombstone { gone, id, .. })| ((gone, id), version))
         .collect();
     for ((gone, id), (version, at)) in &recorded.gone {
         let is_old = *version < now.millis().saturating_sub(KEPT);
-        if !is_old && buried.get(&(*gone, id.clone())).is_none_or(|known| known < at) {
+        if !is_old && buried.get(&(*gone, id.clone())).is_none_or(|known| known < version) {
             missing.gone.push(Tombstone { gone: *gone, id: id.clone(), at: *at });
             lacking.push(*version);
         }

@@ -141,6 +141,10 @@ async fn bury(
                 }
                 false
             }
+            Gone::EdgeCredentialEnd => {
+                edges::end_again(write, id, *at, now.seconds()).await?;
+                false
+            }
             Gone::ApiKey | Gone::ApiKeyEnd => {
                 let found = match id.parse() {
                     Ok(fingerprint) => api_keys::find_by_fingerprint(write, &fingerprint).await?,
@@ -221,7 +225,12 @@ pub(in crate::operations) async fn delete_again(
                 Ok(_) | Err(SigningKeyError::Unknown(_)) => {}
                 Err(error) => return Err(failed(error.to_string())),
             },
-            Gone::AuthKey | Gone::ApiKey | Gone::ApiKeyEnd | Gone::Edge | Gone::SigningKey => {}
+            Gone::AuthKey
+            | Gone::ApiKey
+            | Gone::ApiKeyEnd
+            | Gone::Edge
+            | Gone::EdgeCredentialEnd
+            | Gone::SigningKey => {}
         }
     }
     Ok(())

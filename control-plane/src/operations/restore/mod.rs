@@ -16,6 +16,7 @@ mod repair;
 
 use super::OpenError;
 use crate::{clock::Time, home::Home, journal::Journal, store::Store};
+pub(super) use compare::compare;
 pub use compare::{Missing, WentBack};
 pub(super) use merge::{Merged, delete_again, merge};
 

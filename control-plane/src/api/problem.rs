@@ -158,7 +158,8 @@ impl From<RevokeError> for Problem {
             RevokeError::Token(_)
             | RevokeError::TokenKeyUnknown
             | RevokeError::InstantInFuture
-            | RevokeError::ReasonTooLong => StatusCode::BAD_REQUEST,
+            | RevokeError::ReasonTooLong
+            | RevokeError::ReasonReserved => StatusCode::BAD_REQUEST,
             RevokeError::RootOnly => StatusCode::FORBIDDEN,
             RevokeError::PrefixTaken => StatusCode::CONFLICT,
             RevokeError::TooMany(wait) => return Self::too_many(error.code(), error.to_string(), wait),

@@ -27,14 +27,13 @@ impl Clock {
         let Self::Repair { yes, force } = self;
         confirmed(yes, "bring watermarks that lie in the future back to now")?;
         let service = global.service().await?;
-        let ClockRepaired { version, watermarks, revoked, covered } =
+        let ClockRepaired { version, watermarks, revoked, covered, unexpired } =
             operations::repair_clock(&service, &Actor::Admin, force).await?;
         let lowered: Vec<_> = watermarks
             .iter()
             .map(|(scope, instant)| json!({ "scope": scope.to_string(), "instant": instant }))
             .collect();
-        let data =
-            json!({ "version": version, "watermarks": lowered, "revoked": revoked, "covered": covered });
+        let data = json!({ "version": version, "watermarks": lowered, "revoked": revoked, "covered": covered, "unexpired": unexpired.iter().map(ToString::to_string).collect::<Vec<_>>() });
         global.print(&data, || {
             let mut lines: Vec<String> = watermarks
                 .iter()
@@ -43,6 +42,7 @@ impl Clock {
                 })
                 .collect();
             lines.extend(covered.iter().map(|kid| format!("base of {kid}: to be built anew")));
+            lines.extend(unexpired.iter().map(|id| format!("API key {id}: not expired yet, and good again")));
             if lines.is_empty() {
                 lines.push("nothing lies in the future".to_owned());
             }

@@ -48,6 +48,9 @@ pub(super) enum User {
         /// Delete without asking back
         #[arg(long)]
         yes: bool,
+        /// Delete even if the clock of this machine differs from that of the database server or of live edges
+        #[arg(long)]
+        force: bool,
     },
     /// Set, show and clear what a user may do
     #[command(subcommand)]
@@ -97,7 +100,9 @@ impl User {
                     )
                 })
             }
-            Self::Delete { user, with_created, yes } => delete(global, &user, with_created, yes).await,
+            Self::Delete { user, with_created, yes, force } => {
+                delete(global, &user, with_created, yes, force).await
+            }
             Self::Permission(permission) => match permission.subject() {
                 subject if subject.is_root() => Err(Failure::Because(format!(
                     "`{subject}` is a root user, who may do everything; name a user: `{subject}/NAME`; \
@@ -109,8 +114,17 @@ impl User {
     }
 }
 
-async fn delete(global: &Global, user: &Subject, with_created: bool, yes: bool) -> Result<(), Failure> {
+async fn delete(
+    global: &Global,
+    user: &Subject,
+    with_created: bool,
+    yes: bool,
+    force: bool,
+) -> Result<(), Failure> {
     let service = global.service().await?;
+    if !force {
+        operations::check_clock(&service).await?;
+    }
     if !yes {
         let created = operations::keys_created_by(&service, user).await?;
         let others = match (created.ids(), with_created) {

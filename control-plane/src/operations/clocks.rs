@@ -15,10 +15,10 @@ use std::fmt;
 
 use serde_json::json;
 
-use super::{Service, list_edges::bundle_of};
+use super::{Service, api_keys::take_back_expiry, list_edges::bundle_of};
 use crate::{
     clock::Time,
-    model::{Actor, WatermarkScope},
+    model::{Actor, ApiKeyId, WatermarkScope},
     store::{
         StoreError, audit, blocks, coverage, edges, issued, issuers, revocations, signing_keys, versions,
         watermarks,
@@ -151,6 +151,8 @@ pub struct ClockRepaired {
     pub revoked: u64,
     /// Signing keys of which the base covered seconds to come; it is built anew when that is due.
     pub covered: Vec<String>,
+    /// API keys that were marked as expired although their end is still to come: good again.
+    pub unexpired: Vec<ApiKeyId>,
 }
 
 /// Takes back what a clock that was ahead has left. Watermarks come down to now, not further: what was issued by now stays
@@ -187,6 +189,7 @@ pub async fn repair_clock(
         blocks::clear(&mut write).await?;
         coverage::lower(&mut write, second).await?;
     }
+    let unexpired = take_back_expiry(&mut write, now, version).await?;
     versions::put_right(&mut write, now).await?;
     edges::put_right(&mut write, second).await?;
     issuers::put_right(&mut write, second).await?;
@@ -196,6 +199,7 @@ pub async fn repair_clock(
         "watermarks": lowered.iter().map(|(scope, instant)| json!([scope.to_string(), instant])).collect::<Vec<_>>(),
         "revoked": revoked,
         "covered": covered,
+        "unexpired": unexpired.iter().map(ToString::to_string).collect::<Vec<_>>(),
     });
     audit::append(
         &mut write,
@@ -204,7 +208,7 @@ pub async fn repair_clock(
     .await?;
     write.commit().await?;
     service.settle(version).await;
-    Ok(ClockRepaired { version, watermarks: lowered, revoked, covered })
+    Ok(ClockRepaired { version, watermarks: lowered, revoked, covered, unexpired })
 }
 
 /// From the first to the second; none if that is earlier.

@@ -5,7 +5,7 @@ use token::{Fingerprint, Unverified};
 
 use super::{
     Service,
-    api_keys::{hold, refuse_all},
+    api_keys::{RESERVED_REASONS, hold, refuse_all},
     operator_limits,
     watermark::{raise, raise_to_now},
 };
@@ -27,6 +27,8 @@ pub enum RevokeError {
     TokenKeyUnknown,
     InstantInFuture,
     ReasonTooLong,
+    /// The reason is one that Keystile gives itself, and later takes back: see [`RESERVED_REASONS`].
+    ReasonReserved,
     /// It is the root user's, which only the root user refuses, or whoever holds the credential itself.
     RootOnly,
     /// The first 64 bits of the fingerprint are those of another credential, which would be refused too.
@@ -43,7 +45,7 @@ impl RevokeError {
             Self::Token(error) => error.code(),
             Self::TokenKeyUnknown => "token_key_unknown",
             Self::InstantInFuture => "instant_in_future",
-            Self::ReasonTooLong => "request_invalid",
+            Self::ReasonTooLong | Self::ReasonReserved => "request_invalid",
             Self::RootOnly => "root_only",
             Self::PrefixTaken => "fingerprint_prefix_taken",
             Self::TooMany(_) => "operator_revocations_exceeded",
@@ -60,6 +62,11 @@ impl fmt::Display for RevokeError {
             Self::TokenKeyUnknown => f.write_str("the token is signed with a key that is not ours"),
             Self::InstantInFuture => f.write_str("the instant lies in the future"),
             Self::ReasonTooLong => write!(f, "`reason`: expected at most {LONGEST_REASON} bytes"),
+            Self::ReasonReserved => write!(
+                f,
+                "`reason`: {} are reserved for what Keystile does by itself; use other words",
+                RESERVED_REASONS.map(|reason| format!("`{reason}`")).join(", ")
+            ),
             Self::RootOnly => f.write_str(
                 "only the root user refuses what is the root user's, whatever was granted; a token may be refused by \
                  whoever presents it as `token`",
@@ -189,6 +196,9 @@ pub(super) async fn unmetered(
 ) -> Result<Revoked, RevokeError> {
     if reason.is_some_and(|reason| reason.len() > LONGEST_REASON) {
         return Err(RevokeError::ReasonTooLong);
+    }
+    if reason.is_some_and(|reason| RESERVED_REASONS.contains(&reason)) {
+        return Err(RevokeError::ReasonReserved);
     }
     let mut write = service.store.write().await?;
     let version = versions::next(&mut write, service.now()).await?;

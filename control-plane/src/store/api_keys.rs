@@ -194,6 +194,15 @@ pub async fn due(lookup: &mut impl Lookup, now: u64) -> Result<Vec<ApiKey>, Stor
     rows.iter().map(read).collect()
 }
 
+/// Returns the keys that are marked as expired although their end is later than this second.
+pub async fn expired_early(lookup: &mut impl Lookup, now: u64) -> Result<Vec<ApiKey>, StoreError> {
+    let rows = query(concat!(select!(), "WHERE expires_at > $1 AND state = 'expired' ORDER BY number"))
+        .bind(row::signed(now))
+        .fetch_all(lookup.on())
+        .await?;
+    rows.iter().map(read).collect()
+}
+
 /// Notes who made it, as the audit log names it.
 pub async fn set_creator(write: &mut Write, id: ApiKeyId, creator: &str) -> Result<(), StoreError> {
     query("UPDATE api_keys SET created_by = $2 WHERE number = $1")

@@ -1,6 +1,9 @@
 use serde_json::json;
 
-use super::{ApiKeyError, refuse::refuse};
+use super::{
+    ApiKeyError,
+    refuse::{DISABLED, refuse},
+};
 use crate::{
     clock::Time,
     model::{Actor, ApiKey, ApiKeyId, ApiKeyState},
@@ -19,7 +22,7 @@ pub async fn disable_api_key(
     let key = own(&mut write, actor, authority, id).await?;
     let changed = api_keys::change(&mut write, id, ApiKeyState::Active, ApiKeyState::Disabled).await?;
     // What is revoked already stays so: enabling the key would take that back.
-    if !changed || !refuse(&mut write, &key, "disabled", now, version).await? {
+    if !changed || !refuse(&mut write, &key, DISABLED, now, version).await? {
         return Err(ApiKeyError::NotActive(id));
     }
     finish(service, write, actor, "api_key.disable", &key, version, now).await

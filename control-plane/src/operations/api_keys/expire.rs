@@ -1,10 +1,11 @@
 use serde_json::json;
 
-use super::refuse::refuse;
+use super::refuse::{DISABLED, EXPIRED, refuse};
 use crate::{
-    model::{Actor, ApiKeyState},
+    clock::Time,
+    model::{Actor, ApiKeyId, ApiKeyState},
     operations::Service,
-    store::{StoreError, api_keys, audit, versions},
+    store::{StoreError, Write, api_keys, audit, revocations, versions},
 };
 
 /// Refuses the keys that have come to their end: those of format 1 do not say it themselves, and an end may have been moved
@@ -21,7 +22,7 @@ pub async fn expire_api_keys(service: &Service) -> Result<usize, StoreError> {
     let mut lines = Vec::with_capacity(due.len());
     for key in &due {
         if api_keys::change(&mut write, key.id, key.state, ApiKeyState::Expired).await? {
-            refuse(&mut write, key, "expired", now, version).await?;
+            refuse(&mut write, key, EXPIRED, now, version).await?;
             lines.push((key.id.to_string(), json!({ "owner": key.owner.to_string(), "version": version })));
         }
     }
@@ -39,4 +40,29 @@ pub async fn expire_api_keys(service: &Service) -> Result<usize, StoreError> {
     write.commit().await?;
     service.settle(version).await;
     Ok(lines.len())
+}
+
+/// Takes back that keys have expired whose end lies in the future: a clock that was ahead said so. A key that was disabled
+/// is disabled again; one that was revoked otherwise stays revoked. Returns those that are good again.
+pub(in crate::operations) async fn take_back_expiry(
+    write: &mut Write,
+    now: Time,
+    version: u64,
+) -> Result<Vec<ApiKeyId>, StoreError> {
+    let mut good = Vec::new();
+    for key in api_keys::expired_early(write, now.seconds()).await? {
+        let reason = revocations::find(write, &key.fingerprint).await?.and_then(|found| found.reason);
+        match reason.as_deref() {
+            Some(DISABLED) => {
+                api_keys::change(write, key.id, ApiKeyState::Expired, ApiKeyState::Disabled).await?;
+            }
+            Some(EXPIRED) => {
+                api_keys::change(write, key.id, ApiKeyState::Expired, ApiKeyState::Active).await?;
+                revocations::restore(write, &key.fingerprint, now.seconds(), version).await?;
+                good.push(key.id);
+            }
+            _ => {}
+        }
+    }
+    Ok(good)
 }

@@ -9,6 +9,18 @@ use crate::{
     },
 };
 
+/// The reason of a revocation that enabling the key takes back.
+pub(in crate::operations) const DISABLED: &str = "disabled";
+
+/// The reason of a revocation that came with the end of the key.
+pub(in crate::operations) const EXPIRED: &str = "expired";
+
+/// The reason of a revocation that came with a new key in its place.
+pub(in crate::operations) const ROTATED: &str = "rotated";
+
+/// Whoever revokes a key can't give one of these: such a revocation could be taken for one that may be taken back.
+pub(in crate::operations) const RESERVED_REASONS: [&str; 3] = [DISABLED, EXPIRED, ROTATED];
+
 /// Revokes the fingerprint for as long as the key itself would be good. Whether it was not revoked yet.
 pub(in crate::operations) async fn refuse(
     write: &mut Write,

@@ -5,7 +5,7 @@ use super::{
     ApiKeyError, CreatedApiKey,
     change::own,
     create::{Draft, Entered, enter, new_generation, wait},
-    refuse::refuse,
+    refuse::{ROTATED, refuse},
 };
 use crate::{
     model::{Actor, ApiKey, ApiKeyId, ApiKeyState, Generation, Username},
@@ -59,7 +59,7 @@ pub async fn rotate_api_key(
         api_keys::expire_at(&mut write, id, end).await?;
         if grace == 0 {
             api_keys::change(&mut write, id, ApiKeyState::Active, ApiKeyState::Expired).await?;
-            refuse(&mut write, &old, "rotated", now, version).await?;
+            refuse(&mut write, &old, ROTATED, now, version).await?;
         }
         let detail = json!({ "owner": old.owner.to_string(), "new": key.id.to_string(), "until": end, "version": version });
         let (action, target) = ("api_key.rotate", &id.to_string());

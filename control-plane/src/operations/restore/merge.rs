@@ -9,6 +9,7 @@ use crate::{
     model::{Actor, ApiKeyState, FoundGap, Gone, SigningKeyState, Subject, Tombstone},
     operations::{
         OpenError, Service,
+        api_keys::{DISABLED, EXPIRED, ROTATED},
         delete_operator::delete_operator,
         delete_user::{CreatedByUser, delete_user},
         mint::AHEAD,
@@ -62,8 +63,8 @@ pub(in crate::operations) async fn merge(
         // The state follows: what was disabled may be enabled again, what was revoked may not.
         if let Some(key) = api_keys::find_by_fingerprint(&mut write, &revocation.fingerprint).await? {
             let state = match revocation.reason.as_deref() {
-                Some("disabled") => ApiKeyState::Disabled,
-                Some("expired" | "rotated") => ApiKeyState::Expired,
+                Some(DISABLED) => ApiKeyState::Disabled,
+                Some(EXPIRED | ROTATED) => ApiKeyState::Expired,
                 _ => ApiKeyState::Active,
             };
             api_keys::change(&mut write, key.id, key.state, state).await?;

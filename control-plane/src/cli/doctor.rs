@@ -84,7 +84,7 @@ async fn examine(global: &Global, findings: &mut Vec<Finding>) {
     let Some(config) = config else { return };
     // Every file that is missing, not only the first that a command needs.
     let opened = match examine_keys(&home) {
-        Ok(_) => Service::attach(home.clone(), config.clone()).await,
+        Ok(_) => Service::attach_unmerged(home.clone(), config.clone()).await,
         Err(error) => Err(OpenError::Keys(error)),
     };
     let service = match opened {
@@ -332,6 +332,7 @@ fn advice(error: &OpenError, home: &Home) -> &'static str {
         OpenError::Journal(_) => {
             "see that the journal in keys/ can be read; a damaged one is restored from its backup"
         }
+        OpenError::Restored => "start `keystile serve`, or run `keystile restore --repair`",
         OpenError::Merge { .. } => "`keystile serve` tries again",
     }
 }

@@ -1,6 +1,9 @@
 //! What a line of the journal says.
 
-use std::collections::{BTreeMap, HashMap};
+use std::{
+    collections::{BTreeMap, HashMap},
+    hash::Hash,
+};
 
 use serde::{Deserialize, Serialize};
 use token::Fingerprint;
@@ -85,6 +88,14 @@ impl Entry {
         })
     }
 
+    /// The mark that a line is, if it is one.
+    pub(super) fn mark_of(line: &[u8]) -> Option<Mark> {
+        match Self::read(line) {
+            Ok(Self { version, what: What::Mark { seq, at } }) => Some(Mark { version, seq, at }),
+            _ => None,
+        }
+    }
+
     pub(super) fn write(&self, out: &mut Vec<u8>) {
         // Of strings and numbers: it can't fail.
         out.extend(serde_json::to_vec(self).unwrap_or_default());
@@ -97,7 +108,7 @@ impl Entry {
 pub struct Recorded {
     pub revocations: HashMap<Fingerprint, (u64, Option<Refused>)>,
     pub watermarks: Vec<(u64, Watermark)>,
-    pub gone: BTreeMap<(Gone, String), (u64, u64)>,
+    pub gone: HashMap<(Gone, String), (u64, u64)>,
     pub granted: BTreeMap<String, u64>,
     pub marks: Vec<Mark>,
     /// Version of the last line.
@@ -124,12 +135,21 @@ pub struct Refused {
     pub revoked_at: u64,
 }
 
+/// How far the store was when the lines before this one were written: they are all that it took back up to `version`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Mark {
     pub version: u64,
+    /// Number of the newest audit line.
     pub seq: u64,
-    /// Milliseconds.
+    /// Its time in milliseconds.
     pub at: u64,
+}
+
+impl Mark {
+    pub(super) const fn entry(self) -> Entry {
+        let Self { version, seq, at } = self;
+        Entry { version, what: What::Mark { seq, at } }
+    }
 }
 
 impl Recorded {
@@ -140,35 +160,48 @@ impl Recorded {
         match what {
             What::Revoked { fingerprint, expires_at, reason, revoked_at } => {
                 let refused = Refused { expires_at: expires_at.unwrap_or(NEVER), reason, revoked_at };
-                self.revocations.insert(parsed(fingerprint)?, (version, Some(refused)));
+                latest(&mut self.revocations, parsed(fingerprint)?, (version, Some(refused)));
             }
             What::Unrevoked { fingerprint } => {
-                self.revocations.insert(parsed(fingerprint)?, (version, None));
+                latest(&mut self.revocations, parsed(fingerprint)?, (version, None));
             }
             What::Watermark { scope, id, instant, ends_at } => {
                 let of = watermarks::scope(&scope, &id).map_err(|_| BadLine::Malformed)?;
-                let latest = (version, Watermark { scope: of, instant, ends_at: ends_at.unwrap_or(NEVER) });
+                let raised = (version, Watermark { scope: of, instant, ends_at: ends_at.unwrap_or(NEVER) });
                 match self
                     .scopes
                     .get(&(scope.clone(), id.clone()))
                     .and_then(|at| self.watermarks.get_mut(*at))
                 {
-                    Some(held) => *held = latest,
+                    Some(held) if held.0 > version => {}
+                    Some(held) => *held = raised,
                     None => {
                         self.scopes.insert((scope, id), self.watermarks.len());
-                        self.watermarks.push(latest);
+                        self.watermarks.push(raised);
                     }
                 }
             }
             What::Gone { what, id, at } => {
                 let gone = Gone::of(&what).ok_or(BadLine::Kind(format!("gone {what}")))?;
-                self.gone.insert((gone, id), (version, at));
+                latest(&mut self.gone, (gone, id), (version, at));
             }
             What::Granted { subject } => {
-                self.granted.insert(subject, version);
+                let known = self.granted.entry(subject).or_default();
+                *known = version.max(*known);
             }
             What::Mark { seq, at } => self.marks.push(Mark { version, seq, at }),
         }
         Ok(())
+    }
+}
+
+/// Keeps the value of the highest version: lines may stand in the file twice, and in any order.
+fn latest<K: Eq + Hash, V>(held: &mut HashMap<K, (u64, V)>, key: K, value: (u64, V)) {
+    match held.get_mut(&key) {
+        Some(known) if known.0 > value.0 => {}
+        Some(known) => *known = value,
+        None => {
+            held.insert(key, value);
+        }
     }
 }

@@ -12,18 +12,18 @@ use std::{
 
 use super::{
     Recorded,
-    entry::{BadLine, Entry, Extent},
+    entry::{BadLine, Entry, Extent, Mark},
 };
 use crate::home::{self, Draft};
 
-/// Held by one process at a time, for as long as it takes to look at the store and to write what is new.
+/// The file while this process alone may change it: for as long as it takes to read the store and to write what is new.
 #[derive(Debug)]
 pub(super) struct Locked {
     file: File,
     path: PathBuf,
-    /// Version of the last line; none where there is none.
-    pub(super) newest: Option<u64>,
-    pub(super) length: u64,
+    /// The last mark in the file. What comes after it, if anything, is the rest of a batch that a crash has torn.
+    pub(super) last: Option<Mark>,
+    length: u64,
 }
 
 #[derive(Debug)]
@@ -90,83 +90,100 @@ impl std::error::Error for JournalError {
     }
 }
 
-/// All that is there; None where there is no journal. A last line that was torn by a crash is none.
+/// Reads the whole file; `None` where there is no journal.
 pub(super) fn read(path: &Path) -> Result<Option<Recorded>, JournalError> {
     let failed = |source| JournalError::File { path: path.to_owned(), source };
-    let file = match File::open(path) {
+    match File::open(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        opened => scan(&opened.map_err(failed)?, path).map(Some),
+    }
+}
+
+/// Reads the last mark; `None` where there is no journal, or no mark in it.
+pub(super) fn last_mark(path: &Path) -> Result<Option<Mark>, JournalError> {
+    let failed = |source| JournalError::File { path: path.to_owned(), source };
+    let mut file = match File::open(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         opened => opened.map_err(failed)?,
     };
+    match mark_at_end(&mut file).map_err(failed)? {
+        Some(mark) => Ok(Some(mark)),
+        None => Ok(scan(&file, path)?.marks.pop()),
+    }
+}
+
+/// The mark in the last line: whoever appends ends with one.
+fn mark_at_end(file: &mut File) -> io::Result<Option<Mark>> {
+    let length = file.metadata()?.len();
+    file.seek(SeekFrom::Start(length.saturating_sub(LONGEST_MARK)))?;
+    let mut tail = Vec::new();
+    file.read_to_end(&mut tail)?;
+    let Some(lines) = tail.strip_suffix(b"\n") else { return Ok(None) };
+    Ok(lines.rsplit(|byte| *byte == b'\n').next().and_then(Entry::mark_of))
+}
+
+/// Reads all lines from the start. What a crash has left of a batch may end in the midst of a line, or in a page that was
+/// never written: a line that can't be read ends the file, unless a mark comes after it.
+fn scan(mut file: &File, path: &Path) -> Result<Recorded, JournalError> {
+    let failed = |source| JournalError::File { path: path.to_owned(), source };
+    file.rewind().map_err(failed)?;
     let mut recorded = Recorded::default();
     recorded.extent.file = identity(&file.metadata().map_err(failed)?);
     let mut reader = BufReader::with_capacity(1 << 16, file);
     let mut line = Vec::new();
+    let mut broken = None;
     for number in 1.. {
         line.clear();
         reader.read_until(b'\n', &mut line).map_err(failed)?;
         let Some(text) = line.strip_suffix(b"\n") else { break };
-        let bad = |bad| match bad {
-            BadLine::Malformed => JournalError::Malformed { path: path.to_owned(), line: number },
-            BadLine::Kind(kind) => JournalError::Kind { path: path.to_owned(), line: number, kind },
-        };
-        recorded.take(Entry::read(text).map_err(bad)?).map_err(bad)?;
-        recorded.extent.length += u64::try_from(line.len()).unwrap_or_default();
+        if let Some(line) = broken {
+            if Entry::mark_of(text).is_some() {
+                return Err(JournalError::Malformed { path: path.to_owned(), line });
+            }
+            continue;
+        }
+        match Entry::read(text).and_then(|entry| recorded.take(entry)) {
+            Ok(()) => recorded.extent.length += u64::try_from(line.len()).unwrap_or_default(),
+            Err(BadLine::Malformed) => broken = Some(number),
+            Err(BadLine::Kind(kind)) => {
+                return Err(JournalError::Kind { path: path.to_owned(), line: number, kind });
+            }
+        }
     }
-    Ok(Some(recorded))
+    Ok(recorded)
 }
 
 impl Locked {
-    /// Waits for the lock, makes the file where there is none, and cuts off what a crash has left of a line.
-    pub(super) fn take(path: &Path) -> Result<Self, JournalError> {
+    /// Waits for the lock, creates the file where there is none, and cuts off what a crash has left of a line.
+    pub(super) fn take(path: &Path, patience: Duration) -> Result<Self, JournalError> {
         let failed = |source| JournalError::File { path: path.to_owned(), source };
-        let patience = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + patience;
         loop {
             let file = open(path).map_err(failed)?;
             match file.try_lock() {
-                Ok(()) if is_still(path, &file).map_err(failed)? => {
-                    return Self::of(file, path).map_err(failed);
-                }
-                // Somebody has put another file in its place meanwhile.
+                Ok(()) if is_still(path, &file).map_err(failed)? => return Self::of(file, path),
+                // Another process has replaced the file meanwhile.
                 Ok(()) => {}
-                Err(TryLockError::WouldBlock) if Instant::now() < patience => sleep(RETRY),
+                Err(TryLockError::WouldBlock) if Instant::now() < deadline => sleep(RETRY),
                 Err(TryLockError::WouldBlock) => return Err(JournalError::Busy { path: path.to_owned() }),
                 Err(TryLockError::Error(source)) => return Err(failed(source)),
             }
         }
     }
 
-    fn of(mut file: File, path: &Path) -> io::Result<Self> {
-        let mut length = file.metadata()?.len();
-        let mut from = length;
-        let mut tail = Vec::new();
-        // Backwards, until a whole line is there: one that ends, and the end of the one before it.
-        loop {
-            let ends: Vec<usize> =
-                tail.iter().enumerate().filter(|(_, byte)| **byte == b'\n').map(|(at, _)| at).collect();
-            let (last, before) = (ends.last().copied(), ends.iter().rev().nth(1).copied());
-            let whole = if before.is_some() || from == 0 { last } else { None };
-            if from > 0 && whole.is_none() {
-                let next = from.saturating_sub(STEP);
-                let mut read = vec![0; usize::try_from(from - next).unwrap_or_default()];
-                file.seek(SeekFrom::Start(next))?;
-                file.read_exact(&mut read)?;
-                read.extend(tail);
-                (tail, from) = (read, next);
-                continue;
+    fn of(mut file: File, path: &Path) -> Result<Self, JournalError> {
+        let failed = |source| JournalError::File { path: path.to_owned(), source };
+        let mut length = file.metadata().map_err(failed)?.len();
+        let mut last = mark_at_end(&mut file).map_err(failed)?;
+        if last.is_none() && length > 0 {
+            let mut found = scan(&file, path)?;
+            if found.extent.length < length {
+                length = found.extent.length;
+                file.set_len(length).map_err(failed)?;
             }
-            let end = last.map_or(0, |at| at + 1);
-            let torn = tail.len() - end;
-            if torn > 0 {
-                length -= u64::try_from(torn).unwrap_or_default();
-                file.set_len(length)?;
-            }
-            let line = last.and_then(|last| tail.get(before.map_or(0, |at| at + 1)..last));
-            let newest = line.and_then(|line| Entry::read(line).ok()).map(|entry| entry.version);
-            if line.is_some() && newest.is_none() {
-                return Err(io::Error::new(io::ErrorKind::InvalidData, "its last line can't be read"));
-            }
-            return Ok(Self { file, path: path.to_owned(), newest, length });
+            last = found.marks.pop();
         }
+        Ok(Self { file, path: path.to_owned(), last, length })
     }
 
     /// Returns when the lines are durable.
@@ -225,48 +242,72 @@ fn identity(file: &fs::Metadata) -> (u64, u64) {
     (file.dev(), file.ino())
 }
 
-/// Whoever has it reads what changed in the store and writes a few lines.
-const PATIENCE: Duration = Duration::from_secs(2);
 const RETRY: Duration = Duration::from_millis(2);
 
-/// More than a line has.
-const STEP: u64 = 8192;
+/// Bytes. A mark is three numbers and their names.
+const LONGEST_MARK: u64 = 256;
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::{home, journal::What};
 
+    const PATIENCE: Duration = Duration::from_secs(5);
+
     fn mark(version: u64) -> Entry {
-        Entry { version, what: What::Mark { seq: version, at: version } }
+        Mark { version, seq: version, at: version }.entry()
+    }
+
+    fn unrevoked(version: u64) -> Entry {
+        Entry { version, what: What::Unrevoked { fingerprint: format!("{version:064x}") } }
     }
 
     #[test]
-    fn a_torn_last_line_is_no_line_and_is_cut_off() {
+    fn a_batch_that_was_torn_is_cut_to_whole_lines_and_ends_before_its_mark() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("journal");
         assert_eq!(read(&path).unwrap(), None);
-        Locked::take(&path).unwrap().append(&[mark(1), mark(2)]).unwrap();
-        let whole = fs::read(&path).unwrap();
-        let mut longer = whole.clone();
-        mark(3).write(&mut longer);
-        for length in whole.len()..longer.len() {
-            fs::write(&path, &longer[..length]).unwrap();
-            assert_eq!(read(&path).unwrap().unwrap().newest, 2, "{length}");
-            let locked = Locked::take(&path).unwrap();
-            assert_eq!(locked.newest, Some(2), "{length}");
-            locked.append(&[mark(4)]).unwrap();
-            let recorded = read(&path).unwrap().unwrap();
-            assert_eq!((recorded.newest, recorded.marks.len()), (4, 3), "{length}");
+        Locked::take(&path, PATIENCE).unwrap().append(&[unrevoked(1), mark(2)]).unwrap();
+        let before = fs::read(&path).unwrap();
+        let mut after = before.clone();
+        [unrevoked(3), unrevoked(3), mark(3)].iter().for_each(|entry| entry.write(&mut after));
+        for length in before.len()..after.len() {
+            // Cut off, or followed by a page that was never written.
+            for rest in [0, 300] {
+                let mut torn = after[..length].to_vec();
+                torn.extend(vec![0; rest]);
+                fs::write(&path, &torn).unwrap();
+                assert_eq!(last_mark(&path).unwrap().unwrap().version, 2, "{length} {rest}");
+                let locked = Locked::take(&path, PATIENCE).unwrap();
+                // So whoever catches up goes on from version 2, and writes all of version 3 again.
+                assert_eq!(locked.last.unwrap().version, 2, "{length} {rest}");
+                locked.append(&[unrevoked(4), mark(4)]).unwrap();
+                let recorded = read(&path).unwrap().unwrap();
+                assert_eq!((recorded.newest, recorded.marks.len()), (4, 2), "{length} {rest}");
+            }
         }
         assert_eq!(home::open_to_others(&path).unwrap(), 0);
+    }
+
+    #[test]
+    fn a_damaged_line_before_a_mark_is_an_error() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("journal");
+        Locked::take(&path, PATIENCE).unwrap().append(&[unrevoked(1), unrevoked(2), mark(2)]).unwrap();
+        let mut text = fs::read(&path).unwrap();
+        text[3] = b'#';
+        fs::write(&path, &text).unwrap();
+        let error = read(&path).unwrap_err();
+        assert_eq!(error.code(), "journal_malformed");
+        assert!(error.to_string().contains("line 1"), "{error}");
+        assert_eq!(fs::read(&path).unwrap(), text);
     }
 
     #[test]
     fn what_a_later_version_wrote_is_named() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("journal");
-        Locked::take(&path).unwrap().append(&[mark(1)]).unwrap();
+        Locked::take(&path, PATIENCE).unwrap().append(&[mark(1)]).unwrap();
         let mut text = fs::read(&path).unwrap();
         text.extend(b"{\"version\":7,\"kind\":\"banished\",\"who\":\"x\"}\n");
         fs::write(&path, &text).unwrap();
@@ -279,19 +320,19 @@ mod tests {
     fn compaction_keeps_lines_that_were_appended_meanwhile() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("journal");
-        Locked::take(&path).unwrap().append(&[mark(1), mark(2), mark(3)]).unwrap();
+        Locked::take(&path, PATIENCE).unwrap().append(&[mark(1), mark(2), mark(3)]).unwrap();
         let extent = read(&path).unwrap().unwrap().extent;
-        Locked::take(&path).unwrap().append(&[mark(5)]).unwrap();
+        Locked::take(&path, PATIENCE).unwrap().append(&[mark(5)]).unwrap();
         let draft = || {
             let (mut draft, mut lines) = (Draft::of(&path).unwrap(), Vec::new());
             mark(4).write(&mut lines);
             draft.write_all(&lines).unwrap();
             draft
         };
-        let held = Locked::take(&path).unwrap();
+        let held = Locked::take(&path, PATIENCE).unwrap();
         let waiting = {
             let path = path.clone();
-            std::thread::spawn(move || Locked::take(&path).unwrap().append(&[mark(6)]))
+            std::thread::spawn(move || Locked::take(&path, PATIENCE).unwrap().append(&[mark(6)]))
         };
         assert!(held.compact(draft(), &extent).unwrap());
         waiting.join().unwrap().unwrap();
@@ -300,28 +341,9 @@ mod tests {
         assert_eq!(marks(), [4, 5, 6]);
 
         // Another process has compacted it since.
-        assert!(!Locked::take(&path).unwrap().compact(draft(), &extent).unwrap());
+        assert!(!Locked::take(&path, PATIENCE).unwrap().compact(draft(), &extent).unwrap());
         assert_eq!(marks(), [4, 5, 6]);
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "no draft is left behind");
         assert_eq!(home::open_to_others(&path).unwrap(), 0);
-    }
-
-    #[test]
-    fn long_lines_and_many_are_read_from_the_end() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("journal");
-        let long = |version| Entry {
-            version,
-            what: What::Revoked {
-                fingerprint: "00".repeat(32),
-                expires_at: None,
-                reason: Some("\u{1}".repeat(9000)),
-                revoked_at: 1,
-            },
-        };
-        for version in 1..4 {
-            Locked::take(&path).unwrap().append(&[mark(version), long(version)]).unwrap();
-            assert_eq!(Locked::take(&path).unwrap().newest, Some(version));
-        }
     }
 }

@@ -48,12 +48,22 @@ pub struct Journal {
 struct State {
     /// The version that it was brought up to here.
     written: AtomicU64,
-    /// The last mark, and when it was made.
-    marked: Mutex<Option<(u64, Instant)>>,
+    /// When the store was last looked at.
+    looked: Mutex<Option<Instant>>,
+    /// Set after a merge, until a line was written: the version up to which the store knows what the journal says.
+    merged: Mutex<Option<u64>>,
     /// Its length in bytes after it was compacted here; 0 if it was not yet.
     compacted: AtomicU64,
     /// Why it can't be written, while that is so.
     trouble: Mutex<Option<String>>,
+}
+
+/// Whether the store holds what the journal was last written from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Continuity {
+    Kept,
+    /// Nothing was written: the store went back, and is not merged yet.
+    Lost,
 }
 
 #[derive(Debug)]
@@ -119,7 +129,7 @@ impl Journal {
 
     /// Whether it could be written now.
     pub fn writable(&self) -> Result<(), JournalError> {
-        Locked::take(&self.path).map(drop)
+        Locked::take(&self.path, LOCK_PATIENCE).map(drop)
     }
 
     /// Why it can't be written at present.
@@ -127,17 +137,38 @@ impl Journal {
         self.state.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// Returns whether the store holds what the journal was last written from. If not, it was restored from a backup, or
+    /// failed over to a copy that lacks commits.
+    pub async fn continues_in(&self, store: &Store) -> Result<bool, CatchUpError> {
+        let path = self.path.clone();
+        let Some(last) = on_thread(move || file::last_mark(&path)).await?? else { return Ok(true) };
+        Ok(last.is_in(&mut store.read().await?).await?)
+    }
+
+    /// Lets the journal go on in a store that has lost what it was last written from: the caller has merged it. The store
+    /// knows everything up to version `known`.
+    pub fn resume_after(&self, known: u64) {
+        *self.state.merged.lock().unwrap_or_else(PoisonError::into_inner) = Some(known);
+    }
+
     /// Brings it up to the store's version. A journal that can't be written keeps no revocation from being published:
-    /// it is told once, and shown by `/readyz` and `keystile doctor`.
-    pub async fn keep_up(&self, store: &Store) {
-        let done = tokio::time::timeout(PATIENCE, self.catch_up(store)).await;
-        let trouble = match done {
-            Ok(Ok(())) => None,
-            Ok(Err(error)) => {
-                let cause = std::error::Error::source(&error).map(|cause| format!(": {cause}"));
+    /// that is logged once, and shown by `/readyz` and `keystile doctor`. But from a store that has lost what the journal
+    /// was last written from, nothing must be published before it is merged.
+    pub async fn keep_up(&self, store: &Store, patience: Duration) -> Continuity {
+        let (journal, store) = (self.clone(), store.clone());
+        // What takes longer goes on beside the caller.
+        let catching_up = tokio::spawn(async move { journal.catch_up(&store).await });
+        let done = match tokio::time::timeout(patience, catching_up).await {
+            Ok(done) => Some(done.unwrap_or(Err(CatchUpError::Ended))),
+            Err(_elapsed) => None,
+        };
+        let trouble = match &done {
+            Some(Ok(_)) => None,
+            Some(Err(error)) => {
+                let cause = std::error::Error::source(error).map(|cause| format!(": {cause}"));
                 Some(format!("{error}{}", cause.unwrap_or_default()))
             }
-            Err(_elapsed) => Some("writing it takes too long".to_owned()),
+            None => Some("writing it takes too long".to_owned()),
         };
         let mut told = self.state.trouble.lock().unwrap_or_else(PoisonError::into_inner);
         match (&trouble, &*told) {
@@ -150,38 +181,48 @@ impl Journal {
             _ => {}
         }
         *told = trouble;
+        match done {
+            Some(Ok(continuity)) => continuity,
+            _ => Continuity::Kept,
+        }
     }
 
     /// As [`keep_up`](Self::keep_up), for who must know.
-    pub async fn catch_up(&self, store: &Store) -> Result<(), CatchUpError> {
+    pub async fn catch_up(&self, store: &Store) -> Result<Continuity, CatchUpError> {
         let now = versions::current(&mut store.reader().await?).await?.number;
-        let due = {
-            let marked = self.state.marked.lock().unwrap_or_else(PoisonError::into_inner);
-            marked.is_none_or(|(_, at)| at.elapsed() >= MARK_EVERY)
+        let is_due = {
+            let looked = self.state.looked.lock().unwrap_or_else(PoisonError::into_inner);
+            looked.is_none_or(|at| at.elapsed() >= MARK_EVERY)
         };
-        if !due && self.state.written.load(Ordering::Acquire) >= now {
-            return Ok(());
+        if !is_due && self.state.written.load(Ordering::Acquire) >= now {
+            return Ok(Continuity::Kept);
         }
         let path = self.path.clone();
-        let locked = on_thread(move || Locked::take(&path)).await??;
+        let locked = on_thread(move || Locked::take(&path, LOCK_PATIENCE)).await??;
+        let merged = *self.state.merged.lock().unwrap_or_else(PoisonError::into_inner);
         let mut read = store.read().await?;
+        let from = match (merged, locked.last) {
+            (Some(known), _) => known,
+            (None, None) => 0,
+            (None, Some(last)) if last.is_in(&mut read).await? => last.version,
+            (None, Some(_)) => return Ok(Continuity::Lost),
+        };
         let version = versions::current(&mut read).await?.number;
-        let mut entries = since(&mut read, locked.newest.unwrap_or(0)).await?;
-        if let Some(Mark { seq, at, .. }) = newest_mark(&mut read, version).await? {
-            let mut marked = self.state.marked.lock().unwrap_or_else(PoisonError::into_inner);
-            if due {
-                if marked.is_none_or(|(last, _)| last != seq) {
-                    entries.push(Entry { version, what: What::Mark { seq, at } });
-                }
-                *marked = Some((seq, Instant::now()));
-            }
-        }
+        let mut entries = since(&mut read, from).await?;
+        let mark = newest_mark(&mut read, version).await?;
         drop(read);
-        if !entries.is_empty() {
+        let is_news = !entries.is_empty() || mark.map(|mark| mark.seq) != locked.last.map(|last| last.seq);
+        if is_news {
+            // Last: a batch without it was torn, and is written again.
+            entries.extend(mark.map(Mark::entry));
             on_thread(move || locked.append(&entries)).await??;
         }
+        *self.state.looked.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+        if merged.is_some() {
+            *self.state.merged.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        }
         self.state.written.fetch_max(version, Ordering::AcqRel);
-        Ok(())
+        Ok(Continuity::Kept)
     }
 
     /// True if it has grown to more than twice what it needs to hold `things` entries.
@@ -215,17 +256,16 @@ impl Journal {
             from = next;
         }
         let mut entries: Vec<Entry> = thinned(&recorded.marks, now.millis())
-            .map(|Mark { version, seq, at }| Entry { version, what: What::Mark { seq, at } })
+            .map(Mark::entry)
             .chain(others_since(lookup, 0).await?)
             .collect();
         entries.sort_by_key(|entry| entry.version);
-        // Last, because whoever catches up goes on from the version of the last line.
-        if let Some(Mark { seq, at, .. }) = newest_mark(lookup, version).await? {
-            entries.push(Entry { version, what: What::Mark { seq, at } });
-        }
+        // Last, because whoever catches up goes on from the last mark.
+        let last = newest_mark(lookup, version).await?.or(recorded.marks.last().copied());
+        entries.extend(last.map(Mark::entry));
         draft = self.add(draft, entries).await?;
         let (path, extent) = (self.path.clone(), recorded.extent);
-        let done = on_thread(move || Locked::take(&path)?.compact(draft, &extent)).await??;
+        let done = on_thread(move || Locked::take(&path, LOCK_PATIENCE)?.compact(draft, &extent)).await??;
         let length = std::fs::metadata(&self.path).map_or(1, |file| file.len());
         self.state.compacted.store(length.max(1), Ordering::Release);
         Ok(done)
@@ -291,6 +331,14 @@ async fn others_since(lookup: &mut impl Lookup, version: u64) -> Result<Vec<Entr
     Ok(entries)
 }
 
+impl Mark {
+    /// Returns whether the store holds what the journal was written from up to this mark.
+    pub(crate) async fn is_in(&self, lookup: &mut impl Lookup) -> Result<bool, StoreError> {
+        Ok(versions::current(lookup).await?.number >= self.version
+            && audit::is_there(lookup, self.seq, self.at).await?)
+    }
+}
+
 /// Reads the newest audit line, as a mark of this version.
 async fn newest_mark(lookup: &mut impl Lookup, version: u64) -> Result<Option<Mark>, StoreError> {
     let line = audit::newest(lookup, 1).await?.pop();
@@ -318,8 +366,14 @@ pub const KEPT: u64 = 400 * 24 * HOUR;
 /// What is only issued, and not taken back, leaves no other trace: a database that lacks that much goes unnoticed.
 const MARK_EVERY: Duration = Duration::from_secs(2);
 
-/// A disk that hangs keeps no revocation back.
-const PATIENCE: Duration = Duration::from_secs(4);
+/// A disk that hangs keeps no revocation from being published for longer.
+pub const PUBLISHER_PATIENCE: Duration = Duration::from_millis(500);
+
+/// A command has nothing else to do.
+pub const COMMAND_PATIENCE: Duration = Duration::from_secs(4);
+
+/// Whoever holds the lock writes a few lines; a revocation does not wait for longer. The next look comes soon.
+const LOCK_PATIENCE: Duration = Duration::from_millis(200);
 
 /// A journal of twice this is not worth compacting.
 const SMALL_BYTES: u64 = 1 << 20;

@@ -146,6 +146,11 @@ impl Gone {
         }
     }
 
+    /// True if the thing ends at the time of the tombstone, which may move.
+    pub const fn is_an_end(self) -> bool {
+        matches!(self, Self::ApiKeyEnd | Self::EdgeCredentialEnd)
+    }
+
     pub fn of(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|gone| gone.name() == name)
     }

@@ -20,8 +20,8 @@ use crate::{
     clock::Time,
     model::{Actor, ApiKeyId, WatermarkScope},
     store::{
-        StoreError, audit, blocks, coverage, edges, issued, issuers, revocations, signing_keys, versions,
-        watermarks,
+        StoreError, audit, blocks, coverage, edges, gaps, issued, issuers, revocations, signing_keys,
+        versions, watermarks,
     },
 };
 
@@ -138,6 +138,9 @@ pub async fn instants_ahead(service: &Service) -> Result<Vec<(String, u64)>, Sto
     for (kid, high) in coverage::later_than(&mut reader, second).await? {
         found.push((format!("base of {kid}"), high));
     }
+    if let Some(until) = gaps::later_than(&mut reader, second).await? {
+        found.push(("time of issue that a restored database does not know".to_owned(), until));
+    }
     Ok(found)
 }
 
@@ -189,6 +192,7 @@ pub async fn repair_clock(
         blocks::clear(&mut write).await?;
         coverage::lower(&mut write, second).await?;
     }
+    gaps::put_right(&mut write, second).await?;
     let unexpired = take_back_expiry(&mut write, now, version).await?;
     versions::put_right(&mut write, now).await?;
     edges::put_right(&mut write, second).await?;

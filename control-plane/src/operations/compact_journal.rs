@@ -25,9 +25,8 @@ pub async fn compact_journal(service: &Service) -> Result<bool, CatchUpError> {
     // Later than the journal was read, so the store knows at least as much, unless it was restored.
     let mut read = service.store.read().await?;
     let is_repaired = gaps::list(&mut read).await?.iter().all(|gap| gap.version.is_some());
-    let now = service.now();
-    if !is_repaired || !compare(&mut read, &recorded, now).await?.is_nothing() {
+    if !is_repaired || !compare(&mut read, &recorded).await?.is_nothing() {
         return Ok(false);
     }
-    service.journal.compact(&mut read, &recorded, now).await
+    service.journal.compact(&mut read, &recorded, service.now()).await
 }

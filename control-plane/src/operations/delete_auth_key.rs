@@ -6,7 +6,7 @@ use super::{Authority, Service, mint::AHEAD, operator_limits, watermark::raise_t
 use crate::{
     clock::Time,
     model::{Actor, AuthKeyId, Watermark, WatermarkScope},
-    store::{StoreError, Write, audit, auth_keys, versions},
+    store::{StoreError, Write, audit, auth_keys, coverage, versions},
 };
 
 #[derive(Debug)]
@@ -54,6 +54,8 @@ pub async fn delete_auth_key(
 ) -> Result<u64, DeleteAuthKeyError> {
     let mut write = service.store.write().await?;
     let version = versions::next(&mut write, service.now()).await?;
+    // Nothing is issued by what is deleted here, however long the commit takes.
+    coverage::lock(&mut write).await?;
     // After the wait for the version: what was issued meanwhile is meant too.
     let now = service.now();
     let key = auth_keys::find(&mut write, id).await?.ok_or(DeleteAuthKeyError::NotFound)?;

@@ -3,7 +3,7 @@ use serde_json::json;
 use super::{AccountError, Service, api_keys::refuse_all, mint::AHEAD, watermark::raise_to_now};
 use crate::{
     model::{Actor, OperatorId, WatermarkScope},
-    store::{NEVER, api_keys, audit, auth_keys, grants, operators, roles, users, versions},
+    store::{NEVER, api_keys, audit, auth_keys, coverage, grants, operators, roles, users, versions},
 };
 
 /// Deletes an operator with its users, roles and AuthKeys, and refuses all that was ever issued inside it. Returns the
@@ -11,6 +11,8 @@ use crate::{
 pub async fn delete_operator(service: &Service, actor: &Actor, id: &OperatorId) -> Result<u64, AccountError> {
     let mut write = service.store.write().await?;
     let version = versions::next(&mut write, service.now()).await?;
+    // Nothing is issued by what is deleted here, however long the commit takes.
+    coverage::lock(&mut write).await?;
     // After the wait for the version: what was issued meanwhile is meant too.
     let now = service.now();
     if !operators::exists(&mut write, id).await? {

@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     model::{Actor, ApiKey, AuthKey, Subject},
-    store::{Lookup, NEVER, api_keys, audit, auth_keys, grants, users, versions},
+    store::{Lookup, NEVER, api_keys, audit, auth_keys, coverage, grants, users, versions},
 };
 
 /// What a user made for others.
@@ -62,6 +62,8 @@ pub async fn delete_user(
     };
     let mut write = service.store.write().await?;
     let version = versions::next(&mut write, service.now()).await?;
+    // Nothing is issued by what is deleted here, however long the commit takes.
+    coverage::lock(&mut write).await?;
     // After the wait for the version: what was issued meanwhile is meant too.
     let now = service.now();
     let created = created(&mut write, subject).await?;

@@ -330,7 +330,7 @@ async fn one(
     {
         operator_limits::count_revocation(write, operator, expires_at).await?;
     }
-    let held = hold(write, &fingerprint).await?;
+    let held = hold(write, &fingerprint, reason, now, version).await?;
     Ok((What::Fingerprint(fingerprint), inserted || held))
 }
 

@@ -21,7 +21,7 @@ use crate::{
     clock::{Clock, Time},
     config::Config,
     home::Home,
-    journal::{CatchUpError, Journal},
+    journal::{COMMAND_PATIENCE, CatchUpError, Journal},
     keys::{self, KeyError, Keyring, Keys},
     publisher::Publications,
     random,
@@ -85,19 +85,38 @@ impl Service {
             Some(merged) => merged,
             None => merge(&store, &home, &journal, clock.now()).await?,
         };
-        let service = Self::on(store, home, config, clock).await?;
+        let service = Self::on(store, home, journal, config, clock).await?;
         delete_again(&service, &later).await?;
         Ok(service)
     }
 
-    /// For a command, which takes the database as it is.
+    /// For a command beside the servers. Fails with [`OpenError::Restored`] if the database was restored from a backup and
+    /// no server has merged the journal into it yet: what the command changes could not be told from what was lost.
     pub async fn attach(home: Home, config: Config) -> Result<Self, OpenError> {
-        let home = there(home)?;
-        let store = Store::attach(&config.store.url, home.folder()).await.map_err(OpenError::Store)?;
-        Self::on(store, home, config, Clock::System).await
+        let service = Self::attach_unmerged(home, config).await?;
+        if !service.journal.continues_in(&service.store).await.map_err(OpenError::Journal)? {
+            return Err(OpenError::Restored);
+        }
+        Ok(service)
     }
 
-    async fn on(store: Store, home: Home, config: Config, clock: Clock) -> Result<Self, OpenError> {
+    /// For a command that looks at the database as it is, and changes nothing.
+    pub async fn attach_unmerged(home: Home, config: Config) -> Result<Self, OpenError> {
+        let home = there(home)?;
+        let store = Store::attach(&config.store.url, home.folder()).await.map_err(OpenError::Store)?;
+        let version = store::versions::current(&mut store.reader().await?).await?;
+        store.anchor(version.number, version.mark);
+        let journal = Journal::of(&home);
+        Self::on(store, home, journal, config, Clock::System).await
+    }
+
+    async fn on(
+        store: Store,
+        home: Home,
+        journal: Journal,
+        config: Config,
+        clock: Clock,
+    ) -> Result<Self, OpenError> {
         let root = authority::root_key(&home).map_err(OpenError::Keys)?;
         let mut reader = store.reader().await.map_err(OpenError::Store)?;
         let installation = store::installation::find(&mut reader).await.map_err(OpenError::Store)?;
@@ -110,7 +129,7 @@ impl Service {
         Ok(Self {
             root_key: root.to_string(),
             installation: installation.map(|installation| installation.id),
-            journal: Journal::of(&home),
+            journal,
             ledger: Ledger::start(store.clone(), clock.clone()),
             usage: Usage::start(store.clone()),
             rates: OperatorRates::new(&config.limits),
@@ -227,7 +246,7 @@ impl Service {
             let _ = timeout(SETTLE, publications.reached(version)).await;
         } else {
             // No server may be there to do it.
-            self.journal.keep_up(&self.store).await;
+            self.journal.keep_up(&self.store, COMMAND_PATIENCE).await;
         }
     }
 
@@ -268,6 +287,8 @@ pub enum OpenError {
     Store(StoreError),
     Keys(KeyError),
     Journal(CatchUpError),
+    /// The database was restored from a backup, and the journal is not merged into it yet.
+    Restored,
     /// What the journal says was deleted is there again, and can't be deleted.
     Merge {
         what: String,
@@ -286,6 +307,10 @@ impl fmt::Display for OpenError {
             Self::Store(error) => error.fmt(f),
             Self::Keys(error) => error.fmt(f),
             Self::Journal(error) => error.fmt(f),
+            Self::Restored => f.write_str(
+                "the database was restored from a backup, and does not know what was revoked since; start the server, or \
+                 run `keystile restore --repair`, before anything is changed",
+            ),
             Self::Merge { what, error } => {
                 write!(
                     f,
@@ -299,7 +324,7 @@ impl fmt::Display for OpenError {
 impl std::error::Error for OpenError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
-            Self::NoHome { .. } | Self::Merge { .. } => None,
+            Self::NoHome { .. } | Self::Restored | Self::Merge { .. } => None,
             Self::Store(error) => error.source(),
             Self::Keys(error) => error.source(),
             Self::Journal(error) => error.source(),

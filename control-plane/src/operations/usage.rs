@@ -89,7 +89,10 @@ impl Usage {
         }
         let published = due.published;
         if let Err(error) = write(&self.store, due).await {
-            tracing::warn!(error.code = error.code(), "last uses could not be written");
+            // The publisher says so, once.
+            if !matches!(error, StoreError::WentBack) {
+                tracing::warn!(error.code = error.code(), "last uses could not be written");
+            }
             // Commands wait for it.
             self.with(|gathered| gathered.published = gathered.published.or(published));
         }

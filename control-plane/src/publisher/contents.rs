@@ -112,6 +112,11 @@ impl Contents {
         Ok(true)
     }
 
+    /// From now on the store takes changes only while it knows the version that was loaded last.
+    pub(super) fn anchor(&self, store: &Store) {
+        store.anchor(self.version, self.mark);
+    }
+
     /// Forgets all of it: the next load begins from nothing.
     pub(super) fn begin_anew(&mut self) {
         let keyset = self.keyset.clone();

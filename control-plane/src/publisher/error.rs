@@ -2,7 +2,11 @@ use std::{error::Error as _, fmt};
 
 use bundle::{Incomplete, ManifestError, ObjectError, Regression, Rejected, builder::TooLarge};
 
-use crate::{keys::KeyError, operations::RepairError, store::StoreError};
+use crate::{
+    keys::KeyError,
+    operations::{OpenError, RepairError},
+    store::StoreError,
+};
 
 /// Why nothing was published. What was published before stays until it goes stale.
 #[derive(Debug)]
@@ -19,6 +23,8 @@ pub enum PublishError {
     Restored,
     /// The journal can't be read.
     Journal(RepairError),
+    /// What the journal says can't be refused again in a database that went back.
+    Merge(Box<OpenError>),
     TooLarge(TooLarge),
     /// What was built is not what edges would accept.
     Unreadable(Defect),
@@ -40,6 +46,7 @@ impl PublishError {
             Self::WentBack { .. } => "store_went_back",
             Self::Restored => "database_restored",
             Self::Journal(_) => "journal_unusable",
+            Self::Merge(_) => "journal_not_merged",
             Self::TooLarge(_) => "bundle_too_large",
             Self::Unreadable(_) => "bundle_unreadable",
         }
@@ -55,6 +62,10 @@ impl fmt::Display for PublishError {
         match self {
             Self::Keys(error) => error.fmt(f),
             Self::Store(error) => error.fmt(f),
+            Self::WentBack { published, kept } if kept >= published => f.write_str(
+                "the database went back: some of what was issued is missing; a backup was restored, or a failover lost \
+                 commits",
+            ),
             Self::WentBack { published, kept } => write!(
                 f,
                 "the database went back: versions {} to {published} are missing; a backup was restored, or a failover \
@@ -66,6 +77,7 @@ impl fmt::Display for PublishError {
                  run `keystile restore --repair`",
             ),
             Self::Journal(error) => error.fmt(f),
+            Self::Merge(error) => write!(f, "the database went back, and the journal can't be merged into it: {error}"),
             Self::TooLarge(error) => error.fmt(f),
             Self::Unreadable(_) => f.write_str("the bundle that was built can't be read"),
         }
@@ -78,6 +90,7 @@ impl std::error::Error for PublishError {
             Self::Keys(error) => error.source(),
             Self::Store(error) => error.source(),
             Self::Journal(error) => error.source(),
+            Self::Merge(error) => error.source(),
             Self::WentBack { .. } | Self::Restored | Self::TooLarge(_) => None,
             Self::Unreadable(Defect::Manifest(error)) => Some(error),
             Self::Unreadable(Defect::Object(error)) => Some(error),

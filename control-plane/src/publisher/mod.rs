@@ -32,6 +32,7 @@ pub use publications::{Order, Publication, Publications};
 
 use crate::{
     clock::Clock,
+    journal::PUBLISHER_PATIENCE,
     operations::{Service, Usage, standing},
     store::{Store, in_time, versions},
     telemetry::Metrics,
@@ -45,7 +46,7 @@ pub async fn start(
     stop: watch::Receiver<bool>,
 ) -> Result<(Publications, Vec<JoinHandle<()>>), PublishError> {
     begin_anew(service).await?;
-    service.journal().keep_up(service.store()).await;
+    service.journal().keep_up(service.store(), PUBLISHER_PATIENCE).await;
     let press = Press::start(service, metrics).await?;
     let publications = press.publications();
     let ringer = tokio::spawn(ring(service.store().clone(), publications.clone(), stop.clone()));

@@ -15,7 +15,7 @@ use crate::{
     clock::{Clock, Time},
     config,
     home::Home,
-    journal::Journal,
+    journal::{Continuity, Journal, PUBLISHER_PATIENCE},
     model::Actor,
     operations::{Service, refuse_again},
     store::{Store, audit, versions},
@@ -104,20 +104,27 @@ impl Press {
             // It may have gone back again while it was being loaded from nothing.
             Ok(_) if self.contents.version() < published => (published, self.contents.version()),
             Ok(news) => {
+                self.contents.anchor(&self.store);
                 self.unsigned |= news;
                 return Ok(());
             }
             Err(PublishError::WentBack { published: loaded, kept }) => (loaded.max(published), kept),
             Err(error) => return Err(error),
         };
+        self.recover(lost, kept, as_of).await
+    }
+
+    /// Publishes anew from a database that went back, once all that it lacks is refused again.
+    async fn recover(&mut self, lost: u64, kept: u64, as_of: Time) -> Result<(), PublishError> {
         let has_risen = rise_above(&self.store, lost, kept, as_of).await?;
-        // Before anything is published of it: what was refused since then is refused again.
-        if let Err(error) = refuse_again(&self.store, &self.sealer.home, &self.journal, as_of).await {
-            tracing::error!(error = %error, "what the journal knows can't be refused again; restart the server");
-        }
+        // Nothing is published of it before: edges keep what they have, which refuses it.
+        refuse_again(&self.store, &self.sealer.home, &self.journal, as_of)
+            .await
+            .map_err(|error| PublishError::Merge(Box::new(error)))?;
         self.unsigned = true;
         self.contents.begin_anew();
         self.contents.load(&self.store).await?;
+        self.contents.anchor(&self.store);
         let error = PublishError::WentBack { published: lost, kept };
         tracing::error!(
             error.code = error.code(),
@@ -139,7 +146,10 @@ impl Press {
             self.load(as_of).await?;
         }
         // Also of what edges need not hear: how far the store was is a trace of what was only issued.
-        self.journal.keep_up(&self.store).await;
+        if self.journal.keep_up(&self.store, PUBLISHER_PATIENCE).await == Continuity::Lost {
+            let published = self.latest.borrow().version;
+            self.recover(published, self.contents.version(), as_of).await?;
+        }
         if !self.unsigned && sign == Sign::IfNewer {
             return Ok(());
         }
@@ -168,7 +178,7 @@ impl Press {
 /// later ones take it. Whether another publisher over the store has done so meanwhile: one is enough for all of them,
 /// unless they published later ones still.
 async fn rise_above(store: &Store, published: u64, kept: u64, now: Time) -> Result<bool, PublishError> {
-    let mut write = store.write().await?;
+    let mut write = store.write_unanchored().await?;
     versions::lock(&mut write).await?;
     let found = versions::current(&mut write).await?;
     if found.number > published && found.checkpoint > published {

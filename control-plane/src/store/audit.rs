@@ -81,6 +81,15 @@ pub async fn extent(lookup: &mut impl Lookup) -> Result<(u64, Option<u64>), Stor
     Ok((row::unsigned(&found, "last")?, row::optional_unsigned(&found, "first_kept")?))
 }
 
+/// Returns whether the store holds the line of this number and time, or has forgotten it as lines are.
+pub async fn is_there(lookup: &mut impl Lookup, seq: u64, at: u64) -> Result<bool, StoreError> {
+    if let Some(found) = made_at(lookup, seq).await? {
+        return Ok(found == at);
+    }
+    let (last, first_kept) = extent(lookup).await?;
+    Ok(seq <= last && first_kept.is_none_or(|first| seq < first))
+}
+
 /// Forgets lines from before an instant; returns how many.
 pub async fn collect(write: &mut Write, before: Time) -> Result<u64, StoreError> {
     let done = query("DELETE FROM audit WHERE at < $1")

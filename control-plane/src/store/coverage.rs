@@ -36,7 +36,8 @@ pub async fn raise(write: &mut Write, kids: &[String], high: u64) -> Result<(), 
     Ok(())
 }
 
-pub(in crate::store) async fn lock(write: &mut Write) -> Result<(), StoreError> {
+/// Keeps tokens from being entered until the end of the transaction, and waits for those that are being entered.
+pub async fn lock(write: &mut Write) -> Result<(), StoreError> {
     if write.engine() == Engine::Postgres {
         // Waits for those who have entered some and not yet committed, and keeps out whoever has not looked here yet:
         // a statement looks at the database after it got its lock on the table. SQLite has one writer at a time anyway.

@@ -20,6 +20,8 @@ pub enum StoreError {
     Replaced {
         path: PathBuf,
     },
+    /// It does not know what was published from it.
+    WentBack,
     /// The disk is almost full.
     NoRoom,
     /// No first connection.
@@ -48,6 +50,7 @@ impl StoreError {
             Self::File { .. } | Self::Unusable { .. } => "store_unusable",
             Self::Missing { .. } => "store_missing",
             Self::Replaced { .. } => "store_replaced",
+            Self::WentBack => "store_went_back",
             Self::NoRoom => "store_disk_full",
             Self::SchemaOlder => "store_schema_older",
             Self::SchemaNewer => "store_schema_newer",
@@ -78,6 +81,10 @@ impl fmt::Display for StoreError {
                  what this process would write there nobody reads",
                 path.display()
             ),
+            Self::WentBack => f.write_str(
+                "the database lacks what was published from it: a backup was restored, or a failover lost commits; nothing \
+                 is changed before what it lacks is refused again; try again in a second",
+            ),
             Self::NoRoom => f.write_str("the disk of the database is almost full"),
             Self::Unusable { place, .. } => write!(f, "the database at `{place}` can't be used"),
             Self::SchemaOlder => f.write_str(
@@ -103,6 +110,7 @@ impl std::error::Error for StoreError {
             | Self::Page(_)
             | Self::Missing { .. }
             | Self::Replaced { .. }
+            | Self::WentBack
             | Self::NoRoom
             | Self::SchemaOlder
             | Self::SchemaNewer => None,

@@ -57,6 +57,23 @@ pub async fn version(lookup: &mut impl Lookup) -> Result<Option<u64>, StoreError
     row::optional_unsigned(&row, "version")
 }
 
+/// Returns the latest second that a gap reaches, or was found at, where that is later than this one.
+pub async fn later_than(lookup: &mut impl Lookup, second: u64) -> Result<Option<u64>, StoreError> {
+    let latest = list(lookup).await?.iter().map(|gap| gap.issued_until.max(gap.found_at)).max();
+    Ok(latest.filter(|latest| *latest > second))
+}
+
+/// Brings gaps that reach beyond a second back to it: nothing has been issued later.
+pub async fn put_right(write: &mut Write, second: u64) -> Result<(), StoreError> {
+    for update in [
+        "UPDATE gaps SET issued_until = $1 WHERE issued_until > $1",
+        "UPDATE gaps SET found_at = $1 WHERE found_at > $1",
+    ] {
+        query(update).bind(row::signed(second)).execute(write.connection()).await?;
+    }
+    Ok(())
+}
+
 /// What was issued in closed gaps, and is known.
 pub async fn known(lookup: &mut impl Lookup) -> Result<Vec<Fingerprint>, StoreError> {
     let rows = query(

@@ -34,6 +34,7 @@ pub mod watermarks;
 
 use std::{
     path::Path,
+    sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -60,6 +61,8 @@ pub struct Store {
     readers: AnyPool,
     /// Of SQLite.
     files: Option<Files>,
+    /// A version that this process knows to be part of the history of the database, with its mark.
+    anchor: Arc<Mutex<Option<(u64, i64)>>>,
 }
 
 impl Store {
@@ -148,7 +151,14 @@ impl Store {
                 .after_release(move |connection, _| Box::pin(at_rest(engine, connection)))
                 .connect_lazy(&url)
         };
-        Ok(Self { engine, writers: pool(writers)?, readers: pool(readers)?, url: url.clone(), files })
+        Ok(Self {
+            engine,
+            writers: pool(writers)?,
+            readers: pool(readers)?,
+            url: url.clone(),
+            files,
+            anchor: Arc::default(),
+        })
     }
 
     pub const fn engine(&self) -> Engine {
@@ -160,10 +170,29 @@ impl Store {
         self.files.as_ref()
     }
 
-    /// A transaction that may change things.
+    /// Begins a transaction that may change things. Fails with [`StoreError::WentBack`] if the database does not know the
+    /// version that [`anchor`](Self::anchor) named: it was restored, and what it has forgotten must be refused again first.
     pub async fn write(&self) -> Result<Write, StoreError> {
+        let mut write = self.write_unanchored().await?;
+        let anchor = *self.anchor.lock().unwrap_or_else(PoisonError::into_inner);
+        // The query locks the table that it reads, so a restoration waits for the end of this transaction.
+        if let Some((version, mark)) = anchor
+            && !versions::is_known(&mut write, version, mark).await?
+        {
+            return Err(StoreError::WentBack);
+        }
+        Ok(write)
+    }
+
+    /// As [`write`](Self::write), for what has to be done when the database was restored.
+    pub async fn write_unanchored(&self) -> Result<Write, StoreError> {
         let transaction = self.writers.begin_with(self.engine.begin_write()).await?;
         Ok(Write { engine: self.engine, transaction })
+    }
+
+    /// Names a version that this process has seen in the database, with its mark.
+    pub fn anchor(&self, version: u64, mark: i64) {
+        *self.anchor.lock().unwrap_or_else(PoisonError::into_inner) = Some((version, mark));
     }
 
     /// One moment of the database, for as long as it is held.

@@ -55,6 +55,28 @@ pub async fn insert(
     }
 }
 
+/// Gives a revocation that holds another reason, as a change that edges and the journal hear of.
+pub async fn confirm(
+    write: &mut Write,
+    fingerprint: &Fingerprint,
+    reason: Option<&str>,
+    at: u64,
+    version: u64,
+) -> Result<(), StoreError> {
+    query(
+        "UPDATE revocations SET reason = $3, revoked_at = $4, version = $5 \
+         WHERE prefix = $1 AND fingerprint = $2 AND restored_at IS NULL",
+    )
+    .bind(row::prefix(fingerprint))
+    .bind(fingerprint.to_string())
+    .bind(reason)
+    .bind(row::signed(at))
+    .bind(row::signed(version))
+    .execute(write.connection())
+    .await?;
+    Ok(())
+}
+
 /// Takes a revocation back, in a version that is a checkpoint from now on. Whether there was one.
 pub async fn restore(
     write: &mut Write,

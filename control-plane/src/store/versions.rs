@@ -32,11 +32,15 @@ pub async fn next_above(write: &mut Write, now: Time, floor: u64) -> Result<u64,
     let least = now.millis().max(floor.saturating_add(1));
     let row = query(next).bind(row::signed(least)).bind(mark).fetch_one(write.connection()).await?;
     let version = row::unsigned(&row, "version")?;
-    // What was the latest until now stays: that is what servers hold.
-    query("DELETE FROM version_log WHERE version < (SELECT MAX(version) FROM version_log) - $1")
-        .bind(LOGGED_MS)
-        .execute(write.connection())
-        .await?;
+    // What servers hold stays: the latest until now, and some of those before it.
+    query(
+        "DELETE FROM version_log WHERE version < (SELECT MAX(version) FROM version_log) - $1 \
+         AND version NOT IN (SELECT version FROM version_log ORDER BY version DESC LIMIT $2)",
+    )
+    .bind(LOGGED_MS)
+    .bind(LOGGED_LEAST)
+    .execute(write.connection())
+    .await?;
     query(
         "INSERT INTO version_log (version, mark) VALUES ($1, $2) \
          ON CONFLICT (version) DO UPDATE SET mark = excluded.mark",
@@ -170,5 +174,9 @@ pub async fn current(lookup: &mut impl Lookup) -> Result<Version, StoreError> {
 
 /// A server that was cut off for longer loads everything anew.
 const LOGGED_MS: i64 = 600_000;
+
+/// After a long silence several changes may come before a server has looked at the first.
+const LOGGED_LEAST: i64 = 256;
+
 /// Ten minutes: a claim is taken for one, by clocks that are a minute apart at most.
 const TOO_FAR_MS: u64 = 600_000;

@@ -8,14 +8,19 @@ use control_plane::{
     home::Home,
     model::{Actor, ApiKeyId, EdgeId, Subject},
     operations::{
-        ApiKeyOrder, Authority, Bearer, Lifetime, OldCredential, Service, Target, authenticate_edge, collect,
-        compact_journal, compact_journal_if_due, create_api_key, delete_api_key, enroll_edge, initialize_at,
-        issue, promote_signing_key, retire_key, revoke, rotate_edge, rotate_signing_key, rotate_tag_key,
+        ApiKeyOrder, Authority, Bearer, CreatedByUser, ExchangeError, Lifetime, OldCredential, Service,
+        Started, Target, authenticate_edge, collect, compact_journal, compact_journal_if_due, create_api_key,
+        create_auth_key, delete_api_key, delete_user, disable_api_key, enable_api_key, enroll_edge, exchange,
+        find_user, initialize_at, instants_ahead, issue, promote_signing_key, repair, repair_clock,
+        retire_key, revoke, rotate_edge, rotate_signing_key, rotate_tag_key,
     },
 };
 use serde_json::json;
 use tempfile::TempDir;
-use token::api_key::{Kind, Prefix};
+use token::{
+    Fingerprint,
+    api_key::{Kind, Prefix},
+};
 
 use crate::{
     restored::{
@@ -29,7 +34,7 @@ async fn journal_refuses_again_after_ten_days_and_compactions() {
     let installation = Installation::new().await;
     let clock = &installation.clock;
     let service = installation.open().await;
-    let root = Subject { operator: installation.operator.parse().unwrap(), user: None };
+    let root: Subject = installation.operator.parse().unwrap();
     let token = async |service: &Service| {
         issue(service, Bearer::Subject(root.clone()), Lifetime::NEVER)
             .await
@@ -92,7 +97,7 @@ async fn journal_refuses_again_after_ten_days_and_compactions() {
 async fn journal_refuses_again_what_retired_keys_signed() {
     let installation = Installation::new().await;
     let service = installation.open().await;
-    let root = Subject { operator: installation.operator.parse().unwrap(), user: None };
+    let root: Subject = installation.operator.parse().unwrap();
     let token = issue(&service, Bearer::Subject(root.clone()), Lifetime::NEVER).await.unwrap().token;
     let order = order(root.clone());
     let key = create_api_key(&service, &Actor::Admin, order).await.unwrap();
@@ -125,7 +130,7 @@ async fn journal_refuses_again_what_retired_keys_signed() {
 async fn journal_is_not_compacted_while_it_says_more_than_the_store_knows() {
     let installation = Installation::new().await;
     let service = installation.open().await;
-    let root = Subject { operator: installation.operator.parse().unwrap(), user: None };
+    let root: Subject = installation.operator.parse().unwrap();
     let token = issue(&service, Bearer::Subject(root), Lifetime::NEVER).await.unwrap().token;
     // Another copy of the data, with the keys and the journal of before the revocation.
     let other = installation.clone_data();
@@ -144,6 +149,146 @@ async fn journal_is_not_compacted_while_it_says_more_than_the_store_knows() {
     assert!(!compact_journal(&service).await.unwrap());
     assert_eq!(other.journal(), journal);
     service.close().await;
+}
+
+/// A power cut that tears the lines of one version: all of them are written again.
+#[tokio::test]
+async fn journal_completes_a_torn_batch() {
+    let installation = Installation::new().await;
+    let service = installation.open().await;
+    let user: Subject = format!("{}/ann", installation.operator).parse().unwrap();
+    let mut keys = Vec::new();
+    for _ in 0..40 {
+        keys.push(create_auth_key(&service, &Actor::Admin, &user).await.unwrap());
+    }
+    service.close().await;
+    installation.back_up();
+
+    let service = installation.open().await;
+    delete_user(&service, &Actor::Admin, &user, CreatedByUser::Keep).await.unwrap();
+    service.close().await;
+    let journal = installation.journal();
+    let tenth = journal.match_indices("\"auth_key\"").nth(9).unwrap().0;
+    fs::write(installation.home.keys().join("journal"), &journal[..tenth]).unwrap();
+
+    let service = installation.open().await;
+    revoke(
+        &service,
+        &Actor::Admin,
+        &Authority::Everything,
+        Target::Fingerprint(Fingerprint::from([1; 32])),
+        None,
+    )
+    .await
+    .unwrap();
+    service.close().await;
+    installation.restore();
+    let service = installation.open().await;
+    for key in &keys {
+        let exchanged = exchange(&service, key.id.as_str(), key.secret.expose(), Lifetime::default()).await;
+        assert!(matches!(exchanged, Err(ExchangeError::Refused)), "{exchanged:?}");
+    }
+    assert!(find_user(&service, &user).await.is_err());
+    service.close().await;
+}
+
+/// A clock that is ahead when a restored database is first served.
+#[tokio::test]
+async fn journal_is_merged_whatever_the_clock_says() {
+    let installation = Installation::new().await;
+    let clock = &installation.clock;
+    let service = installation.open().await;
+    let root: Subject = installation.operator.parse().unwrap();
+    let day = Lifetime::try_from(86_400).unwrap();
+    let token = issue(&service, Bearer::Subject(root.clone()), day).await.unwrap().token;
+    service.close().await;
+    installation.back_up();
+    let service = installation.open().await;
+    let target = Target::Token(token.expose().to_owned());
+    revoke(&service, &Actor::Admin, &Authority::Everything, target, None).await.unwrap();
+    service.close().await;
+    installation.restore();
+
+    let right = clock.now();
+    clock.set(right.plus(Duration::from_secs(3 * 86_400)));
+    let service = installation.open().await;
+    repair(&service, &Actor::Admin, Started::Found).await.unwrap();
+    clock.set(right.plus(Duration::from_secs(60)));
+    assert_eq!(Edge::of(&service).await.ask(token.expose(), ""), "revoked");
+    // What was found ahead of the time keeps everything from being issued until the clock is repaired.
+    assert!(issue(&service, Bearer::Subject(root.clone()), day).await.is_err());
+    let ahead = instants_ahead(&service).await.unwrap();
+    assert!(ahead.iter().any(|(what, _)| what.contains("restored")), "{ahead:?}");
+    repair_clock(&service, &Actor::Admin, true).await.unwrap();
+    assert_eq!(instants_ahead(&service).await.unwrap(), []);
+    clock.advance(Duration::from_secs(2));
+    let issued = issue(&service, Bearer::Subject(root), day).await.unwrap().token;
+    assert_eq!(Edge::of(&service).await.ask(issued.expose(), ""), "admitted");
+    service.close().await;
+}
+
+/// A disabled key may be enabled again; one that was revoked after it was disabled may not, in a restored database either.
+#[tokio::test]
+async fn journal_knows_that_a_disabled_key_was_revoked() {
+    let installation = Installation::new().await;
+    let service = installation.open().await;
+    let root: Subject = installation.operator.parse().unwrap();
+    let everything = &Authority::Everything;
+    let key = create_api_key(&service, &Actor::Admin, order(root.clone())).await.unwrap();
+    let enabled = create_api_key(&service, &Actor::Admin, order(root)).await.unwrap();
+    for key in [&key, &enabled] {
+        disable_api_key(&service, &Actor::Admin, everything, key.key.id).await.unwrap();
+    }
+    service.close().await;
+    installation.back_up();
+    let service = installation.open().await;
+    let target = Target::Token(key.secret.expose().to_owned());
+    revoke(&service, &Actor::Admin, everything, target, Some("leaked")).await.unwrap();
+    enable_api_key(&service, &Actor::Admin, everything, enabled.key.id).await.unwrap();
+    service.close().await;
+    installation.restore();
+
+    let service = installation.open().await;
+    repair(&service, &Actor::Admin, Started::Found).await.unwrap();
+    let error = enable_api_key(&service, &Actor::Admin, everything, key.key.id).await;
+    assert!(error.is_err());
+    let ask = async |secret: &str| Edge::of(&service).await.ask(secret, &installation.operator);
+    assert_eq!(ask(key.secret.expose()).await, "revoked");
+    // The one that was enabled is as it was before the loss, and may be disabled.
+    assert_eq!(ask(enabled.secret.expose()).await, "admitted");
+    disable_api_key(&service, &Actor::Admin, everything, enabled.key.id).await.unwrap();
+    assert_eq!(ask(enabled.secret.expose()).await, "revoked");
+    service.close().await;
+}
+
+/// What a command would change between the restoration and the start of a server could not be told from what was lost.
+#[tokio::test]
+async fn commands_change_nothing_before_the_journal_is_merged() {
+    let world = World::on_postgres().await;
+    let alice = format!("{}/alice", world.operator);
+    world.json(&["user", "create", &alice]);
+    let token =
+        text(&world.json(&["token", "issue", "--operator", &world.operator, "--user", "alice"])["token"]);
+    world.json(&["edge", "enroll", "one"]);
+    back_up(&world);
+    world.json(&["revoke", "--subject", &alice, "--yes"]);
+    world.json(&["edge", "rotate", "one", "--now", "--yes"]);
+    restore(&world);
+    let commands: [&[&str]; 4] = [
+        &["revoke", "--subject", &alice, "--at", "1", "--yes"],
+        &["edge", "rotate", "one"],
+        &["revoke", "--fingerprint", &"1".repeat(64)],
+        &["token", "issue", "--operator", &world.operator],
+    ];
+    for command in commands {
+        let complaint = world.complaint(command);
+        assert!(complaint.contains("restored from a backup"), "{command:?}: {complaint}");
+    }
+    assert!(doctor(&world).contains("restored from a backup"));
+    let server = world.serve();
+    world.json(&["revoke", "--subject", &alice, "--at", "1", "--yes"]);
+    assert_eq!(Edge::fresh(&world).await.ask(&token, ""), "watermark");
+    drop(server);
 }
 
 /// A crash between the commit and the journal: the next server writes what is missing before it publishes.

@@ -1,6 +1,7 @@
 //! One PostgreSQL for all tests of this binary, in a temporary folder, reached through a socket in it.
 
 use std::{
+    io::Write as _,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     sync::{
@@ -49,6 +50,29 @@ pub(crate) fn value(url: &str, query: &str) -> String {
     let output = psql(server(), name, query).arg("-At").output().expect("psql");
     assert!(output.status.success(), "{query}: {}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout).expect("UTF-8").trim().to_owned()
+}
+
+/// A `psql` that is open until it is dropped.
+pub(crate) struct Session(Child);
+
+impl Session {
+    pub(crate) fn send(&mut self, statement: &str) {
+        let stdin = self.0.stdin.as_mut().expect("stdin");
+        writeln!(stdin, "{statement}").and_then(|()| stdin.flush()).expect("psql listens");
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+pub(crate) fn session(url: &str) -> Session {
+    let mut command = Command::new(binary("psql"));
+    command.arg("-h").arg(server()).args(["-U", "keystile", "-q", name(url)]);
+    Session(command.stdin(Stdio::piped()).stdout(Stdio::null()).spawn().expect("psql"))
 }
 
 /// Runs a program of PostgreSQL (`pg_dump`, `pg_restore`) on a database.

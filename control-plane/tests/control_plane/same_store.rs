@@ -6,6 +6,7 @@ use serde_json::Value;
 
 use crate::{
     on_both,
+    restored::copy_database,
     world::{World, eventually, text},
 };
 
@@ -121,11 +122,10 @@ async fn the_end_of_such_a_server_takes_nothing_away() {
     let world = World::on_sqlite().await;
     let mut server = world.serve();
     let data = world.data();
-    fs::copy(data.join("keystile.db"), data.join("backup")).unwrap();
-    for suffix in ["", "-wal", "-shm"] {
-        let _ = fs::remove_file(data.join(format!("keystile.db{suffix}")));
-    }
-    fs::copy(data.join("backup"), data.join("keystile.db")).unwrap();
+    let folder = world.folder().join("copy");
+    fs::create_dir(&folder).unwrap();
+    copy_database(&data, &folder);
+    copy_database(&folder, &data);
     // An own connection, so that the write-ahead log is there when the server ends.
     let store = world.store().await;
     let open = store.reader().await.unwrap();

@@ -1,13 +1,26 @@
 //! A database that went back under running servers, by a restored backup or a failover that lost a commit, is published from
 //! at once by all of them, and the log names what is missing.
 
-use std::{fs, time::Duration};
+use std::{fs, sync::Arc, time::Duration};
+
+use control_plane::{
+    clock::{self, Clock},
+    config::{self, Config},
+    home::Home,
+    model::{Actor, Subject},
+    operations::{
+        Authority, ExchangeError, Lifetime, Service, Started, StoreError, Target, create_auth_key,
+        delete_auth_key, exchange, repair, revoke, standing,
+    },
+    publisher::OnDemand,
+};
 
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
 
 use crate::{
     on_both, postgres,
+    restored::Edge,
     trust_anchor::execute,
     world::{Server, World, eventually, tag, text, version},
 };
@@ -73,7 +86,9 @@ on_both! {
         let credential = world.edge("one");
         let servers = serve(&world);
         save(&world).await;
-        execute(&world, "UPDATE bundle_state SET version = version + 86400000").await;
+        let ahead = "UPDATE bundle_state SET version = version + 86400000; \
+                     INSERT INTO version_log (version, mark) SELECT version, mark FROM bundle_state";
+        execute(&world, ahead).await;
         world.json(&["revoke", "--fingerprint", &"1".repeat(64)]);
         let have = all_publish(&servers, &credential, None).await;
         go_back(&world, "").await;
@@ -81,6 +96,140 @@ on_both! {
         assert!(latest > have);
         settled(&world, &servers, &credential).await;
     }
+}
+
+on_both! {
+    /// What was deleted is there again for a moment: it buys nothing in it.
+    async fn nothing_is_changed_before_the_journal_is_merged(world: World) {
+        let service = world.service().await;
+        let mut press = OnDemand::start(&service).await.unwrap();
+        let root = Subject { operator: world.operator.parse().unwrap(), user: None };
+        let key = create_auth_key(&service, &Actor::Admin, &root).await.unwrap();
+        let (id, secret) = (key.id.to_string(), key.secret.expose().to_owned());
+        let exchanged = async || exchange(&service, &id, &secret, Lifetime::default()).await;
+        exchanged().await.unwrap();
+        save(&world).await;
+        delete_auth_key(&service, &Actor::Admin, &Authority::Everything, &key.id).await.unwrap();
+        press.publish().await.unwrap();
+        assert!(matches!(exchanged().await, Err(ExchangeError::Refused)));
+
+        go_back(&world, "").await;
+        assert!(matches!(exchanged().await, Err(ExchangeError::Mint(_))), "before the publisher looks");
+        let error = create_auth_key(&service, &Actor::Admin, &root).await.unwrap_err();
+        assert!(error.to_string().contains("a backup was restored"), "{error}");
+        let ready = service.writable().await;
+        assert!(matches!(ready, Err(StoreError::WentBack)), "{ready:?}");
+        press.publish().await.unwrap();
+        assert!(matches!(exchanged().await, Err(ExchangeError::Refused)), "after it");
+        create_auth_key(&service, &Actor::Admin, &root).await.unwrap();
+    }
+
+    /// A journal that can't be merged keeps what it knows from being forgotten: edges go on with what they have.
+    async fn nothing_is_published_before_the_journal_is_merged(world: World) {
+        let service = world.service().await;
+        let mut press = OnDemand::start(&service).await.unwrap();
+        let (token, root) = (world.token(), Authority::Everything);
+        save(&world).await;
+        revoke(&service, &Actor::Admin, &root, Target::Token(token.clone()), None).await.unwrap();
+        let published = press.publish().await.unwrap().latest().version;
+        let journal = world.data().join("keys/journal");
+        let text = fs::read_to_string(&journal).unwrap();
+        fs::write(&journal, format!("{{\"version\":1,\"kind\":\"of a later release\"}}\n{text}")).unwrap();
+        go_back(&world, "").await;
+        for _ in 0..2 {
+            let error = press.publish().await.unwrap_err();
+            assert_eq!(error.code(), "journal_not_merged", "{error}");
+        }
+        fs::write(&journal, text).unwrap();
+        let publications = press.publish().await.unwrap();
+        let latest = publications.latest();
+        assert!(latest.version > published);
+        let fingerprint = token::Fingerprint::of(token.as_bytes());
+        let kid = service.keys().current().signer().kid().to_owned();
+        let standing = latest.snapshot.standing(&fingerprint, &kid, clock::now().seconds(), None);
+        assert_eq!(standing, bundle::Standing::Revoked);
+    }
+
+    /// After a long silence several changes may come before a server looks: that is no loss.
+    async fn a_long_silence_is_not_taken_for_a_loss(world: World) {
+        let clock = Clock::manual(clock::now());
+        let open = async || {
+            let store = config::Store { url: world.url.clone() };
+            let config = Config { store, ..Config::default() };
+            Service::open_at(Home::new(world.data()), config, clock.clone()).await.unwrap()
+        };
+        let (service, other) = (open().await, open().await);
+        let mut press = OnDemand::start(&service).await.unwrap();
+        clock.advance(Duration::from_secs(86_400));
+        let root = Subject { operator: world.operator.parse().unwrap(), user: None };
+        for number in 0..9 {
+            let target = Target::Fingerprint(token::Fingerprint::from([number; 32]));
+            revoke(&other, &Actor::Admin, &Authority::Everything, target, None).await.unwrap();
+        }
+        create_auth_key(&service, &Actor::Admin, &root).await.unwrap();
+        press.publish().await.unwrap();
+        assert!(!world.json(&["audit"]).to_string().contains("store.went_back"));
+    }
+
+    /// Only tokens were issued since the backup: the version of the bundle is the same.
+    async fn what_was_only_issued_is_missed_too(world: World) {
+        let service = world.service().await;
+        let mut press = OnDemand::start(&service).await.unwrap();
+        save(&world).await;
+        let lost = world.token();
+        // Marks of what was only issued are made at most every two seconds.
+        sleep(Duration::from_millis(2100)).await;
+        press.publish().await.unwrap();
+        go_back(&world, "").await;
+        let examined = standing(&service).await.unwrap();
+        assert!(examined.needs_repair());
+        sleep(Duration::from_millis(2100)).await;
+        press.publish().await.unwrap();
+        assert!(standing(&service).await.unwrap().needs_repair());
+        let done = repair(&service, &Actor::Admin, Started::Found).await.unwrap();
+        assert!(done.version.is_some());
+        execute(&world, "DELETE FROM issued").await;
+        assert_eq!(Edge::of(&service).await.ask(&lost, ""), "issuance_unknown");
+    }
+}
+
+/// A deletion that waits for its commit: what is issued meanwhile is not issued by what was deleted.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_deletion_that_takes_long_to_commit_leaves_no_token_behind() {
+    let world = World::on_postgres().await;
+    let clock = Clock::manual(clock::now());
+    let store = config::Store { url: world.url.clone() };
+    let config = Config { store, ..Config::default() };
+    let service = Arc::new(Service::open_at(Home::new(world.data()), config, clock.clone()).await.unwrap());
+    let root = Subject { operator: world.operator.parse().unwrap(), user: None };
+    let key = create_auth_key(&service, &Actor::Admin, &root).await.unwrap();
+    let (id, secret) = (key.id.clone(), key.secret.expose().to_owned());
+    // What every change writes last.
+    let mut lock = postgres::session(&world.url);
+    lock.send("BEGIN; SELECT seq FROM audit_state WHERE id = 1 FOR UPDATE;");
+    let holds = "SELECT COUNT(*) FROM pg_stat_activity WHERE state = 'idle in transaction' \
+                 AND query LIKE '%FOR UPDATE%' AND datname = current_database()";
+    eventually("the lock", async || (postgres::value(&world.url, holds) == "1").then_some(())).await;
+    let deleting = {
+        let (service, id) = (Arc::clone(&service), id.clone());
+        tokio::spawn(
+            async move { delete_auth_key(&service, &Actor::Admin, &Authority::Everything, &id).await },
+        )
+    };
+    let waits = "SELECT COUNT(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()";
+    eventually("the deletion waits", async || (postgres::value(&world.url, waits) == "1").then_some(()))
+        .await;
+    clock.advance(Duration::from_secs(10));
+    let exchanging = {
+        let service = Arc::clone(&service);
+        tokio::spawn(async move { exchange(&service, id.as_str(), &secret, Lifetime::default()).await })
+    };
+    eventually("the exchange waits", async || (postgres::value(&world.url, waits) == "2").then_some(()))
+        .await;
+    lock.send("COMMIT;");
+    deleting.await.unwrap().unwrap();
+    let exchanged = exchanging.await.unwrap();
+    assert!(matches!(exchanged, Err(ExchangeError::Refused)), "{exchanged:?}");
 }
 
 /// The real tools, with two servers that nobody stops.
@@ -174,4 +323,13 @@ async fn settled(world: &World, servers: &[Server], credential: &str) {
     assert_eq!(text(&json!(world.json(&["bundle", "show"])["version"].to_string())), latest.to_string());
 }
 
-const SAVED: [&str; 4] = ["bundle_state", "version_log", "revocations", "watermarks"];
+const SAVED: [&str; 8] = [
+    "bundle_state",
+    "version_log",
+    "revocations",
+    "watermarks",
+    "audit",
+    "audit_state",
+    "auth_keys",
+    "tombstones",
+];

@@ -39,15 +39,21 @@ pub(in crate::operations) async fn refuse(
     Ok(revocations::insert(write, &revocation, version).await? == Inserted::Yes)
 }
 
-/// Makes the revocation of a disabled API key one that enabling it does not take back. Whether it was disabled.
+/// Makes the revocation of a disabled API key one that enabling it does not take back. Returns whether it was disabled.
 pub(in crate::operations) async fn hold(
     write: &mut Write,
     fingerprint: &Fingerprint,
+    reason: Option<&str>,
+    now: Time,
+    version: u64,
 ) -> Result<bool, StoreError> {
-    match api_keys::find_by_fingerprint(write, fingerprint).await? {
-        Some(key) => api_keys::change(write, key.id, ApiKeyState::Disabled, ApiKeyState::Active).await,
-        None => Ok(false),
+    let Some(key) = api_keys::find_by_fingerprint(write, fingerprint).await? else { return Ok(false) };
+    if !api_keys::change(write, key.id, ApiKeyState::Disabled, ApiKeyState::Active).await? {
+        return Ok(false);
     }
+    // A change of the revocation too, or else the journal would not hear of it.
+    revocations::confirm(write, fingerprint, reason, now.seconds(), version).await?;
+    Ok(true)
 }
 
 /// What was refused along with its owner.
@@ -72,7 +78,7 @@ pub(in crate::operations) async fn refuse_all(
     let mut changed = false;
     for key in &keys {
         changed |= refuse(write, key, reason, now, version).await?;
-        changed |= api_keys::change(write, key.id, ApiKeyState::Disabled, ApiKeyState::Active).await?;
+        changed |= hold(write, &key.fingerprint, Some(reason), now, version).await?;
     }
     Ok(Refused { keys, changed })
 }

@@ -6,7 +6,7 @@ use crate::{
     home::Home,
     journal::Journal,
     keys::{self, KeyError},
-    model::{Actor, ApiKeyState, FoundGap, Gone, SigningKeyState, Subject, Tombstone},
+    model::{Actor, ApiKeyState, FoundGap, Gone, Revocation, SigningKeyState, Subject, Tombstone},
     operations::{
         OpenError, Service,
         api_keys::{DISABLED, EXPIRED, ROTATED},
@@ -17,7 +17,9 @@ use crate::{
     },
     store::{
         NEVER, Store, StoreError, Write, api_keys, audit, auth_keys, coverage, edges, gaps, key_set,
-        operators, revocations, signing_keys, tag_keys, tombstones, users, versions, watermarks,
+        operators,
+        revocations::{self, Inserted},
+        signing_keys, tag_keys, tombstones, users, versions, watermarks,
     },
 };
 
@@ -38,31 +40,39 @@ pub(in crate::operations) async fn merge(
 ) -> Result<Merged, OpenError> {
     let nothing = Merged { later: Vec::new() };
     let Some(recorded) = journal.read().await.map_err(OpenError::Journal)? else { return Ok(nothing) };
-    let missing = compare(&mut store.read().await?, &recorded, now).await?;
+    let missing = compare(&mut store.read().await?, &recorded).await?;
     if missing.refuses_nothing() {
+        resume(journal, &missing);
         return Ok(nothing);
     }
-    let mut write = store.write().await?;
+    let mut write = store.write_unanchored().await?;
     versions::lock(&mut write).await?;
     // Another server may have been first.
-    let missing = compare(&mut write, &recorded, now).await?;
+    let missing = compare(&mut write, &recorded).await?;
     if missing.refuses_nothing() {
+        resume(journal, &missing);
         return Ok(nothing);
     }
     // Above all that was ever published: what is taken back from now on has versions that no journal knows.
     let above = Time::from_millis(now.millis().max(missing.newest.saturating_add(1)));
     let version = versions::next(&mut write, above).await?;
-    let Missing { revoked, watermarks, gone, went_back, .. } = missing;
+    let Missing { revoked, watermarks, gone, went_back, known, is_continued, .. } = missing;
     for revocation in &revoked {
-        if revocations::insert(&mut write, revocation, version).await? == revocations::Inserted::PrefixTaken {
-            tracing::error!(
-                fingerprint = %revocation.fingerprint,
+        let Revocation { fingerprint, reason, revoked_at, .. } = revocation;
+        match revocations::insert(&mut write, revocation, version).await? {
+            Inserted::Yes => {}
+            Inserted::Before => {
+                revocations::confirm(&mut write, fingerprint, reason.as_deref(), *revoked_at, version)
+                    .await?;
+            }
+            Inserted::PrefixTaken => tracing::error!(
+                %fingerprint,
                 "a revocation of the journal can't be told from another credential; it is left out"
-            );
+            ),
         }
         // The state follows: what was disabled may be enabled again, what was revoked may not.
-        if let Some(key) = api_keys::find_by_fingerprint(&mut write, &revocation.fingerprint).await? {
-            let state = match revocation.reason.as_deref() {
+        if let Some(key) = api_keys::find_by_fingerprint(&mut write, fingerprint).await? {
+            let state = match reason.as_deref() {
                 Some(DISABLED) => ApiKeyState::Disabled,
                 Some(EXPIRED | ROTATED) => ApiKeyState::Expired,
                 _ => ApiKeyState::Active,
@@ -94,6 +104,9 @@ pub(in crate::operations) async fn merge(
     audit::append(&mut write, audit::Change { at: now, actor: &Actor::System, action, target, detail })
         .await?;
     write.commit().await?;
+    if !is_continued {
+        journal.resume_after(known);
+    }
     tracing::error!(
         bundle.version = version,
         merged.revocations = revoked.len(),
@@ -103,6 +116,12 @@ pub(in crate::operations) async fn merge(
          refused again; what was issued since is not known: run `keystile restore --repair`"
     );
     Ok(Merged { later })
+}
+
+fn resume(journal: &Journal, missing: &Missing) {
+    if !missing.is_continued {
+        journal.resume_after(missing.known);
+    }
 }
 
 /// Deletes again what is there again; returns what takes more than this transaction.

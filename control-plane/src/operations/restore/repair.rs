@@ -9,12 +9,14 @@ use crate::{
     config::Config,
     home::Home,
     journal::{CatchUpError, Journal},
-    model::{Actor, FoundGap},
+    model::{Actor, ApiKeyState, FoundGap},
     operations::{
         Authority, DeleteAuthKeyError, RevokeError, Service, SigningKeyError, Target, delete_auth_key,
         mint::AHEAD, retire_key, revoke,
     },
-    store::{Store, StoreError, audit, auth_keys, gaps, revocations, signing_keys, tag_keys, versions},
+    store::{
+        Store, StoreError, api_keys, audit, auth_keys, gaps, revocations, signing_keys, tag_keys, versions,
+    },
 };
 
 #[derive(Debug)]
@@ -90,7 +92,7 @@ async fn look(store: &Store, home: &Home, now: Time) -> Result<Examined, RepairE
     let mut read = store.read().await?;
     let missing = match &recorded {
         None => None,
-        Some(recorded) => Some(compare(&mut read, recorded, now).await?),
+        Some(recorded) => Some(compare(&mut read, recorded).await?),
     };
     let gaps = gaps::list(&mut read).await?;
     let open =
@@ -141,7 +143,7 @@ pub async fn repair(service: &Service, actor: &Actor, started: Started) -> Resul
     let version = versions::next(&mut write, now).await?;
     let missing = match &recorded {
         None => Missing::default(),
-        Some(recorded) => compare(&mut write, recorded, now).await?,
+        Some(recorded) => compare(&mut write, recorded).await?,
     };
     if let Started::At(second) = started {
         if second > now.seconds() {
@@ -162,6 +164,8 @@ pub async fn repair(service: &Service, actor: &Actor, started: Started) -> Resul
         let (unrevoked, granted) = (Vec::new(), missing.granted);
         return Ok(Repaired { version: None, gaps: open, known: 0, unrevoked, granted, strange_keys });
     }
+    // A clock that was ahead when they were found would keep everything from being issued.
+    gaps::put_right(&mut write, now.seconds().saturating_add(AHEAD)).await?;
     gaps::close(&mut write, version).await?;
     // The tail can't say it.
     versions::settle(&mut write, version).await?;
@@ -171,6 +175,9 @@ pub async fn repair(service: &Service, actor: &Actor, started: Started) -> Resul
     }
     for fingerprint in &missing.unrevoked {
         revocations::restore(&mut write, fingerprint, now.seconds(), version).await?;
+        if let Some(key) = api_keys::find_by_fingerprint(&mut write, fingerprint).await? {
+            api_keys::change(&mut write, key.id, ApiKeyState::Disabled, ApiKeyState::Active).await?;
+        }
     }
     let spans: Vec<_> = open.iter().map(|gap| [gap.issued_after, gap.issued_until]).collect();
     let detail = json!({

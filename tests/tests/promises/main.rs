@@ -35,6 +35,7 @@ mod restored;
 mod revoked;
 mod same_policy;
 mod scene;
+mod sdk_traps;
 mod shared_vm;
 mod two_publishers;
 mod upgrades;

@@ -10,6 +10,7 @@ mod benchmark;
 mod carried_bundle;
 mod client_address;
 mod clock;
+mod contexts;
 mod control_plane_down;
 mod costs;
 mod edge;

@@ -5,8 +5,8 @@ cd "$(dirname "$0")/../.."
 
 readonly BUDGET=700000 # bytes
 readonly BUILD=$PWD/target/wasm-build OUT=target/wasm/keystile.wasm
-# What the host may call. The SDK exports all callbacks of the ABI, and a host calls each exported one for every request or
-# every chunk of a body, which costs 0.2 to 2 microseconds (Envoy 1.40) and does nothing here.
+# What the host may call. The SDK exports all callbacks of the ABI, and a host calls each exported one for every
+# request or every chunk of a body, which costs 0.2 to 2 microseconds (Envoy 1.40) and does nothing here.
 readonly EXPORTS=(
     memory malloc _initialize proxy_abi_version_0_2_1
     proxy_on_context_create proxy_on_configure proxy_on_tick proxy_on_http_call_response proxy_on_delete

@@ -1,5 +1,5 @@
-//! Where the bundle comes from: one worker of the process, the leader, fetches it from the control plane and writes it to shared
-//! data, from which the others load it.
+//! Where the bundle comes from: one worker of the process, the leader, fetches it from the control plane and writes
+//! it to shared data, from which the others load it.
 
 use std::{sync::Arc, time::Duration};
 
@@ -44,8 +44,8 @@ const MAX_RETRY_INTERVAL_MS: u64 = 10_000;
 
 const STATUS_NOT_MODIFIED: u16 = 304;
 
-/// Each step hashes up to 64 KiB, which takes 0.4 ms: a worker that loads a base of 6 MB decides requests in between, and has
-/// loaded it within a second.
+/// Each step hashes up to 64 KiB, which takes 0.4 ms: a worker that loads a base of 6 MB decides requests in between,
+/// and has loaded it within a second.
 const LOAD_STEPS_PER_TICK: usize = 4;
 
 pub(crate) struct BundleFetcher {
@@ -121,7 +121,7 @@ impl BundleFetcher {
         self.refresh.current()
     }
 
-    /// Returns true if this worker fetches, as the leader or alone. It then knows best what to log.
+    /// Returns true if this worker fetches, as the leader or alone. It then logs for all workers.
     pub(crate) const fn is_fetching(&self) -> bool {
         self.is_leader || self.fetches_alone
     }
@@ -189,7 +189,7 @@ impl BundleFetcher {
                 self.clear_inconsistency();
                 if self.refusal_log.allow(now) {
                     let code = failure.code();
-                    warn(&format!("what the leading worker shared is refused: {failure} ({code})"));
+                    warn(&format!("the bundle in shared data is refused: {failure} ({code})"));
                 }
             }
         }
@@ -213,9 +213,9 @@ impl BundleFetcher {
         self.is_repairing = false;
     }
 
-    /// Makes this worker fetch for itself, without writing to shared data, if nothing newer has been shared for half the lifetime
-    /// of the bundle it holds. Shared data belongs to every filter with the same `vm_id`: a filter that keeps the lease,
-    /// or overwrites the bundle, must not keep this worker from learning of revocations.
+    /// Makes this worker fetch for itself, without writing to shared data, if nothing newer has been shared for half
+    /// the lifetime of the bundle it holds. Shared data belongs to every filter with the same `vm_id`: a filter that
+    /// keeps the lease, or overwrites the bundle, must not keep this worker from learning of revocations.
     fn fetch_alone_when_due(&mut self, now: u64) {
         let first_tick_at = *self.first_tick_at.get_or_insert(now);
         let first_due_at = first_tick_at.saturating_add(FIRST_BUNDLE_TIMEOUT_MS);
@@ -229,8 +229,8 @@ impl BundleFetcher {
         self.retry_alone_at = 0;
     }
 
-    /// Returns the time between two requests of a worker that fetches alone. While the control plane is unreachable, all
-    /// workers may do so.
+    /// Returns the time between two requests of a worker that fetches alone. While the control plane is unreachable,
+    /// all workers may do so.
     fn retry_interval_ms(&self) -> u64 {
         let half = self.current().map_or(0, |held| held.expires_at().saturating_sub(held.half_life()));
         let interval = half.div_euclid(3).clamp(MIN_RETRY_INTERVAL_MS, MAX_RETRY_INTERVAL_MS);
@@ -248,8 +248,8 @@ impl BundleFetcher {
         is_leader
     }
 
-    /// Fetches the whole bundle, and writes it to shared data, if that is inconsistent or not what the leader holds. Any worker
-    /// becomes the leader for this once shared data has been inconsistent for too long.
+    /// Fetches the whole bundle, and writes it to shared data, if that is inconsistent or not what the leader holds.
+    /// Any worker becomes the leader for this once shared data has been inconsistent for too long.
     fn repair_shared(&mut self, now: u64) {
         let timeout = self.inconsistency_timeout_ms.saturating_add(self.jitter_ms());
         if self.inconsistent_since.is_some_and(|since| now.abs_diff(since) >= timeout)
@@ -297,8 +297,8 @@ impl BundleFetcher {
         self.shared.fleet().status(self.worker_id, self.version(), now)
     }
 
-    /// Makes the calls that are due. A deadline that is further ahead than its delay was set before the clock was set back,
-    /// and does not count.
+    /// Makes the calls that are due. A deadline that is further ahead than its delay was set before the clock was set
+    /// back, and does not count.
     fn dispatch_due(&mut self, now: u64, metrics: &Metrics) {
         let report_delay = self.report_delay_until.saturating_sub(now);
         if !self.is_fetching()
@@ -314,8 +314,8 @@ impl BundleFetcher {
         while let Some(call) = self.refresh.poll(now) {
             match self.dispatch(call, now) {
                 Ok(call_id) => self.calls.push((call_id, call)),
-                // The next attempt waits for the next tick. If the host did not tell the time either, the back-off would be
-                // over at once, and the loop would never end.
+                // The next attempt waits for the next tick. If the host had no clock either, the back-off
+                // would be over at once, and the loop would never end.
                 Err(error) => return self.handle_response(call, Err(error), Vec::new(), metrics),
             }
         }
@@ -373,7 +373,8 @@ impl BundleFetcher {
             }
             Err(failure) => {
                 metrics.count_refresh_failure();
-                // While the control plane is unreachable, every worker fetches. The leader logs each failure, the others some.
+                // While the control plane is unreachable, every worker fetches. The leader logs each failure, the
+                // others some.
                 if self.is_leader {
                     self.failure_log.restart(now);
                 } else if !self.failure_log.allow(now) {
@@ -381,7 +382,10 @@ impl BundleFetcher {
                 }
                 let ControlPlane { cluster, credential, .. } = &self.control_plane;
                 let hint = failure_hint(status, cluster, credential.is_some());
-                warn(&format!("refresh failed, what is held is kept: {failure} ({}){hint}", failure.code()));
+                warn(&format!(
+                    "refresh failed, the current bundle stays in use: {failure} ({}){hint}",
+                    failure.code()
+                ));
             }
         }
         self.dispatch_due(now, metrics);

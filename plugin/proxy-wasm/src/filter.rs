@@ -84,14 +84,14 @@ fn filter_trailers(gate: &Gate) -> Action {
     }
 }
 
-/// Answers 503, because the host does not tell what the request carries, or fails to do what must be done before the
-/// request may pass.
+/// Answers 503, because the host does not provide the headers of the request, or has not carried out a change that
+/// the request must not pass without.
 fn fail_closed() -> Action {
     respond(503, "host_error", &[("cache-control", b"no-store")], b"")
 }
 
-/// Makes a host call per header, usually four to six. For a small request this takes about two microseconds less than one
-/// call that replaces all headers (measured with Envoy 1.40), and more than that for a request with many headers.
+/// Makes a host call per header, usually four to six. For a small request this takes about two microseconds less than
+/// one call that replaces all headers (measured with Envoy 1.40), and more than that for a request with many headers.
 fn edit_headers(removed: &[&str], added: &[Forwarded<'_>]) -> Action {
     const MAP: MapType = MapType::HttpRequestHeaders;
     let is_done = removed.iter().all(|name| hostcalls::remove_header(MAP, name).is_ok())

@@ -4,13 +4,14 @@
 //! u32 count | count * (u32 name length, u32 value length) | count * (name, 0, value, 0)
 //! ```
 //!
-//! The SDK's own deserializer panics on a malformed map and on a name that is not UTF-8, and copies every name and value.
+//! The SDK's own deserializer panics on a malformed map and on a name that is not UTF-8, and copies every name and
+//! value.
 
 /// The size of the two lengths of a header.
 const LENGTHS_BYTES: usize = 8;
 
-/// Returns the headers in their order. Returns `None` if the map is malformed, or has a name that is not UTF-8, which no
-/// codec lets through: the filter then does not know what the request carries.
+/// Returns the headers in their order. Returns `None` if the map is malformed, or has a name that is not UTF-8, which
+/// no codec lets through: the filter then does not know what the request carries.
 pub(crate) fn decode(bytes: &[u8]) -> Option<Vec<(&str, &[u8])>> {
     if bytes.is_empty() {
         return Some(Vec::new());

@@ -1,7 +1,8 @@
-//! Signatures that the host verifies. Its native code verifies RSA and ECDSA in a tenth of the time that WebAssembly takes.
+//! Signatures that the host verifies. Its native code verifies RSA and ECDSA in a tenth of the time that WebAssembly
+//! takes.
 //!
-//! Envoy's foreign function `verify_signature` takes and returns messages of Protocol Buffers. All fields but `result` are
-//! bytes or strings:
+//! Envoy's foreign function `verify_signature` takes and returns messages of Protocol Buffers. All fields but
+//! `result` are bytes or strings:
 //!
 //! ```text
 //! VerifySignatureArguments { 1: hash "sha256", 2: public key (DER), 3: signature (ECDSA: DER), 4: text }
@@ -86,8 +87,8 @@ fn protobuf_bytes_field(message: &mut Vec<u8>, number: u8, value: &[u8]) {
     message.extend_from_slice(value);
 }
 
-/// Converts r and s of equal length to `SEQUENCE { INTEGER, INTEGER }` (RFC 3279 section 2.2.3). Returns `None` if they are
-/// longer than those of any curve in use.
+/// Converts r and s of equal length to `SEQUENCE { INTEGER, INTEGER }` (RFC 3279 section 2.2.3). Returns `None` if
+/// they are longer than those of any curve in use.
 fn ecdsa_der(signature: &[u8]) -> Option<Vec<u8>> {
     let (r, s) = signature.split_at_checked(signature.len() / 2)?;
     let mut numbers = Vec::with_capacity(signature.len().saturating_add(8));

@@ -1,18 +1,21 @@
-//! Calls to the host, as functions that return a [`Result`]. All unsafe code of the filter is in this module.
+//! Calls to the host, as functions that return a [`Result`]. This module contains all unsafe code of the filter.
 //!
-//! The SDK has a safe wrapper for each of these calls, in `proxy_wasm::hostcalls`. Those that pass only bytes and numbers are
-//! not used, because
+//! The SDK has a safe wrapper for each of these calls, in `proxy_wasm::hostcalls`. Those that pass only bytes and
+//! numbers are not used, because
 //!
 //! * they **panic** on statuses that real hosts return: a host without timers or metrics, for example, answers every
 //!   such call with 12 (Unimplemented). A panic is a trap, which takes down the VM and all its streams;
-//! * they declare the status as an enum of eight members, so that **any other number is undefined behavior**. Here it is a
-//!   `u32`;
-//! * some **copy** more than once, or cannot pass what the filter needs. Each function below names what is special about it.
+//! * they declare the status as an enum of eight members, so that **any other number is undefined behavior**. Here it
+//!   is a `u32`;
+//! * some **copy** more than once, or cannot pass what the filter needs.
+//!
+//! The first two reasons apply to each function below; its comment names the case that matters most.
 //!
 //! Only [`http_call`] uses the SDK's wrapper, because the SDK's dispatcher must know a call to deliver its response.
 //!
-//! Every call passes pointers that are valid during the call: to the bytes of a borrowed slice, which the host reads, or to a
-//! local variable, which the host writes. The host keeps none of them. Only `with_output` takes ownership of anything.
+//! Every call passes pointers that are valid during the call: to the bytes of a borrowed slice, which the host reads,
+//! or to a local variable, which the host writes. The host keeps none of them. Only `with_output` takes ownership of
+//! anything.
 #![expect(unsafe_code, reason = "the ABI passes raw pointers")]
 
 mod wasi;
@@ -60,7 +63,7 @@ pub(crate) fn now_ns() -> Result<u64, HostError> {
     Ok(nanos)
 }
 
-/// Returns milliseconds since the Unix epoch, or `None` if the host does not tell the time.
+/// Returns milliseconds since the Unix epoch, or `None` if the host has no clock.
 pub(crate) fn now_ms() -> Option<u64> {
     now_ns().ok().map(|nanos| nanos.div_euclid(1_000_000))
 }
@@ -77,14 +80,15 @@ pub(crate) fn buffer(buffer: BufferType, max: usize) -> Result<Vec<u8>, HostErro
     with_output(|data, size| unsafe { proxy_get_buffer_bytes(buffer as u32, 0, max, data, size) })
 }
 
-/// Returns a header map as [`crate::header_map::decode`] reads it. The SDK's `get_map_bytes` copies every name and value
-/// a second time, and panics on a malformed map and on a name that is not UTF-8.
+/// Returns a header map as [`crate::header_map::decode`] reads it. The SDK's `get_map_bytes` copies every name and
+/// value a second time, and panics on a malformed map and on a name that is not UTF-8.
 pub(crate) fn header_map(map: MapType) -> Result<Vec<u8>, HostError> {
     // SAFETY: the host writes the address and the size during the call.
     with_output(|data, size| unsafe { proxy_get_header_map_pairs(map as u32, data, size) })
 }
 
-/// Replaces a header map by one that [`crate::header_map::encode`] wrote. The SDK's `set_map_bytes` panics on any failure.
+/// Replaces a header map by one that [`crate::header_map::encode`] wrote. The SDK's `set_map_bytes` panics on any
+/// failure.
 pub(crate) fn set_header_map(map: MapType, headers: &[u8]) -> Result<(), HostError> {
     // SAFETY: the host reads the map during the call.
     check_status(unsafe { proxy_set_header_map_pairs(map as u32, headers.as_ptr(), headers.len()) })
@@ -114,21 +118,21 @@ pub(crate) fn add_header(map: MapType, name: &str, value: &[u8]) -> Result<(), H
 }
 
 /// Returns a property of the host. `path` has a zero byte between its parts. The SDK's `get_property` builds this path
-/// anew for each call, and panics on a host without properties.
+/// for each call, and panics on a host without properties.
 pub(crate) fn property(path: &str) -> Result<Vec<u8>, HostError> {
     // SAFETY: the host reads the path, and writes the address and the size, during the call.
     with_output(|data, size| unsafe { proxy_get_property(path.as_ptr(), path.len(), data, size) })
 }
 
-/// Sets a property of the host. Takes the same path as [`property`]. The SDK's `set_property` panics on a host that has no
-/// filter state.
+/// Sets a property of the host. Takes the same path as [`property`]. The SDK's `set_property` panics on a host that
+/// has no filter state.
 pub(crate) fn set_property(path: &str, value: &[u8]) -> Result<(), HostError> {
     // SAFETY: the host reads the path and the value during the call.
     check_status(unsafe { proxy_set_property(path.as_ptr(), path.len(), value.as_ptr(), value.len()) })
 }
 
-/// Returns a shared value and its version, for [`set_shared_data`] to compare with. A value that does not exist is an error.
-/// The SDK's `get_shared_data` panics on a host without shared data.
+/// Returns a shared value and its version, for [`set_shared_data`] to compare with. A value that does not exist is an
+/// error. The SDK's `get_shared_data` panics on a host without shared data.
 pub(crate) fn shared_data(key: &str) -> Result<(Vec<u8>, u32), HostError> {
     let mut version = 0;
     // SAFETY: the host reads the key, and writes the version, the address and the size, during the call.
@@ -138,8 +142,8 @@ pub(crate) fn shared_data(key: &str) -> Result<(Vec<u8>, u32), HostError> {
     Ok((value, version))
 }
 
-/// Writes a shared value if its version still is `version`, or unconditionally if that is 0. The SDK's `set_shared_data` panics
-/// on a host without shared data.
+/// Writes a shared value if its version still is `version`, or unconditionally if that is 0. The SDK's
+/// `set_shared_data` panics on a host without shared data.
 pub(crate) fn set_shared_data(key: &str, value: &[u8], version: u32) -> Result<(), HostError> {
     // SAFETY: the host reads the key and the value during the call.
     check_status(unsafe {
@@ -147,7 +151,8 @@ pub(crate) fn set_shared_data(key: &str, value: &[u8], version: u32) -> Result<(
     })
 }
 
-/// Sends a request without a body to a cluster of the host. Returns the ID of the call, which comes back with the response.
+/// Sends a request without a body to a cluster of the host. Returns the ID of the call, which comes back with the
+/// response.
 ///
 /// # Panics
 ///
@@ -205,7 +210,7 @@ pub(crate) fn record_metric(id: u32, value: u64) -> Result<(), HostError> {
 }
 
 /// Calls a function that only some hosts have. The SDK's `call_foreign_function` panics on a host that answers 12
-/// (Unimplemented), which is how some say that they have none.
+/// (Unimplemented), as hosts without such functions do.
 pub(crate) fn call_foreign_function(name: &str, arguments: &[u8]) -> Result<Vec<u8>, HostError> {
     // SAFETY: the host reads the name and the arguments, and writes the address and the size, during the call.
     with_output(|data, size| unsafe {
@@ -231,9 +236,9 @@ fn with_output(call: impl FnOnce(*mut *mut u8, *mut usize) -> u32) -> Result<Vec
     if data.is_null() || size == 0 {
         return Ok(Vec::new());
     }
-    // SAFETY: the ABI has the host obtain `size` bytes from the allocator that the SDK exports (`malloc`), fill them, and
-    // pass their ownership on. The SDK takes them from the global allocator with the layout of `size` bytes and keeps
-    // no reference.
+    // SAFETY: the ABI has the host obtain `size` bytes from the allocator that the SDK exports (`malloc`), fill them,
+    // and pass their ownership on. The SDK takes them from the global allocator with the layout of `size` bytes and
+    // keeps no reference.
     Ok(unsafe { Vec::from_raw_parts(data, size, size) })
 }
 

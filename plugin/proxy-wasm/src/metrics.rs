@@ -1,5 +1,5 @@
-//! Counters and gauges. Requests are counted in the VM, and a tick passes the sums to the host, so that no request makes a
-//! host call for them.
+//! Counters and gauges. Requests are counted in the VM, and a tick passes the sums to the host, so that no request
+//! makes a host call for them.
 
 use std::cell::Cell;
 

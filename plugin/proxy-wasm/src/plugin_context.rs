@@ -18,8 +18,8 @@ use crate::{
     worker::{Clock, Worker, WorkerCell},
 };
 
-/// The delay until a worker notices what another has fetched. At 40 ticks a second with two host calls each, ticking costs some
-/// 0.02 % of a core.
+/// The delay until a worker notices what another has fetched. At 40 ticks a second with two host calls each, ticking
+/// costs some 0.02 % of a core.
 const TICK_MS: u32 = 25;
 
 #[derive(Default)]
@@ -50,14 +50,14 @@ impl RootContext for PluginContext {
         let policy = match Policy::from_json_in(&json, &environment) {
             Ok(policy) => policy,
             Err(problem) => {
-                error(&format!("the plugin configuration is wrong at {problem}"));
+                error(&format!("invalid plugin configuration at {problem}"));
                 return false;
             }
         };
         if policy.has_inline_secrets() {
             warn(
-                "a secret stands in the plugin configuration, where whoever reads the host's configuration dump finds \
-                 it; see `allow_inline_secrets` in the documentation for better places",
+                "the plugin configuration contains a secret, which the host's configuration dump shows; see \
+                 `allow_inline_secrets` in the documentation for better places",
             );
         }
         self.start(policy, &json)
@@ -105,7 +105,8 @@ impl PluginContext {
         let carried = policy.bundle.take().map(|carried| open_bundle(&policy, &carried));
         self.fetcher =
             policy.control_plane.take().map(|source| BundleFetcher::new(&policy, source, started_at));
-        // No client knows the seed: it is made of random bytes, if the host has any, and of secrets in the configuration.
+        // No client knows the seed: it is made of random bytes, if the host has any, and of secrets in the
+        // configuration.
         let random = hostcalls::random().unwrap_or_default();
         let seed = [json, &started_at.to_le_bytes(), &random].concat();
         let cache = Cache::new(policy.cache_entries, &seed);
@@ -128,7 +129,9 @@ impl PluginContext {
         }
         // Nothing more is done before the first tick: this VM may exist only to try the configuration out.
         if hostcalls::set_tick_period(TICK_MS).is_err() && self.fetcher.is_some() {
-            error("this host has no timers, so that nothing can be fetched: give it a `bundle`");
+            error(
+                "this host has no timers, so the bundle cannot be fetched: put it into the configuration as `bundle`",
+            );
             return false;
         }
         *worker = Some(new);

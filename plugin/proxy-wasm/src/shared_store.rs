@@ -1,4 +1,5 @@
-//! What the workers of one process share through the host's shared data: the lease of the leader, and the bundle it fetched.
+//! What the workers of one process share through the host's shared data: the lease of the leader, and the bundle it
+//! fetched.
 //!
 //! ```text
 //! PREFIX/lease       the holder of the lease, and its end
@@ -48,9 +49,9 @@ impl SharedStore {
         started_at
     }
 
-    /// Acquires or renews the lease unless another worker holds it. Returns true if this worker leads. The first write has
-    /// no version to compare with: of two workers that both acquire the lease, one is refused at its next renewal. On a host
-    /// without shared data every worker leads, and fetches for itself.
+    /// Acquires or renews the lease unless another worker holds it. Returns true if this worker leads. The first
+    /// write has no version to compare with: of two workers that both acquire the lease, one is refused at its next
+    /// renewal. On a host without shared data every worker leads, and fetches for itself.
     pub(crate) fn acquire_lease(&self, worker: u64, now: u64) -> bool {
         let key = self.key("lease");
         match hostcalls::shared_data(&key) {
@@ -60,8 +61,8 @@ impl SharedStore {
         }
     }
 
-    /// Acquires the lease even if another worker holds it, because the other workers cannot load what is shared. Returns
-    /// true if this worker leads.
+    /// Acquires the lease even if another worker holds it, because the other workers cannot load what is shared.
+    /// Returns true if this worker leads.
     pub(crate) fn force_lease(&self, worker: u64, now: u64) -> bool {
         let key = self.key("lease");
         let (_, version) = hostcalls::shared_data(&key).unwrap_or_default();

@@ -4,8 +4,8 @@ use verdict::{Cache, Gate, Snapshot};
 
 use crate::{host_verifier::HostVerifier, hostcalls, metrics::Metrics};
 
-/// The [`Worker`] of a plugin context, or `None` before its configuration has been accepted. The plugin context owns it;
-/// each stream has a weak reference, so that a stream which outlives its plugin context is refused.
+/// The [`Worker`] of a plugin context, or `None` before its configuration has been accepted. The plugin context owns
+/// it; each stream has a weak reference, so that a stream which outlives its plugin context is refused.
 pub(crate) type WorkerCell = RefCell<Option<Worker>>;
 
 /// The state that the requests of one plugin context share.
@@ -20,15 +20,15 @@ pub(crate) struct Worker {
 
 /// The source of the time at which a request is decided.
 pub(crate) enum Clock {
-    /// The time of the last tick, which saves a host call per request. Ticks are 25 ms apart; the leeway for the times in a
-    /// token is in seconds.
+    /// The time of the last tick, which saves a host call per request. Ticks are 25 ms apart; the leeway for the
+    /// times in a token is in seconds.
     LastTick(Option<u64>),
     /// The host's clock, for hosts that may have no timers.
     Host,
 }
 
 impl Clock {
-    /// Returns milliseconds since the Unix epoch, or `None` if the host does not tell the time. No request may pass then.
+    /// Returns milliseconds since the Unix epoch, or `None` if the host has no clock. No request may pass then.
     pub(crate) fn now(&self) -> Option<u64> {
         match self {
             Self::LastTick(time) => *time,

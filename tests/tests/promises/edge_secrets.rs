@@ -77,7 +77,7 @@ async fn a_secret_in_the_configuration_is_shown_and_therefore_refused_unless_it_
     let stage = Stage::set(scratch, &["--inline"], |settings| settings.edge_files = None).await;
     let (_, dump) = stage.shown().await.swap_remove(0);
     assert!(dump.contains(&stage.credential));
-    assert!(stage.envoy.log().contains("a secret stands in the plugin configuration"));
+    assert!(stage.envoy.log().contains("the plugin configuration contains a secret"));
 
     let mut settings = stage.settings().clone();
     settings.plugin_configuration.as_object_mut().unwrap().remove("allow_inline_secrets");

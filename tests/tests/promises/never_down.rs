@@ -1,5 +1,5 @@
-//! Whatever clients send, hosts answer, or the network brings: no trap, and nothing passes that should not. The exceptions are
-//! those in which the SDK panics: see sdk_traps.rs.
+//! Whatever clients send, hosts answer, or the network brings: no trap, and nothing passes that should not. The cases
+//! in which the SDK panics are in sdk_traps.rs.
 
 use crate::edge::{Edge, NOW_MS, configuration, plain, request};
 use bundle::builder::Draft;

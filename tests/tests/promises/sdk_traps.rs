@@ -1,5 +1,5 @@
-//! The cases in which the SDK panics, all of which are faults of the host: the request at hand is not admitted, and the VM that
-//! replaces the one that trapped has its bundle, without the control plane.
+//! The cases in which the SDK panics, all of which are faults of the host: the request at hand is not admitted, and
+//! the VM that replaces the one that trapped has its bundle, without the control plane.
 
 use crate::edge::{Edge, plain, request};
 use anyhow::Result;
@@ -88,7 +88,7 @@ fn a_callback_for_an_unknown_context() {
 
 /// The SDK borrows all streams, or all plugin contexts, while it runs a callback of one.
 #[test]
-fn a_callback_within_another_of_the_same_kind() {
+fn a_callback_within_another() {
     traps("tick in a tick", |edge| {
         edge.interrupt("proxy_get_current_time_nanoseconds", "proxy_on_tick", &[ROOT]);
         edge.host.tick()
@@ -140,10 +140,10 @@ fn are_logged_with_their_place() {
     assert!(log.contains("keystile: panicked at ") && log.contains("dispatcher.rs:"), "{log}");
 }
 
-/// These the SDK lets through to the filter: a request is refused while a tick uses the worker, and a tick is skipped while a
-/// request does.
+/// These the SDK lets through to the filter: a request is refused while a tick uses the worker, and a tick is skipped
+/// while a request does.
 #[test]
-fn callbacks_of_the_other_kind_do_not_trap() {
+fn interruptions_that_the_sdk_allows_do_not_trap() {
     let mut edge = Edge::start();
     let good = edge.good_request();
     let stream = edge.host.open().unwrap();
@@ -159,6 +159,11 @@ fn callbacks_of_the_other_kind_do_not_trap() {
     let outcome = edge.host.request(&good).unwrap();
     assert!(matches!(outcome, Outcome::Forwarded(_)), "{outcome:?}");
     assert!(edge.host.world().interruption.is_none(), "the tick was not run");
+
+    edge.interrupt("proxy_get_header_map_pairs", "proxy_on_configure", &[ROOT, 0]);
+    let outcome = edge.host.request(&good).unwrap();
+    assert!(matches!(outcome, Outcome::Forwarded(_)), "{outcome:?}");
+    assert_eq!(edge.host.world().interrupted, Some(0), "the configuration is refused");
     edge.publish();
     edge.ask(&plain()).unwrap_err();
 }

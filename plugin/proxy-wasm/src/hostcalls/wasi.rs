@@ -1,14 +1,16 @@
-//! Calls of WASI for what the proxy-wasm ABI does not have: the environment variables that the configuration of the VM
-//! passes on, and random bytes. Every proxy-wasm host has these calls, because modules that other compilers make do not start
-//! without them. The SDK has no wrappers for them, and the standard library makes them only in the WASI targets.
+//! Calls of WASI for what the proxy-wasm ABI does not have: the environment variables that the configuration of the
+//! VM passes on, and random bytes. Every proxy-wasm host has these calls, because modules that other compilers make
+//! do not start without them. The SDK has no wrappers for them, and the standard library makes them only in the WASI
+//! targets.
 
 const SUCCESS: u32 = 0;
 
-/// By default, Linux gives a process 2 MiB for its arguments and environment, of which a host passes on a few variables.
+/// By default, Linux gives a process 2 MiB for its arguments and environment, of which a host passes on a few
+/// variables.
 const MAX_BYTES: usize = 1 << 20;
 
-/// Returns the environment as a block of `NAME=value` entries, each terminated by a zero byte. The block is empty if the
-/// host does not have one, or has more than [`MAX_BYTES`].
+/// Returns the environment as a block of `NAME=value` entries, each terminated by a zero byte. The block is empty if
+/// the host does not have one, or has more than [`MAX_BYTES`].
 pub(crate) fn environment() -> Vec<u8> {
     let (mut count, mut size) = (0_usize, 0_usize);
     // SAFETY: the host writes both numbers during the call.

@@ -37,7 +37,7 @@ fn each_plugin_context_decides_by_its_own_configuration_until_it_is_deleted() {
     edge.is_forwarded_with(old, &good, "x-keystile-subject");
     edge.is_forwarded_with(new, &good, "x-second-subject");
 
-    // The first configuration goes while a stream of it still exists. The host of such a stream has no bundle any more.
+    // A stream that outlives its plugin context is refused: no tick updates its bundle or its clock any more.
     let orphan = edge.open(110, ROOT);
     edge.host.call::<_, ()>("proxy_on_delete", ROOT).unwrap();
     let outcome = edge.host.headers(orphan, &good).unwrap();

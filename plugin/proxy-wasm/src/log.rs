@@ -1,19 +1,56 @@
-use alloc::format;
+//! The host's log. The SDK's implementation of the `log` crate panics where the host cannot log; this one does not.
 
-use crate::abi::{self, LogLevel};
+use std::panic::PanicHookInfo;
+
+use proxy_wasm::types::LogLevel;
+
+use crate::hostcalls;
+
+/// The interval of a [`LogThrottle`].
+const INTERVAL_MS: u64 = 60_000;
 
 pub(crate) fn info(message: &str) {
-    line(LogLevel::Info, message);
+    write(LogLevel::Info, message);
 }
 
 pub(crate) fn warn(message: &str) {
-    line(LogLevel::Warn, message);
+    write(LogLevel::Warn, message);
 }
 
 pub(crate) fn error(message: &str) {
-    line(LogLevel::Error, message);
+    write(LogLevel::Error, message);
 }
 
-fn line(level: LogLevel, message: &str) {
-    abi::log(level, &format!("keystile: {message}"));
+/// Logs where the code panicked, but not the message of the panic: it may quote a credential.
+pub(crate) fn panic(info: &PanicHookInfo<'_>) {
+    if let Some(location) = info.location() {
+        write(LogLevel::Critical, &format!("panicked at {location}"));
+    }
+}
+
+fn write(level: LogLevel, message: &str) {
+    // If the host cannot log, there is nowhere to report it.
+    let _ = hostcalls::log(level, &format!("keystile: {message}"));
+}
+
+/// Limits how often a line is logged: once a minute.
+#[derive(Debug, Default)]
+pub(crate) struct LogThrottle {
+    last_at: u64,
+}
+
+impl LogThrottle {
+    /// Returns true, and starts the interval again, if the last line was logged a minute or more before `now`.
+    pub(crate) fn allow(&mut self, now: u64) -> bool {
+        let is_due = now.abs_diff(self.last_at) >= INTERVAL_MS;
+        if is_due {
+            self.last_at = now;
+        }
+        is_due
+    }
+
+    /// Starts the interval again, after a line that was logged whatever [`Self::allow`] says.
+    pub(crate) const fn restart(&mut self, now: u64) {
+        self.last_at = now;
+    }
 }

@@ -1,37 +1,45 @@
-//! Counters and gauges. Requests count in the VM; a tick hands the sums to the host, so that no request pays for it.
+//! Counters and gauges. Requests are counted in the VM, and a tick passes the sums to the host, so that no request
+//! makes a host call for them.
 
-use alloc::vec::Vec;
-use core::cell::Cell;
+use std::cell::Cell;
 
+use proxy_wasm::types::MetricType;
 use verdict::{Cache, Gate, Manifest, Reason, StalePolicy, Verdict};
 
-use crate::{
-    abi::{self, Metric},
-    verifier::HostVerifier,
-};
+use crate::{host_verifier::HostVerifier, hostcalls};
+
+#[cfg(target_family = "wasm")]
+const PAGE_BYTES: u64 = 64 * 1024;
 
 pub(crate) struct Metrics {
     admitted: Counter,
-    /// Without a credential, where a rule lets them.
+    /// Requests that a rule lets pass without a credential.
     passed: Counter,
-    /// While the control plane was silent for too long, by one of the policies for that.
+    /// Requests admitted with a stale bundle, by the policy that admits them.
     stale_outage_grace: Counter,
     stale_issued_within: Counter,
     refused: Vec<(Reason, Counter)>,
-    /// What would have been refused, where the policy has that.
+    /// Requests that would have been refused, by a policy that only reports.
     reported: Vec<(Reason, Counter)>,
     cache_hits: Counter,
     cache_misses: Counter,
     signatures_by_host: Counter,
     refresh_failed: Counter,
-    version: Option<u32>,
-    age_seconds: Option<u32>,
-    memory: Option<u32>,
+    version: Gauge,
+    age_seconds: Gauge,
+    memory: Gauge,
 }
 
 struct Counter {
+    /// `None` on a host without metrics.
     id: Option<u32>,
+    /// What the host has not been told yet.
     pending: Cell<u64>,
+}
+
+struct Gauge {
+    /// `None` on a host without metrics.
+    id: Option<u32>,
 }
 
 impl Metrics {
@@ -51,13 +59,13 @@ impl Metrics {
             cache_misses: Counter::define("keystile_cache_misses"),
             signatures_by_host: Counter::define("keystile_signatures_by_host"),
             refresh_failed: Counter::define("keystile_refresh_failed"),
-            version: gauge("keystile_bundle_version"),
-            age_seconds: gauge("keystile_bundle_age_seconds"),
-            memory: gauge("keystile_vm_memory_bytes"),
+            version: Gauge::define("keystile_bundle_version"),
+            age_seconds: Gauge::define("keystile_bundle_age_seconds"),
+            memory: Gauge::define("keystile_vm_memory_bytes"),
         }
     }
 
-    pub(crate) fn decided(&self, verdict: &Verdict) {
+    pub(crate) fn count(&self, verdict: &Verdict) {
         match verdict {
             Verdict::Admit(admission) => {
                 self.admitted.add(1);
@@ -76,10 +84,11 @@ impl Metrics {
         }
     }
 
-    pub(crate) fn refresh_failed(&self) {
+    pub(crate) fn count_refresh_failure(&self) {
         self.refresh_failed.add(1);
     }
 
+    /// Passes what has changed to the host.
     pub(crate) fn flush(
         &self,
         manifest: Option<&Manifest>,
@@ -90,7 +99,7 @@ impl Metrics {
         let (hits, misses) = cache.counts();
         self.cache_hits.add(hits);
         self.cache_misses.add(misses);
-        self.signatures_by_host.add(verifier.count());
+        self.signatures_by_host.add(verifier.take_count());
         for counter in [
             &self.admitted,
             &self.passed,
@@ -104,38 +113,48 @@ impl Metrics {
             counter.flush();
         }
         self.refused.iter().chain(&self.reported).for_each(|(_, counter)| counter.flush());
-        record(self.memory, abi::memory_size());
+        self.memory.record(memory_bytes());
         if let Some(manifest) = manifest {
-            record(self.version, manifest.version());
-            record(self.age_seconds, now.saturating_sub(manifest.issued_at()).div_euclid(1000));
+            self.version.record(manifest.version());
+            self.age_seconds.record(now.saturating_sub(manifest.issued_at()).div_euclid(1000));
         }
     }
 }
 
 impl Counter {
     fn define(name: &str) -> Self {
-        Self { id: abi::define_metric(Metric::Counter, name).ok(), pending: Cell::new(0) }
+        Self { id: hostcalls::define_metric(MetricType::Counter, name).ok(), pending: Cell::new(0) }
     }
 
-    fn add(&self, times: u64) {
-        self.pending.set(self.pending.get().saturating_add(times));
+    fn add(&self, count: u64) {
+        self.pending.set(self.pending.get().saturating_add(count));
     }
 
     fn flush(&self) {
         let pending = self.pending.take();
         if let (Some(id), 1..) = (self.id, pending) {
-            // A host that forgot a metric it defined itself: nothing that a request should suffer for.
-            let _ = abi::increment_metric(id, i64::try_from(pending).unwrap_or(i64::MAX));
+            // A count that the host does not take is lost. No request depends on it.
+            let _ = hostcalls::increment_metric(id, i64::try_from(pending).unwrap_or(i64::MAX));
         }
     }
 }
 
-fn gauge(name: &str) -> Option<u32> {
-    abi::define_metric(Metric::Gauge, name).ok()
+impl Gauge {
+    fn define(name: &str) -> Self {
+        Self { id: hostcalls::define_metric(MetricType::Gauge, name).ok() }
+    }
+
+    fn record(&self, value: u64) {
+        if let Some(id) = self.id {
+            let _ = hostcalls::record_metric(id, value);
+        }
+    }
 }
 
-fn record(gauge: Option<u32>, value: u64) {
-    if let Some(id) = gauge {
-        let _ = abi::record_metric(id, value);
-    }
+/// Returns the size of the VM's memory, which never shrinks.
+fn memory_bytes() -> u64 {
+    #[cfg(target_family = "wasm")]
+    return u64::try_from(core::arch::wasm32::memory_size(0)).unwrap_or_default().saturating_mul(PAGE_BYTES);
+    #[cfg(not(target_family = "wasm"))]
+    0
 }

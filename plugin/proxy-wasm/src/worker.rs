@@ -1,10 +1,14 @@
-use alloc::sync::Arc;
+use std::{cell::RefCell, sync::Arc};
 
 use verdict::{Cache, Gate, Snapshot};
 
-use crate::{abi, metrics::Metrics, verifier::HostVerifier};
+use crate::{host_verifier::HostVerifier, hostcalls, metrics::Metrics};
 
-/// What the requests of one worker share.
+/// The [`Worker`] of a plugin context, or `None` before its configuration has been accepted. The plugin context owns
+/// it; each stream has a weak reference, so that a stream which outlives its plugin context is refused.
+pub(crate) type WorkerCell = RefCell<Option<Worker>>;
+
+/// The state that the requests of one plugin context share.
 pub(crate) struct Worker {
     pub(crate) gate: Gate,
     pub(crate) cache: Cache,
@@ -14,21 +18,21 @@ pub(crate) struct Worker {
     pub(crate) metrics: Metrics,
 }
 
-/// What time a request has.
+/// The source of the time at which a request is decided.
 pub(crate) enum Clock {
-    /// That of the last tick, which spares each request a host call; ticks are 25 ms apart, the leeway of a token is
-    /// seconds.
-    Ticks(Option<u64>),
-    /// Its own, where a host may have no timers.
-    Requests,
+    /// The time of the last tick, which saves a host call per request. Ticks are 25 ms apart; the leeway for the
+    /// times in a token is in seconds.
+    LastTick(Option<u64>),
+    /// The host's clock, for hosts that may have no timers.
+    Host,
 }
 
 impl Clock {
-    /// Milliseconds since the Unix epoch. None where the host does not know: nothing then may pass.
+    /// Returns milliseconds since the Unix epoch, or `None` if the host has no clock. No request may pass then.
     pub(crate) fn now(&self) -> Option<u64> {
         match self {
-            Self::Ticks(last) => *last,
-            Self::Requests => abi::now(),
+            Self::LastTick(time) => *time,
+            Self::Host => hostcalls::now_ms(),
         }
     }
 }

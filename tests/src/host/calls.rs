@@ -2,7 +2,7 @@
 
 use super::pairs::Pairs;
 use super::world::{BAD_ARGUMENT, HttpCall, LocalResponse, MISMATCH, NOT_FOUND, OK, World};
-use wasmtime::{Caller, Extern, Linker, Memory, Result};
+use wasmtime::{Caller, Extern, Linker, Memory, Result, Val};
 
 type Guest<'a> = Caller<'a, World>;
 /// The address and size of bytes in the memory of the guest.
@@ -16,6 +16,7 @@ pub(super) fn define(linker: &mut Linker<World>) -> Result<()> {
                 "env",
                 stringify!($name),
                 |mut $guest: Guest<'_> $(, $argument: $type)*| -> Result<u32> {
+                    interrupt(&mut $guest, stringify!($name))?;
                     match fault(&mut $guest, stringify!($name)) {
                         Some(status) => Ok(status),
                         None => $body,
@@ -123,6 +124,7 @@ pub(super) fn define(linker: &mut Linker<World>) -> Result<()> {
         shared.insert(key, (value, held + 1));
         Ok(OK)
     });
+    call!(proxy_set_effective_context, |_guest, _context: u32| Ok(OK));
     call!(proxy_http_call, |guest,
                             upstream: u32,
                             upstream_size: u32,
@@ -139,8 +141,8 @@ pub(super) fn define(linker: &mut Linker<World>) -> Result<()> {
             return Ok(BAD_ARGUMENT);
         };
         let world = guest.data_mut();
-        world.tokens += 1;
-        let number = world.tokens;
+        world.last_call_id += 1;
+        let number = world.fixed_call_id.unwrap_or(world.last_call_id);
         world.http_calls.push(HttpCall { token: number, upstream, headers, timeout_ms });
         write(&mut guest, token, &number.to_le_bytes())
     });
@@ -224,6 +226,21 @@ fn define_wasi(linker: &mut Linker<World>) -> Result<()> {
     Ok(())
 }
 
+/// Runs the callback that is to interrupt this call.
+fn interrupt(guest: &mut Guest<'_>, call: &'static str) -> Result<()> {
+    let Some(interruption) = guest.data_mut().interruption.take_if(|next| next.call == call) else {
+        return Ok(());
+    };
+    let callback = guest.get_export(interruption.callback).and_then(Extern::into_func);
+    let callback = callback.ok_or_else(|| wasmtime::Error::msg("no such callback"))?;
+    let arguments: Vec<Val> =
+        interruption.arguments.iter().map(|argument| Val::I32(argument.cast_signed())).collect();
+    let mut results = vec![Val::I32(0); callback.ty(&*guest).results().len()];
+    callback.call(&mut *guest, &arguments, &mut results)?;
+    guest.data_mut().interrupted = results.first().and_then(Val::i32).map(i32::cast_unsigned);
+    Ok(())
+}
+
 fn fault(guest: &mut Guest<'_>, call: &'static str) -> Option<u32> {
     let world = guest.data_mut();
     *world.counts.entry(call).or_default() += 1;
@@ -273,7 +290,7 @@ fn give(guest: &mut Guest<'_>, bytes: &[u8], (data, size): At) -> Result<u32> {
     let length = u32::try_from(bytes.len())?;
     let mut room = 0;
     if length > 0 {
-        let allocate = guest.get_export("proxy_on_memory_allocate").and_then(Extern::into_func);
+        let allocate = guest.get_export("malloc").and_then(Extern::into_func);
         let allocate = allocate.expect("every filter has it").typed::<u32, u32>(&*guest)?;
         room = allocate.call(&mut *guest, length)?;
         write(guest, room, bytes)?;

@@ -15,7 +15,7 @@ use std::sync::OnceLock;
 use wasmtime::{Config, Engine, Instance, Linker, Memory, Module, Store, WasmParams, WasmResults};
 
 pub use pairs::Pairs;
-pub use world::{Faults, HttpCall, LocalResponse, Shared, UNIMPLEMENTED, World};
+pub use world::{Faults, HttpCall, Interruption, LocalResponse, Shared, UNIMPLEMENTED, World};
 
 /// One worker: a VM with one root.
 pub struct Host {
@@ -50,13 +50,26 @@ impl Host {
         store.set_fuel(PATIENCE).map_err(failed)?;
         let mut linker = Linker::new(module.engine());
         calls::define(&mut linker).map_err(failed)?;
+        // The SDK imports the whole ABI. What the filter does not call is a trap.
+        linker.define_unknown_imports_as_traps(module).map_err(failed)?;
         let instance = linker.instantiate(&mut store, module).map_err(failed)?;
         let memory = instance.get_memory(&mut store, "memory").context("no memory is exported")?;
         let mut host = Self { store, instance, memory, streams: ROOT };
+        host.call::<_, ()>("_initialize", ())?;
         host.call::<_, ()>("proxy_on_context_create", (ROOT, 0))?;
         let size = u32::try_from(host.world().configuration.len())?;
         let taken = host.call::<_, u32>("proxy_on_configure", (ROOT, size))? != 0;
         Ok((host, taken))
+    }
+
+    /// Starts a new VM in the place of one that has trapped, as Envoy does with `FAIL_RELOAD`. Shared data outlives the
+    /// VM; the calls that it made do not.
+    pub fn restart(&mut self) -> Result<()> {
+        let world = World { http_calls: Vec::new(), tick_period_ms: None, ..std::mem::take(self.world()) };
+        let (host, taken) = Self::start(world)?;
+        *self = host;
+        ensure!(taken, "the filter refuses the configuration that it had: {:?}", self.world().log);
+        Ok(())
     }
 
     pub fn world(&mut self) -> &mut World {
@@ -129,12 +142,18 @@ impl Host {
         Ok((action == 0).then(|| std::mem::take(&mut self.world().request_trailers)))
     }
 
+    /// The names of everything that the filter exports.
+    pub fn exports() -> Result<Vec<String>> {
+        Ok(module()?.exports().map(|export| export.name().to_owned()).collect())
+    }
+
     /// Memory in pages of 64 KiB.
     pub fn pages(&self) -> u64 {
         self.memory.size(&self.store)
     }
 
-    fn call<P: WasmParams, R: WasmResults>(&mut self, name: &str, arguments: P) -> Result<R> {
+    /// Calls an export of the filter. An error is a trap.
+    pub fn call<P: WasmParams, R: WasmResults>(&mut self, name: &str, arguments: P) -> Result<R> {
         if self.store.get_fuel().map_err(failed)? < PATIENCE / 2 {
             self.store.set_fuel(PATIENCE).map_err(failed)?;
         }
@@ -168,7 +187,8 @@ fn failed(error: wasmtime::Error) -> anyhow::Error {
     anyhow!("{error:?}")
 }
 
-const ROOT: u32 = 1;
+/// The first plugin context of a VM.
+pub const ROOT: u32 = 1;
 
 /// Far more than any callback takes: an endless loop ends in a trap.
 const PATIENCE: u64 = 20_000_000_000;

@@ -15,6 +15,10 @@ pub struct World {
     pub now: u64,
     pub shared: Shared,
     pub faults: Faults,
+    /// How the host next enters the VM in the middle of a callback.
+    pub interruption: Option<Interruption>,
+    /// What the callback that interrupted another returned; `None` if it returned nothing.
+    pub interrupted: Option<u32>,
     pub request_headers: Pairs,
     pub request_trailers: Pairs,
     /// What the filter answered to the request under way.
@@ -31,7 +35,10 @@ pub struct World {
     pub tick_period_ms: Option<u32>,
     /// How often each call was made.
     pub counts: BTreeMap<&'static str, u32>,
-    pub(super) tokens: u32,
+    /// The ID of the last HTTP call.
+    pub last_call_id: u32,
+    /// Gives every HTTP call this ID instead of the next one.
+    pub fixed_call_id: Option<u32>,
 }
 
 pub(super) type Function = Box<dyn FnMut(&[u8]) -> Result<Vec<u8>, u32>>;
@@ -63,6 +70,15 @@ impl Faults {
     pub fn of(fault: impl FnMut(&'static str) -> Option<u32> + 'static) -> Self {
         Self(Some(Box::new(fault)))
     }
+}
+
+/// A callback that the host runs while the filter makes a call to it. No host is known to do this.
+#[derive(Debug, Clone)]
+pub struct Interruption {
+    /// The call, such as `proxy_get_header_map_pairs`.
+    pub call: &'static str,
+    pub callback: &'static str,
+    pub arguments: Vec<u32>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -1,4 +1,5 @@
-//! Whatever clients send, hosts answer, or the network brings: no trap, and nothing passes that should not.
+//! Whatever clients send, hosts answer, or the network brings: no trap, and nothing passes that should not. The cases
+//! in which the SDK panics are in sdk_traps.rs.
 
 use crate::edge::{Edge, NOW_MS, configuration, plain, request};
 use bundle::builder::Draft;
@@ -8,13 +9,15 @@ use harness::{Connection, client, forge::Forge};
 use hyper::header::{AUTHORIZATION, HeaderName, HeaderValue};
 use proptest::collection::vec;
 use proptest::prelude::*;
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
 #[test]
 fn by_a_call_that_fails_in_whatever_way() {
     for call in CALLS {
-        for status in [1, 2, 3, 7, 8, 10, 12, 255] {
+        for status in
+            [1, 2, 3, 7, 8, 10, 12, 255].into_iter().filter(|status| !makes_the_sdk_trap(call, *status))
+        {
             let mut edge = Edge::start();
             let token = edge.eddsa.mint(&Edge::claims(1));
             edge.host.world().faults = Faults::of(move |made| (made == *call).then_some(status));
@@ -116,8 +119,6 @@ fn by_requests_that_overtake_each_other() {
         assert!(matches!(outcome, Outcome::Forwarded(_)), "{outcome:?}");
         edge.host.close(streams[at]).unwrap();
     }
-    let stranger = edge.host.headers(streams[2], &good).unwrap();
-    assert!(matches!(stranger, Outcome::Answered(answer) if answer.status == 503), "it has ended");
     edge.host.close(streams[1]).unwrap();
 }
 
@@ -191,17 +192,23 @@ proptest! {
         let mut edge = Edge::start();
         let token = edge.hs256.mint(&Edge::claims(1)).expose().to_owned();
         let next = Rc::new(RefCell::new(faults.into_iter().cycle()));
-        edge.host.world().faults = Faults::of(move |_| next.borrow_mut().next().flatten());
+        let may_trap = Rc::new(Cell::new(false));
+        let may_trap_now = Rc::clone(&may_trap);
+        edge.host.world().faults = Faults::of(move |call| {
+            let status = next.borrow_mut().next().flatten()?;
+            may_trap_now.set(may_trap_now.get() || makes_the_sdk_trap(call, status));
+            Some(status)
+        });
         for event in events {
             match event {
                 Event::Tick(millis) => {
                     let world = edge.host.world();
                     world.now = world.now.wrapping_add_signed(millis * 1_000_000);
-                    edge.host.tick().unwrap();
+                    edge.restart_after_an_expected_trap(Host::tick, &may_trap);
                 }
                 Event::Answer(status, body) => {
                     if let Some(call) = edge.host.world().http_calls.pop() {
-                        edge.host.answer(&call, status, &body).unwrap();
+                        edge.restart_after_an_expected_trap(|host| host.answer(&call, status, &body), &may_trap);
                     }
                 }
                 Event::Request(headers) => {
@@ -304,6 +311,21 @@ impl Edge {
         // The host may not even let it ask.
         let _ = self.host.serve(&served);
     }
+
+    /// Runs a callback of the filter. If it traps, which it may only do where the SDK panics, a new VM takes its place.
+    fn restart_after_an_expected_trap(
+        &mut self,
+        callback: impl FnOnce(&mut Host) -> anyhow::Result<()>,
+        may_trap: &Cell<bool>,
+    ) {
+        may_trap.set(false);
+        if let Err(trap) = callback(&mut self.host) {
+            assert!(may_trap.get(), "{trap:?}");
+            let faults = std::mem::take(&mut self.host.world().faults);
+            self.host.restart().unwrap();
+            self.host.world().faults = faults;
+        }
+    }
 }
 
 /// SplitMix64: enough for bytes that nobody chose, the same at every run.
@@ -367,6 +389,15 @@ const NAMES: &[&str] = &[
     "x-other",
 ];
 
+/// The two calls for which the SDK does not return every status: see sdk_traps.rs.
+fn makes_the_sdk_trap(call: &str, status: u32) -> bool {
+    match call {
+        "proxy_http_call" => ![2, 10].contains(&status),
+        "proxy_set_effective_context" => true,
+        _ => false,
+    }
+}
+
 const CALLS: &[&str] = &[
     "proxy_log",
     "proxy_get_current_time_nanoseconds",
@@ -378,6 +409,8 @@ const CALLS: &[&str] = &[
     "proxy_add_header_map_value",
     "proxy_get_header_map_value",
     "proxy_get_property",
+    "proxy_set_property",
+    "proxy_call_foreign_function",
     "proxy_get_shared_data",
     "proxy_set_shared_data",
     "proxy_http_call",
@@ -385,4 +418,7 @@ const CALLS: &[&str] = &[
     "proxy_define_metric",
     "proxy_increment_metric",
     "proxy_record_metric",
+    "environ_sizes_get",
+    "environ_get",
+    "random_get",
 ];

@@ -1,37 +1,38 @@
-//! Signatures that the host verifies: RSA and ECDSA in native code take a tenth of the time.
+//! Signatures that the host verifies. Its native code verifies RSA and ECDSA in a tenth of the time that WebAssembly
+//! takes.
 //!
-//! Envoy's foreign function `verify_signature` takes and gives messages of Protocol Buffers, of bytes and strings only:
+//! Envoy's foreign function `verify_signature` takes and returns messages of Protocol Buffers. All fields but
+//! `result` are bytes or strings:
 //!
 //! ```text
 //! VerifySignatureArguments { 1: hash "sha256", 2: public key (DER), 3: signature (ECDSA: DER), 4: text }
 //! VerifySignatureResult    { 1: result (bool), 2: error }
 //! ```
-//! The algorithm, the one spelling of a token and what it says are checked here as ever.
+//! Everything else about a token is verified here: its algorithm, its spelling and its claims.
 
-use alloc::vec::Vec;
-use core::cell::Cell;
+use std::cell::Cell;
 
 use verdict::{Algorithm, SignatureVerifier};
 
-use crate::abi::{self, HostError};
+use crate::hostcalls::{self, HostError};
 
 #[derive(Debug, Default)]
 pub(crate) struct HostVerifier {
-    /// The host has no such function: it is asked once only.
-    absent: Cell<bool>,
+    /// True once the host has answered that it has no such function. It is not asked again.
+    is_absent: Cell<bool>,
     verified: Cell<u64>,
 }
 
 impl HostVerifier {
-    /// How many signatures the host has judged since this was asked last.
-    pub(crate) fn count(&self) -> u64 {
+    /// Returns how many signatures the host has verified since the last call.
+    pub(crate) fn take_count(&self) -> u64 {
         self.verified.take()
     }
 }
 
 impl SignatureVerifier for HostVerifier {
     fn verify(&self, algorithm: Algorithm, key: &[u8], message: &[u8], signature: &[u8]) -> Option<bool> {
-        if self.absent.get() {
+        if self.is_absent.get() {
             return None;
         }
         let (hash, converted) = match algorithm {
@@ -40,46 +41,45 @@ impl SignatureVerifier for HostVerifier {
             Algorithm::Rs512 => ("sha512", None),
             Algorithm::Es256 => ("sha256", Some(ecdsa_der(signature)?)),
             Algorithm::Es384 => ("sha384", Some(ecdsa_der(signature)?)),
-            // The function knows no padding but PKCS #1 1.5; the others are fast enough here.
+            // The function knows no RSA padding but PKCS #1 1.5, and the other algorithms are fast enough here.
             _ => return None,
         };
         let signature = converted.as_deref().unwrap_or(signature);
         let mut arguments = Vec::with_capacity(message.len().saturating_add(1024));
         for (number, value) in [(1, hash.as_bytes()), (2, key), (3, signature), (4, message)] {
-            field(&mut arguments, number, value);
+            protobuf_bytes_field(&mut arguments, number, value);
         }
-        match abi::call_foreign_function("verify_signature", &arguments) {
+        match hostcalls::call_foreign_function("verify_signature", &arguments) {
             Ok(result) => {
-                verified(&result).inspect(|_| self.verified.set(self.verified.get().saturating_add(1)))
+                decode_result(&result).inspect(|_| self.verified.set(self.verified.get().saturating_add(1)))
             }
-            // It does not take this key.
+            // The host does not accept this key.
             Err(HostError::BAD_ARGUMENT) => None,
             Err(_) => {
-                self.absent.set(true);
+                self.is_absent.set(true);
                 None
             }
         }
     }
 }
 
-/// What is neither a plain yes nor a plain no is verified here.
-fn verified(result: &[u8]) -> Option<bool> {
+/// Returns `None`, so that the signature is verified here, if the result is neither true nor an error.
+fn decode_result(result: &[u8]) -> Option<bool> {
     match result {
-        // Field 1, a number: true.
+        // Field 1, a varint: true.
         [0x08, 0x01] => Some(true),
-        // Field 1 is false and so left out; field 2, a string: why.
+        // Field 1 is false and therefore absent. Field 2 is a string, the error.
         [0x12, ..] => Some(false),
         _ => None,
     }
 }
 
-/// A length-delimited field.
-fn field(message: &mut Vec<u8>, number: u8, value: &[u8]) {
+fn protobuf_bytes_field(message: &mut Vec<u8>, number: u8, value: &[u8]) {
     const LENGTH_DELIMITED: u8 = 2;
     message.push(number << 3 | LENGTH_DELIMITED);
     let mut length = value.len();
     while length >= 0x80 {
-        // Seven bits; that more follow is in the eighth.
+        // A varint has seven bits in each byte. The eighth is set if more bytes follow.
         message.push(u8::try_from(length & 0x7f).unwrap_or_default() | 0x80);
         length >>= 7;
     }
@@ -87,25 +87,26 @@ fn field(message: &mut Vec<u8>, number: u8, value: &[u8]) {
     message.extend_from_slice(value);
 }
 
-/// r and s of equal length as `SEQUENCE { INTEGER, INTEGER }` (RFC 3279 section 2.2.3). None where they are longer than
-/// any of the curves in use.
+/// Converts r and s of equal length to `SEQUENCE { INTEGER, INTEGER }` (RFC 3279 section 2.2.3). Returns `None` if
+/// they are longer than those of any curve in use.
 fn ecdsa_der(signature: &[u8]) -> Option<Vec<u8>> {
     let (r, s) = signature.split_at_checked(signature.len() / 2)?;
     let mut numbers = Vec::with_capacity(signature.len().saturating_add(8));
     for number in [r, s] {
         let leading = number.iter().take_while(|byte| **byte == 0).count();
         let digits = number.get(leading..)?;
-        // A number is positive when its first bit is 0; the number 0 has one byte.
+        // An integer whose first bit is set is negative, and the integer 0 has one byte.
         let sign: &[u8] = if digits.first().is_none_or(|first| *first >= 0x80) { &[0] } else { &[] };
-        der(&mut numbers, 0x02, &[sign, digits].concat())?;
+        der_tlv(&mut numbers, 0x02, &[sign, digits].concat())?;
     }
     let mut sequence = Vec::with_capacity(numbers.len().saturating_add(2));
-    der(&mut sequence, 0x30, &numbers)?;
+    der_tlv(&mut sequence, 0x30, &numbers)?;
     Some(sequence)
 }
 
-fn der(to: &mut Vec<u8>, tag: u8, value: &[u8]) -> Option<()> {
-    // P-384 needs at most 104 bytes: the short form does.
+/// Appends a tag, a length and a value.
+fn der_tlv(to: &mut Vec<u8>, tag: u8, value: &[u8]) -> Option<()> {
+    // The integers of P-384 take up to 102 bytes, which the short form of the length can express.
     let length = u8::try_from(value.len()).ok().filter(|length| *length < 0x80)?;
     to.extend([tag, length]);
     to.extend_from_slice(value);

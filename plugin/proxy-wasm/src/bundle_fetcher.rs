@@ -1,0 +1,422 @@
+//! Where the bundle comes from: one worker of the process, the leader, fetches it from the control plane and writes
+//! it to shared data, from which the others load it.
+
+use std::{sync::Arc, time::Duration};
+
+use proxy_wasm::types::{BufferType, MapType};
+use verdict::{
+    Call, ControlPlane, FLEET_STATUS, Failure, FleetStatus, LEASE_RENEWAL_MS, Policy, Progress, Refresh,
+    SIGN_OF_LIFE_MS, Snapshot, Step,
+};
+
+use crate::{
+    hostcalls::{self, HostError},
+    log::{LogThrottle, warn},
+    metrics::Metrics,
+    shared_store::{SharedStore, Stamp, stamp_of},
+};
+
+/// The body of an error response of the control plane has some hundred bytes.
+const MAX_ERROR_BYTES: usize = 4096;
+
+/// The time for a response to arrive, in addition to the time for which the control plane may hold the request.
+const RESPONSE_TIMEOUT_SECONDS: u64 = 5;
+
+/// Two ticks: by then the other workers have loaded what was fetched, so that one request reports all of them.
+const REPORT_DELAY_MS: u64 = 50;
+
+/// Three leases: a leader that is still alive has completed what it writes by then.
+const INCONSISTENCY_TIMEOUT_MS: u64 = 3000;
+
+/// Spreads the workers, by their IDs. The first one has repaired shared data before most others begin.
+const JITTER_MS: u64 = 2000;
+
+/// A repair fetches the whole bundle.
+const MAX_REPAIR_INTERVAL_MS: u64 = 300_000;
+
+/// A leader, if there is one, has fetched the first bundle by then.
+const FIRST_BUNDLE_TIMEOUT_MS: u64 = 5000;
+
+const MIN_RETRY_INTERVAL_MS: u64 = 1000;
+
+/// A sixth of the lifetime of a manifest: there are two more attempts before it ends.
+const MAX_RETRY_INTERVAL_MS: u64 = 10_000;
+
+const STATUS_NOT_MODIFIED: u16 = 304;
+
+/// Each step hashes up to 64 KiB, which takes 0.4 ms: a worker that loads a base of 6 MB decides requests in between,
+/// and has loaded it within a second.
+const LOAD_STEPS_PER_TICK: usize = 4;
+
+pub(crate) struct BundleFetcher {
+    control_plane: ControlPlane,
+    shared: SharedStore,
+    refresh: Refresh,
+    /// The calls in flight, by the IDs that the host gave them.
+    calls: Vec<(u32, Call)>,
+    /// Distinguishes this worker from the others of the process.
+    worker_id: u64,
+    is_leader: bool,
+    lease_check_at: u64,
+    /// The stamp of the manifest that was last loaded, refused or written.
+    last_stamp: Option<Stamp>,
+    /// When the manifest and the objects in shared data were first seen not to match.
+    inconsistent_since: Option<u64>,
+    /// How long they may stay so. It doubles with each attempt, because another worker's repair may have much to fetch.
+    inconsistency_timeout_ms: u64,
+    /// True while this worker, as the leader, fetches the whole bundle to write it to shared data again.
+    is_repairing: bool,
+    last_repair_at: u64,
+    /// The least time between two repairs. It grows, because another filter may overwrite shared data all the time.
+    repair_interval_ms: u64,
+    /// True while this worker fetches without the lease: see [`Self::fetch_alone_when_due`].
+    fetches_alone: bool,
+    /// When a worker that fetches alone may try again, after an attempt that brought nothing new.
+    retry_alone_at: u64,
+    first_tick_at: Option<u64>,
+    refusal_log: LogThrottle,
+    failure_log: LogThrottle,
+    /// The version that this worker last reported to the others, and when.
+    last_report: (u64, u64),
+    /// Until when the leader waits for the other workers before it sends the next request.
+    report_delay_until: u64,
+}
+
+impl BundleFetcher {
+    /// `started_at` is in nanoseconds since the Unix epoch.
+    pub(crate) fn new(policy: &Policy, control_plane: ControlPlane, started_at: u64) -> Self {
+        let shared = SharedStore::new(policy, &control_plane.cluster);
+        let refresh = Refresh::new(
+            policy.root_keys.clone(),
+            policy.audience.clone(),
+            control_plane.wait_seconds,
+            policy.max_manifest_lifetime_seconds,
+            policy.floor(),
+        );
+        Self {
+            worker_id: shared.register_worker(started_at),
+            shared,
+            control_plane,
+            refresh,
+            calls: Vec::new(),
+            is_leader: false,
+            lease_check_at: 0,
+            last_stamp: None,
+            inconsistent_since: None,
+            inconsistency_timeout_ms: INCONSISTENCY_TIMEOUT_MS,
+            is_repairing: false,
+            last_repair_at: 0,
+            repair_interval_ms: INCONSISTENCY_TIMEOUT_MS,
+            fetches_alone: false,
+            retry_alone_at: 0,
+            first_tick_at: None,
+            refusal_log: LogThrottle::default(),
+            failure_log: LogThrottle::default(),
+            last_report: (0, 0),
+            report_delay_until: 0,
+        }
+    }
+
+    pub(crate) fn current(&self) -> Option<&Arc<Snapshot>> {
+        self.refresh.current()
+    }
+
+    /// Returns true if this worker fetches, as the leader or alone. It then logs for all workers.
+    pub(crate) const fn is_fetching(&self) -> bool {
+        self.is_leader || self.fetches_alone
+    }
+
+    pub(crate) fn on_tick(&mut self, now: u64, metrics: &Metrics) {
+        self.load_shared();
+        // A check that is further ahead than the interval was scheduled before the clock was set back.
+        if now >= self.lease_check_at || self.lease_check_at.saturating_sub(now) > LEASE_RENEWAL_MS {
+            self.lease_check_at = now.saturating_add(LEASE_RENEWAL_MS);
+            let is_leader = self.shared.acquire_lease(self.worker_id, now);
+            self.set_leader(is_leader);
+        }
+        self.fetch_alone_when_due(now);
+        self.repair_shared(now);
+        self.report_version(now);
+        self.dispatch_due(now, metrics);
+    }
+
+    /// Handles the response to a call. `has_response` is false if there is none.
+    pub(crate) fn on_http_response(&mut self, call_id: u32, has_response: bool, metrics: &Metrics) {
+        let Some(index) = self.calls.iter().position(|(id, _)| *id == call_id) else { return };
+        let (_, call) = self.calls.swap_remove(index);
+        let status = if has_response { response_status() } else { 0 };
+        let max_bytes = if status == 200 { call.max_bytes() } else { MAX_ERROR_BYTES };
+        let body = hostcalls::buffer(BufferType::HttpCallResponseBody, max_bytes);
+        self.handle_response(call, Ok(status), body.unwrap_or_default(), metrics);
+    }
+
+    /// Loads what the leader has written since the last call, or a part of it.
+    pub(crate) fn load_shared(&mut self) {
+        let stamp = self.shared.stamp();
+        if stamp.is_none() || stamp == self.last_stamp {
+            self.clear_inconsistency();
+            return;
+        }
+        let Some(manifest) = self.shared.manifest() else { return };
+        let now = hostcalls::now_ms().unwrap_or_default();
+        let mut step = || self.refresh.handle_shared(&manifest, now, |entry| self.shared.object(entry));
+        let mut progress = step();
+        for _ in 1..LOAD_STEPS_PER_TICK {
+            if progress == Ok(Progress::More) {
+                progress = step();
+            }
+        }
+        match progress {
+            Ok(Progress::More) => {}
+            Ok(Progress::Done) => {
+                self.last_stamp = stamp;
+                self.is_repairing = false;
+                self.clear_inconsistency();
+                if self.fetches_alone && stamp == self.current().map(|held| stamp_of(held.manifest())) {
+                    // Another worker writes a bundle as new as this worker's, so there is a leader again.
+                    self.fetches_alone = false;
+                    if !self.is_leader {
+                        self.stop_fetching();
+                    }
+                }
+            }
+            // The leader is writing the next bundle. The next tick tries again.
+            Err(Failure::Incomplete(_) | Failure::Object(_)) => {
+                self.inconsistent_since.get_or_insert(now);
+            }
+            Err(failure) => {
+                self.last_stamp = stamp;
+                self.clear_inconsistency();
+                if self.refusal_log.allow(now) {
+                    let code = failure.code();
+                    warn(&format!("the bundle in shared data is refused: {failure} ({code})"));
+                }
+            }
+        }
+    }
+
+    fn clear_inconsistency(&mut self) {
+        self.inconsistent_since = None;
+        self.inconsistency_timeout_ms = INCONSISTENCY_TIMEOUT_MS;
+    }
+
+    fn set_leader(&mut self, is_leader: bool) {
+        if self.is_leader && !is_leader && !self.fetches_alone {
+            self.stop_fetching();
+        }
+        self.is_leader = is_leader;
+    }
+
+    fn stop_fetching(&mut self) {
+        self.refresh.stand_down();
+        self.calls.clear();
+        self.is_repairing = false;
+    }
+
+    /// Makes this worker fetch for itself, without writing to shared data, if nothing newer has been shared for half
+    /// the lifetime of the bundle it holds. Shared data belongs to every filter with the same `vm_id`: a filter that
+    /// keeps the lease, or overwrites the bundle, must not keep this worker from learning of revocations.
+    fn fetch_alone_when_due(&mut self, now: u64) {
+        let first_tick_at = *self.first_tick_at.get_or_insert(now);
+        let first_due_at = first_tick_at.saturating_add(FIRST_BUNDLE_TIMEOUT_MS);
+        let due_at = self.current().map_or(first_due_at, |held| held.half_life());
+        // Spread, because the leader may only be slow.
+        if self.is_fetching() || now < due_at.saturating_add(self.jitter_ms()) {
+            return;
+        }
+        warn("no other worker shares a newer bundle: this one fetches for itself");
+        self.fetches_alone = true;
+        self.retry_alone_at = 0;
+    }
+
+    /// Returns the time between two requests of a worker that fetches alone. While the control plane is unreachable,
+    /// all workers may do so.
+    fn retry_interval_ms(&self) -> u64 {
+        let half = self.current().map_or(0, |held| held.expires_at().saturating_sub(held.half_life()));
+        let interval = half.div_euclid(3).clamp(MIN_RETRY_INTERVAL_MS, MAX_RETRY_INTERVAL_MS);
+        interval.saturating_add(self.jitter_ms())
+    }
+
+    const fn jitter_ms(&self) -> u64 {
+        self.worker_id % JITTER_MS
+    }
+
+    /// Returns true if this worker still holds the lease. It may have been suspended for longer than its lease.
+    fn is_still_leader(&mut self, now: u64) -> bool {
+        let is_leader = self.is_leader && self.shared.acquire_lease(self.worker_id, now);
+        self.set_leader(is_leader);
+        is_leader
+    }
+
+    /// Fetches the whole bundle, and writes it to shared data, if that is inconsistent or not what the leader holds.
+    /// Any worker becomes the leader for this once shared data has been inconsistent for too long.
+    fn repair_shared(&mut self, now: u64) {
+        let timeout = self.inconsistency_timeout_ms.saturating_add(self.jitter_ms());
+        if self.inconsistent_since.is_some_and(|since| now.abs_diff(since) >= timeout)
+            && !(self.is_leader && self.is_repairing)
+        {
+            self.inconsistent_since = Some(now);
+            self.inconsistency_timeout_ms = self.inconsistency_timeout_ms.saturating_mul(2);
+            let is_leader = self.shared.force_lease(self.worker_id, now);
+            self.set_leader(is_leader);
+            self.is_repairing = false;
+        } else if self.last_stamp.is_none()
+            || self.last_stamp == self.current().map(|held| stamp_of(held.manifest()))
+        {
+            return;
+        }
+        let since_last = now.abs_diff(self.last_repair_at);
+        if self.is_leader && !self.is_repairing && since_last >= self.repair_interval_ms {
+            let is_rare = since_last >= MAX_REPAIR_INTERVAL_MS.saturating_mul(2);
+            let doubled = self.repair_interval_ms.saturating_mul(2).min(MAX_REPAIR_INTERVAL_MS);
+            self.repair_interval_ms = if is_rare { INCONSISTENCY_TIMEOUT_MS } else { doubled };
+            self.last_repair_at = now;
+            self.is_repairing = true;
+            warn("the bundle in shared data is not the one this worker holds: all of it is fetched again");
+            self.calls.clear();
+            self.refresh.share_anew();
+        }
+    }
+
+    /// Reports to the other workers which version this one enforces: at once if it has changed, else as a sign of life.
+    fn report_version(&mut self, now: u64) {
+        let (version, reported_at) = self.last_report;
+        let current = self.version();
+        if (version != current || now.abs_diff(reported_at) >= SIGN_OF_LIFE_MS)
+            && self.shared.report(self.worker_id, current, now)
+        {
+            self.last_report = (current, now);
+        }
+    }
+
+    fn version(&self) -> u64 {
+        self.current().map_or(0, |held| held.manifest().version())
+    }
+
+    fn fleet_status(&self, now: u64) -> FleetStatus {
+        self.shared.fleet().status(self.worker_id, self.version(), now)
+    }
+
+    /// Makes the calls that are due. A deadline that is further ahead than its delay was set before the clock was set
+    /// back, and does not count.
+    fn dispatch_due(&mut self, now: u64, metrics: &Metrics) {
+        let report_delay = self.report_delay_until.saturating_sub(now);
+        if !self.is_fetching()
+            || (1..=REPORT_DELAY_MS).contains(&report_delay) && self.fleet_status(now).lagging > 0
+        {
+            return;
+        }
+        let retry_delay = self.retry_alone_at.saturating_sub(now);
+        let max_delay = MAX_RETRY_INTERVAL_MS.saturating_add(JITTER_MS);
+        if !self.is_leader && (1..=max_delay).contains(&retry_delay) {
+            return;
+        }
+        while let Some(call) = self.refresh.poll(now) {
+            match self.dispatch(call, now) {
+                Ok(call_id) => self.calls.push((call_id, call)),
+                // The next attempt waits for the next tick. If the host had no clock either, the back-off
+                // would be over at once, and the loop would never end.
+                Err(error) => return self.handle_response(call, Err(error), Vec::new(), metrics),
+            }
+        }
+    }
+
+    fn dispatch(&self, call: Call, now: u64) -> Result<u32, HostError> {
+        let ControlPlane { cluster, authority, credential, .. } = &self.control_plane;
+        let (path, etag) = (call.path(), call.etag());
+        let prefer = format!("wait={}", call.wait_seconds());
+        let authorization = credential.as_ref().map(|credential| ["Bearer ", credential.expose()].concat());
+        let status = matches!(call, Call::Manifest { .. }).then(|| self.fleet_status(now).to_string());
+        let mut headers = Vec::from([
+            (":method", "GET"),
+            (":path", path.as_str()),
+            (":authority", authority.as_str()),
+            ("prefer", prefer.as_str()),
+        ]);
+        headers.extend(authorization.as_deref().map(|value| ("authorization", value)));
+        headers.extend(etag.as_deref().map(|etag| ("if-none-match", etag)));
+        headers.extend(status.as_deref().map(|status| (FLEET_STATUS, status)));
+        let timeout = call.wait_seconds().saturating_add(RESPONSE_TIMEOUT_SECONDS);
+        hostcalls::http_call(cluster, headers, Duration::from_secs(timeout))
+    }
+
+    /// Handles the outcome of a call: the status of the response, 0 if there is none, or why the host did not send the
+    /// request.
+    fn handle_response(
+        &mut self,
+        call: Call,
+        status: Result<u16, HostError>,
+        body: Vec<u8>,
+        metrics: &Metrics,
+    ) {
+        let nanos = hostcalls::now_ns().unwrap_or_default();
+        let now = nanos.div_euclid(1_000_000);
+        let code = status.unwrap_or_default();
+        let outcome = self.refresh.handle_answer(call, code, body, now, nanos ^ self.worker_id);
+        let brought_nothing = code == STATUS_NOT_MODIFIED && call.wait_seconds() == 0;
+        if outcome.is_err() || brought_nothing {
+            self.retry_alone_at = now.saturating_add(self.retry_interval_ms());
+        }
+        match outcome {
+            Ok(Step::Pending) => {}
+            // Another worker leads now. What it writes must not be mixed with this.
+            Ok(Step::Share(_) | Step::Ready(_)) if !self.is_still_leader(now) => {}
+            Ok(Step::Share(objects)) => self.shared.write_objects(&objects),
+            Ok(Step::Ready(objects)) => {
+                self.is_repairing = false;
+                self.fetches_alone = false;
+                self.clear_inconsistency();
+                self.last_stamp =
+                    self.refresh.current().map(|new| self.shared.publish(new.manifest(), &objects));
+                self.report_delay_until = now.saturating_add(REPORT_DELAY_MS);
+                self.report_version(now);
+            }
+            Err(failure) => {
+                metrics.count_refresh_failure();
+                // While the control plane is unreachable, every worker fetches. The leader logs each failure, the
+                // others some.
+                if self.is_leader {
+                    self.failure_log.restart(now);
+                } else if !self.failure_log.allow(now) {
+                    return self.dispatch_due(now, metrics);
+                }
+                let ControlPlane { cluster, credential, .. } = &self.control_plane;
+                let hint = failure_hint(status, cluster, credential.is_some());
+                warn(&format!(
+                    "refresh failed, the current bundle stays in use: {failure} ({}){hint}",
+                    failure.code()
+                ));
+            }
+        }
+        self.dispatch_due(now, metrics);
+    }
+}
+
+/// Returns what to check if a request was not sent, or was sent without a valid credential.
+fn failure_hint(status: Result<u16, HostError>, cluster: &str, has_credential: bool) -> String {
+    match status {
+        Err(error @ HostError::BAD_ARGUMENT) => {
+            format!("; the host refused to send it ({error}): is there a cluster `{cluster}`?")
+        }
+        Err(error) => format!(
+            "; the host did not send it ({error}): where it adds the edge credential, as Envoy's `credential_injector` \
+             does, is the file with the secret there, and may the host read it?"
+        ),
+        Ok(401) if has_credential => {
+            "; the edge credential is wrong, or was removed or replaced: `keystile edge \
+             rotate` makes another"
+                .into()
+        }
+        Ok(401) => format!(
+            "; the host adds no edge credential to requests for the cluster `{cluster}`, or one that is wrong, or was \
+             removed or replaced: `keystile edge rotate` makes another"
+        ),
+        Ok(_) => String::new(),
+    }
+}
+
+/// Returns 0 if the response has no status.
+fn response_status() -> u16 {
+    let status = hostcalls::header(MapType::HttpCallResponseHeaders, ":status").unwrap_or_default();
+    str::from_utf8(&status).ok().and_then(|status| status.parse().ok()).unwrap_or(0)
+}

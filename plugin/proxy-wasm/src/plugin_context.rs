@@ -1,0 +1,185 @@
+//! One plugin context: its configuration, its ticks, and the worker that its streams share.
+
+use std::{rc::Rc, sync::Arc};
+
+use proxy_wasm::{
+    traits::{Context, HttpContext, RootContext},
+    types::{BufferType, ContextType},
+};
+use verdict::{Cache, Carried, Environment, Gate, Line, Policy, Progress, Refresh, Snapshot, Watch};
+
+use crate::{
+    bundle_fetcher::BundleFetcher,
+    filter::HttpFilter,
+    host_verifier::HostVerifier,
+    hostcalls,
+    log::{error, info, warn},
+    metrics::Metrics,
+    worker::{Clock, Worker, WorkerCell},
+};
+
+/// The delay until a worker notices what another has fetched. At 40 ticks a second with two host calls each, ticking
+/// costs some 0.02 % of a core.
+const TICK_MS: u32 = 25;
+
+#[derive(Default)]
+pub(crate) struct PluginContext {
+    worker: Rc<WorkerCell>,
+    /// `None` if the configuration has the bundle in it.
+    fetcher: Option<BundleFetcher>,
+    freshness: Watch,
+}
+
+impl Context for PluginContext {
+    fn on_http_call_response(&mut self, call_id: u32, header_count: usize, _: usize, _: usize) {
+        let Self { worker, fetcher, .. } = self;
+        // The SDK lets no response interrupt a request, so the worker is not in use.
+        let Ok(mut worker) = worker.try_borrow_mut() else { return };
+        let (Some(worker), Some(fetcher)) = (&mut *worker, fetcher) else { return };
+        // A response without headers means that there is none: the call failed or timed out.
+        fetcher.on_http_response(call_id, header_count != 0, &worker.metrics);
+        install_snapshot(worker, fetcher);
+    }
+}
+
+impl RootContext for PluginContext {
+    /// Returns false if the configuration is not valid, or if the host cannot do what it needs.
+    fn on_configure(&mut self, _size: usize) -> bool {
+        let json = hostcalls::buffer(BufferType::PluginConfiguration, usize::MAX).unwrap_or_default();
+        let environment = Environment::from_block(hostcalls::environment());
+        let policy = match Policy::from_json_in(&json, &environment) {
+            Ok(policy) => policy,
+            Err(problem) => {
+                error(&format!("invalid plugin configuration at {problem}"));
+                return false;
+            }
+        };
+        if policy.has_inline_secrets() {
+            warn(
+                "the plugin configuration contains a secret, which the host's configuration dump shows; see \
+                 `allow_inline_secrets` in the documentation for better places",
+            );
+        }
+        self.start(policy, &json)
+    }
+
+    fn on_tick(&mut self) {
+        let Self { worker, fetcher, freshness } = self;
+        // Without the worker, the host has interrupted a request. The next tick does the work of this one.
+        let Ok(mut worker) = worker.try_borrow_mut() else { return };
+        let Some(worker) = &mut *worker else { return };
+        let now = hostcalls::now_ms();
+        if let Clock::LastTick(time) = &mut worker.clock {
+            *time = now;
+        }
+        let Some(now) = now else { return };
+        if let Some(fetcher) = fetcher {
+            fetcher.on_tick(now, &worker.metrics);
+            install_snapshot(worker, fetcher);
+        }
+        // The worker that fetches logs for all of them.
+        if fetcher.as_ref().is_none_or(BundleFetcher::is_fetching) {
+            log_freshness(freshness, worker, now);
+        }
+        let Worker { snapshot, cache, verifier, metrics, .. } = worker;
+        metrics.flush(snapshot.as_deref().map(Snapshot::manifest), cache, verifier, now);
+    }
+
+    fn create_http_context(&self, _stream: u32) -> Option<Box<dyn HttpContext>> {
+        Some(Box::new(HttpFilter::new(Rc::downgrade(&self.worker))))
+    }
+
+    fn get_type(&self) -> Option<ContextType> {
+        Some(ContextType::HttpContext)
+    }
+}
+
+impl PluginContext {
+    /// Replaces the configuration. Returns false, and leaves the context without one, if the host cannot do what the
+    /// configuration needs.
+    fn start(&mut self, mut policy: Policy, json: &[u8]) -> bool {
+        let Ok(mut worker) = self.worker.try_borrow_mut() else { return false };
+        *worker = None;
+        self.freshness = Watch::default();
+        let started_at = hostcalls::now_ns().unwrap_or_default();
+        let carried = policy.bundle.take().map(|carried| open_bundle(&policy, &carried));
+        self.fetcher =
+            policy.control_plane.take().map(|source| BundleFetcher::new(&policy, source, started_at));
+        // No client knows the seed: it is made of random bytes, if the host has any, and of secrets in the
+        // configuration.
+        let random = hostcalls::random().unwrap_or_default();
+        let seed = [json, &started_at.to_le_bytes(), &random].concat();
+        let cache = Cache::new(policy.cache_entries, &seed);
+        let gate = Gate::new(policy);
+        let metrics = Metrics::define(&gate);
+        let clock = match self.fetcher {
+            Some(_) => Clock::LastTick(hostcalls::now_ms()),
+            None => Clock::Host,
+        };
+        let verifier = HostVerifier::default();
+        let mut new = Worker { gate, cache, verifier, snapshot: None, clock, metrics };
+        if let Some(fetcher) = &mut self.fetcher {
+            // A VM that replaces one that crashed finds its bundle in shared data.
+            fetcher.load_shared();
+            install_snapshot(&mut new, fetcher);
+        } else {
+            let Some(snapshot) = carried.flatten() else { return false };
+            info(&format!("enforcing bundle version {}", snapshot.manifest().version()));
+            new.snapshot = Some(snapshot);
+        }
+        // Nothing more is done before the first tick: this VM may exist only to try the configuration out.
+        if hostcalls::set_tick_period(TICK_MS).is_err() && self.fetcher.is_some() {
+            error(
+                "this host has no timers, so the bundle cannot be fetched: put it into the configuration as `bundle`",
+            );
+            return false;
+        }
+        *worker = Some(new);
+        true
+    }
+}
+
+/// Makes the worker decide by the fetcher's current bundle.
+fn install_snapshot(worker: &mut Worker, fetcher: &BundleFetcher) {
+    let Some(current) = fetcher.current() else { return };
+    let version = current.manifest().version();
+    let previous = worker.snapshot.replace(Arc::clone(current));
+    if previous.is_none_or(|previous| previous.manifest().version() != version) {
+        info(&format!("enforcing bundle version {version}"));
+    }
+}
+
+/// Logs when a policy for an unreachable control plane begins and ceases to apply.
+fn log_freshness(freshness: &mut Watch, worker: &Worker, now: u64) {
+    let Some(snapshot) = worker.snapshot.as_deref() else { return };
+    for line in freshness.handle(&worker.gate, snapshot, now) {
+        match line {
+            Line::Info(text) => info(&text),
+            Line::Warning(text) => warn(&text),
+            Line::Error(text) => error(&text),
+        }
+    }
+}
+
+/// Verifies the bundle of the configuration like one that was fetched. Logs why it is refused.
+fn open_bundle(policy: &Policy, carried: &Carried) -> Option<Arc<Snapshot>> {
+    let lifetime = policy.max_manifest_lifetime_seconds;
+    let (roots, audience) = (policy.root_keys.clone(), policy.audience.clone());
+    let mut refresh = Refresh::new(roots, audience, 0, lifetime, policy.floor());
+    let now = hostcalls::now_ms().unwrap_or_default();
+    // Without a pause between the steps: no request is waiting yet.
+    loop {
+        let load = |entry: &_| carried.object(entry).map(Into::into);
+        match refresh.handle_shared(carried.manifest(), now, load) {
+            Ok(Progress::More) => {}
+            Ok(Progress::Done) => return refresh.current().cloned(),
+            Err(failure) => {
+                error(&format!(
+                    "the `bundle` of the configuration is refused: {failure} ({})",
+                    failure.code()
+                ));
+                return None;
+            }
+        }
+    }
+}

@@ -43,11 +43,7 @@ async fn a_filter_that_reads_the_environment_shows_no_secret() {
     let scratch = Scratch::new().unwrap();
     let mut stage = Stage::set(scratch, &["--env", "KEYSTILE_EDGE"], |settings| {
         with_assertion(settings);
-        let file =
-            std::fs::read_to_string(settings.edge_files.take().unwrap().join("credential.env")).unwrap();
-        let (name, value) = file.trim_end().split_once('=').unwrap();
-        settings.environment.push((name.to_owned(), value.to_owned()));
-        settings.host_env_keys.push(name.to_owned());
+        credential_from_environment(settings);
     })
     .await;
     stage.enforces_a_revocation().await;
@@ -84,6 +80,36 @@ async fn a_secret_in_the_configuration_is_shown_and_therefore_refused_unless_it_
     let refused = validate(&settings, stage.scratch.folder());
     assert!(refused.contains("`control_plane.credential`: a secret here can be read"), "{refused}");
     assert!(!refused.contains(&stage.credential), "{refused}");
+}
+
+/// What SECURITY.md says of Envoy's own log at its most detailed level.
+#[tokio::test]
+async fn trace_log_of_envoy_shows_the_credential() {
+    let cases: [(&[&str], fn(&mut Settings)); 2] =
+        [(&[], |_| ()), (&["--env", "KEYSTILE_EDGE"], credential_from_environment)];
+    for (arguments, prepare) in cases {
+        let stage = Stage::set(Scratch::new().unwrap(), arguments, prepare).await;
+        let mut settings = stage.settings().clone();
+        (settings.log_level, settings.component_log_level) = ("trace", "wasm:trace");
+        let folder = stage.scratch.folder().join("trace");
+        std::fs::create_dir(&folder).unwrap();
+        stage.envoy.stop().unwrap();
+        let envoy = Envoy::start(settings, &folder).await.unwrap();
+        let token = stage.control_plane.token().await.unwrap();
+        envoy.admitting(&token).await.unwrap();
+        let log = envoy.log();
+        assert!(log.contains("/edge/v1/manifest"), "it has the requests of the filter");
+        // The injector acts on the way to the control plane, where Envoy logs no headers.
+        assert_eq!(log.contains(&stage.credential), !arguments.is_empty(), "{arguments:?}");
+    }
+}
+
+fn credential_from_environment(settings: &mut Settings) {
+    let file = settings.edge_files.take().unwrap().join("credential.env");
+    let file = std::fs::read_to_string(file).unwrap();
+    let (name, value) = file.trim_end().split_once('=').unwrap();
+    settings.environment.push((name.to_owned(), value.to_owned()));
+    settings.host_env_keys.push(name.to_owned());
 }
 
 /// Each file that enrolling writes is taken by Envoy as it is.

@@ -243,7 +243,8 @@ impl Gate {
                 Identity::of_other_token(&authentic, key).ok_or(Reason::TokenIncomplete)?
             }
         };
-        identity.members = authentic.members().only(|member| rules.look_at(member));
+        let looked_at = authentic.members().iter().filter(|(name, _)| rules.look_at(name));
+        identity.members = looked_at.map(|(name, value)| (name.clone(), value.clone())).collect();
         identity.claims = upstream.claims(authentic.members());
         Ok(identity)
     }

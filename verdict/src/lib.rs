@@ -29,6 +29,7 @@ mod answer;
 mod cache;
 mod claim;
 mod client;
+mod config;
 mod credential;
 mod environment;
 mod fleet;
@@ -39,11 +40,11 @@ mod issuer;
 mod lease;
 pub mod permission;
 mod policy;
-mod quoted;
 mod reason;
 mod refresh;
 pub mod route;
-mod strict;
+#[cfg(feature = "schema")]
+mod schema;
 mod upstream;
 mod verdict;
 

@@ -19,6 +19,8 @@
 
 use core::fmt;
 
+use serde::Deserialize;
+
 use super::network::Network;
 
 /// Compiled statements that are none; names the part that is wrong.
@@ -33,7 +35,8 @@ impl fmt::Display for Malformed {
 
 impl core::error::Error for Malformed {}
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub(super) enum Effect {
     Deny,
     Allow,

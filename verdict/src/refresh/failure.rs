@@ -2,7 +2,7 @@ use alloc::string::String;
 use core::fmt;
 
 use bundle::{Incomplete, ManifestError, ObjectError, Regression, Rejected};
-use token::json::Json;
+use token::json::{self, Value};
 
 /// Why a refresh failed; what was held is kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -48,8 +48,8 @@ pub struct Problem {
 impl Problem {
     /// `None` where the body is not an error of the control plane: somebody else answered.
     fn read(body: &[u8]) -> Option<Self> {
-        let Some(Json::Object(members)) = Json::parse(body) else { return None };
-        let text = |name| members.get(name).and_then(Json::as_str).map(printable);
+        let Ok(Value::Object(members)) = json::parse(body) else { return None };
+        let text = |name| members.get(name).and_then(Value::as_str).map(printable);
         Some(Self { code: text("code")?, detail: text("detail").unwrap_or_default() })
     }
 }

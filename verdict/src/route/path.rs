@@ -1,6 +1,8 @@
 use alloc::{borrow::Cow, string::String, vec::Vec};
 use core::fmt;
 
+use serde::Deserialize;
+
 /// Why a request is not matched with any rule: two readers could read it in two ways.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Unroutable {
@@ -28,7 +30,9 @@ pub enum Unroutable {
 }
 
 /// Whether the upstream may take paths for the same that differ in capitals, or in dots and spaces at the ends of segments.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "snake_case")]
 pub enum PathCase {
     /// It may: where such a path falls under another rule, the request is refused.
     #[default]

@@ -1,6 +1,6 @@
 use alloc::{string::String, vec::Vec};
 
-use token::json::Json;
+use serde::Deserialize;
 
 use super::{
     Path, PathCase, Template, Unroutable,
@@ -8,13 +8,13 @@ use super::{
     request::Request,
     rule::{Access, Demand, Found, Rule},
 };
-use crate::{
-    Mode, Reason, StalePolicy, claim,
-    strict::{self, Read, Wrong},
-};
+use crate::{Mode, Reason, StalePolicy, claim};
 
 /// Rules in their order.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "schema", schemars(with = "Vec<Rule>"))]
+#[serde(from = "Vec<Rule>")]
 pub struct Rules {
     rules: Vec<Rule>,
     /// Whether a literal of their paths is another text when it is folded.
@@ -22,7 +22,9 @@ pub struct Rules {
 }
 
 /// What becomes of a request that no rule matches.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "snake_case")]
 pub enum Unmatched {
     Refuse,
     Required,
@@ -30,31 +32,10 @@ pub enum Unmatched {
     Public,
 }
 
-impl Read for Rules {
-    fn read(json: &Json) -> Result<Self, Wrong> {
-        let rules: Vec<Rule> = Vec::read(json)?;
+impl From<Vec<Rule>> for Rules {
+    fn from(rules: Vec<Rule>) -> Self {
         let fold = rules.iter().any(Rule::folds);
-        Ok(Self { rules, fold })
-    }
-}
-
-impl Read for PathCase {
-    fn read(json: &Json) -> Result<Self, Wrong> {
-        strict::variant(json, &[("fold", Self::Fold), ("exact", Self::Exact)])
-    }
-}
-
-impl Read for Unmatched {
-    fn read(json: &Json) -> Result<Self, Wrong> {
-        strict::variant(
-            json,
-            &[
-                ("refuse", Self::Refuse),
-                ("required", Self::Required),
-                ("optional", Self::Optional),
-                ("public", Self::Public),
-            ],
-        )
+        Self { rules, fold }
     }
 }
 

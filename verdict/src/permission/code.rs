@@ -17,11 +17,15 @@
 //! ```
 //! `v` is LEB128 in its shortest form. There is one encoding of each statement.
 
-use core::fmt;
+use core::{
+    fmt,
+    net::{Ipv4Addr, Ipv6Addr},
+};
 
+use ipnet::IpNet;
 use serde::Deserialize;
 
-use super::network::Network;
+use super::network;
 
 /// Compiled statements that are none; names the part that is wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -89,7 +93,7 @@ pub(super) enum Instruction<'a> {
     And,
     Or,
     Not,
-    AddressIn(Network),
+    AddressIn(IpNet),
     Compare(Comparison, Operand<'a>, Operand<'a>),
 }
 
@@ -146,12 +150,14 @@ impl<'a> Code<'a> {
             OR => Instruction::Or,
             NOT => Instruction::Not,
             IPV4 => {
-                let address = u32::from_be_bytes(self.array("network")?);
-                Instruction::AddressIn(Network::v4(address, self.u8("bits")?).ok_or(Malformed("network"))?)
+                let address = Ipv4Addr::from_octets(self.array("network")?);
+                let network = network::canonical(address, self.u8("bits")?);
+                Instruction::AddressIn(network.ok_or(Malformed("network"))?)
             }
             IPV6 => {
-                let address = u128::from_be_bytes(self.array("network")?);
-                Instruction::AddressIn(Network::v6(address, self.u8("bits")?).ok_or(Malformed("network"))?)
+                let address = Ipv6Addr::from_octets(self.array("network")?);
+                let network = network::canonical(address, self.u8("bits")?);
+                Instruction::AddressIn(network.ok_or(Malformed("network"))?)
             }
             COMPARE => {
                 let operator = usize::from(self.u8("comparison")?);

@@ -3,7 +3,7 @@ use core::cmp::Ordering;
 use super::{
     Malformed, Question, Ruling,
     code::{Code, Comparison, Effect, Instruction, MAX_HEIGHT, Operand},
-    date,
+    date, network,
 };
 
 /// Rules on compiled statements in place. Malformed ones allow nothing: the caller refuses.
@@ -36,7 +36,9 @@ fn holds(mut condition: Code<'_>, question: &Question<'_>) -> Result<Truth, Malf
             Instruction::And => both(stack.pop()?, stack.pop()?),
             Instruction::Or => either(stack.pop()?, stack.pop()?),
             Instruction::Not => stack.pop()?.map(|truth| !truth),
-            Instruction::AddressIn(network) => question.client.map(|client| network.contains(client)),
+            Instruction::AddressIn(network) => {
+                question.client.map(|client| network::contains(network, client))
+            }
             Instruction::Compare(operator, left, right) => {
                 order(left, right, question).map(|order| operator.holds(order))
             }

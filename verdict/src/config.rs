@@ -106,7 +106,8 @@ pub(crate) fn pairs<'de, D: Deserializer<'de>, K: Deserialize<'de>, V: Deseriali
 }
 
 /// What is wrong, and the path to it as far as it is known. One word wide, as every step may return it.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
+#[error(transparent)]
 pub(crate) struct Error(Box<PolicyError>);
 
 impl Error {
@@ -131,14 +132,6 @@ impl Error {
         self
     }
 }
-
-impl fmt::Display for Error {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
-    }
-}
-
-impl core::error::Error for Error {}
 
 impl de::Error for Error {
     fn custom<T: fmt::Display>(message: T) -> Self {

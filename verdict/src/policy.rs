@@ -1,5 +1,4 @@
 use alloc::{format, string::String, vec::Vec};
-use core::fmt;
 
 use bundle::{Carried, PublicKey};
 use serde::{Deserialize, Deserializer};
@@ -293,19 +292,12 @@ impl Policy {
 }
 
 /// What is wrong with a configuration, and where.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{path}`: {message}")]
 pub struct PolicyError {
     pub(crate) path: String,
     pub(crate) message: String,
 }
-
-impl fmt::Display for PolicyError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "`{}`: {}", self.path, self.message)
-    }
-}
-
-impl core::error::Error for PolicyError {}
 
 fn root_keys<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<PublicKey>, D::Error> {
     #[derive(Deserialize)]

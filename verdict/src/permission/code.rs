@@ -17,10 +17,7 @@
 //! ```
 //! `v` is LEB128 in its shortest form. There is one encoding of each statement.
 
-use core::{
-    fmt,
-    net::{Ipv4Addr, Ipv6Addr},
-};
+use core::net::{Ipv4Addr, Ipv6Addr};
 
 use ipnet::IpNet;
 use serde::Deserialize;
@@ -28,16 +25,9 @@ use serde::Deserialize;
 use super::network;
 
 /// Compiled statements that are none; names the part that is wrong.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the compiled permissions are malformed: {0}")]
 pub struct Malformed(pub &'static str);
-
-impl fmt::Display for Malformed {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "the compiled permissions are malformed: {}", self.0)
-    }
-}
-
-impl core::error::Error for Malformed {}
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]

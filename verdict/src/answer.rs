@@ -10,8 +10,11 @@ use crate::{Gate, Reason, Refusal, config::checked};
 /// What a refused client gets: a body in the style of the policy and, for 401 and 403, a challenge (RFC 6750 section 3).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Answer {
+    /// The HTTP status.
     pub status: u16,
+    /// The headers of the answer, with names in lower case.
     pub headers: Vec<(&'static str, String)>,
+    /// The body, JSON.
     pub body: String,
 }
 
@@ -44,8 +47,11 @@ pub enum Style {
     /// A problem document (RFC 9457).
     #[default]
     Problem,
+    /// The envelope of SoshiaConnect: `success`, `message`, `errors`.
     SoshiaConnect,
+    /// The error of Soracom: `code` and `message`.
     Soracom,
+    /// The envelope of Kuzzle 2: `status`, `error`, `requestId`.
     Kuzzle,
 }
 

@@ -10,6 +10,7 @@ use crate::{Gate, Reason};
 /// fresh; past that the edge goes on for `outage_grace`, then denies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Freshness {
+    /// Everything that was signed is younger than its lifetime.
     Fresh,
     /// The control plane has not been heard of for longer than a manifest lives.
     Stale,
@@ -99,8 +100,11 @@ enum State {
 /// A line for the log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Line {
+    /// Nothing is wrong.
     Info(String),
+    /// Something needs attention; requests are still admitted.
     Warning(String),
+    /// Requests are refused.
     Error(String),
 }
 

@@ -9,6 +9,7 @@
 //! Nothing here does anything: time and randomness are arguments, effects are return values, so a test is an equality.
 #![no_std]
 #![forbid(unsafe_code)]
+#![warn(missing_docs, clippy::missing_errors_doc)]
 // This runs inside the proxy, where a panic takes a worker down.
 #![cfg_attr(
     not(test),

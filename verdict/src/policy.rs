@@ -32,6 +32,7 @@ pub struct Policy {
     /// The least version to believe, so that an edge that starts afresh cannot be shown an older one.
     #[serde(default)]
     pub min_version: u64,
+    /// Where the bundle comes from; required without `bundle`.
     #[serde(default)]
     pub control_plane: Option<ControlPlane>,
     /// The bundle itself instead of where it comes from, for hosts without calls out.
@@ -42,6 +43,7 @@ pub struct Policy {
     #[serde(default, deserialize_with = "bounded::<1, MAX_LIFETIME, _>")]
     #[cfg_attr(feature = "schema", schemars(skip_serializing_if = "is_unset", range(min = 1, max = MAX_LIFETIME)))]
     pub max_manifest_lifetime_seconds: u64,
+    /// What our own tokens must say.
     pub tokens: Tokens,
     /// Where a credential may be.
     #[serde(default = "default_credentials", deserialize_with = "one_or_more")]
@@ -172,6 +174,7 @@ pub struct ApiKeys {
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Mode {
+    /// It is refused.
     #[default]
     Enforce,
     /// It passes, is counted and marked.
@@ -186,6 +189,7 @@ pub enum Uncovered {
     /// It is good: revocations since the base stand in the list.
     #[default]
     Admit,
+    /// It is refused.
     Deny,
 }
 
@@ -196,23 +200,38 @@ pub enum Uncovered {
 pub enum StateItem {
     /// Why it is refused, or would be.
     Reason,
+    /// The id of the AuthKey or the API key.
     KeyId,
+    /// The subject of the credential.
     Subject,
+    /// The operator that the subject belongs to.
     Operator,
+    /// The fingerprint of the credential.
     Fingerprint,
 }
 
 impl Policy {
+    /// Returns what a bundle must be at least to be believed.
     pub const fn floor(&self) -> Floor {
         Floor { epoch: self.min_epoch, version: self.min_version }
     }
 
     /// Reads a configuration on a host that gives the filter no environment variables.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error where [`Self::from_json_in`] does; every secret that is named by its variable is missing here.
     pub fn from_json(json: &[u8]) -> Result<Self, PolicyError> {
         Self::from_json_in(json, &Environment::default())
     }
 
     /// Reads a configuration, and the secrets that it names from the environment.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error that names the path and quotes no value, if the text is not JSON, has an unknown or a duplicate
+    /// member, a value of another type or out of its range, or contradicts itself; if a secret is missing in the environment;
+    /// and if one is in the configuration without `allow_inline_secrets`.
     pub fn from_json_in(json: &[u8], environment: &Environment) -> Result<Self, PolicyError> {
         let mut policy: Self = config::from_json(json)?;
         if policy.max_manifest_lifetime_seconds == 0 {

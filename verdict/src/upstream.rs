@@ -30,10 +30,13 @@ pub type Forwarded<'a> = (&'a str, Cow<'a, [u8]>);
 /// What becomes of the headers of a request that goes on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Forward<'a> {
+    /// Nothing changes.
     AsTheyCame,
     /// Every header with one of these names goes, then these come: a few calls to a host, however many headers there are.
     Edited {
+        /// The names of the headers that go.
         removed: Vec<&'a str>,
+        /// The headers that come.
         added: Vec<Forwarded<'a>>,
     },
     /// These instead of all.

@@ -7,6 +7,10 @@ use super::{
 };
 
 /// Rules on compiled statements in place. Malformed ones allow nothing: the caller refuses.
+///
+/// # Errors
+///
+/// Returns [`Malformed`] for bytes that [`Permissions::as_bytes`](super::Permissions::as_bytes) cannot have written.
 pub fn evaluate(compiled: &[u8], question: &Question<'_>) -> Result<Ruling, Malformed> {
     let mut code = Code::open(compiled)?;
     let mut ruling = Ruling::NotAllowed;

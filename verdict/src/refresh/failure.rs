@@ -20,6 +20,7 @@ pub enum Failure {
          if stolen, `keystile authority rotate tail`)"
     )]
     NotRenewed(u64),
+    /// The manifest is malformed or not signed by a delegated key.
     #[error(transparent)]
     Manifest(#[from] ManifestError),
     /// By so many seconds.
@@ -30,12 +31,21 @@ pub enum Failure {
     FromFuture(u64),
     /// Below what the policy demands.
     #[error("{what} {offered} was offered, and the configuration demands {floor} at least")]
-    BelowFloor { what: &'static str, floor: u64, offered: u64 },
+    BelowFloor {
+        /// `epoch` or `version`.
+        what: &'static str,
+        /// The least that the policy accepts.
+        floor: u64,
+        /// What the manifest has.
+        offered: u64,
+    },
     /// It would have this edge forget something.
     #[error("{0}")]
     Regression(Regression),
+    /// An object is not what the manifest names.
     #[error(transparent)]
     Object(#[from] ObjectError),
+    /// The objects do not make a whole bundle.
     #[error("{0}")]
     Incomplete(Incomplete),
 }
@@ -43,6 +53,7 @@ pub enum Failure {
 /// The answer of a proxy that got none from the control plane.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Substitute {
+    /// The HTTP status.
     pub status: u16,
     /// The body, where it is a line of plain text: Envoy says there why it failed to connect.
     pub text: String,
@@ -51,7 +62,9 @@ pub struct Substitute {
 /// What the control plane says of an error (RFC 9457).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {
+    /// The stable code of the error.
     pub code: String,
+    /// The text for a reader.
     pub detail: String,
 }
 
@@ -75,8 +88,11 @@ const MAX_TEXT: usize = 200;
 /// What has a signature and a lifetime of its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Signed {
+    /// The manifest, with the tail.
     Manifest,
+    /// The checkpoint.
     Checkpoint,
+    /// The root's signature over the keys of the control plane.
     Delegation,
 }
 
@@ -106,6 +122,7 @@ impl Failure {
         }
     }
 
+    /// Returns the stable code for logs and metrics.
     pub const fn code(&self) -> &'static str {
         match self {
             Self::Unreachable(_) => "control_plane_unreachable",

@@ -12,8 +12,11 @@ pub enum Unroutable {
     Host,
     /// No path, several, one that does not start with `/`, or one with characters that none may have.
     Path,
+    /// The path is longer than any rule can match.
     TooLong,
+    /// `//`.
     EmptySegment,
+    /// A segment `.` or `..`, in any spelling.
     DotSegment,
     /// `%2f`, `%5c`, `\`, `%3f` or `%23`.
     Separator,
@@ -59,6 +62,7 @@ impl Reading {
 }
 
 impl Unroutable {
+    /// Every one of them.
     pub const ALL: [Self; 12] = [
         Self::Method,
         Self::Host,
@@ -74,6 +78,7 @@ impl Unroutable {
         Self::ReadAlike,
     ];
 
+    /// Returns the stable code for answers, logs and metrics.
     pub const fn code(self) -> &'static str {
         match self {
             Self::Method => "method_malformed",

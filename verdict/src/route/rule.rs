@@ -56,6 +56,7 @@ pub enum Access {
     Public,
     /// One that is sent must be good; none is fine.
     Optional,
+    /// A good credential is needed.
     #[default]
     Required,
 }

@@ -26,9 +26,13 @@ pub struct Rules {
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Unmatched {
+    /// It is refused.
     Refuse,
+    /// It passes with a good credential.
     Required,
+    /// It passes with a good credential or none.
     Optional,
+    /// It passes, and no credential is looked at.
     Public,
 }
 
@@ -59,6 +63,7 @@ impl Route<'_, '_> {
 }
 
 impl Rules {
+    /// Returns whether there are no rules.
     pub fn is_empty(&self) -> bool {
         self.rules.is_empty()
     }

@@ -82,7 +82,7 @@ impl Usage {
     }
 
     /// What can't be written is dropped: nobody was promised it.
-    pub(super) async fn flush(&self) {
+    pub(crate) async fn flush(&self) {
         let due = self.with(Gathered::take_due);
         if due.auth_keys.is_empty() && due.edges.is_empty() && due.published.is_none() {
             return;

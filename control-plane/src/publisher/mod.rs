@@ -49,7 +49,10 @@ pub async fn start(
     let press = Press::start(service, metrics).await?;
     let publications = press.publications();
     let ringer = tokio::spawn(ring(service.store().clone(), publications.clone(), stop.clone()));
-    let report = Report::new(service);
+    let mut report = Report::new(service);
+    report.published(publications.latest().version);
+    // A command beside this server must find that somebody publishes as soon as the server listens.
+    service.usage().flush().await;
     let printer = tokio::spawn(run(press, service.config().publisher.resign.get(), report, stop));
     Ok((publications, vec![ringer, printer]))
 }
@@ -107,7 +110,6 @@ async fn press_beside_servers(service: &Service) -> Result<Press, PublishError> 
 /// Publishes at every ring of the bell, and signs anew at every tick.
 async fn run(mut press: Press, resign: Duration, mut report: Report, mut stop: watch::Receiver<bool>) {
     let publications = press.publications();
-    report.published(publications.latest().version);
     let mut ticks = interval_at(Instant::now() + resign, resign);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut trouble = None;

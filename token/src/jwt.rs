@@ -4,7 +4,7 @@ use core::fmt;
 use crate::{
     Claims, Error, Fingerprint, SignatureVerifier, Unaided, VerifyingKey, base64url,
     claims::{self, Instants},
-    json::{Json, Object},
+    json::{self, Object, Value},
 };
 
 /// Longer tokens are refused before they are looked at. Common limits of servers for all headers together are 8 KiB.
@@ -198,7 +198,7 @@ impl Header {
     /// Members that talk a verifier into another key or another reading are refused, whoever issued the token; so are
     /// types of token that are for something else than access (RFC 8725 section 3.11).
     fn read(from: &Object) -> Option<Self> {
-        if FORBIDDEN.iter().any(|name| from.get(name).is_some()) {
+        if FORBIDDEN.iter().any(|name| from.contains_key(*name)) {
             return None;
         }
         let typ = claims::text(from, "typ")?;
@@ -212,15 +212,15 @@ impl Header {
         }
         let prefix = claims::text(from, PREFIX)?.unwrap_or_default().into();
         let only_access = typ.is_some_and(|typ| !typ.eq_ignore_ascii_case("JWT"));
-        let known = |(name, _)| matches!(name, "alg" | "kid" | "typ" | PREFIX);
-        let only_ours = from.iter().all(known) && matches!(typ, None | Some("JWT"));
+        let known = |name: &String| matches!(name.as_str(), "alg" | "kid" | "typ" | PREFIX);
+        let only_ours = from.keys().all(known) && matches!(typ, None | Some("JWT"));
         Some(Self { alg, kid: kid.unwrap_or_default().into(), prefix, only_access, only_ours })
     }
 }
 
 fn object(text: &[u8]) -> Result<Object, Error> {
-    match Json::parse(text) {
-        Some(Json::Object(object)) => Ok(object),
+    match json::parse(text) {
+        Ok(Value::Object(object)) => Ok(object),
         _ => Err(Error::Malformed),
     }
 }

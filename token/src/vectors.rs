@@ -66,7 +66,7 @@ fn rfc_7515_and_7519() {
         let authentic = unverified.verify(&key).unwrap();
         assert_eq!((authentic.issuer(), authentic.expires_at()), (Some("joe"), Some(1_300_819_380)));
         assert_eq!(
-            authentic.members().get("http://example.com/is_root").and_then(crate::json::Json::as_bool),
+            authentic.members().get("http://example.com/is_root").and_then(crate::json::Value::as_bool),
             Some(true)
         );
         assert_eq!((authentic.claims(), authentic.subject(), authentic.audiences().count()), (None, None, 0));

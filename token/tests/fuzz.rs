@@ -4,7 +4,7 @@ use bolero::check;
 use token::{
     Algorithm, Fingerprint, Unverified, VerifyingKey,
     api_key::{self, Contents, Kind, MintingKey, Prefix},
-    json::Json,
+    json,
     mint::SigningKey,
     secret,
 };
@@ -105,11 +105,11 @@ fn api_key() {
 }
 
 #[test]
-fn json() {
+fn json_text() {
     check!().for_each(|bytes| {
-        let ours = Json::parse(bytes);
+        let ours = json::parse(bytes);
         let theirs = serde_json::from_slice::<serde_json::Value>(bytes);
-        assert!(ours.is_none() || theirs.is_ok(), "stricter, never laxer");
+        assert!(ours.is_err() || theirs.is_ok(), "stricter, never laxer");
     });
 }
 

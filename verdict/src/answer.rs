@@ -3,70 +3,56 @@ use alloc::{
     vec::Vec,
 };
 
-use token::json::Json;
+use serde::{Deserialize, Deserializer, Serialize, de::Error as _};
 
-use crate::{
-    Gate, Reason, Refusal,
-    quoted::quoted,
-    strict::{self, Members, Read, Wrong},
-};
+use crate::{Gate, Reason, Refusal, config::checked};
 
 /// What a refused client gets: a body in the style of the policy and, for 401 and 403, a challenge (RFC 6750 section 3).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Answer {
+    /// The HTTP status.
     pub status: u16,
+    /// The headers of the answer, with names in lower case.
     pub headers: Vec<(&'static str, String)>,
+    /// The body, JSON.
     pub body: String,
 }
 
 /// How to answer a refused client.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields)]
 pub struct Answers {
+    #[serde(default)]
     style: Style,
     /// The status where no rule matched: 404 by default, or 403.
+    #[serde(default, deserialize_with = "hidden_status")]
+    #[cfg_attr(feature = "schema", schemars(range(min = 403, max = 404)))]
     unmatched_status: Option<u16>,
     /// The status where a good credential does not suffice: 403 by default, or 404 to say nothing of what is there.
+    #[serde(default, deserialize_with = "hidden_status")]
+    #[cfg_attr(feature = "schema", schemars(range(min = 403, max = 404)))]
     denied_status: Option<u16>,
     /// Where clients learn who issues credentials for this resource (RFC 9728 section 5.1).
+    #[serde(default, deserialize_with = "https_url")]
+    #[cfg_attr(feature = "schema", schemars(extend("pattern" = "^https://")))]
     resource_metadata: Option<String>,
 }
 
 /// What bodies look like.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "lowercase")]
 pub enum Style {
     /// A problem document (RFC 9457).
     #[default]
     Problem,
+    /// The envelope of SoshiaConnect: `success`, `message`, `errors`.
     SoshiaConnect,
+    /// The error of Soracom: `code` and `message`.
     Soracom,
+    /// The envelope of Kuzzle 2: `status`, `error`, `requestId`.
     Kuzzle,
-}
-
-impl Read for Answers {
-    fn read(json: &Json) -> Result<Self, Wrong> {
-        let known = ["style", "unmatched_status", "denied_status", "resource_metadata"];
-        let members = Members::of(json, &known)?;
-        Ok(Self {
-            style: members.optional("style")?.unwrap_or_default(),
-            unmatched_status: members.optional_by("unmatched_status", hidden)?,
-            denied_status: members.optional_by("denied_status", hidden)?,
-            resource_metadata: members.optional_by("resource_metadata", url)?,
-        })
-    }
-}
-
-impl Read for Style {
-    fn read(json: &Json) -> Result<Self, Wrong> {
-        strict::variant(
-            json,
-            &[
-                ("problem", Self::Problem),
-                ("soshiaconnect", Self::SoshiaConnect),
-                ("soracom", Self::Soracom),
-                ("kuzzle", Self::Kuzzle),
-            ],
-        )
-    }
 }
 
 impl Gate {
@@ -120,38 +106,86 @@ impl Gate {
     }
 }
 
+/// Returns the JSON text. None of the bodies has a map with names that are not strings, the one thing that fails.
+fn written(body: &impl Serialize) -> String {
+    serde_json::to_string(body).unwrap_or_default()
+}
+
 fn problem(status: u16, reason: Reason) -> String {
-    let mut body = Body::default();
-    body.text("type", "about:blank").text("title", title(status)).number("status", status.into());
-    body.text("detail", &reason.to_string()).text("code", reason.code()).end()
+    #[derive(Serialize)]
+    struct Problem<'a> {
+        r#type: &'a str,
+        title: &'a str,
+        status: u16,
+        detail: &'a str,
+        code: &'a str,
+    }
+    let detail = &reason.to_string();
+    written(&Problem { r#type: "about:blank", title: title(status), status, detail, code: reason.code() })
 }
 
 /// `errors` is for the fields of a form: none is to blame.
 fn soshiaconnect(reason: Reason) -> String {
+    #[derive(Serialize)]
+    struct Body<'a> {
+        success: bool,
+        message: &'a str,
+        errors: NoMembers,
+        code: &'a str,
+    }
     let message = match reason.status() {
-        401 => "Invalid or missing authentication".into(),
-        403 => "Insufficient permissions".into(),
-        _ => reason.to_string(),
+        401 => "Invalid or missing authentication",
+        403 => "Insufficient permissions",
+        _ => &reason.to_string(),
     };
-    let mut body = Body::default();
-    body.raw("success", "false")
-        .text("message", &message)
-        .raw("errors", "{}")
-        .text("code", reason.code())
-        .end()
+    written(&Body { success: false, message, errors: NoMembers {}, code: reason.code() })
 }
+
+#[derive(Serialize)]
+struct NoMembers {}
 
 /// Both forms that Soracom's documents know: its specification has `errorMessage`, its guide `code` and `message`.
 fn soracom(status: u16, reason: Reason) -> String {
-    let (code, message) = (reason.code(), reason.to_string());
-    let inner = Body::default().text("code", code).text("message", &message).end();
-    let mut body = Body::default();
-    body.text("code", code).text("message", &message).number("httpStatus", status.into());
-    body.raw("errorMessage", &inner).end()
+    #[derive(Serialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Body<'a> {
+        code: &'a str,
+        message: &'a str,
+        http_status: u16,
+        error_message: ErrorMessage<'a>,
+    }
+    #[derive(Serialize)]
+    struct ErrorMessage<'a> {
+        code: &'a str,
+        message: &'a str,
+    }
+    let (code, message) = (reason.code(), &reason.to_string());
+    written(&Body { code, message, http_status: status, error_message: ErrorMessage { code, message } })
 }
 
 /// The envelope of Kuzzle 2, whose clients act on `error.id`; our own code is in `error.props`.
 fn kuzzle(status: u16, reason: Reason, request_id: Option<&str>) -> String {
+    #[derive(Serialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Body<'a> {
+        request_id: Option<&'a str>,
+        status: u16,
+        error: Error<'a>,
+        controller: (),
+        action: (),
+        collection: (),
+        index: (),
+        volatile: (),
+        result: (),
+    }
+    #[derive(Serialize)]
+    struct Error<'a> {
+        id: &'a str,
+        code: u32,
+        message: &'a str,
+        props: [&'a str; 1],
+        status: u16,
+    }
     let (id, code) = match (status, reason) {
         (400 | 431, _) => ("network.http.unexpected_error", 0x0301_0002),
         (401, Reason::CredentialMissing) => ("security.rights.unauthorized", 0x0703_0001),
@@ -160,50 +194,18 @@ fn kuzzle(status: u16, reason: Reason, request_id: Option<&str>) -> String {
         (404, _) => ("network.http.url_not_found", 0x0301_0007),
         _ => ("api.process.overloaded", 0x0202_0002),
     };
-    let mut error = Body::default();
-    error.text("id", id).number("code", code).text("message", &reason.to_string());
-    let error =
-        error.raw("props", &["[\"", reason.code(), "\"]"].concat()).number("status", status.into()).end();
-    let mut body = Body::default();
-    match request_id {
-        Some(id) => body.text("requestId", id),
-        None => body.raw("requestId", "null"),
-    };
-    body.number("status", status.into()).raw("error", &error);
-    for name in ["controller", "action", "collection", "index", "volatile", "result"] {
-        body.raw(name, "null");
-    }
-    body.end()
-}
-
-/// A JSON object as it is written: a general serialiser is 8 KB of the filter.
-#[derive(Default)]
-struct Body(String);
-
-impl Body {
-    /// `value` is JSON already.
-    fn raw(&mut self, name: &str, value: &str) -> &mut Self {
-        self.0.push(if self.0.is_empty() { '{' } else { ',' });
-        quoted(&mut self.0, name);
-        self.0.push(':');
-        self.0.push_str(value);
-        self
-    }
-
-    fn text(&mut self, name: &str, value: &str) -> &mut Self {
-        let mut text = String::new();
-        quoted(&mut text, value);
-        self.raw(name, &text)
-    }
-
-    fn number(&mut self, name: &str, value: u32) -> &mut Self {
-        self.raw(name, &value.to_string())
-    }
-
-    fn end(&mut self) -> String {
-        self.0.push('}');
-        core::mem::take(&mut self.0)
-    }
+    let error = Error { id, code, message: &reason.to_string(), props: [reason.code()], status };
+    written(&Body {
+        request_id,
+        status,
+        error,
+        controller: (),
+        action: (),
+        collection: (),
+        index: (),
+        volatile: (),
+        result: (),
+    })
 }
 
 const fn title(status: u16) -> &'static str {
@@ -233,21 +235,19 @@ fn printable(id: &[u8]) -> Option<&str> {
     if sane { core::str::from_utf8(id).ok() } else { None }
 }
 
-fn hidden(json: &Json) -> Result<u16, Wrong> {
-    match u64::read(json)? {
-        403 => Ok(403),
-        404 => Ok(404),
-        _ => Err(Wrong::new("must be 403 or 404")),
+fn hidden_status<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u16>, D::Error> {
+    match u64::deserialize(deserializer)? {
+        403 => Ok(Some(403)),
+        404 => Ok(Some(404)),
+        _ => Err(D::Error::custom("must be 403 or 404")),
     }
 }
 
 /// A quoted string in the challenge: nothing that would need escaping.
-fn url(json: &Json) -> Result<String, Wrong> {
-    let url = strict::text(json)?;
-    let plain = |byte: u8| byte.is_ascii_graphic() && !matches!(byte, b'"' | b'\\');
-    if url.starts_with("https://") && url.bytes().all(plain) {
-        Ok(url.into())
-    } else {
-        Err(Wrong::new("must be an https URL"))
-    }
+fn https_url<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
+    checked(deserializer, |url| {
+        let plain = |byte: u8| byte.is_ascii_graphic() && !matches!(byte, b'"' | b'\\');
+        let is_url = url.starts_with("https://") && url.bytes().all(plain);
+        if is_url { Ok(Some(url.into())) } else { Err("must be an https URL") }
+    })
 }

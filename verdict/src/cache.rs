@@ -14,6 +14,7 @@ use token::Fingerprint;
 
 use crate::Identity;
 
+/// Remembers which credentials are authentic, and never whether they are good.
 pub struct Cache {
     hasher: SipHasher24,
     places: Vec<Option<(Key, Arc<Identity>)>>,

@@ -2,18 +2,16 @@
 
 use alloc::{string::String, vec::Vec};
 
-use token::json::{Json, Number, Object};
+use serde::{Deserialize, Deserializer, de::Error as _};
+use token::json::{Object, Value};
 
-use crate::{
-    Reason,
-    strict::{Read, Wrong},
-};
+use crate::Reason;
 
 /// What a claim must be: a value, one of several, or what the path says. A claim that is an array needs one member
 /// that fits.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Wanted {
-    AnyOf(Vec<Json>),
+    AnyOf(Vec<Value>),
     PathVariable(String),
 }
 
@@ -25,8 +23,8 @@ impl Wanted {
         }
     }
 
-    fn fits(&self, claim: &Json, variables: &[(&str, &str)]) -> bool {
-        let one = |claim: &Json| match self {
+    fn fits(&self, claim: &Value, variables: &[(&str, &str)]) -> bool {
+        let one = |claim: &Value| match self {
             Self::AnyOf(values) => values.contains(claim),
             Self::PathVariable(name) => {
                 let value = variables.iter().find(|(known, _)| known == name).map(|(_, value)| *value);
@@ -34,33 +32,65 @@ impl Wanted {
             }
         };
         match claim {
-            Json::Array(claims) => claims.iter().any(one),
+            Value::Array(claims) => claims.iter().any(one),
             claim => one(claim),
         }
     }
 }
 
-impl Read for Wanted {
-    fn read(json: &Json) -> Result<Self, Wrong> {
+impl<'de> Deserialize<'de> for Wanted {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         const SHAPE: &str =
             "must be a string, a number, true or false, an array of these, or {\"path_variable\": name}";
-        let scalar = |value: &Json| match value {
-            Json::Bool(_) | Json::String(_) | Json::Number(Number::Unsigned(_) | Number::Negative(_)) => true,
-            Json::Null | Json::Number(Number::Other { .. }) | Json::Array(_) | Json::Object(_) => false,
-        };
-        match json {
-            Json::Array(values) if !values.is_empty() && values.iter().all(scalar) => {
-                Ok(Self::AnyOf(values.clone()))
+        let is_scalar =
+            |value: &Value| value.is_boolean() || value.is_string() || value.is_u64() || value.is_i64();
+        match Value::deserialize(deserializer)? {
+            Value::Array(values) if !values.is_empty() && values.iter().all(is_scalar) => {
+                Ok(Self::AnyOf(values))
             }
-            Json::Object(object) => match object.members() {
-                [(member, Json::String(name))] if member == "path_variable" => {
-                    Ok(Self::PathVariable(name.clone()))
-                }
-                _ => Err(Wrong::new(SHAPE)),
+            Value::Object(members) => match members.get("path_variable") {
+                Some(Value::String(name)) if members.len() == 1 => Ok(Self::PathVariable(name.clone())),
+                _ => Err(D::Error::custom(SHAPE)),
             },
-            value if scalar(value) => Ok(Self::AnyOf(Vec::from([value.clone()]))),
-            _ => Err(Wrong::new(SHAPE)),
+            value if is_scalar(&value) => Ok(Self::AnyOf(Vec::from([value]))),
+            _ => Err(D::Error::custom(SHAPE)),
         }
+    }
+}
+
+/// The shapes of [`Wanted`], for the schema.
+#[cfg(feature = "schema")]
+pub(crate) mod shape {
+    use alloc::{string::String, vec::Vec};
+
+    use schemars::JsonSchema;
+
+    /// What a claim must be.
+    #[derive(JsonSchema)]
+    #[schemars(untagged)]
+    #[expect(dead_code, reason = "only its schema is of use")]
+    pub(crate) enum Wanted {
+        One(Scalar),
+        AnyOf(#[schemars(length(min = 1))] Vec<Scalar>),
+        PathVariable(PathVariable),
+    }
+
+    #[derive(JsonSchema)]
+    #[schemars(untagged)]
+    #[expect(dead_code, reason = "only its schema is of use")]
+    pub(crate) enum Scalar {
+        Text(String),
+        Number(i64),
+        LargeNumber(u64),
+        Bool(bool),
+    }
+
+    /// The value of a variable in the path.
+    #[derive(JsonSchema)]
+    #[schemars(deny_unknown_fields)]
+    #[expect(dead_code, reason = "only its schema is of use")]
+    pub(crate) struct PathVariable {
+        path_variable: String,
     }
 }
 
@@ -82,22 +112,27 @@ pub(crate) fn check(
 
 /// Whether one of the audiences is meant.
 pub(crate) fn is_for(members: &Object, audiences: &[String]) -> bool {
-    let one = |claim: &Json| claim.as_str().is_some_and(|one| audiences.iter().any(|known| known == one));
+    let one = |claim: &Value| claim.as_str().is_some_and(|one| audiences.iter().any(|known| known == one));
     match members.get("aud") {
-        Some(Json::Array(several)) => several.iter().any(one),
+        Some(Value::Array(several)) => several.iter().any(one),
         claim => claim.is_some_and(one),
     }
 }
 
 /// `operator.operatorId`, or where a name has a dot itself, a JSON pointer (RFC 6901) through objects.
-pub(crate) fn at<'v>(members: &'v Object, name: &str) -> Option<&'v Json> {
+pub(crate) fn at<'v>(members: &'v Object, name: &str) -> Option<&'v Value> {
     match name.strip_prefix('/') {
         Some(pointer) => {
             let names: Vec<String> = pointer.split('/').map(unescaped).collect();
-            members.at(names.iter().map(String::as_str))
+            within(members, names.iter().map(String::as_str))
         }
-        None => members.at(name.split('.')),
+        None => within(members, name.split('.')),
     }
+}
+
+fn within<'v, 'p>(members: &'v Object, mut path: impl Iterator<Item = &'p str>) -> Option<&'v Value> {
+    let first = members.get(path.next()?)?;
+    path.try_fold(first, |outer, name| outer.as_object()?.get(name))
 }
 
 /// Whether it takes this member to find a claim of that name.
@@ -129,8 +164,8 @@ fn unescaped(name: &str) -> String {
 /// In `scope`, separated by spaces (RFC 8693 section 4.2), or in `scp`, which is an array at some issuers.
 fn has_scope(members: &Object, scope: &str) -> bool {
     ["scope", "scp"].into_iter().filter_map(|name| members.get(name)).any(|claim| match claim {
-        Json::String(list) => list.split(' ').any(|held| held == scope),
-        Json::Array(list) => list.iter().any(|held| held.as_str() == Some(scope)),
+        Value::String(list) => list.split(' ').any(|held| held == scope),
+        Value::Array(list) => list.iter().any(|held| held.as_str() == Some(scope)),
         _ => false,
     })
 }
@@ -138,13 +173,15 @@ fn has_scope(members: &Object, scope: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::strict;
+    use crate::config;
+    use token::json;
 
     fn checked(payload: &str, claims: &str, scopes: &[&str]) -> Result<(), Reason> {
-        let claims = strict::pairs(&Json::parse(claims.as_bytes()).unwrap(), |_, json| Wanted::read(json));
-        let claims = claims.map_err(|wrong| std::format!("{wrong:?}")).unwrap();
-        let payload = Json::parse(payload.as_bytes());
-        let members = payload.as_ref().and_then(Json::as_object).cloned().unwrap_or_default();
+        #[derive(Deserialize)]
+        struct Claims(#[serde(deserialize_with = "config::pairs")] Vec<(String, Wanted)>);
+        let Claims(claims) = config::from_json(claims.as_bytes()).unwrap();
+        let payload = json::parse(payload.as_bytes()).ok();
+        let members = payload.as_ref().and_then(Value::as_object).cloned().unwrap_or_default();
         let scopes: Vec<String> = scopes.iter().map(|scope| (*scope).into()).collect();
         check(&members, &claims, &scopes, &[("operator_id", "OP1"), ("n", "5")])
     }
@@ -186,7 +223,7 @@ mod tests {
         for bad in
             ["null", "[]", "{}", "1.5", "[null]", r#"{"path_variable":1}"#, r#"{"path_variable":"a","b":1}"#]
         {
-            assert!(strict::read::<Wanted>(bad.as_bytes()).is_err(), "{bad}");
+            assert!(config::from_json::<Wanted>(bad.as_bytes()).is_err(), "{bad}");
         }
     }
 

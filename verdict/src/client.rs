@@ -1,31 +1,24 @@
 use alloc::{collections::VecDeque, string::String};
 use core::net::IpAddr;
 
-use token::json::Json;
+use serde::Deserialize;
 
-use crate::{
-    policy::header_name,
-    strict::{self, Members, Read, Wrong},
-};
+use crate::{config::bounded_usize, policy::header_name};
 
 /// A header in which trusted proxies say whom a request came from; without one it is as the host sees it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields)]
 pub struct ClientAddress {
     /// Such as `x-forwarded-for`: addresses separated by commas, each proxy adding at the end.
+    #[serde(deserialize_with = "header_name")]
+    #[cfg_attr(feature = "schema", schemars(extend("pattern" = "^[a-z0-9_-]+$")))]
     header: String,
     /// How many proxies in front of this edge are trusted. The address that the outermost of them added is believed;
     /// what stands before it, anybody may have written.
+    #[serde(default = "default_trusted_hops", deserialize_with = "bounded_usize::<1, MAX_HOPS, _>")]
+    #[cfg_attr(feature = "schema", schemars(range(min = 1, max = MAX_HOPS)))]
     trusted_hops: usize,
-}
-
-impl Read for ClientAddress {
-    fn read(json: &Json) -> Result<Self, Wrong> {
-        let members = Members::of(json, &["header", "trusted_hops"])?;
-        Ok(Self {
-            header: members.required_by("header", header_name)?,
-            trusted_hops: members.optional_by("trusted_hops", hops)?.unwrap_or(1),
-        })
-    }
 }
 
 impl ClientAddress {
@@ -46,9 +39,8 @@ impl ClientAddress {
     }
 }
 
-fn hops(json: &Json) -> Result<usize, Wrong> {
-    let hops = strict::bounded(json, 1, MAX_HOPS)?;
-    usize::try_from(hops).map_err(|_| Wrong::new("too many"))
+const fn default_trusted_hops() -> usize {
+    1
 }
 
 /// A longer chain of proxies is a mistake.

@@ -8,10 +8,11 @@ use alloc::{
 };
 use core::fmt;
 
-use token::{json::Json, secret::Secret};
+use serde::Deserializer;
+use token::secret::Secret;
 use zeroize::Zeroizing;
 
-use crate::{policy::not_empty, strict::Wrong};
+use crate::config::checked;
 
 /// The environment variables that the host gives to the filter. Its memory is wiped when it goes.
 #[derive(Default)]
@@ -58,15 +59,18 @@ impl fmt::Debug for Environment {
 
 /// Reads the name of an environment variable. What is none is not shown: it may be the secret itself, as whatever is
 /// longer than [`MAX_NAME_BYTES`] is likely to be.
-pub(crate) fn variable_name(json: &Json) -> Result<String, Wrong> {
-    let name = not_empty(json)?;
-    let usual = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
-    let starts_well = !name.starts_with(|first: char| first.is_ascii_digit());
-    if name.len() <= MAX_NAME_BYTES && starts_well && name.bytes().all(usual) {
-        Ok(name)
-    } else {
-        Err(Wrong::new("must be the name of an environment variable: at most 40 of A-Z a-z 0-9 _"))
-    }
+pub(crate) fn variable_name<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
+    checked(deserializer, |name| {
+        let usual = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
+        let starts_well = !name.starts_with(|first: char| first.is_ascii_digit());
+        if name.is_empty() {
+            Err("must not be empty")
+        } else if name.len() <= MAX_NAME_BYTES && starts_well && name.bytes().all(usual) {
+            Ok(Some(name.into()))
+        } else {
+            Err("must be the name of an environment variable: at most 40 of A-Z a-z 0-9 _")
+        }
+    })
 }
 
 /// Shorter than an edge credential (57 bytes) and than 32 bytes in base64url (43).

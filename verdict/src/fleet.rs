@@ -7,6 +7,7 @@
 use alloc::vec::Vec;
 use core::fmt;
 
+/// Which version each worker of the process enforces, in shared data.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Fleet(Vec<Row>);
 
@@ -22,6 +23,7 @@ struct Row {
 pub struct FleetStatus {
     /// That the leader holds.
     pub version: u64,
+    /// How many workers there are.
     pub workers: usize,
     /// The lowest that any worker enforces.
     pub oldest: u64,
@@ -39,6 +41,7 @@ impl Fleet {
         Self(rows.iter().filter_map(Row::read).collect())
     }
 
+    /// Returns the bytes for shared data, as [`Self::read`] takes them.
     pub fn bytes(&self) -> Vec<u8> {
         let numbers = self.0.iter().flat_map(|row| [row.worker, row.version, row.seen]);
         numbers.flat_map(u64::to_be_bytes).collect()

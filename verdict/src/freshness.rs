@@ -2,18 +2,15 @@ use alloc::{format, string::String, vec::Vec};
 use core::fmt;
 
 use bundle::Snapshot;
+use serde::Deserialize;
 
-use token::json::Json;
-
-use crate::{
-    Gate, Reason,
-    strict::{Members, Read, Wrong},
-};
+use crate::{Gate, Reason};
 
 /// How old what the edge knows is, and what follows. While all that was signed is younger than its lifetime it is
 /// fresh; past that the edge goes on for `outage_grace`, then denies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Freshness {
+    /// Everything that was signed is younger than its lifetime.
     Fresh,
     /// The control plane has not been heard of for longer than a manifest lives.
     Stale,
@@ -35,7 +32,9 @@ impl Freshness {
 }
 
 /// What follows when the edge has not heard of the control plane for longer than a manifest lives.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "snake_case")]
 pub enum StalePolicy {
     /// Nothing is admitted.
     Deny,
@@ -44,24 +43,6 @@ pub enum StalePolicy {
     /// What was issued within so many seconds is: a credential lives on for that long at most without its revocation
     /// having a chance to arrive.
     IssuedWithinSeconds(u64),
-}
-
-impl Read for StalePolicy {
-    fn read(json: &Json) -> Result<Self, Wrong> {
-        const SHAPE: &str =
-            "must be `deny`, or an object with one member, `outage_grace_seconds` or `issued_within_seconds`";
-        match json {
-            Json::String(text) if text == "deny" => return Ok(Self::Deny),
-            Json::String(_) => return Err(Wrong::new(["unknown variant: ", SHAPE].concat())),
-            _ => {}
-        }
-        let members = Members::of(json, &["outage_grace_seconds", "issued_within_seconds"])?;
-        match (members.optional("outage_grace_seconds")?, members.optional("issued_within_seconds")?) {
-            (Some(seconds), None) => Ok(Self::OutageGraceSeconds(seconds)),
-            (None, Some(seconds)) => Ok(Self::IssuedWithinSeconds(seconds)),
-            _ => Err(Wrong::new(SHAPE)),
-        }
-    }
 }
 
 impl StalePolicy {
@@ -119,8 +100,11 @@ enum State {
 /// A line for the log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Line {
+    /// Nothing is wrong.
     Info(String),
+    /// Something needs attention; requests are still admitted.
     Warning(String),
+    /// Requests are refused.
     Error(String),
 }
 

@@ -22,9 +22,11 @@ pub type Headers<'r> = [(&'r str, &'r [u8])];
 /// What is decided about.
 #[derive(Debug, Clone, Copy)]
 pub struct Request<'r> {
+    /// The headers as the client sent them.
     pub headers: &'r Headers<'r>,
     /// Whom the host takes for the client; None: no condition on the address of the client holds.
     pub peer: Option<IpAddr>,
+    /// What the edge knows; `None` while no bundle is loaded.
     pub snapshot: Option<&'r Snapshot>,
     /// Milliseconds since the Unix epoch.
     pub now: u64,
@@ -38,11 +40,13 @@ pub struct Gate {
 }
 
 impl Gate {
+    /// Returns a gate that decides by `policy`.
     pub fn new(policy: Policy) -> Self {
         let names = Names::new(&policy.identity_prefix, &policy.identity);
         Self { policy, names }
     }
 
+    /// Returns the policy that the gate decides by.
     pub const fn policy(&self) -> &Policy {
         &self.policy
     }
@@ -51,7 +55,29 @@ impl Gate {
         &self.names
     }
 
-    /// As [`decide_with`](Self::decide_with), for a caller without a cache and without help.
+    /// Decides as [`decide_with`](Self::decide_with) does, for a caller without a cache and without help.
+    ///
+    /// ```
+    /// use verdict::{Gate, Policy, Reason, Verdict};
+    ///
+    /// let policy = Policy::from_json(
+    ///     br#"{
+    ///         "audience": "default",
+    ///         "root_keys": ["11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"],
+    ///         "control_plane": { "cluster": "keystile" },
+    ///         "tokens": { "issuer": "https://keystile.local", "audiences": ["api"] }
+    ///     }"#,
+    /// )?;
+    /// let gate = Gate::new(policy);
+    /// let headers = [("authorization", b"Bearer eyJ..".as_slice())];
+    /// // No bundle is loaded yet, so nobody knows what is revoked.
+    /// let Verdict::Refuse(refusal) = gate.decide(headers.into_iter(), None, 1_700_000_000_000) else {
+    ///     panic!("nothing passes without a bundle");
+    /// };
+    /// assert_eq!(refusal.reason(), Reason::BundleMissing);
+    /// assert_eq!(gate.answer(&refusal, None).status, 503);
+    /// # Ok::<(), verdict::PolicyError>(())
+    /// ```
     pub fn decide<'r>(
         &self,
         headers: impl Iterator<Item = (&'r str, &'r [u8])>,
@@ -73,6 +99,10 @@ impl Gate {
         self.policy.mode == Mode::Report || self.policy.rules.have(Mode::Report)
     }
 
+    /// Decides about a request.
+    ///
+    /// An authentic credential is remembered in `cache`, and signatures are verified by `verifier`. Whether the credential
+    /// is good is looked up in the snapshot every time.
     pub fn decide_with(
         &self,
         request: &Request<'_>,
@@ -243,7 +273,8 @@ impl Gate {
                 Identity::of_other_token(&authentic, key).ok_or(Reason::TokenIncomplete)?
             }
         };
-        identity.members = authentic.members().only(|member| rules.look_at(member));
+        let looked_at = authentic.members().iter().filter(|(name, _)| rules.look_at(name));
+        identity.members = looked_at.map(|(name, value)| (name.clone(), value.clone())).collect();
         identity.claims = upstream.claims(authentic.members());
         Ok(identity)
     }

@@ -187,6 +187,8 @@ impl Identity {
         &self.subject
     }
 
+    /// Returns the operator that the subject belongs to, or `None` where another issuer made the credential or an API key
+    /// of format 1 names none.
     pub fn operator(&self) -> Option<&str> {
         self.operator.as_deref()
     }
@@ -196,6 +198,7 @@ impl Identity {
         self.auth_key.as_deref()
     }
 
+    /// Returns the id of the API key that the token was issued together with.
     pub fn session(&self) -> Option<&str> {
         self.session.as_deref()
     }
@@ -227,6 +230,7 @@ impl Identity {
         self.issued_at
     }
 
+    /// Returns the second from which the credential is good, if it names one.
     pub const fn not_before(&self) -> Option<u64> {
         self.not_before
     }
@@ -236,6 +240,7 @@ impl Identity {
         self.expires_at
     }
 
+    /// Returns the fingerprint of the credential as it was presented.
     pub const fn fingerprint(&self) -> Fingerprint {
         self.fingerprint
     }

@@ -1,51 +1,43 @@
 use alloc::{string::String, vec::Vec};
 
-use token::{Authentic, json::Json};
+use serde::Deserialize;
+use token::Authentic;
 
 use crate::{
     Reason,
-    policy::{not_empty, some},
-    strict::{self, Members, Read, Wrong},
+    config::{non_empty, one_or_more},
 };
 
 /// Another issuer whose tokens are accepted. Its keys come in the bundle.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields)]
 pub struct OtherIssuer {
     /// What `iss` must be, to the byte.
+    #[serde(deserialize_with = "non_empty")]
+    #[cfg_attr(feature = "schema", schemars(length(min = 1)))]
     pub(crate) issuer: String,
     /// The token must be for one of them (RFC 8725 section 3.9).
+    #[serde(deserialize_with = "one_or_more")]
+    #[cfg_attr(feature = "schema", schemars(length(min = 1)))]
     audiences: Vec<String>,
+    #[serde(default)]
     profile: Profile,
     /// The longest that a token may live from its issue.
+    #[serde(default)]
     max_lifetime_seconds: Option<u64>,
 }
 
 /// What the tokens of an issuer must be like.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "snake_case")]
 enum Profile {
     /// With `sub` and `exp`. A token for another purpose, such as an ID token, differs by its audience alone.
     #[default]
     Jwt,
     /// RFC 9068: of the type `at+jwt`, with all that section 2.2 requires.
     Rfc9068,
-}
-
-impl Read for OtherIssuer {
-    fn read(json: &Json) -> Result<Self, Wrong> {
-        let members = Members::of(json, &["issuer", "audiences", "profile", "max_lifetime_seconds"])?;
-        Ok(Self {
-            issuer: members.required_by("issuer", not_empty)?,
-            audiences: members.required_by("audiences", some)?,
-            profile: members.optional("profile")?.unwrap_or_default(),
-            max_lifetime_seconds: members.optional("max_lifetime_seconds")?,
-        })
-    }
-}
-
-impl Read for Profile {
-    fn read(json: &Json) -> Result<Self, Wrong> {
-        strict::variant(json, &[("jwt", Self::Jwt), ("rfc9068", Self::Rfc9068)])
-    }
 }
 
 impl OtherIssuer {
@@ -56,7 +48,7 @@ impl OtherIssuer {
             if !token.is_only_access() {
                 return Err(Reason::TokenTypeWrong);
             }
-            if !RFC_9068.iter().all(|name| token.members().get(name).is_some()) {
+            if !RFC_9068.iter().all(|name| token.members().contains_key(*name)) {
                 return Err(Reason::TokenIncomplete);
             }
         }

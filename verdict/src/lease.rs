@@ -7,19 +7,23 @@ pub struct Lease {
     until: u64,
 }
 
+/// What a worker does about the bundle.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Role {
     /// Lead, provided that this lease replaces the one that was read.
     Lead(Lease),
+    /// Read what the leader shares.
     Follow,
 }
 
 impl Lease {
+    /// Reads what [`Self::bytes`] wrote; returns `None` for anything else.
     pub fn read(bytes: &[u8]) -> Option<Self> {
         let (holder, until) = bytes.split_first_chunk()?;
         Some(Self { holder: u64::from_be_bytes(*holder), until: u64::from_be_bytes(until.try_into().ok()?) })
     }
 
+    /// Returns the bytes for shared data.
     pub fn bytes(self) -> [u8; 16] {
         (u128::from(self.holder) << 64 | u128::from(self.until)).to_be_bytes()
     }

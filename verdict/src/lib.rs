@@ -9,6 +9,7 @@
 //! Nothing here does anything: time and randomness are arguments, effects are return values, so a test is an equality.
 #![no_std]
 #![forbid(unsafe_code)]
+#![warn(missing_docs, clippy::missing_errors_doc)]
 // This runs inside the proxy, where a panic takes a worker down.
 #![cfg_attr(
     not(test),
@@ -29,6 +30,7 @@ mod answer;
 mod cache;
 mod claim;
 mod client;
+mod config;
 mod credential;
 mod environment;
 mod fleet;
@@ -39,11 +41,11 @@ mod issuer;
 mod lease;
 pub mod permission;
 mod policy;
-mod quoted;
 mod reason;
 mod refresh;
 pub mod route;
-mod strict;
+#[cfg(feature = "schema")]
+mod schema;
 mod upstream;
 mod verdict;
 

@@ -7,12 +7,17 @@ use crate::route::Unroutable;
 /// Why a request is refused. Each has one stable code, used in responses, metrics and logs alike.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Reason {
+    /// The request has more headers than a host keeps.
     TooManyHeaders,
+    /// The request carries no credential, and one is required.
     CredentialMissing,
+    /// The request carries more than one credential, or one in two readings.
     CredentialAmbiguous,
     /// It is in a place that the rule does not accept.
     CredentialMisplaced,
+    /// The token is malformed, or its signature does not verify.
     Token(token::Error),
+    /// The API key is malformed, or its proof does not verify.
     ApiKey(api_key::Error),
     /// The API key is of a generation whose key is not known here.
     GenerationUnknown,
@@ -22,21 +27,31 @@ pub enum Reason {
     TokenTypeWrong,
     /// A claim is missing, or none that can be used, that every token of its issuer must have.
     TokenIncomplete,
+    /// The token lives longer than the policy lets its issuer say.
     LifetimeTooLong,
     /// Of a pair, the API key is missing or not the one that the token names.
     PairMismatch,
+    /// The bundle has no key of that `kid`.
     KeyUnknown,
+    /// The policy accepts no such issuer.
     IssuerUnknown,
+    /// The token names none of the accepted audiences.
     AudienceMismatch,
+    /// The `exp` of the token has passed.
     Expired,
+    /// The `nbf` of the token is ahead.
     NotYetValid,
+    /// The `iat` of the token is ahead.
     IssuedInFuture,
+    /// A watermark covers the credential.
     Watermark,
     /// It was issued in a gap of what the control plane knows, and is not known.
     IssuanceUnknown,
+    /// The credential is revoked by its fingerprint.
     Revoked,
     /// No base says whether it is good, and the policy takes that for no.
     NotCovered,
+    /// No bundle is loaded yet.
     BundleMissing,
     /// By `outage_grace_seconds`, which has ended.
     BundleStale,
@@ -46,10 +61,15 @@ pub enum Reason {
     BundleStaleIssuedEarlier,
     /// The request cannot be read in one way only.
     Unroutable(Unroutable),
+    /// No rule matches the request.
     RouteUnmatched,
+    /// The rule does not accept the issuer of the token.
     IssuerNotAccepted,
+    /// The token lacks a claim that the rule demands.
     ClaimMissing,
+    /// The token lacks a scope that the rule demands.
     ScopeMissing,
+    /// The permissions of the subject do not allow the operation.
     PermissionDenied,
 }
 
@@ -112,6 +132,7 @@ impl Reason {
         Self::PermissionDenied,
     ];
 
+    /// Returns the stable code for answers, logs and metrics.
     pub const fn code(self) -> &'static str {
         match self {
             Self::TooManyHeaders => "headers_too_many",

@@ -132,6 +132,7 @@ impl Refresh {
         }
     }
 
+    /// Returns the bundle that is held, if any.
     pub fn current(&self) -> Option<&Arc<Snapshot>> {
         self.current.as_ref()
     }
@@ -164,6 +165,10 @@ impl Refresh {
     }
 
     /// Takes the answer to a call; `status` 0 is no answer. `random` is for the jitter of the back-off.
+    ///
+    /// # Errors
+    ///
+    /// Returns why the refresh failed; what is held is kept, and the next call is due after a back-off.
     pub fn handle_answer(
         &mut self,
         call: Call,
@@ -206,6 +211,10 @@ impl Refresh {
 
     /// Takes over what the leader shared, some of it at each call. What has expired is taken too: the policy for a
     /// silent control plane decides what follows, and a VM that comes back from a crash must not know less than before.
+    ///
+    /// # Errors
+    ///
+    /// Returns why what was shared is not taken; what is held is kept.
     pub fn handle_shared(
         &mut self,
         manifest: &[u8],

@@ -8,21 +8,20 @@ use alloc::{
     vec::Vec,
 };
 
+use serde::{Deserialize, Deserializer, Serialize, de::Error as _};
 use token::{
     assertion::Signer,
     base64url,
-    json::{Json, Number, Object},
+    json::{Object, Value},
 };
-
 use zeroize::Zeroizing;
 
 use crate::{
     Environment, Gate, Headers, Identity, Verdict, claim,
+    config::{bounded, checked, non_empty, pairs},
     credential::{self, Left, is_like, is_same, starts_like},
     environment::variable_name,
-    policy::{header_name, not_empty},
-    quoted::quoted,
-    strict::{self, Members, Read, Wrong},
+    policy::{HeaderName, PolicyError, header_name},
 };
 
 /// A header of a request that goes on.
@@ -31,10 +30,13 @@ pub type Forwarded<'a> = (&'a str, Cow<'a, [u8]>);
 /// What becomes of the headers of a request that goes on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Forward<'a> {
+    /// Nothing changes.
     AsTheyCame,
     /// Every header with one of these names goes, then these come: a few calls to a host, however many headers there are.
     Edited {
+        /// The names of the headers that go.
         removed: Vec<&'a str>,
+        /// The headers that come.
         added: Vec<Forwarded<'a>>,
     },
     /// These instead of all.
@@ -42,16 +44,37 @@ pub enum Forward<'a> {
 }
 
 /// Under which names the upstream gets an identity, and what more.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields)]
 pub struct Upstream {
     /// Names instead of the usual ones, which start with `identity_prefix`; null: not at all.
+    #[serde(default, deserialize_with = "part_headers")]
+    #[cfg_attr(
+        feature = "schema",
+        schemars(
+            with = "alloc::collections::BTreeMap<Part, crate::schema::HeaderOrNull>",
+            skip_serializing_if = "Vec::is_empty"
+        )
+    )]
     headers: Vec<(Part, Option<String>)>,
     /// Headers for claims of tokens.
+    #[serde(default, deserialize_with = "claim_headers")]
+    #[cfg_attr(
+        feature = "schema",
+        schemars(
+            with = "alloc::collections::BTreeMap<HeaderName, String>",
+            skip_serializing_if = "Vec::is_empty"
+        )
+    )]
     pub(crate) claims: Vec<(String, String)>,
+    #[serde(default)]
     assertion: Option<Assertion>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "lowercase")]
 enum Part {
     Subject,
     Operator,
@@ -84,92 +107,61 @@ impl Part {
 }
 
 /// A token of the edge's own, by which the upstream can tell that a request came through it.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields)]
 struct Assertion {
+    /// The header that the token is sent in.
+    #[serde(deserialize_with = "header_name")]
+    #[cfg_attr(feature = "schema", schemars(extend("pattern" = "^[a-z0-9_-]+$")))]
     header: String,
-    secret: AssertionSecret,
+    /// What the upstream checks the token with: base64url of at least 32 bytes.
+    #[serde(default, deserialize_with = "signer")]
+    #[cfg_attr(feature = "schema", schemars(with = "Option<String>"))]
+    secret: Option<Signer>,
+    /// The environment variable that the secret is in.
+    #[serde(default, deserialize_with = "variable_name")]
+    secret_env: Option<String>,
+    /// The `aud` of the token.
+    #[serde(deserialize_with = "non_empty")]
+    #[cfg_attr(feature = "schema", schemars(length(min = 1)))]
     audience: String,
+    /// The `iss` of the token.
+    #[serde(default = "default_issuer", deserialize_with = "non_empty")]
+    #[cfg_attr(feature = "schema", schemars(length(min = 1)))]
     issuer: String,
+    #[serde(default = "default_lifetime", deserialize_with = "bounded::<1, MAX_LIFETIME_SECONDS, _>")]
+    #[cfg_attr(feature = "schema", schemars(range(min = 1, max = MAX_LIFETIME_SECONDS)))]
     lifetime_seconds: u64,
 }
 
-/// Shared with the upstream: base64url, at least 32 bytes.
-#[derive(Debug, Clone)]
-enum AssertionSecret {
-    Inline(Signer),
-    /// In an environment variable that is not read yet.
-    Named(String),
-    FromEnvironment(Signer),
-}
-
-impl AssertionSecret {
-    const fn signer(&self) -> Option<&Signer> {
-        match self {
-            Self::Inline(signer) | Self::FromEnvironment(signer) => Some(signer),
-            Self::Named(_) => None,
-        }
-    }
-}
-
-impl Read for Upstream {
-    fn read(json: &Json) -> Result<Self, Wrong> {
-        let members = Members::of(json, &["headers", "claims", "assertion"])?;
-        let headers = members.optional_by("headers", |json| strict::pairs(json, part))?.unwrap_or_default();
-        let claims = members.optional_by("claims", |json| strict::pairs(json, claim_header))?;
-        Ok(Self {
-            headers: headers.into_iter().map(|(_, header)| header).collect(),
-            claims: claims.unwrap_or_default(),
-            assertion: members.optional("assertion")?,
-        })
-    }
-}
-
-impl Read for Assertion {
-    fn read(json: &Json) -> Result<Self, Wrong> {
-        let known = ["header", "secret", "secret_env", "audience", "issuer", "lifetime_seconds"];
-        let members = Members::of(json, &known)?;
-        let secret =
-            match (members.optional_by("secret", signer)?, members.optional_by("secret_env", variable_name)?)
-            {
-                (Some(signer), None) => AssertionSecret::Inline(signer),
-                (None, Some(name)) => AssertionSecret::Named(name),
-                (Some(_), Some(_)) => return Err(Wrong::new("either this or `secret`").inside("secret_env")),
-                (None, None) => return Err(Wrong::new("missing field `secret_env` (or `secret`)")),
-            };
-        let lifetime =
-            members.optional_by("lifetime_seconds", |json| strict::bounded(json, 1, MAX_LIFETIME_SECONDS))?;
-        Ok(Self {
-            header: members.required_by("header", header_name)?,
-            secret,
-            audience: members.required_by("audience", not_empty)?,
-            issuer: members.optional_by("issuer", not_empty)?.unwrap_or_else(|| "keystile".into()),
-            lifetime_seconds: lifetime.unwrap_or(60),
-        })
-    }
+/// What the upstream reads in the token of the edge.
+#[derive(Serialize)]
+struct AssertionClaims<'a> {
+    iat: u64,
+    exp: u64,
+    iss: &'a str,
+    aud: &'a str,
+    sub: &'a str,
+    jti: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    operator: Option<&'a str>,
 }
 
 impl Assertion {
     /// Returns the token, or `None` while the secret is not read. `now` in seconds. It does not outlive the credential.
     fn of(&self, identity: &Identity, now: u64) -> Option<String> {
-        let Self { header: _, secret, audience, issuer, lifetime_seconds } = self;
-        let end = now.saturating_add(*lifetime_seconds);
-        let end = identity.expires_at().map_or(end, |expires_at| expires_at.min(end));
-        let mut claims = format!("{{\"iat\":{now},\"exp\":{end}");
-        let operator = identity.operator().map(|operator| ("operator", operator));
-        let always = [
-            ("iss", issuer.as_str()),
-            ("aud", audience),
-            ("sub", identity.subject()),
-            ("jti", identity.fingerprint_text()),
-        ];
-        for (name, value) in always.into_iter().chain(operator) {
-            claims.push(',');
-            quoted(&mut claims, name);
-            claims.push(':');
-            quoted(&mut claims, value);
-        }
-        claims.push('}');
-        Some(secret.signer()?.sign(&claims))
+        let end = now.saturating_add(self.lifetime_seconds);
+        let claims = AssertionClaims {
+            iat: now,
+            exp: identity.expires_at().map_or(end, |expires_at| expires_at.min(end)),
+            iss: &self.issuer,
+            aud: &self.audience,
+            sub: identity.subject(),
+            jti: identity.fingerprint_text(),
+            operator: identity.operator(),
+        };
+        Some(self.secret.as_ref()?.sign(&serde_json::to_string(&claims).ok()?))
     }
 }
 
@@ -202,19 +194,31 @@ impl Names {
 
 impl Upstream {
     pub(crate) fn has_inline_secret(&self) -> bool {
-        self.assertion.as_ref().is_some_and(|it| matches!(it.secret, AssertionSecret::Inline(_)))
+        self.assertion.as_ref().is_some_and(|it| it.secret.is_some() && it.secret_env.is_none())
     }
 
     /// Reads the secret of the assertion, where an environment variable holds it.
-    pub(crate) fn take_secrets(&mut self, environment: &Environment) -> Result<(), String> {
-        let Some(Assertion { secret, .. }) = &mut self.assertion else { return Ok(()) };
-        if let AssertionSecret::Named(name) = secret {
-            let signer = signer_of(environment.secret(name)?.expose()).ok_or_else(|| {
-                format!("the environment variable `{name}` must hold at least 32 bytes in base64url")
-            })?;
-            *secret = AssertionSecret::FromEnvironment(signer);
+    pub(crate) fn take_secrets(&mut self, environment: &Environment) -> Result<(), PolicyError> {
+        let Some(Assertion { secret, secret_env, .. }) = &mut self.assertion else { return Ok(()) };
+        let wrong = |message: String| PolicyError { path: "identity.assertion.secret_env".into(), message };
+        match (&secret, secret_env) {
+            (Some(_), None) => Ok(()),
+            (Some(_), Some(_)) => Err(wrong("either this or `secret`".into())),
+            (None, None) => Err(PolicyError {
+                path: "identity.assertion".into(),
+                message: "missing field `secret_env` (or `secret`)".into(),
+            }),
+            (None, Some(name)) => {
+                let text = environment.secret(name).map_err(wrong)?;
+                let signer = signer_of(text.expose()).ok_or_else(|| {
+                    wrong(format!(
+                        "the environment variable `{name}` must hold at least 32 bytes in base64url"
+                    ))
+                })?;
+                *secret = Some(signer);
+                Ok(())
+            }
         }
-        Ok(())
     }
 
     /// A header with two sources, if there is one: an upstream would read both, or the wrong one.
@@ -372,9 +376,9 @@ fn stands_once(name: &str, headers: &Headers<'_>) -> bool {
 
 /// A claim as the value of a header: visible ASCII and spaces within; several are separated by commas. None for what
 /// would arrive as something else.
-fn text(claim: &Json) -> Option<String> {
+fn text(claim: &Value) -> Option<String> {
     match claim {
-        Json::Array(claims) => {
+        Value::Array(claims) => {
             let texts: Option<Vec<String>> = claims.iter().map(scalar).collect();
             texts.filter(|texts| !texts.is_empty()).map(|texts| texts.join(","))
         }
@@ -382,25 +386,29 @@ fn text(claim: &Json) -> Option<String> {
     }
 }
 
-fn scalar(claim: &Json) -> Option<String> {
+fn scalar(claim: &Value) -> Option<String> {
     match claim {
-        Json::Bool(is) => Some(is.to_string()),
-        Json::Number(Number::Unsigned(number)) => Some(number.to_string()),
-        Json::Number(Number::Negative(number)) => Some(number.to_string()),
-        Json::String(text) => {
+        Value::Bool(is) => Some(is.to_string()),
+        // A float would arrive in another spelling.
+        Value::Number(number) => number
+            .as_u64()
+            .map(|number| number.to_string())
+            .or(number.as_i64().map(|number| number.to_string())),
+        Value::String(text) => {
             // One value must not be read as several: a list is separated by commas, and its members have parameters
             // after a semicolon (RFC 8941 section 3.1).
             let is_one = |byte: u8| (byte.is_ascii_graphic() || byte == b' ') && !matches!(byte, b',' | b';');
             let visible = text.bytes().all(is_one);
             (visible && !text.is_empty() && text.trim() == text).then(|| text.clone())
         }
-        Json::Number(Number::Other { .. }) | Json::Null | Json::Array(_) | Json::Object(_) => None,
+        Value::Null | Value::Array(_) | Value::Object(_) => None,
     }
 }
 
-fn signer(json: &Json) -> Result<Signer, Wrong> {
-    signer_of(strict::text(json)?)
-        .ok_or_else(|| Wrong::new("must be base64url of at least 32 bytes, without padding"))
+fn signer<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Signer>, D::Error> {
+    checked(deserializer, |text| {
+        signer_of(text).map(Some).ok_or("must be base64url of at least 32 bytes, without padding")
+    })
 }
 
 fn signer_of(text: &str) -> Option<Signer> {
@@ -408,15 +416,37 @@ fn signer_of(text: &str) -> Option<Signer> {
     Signer::new(&secret).ok()
 }
 
-fn part(name: &str, json: &Json) -> Result<(Part, Option<String>), Wrong> {
-    let part = strict::variant(&Json::String(name.into()), &Part::ALL.map(|(part, name)| (name, part)))?;
-    let header = if *json == Json::Null { None } else { Some(header_name(json)?) };
-    Ok((part, header))
+fn part_headers<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<(Part, Option<String>)>, D::Error> {
+    /// `null`: the upstream does not get it.
+    struct NameOrNull(Option<String>);
+
+    impl<'de> Deserialize<'de> for NameOrNull {
+        fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+            match Value::deserialize(deserializer)? {
+                Value::Null => Ok(Self(None)),
+                Value::String(name) => HeaderName::try_from(name)
+                    .map(|HeaderName(name)| Self(Some(name)))
+                    .map_err(D::Error::custom),
+                _ => Err(D::Error::custom("expected the name of a header, or null")),
+            }
+        }
+    }
+
+    let named = pairs::<D, Part, NameOrNull>(deserializer)?;
+    Ok(named.into_iter().map(|(part, NameOrNull(name))| (part, name)).collect())
 }
 
-fn claim_header(name: &str, json: &Json) -> Result<String, Wrong> {
-    header_name(&Json::String(name.into()))?;
-    String::read(json)
+fn claim_headers<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<(String, String)>, D::Error> {
+    let named = pairs::<D, HeaderName, String>(deserializer)?;
+    Ok(named.into_iter().map(|(HeaderName(header), claim)| (header, claim)).collect())
+}
+
+fn default_issuer() -> String {
+    "keystile".into()
+}
+
+const fn default_lifetime() -> u64 {
+    60
 }
 
 /// It is made for one request.

@@ -4,9 +4,12 @@ use token::Fingerprint;
 
 use crate::{Gate, Identity, Reason, freshness::StalePolicy, policy::StateItem};
 
+/// What is decided about a request.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Verdict {
+    /// It passes with an identity.
     Admit(Admission),
+    /// It is refused.
     Refuse(Refusal),
     /// It may pass without an identity.
     Pass(Passage),
@@ -42,10 +45,12 @@ impl Admission {
         Self { identity, stale, reported }
     }
 
+    /// Returns who asks.
     pub fn identity(&self) -> &Identity {
         &self.identity
     }
 
+    /// Returns the fingerprint of the credential as it was presented.
     pub fn fingerprint(&self) -> Fingerprint {
         self.identity.fingerprint()
     }
@@ -69,6 +74,7 @@ impl Refusal {
         Self { reason, identity, rule }
     }
 
+    /// Returns why it is refused.
     pub const fn reason(&self) -> Reason {
         self.reason
     }

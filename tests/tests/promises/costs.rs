@@ -99,12 +99,16 @@ fn measured() -> BTreeMap<String, Paid> {
     let numbers = header(format!(r#"{{"a":[{}1]}}"#, "1e307,".repeat(1000)));
     let members: String = (0..120).map(|number| format!("\"{}{number:03}\":1,", "n".repeat(40))).collect();
     let names = header(format!(r#"{{{members}"a":1}}"#));
+    let objects = header(format!(r#"{{"a":[{}{{}}]}}"#, r#"{"":0},"#.repeat(850)));
+    let escapes = header(format!(r#"{{"a":"{}"}}"#, r"a".repeat(990)));
     for (name, headers) in [
         ("refused, no credential", plain()),
         ("refused, no token", request("abc")),
         ("refused, revoked", request(&revoked)),
         ("refused, a header of numbers", request(&numbers)),
         ("refused, a header of names", request(&names)),
+        ("refused, a header of objects", request(&objects)),
+        ("refused, a header of escapes", request(&escapes)),
     ] {
         paid.extend([price(name, &mut edge, &headers)]);
     }

@@ -158,7 +158,7 @@ mod tests {
     use std::{string::String, vec::Vec};
 
     use super::*;
-    use crate::strict;
+    use crate::config;
 
     const SOURCES: &str = r#"[
         { "header": "authorization", "scheme": "Bearer" },
@@ -169,7 +169,7 @@ mod tests {
     ]"#;
 
     fn sources() -> Vec<CredentialSource> {
-        strict::read(SOURCES.as_bytes()).unwrap()
+        config::from_json(SOURCES.as_bytes()).unwrap()
     }
 
     type Lines = &'static [(&'static str, &'static str)];
@@ -298,7 +298,7 @@ mod tests {
 
     #[test]
     fn the_first_source_that_fits_is_the_one() {
-        let sources: Vec<CredentialSource> = strict::read(
+        let sources: Vec<CredentialSource> = config::from_json(
             br#"[{ "header": "x", "scheme": "Bearer", "name": "first" }, { "header": "x", "name": "second" }]"#,
         )
         .unwrap();
@@ -311,7 +311,7 @@ mod tests {
     #[test]
     fn names_that_are_alike_may_both_be_configured() {
         let sources: Vec<CredentialSource> =
-            strict::read(br#"[{ "header": "x-a" }, { "header": "x_a", "name": "second" }]"#).unwrap();
+            config::from_json(br#"[{ "header": "x-a" }, { "header": "x_a", "name": "second" }]"#).unwrap();
         let found = find(&sources, &[("x_a", b"b")]).unwrap();
         assert_eq!(found.source.name(), "second");
         assert_eq!(find(&sources, &[("x_a", b"b"), ("x-a", b"c")]), Err(Reason::CredentialAmbiguous));
@@ -373,7 +373,7 @@ mod tests {
             r#"{ "query": "" }"#,
             r#"{ "query": "a", "pair": ":x" }"#,
         ] {
-            assert!(strict::read::<CredentialSource>(bad.as_bytes()).is_err(), "{bad}");
+            assert!(config::from_json::<CredentialSource>(bad.as_bytes()).is_err(), "{bad}");
         }
     }
 }

@@ -1,15 +1,15 @@
 use alloc::string::String;
 
-use token::json::Json;
+use serde::Deserialize;
 
 use super::{is_like, is_same};
-use crate::{
-    policy::{header_name, is_token},
-    strict::{Members, Read, Wrong},
-};
+use crate::policy::{is_token, optional_header_name};
 
 /// A place where a credential may be.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "schema", schemars(with = "Fields"))]
+#[serde(try_from = "Fields")]
 pub struct CredentialSource {
     name: String,
     pub(super) place: Place,
@@ -98,17 +98,42 @@ impl Header {
     }
 }
 
-impl Read for CredentialSource {
-    fn read(json: &Json) -> Result<Self, Wrong> {
-        let known = ["header", "cookie", "query", "scheme", "prefix", "pair", "name"];
-        let members = Members::of(json, &known)?;
-        let header = members.optional_by("header", header_name)?;
-        let (cookie, query) = (members.optional("cookie")?, members.optional("query")?);
-        let (scheme, prefix) = (members.optional("scheme")?, members.optional("prefix")?);
-        let pair = members.optional_by("pair", header_name)?;
-        let name: Option<String> = members.optional("name")?;
-        let before = before(scheme, prefix).map_err(Wrong::new)?;
-        let (usual, place) = place(header, cookie, query, before).map_err(Wrong::new)?;
+/// A place where a credential may be: one of `header`, `cookie` and `query`.
+#[derive(Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields)]
+struct Fields {
+    /// A header, in lower case.
+    #[serde(default, deserialize_with = "optional_header_name")]
+    #[cfg_attr(feature = "schema", schemars(extend("pattern" = "^[a-z0-9_-]+$")))]
+    header: Option<String>,
+    /// A cookie.
+    #[serde(default)]
+    cookie: Option<String>,
+    /// A query parameter.
+    #[serde(default)]
+    query: Option<String>,
+    /// An authentication scheme such as `Bearer`, which precedes the credential in the header.
+    #[serde(default)]
+    scheme: Option<String>,
+    /// A text that precedes the credential in the header.
+    #[serde(default)]
+    prefix: Option<String>,
+    /// The header with the API key that the token of a pair names.
+    #[serde(default, deserialize_with = "optional_header_name")]
+    #[cfg_attr(feature = "schema", schemars(extend("pattern" = "^[a-z0-9_-]+$")))]
+    pair: Option<String>,
+    /// What rules call it by.
+    #[serde(default)]
+    name: Option<String>,
+}
+
+impl TryFrom<Fields> for CredentialSource {
+    type Error = &'static str;
+
+    fn try_from(fields: Fields) -> Result<Self, Self::Error> {
+        let Fields { header, cookie, query, scheme, prefix, pair, name } = fields;
+        let (usual, place) = place(header, cookie, query, before(scheme, prefix)?)?;
         Ok(Self { name: name.unwrap_or(usual), place, pair })
     }
 }

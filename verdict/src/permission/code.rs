@@ -17,23 +17,20 @@
 //! ```
 //! `v` is LEB128 in its shortest form. There is one encoding of each statement.
 
-use core::fmt;
+use core::net::{Ipv4Addr, Ipv6Addr};
 
-use super::network::Network;
+use ipnet::IpNet;
+use serde::Deserialize;
+
+use super::network;
 
 /// Compiled statements that are none; names the part that is wrong.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the compiled permissions are malformed: {0}")]
 pub struct Malformed(pub &'static str);
 
-impl fmt::Display for Malformed {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "the compiled permissions are malformed: {}", self.0)
-    }
-}
-
-impl core::error::Error for Malformed {}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub(super) enum Effect {
     Deny,
     Allow,
@@ -86,7 +83,7 @@ pub(super) enum Instruction<'a> {
     And,
     Or,
     Not,
-    AddressIn(Network),
+    AddressIn(IpNet),
     Compare(Comparison, Operand<'a>, Operand<'a>),
 }
 
@@ -143,12 +140,14 @@ impl<'a> Code<'a> {
             OR => Instruction::Or,
             NOT => Instruction::Not,
             IPV4 => {
-                let address = u32::from_be_bytes(self.array("network")?);
-                Instruction::AddressIn(Network::v4(address, self.u8("bits")?).ok_or(Malformed("network"))?)
+                let address = Ipv4Addr::from_octets(self.array("network")?);
+                let network = network::canonical(address, self.u8("bits")?);
+                Instruction::AddressIn(network.ok_or(Malformed("network"))?)
             }
             IPV6 => {
-                let address = u128::from_be_bytes(self.array("network")?);
-                Instruction::AddressIn(Network::v6(address, self.u8("bits")?).ok_or(Malformed("network"))?)
+                let address = Ipv6Addr::from_octets(self.array("network")?);
+                let network = network::canonical(address, self.u8("bits")?);
+                Instruction::AddressIn(network.ok_or(Malformed("network"))?)
             }
             COMPARE => {
                 let operator = usize::from(self.u8("comparison")?);

@@ -8,7 +8,7 @@ use super::{
     date,
     encode::write_instruction,
     lexer::{ConditionError, Lexer, Token},
-    network::Network,
+    network,
 };
 
 pub(super) fn compile(source: &str) -> Result<Vec<u8>, ConditionError> {
@@ -113,7 +113,7 @@ impl<'a> Compiler<'a> {
     fn predicate(&mut self, token: Token<'a>, column: usize) -> Result<(), ConditionError> {
         if token == Token::Word("ipAddress") {
             let (text, column) = self.argument("ipAddress")?;
-            let network = Network::parse(text)
+            let network = network::parse(text)
                 .map_err(|why| ConditionError::at(column, format!("`{}` is {why}", text.escape_debug())))?;
             write_instruction(&mut self.out, Instruction::AddressIn(network));
             return Ok(());

@@ -1,5 +1,10 @@
 use alloc::{format, string::String, vec::Vec};
-use token::json::Json;
+use core::fmt;
+
+use serde::{
+    Deserialize, Deserializer,
+    de::{SeqAccess, Visitor, value::SeqAccessDeserializer},
+};
 
 use super::{
     MAX_COMPILED_BYTES, MAX_DOCUMENT_BYTES, PermissionError,
@@ -9,7 +14,7 @@ use super::{
     error::Place,
     pattern,
 };
-use crate::strict::{self, Members, Read, Wrong};
+use crate::config::{self, one_or_more};
 
 pub(super) fn compile(json: &[u8]) -> Result<Vec<u8>, PermissionError> {
     if json.len() > MAX_DOCUMENT_BYTES {
@@ -40,13 +45,18 @@ pub(super) fn compile(json: &[u8]) -> Result<Vec<u8>, PermissionError> {
     Ok(out)
 }
 
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 struct Document {
     statements: Vec<Statement>,
 }
 
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 struct Statement {
     effect: Effect,
     api: Api,
+    #[serde(default)]
     condition: Option<String>,
 }
 
@@ -55,44 +65,33 @@ struct Api {
     list: bool,
 }
 
-impl Read for Document {
-    fn read(json: &Json) -> Result<Self, Wrong> {
-        Ok(Self { statements: Members::of(json, &["statements"])?.required("statements")? })
-    }
-}
+impl<'de> Deserialize<'de> for Api {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct OneOrSeveral;
 
-impl Read for Statement {
-    fn read(json: &Json) -> Result<Self, Wrong> {
-        let members = Members::of(json, &["effect", "api", "condition"])?;
-        Ok(Self {
-            effect: members.required("effect")?,
-            api: members.required("api")?,
-            condition: members.optional("condition")?,
-        })
-    }
-}
+        impl<'de> Visitor<'de> for OneOrSeveral {
+            type Value = Api;
 
-impl Read for Effect {
-    fn read(json: &Json) -> Result<Self, Wrong> {
-        strict::variant(json, &[("deny", Self::Deny), ("allow", Self::Allow)])
-    }
-}
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a string or an array of strings")
+            }
 
-impl Read for Api {
-    fn read(json: &Json) -> Result<Self, Wrong> {
-        match json {
-            Json::String(one) => Ok(Self { names: Vec::from([one.clone()]), list: false }),
-            Json::Array(_) => match Vec::read(json)? {
-                names if names.is_empty() => Err(Wrong::new("there must be at least one")),
-                names => Ok(Self { names, list: true }),
-            },
-            other => Err(Wrong::instead_of(other, "a string or an array of strings")),
+            fn visit_str<E>(self, one: &str) -> Result<Api, E> {
+                Ok(Api { names: Vec::from([one.into()]), list: false })
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, names: A) -> Result<Api, A::Error> {
+                let names = one_or_more(SeqAccessDeserializer::new(names))?;
+                Ok(Api { names, list: true })
+            }
         }
+
+        deserializer.deserialize_any(OneOrSeveral)
     }
 }
 
 fn read(json: &[u8]) -> Result<Document, PermissionError> {
-    strict::read(json).map_err(|error| PermissionError::new(place(&error.path), error.message))
+    config::from_json(json).map_err(|error| PermissionError::new(place(&error.path), error.message))
 }
 
 /// `statements[1].api[2]` in the words of a reader, who counts from 1.

@@ -2,10 +2,9 @@
 
 use alloc::vec::Vec;
 
-use super::{
-    code::{AND, COMPARE, Comparison, Effect, IPV4, IPV6, Instruction, NOT, OR, Operand},
-    network::Network,
-};
+use ipnet::IpNet;
+
+use super::code::{AND, COMPARE, Comparison, Effect, IPV4, IPV6, Instruction, NOT, OR, Operand};
 
 pub(super) fn write_statement(
     out: &mut Vec<u8>,
@@ -30,15 +29,15 @@ pub(super) fn write_instruction(out: &mut Vec<u8>, instruction: Instruction<'_>)
         Instruction::And => out.push(AND),
         Instruction::Or => out.push(OR),
         Instruction::Not => out.push(NOT),
-        Instruction::AddressIn(Network::V4(address, bits)) => {
+        Instruction::AddressIn(IpNet::V4(network)) => {
             out.push(IPV4);
-            out.extend(address.to_be_bytes());
-            out.push(bits);
+            out.extend(network.addr().octets());
+            out.push(network.prefix_len());
         }
-        Instruction::AddressIn(Network::V6(address, bits)) => {
+        Instruction::AddressIn(IpNet::V6(network)) => {
             out.push(IPV6);
-            out.extend(address.to_be_bytes());
-            out.push(bits);
+            out.extend(network.addr().octets());
+            out.push(network.prefix_len());
         }
         Instruction::Compare(operator, left, right) => {
             out.push(COMPARE);

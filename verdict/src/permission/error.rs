@@ -2,7 +2,8 @@ use alloc::string::String;
 use core::fmt;
 
 /// What is wrong with a permission document, and where: `statement 2, condition, column 14: unknown name `now``.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{place}{message}")]
 pub struct PermissionError {
     pub(super) place: Place,
     pub(super) message: String,
@@ -49,22 +50,20 @@ impl PermissionError {
     }
 }
 
-impl fmt::Display for PermissionError {
+/// What precedes the message.
+impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.place {
-            Place::Document => {}
-            Place::Statement(statement) => write!(f, "statement {statement}: ")?,
-            Place::Effect(statement) => write!(f, "statement {statement}, effect: ")?,
-            Place::Api(statement, None) => write!(f, "statement {statement}, api: ")?,
-            Place::Api(statement, Some(api)) => write!(f, "statement {statement}, api {api}: ")?,
-            Place::Condition(statement) => write!(f, "statement {statement}, condition: ")?,
-            Place::Column(statement, column) => {
-                write!(f, "statement {statement}, condition, column {column}: ")?;
+        match self {
+            Self::Document => Ok(()),
+            Self::Statement(statement) => write!(f, "statement {statement}: "),
+            Self::Effect(statement) => write!(f, "statement {statement}, effect: "),
+            Self::Api(statement, None) => write!(f, "statement {statement}, api: "),
+            Self::Api(statement, Some(api)) => write!(f, "statement {statement}, api {api}: "),
+            Self::Condition(statement) => write!(f, "statement {statement}, condition: "),
+            Self::Column(statement, column) => {
+                write!(f, "statement {statement}, condition, column {column}: ")
             }
-            Place::Member(statement, member) => write!(f, "statement {statement}, `{member}`: ")?,
+            Self::Member(statement, member) => write!(f, "statement {statement}, `{member}`: "),
         }
-        f.write_str(&self.message)
     }
 }
-
-impl core::error::Error for PermissionError {}

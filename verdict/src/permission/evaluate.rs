@@ -3,10 +3,14 @@ use core::cmp::Ordering;
 use super::{
     Malformed, Question, Ruling,
     code::{Code, Comparison, Effect, Instruction, MAX_HEIGHT, Operand},
-    date,
+    date, network,
 };
 
 /// Rules on compiled statements in place. Malformed ones allow nothing: the caller refuses.
+///
+/// # Errors
+///
+/// Returns [`Malformed`] for bytes that [`Permissions::as_bytes`](super::Permissions::as_bytes) cannot have written.
 pub fn evaluate(compiled: &[u8], question: &Question<'_>) -> Result<Ruling, Malformed> {
     let mut code = Code::open(compiled)?;
     let mut ruling = Ruling::NotAllowed;
@@ -36,7 +40,9 @@ fn holds(mut condition: Code<'_>, question: &Question<'_>) -> Result<Truth, Malf
             Instruction::And => both(stack.pop()?, stack.pop()?),
             Instruction::Or => either(stack.pop()?, stack.pop()?),
             Instruction::Not => stack.pop()?.map(|truth| !truth),
-            Instruction::AddressIn(network) => question.client.map(|client| network.contains(client)),
+            Instruction::AddressIn(network) => {
+                question.client.map(|client| network::contains(network, client))
+            }
             Instruction::Compare(operator, left, right) => {
                 order(left, right, question).map(|order| operator.holds(order))
             }

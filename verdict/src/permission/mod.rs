@@ -60,11 +60,20 @@ pub struct Permissions {
 
 impl Permissions {
     /// Parses a permission document; the error names the place.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error with the statement, and the column of its condition, if the document is not JSON, has an unknown
+    /// member, name or type, or is too long.
     pub fn from_json(json: &[u8]) -> Result<Self, PermissionError> {
         document::compile(json).map(|bytes| Self { bytes })
     }
 
     /// Reads what [`as_bytes`](Self::as_bytes) wrote.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`Malformed`] for bytes that [`as_bytes`](Self::as_bytes) cannot have written.
     pub fn from_bytes(bytes: Vec<u8>) -> Result<Self, Malformed> {
         code::check(&bytes)?;
         Ok(Self { bytes })
@@ -79,10 +88,12 @@ impl Permissions {
         (bytes.len() <= MAX_COMPILED_BYTES).then_some(Self { bytes })
     }
 
+    /// Returns the compiled statements, as the bundle carries them.
     pub fn as_bytes(&self) -> &[u8] {
         &self.bytes
     }
 
+    /// Returns whether the statements allow what is asked.
     pub fn rule(&self, question: &Question<'_>) -> Ruling {
         // Malformed cannot happen: every byte was checked.
         evaluate(&self.bytes, question).unwrap_or(Ruling::Denied)
@@ -96,6 +107,7 @@ pub struct Question<'a> {
     pub api: &'a str,
     /// None for the root user of an operator.
     pub user_name: Option<&'a str>,
+    /// The address of the client; `None` where it is not known.
     pub client: Option<IpAddr>,
     /// Seconds since the Unix epoch.
     pub now: u64,
@@ -103,8 +115,10 @@ pub struct Question<'a> {
     pub variables: &'a [(&'a str, &'a str)],
 }
 
+/// The answer to a [`Question`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ruling {
+    /// An `allow` is active and no `deny` is.
     Allowed,
     /// A `deny` is active.
     Denied,

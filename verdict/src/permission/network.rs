@@ -1,70 +1,36 @@
-use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+//! IP networks as conditions name them.
 
-/// An IP network; the bits after the prefix are zero.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Network {
-    V4(u32, u8),
-    V6(u128, u8),
-}
+use core::net::IpAddr;
 
-impl Network {
-    /// `10.0.0.0/24`, `2001:db8::/32` or one address. Host bits may be set and mean nothing.
-    pub(crate) fn parse(text: &str) -> Result<Self, &'static str> {
-        let (address, bits) = match text.split_once('/') {
-            Some((address, bits)) => (address, Some(prefix_length(bits).ok_or(BAD_LENGTH)?)),
-            None => (text, None),
-        };
-        match address.parse::<IpAddr>().map_err(|_| "not an IP address")? {
-            IpAddr::V4(address) => {
-                let bits = bits.unwrap_or(32);
-                let mask = mask_v4(bits).ok_or(BAD_LENGTH)?;
-                Ok(Self::V4(address.to_bits() & mask, bits))
-            }
-            IpAddr::V6(address) if address.to_ipv4_mapped().is_some() => {
-                Err("an IPv4 address is written as one")
-            }
-            IpAddr::V6(address) => {
-                let bits = bits.unwrap_or(128);
-                let mask = mask_v6(bits).ok_or(BAD_LENGTH)?;
-                Ok(Self::V6(address.to_bits() & mask, bits))
-            }
-        }
+use ipnet::IpNet;
+
+/// Parses `10.0.0.0/24`, `2001:db8::/32` or one address. Host bits may be set and mean nothing.
+///
+/// The address is parsed by the standard library, which takes no leading zeros, as `ipnet` does.
+pub(super) fn parse(text: &str) -> Result<IpNet, &'static str> {
+    let (address, bits) = match text.split_once('/') {
+        Some((address, bits)) => (address, Some(prefix_length(bits).ok_or(BAD_LENGTH)?)),
+        None => (text, None),
+    };
+    let address: IpAddr = address.parse().map_err(|_| "not an IP address")?;
+    if address.to_canonical() != address {
+        return Err("an IPv4 address is written as one");
     }
-
-    pub(super) fn v4(address: u32, bits: u8) -> Option<Self> {
-        (address & !mask_v4(bits)? == 0).then_some(Self::V4(address, bits))
-    }
-
-    pub(super) fn v6(address: u128, bits: u8) -> Option<Self> {
-        (address & !mask_v6(bits)? == 0).then_some(Self::V6(address, bits))
-    }
-
-    pub(crate) fn contains(self, address: IpAddr) -> bool {
-        match (self, address.to_canonical()) {
-            (Self::V4(network, bits), IpAddr::V4(address)) => within_v4(network, bits, address),
-            (Self::V6(network, bits), IpAddr::V6(address)) => within_v6(network, bits, address),
-            _ => false,
-        }
-    }
+    let network = match bits {
+        Some(bits) => IpNet::new(address, bits).map_err(|_| BAD_LENGTH)?,
+        None => IpNet::from(address),
+    };
+    Ok(network.trunc())
 }
 
-fn within_v4(network: u32, bits: u8, address: Ipv4Addr) -> bool {
-    mask_v4(bits).is_some_and(|mask| address.to_bits() & mask == network)
+/// Returns the network, or `None` if it has too many bits or any after the prefix.
+pub(super) fn canonical(address: impl Into<IpAddr>, bits: u8) -> Option<IpNet> {
+    IpNet::new(address.into(), bits).ok().filter(|network| network.trunc() == *network)
 }
 
-fn within_v6(network: u128, bits: u8, address: Ipv6Addr) -> bool {
-    mask_v6(bits).is_some_and(|mask| address.to_bits() & mask == network)
-}
-
-/// None when there are not so many bits.
-fn mask_v4(bits: u8) -> Option<u32> {
-    let host = 32u32.checked_sub(bits.into())?;
-    Some(u32::MAX.checked_shl(host).unwrap_or(0))
-}
-
-fn mask_v6(bits: u8) -> Option<u128> {
-    let host = 128u32.checked_sub(bits.into())?;
-    Some(u128::MAX.checked_shl(host).unwrap_or(0))
+/// An IPv4 address is the same written as an IPv6 one.
+pub(super) fn contains(network: IpNet, address: IpAddr) -> bool {
+    network.contains(&address.to_canonical())
 }
 
 /// Digits without a sign or a leading zero.
@@ -78,6 +44,8 @@ const BAD_LENGTH: &str = "not a length of a network";
 
 #[cfg(test)]
 mod tests {
+    use core::net::{Ipv4Addr, Ipv6Addr};
+
     use super::*;
 
     #[test]
@@ -92,9 +60,9 @@ mod tests {
             ("2001:db8::/33", "2001:db8:7fff::", "2001:db8:8000::"),
             ("::1/128", "::1", "::2"),
         ] {
-            let parsed = Network::parse(network).unwrap();
-            assert!(parsed.contains(inside.parse().unwrap()), "{network} {inside}");
-            assert!(!parsed.contains(outside.parse().unwrap()), "{network} {outside}");
+            let parsed = parse(network).unwrap();
+            assert!(contains(parsed, inside.parse().unwrap()), "{network} {inside}");
+            assert!(!contains(parsed, outside.parse().unwrap()), "{network} {outside}");
         }
         for bad in [
             "",
@@ -113,7 +81,18 @@ mod tests {
             "fe80::1%eth0",
             "localhost",
         ] {
-            assert!(Network::parse(bad).is_err(), "{bad}");
+            assert!(parse(bad).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn a_compiled_network_has_one_spelling() {
+        assert!(canonical(Ipv4Addr::new(10, 0, 0, 0), 24).is_some());
+        assert!(canonical(Ipv4Addr::UNSPECIFIED, 0).is_some());
+        assert!(canonical(Ipv4Addr::new(10, 0, 0, 1), 24).is_none());
+        assert!(canonical(Ipv4Addr::new(10, 0, 0, 0), 33).is_none());
+        assert!(canonical(Ipv6Addr::LOCALHOST, 128).is_some());
+        assert!(canonical(Ipv6Addr::LOCALHOST, 127).is_none());
+        assert!(canonical(Ipv6Addr::LOCALHOST, 129).is_none());
     }
 }

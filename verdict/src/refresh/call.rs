@@ -7,11 +7,16 @@ use bundle::{Entry, Kind};
 pub enum Call {
     /// `epoch` is that of the delegation, `have` the version, `issued_at` the time of the manifest that is held.
     Manifest {
+        /// The epoch of the delegation that is held.
         epoch: u64,
+        /// The version that is held.
         have: u64,
+        /// The second at which the manifest that is held was issued.
         issued_at: u64,
+        /// How long the control plane may hold the request.
         wait_seconds: u64,
     },
+    /// An object that the manifest names.
     Object(Entry),
 }
 

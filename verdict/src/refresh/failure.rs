@@ -1,38 +1,59 @@
-use alloc::string::String;
+use alloc::{format, string::String};
 use core::fmt;
 
 use bundle::{Incomplete, ManifestError, ObjectError, Regression, Rejected};
-use token::json::Json;
+use token::json::{self, Value};
 
 /// Why a refresh failed; what was held is kept.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Failure {
     /// The control plane did not answer. The host, or a proxy in between, may have answered in its place.
+    #[error("no answer from the control plane{}", or_nothing("; ", .0.as_ref()))]
     Unreachable(Option<Substitute>),
     /// The control plane answered with an error, and says why unless what answered is something else.
+    #[error("the control plane answered {0}{problem}", problem = or_nothing(" ", .1.as_ref()))]
     Status(u16, Option<Problem>),
     /// The bundle is no longer fresh, and the control plane has nothing newer than this version.
+    #[error(
+        "the control plane has nothing newer than version {0}, which is held and no longer fresh: its publisher \
+         stands still, its database went back, or the thief of a tail key signed that version (`keystile doctor`; \
+         if stolen, `keystile authority rotate tail`)"
+    )]
     NotRenewed(u64),
-    Manifest(ManifestError),
+    /// The manifest is malformed or not signed by a delegated key.
+    #[error(transparent)]
+    Manifest(#[from] ManifestError),
     /// By so many seconds.
+    #[error("the {0} expired {1} s ago by this edge's clock")]
     Expired(Signed, u64),
     /// Issued so many seconds from now.
+    #[error("the manifest was issued {0} s ahead of this edge's clock")]
     FromFuture(u64),
     /// Below what the policy demands.
+    #[error("{what} {offered} was offered, and the configuration demands {floor} at least")]
     BelowFloor {
+        /// `epoch` or `version`.
         what: &'static str,
+        /// The least that the policy accepts.
         floor: u64,
+        /// What the manifest has.
         offered: u64,
     },
     /// It would have this edge forget something.
+    #[error("{0}")]
     Regression(Regression),
-    Object(ObjectError),
+    /// An object is not what the manifest names.
+    #[error(transparent)]
+    Object(#[from] ObjectError),
+    /// The objects do not make a whole bundle.
+    #[error("{0}")]
     Incomplete(Incomplete),
 }
 
 /// The answer of a proxy that got none from the control plane.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Substitute {
+    /// The HTTP status.
     pub status: u16,
     /// The body, where it is a line of plain text: Envoy says there why it failed to connect.
     pub text: String,
@@ -41,15 +62,17 @@ pub struct Substitute {
 /// What the control plane says of an error (RFC 9457).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {
+    /// The stable code of the error.
     pub code: String,
+    /// The text for a reader.
     pub detail: String,
 }
 
 impl Problem {
     /// `None` where the body is not an error of the control plane: somebody else answered.
     fn read(body: &[u8]) -> Option<Self> {
-        let Some(Json::Object(members)) = Json::parse(body) else { return None };
-        let text = |name| members.get(name).and_then(Json::as_str).map(printable);
+        let Ok(Value::Object(members)) = json::parse(body) else { return None };
+        let text = |name| members.get(name).and_then(Value::as_str).map(printable);
         Some(Self { code: text("code")?, detail: text("detail").unwrap_or_default() })
     }
 }
@@ -65,8 +88,11 @@ const MAX_TEXT: usize = 200;
 /// What has a signature and a lifetime of its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Signed {
+    /// The manifest, with the tail.
     Manifest,
+    /// The checkpoint.
     Checkpoint,
+    /// The root's signature over the keys of the control plane.
     Delegation,
 }
 
@@ -96,6 +122,7 @@ impl Failure {
         }
     }
 
+    /// Returns the stable code for logs and metrics.
     pub const fn code(&self) -> &'static str {
         match self {
             Self::Unreachable(_) => "control_plane_unreachable",
@@ -114,62 +141,37 @@ impl Failure {
     }
 }
 
-impl fmt::Display for Failure {
+/// The text of what is there, after a separator.
+fn or_nothing<T: fmt::Display>(separator: &str, text: Option<&T>) -> String {
+    text.map_or_else(String::new, |text| format!("{separator}{text}"))
+}
+
+impl fmt::Display for Substitute {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Unreachable(None) => f.write_str("no answer from the control plane"),
-            Self::Unreachable(Some(Substitute { status, text })) => {
-                write!(f, "no answer from the control plane; the proxy in between says {status}")?;
-                if text.is_empty() { Ok(()) } else { write!(f, ": {text}") }
-            }
-            Self::Status(status, None) => write!(f, "the control plane answered {status}"),
-            Self::Status(status, Some(Problem { code, detail })) => {
-                write!(f, "the control plane answered {status} {code}: {detail}")
-            }
-            Self::NotRenewed(version) => write!(
-                f,
-                "the control plane has nothing newer than version {version}, which is held and no longer fresh: its \
-                 publisher stands still, its database went back, or the thief of a tail key signed that version \
-                 (`keystile doctor`; if stolen, `keystile authority rotate tail`)"
-            ),
-            Self::Manifest(error) => error.fmt(f),
-            Self::Expired(signed, ago) => {
-                let signed = match signed {
-                    Signed::Manifest => "manifest",
-                    Signed::Checkpoint => "checkpoint",
-                    Signed::Delegation => "delegation",
-                };
-                write!(f, "the {signed} expired {ago} s ago by this edge's clock")
-            }
-            Self::FromFuture(ahead) => {
-                write!(f, "the manifest was issued {ahead} s ahead of this edge's clock")
-            }
-            Self::BelowFloor { what, floor, offered } => {
-                write!(f, "{what} {offered} was offered, and the configuration demands {floor} at least")
-            }
-            Self::Regression(regression) => regression.fmt(f),
-            Self::Object(error) => error.fmt(f),
-            Self::Incomplete(error) => error.fmt(f),
-        }
+        let Self { status, text } = self;
+        write!(f, "the proxy in between says {status}")?;
+        if text.is_empty() { Ok(()) } else { write!(f, ": {text}") }
     }
 }
 
-impl core::error::Error for Failure {}
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.code, self.detail)
+    }
+}
+
+impl fmt::Display for Signed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Manifest => "manifest",
+            Self::Checkpoint => "checkpoint",
+            Self::Delegation => "delegation",
+        })
+    }
+}
 
 /// Milliseconds.
 const HELD_AT_LEAST_MS: u64 = 1000;
-
-impl From<ManifestError> for Failure {
-    fn from(error: ManifestError) -> Self {
-        Self::Manifest(error)
-    }
-}
-
-impl From<ObjectError> for Failure {
-    fn from(error: ObjectError) -> Self {
-        Self::Object(error)
-    }
-}
 
 impl From<Regression> for Failure {
     fn from(regression: Regression) -> Self {

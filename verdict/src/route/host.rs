@@ -1,12 +1,14 @@
 use alloc::{format, string::String};
 
-use token::json::Json;
+use serde::Deserialize;
 
 use super::Unroutable;
-use crate::strict::{self, Read, Wrong, shown};
 
 /// `api.example.com`, or `*.example.com` for every name below it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "schema", schemars(with = "String"))]
+#[serde(try_from = "String")]
 pub(super) enum Host {
     Exact(String),
     /// With its dot.
@@ -14,7 +16,7 @@ pub(super) enum Host {
 }
 
 impl Host {
-    fn parse(text: &str) -> Result<Self, String> {
+    fn parse(text: &str) -> Result<Self, &'static str> {
         let (name, below) = match text.strip_prefix("*.") {
             Some(rest) => (rest, true),
             None => (text, false),
@@ -22,8 +24,7 @@ impl Host {
         let address = name.starts_with('[') && named(name.as_bytes()) == Ok(name);
         let lower = !name.bytes().any(|byte| byte.is_ascii_uppercase());
         if !lower || !(is_name(name) || (address && !below)) {
-            let text = shown(text);
-            return Err(format!("`{text}` is not a host in lower case, without a port, or `*.` before one"));
+            return Err("must be a host in lower case, without a port, or `*.` before one");
         }
         Ok(if below { Self::Below(format!(".{name}")) } else { Self::Exact(name.into()) })
     }
@@ -41,9 +42,11 @@ impl Host {
     }
 }
 
-impl Read for Host {
-    fn read(json: &Json) -> Result<Self, Wrong> {
-        Self::parse(strict::text(json)?).map_err(Wrong::new)
+impl TryFrom<String> for Host {
+    type Error = &'static str;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        Self::parse(&text)
     }
 }
 

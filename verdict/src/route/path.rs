@@ -1,6 +1,8 @@
 use alloc::{borrow::Cow, string::String, vec::Vec};
 use core::fmt;
 
+use serde::Deserialize;
+
 /// Why a request is not matched with any rule: two readers could read it in two ways.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Unroutable {
@@ -10,8 +12,11 @@ pub enum Unroutable {
     Host,
     /// No path, several, one that does not start with `/`, or one with characters that none may have.
     Path,
+    /// The path is longer than any rule can match.
     TooLong,
+    /// `//`.
     EmptySegment,
+    /// A segment `.` or `..`, in any spelling.
     DotSegment,
     /// `%2f`, `%5c`, `\`, `%3f` or `%23`.
     Separator,
@@ -28,7 +33,9 @@ pub enum Unroutable {
 }
 
 /// Whether the upstream may take paths for the same that differ in capitals, or in dots and spaces at the ends of segments.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "snake_case")]
 pub enum PathCase {
     /// It may: where such a path falls under another rule, the request is refused.
     #[default]
@@ -55,6 +62,7 @@ impl Reading {
 }
 
 impl Unroutable {
+    /// Every one of them.
     pub const ALL: [Self; 12] = [
         Self::Method,
         Self::Host,
@@ -70,6 +78,7 @@ impl Unroutable {
         Self::ReadAlike,
     ];
 
+    /// Returns the stable code for answers, logs and metrics.
     pub const fn code(self) -> &'static str {
         match self {
             Self::Method => "method_malformed",

@@ -1,17 +1,20 @@
 use alloc::{format, string::String, vec::Vec};
 
-use token::json::Json;
+use serde::{Deserialize, Deserializer};
 
 use super::{Path, Table, Template, Unroutable, host::Host, path::Reading, request::Request};
 use crate::{
     Mode, StalePolicy,
     claim::Wanted,
+    config::{checked, pairs, printable},
     permission::is_name,
-    strict::{self, Members, Read, Wrong, shown},
 };
 
 /// Which requests, and what is demanded of them.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "schema", schemars(with = "Fields"))]
+#[serde(try_from = "Fields")]
 pub struct Rule {
     hosts: Vec<Host>,
     target: Target,
@@ -45,18 +48,23 @@ pub(crate) struct Demand {
 }
 
 /// Whether a credential is needed.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "snake_case")]
 pub enum Access {
     /// No credential is looked at.
     Public,
     /// One that is sent must be good; none is fine.
     Optional,
+    /// A good credential is needed.
     #[default]
     Required,
 }
 
 /// What becomes of a CORS preflight, which browsers send without credentials.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "snake_case")]
 enum Preflight {
     /// It is a request like any other.
     #[default]
@@ -153,65 +161,122 @@ pub(super) fn is_method(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_uppercase() || byte == b'-')
 }
 
-fn method(json: &Json) -> Result<String, Wrong> {
-    let text = strict::text(json)?;
-    if is_method(text) { Ok(text.into()) } else { Err(Wrong::new("must be a method in capitals")) }
-}
+/// A method in capitals.
+#[derive(Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(try_from = "String")]
+#[cfg_attr(feature = "schema", schemars(with = "String"))]
+struct Method(String);
 
-fn permission_name(json: &Json) -> Result<String, Wrong> {
-    let text = strict::text(json)?;
-    if is_name(text) { Ok(text.into()) } else { Err(Wrong::new("must be `Tag:operation`")) }
-}
+impl TryFrom<String> for Method {
+    type Error = &'static str;
 
-/// RFC 6749 section 3.3.
-fn scope(json: &Json) -> Result<String, Wrong> {
-    let text = strict::text(json)?;
-    let usual = |byte: u8| byte.is_ascii_graphic() && !matches!(byte, b'"' | b'\\');
-    if !text.is_empty() && text.bytes().all(usual) {
-        Ok(text.into())
-    } else {
-        Err(Wrong::new("must be printable, without spaces, \" and \\"))
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        if is_method(&text) { Ok(Self(text)) } else { Err("must be a method in capitals") }
     }
 }
 
-impl Read for Access {
-    fn read(json: &Json) -> Result<Self, Wrong> {
-        let known = [("public", Self::Public), ("optional", Self::Optional), ("required", Self::Required)];
-        strict::variant(json, &known)
+/// A scope (RFC 6749 section 3.3).
+#[derive(Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(try_from = "String")]
+#[cfg_attr(feature = "schema", schemars(with = "String"))]
+struct Scope(String);
+
+impl TryFrom<String> for Scope {
+    type Error = &'static str;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        let usual = |byte: u8| byte.is_ascii_graphic() && !matches!(byte, b'"' | b'\\');
+        let is_scope = !text.is_empty() && text.bytes().all(usual);
+        if is_scope { Ok(Self(text)) } else { Err("must be printable, without spaces, \" and \\") }
     }
 }
 
-impl Read for Preflight {
-    fn read(json: &Json) -> Result<Self, Wrong> {
-        strict::variant(json, &[("check", Self::Check), ("pass", Self::Pass)])
-    }
+fn permission_name<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
+    checked(
+        deserializer,
+        |text| {
+            if is_name(text) { Ok(Some(text.into())) } else { Err("must be `Tag:operation`") }
+        },
+    )
 }
 
-impl Read for Rule {
-    fn read(json: &Json) -> Result<Self, Wrong> {
-        let members = Members::of(json, &MEMBERS)?;
-        let (path, operations) = (members.optional("path")?, members.optional("operations")?);
-        let hosts: Vec<Host> = members.optional("hosts")?.unwrap_or_default();
-        let methods = members.optional_by("methods", |json| strict::items(json, method))?.unwrap_or_default();
-        let access: Access = members.optional("access")?.unwrap_or_default();
-        let issuers: Vec<String> = members.optional("issuers")?.unwrap_or_default();
-        let audiences: Vec<String> = members.optional("audiences")?.unwrap_or_default();
-        let claims =
-            members.optional_by("claims", |json| strict::pairs(json, |_, wanted| Wanted::read(wanted)))?;
-        let claims = claims.unwrap_or_default();
-        let scopes = members.optional_by("scopes", |json| strict::items(json, scope))?.unwrap_or_default();
-        let permission = members.optional_by("permission", permission_name)?;
-        let credentials: Vec<String> = members.optional("credentials")?.unwrap_or_default();
-        let staleness = members.optional("stale")?;
-        let mode = members.optional("mode")?;
-        let preflight = members.optional("preflight")?.unwrap_or_default();
+/// Which requests, by either `path` or `operations`, and what is demanded of them.
+#[derive(Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields)]
+struct Fields {
+    /// Hosts, or `*.` before one for every name below it; any without it.
+    #[serde(default)]
+    hosts: Vec<Host>,
+    /// A template such as `/sims/{sim_id}` or `/files/**`.
+    #[serde(default)]
+    path: Option<Template>,
+    #[serde(default)]
+    operations: Option<Table>,
+    /// Methods in capitals; any without it.
+    #[serde(default)]
+    methods: Vec<Method>,
+    #[serde(default)]
+    access: Access,
+    /// Issuers of which the token must have one.
+    #[serde(default)]
+    issuers: Vec<String>,
+    /// Audiences of which the token must have one.
+    #[serde(default)]
+    audiences: Vec<String>,
+    /// Claims by their paths, and what each must be.
+    #[serde(default, deserialize_with = "pairs")]
+    #[cfg_attr(
+        feature = "schema",
+        schemars(with = "alloc::collections::BTreeMap<String, crate::claim::shape::Wanted>")
+    )]
+    claims: Vec<(String, Wanted)>,
+    /// Scopes, all of which the token must have.
+    #[serde(default)]
+    scopes: Vec<Scope>,
+    /// The permission that the subject must have: `Tag:operation`.
+    #[serde(default, deserialize_with = "permission_name")]
+    permission: Option<String>,
+    /// Names of the credential sources that are accepted; any without it.
+    #[serde(default)]
+    credentials: Vec<String>,
+    #[serde(default)]
+    stale: Option<StalePolicy>,
+    #[serde(default)]
+    mode: Option<Mode>,
+    #[serde(default)]
+    preflight: Preflight,
+}
+
+impl TryFrom<Fields> for Rule {
+    type Error = String;
+
+    fn try_from(fields: Fields) -> Result<Self, String> {
+        let Fields {
+            hosts,
+            path,
+            operations,
+            methods,
+            access,
+            issuers,
+            audiences,
+            claims,
+            scopes,
+            permission,
+            credentials,
+            stale: staleness,
+            mode,
+            preflight,
+        } = fields;
         let target = match (path, operations) {
             (Some(template), None) => Target::Template(template),
             (None, Some(table)) => Target::Table(table),
-            _ => return Err(Wrong::new("needs either `path` or `operations`")),
+            _ => return Err("needs either `path` or `operations`".into()),
         };
         if matches!(target, Target::Table(_)) && permission.is_some() {
-            return Err(Wrong::new("has `operations`, whose names are the permissions"));
+            return Err("has `operations`, whose names are the permissions".into());
         }
         let demands = !issuers.is_empty()
             || !audiences.is_empty()
@@ -219,10 +284,10 @@ impl Read for Rule {
             || !scopes.is_empty()
             || permission.is_some();
         if access == Access::Public && (demands || !credentials.is_empty() || staleness.is_some()) {
-            return Err(Wrong::new("is public and demands something of a credential"));
+            return Err("is public and demands something of a credential".into());
         }
         if access == Access::Optional && (permission.is_some() || matches!(target, Target::Table(_))) {
-            return Err(Wrong::new("is optional, so it cannot demand a permission"));
+            return Err("is optional, so it cannot demand a permission".into());
         }
         for name in claims.iter().filter_map(|(_, wanted)| wanted.path_variable()) {
             let known = match &target {
@@ -230,9 +295,11 @@ impl Read for Rule {
                 Target::Table(table) => table.templates().any(|template| template.has_variable(name)),
             };
             if !known {
-                return Err(Wrong::new(format!("has no path variable `{}`", shown(name))));
+                return Err(format!("has no path variable `{}`", printable(name)));
             }
         }
+        let methods = methods.into_iter().map(|Method(method)| method).collect();
+        let scopes = scopes.into_iter().map(|Scope(scope)| scope).collect();
         let demand = Demand {
             access,
             issuers,
@@ -248,20 +315,3 @@ impl Read for Rule {
         Ok(Self { hosts, target, methods, demand })
     }
 }
-
-const MEMBERS: [&str; 14] = [
-    "hosts",
-    "path",
-    "operations",
-    "methods",
-    "access",
-    "issuers",
-    "audiences",
-    "claims",
-    "scopes",
-    "permission",
-    "credentials",
-    "stale",
-    "mode",
-    "preflight",
-];

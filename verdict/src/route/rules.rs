@@ -1,6 +1,6 @@
 use alloc::{string::String, vec::Vec};
 
-use token::json::Json;
+use serde::Deserialize;
 
 use super::{
     Path, PathCase, Template, Unroutable,
@@ -8,13 +8,13 @@ use super::{
     request::Request,
     rule::{Access, Demand, Found, Rule},
 };
-use crate::{
-    Mode, Reason, StalePolicy, claim,
-    strict::{self, Read, Wrong},
-};
+use crate::{Mode, Reason, StalePolicy, claim};
 
 /// Rules in their order.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "schema", schemars(with = "Vec<Rule>"))]
+#[serde(from = "Vec<Rule>")]
 pub struct Rules {
     rules: Vec<Rule>,
     /// Whether a literal of their paths is another text when it is folded.
@@ -22,39 +22,24 @@ pub struct Rules {
 }
 
 /// What becomes of a request that no rule matches.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "snake_case")]
 pub enum Unmatched {
+    /// It is refused.
     Refuse,
+    /// It passes with a good credential.
     Required,
+    /// It passes with a good credential or none.
     Optional,
+    /// It passes, and no credential is looked at.
     Public,
 }
 
-impl Read for Rules {
-    fn read(json: &Json) -> Result<Self, Wrong> {
-        let rules: Vec<Rule> = Vec::read(json)?;
+impl From<Vec<Rule>> for Rules {
+    fn from(rules: Vec<Rule>) -> Self {
         let fold = rules.iter().any(Rule::folds);
-        Ok(Self { rules, fold })
-    }
-}
-
-impl Read for PathCase {
-    fn read(json: &Json) -> Result<Self, Wrong> {
-        strict::variant(json, &[("fold", Self::Fold), ("exact", Self::Exact)])
-    }
-}
-
-impl Read for Unmatched {
-    fn read(json: &Json) -> Result<Self, Wrong> {
-        strict::variant(
-            json,
-            &[
-                ("refuse", Self::Refuse),
-                ("required", Self::Required),
-                ("optional", Self::Optional),
-                ("public", Self::Public),
-            ],
-        )
+        Self { rules, fold }
     }
 }
 
@@ -78,6 +63,7 @@ impl Route<'_, '_> {
 }
 
 impl Rules {
+    /// Returns whether there are no rules.
     pub fn is_empty(&self) -> bool {
         self.rules.is_empty()
     }

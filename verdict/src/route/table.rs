@@ -6,7 +6,7 @@ use alloc::{
     vec::Vec,
 };
 
-use token::json::Json;
+use serde::Deserialize;
 
 use super::{
     Path, Template, Unroutable,
@@ -14,13 +14,13 @@ use super::{
     rule::{covers, is_method},
     template::Part,
 };
-use crate::{
-    permission::is_name,
-    strict::{Members, Read, Wrong, shown},
-};
+use crate::{config::printable, permission::is_name};
 
 /// Every row is matched; where several do, the most specific wins.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "schema", schemars(with = "Fields"))]
+#[serde(try_from = "Fields")]
 pub(crate) struct Table {
     nodes: Vec<Node>,
     operations: Vec<Operation>,
@@ -140,16 +140,30 @@ impl Table {
     }
 }
 
-impl Read for Table {
-    fn read(json: &Json) -> Result<Self, Wrong> {
-        let members = Members::of(json, &["table", "prefix", "public", "exempt"])?;
-        let table: String = members.required("table")?;
-        let prefix: Option<String> = members.optional("prefix")?;
-        let public: Option<Vec<String>> = members.optional("public")?;
-        let exempt: Option<Vec<String>> = members.optional("exempt")?;
-        let exempt = exempt.unwrap_or_else(usual_exempt);
-        Self::new(&table, &prefix.unwrap_or_default(), &public.unwrap_or_default(), &exempt)
-            .map_err(Wrong::new)
+/// A table of operations.
+#[derive(Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields)]
+struct Fields {
+    /// Lines of method, path and `Tag:operation`, with a tab between.
+    table: String,
+    /// What precedes every path.
+    #[serde(default)]
+    prefix: String,
+    /// Names that need no credential.
+    #[serde(default)]
+    public: Vec<String>,
+    /// Names that need a credential and no permission.
+    #[serde(default = "default_exempt")]
+    exempt: Vec<String>,
+}
+
+impl TryFrom<Fields> for Table {
+    type Error = String;
+
+    fn try_from(fields: Fields) -> Result<Self, String> {
+        let Fields { table, prefix, public, exempt } = fields;
+        Self::new(&table, &prefix, &public, &exempt)
     }
 }
 
@@ -169,7 +183,7 @@ impl Table {
         }
         let unknown = |name: &&String| !read.operations.iter().any(|operation| operation.name == **name);
         if let Some(name) = public.iter().find(unknown) {
-            return Err(format!("`{}` is public, but not in the table", shown(name)));
+            return Err(format!("`{}` is public, but not in the table", printable(name)));
         }
         if read.operations.is_empty() { Err("the table is empty".into()) } else { Ok(read) }
     }
@@ -183,12 +197,13 @@ fn row(line: &str, prefix: &str, public: &[String], exempt: &[String]) -> Result
         return Err("not method, path and name with a tab between".into());
     };
     if !is_method(method) {
-        return Err(format!("`{}` is not a method in capitals", shown(method)));
+        return Err(format!("`{}` is not a method in capitals", printable(method)));
     }
     if !is_name(name) {
-        return Err(format!("`{}` is not `Tag:operation`", shown(name)));
+        return Err(format!("`{}` is not `Tag:operation`", printable(name)));
     }
-    let template = Template::parse(&format!("{prefix}{path}"))?;
+    let path = format!("{prefix}{path}");
+    let template = Template::parse(&path).map_err(|why| format!("`{}` {why}", printable(&path)))?;
     if template.open || template.parts.len() > MAX_DEPTH {
         return Err("a path in a table has no `/**` and at most 16 segments".into());
     }
@@ -203,7 +218,7 @@ fn row(line: &str, prefix: &str, public: &[String], exempt: &[String]) -> Result
 }
 
 /// Logging out works whatever the permissions are.
-fn usual_exempt() -> Vec<String> {
+fn default_exempt() -> Vec<String> {
     Vec::from([String::from("Auth:logout")])
 }
 
@@ -219,7 +234,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::strict;
+    use crate::config;
 
     const SORACOM: &str = include_str!("../../tests/data/soracom-operations.tsv");
 
@@ -228,7 +243,7 @@ mod tests {
     }
 
     fn read(source: &serde_json::Value) -> Result<Table, String> {
-        strict::read(source.to_string().as_bytes()).map_err(|error| error.to_string())
+        config::from_json(source.to_string().as_bytes()).map_err(|error| error.to_string())
     }
 
     fn rows() -> impl Iterator<Item = (&'static str, &'static str, &'static str)> {

@@ -1,15 +1,15 @@
-use alloc::{format, string::String, vec::Vec};
+use alloc::{string::String, vec::Vec};
 
-use token::json::Json;
+use serde::Deserialize;
 
 use super::path::{MAX_SEGMENTS, Path, Reading, Segment, Unroutable, is_plain};
-use crate::{
-    permission::is_variable,
-    strict::{self, Read, Wrong, shown},
-};
+use crate::permission::is_variable;
 
 /// `/sims/{sim_id}/tags` or `/files/**`.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "schema", schemars(with = "String"))]
+#[serde(try_from = "String")]
 pub(crate) struct Template {
     pub(super) parts: Vec<Part>,
     /// Whether it ends with `/**`: anything may follow, nothing as well.
@@ -24,8 +24,8 @@ pub(super) enum Part {
 }
 
 impl Template {
-    pub(crate) fn parse(text: &str) -> Result<Self, String> {
-        let bad = |why: &str| Err(format!("`{}` {why}", shown(text)));
+    pub(crate) fn parse(text: &str) -> Result<Self, &'static str> {
+        let bad = Err::<Self, _>;
         let Some(rest) = text.strip_prefix('/') else { return bad("does not start with `/`") };
         let (rest, open) = match rest.strip_suffix("**") {
             Some("") => return Ok(Self { parts: Vec::new(), open: true }),
@@ -96,9 +96,11 @@ impl Part {
     }
 }
 
-impl Read for Template {
-    fn read(json: &Json) -> Result<Self, Wrong> {
-        Self::parse(strict::text(json)?).map_err(Wrong::new)
+impl TryFrom<String> for Template {
+    type Error = &'static str;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        Self::parse(&text)
     }
 }
 

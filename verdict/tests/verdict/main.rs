@@ -12,6 +12,7 @@ mod permissions;
 mod permissions_model;
 mod policy_is_strict;
 mod policy_page;
+mod policy_schema;
 mod refreshes;
 mod routes;
 mod rules_are_strict;

@@ -63,7 +63,7 @@ fn an_error_names_its_path() {
         (r#""audience": "#, r#""path_case": "lower", "audience": "#, "`path_case`"),
         (r#""audiences""#, r#""leeway_seconds": 301, "audiences""#, "`tokens.leeway_seconds`"),
         (r#""audiences""#, r#""leeway_seconds": -1, "audiences""#, "`tokens.leeway_seconds`"),
-        (r#""audiences""#, r#""issuer": "x", "audiences""#, "`.`: `issuer` stands twice at line"),
+        (r#""audiences""#, r#""issuer": "x", "audiences""#, "`.`: duplicate member `issuer` at line"),
         (
             r#"{ "header": "x-api-token" }"#,
             r#"["x-api-token", null]"#,

@@ -14,7 +14,7 @@ fn the_example_is_a_policy() {
     assert_eq!(read.rules.len(), 6);
 }
 
-/// The members that serde offers where it meets one that it does not know.
+/// The members that the error names where one is unknown.
 fn known(members: &str) -> BTreeSet<String> {
     let error = policy(members).unwrap_err();
     let (_, offered) = error.split_once("expected ").unwrap_or_else(|| panic!("{error}"));

@@ -11,7 +11,7 @@ fn rules_are_strict() {
         (r#"[{ "path": "/a", "pth": 1 }]"#, "`rules[0].pth`", "unknown field"),
         (r#"[{ "path": "/a" }, { "path": "a" }]"#, "`rules[1].path`", "does not start"),
         (r#"[{ "path": "/a/*" }]"#, "`rules[0].path`", "neither a literal"),
-        (r#"[{ "path": "/a", "path": "/b" }]"#, "`.`", "`path` stands twice at line 1"),
+        (r#"[{ "path": "/a", "path": "/b" }]"#, "`.`", "duplicate member `path` at line 1"),
         (r#"[{ "path": "/a", "methods": ["GET", "put"] }]"#, "`rules[0].methods[1]`", "in capitals"),
         (r#"[{ "path": "/a", "hosts": ["A.b"] }]"#, "`rules[0].hosts[0]`", "lower case"),
         (r#"[{ "path": "/a", "access": "none" }]"#, "`rules[0].access`", "unknown variant"),

@@ -65,8 +65,8 @@ impl Algorithm {
     /// The other signature that holds wherever this one does, if there is one.
     pub(crate) fn twin(self, signature: &[u8]) -> Option<Vec<u8>> {
         match self {
-            Self::Es256 => ecdsa::twin(&ecdsa::P256_ORDER, signature),
-            Self::Es384 => ecdsa::twin(&ecdsa::P384_ORDER, signature),
+            Self::Es256 => ecdsa::p256_twin(signature),
+            Self::Es384 => ecdsa::p384_twin(signature),
             _ => None,
         }
     }

@@ -149,7 +149,7 @@ impl Material {
     fn public_key_info(&self) -> Option<alloc::vec::Vec<u8>> {
         match self {
             Self::Ed25519(_) | Self::Hmac256(_) | Self::Hmac384(_) | Self::Hmac512(_) => None,
-            Self::Ecdsa(key) => Some(key.public_key_info()),
+            Self::Ecdsa(key) => key.public_key_info(),
             Self::Rsa(key, ..) => key.public_key_info(),
         }
     }

@@ -33,7 +33,6 @@ mod base62;
 pub mod base64url;
 mod claims;
 mod crc32;
-mod curve;
 mod ecdsa;
 pub mod ed25519;
 mod error;
@@ -44,7 +43,6 @@ mod jwt;
 mod key;
 #[cfg(feature = "mint")]
 pub mod mint;
-mod modular;
 mod rsa;
 pub mod secret;
 #[cfg(all(test, feature = "mint"))]

@@ -153,6 +153,7 @@ fn agree(json: &str, algorithm: Algorithm, material: impl Fn(&Value, &Value) -> 
             if accepted { tally.accepted += 1 } else { tally.refused += 1 }
         }
     }
+    std::println!("Wycheproof {algorithm:?}: {tally:?}");
     tally
 }
 

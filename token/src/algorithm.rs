@@ -5,21 +5,34 @@ use crate::ecdsa;
 /// A signature algorithm, as RFC 7518 section 3.1 and RFC 8037 name it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Algorithm {
+    /// Ed25519 (RFC 8037 section 3.1).
     EdDsa,
+    /// HMAC with SHA-256 (RFC 7518 section 3.2).
     Hs256,
+    /// HMAC with SHA-384 (RFC 7518 section 3.2).
     Hs384,
+    /// HMAC with SHA-512 (RFC 7518 section 3.2).
     Hs512,
+    /// ECDSA with P-256 and SHA-256 (RFC 7518 section 3.4).
     Es256,
+    /// ECDSA with P-384 and SHA-384 (RFC 7518 section 3.4).
     Es384,
+    /// RSASSA-PKCS1-v1_5 with SHA-256 (RFC 7518 section 3.3).
     Rs256,
+    /// RSASSA-PKCS1-v1_5 with SHA-384 (RFC 7518 section 3.3).
     Rs384,
+    /// RSASSA-PKCS1-v1_5 with SHA-512 (RFC 7518 section 3.3).
     Rs512,
+    /// RSASSA-PSS with SHA-256 and a salt of 32 bytes (RFC 7518 section 3.5).
     Ps256,
+    /// RSASSA-PSS with SHA-384 and a salt of 48 bytes (RFC 7518 section 3.5).
     Ps384,
+    /// RSASSA-PSS with SHA-512 and a salt of 64 bytes (RFC 7518 section 3.5).
     Ps512,
 }
 
 impl Algorithm {
+    /// All of them, each once.
     pub const ALL: [Self; 12] = [
         Self::EdDsa,
         Self::Hs256,
@@ -35,6 +48,7 @@ impl Algorithm {
         Self::Ps512,
     ];
 
+    /// Returns the value of the header parameter `alg` (RFC 7515 section 4.1.1).
     pub const fn name(self) -> &'static str {
         match self {
             Self::EdDsa => "EdDSA",

@@ -32,12 +32,14 @@ impl PublicKey {
         Some(Self(Arc::new(Key { bytes: *bytes, point, table: OnceBox::new() })))
     }
 
+    /// Returns the public half of a signing key.
     #[cfg(feature = "mint")]
     pub fn of(key: &ed25519_dalek::SigningKey) -> Self {
         let key = key.verifying_key();
         Self(Arc::new(Key { bytes: key.to_bytes(), point: key.to_edwards(), table: OnceBox::new() }))
     }
 
+    /// Returns the encoding of the point (RFC 8032 section 5.1.2).
     pub fn as_bytes(&self) -> &[u8; 32] {
         &self.0.bytes
     }

@@ -8,10 +8,12 @@ use sha2::{Digest, Sha256};
 pub struct Fingerprint([u8; 32]);
 
 impl Fingerprint {
+    /// Returns the fingerprint of a credential as it was presented.
     pub fn of(credential: &[u8]) -> Self {
         Self(Sha256::digest(credential).into())
     }
 
+    /// Returns the SHA-256 itself.
     pub const fn as_bytes(&self) -> &[u8; 32] {
         &self.0
     }
@@ -59,6 +61,7 @@ impl From<Fingerprint> for String {
     }
 }
 
+/// The text is no fingerprint: not 64 lower-case hex digits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct NotAFingerprint;
 

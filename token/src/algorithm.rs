@@ -76,6 +76,17 @@ impl Algorithm {
         matches!(self, Self::Hs256 | Self::Hs384 | Self::Hs512)
     }
 
+    /// Returns the DER form `SEQUENCE { INTEGER, INTEGER }` (RFC 3279 section 2.2.3) of an ECDSA signature, which JOSE
+    /// writes as r and s (RFC 7518 section 3.4). None for other algorithms, and where r or s has another length than the
+    /// order of the curve, is zero or is not below the order.
+    pub fn ecdsa_der(self, signature: &[u8]) -> Option<Vec<u8>> {
+        match self {
+            Self::Es256 => ecdsa::p256_der(signature),
+            Self::Es384 => ecdsa::p384_der(signature),
+            _ => None,
+        }
+    }
+
     /// The other signature that holds wherever this one does, if there is one.
     pub(crate) fn twin(self, signature: &[u8]) -> Option<Vec<u8>> {
         match self {

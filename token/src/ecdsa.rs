@@ -69,6 +69,16 @@ impl PublicKey {
     }
 }
 
+/// In DER; None if that is no signature on P-256.
+pub(crate) fn p256_der(signature: &[u8]) -> Option<Vec<u8>> {
+    Some(p256::ecdsa::Signature::from_slice(signature).ok()?.to_der().as_bytes().to_vec())
+}
+
+/// In DER; None if that is no signature on P-384.
+pub(crate) fn p384_der(signature: &[u8]) -> Option<Vec<u8>> {
+    Some(p384::ecdsa::Signature::from_slice(signature).ok()?.to_der().as_bytes().to_vec())
+}
+
 /// (r, n - s) for (r, s); None if that is no signature on P-256.
 pub(crate) fn p256_twin(signature: &[u8]) -> Option<Vec<u8>> {
     let (r, s) = p256::ecdsa::Signature::from_slice(signature).ok()?.split_scalars();

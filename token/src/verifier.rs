@@ -8,7 +8,8 @@ pub trait SignatureVerifier {
     /// Whether the signature holds; None if the host cannot tell.
     ///
     /// * `key` is the `SubjectPublicKeyInfo` in DER;
-    /// * `signature` is as JOSE has it (RFC 7518 section 3.4): of ECDSA r and s, each as long as the order.
+    /// * `signature` is as JOSE has it (RFC 7518 section 3.4): of ECDSA r and s, each as long as the order;
+    ///   [`Algorithm::ecdsa_der`] makes DER of it.
     fn verify(&self, algorithm: Algorithm, key: &[u8], message: &[u8], signature: &[u8]) -> Option<bool>;
 }
 

@@ -34,12 +34,13 @@ impl SignatureVerifier for HostVerifier {
         if self.absent.get() {
             return None;
         }
+        // What is no ECDSA signature is not asked about.
         let (hash, converted) = match algorithm {
             Algorithm::Rs256 => ("sha256", None),
             Algorithm::Rs384 => ("sha384", None),
             Algorithm::Rs512 => ("sha512", None),
-            Algorithm::Es256 => ("sha256", Some(ecdsa_der(signature)?)),
-            Algorithm::Es384 => ("sha384", Some(ecdsa_der(signature)?)),
+            Algorithm::Es256 => ("sha256", Some(algorithm.ecdsa_der(signature)?)),
+            Algorithm::Es384 => ("sha384", Some(algorithm.ecdsa_der(signature)?)),
             // The function knows no padding but PKCS #1 1.5; the others are fast enough here.
             _ => return None,
         };
@@ -85,29 +86,4 @@ fn field(message: &mut Vec<u8>, number: u8, value: &[u8]) {
     }
     message.push(u8::try_from(length).unwrap_or_default());
     message.extend_from_slice(value);
-}
-
-/// r and s of equal length as `SEQUENCE { INTEGER, INTEGER }` (RFC 3279 section 2.2.3). None where they are longer than
-/// any of the curves in use.
-fn ecdsa_der(signature: &[u8]) -> Option<Vec<u8>> {
-    let (r, s) = signature.split_at_checked(signature.len() / 2)?;
-    let mut numbers = Vec::with_capacity(signature.len().saturating_add(8));
-    for number in [r, s] {
-        let leading = number.iter().take_while(|byte| **byte == 0).count();
-        let digits = number.get(leading..)?;
-        // A number is positive when its first bit is 0; the number 0 has one byte.
-        let sign: &[u8] = if digits.first().is_none_or(|first| *first >= 0x80) { &[0] } else { &[] };
-        der(&mut numbers, 0x02, &[sign, digits].concat())?;
-    }
-    let mut sequence = Vec::with_capacity(numbers.len().saturating_add(2));
-    der(&mut sequence, 0x30, &numbers)?;
-    Some(sequence)
-}
-
-fn der(to: &mut Vec<u8>, tag: u8, value: &[u8]) -> Option<()> {
-    // P-384 needs at most 104 bytes: the short form does.
-    let length = u8::try_from(value.len()).ok().filter(|length| *length < 0x80)?;
-    to.extend([tag, length]);
-    to.extend_from_slice(value);
-    Some(())
 }

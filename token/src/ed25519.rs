@@ -1,7 +1,7 @@
 //! Ed25519 (RFC 8032), to the letter of `verify_strict` of `ed25519-dalek`, in half its time for a key that is used again.
 //!
 //! A signature (R, s) by the key A holds where R = \[s\]B - \[k\]A, k being SHA-512 of R, A and the message. The field, the
-//! group and the scalars are those of `curve25519-dalek`; only the sum is made by [`tables`], which says why.
+//! group and the scalars are those of `curve25519-dalek`; only the sum is made by `tables`, which says why.
 
 mod tables;
 

@@ -40,13 +40,16 @@ nodes=$(for name in "${EXPORTS[@]}"; do printf '{"name": "%s", "export": "%s", "
 echo "[${nodes%,}]" >"$BUILD/exports.json"
 wasm-metadce "$built" --graph-file "$BUILD/exports.json" -o "$BUILD/pruned.wasm" >"$BUILD/pruned.log"
 # The module lists the features that it may use. Asking for all of them makes one that Envoy refuses.
-wasm-opt -Os --strip-debug --strip-producers "$BUILD/pruned.wasm" -o "$BUILD/keystile.wasm"
+wasm-opt -O3 --strip-debug --strip-producers "$BUILD/pruned.wasm" -o "$BUILD/keystile.wasm"
 cmp -s "$BUILD/keystile.wasm" "$OUT" || cp "$BUILD/keystile.wasm" "$OUT"
 
 size=$(stat -c %s "$OUT")
 echo "$OUT: $size bytes of $BUDGET"
-# The same on every machine with the same toolchain, whatever the folder: reproduce.sh shows it.
-echo "$OUT: sha256 $(sha256sum "$OUT" | cut -d' ' -f1), by $("${cargo[@]}" rustc --version 2>/dev/null || rustc --version), $(wasm-opt --version)"
+# The same on every machine with the same toolchain, whatever the folder: reproduce.sh shows it. What requests cost is
+# the same too, so costs.txt names the toolchain, and its test reads which one built this filter.
+toolchain="$("${cargo[@]}" rustc --version 2>/dev/null || rustc --version), $(wasm-opt --version)"
+echo "$toolchain" >"$(dirname "$OUT")/toolchain"
+echo "$OUT: sha256 $(sha256sum "$OUT" | cut -d' ' -f1), by $toolchain"
 if ((size > BUDGET)); then
     echo "$OUT is over its budget" >&2
     exit 1

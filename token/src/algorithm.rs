@@ -5,21 +5,34 @@ use crate::ecdsa;
 /// A signature algorithm, as RFC 7518 section 3.1 and RFC 8037 name it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Algorithm {
+    /// Ed25519 (RFC 8037 section 3.1).
     EdDsa,
+    /// HMAC with SHA-256 (RFC 7518 section 3.2).
     Hs256,
+    /// HMAC with SHA-384 (RFC 7518 section 3.2).
     Hs384,
+    /// HMAC with SHA-512 (RFC 7518 section 3.2).
     Hs512,
+    /// ECDSA with P-256 and SHA-256 (RFC 7518 section 3.4).
     Es256,
+    /// ECDSA with P-384 and SHA-384 (RFC 7518 section 3.4).
     Es384,
+    /// RSASSA-PKCS1-v1_5 with SHA-256 (RFC 7518 section 3.3).
     Rs256,
+    /// RSASSA-PKCS1-v1_5 with SHA-384 (RFC 7518 section 3.3).
     Rs384,
+    /// RSASSA-PKCS1-v1_5 with SHA-512 (RFC 7518 section 3.3).
     Rs512,
+    /// RSASSA-PSS with SHA-256 and a salt of 32 bytes (RFC 7518 section 3.5).
     Ps256,
+    /// RSASSA-PSS with SHA-384 and a salt of 48 bytes (RFC 7518 section 3.5).
     Ps384,
+    /// RSASSA-PSS with SHA-512 and a salt of 64 bytes (RFC 7518 section 3.5).
     Ps512,
 }
 
 impl Algorithm {
+    /// All of them, each once.
     pub const ALL: [Self; 12] = [
         Self::EdDsa,
         Self::Hs256,
@@ -35,6 +48,7 @@ impl Algorithm {
         Self::Ps512,
     ];
 
+    /// Returns the value of the header parameter `alg` (RFC 7515 section 4.1.1).
     pub const fn name(self) -> &'static str {
         match self {
             Self::EdDsa => "EdDSA",
@@ -62,11 +76,22 @@ impl Algorithm {
         matches!(self, Self::Hs256 | Self::Hs384 | Self::Hs512)
     }
 
+    /// Returns the DER form `SEQUENCE { INTEGER, INTEGER }` (RFC 3279 section 2.2.3) of an ECDSA signature, which JOSE
+    /// writes as r and s (RFC 7518 section 3.4). None for other algorithms, and where r or s has another length than the
+    /// order of the curve, is zero or is not below the order.
+    pub fn ecdsa_der(self, signature: &[u8]) -> Option<Vec<u8>> {
+        match self {
+            Self::Es256 => ecdsa::p256_der(signature),
+            Self::Es384 => ecdsa::p384_der(signature),
+            _ => None,
+        }
+    }
+
     /// The other signature that holds wherever this one does, if there is one.
     pub(crate) fn twin(self, signature: &[u8]) -> Option<Vec<u8>> {
         match self {
-            Self::Es256 => ecdsa::twin(&ecdsa::P256_ORDER, signature),
-            Self::Es384 => ecdsa::twin(&ecdsa::P384_ORDER, signature),
+            Self::Es256 => ecdsa::p256_twin(signature),
+            Self::Es384 => ecdsa::p384_twin(signature),
             _ => None,
         }
     }

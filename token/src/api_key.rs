@@ -64,6 +64,12 @@ enum Proof {
 }
 
 impl<'a> Unverified<'a> {
+    /// Checks prefix, length, alphabet, checksum and spelling of what a client presents. `prefixes` are those that are
+    /// configured; of several that fit, the longest is meant.
+    ///
+    /// # Errors
+    ///
+    /// Returns the first defect that is found; every variant but [`Error::Tag`] and [`Error::Signature`] is possible.
     pub fn parse(presented: &'a [u8], prefixes: &'a [Prefix]) -> Result<Self, Error> {
         let fitting =
             prefixes.iter().filter_map(|prefix| Some((prefix, presented.strip_prefix(prefix.0.as_bytes())?)));
@@ -100,11 +106,17 @@ impl<'a> Unverified<'a> {
         self.body.generation
     }
 
+    /// Returns the kind that its length and format say.
     pub const fn kind(&self) -> Kind {
         self.body.kind
     }
 
     /// The only door to what the API key says. `username` is what the client sends beside it; empty if nothing.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`Error::Signature`] for format 2 and [`Error::Tag`] for the others, if `key` did not make this API key for
+    /// this username, or if they name no subject that may have one.
     pub fn verify(&self, key: &GenerationKey, username: &str) -> Result<Authentic, Error> {
         let Self { presented, prefix, body, proof } = self;
         let refused = match proof {
@@ -154,10 +166,12 @@ pub struct Authentic {
 }
 
 impl Authentic {
+    /// Returns the kind of the generation that made it.
     pub const fn kind(&self) -> Kind {
         self.kind
     }
 
+    /// Returns the number of the API key.
     pub const fn number(&self) -> u64 {
         self.number
     }
@@ -182,6 +196,7 @@ impl Authentic {
         self.holder.as_ref()
     }
 
+    /// Returns the SHA-256 of the API key as it was presented.
     pub const fn fingerprint(&self) -> Fingerprint {
         self.fingerprint
     }
@@ -221,14 +236,17 @@ impl Holder {
         Some(Self { operator, subject })
     }
 
+    /// Returns the operator id, `OP0123456789`.
     pub fn operator(&self) -> &str {
         &self.operator
     }
 
+    /// Returns the subject, `OP0123456789` or `OP0123456789/alice`.
     pub fn subject(&self) -> &str {
         &self.subject
     }
 
+    /// Returns whether it is the root user of its operator.
     pub fn is_root(&self) -> bool {
         self.operator == self.subject
     }
@@ -266,6 +284,7 @@ pub enum Kind {
 }
 
 impl Kind {
+    /// All of them, each once.
     pub const ALL: [Self; 3] = [Self::Signed, Self::Short, Self::Format1];
 
     /// How people and the store call it.
@@ -335,6 +354,10 @@ enum ProofKey {
 
 impl GenerationKey {
     /// `bytes`: of [`Kind::Signed`] the public key (RFC 8032 section 5.1.5), else the secret.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`BadKey::NotAPoint`] for a public key that is none, or of small order.
     pub fn new(generation: u8, kind: Kind, bytes: &[u8; 32]) -> Result<Self, BadKey> {
         let mac = |domain| {
             Hmac::new_from_slice(bytes)
@@ -350,10 +373,12 @@ impl GenerationKey {
         Ok(Self { generation, proof, thumbprint })
     }
 
+    /// Returns the number of the generation.
     pub const fn generation(&self) -> u8 {
         self.generation
     }
 
+    /// Returns the kind of the API keys of this generation.
     pub const fn kind(&self) -> Kind {
         match self.proof {
             ProofKey::Signed(_) => Kind::Signed,
@@ -457,19 +482,28 @@ mod minting {
     /// What a new API key is to say.
     #[derive(Debug, Clone, Copy)]
     pub struct Contents<'a> {
+        /// The text in front of the digits.
         pub prefix: &'a Prefix,
         /// `OP0123456789`. Format 1 leaves it out, as it does the end and what is random.
         pub operator: &'a str,
+        /// Below 2^48.
         pub number: u64,
+        /// Seconds since the Unix epoch, below 2^40.
         pub issued_at: u64,
+        /// Seconds since the Unix epoch, from 1 and below 2^40; None: it has no end.
         pub expires_at: Option<u64>,
         /// So that two of the same number and second still differ.
         pub random: [u8; 4],
+        /// What the client is to send beside it.
         pub username: &'a str,
     }
 
     impl MintingKey {
         /// `secret`: of [`Kind::Signed`] the seed (RFC 8032 section 5.1.5).
+        ///
+        /// # Errors
+        ///
+        /// Returns what [`GenerationKey::new`] does; no secret is refused.
         pub fn new(generation: u8, kind: Kind, secret: &[u8; 32]) -> Result<Self, BadKey> {
             let checking = match kind {
                 Kind::Signed => {
@@ -481,6 +515,7 @@ mod minting {
             Ok(Self { secret: Zeroizing::new(*secret), checking: checking? })
         }
 
+        /// Returns the key that checks what this one makes.
         pub const fn checking(&self) -> &GenerationKey {
             &self.checking
         }
@@ -561,6 +596,7 @@ mod minting {
 pub struct Prefix(String);
 
 impl Prefix {
+    /// Returns the prefix, its last `_` included.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -590,6 +626,7 @@ impl FromStr for Prefix {
     }
 }
 
+/// The text is no prefix of API keys.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct NotAPrefix;
 
@@ -606,9 +643,11 @@ impl core::error::Error for NotAPrefix {}
 pub enum Error {
     /// None of the configured prefixes.
     Prefix,
+    /// None of the lengths that API keys with this prefix have.
     Length,
     /// A character outside `0-9 A-Z a-z`.
     Alphabet,
+    /// The CRC-32 at the end is another than that of the text.
     Checksum,
     /// Digits that stand for more than the bytes of a key: another spelling of some key, never accepted.
     NotCanonical,
@@ -621,6 +660,7 @@ pub enum Error {
 }
 
 impl Error {
+    /// All of them, each once.
     pub const ALL: [Self; 8] = [
         Self::Prefix,
         Self::Length,
@@ -632,6 +672,7 @@ impl Error {
         Self::Signature,
     ];
 
+    /// Returns the stable code, as responses, metrics and logs have it.
     pub const fn code(self) -> &'static str {
         match self {
             Self::Prefix => "api_key_prefix_unknown",

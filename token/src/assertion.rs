@@ -14,6 +14,10 @@ pub struct Signer(Hmac<Sha256>);
 
 impl Signer {
     /// RFC 7518 section 3.2: at least 256 bits.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`BadKey::Weak`] for a shorter secret.
     pub fn new(secret: &[u8]) -> Result<Self, BadKey> {
         if secret.len() < 32 {
             return Err(BadKey::Weak);

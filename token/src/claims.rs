@@ -11,18 +11,24 @@ use crate::json::{Object, Value};
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[cfg_attr(feature = "mint", derive(Serialize))]
 pub struct Claims {
+    /// Issuer (RFC 7519 section 4.1.1).
     pub iss: String,
     /// `OP0123456789` for the root user of an operator, `OP0123456789/alice` for a user in it.
     pub sub: String,
+    /// Audiences (section 4.1.3); a single one is written as a string.
     #[cfg_attr(feature = "mint", serde(serialize_with = "write_audience"))]
     pub aud: Vec<String>,
+    /// Issued at (section 4.1.6), in seconds.
     pub iat: u64,
     /// None: it is good until it is revoked.
     #[cfg_attr(feature = "mint", serde(skip_serializing_if = "Option::is_none"))]
     pub exp: Option<u64>,
+    /// Not before (section 4.1.5), in seconds.
     #[cfg_attr(feature = "mint", serde(skip_serializing_if = "Option::is_none"))]
     pub nbf: Option<u64>,
+    /// Id of the token (section 4.1.7).
     pub jti: String,
+    /// The operator that the subject belongs to.
     pub operator: Operator,
     /// Id of the AuthKey that the token was exchanged for.
     #[cfg_attr(feature = "mint", serde(skip_serializing_if = "Option::is_none"))]
@@ -36,6 +42,7 @@ pub struct Claims {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[cfg_attr(feature = "mint", derive(Serialize))]
 pub struct Operator {
+    /// `OP0123456789`.
     #[cfg_attr(feature = "mint", serde(rename = "operatorId"))]
     pub operator_id: String,
 }

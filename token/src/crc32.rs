@@ -1,11 +1,11 @@
-/// CRC-32 as of zlib and Ethernet, bit by bit: a table would weigh more than the few dozen bytes it is for.
+use crc::{CRC_32_ISO_HDLC, Crc};
+
+/// Returns the CRC-32 of zlib and Ethernet.
 pub(crate) fn crc32(bytes: &[u8]) -> u32 {
-    let step = |sum: u32, _| (sum >> 1) ^ (POLYNOMIAL & 0_u32.wrapping_sub(sum & 1));
-    !bytes.iter().fold(u32::MAX, |sum, byte| (0..8).fold(sum ^ u32::from(*byte), step))
+    CRC.checksum(bytes)
 }
 
-/// Reversed, as the bits of a byte go lowest first.
-const POLYNOMIAL: u32 = 0xedb8_8320;
+static CRC: Crc<u32> = Crc::<u32>::new(&CRC_32_ISO_HDLC);
 
 #[cfg(test)]
 mod tests {

@@ -1,19 +1,18 @@
 //! Ed25519 (RFC 8032), to the letter of `verify_strict` of `ed25519-dalek`, in half its time for a key that is used again.
 //!
-//! A signature (R, s) by the key A holds where R = \[s\]B - \[k\]A, k being SHA-512 of R, A and the message. With multiples
-//! of B made once, and of A once for each key, both sums go in eight parts of 32 bits side by side, so that 32 doublings
-//! do for 256: 1.0 instead of 2.0 million instructions of WebAssembly (tests/tests/promises/costs.txt). The field and the
-//! group are the library's.
+//! A signature (R, s) by the key A holds where R = \[s\]B - \[k\]A, k being SHA-512 of R, A and the message. The field, the
+//! group and the scalars are those of `curve25519-dalek`; only the sum is made by `tables`, which says why.
 
-use alloc::{boxed::Box, sync::Arc, vec::Vec};
+mod tables;
+
+use alloc::{boxed::Box, sync::Arc};
 use core::fmt;
 
-use curve25519_dalek::{
-    EdwardsPoint, Scalar, constants::ED25519_BASEPOINT_POINT, edwards::CompressedEdwardsY,
-    traits::Identity as _,
-};
+use curve25519_dalek::{EdwardsPoint, Scalar, edwards::CompressedEdwardsY};
 use once_cell::race::OnceBox;
 use sha2::{Digest, Sha512};
+
+use tables::Table;
 
 /// A point of no small order.
 #[derive(Clone)]
@@ -26,12 +25,6 @@ struct Key {
     table: OnceBox<Table>,
 }
 
-/// The same for all keys.
-static BASE: OnceBox<Table> = OnceBox::new();
-
-/// The point times 1, 3, 5, .. 15; then the same times 2^32, and so on.
-struct Table(Vec<[EdwardsPoint; MULTIPLES]>);
-
 impl PublicKey {
     /// None if it is no point (RFC 8032 section 5.1.3), or one of small order: that verifies signatures nobody made.
     pub fn from_bytes(bytes: &[u8; 32]) -> Option<Self> {
@@ -39,12 +32,14 @@ impl PublicKey {
         Some(Self(Arc::new(Key { bytes: *bytes, point, table: OnceBox::new() })))
     }
 
+    /// Returns the public half of a signing key.
     #[cfg(feature = "mint")]
     pub fn of(key: &ed25519_dalek::SigningKey) -> Self {
         let key = key.verifying_key();
         Self(Arc::new(Key { bytes: key.to_bytes(), point: key.to_edwards(), table: OnceBox::new() }))
     }
 
+    /// Returns the encoding of the point (RFC 8032 section 5.1.2).
     pub fn as_bytes(&self) -> &[u8; 32] {
         &self.0.bytes
     }
@@ -61,76 +56,11 @@ impl PublicKey {
         let mut hash = Sha512::new().chain_update(r).chain_update(bytes);
         message.iter().for_each(|part| hash.update(part));
         let k = Scalar::from_bytes_mod_order_wide(&hash.finalize().into());
-        let base = BASE.get_or_init(|| Box::new(Table::of(ED25519_BASEPOINT_POINT)));
         #[expect(clippy::arithmetic_side_effects, reason = "of a point")]
         let minus_key = table.get_or_init(|| Box::new(Table::of(-point)));
-        let sum = sum([(&s, base), (&k, minus_key)]);
-        !sum.is_small_order() && sum.compress().as_bytes() == r
+        let expected_r = tables::with_base(&s, &k, minus_key);
+        !expected_r.is_small_order() && expected_r.compress().as_bytes() == r
     }
-}
-
-#[expect(clippy::arithmetic_side_effects, reason = "of points")]
-impl Table {
-    fn of(mut point: EdwardsPoint) -> Self {
-        let mut parts = Vec::with_capacity(PARTS);
-        for _ in 0..PARTS {
-            let (mut odd, twice) = (point, point + point);
-            parts.push([(); MULTIPLES].map(|()| {
-                let multiple = odd;
-                odd += twice;
-                multiple
-            }));
-            // 2^32 = 8^10 * 4
-            point = (0..10).fold(point, |point, _| point.mul_by_cofactor());
-            point = (0..2).fold(point, |point, _| point + point);
-        }
-        Self(parts)
-    }
-}
-
-/// Each scalar times its point, together. Nothing here is secret, so it may take as long as the numbers want.
-#[expect(clippy::arithmetic_side_effects, reason = "of points")]
-fn sum(products: [(&Scalar, &Table); 2]) -> EdwardsPoint {
-    let products = products.map(|(scalar, table)| (digits(scalar.as_bytes()), table));
-    let mut sum = EdwardsPoint::identity();
-    for bit in (0..BITS).rev() {
-        sum += sum;
-        for (digits, table) in &products {
-            for (digits, multiples) in digits.iter().zip(&table.0) {
-                let digit = digits.get(bit).copied().unwrap_or_default();
-                // 1, 3, 5 .. are the first, second, third ..
-                let multiple = multiples.get(usize::from(digit.unsigned_abs() / 2));
-                match multiple.filter(|_| digit != 0) {
-                    Some(multiple) if digit > 0 => sum += multiple,
-                    Some(multiple) => sum -= multiple,
-                    None => {}
-                }
-            }
-        }
-    }
-    sum
-}
-
-/// A number below 2^253 as a sum of odd digits from -15 to 15 times powers of two, at most one in five places in a row
-/// (width-5 NAF, Handbook of Elliptic and Hyperelliptic Curve Cryptography, algorithm 9.35), in parts of 32 places.
-fn digits(number: &[u8; 32]) -> [[i8; BITS]; PARTS] {
-    let mut digits = [[0; BITS]; PARTS];
-    let mut places = digits.as_flattened_mut().iter_mut().enumerate();
-    let mut carry = 0;
-    while let Some((at, place)) = places.next() {
-        let byte = |at: usize| number.get(at).copied().unwrap_or_default();
-        let two = u16::from_le_bytes([byte(at / 8), byte((at / 8).saturating_add(1))]);
-        // 5 bits and a carry: at most 32.
-        let window = (two >> (at % 8) & 31).saturating_add(carry);
-        if window & 1 == 1 {
-            carry = window >> 4;
-            let digit = i8::try_from(window).unwrap_or_default();
-            *place = digit.saturating_sub(if carry == 1 { 32 } else { 0 });
-            // The digit stands for all five.
-            places.nth(3);
-        }
-    }
-    digits
 }
 
 impl PartialEq for PublicKey {
@@ -147,16 +77,12 @@ impl fmt::Debug for PublicKey {
     }
 }
 
-const PARTS: usize = 8;
-const BITS: usize = 32;
-const MULTIPLES: usize = 8;
-
 #[cfg(test)]
 mod tests {
     use curve25519_dalek::constants::EIGHT_TORSION;
     use ed25519_dalek::{Signature, Signer, SigningKey, VerifyingKey};
     use proptest::prelude::*;
-    use std::vec;
+    use std::{vec, vec::Vec};
 
     use super::*;
 
@@ -171,25 +97,7 @@ mod tests {
         ours
     }
 
-    /// Any scalar, and those at the edges of bytes, parts and windows.
-    fn scalar() -> impl Strategy<Value = Scalar> {
-        let edge = (0..32_usize, any::<u8>(), any::<bool>()).prop_map(|(at, byte, fill)| {
-            let mut bytes = [if fill { 0xff } else { 0 }; 32];
-            bytes[at] = byte;
-            Scalar::from_bytes_mod_order(bytes)
-        });
-        prop_oneof![any::<[u8; 32]>().prop_map(Scalar::from_bytes_mod_order), edge]
-    }
-
     proptest! {
-        #[test]
-        fn sums_are_those_of_the_library(s in scalar(), k in scalar(), of in scalar()) {
-            let point = EdwardsPoint::mul_base(&of);
-            let tables = [Table::of(ED25519_BASEPOINT_POINT), Table::of(point)];
-            let expected = EdwardsPoint::vartime_double_scalar_mul_basepoint(&k, &point, &s);
-            prop_assert_eq!(sum([(&s, &tables[0]), (&k, &tables[1])]), expected);
-        }
-
         #[test]
         fn verdicts_are_those_of_verify_strict(seed: [u8; 32], message: Vec<u8>, at in 0..64_usize, flip in 1..=255_u8) {
             let key = SigningKey::from_bytes(&seed);
@@ -206,6 +114,129 @@ mod tests {
             signature[..32].copy_from_slice(&r);
             signature[32..].copy_from_slice(&s);
             both(&key, &message, &signature);
+        }
+    }
+
+    /// What a forger would try in the place of the key, of R or of s, each beside what is honest.
+    #[derive(Debug, Clone)]
+    enum Encoded {
+        Honest,
+        /// One of the eight points whose order divides the cofactor.
+        SmallOrder(usize),
+        /// The honest point and one of those.
+        Mixed(usize),
+        /// y below 19 written as y + p, with either sign: another spelling of a point (RFC 8032 section 5.1.3).
+        NotCanonical(u8, bool),
+        /// The honest one with one bit flipped.
+        Flipped(usize),
+        Any([u8; 32]),
+    }
+
+    impl Encoded {
+        fn bytes(&self, honest: [u8; 32]) -> [u8; 32] {
+            match *self {
+                Self::Honest => honest,
+                Self::SmallOrder(which) => EIGHT_TORSION[which].compress().to_bytes(),
+                Self::Mixed(which) => {
+                    let point = CompressedEdwardsY(honest).decompress().unwrap();
+                    (point + EIGHT_TORSION[which]).compress().to_bytes()
+                }
+                Self::NotCanonical(y, sign) => {
+                    let mut bytes = [0xff; 32];
+                    bytes[0] = 0xed + y;
+                    bytes[31] = if sign { 0xff } else { 0x7f };
+                    bytes
+                }
+                Self::Flipped(bit) => {
+                    let mut bytes = honest;
+                    bytes[bit / 8] ^= 1 << (bit % 8);
+                    bytes
+                }
+                Self::Any(bytes) => bytes,
+            }
+        }
+    }
+
+    fn encoded() -> impl Strategy<Value = Encoded> {
+        prop_oneof![
+            3 => Just(Encoded::Honest),
+            2 => (0..8_usize).prop_map(Encoded::SmallOrder),
+            2 => (0..8_usize).prop_map(Encoded::Mixed),
+            2 => (0..19_u8, any::<bool>()).prop_map(|(y, sign)| Encoded::NotCanonical(y, sign)),
+            1 => (0..256_usize).prop_map(Encoded::Flipped),
+            1 => any::<[u8; 32]>().prop_map(Encoded::Any),
+        ]
+    }
+
+    #[derive(Debug, Clone)]
+    enum S {
+        Honest,
+        /// So many times the order more: the same number, spelled otherwise.
+        Plus(u8),
+        Zero,
+        /// The order less one, the order, and one more.
+        AboutTheOrder(u8),
+        Flipped(usize),
+        Any([u8; 32]),
+    }
+
+    impl S {
+        fn bytes(&self, honest: [u8; 32]) -> [u8; 32] {
+            match *self {
+                Self::Honest => honest,
+                Self::Plus(times) => (0..times).fold(honest, |s, _| plus(s, ORDER)),
+                Self::Zero => [0; 32],
+                Self::AboutTheOrder(by) => {
+                    let mut s = ORDER;
+                    s[0] = s[0] - 1 + by;
+                    s
+                }
+                Self::Flipped(bit) => Encoded::Flipped(bit).bytes(honest),
+                Self::Any(bytes) => bytes,
+            }
+        }
+    }
+
+    fn s() -> impl Strategy<Value = S> {
+        prop_oneof![
+            4 => Just(S::Honest),
+            1 => (1..=14_u8).prop_map(S::Plus),
+            1 => Just(S::Zero),
+            1 => (0..3_u8).prop_map(S::AboutTheOrder),
+            1 => (0..256_usize).prop_map(S::Flipped),
+            1 => any::<[u8; 32]>().prop_map(S::Any),
+        ]
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(4096))]
+
+        #[test]
+        fn so_are_those_on_forgeries(
+            seed: [u8; 32],
+            message in prop::collection::vec(any::<u8>(), 0..200),
+            (key, r, s) in (encoded(), encoded(), s()),
+            signed_for_the_key: bool,
+        ) {
+            let signing = SigningKey::from_bytes(&seed);
+            let honest = signing.verifying_key().to_bytes();
+            let key_bytes = key.bytes(honest);
+            let mut good = signing.sign(&message).to_bytes();
+            if signed_for_the_key {
+                // As the owner of the secret would sign, who hands out another key than that of the secret.
+                let (scalar, nonce) = (signing.to_scalar(), Scalar::from_bytes_mod_order(seed));
+                let r = r.bytes(EdwardsPoint::mul_base(&nonce).compress().to_bytes());
+                let hash = Sha512::new().chain_update(r).chain_update(key_bytes).chain_update(&message);
+                let k = Scalar::from_bytes_mod_order_wide(&hash.finalize().into());
+                good[..32].copy_from_slice(&r);
+                good[32..].copy_from_slice((nonce + k * scalar).as_bytes());
+            } else {
+                let r = r.bytes(*good.first_chunk().unwrap());
+                good[..32].copy_from_slice(&r);
+            }
+            let s = s.bytes(*good.last_chunk().unwrap());
+            good[32..].copy_from_slice(&s);
+            both(&key_bytes, &message, &good);
         }
     }
 
@@ -244,18 +275,26 @@ mod tests {
     fn s_has_one_spelling() {
         let key = SigningKey::from_bytes(&[7; 32]);
         let mut signature = key.sign(b"m").to_bytes();
-        // s + L (RFC 8032 section 5.1): the same number modulo the order.
-        let order: [u8; 32] = [
-            0xed, 0xd3, 0xf5, 0x5c, 0x1a, 0x63, 0x12, 0x58, 0xd6, 0x9c, 0xf7, 0xa2, 0xde, 0xf9, 0xde, 0x14,
-            0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x10,
-        ];
+        let s = plus(*signature.last_chunk().unwrap(), ORDER);
+        signature[32..].copy_from_slice(&s);
+        assert!(!both(&key.verifying_key().to_bytes(), b"m", &signature));
+        assert!(!PublicKey::of(&key).accepts(&[b"m"], &signature[..63]));
+    }
+
+    /// Of two numbers, little-endian.
+    fn plus(mut number: [u8; 32], other: [u8; 32]) -> [u8; 32] {
         let mut carry = 0;
-        for (digit, more) in signature[32..].iter_mut().zip(order) {
+        for (digit, more) in number.iter_mut().zip(other) {
             let sum = u16::from(*digit) + u16::from(more) + carry;
             *digit = sum.to_le_bytes()[0];
             carry = sum >> 8;
         }
-        assert!(!both(&key.verifying_key().to_bytes(), b"m", &signature));
-        assert!(!PublicKey::of(&key).accepts(&[b"m"], &signature[..63]));
+        number
     }
+
+    /// L (RFC 8032 section 5.1).
+    const ORDER: [u8; 32] = [
+        0xed, 0xd3, 0xf5, 0x5c, 0x1a, 0x63, 0x12, 0x58, 0xd6, 0x9c, 0xf7, 0xa2, 0xde, 0xf9, 0xde, 0x14, 0, 0,
+        0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x10,
+    ];
 }

@@ -16,6 +16,7 @@ pub enum Error {
 }
 
 impl Error {
+    /// Returns the stable code, as responses, metrics and logs have it.
     pub const fn code(self) -> &'static str {
         match self {
             Self::TooLong => "token_too_long",

@@ -23,12 +23,23 @@ pub struct Unverified<'a> {
 }
 
 impl<'a> Unverified<'a> {
+    /// Checks the spelling of a token that has no prefix: three segments of canonical base64url, and JSON objects that name
+    /// no member twice.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`Error::TooLong`], [`Error::NotCanonical`] or [`Error::Malformed`]: the spelling is wrong, whatever the
+    /// signature is.
     pub fn parse(presented: &'a [u8]) -> Result<Self, Error> {
         Self::parse_prefixed(presented, &[])
     }
 
     /// A token may start with one of the prefixes, such as `kauth-`, and then its header says so: it is good with
     /// that prefix and no other, nor without. Else a revoked one would come back under another fingerprint.
+    ///
+    /// # Errors
+    ///
+    /// Returns what [`Self::parse`] does, and [`Error::NotCanonical`] for a token with another prefix than its header says.
     pub fn parse_prefixed(presented: &'a [u8], prefixes: &[String]) -> Result<Self, Error> {
         if presented.len() > MAX_TOKEN_BYTES {
             return Err(Error::TooLong);
@@ -69,11 +80,48 @@ impl<'a> Unverified<'a> {
     }
 
     /// The only door to the claims.
+    ///
+    /// A token of another issuer, whose key is symmetric:
+    ///
+    /// ```
+    /// use token::{Algorithm, Error, Unverified, VerifyingKey};
+    ///
+    /// // RFC 7515 appendix A.1; its header has no `kid`.
+    /// let secret = token::base64url::decode(
+    ///     b"AyM1SysPpbyDfgZld3umj1qzKObwVMkoqQ-EstJQLr_T-1qS0gZH75aKtMN3Yj0iPS4hcgUuTwjAzZr1Z9CAow",
+    /// )
+    /// .unwrap();
+    /// let key = VerifyingKey::of_issuer("joe", "", Algorithm::Hs256, &secret)?;
+    /// let presented = "eyJ0eXAiOiJKV1QiLA0KICJhbGciOiJIUzI1NiJ9.\
+    ///     eyJpc3MiOiJqb2UiLA0KICJleHAiOjEzMDA4MTkzODAsDQogImh0dHA6Ly9leGFtcGxlLmNvbS9pc19yb290Ijp0cnVlfQ.\
+    ///     dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk";
+    ///
+    /// let unverified = Unverified::parse(presented.as_bytes())?;
+    /// // Enough to find the key by, and nothing else.
+    /// assert_eq!((unverified.issuer(), unverified.kid()), ("joe", ""));
+    /// let authentic = unverified.verify(&key)?;
+    /// // Seconds since the Unix epoch. Whether that is past is for the caller to say, who has a clock.
+    /// assert_eq!(authentic.expires_at(), Some(1_300_819_380));
+    ///
+    /// let other = VerifyingKey::of_issuer("joe", "", Algorithm::Hs256, &[7; 32])?;
+    /// assert_eq!(unverified.verify(&other), Err(Error::SignatureInvalid));
+    /// # Ok::<(), Box<dyn core::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// Returns [`Error::AlgorithmMismatch`] where the header names another algorithm than the key has,
+    /// [`Error::SignatureInvalid`] where issuer, `kid` or signature are not the key's, and [`Error::Malformed`] where the claims
+    /// are not those that a token of this issuer must have.
     pub fn verify(&self, key: &VerifyingKey) -> Result<Authentic, Error> {
         self.verify_by(key, &Unaided)
     }
 
     /// As [`Self::verify`], with the help of a host.
+    ///
+    /// # Errors
+    ///
+    /// Returns what [`Self::verify`] does.
     pub fn verify_by(
         &self,
         key: &VerifyingKey,
@@ -143,18 +191,22 @@ impl Authentic {
         &self.members
     }
 
+    /// Returns the claim `iss` (RFC 7519 section 4.1.1).
     pub fn issuer(&self) -> Option<&str> {
         claims::text(&self.members, "iss").flatten()
     }
 
+    /// Returns the claim `sub` (RFC 7519 section 4.1.2).
     pub fn subject(&self) -> Option<&str> {
         claims::text(&self.members, "sub").flatten()
     }
 
+    /// Returns the claim `jti` (RFC 7519 section 4.1.7).
     pub fn id(&self) -> Option<&str> {
         claims::text(&self.members, "jti").flatten()
     }
 
+    /// Returns the values of the claim `aud` (RFC 7519 section 4.1.3), be it a string or an array.
     pub fn audiences(&self) -> impl Iterator<Item = &str> {
         claims::audiences(&self.members).flatten().into_iter().flatten()
     }
@@ -164,10 +216,12 @@ impl Authentic {
         self.instants.exp
     }
 
+    /// Returns the claim `nbf`, in seconds since the Unix epoch.
     pub const fn not_before(&self) -> Option<u64> {
         self.instants.nbf
     }
 
+    /// Returns the claim `iat`, in seconds since the Unix epoch.
     pub const fn issued_at(&self) -> Option<u64> {
         self.instants.iat
     }

@@ -41,6 +41,11 @@ impl VerifyingKey {
     /// RS... PS... exponent in 4 bytes, modulus; no leading zeros
     /// ```
     /// all numbers big-endian.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`BadKey::Kid`] for a `kid` that is not 1 to 64 characters out of `A-Z a-z 0-9 . _ -`, and
+    /// [`BadKey::NotAPoint`] or [`BadKey::Weak`] for bytes that are no good key of this algorithm.
     pub fn own(kid: &str, algorithm: Algorithm, bytes: &[u8]) -> Result<Self, BadKey> {
         // What we mint names its key in a header, a log line and a command: nothing that needs quoting.
         let usual = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
@@ -52,6 +57,11 @@ impl VerifyingKey {
 
     /// A key of another issuer, which opens only tokens that name this issuer and this `kid`; empty for tokens that
     /// name none.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`BadKey::Kid`] where issuer or `kid` are longer than 255 bytes, and [`BadKey::NotAPoint`] or
+    /// [`BadKey::Weak`] for bytes that are no good key of this algorithm.
     pub fn of_issuer(issuer: &str, kid: &str, algorithm: Algorithm, bytes: &[u8]) -> Result<Self, BadKey> {
         if kid.len() > MAX_FOREIGN_NAME || issuer.len() > MAX_FOREIGN_NAME {
             return Err(BadKey::Kid);
@@ -67,10 +77,20 @@ impl VerifyingKey {
         Ok(Self { issuer, kid, algorithm, material, thumbprint: thumbprint.finalize().into() })
     }
 
+    /// Returns a key of our own for EdDSA (RFC 8032 section 5.1.5).
+    ///
+    /// # Errors
+    ///
+    /// Returns what [`Self::own`] does.
     pub fn ed25519(kid: &str, public: &[u8; 32]) -> Result<Self, BadKey> {
         Self::own(kid, Algorithm::EdDsa, public)
     }
 
+    /// Returns a key of our own for HS256.
+    ///
+    /// # Errors
+    ///
+    /// Returns what [`Self::own`] does: a secret has at least 32 bytes.
     pub fn hs256(kid: &str, secret: &[u8]) -> Result<Self, BadKey> {
         Self::own(kid, Algorithm::Hs256, secret)
     }
@@ -80,10 +100,12 @@ impl VerifyingKey {
         self.issuer.as_deref()
     }
 
+    /// Returns the `kid` of the tokens that it opens; empty for a key without a name.
     pub fn kid(&self) -> &str {
         &self.kid
     }
 
+    /// Returns the algorithm that tokens under it must name.
     pub const fn algorithm(&self) -> Algorithm {
         self.algorithm
     }
@@ -149,7 +171,7 @@ impl Material {
     fn public_key_info(&self) -> Option<alloc::vec::Vec<u8>> {
         match self {
             Self::Ed25519(_) | Self::Hmac256(_) | Self::Hmac384(_) | Self::Hmac512(_) => None,
-            Self::Ecdsa(key) => Some(key.public_key_info()),
+            Self::Ecdsa(key) => key.public_key_info(),
             Self::Rsa(key, ..) => key.public_key_info(),
         }
     }
@@ -180,6 +202,7 @@ impl Material {
     }
 }
 
+/// Why bytes are no key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BadKey {
     /// Not an encoding of a point on the curve, or of one of small order.

@@ -10,6 +10,7 @@
 //! Nothing here knows the time, a network or randomness: they are arguments.
 #![no_std]
 #![forbid(unsafe_code)]
+#![warn(missing_docs, clippy::missing_errors_doc)]
 // This runs inside the proxy, where a panic takes a worker down.
 #![cfg_attr(
     not(test),
@@ -33,7 +34,6 @@ mod base62;
 pub mod base64url;
 mod claims;
 mod crc32;
-mod curve;
 mod ecdsa;
 pub mod ed25519;
 mod error;
@@ -44,7 +44,6 @@ mod jwt;
 mod key;
 #[cfg(feature = "mint")]
 pub mod mint;
-mod modular;
 mod rsa;
 pub mod secret;
 #[cfg(all(test, feature = "mint"))]

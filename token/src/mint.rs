@@ -27,25 +27,38 @@ enum Material {
 }
 
 impl SigningKey {
+    /// Returns a key for EdDSA; `seed` is the secret of RFC 8032 section 5.1.5.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`BadKey::Kid`] as [`VerifyingKey::own`] does.
     pub fn ed25519(kid: &str, seed: &[u8; 32]) -> Result<Self, BadKey> {
         let key = ed25519_dalek::SigningKey::from_bytes(seed);
         let verifying = VerifyingKey::ed25519(kid, key.verifying_key().as_bytes())?;
         Ok(Self { material: Material::Ed25519(key), verifying })
     }
 
+    /// Returns a key for HS256.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`BadKey::Weak`] for a secret below 32 bytes, and [`BadKey::Kid`] as [`VerifyingKey::own`] does.
     pub fn hs256(kid: &str, secret: &[u8]) -> Result<Self, BadKey> {
         let verifying = VerifyingKey::hs256(kid, secret)?;
         Ok(Self { material: Material::Hmac(Zeroizing::new(secret.into())), verifying })
     }
 
+    /// Returns the `kid` that the headers of its tokens name.
     pub fn kid(&self) -> &str {
         self.verifying.kid()
     }
 
+    /// Returns EdDSA or HS256.
     pub const fn algorithm(&self) -> Algorithm {
         self.verifying.algorithm()
     }
 
+    /// Returns the key that opens what this one signs.
     pub const fn verifying_key(&self) -> &VerifyingKey {
         &self.verifying
     }

@@ -19,10 +19,12 @@ use zeroize::Zeroizing;
 pub struct Secret(Zeroizing<String>);
 
 impl Secret {
+    /// Returns the text, to be shown or sent, and never logged.
     pub fn expose(&self) -> &str {
         &self.0
     }
 
+    /// Returns what is kept of it.
     pub fn hash(&self) -> SecretHash {
         SecretHash::of(self.expose())
     }
@@ -45,14 +47,17 @@ impl fmt::Debug for Secret {
 pub struct SecretHash([u8; 32]);
 
 impl SecretHash {
+    /// Returns the hash of a text that somebody presents.
     pub fn of(presented: &str) -> Self {
         Self(Sha256::digest(presented.as_bytes()).into())
     }
 
+    /// Returns the hash that a store kept.
     pub const fn from_bytes(bytes: [u8; 32]) -> Self {
         Self(bytes)
     }
 
+    /// Returns the SHA-256, for a store to keep.
     pub const fn as_bytes(&self) -> &[u8; 32] {
         &self.0
     }
@@ -77,9 +82,13 @@ pub fn same(a: &[u8], b: &[u8]) -> bool {
 /// Why a text is not a secret of ours.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Malformed {
+    /// Another prefix than the kind of secret has.
     Prefix,
+    /// More or fewer characters than such a secret has.
     Length,
+    /// A character outside `0-9 A-Z a-z`.
     Alphabet,
+    /// The CRC-32 at the end is another than that of the text.
     Checksum,
 }
 
@@ -122,6 +131,10 @@ mod made {
     }
 
     /// Whether a text can be a secret of ours; says nothing of whether it was issued.
+    ///
+    /// # Errors
+    ///
+    /// Returns the first defect that is found.
     pub fn check(prefix: &str, text: &str) -> Result<(), Malformed> {
         let body = text.strip_prefix(prefix).ok_or(Malformed::Prefix)?;
         if body.len() != BODY + CHECKSUM {

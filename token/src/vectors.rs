@@ -153,6 +153,7 @@ fn agree(json: &str, algorithm: Algorithm, material: impl Fn(&Value, &Value) -> 
             if accepted { tally.accepted += 1 } else { tally.refused += 1 }
         }
     }
+    std::println!("Wycheproof {algorithm:?}: {tally:?}");
     tally
 }
 
@@ -165,8 +166,7 @@ const fn full(algorithm: Algorithm) -> u64 {
 }
 
 fn hex(text: &Value) -> Vec<u8> {
-    let text = text.as_str().unwrap();
-    (0..text.len()).step_by(2).map(|at| u8::from_str_radix(&text[at..at + 2], 16).unwrap()).collect()
+    base16ct::lower::decode_vec(text.as_str().unwrap()).unwrap()
 }
 
 #[test]

@@ -233,7 +233,17 @@ fn signatures_of_another_length_or_encoding() {
     let token = issuer.sign(HEADER, CLAIMS.as_bytes());
     let (signed, signature) = token.rsplit_once('.').unwrap();
     let raw = base64url::decode(signature.as_bytes()).unwrap();
-    let der = p256::ecdsa::Signature::from_slice(&raw).unwrap().to_der();
+    let der = Algorithm::Es256.ecdsa_der(&raw).unwrap();
+    assert_eq!(p256::ecdsa::Signature::from_der(&der).unwrap().to_bytes()[..], raw);
+    for (algorithm, other) in [
+        (Algorithm::Es256, &raw[1..]),
+        (Algorithm::Es256, &[0; 64]),
+        (Algorithm::Es256, &[0xff; 64]),
+        (Algorithm::Es384, &raw),
+        (Algorithm::Rs256, &raw),
+    ] {
+        assert_eq!(algorithm.ecdsa_der(other), None, "{algorithm:?} {other:?}");
+    }
     let (r, s) = raw.split_at(32);
     for (other, what) in [
         (vec![], "none"),
@@ -241,7 +251,7 @@ fn signatures_of_another_length_or_encoding() {
         ([&raw[..], &[0]].concat(), "one byte more"),
         ([&raw[..], &raw[..]].concat(), "twice"),
         ([&[0], r, &[0], s].concat(), "padded"),
-        (der.as_bytes().to_vec(), "DER"),
+        (der, "DER"),
         ([s, r].concat(), "swapped"),
     ] {
         assert_eq!(

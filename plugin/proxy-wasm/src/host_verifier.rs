@@ -35,13 +35,14 @@ impl SignatureVerifier for HostVerifier {
         if self.is_absent.get() {
             return None;
         }
+        // What is no ECDSA signature is not asked about.
         let (hash, converted) = match algorithm {
             Algorithm::Rs256 => ("sha256", None),
             Algorithm::Rs384 => ("sha384", None),
             Algorithm::Rs512 => ("sha512", None),
-            Algorithm::Es256 => ("sha256", Some(ecdsa_der(signature)?)),
-            Algorithm::Es384 => ("sha384", Some(ecdsa_der(signature)?)),
-            // The function knows no RSA padding but PKCS #1 1.5, and the other algorithms are fast enough here.
+            Algorithm::Es256 => ("sha256", Some(algorithm.ecdsa_der(signature)?)),
+            Algorithm::Es384 => ("sha384", Some(algorithm.ecdsa_der(signature)?)),
+            // The function supports no RSA padding but PKCS #1 1.5, and the other algorithms are fast enough here.
             _ => return None,
         };
         let signature = converted.as_deref().unwrap_or(signature);
@@ -85,30 +86,4 @@ fn protobuf_bytes_field(message: &mut Vec<u8>, number: u8, value: &[u8]) {
     }
     message.push(u8::try_from(length).unwrap_or_default());
     message.extend_from_slice(value);
-}
-
-/// Converts r and s of equal length to `SEQUENCE { INTEGER, INTEGER }` (RFC 3279 section 2.2.3). Returns `None` if
-/// they are longer than those of any curve in use.
-fn ecdsa_der(signature: &[u8]) -> Option<Vec<u8>> {
-    let (r, s) = signature.split_at_checked(signature.len() / 2)?;
-    let mut numbers = Vec::with_capacity(signature.len().saturating_add(8));
-    for number in [r, s] {
-        let leading = number.iter().take_while(|byte| **byte == 0).count();
-        let digits = number.get(leading..)?;
-        // An integer whose first bit is set is negative, and the integer 0 has one byte.
-        let sign: &[u8] = if digits.first().is_none_or(|first| *first >= 0x80) { &[0] } else { &[] };
-        der_tlv(&mut numbers, 0x02, &[sign, digits].concat())?;
-    }
-    let mut sequence = Vec::with_capacity(numbers.len().saturating_add(2));
-    der_tlv(&mut sequence, 0x30, &numbers)?;
-    Some(sequence)
-}
-
-/// Appends a tag, a length and a value.
-fn der_tlv(to: &mut Vec<u8>, tag: u8, value: &[u8]) -> Option<()> {
-    // The integers of P-384 take up to 102 bytes, which the short form of the length can express.
-    let length = u8::try_from(value.len()).ok().filter(|length| *length < 0x80)?;
-    to.extend([tag, length]);
-    to.extend_from_slice(value);
-    Some(())
 }

@@ -78,7 +78,7 @@ fn es256() -> Result<Issuer> {
 }
 
 fn rs256() -> Result<Issuer> {
-    let key = rsa::RsaPrivateKey::new(&mut rand::rng(), 2048)?;
+    let key = rsa::PrivateKey::new(&mut rand::rng(), 2048)?;
     let (n, e) = (key.n_bytes(), key.e_bytes());
     ensure!(e.len() <= 4, "an exponent of {} bytes", e.len());
     let jwk = json!({ "kty": "RSA", "n": encode(&n), "e": encode(&e) });

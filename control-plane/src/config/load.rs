@@ -153,9 +153,11 @@ pub fn check(config: &Config) -> Result<(), ConfigError> {
     if server.request_timeout.get().is_zero() {
         return refuse("server.request_timeout", "expected more than nothing");
     }
-    for (key, period) in
-        [("server.head_timeout", server.head_timeout), ("server.write_timeout", server.write_timeout)]
-    {
+    for (key, period) in [
+        ("server.head_timeout", server.head_timeout),
+        ("server.idle_timeout", server.idle_timeout),
+        ("server.write_timeout", server.write_timeout),
+    ] {
         if period.get().is_zero() {
             return refuse(key, "expected more than nothing");
         }

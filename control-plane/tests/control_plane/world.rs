@@ -45,6 +45,8 @@ impl World {
             environment: vec![
                 ("KEYSTILE_STORE__URL", url.clone()),
                 ("KEYSTILE_LOG__LEVEL", "debug".to_owned()),
+                // Nothing ever listens on port 0: `doctor` asks no server that happens to run on the default port.
+                ("KEYSTILE_SERVER__LISTEN", "127.0.0.1:0".to_owned()),
             ],
             url,
             operator: String::new(),

@@ -438,6 +438,10 @@ mod tests {
         Ok(String::from_utf8(answer).unwrap())
     }
 
+    fn has_line(text: &str, line: &str) -> bool {
+        text.lines().any(|found| found == line)
+    }
+
     async fn eventually(what: &str, mut holds: impl AsyncFnMut() -> bool) {
         let probing = async {
             while !holds().await {
@@ -507,8 +511,8 @@ mod tests {
             let _ = timeout(write, stream.write_all(requests.as_bytes())).await;
             streams.push(stream);
         }
-        let stalled = r#"connections_closed_total{reason="stalled"} 20"#;
-        eventually(stalled, async || metrics.text().unwrap().contains(stalled)).await;
+        let stalled = r#"keystile_connections_closed_total{reason="stalled"} 20"#;
+        eventually(stalled, async || has_line(&metrics.text().unwrap(), stalled)).await;
         let asked = asked.load(Ordering::Relaxed);
         assert!(asked < 20 * 50, "{asked} of 10,000 requests were worked on");
         for mut stream in streams {
@@ -560,7 +564,7 @@ mod tests {
             .map(|number| number.parse().unwrap())
             .unwrap();
         assert!(open <= 10, "{text}");
-        assert!(text.contains(r#"keystile_connections{of="edges"} 2"#), "{text}");
+        assert!(has_line(&text, r#"keystile_connections{of="edges"} 2"#), "{text}");
     }
 
     /// On a connection where it has shown its credential before.

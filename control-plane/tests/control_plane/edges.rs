@@ -414,8 +414,7 @@ async fn good(server: &Server, credential: &str) -> bool {
 
 pub(crate) async fn wait_until_it_waits(server: &Server) {
     eventually("the waiting edge", async || {
-        let metrics = server.get("/metrics").send().await.unwrap().text().await.unwrap();
-        metrics.contains("keystile_waiting_edges 1").then_some(())
+        (server.metric("keystile_waiting_edges").await == Some("1".to_owned())).then_some(())
     })
     .await;
 }

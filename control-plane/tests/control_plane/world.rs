@@ -224,6 +224,13 @@ impl Server {
         self.client.get(format!("{}{path}", self.origin))
     }
 
+    /// The value of one series, or `None` if the server does not tell of it.
+    pub(crate) async fn metric(&self, series: &str) -> Option<String> {
+        let metrics = self.get("/metrics").send().await.unwrap().text().await.unwrap();
+        let mut values = metrics.lines().filter_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
+        values.next().map(str::to_owned)
+    }
+
     pub(crate) fn post(&self, path: &str, body: &Value) -> RequestBuilder {
         self.client.post(format!("{}{path}", self.origin)).json(body)
     }

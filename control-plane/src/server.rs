@@ -26,8 +26,8 @@ use crate::{
     model::Actor,
     operations::{
         OpenError, Rebased, Refreshed, Service, StoreError, Wanted, adopt_issuers, collect,
-        compact_journal_if_due, expire_api_keys, forget_signing_keys, load, promote_signing_key,
-        rebase_if_due, refresh_issuer,
+        compact_journal_if_due, discard_key_files, expire_api_keys, forget_signing_keys, load,
+        promote_signing_key, rebase_if_due, refresh_issuer,
     },
     publisher::{self, PublishError},
     seldom::Seldom,
@@ -212,6 +212,11 @@ async fn collect_for_ever(service: Arc<Service>, metrics: Metrics, mut stop: wat
                 tracing::info!(forgotten.signing_keys = keys, "forgot keys whose tokens have expired")
             }
             Err(error) => tracing::warn!("a key whose tokens have expired could not be forgotten: {error}"),
+        }
+        match discard_key_files(&service).await {
+            Ok(0) => {}
+            Ok(files) => tracing::info!(discarded.key_files = files, "deleted the files of retired keys"),
+            Err(error) => tracing::warn!("files of retired keys could not be looked for: {error}"),
         }
         if let Ok(load) = load(&service).await {
             metrics.operator_revocations(load.largest.map_or(0, |(_, held)| held));

@@ -341,13 +341,12 @@ mod tests {
         const URL: &str = "postgres://keystile:hunter2, expected u8@db/ks";
         let defaults = Table::try_from(Config::default()).unwrap();
         let mut refused = 0;
-        let mut check = |file: &str, environment: &[(&str, &str)]| match loaded(file, environment) {
-            Err(error) => {
+        let mut check = |file: &str, environment: &[(&str, &str)]| {
+            // Many settings take any text.
+            if let Err(error) = loaded(file, environment) {
                 refused += 1;
                 assert!(!error.contains("hunter2") && !error.contains("struct "), "{file}: {error}");
             }
-            // Many settings take any text.
-            Ok(_) => {}
         };
         for (section, content) in &defaults {
             for value in [format!("'{URL}'"), format!("['{URL}']"), format!("{{ url = '{URL}' }}")] {

@@ -251,6 +251,18 @@ pub fn remove(home: &Home, kid: &str) -> Result<(), KeyError> {
     }
 }
 
+/// The names of the keys whose files are there: those that sign tokens, and those that API keys are made with.
+pub fn kept(home: &Home) -> Result<Vec<String>, KeyError> {
+    let unreadable = |source| KeyError::Unreadable { path: home.keys(), source };
+    let mut kids = Vec::new();
+    for entry in fs::read_dir(home.keys()).map_err(unreadable)? {
+        let name = entry.map_err(unreadable)?.file_name();
+        let kid = name.to_str().and_then(|name| name.strip_suffix(".jwk"));
+        kids.extend(kid.filter(|kid| kid.starts_with("ks-") || is_tag_kid(kid)).map(str::to_owned));
+    }
+    Ok(kids)
+}
+
 pub fn tag_kid(generation: u8) -> String {
     format!("tag-{generation}")
 }

@@ -21,6 +21,7 @@ pub mod operations;
 pub mod publisher;
 pub mod random;
 mod rates;
+mod redact;
 mod seldom;
 pub mod server;
 pub mod store;

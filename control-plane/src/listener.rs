@@ -2,6 +2,7 @@
 //! take their answers. Edges have places of their own.
 
 mod address;
+mod patience;
 mod places;
 mod stream;
 
@@ -23,10 +24,7 @@ use hyper::{
     server::conn::http1,
     service::{Service as _, service_fn},
 };
-use hyper_util::{
-    rt::{TokioIo, TokioTimer},
-    service::TowerToHyperService,
-};
+use hyper_util::{rt::TokioIo, service::TowerToHyperService};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::{
     net::{TcpListener, TcpSocket, TcpStream},
@@ -35,6 +33,7 @@ use tokio::{
 };
 
 pub(crate) use address::ClientNetwork;
+use patience::HeadTimer;
 use places::{Place, Places, Shares, Taken};
 use stream::{Fate, Stream};
 
@@ -56,6 +55,8 @@ pub struct Limits {
     pub requests: u32,
     /// For the head of a request, from when the connection is open or its last answer sent.
     pub head: Duration,
+    /// The same for edges and trusted proxies, if that is longer.
+    pub idle: Duration,
     /// For a client to take something of an answer.
     pub write: Duration,
     /// Whose word for who the client is counts.
@@ -84,6 +85,7 @@ impl Limits {
             per_address: server.connections_per_address,
             requests: server.requests_per_connection,
             head: server.head_timeout.get(),
+            idle: server.idle_timeout.get(),
             write: server.write_timeout.get(),
             trusted: server.trusted_proxies.clone(),
         }
@@ -233,7 +235,10 @@ impl Connected {
         let fate = Arc::<Fate>::default();
         let stream = Stream::new(stream, limits.write, Arc::clone(&fate));
         let mut http = http1::Builder::new();
-        http.timer(TokioTimer::new()).header_read_timeout(limits.head).max_buf_size(LARGEST_HEAD);
+        let longer = limits.idle.saturating_sub(limits.head);
+        http.timer(HeadTimer::new(Arc::clone(&place.0), longer))
+            .header_read_timeout(limits.head)
+            .max_buf_size(LARGEST_HEAD);
         let router = TowerToHyperService::new(router);
         let requests = AtomicU32::new(0);
         let service = service_fn(|mut request: Request<Incoming>| {
@@ -357,6 +362,7 @@ mod tests {
             per_address,
             requests: 0,
             head: Duration::from_secs(60),
+            idle: Duration::from_secs(60),
             write: Duration::from_secs(60),
             trusted: Networks::default(),
         }
@@ -432,6 +438,10 @@ mod tests {
         Ok(String::from_utf8(answer).unwrap())
     }
 
+    fn has_line(text: &str, line: &str) -> bool {
+        text.lines().any(|found| found == line)
+    }
+
     async fn eventually(what: &str, mut holds: impl AsyncFnMut() -> bool) {
         let probing = async {
             while !holds().await {
@@ -464,6 +474,30 @@ mod tests {
         }
     }
 
+    /// An edge asks again at any moment: a connection that ends in that moment loses its request.
+    #[tokio::test]
+    async fn idle_connections_of_edges_and_proxies_stay_open_longer() {
+        let (head, idle) = (Duration::from_millis(200), Duration::from_secs(2));
+        let trusted: Networks = serde_json::from_str(r#"["127.0.7.9"]"#).unwrap();
+        let Running { address, stop: _stop, .. } =
+            running(Limits { head, idle, trusted, ..limits(400, 300, 300) }).await;
+        let mut stranger = connect(address, 1).await;
+        assert!(edge(&mut stranger, "stranger").await.unwrap().starts_with("HTTP/1.1 401"));
+        let (mut one, mut proxy) = (connect(address, 1).await, connect(address, 9).await);
+        for _ in 0..2 {
+            assert!(edge(&mut one, "one").await.unwrap().starts_with("HTTP/1.1 200"));
+            assert!(edge(&mut proxy, "stranger").await.unwrap().starts_with("HTTP/1.1 401"));
+            sleep(5 * head).await;
+        }
+        let mut rest = Vec::new();
+        assert_eq!(timeout(Duration::ZERO, stranger.read_to_end(&mut rest)).await.unwrap().unwrap(), 0);
+        // Not for ever.
+        for mut stream in [one, proxy] {
+            let ended = timeout(Duration::from_secs(30), stream.read_to_end(&mut rest)).await;
+            assert_eq!(ended.expect("the end of a connection").unwrap(), 0);
+        }
+    }
+
     #[tokio::test]
     async fn who_does_not_read_is_disconnected_and_asked_no_further() {
         let write = Duration::from_millis(500);
@@ -477,8 +511,8 @@ mod tests {
             let _ = timeout(write, stream.write_all(requests.as_bytes())).await;
             streams.push(stream);
         }
-        let stalled = r#"connections_closed_total{reason="stalled"} 20"#;
-        eventually(stalled, async || metrics.text().unwrap().contains(stalled)).await;
+        let stalled = r#"keystile_connections_closed_total{reason="stalled"} 20"#;
+        eventually(stalled, async || has_line(&metrics.text().unwrap(), stalled)).await;
         let asked = asked.load(Ordering::Relaxed);
         assert!(asked < 20 * 50, "{asked} of 10,000 requests were worked on");
         for mut stream in streams {
@@ -530,7 +564,7 @@ mod tests {
             .map(|number| number.parse().unwrap())
             .unwrap();
         assert!(open <= 10, "{text}");
-        assert!(text.contains(r#"keystile_connections{of="edges"} 2"#), "{text}");
+        assert!(has_line(&text, r#"keystile_connections{of="edges"} 2"#), "{text}");
     }
 
     /// On a connection where it has shown its credential before.

@@ -1,5 +1,7 @@
 //! The server: operations, publisher and API put together, and taken apart again in order.
 
+mod tasks;
+
 use std::{
     fmt,
     future::Future,
@@ -9,9 +11,9 @@ use std::{
     time::{Duration, Instant},
 };
 
+use tasks::{TaskEnded, Tasks};
 use tokio::{
     sync::watch,
-    task::JoinHandle,
     time::{sleep, timeout},
 };
 
@@ -24,75 +26,114 @@ use crate::{
     model::Actor,
     operations::{
         OpenError, Rebased, Refreshed, Service, StoreError, Wanted, adopt_issuers, collect,
-        compact_journal_if_due, expire_api_keys, forget_signing_keys, load, promote_signing_key,
-        rebase_if_due, refresh_issuer,
+        compact_journal_if_due, discard_key_files, expire_api_keys, forget_signing_keys, load,
+        promote_signing_key, rebase_if_due, refresh_issuer,
     },
     publisher::{self, PublishError},
     seldom::Seldom,
     telemetry::Metrics,
 };
 
-/// Serves until `stop` is done. `bound` is told the address once requests are answered.
+/// Serves until `stop` is done. `bound` is told the address once requests are answered. A background task that ends or
+/// panics ends the server with an error: without it, keys would not be replaced, nothing would expire or be published.
 pub async fn serve(
     home: Home,
     config: Config,
     bound: impl FnOnce(SocketAddr),
     stop: impl Future<Output = ()>,
 ) -> Result<(), ServeError> {
-    let listen = config.server.listen;
     let stop_timeout = config.server.stop_timeout.get();
     let service = Arc::new(Service::open(home, config).await.map_err(ServeError::Open)?);
-    // Before the first manifest: what ended while nobody served is refused from the start.
-    expire_api_keys(&service).await.map_err(|error| ServeError::Open(OpenError::Store(error)))?;
-    adopt_issuers(&service).await.map_err(|error| ServeError::Open(OpenError::Store(error)))?;
-    let metrics = Metrics::new();
+    let mut tasks = Tasks::default();
     let (stopping, stopped) = watch::channel(false);
-    let (publications, tasks) =
-        publisher::start(&service, metrics.clone(), stopped.clone()).await.map_err(ServeError::Publish)?;
-    service.publish_through(publications.clone());
-    let collector = tokio::spawn(collect_for_ever(Arc::clone(&service), metrics.clone()));
-    let expiry = tokio::spawn(expire_for_ever(Arc::clone(&service)));
-    let promotion = tokio::spawn(promote_for_ever(Arc::clone(&service)));
-    let fetcher = Fetcher::new(PATIENCE).map_err(ServeError::Fetcher)?;
-    let refreshing: Vec<_> = service.config().issuers.iter().map(|issuer| issuer.issuer.clone()).collect();
-    let refreshing = refreshing
-        .into_iter()
-        .map(|issuer| tokio::spawn(refresh_for_ever(Arc::clone(&service), fetcher.clone(), issuer)));
-    let refreshing: Vec<_> = refreshing.collect();
+    let mut outcome = run(&service, &mut tasks, stopped, bound, stop).await;
+    match &outcome {
+        Ok(()) => tracing::info!("stopping"),
+        Err(ServeError::Store(error)) => {
+            tracing::error!(error.code = error.code(), "stopping: {error}");
+            service.abandon();
+            return outcome;
+        }
+        Err(error) => tracing::error!("stopping: {error}"),
+    }
+    let _ = stopping.send(true);
+    match timeout(stop_timeout, tasks.drain()).await {
+        Ok(Ok(())) => {}
+        Ok(Err(ended)) => {
+            tracing::error!("while stopping: {ended}");
+            outcome = outcome.and(Err(ServeError::Task(ended)));
+        }
+        Err(_) => tracing::warn!("some requests or background tasks were not finished in time"),
+    }
+    if timeout(stop_timeout, service.close()).await.is_err() {
+        tracing::warn!("connections to the database are still in use");
+    }
+    tracing::info!("stopped");
+    outcome
+}
 
+/// Starts the tasks, and returns when the server is to stop.
+async fn run(
+    service: &Arc<Service>,
+    tasks: &mut Tasks,
+    stopped: watch::Receiver<bool>,
+    bound: impl FnOnce(SocketAddr),
+    stop: impl Future<Output = ()>,
+) -> Result<(), ServeError> {
+    // Before the first manifest: what ended while nobody served is refused from the start.
+    expire_api_keys(service).await.map_err(|error| ServeError::Open(OpenError::Store(error)))?;
+    adopt_issuers(service).await.map_err(|error| ServeError::Open(OpenError::Store(error)))?;
+    let metrics = Metrics::new();
+    let (publications, publishing) =
+        publisher::start(service, metrics.clone(), stopped.clone()).await.map_err(ServeError::Publish)?;
+    for task in publishing {
+        tasks.adopt("publisher", task);
+    }
+    service.publish_through(publications.clone());
+    tasks.spawn("collector", collect_for_ever(Arc::clone(service), metrics.clone(), stopped.clone()));
+    tasks.spawn("expiry of API keys", expire_for_ever(Arc::clone(service), stopped.clone()));
+    tasks.spawn("promotion of signing keys", promote_for_ever(Arc::clone(service), stopped.clone()));
+    let fetcher = Fetcher::new(PATIENCE).map_err(ServeError::Fetcher)?;
+    for issuer in &service.config().issuers {
+        let (fetcher, issuer) = (fetcher.clone(), issuer.issuer.clone());
+        tasks.spawn(
+            "refresh of an issuer",
+            refresh_for_ever(Arc::clone(service), fetcher, issuer, stopped.clone()),
+        );
+    }
+    // These end with the service, so that nothing waits for their end.
+    let mut workers = Tasks::default();
+    for (name, worker) in service.workers() {
+        workers.adopt(name, worker);
+    }
+
+    let listen = service.config().server.listen;
     let listener = listener::bind(listen).map_err(|source| ServeError::Bind { address: listen, source })?;
     let address = listener.local_addr().map_err(|source| ServeError::Bind { address: listen, source })?;
-    let router = api::router(Arc::clone(&service), publications, metrics.clone(), stopped.clone())
+    let router = api::router(Arc::clone(service), publications, metrics.clone(), stopped.clone())
         .map_err(ServeError::Api)?;
     let limits = Limits::of_this_process(&service.config().server);
-    let serving = tokio::spawn(listener::serve(listener, router, limits, metrics, stopped));
+    tasks.spawn("listener", listener::serve(listener, router, limits, metrics, stopped));
     let replaced = service.replaced();
     tracing::info!(server.address = %address, "serving");
     bound(address);
 
+    supervise(tasks, &mut workers, replaced, stop).await
+}
+
+/// Returns when `stop` is done, or when the server can't go on.
+async fn supervise(
+    tasks: &mut Tasks,
+    workers: &mut Tasks,
+    replaced: impl Future<Output = StoreError>,
+    stop: impl Future<Output = ()>,
+) -> Result<(), ServeError> {
     tokio::select! {
-        () = stop => {}
-        error = replaced => {
-            tracing::error!(error.code = error.code(), "stopping: {error}");
-            service.abandon();
-            return Err(ServeError::Store(error));
-        }
+        () = stop => Ok(()),
+        error = replaced => Err(ServeError::Store(error)),
+        ended = tasks.ended() => Err(ServeError::Task(ended)),
+        ended = workers.ended() => Err(ServeError::Task(ended)),
     }
-    tracing::info!("stopping");
-    let _ = stopping.send(true);
-    if timeout(stop_timeout, serving).await.is_err() {
-        tracing::warn!("some requests were not finished in time");
-    }
-    collector.abort();
-    expiry.abort();
-    promotion.abort();
-    refreshing.iter().for_each(JoinHandle::abort);
-    for task in tasks {
-        let _ = task.await;
-    }
-    service.close().await;
-    tracing::info!("stopped");
-    Ok(())
 }
 
 /// Why the server did not start, or ended by itself.
@@ -104,6 +145,7 @@ pub enum ServeError {
     Publish(PublishError),
     Api(api::RouterError),
     Fetcher(FetchError),
+    Task(TaskEnded),
     Bind {
         address: SocketAddr,
         source: io::Error,
@@ -115,6 +157,7 @@ impl fmt::Display for ServeError {
         match self {
             Self::Open(error) => error.fmt(f),
             Self::Store(error) => error.fmt(f),
+            Self::Task(ended) => write!(f, "{ended}: that is a defect of Keystile; the log says more"),
             Self::Publish(error) => error.fmt(f),
             Self::Api(error) => error.fmt(f),
             Self::Fetcher(_) => f.write_str("no client for the keys of other issuers can be made"),
@@ -133,14 +176,22 @@ impl std::error::Error for ServeError {
             Self::Publish(error) => error.source(),
             Self::Api(error) => error.source(),
             Self::Fetcher(error) => Some(error),
+            Self::Task(_) => None,
             Self::Bind { source, .. } => Some(source),
         }
     }
 }
 
-async fn collect_for_ever(service: Arc<Service>, metrics: Metrics) {
-    loop {
-        sleep(COLLECTION).await;
+/// Waits for so long. Returns whether to go on: not when the server is to stop.
+async fn pause(period: Duration, stop: &mut watch::Receiver<bool>) -> bool {
+    tokio::select! {
+        () = sleep(period) => true,
+        _ = stop.wait_for(|stop| *stop) => false,
+    }
+}
+
+async fn collect_for_ever(service: Arc<Service>, metrics: Metrics, mut stop: watch::Receiver<bool>) {
+    while pause(COLLECTION, &mut stop).await {
         match collect(&service).await {
             Ok(0) => {}
             Ok(rows) => tracing::info!(collected.rows = rows, "forgot what had expired"),
@@ -162,6 +213,11 @@ async fn collect_for_ever(service: Arc<Service>, metrics: Metrics) {
             }
             Err(error) => tracing::warn!("a key whose tokens have expired could not be forgotten: {error}"),
         }
+        match discard_key_files(&service).await {
+            Ok(0) => {}
+            Ok(files) => tracing::info!(discarded.key_files = files, "deleted the files of retired keys"),
+            Err(error) => tracing::warn!("files of retired keys could not be looked for: {error}"),
+        }
         if let Ok(load) = load(&service).await {
             metrics.operator_revocations(load.largest.map_or(0, |(_, held)| held));
         }
@@ -179,10 +235,9 @@ async fn collect_for_ever(service: Arc<Service>, metrics: Metrics) {
 }
 
 /// API keys of format 1 do not say themselves when they end, nor does any whose end was moved up.
-async fn expire_for_ever(service: Arc<Service>) {
+async fn expire_for_ever(service: Arc<Service>, mut stop: watch::Receiver<bool>) {
     let failing = Seldom::default();
-    loop {
-        sleep(EXPIRY).await;
+    while pause(EXPIRY, &mut stop).await {
         match expire_api_keys(&service).await {
             Ok(0) => {}
             Ok(keys) => tracing::info!(expired.api_keys = keys, "API keys came to their end"),
@@ -195,10 +250,9 @@ async fn expire_for_ever(service: Arc<Service>) {
 }
 
 /// A new signing key begins to sign when the edges know it.
-async fn promote_for_ever(service: Arc<Service>) {
+async fn promote_for_ever(service: Arc<Service>, mut stop: watch::Receiver<bool>) {
     let failing = Seldom::default();
-    loop {
-        sleep(PROMOTION).await;
+    while pause(PROMOTION, &mut stop).await {
         match promote_signing_key(&service).await {
             Ok(None) => {}
             Ok(Some(kid)) => tracing::info!(key.id = kid, "signing with another key from now on"),
@@ -211,7 +265,12 @@ async fn promote_for_ever(service: Arc<Service>) {
 }
 
 /// Keeps the keys of one issuer fresh; a slow one keeps nobody else waiting.
-async fn refresh_for_ever(service: Arc<Service>, fetcher: Fetcher, issuer: String) {
+async fn refresh_for_ever(
+    service: Arc<Service>,
+    fetcher: Fetcher,
+    issuer: String,
+    mut stop: watch::Receiver<bool>,
+) {
     loop {
         match refresh_issuer(&service, &fetcher, &Actor::System, &issuer, Wanted::Due).await {
             Ok(Refreshed::NotDue | Refreshed::Same) => {}
@@ -225,7 +284,9 @@ async fn refresh_for_ever(service: Arc<Service>, fetcher: Fetcher, issuer: Strin
                 "the keys of an issuer could not be fetched; those that are known hold"
             ),
         }
-        sleep(DUE).await;
+        if !pause(DUE, &mut stop).await {
+            return;
+        }
     }
 }
 
@@ -239,3 +300,47 @@ const PROMOTION: Duration = Duration::from_secs(1);
 const EXPIRY: Duration = Duration::from_secs(1);
 
 const COLLECTION: Duration = Duration::from_secs(60);
+
+#[cfg(test)]
+mod tests {
+    use std::future::{pending, ready};
+
+    use super::*;
+
+    /// Without this the server would go on, and API keys would not expire any more.
+    #[tokio::test]
+    async fn a_background_task_that_ends_or_panics_stops_the_server_with_an_error() {
+        let going_on = || {
+            let mut tasks = Tasks::default();
+            tasks.spawn("steady", pending());
+            tasks
+        };
+        let broken = || {
+            let mut tasks = going_on();
+            tasks.spawn("expiry", async { assert_eq!(1, 2, "a defect") });
+            tasks
+        };
+        let ended = || {
+            let mut tasks = going_on();
+            tasks.spawn("expiry", async {});
+            tasks
+        };
+        for (mut tasks, mut workers, told) in [
+            (broken(), going_on(), "`expiry` panicked"),
+            (going_on(), broken(), "`expiry` panicked"),
+            (ended(), going_on(), "`expiry` ended by itself"),
+        ] {
+            let error = supervise(&mut tasks, &mut workers, pending(), pending()).await.unwrap_err();
+            assert!(error.to_string().contains(told), "{error}");
+        }
+        assert!(supervise(&mut going_on(), &mut Tasks::default(), pending(), ready(())).await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn a_pause_ends_with_the_server() {
+        let (stopping, mut stop) = watch::channel(false);
+        assert!(pause(Duration::ZERO, &mut stop).await);
+        stopping.send_replace(true);
+        assert!(!pause(Duration::from_secs(3600), &mut stop).await);
+    }
+}

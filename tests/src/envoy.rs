@@ -37,6 +37,8 @@ pub struct Settings {
     pub http2_upstream: bool,
     /// Whether clients may ask for WebSockets, by HTTP/2 as well (RFC 8441).
     pub upgrades: bool,
+    /// How long a request with its answer may last, a WebSocket as well.
+    pub max_stream_seconds: u32,
     pub access_log: bool,
     /// HTTP filters in the place of Keystile, in Envoy's own form: the benchmark's peers.
     pub filters_instead: Option<Vec<Value>>,
@@ -71,6 +73,7 @@ impl Settings {
             headers_with_underscores_action: "REJECT_REQUEST",
             http2_upstream: false,
             upgrades: false,
+            max_stream_seconds: 900,
             access_log: true,
             filters_instead: None,
             filters_behind: Vec::new(),
@@ -115,6 +118,7 @@ impl Settings {
                 headers_with_underscores_action => self.headers_with_underscores_action,
                 http2_upstream => self.http2_upstream,
                 upgrades => self.upgrades,
+                max_stream_seconds => self.max_stream_seconds,
                 access_log => self.access_log,
                 filters_instead => filters_instead,
                 filters_behind => self.filters_behind.iter().map(Value::to_string).collect::<Vec<_>>(),

@@ -187,7 +187,25 @@ impl Reason {
             | Self::BundleStale
             | Self::BundleStaleDenied
             | Self::BundleStaleIssuedEarlier => 503,
-            _ => 401,
+            Self::CredentialMissing
+            | Self::CredentialAmbiguous
+            | Self::CredentialMisplaced
+            | Self::Token(_)
+            | Self::ApiKey(_)
+            | Self::GenerationUnknown
+            | Self::ApiKeyExpired
+            | Self::TokenTypeWrong
+            | Self::TokenIncomplete
+            | Self::LifetimeTooLong
+            | Self::PairMismatch
+            | Self::KeyUnknown
+            | Self::IssuerUnknown
+            | Self::Expired
+            | Self::NotYetValid
+            | Self::IssuedInFuture
+            | Self::Watermark
+            | Self::IssuanceUnknown
+            | Self::Revoked => 401,
         }
     }
 }

@@ -6,6 +6,7 @@ use axum::{
 use serde::de::{DeserializeOwned, IgnoredAny};
 
 use super::{Desk, problem::Problem};
+use crate::redact;
 
 /// A JSON body, strictly: the error names the member, and never repeats a value, which may be a secret.
 pub(super) struct Strict<T>(pub(super) T);
@@ -60,27 +61,11 @@ impl<T: DeserializeOwned> FromRequest<Desk> for Strict<T> {
 fn without_values(error: &serde_json::Error) -> String {
     let message = error.to_string();
     match error.classify() {
-        serde_json::error::Category::Data
-            if ["invalid type: ", "invalid value: ", "invalid length "]
-                .iter()
-                .any(|start| message.starts_with(start)) =>
-        {
-            let expected = message.rsplit_once(", expected ").map_or("", |(_, expected)| expected);
-            format!("expected {}", plainly(expected.split(" at line ").next().unwrap_or_default()))
+        serde_json::error::Category::Data => {
+            // The place comes last; a value may look like one.
+            let what = message.rsplit_once(" at line ").map_or(message.as_str(), |(what, _)| what);
+            redact::without_value(what, "an object")
         }
-        serde_json::error::Category::Data => message.split(" at line ").next().unwrap_or_default().to_owned(),
         _ => format!("no JSON at line {} column {}", error.line(), error.column()),
-    }
-}
-
-/// What was expected, without the names of Rust's types.
-fn plainly(expected: &str) -> &str {
-    match expected {
-        "u8" | "u16" | "u32" | "u64" | "usize" => "a whole number, 0 or more",
-        "i8" | "i16" | "i32" | "i64" | "isize" => "a whole number",
-        "a boolean" | "a string" | "a number" => expected,
-        _ if expected.starts_with("struct ") || expected == "a map" => "an object",
-        _ if expected == "a sequence" => "an array",
-        _ => "another value",
     }
 }

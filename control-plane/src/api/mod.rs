@@ -41,6 +41,7 @@ pub(crate) struct Desk {
     /// Edges that hold more than there is.
     ahead: Arc<SeldomEach<EdgeId>>,
     admission: Arc<admission::Admission>,
+    clock_check: Arc<health::ClockCheck>,
     stop: watch::Receiver<bool>,
 }
 
@@ -58,7 +59,16 @@ pub fn router(
 ) -> Result<Router, RouterError> {
     let gate = Arc::new(Gate::new(policy(&service).map_err(RouterError)?));
     let admission = Arc::new(admission::Admission::new(&service.config().server));
-    let desk = Desk { service, publications, gate, metrics, ahead: Arc::default(), admission, stop };
+    let desk = Desk {
+        service,
+        publications,
+        gate,
+        metrics,
+        ahead: Arc::default(),
+        admission,
+        clock_check: Arc::default(),
+        stop,
+    };
     let timed = Router::new()
         .route("/v1/auth", post(soracom::auth::exchange))
         .route("/v1/auth/logout", post(soracom::auth::log_out))

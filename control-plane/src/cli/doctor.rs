@@ -162,9 +162,7 @@ async fn journal(service: &Service) -> Finding {
         advice: Some(advice.to_owned()),
     };
     match operations::standing(service).await {
-        Err(error) => {
-            bad(chain(&error), "see that the file can be read; it is not restored with the database")
-        }
+        Err(error) => bad(chain(&error), UNREADABLE_JOURNAL),
         Ok(examined) if examined.needs_repair() => bad(
             "the database is older than the journal: it was restored from a backup".to_owned(),
             "`keystile restore --repair`",
@@ -329,9 +327,7 @@ fn advice(error: &OpenError, home: &Home) -> &'static str {
             "restore the keys that belong to this database from their backup: edges believe no others. If it is the \
              database that was restored, `keystile restore --repair`"
         }
-        OpenError::Journal(_) => {
-            "see that the journal in keys/ can be read; a damaged one is restored from its backup"
-        }
+        OpenError::Journal(_) => UNREADABLE_JOURNAL,
         OpenError::Restored => "start `keystile serve`, or run `keystile restore --repair`",
         OpenError::Merge { .. } => "`keystile serve` tries again",
     }
@@ -471,6 +467,12 @@ fn chain(error: &dyn Error) -> String {
         Some(source) => format!("{error}: {}", chain(source)),
     }
 }
+
+/// An old journal would hide what was revoked since.
+const UNREADABLE_JOURNAL: &str = "see that keys/journal can be read, and never restore it from a backup. If a line of \
+    it is damaged: where the database was not restored since, move the file away, and a server makes a new one; else \
+    remove the line after looking at it and refuse what it named, or move the file away and run `keystile restore \
+    --repair --everything`";
 
 const MOST_TOLD: usize = 5;
 const PATIENCE: Duration = Duration::from_secs(2);

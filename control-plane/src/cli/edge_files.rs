@@ -8,6 +8,7 @@ use std::{
     os::unix::fs::DirBuilderExt as _,
     path::{self, Path, PathBuf},
     str::FromStr,
+    time::Duration,
 };
 
 use clap::Args;
@@ -135,18 +136,19 @@ impl Form {
         };
         let usual = Origin::of(edge.listen());
         let origin = self.control_plane.as_ref().unwrap_or(&usual);
+        let idle = edge.idle_timeout();
         let mut files = Vec::new();
         match from {
             CredentialFrom::Host => {
                 files.push((CREDENTIAL, header(&edge.credential)));
                 files.push(("sds.yaml", sds(folder)));
-                files.push(("cluster.yaml", cluster(origin, Some(folder))));
+                files.push(("cluster.yaml", cluster(origin, Some(folder), idle)));
             }
             CredentialFrom::Environment(ref name) => {
                 files.push((CREDENTIAL_ENV, format!("{name}={}\n", edge.credential.expose())));
-                files.push(("cluster.yaml", cluster(origin, None)));
+                files.push(("cluster.yaml", cluster(origin, None, idle)));
             }
-            CredentialFrom::Configuration => files.push(("cluster.yaml", cluster(origin, None))),
+            CredentialFrom::Configuration => files.push(("cluster.yaml", cluster(origin, None, idle))),
         }
         let configuration = self.plugin_configuration(edge);
         files.push(("filter.json", serde_json::to_string_pretty(&configuration)? + "\n"));
@@ -209,18 +211,24 @@ fn sds(folder: &str) -> String {
     )
 }
 
-fn cluster(origin: &Origin, folder: Option<&str>) -> String {
+fn cluster(origin: &Origin, folder: Option<&str>, idle: Duration) -> String {
     let Origin { tls, host, port } = origin;
     let kind = if origin.is_address() { "STATIC" } else { "STRICT_DNS" };
     let tls = if *tls { tls_socket(origin) } else { String::new() };
-    let injector = folder.map(injector).unwrap_or_default();
+    let (idle, injector) = (idle.as_secs_f64(), folder.map(injector).unwrap_or_default());
     let host = quoted(host);
     format!(
         r#"# Under `static_resources.clusters`. Envoy must have a `node` with `id` and `cluster`, or takes no secrets from files.
 - name: keystile
   connect_timeout: 1s
   type: {kind}
-{tls}{injector}  load_assignment:
+  typed_extension_protocol_options:
+    envoy.extensions.upstreams.http.v3.HttpProtocolOptions:
+      "@type": type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions
+      explicit_http_config: {{ http_protocol_options: {{}} }}
+      # Shorter than `server.idle_timeout`, and than that of any proxy before the control plane.
+      common_http_protocol_options: {{ idle_timeout: {idle}s }}
+{injector}{tls}  load_assignment:
     cluster_name: keystile
     endpoints:
       - lb_endpoints:
@@ -254,11 +262,7 @@ fn tls_socket(origin: &Origin) -> String {
 fn injector(folder: &str) -> String {
     let (sds, folder) = (quoted(&format!("{folder}/sds.yaml")), quoted(folder));
     format!(
-        r#"  typed_extension_protocol_options:
-    envoy.extensions.upstreams.http.v3.HttpProtocolOptions:
-      "@type": type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions
-      explicit_http_config: {{ http_protocol_options: {{}} }}
-      http_filters:
+        r#"      http_filters:
         - name: envoy.filters.http.credential_injector
           typed_config:
             "@type": type.googleapis.com/envoy.extensions.filters.http.credential_injector.v3.CredentialInjector

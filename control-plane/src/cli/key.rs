@@ -196,8 +196,16 @@ impl Key {
             }
             Self::Retire { kid, yes } => {
                 confirmed(yes, format_args!("refuse all that was made with {kid}"))?;
-                let version = operations::retire_key(&global.service().await?, &Actor::Admin, &kid).await?;
-                global.print(&json!({ "kid": kid, "version": version }), || format!("retired {kid}"))
+                let service = global.service().await?;
+                let version = operations::retire_key(&service, &Actor::Admin, &kid).await?;
+                global.print(&json!({ "kid": kid, "version": version }), || format!("retired {kid}"))?;
+                if let Some(file) = operations::retired_key_file(&service, &kid) {
+                    hint(format_args!(
+                        "The file of the key could not be deleted: delete `{}`. A server tries again once a minute.",
+                        file.display()
+                    ));
+                }
+                Ok(())
             }
         }
     }

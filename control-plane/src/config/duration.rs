@@ -54,7 +54,7 @@ impl<'de> Deserialize<'de> for Period {
             type Value = Period;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                fmt::Display::fmt(&BadPeriod, f)
+                f.write_str("a whole number with a unit (`500ms`, `5s`, `2m`, `1h`, `30d`) or of seconds")
             }
 
             fn visit_str<E: de::Error>(self, text: &str) -> Result<Period, E> {

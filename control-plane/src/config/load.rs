@@ -3,6 +3,7 @@ use std::{fmt, fs, io, path::Path, path::PathBuf};
 use toml::{Table, Value};
 
 use super::{Config, Period};
+use crate::redact;
 
 /// The configuration: the defaults, the file over them, the environment over both.
 pub fn load(
@@ -18,7 +19,8 @@ pub fn load(
         overlay(&mut settings, &defaults, &name, text)?;
     }
     let config: Config = serde_path_to_error::deserialize(Value::Table(settings)).map_err(|error| {
-        ConfigError::Value { key: error.path().to_string(), message: error.inner().message().to_owned() }
+        let message = redact::without_value(error.inner().message(), "a table");
+        ConfigError::Value { key: error.path().to_string(), message }
     })?;
     check(&config)?;
     Ok(config)
@@ -99,12 +101,16 @@ fn overlay(settings: &mut Table, defaults: &Table, name: &str, text: String) -> 
     if !exists || variable(&format!("{section}.{setting}")) != name {
         return Err(unknown(name.to_owned(), known()));
     }
+    let wrong = |message: &str| ConfigError::Value {
+        key: format!("{section}.{setting}"),
+        message: message.to_owned(),
+    };
     let value = match defaults.get(&section).and_then(|content| content.get(&setting)) {
         Some(Value::Integer(_)) => {
-            text.trim().parse().map(Value::Integer).map_err(|_| ConfigError::Value {
-                key: format!("{section}.{setting}"),
-                message: "expected a whole number".to_owned(),
-            })?
+            text.trim().parse().map(Value::Integer).map_err(|_| wrong("expected a whole number"))?
+        }
+        Some(Value::Boolean(_)) => {
+            text.trim().parse().map(Value::Boolean).map_err(|_| wrong("expected `true` or `false`"))?
         }
         Some(Value::Array(_)) => {
             let items = text.split(',').map(str::trim).filter(|item| !item.is_empty());
@@ -153,9 +159,11 @@ pub fn check(config: &Config) -> Result<(), ConfigError> {
     if server.request_timeout.get().is_zero() {
         return refuse("server.request_timeout", "expected more than nothing");
     }
-    for (key, period) in
-        [("server.head_timeout", server.head_timeout), ("server.write_timeout", server.write_timeout)]
-    {
+    for (key, period) in [
+        ("server.head_timeout", server.head_timeout),
+        ("server.idle_timeout", server.idle_timeout),
+        ("server.write_timeout", server.write_timeout),
+    ] {
         if period.get().is_zero() {
             return refuse(key, "expected more than nothing");
         }
@@ -249,7 +257,7 @@ mod tests {
                 Some(("KEYSTILE_SERVER_LISTEN", "")),
                 "unknown setting `KEYSTILE_SERVER_LISTEN`; did you mean `KEYSTILE_SERVER__LISTEN`?",
             ),
-            ("server = 1", None, "setting `server`: invalid type: integer `1`, expected struct Server"),
+            ("server = 1", None, "setting `server`: expected a table"),
             ("\n[server", None, "`FILE` line 2: unclosed table, expected `]`"),
             (
                 "",
@@ -300,6 +308,78 @@ mod tests {
         assert_eq!((config.publisher.rebase_after, config.limits.tokens_per_minute), (0, 7));
         let trusted = |address: &str| config.server.trusted_proxies.contain(address.parse().unwrap());
         assert_eq!(["10.1.2.3", "::1", "11.0.0.1", "::2"].map(trusted), [true, true, false, false]);
+    }
+
+    #[test]
+    fn every_setting_but_issuers_may_come_from_the_environment() {
+        for (section, content) in Table::try_from(Config::default()).unwrap() {
+            let Value::Table(content) = content else {
+                assert_eq!(section, "issuers");
+                continue;
+            };
+            for (name, default) in content {
+                let variable = variable(&format!("{section}.{name}"));
+                let text = match default {
+                    Value::String(text) => text,
+                    Value::Array(items) if items.is_empty() => String::new(),
+                    plain => plain.to_string(),
+                };
+                assert_eq!(loaded("", &[(&variable, &text)]).as_ref(), Ok(&Config::default()), "{variable}");
+            }
+        }
+        let allowed = |text| loaded("", &[("KEYSTILE_TOKENS__ALLOW_NEVER", text)]);
+        assert_eq!(allowed("true").map(|config| config.tokens.allow_never), Ok(true));
+        assert_eq!(
+            allowed("yes"),
+            Err("setting `tokens.allow_never`: expected `true` or `false`".to_owned())
+        );
+    }
+
+    /// Wherever it was put by mistake, in whatever form.
+    #[test]
+    fn no_value_is_quoted() {
+        const URL: &str = "postgres://keystile:hunter2, expected u8@db/ks";
+        let defaults = Table::try_from(Config::default()).unwrap();
+        let mut refused = 0;
+        let mut check = |file: &str, environment: &[(&str, &str)]| {
+            // Many settings take any text.
+            if let Err(error) = loaded(file, environment) {
+                refused += 1;
+                assert!(!error.contains("hunter2") && !error.contains("struct "), "{file}: {error}");
+            }
+        };
+        for (section, content) in &defaults {
+            for value in [format!("'{URL}'"), format!("['{URL}']"), format!("{{ url = '{URL}' }}")] {
+                check(&format!("{section} = {value}"), &[]);
+                check(&format!("[[{section}]]\nissuer = {value}"), &[]);
+                check(&format!("[[{section}]]\nissuer = 'https://a'\nalgorithms = {value}"), &[]);
+                check(&format!("[[{section}]]\nissuer = 'https://a'\njwks_url = {value}"), &[]);
+            }
+            for name in content.as_table().into_iter().flat_map(Table::keys) {
+                for value in [
+                    format!("'{URL}'"),
+                    format!("['{URL}']"),
+                    format!("{{ a = '{URL}' }}"),
+                    // No TOML.
+                    URL.to_owned(),
+                    format!("'{URL}"),
+                    format!("\"{URL}"),
+                    format!("'x' {URL}"),
+                    format!("\"\\{URL}\""),
+                    format!("'''{URL}"),
+                    format!("1 # {URL}\n{URL}"),
+                    format!("[1, '{URL}'"),
+                    format!("{{ '{URL}'"),
+                    "-1".to_owned(),
+                    "1.5".to_owned(),
+                    "1979-05-27".to_owned(),
+                ] {
+                    check(&format!("[{section}]\n{name} = {value}"), &[]);
+                }
+                check("", &[(&variable(&format!("{section}.{name}")), URL)]);
+            }
+        }
+        assert!(refused > 400, "{refused}");
     }
 
     #[test]

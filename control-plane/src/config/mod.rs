@@ -34,6 +34,7 @@ pub struct Server {
     pub request_timeout: Period,
     pub stop_timeout: Period,
     pub head_timeout: Period,
+    pub idle_timeout: Period,
     pub write_timeout: Period,
     pub max_connections: u32,
     pub anonymous_connections: u32,
@@ -129,6 +130,7 @@ impl Default for Server {
             request_timeout: Period::from_secs(10),
             stop_timeout: Period::from_secs(10),
             head_timeout: Period::from_secs(10),
+            idle_timeout: Period::from_secs(60),
             write_timeout: Period::from_secs(10),
             // 10,000 waiting edges, and those that ask for other things meanwhile.
             max_connections: 16_384,

@@ -68,7 +68,9 @@ impl fmt::Display for JournalError {
             }
             Self::Malformed { path, line } => write!(
                 f,
-                "line {line} of the journal `{}` can't be read; restore the file from its backup",
+                "line {line} of the journal `{}` can't be read. Never restore the file from a backup: if the database was \
+                 not restored since, move the file away and a server makes a new one; else remove the line after looking \
+                 at it, or move the file away and run `keystile restore --repair --everything`",
                 path.display()
             ),
             Self::Kind { path, line, kind } => write!(

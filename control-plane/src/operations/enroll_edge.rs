@@ -1,10 +1,11 @@
-use std::{fmt, net::SocketAddr};
+use std::{fmt, net::SocketAddr, time::Duration};
 
 use serde_json::{Value, json};
 use token::secret::Secret;
 
 use super::Service;
 use crate::{
+    config::Server,
     model::{Actor, EdgeId},
     random,
     store::{StoreError, audit, edges},
@@ -66,6 +67,12 @@ impl EnrolledEdge {
     /// Where the server listens, by the settings.
     pub fn listen(&self) -> SocketAddr {
         self.config.server.listen
+    }
+
+    /// How long the edge may keep a connection without a request: half of what the server allows, by the settings.
+    pub fn idle_timeout(&self) -> Duration {
+        let Server { idle_timeout, head_timeout, .. } = &self.config.server;
+        idle_timeout.max(head_timeout).get() / 2
     }
 
     /// Returns the configuration of the filter. It holds the credential with [`CredentialFrom::Configuration`] only.

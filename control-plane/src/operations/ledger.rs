@@ -3,7 +3,10 @@
 use std::{fmt, sync::Arc, time::Duration};
 
 use serde_json::json;
-use tokio::sync::{mpsc, oneshot};
+use tokio::{
+    sync::{mpsc, oneshot},
+    task::JoinHandle,
+};
 
 use crate::{
     clock::{Clock, Time},
@@ -22,10 +25,11 @@ pub(super) struct Ledger {
 }
 
 impl Ledger {
-    pub(super) fn start(store: Store, clock: Clock) -> Self {
+    /// Returns with it the task that writes, which ends when the ledger is dropped.
+    pub(super) fn start(store: Store, clock: Clock) -> (Self, JoinHandle<()>) {
         let (sender, receiver) = mpsc::channel(QUEUE);
-        tokio::spawn(write(store, receiver));
-        Self { sender, clock }
+        let writer = tokio::spawn(write(store, receiver));
+        (Self { sender, clock }, writer)
     }
 
     /// Returns when the entry is durable. A caller that goes away meanwhile leaves a token that nobody holds.

@@ -91,7 +91,8 @@ pub use roles::{attach_role, create_role, delete_role, detach_role, find_role, l
 pub use rotate_edge::{OldCredential, RotateEdgeError, RotatedEdge, rotate_edge};
 pub use service::{OpenError, Service, TakeUpError};
 pub use signing_keys::{
-    SigningKeyError, forget_signing_keys, promote_signing_key, retire_key, rotate_signing_key,
+    SigningKeyError, discard_key_files, forget_signing_keys, promote_signing_key, retire_key,
+    retired_key_file, rotate_signing_key,
 };
 pub use symmetric_keys::symmetric_keys;
 pub use unrevoke::{UnrevokeError, Unrevoked, unrevoke};

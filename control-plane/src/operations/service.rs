@@ -1,12 +1,13 @@
 use std::{
-    fmt,
-    sync::{Arc, OnceLock},
+    fmt, mem,
+    sync::{self, Arc, OnceLock, PoisonError},
     time::Duration,
 };
 
 use bundle::PublicKey;
 use tokio::{
     sync::Mutex,
+    task::JoinHandle,
     time::{Instant, sleep, timeout},
 };
 
@@ -47,6 +48,8 @@ pub struct Service {
     publications: OnceLock<Publications>,
     /// Until when time had passed when it was last looked at, and the uptime then.
     pub(super) seen: Mutex<Option<(Time, Duration)>>,
+    /// The tasks of the ledger and of the usage, until somebody supervises them.
+    workers: sync::Mutex<Vec<(&'static str, JoinHandle<()>)>>,
     /// When a write was last tried with success.
     written: Mutex<Option<Instant>>,
 }
@@ -126,12 +129,15 @@ impl Service {
         let records = store::signing_keys::list(&mut reader).await.map_err(OpenError::Store)?;
         drop(reader);
         let keys = Arc::new(Keys::open(&home, &records).map_err(OpenError::Keys)?);
+        let (ledger, ledger_writer) = Ledger::start(store.clone(), clock.clone());
+        let (usage, usage_writer) = Usage::start(store.clone());
         Ok(Self {
             root_key: root.to_string(),
             installation: installation.map(|installation| installation.id),
             journal,
-            ledger: Ledger::start(store.clone(), clock.clone()),
-            usage: Usage::start(store.clone()),
+            ledger,
+            usage,
+            workers: sync::Mutex::new(vec![("ledger", ledger_writer), ("usage", usage_writer)]),
             rates: OperatorRates::new(&config.limits),
             publications: OnceLock::new(),
             seen: Mutex::new(None),
@@ -170,6 +176,11 @@ impl Service {
 
     pub(crate) const fn store(&self) -> &Store {
         &self.store
+    }
+
+    /// Returns the background tasks, by name, to whoever asks first and supervises them.
+    pub(crate) fn workers(&self) -> Vec<(&'static str, JoinHandle<()>)> {
+        mem::take(&mut *self.workers.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// The key that edges pin.

@@ -8,7 +8,7 @@
 //! ```
 //! A key that signs no more is covered for ever: no server, whatever it has in memory, enters a token of it.
 
-use std::{fmt, time::Duration};
+use std::{error::Error as _, fmt, path::PathBuf, time::Duration};
 
 use serde_json::json;
 use token::api_key::Kind;
@@ -151,8 +151,50 @@ pub async fn retire_key(service: &Service, actor: &Actor, kid: &str) -> Result<u
     let scope = WatermarkScope::SigningKey(kid.to_owned());
     raise(service, &mut write, &scope, NEVER, now, version).await?;
     finish(service, write, actor, "key.retire", kid, version, now).await?;
-    keys::remove(&service.home, kid)?;
+    discard_key_file(service, kid);
     Ok(version)
+}
+
+/// The file of a key that was retired, if it could not be deleted.
+pub fn retired_key_file(service: &Service, kid: &str) -> Option<PathBuf> {
+    Some(keys::path(&service.home, kid)).filter(|file| file.exists())
+}
+
+/// Deletes the files of keys that were retired or forgotten: those that could not be deleted then, and those in the
+/// folders of other replicas. Returns how many.
+pub async fn discard_key_files(service: &Service) -> Result<usize, SigningKeyError> {
+    // The files first: a key that is made meanwhile is in the database before it signs anything.
+    let kept = keys::kept(&service.home)?;
+    let mut read = service.store.read().await?;
+    let records = signing_keys::list(&mut read).await?;
+    let generations = tag_keys::list(&mut read).await?;
+    let mut discarded = 0;
+    for kid in kept {
+        let is_listed = records.iter().any(|record| record.kid == kid)
+            || generations.iter().any(|generation| generation.kid() == kid);
+        // What is unknown may be of a database that was restored, or in the making; a covered key signs nothing more.
+        if !is_listed && coverage::of(&mut read, &kid).await? == Some(NEVER) {
+            discarded += usize::from(discard_key_file(service, &kid));
+        }
+    }
+    Ok(discarded)
+}
+
+/// Deletes the file of a key that no bundle will ever have again. The change that needs it is durable already, so a
+/// failure is no failure of that: it is logged, and [`discard_key_files`] tries again.
+fn discard_key_file(service: &Service, kid: &str) -> bool {
+    match keys::remove(&service.home, kid) {
+        Ok(()) => true,
+        Err(error) => {
+            let cause = error.source().map(ToString::to_string).unwrap_or_default();
+            tracing::warn!(
+                key.id = kid,
+                error.cause = cause,
+                "the file of a retired key can't be deleted: {error}"
+            );
+            false
+        }
+    }
 }
 
 /// Takes away the keys whose tokens have all expired. Returns how many.
@@ -171,7 +213,7 @@ pub async fn forget_signing_keys(service: &Service) -> Result<usize, SigningKeyE
         let (mut write, version, now) = begin(service).await?;
         signing_keys::delete(&mut write, kid).await?;
         finish(service, write, &Actor::System, "signing_key.forget", kid, version, now).await?;
-        keys::remove(&service.home, kid)?;
+        discard_key_file(service, kid);
     }
     Ok(moot.len())
 }

@@ -10,6 +10,7 @@ use std::{
 
 use tokio::{
     sync::Notify,
+    task::JoinHandle,
     time::{Instant, sleep, timeout},
 };
 
@@ -43,11 +44,12 @@ struct Seen {
 }
 
 impl Usage {
-    pub(super) fn start(store: Store) -> Self {
+    /// Returns with it the task that writes, which ends when the last `Usage` is dropped.
+    pub(super) fn start(store: Store) -> (Self, JoinHandle<()>) {
         let usage = Self { store, gathered: Arc::default(), news: Arc::default() };
         let (gathered, news) = (Arc::downgrade(&usage.gathered), Arc::clone(&usage.news));
         let store = usage.store.clone();
-        tokio::spawn(async move {
+        let writer = tokio::spawn(async move {
             loop {
                 // Those that come within a moment share a transaction.
                 if timeout(PERIOD, news.notified()).await.is_ok() {
@@ -58,7 +60,7 @@ impl Usage {
                 Self { store: store.clone(), gathered, news: Arc::clone(&news) }.flush().await;
             }
         });
-        usage
+        (usage, writer)
     }
 
     pub(super) fn auth_key_used(&self, id: &AuthKeyId, at: Time) {

@@ -254,6 +254,38 @@ async fn the_doctor_says_what_to_do() {
     assert!(world.complaint(&["audit"]).contains("init`, or name another with --data"));
 }
 
+/// An old journal in its place would hide what was revoked since.
+#[tokio::test]
+async fn a_damaged_journal_is_not_restored_from_a_backup() {
+    let world = World::on_sqlite().await;
+    let revoked = ["a", "b"].map(|digit| digit.repeat(64));
+    for fingerprint in &revoked {
+        world.json(&["revoke", "--fingerprint", fingerprint]);
+    }
+    let journal = world.data().join("keys/journal");
+    let text = std::fs::read_to_string(&journal).unwrap();
+    std::fs::write(&journal, text.replacen("revoked_at", "revokad_at", 1)).unwrap();
+    let output = world.run(&["doctor"]);
+    assert_eq!(output.status.code(), Some(1));
+    let told = String::from_utf8(output.stderr).unwrap();
+    let advice = told.lines().find_map(|line| line.strip_prefix("Next: ")).unwrap();
+    assert!(
+        advice.contains("never restore it from a backup") && advice.contains("move the file away"),
+        "{told}"
+    );
+    assert!(world.complaint(&["serve"]).contains("line 1 of the journal"));
+    // As it says: the database knows all of it.
+    std::fs::rename(&journal, world.data().join("journal.damaged")).unwrap();
+    let server = world.serve();
+    eventually("a new journal", async || {
+        let text = std::fs::read_to_string(&journal).unwrap_or_default();
+        revoked.iter().all(|fingerprint| text.contains(fingerprint)).then_some(())
+    })
+    .await;
+    drop(server);
+    assert!(world.run(&["doctor"]).status.success());
+}
+
 #[tokio::test]
 async fn the_data_folder_is_private() {
     let world = World::on_sqlite().await;

@@ -245,6 +245,20 @@ on_both! {
         assert_eq!(world.json(&["edge", "list"]).as_array().unwrap().len(), 4);
     }
 
+    /// Else the server closes a connection in the moment in which Envoy sends a request on it.
+    async fn an_enrolled_envoy_closes_idle_connections_before_the_server_does(world: World) {
+        let mut world = world;
+        let cluster = |world: &World, name: &str, how: &[&str]| {
+            text(&world.json(&[&["edge", "enroll", name], how].concat())["files"]["cluster.yaml"])
+        };
+        for (name, how) in [("one", &[][..]), ("two", &["--env", "KEYSTILE_EDGE"]), ("three", &["--inline"])] {
+            let cluster = cluster(&world, name, how);
+            assert!(cluster.contains("idle_timeout: 30s }"), "{cluster}");
+        }
+        world.set("KEYSTILE_SERVER__IDLE_TIMEOUT", "15s");
+        assert!(cluster(&world, "four", &[]).contains("idle_timeout: 7.5s }"));
+    }
+
     /// Both servers look into one store.
     async fn an_old_credential_ends_when_the_new_one_is_used(world: World) {
         let old = world.edge("one");
@@ -400,8 +414,7 @@ async fn good(server: &Server, credential: &str) -> bool {
 
 pub(crate) async fn wait_until_it_waits(server: &Server) {
     eventually("the waiting edge", async || {
-        let metrics = server.get("/metrics").send().await.unwrap().text().await.unwrap();
-        metrics.contains("keystile_waiting_edges 1").then_some(())
+        (server.metric("keystile_waiting_edges").await == Some("1".to_owned())).then_some(())
     })
     .await;
 }

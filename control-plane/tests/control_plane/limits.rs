@@ -109,9 +109,8 @@ async fn an_operator_has_so_many_tokens_in_a_minute() {
     // An admin is not counted.
     let token = world.token();
     assert_eq!(server.verdict(&world, &token).await.0, 200);
-    let metrics = server.get("/metrics").send().await.unwrap().text().await.unwrap();
-    let expected = r#"keystile_requests_limited_total{code="operator_tokens_exceeded"} 1"#;
-    assert!(metrics.contains(expected), "{metrics}");
+    let limited = server.metric(r#"keystile_requests_limited_total{code="operator_tokens_exceeded"}"#);
+    assert_eq!(limited.await.unwrap(), "1");
 }
 
 #[tokio::test]

@@ -86,6 +86,42 @@ on_both! {
     }
 }
 
+/// Nothing that such a server signs is believed for now, and what it refuses "up to now" would lock its scope out.
+#[tokio::test]
+async fn a_server_whose_clock_is_wrong_is_not_ready() {
+    for (theirs, code) in [("- interval '2 hours'", "clock_ahead"), ("+ interval '2 hours'", "clock_behind")]
+    {
+        let mut world = World::on_postgres().await;
+        let server = world.serve();
+        let ready = server.get("/readyz").send().await.unwrap();
+        assert_eq!(ready.status(), 200);
+        drop(server);
+        // The clock of this machine is not the test's to set, so it is the other one that is wrong.
+        let database = world.url.split(['/', '?']).nth(3).unwrap();
+        crate::postgres::execute(
+            &world.url,
+            &format!(
+                "CREATE SCHEMA wrong; \
+                 CREATE FUNCTION wrong.clock_timestamp() RETURNS timestamptz LANGUAGE sql \
+                 AS $$ SELECT pg_catalog.clock_timestamp() {theirs} $$; \
+                 ALTER DATABASE {database} SET search_path = wrong, pg_catalog, public"
+            ),
+        );
+        let server = world.serve();
+        for _ in 0..2 {
+            let ready = server.get("/readyz").send().await.unwrap();
+            assert_eq!(ready.status(), 503);
+            assert_eq!(ready.json::<Value>().await.unwrap()["code"], code);
+        }
+        assert_eq!(server.get("/healthz").send().await.unwrap().status(), 200);
+        world.set("KEYSTILE_SERVER__LISTEN", server.address());
+        let output = world.run(&["doctor"]);
+        assert_eq!(output.status.code(), Some(1));
+        let told = String::from_utf8_lossy(&output.stdout);
+        assert!(told.contains("BAD   clock") && told.contains(&format!("not ready: {code}")), "{told}");
+    }
+}
+
 /// As a backup is restored without stopping the server, in three ways.
 #[tokio::test]
 async fn a_server_whose_database_was_replaced_ends() {

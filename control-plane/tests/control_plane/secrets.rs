@@ -28,7 +28,14 @@ on_both! {
             for file in ["keystile.db", "keystile.db-wal"] {
                 kept.extend(std::fs::read(world.data().join(file)).ok().map(|bytes| (file, bytes)));
             }
+        } else {
+            let dump = world.folder().join("dump");
+            crate::postgres::tool(&world.url, "pg_dump", &["--inserts", "-f", dump.to_str().unwrap()]);
+            kept.push(("database", std::fs::read(dump).unwrap()));
         }
+        // What is there is looked at as it is written there.
+        let (_, database) = kept.last().unwrap();
+        assert!(database.windows(world.operator.len()).any(|window| window == world.operator.as_bytes()));
         let (_, signature) = token.rsplit_once('.').unwrap();
         let shown = [world.auth_key.as_str(), made["authKey"].as_str().unwrap(), &credential, &token, &api_key, signature, "wrong-secret"];
         for (place, bytes) in kept {

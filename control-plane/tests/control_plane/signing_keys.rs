@@ -5,7 +5,8 @@ use std::time::{Duration, Instant};
 use control_plane::{
     model::{Actor, AuthKeyId},
     operations::{
-        Bearer, Lifetime, collect, forget_signing_keys, issue, promote_signing_key, rotate_signing_key,
+        Bearer, Lifetime, collect, discard_key_files, forget_signing_keys, issue, promote_signing_key,
+        retire_key, rotate_signing_key,
     },
     publisher,
 };
@@ -161,6 +162,43 @@ async fn a_replaced_key_is_forgotten_when_its_tokens_have_expired() {
     let snapshot = &publisher::preview(&service).await.unwrap().snapshot;
     assert!(snapshot.key(&old).is_none() && snapshot.key(&next).is_some());
     assert_eq!(forget_signing_keys(&service).await.unwrap(), 0);
+}
+
+/// The change is durable by then: whoever was told that it failed would leave a stolen key's thief for later.
+#[tokio::test]
+async fn a_key_file_that_cannot_be_deleted_keeps_no_key_from_being_retired() {
+    let world = World::on_sqlite().await;
+    let service = world.service().await;
+    world.json(&["key", "create", "--user", &format!("{}/alice", world.operator)]);
+    let stolen = service.keys().current().signer().kid().to_owned();
+    let tag = "tag-1".to_owned();
+    // Not even root deletes a folder as if it were a file.
+    let file = |kid: &str| world.data().join(format!("keys/{kid}.jwk"));
+    for kid in [&stolen, &tag] {
+        std::fs::remove_file(file(kid)).unwrap();
+        std::fs::create_dir(file(kid)).unwrap();
+    }
+    retire_key(&service, &Actor::Admin, &stolen).await.unwrap();
+    let output = world.run(&["key", "retire", &tag, "--yes"]);
+    let told = String::from_utf8(output.stderr).unwrap();
+    assert!(matches!(output.status.code(), Some(0 | 3)), "{told}");
+    assert!(told.contains("could not be deleted: delete `") && told.contains("tag-1.jwk"), "{told}");
+    let snapshot = &publisher::preview(&service).await.unwrap().snapshot;
+    assert!(snapshot.key(&stolen).is_none() && snapshot.generation_key(1).is_none());
+
+    assert_eq!(discard_key_files(&service).await.unwrap(), 0);
+    for kid in [&stolen, &tag] {
+        std::fs::remove_dir(file(kid)).unwrap();
+        std::fs::write(file(kid), "{}").unwrap();
+    }
+    // Those that are good stay, and what nobody knows.
+    let kept = ["ks-unknown", "tag-77", "tail", "tag-2"].map(file);
+    std::fs::write(&kept[0], "{}").unwrap();
+    std::fs::write(&kept[1], "{}").unwrap();
+    let next = rotate_signing_key(&service, &Actor::Admin).await.unwrap();
+    assert_eq!(discard_key_files(&service).await.unwrap(), 2);
+    assert!(!file(&stolen).exists() && !file(&tag).exists());
+    assert!(kept.iter().all(|file| file.exists()) && file(&next).exists());
 }
 
 fn kid(token: &str) -> String {

@@ -45,6 +45,8 @@ impl World {
             environment: vec![
                 ("KEYSTILE_STORE__URL", url.clone()),
                 ("KEYSTILE_LOG__LEVEL", "debug".to_owned()),
+                // Nothing ever listens on port 0: `doctor` asks no server that happens to run on the default port.
+                ("KEYSTILE_SERVER__LISTEN", "127.0.0.1:0".to_owned()),
             ],
             url,
             operator: String::new(),
@@ -220,6 +222,13 @@ impl Server {
 
     pub(crate) fn get(&self, path: &str) -> RequestBuilder {
         self.client.get(format!("{}{path}", self.origin))
+    }
+
+    /// The value of one series, or `None` if the server does not tell of it.
+    pub(crate) async fn metric(&self, series: &str) -> Option<String> {
+        let metrics = self.get("/metrics").send().await.unwrap().text().await.unwrap();
+        let mut values = metrics.lines().filter_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
+        values.next().map(str::to_owned)
     }
 
     pub(crate) fn post(&self, path: &str, body: &Value) -> RequestBuilder {

@@ -72,6 +72,7 @@ async fn run() -> Result<()> {
 
         http2_upstream: false,
         upgrades: false,
+        max_stream_seconds: 900,
         access_log: true,
         filters_instead: None,
         filters_behind: Vec::new(),

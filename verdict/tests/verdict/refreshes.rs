@@ -182,19 +182,54 @@ fn what_is_not_a_better_bundle_changes_nothing() {
     }
 }
 
+/// What may come instead of an object.
+#[derive(Debug, Clone, Copy)]
+enum Damage {
+    FlippedBit,
+    Lengthened,
+    Truncated,
+    /// Another shard of the same bundle.
+    Neighbour,
+    /// The object of another bundle, signed by the same keys, in the same place and of the same length.
+    Swapped,
+    NotFound,
+    Unreachable,
+}
+
+/// The object of a bundle that has another revocation instead of one of `bundle_of(20_000)`, for the same place and of
+/// the same length.
+fn swapped_for(entry: &Entry) -> Vec<u8> {
+    // The set is cut by the leading bits.
+    let slot = entry.slot();
+    let shard: u64 = slot.rsplit('/').next().unwrap().parse().unwrap();
+    let is_in_shard = |number: &u64| fingerprint(*number).prefix() >> 61 == shard;
+    let last = (0..20_000).rev().find(is_in_shard).unwrap();
+    let instead = (100_000..).filter(is_in_shard).take(200);
+    let mut found = instead.filter_map(|number| {
+        let mut builder = builder();
+        for number in (0..20_000).filter(|number| *number != last).chain([number]) {
+            builder.revoke(1, fingerprint(number)).unwrap();
+        }
+        builder.settle(1).unwrap();
+        let other = published(&builder.build().unwrap(), 3, NOW_MS);
+        let (found, bytes) = other.objects.iter().find(|(other, _)| other.slot() == slot)?;
+        (found.size() == entry.size() && found != entry).then(|| bytes.to_vec())
+    });
+    found.next().expect("an object of the same length")
+}
+
 #[test]
 fn a_bad_object_is_refused_and_the_good_ones_need_not_be_fetched_again() {
     let old = published(&bundle_of(5), 1, NOW_MS);
     let new = published(&bundle_of(20_000), 2, NOW_MS);
-    let other = published(&bundle_of(20_001), 3, NOW_MS);
-    let replayed = |entry: &Entry| other.objects.iter().find(|(other, _)| other.slot() == entry.slot());
     for (damage, why) in [
-        (0, "object_hash_mismatch"),
-        (1, "object_size_mismatch"),
-        (2, "control_plane_status"),
-        (3, "control_plane_unreachable"),
-        (4, "object_size_mismatch"),
-        (5, "object_hash_mismatch"),
+        (Damage::FlippedBit, "object_hash_mismatch"),
+        (Damage::Lengthened, "object_size_mismatch"),
+        (Damage::Truncated, "object_size_mismatch"),
+        (Damage::Neighbour, "object_size_mismatch"),
+        (Damage::Swapped, "object_hash_mismatch"),
+        (Damage::NotFound, "control_plane_status"),
+        (Damage::Unreachable, "control_plane_unreachable"),
     ] {
         let mut refresh = refresh();
         load(&mut refresh, &old, NOW_MS);
@@ -205,6 +240,7 @@ fn a_bad_object_is_refused_and_the_good_ones_need_not_be_fetched_again() {
         refresh.handle_answer(call, 200, new.object(&entry).unwrap(), NOW_MS, 0).unwrap();
         let calls: Vec<Call> = core::iter::from_fn(|| refresh.poll(NOW_MS)).collect();
         assert_eq!(calls.len(), 8, "one for each shard");
+        let Call::Object(first) = calls[0] else { panic!("{calls:?}") };
         let mut failures = 0;
         for (at, call) in calls.into_iter().enumerate() {
             let Call::Object(entry) = call else { panic!("{call:?}") };
@@ -212,26 +248,25 @@ fn a_bad_object_is_refused_and_the_good_ones_need_not_be_fetched_again() {
             let mut status = 200;
             if at == 7 {
                 match damage {
-                    0 => bytes[0] ^= 1,
-                    1 => bytes.push(0),
-                    2 => status = 404,
-                    3 => status = 0,
-                    4 => bytes.truncate(bytes.len() / 2),
-                    // Swapped with that of another bundle, in the same place and of the same length.
-                    _ => {
-                        let length = bytes.len();
-                        bytes = replayed(&entry).unwrap().1.to_vec();
-                        bytes.resize(length, 0);
-                        bytes[7] ^= 1;
+                    Damage::FlippedBit => bytes[0] ^= 1,
+                    Damage::Lengthened => bytes.push(0),
+                    Damage::Truncated => bytes.truncate(bytes.len() / 2),
+                    Damage::Neighbour => bytes = new.object(&first).unwrap(),
+                    Damage::Swapped => {
+                        let whole = bytes;
+                        bytes = swapped_for(&entry);
+                        assert!(bytes.len() == whole.len() && bytes != whole);
                     }
+                    Damage::NotFound => status = 404,
+                    Damage::Unreachable => status = 0,
                 }
             }
             if let Err(failure) = refresh.handle_answer(call, status, bytes, NOW_MS, 0) {
-                assert_eq!(failure.code(), why);
+                assert_eq!(failure.code(), why, "{damage:?}");
                 failures += 1;
             }
         }
-        assert_eq!(failures, 1);
+        assert_eq!(failures, 1, "{damage:?}");
         assert_eq!(version(&refresh), 1, "the last good one is kept");
         let later = NOW_MS + 10_000;
         let again = published(&bundle_of(20_000), 2, later);

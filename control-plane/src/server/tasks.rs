@@ -1,0 +1,138 @@
+//! What runs beside the requests, until the server stops. None of it may end by itself.
+
+use std::{collections::HashMap, fmt, future::Future, panic::resume_unwind};
+
+use tokio::task::{Id, JoinError, JoinHandle, JoinSet};
+
+/// Background tasks by name. Dropping it aborts none of them: a task may be writing.
+#[derive(Debug, Default)]
+pub(super) struct Tasks {
+    running: JoinSet<()>,
+    names: HashMap<Id, &'static str>,
+}
+
+impl Tasks {
+    pub(super) fn spawn(&mut self, name: &'static str, task: impl Future<Output = ()> + Send + 'static) {
+        let handle = self.running.spawn(task);
+        self.names.insert(handle.id(), name);
+    }
+
+    /// Takes over a task that was spawned elsewhere.
+    pub(super) fn adopt(&mut self, name: &'static str, task: JoinHandle<()>) {
+        self.spawn(name, async move {
+            if let Err(error) = task.await
+                && let Ok(panic) = error.try_into_panic()
+            {
+                resume_unwind(panic);
+            }
+        });
+    }
+
+    /// Returns the first task that ends or panics. Waits for ever where there is none.
+    pub(super) async fn ended(&mut self) -> TaskEnded {
+        match self.running.join_next_with_id().await {
+            Some(joined) => self.name(joined),
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Waits until all tasks have ended. Returns the first one that panicked.
+    pub(super) async fn drain(&mut self) -> Result<(), TaskEnded> {
+        let mut outcome = Ok(());
+        while let Some(joined) = self.running.join_next_with_id().await {
+            let ended = self.name(joined);
+            if ended.panicked && outcome.is_ok() {
+                outcome = Err(ended);
+            }
+        }
+        outcome
+    }
+
+    fn name(&mut self, joined: Result<(Id, ()), JoinError>) -> TaskEnded {
+        let (id, panicked) = match joined {
+            Ok((id, ())) => (id, false),
+            Err(error) => (error.id(), error.is_panic()),
+        };
+        TaskEnded { name: self.names.remove(&id).unwrap_or("unknown"), panicked }
+    }
+}
+
+impl Drop for Tasks {
+    fn drop(&mut self) {
+        self.running.detach_all();
+    }
+}
+
+/// A background task that does not run any more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TaskEnded {
+    pub name: &'static str,
+    pub panicked: bool,
+}
+
+impl fmt::Display for TaskEnded {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let how = if self.panicked { "panicked" } else { "ended by itself" };
+        write!(f, "the background task `{}` {how}", self.name)
+    }
+}
+
+impl std::error::Error for TaskEnded {}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        sync::{
+            Arc,
+            atomic::{AtomicBool, Ordering},
+        },
+        time::Duration,
+    };
+
+    use tokio::{sync::oneshot, time::sleep};
+
+    use super::*;
+
+    fn broken(holds: bool) {
+        assert!(holds, "a defect");
+    }
+
+    #[tokio::test]
+    async fn a_task_that_ends_or_panics_is_named() {
+        let mut tasks = Tasks::default();
+        tasks.spawn("steady", std::future::pending());
+        tasks.spawn("brief", async {});
+        assert_eq!(tasks.ended().await, TaskEnded { name: "brief", panicked: false });
+        tasks.spawn("broken", async { broken(false) });
+        assert_eq!(tasks.ended().await, TaskEnded { name: "broken", panicked: true });
+        tasks.adopt("adopted", tokio::spawn(async { broken(false) }));
+        assert_eq!(tasks.ended().await, TaskEnded { name: "adopted", panicked: true });
+    }
+
+    #[tokio::test]
+    async fn all_are_waited_for_and_a_panic_meanwhile_is_told() {
+        let mut tasks = Tasks::default();
+        let written = Arc::<AtomicBool>::default();
+        let writes = Arc::clone(&written);
+        tasks.spawn("broken", async { broken(false) });
+        tasks.spawn("slow", async move {
+            sleep(Duration::from_millis(100)).await;
+            writes.store(true, Ordering::SeqCst);
+        });
+        assert_eq!(tasks.drain().await, Err(TaskEnded { name: "broken", panicked: true }));
+        assert!(written.load(Ordering::SeqCst));
+        assert_eq!(tasks.drain().await, Ok(()));
+    }
+
+    #[tokio::test]
+    async fn dropping_them_aborts_none() {
+        let mut tasks = Tasks::default();
+        let (sender, receiver) = oneshot::channel();
+        tasks.spawn("slow", async move {
+            sleep(Duration::from_millis(50)).await;
+            let _ = sender.send(());
+        });
+        drop(tasks);
+        assert_eq!(receiver.await, Ok(()));
+    }
+}

@@ -1,29 +1,30 @@
-//! The base: exactly which of all issued, unexpired fingerprints are revoked, near the least number of bits that can
-//! tell.
+//! The base: the exact set of revoked fingerprints among all issued, unexpired ones, close to the information-theoretic
+//! minimum of bits.
 //!
-//! It answers for its universe alone, the fingerprints it was built over: of those no answer is wrong. Any other
-//! fingerprint gets a random one, so whoever asks must know first that the universe covers it.
+//! The answers are exact for the *universe*, the fingerprints that the base was built over. For any other fingerprint
+//! the answer is arbitrary, so a caller must first check that the universe covers it (see [`Coverage`](crate::Coverage)).
 //!
-//! The set kept, E, is the revoked, or the others if they are fewer. Two layers after Mozilla's Clubcard
-//! (<https://eprint.iacr.org/2025/610>), both ribbon systems (arXiv 2103.02515, 2109.01892):
+//! The included set E is the revoked fingerprints, or the others if they are fewer. It is encoded in two layers, as in
+//! Clubcard by Mozilla (<https://eprint.iacr.org/2025/610>), both of them ribbon systems (arXiv 2103.02515, 2109.01892):
 //!
-//! 1. A *filter*, `rank` solutions of one homogeneous system: every member of E sums to 0 in each, any other
-//!    fingerprint in all of them with probability 2^-rank. The rank leaves about as many of these as E has members.
-//! 2. An *exact* layer over what passes the filter: 1 for a member of E, 0 for the rest. Absent when nothing else of
-//!    the universe passes.
+//! 1. A *filter*: `rank` solutions of one homogeneous system. Every member of E sums to 0 in each of them; any other
+//!    fingerprint sums to 0 in all of them with probability 2^-rank. The rank is chosen so that the number of false
+//!    positives is about the size of E.
+//! 2. An *exact* layer over everything that passes the filter: 1 for a member of E, 0 for a false positive. It is absent
+//!    if there are no false positives in the universe.
 //!
 //! ```text
 //!  0   1  layout: 1
-//!  1   1  bits: the universe is cut into 2^bits shards by leading bits
-//!  2   1  0: E is the revoked; 1: E is the others
+//!  1   1  bits: the universe is divided into 2^bits shards by leading bits
+//!  2   1  0: E is the revoked fingerprints; 1: E is the others
 //!  3   1  rank, at most 32
-//!  4   1  turn of the filter   (which of its seed's draws could be solved)
-//!  5   1  turn of the exact layer
-//!  6   4  F: columns of the filter; 0 if the rank is
-//! 10   4  X: columns of the exact layer; 0 if there is none
+//!  4   1  attempt of the filter   (the number of the draw, derived from the seed, that has a solution)
+//!  5   1  attempt of the exact layer
+//!  6   4  F: columns of the filter; 0 if the rank is 0
+//! 10   4  X: columns of the exact layer; 0 if it is absent
 //! 14   8  seed
-//! 22      solutions, as bits: rank times F, then X, with no gap; bit i is bit i % 8 of byte i / 8, so that 64
-//!         neighbours are a little-endian word wherever they start; the bits left of the last byte are 0
+//! 22      solutions, as bits: rank times F, then X, without padding; bit i is bit i % 8 of byte i / 8, so that 64
+//!         neighbors are a little-endian word at any offset; the remaining bits of the last byte are 0
 //! ```
 //! Numbers are big-endian. Nothing is unpacked: a look-up reads 33 bytes for each solution that it needs, which for
 //! most fingerprints is one or two.
@@ -35,7 +36,7 @@ use token::Fingerprint;
 
 use crate::{
     codec::{Malformed, Reader},
-    shards::{Bits, checked_bits},
+    shards::{Sharded, check_bits},
 };
 
 #[cfg(feature = "builder")]
@@ -45,13 +46,25 @@ mod equation;
 mod system;
 
 #[cfg(feature = "builder")]
-pub use build::{BuildError, build, shard_bits};
+pub use build::{BuildError, build_shard, shard_bits};
 
-use equation::{Equation, Keys, WIDTH, WORDS};
+use equation::{EQUATION_BITS, EQUATION_WORDS, Equation, EquationKeys};
 
-/// One shard, checked through to its last bit, in the bytes it came in.
+/// Version of the layout.
+const LAYOUT: u8 = 1;
+
+/// Bytes before the solutions.
+const HEADER_LEN: usize = 22;
+
+/// Enough for one revoked fingerprint among 2^32, because each solution halves the false positives.
+const MAX_RANK: u8 = 32;
+
+/// 2 MiB, far more than an object can hold.
+const MAX_COLUMNS: usize = 1 << 24;
+
+/// One shard of the base: the encoded bytes, validated completely.
 #[derive(Clone)]
-pub struct Shard {
+pub struct RibbonShard {
     bytes: Vec<u8>,
     bits: u8,
     inverted: bool,
@@ -59,36 +72,42 @@ pub struct Shard {
     exact: Option<Layer>,
 }
 
-impl Shard {
-    pub fn read(bytes: Vec<u8>, shard: u16) -> Result<Self, Malformed> {
+impl RibbonShard {
+    /// Validates the bytes of the shard with number `shard`.
+    ///
+    /// # Errors
+    ///
+    /// [`Malformed`] if the bytes are not a canonical encoding, or if `shard` is not below the number of shards.
+    pub fn decode(bytes: Vec<u8>, shard: u16) -> Result<Self, Malformed> {
         let mut rest = Reader(&bytes);
         if rest.u8("layout")? != LAYOUT {
             return Err(Malformed("layout"));
         }
-        let bits = checked_bits(rest.u8("shard bits")?, shard)?;
+        let bits = check_bits(rest.u8("shard bits")?, shard)?;
         let inverted = match rest.u8("inversion")? {
             0 => false,
             1 => true,
             _ => return Err(Malformed("inversion")),
         };
         let rank = rest.u8("rank")?;
-        let [filter_turn, exact_turn] = rest.array("turns")?;
+        let [filter_attempt, exact_attempt] = rest.array("attempts")?;
         let filter_columns = columns(&mut rest)?;
         let exact_columns = columns(&mut rest)?;
         let seed = rest.u64("seed")?;
         if rank > MAX_RANK || (rank == 0) != (filter_columns == 0) {
             return Err(Malformed("rank"));
         }
-        // One spelling: what is not there has no turn, and nothing at all has no seed.
+        // The encoding is canonical: an absent layer has attempt 0, and an empty shard has seed 0.
         let none = filter_columns == 0 && exact_columns == 0 && seed != 0;
-        if none || (filter_columns == 0 && filter_turn != 0) || (exact_columns == 0 && exact_turn != 0) {
+        if none || (filter_columns == 0 && filter_attempt != 0) || (exact_columns == 0 && exact_attempt != 0)
+        {
             return Err(Malformed("seed"));
         }
-        let filter = Layer::filter(seed, filter_turn, rank, filter_columns);
-        let exact = Layer::exact(seed, exact_turn, &filter, exact_columns);
+        let filter = Layer::filter(seed, filter_attempt, rank, filter_columns);
+        let exact = Layer::exact(seed, exact_attempt, &filter, exact_columns);
         let end = if exact_columns == 0 { filter.end() } else { exact.end() };
         let body = rest.bytes(end.div_ceil(8), "solutions")?;
-        rest.end()?;
+        rest.finish()?;
         let used = u32::try_from(end % 8).map_err(|_| Malformed("solutions"))?;
         if used > 0 && body.last().is_some_and(|last| last >> used != 0) {
             return Err(Malformed("bits past the solutions"));
@@ -97,67 +116,73 @@ impl Shard {
         Ok(Self { bytes, bits, inverted, filter, exact })
     }
 
-    /// Whether a member of the universe is revoked. Of any other fingerprint the answer says nothing.
+    /// Returns whether a member of the universe is revoked. For any other fingerprint the result is arbitrary.
     #[inline]
     pub fn contains(&self, fingerprint: &Fingerprint) -> bool {
         let words = words(fingerprint);
-        let body = self.bytes.get(HEADER..).unwrap_or_default();
-        let kept = self.filter.all_zero(body, words)
+        let body = self.bytes.get(HEADER_LEN..).unwrap_or_default();
+        let is_included = self.filter.all_zero(body, words)
             && self.exact.as_ref().is_none_or(|exact| !exact.all_zero(body, words));
-        kept != self.inverted
+        is_included != self.inverted
     }
 
-    /// As it travels, and all that it takes in memory beside less than 200 bytes.
+    /// Returns the encoded bytes. The shard needs less than 200 bytes of memory in addition.
     pub fn bytes(&self) -> &[u8] {
         &self.bytes
     }
 }
 
-impl Bits for Shard {
+impl Sharded for RibbonShard {
     fn bits(&self) -> u8 {
         self.bits
     }
 }
 
-impl fmt::Debug for Shard {
+impl fmt::Debug for RibbonShard {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "base::Shard({} bytes)", self.bytes.len())
+        write!(f, "RibbonShard({} bytes)", self.bytes.len())
     }
 }
 
-/// Where in the body the solutions of a system lie, one behind the other, and how fingerprints ask them.
+/// The position of the consecutive solutions of one system in the body, and the keys of its equations.
 #[derive(Debug, Clone, Copy)]
 struct Layer {
-    keys: Keys,
+    keys: EquationKeys,
     rank: u8,
     columns: usize,
-    /// First bit.
-    at: usize,
+    /// Offset of the first solution in the body, in bits.
+    first_bit: usize,
 }
 
 impl Layer {
-    fn filter(seed: u64, turn: u8, rank: u8, columns: usize) -> Self {
-        Self { keys: Keys::of(seed, turn.into()), rank, columns, at: 0 }
+    fn filter(seed: u64, attempt: u8, rank: u8, columns: usize) -> Self {
+        Self { keys: EquationKeys::new(seed, attempt.into()), rank, columns, first_bit: 0 }
     }
 
-    fn exact(seed: u64, turn: u8, filter: &Self, columns: usize) -> Self {
-        Self { keys: Keys::of(seed, u16::from(turn) | 1 << 8), rank: 1, columns, at: filter.end() }
+    fn exact(seed: u64, attempt: u8, filter: &Self, columns: usize) -> Self {
+        Self {
+            keys: EquationKeys::new(seed, u16::from(attempt) | 1 << 8),
+            rank: 1,
+            columns,
+            first_bit: filter.end(),
+        }
     }
 
-    /// The bit after the last. At most 33 * 2^24, so that it fits 32 bits.
+    /// Returns the offset of the bit after the last solution: at most 33 * 2^24, which fits 32 bits.
     fn end(&self) -> usize {
-        self.at.saturating_add(self.columns.saturating_mul(self.rank.into()))
+        self.first_bit.saturating_add(self.columns.saturating_mul(self.rank.into()))
     }
 
+    /// Returns whether the fingerprint sums to 0 in every solution.
     #[inline]
     fn all_zero(&self, body: &[u8], words: [u64; 4]) -> bool {
         if self.rank == 0 {
             return true;
         }
-        let Equation { start, coefficients } = Equation::of(words, &self.keys, self.columns);
-        let mut at = self.at.saturating_add(start);
+        let Equation { start, coefficients } = Equation::new(words, &self.keys, self.columns);
+        let mut at = self.first_bit.saturating_add(start);
         for _ in 0..self.rank {
-            if sum(body, at, &coefficients) {
+            if parity(body, at, &coefficients) {
                 return false;
             }
             at = at.saturating_add(self.columns);
@@ -166,16 +191,16 @@ impl Layer {
     }
 }
 
-/// The sum over GF(2) of those of the 256 bits from `at` on whose coefficient is 1.
+/// Returns the sum over GF(2) of those of the 256 bits at bit offset `at` whose coefficient is 1.
 #[inline]
-fn sum(body: &[u8], at: usize, coefficients: &[u64; WORDS]) -> bool {
+fn parity(body: &[u8], at: usize, coefficients: &[u64; EQUATION_WORDS]) -> bool {
     let window = match body.get(at >> 3..).and_then(<[u8]>::first_chunk) {
         Some(window) => *window,
-        None => last_window(body, at >> 3),
+        None => zero_padded_window(body, at >> 3),
     };
     let [words @ .., last] = window;
     let mut shared = 0;
-    // What a shift leaves over of a word is made up from the one after it.
+    // The bits that the shift leaves empty come from the next word.
     let mut next = u64::from(last);
     let shift = at & 7;
     for (word, coefficient) in words.as_chunks().0.iter().zip(coefficients).rev() {
@@ -186,12 +211,12 @@ fn sum(body: &[u8], at: usize, coefficients: &[u64; WORDS]) -> bool {
     shared.count_ones() & 1 == 1
 }
 
-/// Past the end all is 0.
+/// Returns the window at byte offset `from`, with zeros past the end of the body.
 #[cold]
-fn last_window(body: &[u8], from: usize) -> [u8; WIDTH / 8 + 1] {
-    let mut window = [0; WIDTH / 8 + 1];
-    for (byte, there) in window.iter_mut().zip(body.get(from..).unwrap_or_default()) {
-        *byte = *there;
+fn zero_padded_window(body: &[u8], from: usize) -> [u8; EQUATION_BITS / 8 + 1] {
+    let mut window = [0; EQUATION_BITS / 8 + 1];
+    for (byte, source) in window.iter_mut().zip(body.get(from..).unwrap_or_default()) {
+        *byte = *source;
     }
     window
 }
@@ -209,13 +234,3 @@ fn columns(from: &mut Reader<'_>) -> Result<usize, Malformed> {
     let columns = from.u32("columns")?;
     usize::try_from(columns).ok().filter(|columns| *columns <= MAX_COLUMNS).ok_or(Malformed("columns"))
 }
-
-const LAYOUT: u8 = 1;
-
-const HEADER: usize = 22;
-
-/// Enough for one revoked among 2^32: each step halves what passes.
-const MAX_RANK: u8 = 32;
-
-/// 2 MiB, far more than an object may have.
-const MAX_COLUMNS: usize = 1 << 24;

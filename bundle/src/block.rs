@@ -1,19 +1,19 @@
-//! A block of the base: of which credentials it knows, and the shards that tell.
+//! A block of the base: which credentials it covers, and the shards that contain their status.
 //!
 //! ```text
 //!  8  expires from, seconds since the Unix epoch
-//!  8  expires before, likewise; 2^64 - 1: never, and what has no expiry belongs here too
+//!  8  expires before, likewise; 2^64 - 1: no end, and credentials without expiry belong to this block too
 //!  2  number of ranges of the coverage
-//!     each, ascending, of one kid without overlap:
+//!     each, ascending, without overlap within one kid:
 //!        1  n, length of the kid
 //!        n  kid
 //!        8  issued from, seconds since the Unix epoch
-//!        8  issued until, likewise, included
+//!        8  issued until, likewise, inclusive
 //!  1  bits: there are 2^bits shards, at most 1,024
 //!     each: 4  size of the shard, at most 64 KiB
 //!          32  SHA-256 of its bytes
 //! ```
-//! Outside its coverage a shard answers at random, so it is never asked.
+//! Outside its coverage a shard gives arbitrary answers, so it is never queried there.
 
 use alloc::{string::String, vec::Vec};
 
@@ -23,50 +23,63 @@ use crate::{
     object::MAX_OBJECT_BYTES,
 };
 
-/// When the credentials of a block expire: seconds since the Unix epoch.
+/// The largest clock difference that a policy can allow.
+const MAX_LEEWAY_SECONDS: u64 = 300;
+
+/// 36 KiB of entries: 33 million members of the smaller set, at 32k per shard.
+pub(crate) const MAX_BLOCK_BITS: u8 = 10;
+
+/// The range of expiry times of the credentials in a block, in seconds since the Unix epoch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Span {
+pub struct ExpiryRange {
+    /// The earliest expiry, inclusive.
     pub expires_from: u64,
-    /// Not included, but for `u64::MAX`, which is never.
+    /// The latest expiry, exclusive. `u64::MAX` means no end, and includes credentials that never expire.
     pub expires_before: u64,
 }
 
-impl Span {
-    /// None: never.
+impl ExpiryRange {
+    /// Returns whether the range contains `expiry`. `None` is a credential that never expires.
     pub fn contains(&self, expiry: Option<u64>) -> bool {
         let expiry = expiry.unwrap_or(u64::MAX);
         expiry >= self.expires_from && (expiry < self.expires_before || self.expires_before == u64::MAX)
     }
 
-    /// Whether nothing in it can be alive, `now` in milliseconds: every edge allows for some difference of clocks.
-    pub(crate) fn is_over(&self, now: u64) -> bool {
+    /// Returns whether every credential in the range has expired, even with the largest clock difference. `now` is in
+    /// milliseconds since the Unix epoch.
+    pub(crate) fn has_expired(&self, now: u64) -> bool {
         self.expires_before != u64::MAX
-            && self.expires_before.saturating_add(LEEWAY_SECONDS).saturating_mul(1000) <= now
+            && self.expires_before.saturating_add(MAX_LEEWAY_SECONDS).saturating_mul(1000) <= now
     }
 }
 
-/// All credentials with this `kid` issued within these seconds, both included.
+/// The credentials of one key that were issued within a range of seconds: a block covers exactly these.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Coverage {
+    /// The `kid` of the signing key.
     pub kid: String,
+    /// The first second, inclusive, since the Unix epoch.
     pub iat_low: u64,
+    /// The last second, inclusive, since the Unix epoch.
     pub iat_high: u64,
 }
 
-/// The head of a block, checked through to its last byte.
+/// The head of a block, validated completely.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Block {
-    span: Span,
+    expiry_range: ExpiryRange,
     coverage: Vec<Coverage>,
     shards: Vec<Entry>,
 }
 
 impl Block {
-    pub(crate) fn read(bytes: &[u8], number: u16) -> Result<Self, Malformed> {
+    pub(crate) fn decode(bytes: &[u8], number: u16) -> Result<Self, Malformed> {
         let mut rest = Reader(bytes);
-        let span =
-            Span { expires_from: rest.u64("expires from")?, expires_before: rest.u64("expires before")? };
-        if span.expires_before <= span.expires_from {
+        let expiry_range = ExpiryRange {
+            expires_from: rest.u64("expires from")?,
+            expires_before: rest.u64("expires before")?,
+        };
+        if expiry_range.expires_before <= expiry_range.expires_from {
             return Err(Malformed("expires before"));
         }
         let mut coverage: Vec<Coverage> = Vec::new();
@@ -94,44 +107,48 @@ impl Block {
             if size > MAX_OBJECT_BYTES {
                 return Err(Malformed("size of a shard"));
             }
-            shards.push(Entry::of_base(number, shard, size, rest.array("hash of a shard")?));
+            shards.push(Entry::for_base_shard(number, shard, size, rest.array("hash of a shard")?));
         }
-        rest.end()?;
-        Ok(Self { span, coverage, shards })
+        rest.finish()?;
+        Ok(Self { expiry_range, coverage, shards })
     }
 
-    pub const fn span(&self) -> Span {
-        self.span
+    /// Returns the range of expiry times.
+    pub const fn expiry_range(&self) -> ExpiryRange {
+        self.expiry_range
     }
 
+    /// Returns the covered ranges of issuance, in ascending order.
     pub fn coverage(&self) -> &[Coverage] {
         &self.coverage
     }
 
-    /// The entries of its shards, in order.
+    /// Returns the entries of the shards, in order.
     pub(crate) fn shards(&self) -> &[Entry] {
         &self.shards
     }
 
-    /// Whether its shards know the credential.
+    /// Returns whether the block covers the credential. `iat` and `expiry` are in seconds since the Unix epoch.
     pub(crate) fn covers(&self, kid: &str, iat: u64, expiry: Option<u64>) -> bool {
-        let name = |range: &Coverage| (range.kid.as_str(), range.iat_low) <= (kid, iat);
-        let after = self.coverage.partition_point(name);
+        let starts_before = |range: &Coverage| (range.kid.as_str(), range.iat_low) <= (kid, iat);
+        let after = self.coverage.partition_point(starts_before);
         let range = after.checked_sub(1).and_then(|at| self.coverage.get(at));
-        self.span.contains(expiry) && range.is_some_and(|range| range.kid == kid && iat <= range.iat_high)
+        self.expiry_range.contains(expiry)
+            && range.is_some_and(|range| range.kid == kid && iat <= range.iat_high)
     }
 }
 
+/// Encodes the head of a block. Returns `None` if a length does not fit its field.
 #[cfg(feature = "builder")]
-pub(crate) fn write(
-    span: Span,
+pub(crate) fn encode(
+    expiry_range: ExpiryRange,
     coverage: &[Coverage],
     bits: u8,
     shards: &[(u32, [u8; 32])],
 ) -> Option<Vec<u8>> {
     let mut out = Vec::new();
-    out.extend(span.expires_from.to_be_bytes());
-    out.extend(span.expires_before.to_be_bytes());
+    out.extend(expiry_range.expires_from.to_be_bytes());
+    out.extend(expiry_range.expires_before.to_be_bytes());
     out.extend(u16::try_from(coverage.len()).ok()?.to_be_bytes());
     for Coverage { kid, iat_low, iat_high } in coverage {
         out.push(u8::try_from(kid.len()).ok()?);
@@ -146,9 +163,3 @@ pub(crate) fn write(
     }
     Some(out)
 }
-
-/// What clocks are allowed to differ by in any policy.
-const LEEWAY_SECONDS: u64 = 300;
-
-/// 36 KiB of shards: 33 million members of the smaller set at 32k each.
-pub(crate) const MAX_BLOCK_BITS: u8 = 10;

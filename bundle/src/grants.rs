@@ -1,14 +1,14 @@
-//! Grants: what each subject may do, compiled by whoever publishes; opaque here.
+//! Grants: the permission statements of each subject, compiled by the publisher and opaque to this crate.
 //!
 //! ```text
-//!  1  bits: the set is cut into 2^bits shards by leading bits
+//!  1  bits: the set is divided into 2^bits shards by leading bits
 //!  2  number of subjects
-//!     each, ascending: 16  subject, hashed as the scope of its watermark is
-//!                       4  where its statements start, from the end of this table
+//!     each, ascending: 16  subject, hashed like the scope of its watermark
+//!                       4  offset of its statements from the end of this table
 //!                       2  their length, at most 16 KiB
-//!     statements: each text once, in the order of its first subject
+//!     statements: each distinct text once, in the order of its first subject
 //! ```
-//! Subjects with the same statements share them.
+//! Subjects with equal statements share them.
 
 use alloc::vec::Vec;
 use core::fmt;
@@ -16,33 +16,43 @@ use core::fmt;
 use crate::{
     ScopeKey,
     codec::{Malformed, Reader},
-    shards::{Bits, checked_bits, shard_of},
+    shards::{Sharded, check_bits, shard_of},
 };
 
-/// One shard, checked through to its last byte, in the bytes it came in.
+/// Size of the largest grant, in bytes. Four of them fit one object, and one is enough for a user with several large roles
+/// that list each operation by name.
+pub const MAX_GRANT_BYTES: usize = 16 * 1024;
+
+/// Bytes before the table of subjects.
+const HEADER_LEN: usize = 3;
+
+/// Bytes of one subject in the table.
+pub(crate) const ROW_LEN: usize = 22;
+
+/// One shard of the grants: the encoded bytes, validated completely.
 #[derive(Clone)]
-pub struct Shard {
+pub struct GrantShard {
     bytes: Vec<u8>,
     bits: u8,
     subjects: usize,
 }
 
-impl Shard {
-    pub(crate) fn read(bytes: Vec<u8>, shard: u16) -> Result<Self, Malformed> {
+impl GrantShard {
+    pub(crate) fn decode(bytes: Vec<u8>, shard: u16) -> Result<Self, Malformed> {
         let mut rest = Reader(&bytes);
-        let bits = checked_bits(rest.u8("shard bits")?, shard)?;
+        let bits = check_bits(rest.u8("shard bits")?, shard)?;
         let subjects = usize::from(rest.u16("number of subjects")?);
-        let table = rest.bytes(subjects.saturating_mul(ROW), "table of the subjects")?;
-        let rows = table.as_chunks::<ROW>().0;
-        let ascending = rows.is_sorted_by(|before, after| split(before).0 < split(after).0);
-        if !ascending || rows.iter().any(|row| shard_of(split(row).0.word(), bits) != shard) {
+        let table = rest.bytes(subjects.saturating_mul(ROW_LEN), "table of the subjects")?;
+        let rows = table.as_chunks::<ROW_LEN>().0;
+        let ascending = rows.is_sorted_by(|before, after| decode_row(before).0 < decode_row(after).0);
+        if !ascending || rows.iter().any(|row| shard_of(decode_row(row).0.word(), bits) != shard) {
             return Err(Malformed("order of the subjects"));
         }
-        // Every statement belongs to somebody, and starts where the last new one ended.
+        // Every statement text has a subject, and starts where the previous distinct one ends.
         let mut known: Vec<(usize, usize)> = Vec::new();
         let mut end = 0usize;
         for row in rows {
-            let (_, offset, length) = split(row);
+            let (_, offset, length) = decode_row(row);
             if length > MAX_GRANT_BYTES {
                 return Err(Malformed("length of a grant"));
             }
@@ -60,30 +70,32 @@ impl Shard {
         Ok(Self { bytes, bits, subjects })
     }
 
-    pub(crate) fn of(&self, subject: ScopeKey) -> Option<&[u8]> {
-        let (table, grants) = self.bytes.get(HEADER..)?.split_at_checked(self.subjects.checked_mul(ROW)?)?;
-        let rows = table.as_chunks::<ROW>().0;
-        let at = rows.binary_search_by_key(&subject, |row| split(row).0).ok()?;
-        let (_, offset, length) = split(rows.get(at)?);
+    /// Returns the statements of a subject, or `None` if it has no grant.
+    pub(crate) fn get(&self, subject: ScopeKey) -> Option<&[u8]> {
+        let (table, grants) =
+            self.bytes.get(HEADER_LEN..)?.split_at_checked(self.subjects.checked_mul(ROW_LEN)?)?;
+        let rows = table.as_chunks::<ROW_LEN>().0;
+        let at = rows.binary_search_by_key(&subject, |row| decode_row(row).0).ok()?;
+        let (_, offset, length) = decode_row(rows.get(at)?);
         grants.get(offset..offset.checked_add(length)?)
     }
 }
 
-impl Bits for Shard {
+impl Sharded for GrantShard {
     fn bits(&self) -> u8 {
         self.bits
     }
 }
 
-impl fmt::Debug for Shard {
+impl fmt::Debug for GrantShard {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "grants::Shard({} subjects, {} bytes)", self.subjects, self.bytes.len())
+        write!(f, "GrantShard({} subjects, {} bytes)", self.subjects, self.bytes.len())
     }
 }
 
-/// Subjects must ascend and belong to the shard. None if they are too many.
+/// Encodes a shard. The subjects must be in ascending order and belong to it. Returns `None` if there are too many.
 #[cfg(feature = "builder")]
-pub(crate) fn write(bits: u8, grants: &[(ScopeKey, &[u8])]) -> Option<Vec<u8>> {
+pub(crate) fn encode(bits: u8, grants: &[(ScopeKey, &[u8])]) -> Option<Vec<u8>> {
     let mut out = Vec::from([bits]);
     out.extend(u16::try_from(grants.len()).ok()?.to_be_bytes());
     let mut offsets = alloc::collections::BTreeMap::new();
@@ -94,7 +106,7 @@ pub(crate) fn write(bits: u8, grants: &[(ScopeKey, &[u8])]) -> Option<Vec<u8>> {
             statements.extend(*grant);
             next
         });
-        out.extend(subject.bytes());
+        out.extend(subject.to_bytes());
         out.extend(offset.to_be_bytes());
         out.extend(u16::try_from(grant.len()).ok()?.to_be_bytes());
     }
@@ -102,19 +114,12 @@ pub(crate) fn write(bits: u8, grants: &[(ScopeKey, &[u8])]) -> Option<Vec<u8>> {
     Some(out)
 }
 
-/// Offset and length are what they say on every machine with more than 16 bits.
-fn split(row: &[u8; ROW]) -> (ScopeKey, usize, usize) {
-    let (subject, place) = row.split_at(16);
-    let (offset, length) = place.split_at(4);
+/// Returns subject, offset and length. They are exact wherever `usize` has more than 16 bits.
+fn decode_row(row: &[u8; ROW_LEN]) -> (ScopeKey, usize, usize) {
+    let (subject, location) = row.split_at(16);
+    let (offset, length) = location.split_at(4);
     let offset = offset.try_into().map_or(u32::MAX, u32::from_be_bytes);
     let length = length.try_into().map_or(u16::MAX, u16::from_be_bytes);
     let offset = usize::try_from(offset).unwrap_or(usize::MAX);
     (ScopeKey::from_bytes(subject.try_into().unwrap_or_default()), offset, length.into())
 }
-
-/// Four such grants fit one object: a user with several large roles, each operation by its name.
-pub const MAX_GRANT_BYTES: usize = 16 * 1024;
-
-const HEADER: usize = 3;
-
-pub(crate) const ROW: usize = 22;

@@ -1,21 +1,24 @@
-//! What the control plane publishes and edges read: one signed manifest and the immutable objects it names by hash.
+//! The format of bundles, which the control plane publishes and edges read: one signed manifest and the immutable objects
+//! that it names by hash.
 //!
 //! ```text
-//! root key --signs--> delegation of snapshot keys and tail keys, within every manifest
+//! root key --signs--> Delegation of snapshot keys and tail keys, included in every manifest
 //!
-//! bytes --Manifest::open(roots, audience)--> Manifest --names--> segments of the tail       (tail key: only adds)
+//! bytes --Manifest::open(roots, audience)--> Manifest --names--> segments of the tail        (tail key: only additions)
 //!                                               |
-//!                                               +----names--> Checkpoint --names--> the rest  (snapshot key)
-//! Entry --Objects::open(bytes)--> Object;  Snapshot::assemble(manifest, objects): all that an edge knows
+//!                                               +----names--> Checkpoint --names--> all else (snapshot key)
+//! Entry --Objects::open(bytes)--> Object;  Snapshot::assemble(manifest, objects): the assembled bundle of an edge
 //! ```
 //!
-//! A signature check is the only door: unverified bytes have another type, and an object opens only through the entry
-//! of a verified manifest, which holds its hash. All numbers are big-endian; trailing bytes are refused everywhere.
+//! Unverified bytes and verified data have different types. A manifest exists only after its signature was verified, and
+//! an object opens only through the entry of a verified manifest, which contains its hash. All numbers are big-endian.
+//! Trailing bytes are rejected everywhere.
 //!
-//! Nothing here knows the time, a network or randomness: they are arguments.
+//! The crate has no clock, network or randomness: callers pass the time.
 #![no_std]
 #![forbid(unsafe_code)]
-// This runs inside the proxy, where a panic takes a worker down.
+#![warn(missing_docs, clippy::missing_errors_doc)]
+// This code runs inside the proxy, where a panic terminates a worker.
 #![cfg_attr(
     not(test),
     deny(
@@ -33,12 +36,12 @@ pub mod base;
 mod block;
 #[cfg(feature = "builder")]
 pub mod builder;
-mod carried;
 mod checkpoint;
 mod codec;
 mod delegation;
 mod gaps;
 mod grants;
+mod inline;
 mod key;
 mod keys;
 mod manifest;
@@ -51,16 +54,16 @@ mod sorted;
 mod tail;
 mod watermarks;
 
-pub use block::{Block, Coverage, Span};
-pub use carried::Carried;
+pub use block::{Block, Coverage, ExpiryRange};
 pub use checkpoint::Checkpoint;
 pub use codec::Malformed;
 pub use delegation::{Delegation, DelegationError};
 pub use gaps::Gap;
 pub use grants::MAX_GRANT_BYTES;
-pub use key::{BadPublicKey, PublicKey};
+pub use inline::InlineBundle;
+pub use key::{InvalidPublicKey, PublicKey};
 pub use manifest::{MAX_MANIFEST_BYTES, Manifest, ManifestError};
-pub use object::{Entry, Kind, MAX_OBJECT_BYTES, Object, ObjectError};
+pub use object::{Entry, MAX_OBJECT_BYTES, Object, ObjectError, ObjectKind};
 pub use objects::Objects;
-pub use snapshot::{Incomplete, Regression, Rejected, Snapshot, Standing};
+pub use snapshot::{AdvanceError, Incomplete, Regression, RevocationStatus, Snapshot};
 pub use watermarks::{Scope, ScopeKey};

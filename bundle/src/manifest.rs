@@ -1,21 +1,32 @@
+//! The manifest: the signed list of everything that belongs to one version of a bundle.
+
 use alloc::vec::Vec;
 use core::{cmp::Ordering, fmt};
 
 use crate::{
-    Delegation, DelegationError, Entry, Kind, PublicKey, Regression,
+    Delegation, DelegationError, Entry, ObjectKind, PublicKey, Regression,
     codec::{Malformed, Reader},
-    key::{Context, Distrust, split, verify},
-    object::read_entries,
+    key::{Context, SignatureError, split_signature, verify},
+    object::decode_entries,
 };
 
-/// A manifest whose signature holds, by a key that a pinned root delegated to for this audience.
+/// Size of the longest manifest, in bytes. Every response to a waiting edge contains one, so it fits one memory page.
+pub const MAX_MANIFEST_BYTES: usize = 4096;
+
+/// The first bytes of a manifest.
+pub(crate) const MAGIC: &[u8; 4] = b"KSM2";
+
+/// The domain separation prefix of its signature.
+pub(crate) const CONTEXT: Context = b"keystile-manifest-v2\0";
+
+/// A manifest with a valid signature by a tail key that a pinned root key has authorized for this audience.
 ///
-/// It names one checkpoint and the segments of the tail, nothing else: whoever holds only a tail key can add
-/// revocations to what a snapshot key has signed, and take none away.
+/// It names one checkpoint and the segments of the tail, and nothing else: a tail key alone can add revocations to what a
+/// snapshot key has signed, but cannot remove any.
 ///
 /// ```text
 ///  0   4  "KSM2"
-///  4   8  tail key: the first bytes of the SHA-256 of its public half
+///  4   8  tail key id: the first 8 bytes of the SHA-256 of the public key
 /// 12   8  version
 /// 20   8  issued at, milliseconds since the Unix epoch
 /// 28   8  expires at, likewise
@@ -23,7 +34,7 @@ use crate::{
 /// 38   d  delegation
 ///      2  number of entries
 ///     40  each entry, strictly ascending: one checkpoint, then the segments of the tail
-///     64  Ed25519 (RFC 8032) over "keystile-manifest-v2\0" and all before
+///     64  Ed25519 (RFC 8032) over "keystile-manifest-v2\0" and all preceding bytes
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Manifest {
@@ -37,12 +48,55 @@ pub struct Manifest {
 }
 
 impl Manifest {
-    /// The only way to a manifest.
+    /// Verifies and decodes a manifest. There is no other constructor.
+    ///
+    /// # Errors
+    ///
+    /// [`ManifestError`] if the bytes are malformed, or if the delegation or the signature does not verify under one of
+    /// `roots` for `audience`. Expiry is not checked, because this crate has no clock.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use bundle::{Entry, Manifest, ObjectKind};
+    /// use bundle::builder::{DelegationFields, ManifestFields, RootKey, SnapshotKey, TailKey};
+    ///
+    /// // The control plane signs.
+    /// let (root, snapshot_key, tail_key) =
+    ///     (RootKey::new(&[1; 32]), SnapshotKey::new(&[2; 32]), TailKey::new(&[3; 32]));
+    /// let delegation = root.delegate(&DelegationFields {
+    ///     audience: "production",
+    ///     epoch: 1,
+    ///     issued_at: 1_700_000_000_000,
+    ///     expires_at: 1_800_000_000_000,
+    ///     snapshot_keys: &[snapshot_key.public_key()],
+    ///     tail_keys: &[tail_key.public_key()],
+    /// })?;
+    /// let checkpoint = Entry::for_bytes(ObjectKind::Checkpoint, 0, b"a signed checkpoint").unwrap();
+    /// let bytes = tail_key.sign(&ManifestFields {
+    ///     delegation: &delegation,
+    ///     version: 42,
+    ///     issued_at: 1_700_000_000_000,
+    ///     expires_at: 1_700_000_060_000,
+    ///     checkpoint,
+    ///     tail: &[],
+    /// })?;
+    ///
+    /// // The edge pins the root key and opens manifests of its own audience only.
+    /// let roots = [root.public_key()];
+    /// let manifest = Manifest::open(&bytes, &roots, "production")?;
+    /// assert_eq!((manifest.version(), manifest.checkpoint()), (42, &checkpoint));
+    /// assert_eq!(
+    ///     Manifest::open(&bytes, &roots, "staging").unwrap_err().code(),
+    ///     "delegation_audience_mismatch",
+    /// );
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn open(bytes: &[u8], roots: &[PublicKey], audience: &str) -> Result<Self, ManifestError> {
         if bytes.len() > MAX_MANIFEST_BYTES {
             return Err(ManifestError::TooLong);
         }
-        let (body, signature) = split(bytes)?;
+        let (body, signature) = split_signature(bytes)?;
         let mut rest = Reader(body);
         if &rest.array::<4>("magic")? != MAGIC {
             return Err(Malformed("magic").into());
@@ -55,57 +109,69 @@ impl Manifest {
         let delegation = rest.bytes(length.into(), "delegation")?;
         let delegation = Delegation::open(delegation, roots, audience)?;
         verify(delegation.tail_keys(), key_id, CONTEXT, (body, signature))?;
-        let entries = read_entries(&mut rest, |kind| matches!(kind, Kind::Checkpoint | Kind::Tail))?;
-        rest.end()?;
+        let entries =
+            decode_entries(&mut rest, |kind| matches!(kind, ObjectKind::Checkpoint | ObjectKind::Tail))?;
+        rest.finish()?;
         if expires_at <= issued_at {
             return Err(Malformed("expires at").into());
         }
         let (checkpoint, tail) = entries.split_first().ok_or(Malformed("checkpoint"))?;
-        if checkpoint.kind() != Kind::Checkpoint || tail.iter().any(|entry| entry.kind() != Kind::Tail) {
+        if checkpoint.kind() != ObjectKind::Checkpoint
+            || tail.iter().any(|entry| entry.kind() != ObjectKind::Tail)
+        {
             return Err(Malformed("checkpoint").into());
         }
         let (checkpoint, tail) = (*checkpoint, tail.into());
         Ok(Self { bytes: bytes.into(), delegation, version, issued_at, expires_at, checkpoint, tail })
     }
 
+    /// Returns the bytes that [`open`](Self::open) verified.
     pub fn bytes(&self) -> &[u8] {
         &self.bytes
     }
 
+    /// Returns the delegation within the manifest.
     pub const fn delegation(&self) -> &Delegation {
         &self.delegation
     }
 
+    /// Returns the audience of the bundle.
     pub fn audience(&self) -> &str {
         self.delegation.audience()
     }
 
-    /// Counts the changes of the content; the same content signed again keeps it.
+    /// Returns the version, which increases with every change of the content. Signing the same content again keeps it.
     pub const fn version(&self) -> u64 {
         self.version
     }
 
-    /// Milliseconds since the Unix epoch.
+    /// Returns the time of signing, in milliseconds since the Unix epoch.
     pub const fn issued_at(&self) -> u64 {
         self.issued_at
     }
 
-    /// Milliseconds since the Unix epoch.
+    /// Returns the expiry, in milliseconds since the Unix epoch.
     pub const fn expires_at(&self) -> u64 {
         self.expires_at
     }
 
+    /// Returns the entry of the checkpoint.
     pub const fn checkpoint(&self) -> &Entry {
         &self.checkpoint
     }
 
+    /// Returns the entries of the tail segments, in order.
     pub fn tail(&self) -> &[Entry] {
         &self.tail
     }
 
-    /// Whether an edge that has `held` may take this one: it says more, or the same more recently. All but the epoch
-    /// begins anew with a higher epoch.
-    pub fn may_follow(&self, held: &Self) -> Result<(), Regression> {
+    /// Checks that an edge with the manifest `held` may replace it by this one: it has a higher version, or the same
+    /// version with a later time of signing, or a higher epoch, in which versions restart.
+    ///
+    /// # Errors
+    ///
+    /// [`Regression::Epoch`] or [`Regression::Version`].
+    pub fn check_successor_of(&self, held: &Self) -> Result<(), Regression> {
         let order = |one: &Self| (one.version, one.issued_at);
         match self.delegation.epoch().cmp(&held.delegation.epoch()) {
             Ordering::Greater => Ok(()),
@@ -119,16 +185,23 @@ impl Manifest {
     }
 }
 
+/// Why a manifest does not open.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ManifestError {
+    /// It is longer than [`MAX_MANIFEST_BYTES`].
     TooLong,
+    /// The bytes do not have the format of a manifest.
     Malformed(Malformed),
+    /// Its delegation does not open.
     Delegation(DelegationError),
+    /// The delegation names no tail key with the id of the signing key.
     KeyUnknown,
+    /// The signature is not valid.
     SignatureInvalid,
 }
 
 impl ManifestError {
+    /// Returns the stable code for metrics and logs.
     pub const fn code(self) -> &'static str {
         match self {
             Self::TooLong => "manifest_too_long",
@@ -152,11 +225,11 @@ impl From<DelegationError> for ManifestError {
     }
 }
 
-impl From<Distrust> for ManifestError {
-    fn from(distrust: Distrust) -> Self {
-        match distrust {
-            Distrust::KeyUnknown => Self::KeyUnknown,
-            Distrust::SignatureInvalid => Self::SignatureInvalid,
+impl From<SignatureError> for ManifestError {
+    fn from(error: SignatureError) -> Self {
+        match error {
+            SignatureError::KeyUnknown => Self::KeyUnknown,
+            SignatureError::SignatureInvalid => Self::SignatureInvalid,
         }
     }
 }
@@ -167,17 +240,12 @@ impl fmt::Display for ManifestError {
             Self::TooLong => write!(f, "the manifest is longer than {MAX_MANIFEST_BYTES} bytes"),
             Self::Malformed(part) => write!(f, "the manifest is {part}"),
             Self::Delegation(error) => error.fmt(f),
-            Self::KeyUnknown => f.write_str("the manifest is signed with a key that no root delegated to"),
+            Self::KeyUnknown => {
+                f.write_str("the manifest is signed by a key that its delegation does not name")
+            }
             Self::SignatureInvalid => f.write_str("the signature of the manifest is invalid"),
         }
     }
 }
 
 impl core::error::Error for ManifestError {}
-
-/// One edge holds it several times and every waiting request carries it: kept under a page.
-pub const MAX_MANIFEST_BYTES: usize = 4096;
-
-pub(crate) const MAGIC: &[u8; 4] = b"KSM2";
-
-pub(crate) const CONTEXT: Context = b"keystile-manifest-v2\0";

@@ -1,3 +1,5 @@
+//! Objects and the entries that name them by hash.
+
 use alloc::{string::String, sync::Arc, vec::Vec};
 use core::fmt;
 
@@ -7,42 +9,46 @@ use crate::{
     Block, Checkpoint, Delegation, Gap, base,
     codec::{Malformed, Reader},
     gaps, grants,
-    key::Distrust,
+    key::SignatureError,
     keys, revocations, tail, watermarks,
 };
 
-/// What an object holds. The byte after the kind is the version of its format, so that formats can follow each other.
+/// Size of the largest object, in bytes. An edge hashes an object without interruption, and 64 KiB take 0.4 ms in wasm
+/// (measured, 176 MB/s), so no request is delayed for long.
+pub const MAX_OBJECT_BYTES: u32 = 64 * 1024;
+
+/// The kind of an object. Its code on the wire includes a version of the format, so that formats can change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Kind {
-    /// Public keys that tokens are verified with.
+pub enum ObjectKind {
+    /// The public keys that verify tokens and API keys.
     Keys,
-    /// Symmetric keys: the one kind that is secret, fetched over the authenticated channel only.
+    /// Symmetric keys. The only secret kind: edges fetch it over the authenticated channel.
     SecretKeys,
-    /// Revoked fingerprints, one shard: sorted 64-bit prefixes.
+    /// One shard of the revoked fingerprints.
     Revocations,
-    /// Watermarks, one shard.
+    /// One shard of the watermarks.
     Watermarks,
-    /// More entries than a checkpoint is to have.
+    /// Further entries of a checkpoint that has many.
     Index,
-    /// What subjects may do, one shard.
+    /// One shard of the grants.
     Grants,
-    /// What a snapshot key signed.
+    /// The signed state, see [`Checkpoint`].
     Checkpoint,
-    /// Operations since the checkpoint.
+    /// One segment of the operations since the checkpoint.
     Tail,
-    /// Fingerprints that are good again whatever the base says, one shard: as revocations.
-    Restorations,
-    /// What some shards of the base know of.
+    /// One shard of the un-revoked fingerprints, which override the base.
+    Unrevocations,
+    /// The head of a block of the base, see [`Block`].
     Block,
-    /// One shard of a block.
+    /// One shard of a block of the base.
     Base,
-    /// Spans of issue of which only a part is known.
+    /// The ranges of issuance with partial records, see [`Gap`].
     Gaps,
-    /// Fingerprints that were issued in a gap and are known, one shard: as revocations.
+    /// One shard of the known fingerprints of credentials that were issued in a gap.
     Known,
 }
 
-impl Kind {
+impl ObjectKind {
     const ALL: [Self; 13] = [
         Self::Keys,
         Self::SecretKeys,
@@ -52,13 +58,14 @@ impl Kind {
         Self::Grants,
         Self::Checkpoint,
         Self::Tail,
-        Self::Restorations,
+        Self::Unrevocations,
         Self::Block,
         Self::Base,
         Self::Gaps,
         Self::Known,
     ];
 
+    /// Returns the code on the wire: the kind, then the version of its format.
     const fn code(self) -> [u8; 2] {
         match self {
             Self::Keys => [1, 2],
@@ -69,7 +76,7 @@ impl Kind {
             Self::Grants => [6, 1],
             Self::Checkpoint => [7, 1],
             Self::Tail => [8, 1],
-            Self::Restorations => [9, 1],
+            Self::Unrevocations => [9, 1],
             Self::Block => [10, 1],
             Self::Base => [11, 1],
             Self::Gaps => [12, 1],
@@ -77,7 +84,7 @@ impl Kind {
         }
     }
 
-    /// In lower case, as it stands in the names of slots.
+    /// Returns the name of the kind in the names of slots, which edges and caches persist.
     const fn name(self) -> &'static str {
         match self {
             Self::Keys => "keys",
@@ -88,7 +95,7 @@ impl Kind {
             Self::Grants => "grants",
             Self::Checkpoint => "checkpoint",
             Self::Tail => "tail",
-            Self::Restorations => "restorations",
+            Self::Unrevocations => "restorations",
             Self::Block => "block",
             Self::Base => "base",
             Self::Gaps => "gaps",
@@ -96,18 +103,22 @@ impl Kind {
         }
     }
 
-    /// Whether a set may have so many of them that an index is needed.
+    /// Returns whether an index may name objects of this kind, because a set can have many of them.
     pub(crate) const fn is_indexed(self) -> bool {
-        matches!(self, Self::Revocations | Self::Watermarks | Self::Grants | Self::Restorations | Self::Known)
+        matches!(
+            self,
+            Self::Revocations | Self::Watermarks | Self::Grants | Self::Unrevocations | Self::Known
+        )
     }
 
-    fn read(code: [u8; 2]) -> Result<Self, Malformed> {
+    fn decode(code: [u8; 2]) -> Result<Self, Malformed> {
         let known = Self::ALL.into_iter().find(|kind| kind.code() == code);
         known.ok_or(Malformed("unknown kind or format of an object"))
     }
 }
 
-/// An object as a verified manifest names it, or what that names. Those of a block stand there in a form of their own.
+/// Names an object by its hash. Comes from a verified manifest or an object that it names; blocks name their shards in
+/// another format.
 ///
 /// ```text
 ///  0   1  kind
@@ -118,8 +129,8 @@ impl Kind {
 /// ```
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Entry {
-    kind: Kind,
-    /// The number of the block that a shard of the base belongs to; 0 of everything else.
+    kind: ObjectKind,
+    /// For a shard of the base, the number of its block; otherwise 0.
     block: u16,
     shard: u16,
     size: u32,
@@ -127,39 +138,48 @@ pub struct Entry {
 }
 
 impl Entry {
-    pub const fn kind(&self) -> Kind {
+    /// Returns the kind of the object.
+    pub const fn kind(&self) -> ObjectKind {
         self.kind
     }
 
+    /// Returns the number of the shard, segment or block, or 0.
     pub const fn shard(&self) -> u16 {
         self.shard
     }
 
+    /// Returns the size of the object, in bytes.
     pub const fn size(&self) -> u32 {
         self.size
     }
 
+    /// Returns the SHA-256 of the object.
     pub const fn sha256(&self) -> &[u8; 32] {
         &self.sha256
     }
 
-    /// A name for a place to keep it in: no two objects of one bundle share it, those of successive bundles do, so that
-    /// what is superseded is overwritten.
+    /// Returns the name of the slot to store the object under. Within one bundle slots are unique. An object of a later
+    /// bundle has the slot of the one that it supersedes, and so overwrites it.
     pub fn slot(&self) -> String {
         alloc::format!("{}/{}/{}", self.kind.name(), self.block, self.shard)
     }
 
-    pub(crate) const fn of_base(block: u16, shard: u16, size: u32, sha256: [u8; 32]) -> Self {
-        Self { kind: Kind::Base, block, shard, size, sha256 }
+    /// Returns the entry of a shard of the base.
+    pub(crate) const fn for_base_shard(block: u16, shard: u16, size: u32, sha256: [u8; 32]) -> Self {
+        Self { kind: ObjectKind::Base, block, shard, size, sha256 }
     }
 
-    /// The least and the greatest entry that could have the slot of this one.
+    /// Returns the least and the greatest possible entry with the slot of this one.
     pub(crate) const fn slot_range(&self) -> [Self; 2] {
         [Self { size: 0, sha256: [0; 32], ..*self }, Self { size: u32::MAX, sha256: [255; 32], ..*self }]
     }
 
-    /// The only way to an object: its bytes are the ones the manifest names. A checkpoint must be signed by a key of
-    /// the delegation.
+    /// Verifies the hash of an object and decodes it. There is no other constructor of an [`Object`]. A checkpoint must be
+    /// signed by a snapshot key of the delegation.
+    ///
+    /// # Errors
+    ///
+    /// [`ObjectError`] if the bytes are not the object that this entry names, or it is malformed.
     pub fn open(&self, bytes: Vec<u8>, delegation: &Delegation) -> Result<Object, ObjectError> {
         if u32::try_from(bytes.len()) != Ok(self.size) {
             return Err(ObjectError::SizeMismatch);
@@ -168,33 +188,39 @@ impl Entry {
             return Err(ObjectError::HashMismatch);
         }
         Ok(match self.kind {
-            Kind::Keys => Object::Keys(keys::read_public(&bytes)?),
-            Kind::SecretKeys => Object::Keys(keys::read_secret(&bytes)?),
-            Kind::Revocations => Object::Revocations(Arc::new(revocations::Shard::read(bytes, self.shard)?)),
-            Kind::Watermarks => Object::Watermarks(Arc::new(watermarks::Shard::read(bytes, self.shard)?)),
-            Kind::Index => Object::Index(read_index(&bytes)?),
-            Kind::Grants => Object::Grants(Arc::new(grants::Shard::read(bytes, self.shard)?)),
-            Kind::Checkpoint => Object::Checkpoint(Arc::new(Checkpoint::open(&bytes, delegation)?)),
-            Kind::Tail => Object::Tail(Arc::new(tail::Segment::read(&bytes)?)),
-            Kind::Restorations => {
-                Object::Restorations(Arc::new(revocations::Shard::read(bytes, self.shard)?))
+            ObjectKind::Keys => Object::Keys(keys::decode_public(&bytes)?),
+            ObjectKind::SecretKeys => Object::Keys(keys::decode_secret(&bytes)?),
+            ObjectKind::Revocations => {
+                Object::Revocations(Arc::new(revocations::PrefixShard::decode(bytes, self.shard)?))
             }
-            Kind::Block => Object::Block(Arc::new(Block::read(&bytes, self.shard)?)),
-            Kind::Base => Object::Base(Arc::new(base::Shard::read(bytes, self.shard)?)),
-            Kind::Gaps => Object::Gaps(gaps::read(&bytes)?),
-            Kind::Known => Object::Known(Arc::new(revocations::Shard::read(bytes, self.shard)?)),
+            ObjectKind::Watermarks => {
+                Object::Watermarks(Arc::new(watermarks::WatermarkShard::decode(bytes, self.shard)?))
+            }
+            ObjectKind::Index => Object::Index(decode_index(&bytes)?),
+            ObjectKind::Grants => Object::Grants(Arc::new(grants::GrantShard::decode(bytes, self.shard)?)),
+            ObjectKind::Checkpoint => Object::Checkpoint(Arc::new(Checkpoint::open(&bytes, delegation)?)),
+            ObjectKind::Tail => Object::Tail(Arc::new(tail::TailSegment::decode(&bytes)?)),
+            ObjectKind::Unrevocations => {
+                Object::Unrevocations(Arc::new(revocations::PrefixShard::decode(bytes, self.shard)?))
+            }
+            ObjectKind::Block => Object::Block(Arc::new(Block::decode(&bytes, self.shard)?)),
+            ObjectKind::Base => Object::Base(Arc::new(base::RibbonShard::decode(bytes, self.shard)?)),
+            ObjectKind::Gaps => Object::Gaps(gaps::decode(&bytes)?),
+            ObjectKind::Known => {
+                Object::Known(Arc::new(revocations::PrefixShard::decode(bytes, self.shard)?))
+            }
         })
     }
 
-    /// None if they are too many.
+    /// Returns the entry of an object, or `None` if it is longer than [`MAX_OBJECT_BYTES`].
     #[cfg(feature = "builder")]
-    pub fn of(kind: Kind, shard: u16, bytes: &[u8]) -> Option<Self> {
+    pub fn for_bytes(kind: ObjectKind, shard: u16, bytes: &[u8]) -> Option<Self> {
         let size = u32::try_from(bytes.len()).ok().filter(|size| *size <= MAX_OBJECT_BYTES)?;
         Some(Self { kind, block: 0, shard, size, sha256: Sha256::digest(bytes).into() })
     }
 
     #[cfg(feature = "builder")]
-    pub(crate) fn write(&self, out: &mut Vec<u8>) {
+    pub(crate) fn encode(&self, out: &mut Vec<u8>) {
         let Self { kind, block: _, shard, size, sha256 } = self;
         out.extend(kind.code());
         out.extend(shard.to_be_bytes());
@@ -202,9 +228,9 @@ impl Entry {
         out.extend(sha256);
     }
 
-    fn read(from: &mut Reader<'_>) -> Result<Self, Malformed> {
+    fn decode(from: &mut Reader<'_>) -> Result<Self, Malformed> {
         let entry = Self {
-            kind: Kind::read(from.array("kind of an object")?)?,
+            kind: ObjectKind::decode(from.array("kind of an object")?)?,
             block: 0,
             shard: from.u16("shard of an object")?,
             size: from.u32("size of an object")?,
@@ -220,37 +246,54 @@ impl fmt::Debug for Entry {
     }
 }
 
-/// An object whose hash is the one in a verified manifest, checked through to its last byte.
+/// A decoded object with the hash from a verified manifest, validated completely.
 #[derive(Debug, Clone)]
 pub enum Object {
+    /// [`ObjectKind::Keys`] or [`ObjectKind::SecretKeys`].
     Keys(keys::Keys),
-    Revocations(Arc<revocations::Shard>),
-    Watermarks(Arc<watermarks::Shard>),
+    /// [`ObjectKind::Revocations`].
+    Revocations(Arc<revocations::PrefixShard>),
+    /// [`ObjectKind::Watermarks`].
+    Watermarks(Arc<watermarks::WatermarkShard>),
+    /// [`ObjectKind::Index`].
     Index(Vec<Entry>),
-    Grants(Arc<grants::Shard>),
+    /// [`ObjectKind::Grants`].
+    Grants(Arc<grants::GrantShard>),
+    /// [`ObjectKind::Checkpoint`].
     Checkpoint(Arc<Checkpoint>),
-    Tail(Arc<tail::Segment>),
-    Restorations(Arc<revocations::Shard>),
+    /// [`ObjectKind::Tail`].
+    Tail(Arc<tail::TailSegment>),
+    /// [`ObjectKind::Unrevocations`].
+    Unrevocations(Arc<revocations::PrefixShard>),
+    /// [`ObjectKind::Block`].
     Block(Arc<Block>),
-    Base(Arc<base::Shard>),
+    /// [`ObjectKind::Base`].
+    Base(Arc<base::RibbonShard>),
+    /// [`ObjectKind::Gaps`].
     Gaps(Vec<Gap>),
-    Known(Arc<revocations::Shard>),
+    /// [`ObjectKind::Known`].
+    Known(Arc<revocations::PrefixShard>),
 }
 
+/// Why an object does not open.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ObjectError {
+    /// The size is not the one in the entry.
     SizeMismatch,
+    /// The SHA-256 is not the one in the entry.
     HashMismatch,
+    /// The bytes do not have the format of the kind.
     Malformed(Malformed),
-    /// Of a checkpoint.
+    /// The delegation names no snapshot key with the id of the key that signed the checkpoint.
     KeyUnknown,
-    /// Of a checkpoint.
+    /// The signature of the checkpoint is not valid.
     SignatureInvalid,
-    /// Of a checkpoint.
+    /// The checkpoint is for another audience.
     AudienceMismatch,
 }
 
 impl ObjectError {
+    /// Returns the stable code for metrics and logs.
     pub const fn code(self) -> &'static str {
         match self {
             Self::SizeMismatch => "object_size_mismatch",
@@ -269,11 +312,11 @@ impl From<Malformed> for ObjectError {
     }
 }
 
-impl From<Distrust> for ObjectError {
-    fn from(distrust: Distrust) -> Self {
-        match distrust {
-            Distrust::KeyUnknown => Self::KeyUnknown,
-            Distrust::SignatureInvalid => Self::SignatureInvalid,
+impl From<SignatureError> for ObjectError {
+    fn from(error: SignatureError) -> Self {
+        match error {
+            SignatureError::KeyUnknown => Self::KeyUnknown,
+            SignatureError::SignatureInvalid => Self::SignatureInvalid,
         }
     }
 }
@@ -281,10 +324,12 @@ impl From<Distrust> for ObjectError {
 impl fmt::Display for ObjectError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::SizeMismatch => f.write_str("the object has another size than the manifest says"),
-            Self::HashMismatch => f.write_str("the object has another hash than the manifest says"),
+            Self::SizeMismatch => f.write_str("the object does not have the size in its entry"),
+            Self::HashMismatch => f.write_str("the object does not have the hash in its entry"),
             Self::Malformed(part) => write!(f, "the object is {part}"),
-            Self::KeyUnknown => f.write_str("the checkpoint is signed with a key that no root delegated to"),
+            Self::KeyUnknown => {
+                f.write_str("the checkpoint is signed by a key that the delegation does not name")
+            }
             Self::SignatureInvalid => f.write_str("the signature of the checkpoint is invalid"),
             Self::AudienceMismatch => f.write_str("the checkpoint is for another audience"),
         }
@@ -293,20 +338,17 @@ impl fmt::Display for ObjectError {
 
 impl core::error::Error for ObjectError {}
 
-/// An edge hashes an object in one go: 64 KiB take 0.4 ms in wasm (measured, 176 MB/s), so that no request waits long.
-pub const MAX_OBJECT_BYTES: u32 = 64 * 1024;
-
-/// A count, then as many entries, each greater than the one before; no two for the same kind and shard.
-pub(crate) fn read_entries(
+/// Reads a number of entries and then the entries, in strictly ascending order of kind and shard.
+pub(crate) fn decode_entries(
     from: &mut Reader<'_>,
-    is_allowed: impl Fn(Kind) -> bool,
+    is_allowed: impl Fn(ObjectKind) -> bool,
 ) -> Result<Vec<Entry>, Malformed> {
     let count = from.u16("number of entries")?;
     let mut entries: Vec<Entry> = Vec::new();
     for _ in 0..count {
-        let entry = Entry::read(from)?;
+        let entry = Entry::decode(from)?;
         if !is_allowed(entry.kind) {
-            return Err(Malformed("kind of an object that may not be named here"));
+            return Err(Malformed("kind of an entry"));
         }
         if entries.last().is_some_and(|last| (last.kind, last.shard) >= (entry.kind, entry.shard)) {
             return Err(Malformed("order of the entries"));
@@ -316,17 +358,18 @@ pub(crate) fn read_entries(
     Ok(entries)
 }
 
+/// Appends the number of entries and the entries. Returns `None` if there are too many.
 #[cfg(feature = "builder")]
-pub(crate) fn write_entries(out: &mut Vec<u8>, entries: &[Entry]) -> Option<()> {
+pub(crate) fn encode_entries(out: &mut Vec<u8>, entries: &[Entry]) -> Option<()> {
     out.extend(u16::try_from(entries.len()).ok()?.to_be_bytes());
-    entries.iter().for_each(|entry| entry.write(out));
+    entries.iter().for_each(|entry| entry.encode(out));
     Some(())
 }
 
-fn read_index(bytes: &[u8]) -> Result<Vec<Entry>, Malformed> {
+fn decode_index(bytes: &[u8]) -> Result<Vec<Entry>, Malformed> {
     let mut rest = Reader(bytes);
-    // No index within an index: one level is enough, more would let a publisher send an edge round in circles.
-    let entries = read_entries(&mut rest, Kind::is_indexed)?;
-    rest.end()?;
+    // An index names no other index: one level is enough, and a cycle is impossible.
+    let entries = decode_entries(&mut rest, ObjectKind::is_indexed)?;
+    rest.finish()?;
     Ok(entries)
 }

@@ -1,91 +1,104 @@
+//! The opened objects of one or more manifests.
+
 use alloc::{sync::Arc, vec::Vec};
 
 use crate::{
-    Checkpoint, Entry, Kind, Manifest, Object, ObjectError,
-    sorted::{row, sorted},
+    Checkpoint, Entry, Manifest, Object, ObjectError, ObjectKind,
+    sorted::{sort_rows, to_row},
 };
 
-/// Objects that are opened, shared between one snapshot and the next: in ascending order.
+/// Opened objects in ascending order of their entries. Successive snapshots share them.
 #[derive(Debug, Default)]
 pub struct Objects(Vec<(Entry, Object)>);
 
 impl Objects {
-    /// What is still to be fetched before the manifest can be assembled. Opening a checkpoint, an index or a block may
-    /// add more. Nothing is asked of a block whose credentials have all expired; `now` in milliseconds.
+    /// Returns the entries of the objects that are missing for this manifest.
+    ///
+    /// Opening a checkpoint, an index or a block can add more. The shards of a block whose credentials have all expired
+    /// are not required. `now` is in milliseconds since the Unix epoch.
     pub fn missing(&self, manifest: &Manifest, now: u64) -> Vec<Entry> {
-        let mut named = self.named(manifest, now);
-        named.retain(|entry| match entry.kind() {
-            Kind::Checkpoint => self.checkpoint(manifest).is_none(),
-            _ => !self.holds(entry),
+        let mut entries = self.required_entries(manifest, now);
+        entries.retain(|entry| match entry.kind() {
+            ObjectKind::Checkpoint => self.checkpoint(manifest).is_none(),
+            _ => !self.contains(entry),
         });
-        named
+        entries
     }
 
-    pub fn holds(&self, entry: &Entry) -> bool {
-        self.place(entry).is_ok()
+    /// Returns whether the object is open.
+    pub fn contains(&self, entry: &Entry) -> bool {
+        self.position(entry).is_ok()
     }
 
-    /// Whether something else is held that has its slot.
-    pub fn holds_slot_of(&self, entry: &Entry) -> bool {
+    /// Returns whether another object with the same slot is open, see [`Entry::slot`].
+    pub fn contains_other_in_slot(&self, entry: &Entry) -> bool {
         let [least, greatest] = entry.slot_range();
         let first = self.0.partition_point(|(held, _)| *held < least);
         let held = self.0.iter().skip(first).map(|(held, _)| held);
         held.take_while(|held| **held <= greatest).any(|held| held != entry)
     }
 
-    /// `manifest` is the one that it is fetched for.
+    /// Verifies, decodes and inserts an object that was fetched for `manifest`.
+    ///
+    /// # Errors
+    ///
+    /// [`ObjectError`] if the bytes are not the object that `entry` names.
     pub fn open(&mut self, manifest: &Manifest, entry: Entry, bytes: Vec<u8>) -> Result<(), ObjectError> {
         let object = entry.open(bytes, manifest.delegation())?;
-        let place = self.place(&entry);
-        if let Ok(place) = place {
-            // A checkpoint, opened before under another delegation.
-            self.0.remove(place);
+        let position = self.position(&entry);
+        if let Ok(position) = position {
+            // A checkpoint that was opened under another delegation.
+            self.0.remove(position);
         }
-        self.0.insert(place.unwrap_or_else(|place| place), (entry, object));
+        self.0.insert(position.unwrap_or_else(|position| position), (entry, object));
         Ok(())
     }
 
-    /// Lets go of everything that none of these manifests names, or that has expired.
-    pub fn keep_only<'a>(&mut self, manifests: impl IntoIterator<Item = &'a Manifest>, now: u64) {
-        let named = manifests.into_iter().flat_map(|manifest| self.named(manifest, now));
-        let named = sorted(named.map(|entry| row(entry.sha256())).collect());
-        self.0.retain(|(entry, _)| named.binary_search(&row(entry.sha256())).is_ok());
+    /// Removes the objects that none of these manifests requires. `now` is in milliseconds since the Unix epoch.
+    pub fn retain_named_by<'a>(&mut self, manifests: impl IntoIterator<Item = &'a Manifest>, now: u64) {
+        let entries = manifests.into_iter().flat_map(|manifest| self.required_entries(manifest, now));
+        let required = sort_rows(entries.map(|entry| to_row(entry.sha256())).collect());
+        self.0.retain(|(entry, _)| required.binary_search(&to_row(entry.sha256())).is_ok());
     }
 
+    /// Returns the open object with this entry.
     pub(crate) fn object(&self, entry: &Entry) -> Option<&Object> {
-        let (_, object) = self.0.get(self.place(entry).ok()?)?;
+        let (_, object) = self.0.get(self.position(entry).ok()?)?;
         Some(object)
     }
 
-    /// Where it stands, or would.
-    fn place(&self, entry: &Entry) -> Result<usize, usize> {
+    /// Returns the index of the entry as `Ok`, or where it would be inserted as `Err`.
+    fn position(&self, entry: &Entry) -> Result<usize, usize> {
         self.0.binary_search_by(|(held, _)| held.cmp(entry))
     }
 
-    /// None if it is not held, or was signed by a key that the manifest's delegation does not name.
+    /// Returns the checkpoint of the manifest, or `None` if it is not open or was signed by a key that the delegation of
+    /// the manifest does not name.
     pub fn checkpoint(&self, manifest: &Manifest) -> Option<&Arc<Checkpoint>> {
         match self.object(manifest.checkpoint()) {
-            Some(Object::Checkpoint(checkpoint)) if checkpoint.is_by(manifest.delegation()) => {
+            Some(Object::Checkpoint(checkpoint)) if checkpoint.is_signed_under(manifest.delegation()) => {
                 Some(checkpoint)
             }
             _ => None,
         }
     }
 
-    /// What the manifest names, and whatever is held of it does.
-    fn named(&self, manifest: &Manifest, now: u64) -> Vec<Entry> {
-        let mut named: Vec<Entry> = Vec::from([*manifest.checkpoint()]);
-        named.extend(manifest.tail());
+    /// Returns the entries that the manifest names, directly and through the open objects.
+    fn required_entries(&self, manifest: &Manifest, now: u64) -> Vec<Entry> {
+        let mut entries: Vec<Entry> = Vec::from([*manifest.checkpoint()]);
+        entries.extend(manifest.tail());
         if let Some(checkpoint) = self.checkpoint(manifest) {
-            named.extend(checkpoint.entries());
+            entries.extend(checkpoint.entries());
             for entry in checkpoint.entries() {
                 match self.object(entry) {
-                    Some(Object::Index(entries)) => named.extend(entries),
-                    Some(Object::Block(block)) if !block.span().is_over(now) => named.extend(block.shards()),
+                    Some(Object::Index(indexed)) => entries.extend(indexed),
+                    Some(Object::Block(block)) if !block.expiry_range().has_expired(now) => {
+                        entries.extend(block.shards())
+                    }
                     _ => {}
                 }
             }
         }
-        named
+        entries
     }
 }

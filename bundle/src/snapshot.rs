@@ -1,3 +1,5 @@
+//! The assembled bundle of an edge.
+
 use alloc::{sync::Arc, vec::Vec};
 use core::fmt;
 
@@ -8,213 +10,235 @@ use crate::{
     shards::Shards, tail, watermarks,
 };
 
-/// Everything an edge knows at one version: a manifest and all the objects it names.
+/// Everything that an edge knows at one version: a manifest and all objects that it names.
 #[derive(Debug, Clone)]
 pub struct Snapshot {
     manifest: Manifest,
-    settled: Arc<Settled>,
-    tail: Vec<Arc<tail::Segment>>,
+    state: Arc<CheckpointState>,
+    tail: Vec<Arc<tail::TailSegment>>,
     fresh_until: u64,
-    half_life: u64,
+    refresh_due_at: u64,
 }
 
-/// What the checkpoint names: the same for many manifests.
+/// The content of a checkpoint, which many manifests share.
 #[derive(Debug)]
-struct Settled {
+struct CheckpointState {
     entry: Entry,
     checkpoint: Arc<Checkpoint>,
     /// Sorted by issuer, then kid.
     keys: Vec<VerifyingKey>,
     /// Each generation once.
     generations: Vec<GenerationKey>,
-    revocations: Shards<revocations::Shard>,
-    watermarks: Shards<watermarks::Shard>,
-    /// None where nothing was restored.
-    restorations: Option<Shards<revocations::Shard>>,
-    /// None in nearly every bundle: no database was ever restored.
+    revocations: Shards<revocations::PrefixShard>,
+    watermarks: Shards<watermarks::WatermarkShard>,
+    /// `None` if there are no un-revocations.
+    unrevocations: Option<Shards<revocations::PrefixShard>>,
+    /// Empty unless the database of the control plane was restored from a backup.
     gaps: Vec<Gap>,
-    /// Issued in a gap, and known.
-    known: Option<Shards<revocations::Shard>>,
-    /// None where nobody was granted anything.
-    grants: Option<Shards<grants::Shard>>,
-    blocks: Vec<(Arc<Block>, Shards<base::Shard>)>,
-    /// Blocks whose shards were let go because their credentials have expired. A clock may be set back again: which of
-    /// them are revoked is not known then, so all are refused until the shards are back.
-    over: Vec<Arc<Block>>,
+    /// The known fingerprints of credentials that were issued in a gap.
+    known: Option<Shards<revocations::PrefixShard>>,
+    /// `None` if there are no grants.
+    grants: Option<Shards<grants::GrantShard>>,
+    blocks: Vec<(Arc<Block>, Shards<base::RibbonShard>)>,
+    /// Blocks without shards, because their credentials have expired. If the clock is set back, it is unknown which of
+    /// them are revoked, so all of them are refused until the shards are fetched again.
+    expired_blocks: Vec<Arc<Block>>,
 }
 
 impl Snapshot {
-    /// What is known without a predecessor. `now` in milliseconds.
+    /// Assembles the first snapshot of an edge. `now` is in milliseconds since the Unix epoch.
+    ///
+    /// # Errors
+    ///
+    /// [`Incomplete`] if an object is missing or the objects contradict each other.
     pub fn assemble(manifest: Manifest, objects: &Objects, now: u64) -> Result<Self, Incomplete> {
-        let settled = Arc::new(Settled::assemble(&manifest, objects, now)?);
-        Self::over(settled, manifest, objects)
+        let state = Arc::new(CheckpointState::assemble(&manifest, objects, now)?);
+        Self::with_state(state, manifest, objects)
     }
 
-    /// What is known after this one. Refused if this edge would forget what it knows, see [`Regression`]. `now` in
-    /// milliseconds.
-    pub fn follow(&self, manifest: Manifest, objects: &Objects, now: u64) -> Result<Self, Rejected> {
-        let same = self.settled.entry == *manifest.checkpoint()
-            && self.settled.checkpoint.is_by(manifest.delegation())
-            && !self.settled.blocks.iter().any(|(block, _)| block.span().is_over(now))
-            && self.settled.over.iter().all(|block| block.span().is_over(now));
-        let settled = match same {
-            true => Arc::clone(&self.settled),
-            false => Arc::new(Settled::assemble(&manifest, objects, now)?),
+    /// Assembles the snapshot that replaces this one. `now` is in milliseconds since the Unix epoch.
+    ///
+    /// # Errors
+    ///
+    /// [`AdvanceError::Incomplete`] as in [`assemble`](Self::assemble), and [`AdvanceError::Regression`] if the edge would
+    /// lose information.
+    pub fn advance(&self, manifest: Manifest, objects: &Objects, now: u64) -> Result<Self, AdvanceError> {
+        let same = self.state.entry == *manifest.checkpoint()
+            && self.state.checkpoint.is_signed_under(manifest.delegation())
+            && !self.state.blocks.iter().any(|(block, _)| block.expiry_range().has_expired(now))
+            && self.state.expired_blocks.iter().all(|block| block.expiry_range().has_expired(now));
+        let state = match same {
+            true => Arc::clone(&self.state),
+            false => Arc::new(CheckpointState::assemble(&manifest, objects, now)?),
         };
-        let next = Self::over(settled, manifest, objects)?;
-        self.check(&next)?;
+        let next = Self::with_state(state, manifest, objects)?;
+        self.check_regression(&next)?;
         Ok(next)
     }
 
-    fn over(settled: Arc<Settled>, manifest: Manifest, objects: &Objects) -> Result<Self, Incomplete> {
+    fn with_state(
+        state: Arc<CheckpointState>,
+        manifest: Manifest,
+        objects: &Objects,
+    ) -> Result<Self, Incomplete> {
         let segment = |entry| match objects.object(entry) {
             Some(Object::Tail(segment)) => Some(Arc::clone(segment)),
             _ => None,
         };
         let tail = manifest.tail().iter().map(segment).collect::<Option<_>>();
         let tail = tail.ok_or(Incomplete("an object is missing"))?;
-        let signed = [manifest.delegation().expires_at(), settled.checkpoint.expires_at()];
+        let signed = [manifest.delegation().expires_at(), state.checkpoint.expires_at()];
         let fresh_until = signed.into_iter().fold(manifest.expires_at(), u64::min);
-        let half_life = middle(manifest.issued_at(), fresh_until);
-        Ok(Self { manifest, settled, tail, fresh_until, half_life })
+        let refresh_due_at = midpoint(manifest.issued_at(), fresh_until);
+        Ok(Self { manifest, state, tail, fresh_until, refresh_due_at })
     }
 
-    /// Bounds freshness by this edge's own clock and its own limit, whatever the manifest claims: a tail key, which is
-    /// online, does not decide alone how long an edge goes on without hearing of revocations.
+    /// Bounds the freshness by the clock and the limit of this edge, whatever the manifest claims: a tail key, which is
+    /// online, must not decide alone how long an edge accepts the absence of news about revocations.
     ///
-    /// The lifetime that the manifest claims, `max_lifetime` at most, counts from when it was issued or from when it was
-    /// received, whichever is earlier. All in milliseconds, instants since the Unix epoch.
+    /// The lifetime is the one in the manifest, but at most `max_lifetime`. It starts at the time of signing or at
+    /// `received_at`, whichever is earlier. Lifetimes are in milliseconds, instants in milliseconds since the Unix epoch.
     #[must_use]
-    pub fn received(mut self, received_at: u64, max_lifetime: u64) -> Self {
+    pub fn bound_freshness(mut self, received_at: u64, max_lifetime: u64) -> Self {
         let issued_at = self.manifest.issued_at();
         let lifetime = self.manifest.expires_at().saturating_sub(issued_at).min(max_lifetime);
         self.fresh_until = self.fresh_until.min(issued_at.min(received_at).saturating_add(lifetime));
-        self.half_life = middle(received_at, self.fresh_until);
+        self.refresh_due_at = midpoint(received_at, self.fresh_until);
         self
     }
 
-    /// What a key that was stolen, a cache or somebody on the way could take back.
-    fn check(&self, next: &Self) -> Result<(), Regression> {
-        next.manifest.may_follow(&self.manifest)?;
+    /// Rejects a successor with which a stolen key, a cache or an attacker on the network would undo a revocation.
+    fn check_regression(&self, next: &Self) -> Result<(), Regression> {
+        next.manifest.check_successor_of(&self.manifest)?;
         if next.manifest.delegation().epoch() > self.manifest.delegation().epoch() {
-            // The root vouches for other keys: what the old ones may have counted up binds nobody.
+            // The root key has authorized new keys, so the counters of the old ones no longer apply.
             return Ok(());
         }
         let [held, offered] = [self, next].map(|one| one.checkpoint().version());
         if offered < held {
             return Err(Regression::Checkpoint { held, offered });
         }
-        let kept = |segment: &&Arc<tail::Segment>| next.tail.iter().any(|other| Arc::ptr_eq(segment, other));
+        let kept =
+            |segment: &&Arc<tail::TailSegment>| next.tail.iter().any(|other| Arc::ptr_eq(segment, other));
         let mut changed = self.tail.iter().filter(|segment| !kept(segment));
-        match changed.any(|segment| segment.is_lost(next.checkpoint().cut(), &next.tail)) {
+        match changed.any(|segment| segment.is_missing_from(next.checkpoint().covered_until(), &next.tail)) {
             true => Err(Regression::Tail),
             false => Ok(()),
         }
     }
 
+    /// Returns the manifest.
     pub const fn manifest(&self) -> &Manifest {
         &self.manifest
     }
 
+    /// Returns the checkpoint.
     pub fn checkpoint(&self) -> &Checkpoint {
-        &self.settled.checkpoint
+        &self.state.checkpoint
     }
 
-    /// When it stops being fresh: the earliest end of manifest, checkpoint and delegation, and of what
-    /// [`received`](Self::received) allows. Milliseconds since the Unix epoch.
+    /// Returns the end of freshness, in milliseconds since the Unix epoch: the earliest expiry of manifest, checkpoint and
+    /// delegation, or the bound of [`bound_freshness`](Self::bound_freshness) if that is earlier.
     pub const fn expires_at(&self) -> u64 {
         self.fresh_until
     }
 
-    /// The middle of the time that it is fresh at this edge: a newer one should have come by then. Milliseconds since the
-    /// Unix epoch.
-    pub const fn half_life(&self) -> u64 {
-        self.half_life
+    /// Returns the middle of the period of freshness, in milliseconds since the Unix epoch. By then an edge should have
+    /// received a newer manifest.
+    pub const fn refresh_due_at(&self) -> u64 {
+        self.refresh_due_at
     }
 
-    /// A key of our own.
+    /// Returns the token key of this deployment with this kid.
     pub fn key(&self, kid: &str) -> Option<&VerifyingKey> {
-        self.named((None, kid))
+        self.key_entry((None, kid))
     }
 
-    /// A key of another issuer.
-    pub fn key_of(&self, issuer: &str, kid: &str) -> Option<&VerifyingKey> {
-        self.named((Some(issuer), kid))
+    /// Returns the token key of another issuer with this kid.
+    pub fn issuer_key(&self, issuer: &str, kid: &str) -> Option<&VerifyingKey> {
+        self.key_entry((Some(issuer), kid))
     }
 
-    /// What the API keys of this generation are checked with.
+    /// Returns the key that verifies the API keys of this generation.
     pub fn generation_key(&self, generation: u8) -> Option<&GenerationKey> {
-        self.settled.generations.iter().find(|key| key.generation() == generation)
+        self.state.generations.iter().find(|key| key.generation() == generation)
     }
 
-    fn named(&self, wanted: (Option<&str>, &str)) -> Option<&VerifyingKey> {
-        let keys = &self.settled.keys;
-        let at = keys.binary_search_by(|key| name(key).cmp(&wanted)).ok()?;
+    /// Returns the token key with this issuer (`None` for this deployment) and kid.
+    fn key_entry(&self, wanted: (Option<&str>, &str)) -> Option<&VerifyingKey> {
+        let keys = &self.state.keys;
+        let at = keys.binary_search_by(|key| issuer_and_kid(key).cmp(&wanted)).ok()?;
         keys.get(at)
     }
 
-    /// What is known of a credential by its fingerprint; the rest says whether a base covers it. Instants in seconds;
-    /// no expiry is never.
+    /// Returns the revocation status of a credential. `kid`, `iat` and `expiry` determine which blocks of the base cover it.
+    /// Instants are in seconds since the Unix epoch; without `expiry` the credential never expires.
     ///
-    /// The order is that of their age, youngest first, so that the last word counts.
-    pub fn standing(&self, fingerprint: &Fingerprint, kid: &str, iat: u64, expiry: Option<u64>) -> Standing {
-        let Settled { revocations, restorations, blocks, over, .. } = &*self.settled;
+    /// The sources are consulted from the newest to the oldest, so the latest change decides.
+    pub fn revocation_status(
+        &self,
+        fingerprint: &Fingerprint,
+        kid: &str,
+        iat: u64,
+        expiry: Option<u64>,
+    ) -> RevocationStatus {
+        let CheckpointState { revocations, unrevocations, blocks, expired_blocks, .. } = &*self.state;
         let prefix = fingerprint.prefix();
         if self.tail.iter().any(|segment| segment.revokes(prefix))
-            || revocations.of(prefix).is_none_or(|shard| shard.find(prefix) != Some(false))
+            || revocations.get(prefix).is_none_or(|shard| shard.contains(prefix) != Some(false))
         {
-            return Standing::Revoked;
+            return RevocationStatus::Revoked;
         }
-        let restored = restorations.as_ref().and_then(|shards| shards.of(prefix)?.find(prefix));
-        if restored == Some(true) {
-            return Standing::Good;
+        let unrevoked = unrevocations.as_ref().and_then(|shards| shards.get(prefix)?.contains(prefix));
+        if unrevoked == Some(true) {
+            return RevocationStatus::Good;
         }
-        if over.iter().any(|block| block.covers(kid, iat, expiry)) {
-            return Standing::Revoked;
+        if expired_blocks.iter().any(|block| block.covers(kid, iat, expiry)) {
+            return RevocationStatus::Revoked;
         }
         let covering = blocks.iter().filter(|(block, _)| block.covers(kid, iat, expiry));
-        let mut standing = Standing::NotCovered;
+        let mut status = RevocationStatus::NotCovered;
         for (_, shards) in covering {
-            match shards.of(prefix).is_none_or(|shard| shard.contains(fingerprint)) {
-                true => return Standing::Revoked,
-                false => standing = Standing::Good,
+            match shards.get(prefix).is_none_or(|shard| shard.contains(fingerprint)) {
+                true => return RevocationStatus::Revoked,
+                false => status = RevocationStatus::Good,
             }
         }
-        standing
+        status
     }
 
-    /// Whether a credential of ours was issued in a gap and is not known. Ours alone: what another issuer issues is never
-    /// known here.
-    pub fn is_lost(&self, fingerprint: &Fingerprint, issued_at: u64) -> bool {
-        let Settled { gaps, known, .. } = &*self.settled;
-        if !gaps.iter().any(|gap| gap.holds(issued_at)) {
+    /// Returns whether a credential was issued in a [`Gap`] and is not among the known ones. Applies only to credentials of
+    /// this deployment: those of another issuer are never recorded.
+    pub fn is_issuance_unknown(&self, fingerprint: &Fingerprint, issued_at: u64) -> bool {
+        let CheckpointState { gaps, known, .. } = &*self.state;
+        if !gaps.iter().any(|gap| gap.contains(issued_at)) {
             return false;
         }
         let prefix = fingerprint.prefix();
-        known.as_ref().and_then(|shards| shards.of(prefix)?.find(prefix)) != Some(true)
+        known.as_ref().and_then(|shards| shards.get(prefix)?.contains(prefix)) != Some(true)
     }
 
-    /// The latest instant of all the scopes a credential belongs to: none may shadow another.
+    /// Returns the latest watermark among the scopes of a credential, in seconds since the Unix epoch.
     pub fn watermark(&self, scopes: impl IntoIterator<Item = impl Into<ScopeKey>>) -> Option<u64> {
         let instant = |key: ScopeKey| {
-            let settled = self.settled.watermarks.of(key.word()).and_then(|shard| shard.instant(key));
-            settled.max(self.tail.iter().filter_map(|segment| segment.instant(key)).max())
+            let in_checkpoint = self.state.watermarks.get(key.word()).and_then(|shard| shard.instant(key));
+            in_checkpoint.max(self.tail.iter().filter_map(|segment| segment.instant(key)).max())
         };
         scopes.into_iter().map(Into::into).filter_map(instant).max()
     }
 
-    /// What the subject was granted, as it was handed to the builder; None when nothing was.
+    /// Returns the permission statements of the subject, as they were passed to the builder, or `None` without a grant.
     pub fn grant(&self, subject: &str) -> Option<&[u8]> {
-        self.grant_of(Scope::User(subject).into())
+        self.grant_by_key(Scope::User(subject).into())
     }
 
-    /// As [`Self::grant`], for a subject whose scope was hashed before.
-    pub fn grant_of(&self, subject: ScopeKey) -> Option<&[u8]> {
-        self.settled.grants.as_ref()?.of(subject.word())?.of(subject)
+    /// Like [`grant`](Self::grant), for the hashed scope of the subject.
+    pub fn grant_by_key(&self, subject: ScopeKey) -> Option<&[u8]> {
+        self.state.grants.as_ref()?.get(subject.word())?.get(subject)
     }
 }
 
-impl Settled {
+impl CheckpointState {
     fn assemble(manifest: &Manifest, objects: &Objects, now: u64) -> Result<Self, Incomplete> {
         if !objects.missing(manifest, now).is_empty() {
             return Err(Incomplete("an object is missing"));
@@ -223,8 +247,8 @@ impl Settled {
         let mut keys: Vec<VerifyingKey> = Vec::new();
         let mut generations: Vec<GenerationKey> = Vec::new();
         let mut blocks = Vec::new();
-        let mut over = Vec::new();
-        let [mut revocations, mut restorations] = [Vec::new(), Vec::new()];
+        let mut expired_blocks = Vec::new();
+        let [mut revocations, mut unrevocations] = [Vec::new(), Vec::new()];
         let mut watermarks = Vec::new();
         let mut grants = Vec::new();
         let mut gaps = Vec::new();
@@ -237,81 +261,89 @@ impl Settled {
             match objects.object(entry) {
                 Some(Object::Keys(held)) => {
                     for key in &held.verifying {
-                        match keys.binary_search_by(|known| name(known).cmp(&name(key))) {
-                            Ok(_) => return Err(Incomplete("a kid stands twice")),
+                        match keys.binary_search_by(|known| issuer_and_kid(known).cmp(&issuer_and_kid(key))) {
+                            Ok(_) => return Err(Incomplete("duplicate kid")),
                             Err(at) => keys.insert(at, key.clone()),
                         }
                     }
                     for key in &held.generations {
-                        // Else it depended on their order whether a signature is asked for or a tag.
+                        // Otherwise the order of the keys would decide between a signature and an HMAC tag.
                         if generations.iter().any(|known| known.generation() == key.generation()) {
-                            return Err(Incomplete("a generation stands twice"));
+                            return Err(Incomplete("duplicate generation"));
                         }
                         generations.push(key.clone());
                     }
                 }
                 Some(Object::Revocations(shard)) => revocations.push((entry.shard(), Arc::clone(shard))),
                 Some(Object::Watermarks(shard)) => watermarks.push((entry.shard(), Arc::clone(shard))),
-                Some(Object::Restorations(shard)) => restorations.push((entry.shard(), Arc::clone(shard))),
+                Some(Object::Unrevocations(shard)) => unrevocations.push((entry.shard(), Arc::clone(shard))),
                 Some(Object::Grants(shard)) => grants.push((entry.shard(), Arc::clone(shard))),
                 Some(Object::Gaps(held)) => gaps.extend(held),
                 Some(Object::Known(shard)) => known.push((entry.shard(), Arc::clone(shard))),
-                Some(Object::Block(block)) if !block.span().is_over(now) => {
-                    blocks.push((Arc::clone(block), shards_of(block, objects)?));
+                Some(Object::Block(block)) if !block.expiry_range().has_expired(now) => {
+                    blocks.push((Arc::clone(block), block_shards(block, objects)?));
                 }
-                Some(Object::Block(block)) => over.push(Arc::clone(block)),
-                // What none of these lists may name.
+                Some(Object::Block(block)) => expired_blocks.push(Arc::clone(block)),
+                // Kinds that a checkpoint or an index cannot name.
                 Some(Object::Base(_) | Object::Tail(_) | Object::Checkpoint(_) | Object::Index(_)) | None => {
                 }
             }
         }
         if keys.is_empty() {
-            return Err(Incomplete("there are no keys"));
+            return Err(Incomplete("no keys"));
         }
         Ok(Self {
             entry: *manifest.checkpoint(),
             checkpoint: Arc::clone(checkpoint),
             keys,
             generations,
-            revocations: Shards::complete(revocations).ok_or(Incomplete("the shards of the revocations"))?,
-            watermarks: Shards::complete(watermarks).ok_or(Incomplete("the shards of the watermarks"))?,
-            restorations: Shards::any(restorations).ok_or(Incomplete("the shards of the restorations"))?,
+            revocations: Shards::from_all(revocations)
+                .ok_or(Incomplete("invalid set of revocation shards"))?,
+            watermarks: Shards::from_all(watermarks).ok_or(Incomplete("invalid set of watermark shards"))?,
+            unrevocations: Shards::from_all_or_none(unrevocations)
+                .ok_or(Incomplete("invalid set of un-revocation shards"))?,
             gaps,
-            known: Shards::any(known).ok_or(Incomplete("the shards of what is known"))?,
-            grants: Shards::any(grants).ok_or(Incomplete("the shards of the grants"))?,
+            known: Shards::from_all_or_none(known)
+                .ok_or(Incomplete("invalid set of shards of known fingerprints"))?,
+            grants: Shards::from_all_or_none(grants).ok_or(Incomplete("invalid set of grant shards"))?,
             blocks,
-            over,
+            expired_blocks,
         })
     }
 }
 
-const fn middle(from: u64, to: u64) -> u64 {
+/// Returns the middle of a period.
+const fn midpoint(from: u64, to: u64) -> u64 {
     from.saturating_add(to.saturating_sub(from).div_euclid(2))
 }
 
-fn shards_of(block: &Block, objects: &Objects) -> Result<Shards<base::Shard>, Incomplete> {
+/// Returns the shards of a block.
+fn block_shards(block: &Block, objects: &Objects) -> Result<Shards<base::RibbonShard>, Incomplete> {
     let shard = |entry: &Entry| match objects.object(entry) {
         Some(Object::Base(shard)) => Some((entry.shard(), Arc::clone(shard))),
         _ => None,
     };
     let shards = block.shards().iter().map(shard).collect::<Option<_>>();
-    shards.and_then(Shards::complete).ok_or(Incomplete("the shards of a block"))
+    shards.and_then(Shards::from_all).ok_or(Incomplete("invalid set of block shards"))
 }
 
-fn name(key: &VerifyingKey) -> (Option<&str>, &str) {
+/// Returns the sort key of the token keys.
+fn issuer_and_kid(key: &VerifyingKey) -> (Option<&str>, &str) {
     (key.issuer(), key.kid())
 }
 
-/// What the edge knows of a fingerprint.
+/// The revocation status of a credential at an edge.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Standing {
+pub enum RevocationStatus {
+    /// The base covers the credential and it is not revoked, or it was un-revoked.
     Good,
+    /// The credential is revoked.
     Revoked,
-    /// No revocation is known, and no base covers it.
+    /// No revocation is known, and no block of the base covers the credential.
     NotCovered,
 }
 
-/// What keeps a manifest from becoming a snapshot.
+/// The objects of a manifest do not form a snapshot. Contains the reason.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Incomplete(pub &'static str);
 
@@ -323,27 +355,36 @@ impl fmt::Display for Incomplete {
 
 impl core::error::Error for Incomplete {}
 
-/// What an edge that goes on running would forget. Only a higher epoch, which a root signs, may do that.
+/// The information that an edge would lose with a new manifest. Only a higher epoch, signed by a root key, allows that.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Regression {
+    /// The epoch is lower.
     Epoch {
+        /// The epoch that the edge has.
         held: u64,
+        /// The epoch of the new manifest.
         offered: u64,
     },
-    /// Or the same, issued earlier.
+    /// The version is lower, or the same and not signed later.
     Version {
+        /// The version that the edge has.
         held: u64,
+        /// The version of the new manifest.
         offered: u64,
     },
+    /// The version of the checkpoint is lower.
     Checkpoint {
+        /// The version of the checkpoint that the edge has.
         held: u64,
+        /// The version of the new checkpoint.
         offered: u64,
     },
-    /// An operation of the tail is gone that the checkpoint has not taken in.
+    /// An operation of the tail is missing that the new checkpoint does not include.
     Tail,
 }
 
 impl Regression {
+    /// Returns the stable code for metrics and logs.
     pub const fn code(self) -> &'static str {
         match self {
             Self::Epoch { .. } => "epoch_older",
@@ -357,34 +398,40 @@ impl Regression {
 impl fmt::Display for Regression {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Epoch { held, offered } => write!(f, "epoch {offered} was offered where {held} is held"),
+            Self::Epoch { held, offered } => {
+                write!(f, "epoch {offered} is older than the current epoch {held}")
+            }
             Self::Version { held, offered } => {
-                write!(f, "version {offered} was offered where {held} is held")
+                write!(f, "version {offered} is not newer than the current version {held}")
             }
             Self::Checkpoint { held, offered } => {
-                write!(f, "a checkpoint of version {offered} was offered where {held} is held")
+                write!(f, "checkpoint version {offered} is older than the current version {held}")
             }
-            Self::Tail => f.write_str("the tail has lost an operation that no checkpoint has taken in"),
+            Self::Tail => {
+                f.write_str("an operation of the tail is missing that the checkpoint does not include")
+            }
         }
     }
 }
 
 impl core::error::Error for Regression {}
 
-/// Why a manifest does not follow the one that is held.
+/// Why a manifest does not replace the current one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Rejected {
+pub enum AdvanceError {
+    /// The objects do not form a snapshot.
     Incomplete(Incomplete),
+    /// The edge would lose information.
     Regression(Regression),
 }
 
-impl From<Incomplete> for Rejected {
+impl From<Incomplete> for AdvanceError {
     fn from(incomplete: Incomplete) -> Self {
         Self::Incomplete(incomplete)
     }
 }
 
-impl From<Regression> for Rejected {
+impl From<Regression> for AdvanceError {
     fn from(regression: Regression) -> Self {
         Self::Regression(regression)
     }

@@ -1,7 +1,7 @@
-//! Watermarks: every credential of a scope issued at or before an instant is refused.
+//! Watermarks: every credential of a scope that was issued at or before an instant is refused.
 //!
 //! ```text
-//!  1  bits: the set is cut into 2^bits shards by leading bits
+//!  1  bits: the set is divided into 2^bits shards by leading bits
 //!     each, ascending: 16  scope
 //!                       8  instant, seconds since the Unix epoch
 //! ```
@@ -13,25 +13,32 @@ use sha2::{Digest, Sha256};
 
 use crate::{
     codec::{Malformed, Reader},
-    shards::{Bits, checked_bits, shard_of},
+    shards::{Sharded, check_bits, shard_of},
 };
 
-/// What a watermark is about.
+/// Bytes of one watermark.
+const ROW_LEN: usize = 24;
+
+/// The credentials that a watermark applies to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Scope<'a> {
+    /// Every credential.
     Global,
-    /// The `kid` of a signing key.
+    /// The credentials signed by the key with this `kid`.
     SigningKey(&'a str),
+    /// The credentials of this operator.
     Operator(&'a str),
-    /// The subject: operator and user.
+    /// The credentials of this subject: operator and user.
     User(&'a str),
+    /// The credentials issued for this AuthKey.
     AuthKey(&'a str),
+    /// The credentials of this session.
     Session(&'a str),
 }
 
 impl<'a> Scope<'a> {
-    /// Its name in the store, in the audit log and in what is hashed.
-    pub const fn parts(self) -> (&'static str, &'a str) {
+    /// Returns the kind and the id, as they appear in the store, in the audit log, and in the hash.
+    pub const fn kind_and_id(self) -> (&'static str, &'a str) {
         match self {
             Self::Global => ("global", ""),
             Self::SigningKey(id) => ("signing_key", id),
@@ -43,20 +50,21 @@ impl<'a> Scope<'a> {
     }
 }
 
-/// A scope in 16 bytes: the first half of SHA-256 over its kind, a zero byte and its id.
+/// A scope as 16 bytes: the first half of the SHA-256 of its kind, a zero byte, and its id.
 ///
-/// Whoever could choose ids freely would have to try 2^64 of them for two that collide.
+/// An attacker who can choose ids freely needs about 2^64 attempts to find two that collide.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ScopeKey([u8; 16]);
 
 impl ScopeKey {
-    /// Of [`Scope::Global`], which every credential belongs to.
+    /// The key of [`Scope::Global`].
     pub const GLOBAL: Self = Self([
         0xf5, 0x19, 0x64, 0x3d, 0x18, 0x14, 0xaa, 0x69, 0x59, 0x29, 0x4f, 0x94, 0xb8, 0xa4, 0x8f, 0xe1,
     ]);
 
-    pub fn of(scope: Scope<'_>) -> Self {
-        let (kind, id) = scope.parts();
+    /// Hashes a scope.
+    pub fn new(scope: Scope<'_>) -> Self {
+        let (kind, id) = scope.kind_and_id();
         let digest: [u8; 32] =
             Sha256::new().chain_update(kind).chain_update([0]).chain_update(id).finalize().into();
         let mut key = [0; 16];
@@ -65,7 +73,7 @@ impl ScopeKey {
     }
 
     #[cfg(feature = "builder")]
-    pub(crate) fn new(word: u64, rest: u64) -> Self {
+    pub(crate) fn from_words(word: u64, rest: u64) -> Self {
         Self((u128::from(word) << 64 | u128::from(rest)).to_be_bytes())
     }
 
@@ -74,11 +82,11 @@ impl ScopeKey {
     }
 
     #[cfg(feature = "builder")]
-    pub(crate) const fn bytes(self) -> [u8; 16] {
+    pub(crate) const fn to_bytes(self) -> [u8; 16] {
         self.0
     }
 
-    /// The leading word, by which the set is cut.
+    /// Returns the leading word, which selects the shard.
     pub(crate) const fn word(&self) -> u64 {
         let [word, _] = self.words();
         word
@@ -92,51 +100,54 @@ impl ScopeKey {
 
 impl From<Scope<'_>> for ScopeKey {
     fn from(scope: Scope<'_>) -> Self {
-        Self::of(scope)
+        Self::new(scope)
     }
 }
 
-/// One shard, checked through to its last byte, in the bytes it came in.
+/// One shard of the watermarks: the encoded bytes, validated completely.
 #[derive(Clone)]
-pub struct Shard {
+pub struct WatermarkShard {
     bytes: Vec<u8>,
     bits: u8,
 }
 
-impl Shard {
-    pub(crate) fn read(bytes: Vec<u8>, shard: u16) -> Result<Self, Malformed> {
+impl WatermarkShard {
+    pub(crate) fn decode(bytes: Vec<u8>, shard: u16) -> Result<Self, Malformed> {
         let mut rest = Reader(&bytes);
-        let bits = checked_bits(rest.u8("shard bits")?, shard)?;
-        let (rows, []) = rest.0.as_chunks::<ROW>() else { return Err(Malformed("length of the watermarks")) };
-        let ascending = rows.is_sorted_by(|before, after| split(before).0 < split(after).0);
-        if !ascending || rows.iter().any(|row| shard_of(split(row).0.word(), bits) != shard) {
+        let bits = check_bits(rest.u8("shard bits")?, shard)?;
+        let (rows, []) = rest.0.as_chunks::<ROW_LEN>() else {
+            return Err(Malformed("length of the watermarks"));
+        };
+        let ascending = rows.is_sorted_by(|before, after| decode_row(before).0 < decode_row(after).0);
+        if !ascending || rows.iter().any(|row| shard_of(decode_row(row).0.word(), bits) != shard) {
             return Err(Malformed("order of the watermarks"));
         }
         Ok(Self { bytes, bits })
     }
 
+    /// Returns the watermark of the scope, in seconds since the Unix epoch.
     pub(crate) fn instant(&self, scope: ScopeKey) -> Option<u64> {
-        let rows = self.bytes.get(1..)?.as_chunks::<ROW>().0;
-        let at = rows.binary_search_by_key(&scope, |row| split(row).0).ok()?;
-        rows.get(at).map(|row| split(row).1)
+        let rows = self.bytes.get(1..)?.as_chunks::<ROW_LEN>().0;
+        let at = rows.binary_search_by_key(&scope, |row| decode_row(row).0).ok()?;
+        rows.get(at).map(|row| decode_row(row).1)
     }
 }
 
-impl Bits for Shard {
+impl Sharded for WatermarkShard {
     fn bits(&self) -> u8 {
         self.bits
     }
 }
 
-impl fmt::Debug for Shard {
+impl fmt::Debug for WatermarkShard {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "watermarks::Shard({} bytes)", self.bytes.len())
+        write!(f, "WatermarkShard({} bytes)", self.bytes.len())
     }
 }
 
-/// Scopes must ascend and belong to the shard.
+/// Encodes a shard. The scopes must be in strictly ascending order and belong to it.
 #[cfg(feature = "builder")]
-pub(crate) fn write(bits: u8, watermarks: &[(ScopeKey, u64)]) -> Vec<u8> {
+pub(crate) fn encode(bits: u8, watermarks: &[(ScopeKey, u64)]) -> Vec<u8> {
     let mut out = Vec::from([bits]);
     for (scope, instant) in watermarks {
         out.extend(scope.0);
@@ -145,20 +156,18 @@ pub(crate) fn write(bits: u8, watermarks: &[(ScopeKey, u64)]) -> Vec<u8> {
     out
 }
 
-fn split(row: &[u8; ROW]) -> (ScopeKey, u64) {
+fn decode_row(row: &[u8; ROW_LEN]) -> (ScopeKey, u64) {
     let (scope, instant) = row.split_at(16);
     let instant = instant.try_into().map_or(u64::MAX, u64::from_be_bytes);
     (ScopeKey(scope.try_into().unwrap_or_default()), instant)
 }
-
-const ROW: usize = 24;
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn the_scope_of_all_is_hashed_as_every_other() {
-        assert_eq!(ScopeKey::of(Scope::Global), ScopeKey::GLOBAL);
+    fn global_scope_key_matches_its_hash() {
+        assert_eq!(ScopeKey::new(Scope::Global), ScopeKey::GLOBAL);
     }
 }

@@ -1,4 +1,4 @@
-//! Encoding a shard, and asking it about every member of its universe before anyone else can.
+//! Encodes a shard and verifies it for every member of its universe before returning it.
 
 #![expect(clippy::arithmetic_side_effects, reason = "does not run in the proxy; sizes are below 2^32")]
 
@@ -9,108 +9,139 @@ use sha2::{Digest, Sha256};
 use token::Fingerprint;
 
 use super::{
-    HEADER, LAYOUT, Layer, MAX_COLUMNS, MAX_RANK, Shard,
-    equation::{Equation, scatter},
+    HEADER_LEN, LAYOUT, Layer, MAX_COLUMNS, MAX_RANK, RibbonShard,
+    equation::{Equation, mix64},
     system::{Contradiction, System},
     words,
 };
 use crate::{
     MAX_OBJECT_BYTES,
-    shards::{MAX_BITS, checked_bits, shard_of},
+    shards::{MAX_BITS, check_bits, shard_of},
 };
 
-/// Encodes shard `shard` of a universe that is cut into 2^`bits`.
+/// Separates the random values of free variables from those of equations.
+const FREE_VARIABLE_DOMAIN: u64 = 1 << 63;
+
+/// Members of the smaller set in one shard, see [`shard_bits`].
+const MAX_INCLUDED_MEMBERS: usize = 32_768;
+
+/// Members of the larger set in one shard: a builder needs at most 128 MB of fingerprints.
+const MAX_SHARD_MEMBERS: usize = 1 << 22;
+
+/// Size of the largest shard.
+const MAX_BYTES: usize = MAX_OBJECT_BYTES as usize;
+
+const _: () = assert!(MAX_BYTES * 8 < MAX_COLUMNS);
+
+/// Encodes shard `shard` of a universe that is divided into 2^`bits` shards.
 ///
-/// `revoked` and `good` together are its universe, in any order; the bytes depend on `seed` and the two sets alone, so
-/// that a second builder can confirm them. Takes 32 bytes of memory for each fingerprint, and some 230 more for each
-/// revoked one.
-pub fn build(
+/// `revoked` and `good` together are the universe of the shard, in any order. The bytes depend only on `seed` and the two
+/// sets, so a second builder can reproduce them. Needs 32 bytes of memory for each fingerprint, and about 230 more for
+/// each revoked one.
+///
+/// # Errors
+///
+/// See [`BuildError`].
+pub fn build_shard(
     bits: u8,
     shard: u16,
     seed: &[u8],
     revoked: impl IntoIterator<Item = Fingerprint>,
     good: impl IntoIterator<Item = Fingerprint>,
-) -> Result<Shard, BuildError> {
-    checked_bits(bits, shard).map_err(|_| BuildError::NoSuchShard)?;
-    let revoked = set(revoked, bits, shard)?;
-    let good = set(good, bits, shard)?;
-    if let Some(both) = first_of_both(&revoked, &good) {
-        return Err(BuildError::Contradiction(both));
+) -> Result<RibbonShard, BuildError> {
+    check_bits(bits, shard).map_err(|_| BuildError::InvalidShardNumber)?;
+    let revoked = sorted_members(revoked, bits, shard)?;
+    let good = sorted_members(good, bits, shard)?;
+    if let Some(both) = first_common_member(&revoked, &good) {
+        return Err(BuildError::ConflictingStatus(both));
     }
     let inverted = good.len() < revoked.len();
-    let (kept, others) = if inverted { (&good, &revoked) } else { (&revoked, &good) };
-    let encoding = if kept.is_empty() {
-        // The empty E is the complement of the whole universe: what has neither layer holds everything.
+    let (included, excluded) = if inverted { (&good, &revoked) } else { (&revoked, &good) };
+    let encoding = if included.is_empty() {
+        // Without layers every fingerprint is included. An empty E is therefore the inverse of that.
         Encoding { inverted: !inverted, ..Encoding::default() }
     } else {
-        Encoding { inverted, ..encode(digest(bits, shard, seed, inverted, kept, others), kept, others)? }
+        Encoding {
+            inverted,
+            ..encode(derive_seed(bits, shard, seed, inverted, included, excluded), included, excluded)?
+        }
     };
     let bytes = encoding.write(bits);
     if bytes.len() > MAX_BYTES {
         return Err(BuildError::TooLarge);
     }
-    let built = Shard::read(bytes, shard).map_err(|_| BuildError::Unfaithful)?;
+    let built = RibbonShard::decode(bytes, shard).map_err(|_| BuildError::VerificationFailed)?;
     let faithful = revoked.iter().all(|member| built.contains(member))
         && !good.iter().any(|other| built.contains(other));
-    if faithful { Ok(built) } else { Err(BuildError::Unfaithful) }
+    if faithful { Ok(built) } else { Err(BuildError::VerificationFailed) }
 }
 
-/// Into how many shards, 2 to this power, a universe is best cut.
+/// Returns the recommended number of shard bits: a universe of this size is best divided into 2^n shards.
 ///
-/// A fixed part of a shard is overhead, and so is its entry of 40 bytes: 16k to 32k members keep both near 1 %. Beyond
-/// that the gain ends, and what a change costs on the wire grows.
+/// A fixed part of each shard is overhead, and so is its entry of 40 bytes. With 16k to 32k members in the smaller set,
+/// both are about 1 %. Larger shards save nothing, and make a change more expensive to transfer.
 pub fn shard_bits(revoked: usize, good: usize) -> u8 {
-    let (kept, others) = (revoked.min(good), revoked.max(good));
+    let (included, excluded) = (revoked.min(good), revoked.max(good));
     let fits = |bits: u8| {
-        let (kept, others) = ((kept >> bits) + 1, (others >> bits) + 1);
-        // An eighth is left for shards that chance makes larger.
-        let least = |rank| expected_bits(kept, others, rank) / 7 < MAX_BYTES;
-        kept <= MEMBERS && others <= UNIVERSE && (0..=MAX_RANK).any(least)
+        let (included, excluded) = ((included >> bits) + 1, (excluded >> bits) + 1);
+        // One eighth is left for shards that are larger by chance.
+        let least = |rank| expected_bits(included, excluded, rank) / 7 < MAX_BYTES;
+        included <= MAX_INCLUDED_MEMBERS && excluded <= MAX_SHARD_MEMBERS && (0..=MAX_RANK).any(least)
     };
     (0..MAX_BITS).find(|bits| fits(*bits)).unwrap_or(MAX_BITS)
 }
 
+/// Why [`build_shard`] fails.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BuildError {
-    /// Not among 2^bits, or more than 2^16 of them.
-    NoSuchShard,
-    /// Of another shard.
-    Stray(Fingerprint),
-    /// Revoked and not revoked.
-    Contradiction(Fingerprint),
-    /// More than an object may have: cut the universe finer.
+    /// The shard number is not below 2^bits, or `bits` is greater than 16.
+    InvalidShardNumber,
+    /// This fingerprint belongs to another shard.
+    WrongShard(Fingerprint),
+    /// This fingerprint is listed as revoked and as not revoked.
+    ConflictingStatus(Fingerprint),
+    /// The shard is larger than an object may be. More shard bits are needed.
     TooLarge,
-    /// No turn of the seed could be solved.
+    /// None of the 256 attempts for this seed has a solution.
     Unsolvable,
-    /// The encoding does not say what it was built from.
-    Unfaithful,
+    /// The encoded shard gives a wrong answer for a member of its universe.
+    VerificationFailed,
 }
 
 impl fmt::Display for BuildError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::NoSuchShard => f.write_str("there is no such shard"),
-            Self::Stray(fingerprint) => write!(f, "the fingerprint {fingerprint} belongs to another shard"),
-            Self::Contradiction(fingerprint) => {
+            Self::InvalidShardNumber => {
+                f.write_str("the shard number or the number of shard bits is out of range")
+            }
+            Self::WrongShard(fingerprint) => {
+                write!(f, "the fingerprint {fingerprint} belongs to another shard")
+            }
+            Self::ConflictingStatus(fingerprint) => {
                 write!(f, "the fingerprint {fingerprint} is listed as revoked and as not revoked")
             }
             Self::TooLarge => {
-                write!(f, "the shard takes more than {MAX_BYTES} bytes; cut the universe finer")
+                write!(f, "the shard is larger than {MAX_BYTES} bytes; more shard bits are needed")
             }
-            Self::Unsolvable => f.write_str("no turn of this seed could be solved; try another seed"),
-            Self::Unfaithful => f.write_str("the encoded shard does not say what it was built from"),
+            Self::Unsolvable => {
+                f.write_str("no system derived from this seed has a solution; use another seed")
+            }
+            Self::VerificationFailed => {
+                f.write_str("the encoded shard gives a wrong answer for one of its members")
+            }
         }
     }
 }
 
 impl core::error::Error for BuildError {}
 
+/// A shard before it is serialized; the fields are those of the format.
 #[derive(Default)]
 struct Encoding {
     inverted: bool,
     seed: u64,
-    filter_turn: u8,
-    exact_turn: u8,
+    filter_attempt: u8,
+    exact_attempt: u8,
     rank: u8,
     filter_columns: usize,
     exact_columns: usize,
@@ -119,10 +150,10 @@ struct Encoding {
 
 impl Encoding {
     fn write(&self, bits: u8) -> Vec<u8> {
-        let Self { inverted, seed, filter_turn, exact_turn, rank, filter_columns, exact_columns, body } =
+        let Self { inverted, seed, filter_attempt, exact_attempt, rank, filter_columns, exact_columns, body } =
             self;
-        let mut out = Vec::with_capacity(HEADER + body.len());
-        out.extend([LAYOUT, bits, u8::from(*inverted), *rank, *filter_turn, *exact_turn]);
+        let mut out = Vec::with_capacity(HEADER_LEN + body.len());
+        out.extend([LAYOUT, bits, u8::from(*inverted), *rank, *filter_attempt, *exact_attempt]);
         for columns in [filter_columns, exact_columns] {
             out.extend(u32::try_from(*columns).unwrap_or(u32::MAX).to_be_bytes());
         }
@@ -132,35 +163,37 @@ impl Encoding {
     }
 }
 
-fn encode(seed: u64, kept: &[Fingerprint], others: &[Fingerprint]) -> Result<Encoding, BuildError> {
-    let rank = (0..=MAX_RANK).min_by_key(|rank| expected_bits(kept.len(), others.len(), *rank)).unwrap_or(0);
-    if expected_bits(kept.len(), others.len(), rank).div_ceil(8) + HEADER > MAX_BYTES {
+/// Chooses the rank, then solves the filter and the exact layer, each with as many attempts as it needs.
+fn encode(seed: u64, included: &[Fingerprint], excluded: &[Fingerprint]) -> Result<Encoding, BuildError> {
+    let rank =
+        (0..=MAX_RANK).min_by_key(|rank| expected_bits(included.len(), excluded.len(), *rank)).unwrap_or(0);
+    if expected_bits(included.len(), excluded.len(), rank).div_ceil(8) + HEADER_LEN > MAX_BYTES {
         return Err(BuildError::TooLarge);
     }
     let mut encoding = Encoding { seed, rank, ..Encoding::default() };
-    let (filter, passed) = if rank == 0 {
-        (Layer::filter(seed, 0, 0, 0), others.to_vec())
+    let (filter, false_positives) = if rank == 0 {
+        (Layer::filter(seed, 0, 0, 0), excluded.to_vec())
     } else {
-        let solved = (0..=u8::MAX).find_map(|turn| {
-            let columns = filter_columns(kept.len(), rank, turn);
-            let filter = Layer::filter(seed, turn, rank, columns);
-            let body = solve_filter(seed, &filter, kept);
-            let passed = passing(&body, &filter, others)?;
-            encoding.filter_turn = turn;
+        let solved = (0..=u8::MAX).find_map(|attempt| {
+            let columns = filter_columns(included.len(), rank, attempt);
+            let filter = Layer::filter(seed, attempt, rank, columns);
+            let body = solve_filter(seed, &filter, included);
+            let false_positives = filter_false_positives(&body, &filter, excluded)?;
+            encoding.filter_attempt = attempt;
             encoding.filter_columns = columns;
             encoding.body = body;
-            Some((filter, passed))
+            Some((filter, false_positives))
         });
         solved.ok_or(BuildError::Unsolvable)?
     };
-    if passed.is_empty() {
+    if false_positives.is_empty() {
         return Ok(encoding);
     }
-    for turn in 0..=u8::MAX {
-        let columns = exact_columns(kept.len() + passed.len(), turn);
-        let exact = Layer::exact(seed, turn, &filter, columns);
-        if solve_exact(&mut encoding.body, &exact, kept, &passed).is_ok() {
-            encoding.exact_turn = turn;
+    for attempt in 0..=u8::MAX {
+        let columns = exact_columns(included.len() + false_positives.len(), attempt);
+        let exact = Layer::exact(seed, attempt, &filter, columns);
+        if solve_exact(&mut encoding.body, &exact, included, &false_positives).is_ok() {
+            encoding.exact_attempt = attempt;
             encoding.exact_columns = columns;
             return Ok(encoding);
         }
@@ -168,64 +201,66 @@ fn encode(seed: u64, kept: &[Fingerprint], others: &[Fingerprint]) -> Result<Enc
     Err(BuildError::Unsolvable)
 }
 
-fn solve_filter(seed: u64, filter: &Layer, kept: &[Fingerprint]) -> Vec<u8> {
+fn solve_filter(seed: u64, filter: &Layer, included: &[Fingerprint]) -> Vec<u8> {
     let mut system = System::new(filter.columns);
-    for (equation, _) in equations(filter, kept.iter().map(|member| (member, false))) {
-        let Ok(()) = system.add(equation, false) else { continue }; // All sums are 0: nothing can contradict.
+    for (equation, _) in equations(filter, included.iter().map(|member| (member, false))) {
+        let Ok(()) = system.add(equation, false) else { continue }; // A homogeneous system has no contradictions.
     }
     let mut body = Vec::new();
     let mut drawn = 0;
     for number in 0..usize::from(filter.rank) {
-        // Free columns at random: the solutions must differ, or they would let the same fingerprints pass.
-        let free = || {
+        // Free variables are random: equal solutions would have the same false positives.
+        let free_variable = || {
             drawn += 1;
-            scatter(seed ^ scatter(drawn | FREE)) & 1 == 1
+            mix64(seed ^ mix64(drawn | FREE_VARIABLE_DOMAIN)) & 1 == 1
         };
-        let at = filter.at + number * filter.columns;
+        let at = filter.first_bit + number * filter.columns;
         resize(&mut body, at + filter.columns);
-        system.solve(free, |column| set_bit(&mut body, at + column));
+        system.solve(free_variable, |column| set_bit(&mut body, at + column));
     }
     body
 }
 
-/// Of the others those that pass the filter; None if they are more than chance would let pass: where too many
-/// equations fell on one place, a solution is 0 there and before, and the filter lets everything through.
-fn passing(body: &[u8], filter: &Layer, others: &[Fingerprint]) -> Option<Vec<Fingerprint>> {
-    let expected = others.len() >> filter.rank;
-    // Six standard deviations, and a sixty-fourth that is not worth another turn.
-    let most = expected + 6 * expected.isqrt() + expected / 64 + 6;
-    let mut passed = Vec::with_capacity(most);
-    for other in others.iter().filter(|other| filter.all_zero(body, words(other))) {
-        if passed.len() == most {
+/// Returns the excluded fingerprints that pass the filter, or `None` if they are more than chance explains: where too
+/// many equations start close together, a solution is 0 there and before, and every fingerprint passes.
+fn filter_false_positives(body: &[u8], filter: &Layer, excluded: &[Fingerprint]) -> Option<Vec<Fingerprint>> {
+    let expected = excluded.len() >> filter.rank;
+    // Six standard deviations, plus 1/64 because another attempt would cost more than it saves.
+    let limit = expected + 6 * expected.isqrt() + expected / 64 + 6;
+    let mut false_positives = Vec::with_capacity(limit);
+    for other in excluded.iter().filter(|other| filter.all_zero(body, words(other))) {
+        if false_positives.len() == limit {
             return None;
         }
-        passed.push(*other);
+        false_positives.push(*other);
     }
-    Some(passed)
+    Some(false_positives)
 }
 
 fn solve_exact(
     body: &mut Vec<u8>,
     exact: &Layer,
-    kept: &[Fingerprint],
-    passed: &[Fingerprint],
+    included: &[Fingerprint],
+    false_positives: &[Fingerprint],
 ) -> Result<(), Contradiction> {
     let mut system = System::new(exact.columns);
-    let kept = kept.iter().map(|member| (member, true));
-    for (equation, sum) in equations(exact, kept.chain(passed.iter().map(|other| (other, false)))) {
+    let included = included.iter().map(|member| (member, true));
+    for (equation, sum) in
+        equations(exact, included.chain(false_positives.iter().map(|other| (other, false))))
+    {
         system.add(equation, sum)?;
     }
     resize(body, exact.end());
-    system.solve(|| false, |column| set_bit(body, exact.at + column));
+    system.solve(|| false, |column| set_bit(body, exact.first_bit + column));
     Ok(())
 }
 
-/// In order of their starts, which keeps elimination in the cache.
+/// Returns the equations in order of their start columns, which keeps the elimination within the CPU cache.
 fn equations<'a>(
     layer: &Layer,
     members: impl Iterator<Item = (&'a Fingerprint, bool)>,
 ) -> Vec<(Equation, bool)> {
-    let equation = |(member, sum)| (Equation::of(words(member), &layer.keys, layer.columns), sum);
+    let equation = |(member, sum)| (Equation::new(words(member), &layer.keys, layer.columns), sum);
     let mut equations: Vec<_> = members.map(equation).collect();
     equations.sort_unstable_by_key(|(equation, _)| equation.start);
     equations
@@ -241,24 +276,24 @@ fn set_bit(body: &mut [u8], bit: usize) {
     }
 }
 
-/// Sorted, each once.
-fn set(
+/// Returns the members sorted and without duplicates.
+fn sorted_members(
     members: impl IntoIterator<Item = Fingerprint>,
     bits: u8,
     shard: u16,
 ) -> Result<Vec<Fingerprint>, BuildError> {
     let mut set: Vec<Fingerprint> = members.into_iter().collect();
     if let Some(stray) = set.iter().find(|member| shard_of(member.prefix(), bits) != shard) {
-        return Err(BuildError::Stray(*stray));
+        return Err(BuildError::WrongShard(*stray));
     }
-    // As all of it would be sorted, in half the time: the first word decides nearly always.
+    // The same order as a plain sort in half the time: the first 64 bits nearly always decide.
     set.sort_unstable_by(|a, b| a.prefix().cmp(&b.prefix()).then_with(|| a.cmp(b)));
     set.dedup();
     Ok(set)
 }
 
-/// Both are sorted.
-fn first_of_both(revoked: &[Fingerprint], good: &[Fingerprint]) -> Option<Fingerprint> {
+/// Returns the first fingerprint that both sorted lists contain.
+fn first_common_member(revoked: &[Fingerprint], good: &[Fingerprint]) -> Option<Fingerprint> {
     let mut good = good.iter().peekable();
     revoked.iter().copied().find(|member| {
         while good.next_if(|other| *other < member).is_some() {}
@@ -266,54 +301,45 @@ fn first_of_both(revoked: &[Fingerprint], good: &[Fingerprint]) -> Option<Finger
     })
 }
 
-/// The seed of a shard: nobody knows it before he knows all that is kept, see [`super::equation`].
-fn digest(
+/// Derives the seed of a shard from its complete content, so that it is unknown until the content is fixed, see
+/// [`super::equation`].
+fn derive_seed(
     bits: u8,
     shard: u16,
     seed: &[u8],
     inverted: bool,
-    kept: &[Fingerprint],
-    others: &[Fingerprint],
+    included: &[Fingerprint],
+    excluded: &[Fingerprint],
 ) -> u64 {
     let mut digest = Sha256::new_with_prefix(b"keystile base v1\0");
     digest.update([bits, u8::from(inverted)]);
     digest.update(shard.to_be_bytes());
-    for length in [seed.len(), kept.len(), others.len()] {
+    for length in [seed.len(), included.len(), excluded.len()] {
         digest.update((length as u64).to_be_bytes());
     }
     digest.update(seed);
-    kept.iter().for_each(|member| digest.update(member.as_bytes()));
+    included.iter().for_each(|member| digest.update(member.as_bytes()));
     let [a, b, c, d, e, f, g, h, ..] = <[u8; 32]>::from(digest.finalize());
     u64::from_be_bytes([a, b, c, d, e, f, g, h])
 }
 
-/// Columns beyond the equations, over a homogeneous system: an n-th part for the starts, which are 256 fewer than the
-/// columns and stray from their mean by the square root of n; and where few are free, another fingerprint's equation
-/// follows from the members' with probability 2^-free, which must not outweigh 2^-rank. A turn that was unlucky is
-/// followed by one with more room. The figures are the least that mostly solve within a few turns, measured for n from
-/// 1 to 500,000.
-fn filter_columns(members: usize, rank: u8, turn: u8) -> usize {
-    members + 8 + usize::from(rank) + members / 128 + usize::from(turn) * (1 + members / 512)
+/// Returns the number of columns of a filter. A homogeneous system needs more columns than equations for two reasons:
+/// start columns are 256 fewer than columns and deviate from their mean by the square root of n; and with k free
+/// variables, the equation of an excluded fingerprint follows from those of the members with probability 2^-k, which must
+/// not dominate 2^-rank. Each further attempt has more columns. The constants are the smallest that usually have a
+/// solution within a few attempts, measured for n from 1 to 500,000.
+fn filter_columns(members: usize, rank: u8, attempt: u8) -> usize {
+    members + 8 + usize::from(rank) + members / 128 + usize::from(attempt) * (1 + members / 512)
 }
 
-/// As above; here a turn that does not solve is noticed at once, so that it can be tried with less room.
-fn exact_columns(members: usize, turn: u8) -> usize {
-    members + 8 + members / 256 + usize::from(turn) * (1 + members / 1024)
+/// Returns the number of columns of the exact layer. Fewer spare columns than for a filter suffice, because an attempt
+/// without a solution is detected at once.
+fn exact_columns(members: usize, attempt: u8) -> usize {
+    members + 8 + members / 256 + usize::from(attempt) * (1 + members / 1024)
 }
 
-fn expected_bits(kept: usize, others: usize, rank: u8) -> usize {
-    let filter = if rank == 0 { 0 } else { usize::from(rank) * filter_columns(kept, rank, 0) };
-    filter + exact_columns(kept + (others >> rank), 0)
+/// Returns the expected size of both layers, in bits.
+fn expected_bits(included: usize, excluded: usize, rank: u8) -> usize {
+    let filter = if rank == 0 { 0 } else { usize::from(rank) * filter_columns(included, rank, 0) };
+    filter + exact_columns(included + (excluded >> rank), 0)
 }
-
-/// Keeps the draws of free columns apart from those of equations.
-const FREE: u64 = 1 << 63;
-
-const MEMBERS: usize = 32_768;
-
-/// A builder holds 128 MB of fingerprints at most.
-const UNIVERSE: usize = 1 << 22;
-
-const MAX_BYTES: usize = MAX_OBJECT_BYTES as usize;
-
-const _: () = assert!(MAX_BYTES * 8 < MAX_COLUMNS);

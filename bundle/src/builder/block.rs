@@ -1,4 +1,4 @@
-//! A block of the base, built while its members are streamed.
+//! Builds a block of the base from a stream of its members.
 
 use alloc::{sync::Arc, vec::Vec};
 use core::fmt;
@@ -7,33 +7,37 @@ use sha2::{Digest, Sha256};
 use token::Fingerprint;
 
 use crate::{
-    Coverage, Entry, Malformed, Span,
+    Coverage, Entry, ExpiryRange, Malformed,
     base::{self, BuildError, shard_bits},
     block::{self, MAX_BLOCK_BITS},
     shards::shard_of,
 };
 
-/// Takes every credential that a block is to cover, in ascending order of the first 64 bits of the fingerprint, and
-/// holds those of one shard at a time.
+/// Builds a block from its members, which are added in ascending order of the first 64 bits of their fingerprints. Keeps
+/// only the members of one shard in memory at a time.
 #[derive(Debug)]
 pub struct BlockBuilder {
-    span: Span,
+    expiry_range: ExpiryRange,
     coverage: Vec<Coverage>,
     bits: u8,
     seed: Vec<u8>,
-    last: u64,
+    last_prefix: u64,
     revoked: Vec<Fingerprint>,
     good: Vec<Fingerprint>,
-    shards: Vec<Shard>,
+    shards: Vec<EncodedShard>,
     members: u64,
-    all_revoked: u64,
+    total_revoked: u64,
 }
 
 impl BlockBuilder {
-    /// `revoked` and `good` are about how many there will be; the bytes depend on the members, the seed, and the number
-    /// of shards that follows from these two.
+    /// Starts a block. `revoked` and `good` are the approximate numbers of members, from which the number of shards
+    /// follows; the bytes of the block depend on that number, the members, and `seed`.
+    ///
+    /// # Errors
+    ///
+    /// [`BlockError::InvalidCoverage`] or [`BlockError::TooManyMembers`].
     pub fn new(
-        span: Span,
+        expiry_range: ExpiryRange,
         mut coverage: Vec<Coverage>,
         revoked: usize,
         good: usize,
@@ -41,103 +45,117 @@ impl BlockBuilder {
     ) -> Result<Self, BlockError> {
         coverage.sort_unstable();
         let bits = shard_bits(revoked, good);
-        // Read as an edge would, before a long work is begun.
-        let head = block::write(span, &coverage, 0, &[(0, [0; 32])]);
-        head.and_then(|head| block::Block::read(&head, 0).ok()).ok_or(BlockError::Coverage)?;
+        // Decode the head as an edge does, before the expensive work begins.
+        let head = block::encode(expiry_range, &coverage, 0, &[(0, [0; 32])]);
+        head.and_then(|head| block::Block::decode(&head, 0).ok()).ok_or(BlockError::InvalidCoverage)?;
         if bits > MAX_BLOCK_BITS {
-            return Err(BlockError::Members);
+            return Err(BlockError::TooManyMembers);
         }
         Ok(Self {
-            span,
+            expiry_range,
             coverage,
             bits,
             seed: seed.into(),
-            last: 0,
+            last_prefix: 0,
             revoked: Vec::new(),
             good: Vec::new(),
             shards: Vec::new(),
             members: 0,
-            all_revoked: 0,
+            total_revoked: 0,
         })
     }
 
+    /// Adds a member of the block, and whether it is revoked.
+    ///
+    /// # Errors
+    ///
+    /// [`BlockError::OutOfOrder`], or [`BlockError::Shard`] if this member completes a shard that cannot be built.
     pub fn add(&mut self, fingerprint: Fingerprint, revoked: bool) -> Result<(), BlockError> {
         let prefix = fingerprint.prefix();
-        if prefix < self.last {
-            return Err(BlockError::Order(fingerprint));
+        if prefix < self.last_prefix {
+            return Err(BlockError::OutOfOrder(fingerprint));
         }
-        self.last = prefix;
+        self.last_prefix = prefix;
         while self.shards.len() < usize::from(shard_of(prefix, self.bits)) {
-            self.close()?;
+            self.finish_shard()?;
         }
         self.members += 1;
-        self.all_revoked += u64::from(revoked);
+        self.total_revoked += u64::from(revoked);
         if revoked { &mut self.revoked } else { &mut self.good }.push(fingerprint);
         Ok(())
     }
 
-    pub fn finish(mut self) -> Result<Block, BlockError> {
+    /// Builds the remaining shards and returns the block.
+    ///
+    /// # Errors
+    ///
+    /// [`BlockError::Shard`] if a shard cannot be built.
+    pub fn finish(mut self) -> Result<BuiltBlock, BlockError> {
         while self.shards.len() < 1 << self.bits {
-            self.close()?;
+            self.finish_shard()?;
         }
-        let Self { span, coverage, bits, shards, members, all_revoked: revoked, .. } = self;
-        Ok(Block { span, coverage, bits, shards, members, revoked })
+        let Self { expiry_range, coverage, bits, shards, members, total_revoked: revoked, .. } = self;
+        Ok(BuiltBlock { expiry_range, coverage, bits, shards, members, revoked })
     }
 
-    fn close(&mut self) -> Result<(), BlockError> {
-        let shard = u16::try_from(self.shards.len()).map_err(|_| BlockError::Members)?;
+    fn finish_shard(&mut self) -> Result<(), BlockError> {
+        let shard = u16::try_from(self.shards.len()).map_err(|_| BlockError::TooManyMembers)?;
         let (revoked, good) = (self.revoked.drain(..), self.good.drain(..));
-        // Asked about every one of its members before it is given back.
-        let built = base::build(self.bits, shard, &self.seed, revoked, good).map_err(BlockError::Shard)?;
-        self.shards.push(Shard::of(built.bytes()));
+        // `build_shard` verifies the shard for every member.
+        let built =
+            base::build_shard(self.bits, shard, &self.seed, revoked, good).map_err(BlockError::Shard)?;
+        self.shards.push(EncodedShard::new(built.bytes()));
         Ok(())
     }
 }
 
-/// A block that can be published.
+/// A complete block, ready to be installed in a [`Builder`](super::Builder).
 #[derive(Clone, PartialEq, Eq)]
-pub struct Block {
-    span: Span,
+pub struct BuiltBlock {
+    expiry_range: ExpiryRange,
     coverage: Vec<Coverage>,
     bits: u8,
-    shards: Vec<Shard>,
+    shards: Vec<EncodedShard>,
     members: u64,
     revoked: u64,
 }
 
-impl Block {
-    pub const fn span(&self) -> Span {
-        self.span
+impl BuiltBlock {
+    /// Returns the range of expiry times.
+    pub const fn expiry_range(&self) -> ExpiryRange {
+        self.expiry_range
     }
 
+    /// Returns the covered ranges of issuance, in ascending order.
     pub fn coverage(&self) -> &[Coverage] {
         &self.coverage
     }
 
-    /// Of how many credentials it knows.
-    pub const fn members(&self) -> u64 {
+    /// Returns the number of members.
+    pub const fn member_count(&self) -> u64 {
         self.members
     }
 
-    /// How many of them are revoked.
-    pub const fn revoked(&self) -> u64 {
+    /// Returns the number of revoked members.
+    pub const fn revoked_count(&self) -> u64 {
         self.revoked
     }
 
-    /// What its shards take.
-    pub fn bytes(&self) -> usize {
+    /// Returns the total size of the shards, in bytes.
+    pub fn shard_bytes(&self) -> usize {
         self.shards.iter().map(|shard| shard.bytes.len()).sum()
     }
 
-    /// What it says of a member; nothing of any other fingerprint.
+    /// Returns whether a member is revoked. For any other fingerprint the result is arbitrary.
     pub fn contains(&self, member: &Fingerprint) -> bool {
         let shard = shard_of(member.prefix(), self.bits);
         let bytes = self.shards.get(usize::from(shard)).map(|shard| shard.bytes.to_vec());
-        let shard = bytes.and_then(|bytes| base::Shard::read(bytes, shard).ok());
+        let shard = bytes.and_then(|bytes| base::RibbonShard::decode(bytes, shard).ok());
         shard.is_none_or(|shard| shard.contains(member))
     }
 
-    /// For keeping it: members, revoked, the head as edges read it, and the shards one after the other.
+    /// Serializes the block for storage: the number of members, the number of revoked ones, the length of the head (8
+    /// bytes each, big-endian), the head in the format that edges read, and the shards in order.
     pub fn to_bytes(&self) -> Vec<u8> {
         let mut out = Vec::new();
         let head = self.head().unwrap_or_default();
@@ -149,84 +167,101 @@ impl Block {
         out
     }
 
-    /// Every shard must be what the head says.
+    /// Deserializes a block.
+    ///
+    /// # Errors
+    ///
+    /// [`Malformed`] if the bytes are not a block, or a shard does not have the hash in the head.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, Malformed> {
         let mut rest = crate::codec::Reader(bytes);
         let (members, revoked) = (rest.u64("members")?, rest.u64("revoked")?);
         let length =
             usize::try_from(rest.u64("length of the head")?).map_err(|_| Malformed("length of the head"))?;
-        let head = block::Block::read(rest.bytes(length, "head")?, 0)?;
+        let head = block::Block::decode(rest.bytes(length, "head")?, 0)?;
         let mut shards = Vec::new();
         for entry in head.shards() {
             let size = usize::try_from(entry.size()).map_err(|_| Malformed("size of a shard"))?;
-            let shard = Shard::of(rest.bytes(size, "shard")?);
+            let shard = EncodedShard::new(rest.bytes(size, "shard")?);
             if shard.sha256 != *entry.sha256() {
                 return Err(Malformed("hash of a shard"));
             }
             shards.push(shard);
         }
-        rest.end()?;
+        rest.finish()?;
         let bits = u8::try_from(shards.len().trailing_zeros()).map_err(|_| Malformed("shards"))?;
-        Ok(Self { span: head.span(), coverage: head.coverage().into(), bits, shards, members, revoked })
+        Ok(Self {
+            expiry_range: head.expiry_range(),
+            coverage: head.coverage().into(),
+            bits,
+            shards,
+            members,
+            revoked,
+        })
     }
 
-    /// None if the coverage is too large, which was looked at before.
+    /// Encodes the head. Never `None`, because [`BlockBuilder::new`] checks the size of the coverage.
     pub(super) fn head(&self) -> Option<Vec<u8>> {
         let shards: Vec<_> = self.shards.iter().map(|shard| (shard.size(), shard.sha256)).collect();
-        block::write(self.span, &self.coverage, self.bits, &shards)
+        block::encode(self.expiry_range, &self.coverage, self.bits, &shards)
     }
 
-    /// The shards, as those of the block with this number.
+    /// Returns the shards with their entries, for the block with this number.
     pub(super) fn objects(&self, number: u16) -> impl Iterator<Item = (Entry, Arc<[u8]>)> {
         self.shards.iter().zip(0..=u16::MAX).map(move |(shard, at)| {
-            (Entry::of_base(number, at, shard.size(), shard.sha256), Arc::clone(&shard.bytes))
+            (Entry::for_base_shard(number, at, shard.size(), shard.sha256), Arc::clone(&shard.bytes))
         })
     }
 }
 
-impl fmt::Debug for Block {
+impl fmt::Debug for BuiltBlock {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { span, coverage, members, revoked, .. } = self;
-        write!(f, "Block({span:?}, {coverage:?}, {revoked} revoked of {members}, {} bytes)", self.bytes())
+        let Self { expiry_range, coverage, members, revoked, .. } = self;
+        write!(
+            f,
+            "BuiltBlock({expiry_range:?}, {coverage:?}, {revoked} revoked of {members}, {} bytes)",
+            self.shard_bytes()
+        )
     }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Shard {
+struct EncodedShard {
     bytes: Arc<[u8]>,
     sha256: [u8; 32],
 }
 
-impl Shard {
-    fn of(bytes: &[u8]) -> Self {
+impl EncodedShard {
+    fn new(bytes: &[u8]) -> Self {
         Self { bytes: bytes.into(), sha256: Sha256::digest(bytes).into() }
     }
 
-    /// No shard is larger than an object may be.
+    /// Returns the size in bytes, which is at most [`MAX_OBJECT_BYTES`](crate::MAX_OBJECT_BYTES).
     fn size(&self) -> u32 {
         u32::try_from(self.bytes.len()).unwrap_or(u32::MAX)
     }
 }
 
+/// Why a block cannot be built.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BlockError {
-    /// Ranges overlap or are empty, the span is, or a kid is longer than 255 bytes.
-    Coverage,
-    /// More members than a block can have.
-    Members,
-    /// It comes before the one that was added last.
-    Order(Fingerprint),
+    /// A range of the coverage or the range of expiry times is empty, ranges overlap, or a kid is longer than 255 bytes.
+    InvalidCoverage,
+    /// The block would need more shards than it can have.
+    TooManyMembers,
+    /// This fingerprint sorts before the one added last.
+    OutOfOrder(Fingerprint),
+    /// A shard cannot be built.
     Shard(BuildError),
 }
 
 impl fmt::Display for BlockError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Coverage => {
-                f.write_str("the span or the coverage of the block is empty, overlaps or is too large")
-            }
-            Self::Members => f.write_str("the block has too many members; divide it by expiry"),
-            Self::Order(fingerprint) => write!(f, "the fingerprint {fingerprint} is out of order"),
+            Self::InvalidCoverage => f.write_str(
+                "the expiry range or the coverage of the block is empty, overlaps or is too large",
+            ),
+            Self::TooManyMembers => f.write_str("the block has too many members; divide it by expiry time"),
+            Self::OutOfOrder(fingerprint) => write!(f, "the fingerprint {fingerprint} is out of order"),
             Self::Shard(error) => error.fmt(f),
         }
     }

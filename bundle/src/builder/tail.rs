@@ -1,4 +1,5 @@
-//! The operations since the cut, in segments that grow in three steps, so that one more costs an edge one small object.
+//! Builds the tail: the operations since the checkpoint, in segments of three sizes, so that a new operation costs an
+//! edge one small object.
 //!
 //! ```text
 //! | at most 4,096 | ... | a multiple of 256 | fewer than 256 |
@@ -7,58 +8,70 @@
 use alloc::{collections::BTreeSet, sync::Arc, vec::Vec};
 use core::ops::Range;
 
-use super::{TooLarge, cut::encoded};
-use crate::{Entry, Kind, MAX_OBJECT_BYTES, ScopeKey, codec::write_varint};
+use super::{TooLarge, sharded_set::encode_object};
+use crate::{Entry, MAX_OBJECT_BYTES, ObjectKind, ScopeKey, codec::encode_varint};
 
+/// Operations in the newest segment: at most 2.5 KiB, which an edge fetches for each new operation.
+const SEGMENT_STEP: usize = 256;
+
+/// 41 KiB of revocations. A longer tail requires a checkpoint.
+pub(super) const MAX_SEGMENT_OPERATIONS: usize = 4096;
+
+/// Limits segments of watermarks, which are larger than revocations.
+const MAX_SEGMENT_BYTES: usize = MAX_OBJECT_BYTES as usize - 64;
+
+/// The operations since the last checkpoint and their encoded segments.
 #[derive(Default)]
-pub(super) struct Tail {
+pub(super) struct TailBuilder {
     operations: Vec<Operation>,
     revoked: BTreeSet<u64>,
-    /// By the operations they hold.
-    segments: Vec<(Range<usize>, Segment)>,
+    /// With the range of operations that each contains.
+    segments: Vec<(Range<usize>, EncodedSegment)>,
     last: u64,
 }
 
-type Segment = (Entry, Arc<[u8]>);
+type EncodedSegment = (Entry, Arc<[u8]>);
 
 struct Operation {
     number: u64,
-    what: What,
+    kind: OperationKind,
 }
 
 #[derive(Clone, Copy)]
-pub(super) enum What {
+pub(super) enum OperationKind {
     Revoke(u64),
-    Raise(ScopeKey, u64),
+    RaiseWatermark(ScopeKey, u64),
 }
 
-impl Tail {
+impl TailBuilder {
+    /// Returns the number of operations.
     pub(super) fn len(&self) -> usize {
         self.operations.len()
     }
 
-    /// The number of the last operation there ever was.
+    /// Returns the number of the last operation, including those before the checkpoint.
     pub(super) const fn last(&self) -> u64 {
         self.last
     }
 
-    /// A prefix that is revoked already stays where it is.
-    pub(super) fn add(&mut self, number: u64, what: What) {
-        if let What::Revoke(prefix) = what
+    /// Appends an operation, unless it revokes a prefix that the tail already revokes.
+    pub(super) fn add(&mut self, number: u64, kind: OperationKind) {
+        if let OperationKind::Revoke(prefix) = kind
             && !self.revoked.insert(prefix)
         {
             return;
         }
         self.last = self.last.max(number);
-        self.operations.push(Operation { number: self.last, what });
+        self.operations.push(Operation { number: self.last, kind });
     }
 
-    /// Forgets all operations, not the number of the last one.
-    pub(super) fn clear(&mut self, cut: u64) {
-        *self = Self { last: self.last.max(cut), ..Self::default() };
+    /// Removes all operations; the number of the last one is kept.
+    pub(super) fn clear(&mut self, covered_until: u64) {
+        *self = Self { last: self.last.max(covered_until), ..Self::default() };
     }
 
-    pub(super) fn encode(&mut self) -> Result<impl Iterator<Item = &Segment>, TooLarge> {
+    /// Encodes the segments that have changed and returns all of them.
+    pub(super) fn encode(&mut self) -> Result<impl Iterator<Item = &EncodedSegment>, TooLarge> {
         let mut held = core::mem::take(&mut self.segments);
         for (range, shard) in self.ranges().into_iter().zip(0..) {
             let known = held.iter().position(|(known, (entry, _))| *known == range && entry.shard() == shard);
@@ -66,7 +79,7 @@ impl Tail {
                 Some(at) => held.swap_remove(at).1,
                 None => {
                     let operations = self.operations.get(range.clone()).unwrap_or_default();
-                    encoded(Kind::Tail, shard, write(operations).ok_or(TooLarge)?)?
+                    encode_object(ObjectKind::Tail, shard, encode(operations).ok_or(TooLarge)?)?
                 }
             };
             self.segments.push((range, segment));
@@ -74,13 +87,13 @@ impl Tail {
         Ok(self.segments.iter().map(|(_, segment)| segment))
     }
 
-    /// Which operations stand together.
+    /// Divides the operations into segments.
     fn ranges(&self) -> Vec<Range<usize>> {
         let mut ranges = Vec::new();
         let (mut start, mut bytes, mut last) = (0, 0, 0);
         for (at, operation) in self.operations.iter().enumerate() {
-            let more = operation.most_bytes(last);
-            if at - start == SEGMENT || bytes + more > MOST_BYTES {
+            let more = operation.max_encoded_len(last);
+            if at - start == MAX_SEGMENT_OPERATIONS || bytes + more > MAX_SEGMENT_BYTES {
                 ranges.push(start..at);
                 (start, bytes) = (at, 0);
             }
@@ -88,41 +101,44 @@ impl Tail {
             last = operation.number;
         }
         let end = self.operations.len();
-        let middle = end - (end - start) % NEWEST;
+        let middle = end - (end - start) % SEGMENT_STEP;
         ranges.extend([start..middle, middle..end].into_iter().filter(|range| !range.is_empty()));
         ranges
     }
 }
 
 impl Operation {
+    /// Returns the number that encodes the kind of the operation and its distance from the one before.
     fn head(&self, before: u64) -> u64 {
-        let what = match self.what {
-            What::Revoke(_) => 0,
-            What::Raise(..) => 1,
+        let kind = match self.kind {
+            OperationKind::Revoke(_) => 0,
+            OperationKind::RaiseWatermark(..) => 1,
         };
-        ((self.number - before) << 1) | what
+        ((self.number - before) << 1) | kind
     }
 
-    fn most_bytes(&self, before: u64) -> usize {
+    /// Returns an upper bound of the encoded size, in bytes.
+    fn max_encoded_len(&self, before: u64) -> usize {
         let head = 70 - usize::try_from(self.head(before).leading_zeros()).unwrap_or(0);
-        let body = match self.what {
-            What::Revoke(_) => 8,
-            What::Raise(..) => 24,
+        let body = match self.kind {
+            OperationKind::Revoke(_) => 8,
+            OperationKind::RaiseWatermark(..) => 24,
         };
         head / 7 + 1 + body
     }
 }
 
-fn write(operations: &[Operation]) -> Option<Vec<u8>> {
+/// Encodes a segment. Returns `None` if it is empty or has too many operations.
+fn encode(operations: &[Operation]) -> Option<Vec<u8>> {
     let mut last = operations.first()?.number;
     let mut out = Vec::from(last.to_be_bytes());
     out.extend(u16::try_from(operations.len()).ok()?.to_be_bytes());
     for operation in operations {
-        write_varint(&mut out, operation.head(last));
-        match operation.what {
-            What::Revoke(prefix) => out.extend(prefix.to_be_bytes()),
-            What::Raise(scope, instant) => {
-                out.extend(scope.bytes());
+        encode_varint(&mut out, operation.head(last));
+        match operation.kind {
+            OperationKind::Revoke(prefix) => out.extend(prefix.to_be_bytes()),
+            OperationKind::RaiseWatermark(scope, instant) => {
+                out.extend(scope.to_bytes());
                 out.extend(instant.to_be_bytes());
             }
         }
@@ -130,12 +146,3 @@ fn write(operations: &[Operation]) -> Option<Vec<u8>> {
     }
     Some(out)
 }
-
-/// What one more operation costs an edge to fetch: at most 2.5 KiB.
-const NEWEST: usize = 256;
-
-/// 41 KiB of revocations; when there are more, the next checkpoint is due.
-pub(super) const SEGMENT: usize = 4096;
-
-/// Watermarks are larger: fewer stand together.
-const MOST_BYTES: usize = MAX_OBJECT_BYTES as usize - 64;

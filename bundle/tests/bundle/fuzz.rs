@@ -1,12 +1,12 @@
-//! One fuzz target per decoder: a short run of each in `cargo test`, a long one by `cargo bolero test`.
+//! One fuzz target per decoder. `cargo test` runs each for a short time, `cargo bolero test` for a long time.
 //!
-//! Each is given arbitrary bytes and a valid encoding with arbitrary edits, behind a right hash or signature: what an
-//! edge would meet if the publisher itself went wrong.
+//! The inputs are arbitrary bytes, and a valid encoding with arbitrary edits, with a correct hash or signature: the input
+//! that an edge would receive from a faulty publisher.
 
 use bolero::check;
 use bundle::{
-    Coverage, Delegation, Entry, Kind, Objects, Scope, Snapshot, Span, base,
-    builder::{Block, BlockBuilder, Built, SecretKey},
+    Coverage, Delegation, Entry, ExpiryRange, ObjectKind, Objects, Scope, Snapshot, base,
+    builder::{BlockBuilder, BuiltBlock, BuiltBundle, SecretKey},
 };
 use token::{
     Fingerprint,
@@ -14,15 +14,15 @@ use token::{
     mint::SigningKey,
 };
 
-use crate::world::{
+use crate::fixtures::{
     NOW, Object, builder, checkpoint, checkpoint_of, delegation, fingerprint, open, opened_delegation, root,
     signed, snapshot_key, tail_key,
 };
 
 type Edits = Vec<(u16, u8)>;
 
-fn small_block() -> Block {
-    let span = Span { expires_from: 5, expires_before: u64::MAX };
+fn small_block() -> BuiltBlock {
+    let span = ExpiryRange { expires_from: 5, expires_before: u64::MAX };
     let range = |kid: &str, iat_low, iat_high| Coverage { kid: kid.into(), iat_low, iat_high };
     let coverage = vec![range("k1", 5, 9), range("k1", 11, 11), range("k2", 0, u64::MAX)];
     let mut block = BlockBuilder::new(span, coverage, 9, 300, b"").unwrap();
@@ -34,15 +34,15 @@ fn small_block() -> Block {
     block.finish().unwrap()
 }
 
-/// Of every kind.
-fn valid() -> Built {
+/// Builds a bundle with an object of every kind except gaps.
+fn valid() -> BuiltBundle {
     let mut builder = builder();
     let own = SigningKey::ed25519("k1", &[2; 32]).unwrap();
     let signed = MintingKey::new(3, ApiKeyKind::Signed, &[7; 32]).unwrap();
-    builder.public_keys([own.verifying_key()], [signed.checking()]).unwrap();
+    builder.set_public_keys([own.verifying_key()], [signed.checking()]).unwrap();
     let [tag, short] = [(1, [5; 32]), (2, [6; 32])];
     builder
-        .secret_keys([
+        .set_secret_keys([
             SecretKey::from(("k2", &[3; 32][..])),
             SecretKey::Tag { generation: tag.0, secret: &tag.1 },
             SecretKey::ShortTag { generation: short.0, secret: &short.1 },
@@ -50,15 +50,17 @@ fn valid() -> Built {
         .unwrap();
     for number in 0..300u64 {
         builder.revoke(1, fingerprint(number)).unwrap();
-        builder.restore(fingerprint(number + 1000)).unwrap();
-        builder.watermark(1, Scope::User(&number.to_string()), number);
-        builder.grant(&number.to_string(), &number.to_be_bytes()[7 - usize::from(number > 99)..]).unwrap();
+        builder.unrevoke(fingerprint(number + 1000)).unwrap();
+        builder.raise_watermark(1, Scope::User(&number.to_string()), number);
+        builder
+            .set_grant(&number.to_string(), &number.to_be_bytes()[7 - usize::from(number > 99)..])
+            .unwrap();
     }
-    builder.install(small_block()).unwrap();
-    builder.settle(1).unwrap();
+    builder.install_block(small_block()).unwrap();
+    builder.checkpoint(1).unwrap();
     for number in 300..400 {
         builder.revoke(number, fingerprint(number)).unwrap();
-        builder.watermark(number, Scope::User(&number.to_string()), number);
+        builder.raise_watermark(number, Scope::User(&number.to_string()), number);
     }
     builder.build().unwrap()
 }
@@ -75,24 +77,24 @@ fn edited(bytes: &[u8], edits: &Edits) -> Vec<u8> {
     bytes
 }
 
-/// Puts these bytes in the place of the valid ones, opens all, and asks everything if it opens.
-fn object(built: &Built, kind: Kind, bytes: Vec<u8>) {
-    let Some(entry) = Entry::of(kind, 0, &bytes) else { return };
-    let given: Object = (entry, bytes.into());
-    let mut settled: Vec<Entry> = built.checkpoint.clone();
+/// Replaces the object of this kind by `bytes`, opens the bundle, and calls every look-up if it opens.
+fn check_object(built: &BuiltBundle, kind: ObjectKind, bytes: Vec<u8>) {
+    let Some(entry) = Entry::for_bytes(kind, 0, &bytes) else { return };
+    let replaced: Object = (entry, bytes.into());
+    let mut entries: Vec<Entry> = built.checkpoint.clone();
     let mut tail = built.tail.clone();
     match kind {
-        Kind::Checkpoint => {}
-        Kind::Tail => tail = vec![entry],
+        ObjectKind::Checkpoint => {}
+        ObjectKind::Tail => tail = vec![entry],
         _ => {
-            settled.retain(|other| other.kind() != kind);
-            settled.push(entry);
-            settled.sort();
+            entries.retain(|other| other.kind() != kind);
+            entries.push(entry);
+            entries.sort();
         }
     }
     let checkpoint = match kind {
-        Kind::Checkpoint => given.clone(),
-        _ => checkpoint_of(&settled, 1, 0),
+        ObjectKind::Checkpoint => replaced.clone(),
+        _ => checkpoint_of(&entries, 1, 0),
     };
     let manifest = open(&signed(&checkpoint, &tail, 1)).unwrap();
     let mut objects = Objects::default();
@@ -102,7 +104,8 @@ fn object(built: &Built, kind: Kind, bytes: Vec<u8>) {
             break;
         }
         for entry in missing {
-            let known = built.objects.iter().chain([&given, &checkpoint]).find(|(known, _)| *known == entry);
+            let known =
+                built.objects.iter().chain([&replaced, &checkpoint]).find(|(known, _)| *known == entry);
             let Some((_, bytes)) = known else { return };
             if objects.open(&manifest, entry, bytes.to_vec()).is_err() {
                 return;
@@ -112,7 +115,7 @@ fn object(built: &Built, kind: Kind, bytes: Vec<u8>) {
     let Ok(snapshot) = Snapshot::assemble(manifest, &objects, NOW) else { return };
     let fingerprints = (0..310).map(fingerprint).chain([[0; 32], [255; 32]].map(Fingerprint::from));
     for fingerprint in fingerprints {
-        let _ = snapshot.standing(&fingerprint, "k1", 7, None);
+        let _ = snapshot.revocation_status(&fingerprint, "k1", 7, None);
     }
     for number in 0..410u64 {
         let _ = snapshot.watermark([Scope::User(&number.to_string())]);
@@ -130,40 +133,40 @@ macro_rules! object_targets {
             let valid = valid();
             let bytes = valid.objects.iter().find(|(entry, _)| entry.kind() == $kind).map_or(&[][..], |(_, bytes)| bytes);
             check!().with_type::<(Vec<u8>, Edits)>().for_each(|(arbitrary, edits)| {
-                object(&valid, $kind, arbitrary.clone());
-                object(&valid, $kind, edited(bytes, edits));
+                check_object(&valid, $kind, arbitrary.clone());
+                check_object(&valid, $kind, edited(bytes, edits));
             });
         }
     )*};
 }
 
 object_targets! {
-    keys: Kind::Keys,
-    secret_keys: Kind::SecretKeys,
-    revocations: Kind::Revocations,
-    watermarks: Kind::Watermarks,
-    index: Kind::Index,
-    grants: Kind::Grants,
-    tail: Kind::Tail,
-    restorations: Kind::Restorations,
-    block: Kind::Block,
-    gaps: Kind::Gaps,
-    known: Kind::Known,
+    keys: ObjectKind::Keys,
+    secret_keys: ObjectKind::SecretKeys,
+    revocations: ObjectKind::Revocations,
+    watermarks: ObjectKind::Watermarks,
+    index: ObjectKind::Index,
+    grants: ObjectKind::Grants,
+    tail: ObjectKind::Tail,
+    unrevocations: ObjectKind::Unrevocations,
+    block: ObjectKind::Block,
+    gaps: ObjectKind::Gaps,
+    known: ObjectKind::Known,
 }
 
-/// The shard of a block, read on its own: of one with other bytes the block would have another hash.
+/// Decodes a shard of a block directly, because the hash in the head of the block would reject edited bytes.
 #[test]
 fn base() {
     let members = |numbers: std::ops::Range<u64>| numbers.map(fingerprint).filter(|f| f.prefix() >> 63 == 0);
     let sets = [(0, 0), (5, 20), (90, 800)];
     let valids = sets.map(|(revoked, all)| {
-        base::build(1, 0, b"", members(0..revoked), members(revoked..all)).unwrap().bytes().to_vec()
+        base::build_shard(1, 0, b"", members(0..revoked), members(revoked..all)).unwrap().bytes().to_vec()
     });
     check!().with_type::<(Vec<u8>, Edits)>().for_each(|(arbitrary, edits)| {
         let edited = valids.iter().map(|valid| edited(valid, edits));
         for bytes in edited.chain([arbitrary.clone()]) {
-            let Ok(shard) = base::Shard::read(bytes.clone(), 0) else { continue };
-            assert_eq!(shard.bytes(), bytes, "one spelling");
+            let Ok(shard) = base::RibbonShard::decode(bytes.clone(), 0) else { continue };
+            assert_eq!(shard.bytes(), bytes, "the encoding is canonical");
             for fingerprint in (0..50).map(fingerprint).chain([[0; 32].into(), [255; 32].into()]) {
                 let _ = shard.contains(&fingerprint);
             }
@@ -171,14 +174,14 @@ fn base() {
     });
 }
 
-/// A block as its builder keeps it.
+/// Deserializes a block in the format of its builder.
 #[test]
-fn kept_block() {
+fn stored_block() {
     let valid = small_block().to_bytes();
     check!().with_type::<(Vec<u8>, Edits)>().for_each(|(arbitrary, edits)| {
         for bytes in [arbitrary.clone(), edited(&valid, edits)] {
-            if let Ok(block) = Block::from_bytes(&bytes) {
-                assert_eq!(block.to_bytes(), bytes, "one spelling");
+            if let Ok(block) = BuiltBlock::from_bytes(&bytes) {
+                assert_eq!(block.to_bytes(), bytes, "the encoding is canonical");
             }
         }
     });
@@ -189,11 +192,11 @@ fn manifest() {
     let built = valid();
     let valid = signed(&checkpoint(&built, 1), &built.tail, 1);
     check!().with_type::<(Vec<u8>, Edits)>().for_each(|(arbitrary, edits)| {
-        assert!(open(arbitrary).is_err(), "nobody signed it");
+        assert!(open(arbitrary).is_err(), "not signed");
         let _ = open(&tail_key().sign_body(arbitrary.clone()));
         let body = edited(&valid[..valid.len() - 64], edits);
         if let Ok(manifest) = open(&tail_key().sign_body(body.clone())) {
-            assert_eq!(&manifest.bytes()[..body.len()], body, "one spelling");
+            assert_eq!(&manifest.bytes()[..body.len()], body, "the encoding is canonical");
         }
     });
 }
@@ -203,7 +206,7 @@ fn delegation_body() {
     let valid = delegation(1);
     let open = |bytes: &[u8]| Delegation::open(bytes, &[root().public_key()], "default");
     check!().with_type::<(Vec<u8>, Edits)>().for_each(|(arbitrary, edits)| {
-        assert!(open(arbitrary).is_err(), "nobody signed it");
+        assert!(open(arbitrary).is_err(), "not signed");
         let _ = open(&root().sign_body(arbitrary.clone()));
         let _ = open(&root().sign_body(edited(&valid[..valid.len() - 64], edits)));
     });
@@ -215,13 +218,13 @@ fn checkpoint_body() {
     let (_, valid) = checkpoint(&built, 1);
     let delegation = opened_delegation();
     check!().with_type::<(Vec<u8>, Edits)>().for_each(|(arbitrary, edits)| {
-        object(&built, Kind::Checkpoint, arbitrary.clone());
+        check_object(&built, ObjectKind::Checkpoint, arbitrary.clone());
         for body in [arbitrary.clone(), edited(&valid[..valid.len() - 64], edits)] {
             let bytes = snapshot_key().sign_body(body);
-            if Entry::of(Kind::Checkpoint, 0, &bytes)
+            if Entry::for_bytes(ObjectKind::Checkpoint, 0, &bytes)
                 .is_some_and(|entry| entry.open(bytes.clone(), &delegation).is_ok())
             {
-                object(&built, Kind::Checkpoint, bytes);
+                check_object(&built, ObjectKind::Checkpoint, bytes);
             }
         }
     });

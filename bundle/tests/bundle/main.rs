@@ -1,9 +1,9 @@
-//! What is built is what edges read; nothing else opens.
+//! Bundles from the builder round-trip; everything else is rejected.
 
 mod base;
+mod fixtures;
 mod fuzz;
 mod grants;
-mod sets;
+mod revocation_status;
+mod sharded_sets;
 mod signatures;
-mod standing;
-mod world;

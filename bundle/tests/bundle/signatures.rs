@@ -1,20 +1,21 @@
-//! Nothing opens that the right key has not signed, for this audience, in the one spelling there is.
+//! Delegations, manifests and checkpoints open only with a signature by the right key, for this audience, in the canonical
+//! encoding.
 
 use bundle::{
-    Delegation, Kind, Manifest, PublicKey,
-    builder::{CheckpointDraft, Delegates, Draft, Root, SnapshotKey, TailKey},
+    Delegation, Manifest, ObjectKind, PublicKey,
+    builder::{CheckpointFields, DelegationFields, ManifestFields, RootKey, SnapshotKey, TailKey},
 };
 
-use crate::world::{
-    NOW, Object, builder, checkpoint, delegation, delegation_to, open, opened_delegation, root, settled,
-    signed, snapshot_key, tail_key,
+use crate::fixtures::{
+    NOW, Object, build_with_checkpoint, builder, checkpoint, delegation, delegation_to, open,
+    opened_delegation, root, signed, snapshot_key, tail_key,
 };
 
 #[test]
-fn a_delegation_opens_only_with_a_pinned_root_and_for_its_audience() {
+fn delegation_requires_a_pinned_root_key_and_its_audience() {
     let good = delegation(7);
     let open = |bytes: &[u8]| {
-        Delegation::open(bytes, &[Root::new(&[8; 32]).public_key(), root().public_key()], "default")
+        Delegation::open(bytes, &[RootKey::new(&[8; 32]).public_key(), root().public_key()], "default")
     };
     let opened = open(&good).unwrap();
     assert_eq!((opened.epoch(), opened.issued_at(), opened.expires_at()), (7, NOW, NOW + 1_000_000_000));
@@ -26,54 +27,54 @@ fn a_delegation_opens_only_with_a_pinned_root_and_for_its_audience() {
         let [snapshot_keys, tail_keys] =
             [snapshot_keys, tail_keys].map(|keys| keys.iter().copied().cloned().collect::<Vec<_>>());
         let (snapshot_keys, tail_keys) = (&snapshot_keys[..], &tail_keys[..]);
-        let delegates =
-            Delegates { audience, epoch: 7, issued_at: 1, expires_at: 2, snapshot_keys, tail_keys };
-        root().delegate(&delegates).unwrap()
+        let fields =
+            DelegationFields { audience, epoch: 7, issued_at: 1, expires_at: 2, snapshot_keys, tail_keys };
+        root().delegate(&fields).unwrap()
     };
     let two = open(&delegate("default", &[&b, &a, &b], &[&c])).unwrap();
-    assert_eq!(two.snapshot_keys().len(), 2, "each once, in whatever order they were given");
+    assert_eq!(two.snapshot_keys().len(), 2, "sorted and without duplicates");
     let resigned = |change: &dyn Fn(&mut Vec<u8>)| {
         let mut body = good[..good.len() - 64].to_vec();
         change(&mut body);
         root().sign_body(body)
     };
-    let mut by_stranger = Root::new(&[9; 32]).sign_body(good[..good.len() - 64].to_vec());
-    let under_our_name = by_stranger.clone();
-    by_stranger[4] ^= 1;
+    let mut by_other_root = RootKey::new(&[9; 32]).sign_body(good[..good.len() - 64].to_vec());
+    let under_pinned_id = by_other_root.clone();
+    by_other_root[4] ^= 1;
     let tail = good.len() - 64;
-    for (what, bytes, why) in [
-        ("a stranger's", by_stranger, "delegation_key_unknown"),
-        ("a stranger's under our root's name", under_our_name, "delegation_signature_invalid"),
-        ("a tail key's", tail_key().sign_body(good[..tail].to_vec()), "delegation_signature_invalid"),
-        (
-            "a bit flipped",
-            [&good[..20], &[good[20] ^ 1], &good[21..]].concat(),
-            "delegation_signature_invalid",
-        ),
-        ("cut", good[..good.len() - 1].to_vec(), "delegation_signature_invalid"),
-        ("nothing", vec![], "delegation_malformed"),
+    for (case, bytes, code) in [
+        ("another key", by_other_root, "delegation_key_unknown"),
+        ("another root key with the id of the pinned one", under_pinned_id, "delegation_signature_invalid"),
+        ("signed by a tail key", tail_key().sign_body(good[..tail].to_vec()), "delegation_signature_invalid"),
+        ("flipped bit", [&good[..20], &[good[20] ^ 1], &good[21..]].concat(), "delegation_signature_invalid"),
+        ("truncated", good[..good.len() - 1].to_vec(), "delegation_signature_invalid"),
+        ("empty", vec![], "delegation_malformed"),
         ("another audience", delegate("other", &[&a], &[&b]), "delegation_audience_mismatch"),
         ("no audience", delegate("", &[&a], &[&b]), "delegation_malformed"),
         ("no snapshot key", delegate("default", &[], &[&b]), "delegation_malformed"),
         ("no tail key", delegate("default", &[&a], &[]), "delegation_malformed"),
         ("one key for both", delegate("default", &[&a, &b], &[&b]), "delegation_malformed"),
         ("trailing bytes", resigned(&|body| body.push(0)), "delegation_malformed"),
-        ("a key too few", resigned(&|body| body.truncate(tail - 32)), "delegation_malformed"),
-        ("expires as it begins", resigned(&|body| body.copy_within(20..28, 28)), "delegation_malformed"),
+        ("one key too few", resigned(&|body| body.truncate(tail - 32)), "delegation_malformed"),
+        (
+            "expiry at the time of signing",
+            resigned(&|body| body.copy_within(20..28, 28)),
+            "delegation_malformed",
+        ),
         ("a weak key", resigned(&|body| body[tail - 32..].fill(0)), "delegation_malformed"),
         ("another magic", resigned(&|body| body[3] = b'2'), "delegation_malformed"),
     ] {
-        assert_eq!(open(&bytes).unwrap_err().code(), why, "{what}");
+        assert_eq!(open(&bytes).unwrap_err().code(), code, "{case}");
     }
     assert!(Delegation::open(&good, &[root().public_key()], "defaul").is_err());
     assert!(Delegation::open(&good, &[], "default").is_err());
 }
 
 #[test]
-fn a_manifest_opens_only_with_a_key_that_the_root_delegated_to() {
+fn manifest_requires_a_delegated_tail_key() {
     let mut builder = builder();
-    builder.settle(1).unwrap();
-    builder.revoke(2, crate::world::fingerprint(1)).unwrap();
+    builder.checkpoint(1).unwrap();
+    builder.revoke(2, crate::fixtures::fingerprint(1)).unwrap();
     let built = builder.build().unwrap();
     let checkpoint = checkpoint(&built, 1);
     let good = signed(&checkpoint, &built.tail, 7);
@@ -83,7 +84,7 @@ fn a_manifest_opens_only_with_a_key_that_the_root_delegated_to() {
     assert_eq!((manifest.bytes(), manifest.audience()), (&good[..], "default"));
 
     let signed_by = |key: &TailKey, delegation: &[u8]| {
-        let draft = Draft {
+        let fields = ManifestFields {
             delegation,
             version: 7,
             issued_at: NOW,
@@ -91,35 +92,35 @@ fn a_manifest_opens_only_with_a_key_that_the_root_delegated_to() {
             checkpoint: checkpoint.0,
             tail: &built.tail,
         };
-        key.sign(&draft).unwrap()
+        key.sign(&fields).unwrap()
     };
-    let stranger = TailKey::new(&[9; 32]);
+    let other_key = TailKey::new(&[9; 32]);
     let resigned = |change: &dyn Fn(&mut Vec<u8>)| {
         let mut body = good[..good.len() - 64].to_vec();
         change(&mut body);
         tail_key().sign_body(body)
     };
-    let strangers_delegation = {
-        let delegates = Delegates {
+    let other_delegation = {
+        let fields = DelegationFields {
             audience: "default",
             epoch: 9,
             issued_at: NOW,
             expires_at: NOW + 1,
             snapshot_keys: &[snapshot_key().public_key()],
-            tail_keys: &[stranger.public_key()],
+            tail_keys: &[other_key.public_key()],
         };
-        Root::new(&[9; 32]).delegate(&delegates).unwrap()
+        RootKey::new(&[9; 32]).delegate(&fields).unwrap()
     };
-    let under_our_name = {
-        let mut bytes = signed_by(&stranger, &delegation(1));
+    let under_pinned_id = {
+        let mut bytes = signed_by(&other_key, &delegation(1));
         bytes[4..12].copy_from_slice(&good[4..12]);
         bytes
     };
-    let snapshot_keys_own = snapshot_key().sign_body(good[..good.len() - 64].to_vec());
-    let other_kind = built.checkpoint.iter().find(|entry| entry.kind() == Kind::Keys).unwrap();
+    let by_snapshot_key = snapshot_key().sign_body(good[..good.len() - 64].to_vec());
+    let other_kind = built.checkpoint.iter().find(|entry| entry.kind() == ObjectKind::Keys).unwrap();
     let naming = |tail: &[bundle::Entry], checkpoint| {
         let delegation = delegation(1);
-        let draft = Draft {
+        let fields = ManifestFields {
             delegation: &delegation,
             version: 7,
             issued_at: NOW,
@@ -127,30 +128,34 @@ fn a_manifest_opens_only_with_a_key_that_the_root_delegated_to() {
             checkpoint,
             tail,
         };
-        tail_key().sign(&draft).unwrap()
+        tail_key().sign(&fields).unwrap()
     };
     let end = good.len() - 64;
-    for (what, bytes, why) in [
-        ("a stranger's", signed_by(&stranger, &delegation(1)), "manifest_key_unknown"),
+    for (case, bytes, code) in [
+        ("another key", signed_by(&other_key, &delegation(1)), "manifest_key_unknown"),
         (
-            "a stranger's, with a root of his own",
-            signed_by(&stranger, &strangers_delegation),
+            "another tail key, delegated by another root key",
+            signed_by(&other_key, &other_delegation),
             "delegation_key_unknown",
         ),
-        ("a stranger's under our name", under_our_name, "manifest_signature_invalid"),
-        ("the snapshot key's", snapshot_keys_own, "manifest_signature_invalid"),
+        ("another tail key with the id of the delegated one", under_pinned_id, "manifest_signature_invalid"),
+        ("signed by the snapshot key", by_snapshot_key, "manifest_signature_invalid"),
         (
-            "ours, not delegated to",
-            signed_by(&tail_key(), &delegation_to(2, &snapshot_key(), &stranger)),
+            "our tail key, not delegated",
+            signed_by(&tail_key(), &delegation_to(2, &snapshot_key(), &other_key)),
             "manifest_key_unknown",
         ),
-        ("cut", good[..good.len() - 1].to_vec(), "manifest_signature_invalid"),
-        ("a byte too many", [&good[..], b"x"].concat(), "manifest_signature_invalid"),
+        ("truncated", good[..good.len() - 1].to_vec(), "manifest_signature_invalid"),
+        ("one byte too many", [&good[..], b"x"].concat(), "manifest_signature_invalid"),
         ("too long", vec![0; 5000], "manifest_too_long"),
-        ("nothing", vec![], "manifest_malformed"),
+        ("empty", vec![], "manifest_malformed"),
         ("trailing bytes", resigned(&|body| body.push(0)), "manifest_malformed"),
-        ("a byte too few", resigned(&|body| body.truncate(end - 1)), "manifest_malformed"),
-        ("expires as it begins", resigned(&|body| body.copy_within(20..28, 28)), "manifest_malformed"),
+        ("one byte too few", resigned(&|body| body.truncate(end - 1)), "manifest_malformed"),
+        (
+            "expiry at the time of signing",
+            resigned(&|body| body.copy_within(20..28, 28)),
+            "manifest_malformed",
+        ),
         ("the first format", resigned(&|body| body[3] = b'1'), "manifest_malformed"),
         (
             "entries in another order",
@@ -165,33 +170,34 @@ fn a_manifest_opens_only_with_a_key_that_the_root_delegated_to() {
         ("an unknown format", resigned(&|body| body[end - 39] = 99), "manifest_malformed"),
         ("no checkpoint", naming(&[], built.tail[0]), "manifest_malformed"),
         (
-            "keys, which are a snapshot key's to name",
+            "keys, which only a checkpoint may name",
             naming(&[*other_kind], checkpoint.0),
             "manifest_malformed",
         ),
     ] {
-        assert_eq!(open(&bytes).unwrap_err().code(), why, "{what}");
+        assert_eq!(open(&bytes).unwrap_err().code(), code, "{case}");
     }
     assert!(Manifest::open(&good, &[root().public_key()], "other").is_err());
 }
 
 #[test]
-fn a_checkpoint_opens_only_with_a_snapshot_key_of_the_delegation() {
-    let built = settled(&mut builder());
+fn checkpoint_requires_a_delegated_snapshot_key() {
+    let built = build_with_checkpoint(&mut builder());
     let (entry, good) = checkpoint(&built, 7);
     assert!(entry.open(good.to_vec(), &opened_delegation()).is_ok());
     let signed_by = |key: &SnapshotKey, audience| -> Object {
-        let draft = CheckpointDraft {
+        let fields = CheckpointFields {
             audience,
             version: 7,
             issued_at: NOW,
             expires_at: NOW + 1,
-            cut: 0,
+            covered_until: 0,
             entries: &built.checkpoint,
         };
-        key.sign(&draft).unwrap()
+        key.sign(&fields).unwrap()
     };
-    let of = |bytes: Vec<u8>| (bundle::Entry::of(Kind::Checkpoint, 0, &bytes).unwrap(), bytes.into());
+    let of =
+        |bytes: Vec<u8>| (bundle::Entry::for_bytes(ObjectKind::Checkpoint, 0, &bytes).unwrap(), bytes.into());
     let end = good.len() - 64;
     let body = good[..end].to_vec();
     let resigned = |change: &dyn Fn(&mut Vec<u8>)| {
@@ -201,40 +207,40 @@ fn a_checkpoint_opens_only_with_a_snapshot_key_of_the_delegation() {
     };
     let named = |kind: u8| {
         resigned(&|body| {
-            // The last entry becomes one of another kind, which none of the others is greater than.
+            // Changes the kind of the last entry.
             body[end - 40] = kind;
             body[end - 39] = 1;
         })
     };
-    for (what, (entry, bytes), why) in [
-        ("a stranger's", signed_by(&SnapshotKey::new(&[9; 32]), "default"), "checkpoint_key_unknown"),
-        ("the tail key's", of(tail_key().sign_body(body.clone())), "checkpoint_signature_invalid"),
+    for (case, (entry, bytes), code) in [
+        ("another key", signed_by(&SnapshotKey::new(&[9; 32]), "default"), "checkpoint_key_unknown"),
+        ("signed by the tail key", of(tail_key().sign_body(body.clone())), "checkpoint_signature_invalid"),
         ("of another audience", signed_by(&snapshot_key(), "other"), "checkpoint_audience_mismatch"),
         (
-            "a bit flipped",
+            "flipped bit",
             of([&good[..30], &[good[30] ^ 1], &good[31..]].concat()),
             "checkpoint_signature_invalid",
         ),
         ("trailing bytes", resigned(&|body| body.push(0)), "object_malformed"),
-        ("expires as it begins", resigned(&|body| body.copy_within(20..28, 28)), "object_malformed"),
+        ("expiry at the time of signing", resigned(&|body| body.copy_within(20..28, 28)), "object_malformed"),
         ("a checkpoint within", named(7), "object_malformed"),
         ("a tail within", named(8), "object_malformed"),
         ("a shard of a base outside a block", named(11), "object_malformed"),
     ] {
         let error = entry.open(bytes.to_vec(), &opened_delegation()).unwrap_err();
-        assert_eq!(error.code(), why, "{what}");
+        assert_eq!(error.code(), code, "{case}");
     }
 }
 
-/// Rotation: a checkpoint that was signed before it must be signed anew, at edges that hold it too.
+/// After a rotation, a checkpoint under the previous key must be signed again, even for edges that have it.
 #[test]
-fn a_checkpoint_of_a_key_that_is_none_any_more_is_not_held() {
-    let built = settled(&mut builder());
+fn checkpoint_of_a_removed_key_is_not_accepted() {
+    let built = build_with_checkpoint(&mut builder());
     let checkpoint = checkpoint(&built, 1);
     let before = open(&signed(&checkpoint, &[], 1)).unwrap();
-    let mut objects = crate::world::fetch(&before, &[&built.objects, std::slice::from_ref(&checkpoint)]);
+    let mut objects = crate::fixtures::fetch(&before, &[&built.objects, std::slice::from_ref(&checkpoint)]);
     let after = delegation_to(2, &SnapshotKey::new(&[9; 32]), &tail_key());
-    let draft = Draft {
+    let fields = ManifestFields {
         delegation: &after,
         version: 2,
         issued_at: NOW,
@@ -242,7 +248,7 @@ fn a_checkpoint_of_a_key_that_is_none_any_more_is_not_held() {
         checkpoint: checkpoint.0,
         tail: &[],
     };
-    let after = open(&tail_key().sign(&draft).unwrap()).unwrap();
+    let after = open(&tail_key().sign(&fields).unwrap()).unwrap();
     assert_eq!(objects.missing(&after, NOW), [checkpoint.0]);
     let error = objects.open(&after, checkpoint.0, checkpoint.1.to_vec()).unwrap_err();
     assert_eq!(error.code(), "checkpoint_key_unknown");

@@ -1,20 +1,23 @@
-//! Keys that sign, and an edge that fetches.
+//! Signing keys, signed messages, and an edge that fetches objects.
 
 use std::sync::Arc;
 
 use bundle::{
-    Delegation, Entry, Manifest, ManifestError, Objects, Snapshot, Standing,
-    builder::{Builder, Built, CheckpointDraft, Delegates, Draft, Root, SnapshotKey, TailKey},
+    Delegation, Entry, Manifest, ManifestError, Objects, RevocationStatus, Snapshot,
+    builder::{
+        Builder, BuiltBundle, CheckpointFields, DelegationFields, ManifestFields, RootKey, SnapshotKey,
+        TailKey,
+    },
 };
 use token::{Fingerprint, mint::SigningKey};
 
 pub(crate) type Object = (Entry, Arc<[u8]>);
 
-/// Milliseconds.
+/// Milliseconds since the Unix epoch.
 pub(crate) const NOW: u64 = 1_700_000_000_000;
 
-pub(crate) fn root() -> Root {
-    Root::new(&[1; 32])
+pub(crate) fn root() -> RootKey {
+    RootKey::new(&[1; 32])
 }
 
 pub(crate) fn snapshot_key() -> SnapshotKey {
@@ -30,7 +33,7 @@ pub(crate) fn delegation(epoch: u64) -> Vec<u8> {
 }
 
 pub(crate) fn delegation_to(epoch: u64, snapshot_key: &SnapshotKey, tail_key: &TailKey) -> Vec<u8> {
-    let delegates = Delegates {
+    let fields = DelegationFields {
         audience: "default",
         epoch,
         issued_at: NOW,
@@ -38,28 +41,28 @@ pub(crate) fn delegation_to(epoch: u64, snapshot_key: &SnapshotKey, tail_key: &T
         snapshot_keys: &[snapshot_key.public_key()],
         tail_keys: &[tail_key.public_key()],
     };
-    root().delegate(&delegates).unwrap()
+    root().delegate(&fields).unwrap()
 }
 
-pub(crate) fn checkpoint(built: &Built, version: u64) -> Object {
-    checkpoint_of(&built.checkpoint, version, built.cut)
+pub(crate) fn checkpoint(built: &BuiltBundle, version: u64) -> Object {
+    checkpoint_of(&built.checkpoint, version, built.covered_until)
 }
 
-pub(crate) fn checkpoint_of(entries: &[Entry], version: u64, cut: u64) -> Object {
-    let draft = CheckpointDraft {
+pub(crate) fn checkpoint_of(entries: &[Entry], version: u64, covered_until: u64) -> Object {
+    let fields = CheckpointFields {
         audience: "default",
         version,
         issued_at: NOW,
         expires_at: NOW + 86_400_000,
-        cut,
+        covered_until,
         entries,
     };
-    snapshot_key().sign(&draft).unwrap()
+    snapshot_key().sign(&fields).unwrap()
 }
 
 pub(crate) fn signed(checkpoint: &Object, tail: &[Entry], version: u64) -> Vec<u8> {
     let delegation = delegation(1);
-    let draft = Draft {
+    let fields = ManifestFields {
         delegation: &delegation,
         version,
         issued_at: NOW,
@@ -67,7 +70,7 @@ pub(crate) fn signed(checkpoint: &Object, tail: &[Entry], version: u64) -> Vec<u
         checkpoint: checkpoint.0,
         tail,
     };
-    tail_key().sign(&draft).unwrap()
+    tail_key().sign(&fields).unwrap()
 }
 
 pub(crate) fn open(bytes: &[u8]) -> Result<Manifest, ManifestError> {
@@ -78,20 +81,20 @@ pub(crate) fn opened_delegation() -> Delegation {
     Delegation::open(&delegation(1), &[root().public_key()], "default").unwrap()
 }
 
-/// With a key, without which there is no bundle.
+/// Returns a builder with keys, because a bundle without keys is incomplete.
 pub(crate) fn builder() -> Builder {
     let mut builder = Builder::default();
-    builder.keys([SigningKey::ed25519("k1", &[2; 32]).unwrap().verifying_key()]).unwrap();
-    builder.secret_keys([("k2", &[3; 32][..])]).unwrap();
+    builder.set_verifying_keys([SigningKey::ed25519("k1", &[2; 32]).unwrap().verifying_key()]).unwrap();
+    builder.set_secret_keys([("k2", &[3; 32][..])]).unwrap();
     builder
 }
 
-pub(crate) fn settled(builder: &mut Builder) -> Built {
-    builder.settle(0).unwrap();
+pub(crate) fn build_with_checkpoint(builder: &mut Builder) -> BuiltBundle {
+    builder.checkpoint(0).unwrap();
     builder.build().unwrap()
 }
 
-/// What an edge does: fetch what is missing until nothing is.
+/// Fetches the missing objects until none is missing, as an edge does.
 pub(crate) fn fetch(manifest: &Manifest, objects: &[&[Object]]) -> Objects {
     let mut held = Objects::default();
     loop {
@@ -106,28 +109,24 @@ pub(crate) fn fetch(manifest: &Manifest, objects: &[&[Object]]) -> Objects {
     }
 }
 
-pub(crate) fn fetched(built: &Built) -> Snapshot {
+pub(crate) fn snapshot_of(built: &BuiltBundle) -> Snapshot {
     let checkpoint = checkpoint(built, 1);
     let manifest = open(&signed(&checkpoint, &built.tail, 1)).unwrap();
     let objects = fetch(&manifest, &[&built.objects, &[checkpoint]]);
     Snapshot::assemble(manifest, &objects, NOW).unwrap()
 }
 
-/// Of a credential that no base covers.
-pub(crate) fn standing(snapshot: &Snapshot, fingerprint: &Fingerprint) -> Standing {
-    snapshot.standing(fingerprint, "", 0, None)
+/// Returns the status of a credential that no base covers.
+pub(crate) fn uncovered_status(snapshot: &Snapshot, fingerprint: &Fingerprint) -> RevocationStatus {
+    snapshot.revocation_status(fingerprint, "", 0, None)
 }
 
 pub(crate) fn fingerprint(number: u64) -> Fingerprint {
     Fingerprint::of(&number.to_be_bytes())
 }
 
-pub(crate) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
-/// `lines` are the committed ones. Edges read what an older builder wrote: a change of a format must change its
-/// version, never these.
+/// Asserts that `lines` are the committed vectors. Edges read the bytes of older builders, so a change of the format must
+/// change its version, never these vectors. With KEYSTILE_WRITE_VECTORS set, writes the file instead.
 pub(crate) fn assert_vectors(file: &str, lines: &str) {
     let path = format!("{}/tests/vectors/{file}", env!("CARGO_MANIFEST_DIR"));
     if std::env::var_os("KEYSTILE_WRITE_VECTORS").is_some() {

@@ -18,7 +18,7 @@ use std::{
 
 use bundle::{
     Delegation, PublicKey,
-    builder::{Delegates, Root, SnapshotKey, TailKey},
+    builder::{DelegationFields, RootKey, SnapshotKey, TailKey},
 };
 use zeroize::Zeroizing;
 
@@ -202,7 +202,7 @@ pub fn create(home: &Home, audience: &str, now: Time) -> Result<(), KeyError> {
             .map_err(|source| KeyError::Unwritable { path: root.clone(), source })?;
     }
     if !root.exists() {
-        write_key(&root, ROOT, &random::bytes(), |seed| Root::new(seed).public_key())?;
+        write_key(&root, ROOT, &random::bytes(), |seed| RootKey::new(seed).public_key())?;
     }
     let key = open_root(&root)?;
     write_root_public(home, &key)?;
@@ -216,7 +216,7 @@ pub fn create(home: &Home, audience: &str, now: Time) -> Result<(), KeyError> {
     delegate(home, &key, audience, (&snapshot?, &tail?), last, now)
 }
 
-fn write_root_public(home: &Home, root: &Root) -> Result<(), KeyError> {
+fn write_root_public(home: &Home, root: &RootKey) -> Result<(), KeyError> {
     write_file(&root_public_path(home), format!("{}\n", root.public_key()).as_bytes())
 }
 
@@ -292,14 +292,14 @@ fn finish(home: &Home) -> Result<(), KeyError> {
 
 fn delegate(
     home: &Home,
-    root: &Root,
+    root: &RootKey,
     audience: &str,
     (snapshot, tail): (&PublicKey, &PublicKey),
     last_epoch: u64,
     now: Time,
 ) -> Result<(), KeyError> {
     let path = delegation_path(home);
-    let delegates = Delegates {
+    let delegates = DelegationFields {
         audience,
         // Follows the clock, like versions: after a restored backup it is still above what edges have seen.
         epoch: now.seconds().max(last_epoch.saturating_add(1)),
@@ -355,8 +355,8 @@ fn public(role: Role, seed: &[u8; 32]) -> PublicKey {
     }
 }
 
-fn open_root(path: &Path) -> Result<Root, KeyError> {
-    Ok(Root::new(&*open_seed(path)?))
+fn open_root(path: &Path) -> Result<RootKey, KeyError> {
+    Ok(RootKey::new(&*open_seed(path)?))
 }
 
 fn open_seed(path: &Path) -> Result<Zeroizing<[u8; 32]>, KeyError> {
@@ -446,9 +446,9 @@ mod tests {
     #[test]
     fn the_key_of_0_1_becomes_the_root() {
         let (_folder, home) = home();
-        write_key(&path(&home, "publisher"), "publisher", &[7; 32], |seed| Root::new(seed).public_key())
+        write_key(&path(&home, "publisher"), "publisher", &[7; 32], |seed| RootKey::new(seed).public_key())
             .unwrap();
-        let public = Root::new(&[7; 32]).public_key();
+        let public = RootKey::new(&[7; 32]).public_key();
         assert_eq!(examine(&home).unwrap(), (public.clone(), Incomplete::OneKeyForAll));
         complete(&home, Incomplete::OneKeyForAll, "default", at(1)).unwrap();
         assert_eq!(Authority::open(&home, "default").unwrap().root, public);
@@ -496,7 +496,7 @@ mod tests {
         let (_folder, home) = home();
         create(&home, "default", at(1000)).unwrap();
         fs::remove_file(path(&home, ROOT)).unwrap();
-        write_key(&path(&home, ROOT), ROOT, &[9; 32], |seed| Root::new(seed).public_key()).unwrap();
+        write_key(&path(&home, ROOT), ROOT, &[9; 32], |seed| RootKey::new(seed).public_key()).unwrap();
         assert!(matches!(examine(&home), Err(KeyError::Wrong { .. })));
     }
 
@@ -570,7 +570,7 @@ mod tests {
         assert_eq!(renew(&home, Some(&away), "default", Some(Role::Tail), at(2000)).unwrap(), 2000);
 
         let stranger = folder.path().join("stranger.jwk");
-        write_key(&stranger, ROOT, &[9; 32], |seed| Root::new(seed).public_key()).unwrap();
+        write_key(&stranger, ROOT, &[9; 32], |seed| RootKey::new(seed).public_key()).unwrap();
         let refused = renew(&home, Some(&stranger), "default", None, at(3000)).unwrap_err();
         assert!(matches!(refused, KeyError::Wrong { .. }), "{refused}");
     }

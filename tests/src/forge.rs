@@ -9,7 +9,9 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::IntoResponse;
 use axum::routing::get;
 use bundle::Entry;
-use bundle::builder::{Builder, Built, CheckpointDraft, Delegates, Draft, Root, SnapshotKey, TailKey};
+use bundle::builder::{
+    Builder, BuiltBundle, CheckpointFields, DelegationFields, ManifestFields, RootKey, SnapshotKey, TailKey,
+};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -74,7 +76,7 @@ impl Forge {
     pub async fn behind(scratch: Scratch, settings: Settings) -> Self {
         let signing = SigningKey::ed25519("key-1", &[2; 32]).unwrap();
         let mut content = Builder::default();
-        content.keys([signing.verifying_key()]).unwrap();
+        content.set_verifying_keys([signing.verifying_key()]).unwrap();
         let served = watch::Sender::new(Served::default());
         let asked = watch::Sender::new(Asked::default());
         let listener = TcpListener::bind(settings.control_plane).await.unwrap();
@@ -122,7 +124,7 @@ impl Forge {
         self.version += 1;
         let needed = self.checkpoint.is_none() || self.content.needs_checkpoint();
         if needed {
-            self.content.settle(self.version).unwrap();
+            self.content.checkpoint(self.version).unwrap();
         }
         let content = self.content.build().unwrap();
         if needed {
@@ -134,7 +136,11 @@ impl Forge {
 
     /// Some content under a checkpoint of its own and a manifest that differs from an honest one of the current version
     /// by `change`.
-    pub fn sign<'a>(&'a self, content: &'a Built, change: impl FnOnce(&mut Draft<'a>)) -> Served {
+    pub fn sign<'a>(
+        &'a self,
+        content: &'a BuiltBundle,
+        change: impl FnOnce(&mut ManifestFields<'a>),
+    ) -> Served {
         let now = now_ms();
         let checkpoint = self.authority.checkpoint(content, self.version, now, |_| ());
         self.authority.manifest(content, &checkpoint, self.version, now, change)
@@ -245,7 +251,7 @@ type Object = (Entry, Arc<[u8]>);
 /// All that signs.
 #[derive(Debug)]
 pub struct Authority {
-    pub root: Root,
+    pub root: RootKey,
     pub snapshot: SnapshotKey,
     pub tail: TailKey,
     pub delegation: Vec<u8>,
@@ -253,7 +259,7 @@ pub struct Authority {
 
 impl Authority {
     pub fn new(seed: u8) -> Self {
-        let root = Root::new(&[seed; 32]);
+        let root = RootKey::new(&[seed; 32]);
         let snapshot = SnapshotKey::new(&[seed.wrapping_add(100); 32]);
         let tail = TailKey::new(&[seed.wrapping_add(200); 32]);
         let mut authority = Self { root, snapshot, tail, delegation: Vec::new() };
@@ -263,7 +269,7 @@ impl Authority {
 
     /// For good.
     pub fn delegate(&self, audience: &str, epoch: u64) -> Vec<u8> {
-        let delegates = Delegates {
+        let delegates = DelegationFields {
             audience,
             epoch,
             issued_at: 0,
@@ -277,17 +283,17 @@ impl Authority {
     /// A checkpoint that differs from an honest one by `change`. `now` in milliseconds.
     pub fn checkpoint<'a>(
         &'a self,
-        content: &'a Built,
+        content: &'a BuiltBundle,
         version: u64,
         now: u64,
-        change: impl FnOnce(&mut CheckpointDraft<'a>),
+        change: impl FnOnce(&mut CheckpointFields<'a>),
     ) -> Object {
-        let mut draft = CheckpointDraft {
+        let mut draft = CheckpointFields {
             audience: AUDIENCE,
             version,
             issued_at: now,
             expires_at: now + 86_400_000,
-            cut: content.cut,
+            covered_until: content.covered_until,
             entries: &content.checkpoint,
         };
         change(&mut draft);
@@ -297,13 +303,13 @@ impl Authority {
     /// A manifest that differs from an honest one by `change`, and all objects.
     pub fn manifest<'a>(
         &'a self,
-        content: &'a Built,
+        content: &'a BuiltBundle,
         checkpoint: &Object,
         version: u64,
         now: u64,
-        change: impl FnOnce(&mut Draft<'a>),
+        change: impl FnOnce(&mut ManifestFields<'a>),
     ) -> Served {
-        let mut draft = Draft {
+        let mut draft = ManifestFields {
             delegation: &self.delegation,
             version,
             issued_at: now,

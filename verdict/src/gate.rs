@@ -1,7 +1,7 @@
 use alloc::{sync::Arc, vec::Vec};
 use core::net::IpAddr;
 
-use bundle::{Snapshot, Standing};
+use bundle::{RevocationStatus, Snapshot};
 use token::{SignatureVerifier, Unaided, Unverified, api_key, secret};
 
 use crate::{
@@ -164,15 +164,15 @@ impl Gate {
             return Err(refused(Reason::Watermark));
         }
         // Before any base is asked: it answers for what it does not know, and at random.
-        if identity.is_ours() && snapshot.is_lost(&identity.fingerprint(), identity.issued_at()) {
+        if identity.is_ours() && snapshot.is_issuance_unknown(&identity.fingerprint(), identity.issued_at()) {
             return Err(refused(Reason::IssuanceUnknown));
         }
         for one in identity.fingerprints() {
             let (kid, iat, exp) = (identity.signed_by(), identity.issued_at(), identity.expires_at());
-            match (snapshot.standing(&one, kid, iat, exp), self.policy.uncovered) {
-                (Standing::Good, _) | (Standing::NotCovered, Uncovered::Admit) => {}
-                (Standing::NotCovered, Uncovered::Deny) => return Err(refused(Reason::NotCovered)),
-                (Standing::Revoked, _) => return Err(refused(Reason::Revoked)),
+            match (snapshot.revocation_status(&one, kid, iat, exp), self.policy.uncovered) {
+                (RevocationStatus::Good, _) | (RevocationStatus::NotCovered, Uncovered::Admit) => {}
+                (RevocationStatus::NotCovered, Uncovered::Deny) => return Err(refused(Reason::NotCovered)),
+                (RevocationStatus::Revoked, _) => return Err(refused(Reason::Revoked)),
             }
         }
         // After these, so that a stale bundle still refuses what it names by that name.
@@ -255,7 +255,7 @@ impl Gate {
         let other = issuers.iter().find(|other| other.issuer == token.issuer());
         let key = match other {
             _ if token.issuer() == tokens.issuer => snapshot.key(token.kid()),
-            Some(other) => snapshot.key_of(&other.issuer, token.kid()),
+            Some(other) => snapshot.issuer_key(&other.issuer, token.kid()),
             None => return Err(Reason::IssuerUnknown),
         };
         let key = key.ok_or(Reason::KeyUnknown)?;
@@ -387,7 +387,7 @@ fn check_permission(identity: &Identity, snapshot: &Snapshot, question: &Questio
     if identity.is_root() {
         return Ok(());
     }
-    let grant = snapshot.grant_of(identity.grantee()).ok_or(Reason::PermissionDenied)?;
+    let grant = snapshot.grant_by_key(identity.grantee()).ok_or(Reason::PermissionDenied)?;
     match permission::evaluate(grant, question) {
         Ok(Ruling::Allowed) => Ok(()),
         // Malformed statements allow nothing.

@@ -143,10 +143,10 @@ impl Identity {
         fingerprint: Fingerprint,
         scopes: &[Scope<'_>],
     ) -> Self {
-        let grantee = ScopeKey::of(Scope::User(&subject));
+        let grantee = ScopeKey::new(Scope::User(&subject));
         let mut hashed = Vec::with_capacity(scopes.len().saturating_add(3));
-        hashed.extend([ScopeKey::GLOBAL, ScopeKey::of(Scope::SigningKey(&signed_by)), grantee]);
-        hashed.extend(scopes.iter().map(|scope| ScopeKey::of(*scope)));
+        hashed.extend([ScopeKey::GLOBAL, ScopeKey::new(Scope::SigningKey(&signed_by)), grantee]);
+        hashed.extend(scopes.iter().map(|scope| ScopeKey::new(*scope)));
         Self {
             origin,
             thumbprint: *thumbprint,
@@ -173,7 +173,7 @@ impl Identity {
         let key = match &self.origin {
             Origin::Own { kid } => snapshot.key(kid).map(token::VerifyingKey::thumbprint),
             Origin::Other { issuer, kid } => {
-                snapshot.key_of(issuer, kid).map(token::VerifyingKey::thumbprint)
+                snapshot.issuer_key(issuer, kid).map(token::VerifyingKey::thumbprint)
             }
             Origin::ApiKey { generation } => {
                 snapshot.generation_key(*generation).map(api_key::GenerationKey::thumbprint)

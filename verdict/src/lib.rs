@@ -50,7 +50,7 @@ mod upstream;
 mod verdict;
 
 pub use answer::{Answer, Answers, Style};
-pub use bundle::{Carried, Entry, Manifest, Snapshot};
+pub use bundle::{Entry, InlineBundle, Manifest, Snapshot};
 pub use cache::Cache;
 pub use client::ClientAddress;
 pub use credential::CredentialSource;

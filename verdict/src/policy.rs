@@ -1,6 +1,6 @@
 use alloc::{format, string::String, vec::Vec};
 
-use bundle::{Carried, PublicKey};
+use bundle::{InlineBundle, PublicKey};
 use serde::{Deserialize, Deserializer};
 use token::{
     api_key::{NotAPrefix, Prefix},
@@ -38,7 +38,7 @@ pub struct Policy {
     /// The bundle itself instead of where it comes from, for hosts without calls out.
     #[serde(default, deserialize_with = "inline_bundle")]
     #[cfg_attr(feature = "schema", schemars(with = "Option<String>"))]
-    pub bundle: Option<Carried>,
+    pub bundle: Option<InlineBundle>,
     /// How long a bundle is fresh at most, from when it was issued, whatever its manifest claims.
     #[serde(default, deserialize_with = "bounded::<1, MAX_LIFETIME, _>")]
     #[cfg_attr(feature = "schema", schemars(skip_serializing_if = "is_unset", range(min = 1, max = MAX_LIFETIME)))]
@@ -352,9 +352,9 @@ fn prefixes<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Prefix>, D
     Ok(prefixes.into_iter().map(|KeyPrefix(prefix)| prefix).collect())
 }
 
-fn inline_bundle<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Carried>, D::Error> {
+fn inline_bundle<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<InlineBundle>, D::Error> {
     checked(deserializer, |text| {
-        Carried::read(text).map(Some).ok_or("must be as `keystile bundle export` prints it")
+        InlineBundle::decode(text).map(Some).ok_or("must be as `keystile bundle export` prints it")
     })
 }
 

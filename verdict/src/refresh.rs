@@ -1,7 +1,7 @@
 use alloc::{boxed::Box, string::String, sync::Arc, vec::Vec};
 use core::fmt;
 
-use bundle::{Entry, Incomplete, Kind, Manifest, Objects, PublicKey, Snapshot};
+use bundle::{Entry, Incomplete, Manifest, ObjectKind, Objects, PublicKey, Snapshot};
 
 mod call;
 mod failure;
@@ -286,7 +286,7 @@ impl Refresh {
     fn wait_seconds(&mut self, now: u64) -> u64 {
         match &self.current {
             Some(held) if !self.anew => {
-                let young = held.half_life().saturating_sub(now).div_euclid(1000);
+                let young = held.refresh_due_at().saturating_sub(now).div_euclid(1000);
                 self.wait.seconds(now).min(young)
             }
             _ => 0,
@@ -314,7 +314,7 @@ impl Refresh {
         }
         if let Some(held) = self.held() {
             if *held != manifest {
-                manifest.may_follow(held)?;
+                manifest.check_successor_of(held)?;
             } else if !self.anew {
                 return self.handle_unchanged(now);
             }
@@ -346,11 +346,11 @@ impl Refresh {
         };
         let Some(at) = under_way.iter().position(|asked| *asked == entry) else { return Ok(Step::Pending) };
         // Before it is opened: after that it is itself what has the slot.
-        let is_free = !self.objects.holds_slot_of(&entry);
+        let is_free = !self.objects.contains_other_in_slot(&entry);
         self.objects.open(manifest, entry, bytes.clone())?;
         under_way.swap_remove(at);
         self.unshared.push((entry, bytes));
-        if matches!(entry.kind(), Kind::Checkpoint | Kind::Index | Kind::Block) {
+        if matches!(entry.kind(), ObjectKind::Checkpoint | ObjectKind::Index | ObjectKind::Block) {
             let known = |entry: &Entry| wanted.contains(entry) || under_way.contains(entry);
             let missing = self.objects.missing(manifest, now);
             let more: Vec<Entry> = missing.into_iter().filter(|entry| !known(entry)).collect();
@@ -385,10 +385,10 @@ impl Refresh {
 
     fn install(&mut self, manifest: Manifest, received_at: u64, now: u64) -> Result<(), Failure> {
         let snapshot = match &self.current {
-            Some(held) => held.follow(manifest, &self.objects, now)?,
+            Some(held) => held.advance(manifest, &self.objects, now)?,
             None => Snapshot::assemble(manifest, &self.objects, now)?,
         };
-        let snapshot = Arc::new(snapshot.received(received_at, self.max_lifetime_ms));
+        let snapshot = Arc::new(snapshot.bound_freshness(received_at, self.max_lifetime_ms));
         self.current = Some(Arc::clone(&snapshot));
         self.forget_all_but(snapshot.manifest(), now);
         Ok(())
@@ -402,8 +402,8 @@ impl Refresh {
             Phase::Fetching { manifest, .. } => Some(&**manifest),
             Phase::Idle { .. } | Phase::Asked { .. } => None,
         };
-        self.objects.keep_only(held.into_iter().chain(fetched).chain([manifest]), now);
-        self.unshared.retain(|(entry, _)| self.objects.holds(entry));
+        self.objects.retain_named_by(held.into_iter().chain(fetched).chain([manifest]), now);
+        self.unshared.retain(|(entry, _)| self.objects.contains(entry));
     }
 
     fn held(&self) -> Option<&Manifest> {
@@ -411,7 +411,7 @@ impl Refresh {
     }
 
     fn is_newer(&self, manifest: &Manifest) -> bool {
-        self.held().is_none_or(|held| manifest.may_follow(held).is_ok())
+        self.held().is_none_or(|held| manifest.check_successor_of(held).is_ok())
     }
 
     /// Nothing new. Ask again at once if the control plane held the request, else after a while: a cache in between
@@ -431,8 +431,8 @@ impl Refresh {
     /// edges come: a twelfth of the lifetime, 5 s of a minute, is soon enough.
     fn pause_ms(&self, now: u64) -> u64 {
         match &self.current {
-            Some(held) if now >= held.half_life() => {
-                let half = held.expires_at().saturating_sub(held.half_life());
+            Some(held) if now >= held.refresh_due_at() => {
+                let half = held.expires_at().saturating_sub(held.refresh_due_at());
                 half.div_euclid(6).clamp(MIN_POLL_MS, MAX_POLL_MS)
             }
             _ => MIN_POLL_MS,

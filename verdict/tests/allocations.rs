@@ -71,13 +71,13 @@ fn allocations(gate: &Gate, snapshot: &Snapshot, more: &[(&str, &str)]) -> (usiz
 #[test]
 fn a_warm_request_allocates_next_to_nothing() {
     let mut builder = builder();
-    builder.secret_keys([bundle::builder::SecretKey::Tag { generation: 1, secret: &[1; 32] }]).unwrap();
+    builder.set_secret_keys([bundle::builder::SecretKey::Tag { generation: 1, secret: &[1; 32] }]).unwrap();
     granted(&mut builder, "OP0123456789/alice", r#"{"statements":[{"effect":"allow","api":"Sim:*"}]}"#);
     let rules = r#""rules": [{ "path": "/sims/{sim_id}", "permission": "Sim:getSim" }]"#;
     let small = bearer(&claims());
     let large = bearer(&Claims { jti: "j".repeat(4000), ..claims() });
     let minting = MintingKey::new(2, Kind::Signed, &[1; 32]).unwrap();
-    builder.public_keys([signing_key().verifying_key()], [minting.checking()]).unwrap();
+    builder.set_public_keys([signing_key().verifying_key()], [minting.checking()]).unwrap();
     let snapshot = snapshot(&mut builder);
     let contents = Contents {
         prefix: &Prefix::default(),

@@ -1,8 +1,8 @@
 use std::{collections::BTreeMap, fmt, time::Duration};
 
 use bundle::{
-    Coverage, Span,
-    builder::{Block, BlockBuilder, BlockError},
+    Coverage, ExpiryRange,
+    builder::{BlockBuilder, BlockError, BuiltBlock},
 };
 use serde_json::json;
 use token::Fingerprint;
@@ -215,7 +215,7 @@ async fn build(service: &Service, actor: &Actor, claim: &Claim) -> Result<Rebase
         let (revoked, good) = sizes.get(&expires_from).copied().unwrap_or_default();
         // What never expires is in the last of all.
         let next = Some(expires_from.saturating_add(BUCKET)).filter(|next| *next <= NEVER);
-        let span = Span { expires_from, expires_before: next.unwrap_or(u64::MAX) };
+        let span = ExpiryRange { expires_from, expires_before: next.unwrap_or(u64::MAX) };
         let seed = format!("{expires_from}-{as_of}");
         builders
             .insert(expires_from, BlockBuilder::new(span, coverage.clone(), revoked, good, seed.as_bytes())?);
@@ -244,7 +244,7 @@ type Portion = Vec<(u64, Fingerprint, bool)>;
 fn fill(
     mut builders: BTreeMap<u64, BlockBuilder>,
     mut receiver: mpsc::Receiver<Portion>,
-) -> Result<Vec<Block>, BlockError> {
+) -> Result<Vec<BuiltBlock>, BlockError> {
     while let Some(portion) = receiver.blocking_recv() {
         for (bucket, fingerprint, revoked) in portion {
             if let Some(builder) = builders.get_mut(&bucket) {
@@ -259,7 +259,7 @@ async fn install(
     service: &Service,
     actor: &Actor,
     claim: &Claim,
-    built: Vec<Block>,
+    built: Vec<BuiltBlock>,
     (as_of, high): (u64, u64),
     kids: &[String],
 ) -> Result<Rebased, RebaseError> {
@@ -275,17 +275,17 @@ async fn install(
     let mut rows = Vec::new();
     let mut bytes = 0;
     for block in built {
-        let Span { expires_from, expires_before } = block.span();
+        let ExpiryRange { expires_from, expires_before } = block.expiry_range();
         let row = BaseBlock {
             expires_from,
             expires_before,
             as_of,
             version,
             built_at: now.seconds(),
-            members: block.members(),
-            revoked: block.revoked(),
+            members: block.member_count(),
+            revoked: block.revoked_count(),
         };
-        bytes += block.bytes();
+        bytes += block.shard_bytes();
         blocks::replace(&mut write, &row, &coverage, &block.to_bytes()).await?;
         rows.push(row);
     }

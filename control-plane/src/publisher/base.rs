@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use bundle::builder::{Block, Builder};
+use bundle::builder::{Builder, BuiltBlock};
 use tokio::task::spawn_blocking;
 
 use token::Fingerprint;
@@ -24,7 +24,7 @@ pub(super) struct Base {
 /// What changed of the base.
 pub(super) struct BaseNews {
     blocks: Vec<BaseBlock>,
-    built: Vec<(BaseBlock, Block)>,
+    built: Vec<(BaseBlock, BuiltBlock)>,
     /// What the blocks say now, with its expiry: it need not be said elsewhere.
     taken_in: Vec<(u64, Fingerprint)>,
 }
@@ -38,7 +38,7 @@ impl Base {
             if self.installed.get(&row.expires_from).is_none_or(|(held, _)| held != row) {
                 let bytes = blocks::bytes(read, row.expires_from).await?;
                 // Every shard is hashed.
-                let block = spawn_blocking(move || Block::from_bytes(&bytes)).await;
+                let block = spawn_blocking(move || BuiltBlock::from_bytes(&bytes)).await;
                 let block = block.ok().and_then(Result::ok).ok_or(StoreError::Corrupt { what: "bytes" })?;
                 built.push((row.clone(), block));
             }
@@ -65,16 +65,16 @@ impl Base {
         self.installed.retain(|_, (held, number)| {
             let kept = blocks.contains(held);
             if !kept {
-                builder.drop_block(*number);
+                builder.remove_block(*number);
             }
             kept
         });
         for (row, block) in built {
-            let number = builder.install(block)?;
+            let number = builder.install_block(block)?;
             self.installed.insert(row.expires_from, (row, number));
         }
         for (_, fingerprint) in &taken_in {
-            builder.forget(fingerprint);
+            builder.remove_revocation(fingerprint);
         }
         for (fingerprint, known) in &self.restored {
             self.tell(*fingerprint, *known, builder);
@@ -84,7 +84,7 @@ impl Base {
 
     pub(super) fn restored(&mut self, fingerprint: Fingerprint, known: (u64, u64), builder: &mut Builder) {
         self.restored.insert(fingerprint, known);
-        super::contents::told(builder.restore(fingerprint));
+        super::contents::told(builder.unrevoke(fingerprint));
         self.tell(fingerprint, known, builder);
     }
 
@@ -97,7 +97,7 @@ impl Base {
         self.restored.retain(|fingerprint, (_, expires_at)| {
             let kept = *expires_at >= before;
             if !kept {
-                builder.forget_restoration(fingerprint);
+                builder.remove_unrevocation(fingerprint);
             }
             kept
         });
@@ -115,9 +115,9 @@ impl Base {
             expires_at >= row.expires_from && in_time && row.as_of < version
         };
         if self.installed.values().any(|(row, _)| contradicts(row)) {
-            super::contents::told(builder.restore(fingerprint));
+            super::contents::told(builder.unrevoke(fingerprint));
         } else {
-            builder.forget_restoration(&fingerprint);
+            builder.remove_unrevocation(&fingerprint);
         }
     }
 }

@@ -4,7 +4,7 @@ use std::collections::{BTreeSet, HashMap};
 
 use bundle::{
     Scope, ScopeKey,
-    builder::{Builder, Built, Collision, TooLarge},
+    builder::{Builder, BuiltBundle, Collision, TooLarge},
 };
 use token::Fingerprint;
 
@@ -104,7 +104,7 @@ impl Contents {
             self.forget(version.collected_before);
         }
         if self.checkpoint.is_none_or(|held| held < version.checkpoint) {
-            self.builder.settle(version.checkpoint)?;
+            self.builder.checkpoint(version.checkpoint)?;
             self.checkpoint = Some(version.checkpoint);
         }
         self.apply(later);
@@ -131,15 +131,17 @@ impl Contents {
     /// Makes what is known the content of a checkpoint that nobody else hears of.
     pub(super) fn settle_here(&mut self) -> Result<(), TooLarge> {
         self.checkpoint = Some(self.version);
-        self.builder.settle(self.version)
+        self.builder.checkpoint(self.version)
     }
 
-    pub(super) fn build(&mut self) -> Result<Built, TooLarge> {
+    pub(super) fn build(&mut self) -> Result<BuiltBundle, TooLarge> {
         self.builder.build()
     }
 
     pub(super) fn revoked(&self) -> usize {
-        self.builder.revoked().saturating_add(usize::try_from(self.base.revocations()).unwrap_or(usize::MAX))
+        self.builder
+            .revocation_count()
+            .saturating_add(usize::try_from(self.base.revocations()).unwrap_or(usize::MAX))
     }
 
     async fn read(&self, store: &Store) -> Result<Option<News>, PublishError> {
@@ -207,7 +209,7 @@ impl Contents {
         };
         // Lower than it was: the clock was ahead then.
         if !self.builder.lower_watermark(scope, *instant) {
-            self.builder.watermark(number, scope, *instant);
+            self.builder.raise_watermark(number, scope, *instant);
         }
         if *ends_at < NEVER {
             self.ending.insert(scope.into(), *ends_at);
@@ -219,11 +221,11 @@ impl Contents {
     fn forget(&mut self, before: u64) {
         let later = self.expiring.split_off(&(before, Fingerprint::from([0; 32])));
         for (_, fingerprint) in std::mem::replace(&mut self.expiring, later) {
-            self.builder.forget(&fingerprint);
+            self.builder.remove_revocation(&fingerprint);
         }
         self.base.forget(before, &mut self.builder);
         for (scope, _) in self.ending.extract_if(|_, ends_at| *ends_at < before) {
-            self.builder.forget_watermark(scope);
+            self.builder.remove_expired_watermark(scope);
         }
         self.collected_before = before;
     }

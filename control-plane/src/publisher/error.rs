@@ -1,6 +1,6 @@
 use std::{error::Error as _, fmt};
 
-use bundle::{Incomplete, ManifestError, ObjectError, Regression, Rejected, builder::TooLarge};
+use bundle::{AdvanceError, Incomplete, ManifestError, ObjectError, Regression, builder::TooLarge};
 
 use crate::{
     keys::KeyError,
@@ -130,11 +130,11 @@ impl From<Incomplete> for PublishError {
     }
 }
 
-impl From<Rejected> for PublishError {
-    fn from(rejected: Rejected) -> Self {
+impl From<AdvanceError> for PublishError {
+    fn from(rejected: AdvanceError) -> Self {
         Self::Unreadable(match rejected {
-            Rejected::Incomplete(error) => Defect::Incomplete(error),
-            Rejected::Regression(error) => Defect::Regression(error),
+            AdvanceError::Incomplete(error) => Defect::Incomplete(error),
+            AdvanceError::Regression(error) => Defect::Regression(error),
         })
     }
 }

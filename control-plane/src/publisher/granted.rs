@@ -16,8 +16,8 @@ pub(super) fn apply(changed: Vec<Grant>, builder: &mut Builder) -> Result<(), To
     for Grant { subject, statements } in changed {
         let subject = subject.to_string();
         match statements {
-            Some(statements) => builder.grant(&subject, &statements)?,
-            None => builder.ungrant(&subject),
+            Some(statements) => builder.set_grant(&subject, &statements)?,
+            None => builder.remove_grant(&subject),
         };
     }
     Ok(())

@@ -80,7 +80,8 @@ impl KeySet {
     }
 
     pub(super) fn apply(loaded: &Loaded, builder: &mut Builder) -> Result<(), TooLarge> {
-        builder.public_keys(loaded.keyring.verifying().iter().chain(&loaded.foreign), &loaded.generations)?;
+        builder
+            .set_public_keys(loaded.keyring.verifying().iter().chain(&loaded.foreign), &loaded.generations)?;
         let tokens = loaded.keyring.secrets().map(SecretKey::from);
         let tags = loaded.tags.iter().map(|(generation, secret)| {
             let number = generation.number;
@@ -91,10 +92,10 @@ impl KeySet {
         });
         let mut secrets = tokens.chain(tags).peekable();
         match secrets.peek() {
-            Some(_) => builder.secret_keys(secrets),
+            Some(_) => builder.set_secret_keys(secrets),
             // Edges fetch no object that would be empty, and none that they no longer need.
             None => {
-                builder.no_secret_keys();
+                builder.remove_secret_keys();
                 Ok(())
             }
         }

@@ -27,5 +27,5 @@ pub(super) async fn load(read: &mut Read, since: u64, forgotten: bool) -> Result
 }
 
 pub(super) fn apply(lost: Lost, builder: &mut Builder) -> Result<(), TooLarge> {
-    builder.gaps(&lost.gaps, lost.known)
+    builder.set_gaps(&lost.gaps, lost.known)
 }

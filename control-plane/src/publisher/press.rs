@@ -2,7 +2,7 @@ use std::{sync::Arc, time::Duration};
 
 use bundle::{
     Entry, Manifest, Objects, Snapshot,
-    builder::{Built, CheckpointDraft, Draft},
+    builder::{BuiltBundle, CheckpointFields, ManifestFields},
 };
 use serde_json::json;
 use tokio::sync::watch;
@@ -88,7 +88,7 @@ impl Press {
     pub(super) fn carried(&mut self) -> Result<String, PublishError> {
         let (publication, objects) = self.sealer.seal(&mut self.contents, self.clock.now())?;
         let objects = objects.iter().map(|(_, bytes)| &**bytes);
-        Ok(bundle::builder::carry(&publication.manifest, objects)?)
+        Ok(bundle::InlineBundle::encode(&publication.manifest, objects)?)
     }
 
     /// Takes up what changed; signs if there is something newer, or anyway.
@@ -255,8 +255,8 @@ impl Sealer {
         let issued_at = as_of.millis().max(same.map_or(0, |(_, last)| last.saturating_add(1)));
         let built = contents.build()?;
         let checkpoint = self.checkpoint(contents.checkpoint(), &built, Time::from_millis(issued_at))?;
-        let Built { tail, mut objects, .. } = built;
-        let draft = Draft {
+        let BuiltBundle { tail, mut objects, .. } = built;
+        let draft = ManifestFields {
             delegation: &self.authority.signed,
             version: contents.version(),
             issued_at,
@@ -288,7 +288,7 @@ impl Sealer {
     }
 
     /// The one of this version; signed anew before it gets old.
-    fn checkpoint(&mut self, version: u64, built: &Built, now: Time) -> Result<Object, PublishError> {
+    fn checkpoint(&mut self, version: u64, built: &BuiltBundle, now: Time) -> Result<Object, PublishError> {
         // Of its version or of the hour, not of this very moment: all who publish over one store sign the same bytes, so
         // that an edge finds with one of them what another has named.
         // A version lies far ahead of the time when it was taken by a clock that was: then it is of the hour.
@@ -299,12 +299,12 @@ impl Sealer {
         if let Some(held) = self.checkpoint.as_ref().filter(holds) {
             return Ok(held.object.clone());
         }
-        let draft = CheckpointDraft {
+        let draft = CheckpointFields {
             audience: &self.settings.audience,
             version,
             issued_at: issued_at.millis(),
             expires_at: issued_at.plus(CHECKPOINT_LIFETIME).millis(),
-            cut: built.cut,
+            covered_until: built.covered_until,
             entries: &built.checkpoint,
         };
         let object = self.authority.snapshot.sign(&draft)?;
@@ -358,9 +358,9 @@ impl Sealer {
                 break;
             }
         }
-        self.objects.keep_only([&manifest], now);
+        self.objects.retain_named_by([&manifest], now);
         Ok(match &self.latest {
-            Some(latest) => latest.follow(manifest, &self.objects, now)?,
+            Some(latest) => latest.advance(manifest, &self.objects, now)?,
             None => Snapshot::assemble(manifest, &self.objects, now)?,
         })
     }
@@ -396,7 +396,7 @@ mod tests {
             press.publish_as_of(as_of, Sign::Always).await.unwrap();
             let latest = publications.latest();
             assert!(latest.issued_at.abs_diff(as_of.millis()) < 5_000, "step {step}");
-            latest.snapshot.manifest().may_follow(before.snapshot.manifest()).unwrap();
+            latest.snapshot.manifest().check_successor_of(before.snapshot.manifest()).unwrap();
             assert_eq!(latest.version > before.version, step == 2, "step {step}");
         }
     }

@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use bundle::{Entry, Kind};
+use bundle::{Entry, ObjectKind};
 
 use crate::clock::Time;
 
@@ -16,7 +16,7 @@ pub(super) struct Shelf {
 }
 
 struct Held {
-    kind: Kind,
+    kind: ObjectKind,
     bytes: Arc<[u8]>,
     /// When it ceased to be part of the latest one. An edge that has an earlier manifest may still come for it.
     superseded: Option<Time>,
@@ -37,14 +37,14 @@ impl Shelf {
     }
 
     pub(super) fn open_object(&self, sha256: &[u8; 32]) -> Option<Arc<[u8]>> {
-        self.find(sha256, |kind| kind != Kind::SecretKeys)
+        self.find(sha256, |kind| kind != ObjectKind::SecretKeys)
     }
 
     pub(super) fn secret_object(&self, sha256: &[u8; 32]) -> Option<Arc<[u8]>> {
-        self.find(sha256, |kind| kind == Kind::SecretKeys)
+        self.find(sha256, |kind| kind == ObjectKind::SecretKeys)
     }
 
-    fn find(&self, sha256: &[u8; 32], wanted: impl Fn(Kind) -> bool) -> Option<Arc<[u8]>> {
+    fn find(&self, sha256: &[u8; 32], wanted: impl Fn(ObjectKind) -> bool) -> Option<Arc<[u8]>> {
         let held = self.held.read().unwrap_or_else(PoisonError::into_inner);
         held.get(sha256).filter(|object| wanted(object.kind)).map(|object| Arc::clone(&object.bytes))
     }

@@ -1,6 +1,6 @@
 //! API keys: issued, listed, disabled, rotated, ended; and what edges are told of each.
 
-use bundle::Standing;
+use bundle::RevocationStatus;
 use control_plane::{
     clock::{self, Time},
     home::Home,
@@ -35,7 +35,7 @@ on_both! {
         assert!((before..=clock::now().millis()).contains(&opened.number()), "a number is a time");
         assert_eq!((text(&made["key_id"]), text(&made["fingerprint"])), (format!("key-{}", opened.number()), Fingerprint::of(key.as_bytes()).to_string()));
         assert_eq!((text(&made["format"]), text(&made["subject"])), ("2".to_owned(), alice.clone()));
-        assert_eq!(standing, Standing::NotCovered);
+        assert_eq!(standing, RevocationStatus::NotCovered);
         // For nobody else.
         for other in ["", &world.operator, "alice", "bob"] {
             assert!(seen(&world, &key, other).await.0.is_err());
@@ -63,18 +63,18 @@ on_both! {
     async fn a_key_is_refused_and_good_again(world: World) {
         let (id, key) = made(&create(&world, &["--user", &world.operator]));
         let standing = async || (seen(&world, &key, &world.operator).await.1, text(&world.json(&["key", "show", &id])["standing"]));
-        assert_eq!(standing().await, (Standing::NotCovered, "active".to_owned()));
+        assert_eq!(standing().await, (RevocationStatus::NotCovered, "active".to_owned()));
         world.json(&["key", "disable", &id, "--yes"]);
-        assert_eq!(standing().await, (Standing::Revoked, "disabled".to_owned()));
+        assert_eq!(standing().await, (RevocationStatus::Revoked, "disabled".to_owned()));
         assert!(world.complaint(&["key", "disable", &id, "--yes"]).contains("is not active"));
         world.json(&["key", "enable", &id]);
-        assert_eq!(standing().await, (Standing::NotCovered, "active".to_owned()));
+        assert_eq!(standing().await, (RevocationStatus::NotCovered, "active".to_owned()));
         // What was revoked otherwise is not enabled.
         world.json(&["revoke", "--token", &key]);
-        assert_eq!(standing().await, (Standing::Revoked, "revoked".to_owned()));
+        assert_eq!(standing().await, (RevocationStatus::Revoked, "revoked".to_owned()));
         assert!(world.complaint(&["key", "enable", &id]).contains("is not disabled"));
         world.json(&["key", "delete", &id, "--yes"]);
-        assert_eq!(seen(&world, &key, &world.operator).await.1, Standing::Revoked);
+        assert_eq!(seen(&world, &key, &world.operator).await.1, RevocationStatus::Revoked);
         assert!(world.complaint(&["key", "show", &id]).contains(&format!("there is no API key `{id}`")));
         let other = text(&create(&world, &["--user", &world.operator])["key_id"]);
         assert_ne!(other, id);
@@ -100,7 +100,7 @@ on_both! {
         for (id, key) in &keys {
             assert!(world.complaint(&["key", "enable", id]).contains("keystile"));
             assert_eq!(text(&world.json(&["key", "show", id])["standing"]), "revoked");
-            assert_eq!(seen(&world, key, &alice).await.1, Standing::Revoked);
+            assert_eq!(seen(&world, key, &alice).await.1, RevocationStatus::Revoked);
         }
         // Not even should the watermark have been lower.
         let subject: Subject = alice.parse().unwrap();
@@ -122,19 +122,19 @@ on_both! {
         world.json(&["key", "disable", &id, "--yes"]);
         world.json(&["revoke", "--subject", &alice, "--yes"]);
         for key in [&own, &named, &foreign.1] {
-            assert_eq!(seen(&world, key, "").await.1, Standing::Revoked);
+            assert_eq!(seen(&world, key, "").await.1, RevocationStatus::Revoked);
         }
-        assert_eq!(seen(&world, &bobs, "").await.1, Standing::NotCovered);
+        assert_eq!(seen(&world, &bobs, "").await.1, RevocationStatus::NotCovered);
         assert!(world.complaint(&["key", "enable", &id]).contains("up to which all of its owner is refused"));
         assert_eq!(text(&world.json(&["key", "show", &id])["standing"]), "revoked");
         let later = create(&world, &["--user", &alice]);
         let opened = seen(&world, &text(&later["api_key"]), &alice).await;
-        assert_eq!(opened.1, Standing::NotCovered);
+        assert_eq!(opened.1, RevocationStatus::NotCovered);
         let publication = publisher::preview(&world.service().await).await.unwrap();
         let watermark = publication.snapshot.watermark([bundle::Scope::User(&alice)]).unwrap();
         assert!(opened.0.unwrap().issued_at() > watermark);
         world.json(&["user", "delete", &alice, "--yes"]);
-        assert_eq!(seen(&world, &text(&later["api_key"]), &alice).await.1, Standing::Revoked);
+        assert_eq!(seen(&world, &text(&later["api_key"]), &alice).await.1, RevocationStatus::Revoked);
         assert_eq!(world.json(&["key", "list"]).as_array().unwrap().len(), 1);
     }
 
@@ -159,8 +159,8 @@ on_both! {
         let id = text(&third["key_id"]);
         assert!(world.complaint(&["key", "rotate", &id, "--grace", "0"]).contains("add --yes"));
         world.json(&["key", "rotate", &id, "--grace", "0", "--yes"]);
-        assert_eq!(seen(&world, &text(&third["api_key"]), "al").await.1, Standing::Revoked);
-        assert_eq!(seen(&world, &text(&second["api_key"]), "al").await.1, Standing::NotCovered);
+        assert_eq!(seen(&world, &text(&third["api_key"]), "al").await.1, RevocationStatus::Revoked);
+        assert_eq!(seen(&world, &text(&second["api_key"]), "al").await.1, RevocationStatus::NotCovered);
         assert!(world.complaint(&["key", "rotate", &id]).contains("is not active"));
     }
 
@@ -173,12 +173,12 @@ on_both! {
         assert_eq!(opened.expires_at(), created["expires_at"].as_u64());
         let _server = world.serve();
         eventually("the end of the key", async || {
-            (seen(&world, &key, &world.operator).await.1 == Standing::Revoked).then_some(())
+            (seen(&world, &key, &world.operator).await.1 == RevocationStatus::Revoked).then_some(())
         })
         .await;
         assert_eq!(text(&world.json(&["key", "show", &id])["standing"]), "expired");
         let (opened, standing) = seen(&world, &forever, &world.operator).await;
-        assert_eq!((opened.unwrap().expires_at(), standing), (None, Standing::NotCovered));
+        assert_eq!((opened.unwrap().expires_at(), standing), (None, RevocationStatus::NotCovered));
         assert!(world.complaint(&["key", "enable", &id]).contains("has expired"));
         let lines = world.json(&["audit", "--limit", "1"]);
         assert_eq!([&lines[0]["actor"], &lines[0]["action"], &lines[0]["target"]].map(text), ["system", "api_key.expire", &id]);
@@ -198,7 +198,7 @@ on_both! {
         for key in &good {
             let (opened, standing) = seen(&world, key, &alice).await;
             assert!(opened.is_ok());
-            assert_eq!(standing, Standing::NotCovered);
+            assert_eq!(standing, RevocationStatus::NotCovered);
         }
     }
 
@@ -210,7 +210,7 @@ on_both! {
         let (nobodys, nobody) = old_key(&world, &world.operator, "").await;
         for (key, username) in [(&old, &*alice), (&al, "al"), (&nobody, "")] {
             let (opened, standing) = seen(&world, key, username).await;
-            assert_eq!((opened.unwrap().kind(), standing), (Kind::Format1, Standing::NotCovered));
+            assert_eq!((opened.unwrap().kind(), standing), (Kind::Format1, RevocationStatus::NotCovered));
         }
         assert_eq!(world.json(&["key", "show", &nobodys])["subject"], *nobodys);
         let doctor = || doctor_on_keys(&world.json(&["doctor"]));
@@ -221,10 +221,10 @@ on_both! {
         // Without anybody's doing.
         let new = create(&world, &["--user", &alice]);
         assert_eq!([&new["format"], &new["tag_generation"]], [&json!("2"), &json!(2)]);
-        assert_eq!(seen(&world, &old, &alice).await.1, Standing::NotCovered);
+        assert_eq!(seen(&world, &old, &alice).await.1, RevocationStatus::NotCovered);
         let replaced = world.json(&["key", "rotate", &id, "--grace", "0", "--yes"]);
         assert_eq!([&replaced["format"], &replaced["username"], &replaced["subject"]], [&json!("2"), &json!(alice), &json!(alice)]);
-        assert_eq!(seen(&world, &old, &alice).await.1, Standing::Revoked);
+        assert_eq!(seen(&world, &old, &alice).await.1, RevocationStatus::Revoked);
         // What would mean something else in format 2 is asked for; the one without a username would become the root's.
         for id in [&foreign, &nobodys] {
             let complaint = world.complaint(&["key", "rotate", id]);
@@ -334,7 +334,7 @@ async fn a_replica_without_the_key_file_publishes_and_makes_none() {
         let away = world.data().join("away");
         std::fs::rename(&file, &away).unwrap();
         let (opened, standing) = seen(&world, &key, &alice).await;
-        assert_eq!((opened.unwrap().kind(), standing), (Kind::Signed, Standing::NotCovered));
+        assert_eq!((opened.unwrap().kind(), standing), (Kind::Signed, RevocationStatus::NotCovered));
         let complaint = world.complaint(&["key", "create", "--user", &alice]);
         assert!(complaint.contains("made with tag-1, whose key file is not here"), "{complaint}");
         assert!(complaint.contains("`keystile key rotate tag`"), "{complaint}");
@@ -363,7 +363,7 @@ async fn a_secret_that_is_not_here_keeps_no_revocation_back() {
     let victim = Fingerprint::of(world.token().as_bytes());
     world.json(&["revoke", "--fingerprint", &victim.to_string()]);
     let publication = publisher::preview(&world.service().await).await.unwrap();
-    assert_eq!(publication.snapshot.standing(&victim, "ks", 0, None), Standing::Revoked);
+    assert_eq!(publication.snapshot.revocation_status(&victim, "ks", 0, None), RevocationStatus::Revoked);
     assert!(publication.snapshot.generation_key(1).is_none());
     assert!(unopened(&world, &short).await);
 }
@@ -533,14 +533,14 @@ async fn seen(
     world: &World,
     key: &str,
     username: &str,
-) -> (Result<Authentic, token::api_key::Error>, Standing) {
+) -> (Result<Authentic, token::api_key::Error>, RevocationStatus) {
     let publication = publisher::preview(&world.service().await).await.unwrap();
     let prefixes: [Prefix; 2] = [Prefix::default(), "sk_live_".parse().unwrap()];
     let unverified = Unverified::parse(key.as_bytes(), &prefixes).unwrap();
     let generation = publication.snapshot.generation_key(unverified.generation());
     (
         unverified.verify(generation.expect("the generation is in the bundle"), username),
-        publication.snapshot.standing(&Fingerprint::of(key.as_bytes()), "tag-1", 0, None),
+        publication.snapshot.revocation_status(&Fingerprint::of(key.as_bytes()), "tag-1", 0, None),
     )
 }
 

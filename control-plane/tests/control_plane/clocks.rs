@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use bundle::{Scope, Standing};
+use bundle::{RevocationStatus, Scope};
 use control_plane::{
     clock::{self, Clock},
     config::{self, Config},
@@ -74,13 +74,13 @@ on_both! {
         let now = clock.now().seconds();
         let standing = |one: &control_plane::operations::Issued, at| {
             let covered = snapshot.watermark([Scope::Global]).is_some_and(|instant| at <= instant);
-            (snapshot.standing(&one.fingerprint, &kid, at, one.expires_at), covered)
+            (snapshot.revocation_status(&one.fingerprint, &kid, at, one.expires_at), covered)
         };
         let ahead_at = right.plus(DAY).seconds();
         assert!(standing(&early, right.seconds()).1, "what was issued by now stays refused");
-        assert_eq!(standing(&ahead, ahead_at), (Standing::Revoked, false), "and what is dated later");
-        assert_eq!(standing(&other, ahead_at + 5), (Standing::Revoked, false), "which the base said before");
-        assert_eq!(standing(&late, now + 1), (Standing::NotCovered, false));
+        assert_eq!(standing(&ahead, ahead_at), (RevocationStatus::Revoked, false), "and what is dated later");
+        assert_eq!(standing(&other, ahead_at + 5), (RevocationStatus::Revoked, false), "which the base said before");
+        assert_eq!(standing(&late, now + 1), (RevocationStatus::NotCovered, false));
         // The base is built anew, from the right time on.
         refused(Target::Fingerprint(late.fingerprint)).await;
         rebase(&service, &Actor::System).await.unwrap();
@@ -124,18 +124,18 @@ on_both! {
         let standing = async |key: &ApiKey| {
             let mut press = OnDemand::start(&service).await.unwrap();
             let snapshot = press.publish().await.unwrap().latest().snapshot.clone();
-            snapshot.standing(&key.fingerprint, &key.kid(), key.issued_at, key.ends_at)
+            snapshot.revocation_status(&key.fingerprint, &key.kid(), key.issued_at, key.ends_at)
         };
-        assert_ne!(standing(&good).await, Standing::Revoked);
-        assert_eq!(standing(&disabled).await, Standing::Revoked);
-        assert_eq!(standing(&leaked).await, Standing::Revoked);
+        assert_ne!(standing(&good).await, RevocationStatus::Revoked);
+        assert_eq!(standing(&disabled).await, RevocationStatus::Revoked);
+        assert_eq!(standing(&leaked).await, RevocationStatus::Revoked);
         enable_api_key(&service, &Actor::Admin, everything, disabled.id).await.unwrap();
-        assert_ne!(standing(&disabled).await, Standing::Revoked);
+        assert_ne!(standing(&disabled).await, RevocationStatus::Revoked);
         assert!(enable_api_key(&service, &Actor::Admin, everything, leaked.id).await.is_err());
 
         clock.set(right.plus(Duration::from_secs(3601)));
         assert_eq!(expire_api_keys(&service).await.unwrap(), 2);
-        assert_eq!(standing(&good).await, Standing::Revoked);
+        assert_eq!(standing(&good).await, RevocationStatus::Revoked);
     }
 }
 

@@ -203,7 +203,7 @@ async fn an_exported_bundle_is_whole() {
     world.json(&["revoke", "--token", &token]);
     let output = world.run(&["bundle", "export", "--lifetime", "30m"]);
     let exported = String::from_utf8(output.stdout).unwrap();
-    let carried = bundle::Carried::read(exported.trim_end()).unwrap();
+    let carried = bundle::InlineBundle::decode(exported.trim_end()).unwrap();
     let manifest = bundle::Manifest::open(carried.manifest(), &[root_key(&world)], "default").unwrap();
     let (mut objects, now) = (bundle::Objects::default(), clock::now().millis());
     loop {
@@ -222,7 +222,7 @@ async fn an_exported_bundle_is_whole() {
     let shown = world.json(&["bundle", "verify", file.to_str().unwrap()]);
     let [issued, expires] = ["issued_at", "expires_at"].map(|member| shown[member].as_u64().unwrap());
     assert_eq!((expires - issued, &shown["fresh"]), (30 * 60 * 1000, &serde_json::json!(true)));
-    assert_eq!(snapshot.standing(&fingerprint, "", 0, None), bundle::Standing::Revoked);
+    assert_eq!(snapshot.revocation_status(&fingerprint, "", 0, None), bundle::RevocationStatus::Revoked);
     assert!(world.complaint(&["bundle", "export", "--lifetime", "2h"]).contains("at most `1h`"));
 }
 

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use bundle::{Entry, Kind, Manifest, Object, Objects, PublicKey, Snapshot, Standing};
+use bundle::{Entry, Manifest, Object, ObjectKind, Objects, PublicKey, RevocationStatus, Snapshot};
 use control_plane::{
     clock,
     model::Revocation,
@@ -102,8 +102,8 @@ on_both! {
             assert_eq!(response.status(), 200, "{way}");
             assert!(version(response.headers()) > have, "{way}");
             let snapshot = assemble(&world, &server, &response.bytes().await.unwrap()).await;
-            assert_eq!(standing(&snapshot, &Fingerprint::of(victim.as_bytes())), Standing::Revoked, "{way}");
-            assert_eq!(standing(&snapshot, &Fingerprint::of(root.as_bytes())), Standing::NotCovered, "{way}");
+            assert_eq!(standing(&snapshot, &Fingerprint::of(victim.as_bytes())), RevocationStatus::Revoked, "{way}");
+            assert_eq!(standing(&snapshot, &Fingerprint::of(root.as_bytes())), RevocationStatus::NotCovered, "{way}");
         }
     }
 
@@ -147,7 +147,7 @@ on_both! {
         assert_eq!(response.status(), 200);
         assert!(rotated.elapsed() < Duration::from_secs(2), "{:?}", rotated.elapsed());
         let next = Manifest::open(&response.bytes().await.unwrap(), &[root_key(&world)], "default").unwrap();
-        next.may_follow(&first).unwrap();
+        next.check_successor_of(&first).unwrap();
         assert!(next.delegation().epoch() > epoch && next.version() < have);
         assert_eq!(ask(epoch, 0).await.unwrap().status(), 200);
         // Never back.
@@ -192,12 +192,12 @@ on_both! {
         };
         let (number, of_expired, of_living) = standings(0).await;
         assert!(number > stored, "a server begins with a version of its own");
-        assert_eq!((of_expired, of_living), (Standing::Revoked, Standing::Revoked));
+        assert_eq!((of_expired, of_living), (RevocationStatus::Revoked, RevocationStatus::Revoked));
         let service = world.service().await;
         assert_eq!(collect(&service).await.unwrap(), 1);
         let (later, of_expired, of_living) = standings(number).await;
         assert!(later > number);
-        assert_eq!((of_expired, of_living), (Standing::NotCovered, Standing::Revoked));
+        assert_eq!((of_expired, of_living), (RevocationStatus::NotCovered, RevocationStatus::Revoked));
         assert_eq!(collect(&service).await.unwrap(), 0);
         assert_eq!(world.json(&["bundle", "show"])["version"], json!(later));
     }
@@ -374,7 +374,7 @@ async fn symmetric_keys_are_for_edges_only() {
     let response = server.manifest(&credential, 0, 0).send().await.unwrap();
     let manifest = Manifest::open(&response.bytes().await.unwrap(), &[root_key(&world)], "default").unwrap();
     let settled = settled(&server, &manifest).await;
-    let entry = settled.iter().find(|entry| entry.kind() == Kind::SecretKeys).unwrap();
+    let entry = settled.iter().find(|entry| entry.kind() == ObjectKind::SecretKeys).unwrap();
     let hash = Fingerprint::from(*entry.sha256());
     assert_eq!(server.get(&format!("/edge/v1/objects/{hash}")).send().await.unwrap().status(), 404);
     let path = format!("/edge/v1/keys?sha256={hash}");
@@ -383,7 +383,7 @@ async fn symmetric_keys_are_for_edges_only() {
     assert_eq!(response.status(), 200);
     assert_eq!(response.headers()["cache-control"], "no-store");
     entry.open(response.bytes().await.unwrap().to_vec(), manifest.delegation()).unwrap();
-    let open = settled.iter().find(|entry| entry.kind() == Kind::Keys).unwrap();
+    let open = settled.iter().find(|entry| entry.kind() == ObjectKind::Keys).unwrap();
     let path = format!("/edge/v1/keys?sha256={}", Fingerprint::from(*open.sha256()));
     assert_eq!(server.get(&path).bearer_auth(&credential).send().await.unwrap().status(), 404);
 }
@@ -454,6 +454,6 @@ async fn assemble(world: &World, server: &Server, manifest: &[u8]) -> Snapshot {
 }
 
 /// Of a credential that no base covers.
-fn standing(snapshot: &Snapshot, fingerprint: &Fingerprint) -> Standing {
-    snapshot.standing(fingerprint, "", 0, None)
+fn standing(snapshot: &Snapshot, fingerprint: &Fingerprint) -> RevocationStatus {
+    snapshot.revocation_status(fingerprint, "", 0, None)
 }

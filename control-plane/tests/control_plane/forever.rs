@@ -116,7 +116,7 @@ impl Edge {
         self.held = Some(match self.held.take() {
             None => Snapshot::assemble(manifest, &self.objects, now).unwrap(),
             Some(held) => {
-                held.follow(manifest, &self.objects, now).unwrap_or_else(|error| panic!("{step}: {error:?}"))
+                held.advance(manifest, &self.objects, now).unwrap_or_else(|error| panic!("{step}: {error:?}"))
             }
         });
     }

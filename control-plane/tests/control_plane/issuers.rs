@@ -216,6 +216,6 @@ async fn version(world: &World) -> u64 {
 /// The keys of the issuer in the bundle of this moment.
 async fn published(service: &Service, idp: &Idp) -> Vec<&'static str> {
     let publication = publisher::preview(service).await.unwrap();
-    let held = |kid: &&str| publication.snapshot.key_of(&idp.origin, kid).is_some();
+    let held = |kid: &&str| publication.snapshot.issuer_key(&idp.origin, kid).is_some();
     ["first", "second", "new"].into_iter().filter(held).collect()
 }

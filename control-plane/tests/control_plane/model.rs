@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use bundle::{Manifest, Objects, PublicKey, Scope, Snapshot, Standing};
+use bundle::{Manifest, Objects, PublicKey, RevocationStatus, Scope, Snapshot};
 use control_plane::{
     clock,
     model::{Actor, Issuance, OperatorId, Subject, UserName},
@@ -97,15 +97,16 @@ impl Edge {
         self.held = Some(match self.held.take() {
             None => Snapshot::assemble(manifest, &self.objects, now).unwrap(),
             Some(held) => {
-                held.follow(manifest, &self.objects, now).unwrap_or_else(|error| panic!("{step}: {error:?}"))
+                held.advance(manifest, &self.objects, now).unwrap_or_else(|error| panic!("{step}: {error:?}"))
             }
         });
     }
 
     fn is_covered(&self, credential: &Credential) -> bool {
         let Credential { fingerprint, kid, issued_at, expires_at, .. } = credential;
-        let standing = self.held.as_ref().unwrap().standing(fingerprint, kid, *issued_at, Some(*expires_at));
-        standing == Standing::Good
+        let standing =
+            self.held.as_ref().unwrap().revocation_status(fingerprint, kid, *issued_at, Some(*expires_at));
+        standing == RevocationStatus::Good
     }
 
     fn admits(&self, operator: &str, credential: &Credential) -> bool {
@@ -114,7 +115,8 @@ impl Edge {
         let subject = format!("{operator}/{user}");
         let scopes =
             [Scope::Global, Scope::SigningKey(kid), Scope::Operator(operator), Scope::User(&subject)];
-        snapshot.standing(fingerprint, kid, *issued_at, Some(*expires_at)) != Standing::Revoked
+        snapshot.revocation_status(fingerprint, kid, *issued_at, Some(*expires_at))
+            != RevocationStatus::Revoked
             && snapshot.watermark(scopes).is_none_or(|instant| *issued_at > instant)
     }
 }

@@ -146,8 +146,8 @@ on_both! {
         assert!(latest.version > published);
         let fingerprint = token::Fingerprint::of(token.as_bytes());
         let kid = service.keys().current().signer().kid().to_owned();
-        let standing = latest.snapshot.standing(&fingerprint, &kid, clock::now().seconds(), None);
-        assert_eq!(standing, bundle::Standing::Revoked);
+        let standing = latest.snapshot.revocation_status(&fingerprint, &kid, clock::now().seconds(), None);
+        assert_eq!(standing, bundle::RevocationStatus::Revoked);
     }
 
     /// After a long silence several changes may come before a server looks: that is no loss.

@@ -219,7 +219,7 @@ impl BundleFetcher {
     fn fetch_alone_when_due(&mut self, now: u64) {
         let first_tick_at = *self.first_tick_at.get_or_insert(now);
         let first_due_at = first_tick_at.saturating_add(FIRST_BUNDLE_TIMEOUT_MS);
-        let due_at = self.current().map_or(first_due_at, |held| held.half_life());
+        let due_at = self.current().map_or(first_due_at, |held| held.refresh_due_at());
         // Spread, because the leader may only be slow.
         if self.is_fetching() || now < due_at.saturating_add(self.jitter_ms()) {
             return;
@@ -232,7 +232,7 @@ impl BundleFetcher {
     /// Returns the time between two requests of a worker that fetches alone. While the control plane is unreachable,
     /// all workers may do so.
     fn retry_interval_ms(&self) -> u64 {
-        let half = self.current().map_or(0, |held| held.expires_at().saturating_sub(held.half_life()));
+        let half = self.current().map_or(0, |held| held.expires_at().saturating_sub(held.refresh_due_at()));
         let interval = half.div_euclid(3).clamp(MIN_RETRY_INTERVAL_MS, MAX_RETRY_INTERVAL_MS);
         interval.saturating_add(self.jitter_ms())
     }

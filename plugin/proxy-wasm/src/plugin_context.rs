@@ -6,7 +6,7 @@ use proxy_wasm::{
     traits::{Context, HttpContext, RootContext},
     types::{BufferType, ContextType},
 };
-use verdict::{Cache, Carried, Environment, Gate, Line, Policy, Progress, Refresh, Snapshot, Watch};
+use verdict::{Cache, Environment, Gate, InlineBundle, Line, Policy, Progress, Refresh, Snapshot, Watch};
 
 use crate::{
     bundle_fetcher::BundleFetcher,
@@ -162,7 +162,7 @@ fn log_freshness(freshness: &mut Watch, worker: &Worker, now: u64) {
 }
 
 /// Verifies the bundle of the configuration like one that was fetched. Logs why it is refused.
-fn open_bundle(policy: &Policy, carried: &Carried) -> Option<Arc<Snapshot>> {
+fn open_bundle(policy: &Policy, carried: &InlineBundle) -> Option<Arc<Snapshot>> {
     let lifetime = policy.max_manifest_lifetime_seconds;
     let (roots, audience) = (policy.root_keys.clone(), policy.audience.clone());
     let mut refresh = Refresh::new(roots, audience, 0, lifetime, policy.floor());

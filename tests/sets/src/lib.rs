@@ -12,7 +12,7 @@ pub use club::{Card, Item, flat};
 pub use rice::Rice;
 pub use universe::{Universe, fingerprint};
 
-use bundle::base::Shard;
+use bundle::base::RibbonShard;
 use sha2::{Digest, Sha256};
 use token::Fingerprint;
 use xorf::{BinaryFuse8Ref, BinaryFuse16Ref, Filter, FilterRef};
@@ -43,7 +43,7 @@ impl Kind {
 #[derive(Debug)]
 pub struct Set {
     kind: Kind,
-    shards: Vec<Shard>,
+    shards: Vec<RibbonShard>,
     /// Of what is not Keystile's: as they came.
     objects: Vec<Vec<u8>>,
     /// Revoked ones, or those which a filter takes for revoked and which are good.
@@ -66,7 +66,7 @@ impl Set {
             Kind::Nothing => {}
             Kind::Base => {
                 let shard = u16::try_from(self.shards.len()).expect("at most 2^16 shards");
-                self.shards.push(Shard::read(object, shard).expect("a shard that was built"));
+                self.shards.push(RibbonShard::decode(object, shard).expect("a shard that was built"));
             }
             Kind::Prefixes => self.sorted = words(&object),
             Kind::Clubcard => self.card = Some(Card::read(&object)),
@@ -106,7 +106,7 @@ impl Set {
 
     /// What it holds on to.
     pub fn bytes(&self) -> usize {
-        let shards = self.shards.iter().map(|shard| shard.bytes().len() + size_of::<Shard>());
+        let shards = self.shards.iter().map(|shard| shard.bytes().len() + size_of::<RibbonShard>());
         let objects = self.objects.iter().map(Vec::len);
         let card = self.card.as_ref().map_or(0, Card::bytes);
         shards.sum::<usize>() + objects.sum::<usize>() + 8 * self.sorted.len() + self.rice.bytes() + card

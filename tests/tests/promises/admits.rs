@@ -1,6 +1,6 @@
 //! A valid credential passes, and the upstream learns who it is, but not the credential.
 
-use bundle::{Kind, Manifest, Object};
+use bundle::{Manifest, Object, ObjectKind};
 use harness::client::{bearer, send};
 use harness::forge::{Forge, hex};
 use harness::{Options, World};
@@ -83,7 +83,7 @@ async fn a_token_of_hs256_whose_secret_only_edges_get() {
     let checkpoint = fetch(path, &edge.credential).await.expect(200).unwrap();
     let checkpoint = manifest.checkpoint().open(checkpoint.body.to_vec(), manifest.delegation()).unwrap();
     let Object::Checkpoint(checkpoint) = checkpoint else { panic!("{checkpoint:?}") };
-    let secrets = checkpoint.entries().iter().find(|entry| entry.kind() == Kind::SecretKeys).unwrap();
+    let secrets = checkpoint.entries().iter().find(|entry| entry.kind() == ObjectKind::SecretKeys).unwrap();
     let hash = hex(secrets.sha256());
     fetch(format!("/edge/v1/keys?sha256={hash}"), &edge.credential).await.expect(200).unwrap();
     fetch(format!("/edge/v1/keys?sha256={hash}"), &token).await.expect(401).unwrap();
@@ -96,13 +96,13 @@ async fn tokens_of_the_keys_in_the_bundle() {
     let mut forge = Forge::start().await;
     let (old, old_token) = (forge.signing.verifying_key().clone(), forge.token());
     forge.signing = SigningKey::ed25519("key-2", &[3; 32]).unwrap();
-    forge.content.keys([&old, forge.signing.verifying_key()]).unwrap();
+    forge.content.set_verifying_keys([&old, forge.signing.verifying_key()]).unwrap();
     forge.publish();
     let mut workers = forge.workers().await;
     for worker in &mut workers {
         worker.get(&old_token).await.unwrap().expect(200).unwrap();
     }
-    forge.content.keys([forge.signing.verifying_key()]).unwrap();
+    forge.content.set_verifying_keys([forge.signing.verifying_key()]).unwrap();
     forge.publish();
     harness::Envoy::refusing(&mut workers, &old_token, 401, "token_key_unknown").await;
     forge.workers().await;

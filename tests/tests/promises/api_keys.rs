@@ -1,6 +1,6 @@
 //! API keys at the edge: they end by themselves, and nothing that an edge holds makes one.
 
-use bundle::{Kind as ObjectKind, Manifest, Objects, Snapshot};
+use bundle::{Manifest, ObjectKind, Objects, Snapshot};
 use harness::client::{Response, bearer, send};
 use harness::forge::{Forge, hex, now_ms};
 use harness::{ControlPlane, Options, World, eventually};
@@ -118,12 +118,12 @@ async fn each_format_is_good_until_its_generation_is_retired() {
     let address = forge.envoy.address();
     for good in [3, 0] {
         let known = &minting[..good];
-        forge.content.public_keys([&own], known.iter().map(MintingKey::checking)).unwrap();
+        forge.content.set_public_keys([&own], known.iter().map(MintingKey::checking)).unwrap();
         match good {
-            0 => forge.content.no_secret_keys(),
+            0 => forge.content.remove_secret_keys(),
             _ => forge
                 .content
-                .secret_keys([
+                .set_secret_keys([
                     bundle::builder::SecretKey::Tag { generation: 1, secret: &[1; 32] },
                     bundle::builder::SecretKey::ShortTag { generation: 3, secret: &[3; 32] },
                 ])

@@ -1,6 +1,6 @@
 //! A configuration that is wrong is refused as a whole, and the log names the place.
 
-use bundle::builder::Root;
+use bundle::builder::RootKey;
 use harness::Scratch;
 use harness::envoy::Settings;
 use serde_json::{Value, json};
@@ -41,7 +41,7 @@ fn is_refused_naming_its_path() {
 fn good() -> Value {
     json!({
         "audience": "default",
-        "root_keys": [Root::new(&[1; 32]).public_key().to_string()],
+        "root_keys": [RootKey::new(&[1; 32]).public_key().to_string()],
         "control_plane": { "cluster": "keystile", "authority": "keystile", "credential": "ks_edge_any", "wait_seconds": 15 },
         "allow_inline_secrets": true,
         "tokens": { "issuer": "https://keystile.test", "audiences": ["api"], "leeway_seconds": 5 },

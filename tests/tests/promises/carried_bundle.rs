@@ -1,7 +1,7 @@
 //! A bundle in the configuration does for hosts that cannot fetch one, and is believed no longer than it says.
 
 use crate::edge::{Edge, NOW_MS, configuration, plain, request};
-use bundle::builder::carry;
+use bundle::InlineBundle;
 use harness::forge::{Authority, Served};
 use harness::host::{Faults, Host, UNIMPLEMENTED, World};
 use harness::{Envoy, Scratch, Upstream, client, envoy::Settings, eventually, forge};
@@ -85,7 +85,7 @@ fn carrying(served: &Served) -> Value {
     let mut configuration = configuration();
     let members = configuration.as_object_mut().unwrap();
     members.remove("control_plane");
-    let bundle = carry(&served.manifest, served.objects.values().map(Vec::as_slice)).unwrap();
+    let bundle = InlineBundle::encode(&served.manifest, served.objects.values().map(Vec::as_slice)).unwrap();
     members.insert("bundle".into(), json!(bundle));
     configuration
 }

@@ -29,7 +29,7 @@ async fn is_that_of_the_connection_where_envoy_says_so() {
             let allow = json!({ "effect": "allow", "api": "Sim:getSim", "condition": condition });
             let grant = json!({ "statements": [allow] }).to_string();
             let grant = Permissions::from_json(grant.as_bytes()).unwrap();
-            forge.content.grant(&format!("OP0000000001/{user}"), grant.as_bytes()).unwrap();
+            forge.content.set_grant(&format!("OP0000000001/{user}"), grant.as_bytes()).unwrap();
         }
         forge.publish();
         for mut worker in forge.workers().await {

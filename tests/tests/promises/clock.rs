@@ -48,7 +48,7 @@ async fn hour_off(by: i64, told: &str) {
 /// The content as the next version, by a clock that is off, fresh for so many milliseconds.
 fn signed(forge: &mut Forge, by: i64, fresh: u64) -> Served {
     forge.version += 1;
-    forge.content.settle(forge.version).unwrap();
+    forge.content.checkpoint(forge.version).unwrap();
     let content = forge.content.build().unwrap();
     forge.sign(&content, |draft| {
         draft.issued_at = now_ms().saturating_add_signed(by);

@@ -145,10 +145,10 @@ fn every_kind() -> Edge {
     let public = elsewhere.verifying_key().public_material().unwrap();
     let foreign = VerifyingKey::of_issuer(ELSEWHERE, "idp", Algorithm::EdDsa, &public).unwrap();
     let signed = minting(Kind::Signed);
-    edge.content.public_keys([edge.eddsa.verifying_key(), &foreign], [signed.checking()]).unwrap();
+    edge.content.set_public_keys([edge.eddsa.verifying_key(), &foreign], [signed.checking()]).unwrap();
     let [tag, short] = [Kind::Format1, Kind::Short].map(generation);
     edge.content
-        .secret_keys([
+        .set_secret_keys([
             SecretKey::Tag { generation: tag, secret: TAGS },
             SecretKey::ShortTag { generation: short, secret: TAGS },
         ])

@@ -1,6 +1,6 @@
 //! A worker in the second host, with a bundle of its own.
 
-use bundle::builder::{Builder, Draft};
+use bundle::builder::{Builder, ManifestFields};
 use harness::forge::{self, Authority, Served, plugin_configuration};
 use harness::host::{Host, Outcome, Pairs, World};
 use serde_json::Value;
@@ -36,8 +36,8 @@ impl Edge {
         let eddsa = SigningKey::ed25519("key-1", &[2; 32]).unwrap();
         let hs256 = SigningKey::hs256("key-2", SECRET).unwrap();
         let mut content = Builder::default();
-        content.keys([eddsa.verifying_key()]).unwrap();
-        content.secret_keys([("key-2", SECRET)]).unwrap();
+        content.set_verifying_keys([eddsa.verifying_key()]).unwrap();
+        content.set_secret_keys([("key-2", SECRET)]).unwrap();
         Self { host, content, eddsa, hs256, version: 0 }
     }
 
@@ -48,27 +48,31 @@ impl Edge {
     }
 
     /// The content as the next version, but for `change`.
-    pub(crate) fn next(&mut self, change: impl FnOnce(&mut Draft<'_>)) -> Served {
+    pub(crate) fn next(&mut self, change: impl FnOnce(&mut ManifestFields<'_>)) -> Served {
         self.next_by(&Authority::new(1), change)
     }
 
     /// The content as this version, signed at this time. A version later than the last is of another checkpoint.
-    pub(crate) fn signed(&mut self, version: u64, change: impl FnOnce(&mut Draft<'_>)) -> Served {
+    pub(crate) fn signed(&mut self, version: u64, change: impl FnOnce(&mut ManifestFields<'_>)) -> Served {
         let authority = Authority::new(1);
         let now = self.host.world().now / 1_000_000;
         if version > self.version {
             self.version = version;
-            self.content.settle(version).unwrap();
+            self.content.checkpoint(version).unwrap();
         }
         let content = self.content.build().unwrap();
         let checkpoint = authority.checkpoint(&content, version, NOW_MS, |_| ());
         authority.manifest(&content, &checkpoint, version, now, change)
     }
 
-    pub(crate) fn next_by(&mut self, authority: &Authority, change: impl FnOnce(&mut Draft<'_>)) -> Served {
+    pub(crate) fn next_by(
+        &mut self,
+        authority: &Authority,
+        change: impl FnOnce(&mut ManifestFields<'_>),
+    ) -> Served {
         self.version += 1;
         let now = self.host.world().now / 1_000_000;
-        self.content.settle(self.version).unwrap();
+        self.content.checkpoint(self.version).unwrap();
         let content = self.content.build().unwrap();
         let checkpoint = authority.checkpoint(&content, self.version, now, |_| ());
         authority.manifest(&content, &checkpoint, self.version, now, change)

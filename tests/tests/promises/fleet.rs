@@ -2,7 +2,7 @@
 //! what another has shared.
 
 use crate::edge::{Edge, NOW_MS, configuration};
-use bundle::builder::Draft;
+use bundle::builder::ManifestFields;
 use harness::forge::{self, Served};
 use harness::host::{Faults, Host, HttpCall, Pairs, Shared, World};
 
@@ -247,7 +247,7 @@ fn foreign_lease(now_ms: u64) -> Vec<u8> {
     [666_u64.to_be_bytes(), (now_ms + 900).to_be_bytes()].concat()
 }
 
-fn minute(draft: &mut Draft<'_>) {
+fn minute(draft: &mut ManifestFields<'_>) {
     draft.expires_at = draft.issued_at + 60_000;
 }
 

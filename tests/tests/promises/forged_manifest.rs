@@ -1,7 +1,7 @@
 //! A manifest or object that is not the publisher's newest is refused, and the last good bundle kept.
 
-use bundle::Kind;
-use bundle::builder::{Builder, Built, Draft};
+use bundle::ObjectKind;
+use bundle::builder::{Builder, BuiltBundle, ManifestFields};
 use harness::envoy::Settings;
 use harness::forge::{Authority, Forge, Served, hex, now_ms, plugin_configuration};
 use harness::{Connection, Envoy, eventually};
@@ -11,7 +11,7 @@ use token::mint::SigningKey;
 /// An edge that revokes one token; each forgery would bring it back, or let a foreign key in.
 struct Scene {
     forge: Forge,
-    honest: Built,
+    honest: BuiltBundle,
     workers: Vec<Connection>,
     good: String,
     revoked: String,
@@ -129,7 +129,7 @@ async fn objects_that_are_not_what_the_manifest_names() {
         spoilt.objects.values_mut().for_each(spoil);
         scene.in_vain(what, spoilt).await;
     }
-    for kind in [Kind::Keys, Kind::Revocations] {
+    for kind in [ObjectKind::Keys, ObjectKind::Revocations] {
         for from_end in [false, true] {
             let content = scene.tempting_content();
             let mut spoilt = scene.forge.sign(&content, |draft| draft.version += 1);
@@ -148,9 +148,9 @@ async fn objects_that_are_not_what_the_manifest_names() {
 #[tokio::test]
 async fn a_tail_that_takes_something_back() {
     let mut scene = Scene::set().await;
-    let Built { tail, .. } = &scene.honest;
+    let BuiltBundle { tail, .. } = &scene.honest;
     assert!(!tail.is_empty(), "the revocation stands in the tail");
-    let without = Built { tail: Vec::new(), ..scene.honest.clone() };
+    let without = BuiltBundle { tail: Vec::new(), ..scene.honest.clone() };
     let shorter = scene.forge.sign(&without, |draft| draft.version += 1);
     scene.in_vain("a tail without the revocation", shorter).await;
 
@@ -165,7 +165,7 @@ async fn a_tail_that_takes_something_back() {
     scene.ends_well().await;
 }
 
-fn under_a_checkpoint_of_yesterday(scene: &Scene, content: &Built) -> Served {
+fn under_a_checkpoint_of_yesterday(scene: &Scene, content: &BuiltBundle) -> Served {
     let (forge, now) = (&scene.forge, now_ms());
     let checkpoint = forge.authority.checkpoint(content, forge.version + 1, now, |draft| {
         draft.issued_at -= 90_000_000;
@@ -206,13 +206,13 @@ impl Scene {
 
     /// What an edge must not take from a forger: nothing of before revoked, and another key. Different at each call,
     /// so that an edge that believes the manifest has objects to fetch.
-    fn tempting_content(&self) -> Built {
+    fn tempting_content(&self) -> BuiltBundle {
         let mut content = Builder::default();
         let fresh = SigningKey::ed25519(&self.forge.claims().jti, &[78; 32]).unwrap();
         let keys = [&self.forge.signing, &self.foreign, &fresh].map(SigningKey::verifying_key);
-        content.keys(keys).unwrap();
+        content.set_verifying_keys(keys).unwrap();
         content.revoke(101, Fingerprint::of(self.forge.token().as_bytes())).unwrap();
-        content.settle(101).unwrap();
+        content.checkpoint(101).unwrap();
         content.build().unwrap()
     }
 
@@ -248,4 +248,4 @@ impl Scene {
 }
 
 type Spoil = fn(&mut Vec<u8>);
-type Change<'a> = &'a dyn Fn(&mut Draft<'a>);
+type Change<'a> = &'a dyn Fn(&mut ManifestFields<'a>);

@@ -2,7 +2,7 @@
 //! limit ends, and an honest control plane with another tail key opens it again.
 
 use crate::scene::{Different, Scene};
-use bundle::builder::{Draft, TailKey};
+use bundle::builder::{ManifestFields, TailKey};
 use bundle::{Manifest, PublicKey};
 use harness::forge::now_ms;
 use harness::{Envoy, Fault};
@@ -27,7 +27,7 @@ async fn an_edge_that_was_given_one_forged_manifest_fails_shut_on_time() {
     let honest = Manifest::open(&last, &[root], "default").unwrap();
     let length = usize::from(u16::from_be_bytes([last[36], last[37]]));
     let now = now_ms() + 50_000;
-    let draft = Draft {
+    let draft = ManifestFields {
         delegation: &last[38..38 + length],
         version: STOLEN,
         issued_at: now,

@@ -13,7 +13,7 @@ use token::{Algorithm, VerifyingKey, base64url};
 #[tokio::test]
 async fn count_by_envoys_own_code() {
     let mut forge = Forge::start().await;
-    forge.content.keys([forge.signing.verifying_key(), &es256_key(), &rs256_key()]).unwrap();
+    forge.content.set_verifying_keys([forge.signing.verifying_key(), &es256_key(), &rs256_key()]).unwrap();
     forge.publish();
     let by_host = async |forge: &Forge| forge.envoy.metric("keystile_signatures_by_host").await;
     let es256 = es256(&claims(now_ms()));
@@ -75,7 +75,7 @@ fn are_verified_here_where_the_host_does_not_say() {
 /// An edge that accepts them.
 pub(crate) fn edge() -> Edge {
     let mut edge = Edge::with(configuration(), |_| ());
-    edge.content.keys([edge.eddsa.verifying_key(), &es256_key(), &rs256_key()]).unwrap();
+    edge.content.set_verifying_keys([edge.eddsa.verifying_key(), &es256_key(), &rs256_key()]).unwrap();
     edge.publish();
     edge
 }

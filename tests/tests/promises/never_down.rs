@@ -2,7 +2,7 @@
 //! in which the SDK panics are in sdk_traps.rs.
 
 use crate::edge::{Edge, NOW_MS, configuration, plain, request};
-use bundle::builder::Draft;
+use bundle::builder::ManifestFields;
 use harness::forge::{Authority, Served};
 use harness::host::{Faults, Host, Outcome, Pairs, World};
 use harness::{Connection, client, forge::Forge};
@@ -252,7 +252,7 @@ proptest! {
     ) {
         let mut edge = Edge::start();
         let token = edge.eddsa.mint(&Edge::claims(1)).expose().to_owned();
-        let mut served = edge.next(|_: &mut Draft<'_>| ());
+        let mut served = edge.next(|_: &mut ManifestFields<'_>| ());
         let Served { manifest, objects } = &mut served;
         let chosen = object.index(objects.len() + 1);
         let bytes = objects.values_mut().nth(chosen).unwrap_or(manifest);

@@ -22,7 +22,7 @@ async fn as_jwt_authn_and_rbac_until_a_token_is_revoked() {
         rules.push(json!({ "path": "/", "issuers": ["https://keystile.test"] }));
     })
     .await;
-    forge.content.keys([forge.signing.verifying_key(), &provider.verifying_key()]).unwrap();
+    forge.content.set_verifying_keys([forge.signing.verifying_key(), &provider.verifying_key()]).unwrap();
     forge.publish();
     let ours = forge.envoy.address();
     let reader = provider.token(json!({ "scope": "profile orders:read" }));

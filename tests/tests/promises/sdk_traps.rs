@@ -20,7 +20,7 @@ fn a_call_that_fails_with_a_status_the_sdk_does_not_know() {
 fn a_call_with_an_id_that_is_in_use() {
     traps("two objects at a time", |edge| {
         edge.content.revoke(2, Fingerprint::of(b"another")).unwrap();
-        edge.content.secret_keys([("key-3", [4; 32].as_slice())]).unwrap();
+        edge.content.set_secret_keys([("key-3", [4; 32].as_slice())]).unwrap();
         let served = edge.next(|_| ());
         edge.host.world().fixed_call_id = Some(77);
         edge.host.serve_waiting(&served)

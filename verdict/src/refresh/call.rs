@@ -1,6 +1,6 @@
 use alloc::string::String;
 
-use bundle::{Entry, Kind};
+use bundle::{Entry, ObjectKind};
 
 /// What the leader is to ask the control plane for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,7 +30,7 @@ impl Call {
             Self::Object(entry) => {
                 let hash = token::Fingerprint::from(*entry.sha256());
                 match entry.kind() {
-                    Kind::SecretKeys => alloc::format!("/edge/v1/keys?sha256={hash}"),
+                    ObjectKind::SecretKeys => alloc::format!("/edge/v1/keys?sha256={hash}"),
                     _ => alloc::format!("/edge/v1/objects/{hash}"),
                 }
             }

@@ -1,7 +1,7 @@
 use alloc::{format, string::String};
 use core::fmt;
 
-use bundle::{Incomplete, ManifestError, ObjectError, Regression, Rejected};
+use bundle::{AdvanceError, Incomplete, ManifestError, ObjectError, Regression};
 use token::json::{self, Value};
 
 /// Why a refresh failed; what was held is kept.
@@ -185,11 +185,11 @@ impl From<Incomplete> for Failure {
     }
 }
 
-impl From<Rejected> for Failure {
-    fn from(rejected: Rejected) -> Self {
+impl From<AdvanceError> for Failure {
+    fn from(rejected: AdvanceError) -> Self {
         match rejected {
-            Rejected::Incomplete(incomplete) => Self::Incomplete(incomplete),
-            Rejected::Regression(regression) => Self::Regression(regression),
+            AdvanceError::Incomplete(incomplete) => Self::Incomplete(incomplete),
+            AdvanceError::Regression(regression) => Self::Regression(regression),
         }
     }
 }

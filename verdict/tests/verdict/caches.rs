@@ -48,7 +48,7 @@ fn only_what_never_changes_is_remembered() {
     revoked.revoke(1, Fingerprint::of(&token.as_bytes()[7..])).unwrap();
     assert_eq!(ask(&mut revoked, NOW_MS), "revoked");
     let mut marked = granted_builder();
-    marked.watermark(1, Scope::Session("api-1"), NOW);
+    marked.raise_watermark(1, Scope::Session("api-1"), NOW);
     assert_eq!(ask(&mut marked, NOW_MS), "watermark");
     assert_eq!(ask(&mut builder(), NOW_MS), "permission_denied");
     assert_eq!(ask(&mut granted_builder(), (NOW + 3605) * 1000), "token_expired");
@@ -57,11 +57,11 @@ fn only_what_never_changes_is_remembered() {
     // Its key is gone, or another has its name.
     let mut keyless = granted_builder();
     let other = token::mint::SigningKey::ed25519("k9", &[9; 32]).unwrap();
-    keyless.keys([other.verifying_key()]).unwrap();
+    keyless.set_verifying_keys([other.verifying_key()]).unwrap();
     assert_eq!(ask(&mut keyless, NOW_MS), "token_key_unknown");
     let mut replaced = granted_builder();
     let other = token::mint::SigningKey::ed25519("k1", &[9; 32]).unwrap();
-    replaced.keys([other.verifying_key()]).unwrap();
+    replaced.set_verifying_keys([other.verifying_key()]).unwrap();
     assert_eq!(ask(&mut replaced, NOW_MS), "token_signature_invalid");
     assert_eq!(ask(&mut granted_builder(), NOW_MS), "admitted");
     assert_eq!(cache.counts().1, 1, "the signature was checked once for all that was admitted");
@@ -115,13 +115,13 @@ fn a_tag_key_that_goes_takes_its_api_keys_along() {
             let mut builder = builder();
             let minting = MintingKey::new(1, kind, &secret).unwrap();
             let own = signing_key();
-            builder.public_keys([own.verifying_key()], [minting.checking()]).unwrap();
+            builder.set_public_keys([own.verifying_key()], [minting.checking()]).unwrap();
             match kind {
                 Kind::Format1 => {
-                    builder.secret_keys([SecretKey::Tag { generation: 1, secret: &secret }]).unwrap()
+                    builder.set_secret_keys([SecretKey::Tag { generation: 1, secret: &secret }]).unwrap()
                 }
                 Kind::Short => {
-                    builder.secret_keys([SecretKey::ShortTag { generation: 1, secret: &secret }]).unwrap()
+                    builder.set_secret_keys([SecretKey::ShortTag { generation: 1, secret: &secret }]).unwrap()
                 }
                 Kind::Signed => {}
             }
@@ -163,7 +163,7 @@ fn an_api_key_that_is_remembered_ends_all_the_same() {
     let mut cache = Cache::new(16, b"seed");
     let minting = MintingKey::new(1, Kind::Signed, &[1; 32]).unwrap();
     let mut builder = builder();
-    builder.public_keys([signing_key().verifying_key()], [minting.checking()]).unwrap();
+    builder.set_public_keys([signing_key().verifying_key()], [minting.checking()]).unwrap();
     let snapshot = snapshot(&mut builder);
     let contents = Contents {
         prefix: &Prefix::default(),
@@ -243,7 +243,7 @@ proptest! {
                 builder.revoke(1, Fingerprint::of(signed(n).as_bytes())).unwrap();
             }
             if version == 3 {
-                builder.watermark(1, Scope::User("OP0123456789/u5"), NOW);
+                builder.raise_watermark(1, Scope::User("OP0123456789/u5"), NOW);
             }
             snapshot(&mut builder)
         }).collect();

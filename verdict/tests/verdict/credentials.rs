@@ -43,10 +43,10 @@ fn minting(generation: u8, kind: Kind) -> MintingKey {
 /// Generation 1 of format 1, 2 of format 2, 3 of the short form.
 fn with_generations() -> Builder {
     let mut builder = builder();
-    builder.public_keys([signing_key().verifying_key()], [minting(2, Kind::Signed).checking()]).unwrap();
+    builder.set_public_keys([signing_key().verifying_key()], [minting(2, Kind::Signed).checking()]).unwrap();
     let tag = SecretKey::Tag { generation: 1, secret: &[1; 32] };
     let short = SecretKey::ShortTag { generation: 3, secret: &[3; 32] };
-    builder.secret_keys([tag, short, ("k2", &[3; 32][..]).into()]).unwrap();
+    builder.set_secret_keys([tag, short, ("k2", &[3; 32][..]).into()]).unwrap();
     builder
 }
 
@@ -270,10 +270,10 @@ fn an_api_key_is_revoked_like_a_token() {
                     [(NOW - 11, "admitted"), (NOW - 10, if reached { "watermark" } else { "admitted" })]
                 {
                     let mut builder = with_generations();
-                    builder.watermark(1, Scope::AuthKey("key-8"), u64::MAX);
-                    builder.watermark(1, Scope::SigningKey("1"), u64::MAX);
-                    builder.watermark(1, Scope::Operator("OP9876543210"), u64::MAX);
-                    builder.watermark(1, scope, instant);
+                    builder.raise_watermark(1, Scope::AuthKey("key-8"), u64::MAX);
+                    builder.raise_watermark(1, Scope::SigningKey("1"), u64::MAX);
+                    builder.raise_watermark(1, Scope::Operator("OP9876543210"), u64::MAX);
+                    builder.raise_watermark(1, scope, instant);
                     assert_eq!(
                         asked(&snapshot(&mut builder), "/x", &headers),
                         expected,
@@ -317,7 +317,7 @@ fn an_api_key_that_was_issued_in_a_gap_is_refused_unless_it_is_known() {
     for (issued_until, expected) in [(NOW - 11, "admitted"), (NOW - 10, "issuance_unknown")] {
         let mut builder = with_generations();
         let gap = Gap { issued_after: NOW - 20, issued_until };
-        builder.gaps(&[gap], [Fingerprint::of(known.as_bytes())]).unwrap();
+        builder.set_gaps(&[gap], [Fingerprint::of(known.as_bytes())]).unwrap();
         let snapshot = snapshot(&mut builder);
         assert_eq!(asked(&snapshot, "/x", &headers(&lost[..])), expected);
         assert_eq!(asked(&snapshot, "/x", &headers(&known)), "admitted");

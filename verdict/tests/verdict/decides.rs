@@ -87,10 +87,10 @@ fn a_watermark_of_any_scope_refuses_what_was_issued_until_then() {
         // A later watermark of another scope, and an earlier one of every scope, change nothing.
         for (instant, expected) in [(claims().iat - 1, Ok(())), (claims().iat, Err("watermark"))] {
             let mut builder = builder();
-            scopes.into_iter().for_each(|scope| assert!(builder.watermark(1, scope, 1)));
-            builder.watermark(1, Scope::User("OP0123456789/bob"), u64::MAX);
-            builder.watermark(1, Scope::AuthKey("api-1"), u64::MAX);
-            builder.watermark(1, scope, instant);
+            scopes.into_iter().for_each(|scope| assert!(builder.raise_watermark(1, scope, 1)));
+            builder.raise_watermark(1, Scope::User("OP0123456789/bob"), u64::MAX);
+            builder.raise_watermark(1, Scope::AuthKey("api-1"), u64::MAX);
+            builder.raise_watermark(1, scope, instant);
             assert_eq!(
                 decide(&gate(), token.expose(), &snapshot(&mut builder), NOW_MS),
                 expected,
@@ -120,20 +120,20 @@ fn a_gap_refuses_what_is_not_known_of_it() {
         ),
     ] {
         let mut builder = builder();
-        builder.gaps(&gaps, [print(&known), print(&revoked)]).unwrap();
+        builder.set_gaps(&gaps, [print(&known), print(&revoked)]).unwrap();
         builder.revoke(1, print(&revoked)).unwrap();
         let ask = |builder: &mut Builder, token: &str| decide(&gate(), token, &snapshot(builder), NOW_MS);
         assert_eq!(ask(&mut builder, &lost), expected, "{gaps:?}");
         assert_eq!(ask(&mut builder, &known), Ok(()), "{gaps:?}");
         assert_eq!(ask(&mut builder, &revoked), Err("revoked"), "{gaps:?}");
         // A base that would call it good is not asked.
-        builder.restore(print(&lost)).unwrap();
+        builder.unrevoke(print(&lost)).unwrap();
         assert_eq!(ask(&mut builder, &lost), expected, "{gaps:?}");
         // More than one object holds.
-        builder.gaps(&gaps, (0..20_000u64).map(|number| Fingerprint::of(&number.to_be_bytes()))).unwrap();
+        builder.set_gaps(&gaps, (0..20_000u64).map(|number| Fingerprint::of(&number.to_be_bytes()))).unwrap();
         assert_eq!(ask(&mut builder, &lost), expected, "{gaps:?}");
         assert_eq!(ask(&mut builder, &known), expected, "{gaps:?}");
-        builder.gaps(&[], []).unwrap();
+        builder.set_gaps(&[], []).unwrap();
         assert_eq!(ask(&mut builder, &known), Ok(()), "{gaps:?}");
     }
 }
@@ -147,7 +147,7 @@ fn what_no_base_covers_is_admitted_unless_the_policy_denies_it() {
     assert_eq!(decide(&usual, token.expose(), &uncovered, NOW_MS), Ok(()));
     assert_eq!(decide(&strict, token.expose(), &uncovered, NOW_MS), Err("not_covered"));
     let mut restored = builder();
-    restored.restore(fingerprint).unwrap();
+    restored.unrevoke(fingerprint).unwrap();
     assert_eq!(decide(&strict, token.expose(), &snapshot(&mut restored), NOW_MS), Ok(()));
     let mut revoked = builder();
     revoked.revoke(1, fingerprint).unwrap();

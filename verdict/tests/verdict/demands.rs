@@ -70,7 +70,7 @@ fn permissions_are_the_grant_of_the_subject_now() {
     assert_eq!(ask(&snapshot(&mut builder), &token), "permission_denied");
     // What isn't a grant allows nothing.
     for malformed in [&b""[..], b"\x00", b"\x01\x01", b"\x02\x01\x01\x01\x00\x00"] {
-        builder.grant("OP0123456789/alice", malformed).unwrap();
+        builder.set_grant("OP0123456789/alice", malformed).unwrap();
         assert_eq!(ask(&snapshot(&mut builder), &token), "permission_denied");
     }
     // Root is who is its operator, not who has no user name.

@@ -37,7 +37,7 @@ fn with_keys() -> Builder {
     let strict = "https://strict.example.com";
     let (idp, other) = (key_of(IDP), key_of(strict));
     let key = |issuer, secret| SecretKey::Token { issuer, kid: "k1", algorithm: Algorithm::Hs256, secret };
-    builder.secret_keys([key(IDP, &idp), key(strict, &other)]).unwrap();
+    builder.set_secret_keys([key(IDP, &idp), key(strict, &other)]).unwrap();
     builder
 }
 
@@ -151,13 +151,13 @@ fn watermarks_name_the_issuer() {
         (Scope::User("alice"), "admitted"),
     ] {
         let mut builder = with_keys();
-        builder.watermark(1, scope, NOW - 10);
+        builder.raise_watermark(1, scope, NOW - 10);
         let snapshot = snapshot(&mut builder);
         assert_eq!(asked(&snapshot, "/any", &token), expected, "{scope:?}");
         assert_eq!(asked(&snapshot, "/any", &undated), expected, "{scope:?}");
     }
     let mut builder = with_keys();
-    builder.watermark(1, Scope::Global, 0);
+    builder.raise_watermark(1, Scope::Global, 0);
     let snapshot = snapshot(&mut builder);
     assert_eq!(asked(&snapshot, "/any", &token), "admitted");
     assert_eq!(asked(&snapshot, "/any", &undated), "watermark");
@@ -167,7 +167,7 @@ fn watermarks_name_the_issuer() {
 #[test]
 fn gaps_are_ours() {
     let mut builder = with_keys();
-    builder.gaps(&[Gap { issued_after: 0, issued_until: u64::MAX }], []).unwrap();
+    builder.set_gaps(&[Gap { issued_after: 0, issued_until: u64::MAX }], []).unwrap();
     let snapshot = snapshot(&mut builder);
     assert_eq!(asked(&snapshot, "/any", &signed(IDP, "JWT", json!({}))), "admitted");
     assert_eq!(asked(&snapshot, "/any", &bearer(&claims())), "issuance_unknown");

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use bundle::{
-    Coverage, Scope, Snapshot, Span, Standing,
-    builder::{Block, BlockBuilder, Builder},
+    Coverage, ExpiryRange, RevocationStatus, Scope, Snapshot,
+    builder::{BlockBuilder, Builder, BuiltBlock},
 };
 use proptest::prelude::*;
 use token::Fingerprint;
@@ -64,7 +64,7 @@ struct Model {
     version: u64,
     /// Everything issued until then is in the base.
     covered_until: u64,
-    bases: Vec<(u16, Block)>,
+    bases: Vec<(u16, BuiltBlock)>,
     publisher: Builder,
     checkpoint: Option<(u64, Object)>,
     edge: Refresh,
@@ -108,13 +108,13 @@ impl Model {
             Happening::Restore(which) => {
                 if let Some(one) = pick(&mut self.credentials, which).filter(|one| one.revoked) {
                     one.revoked = false;
-                    self.publisher.restore(one.fingerprint).unwrap();
+                    self.publisher.unrevoke(one.fingerprint).unwrap();
                 }
             }
             Happening::Watermark(scope, ago) => {
                 let (instant, held) = (self.clock - ago, self.watermarks.entry(*scope).or_default());
                 *held = instant.max(*held);
-                self.publisher.watermark(self.version, named(*scope), instant);
+                self.publisher.raise_watermark(self.version, named(*scope), instant);
             }
             Happening::RemoveWatermark(scope) => {
                 self.watermarks.remove(scope);
@@ -124,8 +124,8 @@ impl Model {
                 self.clock += hours * 3600;
                 let clock = self.clock;
                 for one in self.credentials.iter().filter(|one| !is_alive(one, clock)) {
-                    self.publisher.forget(&one.fingerprint);
-                    self.publisher.forget_restoration(&one.fingerprint);
+                    self.publisher.remove_revocation(&one.fingerprint);
+                    self.publisher.remove_unrevocation(&one.fingerprint);
                 }
                 self.credentials.retain(|one| is_alive(one, clock));
             }
@@ -139,13 +139,13 @@ impl Model {
     /// A block for each day of expiry and one for those that never expire.
     fn rebase(&mut self) {
         for (number, _) in std::mem::take(&mut self.bases) {
-            assert!(self.publisher.drop_block(number));
+            assert!(self.publisher.remove_block(number));
         }
         let day = |one: &Credential| one.expires_at.map_or(u64::MAX, |expiry| expiry / 86_400);
         let mut days: BTreeMap<u64, Vec<&Credential>> = BTreeMap::new();
         self.credentials.iter().for_each(|one| days.entry(day(one)).or_default().push(one));
         for (day, mut members) in days {
-            let span = Span {
+            let span = ExpiryRange {
                 expires_from: day.saturating_mul(86_400).min(u64::MAX - 1),
                 expires_before: day.saturating_add(1).saturating_mul(86_400),
             };
@@ -155,11 +155,11 @@ impl Model {
             members.sort_by_key(|one| one.fingerprint.prefix());
             members.iter().for_each(|one| block.add(one.fingerprint, one.revoked).unwrap());
             let block = block.finish().unwrap();
-            self.bases.push((self.publisher.install(block.clone()).unwrap(), block));
+            self.bases.push((self.publisher.install_block(block.clone()).unwrap(), block));
         }
         for one in &self.credentials {
-            self.publisher.forget(&one.fingerprint);
-            self.publisher.forget_restoration(&one.fingerprint);
+            self.publisher.remove_revocation(&one.fingerprint);
+            self.publisher.remove_unrevocation(&one.fingerprint);
         }
         self.covered_until = self.clock;
     }
@@ -168,23 +168,23 @@ impl Model {
     fn restart_publisher(&mut self) {
         self.publisher = builder();
         for (number, block) in &mut self.bases {
-            let kept = Block::from_bytes(&block.to_bytes()).unwrap();
-            *number = self.publisher.install(kept).unwrap();
+            let kept = BuiltBlock::from_bytes(&block.to_bytes()).unwrap();
+            *number = self.publisher.install_block(kept).unwrap();
         }
         for one in &self.credentials {
             let based = one.issued_at <= self.covered_until;
             let said = based
                 && self.bases.iter().any(|(_, block)| {
-                    block.span().contains(one.expires_at) && block.contains(&one.fingerprint)
+                    block.expiry_range().contains(one.expires_at) && block.contains(&one.fingerprint)
                 });
             if one.revoked && !said {
                 self.publisher.revoke(self.version, one.fingerprint).unwrap();
             } else if !one.revoked && said {
-                self.publisher.restore(one.fingerprint).unwrap();
+                self.publisher.unrevoke(one.fingerprint).unwrap();
             }
         }
         for (scope, instant) in &self.watermarks {
-            self.publisher.watermark(self.version, named(*scope), *instant);
+            self.publisher.raise_watermark(self.version, named(*scope), *instant);
         }
         self.checkpoint = None;
     }
@@ -195,7 +195,7 @@ impl Model {
         let kept = self.checkpoint.take().filter(|(signed_at, _)| !is_old(*signed_at));
         let (signed_at, checkpoint) =
             kept.filter(|_| !self.publisher.needs_checkpoint()).unwrap_or_else(|| {
-                self.publisher.settle(self.version).unwrap();
+                self.publisher.checkpoint(self.version).unwrap();
                 (now, checkpoint(&self.publisher.build().unwrap(), self.version, now))
             });
         let published = over(&checkpoint, &self.publisher.build().unwrap(), self.version, now);
@@ -214,13 +214,13 @@ impl Model {
     fn agrees(&self, snapshot: &Snapshot) {
         assert_eq!(snapshot.manifest().version(), self.version);
         for one in &self.credentials {
-            let standing = snapshot.standing(&one.fingerprint, "k1", one.issued_at, one.expires_at);
+            let standing = snapshot.revocation_status(&one.fingerprint, "k1", one.issued_at, one.expires_at);
             let based = one.issued_at <= self.covered_until;
             match (one.revoked, based) {
-                (true, _) => assert_eq!(standing, Standing::Revoked),
-                (false, true) => assert_eq!(standing, Standing::Good),
+                (true, _) => assert_eq!(standing, RevocationStatus::Revoked),
+                (false, true) => assert_eq!(standing, RevocationStatus::Good),
                 // Restored once, or never heard of.
-                (false, false) => assert_ne!(standing, Standing::Revoked),
+                (false, false) => assert_ne!(standing, RevocationStatus::Revoked),
             }
         }
         for scope in 0..3 {

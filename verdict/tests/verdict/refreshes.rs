@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use bundle::{
-    Coverage, Entry, Kind, Span, Standing,
-    builder::{BlockBuilder, Builder, Built},
+    Coverage, Entry, ExpiryRange, ObjectKind, RevocationStatus,
+    builder::{BlockBuilder, Builder, BuiltBundle},
 };
 use proptest::prelude::*;
 use token::Fingerprint;
@@ -59,17 +59,17 @@ fn settled(revoked: u64) -> Builder {
     for number in 0..revoked {
         builder.revoke(1, fingerprint(number)).unwrap();
     }
-    builder.settle(1).unwrap();
+    builder.checkpoint(1).unwrap();
     builder
 }
 
-fn bundle_of(revoked: u64) -> Built {
+fn bundle_of(revoked: u64) -> BuiltBundle {
     settled(revoked).build().unwrap()
 }
 
 /// 40,000 credentials of `kid`, every eighth of them revoked, which expire within a day of `NOW`.
-fn block(kid: &str) -> bundle::builder::Block {
-    let span = Span { expires_from: NOW, expires_before: NOW + 86_400 };
+fn block(kid: &str) -> bundle::builder::BuiltBlock {
+    let span = ExpiryRange { expires_from: NOW, expires_before: NOW + 86_400 };
     let coverage = Coverage { kid: kid.into(), iat_low: 0, iat_high: NOW };
     // As many shards as if all were a thousand times as many.
     let mut block = BlockBuilder::new(span, vec![coverage], 5_000_000, 35_000_000, b"test").unwrap();
@@ -103,8 +103,8 @@ fn the_first_call_asks_for_anything_at_once_and_later_ones_wait() {
 fn only_what_changed_is_fetched() {
     let mut refresh = refresh();
     let mut builder = settled(20_000);
-    builder.install(block("k1")).unwrap();
-    builder.settle(1).unwrap();
+    builder.install_block(block("k1")).unwrap();
+    builder.checkpoint(1).unwrap();
     let built = builder.build().unwrap();
     let checkpoint = checkpoint(&built, 1, NOW_MS);
     load(&mut refresh, &over(&checkpoint, &built, 1, NOW_MS), NOW_MS);
@@ -116,10 +116,10 @@ fn only_what_changed_is_fetched() {
         let (early, last) = fetch_all(&mut refresh, &published, NOW_MS).unwrap();
         let fetched = [early, last].concat();
         let bytes: u32 = fetched.iter().map(Entry::size).sum();
-        assert!(fetched.iter().all(|entry| entry.kind() == Kind::Tail), "{fetched:?}");
+        assert!(fetched.iter().all(|entry| entry.kind() == ObjectKind::Tail), "{fetched:?}");
         assert!(bytes < 5_500, "{bytes} bytes after {version}");
         let snapshot = refresh.current().unwrap();
-        assert_eq!(snapshot.standing(&fingerprint(number), "", 0, None), Standing::Revoked);
+        assert_eq!(snapshot.revocation_status(&fingerprint(number), "", 0, None), RevocationStatus::Revoked);
     }
     // The same content signed again needs no object at all.
     let published = over(&checkpoint, &builder.build().unwrap(), 401, NOW_MS + 5000);
@@ -133,8 +133,8 @@ fn only_what_changed_is_fetched() {
 fn a_new_base_is_shared_while_it_comes_and_the_old_one_stays_whole() {
     let mut refresh = refresh();
     let mut builder = settled(10);
-    let old = builder.install(block("k1")).unwrap();
-    builder.settle(1).unwrap();
+    let old = builder.install_block(block("k1")).unwrap();
+    builder.checkpoint(1).unwrap();
     let before = published(&builder.build().unwrap(), 1, NOW_MS);
     load(&mut refresh, &before, NOW_MS);
     let slots = |published: &Published| -> BTreeMap<String, Entry> {
@@ -143,9 +143,9 @@ fn a_new_base_is_shared_while_it_comes_and_the_old_one_stays_whole() {
     let in_use = slots(&before);
     assert_eq!(in_use.len(), before.objects.len(), "no two objects share a slot");
 
-    builder.install(block("k2")).unwrap();
-    builder.drop_block(old);
-    builder.settle(2).unwrap();
+    builder.install_block(block("k2")).unwrap();
+    builder.remove_block(old);
+    builder.checkpoint(2).unwrap();
     let after = published(&builder.build().unwrap(), 2, NOW_MS);
     offer(&mut refresh, &after, NOW_MS).unwrap();
     let (early, last) = fetch_all(&mut refresh, &after, NOW_MS).unwrap();
@@ -210,7 +210,7 @@ fn swapped_for(entry: &Entry) -> Vec<u8> {
         for number in (0..20_000).filter(|number| *number != last).chain([number]) {
             builder.revoke(1, fingerprint(number)).unwrap();
         }
-        builder.settle(1).unwrap();
+        builder.checkpoint(1).unwrap();
         let other = published(&builder.build().unwrap(), 3, NOW_MS);
         let (found, bytes) = other.objects.iter().find(|(other, _)| other.slot() == slot)?;
         (found.size() == entry.size() && found != entry).then(|| bytes.to_vec())
@@ -291,8 +291,8 @@ fn an_index_is_followed() {
 #[test]
 fn a_worker_takes_over_64_kib_at_a_time() {
     let mut builder = settled(600_000);
-    builder.install(block("k1")).unwrap();
-    builder.settle(1).unwrap();
+    builder.install_block(block("k1")).unwrap();
+    builder.checkpoint(1).unwrap();
     let published = published(&builder.build().unwrap(), 3, NOW_MS);
     let mut follower = refresh();
     let mut calls = 0;
@@ -358,19 +358,21 @@ fn what_a_leader_left_half_done_is_not_taken() {
 fn a_block_whose_credentials_have_expired_is_let_go_without_a_download() {
     let mut refresh = refresh();
     let mut builder = settled(0);
-    builder.install(block("k1")).unwrap();
-    builder.settle(1).unwrap();
+    builder.install_block(block("k1")).unwrap();
+    builder.checkpoint(1).unwrap();
     let built = builder.build().unwrap();
     let checkpoint = checkpoint(&built, 1, NOW_MS + 80_000_000);
     let [revoked, good] = [b"k1 0", b"k1 1"].map(|text| Fingerprint::of(text));
-    let of = |refresh: &Refresh, one| refresh.current().unwrap().standing(&one, "k1", NOW - 9, Some(NOW + 9));
+    let of = |refresh: &Refresh, one| {
+        refresh.current().unwrap().revocation_status(&one, "k1", NOW - 9, Some(NOW + 9))
+    };
     let both = |refresh: &Refresh| [of(refresh, revoked), of(refresh, good)];
-    let known = [Standing::Revoked, Standing::Good];
+    let known = [RevocationStatus::Revoked, RevocationStatus::Good];
     load(&mut refresh, &over(&checkpoint, &built, 1, NOW_MS), NOW_MS);
     assert_eq!(both(&refresh), known);
     // The last second, and the leeway that clocks are allowed. Past it nothing in the block is good, as all of it has
     // expired; should the clock have been wrong, which of it is revoked is not known any more.
-    for (seconds, expected) in [(86_400 + 299, known), (86_400 + 300, [Standing::Revoked; 2])] {
+    for (seconds, expected) in [(86_400 + 299, known), (86_400 + 300, [RevocationStatus::Revoked; 2])] {
         let later = NOW_MS + seconds * 1000;
         let published = over(&checkpoint, &built, 1, later);
         assert_eq!(offer(&mut refresh, &published, later), Ok(Step::Ready(vec![])));
@@ -380,7 +382,7 @@ fn a_block_whose_credentials_have_expired_is_let_go_without_a_download() {
     let published = over(&checkpoint, &built, 2, NOW_MS + 1000);
     offer(&mut refresh, &published, NOW_MS + 1000).unwrap();
     let (early, last) = fetch_all(&mut refresh, &published, NOW_MS + 1000).unwrap();
-    assert!([early, last].concat().iter().any(|entry| entry.kind() == Kind::Base));
+    assert!([early, last].concat().iter().any(|entry| entry.kind() == ObjectKind::Base));
     assert_eq!(both(&refresh), known);
     // Who starts afresh fetches none of it.
     let later = NOW_MS + 86_700_000;
@@ -388,7 +390,7 @@ fn a_block_whose_credentials_have_expired_is_let_go_without_a_download() {
     let published = over(&checkpoint, &built, 1, later);
     offer(&mut fresh, &published, later).unwrap();
     let (early, last) = fetch_all(&mut fresh, &published, later).unwrap();
-    assert!([early, last].concat().iter().all(|entry| entry.kind() != Kind::Base));
+    assert!([early, last].concat().iter().all(|entry| entry.kind() != ObjectKind::Base));
 }
 
 /// A leader that was suspended while another led may have left others with objects of two bundles.
@@ -478,7 +480,7 @@ fn idle(patience: u64, cut: u16, minutes: u64) -> Vec<(u64, bool)> {
             Ok(_) => drop(fetch_all(&mut refresh, &over(&checkpoint, &built, 1, signed_at), now).unwrap()),
         }
         let held = refresh.current().unwrap();
-        assert!(now < held.half_life() + 5_000, "it is {} ms old", now - held.manifest().issued_at());
+        assert!(now < held.refresh_due_at() + 5_000, "it is {} ms old", now - held.manifest().issued_at());
     }
     asked
 }
@@ -657,7 +659,7 @@ proptest! {
     /// Whatever comes in whatever order: the version never falls, and what is believed is complete.
     #[test]
     fn versions_only_grow(steps in prop::collection::vec((0..6_u8, 1..5_u64, 0..3_u64), 1..60)) {
-        let bundles: Vec<Built> = (0..5).map(|n| bundle_of(n * 3)).collect();
+        let bundles: Vec<BuiltBundle> = (0..5).map(|n| bundle_of(n * 3)).collect();
         let (mut refresh, mut now, mut best) = (refresh(), NOW_MS, (0, 0));
         let mut objects: BTreeMap<Entry, Vec<u8>> = BTreeMap::new();
         for (kind, version, earlier) in steps {

@@ -2,8 +2,11 @@
 //! the table, each row of it is a test here.
 
 use bundle::{
-    Entry, Scope, Standing,
-    builder::{Builder, Built, CheckpointDraft, Delegates, Draft, Root, SnapshotKey, TailKey},
+    Entry, RevocationStatus, Scope,
+    builder::{
+        Builder, BuiltBundle, CheckpointFields, DelegationFields, ManifestFields, RootKey, SnapshotKey,
+        TailKey,
+    },
 };
 use token::Fingerprint;
 use verdict::{Call, Failure, Floor, Freshness, Progress, Refresh, Step};
@@ -26,10 +29,10 @@ impl Scene {
     fn set() -> Self {
         let mut content = builder();
         content.revoke(1, fingerprint(SETTLED)).unwrap();
-        content.settle(10).unwrap();
+        content.checkpoint(10).unwrap();
         let checkpoint = checkpoint(&content.build().unwrap(), 10, NOW_MS);
         content.revoke(11, fingerprint(LATE)).unwrap();
-        content.watermark(12, Scope::Global, 500);
+        content.raise_watermark(12, Scope::Global, 500);
         let mut scene = Self { edge: refresh(), content, checkpoint };
         let honest = scene.honest(12);
         take(&mut scene.edge, &honest, NOW_MS).unwrap();
@@ -51,7 +54,11 @@ impl Scene {
     fn assert_remembers(&self) {
         let snapshot = self.edge.current().unwrap();
         for number in [SETTLED, LATE] {
-            assert_eq!(snapshot.standing(&fingerprint(number), "", 0, None), Standing::Revoked, "{number}");
+            assert_eq!(
+                snapshot.revocation_status(&fingerprint(number), "", 0, None),
+                RevocationStatus::Revoked,
+                "{number}"
+            );
         }
         assert_eq!(snapshot.watermark([Scope::Global]), Some(500));
     }
@@ -79,12 +86,12 @@ pub(crate) fn take(edge: &mut Refresh, published: &Published, now: u64) -> Resul
 /// What the thief of a tail key signs over a checkpoint that he cannot make.
 fn by_tail_key(
     checkpoint: &Object,
-    tail: &Built,
+    tail: &BuiltBundle,
     version: u64,
-    change: impl FnOnce(&mut Draft<'_>),
+    change: impl FnOnce(&mut ManifestFields<'_>),
 ) -> Published {
     let delegation = delegation(1);
-    let mut draft = Draft {
+    let mut draft = ManifestFields {
         delegation: &delegation,
         version,
         issued_at: NOW_MS + version.min(999),
@@ -98,10 +105,10 @@ fn by_tail_key(
 }
 
 /// A tail of these operations alone, over the same settled content.
-fn tail(operations: impl FnOnce(&mut Builder)) -> Built {
+fn tail(operations: impl FnOnce(&mut Builder)) -> BuiltBundle {
     let mut content = builder();
     content.revoke(1, fingerprint(SETTLED)).unwrap();
-    content.settle(10).unwrap();
+    content.checkpoint(10).unwrap();
     operations(&mut content);
     content.build().unwrap()
 }
@@ -111,7 +118,7 @@ fn the_thief_of_a_tail_key_takes_nothing_back_at_a_running_edge() {
     let mut scene = Scene::set();
     let held = scene.checkpoint.clone();
     let watermark = |content: &mut Builder, instant| {
-        content.watermark(12, Scope::Global, instant);
+        content.raise_watermark(12, Scope::Global, instant);
     };
     for (what, tail) in [
         ("an empty tail", tail(|_| ())),
@@ -153,11 +160,11 @@ fn the_thief_of_a_tail_key_takes_nothing_back_at_a_running_edge() {
     scene.in_vain("an older checkpoint", &replayed, "checkpoint_older");
     // What only a snapshot key may say.
     let own = tail_key().sign_body(held.1[..held.1.len() - 64].to_vec());
-    let own: Object = (Entry::of(bundle::Kind::Checkpoint, 0, &own).unwrap(), own.into());
+    let own: Object = (Entry::for_bytes(bundle::ObjectKind::Checkpoint, 0, &own).unwrap(), own.into());
     let forged = by_tail_key(&own, &whole, 13, |_| ());
     scene.in_vain("a checkpoint of his own", &forged, "checkpoint_signature_invalid");
     // Nor does he get an epoch of his own.
-    let delegates = Delegates {
+    let delegates = DelegationFields {
         audience: "default",
         epoch: 2,
         issued_at: NOW_MS,
@@ -165,7 +172,7 @@ fn the_thief_of_a_tail_key_takes_nothing_back_at_a_running_edge() {
         snapshot_keys: &[snapshot_key().public_key()],
         tail_keys: &[tail_key().public_key()],
     };
-    let own_root = Root::new(&[77; 32]).delegate(&delegates).unwrap();
+    let own_root = RootKey::new(&[77; 32]).delegate(&delegates).unwrap();
     let forged = by_tail_key(&held, &tail(|_| ()), 13, |draft| draft.version = 13);
     let body = [&forged.manifest[..36], &u16::try_from(own_root.len()).unwrap().to_be_bytes(), &own_root];
     let end = 38 + delegation(1).len();
@@ -174,9 +181,9 @@ fn the_thief_of_a_tail_key_takes_nothing_back_at_a_running_edge() {
     scene.in_vain("an epoch of his own", &forged, "delegation_key_unknown");
 }
 
-fn builder_settled_at(number: u64) -> Built {
+fn builder_settled_at(number: u64) -> BuiltBundle {
     let mut content = builder();
-    content.settle(number).unwrap();
+    content.checkpoint(number).unwrap();
     content.build().unwrap()
 }
 
@@ -188,22 +195,22 @@ fn the_thief_of_a_tail_key_denies_service_until_the_next_epoch() {
     let held = scene.checkpoint.clone();
     let tail = tail(|content| {
         content.revoke(11, fingerprint(LATE)).unwrap();
-        content.watermark(12, Scope::Global, 500);
+        content.raise_watermark(12, Scope::Global, 500);
         content.revoke(13, fingerprint(3)).unwrap();
     });
     let bogus = by_tail_key(&held, &tail, 13, |draft| draft.version = u64::MAX);
     take(&mut scene.edge, &bogus, NOW_MS + 1_000).unwrap();
-    let good = |edge: &Refresh| edge.current().unwrap().standing(&fingerprint(3), "", 0, None);
-    assert_eq!(good(&scene.edge), Standing::Revoked);
+    let good = |edge: &Refresh| edge.current().unwrap().revocation_status(&fingerprint(3), "", 0, None);
+    assert_eq!(good(&scene.edge), RevocationStatus::Revoked);
     let honest = scene.honest(14);
     scene.in_vain("the honest", &honest, "manifest_older");
     // The root delegates to another tail key; the snapshot key signs what is true.
-    scene.content.settle(15).unwrap();
+    scene.content.checkpoint(15).unwrap();
     let built = scene.content.build().unwrap();
     let (checkpoint, new_key) = (checkpoint(&built, 15, NOW_MS), TailKey::new(&[9; 32]));
     let next = in_epoch(2, &snapshot_key(), &new_key, &checkpoint, &built, 15);
     take(&mut scene.edge, &next, NOW_MS + 2_000).unwrap();
-    assert_eq!(good(&scene.edge), Standing::NotCovered);
+    assert_eq!(good(&scene.edge), RevocationStatus::NotCovered);
     scene.assert_remembers();
     // Nothing that the stolen key signs is believed any more.
     scene.in_vain("the stolen key again", &bogus, "epoch_older");
@@ -214,10 +221,10 @@ fn in_epoch(
     snapshot_key: &SnapshotKey,
     tail_key: &TailKey,
     checkpoint: &Object,
-    built: &Built,
+    built: &BuiltBundle,
     version: u64,
 ) -> Published {
-    let delegates = Delegates {
+    let delegates = DelegationFields {
         audience: "default",
         epoch,
         issued_at: NOW_MS,
@@ -226,7 +233,7 @@ fn in_epoch(
         tail_keys: &[tail_key.public_key()],
     };
     let delegation = root().delegate(&delegates).unwrap();
-    let draft = Draft {
+    let draft = ManifestFields {
         delegation: &delegation,
         version,
         issued_at: NOW_MS + version,
@@ -277,7 +284,10 @@ fn the_thief_of_a_tail_key_freezes_a_running_edge_for_as_long_as_it_allows() {
         scene.content.revoke(14, fingerprint(3)).unwrap();
         let honest = over(&held, &scene.content.build().unwrap(), 14, end);
         let failure = take(&mut scene.edge, &honest, end).unwrap_err();
-        assert_eq!(failure.to_string(), "version 14 was offered where 9223372036854775807 is held");
+        assert_eq!(
+            failure.to_string(),
+            "version 14 is not newer than the current version 9223372036854775807"
+        );
         // An honest control plane has nothing that is newer than that.
         scene.edge.stand_down();
         let call = scene.edge.poll(end).unwrap();
@@ -340,8 +350,11 @@ fn the_thief_of_a_tail_key_hides_the_tail_from_a_fresh_edge_for_a_day() {
     };
     let mut fresh = refresh();
     take(&mut fresh, &truncated(NOW_MS), NOW_MS).unwrap();
-    let standing = |number| fresh.current().unwrap().standing(&fingerprint(number), "", 0, None);
-    assert_eq!((standing(SETTLED), standing(LATE)), (Standing::Revoked, Standing::NotCovered));
+    let standing = |number| fresh.current().unwrap().revocation_status(&fingerprint(number), "", 0, None);
+    assert_eq!(
+        (standing(SETTLED), standing(LATE)),
+        (RevocationStatus::Revoked, RevocationStatus::NotCovered)
+    );
     // One that has it already stops being fresh with the checkpoint, whatever the manifest says.
     let day = NOW_MS + 86_400_000;
     take(&mut fresh, &truncated(day - 1), day - 1).unwrap();
@@ -360,7 +373,7 @@ fn the_thief_of_a_snapshot_key_needs_a_tail_key_as_well() {
     let mut scene = Scene::set();
     let forgiven = checkpoint(&builder_settled_at(99), 99, NOW_MS);
     let delegation = delegation(1);
-    let draft = Draft {
+    let draft = ManifestFields {
         delegation: &delegation,
         version: 99,
         issued_at: NOW_MS + 1,
@@ -378,17 +391,18 @@ fn the_thief_of_a_snapshot_key_needs_a_tail_key_as_well() {
     // With both he can say what he likes, until the next epoch: that of the root alone.
     let both = by_tail_key(&forgiven, &builder_settled_at(99), 99, |_| ());
     take(&mut scene.edge, &both, NOW_MS + 1_000).unwrap();
-    let standing = |edge: &Refresh| edge.current().unwrap().standing(&fingerprint(SETTLED), "", 0, None);
-    assert_eq!(standing(&scene.edge), Standing::NotCovered);
+    let standing =
+        |edge: &Refresh| edge.current().unwrap().revocation_status(&fingerprint(SETTLED), "", 0, None);
+    assert_eq!(standing(&scene.edge), RevocationStatus::NotCovered);
     let (new_snapshot_key, new_tail_key) = (SnapshotKey::new(&[8; 32]), TailKey::new(&[9; 32]));
-    scene.content.settle(15).unwrap();
+    scene.content.checkpoint(15).unwrap();
     let built = scene.content.build().unwrap();
-    let draft = CheckpointDraft {
+    let draft = CheckpointFields {
         audience: "default",
         version: 15,
         issued_at: NOW_MS,
         expires_at: NOW_MS + 86_400_000,
-        cut: built.cut,
+        covered_until: built.covered_until,
         entries: &built.checkpoint,
     };
     let checkpoint = new_snapshot_key.sign(&draft).unwrap();
@@ -412,7 +426,7 @@ fn the_thief_of_a_snapshot_key_has_nothing_to_show_to_a_fresh_edge() {
     // Nor does a checkpoint of his become part of an honest manifest.
     let forgiven = checkpoint(&builder_settled_at(99), 99, NOW_MS);
     let mut honest = scene.honest(14);
-    honest.objects.retain(|(entry, _)| entry.kind() != bundle::Kind::Checkpoint);
+    honest.objects.retain(|(entry, _)| entry.kind() != bundle::ObjectKind::Checkpoint);
     honest.objects.push(forgiven);
     let failure = take(&mut refresh(), &honest, NOW_MS + 1_000).unwrap_err();
     assert_eq!(failure.code(), "control_plane_status", "what the manifest names is not there");
@@ -423,21 +437,22 @@ fn the_thief_of_a_snapshot_key_has_nothing_to_show_to_a_fresh_edge() {
 fn who_has_both_keys_or_a_root_says_anything() {
     let forgiven = checkpoint(&builder_settled_at(99), 99, NOW_MS);
     let both = by_tail_key(&forgiven, &builder_settled_at(99), 99, |_| ());
-    let own = Root::new(&[77; 32]);
+    let own = RootKey::new(&[77; 32]);
     for fresh in [false, true] {
         let mut edge = if fresh { refresh() } else { Scene::set().edge };
         take(&mut edge, &both, NOW_MS + 1_000).unwrap();
-        let standing = |edge: &Refresh| edge.current().unwrap().standing(&fingerprint(SETTLED), "", 0, None);
-        assert_eq!(standing(&edge), Standing::NotCovered, "both, fresh: {fresh}");
+        let standing =
+            |edge: &Refresh| edge.current().unwrap().revocation_status(&fingerprint(SETTLED), "", 0, None);
+        assert_eq!(standing(&edge), RevocationStatus::NotCovered, "both, fresh: {fresh}");
         // Whose root is pinned decides: one of the thief is none, and a stolen one delegates to whom he likes.
         let mut edge = if fresh { refresh() } else { Scene::set().edge };
         let keys = (SnapshotKey::new(&[66; 32]), TailKey::new(&[67; 32]));
         let built = builder_settled_at(99);
-        for (root, taken) in [(Root::new(&[77; 32]), false), (root(), true)] {
+        for (root, taken) in [(RootKey::new(&[77; 32]), false), (root(), true)] {
             let stolen = all_by(&root, &keys, &built);
             assert_eq!(take(&mut edge, &stolen, NOW_MS + 1_000).is_ok(), taken, "root, fresh: {fresh}");
         }
-        assert_eq!(standing(&edge), Standing::NotCovered, "root, fresh: {fresh}");
+        assert_eq!(standing(&edge), RevocationStatus::NotCovered, "root, fresh: {fresh}");
     }
     // `min_epoch` keeps the old keys from those that start afresh, other `root_keys` the stolen root.
     let floor = Floor { epoch: 2, version: 0 };
@@ -448,8 +463,12 @@ fn who_has_both_keys_or_a_root_says_anything() {
 }
 
 /// Under an epoch that no honest one has reached.
-fn all_by(root: &Root, (snapshot_key, tail_key): &(SnapshotKey, TailKey), built: &Built) -> Published {
-    let delegates = Delegates {
+fn all_by(
+    root: &RootKey,
+    (snapshot_key, tail_key): &(SnapshotKey, TailKey),
+    built: &BuiltBundle,
+) -> Published {
+    let delegates = DelegationFields {
         audience: "default",
         epoch: 1_000,
         issued_at: NOW_MS,
@@ -458,16 +477,16 @@ fn all_by(root: &Root, (snapshot_key, tail_key): &(SnapshotKey, TailKey), built:
         tail_keys: &[tail_key.public_key()],
     };
     let delegation = root.delegate(&delegates).unwrap();
-    let draft = CheckpointDraft {
+    let draft = CheckpointFields {
         audience: "default",
         version: 1,
         issued_at: NOW_MS,
         expires_at: NOW_MS + 86_400_000,
-        cut: built.cut,
+        covered_until: built.covered_until,
         entries: &built.checkpoint,
     };
     let checkpoint = snapshot_key.sign(&draft).unwrap();
-    let draft = Draft {
+    let draft = ManifestFields {
         delegation: &delegation,
         version: 1,
         issued_at: NOW_MS,
@@ -510,7 +529,8 @@ fn a_cache_or_somebody_on_the_way_can_only_withhold() {
     newest = scene.honest(15);
     let entry = *newest.objects.last().map(|(entry, _)| entry).unwrap();
     let other = newest.objects.first().unwrap().1.clone();
-    let segment = newest.objects.iter_mut().rfind(|(entry, _)| entry.kind() == bundle::Kind::Tail).unwrap();
+    let segment =
+        newest.objects.iter_mut().rfind(|(entry, _)| entry.kind() == bundle::ObjectKind::Tail).unwrap();
     segment.1 = other;
     scene.in_vain("an object is another", &newest, "object_size_mismatch");
     assert!(newest.object(&entry).is_some());

@@ -4,7 +4,10 @@ use std::{borrow::Cow, sync::Arc};
 
 use bundle::{
     Entry, Manifest, Objects, Snapshot,
-    builder::{Builder, Built, CheckpointDraft, Delegates, Draft, Root, SnapshotKey, TailKey},
+    builder::{
+        Builder, BuiltBundle, CheckpointFields, DelegationFields, ManifestFields, RootKey, SnapshotKey,
+        TailKey,
+    },
 };
 use token::{Claims, Operator, mint::SigningKey};
 use verdict::{
@@ -16,8 +19,8 @@ use verdict::{
 pub(crate) const NOW: u64 = 1_700_000_000;
 pub(crate) const NOW_MS: u64 = NOW * 1000;
 
-pub(crate) fn root() -> Root {
-    Root::new(&[1; 32])
+pub(crate) fn root() -> RootKey {
+    RootKey::new(&[1; 32])
 }
 
 pub(crate) fn snapshot_key() -> SnapshotKey {
@@ -30,7 +33,7 @@ pub(crate) fn tail_key() -> TailKey {
 
 /// For a week from an hour before `NOW` on.
 pub(crate) fn delegation(epoch: u64) -> Vec<u8> {
-    let delegates = Delegates {
+    let delegates = DelegationFields {
         audience: "default",
         epoch,
         issued_at: NOW_MS - 3_600_000,
@@ -47,8 +50,8 @@ pub(crate) fn signing_key() -> SigningKey {
 
 pub(crate) fn builder() -> Builder {
     let mut builder = Builder::default();
-    builder.keys([signing_key().verifying_key()]).unwrap();
-    builder.secret_keys([("k2", &[3; 32][..])]).unwrap();
+    builder.set_verifying_keys([signing_key().verifying_key()]).unwrap();
+    builder.set_secret_keys([("k2", &[3; 32][..])]).unwrap();
     builder
 }
 
@@ -66,21 +69,21 @@ impl Published {
     }
 }
 
-pub(crate) fn checkpoint(built: &Built, version: u64, issued_at: u64) -> Object {
-    let draft = CheckpointDraft {
+pub(crate) fn checkpoint(built: &BuiltBundle, version: u64, issued_at: u64) -> Object {
+    let draft = CheckpointFields {
         audience: "default",
         version,
         issued_at,
         expires_at: issued_at + 86_400_000,
-        cut: built.cut,
+        covered_until: built.covered_until,
         entries: &built.checkpoint,
     };
     snapshot_key().sign(&draft).unwrap()
 }
 
 /// Under epoch 1, for a minute.
-pub(crate) fn over(checkpoint: &Object, built: &Built, version: u64, issued_at: u64) -> Published {
-    let draft = Draft {
+pub(crate) fn over(checkpoint: &Object, built: &BuiltBundle, version: u64, issued_at: u64) -> Published {
+    let draft = ManifestFields {
         delegation: &delegation(1),
         version,
         issued_at,
@@ -93,7 +96,7 @@ pub(crate) fn over(checkpoint: &Object, built: &Built, version: u64, issued_at: 
 }
 
 /// With a checkpoint that was issued when the clock was at `NOW`.
-pub(crate) fn published(built: &Built, version: u64, issued_at: u64) -> Published {
+pub(crate) fn published(built: &BuiltBundle, version: u64, issued_at: u64) -> Published {
     over(&checkpoint(built, version, NOW_MS), built, version, issued_at)
 }
 
@@ -102,7 +105,7 @@ pub(crate) fn manifest(bytes: &[u8]) -> Manifest {
 }
 
 pub(crate) fn snapshot(builder: &mut Builder) -> Snapshot {
-    builder.settle(1).unwrap();
+    builder.checkpoint(1).unwrap();
     let published = published(&builder.build().unwrap(), 1, NOW_MS);
     let manifest = manifest(&published.manifest);
     let mut objects = Objects::default();
@@ -188,7 +191,7 @@ pub(crate) fn alice() -> String {
 
 pub(crate) fn granted(builder: &mut Builder, subject: &str, statements: &str) {
     let permissions = Permissions::from_json(statements.as_bytes()).unwrap();
-    builder.grant(subject, permissions.as_bytes()).unwrap();
+    builder.set_grant(subject, permissions.as_bytes()).unwrap();
 }
 
 /// Admitted, passed or refused, in a word.

@@ -131,12 +131,12 @@ pub(super) async fn ours(
     let keys = issuers.iter().map(|issuer| &issuer.verifying);
     let own = forge.signing.verifying_key().clone();
     let minting = minting()?;
-    let public = forge.content.public_keys(keys.chain([&own]), [minting.checking()]);
+    let public = forge.content.set_public_keys(keys.chain([&own]), [minting.checking()]);
     public.map_err(|error| anyhow!("{error}"))?;
     let secrets = issuers
         .iter()
         .filter_map(|issuer| Some(SecretKey::from((issuer.algorithm, issuer.secret.as_ref()?.as_slice()))));
-    forge.content.secret_keys(secrets).map_err(|error| anyhow!("{error}"))?;
+    forge.content.set_secret_keys(secrets).map_err(|error| anyhow!("{error}"))?;
     progress(&format!("requests: building a bundle, {}", millions(revocations)));
     for number in 0..revocations {
         forge
@@ -145,7 +145,7 @@ pub(super) async fn ours(
             .map_err(|error| anyhow!("{error}"))?;
     }
     forge.version += 1;
-    forge.content.settle(forge.version).map_err(|error| anyhow!("{error}"))?;
+    forge.content.checkpoint(forge.version).map_err(|error| anyhow!("{error}"))?;
     let built = forge.content.build().map_err(|error| anyhow!("{error}"))?;
     let objects = built.objects.len();
     let bytes: usize = built.objects.iter().map(|(_, bytes)| bytes.len()).sum();

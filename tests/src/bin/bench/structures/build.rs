@@ -89,7 +89,7 @@ fn base(universe: Universe) -> Result<Built> {
             let (bad, good) = members.split_at(members.partition_point(|number| *number < revoked));
             let fingerprints =
                 |numbers: &[u32]| numbers.iter().copied().map(fingerprint).collect::<Vec<Fingerprint>>();
-            let shard = base::build(bits, shard, b"measure", fingerprints(bad), fingerprints(good));
+            let shard = base::build_shard(bits, shard, b"measure", fingerprints(bad), fingerprints(good));
             shard.map(|shard| shard.bytes().to_vec()).map_err(|error| anyhow!("{error}"))
         });
         Ok(Built { objects: shards.collect::<Result<_>>()?, ..Built::default() })

@@ -1,11 +1,13 @@
 //! Whatever happens in whatever order, edges agree with a plain set: issue, revoke, take back, watermark, expiry, rebase,
 //! restart, and edges that move between two publishers.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use bundle::{Manifest, Objects, PublicKey, RevocationStatus, Scope, Snapshot};
 use control_plane::{
-    clock,
+    clock::{self, Clock},
+    config::{self, Config},
+    home::Home,
     model::{Actor, Issuance, OperatorId, Subject, UserName},
     operations::{Authority, Service, Target, What, collect, rebase, revoke, unrevoke},
     publisher::{self, Publications},
@@ -19,8 +21,9 @@ use crate::{on_both, world::World};
 
 on_both! {
     async fn edges_agree_with_a_plain_set_after_every_step(world: World) {
+        let clock = Clock::manual(clock::now());
         for seed in [1, 2] {
-            let mut model = Model::new(&world, seed).await;
+            let mut model = Model::new(&world, seed, &clock).await;
             for step in 0..STEPS {
                 let what = model.step().await;
                 model.compare(&format!("seed {seed}, step {step}: {what}")).await;
@@ -49,8 +52,10 @@ struct Publisher {
 }
 
 impl Publisher {
-    async fn start(world: &World) -> Self {
-        let service = world.service().await;
+    async fn start(world: &World, clock: &Clock) -> Self {
+        let store = config::Store { url: world.url.clone() };
+        let config = Config { store, ..Config::default() };
+        let service = Service::open_at(Home::new(world.data()), config, clock.clone()).await.unwrap();
         let (stop, stopped) = watch::channel(false);
         let (publications, tasks) = publisher::start(&service, Metrics::new(), stopped).await.unwrap();
         Self { service, publications, stop, tasks }
@@ -74,8 +79,7 @@ struct Edge {
 
 impl Edge {
     /// Refuses what would make it forget.
-    fn take(&mut self, from: &Publications, step: &str) {
-        let now = clock::now().millis();
+    fn take(&mut self, from: &Publications, now: u64, step: &str) {
         let manifest =
             Manifest::open(&from.latest().manifest, std::slice::from_ref(&self.root), "default").unwrap();
         let held = self.held.as_ref().map(Snapshot::manifest);
@@ -127,6 +131,8 @@ fn order(manifest: &Manifest) -> (u64, u64, u64) {
 
 struct Model<'a> {
     world: &'a World,
+    /// A base takes in what was issued in earlier seconds, so each step takes one.
+    clock: Clock,
     store: Store,
     random: u64,
     operator: OperatorId,
@@ -144,12 +150,12 @@ struct Model<'a> {
 }
 
 impl<'a> Model<'a> {
-    async fn new(world: &'a World, seed: u64) -> Self {
-        let publishers = vec![Publisher::start(world).await, Publisher::start(world).await];
+    async fn new(world: &'a World, seed: u64, clock: &Clock) -> Self {
+        let publishers = vec![Publisher::start(world, clock).await, Publisher::start(world, clock).await];
         let operator = OperatorId::random();
         let store = world.store().await;
         let mut write = store.write().await.unwrap();
-        let now = clock::now().seconds();
+        let now = clock.now().seconds();
         operators::insert(&mut write, &operator, now).await.unwrap();
         for user in USERS {
             operators::insert_user(&mut write, &operator, &user.parse().unwrap(), now).await.unwrap();
@@ -160,6 +166,7 @@ impl<'a> Model<'a> {
         let edge = Edge { root, objects: Objects::default(), held: None };
         let mut model = Self {
             world,
+            clock: clock.clone(),
             store,
             random: seed,
             operator,
@@ -186,6 +193,7 @@ impl<'a> Model<'a> {
     }
 
     async fn step(&mut self) -> String {
+        self.clock.advance(Duration::from_secs(1));
         match self.random(20) {
             0..5 => {
                 let count = 1 + self.random(40);
@@ -216,7 +224,7 @@ impl<'a> Model<'a> {
             18 => {
                 let at = usize::try_from(self.random(2)).unwrap();
                 self.publishers.remove(at).end().await;
-                self.publishers.push(Publisher::start(self.world).await);
+                self.publishers.push(Publisher::start(self.world, &self.clock).await);
                 format!("restarted publisher {at}")
             }
             _ => {
@@ -225,7 +233,7 @@ impl<'a> Model<'a> {
                     publisher.end().await;
                 }
                 for _ in 0..2 {
-                    self.publishers.push(Publisher::start(self.world).await);
+                    self.publishers.push(Publisher::start(self.world, &self.clock).await);
                 }
                 "restarted all".to_owned()
             }
@@ -239,7 +247,7 @@ impl<'a> Model<'a> {
             for chunk in bytes.chunks_mut(8) {
                 chunk.copy_from_slice(&self.random(u64::MAX).to_be_bytes());
             }
-            let now = clock::now().seconds();
+            let now = self.clock.now().seconds();
             // Some that have expired long ago, and will be collected; the others over several blocks.
             let expires_at = match self.random(10) {
                 0 => now - 100_000,
@@ -278,7 +286,7 @@ impl<'a> Model<'a> {
     }
 
     fn pick(&mut self, revoked: bool) -> Option<usize> {
-        let now = clock::now().seconds();
+        let now = self.clock.now().seconds();
         let open: Vec<usize> = (0..self.credentials.len())
             .filter(|at| self.credentials[*at].revoked == revoked)
             .filter(|at| !revoked || self.credentials[*at].expires_at > now)
@@ -309,7 +317,7 @@ impl<'a> Model<'a> {
     async fn raise(&mut self) -> String {
         let user = USERS[usize::try_from(self.random(4)).unwrap()].to_owned();
         let subject = Subject { operator: self.operator.clone(), user: Some(user.parse().unwrap()) };
-        let target = Target::Subject { subject, instant: Some(clock::now().seconds() - self.random(3)) };
+        let target = Target::Subject { subject, instant: Some(self.clock.now().seconds() - self.random(3)) };
         let service = &self.publishers[0].service;
         let done = revoke(service, &Actor::Admin, &Authority::Everything, target, None).await.unwrap();
         let What::Scope(watermark) = done.what else { panic!("no watermark") };
@@ -324,10 +332,10 @@ impl<'a> Model<'a> {
         for publisher in [0, 1, 0] {
             let publications = &self.publishers[publisher].publications;
             publications.reached(version).await;
-            self.edge.take(publications, step);
+            self.edge.take(publications, self.clock.now().millis(), step);
             let mut fresh = Edge { root: self.edge.root.clone(), objects: Objects::default(), held: None };
-            fresh.take(publications, step);
-            let now = clock::now().seconds();
+            fresh.take(publications, self.clock.now().millis(), step);
+            let now = self.clock.now().seconds();
             for credential in self.credentials.iter().filter(|credential| credential.expires_at > now + 5) {
                 let watermark = self.watermarks.get(&credential.user);
                 let good =

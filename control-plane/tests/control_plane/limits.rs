@@ -317,7 +317,7 @@ on_both! {
                 assert!(page.len() <= 2);
                 walked.extend(page);
                 let hint = String::from_utf8(output.stderr).unwrap();
-                let next = hint.lines().find_map(|line| line.strip_prefix("There are more: --after "));
+                let next = hint.lines().find_map(|line| line.strip_prefix("More items: --after "));
                 match next {
                     Some(next) => after = Some(next.to_owned()),
                     None => break,
@@ -344,7 +344,7 @@ on_both! {
         let version = crate::world::version(first.headers());
         server.manifest(&honest, version, 0).send().await.unwrap();
         let log = world.log();
-        let lines: Vec<&str> = log.lines().filter(|line| line.contains("an edge says that it holds")).collect();
+        let lines: Vec<&str> = log.lines().filter(|line| line.contains("an edge reports a version above the latest")).collect();
         assert_eq!(lines.len(), 1, "{log}");
         assert!(lines[0].contains("WARN") && lines[0].contains("liar"), "{lines:?}");
         assert!(!log.contains("may be stolen"), "{log}");

@@ -191,7 +191,7 @@ on_both! {
         let findings = world.json(&["doctor"]);
         let limits = findings.as_array().unwrap().iter().find(|finding| finding["what"] == "limits").unwrap();
         assert_eq!(limits["state"], "note", "{limits}");
-        assert!(text(&limits["detail"]).contains(&format!("{} has most, 3 of 3", world.operator)), "{limits}");
+        assert!(text(&limits["detail"]).contains(&format!("{} has the most: 3 of 3", world.operator)), "{limits}");
     }
 
     /// At two servers at once, of which each counts what the other adds.

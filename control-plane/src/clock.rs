@@ -1,4 +1,4 @@
-//! The one clock: everything else is handed one, or takes the time as an argument.
+//! The only source of time. Other code is given a [`Clock`] or takes the time as an argument.
 
 use std::{
     sync::{
@@ -8,45 +8,51 @@ use std::{
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
-/// Time since the Unix epoch.
+static START: LazyLock<Instant> = LazyLock::new(Instant::now);
+
+/// A point in time, as milliseconds since the Unix epoch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Time {
     millis: u64,
 }
 
 impl Time {
+    /// Returns the time `millis` milliseconds after the Unix epoch.
     pub const fn from_millis(millis: u64) -> Self {
         Self { millis }
     }
 
+    /// Returns the time `seconds` seconds after the Unix epoch.
     pub const fn from_seconds(seconds: u64) -> Self {
         Self { millis: seconds.saturating_mul(1000) }
     }
 
+    /// Returns the milliseconds since the Unix epoch.
     pub const fn millis(self) -> u64 {
         self.millis
     }
 
-    /// Whole seconds, rounded down.
+    /// Returns the seconds since the Unix epoch, rounded down.
     pub const fn seconds(self) -> u64 {
         self.millis / 1000
     }
 
+    /// Returns the time `duration` later.
     pub fn plus(self, duration: Duration) -> Self {
         Self { millis: self.millis.saturating_add(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)) }
     }
 }
 
-/// Where the time comes from.
+/// A source of time.
 #[derive(Debug, Clone, Default)]
 pub enum Clock {
     #[default]
     System,
-    /// It stands until whoever holds a copy moves it: tests alone, nothing that is configured makes one.
+    /// A clock for tests, which only [`set`](Self::set) and [`advance`](Self::advance) move. No setting selects it.
     Manual(Arc<Hands>),
 }
 
-/// Milliseconds.
+/// The state of a manual clock, in milliseconds.
 #[derive(Debug)]
 pub struct Hands {
     now: AtomicU64,
@@ -54,18 +60,19 @@ pub struct Hands {
 }
 
 impl Clock {
+    /// Returns a manual clock that shows `at`.
     pub fn manual(at: Time) -> Self {
         Self::Manual(Arc::new(Hands { now: AtomicU64::new(at.millis()), uptime: AtomicU64::new(0) }))
     }
 
-    /// A jump, forwards or back: no time passes. The clock of the system is not ours to set.
+    /// Sets a manual clock forward or back without any time passing. Does nothing to the system clock.
     pub fn set(&self, to: Time) {
         if let Self::Manual(hands) = self {
             hands.now.store(to.millis(), Ordering::SeqCst);
         }
     }
 
-    /// So much time passes, and the clock shows it.
+    /// Lets time pass on a manual clock: advances both the clock and the uptime.
     pub fn advance(&self, by: Duration) {
         if let Self::Manual(hands) = self {
             self.set(self.now().plus(by));
@@ -74,7 +81,7 @@ impl Clock {
         }
     }
 
-    /// How much time has passed since some moment of this process, whatever the clock was set to meanwhile.
+    /// Returns the time since a fixed moment in this process. Setting the clock does not change it.
     pub fn uptime(&self) -> Duration {
         match self {
             Self::System => START.elapsed(),
@@ -82,7 +89,8 @@ impl Clock {
         }
     }
 
-    #[expect(clippy::disallowed_methods, reason = "this is the one clock")]
+    /// Returns the current time.
+    #[expect(clippy::disallowed_methods, reason = "this is the only source of time")]
     pub fn now(&self) -> Time {
         match self {
             Self::System => {
@@ -94,9 +102,7 @@ impl Clock {
     }
 }
 
-/// By the clock of the system. What has a `Service` asks it instead.
+/// Returns the system time. Code that has a `Service` uses the clock of that service instead.
 pub fn now() -> Time {
     Clock::System.now()
 }
-
-static START: LazyLock<Instant> = LazyLock::new(Instant::now);

@@ -1,4 +1,4 @@
-//! The data folder: private to its owner, and what is written there is there after a power cut.
+//! The data folder: private to its owner, with durable and atomic file writes.
 
 use std::{
     fs::{self, DirBuilder, File},
@@ -9,44 +9,50 @@ use std::{
 
 use tempfile::NamedTempFile;
 
+/// The path of the data folder.
 #[derive(Debug, Clone)]
 pub struct Home {
     folder: PathBuf,
 }
 
 impl Home {
+    /// Returns the data folder at `folder`, which need not exist.
     pub fn new(folder: PathBuf) -> Self {
         Self { folder }
     }
 
+    /// Returns the path of the data folder.
     pub fn folder(&self) -> &Path {
         &self.folder
     }
 
+    /// Returns true if the data folder exists.
     pub fn exists(&self) -> bool {
         self.folder.is_dir()
     }
 
+    /// Returns the path of the key folder.
     pub fn keys(&self) -> PathBuf {
         self.folder.join("keys")
     }
 
-    /// Whether any key was ever made.
+    /// Returns true if the key folder contains any file.
     pub fn has_keys(&self) -> bool {
         fs::read_dir(self.keys()).is_ok_and(|mut files| files.next().is_some())
     }
 
+    /// Returns the path of the settings file.
     pub fn config_file(&self) -> PathBuf {
         self.folder.join("keystile.toml")
     }
 
-    /// Makes the folders that are missing.
+    /// Creates the data folder and the key folder if they do not exist, readable by the owner only.
     pub fn create(&self) -> io::Result<()> {
         DirBuilder::new().recursive(true).mode(0o700).create(self.keys())
     }
 }
 
-/// A private file under a temporary name, in the folder of the file that it will become. Dropping it deletes it.
+/// A private file under a temporary name, in the same folder as its final path. Dropping it deletes it.
 #[derive(Debug)]
 pub struct Draft {
     file: NamedTempFile,
@@ -54,28 +60,28 @@ pub struct Draft {
 }
 
 impl Draft {
-    /// Creates the draft of `path`.
+    /// Creates a draft for `path`.
     pub fn of(path: &Path) -> io::Result<Self> {
         let folder = path.parent().ok_or(io::ErrorKind::InvalidInput)?;
-        // `tempfile` makes files that only their owner can read.
+        // `tempfile` creates files that only their owner can read.
         let file = tempfile::Builder::new().prefix(".draft-").tempfile_in(folder)?;
-        give_to_owner_of(folder, file.as_file())?;
+        chown_to_folder_owner(folder, file.as_file())?;
         Ok(Self { file, path: path.to_owned() })
     }
 
-    /// Makes what was written durable, so that [`replace`](Self::replace) has little left to do.
+    /// Syncs the written data to disk, so that [`replace`](Self::replace) has little left to do.
     pub fn sync(&self) -> io::Result<()> {
         self.file.as_file().sync_all()
     }
 
-    /// Puts the draft in the place of whatever is there. When this returns, the file is durable.
+    /// Moves the draft to its final path, replacing an existing file. The file is durable when this returns.
     pub fn replace(self) -> io::Result<()> {
         self.sync()?;
         self.file.persist(&self.path).map_err(|error| error.error)?;
         sync_folder_of(&self.path)
     }
 
-    /// As [`replace`](Self::replace), but fails with [`io::ErrorKind::AlreadyExists`] if a file is there.
+    /// Like [`replace`](Self::replace), but fails with [`io::ErrorKind::AlreadyExists`] if the file exists.
     fn create(self) -> io::Result<()> {
         self.sync()?;
         self.file.persist_noclobber(&self.path).map_err(|error| error.error)?;
@@ -93,27 +99,31 @@ impl io::Write for Draft {
     }
 }
 
-/// Writes a private file that must not exist yet, whole or not at all.
+/// Creates a private file atomically.
+///
+/// # Errors
+///
+/// [`io::ErrorKind::AlreadyExists`] if the file exists, or the error of the write.
 pub fn write_new(path: &Path, content: &[u8]) -> io::Result<()> {
     let mut draft = Draft::of(path)?;
     draft.write_all(content)?;
     draft.create()
 }
 
-/// Writes a private file, in place of what may be there, whole or not at all.
+/// Writes a private file atomically, replacing an existing one.
 pub fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
     let mut draft = Draft::of(path)?;
     draft.write_all(content)?;
     draft.replace()
 }
 
-/// A new name is durable once the folder is.
+/// Syncs the folder of `path`, which makes the new name durable.
 fn sync_folder_of(path: &Path) -> io::Result<()> {
     File::open(path.parent().ok_or(io::ErrorKind::InvalidInput)?)?.sync_all()
 }
 
-/// A command that root runs must not leave a file that the server can't read.
-fn give_to_owner_of(folder: &Path, file: &File) -> io::Result<()> {
+/// Changes the owner of a file to the owner of its folder, so that the server can read files that root has created.
+fn chown_to_folder_owner(folder: &Path, file: &File) -> io::Result<()> {
     let (folder, own) = (fs::metadata(folder)?, file.metadata()?);
     match new_owner((folder.uid(), folder.gid()), own.uid()) {
         Some((uid, gid)) => fchown(file, Some(uid), Some(gid)),
@@ -121,12 +131,12 @@ fn give_to_owner_of(folder: &Path, file: &File) -> io::Result<()> {
     }
 }
 
-/// Returns whom a file is to be given to: user and group of its folder, unless it is the user's already.
+/// Returns the user and group that a file must be changed to, or `None` if its user already owns the folder.
 fn new_owner(folder: (u32, u32), own_uid: u32) -> Option<(u32, u32)> {
     (folder.0 != own_uid).then_some(folder)
 }
 
-/// The permission bits that others than the owner have.
+/// Returns the permission bits of group and others.
 pub fn open_to_others(path: &Path) -> io::Result<u32> {
     Ok(fs::metadata(path)?.permissions().mode() & 0o077)
 }
@@ -136,18 +146,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_file_is_given_to_the_owner_of_its_folder_only_where_that_is_another() {
+    fn a_file_changes_owner_only_if_its_folder_has_another_owner() {
         assert_eq!(new_owner((1234, 5678), 0), Some((1234, 5678)));
         assert_eq!(new_owner((1234, 5678), 1234), None);
     }
 
-    /// Only root can give files away: `make test` runs it with `--ignored` where it can.
+    /// Requires root; `make test` runs it with `--ignored` where it can.
     #[test]
     #[ignore = "needs root"]
     fn files_belong_to_the_owner_of_their_folder() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("a");
-        std::os::unix::fs::chown(folder.path(), Some(1234), Some(1234)).expect("root's rights");
+        std::os::unix::fs::chown(folder.path(), Some(1234), Some(1234)).expect("root privileges");
         for write in [write_new, replace] {
             write(&file, b"content").unwrap();
             let owner = fs::metadata(&file).unwrap();

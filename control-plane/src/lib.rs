@@ -1,10 +1,10 @@
-//! The control plane of Keystile: issues and revokes keys, and publishes the bundle that edges check them with.
+//! The control plane of Keystile: issues and revokes keys, and publishes the bundle that edges verify them with.
 //!
 //! ```text
 //! api/, cli/  ->  operations/  ->  model/, store/
 //!                publisher/    ->  model/, store/
 //! ```
-//! Interfaces never touch the store, so they cannot behave differently; a test reads their `use` lines.
+//! `api` and `cli` never access the store, so they cannot behave differently. A test checks their `use` declarations.
 
 pub mod api;
 pub mod authority;
@@ -16,13 +16,13 @@ pub mod journal;
 pub mod jwks;
 pub mod keys;
 pub mod listener;
+mod log_throttle;
 pub mod model;
 pub mod operations;
 pub mod publisher;
 pub mod random;
 mod rates;
 mod redact;
-mod seldom;
 pub mod server;
 pub mod store;
 pub mod telemetry;

@@ -1,9 +1,9 @@
-//! Accepts connections, not more than the process has file descriptors for, none that stay silent, and none that do not
-//! take their answers. Edges have places of their own.
+//! Accepts connections within the limit of file descriptors, and closes those that send no request or do not read their
+//! responses. A share of the connections is reserved for edges.
 
 mod address;
-mod patience;
-mod places;
+mod head_timer;
+mod slots;
 mod stream;
 
 use std::{
@@ -33,41 +33,67 @@ use tokio::{
 };
 
 pub(crate) use address::ClientNetwork;
-use patience::HeadTimer;
-use places::{Place, Places, Shares, Taken};
-use stream::{Fate, Stream};
+use head_timer::HeadTimer;
+use slots::{ConnectionSlots, Shares, Slot, SlotGuard};
+use stream::{CloseState, Stream};
 
 use crate::{
     config::{Networks, Server},
+    log_throttle::LogThrottle,
     model::EdgeId,
-    seldom::Seldom,
-    telemetry::{Ended, Metrics},
+    telemetry::{CloseReason, Metrics},
 };
 
+/// File descriptors reserved for the database, the logs, the runtime, and connections that are being closed.
+const RESERVED_FDS: u64 = 64;
+
+/// The maximum number of connections that are being closed.
+const MAX_CLOSING: usize = 8;
+
+/// The maximum size of a request header: four times the longest token, which may occur in several headers. A connection
+/// buffers as many bytes of its responses.
+const MAX_HEADER_BYTES: usize = 32 * 1024;
+
+/// The size of the kernel's send and receive buffers. The kernel doubles it for bookkeeping.
+const KERNEL_BUFFER_BYTES: u32 = 32 * 1024;
+
+/// The length of the queue of connections that are not accepted yet.
+const BACKLOG: u32 = 4096;
+
+/// The maximum number of connections of one edge. It is many times what a proxy with one worker per core opens, but
+/// keeps a stolen credential from using up the edges' share.
+const MAX_CONNECTIONS_PER_EDGE: usize = 1024;
+
+/// How long to wait after a failed accept.
+const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(250);
+
+/// The limits of the listener.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Limits {
+    /// The maximum number of connections.
     pub connections: u32,
-    /// Of these, how many may be of clients that have not shown the credential of an edge.
+    /// How many of these may belong to clients that have not presented an edge credential.
     pub anonymous: u32,
-    /// Of those, how many of one client.
+    /// How many anonymous connections one client may have.
     pub per_address: u32,
-    /// On one connection of theirs; 0 for any number.
+    /// The maximum number of requests on one anonymous connection; 0 means no limit.
     pub requests: u32,
-    /// For the head of a request, from when the connection is open or its last answer sent.
-    pub head: Duration,
-    /// The same for edges and trusted proxies, if that is longer.
+    /// The time for the header of a request, from the opening of the connection or the end of the last response.
+    pub header_timeout: Duration,
+    /// The same for edges and trusted proxies, if it is longer.
     pub idle: Duration,
-    /// For a client to take something of an answer.
+    /// The time within which a client must read some part of a response.
     pub write: Duration,
-    /// Whose word for who the client is counts.
+    /// The proxies whose `X-Forwarded-For` is trusted.
     pub trusted: Networks,
 }
 
 impl Limits {
-    /// Raises the limit of open files as far as the process may, and stays below it.
-    pub fn of_this_process(server: &Server) -> Self {
+    /// Returns the limits from the settings, reduced if the limit of open files is too low. Raises that limit as far as
+    /// permitted.
+    pub fn from_rlimit(server: &Server) -> Self {
         let files = raise_open_files().unwrap_or(u64::MAX);
-        let connections = u32::try_from(files.saturating_sub(OWN_FILES)).unwrap_or(u32::MAX).max(1);
+        let connections = u32::try_from(files.saturating_sub(RESERVED_FDS)).unwrap_or(u32::MAX).max(1);
         if connections < server.max_connections {
             tracing::warn!(
                 limit.open_files = files,
@@ -76,7 +102,7 @@ impl Limits {
             );
         }
         let connections = connections.min(server.max_connections);
-        // In proportion, where there are fewer than set.
+        // Keep the proportion if fewer connections are possible than configured.
         let anonymous = u64::from(server.anonymous_connections) * u64::from(connections)
             / u64::from(server.max_connections.max(1));
         Self {
@@ -84,7 +110,7 @@ impl Limits {
             anonymous: u32::try_from(anonymous).unwrap_or(u32::MAX).max(1),
             per_address: server.connections_per_address,
             requests: server.requests_per_connection,
-            head: server.head_timeout.get(),
+            header_timeout: server.head_timeout.get(),
             idle: server.idle_timeout.get(),
             write: server.write_timeout.get(),
             trusted: server.trusted_proxies.clone(),
@@ -97,21 +123,21 @@ impl Limits {
             anonymous: size(self.anonymous),
             per_network: size(self.per_address),
             edges: size(self.connections.saturating_sub(self.anonymous)),
-            per_edge: PER_EDGE,
+            per_edge: MAX_CONNECTIONS_PER_EDGE,
         }
     }
 }
 
-/// The client that a request comes from: the other end of its connection, or whom trusted proxies name.
+/// The address of the client of a request: the peer of its connection, or the address that trusted proxies name.
 #[derive(Debug, Clone, Copy)]
-pub struct Peer(pub IpAddr);
+pub struct PeerAddr(pub IpAddr);
 
-/// What a request comes over.
+/// The connection that a request arrived on.
 #[derive(Debug, Clone)]
-pub(crate) struct Connection(Arc<Place>);
+pub(crate) struct Connection(Arc<Slot>);
 
 impl Connection {
-    /// Whoever is at its other end has shown the credential of an edge.
+    /// Records that the client has presented the credential of `edge`.
     pub(crate) fn authenticated(&self, edge: &EdgeId) {
         self.0.promote(edge);
     }
@@ -120,24 +146,24 @@ impl Connection {
         self.0.is_edge()
     }
 
-    /// Its requests are those of many clients.
+    /// Returns true if the peer is a trusted proxy, which forwards the requests of many clients.
     pub(crate) fn is_proxy(&self) -> bool {
         self.0.is_proxy()
     }
 }
 
-/// Listens with small buffers in the kernel, which count for each connection.
+/// Opens the listening socket. Its kernel buffers are small, because every connection has its own.
 pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
     socket.set_reuseaddr(true)?;
-    // Connections inherit them.
-    socket.set_send_buffer_size(KERNEL_BUFFER)?;
-    socket.set_recv_buffer_size(KERNEL_BUFFER)?;
+    // Connections inherit the buffer sizes.
+    socket.set_send_buffer_size(KERNEL_BUFFER_BYTES)?;
+    socket.set_recv_buffer_size(KERNEL_BUFFER_BYTES)?;
     socket.bind(address)?;
     socket.listen(BACKLOG)
 }
 
-/// Serves until `stop` turns true, and then what has begun to its end.
+/// Serves until `stop` becomes true, and then finishes the requests in progress.
 pub async fn serve(
     listener: TcpListener,
     router: Router,
@@ -145,85 +171,85 @@ pub async fn serve(
     metrics: Metrics,
     mut stop: watch::Receiver<bool>,
 ) {
-    let places = Places::new(limits.shares());
+    let slots = ConnectionSlots::new(limits.shares());
     let limits = Arc::new(limits);
-    // One that was told to go has its file descriptor for a moment longer.
-    let descriptors = usize::try_from(limits.connections).unwrap_or(usize::MAX).saturating_add(LEAVING);
+    // A connection that is being closed keeps its file descriptor for a moment.
+    let descriptors = usize::try_from(limits.connections).unwrap_or(usize::MAX).saturating_add(MAX_CLOSING);
     let descriptors_u32 = u32::try_from(descriptors).unwrap_or(u32::MAX);
-    let slots = Arc::new(Semaphore::new(descriptors.min(Semaphore::MAX_PERMITS)));
-    let (full, failing) = (Arc::new(Seldom::default()), Seldom::default());
+    let permits = Arc::new(Semaphore::new(descriptors.min(Semaphore::MAX_PERMITS)));
+    let (full, failing) = (Arc::new(LogThrottle::default()), LogThrottle::default());
     loop {
         let accepted = async {
-            let slot = Arc::clone(&slots).acquire_owned().await;
-            (slot, listener.accept().await)
+            let permit = Arc::clone(&permits).acquire_owned().await;
+            (permit, listener.accept().await)
         };
-        let (slot, accepted) = tokio::select! {
+        let (permit, accepted) = tokio::select! {
             accepted = accepted => accepted,
             _ = stop.wait_for(|stop| *stop) => break,
         };
         match accepted {
             Ok((stream, peer)) => {
                 let network = ClientNetwork::from(peer.ip());
-                let place = if limits.trusted.contain(peer.ip().to_canonical()) {
-                    places.enter_proxy(network)
+                let slot = if limits.trusted.contain(peer.ip().to_canonical()) {
+                    slots.take_proxy(network)
                 } else {
-                    let (place, crowded) = places.enter(network);
-                    if crowded && full.due(Instant::now()) {
+                    let (slot, evicts) = slots.take_anonymous(network);
+                    if evicts && full.allow(Instant::now()) {
                         tracing::warn!(
                             limit.anonymous_connections = limits.anonymous,
                             limit.connections_per_address = limits.per_address,
-                            "as many connections are open as clients without a credential may have; \
-                             the oldest of the address with the most is closed for each new one"
+                            "the limit of anonymous connections is reached; each new connection closes the oldest one of the \
+                             address with the most connections"
                         );
                     }
-                    Some(place)
+                    Some(slot)
                 };
-                let Some(place) = place else {
-                    metrics.connection_ended(Ended::CrowdedOut);
+                let Some(slot) = slot else {
+                    metrics.connection_ended(CloseReason::Evicted);
                     continue;
                 };
                 let connected = Connected {
                     stream,
                     peer,
-                    place: Taken(place),
+                    slot: SlotGuard(slot),
                     router: router.clone(),
                     limits: Arc::clone(&limits),
                     metrics: metrics.clone(),
                 };
-                report(&metrics, &places);
-                let (stop, metrics, places) = (stop.clone(), metrics.clone(), Arc::clone(&places));
+                report(&metrics, &slots);
+                let (stop, metrics, slots) = (stop.clone(), metrics.clone(), Arc::clone(&slots));
                 tokio::spawn(async move {
                     connected.serve(stop).await;
-                    report(&metrics, &places);
-                    drop(slot);
+                    report(&metrics, &slots);
+                    drop(permit);
                 });
             }
-            // Gone before it was accepted.
-            Err(error) if is_of_the_client(&error) => {}
+            // The client closed the connection before it was accepted.
+            Err(error) if is_client_error(&error) => {}
             Err(error) => {
-                if failing.due(Instant::now()) {
+                if failing.allow(Instant::now()) {
                     tracing::error!(
                         error.cause = error.to_string(),
-                        "connections can't be accepted; does the process have too few file descriptors?"
+                        "cannot accept connections; check the limit of file descriptors"
                     );
                 }
-                sleep(RETRY).await;
+                sleep(ACCEPT_RETRY_DELAY).await;
             }
         }
     }
     drop(listener);
-    let _ = slots.acquire_many(descriptors_u32).await;
+    let _ = permits.acquire_many(descriptors_u32).await;
 }
 
-fn report(metrics: &Metrics, places: &Places) {
-    let occupied = places.occupied();
-    metrics.connected(occupied.anonymous, occupied.edges);
+fn report(metrics: &Metrics, slots: &ConnectionSlots) {
+    let counts = slots.counts();
+    metrics.connected(counts.anonymous, counts.edges);
 }
 
 struct Connected {
     stream: TcpStream,
     peer: SocketAddr,
-    place: Taken,
+    slot: SlotGuard,
     router: Router,
     limits: Arc<Limits>,
     metrics: Metrics,
@@ -231,19 +257,19 @@ struct Connected {
 
 impl Connected {
     async fn serve(self, mut stop: watch::Receiver<bool>) {
-        let Self { stream, peer, place, router, limits, metrics } = self;
-        let fate = Arc::<Fate>::default();
-        let stream = Stream::new(stream, limits.write, Arc::clone(&fate));
+        let Self { stream, peer, slot, router, limits, metrics } = self;
+        let close_state = Arc::<CloseState>::default();
+        let stream = Stream::new(stream, limits.write, Arc::clone(&close_state));
         let mut http = http1::Builder::new();
-        let longer = limits.idle.saturating_sub(limits.head);
-        http.timer(HeadTimer::new(Arc::clone(&place.0), longer))
-            .header_read_timeout(limits.head)
-            .max_buf_size(LARGEST_HEAD);
+        let extension = limits.idle.saturating_sub(limits.header_timeout);
+        http.timer(HeadTimer::new(Arc::clone(&slot.0), extension))
+            .header_read_timeout(limits.header_timeout)
+            .max_buf_size(MAX_HEADER_BYTES);
         let router = TowerToHyperService::new(router);
         let requests = AtomicU32::new(0);
         let service = service_fn(|mut request: Request<Incoming>| {
-            let place = Arc::clone(&place.0);
-            let client = if place.is_proxy() {
+            let slot = Arc::clone(&slot.0);
+            let client = if slot.is_proxy() {
                 address::client(peer.ip(), request.headers(), &limits.trusted)
             } else {
                 peer.ip()
@@ -251,14 +277,14 @@ impl Connected {
             let begun = requests.fetch_add(1, Ordering::Relaxed).saturating_add(1);
             let used_up = limits.requests > 0 && begun >= limits.requests;
             let edges_path = request.uri().path().starts_with("/edge/");
-            request.extensions_mut().insert(Peer(client));
-            request.extensions_mut().insert(Connection(Arc::clone(&place)));
+            request.extensions_mut().insert(PeerAddr(client));
+            request.extensions_mut().insert(Connection(Arc::clone(&slot)));
             let answer = router.call(request);
             async move {
                 let mut answer = answer.await?;
-                // An edge that was removed has no place of an edge.
-                let removed = edges_path && place.is_edge() && answer.status() == StatusCode::UNAUTHORIZED;
-                if removed || used_up && place.is_anonymous() {
+                // A removed edge must not keep a connection of the edges' share.
+                let removed = edges_path && slot.is_edge() && answer.status() == StatusCode::UNAUTHORIZED;
+                if removed || used_up && slot.is_anonymous() {
                     answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
                 }
                 Ok::<_, std::convert::Infallible>(answer)
@@ -266,14 +292,14 @@ impl Connected {
         });
         let serving = http.serve_connection(TokioIo::new(stream), service);
         let mut serving = std::pin::pin!(serving);
-        let mut crowded_out = std::pin::pin!(place.0.crowded_out());
+        let mut evicted = std::pin::pin!(slot.0.evicted());
         let mut stopping = false;
         let ended = loop {
             tokio::select! {
                 ended = serving.as_mut() => break ended,
-                () = crowded_out.as_mut() => {
-                    fate.reset();
-                    metrics.connection_ended(Ended::CrowdedOut);
+                () = evicted.as_mut() => {
+                    close_state.reset();
+                    metrics.connection_ended(CloseReason::Evicted);
                     return;
                 }
                 _ = stop.wait_for(|stop| *stop), if !stopping => {
@@ -282,16 +308,16 @@ impl Connected {
                 }
             }
         };
-        if fate.stalled() {
-            metrics.connection_ended(Ended::Stalled);
+        if close_state.stalled() {
+            metrics.connection_ended(CloseReason::Stalled);
         }
         if let Err(error) = ended {
-            tracing::debug!(peer.address = %peer, error.cause = error.to_string(), "a connection broke");
+            tracing::debug!(peer.address = %peer, error.cause = error.to_string(), "connection failed");
         }
     }
 }
 
-fn is_of_the_client(error: &io::Error) -> bool {
+fn is_client_error(error: &io::Error) -> bool {
     matches!(
         error.kind(),
         io::ErrorKind::ConnectionAborted
@@ -301,37 +327,17 @@ fn is_of_the_client(error: &io::Error) -> bool {
     )
 }
 
-/// The soft limit, which is the hard one now if that could be done; none if there is none.
+/// Raises the soft limit of open files to the hard limit. Returns the resulting limit; `None` if unlimited.
 fn raise_open_files() -> Option<u64> {
     let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
     match setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }) {
         Ok(()) => maximum,
         Err(error) => {
-            tracing::warn!(error.cause = error.to_string(), "the limit of open files can't be raised");
+            tracing::warn!(error.cause = error.to_string(), "cannot raise the limit of open files");
             current
         }
     }
 }
-
-/// For the database, the logs, the runtime, and connections that are about to end.
-const OWN_FILES: u64 = 64;
-
-/// How many connections may be about to end.
-const LEAVING: usize = 8;
-
-/// Four times the longest token, which may come in more than one header. A connection buffers as much of its answers.
-const LARGEST_HEAD: usize = 32 * 1024;
-
-/// The kernel takes twice of it for itself.
-const KERNEL_BUFFER: u32 = 32 * 1024;
-
-/// Clients that connect in the same moment.
-const BACKLOG: u32 = 4096;
-
-/// Many times what a proxy opens with one worker for each core, so that a stolen credential does not take the places of all.
-const PER_EDGE: usize = 1024;
-
-const RETRY: Duration = Duration::from_millis(250);
 
 #[cfg(test)]
 mod tests {
@@ -351,7 +357,7 @@ mod tests {
         stop: watch::Sender<bool>,
         serving: JoinHandle<()>,
         metrics: Metrics,
-        /// Requests for `/large` so far.
+        /// The number of requests for `/large`.
         asked: Arc<AtomicU32>,
     }
 
@@ -361,7 +367,7 @@ mod tests {
             anonymous,
             per_address,
             requests: 0,
-            head: Duration::from_secs(60),
+            header_timeout: Duration::from_secs(60),
             idle: Duration::from_secs(60),
             write: Duration::from_secs(60),
             trusted: Networks::default(),
@@ -400,13 +406,16 @@ mod tests {
                     StatusCode::OK
                 }),
             )
-            .route("/client", get(async |Extension(Peer(client)): Extension<Peer>| client.to_string()));
+            .route(
+                "/client",
+                get(async |Extension(PeerAddr(client)): Extension<PeerAddr>| client.to_string()),
+            );
         let metrics = Metrics::new();
         let serving = tokio::spawn(serve(listener, router, limits, metrics.clone(), stopped));
         Running { address, stop, serving, metrics, asked }
     }
 
-    /// From one of the addresses of the loopback network.
+    /// Connects from 127.0.0.`from`.
     async fn connect(address: SocketAddr, from: u8) -> TcpStream {
         let socket = TcpSocket::new_v4().unwrap();
         socket.bind((Ipv4Addr::new(127, 0, 7, from), 0).into()).unwrap();
@@ -426,7 +435,7 @@ mod tests {
         answer
     }
 
-    /// One answer without a body, on a connection that stays open.
+    /// Reads one response without a body and keeps the connection open.
     async fn edge(stream: &mut TcpStream, name: &str) -> std::io::Result<String> {
         stream.write_all(request(&format!("/edge/{name}"), "").as_bytes()).await?;
         let mut answer = Vec::new();
@@ -451,11 +460,12 @@ mod tests {
         timeout(Duration::from_secs(30), probing).await.unwrap_or_else(|_| panic!("{what} did not come"));
     }
 
-    /// Silent from the start, in the middle of a head, and after an answer.
+    /// The client falls silent at the start, within a header, and after a response.
     #[tokio::test]
     async fn idle_connections_are_closed() {
         let head = Duration::from_millis(300);
-        let Running { address, stop: _stop, .. } = running(Limits { head, ..limits(400, 300, 300) }).await;
+        let Running { address, stop: _stop, .. } =
+            running(Limits { header_timeout: head, ..limits(400, 300, 300) }).await;
         let mut idle = Vec::new();
         for number in 0..99 {
             let mut stream = connect(address, 1).await;
@@ -474,13 +484,14 @@ mod tests {
         }
     }
 
-    /// An edge asks again at any moment: a connection that ends in that moment loses its request.
+    /// An edge may send the next request at any moment; if the connection is closed at that moment, the request is
+    /// lost.
     #[tokio::test]
     async fn idle_connections_of_edges_and_proxies_stay_open_longer() {
         let (head, idle) = (Duration::from_millis(200), Duration::from_secs(2));
         let trusted: Networks = serde_json::from_str(r#"["127.0.7.9"]"#).unwrap();
         let Running { address, stop: _stop, .. } =
-            running(Limits { head, idle, trusted, ..limits(400, 300, 300) }).await;
+            running(Limits { header_timeout: head, idle, trusted, ..limits(400, 300, 300) }).await;
         let mut stranger = connect(address, 1).await;
         assert!(edge(&mut stranger, "stranger").await.unwrap().starts_with("HTTP/1.1 401"));
         let (mut one, mut proxy) = (connect(address, 1).await, connect(address, 9).await);
@@ -491,7 +502,7 @@ mod tests {
         }
         let mut rest = Vec::new();
         assert_eq!(timeout(Duration::ZERO, stranger.read_to_end(&mut rest)).await.unwrap().unwrap(), 0);
-        // Not for ever.
+        // The connections still end after the idle timeout.
         for mut stream in [one, proxy] {
             let ended = timeout(Duration::from_secs(30), stream.read_to_end(&mut rest)).await;
             assert_eq!(ended.expect("the end of a connection").unwrap(), 0);
@@ -506,7 +517,7 @@ mod tests {
         let mut streams = Vec::new();
         for _ in 0..20 {
             let mut stream = connect(address, 1).await;
-            // What does not fit into the buffers on the way is not sent.
+            // Requests beyond the buffers are not sent.
             let requests = request("/large", "").repeat(500);
             let _ = timeout(write, stream.write_all(requests.as_bytes())).await;
             streams.push(stream);
@@ -516,13 +527,13 @@ mod tests {
         let asked = asked.load(Ordering::Relaxed);
         assert!(asked < 20 * 50, "{asked} of 10,000 requests were worked on");
         for mut stream in streams {
-            // Nothing is left in the kernel for it either.
+            // The kernel has discarded the connection, too.
             let error = stream.read_to_end(&mut Vec::new()).await.unwrap_err();
             assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
         }
     }
 
-    /// Slowly, but all of it, and what was asked meanwhile.
+    /// The client reads slowly but gets all responses, including those to requests sent meanwhile.
     #[tokio::test]
     async fn who_reads_slowly_is_answered() {
         let Running { address, metrics, stop: _stop, .. } = running(limits(400, 300, 300)).await;
@@ -547,7 +558,7 @@ mod tests {
             strangers.push(connect(address, 10 + number % 20).await);
         }
         assert!(edge(&mut first, "one").await.unwrap().starts_with("HTTP/1.1 200"));
-        // A second one comes to say who it is, and stays.
+        // A second edge can authenticate, and keeps its connection.
         let mut second = connect(address, 2).await;
         assert!(edge(&mut second, "two").await.unwrap().starts_with("HTTP/1.1 200"));
         for number in 0..100 {
@@ -567,7 +578,7 @@ mod tests {
         assert!(has_line(&text, r#"keystile_connections{of="edges"} 2"#), "{text}");
     }
 
-    /// On a connection where it has shown its credential before.
+    /// The connection was authenticated before the edge was removed.
     #[tokio::test]
     async fn an_edge_that_is_refused_has_no_place_of_an_edge() {
         let Running { address, stop: _stop, .. } = running(limits(20, 10, 5)).await;
@@ -584,7 +595,7 @@ mod tests {
         let mut stream = connect(address, 1).await;
         stream.write_all(request("/healthz", "").repeat(10).as_bytes()).await.unwrap();
         let mut answers = String::new();
-        // The requests that nobody read may turn the end into a reset.
+        // Unread requests may turn the close into a reset.
         let _ = stream.read_to_string(&mut answers).await;
         assert_eq!(answers.matches("HTTP/1.1 200").count(), 3, "{answers}");
         assert_eq!(answers.matches("connection: close").count(), 1, "{answers}");
@@ -606,7 +617,7 @@ mod tests {
             stream.read_to_string(&mut answer).await.unwrap();
             assert!(answer.ends_with(expected), "{answer}");
         }
-        // Its connections are not those of one client.
+        // The connections of a proxy do not count as those of one client.
         let mut proxied = Vec::new();
         for _ in 0..10 {
             proxied.push(connect(address, 1).await);

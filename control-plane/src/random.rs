@@ -1,22 +1,26 @@
-//! The one source of randomness: the operating system's.
+//! The only source of randomness: the operating system.
 
 use std::fmt::Write as _;
 
 use token::secret::{self, Secret};
 use zeroize::Zeroizing;
 
-/// Secret random bytes; wiped when they go.
+pub const DIGITS: &[u8] = b"0123456789";
+pub const ALPHANUMERIC: &[u8] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
+
+/// Returns random bytes that are wiped when dropped.
 pub fn bytes<const N: usize>() -> Zeroizing<[u8; N]> {
     let mut bytes = Zeroizing::new([0; N]);
     fill(bytes.as_mut_slice());
     bytes
 }
 
-/// A secret to be shown once.
+/// Returns a new secret, which is to be shown once.
 pub fn secret(prefix: &str) -> Secret {
     secret::new(prefix, &bytes())
 }
 
+/// Returns `bytes` in lower-case hex.
 pub fn hex(bytes: &[u8]) -> String {
     bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
         let _ = write!(text, "{byte:02x}");
@@ -24,7 +28,8 @@ pub fn hex(bytes: &[u8]) -> String {
     })
 }
 
-/// Random characters out of an alphabet. Bytes beyond its last whole multiple are dropped, or some would be likelier.
+/// Returns a string of random characters from `alphabet`. Bytes at or above the largest multiple of its length are
+/// rejected, so all characters are equally likely.
 pub fn text(alphabet: &[u8], length: usize) -> String {
     let usable = 256 - 256 % alphabet.len();
     let mut text = String::with_capacity(length);
@@ -35,7 +40,7 @@ pub fn text(alphabet: &[u8], length: usize) -> String {
     text
 }
 
-/// RFC 9562 version 4.
+/// Returns a random UUID (RFC 9562, version 4).
 pub fn uuid() -> String {
     let mut raw = *bytes::<16>();
     raw[6] = raw[6] & 0x0f | 0x40;
@@ -44,16 +49,13 @@ pub fn uuid() -> String {
     format!("{}-{}-{}-{}-{}", &hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..])
 }
 
-pub const DIGITS: &[u8] = b"0123456789";
-pub const ALPHANUMERIC: &[u8] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
-
 #[expect(
     clippy::disallowed_methods,
     clippy::expect_used,
-    reason = "the one source; without it nothing safe can be made"
+    reason = "the only source of randomness; without it no secret can be created"
 )]
 fn fill(bytes: &mut [u8]) {
-    getrandom::fill(bytes).expect("the operating system gives random bytes");
+    getrandom::fill(bytes).expect("the operating system provides random bytes");
 }
 
 #[cfg(test)]

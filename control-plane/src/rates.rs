@@ -1,4 +1,4 @@
-//! How often somebody may do something: counted in memory, so by each server for itself and afresh after a restart.
+//! Rate limits, counted in memory: each server counts for itself, and counters restart from zero with the process.
 
 use std::{fmt, hash::Hash, num::NonZeroU32, time::Duration};
 
@@ -8,36 +8,40 @@ use governor::{
     state::keyed::HashMapStateStore,
 };
 
-/// A rate for each key, of which there must be a bounded number: none is forgotten.
+/// A rate limit for each key. The number of keys must be bounded: no key is ever removed.
 pub(crate) struct Rates<K: Hash + Eq + Clone> {
-    /// None where there is no limit.
+    /// `None` if there is no limit.
     limiter: Option<RateLimiter<K, HashMapStateStore<K>, DefaultClock>>,
     clock: DefaultClock,
 }
 
 impl<K: Hash + Eq + Clone> Rates<K> {
-    /// `rate` a second, and `burst` times as many at once; 0 is no limit.
+    /// Allows `rate` per second, and `burst` times as many at once. A rate of 0 means no limit.
     pub(crate) fn per_second(rate: u32, burst: NonZeroU32) -> Self {
-        Self::of(rate, |rate| Quota::per_second(rate).allow_burst(rate.saturating_mul(burst)))
+        Self::with_quota(rate, |rate| Quota::per_second(rate).allow_burst(rate.saturating_mul(burst)))
     }
 
-    /// `rate` a minute, and all of them at once; 0 is no limit.
+    /// Allows `rate` per minute, all of them at once if need be. A rate of 0 means no limit.
     pub(crate) fn per_minute(rate: u32) -> Self {
-        Self::of(rate, Quota::per_minute)
+        Self::with_quota(rate, Quota::per_minute)
     }
 
-    fn of(rate: u32, quota: impl Fn(NonZeroU32) -> Quota) -> Self {
+    fn with_quota(rate: u32, quota: impl Fn(NonZeroU32) -> Quota) -> Self {
         let limiter = NonZeroU32::new(rate).map(|rate| RateLimiter::hashmap(quota(rate)));
         Self { limiter, clock: DefaultClock::default() }
     }
 
-    /// Takes one; how long to wait where there is none.
+    /// Takes one permit.
+    ///
+    /// # Errors
+    ///
+    /// The time until the next permit if none is available.
     pub(crate) fn take(&self, key: &K) -> Result<(), Duration> {
         let Some(limiter) = &self.limiter else { return Ok(()) };
         limiter.check_key(key).map_err(|until| until.wait_time_from(self.clock.now()))
     }
 
-    /// Takes more where there are as many.
+    /// Takes `more` permits if that many are available, otherwise none.
     pub(crate) fn take_more(&self, key: &K, more: NonZeroU32) {
         if let Some(limiter) = &self.limiter {
             let _ = limiter.check_key_n(key, more);
@@ -56,7 +60,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_key_has_its_own() {
+    fn each_key_has_its_own_limit() {
         let rates = Rates::per_minute(2);
         assert!(rates.take(&1).is_ok() && rates.take(&1).is_ok());
         let wait = rates.take(&1).unwrap_err();

@@ -1,12 +1,16 @@
-//! Errors of serde without the values that they quote: a value may be a secret.
+//! Removes quoted values from serde error messages, because a value may be a secret.
 
-/// Returns what serde says of a value that does not fit, without the value and without the names of Rust's types.
-/// `object` is the word of the format for a map of names and values.
+/// The prefixes of serde messages that quote a value.
+const QUOTING_PREFIXES: [&str; 4] =
+    ["invalid type: ", "invalid value: ", "invalid length ", "unknown variant "];
+
+/// Returns the serde error message without the quoted value and without Rust type names. `object` is the name of a map
+/// in the format, such as "a table".
 pub(crate) fn without_value(message: &str, object: &str) -> String {
-    if !QUOTING.iter().any(|start| message.starts_with(start)) {
+    if !QUOTING_PREFIXES.iter().any(|start| message.starts_with(start)) {
         return message.to_owned();
     }
-    // What was expected comes last and is never of the input, which may contain these words too.
+    // Take the last match: the expectation never contains input, but a quoted value may contain these words.
     let expected = message.rsplit_once(", expected ").map_or("another value", |(_, expected)| expected);
     let expected = match expected {
         "u8" | "u16" | "u32" | "u64" | "usize" => "a whole number, 0 or more",
@@ -16,15 +20,12 @@ pub(crate) fn without_value(message: &str, object: &str) -> String {
         "socket address" => "an address and a port",
         "string or map" | "variant identifier" => "a string",
         _ if expected.starts_with("struct ") => object,
-        // `enum Name`, `tuple struct Name`, `newtype struct Name`: all of them of Rust.
+        // `enum Name`, `tuple struct Name` and `newtype struct Name` are Rust type names.
         _ if expected.starts_with("enum ") || expected.contains("struct ") => "another value",
         _ => expected,
     };
     format!("expected {expected}")
 }
-
-/// How messages of serde begin that quote a value.
-const QUOTING: [&str; 4] = ["invalid type: ", "invalid value: ", "invalid length ", "unknown variant "];
 
 #[cfg(test)]
 mod tests {

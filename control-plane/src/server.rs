@@ -1,4 +1,4 @@
-//! The server: operations, publisher and API put together, and taken apart again in order.
+//! The server: starts operations, publisher and API, and shuts them down in order.
 
 mod tasks;
 
@@ -23,6 +23,7 @@ use crate::{
     home::Home,
     jwks::{FetchError, Fetcher, PATIENCE},
     listener::{self, Limits},
+    log_throttle::LogThrottle,
     model::Actor,
     operations::{
         OpenError, Rebased, Refreshed, Service, StoreError, Wanted, adopt_issuers, collect,
@@ -30,23 +31,38 @@ use crate::{
         promote_signing_key, rebase_if_due, refresh_issuer,
     },
     publisher::{self, PublishError},
-    seldom::Seldom,
     telemetry::Metrics,
 };
 
-/// Serves until `stop` is done. `bound` is told the address once requests are answered. A background task that ends or
-/// panics ends the server with an error: without it, keys would not be replaced, nothing would expire or be published.
+/// How often to check whether an issuer refresh is due.
+const ISSUER_REFRESH_INTERVAL: Duration = Duration::from_secs(1);
+
+/// How often to check whether a new signing key can be activated.
+const KEY_PROMOTION_INTERVAL: Duration = Duration::from_secs(1);
+
+/// How often to check for expired API keys.
+const EXPIRY_INTERVAL: Duration = Duration::from_secs(1);
+
+/// How often to purge expired rows and compact the journal and the base.
+const PURGE_INTERVAL: Duration = Duration::from_secs(60);
+
+/// Serves until `stop` completes. Calls `on_listening` with the address once requests are accepted.
+///
+/// # Errors
+///
+/// If the server cannot start, if the SQLite file is replaced under it, or if a background task ends or panics: without
+/// that task, keys would not be replaced and nothing would expire or be published.
 pub async fn serve(
     home: Home,
     config: Config,
-    bound: impl FnOnce(SocketAddr),
+    on_listening: impl FnOnce(SocketAddr),
     stop: impl Future<Output = ()>,
 ) -> Result<(), ServeError> {
     let stop_timeout = config.server.stop_timeout.get();
     let service = Arc::new(Service::open(home, config).await.map_err(ServeError::Open)?);
     let mut tasks = Tasks::default();
     let (stopping, stopped) = watch::channel(false);
-    let mut outcome = run(&service, &mut tasks, stopped, bound, stop).await;
+    let mut outcome = run(&service, &mut tasks, stopped, on_listening, stop).await;
     match &outcome {
         Ok(()) => tracing::info!("stopping"),
         Err(ServeError::Store(error)) => {
@@ -63,7 +79,9 @@ pub async fn serve(
             tracing::error!("while stopping: {ended}");
             outcome = outcome.and(Err(ServeError::Task(ended)));
         }
-        Err(_) => tracing::warn!("some requests or background tasks were not finished in time"),
+        Err(_) => {
+            tracing::warn!("some requests or background tasks did not finish within server.stop_timeout")
+        }
     }
     if timeout(stop_timeout, service.close()).await.is_err() {
         tracing::warn!("connections to the database are still in use");
@@ -72,15 +90,15 @@ pub async fn serve(
     outcome
 }
 
-/// Starts the tasks, and returns when the server is to stop.
+/// Starts the tasks, and returns when the server must stop.
 async fn run(
     service: &Arc<Service>,
     tasks: &mut Tasks,
     stopped: watch::Receiver<bool>,
-    bound: impl FnOnce(SocketAddr),
+    on_listening: impl FnOnce(SocketAddr),
     stop: impl Future<Output = ()>,
 ) -> Result<(), ServeError> {
-    // Before the first manifest: what ended while nobody served is refused from the start.
+    // Before the first manifest, so that API keys that expired while no server ran are refused from the start.
     expire_api_keys(service).await.map_err(|error| ServeError::Open(OpenError::Store(error)))?;
     adopt_issuers(service).await.map_err(|error| ServeError::Open(OpenError::Store(error)))?;
     let metrics = Metrics::new();
@@ -90,18 +108,18 @@ async fn run(
         tasks.adopt("publisher", task);
     }
     service.publish_through(publications.clone());
-    tasks.spawn("collector", collect_for_ever(Arc::clone(service), metrics.clone(), stopped.clone()));
-    tasks.spawn("expiry of API keys", expire_for_ever(Arc::clone(service), stopped.clone()));
-    tasks.spawn("promotion of signing keys", promote_for_ever(Arc::clone(service), stopped.clone()));
+    tasks.spawn("collector", purge_loop(Arc::clone(service), metrics.clone(), stopped.clone()));
+    tasks.spawn("expiry of API keys", expiry_loop(Arc::clone(service), stopped.clone()));
+    tasks.spawn("promotion of signing keys", key_promotion_loop(Arc::clone(service), stopped.clone()));
     let fetcher = Fetcher::new(PATIENCE).map_err(ServeError::Fetcher)?;
     for issuer in &service.config().issuers {
         let (fetcher, issuer) = (fetcher.clone(), issuer.issuer.clone());
         tasks.spawn(
             "refresh of an issuer",
-            refresh_for_ever(Arc::clone(service), fetcher, issuer, stopped.clone()),
+            issuer_refresh_loop(Arc::clone(service), fetcher, issuer, stopped.clone()),
         );
     }
-    // These end with the service, so that nothing waits for their end.
+    // These end with the service, so shutdown does not wait for them.
     let mut workers = Tasks::default();
     for (name, worker) in service.workers() {
         workers.adopt(name, worker);
@@ -112,16 +130,16 @@ async fn run(
     let address = listener.local_addr().map_err(|source| ServeError::Bind { address: listen, source })?;
     let router = api::router(Arc::clone(service), publications, metrics.clone(), stopped.clone())
         .map_err(ServeError::Api)?;
-    let limits = Limits::of_this_process(&service.config().server);
+    let limits = Limits::from_rlimit(&service.config().server);
     tasks.spawn("listener", listener::serve(listener, router, limits, metrics, stopped));
     let replaced = service.replaced();
     tracing::info!(server.address = %address, "serving");
-    bound(address);
+    on_listening(address);
 
     supervise(tasks, &mut workers, replaced, stop).await
 }
 
-/// Returns when `stop` is done, or when the server can't go on.
+/// Returns when `stop` completes, or with an error if the server cannot continue.
 async fn supervise(
     tasks: &mut Tasks,
     workers: &mut Tasks,
@@ -136,11 +154,11 @@ async fn supervise(
     }
 }
 
-/// Why the server did not start, or ended by itself.
+/// The reason why the server did not start or ended unexpectedly.
 #[derive(Debug)]
 pub enum ServeError {
     Open(OpenError),
-    /// Why it went no further.
+    /// The database became unusable while the server ran.
     Store(StoreError),
     Publish(PublishError),
     Api(api::RouterError),
@@ -157,12 +175,15 @@ impl fmt::Display for ServeError {
         match self {
             Self::Open(error) => error.fmt(f),
             Self::Store(error) => error.fmt(f),
-            Self::Task(ended) => write!(f, "{ended}: that is a defect of Keystile; the log says more"),
+            Self::Task(ended) => write!(f, "{ended}; this is a bug in Keystile, see the log for details"),
             Self::Publish(error) => error.fmt(f),
             Self::Api(error) => error.fmt(f),
-            Self::Fetcher(_) => f.write_str("no client for the keys of other issuers can be made"),
+            Self::Fetcher(_) => f.write_str("cannot create the HTTP client for issuer keys"),
             Self::Bind { address, .. } => {
-                write!(f, "can't listen on {address}; set server.listen to a free address (port 0 takes any)")
+                write!(
+                    f,
+                    "cannot listen on {address}; set `server.listen` to a free address (port 0 selects a free port)"
+                )
             }
         }
     }
@@ -182,7 +203,7 @@ impl std::error::Error for ServeError {
     }
 }
 
-/// Waits for so long. Returns whether to go on: not when the server is to stop.
+/// Waits for `period`. Returns false if the server must stop.
 async fn pause(period: Duration, stop: &mut watch::Receiver<bool>) -> bool {
     tokio::select! {
         () = sleep(period) => true,
@@ -190,33 +211,36 @@ async fn pause(period: Duration, stop: &mut watch::Receiver<bool>) -> bool {
     }
 }
 
-async fn collect_for_ever(service: Arc<Service>, metrics: Metrics, mut stop: watch::Receiver<bool>) {
-    while pause(COLLECTION, &mut stop).await {
+async fn purge_loop(service: Arc<Service>, metrics: Metrics, mut stop: watch::Receiver<bool>) {
+    while pause(PURGE_INTERVAL, &mut stop).await {
         match collect(&service).await {
             Ok(0) => {}
-            Ok(rows) => tracing::info!(collected.rows = rows, "forgot what had expired"),
+            Ok(rows) => tracing::info!(collected.rows = rows, "purged expired rows"),
             Err(error) => {
-                tracing::warn!(error.code = error.code(), "what had expired could not be collected")
+                tracing::warn!(error.code = error.code(), "cannot purge expired rows")
             }
         }
         match compact_journal_if_due(&service).await {
             Ok(false) => {}
             Ok(true) => tracing::info!("compacted the journal"),
             Err(error) => {
-                tracing::warn!(error.code = error.code(), "the journal could not be compacted: {error}")
+                tracing::warn!(error.code = error.code(), "cannot compact the journal: {error}")
             }
         }
         match forget_signing_keys(&service).await {
             Ok(0) => {}
             Ok(keys) => {
-                tracing::info!(forgotten.signing_keys = keys, "forgot keys whose tokens have expired")
+                tracing::info!(
+                    forgotten.signing_keys = keys,
+                    "removed signing keys whose tokens have expired"
+                )
             }
-            Err(error) => tracing::warn!("a key whose tokens have expired could not be forgotten: {error}"),
+            Err(error) => tracing::warn!("cannot remove signing keys whose tokens have expired: {error}"),
         }
         match discard_key_files(&service).await {
             Ok(0) => {}
             Ok(files) => tracing::info!(discarded.key_files = files, "deleted the files of retired keys"),
-            Err(error) => tracing::warn!("files of retired keys could not be looked for: {error}"),
+            Err(error) => tracing::warn!("cannot look for the files of retired keys: {error}"),
         }
         if let Ok(load) = load(&service).await {
             metrics.operator_revocations(load.largest.map_or(0, |(_, held)| held));
@@ -226,46 +250,46 @@ async fn collect_for_ever(service: Arc<Service>, metrics: Metrics, mut stop: wat
                 bundle.version = version,
                 base.blocks = blocks.len(),
                 base.bytes = bytes,
-                "built the base anew"
+                "compacted the base"
             ),
             Ok(_) => {}
-            Err(error) => tracing::error!(error.code = error.code(), "the base was not built: {error}"),
+            Err(error) => tracing::error!(error.code = error.code(), "cannot compact the base: {error}"),
         }
     }
 }
 
-/// API keys of format 1 do not say themselves when they end, nor does any whose end was moved up.
-async fn expire_for_ever(service: Arc<Service>, mut stop: watch::Receiver<bool>) {
-    let failing = Seldom::default();
-    while pause(EXPIRY, &mut stop).await {
+/// Publishes the expiry of API keys that do not contain it: keys of format 1 and keys whose expiry was moved forward.
+async fn expiry_loop(service: Arc<Service>, mut stop: watch::Receiver<bool>) {
+    let failing = LogThrottle::default();
+    while pause(EXPIRY_INTERVAL, &mut stop).await {
         match expire_api_keys(&service).await {
             Ok(0) => {}
-            Ok(keys) => tracing::info!(expired.api_keys = keys, "API keys came to their end"),
-            Err(error) if failing.due(Instant::now()) => {
-                tracing::error!(error.code = error.code(), "API keys that ended could not be refused")
+            Ok(keys) => tracing::info!(expired.api_keys = keys, "API keys expired"),
+            Err(error) if failing.allow(Instant::now()) => {
+                tracing::error!(error.code = error.code(), "cannot revoke expired API keys")
             }
             Err(_) => {}
         }
     }
 }
 
-/// A new signing key begins to sign when the edges know it.
-async fn promote_for_ever(service: Arc<Service>, mut stop: watch::Receiver<bool>) {
-    let failing = Seldom::default();
-    while pause(PROMOTION, &mut stop).await {
+/// Activates a new signing key once all live edges have it.
+async fn key_promotion_loop(service: Arc<Service>, mut stop: watch::Receiver<bool>) {
+    let failing = LogThrottle::default();
+    while pause(KEY_PROMOTION_INTERVAL, &mut stop).await {
         match promote_signing_key(&service).await {
             Ok(None) => {}
-            Ok(Some(kid)) => tracing::info!(key.id = kid, "signing with another key from now on"),
-            Err(error) if failing.due(Instant::now()) => {
-                tracing::error!("a new signing key can't be used: {error}")
+            Ok(Some(kid)) => tracing::info!(key.id = kid, "activated the new signing key"),
+            Err(error) if failing.allow(Instant::now()) => {
+                tracing::error!("cannot activate the new signing key: {error}")
             }
             Err(_) => {}
         }
     }
 }
 
-/// Keeps the keys of one issuer fresh; a slow one keeps nobody else waiting.
-async fn refresh_for_ever(
+/// Refreshes the keys of one issuer. Each issuer has a task of its own, so a slow one delays no other.
+async fn issuer_refresh_loop(
     service: Arc<Service>,
     fetcher: Fetcher,
     issuer: String,
@@ -275,31 +299,20 @@ async fn refresh_for_ever(
         match refresh_issuer(&service, &fetcher, &Actor::System, &issuer, Wanted::Due).await {
             Ok(Refreshed::NotDue | Refreshed::Same) => {}
             Ok(Refreshed::Changed(version)) => {
-                tracing::info!(issuer.name = issuer, bundle.version = version, "an issuer has other keys")
+                tracing::info!(issuer.name = issuer, bundle.version = version, "issuer keys changed")
             }
-            // As often as there are attempts, and they space out.
+            // Not throttled: the retry delay grows with each failure.
             Err(error) => tracing::warn!(
                 issuer.name = issuer,
                 error.cause = error.to_string(),
-                "the keys of an issuer could not be fetched; those that are known hold"
+                "issuer key refresh failed, keeping cached keys"
             ),
         }
-        if !pause(DUE, &mut stop).await {
+        if !pause(ISSUER_REFRESH_INTERVAL, &mut stop).await {
             return;
         }
     }
 }
-
-/// How late a fetch that is due may begin.
-const DUE: Duration = Duration::from_secs(1);
-
-/// How late a new signing key may begin.
-const PROMOTION: Duration = Duration::from_secs(1);
-
-/// How late an API key may end.
-const EXPIRY: Duration = Duration::from_secs(1);
-
-const COLLECTION: Duration = Duration::from_secs(60);
 
 #[cfg(test)]
 mod tests {
@@ -307,7 +320,7 @@ mod tests {
 
     use super::*;
 
-    /// Without this the server would go on, and API keys would not expire any more.
+    /// Otherwise the server would continue without expiring API keys.
     #[tokio::test]
     async fn a_background_task_that_ends_or_panics_stops_the_server_with_an_error() {
         let going_on = || {
@@ -325,13 +338,13 @@ mod tests {
             tasks.spawn("expiry", async {});
             tasks
         };
-        for (mut tasks, mut workers, told) in [
+        for (mut tasks, mut workers, expected) in [
             (broken(), going_on(), "`expiry` panicked"),
             (going_on(), broken(), "`expiry` panicked"),
             (ended(), going_on(), "`expiry` ended by itself"),
         ] {
             let error = supervise(&mut tasks, &mut workers, pending(), pending()).await.unwrap_err();
-            assert!(error.to_string().contains(told), "{error}");
+            assert!(error.to_string().contains(expected), "{error}");
         }
         assert!(supervise(&mut going_on(), &mut Tasks::default(), pending(), ready(())).await.is_ok());
     }

@@ -1,4 +1,4 @@
-//! Logs and metrics.
+//! Logging and metrics.
 
 use std::{fmt, sync::Arc};
 
@@ -12,7 +12,10 @@ use tracing_subscriber::{EnvFilter, fmt as format};
 
 use crate::config::{Format, Level, Log};
 
-/// Logs go to stderr: stdout is for data.
+/// The histogram buckets of request durations, in seconds.
+const DURATION_BUCKETS: [f64; 10] = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.1, 0.5, 2.5, 10.0];
+
+/// Starts logging to stderr. Stdout is for data.
 pub fn start_logging(log: &Log) {
     let level = match log.level {
         Level::Error => "error",
@@ -20,24 +23,25 @@ pub fn start_logging(log: &Log) {
         Level::Info => "info",
         Level::Debug => "debug",
     };
-    // A database driver at `debug` would log statements with their arguments.
+    // At `debug` the database driver would log statements with their arguments.
     let filter = EnvFilter::new(format!("{level},sqlx=warn,hyper=warn"));
     let logs = format().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
-    // A second start in one process, as in tests, keeps the first.
+    // A second start in one process, as in tests, keeps the first logger.
     let _ = match log.format {
         Format::Text => logs.try_init(),
         Format::Json => logs.json().flatten_event(true).try_init(),
     };
 }
 
+/// The metrics of the server.
 #[derive(Clone)]
 pub struct Metrics {
     registry: Arc<Registry>,
-    requests: Family<Request, Counter>,
-    durations: Family<Routed, Histogram>,
+    requests: Family<RequestLabels, Counter>,
+    durations: Family<RouteLabels, Histogram>,
     waiting_edges: Gauge,
-    connections: Family<Of, Gauge>,
-    connections_closed: Family<Ended, Counter>,
+    connections: Family<ConnectionLabels, Gauge>,
+    connections_closed: Family<CloseReason, Counter>,
     limited: Family<Limited, Counter>,
     sign_ins_refused: Counter,
     operator_revocations: Gauge,
@@ -49,42 +53,42 @@ pub struct Metrics {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct Request {
+struct RequestLabels {
     method: Method,
     route: Route,
     status: u16,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct Routed {
+struct RouteLabels {
     route: Route,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct Of {
+struct ConnectionLabels {
     of: &'static str,
 }
 
-/// Why a connection was ended on this side.
+/// The reason why the server closed a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(crate) enum Ended {
-    /// The client did not take its answers.
+pub(crate) enum CloseReason {
+    /// The client did not read its responses.
     Stalled,
-    /// Another needed the place more.
-    CrowdedOut,
+    /// Another connection needed the slot.
+    Evicted,
 }
 
-impl EncodeLabelSet for Ended {
+impl EncodeLabelSet for CloseReason {
     fn encode(&self, encoder: &mut LabelSetEncoder<'_>) -> Result<(), fmt::Error> {
         let reason = match self {
             Self::Stalled => "stalled",
-            Self::CrowdedOut => "crowded_out",
+            Self::Evicted => "crowded_out",
         };
         [("reason", reason)].encode(encoder)
     }
 }
 
-/// Which limit a request was refused by: the code of its answer.
+/// The error code of the limit that refused a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 struct Limited(&'static str);
 
@@ -94,7 +98,7 @@ impl EncodeLabelSet for Limited {
     }
 }
 
-/// A label for each method that any path takes, and one for all others: a client may send any word for one.
+/// The method as a metric label. Unknown methods share one label, because a client may send any word.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Method {
     Get,
@@ -143,7 +147,7 @@ impl EncodeLabelValue for Method {
     }
 }
 
-/// The pattern that a path matched, not the path: a path may be anything, and there are ever more of them.
+/// The pattern of the matched route, not the path: the number of paths is unbounded.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct Route(Option<Arc<str>>);
 
@@ -168,7 +172,7 @@ impl Metrics {
         let metrics = Self {
             registry: Arc::default(),
             requests: Family::default(),
-            durations: Family::new_with_constructor(|| Histogram::new(BUCKETS)),
+            durations: Family::new_with_constructor(|| Histogram::new(DURATION_BUCKETS)),
             waiting_edges: Gauge::default(),
             connections: Family::default(),
             connections_closed: Family::default(),
@@ -182,31 +186,35 @@ impl Metrics {
             bundle_revocations: Gauge::default(),
         };
         let mut registry = Registry::with_prefix("keystile");
-        registry.register("http_requests", "Requests answered", metrics.requests.clone());
+        registry.register(
+            "http_requests",
+            "HTTP requests by method, route and status",
+            metrics.requests.clone(),
+        );
         registry.register_with_unit(
             "http_request_duration",
-            "Time to the answer, waiting edges left out",
+            "Time to the response, except for manifest requests, in which edges wait",
             Unit::Seconds,
             metrics.durations.clone(),
         );
         registry.register(
             "waiting_edges",
-            "Edges that wait for something newer",
+            "Edges that wait for a newer manifest",
             metrics.waiting_edges.clone(),
         );
         registry.register(
             "connections",
-            "Open connections: of edges and trusted proxies, and of all others",
+            "Open connections of edges and trusted proxies, and of all other clients",
             metrics.connections.clone(),
         );
         registry.register(
             "connections_closed",
-            "Connections ended here: the client took no answers, or another needed the place more",
+            "Connections closed by the server, by reason",
             metrics.connections_closed.clone(),
         );
         registry.register(
             "requests_limited",
-            "Requests refused by a limit, by the code of the answer",
+            "Requests refused by a limit, by error code",
             metrics.limited.clone(),
         );
         registry.register(
@@ -216,10 +224,10 @@ impl Metrics {
         );
         registry.register(
             "operator_revocations_max",
-            "Revocations that count for the operator that has the most, beside limits.revocations",
+            "Largest number of revocations of one operator, as counted by limits.revocations",
             metrics.operator_revocations.clone(),
         );
-        registry.register("tokens_issued", "Tokens exchanged for AuthKeys", metrics.tokens_issued.clone());
+        registry.register("tokens_issued", "AuthKeys exchanged for tokens", metrics.tokens_issued.clone());
         registry.register("revocations", "Revocations acknowledged", metrics.revocations.clone());
         registry.register("bundle_version", "Version of the latest bundle", metrics.bundle_version.clone());
         registry.register(
@@ -229,13 +237,14 @@ impl Metrics {
         );
         registry.register_with_unit(
             "bundle_issued",
-            "When the latest manifest was signed, since the Unix epoch",
+            "Unix time at which the latest manifest was signed",
             Unit::Seconds,
             metrics.bundle_issued.clone(),
         );
         Self { registry: Arc::new(registry), ..metrics }
     }
 
+    /// Returns the metrics in the OpenMetrics text format.
     pub fn text(&self) -> Result<String, fmt::Error> {
         let mut text = String::new();
         encode(&mut text, &self.registry)?;
@@ -243,25 +252,27 @@ impl Metrics {
     }
 
     pub(crate) fn request(&self, method: Method, route: &Route, status: http::StatusCode) {
-        let labels = Request { method, route: route.clone(), status: status.as_u16() };
+        let labels = RequestLabels { method, route: route.clone(), status: status.as_u16() };
         self.requests.get_or_create(&labels).inc();
     }
 
-    pub(crate) fn took(&self, route: &Route, seconds: f64) {
-        self.durations.get_or_create(&Routed { route: route.clone() }).observe(seconds);
+    pub(crate) fn observe_duration(&self, route: &Route, seconds: f64) {
+        self.durations.get_or_create(&RouteLabels { route: route.clone() }).observe(seconds);
     }
 
     pub(crate) fn connected(&self, anonymous: usize, edges: usize) {
         for (of, number) in [("anonymous", anonymous), ("edges", edges)] {
-            self.connections.get_or_create(&Of { of }).set(i64::try_from(number).unwrap_or(i64::MAX));
+            self.connections
+                .get_or_create(&ConnectionLabels { of })
+                .set(i64::try_from(number).unwrap_or(i64::MAX));
         }
     }
 
-    pub(crate) fn connection_ended(&self, why: Ended) {
+    pub(crate) fn connection_ended(&self, why: CloseReason) {
         self.connections_closed.get_or_create(&why).inc();
     }
 
-    /// `code` is one of a known few.
+    /// Counts a request that a limit refused. `code` must be one of a bounded set.
     pub(crate) fn limited(&self, code: &'static str) {
         self.limited.get_or_create(&Limited(code)).inc();
     }
@@ -282,13 +293,13 @@ impl Metrics {
         self.revocations.inc();
     }
 
-    /// Counts an edge as waiting for as long as the guard lives.
-    pub(crate) fn edge_waits(&self) -> Waits {
+    /// Counts an edge as waiting until the guard is dropped.
+    pub(crate) fn track_waiting_edge(&self) -> WaitingEdgeGuard {
         self.waiting_edges.inc();
-        Waits(self.waiting_edges.clone())
+        WaitingEdgeGuard(self.waiting_edges.clone())
     }
 
-    /// `issued_at` in milliseconds.
+    /// Records a publication. `issued_at` is in milliseconds since the Unix epoch.
     pub(crate) fn published(&self, version: u64, issued_at: u64, revocations: usize) {
         let signed = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
         self.bundle_version.set(signed(version));
@@ -310,13 +321,10 @@ impl fmt::Debug for Metrics {
 }
 
 #[derive(Debug)]
-pub(crate) struct Waits(Gauge);
+pub(crate) struct WaitingEdgeGuard(Gauge);
 
-impl Drop for Waits {
+impl Drop for WaitingEdgeGuard {
     fn drop(&mut self) {
         self.0.dec();
     }
 }
-
-/// From a cached answer to a client's patience.
-const BUCKETS: [f64; 10] = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.1, 0.5, 2.5, 10.0];

@@ -1,4 +1,4 @@
-//! Which requests are worked on at all: each address has a rate, and edges are exempt from it.
+//! Admission control: every client address has a request rate, and authenticated edges are exempt from it.
 
 use std::{
     collections::HashMap,
@@ -11,7 +11,7 @@ use std::{
 use axum::http::{HeaderMap, Uri, header};
 use token::secret::SecretHash;
 
-use super::{Desk, problem::Problem};
+use super::{AppState, problem::Problem};
 use crate::{
     config::Server,
     listener::{ClientNetwork, Connection},
@@ -20,17 +20,30 @@ use crate::{
     rates::Rates,
 };
 
+/// How many seconds' worth of requests a client may send in one burst.
+const BURST_FACTOR: NonZeroU32 = NonZeroU32::new(10).unwrap();
+
+/// The cost of a wrong AuthKey in requests, in addition to the one that every request costs.
+const FAILED_SIGN_IN_COST: NonZeroU32 = NonZeroU32::new(9).unwrap();
+
+/// How long a verified edge credential exempts its requests from the rate of their address.
+const EDGE_CACHE_TTL: Duration = Duration::from_secs(600);
+
+const MAX_KNOWN_EDGES: usize = 65_536;
+
+/// The limits that apply to a request before it is processed.
 #[derive(Debug)]
 pub(super) struct Admission {
     rates: AddressRates,
-    /// Requests that came through trusted proxies and are being worked on.
-    working: Arc<Mutex<Working>>,
-    at_once: usize,
-    at_once_of_one: usize,
+    /// The requests from trusted proxies that are being processed.
+    active: Arc<Mutex<ActiveRequests>>,
+    max_active: usize,
+    max_active_per_client: usize,
     edges: Mutex<KnownEdges>,
 }
 
-/// There may be any number of addresses, so they share a bounded number of places; which do, nobody can tell.
+/// A rate for each client address. Addresses are unbounded in number, so they share a bounded number of buckets. The
+/// hash is keyed, so a client cannot find out which addresses share its bucket.
 #[derive(Debug)]
 struct AddressRates {
     rates: Rates<u32>,
@@ -39,37 +52,40 @@ struct AddressRates {
 
 impl AddressRates {
     fn new(rate: u32) -> Self {
-        Self { rates: Rates::per_second(rate, BURST), hasher: RandomState::new() }
+        Self { rates: Rates::per_second(rate, BURST_FACTOR), hasher: RandomState::new() }
     }
 
-    fn place(&self, client: ClientNetwork) -> u32 {
+    /// Returns the bucket of the client, one of 2^18.
+    fn bucket(&self, client: ClientNetwork) -> u32 {
         let [a, b, c, ..] = self.hasher.hash_one(client).to_le_bytes();
         u32::from_le_bytes([a, b, c & 0x03, 0])
     }
 }
 
+/// Who sent an admitted request.
 #[derive(Debug)]
 pub(super) enum Admitted {
+    /// The request of an authenticated edge.
     Edge(EdgeId),
-    /// To be held until the answer is there.
-    Anonymous(Option<Work>),
+    /// The guard must live until the response is ready.
+    Anonymous(Option<RequestGuard>),
 }
 
 #[derive(Debug, Default)]
-struct Working {
+struct ActiveRequests {
     by_client: HashMap<ClientNetwork, usize>,
-    all: usize,
+    total: usize,
 }
 
-/// A request that is being worked on.
+/// Counts one request as active until it is dropped.
 #[derive(Debug)]
-pub(super) struct Work {
-    working: Arc<Mutex<Working>>,
+pub(super) struct RequestGuard {
+    active: Arc<Mutex<ActiveRequests>>,
     client: ClientNetwork,
 }
 
-/// Credentials that were found good lately, as hashes: who shows one is looked up whatever its address has done. What
-/// is unknown costs its address a request.
+/// Hashes of edge credentials that were verified recently. A request with one of them is not charged to its address; a
+/// request with any other credential is.
 #[derive(Debug, Default)]
 struct KnownEdges(HashMap<[u8; 32], Instant>);
 
@@ -78,16 +94,21 @@ impl Admission {
         let size = |number: u32| usize::try_from(number).unwrap_or(usize::MAX);
         Self {
             rates: AddressRates::new(server.requests_per_second),
-            working: Arc::default(),
-            at_once: size(server.anonymous_connections),
-            at_once_of_one: size(server.connections_per_address),
+            active: Arc::default(),
+            max_active: size(server.anonymous_connections),
+            max_active_per_client: size(server.connections_per_address),
             edges: Mutex::default(),
         }
     }
 
+    /// Admits a request, or refuses it if a limit of its client address is exceeded.
+    ///
+    /// # Errors
+    ///
+    /// A 429 for an exceeded limit, a 401 for an unknown edge credential, a 503 if the store is unavailable.
     pub(super) async fn admit(
         &self,
-        desk: &Desk,
+        state: &AppState,
         connection: &Connection,
         client: ClientNetwork,
         uri: &Uri,
@@ -99,9 +120,9 @@ impl Admission {
         if let Some(credential) = edge_credential(uri, headers) {
             let hash = *SecretHash::of(credential).as_bytes();
             if !connection.is_edge() && !self.edges().knows(&hash) {
-                self.take(desk, client)?;
+                self.charge(state, client)?;
             }
-            match operations::authenticate_edge(&desk.service, credential).await {
+            match operations::authenticate_edge(&state.service, credential).await {
                 Ok(edge) => {
                     self.edges().remember(hash);
                     connection.authenticated(&edge);
@@ -116,34 +137,39 @@ impl Admission {
                 Err(error) => return Err(error.into()),
             }
         } else {
-            self.take(desk, client)?;
+            self.charge(state, client)?;
         }
-        let work = if connection.is_proxy() { Some(self.work(desk, client)?) } else { None };
-        Ok(Admitted::Anonymous(work))
+        let guard = if connection.is_proxy() { Some(self.begin_request(state, client)?) } else { None };
+        Ok(Admitted::Anonymous(guard))
     }
 
-    /// A wrong AuthKey costs its address more than a request. Nothing is counted by the id of the AuthKey: it can't be
-    /// guessed, and whoever knows an id could keep its owner out.
+    /// Charges the address for a wrong AuthKey, in addition to the request itself. Attempts are not counted per AuthKey
+    /// id: an id cannot be guessed, and a client that knows one could lock its owner out.
     pub(super) fn sign_in_refused(&self, client: ClientNetwork) {
-        self.rates.rates.take_more(&self.rates.place(client), FAILED_SIGN_IN);
+        self.rates.rates.take_more(&self.rates.bucket(client), FAILED_SIGN_IN_COST);
     }
 
-    fn take(&self, desk: &Desk, client: ClientNetwork) -> Result<(), Problem> {
-        self.rates.rates.take(&self.rates.place(client)).map_err(|wait| {
-            too_many(desk, "address_rate_exceeded", "too many requests from this address", wait)
+    fn charge(&self, state: &AppState, client: ClientNetwork) -> Result<(), Problem> {
+        self.rates.rates.take(&self.rates.bucket(client)).map_err(|wait| {
+            too_many(
+                state,
+                "address_rate_exceeded",
+                "the request rate of this client address is exceeded",
+                wait,
+            )
         })
     }
 
-    fn work(&self, desk: &Desk, client: ClientNetwork) -> Result<Work, Problem> {
-        let mut working = lock(&self.working);
-        let own = working.by_client.get(&client).copied().unwrap_or(0);
-        if working.all >= self.at_once || own >= self.at_once_of_one {
-            let detail = "too many requests at once from this address";
-            return Err(too_many(desk, "address_requests_exceeded", detail, Duration::ZERO));
+    fn begin_request(&self, state: &AppState, client: ClientNetwork) -> Result<RequestGuard, Problem> {
+        let mut active = lock(&self.active);
+        let by_this_client = active.by_client.get(&client).copied().unwrap_or(0);
+        if active.total >= self.max_active || by_this_client >= self.max_active_per_client {
+            let detail = "too many concurrent requests from this client address";
+            return Err(too_many(state, "address_requests_exceeded", detail, Duration::ZERO));
         }
-        working.all += 1;
-        working.by_client.insert(client, own + 1);
-        Ok(Work { working: Arc::clone(&self.working), client })
+        active.total += 1;
+        active.by_client.insert(client, by_this_client + 1);
+        Ok(RequestGuard { active: Arc::clone(&self.active), client })
     }
 
     fn edges(&self) -> MutexGuard<'_, KnownEdges> {
@@ -151,36 +177,36 @@ impl Admission {
     }
 }
 
-impl Drop for Work {
+impl Drop for RequestGuard {
     fn drop(&mut self) {
-        let mut working = lock(&self.working);
-        working.all -= 1;
-        let left = working.by_client.get(&self.client).copied().unwrap_or(1) - 1;
+        let mut active = lock(&self.active);
+        active.total -= 1;
+        let left = active.by_client.get(&self.client).copied().unwrap_or(1) - 1;
         if left == 0 {
-            working.by_client.remove(&self.client);
+            active.by_client.remove(&self.client);
         } else {
-            working.by_client.insert(self.client, left);
+            active.by_client.insert(self.client, left);
         }
     }
 }
 
 impl KnownEdges {
     fn knows(&self, hash: &[u8; 32]) -> bool {
-        self.0.get(hash).is_some_and(|found| found.elapsed() < REMEMBERED)
+        self.0.get(hash).is_some_and(|verified_at| verified_at.elapsed() < EDGE_CACHE_TTL)
     }
 
     fn remember(&mut self, hash: [u8; 32]) {
-        if self.0.len() >= MOST_EDGES {
-            self.0.retain(|_, found| found.elapsed() < REMEMBERED);
+        if self.0.len() >= MAX_KNOWN_EDGES {
+            self.0.retain(|_, verified_at| verified_at.elapsed() < EDGE_CACHE_TTL);
         }
-        if self.0.len() < MOST_EDGES || self.0.contains_key(&hash) {
+        if self.0.len() < MAX_KNOWN_EDGES || self.0.contains_key(&hash) {
             self.0.insert(hash, Instant::now());
         }
     }
 }
 
-fn too_many(desk: &Desk, code: &'static str, detail: &str, wait: Duration) -> Problem {
-    desk.metrics.limited(code);
+fn too_many(state: &AppState, code: &'static str, detail: &str, wait: Duration) -> Problem {
+    state.metrics.limited(code);
     Problem::too_many(code, detail, wait)
 }
 
@@ -189,7 +215,7 @@ fn edge_credential<'a>(uri: &Uri, headers: &'a HeaderMap) -> Option<&'a str> {
     presented.to_str().ok()?.strip_prefix("Bearer ")
 }
 
-/// Objects are for everybody.
+/// Returns true for paths of bundle objects, which need no credential.
 fn is_object(uri: &Uri) -> bool {
     uri.path().starts_with("/edge/v1/objects/")
 }
@@ -197,15 +223,6 @@ fn is_object(uri: &Uri) -> bool {
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
-
-/// Seconds whose requests may come at once.
-const BURST: NonZeroU32 = NonZeroU32::new(10).unwrap();
-
-/// Beside the one that every request takes.
-const FAILED_SIGN_IN: NonZeroU32 = NonZeroU32::new(9).unwrap();
-
-const REMEMBERED: Duration = Duration::from_secs(600);
-const MOST_EDGES: usize = 65_536;
 
 #[cfg(test)]
 mod tests {
@@ -216,10 +233,10 @@ mod tests {
     #[test]
     fn any_number_of_addresses_takes_a_bounded_memory() {
         let rates = AddressRates::new(1);
-        let places: std::collections::BTreeSet<u32> = (0..100_000)
-            .map(|number| rates.place(ClientNetwork::from(IpAddr::from(Ipv4Addr::from_bits(number)))))
+        let buckets: std::collections::BTreeSet<u32> = (0..100_000)
+            .map(|number| rates.bucket(ClientNetwork::from(IpAddr::from(Ipv4Addr::from_bits(number)))))
             .collect();
-        assert!(places.iter().all(|place| *place < 1 << 18));
-        assert!(places.len() > 75_000, "{} places", places.len());
+        assert!(buckets.iter().all(|bucket| *bucket < 1 << 18));
+        assert!(buckets.len() > 75_000, "{} buckets", buckets.len());
     }
 }

@@ -5,14 +5,17 @@ use axum::{
 use token::Fingerprint;
 use verdict::{Cache, Reason, Refusal, Request, Unaided, Verdict};
 
-use super::{Desk, problem::Problem};
+use super::{AppState, problem::Problem};
 use crate::{
-    listener::Peer,
+    listener::PeerAddr,
     model::{Actor, OperatorId, Subject},
     operations::Authority,
 };
 
-/// Whoever presents a token that the gate admits: `Authorization: Bearer TOKEN`, or Soracom's pair of headers.
+const API_KEY: HeaderName = HeaderName::from_static("x-soracom-api-key");
+const API_TOKEN: HeaderName = HeaderName::from_static("x-soracom-token");
+
+/// The subject of a token that the gate admits, presented as `Authorization: Bearer TOKEN` or as Soracom's two headers.
 #[derive(Debug, Clone)]
 pub(super) struct Caller {
     pub(super) subject: Subject,
@@ -24,47 +27,55 @@ impl Caller {
         Actor::Token { subject: self.subject.clone(), fingerprint: self.fingerprint }
     }
 
-    /// Nobody reaches into another operator; what may be done in the own one, the gate has decided.
-    pub(super) fn authority(&self) -> Authority {
+    /// Returns the access scope of the caller: its own operator. The gate has checked the permission already.
+    pub(super) fn access_scope(&self) -> Authority {
         Authority::Operator(self.subject.operator.clone())
     }
 
-    /// What nobody but the root user may do, whatever was granted: else the permission would be all permissions.
+    /// Rejects every caller but the root user, regardless of its permissions.
+    ///
+    /// # Errors
+    ///
+    /// `root_only` if the caller is not a root user.
     pub(super) fn must_be_root(&self) -> Result<(), Problem> {
         if self.subject.is_root() {
             return Ok(());
         }
         Err(Problem::root_only(
-            "only the root user makes and deletes AuthKeys of the root user, whatever was granted",
+            "only the root user can create and delete AuthKeys of the root user, regardless of permissions",
         ))
     }
 
-    /// Another operator's path looks like one that is not there.
-    pub(super) fn authority_over(&self, operator: &str) -> Result<(OperatorId, Authority), Problem> {
+    /// Returns the operator of a path and the caller's access scope.
+    ///
+    /// # Errors
+    ///
+    /// `not_found` if the path names another operator, whether or not that operator exists.
+    pub(super) fn access_scope_for(&self, operator: &str) -> Result<(OperatorId, Authority), Problem> {
         if operator != self.subject.operator.as_str() {
-            return Err(Problem::not_found("there is no such operator"));
+            return Err(Problem::not_found("operator not found"));
         }
-        Ok((self.subject.operator.clone(), self.authority()))
+        Ok((self.subject.operator.clone(), self.access_scope()))
     }
 }
 
-impl FromRequestParts<Desk> for Caller {
+impl FromRequestParts<AppState> for Caller {
     type Rejection = Problem;
 
-    async fn from_request_parts(parts: &mut Parts, desk: &Desk) -> Result<Self, Problem> {
+    async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, Problem> {
         let target = parts.uri.path_and_query().map_or("/", PathAndQuery::as_str);
         let line = [(":method", parts.method.as_str().as_bytes()), (":path", target.as_bytes())];
         let headers = parts.headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes()));
         let headers: Vec<_> = line.into_iter().chain(headers).collect();
-        let peer = parts.extensions.get::<Peer>().map(|Peer(address)| *address);
-        let publication = desk.latest();
+        let peer = parts.extensions.get::<PeerAddr>().map(|PeerAddr(address)| *address);
+        let publication = state.latest();
         let snapshot = Some(&publication.snapshot);
-        let request = Request { headers: &headers, peer, snapshot, now: desk.service.now().millis() };
-        let admission = match desk.gate.decide_with(&request, &mut Cache::none(), &Unaided) {
+        let request = Request { headers: &headers, peer, snapshot, now: state.service.now().millis() };
+        let admission = match state.gate.decide_with(&request, &mut Cache::none(), &Unaided) {
             Verdict::Admit(admission) => admission,
-            Verdict::Refuse(refused) => return Err(refusal(desk, &refused)),
-            // No rule of the own policy is public, so nothing passes without a credential.
-            Verdict::Pass(_) => return Err(refusal(desk, &Reason::CredentialMissing.into())),
+            Verdict::Refuse(refused) => return Err(refusal(state, &refused)),
+            // The API's own policy has no public rule, so a request without a credential is refused.
+            Verdict::Pass(_) => return Err(refusal(state, &Reason::CredentialMissing.into())),
         };
         let identity = admission.identity();
         let api_key = parts.headers.get(&API_KEY);
@@ -72,11 +83,11 @@ impl FromRequestParts<Desk> for Caller {
             return Err(Problem::new(
                 StatusCode::UNAUTHORIZED,
                 "api_key_mismatch",
-                "the API key is missing or not the one issued with the token",
+                "`X-Soracom-API-Key` is missing or was not issued with this token",
             ));
         }
         let malformed = Reason::Token(token::Error::Malformed);
-        let subject = identity.subject().parse().map_err(|_| refusal(desk, &malformed.into()))?;
+        let subject = identity.subject().parse().map_err(|_| refusal(state, &malformed.into()))?;
         Ok(Self { subject, fingerprint: admission.fingerprint() })
     }
 }
@@ -85,17 +96,14 @@ fn names_session(api_key: Option<&HeaderValue>, session: Option<&str>) -> bool {
     matches!((api_key, session), (Some(key), Some(session)) if key.as_bytes() == session.as_bytes())
 }
 
-fn refusal(desk: &Desk, refused: &Refusal) -> Problem {
+fn refusal(state: &AppState, refused: &Refusal) -> Problem {
     let reason = refused.reason();
     let status = StatusCode::from_u16(reason.status()).unwrap_or(StatusCode::UNAUTHORIZED);
     let problem = Problem::new(status, reason.code(), reason.to_string());
-    let answer = desk.gate.answer(refused, None);
+    let answer = state.gate.answer(refused, None);
     let challenge = answer.headers.into_iter().find(|(name, _)| *name == header::WWW_AUTHENTICATE.as_str());
     match challenge.and_then(|(_, value)| HeaderValue::try_from(value).ok()) {
         Some(challenge) => problem.with_value(header::WWW_AUTHENTICATE, challenge),
         None => problem,
     }
 }
-
-const API_KEY: HeaderName = HeaderName::from_static("x-soracom-api-key");
-const API_TOKEN: HeaderName = HeaderName::from_static("x-soracom-token");

@@ -1,4 +1,4 @@
-//! What edges fetch.
+//! The endpoints for edges: manifest, objects and symmetric keys.
 
 use std::time::{Duration, Instant};
 
@@ -12,19 +12,40 @@ use serde::Deserialize;
 use token::Fingerprint;
 use tokio::time::sleep;
 
-use super::{Desk, problem::Problem};
+use super::{AppState, problem::Problem};
 use crate::{
     model::{EdgeId, EdgeReport, EdgeWorkers},
     operations,
     publisher::{Order, Publication},
 };
 
+/// How far a reported version may be ahead of the clock, in milliseconds. Versions are times.
+const MAX_VERSION_LEAD_MS: u64 = 86_400_000;
+
+const EDGE_STATUS: HeaderName = HeaderName::from_static("x-keystile-edge-status");
+const PREFER: HeaderName = HeaderName::from_static("prefer");
+const PREFERENCE_APPLIED: HeaderName = HeaderName::from_static("preference-applied");
+
+/// The maximum of `Prefer: wait`, so that proxies in between need not keep a silent connection open for longer.
+const MAX_WAIT_SECONDS: u64 = 30;
+
+const MAX_STATUS_BYTES: usize = 200;
+
+/// Many times the number of cores of any machine.
+const MAX_WORKERS: u64 = 65_536;
+
+/// Ten times the time that workers need to load what the leader has shared.
+const WORKER_CATCH_UP_WAIT: Duration = Duration::from_millis(250);
+
+/// How long to wait for a replica. Replication takes milliseconds.
+const REPLICA_LAG_TIMEOUT: Duration = Duration::from_millis(500);
+
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct ManifestQuery {
     #[serde(default)]
     have: u64,
-    /// Of the delegation that the edge holds; an older edge does not tell.
+    /// The epoch of the delegation that the edge holds. Older edges do not send it.
     epoch: Option<u64>,
 }
 
@@ -34,10 +55,10 @@ pub(super) struct KeysQuery {
     sha256: String,
 }
 
-/// Something newer than `have` at once, and anything of a later epoch; else waits for it as long as the edge prefers.
-/// Never anything older.
+/// Returns a manifest that is newer than `have` or of a later epoch. If there is none yet, waits for one for as long as
+/// the edge prefers, and then answers 304. Never returns an older manifest.
 pub(super) async fn manifest(
-    State(desk): State<Desk>,
+    State(state): State<AppState>,
     EdgeCaller(edge): EdgeCaller,
     headers: HeaderMap,
     query: Result<Query<ManifestQuery>, QueryRejection>,
@@ -45,27 +66,32 @@ pub(super) async fn manifest(
     let Query(ManifestQuery { have, epoch }) =
         query.map_err(|_| Problem::invalid("`have`: expected a version; `epoch`: expected an epoch"))?;
     let known =
-        headers.get(header::IF_NONE_MATCH).and_then(|tag| tag.to_str().ok()).and_then(read_entity_tag);
-    let report = EdgeReport { version: have, issued_at: known.map(|(_, at)| at), workers: workers(&headers) };
-    // An edge may say anything of itself.
-    let latest_credible = desk.latest().version.max(desk.service.now().millis()).saturating_add(CREDIBLE);
-    desk.service.edge_seen(&edge, report.credible(latest_credible));
-    let publisher = &desk.service.config().publisher;
-    let mut wait =
-        preferred_wait(&headers).min(longest_wait(publisher.lifetime.get(), publisher.resign.get()));
+        headers.get(header::IF_NONE_MATCH).and_then(|tag| tag.to_str().ok()).and_then(parse_entity_tag);
+    let report = EdgeReport {
+        version: have,
+        issued_at: known.map(|(_, at)| at),
+        workers: parse_edge_status(&headers),
+    };
+    // The report is unverified: bound the version that it claims.
+    let max_credible_version =
+        state.latest().version.max(state.service.now().millis()).saturating_add(MAX_VERSION_LEAD_MS);
+    state.service.edge_seen(&edge, report.credible(max_credible_version));
+    let publisher = &state.service.config().publisher;
+    let mut wait = preferred_wait(&headers).min(max_wait(publisher.lifetime.get(), publisher.resign.get()));
     if report.enforces() < have {
-        // Its workers are just taking up what it fetched: it is to tell soon that they have.
-        wait = wait.min(CATCHING_UP);
+        // The edge fetched this version but its workers have not installed it yet. Use a short wait so that it reports
+        // back soon.
+        wait = wait.min(WORKER_CATCH_UP_WAIT);
     }
-    let held = Order { epoch: epoch.unwrap_or_else(|| desk.latest().epoch), version: have };
-    if desk.latest().order() < held {
-        catch_up(&desk, &edge, held).await;
+    let held = Order { epoch: epoch.unwrap_or_else(|| state.latest().epoch), version: have };
+    if state.latest().order() < held {
+        wait_for_replica(&state, &edge, held).await;
     }
-    if desk.latest().order() <= held && !wait.is_zero() {
-        wait_for_newer(&desk, held, wait).await;
+    if state.latest().order() <= held && !wait.is_zero() {
+        wait_for_newer(&state, held, wait).await;
     }
-    let publication = desk.latest();
-    let mut response = if is_news(&publication, held, known) {
+    let publication = state.latest();
+    let mut response = if is_newer_for_edge(&publication, held, known) {
         let mut response = Body::from(publication.manifest.clone()).into_response();
         response
             .headers_mut()
@@ -89,14 +115,15 @@ pub(super) async fn manifest(
     Ok(response)
 }
 
-/// Immutable and signed for by hash: no secret, no authentication, any cache may keep it.
+/// Returns a bundle object. Objects are immutable, named by hash and contain no secret, so the endpoint needs no
+/// authentication and any cache may store them.
 pub(super) async fn object(
-    State(desk): State<Desk>,
+    State(state): State<AppState>,
     Path(sha256): Path<String>,
 ) -> Result<impl IntoResponse, Problem> {
-    let object = hash(&sha256).and_then(|sha256| desk.publications.object(&sha256));
+    let object = parse_sha256(&sha256).and_then(|sha256| state.publications.object(&sha256));
     let object =
-        object.ok_or_else(|| Problem::not_found("there is no such object, or it was superseded long ago"))?;
+        object.ok_or_else(|| Problem::not_found("object not found, or superseded and no longer kept"))?;
     let headers = [
         (header::CONTENT_TYPE, "application/octet-stream"),
         (header::CACHE_CONTROL, "public, max-age=31536000, immutable"),
@@ -104,150 +131,134 @@ pub(super) async fn object(
     Ok((headers, Vec::from(&*object)))
 }
 
-/// The symmetric keys: for edges only, and for no cache.
+/// Returns the object with the symmetric keys. Requires an edge credential; no cache may store it.
 pub(super) async fn secret_keys(
-    State(desk): State<Desk>,
+    State(state): State<AppState>,
     EdgeCaller(_): EdgeCaller,
     query: Result<Query<KeysQuery>, QueryRejection>,
 ) -> Result<impl IntoResponse, Problem> {
     let Query(KeysQuery { sha256 }) =
-        query.map_err(|_| Problem::invalid("`sha256`: expected a hash in hex"))?;
-    let object = hash(&sha256).and_then(|sha256| desk.publications.secret_keys(&sha256));
+        query.map_err(|_| Problem::invalid("`sha256`: expected a SHA-256 in hex"))?;
+    let object = parse_sha256(&sha256).and_then(|sha256| state.publications.secret_keys(&sha256));
     let object =
-        object.ok_or_else(|| Problem::not_found("there is no such object, or it was superseded long ago"))?;
+        object.ok_or_else(|| Problem::not_found("object not found, or superseded and no longer kept"))?;
     let headers = [(header::CONTENT_TYPE, "application/octet-stream"), (header::CACHE_CONTROL, "no-store")];
     Ok((headers, Vec::from(&*object)))
 }
 
-/// An edge, by its credential.
+/// The edge that is authenticated by the credential of the request.
 pub(super) struct EdgeCaller(EdgeId);
 
-impl FromRequestParts<Desk> for EdgeCaller {
+impl FromRequestParts<AppState> for EdgeCaller {
     type Rejection = Problem;
 
-    async fn from_request_parts(parts: &mut Parts, desk: &Desk) -> Result<Self, Problem> {
-        // Found when the request was admitted.
+    async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, Problem> {
+        // The admission middleware has authenticated it already.
         if let Some(edge) = parts.extensions.get::<EdgeId>() {
             return Ok(Self(edge.clone()));
         }
         let presented = parts.headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
         let credential = presented.and_then(|value| value.strip_prefix("Bearer "));
-        let edge = operations::authenticate_edge(&desk.service, credential.unwrap_or_default()).await?;
+        let edge = operations::authenticate_edge(&state.service, credential.unwrap_or_default()).await?;
         Ok(Self(edge))
     }
 }
 
-/// Another replica gave the edge something that this one has not seen yet; or the database went back, and the edge
-/// would not take what is revoked from now on.
-async fn catch_up(desk: &Desk, edge: &EdgeId, held: Order) {
-    let mut stop = desk.stop.clone();
+/// Waits until this replica has what the edge holds.
+///
+/// The edge holds a newer version than this replica. Either replication is behind (wait briefly), or the database was
+/// restored from a backup; the edge would then ignore new revocations.
+async fn wait_for_replica(state: &AppState, edge: &EdgeId, held: Order) {
+    let mut stop = state.stop.clone();
     tokio::select! {
-        () = desk.publications.caught_up(held) => {}
-        () = sleep(CATCH_UP) => {}
+        () = state.publications.caught_up(held) => {}
+        () = sleep(REPLICA_LAG_TIMEOUT) => {}
         _ = stop.wait_for(|stop| *stop) => {}
     }
-    let latest = desk.latest().order();
-    if latest < held && desk.ahead.due(edge, Instant::now()) {
+    let latest = state.latest().order();
+    if latest < held && state.edge_ahead_log.allow(edge, Instant::now()) {
         tracing::warn!(
             edge.id = %edge,
             edge.epoch = held.epoch,
             edge.version = held.version,
             authority.epoch = latest.epoch,
             bundle.version = latest.version,
-            "an edge says that it holds a version above the latest, for which there is only its word. If it is so, it \
-             takes nothing until there is a higher one: was a backup restored, or the clock set back? A restart of the \
-             server takes a version from the clock. If other edges say so too, see SECURITY.md on stolen keys; if it is \
-             this one alone, enroll it anew"
+            "an edge reports a version above the latest one (unverified). If the report is true, the edge accepts no \
+             bundle below that version. Check whether a backup was restored or the clock was set back; a restart of the \
+             server derives a new version from the clock. If other edges report the same, see SECURITY.md on stolen \
+             keys; if only this edge does, enroll it again"
         );
     }
 }
 
-/// Ends early when the server stops, so that stopping need not wait for the edges.
-async fn wait_for_newer(desk: &Desk, held: Order, wait: Duration) {
-    let _waiting = desk.metrics.edge_waits();
-    let mut stop = desk.stop.clone();
+/// Waits until a manifest newer than `held` is published, at most for `wait`. Returns early if the server stops, so
+/// that shutdown does not wait for edges.
+async fn wait_for_newer(state: &AppState, held: Order, wait: Duration) {
+    let _waiting = state.metrics.track_waiting_edge();
+    let mut stop = state.stop.clone();
     tokio::select! {
-        () = desk.publications.newer_than(held) => {}
+        () = state.publications.newer_than(held) => {}
         () = sleep(wait) => {}
         _ = stop.wait_for(|stop| *stop) => {}
     }
 }
 
-/// Whether the edge does not have it, nor anything later. What it knows of is of the epoch that it holds.
-fn is_news(publication: &Publication, held: Order, known: Option<(u64, u64)>) -> bool {
+/// Returns true if `publication` is newer than what the edge holds. `known` (version, `issued_at` in milliseconds)
+/// belongs to the epoch in `held`.
+fn is_newer_for_edge(publication: &Publication, held: Order, known: Option<(u64, u64)>) -> bool {
     publication.epoch > held.epoch
         || publication.order() >= held
             && (publication.version, publication.issued_at) > known.unwrap_or_default()
 }
 
-/// `"VERSION-ISSUEDMS"`
+/// Returns the entity tag `"VERSION-ISSUED_AT_MS"`.
 fn entity_tag(publication: &Publication) -> String {
     format!("\"{}-{}\"", publication.version, publication.issued_at)
 }
 
-fn read_entity_tag(tag: &str) -> Option<(u64, u64)> {
+fn parse_entity_tag(tag: &str) -> Option<(u64, u64)> {
     let tag = tag.strip_prefix("W/").unwrap_or(tag);
     let (version, issued_at) = tag.strip_prefix('"')?.strip_suffix('"')?.split_once('-')?;
     Some((version.parse().ok()?, issued_at.parse().ok()?))
 }
 
-/// `version=V; workers=N; oldest=V; lagging=K`, each once and in this order. What can't be read tells nothing: an edge
-/// gets its manifest whatever it says of itself.
-fn workers(headers: &HeaderMap) -> Option<EdgeWorkers> {
+/// Parses `version=V; workers=N; oldest=V; lagging=K`, each member once and in this order. Returns `None` for a
+/// malformed status: the edge gets its manifest regardless.
+fn parse_edge_status(headers: &HeaderMap) -> Option<EdgeWorkers> {
     let status = headers.get(&EDGE_STATUS)?;
-    let read = || {
-        let mut members = status.to_str().ok().filter(|text| text.len() <= LONGEST_STATUS)?.split(';');
+    let parse = || {
+        let mut members = status.to_str().ok().filter(|text| text.len() <= MAX_STATUS_BYTES)?.split(';');
         let mut member = |name: &str| {
             let number = members.next()?.trim_matches(' ').strip_prefix(name)?.strip_prefix('=')?;
             number.bytes().all(|byte| byte.is_ascii_digit()).then(|| number.parse::<u64>().ok())?
         };
         let (_, count, oldest, lagging) =
             (member("version")?, member("workers")?, member("oldest")?, member("lagging")?);
-        let whole = members.next().is_none() && (1..=MOST_WORKERS).contains(&count) && lagging <= count;
-        whole.then_some(EdgeWorkers { count, oldest, lagging })
+        let valid = members.next().is_none() && (1..=MAX_WORKERS).contains(&count) && lagging <= count;
+        valid.then_some(EdgeWorkers { count, oldest, lagging })
     };
-    let workers = read();
+    let workers = parse();
     if workers.is_none() {
-        tracing::debug!("an edge sent a status that can't be read");
+        tracing::debug!("malformed edge status header");
     }
     workers
 }
 
-/// `Prefer: wait=N` (RFC 7240 section 4.3), in seconds.
+/// Returns the wait that the edge asks for by `Prefer: wait=N` (RFC 7240 section 4.3; seconds).
 fn preferred_wait(headers: &HeaderMap) -> Duration {
     let preferences = headers.get_all(PREFER).into_iter().filter_map(|value| value.to_str().ok());
     let seconds = preferences
         .flat_map(|value| value.split([',', ';']))
         .find_map(|preference| preference.trim().strip_prefix("wait=")?.trim_matches('"').parse().ok());
-    Duration::from_secs(seconds.unwrap_or(0).min(LONGEST_WAIT))
+    Duration::from_secs(seconds.unwrap_or(0).min(MAX_WAIT_SECONDS))
 }
 
-/// An edge may have been given a manifest right before it was signed anew; with this wait on top it is still fresh when
-/// the answer comes, half of the remaining lifetime before it goes stale.
-fn longest_wait(lifetime: Duration, resign: Duration) -> Duration {
+/// Returns the longest wait that keeps an edge fresh: it may hold a manifest that is `resign` old, and after half of
+/// the remaining lifetime it must get the next one.
+fn max_wait(lifetime: Duration, resign: Duration) -> Duration {
     lifetime.saturating_sub(resign) / 2
 }
 
-fn hash(hex: &str) -> Option<[u8; 32]> {
+fn parse_sha256(hex: &str) -> Option<[u8; 32]> {
     hex.parse::<Fingerprint>().ok().map(|hash| *hash.as_bytes())
 }
-
-/// How far ahead of the clock a version may be, in milliseconds: versions are times.
-const CREDIBLE: u64 = 86_400_000;
-
-const EDGE_STATUS: HeaderName = HeaderName::from_static("x-keystile-edge-status");
-const PREFER: HeaderName = HeaderName::from_static("prefer");
-const PREFERENCE_APPLIED: HeaderName = HeaderName::from_static("preference-applied");
-
-/// For the longest lifetimes: what is between need not keep a silent connection longer.
-const LONGEST_WAIT: u64 = 30;
-const LONGEST_STATUS: usize = 200;
-
-/// Far more than a machine has cores.
-const MOST_WORKERS: u64 = 65_536;
-
-/// Ten times what workers take to see what the leader has shared.
-const CATCHING_UP: Duration = Duration::from_millis(250);
-
-/// A replica hears of a commit in milliseconds.
-const CATCH_UP: Duration = Duration::from_millis(500);

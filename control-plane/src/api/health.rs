@@ -9,44 +9,47 @@ use axum::{
 use serde::Serialize;
 use tokio::sync::Mutex;
 
-use super::{Desk, problem::Problem};
+use super::{AppState, problem::Problem};
 use crate::operations::{self, ClockError, Service, StoreError, TakeUpError};
 
-/// What tells one server from another: commands compare it with their own database.
+/// The minimum interval between clock comparisons. Each costs a database query, and clocks drift slowly.
+const CLOCK_CHECK_INTERVAL: Duration = Duration::from_secs(60);
+
+/// The body of `/healthz` and `/readyz`. Commands compare it with their own database.
 #[derive(Serialize)]
 pub(super) struct Health {
     status: &'static str,
     installation: Option<String>,
-    /// The latest that this server has published.
+    /// The latest bundle version that this server has published.
     version: u64,
     epoch: u64,
-    /// What is to be looked at, and no reason to take requests elsewhere.
+    /// A problem that needs attention but does not make the server unready.
     #[serde(skip_serializing_if = "Option::is_none")]
     note: Option<String>,
 }
 
 impl Health {
-    fn of(desk: &Desk, status: &'static str) -> Json<Self> {
-        let latest = desk.latest();
-        let installation = desk.service.installation().map(str::to_owned);
-        let note = desk.service.journal().trouble().map(|cause| format!("journal: {cause}"));
+    fn of(state: &AppState, status: &'static str) -> Json<Self> {
+        let latest = state.latest();
+        let installation = state.service.installation().map(str::to_owned);
+        let note = state.service.journal().trouble().map(|cause| format!("journal: {cause}"));
         Json(Self { status, installation, version: latest.version, epoch: latest.epoch, note })
     }
 }
 
-/// The process lives.
-pub(super) async fn lives(State(desk): State<Desk>) -> Json<Health> {
-    Health::of(&desk, "ok")
+/// Answers 200 while the process runs.
+pub(super) async fn liveness(State(state): State<AppState>) -> Json<Health> {
+    Health::of(&state, "ok")
 }
 
-/// Compares the clock of this machine with that of the database server, once in [`CLOCK_CHECK_INTERVAL`] at most.
+/// Compares the clock of this machine with that of the database server, at most once per [`CLOCK_CHECK_INTERVAL`].
 #[derive(Debug, Default)]
 pub(super) struct ClockCheck {
     last: Mutex<Option<(Instant, Option<&'static str>)>>,
 }
 
 impl ClockCheck {
-    /// Returns the code of what is wrong.
+    /// Returns the error code of a clock difference, or `None` if the clocks agree.
     async fn trouble(&self, service: &Service) -> Result<Option<&'static str>, StoreError> {
         let mut last = self.last.lock().await;
         if let Some((at, trouble)) = *last
@@ -67,38 +70,35 @@ impl ClockCheck {
     }
 }
 
-/// The store answers and takes changes, the clock agrees with that of the database server, what edges are told is
+/// Answers 200 if the store accepts writes, the clock agrees with the database server's, the latest changes are
 /// published, and tokens can be issued.
-pub(super) async fn ready(State(desk): State<Desk>) -> Result<Json<Health>, Problem> {
+pub(super) async fn readiness(State(state): State<AppState>) -> Result<Json<Health>, Problem> {
     let unready = |code, detail| Problem::new(StatusCode::SERVICE_UNAVAILABLE, code, detail);
-    desk.service.ready().await?;
-    desk.service.writable().await.map_err(|error| Problem::unavailable("store_unwritable", &error))?;
-    if let Some(code) = desk.clock_check.trouble(&desk.service).await? {
+    state.service.ready().await?;
+    state.service.writable().await.map_err(|error| Problem::unavailable("store_unwritable", &error))?;
+    if let Some(code) = state.clock_check.trouble(&state.service).await? {
         return Err(unready(
             code,
-            "the clock of this server differs from that of the database server by more than a minute",
+            "the clock of this server differs from the database server's by more than a minute",
         ));
     }
-    if let Some(code) = desk.publications.trouble() {
-        return Err(unready(code, "nothing is published at the moment; the log says why"));
+    if let Some(code) = state.publications.trouble() {
+        return Err(unready(code, "publishing fails; see the server log"));
     }
-    if desk.service.now().millis() >= desk.latest().expires_at {
-        return Err(unready("manifest_stale", "the manifest is out of date"));
+    if state.service.now().millis() >= state.latest().expires_at {
+        return Err(unready("manifest_stale", "the manifest has expired"));
     }
-    match desk.service.can_issue().await {
-        Ok(()) => Ok(Health::of(&desk, "ready")),
+    match state.service.can_issue().await {
+        Ok(()) => Ok(Health::of(&state, "ready")),
         Err(TakeUpError::Store(error)) => Err(error.into()),
         Err(TakeUpError::Keys(_)) => Err(unready(
             "signing_key_missing",
-            "the key that tokens are signed with is not in the key folder of this server; the log names its file",
+            "the key file of the current signing key is missing from `keys/`; the server log names the file",
         )),
     }
 }
 
-pub(super) async fn metrics(State(desk): State<Desk>) -> Result<impl IntoResponse, Problem> {
-    let text = desk.metrics.text().map_err(|error| Problem::unavailable("metrics_unwritable", &error))?;
+pub(super) async fn metrics(State(state): State<AppState>) -> Result<impl IntoResponse, Problem> {
+    let text = state.metrics.text().map_err(|error| Problem::unavailable("metrics_unwritable", &error))?;
     Ok(([(header::CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], text))
 }
-
-/// The comparison costs a query, and clocks go wrong slowly or seldom.
-const CLOCK_CHECK_INTERVAL: Duration = Duration::from_secs(60);

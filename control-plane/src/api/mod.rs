@@ -1,4 +1,4 @@
-//! The HTTP surface. Each module is one group of paths; all go through [`operations`](crate::operations).
+//! The HTTP API. Each module holds one group of paths; all call [`operations`](crate::operations).
 
 mod admission;
 mod body;
@@ -24,47 +24,55 @@ use tokio::sync::watch;
 use verdict::{Gate, Policy, PolicyError};
 
 use crate::{
+    log_throttle::KeyedLogThrottle,
     model::EdgeId,
     operations::Service,
     publisher::{Publication, Publications},
-    seldom::SeldomEach,
     telemetry::Metrics,
 };
 
-/// What handlers share.
+/// The maximum size of a request body. The largest valid value in one is a token of 8 KiB.
+const MAX_BODY_BYTES: usize = 16 * 1024;
+
+/// The state that handlers share.
 #[derive(Clone)]
-pub(crate) struct Desk {
+pub(crate) struct AppState {
     service: Arc<Service>,
     publications: Publications,
     gate: Arc<Gate>,
     metrics: Metrics,
-    /// Edges that hold more than there is.
-    ahead: Arc<SeldomEach<EdgeId>>,
+    /// Throttles the warning about edges that report a version above the latest.
+    edge_ahead_log: Arc<KeyedLogThrottle<EdgeId>>,
     admission: Arc<admission::Admission>,
     clock_check: Arc<health::ClockCheck>,
     stop: watch::Receiver<bool>,
 }
 
-impl Desk {
+impl AppState {
     fn latest(&self) -> Arc<Publication> {
         self.publications.latest()
     }
 }
 
+/// Builds the router of the HTTP API.
+///
+/// # Errors
+///
+/// If the settings do not yield a valid policy for the API itself.
 pub fn router(
     service: Arc<Service>,
     publications: Publications,
     metrics: Metrics,
     stop: watch::Receiver<bool>,
 ) -> Result<Router, RouterError> {
-    let gate = Arc::new(Gate::new(policy(&service).map_err(RouterError)?));
+    let gate = Arc::new(Gate::new(own_api_policy(&service).map_err(RouterError)?));
     let admission = Arc::new(admission::Admission::new(&service.config().server));
-    let desk = Desk {
+    let state = AppState {
         service,
         publications,
         gate,
         metrics,
-        ahead: Arc::default(),
+        edge_ahead_log: Arc::default(),
         admission,
         clock_check: Arc::default(),
         stop,
@@ -80,23 +88,23 @@ pub fn router(
         .route("/revocations", post(revocations::create))
         .route("/edge/v1/objects/{sha256}", get(edge::object))
         .route("/edge/v1/keys", get(edge::secret_keys))
-        .route("/healthz", get(health::lives))
-        .route("/readyz", get(health::ready))
+        .route("/healthz", get(health::liveness))
+        .route("/readyz", get(health::readiness))
         .route("/metrics", get(health::metrics))
-        .route("/openapi.json", get(openapi::show))
-        .layer(middleware::from_fn_with_state(desk.clone(), layers::time_limit));
+        .route("/openapi.json", get(openapi::serve_openapi))
+        .layer(middleware::from_fn_with_state(state.clone(), layers::time_limit));
     Ok(timed
         .route("/edge/v1/manifest", get(edge::manifest))
         .fallback(problem::not_found)
         .method_not_allowed_fallback(problem::method_not_allowed)
-        .layer(DefaultBodyLimit::max(LARGEST_BODY))
-        .layer(middleware::from_fn_with_state(desk.clone(), layers::limit))
-        .layer(middleware::from_fn_with_state(desk.clone(), layers::observe))
-        .with_state(desk))
+        .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
+        .layer(middleware::from_fn_with_state(state.clone(), layers::limit))
+        .layer(middleware::from_fn_with_state(state.clone(), layers::observe))
+        .with_state(state))
 }
 
-/// The own API asks the same gate as an edge.
-fn policy(service: &Service) -> Result<Policy, PolicyError> {
+/// Builds the policy of the control plane's own API, which the same gate evaluates as at an edge.
+fn own_api_policy(service: &Service) -> Result<Policy, PolicyError> {
     let config = service.config();
     let policy = json!({
         "audience": config.publisher.audience,
@@ -104,20 +112,20 @@ fn policy(service: &Service) -> Result<Policy, PolicyError> {
         "control_plane": { "cluster": "none" },
         "tokens": { "issuer": config.tokens.issuer, "audiences": [config.tokens.audience] },
         "credentials": [{ "header": "authorization", "scheme": "Bearer" }, { "header": "x-soracom-token" }],
-        "rules": [{ "operations": { "table": openapi::operations() } }],
-        // The router behind it tells capitals apart, and so do names of users in paths.
+        "rules": [{ "operations": { "table": openapi::operations_table() } }],
+        // The router and the user names in paths are case-sensitive.
         "path_case": "exact",
     });
     Policy::from_json(policy.to_string().as_bytes())
 }
 
-/// The settings make no policy.
+/// The API's own policy cannot be built from the settings.
 #[derive(Debug)]
 pub struct RouterError(PolicyError);
 
 impl fmt::Display for RouterError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("the settings of tokens and publisher make no policy")
+        f.write_str("cannot build the API's own policy from `tokens` and `publisher`")
     }
 }
 
@@ -126,6 +134,3 @@ impl std::error::Error for RouterError {
         Some(&self.0)
     }
 }
-
-/// The longest thing anybody has to send is a token of 8 KiB.
-const LARGEST_BODY: usize = 16 * 1024;

@@ -1,4 +1,4 @@
-//! Errors as clients get them: RFC 9457, with the members that Soracom's clients read besides.
+//! Error responses in the format of RFC 9457, with the additional members that Soracom's clients read.
 
 use std::time::Duration;
 
@@ -14,10 +14,10 @@ use crate::operations::{
     MintError, RevokeError, StoreError,
 };
 
-/// When it is worth to try again where somebody has to make room first.
-const A_MINUTE: Duration = Duration::from_secs(60);
+/// The `Retry-After` of limits that end only when existing items are deleted.
+const DEFAULT_RETRY_AFTER: Duration = Duration::from_secs(60);
 
-/// More tokens in a minute than an operator may have.
+/// The error code for more tokens per minute than an operator may issue.
 pub(super) const TOKENS_EXCEEDED: &str = "operator_tokens_exceeded";
 
 #[derive(Debug)]
@@ -47,7 +47,7 @@ impl Problem {
         Self::new(StatusCode::NOT_FOUND, "not_found", detail)
     }
 
-    /// What no permission allows anybody but the root user.
+    /// Returns the error for an operation that only the root user may do, regardless of permissions.
     pub(crate) fn root_only(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::FORBIDDEN, "root_only", detail)
     }
@@ -56,19 +56,23 @@ impl Problem {
         Self::new(StatusCode::BAD_REQUEST, "request_invalid", detail)
     }
 
-    /// `wait` until it may work; a second at least.
+    /// Returns a 429 with `Retry-After`: `wait` rounded up to seconds, at least one second.
     pub(crate) fn too_many(code: &'static str, detail: impl Into<String>, wait: Duration) -> Self {
         let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
         Self::new(StatusCode::TOO_MANY_REQUESTS, code, detail)
             .with_value(header::RETRY_AFTER, HeaderValue::from(seconds.max(1)))
     }
 
-    /// What is broken is the log's business, not the client's.
+    /// Returns a 503 without details, which go to the log only.
     pub(crate) fn unavailable(code: &'static str, error: &dyn std::error::Error) -> Self {
         let cause = error.source().map(ToString::to_string).unwrap_or_default();
         tracing::error!(error.code = code, error.cause = cause, "{error}");
-        Self::new(StatusCode::SERVICE_UNAVAILABLE, code, "the control plane can't do this now; try again")
-            .with(header::RETRY_AFTER, "1")
+        Self::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            code,
+            "the control plane is temporarily unavailable; try again",
+        )
+        .with(header::RETRY_AFTER, "1")
     }
 }
 
@@ -100,16 +104,16 @@ struct Body<'a> {
     status: u16,
     detail: &'a str,
     code: &'static str,
-    /// Soracom's clients show this one.
+    /// The same text as `detail`; Soracom's clients read it.
     message: &'a str,
 }
 
 pub(super) async fn not_found() -> Problem {
-    Problem::not_found("there is nothing at this path")
+    Problem::not_found("no resource at this path")
 }
 
 pub(super) async fn method_not_allowed() -> Problem {
-    Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "this path does not take this method")
+    Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "method not allowed for this path")
 }
 
 impl From<StoreError> for Problem {
@@ -143,9 +147,11 @@ impl From<ClockError> for Problem {
         let code = error.code();
         let detail = match error {
             ClockError::Store(error) => return error.into(),
-            ClockError::Ahead(..) => "the control plane's clock is ahead of others; nothing was revoked",
-            ClockError::Behind(..) => "the control plane's clock is behind others; nothing was revoked",
-            ClockError::Unconfirmed => "nothing confirms the control plane's clock",
+            ClockError::Ahead(..) => {
+                "the control plane's clock is ahead of other clocks; nothing was revoked"
+            }
+            ClockError::Behind(..) => "the control plane's clock is behind other clocks; nothing was revoked",
+            ClockError::Unconfirmed => "no other clock confirms the control plane's clock",
         };
         Self::new(StatusCode::SERVICE_UNAVAILABLE, code, detail)
     }
@@ -172,7 +178,7 @@ impl From<RevokeError> for Problem {
 impl From<AccountError> for Problem {
     fn from(error: AccountError) -> Self {
         let status = match error {
-            AccountError::OperatorUnknown => return Self::not_found("there is no such operator"),
+            AccountError::OperatorUnknown => return Self::not_found("operator not found"),
             AccountError::UserUnknown(_) | AccountError::RoleUnknown(_) | AccountError::NotAttached => {
                 return Self::not_found(error.to_string());
             }
@@ -184,7 +190,7 @@ impl From<AccountError> for Problem {
             | AccountError::GrantTooLong(_)
             | AccountError::DescriptionTooLong => StatusCode::BAD_REQUEST,
             AccountError::LimitReached(_) => {
-                return Self::too_many(error.code(), error.to_string(), A_MINUTE);
+                return Self::too_many(error.code(), error.to_string(), DEFAULT_RETRY_AFTER);
             }
             AccountError::Store(error) => return error.into(),
         };

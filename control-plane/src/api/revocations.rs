@@ -6,10 +6,10 @@ use axum::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::{Desk, body::Strict, caller::Caller, problem::Problem};
+use super::{AppState, body::StrictJson, caller::Caller, problem::Problem};
 use crate::operations::{self, Reached, RevokeError, Revoked, Target, What};
 
-/// Exactly one of the first four.
+/// The body of a revocation request. Exactly one of the first four members must be present.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub(super) struct RevocationRequest {
@@ -21,14 +21,14 @@ pub(super) struct RevocationRequest {
     key_id: Option<String>,
     #[serde(default)]
     subject: Option<String>,
-    /// Only with `subject`.
+    /// Unix time in seconds; allowed only with `subject`.
     #[serde(default)]
     instant: Option<u64>,
     #[serde(default)]
     reason: Option<String>,
 }
 
-/// `version` is the first bundle that refuses it.
+/// The result of a revocation. `version` is the first bundle version that contains it.
 #[derive(Serialize)]
 pub(super) struct RevocationResponse {
     version: u64,
@@ -38,13 +38,13 @@ pub(super) struct RevocationResponse {
     scope: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     instant: Option<u64>,
-    /// With `wait`.
+    /// Present if the request has `wait`.
     #[serde(skip_serializing_if = "Option::is_none")]
     edges: Option<Edges>,
 }
 
-/// How many: their names are not a tenant's business. The revocation holds in any case; `lagging` are live edges that did
-/// not tell in time that they enforce it.
+/// The number of edges in each rollout state, without their names, which tenants must not see. The revocation is in
+/// effect regardless; `lagging` counts the live edges that did not confirm it in time.
 #[derive(Serialize)]
 struct Edges {
     enforcing: usize,
@@ -56,34 +56,34 @@ struct Edges {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct RevocationQuery {
-    /// Seconds to wait, at most, for every live edge to enforce it.
+    /// The maximum time to wait until every live edge enforces the revocation, in seconds.
     #[serde(default)]
     wait: u64,
 }
 
 pub(super) async fn create(
-    State(desk): State<Desk>,
+    State(state): State<AppState>,
     caller: Caller,
     query: Result<Query<RevocationQuery>, QueryRejection>,
-    Strict(request): Strict<RevocationRequest>,
+    StrictJson(request): StrictJson<RevocationRequest>,
 ) -> Result<Json<RevocationResponse>, Problem> {
     let Query(RevocationQuery { wait }) =
         query.map_err(|_| Problem::invalid("`wait`: expected a number of seconds"))?;
-    let authority = caller.authority();
-    let (target, reason) = read(request)?;
+    let access_scope = caller.access_scope();
+    let (target, reason) = parse_request(request)?;
     if target.is_up_to_now() {
-        operations::check_store_clock(&desk.service).await?;
+        operations::check_store_clock(&state.service).await?;
     }
     let revoked =
-        operations::revoke(&desk.service, &caller.actor(), &authority, target, reason.as_deref()).await;
+        operations::revoke(&state.service, &caller.actor(), &access_scope, target, reason.as_deref()).await;
     if let Err(error @ RevokeError::TooMany(_)) = &revoked {
-        desk.metrics.limited(error.code());
+        state.metrics.limited(error.code());
     }
     let Revoked { version, what } = revoked?;
-    desk.metrics.revoked();
+    state.metrics.revoked();
     let edges = match wait {
         0 => None,
-        _ => Some(enforced(&desk, version, Duration::from_secs(wait)).await?),
+        _ => Some(rollout_status(&state, version, Duration::from_secs(wait)).await?),
     };
     Ok(Json(match what {
         What::Fingerprint(fingerprint) => RevocationResponse {
@@ -103,19 +103,19 @@ pub(super) async fn create(
     }))
 }
 
-async fn enforced(desk: &Desk, version: u64, wait: Duration) -> Result<Edges, Problem> {
-    // The request must not time out: the revocation holds.
-    let longest = desk.service.config().server.request_timeout.get().mul_f64(0.8);
-    let reached = operations::await_fleet(&desk.service, version, wait.min(longest)).await;
+async fn rollout_status(state: &AppState, version: u64, wait: Duration) -> Result<Edges, Problem> {
+    // Answer before the request times out: the revocation is already in effect.
+    let max_wait = state.service.config().server.request_timeout.get().mul_f64(0.8);
+    let reached = operations::await_fleet(&state.service, version, wait.min(max_wait)).await;
     let Reached { enforcing, lagging, silent, unseen, .. } = reached.map_err(RevokeError::Store)?;
     let (enforcing, lagging) = (enforcing.len(), lagging.len());
     Ok(Edges { enforcing, lagging, silent: silent.len(), unseen: unseen.len() })
 }
 
-fn read(request: RevocationRequest) -> Result<(Target, Option<String>), Problem> {
+fn parse_request(request: RevocationRequest) -> Result<(Target, Option<String>), Problem> {
     let RevocationRequest { fingerprint, token, key_id, subject, instant, reason } = request;
     if instant.is_some() && subject.is_none() {
-        return Err(Problem::invalid("`instant`: goes with `subject` only"));
+        return Err(Problem::invalid("`instant`: allowed only with `subject`"));
     }
     let target = match (fingerprint, token, key_id, subject) {
         (Some(text), None, None, None) => Target::Fingerprint(parse("fingerprint", &text)?),

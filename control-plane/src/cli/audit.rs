@@ -1,44 +1,44 @@
 use clap::Args;
 use serde_json::{Value, json};
 
-use super::{Failure, Global, show};
+use super::{CliError, Global, output};
 use crate::{clock::Time, operations};
 
 #[derive(Debug, Args)]
 pub(super) struct Audit {
-    /// How many lines, the newest first
+    /// The maximum number of entries, newest first
     #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     limit: u32,
 }
 
 impl Audit {
-    pub(super) async fn run(self, global: &Global) -> Result<(), Failure> {
-        let lines = operations::list_audit(&global.service().await?, self.limit).await?;
-        let data: Vec<Value> = lines
+    pub(super) async fn run(self, global: &Global) -> Result<(), CliError> {
+        let entries = operations::list_audit(&global.service().await?, self.limit).await?;
+        let data: Vec<Value> = entries
             .iter()
-            .map(|line| {
+            .map(|entry| {
                 json!({
-                    "seq": line.seq,
-                    "at": line.at,
-                    "actor": line.actor,
-                    "action": line.action,
-                    "target": line.target,
-                    "detail": line.detail,
+                    "seq": entry.seq,
+                    "at": entry.at,
+                    "actor": entry.actor,
+                    "action": entry.action,
+                    "target": entry.target,
+                    "detail": entry.detail,
                 })
             })
             .collect();
         global.print(&data, || {
-            let rows = lines.iter().map(|line| {
+            let rows = entries.iter().map(|entry| {
                 [
-                    line.seq.to_string(),
-                    show::time(Time::from_millis(line.at)),
-                    line.actor.clone(),
-                    line.action.clone(),
-                    line.target.clone(),
-                    line.detail.to_string(),
+                    entry.seq.to_string(),
+                    output::format_time(Time::from_millis(entry.at)),
+                    entry.actor.clone(),
+                    entry.action.clone(),
+                    entry.target.clone(),
+                    entry.detail.to_string(),
                 ]
             });
-            show::table(["SEQ", "AT", "ACTOR", "ACTION", "TARGET", "DETAIL"], rows.collect())
+            output::table(["SEQ", "AT", "ACTOR", "ACTION", "TARGET", "DETAIL"], rows.collect())
         })
     }
 }

@@ -2,9 +2,9 @@ use clap::Subcommand;
 use serde_json::{Value, json};
 
 use super::{
-    Failure, Global, confirmed, hint,
-    paging::{Paging, more},
-    show,
+    CliError, Global, hint, output,
+    paging::{Paging, print_next_page_hint},
+    require_yes,
 };
 use crate::{
     clock::Time,
@@ -16,7 +16,7 @@ use crate::{
 pub(super) enum Authkey {
     /// List AuthKeys
     List {
-        /// Those of this operator only
+        /// List the AuthKeys of this operator only
         #[arg(long)]
         operator: Option<OperatorId>,
         #[command(flatten)]
@@ -24,35 +24,39 @@ pub(super) enum Authkey {
     },
     /// Create an AuthKey, which is shown once
     Create {
+        /// The operator of the AuthKey
         #[arg(long)]
         operator: OperatorId,
-        /// For this user; for the root user without it
+        /// The user of the AuthKey; the root user by default
         #[arg(long)]
         user: Option<UserName>,
     },
-    /// Delete an AuthKey and refuse all it was exchanged for
+    /// Delete an AuthKey and revoke all credentials it was exchanged for
     Delete {
         id: AuthKeyId,
-        /// Delete without asking back
+        /// Confirm the deletion
         #[arg(long)]
         yes: bool,
     },
 }
 
 impl Authkey {
-    pub(super) async fn run(self, global: &Global) -> Result<(), Failure> {
+    pub(super) async fn run(self, global: &Global) -> Result<(), CliError> {
         match self {
             Self::List { operator, paging } => list(global, operator, paging).await,
             Self::Create { operator, user } => create(global, Subject { operator, user }).await,
             Self::Delete { id, yes } => {
-                confirmed(yes, format_args!("delete {id} and refuse all it was exchanged for"))?;
+                require_yes(
+                    yes,
+                    format_args!("delete {id} and revoke all credentials it was exchanged for"),
+                )?;
                 delete(global, id).await
             }
         }
     }
 }
 
-async fn list(global: &Global, operator: Option<OperatorId>, paging: Paging) -> Result<(), Failure> {
+async fn list(global: &Global, operator: Option<OperatorId>, paging: Paging) -> Result<(), CliError> {
     let page = paging.page()?;
     let Paged { items: keys, next } =
         operations::list_auth_keys(&global.service().await?, operator.as_ref(), &page).await?;
@@ -73,26 +77,26 @@ async fn list(global: &Global, operator: Option<OperatorId>, paging: Paging) -> 
             [
                 key.id.to_string(),
                 key.subject.to_string(),
-                show::time(Time::from_seconds(key.created_at)),
-                show::optional_seconds(key.last_used_at),
+                output::format_time(Time::from_seconds(key.created_at)),
+                output::format_optional_seconds(key.last_used_at),
             ]
         });
-        show::table(["ID", "SUBJECT", "CREATED", "LAST USED"], rows.collect())
+        output::table(["ID", "SUBJECT", "CREATED", "LAST USED"], rows.collect())
     })?;
-    more(next.as_deref());
+    print_next_page_hint(next.as_deref());
     Ok(())
 }
 
-async fn create(global: &Global, subject: Subject) -> Result<(), Failure> {
+async fn create(global: &Global, subject: Subject) -> Result<(), CliError> {
     let service = global.service().await?;
     let created = operations::create_auth_key(&service, &Actor::Admin, &subject).await?;
     let data = json!({ "auth_key_id": created.id.as_str(), "auth_key": created.secret.expose() });
     global.print(&data, || format!("AuthKey id  {}\nAuthKey     {}", created.id, created.secret.expose()))?;
-    hint("The AuthKey is shown this once: keep it.");
+    hint("The AuthKey is shown only once: store it.");
     Ok(())
 }
 
-async fn delete(global: &Global, id: AuthKeyId) -> Result<(), Failure> {
+async fn delete(global: &Global, id: AuthKeyId) -> Result<(), CliError> {
     let service = global.service().await?;
     let version = operations::delete_auth_key(&service, &Actor::Admin, &Authority::Everything, &id).await?;
     global.print(&json!({ "auth_key_id": id.as_str(), "version": version }), || format!("deleted {id}"))

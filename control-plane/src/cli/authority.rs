@@ -3,7 +3,7 @@ use std::path::PathBuf;
 use clap::{Subcommand, ValueEnum};
 use serde_json::json;
 
-use super::{Failure, Global, hint, show};
+use super::{CliError, Global, hint, output};
 use crate::{
     authority::{self, Role},
     clock::Time,
@@ -13,33 +13,33 @@ use crate::{
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Authority {
-    /// Show the root key that edges pin, and to whom it has delegated until when
+    /// Show the root key that edges pin, and the keys it has delegated to
     Show,
-    /// Make a new key in place of one; running servers and edges go on without a gap
+    /// Replace a delegated key; running servers and edges continue without interruption
     Rotate {
-        key: Rotated,
-        /// The file of the root key, if it is kept elsewhere
+        key: KeyToRotate,
+        /// The file of the root key, if it is not in the data folder
         #[arg(long, value_name = "FILE")]
         root_key: Option<PathBuf>,
     },
-    /// Delegate anew to the same keys: before the delegation expires, or for another audience
+    /// Sign a new delegation for the same keys, before the old one expires or for another audience
     Renew {
-        /// The file of the root key, if it is kept elsewhere
+        /// The file of the root key, if it is not in the data folder
         #[arg(long, value_name = "FILE")]
         root_key: Option<PathBuf>,
     },
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
-pub(super) enum Rotated {
-    /// Signs checkpoints: the base, un-revocations, the removal of watermarks
+pub(super) enum KeyToRotate {
+    /// The key that signs checkpoints: the base, un-revocations, the removal of watermarks
     Snapshot,
-    /// Signs manifests: revocations and watermarks as they come
+    /// The key that signs manifests: new revocations and watermarks
     Tail,
 }
 
 impl Authority {
-    pub(super) async fn run(self, global: &Global) -> Result<(), Failure> {
+    pub(super) async fn run(self, global: &Global) -> Result<(), CliError> {
         match self {
             Self::Show => {
                 let audience = global.settings()?.publisher.audience;
@@ -47,8 +47,8 @@ impl Authority {
             }
             Self::Rotate { key, root_key } => {
                 let role = match key {
-                    Rotated::Snapshot => Role::Snapshot,
-                    Rotated::Tail => Role::Tail,
+                    KeyToRotate::Snapshot => Role::Snapshot,
+                    KeyToRotate::Tail => Role::Tail,
                 };
                 renew(global, Some(role), root_key).await
             }
@@ -57,15 +57,15 @@ impl Authority {
     }
 }
 
-async fn renew(global: &Global, replace: Option<Role>, root_key: Option<PathBuf>) -> Result<(), Failure> {
+async fn renew(global: &Global, replace: Option<Role>, root_key: Option<PathBuf>) -> Result<(), CliError> {
     let service = global.service().await?;
     let renewed = operations::renew_authority(&service, &Actor::Admin, replace, root_key.as_deref()).await?;
     print(global, &renewed)?;
-    hint("Running servers sign with it from the next manifest on.");
+    hint("Running servers use it from the next manifest on.");
     Ok(())
 }
 
-fn print(global: &Global, authority: &authority::Authority) -> Result<(), Failure> {
+fn print(global: &Global, authority: &authority::Authority) -> Result<(), CliError> {
     let delegation = &authority.delegation;
     let root_is_here = authority::root_is_here(&global.home());
     let (root, snapshot, tail) =
@@ -86,7 +86,7 @@ fn print(global: &Global, authority: &authority::Authority) -> Result<(), Failur
             if root_is_here { "" } else { " (kept elsewhere)" },
             delegation.audience(),
             delegation.epoch(),
-            show::time(Time::from_millis(delegation.expires_at())),
+            output::format_time(Time::from_millis(delegation.expires_at())),
         )
     })
 }

@@ -8,7 +8,7 @@ use clap::Subcommand;
 use serde_json::{Value, json};
 use token::Fingerprint;
 
-use super::{Failure, Global, hint, show};
+use super::{CliError, Global, hint, output};
 use crate::{
     clock::{self, Time},
     config::{self, Period},
@@ -19,37 +19,37 @@ use crate::{
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Bundle {
-    /// Show the bundle of this moment, as the server publishes it
+    /// Show the current bundle as the server publishes it
     Show {
-        /// Write its manifest to this file
+        /// Write the manifest to this file
         #[arg(long, value_name = "FILE")]
         manifest: Option<PathBuf>,
     },
-    /// Build the base anew where it has revocations to take in, as the server does by itself
+    /// Compact the base: include the revocations since the last compaction, as the server does automatically
     Rebase,
-    /// Print the bundle of this moment as one text, for the member `bundle` of a plugin configuration
+    /// Print the current bundle as one string, for the member `bundle` of a plugin configuration
     Export {
-        /// How long it is fresh, at most 1h: until then its host must have got a newer one
+        /// How long the bundle is fresh, at most 1h; its host must install a newer one before that
         #[arg(long, default_value = "1h", value_name = "PERIOD")]
         lifetime: Period,
     },
-    /// Verify a manifest, as an edge would
+    /// Verify a manifest as an edge does
     Verify {
         file: PathBuf,
-        /// Whose delegation to accept; this installation's without it
+        /// The trusted root key; by default the one of this installation
         #[arg(long, value_name = "BASE64URL")]
         root_key: Option<PublicKey>,
     },
 }
 
 impl Bundle {
-    pub(super) async fn run(self, global: &Global) -> Result<(), Failure> {
+    pub(super) async fn run(self, global: &Global) -> Result<(), CliError> {
         match self {
             Self::Show { manifest } => {
                 let publication = publisher::preview(&global.service().await?).await?;
                 if let Some(file) = manifest {
                     fs::write(&file, &publication.manifest)
-                        .map_err(|error| of(&file, "can't be written", &error))?;
+                        .map_err(|error| io_failure(&file, "write", &error))?;
                 }
                 print(global, publication.snapshot.manifest())
             }
@@ -61,7 +61,7 @@ impl Bundle {
                     Some(key) => key,
                     None => crate::authority::root_key(&global.home())?,
                 };
-                let bytes = fs::read(&file).map_err(|error| of(&file, "can't be read", &error))?;
+                let bytes = fs::read(&file).map_err(|error| io_failure(&file, "read", &error))?;
                 let manifest = Manifest::open(&bytes, &[key], &config.publisher.audience)?;
                 print(global, &manifest)
             }
@@ -69,7 +69,7 @@ impl Bundle {
     }
 }
 
-async fn rebase(global: &Global) -> Result<(), Failure> {
+async fn rebase(global: &Global) -> Result<(), CliError> {
     let Rebased { version, blocks, bytes } =
         operations::rebase(&global.service().await?, &Actor::Admin).await?;
     let (members, revoked) = blocks
@@ -83,7 +83,7 @@ async fn rebase(global: &Global) -> Result<(), Failure> {
         "bytes": bytes,
     });
     global.print(&data, || match version {
-        None => "the base has nothing to take in".to_owned(),
+        None => "the base is up to date".to_owned(),
         Some(version) => format!(
             "version {version}: {revoked} revoked of {members} in {} blocks, {bytes} bytes",
             blocks.len()
@@ -91,22 +91,22 @@ async fn rebase(global: &Global) -> Result<(), Failure> {
     })
 }
 
-async fn export(global: &Global, lifetime: Period) -> Result<(), Failure> {
+async fn export(global: &Global, lifetime: Period) -> Result<(), CliError> {
     let mut config = global.settings()?;
     config.publisher.lifetime = lifetime;
-    config::check(&config)?;
+    config::validate(&config)?;
     let service = Service::attach(global.home(), config).await?;
     let text = publisher::export(&service).await?;
     global.print(&json!({ "bundle": text }), || text.clone())?;
-    hint("It may hold secrets of HS256 and of API keys: keep it where only the proxy reads.");
+    hint("The bundle may contain HS256 and API-key secrets: store it where only the proxy can read it.");
     Ok(())
 }
 
-fn of(file: &Path, what: &str, error: &io::Error) -> Failure {
-    Failure::Because(format!("`{}` {what}: {error}", file.display()))
+fn io_failure(file: &Path, action: &str, error: &io::Error) -> CliError {
+    CliError::Message(format!("cannot {action} `{}`: {error}", file.display()))
 }
 
-fn print(global: &Global, manifest: &Manifest) -> Result<(), Failure> {
+fn print(global: &Global, manifest: &Manifest) -> Result<(), CliError> {
     let fresh = clock::now().millis() < manifest.expires_at();
     let hash = |entry: &Entry| Fingerprint::from(*entry.sha256()).to_string();
     let entries = || [manifest.checkpoint()].into_iter().chain(manifest.tail());
@@ -138,10 +138,10 @@ fn print(global: &Global, manifest: &Manifest) -> Result<(), Failure> {
             manifest.audience(),
             manifest.delegation().epoch(),
             manifest.version(),
-            show::time(Time::from_millis(manifest.issued_at())),
-            show::time(Time::from_millis(manifest.expires_at())),
-            if fresh { "" } else { " (out of date)" },
-            show::table(["KIND", "SHARD", "SIZE", "SHA256"], rows.collect()),
+            output::format_time(Time::from_millis(manifest.issued_at())),
+            output::format_time(Time::from_millis(manifest.expires_at())),
+            if fresh { "" } else { " (expired)" },
+            output::table(["KIND", "SHARD", "SIZE", "SHA256"], rows.collect()),
         )
     })
 }

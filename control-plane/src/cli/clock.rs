@@ -1,7 +1,7 @@
 use clap::Subcommand;
 use serde_json::json;
 
-use super::{Failure, Global, confirmed, hint, show};
+use super::{CliError, Global, hint, output, require_yes};
 use crate::{
     clock::Time,
     model::Actor,
@@ -10,22 +10,24 @@ use crate::{
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Clock {
-    /// Take back what a clock that was ahead has left: watermarks and a base that lie in the future, and keep everything
-    /// they cover from being issued. What was issued by now stays refused
+    /// Repair the effects of a clock that was ahead
+    ///
+    /// Moves watermarks and base coverage from the future back to now; they would keep credentials from being issued.
+    /// Credentials that were issued until now stay refused.
     Repair {
-        /// Do it without asking back
+        /// Confirm the repair
         #[arg(long)]
         yes: bool,
-        /// Although no other clock (the database server's, those of live edges) says that this one is right
+        /// Repair even if no other clock (the database server's or a live edge's) confirms the clock of this machine
         #[arg(long)]
         force: bool,
     },
 }
 
 impl Clock {
-    pub(super) async fn run(self, global: &Global) -> Result<(), Failure> {
+    pub(super) async fn run(self, global: &Global) -> Result<(), CliError> {
         let Self::Repair { yes, force } = self;
-        confirmed(yes, "bring watermarks that lie in the future back to now")?;
+        require_yes(yes, "move watermarks from the future back to now")?;
         let service = global.service().await?;
         let ClockRepaired { version, watermarks, revoked, covered, unexpired } =
             operations::repair_clock(&service, &Actor::Admin, force).await?;
@@ -38,20 +40,23 @@ impl Clock {
             let mut lines: Vec<String> = watermarks
                 .iter()
                 .map(|(scope, instant)| {
-                    format!("watermark of {scope}: from {} to now", show::time(Time::from_seconds(*instant)))
+                    format!(
+                        "watermark of {scope}: from {} to now",
+                        output::format_time(Time::from_seconds(*instant))
+                    )
                 })
                 .collect();
-            lines.extend(covered.iter().map(|kid| format!("base of {kid}: to be built anew")));
-            lines.extend(unexpired.iter().map(|id| format!("API key {id}: not expired yet, and good again")));
+            lines.extend(covered.iter().map(|kid| format!("base of {kid}: will be rebuilt")));
+            lines.extend(unexpired.iter().map(|id| format!("API key {id}: not expired yet, valid again")));
             if lines.is_empty() {
-                lines.push("nothing lies in the future".to_owned());
+                lines.push("no watermark or base coverage is in the future".to_owned());
             }
             lines.join("\n")
         })?;
         if revoked > 0 {
-            hint(format_args!("{revoked} credentials that are dated later are refused by fingerprint."));
+            hint(format_args!("{revoked} credentials with a later issue time are refused by fingerprint."));
         }
-        hint(format_args!("Edges know it from version {version} on."));
+        hint(format_args!("Edges apply this from version {version} on."));
         Ok(())
     }
 }

@@ -9,7 +9,7 @@ use tokio::{
     time::timeout,
 };
 
-use super::{Failure, Global, hint, show};
+use super::{CliError, Global, hint, output};
 use crate::{
     authority::{Authority, REMINDER, examine as examine_keys},
     clock::{self, Time},
@@ -20,8 +20,17 @@ use crate::{
     publisher,
 };
 
-/// Checks what the server needs, in the order in which one thing needs the other.
-pub(super) async fn run(global: &Global) -> Result<(), Failure> {
+/// The advice for an unreadable journal. An older copy would lack the revocations since.
+const JOURNAL_ADVICE: &str = "check that keys/journal is readable, and never restore it from a backup. If a line \
+    is damaged and the database was not restored since, move the file away; a server creates a new one. Otherwise \
+    inspect and remove the line and revoke what it named, or move the file away and run `keystile restore --repair \
+    --everything`";
+
+const MAX_LISTED: usize = 5;
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Checks what the server needs, in the order of dependencies.
+pub(super) async fn run(global: &Global) -> Result<(), CliError> {
     let mut findings = Vec::new();
     examine(global, &mut findings).await;
     global.print(&findings, || {
@@ -34,9 +43,9 @@ pub(super) async fn run(global: &Global) -> Result<(), Failure> {
     let advice = failed.or(findings.iter().find(|finding| finding.state == State::Note));
     match advice.and_then(|finding| finding.advice.as_ref()) {
         Some(advice) => hint(format_args!("Next: {advice}")),
-        None => hint("All is well."),
+        None => hint("All checks passed."),
     }
-    if failed.is_some() { Err(Failure::Said) } else { Ok(()) }
+    if failed.is_some() { Err(CliError::AlreadyReported) } else { Ok(()) }
 }
 
 #[derive(Debug, Serialize)]
@@ -52,7 +61,7 @@ struct Finding {
 #[serde(rename_all = "lowercase")]
 enum State {
     Good,
-    /// Nothing is broken, but something is left to do.
+    /// Nothing is broken, but an action is recommended.
     Note,
     Bad,
 }
@@ -67,22 +76,22 @@ impl State {
     }
 }
 
-/// Stops at the first thing that makes the rest pointless.
+/// Runs the checks. Stops at the first failure that makes the following checks meaningless.
 async fn examine(global: &Global, findings: &mut Vec<Finding>) {
     let home = global.home();
     let advice_on_folder = match home.exists() {
-        true => "mend the data folder; lost keys are restored from their backup, for edges believe no others",
-        false => "make or mend the data folder: `keystile init` makes one",
+        true => "repair the data folder; restore lost keys from their backup, because edges trust no others",
+        false => "create or repair the data folder: `keystile init` creates one",
     };
     if !check(findings, "folder", folder(&home), advice_on_folder) {
         return;
     }
     let settings = global.settings();
     let config = settings.as_ref().ok().cloned();
-    let loaded = settings.map(|_| "all known".to_owned()).map_err(|error| chain(&error));
+    let loaded = settings.map(|_| "valid".to_owned()).map_err(|error| chain(&error));
     check(findings, "settings", loaded, "correct the setting");
     let Some(config) = config else { return };
-    // Every file that is missing, not only the first that a command needs.
+    // Report every missing key file, not only the first one that a command needs.
     let opened = match examine_keys(&home) {
         Ok(_) => Service::attach_unmerged(home.clone(), config.clone()).await,
         Err(error) => Err(OpenError::Keys(error)),
@@ -95,34 +104,35 @@ async fn examine(global: &Global, findings: &mut Vec<Finding>) {
         }
     };
     let written =
-        service.writable().await.map_err(|error| format!("no change can be written: {}", chain(&error)));
-    let written =
-        written.map(|()| format!("{:?}, schema current, takes changes, keys open", service.store_engine()));
-    check(findings, "store", written, "make room on the disk, and see that the database may be written to");
+        service.writable().await.map_err(|error| format!("cannot write to the database: {}", chain(&error)));
+    let written = written.map(|()| {
+        format!("{:?}, schema is current, database is writable, keys are readable", service.store_engine())
+    });
+    check(findings, "store", written, "free disk space, and check that the database is writable");
     findings.push(journal(&service).await);
     let signed = publisher::preview(&service).await.map_err(|error| chain(&error));
-    let signed = signed.map(|publication| format!("version {} signed and read back", publication.version));
+    let signed = signed.map(|publication| format!("version {} signed and verified", publication.version));
     check(findings, "publisher", signed, "restore the keys and the database from the same backup");
     findings.push(authority(&home, &config));
     findings.push(api_keys(&service).await);
     findings.push(limits(&service, &config).await);
     findings.push(clock(&service).await);
-    let round = operations::rehearse(&service).map(|()| "a token signed and verified".to_owned());
+    let round = operations::rehearse(&service).map(|()| "a token was signed and verified".to_owned());
     check(findings, "tokens", round.map_err(|error| chain(&error)), "restore the signing key");
     findings.push(edges(&service).await);
     let held = operations::symmetric_keys(&service).await.map(|keys| match keys.as_slice() {
-        [] => "edges hold nothing that can make a credential".to_owned(),
+        [] => "edges hold no key that can create credentials".to_owned(),
         keys => format!(
-            "edges hold keys that can make credentials for anybody: {}; if an edge is stolen, `keystile edge remove` it \
-             and `keystile key retire` each",
+            "edges hold keys that can create credentials for any user: {}; if an edge is stolen, run `keystile edge \
+             remove` for it and `keystile key retire` for each key",
             keys.join(", ")
         ),
     });
-    check(findings, "edge keys", held.map_err(|error| chain(&error)), "see that the database can be read");
-    findings.push(answers(&service, &config).await);
+    check(findings, "edge keys", held.map_err(|error| chain(&error)), "check that the database is readable");
+    findings.push(check_server_responds(&service, &config).await);
 }
 
-/// Edges that do not get, or do not take, what is published.
+/// Reports edges that do not receive or do not accept new bundles.
 async fn edges(service: &Service) -> Finding {
     let what = "edges";
     let fleet = match operations::list_all_edges(service).await {
@@ -137,22 +147,22 @@ async fn edges(service: &Service) -> Finding {
     let overdue = names(&|member| member.state == EdgeState::Live && fleet.is_overdue(member));
     let mut detail = Vec::new();
     if !stale.is_empty() {
-        detail.push(format!("stale, as nothing newer reaches them: {stale}"));
+        detail.push(format!("stale, because they receive no newer bundle: {stale}"));
     }
     if !overdue.is_empty() {
-        detail.push(format!("behind for longer than a manifest lives: {overdue}"));
+        detail.push(format!("behind for longer than the lifetime of a manifest: {overdue}"));
     }
     if detail.is_empty() {
         let live = fleet.members.iter().filter(|member| member.state == EdgeState::Live).count();
         let detail = format!("{} enrolled, {live} live", fleet.members.len());
         return Finding { what, state: State::Good, detail, advice: None };
     }
-    let advice = "read the log of these edges: a proxy before the control plane that is less patient than \
-                  `wait_seconds`, other `root_keys`, or a clock that is off keep them from what is published";
+    let advice = "read the logs of these edges: possible causes are a proxy in front of the control plane with a timeout \
+                  below `wait_seconds`, other `root_keys`, or a wrong clock";
     Finding { what, state: State::Note, detail: detail.join("; "), advice: Some(advice.to_owned()) }
 }
 
-/// Whether the database knows all that was taken back.
+/// Checks that the database contains all revocations and deletions of the journal.
 async fn journal(service: &Service) -> Finding {
     let what = "journal";
     let bad = |detail: String, advice: &str| Finding {
@@ -162,36 +172,36 @@ async fn journal(service: &Service) -> Finding {
         advice: Some(advice.to_owned()),
     };
     match operations::standing(service).await {
-        Err(error) => bad(chain(&error), UNREADABLE_JOURNAL),
+        Err(error) => bad(chain(&error), JOURNAL_ADVICE),
         Ok(examined) if examined.needs_repair() => bad(
-            "the database is older than the journal: it was restored from a backup".to_owned(),
+            "the database is older than the journal, so it was restored from a backup".to_owned(),
             "`keystile restore --repair`",
         ),
         Ok(examined) => match examined.missing {
             None => Finding {
                 what,
                 state: State::Good,
-                detail: "none yet: a running server keeps it".to_owned(),
+                detail: "no journal yet; a running server creates it".to_owned(),
                 advice: None,
             },
             Some(missing) if !missing.refuses_nothing() => bad(
-                "it says more than the database knows".to_owned(),
-                "start `keystile serve`, or run `keystile restore --repair`: either takes that up",
+                "the journal has entries that the database lacks".to_owned(),
+                "start `keystile serve` or run `keystile restore --repair`: both merge the journal",
             ),
             Some(_) => match service.journal().writable() {
                 Ok(()) => Finding {
                     what,
                     state: State::Good,
-                    detail: "the database knows all that was taken back".to_owned(),
+                    detail: "the database contains all entries of the journal".to_owned(),
                     advice: None,
                 },
-                Err(error) => bad(chain(&error), "see that the file can be written"),
+                Err(error) => bad(chain(&error), "check that the file is writable"),
             },
         },
     }
 }
 
-/// Whether the root has to sign again soon.
+/// Checks whether the root key has to sign a new delegation soon.
 fn authority(home: &Home, config: &Config) -> Finding {
     let what = "authority";
     match examine_keys(home).and_then(|_| Authority::open(home, &config.publisher.audience)) {
@@ -202,9 +212,9 @@ fn authority(home: &Home, config: &Config) -> Finding {
             Finding {
                 what,
                 state: if soon { State::Note } else { State::Good },
-                detail: format!("epoch {}, delegated until {}", delegation.epoch(), show::time(ends)),
+                detail: format!("epoch {}, delegated until {}", delegation.epoch(), output::format_time(ends)),
                 advice: soon.then(|| {
-                    "`keystile authority renew`: past its end edges believe nothing any more".to_owned()
+                    "run `keystile authority renew`: edges reject all manifests after the delegation expires".to_owned()
                 }),
             }
         }
@@ -213,19 +223,19 @@ fn authority(home: &Home, config: &Config) -> Finding {
             state: State::Bad,
             detail: chain(&error),
             advice: Some(
-                "restore the keys from their backup, or make new ones: `keystile authority`".to_owned(),
+                "restore the keys from their backup, or create new ones with `keystile authority`".to_owned(),
             ),
         },
     }
 }
 
-/// What whoever steals an edge can make.
+/// Reports which API keys the thief of an edge could create.
 async fn api_keys(service: &Service) -> Finding {
     let what = "API keys";
     let remaining = match operations::remaining_api_keys(service).await {
         Ok(remaining) => remaining,
         Err(error) => {
-            let advice = Some("see that the database is whole".to_owned());
+            let advice = Some("check that the database is not damaged".to_owned());
             return Finding { what, state: State::Bad, detail: chain(&error), advice };
         }
     };
@@ -234,24 +244,25 @@ async fn api_keys(service: &Service) -> Finding {
     let mut detail = format!("{signed} of format 2, {short} of the short form, {format1} of format 1");
     let mut advice = None;
     if remaining.made_here == Some(false) {
-        detail.push_str("; the key file that new ones are made with is not here");
+        detail.push_str("; the key file for new ones is missing here");
         advice = Some(
-            "make API keys where it is, or begin a generation here: `keystile key rotate tag`".to_owned(),
+            "create API keys where the file is, or start a new generation here: `keystile key rotate tag`"
+                .to_owned(),
         );
     }
     if !symmetric.is_empty() {
         let kids = symmetric.join(", ");
-        detail.push_str(&format!("; every edge holds the secret of {kids}, which makes API keys"));
+        detail.push_str(&format!("; every edge holds the secret of {kids}, which can create API keys"));
         advice = Some(format!(
-            "replace those that `keystile key list` shows as of format 1 or short: `keystile key rotate tag` for new \
-             ones, `keystile key rotate key-NUMBER` for each, then `keystile key retire` for {kids}"
+            "replace the keys that `keystile key list` shows with format 1 or short: run `keystile key rotate tag` for \
+             new keys, `keystile key rotate key-NUMBER` for each, then `keystile key retire` for {kids}"
         ));
     }
     let state = if advice.is_some() { State::Note } else { State::Good };
     Finding { what, state, detail, advice }
 }
 
-/// What edges hold, and whether one operator has used up its share of it.
+/// Reports the revocations that edges hold, and whether an operator has nearly used up its share.
 async fn limits(service: &Service, config: &Config) -> Finding {
     let what = "limits";
     let share = config.limits.revocations;
@@ -259,7 +270,7 @@ async fn limits(service: &Service, config: &Config) -> Finding {
         Ok(Load { operators, revocations, largest }) => {
             let most = largest.as_ref().map_or(String::new(), |(operator, held)| {
                 let of = if share == 0 { String::new() } else { format!(" of {share}") };
-                format!("; {operator} has most, {held}{of} by the API")
+                format!("; {operator} has the most: {held}{of} through the API")
             });
             let much = largest.filter(|(_, held)| share > 0 && *held >= share - share / 5);
             Finding {
@@ -268,8 +279,8 @@ async fn limits(service: &Service, config: &Config) -> Finding {
                 detail: format!("{revocations} revocations of {operators} operators{most}"),
                 advice: much.map(|(operator, _)| {
                     format!(
-                        "see in `keystile audit` who revokes so much of {operator}; past limits.revocations a \
-                         revocation of a token refuses all that its AuthKey was exchanged for until then"
+                        "check in `keystile audit` who revokes so many credentials of {operator}; above limits.revocations, \
+                         revoking a token revokes everything its AuthKey was exchanged for until then"
                     )
                 }),
             }
@@ -278,64 +289,67 @@ async fn limits(service: &Service, config: &Config) -> Finding {
     }
 }
 
-/// Whether another clock says that this one is wrong, and whether one was that has left instants in the future.
+/// Compares the clock with other clocks, and reports watermarks and base coverage in the future.
 async fn clock(service: &Service) -> Finding {
     let what = "clock";
     let bad =
         |detail, advice: &str| Finding { what, state: State::Bad, detail, advice: Some(advice.to_owned()) };
     let confirmed = match operations::check_clock(service).await {
         Ok(confirmed) => confirmed,
-        Err(error) => return bad(chain(&error), "set the clock of this machine, or the other one"),
+        Err(error) => return bad(chain(&error), "correct the clock of this machine or the other one"),
     };
     match operations::instants_ahead(service).await {
         Ok(ahead) if ahead.is_empty() => {
             let by = match confirmed {
-                operations::Confirmed::Yes => "agrees with another",
-                operations::Confirmed::Nobody => "no other to compare it with",
+                operations::Confirmed::Yes => "agrees with another clock",
+                operations::Confirmed::Nobody => "no other clock to compare with",
             };
-            let detail = format!("{by}; nothing lies in the future");
+            let detail = format!("{by}; no watermark or base coverage is in the future");
             Finding { what, state: State::Good, detail, advice: None }
         }
         Ok(ahead) => {
-            let told = |(what, second): &(String, u64)| {
-                format!("{what} until {}", show::time(Time::from_seconds(*second)))
+            let describe = |(what, second): &(String, u64)| {
+                format!("{what} until {}", output::format_time(Time::from_seconds(*second)))
             };
-            let mut list: Vec<String> = ahead.iter().take(MOST_TOLD).map(told).collect();
-            if ahead.len() > MOST_TOLD {
-                list.push(format!("and {} more", ahead.len() - MOST_TOLD));
+            let mut list: Vec<String> = ahead.iter().take(MAX_LISTED).map(describe).collect();
+            if ahead.len() > MAX_LISTED {
+                list.push(format!("and {} more", ahead.len() - MAX_LISTED));
             }
-            let detail = format!("was ahead, or is behind now: {}", list.join(", "));
-            bad(detail, "compare it with another clock, then `keystile clock repair`")
+            let detail = format!("the clock was ahead earlier or is behind now: {}", list.join(", "));
+            bad(detail, "compare the clock with another one, then run `keystile clock repair`")
         }
-        Err(error) => bad(chain(&error), "see that the database is whole"),
+        Err(error) => bad(chain(&error), "check that the database is not damaged"),
     }
 }
 
-/// Beside keys there was a database: a new one has forgotten what was revoked.
+/// Returns the advice for an error on opening. If keys exist, a database existed too, and a new one would lack its
+/// revocations.
 fn advice(error: &OpenError, home: &Home) -> &'static str {
     match error {
         OpenError::Store(StoreError::Missing { .. }) if home.has_keys() => {
-            "restore the database from its backup; a new one knows neither what was revoked nor any AuthKey"
+            "restore the database from its backup; a new one contains neither the revocations nor any AuthKey"
         }
-        OpenError::Store(StoreError::Missing { .. }) => "`keystile init` makes the database",
-        OpenError::Store(StoreError::SchemaOlder) => "make a backup, then start `keystile serve`",
-        OpenError::Store(StoreError::SchemaNewer) => "run the version that last served it, or a later one",
+        OpenError::Store(StoreError::Missing { .. }) => "`keystile init` creates the database",
+        OpenError::Store(StoreError::SchemaOlder) => "back up the database, then start `keystile serve`",
+        OpenError::Store(StoreError::SchemaNewer) => {
+            "run the version of Keystile that last served it, or a later one"
+        }
         OpenError::Store(_) => {
-            "see that the database is whole and can be reached; a damaged one is restored from its backup"
+            "check that the database is reachable and not damaged; restore a damaged one from its backup"
         }
         OpenError::NoHome { .. } | OpenError::Keys(_) => {
-            "restore the keys that belong to this database from their backup: edges believe no others. If it is the \
-             database that was restored, `keystile restore --repair`"
+            "restore the keys of this database from their backup, because edges trust no others. If the database was \
+             restored, run `keystile restore --repair`"
         }
-        OpenError::Journal(_) => UNREADABLE_JOURNAL,
+        OpenError::Journal(_) => JOURNAL_ADVICE,
         OpenError::Restored => "start `keystile serve`, or run `keystile restore --repair`",
-        OpenError::Merge { .. } => "`keystile serve` tries again",
+        OpenError::Merge { .. } => "`keystile serve` retries",
     }
 }
 
 fn folder(home: &Home) -> Result<String, String> {
     if !home.exists() {
-        return Err(format!("`{}` is not there", home.folder().display()));
+        return Err(format!("`{}` does not exist", home.folder().display()));
     }
     let mut private = vec![home.folder().to_owned(), home.keys()];
     let keys = home.keys();
@@ -348,24 +362,28 @@ fn folder(home: &Home) -> Result<String, String> {
         if home::open_to_others(&path).map_err(|error| format!("`{}`: {}", path.display(), chain(&error)))?
             != 0
         {
-            return Err(format!("`{0}` is open to others; `chmod go= {0}`", path.display()));
+            return Err(format!(
+                "`{0}` is accessible to group or others; run `chmod go= {0}`",
+                path.display()
+            ));
         }
     }
     Ok(format!("`{}` and its keys are private", home.folder().display()))
 }
 
-/// A server that does not answer is no fault of the installation; one that is another's is.
-async fn answers(service: &Service, config: &Config) -> Finding {
+/// Checks the server at `server.listen`. A server that does not run is a note; one of another installation is a
+/// failure.
+async fn check_server_responds(service: &Service, config: &Config) -> Finding {
     let address = config.server.listen;
     let what = "server";
     let (ready, health) = match (ask(address, "/readyz").await, ask(address, "/healthz").await) {
         (Ok(ready), Ok(health)) => (ready, health),
         _ => {
-            let advice = Some("start it: `keystile serve`".to_owned());
+            let advice = Some("start the server: `keystile serve`".to_owned());
             return Finding {
                 what,
                 state: State::Note,
-                detail: format!("nothing answers on {address}"),
+                detail: format!("no server responds on {address}"),
                 advice,
             };
         }
@@ -382,8 +400,10 @@ async fn answers(service: &Service, config: &Config) -> Finding {
         found => {
             let (found, own) = (found.unwrap_or("unknown"), own.unwrap_or("unknown"));
             return bad(
-                format!("what listens on {address} is another installation's ({found}; this one is {own})"),
-                "see which data folder and store.url that server was started with, or correct server.listen here",
+                format!(
+                    "the server on {address} belongs to another installation ({found}; this one is {own})"
+                ),
+                "check the data folder and store.url of that server, or correct server.listen here",
             );
         }
     }
@@ -391,7 +411,7 @@ async fn answers(service: &Service, config: &Config) -> Finding {
         let code = ready.body["code"].as_str().unwrap_or("no reason given");
         return bad(format!("the server on {address} is not ready: {code}"), "read the server's log");
     }
-    // What was committed a moment ago is published in a moment.
+    // A recent commit may not be published yet: wait for it.
     let publishing = Publishing::of(service);
     let latest = publishing.latest().await.unwrap_or_default();
     match publishing.reached(latest).await {
@@ -401,9 +421,9 @@ async fn answers(service: &Service, config: &Config) -> Finding {
             let version = &health.body["version"];
             return bad(
                 format!(
-                    "the server on {address} has published {version}, and the database knows {latest} only"
+                    "the server on {address} has published version {version}, but the database has only version {latest}"
                 ),
-                "the database was replaced under the server, or went back: restart it, and read its log",
+                "the database was replaced while the server ran, or was rolled back: restart the server and read its log",
             );
         }
         Ok(Publication::Published) => {}
@@ -411,29 +431,29 @@ async fn answers(service: &Service, config: &Config) -> Finding {
             let version = &health.body["version"];
             return bad(
                 format!(
-                    "the database has version {latest}, and the server on {address} has published {version} only"
+                    "the database has version {latest}, but the server on {address} has published only version {version}"
                 ),
-                "read the server's log; if the database was replaced under it, restart it",
+                "read the server's log; restart the server if its database was replaced",
             );
         }
     }
     Finding {
         what,
         state: State::Good,
-        detail: format!("ready on {address}, publishes version {latest}"),
+        detail: format!("ready on {address}, publishing version {latest}"),
         advice: None,
     }
 }
 
 struct Answer {
     status: u16,
-    /// Null if it is no JSON.
+    /// Null if the body is not JSON.
     body: Value,
 }
 
 async fn ask(address: SocketAddr, path: &str) -> io::Result<Answer> {
     let request = format!("GET {path} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\r\n");
-    let answer = timeout(PATIENCE, async {
+    let answer = timeout(REQUEST_TIMEOUT, async {
         let mut stream = TcpStream::connect(address).await?;
         stream.write_all(request.as_bytes()).await?;
         let mut answer = String::new();
@@ -461,18 +481,10 @@ fn check(
     good
 }
 
+/// Returns the error message with its causes.
 fn chain(error: &dyn Error) -> String {
     match error.source() {
         None => error.to_string(),
         Some(source) => format!("{error}: {}", chain(source)),
     }
 }
-
-/// An old journal would hide what was revoked since.
-const UNREADABLE_JOURNAL: &str = "see that keys/journal can be read, and never restore it from a backup. If a line of \
-    it is damaged: where the database was not restored since, move the file away, and a server makes a new one; else \
-    remove the line after looking at it and refuse what it named, or move the file away and run `keystile restore \
-    --repair --everything`";
-
-const MOST_TOLD: usize = 5;
-const PATIENCE: Duration = Duration::from_secs(2);

@@ -4,11 +4,11 @@ use clap::Subcommand;
 use serde_json::{Map, Value, json};
 
 use super::{
-    Failure, Global, confirmed,
+    CliError, Global,
     edge_files::{self, Form},
-    hint,
-    paging::{Paging, more},
-    show,
+    hint, output,
+    paging::{Paging, print_next_page_hint},
+    require_yes,
 };
 use crate::{
     clock::{self, Time},
@@ -19,54 +19,55 @@ use crate::{
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Edge {
-    /// Give an edge its credential, shown once, and print what its Envoy needs
+    /// Enroll an edge: create its credential, which is shown once, and print the files that its Envoy needs
     ///
-    /// By default Envoy itself adds the credential to what the filter sends, from a file that only Envoy reads
-    /// (`credential_injector`): neither the filter nor Envoy's configuration dump has it, and a new file in its place is
-    /// used at once.
+    /// By default Envoy itself adds the credential to the requests of the filter, from a file that only Envoy can read
+    /// (`credential_injector`): neither the filter nor Envoy's configuration dump contains it, and Envoy reloads the
+    /// file when it is replaced.
     Enroll {
         name: EdgeId,
         #[command(flatten)]
         form: Form,
     },
-    /// Give an edge another credential, shown once; the old one is good until the new one is used
+    /// Replace the credential of an edge; the old one stays valid until the new one is used
     ///
-    /// With --out the new file takes the place of the old one, and a running Envoy uses it within a second or two.
+    /// The new credential is shown once. With --out it replaces the file, and a running Envoy uses it within about two
+    /// seconds.
     Rotate {
         name: EdgeId,
-        /// How long the old credential is good at most, if the new one is not used
+        /// How long the old credential stays valid at most, if the new one is not used
         #[arg(long, default_value = "1h", value_name = "PERIOD")]
         overlap: Period,
-        /// Several processes share the credential: the old one is good for the whole of --overlap
+        /// Keep the old credential valid for the whole of --overlap, because several processes share it
         #[arg(long)]
         shared: bool,
-        /// The old credential ends at once: it was stolen
+        /// Revoke the old credential at once, because it was stolen
         #[arg(long, conflicts_with_all = ["overlap", "shared"])]
         now: bool,
-        /// With --now: rotate without asking back
+        /// With --now: confirm the rotation
         #[arg(long)]
         yes: bool,
-        /// Write the secret into this folder, as `enroll --out` did, instead of printing it
+        /// Write the secret into this folder, like `enroll --out`, instead of printing it
         #[arg(long, value_name = "FOLDER")]
         out: Option<PathBuf>,
     },
-    /// List the edges: which version each enforces, how many changes behind, how old, with how many workers
+    /// List the edges with the version that each enforces, how far it is behind, its age and its workers
     List(Paging),
-    /// Refuse an edge from now on
+    /// Remove an edge and revoke its credentials
     ///
-    /// Its credentials end at once. If it was stolen, that ends all it can fetch. What it holds already are public keys
-    /// and revocations, and the symmetric keys there are (HS256, tags of API keys), with which its thief can make
-    /// credentials: the command names them, and `keystile key retire` ends each.
+    /// A removed edge can fetch nothing more. It keeps what it has: public keys, revocations, and symmetric keys if
+    /// there are any (HS256, tags of API keys). The thief of an edge can create credentials with symmetric keys: the
+    /// command names them, and `keystile key retire` revokes each.
     Remove {
         name: EdgeId,
-        /// Remove without asking back
+        /// Confirm the removal
         #[arg(long)]
         yes: bool,
     },
 }
 
 impl Edge {
-    pub(super) async fn run(self, global: &Global) -> Result<(), Failure> {
+    pub(super) async fn run(self, global: &Global) -> Result<(), CliError> {
         match self {
             Self::Enroll { name, form } => enroll(global, name, &form).await,
             Self::Rotate { name, overlap, shared, now, yes, out } => {
@@ -77,8 +78,8 @@ impl Edge {
                     (false, false) => OldCredential::EndsOnUse { overlap },
                 };
                 if now || overlap.is_zero() {
-                    let what = format_args!("refuse the credential that edge {name} has, at once");
-                    confirmed(yes, what)?;
+                    let what = format_args!("revoke the current credential of edge {name} at once");
+                    require_yes(yes, what)?;
                 }
                 rotate(global, &name, old, out.as_deref()).await
             }
@@ -88,7 +89,7 @@ impl Edge {
     }
 }
 
-async fn enroll(global: &Global, name: EdgeId, form: &Form) -> Result<(), Failure> {
+async fn enroll(global: &Global, name: EdgeId, form: &Form) -> Result<(), CliError> {
     form.prepare()?;
     let enrolled = operations::enroll_edge(&global.service().await?, &Actor::Admin, name).await?;
     let (files, folder) = form.files(&enrolled)?;
@@ -105,17 +106,17 @@ async fn enroll(global: &Global, name: EdgeId, form: &Form) -> Result<(), Failur
     })?;
     hint(match form.credential_from() {
         CredentialFrom::Host => {
-            "`credential` is the secret, shown this once: a file that only Envoy reads. Envoy finds it by `sds.yaml`, \
-             which `cluster.yaml` names; `filter.json` is the configuration of the filter. The last three hold no secret."
+            "`credential` is the secret, shown only once: a file that only Envoy may read. `cluster.yaml` refers to \
+             `sds.yaml`, which refers to it; `filter.json` is the configuration of the filter. Only `credential` is secret."
         }
         CredentialFrom::Environment(_) => {
-            "`credential.env` is the secret, shown this once: set that variable for the host, and name it in \
+            "`credential.env` is the secret, shown only once: set that variable for the host, and name it in \
              `vm_config.environment_variables.host_env_keys`. Never use `key_values`, which the configuration dump \
-             shows. It is read when the host starts."
+             shows. The host reads it at start."
         }
         CredentialFrom::Configuration => {
-            "`filter.json` holds the credential, shown this once: whoever reads the host's configuration, or its \
-             configuration dump, has it."
+            "`filter.json` contains the credential, shown only once: anyone who can read the host's configuration or its \
+             configuration dump can read it."
         }
     });
     Ok(())
@@ -126,14 +127,14 @@ async fn rotate(
     name: &EdgeId,
     old: OldCredential,
     out: Option<&Path>,
-) -> Result<(), Failure> {
+) -> Result<(), CliError> {
     if let Some(folder) = out.filter(|folder| !folder.is_dir()) {
-        return Err(Failure::Because(format!("`{}` is no folder", folder.display())));
+        return Err(CliError::Message(format!("`{}` is not a folder", folder.display())));
     }
     let rotated = operations::rotate_edge(&global.service().await?, &Actor::Admin, name, old).await?;
     let file = out.map(|folder| edge_files::replace_secret(folder, &rotated.credential)).transpose();
     let file = file.map_err(|error| {
-        Failure::Because(format!("the new secret could not be written, and is lost: {error}; rotate again"))
+        CliError::Message(format!("cannot write the new secret, which is lost: {error}; rotate again"))
     })?;
     let data = json!({
         "id": name.as_str(),
@@ -146,35 +147,40 @@ async fn rotate(
         Some(file) => file.display().to_string(),
         None => edge_files::header(&rotated.credential).trim_end().to_owned(),
     })?;
-    let ends = show::time(Time::from_seconds(rotated.old_ends_at));
+    let ends = output::format_time(Time::from_seconds(rotated.old_ends_at));
     if file.is_none() {
         hint(
-            "This is the content of the file with the secret, shown this once. Write it to another file in the same \
-             folder, and rename that over the old one.",
+            "This is the content of the credential file, shown only once. Write it to a new file in the same folder, and \
+             rename that file over the old one.",
         );
     }
     match old {
-        OldCredential::EndsNow => hint("The old one is refused from now on."),
+        OldCredential::EndsNow => hint("The old credential is refused from now on."),
         OldCredential::EndsOnUse { .. } => {
-            hint(format_args!("The old one is good until the new one is used, {ends} at the latest."));
+            hint(format_args!(
+                "The old credential is valid until the new one is used, at the latest until {ends}."
+            ));
         }
-        OldCredential::EndsAfter { .. } => hint(format_args!("The old one is good until {ends}.")),
+        OldCredential::EndsAfter { .. } => hint(format_args!("The old credential is valid until {ends}.")),
     }
     Ok(())
 }
 
-async fn remove(global: &Global, name: EdgeId, yes: bool) -> Result<(), Failure> {
-    confirmed(yes, format_args!("refuse edge {name}; what it has goes stale, and then it admits nobody"))?;
+async fn remove(global: &Global, name: EdgeId, yes: bool) -> Result<(), CliError> {
+    require_yes(
+        yes,
+        format_args!("remove edge {name}; its bundle becomes stale, and then it refuses all requests"),
+    )?;
     let service = global.service().await?;
     let symmetric = operations::symmetric_keys(&service).await?;
     operations::remove_edge(&service, &Actor::Admin, &name).await?;
     global
         .print(&json!({ "id": name.as_str(), "symmetric_keys": symmetric }), || format!("removed {name}"))?;
-    hint("If it was stolen: it fetches nothing any more, and its own clock ends what it admits.");
+    hint("The edge can fetch nothing more; its own clock ends what it admits.");
     if symmetric.is_empty() {
-        hint("Nothing that it holds can make a credential.");
+        hint("It holds no key that can create credentials.");
     } else {
-        hint("It holds keys that can make credentials for any user of any operator. Each ends with:");
+        hint("It holds keys that can create credentials for any user of any operator. Retire each with:");
         for kid in &symmetric {
             hint(format_args!("  keystile key retire {kid} --yes"));
         }
@@ -182,14 +188,14 @@ async fn remove(global: &Global, name: EdgeId, yes: bool) -> Result<(), Failure>
     Ok(())
 }
 
-async fn list(global: &Global, paging: Paging) -> Result<(), Failure> {
+async fn list(global: &Global, paging: Paging) -> Result<(), CliError> {
     let fleet = operations::list_edges(&global.service().await?, &paging.page()?).await?;
     let now = clock::now();
     let age = |member: &Member| {
         let signed = operations::bundle_of(member.edge.report?)?;
         Some(now.millis().saturating_sub(signed.millis()) / 1000)
     };
-    // One that has no bundle yet holds version 0.
+    // An edge without a bundle reports version 0.
     let held = |member: &Member| member.edge.report.filter(|report| report.version > 0);
     let data: Vec<Value> = fleet
         .members
@@ -231,11 +237,11 @@ async fn list(global: &Global, paging: Paging) -> Result<(), Failure> {
                 number(member.behind),
                 age(member).map_or("-".to_owned(), |age| format!("{age}s")),
                 workers,
-                show::optional_seconds(member.edge.last_seen_at),
+                output::format_optional_seconds(member.edge.last_seen_at),
             ]
         });
-        show::table(["NAME", "STATE", "ENFORCES", "BEHIND", "AGE", "WORKERS", "LAST SEEN"], rows.collect())
+        output::table(["NAME", "STATE", "ENFORCES", "BEHIND", "AGE", "WORKERS", "LAST SEEN"], rows.collect())
     })?;
-    more(fleet.next.as_deref());
+    print_next_page_hint(fleet.next.as_deref());
     Ok(())
 }

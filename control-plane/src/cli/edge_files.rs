@@ -1,5 +1,5 @@
-//! What an Envoy needs to be an edge: a secret, where Envoy finds it, the cluster of the control plane, and the
-//! configuration of the filter. Only the first is secret.
+//! The files that Envoy needs as an edge: the credential, the SDS configuration that refers to it, the cluster of the
+//! control plane, and the configuration of the filter. Only the credential is secret.
 
 use std::{
     fs::DirBuilder,
@@ -15,13 +15,22 @@ use clap::Args;
 use serde_json::Value;
 use token::secret::Secret;
 
-use super::Failure;
+use super::CliError;
 use crate::{
     home,
     operations::{CredentialFrom, EnrolledEdge},
 };
 
-/// Where the control plane is, as edges reach it.
+/// The credential file, for a host that adds the credential.
+pub(super) const CREDENTIAL: &str = "credential";
+
+/// The credential as an environment file.
+const CREDENTIAL_ENV: &str = "credential.env";
+
+/// The default folder on the host of the edge.
+const DEFAULT_EDGE_FOLDER: &str = "/etc/envoy/keystile";
+
+/// The URL at which edges reach the control plane.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Origin {
     tls: bool,
@@ -30,8 +39,8 @@ pub(super) struct Origin {
 }
 
 impl Origin {
-    /// Whoever listens on every address is on this host as well.
-    fn of(listen: SocketAddr) -> Self {
+    /// Returns the origin for a listen address. An unspecified address becomes the loopback address.
+    fn from_listen_address(listen: SocketAddr) -> Self {
         let host = match listen.ip() {
             IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
             IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
@@ -61,8 +70,8 @@ impl FromStr for Origin {
             _ => (rest, if tls { 443 } else { 80 }),
         };
         let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
-        let usual = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b':');
-        if host.is_empty() || !host.bytes().all(usual) {
+        let is_host_byte = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b':');
+        if host.is_empty() || !host.bytes().all(is_host_byte) {
             return Err(wrong());
         }
         Ok(Self { tls, host: host.to_owned(), port })
@@ -71,35 +80,35 @@ impl FromStr for Origin {
 
 #[derive(Debug, Args)]
 pub(super) struct Form {
-    /// Write the files into this folder instead of printing them; the secret's is readable by its owner only
+    /// Write the files into this folder instead of printing them; only the owner can read the secret
     #[arg(long, value_name = "FOLDER")]
     out: Option<PathBuf>,
-    /// Where the folder will be on the host of the edge; that of --out, else /etc/envoy/keystile
+    /// The path of the folder on the host of the edge; by default that of --out, else /etc/envoy/keystile
     #[arg(long, value_name = "FOLDER")]
     at: Option<PathBuf>,
-    /// Where edges reach the control plane; http:// and `server.listen` without it
+    /// The URL at which edges reach the control plane; by default http:// and `server.listen`
     #[arg(long, value_name = "URL")]
     control_plane: Option<Origin>,
-    /// For hosts that add no credential: the filter reads it from this environment variable
-    #[arg(long, value_name = "VARIABLE", conflicts_with = "inline", value_parser = variable)]
+    /// Have the filter read the credential from this environment variable, for hosts that cannot add it
+    #[arg(long, value_name = "VARIABLE", conflicts_with = "inline", value_parser = parse_variable)]
     env: Option<String>,
-    /// For hosts that can do neither: the credential stands in the filter's configuration, where hosts show it
+    /// Put the credential into the filter's configuration, which hosts may show, for hosts that can do neither
     #[arg(long)]
     inline: bool,
 }
 
-/// Name and content.
+/// The name and content of a file.
 pub(super) type File = (&'static str, String);
 
 impl Form {
-    /// Makes the folder, if there is to be one, before anything is changed that could not be written there.
-    pub(super) fn prepare(&self) -> Result<(), Failure> {
+    /// Creates the folder before the edge is enrolled, so that an unwritable folder fails early.
+    pub(super) fn prepare(&self) -> Result<(), CliError> {
         let Some(folder) = &self.out else { return Ok(()) };
         DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(|error| at(folder, &error))?;
         let secrets = [CREDENTIAL, CREDENTIAL_ENV].map(|name| folder.join(name));
         if let Some(secret) = secrets.iter().find(|secret| secret.exists()) {
-            return Err(Failure::Because(format!(
-                "`{}` is there: take another folder, or remove it first",
+            return Err(CliError::Message(format!(
+                "`{}` exists: choose another folder, or remove the file first",
                 secret.display()
             )));
         }
@@ -122,20 +131,22 @@ impl Form {
         configuration
     }
 
-    /// Returns the files by name, the folder they were written into, and what is to be done with them.
-    pub(super) fn files(&self, edge: &EnrolledEdge) -> Result<(Vec<File>, Option<PathBuf>), Failure> {
+    /// Writes the files if there is a folder. Returns the files and the folder they were written into.
+    pub(super) fn files(&self, edge: &EnrolledEdge) -> Result<(Vec<File>, Option<PathBuf>), CliError> {
         let from = self.credential_from();
         let folder = match (&self.at, &self.out) {
             (Some(at), _) => at.clone(),
             (None, Some(out)) => path::absolute(out).map_err(|error| at(out, &error))?,
-            (None, None) => PathBuf::from(ON_THE_EDGE),
+            (None, None) => PathBuf::from(DEFAULT_EDGE_FOLDER),
         };
         let Some(folder) = folder.to_str().filter(|text| text.chars().all(|letter| !letter.is_control()))
         else {
-            return Err(Failure::Because("expected a folder whose name is text".to_owned()));
+            return Err(CliError::Message(
+                "the folder name must be valid text without control characters".to_owned(),
+            ));
         };
-        let usual = Origin::of(edge.listen());
-        let origin = self.control_plane.as_ref().unwrap_or(&usual);
+        let default = Origin::from_listen_address(edge.listen());
+        let origin = self.control_plane.as_ref().unwrap_or(&default);
         let idle = edge.idle_timeout();
         let mut files = Vec::new();
         match from {
@@ -155,9 +166,9 @@ impl Form {
         if let Some(out) = &self.out {
             for (name, content) in &files {
                 home::replace(&out.join(name), content.as_bytes()).map_err(|error| {
-                    Failure::Because(format!(
-                        "{}: `{}` is enrolled, but its files could not be written: {error}; \
-                         `keystile edge remove` it and begin again",
+                    CliError::Message(format!(
+                        "{}: `{}` is enrolled, but its files cannot be written: {error}; run `keystile edge remove` and enroll it \
+                         again",
                         out.join(name).display(),
                         edge.id
                     ))
@@ -168,33 +179,33 @@ impl Form {
     }
 }
 
-/// What stands in the file of the secret: the value of the header that Envoy adds.
+/// Returns the content of the credential file: the header value that Envoy adds.
 pub(super) fn header(credential: &Secret) -> String {
     format!("Bearer {}\n", credential.expose())
 }
 
-/// Puts a new secret in the place of an old one, in one step, as Envoy watches for it.
+/// Replaces the credential file atomically, as Envoy's file watcher requires.
 pub(super) fn replace_secret(folder: &Path, credential: &Secret) -> io::Result<PathBuf> {
     let file = folder.join(CREDENTIAL);
     home::replace(&file, header(credential).as_bytes())?;
     Ok(file)
 }
 
-fn variable(text: &str) -> Result<String, String> {
-    let usual = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
+fn parse_variable(text: &str) -> Result<String, String> {
+    let is_name_byte = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
     let starts_well = text.starts_with(|first: char| !first.is_ascii_digit());
-    if starts_well && text.len() <= 40 && text.bytes().all(usual) {
+    if starts_well && text.len() <= 40 && text.bytes().all(is_name_byte) {
         Ok(text.to_owned())
     } else {
-        Err("expected a name of at most 40 of A-Z a-z 0-9 _".to_owned())
+        Err("expected at most 40 characters of A-Z a-z 0-9 _, not starting with a digit".to_owned())
     }
 }
 
-fn at(path: &Path, error: &io::Error) -> Failure {
-    Failure::Because(format!("`{}`: {error}", path.display()))
+fn at(path: &Path, error: &io::Error) -> CliError {
+    CliError::Message(format!("`{}`: {error}", path.display()))
 }
 
-/// A string as YAML and JSON write it.
+/// Quotes a string for YAML and JSON.
 fn quoted(text: &str) -> String {
     Value::from(text).to_string()
 }
@@ -218,7 +229,7 @@ fn cluster(origin: &Origin, folder: Option<&str>, idle: Duration) -> String {
     let (idle, injector) = (idle.as_secs_f64(), folder.map(injector).unwrap_or_default());
     let host = quoted(host);
     format!(
-        r#"# Under `static_resources.clusters`. Envoy must have a `node` with `id` and `cluster`, or takes no secrets from files.
+        r#"# Under `static_resources.clusters`. Envoy needs a `node` with `id` and `cluster`, or it reads no secrets from files.
 - name: keystile
   connect_timeout: 1s
   type: {kind}
@@ -226,7 +237,7 @@ fn cluster(origin: &Origin, folder: Option<&str>, idle: Duration) -> String {
     envoy.extensions.upstreams.http.v3.HttpProtocolOptions:
       "@type": type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions
       explicit_http_config: {{ http_protocol_options: {{}} }}
-      # Shorter than `server.idle_timeout`, and than that of any proxy before the control plane.
+      # Shorter than `server.idle_timeout` and the idle timeout of any proxy in front of the control plane.
       common_http_protocol_options: {{ idle_timeout: {idle}s }}
 {injector}{tls}  load_assignment:
     cluster_name: keystile
@@ -285,11 +296,3 @@ fn injector(folder: &str) -> String {
 "#
     )
 }
-
-/// The file of the secret, for a host that adds it.
-pub(super) const CREDENTIAL: &str = "credential";
-
-/// The same as an environment file.
-const CREDENTIAL_ENV: &str = "credential.env";
-
-const ON_THE_EDGE: &str = "/etc/envoy/keystile";

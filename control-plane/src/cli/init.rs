@@ -1,7 +1,7 @@
 use clap::Args;
 use serde_json::json;
 
-use super::{Failure, Global, hint};
+use super::{CliError, Global, hint};
 use crate::{
     clock::Clock,
     config,
@@ -10,16 +10,16 @@ use crate::{
 
 #[derive(Debug, Args)]
 pub(super) struct Init {
-    /// What tokens are signed with; EdDSA unless the settings say otherwise
+    /// The algorithm that signs tokens; by default `tokens.algorithm` of the settings (EdDSA)
     #[arg(long)]
     algorithm: Option<config::Algorithm>,
-    /// Make a new database beside keys that are there: what was revoked before is forgotten
+    /// Create a new database even if keys exist; revocations of the old database are lost
     #[arg(long)]
     yes: bool,
 }
 
 impl Init {
-    pub(super) async fn run(self, global: &Global) -> Result<(), Failure> {
+    pub(super) async fn run(self, global: &Global) -> Result<(), CliError> {
         let home = global.home();
         let mut config = global.settings()?;
         config.tokens.algorithm = self.algorithm.unwrap_or(config.tokens.algorithm);
@@ -38,7 +38,7 @@ impl Init {
                 secret.expose()
             )
         })?;
-        hint("The AuthKey is shown this once: keep it. Next: `keystile serve`.");
+        hint("The AuthKey is shown only once: store it. Next: `keystile serve`.");
         Ok(())
     }
 }

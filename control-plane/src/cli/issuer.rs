@@ -1,7 +1,7 @@
 use clap::Subcommand;
 use serde_json::{Value, json};
 
-use super::{Failure, Global, show};
+use super::{CliError, Global, output};
 use crate::{
     config,
     jwks::{Fetcher, PATIENCE},
@@ -11,17 +11,17 @@ use crate::{
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Issuer {
-    /// List the issuers of the settings, their keys, and how the last fetch went
+    /// List the configured issuers with their keys and the result of the last fetch
     List,
-    /// Fetch the keys of an issuer now
+    /// Fetch the keys of an issuer immediately
     Refresh {
-        /// As in the settings
+        /// The issuer as in the settings
         issuer: String,
     },
 }
 
 impl Issuer {
-    pub(super) async fn run(self, global: &Global) -> Result<(), Failure> {
+    pub(super) async fn run(self, global: &Global) -> Result<(), CliError> {
         match self {
             Self::List => list(global).await,
             Self::Refresh { issuer } => refresh(global, &issuer).await,
@@ -29,7 +29,7 @@ impl Issuer {
     }
 }
 
-async fn list(global: &Global) -> Result<(), Failure> {
+async fn list(global: &Global) -> Result<(), CliError> {
     let issuers = operations::list_issuers(&global.service().await?).await?;
     let data: Vec<Value> = issuers.iter().map(|(issuer, record)| json(issuer, record.as_ref())).collect();
     global.print(&data, || {
@@ -39,12 +39,12 @@ async fn list(global: &Global) -> Result<(), Failure> {
                 record.map(|record| record.keys.iter().map(|key| key.kid.as_str()).collect::<Vec<_>>());
             [
                 issuer.issuer.clone(),
-                show::optional_seconds(record.and_then(|record| record.fetched_at)),
+                output::format_optional_seconds(record.and_then(|record| record.fetched_at)),
                 record.and_then(|record| record.error.clone()).unwrap_or_default(),
                 kids.unwrap_or_default().join(" "),
             ]
         });
-        show::table(["ISSUER", "FETCHED", "ERROR", "KEYS"], rows.collect())
+        output::table(["ISSUER", "FETCHED", "ERROR", "KEYS"], rows.collect())
     })
 }
 
@@ -64,15 +64,15 @@ fn json(issuer: &config::Issuer, record: Option<&IssuerRecord>) -> Value {
     })
 }
 
-async fn refresh(global: &Global, issuer: &str) -> Result<(), Failure> {
+async fn refresh(global: &Global, issuer: &str) -> Result<(), CliError> {
     let service = global.service().await?;
     let fetcher = Fetcher::new(PATIENCE)?;
     let done = operations::refresh_issuer(&service, &fetcher, &Actor::Admin, issuer, Wanted::Now).await?;
     let (version, text) = match done {
         Refreshed::Changed(version) => {
-            (Some(version), format!("{issuer}: other keys, from version {version} on"))
+            (Some(version), format!("{issuer}: keys changed, published from version {version} on"))
         }
-        Refreshed::Same | Refreshed::NotDue => (None, format!("{issuer}: the keys that were known")),
+        Refreshed::Same | Refreshed::NotDue => (None, format!("{issuer}: keys unchanged")),
     };
     global.print(&json!({ "issuer": issuer, "version": version }), || text)
 }

@@ -5,9 +5,9 @@ use serde_json::{Value, json};
 use token::api_key::{Kind, Prefix};
 
 use super::{
-    Failure, Global, confirmed, hint,
-    paging::{Paging, more},
-    show,
+    CliError, Global, hint, output,
+    paging::{Paging, print_next_page_hint},
+    require_yes,
 };
 use crate::{
     clock::{self, Time},
@@ -22,54 +22,57 @@ pub(super) enum Key {
     Create(Create),
     /// List the API keys
     List {
-        /// Those of this operator only, or of this user: OPERATOR or OPERATOR/NAME
+        /// List the keys of this operator or user only: OPERATOR or OPERATOR/NAME
         #[arg(long, value_name = "SUBJECT")]
         of: Option<Subject>,
         #[command(flatten)]
         paging: Paging,
     },
-    /// Show an API key, without the key itself
+    /// Show the properties of an API key, not the key itself
     Show { key: ApiKeyId },
-    /// Refuse an API key until it is enabled again
+    /// Disable an API key until it is enabled again
     Disable {
         key: ApiKeyId,
-        /// Disable without asking back
+        /// Confirm the command
         #[arg(long)]
         yes: bool,
     },
-    /// Admit a disabled API key again
+    /// Enable a disabled API key
     Enable { key: ApiKeyId },
-    /// Refuse an API key for ever
+    /// Delete an API key permanently
     Delete {
         key: ApiKeyId,
-        /// Delete without asking back
+        /// Confirm the deletion
         #[arg(long)]
         yes: bool,
     },
-    /// Replace an API key by one like it, which is shown once; or what keys are made with
+    /// Replace an API key, the key that API keys are made with, or the key that signs tokens
+    ///
+    /// A new API key has the same properties and is shown once.
     Rotate {
-        /// key-NUMBER; `tag`: what new API keys are made with; `signing`: what tokens are signed with
-        what: Rotated,
-        /// Of key-NUMBER: what the client must send in `X-Username` with the new key; as before without it
+        /// key-NUMBER (an API key), `tag` (the key that new API keys are made with), or `signing` (the key that signs
+        /// tokens)
+        what: KeyToRotate,
+        /// For key-NUMBER: the `X-Username` that clients must send with the new key; by default as before
         #[arg(long)]
         username: Option<String>,
-        /// Of `tag`: new API keys are of the short form, some 70 characters instead of 140. Every edge then holds the
-        /// secret that makes them, so whoever steals one edge can make the API key of any user, until
-        /// `keystile key retire tag-NUMBER`. None is made for a root user
+        /// For `tag`: make new API keys of the short form, about 70 characters instead of 140. Every edge then holds
+        /// the secret that makes them, so the thief of one edge can make an API key of any user, until `keystile key
+        /// retire tag-NUMBER`. Root users get no keys of the short form
         #[arg(long)]
         short: bool,
-        /// How long the old API key is still good, though never longer than it would have been
+        /// How long the old API key stays valid, at most until its own expiry
         #[arg(long, default_value = "24h", value_name = "PERIOD")]
         grace: Period,
-        /// With --grace 0: refuse the old API key at once without asking back
+        /// With --grace 0: confirm that the old API key is revoked at once
         #[arg(long)]
         yes: bool,
     },
-    /// Take a stolen key away at once, and refuse all that was made with it
+    /// Remove a stolen key at once and revoke all credentials made with it
     Retire {
         /// tag-NUMBER, or the `kid` of a signing key
         kid: String,
-        /// Retire without asking back
+        /// Confirm the removal
         #[arg(long)]
         yes: bool,
     },
@@ -77,36 +80,37 @@ pub(super) enum Key {
 
 #[derive(Debug, Args)]
 pub(super) struct Create {
-    /// Whose key it is: OPERATOR/NAME, or OPERATOR for its root user
+    /// The owner: OPERATOR/NAME, or OPERATOR for its root user
     #[arg(long, value_name = "SUBJECT")]
     user: Subject,
-    /// What the client must send in `X-Username`: the subject itself without it. For a user also NAME alone; for a root
-    /// user '' (nothing) or another name, which no user may have: edges take the key for OPERATOR/NAME then
+    /// The `X-Username` that clients must send; by default the subject. For a user, NAME alone is possible too. For a
+    /// root user: use '' to create a key that needs no X-Username, or a name that no user has; the subject at the edge
+    /// is then OPERATOR/NAME
     #[arg(long)]
     username: Option<String>,
-    /// What the key starts with
+    /// The prefix of the key
     #[arg(long, default_value = "ks_live_")]
     prefix: Prefix,
-    /// A name for whoever reads the list
+    /// A display name
     #[arg(long)]
     name: Option<String>,
-    /// A JSON object that is kept with the key
+    /// A JSON object that is stored with the key
     #[arg(long, value_name = "JSON", value_parser = object)]
     metadata: Option<Value>,
-    /// When it ends, from now, such as 90d; never without it
+    /// The time until the key expires, such as 90d; by default it does not expire
     #[arg(long, value_name = "PERIOD")]
     expires: Option<Period>,
 }
 
-/// What can be rotated.
+/// A key that can be rotated.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum Rotated {
+pub(super) enum KeyToRotate {
     ApiKey(ApiKeyId),
     Tag,
     Signing,
 }
 
-impl FromStr for Rotated {
+impl FromStr for KeyToRotate {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
@@ -119,7 +123,7 @@ impl FromStr for Rotated {
 }
 
 impl Key {
-    pub(super) async fn run(self, global: &Global) -> Result<(), Failure> {
+    pub(super) async fn run(self, global: &Global) -> Result<(), CliError> {
         match self {
             Self::Create(create) => create.run(global).await,
             Self::List { of, paging } => list(global, of, paging).await,
@@ -128,35 +132,35 @@ impl Key {
                 global.print(&json(&key, standing), || text(&key, standing))
             }
             Self::Disable { key, yes } => {
-                confirmed(yes, format_args!("refuse {key} until it is enabled again"))?;
+                require_yes(yes, format_args!("disable {key} until it is enabled again"))?;
                 let service = global.service().await?;
                 let version =
                     operations::disable_api_key(&service, &Actor::Admin, &Authority::Everything, key).await?;
-                done(global, key, version, "disabled")
+                print_change(global, key, version, "disabled")
             }
             Self::Enable { key } => {
                 let service = global.service().await?;
                 let version =
                     operations::enable_api_key(&service, &Actor::Admin, &Authority::Everything, key).await?;
-                done(global, key, version, "enabled")
+                print_change(global, key, version, "enabled")
             }
             Self::Delete { key, yes } => {
-                confirmed(yes, format_args!("refuse {key} for ever"))?;
+                require_yes(yes, format_args!("delete {key} permanently"))?;
                 let service = global.service().await?;
                 let version =
                     operations::delete_api_key(&service, &Actor::Admin, &Authority::Everything, key).await?;
-                done(global, key, version, "deleted")
+                print_change(global, key, version, "deleted")
             }
-            Self::Rotate { what: Rotated::ApiKey(_) | Rotated::Signing, short: true, .. } => {
-                Err(Failure::Because("--short is for `keystile key rotate tag`".to_owned()))
+            Self::Rotate { what: KeyToRotate::ApiKey(_) | KeyToRotate::Signing, short: true, .. } => {
+                Err(CliError::Message("--short is for `keystile key rotate tag`".to_owned()))
             }
-            Self::Rotate { what: Rotated::Tag | Rotated::Signing, username: Some(_), .. } => {
-                Err(Failure::Because("--username is for `keystile key rotate key-NUMBER`".to_owned()))
+            Self::Rotate { what: KeyToRotate::Tag | KeyToRotate::Signing, username: Some(_), .. } => {
+                Err(CliError::Message("--username is for `keystile key rotate key-NUMBER`".to_owned()))
             }
-            Self::Rotate { what: Rotated::ApiKey(key), username, grace, yes, .. } => {
+            Self::Rotate { what: KeyToRotate::ApiKey(key), username, grace, yes, .. } => {
                 let grace = grace.get().as_secs();
                 if grace == 0 {
-                    confirmed(yes, format_args!("refuse {key} at once"))?;
+                    require_yes(yes, format_args!("revoke {key} at once"))?;
                 }
                 let service = global.service().await?;
                 let authority = Authority::Everything;
@@ -164,9 +168,9 @@ impl Key {
                 let created =
                     operations::rotate_api_key(&service, &Actor::Admin, &authority, key, username, grace)
                         .await?;
-                shown(global, &created)
+                print_created_key(global, &created)
             }
-            Self::Rotate { what: Rotated::Tag, short, .. } => {
+            Self::Rotate { what: KeyToRotate::Tag, short, .. } => {
                 let service = global.service().await?;
                 let kind = if short { Kind::Short } else { Kind::Signed };
                 let generation = operations::rotate_tag_key(&service, &Actor::Admin, kind).await?;
@@ -174,34 +178,34 @@ impl Key {
                 let kid = generation.kid();
                 global.print(&data, || {
                     let what = if short { "of the short form" } else { "of format 2" };
-                    format!("new API keys are {what}, made with {kid}; those there are stay good")
+                    format!("new API keys are {what}, made with {kid}; existing keys stay valid")
                 })?;
                 if short {
                     hint(format_args!(
-                        "Every edge holds the secret of {kid}: whoever steals one can make the API key of any user, \
-                         until `keystile key retire {kid}`. `keystile key rotate tag` goes back to format 2."
+                        "Every edge holds the secret of {kid}: the thief of an edge can make an API key of any user, until \
+                         `keystile key retire {kid}`. `keystile key rotate tag` returns to format 2."
                     ));
                 }
                 Ok(())
             }
-            Self::Rotate { what: Rotated::Signing, .. } => {
+            Self::Rotate { what: KeyToRotate::Signing, .. } => {
                 let kid = operations::rotate_signing_key(&global.service().await?, &Actor::Admin).await?;
                 global.print(&json!({ "kid": kid }), || {
-                    format!("{kid} signs when every live edge knows it; tokens there are stay good until they expire")
+                    format!("{kid} signs tokens once every live edge has it; existing tokens stay valid until they expire")
                 })?;
                 hint(
-                    "A server must run for that. Servers with key folders of their own need the new file there first.",
+                    "This requires a running server. Servers with key folders of their own need the new key file first.",
                 );
                 Ok(())
             }
             Self::Retire { kid, yes } => {
-                confirmed(yes, format_args!("refuse all that was made with {kid}"))?;
+                require_yes(yes, format_args!("revoke all credentials made with {kid}"))?;
                 let service = global.service().await?;
                 let version = operations::retire_key(&service, &Actor::Admin, &kid).await?;
                 global.print(&json!({ "kid": kid, "version": version }), || format!("retired {kid}"))?;
                 if let Some(file) = operations::retired_key_file(&service, &kid) {
                     hint(format_args!(
-                        "The file of the key could not be deleted: delete `{}`. A server tries again once a minute.",
+                        "The key file cannot be deleted: delete `{}`. A server retries once a minute.",
                         file.display()
                     ));
                 }
@@ -212,16 +216,16 @@ impl Key {
 }
 
 impl Create {
-    async fn run(self, global: &Global) -> Result<(), Failure> {
+    async fn run(self, global: &Global) -> Result<(), CliError> {
         let Self { user: owner, username, prefix, name, metadata, expires } = self;
         let expires_at = expires.map(|period| clock::now().plus(period.get()).seconds());
         let order = ApiKeyOrder { owner, username, prefix, name, metadata, expires_at };
         let created = operations::create_api_key(&global.service().await?, &Actor::Admin, order).await?;
-        shown(global, &created)
+        print_created_key(global, &created)
     }
 }
 
-async fn list(global: &Global, of: Option<Subject>, paging: Paging) -> Result<(), Failure> {
+async fn list(global: &Global, of: Option<Subject>, paging: Paging) -> Result<(), CliError> {
     let (operator, user): (Option<OperatorId>, _) =
         of.map_or((None, None), |Subject { operator, user }| (Some(operator), user));
     let page = paging.page()?;
@@ -237,33 +241,33 @@ async fn list(global: &Global, of: Option<Subject>, paging: Paging) -> Result<()
                 key.owner.to_string(),
                 key.username.as_str().to_owned(),
                 key.kind.name().to_owned(),
-                show::time(Time::from_seconds(key.issued_at)),
-                show::optional_seconds(key.expires_at),
-                show::optional_seconds(key.last_used_at),
+                output::format_time(Time::from_seconds(key.issued_at)),
+                output::format_optional_seconds(key.expires_at),
+                output::format_optional_seconds(key.last_used_at),
                 key.name.clone().unwrap_or_default(),
             ]
         });
-        show::table(
+        output::table(
             ["KEY", "STANDING", "OWNER", "USERNAME", "FORMAT", "ISSUED", "EXPIRES", "LAST USED", "NAME"],
             rows.collect(),
         )
     })?;
-    more(next.as_deref());
+    print_next_page_hint(next.as_deref());
     Ok(())
 }
 
-fn shown(global: &Global, created: &CreatedApiKey) -> Result<(), Failure> {
+fn print_created_key(global: &Global, created: &CreatedApiKey) -> Result<(), CliError> {
     let CreatedApiKey { key, secret } = created;
     let mut data = json(key, ApiKeyStanding::Active);
     data["api_key"] = json!(secret.expose());
     global.print(&data, || {
         format!("{}\n\nAPI key      {}", text(key, ApiKeyStanding::Active), secret.expose())
     })?;
-    hint("The API key is shown this once: keep it.");
+    hint("The API key is shown only once: store it.");
     Ok(())
 }
 
-fn done(global: &Global, key: ApiKeyId, version: u64, what: &str) -> Result<(), Failure> {
+fn print_change(global: &Global, key: ApiKeyId, version: u64, what: &str) -> Result<(), CliError> {
     global.print(&json!({ "key_id": key.to_string(), "version": version }), || format!("{what} {key}"))
 }
 
@@ -298,14 +302,14 @@ fn text(key: &ApiKey, standing: ApiKeyStanding) -> String {
         key.kid(),
         key.name.as_deref().unwrap_or_default(),
         key.metadata.as_ref().map(Value::to_string).unwrap_or_default(),
-        show::time(Time::from_seconds(key.issued_at)),
-        show::optional_seconds(key.expires_at),
-        show::optional_seconds(key.last_used_at),
+        output::format_time(Time::from_seconds(key.issued_at)),
+        output::format_optional_seconds(key.expires_at),
+        output::format_optional_seconds(key.last_used_at),
         key.fingerprint,
     )
 }
 
-/// What edges take it for.
+/// Returns the subject that edges assign to the key.
 fn subject(key: &ApiKey) -> String {
     match (key.kind, key.username.as_str()) {
         (Kind::Format1, "") => key.id.to_string(),

@@ -1,4 +1,4 @@
-//! The command line: one file per verb. stdout is data; hints and logs go to stderr.
+//! The command-line interface, one file per command. Data goes to stdout, hints and logs go to stderr.
 
 mod audit;
 mod authkey;
@@ -12,13 +12,13 @@ mod init;
 mod issuer;
 mod key;
 mod operator;
+mod output;
 mod paging;
 mod permission;
 mod repair;
 mod revoke;
 mod role;
 mod serve;
-mod show;
 mod token;
 mod unrevoke;
 mod user;
@@ -34,7 +34,7 @@ use std::{
 };
 
 use ::token::Fingerprint;
-use clap::{Parser, Subcommand};
+use clap::Parser;
 use serde::Serialize;
 use serde_json::{Value, json};
 
@@ -44,31 +44,46 @@ use crate::{
     operations::{Publication, Publishing, Service},
 };
 
-/// Issues and revokes keys, and publishes the bundle that edges check them with
+/// The exit code if the change is durable and edges are enrolled, but no server has published it.
+const EXIT_UNPUBLISHED: u8 = 3;
+
+/// The exit code if the change is published, but an edge that may still admit the credential has not confirmed it.
+const EXIT_NOT_ENFORCED: u8 = 4;
+
+const EXIT_CODES: &str = "\
+Exit codes:
+  0  success
+  1  failure; the reason is on stderr
+  2  invalid arguments
+  3  the change is durable, but edges are enrolled and no server has published it yet
+  4  --wait: the change is published, but an edge that may still admit the credential does not enforce it yet, or no edge
+     is live";
+
+/// Issues and revokes keys, and publishes the bundle that edges verify them with
 #[derive(Debug, Parser)]
 #[command(name = "keystile", version, arg_required_else_help = true, after_help = EXIT_CODES)]
 pub struct Command {
     #[command(flatten)]
     global: Global,
     #[command(subcommand)]
-    verb: Verb,
+    subcommand: Subcommand,
 }
 
 #[derive(Debug, clap::Args)]
 struct Global {
-    /// The data folder: database, keys, settings
+    /// The data folder, with database, keys and settings
     #[arg(long, global = true, env = "KEYSTILE_DATA", default_value = ".keystile", value_name = "FOLDER")]
     data: PathBuf,
-    /// The settings; keystile.toml in the data folder if it is there
+    /// The settings file; by default keystile.toml in the data folder, if it exists
     #[arg(long, global = true, env = "KEYSTILE_CONFIG", value_name = "FILE")]
     config: Option<PathBuf>,
     /// Print data as JSON
     #[arg(long, global = true)]
     json: bool,
-    /// What the command works with, once it does.
+    /// Set when the command opens the store.
     #[arg(skip)]
     attached: OnceLock<Attached>,
-    /// With --json: what is to be printed when the command is done.
+    /// With --json: the output, which is printed when the command ends.
     #[arg(skip)]
     answer: Mutex<Option<Value>>,
 }
@@ -76,93 +91,93 @@ struct Global {
 #[derive(Debug)]
 struct Attached {
     publishing: Publishing,
-    /// The latest there was before the command.
+    /// The latest version before the command.
     version: u64,
 }
 
-#[derive(Debug, Subcommand)]
-enum Verb {
-    /// Make the data folder, an operator and its first AuthKey, which is shown once
+#[derive(Debug, clap::Subcommand)]
+enum Subcommand {
+    /// Create the data folder, an operator and its first AuthKey, which is shown once
     Init(init::Init),
-    /// Serve the API and publish to the edges
+    /// Run the server: the API, and the publisher for the edges
     Serve,
-    /// Create, list and delete operators, and set what all their users may do
+    /// Manage operators and their default permissions
     #[command(subcommand)]
     Operator(operator::Operator),
-    /// Create, list and delete users, and set what each may do
+    /// Manage users and their permissions
     #[command(subcommand)]
     User(user::User),
-    /// Create, list and delete roles, and give them to users
+    /// Manage roles and attach them to users
     #[command(subcommand)]
     Role(role::Role),
     /// Issue and inspect tokens
     #[command(subcommand)]
     Token(token::Token),
-    /// Refuse a credential everywhere, or all of an AuthKey, a session or a subject
+    /// Revoke a credential, or all credentials of an AuthKey, a session or a subject
     Revoke(revoke::Revoke),
-    /// Take the revocation of a single credential back
+    /// Undo the revocation of a single credential
     Unrevoke(unrevoke::Unrevoke),
-    /// List, create and delete AuthKeys
+    /// Manage AuthKeys
     #[command(subcommand)]
     Authkey(authkey::Authkey),
-    /// Create, list, disable, rotate and delete API keys
+    /// Manage API keys, signing keys and tag keys
     #[command(subcommand)]
     Key(key::Key),
-    /// List other issuers and fetch their keys
+    /// Manage the keys of other issuers
     #[command(subcommand)]
     Issuer(issuer::Issuer),
-    /// Enroll, rotate, list and remove edges
+    /// Manage edges and their credentials
     #[command(subcommand)]
     Edge(edge::Edge),
-    /// Show, replace and renew the keys that edges believe
+    /// Show, rotate and renew the keys that edges trust
     #[command(subcommand)]
     Authority(authority::Authority),
-    /// Show what edges are told, verify a manifest, or build the base anew
+    /// Show or export the bundle, verify a manifest, or compact the base
     #[command(subcommand)]
     Bundle(bundle::Bundle),
     /// Repair a database that was restored from a backup
     Restore(repair::Restore),
-    /// Take back what a clock that was ahead has left
+    /// Repair the effects of a clock that was ahead
     #[command(subcommand)]
     Clock(clock::Clock),
-    /// Show the latest changes
+    /// Show the latest entries of the audit log
     Audit(audit::Audit),
-    /// Check the installation and say what to do next
+    /// Check the installation and suggest the next step
     Doctor,
 }
 
-/// Runs the command; prints why it failed.
+/// Runs the command, prints its error if it fails, and returns the exit code.
 pub async fn run(command: Command) -> ExitCode {
-    let Command { global, verb } = command;
-    let promises = match &verb {
-        Verb::Revoke(_) => Promises::Always,
-        _ => Promises::Changes,
+    let Command { global, subcommand } = command;
+    let report = match &subcommand {
+        Subcommand::Revoke(_) => PublicationReport::Always,
+        _ => PublicationReport::IfChanged,
     };
-    let done = match verb {
-        Verb::Init(verb) => verb.run(&global).await,
-        Verb::Serve => serve::run(&global).await,
-        Verb::Operator(verb) => verb.run(&global).await,
-        Verb::User(verb) => verb.run(&global).await,
-        Verb::Role(verb) => verb.run(&global).await,
-        Verb::Token(verb) => verb.run(&global).await,
-        Verb::Revoke(verb) => verb.run(&global).await,
-        Verb::Unrevoke(verb) => verb.run(&global).await,
-        Verb::Authkey(verb) => verb.run(&global).await,
-        Verb::Key(verb) => verb.run(&global).await,
-        Verb::Issuer(verb) => verb.run(&global).await,
-        Verb::Edge(verb) => verb.run(&global).await,
-        Verb::Authority(verb) => verb.run(&global).await,
-        Verb::Bundle(verb) => verb.run(&global).await,
-        Verb::Restore(verb) => verb.run(&global).await,
-        Verb::Clock(verb) => verb.run(&global).await,
-        Verb::Audit(verb) => verb.run(&global).await,
-        Verb::Doctor => doctor::run(&global).await,
+    let done = match subcommand {
+        Subcommand::Init(command) => command.run(&global).await,
+        Subcommand::Serve => serve::run(&global).await,
+        Subcommand::Operator(command) => command.run(&global).await,
+        Subcommand::User(command) => command.run(&global).await,
+        Subcommand::Role(command) => command.run(&global).await,
+        Subcommand::Token(command) => command.run(&global).await,
+        Subcommand::Revoke(command) => command.run(&global).await,
+        Subcommand::Unrevoke(command) => command.run(&global).await,
+        Subcommand::Authkey(command) => command.run(&global).await,
+        Subcommand::Key(command) => command.run(&global).await,
+        Subcommand::Issuer(command) => command.run(&global).await,
+        Subcommand::Edge(command) => command.run(&global).await,
+        Subcommand::Authority(command) => command.run(&global).await,
+        Subcommand::Bundle(command) => command.run(&global).await,
+        Subcommand::Restore(command) => command.run(&global).await,
+        Subcommand::Clock(command) => command.run(&global).await,
+        Subcommand::Audit(command) => command.run(&global).await,
+        Subcommand::Doctor => doctor::run(&global).await,
     };
-    match global.conclude(done, promises).await {
+    match global.finish(done, report).await {
         Ok(()) => ExitCode::SUCCESS,
-        Err(Failure::Said) => ExitCode::FAILURE,
-        Err(Failure::Done { code, but }) => {
-            hint(but);
+        Err(CliError::AlreadyReported) => ExitCode::FAILURE,
+        Err(CliError::Incomplete { code, message }) => {
+            hint(message);
             ExitCode::from(code)
         }
         Err(failure) => {
@@ -178,15 +193,15 @@ impl Global {
     }
 
     fn settings(&self) -> Result<Config, ConfigError> {
-        let usual = self.home().config_file();
-        let file = self.config.clone().or_else(|| usual.exists().then_some(usual));
-        // A name or value that is not UTF-8 is none of ours.
+        let default = self.home().config_file();
+        let file = self.config.clone().or_else(|| default.exists().then_some(default));
+        // Keystile's variables are UTF-8; ignore all others.
         let environment = env::vars_os()
             .filter_map(|(name, text)| Some((name.into_string().ok()?, text.into_string().ok()?)));
         config::load(file.as_deref(), environment)
     }
 
-    async fn service(&self) -> Result<Service, Failure> {
+    async fn service(&self) -> Result<Service, CliError> {
         let service = Service::attach(self.home(), self.settings()?).await?;
         let publishing = Publishing::of(&service);
         let version = publishing.latest().await?;
@@ -194,20 +209,20 @@ impl Global {
         Ok(service)
     }
 
-    /// One answer: as JSON, when the command is done, or as `text` writes it.
-    fn print(&self, data: &impl Serialize, text: impl FnOnce() -> String) -> Result<(), Failure> {
+    /// Prints the output of a command: `data` as JSON when the command ends, or `text` at once.
+    fn print(&self, data: &impl Serialize, text: impl FnOnce() -> String) -> Result<(), CliError> {
         if !self.json {
-            return write(&text());
+            return write_stdout(&text());
         }
         let data = serde_json::to_value(data)?;
         let before = self.answer.lock().unwrap_or_else(PoisonError::into_inner).replace(data);
-        before.map_or(Ok(()), |before| write(&before.to_string()))
+        before.map_or(Ok(()), |before| write_stdout(&before.to_string()))
     }
 
-    /// What every command ends with: one that changed what edges are told says whether a server has published it.
-    async fn conclude(&self, done: Result<(), Failure>, promises: Promises) -> Result<(), Failure> {
+    /// Ends a command. If it has changed the bundle, reports whether a server has published the change.
+    async fn finish(&self, done: Result<(), CliError>, report: PublicationReport) -> Result<(), CliError> {
         let published = match &done {
-            Ok(()) => self.published(promises).await,
+            Ok(()) => self.publication(report).await,
             Err(_) => Ok(None),
         };
         let answer = self.answer.lock().unwrap_or_else(PoisonError::into_inner).take();
@@ -215,74 +230,74 @@ impl Global {
             if let (Ok(Some((publication, _))), Some(members)) = (&published, answer.as_object_mut()) {
                 members.insert("published".to_owned(), json!(*publication == Publication::Published));
             }
-            write(&answer.to_string())?;
+            write_stdout(&answer.to_string())?;
         }
         done?;
         match published? {
-            Some((Publication::Published, version)) if promises == Promises::Always => {
+            Some((Publication::Published, version)) if report == PublicationReport::Always => {
                 hint(format_args!("Edges refuse it from version {version} on."));
                 Ok(())
             }
             None | Some((Publication::Published, _)) => Ok(()),
             Some((Publication::Pending { last, edges }, version)) => {
-                let last = last.map_or("none ever has".to_owned(), |last| {
-                    format!("the last did at {}", show::time(last))
+                let last = last.map_or("no server ever has".to_owned(), |last| {
+                    format!("the last publication was at {}", output::format_time(last))
                 });
-                let but = format!(
-                    "It is durable, as version {version}, but nobody publishes it yet: no server has published it from \
-                     this database ({last}). Edges hear of it as soon as one does: see `keystile doctor`."
+                let message = format!(
+                    "The change is durable as version {version}, but no server has published it from this database yet \
+                     ({last}). Edges get it as soon as a server publishes it; see `keystile doctor`."
                 );
                 if edges > 0 {
-                    return Err(Failure::Done { code: UNPUBLISHED, but });
+                    return Err(CliError::Incomplete { code: EXIT_UNPUBLISHED, message });
                 }
-                hint(but);
+                hint(message);
                 Ok(())
             }
         }
     }
 
-    /// `None` of a command that changed nothing that edges are told.
-    async fn published(&self, promises: Promises) -> Result<Option<(Publication, u64)>, Failure> {
+    /// Returns the state of publication and the version, or `None` if the command did not change the bundle.
+    async fn publication(&self, report: PublicationReport) -> Result<Option<(Publication, u64)>, CliError> {
         let Some(Attached { publishing, version: before }) = self.attached.get() else { return Ok(None) };
         let version = publishing.latest().await?;
-        if version == *before && promises == Promises::Changes {
+        if version == *before && report == PublicationReport::IfChanged {
             return Ok(None);
         }
         Ok(Some((publishing.reached(version).await?, version)))
     }
 }
 
-/// When a command speaks of what edges will do.
+/// When a command reports the state of publication.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Promises {
+enum PublicationReport {
     Always,
-    /// When it changed what they are told.
-    Changes,
+    /// Only if the command has changed the bundle.
+    IfChanged,
 }
 
-/// Why a command failed, with its causes.
+/// The reason why a command failed, with its causes.
 #[derive(Debug)]
-enum Failure {
-    /// The command has told the details itself.
-    Said,
-    Because(String),
-    /// It is done and durable, but not all that was asked for.
-    Done {
+enum CliError {
+    /// The command has printed the details itself.
+    AlreadyReported,
+    Message(String),
+    /// The change is durable, but not everything that was requested has happened.
+    Incomplete {
         code: u8,
-        but: String,
+        message: String,
     },
 }
 
-impl fmt::Display for Failure {
+impl fmt::Display for CliError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Said => Ok(()),
-            Self::Because(text) | Self::Done { but: text, .. } => f.write_str(text),
+            Self::AlreadyReported => Ok(()),
+            Self::Message(text) | Self::Incomplete { message: text, .. } => f.write_str(text),
         }
     }
 }
 
-impl<E: Error> From<E> for Failure {
+impl<E: Error> From<E> for CliError {
     fn from(error: E) -> Self {
         let mut text = error.to_string();
         let mut source = error.source();
@@ -290,11 +305,11 @@ impl<E: Error> From<E> for Failure {
             text = format!("{text}: {cause}");
             source = cause.source();
         }
-        Self::Because(text)
+        Self::Message(text)
     }
 }
 
-fn write(answer: &str) -> Result<(), Failure> {
+fn write_stdout(answer: &str) -> Result<(), CliError> {
     let mut out = io::stdout().lock();
     match out.write_all(format!("{}\n", answer.trim_end_matches('\n')).as_bytes()).and_then(|()| out.flush())
     {
@@ -308,21 +323,21 @@ fn hint(text: impl fmt::Display) {
     let _ = writeln!(io::stderr(), "{text}");
 }
 
-/// A live credential, from a file, a line of stdin, or the terminal without an echo. One that was given as an argument is
-/// refused: it stands in the list of processes and in the shell's history.
-fn credential(argument: Option<String>, file: Option<&Path>) -> Result<String, Failure> {
+/// Reads a credential from a file, a line of stdin, or the terminal without echo. Rejects one that is given as an
+/// argument, because the process list and the shell history show arguments.
+fn read_credential(argument: Option<String>, file: Option<&Path>) -> Result<String, CliError> {
     if let Some(credential) = argument.filter(|argument| argument != "-") {
         let fingerprint = Fingerprint::of(credential.trim().as_bytes());
-        return Err(Failure::Because(format!(
-            "a credential is not taken from the command line, where the list of processes and the shell's history show \
-             it: write it to stdin, name its file with --token-file, or give no value and be asked for it; `keystile \
-             revoke` takes its fingerprint as well: --fingerprint {fingerprint}"
+        return Err(CliError::Message(format!(
+            "a credential must not be an argument, because the process list and the shell history show arguments: write \
+             it to stdin, name its file with --token-file, or omit the value to be prompted for it; `keystile revoke` \
+             also accepts the fingerprint: --fingerprint {fingerprint}"
         )));
     }
     let line = match file {
         Some(file) => fs::read_to_string(file)
-            .map_err(|error| Failure::Because(format!("`{}` can't be read: {error}", file.display())))?,
-        None if io::stdin().is_terminal() => rpassword::prompt_password("The credential (not shown): ")?,
+            .map_err(|error| CliError::Message(format!("cannot read `{}`: {error}", file.display())))?,
+        None if io::stdin().is_terminal() => rpassword::prompt_password("Credential (not shown): ")?,
         None => {
             let mut line = String::new();
             io::stdin().read_line(&mut line)?;
@@ -331,28 +346,18 @@ fn credential(argument: Option<String>, file: Option<&Path>) -> Result<String, F
     };
     let line = line.trim_end_matches(['\n', '\r']);
     if line.is_empty() {
-        return Err(Failure::Because(
-            "no credential was given: write it to stdin, or name its file with --token-file".to_owned(),
+        return Err(CliError::Message(
+            "no credential given: write it to stdin, or name its file with --token-file".to_owned(),
         ));
     }
     Ok(line.to_owned())
 }
 
-/// Verbs that can't be undone say what they would do, and do it with `--yes`.
-fn confirmed(yes: bool, what: impl fmt::Display) -> Result<(), Failure> {
-    if yes { Ok(()) } else { Err(Failure::Because(format!("this would {what}; add --yes to do it"))) }
+/// Requires `--yes` for a command that cannot be undone.
+///
+/// # Errors
+///
+/// What the command would do, if `yes` is false.
+fn require_yes(yes: bool, what: impl fmt::Display) -> Result<(), CliError> {
+    if yes { Ok(()) } else { Err(CliError::Message(format!("this would {what}; add --yes to do it"))) }
 }
-
-/// It is durable, and edges are enrolled, but no server has published it.
-const UNPUBLISHED: u8 = 3;
-
-/// It is published, but not known to be enforced by every edge that may admit it still.
-const UNENFORCED: u8 = 4;
-
-const EXIT_CODES: &str = "\
-Exit codes:
-  0  done
-  1  failed; stderr says why
-  2  wrong arguments
-  3  done and durable, but edges are enrolled and no server has published it yet
-  4  --wait: done and published, but not every edge that may still admit it enforces it, or none is live";

@@ -2,10 +2,10 @@ use clap::Subcommand;
 use serde_json::{Value, json};
 
 use super::{
-    Failure, Global, confirmed, hint,
-    paging::{Paging, more},
-    permission::{Permission, parsed},
-    show,
+    CliError, Global, hint, output,
+    paging::{Paging, print_next_page_hint},
+    permission::{Permission, parse_document},
+    require_yes,
 };
 use crate::{
     clock::Time,
@@ -17,7 +17,7 @@ use crate::{
 pub(super) enum Operator {
     /// Create an operator
     Create {
-        /// A remark for whoever reads the list
+        /// A description
         #[arg(long)]
         description: Option<String>,
     },
@@ -25,20 +25,20 @@ pub(super) enum Operator {
     List(Paging),
     /// Show an operator
     Show { operator: OperatorId },
-    /// Delete an operator with its users, roles and keys, and refuse all that was issued inside it
+    /// Delete an operator with its users, roles and keys, and revoke all its credentials
     Delete {
         operator: OperatorId,
-        /// Delete without asking back
+        /// Confirm the deletion
         #[arg(long)]
         yes: bool,
     },
-    /// Set, show and clear what every user of the operator may do
+    /// Manage the default permissions of all users of an operator
     #[command(subcommand)]
     Permission(Permission),
 }
 
 impl Operator {
-    pub(super) async fn run(self, global: &Global) -> Result<(), Failure> {
+    pub(super) async fn run(self, global: &Global) -> Result<(), CliError> {
         match self {
             Self::Create { description } => {
                 let service = global.service().await?;
@@ -56,13 +56,13 @@ impl Operator {
                     let rows = operators.iter().map(|operator| {
                         [
                             operator.id.to_string(),
-                            show::time(Time::from_seconds(operator.created_at)),
+                            output::format_time(Time::from_seconds(operator.created_at)),
                             operator.description.clone().unwrap_or_default(),
                         ]
                     });
-                    show::table(["ID", "CREATED", "DESCRIPTION"], rows.collect())
+                    output::table(["ID", "CREATED", "DESCRIPTION"], rows.collect())
                 })?;
-                more(next.as_deref());
+                print_next_page_hint(next.as_deref());
                 Ok(())
             }
             Self::Show { operator } => {
@@ -71,15 +71,15 @@ impl Operator {
                     format!(
                         "operator             {}\ncreated              {}\ndescription          {}\ndefault permissions  {}",
                         operator.id,
-                        show::time(Time::from_seconds(operator.created_at)),
+                        output::format_time(Time::from_seconds(operator.created_at)),
                         operator.description.as_deref().unwrap_or_default(),
                         operator.default_permission.as_deref().unwrap_or("none"),
                     )
                 })
             }
             Self::Delete { operator, yes } => {
-                let what = "with its users, roles and keys, and refuse all that was issued inside it";
-                confirmed(yes, format_args!("delete {operator} {what}"))?;
+                let what = "with its users, roles and keys, and revoke all its credentials";
+                require_yes(yes, format_args!("delete {operator} {what}"))?;
                 let service = global.service().await?;
                 let version = operations::delete_operator(&service, &Actor::Admin, &operator).await?;
                 let data = json!({ "operator_id": operator.as_str(), "version": version });
@@ -87,9 +87,9 @@ impl Operator {
             }
             Self::Permission(permission) => match permission.subject() {
                 subject if subject.is_root() => permission.run(global).await,
-                subject => Err(Failure::Because(format!(
-                    "`{subject}` is a user; `keystile user permission` is about users"
-                ))),
+                subject => {
+                    Err(CliError::Message(format!("`{subject}` is a user; use `keystile user permission`")))
+                }
             },
         }
     }
@@ -100,7 +100,7 @@ fn json(operator: &model::Operator) -> Value {
     json!({
         "operator_id": id.as_str(),
         "description": description,
-        "default_permission": parsed(default_permission.as_deref()),
+        "default_permission": parse_document(default_permission.as_deref()),
         "created_at": created_at,
     })
 }

@@ -1,27 +1,27 @@
 use clap::Args;
 
-use super::{Failure, hint};
+use super::{CliError, hint};
 use crate::model::Page;
 
 #[derive(Debug, Args)]
 pub(super) struct Paging {
-    /// How many to list at most, up to 1000
+    /// The maximum number of items, up to 1000
     #[arg(long, default_value_t = Page::DEFAULT)]
     limit: u32,
-    /// Go on behind this place, which the page before named
-    #[arg(long, value_name = "PLACE")]
+    /// Continue after this position, which the previous page printed
+    #[arg(long, value_name = "POSITION")]
     after: Option<String>,
 }
 
 impl Paging {
-    pub(super) fn page(self) -> Result<Page, Failure> {
+    pub(super) fn page(self) -> Result<Page, CliError> {
         Ok(Page::new(Some(self.limit), self.after)?)
     }
 }
 
-/// Where the list goes on.
-pub(super) fn more(next: Option<&str>) {
+/// Prints how to get the next page, if there is one.
+pub(super) fn print_next_page_hint(next: Option<&str>) {
     if let Some(next) = next {
-        hint(format_args!("There are more: --after {next}"));
+        hint(format_args!("More items: --after {next}"));
     }
 }

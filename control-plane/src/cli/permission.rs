@@ -7,16 +7,16 @@ use std::{
 use clap::Subcommand;
 use serde_json::{Value, json};
 
-use super::{Failure, Global, confirmed};
+use super::{CliError, Global, require_yes};
 use crate::{
     model::{Actor, Subject},
     operations,
 };
 
-/// The permission document of a user, or what holds for all users of an operator.
+/// The permission document of a user, or the default permissions of an operator.
 #[derive(Debug, Subcommand)]
 pub(super) enum Permission {
-    /// Set the permission document; edges hold it from their next manifest on
+    /// Set the permission document; edges apply it from their next manifest on
     Set {
         subject: Subject,
         /// A SAM permission document in JSON, or `-` to read it from stdin
@@ -25,10 +25,10 @@ pub(super) enum Permission {
     },
     /// Print the permission document
     Show { subject: Subject },
-    /// Take the permission document back
+    /// Remove the permission document
     Clear {
         subject: Subject,
-        /// Take it back without asking back
+        /// Confirm the removal
         #[arg(long)]
         yes: bool,
     },
@@ -41,13 +41,13 @@ impl Permission {
         }
     }
 
-    pub(super) async fn run(self, global: &Global) -> Result<(), Failure> {
+    pub(super) async fn run(self, global: &Global) -> Result<(), CliError> {
         match self {
             Self::Set { subject, document } => {
-                let document = read(&document)?;
+                let document = read_document(&document)?;
                 let service = global.service().await?;
                 let version = operations::permit(&service, &Actor::Admin, &subject, Some(&document)).await?;
-                changed(global, &subject, version)
+                print_change(global, &subject, version)
             }
             Self::Show { subject } => {
                 let service = global.service().await?;
@@ -55,38 +55,40 @@ impl Permission {
                     Some(_) => operations::find_user(&service, &subject).await?.0.permission,
                     None => operations::find_operator(&service, &subject.operator).await?.default_permission,
                 };
-                let data =
-                    json!({ "subject": subject.to_string(), "permission": parsed(document.as_deref()) });
+                let data = json!({ "subject": subject.to_string(), "permission": parse_document(document.as_deref()) });
                 global.print(&data, || document.unwrap_or_default())
             }
             Self::Clear { subject, yes } => {
                 let whose = if subject.is_root() { "every user of " } else { "" };
-                confirmed(yes, format_args!("take from {whose}{subject} what this document allows"))?;
+                require_yes(
+                    yes,
+                    format_args!("remove the permissions that this document grants to {whose}{subject}"),
+                )?;
                 let service = global.service().await?;
                 let version = operations::permit(&service, &Actor::Admin, &subject, None).await?;
-                changed(global, &subject, version)
+                print_change(global, &subject, version)
             }
         }
     }
 }
 
-fn changed(global: &Global, subject: &Subject, version: u64) -> Result<(), Failure> {
+fn print_change(global: &Global, subject: &Subject, version: u64) -> Result<(), CliError> {
     let data = json!({ "subject": subject.to_string(), "version": version });
-    global.print(&data, || format!("{subject}: holds from version {version} on"))
+    global.print(&data, || format!("{subject}: in effect from version {version} on"))
 }
 
-/// A file, or stdin for `-`.
-pub(super) fn read(file: &Path) -> Result<String, Failure> {
+/// Reads a file, or stdin for `-`.
+pub(super) fn read_document(file: &Path) -> Result<String, CliError> {
     let text = if file == Path::new("-") {
         let mut text = String::new();
         io::stdin().read_to_string(&mut text).map(|_| text)
     } else {
         fs::read_to_string(file)
     };
-    text.map_err(|error| Failure::Because(format!("`{}` can't be read: {error}", file.display())))
+    text.map_err(|error| CliError::Message(format!("cannot read `{}`: {error}", file.display())))
 }
 
-/// Stored documents were checked, so this is their JSON.
-pub(super) fn parsed(document: Option<&str>) -> Option<Value> {
+/// Parses a stored document. Documents are validated before they are stored.
+pub(super) fn parse_document(document: Option<&str>) -> Option<Value> {
     document.and_then(|document| serde_json::from_str(document).ok())
 }

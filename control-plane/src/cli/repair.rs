@@ -3,7 +3,7 @@ use std::fmt::Write as _;
 use clap::Args;
 use serde_json::{Value, json};
 
-use super::{Failure, Global, confirmed, hint, show};
+use super::{CliError, Global, hint, output, require_yes};
 use crate::{
     clock,
     model::{Actor, FoundGap},
@@ -12,40 +12,40 @@ use crate::{
 
 #[derive(Debug, Args)]
 pub(super) struct Restore {
-    /// Repair the database of this installation after it was restored from a backup: refuse again what was revoked and
-    /// deleted since the backup, and refuse what was issued since then
+    /// Repair the database after it was restored from a backup: repeat the revocations and deletions since the backup,
+    /// and refuse credentials that were issued since then
     #[arg(long, required = true)]
     repair: bool,
-    /// When the backup was made (Unix time in seconds): what was issued since then and is not in the database is
-    /// refused. Without it the journal tells
+    /// The time of the backup (Unix time in seconds). Credentials issued since then that are not in the database are
+    /// refused. By default the journal determines the time
     #[arg(long, value_name = "SECONDS")]
     since: Option<u64>,
-    /// There is no journal, or it was restored too: refuse everything that was ever issued, delete every AuthKey and
-    /// replace all keys that tokens and API keys are made with
+    /// Revoke everything that was ever issued, delete every AuthKey and replace all keys that tokens and API keys are
+    /// made with, because the journal is lost or was restored too
     #[arg(long, conflicts_with = "since")]
     everything: bool,
-    /// Do it without asking back
+    /// Confirm the repair
     #[arg(long)]
     yes: bool,
 }
 
 impl Restore {
-    pub(super) async fn run(self, global: &Global) -> Result<(), Failure> {
+    pub(super) async fn run(self, global: &Global) -> Result<(), CliError> {
         let Self { repair: _, since, everything, yes } = self;
         let (home, config) = (global.home(), global.settings()?);
         if everything {
-            confirmed(
+            require_yes(
                 yes,
-                "refuse every token and API key that was ever issued, those of other issuers too, delete every AuthKey, \
-                 and replace all signing keys; each customer then needs new ones",
+                "revoke every token and API key that was ever issued, including those of other issuers, delete every \
+                 AuthKey, and replace all signing keys; every client then needs new credentials",
             )?;
             let service = Service::open(home, config).await?;
             let (version, auth_keys) = operations::refuse_everything(&service, &Actor::Admin).await?;
             global.print(&json!({ "version": version, "auth_keys_deleted": auth_keys }), || {
-                format!("everything is refused that was issued until now; {auth_keys} AuthKeys were deleted")
+                format!("everything that was issued until now is revoked; {auth_keys} AuthKeys were deleted")
             })?;
-            hint("Edges that were removed since the backup are there again: see `keystile edge list`.");
-            hint("Make new AuthKeys: `keystile authkey create`.");
+            hint("Edges that were removed since the backup exist again: see `keystile edge list`.");
+            hint("Create new AuthKeys: `keystile authkey create`.");
             return Ok(());
         }
         if !yes {
@@ -59,24 +59,24 @@ impl Restore {
     }
 }
 
-fn plan(examined: &Examined, since: Option<u64>) -> Result<(), Failure> {
+fn plan(examined: &Examined, since: Option<u64>) -> Result<(), CliError> {
     let Examined { missing, gaps, known } = examined;
     let mut text = String::new();
     match missing {
         None => hint(
-            "There is no journal beside the keys: nothing tells what was revoked since the backup. If the journal is \
-             lost, `keystile restore --repair --everything` is the way to be sure.",
+            "There is no journal in `keys/`, so the revocations since the backup are unknown. If the journal is lost, only \
+             `keystile restore --repair --everything` is safe.",
         ),
         Some(Missing { revoked, watermarks, gone, unrevoked, granted, .. }) => {
             let counts = [
                 (revoked.len(), "revocations"),
                 (watermarks.len(), "watermarks"),
                 (gone.len(), "deletions"),
-                (unrevoked.len(), "revocations that had been taken back"),
+                (unrevoked.len(), "un-revocations"),
                 (granted.len(), "users whose permissions had changed"),
             ];
             for (count, what) in counts.into_iter().filter(|(count, _)| *count > 0) {
-                let _ = write!(text, "; take up {count} {what} of the journal");
+                let _ = write!(text, "; apply {count} {what} of the journal");
             }
         }
     }
@@ -87,26 +87,26 @@ fn plan(examined: &Examined, since: Option<u64>) -> Result<(), Failure> {
         .or(gaps.iter().find(|gap| gap.version.is_none()).map(|gap| gap.issued_after));
     match after {
         Some(after) => {
-            let after = show::optional_seconds(Some(after));
+            let after = output::format_optional_seconds(Some(after));
             let _ = write!(
                 text,
-                "; refuse every token and API key that was issued after {after} and is not in the database \
-                 ({known} are)"
+                "; refuse every token and API key that was issued after {after} and is not in the database ({known} \
+                 are)"
             );
         }
         None if text.is_empty() => {
             hint(
-                "As far as the journal tells the database was not restored, or was repaired before: there is nothing \
-                 to do. If it was restored, name when the backup was made: --since SECONDS.",
+                "According to the journal, the database was not restored or is already repaired: there is nothing to do. \
+                 If it was restored, pass the time of the backup: --since SECONDS.",
             );
             return Ok(());
         }
         None => {}
     }
-    confirmed(false, text.trim_start_matches("; "))
+    require_yes(false, text.trim_start_matches("; "))
 }
 
-fn report(global: &Global, done: &Repaired) -> Result<(), Failure> {
+fn report(global: &Global, done: &Repaired) -> Result<(), CliError> {
     let Repaired { version, gaps, known, unrevoked, granted, strange_keys } = done;
     let spans: Vec<Value> = gaps
         .iter()
@@ -124,38 +124,39 @@ fn report(global: &Global, done: &Repaired) -> Result<(), Failure> {
         "unknown_keys": strange_keys,
     });
     global.print(&data, || match version {
-        None => "nothing is left to repair".to_owned(),
+        None => "nothing to repair".to_owned(),
         Some(version) => {
-            let mut text = format!("repaired: edges know it from version {version} on\n");
+            let mut text = format!("repaired: edges apply this from version {version} on\n");
             for FoundGap { issued_after, issued_until, .. } in gaps {
                 let (after, until) =
-                    (show::optional_seconds(Some(*issued_after)), show::optional_seconds(Some(*issued_until)));
+                    (output::format_optional_seconds(Some(*issued_after)), output::format_optional_seconds(Some(*issued_until)));
                 let _ = writeln!(
                     text,
-                    "refused: what was issued after {after} until {until}, but for {known} that the database knows"
+                    "refused: credentials issued after {after} until {until}, except {known} that the database contains"
                 );
             }
             for fingerprint in unrevoked {
-                let _ = writeln!(text, "no longer revoked, as before the loss: {fingerprint}");
+                let _ = writeln!(text, "no longer revoked, as before the restore: {fingerprint}");
             }
             text
         }
     })?;
     if !granted.is_empty() {
         hint(format_args!(
-            "Permissions had changed since the backup, and may be wider again: {}. See `keystile permission show`.",
+            "Permissions of these subjects changed after the backup and may be wider again: {}. See `keystile user permission \
+             show`.",
             granted.join(", ")
         ));
     }
     if !strange_keys.is_empty() {
         hint(format_args!(
-            "These files in keys/ belong to keys that the database does not know; remove them: {}.",
+            "These files in keys/ belong to keys that are not in the database; remove them: {}.",
             strange_keys.iter().map(|kid| format!("{kid}.jwk")).collect::<Vec<_>>().join(", ")
         ));
     }
     if version.is_some() {
         hint(
-            "Operators, users, AuthKeys, API keys and edges that were made since the backup are gone: make them anew.",
+            "Operators, users, AuthKeys, API keys and edges that were created since the backup are lost: create them again.",
         );
     }
     Ok(())

@@ -4,7 +4,7 @@ use clap::Args;
 use serde_json::json;
 use token::Fingerprint;
 
-use super::{Failure, Global, UNENFORCED, confirmed, credential, hint, show};
+use super::{CliError, EXIT_NOT_ENFORCED, Global, hint, output, read_credential, require_yes};
 use crate::{
     config::Period,
     model::{Actor, EdgeId, KeyId, Subject},
@@ -14,81 +14,83 @@ use crate::{
 #[derive(Debug, Args)]
 pub(super) struct Revoke {
     #[command(flatten)]
-    what: Selected,
-    /// With --subject: only what was issued up to this second (Unix time); now without it
+    what: RevocationSelector,
+    /// With --subject: revoke only what was issued up to this time (Unix time in seconds); by default now
     #[arg(long, value_name = "SECONDS", requires = "subject")]
     at: Option<u64>,
-    /// Kept with the revocation and in the audit log
+    /// The reason, stored with the revocation and in the audit log
     #[arg(long)]
     reason: Option<String>,
-    /// Revoke a whole subject, a signing key, or everything, without asking back
+    /// Confirm the revocation of a subject, a signing key, or everything
     #[arg(long)]
     yes: bool,
-    /// Although another clock (the database server's, those of live edges) says that this machine's is wrong
+    /// Revoke even if another clock (the database server's or a live edge's) contradicts the clock of this machine
     #[arg(long)]
     force: bool,
-    /// Return when every edge that may still admit it enforces it; fail (exit code 4) and name those that do not
+    /// Wait until every edge that may still admit the credential enforces the revocation; else fail (exit code 4) and
+    /// name the other edges
     #[arg(long)]
     wait: bool,
-    /// With --wait: how long at most
+    /// With --wait: the maximum time to wait
     #[arg(long, value_name = "DURATION", default_value = "10s", requires = "wait")]
     timeout: Period,
 }
 
 #[derive(Debug, Args)]
 #[group(required = true, multiple = false)]
-struct Selected {
+struct RevocationSelector {
     /// The SHA-256 of a credential as presented, in hex
     #[arg(long, value_name = "HEX")]
     fingerprint: Option<Fingerprint>,
-    /// A token or an API key: it is read from stdin, or asked for on a terminal, and never an argument
+    /// A token or an API key, read from stdin or prompted for on a terminal; never an argument
     #[arg(long, num_args = 0..=1, value_name = "-")]
     token: Option<Option<String>>,
     /// A token or an API key, read from a file
     #[arg(long, value_name = "FILE")]
     token_file: Option<PathBuf>,
-    /// All that an AuthKey (keyId-...) was exchanged for, a session (api-...), or an API key (key-NUMBER)
+    /// All credentials that an AuthKey (keyId-...) was exchanged for, a session (api-...), or an API key (key-NUMBER)
     #[arg(long, value_name = "ID")]
     key_id: Option<KeyId>,
-    /// All that an operator (OP...) or a user of it (OP.../NAME) was issued
+    /// All credentials of an operator (OP...) or a user (OP.../NAME)
     #[arg(long)]
     subject: Option<Subject>,
-    /// All that a key signed: the `kid` of a signing key, or tag-NUMBER for the API keys made with it
+    /// All credentials of a key: the `kid` of a signing key, or tag-NUMBER for the API keys made with it
     #[arg(long, value_name = "KID")]
     signing_key: Option<String>,
-    /// All that was ever issued
+    /// All credentials that were ever issued
     #[arg(long)]
     everything: bool,
 }
 
 impl Revoke {
-    pub(super) async fn run(self, global: &Global) -> Result<(), Failure> {
+    pub(super) async fn run(self, global: &Global) -> Result<(), CliError> {
         let Self { what, at, reason, yes, force, wait, timeout } = self;
-        let Selected { fingerprint, token, token_file, key_id, subject, signing_key, everything } = what;
+        let RevocationSelector { fingerprint, token, token_file, key_id, subject, signing_key, everything } =
+            what;
         let target =
             match (fingerprint, token.or(token_file.is_some().then_some(None)), key_id, subject, signing_key)
             {
                 (Some(fingerprint), ..) => Target::Fingerprint(fingerprint),
-                (_, Some(token), ..) => Target::Token(credential(token, token_file.as_deref())?),
+                (_, Some(token), ..) => Target::Token(read_credential(token, token_file.as_deref())?),
                 (_, _, Some(id), ..) => Target::Key(id),
                 (_, _, _, Some(subject), _) => {
                     let whose = if subject.is_root() { " and all its users" } else { "" };
                     let until = at.map_or("now".to_owned(), |at| format!("second {at}"));
-                    confirmed(
+                    require_yes(
                         yes,
-                        format_args!("refuse all that {subject}{whose} was issued up to {until}"),
+                        format_args!("revoke all credentials of {subject}{whose} issued up to {until}"),
                     )?;
                     Target::Subject { subject, instant: at }
                 }
                 (.., Some(kid)) => {
-                    confirmed(yes, format_args!("refuse all that {kid} has signed"))?;
+                    require_yes(yes, format_args!("revoke all credentials signed by {kid}"))?;
                     Target::SigningKey(kid)
                 }
                 _ if everything => {
-                    confirmed(yes, format_args!("refuse all that was ever issued"))?;
+                    require_yes(yes, format_args!("revoke all credentials that were ever issued"))?;
                     Target::Everything
                 }
-                _ => return Err(Failure::Because("say what to revoke".to_owned())),
+                _ => return Err(CliError::Message("no credential selected".to_owned())),
             };
         let auth_key = match &target {
             Target::Key(KeyId::AuthKey(id)) => Some(id.clone()),
@@ -117,7 +119,7 @@ impl Revoke {
             }
         };
         if let (Some(reached), Some(members)) = (&reached, data.as_object_mut()) {
-            members.insert("edges".to_owned(), show::reached(reached));
+            members.insert("edges".to_owned(), output::rollout_json(reached));
         }
         let auth_key = match auth_key {
             Some(id) => operations::find_auth_key(&service, &id).await?,
@@ -129,46 +131,50 @@ impl Revoke {
         global.print(&data, || format!("revoked {what}"))?;
         if let Some(key) = auth_key {
             hint(format_args!(
-                "What {0} was exchanged for is refused; {0} itself still buys new credentials (last used: {1}). \
-                 `keystile authkey delete {0}` ends that.",
+                "All credentials that {0} was exchanged for are revoked; {0} itself can still be exchanged for new ones (last \
+                 used: {1}). `keystile authkey delete {0}` prevents that.",
                 key.id,
-                show::optional_seconds(key.last_used_at)
+                output::format_optional_seconds(key.last_used_at)
             ));
         }
         match reached {
-            // The promise of an edge comes when a server has published it.
+            // The state of publication is reported when the command ends.
             None => Ok(()),
-            Some(reached) => told(&reached, version, timeout),
+            Some(reached) => print_rollout(&reached, version, timeout),
         }
     }
 }
 
-/// What the waiting came to.
-fn told(reached: &Reached, version: u64, timeout: Period) -> Result<(), Failure> {
+/// Prints the rollout, and fails if an edge may still admit the credential.
+fn print_rollout(reached: &Reached, version: u64, timeout: Period) -> Result<(), CliError> {
     let names = |edges: &[EdgeId]| edges.iter().map(EdgeId::as_str).collect::<Vec<_>>().join(", ");
     if !reached.silent.is_empty() {
-        hint(format_args!("Not heard of for longer than a manifest is fresh: {}.", names(&reached.silent)));
+        hint(format_args!("Silent for longer than the lifetime of a manifest: {}.", names(&reached.silent)));
     }
     if !reached.unseen.is_empty() {
-        hint(format_args!("Never heard of: {}.", names(&reached.unseen)));
+        hint(format_args!("Never seen: {}.", names(&reached.unseen)));
     }
     if reached.everywhere() {
         hint(format_args!("All {} live edges enforce version {version}.", reached.enforcing.len()));
         return Ok(());
     }
-    let mut but = Vec::new();
+    let mut problems = Vec::new();
     if !reached.lagging.is_empty() {
         let names = names(&reached.lagging);
-        but.push(format!("after {timeout} these live edges do not enforce version {version} yet: {names}"));
+        problems
+            .push(format!("after {timeout} these live edges do not enforce version {version} yet: {names}"));
     }
     if !reached.may_admit.is_empty() {
         let names = names(&reached.may_admit);
-        but.push(format!(
-            "these were heard of within publisher.outage_grace and are silent, so that they may still admit it: {names}"
+        problems.push(format!(
+            "these silent edges reported within publisher.outage_grace, so they may still admit it: {names}"
         ));
     }
-    if reached.enforcing.is_empty() && but.is_empty() {
-        but.push(format!("no live edge enforces version {version}"));
+    if reached.enforcing.is_empty() && problems.is_empty() {
+        problems.push(format!("no live edge enforces version {version}"));
     }
-    Err(Failure::Done { code: UNENFORCED, but: format!("it is revoked, but {}", but.join("; and ")) })
+    Err(CliError::Incomplete {
+        code: EXIT_NOT_ENFORCED,
+        message: format!("the credential is revoked, but {}", problems.join("; and ")),
+    })
 }

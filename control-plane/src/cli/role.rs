@@ -4,10 +4,10 @@ use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
 use super::{
-    Failure, Global, confirmed,
-    paging::{Paging, more},
-    permission::{parsed, read},
-    show,
+    CliError, Global, output,
+    paging::{Paging, print_next_page_hint},
+    permission::{parse_document, read_document},
+    require_yes,
 };
 use crate::{
     clock::Time,
@@ -17,9 +17,9 @@ use crate::{
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Role {
-    /// Create a role out of a permission document
+    /// Create a role with a permission document
     Create(Document),
-    /// Replace the permission document of a role, for everybody who has it
+    /// Replace the permission document of a role, for all users with this role
     Update(Document),
     /// List the roles of an operator
     List {
@@ -27,23 +27,23 @@ pub(super) enum Role {
         #[command(flatten)]
         paging: Paging,
     },
-    /// Show a role and who has it
+    /// Show a role and its users
     Show { operator: OperatorId, role: RoleId },
-    /// Delete a role, and take it from everybody who has it
+    /// Delete a role and detach it from all users
     Delete {
         operator: OperatorId,
         role: RoleId,
-        /// Delete without asking back
+        /// Confirm the deletion
         #[arg(long)]
         yes: bool,
     },
-    /// Give a user a role
+    /// Attach a role to a user
     Attach {
         /// OPERATOR/NAME
         user: Subject,
         role: RoleId,
     },
-    /// Take a role from a user
+    /// Detach a role from a user
     Detach {
         /// OPERATOR/NAME
         user: Subject,
@@ -58,53 +58,53 @@ pub(super) struct Document {
     /// A SAM permission document in JSON, or `-` to read it from stdin
     #[arg(value_name = "FILE")]
     document: PathBuf,
-    /// A remark for whoever reads the list
+    /// A description
     #[arg(long)]
     description: Option<String>,
 }
 
 impl Role {
-    pub(super) async fn run(self, global: &Global) -> Result<(), Failure> {
+    pub(super) async fn run(self, global: &Global) -> Result<(), CliError> {
         match self {
             Self::Create(Document { operator, role, document, description }) => {
-                let document = read(&document)?;
+                let document = read_document(&document)?;
                 let service = global.service().await?;
                 let description = description.as_deref();
                 operations::create_role(&service, &Actor::Admin, &operator, &role, &document, description)
                     .await?;
-                done(global, &operator, &role, "created")
+                print_change(global, &operator, &role, "created")
             }
             Self::Update(Document { operator, role, document, description }) => {
-                let document = read(&document)?;
+                let document = read_document(&document)?;
                 let service = global.service().await?;
                 let description = description.as_deref();
                 operations::update_role(&service, &Actor::Admin, &operator, &role, &document, description)
                     .await?;
-                done(global, &operator, &role, "updated")
+                print_change(global, &operator, &role, "updated")
             }
             Self::List { operator, paging } => list(global, &operator, paging).await,
             Self::Show { operator, role } => show(global, &operator, &role).await,
             Self::Delete { operator, role, yes } => {
-                confirmed(yes, format_args!("delete role {role} and take it from everybody who has it"))?;
+                require_yes(yes, format_args!("delete role {role} and detach it from all users"))?;
                 let service = global.service().await?;
                 operations::delete_role(&service, &Actor::Admin, &operator, &role).await?;
-                done(global, &operator, &role, "deleted")
+                print_change(global, &operator, &role, "deleted")
             }
             Self::Attach { user, role } => {
                 let service = global.service().await?;
                 operations::attach_role(&service, &Actor::Admin, &user, &role).await?;
-                done(global, &user.operator, &role, "attached")
+                print_change(global, &user.operator, &role, "attached")
             }
             Self::Detach { user, role } => {
                 let service = global.service().await?;
                 operations::detach_role(&service, &Actor::Admin, &user, &role).await?;
-                done(global, &user.operator, &role, "detached")
+                print_change(global, &user.operator, &role, "detached")
             }
         }
     }
 }
 
-async fn list(global: &Global, operator: &OperatorId, paging: Paging) -> Result<(), Failure> {
+async fn list(global: &Global, operator: &OperatorId, paging: Paging) -> Result<(), CliError> {
     let page = paging.page()?;
     let Paged { items: roles, next } =
         operations::list_roles(&global.service().await?, operator, &page).await?;
@@ -113,18 +113,18 @@ async fn list(global: &Global, operator: &OperatorId, paging: Paging) -> Result<
         let rows = roles.iter().map(|role| {
             [
                 role.id.to_string(),
-                show::time(Time::from_seconds(role.created_at)),
-                show::time(Time::from_seconds(role.updated_at)),
+                output::format_time(Time::from_seconds(role.created_at)),
+                output::format_time(Time::from_seconds(role.updated_at)),
                 role.description.clone().unwrap_or_default(),
             ]
         });
-        show::table(["ROLE", "CREATED", "UPDATED", "DESCRIPTION"], rows.collect())
+        output::table(["ROLE", "CREATED", "UPDATED", "DESCRIPTION"], rows.collect())
     })?;
-    more(next.as_deref());
+    print_next_page_hint(next.as_deref());
     Ok(())
 }
 
-async fn show(global: &Global, operator: &OperatorId, role: &RoleId) -> Result<(), Failure> {
+async fn show(global: &Global, operator: &OperatorId, role: &RoleId) -> Result<(), CliError> {
     let (role, users) = operations::find_role(&global.service().await?, operator, role).await?;
     let users: Vec<&str> = users.iter().map(model::UserName::as_str).collect();
     let mut data = json(&role);
@@ -133,7 +133,7 @@ async fn show(global: &Global, operator: &OperatorId, role: &RoleId) -> Result<(
         format!(
             "role         {}\nupdated      {}\ndescription  {}\nusers        {}\npermission   {}",
             role.id,
-            show::time(Time::from_seconds(role.updated_at)),
+            output::format_time(Time::from_seconds(role.updated_at)),
             role.description.as_deref().unwrap_or_default(),
             users.join(" "),
             role.permission,
@@ -141,7 +141,7 @@ async fn show(global: &Global, operator: &OperatorId, role: &RoleId) -> Result<(
     })
 }
 
-fn done(global: &Global, operator: &OperatorId, role: &RoleId, what: &str) -> Result<(), Failure> {
+fn print_change(global: &Global, operator: &OperatorId, role: &RoleId, what: &str) -> Result<(), CliError> {
     let data = json!({ "operator_id": operator.as_str(), "role_id": role.as_str() });
     global.print(&data, || format!("{what} {role}"))
 }
@@ -152,7 +152,7 @@ fn json(role: &model::Role) -> Value {
         "operator_id": operator.as_str(),
         "role_id": id.as_str(),
         "description": description,
-        "permission": parsed(Some(permission)),
+        "permission": parse_document(Some(permission)),
         "created_at": created_at,
         "updated_at": updated_at,
     })

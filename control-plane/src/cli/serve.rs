@@ -1,11 +1,11 @@
 use serde_json::json;
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::{Failure, Global, write};
+use super::{CliError, Global, write_stdout};
 use crate::{server, telemetry};
 
-/// The only line on stdout is the address; logs go to stderr.
-pub(super) async fn run(global: &Global) -> Result<(), Failure> {
+/// Runs the server. Prints one line to stdout, the address; logs go to stderr.
+pub(super) async fn run(global: &Global) -> Result<(), CliError> {
     let config = global.settings()?;
     telemetry::start_logging(&config.log);
     let mut terminate = signal(SignalKind::terminate())?;
@@ -16,15 +16,15 @@ pub(super) async fn run(global: &Global) -> Result<(), Failure> {
             _ = interrupt.recv() => {}
         }
     };
-    let bound = |address| {
+    let on_listening = |address| {
         let line = if global.json {
             json!({ "address": address }).to_string()
         } else {
             format!("listening on http://{address}")
         };
-        // Whoever started it may not read stdout.
-        let _ = write(&line);
+        // The parent process may not read stdout.
+        let _ = write_stdout(&line);
     };
-    server::serve(global.home(), config, bound, stop).await?;
+    server::serve(global.home(), config, on_listening, stop).await?;
     Ok(())
 }

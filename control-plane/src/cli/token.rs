@@ -3,7 +3,7 @@ use std::path::PathBuf;
 use clap::{ArgGroup, Args, Subcommand};
 use serde_json::json;
 
-use super::{Failure, Global, credential, hint, show};
+use super::{CliError, Global, hint, output, read_credential};
 use crate::{
     clock::Time,
     model::{AuthKeyId, OperatorId, Subject, UserName},
@@ -14,11 +14,11 @@ use crate::{
 pub(super) enum Token {
     /// Issue a token, which is shown once
     Issue(Issue),
-    /// Say what a token is, and whether it is still good
+    /// Show the claims of a token and whether it is valid
     Inspect {
-        /// `-` or nothing: it is read from stdin, or asked for on a terminal
+        /// `-` or nothing: the token is read from stdin or prompted for on a terminal
         token: Option<String>,
-        /// Read it from this file
+        /// Read the token from this file
         #[arg(long, value_name = "FILE", conflicts_with = "token")]
         token_file: Option<PathBuf>,
     },
@@ -27,41 +27,41 @@ pub(super) enum Token {
 #[derive(Debug, Args)]
 #[command(group(ArgGroup::new("bearer").required(true).args(["auth_key_id", "operator"])))]
 pub(super) struct Issue {
-    /// For the subject of this AuthKey, and revoked with it
+    /// Issue the token for the subject of this AuthKey; it is revoked with the AuthKey
     #[arg(long, value_name = "ID", conflicts_with = "user")]
     auth_key_id: Option<AuthKeyId>,
-    /// For this operator
+    /// Issue the token for this operator
     #[arg(long, value_name = "OPERATOR")]
     operator: Option<OperatorId>,
-    /// For this user of the operator; the root user without it
+    /// The user of the operator; the root user by default
     #[arg(long, requires = "operator")]
     user: Option<UserName>,
-    /// How long it lives, such as 30m or 24h, at most 48h; or `never`, then it is good until it is revoked
+    /// The lifetime, such as 30m or 24h, at most 48h; with `never` the token is valid until it is revoked
     #[arg(long, visible_alias = "lifetime", default_value = "24h")]
     ttl: Lifetime,
 }
 
 impl Token {
-    pub(super) async fn run(self, global: &Global) -> Result<(), Failure> {
+    pub(super) async fn run(self, global: &Global) -> Result<(), CliError> {
         match self {
             Self::Issue(issue) => issue.run(global).await,
             Self::Inspect { token, token_file } => {
-                inspect(global, credential(token, token_file.as_deref())?).await
+                inspect(global, read_credential(token, token_file.as_deref())?).await
             }
         }
     }
 }
 
 impl Issue {
-    async fn run(self, global: &Global) -> Result<(), Failure> {
+    async fn run(self, global: &Global) -> Result<(), CliError> {
         let Self { auth_key_id, operator, user, ttl } = self;
-        let bearer = match (auth_key_id, operator) {
+        let recipient = match (auth_key_id, operator) {
             (Some(id), _) => Bearer::AuthKey(id),
             (None, Some(operator)) => Bearer::Subject(Subject { operator, user }),
-            (None, None) => return Err(Failure::Because("give --auth-key-id or --operator".to_owned())),
+            (None, None) => return Err(CliError::Message("expected --auth-key-id or --operator".to_owned())),
         };
         let service = global.service().await?;
-        let issued = operations::issue(&service, bearer, ttl).await?;
+        let issued = operations::issue(&service, recipient, ttl).await?;
         let data = json!({
             "token": issued.token.expose(),
             "api_key": issued.session.as_str(),
@@ -74,14 +74,14 @@ impl Issue {
         if !global.json {
             let until = issued
                 .expires_at
-                .map_or("it is revoked".to_owned(), |end| show::time(Time::from_seconds(end)));
+                .map_or("it is revoked".to_owned(), |end| output::format_time(Time::from_seconds(end)));
             hint(format_args!("{} until {until}, fingerprint {}", issued.subject, issued.fingerprint));
         }
         Ok(())
     }
 }
 
-async fn inspect(global: &Global, token: String) -> Result<(), Failure> {
+async fn inspect(global: &Global, token: String) -> Result<(), CliError> {
     let service = global.service().await?;
     let inspected = operations::inspect_token(&service, &token).await?;
     let claims = serde_json::to_value(&inspected.claims)?;
@@ -93,7 +93,7 @@ async fn inspect(global: &Global, token: String) -> Result<(), Failure> {
     });
     global.print(&data, || {
         let claims = &inspected.claims;
-        let time = |seconds| show::time(Time::from_seconds(seconds));
+        let time = |seconds| output::format_time(Time::from_seconds(seconds));
         let (issued, expires) = (time(claims.iat), claims.exp.map_or("never".to_owned(), time));
         format!(
             "standing     {}\nfingerprint  {}\nkey          {}\nsubject      {}\naudience     {}\nissued       {issued}\nexpires      {expires}",

@@ -2,7 +2,7 @@ use clap::Args;
 use serde_json::json;
 use token::Fingerprint;
 
-use super::{Failure, Global, confirmed, hint};
+use super::{CliError, Global, hint, require_yes};
 use crate::{model::Actor, operations};
 
 #[derive(Debug, Args)]
@@ -10,15 +10,18 @@ pub(super) struct Unrevoke {
     /// The SHA-256 of the credential as presented, in hex
     #[arg(long, value_name = "HEX")]
     fingerprint: Fingerprint,
-    /// Take it back without asking back
+    /// Confirm the command
     #[arg(long)]
     yes: bool,
 }
 
 impl Unrevoke {
-    pub(super) async fn run(self, global: &Global) -> Result<(), Failure> {
+    pub(super) async fn run(self, global: &Global) -> Result<(), CliError> {
         let Self { fingerprint, yes } = self;
-        confirmed(yes, format_args!("make the credential with fingerprint {fingerprint} good again"))?;
+        require_yes(
+            yes,
+            format_args!("undo the revocation of the credential with fingerprint {fingerprint}"),
+        )?;
         let done = operations::unrevoke(&global.service().await?, &Actor::Admin, &fingerprint).await?;
         let data = json!({
             "version": done.version,
@@ -27,7 +30,7 @@ impl Unrevoke {
         });
         global.print(&data, || format!("no longer revoked: {fingerprint}"))?;
         if done.watermark {
-            hint("A watermark of its subject, AuthKey, session or signing key refuses it all the same.");
+            hint("A watermark of its subject, AuthKey, session or signing key still refuses it.");
         }
         Ok(())
     }

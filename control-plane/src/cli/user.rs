@@ -2,10 +2,10 @@ use clap::Subcommand;
 use serde_json::{Value, json};
 
 use super::{
-    Failure, Global, confirmed, hint,
-    paging::{Paging, more},
-    permission::{Permission, parsed},
-    show,
+    CliError, Global, hint, output,
+    paging::{Paging, print_next_page_hint},
+    permission::{Permission, parse_document},
+    require_yes,
 };
 use crate::{
     clock::Time,
@@ -15,50 +15,50 @@ use crate::{
 
 #[derive(Debug, Subcommand)]
 pub(super) enum User {
-    /// Create a user, who may do what the default permissions of the operator allow
+    /// Create a user with the default permissions of the operator
     Create {
         /// OPERATOR/NAME
         user: Subject,
-        /// A remark for whoever reads the list
+        /// A description
         #[arg(long)]
         description: Option<String>,
     },
     /// List the users
     List {
-        /// Those of this operator only
+        /// List the users of this operator only
         #[arg(long)]
         operator: Option<OperatorId>,
         #[command(flatten)]
         paging: Paging,
     },
-    /// Show a user, its roles and its own permission document
+    /// Show a user with its roles and its own permission document
     Show {
         /// OPERATOR/NAME
         user: Subject,
     },
-    /// Delete a user with its keys, and refuse all it was issued
+    /// Delete a user with its keys, and revoke all its credentials
     ///
-    /// AuthKeys and API keys that the user made for others are listed, and stay good without --with-created.
+    /// AuthKeys and API keys that the user created for others are listed, and stay valid without --with-created.
     Delete {
         /// OPERATOR/NAME
         user: Subject,
-        /// Delete the keys that the user made for others as well
+        /// Also delete the keys that the user created for others
         #[arg(long)]
         with_created: bool,
-        /// Delete without asking back
+        /// Confirm the deletion
         #[arg(long)]
         yes: bool,
-        /// Delete even if the clock of this machine differs from that of the database server or of live edges
+        /// Delete even if the clock of this machine differs from the database server's or a live edge's
         #[arg(long)]
         force: bool,
     },
-    /// Set, show and clear what a user may do
+    /// Manage the permissions of a user
     #[command(subcommand)]
     Permission(Permission),
 }
 
 impl User {
-    pub(super) async fn run(self, global: &Global) -> Result<(), Failure> {
+    pub(super) async fn run(self, global: &Global) -> Result<(), CliError> {
         match self {
             Self::Create { user, description } => {
                 let service = global.service().await?;
@@ -74,14 +74,14 @@ impl User {
                     let rows = users.iter().map(|user| {
                         [
                             user.subject.to_string(),
-                            show::time(Time::from_seconds(user.created_at)),
+                            output::format_time(Time::from_seconds(user.created_at)),
                             if user.permission.is_some() { "own" } else { "" }.to_owned(),
                             user.description.clone().unwrap_or_default(),
                         ]
                     });
-                    show::table(["USER", "CREATED", "PERMISSION", "DESCRIPTION"], rows.collect())
+                    output::table(["USER", "CREATED", "PERMISSION", "DESCRIPTION"], rows.collect())
                 })?;
-                more(next.as_deref());
+                print_next_page_hint(next.as_deref());
                 Ok(())
             }
             Self::Show { user } => {
@@ -93,10 +93,10 @@ impl User {
                     format!(
                         "user         {}\ncreated      {}\ndescription  {}\nroles        {}\npermission   {}",
                         user.subject,
-                        show::time(Time::from_seconds(user.created_at)),
+                        output::format_time(Time::from_seconds(user.created_at)),
                         user.description.as_deref().unwrap_or_default(),
                         roles.join(" "),
-                        user.permission.as_deref().unwrap_or("none of its own"),
+                        user.permission.as_deref().unwrap_or("none"),
                     )
                 })
             }
@@ -104,9 +104,9 @@ impl User {
                 delete(global, &user, with_created, yes, force).await
             }
             Self::Permission(permission) => match permission.subject() {
-                subject if subject.is_root() => Err(Failure::Because(format!(
-                    "`{subject}` is a root user, who may do everything; name a user: `{subject}/NAME`; \
-                     `keystile operator permission` sets what holds for all its users"
+                subject if subject.is_root() => Err(CliError::Message(format!(
+                    "`{subject}` is a root user, which may do everything; name a user, `{subject}/NAME`, or use `keystile \
+                     operator permission` for the default permissions of all users"
                 ))),
                 _ => permission.run(global).await,
             },
@@ -120,7 +120,7 @@ async fn delete(
     with_created: bool,
     yes: bool,
     force: bool,
-) -> Result<(), Failure> {
+) -> Result<(), CliError> {
     let service = global.service().await?;
     if !force {
         operations::check_clock(&service).await?;
@@ -129,12 +129,18 @@ async fn delete(
         let created = operations::keys_created_by(&service, user).await?;
         let others = match (created.ids(), with_created) {
             (ids, _) if ids.is_empty() => String::new(),
-            (ids, true) => format!(", and what it made for others: {}", ids.join(", ")),
+            (ids, true) => format!(", and the keys it created for others: {}", ids.join(", ")),
             (ids, false) => {
-                format!("; what it made for others stays good without --with-created: {}", ids.join(", "))
+                format!(
+                    "; the keys it created for others stay valid without --with-created: {}",
+                    ids.join(", ")
+                )
             }
         };
-        confirmed(yes, format_args!("delete {user} with its keys, and refuse all it was issued{others}"))?;
+        require_yes(
+            yes,
+            format_args!("delete {user} with its keys, and revoke all its credentials{others}"),
+        )?;
     }
     let created_by_user = if with_created { CreatedByUser::Delete } else { CreatedByUser::Keep };
     let deleted = operations::delete_user(&service, &Actor::Admin, user, created_by_user).await?;
@@ -151,12 +157,12 @@ async fn delete(
             .collect::<Vec<_>>(),
     });
     global.print(&data, || {
-        let what = if with_created { "deleted with it" } else { "made by it, and still good" };
+        let what = if with_created { "deleted with it" } else { "created by it, still valid" };
         let others = created.iter().map(|(id, subject)| format!("\n{what}: {id} of {subject}"));
         format!("deleted {user}{}", others.collect::<String>())
     })?;
     if !created.is_empty() && !with_created {
-        hint("`keystile authkey delete` and `keystile key delete` end what it made for others.");
+        hint("`keystile authkey delete` and `keystile key delete` delete the keys it created for others.");
     }
     Ok(())
 }
@@ -168,7 +174,7 @@ fn json(user: &model::User) -> Value {
         "operator_id": subject.operator.as_str(),
         "user_name": subject.user_name(),
         "description": description,
-        "permission": parsed(permission.as_deref()),
+        "permission": parse_document(permission.as_deref()),
         "created_at": created_at,
     })
 }

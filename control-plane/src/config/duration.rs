@@ -2,7 +2,10 @@ use std::{fmt, str::FromStr, time::Duration};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-/// A span of time: `500ms`, `5s`, `2m`, `1h`, `30d`, or a number of seconds.
+/// The units in milliseconds, largest first, so that a duration is written in the largest unit that divides it.
+const UNITS: [(&str, u64); 5] = [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1000), ("ms", 1)];
+
+/// A duration in the settings: `500ms`, `5s`, `2m`, `1h`, `30d`, or a number of seconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Period(Duration);
 
@@ -17,17 +20,17 @@ impl Period {
 }
 
 impl FromStr for Period {
-    type Err = BadPeriod;
+    type Err = InvalidPeriod;
 
-    fn from_str(text: &str) -> Result<Self, BadPeriod> {
+    fn from_str(text: &str) -> Result<Self, InvalidPeriod> {
         let digits = text.bytes().take_while(u8::is_ascii_digit).count();
         let (number, unit) = text.split_at(digits);
-        let number: u64 = number.parse().map_err(|_| BadPeriod)?;
+        let number: u64 = number.parse().map_err(|_| InvalidPeriod)?;
         let millis = match unit {
             "" => 1000,
-            _ => UNITS.iter().find(|(name, _)| *name == unit).ok_or(BadPeriod)?.1,
+            _ => UNITS.iter().find(|(name, _)| *name == unit).ok_or(InvalidPeriod)?.1,
         };
-        Ok(Self(Duration::from_millis(number.checked_mul(millis).ok_or(BadPeriod)?)))
+        Ok(Self(Duration::from_millis(number.checked_mul(millis).ok_or(InvalidPeriod)?)))
     }
 }
 
@@ -62,7 +65,7 @@ impl<'de> Deserialize<'de> for Period {
             }
 
             fn visit_i64<E: de::Error>(self, seconds: i64) -> Result<Period, E> {
-                u64::try_from(seconds).map(Period::from_secs).map_err(|_| E::custom(BadPeriod))
+                u64::try_from(seconds).map(Period::from_secs).map_err(|_| E::custom(InvalidPeriod))
             }
         }
 
@@ -70,26 +73,24 @@ impl<'de> Deserialize<'de> for Period {
     }
 }
 
+/// The error of a malformed duration.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct BadPeriod;
+pub struct InvalidPeriod;
 
-impl fmt::Display for BadPeriod {
+impl fmt::Display for InvalidPeriod {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a period is a whole number with a unit (`500ms`, `5s`, `2m`, `1h`, `30d`) or of seconds")
+        f.write_str("expected a whole number with a unit (`500ms`, `5s`, `2m`, `1h`, `30d`) or of seconds")
     }
 }
 
-impl std::error::Error for BadPeriod {}
-
-/// The largest first, so that a period is written in the largest unit that divides it.
-const UNITS: [(&str, u64); 5] = [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1000), ("ms", 1)];
+impl std::error::Error for InvalidPeriod {}
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn periods_are_read_and_written() {
+    fn durations_are_parsed_and_formatted() {
         for (text, millis, written) in [
             ("5s", 5000, "5s"),
             ("60", 60_000, "1m"),
@@ -101,7 +102,7 @@ mod tests {
             assert_eq!((period.get().as_millis(), period.to_string().as_str()), (millis, written));
         }
         for bad in ["", "s", "5 s", "-5s", "5.5s", "5w", "99999999999999999999s", "300000000000d"] {
-            assert_eq!(bad.parse::<Period>(), Err(BadPeriod), "{bad}");
+            assert_eq!(bad.parse::<Period>(), Err(InvalidPeriod), "{bad}");
         }
     }
 }

@@ -1,23 +1,30 @@
 use serde::{Deserialize, Serialize};
 
-/// Somebody else whose tokens edges may take: where its keys are, and what they may be used for.
+/// The error for a URL that must not be fetched.
+const NOT_ALLOWED: &str =
+    "expected an https URL without user, password and fragment; http is for loopback only";
+
+/// The maximum length of an issuer name: its length is one byte in a bundle.
+const MAX_ISSUER_BYTES: usize = 255;
+
+/// Another issuer whose tokens edges accept: where its keys are, and for which algorithms.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Issuer {
-    /// What `iss` must be, to the byte.
+    /// The exact value of `iss`.
     pub issuer: String,
-    /// Where the keys are; found by OpenID Connect Discovery when it is not said.
+    /// The URL of the key set. Without it, OpenID Connect Discovery finds the keys.
     #[serde(default)]
     pub jwks_url: Option<String>,
-    /// What its keys may be used for; keys for anything else are left out.
+    /// The algorithms that its keys may be used for. Keys for other algorithms are skipped.
     #[serde(default = "asymmetric")]
     pub algorithms: Vec<SignatureAlgorithm>,
-    /// For RSA keys that do not say theirs.
+    /// The algorithm of RSA keys without `alg`.
     #[serde(default)]
     pub default_algorithm: Option<SignatureAlgorithm>,
 }
 
-/// An algorithm with a public key.
+/// A signature algorithm with a public key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct SignatureAlgorithm(pub token::Algorithm);
@@ -40,7 +47,7 @@ impl From<SignatureAlgorithm> for String {
 }
 
 impl Issuer {
-    /// Where to begin: the keys themselves, or the document that says where they are.
+    /// Returns the first URL to fetch: the key set, or the discovery document that names it.
     pub fn start(&self) -> String {
         match &self.jwks_url {
             Some(url) => url.clone(),
@@ -53,17 +60,21 @@ impl Issuer {
         self.algorithms.contains(&SignatureAlgorithm(algorithm))
     }
 
-    /// What is wrong, and with which member.
-    pub(super) fn check(&self, own: &str, others: &[Self]) -> Result<(), (&'static str, &'static str)> {
+    /// Validates the section.
+    ///
+    /// # Errors
+    ///
+    /// The name of the invalid member and what is wrong with it.
+    pub(super) fn validate(&self, own: &str, others: &[Self]) -> Result<(), (&'static str, &'static str)> {
         let Self { issuer, jwks_url: _, algorithms, default_algorithm } = self;
-        if issuer.is_empty() || issuer.len() > LONGEST_NAME {
+        if issuer.is_empty() || issuer.len() > MAX_ISSUER_BYTES {
             return Err(("issuer", "expected 1 to 255 bytes"));
         }
         if issuer == own {
-            return Err(("issuer", "is tokens.issuer, whose keys are our own"));
+            return Err(("issuer", "is the same as tokens.issuer, whose keys are local"));
         }
         if others.iter().any(|other| other.issuer == *issuer) {
-            return Err(("issuer", "stands twice"));
+            return Err(("issuer", "duplicate issuer"));
         }
         if !crate::jwks::is_allowed(&self.start()) {
             return Err(match self.jwks_url {
@@ -87,9 +98,3 @@ fn asymmetric() -> Vec<SignatureAlgorithm> {
     let all = token::Algorithm::ALL.into_iter();
     all.filter(|algorithm| !algorithm.is_symmetric()).map(SignatureAlgorithm).collect()
 }
-
-const NOT_ALLOWED: &str =
-    "expected an https URL without user, password and fragment; http is for loopback only";
-
-/// What one byte of length can say in a bundle.
-const LONGEST_NAME: usize = 255;

@@ -5,7 +5,17 @@ use toml::{Table, Value};
 use super::{Config, Period};
 use crate::redact;
 
-/// The configuration: the defaults, the file over them, the environment over both.
+/// The prefix of the environment variables that override settings.
+const ENV_PREFIX: &str = "KEYSTILE_";
+
+/// The maximum of `publisher.lifetime`, which bounds the delay of a revocation.
+const MAX_LIFETIME: Period = Period::from_secs(3600);
+
+/// Loads the settings: the defaults, overridden by the file, overridden by the environment.
+///
+/// # Errors
+///
+/// If the file cannot be read or parsed, or if a setting is unknown or invalid.
 pub fn load(
     file: Option<&Path>,
     environment: impl Iterator<Item = (String, String)>,
@@ -16,17 +26,17 @@ pub fn load(
         Some(path) => read(path, &defaults)?,
     };
     for (name, text) in environment {
-        overlay(&mut settings, &defaults, &name, text)?;
+        apply_env_var(&mut settings, &defaults, &name, text)?;
     }
     let config: Config = serde_path_to_error::deserialize(Value::Table(settings)).map_err(|error| {
         let message = redact::without_value(error.inner().message(), "a table");
         ConfigError::Value { key: error.path().to_string(), message }
     })?;
-    check(&config)?;
+    validate(&config)?;
     Ok(config)
 }
 
-/// Why the configuration is refused. Values are not repeated: one may be a password.
+/// The reason why the settings are invalid. Errors never quote values: one may be a password.
 #[derive(Debug)]
 pub enum ConfigError {
     Unreadable { path: PathBuf, source: io::Error },
@@ -39,7 +49,7 @@ impl fmt::Display for ConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Unreadable { path, .. } => {
-                write!(f, "the configuration `{}` can't be read", path.display())
+                write!(f, "cannot read the settings file `{}`", path.display())
             }
             Self::Syntax { path, line, message } => write!(f, "`{}` line {line}: {message}", path.display()),
             Self::UnknownKey { key, nearest: Some(nearest) } => {
@@ -71,7 +81,7 @@ fn read(path: &Path, defaults: &Table) -> Result<Table, ConfigError> {
     for (section, content) in &settings {
         let known = match defaults.get(section) {
             Some(Value::Table(known)) => known,
-            // A list, whose items are checked as they are read.
+            // A list: its items are checked when they are deserialized.
             Some(_) => continue,
             None => return Err(unknown(section.clone(), defaults.keys().cloned())),
         };
@@ -84,21 +94,26 @@ fn read(path: &Path, defaults: &Table) -> Result<Table, ConfigError> {
     Ok(settings)
 }
 
-/// `KEYSTILE_SECTION__NAME` sets `section.name`.
-fn overlay(settings: &mut Table, defaults: &Table, name: &str, text: String) -> Result<(), ConfigError> {
-    let Some(key) = name.strip_prefix(PREFIX) else { return Ok(()) };
-    let known = || dotted(defaults).map(|key| variable(&key));
+/// Applies an environment variable: `KEYSTILE_SECTION__NAME` sets `section.name`. Ignores variables of other programs.
+fn apply_env_var(
+    settings: &mut Table,
+    defaults: &Table,
+    name: &str,
+    text: String,
+) -> Result<(), ConfigError> {
+    let Some(key) = name.strip_prefix(ENV_PREFIX) else { return Ok(()) };
+    let known = || dotted(defaults).map(|key| env_var_name(&key));
     let Some((section, setting)) = key.split_once("__") else {
-        // Other programs may have variables of this prefix; a setting with one underscore too few is not one of them.
-        let slip = known().find(|known| known.replace("__", "_") == name);
-        return slip.map_or(Ok(()), |slip| {
-            Err(ConfigError::UnknownKey { key: name.to_owned(), nearest: Some(slip) })
+        // Other programs may use this prefix. Report only a setting that is written with one underscore too few.
+        let intended = known().find(|known| known.replace("__", "_") == name);
+        return intended.map_or(Ok(()), |intended| {
+            Err(ConfigError::UnknownKey { key: name.to_owned(), nearest: Some(intended) })
         });
     };
     let (section, setting) = (section.to_ascii_lowercase(), setting.to_ascii_lowercase());
     let exists =
         matches!(defaults.get(&section), Some(Value::Table(content)) if content.contains_key(&setting));
-    if !exists || variable(&format!("{section}.{setting}")) != name {
+    if !exists || env_var_name(&format!("{section}.{setting}")) != name {
         return Err(unknown(name.to_owned(), known()));
     }
     let wrong = |message: &str| ConfigError::Value {
@@ -116,7 +131,7 @@ fn overlay(settings: &mut Table, defaults: &Table, name: &str, text: String) -> 
             let items = text.split(',').map(str::trim).filter(|item| !item.is_empty());
             Value::Array(items.map(|item| Value::String(item.to_owned())).collect())
         }
-        // All others are strings in TOML, so the text is the value.
+        // All other settings are strings in TOML.
         _ => Value::String(text),
     };
     let entry = settings.entry(section).or_insert_with(|| Value::Table(Table::new()));
@@ -126,8 +141,12 @@ fn overlay(settings: &mut Table, defaults: &Table, name: &str, text: String) -> 
     Ok(())
 }
 
-/// Whether the settings make sense together.
-pub fn check(config: &Config) -> Result<(), ConfigError> {
+/// Checks the ranges of the settings and their consistency.
+///
+/// # Errors
+///
+/// The first invalid setting.
+pub fn validate(config: &Config) -> Result<(), ConfigError> {
     let refuse = |key: &str, message: &str| {
         Err(ConfigError::Value { key: key.to_owned(), message: message.to_owned() })
     };
@@ -136,18 +155,18 @@ pub fn check(config: &Config) -> Result<(), ConfigError> {
         return refuse("publisher.audience", "expected 1 to 64 characters");
     }
     if publisher.resign.get().is_zero() {
-        return refuse("publisher.resign", "expected more than nothing");
+        return refuse("publisher.resign", "must be greater than zero");
     }
     if publisher.lifetime <= publisher.resign {
         return refuse(
             "publisher.lifetime",
-            "expected more than publisher.resign: manifests would go stale between two",
+            "must be greater than publisher.resign; otherwise manifests expire before they are signed again",
         );
     }
-    if publisher.lifetime > LONGEST_LIFETIME {
+    if publisher.lifetime > MAX_LIFETIME {
         return refuse(
             "publisher.lifetime",
-            "expected at most `1h`: so long may a cut-off edge miss a revocation",
+            "must be at most `1h`: it bounds how long a disconnected edge misses a revocation",
         );
     }
     if tokens.issuer.is_empty() {
@@ -157,7 +176,7 @@ pub fn check(config: &Config) -> Result<(), ConfigError> {
         return refuse("tokens.audience", "expected a name");
     }
     if server.request_timeout.get().is_zero() {
-        return refuse("server.request_timeout", "expected more than nothing");
+        return refuse("server.request_timeout", "must be greater than zero");
     }
     for (key, period) in [
         ("server.head_timeout", server.head_timeout),
@@ -165,7 +184,7 @@ pub fn check(config: &Config) -> Result<(), ConfigError> {
         ("server.write_timeout", server.write_timeout),
     ] {
         if period.get().is_zero() {
-            return refuse(key, "expected more than nothing");
+            return refuse(key, "must be greater than zero");
         }
     }
     for (key, connections) in [
@@ -180,11 +199,11 @@ pub fn check(config: &Config) -> Result<(), ConfigError> {
     if server.anonymous_connections >= server.max_connections {
         return refuse(
             "server.anonymous_connections",
-            "expected less than server.max_connections: the rest is for edges",
+            "must be less than server.max_connections; the difference is reserved for edges",
         );
     }
     for (at, issuer) in issuers.iter().enumerate() {
-        issuer.check(&tokens.issuer, &issuers[..at]).map_err(|(member, message)| ConfigError::Value {
+        issuer.validate(&tokens.issuer, &issuers[..at]).map_err(|(member, message)| ConfigError::Value {
             key: format!("issuers[{at}].{member}"),
             message: message.to_owned(),
         })?;
@@ -207,14 +226,9 @@ fn dotted(defaults: &Table) -> impl Iterator<Item = String> {
     })
 }
 
-fn variable(key: &str) -> String {
-    PREFIX.to_owned() + &key.to_ascii_uppercase().replace('.', "__")
+fn env_var_name(key: &str) -> String {
+    ENV_PREFIX.to_owned() + &key.to_ascii_uppercase().replace('.', "__")
 }
-
-const PREFIX: &str = "KEYSTILE_";
-
-/// What is promised of revocations must stay worth something.
-const LONGEST_LIFETIME: Period = Period::from_secs(3600);
 
 #[cfg(test)]
 mod tests {
@@ -262,12 +276,12 @@ mod tests {
             (
                 "",
                 Some(("KEYSTILE_PUBLISHER__RESIGN", "soon")),
-                "setting `publisher.resign`: a period is a whole number with a unit (`500ms`, `5s`, `2m`, `1h`, `30d`) or of seconds",
+                "setting `publisher.resign`: expected a whole number with a unit (`500ms`, `5s`, `2m`, `1h`, `30d`) or of seconds",
             ),
             (
                 "[publisher]\nlifetime = '61m'",
                 None,
-                "setting `publisher.lifetime`: expected at most `1h`: so long may a cut-off edge miss a revocation",
+                "setting `publisher.lifetime`: must be at most `1h`: it bounds how long a disconnected edge misses a revocation",
             ),
             (
                 "[server]\ntrusted_proxies = ['10.0.0.0/33']",
@@ -282,12 +296,12 @@ mod tests {
             (
                 "[server]\nmax_connections = 100",
                 None,
-                "setting `server.anonymous_connections`: expected less than server.max_connections: the rest is for edges",
+                "setting `server.anonymous_connections`: must be less than server.max_connections; the difference is reserved for edges",
             ),
             (
                 "[publisher]\nlifetime = '5s'",
                 None,
-                "setting `publisher.lifetime`: expected more than publisher.resign: manifests would go stale between two",
+                "setting `publisher.lifetime`: must be greater than publisher.resign; otherwise manifests expire before they are signed again",
             ),
         ] {
             assert_eq!(loaded(file, environment.as_slice()).unwrap_err(), expected);
@@ -318,7 +332,7 @@ mod tests {
                 continue;
             };
             for (name, default) in content {
-                let variable = variable(&format!("{section}.{name}"));
+                let variable = env_var_name(&format!("{section}.{name}"));
                 let text = match default {
                     Value::String(text) => text,
                     Value::Array(items) if items.is_empty() => String::new(),
@@ -335,14 +349,14 @@ mod tests {
         );
     }
 
-    /// Wherever it was put by mistake, in whatever form.
+    /// A value must not be quoted even if it is in the wrong place or of the wrong type.
     #[test]
     fn no_value_is_quoted() {
         const URL: &str = "postgres://keystile:hunter2, expected u8@db/ks";
         let defaults = Table::try_from(Config::default()).unwrap();
         let mut refused = 0;
         let mut check = |file: &str, environment: &[(&str, &str)]| {
-            // Many settings take any text.
+            // Many settings accept any string.
             if let Err(error) = loaded(file, environment) {
                 refused += 1;
                 assert!(!error.contains("hunter2") && !error.contains("struct "), "{file}: {error}");
@@ -360,7 +374,7 @@ mod tests {
                     format!("'{URL}'"),
                     format!("['{URL}']"),
                     format!("{{ a = '{URL}' }}"),
-                    // No TOML.
+                    // Not valid TOML.
                     URL.to_owned(),
                     format!("'{URL}"),
                     format!("\"{URL}"),
@@ -376,7 +390,7 @@ mod tests {
                 ] {
                     check(&format!("[{section}]\n{name} = {value}"), &[]);
                 }
-                check("", &[(&variable(&format!("{section}.{name}")), URL)]);
+                check("", &[(&env_var_name(&format!("{section}.{name}")), URL)]);
             }
         }
         assert!(refused > 400, "{refused}");
@@ -395,7 +409,7 @@ mod tests {
             ("issuer = ''", "setting `issuers[0].issuer`: expected 1 to 255 bytes"),
             (
                 "issuer = 'https://keystile.local'",
-                "setting `issuers[0].issuer`: is tokens.issuer, whose keys are our own",
+                "setting `issuers[0].issuer`: is the same as tokens.issuer, whose keys are local",
             ),
             ("issuer = 'http://a.example'", "setting `issuers[0].issuer`: expected an https URL without"),
             ("issuer = 'a'\njwks_url = 'ftp://a'", "setting `issuers[0].jwks_url`: expected an https URL"),
@@ -413,7 +427,7 @@ mod tests {
             ),
             (
                 "issuer = 'https://a'\n[[issuers]]\nissuer = 'https://a'",
-                "setting `issuers[1].issuer`: stands twice",
+                "setting `issuers[1].issuer`: duplicate issuer",
             ),
             ("issuer = 'https://a'\njwks = 'x'", "unknown field `jwks`"),
         ] {

@@ -1,4 +1,5 @@
-//! What an admin may set, in `keystile.toml` or as `KEYSTILE_SECTION__NAME`.
+//! The settings of the control plane, from `keystile.toml` and the environment (`KEYSTILE_SECTION__NAME`).
+//! `reference.toml` documents each setting.
 
 mod duration;
 mod issuers;
@@ -11,9 +12,13 @@ use serde::{Deserialize, Serialize};
 
 pub use duration::Period;
 pub use issuers::{Issuer, SignatureAlgorithm};
-pub use load::{ConfigError, check, load};
+pub use load::{ConfigError, load, validate};
 pub use networks::Networks;
 
+/// The commented settings file that `keystile init` writes into the data folder.
+pub const REFERENCE: &str = include_str!("reference.toml");
+
+/// All settings.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
@@ -27,6 +32,7 @@ pub struct Config {
     pub issuers: Vec<Issuer>,
 }
 
+/// The listener and its limits.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Server {
@@ -44,12 +50,14 @@ pub struct Server {
     pub trusted_proxies: Networks,
 }
 
+/// The location of the database.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Store {
     pub url: String,
 }
 
+/// The bundle: its audience, lifetimes and compaction.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Publisher {
@@ -60,17 +68,18 @@ pub struct Publisher {
     pub rebase_after: u64,
 }
 
+/// The tokens that are issued.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Tokens {
     pub issuer: String,
     pub audience: String,
     pub algorithm: Algorithm,
-    /// Whether a token may be issued that is good until it is revoked.
+    /// Allows tokens without an expiry, which are valid until they are revoked.
     pub allow_never: bool,
 }
 
-/// What one operator may do; 0 lifts a limit.
+/// The limits of one operator; 0 means no limit.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Limits {
@@ -83,12 +92,14 @@ pub struct Limits {
     pub roles: u64,
 }
 
+/// The audit log.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Audit {
     pub retention: Period,
 }
 
+/// The log on stderr.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Log {
@@ -96,7 +107,7 @@ pub struct Log {
     pub format: Format,
 }
 
-/// What new signing keys are made for.
+/// The algorithm of new signing keys.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
 pub enum Algorithm {
     #[serde(rename = "EdDSA")]
@@ -132,7 +143,7 @@ impl Default for Server {
             head_timeout: Period::from_secs(10),
             idle_timeout: Period::from_secs(60),
             write_timeout: Period::from_secs(10),
-            // 10,000 waiting edges, and those that ask for other things meanwhile.
+            // 10,000 waiting edges, and their other requests.
             max_connections: 16_384,
             anonymous_connections: 4096,
             connections_per_address: 1024,
@@ -149,7 +160,7 @@ impl Default for Store {
     }
 }
 
-/// The URL may hold a password.
+/// Omits the URL, which may contain a password.
 impl std::fmt::Debug for Store {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Store(..)")
@@ -184,7 +195,7 @@ impl Default for Limits {
         Self {
             tokens_per_minute: 1000,
             revocations_per_minute: 600,
-            // Some 700 KB in each worker of each edge.
+            // About 700 KB in each worker of each edge.
             revocations: 100_000,
             auth_keys: 100,
             api_keys: 100_000,
@@ -206,14 +217,11 @@ impl Default for Log {
     }
 }
 
-/// The commented file that `keystile init` leaves in the data folder.
-pub const REFERENCE: &str = include_str!("reference.toml");
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    /// Each setting stands in the reference, commented out, with its default.
+    /// The reference contains every setting, commented out, with its default.
     #[test]
     fn the_reference_is_true() {
         let uncommented: String = REFERENCE
@@ -229,7 +237,7 @@ mod tests {
         let stated: toml::Table = uncommented.parse().unwrap();
         let keys = |table: &toml::Table| -> Vec<(String, Vec<String>)> {
             let names = |section: &toml::Value| section.as_table().unwrap().keys().cloned().collect();
-            // Lists have no defaults.
+            // Lists are empty by default.
             let sections = table.iter().filter(|(_, content)| content.is_table());
             sections.map(|(section, content)| (section.clone(), names(content))).collect()
         };

@@ -3,11 +3,12 @@ use std::{fmt, net::IpAddr, str::FromStr};
 use ipnet::IpNet;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-/// Networks in CIDR notation, such as `10.0.0.0/8`; an address alone is a network of one.
+/// Networks in CIDR notation, such as `10.0.0.0/8`. A single address is a network of one.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Networks(Vec<IpNet>);
 
 impl Networks {
+    /// Returns true if one of the networks contains `address`.
     pub fn contain(&self, address: IpAddr) -> bool {
         self.0.iter().any(|network| network.contains(&address))
     }
@@ -22,24 +23,29 @@ impl Serialize for Networks {
 impl<'de> Deserialize<'de> for Networks {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
         let texts = Vec::<String>::deserialize(from)?;
-        texts.iter().map(|text| network(text)).collect::<Result<_, _>>().map(Self).map_err(de::Error::custom)
+        texts
+            .iter()
+            .map(|text| parse_network(text))
+            .collect::<Result<_, _>>()
+            .map(Self)
+            .map_err(de::Error::custom)
     }
 }
 
-fn network(text: &str) -> Result<IpNet, BadNetwork> {
+fn parse_network(text: &str) -> Result<IpNet, InvalidNetwork> {
     match IpAddr::from_str(text) {
         Ok(address) => Ok(IpNet::from(address.to_canonical())),
-        Err(_) => text.parse().map_err(|_| BadNetwork),
+        Err(_) => text.parse().map_err(|_| InvalidNetwork),
     }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct BadNetwork;
+struct InvalidNetwork;
 
-impl fmt::Display for BadNetwork {
+impl fmt::Display for InvalidNetwork {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("expected addresses or networks such as `10.0.0.0/8` or `fd00::/8`")
     }
 }
 
-impl std::error::Error for BadNetwork {}
+impl std::error::Error for InvalidNetwork {}

@@ -1,4 +1,4 @@
-//! Who a client is, as far as its address tells.
+//! The identity of a client by its network address.
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
@@ -6,7 +6,7 @@ use axum::http::HeaderMap;
 
 use crate::config::Networks;
 
-/// What clients are counted by: an IPv4 address, or the 64 bits of an IPv6 network, which one subscriber has at least.
+/// The network that a client is counted by: an IPv4 address or an IPv6 /64, the smallest network of a subscriber.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct ClientNetwork(IpAddr);
 
@@ -22,19 +22,18 @@ impl From<IpAddr> for ClientNetwork {
     }
 }
 
-/// The client that the nearest trusted proxies name in `X-Forwarded-For`: read from the right, the first address that is
-/// not a trusted proxy's. Whatever stands left of that, anybody may have written. An entry that is no address is as far
-/// as can be told: then it is the hop that passed it on.
+/// Returns the client address according to `X-Forwarded-For`: from the right, the first address that is not a trusted
+/// proxy. Entries to the left of it are not trusted. If an entry is not an address, returns the hop that forwarded it.
 pub(super) fn client(peer: IpAddr, headers: &HeaderMap, trusted: &Networks) -> IpAddr {
     let mut client = peer.to_canonical();
     let lines = headers.get_all("x-forwarded-for").into_iter();
-    // A line that is no text is one entry that can't be read.
+    // A line that is not text counts as one invalid entry.
     let entries = lines.flat_map(|line| line.to_str().unwrap_or("?").split(','));
     for entry in entries.collect::<Vec<_>>().into_iter().rev() {
         if !trusted.contain(client) {
             break;
         }
-        match read(entry.trim()) {
+        match parse_entry(entry.trim()) {
             Some(address) => client = address,
             None => break,
         }
@@ -42,8 +41,8 @@ pub(super) fn client(peer: IpAddr, headers: &HeaderMap, trusted: &Networks) -> I
     client
 }
 
-/// `192.0.2.1`, `192.0.2.1:80`, `2001:db8::1` or `[2001:db8::1]:80`
-fn read(entry: &str) -> Option<IpAddr> {
+/// Parses `192.0.2.1`, `192.0.2.1:80`, `2001:db8::1` or `[2001:db8::1]:80`.
+fn parse_entry(entry: &str) -> Option<IpAddr> {
     let bare = entry.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(entry);
     let address = bare.parse().ok().or_else(|| Some(entry.parse::<SocketAddr>().ok()?.ip()));
     address.map(|address: IpAddr| address.to_canonical())

@@ -1,4 +1,4 @@
-//! A connection whose other end must take what it asked for.
+//! A connection that is closed if the client does not read its responses.
 
 use std::{
     io::{self, IoSlice},
@@ -18,36 +18,39 @@ use tokio::{
     time::{Instant, Sleep, sleep_until},
 };
 
-/// Ends a connection that takes no byte of an answer for `patience`, or less than [`SLOWEST`] bytes a second after
-/// that. While an answer is stuck, no further request is read.
+/// The minimum rate at which a client must read a response, far below that of any network in use.
+pub(super) const MIN_BYTES_PER_SECOND: u64 = 4096;
+
+/// Closes a connection that reads no byte of a response for `timeout`, or fewer than [`MIN_BYTES_PER_SECOND`] after
+/// that. While a response is blocked, no further request is read.
 ///
 /// Invariant: hyper calls `poll_flush` only when all its output has been written.
 #[derive(Debug)]
 pub(super) struct Stream {
     tcp: TcpStream,
-    patience: Duration,
-    /// None while everything written has been taken by the kernel.
+    timeout: Duration,
+    /// `None` while the kernel has accepted everything that was written.
     stuck: Option<Stuck>,
     timer: Option<Pin<Box<Sleep>>>,
-    /// A read that waits for the end of `stuck`.
+    /// The waker of a read that waits for the end of `stuck`.
     reader: Option<Waker>,
-    fate: Arc<Fate>,
+    close_state: Arc<CloseState>,
 }
 
-/// How a connection came to its end.
+/// How a connection ended.
 #[derive(Debug, Default)]
-pub(super) struct Fate {
+pub(super) struct CloseState {
     stalled: AtomicBool,
     reset: AtomicBool,
 }
 
-impl Fate {
-    /// The other end did not read.
+impl CloseState {
+    /// Returns true if the client did not read its responses.
     pub(super) fn stalled(&self) -> bool {
         self.stalled.load(Ordering::Relaxed)
     }
 
-    /// What is still in the kernel's buffers is thrown away with the connection.
+    /// Discards what is still in the kernel's buffers when the connection is closed.
     pub(super) fn reset(&self) {
         self.reset.store(true, Ordering::Relaxed);
     }
@@ -61,21 +64,22 @@ struct Stuck {
 }
 
 impl Stuck {
-    fn deadline(&self, patience: Duration) -> Instant {
-        let earned = Duration::from_millis(self.written.saturating_mul(1000) / SLOWEST);
-        (self.since + patience + earned).min(self.progress + patience)
+    fn deadline(&self, timeout: Duration) -> Instant {
+        let earned = Duration::from_millis(self.written.saturating_mul(1000) / MIN_BYTES_PER_SECOND);
+        (self.since + timeout + earned).min(self.progress + timeout)
     }
 }
 
 impl Stream {
-    pub(super) fn new(tcp: TcpStream, patience: Duration, fate: Arc<Fate>) -> Self {
-        // Answers are small: waiting to fill a packet only delays them.
+    pub(super) fn new(tcp: TcpStream, timeout: Duration, close_state: Arc<CloseState>) -> Self {
+        // Responses are small: waiting to fill a packet would only delay them.
         let _ = tcp.set_nodelay(true);
-        // What the kernel holds is bounded too, after the process has let go of the connection as well.
-        let _ = set_tcp_user_timeout(&tcp, u32::try_from(patience.as_millis() * 2).unwrap_or(u32::MAX));
-        Self { tcp, patience, stuck: None, timer: None, reader: None, fate }
+        // Bounds how long the kernel keeps unacknowledged data, even after the process has closed the connection.
+        let _ = set_tcp_user_timeout(&tcp, u32::try_from(timeout.as_millis() * 2).unwrap_or(u32::MAX));
+        Self { tcp, timeout, stuck: None, timer: None, reader: None, close_state }
     }
 
+    /// Records the result of a write, and fails once the deadline of a blocked response has passed.
     fn account(
         &mut self,
         context: &mut Context<'_>,
@@ -93,7 +97,7 @@ impl Stream {
             Poll::Pending => {
                 let now = Instant::now();
                 let stuck = self.stuck.get_or_insert(Stuck { since: now, progress: now, written: 0 });
-                let deadline = stuck.deadline(self.patience);
+                let deadline = stuck.deadline(self.timeout);
                 let timer = self.timer.get_or_insert_with(|| Box::pin(sleep_until(deadline)));
                 if timer.deadline() != deadline {
                     timer.as_mut().reset(deadline);
@@ -101,11 +105,11 @@ impl Stream {
                 if timer.as_mut().poll(context).is_pending() {
                     return Poll::Pending;
                 }
-                self.fate.stalled.store(true, Ordering::Relaxed);
-                self.fate.reset();
+                self.close_state.stalled.store(true, Ordering::Relaxed);
+                self.close_state.reset();
                 Poll::Ready(Err(io::Error::new(
                     io::ErrorKind::TimedOut,
-                    "the client does not read its answers",
+                    "the client does not read its responses",
                 )))
             }
         }
@@ -165,30 +169,27 @@ impl AsyncWrite for Stream {
 
 impl Drop for Stream {
     fn drop(&mut self) {
-        if self.fate.reset.load(Ordering::Relaxed) {
+        if self.close_state.reset.load(Ordering::Relaxed) {
             let _ = self.tcp.set_zero_linger();
         }
     }
 }
-
-/// Bytes a second: what a line of the last century takes, many times over.
-pub(super) const SLOWEST: u64 = 4096;
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn who_takes_a_byte_a_second_is_not_waited_for() {
-        let (start, patience) = (Instant::now(), Duration::from_secs(10));
+    fn a_client_that_reads_one_byte_per_second_is_disconnected() {
+        let (start, timeout) = (Instant::now(), Duration::from_secs(10));
         let after = |seconds: u64| start + Duration::from_secs(seconds);
         let stuck = |progress: u64, written: u64| {
-            Stuck { since: start, progress: after(progress), written }.deadline(patience)
+            Stuck { since: start, progress: after(progress), written }.deadline(timeout)
         };
-        // Nothing at all; a byte a second; just enough; much at first, and then nothing.
+        // No progress; one byte per second; exactly the minimum rate; fast at first, and then nothing.
         assert_eq!(stuck(0, 0), after(10));
         assert!(stuck(9, 9) < after(11));
-        assert_eq!(stuck(100, 100 * SLOWEST), after(110));
-        assert_eq!(stuck(1, 1000 * SLOWEST), after(11));
+        assert_eq!(stuck(100, 100 * MIN_BYTES_PER_SECOND), after(110));
+        assert_eq!(stuck(1, 1000 * MIN_BYTES_PER_SECOND), after(11));
     }
 }

@@ -1,10 +1,10 @@
-//! What runs beside the requests, until the server stops. None of it may end by itself.
+//! Background tasks, which run until the server stops. None of them may end by itself.
 
 use std::{collections::HashMap, fmt, future::Future, panic::resume_unwind};
 
 use tokio::task::{Id, JoinError, JoinHandle, JoinSet};
 
-/// Background tasks by name. Dropping it aborts none of them: a task may be writing.
+/// A set of named background tasks. Dropping the set does not abort the tasks: one may be writing.
 #[derive(Debug, Default)]
 pub(super) struct Tasks {
     running: JoinSet<()>,
@@ -12,12 +12,13 @@ pub(super) struct Tasks {
 }
 
 impl Tasks {
+    /// Spawns a task.
     pub(super) fn spawn(&mut self, name: &'static str, task: impl Future<Output = ()> + Send + 'static) {
         let handle = self.running.spawn(task);
         self.names.insert(handle.id(), name);
     }
 
-    /// Takes over a task that was spawned elsewhere.
+    /// Adds a task that was spawned elsewhere.
     pub(super) fn adopt(&mut self, name: &'static str, task: JoinHandle<()>) {
         self.spawn(name, async move {
             if let Err(error) = task.await
@@ -28,7 +29,7 @@ impl Tasks {
         });
     }
 
-    /// Returns the first task that ends or panics. Waits for ever where there is none.
+    /// Returns the first task that ends or panics. Never returns if there is no task.
     pub(super) async fn ended(&mut self) -> TaskEnded {
         match self.running.join_next_with_id().await {
             Some(joined) => self.name(joined),
@@ -63,7 +64,7 @@ impl Drop for Tasks {
     }
 }
 
-/// A background task that does not run any more.
+/// A background task that has ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TaskEnded {
     pub name: &'static str,
@@ -110,7 +111,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn all_are_waited_for_and_a_panic_meanwhile_is_told() {
+    async fn all_are_waited_for_and_a_panic_meanwhile_is_reported() {
         let mut tasks = Tasks::default();
         let written = Arc::<AtomicBool>::default();
         let writes = Arc::clone(&written);

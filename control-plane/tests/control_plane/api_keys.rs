@@ -339,7 +339,7 @@ async fn a_replica_without_the_key_file_publishes_and_makes_none() {
         assert!(complaint.contains("made with tag-1, whose key file is not here"), "{complaint}");
         assert!(complaint.contains("`keystile key rotate tag`"), "{complaint}");
         let told = doctor_on_keys(&world.json(&["doctor"]));
-        assert!(text(&told["detail"]).contains("is not here"), "{told}");
+        assert!(text(&told["detail"]).contains("is missing here"), "{told}");
         // Another key under its name is not taken for it.
         let stranger = keys::create_generation(&Home::new(world.data()), 1, Kind::Signed).unwrap();
         assert!(stranger.public.is_some());

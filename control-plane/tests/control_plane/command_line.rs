@@ -59,7 +59,7 @@ async fn no_credential_is_an_argument() {
         assert_eq!(output.status.code(), Some(1), "{output:?}");
         assert!(output.stdout.is_empty());
         let complaint = String::from_utf8(output.stderr).unwrap();
-        assert!(complaint.contains("is not taken from the command line"), "{complaint}");
+        assert!(complaint.contains("a credential must not be an argument"), "{complaint}");
         assert!(complaint.contains("stdin") && complaint.contains("--token-file"), "{complaint}");
         assert!(complaint.contains(&format!("--fingerprint {fingerprint}")), "{complaint}");
         assert!(!complaint.contains(&token), "{complaint}");
@@ -86,7 +86,7 @@ async fn no_credential_is_an_argument() {
         let answer: Value = serde_json::from_slice(&output.stdout).unwrap();
         assert_eq!(text(&answer["fingerprint"]), fingerprint, "{arguments:?}");
     }
-    assert!(world.complaint(&["revoke", "--token"]).contains("no credential was given"));
+    assert!(world.complaint(&["revoke", "--token"]).contains("no credential given"));
     assert_eq!(world.run(&["revoke", "--token", "-", "--everything"]).status.code(), Some(2));
 }
 
@@ -122,7 +122,10 @@ async fn revoking_what_an_auth_key_bought_says_what_it_leaves() {
     .await;
     let output = world.run(&["revoke", "--key-id", &world.auth_key_id]);
     let told = String::from_utf8(output.stderr).unwrap();
-    assert!(told.contains(&format!("`keystile authkey delete {}` ends that", world.auth_key_id)), "{told}");
+    assert!(
+        told.contains(&format!("`keystile authkey delete {}` prevents that", world.auth_key_id)),
+        "{told}"
+    );
     assert!(told.contains("(last used: 2"), "{told}");
     let answer = world.json(&["revoke", "--key-id", &world.auth_key_id]);
     assert_eq!(answer["auth_key"]["still_issues"], true);
@@ -132,7 +135,7 @@ async fn revoking_what_an_auth_key_bought_says_what_it_leaves() {
 async fn help_names_the_exit_codes() {
     let world = World::on_sqlite().await;
     let help = String::from_utf8(world.run(&["--help"]).stdout).unwrap();
-    for code in ["  0  done", "  3  done and durable", "  4  --wait"] {
+    for code in ["  0  success", "  3  the change is durable", "  4  --wait"] {
         assert!(help.contains(code), "{help}");
     }
 }
@@ -142,9 +145,12 @@ async fn what_cannot_be_undone_asks_first() {
     let world = World::on_sqlite().await;
     world.edge("one");
     for (command, expected) in [
-        (vec!["revoke", "--subject", &world.operator], "and all its users was issued up to now; add --yes"),
-        (vec!["authkey", "delete", &world.auth_key_id], "refuse all it was exchanged for; add --yes"),
-        (vec!["edge", "remove", "one"], "this would refuse edge one"),
+        (vec!["revoke", "--subject", &world.operator], "and all its users issued up to now; add --yes"),
+        (
+            vec!["authkey", "delete", &world.auth_key_id],
+            "revoke all credentials it was exchanged for; add --yes",
+        ),
+        (vec!["edge", "remove", "one"], "this would remove edge one"),
     ] {
         let complaint = world.complaint(&command);
         assert!(complaint.contains(expected), "{complaint}");
@@ -172,9 +178,12 @@ async fn mistakes_are_answered_with_what_is_right() {
     let long = "x".repeat(501);
     let complaint = world.complaint(&["revoke", "--fingerprint", &"1".repeat(64), "--reason", &long]);
     assert!(complaint.contains("expected at most 500 bytes"), "{complaint}");
-    for arguments in [["verify", "missing/file"].as_slice(), &["show", "--manifest", "missing/file"]] {
+    for (arguments, expected) in [
+        (["verify", "missing/file"].as_slice(), "cannot read `missing/file`"),
+        (&["show", "--manifest", "missing/file"], "cannot write `missing/file`"),
+    ] {
         let complaint = world.complaint(&[&["bundle"], arguments].concat());
-        assert!(complaint.contains("`missing/file` can't be "), "{complaint}");
+        assert!(complaint.contains(expected), "{complaint}");
     }
     world.set("KEYSTILE_SERVER__LISEN", "x");
     assert!(world.complaint(&["audit"]).contains("did you mean `KEYSTILE_SERVER__LISTEN`?"));
@@ -236,12 +245,12 @@ async fn the_doctor_says_what_to_do() {
     };
     let key = world.data().join("keys/tail.jwk");
     std::fs::set_permissions(&key, std::fs::Permissions::from_mode(0o644)).unwrap();
-    assert!(advice(&world).contains("is open to others; `chmod go= "));
+    assert!(advice(&world).contains("is accessible to group or others; run `chmod go= "));
     assert!(world.complaint(&["serve"]).contains("is open to others"));
     let settings = world.data().join("keystile.toml");
     std::fs::set_permissions(&key, std::fs::Permissions::from_mode(0o600)).unwrap();
     std::fs::set_permissions(&settings, std::fs::Permissions::from_mode(0o640)).unwrap();
-    assert!(advice(&world).contains("keystile.toml` is open to others"));
+    assert!(advice(&world).contains("keystile.toml` is accessible to group or others"));
     std::fs::set_permissions(&settings, std::fs::Permissions::from_mode(0o600)).unwrap();
     std::fs::remove_file(&key).unwrap();
     let told = advice(&world);
@@ -250,7 +259,7 @@ async fn the_doctor_says_what_to_do() {
     let output = world.run(&["doctor"]);
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
     std::fs::remove_dir_all(world.data()).unwrap();
-    assert!(advice(&world).contains("`keystile init` makes one"));
+    assert!(advice(&world).contains("`keystile init` creates one"));
     assert!(world.complaint(&["audit"]).contains("init`, or name another with --data"));
 }
 

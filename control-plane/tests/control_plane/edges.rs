@@ -113,7 +113,7 @@ on_both! {
         let response = server.manifest(&credential, 9_000_000_000_000_000, 1).send().await.unwrap();
         assert_eq!(response.status(), 304);
         assert!(response.headers().get("etag").is_none());
-        let complaint = "an edge says that it holds a version above the latest";
+        let complaint = "an edge reports a version above the latest";
         server.manifest(&credential, 9_000_000_000_000_001, 0).send().await.unwrap();
         let log = world.log();
         assert_eq!(log.matches(complaint).count(), 1, "{log}");
@@ -323,7 +323,7 @@ on_both! {
             (vec!["edge", "rotate", "one", "--overlap", "31d"], "at most 30 days"),
             (vec!["edge", "rotate", "one", "--now"], "add --yes"),
             (vec!["edge", "rotate", "one", "--overlap", "0s"], "add --yes"),
-            (vec!["edge", "rotate", "one", "--out", "/nowhere"], "is no folder"),
+            (vec!["edge", "rotate", "one", "--out", "/nowhere"], "is not a folder"),
         ] {
             let complaint = world.complaint(&arguments);
             assert!(complaint.contains(expected), "{arguments:?}: {complaint}");
@@ -394,7 +394,7 @@ async fn removing_an_edge_names_the_keys_that_a_thief_could_use() {
     let world = World::on_sqlite().await;
     world.edge("one");
     let told = String::from_utf8(world.run(&["edge", "remove", "one", "--yes"]).stderr).unwrap();
-    assert!(told.contains("Nothing that it holds can make a credential"), "{told}");
+    assert!(told.contains("It holds no key that can create credentials"), "{told}");
     let world = World::initialized("sqlite:keystile.db".to_owned(), &["--algorithm", "HS256"]);
     world.edge("one");
     world.edge("two");

@@ -221,7 +221,7 @@ on_both! {
             let findings = world.json(&["doctor"]);
             let found = findings.as_array().unwrap().iter().find(|finding| finding["what"] == "edges").unwrap();
             let detail = found["detail"].as_str().unwrap().split(';').next().unwrap();
-            (found["state"] == "note" && detail == "stale, as nothing newer reaches them: stale").then_some(())
+            (found["state"] == "note" && detail == "stale, because they receive no newer bundle: stale").then_some(())
         })
         .await;
     }

@@ -353,7 +353,7 @@ async fn restore_everything_refuses_all_that_was_issued() {
     fs::remove_file(world.data().join("keys/journal")).unwrap();
 
     assert!(
-        world.complaint(&["restore", "--repair", "--everything"]).contains("refuse every token and API key")
+        world.complaint(&["restore", "--repair", "--everything"]).contains("revoke every token and API key")
     );
     let done = world.json(&["restore", "--repair", "--everything", "--yes"]);
     assert_eq!(done["auth_keys_deleted"], json!(1), "{done}");

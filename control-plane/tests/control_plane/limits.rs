@@ -191,7 +191,7 @@ on_both! {
         let findings = world.json(&["doctor"]);
         let limits = findings.as_array().unwrap().iter().find(|finding| finding["what"] == "limits").unwrap();
         assert_eq!(limits["state"], "note", "{limits}");
-        assert!(text(&limits["detail"]).contains(&format!("{} has most, 3 of 3", world.operator)), "{limits}");
+        assert!(text(&limits["detail"]).contains(&format!("{} has the most: 3 of 3", world.operator)), "{limits}");
     }
 
     /// At two servers at once, of which each counts what the other adds.
@@ -317,7 +317,7 @@ on_both! {
                 assert!(page.len() <= 2);
                 walked.extend(page);
                 let hint = String::from_utf8(output.stderr).unwrap();
-                let next = hint.lines().find_map(|line| line.strip_prefix("There are more: --after "));
+                let next = hint.lines().find_map(|line| line.strip_prefix("More items: --after "));
                 match next {
                     Some(next) => after = Some(next.to_owned()),
                     None => break,
@@ -344,7 +344,7 @@ on_both! {
         let version = crate::world::version(first.headers());
         server.manifest(&honest, version, 0).send().await.unwrap();
         let log = world.log();
-        let lines: Vec<&str> = log.lines().filter(|line| line.contains("an edge says that it holds")).collect();
+        let lines: Vec<&str> = log.lines().filter(|line| line.contains("an edge reports a version above the latest")).collect();
         assert_eq!(lines.len(), 1, "{log}");
         assert!(lines[0].contains("WARN") && lines[0].contains("liar"), "{lines:?}");
         assert!(!log.contains("may be stolen"), "{log}");

@@ -254,7 +254,7 @@ on_both! {
         let of_alice = text(&server.exchange(for_alice.id.as_str(), for_alice.secret.expose()).await["token"]);
 
         let complaint = world.complaint(&["user", "delete", &bob.to_string()]);
-        assert!(complaint.contains(&format!("stays good without --with-created: {}", for_alice.id)), "{complaint}");
+        assert!(complaint.contains(&format!("stay valid without --with-created: {}", for_alice.id)), "{complaint}");
         let deleted = world.json(&["user", "delete", &bob.to_string(), "--yes"]);
         let listed = json!([{ "id": for_alice.id.as_str(), "subject": alice.to_string(), "deleted": false }]);
         assert_eq!(deleted["created_for_others"], listed);

@@ -166,7 +166,7 @@ async fn mistakes_about_accounts_are_named() {
         (vec!["user", "delete", &alice], "add --yes"),
         (vec!["user", "delete", operator, "--yes"], "is the root user"),
         (vec!["user", "permission", "set", operator, &file], "keystile operator permission"),
-        (vec!["user", "permission", "set", &alice, "missing/file"], "`missing/file` can't be read"),
+        (vec!["user", "permission", "set", &alice, "missing/file"], "cannot read `missing/file`"),
         (vec!["operator", "permission", "set", &alice, &file], "keystile user permission"),
         (vec!["operator", "delete", operator], "add --yes"),
         (vec!["role", "create", operator, "all", &file], "there is a role `all` already"),

@@ -327,7 +327,7 @@ async fn takes_the_next_revocation(world: &World, credential: &str, have: u64) {
     let response = server.manifest(credential, healed, 5).send().await.unwrap();
     assert_eq!(response.status(), 200);
     assert!(version(response.headers()) > healed);
-    assert!(!world.log().contains("holds a version above the latest"));
+    assert!(!world.log().contains("reports a version above the latest"));
 }
 
 fn end(mut server: Server) {

@@ -45,6 +45,6 @@ on_both! {
                 assert!(!found, "a secret that begins with {} is in the {place}", &secret[..8]);
             }
         }
-        assert!(world.log().contains("answered"), "the log was not at its most talkative");
+        assert!(world.log().contains("request completed"), "the log was not at its most talkative");
     }
 }

@@ -182,7 +182,7 @@ async fn a_key_file_that_cannot_be_deleted_keeps_no_key_from_being_retired() {
     let output = world.run(&["key", "retire", &tag, "--yes"]);
     let told = String::from_utf8(output.stderr).unwrap();
     assert!(matches!(output.status.code(), Some(0 | 3)), "{told}");
-    assert!(told.contains("could not be deleted: delete `") && told.contains("tag-1.jwk"), "{told}");
+    assert!(told.contains("cannot be deleted: delete `") && told.contains("tag-1.jwk"), "{told}");
     let snapshot = &publisher::preview(&service).await.unwrap().snapshot;
     assert!(snapshot.key(&stolen).is_none() && snapshot.generation_key(1).is_none());
 

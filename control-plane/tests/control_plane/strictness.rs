@@ -25,15 +25,15 @@ async fn bodies_are_read_strictly() {
             json!({ "subject": world.operator, "instant": -1 }),
             "`instant`: expected a whole number, 0 or more",
         ),
-        (json!({ "token": "a.b.c", "instant": 1 }), "`instant`: goes with `subject` only"),
+        (json!({ "token": "a.b.c", "instant": 1 }), "`instant`: allowed only with `subject`"),
         (json!({ "token": "a.b.c" }), "the token is not in its canonical spelling"),
         (json!({ "token": 5 }), "`token`: expected a string"),
         (json!({ "tokens": "t" }), "`tokens`: unknown field `tokens`"),
         (json!({ "subject": world.operator, "reason": long }), "`reason`: expected at most 500 bytes"),
-        (json!([]), "the body: expected an object"),
-        (json!([null, "a.b.c"]), "the body: expected an object"),
-        (json!("a.b.c"), "the body: expected an object"),
-        (json!(null), "the body: expected an object"),
+        (json!([]), "the request body: expected an object"),
+        (json!([null, "a.b.c"]), "the request body: expected an object"),
+        (json!("a.b.c"), "the request body: expected an object"),
+        (json!(null), "the request body: expected an object"),
         (json!({ "token": { "a": 1 } }), "`token`: expected a string"),
     ];
     for (body, expected) in revocations {
@@ -52,14 +52,14 @@ async fn bodies_are_read_strictly() {
     };
     let secret = r#"{"authKeyId":"keyId-a","authKey":["SECRET"]}"#;
     for (body, status, expected) in [
-        (r#"{"authKeyId":"a","authKey":"b"} x"#, 400, "goes on after its end"),
+        (r#"{"authKeyId":"a","authKey":"b"} x"#, 400, "unexpected data after the JSON document"),
         (r#"{"authKeyId":"a","authKeyId":"b"}"#, 400, "duplicate field `authKeyId`"),
         (r#"{"authKeyId":"a"}"#, 400, "missing field `authKey`"),
         (r#"{"authKeyId":"a","authKey":"b","email":"c"}"#, 400, "`email`: unknown field `email`"),
-        ("{", 400, "no JSON at line 1"),
-        ("", 400, "no JSON at line 1"),
-        ("[", 400, "no JSON at line 1"),
-        (r#" ["a","SECRET",null]"#, 400, "the body: expected an object"),
+        ("{", 400, "invalid JSON at line 1"),
+        ("", 400, "invalid JSON at line 1"),
+        ("[", 400, "invalid JSON at line 1"),
+        (r#" ["a","SECRET",null]"#, 400, "the request body: expected an object"),
         (
             r#"{"authKeyId":"a","authKey":"b","tokenTimeoutSeconds":"1"}"#,
             400,

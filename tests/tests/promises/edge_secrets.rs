@@ -157,7 +157,7 @@ async fn what_enrolling_prints_is_what_envoy_takes() {
     }
     // Nothing is overwritten: the secret of the other edge would be lost.
     let again = control_plane.cli(["edge", "enroll", "other", "--out", folder.to_str().unwrap()]);
-    assert!(format!("{:#}", again.unwrap_err()).contains("is there"));
+    assert!(format!("{:#}", again.unwrap_err()).contains("exists"));
 }
 
 #[tokio::test]

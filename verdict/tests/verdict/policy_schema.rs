@@ -60,7 +60,7 @@ fn example(page: &str, start: &str) -> Value {
 fn every_example_fits_the_schema_and_the_parser() {
     let schema = Schema::new();
     let examples = [
-        example(include_str!("../../../README.md"), "{ \"audience\""),
+        example(include_str!("../../../docs/filter-config.md"), "{ \"audience\""),
         example(include_str!("../../POLICY.md"), "```json\n{"),
         example(include_str!("../../../envoy/COMPARISON.md"), "```json\n{"),
     ];

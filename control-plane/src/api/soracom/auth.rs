@@ -9,12 +9,12 @@ use zeroize::Zeroizing;
 
 use crate::{
     api::{
-        Desk,
-        body::Strict,
+        AppState,
+        body::StrictJson,
         caller::Caller,
         problem::{Problem, TOKENS_EXCEEDED},
     },
-    listener::Peer,
+    listener::PeerAddr,
     operations::{self, ExchangeError, Exchanged, Lifetime},
 };
 
@@ -37,28 +37,28 @@ struct AuthResponse<'a> {
 }
 
 pub(in crate::api) async fn exchange(
-    State(desk): State<Desk>,
-    client: Option<Extension<Peer>>,
-    Strict(request): Strict<AuthRequest>,
+    State(state): State<AppState>,
+    client: Option<Extension<PeerAddr>>,
+    StrictJson(request): StrictJson<AuthRequest>,
 ) -> Result<impl IntoResponse, Problem> {
     let AuthRequest { auth_key_id, auth_key, token_timeout_seconds } = request;
     let lifetime = token_timeout_seconds.map_or(Ok(Lifetime::default()), Lifetime::try_from);
     let lifetime = lifetime.map_err(|error| Problem::invalid(format!("`tokenTimeoutSeconds`: {error}")))?;
-    let exchanged = operations::exchange(&desk.service, &auth_key_id, &auth_key, lifetime).await;
+    let exchanged = operations::exchange(&state.service, &auth_key_id, &auth_key, lifetime).await;
     let Exchanged { session, subject, token } = exchanged.map_err(|error| {
         match error {
             ExchangeError::Refused => {
-                desk.metrics.sign_in_refused();
-                if let Some(Extension(Peer(client))) = client {
-                    desk.admission.sign_in_refused(client.into());
+                state.metrics.sign_in_refused();
+                if let Some(Extension(PeerAddr(client))) = client {
+                    state.admission.sign_in_refused(client.into());
                 }
             }
-            ExchangeError::TooMany(_) => desk.metrics.limited(TOKENS_EXCEEDED),
+            ExchangeError::TooMany(_) => state.metrics.limited(TOKENS_EXCEEDED),
             _ => {}
         }
         Problem::from(error)
     })?;
-    desk.metrics.token_issued();
+    state.metrics.token_issued();
     let response = AuthResponse {
         api_key: session.as_str(),
         operator_id: subject.operator.as_str(),
@@ -68,8 +68,11 @@ pub(in crate::api) async fn exchange(
     Ok(([(header::CACHE_CONTROL, "no-store")], Json(response)).into_response())
 }
 
-pub(in crate::api) async fn log_out(State(desk): State<Desk>, caller: Caller) -> Result<StatusCode, Problem> {
-    operations::logout(&desk.service, &caller.subject, caller.fingerprint).await?;
-    desk.metrics.revoked();
+pub(in crate::api) async fn log_out(
+    State(state): State<AppState>,
+    caller: Caller,
+) -> Result<StatusCode, Problem> {
+    operations::logout(&state.service, &caller.subject, caller.fingerprint).await?;
+    state.metrics.revoked();
     Ok(StatusCode::NO_CONTENT)
 }

@@ -7,10 +7,12 @@ use axum::{
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    api::{Desk, caller::Caller, problem::Problem},
+    api::{AppState, caller::Caller, problem::Problem},
     model::{Page, Paged, Subject},
     operations::{self, AccountError, CreateAuthKeyError},
 };
+
+const NEXT_KEY: HeaderName = HeaderName::from_static("x-soracom-next-key");
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -28,7 +30,7 @@ struct GenerateAuthKeyResponse<'a> {
     auth_key: &'a str,
 }
 
-/// As Soracom's clients ask for pages.
+/// The paging parameters of Soracom's API.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(in crate::api) struct ListQuery {
@@ -36,19 +38,21 @@ pub(in crate::api) struct ListQuery {
     last_evaluated_key: Option<String>,
 }
 
-/// The AuthKeys of the root user; those of users have their own paths.
+/// Lists the AuthKeys of the root user. AuthKeys of other users have paths of their own.
 pub(in crate::api) async fn list(
-    State(desk): State<Desk>,
+    State(state): State<AppState>,
     caller: Caller,
     Path(operator): Path<String>,
     query: Result<Query<ListQuery>, QueryRejection>,
 ) -> Result<impl IntoResponse, Problem> {
-    let (operator, _) = caller.authority_over(&operator)?;
+    let (operator, _) = caller.access_scope_for(&operator)?;
     let Query(ListQuery { limit, last_evaluated_key }) = query.map_err(|_| {
-        Problem::invalid("`limit`: expected a number; `last_evaluated_key`: expected the next key of a page")
+        Problem::invalid(
+            "`limit`: expected a number; `last_evaluated_key`: expected the value of `x-soracom-next-key`",
+        )
     })?;
     let page = Page::new(limit, last_evaluated_key).map_err(|error| Problem::invalid(error.to_string()))?;
-    let Paged { items, next } = operations::list_root_auth_keys(&desk.service, &operator, &page).await?;
+    let Paged { items, next } = operations::list_root_auth_keys(&state.service, &operator, &page).await?;
     let keys: Vec<_> = items
         .into_iter()
         .map(|key| AuthKeyResponse {
@@ -67,16 +71,16 @@ pub(in crate::api) async fn list(
 }
 
 pub(in crate::api) async fn create(
-    State(desk): State<Desk>,
+    State(state): State<AppState>,
     caller: Caller,
     Path(operator): Path<String>,
 ) -> Result<impl IntoResponse, Problem> {
-    let (operator, _) = caller.authority_over(&operator)?;
+    let (operator, _) = caller.access_scope_for(&operator)?;
     caller.must_be_root()?;
     let subject = Subject { operator, user: None };
-    let created = operations::create_auth_key(&desk.service, &caller.actor(), &subject).await;
+    let created = operations::create_auth_key(&state.service, &caller.actor(), &subject).await;
     if let Err(CreateAuthKeyError::Account(error @ AccountError::LimitReached(_))) = &created {
-        desk.metrics.limited(error.code());
+        state.metrics.limited(error.code());
     }
     let created = created?;
     let response =
@@ -85,16 +89,14 @@ pub(in crate::api) async fn create(
 }
 
 pub(in crate::api) async fn remove(
-    State(desk): State<Desk>,
+    State(state): State<AppState>,
     caller: Caller,
     Path((operator, id)): Path<(String, String)>,
 ) -> Result<StatusCode, Problem> {
-    let (_, authority) = caller.authority_over(&operator)?;
+    let (_, access_scope) = caller.access_scope_for(&operator)?;
     caller.must_be_root()?;
-    let id = id.parse().map_err(|_| Problem::not_found("there is no such AuthKey"))?;
-    operations::delete_auth_key(&desk.service, &caller.actor(), &authority, &id).await?;
-    desk.metrics.revoked();
+    let id = id.parse().map_err(|_| Problem::not_found("AuthKey not found"))?;
+    operations::delete_auth_key(&state.service, &caller.actor(), &access_scope, &id).await?;
+    state.metrics.revoked();
     Ok(StatusCode::NO_CONTENT)
 }
-
-const NEXT_KEY: HeaderName = HeaderName::from_static("x-soracom-next-key");

@@ -1,4 +1,4 @@
-//! The paths under `/v1`, as Soracom's clients call them.
+//! The paths under `/v1`, compatible with Soracom's API.
 
 pub(super) mod auth;
 pub(super) mod auth_keys;

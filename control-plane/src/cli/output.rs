@@ -1,10 +1,10 @@
-//! How data is shown to people.
+//! Formats data for people.
 
 use serde_json::{Value, json};
 
 use crate::{clock::Time, model::EdgeId, operations::Reached};
 
-/// Columns as wide as their widest cell.
+/// Returns a table whose columns are as wide as their widest cell.
 pub(super) fn table<const N: usize>(head: [&str; N], rows: Vec<[String; N]>) -> String {
     let mut widths = head.map(str::len);
     let rows: Vec<[String; N]> = rows.into_iter().map(|row| row.map(|cell| printable(&cell))).collect();
@@ -25,7 +25,7 @@ pub(super) fn table<const N: usize>(head: [&str; N], rows: Vec<[String; N]>) -> 
     text
 }
 
-/// Without control characters: what somebody has named must not write lines of its own, nor speak to a terminal.
+/// Escapes control characters, so that a name cannot forge lines or control the terminal.
 pub(super) fn printable(text: &str) -> String {
     text.chars().fold(String::with_capacity(text.len()), |mut safe, char| {
         match char.is_control() || is_bidirectional(char) {
@@ -36,13 +36,13 @@ pub(super) fn printable(text: &str) -> String {
     })
 }
 
-/// What changes the order in which a terminal shows other characters.
+/// Returns true for characters that change the order in which a terminal shows other characters.
 fn is_bidirectional(char: char) -> bool {
     matches!(char, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
-/// Who enforces a version and who does not.
-pub(super) fn reached(reached: &Reached) -> Value {
+/// Returns the edges in each rollout state as JSON.
+pub(super) fn rollout_json(reached: &Reached) -> Value {
     let Reached { enforcing, lagging, silent, may_admit, unseen } = reached;
     let names = |edges: &[EdgeId]| edges.iter().map(EdgeId::to_string).collect::<Vec<_>>();
     let (enforcing, lagging) = (names(enforcing), names(lagging));
@@ -56,19 +56,19 @@ pub(super) fn reached(reached: &Reached) -> Value {
     })
 }
 
-/// RFC 3339, in UTC.
-pub(super) fn time(time: Time) -> String {
+/// Formats a time as in RFC 3339, in UTC.
+pub(super) fn format_time(time: Time) -> String {
     let seconds = time.seconds();
     let (year, month, day) = date(seconds / 86_400);
     let (hour, minute, second) = (seconds / 3600 % 24, seconds / 60 % 60, seconds % 60);
     format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
 }
 
-pub(super) fn optional_seconds(seconds: Option<u64>) -> String {
-    seconds.map_or("never".to_owned(), |seconds| time(Time::from_seconds(seconds)))
+pub(super) fn format_optional_seconds(seconds: Option<u64>) -> String {
+    seconds.map_or("never".to_owned(), |seconds| format_time(Time::from_seconds(seconds)))
 }
 
-/// Days since 1970-01-01 to year, month, day: count from 1 March, so that the leap day comes last.
+/// Converts days since 1970-01-01 to year, month and day. Counts from 1 March, so that the leap day comes last.
 fn date(days: u64) -> (u64, u64, u64) {
     const DAYS_TO_1970: u64 = 719_468;
     const DAYS_IN_400_YEARS: u64 = 146_097;
@@ -96,7 +96,7 @@ mod tests {
             (1_767_225_599, "2025-12-31T23:59:59Z"),
             (4_107_542_400, "2100-03-01T00:00:00Z"),
         ] {
-            assert_eq!(time(Time::from_seconds(seconds)), expected);
+            assert_eq!(format_time(Time::from_seconds(seconds)), expected);
         }
     }
 

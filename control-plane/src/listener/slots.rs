@@ -1,4 +1,4 @@
-//! Who may be connected: edges have places that nobody else can take.
+//! Connection slots: a share of them is reserved for edges and trusted proxies.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -10,21 +10,21 @@ use tokio::sync::Notify;
 use super::address::ClientNetwork;
 use crate::model::EdgeId;
 
-/// How many connections there may be of each kind.
+/// The maximum number of connections of each kind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Shares {
     pub(super) anonymous: usize,
     pub(super) per_network: usize,
-    /// Of edges, and of trusted proxies.
+    /// Edges and trusted proxies together.
     pub(super) edges: usize,
     pub(super) per_edge: usize,
 }
 
-/// A connection begins as an anonymous one and becomes an edge's with the first request that shows its credential. A
-/// newcomer is always let in, so that an edge comes to say who it is: where the anonymous have no more places, the
-/// network that has the most loses its oldest connection.
+/// The slots of all connections. A connection is anonymous until a request presents an edge credential. A new
+/// connection is always accepted, so that an edge can authenticate: if no anonymous slot is free, the network with the
+/// most connections loses its oldest one.
 #[derive(Debug)]
-pub(super) struct Places {
+pub(super) struct ConnectionSlots {
     shares: Shares,
     held: Mutex<Held>,
 }
@@ -35,18 +35,18 @@ struct Held {
     anonymous: HashMap<ClientNetwork, BTreeMap<u64, Arc<Notify>>>,
     anonymous_count: usize,
     edges: HashMap<EdgeId, usize>,
-    /// With those of trusted proxies.
+    /// Includes trusted proxies.
     edge_count: usize,
 }
 
-/// The place of one connection, given back at its end.
+/// The slot of one connection, released at its end.
 #[derive(Debug)]
-pub(super) struct Place {
-    places: Arc<Places>,
+pub(super) struct Slot {
+    slots: Arc<ConnectionSlots>,
     number: u64,
     network: ClientNetwork,
     kind: Mutex<Kind>,
-    crowded_out: Arc<Notify>,
+    evicted: Arc<Notify>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -56,55 +56,55 @@ enum Kind {
     Proxy,
 }
 
-/// How many there are of each kind, for the metrics.
+/// The number of open connections of each kind, for the metrics.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Occupied {
+pub(super) struct SlotCounts {
     pub(super) anonymous: usize,
     pub(super) edges: usize,
 }
 
-impl Places {
+impl ConnectionSlots {
     pub(super) fn new(shares: Shares) -> Arc<Self> {
         Arc::new(Self { shares, held: Mutex::default() })
     }
 
-    /// Whether somebody had to go for it comes with the place.
-    pub(super) fn enter(self: &Arc<Self>, network: ClientNetwork) -> (Arc<Place>, bool) {
+    /// Takes a slot for an anonymous connection. The second value is true if another connection was evicted for it.
+    pub(super) fn take_anonymous(self: &Arc<Self>, network: ClientNetwork) -> (Arc<Slot>, bool) {
         let mut held = self.held();
-        let crowded = held.make_room(network, &self.shares);
+        let evicts = held.evict_if_full(network, &self.shares);
         let number = held.next;
         held.next += 1;
-        let crowded_out = Arc::<Notify>::default();
-        held.anonymous.entry(network).or_default().insert(number, Arc::clone(&crowded_out));
+        let evicted = Arc::<Notify>::default();
+        held.anonymous.entry(network).or_default().insert(number, Arc::clone(&evicted));
         held.anonymous_count += 1;
         drop(held);
-        (self.place(number, network, Kind::Anonymous, crowded_out), crowded)
+        (self.slot(number, network, Kind::Anonymous, evicted), evicts)
     }
 
-    /// For a trusted proxy; none where its share is used up.
-    pub(super) fn enter_proxy(self: &Arc<Self>, network: ClientNetwork) -> Option<Arc<Place>> {
+    /// Takes a slot for a trusted proxy. Returns `None` if the share of edges and proxies is used up.
+    pub(super) fn take_proxy(self: &Arc<Self>, network: ClientNetwork) -> Option<Arc<Slot>> {
         let mut held = self.held();
         if held.edge_count >= self.shares.edges {
             return None;
         }
         held.edge_count += 1;
         drop(held);
-        Some(self.place(0, network, Kind::Proxy, Arc::default()))
+        Some(self.slot(0, network, Kind::Proxy, Arc::default()))
     }
 
-    pub(super) fn occupied(&self) -> Occupied {
+    pub(super) fn counts(&self) -> SlotCounts {
         let held = self.held();
-        Occupied { anonymous: held.anonymous_count, edges: held.edge_count }
+        SlotCounts { anonymous: held.anonymous_count, edges: held.edge_count }
     }
 
-    fn place(
+    fn slot(
         self: &Arc<Self>,
         number: u64,
         network: ClientNetwork,
         kind: Kind,
-        crowded_out: Arc<Notify>,
-    ) -> Arc<Place> {
-        Arc::new(Place { places: Arc::clone(self), number, network, kind: Mutex::new(kind), crowded_out })
+        evicted: Arc<Notify>,
+    ) -> Arc<Slot> {
+        Arc::new(Slot { slots: Arc::clone(self), number, network, kind: Mutex::new(kind), evicted })
     }
 
     fn held(&self) -> MutexGuard<'_, Held> {
@@ -113,13 +113,13 @@ impl Places {
 }
 
 impl Held {
-    /// Whether a connection was told to go.
-    fn make_room(&mut self, network: ClientNetwork, shares: &Shares) -> bool {
+    /// Evicts a connection if there is no free slot. Returns true if one was evicted.
+    fn evict_if_full(&mut self, network: ClientNetwork, shares: &Shares) -> bool {
         let own = self.anonymous.get(&network).map_or(0, BTreeMap::len);
         let from = if own >= shares.per_network {
             Some(network)
         } else if self.anonymous_count >= shares.anonymous {
-            // Of those with as many the one whose oldest connection is the oldest.
+            // Among networks with equally many, choose the one with the oldest connection.
             let most = self.anonymous.iter().max_by_key(|(_, connections)| {
                 (connections.len(), std::cmp::Reverse(connections.keys().next().copied()))
             });
@@ -148,20 +148,20 @@ impl Held {
     }
 }
 
-impl Place {
-    /// Makes it an edge's, if the edge may have one more.
+impl Slot {
+    /// Moves the connection to the edges' share, if the edge may have one more connection.
     pub(super) fn promote(&self, edge: &EdgeId) {
         let mut kind = self.kind();
         if *kind != Kind::Anonymous {
             return;
         }
-        let mut held = self.places.held();
-        let shares = &self.places.shares;
+        let mut held = self.slots.held();
+        let shares = &self.slots.shares;
         let own = held.edges.get(edge).copied().unwrap_or(0);
         if own >= shares.per_edge || held.edge_count >= shares.edges {
             return;
         }
-        // It may have been told to go a moment ago.
+        // It may have been evicted a moment ago.
         if held.take(self.network, self.number).is_some() {
             held.edges.insert(edge.clone(), own + 1);
             held.edge_count += 1;
@@ -181,9 +181,9 @@ impl Place {
         *self.kind() == Kind::Proxy
     }
 
-    /// Returns when somebody else needs the place more.
-    pub(super) async fn crowded_out(&self) {
-        self.crowded_out.notified().await;
+    /// Completes when the connection is evicted.
+    pub(super) async fn evicted(&self) {
+        self.evicted.notified().await;
     }
 
     fn kind(&self) -> MutexGuard<'_, Kind> {
@@ -191,14 +191,14 @@ impl Place {
     }
 }
 
-/// Whoever holds the connection holds this; requests hold the place alone.
+/// Releases the slot when dropped. The connection owns it; requests only share the [`Slot`].
 #[derive(Debug)]
-pub(super) struct Taken(pub(super) Arc<Place>);
+pub(super) struct SlotGuard(pub(super) Arc<Slot>);
 
-impl Drop for Taken {
+impl Drop for SlotGuard {
     fn drop(&mut self) {
         let kind = self.0.kind().clone();
-        let mut held = self.0.places.held();
+        let mut held = self.0.slots.held();
         match kind {
             Kind::Anonymous => drop(held.take(self.0.network, self.0.number)),
             Kind::Proxy => held.edge_count -= 1,
@@ -223,7 +223,7 @@ mod tests {
 
     use super::*;
 
-    /// Whether a future is done without waiting.
+    /// Checks whether a future is ready without waiting.
     mod futures_lite_poll {
         use std::{
             future::Future,
@@ -236,71 +236,71 @@ mod tests {
         }
     }
 
-    fn places(anonymous: usize, per_network: usize, edges: usize, per_edge: usize) -> Arc<Places> {
-        Places::new(Shares { anonymous, per_network, edges, per_edge })
+    fn slots(anonymous: usize, per_network: usize, edges: usize, per_edge: usize) -> Arc<ConnectionSlots> {
+        ConnectionSlots::new(Shares { anonymous, per_network, edges, per_edge })
     }
 
     fn network(last: u8) -> ClientNetwork {
         IpAddr::from([192, 0, 2, last]).into()
     }
 
-    fn enter(places: &Arc<Places>, last: u8) -> Taken {
-        Taken(places.enter(network(last)).0)
+    fn take_anonymous(slots: &Arc<ConnectionSlots>, last: u8) -> SlotGuard {
+        SlotGuard(slots.take_anonymous(network(last)).0)
     }
 
-    fn gone(taken: &Taken) -> bool {
-        is_ready(taken.0.crowded_out())
+    fn gone(taken: &SlotGuard) -> bool {
+        is_ready(taken.0.evicted())
     }
 
     #[test]
-    fn whoever_has_the_most_makes_room() {
-        let places = places(4, 3, 2, 2);
+    fn the_network_with_the_most_connections_is_evicted() {
+        let slots = slots(4, 3, 2, 2);
         let edge = "edge".parse().unwrap();
-        let quiet = enter(&places, 1);
-        let loud: Vec<_> = (0..3).map(|_| enter(&places, 2)).collect();
-        // Its own share is used up: its oldest goes.
-        let fourth = enter(&places, 2);
+        let quiet = take_anonymous(&slots, 1);
+        let loud: Vec<_> = (0..3).map(|_| take_anonymous(&slots, 2)).collect();
+        // The share of its network is used up: its oldest connection is evicted.
+        let fourth = take_anonymous(&slots, 2);
         assert_eq!(loud.iter().map(gone).collect::<Vec<_>>(), [true, false, false]);
-        // So is that of all.
-        let newcomer = enter(&places, 3);
+        // The share of all networks is used up as well.
+        let newcomer = take_anonymous(&slots, 3);
         assert_eq!(loud[1..].iter().map(gone).collect::<Vec<_>>(), [true, false]);
         assert!(!gone(&quiet) && !gone(&newcomer) && !gone(&fourth));
-        assert_eq!(places.occupied(), Occupied { anonymous: 4, edges: 0 });
-        // An edge is out of anybody's reach.
+        assert_eq!(slots.counts(), SlotCounts { anonymous: 4, edges: 0 });
+        // No other connection can evict an edge's.
         newcomer.0.promote(&edge);
         assert!(newcomer.0.is_edge());
-        let crowd: Vec<_> = (10..100).map(|last| enter(&places, last)).collect();
+        let crowd: Vec<_> = (10..100).map(|last| take_anonymous(&slots, last)).collect();
         assert!(!gone(&newcomer));
-        assert_eq!(places.occupied(), Occupied { anonymous: 4, edges: 1 });
+        assert_eq!(slots.counts(), SlotCounts { anonymous: 4, edges: 1 });
         drop((quiet, loud, fourth, newcomer, crowd));
-        assert_eq!(places.occupied(), Occupied { anonymous: 0, edges: 0 });
-        assert!(places.held().edges.is_empty() && places.held().anonymous.is_empty());
+        assert_eq!(slots.counts(), SlotCounts { anonymous: 0, edges: 0 });
+        assert!(slots.held().edges.is_empty() && slots.held().anonymous.is_empty());
     }
 
     #[test]
-    fn one_edge_does_not_take_the_places_of_all() {
-        let places = places(10, 10, 3, 2);
+    fn one_edge_cannot_use_up_the_edges_share() {
+        let slots = slots(10, 10, 3, 2);
         let (one, two) = ("one".parse().unwrap(), "two".parse().unwrap());
-        let of_one: Vec<_> = (0..3).map(|_| enter(&places, 1)).collect();
+        let of_one: Vec<_> = (0..3).map(|_| take_anonymous(&slots, 1)).collect();
         of_one.iter().for_each(|taken| taken.0.promote(&one));
         assert_eq!(of_one.iter().map(|taken| taken.0.is_edge()).collect::<Vec<_>>(), [true, true, false]);
-        let of_two: Vec<_> = (0..2).map(|_| enter(&places, 1)).collect();
+        let of_two: Vec<_> = (0..2).map(|_| take_anonymous(&slots, 1)).collect();
         of_two.iter().for_each(|taken| taken.0.promote(&two));
         assert_eq!(of_two.iter().map(|taken| taken.0.is_edge()).collect::<Vec<_>>(), [true, false]);
-        assert!(places.enter_proxy(network(9)).is_none(), "the edges' share is used up");
+        assert!(slots.take_proxy(network(9)).is_none(), "the edges' share is used up");
         drop(of_one);
-        assert!(places.enter_proxy(network(9)).is_some());
+        assert!(slots.take_proxy(network(9)).is_some());
     }
 
     #[test]
-    fn who_was_told_to_go_is_not_promoted() {
-        let places = places(1, 1, 1, 1);
-        let first = enter(&places, 1);
-        let second = enter(&places, 1);
+    fn an_evicted_connection_is_not_promoted() {
+        let slots = slots(1, 1, 1, 1);
+        let first = take_anonymous(&slots, 1);
+        let second = take_anonymous(&slots, 1);
         first.0.promote(&"edge".parse().unwrap());
         assert!(!first.0.is_edge() && gone(&first));
         drop(first);
-        assert_eq!(places.occupied(), Occupied { anonymous: 1, edges: 0 });
+        assert_eq!(slots.counts(), SlotCounts { anonymous: 1, edges: 0 });
         drop(second);
     }
 }

@@ -32,7 +32,7 @@ pub enum Algorithm {
 }
 
 impl Algorithm {
-    /// All of them, each once.
+    /// All algorithms.
     pub const ALL: [Self; 12] = [
         Self::EdDsa,
         Self::Hs256,
@@ -66,19 +66,19 @@ impl Algorithm {
         }
     }
 
-    /// None for `none` and for every other spelling.
+    /// Returns the algorithm with this name. Names are case-sensitive, and `none` is not an algorithm.
     pub fn from_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|algorithm| algorithm.name() == name)
     }
 
-    /// Whether who can verify can also sign: such a key is a secret.
+    /// Returns whether the verification key can also sign, and is therefore a secret.
     pub const fn is_symmetric(self) -> bool {
         matches!(self, Self::Hs256 | Self::Hs384 | Self::Hs512)
     }
 
-    /// Returns the DER form `SEQUENCE { INTEGER, INTEGER }` (RFC 3279 section 2.2.3) of an ECDSA signature, which JOSE
-    /// writes as r and s (RFC 7518 section 3.4). None for other algorithms, and where r or s has another length than the
-    /// order of the curve, is zero or is not below the order.
+    /// Converts an ECDSA signature from r and s (RFC 7518 section 3.4) to the DER form `SEQUENCE { INTEGER, INTEGER }`
+    /// (RFC 3279 section 2.2.3). Returns `None` for other algorithms, and if r or s does not have the length of the
+    /// order, is zero, or is not below the order.
     pub fn ecdsa_der(self, signature: &[u8]) -> Option<Vec<u8>> {
         match self {
             Self::Es256 => ecdsa::p256_der(signature),
@@ -87,11 +87,11 @@ impl Algorithm {
         }
     }
 
-    /// The other signature that holds wherever this one does, if there is one.
-    pub(crate) fn twin(self, signature: &[u8]) -> Option<Vec<u8>> {
+    /// Returns the other valid signature (r, n - s) of the same message, which exists for ECDSA only.
+    pub(crate) fn malleated_signature(self, signature: &[u8]) -> Option<Vec<u8>> {
         match self {
-            Self::Es256 => ecdsa::p256_twin(signature),
-            Self::Es384 => ecdsa::p384_twin(signature),
+            Self::Es256 => ecdsa::p256_malleated(signature),
+            Self::Es384 => ecdsa::p384_malleated(signature),
             _ => None,
         }
     }

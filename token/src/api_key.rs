@@ -1,6 +1,6 @@
-//! API keys: checked at the edge without a list of keys. There are three formats.
+//! API keys that an edge verifies without a list of keys. There are three formats.
 //!
-//! Format 2, the default, is signed: an edge holds the public key, which makes nothing.
+//! Format 2, the default, is signed. An edge holds only the public key, which cannot create API keys.
 //!
 //! ```text
 //! ks_live_0c9yGf...123 characters base62...Bm2JUey8
@@ -14,10 +14,11 @@
 //!                    4  random
 //!                   64  proof: Ed25519 signature
 //! ```
-//! The short form has the same 27 bytes with format 3, and for a proof 16 bytes of HMAC-SHA256: 43 bytes, 58 characters.
-//! Whoever has the key of its generation, as every edge does, can make such API keys. So it never stands for a root user.
+//! The short form has the same 27 bytes with format 3, and 16 bytes of HMAC-SHA256 as its proof: 43 bytes, 58
+//! characters. Whoever has the generation key, as every edge does, can create such API keys. Therefore the short form
+//! is never valid for a root user.
 //!
-//! The proof of both is over
+//! The proof of both formats covers
 //!
 //! ```text
 //! 19  "keystile api key 2\0", or 3
@@ -28,14 +29,15 @@
 //!  1  u, length of the username
 //!  u  username
 //! ```
-//! where every part has a fixed length or its length in front: no two inputs read the same.
+//! where every part has a fixed length or a length prefix, so that the encoding is injective.
 //!
-//! Format 1 is no longer made; what there is stays good until it is replaced. It is 29 bytes, 39 characters: format (1),
-//! generation (1), number (6), issued at (5), tag (16). The tag is HMAC-SHA256 over "keystile api key\0", the length of
-//! the prefix, prefix, body and username. It names no operator and has no end.
+//! Format 1 is no longer issued; existing API keys stay valid until they are replaced. It has 29 bytes, 39 characters:
+//! format (1), generation (1), number (6), issued at (5), tag (16). The tag is HMAC-SHA256 over "keystile api key\0",
+//! the length of the prefix, prefix, body and username. It contains neither operator nor expiry.
 //!
-//! The length of the text tells the formats apart. A generation is of one kind: an API key of another format under it is
-//! refused. The checksum is for scanners and typists: it needs no secret, and a mistyped key costs no signature.
+//! The length of the text determines the format. A generation has one format: an API key of another format is refused.
+//! The checksum is for secret scanners and typing errors. It needs no secret, and saves the verification of a mistyped
+//! API key.
 
 use alloc::{format, string::String};
 use core::{fmt, str::FromStr};
@@ -50,50 +52,79 @@ use crate::{
     ed25519,
 };
 
-/// An API key whose spelling is checked and whose proof is not.
+/// Domain separation strings, one for each format, so that a proof is not valid for another format or another use of
+/// the same key.
+const FORMAT1_DOMAIN: &[u8] = b"keystile api key\0";
+const SIGNED_DOMAIN: &[u8] = b"keystile api key 2\0";
+const SHORT_DOMAIN: &[u8] = b"keystile api key 3\0";
+
+/// Length of a tag in bytes. With 128 bits and a million online guesses per second, an attacker has a chance of 1 in
+/// 10^25 per year.
+const TAG_LEN: usize = 16;
+
+/// Length of an Ed25519 signature in bytes (RFC 8032 section 5.1.6).
+const SIGNATURE_LEN: usize = 64;
+const MAX_BODY_LEN: usize = 27;
+const MAX_LEN: usize = MAX_BODY_LEN + SIGNATURE_LEN;
+
+/// Number of operator numbers, which have ten digits.
+const OPERATOR_COUNT: u64 = 10_000_000_000;
+
+/// Value of the expiry field of an API key that does not expire.
+const NEVER_EXPIRES: u64 = 0;
+
+/// Number of digits of the checksum: 62^6 > 2^32.
+const CHECKSUM_DIGITS: usize = 6;
+
+/// Maximum length of a prefix in bytes.
+const MAX_PREFIX_LEN: usize = 24;
+
+/// An API key with a valid encoding whose proof has not been verified.
 pub struct Unverified<'a> {
     presented: &'a [u8],
     prefix: &'a Prefix,
-    body: Body,
+    body: KeyBody,
     proof: Proof,
 }
 
+/// The proof of an API key.
 enum Proof {
-    Signature([u8; SIGNATURE]),
-    Tag([u8; TAG]),
+    Signature([u8; SIGNATURE_LEN]),
+    Tag([u8; TAG_LEN]),
 }
 
 impl<'a> Unverified<'a> {
-    /// Checks prefix, length, alphabet, checksum and spelling of what a client presents. `prefixes` are those that are
-    /// configured; of several that fit, the longest is meant.
+    /// Parses an API key: checks prefix, length, alphabet, checksum and canonical encoding. If several of the
+    /// configured `prefixes` match, the longest one applies.
     ///
     /// # Errors
     ///
-    /// Returns the first defect that is found; every variant but [`Error::Tag`] and [`Error::Signature`] is possible.
+    /// Returns the first error that is found: any variant except [`Error::Tag`] and [`Error::Signature`].
     pub fn parse(presented: &'a [u8], prefixes: &'a [Prefix]) -> Result<Self, Error> {
-        let fitting =
+        let matching =
             prefixes.iter().filter_map(|prefix| Some((prefix, presented.strip_prefix(prefix.0.as_bytes())?)));
-        // Of `ks_` and `ks_live_`, the longer: no digit is `_`.
-        let (prefix, digits) = fitting.max_by_key(|(prefix, _)| prefix.length()).ok_or(Error::Prefix)?;
+        // Of `ks_` and `ks_live_`, the longer prefix applies. Digits do not include `_`.
+        let (prefix, digits) = matching.max_by_key(|(prefix, _)| prefix.length()).ok_or(Error::Prefix)?;
         let split = digits.len().checked_sub(CHECKSUM_DIGITS).and_then(|at| digits.split_at_checked(at));
         let (digits, checksum) = split.ok_or(Error::Length)?;
-        let kind = Kind::ALL.into_iter().find(|kind| kind.digits() == digits.len()).ok_or(Error::Length)?;
+        let kind =
+            Kind::ALL.into_iter().find(|kind| kind.digit_len() == digits.len()).ok_or(Error::Length)?;
         if !presented.iter().skip(prefix.0.len()).all(u8::is_ascii_alphanumeric) {
             return Err(Error::Alphabet);
         }
-        let summed = presented.strip_suffix(checksum).unwrap_or_default();
-        if base62::decode(checksum) != Ok(crc32(summed).to_be_bytes()) {
+        let checksummed = presented.strip_suffix(checksum).unwrap_or_default();
+        if base62::decode(checksum) != Ok(crc32(checksummed).to_be_bytes()) {
             return Err(Error::Checksum);
         }
         let not_canonical = |error| match error {
             NotANumber::Alphabet => Error::Alphabet,
             NotANumber::TooLarge => Error::NotCanonical,
         };
-        let mut bytes = [0; LONGEST];
-        let bytes = bytes.get_mut(..kind.bytes()).ok_or(Error::Length)?;
+        let mut bytes = [0; MAX_LEN];
+        let bytes = bytes.get_mut(..kind.byte_len()).ok_or(Error::Length)?;
         base62::decode_into(digits, bytes).map_err(not_canonical)?;
-        let (body, proof) = bytes.split_at_checked(kind.body()).ok_or(Error::Length)?;
-        let body = Body::read(kind, body).ok_or(Error::Format)?;
+        let (body, proof) = bytes.split_at_checked(kind.body_len()).ok_or(Error::Length)?;
+        let body = KeyBody::read(kind, body).ok_or(Error::Format)?;
         let proof = match kind {
             Kind::Signed => proof.try_into().map(Proof::Signature),
             Kind::Short | Kind::Format1 => proof.try_into().map(Proof::Tag),
@@ -101,35 +132,36 @@ impl<'a> Unverified<'a> {
         Ok(Self { presented, prefix, body, proof: proof.map_err(|_| Error::Length)? })
     }
 
-    /// Of the key that it was made with.
+    /// Returns the generation of the key that created the API key.
     pub const fn generation(&self) -> u8 {
         self.body.generation
     }
 
-    /// Returns the kind that its length and format say.
+    /// Returns the format, as determined by the length.
     pub const fn kind(&self) -> Kind {
         self.body.kind
     }
 
-    /// The only door to what the API key says. `username` is what the client sends beside it; empty if nothing.
+    /// Verifies the proof, which is the only way to the contents. `username` is the username that the client sent with
+    /// the API key, or empty.
     ///
     /// # Errors
     ///
-    /// Returns [`Error::Signature`] for format 2 and [`Error::Tag`] for the others, if `key` did not make this API key for
-    /// this username, or if they name no subject that may have one.
+    /// Returns [`Error::Signature`] for format 2, and [`Error::Tag`] for the other formats, if `key` did not create
+    /// this API key for this username, or if operator and username do not name a permitted subject.
     pub fn verify(&self, key: &GenerationKey, username: &str) -> Result<Authentic, Error> {
         let Self { presented, prefix, body, proof } = self;
         let refused = match proof {
             Proof::Signature(_) => Error::Signature,
             Proof::Tag(_) => Error::Tag,
         };
-        // An API key of another kind than its generation fails here: no key accepts another's proof.
-        if key.generation != body.generation || !key.accepts(prefix, body, proof, username) {
+        // An API key whose format differs from its generation fails here: no key verifies the proof of another format.
+        if key.generation != body.generation || !key.verify_proof(prefix, body, proof, username) {
             return Err(refused);
         }
         let holder = match body.kind {
             Kind::Format1 => None,
-            // Nobody mints what names no subject; who stole a key of the short form might.
+            // API keys without a valid subject are never issued, but a stolen short-form key could create them.
             Kind::Signed | Kind::Short => Some(Holder::of(body.operator, username).ok_or(refused)?),
         };
         if body.kind == Kind::Short && holder.as_ref().is_none_or(Holder::is_root) {
@@ -139,7 +171,7 @@ impl<'a> Unverified<'a> {
             kind: body.kind,
             number: body.number,
             issued_at: body.issued_at,
-            expires_at: Some(body.expires_at).filter(|end| *end != NEVER),
+            expires_at: Some(body.expires_at).filter(|end| *end != NEVER_EXPIRES),
             username: username.into(),
             holder,
             fingerprint: Fingerprint::of(presented),
@@ -153,7 +185,7 @@ impl fmt::Debug for Unverified<'_> {
     }
 }
 
-/// An API key that was issued for this audience and this username. Whether it is still good is the verdict's business.
+/// An API key that was issued for this audience and username. It can still be revoked or expired.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Authentic {
     kind: Kind,
@@ -166,7 +198,7 @@ pub struct Authentic {
 }
 
 impl Authentic {
-    /// Returns the kind of the generation that made it.
+    /// Returns the format.
     pub const fn kind(&self) -> Kind {
         self.kind
     }
@@ -176,22 +208,23 @@ impl Authentic {
         self.number
     }
 
-    /// Seconds since the Unix epoch.
+    /// Returns when the API key was issued, in seconds since the Unix epoch.
     pub const fn issued_at(&self) -> u64 {
         self.issued_at
     }
 
-    /// Seconds since the Unix epoch; None if it has no end, or is of format 1, which does not say.
+    /// Returns when the API key expires, in seconds since the Unix epoch. `None`: it does not expire, or is of format
+    /// 1, which has no expiry.
     pub const fn expires_at(&self) -> Option<u64> {
         self.expires_at
     }
 
-    /// What the client sent beside it, and was bound to when it was made.
+    /// Returns the username that the API key was issued for and that the client sent with it.
     pub fn username(&self) -> &str {
         &self.username
     }
 
-    /// Whom it stands for; None for format 1, which does not say.
+    /// Returns the subject. `None` for format 1, which contains no operator.
     pub const fn holder(&self) -> Option<&Holder> {
         self.holder.as_ref()
     }
@@ -202,7 +235,7 @@ impl Authentic {
     }
 }
 
-/// Whom an API key stands for: the root user of an operator, `OP0123456789`, or a user of it, `OP0123456789/alice`.
+/// The subject of an API key: the root user of an operator (`OP0123456789`), or a user of it (`OP0123456789/alice`).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Holder {
     operator: String,
@@ -210,16 +243,17 @@ pub struct Holder {
 }
 
 impl Holder {
-    /// The operator is in the API key, the username beside it; both are under the proof.
+    /// The subject of `username` under `operator`. Both are covered by the proof.
     ///
     /// ```text
     /// username              of an API key of OP0123456789
     /// "" OP0123456789       OP0123456789, the root user
     /// alice                 OP0123456789/alice
     /// OP0123456789/alice    OP0123456789/alice
-    /// anything else         nobody
+    /// anything else         none
     /// ```
-    /// So no username reaches beyond the operator, and only its own id, or none, is its root user.
+    /// Returns `None` if the username names another operator or is not valid. The root user is named by the operator id
+    /// or an empty username.
     fn of(operator: u64, username: &str) -> Option<Self> {
         let operator = format!("OP{operator:010}");
         let name = match username.strip_prefix(&operator) {
@@ -228,7 +262,7 @@ impl Holder {
                 rest.strip_prefix('/').filter(|name| is_user_name(name))?
             }
             _ if username.is_empty() => "",
-            // A user may be called like an operator, but then only its whole subject says so.
+            // A user can have the name of an operator id; only its full subject names it.
             _ if operator_number(username).is_some() => return None,
             _ => Some(username).filter(|name| is_user_name(name))?,
         };
@@ -246,19 +280,20 @@ impl Holder {
         &self.subject
     }
 
-    /// Returns whether it is the root user of its operator.
+    /// Returns whether the subject is the root user of its operator.
     pub fn is_root(&self) -> bool {
         self.operator == self.subject
     }
 }
 
-/// The subject of an API key of `operator` that is presented with `username`; None for a username that no API key can
-/// have. Of formats 2 and short.
+/// Returns the subject of an API key of `operator` with `username`, or `None` if no API key can have this username. For
+/// format 2 and the short form.
 pub fn subject(operator: &str, username: &str) -> Option<String> {
     Holder::of(operator_number(operator)?, username).map(|holder| holder.subject)
 }
 
-/// As the control plane names users: nothing that a header, a path or a list could read as more than one name.
+/// Returns whether a text is a valid user name of the control plane. Such a name is unambiguous in headers, paths and
+/// lists.
 fn is_user_name(text: &str) -> bool {
     let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-' | b'@' | b'+');
     (1..=64).contains(&text.len())
@@ -266,28 +301,28 @@ fn is_user_name(text: &str) -> bool {
         && !["root", "default_permissions"].contains(&text)
 }
 
-/// `OP0123456789`
+/// Returns the number of an operator id such as `OP0123456789`.
 fn operator_number(text: &str) -> Option<u64> {
     let digits = text.strip_prefix("OP").filter(|digits| digits.len() == 10)?;
     digits.bytes().all(|byte| byte.is_ascii_digit()).then(|| digits.parse().ok())?
 }
 
-/// The format of the API keys of a generation, and with it what they are proved by.
+/// The format of the API keys of a generation, which determines their proof.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Kind {
-    /// Format 2.
+    /// Format 2: an Ed25519 signature.
     Signed,
-    /// The same content under a tag.
+    /// The short form: the contents of format 2 with an HMAC tag.
     Short,
-    /// No longer made.
+    /// Format 1, which is no longer issued.
     Format1,
 }
 
 impl Kind {
-    /// All of them, each once.
+    /// All formats.
     pub const ALL: [Self; 3] = [Self::Signed, Self::Short, Self::Format1];
 
-    /// How people and the store call it.
+    /// Returns the name of the format for users and in the database.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Signed => "2",
@@ -296,11 +331,12 @@ impl Kind {
         }
     }
 
-    /// Whether whoever checks them can make them too.
+    /// Returns whether the key that verifies the API keys can also create them.
     pub const fn is_symmetric(self) -> bool {
         !matches!(self, Self::Signed)
     }
 
+    /// Returns the first byte of the body.
     const fn format(self) -> u8 {
         match self {
             Self::Format1 => 1,
@@ -309,22 +345,24 @@ impl Kind {
         }
     }
 
-    const fn body(self) -> usize {
+    /// Returns the length of the body in bytes.
+    const fn body_len(self) -> usize {
         match self {
             Self::Signed | Self::Short => 27,
             Self::Format1 => 13,
         }
     }
 
-    const fn bytes(self) -> usize {
-        self.body().saturating_add(match self {
-            Self::Signed => SIGNATURE,
-            Self::Short | Self::Format1 => TAG,
+    /// Returns the length of body and proof in bytes.
+    const fn byte_len(self) -> usize {
+        self.body_len().saturating_add(match self {
+            Self::Signed => SIGNATURE_LEN,
+            Self::Short | Self::Format1 => TAG_LEN,
         })
     }
 
-    /// As few as hold so many bytes.
-    const fn digits(self) -> usize {
+    /// Returns the number of base62 digits: the fewest that can encode [`Self::byte_len`] bytes.
+    const fn digit_len(self) -> usize {
         match self {
             // 62^123 > 2^728 = 256^91
             Self::Signed => 123,
@@ -336,8 +374,8 @@ impl Kind {
     }
 }
 
-/// What the API keys of a generation are checked with. Generations follow each other, and several are known while the
-/// API keys of older ones are being replaced.
+/// The key that verifies the API keys of a generation. Several generations are valid while API keys of older ones are
+/// being replaced.
 #[derive(Clone)]
 pub struct GenerationKey {
     generation: u8,
@@ -353,11 +391,12 @@ enum ProofKey {
 }
 
 impl GenerationKey {
-    /// `bytes`: of [`Kind::Signed`] the public key (RFC 8032 section 5.1.5), else the secret.
+    /// Creates a key. `bytes` is the public key (RFC 8032 section 5.1.5) for [`Kind::Signed`], and the secret for other
+    /// formats.
     ///
     /// # Errors
     ///
-    /// Returns [`BadKey::NotAPoint`] for a public key that is none, or of small order.
+    /// Returns [`BadKey::NotAPoint`] if the public key is not a valid point or has small order.
     pub fn new(generation: u8, kind: Kind, bytes: &[u8; 32]) -> Result<Self, BadKey> {
         let mac = |domain| {
             Hmac::new_from_slice(bytes)
@@ -378,7 +417,7 @@ impl GenerationKey {
         self.generation
     }
 
-    /// Returns the kind of the API keys of this generation.
+    /// Returns the format of the API keys of this generation.
     pub const fn kind(&self) -> Kind {
         match self.proof {
             ProofKey::Signed(_) => Kind::Signed,
@@ -387,7 +426,7 @@ impl GenerationKey {
         }
     }
 
-    /// The public key; None for a secret.
+    /// Returns the public key, or `None` if the key is a secret.
     pub fn public_bytes(&self) -> Option<&[u8; 32]> {
         match &self.proof {
             ProofKey::Signed(key) => Some(key.as_bytes()),
@@ -395,23 +434,23 @@ impl GenerationKey {
         }
     }
 
-    /// Tells a key from another of the same generation. Of a secret, too, it says nothing: that has as many bits.
+    /// Returns a hash that identifies the key. It does not reveal a secret, which has 256 bits of entropy.
     pub const fn thumbprint(&self) -> &[u8; 32] {
         &self.thumbprint
     }
 
-    fn accepts(&self, prefix: &Prefix, body: &Body, proof: &Proof, username: &str) -> bool {
-        let (written, lengths) = (body.write(), Lengths::of(prefix, body, username));
-        let written = written.get(..body.kind.body()).unwrap_or_default();
+    fn verify_proof(&self, prefix: &Prefix, body: &KeyBody, proof: &Proof, username: &str) -> bool {
+        let (encoded, lengths) = (body.write(), Lengths::of(prefix, body, username));
+        let encoded = encoded.get(..body.kind.body_len()).unwrap_or_default();
         match (&self.proof, proof, body.kind) {
             (ProofKey::Signed(key), Proof::Signature(signature), Kind::Signed) => {
                 lengths.is_some_and(|lengths| {
-                    key.accepts(&lengths.message(SIGNED_DOMAIN, prefix, written, username), signature)
+                    key.accepts(&lengths.message(SIGNED_DOMAIN, prefix, encoded, username), signature)
                 })
             }
-            // Takes the same time wherever the two differ.
+            // Compares in constant time.
             (ProofKey::Short(mac), Proof::Tag(tag), Kind::Short) => lengths.is_some_and(|lengths| {
-                let message = lengths.message(&[], prefix, written, username);
+                let message = lengths.message(&[], prefix, encoded, username);
                 message
                     .iter()
                     .fold(mac.clone(), |mac, part| mac.chain_update(part))
@@ -419,7 +458,7 @@ impl GenerationKey {
                     .is_ok()
             }),
             (ProofKey::Format1(mac), Proof::Tag(tag), Kind::Format1) => {
-                format1(mac, prefix, written, username).verify_truncated_left(tag).is_ok()
+                format1(mac, prefix, encoded, username).verify_truncated_left(tag).is_ok()
             }
             _ => false,
         }
@@ -432,13 +471,13 @@ impl fmt::Debug for GenerationKey {
     }
 }
 
-/// Of the parts of what is proved, each in one byte.
+/// The one-byte lengths of the parts that the proof covers.
 struct Lengths([[u8; 1]; 3]);
 
 impl Lengths {
-    /// None if the username is longer than any that an API key is made for.
-    fn of(prefix: &Prefix, body: &Body, username: &str) -> Option<Self> {
-        let body = u8::try_from(body.kind.body()).ok()?;
+    /// Returns `None` if the username is longer than that of any API key.
+    fn of(prefix: &Prefix, body: &KeyBody, username: &str) -> Option<Self> {
+        let body = u8::try_from(body.kind.body_len()).ok()?;
         Some(Self([[prefix.length()], [body], [u8::try_from(username.len()).ok()?]]))
     }
 
@@ -454,7 +493,8 @@ impl Lengths {
     }
 }
 
-/// Every part but the last has a fixed length or its length in front, so no two inputs read the same.
+/// Returns the message that the proof covers. Every part but the last has a fixed length or a length prefix, so that
+/// the encoding is injective.
 fn format1(mac: &Hmac<Sha256>, prefix: &Prefix, body: &[u8], username: &str) -> Hmac<Sha256> {
     let mac = mac.clone().chain_update([prefix.length()]).chain_update(&prefix.0);
     mac.chain_update(body).chain_update(username)
@@ -473,37 +513,37 @@ mod minting {
     use super::*;
     use crate::secret::Secret;
 
-    /// What the API keys of a generation are made with.
+    /// The key that creates the API keys of a generation.
     pub struct MintingKey {
         secret: Zeroizing<[u8; 32]>,
         checking: GenerationKey,
     }
 
-    /// What a new API key is to say.
+    /// The contents of a new API key.
     #[derive(Debug, Clone, Copy)]
     pub struct Contents<'a> {
-        /// The text in front of the digits.
+        /// The prefix of the text.
         pub prefix: &'a Prefix,
-        /// `OP0123456789`. Format 1 leaves it out, as it does the end and what is random.
+        /// The operator id, such as `OP0123456789`. Format 1 contains neither operator nor expiry nor random bytes.
         pub operator: &'a str,
-        /// Below 2^48.
+        /// The number of the API key, below 2^48.
         pub number: u64,
-        /// Seconds since the Unix epoch, below 2^40.
+        /// When it is issued, in seconds since the Unix epoch, below 2^40.
         pub issued_at: u64,
-        /// Seconds since the Unix epoch, from 1 and below 2^40; None: it has no end.
+        /// When it expires, in seconds since the Unix epoch, from 1 and below 2^40. `None`: it does not expire.
         pub expires_at: Option<u64>,
-        /// So that two of the same number and second still differ.
+        /// Random bytes that distinguish two API keys of the same number and second.
         pub random: [u8; 4],
-        /// What the client is to send beside it.
+        /// The username that the client has to send with the API key.
         pub username: &'a str,
     }
 
     impl MintingKey {
-        /// `secret`: of [`Kind::Signed`] the seed (RFC 8032 section 5.1.5).
+        /// Creates a key. `secret` is the seed (RFC 8032 section 5.1.5) for [`Kind::Signed`].
         ///
         /// # Errors
         ///
-        /// Returns what [`GenerationKey::new`] does; no secret is refused.
+        /// Returns the errors of [`GenerationKey::new`], which accepts every secret.
         pub fn new(generation: u8, kind: Kind, secret: &[u8; 32]) -> Result<Self, BadKey> {
             let checking = match kind {
                 Kind::Signed => {
@@ -515,19 +555,19 @@ mod minting {
             Ok(Self { secret: Zeroizing::new(*secret), checking: checking? })
         }
 
-        /// Returns the key that checks what this one makes.
+        /// Returns the key that verifies the API keys of this one.
         pub const fn checking(&self) -> &GenerationKey {
             &self.checking
         }
 
-        /// The API key, to be shown once. None if a part is larger than its field, or the username names nobody; or the
-        /// root user in the short form.
+        /// Creates an API key, which must be shown only once. Returns `None` if a value exceeds its field, if operator
+        /// and username do not name a subject, or for a root user in the short form.
         pub fn mint(&self, contents: &Contents<'_>) -> Option<Secret> {
             let Contents { prefix, operator, number, issued_at, expires_at, random, username } = *contents;
             let kind = self.checking.kind();
             let operator = if kind == Kind::Format1 { 0 } else { operator_number(operator)? };
-            let fits = number >> 48 == 0 && issued_at >> 40 == 0 && expires_at.unwrap_or(1) >> 40 == 0;
-            if !fits || expires_at == Some(NEVER) {
+            let is_in_range = number >> 48 == 0 && issued_at >> 40 == 0 && expires_at.unwrap_or(1) >> 40 == 0;
+            if !is_in_range || expires_at == Some(NEVER_EXPIRES) {
                 return None;
             }
             if kind != Kind::Format1 {
@@ -537,44 +577,44 @@ mod minting {
                 }
             }
             let generation = self.checking.generation;
-            let expires_at = expires_at.unwrap_or(NEVER);
-            self.seal(
+            let expires_at = expires_at.unwrap_or(NEVER_EXPIRES);
+            self.sign_body(
                 prefix,
-                &Body { kind, generation, operator, number, issued_at, expires_at, random },
+                &KeyBody { kind, generation, operator, number, issued_at, expires_at, random },
                 username,
             )
         }
 
-        /// Whatever the body says.
-        pub(super) fn seal(&self, prefix: &Prefix, body: &Body, username: &str) -> Option<Secret> {
-            let written = body.write();
-            let written = written.get(..body.kind.body())?;
-            let mut bytes = Vec::from(written);
+        /// Creates an API key with any body.
+        pub(super) fn sign_body(&self, prefix: &Prefix, body: &KeyBody, username: &str) -> Option<Secret> {
+            let encoded = body.write();
+            let encoded = encoded.get(..body.kind.body_len())?;
+            let mut bytes = Vec::from(encoded);
             let lengths = Lengths::of(prefix, body, username);
             match &self.checking.proof {
                 ProofKey::Signed(_) => {
-                    let message = lengths?.message(SIGNED_DOMAIN, prefix, written, username).concat();
+                    let message = lengths?.message(SIGNED_DOMAIN, prefix, encoded, username).concat();
                     let key = ed25519_dalek::SigningKey::from_bytes(&self.secret);
                     bytes.extend(key.sign(&message).to_bytes());
                 }
                 ProofKey::Short(mac) => {
                     let lengths = lengths?;
-                    let message = lengths.message(&[], prefix, written, username);
+                    let message = lengths.message(&[], prefix, encoded, username);
                     let mac = message.iter().fold(mac.clone(), |mac, part| mac.chain_update(part));
-                    bytes.extend(mac.finalize().into_bytes().get(..TAG)?);
+                    bytes.extend(mac.finalize().into_bytes().get(..TAG_LEN)?);
                 }
                 ProofKey::Format1(mac) => {
-                    let mac = format1(mac, prefix, written, username);
-                    bytes.extend(mac.finalize().into_bytes().get(..TAG)?);
+                    let mac = format1(mac, prefix, encoded, username);
+                    bytes.extend(mac.finalize().into_bytes().get(..TAG_LEN)?);
                 }
             }
-            Some(spell(prefix, body.kind, bytes))
+            Some(encode_text(prefix, body.kind, bytes))
         }
     }
 
-    /// The text of these bytes.
-    pub(super) fn spell(prefix: &Prefix, kind: Kind, mut bytes: Vec<u8>) -> Secret {
-        let mut digits = vec![0; kind.digits()];
+    /// Encodes the bytes as text with a prefix and a checksum.
+    pub(super) fn encode_text(prefix: &Prefix, kind: Kind, mut bytes: Vec<u8>) -> Secret {
+        let mut digits = vec![0; kind.digit_len()];
         base62::encode_from(&mut bytes, &mut digits);
         let mut text: String = prefix.0.clone();
         text.extend(digits.into_iter().map(char::from));
@@ -591,17 +631,17 @@ mod minting {
         }
     }
 }
-/// What API keys start with: `ks_live_` unless configured otherwise.
+/// The prefix of API keys: `ks_live_` by default.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Prefix(String);
 
 impl Prefix {
-    /// Returns the prefix, its last `_` included.
+    /// Returns the prefix, including its last `_`.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// At most [`MAX_PREFIX`].
+    /// Returns the length in bytes, at most [`MAX_PREFIX_LEN`].
     fn length(&self) -> u8 {
         u8::try_from(self.0.len()).unwrap_or(u8::MAX)
     }
@@ -617,50 +657,51 @@ impl FromStr for Prefix {
     type Err = NotAPrefix;
 
     fn from_str(text: &str) -> Result<Self, NotAPrefix> {
-        let usual = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_';
-        let good = text.len() <= MAX_PREFIX
+        let is_permitted = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_';
+        let is_valid = text.len() <= MAX_PREFIX_LEN
             && text.starts_with(|first: char| first.is_ascii_lowercase())
             && text.ends_with('_')
-            && text.bytes().all(usual);
-        if good { Ok(Self(text.into())) } else { Err(NotAPrefix) }
+            && text.bytes().all(is_permitted);
+        if is_valid { Ok(Self(text.into())) } else { Err(NotAPrefix) }
     }
 }
 
-/// The text is no prefix of API keys.
+/// The error for a text that is not a valid prefix of API keys.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct NotAPrefix;
 
 impl fmt::Display for NotAPrefix {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a prefix is up to 24 characters out of a-z 0-9 _, a letter first and _ last")
+        f.write_str("a prefix has at most 24 characters of a-z 0-9 _, starts with a letter and ends with _")
     }
 }
 
 impl core::error::Error for NotAPrefix {}
 
-/// Why an API key is refused. Each has one stable code, used in responses, metrics and logs alike.
+/// Why an API key is refused. Each reason has one stable code, which responses, metrics and logs use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Error {
-    /// None of the configured prefixes.
+    /// The API key has none of the configured prefixes.
     Prefix,
-    /// None of the lengths that API keys with this prefix have.
+    /// The API key has a length that no format has.
     Length,
-    /// A character outside `0-9 A-Z a-z`.
+    /// The API key has a character outside `0-9 A-Z a-z`.
     Alphabet,
-    /// The CRC-32 at the end is another than that of the text.
+    /// The checksum (CRC-32) does not match.
     Checksum,
-    /// Digits that stand for more than the bytes of a key: another spelling of some key, never accepted.
+    /// The digits encode a number that exceeds the bytes of the format, so they are a second encoding of another API
+    /// key.
     NotCanonical,
-    /// A body that is none of the format that its length says.
+    /// The body does not have the format that the length implies.
     Format,
-    /// Of format 1 and the short form: not made with the key of its generation, or for another username.
+    /// Format 1 and the short form: the tag is not that of the generation key for this username.
     Tag,
-    /// The same of format 2.
+    /// Format 2: the signature is not that of the generation key for this username.
     Signature,
 }
 
 impl Error {
-    /// All of them, each once.
+    /// All errors.
     pub const ALL: [Self; 8] = [
         Self::Prefix,
         Self::Length,
@@ -672,7 +713,7 @@ impl Error {
         Self::Signature,
     ];
 
-    /// Returns the stable code, as responses, metrics and logs have it.
+    /// Returns the stable code for responses, metrics and logs.
     pub const fn code(self) -> &'static str {
         match self {
             Self::Prefix => "api_key_prefix_unknown",
@@ -690,11 +731,11 @@ impl Error {
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Prefix => "the API key has another prefix",
-            Self::Length => "the API key has another length",
+            Self::Prefix => "the API key has an unknown prefix",
+            Self::Length => "the API key has a wrong length",
             Self::Alphabet => "the API key has a character outside 0-9 A-Z a-z",
-            Self::Checksum => "the checksum of the API key is wrong: mistyped or cut",
-            Self::NotCanonical => "the API key is not in its canonical spelling",
+            Self::Checksum => "the checksum of the API key is wrong: it was mistyped or truncated",
+            Self::NotCanonical => "the API key is not in its canonical encoding",
             Self::Format => "the API key has an unknown format",
             Self::Tag | Self::Signature => "the API key was not issued here, or not for this user",
         })
@@ -703,12 +744,12 @@ impl fmt::Display for Error {
 
 impl core::error::Error for Error {}
 
-/// What an API key says of itself.
+/// The body of an API key.
 #[derive(Clone, Copy)]
-struct Body {
+struct KeyBody {
     kind: Kind,
     generation: u8,
-    /// The last four: zero in format 1.
+    /// Random bytes; zero in format 1.
     operator: u64,
     number: u64,
     issued_at: u64,
@@ -716,26 +757,26 @@ struct Body {
     random: [u8; 4],
 }
 
-impl Body {
+impl KeyBody {
     fn read(kind: Kind, bytes: &[u8]) -> Option<Self> {
         let (body, rest) = match (kind, bytes) {
             (Kind::Format1, [format, generation, rest @ ..]) if *format == kind.format() => {
-                let (of_key, rest) = rest.split_first_chunk::<6>()?;
+                let (key_number, rest) = rest.split_first_chunk::<6>()?;
                 let (issued_at, rest) = rest.split_first_chunk::<5>()?;
                 let body = Self {
                     kind,
                     generation: *generation,
                     operator: 0,
-                    number: number(*of_key),
+                    number: number(*key_number),
                     issued_at: number(*issued_at),
-                    expires_at: NEVER,
+                    expires_at: NEVER_EXPIRES,
                     random: [0; 4],
                 };
                 (body, rest)
             }
             (Kind::Signed | Kind::Short, [format, generation, rest @ ..]) if *format == kind.format() => {
                 let (operator, rest) = rest.split_first_chunk::<5>()?;
-                let (of_key, rest) = rest.split_first_chunk::<6>()?;
+                let (key_number, rest) = rest.split_first_chunk::<6>()?;
                 let (issued_at, rest) = rest.split_first_chunk::<5>()?;
                 let (expires_at, rest) = rest.split_first_chunk::<5>()?;
                 let (random, rest) = rest.split_first_chunk::<4>()?;
@@ -743,7 +784,7 @@ impl Body {
                     kind,
                     generation: *generation,
                     operator: number(*operator),
-                    number: number(*of_key),
+                    number: number(*key_number),
                     issued_at: number(*issued_at),
                     expires_at: number(*expires_at),
                     random: *random,
@@ -752,21 +793,21 @@ impl Body {
             }
             _ => return None,
         };
-        // One operator has one number, of ten digits.
-        (rest.is_empty() && body.operator < OPERATORS).then_some(body)
+        // Operator numbers have ten digits.
+        (rest.is_empty() && body.operator < OPERATOR_COUNT).then_some(body)
     }
 
-    /// As many bytes as its kind has; zeros behind.
-    fn write(&self) -> [u8; LONGEST_BODY] {
+    /// Encodes the body. It has [`Kind::body_len`] bytes, followed by zeros.
+    fn write(&self) -> [u8; MAX_BODY_LEN] {
         let Self { kind, generation, operator, number, issued_at, expires_at, random } = self;
         let [_, _, n5, n4, n3, n2, n1, n0] = number.to_be_bytes();
         let [_, _, _, i4, i3, i2, i1, i0] = issued_at.to_be_bytes();
         let (format, g) = (kind.format(), *generation);
         if *kind == Kind::Format1 {
-            let mut written = [0; LONGEST_BODY];
+            let mut encoded = [0; MAX_BODY_LEN];
             let body = [format, g, n5, n4, n3, n2, n1, n0, i4, i3, i2, i1, i0];
-            written.iter_mut().zip(body).for_each(|(to, from)| *to = from);
-            return written;
+            encoded.iter_mut().zip(body).for_each(|(to, from)| *to = from);
+            return encoded;
         }
         let [_, _, _, o4, o3, o2, o1, o0] = operator.to_be_bytes();
         let [_, _, _, e4, e3, e2, e1, e0] = expires_at.to_be_bytes();
@@ -778,43 +819,17 @@ impl Body {
     }
 }
 
-/// Big-endian, of at most eight bytes.
+/// Decodes a big-endian integer of at most eight bytes.
 fn number<const N: usize>(bytes: [u8; N]) -> u64 {
     bytes.into_iter().fold(0, |number, byte| number << 8 | u64::from(byte))
 }
-
-/// No other use of the same key could ever say this. One per format: no proof of one is a proof of another.
-const FORMAT1_DOMAIN: &[u8] = b"keystile api key\0";
-const SIGNED_DOMAIN: &[u8] = b"keystile api key 2\0";
-const SHORT_DOMAIN: &[u8] = b"keystile api key 3\0";
-
-/// 128 bits: a guess has to be made online, and at a million guesses a second the odds are 1 in 10^25 a year.
-const TAG: usize = 16;
-
-/// Of Ed25519 (RFC 8032 section 5.1.6).
-const SIGNATURE: usize = 64;
-
-const LONGEST_BODY: usize = 27;
-const LONGEST: usize = LONGEST_BODY + SIGNATURE;
-
-/// What ten digits can count.
-const OPERATORS: u64 = 10_000_000_000;
-
-/// In the field of an end.
-const NEVER: u64 = 0;
-
-/// 62^6 > 2^32.
-const CHECKSUM_DIGITS: usize = 6;
-
-/// As long as anybody wants to read aloud.
-const MAX_PREFIX: usize = 24;
 
 #[cfg(all(test, feature = "mint"))]
 mod tests {
     use proptest::prelude::*;
     use std::{format, string::ToString, vec, vec::Vec};
 
-    use super::{minting::spell, *};
+    use super::{minting::encode_text, *};
     use crate::secret::Secret;
 
     fn key(kind: Kind) -> MintingKey {
@@ -848,19 +863,19 @@ mod tests {
         key(kind).mint(&contents(&Prefix::default(), username)).unwrap()
     }
 
-    /// Body and proof.
+    /// Returns body and proof.
     fn bytes_of(kind: Kind, text: &str) -> Vec<u8> {
-        let mut bytes = vec![0; kind.bytes()];
-        base62::decode_into(&text.as_bytes()[8..8 + kind.digits()], &mut bytes).unwrap();
+        let mut bytes = vec![0; kind.byte_len()];
+        base62::decode_into(&text.as_bytes()[8..8 + kind.digit_len()], &mut bytes).unwrap();
         bytes
     }
 
-    /// An API key of these bytes, its checksum right.
+    /// Encodes bytes as an API key with a valid checksum.
     fn forged(kind: Kind, bytes: Vec<u8>) -> Secret {
-        spell(&Prefix::default(), kind, bytes)
+        encode_text(&Prefix::default(), kind, bytes)
     }
 
-    fn summed(text: &str) -> String {
+    fn checksummed(text: &str) -> String {
         let mut checksum = [0; CHECKSUM_DIGITS];
         base62::encode(crc32(text.as_bytes()).to_be_bytes(), &mut checksum);
         format!("{text}{}", str::from_utf8(&checksum).unwrap())
@@ -868,12 +883,12 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_minted_opens_for_its_username_only(
+        fn minted_keys_verify_for_their_username_only(
             kind in kinds(),
             number in 0..1_u64 << 48,
             issued_at in 0..1_u64 << 40,
             expires_at in prop::option::of(1..1_u64 << 40),
-            operator in 0..OPERATORS,
+            operator in 0..OPERATOR_COUNT,
             random: [u8; 4],
             name in "[a-zA-Z0-9._@+-]{2,64}",
             other in "\\PC{0,40}",
@@ -885,7 +900,7 @@ mod tests {
                 let contents =
                     Contents { prefix: &prefix, operator: &operator, number, issued_at, expires_at, random, username: &username };
                 let minted = key(kind).mint(&contents).unwrap();
-                prop_assert_eq!(minted.expose().len(), 8 + kind.digits() + CHECKSUM_DIGITS);
+                prop_assert_eq!(minted.expose().len(), 8 + kind.digit_len() + CHECKSUM_DIGITS);
                 let opened = open(kind, minted.expose().as_bytes(), &username).unwrap();
                 prop_assert_eq!((opened.number(), opened.issued_at(), opened.username()), (number, issued_at, &*username));
                 prop_assert_eq!(opened.fingerprint(), Fingerprint::of(minted.expose().as_bytes()));
@@ -904,7 +919,7 @@ mod tests {
         }
 
         #[test]
-        fn no_byte_of_it_can_be_changed(kind in kinds(), at: prop::sample::Index, byte: u8) {
+        fn changed_characters_are_refused(kind in kinds(), at: prop::sample::Index, byte: u8) {
             let minted = minted(kind, "alice");
             let mut bytes = minted.expose().as_bytes().to_vec();
             let at = at.index(bytes.len());
@@ -914,7 +929,7 @@ mod tests {
         }
 
         #[test]
-        fn no_bit_of_it_can_be_forged(kind in kinds(), bit: prop::sample::Index) {
+        fn changed_bits_are_refused(kind in kinds(), bit: prop::sample::Index) {
             let minted = minted(kind, "alice");
             let mut bytes = bytes_of(kind, minted.expose());
             let again = forged(kind, bytes.clone());
@@ -922,28 +937,28 @@ mod tests {
             let bit = bit.index(8 * bytes.len());
             bytes[bit / 8] ^= 1 << (bit % 8);
             let refused = open(kind, forged(kind, bytes).expose().as_bytes(), "alice").unwrap_err();
-            // The format; or an operator of eleven digits.
+            // The format, or an operator number of eleven digits.
             let in_body = bit < 8 || (kind != Kind::Format1 && (16..56).contains(&bit));
             prop_assert!(refused == super::tests::refused(kind) || (refused == Error::Format && in_body), "{refused:?}");
         }
 
         #[test]
-        fn any_bytes_are_parsed_without_a_panic(
+        fn arbitrary_bytes_do_not_panic(
             rest in prop::collection::vec(any::<u8>(), 0..200),
             digits in "[0-9A-Za-z]{0,140}",
         ) {
             for kind in Kind::ALL {
                 prop_assert!(open(kind, &rest, "").is_err());
                 prop_assert!(open(kind, &[b"ks_live_", &rest[..]].concat(), "").is_err());
-                let digits = digits.get(..kind.digits()).unwrap_or(&digits);
-                let text = summed(&format!("ks_live_{digits}"));
+                let digits = digits.get(..kind.digit_len()).unwrap_or(&digits);
+                let text = checksummed(&format!("ks_live_{digits}"));
                 prop_assert!(open(kind, text.as_bytes(), "").is_err());
             }
         }
 
-        /// The library signs and verifies what we say is signed: nothing else is.
+        /// Verifies the signature independently over the documented message.
         #[test]
-        fn the_signature_is_over_prefix_body_and_username(name in "[a-z]{1,64}", random: [u8; 4]) {
+        fn signature_covers_prefix_body_and_username(name in "[a-z]{1,64}", random: [u8; 4]) {
             let prefix = Prefix::default();
             let minted = key(Kind::Signed).mint(&Contents { random, ..contents(&prefix, &name) }).unwrap();
             let bytes = bytes_of(Kind::Signed, minted.expose());
@@ -956,8 +971,8 @@ mod tests {
     }
 
     #[test]
-    fn is_as_written_down() {
-        // Every edge and every scanner reads this: a change is a new format.
+    fn minted_keys_match_fixed_vectors() {
+        // Edges and secret scanners depend on these texts: any change is a new format.
         for (kind, length, text) in [
             (Kind::Format1, 53, "ks_live_0CzxH5jnbVmSwncNorhI12096SFFw5tgY634cBm2JUey8"),
             (Kind::Signed, 137, SIGNED),
@@ -969,13 +984,13 @@ mod tests {
         }
     }
 
-    /// As another implementation makes them.
+    /// API keys of an independent implementation.
     const SIGNED: &str = "ks_live_01SSiHzFhP5dBWS6a3eV9qWMfBSq0j0GCP0s5V5U3HqgSHgZI2iws9HUgz9ezqGLYJeal38zShWRGk2geVfYQzxyiGtgZ3TQF3DPa7zKbmbIakTuveXs8JsnK521pxAw7";
     const SHORT: &str = "ks_live_0Hm6MhansovGIzNUtVZm0HwbCsQoahGS6u4OWudOVQ46PlWKRZRhf4lTwd0JNd5A";
 
-    /// A username never makes an API key somebody else's, another operator's least of all.
+    /// A username never assigns an API key to another subject, in particular not to another operator.
     #[test]
-    fn a_username_names_one_subject_or_none() {
+    fn usernames_name_at_most_one_subject() {
         let long = "x".repeat(64);
         for (username, subject) in [
             ("", Some("OP0123456789")),
@@ -984,7 +999,7 @@ mod tests {
             ("OP0123456789/alice", Some("OP0123456789/alice")),
             ("alice@example.com", Some("OP0123456789/alice@example.com")),
             (&long, Some(&*format!("OP0123456789/{long}"))),
-            // A user that is called like an operator: by its whole subject only.
+            // A user with the name of an operator id: named by its full subject only.
             ("OP0123456789/OP9876543210", Some("OP0123456789/OP9876543210")),
             ("OP9876543210", None),
             ("OP9876543210/alice", None),
@@ -1023,18 +1038,18 @@ mod tests {
                 });
                 assert_eq!(opened.as_ref().map(Holder::subject), subject, "{kind:?} {username}");
                 assert!(opened.is_none_or(|opened| opened.operator() == OPERATOR));
-                // Not even whoever has the key gets one in.
+                // A stolen key cannot create such an API key either.
                 let (number, issued_at, random) = (1, 2, [0; 4]);
-                let body = Body {
+                let body = KeyBody {
                     kind,
                     generation: 1,
                     operator: 123_456_789,
                     number,
                     issued_at,
-                    expires_at: NEVER,
+                    expires_at: NEVER_EXPIRES,
                     random,
                 };
-                if let Some(sealed) = key(kind).seal(&prefix, &body, username) {
+                if let Some(sealed) = key(kind).sign_body(&prefix, &body, username) {
                     let opened = open(kind, sealed.expose().as_bytes(), username);
                     assert_eq!(opened.is_ok(), subject.is_some(), "{kind:?} {username}");
                 }
@@ -1048,7 +1063,7 @@ mod tests {
         for kind in Kind::ALL {
             let minted = minted(kind, "alice");
             let text = minted.expose();
-            let too_large = summed(&format!("ks_live_{}", "z".repeat(kind.digits())));
+            let too_large = checksummed(&format!("ks_live_{}", "z".repeat(kind.digit_len())));
             let with = |at: usize, byte: u8| {
                 let mut bytes = bytes_of(kind, text);
                 bytes[at] = byte;
@@ -1067,19 +1082,19 @@ mod tests {
                 (text.replacen("ks_live_0", "ks_live_-", 1), Error::Alphabet),
                 (format!("{}_", &text[..text.len() - 1]), Error::Alphabet),
                 (format!("{}zzzzzz", &text[..text.len() - 6]), Error::Checksum),
-                (summed(&text[..text.len() - 6]).replacen("ks_live_0", "ks_live_1", 1), Error::Checksum),
+                (checksummed(&text[..text.len() - 6]).replacen("ks_live_0", "ks_live_1", 1), Error::Checksum),
                 (too_large, Error::NotCanonical),
                 (with(0, 0), Error::Format),
                 (with(0, 4), Error::Format),
                 (with(0, if kind == Kind::Short { 2 } else { 3 }), Error::Format),
                 (with(1, 2), refused(kind)),
                 (with(12, 77), refused(kind)),
-                // The prefix is under the proof too.
-                (summed(&text[..text.len() - 6].replacen("ks_live_", "sk_live_", 1)), refused(kind)),
+                // The proof covers the prefix.
+                (checksummed(&text[..text.len() - 6].replacen("ks_live_", "sk_live_", 1)), refused(kind)),
             ] {
                 assert_eq!(open(kind, bad.as_bytes(), "alice"), Err(reason), "{kind:?} {bad}");
             }
-            // More than ten digits: 2^40 - 1.
+            // Eleven and more digits: 2^40 - 1.
             if kind != Kind::Format1 {
                 let mut bytes = bytes_of(kind, text);
                 bytes[2..7].fill(0xff);
@@ -1107,7 +1122,7 @@ mod tests {
         }
     }
 
-    /// Not of another secret, generation or kind, whatever bytes those share.
+    /// Keys with another secret, generation or format never verify, even if they share bytes.
     #[test]
     fn another_key_does_not_open() {
         let prefixes = prefixes();
@@ -1122,7 +1137,7 @@ mod tests {
             ];
             for other in Kind::ALL.into_iter().filter(|other| *other != kind) {
                 strangers.push(key(other).checking().clone());
-                // The public key taken for a secret, as in RFC 8725 section 2.1.
+                // The public key used as a secret (RFC 8725 section 2.1).
                 strangers.extend(
                     GenerationKey::new(1, other, &public).ok().filter(|key| key.kind() != Kind::Signed),
                 );
@@ -1147,7 +1162,7 @@ mod tests {
         }
         let key = key(Kind::Signed);
         let public = key.checking().public_bytes().unwrap();
-        // Whoever has it and takes it for a seed or a secret makes API keys that nobody takes.
+        // The public key used as a seed or secret creates API keys that are refused.
         for kind in Kind::ALL {
             let thief = MintingKey::new(1, kind, public).unwrap();
             let made = thief.mint(&contents(&Prefix::default(), "alice")).unwrap();
@@ -1158,20 +1173,23 @@ mod tests {
     #[test]
     fn what_does_not_fit_is_not_minted() {
         let prefix = Prefix::default();
-        let good = contents(&prefix, "alice");
+        let is_valid = contents(&prefix, "alice");
         for kind in Kind::ALL {
-            assert!(key(kind).mint(&good).is_some());
-            assert!(key(kind).mint(&Contents { number: 1 << 48, ..good }).is_none());
-            assert!(key(kind).mint(&Contents { issued_at: 1 << 40, ..good }).is_none());
-            assert!(key(kind).mint(&Contents { expires_at: Some(1 << 40), ..good }).is_none());
-            assert!(key(kind).mint(&Contents { expires_at: Some(0), ..good }).is_none(), "that says never");
+            assert!(key(kind).mint(&is_valid).is_some());
+            assert!(key(kind).mint(&Contents { number: 1 << 48, ..is_valid }).is_none());
+            assert!(key(kind).mint(&Contents { issued_at: 1 << 40, ..is_valid }).is_none());
+            assert!(key(kind).mint(&Contents { expires_at: Some(1 << 40), ..is_valid }).is_none());
+            assert!(
+                key(kind).mint(&Contents { expires_at: Some(0), ..is_valid }).is_none(),
+                "that says never"
+            );
         }
         for operator in ["", "OP1", "OP01234567890", "op0123456789", "OP012345678x"] {
-            assert!(key(Kind::Signed).mint(&Contents { operator, ..good }).is_none(), "{operator}");
+            assert!(key(Kind::Signed).mint(&Contents { operator, ..is_valid }).is_none(), "{operator}");
         }
     }
 
-    /// Of the same number, second and username.
+    /// Two API keys of the same number, second and username.
     #[test]
     fn what_is_random_tells_two_apart() {
         let prefix = Prefix::default();

@@ -1,4 +1,5 @@
-//! Short tokens of an edge's own, by which an upstream can tell that a request came through it (HS256, RFC 7515).
+//! Assertions: short-lived tokens with which an edge proves to an upstream that a request passed through it (HS256, RFC
+//! 7515).
 
 use alloc::string::String;
 use core::fmt;
@@ -8,16 +9,19 @@ use sha2::Sha256;
 
 use crate::{BadKey, base64url};
 
-/// What assertions are signed with: a secret that edge and upstream share.
+/// The encoded header `{"alg":"HS256","typ":"JWT"}`.
+const HEADER: &str = "eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9.";
+
+/// The key that signs assertions: a secret that the edge shares with the upstream.
 #[derive(Clone)]
 pub struct Signer(Hmac<Sha256>);
 
 impl Signer {
-    /// RFC 7518 section 3.2: at least 256 bits.
+    /// Creates a key. RFC 7518 section 3.2 requires at least 256 bits.
     ///
     /// # Errors
     ///
-    /// Returns [`BadKey::Weak`] for a shorter secret.
+    /// Returns [`BadKey::Weak`] for a secret of less than 32 bytes.
     pub fn new(secret: &[u8]) -> Result<Self, BadKey> {
         if secret.len() < 32 {
             return Err(BadKey::Weak);
@@ -25,7 +29,7 @@ impl Signer {
         Hmac::new_from_slice(secret).map(Self).map_err(|_| BadKey::Weak)
     }
 
-    /// `claims` are a JSON object.
+    /// Signs claims, which must be a JSON object.
     pub fn sign(&self, claims: &str) -> String {
         let mut token = String::from(HEADER);
         token.push_str(&base64url::encode(claims.as_bytes()));
@@ -41,6 +45,3 @@ impl fmt::Debug for Signer {
         f.write_str("Signer(..)")
     }
 }
-
-/// `{"alg":"HS256","typ":"JWT"}`
-const HEADER: &str = "eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9.";

@@ -1,11 +1,17 @@
-//! Base62: a big-endian number of N bytes in a fixed count of digits `0-9 A-Z a-z`, most significant first.
-//! A double click selects it whole, and no place where text goes needs to escape it.
+//! Base62: encodes a big-endian number of N bytes in a fixed count of digits `0-9 A-Z a-z`, most significant digit
+//! first. The text needs no escaping, and a double click selects all of it.
 
-/// Why a text is not the digits of N bytes.
+/// Maximum length of a number in bytes.
+const MAX_LEN: usize = 92;
+
+#[cfg(feature = "mint")]
+const ALPHABET: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
+
+/// Why a text is not the base62 encoding of N bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum NotANumber {
     Alphabet,
-    /// More than N bytes can hold.
+    /// The number exceeds N bytes.
     TooLarge,
 }
 
@@ -15,10 +21,10 @@ pub(crate) fn decode<const N: usize>(digits: &[u8]) -> Result<[u8; N], NotANumbe
     Ok(number)
 }
 
-/// The number in as many bytes as `number` has, at most [`LONGEST`]. Five digits at a time, as 62^5 < 2^32: of the 91
-/// bytes that anybody may send as an API key, that is 575 multiplications instead of 11,193.
+/// Decodes digits into `number`, which has at most [`MAX_LEN`] bytes. It processes five digits at a time, since 62^5 <
+/// 2^32: for the 91 bytes of an API key this takes 575 multiplications instead of 11,193.
 pub(crate) fn decode_into(digits: &[u8], number: &mut [u8]) -> Result<(), NotANumber> {
-    let mut words = [0_u32; LONGEST / 4];
+    let mut words = [0_u32; MAX_LEN / 4];
     let words = words.get_mut(..number.len().div_ceil(4)).ok_or(NotANumber::TooLarge)?;
     for digits in digits.chunks(5) {
         let (mut shift, mut sum) = (1_u32, 0_u32);
@@ -28,7 +34,7 @@ pub(crate) fn decode_into(digits: &[u8], number: &mut [u8]) -> Result<(), NotANu
         }
         let mut carry = sum;
         for word in words.iter_mut().rev() {
-            // At most (2^32 - 1) * 62^5 + 2^32 - 1.
+            // The sum is at most (2^32 - 1) * 62^5 + 2^32 - 1.
             let shifted =
                 u64::from(*word).wrapping_mul(shift.into()).wrapping_add(carry.into()).to_be_bytes();
             let [a, b, c, d, e, f, g, h] = shifted;
@@ -38,7 +44,7 @@ pub(crate) fn decode_into(digits: &[u8], number: &mut [u8]) -> Result<(), NotANu
             return Err(NotANumber::TooLarge);
         }
     }
-    // The words may have up to three bytes more in front than the number has.
+    // The words can have up to three more leading bytes than the number.
     let mut bytes = words.iter().flat_map(|word| word.to_be_bytes());
     let more = words.len().saturating_mul(4).saturating_sub(number.len());
     if !bytes.by_ref().take(more).all(|byte| byte == 0) {
@@ -58,16 +64,13 @@ fn value(digit: u8) -> Option<u8> {
     Some(digit.wrapping_sub(first).wrapping_add(value_of_first))
 }
 
-/// The most bytes of a number.
-const LONGEST: usize = 92;
-
-/// Fills `digits`; the number must fit.
+/// Encodes a number. The number must fit into `digits`.
 #[cfg(feature = "mint")]
 pub(crate) fn encode<const N: usize>(mut number: [u8; N], digits: &mut [u8]) {
     encode_from(&mut number, digits);
 }
 
-/// As [`encode`]; leaves nothing of the number.
+/// Encodes a number like [`encode`], and leaves zeros in `number`.
 #[cfg(feature = "mint")]
 pub(crate) fn encode_from(number: &mut [u8], digits: &mut [u8]) {
     for digit in digits.iter_mut().rev() {
@@ -80,9 +83,6 @@ pub(crate) fn encode_from(number: &mut [u8], digits: &mut [u8]) {
         *digit = ALPHABET.get(usize::from(rest)).copied().unwrap_or_default();
     }
 }
-
-#[cfg(feature = "mint")]
-const ALPHABET: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
 
 #[cfg(all(test, feature = "mint"))]
 mod tests {
@@ -107,13 +107,13 @@ mod tests {
     proptest! {
         #[test]
         fn so_has_one_of_any_length(number in prop::collection::vec(any::<u8>(), 0..=92)) {
-            // One digit more than needed at times: zeros in front are digits too.
+            // Sometimes one digit more than necessary: leading zeros are digits too.
             let mut digits = vec![0; number.len() * 1344 / 1000 + 1];
             encode_from(&mut number.clone(), &mut digits);
             let mut decoded = vec![0xaa; number.len()];
             prop_assert_eq!(decode_into(&digits, &mut decoded), Ok(()));
             prop_assert_eq!(&decoded, &number);
-            // One byte less holds it only if the first is zero.
+            // With one byte less, the number fits only if the first byte is zero.
             if let Some((first, rest)) = number.split_first() {
                 let mut decoded = vec![0xaa; rest.len()];
                 let expected = if *first == 0 { Ok(()) } else { Err(NotANumber::TooLarge) };
@@ -126,7 +126,7 @@ mod tests {
             let mut digits = vec![0; length * 1344 / 1000 + 1];
             encode_from(&mut vec![0xff; length], &mut digits);
             prop_assert_eq!(decode_into(&digits, &mut vec![0; length]), Ok(()));
-            // Carry by hand.
+            // Increments the digits.
             for digit in digits.iter_mut().rev() {
                 let value = ALPHABET.iter().position(|known| known == digit).unwrap();
                 *digit = ALPHABET[(value + 1) % 62];

@@ -5,44 +5,47 @@ use serde::{Serialize, Serializer};
 
 use crate::json::{Object, Value};
 
-/// What a token of our own says of its bearer (RFC 7519 section 4). Instants are whole seconds since the Unix epoch.
+/// Upper bound of dates: 2^53. All JSON parsers agree on integers below it (RFC 8259 section 6).
+const MAX_DATE: u64 = 1 << 53;
+
+/// The claims of a token of this deployment (RFC 7519 section 4). Times are seconds since the Unix epoch.
 ///
-/// A member named twice is refused; members not named here are other readers' business.
+/// Duplicate members are refused. Unknown members are ignored.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[cfg_attr(feature = "mint", derive(Serialize))]
 pub struct Claims {
-    /// Issuer (RFC 7519 section 4.1.1).
+    /// The issuer (RFC 7519 section 4.1.1).
     pub iss: String,
-    /// `OP0123456789` for the root user of an operator, `OP0123456789/alice` for a user in it.
+    /// The subject: `OP0123456789` for the root user of an operator, `OP0123456789/alice` for a user of it.
     pub sub: String,
-    /// Audiences (section 4.1.3); a single one is written as a string.
+    /// The audiences (RFC 7519 section 4.1.3). A single audience is encoded as a string.
     #[cfg_attr(feature = "mint", serde(serialize_with = "write_audience"))]
     pub aud: Vec<String>,
-    /// Issued at (section 4.1.6), in seconds.
+    /// When the token was issued (RFC 7519 section 4.1.6), in seconds since the Unix epoch.
     pub iat: u64,
-    /// None: it is good until it is revoked.
+    /// When the token expires (RFC 7519 section 4.1.4), in seconds since the Unix epoch. `None`: it does not expire.
     #[cfg_attr(feature = "mint", serde(skip_serializing_if = "Option::is_none"))]
     pub exp: Option<u64>,
-    /// Not before (section 4.1.5), in seconds.
+    /// From when the token is valid (RFC 7519 section 4.1.5), in seconds since the Unix epoch.
     #[cfg_attr(feature = "mint", serde(skip_serializing_if = "Option::is_none"))]
     pub nbf: Option<u64>,
-    /// Id of the token (section 4.1.7).
+    /// The id of the token (RFC 7519 section 4.1.7).
     pub jti: String,
     /// The operator that the subject belongs to.
     pub operator: Operator,
-    /// Id of the AuthKey that the token was exchanged for.
+    /// The id of the AuthKey that the token was exchanged for.
     #[cfg_attr(feature = "mint", serde(skip_serializing_if = "Option::is_none"))]
     pub akid: Option<String>,
-    /// Session: the id of the API key issued together with the token.
+    /// The session: the id of the API key that was issued together with the token.
     #[cfg_attr(feature = "mint", serde(skip_serializing_if = "Option::is_none"))]
     pub sid: Option<String>,
 }
 
-/// Soracom's clients read the operator id from here.
+/// The claim from which Soracom's clients read the operator id.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[cfg_attr(feature = "mint", derive(Serialize))]
 pub struct Operator {
-    /// `OP0123456789`.
+    /// The operator id, such as `OP0123456789`.
     #[cfg_attr(feature = "mint", serde(rename = "operatorId"))]
     pub operator_id: String,
 }
@@ -50,26 +53,27 @@ pub struct Operator {
 impl Claims {
     pub(crate) fn read(from: &Object) -> Option<Self> {
         Some(Self {
-            iss: text(from, "iss")??.into(),
-            sub: identity(text(from, "sub")??)?,
+            iss: optional_string(from, "iss").ok()??.into(),
+            sub: identity(optional_string(from, "sub").ok()??)?,
             aud: audiences(from)??.map(String::from).collect(),
             iat: from.get("iat")?.as_u64()?,
-            exp: second(from, "exp")?,
-            nbf: second(from, "nbf")?,
-            jti: text(from, "jti")??.into(),
+            exp: optional_seconds(from, "exp")?,
+            nbf: optional_seconds(from, "nbf")?,
+            jti: optional_string(from, "jti").ok()??.into(),
             operator: Operator { operator_id: identity(from.get("operator")?.get("operatorId")?.as_str()?)? },
-            akid: text(from, "akid")?.map(|id| identity(id).ok_or(())).transpose().ok()?,
-            sid: text(from, "sid")?.map(|id| identity(id).ok_or(())).transpose().ok()?,
+            akid: optional_string(from, "akid").ok()?.map(|id| identity(id).ok_or(())).transpose().ok()?,
+            sid: optional_string(from, "sid").ok()?.map(|id| identity(id).ok_or(())).transpose().ok()?,
         })
     }
 }
 
-/// None if it is there and no whole number; `null` is not a way to leave a claim out.
-fn second(from: &Object, name: &str) -> Option<Option<u64>> {
-    from.get(name).map_or(Some(None), |second| second.as_u64().map(Some))
+/// Returns an optional whole number. The outer `None` is an error: the claim is present and not a whole number; `null`
+/// is not permitted.
+fn optional_seconds(from: &Object, name: &str) -> Option<Option<u64>> {
+    from.get(name).map_or(Some(None), |value| value.as_u64().map(Some))
 }
 
-/// The instants that any token may name, whoever issued it, in whole seconds.
+/// The registered time claims of any token, in seconds since the Unix epoch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Instants {
     pub(crate) exp: Option<u64>,
@@ -78,11 +82,11 @@ pub(crate) struct Instants {
 }
 
 impl Instants {
-    /// None if a claim that RFC 7519 section 4.1 names has another type than there: all are optional, none may be
-    /// nonsense. Fractions are cut to the side on which the token holds for less time.
+    /// Reads the time claims. Returns `None` if a registered claim (RFC 7519 section 4.1) has a wrong type. All are
+    /// optional. Fractions are rounded so that the token is valid for less time.
     pub(crate) fn read(from: &Object) -> Option<Self> {
         for name in ["iss", "sub", "jti"] {
-            text(from, name)?;
+            optional_string(from, name).ok()?;
         }
         audiences(from)?;
         let instant = |name| match from.get(name) {
@@ -95,31 +99,37 @@ impl Instants {
     }
 }
 
-/// What goes to the upstream in a header: visible ASCII, so that it arrives as it was signed (RFC 9110 section 5.5).
+/// Returns a text that can be sent in a header unchanged: visible ASCII (RFC 9110 section 5.5).
 fn identity(text: &str) -> Option<String> {
     let visible = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic());
     visible.then(|| text.into())
 }
 
-/// None if it is there and no string; `null` is not a way to leave a claim out.
-pub(crate) fn text<'o>(from: &'o Object, name: &str) -> Option<Option<&'o str>> {
-    from.get(name).map_or(Some(None), |text| text.as_str().map(Some))
+/// The error for a claim of the wrong type.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct WrongType;
+
+/// Returns an optional string, or an error if the claim is present and not a string. `null` is not permitted.
+pub(crate) fn optional_string<'o>(from: &'o Object, name: &str) -> Result<Option<&'o str>, WrongType> {
+    from.get(name).map(|value| value.as_str().ok_or(WrongType)).transpose()
 }
 
-/// RFC 7519 section 4.1.3: one string, or an array of them. None if it is there and neither.
+/// Returns the audiences: one string or an array of strings (RFC 7519 section 4.1.3). The outer `None` is an error: the
+/// claim is present and has another type.
 pub(crate) fn audiences(from: &Object) -> Option<Option<impl Iterator<Item = &str>>> {
     let Some(audience) = from.get("aud") else { return Some(None) };
-    let several = match audience {
-        Value::Array(several) => several.as_slice(),
+    let audiences = match audience {
+        Value::Array(audiences) => audiences.as_slice(),
         one => core::slice::from_ref(one),
     };
-    several.iter().all(Value::is_string).then(|| Some(several.iter().filter_map(Value::as_str)))
+    audiences.iter().all(Value::is_string).then(|| Some(audiences.iter().filter_map(Value::as_str)))
 }
 
-/// RFC 7519 section 2: seconds, "non-integer values can be represented". Whole seconds and whether there is more.
+/// Parses a date: seconds, where "non-integer values can be represented" (RFC 7519 section 2). Returns whole seconds
+/// and whether there is a fraction.
 fn numeric_date(date: &Value) -> Option<(u64, bool)> {
     if let Some(seconds) = date.as_u64() {
-        return (seconds < LAST_DATE).then_some((seconds, false));
+        return (seconds < MAX_DATE).then_some((seconds, false));
     }
     let seconds = date.as_f64()?;
     #[expect(
@@ -128,8 +138,8 @@ fn numeric_date(date: &Value) -> Option<(u64, bool)> {
         reason = "a float of that range is cut to its whole seconds, which is what is asked for"
     )]
     let whole = seconds as u64;
-    // `-0` is no date, as no negative number is.
-    let is_in_range = seconds.is_sign_positive() && whole < LAST_DATE;
+    // `-0` is refused like every negative number.
+    let is_in_range = seconds.is_sign_positive() && whole < MAX_DATE;
     is_in_range.then_some((whole, whole as f64 != seconds))
 }
 
@@ -140,9 +150,6 @@ fn write_audience<S: Serializer>(audience: &Vec<String>, sink: S) -> Result<S::O
         several => sink.collect_seq(several),
     }
 }
-
-/// Up to 2^53 every reader of JSON sees the same number (RFC 8259 section 6).
-const LAST_DATE: u64 = 1 << 53;
 
 #[cfg(test)]
 mod tests {
@@ -158,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn one_audience_is_a_string_and_several_are_an_array() {
+    fn a_single_audience_is_a_string() {
         let mut claims = read(COMPLETE).unwrap();
         assert_eq!(claims.aud, ["api"]);
         assert_eq!(serde_json::to_string(&claims).unwrap(), COMPLETE);
@@ -169,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_that_lives_until_it_is_revoked_names_no_end() {
+    fn exp_is_optional() {
         let endless = COMPLETE.replacen(r#""exp":2,"#, "", 1);
         let claims = read(&endless).unwrap();
         assert_eq!(claims, Claims { exp: None, ..read(COMPLETE).unwrap() });

@@ -10,7 +10,7 @@ static CRC: Crc<u32> = Crc::<u32>::new(&CRC_32_ISO_HDLC);
 #[cfg(test)]
 mod tests {
     #[test]
-    fn is_that_of_the_catalogue() {
+    fn check_value_matches_the_catalogue() {
         assert_eq!(super::crc32(b"123456789"), 0xcbf4_3926); // "check" of CRC-32/ISO-HDLC
         assert_eq!(super::crc32(b""), 0);
     }

@@ -1,7 +1,8 @@
-//! Ed25519 (RFC 8032), to the letter of `verify_strict` of `ed25519-dalek`, in half its time for a key that is used again.
+//! Ed25519 (RFC 8032) with the acceptance rules of `verify_strict` of `ed25519-dalek`, and half its cost for a key that
+//! is used repeatedly.
 //!
-//! A signature (R, s) by the key A holds where R = \[s\]B - \[k\]A, k being SHA-512 of R, A and the message. The field, the
-//! group and the scalars are those of `curve25519-dalek`; only the sum is made by `tables`, which says why.
+//! A signature (R, s) by the key A is valid if R = \[s\]B - \[k\]A, where k is SHA-512 of R, A and the message. Field,
+//! group and scalars are those of `curve25519-dalek`; only the sum is computed by `tables`.
 
 mod tables;
 
@@ -12,21 +13,22 @@ use curve25519_dalek::{EdwardsPoint, Scalar, edwards::CompressedEdwardsY};
 use once_cell::race::OnceBox;
 use sha2::{Digest, Sha512};
 
-use tables::Table;
+use tables::PrecomputedTable;
 
-/// A point of no small order.
+/// A public key: a point that does not have small order.
 #[derive(Clone)]
 pub struct PublicKey(Arc<Key>);
 
 struct Key {
     bytes: [u8; 32],
     point: EdwardsPoint,
-    /// Of -A, made when it is first asked, some 10 KB: many keys are never used.
-    table: OnceBox<Table>,
+    /// The table of -A, about 10 KB. It is computed on first use, since many keys are never used.
+    table: OnceBox<PrecomputedTable>,
 }
 
 impl PublicKey {
-    /// None if it is no point (RFC 8032 section 5.1.3), or one of small order: that verifies signatures nobody made.
+    /// Parses a public key. Returns `None` if it is not a point (RFC 8032 section 5.1.3), or has small order: such a
+    /// key verifies signatures without a secret.
     pub fn from_bytes(bytes: &[u8; 32]) -> Option<Self> {
         let point = CompressedEdwardsY(*bytes).decompress().filter(|point| !point.is_small_order())?;
         Some(Self(Arc::new(Key { bytes: *bytes, point, table: OnceBox::new() })))
@@ -44,7 +46,8 @@ impl PublicKey {
         &self.0.bytes
     }
 
-    /// A signature has one spelling: s is below the order, R is as it is computed, and not of small order.
+    /// Verifies a signature. Each signature has one encoding: s is below the order, and R equals the computed encoding
+    /// and does not have small order.
     pub fn accepts(&self, message: &[&[u8]], signature: &[u8]) -> bool {
         let Key { bytes, point, table } = &*self.0;
         let Ok(signature) = <&[u8; 64]>::try_from(signature) else { return false };
@@ -57,7 +60,7 @@ impl PublicKey {
         message.iter().for_each(|part| hash.update(part));
         let k = Scalar::from_bytes_mod_order_wide(&hash.finalize().into());
         #[expect(clippy::arithmetic_side_effects, reason = "of a point")]
-        let minus_key = table.get_or_init(|| Box::new(Table::of(-point)));
+        let minus_key = table.get_or_init(|| Box::new(PrecomputedTable::of(-point)));
         let expected_r = tables::with_base(&s, &k, minus_key);
         !expected_r.is_small_order() && expected_r.compress().as_bytes() == r
     }
@@ -99,7 +102,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn verdicts_are_those_of_verify_strict(seed: [u8; 32], message: Vec<u8>, at in 0..64_usize, flip in 1..=255_u8) {
+        fn agrees_with_verify_strict(seed: [u8; 32], message: Vec<u8>, at in 0..64_usize, flip in 1..=255_u8) {
             let key = SigningKey::from_bytes(&seed);
             let mut signature = key.sign(&message).to_bytes();
             let public = key.verifying_key().to_bytes();
@@ -109,7 +112,7 @@ mod tests {
         }
 
         #[test]
-        fn so_are_those_on_any_bytes(key: [u8; 32], message: Vec<u8>, r: [u8; 32], s: [u8; 32]) {
+        fn agrees_with_verify_strict_on_arbitrary_bytes(key: [u8; 32], message: Vec<u8>, r: [u8; 32], s: [u8; 32]) {
             let mut signature = [0; 64];
             signature[..32].copy_from_slice(&r);
             signature[32..].copy_from_slice(&s);
@@ -117,17 +120,17 @@ mod tests {
         }
     }
 
-    /// What a forger would try in the place of the key, of R or of s, each beside what is honest.
+    /// Encodings with which an attacker could replace the key or R, and the honest one.
     #[derive(Debug, Clone)]
     enum Encoded {
         Honest,
         /// One of the eight points whose order divides the cofactor.
         SmallOrder(usize),
-        /// The honest point and one of those.
+        /// The honest point plus one of those points.
         Mixed(usize),
-        /// y below 19 written as y + p, with either sign: another spelling of a point (RFC 8032 section 5.1.3).
+        /// y below 19, encoded as y + p with either sign: a second encoding of a point (RFC 8032 section 5.1.3).
         NotCanonical(u8, bool),
-        /// The honest one with one bit flipped.
+        /// The honest encoding with one bit flipped.
         Flipped(usize),
         Any([u8; 32]),
     }
@@ -171,10 +174,10 @@ mod tests {
     #[derive(Debug, Clone)]
     enum S {
         Honest,
-        /// So many times the order more: the same number, spelled otherwise.
+        /// The honest s plus a multiple of the order: a second encoding of the same number.
         Plus(u8),
         Zero,
-        /// The order less one, the order, and one more.
+        /// Values around the order.
         AboutTheOrder(u8),
         Flipped(usize),
         Any([u8; 32]),
@@ -184,7 +187,7 @@ mod tests {
         fn bytes(&self, honest: [u8; 32]) -> [u8; 32] {
             match *self {
                 Self::Honest => honest,
-                Self::Plus(times) => (0..times).fold(honest, |s, _| plus(s, ORDER)),
+                Self::Plus(times) => (0..times).fold(honest, |s, _| add(s, ORDER)),
                 Self::Zero => [0; 32],
                 Self::AboutTheOrder(by) => {
                     let mut s = ORDER;
@@ -212,7 +215,7 @@ mod tests {
         #![proptest_config(ProptestConfig::with_cases(4096))]
 
         #[test]
-        fn so_are_those_on_forgeries(
+        fn agrees_with_verify_strict_on_forgeries(
             seed: [u8; 32],
             message in prop::collection::vec(any::<u8>(), 0..200),
             (key, r, s) in (encoded(), encoded(), s()),
@@ -223,7 +226,7 @@ mod tests {
             let key_bytes = key.bytes(honest);
             let mut good = signing.sign(&message).to_bytes();
             if signed_for_the_key {
-                // As the owner of the secret would sign, who hands out another key than that of the secret.
+                // A signature by the owner of the secret, who publishes a different key.
                 let (scalar, nonce) = (signing.to_scalar(), Scalar::from_bytes_mod_order(seed));
                 let r = r.bytes(EdwardsPoint::mul_base(&nonce).compress().to_bytes());
                 let hash = Sha512::new().chain_update(r).chain_update(key_bytes).chain_update(&message);
@@ -240,10 +243,10 @@ mod tests {
         }
     }
 
-    /// Points of small order as the key, as R, and added to a good R: for these, libraries differ ("Taming the many
+    /// Points of small order as the key, as R, and added to a valid R. Libraries differ for these ("Taming the many
     /// EdDSAs", 2020).
     #[test]
-    fn so_are_those_on_points_of_small_order() {
+    fn agrees_with_verify_strict_on_points_of_small_order() {
         let signing = SigningKey::from_bytes(&[7; 32]);
         let public = signing.verifying_key().to_bytes();
         let mut keys = vec![public];
@@ -272,17 +275,17 @@ mod tests {
     }
 
     #[test]
-    fn s_has_one_spelling() {
+    fn s_must_be_below_the_order() {
         let key = SigningKey::from_bytes(&[7; 32]);
         let mut signature = key.sign(b"m").to_bytes();
-        let s = plus(*signature.last_chunk().unwrap(), ORDER);
+        let s = add(*signature.last_chunk().unwrap(), ORDER);
         signature[32..].copy_from_slice(&s);
         assert!(!both(&key.verifying_key().to_bytes(), b"m", &signature));
         assert!(!PublicKey::of(&key).accepts(&[b"m"], &signature[..63]));
     }
 
-    /// Of two numbers, little-endian.
-    fn plus(mut number: [u8; 32], other: [u8; 32]) -> [u8; 32] {
+    /// Adds two little-endian numbers.
+    fn add(mut number: [u8; 32], other: [u8; 32]) -> [u8; 32] {
         let mut carry = 0;
         for (digit, more) in number.iter_mut().zip(other) {
             let sum = u16::from(*digit) + u16::from(more) + carry;

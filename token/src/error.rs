@@ -1,22 +1,23 @@
 use core::fmt;
 
-/// Why a token is refused. Each has one stable code, used in responses, metrics and logs alike.
+/// Why a token is refused. Each reason has one stable code, which responses, metrics and logs use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Error {
-    /// Longer than [`crate::MAX_TOKEN_BYTES`].
+    /// The token is longer than [`crate::MAX_TOKEN_BYTES`].
     TooLong,
-    /// Not three segments, or not the JSON a token must hold.
+    /// The token does not have three segments, or its JSON is not that of a token.
     Malformed,
-    /// Base64url with padding, foreign characters or stray bits: another spelling of some token, never accepted.
+    /// The base64url has padding, invalid characters or non-zero trailing bits, so the text is a second encoding of
+    /// another token.
     NotCanonical,
-    /// The token names another algorithm than its key has (RFC 8725 section 3.1).
+    /// The `alg` of the token differs from the algorithm of the key (RFC 8725 section 3.1).
     AlgorithmMismatch,
-    /// The signature is not the key's.
+    /// The signature is not valid for the key.
     SignatureInvalid,
 }
 
 impl Error {
-    /// Returns the stable code, as responses, metrics and logs have it.
+    /// Returns the stable code for responses, metrics and logs.
     pub const fn code(self) -> &'static str {
         match self {
             Self::TooLong => "token_too_long",
@@ -33,8 +34,8 @@ impl fmt::Display for Error {
         f.write_str(match self {
             Self::TooLong => "the token is too long",
             Self::Malformed => "the token is malformed",
-            Self::NotCanonical => "the token is not in its canonical spelling",
-            Self::AlgorithmMismatch => "the token names another algorithm than its key has",
+            Self::NotCanonical => "the token is not in its canonical encoding",
+            Self::AlgorithmMismatch => "the algorithm of the token differs from that of its key",
             Self::SignatureInvalid => "the signature of the token is invalid",
         })
     }

@@ -3,7 +3,7 @@ use core::{fmt, str::FromStr};
 
 use sha2::{Digest, Sha256};
 
-/// SHA-256 of a credential exactly as presented, prefix included; lower-case hex in text.
+/// The SHA-256 of a credential exactly as presented, including its prefix. Its text is lower case hexadecimal.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Fingerprint([u8; 32]);
 
@@ -13,12 +13,12 @@ impl Fingerprint {
         Self(Sha256::digest(credential).into())
     }
 
-    /// Returns the SHA-256 itself.
+    /// Returns the bytes of the hash.
     pub const fn as_bytes(&self) -> &[u8; 32] {
         &self.0
     }
 
-    /// The first 64 bits, by which revocation lists are sorted.
+    /// Returns the first 64 bits, by which revocation lists are sorted.
     pub const fn prefix(&self) -> u64 {
         let [a, b, c, d, e, f, g, h, ..] = self.0;
         u64::from_be_bytes([a, b, c, d, e, f, g, h])
@@ -61,13 +61,13 @@ impl From<Fingerprint> for String {
     }
 }
 
-/// The text is no fingerprint: not 64 lower-case hex digits.
+/// The error for a text that is not 64 lower case hexadecimal digits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct NotAFingerprint;
 
 impl fmt::Display for NotAFingerprint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a fingerprint is 64 lower-case hex digits (SHA-256 of the credential as presented)")
+        f.write_str("a fingerprint has 64 lower case hex digits (SHA-256 of the credential as presented)")
     }
 }
 
@@ -80,7 +80,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn is_the_sha_256_of_the_bytes() {
+    fn of_returns_the_sha_256() {
         let expected = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"; // FIPS 180-4, "abc"
         let fingerprint = Fingerprint::of(b"abc");
         assert_eq!(fingerprint.to_string(), expected);
@@ -89,7 +89,7 @@ mod tests {
     }
 
     #[test]
-    fn has_one_spelling() {
+    fn encoding_is_unique() {
         let hex = Fingerprint::of(b"abc").to_string();
         for other in
             [hex.to_uppercase(), hex[1..].into(), std::format!("{hex}0"), hex.replace('b', "g"), "".into()]

@@ -1,7 +1,8 @@
-//! JSON (RFC 8259) as credentials and policies may contain it: no duplicate member, and bounded in depth and width.
+//! Parses the JSON (RFC 8259) of credentials and policies: duplicate members are refused, and depth and width are
+//! bounded.
 //!
-//! Two readers of one token may see two things where a member occurs twice (RFC 8725 section 2.4), so a duplicate is
-//! refused at every depth. `serde_json` parses the text; the visitor here adds what it does not refuse itself.
+//! If a member occurs twice, two parsers can read two values (RFC 8725 section 2.4), so duplicates are refused at every
+//! depth. `serde_json` parses the text; the visitor in this module refuses what `serde_json` accepts.
 
 use alloc::{string::String, vec::Vec};
 use core::fmt;
@@ -11,16 +12,26 @@ pub use serde_json::{Number, Value};
 use serde::de::{DeserializeSeed, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
 use serde_json::map::Entry;
 
+/// Maximum depth. Tokens of providers have about five levels. Each level takes stack, which is small in a VM.
+const MAX_DEPTH: u8 = 16;
+
+/// Maximum number of members of an object. Tokens of providers have at most about 40. The limit bounds the cost of an
+/// unverified token (tests/tests/promises/costs.txt).
+const MAX_MEMBERS: usize = 128;
+
+/// Upper bound of numbers: all numbers below it are near a 64-bit float.
+const MAX_MAGNITUDE: f64 = 1e308;
+
 /// The members of a JSON object.
 pub type Object = serde_json::Map<String, Value>;
 
-/// Parses one JSON text.
+/// Parses a JSON text.
 ///
 /// # Errors
 ///
-/// Returns an error with its line and column if the text is not JSON in UTF-8, if anything follows the value, or if
-/// the value has a duplicate member, a member name with U+0000, more than 128 members in one object, more than 16
-/// levels, or a number of 10^308 or more. The error quotes no value, and no name other than that of the duplicate.
+/// Returns an error with its line and column if the text is not JSON in UTF-8, if data follows the value, or if the
+/// value has a duplicate member, a member name with U+0000, more than 128 members in one object, more than 16 levels,
+/// or a number of 10^308 or more. The error contains no value, and no name other than that of the duplicate.
 pub fn parse(text: &[u8]) -> Result<Value, serde_json::Error> {
     let mut deserializer = serde_json::Deserializer::from_slice(text);
     let value = Strict { levels_left: MAX_DEPTH }.deserialize(&mut deserializer)?;
@@ -28,7 +39,7 @@ pub fn parse(text: &[u8]) -> Result<Value, serde_json::Error> {
     Ok(value)
 }
 
-/// Builds a [`Value`] and refuses what two readers could understand differently.
+/// Builds a [`Value`] and refuses everything that two parsers could interpret differently.
 #[derive(Clone, Copy)]
 struct Strict {
     levels_left: u8,
@@ -95,7 +106,7 @@ impl<'de> Visitor<'de> for Strict {
         let inner = self.descend()?;
         let mut object = Object::new();
         while let Some(name) = members.next_key::<String>()? {
-            // Readers in C end the name there.
+            // C string parsers end the name there.
             if name.contains('\0') {
                 return Err(A::Error::custom("member name with U+0000"));
             }
@@ -114,16 +125,6 @@ impl<'de> Visitor<'de> for Strict {
         Ok(Value::Object(object))
     }
 }
-
-/// What providers write is some five levels deep. Each level takes stack, of which a VM has little.
-const MAX_DEPTH: u8 = 16;
-
-/// Some 40 members are the most that providers write. The bound keeps the work that an unverified token can cause small
-/// (tests/tests/promises/costs.txt).
-const MAX_MEMBERS: usize = 128;
-
-/// Every number below it is near one of the floats of 64 bits.
-const MAX_MAGNITUDE: f64 = 1e308;
 
 #[cfg(test)]
 mod tests {
@@ -183,7 +184,7 @@ mod tests {
         "duplicate member",
     ];
 
-    /// Holds the visitor to what the library reads by itself, save for what the visitor refuses beyond it.
+    /// Checks that the visitor agrees with `serde_json`, except for what the visitor refuses.
     fn agree(text: &[u8]) -> Result<(), String> {
         match (parse(text), serde_json::from_slice::<Value>(text)) {
             (Ok(ours), Ok(theirs)) if ours == theirs => Ok(()),
@@ -199,7 +200,7 @@ mod tests {
             ("0", Some(json!(0))),
             ("18446744073709551615", Some(json!(u64::MAX))),
             ("-9223372036854775808", Some(json!(i64::MIN))),
-            // What no integer of 64 bits is, is a float.
+            // Numbers that are not 64-bit integers are floats.
             ("-9223372036854775809", Some(json!(-9_223_372_036_854_775_808.0))),
             ("18446744073709551616", Some(json!(18_446_744_073_709_551_616.0))),
             ("-0", Some(json!(-0.0))),
@@ -316,7 +317,7 @@ mod tests {
         })
     }
 
-    /// Counts the members that a reader who keeps duplicates sees.
+    /// Counts members including duplicates.
     fn has_duplicate(text: &[u8]) -> Option<bool> {
         struct All(bool);
         impl<'de> serde::Deserialize<'de> for All {

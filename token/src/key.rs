@@ -10,10 +10,13 @@ use crate::{
     rsa::{self, Padding},
 };
 
-/// A key that tokens are verified with. The algorithm belongs to the key, never to the token; so does the issuer.
+/// Maximum length of a foreign issuer or `kid`: the bundle encodes the length in one byte.
+const MAX_FOREIGN_NAME_BYTES: usize = 255;
+
+/// A key that verifies tokens. The algorithm and the issuer belong to the key, never to the token.
 #[derive(Clone)]
 pub struct VerifyingKey {
-    /// None: ours.
+    /// The issuer, or `None` for a key of this deployment.
     issuer: Option<String>,
     kid: String,
     algorithm: Algorithm,
@@ -32,7 +35,7 @@ enum Material {
 }
 
 impl VerifyingKey {
-    /// A key of our own; `bytes` are
+    /// Creates a key of this deployment. `bytes` are
     ///
     /// ```text
     /// EdDSA       32 bytes (RFC 8032 section 5.1.5)
@@ -40,30 +43,30 @@ impl VerifyingKey {
     /// ES...       x, y
     /// RS... PS... exponent in 4 bytes, modulus; no leading zeros
     /// ```
-    /// all numbers big-endian.
+    /// where all numbers are big-endian.
     ///
     /// # Errors
     ///
-    /// Returns [`BadKey::Kid`] for a `kid` that is not 1 to 64 characters out of `A-Z a-z 0-9 . _ -`, and
-    /// [`BadKey::NotAPoint`] or [`BadKey::Weak`] for bytes that are no good key of this algorithm.
+    /// Returns [`BadKey::Kid`] if `kid` is not 1 to 64 characters of `A-Z a-z 0-9 . _ -`, and [`BadKey::NotAPoint`] or
+    /// [`BadKey::Weak`] if the bytes are not a valid key of this algorithm.
     pub fn own(kid: &str, algorithm: Algorithm, bytes: &[u8]) -> Result<Self, BadKey> {
-        // What we mint names its key in a header, a log line and a command: nothing that needs quoting.
-        let usual = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
-        if !(1..=64).contains(&kid.len()) || !kid.bytes().all(usual) {
+        // The `kid` of an issued token appears in headers, log lines and commands, so it must not need quoting.
+        let is_permitted = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
+        if !(1..=64).contains(&kid.len()) || !kid.bytes().all(is_permitted) {
             return Err(BadKey::Kid);
         }
         Self::read(None, kid, algorithm, bytes)
     }
 
-    /// A key of another issuer, which opens only tokens that name this issuer and this `kid`; empty for tokens that
-    /// name none.
+    /// Creates a key of another issuer. It verifies only tokens with this issuer and this `kid`. An empty `kid` stands
+    /// for tokens without one.
     ///
     /// # Errors
     ///
-    /// Returns [`BadKey::Kid`] where issuer or `kid` are longer than 255 bytes, and [`BadKey::NotAPoint`] or
-    /// [`BadKey::Weak`] for bytes that are no good key of this algorithm.
+    /// Returns [`BadKey::Kid`] if issuer or `kid` is longer than 255 bytes, and [`BadKey::NotAPoint`] or
+    /// [`BadKey::Weak`] if the bytes are not a valid key of this algorithm.
     pub fn of_issuer(issuer: &str, kid: &str, algorithm: Algorithm, bytes: &[u8]) -> Result<Self, BadKey> {
-        if kid.len() > MAX_FOREIGN_NAME || issuer.len() > MAX_FOREIGN_NAME {
+        if kid.len() > MAX_FOREIGN_NAME_BYTES || issuer.len() > MAX_FOREIGN_NAME_BYTES {
             return Err(BadKey::Kid);
         }
         Self::read(Some(issuer), kid, algorithm, bytes)
@@ -71,51 +74,52 @@ impl VerifyingKey {
 
     fn read(issuer: Option<&str>, kid: &str, algorithm: Algorithm, bytes: &[u8]) -> Result<Self, BadKey> {
         let material = Material::read(algorithm, bytes)?;
-        // The parts are as long as they are in all keys of this name, or end where a zero byte stands.
+        // The encoding is injective: the name ends at the zero byte.
         let thumbprint = Sha256::new().chain_update(algorithm.name()).chain_update([0]).chain_update(bytes);
         let (issuer, kid) = (issuer.map(String::from), String::from(kid));
         Ok(Self { issuer, kid, algorithm, material, thumbprint: thumbprint.finalize().into() })
     }
 
-    /// Returns a key of our own for EdDSA (RFC 8032 section 5.1.5).
+    /// Creates a key of this deployment for EdDSA (RFC 8032 section 5.1.5).
     ///
     /// # Errors
     ///
-    /// Returns what [`Self::own`] does.
+    /// Returns the errors of [`Self::own`].
     pub fn ed25519(kid: &str, public: &[u8; 32]) -> Result<Self, BadKey> {
         Self::own(kid, Algorithm::EdDsa, public)
     }
 
-    /// Returns a key of our own for HS256.
+    /// Creates a key of this deployment for HS256.
     ///
     /// # Errors
     ///
-    /// Returns what [`Self::own`] does: a secret has at least 32 bytes.
+    /// Returns the errors of [`Self::own`]: the secret must have at least 32 bytes.
     pub fn hs256(kid: &str, secret: &[u8]) -> Result<Self, BadKey> {
         Self::own(kid, Algorithm::Hs256, secret)
     }
 
-    /// None for a key of our own.
+    /// Returns the issuer, or `None` for a key of this deployment.
     pub fn issuer(&self) -> Option<&str> {
         self.issuer.as_deref()
     }
 
-    /// Returns the `kid` of the tokens that it opens; empty for a key without a name.
+    /// Returns the `kid` of the tokens that the key verifies. It is empty for a key without a name.
     pub fn kid(&self) -> &str {
         &self.kid
     }
 
-    /// Returns the algorithm that tokens under it must name.
+    /// Returns the algorithm that tokens must name.
     pub const fn algorithm(&self) -> Algorithm {
         self.algorithm
     }
 
-    /// Tells a key from another of the same name. Of a secret, too, it says nothing: that has as many bits.
+    /// Returns a hash that distinguishes keys of the same name. It does not reveal a secret, which has at least 256
+    /// bits.
     pub const fn thumbprint(&self) -> &[u8; 32] {
         &self.thumbprint
     }
 
-    /// The public half of an Ed25519 key; None for every other.
+    /// Returns the public key of an Ed25519 key, or `None` for other keys.
     pub fn public_bytes(&self) -> Option<&[u8; 32]> {
         match &self.material {
             Material::Ed25519(key) => Some(key.as_bytes()),
@@ -123,7 +127,8 @@ impl VerifyingKey {
         }
     }
 
-    /// The bytes that [`Self::own`] and [`Self::of_issuer`] take, of a public key; None for a symmetric one.
+    /// Returns the bytes that [`Self::own`] and [`Self::of_issuer`] take for a public key, or `None` for a symmetric
+    /// key.
     #[cfg(feature = "mint")]
     pub fn public_material(&self) -> Option<alloc::vec::Vec<u8>> {
         match &self.material {
@@ -134,8 +139,8 @@ impl VerifyingKey {
         }
     }
 
-    pub(crate) fn accepts(&self, message: &[u8], signature: &[u8], verifier: &dyn SignatureVerifier) -> bool {
-        // A host may take numbers with zeros in front: the same token under other fingerprints.
+    pub(crate) fn verify(&self, message: &[u8], signature: &[u8], verifier: &dyn SignatureVerifier) -> bool {
+        // A host could accept numbers with leading zeros, which would give the same token other fingerprints.
         let by_host = |length: usize| match signature.len() {
             right if right == length => {
                 verifier.verify(self.algorithm, &self.material.public_key_info()?, message, signature)
@@ -148,11 +153,11 @@ impl VerifyingKey {
             Material::Hmac384(key) => key.clone().chain_update(message).verify_slice(signature).is_ok(),
             Material::Hmac512(key) => key.clone().chain_update(message).verify_slice(signature).is_ok(),
             Material::Ecdsa(key) => {
-                by_host(key.signature_bytes()).unwrap_or_else(|| key.accepts(message, signature))
+                by_host(key.signature_bytes()).unwrap_or_else(|| key.verify(message, signature))
             }
             Material::Rsa(key, hash, padding) => {
                 let by_host = by_host(key.signature_bytes());
-                by_host.unwrap_or_else(|| key.accepts(*hash, *padding, message, signature))
+                by_host.unwrap_or_else(|| key.verify(*hash, *padding, message, signature))
             }
         }
     }
@@ -167,7 +172,7 @@ impl fmt::Debug for VerifyingKey {
 }
 
 impl Material {
-    /// What a host needs to verify in our place; only for algorithms that are slow here.
+    /// Returns the public key for verification by a host, for algorithms that are slow in WebAssembly.
     fn public_key_info(&self) -> Option<alloc::vec::Vec<u8>> {
         match self {
             Self::Ed25519(_) | Self::Hmac256(_) | Self::Hmac384(_) | Self::Hmac512(_) => None,
@@ -202,40 +207,38 @@ impl Material {
     }
 }
 
-/// Why bytes are no key.
+/// Why bytes are not a valid key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BadKey {
-    /// Not an encoding of a point on the curve, or of one of small order.
+    /// The bytes do not encode a point on the curve, or encode one of small order.
     NotAPoint,
-    /// A secret shorter than the hash (RFC 7518 section 3.2), or an RSA key that is not 2048
-    /// to 4096 bits with an odd exponent.
+    /// The secret is shorter than the hash (RFC 7518 section 3.2), or the RSA key does not have 2048 to 4096 bits and
+    /// an odd exponent.
     Weak,
-    /// Not 1 to 64 characters out of `A-Z a-z 0-9 . _ -`; for another issuer, longer than 255 bytes.
+    /// The `kid` is not 1 to 64 characters of `A-Z a-z 0-9 . _ -`, or the name of another issuer's key is longer than
+    /// 255 bytes.
     Kid,
-    /// Tokens under it are verified, not made.
+    /// The algorithm can verify tokens but not sign them.
     NotMinted,
 }
 
 impl fmt::Display for BadKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::NotAPoint => "the key is not a point on the curve, or one of small order",
+            Self::NotAPoint => "the key is not a point on the curve, or has small order",
             Self::Weak => "the key is too weak",
-            Self::Kid => "a `kid` is 1 to 64 characters out of A-Z a-z 0-9 . _ -",
-            Self::NotMinted => "tokens are made with EdDSA and HS256 only",
+            Self::Kid => "a `kid` has 1 to 64 characters of A-Z a-z 0-9 . _ -",
+            Self::NotMinted => "tokens can be signed with EdDSA and HS256 only",
         })
     }
 }
 
 impl core::error::Error for BadKey {}
 
-/// RFC 7518 section 3.2: a key of the same size as the hash output or larger.
+/// Creates an HMAC key. RFC 7518 section 3.2: the key must be at least as long as the hash output.
 fn hmac<M: KeyInit>(hash: Hash, secret: &[u8]) -> Result<M, BadKey> {
     if secret.len() < hash.bytes() {
         return Err(BadKey::Weak);
     }
     M::new_from_slice(secret).map_err(|_| BadKey::Weak)
 }
-
-/// What one byte of length can say.
-const MAX_FOREIGN_NAME: usize = 255;

@@ -1,17 +1,17 @@
 //! Credentials: their formats, strict parsing, fingerprints and signatures.
 //!
-//! A credential has exactly one accepted spelling, and only `verify` leads to what it says:
+//! Each credential has exactly one accepted encoding, and its contents are available only after `verify`:
 //!
 //! ```text
 //! token    --Unverified::parse----------> Unverified --verify(VerifyingKey)------> Authentic
 //! API key  --api_key::Unverified::parse-> Unverified --verify(GenerationKey, username)--> Authentic
 //! ```
 //!
-//! Nothing here knows the time, a network or randomness: they are arguments.
+//! This crate uses no clock, network or randomness: these are arguments.
 #![no_std]
 #![forbid(unsafe_code)]
 #![warn(missing_docs, clippy::missing_errors_doc)]
-// This runs inside the proxy, where a panic takes a worker down.
+// This code runs in the proxy, where a panic crashes a worker.
 #![cfg_attr(
     not(test),
     deny(

@@ -1,4 +1,4 @@
-//! Making tokens: the control plane's and the tests' alone.
+//! Issuance of tokens, for the control plane and for tests.
 
 use alloc::{
     format,
@@ -15,7 +15,7 @@ use zeroize::Zeroizing;
 
 use crate::{Algorithm, BadKey, Claims, VerifyingKey, base64url, jwt::PREFIX, secret::Secret};
 
-/// A key that tokens are signed with.
+/// A key that signs tokens.
 pub struct SigningKey {
     material: Material,
     verifying: VerifyingKey,
@@ -27,43 +27,43 @@ enum Material {
 }
 
 impl SigningKey {
-    /// Returns a key for EdDSA; `seed` is the secret of RFC 8032 section 5.1.5.
+    /// Creates a key for EdDSA. `seed` is the secret of RFC 8032 section 5.1.5.
     ///
     /// # Errors
     ///
-    /// Returns [`BadKey::Kid`] as [`VerifyingKey::own`] does.
+    /// Returns [`BadKey::Kid`] like [`VerifyingKey::own`].
     pub fn ed25519(kid: &str, seed: &[u8; 32]) -> Result<Self, BadKey> {
         let key = ed25519_dalek::SigningKey::from_bytes(seed);
         let verifying = VerifyingKey::ed25519(kid, key.verifying_key().as_bytes())?;
         Ok(Self { material: Material::Ed25519(key), verifying })
     }
 
-    /// Returns a key for HS256.
+    /// Creates a key for HS256.
     ///
     /// # Errors
     ///
-    /// Returns [`BadKey::Weak`] for a secret below 32 bytes, and [`BadKey::Kid`] as [`VerifyingKey::own`] does.
+    /// Returns [`BadKey::Weak`] for a secret of less than 32 bytes, and [`BadKey::Kid`] like [`VerifyingKey::own`].
     pub fn hs256(kid: &str, secret: &[u8]) -> Result<Self, BadKey> {
         let verifying = VerifyingKey::hs256(kid, secret)?;
         Ok(Self { material: Material::Hmac(Zeroizing::new(secret.into())), verifying })
     }
 
-    /// Returns the `kid` that the headers of its tokens name.
+    /// Returns the `kid` in the header of its tokens.
     pub fn kid(&self) -> &str {
         self.verifying.kid()
     }
 
-    /// Returns EdDSA or HS256.
+    /// Returns the algorithm: EdDSA or HS256.
     pub const fn algorithm(&self) -> Algorithm {
         self.verifying.algorithm()
     }
 
-    /// Returns the key that opens what this one signs.
+    /// Returns the key that verifies its tokens.
     pub const fn verifying_key(&self) -> &VerifyingKey {
         &self.verifying
     }
 
-    /// The token, to be shown once.
+    /// Signs a token, which must be shown only once.
     pub fn mint(&self, claims: &Claims) -> Secret {
         let payload = serde_json::to_vec(claims).unwrap_or_default();
         self.sign(
@@ -72,7 +72,7 @@ impl SigningKey {
         )
     }
 
-    /// As [`Self::mint`], with a prefix in front, such as `kauth-`, that the token is good with and not without.
+    /// Signs a token with a prefix, such as `kauth-`. The token is valid only with this prefix.
     pub fn mint_prefixed(&self, prefix: &str, claims: &Claims) -> Secret {
         let (algorithm, kid) = (self.algorithm().name(), self.kid());
         let header = json!({ "alg": algorithm, "kid": kid, "typ": "JWT", PREFIX: prefix }).to_string();
@@ -81,7 +81,7 @@ impl SigningKey {
         Secret::from([prefix, token.expose()].concat())
     }
 
-    /// Signs any header and payload, a wrong one too: how the tests forge.
+    /// Signs any header and payload. Tests use it for invalid tokens.
     pub fn sign(&self, header: &str, payload: &[u8]) -> Secret {
         let mut token: String = base64url::encode(header.as_bytes());
         token.push('.');

@@ -1,7 +1,7 @@
 //! RSA signatures (RFC 8017) by the crate `rsa`: PKCS #1 v1.5 and PSS.
 //!
-//! Only the public operation, on public numbers: nothing here has a private key. What RFC 7518 demands beyond RFC 8017 is
-//! held here, which keys are taken; the salt is as long as the hash because the crate demands so unless asked otherwise.
+//! This module performs only the public operation on public numbers. It checks the requirements of RFC 7518 on keys.
+//! The crate requires a salt as long as the hash by default, as RFC 7518 section 3.5 does.
 
 use alloc::vec::Vec;
 use core::ops::RangeInclusive;
@@ -11,11 +11,15 @@ use sha2::{Sha256, Sha384, Sha512};
 
 use crate::hash::Hash;
 
+/// Permitted lengths of the modulus in bytes. RFC 7518 section 3.3 requires 2048 bits; more than 4096 bits would make
+/// verification too expensive.
+const MODULUS_BYTES: RangeInclusive<usize> = 256..=512;
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Padding {
     /// RSASSA-PKCS1-v1_5.
     Pkcs1,
-    /// RSASSA-PSS, the salt as long as the hash (RFC 7518 section 3.5).
+    /// RSASSA-PSS with a salt as long as the hash (RFC 7518 section 3.5).
     Pss,
 }
 
@@ -23,24 +27,28 @@ pub(crate) enum Padding {
 pub(crate) struct PublicKey(::rsa::PublicKey);
 
 impl PublicKey {
-    /// None unless the modulus is odd, has 2048 to 4096 bits and a multiple of eight, and the exponent is odd and at
-    /// least 3.
+    /// Creates a key. Returns `None` unless the modulus is odd and has 2048 to 4096 bits, a multiple of eight, and the
+    /// exponent is odd and at least 3.
     pub(crate) fn new(modulus: &[u8], exponent: u32) -> Option<Self> {
-        let whole = modulus.first().is_some_and(|first| *first >= 0x80);
-        if !whole || !MODULUS_BYTES.contains(&modulus.len()) || exponent < 3 || exponent.is_multiple_of(2) {
+        let has_full_length = modulus.first().is_some_and(|first| *first >= 0x80);
+        if !has_full_length
+            || !MODULUS_BYTES.contains(&modulus.len())
+            || exponent < 3
+            || exponent.is_multiple_of(2)
+        {
             return None;
         }
-        // The crate's own limits are wider, except that it refuses an even modulus.
+        // The crate checks only that the modulus is odd; its other limits are wider.
         let modulus = BoxedUint::from_be_slice_vartime(modulus);
         ::rsa::PublicKey::new(modulus, exponent.into()).ok().map(Self)
     }
 
-    /// `SubjectPublicKeyInfo` in DER (RFC 3279 section 2.3.1).
+    /// Returns the `SubjectPublicKeyInfo` in DER (RFC 3279 section 2.3.1).
     pub(crate) fn public_key_info(&self) -> Option<Vec<u8>> {
         self.0.to_public_key_der().ok().map(|document| document.into_vec())
     }
 
-    /// The exponent in 4 bytes, then the modulus.
+    /// Returns the exponent in 4 bytes, followed by the modulus.
     #[cfg(feature = "mint")]
     pub(crate) fn material(&self) -> Vec<u8> {
         let mut exponent = [0; 4];
@@ -48,13 +56,14 @@ impl PublicKey {
         [&exponent[..], &self.0.n_bytes()].concat()
     }
 
-    /// As long as the modulus.
+    /// Returns the length of a signature in bytes, which equals that of the modulus.
     pub(crate) fn signature_bytes(&self) -> usize {
         self.0.size()
     }
 
-    /// False also for a signature that is shorter or longer than the modulus, or not below it.
-    pub(crate) fn accepts(&self, hash: Hash, padding: Padding, message: &[u8], signature: &[u8]) -> bool {
+    /// Verifies a signature. Returns `false` also if its length differs from that of the modulus, or its value is not
+    /// below the modulus.
+    pub(crate) fn verify(&self, hash: Hash, padding: Padding, message: &[u8], signature: &[u8]) -> bool {
         let Self(key) = self;
         let verified = match (padding, hash) {
             (Padding::Pkcs1, Hash::Sha256) => key.pkcs1v15_verify::<Sha256>(message, signature),
@@ -67,6 +76,3 @@ impl PublicKey {
         verified.is_ok()
     }
 }
-
-/// 2048 bits are what RFC 7518 section 3.3 demands; more than 4096 would let a token cost too much.
-const MODULUS_BYTES: RangeInclusive<usize> = 256..=512;

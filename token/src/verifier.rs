@@ -1,19 +1,20 @@
 use crate::Algorithm;
 
-/// Who verifies signatures of RSA and ECDSA: a host that has native code for it, or nobody, and then it is done here.
+/// Verifies RSA and ECDSA signatures with native code of the host, if it has any.
 ///
-/// Only these, because they are slow where this runs: P-256 takes 12 million instructions of WebAssembly, RSA of 2048
-/// bits 7 million (tests/tests/promises/costs.txt), and native code a tenth of the time. Whatever a host answers, the algorithm is that of the key, and the length of a signature is right.
+/// Only these algorithms are offloaded, because they are slow in WebAssembly: P-256 takes 12 million instructions and
+/// RSA with 2048 bits 7 million (tests/tests/promises/costs.txt), and native code takes a tenth of the time. The
+/// algorithm is always that of the key, and the length of the signature has been checked, whatever the host returns.
 pub trait SignatureVerifier {
-    /// Whether the signature holds; None if the host cannot tell.
+    /// Returns whether the signature is valid, or `None` if the host cannot verify it.
     ///
     /// * `key` is the `SubjectPublicKeyInfo` in DER;
-    /// * `signature` is as JOSE has it (RFC 7518 section 3.4): of ECDSA r and s, each as long as the order;
-    ///   [`Algorithm::ecdsa_der`] makes DER of it.
+    /// * `signature` is in the format of JOSE (RFC 7518 section 3.4): r and s for ECDSA, each as long as the order.
+    ///   [`Algorithm::ecdsa_der`] converts it to DER.
     fn verify(&self, algorithm: Algorithm, key: &[u8], message: &[u8], signature: &[u8]) -> Option<bool>;
 }
 
-/// No host helps.
+/// A verifier without help of a host: all signatures are verified in software.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Unaided;
 

@@ -1,9 +1,9 @@
-//! What an edge tells its upstream is a token that any library opens.
+//! Upstream assertions are valid JWTs.
 
 use token::{BadKey, Unverified, VerifyingKey, assertion::Signer};
 
 #[test]
-fn an_assertion_is_a_token() {
+fn assertions_are_valid_tokens() {
     let signer = Signer::new(&[7; 32]).unwrap();
     let assertion = signer.sign(r#"{"iss":"edge","aud":"upstream"}"#);
     let key = VerifyingKey::of_issuer("edge", "", token::Algorithm::Hs256, &[7; 32]).unwrap();
@@ -15,7 +15,7 @@ fn an_assertion_is_a_token() {
 }
 
 #[test]
-fn a_short_secret_is_none() {
+fn short_secrets_are_refused() {
     assert_eq!(Signer::new(&[7; 31]).unwrap_err(), BadKey::Weak);
     assert_eq!(format!("{:?}", Signer::new(&[7; 32]).unwrap()), "Signer(..)");
 }

@@ -1,4 +1,4 @@
-//! Known attacks on JWT verifiers, each refused for the reason it should be.
+//! Known attacks on JWT verifiers: each is refused with the expected error.
 
 use p256::ecdsa::signature::Signer;
 use token::{
@@ -9,7 +9,7 @@ use token::{
 const ISSUER: &str = "https://issuer.example";
 const CLAIMS: &str = r#"{"iss":"https://issuer.example","sub":"alice","exp":1700003600}"#;
 
-/// Another issuer's key and what signs for it, so that the attacks are tried where more is allowed.
+/// The keys of another issuer. Tokens of other issuers have fewer restrictions, so they expose more attacks.
 struct Issuer {
     p256: p256::ecdsa::SigningKey,
     p384: p384::ecdsa::SigningKey,
@@ -33,7 +33,7 @@ impl Issuer {
         VerifyingKey::of_issuer(ISSUER, "k", Algorithm::Es384, &point.as_bytes()[1..]).unwrap()
     }
 
-    /// A token whose signature is right, whatever it says.
+    /// Returns a token with a valid signature and any contents.
     fn sign(&self, header: &str, payload: &[u8]) -> String {
         let signed = signing_input(header, payload);
         let signature: p256::ecdsa::Signature = self.p256.sign(signed.as_bytes());
@@ -62,7 +62,7 @@ fn open(token: &str, key: &VerifyingKey) -> Result<Authentic, Error> {
 const HEADER: &str = r#"{"alg":"ES256","kid":"k"}"#;
 
 #[test]
-fn the_good_one_opens() {
+fn valid_tokens_verify() {
     let issuer = Issuer::new();
     for header in [
         HEADER,
@@ -80,11 +80,11 @@ fn the_good_one_opens() {
 }
 
 #[test]
-fn headers() {
+fn attacks_on_headers() {
     let issuer = Issuer::new();
     let key = issuer.es256();
     for (header, why) in [
-        // No signature wanted, in every spelling seen in the wild (CVE-2015-9235, CVE-2022-23540).
+        // `none` in every spelling that was exploited (CVE-2015-9235, CVE-2022-23540).
         (r#"{"alg":"none","kid":"k"}"#, Error::AlgorithmMismatch),
         (r#"{"alg":"None","kid":"k"}"#, Error::AlgorithmMismatch),
         (r#"{"alg":"nOnE","kid":"k"}"#, Error::AlgorithmMismatch),
@@ -92,19 +92,19 @@ fn headers() {
         (r#"{"alg":null,"kid":"k"}"#, Error::Malformed),
         (r#"{"alg":["ES256"],"kid":"k"}"#, Error::Malformed),
         (r#"{"kid":"k"}"#, Error::Malformed),
-        // Another algorithm than the key's (CVE-2016-10555), or another spelling of it.
+        // An algorithm other than that of the key (CVE-2016-10555), or another spelling of it.
         (r#"{"alg":"HS256","kid":"k"}"#, Error::AlgorithmMismatch),
         (r#"{"alg":"ES384","kid":"k"}"#, Error::AlgorithmMismatch),
         (r#"{"alg":"es256","kid":"k"}"#, Error::AlgorithmMismatch),
         (r#"{"alg":"ES256 ","kid":"k"}"#, Error::AlgorithmMismatch),
         (r#"{"alg":"ES256\u0000","kid":"k"}"#, Error::AlgorithmMismatch),
-        // A key brought along (CVE-2018-0114) or to be fetched.
+        // Embedded and referenced keys (CVE-2018-0114).
         (r#"{"alg":"ES256","kid":"k","jwk":{"kty":"EC","crv":"P-256","x":"AA","y":"AA"}}"#, Error::Malformed),
         (r#"{"alg":"ES256","kid":"k","jku":"https://evil.example/jwks.json"}"#, Error::Malformed),
         (r#"{"alg":"ES256","kid":"k","x5u":"https://evil.example/chain.pem"}"#, Error::Malformed),
         (r#"{"alg":"ES256","kid":"k","x5c":["MIIB"]}"#, Error::Malformed),
         (r#"{"alg":"ES256","kid":"k","jwk":null}"#, Error::Malformed),
-        // The key's name as a path, a query or a command.
+        // A `kid` that is a path, a query or a command.
         (r#"{"alg":"ES256","kid":"../../../../dev/null"}"#, Error::SignatureInvalid),
         (r#"{"alg":"ES256","kid":"k' UNION SELECT 'secret'--"}"#, Error::SignatureInvalid),
         (r#"{"alg":"ES256","kid":"k\u0000"}"#, Error::SignatureInvalid),
@@ -113,23 +113,23 @@ fn headers() {
         (r#"{"alg":"ES256","kid":""}"#, Error::Malformed),
         (r#"{"alg":"ES256","kid":["k"]}"#, Error::Malformed),
         (r#"{"alg":"ES256","kid":{"$ne":""}}"#, Error::Malformed),
-        // Extensions that must be understood (CVE-2025-59420), unencoded and compressed payloads.
+        // Critical extensions (CVE-2025-59420), unencoded and compressed payloads.
         (r#"{"alg":"ES256","kid":"k","crit":["exp"]}"#, Error::Malformed),
         (r#"{"alg":"ES256","kid":"k","crit":[]}"#, Error::Malformed),
         (r#"{"alg":"ES256","kid":"k","b64":false,"crit":["b64"]}"#, Error::Malformed),
         (r#"{"alg":"ES256","kid":"k","b64":true}"#, Error::Malformed),
         (r#"{"alg":"ES256","kid":"k","zip":"DEF"}"#, Error::Malformed),
-        // Tokens for something else (RFC 8725 section 3.11).
+        // Tokens for other purposes (RFC 8725 section 3.11).
         (r#"{"alg":"ES256","kid":"k","typ":"dpop+jwt"}"#, Error::Malformed),
         (r#"{"alg":"ES256","kid":"k","typ":"logout+jwt"}"#, Error::Malformed),
         (r#"{"alg":"ES256","kid":"k","typ":"secevent+jwt"}"#, Error::Malformed),
         (r#"{"alg":"ES256","kid":"k","typ":1}"#, Error::Malformed),
-        // Members that two readers read differently (RFC 8725 section 2.4).
+        // Duplicate members (RFC 8725 section 2.4).
         (r#"{"alg":"none","alg":"ES256","kid":"k"}"#, Error::Malformed),
         (r#"{"alg":"ES256","kid":"k","kid":"k"}"#, Error::Malformed),
         (r#"{"alg":"ES256","kid":"k","\u0061lg":"none"}"#, Error::Malformed),
         (r#"{"alg":"ES256","kid":"k","x":{"y":1,"y":2}}"#, Error::Malformed),
-        // No JSON object, or more than one.
+        // Not a JSON object, or more than one.
         (r#"["alg","ES256"]"#, Error::Malformed),
         (r#"{"alg":"ES256","kid":"k"}{}"#, Error::Malformed),
         (r#"{"alg":"ES256","kid":"k"},"#, Error::Malformed),
@@ -143,7 +143,7 @@ fn headers() {
 }
 
 #[test]
-fn payloads() {
+fn attacks_on_payloads() {
     let issuer = Issuer::new();
     let nested = |depth: usize| {
         format!(r#"{{"iss":"{ISSUER}","x":{}{}}}"#, "[".repeat(depth), "]".repeat(depth)).into_bytes()
@@ -171,7 +171,7 @@ fn payloads() {
         (format!("{{{}}}", wide[..700].join(",")).into_bytes(), Error::Malformed),
         (long.into_bytes(), Error::TooLong),
         (b"{\"iss\":\"https://issuer.example\xff\"}".to_vec(), Error::Malformed),
-        // Another issuer's name under this issuer's key.
+        // The name of another issuer with the key of this one.
         (br#"{"iss":"https://issuer.example/"}"#.to_vec(), Error::SignatureInvalid),
         (br#"{"sub":"alice"}"#.to_vec(), Error::SignatureInvalid),
     ];
@@ -183,7 +183,7 @@ fn payloads() {
 }
 
 #[test]
-fn a_public_key_is_no_secret() {
+fn public_key_as_hmac_secret() {
     let issuer = Issuer::new();
     let public = issuer.es256().public_material().unwrap();
     let pem =
@@ -198,7 +198,7 @@ fn a_public_key_is_no_secret() {
     }
 }
 
-/// n of P-256 and of P-384.
+/// The orders n of P-256 and P-384.
 const ORDERS: [&str; 2] = [
     "ffffffff00000000ffffffffffffffffbce6faada7179e84f3b9cac2fc632551",
     "ffffffffffffffffffffffffffffffffffffffffffffffffc7634d81f4372ddf581a0db248b0a77aecec196accc52973",
@@ -206,7 +206,7 @@ const ORDERS: [&str; 2] = [
 
 #[test]
 fn psychic_signatures() {
-    // CVE-2022-21449: r or s is zero, or zero in disguise.
+    // CVE-2022-21449: r or s is zero, or a multiple of the order.
     let issuer = Issuer::new();
     for (key, alg, order) in [(issuer.es256(), "ES256", ORDERS[0]), (issuer.es384(), "ES384", ORDERS[1])] {
         let signed = signing_input(&format!(r#"{{"alg":"{alg}","kid":"k"}}"#), CLAIMS.as_bytes());
@@ -280,8 +280,8 @@ fn signatures_of_another_length_or_encoding() {
 }
 
 #[test]
-fn revoking_one_of_two_signatures_stops_both() {
-    // (r, s) and (r, n - s) both hold: a revoked token must not come back as its twin.
+fn both_ecdsa_signatures_share_their_fingerprints() {
+    // Both (r, s) and (r, n - s) are valid. A revoked token must not be accepted with its other signature.
     let issuer = Issuer::new();
     let tokens = [
         (issuer.es256(), issuer.sign(HEADER, CLAIMS.as_bytes()), ORDERS[0]),
@@ -313,8 +313,8 @@ fn revoking_one_of_two_signatures_stops_both() {
 }
 
 #[test]
-fn our_own_tokens_say_nothing_else() {
-    // What other issuers may write, we do not: it is somebody else's token under our key.
+fn own_tokens_have_no_other_header_parameters() {
+    // Other issuers may use this; this deployment does not.
     let own = SigningKey::ed25519("k", &[7; 32]).unwrap();
     let claims =
         r#"{"iss":"i","sub":"OP1","aud":"api","iat":1,"exp":2,"jti":"j","operator":{"operatorId":"OP1"}}"#;
@@ -333,7 +333,7 @@ fn our_own_tokens_say_nothing_else() {
 }
 
 #[test]
-fn keys_that_are_none_are_refused() {
+fn invalid_keys_are_refused() {
     let issuer = Issuer::new();
     let point = issuer.es256().public_material().unwrap();
     let mut off_the_curve = point.clone();
@@ -367,7 +367,7 @@ fn keys_that_are_none_are_refused() {
     assert!(VerifyingKey::of_issuer(ISSUER, &"k".repeat(256), Algorithm::Hs256, &[1; 32]).is_err());
 }
 
-/// Takes the part of a host, and says what it was asked.
+/// A host that verifies signatures and records the arguments.
 struct Host(Option<bool>, std::cell::RefCell<Vec<Asked>>);
 
 /// Algorithm, key and signature.
@@ -381,7 +381,7 @@ impl SignatureVerifier for Host {
 }
 
 #[test]
-fn a_host_may_verify_and_the_algorithm_stays_the_keys() {
+fn host_verifies_with_the_algorithm_of_the_key() {
     let issuer = Issuer::new();
     let token = issuer.sign(HEADER, CLAIMS.as_bytes());
     let forged = issuer.sign(r#"{"alg":"HS256","kid":"k"}"#, CLAIMS.as_bytes());
@@ -392,7 +392,7 @@ fn a_host_may_verify_and_the_algorithm_stays_the_keys() {
         assert_eq!(opened.is_ok(), expected, "{says:?}");
         let (algorithm, key, signature) = host.1.borrow()[0].clone();
         assert_eq!((algorithm, signature.len()), (Algorithm::Es256, 64));
-        // By `openssl ec -pubout -outform DER | sha256sum`.
+        // Computed with `openssl ec -pubout -outform DER | sha256sum`.
         assert_eq!(Fingerprint::of(&key).to_string(), INFO);
     }
     let host = Host(Some(true), Vec::new().into());
@@ -405,8 +405,8 @@ fn a_host_may_verify_and_the_algorithm_stays_the_keys() {
 }
 
 #[test]
-fn a_host_is_not_asked_about_another_spelling_of_a_signature() {
-    // A host that reads numbers takes 00 r 00 s for r s: a revoked token would come back under another fingerprint.
+fn host_receives_canonical_signatures_only() {
+    // A host that parses numbers accepts 00 r 00 s for r s, which would give a revoked token another fingerprint.
     let issuer = Issuer::new();
     let es256 = issuer.sign(HEADER, CLAIMS.as_bytes());
     let es384 = issuer.sign_es384(r#"{"alg":"ES384","kid":"k"}"#, CLAIMS.as_bytes());

@@ -1,4 +1,4 @@
-//! One fuzz target per decoder: a short run of each in `cargo test`, a long one by `cargo bolero test`.
+//! One fuzz target per decoder. `cargo test` runs each briefly, and `cargo bolero test` runs one for long.
 
 use bolero::check;
 use token::{
@@ -59,7 +59,7 @@ fn base64url() {
 }
 
 #[test]
-fn shown_once_secret() {
+fn secret() {
     check!().for_each(|bytes| {
         let Ok(text) = str::from_utf8(bytes) else { return };
         let _ = secret::check("secret-", &format!("secret-{text}"));

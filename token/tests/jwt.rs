@@ -1,4 +1,4 @@
-//! A token has one accepted spelling, and only its own key opens it.
+//! A token has one accepted encoding, and only its own key verifies it.
 
 use proptest::prelude::*;
 use token::{
@@ -40,7 +40,7 @@ fn open(token: &[u8], key: &VerifyingKey) -> Result<Authentic, Error> {
 }
 
 #[test]
-fn what_is_minted_opens_with_its_key() {
+fn minted_tokens_verify_with_their_key() {
     for key in [eddsa(), hs256()] {
         let token = key.mint(&claims());
         let opened = open(token.expose().as_bytes(), key.verifying_key()).unwrap();
@@ -51,7 +51,7 @@ fn what_is_minted_opens_with_its_key() {
 }
 
 #[test]
-fn the_signature_is_that_of_rfc_8037() {
+fn signature_matches_rfc_8037() {
     // RFC 8037 appendix A.4: the JWS of "Example of Ed25519 signing" under this key.
     let header = r#"{"alg":"EdDSA"}"#;
     assert_eq!(
@@ -61,13 +61,13 @@ fn the_signature_is_that_of_rfc_8037() {
 }
 
 #[test]
-fn every_other_spelling_is_refused() {
+fn non_canonical_encodings_are_refused() {
     let key = eddsa();
     let token = key.mint(&claims()).expose().to_owned();
     let [header, payload, signature] = token.split('.').collect::<Vec<_>>()[..] else {
         panic!("three segments")
     };
-    // 64 bytes end in a character whose low four bits must be zero.
+    // A signature of 64 bytes ends with a character whose low four bits must be zero.
     let (start, last) = signature.split_at(signature.len() - 1);
     let stray = char::from(match last.as_bytes()[0] {
         b'A' => b'B',
@@ -95,7 +95,7 @@ fn every_other_spelling_is_refused() {
     ] {
         assert_eq!(open(spelling.as_bytes(), key.verifying_key()), Err(why), "{spelling:?}");
     }
-    // The standard alphabet: the same bits under `+` and `/`.
+    // The standard alphabet encodes the same bits with `+` and `/`.
     let forged = key.sign(r#"{"alg":"EdDSA","kid":"k1"}"#, b"\xfb\xff\xfe{}").expose().to_owned();
     assert!(forged.contains('-') && forged.contains('_'), "{forged}");
     let standard = forged.replace('-', "+").replace('_', "/");
@@ -103,8 +103,8 @@ fn every_other_spelling_is_refused() {
 }
 
 #[test]
-fn a_signature_of_ed25519_has_one_spelling() {
-    // S + L is the same scalar to a lenient verifier (RFC 8032 section 5.1.7).
+fn ed25519_s_must_be_below_the_order() {
+    // Lenient verifiers treat S + L as S (RFC 8032 section 5.1.7).
     const L: [u8; 32] = [
         0xed, 0xd3, 0xf5, 0x5c, 0x1a, 0x63, 0x12, 0x58, 0xd6, 0x9c, 0xf7, 0xa2, 0xde, 0xf9, 0xde, 0x14, 0, 0,
         0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x10,
@@ -127,7 +127,7 @@ fn a_signature_of_ed25519_has_one_spelling() {
 #[test]
 fn the_algorithm_belongs_to_the_key() {
     let public = *eddsa().verifying_key().public_bytes().unwrap();
-    // The classic confusion: the public key used as an HMAC secret.
+    // Algorithm confusion: the public key as an HMAC secret.
     let confused = SigningKey::hs256("k1", &public).unwrap().mint(&claims());
     assert_eq!(open(confused.expose().as_bytes(), eddsa().verifying_key()), Err(Error::AlgorithmMismatch));
     let payload = serde_json::to_vec(&claims()).unwrap();
@@ -146,7 +146,7 @@ fn the_algorithm_belongs_to_the_key() {
 }
 
 #[test]
-fn a_header_that_brings_its_own_key_is_refused() {
+fn embedded_keys_are_refused() {
     let payload = serde_json::to_vec(&claims()).unwrap();
     for header in [
         r#"{"alg":"EdDSA","kid":"k1","jwk":{"kty":"OKP"}}"#,
@@ -170,7 +170,7 @@ fn a_header_that_brings_its_own_key_is_refused() {
 }
 
 #[test]
-fn another_key_does_not_open() {
+fn other_keys_do_not_verify() {
     let token = eddsa().mint(&claims());
     let stranger = SigningKey::ed25519("k1", &[1; 32]).unwrap();
     assert_eq!(open(token.expose().as_bytes(), stranger.verifying_key()), Err(Error::SignatureInvalid));
@@ -199,7 +199,7 @@ fn weak_keys_are_refused() {
 
 proptest! {
     #[test]
-    fn no_byte_of_a_token_can_be_changed(at in any::<prop::sample::Index>(), byte: u8, hmac: bool) {
+    fn changed_bytes_are_refused(at in any::<prop::sample::Index>(), byte: u8, hmac: bool) {
         let key = if hmac { hs256() } else { eddsa() };
         let mut token = key.mint(&claims()).expose().as_bytes().to_vec();
         let at = at.index(token.len());
@@ -209,12 +209,12 @@ proptest! {
     }
 
     #[test]
-    fn any_bytes_are_parsed_without_a_panic(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
+    fn arbitrary_bytes_do_not_panic(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
         let _ = open(&bytes, eddsa().verifying_key());
     }
 
     #[test]
-    fn nearly_tokens_are_parsed_without_a_panic(text in r#"[-A-Za-z0-9_=.]{0,200}"#, header in "\\PC{0,80}", payload in "\\PC{0,200}") {
+    fn nearly_valid_tokens_do_not_panic(text in r#"[-A-Za-z0-9_=.]{0,200}"#, header in "\\PC{0,80}", payload in "\\PC{0,200}") {
         let _ = open(text.as_bytes(), eddsa().verifying_key());
         let _ = open(eddsa().sign(&header, payload.as_bytes()).expose().as_bytes(), eddsa().verifying_key());
         let _ = open(eddsa().sign(r#"{"alg":"EdDSA","kid":"k1"}"#, payload.as_bytes()).expose().as_bytes(), eddsa().verifying_key());
@@ -222,7 +222,7 @@ proptest! {
 }
 
 #[test]
-fn of_several_prefixes_that_fit_the_longest_is_meant() {
+fn the_longest_matching_prefix_applies() {
     let key = SigningKey::ed25519("k", &[1; 32]).unwrap();
     let mut prefixes = ["", "k-", "k-auth-"].map(String::from);
     for _ in 0..2 {
@@ -237,7 +237,7 @@ fn of_several_prefixes_that_fit_the_longest_is_meant() {
 }
 
 #[test]
-fn a_prefix_belongs_to_its_token() {
+fn tokens_are_valid_with_their_own_prefix_only() {
     let prefixes = ["kapikey-".to_owned(), "kauth-".to_owned()];
     let key = eddsa();
     let open = |text: &str| {
@@ -251,7 +251,7 @@ fn a_prefix_belongs_to_its_token() {
     assert_eq!(opened.fingerprint(), Fingerprint::of(prefixed.as_bytes()), "of the whole");
     assert_eq!(opened.claims(), Some(&claims()));
     assert!(open(&bare).is_ok());
-    // A revoked token must not come back under another fingerprint.
+    // A revoked token must not be accepted under another fingerprint.
     for other in [
         token.to_owned(),
         format!("kapikey-{token}"),

@@ -1,3 +1,5 @@
+//! Responses to refused requests.
+
 use alloc::{
     string::{String, ToString},
     vec::Vec,
@@ -7,39 +9,41 @@ use serde::{Deserialize, Deserializer, Serialize, de::Error as _};
 
 use crate::{Gate, Reason, Refusal, config::checked};
 
-/// What a refused client gets: a body in the style of the policy and, for 401 and 403, a challenge (RFC 6750 section 3).
+/// The HTTP response to a refused request: a body in the configured style and, for 401 and 403, a challenge (RFC 6750
+/// section 3).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Answer {
     /// The HTTP status.
     pub status: u16,
-    /// The headers of the answer, with names in lower case.
+    /// The headers of the response, with names in lower case.
     pub headers: Vec<(&'static str, String)>,
-    /// The body, JSON.
+    /// The body, as JSON.
     pub body: String,
 }
 
-/// How to answer a refused client.
+/// How refused requests are answered.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
+/// The format of the body.
 pub struct Answers {
     #[serde(default)]
     style: Style,
-    /// The status where no rule matched: 404 by default, or 403.
+    /// The status if no rule matches: 404 (default) or 403.
     #[serde(default, deserialize_with = "hidden_status")]
     #[cfg_attr(feature = "schema", schemars(range(min = 403, max = 404)))]
     unmatched_status: Option<u16>,
-    /// The status where a good credential does not suffice: 403 by default, or 404 to say nothing of what is there.
+    /// The status if a valid credential is not sufficient: 403 (default), or 404 to hide which paths exist.
     #[serde(default, deserialize_with = "hidden_status")]
     #[cfg_attr(feature = "schema", schemars(range(min = 403, max = 404)))]
     denied_status: Option<u16>,
-    /// Where clients learn who issues credentials for this resource (RFC 9728 section 5.1).
+    /// The URL of the metadata of this protected resource (RFC 9728 section 5.1).
     #[serde(default, deserialize_with = "https_url")]
     #[cfg_attr(feature = "schema", schemars(extend("pattern" = "^https://")))]
     resource_metadata: Option<String>,
 }
 
-/// What bodies look like.
+/// The format of response bodies.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
@@ -56,11 +60,12 @@ pub enum Style {
 }
 
 impl Gate {
-    /// `request_id` is kept when it is one that can be sent back.
+    /// Returns the response to a refused request. `request_id` is returned to the client if it is visible ASCII of at
+    /// most 128 bytes.
     pub fn answer(&self, refusal: &Refusal, request_id: Option<&[u8]>) -> Answer {
         let Answers { style, resource_metadata, .. } = &self.policy().answers;
-        let (status, reason) = self.shown(refusal.reason());
-        let request_id = request_id.and_then(printable);
+        let (status, reason) = self.client_status(refusal.reason());
+        let request_id = request_id.and_then(valid_request_id);
         let (kind, body) = match style {
             Style::Problem => ("application/problem+json", problem(status, reason)),
             Style::SoshiaConnect => ("application/json", soshiaconnect(reason)),
@@ -72,8 +77,8 @@ impl Gate {
         match status {
             401 | 403 => {
                 let mut challenge =
-                    alloc::format!("Bearer realm=\"{}\"{}", self.policy().realm, error(reason));
-                // RFC 6750 section 3: "the required scope", all of it.
+                    alloc::format!("Bearer realm=\"{}\"{}", self.policy().realm, challenge_error(reason));
+                // RFC 6750 section 3: "the required scope". All required scopes are listed.
                 if let (Reason::ScopeMissing, Some(rule)) = (reason, refusal.rule()) {
                     challenge.push_str(&alloc::format!(
                         ", scope=\"{}\"",
@@ -94,8 +99,9 @@ impl Gate {
         Answer { status, headers, body }
     }
 
-    /// What the client is told: where it must not learn what there is, everything looks as if nothing were.
-    fn shown(&self, reason: Reason) -> (u16, Reason) {
+    /// Returns the status and reason to report to the client. With `denied_status` 404, a denied request looks like an
+    /// unknown path.
+    fn client_status(&self, reason: Reason) -> (u16, Reason) {
         let Answers { unmatched_status, denied_status, .. } = &self.policy().answers;
         let unmatched = unmatched_status.unwrap_or(Reason::RouteUnmatched.status());
         match (reason, reason.status(), denied_status) {
@@ -106,8 +112,8 @@ impl Gate {
     }
 }
 
-/// Returns the JSON text. None of the bodies has a map with names that are not strings, the one thing that fails.
-fn written(body: &impl Serialize) -> String {
+/// Serializes a body. Serialization fails only for maps whose keys are not strings, and no body has one.
+fn to_json(body: &impl Serialize) -> String {
     serde_json::to_string(body).unwrap_or_default()
 }
 
@@ -121,10 +127,10 @@ fn problem(status: u16, reason: Reason) -> String {
         code: &'a str,
     }
     let detail = &reason.to_string();
-    written(&Problem { r#type: "about:blank", title: title(status), status, detail, code: reason.code() })
+    to_json(&Problem { r#type: "about:blank", title: title(status), status, detail, code: reason.code() })
 }
 
-/// `errors` is for the fields of a form: none is to blame.
+/// The `errors` member lists invalid form fields. It is always empty here.
 fn soshiaconnect(reason: Reason) -> String {
     #[derive(Serialize)]
     struct Body<'a> {
@@ -138,13 +144,14 @@ fn soshiaconnect(reason: Reason) -> String {
         403 => "Insufficient permissions",
         _ => &reason.to_string(),
     };
-    written(&Body { success: false, message, errors: NoMembers {}, code: reason.code() })
+    to_json(&Body { success: false, message, errors: NoMembers {}, code: reason.code() })
 }
 
 #[derive(Serialize)]
 struct NoMembers {}
 
-/// Both forms that Soracom's documents know: its specification has `errorMessage`, its guide `code` and `message`.
+/// Writes both forms that Soracom documents: `errorMessage` of its API specification, and `code` and `message` of its
+/// guide.
 fn soracom(status: u16, reason: Reason) -> String {
     #[derive(Serialize)]
     #[serde(rename_all = "camelCase")]
@@ -160,10 +167,10 @@ fn soracom(status: u16, reason: Reason) -> String {
         message: &'a str,
     }
     let (code, message) = (reason.code(), &reason.to_string());
-    written(&Body { code, message, http_status: status, error_message: ErrorMessage { code, message } })
+    to_json(&Body { code, message, http_status: status, error_message: ErrorMessage { code, message } })
 }
 
-/// The envelope of Kuzzle 2, whose clients act on `error.id`; our own code is in `error.props`.
+/// Writes the envelope of Kuzzle 2. Its clients act on `error.id`; `error.props` has the code of Keystile.
 fn kuzzle(status: u16, reason: Reason, request_id: Option<&str>) -> String {
     #[derive(Serialize)]
     #[serde(rename_all = "camelCase")]
@@ -195,7 +202,7 @@ fn kuzzle(status: u16, reason: Reason, request_id: Option<&str>) -> String {
         _ => ("api.process.overloaded", 0x0202_0002),
     };
     let error = Error { id, code, message: &reason.to_string(), props: [reason.code()], status };
-    written(&Body {
+    to_json(&Body {
         request_id,
         status,
         error,
@@ -219,8 +226,8 @@ const fn title(status: u16) -> &'static str {
     }
 }
 
-/// RFC 6750 section 3.1: no error code when the request had no credential.
-fn error(reason: Reason) -> String {
+/// Returns the error attributes of the challenge. RFC 6750 section 3.1: no error code if the request had no credential.
+fn challenge_error(reason: Reason) -> String {
     let error = match reason {
         Reason::CredentialMissing | Reason::RouteUnmatched => return String::new(),
         Reason::CredentialAmbiguous | Reason::CredentialMisplaced => "invalid_request",
@@ -230,7 +237,7 @@ fn error(reason: Reason) -> String {
     alloc::format!(", error=\"{error}\", error_description=\"{reason}\"")
 }
 
-fn printable(id: &[u8]) -> Option<&str> {
+fn valid_request_id(id: &[u8]) -> Option<&str> {
     let sane = (1..=128).contains(&id.len()) && id.iter().all(u8::is_ascii_graphic);
     if sane { core::str::from_utf8(id).ok() } else { None }
 }
@@ -243,7 +250,7 @@ fn hidden_status<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u1
     }
 }
 
-/// A quoted string in the challenge: nothing that would need escaping.
+/// Parses an https URL. It is sent as a quoted string, so it must not contain characters that need escaping.
 fn https_url<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
     checked(deserializer, |url| {
         let plain = |byte: u8| byte.is_ascii_graphic() && !matches!(byte, b'"' | b'\\');

@@ -1,10 +1,10 @@
-//! Which credentials were found authentic before. It is never asked whether one is still good: the standing of its
-//! key, revocations, watermarks, grants and the time are looked at for each request, cached or not.
+//! A cache of authenticated credentials. It never caches whether a credential is still valid: key status, revocations,
+//! watermarks, grants and expiry are checked on every request.
 //!
-//! * A credential is known by a keyed hash of 128 bits over its bytes, so that none is kept: SipHash-2-4, a quarter of
-//!   what SHA-256 would cost a warm request. Whoever does not know another's credential can only guess the hash of it.
-//! * It is bounded, and a lookup takes the same time whatever is in it: a hash has [`WAYS`] places where it can be, and
-//!   the one that was not asked for the longest makes room. Only authentic credentials come in.
+//! * The cache key is a 128-bit keyed hash (SipHash-2-4) of the credential, so no credential is stored. It costs a
+//!   quarter of a SHA-256 on a cache hit. A client that does not know a credential can only guess its hash.
+//! * The cache has a fixed size and constant lookup time: it is set-associative with [`WAYS`] entries per set, and the
+//!   least recently used entry of a set is evicted. Only authenticated credentials are inserted.
 
 use alloc::{sync::Arc, vec::Vec};
 use core::{fmt, hash::Hasher};
@@ -14,10 +14,13 @@ use token::Fingerprint;
 
 use crate::Identity;
 
-/// Remembers which credentials are authentic, and never whether they are good.
+/// Entries per set. At half load, one set in 300 overflows.
+const WAYS: usize = 16;
+
+/// A bounded cache of authenticated credentials.
 pub struct Cache {
     hasher: SipHasher24,
-    places: Vec<Option<(Key, Arc<Identity>)>>,
+    slots: Vec<Option<(Key, Arc<Identity>)>>,
     hits: u64,
     misses: u64,
 }
@@ -25,33 +28,33 @@ pub struct Cache {
 pub(crate) type Key = (u64, u64);
 
 impl Cache {
-    /// For that many credentials, 0 for none. `seed` is what a client cannot know, such as the configuration and the
-    /// time of start.
+    /// Creates a cache for `entries` credentials; 0 disables it. `seed` keys the hash and must be unpredictable for
+    /// clients, for example the configuration and the start time.
     pub fn new(entries: usize, seed: &[u8]) -> Self {
         let seed = Fingerprint::of(seed);
         let mut key = [0; 16];
         key.iter_mut().zip(seed.as_bytes()).for_each(|(to, from)| *to = *from);
-        let places = entries.checked_next_multiple_of(WAYS).unwrap_or(entries);
+        let slots = entries.checked_next_multiple_of(WAYS).unwrap_or(entries);
         let mut cache =
-            Self { hasher: SipHasher24::new_with_key(&key), places: Vec::new(), hits: 0, misses: 0 };
-        cache.places.resize(places, None);
+            Self { hasher: SipHasher24::new_with_key(&key), slots: Vec::new(), hits: 0, misses: 0 };
+        cache.slots.resize(slots, None);
         cache
     }
 
-    /// One that remembers nothing, for who asks seldom.
+    /// Creates a disabled cache.
     pub fn none() -> Self {
         Self::new(0, &[])
     }
 
-    /// Hits and misses since this was asked last.
+    /// Returns the number of hits and misses since the last call, and resets both.
     pub fn counts(&mut self) -> (u64, u64) {
         (core::mem::take(&mut self.hits), core::mem::take(&mut self.misses))
     }
 
-    /// `username` is that under the proof of an API key, else empty.
+    /// Returns the cache key. `username` is the username of an API key, and empty for other credentials.
     pub(crate) fn key(&self, credential: &[u8], username: &[u8]) -> Key {
         let mut hasher = self.hasher;
-        // In front, so that no two pairs read the same.
+        // The length prefix makes the encoding of (credential, username) unambiguous.
         hasher.write_usize(credential.len());
         hasher.write(credential);
         hasher.write(username);
@@ -60,8 +63,8 @@ impl Cache {
     }
 
     pub(crate) fn get(&mut self, key: Key) -> Option<Arc<Identity>> {
-        let set = set(&mut self.places, key);
-        let found = set.iter().position(|place| matches!(place, Some((known, _)) if *known == key));
+        let set = set(&mut self.slots, key);
+        let found = set.iter().position(|slot| matches!(slot, Some((known, _)) if *known == key));
         let Some(at) = found else {
             self.misses = self.misses.saturating_add(1);
             return None;
@@ -71,13 +74,13 @@ impl Cache {
         set.first()?.as_ref().map(|(_, identity)| Arc::clone(identity))
     }
 
-    pub(crate) fn put(&mut self, key: Key, identity: Arc<Identity>) {
-        let set = set(&mut self.places, key);
-        // One that is there already has another key behind it now.
-        let same = set.iter().position(|place| matches!(place, Some((known, _)) if *known == key));
-        let upto = same.map_or(set.len(), |at| at.saturating_add(1));
-        if let Some(front) = set.get_mut(..upto) {
-            front.rotate_right(upto.min(1));
+    pub(crate) fn insert(&mut self, key: Key, identity: Arc<Identity>) {
+        let set = set(&mut self.slots, key);
+        // An entry with the same key is replaced: it was authenticated with an older verification key.
+        let existing = set.iter().position(|slot| matches!(slot, Some((known, _)) if *known == key));
+        let end = existing.map_or(set.len(), |at| at.saturating_add(1));
+        if let Some(front) = set.get_mut(..end) {
+            front.rotate_right(end.min(1));
         }
         if let Some(first) = set.first_mut() {
             *first = Some((key, identity));
@@ -85,20 +88,17 @@ impl Cache {
     }
 }
 
-fn set(places: &mut [Option<(Key, Arc<Identity>)>], (word, _): Key) -> &mut [Option<(Key, Arc<Identity>)>] {
-    let sets = u64::try_from(places.len() / WAYS).unwrap_or_default();
-    // 64 bits of a hash over some hundred sets: the remainder favours none.
+fn set(slots: &mut [Option<(Key, Arc<Identity>)>], (word, _): Key) -> &mut [Option<(Key, Arc<Identity>)>] {
+    let sets = u64::try_from(slots.len() / WAYS).unwrap_or_default();
+    // A remainder of 64 hash bits by a few hundred sets is practically unbiased.
     let at =
         word.checked_rem(sets).and_then(|at| usize::try_from(at).ok()).and_then(|at| at.checked_mul(WAYS));
-    at.and_then(|at| places.get_mut(at..at.checked_add(WAYS)?)).unwrap_or_default()
+    at.and_then(|at| slots.get_mut(at..at.checked_add(WAYS)?)).unwrap_or_default()
 }
 
-// By hand: no credential is in it, but many identities.
+// Implemented by hand so that identities are not printed.
 impl fmt::Debug for Cache {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Cache({} places)", self.places.len())
+        write!(f, "Cache({} slots)", self.slots.len())
     }
 }
-
-/// At half load, one set in 300 overflows.
-const WAYS: usize = 16;

@@ -1,4 +1,4 @@
-//! What a rule demands of the claims of a token, beyond what every token must have.
+//! Requirements of a rule on the claims of a token.
 
 use alloc::{string::String, vec::Vec};
 
@@ -7,15 +7,15 @@ use token::json::{Object, Value};
 
 use crate::Reason;
 
-/// What a claim must be: a value, one of several, or what the path says. A claim that is an array needs one member
-/// that fits.
+/// The value that a claim must have: one of several values, or the value of a path variable. An array claim matches if
+/// one of its members matches.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) enum Wanted {
+pub(crate) enum ClaimMatcher {
     AnyOf(Vec<Value>),
     PathVariable(String),
 }
 
-impl Wanted {
+impl ClaimMatcher {
     pub(crate) fn path_variable(&self) -> Option<&str> {
         match self {
             Self::AnyOf(_) => None,
@@ -23,8 +23,8 @@ impl Wanted {
         }
     }
 
-    fn fits(&self, claim: &Value, variables: &[(&str, &str)]) -> bool {
-        let one = |claim: &Value| match self {
+    fn matches(&self, claim: &Value, variables: &[(&str, &str)]) -> bool {
+        let matches_one = |claim: &Value| match self {
             Self::AnyOf(values) => values.contains(claim),
             Self::PathVariable(name) => {
                 let value = variables.iter().find(|(known, _)| known == name).map(|(_, value)| *value);
@@ -32,13 +32,13 @@ impl Wanted {
             }
         };
         match claim {
-            Value::Array(claims) => claims.iter().any(one),
-            claim => one(claim),
+            Value::Array(claims) => claims.iter().any(matches_one),
+            claim => matches_one(claim),
         }
     }
 }
 
-impl<'de> Deserialize<'de> for Wanted {
+impl<'de> Deserialize<'de> for ClaimMatcher {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         const SHAPE: &str =
             "must be a string, a number, true or false, an array of these, or {\"path_variable\": name}";
@@ -58,18 +58,18 @@ impl<'de> Deserialize<'de> for Wanted {
     }
 }
 
-/// The shapes of [`Wanted`], for the schema.
+/// The JSON representation of [`ClaimMatcher`], for the schema.
 #[cfg(feature = "schema")]
 pub(crate) mod shape {
     use alloc::{string::String, vec::Vec};
 
     use schemars::JsonSchema;
 
-    /// What a claim must be.
+    /// The value that a claim must have.
     #[derive(JsonSchema)]
     #[schemars(untagged)]
     #[expect(dead_code, reason = "only its schema is of use")]
-    pub(crate) enum Wanted {
+    pub(crate) enum ClaimMatcher {
         One(Scalar),
         AnyOf(#[schemars(length(min = 1))] Vec<Scalar>),
         PathVariable(PathVariable),
@@ -85,7 +85,7 @@ pub(crate) mod shape {
         Bool(bool),
     }
 
-    /// The value of a variable in the path.
+    /// The value of a path variable.
     #[derive(JsonSchema)]
     #[schemars(deny_unknown_fields)]
     #[expect(dead_code, reason = "only its schema is of use")]
@@ -94,15 +94,15 @@ pub(crate) mod shape {
     }
 }
 
-/// `members` are what a token says whose signature holds.
+/// Checks the claims and scopes of a verified token.
 pub(crate) fn check(
     members: &Object,
-    claims: &[(String, Wanted)],
+    claims: &[(String, ClaimMatcher)],
     scopes: &[String],
     variables: &[(&str, &str)],
 ) -> Result<(), Reason> {
-    for (name, wanted) in claims {
-        if !at(members, name).is_some_and(|claim| wanted.fits(claim, variables)) {
+    for (name, matcher) in claims {
+        if !get(members, name).is_some_and(|claim| matcher.matches(claim, variables)) {
             return Err(Reason::ClaimMissing);
         }
     }
@@ -110,62 +110,66 @@ pub(crate) fn check(
     if scopes.iter().all(has) { Ok(()) } else { Err(Reason::ScopeMissing) }
 }
 
-/// Whether one of the audiences is meant.
-pub(crate) fn is_for(members: &Object, audiences: &[String]) -> bool {
-    let one = |claim: &Value| claim.as_str().is_some_and(|one| audiences.iter().any(|known| known == one));
+/// Returns whether `aud` contains one of `audiences`.
+pub(crate) fn has_audience(members: &Object, audiences: &[String]) -> bool {
+    let is_accepted = |claim: &Value| {
+        claim.as_str().is_some_and(|audience| audiences.iter().any(|known| known == audience))
+    };
     match members.get("aud") {
-        Some(Value::Array(several)) => several.iter().any(one),
-        claim => claim.is_some_and(one),
+        Some(Value::Array(claims)) => claims.iter().any(is_accepted),
+        claim => claim.is_some_and(is_accepted),
     }
 }
 
-/// `operator.operatorId`, or where a name has a dot itself, a JSON pointer (RFC 6901) through objects.
-pub(crate) fn at<'v>(members: &'v Object, name: &str) -> Option<&'v Value> {
+/// Returns the claim with this name: a dotted path such as `operator.operatorId`, or a JSON pointer (RFC 6901) through
+/// objects if it starts with a slash.
+pub(crate) fn get<'v>(members: &'v Object, name: &str) -> Option<&'v Value> {
     match name.strip_prefix('/') {
         Some(pointer) => {
-            let names: Vec<String> = pointer.split('/').map(unescaped).collect();
-            within(members, names.iter().map(String::as_str))
+            let names: Vec<String> = pointer.split('/').map(unescape).collect();
+            get_nested(members, names.iter().map(String::as_str))
         }
-        None => within(members, name.split('.')),
+        None => get_nested(members, name.split('.')),
     }
 }
 
-fn within<'v, 'p>(members: &'v Object, mut path: impl Iterator<Item = &'p str>) -> Option<&'v Value> {
+fn get_nested<'v, 'p>(members: &'v Object, mut path: impl Iterator<Item = &'p str>) -> Option<&'v Value> {
     let first = members.get(path.next()?)?;
     path.try_fold(first, |outer, name| outer.as_object()?.get(name))
 }
 
-/// Whether it takes this member to find a claim of that name.
-pub(crate) fn is_in(name: &str, member: &str) -> bool {
+/// Returns whether looking up the claim `name` needs the top-level member `member`.
+pub(crate) fn needs_member(name: &str, member: &str) -> bool {
     match name.strip_prefix('/') {
-        Some(pointer) => pointer.split('/').next().is_some_and(|first| unescaped(first) == member),
+        Some(pointer) => pointer.split('/').next().is_some_and(|first| unescape(first) == member),
         None => name.split('.').next() == Some(member),
     }
 }
 
-/// `~1` is a slash and `~0` a tilde.
-fn unescaped(name: &str) -> String {
-    let mut letters = name.chars().peekable();
+/// Decodes `~1` as a slash and `~0` as a tilde (RFC 6901 section 4).
+fn unescape(name: &str) -> String {
+    let mut characters = name.chars().peekable();
     let mut text = String::with_capacity(name.len());
-    while let Some(letter) = letters.next() {
-        let meant = match (letter, letters.peek()) {
+    while let Some(character) = characters.next() {
+        let decoded = match (character, characters.peek()) {
             ('~', Some('0')) => Some('~'),
             ('~', Some('1')) => Some('/'),
             _ => None,
         };
-        text.push(meant.unwrap_or(letter));
-        if meant.is_some() {
-            letters.next();
+        text.push(decoded.unwrap_or(character));
+        if decoded.is_some() {
+            characters.next();
         }
     }
     text
 }
 
-/// In `scope`, separated by spaces (RFC 8693 section 4.2), or in `scp`, which is an array at some issuers.
+/// Returns whether `scope` (separated by spaces, RFC 8693 section 4.2) or `scp` (an array for some issuers) contains
+/// this scope.
 fn has_scope(members: &Object, scope: &str) -> bool {
     ["scope", "scp"].into_iter().filter_map(|name| members.get(name)).any(|claim| match claim {
-        Value::String(list) => list.split(' ').any(|held| held == scope),
-        Value::Array(list) => list.iter().any(|held| held.as_str() == Some(scope)),
+        Value::String(list) => list.split(' ').any(|granted| granted == scope),
+        Value::Array(list) => list.iter().any(|granted| granted.as_str() == Some(scope)),
         _ => false,
     })
 }
@@ -176,9 +180,9 @@ mod tests {
     use crate::config;
     use token::json;
 
-    fn checked(payload: &str, claims: &str, scopes: &[&str]) -> Result<(), Reason> {
+    fn check_claims(payload: &str, claims: &str, scopes: &[&str]) -> Result<(), Reason> {
         #[derive(Deserialize)]
-        struct Claims(#[serde(deserialize_with = "config::pairs")] Vec<(String, Wanted)>);
+        struct Claims(#[serde(deserialize_with = "config::pairs")] Vec<(String, ClaimMatcher)>);
         let Claims(claims) = config::from_json(claims.as_bytes()).unwrap();
         let payload = json::parse(payload.as_bytes()).ok();
         let members = payload.as_ref().and_then(Value::as_object).cloned().unwrap_or_default();
@@ -187,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn claims_are_there_and_fit() {
+    fn claims_must_match() {
         const PAYLOAD: &str = r#"{"a":"x","n":5,"t":true,"g":["p","q"],"operator":{"operatorId":"OP1"},"https://x.y/z":"v","o":null}"#;
         for good in [
             r#"{"a":"x"}"#,
@@ -199,7 +203,7 @@ mod tests {
             r#"{"/operator/operatorId":"OP1"}"#,
             r#"{"/https:~1~1x.y~1z":"v"}"#,
         ] {
-            assert_eq!(checked(PAYLOAD, good, &[]), Ok(()), "{good}");
+            assert_eq!(check_claims(PAYLOAD, good, &[]), Ok(()), "{good}");
         }
         for bad in [
             r#"{"a":"X"}"#,
@@ -215,20 +219,20 @@ mod tests {
             r#"{"absent":{"path_variable":"absent"}}"#,
             r#"{"o":"null"}"#,
         ] {
-            assert_eq!(checked(PAYLOAD, bad, &[]), Err(Reason::ClaimMissing), "{bad}");
+            assert_eq!(check_claims(PAYLOAD, bad, &[]), Err(Reason::ClaimMissing), "{bad}");
         }
         for payload in ["{}", "[]", "5", "", r#"{"a":"x","a":"x"}"#] {
-            assert_eq!(checked(payload, r#"{"a":"x"}"#, &[]), Err(Reason::ClaimMissing), "{payload}");
+            assert_eq!(check_claims(payload, r#"{"a":"x"}"#, &[]), Err(Reason::ClaimMissing), "{payload}");
         }
         for bad in
             ["null", "[]", "{}", "1.5", "[null]", r#"{"path_variable":1}"#, r#"{"path_variable":"a","b":1}"#]
         {
-            assert!(config::from_json::<Wanted>(bad.as_bytes()).is_err(), "{bad}");
+            assert!(config::from_json::<ClaimMatcher>(bad.as_bytes()).is_err(), "{bad}");
         }
     }
 
     #[test]
-    fn every_scope_is_needed() {
+    fn all_scopes_are_required() {
         for (payload, expected) in [
             (r#"{"scope":"a b c"}"#, Ok(())),
             (r#"{"scp":["b","a"]}"#, Ok(())),
@@ -239,7 +243,7 @@ mod tests {
             (r#"{"scope":"a b","scope":"a b"}"#, Err(Reason::ScopeMissing)),
             ("{}", Err(Reason::ScopeMissing)),
         ] {
-            assert_eq!(checked(payload, "{}", &["a", "b"]), expected, "{payload}");
+            assert_eq!(check_claims(payload, "{}", &["a", "b"]), expected, "{payload}");
         }
     }
 }

@@ -1,3 +1,5 @@
+//! The address of the client.
+
 use alloc::{collections::VecDeque, string::String};
 use core::net::IpAddr;
 
@@ -5,27 +7,33 @@ use serde::Deserialize;
 
 use crate::{config::bounded_usize, policy::header_name};
 
-/// A header in which trusted proxies say whom a request came from; without one it is as the host sees it.
+/// The default of `trusted_hops`.
+const DEFAULT_TRUSTED_HOPS: usize = 1;
+
+/// The maximum of `trusted_hops`. Longer proxy chains are assumed to be a mistake.
+const MAX_TRUSTED_HOPS: u64 = 16;
+
+/// The header in which trusted proxies report the client address. Without it the address of the peer is used.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct ClientAddress {
-    /// Such as `x-forwarded-for`: addresses separated by commas, each proxy adding at the end.
+    /// The header name, such as `x-forwarded-for`: addresses separated by commas, to which each proxy appends one.
     #[serde(deserialize_with = "header_name")]
     #[cfg_attr(feature = "schema", schemars(extend("pattern" = "^[a-z0-9_-]+$")))]
     header: String,
-    /// How many proxies in front of this edge are trusted. The address that the outermost of them added is believed;
-    /// what stands before it, anybody may have written.
-    #[serde(default = "default_trusted_hops", deserialize_with = "bounded_usize::<1, MAX_HOPS, _>")]
-    #[cfg_attr(feature = "schema", schemars(range(min = 1, max = MAX_HOPS)))]
+    /// The number of trusted proxies in front of this edge. The address appended by the outermost of them is used.
+    /// Entries before it can be forged by the client.
+    #[serde(default = "default_trusted_hops", deserialize_with = "bounded_usize::<1, MAX_TRUSTED_HOPS, _>")]
+    #[cfg_attr(feature = "schema", schemars(range(min = 1, max = MAX_TRUSTED_HOPS)))]
     trusted_hops: usize,
 }
 
 impl ClientAddress {
-    /// None when it is not there or is no address: that is never any address.
+    /// Returns the client address, or `None` if it is missing or not an IP address.
     pub(crate) fn find<'r>(&self, headers: impl Iterator<Item = (&'r str, &'r [u8])>) -> Option<IpAddr> {
         let values = headers.filter(|(name, _)| self.header.eq_ignore_ascii_case(name));
-        // Several lines are one list (RFC 9110 section 5.3); only its end matters, so the last ones are kept.
+        // Several lines form one list (RFC 9110 section 5.3). Only the last `trusted_hops` entries are needed.
         let mut entries: VecDeque<&[u8]> = VecDeque::new();
         for entry in values.flat_map(|(_, value)| value.split(|byte| *byte == b',')) {
             entries.push_back(entry);
@@ -33,25 +41,22 @@ impl ClientAddress {
                 entries.pop_front();
             }
         }
-        let enough = entries.len() == self.trusted_hops;
-        let entry = entries.front().filter(|_| enough)?;
+        let is_complete = entries.len() == self.trusted_hops;
+        let entry = entries.front().filter(|_| is_complete)?;
         core::str::from_utf8(entry.trim_ascii()).ok()?.parse().ok()
     }
 }
 
 const fn default_trusted_hops() -> usize {
-    1
+    DEFAULT_TRUSTED_HOPS
 }
-
-/// A longer chain of proxies is a mistake.
-const MAX_HOPS: u64 = 16;
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn only_what_a_trusted_proxy_added_is_believed() {
+    fn address_comes_from_the_trusted_hop() {
         type Lines = &'static [&'static [u8]];
         let cases: [(usize, Lines, Option<&str>); 14] = [
             (1, &[b"1.1.1.1"], Some("1.1.1.1")),

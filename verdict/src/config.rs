@@ -1,8 +1,8 @@
-//! Deserializes configuration from JSON by serde. An error names the path and what is expected there, and never quotes a
-//! value: what is in the wrong place may be a secret.
+//! Deserializes the configuration from JSON with serde. Errors contain the path and the expected type, and never a
+//! value, because a misplaced value may be a secret.
 //!
-//! The deserializers of `serde_json` quote values in their errors and take an array for a struct and `null` for an
-//! absent member, so the one here walks a parsed [`Value`] and keeps the path.
+//! The deserializers of `serde_json` print values in their errors, accept an array for a struct and `null` for a
+//! missing member. This one walks a parsed [`Value`] and tracks the path.
 
 use alloc::{
     boxed::Box,
@@ -37,14 +37,14 @@ pub(crate) fn from_json<T: de::DeserializeOwned>(text: &[u8]) -> Result<T, Polic
     })
 }
 
-/// Replaces control characters in a text from a configuration, for an error or a log.
+/// Replaces control characters in text from a configuration, for use in an error or a log line.
 pub(crate) fn printable(text: &str) -> String {
     text.chars()
         .map(|letter| if letter.is_control() { char::REPLACEMENT_CHARACTER } else { letter })
         .collect()
 }
 
-/// A number with both bounds included.
+/// Deserializes a number from `MIN` to `MAX`, inclusive.
 pub(crate) fn bounded<'de, const MIN: u64, const MAX: u64, D: Deserializer<'de>>(
     deserializer: D,
 ) -> Result<u64, D::Error> {
@@ -54,14 +54,14 @@ pub(crate) fn bounded<'de, const MIN: u64, const MAX: u64, D: Deserializer<'de>>
     }
 }
 
-/// As [`bounded`], for what is counted in memory.
+/// Deserializes a `usize` from `MIN` to `MAX`, inclusive.
 pub(crate) fn bounded_usize<'de, const MIN: u64, const MAX: u64, D: Deserializer<'de>>(
     deserializer: D,
 ) -> Result<usize, D::Error> {
     usize::try_from(bounded::<MIN, MAX, D>(deserializer)?).map_err(|_| de::Error::custom("too large"))
 }
 
-/// A string that `check` accepts, as what `check` makes of it.
+/// Deserializes a string and converts it with `check`.
 pub(crate) fn checked<'de, D: Deserializer<'de>, T, E: fmt::Display>(
     deserializer: D,
     check: impl FnOnce(&str) -> Result<T, E>,
@@ -69,10 +69,12 @@ pub(crate) fn checked<'de, D: Deserializer<'de>, T, E: fmt::Display>(
     check(<&str>::deserialize(deserializer)?).map_err(de::Error::custom)
 }
 
+/// Deserializes a string that must not be empty.
 pub(crate) fn non_empty<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
     checked(deserializer, |text| if text.is_empty() { Err("must not be empty") } else { Ok(text.into()) })
 }
 
+/// Deserializes an array that must not be empty.
 pub(crate) fn one_or_more<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
     deserializer: D,
 ) -> Result<Vec<T>, D::Error> {
@@ -80,7 +82,8 @@ pub(crate) fn one_or_more<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
     if items.is_empty() { Err(de::Error::custom("there must be at least one")) } else { Ok(items) }
 }
 
-/// The members of an object in the order of their names, which are unique already.
+/// Deserializes an object as (name, value) pairs in the order of the names. The parser has already refused duplicate
+/// names.
 pub(crate) fn pairs<'de, D: Deserializer<'de>, K: Deserialize<'de>, V: Deserialize<'de>>(
     deserializer: D,
 ) -> Result<Vec<(K, V)>, D::Error> {
@@ -105,7 +108,7 @@ pub(crate) fn pairs<'de, D: Deserializer<'de>, K: Deserialize<'de>, V: Deseriali
     deserializer.deserialize_map(Pairs(PhantomData))
 }
 
-/// What is wrong, and the path to it as far as it is known. One word wide, as every step may return it.
+/// A configuration error with the path as far as it is known. It is boxed because most deserialization steps return it.
 #[derive(Debug, thiserror::Error)]
 #[error(transparent)]
 pub(crate) struct Error(Box<PolicyError>);
@@ -150,7 +153,7 @@ impl de::Error for Error {
         Self::new(["unknown variant, expected one of `", &expected.join("`, `"), "`"].concat())
     }
 
-    /// The name of a member is no value.
+    /// Quotes the member name: names are not secret.
     fn unknown_field(name: &str, expected: &'static [&'static str]) -> Self {
         let (name, expected) = (printable(name), expected.join("`, `"));
         Self::new(["unknown field `", &name, "`, expected one of `", &expected, "`"].concat())
@@ -173,13 +176,13 @@ const fn type_name(found: &Unexpected<'_>) -> &'static str {
     }
 }
 
-/// A value in a configuration.
+/// A JSON value of the configuration.
 #[derive(Clone, Copy)]
 struct Node<'a>(&'a Value);
 
 impl Node<'_> {
     #[cold]
-    fn instead_of(self, expected: &str) -> Error {
+    fn wrong_type(self, expected: &str) -> Error {
         let found = match self.0 {
             Value::Null => Unexpected::Unit,
             Value::Bool(is) => Unexpected::Bool(*is),
@@ -213,21 +216,21 @@ impl<'de> Deserializer<'de> for Node<'de> {
     fn deserialize_bool<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
         match self.0 {
             Value::Bool(is) => visitor.visit_bool(*is),
-            _ => Err(self.instead_of("true or false")),
+            _ => Err(self.wrong_type("true or false")),
         }
     }
 
     fn deserialize_u64<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
         match self.0.as_u64() {
             Some(number) => visitor.visit_u64(number),
-            None => Err(self.instead_of("a whole number, 0 or more")),
+            None => Err(self.wrong_type("a whole number, 0 or more")),
         }
     }
 
     fn deserialize_str<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
         match self.0 {
             Value::String(text) => visitor.visit_borrowed_str(text),
-            _ => Err(self.instead_of("a string")),
+            _ => Err(self.wrong_type("a string")),
         }
     }
 
@@ -235,13 +238,13 @@ impl<'de> Deserializer<'de> for Node<'de> {
         self.deserialize_str(visitor)
     }
 
-    /// A member that is there has a value: `null` is no way to leave it out.
+    /// A member that is present must have a value: `null` does not mean "absent".
     fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
         visitor.visit_some(self)
     }
 
     fn deserialize_unit<V: Visitor<'de>>(self, _: V) -> Result<V::Value, Error> {
-        Err(self.instead_of("nothing"))
+        Err(self.wrong_type("nothing"))
     }
 
     fn deserialize_newtype_struct<V: Visitor<'de>>(
@@ -255,14 +258,14 @@ impl<'de> Deserializer<'de> for Node<'de> {
     fn deserialize_seq<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
         match self.0 {
             Value::Array(items) => visitor.visit_seq(Items(items.iter().enumerate())),
-            _ => Err(self.instead_of("an array")),
+            _ => Err(self.wrong_type("an array")),
         }
     }
 
     fn deserialize_map<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
         match self.0 {
             Value::Object(members) => visitor.visit_map(Members::of(members)),
-            _ => Err(self.instead_of("an object")),
+            _ => Err(self.wrong_type("an object")),
         }
     }
 
@@ -275,7 +278,7 @@ impl<'de> Deserializer<'de> for Node<'de> {
         self.deserialize_map(visitor)
     }
 
-    /// `"name"`, or `{"name": value}`.
+    /// Accepts `"name"` or `{"name": value}`.
     fn deserialize_enum<V: Visitor<'de>>(
         self,
         _: &'static str,
@@ -287,7 +290,7 @@ impl<'de> Deserializer<'de> for Node<'de> {
             Value::Object(members) if members.len() == 1 => {
                 visitor.visit_enum(MapAccessDeserializer::new(Members::of(members)))
             }
-            _ => Err(self.instead_of(&["one of `", &variants.join("`, `"), "`"].concat())),
+            _ => Err(self.wrong_type(&["one of `", &variants.join("`, `"), "`"].concat())),
         }
     }
 
@@ -313,14 +316,14 @@ impl<'de> SeqAccess<'de> for Items<'de> {
 }
 
 struct Members<'de> {
-    left: serde_json::map::Iter<'de>,
-    /// The member whose name was read and whose value was not.
+    remaining: serde_json::map::Iter<'de>,
+    /// The member whose name has been read and whose value has not.
     current: Option<(&'de str, &'de Value)>,
 }
 
 impl<'de> Members<'de> {
     fn of(members: &'de Map<String, Value>) -> Self {
-        Self { left: members.iter(), current: None }
+        Self { remaining: members.iter(), current: None }
     }
 }
 
@@ -328,7 +331,7 @@ impl<'de> MapAccess<'de> for Members<'de> {
     type Error = Error;
 
     fn next_key_seed<K: DeserializeSeed<'de>>(&mut self, seed: K) -> Result<Option<K::Value>, Error> {
-        let Some((name, value)) = self.left.next() else { return Ok(None) };
+        let Some((name, value)) = self.remaining.next() else { return Ok(None) };
         self.current = Some((name, value));
         let key = de::value::BorrowedStrDeserializer::<Error>::new(name);
         seed.deserialize(key).map(Some).map_err(|error| error.in_member(name))
@@ -336,7 +339,7 @@ impl<'de> MapAccess<'de> for Members<'de> {
 
     fn next_value_seed<V: DeserializeSeed<'de>>(&mut self, seed: V) -> Result<V::Value, Error> {
         let Some((name, value)) = self.current.take() else {
-            return Err(de::Error::custom("a value without a name"));
+            return Err(de::Error::custom("a value was requested before its name"));
         };
         seed.deserialize(Node(value)).map_err(|error| error.in_member(name))
     }

@@ -1,5 +1,5 @@
-//! Secrets that stand in environment variables, so that the configuration only names them: a host shows its
-//! configuration to whoever reaches its admin port.
+//! Secrets in environment variables. The configuration contains only the names of the variables, because hosts expose
+//! their configuration on the admin port.
 
 use alloc::{
     format,
@@ -14,12 +14,17 @@ use zeroize::Zeroizing;
 
 use crate::config::checked;
 
-/// The environment variables that the host gives to the filter. Its memory is wiped when it goes.
+/// The maximum length of a variable name. It is shorter than an edge credential (57 bytes) and than 32 bytes in
+/// base64url (43).
+const MAX_NAME_BYTES: usize = 40;
+
+/// The environment variables that the host passes to the filter. The memory is zeroed on drop.
 #[derive(Default)]
 pub struct Environment(Zeroizing<Vec<u8>>);
 
 impl Environment {
-    /// Takes a block of `NAME=value` entries, each ended by a zero byte, as WASI's `environ_get` fills it.
+    /// Creates an environment from a block of `NAME=value` entries, each terminated by a zero byte, as WASI's
+    /// `environ_get` fills it.
     pub fn from_block(block: Vec<u8>) -> Self {
         Self(Zeroizing::new(block))
     }
@@ -30,11 +35,12 @@ impl Environment {
         entries.find_map(|entry| entry.strip_prefix(name.as_bytes())?.strip_prefix(b"="))
     }
 
-    /// Returns a secret: visible ASCII, without white space around it. An error names the variable, never its value.
+    /// Returns the secret in the variable `name`: visible ASCII, with surrounding white space removed. Errors contain
+    /// the name of the variable, never its value.
     pub(crate) fn secret(&self, name: &str) -> Result<Secret, String> {
         let value = self.value(name).ok_or_else(|| {
             format!(
-                "the environment variable `{name}` is not there: set it for the host, and let the host pass it on \
+                "the environment variable `{name}` is not set, or the host does not pass it to the filter \
                  (Envoy: `vm_config.environment_variables.host_env_keys`)"
             )
         })?;
@@ -46,7 +52,9 @@ impl Environment {
             Ok(text) if text.bytes().all(|byte| matches!(byte, b' '..=b'~')) => {
                 Ok(Secret::from(text.to_string()))
             }
-            _ => Err(format!("the environment variable `{name}` holds something else than visible ASCII")),
+            _ => {
+                Err(format!("the environment variable `{name}` contains characters other than visible ASCII"))
+            }
         }
     }
 }
@@ -57,15 +65,15 @@ impl fmt::Debug for Environment {
     }
 }
 
-/// Reads the name of an environment variable. What is none is not shown: it may be the secret itself, as whatever is
-/// longer than [`MAX_NAME_BYTES`] is likely to be.
+/// Deserializes the name of an environment variable. An invalid name is not quoted in the error, because it may be the
+/// secret itself; so may a name longer than [`MAX_NAME_BYTES`].
 pub(crate) fn variable_name<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
     checked(deserializer, |name| {
-        let usual = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
+        let is_permitted = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
         let starts_well = !name.starts_with(|first: char| first.is_ascii_digit());
         if name.is_empty() {
             Err("must not be empty")
-        } else if name.len() <= MAX_NAME_BYTES && starts_well && name.bytes().all(usual) {
+        } else if name.len() <= MAX_NAME_BYTES && starts_well && name.bytes().all(is_permitted) {
             Ok(Some(name.into()))
         } else {
             Err("must be the name of an environment variable: at most 40 of A-Z a-z 0-9 _")
@@ -73,16 +81,13 @@ pub(crate) fn variable_name<'de, D: Deserializer<'de>>(deserializer: D) -> Resul
     })
 }
 
-/// Shorter than an edge credential (57 bytes) and than 32 bytes in base64url (43).
-const MAX_NAME_BYTES: usize = 40;
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use std::vec;
 
     #[test]
-    fn a_variable_is_found_by_its_whole_name() {
+    fn value_matches_the_full_name() {
         let block = b"AB=1\0A=\0B= two \n\0=x\0\0NOTHING\0C=a=b\0B=three\0LAST=z";
         let environment = Environment::from_block(block.to_vec());
         let cases: [(&str, Option<&[u8]>); 7] = [
@@ -101,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_secret_is_refused_by_name_and_never_shown() {
+    fn invalid_secrets_are_not_quoted() {
         let values: [&[u8]; 6] =
             [b"", b" \r\n", b"\xff\xfe-leak", "leak\u{e9}".as_bytes(), b"le\nak", b"le\x01ak"];
         for value in values {
@@ -109,14 +114,14 @@ mod tests {
             let error = Environment::from_block(block).secret("KEY").unwrap_err();
             assert!(error.contains("`KEY`") && !error.contains("leak"), "{error}");
         }
-        assert!(Environment::default().secret("KEY").unwrap_err().contains("`KEY` is not there"));
+        assert!(Environment::default().secret("KEY").unwrap_err().contains("`KEY` is not set"));
         let environment = Environment::from_block(b"KEY=leak".to_vec());
         assert_eq!(std::format!("{environment:?}"), "Environment(..)");
     }
 
-    /// Whatever bytes a host hands in.
+    /// Parses arbitrary bytes from a host.
     #[test]
-    fn no_bytes_panic() {
+    fn arbitrary_bytes_do_not_panic() {
         for seed in 0_u32..2000 {
             let bytes: Vec<u8> = (0..seed % 40)
                 .map(|at| b"A=\0 \xffB\n"[(seed.wrapping_mul(2_654_435_761).rotate_left(at) % 7) as usize])

@@ -1,3 +1,5 @@
+//! The freshness of the bundle, and what a stale bundle means for requests.
+
 use alloc::{format, string::String, vec::Vec};
 use core::fmt;
 
@@ -6,20 +8,23 @@ use serde::Deserialize;
 
 use crate::{Gate, Reason};
 
-/// How old what the edge knows is, and what follows. While all that was signed is younger than its lifetime it is
-/// fresh; past that the edge goes on for `outage_grace`, then denies.
+const LOG_INTERVAL_MS: u64 = 60_000;
+
+/// The age of the bundle. A bundle is fresh until its manifest or checkpoint expires, then stale for the outage grace,
+/// then expired.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Freshness {
-    /// Everything that was signed is younger than its lifetime.
+    /// No signed part has expired.
     Fresh,
-    /// The control plane has not been heard of for longer than a manifest lives.
+    /// A signed part has expired, and the outage grace has not ended.
     Stale,
-    /// Nor for the grace after that: nothing is admitted.
+    /// The outage grace has ended: no credential is admitted.
     Expired,
 }
 
 impl Freshness {
-    /// `now` and `outage_grace` in milliseconds.
+    /// Returns the freshness of a snapshot. `now` is in milliseconds since the Unix epoch, `outage_grace` in
+    /// milliseconds.
     pub fn of(snapshot: &Snapshot, outage_grace: u64, now: u64) -> Self {
         if now < snapshot.expires_at() {
             Self::Fresh
@@ -31,22 +36,23 @@ impl Freshness {
     }
 }
 
-/// What follows when the edge has not heard of the control plane for longer than a manifest lives.
+/// How an edge decides while its bundle is stale.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum StalePolicy {
-    /// Nothing is admitted.
+    /// Refuses every credential.
     Deny,
-    /// Everything is, for so long.
+    /// Admits credentials for this number of seconds.
     OutageGraceSeconds(u64),
-    /// What was issued within so many seconds is: a credential lives on for that long at most without its revocation
-    /// having a chance to arrive.
+    /// Admits credentials that were issued within this number of seconds. It bounds how long a credential can be used
+    /// without its revocation having a chance to arrive.
     IssuedWithinSeconds(u64),
 }
 
 impl StalePolicy {
-    /// A snapshot that is not fresh is given; `issued_at` in seconds, `now` in milliseconds.
+    /// Returns whether the policy admits a credential under a stale snapshot. `issued_at` is in seconds, `now` in
+    /// milliseconds since the Unix epoch.
     pub(crate) fn admits(self, snapshot: &Snapshot, issued_at: u64, now: u64) -> bool {
         match self {
             Self::Deny => false,
@@ -68,13 +74,13 @@ impl StalePolicy {
     }
 
     fn state(self, snapshot: &Snapshot, now: u64) -> State {
-        let ends = match self {
+        let grace = match self {
             _ if Freshness::of(snapshot, 0, now) == Freshness::Fresh => return State::Idle,
             Self::Deny => 0,
             Self::OutageGraceSeconds(seconds) => seconds.saturating_mul(1000),
-            Self::IssuedWithinSeconds(_) => return State::Holds,
+            Self::IssuedWithinSeconds(_) => return State::Admits,
         };
-        if Freshness::of(snapshot, ends, now) == Freshness::Expired { State::Refuses } else { State::Holds }
+        if Freshness::of(snapshot, grace, now) == Freshness::Expired { State::Refuses } else { State::Admits }
     }
 }
 
@@ -88,37 +94,38 @@ impl fmt::Display for StalePolicy {
     }
 }
 
-/// What a policy does at the moment.
+/// What a stale policy currently does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
     Idle,
-    /// It admits, at least some.
-    Holds,
+    /// Admits at least some credentials although the bundle is stale.
+    Admits,
     Refuses,
 }
 
-/// A line for the log.
+/// A log line with its level.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Line {
-    /// Nothing is wrong.
+    /// Information.
     Info(String),
-    /// Something needs attention; requests are still admitted.
+    /// A warning: requests are still admitted.
     Warning(String),
-    /// Requests are refused.
+    /// An error: requests are refused.
     Error(String),
 }
 
-/// Notices when a policy for a silent control plane starts and ends.
+/// Detects when a stale policy takes effect and when it ends.
 #[derive(Debug, Default)]
 pub struct Watch {
     states: Vec<(StalePolicy, State)>,
-    said_at: u64,
-    /// Whether manifests claim to be fresh for longer than this edge believes.
+    last_logged_at: u64,
+    /// Whether the last manifest had a longer lifetime than `max_manifest_lifetime_seconds`.
     exceeds: bool,
 }
 
 impl Watch {
-    /// What is to be logged: each start and end, and once a minute what goes on. `now` in milliseconds.
+    /// Returns the lines to log: one for each transition, and one per minute while a policy is in effect. `now` is in
+    /// milliseconds since the Unix epoch.
     pub fn handle(&mut self, gate: &Gate, snapshot: &Snapshot, now: u64) -> Vec<Line> {
         if self.states.is_empty() {
             self.states = gate.stale_policies().into_iter().map(|policy| (policy, State::Idle)).collect();
@@ -128,43 +135,43 @@ impl Watch {
         let claimed = manifest.expires_at().saturating_sub(manifest.issued_at()).div_ceil(1000);
         if claimed > bound && !self.exceeds {
             lines.push(Line::Warning(format!(
-                "the manifest of version {} claims to be fresh for {claimed} s; it is for {bound} s, by \
+                "the manifest of version {} has a lifetime of {claimed} s; it is limited to {bound} s by \
                  `max_manifest_lifetime_seconds`",
                 manifest.version()
             )));
         }
         self.exceeds = claimed > bound;
-        let silent = now.saturating_sub(snapshot.manifest().issued_at()).div_euclid(1000);
-        let again = now.saturating_sub(self.said_at) >= SAID_EVERY_MS;
-        let said = lines.len();
+        let age = now.saturating_sub(snapshot.manifest().issued_at()).div_euclid(1000);
+        let is_due = now.saturating_sub(self.last_logged_at) >= LOG_INTERVAL_MS;
+        let logged_before = lines.len();
         for (policy, before) in &mut self.states {
             let state = policy.state(snapshot, now);
             let started = state != *before;
             *before = state;
             match state {
                 State::Idle if started => {
-                    lines.push(Line::Info(format!("the bundle is fresh again: `{policy}` ends")))
+                    lines.push(Line::Info(format!("the bundle is fresh again: `{policy}` no longer applies")))
                 }
-                State::Holds if started || again => {
+                State::Admits if started || is_due => {
                     lines.push(Line::Warning(format!(
-                        "no fresh bundle for {silent} s: going on by `{policy}`"
+                        "no fresh bundle for {age} s: requests are decided by `{policy}`"
                     )));
                 }
-                State::Refuses if started || again => lines.push(Line::Error(format!(
-                    "no fresh bundle for {silent} s: everything is refused by `{policy}`"
+                State::Refuses if started || is_due => lines.push(Line::Error(format!(
+                    "no fresh bundle for {age} s: all requests are refused by `{policy}`"
                 ))),
                 _ => {}
             }
         }
-        if lines.len() > said {
-            self.said_at = now;
+        if lines.len() > logged_before {
+            self.last_logged_at = now;
         }
         lines
     }
 }
 
 impl Gate {
-    /// Each once, that of the policy as a whole first.
+    /// Returns each distinct stale policy, with the one of the whole policy first.
     fn stale_policies(&self) -> Vec<StalePolicy> {
         let mut policies = Vec::from([self.stale_policy(None)]);
         for policy in self.policy().rules.stale_policies() {
@@ -175,5 +182,3 @@ impl Gate {
         policies
     }
 }
-
-const SAID_EVERY_MS: u64 = 60_000;

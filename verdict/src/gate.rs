@@ -1,3 +1,5 @@
+//! The gate: decides about requests.
+
 use alloc::{sync::Arc, vec::Vec};
 use core::net::IpAddr;
 
@@ -6,56 +8,61 @@ use token::{SignatureVerifier, Unaided, Unverified, api_key, secret};
 
 use crate::{
     Admission, Cache, Freshness, Identity, Policy, Reason, Verdict, claim,
-    credential::{self, Found},
+    credential::{self, PresentedCredential},
     freshness::StalePolicy,
     permission::{self, Question, Ruling},
-    policy::{Mode, Uncovered},
-    route::{Access, Demand, Route},
-    upstream::Names,
+    policy::{Mode, PolicyMembers, Uncovered},
+    route::{Access, Requirements, Route},
+    upstream::HeaderNames,
     verdict::{Passage, Refusal},
 };
 
-/// The headers of a request, in the order they came, with `:method`, `:path` and `:authority` (or `host`) where the
-/// policy has rules or credentials in the query.
+/// The maximum number of request headers. Envoy's proxy-wasm host accepts at most 1,024 headers from a filter and drops
+/// all of them above that limit. The difference is for the headers that the filter adds; each claim header reduces the
+/// maximum by one.
+const MAX_HEADERS: usize = 1000;
+
+/// The headers of a request in the order received. They include `:method`, `:path` and `:authority` (or `host`) if the
+/// policy has rules or accepts credentials in the query.
 pub type Headers<'r> = [(&'r str, &'r [u8])];
 
-/// What is decided about.
+/// The input of a decision.
 #[derive(Debug, Clone, Copy)]
 pub struct Request<'r> {
-    /// The headers as the client sent them.
+    /// The headers as received from the client.
     pub headers: &'r Headers<'r>,
-    /// Whom the host takes for the client; None: no condition on the address of the client holds.
+    /// The client address as reported by the host. Without it, conditions on the client address are unknown.
     pub peer: Option<IpAddr>,
-    /// What the edge knows; `None` while no bundle is loaded.
+    /// The current bundle, or `None` if none is loaded yet.
     pub snapshot: Option<&'r Snapshot>,
-    /// Milliseconds since the Unix epoch.
+    /// The current time in milliseconds since the Unix epoch.
     pub now: u64,
 }
 
-/// Decides about requests by one policy.
+/// Decides about requests according to one policy.
 #[derive(Debug)]
 pub struct Gate {
     policy: Policy,
-    names: Names,
+    names: HeaderNames,
 }
 
 impl Gate {
-    /// Returns a gate that decides by `policy`.
+    /// Creates a gate for `policy`.
     pub fn new(policy: Policy) -> Self {
-        let names = Names::new(&policy.identity_prefix, &policy.identity);
+        let names = HeaderNames::new(&policy.identity_prefix, &policy.identity);
         Self { policy, names }
     }
 
-    /// Returns the policy that the gate decides by.
+    /// Returns the policy of this gate.
     pub const fn policy(&self) -> &Policy {
         &self.policy
     }
 
-    pub(crate) const fn names(&self) -> &Names {
+    pub(crate) const fn names(&self) -> &HeaderNames {
         &self.names
     }
 
-    /// Decides as [`decide_with`](Self::decide_with) does, for a caller without a cache and without help.
+    /// Decides like [`decide_with`](Self::decide_with), without a cache and with software signature verification.
     ///
     /// ```
     /// use verdict::{Gate, Policy, Reason, Verdict};
@@ -70,9 +77,9 @@ impl Gate {
     /// )?;
     /// let gate = Gate::new(policy);
     /// let headers = [("authorization", b"Bearer eyJ..".as_slice())];
-    /// // No bundle is loaded yet, so nobody knows what is revoked.
+    /// // No bundle is loaded yet, so revocations are unknown.
     /// let Verdict::Refuse(refusal) = gate.decide(headers.into_iter(), None, 1_700_000_000_000) else {
-    ///     panic!("nothing passes without a bundle");
+    ///     panic!("refused without a bundle");
     /// };
     /// assert_eq!(refusal.reason(), Reason::BundleMissing);
     /// assert_eq!(gate.answer(&refusal, None).status, 503);
@@ -89,20 +96,21 @@ impl Gate {
         self.decide_with(&request, &mut Cache::none(), &Unaided)
     }
 
-    /// Whether [`decide_with`](Self::decide_with) makes anything of the peer: else a host can spare itself asking.
+    /// Returns whether [`decide_with`](Self::decide_with) uses the peer address. If not, the host need not look it up.
     pub fn asks_for_peer(&self) -> bool {
-        self.policy.client_address.is_none() && self.policy.rules.ask_for_permissions()
+        self.policy.client_address.is_none() && self.policy.rules.require_permissions()
     }
 
-    /// Whether anything is only reported: else a host can spare itself the counters.
+    /// Returns whether the policy or one of its rules is in report mode. If not, the host need not define the counters
+    /// of report mode.
     pub fn reports(&self) -> bool {
-        self.policy.mode == Mode::Report || self.policy.rules.have(Mode::Report)
+        self.policy.mode == Mode::Report || self.policy.rules.any_in_mode(Mode::Report)
     }
 
     /// Decides about a request.
     ///
-    /// An authentic credential is remembered in `cache`, and signatures are verified by `verifier`. Whether the credential
-    /// is good is looked up in the snapshot every time.
+    /// Successful authentication is cached in `cache`, and `verifier` verifies signatures. Whether the credential is
+    /// still valid is looked up in the snapshot on every request.
     pub fn decide_with(
         &self,
         request: &Request<'_>,
@@ -110,7 +118,8 @@ impl Gate {
         verifier: &dyn SignatureVerifier,
     ) -> Verdict {
         let headers = request.headers;
-        // Whatever the mode: a host that drops them all would drop those that say who it is.
+        // Checked in report mode too: a host that drops all headers above its limit would also drop the identity
+        // headers.
         if headers.len() > MAX_HEADERS.saturating_sub(self.policy.identity.claims.len()) {
             return Verdict::Refuse(Reason::TooManyHeaders.into());
         }
@@ -120,8 +129,8 @@ impl Gate {
             headers.iter().copied(),
         ) {
             Ok(route) => route,
-            // To a reader of other spellings it may be under any rule, so under one that enforces.
-            Err(reason @ Reason::Unroutable(_)) if self.policy.rules.have(Mode::Enforce) => {
+            // An upstream may normalize this path differently and so match an enforcing rule.
+            Err(reason @ Reason::Unroutable(_)) if self.policy.rules.any_in_mode(Mode::Enforce) => {
                 return Verdict::Refuse(reason.into());
             }
             Err(reason) => return refused(reason.into(), self.policy.mode),
@@ -132,7 +141,7 @@ impl Gate {
         if route.access == Access::Public {
             return Verdict::Pass(Passage::Public);
         }
-        let mode = route.demand.and_then(|demand| demand.mode).unwrap_or(self.policy.mode);
+        let mode = route.requirements.and_then(|requirements| requirements.mode).unwrap_or(self.policy.mode);
         match self.admit(&route, mode, request, cache, verifier) {
             Ok(admission) => Verdict::Admit(admission),
             Err(refusal)
@@ -144,7 +153,8 @@ impl Gate {
         }
     }
 
-    /// Authentic -> claims -> watermarks -> gaps -> revocations -> freshness -> what the rule demands.
+    /// Checks in this order: authenticity, claims, watermarks, gaps in the issuance log, revocations, freshness,
+    /// requirements of the rule.
     fn admit(
         &self,
         route: &Route<'_, '_>,
@@ -153,9 +163,9 @@ impl Gate {
         cache: &mut Cache,
         verifier: &dyn SignatureVerifier,
     ) -> Result<Admission, Refusal> {
-        let found = self.presented(route, request)?;
+        let found = self.find_credential(route, request)?;
         let snapshot = request.snapshot.ok_or(Reason::BundleMissing)?;
-        let identity = self.authentic(&found, request.headers, snapshot, cache, verifier)?;
+        let identity = self.authenticate(&found, request.headers, snapshot, cache, verifier)?;
         let refused = |reason| Refusal::new(reason, Some(Arc::clone(&identity)), route.rule);
         self.check_pair(&found, request.headers, &identity).map_err(refused)?;
         let seconds = request.now.div_euclid(1000);
@@ -163,46 +173,50 @@ impl Gate {
         if snapshot.watermark(identity.scopes()).is_some_and(|instant| identity.issued_at() <= instant) {
             return Err(refused(Reason::Watermark));
         }
-        // Before any base is asked: it answers for what it does not know, and at random.
+        // Checked before the base, whose answer for an unknown fingerprint is arbitrary.
         if identity.is_ours() && snapshot.is_issuance_unknown(&identity.fingerprint(), identity.issued_at()) {
             return Err(refused(Reason::IssuanceUnknown));
         }
-        for one in identity.fingerprints() {
+        for fingerprint in identity.fingerprints() {
             let (kid, iat, exp) = (identity.signed_by(), identity.issued_at(), identity.expires_at());
-            match (snapshot.revocation_status(&one, kid, iat, exp), self.policy.uncovered) {
+            match (snapshot.revocation_status(&fingerprint, kid, iat, exp), self.policy.uncovered) {
                 (RevocationStatus::Good, _) | (RevocationStatus::NotCovered, Uncovered::Admit) => {}
                 (RevocationStatus::NotCovered, Uncovered::Deny) => return Err(refused(Reason::NotCovered)),
                 (RevocationStatus::Revoked, _) => return Err(refused(Reason::Revoked)),
             }
         }
-        // After these, so that a stale bundle still refuses what it names by that name.
+        // Checked after revocation, so that a stale bundle still reports a revoked credential as revoked.
         let stale = self.check_freshness(route, snapshot, &identity, request.now).map_err(refused)?;
-        let reported = match check_demands(route, &self.policy, &identity, snapshot, request) {
+        let reported = match check_requirements(route, &self.policy, &identity, snapshot, request) {
             Ok(()) => None,
-            // It is known who asks, and nothing is enforced: the upstream is told who.
+            // Report mode: the credential is valid, so the upstream receives the identity.
             Err(reason) if mode == Mode::Report => Some(reason),
             Err(reason) => return Err(refused(reason)),
         };
         Ok(Admission::new(identity, stale, reported))
     }
 
-    /// The one credential of the request, if the rule accepts it there. Where there is no bundle, and so nothing to
-    /// check it with, it is only looked for where the rule can do without.
-    fn presented<'r>(&self, route: &Route<'_, '_>, request: &Request<'r>) -> Result<Found<'r, '_>, Reason> {
+    /// Finds the only credential of the request, if the rule accepts its location. Without a bundle, credentials cannot
+    /// be checked; they are then looked for only if the rule does not require one.
+    fn find_credential<'r>(
+        &self,
+        route: &Route<'_, '_>,
+        request: &Request<'r>,
+    ) -> Result<PresentedCredential<'r, '_>, Reason> {
         if request.snapshot.is_none() && route.access == Access::Required {
             return Err(Reason::BundleMissing);
         }
-        // All places first: a second credential is never overlooked, wherever it is.
+        // Searches all locations first, so that a second credential is never missed.
         let found = credential::find(&self.policy.credentials, request.headers)?;
-        let accepted = route.demand.map_or(&[][..], |demand| &demand.credentials);
+        let accepted = route.requirements.map_or(&[][..], |requirements| &requirements.credentials);
         let is_accepted = accepted.is_empty() || accepted.iter().any(|name| name == found.source.name());
         if is_accepted { Ok(found) } else { Err(Reason::CredentialMisplaced) }
     }
 
-    /// From the cache, if the key that opened it then is still there.
-    fn authentic(
+    /// Authenticates the credential, from the cache if the key that verified it is still in the bundle.
+    fn authenticate(
         &self,
-        found: &Found<'_, '_>,
+        found: &PresentedCredential<'_, '_>,
         headers: &Headers<'_>,
         snapshot: &Snapshot,
         cache: &mut Cache,
@@ -212,23 +226,24 @@ impl Gate {
         let is_api_key =
             prefixes.into_iter().any(|prefix| found.credential.starts_with(prefix.as_str().as_bytes()));
         let username = match &self.policy.api_keys {
-            Some(api_keys) if is_api_key => credential::companion(&api_keys.username_header, headers)?,
+            Some(api_keys) if is_api_key => credential::paired_header(&api_keys.username_header, headers)?,
             _ => &[],
         };
         let key = cache.key(found.credential, username);
-        if let Some(identity) = cache.get(key).filter(|identity| identity.key_stands(snapshot)) {
+        if let Some(identity) = cache.get(key).filter(|identity| identity.is_key_current(snapshot)) {
             return Ok(identity);
         }
         let identity = Arc::new(if is_api_key {
-            self.open_api_key(found.credential, username, snapshot)?
+            self.verify_api_key(found.credential, username, snapshot)?
         } else {
-            self.open_token(found.credential, snapshot, verifier)?
+            self.verify_token(found.credential, snapshot, verifier)?
         });
-        cache.put(key, Arc::clone(&identity));
+        cache.insert(key, Arc::clone(&identity));
         Ok(identity)
     }
 
-    fn open_api_key(
+    /// Parses and verifies an API key.
+    fn verify_api_key(
         &self,
         credential: &[u8],
         username: &[u8],
@@ -237,30 +252,30 @@ impl Gate {
         let prefixes = self.policy.api_keys.as_ref().map_or(&[][..], |api_keys| &api_keys.prefixes);
         let key = api_key::Unverified::parse(credential, prefixes).map_err(Reason::ApiKey)?;
         let opened_by = snapshot.generation_key(key.generation()).ok_or(Reason::GenerationUnknown)?;
-        // What is no text stands under no proof, so it fails as a wrong one does.
+        // A username that is not UTF-8 is never signed. Verification fails as for a wrong username.
         let username = core::str::from_utf8(username).unwrap_or("\u{fffd}");
         let authentic = key.verify(opened_by, username).map_err(Reason::ApiKey)?;
         Identity::of_api_key(&authentic, opened_by)
     }
 
-    /// Strict parse -> issuer -> key -> signature -> what does not change while it lives.
-    fn open_token(
+    /// Verifies a token: strict parsing, issuer, key, signature, and the claims that do not depend on the time.
+    fn verify_token(
         &self,
         credential: &[u8],
         snapshot: &Snapshot,
         verifier: &dyn SignatureVerifier,
     ) -> Result<Identity, Reason> {
-        let Policy { tokens, issuers, identity: upstream, rules, .. } = &self.policy;
+        let PolicyMembers { tokens, issuers, identity: upstream, rules, .. } = &*self.policy;
         let token = Unverified::parse_prefixed(credential, &tokens.prefixes).map_err(Reason::Token)?;
-        let other = issuers.iter().find(|other| other.issuer == token.issuer());
-        let key = match other {
+        let other_issuer = issuers.iter().find(|other| other.issuer == token.issuer());
+        let key = match other_issuer {
             _ if token.issuer() == tokens.issuer => snapshot.key(token.kid()),
             Some(other) => snapshot.issuer_key(&other.issuer, token.kid()),
             None => return Err(Reason::IssuerUnknown),
         };
         let key = key.ok_or(Reason::KeyUnknown)?;
         let authentic = token.verify_by(key, verifier).map_err(Reason::Token)?;
-        let mut identity = match other {
+        let mut identity = match other_issuer {
             None => {
                 let ours = &tokens.audiences;
                 if !authentic.audiences().any(|audience| ours.iter().any(|known| known == audience)) {
@@ -273,42 +288,43 @@ impl Gate {
                 Identity::of_other_token(&authentic, key).ok_or(Reason::TokenIncomplete)?
             }
         };
-        let looked_at = authentic.members().iter().filter(|(name, _)| rules.look_at(name));
-        identity.members = looked_at.map(|(name, value)| (name.clone(), value.clone())).collect();
+        let used = authentic.members().iter().filter(|(name, _)| rules.uses_claim(name));
+        identity.members = used.map(|(name, value)| (name.clone(), value.clone())).collect();
         identity.claims = upstream.claims(authentic.members());
         Ok(identity)
     }
 
-    /// Soracom's pair: the token names the session, and the other header must too.
+    /// Checks a pair of token and API key (Soracom): the paired header must contain the session that the token names.
     fn check_pair(
         &self,
-        found: &Found<'_, '_>,
+        found: &PresentedCredential<'_, '_>,
         headers: &Headers<'_>,
         identity: &Identity,
     ) -> Result<(), Reason> {
-        let Some(pair) = found.source.pair() else { return Ok(()) };
-        let sent = credential::companion(pair, headers)?;
-        let named = identity.session().filter(|session| secret::same(session.as_bytes(), sent));
-        named.map(|_| ()).ok_or(Reason::PairMismatch)
+        let Some(header) = found.source.pair_header() else { return Ok(()) };
+        let sent = credential::paired_header(header, headers)?;
+        let matching = identity.session().filter(|session| secret::same(session.as_bytes(), sent));
+        matching.map(|_| ()).ok_or(Reason::PairMismatch)
     }
 
+    /// Checks `exp`, `nbf` and `iat` (RFC 7519) with the configured leeway. `now` is in seconds since the Unix epoch.
     fn check_time(&self, identity: &Identity, now: u64) -> Result<(), Reason> {
         let leeway = self.policy.tokens.leeway_seconds;
-        // RFC 7519 section 4.1.4: "on or after" the instant it is expired.
+        // RFC 7519 section 4.1.4: the token expires "on or after" this instant.
         if identity.expires_at().is_some_and(|expires_at| now >= expires_at.saturating_add(leeway)) {
             return Err(if identity.is_api_key() { Reason::ApiKeyExpired } else { Reason::Expired });
         }
         if identity.not_before().is_some_and(|from| now.saturating_add(leeway) < from) {
             return Err(Reason::NotYetValid);
         }
-        // Else a watermark could be outrun by a date.
+        // Otherwise a token with a future `iat` would escape a watermark.
         if now.saturating_add(leeway) < identity.issued_at() {
             return Err(Reason::IssuedInFuture);
         }
         Ok(())
     }
 
-    /// By which policy it is admitted although nothing fresh is known, if so.
+    /// Returns the stale policy that admits the credential, or `None` if the bundle is fresh.
     fn check_freshness(
         &self,
         route: &Route<'_, '_>,
@@ -316,7 +332,7 @@ impl Gate {
         identity: &Identity,
         now: u64,
     ) -> Result<Option<StalePolicy>, Reason> {
-        let policy = self.stale_policy(route.demand);
+        let policy = self.stale_policy(route.requirements);
         if Freshness::of(snapshot, 0, now) == Freshness::Fresh {
             return Ok(None);
         }
@@ -327,18 +343,20 @@ impl Gate {
         }
     }
 
-    pub(crate) fn stale_policy(&self, demand: Option<&Demand>) -> StalePolicy {
-        let usual = StalePolicy::OutageGraceSeconds(self.policy.outage_grace_seconds);
-        demand.and_then(|demand| demand.staleness).unwrap_or(usual)
+    /// Returns the stale policy of a rule, or the one of the whole policy if the rule has none.
+    pub(crate) fn stale_policy(&self, requirements: Option<&Requirements>) -> StalePolicy {
+        let default = StalePolicy::OutageGraceSeconds(self.policy.outage_grace_seconds);
+        requirements.and_then(|requirements| requirements.staleness).unwrap_or(default)
     }
 
-    /// By the policy as a whole; a rule may have its own.
+    /// Returns the freshness by the outage grace of the whole policy. A rule may have its own stale policy.
     pub fn freshness(&self, snapshot: &Snapshot, now: u64) -> Freshness {
         let grace = self.policy.outage_grace_seconds.saturating_mul(1000);
         Freshness::of(snapshot, grace, now)
     }
 }
 
+/// Returns the decision for a refusal in this mode.
 fn refused(refusal: Refusal, mode: Mode) -> Verdict {
     match mode {
         Mode::Enforce => Verdict::Refuse(refusal),
@@ -346,26 +364,26 @@ fn refused(refusal: Refusal, mode: Mode) -> Verdict {
     }
 }
 
-/// What the rule demands of a good credential.
-fn check_demands(
+/// Checks the requirements of the rule on a valid credential.
+fn check_requirements(
     route: &Route<'_, '_>,
     policy: &Policy,
     identity: &Identity,
     snapshot: &Snapshot,
     request: &Request<'_>,
 ) -> Result<(), Reason> {
-    if route.demand.is_none() && route.permission.is_none() {
+    if route.requirements.is_none() && route.permission.is_none() {
         return Ok(());
     }
     let variables = route.variables();
-    if let Some(demand) = route.demand {
-        let Demand { issuers, audiences, claims, scopes, .. } = demand;
+    if let Some(requirements) = route.requirements {
+        let Requirements { issuers, audiences, claims, scopes, .. } = requirements;
         let issuer = identity.issuer().unwrap_or(&policy.tokens.issuer);
         if !issuers.is_empty() && !issuers.iter().any(|known| known == issuer) {
             return Err(Reason::IssuerNotAccepted);
         }
         let members = &identity.members;
-        if !audiences.is_empty() && !claim::is_for(members, audiences) {
+        if !audiences.is_empty() && !claim::has_audience(members, audiences) {
             return Err(Reason::AudienceMismatch);
         }
         claim::check(members, claims, scopes, &variables)?;
@@ -377,24 +395,25 @@ fn check_demands(
         };
         let now = request.now.div_euclid(1000);
         let user_name = identity.user_name();
-        let question = Question { api, user_name, client, now, variables: &variables };
-        check_permission(identity, snapshot, &question)?;
+        let access_request = Question { api, user_name, client, now, variables: &variables };
+        check_permission(identity, snapshot, &access_request)?;
     }
     Ok(())
 }
 
-fn check_permission(identity: &Identity, snapshot: &Snapshot, question: &Question<'_>) -> Result<(), Reason> {
+/// Checks that the grant of the subject allows the request.
+fn check_permission(
+    identity: &Identity,
+    snapshot: &Snapshot,
+    access_request: &Question<'_>,
+) -> Result<(), Reason> {
     if identity.is_root() {
         return Ok(());
     }
-    let grant = snapshot.grant_by_key(identity.grantee()).ok_or(Reason::PermissionDenied)?;
-    match permission::evaluate(grant, question) {
+    let grant = snapshot.grant_by_key(identity.grant_subject()).ok_or(Reason::PermissionDenied)?;
+    match permission::evaluate(grant, access_request) {
         Ok(Ruling::Allowed) => Ok(()),
         // Malformed statements allow nothing.
         Ok(Ruling::Denied | Ruling::NotAllowed) | Err(_) => Err(Reason::PermissionDenied),
     }
 }
-
-/// Envoy's proxy-wasm host takes at most 1,024 headers back, and drops them all when there are more; ours need room,
-/// and one each for the claims that the upstream gets.
-const MAX_HEADERS: usize = 1000;

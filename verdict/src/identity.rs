@@ -1,3 +1,5 @@
+//! Identities of authenticated credentials.
+
 use alloc::{
     format,
     string::{String, ToString},
@@ -9,14 +11,14 @@ use token::{Fingerprint, api_key, json::Object};
 
 use crate::Reason;
 
-/// What an authentic credential says, and what follows from that alone. Whether it is still good is asked of each
-/// request anew.
+/// The identity that an authenticated credential proves. Whether the credential is still valid is checked on every
+/// request.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Identity {
     origin: Origin,
-    /// Of the key that opened it.
+    /// The thumbprint of the key that verified the credential.
     thumbprint: [u8; 32],
-    /// What watermarks and coverage call that key.
+    /// The name of that key in watermarks and coverage.
     signed_by: String,
     subject: String,
     operator: Option<String>,
@@ -26,18 +28,18 @@ pub struct Identity {
     not_before: Option<u64>,
     expires_at: Option<u64>,
     fingerprint: Fingerprint,
-    /// The other spelling of a signature of ECDSA.
-    twin: Option<Fingerprint>,
-    hexadecimal: String,
+    /// The fingerprint of the other valid ECDSA signature (r, n - s) of the same token.
+    alternate_fingerprint: Option<Fingerprint>,
+    fingerprint_hex: String,
     scopes: Vec<ScopeKey>,
-    grantee: ScopeKey,
-    /// What rules look at of a token, beyond the above: a cache is to hold no more of it.
+    grant_subject: ScopeKey,
+    /// The claims that rules use. No other claims are kept, to bound the size of a cache entry.
     pub(crate) members: Object,
-    /// For each claim that the upstream gets, if it can stand in a header.
+    /// For each configured claim header, its value, if the claim can be sent in a header.
     pub(crate) claims: Vec<Option<String>>,
 }
 
-/// Which key it takes to open a credential.
+/// The key that verifies a credential.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Origin {
     Own { kid: String },
@@ -46,6 +48,7 @@ enum Origin {
 }
 
 impl Identity {
+    /// Returns the identity of a token of this deployment.
     pub(crate) fn of_own_token(token: &token::Authentic, key: &token::VerifyingKey) -> Option<Self> {
         let claims = token.claims()?;
         let operator = &claims.operator.operator_id;
@@ -59,7 +62,7 @@ impl Identity {
             issued_at: claims.iat,
             not_before: claims.nbf,
             expires_at: claims.exp,
-            twin: token.fingerprints().nth(1),
+            alternate_fingerprint: token.fingerprints().nth(1),
             ..Self::new(
                 Origin::Own { kid: key.kid().into() },
                 key.thumbprint(),
@@ -71,16 +74,16 @@ impl Identity {
         })
     }
 
-    /// None if the subject is none that could stand in a header.
+    /// Returns the identity of a token of another issuer, or `None` if its subject cannot be sent in a header.
     pub(crate) fn of_other_token(token: &token::Authentic, key: &token::VerifyingKey) -> Option<Self> {
         let issuer = key.issuer()?;
         let subject = token.subject().filter(|subject| is_visible(subject))?;
         Some(Self {
-            // Without a time of issue every watermark is later.
+            // Without `iat`, every watermark covers the token.
             issued_at: token.issued_at().unwrap_or_default(),
             not_before: token.not_before(),
             expires_at: token.expires_at(),
-            twin: token.fingerprints().nth(1),
+            alternate_fingerprint: token.fingerprints().nth(1),
             ..Self::new(
                 Origin::Other { issuer: issuer.into(), kid: key.kid().into() },
                 key.thumbprint(),
@@ -92,26 +95,26 @@ impl Identity {
         })
     }
 
+    /// Returns the identity of an API key.
     pub(crate) fn of_api_key(
         key: &api_key::Authentic,
         opened_by: &api_key::GenerationKey,
     ) -> Result<Self, Reason> {
-        let number = format!("key-{}", key.number());
+        let key_number = format!("key-{}", key.number());
         let (operator, subject) = match key.holder() {
-            // Both from under the proof: whatever the username, the operator is that of who made the key.
+            // Operator and subject are both signed. The username cannot change the operator.
             Some(holder) => (Some(holder.operator()), holder.subject()),
             None => {
                 let username = key.username();
-                // What cannot stand in a header is no identity; what looks like a key without a user would be taken
-                // for it.
+                // Rejects usernames that are not valid header values or that collide with the `key-N` form.
                 if !username.is_empty() && (!is_visible(username) || is_key_number(username)) {
                     return Err(Reason::ApiKey(api_key::Error::Tag));
                 }
                 let operator = username.split('/').next().filter(|operator| is_operator(operator));
-                (operator, if username.is_empty() { &*number } else { username })
+                (operator, if username.is_empty() { &*key_number } else { username })
             }
         };
-        let mut scopes = Vec::from([Scope::AuthKey(&number)]);
+        let mut scopes = Vec::from([Scope::AuthKey(&key_number)]);
         scopes.extend(operator.map(Scope::Operator));
         let generation = opened_by.generation();
         Ok(Self {
@@ -127,14 +130,14 @@ impl Identity {
                 &scopes,
             )
         }
-        .with_auth_key(number))
+        .with_auth_key(key_number))
     }
 
     fn with_auth_key(self, id: String) -> Self {
         Self { auth_key: Some(id), ..self }
     }
 
-    /// `scopes` besides those that every credential has.
+    /// Creates an identity. `scopes` are the watermark scopes besides those of every credential.
     fn new(
         origin: Origin,
         thumbprint: &[u8; 32],
@@ -143,9 +146,9 @@ impl Identity {
         fingerprint: Fingerprint,
         scopes: &[Scope<'_>],
     ) -> Self {
-        let grantee = ScopeKey::new(Scope::User(&subject));
+        let grant_subject = ScopeKey::new(Scope::User(&subject));
         let mut hashed = Vec::with_capacity(scopes.len().saturating_add(3));
-        hashed.extend([ScopeKey::GLOBAL, ScopeKey::new(Scope::SigningKey(&signed_by)), grantee]);
+        hashed.extend([ScopeKey::GLOBAL, ScopeKey::new(Scope::SigningKey(&signed_by)), grant_subject]);
         hashed.extend(scopes.iter().map(|scope| ScopeKey::new(*scope)));
         Self {
             origin,
@@ -159,17 +162,17 @@ impl Identity {
             not_before: None,
             expires_at: None,
             fingerprint,
-            twin: None,
-            hexadecimal: fingerprint.into(),
+            alternate_fingerprint: None,
+            fingerprint_hex: fingerprint.into(),
             scopes: hashed,
-            grantee,
+            grant_subject,
             members: Object::default(),
             claims: Vec::new(),
         }
     }
 
-    /// Whether the key that opened it is still known, and still the same.
-    pub(crate) fn key_stands(&self, snapshot: &Snapshot) -> bool {
+    /// Returns whether the key that verified the credential is in the bundle and unchanged.
+    pub(crate) fn is_key_current(&self, snapshot: &Snapshot) -> bool {
         let key = match &self.origin {
             Origin::Own { kid } => snapshot.key(kid).map(token::VerifyingKey::thumbprint),
             Origin::Other { issuer, kid } => {
@@ -182,18 +185,19 @@ impl Identity {
         key == Some(&self.thumbprint)
     }
 
-    /// `OP0123456789/alice`, or of another issuer `ISSUER#SUBJECT`; of an API key of format 1 its username or `key-42`.
+    /// Returns the subject: `OP0123456789/alice`, or `ISSUER#SUBJECT` for another issuer. An API key of format 1 has
+    /// its username, or `key-42` without one.
     pub fn subject(&self) -> &str {
         &self.subject
     }
 
-    /// Returns the operator that the subject belongs to, or `None` where another issuer made the credential or an API key
-    /// of format 1 names none.
+    /// Returns the operator that the subject belongs to. Credentials of other issuers have none, nor have API keys of
+    /// format 1 whose username names none.
     pub fn operator(&self) -> Option<&str> {
         self.operator.as_deref()
     }
 
-    /// Of the AuthKey that a token was exchanged for, or of an API key.
+    /// Returns the id of the AuthKey that a token was exchanged for, or the id of an API key.
     pub fn key_id(&self) -> Option<&str> {
         self.auth_key.as_deref()
     }
@@ -203,12 +207,12 @@ impl Identity {
         self.session.as_deref()
     }
 
-    /// Whether it is a token or an API key of our own.
+    /// Returns whether this deployment issued the credential.
     pub(crate) const fn is_ours(&self) -> bool {
         matches!(self.origin, Origin::Own { .. } | Origin::ApiKey { .. })
     }
 
-    /// None: we did.
+    /// Returns the issuer, or `None` if this deployment issued the credential.
     pub fn issuer(&self) -> Option<&str> {
         match &self.origin {
             Origin::Other { issuer, .. } => Some(issuer),
@@ -220,22 +224,22 @@ impl Identity {
         matches!(self.origin, Origin::ApiKey { .. })
     }
 
-    /// The `kid` of watermarks and of coverage.
+    /// Returns the name of the verification key in watermarks and coverage.
     pub fn signed_by(&self) -> &str {
         &self.signed_by
     }
 
-    /// Seconds since the Unix epoch, as all instants here.
+    /// Returns when the credential was issued, in seconds since the Unix epoch.
     pub const fn issued_at(&self) -> u64 {
         self.issued_at
     }
 
-    /// Returns the second from which the credential is good, if it names one.
+    /// Returns from when the credential is valid, in seconds since the Unix epoch, if it is limited.
     pub const fn not_before(&self) -> Option<u64> {
         self.not_before
     }
 
-    /// None: it lives until it is revoked.
+    /// Returns when the credential expires, in seconds since the Unix epoch. `None`: it does not expire.
     pub const fn expires_at(&self) -> Option<u64> {
         self.expires_at
     }
@@ -245,48 +249,50 @@ impl Identity {
         self.fingerprint
     }
 
-    /// In hexadecimal.
+    /// Returns the fingerprint in hexadecimal.
     pub fn fingerprint_text(&self) -> &str {
-        &self.hexadecimal
+        &self.fingerprint_hex
     }
 
-    /// Every fingerprint that it can be presented under.
+    /// Returns all fingerprints under which the credential can be presented.
     pub fn fingerprints(&self) -> impl Iterator<Item = Fingerprint> {
-        core::iter::once(self.fingerprint).chain(self.twin)
+        core::iter::once(self.fingerprint).chain(self.alternate_fingerprint)
     }
 
-    /// Everything a watermark can be set on that it belongs to.
+    /// Returns the scopes whose watermarks apply to the credential.
     pub(crate) fn scopes(&self) -> impl Iterator<Item = ScopeKey> {
         self.scopes.iter().copied()
     }
 
-    pub(crate) const fn grantee(&self) -> ScopeKey {
-        self.grantee
+    /// Returns the key of the grant of the subject.
+    pub(crate) const fn grant_subject(&self) -> ScopeKey {
+        self.grant_subject
     }
 
-    /// The root user of an operator may do everything, whatever anybody granted. Another issuer has none: an operator
-    /// is what we say it is.
+    /// Returns whether the subject is the root user of its operator, who is allowed everything. Subjects of other
+    /// issuers are never root, because their tokens have no operator.
     pub(crate) fn is_root(&self) -> bool {
         self.operator.as_deref() == Some(&self.subject)
     }
 
-    /// None for the root user.
+    /// Returns the name of the user, or `None` for the root user and for subjects of other issuers.
     pub(crate) fn user_name(&self) -> Option<&str> {
         self.subject.strip_prefix(self.operator.as_deref()?)?.strip_prefix('/')
     }
 }
 
-/// RFC 9110 section 5.5: arrives at the upstream as it was signed.
+/// Returns whether a text is a header value that reaches the upstream unchanged (RFC 9110 section 5.5).
 fn is_visible(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic())
 }
 
-/// `OP0123456789`
+/// Returns whether a text is an operator id such as `OP0123456789`.
 fn is_operator(text: &str) -> bool {
     let digits = text.strip_prefix("OP");
     digits.is_some_and(|digits| digits.len() == 10 && digits.bytes().all(|byte| byte.is_ascii_digit()))
 }
 
+/// Returns whether a text has the form `key-42`.
 fn is_key_number(text: &str) -> bool {
     let digits = text.strip_prefix("key-");
     digits.is_some_and(|digits| !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit()))

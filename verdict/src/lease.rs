@@ -1,62 +1,64 @@
-//! One leader per process fetches; the others read what it shares.
+//! Leader election among the workers of a process: one worker fetches the bundle, and the others load it from shared
+//! data.
 
-/// Who fetches, until when. 16 bytes in shared data.
+/// Time between two reads of the lease, in milliseconds.
+pub const LEASE_RENEWAL_MS: u64 = 250;
+
+/// The duration of a lease, in milliseconds: four renewals. If the VM of the leader crashes, another worker fetches
+/// within a second.
+const LEASE_MS: u64 = 1000;
+
+/// The lease of the leader: its holder and its expiry. It takes 16 bytes in shared data.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Lease {
     holder: u64,
     until: u64,
 }
 
-/// What a worker does about the bundle.
+/// The role of a worker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Role {
-    /// Lead, provided that this lease replaces the one that was read.
+    /// The worker becomes or stays leader if it replaces the lease that it read with this one.
     Lead(Lease),
-    /// Read what the leader shares.
+    /// The worker loads the bundle that the leader shares.
     Follow,
 }
 
 impl Lease {
-    /// Reads what [`Self::bytes`] wrote; returns `None` for anything else.
+    /// Decodes a lease, or returns `None` for malformed bytes.
     pub fn read(bytes: &[u8]) -> Option<Self> {
         let (holder, until) = bytes.split_first_chunk()?;
         Some(Self { holder: u64::from_be_bytes(*holder), until: u64::from_be_bytes(until.try_into().ok()?) })
     }
 
-    /// Returns the bytes for shared data.
+    /// Encodes the lease for shared data.
     pub fn bytes(self) -> [u8; 16] {
         (u128::from(self.holder) << 64 | u128::from(self.until)).to_be_bytes()
     }
 }
 
 impl Role {
-    /// What `me` is to do about the lease that was read. `now` in milliseconds.
-    pub fn of(held: Option<Lease>, me: u64, now: u64) -> Self {
+    /// Returns the role of a worker, given the lease that it read. `now` is in milliseconds since the Unix epoch.
+    pub fn of(held: Option<Lease>, worker: u64, now: u64) -> Self {
         match held {
-            // A lease further off than any that is ever taken comes from another clock: it binds nobody.
+            // A lease that ends later than a new one would comes from another clock and is ignored.
             Some(Lease { holder, until })
-                if holder != me && now < until && until <= now.saturating_add(LEASE_MS) =>
+                if holder != worker && now < until && until <= now.saturating_add(LEASE_MS) =>
             {
                 Self::Follow
             }
-            _ => Self::Lead(Lease { holder: me, until: now.saturating_add(LEASE_MS) }),
+            _ => Self::Lead(Lease { holder: worker, until: now.saturating_add(LEASE_MS) }),
         }
     }
 }
-
-/// How often a worker looks at the lease, milliseconds.
-pub const LEASE_RENEWAL_MS: u64 = 250;
-
-/// Four renewals: when a leader's VM dies, another worker fetches within a second.
-const LEASE_MS: u64 = 1000;
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn one_leads_and_another_takes_over_when_it_falls_silent() {
-        let Role::Lead(first) = Role::of(None, 1, 10_000) else { panic!("nobody leads") };
+    fn lease_passes_to_another_worker_after_it_expires() {
+        let Role::Lead(first) = Role::of(None, 1, 10_000) else { panic!("no leader") };
         assert_eq!(Lease::read(&first.bytes()), Some(first));
         assert_eq!(Role::of(Some(first), 2, 10_999), Role::Follow);
         assert!(matches!(Role::of(Some(first), 1, 10_250), Role::Lead(_)));

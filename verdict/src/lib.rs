@@ -1,16 +1,18 @@
-//! Decides: request + bundle + now -> verdict.
+//! Decides about requests: request + bundle + current time -> verdict.
 //!
 //! * [`Policy`] is the plugin configuration, parsed strictly.
-//! * [`Gate::decide_with`] gives a [`Verdict`]; [`Gate::forward`], [`Gate::answer`] and [`Gate::filter_state`] say what
-//!   the host is to do with it. A [`Cache`] spares it signatures, a [`SignatureVerifier`] of the host makes them cheaper.
-//! * [`permission`] says what a subject may do, [`route`] what a request must bring.
-//! * [`Refresh`] says what to fetch when, and what to keep.
+//! * [`Gate::decide_with`] returns a [`Verdict`]. [`Gate::forward`], [`Gate::answer`] and [`Gate::filter_state`] return
+//!   what the host has to do with the request. A [`Cache`] saves signature verifications, and a host can provide a
+//!   faster [`SignatureVerifier`].
+//! * [`permission`] evaluates what a subject may do, and [`route`] finds the rule for a request.
+//! * [`Refresh`] decides what to fetch and when, and holds the current bundle.
 //!
-//! Nothing here does anything: time and randomness are arguments, effects are return values, so a test is an equality.
+//! This crate performs no input or output: time and randomness are arguments, and effects are return values, so that
+//! tests compare values.
 #![no_std]
 #![forbid(unsafe_code)]
 #![warn(missing_docs, clippy::missing_errors_doc)]
-// This runs inside the proxy, where a panic takes a worker down.
+// This code runs in the proxy, where a panic crashes a worker.
 #![cfg_attr(
     not(test),
     deny(
@@ -61,7 +63,9 @@ pub use gate::{Gate, Headers, Request};
 pub use identity::Identity;
 pub use issuer::OtherIssuer;
 pub use lease::{LEASE_RENEWAL_MS, Lease, Role};
-pub use policy::{ApiKeys, ControlPlane, Mode, Policy, PolicyError, StateItem, Tokens, Uncovered};
+pub use policy::{
+    ApiKeys, ControlPlane, Mode, Policy, PolicyError, PolicyMembers, StateItem, Tokens, Uncovered,
+};
 pub use reason::Reason;
 pub use refresh::{Call, Failure, Floor, Problem, Progress, Refresh, Signed, Step, Substitute};
 pub use token::{Algorithm, SignatureVerifier, Unaided};

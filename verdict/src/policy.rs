@@ -1,4 +1,7 @@
+//! The plugin configuration.
+
 use alloc::{format, string::String, vec::Vec};
+use core::ops::Deref;
 
 use bundle::{InlineBundle, PublicKey};
 use serde::{Deserialize, Deserializer};
@@ -14,100 +17,162 @@ use crate::{
     route::{PathCase, Rules, Unmatched},
 };
 
-/// The plugin configuration: JSON in which an unknown member, a wrong type or a missing value is an error that names
-/// its path.
+/// Default of `cache_entries`. An entry takes about 500 bytes plus the claims that rules use, so the cache takes 2 MB.
+const DEFAULT_CACHE_ENTRIES: usize = 4096;
+
+/// The error for a secret in the configuration itself.
+const INLINE_SECRET_ERROR: &str = "secrets are not permitted here, because the host exposes its configuration. Leave the member out if the \
+    host adds the credential (Envoy: `credential_injector`, as `keystile edge enroll` prints it), or name an environment \
+    variable in the member with the suffix `_env`; `allow_inline_secrets: true` is for hosts that support neither";
+
+/// Maximum of `cache_entries`. The cache takes about 32 MB, plus the claims that rules use.
+const MAX_CACHE_ENTRIES: u64 = 65_536;
+
+/// Headers of HTTP framing and connection management. Changing them would break the request.
+const RESERVED_HEADERS: [&str; 11] = [
+    "host",
+    "content-length",
+    "transfer-encoding",
+    "connection",
+    "proxy-connection",
+    "keep-alive",
+    "close",
+    "te",
+    "trailer",
+    "upgrade",
+    "http2-settings",
+];
+
+/// Default of `outage_grace_seconds`: 15 minutes.
+const DEFAULT_OUTAGE_GRACE_SECONDS: u64 = 15 * 60;
+
+/// Default of `max_manifest_lifetime_seconds`: five times the default lifetime of a manifest.
+const DEFAULT_LIFETIME_SECONDS: u64 = 300;
+
+/// Default of `max_manifest_lifetime_seconds` for an inline bundle: the maximum lifetime that `keystile bundle export`
+/// signs, since a configuration changes less often.
+const DEFAULT_INLINE_LIFETIME_SECONDS: u64 = 3600;
+
+/// Maximum of `max_manifest_lifetime_seconds`: one day, the lifetime of a checkpoint.
+const MAX_LIFETIME_SECONDS: u64 = 86_400;
+
+/// Default of `wait_seconds`. It is below the 15 s timeout that Envoy's routes and many proxies have.
+const DEFAULT_WAIT_SECONDS: u64 = 10;
+
+/// Maximum of `wait_seconds`: half the lifetime of a manifest. The control plane never holds a request for longer.
+const MAX_WAIT_SECONDS: u64 = 30;
+
+/// Default of `leeway_seconds`.
+const DEFAULT_LEEWAY_SECONDS: u64 = 5;
+
+/// Maximum of `leeway_seconds`. RFC 7519 section 4.1.4: "usually no more than a few minutes".
+const MAX_LEEWAY_SECONDS: u64 = 300;
+
+/// A valid plugin configuration, which dereferences to its members.
+///
+/// Only [`Self::from_json`] and [`Self::from_json_in`] create one, because deserialization of [`PolicyMembers`] does not
+/// check the constraints between members and does not read secrets from the environment.
+#[derive(Debug, Clone)]
+pub struct Policy(PolicyMembers);
+
+/// The members of the plugin configuration, a JSON object. Unknown members, wrong types and missing values are errors
+/// that name the path.
 #[derive(Debug, Clone, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "schema", schemars(rename = "Policy"))]
 #[serde(deny_unknown_fields)]
-pub struct Policy {
-    /// The audience of the bundle: which environment this edge belongs to.
+pub struct PolicyMembers {
+    /// The audience of the bundle: the environment that this edge belongs to.
     pub audience: String,
-    /// Whose delegations to believe; more than one while a root is being replaced.
+    /// The root keys whose delegations are accepted. More than one is needed only while a root key is being replaced.
     #[serde(deserialize_with = "root_keys")]
     #[cfg_attr(feature = "schema", schemars(with = "Vec<String>", length(min = 1)))]
     pub root_keys: Vec<PublicKey>,
-    /// The least epoch to believe: that of the keys that followed stolen ones.
+    /// The minimum epoch of a delegation. Raising it after a key theft rejects the stolen keys.
     #[serde(default)]
     pub min_epoch: u64,
-    /// The least version to believe, so that an edge that starts afresh cannot be shown an older one.
+    /// The minimum version of a bundle, so that an edge without state rejects replayed older versions.
     #[serde(default)]
     pub min_version: u64,
-    /// Where the bundle comes from; required without `bundle`.
+    /// The control plane from which the bundle is fetched. Required unless `bundle` is set.
     #[serde(default)]
     pub control_plane: Option<ControlPlane>,
-    /// The bundle itself instead of where it comes from, for hosts without calls out.
+    /// The bundle itself, for hosts that cannot make calls.
     #[serde(default, deserialize_with = "inline_bundle")]
     #[cfg_attr(feature = "schema", schemars(with = "Option<String>"))]
     pub bundle: Option<InlineBundle>,
-    /// How long a bundle is fresh at most, from when it was issued, whatever its manifest claims.
-    #[serde(default, deserialize_with = "bounded::<1, MAX_LIFETIME, _>")]
-    #[cfg_attr(feature = "schema", schemars(skip_serializing_if = "is_unset", range(min = 1, max = MAX_LIFETIME)))]
+    /// The maximum age of a bundle that counts as fresh, in seconds since its manifest was issued, even if the manifest
+    /// permits more.
+    #[serde(default, deserialize_with = "bounded::<1, MAX_LIFETIME_SECONDS, _>")]
+    #[cfg_attr(feature = "schema", schemars(skip_serializing_if = "is_unset", range(min = 1, max = MAX_LIFETIME_SECONDS)))]
     pub max_manifest_lifetime_seconds: u64,
-    /// What our own tokens must say.
+    /// The requirements on tokens of this deployment.
     pub tokens: Tokens,
-    /// Where a credential may be.
+    /// The locations of credentials.
     #[serde(default = "default_credentials", deserialize_with = "one_or_more")]
     #[cfg_attr(feature = "schema", schemars(length(min = 1)))]
     pub credentials: Vec<CredentialSource>,
-    /// Whether API keys are accepted, and which.
+    /// The accepted API keys. Without it no API key is accepted.
     #[serde(default)]
     pub api_keys: Option<ApiKeys>,
-    /// Whose tokens are accepted besides our own.
+    /// The other issuers whose tokens are accepted.
     #[serde(default)]
     pub issuers: Vec<OtherIssuer>,
-    /// What the names of the identity headers start with.
+    /// The prefix of the identity headers.
     #[serde(default = "default_identity_prefix", deserialize_with = "header_name")]
     #[cfg_attr(feature = "schema", schemars(extend("pattern" = "^[a-z0-9_-]+$")))]
     pub identity_prefix: String,
-    /// Other names for them, claims and an assertion.
+    /// Names of identity headers, claim headers and an assertion for the upstream.
     #[serde(default)]
     pub identity: Upstream,
-    /// What becomes of a credential that no base covers.
+    /// How to treat a credential that no base covers.
     #[serde(default)]
     pub uncovered: Uncovered,
-    /// Whether what would be refused is, or passes and is only reported.
+    /// Whether requests are refused, or only reported as refused.
     #[serde(default)]
     pub mode: Mode,
-    /// What access logs and other filters get to know.
+    /// The items of filter state, for access logs and other filters.
     #[serde(default = "default_filter_state")]
     pub filter_state: Vec<StateItem>,
-    /// How many authentic credentials each worker remembers; 0 for none.
+    /// The number of authenticated credentials that each worker caches; 0 disables the cache.
     #[serde(
         default = "default_cache_entries",
         deserialize_with = "bounded_usize::<0, MAX_CACHE_ENTRIES, _>"
     )]
     #[cfg_attr(feature = "schema", schemars(range(max = MAX_CACHE_ENTRIES)))]
     pub cache_entries: usize,
-    /// Whether the upstream is spared the credential.
+    /// Whether to remove the credential before the request is forwarded.
     #[serde(default = "default_strip_credential")]
     pub strip_credential: bool,
-    /// How long to go on with what is known when the control plane is silent for longer than a manifest lives.
+    /// How long a stale bundle is used while the control plane is unreachable, in seconds.
     #[serde(default = "default_outage_grace")]
     pub outage_grace_seconds: u64,
-    /// The `realm` of the challenge.
+    /// The `realm` of the challenge (RFC 9110 section 11.5).
     #[serde(default = "default_realm", deserialize_with = "realm")]
     pub realm: String,
-    /// What which requests must bring. Without rules, every request needs a credential and any good one will do.
+    /// The rules, in order of precedence. Without rules, every request requires a valid credential, and any valid one
+    /// is sufficient.
     #[serde(default)]
     pub rules: Rules,
-    /// What becomes of a request that no rule matches; refused when there are rules.
+    /// How to treat a request that no rule matches. The default is `refuse` with rules and `required` without.
     #[serde(default)]
     pub unmatched: Option<Unmatched>,
-    /// Whether a path may be read as one with other capitals.
+    /// Whether paths that differ only in case, or in spaces and dots at the ends of segments, are treated as ambiguous.
     #[serde(default)]
     pub path_case: PathCase,
-    /// Whom a request comes from, for conditions of permissions; the peer of the connection when nothing is said.
+    /// The header with the client address, for conditions of permissions. Without it the peer of the connection is
+    /// used.
     #[serde(default)]
     pub client_address: Option<ClientAddress>,
-    /// What refused clients get.
+    /// The format and status codes of responses to refused requests.
     #[serde(default)]
     pub answers: Answers,
-    /// Whether secrets may stand in the configuration itself, which hosts show in their configuration dump.
+    /// Whether the configuration itself may contain secrets. Hosts expose it in their configuration dump.
     #[serde(default)]
     pub allow_inline_secrets: bool,
 }
 
-/// Where the bundle comes from.
+/// The control plane from which the bundle is fetched.
 #[derive(Debug, Clone, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
@@ -116,89 +181,90 @@ pub struct ControlPlane {
     #[serde(deserialize_with = "non_empty")]
     #[cfg_attr(feature = "schema", schemars(length(min = 1)))]
     pub cluster: String,
-    /// The `:authority` to ask for.
+    /// The `:authority` of requests to the control plane.
     #[serde(default = "default_authority")]
     pub authority: String,
-    /// The edge credential, where the filter has to send it. `None` where the host adds it on the way.
+    /// The credential of this edge, if the filter has to send it. Leave it out if the host adds it.
     #[serde(default, deserialize_with = "credential")]
     #[cfg_attr(feature = "schema", schemars(with = "Option<String>"))]
     pub credential: Option<Secret>,
-    /// The environment variable that the credential is in, until it is read.
+    /// The name of the environment variable that contains the credential.
     #[serde(default, deserialize_with = "variable_name")]
     credential_env: Option<String>,
-    /// How long the control plane may hold a request while there is nothing new; shorter than a manifest lives.
+    /// How long the control plane may hold a request while there is no newer bundle, in seconds. It must be shorter
+    /// than the lifetime of a manifest.
     #[serde(default = "default_wait", deserialize_with = "bounded::<0, MAX_WAIT_SECONDS, _>")]
     #[cfg_attr(feature = "schema", schemars(range(max = MAX_WAIT_SECONDS)))]
     pub wait_seconds: u64,
 }
 
-/// What a token must say.
+/// The requirements on tokens of this deployment.
 #[derive(Debug, Clone, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Tokens {
-    /// The `iss` of our own tokens.
+    /// The required `iss`.
     #[serde(deserialize_with = "non_empty")]
     #[cfg_attr(feature = "schema", schemars(length(min = 1)))]
     pub issuer: String,
-    /// The token must be for one of them.
+    /// The accepted audiences: a token must have at least one of them.
     #[serde(deserialize_with = "one_or_more")]
     #[cfg_attr(feature = "schema", schemars(length(min = 1)))]
     pub audiences: Vec<String>,
-    /// How far clocks may be apart.
+    /// The permitted clock skew, in seconds.
     #[serde(default = "default_leeway", deserialize_with = "bounded::<0, MAX_LEEWAY_SECONDS, _>")]
     #[cfg_attr(feature = "schema", schemars(range(max = MAX_LEEWAY_SECONDS)))]
     pub leeway_seconds: u64,
-    /// What may stand in front of a token of ours, such as `kauth-`.
+    /// The prefixes that a token may have, such as `kauth-`.
     #[serde(default)]
     pub prefixes: Vec<String>,
 }
 
-/// API keys of ours.
+/// The API keys of this deployment.
 #[derive(Debug, Clone, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct ApiKeys {
-    /// What they start with.
+    /// The accepted prefixes.
     #[serde(default = "default_prefixes", deserialize_with = "prefixes")]
     #[cfg_attr(feature = "schema", schemars(with = "Vec<String>", length(min = 1)))]
     pub prefixes: Vec<Prefix>,
-    /// The header with the name of the user that a key belongs to.
+    /// The name of the header with the user that the key belongs to.
     #[serde(default = "default_username_header", deserialize_with = "header_name")]
     #[cfg_attr(feature = "schema", schemars(extend("pattern" = "^[a-z0-9_-]+$")))]
     pub username_header: String,
 }
 
-/// What becomes of a request that may not pass.
+/// What happens to a request that is not admitted.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Mode {
-    /// It is refused.
+    /// The request is refused.
     #[default]
     Enforce,
-    /// It passes, is counted and marked.
+    /// The request passes. It is counted and marked.
     Report,
 }
 
-/// What becomes of a credential that no revocation is known of, and that no base covers either.
+/// How to treat a credential without a known revocation that no base covers.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Uncovered {
-    /// It is good: revocations since the base stand in the list.
+    /// Admits the credential: the list of revocations since the base is sufficient.
     #[default]
     Admit,
-    /// It is refused.
+    /// Refuses the credential.
     Deny,
 }
 
-/// What filter state can say of a request.
+/// An item of filter state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum StateItem {
-    /// Why it is refused, or would be.
+    /// The reason why the request is refused, or would be.
     Reason,
     /// The id of the AuthKey or the API key.
     KeyId,
@@ -210,44 +276,65 @@ pub enum StateItem {
     Fingerprint,
 }
 
+impl Deref for Policy {
+    type Target = PolicyMembers;
+
+    fn deref(&self) -> &PolicyMembers {
+        &self.0
+    }
+}
+
 impl Policy {
-    /// Returns what a bundle must be at least to be believed.
+    /// Returns the minimum epoch and version of a bundle.
     pub const fn floor(&self) -> Floor {
-        Floor { epoch: self.min_epoch, version: self.min_version }
+        Floor { epoch: self.0.min_epoch, version: self.0.min_version }
     }
 
-    /// Reads a configuration on a host that gives the filter no environment variables.
+    /// Takes the inline bundle out of the configuration, if it has one.
+    pub const fn take_bundle(&mut self) -> Option<InlineBundle> {
+        self.0.bundle.take()
+    }
+
+    /// Takes the control plane out of the configuration, if it has one.
+    pub const fn take_control_plane(&mut self) -> Option<ControlPlane> {
+        self.0.control_plane.take()
+    }
+
+    /// Parses a configuration without environment variables.
     ///
     /// # Errors
     ///
-    /// Returns an error where [`Self::from_json_in`] does; every secret that is named by its variable is missing here.
+    /// Returns the errors of [`Self::from_json_in`]. Every secret that is in an environment variable is missing.
     pub fn from_json(json: &[u8]) -> Result<Self, PolicyError> {
         Self::from_json_in(json, &Environment::default())
     }
 
-    /// Reads a configuration, and the secrets that it names from the environment.
+    /// Parses and validates a configuration, and reads secrets from `environment`.
     ///
     /// # Errors
     ///
-    /// Returns an error that names the path and quotes no value, if the text is not JSON, has an unknown or a duplicate
-    /// member, a value of another type or out of its range, or contradicts itself; if a secret is missing in the environment;
-    /// and if one is in the configuration without `allow_inline_secrets`.
+    /// Returns an error with the path, and never a value, if the text is not JSON, has an unknown or duplicate member,
+    /// or has a value of the wrong type or out of range; if members contradict each other; if a secret is not in the
+    /// environment; or if the configuration contains a secret without `allow_inline_secrets`.
     pub fn from_json_in(json: &[u8], environment: &Environment) -> Result<Self, PolicyError> {
-        let mut policy: Self = config::from_json(json)?;
+        let mut policy: PolicyMembers = config::from_json(json)?;
         if policy.max_manifest_lifetime_seconds == 0 {
-            policy.max_manifest_lifetime_seconds =
-                if policy.bundle.is_some() { DEFAULT_INLINE_LIFETIME } else { DEFAULT_LIFETIME };
+            policy.max_manifest_lifetime_seconds = if policy.bundle.is_some() {
+                DEFAULT_INLINE_LIFETIME_SECONDS
+            } else {
+                DEFAULT_LIFETIME_SECONDS
+            };
         }
-        policy.take_secrets(environment)?;
+        policy.read_secrets(environment)?;
         if policy.control_plane.is_some() == policy.bundle.is_some() {
             return Err(PolicyError {
                 path: "control_plane".into(),
-                message: "either this or a `bundle` must be there".into(),
+                message: "exactly one of `control_plane` and `bundle` is required".into(),
             });
         }
-        let known = |name: &str| policy.credentials.iter().any(|source| source.name() == name);
-        let stranger = policy.rules.credentials().find(|(_, name)| !known(name));
-        if let Some((rule, name)) = stranger {
+        let is_configured = |name: &str| policy.credentials.iter().any(|source| source.name() == name);
+        let unknown = policy.rules.credentials().find(|(_, name)| !is_configured(name));
+        if let Some((rule, name)) = unknown {
             return Err(PolicyError {
                 path: format!("rules[{rule}].credentials"),
                 message: format!(
@@ -256,10 +343,10 @@ impl Policy {
                 ),
             });
         }
-        if let Some(name) = policy.identity.written_twice(&policy.identity_prefix) {
+        if let Some(name) = policy.identity.duplicate_header(&policy.identity_prefix) {
             return Err(PolicyError {
                 path: "identity".into(),
-                message: format!("writes the header `{name}` twice, or one that is read alike"),
+                message: format!("the header `{name}` has two sources, or is similar to another one"),
             });
         }
         for (at, other) in policy.issuers.iter().enumerate() {
@@ -267,50 +354,55 @@ impl Policy {
             if other.issuer == policy.tokens.issuer || before.any(|before| *before == other.issuer) {
                 return Err(PolicyError {
                     path: format!("issuers[{at}].issuer"),
-                    message: "is named before".into(),
+                    message: "duplicate issuer".into(),
                 });
             }
         }
-        Ok(policy)
+        Ok(Self(policy))
     }
 
-    /// Whether a secret stands in the configuration itself.
+    /// Returns whether the configuration itself contains a secret.
     pub fn has_inline_secrets(&self) -> bool {
         self.allow_inline_secrets && self.inline_secret().is_some()
     }
+}
 
-    /// Reads the secrets that are named, and refuses those that stand in the configuration itself unless that is allowed.
-    fn take_secrets(&mut self, environment: &Environment) -> Result<(), PolicyError> {
+impl PolicyMembers {
+    /// Reads secrets from the environment, and refuses inline secrets unless they are permitted.
+    fn read_secrets(&mut self, environment: &Environment) -> Result<(), PolicyError> {
         if let (Some(path), false) = (self.inline_secret(), self.allow_inline_secrets) {
-            return Err(PolicyError { path: path.into(), message: INLINE_SECRET.into() });
+            return Err(PolicyError { path: path.into(), message: INLINE_SECRET_ERROR.into() });
         }
-        let wrong = |path: &str, message| PolicyError { path: path.into(), message };
+        let error = |path: &str, message| PolicyError { path: path.into(), message };
         if let Some(ControlPlane { credential, credential_env: Some(name), .. }) = &mut self.control_plane {
             let path = "control_plane.credential_env";
             if credential.is_some() {
-                return Err(wrong(path, "either this or `credential`".into()));
+                return Err(error(path, "`credential` and `credential_env` are mutually exclusive".into()));
             }
-            let secret = environment.secret(name).map_err(|message| wrong(path, message))?;
-            // The file for Envoy's `credential_injector` holds a whole header.
+            let secret = environment.secret(name).map_err(|message| error(path, message))?;
+            // The file for Envoy's `credential_injector` contains the whole header value.
             *credential = Some(match secret.expose().strip_prefix("Bearer ") {
                 Some(bare) => Secret::from(String::from(bare)),
                 None => secret,
             });
         }
-        self.identity.take_secrets(environment)
+        self.identity.read_secrets(environment)
     }
 
-    /// The path of a secret that stands in the configuration itself, as it was before the environment was read.
+    /// Returns the path of a secret in the configuration itself, if any. It must be called before the environment is
+    /// read.
     fn inline_secret(&self) -> Option<&'static str> {
-        let named = |from: &ControlPlane| from.credential.is_some() && from.credential_env.is_none();
-        if self.control_plane.as_ref().is_some_and(named) {
+        let has_inline_credential = |control_plane: &ControlPlane| {
+            control_plane.credential.is_some() && control_plane.credential_env.is_none()
+        };
+        if self.control_plane.as_ref().is_some_and(has_inline_credential) {
             return Some("control_plane.credential");
         }
         self.identity.has_inline_secret().then_some("identity.assertion.secret")
     }
 }
 
-/// What is wrong with a configuration, and where.
+/// A configuration error with its path.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("`{path}`: {message}")]
 pub struct PolicyError {
@@ -354,7 +446,7 @@ fn prefixes<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Prefix>, D
 
 fn inline_bundle<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<InlineBundle>, D::Error> {
     checked(deserializer, |text| {
-        InlineBundle::decode(text).map(Some).ok_or("must be as `keystile bundle export` prints it")
+        InlineBundle::decode(text).map(Some).ok_or("must be the output of `keystile bundle export`")
     })
 }
 
@@ -362,7 +454,7 @@ fn credential<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Secre
     non_empty(deserializer).map(|text| Some(Secret::from(text)))
 }
 
-/// The name of a header in lower case, as HTTP/2 has it (RFC 9110 section 5.1); no pseudo-header.
+/// The name of a header in lower case, as HTTP/2 requires (RFC 9113 section 8.2.1), and not a pseudo-header.
 #[derive(Debug, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema, PartialEq, Eq, PartialOrd, Ord))]
 #[serde(try_from = "String")]
@@ -379,7 +471,7 @@ impl TryFrom<String> for HeaderName {
         } else if is_header_name(&name) {
             Ok(Self(name))
         } else {
-            Err("must be of a-z 0-9 - _ only, and none that HTTP itself needs")
+            Err("must consist of a-z 0-9 - _ and must not be a header of HTTP framing")
         }
     }
 }
@@ -395,25 +487,32 @@ pub(crate) fn optional_header_name<'de, D: Deserializer<'de>>(
 }
 
 fn is_header_name(name: &str) -> bool {
-    let usual = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'-' | b'_');
-    !name.is_empty() && name.bytes().all(usual) && !FRAMING.contains(&name)
+    let is_permitted =
+        |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'-' | b'_');
+    !name.is_empty() && name.bytes().all(is_permitted) && !RESERVED_HEADERS.contains(&name)
 }
 
-/// RFC 9110 section 5.6.2.
+/// Returns whether a text is a token (RFC 9110 section 5.6.2).
 pub(crate) fn is_token(text: &str) -> bool {
-    let usual = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
-    !text.is_empty() && text.bytes().all(usual)
+    let is_permitted = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
+    !text.is_empty() && text.bytes().all(is_permitted)
 }
 
-/// A quoted string in the challenge (RFC 9110 section 11.2): nothing that would need escaping.
+/// Deserializes the realm. It is sent as a quoted string (RFC 9110 section 11.5), so it must not contain characters
+/// that need escaping.
 fn realm<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
     checked(deserializer, |realm| {
-        let plain = |byte: u8| (byte == b' ' || byte.is_ascii_graphic()) && !matches!(byte, b'"' | b'\\');
-        if realm.bytes().all(plain) { Ok(realm.into()) } else { Err("must be printable, without \" and \\") }
+        let is_permitted =
+            |byte: u8| (byte == b' ' || byte.is_ascii_graphic()) && !matches!(byte, b'"' | b'\\');
+        if realm.bytes().all(is_permitted) {
+            Ok(realm.into())
+        } else {
+            Err("must be printable ASCII without \" and \\")
+        }
     })
 }
 
-/// The default depends on where the bundle comes from.
+/// Returns whether the member was left out. Its default depends on where the bundle comes from.
 #[cfg(feature = "schema")]
 const fn is_unset(lifetime: &u64) -> bool {
     *lifetime == 0
@@ -440,7 +539,7 @@ const fn default_strip_credential() -> bool {
 }
 
 const fn default_outage_grace() -> u64 {
-    15 * 60
+    DEFAULT_OUTAGE_GRACE_SECONDS
 }
 
 fn default_realm() -> String {
@@ -456,7 +555,7 @@ const fn default_wait() -> u64 {
 }
 
 const fn default_leeway() -> u64 {
-    5
+    DEFAULT_LEEWAY_SECONDS
 }
 
 fn default_prefixes() -> Vec<Prefix> {
@@ -466,46 +565,3 @@ fn default_prefixes() -> Vec<Prefix> {
 fn default_username_header() -> String {
     "x-username".into()
 }
-
-/// At some 500 bytes each, 2 MB, and the claims that rules look at.
-const DEFAULT_CACHE_ENTRIES: usize = 4096;
-
-const INLINE_SECRET: &str = "a secret here can be read in the host's configuration dump. Leave it out where the host adds \
-    it on the way (Envoy: `credential_injector`, as `keystile edge enroll` prints it), or name an environment variable \
-    (the same member with `_env`); `allow_inline_secrets: true` is for hosts that can do neither";
-
-/// Some 32 MB, and the claims that rules look at.
-const MAX_CACHE_ENTRIES: u64 = 65_536;
-
-/// What HTTP itself needs: clearing or setting it breaks the request, or a connection may have it as an option.
-const FRAMING: [&str; 11] = [
-    "host",
-    "content-length",
-    "transfer-encoding",
-    "connection",
-    "proxy-connection",
-    "keep-alive",
-    "close",
-    "te",
-    "trailer",
-    "upgrade",
-    "http2-settings",
-];
-
-/// Seconds: five lifetimes of a manifest as the control plane signs them by default.
-const DEFAULT_LIFETIME: u64 = 300;
-
-/// Seconds: what `keystile bundle export` signs at most, as a configuration is not replaced every minute.
-const DEFAULT_INLINE_LIFETIME: u64 = 3600;
-
-/// Seconds: a day, as long as a checkpoint is good.
-const MAX_LIFETIME: u64 = 86_400;
-
-/// Below the 15 s that Envoy's routes, and many a proxy, wait for an answer.
-const DEFAULT_WAIT_SECONDS: u64 = 10;
-
-/// What the control plane holds a request for at most: half of the lifetime of a manifest.
-const MAX_WAIT_SECONDS: u64 = 30;
-
-/// RFC 7519 section 4.1.4: "usually no more than a few minutes".
-const MAX_LEEWAY_SECONDS: u64 = 300;

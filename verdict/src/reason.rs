@@ -1,80 +1,82 @@
+//! Reasons to refuse a request.
+
 use core::fmt;
 
 use token::api_key;
 
 use crate::route::Unroutable;
 
-/// Why a request is refused. Each has one stable code, used in responses, metrics and logs alike.
+/// Why a request is refused. Each reason has one stable code, which responses, metrics and logs use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Reason {
-    /// The request has more headers than a host keeps.
+    /// The request has more headers than hosts can process.
     TooManyHeaders,
-    /// The request carries no credential, and one is required.
+    /// The request has no credential, but one is required.
     CredentialMissing,
-    /// The request carries more than one credential, or one in two readings.
+    /// The request has more than one credential, or one that can be parsed in two ways.
     CredentialAmbiguous,
-    /// It is in a place that the rule does not accept.
+    /// The rule does not accept a credential in this location.
     CredentialMisplaced,
-    /// The token is malformed, or its signature does not verify.
+    /// The token is malformed, or its signature is invalid.
     Token(token::Error),
-    /// The API key is malformed, or its proof does not verify.
+    /// The API key is malformed, or its signature or tag is invalid.
     ApiKey(api_key::Error),
-    /// The API key is of a generation whose key is not known here.
+    /// The bundle has no key of the generation of the API key.
     GenerationUnknown,
-    /// The end that stands in the API key is over.
+    /// The API key has expired.
     ApiKeyExpired,
-    /// The token says that it is something else than an access token.
+    /// The token declares a type other than access token.
     TokenTypeWrong,
-    /// A claim is missing, or none that can be used, that every token of its issuer must have.
+    /// A claim that every token of the issuer must have is missing or unusable.
     TokenIncomplete,
-    /// The token lives longer than the policy lets its issuer say.
+    /// The time from `iat` to `exp` exceeds the maximum for the issuer.
     LifetimeTooLong,
-    /// Of a pair, the API key is missing or not the one that the token names.
+    /// Of a pair, the API key is missing or is not the one that the token names.
     PairMismatch,
-    /// The bundle has no key of that `kid`.
+    /// The bundle has no key with the `kid` of the token.
     KeyUnknown,
-    /// The policy accepts no such issuer.
+    /// The policy does not accept the issuer.
     IssuerUnknown,
-    /// The token names none of the accepted audiences.
+    /// The token has none of the accepted audiences.
     AudienceMismatch,
     /// The `exp` of the token has passed.
     Expired,
-    /// The `nbf` of the token is ahead.
+    /// The `nbf` of the token is in the future.
     NotYetValid,
-    /// The `iat` of the token is ahead.
+    /// The `iat` of the token is in the future.
     IssuedInFuture,
     /// A watermark covers the credential.
     Watermark,
-    /// It was issued in a gap of what the control plane knows, and is not known.
+    /// The credential was issued in a gap of the issuance log and is not in it.
     IssuanceUnknown,
-    /// The credential is revoked by its fingerprint.
+    /// The fingerprint of the credential is revoked.
     Revoked,
-    /// No base says whether it is good, and the policy takes that for no.
+    /// The base does not cover the credential, and the policy refuses such credentials.
     NotCovered,
     /// No bundle is loaded yet.
     BundleMissing,
-    /// By `outage_grace_seconds`, which has ended.
+    /// The bundle is stale, and `outage_grace_seconds` has passed.
     BundleStale,
-    /// By `deny`.
+    /// The bundle is stale, and the stale policy is `deny`.
     BundleStaleDenied,
-    /// By `issued_within_seconds`.
+    /// The bundle is stale, and the credential was issued earlier than `issued_within_seconds` allows.
     BundleStaleIssuedEarlier,
-    /// The request cannot be read in one way only.
+    /// The request can be parsed in more than one way.
     Unroutable(Unroutable),
     /// No rule matches the request.
     RouteUnmatched,
     /// The rule does not accept the issuer of the token.
     IssuerNotAccepted,
-    /// The token lacks a claim that the rule demands.
+    /// The token lacks a claim that the rule requires.
     ClaimMissing,
-    /// The token lacks a scope that the rule demands.
+    /// The token lacks a scope that the rule requires.
     ScopeMissing,
     /// The permissions of the subject do not allow the operation.
     PermissionDenied,
 }
 
 impl Reason {
-    /// Every reason there is, for whoever counts them.
+    /// All reasons, for example to define a counter for each.
     pub const ALL: [Self; 54] = [
         Self::TooManyHeaders,
         Self::CredentialMissing,
@@ -132,7 +134,7 @@ impl Reason {
         Self::PermissionDenied,
     ];
 
-    /// Returns the stable code for answers, logs and metrics.
+    /// Returns the stable code for responses, logs and metrics.
     pub const fn code(self) -> &'static str {
         match self {
             Self::TooManyHeaders => "headers_too_many",
@@ -170,8 +172,8 @@ impl Reason {
         }
     }
 
-    /// 403 is for a good credential that is for something else, as in Envoy's `jwt_authn`. A policy may answer some of
-    /// these with another status: see [`Answers`](crate::Answers).
+    /// Returns the HTTP status. 403 means that the credential is valid but not sufficient, as in Envoy's `jwt_authn`. A
+    /// policy can replace some of these: see [`Answers`](crate::Answers).
     pub const fn status(self) -> u16 {
         match self {
             Self::Unroutable(_) => 400,
@@ -214,36 +216,36 @@ impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::TooManyHeaders => "the request has too many headers",
-            Self::CredentialMissing => "the request carries no credential",
-            Self::CredentialAmbiguous => "the request carries more than one credential",
-            Self::CredentialMisplaced => "the credential is not where it may be here",
+            Self::CredentialMissing => "the request has no credential",
+            Self::CredentialAmbiguous => "the request has more than one credential",
+            Self::CredentialMisplaced => "the credential is not accepted in this location",
             Self::Token(error) => return error.fmt(f),
             Self::ApiKey(error) => return error.fmt(f),
-            Self::GenerationUnknown => "the API key was made with a key that is unknown here",
+            Self::GenerationUnknown => "the key generation of the API key is unknown",
             Self::ApiKeyExpired => "the API key has expired",
-            Self::TokenTypeWrong => "the token is no access token",
-            Self::TokenIncomplete => "the token lacks a claim that every token must have",
-            Self::LifetimeTooLong => "the token lives longer than its issuer may say",
-            Self::PairMismatch => "the API key is missing or not the one issued with the token",
-            Self::KeyUnknown => "the key that the token names is unknown",
+            Self::TokenTypeWrong => "the token is not an access token",
+            Self::TokenIncomplete => "the token lacks a required claim",
+            Self::LifetimeTooLong => "the lifetime of the token exceeds the maximum for its issuer",
+            Self::PairMismatch => "the API key is missing or is not the one issued with the token",
+            Self::KeyUnknown => "the signing key of the token is unknown",
             Self::IssuerUnknown => "the issuer of the token is unknown",
             Self::AudienceMismatch => "the token is for another audience",
             Self::Expired => "the token has expired",
             Self::NotYetValid => "the token is not valid yet",
             Self::IssuedInFuture => "the token was issued in the future",
             Self::Watermark | Self::Revoked => "the credential is revoked",
-            Self::IssuanceUnknown => "the credential is not known any more",
-            Self::NotCovered => "this edge does not know yet whether the credential is good",
+            Self::IssuanceUnknown => "the credential is not in the issuance log",
+            Self::NotCovered => "this edge does not know the revocation status of the credential yet",
             Self::BundleMissing => "this edge has no revocation list yet",
             Self::BundleStale | Self::BundleStaleDenied | Self::BundleStaleIssuedEarlier => {
                 "the revocation list of this edge is out of date"
             }
             Self::Unroutable(why) => return why.fmt(f),
-            Self::RouteUnmatched => "there is nothing at this path",
+            Self::RouteUnmatched => "no route matches the request",
             Self::IssuerNotAccepted => "the issuer of the token is not accepted here",
-            Self::ClaimMissing => "the token lacks a claim that is needed here",
-            Self::ScopeMissing => "the token lacks a scope that is needed here",
-            Self::PermissionDenied => "the permissions do not allow this",
+            Self::ClaimMissing => "the token lacks a claim that this route requires",
+            Self::ScopeMissing => "the token lacks a scope that this route requires",
+            Self::PermissionDenied => "the permissions of the subject do not allow this operation",
         })
     }
 }

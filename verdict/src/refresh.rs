@@ -1,3 +1,5 @@
+//! Fetching of bundles.
+
 use alloc::{boxed::Box, string::String, sync::Arc, vec::Vec};
 use core::fmt;
 
@@ -11,40 +13,67 @@ pub use call::Call;
 pub use failure::{Failure, Problem, Signed, Substitute};
 use wait::Wait;
 
-/// What to fetch when, and what to keep: the last good bundle, until a better one is complete.
+/// Minimum retry delay, in milliseconds, before jitter.
+const MIN_RETRY_DELAY_MS: u64 = 250;
+
+/// Maximum retry delay, in milliseconds: a sixth of the lifetime of a manifest, so that a restarted control plane is
+/// found before any bundle is stale.
+const MAX_RETRY_DELAY_MS: u64 = 10_000;
+
+/// Minimum time between two requests that are not held, in milliseconds.
+const MIN_POLL_MS: u64 = 1000;
+
+/// Maximum time between two requests that are not held, in milliseconds.
+const MAX_POLL_MS: u64 = 5000;
+
+/// Time for a response in addition to `wait_seconds`, in milliseconds: twice the timeout of the host.
+const RESPONSE_TIMEOUT_MS: u64 = 10_000;
+
+/// Minimum duration of a request that the control plane held, in milliseconds. It answers after 250 ms while workers
+/// lag behind.
+const MIN_HELD_MS: u64 = 200;
+
+/// Maximum time that a manifest may be issued ahead of this edge's clock, in milliseconds. A later one would count as
+/// fresh for too long.
+const MAX_SKEW_MS: u64 = 60_000;
+
+/// Maximum number of concurrent calls: 16 objects of 64 KiB take 1 MiB of buffers in the proxy.
+const MAX_IN_FLIGHT: usize = 16;
+
+/// The state machine that fetches bundles. It keeps the last valid bundle until a newer one is complete.
 ///
-/// The host drives it and does what it says:
-/// * the leader calls [`poll`](Self::poll) at every tick, makes the [`Call`]s it returns and hands the answers to
-///   [`handle_answer`](Self::handle_answer); objects that a [`Step`] hands out it shares;
-/// * every other worker hands what the leader shared to [`handle_shared`](Self::handle_shared).
+/// The host performs the calls:
+/// * The leader calls [`poll`](Self::poll) at every tick, makes the returned [`Call`]s and passes the responses to
+///   [`handle_answer`](Self::handle_answer). It shares the objects in the returned [`Step`] with the other workers.
+/// * Every other worker passes what the leader shares to [`handle_shared`](Self::handle_shared).
 ///
-/// No call hashes more than one object, and a shard is read where it lies, so that none takes more than a millisecond
-/// or two, however large the bundle.
+/// No call hashes more than one object, and shards are read in place, so that no call takes more than one or two
+/// milliseconds, whatever the size of the bundle.
 pub struct Refresh {
     roots: Vec<PublicKey>,
     audience: String,
     wait: Wait,
-    /// How long a bundle is fresh at most, whatever its manifest claims.
+    /// The maximum time for which a bundle is fresh, in milliseconds, even if its manifest permits more.
     max_lifetime_ms: u64,
     floor: Floor,
     current: Option<Arc<Snapshot>>,
     objects: Objects,
-    /// Fetched and opened, not yet shared: the other workers need the bytes, this one only what they say.
+    /// Objects that were fetched and parsed and have not been shared yet. The other workers need their bytes.
     unshared: Vec<(Entry, Vec<u8>)>,
-    /// What this worker is taking over from the leader.
-    following: Option<Manifest>,
+    /// The manifest whose objects this worker is loading from shared data.
+    loading: Option<Manifest>,
     phase: Phase,
-    /// Whether all of it is to be fetched, and shared, again.
-    anew: bool,
+    /// Whether all objects are fetched and shared again.
+    refetch_all: bool,
     failures: u32,
 }
 
-/// What an edge that starts afresh, and so knows of nothing newer, believes at least.
+/// The minimum epoch and version that an edge accepts when it holds no bundle to compare with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Floor {
-    /// Of the delegation: keys that were replaced before it are not believed.
+    /// The minimum epoch of the delegation.
     pub epoch: u64,
-    /// Of the manifest.
+    /// The minimum version of the manifest.
     pub version: u64,
 }
 
@@ -52,40 +81,41 @@ enum Phase {
     Idle {
         until: u64,
     },
-    /// The manifest was asked for, at this time; the control plane may hold the request for that long.
-    Asked {
+    /// The manifest was requested at this time, in milliseconds. The control plane may hold the request for
+    /// `wait_seconds`.
+    Requested {
         at: u64,
         wait_seconds: u64,
     },
     Fetching {
         manifest: Box<Manifest>,
         received_at: u64,
-        wanted: Vec<Entry>,
-        under_way: Vec<Entry>,
+        pending: Vec<Entry>,
+        in_flight: Vec<Entry>,
     },
 }
 
-/// What came of an answer.
+/// The result of handling a response.
 #[derive(PartialEq, Eq)]
 pub enum Step {
-    /// Nothing new, or more to come.
+    /// There is nothing to share: no newer bundle, or objects are missing.
     Pending,
-    /// More to come. Share these meanwhile: nothing that is in use has their slots.
+    /// Objects are missing. The host shares these objects now, since they do not replace any object in use.
     Share(Vec<(Entry, Vec<u8>)>),
-    /// There is a new bundle: share these objects, then the manifest.
+    /// A newer bundle is complete. The host shares these objects, then the manifest.
     Ready(Vec<(Entry, Vec<u8>)>),
 }
 
-/// How far taking over has come.
+/// The progress of loading a shared bundle.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Progress {
-    /// Call again with the same manifest: a request may want to be answered in between.
+    /// Call again with the same manifest. The worker can handle requests between the calls.
     More,
-    /// It is the current bundle, or was no better.
+    /// The bundle is installed, or is not newer than the current one.
     Done,
 }
 
-// By hand, so that no bytes of symmetric keys are printed.
+// Implemented by hand so that symmetric keys are not printed.
 impl fmt::Debug for Refresh {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Refresh")
@@ -108,7 +138,8 @@ impl fmt::Debug for Step {
 }
 
 impl Refresh {
-    /// The control plane may hold a request for `wait_seconds`; a bundle is fresh for `max_lifetime_seconds` at most.
+    /// Creates the state machine. The control plane may hold a request for `wait_seconds`, and a bundle is fresh for at
+    /// most `max_lifetime_seconds`.
     pub fn new(
         roots: Vec<PublicKey>,
         audience: String,
@@ -125,28 +156,28 @@ impl Refresh {
             current: None,
             objects: Objects::default(),
             unshared: Vec::new(),
-            following: None,
+            loading: None,
             phase: Phase::Idle { until: 0 },
-            anew: false,
+            refetch_all: false,
             failures: 0,
         }
     }
 
-    /// Returns the bundle that is held, if any.
+    /// Returns the current bundle, if any.
     pub fn current(&self) -> Option<&Arc<Snapshot>> {
         self.current.as_ref()
     }
 
-    /// What to ask for now, if anything. `now` in milliseconds since the Unix epoch.
+    /// Returns the next call to make, if any is due. `now` is in milliseconds since the Unix epoch.
     pub fn poll(&mut self, now: u64) -> Option<Call> {
-        if matches!(self.phase, Phase::Asked { at, .. } if now.saturating_sub(at) > self.patience_ms()) {
+        if matches!(self.phase, Phase::Requested { at, .. } if now.saturating_sub(at) > self.timeout_ms()) {
             self.stand_down();
         }
         match &mut self.phase {
-            Phase::Idle { until } if now >= *until || until.saturating_sub(now) > MAX_BACK_OFF_MS => {
+            Phase::Idle { until } if now >= *until || until.saturating_sub(now) > MAX_RETRY_DELAY_MS => {
                 let wait_seconds = self.wait_seconds(now);
-                self.phase = Phase::Asked { at: now, wait_seconds };
-                let held = if self.anew { None } else { self.held() };
+                self.phase = Phase::Requested { at: now, wait_seconds };
+                let held = if self.refetch_all { None } else { self.held() };
                 Some(Call::Manifest {
                     epoch: held.map_or(0, |held| held.delegation().epoch()),
                     have: held.map_or(0, Manifest::version),
@@ -154,21 +185,22 @@ impl Refresh {
                     wait_seconds,
                 })
             }
-            Phase::Idle { .. } | Phase::Asked { .. } => None,
-            Phase::Fetching { wanted, under_way, .. } if under_way.len() < MAX_UNDER_WAY => {
-                let entry = wanted.pop()?;
-                under_way.push(entry);
+            Phase::Idle { .. } | Phase::Requested { .. } => None,
+            Phase::Fetching { pending, in_flight, .. } if in_flight.len() < MAX_IN_FLIGHT => {
+                let entry = pending.pop()?;
+                in_flight.push(entry);
                 Some(Call::Object(entry))
             }
             Phase::Fetching { .. } => None,
         }
     }
 
-    /// Takes the answer to a call; `status` 0 is no answer. `random` is for the jitter of the back-off.
+    /// Handles the response to a call. `status` 0 means that there was no response. `now` is in milliseconds since the
+    /// Unix epoch, and `random` is the jitter of the retry delay.
     ///
     /// # Errors
     ///
-    /// Returns why the refresh failed; what is held is kept, and the next call is due after a back-off.
+    /// Returns why the refresh failed. The current bundle is kept, and the next call is due after a retry delay.
     pub fn handle_answer(
         &mut self,
         call: Call,
@@ -177,12 +209,12 @@ impl Refresh {
         now: u64,
         random: u64,
     ) -> Result<Step, Failure> {
-        if !self.expects(call) {
-            // Of something that was given up: neither its success nor its failure says anything any more.
+        if !self.is_expected(call) {
+            // The call was aborted, so its response is ignored.
             return Ok(Step::Pending);
         }
         let asked = match self.phase {
-            Phase::Asked { at, wait_seconds } => Some((at, wait_seconds)),
+            Phase::Requested { at, wait_seconds } => Some((at, wait_seconds)),
             Phase::Idle { .. } | Phase::Fetching { .. } => None,
         };
         let outcome = match (call, status) {
@@ -193,57 +225,59 @@ impl Refresh {
         };
         if let Some((at, wait_seconds @ 1..)) = asked {
             match &outcome {
-                Err(failure) if failure.is_cut(now.saturating_sub(at)) => self.wait.cut(wait_seconds, now),
+                Err(failure) if failure.is_timeout(now.saturating_sub(at)) => {
+                    self.wait.record_timeout(wait_seconds, now)
+                }
                 Err(_) => {}
-                Ok(_) => self.wait.answered(wait_seconds),
+                Ok(_) => self.wait.record_response(wait_seconds),
             }
         }
         match outcome {
             Ok(Step::Pending | Step::Share(_)) => {}
             Ok(Step::Ready(_)) => self.failures = 0,
             Err(_) => {
-                self.phase = Phase::Idle { until: now.saturating_add(back_off(self.failures, random)) };
+                self.phase = Phase::Idle { until: now.saturating_add(retry_delay(self.failures, random)) };
                 self.failures = self.failures.saturating_add(1);
             }
         }
         outcome
     }
 
-    /// Takes over what the leader shared, some of it at each call. What has expired is taken too: the policy for a
-    /// silent control plane decides what follows, and a VM that comes back from a crash must not know less than before.
+    /// Loads what the leader shared, a part at each call. Expired bundles are loaded too: the stale policy decides
+    /// about them, and a VM that restarts after a crash must not know less than before.
     ///
     /// # Errors
     ///
-    /// Returns why what was shared is not taken; what is held is kept.
+    /// Returns why the shared bundle was rejected. The current bundle is kept.
     pub fn handle_shared(
         &mut self,
         manifest: &[u8],
         now: u64,
         mut object: impl FnMut(&Entry) -> Option<Vec<u8>>,
     ) -> Result<Progress, Failure> {
-        let manifest = match self.following.take() {
-            Some(following) if following.bytes() == manifest => following,
+        let manifest = match self.loading.take() {
+            Some(loading) if loading.bytes() == manifest => loading,
             _ => {
                 let manifest = self.open(manifest)?;
                 if !self.is_newer(&manifest) {
                     return Ok(Progress::Done);
                 }
-                self.forget_all_but(&manifest, now);
+                self.retain_only(&manifest, now);
                 manifest
             }
         };
         let mut hashed = 0u32;
         loop {
-            // Again after each round: what a checkpoint, an index or a block names comes to light when it is opened.
+            // Checked again after each round, because a parsed checkpoint, index or block names further objects.
             let missing = self.objects.missing(&manifest, now);
             if missing.is_empty() {
                 self.install(manifest, now, now)?;
-                self.anew = false;
+                self.refetch_all = false;
                 return Ok(Progress::Done);
             }
             for entry in missing {
                 if hashed > 0 && hashed.saturating_add(entry.size()) > bundle::MAX_OBJECT_BYTES {
-                    self.following = Some(manifest);
+                    self.loading = Some(manifest);
                     return Ok(Progress::More);
                 }
                 hashed = hashed.saturating_add(entry.size().max(1));
@@ -254,51 +288,52 @@ impl Refresh {
         }
     }
 
-    /// Gives up what is under way: another worker leads now.
+    /// Aborts the calls in progress, because another worker has become leader.
     pub fn stand_down(&mut self) {
         self.phase = Phase::Idle { until: 0 };
     }
 
-    /// What the other workers find is not what this one holds, or not whole: all objects are fetched again, to be shared
-    /// together. What is held stays in use, and nothing older than it is taken.
+    /// Fetches all objects again to share them together, because the shared bundle is incomplete or differs from the
+    /// current one. The current bundle stays in use, and no older one is accepted.
     pub fn share_anew(&mut self) {
-        self.anew = true;
+        self.refetch_all = true;
         self.objects = Objects::default();
         self.unshared.clear();
-        self.following = None;
+        self.loading = None;
         self.stand_down();
     }
 
-    fn expects(&self, call: Call) -> bool {
+    fn is_expected(&self, call: Call) -> bool {
         match (call, &self.phase) {
-            (Call::Manifest { .. }, Phase::Asked { .. }) => true,
-            (Call::Object(entry), Phase::Fetching { under_way, .. }) => under_way.contains(&entry),
+            (Call::Manifest { .. }, Phase::Requested { .. }) => true,
+            (Call::Object(entry), Phase::Fetching { in_flight, .. }) => in_flight.contains(&entry),
             _ => false,
         }
     }
 
-    /// For a host that loses calls.
-    const fn patience_ms(&self) -> u64 {
-        self.wait.configured().saturating_mul(1000).saturating_add(ANSWER_WITHIN_MS)
+    /// Returns the time in milliseconds after which a manifest request counts as lost, for hosts that lose calls.
+    const fn timeout_ms(&self) -> u64 {
+        self.wait.configured_seconds().saturating_mul(1000).saturating_add(RESPONSE_TIMEOUT_MS)
     }
 
-    /// For how long the next request may be held: never beyond the half-life of what is held, and not at all past it.
+    /// Returns for how long the next request may be held, in seconds: at most until half the lifetime of the current
+    /// bundle has passed, and 0 afterwards.
     fn wait_seconds(&mut self, now: u64) -> u64 {
         match &self.current {
-            Some(held) if !self.anew => {
-                let young = held.refresh_due_at().saturating_sub(now).div_euclid(1000);
-                self.wait.seconds(now).min(young)
+            Some(held) if !self.refetch_all => {
+                let fresh_seconds = held.refresh_due_at().saturating_sub(now).div_euclid(1000);
+                self.wait.seconds(now).min(fresh_seconds)
             }
             _ => 0,
         }
     }
 
-    /// The control plane has nothing newer than what is held.
+    /// Handles a response that the control plane has no newer bundle.
     fn handle_unchanged(&mut self, now: u64) -> Result<Step, Failure> {
         match &self.current {
             Some(held) if now >= held.expires_at() => Err(Failure::NotRenewed(held.manifest().version())),
             _ => {
-                self.rest(now);
+                self.schedule_poll(now);
                 Ok(Step::Pending)
             }
         }
@@ -306,23 +341,23 @@ impl Refresh {
 
     fn handle_manifest(&mut self, bytes: &[u8], now: u64) -> Result<Step, Failure> {
         let manifest = self.open(bytes)?;
-        alive(Signed::Delegation, manifest.delegation().expires_at(), now)?;
+        check_not_expired(Signed::Delegation, manifest.delegation().expires_at(), now)?;
         let bound = manifest.issued_at().saturating_add(self.max_lifetime_ms);
-        alive(Signed::Manifest, manifest.expires_at().min(bound), now)?;
+        check_not_expired(Signed::Manifest, manifest.expires_at().min(bound), now)?;
         if manifest.issued_at() > now.saturating_add(MAX_SKEW_MS) {
             return Err(Failure::FromFuture(seconds_between(now, manifest.issued_at())));
         }
         if let Some(held) = self.held() {
             if *held != manifest {
                 manifest.check_successor_of(held)?;
-            } else if !self.anew {
+            } else if !self.refetch_all {
                 return self.handle_unchanged(now);
             }
         }
-        self.forget_all_but(&manifest, now);
-        let wanted = self.objects.missing(&manifest, now);
+        self.retain_only(&manifest, now);
+        let pending = self.objects.missing(&manifest, now);
         let manifest = Box::new(manifest);
-        self.phase = Phase::Fetching { manifest, received_at: now, wanted, under_way: Vec::new() };
+        self.phase = Phase::Fetching { manifest, received_at: now, pending, in_flight: Vec::new() };
         self.finish_if_complete(now)
     }
 
@@ -340,21 +375,21 @@ impl Refresh {
     }
 
     fn handle_object(&mut self, entry: Entry, bytes: Vec<u8>, now: u64) -> Result<Step, Failure> {
-        let Phase::Fetching { manifest, wanted, under_way, .. } = &mut self.phase else {
-            // An answer to something that was given up.
+        let Phase::Fetching { manifest, pending, in_flight, .. } = &mut self.phase else {
+            // The call was aborted, so its response is ignored.
             return Ok(Step::Pending);
         };
-        let Some(at) = under_way.iter().position(|asked| *asked == entry) else { return Ok(Step::Pending) };
-        // Before it is opened: after that it is itself what has the slot.
+        let Some(at) = in_flight.iter().position(|asked| *asked == entry) else { return Ok(Step::Pending) };
+        // Checked before the object is parsed: afterwards the object itself occupies the slot.
         let is_free = !self.objects.contains_other_in_slot(&entry);
         self.objects.open(manifest, entry, bytes.clone())?;
-        under_way.swap_remove(at);
+        in_flight.swap_remove(at);
         self.unshared.push((entry, bytes));
         if matches!(entry.kind(), ObjectKind::Checkpoint | ObjectKind::Index | ObjectKind::Block) {
-            let known = |entry: &Entry| wanted.contains(entry) || under_way.contains(entry);
+            let is_requested = |entry: &Entry| pending.contains(entry) || in_flight.contains(entry);
             let missing = self.objects.missing(manifest, now);
-            let more: Vec<Entry> = missing.into_iter().filter(|entry| !known(entry)).collect();
-            wanted.extend(more);
+            let more: Vec<Entry> = missing.into_iter().filter(|entry| !is_requested(entry)).collect();
+            pending.extend(more);
         }
         match self.finish_if_complete(now)? {
             Step::Pending if is_free => Ok(Step::Share(self.unshared.pop().into_iter().collect())),
@@ -364,18 +399,18 @@ impl Refresh {
 
     fn finish_if_complete(&mut self, now: u64) -> Result<Step, Failure> {
         match &self.phase {
-            Phase::Fetching { manifest, received_at, wanted, under_way }
-                if wanted.is_empty() && under_way.is_empty() =>
+            Phase::Fetching { manifest, received_at, pending, in_flight }
+                if pending.is_empty() && in_flight.is_empty() =>
             {
                 let (manifest, received_at) = (Manifest::clone(manifest), *received_at);
                 if let Some(checkpoint) = self.objects.checkpoint(&manifest) {
-                    alive(Signed::Checkpoint, checkpoint.expires_at(), now)?;
+                    check_not_expired(Signed::Checkpoint, checkpoint.expires_at(), now)?;
                 }
-                // The same one again where it was only to be shared.
+                // The manifest is the current one if its objects were fetched only to be shared.
                 if self.held() != Some(&manifest) {
                     self.install(manifest, received_at, now)?;
                 }
-                self.anew = false;
+                self.refetch_all = false;
                 self.phase = Phase::Idle { until: now };
                 Ok(Step::Ready(core::mem::take(&mut self.unshared)))
             }
@@ -390,17 +425,17 @@ impl Refresh {
         };
         let snapshot = Arc::new(snapshot.bound_freshness(received_at, self.max_lifetime_ms));
         self.current = Some(Arc::clone(&snapshot));
-        self.forget_all_but(snapshot.manifest(), now);
+        self.retain_only(snapshot.manifest(), now);
         Ok(())
     }
 
-    /// What earlier attempts left that neither this one, nor what is being fetched, nor the current bundle names: else the
-    /// thief of a tail key could fill the memory with operations that lead nowhere.
-    fn forget_all_but(&mut self, manifest: &Manifest, now: u64) {
+    /// Drops objects that no current, in-flight or new manifest names. Otherwise a stolen tail key could exhaust
+    /// memory.
+    fn retain_only(&mut self, manifest: &Manifest, now: u64) {
         let held = self.current.as_deref().map(Snapshot::manifest);
         let fetched = match &self.phase {
             Phase::Fetching { manifest, .. } => Some(&**manifest),
-            Phase::Idle { .. } | Phase::Asked { .. } => None,
+            Phase::Idle { .. } | Phase::Requested { .. } => None,
         };
         self.objects.retain_named_by(held.into_iter().chain(fetched).chain([manifest]), now);
         self.unshared.retain(|(entry, _)| self.objects.contains(entry));
@@ -414,21 +449,23 @@ impl Refresh {
         self.held().is_none_or(|held| manifest.check_successor_of(held).is_ok())
     }
 
-    /// Nothing new. Ask again at once if the control plane held the request, else after a while: a cache in between
-    /// does not wait, and neither does a control plane that was asked not to.
-    fn rest(&mut self, now: u64) {
+    /// Schedules the next poll after a response without a newer bundle: immediately if the control plane held the
+    /// request, otherwise after a pause, because a cache or a control plane that was asked not to wait responds at
+    /// once.
+    fn schedule_poll(&mut self, now: u64) {
         self.failures = 0;
         let (asked, waits) = match self.phase {
-            Phase::Asked { at, wait_seconds } => (at, wait_seconds > 0),
+            Phase::Requested { at, wait_seconds } => (at, wait_seconds > 0),
             _ => (now, false),
         };
-        let was_held = waits && now.saturating_sub(asked) >= HELD_MS;
+        let was_held = waits && now.saturating_sub(asked) >= MIN_HELD_MS;
         let until = if was_held { now } else { now.max(asked.saturating_add(self.pause_ms(now))) };
         self.phase = Phase::Idle { until };
     }
 
-    /// Between two requests that nothing holds. Past half its life the control plane has no newer manifest, so that all
-    /// edges come: a twelfth of the lifetime, 5 s of a minute, is soon enough.
+    /// Returns the time in milliseconds between two requests that are not held. After half the lifetime of the bundle
+    /// the control plane has no newer manifest, and all edges poll. A twelfth of the lifetime (5 s for one minute) is
+    /// then often enough.
     fn pause_ms(&self, now: u64) -> u64 {
         match &self.current {
             Some(held) if now >= held.refresh_due_at() => {
@@ -440,7 +477,7 @@ impl Refresh {
     }
 }
 
-const fn alive(signed: Signed, expires_at: u64, now: u64) -> Result<(), Failure> {
+const fn check_not_expired(signed: Signed, expires_at: u64, now: u64) -> Result<(), Failure> {
     if now < expires_at { Ok(()) } else { Err(Failure::Expired(signed, seconds_between(expires_at, now))) }
 }
 
@@ -448,32 +485,10 @@ const fn seconds_between(earlier: u64, later: u64) -> u64 {
     later.saturating_sub(earlier).div_ceil(1000)
 }
 
-/// Doubles from a quarter of a second up to ten, then half of it is left to chance, so that edges do not come all at
-/// once when the control plane is back.
-fn back_off(failures: u32, random: u64) -> u64 {
-    let most = FIRST_BACK_OFF_MS.saturating_mul(1 << failures.min(6)).min(MAX_BACK_OFF_MS);
-    let half = most.div_euclid(2);
+/// Returns the retry delay in milliseconds: exponential from 250 ms to 10 s, of which half is random, so that edges do
+/// not retry at the same time.
+fn retry_delay(failures: u32, random: u64) -> u64 {
+    let delay = MIN_RETRY_DELAY_MS.saturating_mul(1 << failures.min(6)).min(MAX_RETRY_DELAY_MS);
+    let half = delay.div_euclid(2);
     half.saturating_add(random.checked_rem(half).unwrap_or_default())
 }
-
-const FIRST_BACK_OFF_MS: u64 = 250;
-
-/// A sixth of the lifetime of a manifest: a control plane that comes back is found before anything is stale.
-const MAX_BACK_OFF_MS: u64 = 10_000;
-
-/// At most so often where nothing waits.
-const MIN_POLL_MS: u64 = 1000;
-
-const MAX_POLL_MS: u64 = 5000;
-
-/// Beyond the time that the control plane may hold the request; twice what a host waits.
-const ANSWER_WITHIN_MS: u64 = 10_000;
-
-/// An answer that took longer came from a control plane that waited: it answers early, after 250 ms, while workers lag.
-const HELD_MS: u64 = 200;
-
-/// A manifest from further in the future would stay fresh too long for this edge's clock.
-const MAX_SKEW_MS: u64 = 60_000;
-
-/// Calls at once: 16 objects of 64 KiB are 1 MiB of buffers in the proxy.
-const MAX_UNDER_WAY: usize = 16;

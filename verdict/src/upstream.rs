@@ -1,5 +1,4 @@
-//! What the upstream gets to know: headers of identity, always cleared first, whatever a client sent and however it
-//! spelled it.
+//! The headers that the upstream receives. Identity headers from the client are removed first, in any spelling.
 
 use alloc::{
     borrow::Cow,
@@ -19,45 +18,62 @@ use zeroize::Zeroizing;
 use crate::{
     Environment, Gate, Headers, Identity, Verdict, claim,
     config::{bounded, checked, non_empty, pairs},
-    credential::{self, Left, is_like, is_same, starts_like},
+    credential::{self, Stripped, eq_ignore_case, eq_normalized, name_has_prefix},
     environment::variable_name,
-    policy::{HeaderName, PolicyError, header_name},
+    policy::{HeaderName, PolicyError, PolicyMembers, header_name},
 };
 
-/// A header of a request that goes on.
+/// The permitted connection options. None of them is the name of an identity header.
+const CONNECTION_OPTIONS: [&[u8]; 5] = [b"upgrade", b"keep-alive", b"close", b"te", b"http2-settings"];
+
+/// The default lifetime of an assertion, in seconds.
+const DEFAULT_ASSERTION_LIFETIME_SECONDS: u64 = 60;
+
+/// The maximum lifetime of an assertion, in seconds. An assertion is for a single request.
+const MAX_ASSERTION_LIFETIME_SECONDS: u64 = 300;
+
+/// The maximum number of removed names before all headers are replaced instead. A regular request has one credential
+/// and its companion headers.
+const MAX_REMOVED: usize = 4;
+
+/// The typical number of added headers: subject, operator, AuthKey, session and fingerprint.
+const TYPICAL_ADDITIONS: usize = 5;
+
+/// A header of the forwarded request: (name, value).
 pub type Forwarded<'a> = (&'a str, Cow<'a, [u8]>);
 
-/// What becomes of the headers of a request that goes on.
+/// How the host has to change the headers of a forwarded request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Forward<'a> {
-    /// Nothing changes.
+    /// The headers stay unchanged.
     AsTheyCame,
-    /// Every header with one of these names goes, then these come: a few calls to a host, however many headers there are.
+    /// Removes all headers with the names in `removed`, then adds `added`. This needs only a few host calls, however
+    /// many headers there are.
     Edited {
-        /// The names of the headers that go.
+        /// The names of the headers to remove.
         removed: Vec<&'a str>,
-        /// The headers that come.
+        /// The headers to add.
         added: Vec<Forwarded<'a>>,
     },
-    /// These instead of all.
+    /// Replaces all headers with these.
     Instead(Vec<Forwarded<'a>>),
 }
 
-/// Under which names the upstream gets an identity, and what more.
+/// Which identity headers the upstream receives.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Upstream {
-    /// Names instead of the usual ones, which start with `identity_prefix`; null: not at all.
-    #[serde(default, deserialize_with = "part_headers")]
+    /// Names that replace the default names, which start with `identity_prefix`; `null` omits the header.
+    #[serde(default, deserialize_with = "field_headers")]
     #[cfg_attr(
         feature = "schema",
         schemars(
-            with = "alloc::collections::BTreeMap<Part, crate::schema::HeaderOrNull>",
+            with = "alloc::collections::BTreeMap<IdentityField, crate::schema::HeaderOrNull>",
             skip_serializing_if = "Vec::is_empty"
         )
     )]
-    headers: Vec<(Part, Option<String>)>,
+    headers: Vec<(IdentityField, Option<String>)>,
     /// Headers for claims of tokens.
     #[serde(default, deserialize_with = "claim_headers")]
     #[cfg_attr(
@@ -68,6 +84,7 @@ pub struct Upstream {
         )
     )]
     pub(crate) claims: Vec<(String, String)>,
+    /// A signed assertion for the upstream.
     #[serde(default)]
     assertion: Option<Assertion>,
 }
@@ -75,7 +92,7 @@ pub struct Upstream {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
-enum Part {
+enum IdentityField {
     Subject,
     Operator,
     AuthKey,
@@ -84,7 +101,7 @@ enum Part {
     Issuer,
 }
 
-impl Part {
+impl IdentityField {
     const ALL: [(Self, &'static str); 6] = [
         (Self::Subject, "subject"),
         (Self::Operator, "operator"),
@@ -106,36 +123,40 @@ impl Part {
     }
 }
 
-/// A token of the edge's own, by which the upstream can tell that a request came through it.
+/// A token that this edge signs, so that the upstream can verify that a request passed through it.
 #[derive(Debug, Clone, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 struct Assertion {
-    /// The header that the token is sent in.
+    /// The header for the assertion.
     #[serde(deserialize_with = "header_name")]
     #[cfg_attr(feature = "schema", schemars(extend("pattern" = "^[a-z0-9_-]+$")))]
     header: String,
-    /// What the upstream checks the token with: base64url of at least 32 bytes.
+    /// The HMAC key that the edge shares with the upstream: base64url of at least 32 bytes.
     #[serde(default, deserialize_with = "signer")]
     #[cfg_attr(feature = "schema", schemars(with = "Option<String>"))]
     secret: Option<Signer>,
-    /// The environment variable that the secret is in.
+    /// The name of the environment variable that contains the secret.
     #[serde(default, deserialize_with = "variable_name")]
     secret_env: Option<String>,
-    /// The `aud` of the token.
+    /// The `aud` claim.
     #[serde(deserialize_with = "non_empty")]
     #[cfg_attr(feature = "schema", schemars(length(min = 1)))]
     audience: String,
-    /// The `iss` of the token.
+    /// The `iss` claim.
     #[serde(default = "default_issuer", deserialize_with = "non_empty")]
     #[cfg_attr(feature = "schema", schemars(length(min = 1)))]
     issuer: String,
-    #[serde(default = "default_lifetime", deserialize_with = "bounded::<1, MAX_LIFETIME_SECONDS, _>")]
-    #[cfg_attr(feature = "schema", schemars(range(min = 1, max = MAX_LIFETIME_SECONDS)))]
+    /// The lifetime of an assertion, in seconds.
+    #[serde(
+        default = "default_lifetime",
+        deserialize_with = "bounded::<1, MAX_ASSERTION_LIFETIME_SECONDS, _>"
+    )]
+    #[cfg_attr(feature = "schema", schemars(range(min = 1, max = MAX_ASSERTION_LIFETIME_SECONDS)))]
     lifetime_seconds: u64,
 }
 
-/// What the upstream reads in the token of the edge.
+/// The claims of the assertion.
 #[derive(Serialize)]
 struct AssertionClaims<'a> {
     iat: u64,
@@ -149,7 +170,8 @@ struct AssertionClaims<'a> {
 }
 
 impl Assertion {
-    /// Returns the token, or `None` while the secret is not read. `now` in seconds. It does not outlive the credential.
+    /// Returns a signed assertion, or `None` if the secret has not been read yet. `now` is in seconds since the Unix
+    /// epoch. The assertion expires no later than the credential.
     fn of(&self, identity: &Identity, now: u64) -> Option<String> {
         let end = now.saturating_add(self.lifetime_seconds);
         let claims = AssertionClaims {
@@ -165,45 +187,47 @@ impl Assertion {
     }
 }
 
-/// The names of one policy, put together once.
+/// The header names of one policy, computed once.
 #[derive(Debug)]
-pub(crate) struct Names {
-    parts: Vec<(Part, String)>,
+pub(crate) struct HeaderNames {
+    fields: Vec<(IdentityField, String)>,
     report: String,
-    /// What is cleared besides everything that starts with the prefix.
+    /// The headers to remove besides those that start with the prefix.
     others: Vec<String>,
 }
 
-impl Names {
+impl HeaderNames {
     pub(crate) fn new(prefix: &str, upstream: &Upstream) -> Self {
-        let parts = Part::ALL.into_iter().filter_map(|(part, usual)| {
-            match upstream.headers.iter().find(|(named, _)| *named == part) {
-                None => Some((part, [prefix, usual].concat())),
-                Some((_, name)) => name.clone().map(|name| (part, name)),
+        let fields = IdentityField::ALL.into_iter().filter_map(|(field, default)| {
+            match upstream.headers.iter().find(|(named, _)| *named == field) {
+                None => Some((field, [prefix, default].concat())),
+                Some((_, name)) => name.clone().map(|name| (field, name)),
             }
         });
-        let parts: Vec<_> = parts.collect();
-        let own = parts.iter().map(|(_, name)| name.as_str());
+        let fields: Vec<_> = fields.collect();
+        let own = fields.iter().map(|(_, name)| name.as_str());
         let claims = upstream.claims.iter().map(|(name, _)| name.as_str());
         let assertion = upstream.assertion.iter().map(|assertion| assertion.header.as_str());
-        let others = own.chain(claims).chain(assertion).filter(|name| !starts_like(name, prefix));
+        let others = own.chain(claims).chain(assertion).filter(|name| !name_has_prefix(name, prefix));
         let others = others.map(String::from).collect();
-        Self { parts, report: [prefix, "report"].concat(), others }
+        Self { fields, report: [prefix, "report"].concat(), others }
     }
 }
 
 impl Upstream {
     pub(crate) fn has_inline_secret(&self) -> bool {
-        self.assertion.as_ref().is_some_and(|it| it.secret.is_some() && it.secret_env.is_none())
+        self.assertion
+            .as_ref()
+            .is_some_and(|assertion| assertion.secret.is_some() && assertion.secret_env.is_none())
     }
 
-    /// Reads the secret of the assertion, where an environment variable holds it.
-    pub(crate) fn take_secrets(&mut self, environment: &Environment) -> Result<(), PolicyError> {
+    /// Reads the secret of the assertion from the environment, if the configuration names a variable.
+    pub(crate) fn read_secrets(&mut self, environment: &Environment) -> Result<(), PolicyError> {
         let Some(Assertion { secret, secret_env, .. }) = &mut self.assertion else { return Ok(()) };
         let wrong = |message: String| PolicyError { path: "identity.assertion.secret_env".into(), message };
         match (&secret, secret_env) {
             (Some(_), None) => Ok(()),
-            (Some(_), Some(_)) => Err(wrong("either this or `secret`".into())),
+            (Some(_), Some(_)) => Err(wrong("`secret` and `secret_env` are mutually exclusive".into())),
             (None, None) => Err(PolicyError {
                 path: "identity.assertion".into(),
                 message: "missing field `secret_env` (or `secret`)".into(),
@@ -212,7 +236,7 @@ impl Upstream {
                 let text = environment.secret(name).map_err(wrong)?;
                 let signer = signer_of(text.expose()).ok_or_else(|| {
                     wrong(format!(
-                        "the environment variable `{name}` must hold at least 32 bytes in base64url"
+                        "the environment variable `{name}` must contain base64url of at least 32 bytes"
                     ))
                 })?;
                 *secret = Some(signer);
@@ -221,15 +245,15 @@ impl Upstream {
         }
     }
 
-    /// A header with two sources, if there is one: an upstream would read both, or the wrong one.
-    pub(crate) fn written_twice(&self, prefix: &str) -> Option<String> {
-        let Names { parts, report, .. } = Names::new(prefix, self);
+    /// Returns a header name that has two sources, if any. An upstream could read either value.
+    pub(crate) fn duplicate_header(&self, prefix: &str) -> Option<String> {
+        let HeaderNames { fields, report, .. } = HeaderNames::new(prefix, self);
         let claims = self.claims.iter().map(|(name, _)| name.clone());
         let assertion = self.assertion.iter().map(|assertion| assertion.header.clone());
-        let all = parts.into_iter().map(|(_, name)| name).chain([report]).chain(claims).chain(assertion);
+        let all = fields.into_iter().map(|(_, name)| name).chain([report]).chain(claims).chain(assertion);
         let mut before: Vec<String> = Vec::new();
         for name in all {
-            if before.iter().any(|before| is_like(before, &name)) {
+            if before.iter().any(|before| eq_normalized(before, &name)) {
                 return Some(name);
             }
             before.push(name);
@@ -237,34 +261,34 @@ impl Upstream {
         None
     }
 
-    /// The claims that it gets, as they stand in headers.
+    /// Returns the values of the claim headers.
     pub(crate) fn claims(&self, members: &Object) -> Vec<Option<String>> {
-        self.claims.iter().map(|(_, name)| claim::at(members, name).and_then(text)).collect()
+        self.claims.iter().map(|(_, name)| claim::get(members, name).and_then(header_value)).collect()
     }
 }
 
 impl Gate {
-    /// What the upstream gets. Every header that could be taken for an identity is gone; the credential is too, unless
-    /// configured otherwise.
+    /// Returns how to change the headers for the upstream. Headers that could be taken for identity headers are
+    /// removed. The credential is removed too, unless `strip_credential` is false.
     ///
-    /// A request that is only reported keeps its credential: nothing is to break while nothing is enforced.
+    /// In report mode the credential is kept, so that report mode does not break requests.
     pub fn forward<'a>(&'a self, headers: &Headers<'a>, verdict: &'a Verdict, now: u64) -> Forward<'a> {
-        let strips = self.policy().strip_credential && !verdict.is_reported();
-        let mut added = Vec::with_capacity(USUAL_ADDITIONS);
+        let strip_credential = self.policy().strip_credential && !verdict.is_reported();
+        let mut added = Vec::with_capacity(TYPICAL_ADDITIONS);
         self.add(verdict, now, &mut added);
         let mut removed = Vec::new();
         for (name, value) in headers {
-            match self.keep(name, value, strips) {
-                Left::All => {}
-                // A host removes all of one name, whatever letters it is in.
-                Left::Nothing if removed.len() < MOST_REMOVED && stands_once(name, headers) => {
+            match self.strip_header(name, value, strip_credential) {
+                Stripped::Unchanged => {}
+                // A host removes all headers of a name, in any case.
+                Stripped::Removed if removed.len() < MAX_REMOVED && occurs_once(name, headers) => {
                     removed.push(*name)
                 }
-                Left::Nothing | Left::Some(_) => {
-                    let mut instead = Vec::with_capacity(headers.len().saturating_add(added.len()));
-                    self.kept(headers, strips, &mut instead);
-                    instead.append(&mut added);
-                    return Forward::Instead(instead);
+                Stripped::Removed | Stripped::Changed(_) => {
+                    let mut replacement = Vec::with_capacity(headers.len().saturating_add(added.len()));
+                    self.copy_kept(headers, strip_credential, &mut replacement);
+                    replacement.append(&mut added);
+                    return Forward::Instead(replacement);
                 }
             }
         }
@@ -274,17 +298,17 @@ impl Gate {
         Forward::Edited { removed, added }
     }
 
-    /// Who it is, or what would have been refused.
+    /// Appends the identity headers and the report header to `to`.
     fn add<'a>(&'a self, verdict: &'a Verdict, now: u64, to: &mut Vec<Forwarded<'a>>) {
         let names = self.names();
         if let Verdict::Admit(admission) = verdict {
             let Upstream { claims, assertion, .. } = &self.policy().identity;
             let identity = admission.identity();
-            let parts =
-                names.parts.iter().filter_map(|(part, name)| Some((name.as_str(), part.of(identity)?)));
+            let fields =
+                names.fields.iter().filter_map(|(field, name)| Some((name.as_str(), field.of(identity)?)));
             let claims = claims.iter().zip(&identity.claims);
             let claims = claims.filter_map(|((name, _), value)| Some((name.as_str(), value.as_deref()?)));
-            to.extend(parts.chain(claims).map(|(name, value)| (name, Cow::Borrowed(value.as_bytes()))));
+            to.extend(fields.chain(claims).map(|(name, value)| (name, Cow::Borrowed(value.as_bytes()))));
             if let Some(assertion) = assertion {
                 let token = assertion.of(identity, now / 1000);
                 to.extend(token.map(|token| (assertion.header.as_str(), Cow::Owned(token.into_bytes()))));
@@ -295,67 +319,73 @@ impl Gate {
         }
     }
 
-    /// Whether any of them is not as it came.
-    fn kept<'a>(&self, headers: &Headers<'a>, strips: bool, to: &mut Vec<Forwarded<'a>>) -> bool {
+    /// Appends the headers that are kept to `to`. Returns whether any header was changed or removed.
+    fn copy_kept<'a>(
+        &self,
+        headers: &Headers<'a>,
+        strip_credential: bool,
+        to: &mut Vec<Forwarded<'a>>,
+    ) -> bool {
         let mut changed = false;
         for (name, value) in headers {
-            match self.keep(name, value, strips) {
-                Left::All => to.push((*name, Cow::Borrowed(*value))),
-                Left::Some(value) => {
+            match self.strip_header(name, value, strip_credential) {
+                Stripped::Unchanged => to.push((*name, Cow::Borrowed(*value))),
+                Stripped::Changed(value) => {
                     changed = true;
                     to.push((*name, value));
                 }
-                Left::Nothing => changed = true,
+                Stripped::Removed => changed = true,
             }
         }
         changed
     }
 
-    /// The trailers that the upstream gets, where some were sent that look like an identity or a credential; else none
-    /// need be changed. HTTP lets a server take trailers for headers (RFC 9110 section 6.5).
+    /// Returns the trailers for the upstream if any must be changed or removed, else `None`. HTTP permits a server to
+    /// merge trailers into headers (RFC 9110 section 6.5).
     pub fn forward_trailers<'a>(&self, trailers: &Headers<'a>) -> Option<Vec<Forwarded<'a>>> {
         let mut kept = Vec::with_capacity(trailers.len());
-        self.kept(trailers, self.policy().strip_credential, &mut kept).then_some(kept)
+        self.copy_kept(trailers, self.policy().strip_credential, &mut kept).then_some(kept)
     }
 
-    fn keep<'a>(&self, name: &str, value: &'a [u8], strips: bool) -> Left<'a> {
-        let crate::Policy { identity_prefix, credentials, api_keys, .. } = self.policy();
-        // A request needs these, and none of them is like a header.
+    fn strip_header<'a>(&self, name: &str, value: &'a [u8], strip_credential: bool) -> Stripped<'a> {
+        let PolicyMembers { identity_prefix, credentials, api_keys, .. } = &**self.policy();
+        // Pseudo-headers are required, and no identity header has their form.
         let is_pseudo = name.starts_with(':');
         if is_connection(name) {
             return connection(value);
         }
-        let is_other = || self.names().others.iter().any(|other| is_like(name, other));
-        if !is_pseudo && (starts_like(name, identity_prefix) || is_other()) {
-            return Left::Nothing;
+        let is_other = || self.names().others.iter().any(|other| eq_normalized(name, other));
+        if !is_pseudo && (name_has_prefix(name, identity_prefix) || is_other()) {
+            return Stripped::Removed;
         }
-        // What goes with a credential goes with it.
-        let pairs = credentials.iter().filter_map(|source| source.pair());
-        let mut along = pairs.chain(api_keys.iter().map(|api_keys| api_keys.username_header.as_str()));
-        if strips && !is_pseudo && along.any(|along| is_like(name, along)) {
-            return Left::Nothing;
+        // The paired header and the username are removed together with the credential.
+        let pair_headers = credentials.iter().filter_map(|source| source.pair_header());
+        let mut paired =
+            pair_headers.chain(api_keys.iter().map(|api_keys| api_keys.username_header.as_str()));
+        if strip_credential && !is_pseudo && paired.any(|paired| eq_normalized(name, paired)) {
+            return Stripped::Removed;
         }
-        if strips { credential::strip(credentials, name, value) } else { Left::All }
+        if strip_credential { credential::strip(credentials, name, value) } else { Stripped::Unchanged }
     }
 }
 
-/// Whether the values of this header are names of headers that end at the next hop (RFC 9110 section 7.6.1). Servers that
-/// are written for HTTP/1.0 proxies read `proxy-connection` alike.
+/// Returns whether the header lists hop-by-hop headers, which the next hop removes (RFC 9110 section 7.6.1). Some
+/// servers treat `proxy-connection` alike.
 fn is_connection(name: &str) -> bool {
     match name.len() {
         10 => name.eq_ignore_ascii_case("connection"),
-        16 => is_like(name, "proxy-connection"),
+        16 => eq_normalized(name, "proxy-connection"),
         _ => false,
     }
 }
 
-/// What may be left of it. Envoy forwards the header of an upgrade as it came: one that names an identity header would
-/// have the next hop drop it, and make the request one of nobody.
-fn connection(value: &[u8]) -> Left<'_> {
+/// Removes the options that name other headers. Envoy forwards the `connection` header of an upgrade unchanged; an
+/// option that names an identity header would make the next hop remove it.
+fn connection(value: &[u8]) -> Stripped<'_> {
     let options = || value.split(|byte| *byte == b',').map(<[u8]>::trim_ascii);
     let is_kept = |option: &[u8]| CONNECTION_OPTIONS.iter().any(|kept| option.eq_ignore_ascii_case(kept));
     if options().all(is_kept) {
-        return Left::All;
+        return Stripped::Unchanged;
     }
     let mut kept: Vec<u8> = Vec::with_capacity(value.len());
     for option in options().filter(|option| is_kept(option)) {
@@ -364,39 +394,36 @@ fn connection(value: &[u8]) -> Left<'_> {
         }
         kept.extend(option);
     }
-    if kept.is_empty() { Left::Nothing } else { Left::Some(Cow::Owned(kept)) }
+    if kept.is_empty() { Stripped::Removed } else { Stripped::Changed(Cow::Owned(kept)) }
 }
 
-/// What is about the connection itself, and no header that anybody reads an identity from.
-const CONNECTION_OPTIONS: [&[u8]; 5] = [b"upgrade", b"keep-alive", b"close", b"te", b"http2-settings"];
-
-fn stands_once(name: &str, headers: &Headers<'_>) -> bool {
-    headers.iter().filter(|(other, _)| is_same(other, name)).nth(1).is_none()
+fn occurs_once(name: &str, headers: &Headers<'_>) -> bool {
+    headers.iter().filter(|(other, _)| eq_ignore_case(other, name)).nth(1).is_none()
 }
 
-/// A claim as the value of a header: visible ASCII and spaces within; several are separated by commas. None for what
-/// would arrive as something else.
-fn text(claim: &Value) -> Option<String> {
+/// Returns a claim as a header value: visible ASCII and inner spaces, with the members of an array separated by commas.
+/// Returns `None` for values that cannot be represented unambiguously.
+fn header_value(claim: &Value) -> Option<String> {
     match claim {
         Value::Array(claims) => {
-            let texts: Option<Vec<String>> = claims.iter().map(scalar).collect();
+            let texts: Option<Vec<String>> = claims.iter().map(scalar_value).collect();
             texts.filter(|texts| !texts.is_empty()).map(|texts| texts.join(","))
         }
-        claim => scalar(claim),
+        claim => scalar_value(claim),
     }
 }
 
-fn scalar(claim: &Value) -> Option<String> {
+fn scalar_value(claim: &Value) -> Option<String> {
     match claim {
         Value::Bool(is) => Some(is.to_string()),
-        // A float would arrive in another spelling.
+        // A fraction would be formatted differently from the token.
         Value::Number(number) => number
             .as_u64()
             .map(|number| number.to_string())
             .or(number.as_i64().map(|number| number.to_string())),
         Value::String(text) => {
-            // One value must not be read as several: a list is separated by commas, and its members have parameters
-            // after a semicolon (RFC 8941 section 3.1).
+            // A value must not be parsed as several: commas separate list members, and parameters follow a semicolon
+            // (RFC 8941 section 3.1).
             let is_one = |byte: u8| (byte.is_ascii_graphic() || byte == b' ') && !matches!(byte, b',' | b';');
             let visible = text.bytes().all(is_one);
             (visible && !text.is_empty() && text.trim() == text).then(|| text.clone())
@@ -416,8 +443,10 @@ fn signer_of(text: &str) -> Option<Signer> {
     Signer::new(&secret).ok()
 }
 
-fn part_headers<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<(Part, Option<String>)>, D::Error> {
-    /// `null`: the upstream does not get it.
+fn field_headers<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Vec<(IdentityField, Option<String>)>, D::Error> {
+    /// The name of a header, or `null` to omit it.
     struct NameOrNull(Option<String>);
 
     impl<'de> Deserialize<'de> for NameOrNull {
@@ -432,8 +461,8 @@ fn part_headers<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<(Part,
         }
     }
 
-    let named = pairs::<D, Part, NameOrNull>(deserializer)?;
-    Ok(named.into_iter().map(|(part, NameOrNull(name))| (part, name)).collect())
+    let named = pairs::<D, IdentityField, NameOrNull>(deserializer)?;
+    Ok(named.into_iter().map(|(field, NameOrNull(name))| (field, name)).collect())
 }
 
 fn claim_headers<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<(String, String)>, D::Error> {
@@ -446,14 +475,5 @@ fn default_issuer() -> String {
 }
 
 const fn default_lifetime() -> u64 {
-    60
+    DEFAULT_ASSERTION_LIFETIME_SECONDS
 }
-
-/// It is made for one request.
-const MAX_LIFETIME_SECONDS: u64 = 300;
-
-/// The credential, and what goes with it; a client that sends more is up to something.
-const MOST_REMOVED: usize = 4;
-
-/// Subject, operator, AuthKey, session and fingerprint.
-const USUAL_ADDITIONS: usize = 5;

@@ -1,34 +1,36 @@
+//! The result of a decision.
+
 use alloc::sync::Arc;
 
 use token::Fingerprint;
 
 use crate::{Gate, Identity, Reason, freshness::StalePolicy, policy::StateItem};
 
-/// What is decided about a request.
+/// The decision about a request.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Verdict {
-    /// It passes with an identity.
+    /// The request is admitted with an identity.
     Admit(Admission),
-    /// It is refused.
+    /// The request is refused.
     Refuse(Refusal),
-    /// It may pass without an identity.
+    /// The request passes without an identity.
     Pass(Passage),
 }
 
-/// Why a request passes without a credential, or in spite of one.
+/// Why a request passes without an admitted credential.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Passage {
     /// The rule is public.
     Public,
-    /// The rule is optional, and no credential was sent.
+    /// The rule is optional, and the request has no credential.
     Anonymous,
-    /// A CORS preflight, which the upstream is to answer.
+    /// The request is a CORS preflight that the upstream answers.
     Preflight,
-    /// It would be refused, but the policy only reports.
+    /// The request would be refused, but the mode is report.
     Reported(Refusal),
 }
 
-/// The proof that a request may pass: only [`Gate::decide_with`] makes one.
+/// The proof that a request is admitted. Only [`Gate::decide_with`] creates one.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Admission {
     identity: Arc<Identity>,
@@ -45,7 +47,7 @@ impl Admission {
         Self { identity, stale, reported }
     }
 
-    /// Returns who asks.
+    /// Returns the identity of the credential.
     pub fn identity(&self) -> &Identity {
         &self.identity
     }
@@ -55,13 +57,13 @@ impl Admission {
         self.identity.fingerprint()
     }
 
-    /// The policy by which it is admitted although the control plane is silent, if it is.
+    /// Returns the stale policy that admitted the credential, or `None` if the bundle is fresh.
     pub const fn stale(&self) -> Option<StalePolicy> {
         self.stale
     }
 }
 
-/// Why a request may not pass, and what is known of who asked.
+/// A refusal: its reason, and the identity if the credential is authentic.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Refusal {
     reason: Reason,
@@ -74,17 +76,17 @@ impl Refusal {
         Self { reason, identity, rule }
     }
 
-    /// Returns why it is refused.
+    /// Returns the reason of the refusal.
     pub const fn reason(&self) -> Reason {
         self.reason
     }
 
-    /// Of an authentic credential, good or not.
+    /// Returns the identity if the credential is authentic, whether or not it is valid.
     pub fn identity(&self) -> Option<&Identity> {
         self.identity.as_deref()
     }
 
-    /// The number of the rule that refused it.
+    /// Returns the index of the rule that refused the request.
     pub(crate) const fn rule(&self) -> Option<usize> {
         self.rule
     }
@@ -97,7 +99,7 @@ impl From<Reason> for Refusal {
 }
 
 impl Verdict {
-    /// Why it is refused, or would be.
+    /// Returns the reason why the request is refused, or would be in enforce mode.
     pub const fn reason(&self) -> Option<Reason> {
         match self {
             Self::Admit(admission) => admission.reported,
@@ -106,7 +108,7 @@ impl Verdict {
         }
     }
 
-    /// Whether it passes only because nothing is enforced.
+    /// Returns whether the request passes only because of report mode.
     pub const fn is_reported(&self) -> bool {
         match self {
             Self::Admit(admission) => admission.reported.is_some(),
@@ -115,7 +117,7 @@ impl Verdict {
         }
     }
 
-    /// Who asks, as far as it is proven.
+    /// Returns the identity if the credential is authentic.
     pub fn identity(&self) -> Option<&Identity> {
         match self {
             Self::Admit(admission) => Some(&admission.identity),
@@ -126,7 +128,8 @@ impl Verdict {
 }
 
 impl Gate {
-    /// What access logs, RBAC and rate limits of the host are to know: each is one call of the host.
+    /// Returns the filter state for access logs, RBAC and rate limits of the host, as (name, value). Each item costs
+    /// one host call.
     pub fn filter_state<'a>(&self, verdict: &'a Verdict) -> impl Iterator<Item = (&'static str, &'a str)> {
         let identity = verdict.identity();
         self.policy().filter_state.iter().filter_map(move |item| {

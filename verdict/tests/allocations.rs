@@ -1,13 +1,13 @@
-//! A request whose credential was seen before costs a known few allocations, however large its token.
+//! A request with a cached credential needs a fixed number of allocations, whatever the size of its token.
 
 use std::{
     alloc::{GlobalAlloc, Layout, System},
     cell::Cell,
 };
 
-#[path = "verdict/world.rs"]
+#[path = "verdict/fixtures.rs"]
 #[expect(dead_code, reason = "the other tests use all of it")]
-mod world;
+mod fixtures;
 
 use token::{
     Claims,
@@ -15,9 +15,9 @@ use token::{
 };
 use verdict::{Cache, Forward, Gate, Request, Snapshot, Unaided, Verdict};
 
-use crate::world::{NOW, NOW_MS, bearer, builder, claims, gate_with, granted, signing_key, snapshot};
+use crate::fixtures::{NOW, NOW_MS, bearer, builder, claims, gate_with, granted, signing_key, snapshot};
 
-/// Counts what this thread asks for.
+/// Counts the allocations of the current thread.
 struct Counting;
 
 thread_local! {
@@ -25,16 +25,16 @@ thread_local! {
 }
 
 #[expect(unsafe_code, reason = "there is no other way to see what is allocated")]
-// SAFETY: hands everything on to the allocator of the system.
+// SAFETY: All calls are forwarded to the system allocator.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         COUNT.with(|count| count.set(count.get() + 1));
-        // SAFETY: as above.
+        // SAFETY: As above.
         unsafe { System.alloc(layout) }
     }
 
     unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        // SAFETY: as above.
+        // SAFETY: As above.
         unsafe { System.dealloc(pointer, layout) }
     }
 }
@@ -42,7 +42,7 @@ unsafe impl GlobalAlloc for Counting {
 #[global_allocator]
 static COUNTING: Counting = Counting;
 
-/// How many allocations it takes to decide, and how many to say what the upstream gets.
+/// Returns the numbers of allocations of a decision and of the forwarded headers.
 fn allocations(gate: &Gate, snapshot: &Snapshot, more: &[(&str, &str)]) -> (usize, usize) {
     let usual = [
         (":method", "GET"),
@@ -69,7 +69,7 @@ fn allocations(gate: &Gate, snapshot: &Snapshot, more: &[(&str, &str)]) -> (usiz
 }
 
 #[test]
-fn a_warm_request_allocates_next_to_nothing() {
+fn cached_requests_need_few_allocations() {
     let mut builder = builder();
     builder.set_secret_keys([bundle::builder::SecretKey::Tag { generation: 1, secret: &[1; 32] }]).unwrap();
     granted(&mut builder, "OP0123456789/alice", r#"{"statements":[{"effect":"allow","api":"Sim:*"}]}"#);
@@ -93,12 +93,12 @@ fn a_warm_request_allocates_next_to_nothing() {
     let api_key: [(&str, &str); 2] = [("x-api-token", key.expose()), ("x-username", "OP0123456789/alice")];
     let format1: [(&str, &str); 2] = [("x-api-token", old.expose()), ("x-username", "OP0123456789/alice")];
     for (members, headers, most) in [
-        // What is removed, and what is added.
+        // The lists of removed and added headers.
         (r#""realm": "x""#.to_owned(), &[("authorization", &small[..])][..], (0, 2)),
         (r#""realm": "x""#.to_owned(), &[("authorization", &large)], (0, 2)),
         (r#""api_keys": {}"#.to_owned(), &api_key, (0, 2)),
         (r#""api_keys": {}"#.to_owned(), &format1, (0, 2)),
-        // The segments of the path, and its variables.
+        // The segments of the path and its variables.
         (rules.to_owned(), &[("authorization", &small)], (2, 2)),
         (rules.to_owned(), &[("authorization", &large)], (2, 2)),
     ] {

@@ -1,4 +1,4 @@
-//! One fuzz target per decoder: a short run of each in `cargo test`, a long one by `cargo bolero test`.
+//! One fuzz target per decoder. `cargo test` runs each briefly, and `cargo bolero test` runs one for long.
 
 use bolero::check;
 use verdict::{

@@ -212,7 +212,7 @@ on_both! {
         assert!(!enrolled["plugin_configuration"].to_string().contains(&credential));
         let policy = read(&enrolled, b"").unwrap();
         assert_eq!(policy.root_keys, [root_key(&world)]);
-        assert!(policy.control_plane.unwrap().credential.is_none());
+        assert!(policy.control_plane.as_ref().unwrap().credential.is_none());
         assert_eq!(enrolled["files"]["credential"], json!(format!("Bearer {credential}\n")));
         assert_eq!(world.json(&["edge", "list"])[0]["last_seen_at"], Value::Null);
 
@@ -221,12 +221,12 @@ on_both! {
         assert!(!enrolled["plugin_configuration"].to_string().contains(&credential));
         assert!(read(&enrolled, b"").unwrap_err().to_string().contains("`KEYSTILE_EDGE`"));
         let policy = read(&enrolled, text(&enrolled["files"]["credential.env"]).trim().as_bytes()).unwrap();
-        assert_eq!(policy.control_plane.unwrap().credential.unwrap().expose(), credential);
+        assert_eq!(policy.control_plane.as_ref().unwrap().credential.as_ref().unwrap().expose(), credential);
 
         let enrolled = world.json(&["edge", "enroll", "three", "--inline"]);
         let policy = read(&enrolled, b"").unwrap();
         assert!(policy.has_inline_secrets());
-        assert_eq!(policy.control_plane.unwrap().credential.unwrap().expose(), enrolled["credential"]);
+        assert_eq!(policy.control_plane.as_ref().unwrap().credential.as_ref().unwrap().expose(), enrolled["credential"]);
         let shown = String::from_utf8(world.run(&["edge", "enroll", "four"]).stdout).unwrap();
         let (secret, rest) = shown.split_once("# --- sds.yaml").unwrap();
         assert!(secret.contains("Bearer ks_edge_") && !rest.contains("ks_edge_"), "{shown}");

@@ -14,7 +14,7 @@ async fn bodies_are_read_strictly() {
     let revocations = [
         (json!({}), "expected exactly one of"),
         (json!({ "fingerprint": "0", "token": "t" }), "expected exactly one of"),
-        (json!({ "fingerprint": "ABC" }), "`fingerprint`: a fingerprint is 64 lower-case hex digits"),
+        (json!({ "fingerprint": "ABC" }), "`fingerprint`: a fingerprint has 64 lower case hex digits"),
         (json!({ "keyId": "secret-x" }), "`keyId`: a key id begins with"),
         (json!({ "subject": "OP1" }), "`subject`: an operator id is"),
         (
@@ -26,7 +26,7 @@ async fn bodies_are_read_strictly() {
             "`instant`: expected a whole number, 0 or more",
         ),
         (json!({ "token": "a.b.c", "instant": 1 }), "`instant`: allowed only with `subject`"),
-        (json!({ "token": "a.b.c" }), "the token is not in its canonical spelling"),
+        (json!({ "token": "a.b.c" }), "the token is not in its canonical encoding"),
         (json!({ "token": 5 }), "`token`: expected a string"),
         (json!({ "tokens": "t" }), "`tokens`: unknown field `tokens`"),
         (json!({ "subject": world.operator, "reason": long }), "`reason`: expected at most 500 bytes"),

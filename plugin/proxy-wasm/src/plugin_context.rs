@@ -102,9 +102,9 @@ impl PluginContext {
         *worker = None;
         self.freshness = Watch::default();
         let started_at = hostcalls::now_ns().unwrap_or_default();
-        let carried = policy.bundle.take().map(|carried| open_bundle(&policy, &carried));
+        let carried = policy.take_bundle().map(|carried| open_bundle(&policy, &carried));
         self.fetcher =
-            policy.control_plane.take().map(|source| BundleFetcher::new(&policy, source, started_at));
+            policy.take_control_plane().map(|source| BundleFetcher::new(&policy, source, started_at));
         // No client knows the seed: it is made of random bytes, if the host has any, and of secrets in the
         // configuration.
         let random = hostcalls::random().unwrap_or_default();

@@ -57,8 +57,8 @@ async fn edges_go_on_still_refusing_what_they_know_until_the_grace_ends() {
     Envoy::refusing(&mut workers, &revoked, 401, "revoked").await;
     // The log tells the whole story.
     for told in [
-        "going on by `outage_grace_seconds 4`",
-        "everything is refused by `outage_grace_seconds 4`",
+        "requests are decided by `outage_grace_seconds 4`",
+        "all requests are refused by `outage_grace_seconds 4`",
         "fresh again",
     ] {
         eventually(told, async || {

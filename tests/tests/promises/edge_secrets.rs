@@ -54,7 +54,7 @@ async fn a_filter_that_reads_the_environment_shows_no_secret() {
     assert!(shown.iter().any(|(_, text)| text.contains("KEYSTILE_EDGE")));
 
     for (value, why) in
-        [(None, "is not there"), (Some(""), "is empty"), (Some("ks_edge_\u{1}leak"), "visible ASCII")]
+        [(None, "is not set"), (Some(""), "is empty"), (Some("ks_edge_\u{1}leak"), "visible ASCII")]
     {
         let mut environment = stage.settings().environment.clone();
         environment.retain(|(name, _)| name != "KEYSTILE_EDGE");
@@ -78,7 +78,7 @@ async fn a_secret_in_the_configuration_is_shown_and_therefore_refused_unless_it_
     let mut settings = stage.settings().clone();
     settings.plugin_configuration.as_object_mut().unwrap().remove("allow_inline_secrets");
     let refused = validate(&settings, stage.scratch.folder());
-    assert!(refused.contains("`control_plane.credential`: a secret here can be read"), "{refused}");
+    assert!(refused.contains("`control_plane.credential`: secrets are not permitted here"), "{refused}");
     assert!(!refused.contains(&stage.credential), "{refused}");
 }
 
@@ -182,7 +182,7 @@ async fn a_secret_that_is_missing_or_wrong_is_named_and_taken_up_when_it_is_righ
     let wrong = control_plane.enroll("wrong").unwrap();
     control_plane.cli(["edge", "remove", "wrong", "--yes"]).unwrap();
     put(&file, &format!("Bearer {}\n", wrong.credential));
-    says(&envoy, "the control plane answered 401").await;
+    says(&envoy, "the control plane responded with status 401").await;
     says(&envoy, "`keystile edge rotate` makes another").await;
 
     std::fs::rename(&away, &file).unwrap();
@@ -235,7 +235,7 @@ async fn rotates(different: Different) {
         }
     }
     let log = scene.envoy.log();
-    assert!(!log.contains("answered 401"), "{log}");
+    assert!(!log.contains("responded with status 401"), "{log}");
 
     // Stolen: the old one ends at once, and the edge goes on with the new one.
     let old = credential();

@@ -16,7 +16,7 @@ async fn what_is_fetched_wrong_changes_nothing_and_is_told() {
         (Fault::Truncated, "object"),
         (Fault::Swapped, "object"),
         (Fault::Replayed(replayed), "offered"),
-        (Fault::CutOff, "no answer from the control plane; the proxy in between says 502"),
+        (Fault::CutOff, "no response from the control plane; a proxy responded with status 502"),
     ] {
         let before = scene.envoy.log().len();
         let failed = scene.envoy.metric("keystile_refresh_failed").await.unwrap();
@@ -55,7 +55,7 @@ async fn no_revoked_credential_is_admitted_past_the_bound() {
         scene.proxy.set(fault);
         scene.revoke(&victim).await;
         Envoy::refusing(&mut scene.workers, &victim, 503, "bundle_stale").await;
-        scene.told("everything is refused by").await;
+        scene.told("all requests are refused by").await;
         scene.proxy.set(Fault::None);
         let admin = scene.admin.clone();
         scene.admitted(&admin).await;

@@ -43,7 +43,7 @@ async fn an_edge_that_was_given_one_forged_manifest_fails_shut_on_time() {
     for token in [&victim, &admin] {
         Envoy::refusing(&mut scene.workers, token, 503, "bundle_stale").await;
     }
-    for told in ["by `max_manifest_lifetime_seconds`", "everything is refused", "manifest_not_renewed"] {
+    for told in ["by `max_manifest_lifetime_seconds`", "all requests are refused", "manifest_not_renewed"] {
         scene.told(told).await;
     }
     // Another tail key, under the next epoch.

@@ -40,7 +40,7 @@ async fn an_idle_edge_stays_fresh_behind_a_proxy_with_a_time_limit() {
         assert!(timed_out <= 4, "{limit:?}: {timed_out} requests were cut");
     }
     assert!(scene.proxy.seen().timed_out > 0, "the proxy was patient");
-    scene.told("no answer from the control plane; the proxy in between says 504").await;
+    scene.told("no response from the control plane; a proxy responded with status 504").await;
     // And a revocation arrives.
     let victim = scene.token().await;
     scene.admitted(&victim).await;
@@ -59,7 +59,7 @@ async fn an_idle_edge_stays_fresh_behind_a_proxy_with_a_time_limit() {
 async fn the_log_says_who_answered_what() {
     let mut scene = Scene::set(Different::default()).await;
     scene.control_plane.cli(["edge", "remove", "edge", "--yes"]).unwrap();
-    scene.told("the control plane answered 401 edge_credential_refused: ").await;
+    scene.told("the control plane responded with status 401 edge_credential_refused: ").await;
     scene.control_plane.kill().unwrap();
-    scene.told("no answer from the control plane").await;
+    scene.told("no response from the control plane").await;
 }

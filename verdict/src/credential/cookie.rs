@@ -1,83 +1,92 @@
-//! `Cookie: name=value; name=value` (RFC 6265 section 4.2.1). Quotes are part of a value.
+//! Parses `Cookie: name=value; name=value` (RFC 6265 section 4.2.1). Quotes are part of a value.
 //!
-//! Readers differ. RFC 2965 has a comma for a separator and values in quotes, Python's `SimpleCookie` begins a name
-//! after white space, PHP folds `.`, a space and `[`, and decoded names once: what one of them could take for the cookie
-//! is one that is not plain.
+//! Parsers differ: RFC 2965 permits commas as separators and quoted values, Python's `SimpleCookie` starts a name after
+//! white space, and PHP maps `.`, a space and `[` to `_` and used to decode names. Any text that one of these parsers
+//! could take for the cookie makes the cookie ambiguous.
 
 use alloc::vec::Vec;
 
-use super::query::is_like;
+use super::{query::query_name_matches, source::MultipleCredentials};
 
-/// The values, and whether each is one to every reader.
-pub(super) fn values<'r>(header: &'r [u8], wanted: &str) -> impl Iterator<Item = (&'r [u8], bool)> {
-    pieces(header).filter_map(move |piece| match value(piece, wanted) {
-        Some(value) => Some((value, !has_other(piece, wanted))),
-        None => has_other(piece, wanted).then_some((piece, false)),
+/// Returns the values of the cookie, with an error for each that some parser reads differently.
+pub(super) fn values<'r>(
+    header: &'r [u8],
+    cookie_name: &str,
+) -> impl Iterator<Item = Result<&'r [u8], MultipleCredentials>> {
+    pieces(header).filter_map(move |piece| match value(piece, cookie_name) {
+        _ if has_embedded_cookie(piece, cookie_name) => Some(Err(MultipleCredentials)),
+        value => value.map(Ok),
     })
 }
 
-/// The header without what [`values`] finds and the separators in front; None if there is nothing.
-pub(super) fn cut(header: &[u8], wanted: &str) -> Option<Vec<u8>> {
-    values(header, wanted).next()?;
-    let mut left: Vec<u8> = Vec::with_capacity(header.len());
-    let is_found = |piece: &&[u8]| value(piece, wanted).is_some() || has_other(piece, wanted);
+/// Removes everything that [`values`] finds, together with the preceding separators. Returns `None` if it finds
+/// nothing.
+pub(super) fn without(header: &[u8], cookie_name: &str) -> Option<Vec<u8>> {
+    let _first = values(header, cookie_name).next()?;
+    let mut remaining: Vec<u8> = Vec::with_capacity(header.len());
+    let is_found =
+        |piece: &&[u8]| value(piece, cookie_name).is_some() || has_embedded_cookie(piece, cookie_name);
     for (number, piece) in pieces(header).filter(|piece| !is_found(piece)).enumerate() {
         if number == 0 {
-            left.extend(piece.trim_ascii_start());
+            remaining.extend(piece.trim_ascii_start());
         } else {
-            left.push(b';');
-            left.extend(piece);
+            remaining.push(b';');
+            remaining.extend(piece);
         }
     }
-    Some(left)
+    Some(remaining)
 }
 
 fn pieces(header: &[u8]) -> impl Iterator<Item = &[u8]> {
     header.split(|byte| *byte == b';')
 }
 
-/// The value of the cookie, where this piece is it.
-fn value<'r>(piece: &'r [u8], wanted: &str) -> Option<&'r [u8]> {
-    let (name, value) = parts(piece)?;
-    (name == wanted.as_bytes()).then_some(value.trim_ascii())
+/// Returns the value if this pair is the cookie.
+fn value<'r>(piece: &'r [u8], cookie_name: &str) -> Option<&'r [u8]> {
+    let (name, value) = split_pair(piece)?;
+    (name == cookie_name.as_bytes()).then_some(value.trim_ascii())
 }
 
-fn parts(piece: &[u8]) -> Option<(&[u8], &[u8])> {
+fn split_pair(piece: &[u8]) -> Option<(&[u8], &[u8])> {
     let equals = piece.iter().position(|byte| *byte == b'=')?;
     let (name, value) = piece.split_at_checked(equals)?;
     Some((name.trim_ascii(), value.strip_prefix(b"=")?))
 }
 
-/// Whether some reader finds the cookie in this piece, other than as the piece itself.
-fn has_other(piece: &[u8], wanted: &str) -> bool {
-    let Some((name, _)) = parts(piece) else { return false };
-    if name != wanted.as_bytes() && (is_like(name, wanted) || is_like(last_word(name), wanted)) {
+/// Returns whether some parser finds the cookie inside this pair.
+fn has_embedded_cookie(piece: &[u8], cookie_name: &str) -> bool {
+    let Some((name, _)) = split_pair(piece) else { return false };
+    if name != cookie_name.as_bytes()
+        && (query_name_matches(name, cookie_name) || query_name_matches(last_token(name), cookie_name))
+    {
         return true;
     }
-    // Every `=` but the first and the last ends a part that is the end of a value and perhaps another name, with a
-    // separator between them.
+    // Text between two `=` can end a value and start another name after a separator.
     let mut texts = piece.split(|byte| *byte == b'=').skip(1).peekable();
     while let Some(text) = texts.next() {
-        let word = last_word(text);
-        if texts.peek().is_some() && word.len() < without_end(text).len() && is_like(word, wanted) {
+        let word = last_token(text);
+        if texts.peek().is_some()
+            && word.len() < trim_end(text).len()
+            && query_name_matches(word, cookie_name)
+        {
             return true;
         }
     }
     false
 }
 
-/// What is after the last character that ends a value to some reader.
-fn last_word(text: &[u8]) -> &[u8] {
+/// Returns the text after the last character that ends a value for some parser.
+fn last_token(text: &[u8]) -> &[u8] {
     let ends = |byte: &u8| matches!(byte, b',' | b'"') || is_space(byte);
-    without_end(text).rsplit(ends).next().unwrap_or_default()
+    trim_end(text).rsplit(ends).next().unwrap_or_default()
 }
 
-fn without_end(text: &[u8]) -> &[u8] {
+fn trim_end(text: &[u8]) -> &[u8] {
     let end = text.iter().rposition(|byte| !is_space(byte)).map_or(0, |last| last.saturating_add(1));
     text.get(..end).unwrap_or_default()
 }
 
-/// Whatever some reader takes for white space: Python's `str` has a no-break space among it.
+/// Returns whether some parser takes a byte for white space. Python's `str` counts a no-break space.
 const fn is_space(byte: &u8) -> bool {
     !byte.is_ascii_graphic()
 }

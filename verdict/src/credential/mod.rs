@@ -1,7 +1,7 @@
-//! Where the credential of a request is, and how to take it away.
+//! Finds the credential of a request and removes it.
 //!
-//! **There is one, or the request is refused.** Two credentials, one header twice, a list where one is expected: no
-//! upstream can believe another than the one that was checked.
+//! **A request with more than one credential is refused.** Two credentials, a repeated header, or a list where one
+//! value is expected could let an upstream use a different credential from the one that was checked.
 //!
 //! | place | one credential | refused as ambiguous |
 //! |---|---|---|
@@ -10,7 +10,7 @@
 //! | cookie | `session=eyJ...` | twice, in one header or several; after a comma, white space or a quote; its name in another case, in percent-encoding, or as PHP reads it |
 //! | query parameter | `?access_token=eyJ...` | twice; after `;`; its name in percent-encoding, in another case, or as PHP reads it (`access.token`) |
 //!
-//! A value is taken as it is sent: what would need decoding (`%`, `+`, quotes) is no spelling of a credential.
+//! A value is used as it was sent. A value that would have to be decoded (`%`, `+`, quotes) is not a valid credential.
 
 mod cookie;
 mod query;
@@ -21,61 +21,59 @@ use alloc::{borrow::Cow, vec::Vec};
 pub use source::CredentialSource;
 
 use crate::{Headers, Reason};
-use source::{Header, Place, Several};
+use source::{CredentialLocation, Header, MultipleCredentials};
 
-/// The one credential of a request.
+/// The only credential of a request, with its source.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Found<'r, 's> {
+pub(crate) struct PresentedCredential<'r, 's> {
     pub(crate) credential: &'r [u8],
     pub(crate) source: &'s CredentialSource,
 }
 
-/// None is different from a wrong one.
+/// Finds the credential. No credential and an ambiguous one are different errors.
 pub(crate) fn find<'r, 's>(
     sources: &'s [CredentialSource],
     headers: &Headers<'r>,
-) -> Result<Found<'r, 's>, Reason> {
+) -> Result<PresentedCredential<'r, 's>, Reason> {
     let mut found = None;
     let mut take = |credential: &'r [u8], source: &'s CredentialSource| {
-        let before = found.replace(Found { credential, source });
+        let before = found.replace(PresentedCredential { credential, source });
         before.map_or(Ok(()), |_| Err(Reason::CredentialAmbiguous))
     };
     for (name, value) in headers {
-        // The first source in their order that this header fits: `Bearer` before the header as such.
+        // The first matching source wins: `Bearer` comes before the whole header.
         let in_header = |is: fn(&Header, &str) -> bool| {
-            let found = sources.iter().find_map(|source| match &source.place {
-                Place::Header(header) if is(header, name) => Some((header.credential(value)?, source)),
+            let found = sources.iter().find_map(|source| match &source.location {
+                CredentialLocation::Header(header) if is(header, name) => {
+                    Some((header.credential(value)?, source))
+                }
                 _ => None,
             });
             found.filter(|(credential, _)| *credential != Ok(&[]))
         };
-        let is_like = |source: &CredentialSource| matches!(&source.place, Place::Header(header) if header.is_like(name));
-        if sources.iter().any(is_like) {
-            if let Some((credential, source)) = in_header(Header::is) {
-                take(credential.map_err(|Several| Reason::CredentialAmbiguous)?, source)?;
-            } else if in_header(Header::is_like).is_some() {
+        let resembles = |source: &CredentialSource| matches!(&source.location, CredentialLocation::Header(header) if header.name_resembles(name));
+        if sources.iter().any(resembles) {
+            if let Some((credential, source)) = in_header(Header::name_equals) {
+                take(credential.map_err(|MultipleCredentials| Reason::CredentialAmbiguous)?, source)?;
+            } else if in_header(Header::name_resembles).is_some() {
                 return Err(Reason::CredentialAmbiguous);
             }
         }
         for source in sources {
-            match &source.place {
-                Place::Cookie(cookie) if name.eq_ignore_ascii_case("cookie") => {
-                    for (value, plain) in cookie::values(value, cookie) {
-                        if !plain {
-                            return Err(Reason::CredentialAmbiguous);
-                        }
+            match &source.location {
+                CredentialLocation::Cookie(cookie) if name.eq_ignore_ascii_case("cookie") => {
+                    for value in cookie::values(value, cookie) {
+                        let value = value.map_err(|MultipleCredentials| Reason::CredentialAmbiguous)?;
                         if !value.is_empty() {
-                            take(one(value)?, source)?;
+                            take(single_value(value)?, source)?;
                         }
                     }
                 }
-                Place::Query(parameter) if *name == ":path" => {
-                    for (value, plain) in query::values(value, parameter) {
-                        if !plain {
-                            return Err(Reason::CredentialAmbiguous);
-                        }
+                CredentialLocation::Query(parameter) if *name == ":path" => {
+                    for value in query::values(value, parameter) {
+                        let value = value.map_err(|MultipleCredentials| Reason::CredentialAmbiguous)?;
                         if !value.is_empty() {
-                            take(one(value)?, source)?;
+                            take(single_value(value)?, source)?;
                         }
                     }
                 }
@@ -86,14 +84,14 @@ pub(crate) fn find<'r, 's>(
     found.ok_or(Reason::CredentialMissing)
 }
 
-/// No credential has a comma.
-fn one(value: &[u8]) -> Result<&[u8], Reason> {
+/// Returns the value unless it has a comma, which no credential contains.
+fn single_value(value: &[u8]) -> Result<&[u8], Reason> {
     if value.contains(&b',') { Err(Reason::CredentialAmbiguous) } else { Ok(value) }
 }
 
-/// The one value of a header that belongs to a credential; empty when it is not there.
-pub(crate) fn companion<'r>(name: &str, headers: &Headers<'r>) -> Result<&'r [u8], Reason> {
-    let mut values = headers.iter().filter(|(header, _)| is_like(header, name));
+/// Returns the only value of a header that accompanies a credential, or an empty value without it.
+pub(crate) fn paired_header<'r>(name: &str, headers: &Headers<'r>) -> Result<&'r [u8], Reason> {
+    let mut values = headers.iter().filter(|(header, _)| eq_normalized(header, name));
     match (values.next(), values.next()) {
         (None, _) => Ok(&[]),
         (Some((header, value)), None) if header.eq_ignore_ascii_case(name) => Ok(value),
@@ -101,56 +99,66 @@ pub(crate) fn companion<'r>(name: &str, headers: &Headers<'r>) -> Result<&'r [u8
     }
 }
 
-/// What is left of a header when everything that could be a credential is taken out of it.
+/// The result of removing credentials from a header.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Left<'r> {
-    All,
-    Some(Cow<'r, [u8]>),
-    Nothing,
+pub(crate) enum Stripped<'r> {
+    /// The header contains no credential.
+    Unchanged,
+    /// The header with the credential removed.
+    Changed(Cow<'r, [u8]>),
+    /// The whole header is removed.
+    Removed,
 }
 
-pub(crate) fn strip<'r>(sources: &[CredentialSource], name: &str, value: &'r [u8]) -> Left<'r> {
-    let mut left = Left::All;
+/// Removes everything from the header that could be a credential.
+pub(crate) fn strip<'r>(sources: &[CredentialSource], name: &str, value: &'r [u8]) -> Stripped<'r> {
+    let mut stripped = Stripped::Unchanged;
     for source in sources {
-        let here = match &left {
-            Left::All => value,
-            Left::Some(value) => value,
-            Left::Nothing => return left,
+        let current = match &stripped {
+            Stripped::Unchanged => value,
+            Stripped::Changed(value) => value,
+            Stripped::Removed => return stripped,
         };
-        let cut: Option<Vec<u8>> = match &source.place {
-            Place::Header(header) if header.is_like(name) && header.holds(here) => {
-                return Left::Nothing;
+        let remaining: Option<Vec<u8>> = match &source.location {
+            CredentialLocation::Header(header)
+                if header.name_resembles(name) && header.contains_credential(current) =>
+            {
+                return Stripped::Removed;
             }
-            Place::Cookie(cookie) if name.eq_ignore_ascii_case("cookie") => cookie::cut(here, cookie),
-            Place::Query(parameter) if name == ":path" => query::cut(here, parameter),
+            CredentialLocation::Cookie(cookie) if name.eq_ignore_ascii_case("cookie") => {
+                cookie::without(current, cookie)
+            }
+            CredentialLocation::Query(parameter) if name == ":path" => query::without(current, parameter),
             _ => None,
         };
-        if let Some(cut) = cut {
-            // A cookie header may go; a request has a path.
-            let gone = cut.is_empty() && name != ":path";
-            left = if gone { Left::Nothing } else { Left::Some(Cow::Owned(cut)) };
+        if let Some(remaining) = remaining {
+            // A cookie header can be removed. The path cannot.
+            let is_removed = remaining.is_empty() && name != ":path";
+            stripped = if is_removed { Stripped::Removed } else { Stripped::Changed(Cow::Owned(remaining)) };
         }
     }
-    left
+    stripped
 }
 
-/// CGI and its heirs (RFC 3875 section 4.1.18) put `_` for `-`, some for every character that is no letter or digit:
-/// to them `x.keystile.subject` is ours, so it is to us.
-pub(crate) fn starts_like(name: &str, prefix: &str) -> bool {
+/// Returns whether a header name starts with `prefix` after normalization. CGI (RFC 3875 section 4.1.18) and similar
+/// interfaces map `-`, or every character that is not a letter or digit, to `_`, so `x.keystile.subject` counts as an
+/// identity header.
+pub(crate) fn name_has_prefix(name: &str, prefix: &str) -> bool {
     let fold = |byte: u8| if byte.is_ascii_alphanumeric() { byte.to_ascii_lowercase() } else { b'-' };
     let start = name.as_bytes().get(..prefix.len());
     start
         .is_some_and(|start| start.iter().zip(prefix.as_bytes()).all(|(a, b)| a == b || fold(*a) == fold(*b)))
 }
 
-/// Header names are the same in small and capital letters. Most hosts write small ones, and comparing those as they are
-/// takes a tenth.
-pub(crate) fn is_same(name: &str, other: &str) -> bool {
+/// Returns whether two header names are equal, ignoring case. Comparing bytes first saves a tenth of the time, since
+/// most hosts use lower case.
+pub(crate) fn eq_ignore_case(name: &str, other: &str) -> bool {
     name == other || name.eq_ignore_ascii_case(other)
 }
 
-pub(crate) fn is_like(name: &str, other: &str) -> bool {
-    name.len() == other.len() && starts_like(name, other)
+/// Returns whether two header names are equal after the normalization of [`name_has_prefix`].
+pub(crate) fn eq_normalized(name: &str, other: &str) -> bool {
+    name.len() == other.len() && name_has_prefix(name, other)
 }
 
 #[cfg(test)]
@@ -179,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn one_credential_is_found_where_it_may_be() {
+    fn find_returns_the_only_credential() {
         const MISSING: Result<&str, Reason> = Err(Reason::CredentialMissing);
         const AMBIGUOUS: Result<&str, Reason> = Err(Reason::CredentialAmbiguous);
         let cases: &[(Lines, Result<&str, Reason>)] = &[
@@ -248,7 +256,7 @@ mod tests {
             (&[("cookie", "session=b"), ("Cookie", "a=1 Session=c")], AMBIGUOUS),
             (&[("cookie", "$Version=1, session=b")], AMBIGUOUS),
             (&[("cookie", "$Version=1; session=b; $Path=/")], Ok("b")),
-            // No reader begins a name within a word.
+            // No parser starts a name within a word.
             (&[("cookie", "session=b; next=/x?session=c")], Ok("b")),
             (&[("cookie", "session=b; a=xsession=c; b=x.session=d")], Ok("b")),
             (&[("cookie", "session=b; a=1,xsession=c; sessions=1")], Ok("b")),
@@ -297,7 +305,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_source_that_fits_is_the_one() {
+    fn the_first_matching_source_wins() {
         let sources: Vec<CredentialSource> = config::from_json(
             br#"[{ "header": "x", "scheme": "Bearer", "name": "first" }, { "header": "x", "name": "second" }]"#,
         )
@@ -309,7 +317,7 @@ mod tests {
     }
 
     #[test]
-    fn names_that_are_alike_may_both_be_configured() {
+    fn similar_header_names_can_both_be_configured() {
         let sources: Vec<CredentialSource> =
             config::from_json(br#"[{ "header": "x-a" }, { "header": "x_a", "name": "second" }]"#).unwrap();
         let found = find(&sources, &[("x_a", b"b")]).unwrap();
@@ -318,7 +326,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_stripped_is_the_credential_and_nothing_else() {
+    fn strip_removes_only_the_credential() {
         for (name, value, expected) in [
             ("authorization", "Bearer a", None),
             ("authorization", "Basic a", Some("Basic a")),
@@ -332,7 +340,7 @@ mod tests {
             ("cookie", "session=b; a=1", Some("a=1")),
             ("cookie", "a=1; session=b", Some("a=1")),
             ("cookie", "a=1; session=b; session=c;", Some("a=1;")),
-            // What only another reader takes for it goes as well.
+            // Text that only another parser takes for the cookie is removed too.
             ("cookie", "a=1; Session=b", Some("a=1")),
             ("cookie", "a=1; b=2, session=c; d=3", Some("a=1; d=3")),
             ("cookie", "a=1; next=/x?session=c", Some("a=1; next=/x?session=c")),
@@ -344,17 +352,17 @@ mod tests {
             (":path", "/access_token=b?a=1", Some("/access_token=b?a=1")),
             ("other", "a", Some("a")),
         ] {
-            let left = match strip(&sources(), name, value.as_bytes()) {
-                Left::All => Some(String::from(value)),
-                Left::Some(value) => Some(String::from_utf8(value.into_owned()).unwrap()),
-                Left::Nothing => None,
+            let stripped = match strip(&sources(), name, value.as_bytes()) {
+                Stripped::Unchanged => Some(String::from(value)),
+                Stripped::Changed(value) => Some(String::from_utf8(value.into_owned()).unwrap()),
+                Stripped::Removed => None,
             };
-            assert_eq!(left.as_deref(), expected, "{name}: {value}");
+            assert_eq!(stripped.as_deref(), expected, "{name}: {value}");
         }
     }
 
     #[test]
-    fn a_source_is_one_place() {
+    fn invalid_sources_are_refused() {
         for bad in [
             "{}",
             r#"{ "header": "x", "cookie": "y" }"#,

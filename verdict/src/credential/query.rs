@@ -1,31 +1,41 @@
-//! `?name=value&name=value`. Some readers decode names, take them in any case, split at `;` too, or make an array of
-//! `name[]`: what one of them could take for the parameter is one that is not plain.
+//! Parses `?name=value&name=value`. Parsers differ: some decode names, ignore case, split at `;` too, or make an array
+//! of `name[]`. Any parameter that one of these parsers could take for the credential makes it ambiguous.
 
 use alloc::vec::Vec;
 
-/// The values, and whether each is one to every reader.
-pub(super) fn values<'r>(target: &'r [u8], wanted: &str) -> impl Iterator<Item = (&'r [u8], bool)> {
+use super::source::MultipleCredentials;
+
+/// Returns the values of the parameter, with an error for each that some parser reads differently.
+pub(super) fn values<'r>(
+    target: &'r [u8],
+    parameter: &str,
+) -> impl Iterator<Item = Result<&'r [u8], MultipleCredentials>> {
     let (_, query) = split(target);
     pieces(query).filter_map(move |(separator, piece)| {
-        let (name, value) = parts(piece);
-        let plain = name == wanted.as_bytes() && separator != Some(b';');
-        // What others read on after a `;` is not to be part of a credential.
-        is_like(name, wanted).then_some((value, plain))
+        let (name, value) = split_pair(piece);
+        let is_unambiguous = name == parameter.as_bytes() && separator != Some(b';');
+        // Text after a `;` must not become part of the credential.
+        query_name_matches(name, parameter).then_some(if is_unambiguous {
+            Ok(value)
+        } else {
+            Err(MultipleCredentials)
+        })
     })
 }
 
-/// The target without what [`values`] finds and the separators in front; None if there is nothing.
-pub(super) fn cut(target: &[u8], wanted: &str) -> Option<Vec<u8>> {
-    values(target, wanted).next()?;
+/// Removes everything that [`values`] finds, together with the preceding separators. Returns `None` if it finds
+/// nothing.
+pub(super) fn without(target: &[u8], parameter: &str) -> Option<Vec<u8>> {
+    let _first = values(target, parameter).next()?;
     let (path, query) = split(target);
-    let mut left = Vec::with_capacity(target.len());
-    left.extend(path);
-    let kept = pieces(query).filter(|(_, piece)| !is_like(parts(piece).0, wanted));
+    let mut remaining = Vec::with_capacity(target.len());
+    remaining.extend(path);
+    let kept = pieces(query).filter(|(_, piece)| !query_name_matches(split_pair(piece).0, parameter));
     for (number, (separator, piece)) in kept.enumerate() {
-        left.push(if number == 0 { b'?' } else { separator.unwrap_or(b'&') });
-        left.extend(piece);
+        remaining.push(if number == 0 { b'?' } else { separator.unwrap_or(b'&') });
+        remaining.extend(piece);
     }
-    Some(left)
+    Some(remaining)
 }
 
 fn split(target: &[u8]) -> (&[u8], &[u8]) {
@@ -34,7 +44,7 @@ fn split(target: &[u8]) -> (&[u8], &[u8]) {
     (path, query.strip_prefix(b"?").unwrap_or_default())
 }
 
-/// Each with what separates it from the one before.
+/// Returns each name-value pair with the separator before it.
 fn pieces(query: &[u8]) -> impl Iterator<Item = (Option<u8>, &[u8])> {
     let mut rest = Some((None, query));
     core::iter::from_fn(move || {
@@ -46,34 +56,34 @@ fn pieces(query: &[u8]) -> impl Iterator<Item = (Option<u8>, &[u8])> {
     })
 }
 
-fn parts(piece: &[u8]) -> (&[u8], &[u8]) {
+fn split_pair(piece: &[u8]) -> (&[u8], &[u8]) {
     let equals = piece.iter().position(|byte| *byte == b'=').unwrap_or(piece.len());
     let (name, value) = piece.split_at_checked(equals).unwrap_or((piece, &[]));
     (name, value.strip_prefix(b"=").unwrap_or_default())
 }
 
-/// Whether somebody reads the name as the one that is wanted. PHP leaves out spaces in front and what follows a zero
-/// byte, and puts `_` for `.`, a space and a `[` that stays open.
-pub(super) fn is_like(name: &[u8], wanted: &str) -> bool {
+/// Returns whether some parser takes the name for the expected one. PHP ignores leading spaces and everything after a
+/// zero byte, and maps `.`, a space and an unclosed `[` to `_`.
+pub(super) fn query_name_matches(name: &[u8], parameter: &str) -> bool {
     let fold = |byte: u8| match byte {
         b'.' | b' ' | b'+' | b'[' => b'_',
         _ => byte.to_ascii_lowercase(),
     };
     let mut rest = name;
-    while let Some((b' ' | b'+', after)) = decoded(rest) {
+    while let Some((b' ' | b'+', after)) = decode_first(rest) {
         rest = after;
     }
-    for expected in wanted.bytes() {
-        match decoded(rest) {
+    for expected in parameter.bytes() {
+        match decode_first(rest) {
             Some((byte, after)) if fold(byte) == fold(expected) => rest = after,
             _ => return false,
         }
     }
-    matches!(decoded(rest), None | Some((b'[' | 0, _)))
+    matches!(decode_first(rest), None | Some((b'[' | 0, _)))
 }
 
-/// The first character, decoded if it is in percent-encoding.
-fn decoded(text: &[u8]) -> Option<(u8, &[u8])> {
+/// Returns the first character, percent-decoded.
+fn decode_first(text: &[u8]) -> Option<(u8, &[u8])> {
     if let [b'%', high, low, rest @ ..] = text {
         let digit = |byte: &u8| char::from(*byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
         if let (Some(high), Some(low)) = (digit(high), digit(low)) {

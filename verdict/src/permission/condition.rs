@@ -1,87 +1,90 @@
-//! Conditions: from text to instructions in postfix order, by the shunting-yard method. No recursion: whoever nests
-//! deeply reaches a limit, not the end of a stack.
+//! Compiles conditions to operations in postfix order with the shunting-yard algorithm. It does not recurse, so deep
+//! nesting reaches a limit and not the end of the call stack.
 
 use alloc::{format, vec::Vec};
 
 use super::{
-    code::{Code, Instruction, Operand, Type, check_condition},
+    bytecode::{Bytecode, Op, Operand, Type, check_condition},
     date,
-    encode::write_instruction,
+    encode::write_op,
     lexer::{ConditionError, Lexer, Token},
     network,
 };
+
+const MAX_CONDITION_BYTES: usize = 2048;
+
+/// The maximum number of waiting operators and open parentheses.
+const MAX_OPERATORS: usize = 64;
 
 pub(super) fn compile(source: &str) -> Result<Vec<u8>, ConditionError> {
     if source.len() > MAX_CONDITION_BYTES {
         let message = format!("longer than {MAX_CONDITION_BYTES} bytes");
         return Err(ConditionError { column: None, message });
     }
-    let mut compiler = Compiler { lexer: Lexer::new(source), pending: Vec::new(), out: Vec::new() };
+    let mut compiler = Compiler { lexer: Lexer::new(source), operators: Vec::new(), out: Vec::new() };
     loop {
-        compiler.operand()?;
-        if compiler.operator()? {
+        compiler.parse_operand()?;
+        if compiler.parse_operator()? {
             break;
         }
     }
-    check_condition(Code(&compiler.out))
+    check_condition(Bytecode(&compiler.out))
         .map_err(|_| ConditionError { column: None, message: "nested too deeply".into() })?;
     Ok(compiler.out)
 }
 
 struct Compiler<'a> {
     lexer: Lexer<'a>,
-    pending: Vec<Pending>,
+    operators: Vec<StackOp>,
     out: Vec<u8>,
 }
 
-/// What waits for its operands, weakest last.
+/// An operator that waits for its operand, in order of precedence.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Pending {
+enum StackOp {
     Not,
     And,
     Or,
-    /// With its column.
+    /// An open parenthesis and its column.
     Open(usize),
 }
 
 impl<'a> Compiler<'a> {
-    /// Everything up to what can stand in front of `and`: any `not` and `(`, then one predicate.
-    fn operand(&mut self) -> Result<(), ConditionError> {
+    /// Parses everything before an operator: any `not` and `(`, then one predicate.
+    fn parse_operand(&mut self) -> Result<(), ConditionError> {
         loop {
             let (token, column) = self.lexer.next()?;
             match token {
-                Token::Word("not") => self.push(Pending::Not, column)?,
-                Token::Open => self.push(Pending::Open(column), column)?,
-                _ => return self.predicate(token, column),
+                Token::Word("not") => self.push(StackOp::Not, column)?,
+                Token::Open => self.push(StackOp::Open(column), column)?,
+                _ => return self.parse_predicate(token, column),
             }
         }
     }
 
-    /// Any `)`, then `and`, `or` or the end. Whether it is the end.
-    fn operator(&mut self) -> Result<bool, ConditionError> {
+    /// Parses any `)`, then `and`, `or` or the end. Returns whether the end was reached.
+    fn parse_operator(&mut self) -> Result<bool, ConditionError> {
         loop {
             let (token, column) = self.lexer.next()?;
             match token {
                 Token::Close => {
-                    self.settle(Pending::Or);
-                    if self.pending.pop().is_none() {
-                        return Err(ConditionError::at(column, "no parenthesis is open"));
+                    self.reduce_until(StackOp::Or);
+                    if self.operators.pop().is_none() {
+                        return Err(ConditionError::at(column, "unmatched closing parenthesis"));
                     }
                 }
                 Token::Word("and") => {
-                    self.settle(Pending::And);
-                    return self.push(Pending::And, column).map(|()| false);
+                    self.reduce_until(StackOp::And);
+                    return self.push(StackOp::And, column).map(|()| false);
                 }
                 Token::Word("or") => {
-                    self.settle(Pending::Or);
-                    return self.push(Pending::Or, column).map(|()| false);
+                    self.reduce_until(StackOp::Or);
+                    return self.push(StackOp::Or, column).map(|()| false);
                 }
                 Token::End => {
-                    self.settle(Pending::Or);
-                    return match self.pending.pop() {
-                        Some(Pending::Open(open)) => {
-                            Err(ConditionError::at(open, "the parenthesis is not closed"))
-                        }
+                    self.reduce_until(StackOp::Or);
+                    return match self.operators.pop() {
+                        Some(StackOp::Open(open)) => Err(ConditionError::at(open, "unclosed parenthesis")),
                         _ => Ok(true),
                     };
                 }
@@ -90,57 +93,61 @@ impl<'a> Compiler<'a> {
         }
     }
 
-    fn push(&mut self, pending: Pending, column: usize) -> Result<(), ConditionError> {
-        if self.pending.len() >= MAX_PENDING {
+    fn push(&mut self, operator: StackOp, column: usize) -> Result<(), ConditionError> {
+        if self.operators.len() >= MAX_OPERATORS {
             return Err(ConditionError::at(column, "nested too deeply"));
         }
-        self.pending.push(pending);
+        self.operators.push(operator);
         Ok(())
     }
 
-    /// Writes what waits and binds at least as strongly.
-    fn settle(&mut self, than: Pending) {
-        while let Some(pending) = self.pending.pop_if(|pending| *pending <= than) {
-            let instruction = match pending {
-                Pending::Not => Instruction::Not,
-                Pending::And => Instruction::And,
-                Pending::Or | Pending::Open(_) => Instruction::Or,
+    /// Writes the waiting operators that bind at least as strongly as `operator`.
+    fn reduce_until(&mut self, operator: StackOp) {
+        while let Some(top) = self.operators.pop_if(|top| *top <= operator) {
+            let op = match top {
+                StackOp::Not => Op::Not,
+                StackOp::And => Op::And,
+                StackOp::Or | StackOp::Open(_) => Op::Or,
             };
-            write_instruction(&mut self.out, instruction);
+            write_op(&mut self.out, op);
         }
     }
 
-    fn predicate(&mut self, token: Token<'a>, column: usize) -> Result<(), ConditionError> {
+    fn parse_predicate(&mut self, token: Token<'a>, column: usize) -> Result<(), ConditionError> {
         if token == Token::Word("ipAddress") {
-            let (text, column) = self.argument("ipAddress")?;
+            let (text, column) = self.parse_argument("ipAddress")?;
             let network = network::parse(text)
                 .map_err(|why| ConditionError::at(column, format!("`{}` is {why}", text.escape_debug())))?;
-            write_instruction(&mut self.out, Instruction::AddressIn(network));
+            write_op(&mut self.out, Op::AddressIn(network));
             return Ok(());
         }
-        let left = self.value(token, column)?;
+        let left = self.parse_value(token, column)?;
         let (token, at) = self.lexer.next()?;
         let Token::Comparison(comparison) = token else {
             return Err(ConditionError::at(at, "expected a comparison"));
         };
         let (token, at) = self.lexer.next()?;
-        let right = self.value(token, at)?;
-        if left.of() != right.of() {
-            let message = format!("{} is compared with {}", describe(left.of()), describe(right.of()));
+        let right = self.parse_value(token, at)?;
+        if left.operand_type() != right.operand_type() {
+            let message = format!(
+                "cannot compare {} with {}",
+                describe(left.operand_type()),
+                describe(right.operand_type())
+            );
             return Err(ConditionError::at(column, message));
         }
-        write_instruction(&mut self.out, Instruction::Compare(comparison, left, right));
+        write_op(&mut self.out, Op::Compare(comparison, left, right));
         Ok(())
     }
 
-    fn value(&mut self, token: Token<'a>, column: usize) -> Result<Operand<'a>, ConditionError> {
+    fn parse_value(&mut self, token: Token<'a>, column: usize) -> Result<Operand<'a>, ConditionError> {
         match token {
             Token::Text(text) => Ok(Operand::Text(text.as_bytes())),
             Token::Number(number) => Ok(Operand::Number(number)),
             Token::Word("samUserName") => Ok(Operand::UserName),
             Token::Word("currentDate") => Ok(Operand::Today),
             Token::Word("pathVariable") => {
-                let (name, column) = self.argument("pathVariable")?;
+                let (name, column) = self.parse_argument("pathVariable")?;
                 if is_variable(name) {
                     Ok(Operand::PathVariable(name.as_bytes()))
                 } else {
@@ -148,21 +155,21 @@ impl<'a> Compiler<'a> {
                     Err(ConditionError::at(column, message))
                 }
             }
-            Token::Word("date") => self.date(column),
+            Token::Word("date") => self.parse_date(column),
             Token::Word("ipAddress") => {
-                Err(ConditionError::at(column, "`ipAddress` is true or false and not compared"))
+                Err(ConditionError::at(column, "`ipAddress` is a boolean and cannot be compared"))
             }
             Token::Word("and" | "or") => {
                 Err(ConditionError::at(column, "expected a value, `not`, `(` or `ipAddress`"))
             }
             Token::Word(word) => Err(ConditionError::at(column, format!("unknown name `{word}`"))),
-            Token::End => Err(ConditionError::at(column, "the condition ends too early")),
+            Token::End => Err(ConditionError::at(column, "unexpected end of the condition")),
             _ => Err(ConditionError::at(column, "expected a value, `not`, `(` or `ipAddress`")),
         }
     }
 
-    /// `(text)` and its column.
-    fn argument(&mut self, of: &str) -> Result<(&'a str, usize), ConditionError> {
+    /// Parses `(text)` and returns the text and its column.
+    fn parse_argument(&mut self, of: &str) -> Result<(&'a str, usize), ConditionError> {
         self.expect(Token::Open, of)?;
         let (token, column) = self.lexer.next()?;
         let Token::Text(text) = token else {
@@ -172,8 +179,8 @@ impl<'a> Compiler<'a> {
         Ok((text, column))
     }
 
-    /// `(year, month, day)`
-    fn date(&mut self, column: usize) -> Result<Operand<'a>, ConditionError> {
+    /// Parses `(year, month, day)`.
+    fn parse_date(&mut self, column: usize) -> Result<Operand<'a>, ConditionError> {
         let mut parts = [0; 3];
         let mut before = Token::Open;
         for part in &mut parts {
@@ -210,13 +217,8 @@ const fn describe(of: Type) -> &'static str {
     }
 }
 
-/// As in a template of a path.
+/// Returns whether a text is the name of a path variable, as in a path template.
 pub(crate) fn is_variable(name: &str) -> bool {
-    let usual = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-');
-    (1..=64).contains(&name.len()) && name.bytes().all(usual)
+    let is_permitted = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-');
+    (1..=64).contains(&name.len()) && name.bytes().all(is_permitted)
 }
-
-const MAX_CONDITION_BYTES: usize = 2048;
-
-/// Every `not` and `(` that is open, and what waits for the right-hand side in between.
-const MAX_PENDING: usize = 64;

@@ -1,31 +1,32 @@
-//! Days of the proleptic Gregorian calendar, from 1970 on, in UTC.
+//! Days of the proleptic Gregorian calendar in UTC, from 1970 to 9999.
 
 use time::{Date, Month, UtcDateTime};
+
+/// The Julian day number of 1970-01-01.
+const UNIX_EPOCH_JULIAN_DAY: i32 = UtcDateTime::UNIX_EPOCH.to_julian_day();
+
+/// Number of seconds of a day.
+const SECONDS_PER_DAY: u64 = 86_400;
 
 /// Returns the days since 1970-01-01, or `None` if there is no such date from 1970 to 9999.
 pub(super) fn day(year: u64, month: u64, day: u64) -> Option<u64> {
     let year = i32::try_from(year).ok().filter(|year| (1970..=9999).contains(year))?;
     let month = Month::try_from(u8::try_from(month).ok()?).ok()?;
     let date = Date::from_calendar_date(year, month, u8::try_from(day).ok()?).ok()?;
-    u64::try_from(date.to_julian_day().checked_sub(EPOCH)?).ok()
+    u64::try_from(date.to_julian_day().checked_sub(UNIX_EPOCH_JULIAN_DAY)?).ok()
 }
 
-/// Returns the days since 1970-01-01; `now` is in seconds since the Unix epoch.
+/// Returns the number of days since 1970-01-01. `now` is in seconds since the Unix epoch.
 pub(super) const fn day_of(now: u64) -> u64 {
-    now.div_euclid(SECONDS_A_DAY)
+    now.div_euclid(SECONDS_PER_DAY)
 }
-
-/// The Julian day of 1970-01-01.
-const EPOCH: i32 = UtcDateTime::UNIX_EPOCH.to_julian_day();
-
-const SECONDS_A_DAY: u64 = 86_400;
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn days_follow_each_other() {
+    fn days_are_consecutive() {
         let mut expected = 0;
         for year in 1970..=2400_u64 {
             let is_leap = year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400));

@@ -1,10 +1,10 @@
-//! Writes what [`super::code`] reads.
+//! Encodes the bytecode that [`super::bytecode`] decodes.
 
 use alloc::vec::Vec;
 
 use ipnet::IpNet;
 
-use super::code::{AND, COMPARE, Comparison, Effect, IPV4, IPV6, Instruction, NOT, OR, Operand};
+use super::bytecode::{AND, COMPARE, Comparison, Effect, IPV4, IPV6, NOT, OR, Op, Operand};
 
 pub(super) fn write_statement(
     out: &mut Vec<u8>,
@@ -24,22 +24,22 @@ pub(super) fn write_statement(
     write_text(out, condition);
 }
 
-pub(super) fn write_instruction(out: &mut Vec<u8>, instruction: Instruction<'_>) {
-    match instruction {
-        Instruction::And => out.push(AND),
-        Instruction::Or => out.push(OR),
-        Instruction::Not => out.push(NOT),
-        Instruction::AddressIn(IpNet::V4(network)) => {
+pub(super) fn write_op(out: &mut Vec<u8>, op: Op<'_>) {
+    match op {
+        Op::And => out.push(AND),
+        Op::Or => out.push(OR),
+        Op::Not => out.push(NOT),
+        Op::AddressIn(IpNet::V4(network)) => {
             out.push(IPV4);
             out.extend(network.addr().octets());
             out.push(network.prefix_len());
         }
-        Instruction::AddressIn(IpNet::V6(network)) => {
+        Op::AddressIn(IpNet::V6(network)) => {
             out.push(IPV6);
             out.extend(network.addr().octets());
             out.push(network.prefix_len());
         }
-        Instruction::Compare(operator, left, right) => {
+        Op::Compare(operator, left, right) => {
             out.push(COMPARE);
             let number = Comparison::ALL.iter().position(|known| *known == operator);
             out.push(number.and_then(|number| u8::try_from(number).ok()).unwrap_or(u8::MAX));

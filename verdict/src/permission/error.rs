@@ -1,57 +1,61 @@
+//! Errors in permission documents.
+
 use alloc::string::String;
 use core::fmt;
 
-/// What is wrong with a permission document, and where: `statement 2, condition, column 14: unknown name `now``.
+/// An error in a permission document with its location, such as `statement 2, condition, column 14: unknown name
+/// `now``.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{place}{message}")]
+#[error("{location}{message}")]
 pub struct PermissionError {
-    pub(super) place: Place,
+    pub(super) location: ErrorLocation,
     pub(super) message: String,
 }
 
+/// The location of an error. Statements, names and columns count from 1.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Place {
+pub(super) enum ErrorLocation {
     Document,
     /// Statements count from 1, as their readers do.
     Statement(usize),
     Effect(usize),
-    /// With the number of the name in a list.
+    /// The names of a statement, and the position in the list.
     Api(usize, Option<usize>),
     Condition(usize),
     Column(usize, usize),
-    /// A member that has no place here.
+    /// An unknown member.
     Member(usize, String),
 }
 
 impl PermissionError {
-    pub(super) fn new(place: Place, message: impl Into<String>) -> Self {
-        Self { place, message: message.into() }
+    pub(super) fn new(location: ErrorLocation, message: impl Into<String>) -> Self {
+        Self { location, message: message.into() }
     }
 
-    /// Which statement it is about, from 1.
+    /// Returns the number of the statement, from 1, if the error is in a statement.
     pub const fn statement(&self) -> Option<usize> {
-        match &self.place {
-            Place::Document => None,
-            Place::Statement(statement)
-            | Place::Effect(statement)
-            | Place::Api(statement, _)
-            | Place::Condition(statement)
-            | Place::Column(statement, _)
-            | Place::Member(statement, _) => Some(*statement),
+        match &self.location {
+            ErrorLocation::Document => None,
+            ErrorLocation::Statement(statement)
+            | ErrorLocation::Effect(statement)
+            | ErrorLocation::Api(statement, _)
+            | ErrorLocation::Condition(statement)
+            | ErrorLocation::Column(statement, _)
+            | ErrorLocation::Member(statement, _) => Some(*statement),
         }
     }
 
-    /// Which character of its condition, from 1.
+    /// Returns the column of the condition, in characters from 1, if it is known.
     pub const fn column(&self) -> Option<usize> {
-        match &self.place {
-            Place::Column(_, column) => Some(*column),
+        match &self.location {
+            ErrorLocation::Column(_, column) => Some(*column),
             _ => None,
         }
     }
 }
 
-/// What precedes the message.
-impl fmt::Display for Place {
+/// Formats the location as the prefix of a message.
+impl fmt::Display for ErrorLocation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Document => Ok(()),

@@ -1,24 +1,26 @@
+//! Evaluates compiled permissions.
+
 use core::cmp::Ordering;
 
 use super::{
     Malformed, Question, Ruling,
-    code::{Code, Comparison, Effect, Instruction, MAX_HEIGHT, Operand},
+    bytecode::{Bytecode, Comparison, Effect, MAX_STACK_HEIGHT, Op, Operand},
     date, network,
 };
 
-/// Rules on compiled statements in place. Malformed ones allow nothing: the caller refuses.
+/// Evaluates compiled statements in place. Callers must refuse access on an error.
 ///
 /// # Errors
 ///
-/// Returns [`Malformed`] for bytes that [`Permissions::as_bytes`](super::Permissions::as_bytes) cannot have written.
+/// Returns [`Malformed`] for bytes that [`Permissions::as_bytes`](super::Permissions::as_bytes) cannot return.
 pub fn evaluate(compiled: &[u8], question: &Question<'_>) -> Result<Ruling, Malformed> {
-    let mut code = Code::open(compiled)?;
+    let mut bytecode = Bytecode::parse(compiled)?;
     let mut ruling = Ruling::NotAllowed;
-    while let Some(statement) = code.statement()? {
+    while let Some(statement) = bytecode.next_statement()? {
         if !statement.patterns.matches(question.api) {
             continue;
         }
-        match (statement.effect, holds(statement.condition, question)?) {
+        match (statement.effect, eval_condition(statement.condition, question)?) {
             (Effect::Deny, Some(true) | None) => return Ok(Ruling::Denied),
             (Effect::Allow, Some(true)) => ruling = Ruling::Allowed,
             (Effect::Deny, Some(false)) | (Effect::Allow, Some(false) | None) => {}
@@ -27,24 +29,23 @@ pub fn evaluate(compiled: &[u8], question: &Question<'_>) -> Result<Ruling, Malf
     Ok(ruling)
 }
 
-/// Three-valued; None is unknown.
+/// A three-valued truth value (Kleene logic). `None` means unknown.
 type Truth = Option<bool>;
 
-fn holds(mut condition: Code<'_>, question: &Question<'_>) -> Result<Truth, Malformed> {
+/// Evaluates a condition. An empty condition is true.
+fn eval_condition(mut condition: Bytecode<'_>, question: &Question<'_>) -> Result<Truth, Malformed> {
     if condition.0.is_empty() {
         return Ok(Some(true));
     }
-    let mut stack = Stack { slots: [None; MAX_HEIGHT], height: 0 };
-    while let Some(instruction) = condition.instruction()? {
-        let result = match instruction {
-            Instruction::And => both(stack.pop()?, stack.pop()?),
-            Instruction::Or => either(stack.pop()?, stack.pop()?),
-            Instruction::Not => stack.pop()?.map(|truth| !truth),
-            Instruction::AddressIn(network) => {
-                question.client.map(|client| network::contains(network, client))
-            }
-            Instruction::Compare(operator, left, right) => {
-                order(left, right, question).map(|order| operator.holds(order))
+    let mut stack = Stack { slots: [None; MAX_STACK_HEIGHT], height: 0 };
+    while let Some(op) = condition.next_op()? {
+        let result = match op {
+            Op::And => and3(stack.pop()?, stack.pop()?),
+            Op::Or => or3(stack.pop()?, stack.pop()?),
+            Op::Not => stack.pop()?.map(|truth| !truth),
+            Op::AddressIn(network) => question.client.map(|client| network::contains(network, client)),
+            Op::Compare(operator, left, right) => {
+                compare(left, right, question).map(|order| operator.matches(order))
             }
         };
         stack.push(result)?;
@@ -54,7 +55,7 @@ fn holds(mut condition: Code<'_>, question: &Question<'_>) -> Result<Truth, Malf
 }
 
 struct Stack {
-    slots: [Truth; MAX_HEIGHT],
+    slots: [Truth; MAX_STACK_HEIGHT],
     height: usize,
 }
 
@@ -71,7 +72,7 @@ impl Stack {
     }
 }
 
-const fn both(left: Truth, right: Truth) -> Truth {
+const fn and3(left: Truth, right: Truth) -> Truth {
     match (left, right) {
         (Some(false), _) | (_, Some(false)) => Some(false),
         (Some(true), Some(true)) => Some(true),
@@ -79,7 +80,7 @@ const fn both(left: Truth, right: Truth) -> Truth {
     }
 }
 
-const fn either(left: Truth, right: Truth) -> Truth {
+const fn or3(left: Truth, right: Truth) -> Truth {
     match (left, right) {
         (Some(true), _) | (_, Some(true)) => Some(true),
         (Some(false), Some(false)) => Some(false),
@@ -88,7 +89,7 @@ const fn either(left: Truth, right: Truth) -> Truth {
 }
 
 impl Comparison {
-    const fn holds(self, order: Ordering) -> bool {
+    const fn matches(self, order: Ordering) -> bool {
         match self {
             Self::Equal => order.is_eq(),
             Self::NotEqual => order.is_ne(),
@@ -100,15 +101,15 @@ impl Comparison {
     }
 }
 
-/// None when one of them is not known. Text goes by its bytes.
-fn order(left: Operand<'_>, right: Operand<'_>, question: &Question<'_>) -> Option<Ordering> {
-    match (number(left, question), number(right, question)) {
+/// Compares two operands, or returns `None` if one of them is unknown. Texts are compared by their bytes.
+fn compare(left: Operand<'_>, right: Operand<'_>, question: &Question<'_>) -> Option<Ordering> {
+    match (number_value(left, question), number_value(right, question)) {
         (Some(left), Some(right)) => Some(left.cmp(&right)),
-        _ => Some(text(left, question)?.cmp(text(right, question)?)),
+        _ => Some(text_value(left, question)?.cmp(text_value(right, question)?)),
     }
 }
 
-fn number(operand: Operand<'_>, question: &Question<'_>) -> Option<u64> {
+fn number_value(operand: Operand<'_>, question: &Question<'_>) -> Option<u64> {
     match operand {
         Operand::Number(number) => Some(number),
         Operand::Day(day) => Some(day),
@@ -117,7 +118,7 @@ fn number(operand: Operand<'_>, question: &Question<'_>) -> Option<u64> {
     }
 }
 
-fn text<'a>(operand: Operand<'a>, question: &Question<'a>) -> Option<&'a [u8]> {
+fn text_value<'a>(operand: Operand<'a>, question: &Question<'a>) -> Option<&'a [u8]> {
     match operand {
         Operand::Text(text) => Some(text),
         Operand::PathVariable(name) => {

@@ -1,6 +1,18 @@
+//! Tokens of conditions.
+
 use alloc::{format, string::String};
 
-use super::code::Comparison;
+use super::bytecode::Comparison;
+
+/// The comparison operators. A longer one comes before its prefix.
+const COMPARISONS: [(&str, Comparison); 6] = [
+    ("==", Comparison::Equal),
+    ("!=", Comparison::NotEqual),
+    ("<=", Comparison::AtMost),
+    (">=", Comparison::AtLeast),
+    ("<", Comparison::Less),
+    (">", Comparison::More),
+];
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Token<'a> {
@@ -14,7 +26,7 @@ pub(super) enum Token<'a> {
     End,
 }
 
-/// What is wrong with a condition; columns count characters from 1.
+/// A syntax or type error in a condition. Columns count characters from 1.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct ConditionError {
     pub(super) column: Option<usize>,
@@ -37,7 +49,7 @@ impl<'a> Lexer<'a> {
         Self { source, rest: source }
     }
 
-    /// The next token and its column.
+    /// Returns the next token and its column.
     pub(super) fn next(&mut self) -> Result<(Token<'a>, usize), ConditionError> {
         self.rest = self.rest.trim_start_matches([' ', '\t', '\n', '\r']);
         let column = self.column();
@@ -65,9 +77,9 @@ impl<'a> Lexer<'a> {
     }
 
     fn comparison(&mut self, column: usize, found: char) -> Result<Token<'a>, ConditionError> {
-        for (spelling, comparison) in COMPARISONS {
-            if self.rest.starts_with(spelling) {
-                return Ok(self.symbol(spelling.len(), Token::Comparison(comparison)));
+        for (operator, comparison) in COMPARISONS {
+            if self.rest.starts_with(operator) {
+                return Ok(self.symbol(operator.len(), Token::Comparison(comparison)));
             }
         }
         Err(ConditionError::at(column, format!("unexpected `{}`", found.escape_debug())))
@@ -76,9 +88,12 @@ impl<'a> Lexer<'a> {
     fn text(&mut self, column: usize) -> Result<Token<'a>, ConditionError> {
         let inner = self.rest.get(1..).unwrap_or_default();
         let (text, rest) =
-            inner.split_once('\'').ok_or_else(|| ConditionError::at(column, "the text is not closed"))?;
+            inner.split_once('\'').ok_or_else(|| ConditionError::at(column, "unclosed text"))?;
         if text.contains(|letter: char| letter == '\\' || letter.is_control()) {
-            return Err(ConditionError::at(column, "no backslash or control character may be in a text"));
+            return Err(ConditionError::at(
+                column,
+                "a text must not contain backslashes or control characters",
+            ));
         }
         self.rest = rest;
         Ok(Token::Text(text))
@@ -99,13 +114,3 @@ impl<'a> Lexer<'a> {
         word
     }
 }
-
-/// The longer spellings first.
-const COMPARISONS: [(&str, Comparison); 6] = [
-    ("==", Comparison::Equal),
-    ("!=", Comparison::NotEqual),
-    ("<=", Comparison::AtMost),
-    (">=", Comparison::AtLeast),
-    ("<", Comparison::Less),
-    (">", Comparison::More),
-];

@@ -1,13 +1,13 @@
-//! What a subject may do: Soracom's permission documents (SAM permission syntax).
+//! Permissions of subjects: permission documents of Soracom (SAM permission syntax).
 //!
 //! ```json
 //! {"statements": [{"effect": "allow", "api": ["Sim:list*"], "condition": "ipAddress('10.0.0.0/24')"}]}
 //! ```
 //!
-//! * Nothing is allowed without an `allow`; one active `deny` beats every `allow`, wherever either comes from: default
-//!   permissions, roles and a user's own statements are one list, in which the order means nothing.
-//! * `api` is a name, `Tag:*`, `Tag:prefix*` or `*`; or a list of these.
-//! * A statement without `condition` is active. One with a condition is active when the condition is true.
+//! * The default is to deny. One active `deny` overrides every `allow`, wherever they come from: default permissions,
+//!   roles and the user's own statements form one list, whose order has no effect.
+//! * `api` is a name, `Tag:*`, `Tag:prefix*` or `*`, or a list of these.
+//! * A statement without `condition` is active. One with a condition is active if the condition is true.
 //!
 //! ```text
 //! condition  = or          or   = and *("or" and)     and  = not *("and" not)
@@ -19,19 +19,19 @@
 //! number     = 1*DIGIT, leading zeros allowed
 //! ```
 //!
-//! **What cannot be known is neither true nor false.** A path variable that the path does not have, the name of a user
-//! that is none (root), the address of a client that is not known: a comparison with it is *unknown*, `not unknown` is
-//! unknown, and `and` and `or` go by Kleene's logic. An `allow` whose condition is unknown is inactive; a `deny` whose
-//! condition is unknown is active. So no `not` and no `!=` turns not knowing into permission.
+//! **A comparison with an unknown value is *unknown*.** Values that can be unknown are a path variable that the path
+//! does not have, the user name of the root user, and the address of the client. `not unknown` is unknown, and `and`
+//! and `or` follow Kleene's logic. An `allow` whose condition is unknown is inactive; a `deny` whose condition is
+//! unknown is active. So neither `not` nor `!=` turns an unknown value into a permission.
 //!
-//! `currentDate` is the day in UTC, and dates compare by day: `currentDate <= date(2026, 12, 31)` holds for all of that
-//! day. An IPv4 address is the same written as an IPv6 one (`::ffff:10.0.0.1`). A network may have host bits set, as in
-//! `10.0.0.1/24`, which Soracom's own examples had for years; it means `10.0.0.0/24`.
+//! `currentDate` is the day in UTC, and dates compare by day: `currentDate <= date(2026, 12, 31)` is true until the end
+//! of that day. An IPv4-mapped IPv6 address (`::ffff:10.0.0.1`) equals its IPv4 address. A network may have host bits
+//! set, as in `10.0.0.1/24`, which Soracom's examples contained for years; it means `10.0.0.0/24`.
 //!
-//! A document is parsed and typed when it is published. What edges get is [`Permissions::as_bytes`], which is
-//! interpreted in place: no parsing, no allocation and no recursion for a request.
+//! Documents are compiled when they are published. Edges receive [`Permissions::as_bytes`], which is evaluated in
+//! place: no parsing, no allocation and no recursion per request.
 
-mod code;
+mod bytecode;
 mod condition;
 mod date;
 mod document;
@@ -45,77 +45,84 @@ mod pattern;
 use alloc::vec::Vec;
 use core::net::IpAddr;
 
-pub use code::Malformed;
+pub use bytecode::Malformed;
 pub use error::PermissionError;
 pub use evaluate::evaluate;
 
 pub(crate) use condition::is_variable;
 pub(crate) use pattern::is_name;
 
-/// Statements, compiled and checked through to the last byte.
+/// Maximum size of a permission document. A statement for each of 500 operations takes 20 KiB.
+pub const MAX_DOCUMENT_BYTES: usize = 32 * 1024;
+
+/// Maximum size of the compiled statements of one subject. Four such subjects fit into one object of a bundle.
+pub const MAX_COMPILED_BYTES: usize = bundle::MAX_GRANT_BYTES;
+
+/// Compiled permission statements, checked up to the last byte.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Permissions {
     bytes: Vec<u8>,
 }
 
 impl Permissions {
-    /// Parses a permission document; the error names the place.
+    /// Compiles a permission document.
     ///
     /// # Errors
     ///
-    /// Returns an error with the statement, and the column of its condition, if the document is not JSON, has an unknown
-    /// member, name or type, or is too long.
+    /// Returns an error with its location if the document is not JSON, has an unknown member, name or type, or is too
+    /// long.
     pub fn from_json(json: &[u8]) -> Result<Self, PermissionError> {
         document::compile(json).map(|bytes| Self { bytes })
     }
 
-    /// Reads what [`as_bytes`](Self::as_bytes) wrote.
+    /// Decodes the bytes of [`as_bytes`](Self::as_bytes).
     ///
     /// # Errors
     ///
-    /// Returns [`Malformed`] for bytes that [`as_bytes`](Self::as_bytes) cannot have written.
+    /// Returns [`Malformed`] for bytes that [`as_bytes`](Self::as_bytes) cannot return.
     pub fn from_bytes(bytes: Vec<u8>) -> Result<Self, Malformed> {
-        code::check(&bytes)?;
+        bytecode::check(&bytes)?;
         Ok(Self { bytes })
     }
 
-    /// The statements of all of them: default permissions, roles and a user's own. None if they are too many.
+    /// Concatenates statements, such as default permissions, roles and a user's own statements. Returns `None` if the
+    /// result exceeds [`MAX_COMPILED_BYTES`].
     pub fn merged<'a>(parts: impl IntoIterator<Item = &'a Self>) -> Option<Self> {
-        let mut bytes = Vec::from([code::FORMAT]);
+        let mut bytes = Vec::from([bytecode::FORMAT]);
         for part in parts {
             bytes.extend(part.bytes.get(1..).unwrap_or_default());
         }
         (bytes.len() <= MAX_COMPILED_BYTES).then_some(Self { bytes })
     }
 
-    /// Returns the compiled statements, as the bundle carries them.
+    /// Returns the compiled statements, as a bundle contains them.
     pub fn as_bytes(&self) -> &[u8] {
         &self.bytes
     }
 
-    /// Returns whether the statements allow what is asked.
+    /// Decides whether the statements allow the operation.
     pub fn rule(&self, question: &Question<'_>) -> Ruling {
-        // Malformed cannot happen: every byte was checked.
+        // The bytecode was checked on construction, so evaluation does not fail.
         evaluate(&self.bytes, question).unwrap_or(Ruling::Denied)
     }
 }
 
-/// May this be done?
+/// An operation that a subject wants to perform, and its context.
 #[derive(Debug, Clone, Copy)]
 pub struct Question<'a> {
     /// The name of the operation, such as `Sim:getSim`.
     pub api: &'a str,
-    /// None for the root user of an operator.
+    /// The name of the user, or `None` for the root user.
     pub user_name: Option<&'a str>,
-    /// The address of the client; `None` where it is not known.
+    /// The address of the client, if it is known.
     pub client: Option<IpAddr>,
-    /// Seconds since the Unix epoch.
+    /// The current time in seconds since the Unix epoch.
     pub now: u64,
-    /// Name and value of each variable in the path.
+    /// The name and value of each path variable.
     pub variables: &'a [(&'a str, &'a str)],
 }
 
-/// The answer to a [`Question`].
+/// The decision about an operation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ruling {
     /// An `allow` is active and no `deny` is.
@@ -125,9 +132,3 @@ pub enum Ruling {
     /// No `allow` is active.
     NotAllowed,
 }
-
-/// A document of statements for each of 500 operations takes 20 KiB.
-pub const MAX_DOCUMENT_BYTES: usize = 32 * 1024;
-
-/// All statements of one subject: four such subjects fit one object of a bundle.
-pub const MAX_COMPILED_BYTES: usize = bundle::MAX_GRANT_BYTES;

@@ -1,46 +1,47 @@
-//! IP networks as conditions name them.
+//! IP networks in conditions.
 
 use core::net::IpAddr;
 
 use ipnet::IpNet;
 
-/// Parses `10.0.0.0/24`, `2001:db8::/32` or one address. Host bits may be set and mean nothing.
+/// The error for a malformed or excessive prefix length.
+const INVALID_PREFIX_LENGTH: &str = "not a valid prefix length";
+
+/// Parses a network such as `10.0.0.0/24` or `2001:db8::/32`, or one address. Host bits are ignored.
 ///
-/// The address is parsed by the standard library, which takes no leading zeros, as `ipnet` does.
+/// Addresses with leading zeros are refused, by the standard library as by `ipnet`.
 pub(super) fn parse(text: &str) -> Result<IpNet, &'static str> {
     let (address, bits) = match text.split_once('/') {
-        Some((address, bits)) => (address, Some(prefix_length(bits).ok_or(BAD_LENGTH)?)),
+        Some((address, bits)) => (address, Some(prefix_length(bits).ok_or(INVALID_PREFIX_LENGTH)?)),
         None => (text, None),
     };
     let address: IpAddr = address.parse().map_err(|_| "not an IP address")?;
     if address.to_canonical() != address {
-        return Err("an IPv4 address is written as one");
+        return Err("an IPv4-mapped address: write it as an IPv4 address");
     }
     let network = match bits {
-        Some(bits) => IpNet::new(address, bits).map_err(|_| BAD_LENGTH)?,
+        Some(bits) => IpNet::new(address, bits).map_err(|_| INVALID_PREFIX_LENGTH)?,
         None => IpNet::from(address),
     };
     Ok(network.trunc())
 }
 
-/// Returns the network, or `None` if it has too many bits or any after the prefix.
+/// Returns the network, or `None` if the prefix is too long or host bits are set.
 pub(super) fn canonical(address: impl Into<IpAddr>, bits: u8) -> Option<IpNet> {
     IpNet::new(address.into(), bits).ok().filter(|network| network.trunc() == *network)
 }
 
-/// An IPv4 address is the same written as an IPv6 one.
+/// Returns whether the network contains the address. An IPv4-mapped IPv6 address counts as its IPv4 address.
 pub(super) fn contains(network: IpNet, address: IpAddr) -> bool {
     network.contains(&address.to_canonical())
 }
 
-/// Digits without a sign or a leading zero.
+/// Parses decimal digits without a sign or leading zeros.
 fn prefix_length(text: &str) -> Option<u8> {
     let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
     let canonical = text == "0" || !text.starts_with('0');
     if digits && canonical { text.parse().ok() } else { None }
 }
-
-const BAD_LENGTH: &str = "not a length of a network";
 
 #[cfg(test)]
 mod tests {
@@ -49,7 +50,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn networks_hold_their_addresses() {
+    fn networks_contain_their_addresses() {
         for (network, inside, outside) in [
             ("10.0.0.0/24", "10.0.0.255", "10.0.1.0"),
             ("10.0.0.1/24", "10.0.0.0", "10.0.1.1"),
@@ -86,7 +87,7 @@ mod tests {
     }
 
     #[test]
-    fn a_compiled_network_has_one_spelling() {
+    fn compiled_networks_are_canonical() {
         assert!(canonical(Ipv4Addr::new(10, 0, 0, 0), 24).is_some());
         assert!(canonical(Ipv4Addr::UNSPECIFIED, 0).is_some());
         assert!(canonical(Ipv4Addr::new(10, 0, 0, 1), 24).is_none());

@@ -1,6 +1,8 @@
+//! Patterns and names of operations.
+
 use alloc::{format, string::String};
 
-/// Whether only the start counts, and the text: `*`, `Tag:*`, `Tag:list*` or `Tag:listSims`.
+/// Parses a pattern such as `*`, `Tag:*`, `Tag:list*` or `Tag:listSims`. Returns whether it is a prefix, and its text.
 pub(super) fn parse(pattern: &str) -> Result<(bool, &str), String> {
     if pattern == "*" {
         return Ok((true, ""));
@@ -19,7 +21,7 @@ pub(super) fn parse(pattern: &str) -> Result<(bool, &str), String> {
     }
 }
 
-/// The name of an operation, as rules demand it.
+/// Returns whether a text is the name of an operation, such as `Tag:listSims`.
 pub(crate) fn is_name(name: &str) -> bool {
     matches!(parse(name), Ok((false, _)))
 }

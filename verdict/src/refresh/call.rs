@@ -1,27 +1,29 @@
+//! Requests to the control plane.
+
 use alloc::string::String;
 
 use bundle::{Entry, ObjectKind};
 
-/// What the leader is to ask the control plane for.
+/// A request to the control plane.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Call {
-    /// `epoch` is that of the delegation, `have` the version, `issued_at` the time of the manifest that is held.
+    /// A request for a newer manifest than the current one.
     Manifest {
-        /// The epoch of the delegation that is held.
+        /// The epoch of the current delegation.
         epoch: u64,
-        /// The version that is held.
+        /// The current version.
         have: u64,
-        /// The second at which the manifest that is held was issued.
+        /// When the current manifest was issued, in milliseconds since the Unix epoch.
         issued_at: u64,
-        /// How long the control plane may hold the request.
+        /// How long the control plane may hold the request, in seconds.
         wait_seconds: u64,
     },
-    /// An object that the manifest names.
+    /// A request for an object that the manifest names.
     Object(Entry),
 }
 
 impl Call {
-    /// The path, its query included.
+    /// Returns the path with the query.
     pub fn path(&self) -> String {
         match self {
             Self::Manifest { epoch, have, .. } => {
@@ -37,7 +39,7 @@ impl Call {
         }
     }
 
-    /// The `If-None-Match` of a manifest.
+    /// Returns the `If-None-Match` header of a manifest request.
     pub fn etag(&self) -> Option<String> {
         match self {
             Self::Manifest { have, issued_at, .. } => Some(alloc::format!("\"{have}-{issued_at}\"")),
@@ -45,7 +47,7 @@ impl Call {
         }
     }
 
-    /// How many seconds the control plane may hold the request.
+    /// Returns how long the control plane may hold the request, in seconds.
     pub const fn wait_seconds(&self) -> u64 {
         match self {
             Self::Manifest { wait_seconds, .. } => *wait_seconds,
@@ -53,7 +55,7 @@ impl Call {
         }
     }
 
-    /// How many bytes of the answer to take: more are refused anyway.
+    /// Returns the number of bytes of the response body to buffer. Longer bodies are rejected.
     pub fn max_bytes(&self) -> usize {
         match self {
             Self::Manifest { .. } => bundle::MAX_MANIFEST_BYTES.saturating_add(1),

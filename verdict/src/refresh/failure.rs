@@ -1,75 +1,83 @@
+//! Errors of fetching a bundle.
+
 use alloc::{format, string::String};
 use core::fmt;
 
 use bundle::{AdvanceError, Incomplete, ManifestError, ObjectError, Regression};
 use token::json::{self, Value};
 
-/// Why a refresh failed; what was held is kept.
+/// Maximum number of characters of a text from the network.
+const MAX_TEXT_LEN: usize = 200;
+
+/// Minimum duration of a request that counts as timed out, in milliseconds.
+const MIN_TIMEOUT_MS: u64 = 1000;
+
+/// Why a refresh failed. The current bundle is kept.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Failure {
-    /// The control plane did not answer. The host, or a proxy in between, may have answered in its place.
-    #[error("no answer from the control plane{}", or_nothing("; ", .0.as_ref()))]
+    /// The control plane did not respond. A proxy may have responded in its place.
+    #[error("no response from the control plane{}", optional_suffix("; ", .0.as_ref()))]
     Unreachable(Option<Substitute>),
-    /// The control plane answered with an error, and says why unless what answered is something else.
-    #[error("the control plane answered {0}{problem}", problem = or_nothing(" ", .1.as_ref()))]
+    /// The control plane responded with an error status, and with a problem document if the response is its own.
+    #[error("the control plane responded with status {0}{problem}", problem = optional_suffix(" ", .1.as_ref()))]
     Status(u16, Option<Problem>),
-    /// The bundle is no longer fresh, and the control plane has nothing newer than this version.
+    /// The bundle is no longer fresh, and the control plane has no version newer than this one.
     #[error(
-        "the control plane has nothing newer than version {0}, which is held and no longer fresh: its publisher \
-         stands still, its database went back, or the thief of a tail key signed that version (`keystile doctor`; \
-         if stolen, `keystile authority rotate tail`)"
+        "the control plane has no version newer than {0}, which is no longer fresh: its publisher does not run, its \
+         database was rolled back, or version {0} was signed with a stolen tail key (check with `keystile doctor`; \
+         replace a stolen key with `keystile authority rotate tail`)"
     )]
     NotRenewed(u64),
     /// The manifest is malformed or not signed by a delegated key.
     #[error(transparent)]
     Manifest(#[from] ManifestError),
-    /// By so many seconds.
+    /// The part expired this number of seconds ago.
     #[error("the {0} expired {1} s ago by this edge's clock")]
     Expired(Signed, u64),
-    /// Issued so many seconds from now.
+    /// The manifest was issued this number of seconds in the future.
     #[error("the manifest was issued {0} s ahead of this edge's clock")]
     FromFuture(u64),
-    /// Below what the policy demands.
-    #[error("{what} {offered} was offered, and the configuration demands {floor} at least")]
+    /// The epoch or version is lower than the configured minimum.
+    #[error("the {what} {offered} of the manifest is below the configured minimum {floor}")]
     BelowFloor {
         /// `epoch` or `version`.
         what: &'static str,
-        /// The least that the policy accepts.
+        /// The configured minimum.
         floor: u64,
-        /// What the manifest has.
+        /// The value in the manifest.
         offered: u64,
     },
-    /// It would have this edge forget something.
+    /// The bundle would roll back what the current one contains.
     #[error("{0}")]
     Regression(Regression),
-    /// An object is not what the manifest names.
+    /// An object does not match the manifest.
     #[error(transparent)]
     Object(#[from] ObjectError),
-    /// The objects do not make a whole bundle.
+    /// Objects of the bundle are missing.
     #[error("{0}")]
     Incomplete(Incomplete),
 }
 
-/// The answer of a proxy that got none from the control plane.
+/// The response of a proxy that received none from the control plane.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Substitute {
     /// The HTTP status.
     pub status: u16,
-    /// The body, where it is a line of plain text: Envoy says there why it failed to connect.
+    /// The body if it is plain text. Envoy describes there why it could not connect.
     pub text: String,
 }
 
-/// What the control plane says of an error (RFC 9457).
+/// The problem document of the control plane (RFC 9457).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {
     /// The stable code of the error.
     pub code: String,
-    /// The text for a reader.
+    /// The description of the error.
     pub detail: String,
 }
 
 impl Problem {
-    /// `None` where the body is not an error of the control plane: somebody else answered.
+    /// Parses a problem document, or returns `None` if the body is not an error of the control plane.
     fn read(body: &[u8]) -> Option<Self> {
         let Ok(Value::Object(members)) = json::parse(body) else { return None };
         let text = |name| members.get(name).and_then(Value::as_str).map(printable);
@@ -77,32 +85,29 @@ impl Problem {
     }
 }
 
-/// What comes from the network into a line of the log: of bounded length, without control characters.
+/// Makes text from the network safe for a log line: limits its length and removes control characters.
 fn printable(text: &str) -> String {
     let printable = |character: &char| character.is_ascii_graphic() || *character == ' ';
-    text.chars().filter(printable).take(MAX_TEXT).collect()
+    text.chars().filter(printable).take(MAX_TEXT_LEN).collect()
 }
 
-const MAX_TEXT: usize = 200;
-
-/// What has a signature and a lifetime of its own.
+/// A part of a bundle with its own signature and lifetime.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Signed {
     /// The manifest, with the tail.
     Manifest,
     /// The checkpoint.
     Checkpoint,
-    /// The root's signature over the keys of the control plane.
+    /// The delegation: the root key's signature over the keys of the control plane.
     Delegation,
 }
 
 impl Failure {
-    /// What an answer means that brings no manifest and no object. Status 0 is no answer at all.
+    /// Returns the failure for a response without a manifest or an object. Status 0 means that there was no response.
     pub(super) fn of_status(status: u16, body: &[u8]) -> Self {
         match Problem::read(body) {
             _ if status == 0 => Self::Unreachable(None),
-            // All that a gateway answers with in the place of a server that is silent: RFC 9110 section 15.6, and the
-            // codes of their own that some use.
+            // The statuses with which gateways replace a missing response: RFC 9110 section 15.6 and non-standard ones.
             None if matches!(status, 408 | 502 | 503 | 504 | 520..=527) => {
                 let text = core::str::from_utf8(body).ok().filter(|text| !text.contains('<'));
                 Self::Unreachable(Some(Substitute { status, text: text.map(printable).unwrap_or_default() }))
@@ -111,13 +116,13 @@ impl Failure {
         }
     }
 
-    /// Whether what is in between gave up before the control plane answered, `after` that many milliseconds: it may be
-    /// less patient than the request.
-    pub(super) fn is_cut(&self, after: u64) -> bool {
+    /// Returns whether a proxy timed out the request, `after` this number of milliseconds. Its timeout may be shorter
+    /// than the wait of the request.
+    pub(super) fn is_timeout(&self, after: u64) -> bool {
         match self {
             Self::Unreachable(Some(Substitute { status: 408 | 504 | 524, .. })) => true,
-            // Who refuses a connection does so at once.
-            Self::Unreachable(_) => after >= HELD_AT_LEAST_MS,
+            // A refused connection fails at once.
+            Self::Unreachable(_) => after >= MIN_TIMEOUT_MS,
             _ => false,
         }
     }
@@ -141,15 +146,15 @@ impl Failure {
     }
 }
 
-/// The text of what is there, after a separator.
-fn or_nothing<T: fmt::Display>(separator: &str, text: Option<&T>) -> String {
+/// Formats `text` after a separator, or nothing.
+fn optional_suffix<T: fmt::Display>(separator: &str, text: Option<&T>) -> String {
     text.map_or_else(String::new, |text| format!("{separator}{text}"))
 }
 
 impl fmt::Display for Substitute {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { status, text } = self;
-        write!(f, "the proxy in between says {status}")?;
+        write!(f, "a proxy responded with status {status}")?;
         if text.is_empty() { Ok(()) } else { write!(f, ": {text}") }
     }
 }
@@ -169,9 +174,6 @@ impl fmt::Display for Signed {
         })
     }
 }
-
-/// Milliseconds.
-const HELD_AT_LEAST_MS: u64 = 1000;
 
 impl From<Regression> for Failure {
     fn from(regression: Regression) -> Self {

@@ -1,60 +1,71 @@
-/// How long the control plane may hold a request for a manifest: as configured, or less where something in between cuts
-/// the request before that. A load balancer with a time limit of 5 s would else answer each of them in the place of the
-/// control plane, and nothing would ever arrive while nothing changes.
+//! The wait time of manifest requests.
+
+/// Minimum pause before a longer wait is tried, in milliseconds. Each attempt can cost a failed request, so the pause
+/// doubles after every timeout.
+const MIN_PAUSE_MS: u64 = 300_000;
+
+/// Maximum pause before a longer wait is tried, in milliseconds.
+const MAX_PAUSE_MS: u64 = 3_600_000;
+
+/// How long the control plane may hold a manifest request: the configured time, or less if a proxy times out earlier.
+/// Otherwise a load balancer with a timeout of 5 s would answer every request itself, and no manifest would arrive
+/// while nothing changes.
 #[derive(Debug)]
 pub(super) struct Wait {
-    /// Seconds, as the others without a unit.
-    configured: u64,
-    current: u64,
-    /// When to try a longer one. Milliseconds since the Unix epoch.
-    longer_at: u64,
+    /// The configured wait, in seconds.
+    configured_seconds: u64,
+    current_seconds: u64,
+    /// When to try a longer wait, in milliseconds since the Unix epoch.
+    next_trial_at: u64,
     pause_ms: u64,
-    /// Whether the current one is longer than what went well before.
-    tries: bool,
+    /// Whether the current wait is longer than the last one that succeeded.
+    is_trial: bool,
 }
 
 impl Wait {
-    pub(super) const fn new(configured: u64) -> Self {
-        Self { configured, current: configured, longer_at: 0, pause_ms: FIRST_PAUSE_MS, tries: false }
-    }
-
-    pub(super) const fn configured(&self) -> u64 {
-        self.configured
-    }
-
-    /// Seconds. `now` in milliseconds.
-    pub(super) fn seconds(&mut self, now: u64) -> u64 {
-        // A time further ahead than any pause comes from another clock.
-        let is_due = now >= self.longer_at || self.longer_at.saturating_sub(now) > MAX_PAUSE_MS;
-        if self.current < self.configured && is_due {
-            self.current = self.current.saturating_mul(2).clamp(1, self.configured);
-            self.longer_at = now.saturating_add(self.pause_ms);
-            self.tries = true;
+    /// Starts with the configured wait, in seconds.
+    pub(super) const fn new(configured_seconds: u64) -> Self {
+        Self {
+            configured_seconds,
+            current_seconds: configured_seconds,
+            next_trial_at: 0,
+            pause_ms: MIN_PAUSE_MS,
+            is_trial: false,
         }
-        self.current
     }
 
-    /// A request that was to wait for `asked` seconds was cut. `now` in milliseconds.
-    pub(super) fn cut(&mut self, asked: u64, now: u64) {
-        self.current = self.current.min(asked.div_euclid(2));
-        if core::mem::take(&mut self.tries) {
+    pub(super) const fn configured_seconds(&self) -> u64 {
+        self.configured_seconds
+    }
+
+    /// Returns the wait of the next request, in seconds. `now` is in milliseconds since the Unix epoch.
+    pub(super) fn seconds(&mut self, now: u64) -> u64 {
+        // A time further in the future than the longest pause comes from another clock.
+        let is_due = now >= self.next_trial_at || self.next_trial_at.saturating_sub(now) > MAX_PAUSE_MS;
+        if self.current_seconds < self.configured_seconds && is_due {
+            self.current_seconds = self.current_seconds.saturating_mul(2).clamp(1, self.configured_seconds);
+            self.next_trial_at = now.saturating_add(self.pause_ms);
+            self.is_trial = true;
+        }
+        self.current_seconds
+    }
+
+    /// Records that a request with a wait of `asked` seconds timed out. `now` is in milliseconds since the Unix epoch.
+    pub(super) fn record_timeout(&mut self, asked: u64, now: u64) {
+        self.current_seconds = self.current_seconds.min(asked.div_euclid(2));
+        if core::mem::take(&mut self.is_trial) {
             self.pause_ms = self.pause_ms.saturating_mul(2).min(MAX_PAUSE_MS);
         }
-        self.longer_at = now.saturating_add(self.pause_ms);
+        self.next_trial_at = now.saturating_add(self.pause_ms);
     }
 
-    /// A request was answered that waited for `asked` seconds, or could have.
-    pub(super) const fn answered(&mut self, asked: u64) {
-        if asked == self.current {
-            self.tries = false;
+    /// Records that a request with a wait of `asked` seconds was answered.
+    pub(super) const fn record_response(&mut self, asked: u64) {
+        if asked == self.current_seconds {
+            self.is_trial = false;
         }
-        if asked == self.configured {
-            self.pause_ms = FIRST_PAUSE_MS;
+        if asked == self.configured_seconds {
+            self.pause_ms = MIN_PAUSE_MS;
         }
     }
 }
-
-/// Each attempt with a longer wait may cost a failed request: the first after five minutes, later ones less often.
-const FIRST_PAUSE_MS: u64 = 300_000;
-
-const MAX_PAUSE_MS: u64 = 3_600_000;

@@ -1,17 +1,19 @@
+//! Host patterns of rules.
+
 use alloc::{format, string::String};
 
 use serde::Deserialize;
 
 use super::Unroutable;
 
-/// `api.example.com`, or `*.example.com` for every name below it.
+/// A host name, or `*.` before one for all names below it.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[cfg_attr(feature = "schema", schemars(with = "String"))]
 #[serde(try_from = "String")]
 pub(super) enum Host {
     Exact(String),
-    /// With its dot.
+    /// The suffix, with its leading dot.
     Below(String),
 }
 
@@ -21,10 +23,10 @@ impl Host {
             Some(rest) => (rest, true),
             None => (text, false),
         };
-        let address = name.starts_with('[') && named(name.as_bytes()) == Ok(name);
+        let address = name.starts_with('[') && host_of_authority(name.as_bytes()) == Ok(name);
         let lower = !name.bytes().any(|byte| byte.is_ascii_uppercase());
         if !lower || !(is_name(name) || (address && !below)) {
-            return Err("must be a host in lower case, without a port, or `*.` before one");
+            return Err("must be a host name in lower case without a port, or `*.` before one");
         }
         Ok(if below { Self::Below(format!(".{name}")) } else { Self::Exact(name.into()) })
     }
@@ -50,9 +52,9 @@ impl TryFrom<String> for Host {
     }
 }
 
-/// The host in an authority (RFC 3986 section 3.2), its port left out. User information has no place in a request, and
-/// a dot at the end is another spelling.
-pub(super) fn named(authority: &[u8]) -> Result<&str, Unroutable> {
+/// Returns the host of an authority without its port (RFC 3986 section 3.2). User information and a trailing dot are
+/// refused.
+pub(super) fn host_of_authority(authority: &[u8]) -> Result<&str, Unroutable> {
     let text = core::str::from_utf8(authority).map_err(|_| Unroutable::Host)?;
     let (name, port) = match text.strip_prefix('[') {
         Some(rest) => {
@@ -61,21 +63,21 @@ pub(super) fn named(authority: &[u8]) -> Result<&str, Unroutable> {
         }
         None => text.split_at_checked(text.find(':').unwrap_or(text.len())).ok_or(Unroutable::Host)?,
     };
-    let good_port = match port.strip_prefix(':') {
+    let is_valid_port = match port.strip_prefix(':') {
         Some(digits) => digits.len() <= 5 && digits.bytes().all(|byte| byte.is_ascii_digit()),
         None => port.is_empty(),
     };
     let inner = name.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
-    let good_name = match inner {
+    let is_valid_name = match inner {
         Some(address) => address.parse::<core::net::Ipv6Addr>().is_ok(),
         None => is_name(name),
     };
-    if good_port && good_name { Ok(name) } else { Err(Unroutable::Host) }
+    if is_valid_port && is_valid_name { Ok(name) } else { Err(Unroutable::Host) }
 }
 
 fn is_name(name: &str) -> bool {
-    let usual = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
-    let label = |label: &str| !label.is_empty() && label.bytes().all(usual);
+    let is_permitted = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
+    let label = |label: &str| !label.is_empty() && label.bytes().all(is_permitted);
     name.len() <= 253 && name.split('.').all(label)
 }
 
@@ -84,7 +86,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn hosts_match_by_name() {
+    fn hosts_match_ignoring_case_and_port() {
         for (pattern, authority, expected) in [
             ("api.example.com", "api.example.com", true),
             ("api.example.com", "API.Example.com:8443", true),
@@ -98,14 +100,14 @@ mod tests {
             ("[::1]", "[::1]:80", true),
             ("localhost", "localhost", true),
         ] {
-            let host = named(authority.as_bytes()).unwrap();
+            let host = host_of_authority(authority.as_bytes()).unwrap();
             assert_eq!(Host::parse(pattern).unwrap().matches(host), expected, "{pattern} {authority}");
         }
         for bad in [
             "", ".", "a.", ".a", "a..b", "a@b", "a:b", "a:123456", "a b", "[::1", "[x]", "a/b", "*.a",
             "\u{e9}",
         ] {
-            assert_eq!(named(bad.as_bytes()), Err(Unroutable::Host), "{bad}");
+            assert_eq!(host_of_authority(bad.as_bytes()), Err(Unroutable::Host), "{bad}");
         }
         for bad in ["", "*", "*.", "a.*", "*.*.a", "A", "a:80", "a.", "*.[::1]", "https://a"] {
             assert!(Host::parse(bad).is_err(), "{bad}");

@@ -1,7 +1,7 @@
-//! Which rule a request falls under.
+//! Finds the rule for a request.
 //!
-//! Rules are tried in their order; the first whose host, path and method match decides. A table of operations is one
-//! rule: among its rows the most specific wins, from the left, a literal segment before a variable.
+//! Rules are tried in order; the first whose host, path and method match applies. A table of operations is one rule.
+//! Within it the most specific row applies: from the left, a literal segment precedes a variable.
 //!
 //! | template | matches | does not |
 //! |---|---|---|
@@ -11,16 +11,16 @@
 //! | `/sims/**` | `/sims`, `/sims/`, `/sims/1`, `/sims/1/tags` | `/simsalabim` |
 //! | `/**` | every path | |
 //!
-//! `GET` in a rule is `HEAD` too. The query is not looked at.
+//! A rule for `GET` also matches `HEAD`. The query is ignored.
 //!
-//! **A path is matched as it is sent, and one that an upstream could read as another is refused** ([`Unroutable`]): an
-//! empty segment (`//`), a segment `.` or `..`, a separator in disguise (`%2f`, `%5c`, `\`, `%3f`, `%23`), parameters
-//! (`;`), a letter, digit, `-`, `.`, `_` or `~` in percent-encoding, an encoded percent sign that would decode once more
-//! (`%252f`), control characters, bytes that are not UTF-8. `%3A` and its like are the same as `:` in a variable; where
-//! a rule has such a character as a literal and the request has it encoded, the request is refused. A slash at the end
-//! is part of the path; where only that slash keeps a request from an earlier rule than the `/**` it reaches, the
-//! request is refused as well. So it is where only capitals, or dots and spaces at the ends of segments, keep it from
-//! another rule ([`PathCase`]): `/Admin` and `/admin%20` are `/admin` to many an upstream.
+//! **A path is matched as it was sent, and a path that an upstream could parse differently is refused**
+//! ([`Unroutable`]): an empty segment (`//`), a segment `.` or `..`, an encoded or alternative separator (`%2f`, `%5c`,
+//! `\`, `%3f`, `%23`), parameters (`;`), a percent-encoded letter, digit, `-`, `.`, `_` or `~`, double percent-encoding
+//! (`%252f`), control characters, and bytes that are not UTF-8. In a variable, `%3A` and other encoded `pchar`
+//! characters equal the plain character; where a literal of a rule has such a character and the request has it encoded,
+//! the request is refused. A trailing slash is part of the path. A request is refused too if it would match another
+//! rule with the trailing slash added or removed, or, under [`PathCase::Fold`], with case folded and dots and spaces
+//! removed from the ends of segments: many upstreams treat `/Admin` and `/admin%20` as `/admin`.
 
 mod host;
 mod path;
@@ -35,7 +35,7 @@ pub use rule::{Access, Rule};
 pub use rules::{Rules, Unmatched};
 
 pub(crate) use path::Path;
-pub(crate) use rule::Demand;
+pub(crate) use rule::Requirements;
 pub(crate) use rules::Route;
 pub(crate) use table::Table;
 pub(crate) use template::Template;

@@ -1,68 +1,80 @@
+//! Paths of requests.
+
 use alloc::{borrow::Cow, string::String, vec::Vec};
 use core::fmt;
 
 use serde::Deserialize;
 
-/// Why a request is not matched with any rule: two readers could read it in two ways.
+/// Maximum length of a path in bytes. Common servers limit the whole request line to this length.
+const MAX_PATH_BYTES: usize = 8192;
+
+/// Maximum number of segments. Templates cannot have more.
+pub(super) const MAX_SEGMENTS: usize = 64;
+
+/// Typical number of segments: enough for every operation of Soracom behind a prefix, with one allocation.
+const TYPICAL_SEGMENTS: usize = 8;
+
+/// Why a request is ambiguous: two parsers could interpret it differently.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Unroutable {
-    /// No method, or none that is a token.
+    /// The method is missing or not a token.
     Method,
-    /// No host where a rule asks for it, several, or one that is none.
+    /// The host is missing although a rule needs it, repeated, or malformed.
     Host,
-    /// No path, several, one that does not start with `/`, or one with characters that none may have.
+    /// The path is missing, repeated, does not start with `/`, or has characters that are not permitted.
     Path,
     /// The path is longer than any rule can match.
     TooLong,
-    /// `//`.
+    /// The path has an empty segment (`//`).
     EmptySegment,
-    /// A segment `.` or `..`, in any spelling.
+    /// The path has a segment `.` or `..`.
     DotSegment,
-    /// `%2f`, `%5c`, `\`, `%3f` or `%23`.
+    /// The path has `%2f`, `%5c`, `\`, `%3f` or `%23`.
     Separator,
-    /// `;` or `%3b`.
+    /// The path has `;` or `%3b`.
     Parameters,
-    /// Percent-encoding where the character itself would do and means the same.
+    /// The path has percent-encoding where the plain character means the same.
     NotCanonical,
-    /// `%25` before two hexadecimal digits.
+    /// The path has `%25` before two hexadecimal digits.
     DoubleEncoding,
-    /// A slash at the end is all that keeps it from another rule.
+    /// The path matches another rule with the trailing slash added or removed.
     TrailingSlash,
-    /// Capitals, or dots and spaces at the ends of its segments, are all that keeps it from another rule.
+    /// The path matches another rule with case folded, or with dots and spaces removed from the ends of segments.
     ReadAlike,
 }
 
-/// Whether the upstream may take paths for the same that differ in capitals, or in dots and spaces at the ends of segments.
+/// Whether paths that differ only in case, or in dots and spaces at the ends of segments, may be equal for the
+/// upstream.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum PathCase {
-    /// It may: where such a path falls under another rule, the request is refused.
+    /// They may be equal: a request is refused if such a path matches another rule.
     #[default]
     Fold,
-    /// It tells them apart.
+    /// They are different paths.
     Exact,
 }
 
 /// How a segment is compared with a literal of a template.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Reading {
-    AsSent,
+pub(super) enum PathComparison {
+    Exact,
     Folded,
 }
 
-impl Reading {
-    pub(super) fn is_same(self, literal: &str, segment: &str) -> bool {
+impl PathComparison {
+    pub(super) fn equals(self, literal: &str, segment: &str) -> bool {
         match self {
-            Self::AsSent => literal == segment,
-            // A literal has neither spaces nor letters beyond ASCII.
+            Self::Exact => literal == segment,
+            // Literals have neither spaces nor letters beyond ASCII.
             Self::Folded => literal.trim_end_matches('.').eq_ignore_ascii_case(segment),
         }
     }
 }
 
 impl Unroutable {
-    /// Every one of them.
+    /// All variants.
     pub const ALL: [Self; 12] = [
         Self::Method,
         Self::Host,
@@ -78,7 +90,7 @@ impl Unroutable {
         Self::ReadAlike,
     ];
 
-    /// Returns the stable code for answers, logs and metrics.
+    /// Returns the stable code for responses, logs and metrics.
     pub const fn code(self) -> &'static str {
         match self {
             Self::Method => "method_malformed",
@@ -105,32 +117,32 @@ impl fmt::Display for Unroutable {
             Self::Path => "the path is malformed",
             Self::TooLong => "the path is too long",
             Self::EmptySegment => "the path has an empty segment",
-            Self::DotSegment => "the path has a segment of dots",
-            Self::Separator => "the path has a separator in disguise",
+            Self::DotSegment => "the path has a `.` or `..` segment",
+            Self::Separator => "the path has an encoded separator or a backslash",
             Self::Parameters => "the path has parameters",
-            Self::NotCanonical => "the path is not in its canonical spelling",
-            Self::DoubleEncoding => "the path is encoded twice",
-            Self::TrailingSlash => "the path is ambiguous by the slash at its end",
+            Self::NotCanonical => "the path has unnecessary percent-encoding",
+            Self::DoubleEncoding => "the path is percent-encoded twice",
+            Self::TrailingSlash => "the path is ambiguous because of its trailing slash",
             Self::ReadAlike => {
-                "the path is ambiguous by its capitals, or by a dot or space at the end of a segment"
+                "the path is ambiguous because of its case, or of a dot or space at the end of a segment"
             }
         })
     }
 }
 
-/// A path that has one reading. A slash at its end is a last segment that is empty.
+/// An unambiguous path. A trailing slash is an empty last segment.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Path<'r>(Vec<Segment<'r>>);
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Segment<'r> {
     pub(super) text: Cow<'r, str>,
-    /// Whether a character that may stand in a literal was sent in percent-encoding.
-    pub(super) respelled: bool,
+    /// Whether a character that is permitted in literals was percent-encoded.
+    pub(super) has_encoded_pchar: bool,
 }
 
 impl<'r> Path<'r> {
-    /// `target` is the request target in origin form (RFC 9112 section 3.2.1), its query included.
+    /// Parses a request target in origin form (RFC 9112 section 3.2.1). The query is ignored.
     pub(crate) fn parse(target: &'r [u8]) -> Result<Self, Unroutable> {
         let end = target.iter().position(|byte| *byte == b'?').unwrap_or(target.len());
         let path = target.get(..end).unwrap_or_default();
@@ -138,10 +150,10 @@ impl<'r> Path<'r> {
             return Err(Unroutable::TooLong);
         }
         let path = core::str::from_utf8(path).map_err(|_| Unroutable::Path)?;
-        let mut left = path.strip_prefix('/').ok_or(Unroutable::Path)?.split('/').peekable();
-        let mut segments = Vec::with_capacity(USUAL_SEGMENTS);
-        while let Some(segment) = left.next() {
-            if segment.is_empty() && left.peek().is_some() {
+        let mut remaining = path.strip_prefix('/').ok_or(Unroutable::Path)?.split('/').peekable();
+        let mut segments = Vec::with_capacity(TYPICAL_SEGMENTS);
+        while let Some(segment) = remaining.next() {
+            if segment.is_empty() && remaining.peek().is_some() {
                 return Err(Unroutable::EmptySegment);
             }
             if segments.len() == MAX_SEGMENTS {
@@ -156,28 +168,27 @@ impl<'r> Path<'r> {
         &self.0
     }
 
-    /// The same with the slash at its end taken away or added.
-    pub(super) fn toggled(&self) -> Self {
+    /// Returns the path with its trailing slash removed or added.
+    pub(super) fn with_trailing_slash_toggled(&self) -> Self {
         let mut segments = self.0.clone();
         if segments.last().is_some_and(|last| last.text.is_empty()) {
-            // "/" is one empty segment: there is no other spelling of it.
+            // "/" is one empty segment and stays unchanged.
             if segments.len() > 1 {
                 segments.pop();
             }
         } else {
-            segments.push(Segment { text: Cow::Borrowed(""), respelled: false });
+            segments.push(Segment { text: Cow::Borrowed(""), has_encoded_pchar: false });
         }
         Self(segments)
     }
 
-    /// Whether [`folded`](Self::folded) is another path.
-    pub(super) fn folds(&self) -> bool {
-        self.0.iter().any(Segment::folds)
+    /// Returns whether [`folded`](Self::folded) differs from this path.
+    pub(super) fn changes_when_folded(&self) -> bool {
+        self.0.iter().any(Segment::changes_when_folded)
     }
 
-    /// As it is to a reader that does not tell capitals from small letters, and for which a name does not begin with a
-    /// space nor end with a space or dot, as for file systems of Windows. Nothing is left of some segments: an empty one is
-    /// one slash more to it.
+    /// Returns the path as seen by an upstream that ignores case, leading spaces and trailing spaces and dots of names,
+    /// like the file systems of Windows. Segments that become empty are removed, like repeated slashes.
     pub(super) fn folded(&self) -> Self {
         let mut segments: Vec<Segment<'r>> = self.0.iter().map(Segment::folded).collect();
         let last = segments.pop();
@@ -188,32 +199,32 @@ impl<'r> Path<'r> {
 }
 
 impl<'r> Segment<'r> {
-    fn folds(&self) -> bool {
-        self.text.chars().any(|character| folded(character) != character)
-            || without_ends(&self.text).len() < self.text.len()
+    fn changes_when_folded(&self) -> bool {
+        self.text.chars().any(|character| fold_character(character) != character)
+            || trim_segment(&self.text).len() < self.text.len()
     }
 
     fn folded(&self) -> Self {
-        let text = without_ends(&self.text).chars().map(folded).collect();
-        Self { text: Cow::Owned(text), respelled: self.respelled }
+        let text = trim_segment(&self.text).chars().map(fold_character).collect();
+        Self { text: Cow::Owned(text), has_encoded_pchar: self.has_encoded_pchar }
     }
 
     fn parse(raw: &'r str) -> Result<Self, Unroutable> {
         if matches!(raw, "." | "..") {
             return Err(Unroutable::DotSegment);
         }
-        if let Some(odd) = raw.bytes().find(|byte| !is_plain(*byte) && *byte != b'%') {
-            return Err(match odd {
+        if let Some(invalid) = raw.bytes().find(|byte| !is_pchar(*byte) && *byte != b'%') {
+            return Err(match invalid {
                 b';' => Unroutable::Parameters,
                 b'\\' => Unroutable::Separator,
                 _ => Unroutable::Path,
             });
         }
         if !raw.contains('%') {
-            return Ok(Self { text: Cow::Borrowed(raw), respelled: false });
+            return Ok(Self { text: Cow::Borrowed(raw), has_encoded_pchar: false });
         }
         let mut bytes = Vec::with_capacity(raw.len());
-        let mut respelled = false;
+        let mut has_encoded_pchar = false;
         let mut rest = raw.as_bytes();
         while let Some((byte, after)) = rest.split_first() {
             rest = after;
@@ -221,28 +232,28 @@ impl<'r> Segment<'r> {
                 bytes.push(*byte);
                 continue;
             }
-            let (decoded, after) = hexadecimal(rest).ok_or(Unroutable::Path)?;
+            let (decoded, after) = percent_hex(rest).ok_or(Unroutable::Path)?;
             rest = after;
             match decoded {
                 b'/' | b'\\' | b'?' | b'#' => return Err(Unroutable::Separator),
                 b';' => return Err(Unroutable::Parameters),
-                b'%' if hexadecimal(rest).is_some() => return Err(Unroutable::DoubleEncoding),
+                b'%' if percent_hex(rest).is_some() => return Err(Unroutable::DoubleEncoding),
                 byte if is_unreserved(byte) => return Err(Unroutable::NotCanonical),
                 byte if byte.is_ascii_control() => return Err(Unroutable::Path),
                 byte => {
-                    respelled |= is_plain(byte);
+                    has_encoded_pchar |= is_pchar(byte);
                     bytes.push(byte);
                 }
             }
         }
         let text = String::from_utf8(bytes).map_err(|_| Unroutable::Path)?;
-        Ok(Self { text: Cow::Owned(text), respelled })
+        Ok(Self { text: Cow::Owned(text), has_encoded_pchar })
     }
 }
 
-/// Literals are ASCII: of all other letters only these four become one that can stand there, whether a reader folds to
-/// small letters or to capitals.
-const fn folded(character: char) -> char {
+/// Folds a character for the comparison with literals, which are ASCII. Of all other letters, only these four map to
+/// ASCII letters when converted to lower or upper case.
+const fn fold_character(character: char) -> char {
     match character {
         '\u{17f}' => 's',
         '\u{212a}' => 'k',
@@ -251,36 +262,27 @@ const fn folded(character: char) -> char {
     }
 }
 
-fn without_ends(text: &str) -> &str {
+fn trim_segment(text: &str) -> &str {
     text.trim_start().trim_end_matches(|end: char| end == '.' || end.is_whitespace())
 }
 
-/// The byte that two digits spell, and what follows.
-fn hexadecimal(bytes: &[u8]) -> Option<(u8, &[u8])> {
+/// Decodes two hexadecimal digits. Returns the byte and the remaining bytes.
+fn percent_hex(bytes: &[u8]) -> Option<(u8, &[u8])> {
     let ([high, low], rest) = bytes.split_first_chunk()?;
     let digit = |byte: u8| char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
     Some((digit(*high)? << 4 | digit(*low)?, rest))
 }
 
-/// RFC 3986 section 2.3.
+/// Returns whether a byte is unreserved (RFC 3986 section 2.3).
 const fn is_unreserved(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~')
 }
 
-/// RFC 3986 section 3.3, `pchar`, without `;`.
-pub(super) const fn is_plain(byte: u8) -> bool {
+/// Returns whether a byte is a `pchar` (RFC 3986 section 3.3) other than `;`.
+pub(super) const fn is_pchar(byte: u8) -> bool {
     is_unreserved(byte)
         || matches!(byte, b'!' | b'$' | b'&' | b'\'' | b'(' | b')' | b'*' | b'+' | b',' | b'=' | b':' | b'@')
 }
-
-/// What common servers take at most for the whole request line.
-const MAX_PATH_BYTES: usize = 8192;
-
-/// No template has as many.
-pub(super) const MAX_SEGMENTS: usize = 64;
-
-/// Enough for every operation of Soracom, behind a prefix: one allocation.
-const USUAL_SEGMENTS: usize = 8;
 
 #[cfg(test)]
 mod tests {
@@ -291,7 +293,7 @@ mod tests {
     }
 
     #[test]
-    fn one_reading_or_none() {
+    fn ambiguous_paths_are_refused() {
         for (path, expected) in [
             ("/", &[""][..]),
             ("/?x=/../%2f", &[""]),
@@ -361,7 +363,7 @@ mod tests {
     use std::{format, string::ToString};
 
     #[test]
-    fn codes_are_one_to_one() {
+    fn codes_and_texts_are_unique() {
         let codes: std::collections::BTreeSet<_> = Unroutable::ALL.iter().map(|why| why.code()).collect();
         let texts: std::collections::BTreeSet<_> =
             Unroutable::ALL.iter().map(|why| why.to_string()).collect();

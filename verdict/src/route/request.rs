@@ -1,10 +1,12 @@
+//! The parts of a request that rules match.
+
 use super::{Unroutable, host};
 use crate::policy::is_token;
 
-/// What rules look at.
+/// The parts of a request that rules match.
 pub(super) struct Request<'r> {
     pub(super) method: &'r str,
-    /// Empty where no rule asks for it.
+    /// The host, or empty if no rule needs it.
     pub(super) host: &'r str,
     pub(super) target: &'r [u8],
     /// The method that a CORS preflight asks for.
@@ -16,20 +18,21 @@ impl<'r> Request<'r> {
         headers: impl Iterator<Item = (&'r str, &'r [u8])> + Clone,
         with_host: bool,
     ) -> Result<Self, Unroutable> {
-        let method = only(headers.clone(), &[":method"], Unroutable::Method)?;
-        let method = method.and_then(name).ok_or(Unroutable::Method)?;
-        let target = only(headers.clone(), &[":path"], Unroutable::Path)?.ok_or(Unroutable::Path)?;
+        let method = single_header(headers.clone(), &[":method"], Unroutable::Method)?;
+        let method = method.and_then(parse_method).ok_or(Unroutable::Method)?;
+        let target = single_header(headers.clone(), &[":path"], Unroutable::Path)?.ok_or(Unroutable::Path)?;
         let host = if with_host {
-            let authority = only(headers.clone(), &[":authority", "host"], Unroutable::Host)?;
-            host::named(authority.ok_or(Unroutable::Host)?)?
+            let authority = single_header(headers.clone(), &[":authority", "host"], Unroutable::Host)?;
+            host::host_of_authority(authority.ok_or(Unroutable::Host)?)?
         } else {
             ""
         };
-        // Fetch standard, section 4.8: both headers make a preflight.
+        // Fetch standard, section 4.8: a preflight has both headers.
         let has_origin = || headers.clone().any(|(name, _)| name.eq_ignore_ascii_case("origin"));
         let preflight = if method == "OPTIONS" && has_origin() {
-            let asked = only(headers.clone(), &["access-control-request-method"], Unroutable::Method)?;
-            asked.map(|asked| name(asked).ok_or(Unroutable::Method)).transpose()?
+            let requested =
+                single_header(headers.clone(), &["access-control-request-method"], Unroutable::Method)?;
+            requested.map(|requested| parse_method(requested).ok_or(Unroutable::Method)).transpose()?
         } else {
             None
         };
@@ -37,26 +40,26 @@ impl<'r> Request<'r> {
     }
 }
 
-/// None when there is none; several must be the same.
-fn only<'r>(
+/// Returns the value of the header with one of these names, or `None` without one. Repeated headers must be equal.
+fn single_header<'r>(
     headers: impl Iterator<Item = (&'r str, &'r [u8])>,
     names: &[&str],
-    several: Unroutable,
+    ambiguous: Unroutable,
 ) -> Result<Option<&'r [u8]>, Unroutable> {
     let mut found = None;
     for (name, value) in headers {
-        if names.iter().any(|wanted| wanted.eq_ignore_ascii_case(name))
+        if names.iter().any(|expected| expected.eq_ignore_ascii_case(name))
             && found.replace(value).is_some_and(|before| before != value)
         {
-            return Err(several);
+            return Err(ambiguous);
         }
     }
     Ok(found)
 }
 
-/// A method (RFC 9110 sections 5.6.2 and 9.1) without small letters: methods differ by case, and yet many an upstream
-/// takes `delete` for `DELETE`.
-fn name(bytes: &[u8]) -> Option<&str> {
+/// Parses a method (RFC 9110 sections 5.6.2 and 9.1). Lower case letters are refused: methods are case-sensitive, but
+/// many upstreams treat `delete` as `DELETE`.
+fn parse_method(bytes: &[u8]) -> Option<&str> {
     let text = core::str::from_utf8(bytes).ok()?;
     (is_token(text) && !text.bytes().any(|byte| byte.is_ascii_lowercase())).then_some(text)
 }

@@ -1,16 +1,18 @@
+//! Rules for requests.
+
 use alloc::{format, string::String, vec::Vec};
 
 use serde::{Deserialize, Deserializer};
 
-use super::{Path, Table, Template, Unroutable, host::Host, path::Reading, request::Request};
+use super::{Path, Table, Template, Unroutable, host::Host, path::PathComparison, request::Request};
 use crate::{
     Mode, StalePolicy,
-    claim::Wanted,
+    claim::ClaimMatcher,
     config::{checked, pairs, printable},
     permission::is_name,
 };
 
-/// Which requests, and what is demanded of them.
+/// A rule: which requests it matches, and its requirements.
 #[derive(Debug, Clone, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[cfg_attr(feature = "schema", schemars(with = "Fields"))]
@@ -19,7 +21,7 @@ pub struct Rule {
     hosts: Vec<Host>,
     target: Target,
     methods: Vec<String>,
-    demand: Demand,
+    requirements: Requirements,
 }
 
 #[derive(Debug, Clone)]
@@ -28,56 +30,56 @@ enum Target {
     Table(Table),
 }
 
-/// What a request must bring.
+/// The requirements of a rule on matching requests.
 #[derive(Debug, Clone)]
-pub(crate) struct Demand {
+pub(crate) struct Requirements {
     pub(crate) access: Access,
-    /// One of them; any that the policy accepts when there are none here.
+    /// The accepted issuers. Empty: all issuers of the policy.
     pub(crate) issuers: Vec<String>,
-    /// One of them; any that the policy accepts when there are none here.
+    /// The accepted audiences. Empty: all audiences of the policy.
     pub(crate) audiences: Vec<String>,
-    pub(crate) claims: Vec<(String, Wanted)>,
+    pub(crate) claims: Vec<(String, ClaimMatcher)>,
     pub(crate) scopes: Vec<String>,
     pub(crate) permission: Option<String>,
-    /// Names of places of credentials; any that the policy accepts when there are none here.
+    /// The names of the accepted credential sources. Empty: all sources of the policy.
     pub(crate) credentials: Vec<String>,
     pub(crate) staleness: Option<StalePolicy>,
-    /// That of the policy when there is none here.
+    /// The mode, or `None` for that of the policy.
     pub(crate) mode: Option<Mode>,
     preflight: Preflight,
 }
 
-/// Whether a credential is needed.
+/// Whether a credential is required.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Access {
-    /// No credential is looked at.
+    /// Credentials are not checked.
     Public,
-    /// One that is sent must be good; none is fine.
+    /// A credential is not required, but must be valid if it is sent.
     Optional,
-    /// A good credential is needed.
+    /// A valid credential is required.
     #[default]
     Required,
 }
 
-/// What becomes of a CORS preflight, which browsers send without credentials.
+/// How to treat a CORS preflight, which browsers send without credentials.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 enum Preflight {
-    /// It is a request like any other.
+    /// Preflights are treated like other requests.
     #[default]
     Check,
-    /// It passes if the method that it asks for matches the rule: the upstream answers it.
+    /// A preflight passes if the method that it asks for matches the rule. The upstream answers it.
     Pass,
 }
 
-/// A rule that matches.
-pub(super) struct Found<'p> {
-    /// Its number.
+/// A rule that matches a request.
+pub(super) struct RuleMatch<'p> {
+    /// The index of the rule.
     pub(super) rule: usize,
-    pub(super) demand: &'p Demand,
+    pub(super) requirements: &'p Requirements,
     pub(super) access: Access,
     pub(super) permission: Option<&'p str>,
     pub(super) template: &'p Template,
@@ -85,7 +87,7 @@ pub(super) struct Found<'p> {
 }
 
 impl Rule {
-    /// How many operations it is about.
+    /// Returns the number of operations of the rule.
     pub(super) fn operations(&self) -> usize {
         match &self.target {
             Target::Template(_) => 1,
@@ -93,24 +95,24 @@ impl Rule {
         }
     }
 
-    pub(super) fn asks_for_permission(&self) -> bool {
-        self.demand.permission.is_some() || matches!(self.target, Target::Table(_))
+    pub(super) fn requires_permission(&self) -> bool {
+        self.requirements.permission.is_some() || matches!(self.target, Target::Table(_))
     }
 
-    pub(super) fn asks_for_host(&self) -> bool {
+    pub(super) fn requires_host(&self) -> bool {
         !self.hosts.is_empty()
     }
 
-    /// Whether a literal of its paths is another text when it is folded.
-    pub(super) fn folds(&self) -> bool {
+    /// Returns whether a literal of its paths changes when it is folded.
+    pub(super) fn changes_when_folded(&self) -> bool {
         match &self.target {
-            Target::Template(template) => template.folds(),
-            Target::Table(table) => table.templates().any(Template::folds),
+            Target::Template(template) => template.changes_when_folded(),
+            Target::Table(table) => table.templates().any(Template::changes_when_folded),
         }
     }
 
-    pub(super) const fn demand(&self) -> &Demand {
-        &self.demand
+    pub(super) const fn requirements(&self) -> &Requirements {
+        &self.requirements
     }
 
     pub(super) fn find<'p>(
@@ -118,32 +120,32 @@ impl Rule {
         rule: usize,
         request: &Request<'_>,
         path: &Path<'_>,
-        reading: Reading,
-    ) -> Result<Option<Found<'p>>, Unroutable> {
+        comparison: PathComparison,
+    ) -> Result<Option<RuleMatch<'p>>, Unroutable> {
         if !self.hosts.is_empty() && !self.hosts.iter().any(|host| host.matches(request.host)) {
             return Ok(None);
         }
-        let asked = request.preflight.filter(|_| self.demand.preflight == Preflight::Pass);
-        let method = asked.unwrap_or(request.method);
-        if !self.methods.is_empty() && !self.methods.iter().any(|known| covers(known, method)) {
+        let requested = request.preflight.filter(|_| self.requirements.preflight == Preflight::Pass);
+        let method = requested.unwrap_or(request.method);
+        if !self.methods.is_empty() && !self.methods.iter().any(|known| method_matches(known, method)) {
             return Ok(None);
         }
-        let demand = &self.demand;
-        let preflight = asked.is_some();
+        let requirements = &self.requirements;
+        let preflight = requested.is_some();
         Ok(match &self.target {
-            Target::Template(template) => template.matches(path, reading)?.then_some(Found {
+            Target::Template(template) => template.matches(path, comparison)?.then_some(RuleMatch {
                 rule,
-                demand,
-                access: demand.access,
-                permission: demand.permission.as_deref(),
+                requirements,
+                access: requirements.access,
+                permission: requirements.permission.as_deref(),
                 template,
                 preflight,
             }),
-            Target::Table(table) => table.find(path, reading, method)?.map(|operation| Found {
+            Target::Table(table) => table.find(path, comparison, method)?.map(|operation| RuleMatch {
                 rule,
-                demand,
-                access: if operation.public { Access::Public } else { demand.access },
-                permission: (!operation.exempt && demand.access == Access::Required)
+                requirements,
+                access: if operation.public { Access::Public } else { requirements.access },
+                permission: (!operation.exempt && requirements.access == Access::Required)
                     .then_some(operation.name.as_str()),
                 template: &operation.template,
                 preflight,
@@ -152,16 +154,16 @@ impl Rule {
     }
 }
 
-/// Whoever may `GET` may ask for the headers alone.
-pub(super) fn covers(known: &str, method: &str) -> bool {
-    known == method || (known == "GET" && method == "HEAD")
+/// Returns whether a method of a rule matches. `GET` also matches `HEAD`.
+pub(super) fn method_matches(rule_method: &str, method: &str) -> bool {
+    rule_method == method || (rule_method == "GET" && method == "HEAD")
 }
 
 pub(super) fn is_method(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_uppercase() || byte == b'-')
 }
 
-/// A method in capitals.
+/// A method in upper case.
 #[derive(Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(try_from = "String")]
@@ -172,7 +174,7 @@ impl TryFrom<String> for Method {
     type Error = &'static str;
 
     fn try_from(text: String) -> Result<Self, Self::Error> {
-        if is_method(&text) { Ok(Self(text)) } else { Err("must be a method in capitals") }
+        if is_method(&text) { Ok(Self(text)) } else { Err("must be a method in upper case") }
     }
 }
 
@@ -187,9 +189,9 @@ impl TryFrom<String> for Scope {
     type Error = &'static str;
 
     fn try_from(text: String) -> Result<Self, Self::Error> {
-        let usual = |byte: u8| byte.is_ascii_graphic() && !matches!(byte, b'"' | b'\\');
-        let is_scope = !text.is_empty() && text.bytes().all(usual);
-        if is_scope { Ok(Self(text)) } else { Err("must be printable, without spaces, \" and \\") }
+        let is_permitted = |byte: u8| byte.is_ascii_graphic() && !matches!(byte, b'"' | b'\\');
+        let is_scope = !text.is_empty() && text.bytes().all(is_permitted);
+        if is_scope { Ok(Self(text)) } else { Err("must be printable ASCII without spaces, \" and \\") }
     }
 }
 
@@ -202,48 +204,51 @@ fn permission_name<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<
     )
 }
 
-/// Which requests, by either `path` or `operations`, and what is demanded of them.
+/// A rule: which requests it matches, by either `path` or `operations`, and its requirements.
 #[derive(Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 struct Fields {
-    /// Hosts, or `*.` before one for every name below it; any without it.
+    /// The hosts, where `*.` before a name matches all names below it. Empty: any host.
     #[serde(default)]
     hosts: Vec<Host>,
-    /// A template such as `/sims/{sim_id}` or `/files/**`.
+    /// A path template such as `/sims/{sim_id}` or `/files/**`.
     #[serde(default)]
     path: Option<Template>,
+    /// A table of operations instead of one path.
     #[serde(default)]
     operations: Option<Table>,
-    /// Methods in capitals; any without it.
+    /// The methods in upper case. Empty: any method.
     #[serde(default)]
     methods: Vec<Method>,
     #[serde(default)]
     access: Access,
-    /// Issuers of which the token must have one.
+    /// The accepted issuers. Empty: any accepted issuer.
     #[serde(default)]
     issuers: Vec<String>,
-    /// Audiences of which the token must have one.
+    /// The accepted audiences. Empty: any accepted audience.
     #[serde(default)]
     audiences: Vec<String>,
-    /// Claims by their paths, and what each must be.
+    /// The required claims: the path of each claim and its value.
     #[serde(default, deserialize_with = "pairs")]
     #[cfg_attr(
         feature = "schema",
-        schemars(with = "alloc::collections::BTreeMap<String, crate::claim::shape::Wanted>")
+        schemars(with = "alloc::collections::BTreeMap<String, crate::claim::shape::ClaimMatcher>")
     )]
-    claims: Vec<(String, Wanted)>,
-    /// Scopes, all of which the token must have.
+    claims: Vec<(String, ClaimMatcher)>,
+    /// The required scopes: the token must have all of them.
     #[serde(default)]
     scopes: Vec<Scope>,
     /// The permission that the subject must have: `Tag:operation`.
     #[serde(default, deserialize_with = "permission_name")]
     permission: Option<String>,
-    /// Names of the credential sources that are accepted; any without it.
+    /// The names of the accepted credential sources. Empty: any source.
     #[serde(default)]
     credentials: Vec<String>,
+    /// How to decide while the bundle is stale, instead of `outage_grace_seconds`.
     #[serde(default)]
     stale: Option<StalePolicy>,
+    /// The mode, instead of that of the policy.
     #[serde(default)]
     mode: Option<Mode>,
     #[serde(default)]
@@ -273,34 +278,36 @@ impl TryFrom<Fields> for Rule {
         let target = match (path, operations) {
             (Some(template), None) => Target::Template(template),
             (None, Some(table)) => Target::Table(table),
-            _ => return Err("needs either `path` or `operations`".into()),
+            _ => return Err("exactly one of `path` and `operations` is required".into()),
         };
         if matches!(target, Target::Table(_)) && permission.is_some() {
-            return Err("has `operations`, whose names are the permissions".into());
+            return Err(
+                "`permission` is not permitted with `operations`, whose names are the permissions".into()
+            );
         }
-        let demands = !issuers.is_empty()
+        let has_requirements = !issuers.is_empty()
             || !audiences.is_empty()
             || !claims.is_empty()
             || !scopes.is_empty()
             || permission.is_some();
-        if access == Access::Public && (demands || !credentials.is_empty() || staleness.is_some()) {
-            return Err("is public and demands something of a credential".into());
+        if access == Access::Public && (has_requirements || !credentials.is_empty() || staleness.is_some()) {
+            return Err("a public rule must not have requirements on credentials".into());
         }
         if access == Access::Optional && (permission.is_some() || matches!(target, Target::Table(_))) {
-            return Err("is optional, so it cannot demand a permission".into());
+            return Err("an optional rule must not require a permission".into());
         }
-        for name in claims.iter().filter_map(|(_, wanted)| wanted.path_variable()) {
-            let known = match &target {
+        for name in claims.iter().filter_map(|(_, matcher)| matcher.path_variable()) {
+            let is_known = match &target {
                 Target::Template(template) => template.has_variable(name),
                 Target::Table(table) => table.templates().any(|template| template.has_variable(name)),
             };
-            if !known {
-                return Err(format!("has no path variable `{}`", printable(name)));
+            if !is_known {
+                return Err(format!("the path has no variable `{}`", printable(name)));
             }
         }
         let methods = methods.into_iter().map(|Method(method)| method).collect();
         let scopes = scopes.into_iter().map(|Scope(scope)| scope).collect();
-        let demand = Demand {
+        let requirements = Requirements {
             access,
             issuers,
             audiences,
@@ -312,6 +319,6 @@ impl TryFrom<Fields> for Rule {
             mode,
             preflight,
         };
-        Ok(Self { hosts, target, methods, demand })
+        Ok(Self { hosts, target, methods, requirements })
     }
 }

@@ -1,64 +1,67 @@
+//! The list of rules.
+
 use alloc::{string::String, vec::Vec};
 
 use serde::Deserialize;
 
 use super::{
     Path, PathCase, Template, Unroutable,
-    path::Reading,
+    path::PathComparison,
     request::Request,
-    rule::{Access, Demand, Found, Rule},
+    rule::{Access, Requirements, Rule, RuleMatch},
 };
 use crate::{Mode, Reason, StalePolicy, claim};
 
-/// Rules in their order.
+/// The rules in order of precedence.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[cfg_attr(feature = "schema", schemars(with = "Vec<Rule>"))]
 #[serde(from = "Vec<Rule>")]
 pub struct Rules {
     rules: Vec<Rule>,
-    /// Whether a literal of their paths is another text when it is folded.
-    fold: bool,
+    /// Whether a literal of a path changes when it is folded.
+    has_foldable_literal: bool,
 }
 
-/// What becomes of a request that no rule matches.
+/// How to treat a request that no rule matches.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Unmatched {
-    /// It is refused.
+    /// The request is refused.
     Refuse,
-    /// It passes with a good credential.
+    /// The request requires a valid credential.
     Required,
-    /// It passes with a good credential or none.
+    /// A credential is not required, but must be valid if it is sent.
     Optional,
-    /// It passes, and no credential is looked at.
+    /// The request passes, and credentials are not checked.
     Public,
 }
 
 impl From<Vec<Rule>> for Rules {
     fn from(rules: Vec<Rule>) -> Self {
-        let fold = rules.iter().any(Rule::folds);
-        Self { rules, fold }
+        let has_foldable_literal = rules.iter().any(Rule::changes_when_folded);
+        Self { rules, has_foldable_literal }
     }
 }
 
-/// The rule that a request falls under.
+/// The rule that applies to a request.
 #[derive(Debug, Default)]
 pub(crate) struct Route<'p, 'r> {
     pub(crate) access: Access,
     pub(crate) preflight: bool,
-    /// Its number.
+    /// The index of the rule.
     pub(crate) rule: Option<usize>,
-    /// None where no rule matched or there are none.
-    pub(crate) demand: Option<&'p Demand>,
+    /// The requirements of the rule, or `None` if no rule matched.
+    pub(crate) requirements: Option<&'p Requirements>,
     pub(crate) permission: Option<&'p str>,
-    place: Option<(&'p Template, Path<'r>)>,
+    matched: Option<(&'p Template, Path<'r>)>,
 }
 
 impl Route<'_, '_> {
+    /// Returns the name and value of each path variable.
     pub(crate) fn variables(&self) -> Vec<(&str, &str)> {
-        self.place.as_ref().map_or_else(Vec::new, |(template, path)| template.variables(path).collect())
+        self.matched.as_ref().map_or_else(Vec::new, |(template, path)| template.variables(path).collect())
     }
 }
 
@@ -68,43 +71,51 @@ impl Rules {
         self.rules.is_empty()
     }
 
-    /// The operations of all tables and the other rules, together.
+    /// Returns the number of operations in all tables plus the number of other rules.
     pub fn len(&self) -> usize {
         self.rules.iter().map(Rule::operations).sum()
     }
 
-    pub(crate) fn ask_for_permissions(&self) -> bool {
-        self.rules.iter().any(Rule::asks_for_permission)
+    /// Returns whether any rule requires a permission.
+    pub(crate) fn require_permissions(&self) -> bool {
+        self.rules.iter().any(Rule::requires_permission)
     }
 
-    /// Whether a rule looks at this member of a token, beyond what every request does.
-    pub(crate) fn look_at(&self, member: &str) -> bool {
-        self.rules.iter().map(Rule::demand).any(|Demand { audiences, claims, scopes, .. }| match member {
-            "aud" if !audiences.is_empty() => true,
-            "scope" | "scp" if !scopes.is_empty() => true,
-            _ => claims.iter().any(|(name, _)| claim::is_in(name, member)),
+    /// Returns whether a rule uses this top-level claim, beyond the claims that every request uses.
+    pub(crate) fn uses_claim(&self, member: &str) -> bool {
+        self.rules.iter().map(Rule::requirements).any(|Requirements { audiences, claims, scopes, .. }| {
+            match member {
+                "aud" if !audiences.is_empty() => true,
+                "scope" | "scp" if !scopes.is_empty() => true,
+                _ => claims.iter().any(|(name, _)| claim::needs_member(name, member)),
+            }
         })
     }
 
+    /// Returns the scopes that a rule requires.
     pub(crate) fn scopes(&self, rule: usize) -> &[String] {
-        self.rules.get(rule).map_or(&[], |rule| &rule.demand().scopes)
+        self.rules.get(rule).map_or(&[], |rule| &rule.requirements().scopes)
     }
 
+    /// Returns the stale policies of the rules.
     pub(crate) fn stale_policies(&self) -> impl Iterator<Item = StalePolicy> {
-        self.rules.iter().filter_map(|rule| rule.demand().staleness)
+        self.rules.iter().filter_map(|rule| rule.requirements().staleness)
     }
 
-    /// Whether any says so itself.
-    pub(crate) fn have(&self, mode: Mode) -> bool {
-        self.rules.iter().any(|rule| rule.demand().mode == Some(mode))
+    /// Returns whether any rule has this mode itself.
+    pub(crate) fn any_in_mode(&self, mode: Mode) -> bool {
+        self.rules.iter().any(|rule| rule.requirements().mode == Some(mode))
     }
 
-    /// The places of credentials that rules name, with the number of the rule.
+    /// Returns the credential source names in rules, each with the index of the rule.
     pub(crate) fn credentials(&self) -> impl Iterator<Item = (usize, &str)> {
-        let numbered = self.rules.iter().enumerate();
-        numbered.flat_map(|(at, rule)| rule.demand().credentials.iter().map(move |name| (at, name.as_str())))
+        let indexed = self.rules.iter().enumerate();
+        indexed.flat_map(|(at, rule)| {
+            rule.requirements().credentials.iter().map(move |name| (at, name.as_str()))
+        })
     }
 
+    /// Finds the rule for a request. `unmatched` applies if no rule matches.
     pub(crate) fn route<'p, 'r>(
         &'p self,
         unmatched: Option<Unmatched>,
@@ -112,7 +123,7 @@ impl Rules {
         headers: impl Iterator<Item = (&'r str, &'r [u8])> + Clone,
     ) -> Result<Route<'p, 'r>, Reason> {
         let fallback = match unmatched {
-            // A configuration without rules says that everything needs a credential.
+            // Without rules, every request requires a credential.
             None if self.is_empty() => Unmatched::Required,
             None => Unmatched::Refuse,
             Some(unmatched) => unmatched,
@@ -127,26 +138,27 @@ impl Rules {
             let access = access.ok_or(Reason::RouteUnmatched)?;
             return Ok(Route { access, ..Route::default() });
         }
-        let request = Request::of(headers, self.rules.iter().any(Rule::asks_for_host))?;
+        let request = Request::of(headers, self.rules.iter().any(Rule::requires_host))?;
         let path = Path::parse(request.target)?;
-        let found = self.find(&request, &path, Reading::AsSent)?;
-        // A closed template says itself whether a slash ends it; anything else takes both spellings.
-        let by_slash = match &found {
-            Some(found) => found.template.open,
+        let found = self.find(&request, &path, PathComparison::Exact)?;
+        // A template without `/**` determines whether a trailing slash matches. Otherwise both forms must match the
+        // same rule.
+        let checks_trailing_slash = match &found {
+            Some(found) => found.template.matches_prefix,
             None => access.is_some(),
         };
         let rule = found.as_ref().map(|found| found.rule);
-        if by_slash {
-            let other = self.find(&request, &path.toggled(), Reading::AsSent)?;
+        if checks_trailing_slash {
+            let other = self.find(&request, &path.with_trailing_slash_toggled(), PathComparison::Exact)?;
             if other.map(|other| other.rule) != rule {
                 return Err(Unroutable::TrailingSlash.into());
             }
         }
-        // What no rule matches and nothing lets pass is refused as that.
+        // An unmatched request that is refused anyway is reported as unmatched, not as ambiguous.
         let is_open = found.is_some() || access.is_some();
-        if case == PathCase::Fold && is_open && (self.fold || path.folds()) {
+        if case == PathCase::Fold && is_open && (self.has_foldable_literal || path.changes_when_folded()) {
             let folded = path.folded();
-            let other = self.find(&request, &folded, Reading::Folded)?;
+            let other = self.find(&request, &folded, PathComparison::Folded)?;
             let same_row = match (&other, &found) {
                 (Some(other), Some(found)) => core::ptr::eq(other.template, found.template),
                 (None, None) => true,
@@ -155,21 +167,22 @@ impl Rules {
             if !same_row || other.map(|other| other.rule) != rule {
                 return Err(Unroutable::ReadAlike.into());
             }
-            if by_slash {
-                let other = self.find(&request, &folded.toggled(), Reading::Folded)?;
+            if checks_trailing_slash {
+                let other =
+                    self.find(&request, &folded.with_trailing_slash_toggled(), PathComparison::Folded)?;
                 if other.map(|other| other.rule) != rule {
                     return Err(Unroutable::ReadAlike.into());
                 }
             }
         }
         match found {
-            Some(Found { rule, demand, access, permission, template, preflight }) => Ok(Route {
+            Some(RuleMatch { rule, requirements, access, permission, template, preflight }) => Ok(Route {
                 rule: Some(rule),
                 access,
                 preflight,
-                demand: Some(demand),
+                requirements: Some(requirements),
                 permission,
-                place: Some((template, path)),
+                matched: Some((template, path)),
             }),
             None => Ok(Route { access: access.ok_or(Reason::RouteUnmatched)?, ..Route::default() }),
         }
@@ -179,10 +192,10 @@ impl Rules {
         &'p self,
         request: &Request<'_>,
         path: &Path<'_>,
-        reading: Reading,
-    ) -> Result<Option<Found<'p>>, Unroutable> {
+        comparison: PathComparison,
+    ) -> Result<Option<RuleMatch<'p>>, Unroutable> {
         for (number, rule) in self.rules.iter().enumerate() {
-            if let Some(found) = rule.find(number, request, path, reading)? {
+            if let Some(found) = rule.find(number, request, path, comparison)? {
                 return Ok(Some(found));
             }
         }

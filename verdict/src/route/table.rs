@@ -10,13 +10,18 @@ use serde::Deserialize;
 
 use super::{
     Path, Template, Unroutable,
-    path::Reading,
-    rule::{covers, is_method},
+    path::PathComparison,
+    rule::{is_method, method_matches},
     template::Part,
 };
 use crate::{config::printable, permission::is_name};
 
-/// Every row is matched; where several do, the most specific wins.
+const HEADING: &str = "method\tpath\toperation";
+
+/// Maximum number of segments. Soracom's longest path has 7.
+const MAX_DEPTH: usize = 16;
+
+/// A table of operations as a prefix tree. The most specific matching row applies.
 #[derive(Debug, Clone, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[cfg_attr(feature = "schema", schemars(with = "Fields"))]
@@ -26,24 +31,24 @@ pub(crate) struct Table {
     operations: Vec<Operation>,
 }
 
-/// What a row is about.
+/// A row of the table.
 #[derive(Debug, Clone)]
 pub(crate) struct Operation {
     method: String,
     pub(super) template: Template,
     pub(super) name: String,
     pub(super) public: bool,
-    /// Whether any credential will do, whatever its permissions.
+    /// Whether a valid credential suffices, without a permission.
     pub(super) exempt: bool,
 }
 
 #[derive(Debug, Clone, Default)]
 struct Node {
-    /// In order.
+    /// The children by literal segment, in ascending order.
     literals: Vec<(String, usize)>,
     variable: Option<usize>,
-    /// Operations whose template ends here.
-    ends: Vec<usize>,
+    /// The indices of the operations whose template ends here.
+    operation_indices: Vec<usize>,
 }
 
 impl Node {
@@ -65,50 +70,52 @@ impl Table {
     pub(super) fn find(
         &self,
         path: &Path<'_>,
-        reading: Reading,
+        comparison: PathComparison,
         method: &str,
     ) -> Result<Option<&Operation>, Unroutable> {
-        let Some(found) = self.walk(0, 0, path, reading, method) else { return Ok(None) };
-        if found.template.matches(path, reading)? { Ok(Some(found)) } else { Ok(None) }
+        let Some(found) = self.walk(0, 0, path, comparison, method) else { return Ok(None) };
+        if found.template.matches(path, comparison)? { Ok(Some(found)) } else { Ok(None) }
     }
 
-    /// As deep as the longest template at most: [`MAX_DEPTH`].
+    /// Searches the tree. The recursion depth is bounded by [`MAX_DEPTH`].
     fn walk(
         &self,
         node: usize,
         depth: usize,
         path: &Path<'_>,
-        reading: Reading,
+        comparison: PathComparison,
         method: &str,
     ) -> Option<&Operation> {
         let node = self.nodes.get(node)?;
-        let Some(segment) = path.segments().get(depth) else { return self.ending(node, method) };
-        let deeper = depth.checked_add(1)?;
-        let literal = match reading {
-            Reading::AsSent => {
-                node.literal(&segment.text).and_then(|next| self.walk(next, deeper, path, reading, method))
-            }
-            // Their order is that of their exact texts, and several may be read alike.
-            Reading::Folded => {
-                let mut alike =
-                    node.literals.iter().filter(|(literal, _)| reading.is_same(literal, &segment.text));
-                alike.find_map(|(_, next)| self.walk(*next, deeper, path, reading, method))
+        let Some(segment) = path.segments().get(depth) else { return self.operation_at(node, method) };
+        let next_depth = depth.checked_add(1)?;
+        let literal = match comparison {
+            PathComparison::Exact => node
+                .literal(&segment.text)
+                .and_then(|next| self.walk(next, next_depth, path, comparison, method)),
+            // The literals are ordered by their exact text, and several can be equal when folded.
+            PathComparison::Folded => {
+                let mut equal_literals =
+                    node.literals.iter().filter(|(literal, _)| comparison.equals(literal, &segment.text));
+                equal_literals.find_map(|(_, next)| self.walk(*next, next_depth, path, comparison, method))
             }
         };
         if literal.is_some() {
             return literal;
         }
         let next = node.variable.filter(|_| !segment.text.is_empty())?;
-        self.walk(next, deeper, path, reading, method)
+        self.walk(next, next_depth, path, comparison, method)
     }
 
-    fn ending(&self, node: &Node, method: &str) -> Option<&Operation> {
-        let ends = || node.ends.iter().filter_map(|at| self.operations.get(*at));
-        ends()
+    /// Returns the operation with this method whose template ends at the node.
+    fn operation_at(&self, node: &Node, method: &str) -> Option<&Operation> {
+        let operation_indices = || node.operation_indices.iter().filter_map(|at| self.operations.get(*at));
+        operation_indices()
             .find(|operation| operation.method == method)
-            .or_else(|| ends().find(|operation| covers(&operation.method, method)))
+            .or_else(|| operation_indices().find(|operation| method_matches(&operation.method, method)))
     }
 
+    /// Adds an operation.
     fn insert(&mut self, operation: Operation) -> Result<(), String> {
         let mut at = 0usize;
         for part in &operation.template.parts {
@@ -117,8 +124,8 @@ impl Table {
             at = match part {
                 Part::Literal(text) => match node.literals.binary_search_by(|(known, _)| known.cmp(text)) {
                     Ok(_) => node.literal(text).unwrap_or(next),
-                    Err(place) => {
-                        node.literals.insert(place, (text.clone(), next));
+                    Err(position) => {
+                        node.literals.insert(position, (text.clone(), next));
                         next
                     }
                 },
@@ -130,11 +137,12 @@ impl Table {
         }
         let number = self.operations.len();
         let node = self.nodes.get_mut(at).ok_or("a node is missing")?;
-        let same = |at: &usize| self.operations.get(*at).is_some_and(|held| held.method == operation.method);
-        if node.ends.iter().any(same) {
-            return Err("the same method and path as a line before".into());
+        let has_same_method =
+            |at: &usize| self.operations.get(*at).is_some_and(|existing| existing.method == operation.method);
+        if node.operation_indices.iter().any(has_same_method) {
+            return Err("duplicate method and path".into());
         }
-        node.ends.push(number);
+        node.operation_indices.push(number);
         self.operations.push(operation);
         Ok(())
     }
@@ -145,15 +153,15 @@ impl Table {
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 struct Fields {
-    /// Lines of method, path and `Tag:operation`, with a tab between.
+    /// The operations: lines of method, path and `Tag:operation`, separated by tabs.
     table: String,
-    /// What precedes every path.
+    /// A prefix of all paths.
     #[serde(default)]
     prefix: String,
-    /// Names that need no credential.
+    /// The names of operations that require no credential.
     #[serde(default)]
     public: Vec<String>,
-    /// Names that need a credential and no permission.
+    /// The names of operations that require a credential but no permission.
     #[serde(default = "default_exempt")]
     exempt: Vec<String>,
 }
@@ -168,44 +176,45 @@ impl TryFrom<Fields> for Table {
 }
 
 impl Table {
-    /// Lines of method, path and name; a first line `method path operation` is a heading. The prefix stands in front of
-    /// every path. Names that are public need no credential, those that are exempt no permission.
+    /// Parses lines of method, path and name. A first line `method path operation` is a heading. `prefix` is prepended
+    /// to every path. Operations in `public` require no credential, and those in `exempt` no permission.
     fn new(table: &str, prefix: &str, public: &[String], exempt: &[String]) -> Result<Self, String> {
-        let mut read = Self { nodes: Vec::from([Node::default()]), operations: Vec::new() };
+        let mut parsed = Self { nodes: Vec::from([Node::default()]), operations: Vec::new() };
         for (number, line) in (1usize..).zip(table.lines()) {
             if line.is_empty() || (number == 1 && line == HEADING) {
                 continue;
             }
-            let operation = row(line, prefix, public, exempt);
+            let operation = parse_row(line, prefix, public, exempt);
             operation
-                .and_then(|operation| read.insert(operation))
+                .and_then(|operation| parsed.insert(operation))
                 .map_err(|why| format!("line {number}: {why}"))?;
         }
-        let unknown = |name: &&String| !read.operations.iter().any(|operation| operation.name == **name);
+        let unknown = |name: &&String| !parsed.operations.iter().any(|operation| operation.name == **name);
         if let Some(name) = public.iter().find(unknown) {
             return Err(format!("`{}` is public, but not in the table", printable(name)));
         }
-        if read.operations.is_empty() { Err("the table is empty".into()) } else { Ok(read) }
+        if parsed.operations.is_empty() { Err("the table is empty".into()) } else { Ok(parsed) }
     }
 }
 
-fn row(line: &str, prefix: &str, public: &[String], exempt: &[String]) -> Result<Operation, String> {
+/// Parses a row of the table.
+fn parse_row(line: &str, prefix: &str, public: &[String], exempt: &[String]) -> Result<Operation, String> {
     let mut columns = line.split('\t');
     let (Some(method), Some(path), Some(name), None) =
         (columns.next(), columns.next(), columns.next(), columns.next())
     else {
-        return Err("not method, path and name with a tab between".into());
+        return Err("expected method, path and name, separated by tabs".into());
     };
     if !is_method(method) {
-        return Err(format!("`{}` is not a method in capitals", printable(method)));
+        return Err(format!("`{}` is not a method in upper case", printable(method)));
     }
     if !is_name(name) {
         return Err(format!("`{}` is not `Tag:operation`", printable(name)));
     }
     let path = format!("{prefix}{path}");
     let template = Template::parse(&path).map_err(|why| format!("`{}` {why}", printable(&path)))?;
-    if template.open || template.parts.len() > MAX_DEPTH {
-        return Err("a path in a table has no `/**` and at most 16 segments".into());
+    if template.matches_prefix || template.parts.len() > MAX_DEPTH {
+        return Err("a path in a table must not have `/**`, and at most 16 segments".into());
     }
     let listed = |list: &[String]| list.iter().any(|listed| listed == name);
     Ok(Operation {
@@ -217,15 +226,10 @@ fn row(line: &str, prefix: &str, public: &[String], exempt: &[String]) -> Result
     })
 }
 
-/// Logging out works whatever the permissions are.
+/// Default of `exempt`: logging out requires no permission.
 fn default_exempt() -> Vec<String> {
     Vec::from([String::from("Auth:logout")])
 }
-
-const HEADING: &str = "method\tpath\toperation";
-
-/// Soracom's longest path has 7 segments.
-const MAX_DEPTH: usize = 16;
 
 #[cfg(test)]
 mod tests {
@@ -254,14 +258,14 @@ mod tests {
     }
 
     #[test]
-    fn every_operation_of_soracom_matches_its_own_template() {
+    fn soracom_operations_match_their_own_templates() {
         let table = table(SORACOM).unwrap();
         assert_eq!((table.len(), rows().count()), (481, 481));
         for (method, template, name) in rows() {
-            // Every variable its own value, so that none can be taken for another.
+            // Each variable has a distinct value, to detect swapped variables.
             let path = template.replace('{', "value-of-").replace('}', "");
             let parsed = Path::parse(path.as_bytes()).unwrap();
-            let found = table.find(&parsed, Reading::AsSent, method).unwrap().unwrap();
+            let found = table.find(&parsed, PathComparison::Exact, method).unwrap().unwrap();
             assert_eq!((found.name.as_str(), found.exempt), (name, name == "Auth:logout"), "{method} {path}");
             let variables: Vec<_> = found.template.variables(&parsed).collect();
             let expected: Vec<_> = template
@@ -271,13 +275,15 @@ mod tests {
                 .collect();
             let expected: Vec<_> = expected.iter().map(|(name, value)| (*name, value.as_str())).collect();
             assert_eq!(variables, expected, "{method} {path}");
-            assert!(table.find(&parsed, Reading::AsSent, "PATCH").unwrap().is_none());
-            assert!(table.find(&parsed, Reading::AsSent, &method.to_ascii_lowercase()).unwrap().is_none());
+            assert!(table.find(&parsed, PathComparison::Exact, "PATCH").unwrap().is_none());
+            assert!(
+                table.find(&parsed, PathComparison::Exact, &method.to_ascii_lowercase()).unwrap().is_none()
+            );
         }
     }
 
     #[test]
-    fn the_most_specific_row_wins_whatever_the_order() {
+    fn the_most_specific_row_applies_in_any_order() {
         let reversed: Vec<&str> = SORACOM.lines().skip(1).collect();
         let reversed = reversed.into_iter().rev().collect::<Vec<_>>().join("\n");
         for table in [table(SORACOM).unwrap(), table(&reversed).unwrap()] {
@@ -288,7 +294,7 @@ mod tests {
                 ("GET", "/operators/mfa_revoke_token/users", Some("User:listUsers")),
                 ("GET", "/operators/OP1/users/default_permissions", Some("User:getDefaultPermissions")),
                 ("GET", "/operators/OP1/users/alice", Some("User:getUser")),
-                // No row of the literal has this method, one of the variable has.
+                // No row of the literal has this method, but a row of the variable has.
                 ("POST", "/operators/OP1/users/default_permissions", Some("User:createUser")),
                 ("GET", "/data/metadata/resources", Some("DataEntry:listDataResourceMetadata")),
                 ("GET", "/data/categories/x", Some("DataEntry:getDataEntriesByCategory")),
@@ -302,25 +308,25 @@ mod tests {
                 ("GET", "/", None),
             ] {
                 let parsed = Path::parse(path.as_bytes()).unwrap();
-                let found = table.find(&parsed, Reading::AsSent, method).unwrap();
+                let found = table.find(&parsed, PathComparison::Exact, method).unwrap();
                 assert_eq!(found.map(|found| found.name.as_str()), expected, "{method} {path}");
             }
         }
     }
 
     #[test]
-    fn a_row_that_is_wrong_is_refused_by_its_line() {
+    fn invalid_rows_are_refused_with_their_line_number() {
         const GOOD: &str = "GET\t/a/{b}\tA:get";
         assert_eq!(table(&format!("method\tpath\toperation\n{GOOD}\n\n")).unwrap().len(), 1);
         for (bad, why) in [
-            ("GET /a A:get", "line 2: not method, path and name"),
-            ("GET\t/a\tA:get\tx", "line 2: not method, path and name"),
+            ("GET /a A:get", "line 2: expected method, path and name"),
+            ("GET\t/a\tA:get\tx", "line 2: expected method, path and name"),
             ("get\t/a\tA:get", "line 2: `get` is not a method"),
             ("GET\ta\tA:get", "line 2: `a` does not start"),
             ("GET\t/a\tget", "line 2: `get` is not `Tag:operation`"),
             ("GET\t/a\tA:*", "line 2: `A:*` is not `Tag:operation`"),
             ("GET\t/a/**\tA:get", "line 2: a path in a table"),
-            ("GET\t/a/{c}\tA:other", "line 2: the same method and path"),
+            ("GET\t/a/{c}\tA:other", "line 2: duplicate method and path"),
             ("method\tpath\toperation", "line 2: `method` is not a method"),
         ] {
             let error = table(&format!("{GOOD}\n{bad}")).unwrap_err();
@@ -332,9 +338,9 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(2000))]
 
-        /// Of all rows that match, the one that has a literal where the others first have a variable.
+        /// A linear search: of all matching rows, the one that has a literal where the others first have a variable.
         #[test]
-        fn rows_are_found_as_by_looking_at_all_of_them(
+        fn find_agrees_with_a_linear_search(
             row in 0..481usize,
             changes in prop::collection::vec((0..8usize, "[a-z]{1,3}|latest|default_permissions|exported|x%20y"), 0..3),
             slash: bool,
@@ -366,13 +372,13 @@ mod tests {
                 }
             }
             let found = table(SORACOM).unwrap();
-            let found = found.find(&parsed, Reading::AsSent, method).unwrap();
+            let found = found.find(&parsed, PathComparison::Exact, method).unwrap();
             prop_assert_eq!(found.map(|found| found.name.as_str()), best.map(|(_, name)| name), "{} {}", method, path);
         }
     }
 
     #[test]
-    fn a_prefix_stands_in_front_of_every_path() {
+    fn prefix_is_prepended_to_every_path() {
         let source = serde_json::json!({
             "table": "GET\t/a\tA:get\nPOST\t/b\tB:post", "prefix": "/v1", "public": ["A:get"], "exempt": ["B:post"],
         });
@@ -382,9 +388,9 @@ mod tests {
             .map(|path| {
                 let path = Path::parse(path.as_bytes()).unwrap();
                 let found = read
-                    .find(&path, Reading::AsSent, "GET")
+                    .find(&path, PathComparison::Exact, "GET")
                     .unwrap()
-                    .or(read.find(&path, Reading::AsSent, "POST").unwrap());
+                    .or(read.find(&path, PathComparison::Exact, "POST").unwrap());
                 found.map(|found| (found.name.as_str(), found.public, found.exempt))
             })
             .collect();

@@ -1,74 +1,85 @@
+//! Path templates.
+
 use alloc::{string::String, vec::Vec};
 
 use serde::Deserialize;
 
-use super::path::{MAX_SEGMENTS, Path, Reading, Segment, Unroutable, is_plain};
+use super::path::{MAX_SEGMENTS, Path, PathComparison, Segment, Unroutable, is_pchar};
 use crate::permission::is_variable;
 
-/// `/sims/{sim_id}/tags` or `/files/**`.
+/// A path template such as `/sims/{sim_id}/tags` or `/files/**`.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[cfg_attr(feature = "schema", schemars(with = "String"))]
 #[serde(try_from = "String")]
 pub(crate) struct Template {
     pub(super) parts: Vec<Part>,
-    /// Whether it ends with `/**`: anything may follow, nothing as well.
-    pub(super) open: bool,
+    /// Whether the template ends with `/**`, so that it matches all paths with this prefix.
+    pub(super) matches_prefix: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Part {
-    /// Empty for a slash at the end.
+    /// A literal segment; empty for a trailing slash.
     Literal(String),
     Variable(String),
 }
 
 impl Template {
     pub(crate) fn parse(text: &str) -> Result<Self, &'static str> {
-        let bad = Err::<Self, _>;
-        let Some(rest) = text.strip_prefix('/') else { return bad("does not start with `/`") };
-        let (rest, open) = match rest.strip_suffix("**") {
-            Some("") => return Ok(Self { parts: Vec::new(), open: true }),
+        let error = Err::<Self, _>;
+        let Some(rest) = text.strip_prefix('/') else { return error("does not start with `/`") };
+        let (rest, matches_prefix) = match rest.strip_suffix("**") {
+            Some("") => return Ok(Self { parts: Vec::new(), matches_prefix: true }),
             Some(rest) => match rest.strip_suffix('/') {
                 Some(rest) => (rest, true),
-                None => return bad("may have `**` as its last segment only"),
+                None => return error("`**` must be the last segment"),
             },
             None => (rest, false),
         };
         let mut parts = Vec::new();
-        let mut left = rest.split('/').peekable();
-        while let Some(segment) = left.next() {
-            if segment.is_empty() && (open || left.peek().is_some()) {
-                return bad("has an empty segment");
+        let mut remaining = rest.split('/').peekable();
+        while let Some(segment) = remaining.next() {
+            if segment.is_empty() && (matches_prefix || remaining.peek().is_some()) {
+                return error("has an empty segment");
             }
             let name = segment.strip_prefix('{').and_then(|rest| rest.strip_suffix('}'));
             let part = match name {
                 Some(name) if is_variable(name) => Part::Variable(name.into()),
                 None if is_literal(segment) => Part::Literal(segment.into()),
-                _ => return bad("has a segment that is neither a literal nor a `{variable}`"),
+                _ => return error("has a segment that is neither a literal nor a `{variable}`"),
             };
             if matches!(part, Part::Variable(_)) && parts.contains(&part) {
-                return bad("has a variable twice");
+                return error("has a duplicate variable");
             }
             parts.push(part);
         }
-        if parts.len() > MAX_SEGMENTS { bad("has too many segments") } else { Ok(Self { parts, open }) }
+        if parts.len() > MAX_SEGMENTS {
+            error("has too many segments")
+        } else {
+            Ok(Self { parts, matches_prefix })
+        }
     }
 
-    /// An error when it matches and would not in the other spelling of the request.
-    pub(super) fn matches(&self, path: &Path<'_>, reading: Reading) -> Result<bool, Unroutable> {
+    /// Returns whether the template matches. Returns an error if it would match only with percent-decoding of a
+    /// literal.
+    pub(super) fn matches(&self, path: &Path<'_>, comparison: PathComparison) -> Result<bool, Unroutable> {
         let segments = path.segments();
-        let enough =
-            if self.open { segments.len() >= self.parts.len() } else { segments.len() == self.parts.len() };
+        let length_matches = if self.matches_prefix {
+            segments.len() >= self.parts.len()
+        } else {
+            segments.len() == self.parts.len()
+        };
         let mut pairs = self.parts.iter().zip(segments);
-        if !enough || !pairs.clone().all(|(part, segment)| part.matches(segment, reading)) {
+        if !length_matches || !pairs.clone().all(|(part, segment)| part.matches(segment, comparison)) {
             return Ok(false);
         }
-        let respelled = pairs.any(|(part, segment)| matches!(part, Part::Literal(_)) && segment.respelled);
-        if respelled { Err(Unroutable::NotCanonical) } else { Ok(true) }
+        let is_encoded =
+            pairs.any(|(part, segment)| matches!(part, Part::Literal(_)) && segment.has_encoded_pchar);
+        if is_encoded { Err(Unroutable::NotCanonical) } else { Ok(true) }
     }
 
-    /// What the variables stand for in a path that matches.
+    /// Returns the name and value of each variable for a matching path.
     pub(crate) fn variables<'a>(&'a self, path: &'a Path<'_>) -> impl Iterator<Item = (&'a str, &'a str)> {
         self.parts.iter().zip(path.segments()).filter_map(|(part, segment)| match part {
             Part::Variable(name) => Some((name.as_str(), &*segment.text)),
@@ -76,10 +87,11 @@ impl Template {
         })
     }
 
-    /// Whether a literal is another text when it is folded.
-    pub(super) fn folds(&self) -> bool {
-        let folds = |text: &String| text.ends_with('.') || text.bytes().any(|byte| byte.is_ascii_uppercase());
-        self.parts.iter().any(|part| matches!(part, Part::Literal(text) if folds(text)))
+    /// Returns whether a literal changes when it is folded.
+    pub(super) fn changes_when_folded(&self) -> bool {
+        let changes_when_folded =
+            |text: &String| text.ends_with('.') || text.bytes().any(|byte| byte.is_ascii_uppercase());
+        self.parts.iter().any(|part| matches!(part, Part::Literal(text) if changes_when_folded(text)))
     }
 
     pub(crate) fn has_variable(&self, name: &str) -> bool {
@@ -88,9 +100,9 @@ impl Template {
 }
 
 impl Part {
-    fn matches(&self, segment: &Segment<'_>, reading: Reading) -> bool {
+    fn matches(&self, segment: &Segment<'_>, comparison: PathComparison) -> bool {
         match self {
-            Self::Literal(text) => reading.is_same(text, &segment.text),
+            Self::Literal(text) => comparison.equals(text, &segment.text),
             Self::Variable(_) => !segment.text.is_empty(),
         }
     }
@@ -104,9 +116,10 @@ impl TryFrom<String> for Template {
     }
 }
 
-/// What a path can have as a segment without percent-encoding. A `*` would be taken for a wildcard.
+/// Returns whether a segment is a literal: a segment that a path can have without percent-encoding. `*` is refused
+/// because it looks like a wildcard.
 fn is_literal(segment: &str) -> bool {
-    !matches!(segment, "." | "..") && segment.bytes().all(|byte| byte != b'*' && is_plain(byte))
+    !matches!(segment, "." | "..") && segment.bytes().all(|byte| byte != b'*' && is_pchar(byte))
 }
 
 #[cfg(test)]
@@ -144,7 +157,7 @@ mod tests {
         ] {
             let path = Path::parse(path.as_bytes()).unwrap();
             assert_eq!(
-                Template::parse(template).unwrap().matches(&path, Reading::AsSent),
+                Template::parse(template).unwrap().matches(&path, PathComparison::Exact),
                 expected,
                 "{template} {path:?}"
             );
@@ -153,12 +166,12 @@ mod tests {
 
     #[test]
     fn templates_are_strict() {
-        for bad in [
+        for error in [
             "", "sims", "//", "/sims//x", "/a/**/b", "/a**", "/**/", "/a//**", "/*", "/a/*/b", "/a*", "/{}",
             "/{a b}", "/{a}/{a}", "/x{a}", "/{a}x", "/{a", "/a}", "/.", "/a/..", "/a;b", "/a%20b", "/a b",
             "/a?b", "/\u{e9}",
         ] {
-            assert!(Template::parse(bad).is_err(), "{bad}");
+            assert!(Template::parse(error).is_err(), "{error}");
         }
     }
 }

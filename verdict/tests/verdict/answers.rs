@@ -1,9 +1,9 @@
-//! What refused clients get, in each style.
+//! Responses to refused requests, in each style.
 
 use serde_json::{Value, json};
 use verdict::{Gate, Policy, Reason, route::Unroutable};
 
-use crate::world::configuration;
+use crate::fixtures::configuration;
 
 fn gate(answers: &str) -> Gate {
     let configuration = configuration().replacen('{', &format!(r#"{{ "answers": {answers},"#), 1);
@@ -24,7 +24,7 @@ fn problem_documents_are_the_default() {
     for gate in [gate("{}"), gate(r#"{ "style": "problem" }"#)] {
         assert_eq!(
             gate.answer(&Reason::PermissionDenied.into(), None).body,
-            r#"{"type":"about:blank","title":"Forbidden","status":403,"detail":"the permissions do not allow this","code":"permission_denied"}"#
+            r#"{"type":"about:blank","title":"Forbidden","status":403,"detail":"the permissions of the subject do not allow this operation","code":"permission_denied"}"#
         );
         assert_eq!(
             header(&gate, Reason::PermissionDenied, "content-type").unwrap(),
@@ -42,7 +42,7 @@ fn soshiaconnect() {
         (Reason::CredentialMissing, "Invalid or missing authentication"),
         (Reason::Revoked, "Invalid or missing authentication"),
         (Reason::PermissionDenied, "Insufficient permissions"),
-        (Reason::RouteUnmatched, "there is nothing at this path"),
+        (Reason::RouteUnmatched, "no route matches the request"),
         (Reason::BundleMissing, "this edge has no revocation list yet"),
     ] {
         let expected = json!({ "success": false, "message": message, "errors": {}, "code": reason.code() });
@@ -54,7 +54,7 @@ fn soshiaconnect() {
 #[test]
 fn soracom() {
     let gate = gate(r#"{ "style": "soracom" }"#);
-    let message = "the permissions do not allow this";
+    let message = "the permissions of the subject do not allow this operation";
     assert_eq!(
         body(&gate, Reason::PermissionDenied),
         json!({
@@ -93,7 +93,7 @@ fn kuzzle() {
 }
 
 #[test]
-fn every_reason_can_be_told_in_every_style() {
+fn every_reason_has_a_response_in_every_style() {
     for style in ["problem", "soshiaconnect", "soracom", "kuzzle"] {
         let gate = gate(&format!(r#"{{ "style": "{style}" }}"#));
         for reason in Reason::ALL {
@@ -106,7 +106,7 @@ fn every_reason_can_be_told_in_every_style() {
 }
 
 #[test]
-fn the_challenge_says_what_is_missing_and_where_to_get_it() {
+fn challenge_has_scopes_and_metadata() {
     let url = "https://api.example.com/.well-known/oauth-protected-resource";
     let gate = gate(&format!(r#"{{ "resource_metadata": "{url}" }}"#));
     let challenge = |reason| header(&gate, reason, "www-authenticate");
@@ -117,7 +117,7 @@ fn the_challenge_says_what_is_missing_and_where_to_get_it() {
     assert_eq!(
         challenge(Reason::ScopeMissing).unwrap(),
         format!(
-            r#"Bearer realm="keystile", error="insufficient_scope", error_description="the token lacks a scope that is needed here", resource_metadata="{url}""#
+            r#"Bearer realm="keystile", error="insufficient_scope", error_description="the token lacks a scope that this route requires", resource_metadata="{url}""#
         )
     );
     for reason in Reason::ALL {
@@ -130,7 +130,7 @@ fn the_challenge_says_what_is_missing_and_where_to_get_it() {
 }
 
 #[test]
-fn what_is_denied_can_look_as_if_it_were_not_there() {
+fn denied_requests_can_look_unmatched() {
     let hidden = gate(r#"{ "denied_status": 404 }"#);
     let nothing = hidden.answer(&Reason::RouteUnmatched.into(), None);
     assert_eq!(nothing.status, 404);

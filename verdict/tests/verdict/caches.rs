@@ -1,4 +1,4 @@
-//! A cache spares work and changes no answer.
+//! The cache changes no decision.
 
 use bundle::{
     Scope,
@@ -11,7 +11,7 @@ use token::{
 };
 use verdict::{Cache, Gate, Request, Snapshot, Unaided};
 
-use crate::world::{NOW, NOW_MS, bearer, builder, claims, gate_with, granted, signing_key, snapshot};
+use crate::fixtures::{NOW, NOW_MS, bearer, builder, claims, gate_with, granted, signing_key, snapshot};
 
 fn ask(
     gate: &Gate,
@@ -29,7 +29,7 @@ fn ask(
 }
 
 #[test]
-fn only_what_never_changes_is_remembered() {
+fn only_authenticity_is_cached() {
     let gate = gate_with(r#""rules": [{ "path": "/x", "permission": "Sim:getSim" }]"#);
     let mut cache = Cache::new(16, b"seed");
     let allow = r#"{"statements":[{"effect":"allow","api":"*"}]}"#;
@@ -43,7 +43,7 @@ fn only_what_never_changes_is_remembered() {
         ask(&gate, &mut cache, &snapshot(builder), &[("authorization", &token)], now)
     };
     assert_eq!(ask(&mut granted_builder(), NOW_MS), "admitted");
-    // Everything else is looked at again, though the token is known.
+    // Everything else is checked again although the token is cached.
     let mut revoked = granted_builder();
     revoked.revoke(1, Fingerprint::of(&token.as_bytes()[7..])).unwrap();
     assert_eq!(ask(&mut revoked, NOW_MS), "revoked");
@@ -54,7 +54,7 @@ fn only_what_never_changes_is_remembered() {
     assert_eq!(ask(&mut granted_builder(), (NOW + 3605) * 1000), "token_expired");
     assert_eq!(ask(&mut granted_builder(), (NOW - 60) * 1000), "token_issued_in_future");
     assert_eq!(ask(&mut granted_builder(), NOW_MS + 960_000), "bundle_stale");
-    // Its key is gone, or another has its name.
+    // Its key was removed, or another key has its name.
     let mut keyless = granted_builder();
     let other = token::mint::SigningKey::ed25519("k9", &[9; 32]).unwrap();
     keyless.set_verifying_keys([other.verifying_key()]).unwrap();
@@ -68,7 +68,7 @@ fn only_what_never_changes_is_remembered() {
 }
 
 #[test]
-fn of_a_token_only_what_rules_look_at_is_remembered() {
+fn only_claims_that_rules_use_are_cached() {
     let rules = r#"
         "rules": [
             { "path": "/a", "claims": { "tier.name": "gold-tier" }, "scopes": ["read-scope"] },
@@ -102,7 +102,7 @@ fn of_a_token_only_what_rules_look_at_is_remembered() {
 }
 
 #[test]
-fn a_tag_key_that_goes_takes_its_api_keys_along() {
+fn removed_generation_keys_invalidate_cached_api_keys() {
     let gate = gate_with(r#""api_keys": {}"#);
     let mut cache = Cache::new(16, b"seed");
     let prefix = Prefix::default();
@@ -156,9 +156,9 @@ fn a_tag_key_that_goes_takes_its_api_keys_along() {
     }
 }
 
-/// The end is asked for at each request, cached or not.
+/// The expiry is checked on every request, cached or not.
 #[test]
-fn an_api_key_that_is_remembered_ends_all_the_same() {
+fn cached_api_keys_expire() {
     let gate = gate_with(r#""api_keys": {}"#);
     let mut cache = Cache::new(16, b"seed");
     let minting = MintingKey::new(1, Kind::Signed, &[1; 32]).unwrap();
@@ -176,7 +176,7 @@ fn an_api_key_that_is_remembered_ends_all_the_same() {
     };
     let key = minting.mint(&contents).unwrap();
     let headers = [("x-api-token", key.expose()), ("x-username", "alice")];
-    // By the leeway of 5 seconds.
+    // The leeway is 5 seconds.
     for (after, expected) in
         [(0, "admitted"), (24_999, "admitted"), (25_000, "api_key_expired"), (20_000, "admitted")]
     {
@@ -186,7 +186,7 @@ fn an_api_key_that_is_remembered_ends_all_the_same() {
 }
 
 #[test]
-fn a_cache_is_bounded_and_forgets_the_oldest() {
+fn cache_evicts_the_least_recently_used() {
     let gate = gate_with(r#""realm": "x""#);
     let snapshot = snapshot(&mut builder());
     let token = |n: usize| bearer(&Claims { jti: n.to_string(), ..claims() });
@@ -194,7 +194,7 @@ fn a_cache_is_bounded_and_forgets_the_oldest() {
         assert_eq!(ask(&gate, cache, &snapshot, &[("authorization", &token(n))], NOW_MS), "admitted");
         cache.counts().0 == 1
     };
-    // One set of 16 places.
+    // One set of 16 slots.
     let mut cache = Cache::new(10, b"seed");
     for n in 0..16 {
         assert!(!asked(&mut cache, n));
@@ -207,11 +207,11 @@ fn a_cache_is_bounded_and_forgets_the_oldest() {
     assert!(asked(&mut cache, 0) && asked(&mut cache, 16) && !asked(&mut cache, 1));
     let mut none = Cache::none();
     assert!(!asked(&mut none, 0) && !asked(&mut none, 0));
-    assert_eq!(format!("{cache:?}"), "Cache(16 places)");
+    assert_eq!(format!("{cache:?}"), "Cache(16 slots)");
 }
 
 #[test]
-fn what_is_not_authentic_takes_no_place() {
+fn invalid_credentials_are_not_cached() {
     let gate = gate_with(r#""realm": "x""#);
     let snapshot = snapshot(&mut builder());
     let good = bearer(&claims());
@@ -232,9 +232,9 @@ fn what_is_not_authentic_takes_no_place() {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
-    /// Whatever came before: with a small cache or none, the same request has the same answer.
+    /// Requests have the same result with a small cache as without one, whatever came before.
     #[test]
-    fn a_cache_changes_no_answer(requests in prop::collection::vec((0..24_usize, 0..4_usize, 0..4_u64, any::<bool>()), 1..60)) {
+    fn cache_changes_no_decision(requests in prop::collection::vec((0..24_usize, 0..4_usize, 0..4_u64, any::<bool>()), 1..60)) {
         let gate = gate_with(r#""realm": "x""#);
         let mut cache = Cache::new(16, b"seed");
         let snapshots: Vec<Snapshot> = (0..4_usize).map(|version| {

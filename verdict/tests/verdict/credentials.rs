@@ -1,4 +1,4 @@
-//! Tokens of ours, API keys, Soracom's pair and Kuzzle's prefixes, in headers, cookies and queries.
+//! Tokens, API keys, Soracom's pair and Kuzzle's prefixes, in headers, cookies and queries.
 
 use bundle::{
     Gap, Scope,
@@ -10,7 +10,7 @@ use token::{
 };
 use verdict::{Snapshot, Verdict};
 
-use crate::world::{
+use crate::fixtures::{
     self, NOW, NOW_MS, alice, ask, builder, claims, gate_with, granted, signing_key, snapshot,
 };
 
@@ -40,7 +40,7 @@ fn minting(generation: u8, kind: Kind) -> MintingKey {
     MintingKey::new(generation, kind, &[generation; 32]).unwrap()
 }
 
-/// Generation 1 of format 1, 2 of format 2, 3 of the short form.
+/// Returns a builder with generation 1 of format 1, 2 of format 2, and 3 of the short form.
 fn with_generations() -> Builder {
     let mut builder = builder();
     builder.set_public_keys([signing_key().verifying_key()], [minting(2, Kind::Signed).checking()]).unwrap();
@@ -87,7 +87,7 @@ fn asked(snapshot: &Snapshot, path: &str, headers: &[(&str, &str)]) -> &'static 
 }
 
 #[test]
-fn a_credential_may_be_wherever_the_policy_says() {
+fn credentials_are_found_in_configured_locations() {
     let snapshot = snapshot(&mut builder());
     let token = alice().replace("Bearer ", "");
     let bearer = format!("Bearer {token}");
@@ -112,7 +112,7 @@ fn a_credential_may_be_wherever_the_policy_says() {
         (&query.replace("/x", "/named"), &[], "admitted"),
         ("/named", &[("cookie", &cookie)], "credential_misplaced"),
         ("/named", &[], "credential_missing"),
-        // None would be fine, so one that nobody checks is not.
+        // An unchecked credential is refused even though none is required.
         ("/optional", &[], "anonymous"),
         ("/optional", &[("authorization", &bearer)], "admitted"),
         ("/optional", &[("cookie", &cookie)], "credential_misplaced"),
@@ -123,7 +123,7 @@ fn a_credential_may_be_wherever_the_policy_says() {
 }
 
 #[test]
-fn an_api_key_is_for_its_user() {
+fn api_keys_are_bound_to_their_user() {
     let snapshot = snapshot(&mut with_generations());
     for kind in Kind::ALL {
         let invalid = refused(kind);
@@ -138,7 +138,7 @@ fn an_api_key_is_for_its_user() {
         let forged = of(good, 9).mint(&contents(&prefix, 4, "al")).unwrap();
         let future =
             of(good, good).mint(&Contents { issued_at: NOW + 60, ..contents(&prefix, 4, "al") }).unwrap();
-        // Of a generation that is of another kind.
+        // The generation has another format.
         let elsewhere = generation(if kind == Kind::Signed { Kind::Short } else { Kind::Signed });
         let mixed = of(elsewhere, elsewhere).mint(&contents(&prefix, 4, "al")).unwrap();
         let key = |key| ("x-api-key", key);
@@ -147,7 +147,7 @@ fn an_api_key_is_for_its_user() {
             (&[key(&alices[..]), user("OP0123456789/alice")][..], "admitted"),
             (&[key(&alices), user("OP0123456789/bob")], invalid),
             (&[key(&alices), user("op0123456789/alice")], invalid),
-            // Another spelling of the same user is not what it was made for.
+            // The username is compared exactly.
             (&[key(&alices), user("alice")], invalid),
             (&[key(&alices)], invalid),
             (
@@ -168,22 +168,22 @@ fn an_api_key_is_for_its_user() {
             (&[key(&als[..als.len() - 1])], "api_key_length_wrong"),
             (&[key(&als.replacen("ks_live_0", "ks_live_1", 1))], "api_key_checksum_wrong"),
             (&[key("ks_live_")], "api_key_length_wrong"),
-            // Not one of the prefixes: then it should be a token.
+            // Without a configured prefix, the credential is parsed as a token.
             (&[key(&als.replacen("ks_live_", "ks_test_", 1))], "token_malformed"),
             (&[key("secret-abc")], "token_malformed"),
         ] {
             assert_eq!(asked(&snapshot, "/x", headers), expected, "{kind:?} {headers:?}");
         }
-        // A policy without `api_keys` takes none.
+        // A policy without `api_keys` refuses API keys.
         let token_only = gate_with(r#""rules": [{ "path": "/x" }]"#);
         let headers = [("x-api-token", &als[..])];
         assert_eq!(ask(&token_only, Some(&snapshot), "GET /x", &headers), "token_malformed");
     }
 }
 
-/// Of format 2 and the short form the operator is in the key, and no username reaches beyond it.
+/// Format 2 and the short form contain the operator, and no username changes it.
 #[test]
-fn the_subject_of_an_api_key_is_its_operator_and_a_name() {
+fn api_key_subjects_are_operator_and_name() {
     let snapshot = snapshot(&mut with_generations());
     let gate = gate_with(POLICY);
     for (kind, username, operator, subject) in [
@@ -194,7 +194,7 @@ fn the_subject_of_an_api_key_is_its_operator_and_a_name() {
         (Kind::Signed, "alice@example.com", Some("OP0123456789"), "OP0123456789/alice@example.com"),
         (Kind::Signed, "key-7", Some("OP0123456789"), "OP0123456789/key-7"),
         (Kind::Short, "alice@example.com", Some("OP0123456789"), "OP0123456789/alice@example.com"),
-        // Of format 1 the username is all there is.
+        // Format 1 contains only the username.
         (Kind::Format1, "alice@example.com", None, "alice@example.com"),
         (Kind::Format1, "OP0123456789/alice", Some("OP0123456789"), "OP0123456789/alice"),
         (Kind::Format1, "", None, "key-1"),
@@ -210,20 +210,20 @@ fn the_subject_of_an_api_key_is_its_operator_and_a_name() {
     }
 }
 
-/// Whoever has stolen an edge has the secret of the short form, and makes what he likes.
+/// A stolen edge has the secret of the short form and can create API keys.
 #[test]
-fn no_key_of_the_short_form_is_a_root_user() {
+fn short_form_keys_are_never_root() {
     let prefix = Prefix::default();
     for username in ["", "OP0123456789"] {
         assert!(minting(3, Kind::Short).mint(&contents(&prefix, 1, username)).is_none(), "{username}");
     }
-    // That a forged one is refused too: `a_username_names_one_subject_or_none` of the token.
+    // The test `usernames_name_at_most_one_subject` of `token` covers forged API keys.
 }
 
 #[test]
-fn what_cannot_stand_in_a_header_is_no_user() {
+fn usernames_must_be_header_values() {
     let snapshot = snapshot(&mut with_generations());
-    // The last would be taken for key 7 without a user.
+    // The last one would be taken for key 7 without a user.
     for username in ["a b", "\u{e9}", "a\u{7f}", "key-7"] {
         let key = api_key(Kind::Format1, 1, username);
         let headers = [("x-api-key", &key[..]), ("x-username", username)];
@@ -241,10 +241,10 @@ fn what_cannot_stand_in_a_header_is_no_user() {
 }
 
 #[test]
-fn an_api_key_is_revoked_like_a_token() {
+fn api_keys_can_be_revoked() {
     for kind in Kind::ALL {
         let tag = format!("tag-{}", generation(kind));
-        // The second is the name of no user: the operator's watermark is for it all the same.
+        // The second one is not a valid user name; the operator's watermark covers it nevertheless.
         for username in ["OP0123456789/alice", "alice@example.com"] {
             let key = api_key(kind, 7, username);
             let headers = [("x-api-key", &key[..]), ("x-username", username)];
@@ -264,7 +264,7 @@ fn an_api_key_is_revoked_like_a_token() {
                 Scope::User(&subject),
                 Scope::AuthKey("key-7"),
             ] {
-                // What remains of format 1: a username from elsewhere is in nobody's operator.
+                // Format 1: a foreign username belongs to no operator.
                 let reached = !(foreign && matches!(scope, Scope::Operator(_)));
                 for (instant, expected) in
                     [(NOW - 11, "admitted"), (NOW - 10, if reached { "watermark" } else { "admitted" })]
@@ -285,9 +285,9 @@ fn an_api_key_is_revoked_like_a_token() {
     }
 }
 
-/// Its own end is refused by the edge's clock, whatever anybody publishes.
+/// The expiry in the API key is checked by the edge's clock.
 #[test]
-fn an_api_key_knows_its_end() {
+fn api_keys_expire() {
     let snapshot = snapshot(&mut with_generations());
     let prefix = Prefix::default();
     for kind in Kind::ALL {
@@ -295,10 +295,10 @@ fn an_api_key_knows_its_end() {
             let contents = Contents { expires_at: Some(expires_at), ..contents(&prefix, 1, "alice") };
             minting(generation(kind), kind).mint(&contents).unwrap().expose().to_owned()
         };
-        // The leeway is 5 seconds by default.
+        // The default leeway is 5 seconds.
         for (expires_at, ended) in [(NOW + 1, false), (NOW - 4, false), (NOW - 5, true), (1, true)] {
             let expected = match kind {
-                // It does not say.
+                // Format 1 has no expiry.
                 Kind::Format1 => "admitted",
                 _ if ended => "api_key_expired",
                 _ => "admitted",
@@ -311,7 +311,7 @@ fn an_api_key_knows_its_end() {
 }
 
 #[test]
-fn an_api_key_that_was_issued_in_a_gap_is_refused_unless_it_is_known() {
+fn gaps_refuse_unknown_api_keys() {
     let (lost, known) = (api_key(Kind::Signed, 7, "alice"), api_key(Kind::Signed, 8, "alice"));
     let headers = |key| [("x-api-key", key), ("x-username", "alice")];
     for (issued_until, expected) in [(NOW - 11, "admitted"), (NOW - 10, "issuance_unknown")] {
@@ -325,12 +325,12 @@ fn an_api_key_that_was_issued_in_a_gap_is_refused_unless_it_is_known() {
 }
 
 #[test]
-fn an_api_key_has_the_permissions_of_its_user() {
+fn api_keys_have_the_permissions_of_their_user() {
     let mut builder = with_generations();
     let allow = r#"{"statements":[{"effect":"allow","api":"Sim:*","condition":"samUserName == 'alice'"}]}"#;
     granted(&mut builder, "OP0123456789/alice", allow);
     let everything = r#"{"statements":[{"effect":"allow","api":"*"}]}"#;
-    // Of another operator, or of none: no key of the new formats is any of these.
+    // Subjects of another operator or of none: impossible in the new formats.
     for subject in ["key-2", "OP9876543210/bob", "OP9876543210", "bob", "admin"] {
         granted(&mut builder, subject, everything);
     }
@@ -364,7 +364,7 @@ fn an_api_key_has_the_permissions_of_its_user() {
 }
 
 #[test]
-fn of_a_pair_both_are_needed_and_belong_together() {
+fn pairs_must_be_complete_and_match() {
     let snapshot = snapshot(&mut builder());
     let token = alice().replace("Bearer ", "");
     let alone = signing_key().mint(&Claims { sid: None, ..claims() }).expose().to_owned();
@@ -388,7 +388,7 @@ fn of_a_pair_both_are_needed_and_belong_together() {
 }
 
 #[test]
-fn a_token_is_good_with_its_prefix_only() {
+fn tokens_are_valid_with_their_own_prefix_only() {
     let minted = signing_key().mint_prefixed("kapikey-", &claims()).expose().to_owned();
     let token = minted.strip_prefix("kapikey-").unwrap();
     let mut builder = builder();
@@ -406,7 +406,7 @@ fn a_token_is_good_with_its_prefix_only() {
 }
 
 #[test]
-fn the_upstream_sees_no_credential_and_everything_else() {
+fn only_the_credential_is_stripped() {
     let gate = gate_with(POLICY);
     let mut builder = with_generations();
     let snapshot = snapshot(&mut builder);
@@ -436,7 +436,7 @@ fn the_upstream_sees_no_credential_and_everything_else() {
             [(":method", "GET")].iter().chain(sent).map(|(name, value)| (*name, value.as_bytes())).collect();
         let verdict = gate.decide(sent.iter().copied(), Some(&snapshot), NOW_MS);
         assert!(matches!(verdict, Verdict::Admit(_)), "{verdict:?}");
-        let forwarded = world::forwarded(&gate, &sent, &verdict);
+        let forwarded = fixtures::forwarded(&gate, &sent, &verdict);
         let left = forwarded.iter().filter(|(name, _)| !name.starts_with("x-keystile-")).skip(1);
         let left: Vec<_> = left.map(|(name, value)| (*name, str::from_utf8(value).unwrap())).collect();
         assert_eq!(left, expected);
@@ -445,7 +445,7 @@ fn the_upstream_sees_no_credential_and_everything_else() {
 }
 
 #[test]
-fn what_goes_with_a_credential_goes_where_it_goes() {
+fn companion_headers_are_stripped_with_the_credential() {
     let snapshot = snapshot(&mut with_generations());
     let key = api_key(Kind::Signed, 1, "OP0123456789/alice");
     let token = alice().replace("Bearer ", "");
@@ -454,7 +454,7 @@ fn what_goes_with_a_credential_goes_where_it_goes() {
     for (more, path, kept) in [
         (r#""strip_credential": true"#, "/x", false),
         (r#""strip_credential": false"#, "/x", true),
-        // Nothing is to break while nothing is enforced.
+        // Report mode must not break requests.
         (r#""mode": "report""#, "/allowed", true),
         (r#""mode": "report""#, "/x", false),
     ] {
@@ -465,7 +465,7 @@ fn what_goes_with_a_credential_goes_where_it_goes() {
                 headers.iter().chain(&sent).map(|(name, value)| (*name, value.as_bytes())).collect();
             let verdict = gate.decide(headers.iter().copied(), Some(&snapshot), NOW_MS);
             assert!(matches!(verdict, Verdict::Admit(_)), "{verdict:?}");
-            let forwarded = world::forwarded(&gate, &headers, &verdict);
+            let forwarded = fixtures::forwarded(&gate, &headers, &verdict);
             for (name, _) in sent {
                 assert_eq!(forwarded.iter().any(|(header, _)| *header == name), kept, "{more} {path} {name}");
             }

@@ -1,4 +1,4 @@
-//! Tokens of other issuers are good where they say so, and nobody of theirs is one of ours.
+//! Tokens of other issuers are accepted according to the policy, and their subjects never equal local ones.
 
 use bundle::{
     Gap, Scope,
@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use token::{Algorithm, mint::SigningKey};
 use verdict::Snapshot;
 
-use crate::world::{NOW, alice, ask, bearer, builder, claims, gate_with, granted, snapshot};
+use crate::fixtures::{NOW, alice, ask, bearer, builder, claims, gate_with, granted, snapshot};
 
 const IDP: &str = "https://idp.example.com";
 
@@ -25,7 +25,7 @@ const POLICY: &str = r#"
         { "path": "/allowed", "permission": "Sim:getSim" }
     ]"#;
 
-/// Symmetric, so that a test can sign; the algorithms are `token`'s business.
+/// Returns a symmetric key, so that tests can sign. The tests of `token` cover the algorithms.
 fn key_of(issuer: &str) -> [u8; 32] {
     let mut key = [9; 32];
     key.iter_mut().zip(issuer.bytes().rev()).for_each(|(byte, letter)| *byte = letter);
@@ -63,7 +63,7 @@ fn asked(snapshot: &Snapshot, path: &str, token: &str) -> &'static str {
 }
 
 #[test]
-fn every_token_is_what_its_issuer_must_say() {
+fn tokens_must_meet_the_requirements_of_their_issuer() {
     let snapshot = snapshot(&mut with_keys());
     let strict = "https://strict.example.com";
     for (issuer, typ, change, expected) in [
@@ -97,7 +97,7 @@ fn every_token_is_what_its_issuer_must_say() {
             "{typ} {change}"
         );
     }
-    // A key opens tokens of its own issuer only, whatever it is called.
+    // A key verifies only tokens of its own issuer, whatever its name.
     let ours = signed(IDP, "JWT", json!({ "iss": "https://keystile.local" }));
     assert_eq!(asked(&snapshot, "/any", &ours), "token_algorithm_mismatch");
     let theirs = signed(IDP, "JWT", json!({ "iss": strict }));
@@ -105,7 +105,7 @@ fn every_token_is_what_its_issuer_must_say() {
 }
 
 #[test]
-fn a_rule_tells_issuers_apart() {
+fn rules_distinguish_issuers() {
     let snapshot = snapshot(&mut with_keys());
     let theirs = signed(IDP, "JWT", json!({}));
     for (path, token, expected) in [
@@ -121,7 +121,7 @@ fn a_rule_tells_issuers_apart() {
 }
 
 #[test]
-fn nobody_elsewhere_is_root_or_a_user_of_ours() {
+fn foreign_subjects_are_neither_root_nor_local_users() {
     let mut builder = with_keys();
     let all = r#"{"statements":[{"effect":"allow","api":"*"}]}"#;
     granted(&mut builder, "OP0123456789/alice", all);
@@ -139,9 +139,9 @@ fn nobody_elsewhere_is_root_or_a_user_of_ours() {
 }
 
 #[test]
-fn watermarks_name_the_issuer() {
+fn watermark_scopes_contain_the_issuer() {
     let token = signed(IDP, "JWT", json!({}));
-    // Whoever does not say when has said it before every watermark.
+    // A token without `iat` counts as issued before every watermark.
     let undated = signed(IDP, "JWT", json!({ "iat": null }));
     for (scope, expected) in [
         (Scope::Global, "watermark"),
@@ -163,9 +163,9 @@ fn watermarks_name_the_issuer() {
     assert_eq!(asked(&snapshot, "/any", &undated), "watermark");
 }
 
-/// What another issuer issued was never known here.
+/// Gaps do not apply to tokens of other issuers.
 #[test]
-fn gaps_are_ours() {
+fn gaps_do_not_apply_to_other_issuers() {
     let mut builder = with_keys();
     builder.set_gaps(&[Gap { issued_after: 0, issued_until: u64::MAX }], []).unwrap();
     let snapshot = snapshot(&mut builder);

@@ -1,22 +1,22 @@
-//! The verdict without a proxy: requests, bundles and clocks are values.
+//! Tests of decisions without a proxy: requests, bundles and times are values.
 
 mod answers;
 mod caches;
 mod credentials;
-mod decides;
-mod demands;
+mod fixtures;
+mod gate;
 mod issuers;
 mod model;
-mod modes;
 mod permissions;
 mod permissions_model;
-mod policy_is_strict;
-mod policy_page;
+mod policy_docs;
 mod policy_schema;
-mod refreshes;
+mod policy_validation;
+mod refresh;
+mod report_mode;
+mod route_requirements;
 mod routes;
-mod rules_are_strict;
-mod silence;
-mod thieves;
+mod rule_validation;
+mod stale_log;
+mod stolen_keys;
 mod upstreams;
-mod world;

@@ -1,4 +1,4 @@
-//! Whatever happens at the control plane in whatever order, edges know after each step what a plain list knows.
+//! Model test: after every random operation of the control plane, edges agree with a simple list.
 
 use std::collections::BTreeMap;
 
@@ -11,37 +11,37 @@ use token::Fingerprint;
 use verdict::{Progress, Refresh};
 
 use crate::{
-    thieves::take,
-    world::{NOW, Object, builder, checkpoint, over, refresh},
+    fixtures::{NOW, Object, builder, bundle_over, checkpoint, refresh},
+    stolen_keys::fetch,
 };
 
 #[derive(Debug, Clone)]
-enum Happening {
-    /// One more credential, which lives so many hours or for ever.
+enum Operation {
+    /// Issues a credential that expires after this number of hours, or never.
     Issue(Option<u64>),
     Revoke(prop::sample::Index),
-    Restore(prop::sample::Index),
-    /// Of one of a few scopes, so many seconds ago.
+    Unrevoke(prop::sample::Index),
+    /// Sets a watermark on one of a few scopes, this number of seconds ago.
     Watermark(u8, u64),
     RemoveWatermark(u8),
-    /// Hours pass, and what has expired is forgotten.
-    Pass(u64),
-    Rebase,
+    /// Advances the time by hours, and removes expired entries.
+    AdvanceTime(u64),
+    Compact,
     Checkpoint,
     RestartPublisher,
     RestartEdge,
 }
 
-fn happening() -> impl Strategy<Value = Happening> {
-    use Happening::*;
+fn operation() -> impl Strategy<Value = Operation> {
+    use Operation::*;
     prop_oneof![
         6 => prop::option::of(1..30_u64).prop_map(Issue),
         5 => any::<prop::sample::Index>().prop_map(Revoke),
-        3 => any::<prop::sample::Index>().prop_map(Restore),
+        3 => any::<prop::sample::Index>().prop_map(Unrevoke),
         2 => (0..3_u8, 0..1_000_u64).prop_map(|(scope, ago)| Watermark(scope, ago)),
         1 => (0..3_u8).prop_map(RemoveWatermark),
-        1 => (1..9_u64).prop_map(Pass),
-        2 => Just(Rebase),
+        1 => (1..9_u64).prop_map(AdvanceTime),
+        2 => Just(Compact),
         1 => Just(Checkpoint),
         1 => Just(RestartPublisher),
         1 => Just(RestartEdge),
@@ -55,14 +55,14 @@ struct Credential {
     revoked: bool,
 }
 
-/// The plain list, the publisher over it, and edges.
+/// The list, the publisher and the edges.
 struct Model {
     credentials: Vec<Credential>,
     watermarks: BTreeMap<u8, u64>,
-    /// Seconds.
+    /// The current time in seconds.
     clock: u64,
     version: u64,
-    /// Everything issued until then is in the base.
+    /// The second up to which the base covers issued credentials.
     covered_until: u64,
     bases: Vec<(u16, BuiltBlock)>,
     publisher: Builder,
@@ -87,10 +87,10 @@ impl Model {
         }
     }
 
-    fn happens(&mut self, happening: &Happening) {
+    fn apply(&mut self, operation: &Operation) {
         self.version += 1;
-        match happening {
-            Happening::Issue(hours) => {
+        match operation {
+            Operation::Issue(hours) => {
                 self.clock += 1;
                 self.credentials.push(Credential {
                     fingerprint: Fingerprint::of(&self.version.to_be_bytes()),
@@ -99,28 +99,28 @@ impl Model {
                     revoked: false,
                 });
             }
-            Happening::Revoke(which) => {
+            Operation::Revoke(which) => {
                 if let Some(one) = pick(&mut self.credentials, which) {
                     one.revoked = true;
                     self.publisher.revoke(self.version, one.fingerprint).unwrap();
                 }
             }
-            Happening::Restore(which) => {
+            Operation::Unrevoke(which) => {
                 if let Some(one) = pick(&mut self.credentials, which).filter(|one| one.revoked) {
                     one.revoked = false;
                     self.publisher.unrevoke(one.fingerprint).unwrap();
                 }
             }
-            Happening::Watermark(scope, ago) => {
+            Operation::Watermark(scope, ago) => {
                 let (instant, held) = (self.clock - ago, self.watermarks.entry(*scope).or_default());
                 *held = instant.max(*held);
-                self.publisher.raise_watermark(self.version, named(*scope), instant);
+                self.publisher.raise_watermark(self.version, scope_of(*scope), instant);
             }
-            Happening::RemoveWatermark(scope) => {
+            Operation::RemoveWatermark(scope) => {
                 self.watermarks.remove(scope);
-                self.publisher.remove_watermark(named(*scope));
+                self.publisher.remove_watermark(scope_of(*scope));
             }
-            Happening::Pass(hours) => {
+            Operation::AdvanceTime(hours) => {
                 self.clock += hours * 3600;
                 let clock = self.clock;
                 for one in self.credentials.iter().filter(|one| !is_alive(one, clock)) {
@@ -129,15 +129,15 @@ impl Model {
                 }
                 self.credentials.retain(|one| is_alive(one, clock));
             }
-            Happening::Rebase => self.rebase(),
-            Happening::Checkpoint => self.checkpoint = None,
-            Happening::RestartPublisher => self.restart_publisher(),
-            Happening::RestartEdge => self.edge = refresh(),
+            Operation::Compact => self.compact(),
+            Operation::Checkpoint => self.checkpoint = None,
+            Operation::RestartPublisher => self.restart_publisher(),
+            Operation::RestartEdge => self.edge = refresh(),
         }
     }
 
-    /// A block for each day of expiry and one for those that never expire.
-    fn rebase(&mut self) {
+    /// Builds a block for each day of expiry and one for credentials that never expire.
+    fn compact(&mut self) {
         for (number, _) in std::mem::take(&mut self.bases) {
             assert!(self.publisher.remove_block(number));
         }
@@ -150,7 +150,7 @@ impl Model {
                 expires_before: day.saturating_add(1).saturating_mul(86_400),
             };
             let coverage = Coverage { kid: "k1".into(), iat_low: 0, iat_high: self.clock };
-            // More shards than so few would have.
+            // More shards than this number of credentials needs.
             let mut block = BlockBuilder::new(span, vec![coverage], 100_000, 900_000, b"model").unwrap();
             members.sort_by_key(|one| one.fingerprint.prefix());
             members.iter().for_each(|one| block.add(one.fingerprint, one.revoked).unwrap());
@@ -164,7 +164,7 @@ impl Model {
         self.covered_until = self.clock;
     }
 
-    /// All it has is what was stored: the list, and the blocks as they were kept.
+    /// Restarts the publisher with its stored state: the list and the blocks.
     fn restart_publisher(&mut self) {
         self.publisher = builder();
         for (number, block) in &mut self.bases {
@@ -184,7 +184,7 @@ impl Model {
             }
         }
         for (scope, instant) in &self.watermarks {
-            self.publisher.raise_watermark(self.version, named(*scope), *instant);
+            self.publisher.raise_watermark(self.version, scope_of(*scope), *instant);
         }
         self.checkpoint = None;
     }
@@ -198,20 +198,20 @@ impl Model {
                 self.publisher.checkpoint(self.version).unwrap();
                 (now, checkpoint(&self.publisher.build().unwrap(), self.version, now))
             });
-        let published = over(&checkpoint, &self.publisher.build().unwrap(), self.version, now);
+        let published = bundle_over(&checkpoint, &self.publisher.build().unwrap(), self.version, now);
         self.checkpoint = Some((signed_at, checkpoint));
-        take(&mut self.edge, &published, now).unwrap();
+        fetch(&mut self.edge, &published, now).unwrap();
         let shared = |entry: &bundle::Entry| published.object(entry);
         while self.follower.handle_shared(&published.manifest, now, shared).unwrap() == Progress::More {}
     }
 
     fn check(&self) {
         for edge in [&self.edge, &self.follower] {
-            self.agrees(edge.current().unwrap());
+            self.assert_agrees(edge.current().unwrap());
         }
     }
 
-    fn agrees(&self, snapshot: &Snapshot) {
+    fn assert_agrees(&self, snapshot: &Snapshot) {
         assert_eq!(snapshot.manifest().version(), self.version);
         for one in &self.credentials {
             let standing = snapshot.revocation_status(&one.fingerprint, "k1", one.issued_at, one.expires_at);
@@ -219,14 +219,18 @@ impl Model {
             match (one.revoked, based) {
                 (true, _) => assert_eq!(standing, RevocationStatus::Revoked),
                 (false, true) => assert_eq!(standing, RevocationStatus::Good),
-                // Restored once, or never heard of.
+                // Unrevoked, or never issued.
                 (false, false) => assert_ne!(standing, RevocationStatus::Revoked),
             }
         }
         for scope in 0..3 {
-            assert_eq!(snapshot.watermark([named(scope)]), self.watermarks.get(&scope).copied(), "{scope}");
+            assert_eq!(
+                snapshot.watermark([scope_of(scope)]),
+                self.watermarks.get(&scope).copied(),
+                "{scope}"
+            );
         }
-        let all = snapshot.watermark((0..3).map(named));
+        let all = snapshot.watermark((0..3).map(scope_of));
         assert_eq!(all, self.watermarks.values().max().copied());
     }
 }
@@ -239,7 +243,7 @@ fn is_alive(one: &Credential, clock: u64) -> bool {
     one.expires_at.is_none_or(|expiry| clock < expiry)
 }
 
-fn named(scope: u8) -> Scope<'static> {
+fn scope_of(scope: u8) -> Scope<'static> {
     match scope {
         0 => Scope::Global,
         1 => Scope::SigningKey("k1"),
@@ -251,11 +255,11 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
     #[test]
-    fn edges_agree_with_a_plain_list(happenings in prop::collection::vec(happening(), 1..30)) {
+    fn edges_agree_with_the_model(operations in prop::collection::vec(operation(), 1..30)) {
         let mut model = Model::new();
         model.publish();
-        for happening in &happenings {
-            model.happens(happening);
+        for operation in &operations {
+            model.apply(operation);
             model.publish();
             model.check();
         }

@@ -1,10 +1,10 @@
-//! Permission documents: what they allow, and where they are wrong.
+//! Permission documents: their meaning and their errors.
 
 use core::net::IpAddr;
 
 use verdict::permission::{MAX_DOCUMENT_BYTES, Permissions, Question, Ruling};
 
-/// 2023-02-01, the first second of it.
+/// 2023-02-01T00:00:00Z, in seconds since the Unix epoch.
 pub(crate) const NOW: u64 = 1_675_209_600;
 
 pub(crate) const QUESTION: Question<'_> = Question {
@@ -38,8 +38,8 @@ fn deny_if(condition: &str) -> String {
     )
 }
 
-/// The condition's value: None is unknown. An allow and a deny must agree on it.
-fn holds(condition: &str, question: &Question<'_>) -> Option<bool> {
+/// Returns the value of a condition, or `None` if it is unknown. Checks that `allow` and `deny` agree.
+fn eval(condition: &str, question: &Question<'_>) -> Option<bool> {
     let allow = parse(&allow_if(condition)).rule(question);
     let deny = parse(&deny_if(condition)).rule(question);
     match (allow, deny) {
@@ -50,9 +50,9 @@ fn holds(condition: &str, question: &Question<'_>) -> Option<bool> {
     }
 }
 
-/// The documented examples, each in its own words.
+/// The examples of Soracom's documentation.
 #[test]
-fn soracoms_own_examples_work() {
+fn soracom_examples() {
     let example = parse(
         r#"{"statements":[{"effect":"allow","api":["Sim:listSims","Group:*"],
             "condition":"currentDate >= date(2023, 02, 01) and ipAddress('10.0.0.0/24')"}]}"#,
@@ -66,7 +66,7 @@ fn soracoms_own_examples_work() {
     assert_eq!(ask("Sim:listSims", NOW - 1, "10.0.0.9"), Ruling::NotAllowed);
     assert_eq!(ask("Sim:listSims", NOW, "10.0.1.9"), Ruling::NotAllowed);
     assert_eq!(ask("Sim:listSims", NOW, ""), Ruling::NotAllowed);
-    // Of 2016: a list by prefix, and a network with host bits.
+    // From 2016: a list with a prefix pattern, and a network with host bits.
     let older = parse(
         r#"{"statements":[{"effect":"allow","api":["Subscriber:list*","Group:*"],
             "condition":"currentDate >= date(2016, 02, 01) and ipAddress('10.0.0.1/24')"}]}"#,
@@ -92,9 +92,9 @@ fn soracoms_own_examples_work() {
     assert_eq!(all_but_support.rule(&support), Ruling::Denied);
 }
 
-/// SAM default permissions page: a deny always wins, and both of these are refused.
+/// SAM default permissions page: a deny always takes precedence, and both of these are refused.
 #[test]
-fn a_deny_wins_wherever_it_comes_from() {
+fn deny_overrides_allow_from_any_source() {
     let allow = parse(r#"{"statements":[{"effect":"allow","api":"Sim:getSim"}]}"#);
     let deny = parse(r#"{"statements":[{"effect":"deny","api":"Sim:getSim"}]}"#);
     let deny_all = parse(r#"{"statements":[{"effect":"deny","api":"*"}]}"#);
@@ -125,7 +125,7 @@ fn a_deny_wins_wherever_it_comes_from() {
 }
 
 #[test]
-fn conditions_have_their_value() {
+fn conditions_evaluate_as_documented() {
     for (condition, expected) in [
         ("'a' == 'a'", Some(true)),
         ("'a' == 'A'", Some(false)),
@@ -154,14 +154,14 @@ fn conditions_have_their_value() {
         ("not ipAddress('::/0')", Some(true)),
         ("not not ipAddress('::/0')", Some(false)),
         ("not 'a' == 'b'", Some(true)),
-        // `not` binds more strongly than `and`, and that more than `or`.
+        // `not` binds more strongly than `and`, and `and` more strongly than `or`.
         ("not 'a' == 'b' and 'a' == 'b'", Some(false)),
         ("'a' == 'a' or 'a' == 'b' and 'a' == 'b'", Some(true)),
         ("('a' == 'a' or 'a' == 'b') and 'a' == 'b'", Some(false)),
         ("not ('a' == 'a' or 'a' == 'b')", Some(false)),
         ("((('a'=='a')))", Some(true)),
         ("\t'a'\n==\r'a' ", Some(true)),
-        // What is not known is neither.
+        // Unknown values are neither true nor false.
         ("pathVariable('absent') == 'a'", None),
         ("pathVariable('absent') != 'a'", None),
         ("not pathVariable('absent') == 'a'", None),
@@ -173,22 +173,22 @@ fn conditions_have_their_value() {
         ("pathVariable('absent') == 'a' and 'a' == 'b'", Some(false)),
         ("pathVariable('SIM_ID') == '89811000'", None),
     ] {
-        assert_eq!(holds(condition, &QUESTION), expected, "{condition}");
+        assert_eq!(eval(condition, &QUESTION), expected, "{condition}");
     }
     let root = Question { user_name: None, client: None, ..QUESTION };
     for condition in ["samUserName == 'alice'", "samUserName != 'alice'", "not samUserName == 'alice'"] {
-        assert_eq!(holds(condition, &root), None, "{condition}");
+        assert_eq!(eval(condition, &root), None, "{condition}");
     }
     for condition in ["ipAddress('0.0.0.0/0')", "not ipAddress('0.0.0.0/0')"] {
-        assert_eq!(holds(condition, &root), None, "{condition}");
+        assert_eq!(eval(condition, &root), None, "{condition}");
     }
 }
 
 #[test]
-fn a_condition_that_is_wrong_is_refused_at_its_column() {
+fn invalid_conditions_are_refused_with_their_column() {
     for (condition, column, why) in [
-        ("", 1, "ends too early"),
-        ("   ", 4, "ends too early"),
+        ("", 1, "unexpected end"),
+        ("   ", 4, "unexpected end"),
         ("foo", 1, "unknown name `foo`"),
         ("currentTime >= 5", 1, "unknown name `currentTime`"),
         ("'a' == samUsername", 8, "unknown name `samUsername`"),
@@ -200,40 +200,40 @@ fn a_condition_that_is_wrong_is_refused_at_its_column() {
         ("'a' = 'a'", 5, "unexpected `=`"),
         ("'a' =~ 'a'", 5, "unexpected `=`"),
         ("'a'", 4, "expected a comparison"),
-        ("'a' ==", 7, "ends too early"),
+        ("'a' ==", 7, "unexpected end"),
         ("'a' == and", 8, "expected a value"),
         ("and 'a' == 'a'", 1, "expected a value"),
-        ("'a' == 'a' and", 15, "ends too early"),
+        ("'a' == 'a' and", 15, "unexpected end"),
         ("'a' == 'a' or or 'a' == 'a'", 15, "expected a value"),
         ("'a' == 'a' 'b'", 12, "expected `and`"),
         ("'a' == 'b' == 'c'", 12, "expected `and`"),
-        ("('a' == 'a'", 1, "not closed"),
-        ("'a' == 'a')", 11, "no parenthesis is open"),
+        ("('a' == 'a'", 1, "unclosed"),
+        ("'a' == 'a')", 11, "unmatched closing parenthesis"),
         ("()", 2, "expected a value"),
         ("('a') == 'a'", 5, "expected a comparison"),
         ("'a' == ('a')", 8, "expected a value"),
-        ("'a == b", 1, "not closed"),
+        ("'a == b", 1, "unclosed"),
         ("\"a\" == 'a'", 1, "unexpected"),
-        (r"'a\'' == 'a'", 1, "no backslash"),
+        (r"'a\'' == 'a'", 1, "backslashes"),
         ("'a\u{0}' == 'a'", 1, "control character"),
         ("5x == 5", 1, "not a number"),
         ("0x5 == 5", 1, "not a number"),
         ("-5 == 5", 1, "unexpected `-`"),
         ("5.5 == 5", 2, "unexpected `.`"),
         ("18446744073709551616 == 5", 1, "not a number"),
-        ("'5' == 5", 1, "a text is compared with a number"),
-        ("currentDate >= '2023-02-01'", 1, "a date is compared with a text"),
-        ("currentDate >= 20230201", 1, "a date is compared with a number"),
-        ("pathVariable('a') < 5", 1, "a text is compared with a number"),
+        ("'5' == 5", 1, "cannot compare a text with a number"),
+        ("currentDate >= '2023-02-01'", 1, "cannot compare a date with a text"),
+        ("currentDate >= 20230201", 1, "cannot compare a date with a number"),
+        ("pathVariable('a') < 5", 1, "cannot compare a text with a number"),
         ("ipAddress('10.0.0.0/24') == 'a'", 26, "expected `and`"),
-        ("'a' == ipAddress('10.0.0.0/24')", 8, "true or false"),
+        ("'a' == ipAddress('10.0.0.0/24')", 8, "a boolean"),
         ("ipAddress", 10, "in parentheses"),
         ("ipAddress()", 11, "takes one text"),
         ("ipAddress(10)", 11, "takes one text"),
         ("ipAddress('10.0.0.0/24', '10.0.1.0/24')", 24, "in parentheses"),
-        ("ipAddress('10.0.0.0/33')", 11, "not a length of a network"),
+        ("ipAddress('10.0.0.0/33')", 11, "not a valid prefix length"),
         ("ipAddress('10.0.0/24')", 11, "not an IP address"),
-        ("ipAddress('::ffff:10.0.0.0/120')", 11, "written as one"),
+        ("ipAddress('::ffff:10.0.0.0/120')", 11, "write it as an IPv4 address"),
         ("pathVariable('') == 'a'", 14, "not the name of a path variable"),
         ("pathVariable('{sim_id}') == 'a'", 14, "not the name of a path variable"),
         ("pathVariable(sim_id) == 'a'", 14, "takes one text"),
@@ -257,18 +257,18 @@ fn a_condition_that_is_wrong_is_refused_at_its_column() {
 #[test]
 fn depth_and_size_are_bounded() {
     let nested = |depth: usize| format!("{}'a' == 'a'{}", "(".repeat(depth), ")".repeat(depth));
-    assert_eq!(holds(&nested(64), &QUESTION), Some(true));
+    assert_eq!(eval(&nested(64), &QUESTION), Some(true));
     for deep in [nested(65), nested(900), format!("{}'a' == 'a'", "not ".repeat(65))] {
         assert!(error(&allow_if(&deep)).contains("nested too deeply"), "{deep}");
     }
-    // What waits on the stack of the evaluator: one result for each `or (`.
+    // Each `or (` needs one entry on the evaluation stack.
     let waiting =
         |depth: usize| format!("{}'a' == 'b'{}", "'a' == 'b' or (".repeat(depth), ")".repeat(depth));
-    assert_eq!(holds(&waiting(31), &QUESTION), Some(false));
+    assert_eq!(eval(&waiting(31), &QUESTION), Some(false));
     assert!(error(&allow_if(&waiting(32))).contains("nested too deeply"));
-    // A long one is none of these.
+    // A long condition without nesting.
     let long = vec!["'a' == 'b'"; 140].join(" or ");
-    assert_eq!(holds(&long, &QUESTION), Some(false));
+    assert_eq!(eval(&long, &QUESTION), Some(false));
     assert!(error(&allow_if(&vec!["'a' == 'b'"; 150].join(" or "))).contains("longer than"));
     let document = format!(r#"{{"statements":[{}]}}"#, " ".repeat(MAX_DOCUMENT_BYTES));
     assert!(error(&document).contains("longer than"));
@@ -276,7 +276,7 @@ fn depth_and_size_are_bounded() {
 }
 
 #[test]
-fn a_document_that_is_wrong_is_refused_at_its_place() {
+fn invalid_documents_are_refused_with_their_location() {
     let second =
         |statement: &str| format!(r#"{{"statements":[{{"effect":"allow","api":"*"}},{statement}]}}"#);
     for (document, place) in [

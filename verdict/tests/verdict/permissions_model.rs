@@ -1,4 +1,4 @@
-//! Statements mean what a second, simpler evaluator says they mean.
+//! Model test: compiled statements agree with a simpler evaluator.
 
 use core::net::IpAddr;
 
@@ -7,7 +7,7 @@ use verdict::permission::{Permissions, Question, Ruling, evaluate};
 
 use crate::permissions::{NOW, QUESTION, parse};
 
-/// The same again by other means: a tree that is walked, with the words of the documentation.
+/// An independent evaluator: a tree with the terms of the documentation.
 #[derive(Debug, Clone)]
 enum Tree {
     And(Box<Tree>, Box<Tree>),
@@ -27,13 +27,13 @@ enum Text {
 }
 
 impl Tree {
-    fn written(&self, out: &mut String) {
+    fn to_text(&self, out: &mut String) {
         let inner = |tree: &Tree, bare: bool, out: &mut String| {
             if bare {
-                tree.written(out);
+                tree.to_text(out);
             } else {
                 out.push('(');
-                tree.written(out);
+                tree.to_text(out);
                 out.push(')');
             }
         };
@@ -54,15 +54,15 @@ impl Tree {
             }
             Self::Address(network) => *out += &format!("ipAddress('{network}')"),
             Self::Text(operator, left, right) => {
-                *out += &format!("{}{operator}{}", left.written(), right.written())
+                *out += &format!("{}{operator}{}", left.to_text(), right.to_text())
             }
             Self::Number(operator, left, right) => *out += &format!("{left:03} {operator} {right}"),
             Self::Date(operator, left, right) => {
-                let written = |day: &Option<u64>| match day {
+                let day_text = |day: &Option<u64>| match day {
                     Some(day) => format!("date(2023, 02, {day:02})"),
                     None => "currentDate".into(),
                 };
-                *out += &format!("{} {operator} {}", written(left), written(right));
+                *out += &format!("{} {operator} {}", day_text(left), day_text(right));
             }
         }
     }
@@ -103,7 +103,7 @@ impl Tree {
 }
 
 impl Text {
-    fn written(&self) -> String {
+    fn to_text(&self) -> String {
         match self {
             Self::Literal(text) => format!("'{text}'"),
             Self::Variable(name) => format!("pathVariable( '{name}' )"),
@@ -165,7 +165,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(2000))]
 
     #[test]
-    fn statements_mean_what_they_say(
+    fn statements_agree_with_the_model(
         statements in prop::collection::vec((any::<bool>(), prop::collection::vec(prop::sample::select(vec!["*", "A:*", "A:g*", "A:get", "A:getX", "B:get"]), 1..3), prop::option::of(trees())), 0..5),
         api in prop::sample::select(vec!["A:get", "A:getX", "A:list", "B:get"]),
         user_name in prop::option::of(prop::sample::select(vec!["a", "b"])),
@@ -194,7 +194,7 @@ proptest! {
             let mut statement = serde_json::json!({ "effect": if *deny { "deny" } else { "allow" }, "api": apis });
             if let Some(tree) = tree {
                 let mut condition = String::new();
-                tree.written(&mut condition);
+                tree.to_text(&mut condition);
                 statement["condition"] = condition.into();
             }
             statement
@@ -203,9 +203,10 @@ proptest! {
         prop_assert_eq!(permissions.rule(&question), expected, "{}", document);
     }
 
-    /// Damage allows nothing that was not allowed by some statement still in it: it is refused or another document.
+    /// Damaged bytecode is refused or is a valid document, and never allows an operation that no remaining statement
+    /// allows.
     #[test]
-    fn compiled_bytes_have_one_spelling(bytes in prop::collection::vec(any::<u8>(), 0..60)) {
+    fn compiled_encoding_is_unique(bytes in prop::collection::vec(any::<u8>(), 0..60)) {
         let bytes = [&[1][..], &bytes].concat();
         let ruling = evaluate(&bytes, &QUESTION);
         if let Ok(permissions) = Permissions::from_bytes(bytes) {

@@ -1,4 +1,4 @@
-//! The JSON Schema of the plugin configuration is current, and every example in the documents fits it.
+//! The JSON Schema of the plugin configuration is current, and every documented example matches it.
 
 use std::{env, fs};
 
@@ -8,9 +8,9 @@ use verdict::Policy;
 
 const PATH: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/policy.schema.json");
 
-/// `KEYSTILE_UPDATE=1` writes the file again.
+/// `KEYSTILE_UPDATE=1` rewrites the file.
 #[test]
-fn the_committed_schema_is_current() {
+fn committed_schema_is_current() {
     let schema = format!("{}\n", serde_json::to_string_pretty(&Policy::schema()).unwrap());
     if env::var_os("KEYSTILE_UPDATE").is_some() {
         fs::write(PATH, &schema).unwrap();
@@ -39,7 +39,7 @@ impl Schema {
     }
 }
 
-/// What every configuration has, and examples leave out.
+/// Returns the required members, which examples omit.
 fn required() -> Value {
     json!({
         "audience": "default",
@@ -49,7 +49,7 @@ fn required() -> Value {
     })
 }
 
-/// The JSON that starts with `start` in a page.
+/// Returns the JSON that starts with `start` in a page.
 fn example(page: &str, start: &str) -> Value {
     let at = page.find(start).unwrap_or_else(|| panic!("no {start:?}"));
     let at = at + start.find('{').unwrap();
@@ -57,7 +57,7 @@ fn example(page: &str, start: &str) -> Value {
 }
 
 #[test]
-fn every_example_fits_the_schema_and_the_parser() {
+fn examples_match_schema_and_parser() {
     let schema = Schema::new();
     let examples = [
         example(include_str!("../../../docs/filter-config.md"), "{ \"audience\""),
@@ -67,7 +67,7 @@ fn every_example_fits_the_schema_and_the_parser() {
     for example in examples {
         let mut policy = required();
         policy.as_object_mut().unwrap().extend(example.as_object().unwrap().clone());
-        // The page of a real edge has a real key there.
+        // The example of a real edge has a real key.
         policy["root_keys"] = required()["root_keys"].clone();
         schema.check(&policy).unwrap();
         let environment = b"KEYSTILE_ASSERTION=AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8\0".to_vec();
@@ -77,7 +77,7 @@ fn every_example_fits_the_schema_and_the_parser() {
 }
 
 #[test]
-fn what_the_parser_refuses_by_its_shape_the_schema_refuses() {
+fn schema_refuses_wrong_shapes() {
     let schema = Schema::new();
     let refused = |change: Value| {
         let mut policy = required();

@@ -1,12 +1,12 @@
-//! Rules: which one a request falls under.
+//! Which rule applies to a request.
 
 use proptest::prelude::*;
 use verdict::{Forward, Passage, Verdict};
 
-use crate::world::{self, NOW_MS, alice, ask, builder, gate_with, snapshot};
+use crate::fixtures::{self, NOW_MS, alice, ask, builder, gate_with, snapshot};
 
 #[test]
-fn the_first_rule_that_matches_decides() {
+fn the_first_matching_rule_applies() {
     let gate = gate_with(
         r#""rules": [
             { "path": "/healthz", "access": "public" },
@@ -24,7 +24,7 @@ fn the_first_rule_that_matches_decides() {
         ("POST /healthz?x", "public", "public"),
         ("GET /docs", "anonymous", "admitted"),
         ("HEAD /docs/a/b", "anonymous", "admitted"),
-        // The earlier rule covers it, though a later one is closer.
+        // The earlier rule applies, though a later one is more specific.
         ("GET /docs/drafts/x", "anonymous", "admitted"),
         ("PUT /docs/drafts/x", "credential_missing", "admitted"),
         ("PUT /docs", "route_unmatched", "route_unmatched"),
@@ -43,9 +43,9 @@ fn the_first_rule_that_matches_decides() {
         assert_eq!(ask(&gate, Some(&snapshot), line, &[]), without, "{line}");
         assert_eq!(ask(&gate, Some(&snapshot), line, with), with_token, "{line}");
     }
-    // A bad credential is refused where none would do.
+    // An invalid credential is refused even if none is required.
     assert_eq!(ask(&gate, Some(&snapshot), "GET /docs", &[("authorization", "Bearer x")]), "token_malformed");
-    // Without a bundle, what needs none passes.
+    // Without a bundle, public routes pass.
     for (line, headers, expected) in [
         ("GET /healthz", &[][..], "public"),
         ("GET /docs", &[], "anonymous"),
@@ -75,7 +75,7 @@ fn the_first_rule_that_matches_decides() {
         };
         assert_eq!(found, expected, "{host}");
     }
-    // Two hosts, two paths, two methods: no telling which of them the upstream will believe.
+    // Two hosts, paths or methods: the upstream could use either.
     for (name, value, expected) in [
         ("host", "a.internal.example.com", "host_malformed"),
         (":path", "/healthz", "path_malformed"),
@@ -86,10 +86,10 @@ fn the_first_rule_that_matches_decides() {
 }
 
 #[test]
-fn without_rules_nothing_but_the_credential_is_looked_at() {
+fn without_rules_only_the_credential_is_checked() {
     let snapshot = snapshot(&mut builder());
     let token = alice();
-    let gate = crate::world::gate();
+    let gate = crate::fixtures::gate();
     for line in ["GET /", "GET //..//%2f", " ", "OPTIONS *"] {
         assert_eq!(ask(&gate, Some(&snapshot), line, &[]), "credential_missing");
         assert_eq!(ask(&gate, Some(&snapshot), line, &[("authorization", &token)]), "admitted");
@@ -99,7 +99,7 @@ fn without_rules_nothing_but_the_credential_is_looked_at() {
 }
 
 #[test]
-fn what_no_rule_matches_is_refused_unless_it_is_said_otherwise() {
+fn unmatched_requests_are_refused_by_default() {
     let snapshot = snapshot(&mut builder());
     for (unmatched, expected) in [
         ("", "route_unmatched"),
@@ -111,7 +111,7 @@ fn what_no_rule_matches_is_refused_unless_it_is_said_otherwise() {
         let gate = gate_with(&format!(r#"{unmatched} "rules": [{{ "path": "/a" }}]"#));
         assert_eq!(ask(&gate, Some(&snapshot), "GET /b", &[]), expected);
         assert_eq!(ask(&gate, Some(&snapshot), "GET /a", &[]), "credential_missing");
-        // The slash must not be the way around the rule.
+        // A trailing slash must not bypass the rule.
         let by_slash = if expected == "route_unmatched" { expected } else { "path_trailing_slash" };
         assert_eq!(ask(&gate, Some(&snapshot), "GET /a/", &[]), by_slash);
     }
@@ -120,7 +120,7 @@ fn what_no_rule_matches_is_refused_unless_it_is_said_otherwise() {
 }
 
 #[test]
-fn a_slash_at_the_end_leads_past_no_rule() {
+fn trailing_slashes_do_not_bypass_rules() {
     let gate = gate_with(
         r#""rules": [
             { "path": "/admin" }, { "path": "/exact/" }, { "path": "/both" }, { "path": "/both/", "access": "public" },
@@ -145,9 +145,9 @@ fn a_slash_at_the_end_leads_past_no_rule() {
     }
 }
 
-/// What is `/admin` to a server that folds capitals, or to a file system that drops dots and spaces at the end of a name.
+/// `/admin` for an upstream that ignores case, or for a file system that removes trailing dots and spaces.
 #[test]
-fn other_capitals_lead_past_no_rule() {
+fn case_does_not_bypass_rules() {
     let rules = r#""rules": [
         { "path": "/admin/**", "claims": { "role": "admin" } },
         { "path": "/exact" },
@@ -173,7 +173,7 @@ fn other_capitals_lead_past_no_rule() {
         ("/adm%C4%B0n", "path_read_alike", "public"),
         ("/Exact", "path_read_alike", "public"),
         ("/exact.", "path_read_alike", "public"),
-        // With the slash besides, which the rule for the path alone does not have.
+        // With a trailing slash too, which the rule for the exact path does not match.
         ("/Exact/", "path_read_alike", "public"),
         ("/exact/%20", "path_read_alike", "public"),
         ("/exact/%20/", "path_read_alike", "public"),
@@ -186,23 +186,23 @@ fn other_capitals_lead_past_no_rule() {
         ("/Mixed/ABC.", "credential_missing", "credential_missing"),
         ("/end.", "credential_missing", "credential_missing"),
         ("/end", "path_read_alike", "public"),
-        // Rows of a table are rules of their own.
+        // Rows of a table count as separate rules.
         ("/sims/list", "credential_missing", "credential_missing"),
         ("/sims/1", "public", "public"),
         ("/sims/List", "path_read_alike", "public"),
         ("/sims/list.", "path_read_alike", "public"),
         ("/%C5%BFims/list", "path_read_alike", "public"),
         ("/sims/Liste", "public", "public"),
-        // What stays under its rule is nobody's business.
+        // A path that stays under its rule passes.
         ("/Public/Files.", "public", "public"),
         ("/files/%E3%81%82%20x", "public", "public"),
-        // Not covered: SECURITY.md says so.
+        // Not covered, as SECURITY.md documents.
         ("/admin.json", "public", "public"),
     ] {
         assert_eq!(ask(&fold, Some(&snapshot), &format!("GET {path}"), &[]), folded, "{path}");
         assert_eq!(ask(&exact, Some(&snapshot), &format!("GET {path}"), &[]), as_sent, "{path}");
     }
-    // Where nothing else lets it pass, it is a path that no rule matches.
+    // If nothing else matches, the request is unmatched.
     for (unmatched, expected) in [("refuse", "route_unmatched"), ("public", "path_read_alike")] {
         let gate = gate_with(&format!(r#""unmatched": "{unmatched}", "rules": [{{ "path": "/admin" }}]"#));
         for path in ["/Admin", "/admin%20", "/Admin/"] {
@@ -212,7 +212,7 @@ fn other_capitals_lead_past_no_rule() {
 }
 
 #[test]
-fn a_preflight_passes_where_the_method_it_asks_for_has_a_rule_that_lets_it() {
+fn preflights_pass_by_the_rule_of_their_method() {
     let gate = gate_with(
         r#""rules": [
             { "path": "/a", "methods": ["PUT"], "preflight": "pass" },
@@ -237,16 +237,16 @@ fn a_preflight_passes_where_the_method_it_asks_for_has_a_rule_that_lets_it() {
         assert_eq!(ask(&gate, Some(&snapshot), line, &preflight(asked)), expected, "{line} {asked}");
         assert_eq!(ask(&gate, None, line, &preflight(asked)).replace("bundle", "credential"), expected);
     }
-    // One header alone makes none.
+    // One of the two headers does not make a preflight.
     for half in [&preflight("PUT")[..1], &preflight("PUT")[1..]] {
         assert_eq!(ask(&gate, Some(&snapshot), "OPTIONS /a", half), "route_unmatched");
     }
 }
 
 #[test]
-fn who_passes_without_an_identity_has_none() {
+fn passed_requests_have_no_identity() {
     let gate = gate_with(r#""rules": [{ "path": "/x", "access": "public" }]"#);
-    // A host that drops all headers where there are too many would pass on those of the client.
+    // A host that drops all headers above its limit would forward those of the client.
     let many = vec![("x-other", "1"); 1000];
     assert_eq!(ask(&gate, None, "GET /x", &many), "headers_too_many");
     let headers: [(&str, &[u8]); 5] = [
@@ -257,15 +257,15 @@ fn who_passes_without_an_identity_has_none() {
         ("x-other", b"1"),
     ];
     let verdict = Verdict::Pass(Passage::Public);
-    let kept = world::forwarded(&gate, &headers, &verdict);
+    let kept = fixtures::forwarded(&gate, &headers, &verdict);
     assert_eq!(kept.iter().map(|(name, _)| *name).collect::<Vec<_>>(), [":path", "x-other"]);
     assert_eq!(gate.forward(&headers[4..], &verdict, NOW_MS), Forward::AsTheyCame);
 }
 
 proptest! {
-    /// Whatever a request says of itself: no panic, and nobody is admitted without a credential.
+    /// For any request line: no panic, and no admission without a credential.
     #[test]
-    fn no_request_line_gets_past_a_rule(
+    fn no_request_line_bypasses_a_rule(
         method in prop::collection::vec(any::<u8>(), 0..6),
         path in prop_oneof![
             prop::collection::vec(any::<u8>(), 0..30),
@@ -283,7 +283,7 @@ proptest! {
         let headers = [(":method", method), (":path", &path[..]), (":authority", host)];
         let verdict = gate.decide(headers.into_iter(), Some(&snapshot(&mut builder())), NOW_MS);
         prop_assert!(!matches!(verdict, Verdict::Admit(_)));
-        // What an upstream could read as the secret, by resolving, decoding, folding or cutting, does not pass.
+        // No spelling that an upstream could normalize to the secret path passes.
         let sent = path.split(|byte| *byte == b'?').next().unwrap_or_default();
         let read = String::from_utf8_lossy(sent).replace("%2f", "/").replace("%5c", "/").replace(';', "");
         let read = read.to_ascii_lowercase().replace("%20", " ");

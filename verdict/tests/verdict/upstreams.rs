@@ -1,10 +1,10 @@
-//! What the upstream gets to know, under which names, and that nobody else can tell it.
+//! Identity headers for the upstream: their names, and that clients cannot forge them.
 
 use proptest::prelude::*;
 use token::{Claims, Unverified, VerifyingKey, base64url, mint::SigningKey};
 use verdict::{Forward, Passage, Snapshot, Verdict};
 
-use crate::world::{self, NOW, NOW_MS, builder, claims, gate_with, policy, signing_key, snapshot};
+use crate::fixtures::{self, NOW, NOW_MS, builder, claims, gate_with, policy, signing_key, snapshot};
 
 const SECRET: [u8; 32] = [7; 32];
 
@@ -22,7 +22,7 @@ fn identity() -> String {
     )
 }
 
-/// A token of ours with more claims.
+/// Returns a token of this deployment with more claims.
 fn token(more: &str) -> String {
     let payload = serde_json::to_string(&claims()).unwrap();
     let payload = format!("{},{more}}}", payload.strip_suffix('}').unwrap());
@@ -40,7 +40,7 @@ fn forwarded(
     let headers: Vec<_> = headers.iter().chain(more).map(|(name, value)| (*name, value.as_bytes())).collect();
     let verdict = gate.decide(headers.iter().copied(), Some(snapshot), NOW_MS);
     assert!(matches!(verdict, Verdict::Admit(_)), "{verdict:?}");
-    world::forwarded(&gate, &headers, &verdict)
+    fixtures::forwarded(&gate, &headers, &verdict)
         .into_iter()
         .map(|(name, value)| (name.into(), String::from_utf8(value.into_owned()).unwrap()))
         .collect()
@@ -54,7 +54,7 @@ fn value<'a>(headers: &'a [(String, String)], name: &str) -> Option<&'a str> {
 }
 
 #[test]
-fn names_are_as_configured_and_cleared_first() {
+fn configured_headers_are_removed_and_set() {
     let snapshot = snapshot(&mut builder());
     let token = token(
         r#""realm":{"roles":["admin","dev"]},"plan":"pro plus","limit":-5,"beta":true,"odd":1.5,"https://example.com/role":7"#,
@@ -87,7 +87,7 @@ fn names_are_as_configured_and_cleared_first() {
 }
 
 #[test]
-fn headers_for_claims_have_room() {
+fn claim_headers_fit_the_header_limit() {
     let snapshot = snapshot(&mut builder());
     let claims: Vec<_> = (0..30).map(|number| format!("\"x-c{number}\": \"sub\"")).collect();
     let gate = gate_with(&format!(r#""identity": {{ "claims": {{ {} }} }}"#, claims.join(",")));
@@ -97,19 +97,19 @@ fn headers_for_claims_have_room() {
         headers.push(("authorization", token.as_bytes()));
         let verdict = gate.decide(headers.iter().copied(), Some(&snapshot), NOW_MS);
         assert_eq!(matches!(verdict, Verdict::Admit(_)), admitted, "{sent}: {verdict:?}");
-        // Envoy takes 1,024 back.
-        let forwarded = world::forwarded(&gate, &headers, &verdict).len();
+        // Envoy accepts 1,024 headers.
+        let forwarded = fixtures::forwarded(&gate, &headers, &verdict).len();
         assert!(forwarded <= 1024, "{sent}: {forwarded}");
     }
 }
 
 #[test]
-fn what_would_arrive_as_something_else_does_not_go() {
+fn ambiguous_claims_are_omitted() {
     let snapshot = snapshot(&mut builder());
     for (claim, expected) in [
         (r#""pro""#, Some("pro")),
         (r#"["a","b",1,true]"#, Some("a,b,1,true")),
-        // One string is never two values, nor a value and its parameter.
+        // One string is never parsed as two values, or as a value with a parameter.
         (r#""a,b""#, None),
         (r#"",a""#, None),
         (r#""a;b""#, None),
@@ -138,7 +138,7 @@ fn what_would_arrive_as_something_else_does_not_go() {
 }
 
 #[test]
-fn an_assertion_is_short_lived_and_names_the_credential() {
+fn assertion_expires_soon_and_has_the_fingerprint() {
     let snapshot = snapshot(&mut builder());
     let key = VerifyingKey::of_issuer("keystile", "", token::Algorithm::Hs256, &SECRET).unwrap();
     for (exp, expected) in [(Some(NOW + 3600), NOW + 60), (Some(NOW + 20), NOW + 20), (None, NOW + 60)] {
@@ -153,7 +153,7 @@ fn an_assertion_is_short_lived_and_names_the_credential() {
         let fingerprint = token::Fingerprint::of(presented.expose().as_bytes()).to_string();
         assert_eq!(opened.id(), Some(&fingerprint[..]));
     }
-    // A name that JSON has to escape.
+    // A name with characters that JSON escapes.
     let quoted =
         SigningKey::ed25519("k1", &[2; 32]).unwrap().mint(&Claims { sub: "a\"\\b".into(), ..claims() });
     let headers = forwarded(&identity(), &snapshot, &format!("Bearer {}", quoted.expose()), &[]);
@@ -163,7 +163,7 @@ fn an_assertion_is_short_lived_and_names_the_credential() {
 }
 
 #[test]
-fn names_that_break_a_request_are_refused() {
+fn reserved_header_names_are_refused() {
     for (identity, path) in [
         (r#"{ "headers": { "user": "x" } }"#, "`identity.headers.user`"),
         (r#"{ "headers": { "subject": "X" } }"#, "`identity.headers.subject`"),
@@ -176,20 +176,20 @@ fn names_that_break_a_request_are_refused() {
         ),
         (
             r#"{ "headers": { "subject": "x-a", "operator": "x-a" } }"#,
-            "`identity`: writes the header `x-a` twice",
+            "`identity`: the header `x-a` has two sources",
         ),
         (
             r#"{ "headers": { "subject": "x-a", "operator": "x_a" } }"#,
-            "`identity`: writes the header `x_a` twice",
+            "`identity`: the header `x_a` has two sources",
         ),
-        (r#"{ "headers": { "subject": "x-keystile-operator" } }"#, "`identity`: writes"),
-        (r#"{ "headers": { "subject": "x-keystile-report" } }"#, "`identity`: writes"),
-        (r#"{ "claims": { "x-keystile-subject": "name" } }"#, "`identity`: writes"),
-        (r#"{ "claims": { "x-a": "name", "x_a": "role" } }"#, "`identity`: writes"),
-        (r#"{ "headers": { "subject": "x-a" }, "claims": { "x-a": "name" } }"#, "`identity`: writes"),
+        (r#"{ "headers": { "subject": "x-keystile-operator" } }"#, "`identity`: the header"),
+        (r#"{ "headers": { "subject": "x-keystile-report" } }"#, "`identity`: the header"),
+        (r#"{ "claims": { "x-keystile-subject": "name" } }"#, "`identity`: the header"),
+        (r#"{ "claims": { "x-a": "name", "x_a": "role" } }"#, "`identity`: the header"),
+        (r#"{ "headers": { "subject": "x-a" }, "claims": { "x-a": "name" } }"#, "`identity`: the header"),
         (
             r#"{ "claims": { "x-a": "b" }, "assertion": { "header": "x_a", "secret": "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8", "audience": "a" } }"#,
-            "`identity`: writes",
+            "`identity`: the header",
         ),
     ] {
         let error =
@@ -203,7 +203,7 @@ fn names_that_break_a_request_are_refused() {
 }
 
 #[test]
-fn a_name_that_a_host_would_remove_too_much_of_is_not_removed() {
+fn repeated_names_are_replaced_not_removed() {
     let gate = gate_with(r#""realm": "x""#);
     let verdict = Verdict::Pass(Passage::Anonymous);
     let bearer: (&str, &[u8]) = ("authorization", b"Bearer a");
@@ -216,15 +216,15 @@ fn a_name_that_a_host_would_remove_too_much_of_is_not_removed() {
         let kept = [path, basic].map(|(name, value)| (name, value.into()));
         assert_eq!(gate.forward(&[path, two[0], two[1]], &verdict, NOW_MS), Forward::Instead(kept.into()));
     }
-    // However many names a client makes up, they are one call.
+    // However many names a client sends, they are removed in one call.
     let names: Vec<_> = (0..900).map(|number| format!("x-keystile-{number}")).collect();
     let many: Vec<(&str, &[u8])> = names.iter().map(|name| (&name[..], &b"root"[..])).collect();
     assert_eq!(gate.forward(&many, &verdict, NOW_MS), Forward::Instead(vec![]));
 }
 
-/// A hop that drops what `Connection` names would drop who it is.
+/// A hop that removes the headers named in `Connection` would remove the identity.
 #[test]
-fn connection_names_no_header_of_ours() {
+fn connection_options_are_restricted() {
     let gate = gate_with(r#""realm": "x""#);
     let verdict = Verdict::Pass(Passage::Anonymous);
     for (name, value, expected) in [
@@ -243,18 +243,18 @@ fn connection_names_no_header_of_ours() {
         ("connection", "", None),
         ("proxy-connection", "keep-alive, x-keystile-subject", Some("keep-alive")),
         ("Proxy_Connection", "x-keystile-subject", None),
-        // Parameters, and no names of headers.
+        // Parameters and values that are not header names.
         ("keep-alive", "timeout=5, max=100", Some("timeout=5, max=100")),
         ("x-connection", "x-keystile-subject", Some("x-keystile-subject")),
     ] {
         let headers = [(":path", &b"/"[..]), (name, value.as_bytes())];
-        let kept = world::forwarded(&gate, &headers, &verdict);
+        let kept = fixtures::forwarded(&gate, &headers, &verdict);
         let kept = kept.iter().find(|(kept, _)| *kept == name).map(|(_, value)| &**value);
         assert_eq!(kept, expected.map(str::as_bytes), "{name}: {value}");
     }
     // Each of several lines.
     let lines = [("connection", &b"upgrade"[..]), ("connection", b"x-keystile-subject, close")];
-    let kept = world::forwarded(&gate, &lines, &verdict);
+    let kept = fixtures::forwarded(&gate, &lines, &verdict);
     assert_eq!(kept, [("connection", b"upgrade"[..].into()), ("connection", b"close"[..].into())]);
     let trailers = gate.forward_trailers(&[("connection", b"x-keystile-subject")]);
     assert_eq!(trailers, Some(vec![]));
@@ -264,7 +264,7 @@ const VALUES: &[&[u8]] = &[b"Bearer a", b"Basic a", b"a=1; session=b", b"session
 
 proptest! {
     #[test]
-    fn what_becomes_of_a_header_does_not_depend_on_the_others(
+    fn headers_are_processed_independently(
         headers in prop::collection::vec(
             (
                 prop::sample::select(&[
@@ -281,7 +281,7 @@ proptest! {
         ]"#);
         let verdict = Verdict::Pass(Passage::Anonymous);
         let one_by_one: Vec<_> =
-            headers.iter().flat_map(|header| world::forwarded(&gate, &[*header], &verdict)).collect();
-        prop_assert_eq!(world::forwarded(&gate, &headers, &verdict), one_by_one);
+            headers.iter().flat_map(|header| fixtures::forwarded(&gate, &[*header], &verdict)).collect();
+        prop_assert_eq!(fixtures::forwarded(&gate, &headers, &verdict), one_by_one);
     }
 }

@@ -1,21 +1,23 @@
-//! Rules: what a request must bring.
+//! Requirements of rules on credentials.
 
 use token::Claims;
 use verdict::{Cache, Reason, Request, Snapshot, Unaided, Verdict};
 
-use crate::world::{NOW, NOW_MS, alice, ask, ask_at, bearer, builder, claims, gate_with, granted, snapshot};
+use crate::fixtures::{
+    NOW, NOW_MS, alice, ask, ask_at, bearer, builder, claims, gate_with, granted, snapshot,
+};
 
 const SORACOM: &str = include_str!("../data/soracom-operations.tsv");
 
 #[test]
-fn every_soracom_operation_demands_its_permission() {
+fn soracom_operations_require_their_permission() {
     let table = serde_json::Value::from(SORACOM);
     let gate = gate_with(&format!(
         r#""rules": [{{ "operations": {{ "table": {table}, "prefix": "/v1", "public": ["Auth:auth"] }} }}]"#
     ));
     assert_eq!(gate.policy().rules.len(), 481);
     let rows: Vec<Vec<&str>> = SORACOM.lines().skip(1).map(|line| line.split('\t').collect()).collect();
-    // Each user may do one thing, and only where every variable of the path is what it should be.
+    // Each user has one permission, and only if every path variable has its expected value.
     let mut builder = builder();
     for (number, row) in rows.iter().enumerate() {
         let variables = row[1].split('/').filter_map(|part| part.strip_prefix('{')?.strip_suffix('}'));
@@ -49,12 +51,12 @@ fn every_soracom_operation_demands_its_permission() {
             assert_eq!(ask(&gate, Some(&snapshot), &elsewhere, &[("authorization", &own)]), denied, "{line}");
         }
     }
-    // The table is where it says and nowhere else.
+    // The table matches only below its prefix.
     assert_eq!(ask(&gate, Some(&snapshot), "POST /auth", &[]), "route_unmatched");
 }
 
 #[test]
-fn permissions_are_the_grant_of_the_subject_now() {
+fn permissions_follow_the_current_grant() {
     let gate = gate_with(r#""rules": [{ "path": "/sims/{sim_id}", "permission": "Sim:getSim" }]"#);
     let token = alice();
     let ask = |snapshot: &Snapshot, token: &str| {
@@ -68,12 +70,12 @@ fn permissions_are_the_grant_of_the_subject_now() {
     assert_eq!(ask(&snapshot(&mut builder), &token), "admitted", "the same token as before");
     granted(&mut builder, "OP0123456789/alice", r#"{"statements":[]}"#);
     assert_eq!(ask(&snapshot(&mut builder), &token), "permission_denied");
-    // What isn't a grant allows nothing.
+    // Malformed grants allow nothing.
     for malformed in [&b""[..], b"\x00", b"\x01\x01", b"\x02\x01\x01\x01\x00\x00"] {
         builder.set_grant("OP0123456789/alice", malformed).unwrap();
         assert_eq!(ask(&snapshot(&mut builder), &token), "permission_denied");
     }
-    // Root is who is its operator, not who has no user name.
+    // The root user is the operator itself, not any subject without a user name.
     for (sub, expected) in [
         ("OP0123456789", "admitted"),
         ("OP9999999999", "permission_denied"),
@@ -84,14 +86,14 @@ fn permissions_are_the_grant_of_the_subject_now() {
         let token = bearer(&Claims { sub: sub.into(), ..claims() });
         assert_eq!(ask(&snapshot(&mut builder), &token), expected, "{sub}");
     }
-    // The name in a condition is the user's without the operator.
+    // Conditions see the user name without the operator.
     let own = r#"{"statements":[{"effect":"allow","api":"*","condition":"samUserName == 'alice'"}]}"#;
     granted(&mut builder, "OP0123456789/alice", own);
     assert_eq!(ask(&snapshot(&mut builder), &token), "admitted");
 }
 
 #[test]
-fn the_address_of_the_client_comes_from_where_it_can_be_trusted() {
+fn client_address_comes_from_trusted_sources() {
     let mut builder = builder();
     let allow = r#"{"statements":[{"effect":"allow","api":"*","condition":"ipAddress('10.0.0.0/24')"}]}"#;
     granted(&mut builder, "OP0123456789/alice", allow);
@@ -107,7 +109,7 @@ fn the_address_of_the_client_comes_from_where_it_can_be_trusted() {
         (rules, Some("10.0.0.1"), "192.0.2.1", true, true),
         (rules, Some("::ffff:10.0.0.1"), "192.0.2.1", true, true),
         (rules, Some("192.0.2.1"), "10.0.0.1", false, false),
-        // Not known: no allow by address, and every deny by address.
+        // If the address is unknown, no `allow` on it applies and every `deny` does.
         (rules, None, "10.0.0.1", false, false),
         (&behind, Some("192.0.2.1"), "192.0.2.1, 10.0.0.1, 10.9.9.9", true, true),
         (&behind, Some("10.0.0.1"), "10.0.0.1, 192.0.2.1, 10.0.0.1", false, false),
@@ -133,7 +135,7 @@ fn the_address_of_the_client_comes_from_where_it_can_be_trusted() {
 }
 
 #[test]
-fn a_rule_narrows_what_the_policy_accepts() {
+fn rules_narrow_the_policy() {
     let gate = gate_with(
         r#""rules": [
             { "path": "/issuer", "issuers": ["https://other"] },
@@ -175,7 +177,7 @@ fn a_rule_narrows_what_the_policy_accepts() {
 }
 
 #[test]
-fn a_rule_has_its_own_patience() {
+fn rules_have_their_own_stale_policy() {
     let gate = gate_with(
         r#""rules": [
             { "path": "/usual" },
@@ -189,7 +191,7 @@ fn a_rule_has_its_own_patience() {
     let revoked = bearer(&Claims { jti: "r".into(), ..claims() });
     builder.revoke(1, token::Fingerprint::of(&revoked.as_bytes()[7..])).unwrap();
     let snapshot = snapshot(&mut builder);
-    // Issued 10 seconds ago: recent for 90 more.
+    // Issued 10 seconds ago: recent for 90 more seconds.
     let token = bearer(&Claims { exp: Some(NOW + 100_000), ..claims() });
     for (path, now, expected) in [
         ("/usual", expires + 899_999, "admitted"),
@@ -205,15 +207,15 @@ fn a_rule_has_its_own_patience() {
         let line = format!("GET {path}");
         let found = ask_at(&gate, Some(&snapshot), &line, &[("authorization", &token)], now);
         assert_eq!(found, expected, "{path} {now}");
-        // However old: what it names is refused by that name.
+        // A stale bundle still reports a revoked credential as revoked.
         let found = ask_at(&gate, Some(&snapshot), &line, &[("authorization", &revoked)], now);
         assert!(["revoked", "token_expired"].contains(&found), "{found}");
     }
 }
 
 #[test]
-fn reasons_of_routes_are_answered_with_their_status() {
-    let plain = crate::world::gate();
+fn route_reasons_have_their_status() {
+    let plain = crate::fixtures::gate();
     for (reason, status) in [
         (Reason::Unroutable(verdict::route::Unroutable::DotSegment), 400),
         (Reason::RouteUnmatched, 404),

@@ -1,21 +1,21 @@
-//! When the control plane is silent, each policy for it says when it starts and when it ends.
+//! Each stale policy logs when it starts and when it ends.
 
 use verdict::{Line, Watch};
 
-use crate::world::{NOW_MS, builder, gate_with, snapshot};
+use crate::fixtures::{NOW_MS, builder, gate_with, snapshot};
 
-fn brief(lines: Vec<Line>) -> Vec<(char, String)> {
+fn summarize(lines: Vec<Line>) -> Vec<(char, String)> {
     let policy = |line: &str| line.split('`').nth(1).unwrap().to_owned();
-    let brief = lines.into_iter().map(|line| match line {
+    let lines = lines.into_iter().map(|line| match line {
         Line::Info(line) => ('I', policy(&line)),
         Line::Warning(line) => ('W', policy(&line)),
         Line::Error(line) => ('E', policy(&line)),
     });
-    brief.collect()
+    lines.collect()
 }
 
 #[test]
-fn every_policy_has_its_line_when_it_starts_and_ends() {
+fn each_stale_policy_logs_its_start_and_end() {
     let gate = gate_with(
         r#""outage_grace_seconds": 100, "rules": [
             { "path": "/a", "stale": "deny" },
@@ -38,11 +38,11 @@ fn every_policy_has_its_line_when_it_starts_and_ends() {
         (expires + 60_000, vec![('W', grace), ('E', deny), ('W', recent)]),
         (expires + 100_000, vec![('E', grace)]),
         (expires + 100_001, vec![]),
-        // A new manifest has come.
+        // A new manifest is loaded.
         (NOW_MS, vec![('I', grace), ('I', deny), ('I', recent)]),
         (NOW_MS + 1, vec![]),
     ] {
-        let lines = brief(watch.handle(&gate, &snapshot, now));
+        let lines = summarize(watch.handle(&gate, &snapshot, now));
         let lines: Vec<_> = lines.iter().map(|(severity, policy)| (*severity, policy.as_str())).collect();
         assert_eq!(lines, expected, "{now}");
     }

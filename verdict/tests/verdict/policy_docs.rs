@@ -1,35 +1,35 @@
-//! POLICY.md and the parser say the same.
+//! POLICY.md agrees with the parser.
 
 use std::collections::BTreeSet;
 
-use crate::world::policy;
+use crate::fixtures::policy;
 
 const PAGE: &str = include_str!("../../POLICY.md");
 
 #[test]
-fn the_example_is_a_policy() {
+fn the_example_is_valid() {
     let (_, rest) = PAGE.split_once("```json\n{").unwrap();
     let (members, _) = rest.split_once("}\n```").unwrap();
     let read = policy(members.trim_end()).unwrap();
     assert_eq!(read.rules.len(), 6);
 }
 
-/// The members that the error names where one is unknown.
-fn known(members: &str) -> BTreeSet<String> {
+/// Returns the members that the error for an unknown member lists.
+fn known_members(members: &str) -> BTreeSet<String> {
     let error = policy(members).unwrap_err();
     let (_, offered) = error.split_once("expected ").unwrap_or_else(|| panic!("{error}"));
     offered.split('`').skip(1).step_by(2).map(Into::into).collect()
 }
 
-/// The first column of the first table under a heading.
-fn listed(heading: &str) -> BTreeSet<String> {
+/// Returns the first column of the first table under a heading.
+fn listed_members(heading: &str) -> BTreeSet<String> {
     let (_, section) = PAGE.split_once(heading).unwrap_or_else(|| panic!("{heading}"));
     let rows = section.lines().skip_while(|line| !line.starts_with("| member")).skip(2);
     rows.take_while(|line| line.starts_with('|')).map(|line| line.split('`').nth(1).unwrap().into()).collect()
 }
 
 #[test]
-fn every_member_is_listed_and_no_other() {
+fn exactly_the_known_members_are_listed() {
     for (heading, probe) in [
         ("## A member of `credentials`", r#""credentials": [{ "?": 1 }]"#),
         ("## `api_keys`", r#""api_keys": { "?": 1 }"#),
@@ -41,10 +41,10 @@ fn every_member_is_listed_and_no_other() {
         ("## `client_address`", r#""client_address": { "?": 1 }"#),
         ("## `answers`", r#""answers": { "?": 1 }"#),
     ] {
-        assert_eq!(known(probe), listed(heading), "{heading}");
+        assert_eq!(known_members(probe), listed_members(heading), "{heading}");
     }
-    let all = known(r#""?": 1"#);
-    let here = listed("# Policy");
+    let all = known_members(r#""?": 1"#);
+    let here = listed_members("# Policy");
     assert!(here.is_subset(&all), "{here:?}");
     let elsewhere = [
         "audience",

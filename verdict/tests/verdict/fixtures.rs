@@ -1,4 +1,4 @@
-//! Keys that sign bundles, a signing key, a policy that trusts them, and how to ask it.
+//! Fixtures: keys, bundles, policies and requests.
 
 use std::{borrow::Cow, sync::Arc};
 
@@ -15,7 +15,7 @@ use verdict::{
     permission::Permissions,
 };
 
-/// Seconds; 2023-11-14.
+/// 2023-11-14, in seconds since the Unix epoch.
 pub(crate) const NOW: u64 = 1_700_000_000;
 pub(crate) const NOW_MS: u64 = NOW * 1000;
 
@@ -31,7 +31,7 @@ pub(crate) fn tail_key() -> TailKey {
     TailKey::new(&[201; 32])
 }
 
-/// For a week from an hour before `NOW` on.
+/// Returns a delegation that is valid for a week, from an hour before `NOW`.
 pub(crate) fn delegation(epoch: u64) -> Vec<u8> {
     let delegates = DelegationFields {
         audience: "default",
@@ -57,7 +57,7 @@ pub(crate) fn builder() -> Builder {
 
 pub(crate) type Object = (Entry, Arc<[u8]>);
 
-/// What an honest control plane publishes.
+/// A published bundle.
 pub(crate) struct Published {
     pub(crate) manifest: Vec<u8>,
     pub(crate) objects: Vec<Object>,
@@ -70,7 +70,7 @@ impl Published {
 }
 
 pub(crate) fn checkpoint(built: &BuiltBundle, version: u64, issued_at: u64) -> Object {
-    let draft = CheckpointFields {
+    let fields = CheckpointFields {
         audience: "default",
         version,
         issued_at,
@@ -78,12 +78,17 @@ pub(crate) fn checkpoint(built: &BuiltBundle, version: u64, issued_at: u64) -> O
         covered_until: built.covered_until,
         entries: &built.checkpoint,
     };
-    snapshot_key().sign(&draft).unwrap()
+    snapshot_key().sign(&fields).unwrap()
 }
 
-/// Under epoch 1, for a minute.
-pub(crate) fn over(checkpoint: &Object, built: &BuiltBundle, version: u64, issued_at: u64) -> Published {
-    let draft = ManifestFields {
+/// Returns a bundle of epoch 1 that is valid for a minute.
+pub(crate) fn bundle_over(
+    checkpoint: &Object,
+    built: &BuiltBundle,
+    version: u64,
+    issued_at: u64,
+) -> Published {
+    let fields = ManifestFields {
         delegation: &delegation(1),
         version,
         issued_at,
@@ -92,12 +97,12 @@ pub(crate) fn over(checkpoint: &Object, built: &BuiltBundle, version: u64, issue
         tail: &built.tail,
     };
     let objects = built.objects.iter().chain([checkpoint]).cloned().collect();
-    Published { manifest: tail_key().sign(&draft).unwrap(), objects }
+    Published { manifest: tail_key().sign(&fields).unwrap(), objects }
 }
 
-/// With a checkpoint that was issued when the clock was at `NOW`.
+/// Returns a bundle with a checkpoint that was issued at `NOW`.
 pub(crate) fn published(built: &BuiltBundle, version: u64, issued_at: u64) -> Published {
-    over(&checkpoint(built, version, NOW_MS), built, version, issued_at)
+    bundle_over(&checkpoint(built, version, NOW_MS), built, version, issued_at)
 }
 
 pub(crate) fn manifest(bytes: &[u8]) -> Manifest {
@@ -124,11 +129,11 @@ pub(crate) fn configuration() -> String {
     format!("{{\n{}\n}}", members("").join(",\n"))
 }
 
-/// The usual members but for those that stand in `instead`.
-fn members(instead: &str) -> Vec<String> {
-    let instead: serde_json::Value = serde_json::from_str(&format!("{{{instead}}}")).unwrap_or_default();
+/// Returns the default members that `overrides` does not contain.
+fn members(overrides: &str) -> Vec<String> {
+    let overrides: serde_json::Value = serde_json::from_str(&format!("{{{overrides}}}")).unwrap_or_default();
     let root_keys = format!(r#"["{}"]"#, root().public_key());
-    let usual = [
+    let defaults = [
         ("audience", r#""default""#),
         ("root_keys", &root_keys),
         ("control_plane", r#"{ "cluster": "keystile" }"#),
@@ -138,7 +143,7 @@ fn members(instead: &str) -> Vec<String> {
             r#"[{ "header": "authorization", "scheme": "Bearer" }, { "header": "x-api-token" }]"#,
         ),
     ];
-    let kept = usual.iter().filter(|(name, _)| instead.get(name).is_none());
+    let kept = defaults.iter().filter(|(name, _)| overrides.get(name).is_none());
     kept.map(|(name, value)| format!("\"{name}\": {value}")).collect()
 }
 
@@ -165,12 +170,12 @@ pub(crate) fn claims() -> Claims {
     }
 }
 
-/// The usual configuration with more members, or others.
+/// Parses the default configuration with more members or other values.
 pub(crate) fn policy(more: &str) -> Result<Policy, String> {
     policy_in(more, "KEYSTILE_ASSERTION=AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8\0")
 }
 
-/// The same under an environment.
+/// Parses the default configuration with more members or other values, and with these environment variables.
 pub(crate) fn policy_in(more: &str, environment: &str) -> Result<Policy, String> {
     let configuration = format!("{{ {more}, {} }}", members(more).join(","));
     let environment = Environment::from_block(environment.into());
@@ -194,7 +199,7 @@ pub(crate) fn granted(builder: &mut Builder, subject: &str, statements: &str) {
     builder.set_grant(subject, permissions.as_bytes()).unwrap();
 }
 
-/// Admitted, passed or refused, in a word.
+/// Returns the decision in one word, or the code of the refusal.
 pub(crate) fn ask(
     gate: &Gate,
     snapshot: Option<&Snapshot>,
@@ -224,7 +229,7 @@ pub(crate) fn ask_at(
     }
 }
 
-/// The headers that the upstream gets, by what a host does.
+/// Returns the headers that the upstream receives, applied like a host does.
 pub(crate) fn forwarded<'a>(
     gate: &'a Gate,
     headers: &Headers<'a>,
@@ -239,6 +244,6 @@ pub(crate) fn forwarded<'a>(
             all.extend(added);
             all
         }
-        Forward::Instead(instead) => instead,
+        Forward::Instead(replacement) => replacement,
     }
 }

@@ -1,8 +1,8 @@
-//! What is only reported passes, counted and marked, and tells the upstream nothing that is not proven.
+//! Report mode: requests pass, are counted and marked, and the upstream receives no unproven identity.
 
 use verdict::{Passage, Snapshot, Verdict};
 
-use crate::world::{self, NOW_MS, alice, builder, gate_with, snapshot};
+use crate::fixtures::{self, NOW_MS, alice, builder, gate_with, snapshot};
 
 const RULES: &str = r#""rules": [
     { "path": "/usual" },
@@ -12,7 +12,7 @@ const RULES: &str = r#""rules": [
     { "path": "/public", "access": "public" }
 ]"#;
 
-/// The status, or how it passes: the reason that the upstream is told, and who it is told asks.
+/// Returns the status, or the reason and subject that the upstream receives.
 fn ask(mode: &str, snapshot: Option<&Snapshot>, path: &str, token: &str) -> String {
     let gate = gate_with(&format!(r#""mode": "{mode}", {RULES}"#));
     let headers: [(&str, &[u8]); 5] = [
@@ -27,7 +27,7 @@ fn ask(mode: &str, snapshot: Option<&Snapshot>, path: &str, token: &str) -> Stri
         assert!(!verdict.is_reported());
         return refusal.reason().status().to_string();
     }
-    let forwarded = world::forwarded(&gate, &headers, &verdict);
+    let forwarded = fixtures::forwarded(&gate, &headers, &verdict);
     let value = |name| {
         let value = forwarded.iter().find(|(header, _)| *header == name).map(|(_, value)| &value[..]);
         value.map(|value| str::from_utf8(value).unwrap())
@@ -37,14 +37,14 @@ fn ask(mode: &str, snapshot: Option<&Snapshot>, path: &str, token: &str) -> Stri
     assert_eq!(report.is_some(), verdict.is_reported());
     let state: Vec<_> = gate.filter_state(&verdict).collect();
     assert_eq!(state, report.map(|report| ("keystile.reason", report)).into_iter().collect::<Vec<_>>());
-    // Nothing is to break while nothing is enforced.
+    // Report mode must not break requests.
     let keeps = matches!(verdict, Verdict::Pass(Passage::Reported(_))) || verdict.is_reported();
     assert_eq!(value("authorization").is_some(), keeps, "{path}");
     format!("{} {}", report.unwrap_or("-"), value("x-keystile-subject").unwrap_or("-"))
 }
 
 #[test]
-fn a_report_says_what_would_be_refused() {
+fn report_has_the_reason() {
     let snapshot = snapshot(&mut builder());
     let (good, bad) = (&alice()[..], "Bearer a.b.c");
     for (mode, path, token, expected) in [
@@ -73,7 +73,7 @@ fn a_report_says_what_would_be_refused() {
 }
 
 #[test]
-fn a_path_of_two_readings_is_only_reported_where_no_rule_enforces() {
+fn ambiguous_paths_are_refused_if_any_rule_enforces() {
     for (more, refused) in [("", false), (r#", { "path": "/enforced", "mode": "enforce" }"#, true)] {
         let gate = gate_with(&format!(r#""mode": "report", "rules": [{{ "path": "/usual" }}{more}]"#));
         for (method, path) in [("GET", "/%65nforced"), ("GET", "/usual/../enforced"), ("", "/enforced")] {
@@ -86,7 +86,7 @@ fn a_path_of_two_readings_is_only_reported_where_no_rule_enforces() {
 }
 
 #[test]
-fn more_headers_than_a_host_takes_back_are_refused_all_the_same() {
+fn too_many_headers_are_refused_in_report_mode() {
     let gate = gate_with(r#""mode": "report""#);
     let headers = vec![("x-other", &b"v"[..]); 1001];
     let verdict = gate.decide(headers.into_iter(), None, NOW_MS);
@@ -94,7 +94,7 @@ fn more_headers_than_a_host_takes_back_are_refused_all_the_same() {
 }
 
 #[test]
-fn filter_state_says_who_as_far_as_it_is_proven() {
+fn filter_state_has_the_proven_identity() {
     let mut builder = builder();
     let token = alice();
     let gate = gate_with(r#""filter_state": ["reason", "key_id", "subject", "operator"]"#);

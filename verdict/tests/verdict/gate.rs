@@ -1,11 +1,11 @@
-//! One request, one bundle, one instant: one verdict.
+//! Decisions of the gate: one request, one bundle, one time.
 
 use bundle::{Gap, Scope, builder::Builder};
 use proptest::prelude::*;
 use token::{Claims, Fingerprint, mint::SigningKey};
 use verdict::{Freshness, Gate, Policy, Reason, Snapshot, Verdict};
 
-use crate::world::{
+use crate::fixtures::{
     self, NOW, NOW_MS, builder, claims, configuration, gate, gate_with, signing_key, snapshot,
 };
 
@@ -48,7 +48,7 @@ fn claims_are_checked_to_the_second() {
 }
 
 #[test]
-fn only_known_keys_open() {
+fn only_known_keys_verify() {
     let snapshot = snapshot(&mut builder());
     let token = |key: SigningKey| key.mint(&claims()).expose().to_owned();
     for (key, expected) in [
@@ -63,7 +63,7 @@ fn only_known_keys_open() {
 }
 
 #[test]
-fn a_revoked_fingerprint_is_refused_and_no_other() {
+fn only_the_revoked_fingerprint_is_refused() {
     let token = |jti: &str| signing_key().mint(&Claims { jti: jti.into(), ..claims() }).expose().to_owned();
     let mut builder = builder();
     builder.revoke(1, Fingerprint::of(token("a").as_bytes())).unwrap();
@@ -73,7 +73,7 @@ fn a_revoked_fingerprint_is_refused_and_no_other() {
 }
 
 #[test]
-fn a_watermark_of_any_scope_refuses_what_was_issued_until_then() {
+fn watermarks_refuse_credentials_issued_until_then() {
     let scopes = [
         Scope::Global,
         Scope::SigningKey("k1"),
@@ -84,7 +84,7 @@ fn a_watermark_of_any_scope_refuses_what_was_issued_until_then() {
     ];
     let token = signing_key().mint(&claims());
     for scope in scopes {
-        // A later watermark of another scope, and an earlier one of every scope, change nothing.
+        // A later watermark of another scope and an earlier one of every scope change nothing.
         for (instant, expected) in [(claims().iat - 1, Ok(())), (claims().iat, Err("watermark"))] {
             let mut builder = builder();
             scopes.into_iter().for_each(|scope| assert!(builder.raise_watermark(1, scope, 1)));
@@ -100,9 +100,9 @@ fn a_watermark_of_any_scope_refuses_what_was_issued_until_then() {
     }
 }
 
-/// Of what was issued in a gap only what is known is good, whatever else is known of it; the rest is as it was.
+/// Of the credentials issued in a gap, only the known ones are accepted. Others are not affected.
 #[test]
-fn a_gap_refuses_what_is_not_known_of_it() {
+fn gaps_refuse_unknown_credentials() {
     let token = |jti: &str| signing_key().mint(&Claims { jti: jti.into(), ..claims() }).expose().to_owned();
     let (lost, known, revoked) = (token("lost"), token("known"), token("revoked"));
     let print = |token: &str| Fingerprint::of(token.as_bytes());
@@ -126,10 +126,10 @@ fn a_gap_refuses_what_is_not_known_of_it() {
         assert_eq!(ask(&mut builder, &lost), expected, "{gaps:?}");
         assert_eq!(ask(&mut builder, &known), Ok(()), "{gaps:?}");
         assert_eq!(ask(&mut builder, &revoked), Err("revoked"), "{gaps:?}");
-        // A base that would call it good is not asked.
+        // A base that would report it as good is not consulted.
         builder.unrevoke(print(&lost)).unwrap();
         assert_eq!(ask(&mut builder, &lost), expected, "{gaps:?}");
-        // More than one object holds.
+        // The known fingerprints are in several objects.
         builder.set_gaps(&gaps, (0..20_000u64).map(|number| Fingerprint::of(&number.to_be_bytes()))).unwrap();
         assert_eq!(ask(&mut builder, &lost), expected, "{gaps:?}");
         assert_eq!(ask(&mut builder, &known), expected, "{gaps:?}");
@@ -139,7 +139,7 @@ fn a_gap_refuses_what_is_not_known_of_it() {
 }
 
 #[test]
-fn what_no_base_covers_is_admitted_unless_the_policy_denies_it() {
+fn uncovered_credentials_follow_the_policy() {
     let token = signing_key().mint(&claims());
     let fingerprint = Fingerprint::of(token.expose().as_bytes());
     let (usual, strict) = (gate(), gate_with(r#""uncovered": "deny""#));
@@ -155,7 +155,7 @@ fn what_no_base_covers_is_admitted_unless_the_policy_denies_it() {
 }
 
 #[test]
-fn not_knowing_has_its_policy() {
+fn missing_and_stale_bundles_follow_the_policy() {
     let (gate, token) = (gate(), signing_key().mint(&Claims { exp: Some(NOW + 100_000), ..claims() }));
     let value = format!("Bearer {}", token.expose());
     let headers = [("authorization", value.as_bytes())];
@@ -175,7 +175,7 @@ fn not_knowing_has_its_policy() {
     ] {
         assert_eq!(gate.freshness(&snapshot, now), freshness);
         assert_eq!(decide(&gate, token.expose(), &snapshot, now), expected);
-        // However old: what it names is refused by that name.
+        // A stale bundle still reports a revoked credential as revoked.
         assert_eq!(decide(&gate, revoked.expose(), &snapshot, now), Err("revoked"));
     }
     let strict = configuration()
@@ -186,7 +186,7 @@ fn not_knowing_has_its_policy() {
 }
 
 #[test]
-fn the_upstream_gets_our_identity_and_nobody_elses() {
+fn identity_headers_are_replaced() {
     let token = signing_key().mint(&claims());
     let value = format!("Bearer {}", token.expose());
     let headers: &[(&str, &[u8])] = &[
@@ -205,7 +205,7 @@ fn the_upstream_gets_our_identity_and_nobody_elses() {
     let gate = gate();
     let verdict = gate.decide(headers.iter().copied(), Some(&snapshot(&mut builder())), NOW_MS);
     assert!(matches!(verdict, Verdict::Admit(_)), "{verdict:?}");
-    let forwarded = world::forwarded(&gate, headers, &verdict);
+    let forwarded = fixtures::forwarded(&gate, headers, &verdict);
     let fingerprint = Fingerprint::of(token.expose().as_bytes()).to_string();
     let expected: [(&str, &[u8]); 8] = [
         (":path", b"/x"),
@@ -222,7 +222,7 @@ fn the_upstream_gets_our_identity_and_nobody_elses() {
 }
 
 #[test]
-fn trailers_are_cleared_like_headers() {
+fn identity_headers_are_removed_from_trailers() {
     let forged: [(&str, &[u8]); 4] = [
         ("x-keystile-subject", b"root"),
         ("Authorization", b"Bearer x"),
@@ -239,7 +239,7 @@ fn trailers_are_cleared_like_headers() {
 }
 
 #[test]
-fn an_answer_says_why_and_how_to_do_better() {
+fn responses_have_a_reason_and_a_challenge() {
     let gate = gate();
     for reason in Reason::ALL {
         let answer = gate.answer(&reason.into(), Some(b"id-1"));
@@ -271,7 +271,7 @@ fn an_answer_says_why_and_how_to_do_better() {
 }
 
 #[test]
-fn more_headers_than_the_host_takes_back_are_refused() {
+fn too_many_headers_are_refused() {
     let (gate, snapshot) = (gate(), snapshot(&mut builder()));
     let token = format!("Bearer {}", signing_key().mint(&claims()).expose());
     for (more, expected) in [(999, None), (1000, Some(Reason::TooManyHeaders))] {
@@ -287,7 +287,7 @@ fn more_headers_than_the_host_takes_back_are_refused() {
 }
 
 #[test]
-fn codes_are_one_to_one() {
+fn codes_are_unique() {
     let codes: std::collections::BTreeSet<_> = Reason::ALL.iter().map(|reason| reason.code()).collect();
     assert_eq!(codes.len(), Reason::ALL.len());
 }

@@ -1,4 +1,4 @@
-//! Compiled statements: bytes that are interpreted where they lie.
+//! Compiled permission statements: bytecode that is evaluated in place.
 //!
 //! ```text
 //!  1  format (1)
@@ -15,7 +15,7 @@
 //!                           0 text (v length, text)  1 path variable (v length, name)  2 user name
 //!                           3 number (v)  4 day since 1970-01-01 (v)  5 today
 //! ```
-//! `v` is LEB128 in its shortest form. There is one encoding of each statement.
+//! `v` is a LEB128 integer in its shortest form. Every statement has exactly one encoding.
 
 use core::net::{Ipv4Addr, Ipv6Addr};
 
@@ -24,7 +24,26 @@ use serde::Deserialize;
 
 use super::network;
 
-/// Compiled statements that are none; names the part that is wrong.
+/// The first byte: the version of the format.
+pub(super) const FORMAT: u8 = 1;
+
+/// The maximum height of the evaluation stack. Conditions written by hand need only a few entries.
+pub(super) const MAX_STACK_HEIGHT: usize = 32;
+
+/// The opcode of [`Op::And`].
+pub(super) const AND: u8 = 1;
+/// The opcode of [`Op::Or`].
+pub(super) const OR: u8 = 2;
+/// The opcode of [`Op::Not`].
+pub(super) const NOT: u8 = 3;
+/// The opcode of [`Op::AddressIn`] for an IPv4 network.
+pub(super) const IPV4: u8 = 4;
+/// The opcode of [`Op::AddressIn`] for an IPv6 network.
+pub(super) const IPV6: u8 = 5;
+/// The opcode of [`Op::Compare`].
+pub(super) const COMPARE: u8 = 6;
+
+/// Malformed compiled statements, with the name of the malformed part.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the compiled permissions are malformed: {0}")]
 pub struct Malformed(pub &'static str);
@@ -69,7 +88,7 @@ pub(super) enum Type {
 }
 
 impl Operand<'_> {
-    pub(super) const fn of(&self) -> Type {
+    pub(super) const fn operand_type(&self) -> Type {
         match self {
             Self::Text(_) | Self::PathVariable(_) | Self::UserName => Type::Text,
             Self::Number(_) => Type::Number,
@@ -79,7 +98,7 @@ impl Operand<'_> {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Instruction<'a> {
+pub(super) enum Op<'a> {
     And,
     Or,
     Not,
@@ -87,27 +106,27 @@ pub(super) enum Instruction<'a> {
     Compare(Comparison, Operand<'a>, Operand<'a>),
 }
 
-/// A statement in its bytes.
+/// A compiled statement.
 pub(super) struct Statement<'a> {
     pub(super) effect: Effect,
     pub(super) patterns: Patterns<'a>,
-    pub(super) condition: Code<'a>,
+    pub(super) condition: Bytecode<'a>,
 }
 
-/// What is left to read.
+/// The bytecode that has not been read yet.
 #[derive(Clone, Copy)]
-pub(super) struct Code<'a>(pub(super) &'a [u8]);
+pub(super) struct Bytecode<'a>(pub(super) &'a [u8]);
 
-impl<'a> Code<'a> {
-    pub(super) fn open(bytes: &'a [u8]) -> Result<Self, Malformed> {
+impl<'a> Bytecode<'a> {
+    pub(super) fn parse(bytes: &'a [u8]) -> Result<Self, Malformed> {
         match bytes.split_first() {
             Some((&FORMAT, rest)) => Ok(Self(rest)),
             _ => Err(Malformed("format")),
         }
     }
 
-    /// None at the end.
-    pub(super) fn statement(&mut self) -> Result<Option<Statement<'a>>, Malformed> {
+    /// Returns the next statement, or `None` at the end.
+    pub(super) fn next_statement(&mut self) -> Result<Option<Statement<'a>>, Malformed> {
         if self.0.is_empty() {
             return Ok(None);
         }
@@ -116,12 +135,12 @@ impl<'a> Code<'a> {
             1 => Effect::Allow,
             _ => return Err(Malformed("effect")),
         };
-        let left = self.varint("number of patterns")?;
-        if left == 0 {
+        let remaining = self.varint("number of patterns")?;
+        if remaining == 0 {
             return Err(Malformed("number of patterns"));
         }
         let start = *self;
-        for _ in 0..left {
+        for _ in 0..remaining {
             self.pattern()?;
         }
         let length = start.0.len().saturating_sub(self.0.len());
@@ -130,35 +149,35 @@ impl<'a> Code<'a> {
         Ok(Some(Statement { effect, patterns, condition }))
     }
 
-    /// None at the end.
-    pub(super) fn instruction(&mut self) -> Result<Option<Instruction<'a>>, Malformed> {
+    /// Returns the next operation, or `None` at the end.
+    pub(super) fn next_op(&mut self) -> Result<Option<Op<'a>>, Malformed> {
         if self.0.is_empty() {
             return Ok(None);
         }
-        Ok(Some(match self.u8("instruction")? {
-            AND => Instruction::And,
-            OR => Instruction::Or,
-            NOT => Instruction::Not,
+        Ok(Some(match self.u8("operation")? {
+            AND => Op::And,
+            OR => Op::Or,
+            NOT => Op::Not,
             IPV4 => {
                 let address = Ipv4Addr::from_octets(self.array("network")?);
                 let network = network::canonical(address, self.u8("bits")?);
-                Instruction::AddressIn(network.ok_or(Malformed("network"))?)
+                Op::AddressIn(network.ok_or(Malformed("network"))?)
             }
             IPV6 => {
                 let address = Ipv6Addr::from_octets(self.array("network")?);
                 let network = network::canonical(address, self.u8("bits")?);
-                Instruction::AddressIn(network.ok_or(Malformed("network"))?)
+                Op::AddressIn(network.ok_or(Malformed("network"))?)
             }
             COMPARE => {
                 let operator = usize::from(self.u8("comparison")?);
                 let operator = *Comparison::ALL.get(operator).ok_or(Malformed("comparison"))?;
                 let (left, right) = (self.operand()?, self.operand()?);
-                if left.of() != right.of() {
+                if left.operand_type() != right.operand_type() {
                     return Err(Malformed("types of a comparison"));
                 }
-                Instruction::Compare(operator, left, right)
+                Op::Compare(operator, left, right)
             }
-            _ => return Err(Malformed("instruction")),
+            _ => return Err(Malformed("operation")),
         }))
     }
 
@@ -217,8 +236,8 @@ impl<'a> Code<'a> {
     }
 }
 
-/// The patterns of a statement, which were read once already.
-pub(super) struct Patterns<'a>(Code<'a>);
+/// The patterns of a statement, which have been checked once.
+pub(super) struct Patterns<'a>(Bytecode<'a>);
 
 impl Patterns<'_> {
     pub(super) fn matches(mut self, api: &str) -> bool {
@@ -232,46 +251,34 @@ impl Patterns<'_> {
     }
 }
 
-/// Whether it is exactly what could have been written, to the last byte.
+/// Checks that the bytecode is well-formed up to the last byte.
 pub(super) fn check(bytes: &[u8]) -> Result<(), Malformed> {
     if bytes.len() > super::MAX_COMPILED_BYTES {
         return Err(Malformed("length"));
     }
-    let mut code = Code::open(bytes)?;
-    while let Some(statement) = code.statement()? {
+    let mut bytecode = Bytecode::parse(bytes)?;
+    while let Some(statement) = bytecode.next_statement()? {
         check_condition(statement.condition)?;
     }
     Ok(())
 }
 
-/// Every instruction finds what it takes on the stack, which is never higher than it can be.
-pub(super) fn check_condition(mut code: Code<'_>) -> Result<(), Malformed> {
-    if code.0.is_empty() {
+/// Checks that every operation finds its operands on the stack, and that the stack stays within its maximum height.
+pub(super) fn check_condition(mut bytecode: Bytecode<'_>) -> Result<(), Malformed> {
+    if bytecode.0.is_empty() {
         return Ok(());
     }
-    let mut height = 0usize;
-    while let Some(instruction) = code.instruction()? {
-        let (takes, gives) = match instruction {
-            Instruction::And | Instruction::Or => (2, 1),
-            Instruction::Not => (1, 1),
-            Instruction::AddressIn(_) | Instruction::Compare(..) => (0, 1),
+    let mut stack_height = 0usize;
+    while let Some(op) = bytecode.next_op()? {
+        let (popped, pushed) = match op {
+            Op::And | Op::Or => (2, 1),
+            Op::Not => (1, 1),
+            Op::AddressIn(_) | Op::Compare(..) => (0, 1),
         };
-        height = height.checked_sub(takes).ok_or(Malformed("stack"))?.saturating_add(gives);
-        if height > MAX_HEIGHT {
+        stack_height = stack_height.checked_sub(popped).ok_or(Malformed("stack"))?.saturating_add(pushed);
+        if stack_height > MAX_STACK_HEIGHT {
             return Err(Malformed("height of the stack"));
         }
     }
-    if height == 1 { Ok(()) } else { Err(Malformed("stack")) }
+    if stack_height == 1 { Ok(()) } else { Err(Malformed("stack")) }
 }
-
-pub(super) const FORMAT: u8 = 1;
-
-/// Results that wait for an `and` or an `or`: what somebody writes by hand needs a handful.
-pub(super) const MAX_HEIGHT: usize = 32;
-
-pub(super) const AND: u8 = 1;
-pub(super) const OR: u8 = 2;
-pub(super) const NOT: u8 = 3;
-pub(super) const IPV4: u8 = 4;
-pub(super) const IPV6: u8 = 5;
-pub(super) const COMPARE: u8 = 6;

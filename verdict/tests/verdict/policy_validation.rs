@@ -1,17 +1,17 @@
-//! A configuration that is not exactly right is refused, and the error names the place.
+//! Invalid configurations are refused with their path.
 
 use proptest::prelude::*;
 use verdict::{Mode, Policy, StateItem};
 
-use crate::world::{configuration, policy_in};
+use crate::fixtures::{configuration, policy_in};
 
 #[test]
-fn defaults_are_the_documented_ones() {
+fn defaults_match_the_documentation() {
     let policy = Policy::from_json(configuration().as_bytes()).unwrap();
     assert_eq!(policy.outage_grace_seconds, 900);
     assert_eq!(policy.max_manifest_lifetime_seconds, 300);
     assert_eq!(policy.tokens.leeway_seconds, 5);
-    let control_plane = policy.control_plane.unwrap();
+    let control_plane = policy.control_plane.as_ref().unwrap();
     assert_eq!(control_plane.wait_seconds, 10);
     assert_eq!(control_plane.authority, "keystile");
     assert_eq!(policy.identity_prefix, "x-keystile-");
@@ -30,7 +30,7 @@ fn defaults_are_the_documented_ones() {
 }
 
 #[test]
-fn an_error_names_its_path() {
+fn errors_have_their_path() {
     for (from, to, path) in [
         (r#""issuer""#, r#""isuer""#, "`tokens.isuer`"),
         (r#""audience""#, r#""audienc""#, "`audienc`"),
@@ -93,7 +93,7 @@ fn an_error_names_its_path() {
 }
 
 #[test]
-fn an_error_never_quotes_a_secret() {
+fn errors_do_not_quote_secrets() {
     for (from, to) in [
         (r#"{ "cluster": "keystile" }"#, r#""ks_edge_x""#),
         (r#""cluster": "keystile""#, r#""credential": "ks_edge_x", "cluster": "keystile""#),
@@ -107,9 +107,9 @@ fn an_error_never_quotes_a_secret() {
     }
 }
 
-/// Where secrets may be: in the environment, or in the configuration itself where that is allowed.
+/// Secrets are permitted in the environment, and in the configuration itself only if `allow_inline_secrets` is set.
 #[test]
-fn secrets_are_named_or_allowed_or_refused() {
+fn inline_secrets_need_permission() {
     let control_plane = |members: &str| format!(r#""control_plane": {{ "cluster": "keystile", {members} }}"#);
     let assertion = |members: &str| {
         format!(r#""identity": {{ "assertion": {{ "header": "x-a", "audience": "a", {members} }} }}"#)
@@ -119,7 +119,7 @@ fn secrets_are_named_or_allowed_or_refused() {
         format!("EDGE= Bearer ks_edge_x\n\0BARE=ks_edge_x\0EMPTY=\0BLANK= \0SHORT=c2hvcnQ\0KEY={KEY}\n\0");
     let policy = |members: &str| policy_in(members, &environment);
 
-    // None at all.
+    // No secret.
     let read = policy(r#""realm": "x""#).unwrap();
     assert!(read.control_plane.as_ref().unwrap().credential.is_none() && !read.has_inline_secrets());
 
@@ -135,7 +135,7 @@ fn secrets_are_named_or_allowed_or_refused() {
     let inline = [control_plane(r#""credential": "ks_edge_x""#), assertion(&format!(r#""secret": "{KEY}""#))];
     for (members, path) in inline.into_iter().zip(["control_plane.credential", "identity.assertion.secret"]) {
         let error = policy(&members).unwrap_err();
-        assert!(error.starts_with(&format!("`{path}`: a secret here")), "{error}");
+        assert!(error.starts_with(&format!("`{path}`: secrets are not permitted here")), "{error}");
         assert!(error.contains("allow_inline_secrets") && error.contains("credential_injector"), "{error}");
         let read = policy(&allowed(members)).unwrap();
         assert!(read.has_inline_secrets() && !format!("{read:?}").contains("ks_edge_x"));
@@ -144,7 +144,7 @@ fn secrets_are_named_or_allowed_or_refused() {
     for (members, expected) in [
         (
             control_plane(r#""credential_env": "NONE""#),
-            "`control_plane.credential_env`: the environment variable `NONE` is not there",
+            "`control_plane.credential_env`: the environment variable `NONE` is not set",
         ),
         (
             control_plane(r#""credential_env": "EMPTY""#),
@@ -159,11 +159,11 @@ fn secrets_are_named_or_allowed_or_refused() {
         (control_plane(r#""credential_env": "1A""#), "`control_plane.credential_env`: must be the name"),
         (
             allowed(control_plane(r#""credential": "x", "credential_env": "EDGE""#)),
-            "`control_plane.credential_env`: either",
+            "`control_plane.credential_env`: `credential` and",
         ),
         (
             assertion(r#""secret_env": "NONE""#),
-            "`identity.assertion.secret_env`: the environment variable `NONE` is not there",
+            "`identity.assertion.secret_env`: the environment variable `NONE` is not set",
         ),
         (
             assertion(r#""secret_env": "EMPTY""#),
@@ -171,14 +171,14 @@ fn secrets_are_named_or_allowed_or_refused() {
         ),
         (
             assertion(r#""secret_env": "SHORT""#),
-            "`identity.assertion.secret_env`: the environment variable `SHORT` must hold",
+            "`identity.assertion.secret_env`: the environment variable `SHORT` must contain",
         ),
         (
             allowed(assertion(&format!(r#""secret_env": "KEY", "secret": "{KEY}""#))),
-            "`identity.assertion.secret_env`: either",
+            "`identity.assertion.secret_env`: `secret` and",
         ),
         (assertion(r#""issuer": "x""#), "`identity.assertion`: missing field `secret_env`"),
-        // The secret where its name should be.
+        // A secret in place of the name of its variable.
         (
             control_plane(&format!(r#""credential_env": "ks_edge_{KEY}""#)),
             "`control_plane.credential_env`: must be the name",
@@ -198,7 +198,7 @@ const KEY: &str = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8";
 
 proptest! {
     #[test]
-    fn any_bytes_are_an_error_and_no_panic(bytes in prop::collection::vec(any::<u8>(), 0..200), at: prop::sample::Index) {
+    fn arbitrary_bytes_do_not_panic(bytes in prop::collection::vec(any::<u8>(), 0..200), at: prop::sample::Index) {
         prop_assert!(Policy::from_json(&bytes).is_err());
         let mut configuration = configuration().into_bytes();
         let at = at.index(configuration.len());

@@ -1,18 +1,18 @@
-//! A rule that is wrong is refused, and the error names the place.
+//! Invalid rules are refused with their path.
 
-use crate::world::policy;
+use crate::fixtures::policy;
 
 #[test]
-fn rules_are_strict() {
+fn invalid_rules_are_refused() {
     for (rules, path, why) in [
         (r#"{}"#, "`rules`", "expected an array"),
-        (r#"[{}]"#, "`rules[0]`", "either `path` or `operations`"),
+        (r#"[{}]"#, "`rules[0]`", "exactly one of `path` and `operations`"),
         (r#"[[]]"#, "`rules[0]`", "expected an object"),
         (r#"[{ "path": "/a", "pth": 1 }]"#, "`rules[0].pth`", "unknown field"),
         (r#"[{ "path": "/a" }, { "path": "a" }]"#, "`rules[1].path`", "does not start"),
         (r#"[{ "path": "/a/*" }]"#, "`rules[0].path`", "neither a literal"),
         (r#"[{ "path": "/a", "path": "/b" }]"#, "`.`", "duplicate member `path` at line 1"),
-        (r#"[{ "path": "/a", "methods": ["GET", "put"] }]"#, "`rules[0].methods[1]`", "in capitals"),
+        (r#"[{ "path": "/a", "methods": ["GET", "put"] }]"#, "`rules[0].methods[1]`", "in upper case"),
         (r#"[{ "path": "/a", "hosts": ["A.b"] }]"#, "`rules[0].hosts[0]`", "lower case"),
         (r#"[{ "path": "/a", "access": "none" }]"#, "`rules[0].access`", "unknown variant"),
         (r#"[{ "path": "/a", "permission": "Sim:*" }]"#, "`rules[0].permission`", "Tag:operation"),
@@ -21,7 +21,7 @@ fn rules_are_strict() {
         (
             r#"[{ "path": "/a", "claims": { "x": { "path_variable": "b" } } }]"#,
             "`rules[0]`",
-            "no path variable `b`",
+            "no variable `b`",
         ),
         (r#"[{ "path": "/a", "stale": "never" }]"#, "`rules[0].stale", "unknown variant"),
         (
@@ -34,13 +34,17 @@ fn rules_are_strict() {
             "`rules[0].credentials`",
             "not among the `credentials`",
         ),
-        (r#"[{ "path": "/a", "access": "public", "permission": "A:b" }]"#, "`rules[0]`", "is public"),
-        (r#"[{ "path": "/a", "access": "public", "scopes": ["a"] }]"#, "`rules[0]`", "is public"),
-        (r#"[{ "path": "/a", "access": "optional", "permission": "A:b" }]"#, "`rules[0]`", "is optional"),
+        (r#"[{ "path": "/a", "access": "public", "permission": "A:b" }]"#, "`rules[0]`", "a public rule"),
+        (r#"[{ "path": "/a", "access": "public", "scopes": ["a"] }]"#, "`rules[0]`", "a public rule"),
+        (
+            r#"[{ "path": "/a", "access": "optional", "permission": "A:b" }]"#,
+            "`rules[0]`",
+            "an optional rule",
+        ),
         (
             r#"[{ "path": "/a", "operations": { "table": "GET\t/a\tA:b" } }]"#,
             "`rules[0]`",
-            "either `path` or",
+            "exactly one of `path`",
         ),
         (
             r#"[{ "operations": { "table": "GET\t/a\tA:b" }, "permission": "A:b" }]"#,

@@ -1,4 +1,4 @@
-//! The last good bundle is kept until a better one is complete.
+//! The current bundle is kept until a newer one is complete.
 
 use std::collections::BTreeMap;
 
@@ -10,9 +10,9 @@ use proptest::prelude::*;
 use token::Fingerprint;
 use verdict::{Call, Failure, Progress, Refresh, Step};
 
-use crate::world::{NOW, NOW_MS, Published, builder, checkpoint, over, published, refresh};
+use crate::fixtures::{NOW, NOW_MS, Published, builder, bundle_over, checkpoint, published, refresh};
 
-/// Answers every call for an object, 16 at a time, as a host does. What was shared, and what came of it.
+/// Answers object requests, 16 at a time like a host. Returns the shared objects and the result.
 fn fetch_all(
     refresh: &mut Refresh,
     published: &Published,
@@ -53,7 +53,7 @@ fn fingerprint(number: u64) -> Fingerprint {
     Fingerprint::of(&number.to_be_bytes())
 }
 
-/// So many revocations in the checkpoint.
+/// Returns a builder with this number of revocations in the checkpoint.
 fn settled(revoked: u64) -> Builder {
     let mut builder = builder();
     for number in 0..revoked {
@@ -67,11 +67,11 @@ fn bundle_of(revoked: u64) -> BuiltBundle {
     settled(revoked).build().unwrap()
 }
 
-/// 40,000 credentials of `kid`, every eighth of them revoked, which expire within a day of `NOW`.
+/// Returns a block of 40,000 credentials of `kid` that expire within a day of `NOW`. One in eight is revoked.
 fn block(kid: &str) -> bundle::builder::BuiltBlock {
     let span = ExpiryRange { expires_from: NOW, expires_before: NOW + 86_400 };
     let coverage = Coverage { kid: kid.into(), iat_low: 0, iat_high: NOW };
-    // As many shards as if all were a thousand times as many.
+    // As many shards as for a thousand times as many credentials.
     let mut block = BlockBuilder::new(span, vec![coverage], 5_000_000, 35_000_000, b"test").unwrap();
     let of = |number: u64| Fingerprint::of(format!("{kid} {number}").as_bytes());
     let members: BTreeMap<u64, (Fingerprint, bool)> =
@@ -81,7 +81,7 @@ fn block(kid: &str) -> bundle::builder::BuiltBlock {
 }
 
 #[test]
-fn the_first_call_asks_for_anything_at_once_and_later_ones_wait() {
+fn the_first_request_does_not_wait() {
     let mut refresh = refresh();
     let published = published(&bundle_of(0), 7, NOW_MS);
     let call = refresh.poll(NOW_MS).unwrap();
@@ -100,18 +100,18 @@ fn the_first_call_asks_for_anything_at_once_and_later_ones_wait() {
 }
 
 #[test]
-fn only_what_changed_is_fetched() {
+fn only_changed_objects_are_fetched() {
     let mut refresh = refresh();
     let mut builder = settled(20_000);
     builder.install_block(block("k1")).unwrap();
     builder.checkpoint(1).unwrap();
     let built = builder.build().unwrap();
     let checkpoint = checkpoint(&built, 1, NOW_MS);
-    load(&mut refresh, &over(&checkpoint, &built, 1, NOW_MS), NOW_MS);
-    // One more revocation is one small object, as is each of the next.
+    load(&mut refresh, &bundle_over(&checkpoint, &built, 1, NOW_MS), NOW_MS);
+    // Each further revocation is one small object.
     for (version, number) in (2..).zip(20_000..20_400) {
         builder.revoke(version, fingerprint(number)).unwrap();
-        let published = over(&checkpoint, &builder.build().unwrap(), version, NOW_MS);
+        let published = bundle_over(&checkpoint, &builder.build().unwrap(), version, NOW_MS);
         offer(&mut refresh, &published, NOW_MS).unwrap();
         let (early, last) = fetch_all(&mut refresh, &published, NOW_MS).unwrap();
         let fetched = [early, last].concat();
@@ -121,16 +121,16 @@ fn only_what_changed_is_fetched() {
         let snapshot = refresh.current().unwrap();
         assert_eq!(snapshot.revocation_status(&fingerprint(number), "", 0, None), RevocationStatus::Revoked);
     }
-    // The same content signed again needs no object at all.
-    let published = over(&checkpoint, &builder.build().unwrap(), 401, NOW_MS + 5000);
+    // The same contents with a new signature need no object.
+    let published = bundle_over(&checkpoint, &builder.build().unwrap(), 401, NOW_MS + 5000);
     assert_eq!(offer(&mut refresh, &published, NOW_MS + 5000), Ok(Step::Ready(vec![])));
     assert_eq!(refresh.current().unwrap().manifest().issued_at(), NOW_MS + 5000);
 }
 
-/// Nothing that is in use may lose its slot before the new bundle is complete, and the bulk of a new base is not held
-/// back until then.
+/// No object in use is replaced before the new bundle is complete, and most objects of a new base are shared before
+/// that.
 #[test]
-fn a_new_base_is_shared_while_it_comes_and_the_old_one_stays_whole() {
+fn a_new_base_is_shared_while_the_old_one_stays_complete() {
     let mut refresh = refresh();
     let mut builder = settled(10);
     let old = builder.install_block(block("k1")).unwrap();
@@ -156,7 +156,7 @@ fn a_new_base_is_shared_while_it_comes_and_the_old_one_stays_whole() {
 }
 
 #[test]
-fn what_is_not_a_better_bundle_changes_nothing() {
+fn invalid_and_older_bundles_change_nothing() {
     let built = bundle_of(10);
     let later = NOW_MS + 1_000;
     let held = || published(&built, 5, NOW_MS);
@@ -182,7 +182,7 @@ fn what_is_not_a_better_bundle_changes_nothing() {
     }
 }
 
-/// What may come instead of an object.
+/// What a response can contain instead of the requested object.
 #[derive(Debug, Clone, Copy)]
 enum Damage {
     FlippedBit,
@@ -190,16 +190,16 @@ enum Damage {
     Truncated,
     /// Another shard of the same bundle.
     Neighbour,
-    /// The object of another bundle, signed by the same keys, in the same place and of the same length.
+    /// An object of another bundle with the same signing keys, slot and length.
     Swapped,
     NotFound,
     Unreachable,
 }
 
-/// The object of a bundle that has another revocation instead of one of `bundle_of(20_000)`, for the same place and of
-/// the same length.
+/// Returns an object of a bundle that differs from `bundle_of(20_000)` in one revocation, with the same slot and
+/// length.
 fn swapped_for(entry: &Entry) -> Vec<u8> {
-    // The set is cut by the leading bits.
+    // Leading bits determine the shard.
     let slot = entry.slot();
     let shard: u64 = slot.rsplit('/').next().unwrap().parse().unwrap();
     let is_in_shard = |number: &u64| fingerprint(*number).prefix() >> 61 == shard;
@@ -219,7 +219,7 @@ fn swapped_for(entry: &Entry) -> Vec<u8> {
 }
 
 #[test]
-fn a_bad_object_is_refused_and_the_good_ones_need_not_be_fetched_again() {
+fn valid_objects_are_kept_when_another_is_invalid() {
     let old = published(&bundle_of(5), 1, NOW_MS);
     let new = published(&bundle_of(20_000), 2, NOW_MS);
     for (damage, why) in [
@@ -234,7 +234,7 @@ fn a_bad_object_is_refused_and_the_good_ones_need_not_be_fetched_again() {
         let mut refresh = refresh();
         load(&mut refresh, &old, NOW_MS);
         offer(&mut refresh, &new, NOW_MS).unwrap();
-        // The checkpoint first: it names the rest.
+        // The checkpoint comes first, because it names the others.
         let call = refresh.poll(NOW_MS).unwrap();
         let Call::Object(entry) = call else { panic!("{call:?}") };
         refresh.handle_answer(call, 200, new.object(&entry).unwrap(), NOW_MS, 0).unwrap();
@@ -282,14 +282,14 @@ fn a_bad_object_is_refused_and_the_good_ones_need_not_be_fetched_again() {
 }
 
 #[test]
-fn an_index_is_followed() {
+fn indexes_are_followed() {
     let mut refresh = refresh();
     load(&mut refresh, &published(&bundle_of(600_000), 1, NOW_MS), NOW_MS);
 }
 
-/// The host lets requests through in between.
+/// The host handles requests between the calls.
 #[test]
-fn a_worker_takes_over_64_kib_at_a_time() {
+fn workers_load_64_kib_per_call() {
     let mut builder = settled(600_000);
     builder.install_block(block("k1")).unwrap();
     builder.checkpoint(1).unwrap();
@@ -317,7 +317,7 @@ fn a_worker_takes_over_64_kib_at_a_time() {
 }
 
 #[test]
-fn a_worker_takes_what_the_leader_shared_even_when_it_has_expired() {
+fn workers_load_expired_bundles() {
     let built = bundle_of(100);
     let shared = published(&built, 3, NOW_MS - 3_600_000);
     let all = |published: &Published, follower: &mut Refresh| {
@@ -328,7 +328,7 @@ fn a_worker_takes_what_the_leader_shared_even_when_it_has_expired() {
     assert!(follower.current().is_none());
     assert_eq!(all(&shared, &mut follower), Ok(Progress::Done));
     assert_eq!(version(&follower), 3);
-    // Never back, and never unverified.
+    // Neither older nor unverified bundles are loaded.
     assert_eq!(all(&published(&built, 2, NOW_MS), &mut follower), Ok(Progress::Done));
     assert_eq!(version(&follower), 3);
     let mut forged = published(&built, 4, NOW_MS);
@@ -337,9 +337,9 @@ fn a_worker_takes_what_the_leader_shared_even_when_it_has_expired() {
     assert_eq!(version(&follower), 3);
 }
 
-/// A leader that dies in the middle leaves the old manifest beside some new objects.
+/// A leader that crashes leaves the old manifest beside some new objects.
 #[test]
-fn what_a_leader_left_half_done_is_not_taken() {
+fn incomplete_shared_bundles_are_not_loaded() {
     let (old, new) = (published(&bundle_of(10), 1, NOW_MS), published(&bundle_of(11), 2, NOW_MS));
     let mut follower = refresh();
     let mixed = |entry: &Entry| {
@@ -349,13 +349,13 @@ fn what_a_leader_left_half_done_is_not_taken() {
     let failure = follower.handle_shared(&old.manifest, NOW_MS, mixed).unwrap_err();
     assert!(matches!(failure, Failure::Object(_)), "{failure:?}");
     assert!(follower.current().is_none());
-    // The next leader finishes.
+    // The next leader completes it.
     assert_eq!(follower.handle_shared(&new.manifest, NOW_MS, mixed), Ok(Progress::Done));
     assert_eq!(version(&follower), 2);
 }
 
 #[test]
-fn a_block_whose_credentials_have_expired_is_let_go_without_a_download() {
+fn expired_blocks_are_dropped() {
     let mut refresh = refresh();
     let mut builder = settled(0);
     builder.install_block(block("k1")).unwrap();
@@ -368,34 +368,34 @@ fn a_block_whose_credentials_have_expired_is_let_go_without_a_download() {
     };
     let both = |refresh: &Refresh| [of(refresh, revoked), of(refresh, good)];
     let known = [RevocationStatus::Revoked, RevocationStatus::Good];
-    load(&mut refresh, &over(&checkpoint, &built, 1, NOW_MS), NOW_MS);
+    load(&mut refresh, &bundle_over(&checkpoint, &built, 1, NOW_MS), NOW_MS);
     assert_eq!(both(&refresh), known);
-    // The last second, and the leeway that clocks are allowed. Past it nothing in the block is good, as all of it has
-    // expired; should the clock have been wrong, which of it is revoked is not known any more.
+    // The last second plus the permitted clock skew. After that all credentials of the block have expired. If the clock
+    // was wrong, their revocation status is unknown.
     for (seconds, expected) in [(86_400 + 299, known), (86_400 + 300, [RevocationStatus::Revoked; 2])] {
         let later = NOW_MS + seconds * 1000;
-        let published = over(&checkpoint, &built, 1, later);
+        let published = bundle_over(&checkpoint, &built, 1, later);
         assert_eq!(offer(&mut refresh, &published, later), Ok(Step::Ready(vec![])));
         assert_eq!(both(&refresh), expected, "{seconds}");
     }
-    // The clock was ahead, and is put right: the block is fetched again.
-    let published = over(&checkpoint, &built, 2, NOW_MS + 1000);
+    // The clock was ahead and is corrected: the block is fetched again.
+    let published = bundle_over(&checkpoint, &built, 2, NOW_MS + 1000);
     offer(&mut refresh, &published, NOW_MS + 1000).unwrap();
     let (early, last) = fetch_all(&mut refresh, &published, NOW_MS + 1000).unwrap();
     assert!([early, last].concat().iter().any(|entry| entry.kind() == ObjectKind::Base));
     assert_eq!(both(&refresh), known);
-    // Who starts afresh fetches none of it.
+    // A new edge does not fetch the block.
     let later = NOW_MS + 86_700_000;
-    let mut fresh = crate::world::refresh();
-    let published = over(&checkpoint, &built, 1, later);
+    let mut fresh = crate::fixtures::refresh();
+    let published = bundle_over(&checkpoint, &built, 1, later);
     offer(&mut fresh, &published, later).unwrap();
     let (early, last) = fetch_all(&mut fresh, &published, later).unwrap();
     assert!([early, last].concat().iter().all(|entry| entry.kind() != ObjectKind::Base));
 }
 
-/// A leader that was suspended while another led may have left others with objects of two bundles.
+/// A leader that was suspended while another worker led can leave objects of two bundles.
 #[test]
-fn everything_is_fetched_and_shared_again_where_others_cannot_take_it() {
+fn inconsistent_bundles_are_fetched_again() {
     let mut refresh = refresh();
     let published = published(&bundle_of(20_000), 3, NOW_MS);
     load(&mut refresh, &published, NOW_MS);
@@ -405,8 +405,8 @@ fn everything_is_fetched_and_shared_again_where_others_cannot_take_it() {
         assert!(matches!(call, Call::Manifest { have: 0, wait_seconds: 0, .. }), "{call:?}");
         assert_eq!(version(&refresh), 3, "what is held stays in use");
         if round == 0 {
-            // Nothing older, even so.
-            let older = crate::world::published(&bundle_of(1), 2, NOW_MS).manifest;
+            // Older bundles are still rejected.
+            let older = crate::fixtures::published(&bundle_of(1), 2, NOW_MS).manifest;
             let failure = refresh.handle_answer(call, 200, older, NOW_MS, 0).unwrap_err();
             assert_eq!(failure.code(), "manifest_older");
             continue;
@@ -419,9 +419,9 @@ fn everything_is_fetched_and_shared_again_where_others_cannot_take_it() {
     assert!(matches!(call, Call::Manifest { have: 3, .. }), "{call:?}");
 }
 
-/// Answers of a round that was given up, and a call that is never answered.
+/// Responses to aborted calls are ignored, and a call without a response times out.
 #[test]
-fn what_was_given_up_neither_helps_nor_harms() {
+fn responses_to_aborted_calls_are_ignored() {
     let mut refresh = refresh();
     let (old, new) = (published(&bundle_of(0), 1, NOW_MS), published(&bundle_of(20_000), 2, NOW_MS));
     offer(&mut refresh, &old, NOW_MS).unwrap();
@@ -437,7 +437,7 @@ fn what_was_given_up_neither_helps_nor_harms() {
 }
 
 #[test]
-fn where_nothing_waits_it_polls_once_a_second() {
+fn unheld_requests_are_a_second_apart() {
     let mut refresh = refresh();
     load(&mut refresh, &published(&bundle_of(0), 1, NOW_MS), NOW_MS);
     let call = refresh.poll(NOW_MS).unwrap();
@@ -450,8 +450,8 @@ fn where_nothing_waits_it_polls_once_a_second() {
     assert!(refresh.poll(NOW_MS + 16_200).is_some(), "the control plane held the request: again at once");
 }
 
-/// A control plane that publishes nothing new and signs the same anew every 5 s, behind something that cuts a request
-/// after so many seconds: no request fails for long, and what is held is always fresh. What was asked, and how it ended.
+/// Simulates a control plane that re-signs an unchanged bundle every 5 s, behind a proxy that times out requests after
+/// `patience` seconds. Returns each wait and whether it succeeded. The bundle stays fresh.
 fn idle(patience: u64, cut: u16, minutes: u64) -> Vec<(u64, bool)> {
     let built = bundle_of(0);
     let checkpoint = checkpoint(&built, 1, NOW_MS);
@@ -472,12 +472,14 @@ fn idle(patience: u64, cut: u16, minutes: u64) -> Vec<(u64, bool)> {
         let (status, body) = match () {
             () if is_cut => (cut, b"<html>Gateway Time-out</html>".to_vec()),
             () if signed_at <= issued_at => (304, vec![]),
-            () => (200, over(&checkpoint, &built, 1, signed_at).manifest),
+            () => (200, bundle_over(&checkpoint, &built, 1, signed_at).manifest),
         };
         match refresh.handle_answer(call, status, body, now, 7) {
             Ok(Step::Ready(_)) | Err(_) => {}
             Ok(Step::Pending | Step::Share(_)) if refresh.current().is_some() => {}
-            Ok(_) => drop(fetch_all(&mut refresh, &over(&checkpoint, &built, 1, signed_at), now).unwrap()),
+            Ok(_) => {
+                drop(fetch_all(&mut refresh, &bundle_over(&checkpoint, &built, 1, signed_at), now).unwrap())
+            }
         }
         let held = refresh.current().unwrap();
         assert!(now < held.refresh_due_at() + 5_000, "it is {} ms old", now - held.manifest().issued_at());
@@ -486,13 +488,13 @@ fn idle(patience: u64, cut: u16, minutes: u64) -> Vec<(u64, bool)> {
 }
 
 #[test]
-fn what_is_in_between_may_be_less_patient_than_the_request() {
+fn proxy_timeouts_shorten_the_wait() {
     for cut in [504, 408, 503, 502, 524, 0] {
         for patience in [1, 2, 4, 5, 7, 10, 14] {
             let asked = idle(patience, cut, 20);
             let cut_off = asked.iter().filter(|(_, cut)| *cut).count();
             assert!((1..12).contains(&cut_off), "{cut} after {patience} s: {cut_off} of {}", asked.len());
-            // A longer wait is tried again, and not all the time.
+            // A longer wait is tried again, but rarely.
             let (early, late) = asked.split_at(6);
             assert!(early.iter().any(|(_, cut)| *cut), "{early:?}");
             assert!(
@@ -501,22 +503,22 @@ fn what_is_in_between_may_be_less_patient_than_the_request() {
             );
         }
     }
-    // Where nothing cuts it, it is as configured.
+    // Without a proxy timeout the configured wait is used.
     assert!(idle(15, 504, 5).iter().skip(1).all(|(wait, cut)| !cut && *wait == 15));
 }
 
-/// Whoever cuts at once leaves nothing but to ask without waiting.
+/// If the proxy times out at once, the edge polls without waiting.
 #[test]
-fn where_even_a_second_is_too_long_it_does_not_wait() {
+fn immediate_timeouts_disable_the_wait() {
     let asked = idle(0, 504, 10);
     let cut_off = asked.iter().filter(|(_, cut)| *cut).count();
     assert!(cut_off < 10, "{cut_off} of {}", asked.len());
     assert!(asked.len() > 300, "asked {} times in ten minutes", asked.len());
 }
 
-/// When a proxy is put right, the wait is as configured again within a quarter of an hour.
+/// After a proxy is reconfigured, the wait is back at the configured value within a quarter of an hour.
 #[test]
-fn a_wait_that_was_shortened_grows_again() {
+fn shortened_waits_grow_again() {
     let mut refresh = refresh();
     let published = |version| published(&bundle_of(0), version, NOW_MS);
     load(&mut refresh, &published(1), NOW_MS);
@@ -535,7 +537,7 @@ fn a_wait_that_was_shortened_grows_again() {
         let built = bundle_of(0);
         let checkpoint = checkpoint(&built, version, now);
         refresh.stand_down();
-        load(&mut refresh, &over(&checkpoint, &built, version, now), now);
+        load(&mut refresh, &bundle_over(&checkpoint, &built, version, now), now);
         wait = refresh.poll(now + 1).unwrap().wait_seconds();
         if wait == 15 {
             break;
@@ -545,9 +547,9 @@ fn a_wait_that_was_shortened_grows_again() {
     assert_eq!(wait, 15);
 }
 
-/// A refused connection and an error of the control plane are no reason to ask for less.
+/// A refused connection or an error of the control plane does not shorten the wait.
 #[test]
-fn only_a_request_that_was_cut_shortens_the_wait() {
+fn only_timeouts_shorten_the_wait() {
     for (status, body, after) in [
         (0, "", 100),
         (503, "upstream connect error or disconnect/reset before headers", 100),
@@ -564,9 +566,9 @@ fn only_a_request_that_was_cut_shortens_the_wait() {
     }
 }
 
-/// Past half its life, what is held is to be replaced at once, whatever waits.
+/// After half its lifetime, the bundle has to be replaced without waiting.
 #[test]
-fn past_half_a_lifetime_nothing_is_to_wait() {
+fn requests_do_not_wait_after_half_the_lifetime() {
     let mut refresh = refresh();
     load(&mut refresh, &published(&bundle_of(0), 1, NOW_MS), NOW_MS);
     for (age, wait) in
@@ -575,7 +577,7 @@ fn past_half_a_lifetime_nothing_is_to_wait() {
         refresh.stand_down();
         assert_eq!(refresh.poll(NOW_MS + age).unwrap().wait_seconds(), wait, "{age}");
     }
-    // All edges come then: every 5 s is enough.
+    // All edges poll then: every 5 s suffices.
     refresh.stand_down();
     let call = refresh.poll(NOW_MS + 31_000).unwrap();
     refresh.handle_answer(call, 304, vec![], NOW_MS + 31_010, 0).unwrap();
@@ -583,19 +585,19 @@ fn past_half_a_lifetime_nothing_is_to_wait() {
     assert!(refresh.poll(NOW_MS + 36_000).is_some());
 }
 
-/// What operators read in the log when nothing comes: who answered, and what.
+/// Log texts name who responded, and how.
 #[test]
-fn a_failure_says_who_answered_what() {
+fn failures_name_who_responded() {
     let refused = r#"{"type":"about:blank","title":"Unauthorized","status":401,"code":"edge_credential_refused",
         "detail":"this edge credential is not known: `keystile edge enroll`\r\nforged: line"}"#;
     let long = format!(r#"{{"code":"{}","detail":"{}"}}"#, "c".repeat(5_000), "d".repeat(5_000));
     for (status, body, code, expected) in [
-        (0, "", "control_plane_unreachable", "no answer from the control plane".into()),
+        (0, "", "control_plane_unreachable", "no response from the control plane".into()),
         (
             503,
             "upstream connect error or disconnect/reset before headers. reset reason: connection timeout",
             "control_plane_unreachable",
-            "no answer from the control plane; the proxy in between says 503: upstream connect error or \
+            "no response from the control plane; a proxy responded with status 503: upstream connect error or \
              disconnect/reset before headers. reset reason: connection timeout"
                 .to_owned(),
         ),
@@ -603,13 +605,13 @@ fn a_failure_says_who_answered_what() {
             504,
             "<html><h1>504 Gateway Time-out</h1></html>",
             "control_plane_unreachable",
-            "no answer from the control plane; the proxy in between says 504".into(),
+            "no response from the control plane; a proxy responded with status 504".into(),
         ),
         (
             401,
             refused,
             "control_plane_status",
-            "the control plane answered 401 edge_credential_refused: this edge credential is not known: \
+            "the control plane responded with status 401 edge_credential_refused: this edge credential is not known: \
              `keystile edge enroll`forged: line"
                 .into(),
         ),
@@ -617,15 +619,15 @@ fn a_failure_says_who_answered_what() {
             503,
             r#"{"code":"store_unavailable","detail":"try again"}"#,
             "control_plane_status",
-            "the control plane answered 503 store_unavailable: try again".into(),
+            "the control plane responded with status 503 store_unavailable: try again".into(),
         ),
-        (404, "", "control_plane_status", "the control plane answered 404".into()),
-        (404, r#"{"detail":"x"}"#, "control_plane_status", "the control plane answered 404".into()),
+        (404, "", "control_plane_status", "the control plane responded with status 404".into()),
+        (404, r#"{"detail":"x"}"#, "control_plane_status", "the control plane responded with status 404".into()),
         (
             500,
             &long,
             "control_plane_status",
-            format!("the control plane answered 500 {}: {}", "c".repeat(200), "d".repeat(200)),
+            format!("the control plane responded with status 500 {}: {}", "c".repeat(200), "d".repeat(200)),
         ),
     ] {
         let mut refresh = refresh();
@@ -636,7 +638,7 @@ fn a_failure_says_who_answered_what() {
 }
 
 #[test]
-fn backs_off_further_each_time_and_not_for_ever() {
+fn retry_delay_grows_and_is_bounded() {
     for random in [0, u64::MAX, 12_345] {
         let (mut refresh, mut now, mut waits) = (refresh(), NOW_MS, vec![]);
         for _ in 0..12 {
@@ -656,7 +658,7 @@ fn backs_off_further_each_time_and_not_for_ever() {
 }
 
 proptest! {
-    /// Whatever comes in whatever order: the version never falls, and what is believed is complete.
+    /// For any sequence of events, the version never decreases and the current bundle is complete.
     #[test]
     fn versions_only_grow(steps in prop::collection::vec((0..6_u8, 1..5_u64, 0..3_u64), 1..60)) {
         let bundles: Vec<BuiltBundle> = (0..5).map(|n| bundle_of(n * 3)).collect();

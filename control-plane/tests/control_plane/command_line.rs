@@ -13,9 +13,9 @@ use crate::{
 
 on_both! {
     async fn nothing_is_made_twice(world: World) {
-        assert!(world.complaint(&["init"]).contains("there is an operator in the database already"));
+        assert!(world.complaint(&["init"]).contains("the database already has an operator"));
         world.edge("one");
-        assert!(world.complaint(&["edge", "enroll", "one"]).contains("an edge of that name is enrolled"));
+        assert!(world.complaint(&["edge", "enroll", "one"]).contains("the edge name is already in use"));
     }
 
     async fn a_token_is_inspected(world: World) {

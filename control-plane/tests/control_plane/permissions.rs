@@ -105,7 +105,7 @@ on_both! {
         let none: [&str; 0] = [];
         assert_eq!(ruled(&world, &user).await, none);
         assert!(world.complaint(&["operator", "show", &operator]).contains("there is no such operator"));
-        assert!(world.complaint(&["token", "issue", "--auth-key-id", key.id.as_str()]).contains("no such AuthKey"));
+        assert!(world.complaint(&["token", "issue", "--auth-key-id", key.id.as_str()]).contains("unknown AuthKey"));
         let left = world.json(&["operator", "list"]);
         assert_eq!((left.as_array().unwrap().len(), text(&left[0]["operator_id"])), (1, world.operator.clone()));
         let lines = world.json(&["audit", "--limit", "1"]);

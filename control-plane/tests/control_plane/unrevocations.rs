@@ -80,7 +80,7 @@ on_both! {
         let expired = Fingerprint::of(b"expired");
         let now = clock::now().seconds();
         let mut write = world.store().await.write().await.unwrap();
-        let version = versions::next(&mut write, clock::now()).await.unwrap();
+        let version = versions::allocate(&mut write, clock::now()).await.unwrap();
         let one = Revocation { fingerprint: expired, expires_at: now - 1, reason: None, revoked_at: now - 100 };
         revocations::insert(&mut write, &one, version).await.unwrap();
         write.commit().await.unwrap();

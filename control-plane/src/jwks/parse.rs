@@ -314,8 +314,8 @@ mod tests {
         let good = ed25519("good");
         for (keys, expected) in [
             (vec![], "the key set is empty"),
-            (vec![good.clone(), json!({ "kty": "oct", "kid": "s", "k": "AAAA" })], "symmetric key, `s`"),
-            (vec![good.clone(), with(p256(), "d", json!("AAAA"))], "private key, `ec`"),
+            (vec![good.clone(), json!({ "kty": "oct", "kid": "s", "k": "AAAA" })], "symmetric key `s`"),
+            (vec![good.clone(), with(p256(), "d", json!("AAAA"))], "private key `ec`"),
             (vec![good.clone(), good.clone()], "two usable keys `good`"),
             (vec![good.clone(), json!({ "kid": "x" })], "a member is missing"),
             (vec![good.clone(), with(p256(), "kid", json!(5))], "of another type"),
@@ -329,8 +329,8 @@ mod tests {
         for (text, expected) in [
             ("<html>", "invalid JSON"),
             ("[]", "a member is missing"),
-            (r#"{"keys":[{"kty":"OKP","kty":"EC"}]}"#, "twice"),
-            (r#"{"keys":[],"keys":[]}"#, "twice"),
+            (r#"{"keys":[{"kty":"OKP","kty":"EC"}]}"#, "duplicated"),
+            (r#"{"keys":[],"keys":[]}"#, "duplicated"),
         ] {
             let refused = parse(text.as_bytes(), &issuer(&json!({}))).unwrap_err().to_string();
             assert!(refused.contains(expected), "{text}: {refused}");

@@ -251,7 +251,7 @@ async fn the_doctor_says_what_to_do() {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
     std::fs::remove_dir_all(world.data()).unwrap();
     assert!(advice(&world).contains("`keystile init` makes one"));
-    assert!(world.complaint(&["audit"]).contains("init`, or name another with --data"));
+    assert!(world.complaint(&["audit"]).contains("init`, or give another with --data"));
 }
 
 /// An old journal in its place would hide what was revoked since.

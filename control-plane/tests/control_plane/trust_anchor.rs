@@ -148,7 +148,7 @@ on_both! {
         fs::rename(&keys, world.folder().join("away")).unwrap();
         for arguments in [&["init"][..], &["init", "--yes"]] {
             let told = refused(&world, arguments);
-            assert!(told.contains(&keys.display().to_string()) && told.contains("restore them"), "{told}");
+            assert!(told.contains(&keys.display().to_string()) && told.contains("restore the keys"), "{told}");
             assert!(!keys.exists());
         }
     }

@@ -63,8 +63,8 @@ on_both! {
             world.json(&["revoke", "--key-id", &ids[3]]);
             let unrevoke = |at: usize| vec!["unrevoke", "--yes", "--fingerprint", &fingerprints[at]];
             assert!(world.complaint(&unrevoke(0)).contains(&format!("`keystile key enable {}`", ids[0])));
-            assert!(world.complaint(&unrevoke(1)).contains("for ever"));
-            assert!(world.complaint(&unrevoke(2)).contains("for ever"));
+            assert!(world.complaint(&unrevoke(1)).contains("permanent"));
+            assert!(world.complaint(&unrevoke(2)).contains("permanent"));
             world.json(&unrevoke(3));
             assert_eq!(world.json(&["key", "show", &ids[3]])["standing"], "active");
         }

@@ -1,14 +1,14 @@
-//! Who may sign what edges believe.
+//! The keys that sign bundles.
 //!
 //! ```text
-//! keys/root.jwk      pinned by edges; signs delegations, and may be kept elsewhere between them
-//! keys/root.pub      its public half, in base64url
-//! keys/delegation    signed by the root: which snapshot key and which tail key hold now
+//! keys/root.jwk      pinned by edges; signs delegations, and may be stored elsewhere between them
+//! keys/root.pub      its public key, in base64url
+//! keys/delegation    signed by the root key: the present snapshot key and tail key
 //! keys/snapshot.jwk  signs checkpoints
 //! keys/tail.jwk      signs manifests
 //! ```
-//! A new key is written beside the old one, as `snapshot.next.jwk`, and holds from the moment the delegation that names it
-//! is in its place: a crash at any point leaves keys that belong together.
+//! A new key is written to `snapshot.next.jwk` and is in effect when the delegation that names it is written: a crash at any
+//! point leaves consistent keys.
 
 use std::{
     fmt, fs, io,
@@ -29,24 +29,43 @@ use crate::{
     random,
 };
 
-/// What the publisher signs with.
+/// How long a delegation is valid. `keystile doctor` reports when it should be renewed.
+const DELEGATION_LIFETIME: Duration = Duration::from_secs(400 * 24 * 3600);
+
+/// How long before its expiry the doctor and the log report that the delegation should be renewed.
+pub const REMINDER: Duration = Duration::from_secs(60 * 24 * 3600);
+
+/// The name of the root key's file.
+const ROOT: &str = "root";
+
+/// The name of the only key's file in version 0.1.
+const LEGACY_KEY: &str = "publisher";
+
+/// The keys of the publisher.
 pub struct Authority {
+    /// The root key.
     pub root: PublicKey,
-    /// As it travels in manifests.
+    /// The signed delegation, as it is part of manifests.
     pub signed: Vec<u8>,
+    /// The verified delegation.
     pub delegation: Delegation,
+    /// The key that signs checkpoints.
     pub snapshot: SnapshotKey,
+    /// The key that signs manifests.
     pub tail: TailKey,
 }
 
-/// Which key is to be replaced.
+/// A delegated key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Role {
+    /// The key that signs checkpoints.
     Snapshot,
+    /// The key that signs manifests.
     Tail,
 }
 
 impl Role {
+    /// Returns the name of the key in file names and on the command line.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Snapshot => "snapshot",
@@ -56,12 +75,13 @@ impl Role {
 }
 
 impl Authority {
-    /// Reads what holds now; again, should somebody replace a key meanwhile.
+    /// Opens the present keys. Tries again if they are replaced at the same time.
     pub fn open(home: &Home, audience: &str) -> Result<Self, KeyError> {
         let mut attempts = 0..3;
         loop {
             match Self::read(home, audience) {
-                Err(KeyError::Torn { .. } | KeyError::Missing { .. }) if attempts.next().is_some() => {}
+                Err(KeyError::Inconsistent { .. } | KeyError::Missing { .. })
+                    if attempts.next().is_some() => {}
                 read => return read,
             }
         }
@@ -73,29 +93,30 @@ impl Authority {
         let signed = read_file(&path)?;
         let delegation = Delegation::open(&signed, std::slice::from_ref(&root), audience)
             .map_err(|source| KeyError::Delegation { path: path.clone(), source })?;
-        // A file that is not there is to be restored; one that is there, and is another, belongs to another folder.
-        let torn = |role: Role| match self::path(home, role.name()) {
+        // A missing file must be restored, while a file with another key belongs to another folder.
+        let inconsistent = |role: Role| match self::path(home, role.name()) {
             file if !file.exists() => KeyError::Missing { paths: vec![file] },
-            _ => KeyError::Torn { path: path.clone() },
+            _ => KeyError::Inconsistent { path: path.clone() },
         };
-        let snapshot = named(home, Role::Snapshot, |seed| {
+        let snapshot = load_delegated_key(home, Role::Snapshot, |seed| {
             let key = SnapshotKey::new(seed);
             delegation.snapshot_keys().contains(&key.public_key()).then_some(key)
         })?;
-        let tail = named(home, Role::Tail, |seed| {
+        let tail = load_delegated_key(home, Role::Tail, |seed| {
             let key = TailKey::new(seed);
             delegation.tail_keys().contains(&key.public_key()).then_some(key)
         })?;
         Ok(Self {
-            snapshot: snapshot.ok_or_else(|| torn(Role::Snapshot))?,
-            tail: tail.ok_or_else(|| torn(Role::Tail))?,
+            snapshot: snapshot.ok_or_else(|| inconsistent(Role::Snapshot))?,
+            tail: tail.ok_or_else(|| inconsistent(Role::Tail))?,
             root,
             signed,
             delegation,
         })
     }
 
-    /// Whether other keys hold by now, or may: what can't be read is for [`open`](Self::open) to complain of.
+    /// Returns whether the delegation file differs from the loaded delegation, or cannot be read. [`open`](Self::open)
+    /// reports the read error.
     pub fn is_superseded(&self, home: &Home) -> bool {
         fs::read(delegation_path(home)).map_or(true, |signed| signed != self.signed)
     }
@@ -107,23 +128,24 @@ impl fmt::Debug for Authority {
     }
 }
 
-/// What a server has to complete in the folder, without making a trust anchor.
+/// What a server has to complete in the folder. It never creates a trust anchor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Incomplete {
+    /// The folder is complete.
     Nothing,
-    /// `root.pub` follows from the `root.jwk` that is there.
+    /// `root.pub` is missing. It is derived from `root.jwk`.
     RootPublic,
-    /// A folder of 0.1, whose one key becomes the root, as edges know it.
+    /// The folder is of version 0.1. Its only key becomes the root key, which edges have pinned.
     OneKeyForAll,
 }
 
-/// Returns the root key, and what a server has to complete. Writes nothing; names every file that is missing.
+/// Returns the root key, and what a server has to complete. Writes nothing. An error names every missing file.
 pub fn examine(home: &Home) -> Result<(PublicKey, Incomplete), KeyError> {
     let folder = home.keys();
     if !folder.is_dir() {
         return Err(KeyError::Missing { paths: vec![folder] });
     }
-    let (root, public, before) = (path(home, ROOT), root_public_path(home), path(home, BEFORE));
+    let (root, public, before) = (path(home, ROOT), root_public_path(home), path(home, LEGACY_KEY));
     let known = match public.exists() {
         true => Some(root_key(home)?),
         false => None,
@@ -165,40 +187,40 @@ pub fn examine(home: &Home) -> Result<(PublicKey, Incomplete), KeyError> {
     }
 }
 
-/// Completes what [`examine`] found. A crash at any point leaves a folder that it finds again.
+/// Completes what [`examine`] has found. After a crash at any point, [`examine`] finds the rest.
 pub fn complete(home: &Home, incomplete: Incomplete, audience: &str, now: Time) -> Result<(), KeyError> {
     let root = path(home, ROOT);
     match incomplete {
         Incomplete::Nothing => Ok(()),
         Incomplete::RootPublic => write_root_public(home, &open_root(&root)?),
         Incomplete::OneKeyForAll => {
-            let before = path(home, BEFORE);
+            let before = path(home, LEGACY_KEY);
             if !root.exists() {
                 fs::hard_link(&before, &root)
                     .map_err(|source| KeyError::Unwritable { path: root.clone(), source })?;
             }
             create(home, audience, now)?;
-            remove_if_there(&before)
+            remove_if_exists(&before)
         }
     }
 }
 
-/// Makes the keys that are missing, the root first of all. Only for a database without an operator: no edge believes a
-/// root that another has taken the place of.
+/// Creates the missing keys, the root key first. The database must not have an operator: edges do not accept a replaced root
+/// key.
 pub fn create(home: &Home, audience: &str, now: Time) -> Result<(), KeyError> {
     let root = path(home, ROOT);
     let roles = [Role::Snapshot, Role::Tail];
-    let is_whole = root_public_path(home).exists()
+    let is_complete = root_public_path(home).exists()
         && delegation_path(home).exists()
         && roles.iter().all(|role| path(home, role.name()).exists() || next_path(home, *role).exists());
-    if is_whole {
+    if is_complete {
         return Ok(());
     }
     if !root.exists() && root_public_path(home).exists() {
-        return Err(KeyError::RootAway { path: root });
+        return Err(KeyError::RootKeyNotFound { path: root });
     }
-    if !root.exists() && path(home, BEFORE).exists() {
-        fs::rename(path(home, BEFORE), &root)
+    if !root.exists() && path(home, LEGACY_KEY).exists() {
+        fs::rename(path(home, LEGACY_KEY), &root)
             .map_err(|source| KeyError::Unwritable { path: root.clone(), source })?;
     }
     if !root.exists() {
@@ -211,7 +233,7 @@ pub fn create(home: &Home, audience: &str, now: Time) -> Result<(), KeyError> {
             new_key(&path(home, role.name()), role)?;
         }
     }
-    let last = fs::read(delegation_path(home)).map_or(0, |signed| epoch_of(&signed));
+    let last = fs::read(delegation_path(home)).map_or(0, |signed| peek_epoch(&signed));
     let [snapshot, tail] = roles.map(|role| public_of(&path(home, role.name()), role));
     delegate(home, &key, audience, (&snapshot?, &tail?), last, now)
 }
@@ -220,7 +242,7 @@ fn write_root_public(home: &Home, root: &RootKey) -> Result<(), KeyError> {
     write_file(&root_public_path(home), format!("{}\n", root.public_key()).as_bytes())
 }
 
-/// Has the root sign a delegation that replaces the present one, with a new key if there is to be one. Returns its epoch.
+/// Signs a delegation that replaces the present one, and creates a new key if one is to be replaced. Returns its epoch.
 pub fn renew(
     home: &Home,
     root_file: Option<&Path>,
@@ -231,7 +253,7 @@ pub fn renew(
     let usual = path(home, ROOT);
     let root_file = root_file.unwrap_or(&usual);
     if !root_file.exists() {
-        return Err(KeyError::RootAway { path: root_file.to_owned() });
+        return Err(KeyError::RootKeyNotFound { path: root_file.to_owned() });
     }
     let root = open_root(root_file)?;
     if root.public_key() != root_key(home)? {
@@ -241,39 +263,39 @@ pub fn renew(
         });
     }
     let signed = read_file(&delegation_path(home))?;
-    // The audience may be what is to change.
-    let last = epoch_of(&signed);
-    finish(home)?;
+    // The present delegation is not verified, as its audience may be the reason for the renewal.
+    let last = peek_epoch(&signed);
+    promote_pending_keys(home)?;
     let mut files = [Role::Snapshot, Role::Tail].map(|role| (role, path(home, role.name())));
     for (role, file) in &mut files {
         if replace == Some(*role) {
             *file = next_path(home, *role);
-            // What an attempt that was given up has left.
-            remove_if_there(file)?;
+            // An earlier attempt may have left a file.
+            remove_if_exists(file)?;
             new_key(file, *role)?;
         }
     }
     let [snapshot, tail] = files.map(|(role, file)| public_of(&file, role));
     delegate(home, &root, audience, (&snapshot?, &tail?), last, now)?;
-    finish(home)?;
-    Ok(epoch_of(&read_file(&delegation_path(home))?))
+    promote_pending_keys(home)?;
+    Ok(peek_epoch(&read_file(&delegation_path(home))?))
 }
 
-/// The key that edges pin.
+/// Returns the root key, which edges pin.
 pub fn root_key(home: &Home) -> Result<PublicKey, KeyError> {
     let path = root_public_path(home);
     let text = read_file(&path)?;
     let key = str::from_utf8(&text).ok().and_then(|text| text.trim().parse().ok());
-    key.ok_or(KeyError::Wrong { path, reason: "it is no public key" })
+    key.ok_or(KeyError::Wrong { path, reason: "it is not a valid public key" })
 }
 
-/// Whether the root key lies beside the others.
+/// Returns whether the private root key is in the data folder.
 pub fn root_is_here(home: &Home) -> bool {
     path(home, ROOT).exists()
 }
 
-/// Puts new keys that a delegation names in the place of the old ones.
-fn finish(home: &Home) -> Result<(), KeyError> {
+/// Replaces the old keys by the new ones that the delegation names.
+fn promote_pending_keys(home: &Home) -> Result<(), KeyError> {
     for role in [Role::Snapshot, Role::Tail] {
         let next = next_path(home, role);
         if !next.exists() {
@@ -290,6 +312,7 @@ fn finish(home: &Home) -> Result<(), KeyError> {
     Ok(())
 }
 
+/// Signs and writes a delegation.
 fn delegate(
     home: &Home,
     root: &RootKey,
@@ -301,10 +324,10 @@ fn delegate(
     let path = delegation_path(home);
     let delegates = DelegationFields {
         audience,
-        // Follows the clock, like versions: after a restored backup it is still above what edges have seen.
+        // The epoch follows the clock, like versions: after restoring a backup it is above what edges have seen.
         epoch: now.seconds().max(last_epoch.saturating_add(1)),
         issued_at: now.millis(),
-        expires_at: now.plus(LIFETIME).millis(),
+        expires_at: now.plus(DELEGATION_LIFETIME).millis(),
         snapshot_keys: std::slice::from_ref(snapshot),
         tail_keys: std::slice::from_ref(tail),
     };
@@ -315,8 +338,12 @@ fn delegate(
     write_file(&path, &signed)
 }
 
-/// In whichever of its two files the key is that the delegation names.
-fn named<K>(home: &Home, role: Role, accept: impl Fn(&[u8; 32]) -> Option<K>) -> Result<Option<K>, KeyError> {
+/// Loads the key that the delegation names from either of its two files.
+fn load_delegated_key<K>(
+    home: &Home,
+    role: Role,
+    accept: impl Fn(&[u8; 32]) -> Option<K>,
+) -> Result<Option<K>, KeyError> {
     for path in [next_path(home, role), path(home, role.name())] {
         match open_seed(&path) {
             Ok(seed) => {
@@ -361,11 +388,11 @@ fn open_root(path: &Path) -> Result<RootKey, KeyError> {
 
 fn open_seed(path: &Path) -> Result<Zeroizing<[u8; 32]>, KeyError> {
     let seed = Jwk::read(path)?.seed();
-    seed.ok_or(KeyError::Wrong { path: path.to_owned(), reason: "it is no Ed25519 private key" })
+    seed.ok_or(KeyError::Wrong { path: path.to_owned(), reason: "it is not an Ed25519 private key" })
 }
 
-/// Of a delegation that need not hold any more; the layout puts the epoch after magic and root key.
-fn epoch_of(signed: &[u8]) -> u64 {
+/// Returns the epoch of a delegation, at offset 12, without verifying the delegation.
+fn peek_epoch(signed: &[u8]) -> u64 {
     signed.get(12..20).and_then(|bytes| bytes.try_into().ok()).map_or(0, u64::from_be_bytes)
 }
 
@@ -389,7 +416,7 @@ fn write_file(path: &Path, content: &[u8]) -> Result<(), KeyError> {
     home::replace(path, content).map_err(|source| KeyError::Unwritable { path: path.to_owned(), source })
 }
 
-fn remove_if_there(path: &Path) -> Result<(), KeyError> {
+fn remove_if_exists(path: &Path) -> Result<(), KeyError> {
     match fs::remove_file(path) {
         Err(source) if source.kind() != io::ErrorKind::NotFound => {
             Err(KeyError::Unwritable { path: path.to_owned(), source })
@@ -397,17 +424,6 @@ fn remove_if_there(path: &Path) -> Result<(), KeyError> {
         _ => Ok(()),
     }
 }
-
-const ROOT: &str = "root";
-
-/// The one key of 0.1.
-const BEFORE: &str = "publisher";
-
-/// How long a root need not be touched; `keystile doctor` tells when it should be.
-const LIFETIME: Duration = Duration::from_secs(400 * 24 * 3600);
-
-/// How long before that the doctor and the log say so.
-pub const REMINDER: Duration = Duration::from_secs(60 * 24 * 3600);
 
 #[cfg(test)]
 mod tests {
@@ -442,7 +458,7 @@ mod tests {
         assert!(matches!(Authority::open(&home, "another"), Err(KeyError::Delegation { .. })));
     }
 
-    /// What edges have pinned stays what they have pinned.
+    /// The key that edges have pinned stays the root key.
     #[test]
     fn the_key_of_0_1_becomes_the_root() {
         let (_folder, home) = home();
@@ -461,7 +477,7 @@ mod tests {
         assert_eq!(Authority::open(&home, "default").unwrap().root, public);
     }
 
-    /// What is missing is named, and nothing is made of it.
+    /// A missing file is named in the error, and is not created.
     #[test]
     fn a_missing_file_makes_nothing() {
         let (_folder, home) = home();
@@ -525,7 +541,7 @@ mod tests {
         assert_eq!(Authority::open(&home, "another").unwrap().tail.public_key(), last.tail.public_key());
     }
 
-    /// Before the delegation is in its place the old key holds, after it the new one.
+    /// The old key is in effect until the delegation is written, the new key afterwards.
     #[test]
     fn a_crash_at_any_point_leaves_keys_that_belong_together() {
         let (_folder, home) = home();
@@ -544,7 +560,7 @@ mod tests {
         assert_eq!(Authority::open(&home, "default").unwrap().tail.public_key(), new);
     }
 
-    /// A server that can't read the next delegation must not go on with a stolen key without a word.
+    /// A server that cannot read the next delegation must not continue silently with a stolen key.
     #[test]
     fn a_delegation_that_cannot_be_read_supersedes() {
         let (_folder, home) = home();
@@ -566,7 +582,7 @@ mod tests {
         create(&home, "default", at(1500)).unwrap();
         Authority::open(&home, "default").unwrap();
         let refused = renew(&home, None, "default", Some(Role::Tail), at(2000)).unwrap_err();
-        assert!(matches!(refused, KeyError::RootAway { .. }), "{refused}");
+        assert!(matches!(refused, KeyError::RootKeyNotFound { .. }), "{refused}");
         assert_eq!(renew(&home, Some(&away), "default", Some(Role::Tail), at(2000)).unwrap(), 2000);
 
         let stranger = folder.path().join("stranger.jwk");

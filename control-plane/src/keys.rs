@@ -1,4 +1,4 @@
-//! Private keys: one JWK file each (RFC 7517, RFC 8037), under `keys/` of the data folder and nowhere else.
+//! Private keys: one JWK file each (RFC 7517, RFC 8037) in the folder `keys/` of the data folder.
 
 use std::{
     fmt, fs, io,
@@ -29,7 +29,7 @@ use crate::{
 pub struct Keyring {
     signer: Arc<SigningKey>,
     verifying: Vec<VerifyingKey>,
-    /// Of the symmetric ones, for the edges.
+    /// The symmetric keys by `kid`, for the bundle.
     secrets: Vec<(String, Zeroizing<Vec<u8>>)>,
 }
 
@@ -48,7 +48,8 @@ impl Keyring {
                 (Algorithm::EdDsa, Some(public)) => {
                     verifying.push(VerifyingKey::ed25519(kid, public).map_err(KeyError::Unusable)?);
                     if signs {
-                        let seed = Jwk::read(&path)?.seed().ok_or(wrong("it is no Ed25519 private key"))?;
+                        let seed =
+                            Jwk::read(&path)?.seed().ok_or(wrong("it is not an Ed25519 private key"))?;
                         let key = SigningKey::ed25519(kid, &seed).map_err(KeyError::Unusable)?;
                         if key.verifying_key().public_bytes() != Some(public) {
                             return Err(wrong("its public key is not the one in the database"));
@@ -57,7 +58,7 @@ impl Keyring {
                     }
                 }
                 (Algorithm::Hs256, None) => {
-                    let secret = Jwk::read(&path)?.secret().ok_or(wrong("it is no symmetric key"))?;
+                    let secret = Jwk::read(&path)?.secret().ok_or(wrong("it is not a symmetric key"))?;
                     let key = SigningKey::hs256(kid, &secret).map_err(KeyError::Unusable)?;
                     verifying.push(key.verifying_key().clone());
                     secrets.push((kid.clone(), secret));
@@ -66,7 +67,7 @@ impl Keyring {
                     }
                 }
                 _ => {
-                    return Err(wrong("the database has another kind of key under this name"));
+                    return Err(wrong("the database has a key of another kind with this `kid`"));
                 }
             }
         }
@@ -74,8 +75,9 @@ impl Keyring {
         Ok(Self { signer, verifying, secrets })
     }
 
-    /// The same keys, as far as they are known without their files. What signed goes on, though nobody may take it.
-    fn without_files(&self, records: &[SigningKeyRecord]) -> Result<Self, KeyError> {
+    /// Returns the keys of `records` that are known without their files, for when files are missing. The present signing key
+    /// stays in use, even if edges no longer accept it.
+    fn public_only(&self, records: &[SigningKeyRecord]) -> Result<Self, KeyError> {
         let mut verifying = Vec::new();
         for SigningKeyRecord { kid, public, .. } in records {
             match public {
@@ -90,14 +92,17 @@ impl Keyring {
         Ok(Self { signer: Arc::clone(&self.signer), verifying, secrets })
     }
 
+    /// Returns the key that signs tokens.
     pub fn signer(&self) -> &SigningKey {
         &self.signer
     }
 
+    /// Returns the keys that tokens are verified with.
     pub fn verifying(&self) -> &[VerifyingKey] {
         &self.verifying
     }
 
+    /// Returns the symmetric keys by `kid`.
     pub fn secrets(&self) -> impl Iterator<Item = (&str, &[u8])> {
         self.secrets.iter().map(|(kid, secret)| (kid.as_str(), secret.as_slice()))
     }
@@ -109,12 +114,12 @@ impl fmt::Debug for Keyring {
     }
 }
 
-/// The keyring that holds now. Keys come and go while a server runs.
+/// The present keyring. It changes while a server runs.
 #[derive(Debug)]
 pub struct Keys {
     home: Home,
-    held: RwLock<Arc<Keyring>>,
-    /// The key that is to sign is not here, as far as anybody has looked.
+    current: RwLock<Arc<Keyring>>,
+    /// True if the last reload has failed, so the signing key may be missing.
     cannot_sign: AtomicBool,
 }
 
@@ -123,23 +128,24 @@ impl Keys {
         let keyring = Keyring::open(home, records)?;
         Ok(Self {
             home: home.clone(),
-            held: RwLock::new(Arc::new(keyring)),
+            current: RwLock::new(Arc::new(keyring)),
             cannot_sign: AtomicBool::new(false),
         })
     }
 
+    /// Returns the present keyring.
     pub fn current(&self) -> Arc<Keyring> {
-        Arc::clone(&self.held.read().unwrap_or_else(PoisonError::into_inner))
+        Arc::clone(&self.current.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Whether the key that is to sign was here when it was last looked for.
+    /// Returns whether the signing key was available at the last reload.
     pub fn can_sign(&self) -> bool {
         !self.cannot_sign.load(Ordering::Relaxed)
     }
 
-    /// What the store lists by now.
-    pub fn take_up(&self, records: &[SigningKeyRecord]) -> Result<(), KeyError> {
-        self.hold(self.open_all(records)?);
+    /// Opens the keys that the store lists.
+    pub fn reload(&self, records: &[SigningKeyRecord]) -> Result<(), KeyError> {
+        self.swap(self.open_all(records)?);
         Ok(())
     }
 
@@ -149,27 +155,28 @@ impl Keys {
         keyring
     }
 
-    /// As [`Self::take_up`], for who publishes: a file that is not here is no reason to keep a revocation back.
-    pub fn take_up_what_is_here(&self, records: &[SigningKeyRecord]) -> Result<Arc<Keyring>, KeyError> {
+    /// Like [`Self::reload`], but tolerates missing key files: publishing a revocation must not depend on them.
+    pub fn reload_available(&self, records: &[SigningKeyRecord]) -> Result<Arc<Keyring>, KeyError> {
         let keyring = self.open_all(records).or_else(|error| {
             tracing::error!(
                 error.code = error.code(),
                 error = %error,
-                "no tokens are issued here until the key is here too, and `/readyz` says so; what edges are told is published, without the secret of a key that is not here"
+                "cannot open the signing keys: no tokens can be issued, `/readyz` fails, and bundles are published without \
+                 the secrets of missing keys"
             );
-            self.current().without_files(records)
+            self.current().public_only(records)
         })?;
-        Ok(self.hold(keyring))
+        Ok(self.swap(keyring))
     }
 
-    fn hold(&self, keyring: Keyring) -> Arc<Keyring> {
+    fn swap(&self, keyring: Keyring) -> Arc<Keyring> {
         let keyring = Arc::new(keyring);
-        *self.held.write().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&keyring);
+        *self.current.write().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&keyring);
         keyring
     }
 }
 
-/// Makes a key that tokens are signed with. Until the store lists it, it is nobody's.
+/// Creates the file of a signing key. The caller must add it to the store.
 pub fn create_signing_key(
     home: &Home,
     algorithm: Algorithm,
@@ -190,7 +197,7 @@ pub fn create_signing_key(
     Ok(SigningKeyRecord { kid, algorithm, public, state })
 }
 
-/// Makes what a generation of API keys is made with. Until the store lists it, it is nobody's.
+/// Creates the key file of a generation of API keys. The caller must add it to the store.
 pub fn create_generation(home: &Home, number: u8, kind: Kind) -> Result<Generation, KeyError> {
     let kid = tag_kid(number);
     let secret = random::bytes();
@@ -204,8 +211,8 @@ pub fn create_generation(home: &Home, number: u8, kind: Kind) -> Result<Generati
     Ok(Generation { number, kind, public })
 }
 
-/// The next number after `last` that no file has: of a generation that a restored database has forgotten there may be
-/// keys about, and so of an attempt that did not come to its commit. None where there is none left.
+/// Returns the next generation number after `last` and after those of all key files: there may be API keys of a generation
+/// that a restored database lacks. Returns `None` if all numbers are used.
 pub fn free_generation(home: &Home, last: u8) -> Result<Option<u8>, KeyError> {
     let unreadable = |source| KeyError::Unreadable { path: home.keys(), source };
     let mut last = last;
@@ -218,14 +225,14 @@ pub fn free_generation(home: &Home, last: u8) -> Result<Option<u8>, KeyError> {
     Ok(last.checked_add(1))
 }
 
-/// What makes API keys of this generation.
+/// Opens the key that API keys of a generation are created with.
 pub fn open_generation(home: &Home, generation: &Generation) -> Result<MintingKey, KeyError> {
     let Generation { number, kind, public } = generation;
     let path = path(home, &generation.kid());
     let jwk = Jwk::read(&path)?;
     let (secret, reason) = match public {
-        Some(_) => (jwk.seed(), "it is no Ed25519 private key"),
-        None => (jwk.secret32(), "it is no symmetric key of 32 bytes"),
+        Some(_) => (jwk.seed(), "it is not an Ed25519 private key"),
+        None => (jwk.secret32(), "it is not a symmetric key of 32 bytes"),
     };
     let secret = secret.ok_or_else(|| KeyError::Wrong { path: path.clone(), reason })?;
     let key = MintingKey::new(*number, *kind, &secret).map_err(KeyError::Unusable)?;
@@ -235,14 +242,15 @@ pub fn open_generation(home: &Home, generation: &Generation) -> Result<MintingKe
     }
 }
 
-/// The secret that API keys of this generation are made and checked with; of format 2 edges get none.
+/// Opens the symmetric key that API keys of a generation are created and verified with. Fails for a generation of format 2,
+/// which has none.
 pub fn open_tag_secret(home: &Home, generation: &Generation) -> Result<Zeroizing<[u8; 32]>, KeyError> {
     let path = path(home, &generation.kid());
     let secret = Jwk::read(&path)?.secret32().filter(|_| generation.kind.is_symmetric());
-    secret.ok_or(KeyError::Wrong { path, reason: "it is no symmetric key of 32 bytes" })
+    secret.ok_or(KeyError::Wrong { path, reason: "it is not a symmetric key of 32 bytes" })
 }
 
-/// Of a key that no bundle will ever have again.
+/// Deletes the file of a key that is no longer part of the bundle.
 pub fn remove(home: &Home, kid: &str) -> Result<(), KeyError> {
     let path = path(home, kid);
     match fs::remove_file(&path) {
@@ -251,7 +259,7 @@ pub fn remove(home: &Home, kid: &str) -> Result<(), KeyError> {
     }
 }
 
-/// The names of the keys whose files are there: those that sign tokens, and those that API keys are made with.
+/// Returns the `kid`s of all key files of signing keys and generations.
 pub fn kept(home: &Home) -> Result<Vec<String>, KeyError> {
     let unreadable = |source| KeyError::Unreadable { path: home.keys(), source };
     let mut kids = Vec::new();
@@ -263,62 +271,45 @@ pub fn kept(home: &Home) -> Result<Vec<String>, KeyError> {
     Ok(kids)
 }
 
+/// Returns the `kid` of a generation of API keys.
 pub fn tag_kid(generation: u8) -> String {
     format!("tag-{generation}")
 }
 
-/// Whether that is what API keys are made with; tokens are signed with `ks-...`.
+/// Returns whether a `kid` is that of a generation of API keys. Signing keys of tokens begin with `ks-`.
 pub fn is_tag_kid(kid: &str) -> bool {
     kid.starts_with("tag-")
 }
 
-/// Why a key can't be used. Never says what is in the file.
+/// Why a key cannot be used. The error never contains the content of the file.
 #[derive(Debug)]
 pub enum KeyError {
-    /// Lost, or on a volume that is not mounted.
-    Missing {
-        paths: Vec<PathBuf>,
-    },
+    /// Files do not exist: they are lost, or the volume is not mounted.
+    Missing { paths: Vec<PathBuf> },
     /// The keys are those of another installation.
-    ForeignRoot {
-        path: PathBuf,
-        found: Box<PublicKey>,
-        expected: String,
-    },
-    Unreadable {
-        path: PathBuf,
-        source: io::Error,
-    },
-    Unwritable {
-        path: PathBuf,
-        source: io::Error,
-    },
-    OpenToOthers {
-        path: PathBuf,
-    },
-    Wrong {
-        path: PathBuf,
-        reason: &'static str,
-    },
-    /// The root key is kept elsewhere, and is needed.
-    RootAway {
-        path: PathBuf,
-    },
-    /// The delegation is none that edges would take.
-    Delegation {
-        path: PathBuf,
-        source: DelegationError,
-    },
-    /// A change of keys is under way, or the files do not belong together.
-    Torn {
-        path: PathBuf,
-    },
+    ForeignRoot { path: PathBuf, found: Box<PublicKey>, expected: String },
+    /// A file cannot be read.
+    Unreadable { path: PathBuf, source: io::Error },
+    /// A file cannot be written.
+    Unwritable { path: PathBuf, source: io::Error },
+    /// Other users may read the file.
+    OpenToOthers { path: PathBuf },
+    /// A file has unexpected content.
+    Wrong { path: PathBuf, reason: &'static str },
+    /// The operation needs the root key, which is not in the data folder.
+    RootKeyNotFound { path: PathBuf },
+    /// Edges would not accept the delegation.
+    Delegation { path: PathBuf, source: DelegationError },
+    /// The files do not belong together, or keys are being replaced at this moment.
+    Inconsistent { path: PathBuf },
+    /// The key material is invalid.
     Unusable(BadKey),
+    /// The store has no active signing key.
     NoSigner,
 }
 
 impl KeyError {
-    /// Whether there is no such file.
+    /// Returns whether the file does not exist.
     pub fn is_absent(&self) -> bool {
         matches!(self, Self::Missing { .. })
     }
@@ -331,6 +322,7 @@ impl KeyError {
         }
     }
 
+    /// Returns the error code.
     pub const fn code(&self) -> &'static str {
         match self {
             Self::Missing { .. } => "key_file_missing",
@@ -339,9 +331,9 @@ impl KeyError {
             Self::Unwritable { .. } => "key_unwritable",
             Self::OpenToOthers { .. } => "key_open_to_others",
             Self::Wrong { .. } => "key_wrong",
-            Self::RootAway { .. } => "root_key_away",
+            Self::RootKeyNotFound { .. } => "root_key_away",
             Self::Delegation { source, .. } => source.code(),
-            Self::Torn { .. } => "keys_torn",
+            Self::Inconsistent { .. } => "keys_torn",
             Self::Unusable(_) => "key_unusable",
             Self::NoSigner => "key_missing",
         }
@@ -356,40 +348,43 @@ impl fmt::Display for KeyError {
                 let (are, it) = if paths.len() == 1 { ("is", "it") } else { ("are", "them") };
                 write!(
                     f,
-                    "{} {are} missing; restore {it} from the backup of the keys (is the volume mounted?): edges believe \
+                    "{} {are} missing; restore {it} from the backup of the keys (is the volume mounted?): edges accept \
                      no other keys",
                     names.join(", ")
                 )
             }
             Self::ForeignRoot { path, found, expected } => write!(
                 f,
-                "the root key in `{}` is {found}, but this database belongs to {expected}: keys and database are of two \
-                 installations; restore the keys that belong to it, or name the other database in store.url",
+                "the root key in `{}` is {found}, but the database belongs to {expected}: keys and database are of two \
+                 installations; restore the keys of the database, or set store.url to the database of the keys",
                 path.display()
             ),
-            Self::Unreadable { path, .. } => write!(f, "the key file `{}` can't be read", path.display()),
-            Self::Unwritable { path, .. } => write!(f, "the key file `{}` can't be written", path.display()),
+            Self::Unreadable { path, .. } => write!(f, "cannot read the key file `{}`", path.display()),
+            Self::Unwritable { path, .. } => write!(f, "cannot write the key file `{}`", path.display()),
             Self::OpenToOthers { path } => {
                 write!(f, "the key file `{0}` is open to others; `chmod 600 {0}`", path.display())
             }
-            Self::Wrong { path, reason } => write!(f, "the key file `{}` is wrong: {reason}", path.display()),
-            Self::RootAway { path } => write!(
+            Self::Wrong { path, reason } => {
+                write!(f, "the key file `{}` is invalid: {reason}", path.display())
+            }
+            Self::RootKeyNotFound { path } => write!(
                 f,
-                "the root key is not at `{}`; bring it back for this command, or name its file with --root-key",
+                "the root key is not at `{}`; copy it there for this command, or give its file with --root-key",
                 path.display()
             ),
             Self::Delegation { path, .. } => write!(
                 f,
-                "the delegation `{}` does not hold; `keystile authority renew` signs another",
+                "the delegation `{}` is not valid for these keys (expired, or not signed by the root key); \
+                 `keystile authority renew` signs another",
                 path.display()
             ),
-            Self::Torn { path } => write!(
+            Self::Inconsistent { path } => write!(
                 f,
-                "the delegation `{}` names keys that are not beside it; restore the folder from its backup, or make \
-                 new ones: `keystile authority rotate snapshot` and `keystile authority rotate tail`",
+                "the delegation `{}` names keys that are not in the same folder; restore the folder from its backup, or \
+                 create new keys with `keystile authority rotate snapshot` and `keystile authority rotate tail`",
                 path.display()
             ),
-            Self::Unusable(_) => f.write_str("a key is unusable"),
+            Self::Unusable(_) => f.write_str("invalid key material"),
             Self::NoSigner => f.write_str("there is no active signing key; run `keystile init`"),
         }
     }
@@ -405,8 +400,8 @@ impl std::error::Error for KeyError {
             | Self::ForeignRoot { .. }
             | Self::OpenToOthers { .. }
             | Self::Wrong { .. }
-            | Self::RootAway { .. }
-            | Self::Torn { .. }
+            | Self::RootKeyNotFound { .. }
+            | Self::Inconsistent { .. }
             | Self::NoSigner => None,
         }
     }
@@ -466,7 +461,7 @@ impl Jwk {
         }
         let text = Zeroizing::new(fs::read(path).map_err(unreadable)?);
         serde_json::from_slice(&text)
-            .map_err(|_| KeyError::Wrong { path: path.to_owned(), reason: "it is no JSON web key" })
+            .map_err(|_| KeyError::Wrong { path: path.to_owned(), reason: "it is not a valid JSON Web Key" })
     }
 
     pub(crate) fn write(&self, path: &Path) -> Result<(), KeyError> {
@@ -497,6 +492,7 @@ impl Drop for Jwk {
     }
 }
 
+/// Returns the path of a key file.
 pub(crate) fn path(home: &Home, name: &str) -> PathBuf {
     home.keys().join(format!("{name}.jwk"))
 }
@@ -506,7 +502,7 @@ mod tests {
     use super::*;
     use crate::{config::Config, operations::initialize};
 
-    /// Another server has made a key, and its file is not here yet.
+    /// Another server has created a key whose file has not been copied here yet.
     #[tokio::test]
     async fn a_key_that_is_not_here_is_published_all_the_same() {
         let folder = tempfile::tempdir().unwrap();
@@ -518,16 +514,16 @@ mod tests {
         let [file, away] = [path(&home, &new.kid), folder.path().join("away")];
         fs::rename(&file, &away).unwrap();
         let records = [new.clone(), SigningKeyRecord { state: SigningKeyState::Verifying, ..old.clone() }];
-        assert_eq!(keys.take_up(&records).unwrap_err().code(), "key_file_missing");
+        assert_eq!(keys.reload(&records).unwrap_err().code(), "key_file_missing");
         let kids = |keyring: &Keyring| {
             keyring.verifying().iter().map(|key| key.kid().to_owned()).collect::<Vec<_>>()
         };
-        let published = keys.take_up_what_is_here(&records).unwrap();
+        let published = keys.reload_available(&records).unwrap();
         assert_eq!(kids(&published), [new.kid.clone(), old.kid.clone()]);
         assert_eq!(keys.current().signer().kid(), old.kid);
         assert!(!keys.can_sign());
         fs::rename(&away, &file).unwrap();
-        keys.take_up(&records).unwrap();
+        keys.reload(&records).unwrap();
         assert_eq!(keys.current().signer().kid(), new.kid);
         assert!(keys.can_sign());
     }

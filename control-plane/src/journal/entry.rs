@@ -1,4 +1,4 @@
-//! What a line of the journal says.
+//! The entries of the journal, and the state that all of them together describe.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -13,160 +13,182 @@ use crate::{
     store::{NEVER, watermarks},
 };
 
-/// One line: JSON with `version`, the version of the store that it belongs to, and `kind`.
+/// One line of the journal, as JSON with the members `version` and `kind`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Entry {
+    /// The version of the store that the entry belongs to.
     pub version: u64,
+    /// The content.
     #[serde(flatten)]
-    pub what: What,
+    pub kind: EntryKind,
 }
 
+/// The content of an entry.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
-pub enum What {
-    /// A credential, by its fingerprint in hex; `expires_at` in seconds, absent for never.
+pub enum EntryKind {
+    /// A credential was revoked.
     Revoked {
+        /// Hexadecimal.
         fingerprint: String,
+        /// Seconds; absent if the credential never expires.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         expires_at: Option<u64>,
         #[serde(default, skip_serializing_if = "Option::is_none")]
         reason: Option<String>,
-        /// In seconds.
+        /// Seconds.
         revoked_at: u64,
     },
     /// A revocation was taken back.
     Unrevoked { fingerprint: String },
-    /// Everything of the scope that was issued at or before the instant.
-    /// `ends_at`: as of a revocation.
+    /// Everything of a scope that was issued at or before an instant was revoked.
     Watermark {
         scope: String,
         id: String,
         instant: u64,
+        /// Seconds; absent if the watermark is kept forever.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         ends_at: Option<u64>,
     },
-    /// Something was deleted for ever, or has got an end: see [`Tombstone`].
+    /// Something was deleted, or its end was set: see [`Tombstone`].
     Gone { what: String, id: String, at: u64 },
-    /// What a user may do has changed.
+    /// The permissions of a subject have changed.
     Granted { subject: String },
-    /// How far the store was: number and time (milliseconds) of its newest audit line.
+    /// The state of the store when the entries before were written: see [`Mark`].
     Mark { seq: u64, at: u64 },
 }
 
-impl What {
+impl EntryKind {
     const KINDS: [&'static str; 6] = ["revoked", "unrevoked", "watermark", "gone", "granted", "mark"];
 
-    pub(super) fn of_watermark(watermark: &Watermark) -> Self {
+    pub(super) fn from_watermark(watermark: &Watermark) -> Self {
         let (scope, id) = watermarks::columns(&watermark.scope);
         let ends_at = Some(watermark.ends_at).filter(|at| *at != NEVER);
         Self::Watermark { scope: scope.to_owned(), id, instant: watermark.instant, ends_at }
     }
 
-    pub(super) fn of_tombstone(tombstone: Tombstone) -> Self {
+    pub(super) fn from_tombstone(tombstone: Tombstone) -> Self {
         let Tombstone { gone, id, at } = tombstone;
         Self::Gone { what: gone.name().to_owned(), id, at }
     }
 }
 
-/// Why a line can't be read.
+/// Why a line cannot be read.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum BadLine {
-    /// Written by a later version of Keystile.
-    Kind(String),
+pub(super) enum LineError {
+    /// A later version of Keystile has written an entry of this kind.
+    UnknownKind(String),
+    /// The line is not a valid entry.
     Malformed,
 }
 
 impl Entry {
-    pub(super) fn read(line: &[u8]) -> Result<Self, BadLine> {
+    /// Parses a line without its line feed.
+    pub(super) fn parse(line: &[u8]) -> Result<Self, LineError> {
         #[derive(Deserialize)]
         struct Kind {
             kind: String,
         }
         serde_json::from_slice(line).map_err(|_| match serde_json::from_slice::<Kind>(line) {
-            Ok(Kind { kind }) if !What::KINDS.contains(&kind.as_str()) => BadLine::Kind(kind),
-            _ => BadLine::Malformed,
+            Ok(Kind { kind }) if !EntryKind::KINDS.contains(&kind.as_str()) => LineError::UnknownKind(kind),
+            _ => LineError::Malformed,
         })
     }
 
-    /// The mark that a line is, if it is one.
-    pub(super) fn mark_of(line: &[u8]) -> Option<Mark> {
-        match Self::read(line) {
-            Ok(Self { version, what: What::Mark { seq, at } }) => Some(Mark { version, seq, at }),
+    /// Returns the mark in a line; `None` if the line is anything else.
+    pub(super) fn parse_mark(line: &[u8]) -> Option<Mark> {
+        match Self::parse(line) {
+            Ok(Self { version, kind: EntryKind::Mark { seq, at } }) => Some(Mark { version, seq, at }),
             _ => None,
         }
     }
 
+    /// Appends the line to `out`.
     pub(super) fn write(&self, out: &mut Vec<u8>) {
-        // Of strings and numbers: it can't fail.
+        // Serializing strings and numbers cannot fail.
         out.extend(serde_json::to_vec(self).unwrap_or_default());
         out.push(b'\n');
     }
 }
 
-/// What all the lines say together: the last word on each thing, with its version.
+/// The state that all entries together describe: the last entry for each item, with its version.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Recorded {
-    pub revocations: HashMap<Fingerprint, (u64, Option<Refused>)>,
+    /// Version and revocation of each fingerprint; `None` if the revocation was taken back.
+    pub revocations: HashMap<Fingerprint, (u64, Option<RecordedRevocation>)>,
+    /// Watermarks with their versions.
     pub watermarks: Vec<(u64, Watermark)>,
+    /// Version and instant of each tombstone.
     pub gone: HashMap<(Gone, String), (u64, u64)>,
+    /// The version in which the permissions of each subject last changed.
     pub granted: BTreeMap<String, u64>,
+    /// All marks in the order of the file.
     pub marks: Vec<Mark>,
-    /// Version of the last line.
+    /// The highest version of any entry.
     pub newest: u64,
     /// The part of the file that this was read from.
     pub(super) extent: Extent,
+    /// The index in `watermarks` of each scope.
     scopes: HashMap<(String, String), usize>,
 }
 
-/// The whole lines of a journal file at the moment when it was read.
+/// The complete lines of a journal file when it was read.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Extent {
     /// Device and inode of the file.
     pub(super) file: (u64, u64),
-    /// Bytes.
+    /// The length of the lines in bytes.
     pub(super) length: u64,
 }
 
-/// A revocation that holds.
+/// A revocation in the journal.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Refused {
+pub struct RecordedRevocation {
+    /// Seconds; [`NEVER`] if the credential never expires.
     pub expires_at: u64,
+    /// The reason that was given.
     pub reason: Option<String>,
+    /// Seconds.
     pub revoked_at: u64,
 }
 
-/// How far the store was when the lines before this one were written: they are all that it took back up to `version`.
+/// The state of the store when the entries before this one were written. They are all entries of the store up to
+/// `version`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Mark {
+    /// The version of the store.
     pub version: u64,
-    /// Number of the newest audit line.
+    /// The number of the newest audit entry.
     pub seq: u64,
-    /// Its time in milliseconds.
+    /// The time of that audit entry in milliseconds.
     pub at: u64,
 }
 
 impl Mark {
     pub(super) const fn entry(self) -> Entry {
         let Self { version, seq, at } = self;
-        Entry { version, what: What::Mark { seq, at } }
+        Entry { version, kind: EntryKind::Mark { seq, at } }
     }
 }
 
 impl Recorded {
-    pub(super) fn take(&mut self, entry: Entry) -> Result<(), BadLine> {
-        let Entry { version, what } = entry;
+    /// Applies an entry.
+    pub(super) fn apply(&mut self, entry: Entry) -> Result<(), LineError> {
+        let Entry { version, kind } = entry;
         self.newest = self.newest.max(version);
-        let parsed = |fingerprint: String| fingerprint.parse::<Fingerprint>().map_err(|_| BadLine::Malformed);
-        match what {
-            What::Revoked { fingerprint, expires_at, reason, revoked_at } => {
-                let refused = Refused { expires_at: expires_at.unwrap_or(NEVER), reason, revoked_at };
-                latest(&mut self.revocations, parsed(fingerprint)?, (version, Some(refused)));
+        let parsed =
+            |fingerprint: String| fingerprint.parse::<Fingerprint>().map_err(|_| LineError::Malformed);
+        match kind {
+            EntryKind::Revoked { fingerprint, expires_at, reason, revoked_at } => {
+                let expires_at = expires_at.unwrap_or(NEVER);
+                let revocation = RecordedRevocation { expires_at, reason, revoked_at };
+                insert_latest(&mut self.revocations, parsed(fingerprint)?, (version, Some(revocation)));
             }
-            What::Unrevoked { fingerprint } => {
-                latest(&mut self.revocations, parsed(fingerprint)?, (version, None));
+            EntryKind::Unrevoked { fingerprint } => {
+                insert_latest(&mut self.revocations, parsed(fingerprint)?, (version, None));
             }
-            What::Watermark { scope, id, instant, ends_at } => {
-                let of = watermarks::scope(&scope, &id).map_err(|_| BadLine::Malformed)?;
+            EntryKind::Watermark { scope, id, instant, ends_at } => {
+                let of = watermarks::scope(&scope, &id).map_err(|_| LineError::Malformed)?;
                 let raised = (version, Watermark { scope: of, instant, ends_at: ends_at.unwrap_or(NEVER) });
                 match self
                     .scopes
@@ -181,22 +203,22 @@ impl Recorded {
                     }
                 }
             }
-            What::Gone { what, id, at } => {
-                let gone = Gone::of(&what).ok_or(BadLine::Kind(format!("gone {what}")))?;
-                latest(&mut self.gone, (gone, id), (version, at));
+            EntryKind::Gone { what, id, at } => {
+                let gone = Gone::of(&what).ok_or(LineError::UnknownKind(format!("gone {what}")))?;
+                insert_latest(&mut self.gone, (gone, id), (version, at));
             }
-            What::Granted { subject } => {
+            EntryKind::Granted { subject } => {
                 let known = self.granted.entry(subject).or_default();
                 *known = version.max(*known);
             }
-            What::Mark { seq, at } => self.marks.push(Mark { version, seq, at }),
+            EntryKind::Mark { seq, at } => self.marks.push(Mark { version, seq, at }),
         }
         Ok(())
     }
 }
 
-/// Keeps the value of the highest version: lines may stand in the file twice, and in any order.
-fn latest<K: Eq + Hash, V>(held: &mut HashMap<K, (u64, V)>, key: K, value: (u64, V)) {
+/// Keeps the value of the highest version. The file may contain an entry twice, and entries in any order.
+fn insert_latest<K: Eq + Hash, V>(held: &mut HashMap<K, (u64, V)>, key: K, value: (u64, V)) {
     match held.get_mut(&key) {
         Some(known) if known.0 > value.0 => {}
         Some(known) => *known = value,

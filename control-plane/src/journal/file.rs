@@ -1,4 +1,4 @@
-//! The file of the journal: appended to by whoever publishes, under a lock, and durable when that is done.
+//! The file of the journal. Publishers append to it under a lock, and sync it before they release the lock.
 
 use std::{
     fmt,
@@ -12,49 +12,47 @@ use std::{
 
 use super::{
     Recorded,
-    entry::{BadLine, Entry, Extent, Mark},
+    entry::{Entry, Extent, LineError, Mark},
 };
 use crate::home::{self, Draft};
 
-/// The file while this process alone may change it: for as long as it takes to read the store and to write what is new.
+/// How often a locked file is tried again.
+const LOCK_RETRY_INTERVAL: Duration = Duration::from_millis(2);
+
+/// The length of a mark is at most this. Bytes.
+const MAX_MARK_BYTES: u64 = 256;
+
+/// The file with its lock. The lock is held while the store is read and the new entries are written.
 #[derive(Debug)]
 pub(super) struct Locked {
     file: File,
     path: PathBuf,
-    /// The last mark in the file. What comes after it, if anything, is the rest of a batch that a crash has torn.
+    /// The last mark in the file. Lines after it are the rest of a batch that a crash has cut off.
     pub(super) last: Option<Mark>,
     length: u64,
 }
 
+/// Why the journal cannot be used.
 #[derive(Debug)]
 pub enum JournalError {
-    File {
-        path: PathBuf,
-        source: io::Error,
-    },
-    /// Somebody else has kept it for too long.
-    Busy {
-        path: PathBuf,
-    },
-    Malformed {
-        path: PathBuf,
-        line: usize,
-    },
-    /// Of a later version.
-    Kind {
-        path: PathBuf,
-        line: usize,
-        kind: String,
-    },
+    /// An operation on the file failed.
+    File { path: PathBuf, source: io::Error },
+    /// Another process holds the lock.
+    Busy { path: PathBuf },
+    /// A line is not a valid entry.
+    Malformed { path: PathBuf, line: usize },
+    /// A later version of Keystile has written an entry of an unknown kind.
+    UnknownKind { path: PathBuf, line: usize, kind: String },
 }
 
 impl JournalError {
+    /// Returns the error code.
     pub const fn code(&self) -> &'static str {
         match self {
             Self::File { .. } => "journal_unusable",
             Self::Busy { .. } => "journal_busy",
             Self::Malformed { .. } => "journal_malformed",
-            Self::Kind { .. } => "journal_newer",
+            Self::UnknownKind { .. } => "journal_newer",
         }
     }
 }
@@ -62,21 +60,21 @@ impl JournalError {
 impl fmt::Display for JournalError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::File { path, .. } => write!(f, "the journal `{}` can't be used", path.display()),
+            Self::File { path, .. } => write!(f, "cannot use the journal `{}`", path.display()),
             Self::Busy { path } => {
-                write!(f, "another process has kept the journal `{}` locked for too long", path.display())
+                write!(f, "another process holds the lock of the journal `{}`", path.display())
             }
             Self::Malformed { path, line } => write!(
                 f,
-                "line {line} of the journal `{}` can't be read. Never restore the file from a backup: if the database was \
-                 not restored since, move the file away and a server makes a new one; else remove the line after looking \
-                 at it, or move the file away and run `keystile restore --repair --everything`",
+                "line {line} of the journal `{}` is damaged. Do not restore the file from a backup. If the database was \
+                 not restored either, move the file away, and a server creates a new one; otherwise inspect and remove \
+                 the line, or move the file away and run `keystile restore --repair --everything`",
                 path.display()
             ),
-            Self::Kind { path, line, kind } => write!(
+            Self::UnknownKind { path, line, kind } => write!(
                 f,
-                "line {line} of the journal `{}` is of the kind `{kind}`, which this version does not know; run the \
-                 version that wrote it, or a later one",
+                "line {line} of the journal `{}` is of the unknown kind `{kind}`; run the version of Keystile that wrote \
+                 it, or a later one",
                 path.display()
             ),
         }
@@ -87,12 +85,12 @@ impl std::error::Error for JournalError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
             Self::File { source, .. } => Some(source),
-            Self::Busy { .. } | Self::Malformed { .. } | Self::Kind { .. } => None,
+            Self::Busy { .. } | Self::Malformed { .. } | Self::UnknownKind { .. } => None,
         }
     }
 }
 
-/// Reads the whole file; `None` where there is no journal.
+/// Reads the whole file; `None` if there is no journal.
 pub(super) fn read(path: &Path) -> Result<Option<Recorded>, JournalError> {
     let failed = |source| JournalError::File { path: path.to_owned(), source };
     match File::open(path) {
@@ -101,7 +99,7 @@ pub(super) fn read(path: &Path) -> Result<Option<Recorded>, JournalError> {
     }
 }
 
-/// Reads the last mark; `None` where there is no journal, or no mark in it.
+/// Reads the last mark; `None` if there is no journal, or no mark in it.
 pub(super) fn last_mark(path: &Path) -> Result<Option<Mark>, JournalError> {
     let failed = |source| JournalError::File { path: path.to_owned(), source };
     let mut file = match File::open(path) {
@@ -114,18 +112,18 @@ pub(super) fn last_mark(path: &Path) -> Result<Option<Mark>, JournalError> {
     }
 }
 
-/// The mark in the last line: whoever appends ends with one.
+/// Returns the mark in the last line, where every complete batch has one.
 fn mark_at_end(file: &mut File) -> io::Result<Option<Mark>> {
     let length = file.metadata()?.len();
-    file.seek(SeekFrom::Start(length.saturating_sub(LONGEST_MARK)))?;
+    file.seek(SeekFrom::Start(length.saturating_sub(MAX_MARK_BYTES)))?;
     let mut tail = Vec::new();
     file.read_to_end(&mut tail)?;
     let Some(lines) = tail.strip_suffix(b"\n") else { return Ok(None) };
-    Ok(lines.rsplit(|byte| *byte == b'\n').next().and_then(Entry::mark_of))
+    Ok(lines.rsplit(|byte| *byte == b'\n').next().and_then(Entry::parse_mark))
 }
 
-/// Reads all lines from the start. What a crash has left of a batch may end in the midst of a line, or in a page that was
-/// never written: a line that can't be read ends the file, unless a mark comes after it.
+/// Reads all lines from the start. A batch that a crash has cut off may end within a line, or in a page that was never
+/// written: a damaged line ends the file, unless a mark comes after it.
 fn scan(mut file: &File, path: &Path) -> Result<Recorded, JournalError> {
     let failed = |source| JournalError::File { path: path.to_owned(), source };
     file.rewind().map_err(failed)?;
@@ -139,16 +137,16 @@ fn scan(mut file: &File, path: &Path) -> Result<Recorded, JournalError> {
         reader.read_until(b'\n', &mut line).map_err(failed)?;
         let Some(text) = line.strip_suffix(b"\n") else { break };
         if let Some(line) = broken {
-            if Entry::mark_of(text).is_some() {
+            if Entry::parse_mark(text).is_some() {
                 return Err(JournalError::Malformed { path: path.to_owned(), line });
             }
             continue;
         }
-        match Entry::read(text).and_then(|entry| recorded.take(entry)) {
+        match Entry::parse(text).and_then(|entry| recorded.apply(entry)) {
             Ok(()) => recorded.extent.length += u64::try_from(line.len()).unwrap_or_default(),
-            Err(BadLine::Malformed) => broken = Some(number),
-            Err(BadLine::Kind(kind)) => {
-                return Err(JournalError::Kind { path: path.to_owned(), line: number, kind });
+            Err(LineError::Malformed) => broken = Some(number),
+            Err(LineError::UnknownKind(kind)) => {
+                return Err(JournalError::UnknownKind { path: path.to_owned(), line: number, kind });
             }
         }
     }
@@ -156,24 +154,24 @@ fn scan(mut file: &File, path: &Path) -> Result<Recorded, JournalError> {
 }
 
 impl Locked {
-    /// Waits for the lock, creates the file where there is none, and cuts off what a crash has left of a line.
-    pub(super) fn take(path: &Path, patience: Duration) -> Result<Self, JournalError> {
+    /// Waits for the lock, creates the file if there is none, and removes the rest of a line that a crash has cut off.
+    pub(super) fn acquire(path: &Path, timeout: Duration) -> Result<Self, JournalError> {
         let failed = |source| JournalError::File { path: path.to_owned(), source };
-        let deadline = Instant::now() + patience;
+        let deadline = Instant::now() + timeout;
         loop {
             let file = open(path).map_err(failed)?;
             match file.try_lock() {
-                Ok(()) if is_still(path, &file).map_err(failed)? => return Self::of(file, path),
-                // Another process has replaced the file meanwhile.
+                Ok(()) if is_same_file(path, &file).map_err(failed)? => return Self::from_file(file, path),
+                // Another process has replaced the file in between.
                 Ok(()) => {}
-                Err(TryLockError::WouldBlock) if Instant::now() < deadline => sleep(RETRY),
+                Err(TryLockError::WouldBlock) if Instant::now() < deadline => sleep(LOCK_RETRY_INTERVAL),
                 Err(TryLockError::WouldBlock) => return Err(JournalError::Busy { path: path.to_owned() }),
                 Err(TryLockError::Error(source)) => return Err(failed(source)),
             }
         }
     }
 
-    fn of(mut file: File, path: &Path) -> Result<Self, JournalError> {
+    fn from_file(mut file: File, path: &Path) -> Result<Self, JournalError> {
         let failed = |source| JournalError::File { path: path.to_owned(), source };
         let mut length = file.metadata().map_err(failed)?.len();
         let mut last = mark_at_end(&mut file).map_err(failed)?;
@@ -188,20 +186,20 @@ impl Locked {
         Ok(Self { file, path: path.to_owned(), last, length })
     }
 
-    /// Returns when the lines are durable.
+    /// Appends entries, and returns when they are durable.
     pub(super) fn append(mut self, entries: &[Entry]) -> Result<(), JournalError> {
         let mut lines = Vec::new();
         entries.iter().for_each(|entry| entry.write(&mut lines));
         let written = self.file.write_all(&lines).and_then(|()| self.file.sync_data());
         if written.is_err() {
-            // Half of it would be in the way of whoever comes next.
+            // A partial batch must not precede the next one.
             let _ = self.file.set_len(self.length);
         }
         written.map_err(|source| JournalError::File { path: self.path, source })
     }
 
-    /// Replaces the lines of `extent` by those of the draft; lines that were appended after them are kept. Returns
-    /// `false`, and changes nothing, if another process has replaced the file since `extent` was read.
+    /// Replaces the lines of `extent` by those of the draft, and keeps the lines that were appended since. Returns `false`
+    /// and changes nothing if another process has replaced the file since `extent` was read.
     pub(super) fn compact(mut self, mut draft: Draft, extent: &Extent) -> Result<bool, JournalError> {
         let path = self.path.clone();
         let mut replace = || {
@@ -217,6 +215,7 @@ impl Locked {
     }
 }
 
+/// Opens the file for appending, and creates it if there is none.
 fn open(path: &Path) -> io::Result<File> {
     let open = || OpenOptions::new().read(true).append(true).mode(0o600).open(path);
     match open() {
@@ -231,7 +230,8 @@ fn open(path: &Path) -> io::Result<File> {
     }
 }
 
-fn is_still(path: &Path, file: &File) -> io::Result<bool> {
+/// Returns whether `file` is still the file at `path`.
+fn is_same_file(path: &Path, file: &File) -> io::Result<bool> {
     let held = identity(&file.metadata()?);
     match fs::metadata(path) {
         Ok(named) => Ok(identity(&named) == held),
@@ -240,48 +240,44 @@ fn is_still(path: &Path, file: &File) -> io::Result<bool> {
     }
 }
 
+/// Returns device and inode.
 fn identity(file: &fs::Metadata) -> (u64, u64) {
     (file.dev(), file.ino())
 }
 
-const RETRY: Duration = Duration::from_millis(2);
-
-/// Bytes. A mark is three numbers and their names.
-const LONGEST_MARK: u64 = 256;
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{home, journal::What};
+    use crate::{home, journal::EntryKind};
 
-    const PATIENCE: Duration = Duration::from_secs(5);
+    const TIMEOUT: Duration = Duration::from_secs(5);
 
     fn mark(version: u64) -> Entry {
         Mark { version, seq: version, at: version }.entry()
     }
 
     fn unrevoked(version: u64) -> Entry {
-        Entry { version, what: What::Unrevoked { fingerprint: format!("{version:064x}") } }
+        Entry { version, kind: EntryKind::Unrevoked { fingerprint: format!("{version:064x}") } }
     }
 
     #[test]
-    fn a_batch_that_was_torn_is_cut_to_whole_lines_and_ends_before_its_mark() {
+    fn a_truncated_batch_is_cut_to_complete_lines_and_ends_before_its_mark() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("journal");
         assert_eq!(read(&path).unwrap(), None);
-        Locked::take(&path, PATIENCE).unwrap().append(&[unrevoked(1), mark(2)]).unwrap();
+        Locked::acquire(&path, TIMEOUT).unwrap().append(&[unrevoked(1), mark(2)]).unwrap();
         let before = fs::read(&path).unwrap();
         let mut after = before.clone();
         [unrevoked(3), unrevoked(3), mark(3)].iter().for_each(|entry| entry.write(&mut after));
         for length in before.len()..after.len() {
             // Cut off, or followed by a page that was never written.
             for rest in [0, 300] {
-                let mut torn = after[..length].to_vec();
-                torn.extend(vec![0; rest]);
-                fs::write(&path, &torn).unwrap();
+                let mut truncated = after[..length].to_vec();
+                truncated.extend(vec![0; rest]);
+                fs::write(&path, &truncated).unwrap();
                 assert_eq!(last_mark(&path).unwrap().unwrap().version, 2, "{length} {rest}");
-                let locked = Locked::take(&path, PATIENCE).unwrap();
-                // So whoever catches up goes on from version 2, and writes all of version 3 again.
+                let locked = Locked::acquire(&path, TIMEOUT).unwrap();
+                // The next write continues from version 2, and writes all of version 3 again.
                 assert_eq!(locked.last.unwrap().version, 2, "{length} {rest}");
                 locked.append(&[unrevoked(4), mark(4)]).unwrap();
                 let recorded = read(&path).unwrap().unwrap();
@@ -295,7 +291,7 @@ mod tests {
     fn a_damaged_line_before_a_mark_is_an_error() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("journal");
-        Locked::take(&path, PATIENCE).unwrap().append(&[unrevoked(1), unrevoked(2), mark(2)]).unwrap();
+        Locked::acquire(&path, TIMEOUT).unwrap().append(&[unrevoked(1), unrevoked(2), mark(2)]).unwrap();
         let mut text = fs::read(&path).unwrap();
         text[3] = b'#';
         fs::write(&path, &text).unwrap();
@@ -306,10 +302,10 @@ mod tests {
     }
 
     #[test]
-    fn what_a_later_version_wrote_is_named() {
+    fn an_unknown_kind_is_named_in_the_error() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("journal");
-        Locked::take(&path, PATIENCE).unwrap().append(&[mark(1)]).unwrap();
+        Locked::acquire(&path, TIMEOUT).unwrap().append(&[mark(1)]).unwrap();
         let mut text = fs::read(&path).unwrap();
         text.extend(b"{\"version\":7,\"kind\":\"banished\",\"who\":\"x\"}\n");
         fs::write(&path, &text).unwrap();
@@ -322,19 +318,19 @@ mod tests {
     fn compaction_keeps_lines_that_were_appended_meanwhile() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("journal");
-        Locked::take(&path, PATIENCE).unwrap().append(&[mark(1), mark(2), mark(3)]).unwrap();
+        Locked::acquire(&path, TIMEOUT).unwrap().append(&[mark(1), mark(2), mark(3)]).unwrap();
         let extent = read(&path).unwrap().unwrap().extent;
-        Locked::take(&path, PATIENCE).unwrap().append(&[mark(5)]).unwrap();
+        Locked::acquire(&path, TIMEOUT).unwrap().append(&[mark(5)]).unwrap();
         let draft = || {
             let (mut draft, mut lines) = (Draft::of(&path).unwrap(), Vec::new());
             mark(4).write(&mut lines);
             draft.write_all(&lines).unwrap();
             draft
         };
-        let held = Locked::take(&path, PATIENCE).unwrap();
+        let held = Locked::acquire(&path, TIMEOUT).unwrap();
         let waiting = {
             let path = path.clone();
-            std::thread::spawn(move || Locked::take(&path, PATIENCE).unwrap().append(&[mark(6)]))
+            std::thread::spawn(move || Locked::acquire(&path, TIMEOUT).unwrap().append(&[mark(6)]))
         };
         assert!(held.compact(draft(), &extent).unwrap());
         waiting.join().unwrap().unwrap();
@@ -343,7 +339,7 @@ mod tests {
         assert_eq!(marks(), [4, 5, 6]);
 
         // Another process has compacted it since.
-        assert!(!Locked::take(&path, PATIENCE).unwrap().compact(draft(), &extent).unwrap());
+        assert!(!Locked::acquire(&path, TIMEOUT).unwrap().compact(draft(), &extent).unwrap());
         assert_eq!(marks(), [4, 5, 6]);
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "no draft is left behind");
         assert_eq!(home::open_to_others(&path).unwrap(), 0);

@@ -1,16 +1,18 @@
-//! What was taken back, beside the database and not restored with it: `keys/journal`.
+//! The journal, `keys/journal`: a record of revocations and deletions outside the database, which a backup of the
+//! database does not replace.
 //!
 //! ```text
 //! store --commit--> publisher: journal --catches up from the store, fsync--> manifest signed --> edges
 //! ```
-//! A backup that is restored has forgotten what was revoked and deleted after it. The journal has not: whoever serves
-//! such a database finds that it says more than the store knows, and refuses it again before anything is published.
+//! A database that is restored from a backup lacks what was revoked and deleted after the backup. The journal still has
+//! it: a server that opens such a database finds entries that the store lacks, and applies them again before it publishes.
 //!
-//! * Everything that is taken back has a version in the store, so that whoever comes next catches up with what a crash
-//!   kept from being written: the journal has an entry at the latest when a manifest is signed that needs it.
-//! * Processes that share the folder take turns by a lock on the file. Each that has a folder of its own keeps one too.
-//! * Once it has grown to twice what it needs, the server writes it anew without what no longer matters. Edges and
-//!   publishers do not wait for that: the lock is held only while the new file takes the place of the old one.
+//! * Every revocation and deletion has a version in the store, so the next process can write the entries that a crash has
+//!   prevented: the journal has an entry before a manifest that contains it is signed.
+//! * Processes that share the folder are serialized by a lock on the file. A process with its own folder has its own
+//!   journal.
+//! * When the file has grown to twice the necessary size, the server compacts it. Edges and publishers do not wait for
+//!   that: the lock is held only while the new file replaces the old one.
 
 mod entry;
 mod file;
@@ -27,7 +29,7 @@ use std::{
 
 use tokio::task::spawn_blocking;
 
-pub use entry::{Entry, Mark, Recorded, Refused, What};
+pub use entry::{Entry, EntryKind, Mark, Recorded, RecordedRevocation};
 pub use file::JournalError;
 use file::Locked;
 
@@ -35,9 +37,38 @@ use crate::{
     clock::Time,
     home::{Draft, Home},
     model::{Revocation, RevocationChange},
-    store::{Lookup, NEVER, Store, StoreError, audit, grants, revocations, tombstones, versions, watermarks},
+    store::{
+        Executor, NEVER, Store, StoreError, audit, grants, revocations, tombstones, versions, watermarks,
+    },
 };
 
+/// Milliseconds.
+const HOUR_MS: u64 = 3_600_000;
+
+/// How long marks are kept, in milliseconds: longer than any backup. A database that is restored from an older backup is
+/// not recognized.
+pub const MARK_RETENTION_MS: u64 = 400 * 24 * HOUR_MS;
+
+/// How often a mark is written if nothing was revoked. Credentials that were issued leave no other trace in the journal,
+/// so a rollback by less than this goes unnoticed.
+const MARK_INTERVAL: Duration = Duration::from_secs(2);
+
+/// How long a publisher waits for a slow disk before it publishes without the journal.
+pub const PUBLISHER_TIMEOUT: Duration = Duration::from_millis(500);
+
+/// How long a command waits for a slow disk.
+pub const COMMAND_TIMEOUT: Duration = Duration::from_secs(4);
+
+/// How long a process waits for the lock. The holder writes a few lines, and the next attempt follows soon.
+const LOCK_TIMEOUT: Duration = Duration::from_millis(200);
+
+/// A journal of less than twice this size is not compacted.
+const MIN_COMPACTION_BYTES: u64 = 1 << 20;
+
+/// The estimated size of an entry. A revocation without a reason takes about 150 bytes, a mark 60.
+const ENTRY_BYTES: u64 = 160;
+
+/// The journal of a data folder. Clones share its state.
 #[derive(Debug, Clone)]
 pub struct Journal {
     path: PathBuf,
@@ -46,35 +77,40 @@ pub struct Journal {
 
 #[derive(Debug, Default)]
 struct State {
-    /// The version that it was brought up to here.
+    /// The version up to which this process has written the journal.
     written: AtomicU64,
-    /// When the store was last looked at.
-    looked: Mutex<Option<Instant>>,
-    /// Set after a merge, until a line was written: the version up to which the store knows what the journal says.
+    /// When the store was last compared with the journal.
+    last_checked: Mutex<Option<Instant>>,
+    /// The version up to which the store has all journal entries. Set by a merge, cleared by the next write.
     merged: Mutex<Option<u64>>,
-    /// Its length in bytes after it was compacted here; 0 if it was not yet.
-    compacted: AtomicU64,
-    /// Why it can't be written, while that is so.
+    /// The length in bytes after the last compaction by this process; 0 if there was none.
+    compacted_length: AtomicU64,
+    /// Why the last write failed, or `None` if it succeeded.
     trouble: Mutex<Option<String>>,
 }
 
-/// Whether the store holds what the journal was last written from.
+/// Whether the store has everything that the journal was last written from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Continuity {
+    /// The store has everything, or this could not be determined.
     Kept,
-    /// Nothing was written: the store went back, and is not merged yet.
+    /// The store was rolled back and the journal is not merged yet. Nothing was written.
     Lost,
 }
 
+/// Why the journal could not be brought up to date.
 #[derive(Debug)]
 pub enum CatchUpError {
+    /// The file cannot be read or written.
     Journal(JournalError),
+    /// The store cannot be read.
     Store(StoreError),
-    /// The thread that writes has ended.
+    /// The thread that writes the file panicked.
     Ended,
 }
 
 impl CatchUpError {
+    /// Returns the error code.
     pub const fn code(&self) -> &'static str {
         match self {
             Self::Journal(error) => error.code(),
@@ -89,7 +125,7 @@ impl std::fmt::Display for CatchUpError {
         match self {
             Self::Journal(error) => error.fmt(f),
             Self::Store(error) => error.fmt(f),
-            Self::Ended => f.write_str("writing the journal was cut short"),
+            Self::Ended => f.write_str("the thread that writes the journal panicked"),
         }
     }
 }
@@ -117,48 +153,49 @@ impl From<StoreError> for CatchUpError {
 }
 
 impl Journal {
-    pub fn of(home: &Home) -> Self {
+    /// Returns the journal of a data folder. The file need not exist yet.
+    pub fn new(home: &Home) -> Self {
         Self { path: home.keys().join("journal"), state: Arc::default() }
     }
 
-    /// All that it says; None where there is none.
+    /// Reads all entries; `None` if there is no journal.
     pub async fn read(&self) -> Result<Option<Recorded>, CatchUpError> {
         let path = self.path.clone();
-        Ok(on_thread(move || file::read(&path)).await??)
+        Ok(run_blocking(move || file::read(&path)).await??)
     }
 
-    /// Whether it could be written now.
+    /// Checks that the file can be locked and opened for writing.
     pub fn writable(&self) -> Result<(), JournalError> {
-        Locked::take(&self.path, LOCK_PATIENCE).map(drop)
+        Locked::acquire(&self.path, LOCK_TIMEOUT).map(drop)
     }
 
-    /// Why it can't be written at present.
+    /// Returns why the last write failed, or `None` if it succeeded.
     pub fn trouble(&self) -> Option<String> {
         self.state.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Returns whether the store holds what the journal was last written from. If not, it was restored from a backup, or
-    /// failed over to a copy that lacks commits.
+    /// Returns whether the store has everything that the journal was last written from. Otherwise the database was
+    /// restored from a backup, or failed over to a copy that lacks commits.
     pub async fn continues_in(&self, store: &Store) -> Result<bool, CatchUpError> {
         let path = self.path.clone();
-        let Some(last) = on_thread(move || file::last_mark(&path)).await?? else { return Ok(true) };
-        Ok(last.is_in(&mut store.read().await?).await?)
+        let Some(last) = run_blocking(move || file::last_mark(&path)).await?? else { return Ok(true) };
+        Ok(last.exists_in(&mut store.read().await?).await?)
     }
 
-    /// Lets the journal go on in a store that has lost what it was last written from: the caller has merged it. The store
-    /// knows everything up to version `known`.
+    /// Continues the journal after the caller has merged it into a store that was rolled back. The store has everything
+    /// up to version `known`.
     pub fn resume_after(&self, known: u64) {
         *self.state.merged.lock().unwrap_or_else(PoisonError::into_inner) = Some(known);
     }
 
-    /// Brings it up to the store's version. A journal that can't be written keeps no revocation from being published:
-    /// that is logged once, and shown by `/readyz` and `keystile doctor`. But from a store that has lost what the journal
-    /// was last written from, nothing must be published before it is merged.
-    pub async fn keep_up(&self, store: &Store, patience: Duration) -> Continuity {
+    /// Brings the journal up to the version of the store. A failure must not delay a revocation: it is logged once, and
+    /// shown by `/readyz` and `keystile doctor`. If the result is [`Continuity::Lost`], the caller must not publish before
+    /// it has merged the journal.
+    pub async fn keep_up(&self, store: &Store, timeout: Duration) -> Continuity {
         let (journal, store) = (self.clone(), store.clone());
-        // What takes longer goes on beside the caller.
+        // The task continues after the timeout.
         let catching_up = tokio::spawn(async move { journal.catch_up(&store).await });
-        let done = match tokio::time::timeout(patience, catching_up).await {
+        let done = match tokio::time::timeout(timeout, catching_up).await {
             Ok(done) => Some(done.unwrap_or(Err(CatchUpError::Ended))),
             Err(_elapsed) => None,
         };
@@ -168,56 +205,58 @@ impl Journal {
                 let cause = std::error::Error::source(error).map(|cause| format!(": {cause}"));
                 Some(format!("{error}{}", cause.unwrap_or_default()))
             }
-            None => Some("writing it takes too long".to_owned()),
+            None => Some("writing the journal timed out".to_owned()),
         };
-        let mut told = self.state.trouble.lock().unwrap_or_else(PoisonError::into_inner);
-        match (&trouble, &*told) {
+        let mut reported = self.state.trouble.lock().unwrap_or_else(PoisonError::into_inner);
+        match (&trouble, &*reported) {
             (Some(cause), None) => tracing::error!(
                 journal.file = %self.path.display(),
                 error.cause = cause,
-                "what is revoked is not written to the journal: a backup that is restored would make it good again"
+                "cannot write revocations to the journal: restoring a backup of the database would make the revoked \
+                 credentials valid again"
             ),
             (None, Some(_)) => tracing::info!("the journal is up to date again"),
             _ => {}
         }
-        *told = trouble;
+        *reported = trouble;
         match done {
             Some(Ok(continuity)) => continuity,
             _ => Continuity::Kept,
         }
     }
 
-    /// As [`keep_up`](Self::keep_up), for who must know.
+    /// Like [`keep_up`](Self::keep_up), but returns failures.
     pub async fn catch_up(&self, store: &Store) -> Result<Continuity, CatchUpError> {
         let now = versions::current(&mut store.reader().await?).await?.number;
         let is_due = {
-            let looked = self.state.looked.lock().unwrap_or_else(PoisonError::into_inner);
-            looked.is_none_or(|at| at.elapsed() >= MARK_EVERY)
+            let last_checked = self.state.last_checked.lock().unwrap_or_else(PoisonError::into_inner);
+            last_checked.is_none_or(|at| at.elapsed() >= MARK_INTERVAL)
         };
         if !is_due && self.state.written.load(Ordering::Acquire) >= now {
             return Ok(Continuity::Kept);
         }
         let path = self.path.clone();
-        let locked = on_thread(move || Locked::take(&path, LOCK_PATIENCE)).await??;
+        let locked = run_blocking(move || Locked::acquire(&path, LOCK_TIMEOUT)).await??;
         let merged = *self.state.merged.lock().unwrap_or_else(PoisonError::into_inner);
         let mut read = store.read().await?;
         let from = match (merged, locked.last) {
             (Some(known), _) => known,
             (None, None) => 0,
-            (None, Some(last)) if last.is_in(&mut read).await? => last.version,
+            (None, Some(last)) if last.exists_in(&mut read).await? => last.version,
             (None, Some(_)) => return Ok(Continuity::Lost),
         };
         let version = versions::current(&mut read).await?.number;
-        let mut entries = since(&mut read, from).await?;
+        let mut entries = entries_since(&mut read, from).await?;
         let mark = newest_mark(&mut read, version).await?;
         drop(read);
-        let is_news = !entries.is_empty() || mark.map(|mark| mark.seq) != locked.last.map(|last| last.seq);
-        if is_news {
-            // Last: a batch without it was torn, and is written again.
+        let has_changed =
+            !entries.is_empty() || mark.map(|mark| mark.seq) != locked.last.map(|last| last.seq);
+        if has_changed {
+            // The mark comes last: a batch without one was cut off by a crash, and is written again.
             entries.extend(mark.map(Mark::entry));
-            on_thread(move || locked.append(&entries)).await??;
+            run_blocking(move || locked.append(&entries)).await??;
         }
-        *self.state.looked.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+        *self.state.last_checked.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
         if merged.is_some() {
             *self.state.merged.lock().unwrap_or_else(PoisonError::into_inner) = None;
         }
@@ -225,84 +264,89 @@ impl Journal {
         Ok(Continuity::Kept)
     }
 
-    /// True if it has grown to more than twice what it needs to hold `things` entries.
-    pub fn needs_compaction(&self, things: u64) -> bool {
-        let needed = match self.state.compacted.load(Ordering::Acquire) {
-            0 => things.saturating_mul(LINE_BYTES),
+    /// Returns whether the file has grown to more than twice the size that `entries` entries need.
+    pub fn needs_compaction(&self, entries: u64) -> bool {
+        let needed = match self.state.compacted_length.load(Ordering::Acquire) {
+            0 => entries.saturating_mul(ENTRY_BYTES),
             length => length,
         };
-        let limit = needed.max(SMALL_BYTES).saturating_mul(2);
+        let limit = needed.max(MIN_COMPACTION_BYTES).saturating_mul(2);
         std::fs::metadata(&self.path).is_ok_and(|file| file.len() > limit)
     }
 
-    /// Replaces the lines that `recorded` was read from by what the store says now. The caller has made sure that the
-    /// store knows all of `recorded`, and `lookup` is a single state of the store, later than `recorded`. Returns `false`
-    /// if another process was faster.
+    /// Replaces the lines that `recorded` was read from by the present entries of the store. The caller must have checked
+    /// that the store has all of `recorded`, and `lookup` must be a transaction that is later than `recorded`. Returns
+    /// `false` if another process has compacted the file in between.
     ///
-    /// Marks thin out with their age: see [`thinned`].
+    /// Older marks are thinned out: see [`thin_out`].
     pub async fn compact(
         &self,
-        lookup: &mut impl Lookup,
+        executor: &mut impl Executor,
         recorded: &Recorded,
         now: Time,
     ) -> Result<bool, CatchUpError> {
         let path = self.path.clone();
-        let mut draft = on_thread(move || Draft::of(&path)).await?.map_err(|source| self.failed(source))?;
-        let version = versions::current(lookup).await?.number;
+        let mut draft =
+            run_blocking(move || Draft::of(&path)).await?.map_err(|source| self.file_error(source))?;
+        let version = versions::current(executor).await?.number;
         let mut from = Some(0);
         while let Some(prefix) = from {
-            let (portion, next) = revocations::portion(lookup, prefix).await?;
-            draft = self.add(draft, portion.into_iter().map(revocation).collect()).await?;
+            let (page, next) = revocations::page_by_prefix(executor, prefix).await?;
+            draft = self.append(draft, page.into_iter().map(revocation_entry).collect()).await?;
             from = next;
         }
-        let mut entries: Vec<Entry> = thinned(&recorded.marks, now.millis())
+        let mut entries: Vec<Entry> = thin_out(&recorded.marks, now.millis())
             .map(Mark::entry)
-            .chain(others_since(lookup, 0).await?)
+            .chain(other_entries_since(executor, 0).await?)
             .collect();
         entries.sort_by_key(|entry| entry.version);
-        // Last, because whoever catches up goes on from the last mark.
-        let last = newest_mark(lookup, version).await?.or(recorded.marks.last().copied());
+        // The newest mark comes last, because the next write continues from the last mark.
+        let last = newest_mark(executor, version).await?.or(recorded.marks.last().copied());
         entries.extend(last.map(Mark::entry));
-        draft = self.add(draft, entries).await?;
+        draft = self.append(draft, entries).await?;
         let (path, extent) = (self.path.clone(), recorded.extent);
-        let done = on_thread(move || Locked::take(&path, LOCK_PATIENCE)?.compact(draft, &extent)).await??;
+        let done =
+            run_blocking(move || Locked::acquire(&path, LOCK_TIMEOUT)?.compact(draft, &extent)).await??;
         let length = std::fs::metadata(&self.path).map_or(1, |file| file.len());
-        self.state.compacted.store(length.max(1), Ordering::Release);
+        self.state.compacted_length.store(length.max(1), Ordering::Release);
         Ok(done)
     }
 
-    async fn add(&self, mut draft: Draft, entries: Vec<Entry>) -> Result<Draft, CatchUpError> {
-        let written = on_thread(move || {
+    /// Appends entries to a temporary file, durably.
+    async fn append(&self, mut draft: Draft, entries: Vec<Entry>) -> Result<Draft, CatchUpError> {
+        let written = run_blocking(move || {
             let mut lines = Vec::new();
             entries.iter().for_each(|entry| entry.write(&mut lines));
             draft.write_all(&lines).and_then(|()| draft.sync()).map(|()| draft)
         });
-        written.await?.map_err(|source| self.failed(source))
+        written.await?.map_err(|source| self.file_error(source))
     }
 
-    fn failed(&self, source: io::Error) -> CatchUpError {
+    fn file_error(&self, source: io::Error) -> CatchUpError {
         JournalError::File { path: self.path.clone(), source }.into()
     }
 }
 
-/// File operations may block for as long as the disk does.
-async fn on_thread<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, CatchUpError> {
+/// Runs file operations on a thread that may block.
+async fn run_blocking<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, CatchUpError> {
     spawn_blocking(work).await.map_err(|_| CatchUpError::Ended)
 }
 
-/// Reads what the store took back after a version, in the order of versions.
-async fn since(lookup: &mut impl Lookup, version: u64) -> Result<Vec<Entry>, StoreError> {
+/// Reads the entries that the store has after a version, in the order of their versions.
+async fn entries_since(executor: &mut impl Executor, version: u64) -> Result<Vec<Entry>, StoreError> {
     let mut entries: Vec<Entry> =
-        revocations::all_since(lookup, version).await?.into_iter().map(revocation).collect();
-    entries.extend(others_since(lookup, version).await?);
+        revocations::all_since(executor, version).await?.into_iter().map(revocation_entry).collect();
+    entries.extend(other_entries_since(executor, version).await?);
     entries.sort_by_key(|entry| entry.version);
     Ok(entries)
 }
 
-fn revocation((version, change): (u64, RevocationChange)) -> Entry {
-    let what = match change {
+fn revocation_entry((version, change): (u64, RevocationChange)) -> Entry {
+    let kind = match change {
         RevocationChange::Revoked(Revocation { fingerprint, expires_at, reason, revoked_at }) => {
-            What::Revoked {
+            EntryKind::Revoked {
                 fingerprint: fingerprint.to_string(),
                 expires_at: (expires_at != NEVER).then_some(expires_at),
                 reason,
@@ -310,76 +354,52 @@ fn revocation((version, change): (u64, RevocationChange)) -> Entry {
             }
         }
         RevocationChange::Restored { fingerprint, .. } => {
-            What::Unrevoked { fingerprint: fingerprint.to_string() }
+            EntryKind::Unrevoked { fingerprint: fingerprint.to_string() }
         }
     };
-    Entry { version, what }
+    Entry { version, kind }
 }
 
-/// Reads what the store took back after a version, other than by fingerprint.
-async fn others_since(lookup: &mut impl Lookup, version: u64) -> Result<Vec<Entry>, StoreError> {
+/// Reads the entries that the store has after a version, except revocations of fingerprints.
+async fn other_entries_since(executor: &mut impl Executor, version: u64) -> Result<Vec<Entry>, StoreError> {
     let mut entries = Vec::new();
-    for (version, raised) in watermarks::since(lookup, version).await? {
-        entries.push(Entry { version, what: What::of_watermark(&raised) });
+    for (version, raised) in watermarks::since(executor, version).await? {
+        entries.push(Entry { version, kind: EntryKind::from_watermark(&raised) });
     }
-    for (version, tombstone) in tombstones::since(lookup, version).await? {
-        entries.push(Entry { version, what: What::of_tombstone(tombstone) });
+    for (version, tombstone) in tombstones::since(executor, version).await? {
+        entries.push(Entry { version, kind: EntryKind::from_tombstone(tombstone) });
     }
-    for (version, subject) in grants::changed_since(lookup, version).await? {
-        entries.push(Entry { version, what: What::Granted { subject: subject.to_string() } });
+    for (version, subject) in grants::changed_since(executor, version).await? {
+        entries.push(Entry { version, kind: EntryKind::Granted { subject: subject.to_string() } });
     }
     Ok(entries)
 }
 
 impl Mark {
-    /// Returns whether the store holds what the journal was written from up to this mark.
-    pub(crate) async fn is_in(&self, lookup: &mut impl Lookup) -> Result<bool, StoreError> {
-        Ok(versions::current(lookup).await?.number >= self.version
-            && audit::is_there(lookup, self.seq, self.at).await?)
+    /// Returns whether the store has everything that the journal was written from up to this mark.
+    pub(crate) async fn exists_in(&self, executor: &mut impl Executor) -> Result<bool, StoreError> {
+        Ok(versions::current(executor).await?.number >= self.version
+            && audit::has_entry(executor, self.seq, self.at).await?)
     }
 }
 
-/// Reads the newest audit line, as a mark of this version.
-async fn newest_mark(lookup: &mut impl Lookup, version: u64) -> Result<Option<Mark>, StoreError> {
-    let line = audit::newest(lookup, 1).await?.pop();
+/// Returns a mark of this version with the newest audit entry, or `None` if there is no audit entry.
+async fn newest_mark(executor: &mut impl Executor, version: u64) -> Result<Option<Mark>, StoreError> {
+    let line = audit::newest(executor, 1).await?.pop();
     Ok(line.map(|line| Mark { version, seq: line.seq, at: line.at }))
 }
 
-/// All of the last hour, one for each hour of the last 400 days.
-fn thinned(marks: &[Mark], now: u64) -> impl Iterator<Item = Mark> {
+/// Returns all marks of the last hour, and one for each hour of the last 400 days. `now` is in milliseconds.
+fn thin_out(marks: &[Mark], now: u64) -> impl Iterator<Item = Mark> {
     let mut hour = None;
     marks.iter().copied().filter(move |mark| {
         let age = now.saturating_sub(mark.at);
-        if age > KEPT {
+        if age > MARK_RETENTION_MS {
             return false;
         }
-        age < HOUR || hour.replace(mark.at / HOUR) != Some(mark.at / HOUR)
+        age < HOUR_MS || hour.replace(mark.at / HOUR_MS) != Some(mark.at / HOUR_MS)
     })
 }
-
-/// Milliseconds.
-const HOUR: u64 = 3_600_000;
-
-/// Longer than backups are kept: what a database lacks that is restored from an older one is not told.
-pub const KEPT: u64 = 400 * 24 * HOUR;
-
-/// What is only issued, and not taken back, leaves no other trace: a database that lacks that much goes unnoticed.
-const MARK_EVERY: Duration = Duration::from_secs(2);
-
-/// A disk that hangs keeps no revocation from being published for longer.
-pub const PUBLISHER_PATIENCE: Duration = Duration::from_millis(500);
-
-/// A command has nothing else to do.
-pub const COMMAND_PATIENCE: Duration = Duration::from_secs(4);
-
-/// Whoever holds the lock writes a few lines; a revocation does not wait for longer. The next look comes soon.
-const LOCK_PATIENCE: Duration = Duration::from_millis(200);
-
-/// A journal of twice this is not worth compacting.
-const SMALL_BYTES: u64 = 1 << 20;
-
-/// A revocation without a reason takes some 150 bytes, a mark 60.
-const LINE_BYTES: u64 = 160;
 
 #[cfg(test)]
 mod tests {
@@ -387,13 +407,13 @@ mod tests {
 
     #[test]
     fn marks_thin_out_with_their_age() {
-        let now = 1000 * 24 * HOUR;
+        let now = 1000 * 24 * HOUR_MS;
         let marks: Vec<Mark> =
-            (0..2000 * 24).map(|half| Mark { version: half, seq: half, at: half * HOUR / 2 }).collect();
-        let kept: Vec<u64> = thinned(&marks, now).map(|mark| mark.at).collect();
+            (0..2000 * 24).map(|half| Mark { version: half, seq: half, at: half * HOUR_MS / 2 }).collect();
+        let kept: Vec<u64> = thin_out(&marks, now).map(|mark| mark.at).collect();
         assert!(kept.len() <= 400 * 24 + 3, "{}", kept.len());
-        assert_eq!(kept.last(), Some(&(now - HOUR / 2)));
-        assert!(kept.iter().all(|at| now - at <= KEPT));
-        assert!(kept.windows(2).all(|pair| pair[1] - pair[0] <= HOUR));
+        assert_eq!(kept.last(), Some(&(now - HOUR_MS / 2)));
+        assert!(kept.iter().all(|at| now - at <= MARK_RETENTION_MS));
+        assert!(kept.windows(2).all(|pair| pair[1] - pair[0] <= HOUR_MS));
     }
 }

@@ -1,3 +1,5 @@
+//! Fetches JSON Web Key Sets.
+
 use std::{fmt, net::IpAddr, time::Duration};
 
 use reqwest::{Client, Response, StatusCode, Url, header, redirect};
@@ -5,41 +7,56 @@ use serde::Deserialize;
 
 use crate::config::Issuer;
 
-/// Gets key sets: with a time limit, a size limit, and never from a host that was not asked.
+/// The limit of a request. Nobody waits for it, as edges continue with the keys they have.
+pub const PATIENCE: Duration = Duration::from_secs(10);
+
+/// The limit of a response. The largest sets of well-known providers, with certificates, are below 30 KiB.
+const MAX_BODY_BYTES: usize = 256 * 1024;
+
+/// The limit of an entity tag.
+const MAX_ETAG_BYTES: usize = 256;
+
+/// How many redirects are followed.
+const MAX_REDIRECTS: usize = 3;
+
+/// The refresh interval for a response without cache directives, like the default of native filters.
+const DEFAULT_REFRESH_INTERVAL: Duration = Duration::from_secs(300);
+
+/// The limits of the refresh interval.
+const MIN_REFRESH_INTERVAL: Duration = Duration::from_secs(60);
+const MAX_REFRESH_INTERVAL: Duration = Duration::from_secs(24 * 3600);
+
+/// Fetches key sets with a time limit and a size limit, and follows redirects on the same host only.
 #[derive(Debug, Clone)]
 pub struct Fetcher {
     client: Client,
 }
 
+/// The result of a fetch.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Fetched {
-    /// It is the one that is known.
-    NotModified {
-        fresh_for: Duration,
-    },
-    Keys {
-        body: Vec<u8>,
-        tag: Option<String>,
-        fresh_for: Duration,
-    },
+    /// The set has not changed.
+    NotModified { fresh_for: Duration },
+    /// A key set.
+    Keys { body: Vec<u8>, tag: Option<String>, fresh_for: Duration },
 }
 
 impl Fetcher {
-    /// `patience` is for a whole answer.
-    pub fn new(patience: Duration) -> Result<Self, FetchError> {
-        // Fails when another was installed before, which is as good.
+    /// Returns a fetcher with a time limit for each request.
+    pub fn new(timeout: Duration) -> Result<Self, FetchError> {
+        // The call fails if a provider was installed before, which is sufficient.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let client = Client::builder()
             .user_agent(concat!("keystile/", env!("CARGO_PKG_VERSION")))
-            .timeout(patience)
+            .timeout(timeout)
             .redirect(redirect::Policy::custom(on_the_same_host))
             .build()
             .map_err(FetchError::Request)?;
         Ok(Self { client })
     }
 
-    /// `known` is the tag of the set that is held.
-    pub async fn fetch(&self, issuer: &Issuer, known: Option<&str>) -> Result<Fetched, FetchError> {
+    /// Fetches the key set of an issuer. `etag` is the tag of the set that is known.
+    pub async fn fetch(&self, issuer: &Issuer, etag: Option<&str>) -> Result<Fetched, FetchError> {
         let url = match &issuer.jwks_url {
             Some(url) => url.clone(),
             None => self.discover(issuer).await?,
@@ -49,22 +66,23 @@ impl Fetcher {
         }
         let mut request =
             self.client.get(&url).header(header::ACCEPT, "application/jwk-set+json, application/json");
-        // A tag belongs to its URL.
-        let known = known.and_then(|known| known.strip_prefix(&format!("{url} ")));
-        if let Some(known) = known {
-            request = request.header(header::IF_NONE_MATCH, known);
+        // A stored tag is preceded by its URL, as it is only valid there.
+        let etag = etag.and_then(|etag| etag.strip_prefix(&format!("{url} ")));
+        if let Some(etag) = etag {
+            request = request.header(header::IF_NONE_MATCH, etag);
         }
         let response = request.send().await.map_err(FetchError::Request)?;
-        let fresh_for = fresh_for(&response);
-        if known.is_some() && response.status() == StatusCode::NOT_MODIFIED {
+        let fresh_for = cache_lifetime(&response);
+        if etag.is_some() && response.status() == StatusCode::NOT_MODIFIED {
             return Ok(Fetched::NotModified { fresh_for });
         }
         let tag = response.headers().get(header::ETAG).and_then(|tag| tag.to_str().ok());
-        let tag = tag.filter(|tag| tag.len() <= LONGEST_TAG).map(|tag| format!("{url} {tag}"));
-        Ok(Fetched::Keys { body: whole(response).await?, tag, fresh_for })
+        let tag = tag.filter(|tag| tag.len() <= MAX_ETAG_BYTES).map(|tag| format!("{url} {tag}"));
+        Ok(Fetched::Keys { body: read_body(response).await?, tag, fresh_for })
     }
 
-    /// OpenID Connect Discovery 1.0 section 4.3: the document must be of the issuer that was asked.
+    /// Fetches the URL of the key set by discovery. The document must name the same issuer: OpenID Connect Discovery 1.0
+    /// section 4.3.
     async fn discover(&self, issuer: &Issuer) -> Result<String, FetchError> {
         #[derive(Deserialize)]
         struct Discovery {
@@ -74,11 +92,11 @@ impl Fetcher {
 
         let response = self.client.get(issuer.start()).send().await.map_err(FetchError::Request)?;
         let found: Discovery =
-            serde_json::from_slice(&whole(response).await?).map_err(|_| FetchError::Discovery)?;
+            serde_json::from_slice(&read_body(response).await?).map_err(|_| FetchError::Discovery)?;
         if found.issuer != issuer.issuer {
             return Err(FetchError::OtherIssuer);
         }
-        // Who is reached through TLS must not lead to what is reached without.
+        // An issuer with TLS must not refer to a URL without TLS.
         if issuer.issuer.starts_with("https:") && !found.jwks_uri.starts_with("https:") {
             return Err(FetchError::Place);
         }
@@ -86,7 +104,7 @@ impl Fetcher {
     }
 }
 
-/// https; http where nobody is in between.
+/// Returns whether keys may be fetched from a URL: with https, or with http from the loopback interface.
 pub fn is_allowed(url: &str) -> bool {
     let Ok(url) = Url::parse(url) else { return false };
     let loopback = || {
@@ -98,57 +116,65 @@ pub fn is_allowed(url: &str) -> bool {
     plain && url.host_str().is_some() && (url.scheme() == "https" || url.scheme() == "http" && loopback())
 }
 
-/// Why there are no keys. The last good ones hold.
+/// Why a key set could not be fetched.
 #[derive(Debug)]
 pub enum FetchError {
+    /// The request failed.
     Request(reqwest::Error),
+    /// The response has a status other than 200.
     Status(StatusCode),
+    /// The response exceeds the limit.
     TooLarge,
+    /// The discovery document is invalid.
     Discovery,
+    /// The discovery document names another issuer.
     OtherIssuer,
+    /// The URL of the key set is not allowed.
     Place,
 }
 
 impl fmt::Display for FetchError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            // Without the URL: it is in the settings, and may have a query that is nobody's business.
+            // The text omits the URL, which may have a confidential query.
             Self::Request(error) if error.is_timeout() => f.write_str("no answer in time"),
             Self::Request(error) if error.is_connect() => f.write_str("no connection"),
             Self::Request(error) if error.is_redirect() => {
                 f.write_str("a redirect to another host, or too many")
             }
-            Self::Request(_) => f.write_str("the answer broke off"),
+            Self::Request(_) => f.write_str("the response was cut off"),
             Self::Status(status) => write!(f, "status {}", status.as_u16()),
-            Self::TooLarge => write!(f, "more than {LARGEST} bytes"),
+            Self::TooLarge => write!(f, "more than {MAX_BODY_BYTES} bytes"),
             Self::Discovery => {
-                f.write_str("the discovery document lacks `issuer` or `jwks_uri`, or is no JSON")
+                f.write_str("the discovery document lacks `issuer` or `jwks_uri`, or is invalid JSON")
             }
-            Self::OtherIssuer => f.write_str("the discovery document is of another `issuer`"),
-            Self::Place => f.write_str("`jwks_uri` is no https URL"),
+            Self::OtherIssuer => f.write_str("the discovery document has another `issuer`"),
+            Self::Place => f.write_str("`jwks_uri` is not an https URL"),
         }
     }
 }
 
 impl std::error::Error for FetchError {}
 
+/// Follows redirects within an origin.
 fn on_the_same_host(attempt: redirect::Attempt<'_>) -> redirect::Action {
     let from = attempt.previous().last();
     let same = from.is_some_and(|from| from.origin() == attempt.url().origin());
-    if same && attempt.previous().len() <= MOST_REDIRECTS {
+    if same && attempt.previous().len() <= MAX_REDIRECTS {
         attempt.follow()
     } else {
         attempt.error("not followed")
     }
 }
 
-async fn whole(mut response: Response) -> Result<Vec<u8>, FetchError> {
+/// Reads a response with status 200.
+async fn read_body(mut response: Response) -> Result<Vec<u8>, FetchError> {
     if response.status() != StatusCode::OK {
         return Err(FetchError::Status(response.status()));
     }
     let mut body = Vec::new();
     while let Some(chunk) = response.chunk().await.map_err(FetchError::Request)? {
-        if body.len() + chunk.len() > LARGEST {
+        if body.len() + chunk.len() > MAX_BODY_BYTES {
             return Err(FetchError::TooLarge);
         }
         body.extend_from_slice(&chunk);
@@ -156,8 +182,8 @@ async fn whole(mut response: Response) -> Result<Vec<u8>, FetchError> {
     Ok(body)
 }
 
-/// What the issuer asks for, within reason (RFC 9111 section 5.2.2).
-fn fresh_for(response: &Response) -> Duration {
+/// Returns how long the issuer allows to cache the response (RFC 9111 section 5.2.2), within limits.
+fn cache_lifetime(response: &Response) -> Duration {
     let directives = response.headers().get_all(header::CACHE_CONTROL).into_iter();
     let directives: Vec<String> =
         directives.filter_map(|value| Some(value.to_str().ok()?.to_ascii_lowercase())).collect();
@@ -166,22 +192,8 @@ fn fresh_for(response: &Response) -> Duration {
         "no-cache" | "no-store" => Some(Duration::ZERO),
         _ => directive.strip_prefix("max-age=")?.trim_matches('"').parse().ok().map(Duration::from_secs),
     });
-    asked.unwrap_or(USUAL).clamp(SHORTEST, LONGEST)
+    asked.unwrap_or(DEFAULT_REFRESH_INTERVAL).clamp(MIN_REFRESH_INTERVAL, MAX_REFRESH_INTERVAL)
 }
-
-/// Nobody waits for it: edges go on with the keys they have.
-pub const PATIENCE: Duration = Duration::from_secs(10);
-
-/// The largest sets of known providers, with certificates in them, are below 30 KiB.
-const LARGEST: usize = 256 * 1024;
-
-const LONGEST_TAG: usize = 256;
-const MOST_REDIRECTS: usize = 3;
-
-/// Without a word from the issuer: a new key is found in as long as native filters take by default.
-const USUAL: Duration = Duration::from_secs(300);
-const SHORTEST: Duration = Duration::from_secs(60);
-const LONGEST: Duration = Duration::from_secs(24 * 3600);
 
 #[cfg(test)]
 mod tests {

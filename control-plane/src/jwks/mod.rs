@@ -1,7 +1,7 @@
-//! Keys of other issuers: fetched here and nowhere else, so that edges need no way to them.
+//! Keys of other issuers. Only the control plane fetches them, so edges need no connection to issuers.
 
 mod fetch;
 mod parse;
 
 pub use fetch::{FetchError, Fetched, Fetcher, PATIENCE, is_allowed};
-pub use parse::{IssuerKey, JwksError, Parsed, parse};
+pub use parse::{IssuerKey, JwksError, ParsedJwks, parse};

@@ -1,6 +1,6 @@
-//! JSON Web Key Sets (RFC 7517), strictly. A set that cannot be meant, such as one with a secret in it or two keys of one
-//! name, is refused whole, and the last good one stays. A key that is for something else, or of a kind that is not
-//! known, is left out and told of: RFC 7517 section 5.
+//! Strict parsing of JSON Web Key Sets (RFC 7517). A set with private key material or duplicate `kid`s is rejected entirely,
+//! and the last valid set stays in use. A key for another purpose or of an unknown kind is skipped and reported: RFC 7517
+//! section 5.
 
 use std::fmt;
 
@@ -9,40 +9,49 @@ use token::{Algorithm, VerifyingKey, base64url};
 
 use crate::config::Issuer;
 
-/// A public key as it is kept.
+/// The limit of members. Large providers publish about ten keys.
+const MAX_MEMBERS: usize = 100;
+
+/// The limit of usable keys. All issuers share an object of 64 KiB, in which an RSA key takes 300 to 800 bytes.
+const MAX_KEYS: usize = 32;
+
+/// A public key as it is stored.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct IssuerKey {
-    /// Empty for a key without one.
+    /// The `kid`; empty for a key without one.
     pub kid: String,
+    /// The algorithm.
     pub alg: String,
-    /// As [`VerifyingKey::of_issuer`] takes it, in base64url.
+    /// The key material in base64url, as [`VerifyingKey::of_issuer`] expects it.
     pub key: String,
 }
 
 impl IssuerKey {
-    /// None where this program no longer takes what an earlier one kept.
+    /// Returns the verifying key; `None` if this version no longer accepts a key that an earlier version has stored.
     pub fn verifying(&self, issuer: &str) -> Option<VerifyingKey> {
         let algorithm = Algorithm::from_name(&self.alg)?;
         VerifyingKey::of_issuer(issuer, &self.kid, algorithm, &base64url::decode(self.key.as_bytes())?).ok()
     }
 }
 
+/// A parsed key set.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Parsed {
-    /// In the order of their names, so that another order is no change.
+pub struct ParsedJwks {
+    /// The usable keys, sorted by `kid`, so that another order in the set is no change.
     pub keys: Vec<IssuerKey>,
-    /// What was left out, and why.
+    /// The skipped keys with the reasons.
     pub skipped: Vec<String>,
 }
 
-pub fn parse(json: &[u8], issuer: &Issuer) -> Result<Parsed, JwksError> {
+/// Parses the key set of an issuer.
+pub fn parse(json: &[u8], issuer: &Issuer) -> Result<ParsedJwks, JwksError> {
     let set: Set = serde_json::from_slice(json).map_err(|error| JwksError::Malformed {
         line: error.line(),
         column: error.column(),
         data: error.is_data(),
     })?;
-    if set.keys.len() > MOST_MEMBERS {
+    if set.keys.len() > MAX_MEMBERS {
         return Err(JwksError::TooMany);
     }
     let (mut keys, mut skipped) = (Vec::<IssuerKey>::new(), Vec::new());
@@ -64,21 +73,27 @@ pub fn parse(json: &[u8], issuer: &Issuer) -> Result<Parsed, JwksError> {
     if keys.is_empty() {
         return Err(JwksError::NoneUsable(skipped));
     }
-    if keys.len() > MOST_KEYS {
+    if keys.len() > MAX_KEYS {
         return Err(JwksError::TooMany);
     }
     keys.sort_by(|a, b| a.kid.cmp(&b.kid));
-    Ok(Parsed { keys, skipped })
+    Ok(ParsedJwks { keys, skipped })
 }
 
-/// Why a set is refused. What was in it is not repeated, but the names of keys.
+/// Why a set is rejected. The error contains nothing of the set but the `kid`s.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum JwksError {
+    /// The document is invalid JSON, or does not have the form of a key set (`data`).
     Malformed { line: usize, column: usize, data: bool },
+    /// The set exceeds a limit.
     TooMany,
+    /// The set contains a symmetric key.
     Symmetric(String),
+    /// The set contains a private key.
     Private(String),
+    /// Two usable keys have the same `kid`.
     Duplicate(String),
+    /// The set has no usable key. The reasons are given for each key.
     NoneUsable(Vec<String>),
 }
 
@@ -86,19 +101,20 @@ impl fmt::Display for JwksError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Malformed { line, column, data } => {
-                let what = if *data { "a member is missing, twice, or of another type" } else { "no JSON" };
+                let what = if *data {
+                    "a member is missing, duplicated, or of another type"
+                } else {
+                    "invalid JSON"
+                };
                 write!(f, "the key set is malformed at line {line} column {column}: {what}")
             }
             Self::TooMany => {
-                write!(
-                    f,
-                    "the key set has more than {MOST_MEMBERS} keys, or more than {MOST_KEYS} usable ones"
-                )
+                write!(f, "the key set has more than {MAX_MEMBERS} keys, or more than {MAX_KEYS} usable ones")
             }
             Self::Symmetric(name) => {
-                write!(f, "the key set publishes a symmetric key, {name}: a secret no longer")
+                write!(f, "the key set publishes the symmetric key {name}, which is no longer secret")
             }
-            Self::Private(name) => write!(f, "the key set publishes a private key, {name}"),
+            Self::Private(name) => write!(f, "the key set publishes the private key {name}"),
             Self::Duplicate(name) => write!(f, "the key set has two usable keys {name}"),
             Self::NoneUsable(skipped) if skipped.is_empty() => f.write_str("the key set is empty"),
             Self::NoneUsable(skipped) => write!(f, "the key set has no usable key: {}", skipped.join("; ")),
@@ -108,7 +124,7 @@ impl fmt::Display for JwksError {
 
 impl std::error::Error for JwksError {}
 
-/// Members that are not known are ignored: RFC 7517 section 4. One that is known and stands twice is an error.
+/// A key set. Unknown members are ignored (RFC 7517 section 4); a duplicate known member is an error.
 #[derive(Deserialize)]
 struct Set {
     keys: Vec<Jwk>,
@@ -127,9 +143,9 @@ struct Jwk {
     y: Option<String>,
     n: Option<String>,
     e: Option<String>,
-    /// Of a private key.
+    /// The private key.
     d: Option<IgnoredAny>,
-    /// Of a symmetric one.
+    /// The symmetric key.
     k: Option<IgnoredAny>,
 }
 
@@ -152,26 +168,26 @@ impl Jwk {
         if !issuer.allows(algorithm) {
             return Err(format!("{} is not among `algorithms`", algorithm.name()));
         }
-        let material = self.material(algorithm).ok_or("its key is not of the right form")?;
+        let material = self.material(algorithm).ok_or("has malformed key material")?;
         let kid = self.kid.clone().unwrap_or_default();
         VerifyingKey::of_issuer(&issuer.issuer, &kid, algorithm, &material)
             .map_err(|error| error.to_string())?;
         Ok(IssuerKey { kid, alg: algorithm.name().to_owned(), key: base64url::encode(&material) })
     }
 
-    /// What the key says it is for, if that fits its kind; else what follows from its kind.
+    /// Returns the algorithm that the key names if it fits its kind, or else the one that its kind determines.
     fn algorithm(&self, issuer: &Issuer) -> Result<Algorithm, String> {
         let fitting: &[Algorithm] = match (self.kty.as_str(), self.crv.as_deref()) {
             ("OKP", Some("Ed25519")) => &[Algorithm::EdDsa],
             ("EC", Some("P-256")) => &[Algorithm::Es256],
             ("EC", Some("P-384")) => &[Algorithm::Es384],
             ("RSA", None) => &RSA,
-            _ => return Err("is of a kind that is not known (`kty`, `crv`)".to_owned()),
+            _ => return Err("is of an unknown kind (`kty`, `crv`)".to_owned()),
         };
         match &self.alg {
             Some(name) => Algorithm::from_name(name)
                 .filter(|algorithm| fitting.contains(algorithm))
-                .ok_or_else(|| "has an `alg` that is not known or not of its kind".to_owned()),
+                .ok_or_else(|| "has an `alg` that is unknown or does not fit its kind".to_owned()),
             None if fitting.len() == 1 => Ok(fitting[0]),
             None => {
                 let default = issuer.default_algorithm.map(|algorithm| algorithm.0);
@@ -219,12 +235,6 @@ const RSA: [Algorithm; 6] = [
     Algorithm::Ps512,
 ];
 
-/// Large providers publish some ten.
-const MOST_MEMBERS: usize = 100;
-
-/// All issuers share one object of 64 KiB, in which an RSA key takes 300 to 800 bytes.
-const MOST_KEYS: usize = 32;
-
 #[cfg(test)]
 mod tests {
     use serde_json::{Value, json};
@@ -256,7 +266,7 @@ mod tests {
         json!({ "kty": "RSA", "kid": "rsa", "n": base64url::encode(&modulus), "e": "AQAB" })
     }
 
-    fn read(keys: &[Value], more: &Value) -> Result<Parsed, String> {
+    fn read(keys: &[Value], more: &Value) -> Result<ParsedJwks, String> {
         parse(json!({ "keys": keys }).to_string().as_bytes(), &issuer(more))
             .map_err(|error| error.to_string())
     }
@@ -280,7 +290,7 @@ mod tests {
             with(with(rsa(128), "kid", json!("weak")), "alg", json!("RS256")),
             with(ed25519("more"), "x5t", json!("ignored")),
         ];
-        let Parsed { keys, skipped } = read(&keys, &json!({ "default_algorithm": "RS256" })).unwrap();
+        let ParsedJwks { keys, skipped } = read(&keys, &json!({ "default_algorithm": "RS256" })).unwrap();
         let names: Vec<_> = keys.iter().map(|key| (key.kid.as_str(), key.alg.as_str())).collect();
         assert_eq!(names, [("ec", "ES256"), ("ed", "EdDSA"), ("more", "EdDSA"), ("rsa", "RS256")]);
         assert!(keys.iter().all(|key| key.verifying("https://idp.example").is_some()));
@@ -304,8 +314,8 @@ mod tests {
         let good = ed25519("good");
         for (keys, expected) in [
             (vec![], "the key set is empty"),
-            (vec![good.clone(), json!({ "kty": "oct", "kid": "s", "k": "AAAA" })], "symmetric key, `s`"),
-            (vec![good.clone(), with(p256(), "d", json!("AAAA"))], "private key, `ec`"),
+            (vec![good.clone(), json!({ "kty": "oct", "kid": "s", "k": "AAAA" })], "symmetric key `s`"),
+            (vec![good.clone(), with(p256(), "d", json!("AAAA"))], "private key `ec`"),
             (vec![good.clone(), good.clone()], "two usable keys `good`"),
             (vec![good.clone(), json!({ "kid": "x" })], "a member is missing"),
             (vec![good.clone(), with(p256(), "kid", json!(5))], "of another type"),
@@ -317,10 +327,10 @@ mod tests {
         let many: Vec<_> = (0..33).map(|number| ed25519(&number.to_string())).collect();
         assert!(read(&many, &json!({})).unwrap_err().contains("32 usable"));
         for (text, expected) in [
-            ("<html>", "no JSON"),
+            ("<html>", "invalid JSON"),
             ("[]", "a member is missing"),
-            (r#"{"keys":[{"kty":"OKP","kty":"EC"}]}"#, "twice"),
-            (r#"{"keys":[],"keys":[]}"#, "twice"),
+            (r#"{"keys":[{"kty":"OKP","kty":"EC"}]}"#, "duplicated"),
+            (r#"{"keys":[],"keys":[]}"#, "duplicated"),
         ] {
             let refused = parse(text.as_bytes(), &issuer(&json!({}))).unwrap_err().to_string();
             assert!(refused.contains(expected), "{text}: {refused}");

@@ -1,16 +1,16 @@
 use super::{OperatorId, RoleId, Subject};
 
-/// An account: the tenant that users belong to.
+/// An operator: the account (tenant) that users belong to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Operator {
     pub id: OperatorId,
     pub description: Option<String>,
-    /// A permission document that holds for every user.
+    /// The permission document that applies to every user except the root user.
     pub default_permission: Option<String>,
     pub created_at: u64,
 }
 
-/// A user inside an operator; never the root user, who needs no permission.
+/// A user of an operator, other than the root user.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct User {
     pub subject: Subject,
@@ -31,10 +31,10 @@ pub struct Role {
     pub updated_at: u64,
 }
 
-/// What edges are told that a subject may do.
+/// The grant of a subject.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Grant {
     pub subject: Subject,
-    /// Compiled; None: nothing.
+    /// The compiled statements; `None` for no permissions.
     pub statements: Option<Vec<u8>>,
 }

@@ -5,7 +5,7 @@ use token::{
     api_key::{self, Kind, Prefix},
 };
 
-use super::{BadId, Subject};
+use super::{InvalidId, Subject};
 use crate::keys::tag_kid;
 
 /// The number of an API key, as edges and logs name it: `key-17`.
@@ -19,49 +19,49 @@ impl fmt::Display for ApiKeyId {
 }
 
 impl FromStr for ApiKeyId {
-    type Err = BadId;
+    type Err = InvalidId;
 
-    fn from_str(text: &str) -> Result<Self, BadId> {
+    fn from_str(text: &str) -> Result<Self, InvalidId> {
         let number = text.strip_prefix("key-").and_then(|digits| digits.parse().ok());
         match number.map(Self) {
             // One spelling: no sign, no leading zero.
             Some(id) if id.to_string() == text => Ok(id),
-            _ => Err(BadId("an API key is named by `key-` and its number, such as key-17")),
+            _ => Err(InvalidId("an API key is named by `key-` and its number, such as key-17")),
         }
     }
 }
 
-/// What the client sends beside an API key, which is bound to it. With the operator in the key it says whom the key
-/// stands for: the owner, or for a key of the root user a name inside the operator that is no user's.
+/// The username that a client presents with an API key. The key is bound to it. Together with the operator in the key it
+/// determines the subject: the owner, or, for a key of the root user, a name in the operator that is not that of a user.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Username(String);
 
 impl Username {
-    /// Without a text: the owner's subject.
-    pub fn of(owner: &Subject, text: Option<&str>) -> Result<Self, BadId> {
+    /// Parses a username for a key of an owner. Without a text, returns the owner's subject.
+    pub fn of(owner: &Subject, text: Option<&str>) -> Result<Self, InvalidId> {
         let Some(text) = text else { return Ok(Self(owner.to_string())) };
         let subject = api_key::subject(owner.operator.as_str(), text);
         let subject = subject.and_then(|subject| subject.parse::<Subject>().ok());
         let bare = !text.contains('/');
         match (subject, &owner.user) {
-            (None, _) => Err(BadId(
+            (None, _) => Err(InvalidId(
                 "a username is the owner of the key, or 1 to 64 characters out of A-Z a-z 0-9 . _ - @ + that are no \
                  operator's id",
             )),
             (Some(subject), _) if subject == *owner => Ok(Self(text.to_owned())),
-            // Edges are told of grants and watermarks of the user that the username names.
-            (Some(_), Some(_)) => Err(BadId(
+            // Edges apply the grants and watermarks of the user that the username names.
+            (Some(_), Some(_)) => Err(InvalidId(
                 "the key of a user stands for this user: its username is OPERATOR/NAME or NAME; for another name make \
                  the key that user's with --user",
             )),
             (Some(_), None) if bare => Ok(Self(text.to_owned())),
-            (Some(_), None) => Err(BadId(
+            (Some(_), None) => Err(InvalidId(
                 "a username of the form of a subject must be the owner of the key; name that with --user",
             )),
         }
     }
 
-    /// As the store has it, which may be of an earlier release.
+    /// Returns a stored username, which may be of an earlier version.
     pub const fn stored(text: String) -> Self {
         Self(text)
     }
@@ -70,30 +70,32 @@ impl Username {
         &self.0
     }
 
-    /// What edges take for the subject of a key of this owner; of format 1 the username is its own subject.
+    /// Returns the subject that edges assign to a key of this owner. With format 1 the username itself is the subject.
     pub fn subject(&self, owner: &Subject) -> Subject {
         let subject = api_key::subject(owner.operator.as_str(), &self.0);
         subject.and_then(|subject| subject.parse().ok()).unwrap_or_else(|| owner.clone())
     }
 }
 
-/// What a generation of API keys is made and checked with; what makes them is a file.
+/// A generation of API keys. The private key is a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Generation {
+    /// The number.
     pub number: u8,
+    /// The format of its API keys.
     pub kind: Kind,
-    /// None where whoever checks them can make them too.
+    /// The public key; `None` for a symmetric key.
     pub public: Option<[u8; 32]>,
 }
 
 impl Generation {
-    /// As watermarks and coverage know it.
+    /// Returns the `kid`, which watermarks and coverage use.
     pub fn kid(&self) -> String {
         tag_kid(self.number)
     }
 }
 
-/// An API key as it is kept: of the key only the fingerprint.
+/// The stored record of an API key: the key itself is stored as a fingerprint only.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ApiKey {
     pub id: ApiKeyId,
@@ -107,25 +109,28 @@ pub struct ApiKey {
     pub metadata: Option<serde_json::Value>,
     pub state: ApiKeyState,
     pub issued_at: u64,
-    /// In the key itself, which edges refuse from then on without being told. None: never, or it does not say.
+    /// The expiry in the key itself, which edges verify. `None` if the key has none, or its format does not contain it.
     pub ends_at: Option<u64>,
-    /// No later than that.
+    /// The expiry that applies, at or before `ends_at`.
     pub expires_at: Option<u64>,
     pub last_used_at: Option<u64>,
 }
 
 impl ApiKey {
-    /// The name of its generation, as watermarks and coverage know it.
+    /// Returns the `kid` of its generation, which watermarks and coverage use.
     pub fn kid(&self) -> String {
         tag_kid(self.generation)
     }
 }
 
+/// The state of an API key in the store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ApiKeyState {
+    /// The key was neither disabled nor has it expired.
     Active,
-    /// Refused until it is enabled again.
+    /// The key is refused until it is enabled again.
     Disabled,
+    /// The key has expired or was replaced.
     Expired,
 }
 

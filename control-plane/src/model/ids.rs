@@ -3,7 +3,7 @@ use std::{fmt, str::FromStr};
 use super::ApiKeyId;
 use crate::random;
 
-/// An account: `OP` and ten digits.
+/// The id of an operator: `OP` and ten digits.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct OperatorId(String);
 
@@ -14,43 +14,45 @@ impl OperatorId {
 }
 
 impl FromStr for OperatorId {
-    type Err = BadId;
+    type Err = InvalidId;
 
-    fn from_str(text: &str) -> Result<Self, BadId> {
+    fn from_str(text: &str) -> Result<Self, InvalidId> {
         match text.strip_prefix("OP") {
             Some(digits) if digits.len() == 10 && digits.bytes().all(|byte| byte.is_ascii_digit()) => {
                 Ok(Self(text.to_owned()))
             }
-            _ => Err(BadId("an operator id is `OP` and ten digits")),
+            _ => Err(InvalidId("an operator id is `OP` and ten digits")),
         }
     }
 }
 
-/// A user inside an operator; the root user has no name.
+/// The name of a user in its operator. The root user has none.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct UserName(String);
 
 impl FromStr for UserName {
-    type Err = BadId;
+    type Err = InvalidId;
 
-    fn from_str(text: &str) -> Result<Self, BadId> {
+    fn from_str(text: &str) -> Result<Self, InvalidId> {
         if text == ROOT {
-            return Err(BadId("the user name `root` is reserved: leave the user out"));
+            return Err(InvalidId("the user name `root` is reserved: leave the user out"));
         }
         if text == DEFAULT_PERMISSIONS {
-            return Err(BadId("the user name `default_permissions` is reserved: it is a path of the API"));
+            return Err(InvalidId(
+                "the user name `default_permissions` is reserved: it is a path of the API",
+            ));
         }
         let allowed =
             |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-' | b'@' | b'+');
         if (1..=64).contains(&text.len()) && text.bytes().all(allowed) {
             Ok(Self(text.to_owned()))
         } else {
-            Err(BadId("a user name is 1 to 64 characters out of A-Z a-z 0-9 . _ - @ +"))
+            Err(InvalidId("a user name is 1 to 64 characters out of A-Z a-z 0-9 . _ - @ +"))
         }
     }
 }
 
-/// Who a credential speaks for: `OP0123456789` is the root user, `OP0123456789/alice` a user.
+/// The subject of a credential: `OP0123456789` is a root user, `OP0123456789/alice` another user.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Subject {
     pub operator: OperatorId,
@@ -62,7 +64,7 @@ impl Subject {
         self.user.is_none()
     }
 
-    /// The name that Soracom's clients show.
+    /// Returns the name that Soracom's clients show.
     pub fn user_name(&self) -> &str {
         self.user.as_ref().map_or(ROOT, UserName::as_str)
     }
@@ -78,9 +80,9 @@ impl fmt::Display for Subject {
 }
 
 impl FromStr for Subject {
-    type Err = BadId;
+    type Err = InvalidId;
 
-    fn from_str(text: &str) -> Result<Self, BadId> {
+    fn from_str(text: &str) -> Result<Self, InvalidId> {
         match text.split_once('/') {
             None => Ok(Self { operator: text.parse()?, user: None }),
             Some((operator, user)) => Ok(Self { operator: operator.parse()?, user: Some(user.parse()?) }),
@@ -88,7 +90,7 @@ impl FromStr for Subject {
     }
 }
 
-/// The public half of an AuthKey: `keyId-` and letters and digits.
+/// The id of an AuthKey: `keyId-` and letters and digits.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct AuthKeyId(String);
 
@@ -99,21 +101,21 @@ impl AuthKeyId {
 }
 
 impl FromStr for AuthKeyId {
-    type Err = BadId;
+    type Err = InvalidId;
 
-    fn from_str(text: &str) -> Result<Self, BadId> {
+    fn from_str(text: &str) -> Result<Self, InvalidId> {
         match text.strip_prefix("keyId-") {
             Some(rest)
                 if (1..=64).contains(&rest.len()) && rest.bytes().all(|b| b.is_ascii_alphanumeric()) =>
             {
                 Ok(Self(text.to_owned()))
             }
-            _ => Err(BadId("an AuthKey id is `keyId-` and 1 to 64 letters and digits")),
+            _ => Err(InvalidId("an AuthKey id is `keyId-` and 1 to 64 letters and digits")),
         }
     }
 }
 
-/// The API key issued with a token, which names the session: `api-` and a UUID.
+/// The id of a session, which is the API key of a token: `api-` and a UUID.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct SessionId(String);
 
@@ -124,18 +126,18 @@ impl SessionId {
 }
 
 impl FromStr for SessionId {
-    type Err = BadId;
+    type Err = InvalidId;
 
-    fn from_str(text: &str) -> Result<Self, BadId> {
+    fn from_str(text: &str) -> Result<Self, InvalidId> {
         let allowed = |byte: u8| byte.is_ascii_digit() || matches!(byte, b'a'..=b'f' | b'-');
         match text.strip_prefix("api-") {
             Some(uuid) if uuid.len() == 36 && uuid.bytes().all(allowed) => Ok(Self(text.to_owned())),
-            _ => Err(BadId("an API key id is `api-` and a lower-case UUID")),
+            _ => Err(InvalidId("an API key id is `api-` and a lower-case UUID")),
         }
     }
 }
 
-/// What `keyId` may name in a revocation.
+/// The id of a key that can be revoked.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum KeyId {
     AuthKey(AuthKeyId),
@@ -144,9 +146,9 @@ pub enum KeyId {
 }
 
 impl FromStr for KeyId {
-    type Err = BadId;
+    type Err = InvalidId;
 
-    fn from_str(text: &str) -> Result<Self, BadId> {
+    fn from_str(text: &str) -> Result<Self, InvalidId> {
         if text.starts_with("keyId-") {
             text.parse().map(Self::AuthKey)
         } else if text.starts_with("api-") {
@@ -154,7 +156,7 @@ impl FromStr for KeyId {
         } else if text.starts_with("key-") {
             text.parse().map(Self::ApiKey)
         } else {
-            Err(BadId("a key id begins with `keyId-` (AuthKey), `api-` (session) or `key-` (API key)"))
+            Err(InvalidId("a key id begins with `keyId-` (AuthKey), `api-` (session) or `key-` (API key)"))
         }
     }
 }
@@ -169,53 +171,53 @@ impl fmt::Display for KeyId {
     }
 }
 
-/// The name of a role inside an operator.
+/// The name of a role in its operator.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct RoleId(String);
 
 impl FromStr for RoleId {
-    type Err = BadId;
+    type Err = InvalidId;
 
-    fn from_str(text: &str) -> Result<Self, BadId> {
+    fn from_str(text: &str) -> Result<Self, InvalidId> {
         let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
         if (1..=64).contains(&text.len()) && text.bytes().all(allowed) {
             Ok(Self(text.to_owned()))
         } else {
-            Err(BadId("a role is 1 to 64 characters out of A-Z a-z 0-9 . _ -"))
+            Err(InvalidId("a role is 1 to 64 characters out of A-Z a-z 0-9 . _ -"))
         }
     }
 }
 
-/// The name an admin gives to a proxy instance, or to a fleet that shares one credential.
+/// The name of an edge: a proxy instance, or several that share a credential.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct EdgeId(String);
 
 impl FromStr for EdgeId {
-    type Err = BadId;
+    type Err = InvalidId;
 
-    fn from_str(text: &str) -> Result<Self, BadId> {
+    fn from_str(text: &str) -> Result<Self, InvalidId> {
         let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
         if (1..=64).contains(&text.len()) && text.bytes().all(allowed) {
             Ok(Self(text.to_owned()))
         } else {
-            Err(BadId("an edge name is 1 to 64 characters out of A-Z a-z 0-9 . _ -"))
+            Err(InvalidId("an edge name is 1 to 64 characters out of A-Z a-z 0-9 . _ -"))
         }
     }
 }
 
-/// Says what the right form is.
+/// An id has the wrong form. The text describes the right one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct BadId(pub(super) &'static str);
+pub struct InvalidId(pub(super) &'static str);
 
-impl fmt::Display for BadId {
+impl fmt::Display for InvalidId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.0)
     }
 }
 
-impl std::error::Error for BadId {}
+impl std::error::Error for InvalidId {}
 
-macro_rules! text {
+macro_rules! string_id {
     ($($id:ident),*) => {$(
         impl $id {
             pub fn as_str(&self) -> &str {
@@ -231,11 +233,11 @@ macro_rules! text {
     )*};
 }
 
-text!(OperatorId, UserName, RoleId, AuthKeyId, SessionId, EdgeId);
+string_id!(OperatorId, UserName, RoleId, AuthKeyId, SessionId, EdgeId);
 
 const ROOT: &str = "root";
 
-/// `/operators/{id}/users/default_permissions` is no user's path.
+/// Reserved, as `/operators/{id}/users/default_permissions` is another resource of the API.
 const DEFAULT_PERMISSIONS: &str = "default_permissions";
 
 #[cfg(test)]

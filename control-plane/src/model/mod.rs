@@ -1,4 +1,4 @@
-//! The words of the control plane as types: each is parsed once and then true.
+//! The types of the domain. Each value is validated when it is parsed.
 
 mod accounts;
 mod api_keys;
@@ -8,10 +8,10 @@ mod records;
 
 pub use accounts::{Grant, Operator, Role, User};
 pub use api_keys::{ApiKey, ApiKeyId, ApiKeyState, Generation, Username};
-pub use ids::{AuthKeyId, BadId, EdgeId, KeyId, OperatorId, RoleId, SessionId, Subject, UserName};
+pub use ids::{AuthKeyId, EdgeId, InvalidId, KeyId, OperatorId, RoleId, SessionId, Subject, UserName};
 pub use page::{BadPage, Page, Paged};
 pub use records::{
-    Actor, AuditLine, AuthKey, BaseBlock, Edge, EdgeReport, EdgeWorkers, FoundGap, Gone, Issuance,
-    IssuerRecord, Revocation, RevocationChange, SigningKeyRecord, SigningKeyState, Tombstone, UniverseMember,
-    Watermark, WatermarkScope,
+    Actor, AuditEntry, AuthKey, BaseBlockRow, Edge, EdgeReport, EdgeWorkers, FoundGap, Gone, Issuance,
+    IssuedFingerprint, IssuerRecord, Revocation, RevocationChange, SigningKeyRecord, SigningKeyState,
+    Tombstone, Watermark, WatermarkScope,
 };

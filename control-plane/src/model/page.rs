@@ -1,6 +1,6 @@
 use std::fmt;
 
-/// A part of a list: so many at most, from behind this place on.
+/// The request of a page of a list: a limit, and the position after which the page begins.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Page {
     limit: u32,
@@ -8,21 +8,23 @@ pub struct Page {
 }
 
 impl Page {
+    /// The default limit.
     pub const DEFAULT: u32 = 100;
+    /// The highest limit.
     pub const LONGEST: u32 = 1000;
 
-    /// `after` is the `next` of the page before.
+    /// Returns a page. `after` is the `next` of the previous page.
     pub fn new(limit: Option<u32>, after: Option<String>) -> Result<Self, BadPage> {
         let limit = limit.unwrap_or(Self::DEFAULT);
         if (1..=Self::LONGEST).contains(&limit) { Ok(Self { limit, after }) } else { Err(BadPage::Limit) }
     }
 
-    /// As much at once as there may be.
+    /// Returns a page with the highest limit.
     pub(crate) const fn longest(after: Option<String>) -> Self {
         Self { limit: Self::LONGEST, after }
     }
 
-    /// How many to look for: one more tells whether there are more.
+    /// Returns how many rows to query: one more than the limit, which shows whether there is a next page.
     pub(crate) fn rows(&self) -> i64 {
         i64::from(self.limit) + 1
     }
@@ -31,19 +33,19 @@ impl Page {
         self.after.as_deref()
     }
 
-    /// The place of a list that is ordered by a number and then a text.
+    /// Returns the position in a list that is ordered by a number and a text.
     pub(crate) fn after_pair(&self) -> Result<Option<(i64, &str)>, BadPage> {
         let Some(after) = &self.after else { return Ok(None) };
         let (number, text) = after.split_once('.').ok_or(BadPage::After)?;
         Ok(Some((number.parse().map_err(|_| BadPage::After)?, text)))
     }
 
-    /// The page out of the rows that were found, each with its place.
-    pub(crate) fn of<T>(&self, mut rows: Vec<T>, place: impl Fn(&T) -> String) -> Paged<T> {
+    /// Makes a page of the queried rows. `position` returns the position of a row.
+    pub(crate) fn of<T>(&self, mut rows: Vec<T>, position: impl Fn(&T) -> String) -> Paged<T> {
         let limit = usize::try_from(self.limit).unwrap_or(usize::MAX);
-        let more = rows.len() > limit;
+        let has_more = rows.len() > limit;
         rows.truncate(limit);
-        let next = if more { rows.last().map(place) } else { None };
+        let next = if has_more { rows.last().map(position) } else { None };
         Paged { items: rows, next }
     }
 }
@@ -54,23 +56,28 @@ impl Default for Page {
     }
 }
 
+/// A page of a list.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Paged<T> {
+    /// The items.
     pub items: Vec<T>,
-    /// Where the next page begins; none at the end of the list.
+    /// The position of the next page; `None` on the last page.
     pub next: Option<String>,
 }
 
 impl<T> Paged<T> {
+    /// Converts the items.
     pub fn map<U>(self, change: impl FnMut(T) -> U) -> Paged<U> {
         Paged { items: self.items.into_iter().map(change).collect(), next: self.next }
     }
 }
 
+/// The request of a page is invalid.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BadPage {
+    /// The limit is out of range.
     Limit,
-    /// It is not the `next` of a page of this list.
+    /// The position is not the `next` of a page of this list.
     After,
 }
 
@@ -78,7 +85,9 @@ impl fmt::Display for BadPage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Limit => write!(f, "the limit of a list is a number from 1 to {}", Page::LONGEST),
-            Self::After => f.write_str("this is not what an earlier page of the list named for the next one"),
+            Self::After => {
+                f.write_str("invalid position: expected the `next` of an earlier page of the list")
+            }
         }
     }
 }

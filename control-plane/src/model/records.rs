@@ -6,19 +6,19 @@ use crate::jwks::IssuerKey;
 
 use super::{AuthKeyId, EdgeId, OperatorId, SessionId, Subject, UserName};
 
-/// An AuthKey as it is kept: of the secret only the hash.
+/// The stored record of an AuthKey. Of the secret only the hash is stored.
 #[derive(Debug, Clone)]
 pub struct AuthKey {
     pub id: AuthKeyId,
     pub subject: Subject,
     pub secret_hash: SecretHash,
-    /// As the audit log names it; none where that is not known.
+    /// The creator as named in the audit log; `None` if unknown.
     pub created_by: Option<String>,
     pub created_at: u64,
     pub last_used_at: Option<u64>,
 }
 
-/// A token that was issued, without the token.
+/// An entry of the issuance log: an issued credential without the credential itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Issuance {
     pub fingerprint: Fingerprint,
@@ -30,9 +30,9 @@ pub struct Issuance {
     pub expires_at: u64,
 }
 
-/// What the base is built over.
+/// A credential of the issuance log, for building the base.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct UniverseMember {
+pub struct IssuedFingerprint {
     pub fingerprint: Fingerprint,
     pub kid: String,
     pub issued_at: u64,
@@ -40,7 +40,7 @@ pub struct UniverseMember {
     pub revoked: bool,
 }
 
-/// A fingerprint that is refused until it would have expired.
+/// A revocation of a fingerprint, kept until the credential expires.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Revocation {
     pub fingerprint: Fingerprint,
@@ -49,18 +49,17 @@ pub struct Revocation {
     pub revoked_at: u64,
 }
 
-/// What became of a fingerprint last.
+/// The latest change of a fingerprint.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RevocationChange {
+    /// The fingerprint was revoked.
     Revoked(Revocation),
-    /// A revocation was taken back.
-    Restored {
-        fingerprint: Fingerprint,
-        expires_at: u64,
-    },
+    /// The revocation was taken back.
+    Restored { fingerprint: Fingerprint, expires_at: u64 },
 }
 
 impl RevocationChange {
+    /// Returns the fingerprint.
     pub const fn fingerprint(&self) -> &Fingerprint {
         match self {
             Self::Revoked(Revocation { fingerprint, .. }) | Self::Restored { fingerprint, .. } => fingerprint,
@@ -68,40 +67,42 @@ impl RevocationChange {
     }
 }
 
-/// What the base says of the credentials that expire in one span of time (`expires_before` is not included).
+/// The record of a block of the base: it covers the credentials that expire from `expires_from` until before
+/// `expires_before`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct BaseBlock {
+pub struct BaseBlockRow {
     pub expires_from: u64,
     pub expires_before: u64,
-    /// The version that it speaks of.
+    /// The version whose revocations the block contains.
     pub as_of: u64,
-    /// The version in which it was installed.
+    /// The version in which the block was installed.
     pub version: u64,
     pub built_at: u64,
     pub members: u64,
     pub revoked: u64,
 }
 
-/// Everything of `scope` issued at or before `instant` is refused.
+/// A watermark: every credential of `scope` that was issued at or before `instant` is refused.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Watermark {
     pub scope: WatermarkScope,
     pub instant: u64,
-    /// The last second in which anything that it refuses may live; the largest instant where nothing tells.
+    /// The last second in which any covered credential can be valid; the largest instant if there is no limit.
     pub ends_at: u64,
 }
 
-/// What was deleted for ever, or has got an end.
+/// The record of an item that was deleted, or whose end was set.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Tombstone {
     pub gone: Gone,
-    /// Of an edge the hash of its credential, of an API key its fingerprint, of a tag key its generation.
+    /// The id of the item: for an edge the hash of its credential, for an API key its fingerprint, for a tag key its
+    /// generation.
     pub id: String,
-    /// When it had been made, in seconds. Of an end: the end.
+    /// When the item was created, or the end that was set. Seconds.
     pub at: u64,
 }
 
-/// What kind of thing a [`Tombstone`] is about.
+/// The kind of item that a [`Tombstone`] is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Gone {
     Operator,
@@ -131,7 +132,7 @@ impl Gone {
         Self::TagKey,
     ];
 
-    /// In the store and in the journal.
+    /// Returns the name in the store and in the journal.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Operator => "operator",
@@ -146,28 +147,31 @@ impl Gone {
         }
     }
 
-    /// True if the thing ends at the time of the tombstone, which may move.
+    /// Returns whether the tombstone records an end, which may be set again.
     pub const fn is_an_end(self) -> bool {
         matches!(self, Self::ApiKeyEnd | Self::EdgeCredentialEnd)
     }
 
+    /// Returns the kind of a name.
     pub fn of(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|gone| gone.name() == name)
     }
 }
 
-/// A span of issue of which the store knows a part only: it was restored from a backup. In seconds.
+/// An interval of issue, in seconds, for which the store lacks credentials, as it was restored from a backup.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FoundGap {
-    /// Not part of it.
+    /// The second before the first one of the gap.
     pub issued_after: u64,
-    /// Part of it.
+    /// The last second of the gap.
     pub issued_until: u64,
+    /// When the gap was found.
     pub found_at: u64,
-    /// From which on edges refuse what is not known of it; none until it is repaired.
+    /// The version from which on edges refuse unknown credentials of the gap; `None` until it is repaired.
     pub version: Option<u64>,
 }
 
+/// The scope of a watermark.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum WatermarkScope {
     Global,
@@ -179,7 +183,7 @@ pub enum WatermarkScope {
 }
 
 impl From<Subject> for WatermarkScope {
-    /// The root user stands for the whole operator.
+    /// Returns the scope of a subject. The scope of the root user is its operator.
     fn from(subject: Subject) -> Self {
         match subject.user {
             None => Self::Operator(subject.operator),
@@ -201,7 +205,7 @@ impl fmt::Display for WatermarkScope {
     }
 }
 
-/// The public part of a key that tokens are signed with; the private part is a file.
+/// The record of a signing key of tokens. The private key is a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SigningKeyRecord {
     pub kid: String,
@@ -210,49 +214,53 @@ pub struct SigningKeyRecord {
     pub state: SigningKeyState,
 }
 
+/// The state of a signing key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SigningKeyState {
-    /// Signs new tokens.
+    /// The key signs new tokens.
     Active,
-    /// Signs no more, still verifies.
+    /// The key only verifies tokens.
     Verifying,
 }
 
+/// The record of an edge.
 #[derive(Debug, Clone)]
 pub struct Edge {
     pub id: EdgeId,
     pub enrolled_at: u64,
     pub last_seen_at: Option<u64>,
-    /// When it was last given another credential.
+    /// When its credential was last rotated.
     pub rotated_at: Option<u64>,
-    /// When the last of its earlier credentials ends, if there is any that was not ended by the use of the newest.
+    /// When the last of its earlier credentials ends; `None` if all have ended.
     pub old_credential_ends_at: Option<u64>,
-    /// What it said of itself then.
+    /// Its last report.
     pub report: Option<EdgeReport>,
 }
 
-/// What an edge tells of itself when it asks for a manifest.
+/// The status that an edge reports when it requests a manifest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct EdgeReport {
-    /// Of the bundle that it holds.
+    /// The version of its bundle.
     pub version: u64,
-    /// When that bundle's manifest was signed, milliseconds.
+    /// When the manifest of its bundle was signed, in milliseconds.
     pub issued_at: Option<u64>,
-    /// None of an edge that does not tell.
+    /// Its workers; `None` if the edge does not report them.
     pub workers: Option<EdgeWorkers>,
 }
 
+/// The workers of an edge.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct EdgeWorkers {
+    /// The number of workers.
     pub count: u64,
-    /// The lowest version that any of them enforces.
+    /// The lowest version that any worker enforces.
     pub oldest: u64,
-    /// How many enforce less than what the edge holds.
+    /// The number of workers that enforce a lower version than the edge has.
     pub lagging: u64,
 }
 
 impl EdgeReport {
-    /// As far as it can be true: of a version above `latest` nothing is known, so nothing is believed to be enforced.
+    /// Returns the plausible part of the report: a version above `latest` was not published here, so it does not count.
     #[must_use]
     pub fn credible(self, latest: u64) -> Self {
         let Self { version, issued_at, workers } = self;
@@ -263,13 +271,13 @@ impl EdgeReport {
         Self { version, issued_at, workers: workers.filter(|workers| workers.oldest <= latest) }
     }
 
-    /// What every worker refuses that this version names.
+    /// Returns the version that all workers enforce.
     pub fn enforces(&self) -> u64 {
         self.workers.map_or(self.version, |workers| workers.oldest.min(self.version))
     }
 }
 
-/// Who does something, as the audit log names it.
+/// The actor of a change.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Actor {
     /// The bearer of a token.
@@ -283,9 +291,9 @@ pub enum Actor {
 }
 
 impl Actor {
-    /// Whether it may make, take away or refuse credentials of this owner, whatever it was granted: only the root user
-    /// itself manages those of a root user. Else whoever may make keys, or refuse credentials, would have the power of the
-    /// root user, which no deny takes away.
+    /// Returns whether the actor may create, delete or revoke credentials of this owner, whatever permissions it has: only the
+    /// root user manages the credentials of the root user. Otherwise the permission to create keys or to revoke credentials
+    /// would give the power of the root user, which no deny can restrict.
     pub fn may_manage(&self, owner: &Subject) -> bool {
         match self {
             Self::Token { subject, .. } => !owner.is_root() || subject == owner,
@@ -294,7 +302,7 @@ impl Actor {
         }
     }
 
-    /// Who made a key, as the store keeps it.
+    /// Returns the name of a subject as an actor, as stored with the keys that it creates.
     pub fn of_subject(subject: &Subject) -> String {
         format!("subject:{subject}")
     }
@@ -311,9 +319,9 @@ impl fmt::Display for Actor {
     }
 }
 
-/// One change, as it is kept for ever or for as long as `audit.retention` says.
+/// An entry of the audit log, which is kept for `audit.retention`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct AuditLine {
+pub struct AuditEntry {
     pub seq: u64,
     /// Milliseconds since the Unix epoch.
     pub at: u64,
@@ -323,20 +331,24 @@ pub struct AuditLine {
     pub detail: serde_json::Value,
 }
 
-/// What is known of another issuer.
+/// The record of another issuer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct IssuerRecord {
     pub issuer: String,
-    /// The last good set.
+    /// The keys of the last valid set.
     pub keys: Vec<IssuerKey>,
-    /// What of it was left out, and why.
+    /// The skipped keys of that set with the reasons.
     pub skipped: Vec<String>,
-    /// The entity tag of the set, after its URL.
+    /// The URL and the entity tag of the set, separated by a space.
     pub tag: Option<String>,
+    /// When keys were last fetched.
     pub fetched_at: Option<u64>,
+    /// When the last attempt was made.
     pub tried_at: Option<u64>,
+    /// When the next fetch is due.
     pub due_at: u64,
-    /// In a row.
+    /// The number of consecutive failures.
     pub failures: u64,
+    /// The error of the last attempt.
     pub error: Option<String>,
 }

@@ -8,28 +8,42 @@ use crate::{
     store::StoreError,
 };
 
-/// Why nothing was changed about operators, users, roles and what they permit.
+/// The limit of a description. Bytes.
+const MAX_DESCRIPTION_BYTES: usize = 500;
+
+/// Why an operation on operators, users, roles or permissions failed.
 #[derive(Debug)]
 pub enum AccountError {
+    /// The operator does not exist.
     OperatorUnknown,
+    /// The user does not exist.
     UserUnknown(Subject),
+    /// The role does not exist.
     RoleUnknown(RoleId),
+    /// The user already exists.
     UserTaken(Subject),
+    /// The role already exists.
     RoleTaken(RoleId),
-    /// An API key of the root user stands for this name.
+    /// An API key of the root user has this name as its username.
     NameOfApiKey(Subject, ApiKeyId),
-    /// The root user may do everything, and goes with its operator only.
+    /// The root user has all permissions, and cannot be deleted without its operator.
     Root(OperatorId),
+    /// The user does not have the role.
     NotAttached,
+    /// The permission document is invalid.
     Permission(PermissionError),
-    /// Default permissions, roles and own statements of this user together.
+    /// The grant of this user exceeds the limit.
     GrantTooLong(Subject),
+    /// The description exceeds the limit.
     DescriptionTooLong,
+    /// The operator has reached a limit.
     LimitReached(LimitReached),
+    /// The store cannot be read or written.
     Store(StoreError),
 }
 
 impl AccountError {
+    /// Returns the error code.
     pub const fn code(&self) -> &'static str {
         match self {
             Self::OperatorUnknown | Self::UserUnknown(_) | Self::RoleUnknown(_) | Self::NotAttached => {
@@ -50,37 +64,38 @@ impl fmt::Display for AccountError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::OperatorUnknown => {
-                f.write_str("there is no such operator; `keystile operator list` shows those there are")
+                f.write_str("there is no such operator; `keystile operator list` shows the existing ones")
             }
             Self::UserUnknown(subject) => {
-                write!(f, "there is no user `{subject}`; `keystile user list` shows those there are")
+                write!(f, "there is no user `{subject}`; `keystile user list` shows the existing ones")
             }
             Self::RoleUnknown(id) => {
-                write!(f, "there is no role `{id}`; `keystile role list` shows those there are")
+                write!(f, "there is no role `{id}`; `keystile role list` shows the existing ones")
             }
-            Self::UserTaken(subject) => write!(f, "there is a user `{subject}` already"),
+            Self::UserTaken(subject) => write!(f, "the user `{subject}` already exists"),
             Self::NameOfApiKey(subject, id) => write!(
                 f,
-                "`{id}` stands for `{subject}` already, and would become the user's; take another name, or \
-                 `keystile key delete {id}` first"
+                "the API key `{id}` already has the username `{subject}` and would become a key of the user; choose \
+                 another name, or run `keystile key delete {id}` first"
             ),
             Self::RoleTaken(id) => {
-                write!(f, "there is a role `{id}` already; `keystile role update` changes it")
+                write!(f, "the role `{id}` already exists; `keystile role update` changes it")
             }
             Self::Root(operator) => write!(
                 f,
-                "`{operator}` is the root user, who may do everything and goes with the operator; name a user: `{operator}/NAME`"
+                "`{operator}` is the root user, which has all permissions and cannot be deleted without the operator; give \
+                 a user as `{operator}/NAME`"
             ),
             Self::NotAttached => f.write_str("the user does not have this role"),
             Self::Permission(error) => write!(f, "the permission document: {error}"),
             Self::GrantTooLong(subject) => write!(
                 f,
-                "what `{subject}` is given by default permissions, roles and its own statements is longer than {} \
-                 bytes when compiled; name fewer operations, or use `Tag:*`",
+                "the compiled permissions of `{subject}` (default permissions, roles and own statements) exceed {} bytes; \
+                 name fewer operations, or use `Tag:*`",
                 verdict::permission::MAX_COMPILED_BYTES
             ),
             Self::DescriptionTooLong => {
-                write!(f, "`description`: expected at most {LONGEST_DESCRIPTION} bytes")
+                write!(f, "`description`: expected at most {MAX_DESCRIPTION_BYTES} bytes")
             }
             Self::LimitReached(reached) => reached.fmt(f),
             Self::Store(error) => error.fmt(f),
@@ -115,12 +130,10 @@ impl From<PermissionError> for AccountError {
     }
 }
 
-/// A line or two for whoever reads the list.
+/// Checks the length of a description.
 pub(super) fn check_description(description: Option<&str>) -> Result<(), AccountError> {
     match description {
-        Some(text) if text.len() > LONGEST_DESCRIPTION => Err(AccountError::DescriptionTooLong),
+        Some(text) if text.len() > MAX_DESCRIPTION_BYTES => Err(AccountError::DescriptionTooLong),
         _ => Ok(()),
     }
 }
-
-const LONGEST_DESCRIPTION: usize = 500;

@@ -8,19 +8,19 @@ use crate::{
     store::{StoreError, edges},
 };
 
+/// Why an edge could not be authenticated.
 #[derive(Debug)]
 pub enum AuthenticateEdgeError {
-    /// Mistyped, never issued, or removed.
+    /// The credential is malformed, unknown, or that of a removed edge.
     Refused,
+    /// The store cannot be read.
     Store(StoreError),
 }
 
 impl fmt::Display for AuthenticateEdgeError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Refused => {
-                f.write_str("this is no credential of an enrolled edge; `keystile edge enroll` makes one")
-            }
+            Self::Refused => f.write_str("unknown edge credential; `keystile edge enroll` creates one"),
             Self::Store(error) => error.fmt(f),
         }
     }
@@ -35,8 +35,8 @@ impl std::error::Error for AuthenticateEdgeError {
     }
 }
 
-/// Looks the credential up each time: a removed edge is refused at once. The first use of a new credential ends those
-/// that it replaces.
+/// Authenticates an edge by its credential. The credential is looked up for each request, so a removed edge is refused
+/// immediately. The first use of a new credential ends those that it replaces.
 pub async fn authenticate_edge(service: &Service, credential: &str) -> Result<EdgeId, AuthenticateEdgeError> {
     secret::check(CREDENTIAL_PREFIX, credential).map_err(|_| AuthenticateEdgeError::Refused)?;
     let mut reader = service.store.reader().await.map_err(AuthenticateEdgeError::Store)?;
@@ -46,14 +46,14 @@ pub async fn authenticate_edge(service: &Service, credential: &str) -> Result<Ed
     if holder.ends_others
         && let Err(error) = finish_rotation(service, &holder.id).await
     {
-        // The edge is who it says; the next request tries again, and the overlap ends in any case.
-        tracing::warn!(edge.id = %holder.id, error = &error as &dyn std::error::Error, "an edge's earlier credential could not be ended");
+        // The edge is authenticated anyway. The next request tries again, and the overlap ends in any case.
+        tracing::warn!(edge.id = %holder.id, error = &error as &dyn std::error::Error, "cannot end the earlier credential of an edge");
     }
     Ok(holder.id)
 }
 
 impl Service {
-    /// What an edge tells of itself with a request; written within a second or so.
+    /// Records the report of an edge. It is written to the store after about a second.
     pub fn edge_seen(&self, id: &EdgeId, report: EdgeReport) {
         self.usage.edge_seen(id, self.now(), report);
     }

@@ -1,3 +1,5 @@
+//! Waits until edges enforce a version.
+
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep_until};
@@ -11,31 +13,36 @@ use crate::{
     store::{StoreError, edges, versions},
 };
 
-/// Who enforces a version, when the waiting for it ended.
+/// How often the edges are polled. Edge reports are written every 20 ms.
+const POLL_INTERVAL: Duration = Duration::from_millis(50);
+
+/// Which edges enforce a version.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Reached {
+    /// Edges whose workers all enforce the version.
     pub enforcing: Vec<EdgeId>,
-    /// Live, but not there yet.
+    /// Live edges that do not enforce the version yet.
     pub lagging: Vec<EdgeId>,
-    /// Not heard of for longer than a manifest is fresh: nobody waits for these, but they may still run.
+    /// Edges that have not reported for longer than a manifest is fresh. Nobody waits for them, but they may still run.
     pub silent: Vec<EdgeId>,
-    /// Those of the silent that were heard of within `publisher.outage_grace`: each may admit by what it holds.
+    /// Silent edges that have reported within `publisher.outage_grace`: they may still admit by their old bundle.
     pub may_admit: Vec<EdgeId>,
-    /// Enrolled, and never heard of, or so lately that it is not written yet.
+    /// Enrolled edges without a recorded report.
     pub unseen: Vec<EdgeId>,
 }
 
 impl Reached {
+    /// Returns whether all live edges enforce the version.
     pub fn by_all(&self) -> bool {
         self.lagging.is_empty()
     }
 
-    /// Whether edges enforce it, and none that is not known to may still admit by what it holds.
+    /// Returns whether at least one edge enforces the version, and no other edge may still admit by an older bundle.
     pub fn everywhere(&self) -> bool {
         self.lagging.is_empty() && self.may_admit.is_empty() && !self.enforcing.is_empty()
     }
 
-    /// Whether there is no edge that could ever tell.
+    /// Returns whether there is no edge.
     pub fn by_nobody(&self) -> bool {
         self.enforcing.is_empty()
             && self.lagging.is_empty()
@@ -44,38 +51,39 @@ impl Reached {
     }
 }
 
-/// Returns when all workers of every live edge enforce the version, or the patience is at its end.
-pub async fn await_fleet(service: &Service, version: u64, patience: Duration) -> Result<Reached, StoreError> {
-    await_until(service, version, patience, Reached::by_all).await
+/// Waits until all workers of every live edge enforce the version, or until the timeout.
+pub async fn await_fleet(service: &Service, version: u64, timeout: Duration) -> Result<Reached, StoreError> {
+    await_until(service, version, timeout, Reached::by_all).await
 }
 
-/// Returns when every edge that may admit by what it holds enforces the version, or the patience is at its end.
+/// Waits until every edge that may admit requests enforces the version, or until the timeout.
 pub async fn await_everywhere(
     service: &Service,
     version: u64,
-    patience: Duration,
+    timeout: Duration,
 ) -> Result<Reached, StoreError> {
-    await_until(service, version, patience, |reached| reached.everywhere() || reached.by_nobody()).await
+    await_until(service, version, timeout, |reached| reached.everywhere() || reached.by_nobody()).await
 }
 
 async fn await_until(
     service: &Service,
     version: u64,
-    patience: Duration,
-    enough: impl Fn(&Reached) -> bool,
+    timeout: Duration,
+    is_done: impl Fn(&Reached) -> bool,
 ) -> Result<Reached, StoreError> {
-    let deadline = Instant::now() + patience;
+    let deadline = Instant::now() + timeout;
     loop {
-        // Before the first look too: an edge that has just come up is written by then, mostly.
-        sleep_until((Instant::now() + PAUSE).min(deadline)).await;
-        let reached = look(service, version).await?;
-        if enough(&reached) || Instant::now() >= deadline {
+        // The first poll waits too, so that the report of an edge which has just started is usually recorded.
+        sleep_until((Instant::now() + POLL_INTERVAL).min(deadline)).await;
+        let reached = poll(service, version).await?;
+        if is_done(&reached) || Instant::now() >= deadline {
             return Ok(reached);
         }
     }
 }
 
-async fn look(service: &Service, version: u64) -> Result<Reached, StoreError> {
+/// Reads which edges enforce a version.
+async fn poll(service: &Service, version: u64) -> Result<Reached, StoreError> {
     let now = service.now();
     let mut reached = Reached::default();
     let mut read = service.store.read().await?;
@@ -96,6 +104,3 @@ async fn look(service: &Service, version: u64) -> Result<Reached, StoreError> {
     }
     Ok(reached)
 }
-
-/// What edges tell is written in steps of 20 ms.
-const PAUSE: Duration = Duration::from_millis(50);

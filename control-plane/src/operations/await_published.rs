@@ -1,3 +1,5 @@
+//! Lets a command wait until a server publishes its change.
+
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
@@ -8,60 +10,66 @@ use crate::{
     store::{Store, StoreError, edges, installation, versions},
 };
 
-/// Whether a server has published a version of this very database.
+/// How long a command waits for a server.
+const TIMEOUT: Duration = Duration::from_secs(1);
+
+/// How often the database is polled.
+const POLL_INTERVAL: Duration = Duration::from_millis(10);
+
+/// By how much the clocks of two hosts may differ.
+const MAX_CLOCK_DIFFERENCE: Duration = Duration::from_secs(60);
+
+/// Whether a server has published a version of this database.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Publication {
+    /// The version or a later one is published.
     Published,
+    /// The version is not published yet.
     Pending {
-        /// When a server last published anything of it.
+        /// When a server last published a version of this database.
         last: Option<Time>,
-        /// How many edges are enrolled, which hear of it as soon as one does.
+        /// The number of enrolled edges.
         edges: usize,
     },
 }
 
-/// What the servers of a database have published of it.
+/// The publications that servers have recorded in a database.
 #[derive(Debug, Clone)]
 pub struct Publishing {
     store: Store,
     clock: Clock,
-    /// Of a manifest.
+    /// The lifetime of a manifest.
     lifetime: Duration,
 }
 
 impl Publishing {
+    /// Returns the publications of the service's database.
     pub fn of(service: &Service) -> Self {
         let lifetime = service.config.publisher.lifetime.get();
         Self { store: service.store.clone(), clock: service.clock().clone(), lifetime }
     }
 
-    /// The latest version that the database has, published or not.
+    /// Returns the latest version of the database, published or not.
     pub async fn latest(&self) -> Result<u64, StoreError> {
         Ok(versions::current(&mut self.store.reader().await?).await?.number)
     }
 
-    /// Returns when a server has published the version, or after a second. Servers tell the database what they publish:
-    /// who publishes from another one, be it a deleted file, says nothing here.
+    /// Waits until a server has published the version, for at most a second. A server records its publications in the
+    /// database that it reads, so a server on another database, such as a deleted file, is not counted.
     pub async fn reached(&self, version: u64) -> Result<Publication, StoreError> {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + TIMEOUT;
         loop {
             let published = installation::published(&mut self.store.reader().await?).await?;
             if published.version >= version {
                 return Ok(Publication::Published);
             }
-            let is_silent = self.clock.now() > published.at.plus(self.lifetime).plus(CLOCKS_APART);
+            let is_silent = self.clock.now() > published.at.plus(self.lifetime).plus(MAX_CLOCK_DIFFERENCE);
             if is_silent || Instant::now() >= deadline {
                 let edges = edges::list(&mut self.store.reader().await?).await?.len();
                 let last = (published.at > Time::from_seconds(0)).then_some(published.at);
                 return Ok(Publication::Pending { last, edges });
             }
-            sleep(PAUSE).await;
+            sleep(POLL_INTERVAL).await;
         }
     }
 }
-
-const PATIENCE: Duration = Duration::from_secs(1);
-const PAUSE: Duration = Duration::from_millis(10);
-
-/// Of two hosts.
-const CLOCKS_APART: Duration = Duration::from_secs(60);

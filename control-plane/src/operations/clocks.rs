@@ -1,15 +1,15 @@
-//! What a clock that is wrong does, how it is noticed, and what takes it back.
+//! Detection of a wrong clock, and the repair of its consequences.
 //!
-//! Instants of watermarks only grow, and what is issued must be dated later: one that a clock ahead has raised keeps its
-//! scope from being issued anything for as long. By itself no clock tells that it is wrong, and after a long stop all that
-//! is kept is old; so it is compared with clocks of others, at this moment:
+//! The instants of watermarks only grow, and credentials must be issued later: a watermark that a clock ahead has raised
+//! blocks issuing for its scope until that instant. Stored times cannot show that the clock is wrong, as they may be old
+//! after a long stop. So the clock is compared with other clocks:
 //!
 //! ```text
 //! PostgreSQL       the clock of its server
-//! live edges       an edge takes no manifest that was signed more than a minute ahead of its own clock; so when none of
-//!                  those that ask has taken one of late, it is we who are ahead. Of several the one that is furthest counts
+//! live edges       an edge rejects a manifest that was signed more than a minute ahead of its own clock. If no live edge
+//!                  has accepted a recent manifest, our clock is ahead. The edge with the newest manifest counts
 //! ```
-//! Where there is neither nothing is at stake yet: no edge refuses anything, and `repair_clock` takes it back.
+//! Without any of these the comparison is not needed yet: no edge refuses anything, and `repair_clock` corrects it.
 
 use std::fmt;
 
@@ -25,17 +25,27 @@ use crate::{
     },
 };
 
+/// By how many seconds clocks may differ. Edges allow the same difference.
+const MAX_CLOCK_DIFFERENCE_SECS: u64 = 60;
+
+/// An edge is live if it has sent a request within this time, in seconds. It is longer than a request waits.
+const LIVE_EDGE_SECS: u64 = 60;
+
+/// Why the clock cannot be trusted.
 #[derive(Debug)]
 pub enum ClockError {
-    /// So many seconds, of which other clock.
+    /// The clock is ahead by this number of seconds of another clock, which the text names.
     Ahead(u64, &'static str),
+    /// The clock is behind another clock.
     Behind(u64, &'static str),
-    /// To take instants back takes another clock that agrees.
+    /// No other clock confirms the clock, which a repair requires.
     Unconfirmed,
+    /// The store cannot be read or written.
     Store(StoreError),
 }
 
 impl ClockError {
+    /// Returns the error code.
     pub const fn code(&self) -> &'static str {
         match self {
             Self::Ahead(..) => "clock_ahead",
@@ -51,16 +61,16 @@ impl fmt::Display for ClockError {
         match self {
             Self::Ahead(by, of) => write!(
                 f,
-                "the clock of this machine is {by} s ahead of {of}: what is refused up to now would keep its scope from \
-                 being issued anything for as long; set the clock, or add --force if it is right"
+                "the clock of this machine is {by} s ahead of {of}: a revocation up to now would block issuing for its \
+                 scope for as long; set the clock, or add --force if it is right"
             ),
             Self::Behind(by, of) => write!(
                 f,
-                "the clock of this machine is {by} s behind {of}: what was issued since would not be refused; set the \
-                 clock, or add --force if it is right"
+                "the clock of this machine is {by} s behind {of}: credentials issued in that time would not be revoked; \
+                 set the clock, or add --force if it is right"
             ),
             Self::Unconfirmed => f.write_str(
-                "no other clock says that this one is right: no edge has taken a manifest of the last minutes; compare it \
+                "no other clock confirms this one: no edge has accepted a manifest in the last minutes; compare the clock \
                  with another, then add --force",
             ),
             Self::Store(error) => error.fmt(f),
@@ -83,54 +93,56 @@ impl From<StoreError> for ClockError {
     }
 }
 
-/// Whether another clock says that ours is right.
+/// Whether another clock confirms ours.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Confirmed {
+    /// Another clock agrees.
     Yes,
-    /// There is none to ask.
+    /// There is no other clock to compare with.
     Nobody,
 }
 
-/// To be asked before anything is refused up to now by whoever has no `--force`: what edges say of themselves must not
-/// keep anybody from revoking.
+/// Compares the clock with that of the database server, before a revocation up to now by a caller that cannot force it.
+/// Edges are not considered, as their reports must not prevent a revocation.
 pub async fn check_store_clock(service: &Service) -> Result<Confirmed, ClockError> {
     let (now, theirs) = (service.now(), service.store.clock().await?);
     let Some(theirs) = theirs else { return Ok(Confirmed::Nobody) };
-    let of = "that of the database server";
+    let of = "the clock of the database server";
     let (ahead, behind) = (seconds_from(theirs, now), seconds_from(now, theirs));
-    match (ahead > TOLERATED, behind > TOLERATED) {
+    match (ahead > MAX_CLOCK_DIFFERENCE_SECS, behind > MAX_CLOCK_DIFFERENCE_SECS) {
         (true, _) => Err(ClockError::Ahead(ahead, of)),
         (_, true) => Err(ClockError::Behind(behind, of)),
         _ => Ok(Confirmed::Yes),
     }
 }
 
-/// To be asked before anything is refused up to now. An error is the word of another clock against ours.
+/// Compares the clock with all other clocks, before a revocation up to now. An error means that another clock disagrees.
 pub async fn check_clock(service: &Service) -> Result<Confirmed, ClockError> {
     if check_store_clock(service).await? == Confirmed::Yes {
         return Ok(Confirmed::Yes);
     }
     let now = service.now();
-    let asking = edges::list(&mut service.store.reader().await?)
+    let live = edges::list(&mut service.store.reader().await?)
         .await?
         .into_iter()
-        .filter(|edge| edge.last_seen_at.is_some_and(|seen| seen.abs_diff(now.seconds()) <= LIVE));
-    // One that has nothing yet has taken nothing.
-    let taken = asking.filter_map(|edge| bundle_of(edge.report?)).max();
-    let Some(taken) = taken else { return Ok(Confirmed::Nobody) };
-    let old = seconds_from(taken, now);
-    match old > service.config.publisher.lifetime.get().as_secs().saturating_add(TOLERATED) {
+        .filter(|edge| edge.last_seen_at.is_some_and(|seen| seen.abs_diff(now.seconds()) <= LIVE_EDGE_SECS));
+    // An edge without a bundle has accepted no manifest.
+    let newest = live.filter_map(|edge| bundle_of(edge.report?)).max();
+    let Some(newest) = newest else { return Ok(Confirmed::Nobody) };
+    let age = seconds_from(newest, now);
+    match age > service.config.publisher.lifetime.get().as_secs().saturating_add(MAX_CLOCK_DIFFERENCE_SECS) {
         true => {
-            Err(ClockError::Ahead(old, "every edge that asks for news, or they refuse it for another reason"))
+            Err(ClockError::Ahead(age, "every live edge, or the edges reject manifests for another reason"))
         }
         false => Ok(Confirmed::Yes),
     }
 }
 
-/// What a clock that was ahead has left: what it is, and until when nothing is issued for it.
+/// Returns the instants in the future that a clock ahead has left: a description, and the second until which each blocks
+/// issuing.
 pub async fn instants_ahead(service: &Service) -> Result<Vec<(String, u64)>, StoreError> {
     let mut reader = service.store.reader().await?;
-    let second = service.now().seconds().saturating_add(TOLERATED);
+    let second = service.now().seconds().saturating_add(MAX_CLOCK_DIFFERENCE_SECS);
     let watermarks = watermarks::later_than(&mut reader, second).await?.into_iter();
     let mut found: Vec<(String, u64)> = watermarks
         .map(|watermark| (format!("watermark of {}", watermark.scope), watermark.instant))
@@ -139,27 +151,28 @@ pub async fn instants_ahead(service: &Service) -> Result<Vec<(String, u64)>, Sto
         found.push((format!("base of {kid}"), high));
     }
     if let Some(until) = gaps::later_than(&mut reader, second).await? {
-        found.push(("time of issue that a restored database does not know".to_owned(), until));
+        found.push(("gap of a restored database".to_owned(), until));
     }
     Ok(found)
 }
 
-/// What was taken back.
+/// The result of a repair.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ClockRepaired {
-    /// The first bundle with it; a checkpoint.
+    /// The first bundle with the repair; a checkpoint.
     pub version: u64,
+    /// The watermarks that were lowered to now, with their instants before.
     pub watermarks: Vec<(WatermarkScope, u64)>,
-    /// Issued with a date that was not over yet, and of such a scope: refused by fingerprint from now on.
+    /// The number of credentials in these scopes that have a time of issue in the future. Each is revoked by fingerprint.
     pub revoked: u64,
-    /// Signing keys of which the base covered seconds to come; it is built anew when that is due.
+    /// Signing keys for which the base covered future seconds. The base is dropped, and built again when it is due.
     pub covered: Vec<String>,
-    /// API keys that were marked as expired although their end is still to come: good again.
+    /// API keys that were marked as expired although their end is in the future. They are valid again.
     pub unexpired: Vec<ApiKeyId>,
 }
 
-/// Takes back what a clock that was ahead has left. Watermarks come down to now, not further: what was issued by now stays
-/// refused, and what is known to be dated later is refused by fingerprint.
+/// Corrects what a clock that was ahead has left. Watermarks are lowered to now: credentials that were issued by now stay
+/// refused, and known credentials with a later time of issue are revoked by fingerprint.
 pub async fn repair_clock(
     service: &Service,
     actor: &Actor,
@@ -173,10 +186,10 @@ pub async fn repair_clock(
         Ok(Confirmed::Nobody) | Err(_) => {}
     }
     let mut write = service.store.write().await?;
-    let version = versions::next(&mut write, service.now()).await?;
+    let version = versions::allocate(&mut write, service.now()).await?;
     let now = service.now();
     let second = now.seconds();
-    versions::settle(&mut write, version).await?;
+    versions::mark_checkpoint(&mut write, version).await?;
     let (mut lowered, mut revoked) = (Vec::new(), 0);
     for watermark in watermarks::later_than(&mut write, second).await? {
         let range = (second, watermark.instant);
@@ -187,17 +200,17 @@ pub async fn repair_clock(
     let covered: Vec<String> =
         coverage::later_than(&mut write, second).await?.into_iter().map(|(kid, _)| kid).collect();
     if !covered.is_empty() {
-        // What the blocks say is said beside them again, to those as well who have heard it long ago.
-        revocations::tell_again(&mut write, version).await?;
+        // The revocations in the blocks return to the revocation list, with the new version.
+        revocations::renew_covered(&mut write, version).await?;
         blocks::clear(&mut write).await?;
         coverage::lower(&mut write, second).await?;
     }
-    gaps::put_right(&mut write, second).await?;
+    gaps::clamp_to_now(&mut write, second).await?;
     let unexpired = take_back_expiry(&mut write, now, version).await?;
-    versions::put_right(&mut write, now).await?;
-    edges::put_right(&mut write, second).await?;
-    issuers::put_right(&mut write, second).await?;
-    signing_keys::put_right(&mut write, second).await?;
+    versions::clamp_to_now(&mut write, now).await?;
+    edges::clamp_to_now(&mut write, second).await?;
+    issuers::clamp_to_now(&mut write, second).await?;
+    signing_keys::clamp_to_now(&mut write, second).await?;
     let detail = json!({
         "version": version,
         "watermarks": lowered.iter().map(|(scope, instant)| json!([scope.to_string(), instant])).collect::<Vec<_>>(),
@@ -211,17 +224,11 @@ pub async fn repair_clock(
     )
     .await?;
     write.commit().await?;
-    service.settle(version).await;
+    service.wait_published(version).await;
     Ok(ClockRepaired { version, watermarks: lowered, revoked, covered, unexpired })
 }
 
-/// From the first to the second; none if that is earlier.
+/// Returns the seconds from the first time to the second, or 0 if the second is earlier.
 fn seconds_from(first: Time, second: Time) -> u64 {
     second.millis().saturating_sub(first.millis()) / 1000
 }
-
-/// Seconds that clocks may be apart: what edges allow too.
-const TOLERATED: u64 = 60;
-
-/// Seconds since an edge has asked: longer than it waits for an answer.
-const LIVE: u64 = 60;

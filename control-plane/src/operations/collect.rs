@@ -1,3 +1,5 @@
+//! Purges expired rows.
+
 use super::Service;
 use crate::{
     clock::Time,
@@ -7,49 +9,55 @@ use crate::{
     },
 };
 
-/// Forgets what time has made meaningless. Returns how many rows went.
+/// For how long a revocation is kept after its credential has expired, in seconds: the maximum clock leeway of edges, and
+/// a day in which a clock that is ahead can be noticed and corrected, as purged rows are lost.
+pub(super) const EXPIRED_RETENTION_SECS: u64 = 300 + 86_400;
+
+/// Deletes expired rows, and returns their number.
 ///
-/// Not by the clock alone, which may have been set ahead, but by the time that servers have seen passing: see [`passed`].
+/// Expiry is judged by the time that servers have seen pass, as the clock may have been set ahead: see [`passed`].
 pub async fn collect(service: &Service) -> Result<u64, StoreError> {
     let now = passed(service).await?;
-    let mut gone = 0;
+    let mut deleted_rows = 0;
     loop {
-        // In portions: who issues a token meanwhile waits for one of them, not for all.
+        // Rows are deleted in batches, so that issuing a token waits for one batch at most.
         let mut write = service.store.write().await?;
-        let portion = issued::collect(&mut write, expired(now)).await?;
+        let deleted = issued::collect(&mut write, expired(now)).await?;
         write.commit().await?;
-        gone += portion;
-        if portion < issued::PORTION {
+        deleted_rows += deleted;
+        if deleted < issued::PURGE_BATCH {
             break;
         }
     }
     let mut write = service.store.write().await?;
-    gone += audit::collect(&mut write, oldest_line(service, now)).await?;
-    gone += shares::collect(&mut write, now).await?;
-    gone += edges::collect(&mut write, now.seconds()).await?;
+    deleted_rows += audit::collect(&mut write, audit_retention_start(service, now)).await?;
+    deleted_rows += shares::collect(&mut write, now).await?;
+    deleted_rows += edges::collect(&mut write, now.seconds()).await?;
     // The versions of tombstones are times in milliseconds.
-    gone += tombstones::collect(&mut write, now.millis().saturating_sub(journal::KEPT)).await?;
+    deleted_rows +=
+        tombstones::collect(&mut write, now.millis().saturating_sub(journal::MARK_RETENTION_MS)).await?;
     write.commit().await?;
-    Ok(gone + from_bundle(service, now).await?)
+    Ok(deleted_rows + purge_bundle_rows(service, now).await?)
 }
 
-/// A new version, if there is anything that edges need no longer know.
-async fn from_bundle(service: &Service, now: Time) -> Result<u64, StoreError> {
+/// Deletes the expired rows that are part of the bundle, under a new version if there are any.
+async fn purge_bundle_rows(service: &Service, now: Time) -> Result<u64, StoreError> {
     let mut write = service.store.write().await?;
-    let version = versions::next(&mut write, service.now()).await?;
+    let version = versions::allocate(&mut write, service.now()).await?;
     let before = expired(now);
-    let gone = revocations::collect(&mut write, before).await?
+    let deleted_rows = revocations::collect(&mut write, before).await?
         + watermarks::collect(&mut write, before).await?
         + blocks::collect(&mut write, before).await?;
-    if gone > 0 {
-        versions::collected(&mut write, version, before).await?;
+    if deleted_rows > 0 {
+        versions::mark_purged(&mut write, version, before).await?;
         write.commit().await?;
     }
-    Ok(gone)
+    Ok(deleted_rows)
 }
 
-/// Until when time has passed: the clock's time, but at most twice as fast as it passed while servers ran. So a clock that
-/// is ahead by years for an hour moves it by two hours; after a stop it catches up, and only what is collected is late.
+/// Returns the time that has passed: the clock's time, but advancing at most twice as fast as the uptime of servers. A
+/// clock that is years ahead for an hour advances it by two hours. After a long stop it catches up, which only delays the
+/// purge.
 async fn passed(service: &Service) -> Result<Time, StoreError> {
     let mut seen = service.seen.lock().await;
     let mut write = service.store.write().await?;
@@ -67,16 +75,13 @@ async fn passed(service: &Service) -> Result<Time, StoreError> {
     Ok(passed)
 }
 
-/// Whatever expired before this second no edge admits: 300 seconds is the most leeway it can be given. A day is left for
-/// a clock that is ahead to be noticed and put right, as what is forgotten here can't be brought back.
+/// Returns the second before which expired credentials can be purged.
 const fn expired(now: Time) -> u64 {
-    now.seconds().saturating_sub(KEPT)
+    now.seconds().saturating_sub(EXPIRED_RETENTION_SECS)
 }
 
-/// For how long edges know of a revocation after its credential has expired.
-pub(super) const KEPT: u64 = 300 + 86_400;
-
-fn oldest_line(service: &Service, now: Time) -> Time {
+/// Returns the time before which audit entries are deleted.
+fn audit_retention_start(service: &Service, now: Time) -> Time {
     let retention = u64::try_from(service.config.audit.retention.get().as_millis()).unwrap_or(u64::MAX);
     Time::from_millis(now.millis().saturating_sub(retention))
 }

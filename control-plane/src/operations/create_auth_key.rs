@@ -10,12 +10,14 @@ use crate::{
     store::{StoreError, audit, auth_keys, versions},
 };
 
+/// Why an AuthKey could not be created.
 #[derive(Debug)]
 pub enum CreateAuthKeyError {
-    /// No such operator, or a user that can't be made.
+    /// The operator does not exist, or the user cannot be created.
     Account(AccountError),
-    /// Only the root user makes AuthKeys of the root user.
+    /// Only the root user may create AuthKeys of the root user.
     RootOnly,
+    /// The store cannot be read or written.
     Store(StoreError),
 }
 
@@ -23,9 +25,9 @@ impl fmt::Display for CreateAuthKeyError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Account(error) => error.fmt(f),
-            Self::RootOnly => {
-                f.write_str("only the root user makes AuthKeys of the root user, whatever was granted")
-            }
+            Self::RootOnly => f.write_str(
+                "only the root user may create AuthKeys of the root user, whatever permissions were granted",
+            ),
             Self::Store(error) => error.fmt(f),
         }
     }
@@ -56,14 +58,16 @@ impl From<StoreError> for CreateAuthKeyError {
     }
 }
 
+/// A new AuthKey.
 #[derive(Debug)]
 pub struct CreatedAuthKey {
+    /// The id.
     pub id: AuthKeyId,
-    /// Shown once.
+    /// The secret. It is shown once.
     pub secret: Secret,
 }
 
-/// A user that is named for the first time is made, and may do what the default permissions allow.
+/// Creates an AuthKey. Creates the user, with the default permissions, if it does not exist.
 pub async fn create_auth_key(
     service: &Service,
     actor: &Actor,
@@ -88,11 +92,12 @@ pub async fn create_auth_key(
     .await?;
     write.commit().await?;
     if let Some(version) = version {
-        service.settle(version).await;
+        service.wait_published(version).await;
     }
     Ok(CreatedAuthKey { id: key.id, secret })
 }
 
+/// Generates an AuthKey with its secret.
 pub(super) fn new(subject: &Subject, actor: &Actor, at: u64) -> (AuthKey, Secret) {
     let secret = random::secret("secret-");
     let key = AuthKey {

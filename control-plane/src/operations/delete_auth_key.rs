@@ -2,29 +2,31 @@ use std::fmt;
 
 use serde_json::json;
 
-use super::{Authority, Service, mint::AHEAD, operator_limits, watermark::raise_to_now};
+use super::{Authority, Service, mint::MAX_ISSUE_SKEW_SECS, operator_limits, watermark::raise_to_now};
 use crate::{
     clock::Time,
     model::{Actor, AuthKeyId, Watermark, WatermarkScope},
     store::{StoreError, Write, audit, auth_keys, coverage, versions},
 };
 
+/// Why an AuthKey could not be deleted.
 #[derive(Debug)]
 pub enum DeleteAuthKeyError {
-    /// Unknown, or another operator's: which of both is not told.
+    /// The AuthKey is unknown, or another operator's. The error does not reveal which.
     NotFound,
-    /// Only the root user deletes AuthKeys of the root user.
+    /// Only the root user may delete AuthKeys of the root user.
     RootOnly,
+    /// The store cannot be read or written.
     Store(StoreError),
 }
 
 impl fmt::Display for DeleteAuthKeyError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::NotFound => f.write_str("there is no such AuthKey"),
-            Self::RootOnly => {
-                f.write_str("only the root user deletes AuthKeys of the root user, whatever was granted")
-            }
+            Self::NotFound => f.write_str("unknown AuthKey"),
+            Self::RootOnly => f.write_str(
+                "only the root user may delete AuthKeys of the root user, whatever permissions were granted",
+            ),
             Self::Store(error) => error.fmt(f),
         }
     }
@@ -45,7 +47,7 @@ impl From<StoreError> for DeleteAuthKeyError {
     }
 }
 
-/// Deletes an AuthKey and refuses all it was exchanged for. Returns the version that edges know it from.
+/// Deletes an AuthKey, and revokes everything that was issued for it. Returns the first version with the change.
 pub async fn delete_auth_key(
     service: &Service,
     actor: &Actor,
@@ -53,19 +55,19 @@ pub async fn delete_auth_key(
     id: &AuthKeyId,
 ) -> Result<u64, DeleteAuthKeyError> {
     let mut write = service.store.write().await?;
-    let version = versions::next(&mut write, service.now()).await?;
-    // Nothing is issued by what is deleted here, however long the commit takes.
+    let version = versions::allocate(&mut write, service.now()).await?;
+    // The lock prevents issuing for the AuthKey until the commit.
     coverage::lock(&mut write).await?;
-    // After the wait for the version: what was issued meanwhile is meant too.
+    // The time is taken after the wait for the version lock, so credentials that were issued in between are covered.
     let now = service.now();
     let key = auth_keys::find(&mut write, id).await?.ok_or(DeleteAuthKeyError::NotFound)?;
-    if !authority.covers(&key.subject.operator) {
+    if !authority.includes(&key.subject.operator) {
         return Err(DeleteAuthKeyError::NotFound);
     }
     if !actor.may_manage(&key.subject) {
         return Err(DeleteAuthKeyError::RootOnly);
     }
-    let is_new = operator_limits::counts_anew(&mut write, &WatermarkScope::AuthKey(id.clone())).await?;
+    let is_new = operator_limits::counts_as_new(&mut write, &WatermarkScope::AuthKey(id.clone())).await?;
     let watermark = end(service, &mut write, id, now, version).await?.ok_or(DeleteAuthKeyError::NotFound)?;
     if let Authority::Operator(operator) = authority
         && is_new
@@ -80,11 +82,11 @@ pub async fn delete_auth_key(
     )
     .await?;
     write.commit().await?;
-    service.settle(version).await;
+    service.wait_published(version).await;
     Ok(version)
 }
 
-/// Deletes an AuthKey and refuses what it was exchanged for by a watermark, which is returned; `None` if there is none.
+/// Deletes an AuthKey, and raises its watermark, which is returned; `None` if the AuthKey does not exist.
 pub(super) async fn end(
     service: &Service,
     write: &mut Write,
@@ -96,8 +98,8 @@ pub(super) async fn end(
         return Ok(None);
     }
     let scope = WatermarkScope::AuthKey(id.clone());
-    // It never issues again, so the instant may lie as far ahead as an exchange that is under way can reach.
-    let reach = now.seconds().saturating_add(AHEAD);
+    // The AuthKey is never used again, so the instant may be as far ahead as a concurrent exchange can be dated.
+    let reach = now.seconds().saturating_add(MAX_ISSUE_SKEW_SECS);
     let (watermark, _) = raise_to_now(service, write, &scope, reach, now, version).await?;
     Ok(Some(watermark))
 }

@@ -1,27 +1,29 @@
 use serde_json::json;
 
-use super::{AccountError, Service, api_keys::refuse_all, mint::AHEAD, watermark::raise_to_now};
+use super::{
+    AccountError, Service, api_keys::revoke_keys_in_scope, mint::MAX_ISSUE_SKEW_SECS, watermark::raise_to_now,
+};
 use crate::{
     model::{Actor, OperatorId, WatermarkScope},
     store::{NEVER, api_keys, audit, auth_keys, coverage, grants, operators, roles, users, versions},
 };
 
-/// Deletes an operator with its users, roles and AuthKeys, and refuses all that was ever issued inside it. Returns the
-/// version that edges know it from.
+/// Deletes an operator with its users, roles and AuthKeys, and revokes everything that was issued to it. Returns the first
+/// version with the change.
 pub async fn delete_operator(service: &Service, actor: &Actor, id: &OperatorId) -> Result<u64, AccountError> {
     let mut write = service.store.write().await?;
-    let version = versions::next(&mut write, service.now()).await?;
-    // Nothing is issued by what is deleted here, however long the commit takes.
+    let version = versions::allocate(&mut write, service.now()).await?;
+    // The lock prevents issuing for the operator until the commit.
     coverage::lock(&mut write).await?;
-    // After the wait for the version: what was issued meanwhile is meant too.
+    // The time is taken after the wait for the version lock, so credentials that were issued in between are covered.
     let now = service.now();
     if !operators::exists(&mut write, id).await? {
         return Err(AccountError::OperatorUnknown);
     }
     let scope = WatermarkScope::Operator(id.clone());
-    // It never issues again, so the instant may lie as far ahead as an exchange that is under way can reach.
-    let reach = now.seconds().saturating_add(AHEAD);
-    let refused = refuse_all(&mut write, &scope, NEVER, "deleted", now, version).await?;
+    // The operator is never used again, so the instant may be as far ahead as a concurrent exchange can be dated.
+    let reach = now.seconds().saturating_add(MAX_ISSUE_SKEW_SECS);
+    let refused = revoke_keys_in_scope(&mut write, &scope, NEVER, "deleted", now, version).await?;
     for key in refused.keys {
         api_keys::delete(&mut write, key.id).await?;
     }
@@ -39,6 +41,6 @@ pub async fn delete_operator(service: &Service, actor: &Actor, id: &OperatorId) 
     )
     .await?;
     write.commit().await?;
-    service.settle(version).await;
+    service.wait_published(version).await;
     Ok(version)
 }

@@ -2,55 +2,58 @@ use serde_json::json;
 
 use super::{
     AccountError, Service,
-    api_keys::{refuse, refuse_all},
+    api_keys::{revoke_key, revoke_keys_in_scope},
     delete_auth_key::end,
-    mint::AHEAD,
+    mint::MAX_ISSUE_SKEW_SECS,
     watermark::raise_to_now,
 };
 use crate::{
     model::{Actor, ApiKey, AuthKey, Subject},
-    store::{Lookup, NEVER, api_keys, audit, auth_keys, coverage, grants, users, versions},
+    store::{Executor, NEVER, api_keys, audit, auth_keys, coverage, grants, users, versions},
 };
 
-/// What a user made for others.
+/// The keys that a user created for others.
 #[derive(Debug, Default)]
 pub struct CreatedKeys {
+    /// AuthKeys of others.
     pub auth_keys: Vec<AuthKey>,
+    /// API keys of others.
     pub api_keys: Vec<ApiKey>,
 }
 
 impl CreatedKeys {
-    /// The ids of both kinds.
+    /// Returns the ids of all keys.
     pub fn ids(&self) -> Vec<String> {
         let auth_keys = self.auth_keys.iter().map(|key| key.id.to_string());
         auth_keys.chain(self.api_keys.iter().map(|key| key.id.to_string())).collect()
     }
 }
 
-/// What becomes of the keys that a deleted user made for others.
+/// How to treat the keys that a deleted user created for others.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CreatedByUser {
-    /// They stay good.
+    /// They stay valid.
     Keep,
-    /// They end like the user's own.
+    /// They are deleted like the user's own keys.
     Delete,
 }
 
+/// The result of deleting a user.
 #[derive(Debug)]
 pub struct DeletedUser {
-    /// The version that edges know it from.
+    /// The first version with the change.
     pub version: u64,
-    /// What it made for others: deleted as well, or still good.
+    /// The keys that the user created for others. They are deleted or still valid, as requested.
     pub created: CreatedKeys,
 }
 
-/// Returns the keys that a user made for others and that are still there.
+/// Returns the existing keys that a user created for others.
 pub async fn keys_created_by(service: &Service, subject: &Subject) -> Result<CreatedKeys, AccountError> {
     created(&mut service.store.read().await?, subject).await
 }
 
-/// Deletes a user with its AuthKeys and API keys, takes its grant, and refuses all it was issued. What it made for others
-/// is returned, and ends too if that is wanted.
+/// Deletes a user with its AuthKeys, API keys and grant, and revokes everything that was issued to it. Keys that it created
+/// for others are deleted if requested.
 pub async fn delete_user(
     service: &Service,
     actor: &Actor,
@@ -61,16 +64,16 @@ pub async fn delete_user(
         return Err(AccountError::Root(subject.operator.clone()));
     };
     let mut write = service.store.write().await?;
-    let version = versions::next(&mut write, service.now()).await?;
-    // Nothing is issued by what is deleted here, however long the commit takes.
+    let version = versions::allocate(&mut write, service.now()).await?;
+    // The lock prevents issuing for the user until the commit.
     coverage::lock(&mut write).await?;
-    // After the wait for the version: what was issued meanwhile is meant too.
+    // The time is taken after the wait for the version lock, so credentials that were issued in between are covered.
     let now = service.now();
     let created = created(&mut write, subject).await?;
     let scope = subject.clone().into();
-    // Whoever has the name later is issued nothing before this instant has passed.
-    let reach = now.seconds().saturating_add(AHEAD);
-    let refused = refuse_all(&mut write, &scope, NEVER, "deleted", now, version).await?;
+    // A later user of the same name is issued nothing before this instant has passed.
+    let reach = now.seconds().saturating_add(MAX_ISSUE_SKEW_SECS);
+    let refused = revoke_keys_in_scope(&mut write, &scope, NEVER, "deleted", now, version).await?;
     for key in refused.keys {
         api_keys::delete(&mut write, key.id).await?;
     }
@@ -82,7 +85,7 @@ pub async fn delete_user(
             end(service, &mut write, &key.id, now, version).await?;
         }
         for key in &created.api_keys {
-            refuse(&mut write, key, "its maker was deleted", now, version).await?;
+            revoke_key(&mut write, key, "its maker was deleted", now, version).await?;
             api_keys::delete(&mut write, key.id).await?;
         }
     }
@@ -98,21 +101,21 @@ pub async fn delete_user(
     audit::append(&mut write, audit::Change { at: now, actor, action: "user.delete", target, detail })
         .await?;
     write.commit().await?;
-    service.settle(version).await;
+    service.wait_published(version).await;
     Ok(DeletedUser { version, created })
 }
 
-/// Since the user was made: one of the same name before it was somebody else.
-async fn created(lookup: &mut impl Lookup, subject: &Subject) -> Result<CreatedKeys, AccountError> {
+/// Finds the keys that were created by the user since it exists: an earlier user of the same name was another one.
+async fn created(executor: &mut impl Executor, subject: &Subject) -> Result<CreatedKeys, AccountError> {
     let Subject { operator, user: Some(name) } = subject else {
         return Err(AccountError::Root(subject.operator.clone()));
     };
-    let user = users::find(lookup, operator, name).await?;
+    let user = users::find(executor, operator, name).await?;
     let since = user.ok_or_else(|| AccountError::UserUnknown(subject.clone()))?.created_at;
     let creator = Actor::of_subject(subject);
-    let mut auth_keys = auth_keys::created_by(lookup, &creator, since).await?;
+    let mut auth_keys = auth_keys::created_by(executor, &creator, since).await?;
     auth_keys.retain(|key| key.subject != *subject);
-    let mut api_keys = api_keys::created_by(lookup, &creator, since).await?;
+    let mut api_keys = api_keys::created_by(executor, &creator, since).await?;
     api_keys.retain(|key| key.owner != *subject);
     Ok(CreatedKeys { auth_keys, api_keys })
 }

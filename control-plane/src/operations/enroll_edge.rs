@@ -11,9 +11,15 @@ use crate::{
     store::{StoreError, audit, edges},
 };
 
+/// The prefix of edge credentials.
+pub(super) const CREDENTIAL_PREFIX: &str = "ks_edge_";
+
+/// Why an edge could not be enrolled.
 #[derive(Debug)]
 pub enum EnrollEdgeError {
+    /// Another edge has the name.
     NameTaken,
+    /// The store cannot be written.
     Store(StoreError),
 }
 
@@ -21,7 +27,7 @@ impl fmt::Display for EnrollEdgeError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NameTaken => f.write_str(
-                "an edge of that name is enrolled; take another, or `keystile edge remove` it first",
+                "the edge name is already in use; choose another, or remove the edge with `keystile edge remove` first",
             ),
             Self::Store(error) => error.fmt(f),
         }
@@ -43,39 +49,41 @@ impl From<StoreError> for EnrollEdgeError {
     }
 }
 
+/// A newly enrolled edge.
 #[derive(Debug)]
 pub struct EnrolledEdge {
+    /// The name of the edge.
     pub id: EdgeId,
-    /// Shown once.
+    /// The credential. It is shown once.
     pub credential: Secret,
     root_key: String,
     config: crate::config::Config,
 }
 
-/// How an edge comes by its credential.
+/// Where the filter gets its credential from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum CredentialFrom {
-    /// The host adds it to what the filter sends, so that the filter has none.
+    /// The host adds it to the requests of the filter, which has no credential itself.
     Host,
     /// The filter reads it from this environment variable.
     Environment(String),
-    /// It stands in the filter's configuration, which hosts show in their configuration dump.
+    /// It is in the configuration of the filter, which hosts show in their configuration dump.
     Configuration,
 }
 
 impl EnrolledEdge {
-    /// Where the server listens, by the settings.
+    /// Returns the address that the server listens on according to the configuration.
     pub fn listen(&self) -> SocketAddr {
         self.config.server.listen
     }
 
-    /// How long the edge may keep a connection without a request: half of what the server allows, by the settings.
+    /// Returns how long the edge may keep an idle connection: half of the time that the server allows.
     pub fn idle_timeout(&self) -> Duration {
         let Server { idle_timeout, head_timeout, .. } = &self.config.server;
         idle_timeout.max(head_timeout).get() / 2
     }
 
-    /// Returns the configuration of the filter. It holds the credential with [`CredentialFrom::Configuration`] only.
+    /// Returns the configuration of the filter. It contains the credential only with [`CredentialFrom::Configuration`].
     pub fn plugin_configuration(&self, from: &CredentialFrom) -> Value {
         let mut configuration = json!({
             "audience": self.config.publisher.audience,
@@ -100,7 +108,7 @@ impl EnrolledEdge {
     }
 }
 
-/// Gives an edge the credential with which it fetches bundles.
+/// Enrolls an edge, and generates the credential with which it fetches bundles.
 pub async fn enroll_edge(
     service: &Service,
     actor: &Actor,
@@ -120,5 +128,3 @@ pub async fn enroll_edge(
     write.commit().await?;
     Ok(EnrolledEdge { id, credential, root_key: service.root_key.clone(), config: service.config.clone() })
 }
-
-pub(super) const CREDENTIAL_PREFIX: &str = "ks_edge_";

@@ -1,24 +1,31 @@
+//! Exchanges an AuthKey for a token.
+
 use std::{fmt, time::Duration};
 
 use token::secret::{Secret, SecretHash};
 
 use super::{
     Service,
-    mint::{Lifetime, MintError, Order, mint},
+    mint::{Lifetime, MintError, MintRequest, mint_token},
 };
 use crate::{
     model::{Actor, AuthKeyId, SessionId, Subject},
     store::{StoreError, auth_keys},
 };
 
-/// Why no token is given.
+/// The hash for unknown ids. No secret has it.
+const DUMMY_SECRET_HASH: SecretHash = SecretHash::from_bytes([0; 32]);
+
+/// Why an AuthKey could not be exchanged.
 #[derive(Debug)]
 pub enum ExchangeError {
-    /// The id is unknown or the secret is wrong: which of both is not told.
+    /// The id is unknown or the secret is wrong. The error does not reveal which.
     Refused,
-    /// The operator has had as many tokens as it may in a minute; how long until the next.
+    /// The operator has reached its limit of tokens a minute. The next attempt can succeed after this time.
     TooMany(Duration),
+    /// The store cannot be read.
     Store(StoreError),
+    /// The token cannot be minted.
     Mint(MintError),
 }
 
@@ -27,7 +34,7 @@ impl fmt::Display for ExchangeError {
         match self {
             Self::Refused => f.write_str("the AuthKey id or the AuthKey is wrong"),
             Self::TooMany(_) => f.write_str(
-                "this operator has been issued as many tokens as it may in a minute; use those until they expire",
+                "the operator has reached its limit of issued tokens a minute; reuse the issued tokens until they expire",
             ),
             Self::Store(error) => error.fmt(f),
             Self::Mint(error) => error.fmt(f),
@@ -45,14 +52,18 @@ impl std::error::Error for ExchangeError {
     }
 }
 
+/// The result of an exchange.
 #[derive(Debug)]
 pub struct Exchanged {
+    /// The id of the session, which is the API key of the pair.
     pub session: SessionId,
+    /// The subject of the token.
     pub subject: Subject,
+    /// The token. It is shown once.
     pub token: Secret,
 }
 
-/// AuthKey -> API key and token.
+/// Exchanges an AuthKey for an API key and a token.
 pub async fn exchange(
     service: &Service,
     id: &str,
@@ -64,25 +75,22 @@ pub async fn exchange(
         let mut reader = service.store.reader().await.map_err(ExchangeError::Store)?;
         auth_keys::find(&mut reader, &id).await.map_err(ExchangeError::Store)?
     };
-    // An unknown id costs the same look-up and the same comparison as a wrong secret.
-    let matches = held.as_ref().map_or(NOBODYS, |key| key.secret_hash).matches(secret);
+    // An unknown id takes the same lookup and comparison as a wrong secret, so the response time reveals nothing.
+    let matches = held.as_ref().map_or(DUMMY_SECRET_HASH, |key| key.secret_hash).matches(secret);
     let key = held.filter(|_| matches).ok_or(ExchangeError::Refused)?;
     service.rates.tokens.take(&key.subject.operator).map_err(ExchangeError::TooMany)?;
     service.usage.auth_key_used(&key.id, service.now());
     let session = SessionId::random();
-    let order = Order {
+    let request = MintRequest {
         subject: key.subject.clone(),
         auth_key: Some(key.id.clone()),
         session: Some(session.clone()),
         lifetime,
         actor: Actor::AuthKey(key.id),
     };
-    let minted = mint(service, order).await.map_err(|error| match error {
+    let minted = mint_token(service, request).await.map_err(|error| match error {
         MintError::AuthKeyGone => ExchangeError::Refused,
         error => ExchangeError::Mint(error),
     })?;
     Ok(Exchanged { session, subject: key.subject, token: minted.token })
 }
-
-/// The hash of nothing anybody can present.
-const NOBODYS: SecretHash = SecretHash::from_bytes([0; 32]);

@@ -19,43 +19,44 @@ use crate::{
     },
 };
 
+/// Why an installation could not be initialized.
 #[derive(Debug)]
 pub enum InitializeError {
-    Before,
-    /// An operator in the database, and no keys beside it.
-    KeysAway {
-        home: Home,
-    },
-    /// Keys in the folder, and no operator in the database.
-    BesideKeys {
-        home: Home,
-    },
+    /// The installation is initialized already.
+    AlreadyInitialized,
+    /// The database has an operator, but the data folder has no keys.
+    KeysMissing { home: Home },
+    /// The data folder has keys, but the database has no operator.
+    BesideKeys { home: Home },
+    /// The data folder cannot be created.
     Folder(std::io::Error),
+    /// The keys cannot be created.
     Keys(KeyError),
+    /// The database cannot be created.
     Store(StoreError),
 }
 
 impl fmt::Display for InitializeError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Before => f.write_str(
-                "there is an operator in the database already, and nothing was changed; \
-                 `keystile authkey create` makes another AuthKey, --data names another folder",
+            Self::AlreadyInitialized => f.write_str(
+                "the database already has an operator, nothing was changed; create another AuthKey with \
+                 `keystile authkey create`, or give another folder with --data",
             ),
-            Self::KeysAway { home } => write!(
+            Self::KeysMissing { home } => write!(
                 f,
-                "there is an operator in the database already, but `{}` has no keys: restore them from their backup; \
-                 edges believe no others, and nothing was changed",
+                "the database already has an operator, but `{}` has no keys, nothing was changed; restore the keys from \
+                 their backup, as edges accept no others",
                 home.keys().display()
             ),
             Self::BesideKeys { home } => write!(
                 f,
-                "`{}` has keys, so there was a database: restore it from its backup, or correct store.url; a new one \
-                 knows neither what was revoked nor any AuthKey, and edges would believe it. Nothing was changed; add \
-                 --yes to begin anew with these keys",
+                "`{}` has keys, so there was a database: restore it from its backup, or correct store.url. A new database \
+                 has no revocations and no AuthKeys, and edges would accept it. Nothing was changed; add --yes to create \
+                 a new database for these keys",
                 home.keys().display()
             ),
-            Self::Folder(_) => f.write_str("the data folder can't be made"),
+            Self::Folder(_) => f.write_str("cannot create the data folder"),
             Self::Keys(error) => error.fmt(f),
             Self::Store(error) => error.fmt(f),
         }
@@ -65,7 +66,7 @@ impl fmt::Display for InitializeError {
 impl std::error::Error for InitializeError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
-            Self::Before | Self::KeysAway { .. } | Self::BesideKeys { .. } => None,
+            Self::AlreadyInitialized | Self::KeysMissing { .. } | Self::BesideKeys { .. } => None,
             Self::Folder(error) => Some(error),
             Self::Keys(error) => error.source(),
             Self::Store(error) => error.source(),
@@ -79,29 +80,34 @@ impl From<StoreError> for InitializeError {
     }
 }
 
+/// The result of an initialization.
 #[derive(Debug)]
 pub struct Initialized {
+    /// The first operator.
     pub operator: OperatorId,
+    /// The id of the root user's AuthKey.
     pub auth_key: AuthKeyId,
-    /// Shown once.
+    /// The secret of the AuthKey. It is shown once.
     pub secret: Secret,
+    /// The root key, which edges pin.
     pub root_key: String,
 }
 
-/// Whether a new database may be made beside keys that are there.
+/// Whether a new database may be created for existing keys.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BesideKeys {
+    /// Existing keys are an error.
     Refused,
-    /// Whoever asks knows that what was revoked is forgotten.
+    /// The caller accepts that all revocations are lost.
     Accepted,
 }
 
-/// Makes the data folder, the keys, an operator and its root AuthKey; refuses to begin anew beside keys.
+/// Creates the data folder, the keys, an operator and its root AuthKey. Existing keys are an error.
 pub async fn initialize(home: &Home, config: &Config) -> Result<Initialized, InitializeError> {
     initialize_at(home, config, &Clock::System).await
 }
 
-/// As [`initialize`], by another clock than that of the system.
+/// Like [`initialize`], with a given clock.
 pub async fn initialize_at(
     home: &Home,
     config: &Config,
@@ -110,7 +116,8 @@ pub async fn initialize_at(
     initialize_anew(home, config, clock, BesideKeys::Refused).await
 }
 
-/// The database comes last: until its commit nothing counts as initialised.
+/// Like [`initialize_at`], and accepts existing keys if requested. The commit to the database comes last: before it the
+/// installation does not count as initialized.
 pub async fn initialize_anew(
     home: &Home,
     config: &Config,
@@ -118,9 +125,9 @@ pub async fn initialize_anew(
     beside_keys: BesideKeys,
 ) -> Result<Initialized, InitializeError> {
     let is_refused = || beside_keys == BesideKeys::Refused && home.has_keys();
-    // Before anything is made.
+    // This check precedes any change.
     if has_operator(home, config).await? {
-        return Err(before(home));
+        return Err(already_initialized(home));
     }
     if is_refused() {
         return Err(InitializeError::BesideKeys { home: home.clone() });
@@ -128,11 +135,11 @@ pub async fn initialize_anew(
     home.create().map_err(InitializeError::Folder)?;
     let store = Store::create(&config.store.url, home.folder()).await?;
     let mut write = store.write().await?;
-    // The keys are for the edges; and of two that initialise at once the second waits here, and finds the first.
-    versions::next(&mut write, clock.now()).await?;
+    // The version lock serializes concurrent initializations. The keys are part of the bundle, so they need a version.
+    versions::allocate(&mut write, clock.now()).await?;
     versions::has_passed(&mut write, clock.now()).await?;
     if operators::any(&mut write).await? {
-        return Err(before(home));
+        return Err(already_initialized(home));
     }
     if is_refused() {
         return Err(InitializeError::BesideKeys { home: home.clone() });
@@ -181,6 +188,7 @@ pub async fn initialize_anew(
     })
 }
 
+/// Returns whether the database exists and has an operator.
 async fn has_operator(home: &Home, config: &Config) -> Result<bool, InitializeError> {
     match Store::open_any(&config.store.url, home.folder()).await {
         Ok((store, _)) => {
@@ -193,9 +201,9 @@ async fn has_operator(home: &Home, config: &Config) -> Result<bool, InitializeEr
     }
 }
 
-fn before(home: &Home) -> InitializeError {
+fn already_initialized(home: &Home) -> InitializeError {
     match home.has_keys() {
-        true => InitializeError::Before,
-        false => InitializeError::KeysAway { home: home.clone() },
+        true => InitializeError::AlreadyInitialized,
+        false => InitializeError::KeysMissing { home: home.clone() },
     }
 }

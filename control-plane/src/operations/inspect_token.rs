@@ -8,12 +8,16 @@ use crate::{
     store::{StoreError, revocations, watermarks},
 };
 
+/// Why a token could not be inspected.
 #[derive(Debug)]
 pub enum InspectTokenError {
+    /// The text is not a valid token.
     Token(token::Error),
+    /// The token is signed with a key of another installation.
     KeyUnknown,
-    /// Signed with our key, yet not of a form that we issue.
+    /// The token is signed with an own key, but has claims that this version does not issue.
     Foreign,
+    /// The store cannot be read.
     Store(StoreError),
 }
 
@@ -21,8 +25,8 @@ impl fmt::Display for InspectTokenError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Token(error) => error.fmt(f),
-            Self::KeyUnknown => f.write_str("the token is signed with a key that is not ours"),
-            Self::Foreign => f.write_str("the token has claims that we do not issue"),
+            Self::KeyUnknown => f.write_str("the token is signed with an unknown key"),
+            Self::Foreign => f.write_str("the token has claims that this control plane does not issue"),
             Self::Store(error) => error.fmt(f),
         }
     }
@@ -43,24 +47,34 @@ impl From<StoreError> for InspectTokenError {
     }
 }
 
-/// What holds of a token now.
+/// A token and its present status.
 #[derive(Debug, Clone)]
 pub struct InspectedToken {
+    /// The fingerprint.
     pub fingerprint: Fingerprint,
+    /// The `kid` of the signing key.
     pub kid: String,
+    /// The claims.
     pub claims: Claims,
+    /// The status.
     pub standing: TokenStanding,
 }
 
+/// The status of a token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TokenStanding {
+    /// The token is valid.
     Good,
+    /// The token has expired.
     Expired,
+    /// The fingerprint is revoked.
     Revoked,
+    /// A watermark covers the token.
     Watermark,
 }
 
 impl TokenStanding {
+    /// Returns the name in JSON and on the command line.
     pub const fn code(self) -> &'static str {
         match self {
             Self::Good => "good",
@@ -71,6 +85,7 @@ impl TokenStanding {
     }
 }
 
+/// Verifies a token, and determines its status.
 pub async fn inspect_token(service: &Service, text: &str) -> Result<InspectedToken, InspectTokenError> {
     let token = Unverified::parse(text.as_bytes()).map_err(InspectTokenError::Token)?;
     let keyring = service.keys.current();
@@ -86,7 +101,7 @@ pub async fn inspect_token(service: &Service, text: &str) -> Result<InspectedTok
     let revoked = revocations::find(&mut read, &fingerprint).await?.is_some();
     let session = claims.sid.as_deref();
     let watermark =
-        watermarks::applicable(&mut read, token.kid(), &subject, auth_key.as_ref(), session).await?;
+        watermarks::highest_applicable(&mut read, token.kid(), &subject, auth_key.as_ref(), session).await?;
     let standing = if revoked {
         TokenStanding::Revoked
     } else if watermark.is_some_and(|instant| claims.iat <= instant) {

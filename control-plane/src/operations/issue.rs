@@ -1,10 +1,12 @@
+//! Issues a token on behalf of an admin.
+
 use std::fmt;
 
 use token::{Fingerprint, secret::Secret};
 
 use super::{
     AccountError, Service,
-    mint::{Lifetime, MintError, Order, mint},
+    mint::{Lifetime, MintError, MintRequest, mint_token},
     users::ensure_user,
 };
 use crate::{
@@ -12,14 +14,18 @@ use crate::{
     store::{NEVER, StoreError, auth_keys},
 };
 
+/// Why a token could not be issued.
 #[derive(Debug)]
 pub enum IssueError {
-    /// No such operator, or a user that can't be made.
+    /// The operator does not exist, or the user cannot be created.
     Account(AccountError),
+    /// The AuthKey does not exist.
     AuthKeyUnknown,
-    /// The settings want every token to end.
+    /// The configuration forbids tokens without expiry.
     NeverNotAllowed,
+    /// The store cannot be read or written.
     Store(StoreError),
+    /// The token cannot be minted.
     Mint(MintError),
 }
 
@@ -28,10 +34,10 @@ impl fmt::Display for IssueError {
         match self {
             Self::Account(error) => error.fmt(f),
             Self::AuthKeyUnknown => {
-                f.write_str("there is no such AuthKey; `keystile authkey list` shows those there are")
+                f.write_str("unknown AuthKey; `keystile authkey list` shows the existing ones")
             }
             Self::NeverNotAllowed => f.write_str(
-                "a token that never ends is good until somebody revokes it; if that is wanted, set `tokens.allow_never`",
+                "a token without expiry is valid until it is revoked; set `tokens.allow_never` to allow such tokens",
             ),
             Self::Store(error) => error.fmt(f),
             Self::Mint(error) => error.fmt(f),
@@ -65,24 +71,31 @@ impl From<StoreError> for IssueError {
     }
 }
 
-/// For whom a token is issued.
+/// The recipient of a token.
 #[derive(Debug, Clone)]
 pub enum Bearer {
+    /// A subject.
     Subject(Subject),
+    /// The subject of an AuthKey. The token is bound to the AuthKey.
     AuthKey(AuthKeyId),
 }
 
+/// An issued token.
 #[derive(Debug)]
 pub struct Issued {
+    /// The id of the session, which is the API key of the pair.
     pub session: SessionId,
+    /// The subject of the token.
     pub subject: Subject,
+    /// The token. It is shown once.
     pub token: Secret,
+    /// The fingerprint of the token.
     pub fingerprint: Fingerprint,
-    /// None: never.
+    /// Seconds; `None` if the token never expires.
     pub expires_at: Option<u64>,
 }
 
-/// An admin issues a token without the secret of an AuthKey. A user that is named for the first time is made.
+/// Issues a token without the secret of an AuthKey. Creates the user if it does not exist.
 pub async fn issue(service: &Service, bearer: Bearer, lifetime: Lifetime) -> Result<Issued, IssueError> {
     if lifetime == Lifetime::NEVER && !service.config.tokens.allow_never {
         return Err(IssueError::NeverNotAllowed);
@@ -99,20 +112,20 @@ pub async fn issue(service: &Service, bearer: Bearer, lifetime: Lifetime) -> Res
                 ensure_user(service, &mut write, &Actor::Admin, &subject, service.now()).await?
             {
                 write.commit().await?;
-                service.settle(version).await;
+                service.wait_published(version).await;
             }
             (subject, None)
         }
     };
     let session = SessionId::random();
-    let order = Order {
+    let request = MintRequest {
         subject: subject.clone(),
         auth_key,
         session: Some(session.clone()),
         lifetime,
         actor: Actor::Admin,
     };
-    let minted = mint(service, order).await.map_err(|error| match error {
+    let minted = mint_token(service, request).await.map_err(|error| match error {
         MintError::AuthKeyGone => IssueError::AuthKeyUnknown,
         error => IssueError::Mint(error),
     })?;

@@ -1,4 +1,5 @@
-//! Other issuers: which there are, the settings say; what their keys are, they say themselves; what holds, the store.
+//! Keys of other issuers: the configuration lists the issuers, each issuer serves its keys, and the store keeps the last
+//! valid ones.
 
 use std::fmt;
 
@@ -7,23 +8,39 @@ use serde_json::json;
 use super::Service;
 use crate::{
     config,
-    jwks::{self, FetchError, Fetched, Fetcher, IssuerKey, JwksError, Parsed},
+    jwks::{self, FetchError, Fetched, Fetcher, IssuerKey, JwksError, ParsedJwks},
     model::{Actor, IssuerRecord},
     random,
     store::{StoreError, Write, audit, issuers, key_set, versions},
 };
 
+/// The limit of the keys of all issuers in a bundle object of 64 KiB; the rest is for own keys.
+const MAX_KEY_BYTES: usize = 56 * 1024;
+
+/// How long an attempt excludes other replicas, in seconds.
+const FETCH_LEASE_SECS: u64 = 60;
+
+/// The minimum interval between requested refreshes, in seconds: tokens with an unknown `kid` must not cause more requests.
+const MIN_REFRESH_INTERVAL_SECS: u64 = 10;
+
+/// The first and the longest delay after a failure, in seconds.
+const MIN_RETRY_DELAY_SECS: u64 = 5;
+const MAX_RETRY_DELAY_SECS: u64 = 900;
+
+/// Why the keys of an issuer could not be refreshed.
 #[derive(Debug)]
 pub enum RefreshError {
+    /// The issuer is not in the configuration.
     NotConfigured(String),
-    /// Somebody tried a moment ago.
-    TooSoon {
-        seconds: u64,
-    },
+    /// The last attempt was this number of seconds ago.
+    TooSoon { seconds: u64 },
+    /// The keys cannot be fetched.
     Fetch(FetchError),
+    /// The response is not a valid key set.
     Jwks(JwksError),
-    /// With it, the keys of all issuers together are more than a bundle takes.
+    /// The keys of all issuers together exceed the limit of a bundle.
     TooLarge,
+    /// The store cannot be read or written.
     Store(StoreError),
 }
 
@@ -31,14 +48,18 @@ impl fmt::Display for RefreshError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NotConfigured(issuer) => {
-                write!(f, "`{}` is no issuer of the settings; see [[issuers]] there", issuer.escape_debug())
+                write!(
+                    f,
+                    "unknown issuer `{}`; add it to [[issuers]] in the configuration",
+                    issuer.escape_debug()
+                )
             }
             Self::TooSoon { seconds } => {
-                write!(f, "its keys were asked for {seconds} seconds ago; wait a moment")
+                write!(f, "the keys were requested {seconds} seconds ago; retry later")
             }
             Self::Fetch(error) => error.fmt(f),
             Self::Jwks(error) => error.fmt(f),
-            Self::TooLarge => write!(f, "the keys of all issuers together take more than {MOST_BYTES} bytes"),
+            Self::TooLarge => write!(f, "the keys of all issuers together exceed {MAX_KEY_BYTES} bytes"),
             Self::Store(error) => error.fmt(f),
         }
     }
@@ -59,31 +80,32 @@ impl From<StoreError> for RefreshError {
     }
 }
 
-/// When a fetch is wanted.
+/// When to fetch the keys.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Wanted {
-    /// When it is due, by whichever replica comes first.
+    /// If a refresh is due, and no other replica is doing it.
     Due,
-    /// Now, though not again and again.
+    /// Immediately, subject to the minimum interval.
     Now,
 }
 
-/// What became of it.
+/// The outcome of a refresh.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Refreshed {
+    /// No refresh was due.
     NotDue,
-    /// The keys are those that were known.
+    /// The keys have not changed.
     Same,
-    /// Edges know other keys from this version on.
+    /// The keys have changed. This is the first version with the new keys.
     Changed(u64),
 }
 
-/// Takes up what the settings say: a new issuer is due at once; of one that is gone, or of an algorithm that is, edges
-/// keep no key.
+/// Synchronizes the store with the configuration: a new issuer is due immediately, and the keys of removed issuers and
+/// removed algorithms are deleted.
 pub async fn adopt_issuers(service: &Service) -> Result<(), StoreError> {
     let now = service.now();
     let mut write = service.store.write().await?;
-    let version = versions::next(&mut write, now).await?;
+    let version = versions::allocate(&mut write, now).await?;
     let (mut changed, mut lines) = (false, Vec::new());
     for mut record in issuers::list(&mut write).await? {
         let Some(issuer) = service.config.issuers.iter().find(|issuer| issuer.issuer == record.issuer) else {
@@ -97,7 +119,7 @@ pub async fn adopt_issuers(service: &Service) -> Result<(), StoreError> {
             |key: &IssuerKey| issuer.algorithms.iter().any(|algorithm| algorithm.0.name() == key.alg);
         record.keys.retain(allowed);
         changed |= record.keys.len() != before;
-        // Its settings may be others now, so the whole set is fetched again.
+        // The configuration of the issuer may have changed, so all keys are fetched again.
         (record.tag, record.due_at) = (None, now.seconds());
         issuers::update(&mut write, &record).await?;
     }
@@ -118,11 +140,11 @@ pub async fn adopt_issuers(service: &Service) -> Result<(), StoreError> {
     });
     audit::append_all(&mut write, &changes.collect::<Vec<_>>()).await?;
     write.commit().await?;
-    service.settle(version).await;
+    service.wait_published(version).await;
     Ok(())
 }
 
-/// Fetches the keys of an issuer. Whatever fails, the last good ones hold.
+/// Fetches the keys of an issuer. After a failure the last valid keys stay in use.
 pub async fn refresh_issuer(
     service: &Service,
     fetcher: &Fetcher,
@@ -142,7 +164,7 @@ pub async fn refresh_issuer(
     }
 }
 
-/// What is known of each issuer of the settings.
+/// Returns each issuer of the configuration with its record.
 pub async fn list_issuers(
     service: &Service,
 ) -> Result<Vec<(config::Issuer, Option<IssuerRecord>)>, StoreError> {
@@ -154,7 +176,7 @@ pub async fn list_issuers(
     Ok(configured.collect())
 }
 
-/// None where nothing is due.
+/// Reserves the fetch for this replica. Returns `None` if no refresh is due.
 async fn claim(service: &Service, name: &str, wanted: Wanted) -> Result<Option<IssuerRecord>, RefreshError> {
     let now = service.now().seconds();
     let found = issuers::find(&mut service.store.reader().await?, name).await?;
@@ -162,14 +184,15 @@ async fn claim(service: &Service, name: &str, wanted: Wanted) -> Result<Option<I
         return Ok(None);
     }
     let mut write = service.store.write().await?;
-    // A command may come before the server that adopts the issuer.
+    // A command may refresh an issuer before a server has added it.
     issuers::add(&mut write, name, now).await?;
     let (tried_before, due_before) = match wanted {
         Wanted::Due => (now, now),
-        Wanted::Now => (now.saturating_sub(BETWEEN), u64::MAX),
+        Wanted::Now => (now.saturating_sub(MIN_REFRESH_INTERVAL_SECS), u64::MAX),
     };
     let claimed =
-        issuers::claim(&mut write, name, now, tried_before, due_before, now.saturating_add(CLAIM)).await?;
+        issuers::claim(&mut write, name, now, tried_before, due_before, now.saturating_add(FETCH_LEASE_SECS))
+            .await?;
     let record = issuers::find(&mut write, name).await?;
     if claimed {
         write.commit().await?;
@@ -181,9 +204,10 @@ async fn claim(service: &Service, name: &str, wanted: Wanted) -> Result<Option<I
     }
 }
 
+/// The result of a fetch.
 struct Outcome {
-    /// None: those that are known.
-    parsed: Option<Parsed>,
+    /// The keys; `None` if they have not changed.
+    parsed: Option<ParsedJwks>,
     tag: Option<String>,
     fresh_for: u64,
 }
@@ -213,16 +237,17 @@ async fn accept(
     let Outcome { parsed, tag, fresh_for } = outcome;
     let now = service.now();
     let mut write = service.store.write().await?;
-    let version = versions::next(&mut write, now).await?;
+    let version = versions::allocate(&mut write, now).await?;
     let all = issuers::list(&mut write).await?;
-    // The settings may have dropped it meanwhile.
+    // A server with a newer configuration may have removed the issuer in between.
     let Some(mut record) = all.iter().find(|record| record.issuer == name).cloned() else {
         return Ok(Refreshed::Same);
     };
-    let Parsed { keys, skipped } =
-        parsed.unwrap_or_else(|| Parsed { keys: record.keys.clone(), skipped: record.skipped.clone() });
+    let ParsedJwks { keys, skipped } =
+        parsed.unwrap_or_else(|| ParsedJwks { keys: record.keys.clone(), skipped: record.skipped.clone() });
     let others = all.iter().filter(|other| other.issuer != name);
-    if others.map(|other| size(&other.issuer, &other.keys)).sum::<usize>() + size(name, &keys) > MOST_BYTES {
+    if others.map(|other| size(&other.issuer, &other.keys)).sum::<usize>() + size(name, &keys) > MAX_KEY_BYTES
+    {
         drop(write);
         let error = RefreshError::TooLarge;
         fail(service, name, &error).await?;
@@ -242,21 +267,26 @@ async fn accept(
         let action = "issuer.keys";
         audit::append(&mut write, audit::Change { at: now, actor, action, target: name, detail }).await?;
         write.commit().await?;
-        service.settle(version).await;
+        service.wait_published(version).await;
         return Ok(Refreshed::Changed(version));
     }
-    unversioned(service, write, &record).await?;
+    save_without_new_version(service, write, &record).await?;
     Ok(Refreshed::Same)
 }
 
-/// Nothing that edges need know: the version that was taken is given back.
-async fn unversioned(service: &Service, write: Write, record: &IssuerRecord) -> Result<(), StoreError> {
+/// Saves a record that does not change the bundle: the transaction with the new version is rolled back first.
+async fn save_without_new_version(
+    service: &Service,
+    write: Write,
+    record: &IssuerRecord,
+) -> Result<(), StoreError> {
     drop(write);
     let mut write = service.store.write().await?;
     issuers::update(&mut write, record).await?;
     write.commit().await
 }
 
+/// Records a failure.
 async fn fail(service: &Service, name: &str, error: &RefreshError) -> Result<(), StoreError> {
     let now = service.now().seconds();
     let mut write = service.store.write().await?;
@@ -268,30 +298,18 @@ async fn fail(service: &Service, name: &str, error: &RefreshError) -> Result<(),
     write.commit().await
 }
 
-/// Twice as long after each failure, spread by a quarter so that many do not come back together.
+/// Returns the delay after a number of failures, in seconds: it doubles with each failure, with a jitter of a quarter.
 fn backoff(failures: u64) -> u64 {
     let doublings = u32::try_from(failures.saturating_sub(1)).unwrap_or(u32::MAX).min(16);
-    let usual = FIRST_RETRY.saturating_mul(1 << doublings).min(LAST_RETRY);
+    let usual = MIN_RETRY_DELAY_SECS.saturating_mul(1 << doublings).min(MAX_RETRY_DELAY_SECS);
     let [spread] = *random::bytes::<1>();
     usual + usual * u64::from(spread) / 1024
 }
 
-/// In a bundle: lengths, names and key, the names once for each key.
+/// Returns the size of keys in a bundle: lengths, names and key material, where each key repeats the issuer.
 fn size(issuer: &str, keys: &[IssuerKey]) -> usize {
     keys.iter().map(|key| 5 + issuer.len() + key.kid.len() + key.key.len() * 3 / 4).sum()
 }
-
-/// Of the 64 KiB of an object; the rest is for our own keys.
-const MOST_BYTES: usize = 56 * 1024;
-
-/// How long one attempt may take until another replica may try.
-const CLAIM: u64 = 60;
-
-/// An unknown `kid` must not make us ask an issuer more often.
-const BETWEEN: u64 = 10;
-
-const FIRST_RETRY: u64 = 5;
-const LAST_RETRY: u64 = 900;
 
 #[cfg(test)]
 mod tests {

@@ -1,10 +1,10 @@
 use super::Service;
 use crate::{
-    model::AuditLine,
+    model::AuditEntry,
     store::{StoreError, audit},
 };
 
-/// The newest lines, newest first.
-pub async fn list_audit(service: &Service, limit: u32) -> Result<Vec<AuditLine>, StoreError> {
+/// Returns the newest audit entries, newest first.
+pub async fn list_audit(service: &Service, limit: u32) -> Result<Vec<AuditEntry>, StoreError> {
     audit::newest(&mut service.store.reader().await?, limit).await
 }

@@ -4,7 +4,7 @@ use crate::{
     store::{StoreError, auth_keys},
 };
 
-/// Those of an operator, or all.
+/// Returns a page of the AuthKeys of an operator, or of all.
 pub async fn list_auth_keys(
     service: &Service,
     of: Option<&OperatorId>,
@@ -13,7 +13,7 @@ pub async fn list_auth_keys(
     auth_keys::page(&mut service.store.reader().await?, of, false, page).await
 }
 
-/// Those of an operator's root user.
+/// Returns a page of the AuthKeys of an operator's root user.
 pub async fn list_root_auth_keys(
     service: &Service,
     of: &OperatorId,
@@ -22,6 +22,7 @@ pub async fn list_root_auth_keys(
     auth_keys::page(&mut service.store.reader().await?, Some(of), true, page).await
 }
 
+/// Finds an AuthKey.
 pub async fn find_auth_key(service: &Service, id: &AuthKeyId) -> Result<Option<AuthKey>, StoreError> {
     auth_keys::find(&mut service.store.reader().await?, id).await
 }

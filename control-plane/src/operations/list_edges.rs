@@ -6,40 +6,46 @@ use crate::{
     store::{StoreError, edges, revocations, versions, watermarks},
 };
 
-/// The edges, and what they are measured by.
+/// A page of edges, with the versions that they are compared with.
 #[derive(Debug)]
 pub struct Fleet {
-    /// The latest version there is.
+    /// The latest version of the store.
     pub version: u64,
-    /// The latest version that is older than the lifetime of a manifest: a live edge has had the time to take it.
+    /// The latest version that is older than the lifetime of a manifest. Every live edge should enforce it.
     pub due: u64,
+    /// The edges.
     pub members: Vec<Member>,
-    /// Where the next page begins; none at the end.
+    /// The start of the next page; `None` on the last page.
     pub next: Option<String>,
 }
 
+/// An edge with its state.
 #[derive(Debug)]
 pub struct Member {
+    /// The edge.
     pub edge: Edge,
+    /// Its state.
     pub state: EdgeState,
-    /// How many revocations and watermarks are newer than what it enforces; none of one that never asked, or that holds
-    /// what was never published here.
+    /// The number of revocations and watermarks that are newer than the enforced version; `None` if the edge has no bundle,
+    /// or one that this installation has not published.
     pub behind: Option<u64>,
 }
 
+/// The state of an edge.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum EdgeState {
-    /// Enrolled, but it never asked for a manifest.
+    /// The edge has never requested a manifest.
     Unseen,
-    /// It asked within the lifetime of a manifest, and what it holds is younger than that.
+    /// The edge has requested a manifest within the lifetime of a manifest, and its bundle is not older than that.
     Live,
-    /// It asks, but what it holds is older than the lifetime of a manifest: nothing newer reaches it.
+    /// The edge requests manifests, but its bundle is older than the lifetime of a manifest.
     Stale,
-    /// It did not: what it holds is stale, if it runs.
+    /// The edge has not requested a manifest within the lifetime of a manifest.
     Silent,
 }
 
 impl EdgeState {
+    /// Returns the name in JSON and on the command line.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Unseen => "unseen",
@@ -51,12 +57,12 @@ impl EdgeState {
 }
 
 impl Fleet {
-    /// Whether all workers of an edge enforce the latest version.
+    /// Returns whether all workers of an edge enforce the latest version.
     pub fn is_current(&self, member: &Member) -> bool {
         enforces(&member.edge, self.version, self.version)
     }
 
-    /// Whether an edge asks, and has not taken what it has had the time to take.
+    /// Returns whether an edge requests manifests and still does not enforce a version that is due.
     pub fn is_overdue(&self, member: &Member) -> bool {
         matches!(member.state, EdgeState::Live | EdgeState::Stale) && {
             let enrolled = Time::from_seconds(member.edge.enrolled_at).millis();
@@ -65,13 +71,13 @@ impl Fleet {
     }
 }
 
-/// Whether all workers of an edge enforce this version. What is above the latest was never published here: nobody knows
-/// what it refuses.
+/// Returns whether all workers of an edge enforce a version. A version above the latest was not published by this
+/// installation, so it does not count.
 pub(super) fn enforces(edge: &Edge, version: u64, latest: u64) -> bool {
     edge.report.is_some_and(|report| report.version <= latest && report.enforces() >= version)
 }
 
-/// Who enforces what, and how far behind the store that is.
+/// Returns a page of the edges with their states.
 pub async fn list_edges(service: &Service, page: &Page) -> Result<Fleet, StoreError> {
     let now = service.now();
     let mut read = service.store.read().await?;
@@ -83,7 +89,7 @@ pub async fn list_edges(service: &Service, page: &Page) -> Result<Fleet, StoreEr
     let Paged { items, next } = edges::page(&mut read, page).await?;
     for edge in items {
         let behind = match edge.report.map(|report| report.enforces()) {
-            // What was never published here, and what is nothing.
+            // The edge has a version that this installation has not published, or no bundle.
             _ if edge.report.is_some_and(|report| report.version > version || report.version == 0) => None,
             Some(enforced) if enforced < version => Some(
                 revocations::count_since(&mut read, enforced).await?
@@ -97,7 +103,7 @@ pub async fn list_edges(service: &Service, page: &Page) -> Result<Fleet, StoreEr
     Ok(Fleet { version, due, members, next })
 }
 
-/// All of them, read page by page.
+/// Returns all edges, read page by page.
 pub async fn list_all_edges(service: &Service) -> Result<Fleet, StoreError> {
     let mut fleet = list_edges(service, &Page::longest(None)).await?;
     while let Some(next) = fleet.next.take() {
@@ -108,11 +114,12 @@ pub async fn list_all_edges(service: &Service) -> Result<Fleet, StoreError> {
     Ok(fleet)
 }
 
+/// Determines the state of an edge.
 pub(super) fn state(service: &Service, edge: &Edge, now: Time) -> EdgeState {
     let lifetime = service.config.publisher.lifetime.get();
     match edge.last_seen_at {
         None => EdgeState::Unseen,
-        // Seconds, rounded down: an instant of the last one counts.
+        // The time of the last request is rounded down to seconds.
         Some(seen) if now > Time::from_seconds(seen.saturating_add(1)).plus(lifetime) => EdgeState::Silent,
         Some(_) if edge.report.and_then(bundle_of).is_some_and(|at| now > at.plus(lifetime)) => {
             EdgeState::Stale
@@ -121,12 +128,12 @@ pub(super) fn state(service: &Service, edge: &Edge, now: Time) -> EdgeState {
     }
 }
 
-/// When the bundle that an edge holds was signed; none of one that holds nothing yet, or does not tell.
+/// Returns when the bundle of an edge was signed; `None` if the edge has none, or does not report it.
 pub fn bundle_of(report: EdgeReport) -> Option<Time> {
     report.issued_at.filter(|at| report.version > 0 && *at > 0).map(Time::from_millis)
 }
 
-/// Whether an edge that is silent may still admit by what it holds.
+/// Returns whether a silent edge may still admit requests by its bundle.
 pub(super) fn may_admit(service: &Service, edge: &Edge, now: Time) -> bool {
     let config::Publisher { lifetime, outage_grace, .. } = &service.config.publisher;
     edge.last_seen_at.is_some_and(|seen| {

@@ -1,11 +1,12 @@
 use token::Fingerprint;
 
-use super::{Authority, RevokeError, Service, Target, revoke::unmetered};
+use super::{Authority, RevokeError, Service, Target, revoke::revoke_unmetered};
 use crate::model::{Actor, Subject};
 
+/// Why a logout failed.
 pub type LogoutError = RevokeError;
 
-/// The bearer of a token gives it up.
+/// Revokes a token on behalf of its bearer.
 pub async fn logout(
     service: &Service,
     subject: &Subject,
@@ -13,8 +14,10 @@ pub async fn logout(
 ) -> Result<(), LogoutError> {
     let actor = Actor::Token { subject: subject.clone(), fingerprint };
     let authority = Authority::Operator(subject.operator.clone());
-    match unmetered(service, &actor, &authority, Target::Fingerprint(fingerprint), Some("logout")).await {
-        // It has just expired: what was asked for holds.
+    match revoke_unmetered(service, &actor, &authority, Target::Fingerprint(fingerprint), Some("logout"))
+        .await
+    {
+        // A token that has just expired needs no revocation.
         Ok(_) | Err(RevokeError::NotFound) => Ok(()),
         Err(error) => Err(error),
     }

@@ -1,11 +1,11 @@
-//! The step that all issuing operations share: watermark, token, ledger.
+//! The step that all operations which issue tokens share: choose the time of issue, sign, and record.
 
 use std::{fmt, str::FromStr, time::Duration};
 
 use token::{Claims, Fingerprint, Operator, mint::SigningKey, secret::Secret};
 use tokio::time::sleep;
 
-use super::{Service, ledger::LedgerError, service::TakeUpError};
+use super::{Service, issuance_log::IssuanceLogError, service::TakeUpError};
 use crate::{
     config::Period,
     keys::KeyError,
@@ -14,20 +14,33 @@ use crate::{
     store::{NEVER, StoreError, coverage, gaps, issued::Inserted, watermarks},
 };
 
-/// How long a token lives: 1 second to 2 days, as Soracom has it; a day by default. Or until it is revoked.
+/// How often a token is signed again after its fingerprint prefix was taken or its second was covered.
+const MAX_ATTEMPTS: usize = 3;
+
+/// How often, and in which intervals, issuing waits for a watermark ahead of the clock: two seconds in total.
+const MAX_BACKOFFS: usize = 20;
+const BACKOFF: Duration = Duration::from_millis(100);
+
+/// How far the time of issue may lie ahead of the clock, in seconds: below the 5 seconds of clock difference that edges
+/// allow by default.
+pub(super) const MAX_ISSUE_SKEW_SECS: u64 = 2;
+
+/// The lifetime of a token: from 1 second to 2 days as in Soracom's API, one day by default, or unlimited.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Lifetime(u64);
 
 impl Lifetime {
-    /// Of those that end.
+    /// The longest limited lifetime.
     pub const LONGEST: Self = Self(172_800);
+    /// The unlimited lifetime: the token is valid until it is revoked.
     pub const NEVER: Self = Self(u64::MAX);
 
+    /// Returns the lifetime in seconds.
     pub const fn seconds(self) -> u64 {
         self.0
     }
 
-    /// None: it does not.
+    /// Returns the second of expiry, or `None` if the token never expires.
     const fn end(self, issued_at: u64) -> Option<u64> {
         match self {
             Self::NEVER => None,
@@ -61,19 +74,21 @@ impl FromStr for Lifetime {
     }
 }
 
+/// The lifetime is out of range.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BadLifetime;
 
 impl fmt::Display for BadLifetime {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a token lives from 1 second to 172800 seconds (48h), or `never` ends")
+        f.write_str("expected a lifetime from 1 to 172800 seconds (48h), or `never`")
     }
 }
 
 impl std::error::Error for BadLifetime {}
 
+/// The token to mint.
 #[derive(Debug)]
-pub(super) struct Order {
+pub(super) struct MintRequest {
     pub(super) subject: Subject,
     pub(super) auth_key: Option<AuthKeyId>,
     pub(super) session: Option<SessionId>,
@@ -81,26 +96,27 @@ pub(super) struct Order {
     pub(super) actor: Actor,
 }
 
-/// A token that is in the ledger and may be released.
+/// A token that is in the issuance log and may be released.
 #[derive(Debug)]
-pub(super) struct Minted {
+pub(super) struct MintedToken {
     pub(super) token: Secret,
     pub(super) issuance: Issuance,
 }
 
-pub(super) async fn mint(service: &Service, order: Order) -> Result<Minted, MintError> {
-    for _ in 0..ATTEMPTS {
+/// Signs a token, and records it in the issuance log.
+pub(super) async fn mint_token(service: &Service, request: MintRequest) -> Result<MintedToken, MintError> {
+    for _ in 0..MAX_ATTEMPTS {
         let keyring = service.keys.current();
-        let Some(issued_at) = next_instant(service, keyring.signer(), &order).await? else {
-            service.take_up_keys().await?;
+        let Some(issued_at) = first_issuable_second(service, keyring.signer(), &request).await? else {
+            service.reload_keys().await?;
             continue;
         };
-        let (token, issuance) = sign(service, keyring.signer(), &order, issued_at);
-        match service.ledger.enter(issuance.clone(), order.actor.clone()).await? {
-            Inserted::Yes => return Ok(Minted { token, issuance }),
-            // One chance in 2^64 per pair: another `jti` gives another fingerprint.
+        let (token, issuance) = sign(service, keyring.signer(), &request, issued_at);
+        match service.issuance_log.record(issuance.clone(), request.actor.clone()).await? {
+            Inserted::Yes => return Ok(MintedToken { token, issuance }),
+            // The probability is 2^-64 per pair. Another `jti` gives another fingerprint.
             Inserted::PrefixTaken => {}
-            // The base was being built just then: the next second is free. Or the key has ceased to sign.
+            // A base that was built in between covers the second, or the key has been retired.
             Inserted::Covered => {}
             Inserted::AuthKeyGone => return Err(MintError::AuthKeyGone),
         }
@@ -108,20 +124,20 @@ pub(super) async fn mint(service: &Service, order: Order) -> Result<Minted, Mint
     Err(MintError::PrefixTaken)
 }
 
-/// The first second that no watermark refuses and no base covers; none of a key that signs no more.
+/// Returns the first second that no watermark or gap refuses and no base covers, or `None` if the key signs no more.
 ///
-/// Normally that is now, and right after a revocation the next second: edges allow a few seconds of clock difference.
-/// Who revokes and issues in a loop would run ahead of what they allow, so issuing waits.
-async fn next_instant(
+/// Usually this is the present second, and the next one after a revocation, as edges allow a few seconds of clock
+/// difference. A caller that alternates revoke and issue would push `iat` past that limit, so issuing waits instead.
+async fn first_issuable_second(
     service: &Service,
     signer: &SigningKey,
-    order: &Order,
+    request: &MintRequest,
 ) -> Result<Option<u64>, MintError> {
     let mut reader = service.store.reader().await?;
     let kid = signer.kid();
     let watermark =
-        watermarks::latest(&mut reader, kid, &order.subject, order.auth_key.as_ref(), None).await?;
-    let covered = coverage::of(&mut reader, kid).await?;
+        watermarks::latest(&mut reader, kid, &request.subject, request.auth_key.as_ref(), None).await?;
+    let covered = coverage::floor_for(&mut reader, kid).await?;
     let gap = gaps::end(&mut reader).await?;
     drop(reader);
     if covered == Some(NEVER) {
@@ -129,16 +145,15 @@ async fn next_instant(
     }
     let earliest = watermark.as_ref().map(|watermark| watermark.instant).max(covered).max(gap);
     let earliest = earliest.map_or(0, |instant| instant.saturating_add(1));
-    for _ in 0..WAITS {
+    let mut backoff = IssueBackoff::default();
+    loop {
         let now = service.now().seconds();
-        if earliest <= now.saturating_add(AHEAD) {
+        if earliest <= now.saturating_add(MAX_ISSUE_SKEW_SECS) {
             return Ok(Some(earliest.max(now)));
         }
-        // More than anybody runs ahead by issuing and revoking in turn.
-        if earliest > now.saturating_add(AHEAD.saturating_mul(3)) {
+        if !backoff.wait(earliest, now).await {
             break;
         }
-        sleep(WAIT).await;
     }
     let refused_by = match watermark {
         Some(watermark) if watermark.instant.saturating_add(1) == earliest => Blocked::By(watermark.scope),
@@ -147,31 +162,52 @@ async fn next_instant(
     Err(MintError::Blocked(refused_by, earliest))
 }
 
-/// What keeps a credential from being issued before a second: the clock was ahead when that came to be.
+/// The pauses of an operation that issues a credential, while a watermark lies ahead of the clock.
+#[derive(Debug, Default)]
+pub(super) struct IssueBackoff {
+    count: usize,
+}
+
+impl IssueBackoff {
+    /// Pauses before the next attempt. Returns `false` without a pause if the attempts are used up, or if `earliest`, the
+    /// first issuable second, is further ahead than alternating revocations and issues can push it.
+    pub(super) async fn wait(&mut self, earliest: u64, now: u64) -> bool {
+        self.count = self.count.saturating_add(1);
+        if self.count > MAX_BACKOFFS || earliest > now.saturating_add(MAX_ISSUE_SKEW_SECS.saturating_mul(3)) {
+            return false;
+        }
+        sleep(BACKOFF).await;
+        true
+    }
+}
+
+/// Why no credential can be issued before a second. A clock that was ahead has caused it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Blocked {
+    /// The watermark of this scope refuses the credential.
     By(WatermarkScope),
-    /// The base knows all that the key signed by then.
+    /// The base covers everything that this key signed by then.
     Covered(String),
 }
 
 impl Blocked {
-    /// Until a second.
-    pub(super) fn tell(&self, until: u64, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    /// Writes the error text. `until` is the first issuable second.
+    pub(super) fn write_error(&self, until: u64, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::By(scope) => write!(f, "the watermark of {scope}")?,
             Self::Covered(kid) => write!(f, "the base of {kid}")?,
         }
         write!(
             f,
-            " lies in the future: nothing is issued before second {until}. A clock was ahead when that was made; \
-             `keystile clock repair` takes it back"
+            " is in the future: no credential can be issued before second {until}. A clock that was ahead has caused this; \
+             `keystile clock repair` corrects it"
         )
     }
 }
 
-fn sign(service: &Service, signer: &SigningKey, order: &Order, issued_at: u64) -> (Secret, Issuance) {
-    let Order { subject, auth_key, session, lifetime, actor: _ } = order;
+/// Signs a token. Returns it with its entry for the issuance log.
+fn sign(service: &Service, signer: &SigningKey, request: &MintRequest, issued_at: u64) -> (Secret, Issuance) {
+    let MintRequest { subject, auth_key, session, lifetime, actor: _ } = request;
     let claims = Claims {
         iss: service.config.tokens.issuer.clone(),
         sub: subject.to_string(),
@@ -197,16 +233,20 @@ fn sign(service: &Service, signer: &SigningKey, order: &Order, issued_at: u64) -
     (token, issuance)
 }
 
+/// Why a token could not be minted.
 #[derive(Debug)]
 pub enum MintError {
-    /// Another key signs by now, and it can't be used here.
+    /// The signing key was replaced, and the new one cannot be used here.
     Keys(KeyError),
+    /// The store cannot be read.
     Store(StoreError),
-    Ledger(LedgerError),
+    /// The token cannot be recorded.
+    Log(IssuanceLogError),
+    /// Every attempt gave a fingerprint whose prefix is taken.
     PrefixTaken,
-    /// It was deleted between its look-up and the entry in the ledger.
+    /// The AuthKey was deleted in between.
     AuthKeyGone,
-    /// Until a second.
+    /// No token can be issued before this second.
     Blocked(Blocked, u64),
 }
 
@@ -215,10 +255,10 @@ impl fmt::Display for MintError {
         match self {
             Self::Keys(error) => error.fmt(f),
             Self::Store(error) => error.fmt(f),
-            Self::Ledger(error) => error.fmt(f),
-            Self::PrefixTaken => f.write_str("no free fingerprint was found"),
+            Self::Log(error) => error.fmt(f),
+            Self::PrefixTaken => f.write_str("no free fingerprint prefix was found"),
             Self::AuthKeyGone => f.write_str("the AuthKey was deleted"),
-            Self::Blocked(by, until) => by.tell(*until, f),
+            Self::Blocked(by, until) => by.write_error(*until, f),
         }
     }
 }
@@ -228,7 +268,7 @@ impl std::error::Error for MintError {
         match self {
             Self::Keys(error) => error.source(),
             Self::Store(error) => error.source(),
-            Self::Ledger(error) => error.source(),
+            Self::Log(error) => error.source(),
             Self::PrefixTaken | Self::AuthKeyGone | Self::Blocked(..) => None,
         }
     }
@@ -249,17 +289,8 @@ impl From<TakeUpError> for MintError {
     }
 }
 
-impl From<LedgerError> for MintError {
-    fn from(error: LedgerError) -> Self {
-        Self::Ledger(error)
+impl From<IssuanceLogError> for MintError {
+    fn from(error: IssuanceLogError) -> Self {
+        Self::Log(error)
     }
 }
-
-const ATTEMPTS: usize = 3;
-
-/// Two seconds.
-pub(super) const WAITS: usize = 20;
-pub(super) const WAIT: Duration = Duration::from_millis(100);
-
-/// Below the 5 seconds of leeway that edges allow by default.
-pub(super) const AHEAD: u64 = 2;

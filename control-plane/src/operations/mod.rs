@@ -1,6 +1,6 @@
-//! What can be done: one verb, one transaction, one audit line. Verbs of one noun that are short share a file.
+//! The operations: each is one transaction with one audit entry. Short operations on the same subject share a file.
 //!
-//! Interfaces (API, CLI) call these and nothing below them, so they cannot behave differently.
+//! The interfaces (API, CLI) call operations only, and nothing below them, so they cannot behave differently.
 
 mod account_error;
 mod api_keys;
@@ -18,9 +18,9 @@ mod enroll_edge;
 mod exchange;
 mod initialize;
 mod inspect_token;
+mod issuance_log;
 mod issue;
 mod issuers;
-mod ledger;
 mod list_audit;
 mod list_auth_keys;
 mod list_edges;
@@ -30,7 +30,7 @@ mod operator_limits;
 mod operators;
 mod permit;
 mod rebase;
-mod regrant;
+mod recompute_grants;
 mod rehearse;
 mod remove_edge;
 mod renew_authority;

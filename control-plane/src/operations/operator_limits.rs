@@ -1,12 +1,12 @@
-//! What one operator may do, so that it takes no room or time of others.
+//! The limits of an operator, which protect the other operators.
 //!
-//! Rates are counted in memory, by each server for itself. What an operator has is counted in the store, in the
-//! transaction that adds to it, so that replicas agree. No revocation is refused for what others hold: past its share
-//! those of single tokens are merged (see [`super::revoke`]), and the operator makes no further AuthKey.
+//! Rates are counted in memory by each server. Items are counted in the store, in the transaction that adds one, so that
+//! replicas agree. No limit rejects a revocation: beyond the operator's share, revocations of single tokens are merged (see
+//! [`super::revoke`]), and the operator cannot create AuthKeys.
 
 use std::fmt;
 
-use super::{Service, collect::KEPT};
+use super::{Service, collect::EXPIRED_RETENTION_SECS};
 use crate::{
     clock::Time,
     config::Limits,
@@ -15,13 +15,14 @@ use crate::{
     store::{StoreError, Write, api_keys, auth_keys, operators, revocations, roles, shares, users},
 };
 
+/// The rate limits of all operators.
 #[derive(Debug)]
 pub(super) struct OperatorRates {
     pub(super) tokens: Rates<OperatorId>,
     pub(super) revocations: Rates<Revoker>,
 }
 
-/// The root user is counted apart, so that no other user keeps it from revoking.
+/// Who is counted. The root user is counted separately, so that other users cannot use up its revocations.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) struct Revoker {
     operator: OperatorId,
@@ -43,13 +44,16 @@ impl OperatorRates {
     }
 }
 
-/// An operator has as many as it may.
+/// An operator or user has reached a limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LimitReached {
+    /// What is limited.
     pub what: Limited,
+    /// The limit.
     pub limit: u64,
 }
 
+/// What the limits count.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Limited {
     AuthKeys,
@@ -65,34 +69,34 @@ impl fmt::Display for LimitReached {
         match what {
             Limited::AuthKeys => write!(
                 f,
-                "the user has {limit} AuthKeys, as many as `limits.auth_keys` allows; delete one that is no longer used"
+                "the user has {limit} AuthKeys, the maximum of `limits.auth_keys`; delete unused ones first"
             ),
             Limited::ApiKeys => write!(
                 f,
-                "the operator has {limit} API keys, as many as `limits.api_keys` allows; delete some that are no longer used"
+                "the operator has {limit} API keys, the maximum of `limits.api_keys`; delete unused ones first"
             ),
             Limited::Users => {
                 write!(
                     f,
-                    "the operator has {limit} users, as many as `limits.users` allows; delete some first"
+                    "the operator has {limit} users, the maximum of `limits.users`; delete unused ones first"
                 )
             }
             Limited::Roles => {
                 write!(
                     f,
-                    "the operator has {limit} roles, as many as `limits.roles` allows; delete some first"
+                    "the operator has {limit} roles, the maximum of `limits.roles`; delete unused ones first"
                 )
             }
             Limited::Revocations => write!(
                 f,
-                "edges hold {limit} revocations of this operator, as many as `limits.revocations` allows; it makes no \
+                "the operator has {limit} revocations in the bundle, the maximum of `limits.revocations`; it cannot create \
                  AuthKeys until some have expired"
             ),
         }
     }
 }
 
-/// Whether a user may have one more AuthKey. In a transaction that holds the version.
+/// Checks whether a user may have another AuthKey. The transaction must have the version lock.
 pub(super) async fn allow_auth_key(
     service: &Service,
     write: &mut Write,
@@ -103,7 +107,7 @@ pub(super) async fn allow_auth_key(
     if reached(limit, auth_keys::count(write, subject, limit).await?) {
         return Ok(Err(LimitReached { what: Limited::AuthKeys, limit }));
     }
-    // Each leaves a watermark when it is deleted.
+    // Deleting an AuthKey adds a watermark, which counts as a revocation.
     if share_used_up(service, write, &subject.operator, now).await? {
         let limit = service.config.limits.revocations;
         return Ok(Err(LimitReached { what: Limited::Revocations, limit }));
@@ -111,7 +115,7 @@ pub(super) async fn allow_auth_key(
     Ok(Ok(()))
 }
 
-/// Whether an operator may have one more of these. In a transaction that holds the version.
+/// Checks whether an operator may have another item. The transaction must have the version lock.
 pub(super) async fn allow(
     service: &Service,
     write: &mut Write,
@@ -128,7 +132,7 @@ pub(super) async fn allow(
     Ok(if reached(limit, have) { Err(LimitReached { what, limit }) } else { Ok(()) })
 }
 
-/// Whether edges hold as much of an operator as they are to.
+/// Returns whether an operator has reached its limit of revocations in the bundle.
 pub(super) async fn share_used_up(
     service: &Service,
     write: &mut Write,
@@ -139,18 +143,18 @@ pub(super) async fn share_used_up(
     Ok(limit > 0 && reached(limit, shares::held(write, operator, now).await?))
 }
 
-/// Counts the revocation of a credential that expires at this second.
+/// Counts a revocation of a credential that expires at this second.
 pub(super) async fn count_revocation(
     write: &mut Write,
     operator: &OperatorId,
     expires_at: u64,
 ) -> Result<(), StoreError> {
-    shares::add(write, operator, expires_at.saturating_add(KEPT)).await
+    shares::add(write, operator, expires_at.saturating_add(EXPIRED_RETENTION_SECS)).await
 }
 
-/// Whether a watermark of the scope would be one more that counts.
-pub(super) async fn counts_anew(write: &mut Write, scope: &WatermarkScope) -> Result<bool, StoreError> {
-    // Of others there are no more than users.
+/// Returns whether a watermark of the scope would be a new one that counts.
+pub(super) async fn counts_as_new(write: &mut Write, scope: &WatermarkScope) -> Result<bool, StoreError> {
+    // Watermarks of other scopes are bounded by the number of users.
     let counts = matches!(scope, WatermarkScope::AuthKey(_) | WatermarkScope::Session(_));
     Ok(counts && !crate::store::watermarks::exists(write, scope).await?)
 }
@@ -159,15 +163,18 @@ const fn reached(limit: u64, have: u64) -> bool {
     limit > 0 && have >= limit
 }
 
-/// What edges hold, and whose most of it is.
+/// The size of the installation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Load {
+    /// The number of operators.
     pub operators: u64,
+    /// The number of revocations.
     pub revocations: u64,
-    /// The operator with the most revocations that count for it.
+    /// The operator with the most counted revocations, and their number.
     pub largest: Option<(OperatorId, u64)>,
 }
 
+/// Counts operators and revocations.
 pub async fn load(service: &Service) -> Result<Load, StoreError> {
     let mut read = service.store.read().await?;
     Ok(Load {

@@ -6,7 +6,7 @@ use crate::{
     store::{StoreError, audit, operators},
 };
 
-/// A new operator, whose root user has no AuthKey yet.
+/// Creates an operator. Its root user has no AuthKey yet.
 pub async fn create_operator(
     service: &Service,
     actor: &Actor,
@@ -28,10 +28,12 @@ pub async fn create_operator(
     Ok(id)
 }
 
+/// Returns a page of the operators.
 pub async fn list_operators(service: &Service, page: &Page) -> Result<Paged<Operator>, StoreError> {
     operators::page(&mut service.store.reader().await?, page).await
 }
 
+/// Finds an operator.
 pub async fn find_operator(service: &Service, id: &OperatorId) -> Result<Operator, AccountError> {
     operators::find(&mut service.store.reader().await?, id).await?.ok_or(AccountError::OperatorUnknown)
 }

@@ -1,4 +1,10 @@
-use std::{collections::BTreeMap, fmt, time::Duration};
+//! Compaction: builds the blocks of the base from the issuance log and the revocations.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    time::Duration,
+};
 
 use bundle::{
     Coverage, ExpiryRange,
@@ -15,22 +21,38 @@ use tokio::{
 use super::Service;
 use crate::{
     clock::Time,
-    model::{Actor, BaseBlock},
+    model::{Actor, BaseBlockRow},
     store::{NEVER, StoreError, audit, blocks, coverage, issued, revocations, signing_keys, versions},
 };
 
+/// The width of a block in seconds of expiry. The tokens of two days, the longest lifetime, take nine blocks. A block is
+/// dropped without a download when it expires, and built again only if credentials that it covers were revoked.
+const BUCKET_SECS: u64 = 6 * 3600;
+
+/// The duration of the build lease: a crashed builder blocks others for at most this. Building 100 million entries takes
+/// minutes, so the lease is renewed.
+const LEASE: Duration = Duration::from_secs(60);
+
+/// How often the build lease is renewed.
+const RENEWAL_INTERVAL: Duration = Duration::from_secs(15);
+
+/// Why the base could not be built.
 #[derive(Debug)]
 pub enum RebaseError {
+    /// Another process is building it.
     UnderWay,
-    /// The building took a break so long that somebody else may have built meanwhile.
+    /// The build lease expired during the build, so another process may have built the base in between.
     ClaimLost,
+    /// A block cannot be built.
     Block(BlockError),
-    /// The thread that builds ended before its time.
+    /// The thread that builds the blocks panicked.
     Ended,
+    /// The store cannot be read or written.
     Store(StoreError),
 }
 
 impl RebaseError {
+    /// Returns the error code.
     pub const fn code(&self) -> &'static str {
         match self {
             Self::UnderWay => "rebase_under_way",
@@ -44,12 +66,12 @@ impl RebaseError {
 impl fmt::Display for RebaseError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::UnderWay => f.write_str("the base is being built already; wait for that to end"),
-            Self::ClaimLost => {
-                f.write_str("the building was suspended for so long that nothing was installed")
+            Self::UnderWay => {
+                f.write_str("another process is already building the base; retry when it has finished")
             }
-            Self::Block(error) => write!(f, "the base can't be built: {error}"),
-            Self::Ended => f.write_str("building the base was cut short"),
+            Self::ClaimLost => f.write_str("the build lease expired during the build; nothing was installed"),
+            Self::Block(error) => write!(f, "cannot build the base: {error}"),
+            Self::Ended => f.write_str("the thread that builds the base panicked"),
             Self::Store(error) => error.fmt(f),
         }
     }
@@ -76,79 +98,83 @@ impl From<BlockError> for RebaseError {
     }
 }
 
-/// The blocks that were built; those that had nothing to take in stay as they are.
+/// The result of a compaction. Blocks without new revocations are not built again.
 #[derive(Debug)]
 pub struct Rebased {
-    /// The first bundle with them; none when nothing was built.
+    /// The first bundle with the new blocks; `None` if none was built.
     pub version: Option<u64>,
-    pub blocks: Vec<BaseBlock>,
+    /// The new blocks.
+    pub blocks: Vec<BaseBlockRow>,
+    /// The size of the new blocks.
     pub bytes: usize,
 }
 
-/// Builds the base anew where it has revocations to take in.
+/// Builds the blocks of the base that have new revocations.
 ///
 /// ```text
-/// 1. claim            of several servers one builds
-/// 2. coverage         durable: no token is issued at or before this second any more
-/// 3. one moment       all that was issued, streamed in order of prefix; what is revoked by then
+/// 1. lease            one of several servers builds
+/// 2. coverage         durable: from now on no token is issued at or before this second
+/// 3. read             one transaction streams all issued credentials by prefix, and which of them are revoked
 /// 4. install          blocks, version, checkpoint in one transaction
 /// ```
-/// The claim is short, renewed while the building goes on, and given back in the transaction of 4: who was suspended
-/// until it ran out installs nothing over what another has built meanwhile.
+/// The lease is short, renewed during the build, and released in the transaction of step 4, so a builder whose lease
+/// expired while it was paused cannot overwrite a newer build.
 ///
-/// A crash before 4 leaves the old base and a coverage that only makes tokens a second younger. What is revoked or taken
-/// back meanwhile has a later version than the blocks speak of, so it goes on being said beside them.
+/// A crash before step 4 leaves the old base, and a coverage whose only effect is that tokens are dated a second later.
+/// Revocations and un-revocations during the build have a later version than the blocks, so they stay in the revocation
+/// list.
 pub async fn rebase(service: &Service, actor: &Actor) -> Result<Rebased, RebaseError> {
-    let claim = Claim::take(service).await?;
+    let lease = BuildLease::acquire(service).await?;
     let done = tokio::select! {
-        done = build(service, actor, &claim) => done,
-        lost = claim.keep(service) => Err(lost),
+        done = build(service, actor, &lease) => done,
+        lost = lease.renew_until_lost(service) => Err(lost),
     };
     if !matches!(done, Ok(Rebased { version: Some(_), .. })) {
-        claim.release(service).await?;
+        lease.release(service).await?;
     }
     if let Ok(Rebased { version: Some(version), .. }) = done {
-        service.settle(version).await;
+        service.wait_published(version).await;
     }
     done
 }
 
-/// The right to build: of several servers one has it.
-struct Claim {
-    /// Until when it is held now. Whoever changes or uses it holds the lock until the commit.
+/// The exclusive right to build the base.
+struct BuildLease {
+    /// When the lease expires. The mutex is locked until the commit of each transaction that reads or changes it.
     until: Mutex<Time>,
 }
 
-impl Claim {
-    async fn take(service: &Service) -> Result<Self, RebaseError> {
+impl BuildLease {
+    async fn acquire(service: &Service) -> Result<Self, RebaseError> {
         let now = service.now();
-        let until = now.plus(CLAIM);
+        let until = now.plus(LEASE);
         let mut write = service.store.write().await?;
-        if !versions::claim_rebase(&mut write, now, until).await? {
+        if !versions::acquire_build_lease(&mut write, now, until).await? {
             return Err(RebaseError::UnderWay);
         }
         write.commit().await?;
         Ok(Self { until: Mutex::new(until) })
     }
 
-    /// Renews it again and again; returns when it is lost.
-    async fn keep(&self, service: &Service) -> RebaseError {
+    /// Renews the lease periodically, and returns when it is lost.
+    async fn renew_until_lost(&self, service: &Service) -> RebaseError {
         loop {
-            sleep(RENEWAL).await;
+            sleep(RENEWAL_INTERVAL).await;
             match self.renew(service).await {
                 Ok(true) => {}
                 Ok(false) => return RebaseError::ClaimLost,
-                // It holds for a while yet; whether it does is asked again when the blocks are installed.
-                Err(error) => tracing::warn!(error.code = error.code(), "a claim could not be renewed"),
+                // The lease is still valid for a while, and is checked again when the blocks are installed.
+                Err(error) => tracing::warn!(error.code = error.code(), "cannot renew the build lease"),
             }
         }
     }
 
+    /// Renews the lease. Returns `false` if it was lost.
     async fn renew(&self, service: &Service) -> Result<bool, StoreError> {
         let mut held = self.until.lock().await;
-        let until = service.now().plus(CLAIM);
+        let until = service.now().plus(LEASE);
         let mut write = service.store.write().await?;
-        let renewed = versions::renew_rebase(&mut write, *held, until).await?;
+        let renewed = versions::renew_build_lease(&mut write, *held, until).await?;
         write.commit().await?;
         if renewed {
             *held = until;
@@ -159,20 +185,20 @@ impl Claim {
     async fn release(&self, service: &Service) -> Result<(), StoreError> {
         let held = self.until.lock().await;
         let mut write = service.store.write().await?;
-        versions::release_rebase(&mut write, *held).await?;
+        versions::release_build_lease(&mut write, *held).await?;
         write.commit().await
     }
 }
 
-/// Does it if enough has gathered, and nobody else does.
+/// Builds the base if enough revocations are outside it and no other process is building it.
 pub async fn rebase_if_due(service: &Service) -> Result<Option<Rebased>, RebaseError> {
     let after = usize::try_from(service.config.publisher.rebase_after).unwrap_or(usize::MAX);
     if after == 0 {
         return Ok(None);
     }
     let kids = own_kids(service).await?;
-    let gathered = revocations::outside_the_base(&mut service.store.reader().await?, &kids).await?;
-    if gathered.len() < after {
+    let outside = revocations::expiries_outside_base(&mut service.store.reader().await?, &kids).await?;
+    if outside.len() < after {
         return Ok(None);
     }
     match rebase(service, &Actor::System).await {
@@ -181,29 +207,30 @@ pub async fn rebase_if_due(service: &Service) -> Result<Option<Rebased>, RebaseE
     }
 }
 
-async fn build(service: &Service, actor: &Actor, claim: &Claim) -> Result<Rebased, RebaseError> {
+/// Does steps 2 to 4 of [`rebase`].
+async fn build(service: &Service, actor: &Actor, lease: &BuildLease) -> Result<Rebased, RebaseError> {
     let kids = own_kids(service).await?;
     let mut write = service.store.write().await?;
-    // A second that is over: whoever issues right now is hardly ever in its way.
-    let high = coverage::last_second(&mut write, service.now().seconds()).await?;
-    coverage::raise(&mut write, &kids, high).await?;
+    // The second is in the past, so tokens that are issued at this moment are rarely affected.
+    let high = coverage::latest_issued_second(&mut write, service.now().seconds()).await?;
+    coverage::raise_floor(&mut write, &kids, high).await?;
     write.commit().await?;
 
     let mut read = service.store.read().await?;
     let as_of = versions::current(&mut read).await?.number;
     let now = service.now();
-    let wanted = buckets(revocations::outside_the_base(&mut read, &kids).await?, now);
+    let wanted = expiry_buckets(revocations::expiries_outside_base(&mut read, &kids).await?, now);
     if wanted.is_empty() {
         return Ok(Rebased { version: None, blocks: Vec::new(), bytes: 0 });
     }
     let coverage: Vec<Coverage> =
         kids.iter().map(|kid| Coverage { kid: kid.clone(), iat_low: 0, iat_high: high }).collect();
-    // How many of which, so that shards get their size: a first walk, without the work.
+    // The first pass counts the entries of each block, which determines the sizes of its shards.
     let mut sizes: BTreeMap<u64, (usize, usize)> = BTreeMap::new();
     let is_covered = |kid: &String, issued_at: u64| issued_at <= high && kids.contains(kid);
     let mut from = Some(0);
     while let Some(prefix) = from {
-        let (members, next) = issued::universe(&mut read, prefix).await?;
+        let (members, next) = issued::page_by_prefix(&mut read, prefix).await?;
         for member in members.iter().filter(|member| is_covered(&member.kid, member.issued_at)) {
             let (revoked, good) = sizes.entry(bucket(member.expires_at)).or_default();
             *if member.revoked { revoked } else { good } += 1;
@@ -213,40 +240,42 @@ async fn build(service: &Service, actor: &Actor, claim: &Claim) -> Result<Rebase
     let mut builders = BTreeMap::new();
     for expires_from in wanted {
         let (revoked, good) = sizes.get(&expires_from).copied().unwrap_or_default();
-        // What never expires is in the last of all.
-        let next = Some(expires_from.saturating_add(BUCKET)).filter(|next| *next <= NEVER);
+        // The last block contains what never expires.
+        let next = Some(expires_from.saturating_add(BUCKET_SECS)).filter(|next| *next <= NEVER);
         let span = ExpiryRange { expires_from, expires_before: next.unwrap_or(u64::MAX) };
         let seed = format!("{expires_from}-{as_of}");
         builders
             .insert(expires_from, BlockBuilder::new(span, coverage.clone(), revoked, good, seed.as_bytes())?);
     }
-    // Solving equations is no work for the threads that answer requests.
+    // Building is too much work for the threads that serve requests.
     let (sender, receiver) = mpsc::channel(4);
-    let building = spawn_blocking(move || fill(builders, receiver));
+    let building = spawn_blocking(move || build_blocks(builders, receiver));
     let mut from = Some(0);
     while let Some(prefix) = from {
-        let (members, next) = issued::universe(&mut read, prefix).await?;
+        let (members, next) = issued::page_by_prefix(&mut read, prefix).await?;
         let members = members.into_iter().filter(|member| is_covered(&member.kid, member.issued_at));
-        let portion: Portion =
+        let batch: CredentialBatch =
             members.map(|member| (bucket(member.expires_at), member.fingerprint, member.revoked)).collect();
-        if sender.send(portion).await.is_err() {
+        if sender.send(batch).await.is_err() {
             break;
         }
         from = next;
     }
     drop((sender, read));
     let built = building.await.map_err(|_| RebaseError::Ended)??;
-    install(service, actor, claim, built, (as_of, high), &kids).await
+    install(service, actor, lease, built, (as_of, high), &kids).await
 }
 
-type Portion = Vec<(u64, Fingerprint, bool)>;
+/// Expiry bucket, fingerprint, and whether it is revoked.
+type CredentialBatch = Vec<(u64, Fingerprint, bool)>;
 
-fn fill(
+/// Builds the blocks from batches.
+fn build_blocks(
     mut builders: BTreeMap<u64, BlockBuilder>,
-    mut receiver: mpsc::Receiver<Portion>,
+    mut receiver: mpsc::Receiver<CredentialBatch>,
 ) -> Result<Vec<BuiltBlock>, BlockError> {
-    while let Some(portion) = receiver.blocking_recv() {
-        for (bucket, fingerprint, revoked) in portion {
+    while let Some(batch) = receiver.blocking_recv() {
+        for (bucket, fingerprint, revoked) in batch {
             if let Some(builder) = builders.get_mut(&bucket) {
                 builder.add(fingerprint, revoked)?;
             }
@@ -255,28 +284,29 @@ fn fill(
     builders.into_values().map(BlockBuilder::finish).collect()
 }
 
+/// Installs the blocks in one transaction, which also releases the lease.
 async fn install(
     service: &Service,
     actor: &Actor,
-    claim: &Claim,
+    lease: &BuildLease,
     built: Vec<BuiltBlock>,
     (as_of, high): (u64, u64),
     kids: &[String],
 ) -> Result<Rebased, RebaseError> {
     let coverage: Vec<(String, u64)> = kids.iter().map(|kid| (kid.clone(), high)).collect();
-    let held = claim.until.lock().await;
+    let held = lease.until.lock().await;
     let now = service.now();
     let mut write = service.store.write().await?;
-    let version = versions::next(&mut write, now).await?;
-    if !versions::release_rebase(&mut write, *held).await? {
+    let version = versions::allocate(&mut write, now).await?;
+    if !versions::release_build_lease(&mut write, *held).await? {
         return Err(RebaseError::ClaimLost);
     }
-    versions::settle(&mut write, version).await?;
+    versions::mark_checkpoint(&mut write, version).await?;
     let mut rows = Vec::new();
     let mut bytes = 0;
     for block in built {
         let ExpiryRange { expires_from, expires_before } = block.expiry_range();
-        let row = BaseBlock {
+        let row = BaseBlockRow {
             expires_from,
             expires_before,
             as_of,
@@ -302,8 +332,8 @@ async fn install(
     Ok(Rebased { version: Some(version), blocks: rows, bytes })
 }
 
-/// Keys whose tokens are all in the ledger, each from the moment it is released. API keys are not among them: at the edge
-/// nothing tells when one was issued, so no base could cover those that were and leave out those to come.
+/// Returns the signing keys of own tokens, all of which are in the issuance log. API keys are not covered by the base: an
+/// edge cannot determine when one was issued, so coverage up to a second would have no meaning.
 async fn own_kids(service: &Service) -> Result<Vec<String>, StoreError> {
     let mut reader = service.store.reader().await?;
     let mut kids: Vec<String> =
@@ -312,21 +342,15 @@ async fn own_kids(service: &Service) -> Result<Vec<String>, StoreError> {
     Ok(kids)
 }
 
-fn buckets(expiries: Vec<u64>, now: Time) -> std::collections::BTreeSet<u64> {
-    // What expires within the hour is not worth a download.
+/// Returns the start of each bucket that has new revocations.
+fn expiry_buckets(expiries: Vec<u64>, now: Time) -> BTreeSet<u64> {
+    // A block that expires within the hour is not worth a download.
     let soon = now.seconds().saturating_add(3600);
-    let buckets = expiries.into_iter().map(bucket);
-    buckets.filter(|expires_from| expires_from.saturating_add(BUCKET) > soon).collect()
+    let expiry_buckets = expiries.into_iter().map(bucket);
+    expiry_buckets.filter(|expires_from| expires_from.saturating_add(BUCKET_SECS) > soon).collect()
 }
 
+/// Returns the start of the bucket that an expiry belongs to.
 const fn bucket(expires_at: u64) -> u64 {
-    expires_at - expires_at % BUCKET
+    expires_at - expires_at % BUCKET_SECS
 }
-
-/// Six hours: the tokens of two days, which is the longest lifetime, take nine blocks; each goes without a download when
-/// it expires, and is built anew only while somebody revokes what it covers.
-const BUCKET: u64 = 6 * 3600;
-
-/// A builder that crashed is in nobody's way for longer. 100 million take minutes, so it is renewed meanwhile.
-const CLAIM: Duration = Duration::from_secs(60);
-const RENEWAL: Duration = Duration::from_secs(15);

@@ -1,8 +1,10 @@
+//! Self-test of the signing key.
+
 use token::{Claims, Operator, Unverified};
 
 use super::Service;
 
-/// Signs a token that nobody gets, expired and not in the ledger, and verifies it.
+/// Signs and verifies an expired token that is neither recorded nor released.
 pub fn rehearse(service: &Service) -> Result<(), token::Error> {
     let keyring = service.keys.current();
     let signer = keyring.signer();

@@ -8,9 +8,12 @@ use crate::{
     store::{StoreError, audit, edges, versions},
 };
 
+/// Why an edge could not be removed.
 #[derive(Debug)]
 pub enum RemoveEdgeError {
+    /// The edge does not exist.
     NotFound,
+    /// The store cannot be written.
     Store(StoreError),
 }
 
@@ -18,7 +21,7 @@ impl fmt::Display for RemoveEdgeError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NotFound => {
-                f.write_str("there is no such edge; `keystile edge list` shows those there are")
+                f.write_str("there is no such edge; `keystile edge list` shows the existing ones")
             }
             Self::Store(error) => error.fmt(f),
         }
@@ -40,11 +43,11 @@ impl From<StoreError> for RemoveEdgeError {
     }
 }
 
-/// From now on its credential gets it nothing; what it has goes stale.
+/// Removes an edge. Its credential is refused from now on, and its bundle goes stale.
 pub async fn remove_edge(service: &Service, actor: &Actor, id: &EdgeId) -> Result<(), RemoveEdgeError> {
     let mut write = service.store.write().await?;
-    // The journal beside the database takes up what has a later version than it knows.
-    let version = versions::next(&mut write, service.now()).await?;
+    // The new version makes the journal record the removal.
+    let version = versions::allocate(&mut write, service.now()).await?;
     if !edges::delete(&mut write, id).await? {
         return Err(RemoveEdgeError::NotFound);
     }
@@ -60,6 +63,6 @@ pub async fn remove_edge(service: &Service, actor: &Actor, id: &EdgeId) -> Resul
     )
     .await?;
     write.commit().await?;
-    service.settle(version).await;
+    service.wait_published(version).await;
     Ok(())
 }

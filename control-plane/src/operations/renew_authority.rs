@@ -10,10 +10,12 @@ use crate::{
     store::{StoreError, audit, versions},
 };
 
+/// Why a delegation could not be renewed.
 #[derive(Debug)]
 pub enum RenewAuthorityError {
+    /// A key file cannot be used.
     Keys(KeyError),
-    /// The new keys hold; what is missing is the line in the audit log.
+    /// The new keys are in effect, but the audit entry could not be written.
     Store(StoreError),
 }
 
@@ -47,8 +49,8 @@ impl From<StoreError> for RenewAuthorityError {
     }
 }
 
-/// Has the root delegate anew, to a new snapshot key or tail key if one is to be replaced. Running servers sign with it
-/// from the next manifest on; the key it replaces signs nothing that an edge would take, once the edge has seen that.
+/// Signs a new delegation with the root key, to a new snapshot key or tail key if one is to be replaced. Running servers use
+/// it from the next manifest on. An edge that has seen it rejects everything that the replaced key signs.
 pub async fn renew_authority(
     service: &Service,
     actor: &Actor,
@@ -61,7 +63,7 @@ pub async fn renew_authority(
     let authority = Authority::open(&service.home, audience)?;
     let mut write = service.store.write().await?;
     // Wakes the servers.
-    versions::next(&mut write, now).await?;
+    versions::allocate(&mut write, now).await?;
     let detail = json!({
         "epoch": epoch,
         "snapshot_key": authority.snapshot.public_key().to_string(),

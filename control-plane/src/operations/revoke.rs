@@ -1,3 +1,5 @@
+//! Revokes credentials by fingerprint or by watermark.
+
 use std::{fmt, time::Duration};
 
 use serde_json::json;
@@ -5,7 +7,7 @@ use token::{Fingerprint, Unverified};
 
 use super::{
     Service,
-    api_keys::{RESERVED_REASONS, hold, refuse_all},
+    api_keys::{RESERVED_REASONS, make_revocation_permanent, revoke_keys_in_scope},
     operator_limits,
     watermark::{raise, raise_to_now},
 };
@@ -18,27 +20,36 @@ use crate::{
     },
 };
 
+/// The limit of a reason, which is stored with each revocation and in the audit log. Bytes of UTF-8.
+const MAX_REASON_BYTES: usize = 500;
+
+/// Why a revocation failed.
 #[derive(Debug)]
 pub enum RevokeError {
-    /// Unknown, or another operator's: which of both is not told.
+    /// The credential is unknown, or another operator's. The error does not reveal which.
     NotFound,
-    /// The text presented as a token is none of ours.
+    /// The text is not a valid token of this installation.
     Token(token::Error),
+    /// The token is signed with a key of another installation.
     TokenKeyUnknown,
+    /// The instant is in the future.
     InstantInFuture,
+    /// The reason exceeds the limit.
     ReasonTooLong,
-    /// The reason is one that Keystile gives itself, and later takes back: see [`RESERVED_REASONS`].
+    /// Keystile uses this reason for revocations that can be taken back: see [`RESERVED_REASONS`].
     ReasonReserved,
-    /// It is the root user's, which only the root user refuses, or whoever holds the credential itself.
+    /// The credential is the root user's. Only the root user, or a caller that presents the credential, may revoke it.
     RootOnly,
-    /// The first 64 bits of the fingerprint are those of another credential, which would be refused too.
+    /// Another credential has the same first 64 bits of the fingerprint, and would be refused too.
     PrefixTaken,
-    /// The operator has revoked as often as it may in a minute; how long until the next.
+    /// The operator has reached its limit of revocations a minute. The next attempt can succeed after this time.
     TooMany(Duration),
+    /// The store cannot be read or written.
     Store(StoreError),
 }
 
 impl RevokeError {
+    /// Returns the error code.
     pub const fn code(&self) -> &'static str {
         match self {
             Self::NotFound => "not_found",
@@ -57,25 +68,26 @@ impl RevokeError {
 impl fmt::Display for RevokeError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::NotFound => f.write_str("nothing of that name was issued, or it has expired"),
+            Self::NotFound => f.write_str("unknown or expired credential"),
             Self::Token(error) => error.fmt(f),
-            Self::TokenKeyUnknown => f.write_str("the token is signed with a key that is not ours"),
-            Self::InstantInFuture => f.write_str("the instant lies in the future"),
-            Self::ReasonTooLong => write!(f, "`reason`: expected at most {LONGEST_REASON} bytes"),
+            Self::TokenKeyUnknown => f.write_str("the token is signed with an unknown key"),
+            Self::InstantInFuture => f.write_str("the instant is in the future"),
+            Self::ReasonTooLong => write!(f, "`reason`: expected at most {MAX_REASON_BYTES} bytes"),
             Self::ReasonReserved => write!(
                 f,
-                "`reason`: {} are reserved for what Keystile does by itself; use other words",
+                "`reason`: {} are reserved for revocations that Keystile makes itself; use another reason",
                 RESERVED_REASONS.map(|reason| format!("`{reason}`")).join(", ")
             ),
             Self::RootOnly => f.write_str(
-                "only the root user refuses what is the root user's, whatever was granted; a token may be refused by \
-                 whoever presents it as `token`",
+                "only the root user may revoke credentials of the root user, whatever permissions were granted; any caller \
+                 may revoke a token that it presents as `token`",
             ),
             Self::PrefixTaken => {
                 f.write_str("the first 64 bits of the fingerprint belong to another credential")
             }
             Self::TooMany(_) => f.write_str(
-                "this operator has revoked as often as it may in a minute; `subject` revokes all of a user at once",
+                "the operator has reached its limit of revocations a minute; `subject` revokes all credentials of a user \
+                 at once",
             ),
             Self::Store(error) => error.fmt(f),
         }
@@ -97,26 +109,25 @@ impl From<StoreError> for RevokeError {
     }
 }
 
-/// What is to be refused from now on.
+/// What to revoke.
 #[derive(Clone)]
 pub enum Target {
+    /// The credential of a fingerprint.
     Fingerprint(Fingerprint),
-    /// The token itself, in whose stead its fingerprint is kept.
+    /// A full token or API key. Only its fingerprint is stored.
     Token(String),
+    /// An API key, or everything that was issued for an AuthKey or a session up to now.
     Key(KeyId),
-    /// Everything that the subject was issued up to the instant; up to now without one.
-    Subject {
-        subject: Subject,
-        instant: Option<u64>,
-    },
-    /// Everything that a key signed up to now: a signing key, or the tag key of API keys.
+    /// Everything that was issued to a subject up to an instant, or up to now.
+    Subject { subject: Subject, instant: Option<u64> },
+    /// Everything that a signing key or tag key signed up to now.
     SigningKey(String),
-    /// Everything that was ever issued.
+    /// Everything that was issued up to now.
     Everything,
 }
 
 impl Target {
-    /// Whether the clock says what is refused.
+    /// Returns whether the revocation depends on the present time.
     pub const fn is_up_to_now(&self) -> bool {
         match self {
             Self::Fingerprint(_) | Self::Token(_) | Self::Key(KeyId::ApiKey(_)) => false,
@@ -139,16 +150,19 @@ impl fmt::Debug for Target {
     }
 }
 
-/// What the actor may revoke.
+/// The credentials that an actor may revoke.
 #[derive(Debug, Clone)]
 pub enum Authority {
+    /// The credentials of an operator.
     Operator(OperatorId),
-    /// Someone beside the data folder: also what the store does not know, such as what a restored backup lost.
+    /// All credentials, even those that the store lacks, as after a restored backup. For admins with access to the data
+    /// folder.
     Everything,
 }
 
 impl Authority {
-    pub(super) fn covers(&self, operator: &OperatorId) -> bool {
+    /// Returns whether credentials of the operator are included.
+    pub(super) fn includes(&self, operator: &OperatorId) -> bool {
         match self {
             Self::Operator(own) => own == operator,
             Self::Everything => true,
@@ -156,23 +170,28 @@ impl Authority {
     }
 }
 
-/// The refusal is durable, and part of every bundle from `version` on.
+/// A durable revocation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Revoked {
+    /// The first bundle with the revocation.
     pub version: u64,
+    /// What was revoked.
     pub what: What,
 }
 
+/// What was revoked.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum What {
+    /// One credential.
     Fingerprint(Fingerprint),
+    /// All credentials of a scope up to an instant.
     Scope(Watermark),
 }
 
-/// Refuses a credential, or all of a scope. Doing it again changes nothing and succeeds.
+/// Revokes a credential, or all credentials of a scope. A second call changes nothing and succeeds.
 ///
-/// A revocation is never lost for want of room. An operator whose revocations are as many as edges are to hold of it
-/// gets what it asks for, and more: instead of the token, all that its AuthKey was exchanged for until then.
+/// A revocation is never rejected because of the limit on an operator's revocations. Beyond the limit, revoking a token
+/// revokes everything that was issued for its AuthKey up to then, which needs one entry for all of them.
 pub async fn revoke(
     service: &Service,
     actor: &Actor,
@@ -183,58 +202,60 @@ pub async fn revoke(
     if let Actor::Token { subject, .. } = actor {
         service.rates.revocations.take(&subject.into()).map_err(RevokeError::TooMany)?;
     }
-    unmetered(service, actor, authority, target, reason).await
+    revoke_unmetered(service, actor, authority, target, reason).await
 }
 
-/// However often: who logs out has been counted when the token was issued.
-pub(super) async fn unmetered(
+/// Revokes without counting against the limit of revocations a minute. A logout was counted when its token was issued.
+pub(super) async fn revoke_unmetered(
     service: &Service,
     actor: &Actor,
     authority: &Authority,
     target: Target,
     reason: Option<&str>,
 ) -> Result<Revoked, RevokeError> {
-    if reason.is_some_and(|reason| reason.len() > LONGEST_REASON) {
+    if reason.is_some_and(|reason| reason.len() > MAX_REASON_BYTES) {
         return Err(RevokeError::ReasonTooLong);
     }
     if reason.is_some_and(|reason| RESERVED_REASONS.contains(&reason)) {
         return Err(RevokeError::ReasonReserved);
     }
     let mut write = service.store.write().await?;
-    let version = versions::next(&mut write, service.now()).await?;
-    // After the wait for the version: what was issued meanwhile is meant too.
+    let version = versions::allocate(&mut write, service.now()).await?;
+    // The time is taken after the wait for the version lock, so credentials that were issued in between are covered.
     let now = service.now();
     let (what, changed) = match target {
         Target::Fingerprint(fingerprint) => {
-            let scope = Scope { actor, authority, holds: false };
-            one(service, &mut write, scope, fingerprint, NEVER, reason, now, version).await?
+            let revoker = Revoker { actor, authority, presents_credential: false };
+            revoke_fingerprint(service, &mut write, revoker, fingerprint, NEVER, reason, now, version).await?
         }
         Target::Key(KeyId::ApiKey(id)) => {
             let key = api_keys::find(&mut write, id).await?.ok_or(RevokeError::NotFound)?;
-            let scope = Scope { actor, authority, holds: false };
-            one(service, &mut write, scope, key.fingerprint, NEVER, reason, now, version).await?
+            let revoker = Revoker { actor, authority, presents_credential: false };
+            revoke_fingerprint(service, &mut write, revoker, key.fingerprint, NEVER, reason, now, version)
+                .await?
         }
         Target::Token(text) => {
             let fingerprint = Fingerprint::of(text.as_bytes());
-            // An API key is a text that only its fingerprint tells us of.
+            // The text of an API key is recognized by its fingerprint only.
             let (fingerprint, expires_at) = match issued::find(&mut write, &fingerprint).await? {
                 Some(issuance) => (fingerprint, issuance.expires_at),
-                None => verify(service, &text)?,
+                None => verify_own_token(service, &text)?,
             };
-            let scope = Scope { actor, authority, holds: true };
-            one(service, &mut write, scope, fingerprint, expires_at, reason, now, version).await?
+            let revoker = Revoker { actor, authority, presents_credential: true };
+            revoke_fingerprint(service, &mut write, revoker, fingerprint, expires_at, reason, now, version)
+                .await?
         }
         Target::Key(id) => {
             let (scope, session) = owned_key(&mut write, actor, authority, id).await?;
             let merged = match session {
                 Some(issuance) if !watermarks::exists(&mut write, &scope).await? => {
-                    merge(service, &mut write, authority, &issuance, now, version).await?
+                    merge_into_watermark(service, &mut write, authority, &issuance, now, version).await?
                 }
                 _ => None,
             };
             match merged {
                 Some(merged) => merged,
-                None => all(service, &mut write, authority, scope, None, now, version).await?,
+                None => raise_watermark(service, &mut write, authority, scope, None, now, version).await?,
             }
         }
         Target::Subject { subject, instant } => {
@@ -242,22 +263,24 @@ pub(super) async fn unmetered(
             if !actor.may_manage(&subject) {
                 return Err(RevokeError::RootOnly);
             }
-            all(service, &mut write, authority, subject.into(), instant, now, version).await?
+            raise_watermark(service, &mut write, authority, subject.into(), instant, now, version).await?
         }
         Target::SigningKey(kid) => {
-            let known = matches!(authority, Authority::Everything) && is_own(&mut write, &kid).await?;
+            let known = matches!(authority, Authority::Everything) && is_own_key(&mut write, &kid).await?;
             let kid = if known { kid } else { return Err(RevokeError::NotFound) };
-            all(service, &mut write, authority, WatermarkScope::SigningKey(kid), None, now, version).await?
+            let scope = WatermarkScope::SigningKey(kid);
+            raise_watermark(service, &mut write, authority, scope, None, now, version).await?
         }
         Target::Everything if matches!(authority, Authority::Everything) => {
-            all(service, &mut write, authority, WatermarkScope::Global, None, now, version).await?
+            raise_watermark(service, &mut write, authority, WatermarkScope::Global, None, now, version)
+                .await?
         }
         Target::Everything => return Err(RevokeError::NotFound),
     };
     if !changed {
         drop(write);
         let version = versions::current(&mut service.store.reader().await?).await?.number;
-        service.settle(version).await;
+        service.wait_published(version).await;
         return Ok(Revoked { version, what });
     }
     let (target, instant) = match &what {
@@ -268,54 +291,56 @@ pub(super) async fn unmetered(
     audit::append(&mut write, audit::Change { at: now, actor, action: "revoke", target: &target, detail })
         .await?;
     write.commit().await?;
-    service.settle(version).await;
+    service.wait_published(version).await;
     Ok(Revoked { version, what })
 }
 
-/// Who refuses a single credential.
+/// Who revokes a single credential.
 #[derive(Clone, Copy)]
-struct Scope<'a> {
+struct Revoker<'a> {
     actor: &'a Actor,
     authority: &'a Authority,
-    /// Whether it presented the credential itself: whoever holds one may end it, whosever it is.
-    holds: bool,
+    /// True if the actor presented the credential itself, which always permits to revoke it.
+    presents_credential: bool,
 }
 
+/// Returns whether the fingerprint is that of the token which the actor is authenticated by.
 fn is_own_token(actor: &Actor, fingerprint: &Fingerprint) -> bool {
     matches!(actor, Actor::Token { fingerprint: own, .. } if own == fingerprint)
 }
 
-/// One fingerprint. What the store does not know is refused until `unknown`: it may be an API key that a restored backup
-/// lost, or a token of another issuer, and nothing tells when it ends.
-#[expect(clippy::too_many_arguments, reason = "what a transaction of this one operation knows")]
-async fn one(
+/// Revokes one fingerprint. The revocation of a credential that the store lacks is kept until `unknown_expiry`: it may be an
+/// API key that a restored backup has lost, or a token of another issuer.
+#[expect(clippy::too_many_arguments, reason = "they are the state of one transaction")]
+async fn revoke_fingerprint(
     service: &Service,
     write: &mut Write,
-    scope: Scope<'_>,
+    revoker: Revoker<'_>,
     fingerprint: Fingerprint,
-    unknown: u64,
+    unknown_expiry: u64,
     reason: Option<&str>,
     now: Time,
     version: u64,
 ) -> Result<(What, bool), RevokeError> {
-    let Scope { actor, authority, holds } = scope;
+    let Revoker { actor, authority, presents_credential } = revoker;
     let issuance = issued::find(write, &fingerprint).await?;
     let expires_at = match (issuance, authority) {
-        (Some(issuance), _) if authority.covers(&issuance.subject.operator) => {
+        (Some(issuance), _) if authority.includes(&issuance.subject.operator) => {
             let manages = actor.may_manage(&issuance.subject);
-            if !manages && !holds && !is_own_token(actor, &fingerprint) {
+            if !manages && !presents_credential && !is_own_token(actor, &fingerprint) {
                 return Err(RevokeError::RootOnly);
             }
-            // Whoever only holds a credential ends that one, and no other.
+            // A caller that only presents the credential may revoke no other credential.
             if manages
                 && revocations::find(write, &fingerprint).await?.is_none()
-                && let Some(merged) = merge(service, write, authority, &issuance, now, version).await?
+                && let Some(merged) =
+                    merge_into_watermark(service, write, authority, &issuance, now, version).await?
             {
                 return Ok(merged);
             }
             issuance.expires_at
         }
-        (None, Authority::Everything) => unknown,
+        (None, Authority::Everything) => unknown_expiry,
         _ => return Err(RevokeError::NotFound),
     };
     let revocation =
@@ -330,13 +355,13 @@ async fn one(
     {
         operator_limits::count_revocation(write, operator, expires_at).await?;
     }
-    let held = hold(write, &fingerprint, reason, now, version).await?;
-    Ok((What::Fingerprint(fingerprint), inserted || held))
+    let was_disabled = make_revocation_permanent(write, &fingerprint, reason, now, version).await?;
+    Ok((What::Fingerprint(fingerprint), inserted || was_disabled))
 }
 
-/// Where edges hold as much of the operator as they are to: a watermark of the AuthKey that the token was exchanged for,
-/// of which there are few. None where the token is to be revoked by itself, as all are that an admin issued.
-async fn merge(
+/// If the operator has reached its limit of revocations, raises the watermark of the AuthKey that the token was exchanged
+/// for. Returns `None` if the token must be revoked by itself, as are all tokens that an admin issued.
+async fn merge_into_watermark(
     service: &Service,
     write: &mut Write,
     authority: &Authority,
@@ -355,8 +380,8 @@ async fn merge(
     Ok(Some((What::Scope(watermark), raised)))
 }
 
-/// Everything of a scope up to an instant.
-async fn all(
+/// Revokes everything of a scope up to an instant, or up to now. Returns whether anything has changed.
+async fn raise_watermark(
     service: &Service,
     write: &mut Write,
     authority: &Authority,
@@ -365,7 +390,7 @@ async fn all(
     now: Time,
     version: u64,
 ) -> Result<(What, bool), RevokeError> {
-    let is_new = operator_limits::counts_anew(write, &scope).await?;
+    let is_new = operator_limits::counts_as_new(write, &scope).await?;
     let (until, (watermark, raised)) = match instant {
         Some(instant) if instant > now.seconds() => return Err(RevokeError::InstantInFuture),
         Some(instant) => (instant, raise(service, write, &scope, instant, now, version).await?),
@@ -376,12 +401,14 @@ async fn all(
     {
         operator_limits::count_revocation(write, operator, watermark.ends_at).await?;
     }
-    // Also where the watermark was there before: a key may have been disabled since, to be enabled later.
-    let refused = refuse_all(write, &watermark.scope, until, "revoked with its owner", now, version).await?;
+    // This applies even if the watermark was not raised: a key may have been disabled since, and could be enabled later.
+    let refused =
+        revoke_keys_in_scope(write, &watermark.scope, until, "revoked with its owner", now, version).await?;
     Ok((What::Scope(watermark), raised || refused.changed))
 }
 
-fn verify(service: &Service, text: &str) -> Result<(Fingerprint, u64), RevokeError> {
+/// Verifies a token that the store lacks. Returns its fingerprint and expiry.
+fn verify_own_token(service: &Service, text: &str) -> Result<(Fingerprint, u64), RevokeError> {
     let token = Unverified::parse(text.as_bytes()).map_err(RevokeError::Token)?;
     let keyring = service.keys.current();
     let key = keyring.verifying().iter().find(|key| key.kid() == token.kid());
@@ -389,12 +416,13 @@ fn verify(service: &Service, text: &str) -> Result<(Fingerprint, u64), RevokeErr
     Ok((authentic.fingerprint(), authentic.expires_at().unwrap_or(NEVER)))
 }
 
-async fn is_own(write: &mut Write, kid: &str) -> Result<bool, StoreError> {
+/// Returns whether the `kid` is that of a signing key or tag key.
+async fn is_own_key(write: &mut Write, kid: &str) -> Result<bool, StoreError> {
     Ok(signing_keys::list(write).await?.iter().any(|key| key.kid == kid)
         || tag_keys::list(write).await?.iter().any(|generation| generation.kid() == kid))
 }
 
-/// The scope; of a session, its latest token too.
+/// Returns the scope of an AuthKey or session that the actor may revoke, with the latest token of a session.
 async fn owned_key(
     write: &mut Write,
     actor: &Actor,
@@ -410,28 +438,26 @@ async fn owned_key(
             let issuance = issued::find_session(write, &id).await?.ok_or(RevokeError::NotFound)?;
             (issuance.subject.clone(), WatermarkScope::Session(id), Some(issuance))
         }
-        // It is one credential, revoked by its fingerprint.
+        // An API key is one credential, which is revoked by its fingerprint.
         KeyId::ApiKey(_) => return Err(RevokeError::NotFound),
     };
-    if !authority.covers(&owner.operator) {
+    if !authority.includes(&owner.operator) {
         return Err(RevokeError::NotFound);
     }
     if actor.may_manage(&owner) { Ok((scope, session)) } else { Err(RevokeError::RootOnly) }
 }
 
+/// Checks that the subject exists and is included in the authority.
 async fn owned_subject(
     write: &mut Write,
     authority: &Authority,
     subject: &Subject,
 ) -> Result<(), RevokeError> {
     let Subject { operator, user } = subject;
-    let known = authority.covers(operator)
+    let known = authority.includes(operator)
         && match user {
             None => operators::exists(write, operator).await?,
             Some(user) => operators::user_exists(write, operator, user).await?,
         };
     if known { Ok(()) } else { Err(RevokeError::NotFound) }
 }
-
-/// Of UTF-8: a remark, kept with each revocation and in the audit log.
-const LONGEST_REASON: usize = 500;

@@ -4,8 +4,8 @@ use super::{
     AccountError, Service,
     account_error::check_description,
     operator_limits::{self, Limited},
-    permit::written,
-    regrant::{Whose, compile, regrant},
+    permit::permission_json,
+    recompute_grants::{GrantTargets, compile, recompute_grants},
 };
 use crate::{
     clock::Time,
@@ -13,6 +13,7 @@ use crate::{
     store::{StoreError, Write, audit, operators, roles, versions},
 };
 
+/// Creates a role.
 pub async fn create_role(
     service: &Service,
     actor: &Actor,
@@ -25,7 +26,7 @@ pub async fn create_role(
     check_description(description)?;
     let now = service.now();
     let mut write = service.store.write().await?;
-    // So that two at once are counted one after the other.
+    // The lock serializes the check of the limit.
     versions::lock(&mut write).await?;
     if !operators::exists(&mut write, operator).await? {
         return Err(AccountError::OperatorUnknown);
@@ -42,12 +43,12 @@ pub async fn create_role(
     if !roles::insert(&mut write, &role).await? {
         return Err(AccountError::RoleTaken(id.clone()));
     }
-    let detail = json!({ "permission": written(Some(permission)), "description": description });
-    tell(&mut write, now, actor, "role.create", operator, id, detail).await?;
+    let detail = json!({ "permission": permission_json(Some(permission)), "description": description });
+    append_audit(&mut write, now, actor, "role.create", operator, id, detail).await?;
     Ok(write.commit().await?)
 }
 
-/// Holds for whoever has the role, from the version that is returned. A description that is not given stays.
+/// Replaces the permissions of a role, and its description if one is given. Returns the first version with the change.
 pub async fn update_role(
     service: &Service,
     actor: &Actor,
@@ -60,19 +61,20 @@ pub async fn update_role(
     check_description(description)?;
     let now = service.now();
     let mut write = service.store.write().await?;
-    let version = versions::next(&mut write, now).await?;
+    let version = versions::allocate(&mut write, now).await?;
     if !roles::update(&mut write, operator, id, description, permission, now.seconds()).await? {
         return Err(AccountError::RoleUnknown(id.clone()));
     }
-    let changed = regrant(&mut write, operator, Whose::Holders(id), version).await?;
-    let detail = json!({ "permission": written(Some(permission)), "grants": changed, "version": version });
-    tell(&mut write, now, actor, "role.update", operator, id, detail).await?;
+    let changed = recompute_grants(&mut write, operator, GrantTargets::RoleHolders(id), version).await?;
+    let detail =
+        json!({ "permission": permission_json(Some(permission)), "grants": changed, "version": version });
+    append_audit(&mut write, now, actor, "role.update", operator, id, detail).await?;
     write.commit().await?;
-    service.settle(version).await;
+    service.wait_published(version).await;
     Ok(version)
 }
 
-/// Takes the role from everybody who has it, too.
+/// Deletes a role, and detaches it from all users. Returns the first version with the change.
 pub async fn delete_role(
     service: &Service,
     actor: &Actor,
@@ -81,29 +83,29 @@ pub async fn delete_role(
 ) -> Result<u64, AccountError> {
     let now = service.now();
     let mut write = service.store.write().await?;
-    let version = versions::next(&mut write, now).await?;
+    let version = versions::allocate(&mut write, now).await?;
     if roles::delete(&mut write, operator, Some(id)).await? == 0 {
         return Err(AccountError::RoleUnknown(id.clone()));
     }
-    let changed = regrant(&mut write, operator, Whose::Everybody, version).await?;
+    let changed = recompute_grants(&mut write, operator, GrantTargets::AllUsers, version).await?;
     let detail = json!({ "grants": changed, "version": version });
-    tell(&mut write, now, actor, "role.delete", operator, id, detail).await?;
+    append_audit(&mut write, now, actor, "role.delete", operator, id, detail).await?;
     write.commit().await?;
-    service.settle(version).await;
+    service.wait_published(version).await;
     Ok(version)
 }
 
-/// Gives a user a role. Doing it again changes nothing and succeeds.
+/// Attaches a role to a user. A second call changes nothing and succeeds.
 pub async fn attach_role(
     service: &Service,
     actor: &Actor,
     subject: &Subject,
     id: &RoleId,
 ) -> Result<(), AccountError> {
-    let (operator, user) = named(subject)?;
+    let (operator, user) = require_user(subject)?;
     let now = service.now();
     let mut write = service.store.write().await?;
-    let version = versions::next(&mut write, now).await?;
+    let version = versions::allocate(&mut write, now).await?;
     if !operators::user_exists(&mut write, operator, user).await? {
         return Err(AccountError::UserUnknown(subject.clone()));
     }
@@ -113,35 +115,37 @@ pub async fn attach_role(
     if !roles::attach(&mut write, operator, user, id).await? {
         return Ok(());
     }
-    regrant(&mut write, operator, Whose::User(user), version).await?;
+    recompute_grants(&mut write, operator, GrantTargets::User(user), version).await?;
     let detail = json!({ "user": subject.to_string(), "version": version });
-    tell(&mut write, now, actor, "role.attach", operator, id, detail).await?;
+    append_audit(&mut write, now, actor, "role.attach", operator, id, detail).await?;
     write.commit().await?;
-    service.settle(version).await;
+    service.wait_published(version).await;
     Ok(())
 }
 
+/// Detaches a role from a user.
 pub async fn detach_role(
     service: &Service,
     actor: &Actor,
     subject: &Subject,
     id: &RoleId,
 ) -> Result<(), AccountError> {
-    let (operator, user) = named(subject)?;
+    let (operator, user) = require_user(subject)?;
     let now = service.now();
     let mut write = service.store.write().await?;
-    let version = versions::next(&mut write, now).await?;
+    let version = versions::allocate(&mut write, now).await?;
     if !roles::detach(&mut write, operator, user, id).await? {
         return Err(AccountError::NotAttached);
     }
-    regrant(&mut write, operator, Whose::User(user), version).await?;
+    recompute_grants(&mut write, operator, GrantTargets::User(user), version).await?;
     let detail = json!({ "user": subject.to_string(), "version": version });
-    tell(&mut write, now, actor, "role.detach", operator, id, detail).await?;
+    append_audit(&mut write, now, actor, "role.detach", operator, id, detail).await?;
     write.commit().await?;
-    service.settle(version).await;
+    service.wait_published(version).await;
     Ok(())
 }
 
+/// Returns a page of the roles of an operator.
 pub async fn list_roles(
     service: &Service,
     operator: &OperatorId,
@@ -150,7 +154,7 @@ pub async fn list_roles(
     roles::page(&mut service.store.reader().await?, operator, page).await
 }
 
-/// A role and who has it.
+/// Finds a role with the users that have it.
 pub async fn find_role(
     service: &Service,
     operator: &OperatorId,
@@ -163,12 +167,14 @@ pub async fn find_role(
     Ok((role, attached.into_iter().filter(|(_, held)| held == id).map(|(user, _)| user).collect()))
 }
 
-fn named(subject: &Subject) -> Result<(&OperatorId, &UserName), AccountError> {
+/// Returns operator and user, or an error for the root user.
+fn require_user(subject: &Subject) -> Result<(&OperatorId, &UserName), AccountError> {
     let Subject { operator, user } = subject;
     Ok((operator, user.as_ref().ok_or_else(|| AccountError::Root(operator.clone()))?))
 }
 
-async fn tell(
+/// Appends an audit entry about a role.
+async fn append_audit(
     write: &mut Write,
     at: Time,
     actor: &Actor,

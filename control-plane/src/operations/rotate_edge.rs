@@ -11,10 +11,17 @@ use crate::{
     store::{StoreError, Write, audit, edges, versions},
 };
 
+/// How long the earlier credentials may stay valid.
+const MAX_OVERLAP: Duration = Duration::from_secs(30 * 86_400);
+
+/// Why the credential of an edge could not be rotated.
 #[derive(Debug)]
 pub enum RotateEdgeError {
+    /// The edge does not exist.
     NotFound,
+    /// The overlap exceeds the limit.
     OverlapTooLong,
+    /// The store cannot be written.
     Store(StoreError),
 }
 
@@ -22,7 +29,7 @@ impl fmt::Display for RotateEdgeError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NotFound => {
-                f.write_str("there is no such edge; `keystile edge list` shows those there are")
+                f.write_str("there is no such edge; `keystile edge list` shows the existing ones")
             }
             Self::OverlapTooLong => {
                 write!(f, "expected an overlap of at most {} days", MAX_OVERLAP.as_secs() / 86_400)
@@ -51,26 +58,24 @@ impl From<StoreError> for RotateEdgeError {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OldCredential {
     /// When the new one is used for the first time, and after the overlap at the latest.
-    EndsOnUse {
-        overlap: Duration,
-    },
-    /// After the overlap: several processes share the credential, and take the new one up one after another.
-    EndsAfter {
-        overlap: Duration,
-    },
+    EndsOnUse { overlap: Duration },
+    /// After the overlap, for several processes that share the credential and get the new one at different times.
+    EndsAfter { overlap: Duration },
+    /// Immediately.
     EndsNow,
 }
 
+/// A new credential of an edge.
 #[derive(Debug)]
 pub struct RotatedEdge {
-    /// Shown once.
+    /// The credential. It is shown once.
     pub credential: Secret,
-    /// When the earlier ones end at the latest, in seconds since the Unix epoch.
+    /// When the earlier credentials end at the latest. Seconds since the Unix epoch.
     pub old_ends_at: u64,
 }
 
-/// Gives an edge another credential. Where the new one was lost before it was used, another call makes one more: those
-/// that are in use stay good as long as this call says.
+/// Generates another credential for an edge. If it is lost before it is used, call this again: the credentials in use stay
+/// valid as this call requests.
 pub async fn rotate_edge(
     service: &Service,
     actor: &Actor,
@@ -88,8 +93,8 @@ pub async fn rotate_edge(
     let credential = random::secret(CREDENTIAL_PREFIX);
     let mut write = service.store.write().await?;
     let now = service.now();
-    // The journal takes up what has a later version than it knows.
-    let version = versions::next(&mut write, now).await?;
+    // The new version makes the journal record the change.
+    let version = versions::allocate(&mut write, now).await?;
     let old_ends_at = now.plus(overlap).seconds();
     if !edges::replace_credential(&mut write, id, &credential.hash(), now.seconds()).await? {
         return Err(RotateEdgeError::NotFound);
@@ -102,16 +107,15 @@ pub async fn rotate_edge(
     let detail = json!({ "old_ends_at": old_ends_at, "old_ends_on_use": ends_on_use });
     append(&mut write, now, actor, "edge.rotate", id, detail).await?;
     write.commit().await?;
-    service.settle(version).await;
+    service.wait_published(version).await;
     Ok(RotatedEdge { credential, old_ends_at })
 }
 
-/// Ends the earlier credentials of an edge that was just seen with its new one. Whoever comes second finds nothing to
-/// do.
+/// Ends the earlier credentials of an edge that has used its new one. A second call changes nothing.
 pub(super) async fn finish_rotation(service: &Service, id: &EdgeId) -> Result<(), StoreError> {
     let mut write = service.store.write().await?;
     let now = service.now();
-    versions::next(&mut write, now).await?;
+    versions::allocate(&mut write, now).await?;
     if edges::end_credentials_that_end_on_use(&mut write, id, now.seconds()).await? {
         append(&mut write, now, &Actor::System, "edge.rotate.done", id, json!({})).await?;
         write.commit().await?;
@@ -119,6 +123,7 @@ pub(super) async fn finish_rotation(service: &Service, id: &EdgeId) -> Result<()
     Ok(())
 }
 
+/// Appends an audit entry about an edge.
 async fn append(
     write: &mut Write,
     at: Time,
@@ -129,6 +134,3 @@ async fn append(
 ) -> Result<(), StoreError> {
     audit::append(write, audit::Change { at, actor, action, target: id.as_str(), detail }).await
 }
-
-/// Longer than anybody needs to hand a file out.
-const MAX_OVERLAP: Duration = Duration::from_secs(30 * 86_400);

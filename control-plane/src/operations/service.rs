@@ -1,3 +1,5 @@
+//! The service: what operations work with, and how it is opened.
+
 use std::{
     fmt, mem,
     sync::{self, Arc, OnceLock, PoisonError},
@@ -12,7 +14,7 @@ use tokio::{
 };
 
 use super::{
-    ledger::Ledger,
+    issuance_log::IssuanceLog,
     operator_limits::OperatorRates,
     restore::{Merged, delete_again, merge},
     usage::Usage,
@@ -22,14 +24,23 @@ use crate::{
     clock::{Clock, Time},
     config::Config,
     home::Home,
-    journal::{COMMAND_PATIENCE, CatchUpError, Journal},
+    journal::{COMMAND_TIMEOUT, CatchUpError, Journal},
     keys::{self, KeyError, Keyring, Keys},
     publisher::Publications,
     random,
     store::{self, Age, Engine, Store, StoreError, installation::Installation},
 };
 
-/// What operations work with.
+/// How often the files of the database are checked: a replaced database is noticed this late at most.
+const FILE_CHECK_INTERVAL: Duration = Duration::from_secs(1);
+
+/// How long a successful probe write counts.
+const WRITE_PROBE_TTL: Duration = Duration::from_secs(1);
+
+/// How long an operation waits until its change is published.
+const PUBLISH_WAIT_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// The state that operations share.
 #[derive(Debug)]
 pub struct Service {
     pub(super) config: Config,
@@ -39,43 +50,43 @@ pub struct Service {
     pub(super) keys: Arc<Keys>,
     pub(super) journal: Journal,
     pub(super) root_key: String,
-    /// What tells this installation from others; none before its first server has served.
+    /// The id of the installation; `None` before its first server has started.
     pub(super) installation: Option<String>,
-    pub(super) ledger: Ledger,
+    pub(super) issuance_log: IssuanceLog,
     pub(super) usage: Usage,
     pub(super) rates: OperatorRates,
-    /// In the server; a command beside it leaves publishing to it.
+    /// Set in a server. A command leaves publishing to the servers.
     publications: OnceLock<Publications>,
-    /// Until when time had passed when it was last looked at, and the uptime then.
+    /// The time that had passed at the last purge, and the uptime then.
     pub(super) seen: Mutex<Option<(Time, Duration)>>,
-    /// The tasks of the ledger and of the usage, until somebody supervises them.
+    /// The background tasks, until [`workers`](Self::workers) hands them over.
     workers: sync::Mutex<Vec<(&'static str, JoinHandle<()>)>>,
-    /// When a write was last tried with success.
-    written: Mutex<Option<Instant>>,
+    /// When a probe write last succeeded.
+    last_write_probe: Mutex<Option<Instant>>,
 }
 
 impl Service {
-    /// For the server, which brings an older database up to date. It makes no key: what does not belong together, or is
-    /// not whole, is refused before anything is written.
+    /// Opens a data folder for a server, and migrates an older database. Creates no keys: fails before anything is written
+    /// if database and key files do not belong together or are incomplete.
     pub async fn open(home: Home, config: Config) -> Result<Self, OpenError> {
         Self::open_at(home, config, Clock::System).await
     }
 
-    /// As [`open`](Self::open), by another clock than that of the system.
+    /// Like [`open`](Self::open), with a given clock.
     pub async fn open_at(home: Home, config: Config, clock: Clock) -> Result<Self, OpenError> {
-        let home = there(home)?;
+        let home = require_data_dir(home)?;
         let audience = &config.publisher.audience;
         let (root, incomplete) = authority::examine(&home).map_err(OpenError::Keys)?;
         let (store, age) =
             Store::open_any(&config.store.url, home.folder()).await.map_err(OpenError::Store)?;
-        let journal = Journal::of(&home);
+        let journal = Journal::new(&home);
         let mut merged = None;
         if age == Age::Current {
-            belongs(&store, &home, &root).await?;
-            // Before any key is looked at: the file of one that was retired since a backup is gone.
+            check_database(&store, &home, &root).await?;
+            // The merge precedes the check of the keys: the file of a key that was retired after a backup does not exist.
             merged = Some(merge(&store, &home, &journal, clock.now()).await?);
         }
-        examine_keys(&store, age, &home).await?;
+        check_keys(&store, age, &home).await?;
         if incomplete == Incomplete::Nothing {
             Authority::open(&home, audience).map_err(OpenError::Keys)?;
         }
@@ -84,17 +95,18 @@ impl Service {
             store.migrate().await.map_err(OpenError::Store)?;
         }
         adopt(&store, &root).await.map_err(OpenError::Store)?;
-        let Merged { later } = match merged {
+        let Merged { pending } = match merged {
             Some(merged) => merged,
             None => merge(&store, &home, &journal, clock.now()).await?,
         };
-        let service = Self::on(store, home, journal, config, clock).await?;
-        delete_again(&service, &later).await?;
+        let service = Self::with_store(store, home, journal, config, clock).await?;
+        delete_again(&service, &pending).await?;
         Ok(service)
     }
 
-    /// For a command beside the servers. Fails with [`OpenError::Restored`] if the database was restored from a backup and
-    /// no server has merged the journal into it yet: what the command changes could not be told from what was lost.
+    /// Opens a data folder for a command that runs beside the servers. Fails with [`OpenError::Restored`] if the database was
+    /// restored from a backup and no server has merged the journal yet: changes of the command could not be distinguished
+    /// from lost ones.
     pub async fn attach(home: Home, config: Config) -> Result<Self, OpenError> {
         let service = Self::attach_unmerged(home, config).await?;
         if !service.journal.continues_in(&service.store).await.map_err(OpenError::Journal)? {
@@ -103,17 +115,17 @@ impl Service {
         Ok(service)
     }
 
-    /// For a command that looks at the database as it is, and changes nothing.
+    /// Opens a data folder for a command that only reads.
     pub async fn attach_unmerged(home: Home, config: Config) -> Result<Self, OpenError> {
-        let home = there(home)?;
+        let home = require_data_dir(home)?;
         let store = Store::attach(&config.store.url, home.folder()).await.map_err(OpenError::Store)?;
         let version = store::versions::current(&mut store.reader().await?).await?;
         store.anchor(version.number, version.mark);
-        let journal = Journal::of(&home);
-        Self::on(store, home, journal, config, Clock::System).await
+        let journal = Journal::new(&home);
+        Self::with_store(store, home, journal, config, Clock::System).await
     }
 
-    async fn on(
+    async fn with_store(
         store: Store,
         home: Home,
         journal: Journal,
@@ -124,24 +136,24 @@ impl Service {
         let mut reader = store.reader().await.map_err(OpenError::Store)?;
         let installation = store::installation::find(&mut reader).await.map_err(OpenError::Store)?;
         if let Some(installation) = &installation {
-            is_of(installation, &home, &root)?;
+            check_installation(installation, &home, &root)?;
         }
         let records = store::signing_keys::list(&mut reader).await.map_err(OpenError::Store)?;
         drop(reader);
         let keys = Arc::new(Keys::open(&home, &records).map_err(OpenError::Keys)?);
-        let (ledger, ledger_writer) = Ledger::start(store.clone(), clock.clone());
+        let (issuance_log, issuance_log_writer) = IssuanceLog::start(store.clone(), clock.clone());
         let (usage, usage_writer) = Usage::start(store.clone());
         Ok(Self {
             root_key: root.to_string(),
             installation: installation.map(|installation| installation.id),
             journal,
-            ledger,
+            issuance_log,
             usage,
-            workers: sync::Mutex::new(vec![("ledger", ledger_writer), ("usage", usage_writer)]),
+            workers: sync::Mutex::new(vec![("issuance log", issuance_log_writer), ("usage", usage_writer)]),
             rates: OperatorRates::new(&config.limits),
             publications: OnceLock::new(),
             seen: Mutex::new(None),
-            written: Mutex::new(None),
+            last_write_probe: Mutex::new(None),
             config,
             home,
             clock,
@@ -150,10 +162,12 @@ impl Service {
         })
     }
 
+    /// Returns the configuration.
     pub const fn config(&self) -> &Config {
         &self.config
     }
 
+    /// Returns the data folder.
     pub const fn home(&self) -> &Home {
         &self.home
     }
@@ -162,10 +176,12 @@ impl Service {
         &self.clock
     }
 
+    /// Returns the present time.
     pub fn now(&self) -> Time {
         self.clock.now()
     }
 
+    /// Returns the engine of the database.
     pub const fn store_engine(&self) -> Engine {
         self.store.engine()
     }
@@ -178,90 +194,91 @@ impl Service {
         &self.store
     }
 
-    /// Returns the background tasks, by name, to whoever asks first and supervises them.
+    /// Hands the background tasks over, with their names, to the first caller, which supervises them.
     pub(crate) fn workers(&self) -> Vec<(&'static str, JoinHandle<()>)> {
         mem::take(&mut *self.workers.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// The key that edges pin.
+    /// Returns the root key, which edges pin.
     pub fn root_key(&self) -> &str {
         &self.root_key
     }
 
-    /// What tells this installation from others.
+    /// Returns the id of the installation.
     pub fn installation(&self) -> Option<&str> {
         self.installation.as_deref()
     }
 
-    /// What was taken back, beside the store.
+    /// Returns the journal.
     pub const fn journal(&self) -> &Journal {
         &self.journal
     }
 
+    /// Returns the signing keys of tokens.
     pub const fn keys(&self) -> &Arc<Keys> {
         &self.keys
     }
 
-    /// Looks for keys that the publisher has not told of yet.
-    pub(super) async fn take_up_keys(&self) -> Result<(), TakeUpError> {
+    /// Reloads the signing keys without waiting for the publisher.
+    pub(super) async fn reload_keys(&self) -> Result<(), TakeUpError> {
         let records = store::signing_keys::list(&mut self.store.reader().await?).await?;
-        self.keys.take_up(&records).map_err(TakeUpError::Keys)
+        self.keys.reload(&records).map_err(TakeUpError::Keys)
     }
 
-    /// Changes made through this service ring the publisher from now on.
+    /// Makes changes through this service request a publication from now on.
     pub fn publish_through(&self, publications: Publications) {
         let _ = self.publications.set(publications);
     }
 
-    /// Whether the store answers.
+    /// Checks that the store can be read.
     pub async fn ready(&self) -> Result<(), StoreError> {
         store::versions::current(&mut self.store.reader().await?).await.map(drop)
     }
 
-    /// Whether the store takes changes. Asked however often, it is tried once a second: it costs a commit.
+    /// Checks that the store can be written. The check costs a commit, so its success counts for a second.
     pub async fn writable(&self) -> Result<(), StoreError> {
-        let mut written = self.written.lock().await;
-        if written.is_none_or(|tried| tried.elapsed() >= TRIED_LATELY) {
-            *written = None;
+        let mut last_probe = self.last_write_probe.lock().await;
+        if last_probe.is_none_or(|at| at.elapsed() >= WRITE_PROBE_TTL) {
+            *last_probe = None;
             self.store.try_write().await?;
-            *written = Some(Instant::now());
+            *last_probe = Some(Instant::now());
         }
         Ok(())
     }
 
-    /// Whether tokens can be issued here: the key that signs is in the folder by now.
+    /// Checks that tokens can be issued: the current signing key is in the data folder.
     pub async fn can_issue(&self) -> Result<(), TakeUpError> {
-        if self.keys.can_sign() { Ok(()) } else { self.take_up_keys().await }
+        if self.keys.can_sign() { Ok(()) } else { self.reload_keys().await }
     }
 
-    /// Ends when the files of the database are not those any more that are there now.
+    /// Waits until the files of the database are replaced by others.
     pub fn replaced(&self) -> impl Future<Output = StoreError> + use<> {
         let mut files = self.store.files().cloned();
-        // Takes note of what lies beside the database.
+        // The first check records the files.
         let mut found = files.as_mut().map_or(Ok(()), store::Files::check);
         async move {
             loop {
                 if let Err(error) = found {
                     return error;
                 }
-                sleep(LOOKED_AT).await;
+                sleep(FILE_CHECK_INTERVAL).await;
                 found = files.as_mut().map_or(Ok(()), store::Files::check);
             }
         }
     }
 
-    /// After a commit: the own publisher takes the change up before the answer goes out, so that whoever was told
-    /// "revoked" finds it so here. The change is durable already; a publisher that hangs only costs the wait.
-    pub(super) async fn settle(&self, version: u64) {
+    /// Waits until the own publisher has published a committed version, so that its effect is visible here when the caller
+    /// gets the answer. The change is durable already, so a timeout is no error.
+    pub(super) async fn wait_published(&self, version: u64) {
         if let Some(publications) = self.publications.get() {
-            let _ = timeout(SETTLE, publications.reached(version)).await;
+            let _ = timeout(PUBLISH_WAIT_TIMEOUT, publications.reached(version)).await;
         } else {
-            // No server may be there to do it.
-            self.journal.keep_up(&self.store, COMMAND_PATIENCE).await;
+            // A command writes the journal itself, as no server may be running.
+            self.journal.keep_up(&self.store, COMMAND_TIMEOUT).await;
         }
     }
 
-    /// Writes what is kept back, then lets go of the database.
+    /// Writes buffered updates, then closes the database.
     pub async fn close(&self) {
         if self.store.files().cloned().is_some_and(|mut files| files.check().is_err()) {
             self.abandon();
@@ -271,16 +288,19 @@ impl Service {
         self.store.close().await;
     }
 
-    /// Leaves the connections open until the process ends: SQLite removes the write-ahead log by its name when the last
-    /// one is closed, and by now the name is another database's.
+    /// Keeps the connections open until the process ends. Closing the last one would make SQLite remove the write-ahead log
+    /// by its name, which belongs to another database by now.
     pub fn abandon(&self) {
         std::mem::forget(self.store.clone());
     }
 }
 
+/// Why the signing keys could not be reloaded.
 #[derive(Debug)]
 pub enum TakeUpError {
+    /// A key file cannot be used.
     Keys(KeyError),
+    /// The store cannot be read.
     Store(StoreError),
 }
 
@@ -290,21 +310,21 @@ impl From<StoreError> for TakeUpError {
     }
 }
 
+/// Why a service could not be opened.
 #[derive(Debug)]
 pub enum OpenError {
-    NoHome {
-        home: Home,
-    },
+    /// The data folder does not exist.
+    NoHome { home: Home },
+    /// The store cannot be opened.
     Store(StoreError),
+    /// A key file cannot be used.
     Keys(KeyError),
+    /// The journal cannot be read.
     Journal(CatchUpError),
     /// The database was restored from a backup, and the journal is not merged into it yet.
     Restored,
-    /// What the journal says was deleted is there again, and can't be deleted.
-    Merge {
-        what: String,
-        error: String,
-    },
+    /// The store has an item again that was deleted according to the journal, and it cannot be deleted.
+    Merge { what: String, error: String },
 }
 
 impl fmt::Display for OpenError {
@@ -312,20 +332,20 @@ impl fmt::Display for OpenError {
         match self {
             Self::NoHome { home } => write!(
                 f,
-                "there is no data folder `{0}`; run `keystile --data {0} init`, or name another with --data",
+                "the data folder `{0}` does not exist; run `keystile --data {0} init`, or give another with --data",
                 home.folder().display()
             ),
             Self::Store(error) => error.fmt(f),
             Self::Keys(error) => error.fmt(f),
             Self::Journal(error) => error.fmt(f),
             Self::Restored => f.write_str(
-                "the database was restored from a backup, and does not know what was revoked since; start the server, or \
-                 run `keystile restore --repair`, before anything is changed",
+                "the database was restored from a backup and lacks the revocations since; start the server, or run \
+                 `keystile restore --repair`, before changing anything",
             ),
             Self::Merge { what, error } => {
                 write!(
                     f,
-                    "`{what}` was deleted after the backup that was restored, and can't be deleted again: {error}"
+                    "`{what}` was deleted after the restored backup, and cannot be deleted again: {error}"
                 )
             }
         }
@@ -343,24 +363,25 @@ impl std::error::Error for OpenError {
     }
 }
 
-fn there(home: Home) -> Result<Home, OpenError> {
+/// Checks that the data folder exists.
+fn require_data_dir(home: Home) -> Result<Home, OpenError> {
     if home.exists() { Ok(home) } else { Err(OpenError::NoHome { home }) }
 }
 
-/// Whether the folder is the one that belongs to the database. Writes nothing.
-async fn belongs(store: &Store, home: &Home, root: &PublicKey) -> Result<(), OpenError> {
+/// Checks that the data folder belongs to the database. Writes nothing.
+async fn check_database(store: &Store, home: &Home, root: &PublicKey) -> Result<(), OpenError> {
     let mut reader = store.reader().await.map_err(OpenError::Store)?;
     match store::installation::find(&mut reader).await.map_err(OpenError::Store)? {
-        Some(installation) => is_of(&installation, home, root),
+        Some(installation) => check_installation(&installation, home, root),
         None => Ok(()),
     }
 }
 
-/// Whether the folder has the keys that the database lists. Writes nothing.
-async fn examine_keys(store: &Store, age: Age, home: &Home) -> Result<(), OpenError> {
+/// Checks that the data folder has the key files that the database lists. Writes nothing.
+async fn check_keys(store: &Store, age: Age, home: &Home) -> Result<(), OpenError> {
     let mut reader = store.reader().await.map_err(OpenError::Store)?;
     if age == Age::Older {
-        // The tables are not those that this program reads.
+        // Only this query works with older schemas too.
         let signer = store::signing_keys::active(&mut reader).await.map_err(OpenError::Store)?;
         let file = signer.map(|kid| keys::path(home, &kid)).filter(|file| !file.exists());
         return match file {
@@ -373,7 +394,7 @@ async fn examine_keys(store: &Store, age: Age, home: &Home) -> Result<(), OpenEr
     Keyring::open(home, &records).map_err(OpenError::Keys)?;
     for generation in generations {
         match keys::open_generation(home, &generation) {
-            // That of another replica: it makes no API key here, and keeps no revocation back.
+            // The key of another replica may be missing: API keys cannot be created here, everything else works.
             Err(error) if error.is_absent() => {}
             opened => drop(opened.map_err(OpenError::Keys)?),
         }
@@ -381,7 +402,8 @@ async fn examine_keys(store: &Store, age: Age, home: &Home) -> Result<(), OpenEr
     Ok(())
 }
 
-fn is_of(installation: &Installation, home: &Home, root: &PublicKey) -> Result<(), OpenError> {
+/// Checks that the database was created with this root key.
+fn check_installation(installation: &Installation, home: &Home, root: &PublicKey) -> Result<(), OpenError> {
     if installation.root_key == root.to_string() {
         return Ok(());
     }
@@ -392,7 +414,7 @@ fn is_of(installation: &Installation, home: &Home, root: &PublicKey) -> Result<(
     }))
 }
 
-/// A database that is older than the record of what it belongs to gets it from its first server.
+/// Records installation id and root key in a database that has none, because it is new or older than the record.
 async fn adopt(store: &Store, root: &PublicKey) -> Result<(), StoreError> {
     if store::installation::find(&mut store.reader().await?).await?.is_some() {
         return Ok(());
@@ -402,8 +424,3 @@ async fn adopt(store: &Store, root: &PublicKey) -> Result<(), StoreError> {
     store::installation::adopt(&mut write, &installation).await?;
     write.commit().await
 }
-
-/// How late a database that was replaced may be noticed.
-const LOOKED_AT: Duration = Duration::from_secs(1);
-const TRIED_LATELY: Duration = Duration::from_secs(1);
-const SETTLE: Duration = Duration::from_secs(1);

@@ -1,19 +1,21 @@
-//! The keys that tokens are signed with, and what API keys are made with: replaced while servers run.
+//! The rotation and retirement of signing keys of tokens and of generations of API keys, while servers run.
 //!
 //! ```text
 //! rotate     a new key is published, and does not sign yet
-//! promote    a manifest's lifetime later, when every live edge has it: it signs, and the old one signs no more
-//! forget     when all that the old one signed has expired, it is published no more
-//! retire     a stolen one: all of it at once; edges that do not have its successor yet refuse new tokens so long
+//! promote    a manifest's lifetime later, when every live edge has the new key, it becomes the active one
+//! forget     when all tokens of the old key have expired, it is deleted
+//! retire     a stolen key is replaced and revoked at once; an edge without its successor refuses new tokens meanwhile
 //! ```
-//! A key that signs no more is covered for ever: no server, whatever it has in memory, enters a token of it.
+//! A key that signs no more has unlimited coverage, so no server can insert a token of it, whatever keys it has in memory.
 
 use std::{error::Error as _, fmt, path::PathBuf, time::Duration};
 
 use serde_json::json;
 use token::api_key::Kind;
 
-use super::{ApiKeyError, Lifetime, Service, api_keys::new_generation, await_fleet, watermark::raise};
+use super::{
+    ApiKeyError, Lifetime, Service, api_keys::create_tag_key_generation, await_fleet, watermark::raise,
+};
 use crate::{
     clock::Time,
     keys::{self, KeyError},
@@ -21,24 +23,29 @@ use crate::{
     store::{NEVER, StoreError, Write, audit, coverage, issued, key_set, signing_keys, tag_keys, versions},
 };
 
+/// Why an operation on a signing key failed.
 #[derive(Debug)]
 pub enum SigningKeyError {
+    /// The key does not exist, or was retired.
     Unknown(String),
-    /// The last rotation has not come to its end.
+    /// The new key of the last rotation does not sign yet.
     UnderWay(String),
+    /// The new generation of API keys cannot be created.
     Tag(ApiKeyError),
+    /// A key file cannot be used.
     Keys(KeyError),
+    /// The store cannot be read or written.
     Store(StoreError),
 }
 
 impl fmt::Display for SigningKeyError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Unknown(kid) => write!(f, "there is no key `{kid}`, or it was retired before"),
+            Self::Unknown(kid) => write!(f, "unknown or retired key `{kid}`"),
             Self::UnderWay(kid) => write!(
                 f,
-                "`{kid}` does not sign yet: it begins when every live edge knows it, a manifest's lifetime after it was \
-                 made, and a server must run for that"
+                "`{kid}` does not sign yet: a running server activates it when every live edge has it, a manifest's \
+                 lifetime after its creation"
             ),
             Self::Tag(error) => error.fmt(f),
             Self::Keys(error) => error.fmt(f),
@@ -76,11 +83,11 @@ impl From<ApiKeyError> for SigningKeyError {
     }
 }
 
-/// A new key of the same algorithm, for edges to know before it signs. Returns its name.
+/// Creates a signing key with the same algorithm. It signs after edges have it. Returns its `kid`.
 pub async fn rotate_signing_key(service: &Service, actor: &Actor) -> Result<String, SigningKeyError> {
     let (mut write, version, now) = begin(service).await?;
     let records = signing_keys::list(&mut write).await?;
-    if let Some(next) = upcoming(&records) {
+    if let Some(next) = pending_key(&records) {
         return Err(SigningKeyError::UnderWay(next.kid.clone()));
     }
     let key = add(service, &mut write, &records, SigningKeyState::Verifying, now).await?;
@@ -88,14 +95,14 @@ pub async fn rotate_signing_key(service: &Service, actor: &Actor) -> Result<Stri
     Ok(key.kid)
 }
 
-/// Has the newest key sign, if it does not yet and every live edge knows it. Returns its name.
+/// Activates the pending signing key if every live edge has it. Returns its `kid`, or `None` if none was activated.
 pub async fn promote_signing_key(service: &Service) -> Result<Option<String>, SigningKeyError> {
     let mut read = service.store.read().await?;
-    let Some(next) = upcoming(&signing_keys::list(&mut read).await?).cloned() else { return Ok(None) };
+    let Some(next) = pending_key(&signing_keys::list(&mut read).await?).cloned() else { return Ok(None) };
     let made = Time::from_seconds(signing_keys::newest_at(&mut read).await?.unwrap_or_default());
     let known = key_set::version(&mut read).await?;
     drop(read);
-    // Whoever has no manifest that names it by then holds a stale one, and is not live.
+    // After that time an edge without the key has a stale manifest, so it is not live.
     if service.now() < made.plus(service.config.publisher.lifetime.get())
         || !await_fleet(service, known, Duration::ZERO).await?.by_all()
     {
@@ -103,8 +110,8 @@ pub async fn promote_signing_key(service: &Service) -> Result<Option<String>, Si
     }
     let (mut write, version, now) = begin(service).await?;
     let mut records = signing_keys::list(&mut write).await?;
-    // Another server may have been first.
-    if upcoming(&records) != Some(&next) {
+    // Another server may have activated it before this one got the version lock.
+    if pending_key(&records) != Some(&next) {
         return Ok(None);
     }
     promote(&mut write, &records, &next.kid).await?;
@@ -112,21 +119,21 @@ pub async fn promote_signing_key(service: &Service) -> Result<Option<String>, Si
         let signs = record.kid == next.kid;
         record.state = if signs { SigningKeyState::Active } else { SigningKeyState::Verifying };
     }
-    // Where the new key can't be opened the old one had better go on.
+    // If the new key cannot be opened, the old one stays active.
     keys::Keyring::open(&service.home, &records)?;
     finish(service, write, &Actor::System, "signing_key.promote", &next.kid, version, now).await?;
     Ok(Some(next.kid))
 }
 
-/// Takes a key away at once, and refuses all that it signed; another one signs. `kid`: of a signing key, or `tag-N`.
-/// Returns the version that edges know it from.
+/// Retires a signing key or a tag key (`tag-N`) immediately, revokes everything that it signed, and activates another key if
+/// necessary. Returns the first version with the change.
 pub async fn retire_key(service: &Service, actor: &Actor, kid: &str) -> Result<u64, SigningKeyError> {
     let (mut write, version, now) = begin(service).await?;
     let records = signing_keys::list(&mut write).await?;
     let tags = tag_keys::list(&mut write).await?;
     if let Some(record) = records.iter().find(|record| record.kid == kid) {
         if record.state == SigningKeyState::Active {
-            let next = match upcoming(&records).filter(|next| can_sign(service, next)) {
+            let next = match pending_key(&records).filter(|next| can_sign(service, next)) {
                 Some(next) => next.clone(),
                 None => add(service, &mut write, &records, SigningKeyState::Active, now).await?,
             };
@@ -135,19 +142,19 @@ pub async fn retire_key(service: &Service, actor: &Actor, kid: &str) -> Result<u
         signing_keys::delete(&mut write, kid).await?;
     } else if let Some(generation) = tags.iter().find(|generation| generation.kid() == kid) {
         if tags.first() == Some(generation) {
-            // Generations are never counted anew: there always is a later one.
+            // Generation numbers are never reused, so the retired generation needs a successor.
             let kind = match generation.kind {
                 Kind::Format1 => Kind::Signed,
                 kind => kind,
             };
-            new_generation(service, &mut write, kind, version, now).await?;
+            create_tag_key_generation(service, &mut write, kind, version, now).await?;
         }
         tag_keys::delete(&mut write, generation.number).await?;
     } else {
         return Err(SigningKeyError::Unknown(kid.to_owned()));
     }
-    coverage::raise(&mut write, &[kid.to_owned()], NEVER).await?;
-    // Whatever date its thief gives a credential; and should it ever be back, from a backup, that admits nobody.
+    coverage::raise_floor(&mut write, &[kid.to_owned()], NEVER).await?;
+    // The watermark covers credentials that a thief dates in the future, even if a backup brings the key back.
     let scope = WatermarkScope::SigningKey(kid.to_owned());
     raise(service, &mut write, &scope, NEVER, now, version).await?;
     finish(service, write, actor, "key.retire", kid, version, now).await?;
@@ -155,15 +162,15 @@ pub async fn retire_key(service: &Service, actor: &Actor, kid: &str) -> Result<u
     Ok(version)
 }
 
-/// The file of a key that was retired, if it could not be deleted.
+/// Returns the file of a retired key if it could not be deleted.
 pub fn retired_key_file(service: &Service, kid: &str) -> Option<PathBuf> {
     Some(keys::path(&service.home, kid)).filter(|file| file.exists())
 }
 
-/// Deletes the files of keys that were retired or forgotten: those that could not be deleted then, and those in the
-/// folders of other replicas. Returns how many.
+/// Deletes the files of retired and pruned keys: those that could not be deleted before, and those of keys that another
+/// replica has retired. Returns their number.
 pub async fn discard_key_files(service: &Service) -> Result<usize, SigningKeyError> {
-    // The files first: a key that is made meanwhile is in the database before it signs anything.
+    // The files are listed before the database is read: a key that is created in between is then not in the list of files.
     let kept = keys::kept(&service.home)?;
     let mut read = service.store.read().await?;
     let records = signing_keys::list(&mut read).await?;
@@ -172,16 +179,16 @@ pub async fn discard_key_files(service: &Service) -> Result<usize, SigningKeyErr
     for kid in kept {
         let is_listed = records.iter().any(|record| record.kid == kid)
             || generations.iter().any(|generation| generation.kid() == kid);
-        // What is unknown may be of a database that was restored, or in the making; a covered key signs nothing more.
-        if !is_listed && coverage::of(&mut read, &kid).await? == Some(NEVER) {
+        // An unknown key may belong to a restored database or be in creation. Only retired keys have this coverage.
+        if !is_listed && coverage::floor_for(&mut read, &kid).await? == Some(NEVER) {
             discarded += usize::from(discard_key_file(service, &kid));
         }
     }
     Ok(discarded)
 }
 
-/// Deletes the file of a key that no bundle will ever have again. The change that needs it is durable already, so a
-/// failure is no failure of that: it is logged, and [`discard_key_files`] tries again.
+/// Deletes the file of a key that is no longer part of the bundle. A failure is only logged, as the retirement is durable
+/// already; [`discard_key_files`] tries again.
 fn discard_key_file(service: &Service, kid: &str) -> bool {
     match keys::remove(&service.home, kid) {
         Ok(()) => true,
@@ -190,50 +197,51 @@ fn discard_key_file(service: &Service, kid: &str) -> bool {
             tracing::warn!(
                 key.id = kid,
                 error.cause = cause,
-                "the file of a retired key can't be deleted: {error}"
+                "cannot delete the file of a retired key: {error}"
             );
             false
         }
     }
 }
 
-/// Takes away the keys whose tokens have all expired. Returns how many.
+/// Deletes the signing keys whose tokens have all expired. Returns their number.
 pub async fn forget_signing_keys(service: &Service) -> Result<usize, SigningKeyError> {
     let mut read = service.store.read().await?;
     let newest = Time::from_seconds(signing_keys::newest_at(&mut read).await?.unwrap_or_default());
-    let over = service.now() >= newest.plus(Duration::from_secs(Lifetime::LONGEST.seconds()));
-    let mut moot = Vec::new();
-    for record in replaced(&signing_keys::list(&mut read).await?) {
-        if over && !issued::any_of(&mut read, &record.kid).await? {
-            moot.push(record.kid.clone());
+    let all_expired = service.now() >= newest.plus(Duration::from_secs(Lifetime::LONGEST.seconds()));
+    let mut prunable = Vec::new();
+    for record in replaced_keys(&signing_keys::list(&mut read).await?) {
+        if all_expired && !issued::any_of(&mut read, &record.kid).await? {
+            prunable.push(record.kid.clone());
         }
     }
     drop(read);
-    for kid in &moot {
+    for kid in &prunable {
         let (mut write, version, now) = begin(service).await?;
         signing_keys::delete(&mut write, kid).await?;
         finish(service, write, &Actor::System, "signing_key.forget", kid, version, now).await?;
         discard_key_file(service, kid);
     }
-    Ok(moot.len())
+    Ok(prunable.len())
 }
 
-/// The one that is to sign, where that is not the one that does.
-fn upcoming(records: &[SigningKeyRecord]) -> Option<&SigningKeyRecord> {
+/// Returns the newest key if it does not sign yet.
+fn pending_key(records: &[SigningKeyRecord]) -> Option<&SigningKeyRecord> {
     records.first().filter(|newest| newest.state == SigningKeyState::Verifying)
 }
 
-/// Those that signed before the one that does.
-fn replaced(records: &[SigningKeyRecord]) -> impl Iterator<Item = &SigningKeyRecord> {
+/// Returns the keys that signed before the active one.
+fn replaced_keys(records: &[SigningKeyRecord]) -> impl Iterator<Item = &SigningKeyRecord> {
     records.iter().skip_while(|record| record.state == SigningKeyState::Verifying).skip(1)
 }
 
+/// Returns whether the file of a key can be used here.
 fn can_sign(service: &Service, key: &SigningKeyRecord) -> bool {
     let active = SigningKeyRecord { state: SigningKeyState::Active, ..key.clone() };
     keys::Keyring::open(&service.home, &[active]).is_ok()
 }
 
-/// The file first: what the database names must be there.
+/// Creates a signing key. The file is written before the database row, so that every row has a file.
 async fn add(
     service: &Service,
     write: &mut Write,
@@ -248,19 +256,22 @@ async fn add(
     Ok(key)
 }
 
+/// Makes a key the active one. The other keys sign no more.
 async fn promote(write: &mut Write, records: &[SigningKeyRecord], kid: &str) -> Result<(), StoreError> {
     signing_keys::activate(write, kid).await?;
     let others: Vec<String> =
         records.iter().map(|record| record.kid.clone()).filter(|other| other != kid).collect();
-    coverage::raise(write, &others, NEVER).await
+    coverage::raise_floor(write, &others, NEVER).await
 }
 
+/// Begins a transaction with a new version.
 async fn begin(service: &Service) -> Result<(Write, u64, Time), StoreError> {
     let mut write = service.store.write().await?;
-    let version = versions::next(&mut write, service.now()).await?;
+    let version = versions::allocate(&mut write, service.now()).await?;
     Ok((write, version, service.now()))
 }
 
+/// Commits a change of the keys with its audit entry, and waits until it is published.
 async fn finish(
     service: &Service,
     mut write: Write,
@@ -274,6 +285,6 @@ async fn finish(
     let detail = json!({ "version": version });
     audit::append(&mut write, audit::Change { at: now, actor, action, target: kid, detail }).await?;
     write.commit().await?;
-    service.settle(version).await;
+    service.wait_published(version).await;
     Ok(())
 }

@@ -4,8 +4,8 @@ use crate::{
     store::{StoreError, signing_keys, tag_keys},
 };
 
-/// Returns the names of the keys that edges hold and that make credentials: of tokens with HS256, and of API keys of
-/// format 1 or the short form. The thief of an edge can make credentials with each until it is retired.
+/// Returns the `kid`s of the symmetric keys that edges have: for HS256 tokens, and for API keys of format 1 or the short
+/// form. With each of them a stolen edge can create credentials until the key is retired.
 pub async fn symmetric_keys(service: &Service) -> Result<Vec<String>, StoreError> {
     let mut read = service.store.read().await?;
     let signing = signing_keys::list(&mut read).await?;

@@ -1,3 +1,5 @@
+//! Takes the revocation of a fingerprint back.
+
 use std::fmt;
 
 use serde_json::json;
@@ -10,14 +12,18 @@ use crate::{
     store::{StoreError, Write, api_keys, audit, issued, revocations, versions, watermarks},
 };
 
+/// Why a revocation could not be taken back.
 #[derive(Debug)]
 pub enum UnrevokeError {
+    /// The fingerprint is not revoked.
     NotRevoked,
+    /// The credential has expired.
     Expired,
-    /// `keystile key enable` takes that back.
+    /// The API key is disabled. `keystile key enable` enables it.
     Disabled(ApiKeyId),
-    /// An API key that was deleted, or has come to its end.
+    /// The API key was deleted or has expired.
     Ended,
+    /// The store cannot be read or written.
     Store(StoreError),
 }
 
@@ -25,14 +31,14 @@ impl fmt::Display for UnrevokeError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NotRevoked => f.write_str(
-                "no revocation of this fingerprint is known; `keystile audit` shows what was revoked, and a watermark \
-                 can't be taken back",
+                "no revocation of this fingerprint is known; `keystile audit` shows what was revoked. A watermark cannot be \
+                 taken back",
             ),
-            Self::Expired => f.write_str("the credential has expired: nothing could make it good again"),
+            Self::Expired => f.write_str("the credential has expired"),
             Self::Disabled(id) => {
-                write!(f, "it is the fingerprint of {id}, which is disabled; `keystile key enable {id}` admits it again")
+                write!(f, "the fingerprint is that of the disabled API key {id}; `keystile key enable {id}` enables it")
             }
-            Self::Ended => f.write_str("it is an API key that was deleted or has expired, which is for ever"),
+            Self::Ended => f.write_str("the API key was deleted or has expired, which is permanent"),
             Self::Store(error) => error.fmt(f),
         }
     }
@@ -53,15 +59,16 @@ impl From<StoreError> for UnrevokeError {
     }
 }
 
+/// The result of taking a revocation back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Unrevoked {
-    /// The first bundle that no longer names the fingerprint.
+    /// The first bundle without the revocation.
     pub version: u64,
-    /// A watermark refuses the credential all the same.
+    /// True if a watermark still refuses the credential.
     pub watermark: bool,
 }
 
-/// Takes the revocation of a single fingerprint back. A watermark that refuses the credential goes on doing so.
+/// Takes the revocation of a fingerprint back. A watermark that covers the credential stays in effect.
 pub async fn unrevoke(
     service: &Service,
     actor: &Actor,
@@ -69,7 +76,7 @@ pub async fn unrevoke(
 ) -> Result<Unrevoked, UnrevokeError> {
     let now = service.now();
     let mut write = service.store.write().await?;
-    let version = versions::next(&mut write, now).await?;
+    let version = versions::allocate(&mut write, now).await?;
     let revocation = revocations::find(&mut write, fingerprint).await?.ok_or(UnrevokeError::NotRevoked)?;
     if revocation.expires_at <= now.seconds() {
         return Err(UnrevokeError::Expired);
@@ -81,7 +88,7 @@ pub async fn unrevoke(
             ApiKeyState::Disabled => return Err(UnrevokeError::Disabled(key.id)),
             ApiKeyState::Expired => return Err(UnrevokeError::Ended),
         },
-        // Of a deleted API key this is what remains.
+        // A deleted API key leaves only its entry in the issuance log.
         None if issuance.as_ref().is_some_and(|issuance| is_tag_kid(&issuance.kid)) => {
             return Err(UnrevokeError::Ended);
         }
@@ -101,15 +108,21 @@ pub async fn unrevoke(
     )
     .await?;
     write.commit().await?;
-    service.settle(version).await;
+    service.wait_published(version).await;
     Ok(Unrevoked { version, watermark })
 }
 
+/// Returns whether a watermark covers the credential.
 async fn is_under_watermark(write: &mut Write, issuance: Option<Issuance>) -> Result<bool, StoreError> {
     let Some(issuance) = issuance else { return Ok(false) };
     let session = issuance.session.as_ref().map(|session| session.as_str());
-    let instant =
-        watermarks::applicable(write, &issuance.kid, &issuance.subject, issuance.auth_key.as_ref(), session)
-            .await?;
+    let instant = watermarks::highest_applicable(
+        write,
+        &issuance.kid,
+        &issuance.subject,
+        issuance.auth_key.as_ref(),
+        session,
+    )
+    .await?;
     Ok(instant.is_some_and(|instant| issuance.issued_at <= instant))
 }

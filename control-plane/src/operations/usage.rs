@@ -1,5 +1,5 @@
-//! When AuthKeys were last used and what edges told: gathered, and written in one transaction, the word of an edge at
-//! most once a second, and at once when it is news: somebody may be waiting for it.
+//! Buffers the last uses of AuthKeys and the reports of edges, and writes them in batches: each edge at most once a second,
+//! or immediately if it enforces a new version, as somebody may be waiting for that.
 
 use std::{
     collections::HashMap,
@@ -20,124 +20,138 @@ use crate::{
     store::{Store, StoreError, auth_keys, edges, installation},
 };
 
+/// How often updates are written, and the minimum interval between two reports of the same edge.
+const WRITE_INTERVAL: Duration = Duration::from_secs(1);
+
+/// How long a batch is open after its first update. The workers of a fleet report within a few milliseconds of each other.
+const BATCH_WINDOW: Duration = Duration::from_millis(20);
+
+/// How long the last written report of a silent edge is remembered.
+const RETENTION: Duration = Duration::from_secs(600);
+
+/// A handle to the buffer. Clones share it.
 #[derive(Debug, Clone)]
 pub(crate) struct Usage {
     store: Store,
-    gathered: Arc<Mutex<Gathered>>,
-    news: Arc<Notify>,
+    pending: Arc<Mutex<PendingUpdates>>,
+    wake: Arc<Notify>,
 }
 
 #[derive(Debug, Default)]
-struct Gathered {
+struct PendingUpdates {
     auth_keys: HashMap<AuthKeyId, Time>,
-    edges: HashMap<EdgeId, Seen>,
-    /// The latest version that this server has published.
+    edges: HashMap<EdgeId, PendingReport>,
+    /// The latest version that this server has published, and when.
     published: Option<(u64, Time)>,
-    /// What was written last of each edge, and when.
+    /// The version that each edge enforced in its last written report, and when it was written.
     written: HashMap<EdgeId, (u64, Instant)>,
 }
 
 #[derive(Debug)]
-struct Seen {
+struct PendingReport {
     at: Time,
     report: EdgeReport,
 }
 
 impl Usage {
-    /// Returns with it the task that writes, which ends when the last `Usage` is dropped.
+    /// Starts the writing task and returns it too. The task ends when the last handle is dropped.
     pub(super) fn start(store: Store) -> (Self, JoinHandle<()>) {
-        let usage = Self { store, gathered: Arc::default(), news: Arc::default() };
-        let (gathered, news) = (Arc::downgrade(&usage.gathered), Arc::clone(&usage.news));
+        let usage = Self { store, pending: Arc::default(), wake: Arc::default() };
+        let (pending, wake) = (Arc::downgrade(&usage.pending), Arc::clone(&usage.wake));
         let store = usage.store.clone();
         let writer = tokio::spawn(async move {
             loop {
-                // Those that come within a moment share a transaction.
-                if timeout(PERIOD, news.notified()).await.is_ok() {
-                    sleep(TOGETHER).await;
+                // Updates within the window share a transaction.
+                if timeout(WRITE_INTERVAL, wake.notified()).await.is_ok() {
+                    sleep(BATCH_WINDOW).await;
                 }
                 // Ends with the service.
-                let Some(gathered) = gathered.upgrade() else { return };
-                Self { store: store.clone(), gathered, news: Arc::clone(&news) }.flush().await;
+                let Some(pending) = pending.upgrade() else { return };
+                Self { store: store.clone(), pending, wake: Arc::clone(&wake) }.flush().await;
             }
         });
         (usage, writer)
     }
 
+    /// Records a use of an AuthKey.
     pub(super) fn auth_key_used(&self, id: &AuthKeyId, at: Time) {
-        self.with(|gathered| gathered.auth_keys.insert(id.clone(), at));
+        self.with(|pending| pending.auth_keys.insert(id.clone(), at));
     }
 
+    /// Records the report of an edge.
     pub(super) fn edge_seen(&self, id: &EdgeId, at: Time, report: EdgeReport) {
         let enforces = report.enforces();
-        let news = self.with(|gathered| {
-            gathered.edges.insert(id.clone(), Seen { at, report });
-            gathered.written.get(id).is_none_or(|(written, _)| *written < enforces)
+        let is_new = self.with(|pending| {
+            pending.edges.insert(id.clone(), PendingReport { at, report });
+            pending.written.get(id).is_none_or(|(written, _)| *written < enforces)
         });
-        if news {
-            self.news.notify_one();
+        if is_new {
+            self.wake.notify_one();
         }
     }
 
+    /// Records a publication of this server.
     pub(crate) fn published(&self, version: u64, at: Time) {
-        self.with(|gathered| gathered.published = Some((version, at)));
-        self.news.notify_one();
+        self.with(|pending| pending.published = Some((version, at)));
+        self.wake.notify_one();
     }
 
-    /// What can't be written is dropped: nobody was promised it.
+    /// Writes the updates that are due. If that fails, they are dropped, except for the publication.
     pub(crate) async fn flush(&self) {
-        let due = self.with(Gathered::take_due);
+        let due = self.with(PendingUpdates::take_due);
         if due.auth_keys.is_empty() && due.edges.is_empty() && due.published.is_none() {
             return;
         }
         let published = due.published;
         if let Err(error) = write(&self.store, due).await {
-            // The publisher says so, once.
+            // The publisher logs a rollback.
             if !matches!(error, StoreError::WentBack) {
-                tracing::warn!(error.code = error.code(), "last uses could not be written");
+                tracing::warn!(error.code = error.code(), "cannot write the last uses and edge reports");
             }
-            // Commands wait for it.
-            self.with(|gathered| gathered.published = gathered.published.or(published));
+            // Commands wait for the publication, so it is written with the next batch.
+            self.with(|pending| pending.published = pending.published.or(published));
         }
     }
 
-    fn with<T>(&self, change: impl FnOnce(&mut Gathered) -> T) -> T {
-        change(&mut self.gathered.lock().unwrap_or_else(PoisonError::into_inner))
+    fn with<T>(&self, change: impl FnOnce(&mut PendingUpdates) -> T) -> T {
+        change(&mut self.pending.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
-impl Gathered {
-    /// All but the edges that were written less than a period ago: those wait for their turn.
-    fn take_due(&mut self) -> Due {
+impl PendingUpdates {
+    /// Removes and returns the updates that are due: all but reports of edges that were written within the interval.
+    fn take_due(&mut self) -> DueUpdates {
         let now = Instant::now();
         let written = &mut self.written;
-        written.retain(|_, (_, at)| now.saturating_duration_since(*at) < FORGOTTEN);
-        let lately = |(_, at): &(u64, Instant)| now.saturating_duration_since(*at) < PERIOD;
-        let due: Vec<(EdgeId, Seen)> =
+        written.retain(|_, (_, at)| now.saturating_duration_since(*at) < RETENTION);
+        let lately = |(_, at): &(u64, Instant)| now.saturating_duration_since(*at) < WRITE_INTERVAL;
+        let due: Vec<(EdgeId, PendingReport)> =
             self.edges.extract_if(|id, _| !written.get(id).is_some_and(lately)).collect();
         for (id, seen) in &due {
             written.insert(id.clone(), (seen.report.enforces(), now));
         }
-        Due { auth_keys: mem::take(&mut self.auth_keys), edges: due, published: self.published.take() }
+        DueUpdates { auth_keys: mem::take(&mut self.auth_keys), edges: due, published: self.published.take() }
     }
 }
 
-struct Due {
+/// The updates of one transaction.
+struct DueUpdates {
     auth_keys: HashMap<AuthKeyId, Time>,
-    edges: Vec<(EdgeId, Seen)>,
+    edges: Vec<(EdgeId, PendingReport)>,
     published: Option<(u64, Time)>,
 }
 
-async fn write(store: &Store, due: Due) -> Result<(), StoreError> {
+async fn write(store: &Store, due: DueUpdates) -> Result<(), StoreError> {
     let mut write = store.write().await?;
-    let Due { auth_keys: used, edges: mut seen, published } = due;
-    // Two replicas that write the same rows do so in the same order.
+    let DueUpdates { auth_keys: used, edges: mut seen, published } = due;
+    // The rows are sorted, so that replicas which write the same rows cannot deadlock.
     let mut used: Vec<_> = used.into_iter().collect();
     used.sort_by(|a, b| a.0.as_str().cmp(b.0.as_str()));
     for (id, at) in &used {
         auth_keys::used(&mut write, id, at.seconds()).await?;
     }
     seen.sort_by(|a, b| a.0.as_str().cmp(b.0.as_str()));
-    for (id, Seen { at, report }) in &seen {
+    for (id, PendingReport { at, report }) in &seen {
         edges::seen(&mut write, id, at.seconds(), report).await?;
     }
     if let Some((version, at)) = published {
@@ -145,11 +159,3 @@ async fn write(store: &Store, due: Due) -> Result<(), StoreError> {
     }
     write.commit().await
 }
-
-const PERIOD: Duration = Duration::from_secs(1);
-
-/// The workers of a fleet tell within some milliseconds of each other.
-const TOGETHER: Duration = Duration::from_millis(20);
-
-/// Of an edge that is silent for so long nothing need be remembered here.
-const FORGOTTEN: Duration = Duration::from_secs(600);

@@ -4,7 +4,7 @@ use super::{
     AccountError, Service,
     account_error::check_description,
     operator_limits::{self, Limited},
-    regrant::{Whose, regrant},
+    recompute_grants::{GrantTargets, recompute_grants},
 };
 use crate::{
     clock::Time,
@@ -12,7 +12,7 @@ use crate::{
     store::{StoreError, Write, api_keys, audit, operators, roles, users, versions},
 };
 
-/// A new user, who may do what the default permissions of the operator allow.
+/// Creates a user with the default permissions of the operator.
 pub async fn create_user(
     service: &Service,
     actor: &Actor,
@@ -30,12 +30,12 @@ pub async fn create_user(
     let version = version.ok_or_else(|| AccountError::UserTaken(subject.clone()))?;
     users::describe(&mut write, operator, name, description).await?;
     write.commit().await?;
-    service.settle(version).await;
+    service.wait_published(version).await;
     Ok(())
 }
 
-/// Makes a user that is named for the first time, in a transaction that holds the version: else the user, or all that
-/// it is issued, might go between this look and the commit. Returns the version that edges know it from, if it did.
+/// Creates the user if it does not exist. The transaction must have the version lock; otherwise the user might be deleted
+/// before the commit. Returns the first version with the user, or `None` if the user exists.
 pub(super) async fn ensure_user(
     service: &Service,
     write: &mut Write,
@@ -51,20 +51,20 @@ pub(super) async fn ensure_user(
     if operators::user_exists(write, operator, user).await? {
         return Ok(None);
     }
-    // It would become the user's.
+    // The key would become a key of the user.
     if let Some(key) = api_keys::named(write, operator, user).await? {
         return Err(AccountError::NameOfApiKey(subject.clone(), key));
     }
     operator_limits::allow(service, write, operator, Limited::Users).await??;
-    let version = versions::next(write, at).await?;
+    let version = versions::allocate(write, at).await?;
     operators::insert_user(write, operator, user, at.seconds()).await?;
-    regrant(write, operator, Whose::User(user), version).await?;
+    recompute_grants(write, operator, GrantTargets::User(user), version).await?;
     let (action, target) = ("user.create", &subject.to_string());
     audit::append(write, audit::Change { at, actor, action, target, detail: json!({}) }).await?;
     Ok(Some(version))
 }
 
-/// Those of an operator, or all.
+/// Returns a page of the users of an operator, or of all.
 pub async fn list_users(
     service: &Service,
     of: Option<&OperatorId>,
@@ -73,7 +73,7 @@ pub async fn list_users(
     users::page(&mut service.store.reader().await?, of, page).await
 }
 
-/// A user and its roles.
+/// Finds a user with its roles.
 pub async fn find_user(service: &Service, subject: &Subject) -> Result<(User, Vec<RoleId>), AccountError> {
     let Subject { operator, user: Some(name) } = subject else {
         return Err(AccountError::Root(subject.operator.clone()));

@@ -1,22 +1,22 @@
-//! Raising watermarks, and how long each is kept.
+//! Raising watermarks, and their retention.
 //!
-//! A watermark is kept for as long as anything that it refuses may live, never for a time of its own:
+//! A watermark is kept as long as any credential that it refuses can be valid:
 //!
 //! ```text
-//! everything, a key     tokens of other issuers and API keys have any lifetime      for ever
-//! an operator, a user   API keys have none                                          for ever
-//! an AuthKey            own tokens alone: the longest that lives, or could          until that has expired
-//! a session             one own token, which the ledger knows                       until it has expired
+//! everything, a key     tokens of other issuers and API keys have any lifetime      forever
+//! an operator, a user   API keys may have no expiry                                 forever
+//! an AuthKey            own tokens only                                             until the longest-lived has expired
+//! a session             one own token, which is in the issuance log                 until it has expired
 //! ```
 
-use super::{Lifetime, Service, mint::AHEAD};
+use super::{Lifetime, Service, mint::MAX_ISSUE_SKEW_SECS};
 use crate::{
     clock::Time,
     model::{Watermark, WatermarkScope},
     store::{NEVER, StoreError, Write, issued, watermarks},
 };
 
-/// Refuses all of a scope that was issued up to an instant. Whether that is new.
+/// Revokes all credentials of a scope that were issued up to an instant. Returns the watermark, and whether it was raised.
 pub(super) async fn raise(
     service: &Service,
     write: &mut Write,
@@ -31,7 +31,8 @@ pub(super) async fn raise(
     Ok((watermark, raised))
 }
 
-/// Refuses all of a scope that was issued until now: up to `reach` at least, which is now or little later.
+/// Revokes all credentials of a scope that were issued until now. The instant is at least `reach`, which is now or slightly
+/// later.
 pub(super) async fn raise_to_now(
     service: &Service,
     write: &mut Write,
@@ -40,15 +41,16 @@ pub(super) async fn raise_to_now(
     now: Time,
     version: u64,
 ) -> Result<(Watermark, bool), StoreError> {
-    // What was issued right after an earlier revocation lies a second ahead; "all up to now" means it too.
-    let furthest = now.seconds().saturating_add(AHEAD.saturating_mul(2));
+    // A credential that was issued right after an earlier revocation is dated slightly ahead, and must be covered too.
+    let furthest = now.seconds().saturating_add(MAX_ISSUE_SKEW_SECS.saturating_mul(2));
     let instant = issued::latest(write, scope, reach, furthest).await?.unwrap_or(reach);
     let (watermark, raised) = raise(service, write, scope, instant, now, version).await?;
-    // What is dated still later was issued by a clock that was ahead.
+    // Credentials with a later time of issue come from a clock that was ahead.
     let later = issued::revoke_later(write, scope, (instant, NEVER), (now.seconds(), version)).await?;
     Ok((watermark, raised || later > 0))
 }
 
+/// Returns the second until which a watermark is kept.
 async fn ends_at(
     service: &Service,
     write: &mut Write,
@@ -60,7 +62,7 @@ async fn ends_at(
         WatermarkScope::AuthKey(_) if !service.config.tokens.allow_never => Lifetime::LONGEST.seconds(),
         _ => return Ok(NEVER),
     };
-    // The ledger may be that of a backup; and some are entered at this very moment.
-    let unknown = now.seconds().saturating_add(AHEAD).saturating_add(longest);
+    // The issuance log may be that of a backup, and credentials may be inserted at this moment.
+    let unknown = now.seconds().saturating_add(MAX_ISSUE_SKEW_SECS).saturating_add(longest);
     Ok(issued::last_expiry(write, scope, unknown).await?.unwrap_or(unknown))
 }

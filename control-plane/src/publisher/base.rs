@@ -1,4 +1,4 @@
-//! The blocks of the base, as the builder holds them, and what has to be said beside them.
+//! The blocks of the base as the builder holds them, and the un-revocations that override them.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -9,59 +9,66 @@ use token::Fingerprint;
 
 use super::PublishError;
 use crate::{
-    model::BaseBlock,
-    store::{NEVER, Read, StoreError, blocks, revocations},
+    model::BaseBlockRow,
+    store::{NEVER, ReadTransaction, StoreError, blocks, revocations},
 };
 
+/// The installed blocks, and the revocations that were taken back.
 #[derive(Default)]
-pub(super) struct Base {
-    /// By the beginning of their bucket, with the number that the builder gave.
-    installed: BTreeMap<u64, (BaseBlock, u16)>,
-    /// Taken back, in which version, and when it expires: a block that was built before calls it revoked.
-    restored: HashMap<Fingerprint, (u64, u64)>,
+pub(super) struct BaseState {
+    /// Blocks by the start of their expiry bucket, each with its number in the builder.
+    installed: BTreeMap<u64, (BaseBlockRow, u16)>,
+    /// Revocations that were taken back: version, and expiry in seconds. Blocks built before that version still list
+    /// the fingerprint as revoked.
+    unrevoked: HashMap<Fingerprint, (u64, u64)>,
 }
 
-/// What changed of the base.
-pub(super) struct BaseNews {
-    blocks: Vec<BaseBlock>,
-    built: Vec<(BaseBlock, BuiltBlock)>,
-    /// What the blocks say now, with its expiry: it need not be said elsewhere.
-    taken_in: Vec<(u64, Fingerprint)>,
+/// The changes of the base since the last load.
+pub(super) struct BaseDelta {
+    blocks: Vec<BaseBlockRow>,
+    built: Vec<(BaseBlockRow, BuiltBlock)>,
+    /// Fingerprints that blocks cover now, with their expiry. They can be dropped from the revocation list.
+    covered: Vec<(u64, Fingerprint)>,
 }
 
-impl Base {
-    /// On the first load nothing was said elsewhere yet.
-    pub(super) async fn load(&self, read: &mut Read, is_first: bool) -> Result<BaseNews, PublishError> {
+impl BaseState {
+    /// Reads the changes of the base. The first load reads no covered fingerprints, as the revocation list is empty.
+    pub(super) async fn load(
+        &self,
+        read: &mut ReadTransaction,
+        is_first: bool,
+    ) -> Result<BaseDelta, PublishError> {
         let blocks = blocks::list(read).await?;
         let mut built = Vec::new();
         for row in &blocks {
             if self.installed.get(&row.expires_from).is_none_or(|(held, _)| held != row) {
                 let bytes = blocks::bytes(read, row.expires_from).await?;
-                // Every shard is hashed.
+                // Hashing every shard would block this thread.
                 let block = spawn_blocking(move || BuiltBlock::from_bytes(&bytes)).await;
                 let block = block.ok().and_then(Result::ok).ok_or(StoreError::Corrupt { what: "bytes" })?;
                 built.push((row.clone(), block));
             }
         }
-        let mut taken_in = Vec::new();
+        let mut covered = Vec::new();
         if !built.is_empty() && !is_first {
             let mut from = Some(0);
             while let Some(prefix) = from {
-                let (portion, next) = revocations::in_the_base(read, prefix).await?;
-                taken_in.extend(portion);
+                let (page, next) = revocations::covered_by_base(read, prefix).await?;
+                covered.extend(page);
                 from = next;
             }
         }
-        Ok(BaseNews { blocks, built, taken_in })
+        Ok(BaseDelta { blocks, built, covered })
     }
 
-    /// Returns what need not be said elsewhere any more. A checkpoint is to follow.
+    /// Installs the changes, and returns the fingerprints that were dropped from the revocation list. The next bundle
+    /// needs a checkpoint if any block has changed.
     pub(super) fn apply(
         &mut self,
-        news: BaseNews,
+        delta: BaseDelta,
         builder: &mut Builder,
     ) -> Result<Vec<(u64, Fingerprint)>, PublishError> {
-        let BaseNews { blocks, built, taken_in } = news;
+        let BaseDelta { blocks, built, covered } = delta;
         self.installed.retain(|_, (held, number)| {
             let kept = blocks.contains(held);
             if !kept {
@@ -73,28 +80,35 @@ impl Base {
             let number = builder.install_block(block)?;
             self.installed.insert(row.expires_from, (row, number));
         }
-        for (_, fingerprint) in &taken_in {
+        for (_, fingerprint) in &covered {
             builder.remove_revocation(fingerprint);
         }
-        for (fingerprint, known) in &self.restored {
-            self.tell(*fingerprint, *known, builder);
+        for (fingerprint, since) in &self.unrevoked {
+            self.emit_override(*fingerprint, *since, builder);
         }
-        Ok(taken_in)
+        Ok(covered)
     }
 
-    pub(super) fn restored(&mut self, fingerprint: Fingerprint, known: (u64, u64), builder: &mut Builder) {
-        self.restored.insert(fingerprint, known);
-        super::contents::told(builder.unrevoke(fingerprint));
-        self.tell(fingerprint, known, builder);
+    /// Applies an un-revocation: `since` is its version and the expiry of the credential.
+    pub(super) fn note_unrevoked(
+        &mut self,
+        fingerprint: Fingerprint,
+        since: (u64, u64),
+        builder: &mut Builder,
+    ) {
+        self.unrevoked.insert(fingerprint, since);
+        super::state::log_collision(builder.unrevoke(fingerprint));
+        self.emit_override(fingerprint, since, builder);
     }
 
-    pub(super) fn revoked(&mut self, fingerprint: &Fingerprint) {
-        self.restored.remove(fingerprint);
+    /// Drops the un-revocation of a fingerprint that is revoked again.
+    pub(super) fn note_revoked(&mut self, fingerprint: &Fingerprint) {
+        self.unrevoked.remove(fingerprint);
     }
 
-    /// What expired before this second is good or bad for nobody.
-    pub(super) fn forget(&mut self, before: u64, builder: &mut Builder) {
-        self.restored.retain(|fingerprint, (_, expires_at)| {
+    /// Removes the un-revocations of credentials that expired before a second.
+    pub(super) fn remove_expired(&mut self, before: u64, builder: &mut Builder) {
+        self.unrevoked.retain(|fingerprint, (_, expires_at)| {
             let kept = *expires_at >= before;
             if !kept {
                 builder.remove_unrevocation(fingerprint);
@@ -103,19 +117,24 @@ impl Base {
         });
     }
 
-    /// How many revocations the blocks hold.
-    pub(super) fn revocations(&self) -> u64 {
+    /// Returns the number of revocations in the blocks.
+    pub(super) fn revocation_count(&self) -> u64 {
         self.installed.values().map(|(row, _)| row.revoked).sum()
     }
 
-    /// Says so beside the base where a block calls it revoked, and there alone.
-    fn tell(&self, fingerprint: Fingerprint, (version, expires_at): (u64, u64), builder: &mut Builder) {
-        let contradicts = |row: &BaseBlock| {
+    /// Emits an un-revocation if an installed block lists the fingerprint as revoked, and removes it otherwise.
+    fn emit_override(
+        &self,
+        fingerprint: Fingerprint,
+        (version, expires_at): (u64, u64),
+        builder: &mut Builder,
+    ) {
+        let contradicts = |row: &BaseBlockRow| {
             let in_time = expires_at < row.expires_before || row.expires_before >= NEVER;
             expires_at >= row.expires_from && in_time && row.as_of < version
         };
         if self.installed.values().any(|(row, _)| contradicts(row)) {
-            super::contents::told(builder.unrevoke(fingerprint));
+            super::state::log_collision(builder.unrevoke(fingerprint));
         } else {
             builder.remove_unrevocation(&fingerprint);
         }

@@ -1,3 +1,5 @@
+//! The errors of publishing.
+
 use std::{error::Error as _, fmt};
 
 use bundle::{AdvanceError, Incomplete, ManifestError, ObjectError, Regression, builder::TooLarge};
@@ -8,30 +10,35 @@ use crate::{
     store::StoreError,
 };
 
-/// Why nothing was published. What was published before stays until it goes stale.
+/// Why a bundle could not be published. The previous bundle stays in use until it goes stale.
 #[derive(Debug)]
 pub enum PublishError {
+    /// A key file cannot be used.
     Keys(KeyError),
+    /// The store cannot be read or written.
     Store(StoreError),
-    /// The store has lost what was published: a backup was restored, or it failed over to a copy that lacks commits.
+    /// The store lacks a version that was published: a backup was restored, or a failover lost commits.
     WentBack {
+        /// The last version that was published.
         published: u64,
-        /// The latest version of those before that it still has.
+        /// The last version before that one which the store still has.
         kept: u64,
     },
-    /// The journal beside the keys says more than the store knows, and no server has merged it yet.
+    /// The journal has entries that the store lacks, and no server has merged them yet.
     Restored,
-    /// The journal can't be read.
+    /// The journal cannot be read.
     Journal(RepairError),
-    /// What the journal says can't be refused again in a database that went back.
+    /// The journal cannot be merged into a database that was rolled back.
     Merge(Box<OpenError>),
+    /// The bundle exceeds a limit of the format.
     TooLarge(TooLarge),
-    /// What was built is not what edges would accept.
-    Unreadable(Defect),
+    /// Edges would refuse the bundle that was built.
+    Unreadable(InvalidBundle),
 }
 
+/// Why an edge would refuse the bundle.
 #[derive(Debug)]
-pub enum Defect {
+pub enum InvalidBundle {
     Manifest(ManifestError),
     Object(ObjectError),
     Incomplete(Incomplete),
@@ -39,6 +46,7 @@ pub enum Defect {
 }
 
 impl PublishError {
+    /// Returns the error code.
     pub const fn code(&self) -> &'static str {
         match self {
             Self::Keys(error) => error.code(),
@@ -52,6 +60,7 @@ impl PublishError {
         }
     }
 
+    /// Returns the text of the source error, or an empty text.
     pub fn cause(&self) -> String {
         self.source().map(ToString::to_string).unwrap_or_default()
     }
@@ -63,23 +72,25 @@ impl fmt::Display for PublishError {
             Self::Keys(error) => error.fmt(f),
             Self::Store(error) => error.fmt(f),
             Self::WentBack { published, kept } if kept >= published => f.write_str(
-                "the database went back: some of what was issued is missing; a backup was restored, or a failover lost \
+                "the database was rolled back and lacks issued credentials: a backup was restored, or a failover lost \
                  commits",
             ),
             Self::WentBack { published, kept } => write!(
                 f,
-                "the database went back: versions {} to {published} are missing; a backup was restored, or a failover \
+                "the database was rolled back and lacks versions {} to {published}: a backup was restored, or a failover \
                  lost commits",
                 kept.saturating_add(1)
             ),
             Self::Restored => f.write_str(
-                "the database was restored from a backup, and does not know what was revoked since; start the server, or \
-                 run `keystile restore --repair`",
+                "the database was restored from a backup and lacks the revocations since; start the server, or run \
+                 `keystile restore --repair`",
             ),
             Self::Journal(error) => error.fmt(f),
-            Self::Merge(error) => write!(f, "the database went back, and the journal can't be merged into it: {error}"),
+            Self::Merge(error) => {
+                write!(f, "the database was rolled back, and the journal cannot be merged into it: {error}")
+            }
             Self::TooLarge(error) => error.fmt(f),
-            Self::Unreadable(_) => f.write_str("the bundle that was built can't be read"),
+            Self::Unreadable(_) => f.write_str("edges would refuse the bundle that was built"),
         }
     }
 }
@@ -92,10 +103,10 @@ impl std::error::Error for PublishError {
             Self::Journal(error) => error.source(),
             Self::Merge(error) => error.source(),
             Self::WentBack { .. } | Self::Restored | Self::TooLarge(_) => None,
-            Self::Unreadable(Defect::Manifest(error)) => Some(error),
-            Self::Unreadable(Defect::Object(error)) => Some(error),
-            Self::Unreadable(Defect::Incomplete(error)) => Some(error),
-            Self::Unreadable(Defect::Regression(error)) => Some(error),
+            Self::Unreadable(InvalidBundle::Manifest(error)) => Some(error),
+            Self::Unreadable(InvalidBundle::Object(error)) => Some(error),
+            Self::Unreadable(InvalidBundle::Incomplete(error)) => Some(error),
+            Self::Unreadable(InvalidBundle::Regression(error)) => Some(error),
         }
     }
 }
@@ -114,27 +125,27 @@ impl From<TooLarge> for PublishError {
 
 impl From<ManifestError> for PublishError {
     fn from(error: ManifestError) -> Self {
-        Self::Unreadable(Defect::Manifest(error))
+        Self::Unreadable(InvalidBundle::Manifest(error))
     }
 }
 
 impl From<ObjectError> for PublishError {
     fn from(error: ObjectError) -> Self {
-        Self::Unreadable(Defect::Object(error))
+        Self::Unreadable(InvalidBundle::Object(error))
     }
 }
 
 impl From<Incomplete> for PublishError {
     fn from(error: Incomplete) -> Self {
-        Self::Unreadable(Defect::Incomplete(error))
+        Self::Unreadable(InvalidBundle::Incomplete(error))
     }
 }
 
 impl From<AdvanceError> for PublishError {
     fn from(rejected: AdvanceError) -> Self {
         Self::Unreadable(match rejected {
-            AdvanceError::Incomplete(error) => Defect::Incomplete(error),
-            AdvanceError::Regression(error) => Defect::Regression(error),
+            AdvanceError::Incomplete(error) => InvalidBundle::Incomplete(error),
+            AdvanceError::Regression(error) => InvalidBundle::Regression(error),
         })
     }
 }

@@ -1,4 +1,4 @@
-//! The keys that edges verify with: our own, those of other issuers, and what API keys are checked with.
+//! The keys that edges verify with: signing keys of tokens, generations of API keys, and keys of other issuers.
 
 use std::{fmt, sync::Arc};
 
@@ -14,7 +14,7 @@ use crate::{
     home::Home,
     keys::{self, Keyring, Keys},
     model::Generation,
-    store::{Read, StoreError, issuers, key_set, signing_keys, tag_keys},
+    store::{ReadTransaction, StoreError, issuers, key_set, signing_keys, tag_keys},
 };
 
 #[derive(Debug, Clone)]
@@ -23,11 +23,14 @@ pub(super) struct KeySet {
     home: Home,
 }
 
-/// What changes while the server runs.
+/// The keys as of one version of the store.
 pub(super) struct Loaded {
     keyring: Arc<Keyring>,
+    /// Generations with a public key.
     generations: Vec<GenerationKey>,
+    /// Generations with a symmetric key.
     tags: Vec<(Generation, Zeroizing<[u8; 32]>)>,
+    /// Keys of other issuers.
     foreign: Vec<VerifyingKey>,
 }
 
@@ -47,13 +50,18 @@ impl KeySet {
         Self { keys, home }
     }
 
-    /// None if nothing changed since a version. What tokens are signed with from now on is published first.
-    pub(super) async fn load(&self, read: &mut Read, since: u64) -> Result<Option<Loaded>, PublishError> {
+    /// Reads the keys, or returns `None` if they have not changed since a version. A new signing key is published before
+    /// it signs tokens.
+    pub(super) async fn load(
+        &self,
+        read: &mut ReadTransaction,
+        since: u64,
+    ) -> Result<Option<Loaded>, PublishError> {
         if since > 0 && key_set::version(read).await? <= since {
             return Ok(None);
         }
         let records = signing_keys::list(read).await?;
-        let keyring = self.keys.take_up_what_is_here(&records).map_err(PublishError::Keys)?;
+        let keyring = self.keys.reload_available(&records).map_err(PublishError::Keys)?;
         let (mut generations, mut tags) = (Vec::new(), Vec::new());
         for generation in tag_keys::list(read).await? {
             if let Some(public) = &generation.public {
@@ -61,14 +69,14 @@ impl KeySet {
                 generations.push(key.map_err(|_| StoreError::Corrupt { what: "public" })?);
                 continue;
             }
-            // What is not here is no reason to keep a revocation back.
+            // A missing key file must not delay a revocation.
             match keys::open_tag_secret(&self.home, &generation) {
                 Ok(secret) => tags.push((generation, secret)),
                 Err(error) => tracing::error!(
                     key.id = generation.kid(),
                     error.code = error.code(),
                     error = %error,
-                    "edges refuse the API keys of this generation until its key is here; the rest is published"
+                    "cannot read the key of this generation: edges refuse its API keys, everything else is published"
                 ),
             }
         }
@@ -93,7 +101,7 @@ impl KeySet {
         let mut secrets = tokens.chain(tags).peekable();
         match secrets.peek() {
             Some(_) => builder.set_secret_keys(secrets),
-            // Edges fetch no object that would be empty, and none that they no longer need.
+            // Without symmetric keys the bundle has no object for them.
             None => {
                 builder.remove_secret_keys();
                 Ok(())

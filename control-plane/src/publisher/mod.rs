@@ -1,23 +1,24 @@
-//! Makes bundles of what the store holds, signs their manifests, and wakes the edges that wait for one.
+//! Builds bundles from the store, signs their manifests, and wakes the edges that wait for one.
 //!
 //! ```text
-//! store --commit--> bell --> load what changed --> journal --> build --> sign --> Publications --> waiting edges, own API
+//! store --commit--> notification --> load changes --> journal --> build --> sign --> Publications --> edges, own API
 //! ```
-//! What the tail can't say waits for the next checkpoint. In which version that is stands in the store, so that all
-//! publishers over one store settle the same, and edges may move between them.
+//! A change that the tail cannot express waits for the next checkpoint. The store records the version of the checkpoint,
+//! so all publishers of a database make the same checkpoints, and edges may move between them.
 //!
-//! A manifest is signed only after the store was read: a publisher that is cut off from its store lets its edges find
-//! out, instead of assuring them that nothing was revoked.
+//! A manifest is signed only after the store was read: if a publisher loses its store, the manifest expires at its edges.
+//! Otherwise the publisher would confirm that nothing was revoked without knowing it.
 
 mod base;
-mod contents;
+mod bundle_publisher;
+mod bundle_signer;
 mod error;
-mod granted;
+mod gaps;
+mod grants;
 mod keyset;
-mod lost;
-mod press;
+mod object_cache;
 mod publications;
-mod shelf;
+mod state;
 
 use std::{sync::Arc, time::Duration};
 
@@ -32,53 +33,61 @@ pub use publications::{Order, Publication, Publications};
 
 use crate::{
     clock::Clock,
-    journal::PUBLISHER_PATIENCE,
+    journal::PUBLISHER_TIMEOUT,
     operations::{Service, Usage, standing},
-    store::{Store, in_time, versions},
+    store::{Store, versions, with_timeout},
     telemetry::Metrics,
 };
-use press::Press;
+use bundle_publisher::{BundlePublisher, SignMode};
 
-/// Starts publishing; returns when the first manifest is signed. Ends when `stop` turns true.
+/// The delay after a failure, before publishing or listening is tried again.
+const RETRY_DELAY: Duration = Duration::from_millis(250);
+
+/// The limit of a publishing step. The first load of a large database reads hundreds of megabytes.
+const PUBLISH_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Starts to publish, and returns when the first manifest is signed. The tasks end when `stop` becomes true.
 pub async fn start(
     service: &Service,
     metrics: Metrics,
     stop: watch::Receiver<bool>,
 ) -> Result<(Publications, Vec<JoinHandle<()>>), PublishError> {
-    begin_anew(service).await?;
-    service.journal().keep_up(service.store(), PUBLISHER_PATIENCE).await;
-    let press = Press::start(service, metrics).await?;
-    let publications = press.publications();
-    let ringer = tokio::spawn(ring(service.store().clone(), publications.clone(), stop.clone()));
+    start_new_version(service).await?;
+    service.journal().keep_up(service.store(), PUBLISHER_TIMEOUT).await;
+    let publisher = BundlePublisher::start(service, metrics).await?;
+    let publications = publisher.publications();
+    let watcher =
+        tokio::spawn(watch_store_changes(service.store().clone(), publications.clone(), stop.clone()));
     let mut report = Report::new(service);
-    // Before the server listens: a command that finds it listening also finds that it publishes.
+    // This is stored before the server listens, so a command that finds it listening also finds its publications.
     report.published(publications.latest().version);
     service.usage().flush().await;
-    let printer = tokio::spawn(run(press, service.config().publisher.resign.get(), report, stop));
-    Ok((publications, vec![ringer, printer]))
+    let runner = tokio::spawn(run(publisher, service.config().publisher.resign.get(), report, stop));
+    Ok((publications, vec![watcher, runner]))
 }
 
-/// A version above all that edges may hold, for the checkpoint too: the database may be a restored backup, or a new one.
-async fn begin_anew(service: &Service) -> Result<(), PublishError> {
+/// Allocates a version above every version that edges may hold, and makes it the checkpoint: the database may be new, or
+/// restored from a backup.
+async fn start_new_version(service: &Service) -> Result<(), PublishError> {
     let mut write = service.store().write().await?;
-    let version = versions::next(&mut write, service.now()).await?;
-    versions::settle(&mut write, version).await?;
+    let version = versions::allocate(&mut write, service.now()).await?;
+    versions::mark_checkpoint(&mut write, version).await?;
     Ok(write.commit().await?)
 }
 
-/// Publishes when it is told to: for tests, which have the time in their hands.
-pub struct OnDemand(Press);
+/// Publishes on request. Tests use it to control the time.
+pub struct OnDemand(BundlePublisher);
 
 impl OnDemand {
-    /// As a server begins.
+    /// Starts as a server does, without its tasks.
     pub async fn start(service: &Service) -> Result<Self, PublishError> {
-        begin_anew(service).await?;
-        Ok(Self(Press::start(service, Metrics::new()).await?))
+        start_new_version(service).await?;
+        Ok(Self(BundlePublisher::start(service, Metrics::new()).await?))
     }
 
-    /// What is known now, signed now.
+    /// Publishes the present state of the store.
     pub async fn publish(&mut self) -> Result<Publications, PublishError> {
-        self.0.publish(press::Sign::Always).await?;
+        self.0.publish(SignMode::Always).await?;
         Ok(self.0.publications())
     }
 }
@@ -89,39 +98,44 @@ impl std::fmt::Debug for OnDemand {
     }
 }
 
-/// Builds and signs what a server would publish now.
+/// Builds and signs the bundle that a server would publish now, without publishing it.
 pub async fn preview(service: &Service) -> Result<Arc<Publication>, PublishError> {
-    Ok(press_beside_servers(service).await?.publications().latest())
+    Ok(publisher_beside_servers(service).await?.publications().latest())
 }
 
-/// The same as one text, for hosts that fetch nothing.
+/// Builds and signs the same bundle as one text, for hosts that fetch no bundle.
 pub async fn export(service: &Service) -> Result<String, PublishError> {
-    press_beside_servers(service).await?.carried()
+    publisher_beside_servers(service).await?.export_inline()
 }
 
-/// A server merges the journal into the store before it publishes. A command refuses to publish a store that lacks it.
-async fn press_beside_servers(service: &Service) -> Result<Press, PublishError> {
+/// Starts a publisher for a command. Fails if the journal has revocations that the store lacks: only a server merges them.
+async fn publisher_beside_servers(service: &Service) -> Result<BundlePublisher, PublishError> {
     let found = standing(service).await.map_err(PublishError::Journal)?;
     if found.missing.is_some_and(|missing| !missing.refuses_nothing()) {
         return Err(PublishError::Restored);
     }
-    Press::start(service, Metrics::new()).await
+    BundlePublisher::start(service, Metrics::new()).await
 }
 
-/// Publishes at every ring of the bell, and signs anew at every tick.
-async fn run(mut press: Press, resign: Duration, mut report: Report, mut stop: watch::Receiver<bool>) {
-    let publications = press.publications();
+/// Publishes on every request, and signs the manifest again at every interval of `resign`.
+async fn run(
+    mut publisher: BundlePublisher,
+    resign: Duration,
+    mut report: Report,
+    mut stop: watch::Receiver<bool>,
+) {
+    let publications = publisher.publications();
     let mut ticks = interval_at(Instant::now() + resign, resign);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut trouble = None;
+    let mut failure = None;
     loop {
         let sign = tokio::select! {
-            () = publications.rung() => press::Sign::IfNewer,
-            _ = ticks.tick() => press::Sign::Always,
+            () = publications.publish_requested() => SignMode::IfNewer,
+            _ = ticks.tick() => SignMode::Always,
             _ = stop.wait_for(|stop| *stop) => return,
         };
         let published = tokio::select! {
-            published = in_time(PATIENCE, press.publish(sign)) => published,
+            published = with_timeout(PUBLISH_TIMEOUT, publisher.publish(sign)) => published,
             _ = stop.wait_for(|stop| *stop) => return,
         };
         if published.is_ok() {
@@ -129,27 +143,29 @@ async fn run(mut press: Press, resign: Duration, mut report: Report, mut stop: w
         }
         publications.set_trouble(published.as_ref().err().map(PublishError::code));
         match published {
-            Ok(()) if trouble.take().is_none() => {}
+            Ok(()) if failure.take().is_none() => {}
             Ok(()) => tracing::info!("publishing again"),
             Err(error) => {
-                // The same trouble is told once, however long it lasts.
-                if trouble.replace(error.code()) != Some(error.code()) {
+                // A failure is logged once, however long it lasts.
+                if failure.replace(error.code()) != Some(error.code()) {
                     let (code, cause) = (error.code(), error.cause());
                     tracing::error!(error.code = code, error.cause = cause, "nothing is published: {error}");
                 }
-                // A bell that keeps ringing over a broken store must not spin.
-                sleep(RETRY).await;
+                // Without the delay, repeated requests would spin while the store is unusable.
+                sleep(RETRY_DELAY).await;
                 publications.ring();
             }
         }
     }
 }
 
-/// Tells the store what was published, so that commands beside the server know that somebody publishes from theirs.
+/// Records in the store which version was published, for commands that run beside the server.
 struct Report {
     usage: Usage,
     clock: Clock,
-    period: Duration,
+    /// How often an unchanged version is recorded again.
+    interval: Duration,
+    /// The version that was recorded last, and when.
     last: Option<(u64, Instant)>,
 }
 
@@ -158,14 +174,14 @@ impl Report {
         Self {
             usage: service.usage().clone(),
             clock: service.clock().clone(),
-            period: service.config().publisher.lifetime.get() / 3,
+            interval: service.config().publisher.lifetime.get() / 3,
             last: None,
         }
     }
 
-    /// Each version at once, and the same one from time to time.
+    /// Records a new version immediately, and an unchanged one once per interval.
     fn published(&mut self, version: u64) {
-        let due = |(last, at): (u64, Instant)| last != version || at.elapsed() >= self.period;
+        let due = |(last, at): (u64, Instant)| last != version || at.elapsed() >= self.interval;
         if self.last.is_none_or(due) {
             self.usage.published(version, self.clock.now());
             self.last = Some((version, Instant::now()));
@@ -173,23 +189,23 @@ impl Report {
     }
 }
 
-/// Rings the bell when anybody commits to the store; listens again when the listening breaks.
-async fn ring(store: Store, publications: Publications, mut stop: watch::Receiver<bool>) {
+/// Requests a publication after every commit to the store, by whatever process. Listens again after a failure.
+async fn watch_store_changes(store: Store, publications: Publications, mut stop: watch::Receiver<bool>) {
     let listen = async {
         loop {
             match store.changes().await {
                 Ok(mut changes) => {
-                    // Whatever was committed before the listening began.
+                    // Commits from before the connection are included.
                     publications.ring();
                     while changes.next().await.is_ok() {
                         publications.ring();
                     }
                 }
                 Err(error) => {
-                    tracing::error!(error.code = error.code(), "can't listen for changes; trying again")
+                    tracing::error!(error.code = error.code(), "cannot listen for store changes, retrying")
                 }
             }
-            sleep(RETRY).await;
+            sleep(RETRY_DELAY).await;
         }
     };
     tokio::select! {
@@ -197,8 +213,3 @@ async fn ring(store: Store, publications: Publications, mut stop: watch::Receive
         _ = stop.wait_for(|stop| *stop) => {}
     }
 }
-
-const RETRY: Duration = Duration::from_millis(250);
-
-/// What is loaded anew is hundreds of megabytes at the most.
-const PATIENCE: Duration = Duration::from_secs(60);

@@ -1,3 +1,5 @@
+//! The latest publication, and how readers wait for one.
+
 use std::{
     fmt,
     sync::{Arc, Mutex, PoisonError},
@@ -6,93 +8,102 @@ use std::{
 use bundle::Snapshot;
 use tokio::sync::{Notify, watch};
 
-use super::shelf::Shelf;
+use super::object_cache::ObjectCache;
 
-/// A signed manifest, and what it makes of its objects.
+/// A signed manifest, with the bundle that an edge assembles from it.
 #[derive(Debug)]
 pub struct Publication {
-    /// Of the delegation.
+    /// The epoch of the delegation.
     pub epoch: u64,
+    /// The version of the bundle.
     pub version: u64,
     /// Milliseconds since the Unix epoch.
     pub issued_at: u64,
+    /// Milliseconds since the Unix epoch.
     pub expires_at: u64,
+    /// The signed manifest.
     pub manifest: Vec<u8>,
+    /// The bundle as an edge assembles it.
     pub snapshot: Snapshot,
 }
 
-/// What makes a manifest later than another, the time it was signed at aside. With a higher epoch versions begin anew.
+/// The position of a bundle in the order that edges require, compared by epoch first: a higher epoch may begin with a
+/// lower version. The time of issue does not count.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Order {
+    /// The epoch of the delegation.
     pub epoch: u64,
+    /// The version of the bundle.
     pub version: u64,
 }
 
 impl Publication {
+    /// Returns the position of this publication.
     pub const fn order(&self) -> Order {
         Order { epoch: self.epoch, version: self.version }
     }
 }
 
-/// Where the latest publication is found and waited for.
+/// A handle to the latest publication. Clones share it.
 #[derive(Clone)]
 pub struct Publications {
     latest: watch::Receiver<Arc<Publication>>,
-    /// Changes with the order only: who waits for a new one is not woken by each signature.
+    /// Changes with the position only, so a renewed signature wakes nobody who waits for a new version.
     order: watch::Receiver<Order>,
-    bell: Arc<Notify>,
-    /// The code of what keeps the publisher from publishing, while it does.
+    publish_requests: Arc<Notify>,
+    /// The error code of the last attempt to publish, or `None` if it succeeded.
     trouble: Arc<Mutex<Option<&'static str>>>,
-    shelf: Arc<Shelf>,
+    object_cache: Arc<ObjectCache>,
 }
 
 impl Publications {
     pub(super) fn new(
         latest: watch::Receiver<Arc<Publication>>,
         order: watch::Receiver<Order>,
-        shelf: Arc<Shelf>,
+        object_cache: Arc<ObjectCache>,
     ) -> Self {
-        Self { latest, order, bell: Arc::default(), trouble: Arc::default(), shelf }
+        Self { latest, order, publish_requests: Arc::default(), trouble: Arc::default(), object_cache }
     }
 
+    /// Returns the latest publication.
     pub fn latest(&self) -> Arc<Publication> {
         Arc::clone(&self.latest.borrow())
     }
 
-    /// Returns when something newer is published; never, when publishing has ended.
+    /// Waits until a bundle newer than `held` is published. Waits forever once publishing has ended.
     pub async fn newer_than(&self, held: Order) {
-        self.until(|published| published > held).await;
+        self.wait_until(|published| published > held).await;
     }
 
-    /// Rings, and returns when nothing older than `order` is published.
+    /// Requests a publication, and waits until a bundle of at least `order` is published.
     pub async fn caught_up(&self, order: Order) {
         self.ring();
-        self.until(|published| published >= order).await;
+        self.wait_until(|published| published >= order).await;
     }
 
-    /// Rings, and returns when `version` is published.
+    /// Requests a publication, and waits until `version` or a later one is published.
     pub async fn reached(&self, version: u64) {
         self.ring();
-        self.until(|published| published.version >= version).await;
+        self.wait_until(|published| published.version >= version).await;
     }
 
-    async fn until(&self, enough: impl Fn(Order) -> bool) {
-        if self.order.clone().wait_for(|published| enough(*published)).await.is_err() {
+    async fn wait_until(&self, is_reached: impl Fn(Order) -> bool) {
+        if self.order.clone().wait_for(|published| is_reached(*published)).await.is_err() {
             std::future::pending::<()>().await;
         }
     }
 
-    /// An object, by its hash, that every edge may see.
+    /// Returns the object of a hash if every edge may read it.
     pub fn object(&self, sha256: &[u8; 32]) -> Option<Arc<[u8]>> {
-        self.shelf.open_object(sha256)
+        self.object_cache.public_object(sha256)
     }
 
-    /// The object with the symmetric keys, by its hash.
+    /// Returns the object of a hash if it contains symmetric keys.
     pub fn secret_keys(&self, sha256: &[u8; 32]) -> Option<Arc<[u8]>> {
-        self.shelf.secret_object(sha256)
+        self.object_cache.secret_object(sha256)
     }
 
-    /// Why nothing is published at the moment, as a code.
+    /// Returns the error code of the last attempt to publish, or `None` if it succeeded.
     pub fn trouble(&self) -> Option<&'static str> {
         *self.trouble.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -101,13 +112,14 @@ impl Publications {
         *self.trouble.lock().unwrap_or_else(PoisonError::into_inner) = code;
     }
 
-    /// Asks the publisher to look for changes.
+    /// Requests that the publisher looks for changes and publishes them.
     pub fn ring(&self) {
-        self.bell.notify_one();
+        self.publish_requests.notify_one();
     }
 
-    pub(super) async fn rung(&self) {
-        self.bell.notified().await;
+    /// Waits for a call of [`ring`](Self::ring).
+    pub(super) async fn publish_requested(&self) {
+        self.publish_requests.notified().await;
     }
 }
 

@@ -1,7 +1,9 @@
+//! API keys.
+
 use sqlx::{any::AnyRow, query};
 use token::Fingerprint;
 
-use super::{Lookup, StoreError, Write, row, tag_keys::kind, tombstones};
+use super::{Executor, StoreError, Write, row, tag_keys::kind, tombstones};
 use crate::{
     clock::Time,
     model::{
@@ -17,8 +19,8 @@ macro_rules! select {
     };
 }
 
-/// Takes the next number: at least the milliseconds since the Unix epoch. So none is given twice, not even by a database
-/// that went back to a backup and has forgotten some: time did not.
+/// Allocates a number: at least the milliseconds since the Unix epoch, so that even a database which was restored from a
+/// backup allocates no number twice.
 pub async fn next_number(write: &mut Write, now: Time) -> Result<ApiKeyId, StoreError> {
     let row = query(
         "UPDATE api_key_numbers SET last = CASE WHEN last < $1 THEN $1 ELSE last + 1 END WHERE id = 1 RETURNING last",
@@ -29,6 +31,7 @@ pub async fn next_number(write: &mut Write, now: Time) -> Result<ApiKeyId, Store
     Ok(ApiKeyId(row::unsigned(&row, "last")?))
 }
 
+/// Inserts an API key.
 pub async fn insert(write: &mut Write, key: &ApiKey) -> Result<(), StoreError> {
     let ApiKey {
         id,
@@ -60,7 +63,7 @@ pub async fn insert(write: &mut Write, key: &ApiKey) -> Result<(), StoreError> {
     .bind(prefix.as_str())
     .bind(name.as_deref())
     .bind(metadata.as_ref().map(ToString::to_string))
-    .bind(word(*state))
+    .bind(state_name(*state))
     .bind(row::signed(*issued_at))
     .bind(expires_at.map(row::signed))
     .bind(last_used_at.map(row::signed))
@@ -71,28 +74,30 @@ pub async fn insert(write: &mut Write, key: &ApiKey) -> Result<(), StoreError> {
     Ok(())
 }
 
-pub async fn find(lookup: &mut impl Lookup, id: ApiKeyId) -> Result<Option<ApiKey>, StoreError> {
+/// Finds an API key by its id.
+pub async fn find(executor: &mut impl Executor, id: ApiKeyId) -> Result<Option<ApiKey>, StoreError> {
     let found = query(concat!(select!(), "WHERE number = $1"))
         .bind(row::signed(id.0))
-        .fetch_optional(lookup.on())
+        .fetch_optional(executor.connection())
         .await?;
     found.as_ref().map(read).transpose()
 }
 
+/// Finds an API key by its fingerprint.
 pub async fn find_by_fingerprint(
-    lookup: &mut impl Lookup,
+    executor: &mut impl Executor,
     fingerprint: &Fingerprint,
 ) -> Result<Option<ApiKey>, StoreError> {
     let found = query(concat!(select!(), "WHERE fingerprint = $1"))
         .bind(fingerprint.to_string())
-        .fetch_optional(lookup.on())
+        .fetch_optional(executor.connection())
         .await?;
     found.as_ref().map(read).transpose()
 }
 
-/// Those of a user, of everybody in an operator, or of all, in the order they were made.
+/// Returns the API keys of a user, of an operator, or of all, in the order of their creation.
 pub async fn list(
-    lookup: &mut impl Lookup,
+    executor: &mut impl Executor,
     operator: Option<&OperatorId>,
     user: Option<&UserName>,
 ) -> Result<Vec<ApiKey>, StoreError> {
@@ -103,15 +108,15 @@ pub async fn list(
     let rows = query(statement)
         .bind(operator.map_or("", OperatorId::as_str))
         .bind(user.map_or("", UserName::as_str))
-        .fetch_all(lookup.on())
+        .fetch_all(executor.connection())
         .await?;
     rows.iter().map(read).collect()
 }
 
-/// The key of the root user that edges take for a user of this name, if there is one that may be good again. One of
-/// format 1 is none of the operator's there.
+/// Finds a root user's key, active or disabled, that edges would assign to a user of this name. A key of format 1 is never
+/// assigned to a user of the operator.
 pub async fn named(
-    lookup: &mut impl Lookup,
+    executor: &mut impl Executor,
     operator: &OperatorId,
     name: &UserName,
 ) -> Result<Option<ApiKeyId>, StoreError> {
@@ -121,14 +126,14 @@ pub async fn named(
     )
     .bind(operator.as_str())
     .bind(name.as_str())
-    .fetch_optional(lookup.on())
+    .fetch_optional(executor.connection())
     .await?;
     found.as_ref().map(|found| Ok(ApiKeyId(row::unsigned(found, "number")?))).transpose()
 }
 
-/// A page of those, in the order they were made.
+/// Returns a page of the API keys of a user, of an operator, or of all, in the order of their creation.
 pub async fn page(
-    lookup: &mut impl Lookup,
+    executor: &mut impl Executor,
     operator: Option<&OperatorId>,
     user: Option<&UserName>,
     page: &Page,
@@ -147,27 +152,31 @@ pub async fn page(
         .bind(user.map_or("", UserName::as_str))
         .bind(row::signed(after))
         .bind(page.rows())
-        .fetch_all(lookup.on())
+        .fetch_all(executor.connection())
         .await?;
     let keys = rows.iter().map(read).collect::<Result<Vec<_>, _>>()?;
     Ok(page.of(keys, |key| key.id.to_string()))
 }
 
-/// How many have not come to their end, counted up to `limit`.
-pub async fn count(lookup: &mut impl Lookup, operator: &OperatorId, limit: u64) -> Result<u64, StoreError> {
+/// Counts the API keys of an operator that are not expired, up to `limit`.
+pub async fn count(
+    executor: &mut impl Executor,
+    operator: &OperatorId,
+    limit: u64,
+) -> Result<u64, StoreError> {
     let found = query(
         "SELECT COUNT(*) AS number FROM (SELECT 1 AS one FROM api_keys WHERE operator_id = $1 AND state <> 'expired' LIMIT $2) AS counted",
     )
     .bind(operator.as_str())
     .bind(row::signed(limit))
-    .fetch_one(lookup.on())
+    .fetch_one(executor.connection())
     .await?;
     row::unsigned(&found, "number")
 }
 
-/// Those of a scope that were issued at or before an instant.
+/// Returns the API keys of a scope that were issued at or before an instant.
 pub async fn covered(
-    lookup: &mut impl Lookup,
+    executor: &mut impl Executor,
     scope: &WatermarkScope,
     until: u64,
 ) -> Result<Vec<ApiKey>, StoreError> {
@@ -175,35 +184,35 @@ pub async fn covered(
         WatermarkScope::Global | WatermarkScope::SigningKey(_) => (None, None),
         WatermarkScope::Operator(operator) => (Some(operator), None),
         WatermarkScope::User(operator, user) => (Some(operator), Some(user)),
-        // No API key comes of an AuthKey or a session.
+        // API keys are not issued for AuthKeys or sessions.
         WatermarkScope::AuthKey(_) | WatermarkScope::Session(_) => return Ok(Vec::new()),
     };
-    let mut keys = list(lookup, operator, user).await?;
+    let mut keys = list(executor, operator, user).await?;
     keys.retain(|key| {
         key.issued_at <= until && !matches!(scope, WatermarkScope::SigningKey(kid) if *kid != key.kid())
     });
     Ok(keys)
 }
 
-/// Those that have come to their end and are not marked so.
-pub async fn due(lookup: &mut impl Lookup, now: u64) -> Result<Vec<ApiKey>, StoreError> {
+/// Returns the keys that have reached their end and are not marked as expired.
+pub async fn due(executor: &mut impl Executor, now: u64) -> Result<Vec<ApiKey>, StoreError> {
     let rows = query(concat!(select!(), "WHERE expires_at <= $1 AND state <> 'expired' ORDER BY number"))
         .bind(row::signed(now))
-        .fetch_all(lookup.on())
+        .fetch_all(executor.connection())
         .await?;
     rows.iter().map(read).collect()
 }
 
 /// Returns the keys that are marked as expired although their end is later than this second.
-pub async fn expired_early(lookup: &mut impl Lookup, now: u64) -> Result<Vec<ApiKey>, StoreError> {
+pub async fn expired_early(executor: &mut impl Executor, now: u64) -> Result<Vec<ApiKey>, StoreError> {
     let rows = query(concat!(select!(), "WHERE expires_at > $1 AND state = 'expired' ORDER BY number"))
         .bind(row::signed(now))
-        .fetch_all(lookup.on())
+        .fetch_all(executor.connection())
         .await?;
     rows.iter().map(read).collect()
 }
 
-/// Notes who made it, as the audit log names it.
+/// Records the creator of a key, as named in the audit log.
 pub async fn set_creator(write: &mut Write, id: ApiKeyId, creator: &str) -> Result<(), StoreError> {
     query("UPDATE api_keys SET created_by = $2 WHERE number = $1")
         .bind(row::signed(id.0))
@@ -213,21 +222,21 @@ pub async fn set_creator(write: &mut Write, id: ApiKeyId, creator: &str) -> Resu
     Ok(())
 }
 
-/// Those that somebody made since an instant, for whomever.
+/// Returns the keys that an actor has created since an instant.
 pub async fn created_by(
-    lookup: &mut impl Lookup,
+    executor: &mut impl Executor,
     creator: &str,
     since: u64,
 ) -> Result<Vec<ApiKey>, StoreError> {
     let rows = query(concat!(select!(), "WHERE created_by = $1 AND issued_at >= $2 ORDER BY number"))
         .bind(creator)
         .bind(row::signed(since))
-        .fetch_all(lookup.on())
+        .fetch_all(executor.connection())
         .await?;
     rows.iter().map(read).collect()
 }
 
-/// Whether it was in the state before.
+/// Changes the state of a key. Returns `false` if the key was not in the state `from`.
 pub async fn change(
     write: &mut Write,
     id: ApiKeyId,
@@ -236,14 +245,14 @@ pub async fn change(
 ) -> Result<bool, StoreError> {
     let done = query("UPDATE api_keys SET state = $3 WHERE number = $1 AND state = $2")
         .bind(row::signed(id.0))
-        .bind(word(from))
-        .bind(word(to))
+        .bind(state_name(from))
+        .bind(state_name(to))
         .execute(write.connection())
         .await?;
     Ok(done.rows_affected() == 1)
 }
 
-/// An end that is already nearer stays.
+/// Sets the end of a key. An earlier end stays.
 pub async fn expire_at(write: &mut Write, id: ApiKeyId, at: u64) -> Result<(), StoreError> {
     let moved = query(
         "UPDATE api_keys SET expires_at = $2 WHERE number = $1 AND (expires_at IS NULL OR expires_at > $2) \
@@ -259,7 +268,7 @@ pub async fn expire_at(write: &mut Write, id: ApiKeyId, at: u64) -> Result<(), S
     Ok(())
 }
 
-/// Whether there was one.
+/// Deletes a key. Returns whether it existed.
 pub async fn delete(write: &mut Write, id: ApiKeyId) -> Result<bool, StoreError> {
     let gone = query("DELETE FROM api_keys WHERE number = $1 RETURNING fingerprint, issued_at")
         .bind(row::signed(id.0))
@@ -272,7 +281,7 @@ pub async fn delete(write: &mut Write, id: ApiKeyId) -> Result<bool, StoreError>
     Ok(gone.is_some())
 }
 
-const fn word(state: ApiKeyState) -> &'static str {
+const fn state_name(state: ApiKeyState) -> &'static str {
     match state {
         ApiKeyState::Active => "active",
         ApiKeyState::Disabled => "disabled",

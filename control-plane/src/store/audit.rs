@@ -1,28 +1,35 @@
+//! The audit log.
+
 use serde_json::Value;
 use sqlx::{any::AnyRow, query};
 
-use super::{Lookup, StoreError, Write, row};
+use super::{Executor, StoreError, Write, row};
 use crate::{
     clock::Time,
-    model::{Actor, AuditLine},
+    model::{Actor, AuditEntry},
 };
 
-/// A change, in the words of the log.
+/// An entry to append.
 #[derive(Debug)]
 pub struct Change<'a> {
+    /// When the change was made.
     pub at: Time,
+    /// Who made it.
     pub actor: &'a Actor,
+    /// What was done.
     pub action: &'static str,
+    /// What was changed.
     pub target: &'a str,
+    /// Further details, as a JSON object.
     pub detail: Value,
 }
 
-/// Writes a line in the transaction of the change it tells of. Last of all writes: it takes the lock of the sequence.
+/// Appends an entry in the transaction of its change. Must be the last write of the transaction, as it locks the sequence.
 pub async fn append(write: &mut Write, change: Change<'_>) -> Result<(), StoreError> {
     append_all(write, &[change]).await
 }
 
-/// Writes the lines of several changes that share a transaction.
+/// Appends the entries of several changes that share a transaction. Must be the last write, like [`append`].
 pub async fn append_all(write: &mut Write, changes: &[Change<'_>]) -> Result<(), StoreError> {
     let count = u64::try_from(changes.len()).unwrap_or(u64::MAX);
     let last = query("UPDATE audit_state SET seq = seq + $1 WHERE id = 1 RETURNING seq")
@@ -44,53 +51,53 @@ pub async fn append_all(write: &mut Write, changes: &[Change<'_>]) -> Result<(),
     Ok(())
 }
 
-/// The newest lines, newest first.
-pub async fn newest(lookup: &mut impl Lookup, limit: u32) -> Result<Vec<AuditLine>, StoreError> {
+/// Returns the newest entries, newest first.
+pub async fn newest(executor: &mut impl Executor, limit: u32) -> Result<Vec<AuditEntry>, StoreError> {
     let rows = query("SELECT seq, at, actor, action, target, detail FROM audit ORDER BY seq DESC LIMIT $1")
         .bind(i64::from(limit))
-        .fetch_all(lookup.on())
+        .fetch_all(executor.connection())
         .await?;
     rows.iter().map(read).collect()
 }
 
-/// When the change of a line was made, in milliseconds; None for a line that is not there or was forgotten.
-pub async fn made_at(lookup: &mut impl Lookup, seq: u64) -> Result<Option<u64>, StoreError> {
+/// Returns the time of an entry in milliseconds; `None` if there is no such entry, or if it was purged.
+pub async fn made_at(executor: &mut impl Executor, seq: u64) -> Result<Option<u64>, StoreError> {
     let found = query("SELECT at FROM audit WHERE seq = $1")
         .bind(row::signed(seq))
-        .fetch_optional(lookup.on())
+        .fetch_optional(executor.connection())
         .await?;
     found.as_ref().map(|found| row::unsigned(found, "at")).transpose()
 }
 
-/// The greatest time of a line that is not later than this one.
-pub async fn last_until(lookup: &mut impl Lookup, at: u64) -> Result<Option<u64>, StoreError> {
+/// Returns the latest time of an entry at or before a time.
+pub async fn last_until(executor: &mut impl Executor, at: u64) -> Result<Option<u64>, StoreError> {
     let found = query("SELECT MAX(at) AS last FROM audit WHERE at <= $1")
         .bind(row::signed(at))
-        .fetch_one(lookup.on())
+        .fetch_one(executor.connection())
         .await?;
     row::optional_unsigned(&found, "last")
 }
 
-/// How many lines were ever written, and the first that is still there.
-pub async fn extent(lookup: &mut impl Lookup) -> Result<(u64, Option<u64>), StoreError> {
+/// Returns the number of the last entry, and that of the first one that was not purged.
+pub async fn extent(executor: &mut impl Executor) -> Result<(u64, Option<u64>), StoreError> {
     let found = query(
         "SELECT (SELECT seq FROM audit_state WHERE id = 1) AS last, (SELECT MIN(seq) FROM audit) AS first_kept",
     )
-    .fetch_one(lookup.on())
+    .fetch_one(executor.connection())
     .await?;
     Ok((row::unsigned(&found, "last")?, row::optional_unsigned(&found, "first_kept")?))
 }
 
-/// Returns whether the store holds the line of this number and time, or has forgotten it as lines are.
-pub async fn is_there(lookup: &mut impl Lookup, seq: u64, at: u64) -> Result<bool, StoreError> {
-    if let Some(found) = made_at(lookup, seq).await? {
+/// Returns whether the log has the entry of this number and time, or has purged it.
+pub async fn has_entry(executor: &mut impl Executor, seq: u64, at: u64) -> Result<bool, StoreError> {
+    if let Some(found) = made_at(executor, seq).await? {
         return Ok(found == at);
     }
-    let (last, first_kept) = extent(lookup).await?;
+    let (last, first_kept) = extent(executor).await?;
     Ok(seq <= last && first_kept.is_none_or(|first| seq < first))
 }
 
-/// Forgets lines from before an instant; returns how many.
+/// Deletes the entries before a time, and returns their number.
 pub async fn collect(write: &mut Write, before: Time) -> Result<u64, StoreError> {
     let done = query("DELETE FROM audit WHERE at < $1")
         .bind(row::signed(before.millis()))
@@ -99,8 +106,8 @@ pub async fn collect(write: &mut Write, before: Time) -> Result<u64, StoreError>
     Ok(done.rows_affected())
 }
 
-fn read(from: &AnyRow) -> Result<AuditLine, StoreError> {
-    Ok(AuditLine {
+fn read(from: &AnyRow) -> Result<AuditEntry, StoreError> {
+    Ok(AuditEntry {
         seq: row::unsigned(from, "seq")?,
         at: row::unsigned(from, "at")?,
         actor: row::text(from, "actor")?,

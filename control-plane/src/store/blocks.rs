@@ -3,17 +3,21 @@
 use sqlx::{any::AnyRow, query};
 use token::base64url;
 
-use super::{Lookup, StoreError, Write, row};
-use crate::model::BaseBlock;
+use super::{Executor, StoreError, Write, row};
+use crate::model::BaseBlockRow;
 
-/// Puts a block into the place of the one with the same bucket. `coverage`: kid, and the last second of issue.
+/// The size of a part: 1 MiB in base64, which keeps the number of statements and the size of each low.
+const MAX_PART_BYTES: usize = 768 * 1024;
+
+/// Inserts a block, or replaces the one of the same bucket. `coverage` contains the `kid` and the last covered second of
+/// issue of each key.
 pub async fn replace(
     write: &mut Write,
-    block: &BaseBlock,
+    block: &BaseBlockRow,
     coverage: &[(String, u64)],
     bytes: &[u8],
 ) -> Result<(), StoreError> {
-    let BaseBlock { expires_from, expires_before, as_of, version, built_at, members, revoked } = block;
+    let BaseBlockRow { expires_from, expires_before, as_of, version, built_at, members, revoked } = block;
     delete(write, *expires_from).await?;
     query(
         "INSERT INTO blocks (expires_from, expires_before, as_of, version, built_at, members, revoked) \
@@ -36,7 +40,7 @@ pub async fn replace(
             .execute(write.connection())
             .await?;
     }
-    for (part, bytes) in (0..).zip(bytes.chunks(PART)) {
+    for (part, bytes) in (0..).zip(bytes.chunks(MAX_PART_BYTES)) {
         query("INSERT INTO block_parts (expires_from, part, bytes) VALUES ($1, $2, $3)")
             .bind(row::signed(*expires_from))
             .bind(row::signed(part))
@@ -47,21 +51,22 @@ pub async fn replace(
     Ok(())
 }
 
-pub async fn list(lookup: &mut impl Lookup) -> Result<Vec<BaseBlock>, StoreError> {
+/// Returns all blocks without their bytes.
+pub async fn list(executor: &mut impl Executor) -> Result<Vec<BaseBlockRow>, StoreError> {
     let rows = query(
         "SELECT expires_from, expires_before, as_of, version, built_at, members, revoked FROM blocks \
          ORDER BY expires_from",
     )
-    .fetch_all(lookup.on())
+    .fetch_all(executor.connection())
     .await?;
     rows.iter().map(read).collect()
 }
 
-/// What it was put in with.
-pub async fn bytes(lookup: &mut impl Lookup, expires_from: u64) -> Result<Vec<u8>, StoreError> {
+/// Returns the bytes of a block.
+pub async fn bytes(executor: &mut impl Executor, expires_from: u64) -> Result<Vec<u8>, StoreError> {
     let rows = query("SELECT bytes FROM block_parts WHERE expires_from = $1 ORDER BY part")
         .bind(row::signed(expires_from))
-        .fetch_all(lookup.on())
+        .fetch_all(executor.connection())
         .await?;
     let mut bytes = Vec::new();
     for row in &rows {
@@ -71,7 +76,7 @@ pub async fn bytes(lookup: &mut impl Lookup, expires_from: u64) -> Result<Vec<u8
     Ok(bytes)
 }
 
-/// Forgets those whose members have all expired; returns how many.
+/// Deletes the blocks whose members all expired before a second, and returns their number.
 pub async fn collect(write: &mut Write, before: u64) -> Result<u64, StoreError> {
     let rows = query("SELECT expires_from FROM blocks WHERE expires_before <= $1")
         .bind(row::signed(before))
@@ -83,7 +88,7 @@ pub async fn collect(write: &mut Write, before: u64) -> Result<u64, StoreError> 
     Ok(rows.len().try_into().unwrap_or(u64::MAX))
 }
 
-/// Takes all of them away.
+/// Deletes all blocks.
 pub async fn clear(write: &mut Write) -> Result<(), StoreError> {
     for delete in ["DELETE FROM block_parts", "DELETE FROM block_coverage", "DELETE FROM blocks"] {
         query(delete).execute(write.connection()).await?;
@@ -102,8 +107,8 @@ async fn delete(write: &mut Write, expires_from: u64) -> Result<(), StoreError> 
     Ok(())
 }
 
-fn read(from: &AnyRow) -> Result<BaseBlock, StoreError> {
-    Ok(BaseBlock {
+fn read(from: &AnyRow) -> Result<BaseBlockRow, StoreError> {
+    Ok(BaseBlockRow {
         expires_from: row::unsigned(from, "expires_from")?,
         expires_before: row::unsigned(from, "expires_before")?,
         as_of: row::unsigned(from, "as_of")?,
@@ -113,6 +118,3 @@ fn read(from: &AnyRow) -> Result<BaseBlock, StoreError> {
         revoked: row::unsigned(from, "revoked")?,
     })
 }
-
-/// 1 MiB in base64: few statements, and none that a database would choke on.
-const PART: usize = 768 * 1024;

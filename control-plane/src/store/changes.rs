@@ -1,3 +1,5 @@
+//! Notifications of commits.
+
 use std::time::Duration;
 
 use sqlx::{AnyConnection, Connection as _, Row as _, postgres::PgListener, query};
@@ -5,12 +7,18 @@ use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use super::{Engine, StoreError};
 
-/// Tells of commits, by whatever process. May tell too often, never too late by more than its period.
+/// How often SQLite is polled: the delay until a commit of another process is noticed.
+const SQLITE_POLL_INTERVAL: Duration = Duration::from_millis(20);
+
+/// How often PostgreSQL changes are assumed without a notification, as one may be lost.
+const FALLBACK_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Reports commits of any process. May report too often, but never later than its interval.
 #[derive(Debug)]
 pub enum Changes {
-    /// SQLite counts the commits of other connections; asking costs a few microseconds.
+    /// SQLite counts the commits of other connections. Reading the counter takes a few microseconds.
     Polled { connection: Box<AnyConnection>, ticks: tokio::time::Interval, seen: i64 },
-    /// PostgreSQL tells; a notification lost with its connection is caught up with in a second.
+    /// PostgreSQL sends notifications.
     Notified(Box<PgListener>),
 }
 
@@ -18,7 +26,7 @@ impl Changes {
     pub(super) async fn listen(engine: Engine, url: &str) -> Result<Self, StoreError> {
         match engine {
             Engine::Sqlite => {
-                let mut ticks = interval(POLL);
+                let mut ticks = interval(SQLITE_POLL_INTERVAL);
                 ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
                 Ok(Self::Polled { connection: Box::new(AnyConnection::connect(url).await?), ticks, seen: -1 })
             }
@@ -30,7 +38,7 @@ impl Changes {
         }
     }
 
-    /// Returns when something may have changed. May be dropped and called again.
+    /// Waits until something may have changed. This function is cancel safe.
     pub async fn next(&mut self) -> Result<(), StoreError> {
         match self {
             Self::Polled { connection, ticks, seen } => loop {
@@ -41,16 +49,10 @@ impl Changes {
                     return Ok(());
                 }
             },
-            Self::Notified(listener) => match timeout(NET, listener.recv()).await {
+            Self::Notified(listener) => match timeout(FALLBACK_INTERVAL, listener.recv()).await {
                 Err(_elapsed) => Ok(()),
                 Ok(notification) => Ok(notification.map(drop)?),
             },
         }
     }
 }
-
-/// How late a command beside the server may be noticed.
-const POLL: Duration = Duration::from_millis(20);
-
-/// The net under lost notifications.
-const NET: Duration = Duration::from_secs(1);

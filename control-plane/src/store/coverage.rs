@@ -1,13 +1,14 @@
-//! Up to which second of issue the base knows all that a key signed.
+//! The coverage of each key: the second of issue up to which the base contains everything that the key signed.
 
 use sqlx::query;
 
-use super::{Engine, Lookup, StoreError, Write, row};
+use super::{Engine, Executor, StoreError, Write, row};
 
-/// The last second of issue, of whatever key, that is before `now`; none are entered until the end of the transaction.
-/// It lies no further ahead than tokens do: a clock that is, for a while, then keeps nobody from issuing later. Nor is it
-/// earlier than it was: by a clock that is behind, the base would cease to say what it has taken in.
-pub async fn last_second(write: &mut Write, now: u64) -> Result<u64, StoreError> {
+/// Locks the issuance log until the end of the transaction, and returns the latest second of issue, of any key.
+///
+/// The result is never later than `now - 1` and than the latest token, so a clock that is ahead for a while cannot block
+/// later issuance. It is never earlier than the present coverage, so a clock that is behind cannot reduce it.
+pub async fn latest_issued_second(write: &mut Write, now: u64) -> Result<u64, StoreError> {
     lock(write).await?;
     let row = query("SELECT MAX(issued_at) AS latest FROM issued").fetch_one(write.connection()).await?;
     let latest = row::optional_unsigned(&row, "latest")?.unwrap_or_default();
@@ -19,9 +20,9 @@ pub async fn last_second(write: &mut Write, now: u64) -> Result<u64, StoreError>
     Ok(latest.min(now.saturating_sub(1)).max(covered))
 }
 
-/// From the commit on no token of the key is entered that was issued at or before this second, and all that were are
-/// there to be found. First of all writes to either table in its transaction.
-pub async fn raise(write: &mut Write, kids: &[String], high: u64) -> Result<(), StoreError> {
+/// Raises the coverage of keys. After the commit no token of these keys can be inserted with a time of issue at or before
+/// this second, and all earlier ones are visible. Must be the first write to `issued` and `coverage` in the transaction.
+pub async fn raise_floor(write: &mut Write, kids: &[String], high: u64) -> Result<(), StoreError> {
     lock(write).await?;
     for kid in kids {
         query(
@@ -36,27 +37,27 @@ pub async fn raise(write: &mut Write, kids: &[String], high: u64) -> Result<(), 
     Ok(())
 }
 
-/// Keeps tokens from being entered until the end of the transaction, and waits for those that are being entered.
+/// Prevents inserts into the issuance log until the end of the transaction, and waits for those that have begun.
 pub async fn lock(write: &mut Write) -> Result<(), StoreError> {
     if write.engine() == Engine::Postgres {
-        // Waits for those who have entered some and not yet committed, and keeps out whoever has not looked here yet:
-        // a statement looks at the database after it got its lock on the table. SQLite has one writer at a time anyway.
+        // The lock waits for transactions with uncommitted inserts. Later inserts wait for this transaction and see its
+        // changes, as a statement takes its snapshot after its table lock. SQLite has a single writer anyway.
         query("LOCK TABLE issued IN SHARE MODE").execute(write.connection()).await?;
     }
     Ok(())
 }
 
-/// Keys that are covered beyond a second, but for those that sign no more.
-pub async fn later_than(lookup: &mut impl Lookup, second: u64) -> Result<Vec<(String, u64)>, StoreError> {
+/// Returns the keys whose coverage is later than a second, except for keys that sign no more.
+pub async fn later_than(executor: &mut impl Executor, second: u64) -> Result<Vec<(String, u64)>, StoreError> {
     let rows = query("SELECT kid, high FROM coverage WHERE high > $1 AND high < $2 ORDER BY kid")
         .bind(row::signed(second))
         .bind(row::signed(row::NEVER))
-        .fetch_all(lookup.on())
+        .fetch_all(executor.connection())
         .await?;
     rows.iter().map(|from| Ok((row::text(from, "kid")?, row::unsigned(from, "high")?))).collect()
 }
 
-/// Brings coverage that reaches beyond a second back to it. No block may say more.
+/// Lowers coverage that is later than a second. The caller must delete the blocks with a later coverage.
 pub async fn lower(write: &mut Write, second: u64) -> Result<(), StoreError> {
     query("UPDATE coverage SET high = $1 WHERE high > $1 AND high < $2")
         .bind(row::signed(second))
@@ -66,8 +67,11 @@ pub async fn lower(write: &mut Write, second: u64) -> Result<(), StoreError> {
     Ok(())
 }
 
-pub async fn of(lookup: &mut impl Lookup, kid: &str) -> Result<Option<u64>, StoreError> {
-    let found =
-        query("SELECT high FROM coverage WHERE kid = $1").bind(kid).fetch_optional(lookup.on()).await?;
+/// Returns the coverage of a key; `None` if the base covers nothing of it.
+pub async fn floor_for(executor: &mut impl Executor, kid: &str) -> Result<Option<u64>, StoreError> {
+    let found = query("SELECT high FROM coverage WHERE kid = $1")
+        .bind(kid)
+        .fetch_optional(executor.connection())
+        .await?;
     found.as_ref().map(|found| row::unsigned(found, "high")).transpose()
 }

@@ -1,13 +1,22 @@
+//! Edges, their credentials, and their reports.
+
 use sqlx::{any::AnyRow, query};
 use token::secret::SecretHash;
 
-use super::{Lookup, StoreError, Write, row, tombstones};
+use super::{Executor, StoreError, Write, row, tombstones};
 use crate::{
     model::{Edge, EdgeId, EdgeReport, EdgeWorkers, Gone, Page, Paged},
     random,
 };
 
-/// Whether the name was free.
+macro_rules! select {
+    () => {
+        "SELECT edge_id, enrolled_at, last_seen_at, version, issued_at, workers, oldest, lagging, rotated_at, \
+         (SELECT MAX(ends_at) FROM old_edge_credentials o WHERE o.edge_id = edges.edge_id) AS old_ends_at FROM edges "
+    };
+}
+
+/// Inserts an edge. Returns whether the name was free.
 pub async fn insert(
     write: &mut Write,
     id: &EdgeId,
@@ -23,17 +32,19 @@ pub async fn insert(
     Ok(done.rows_affected() == 1)
 }
 
-/// Whose credential it is.
+/// The edge of a credential.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Holder {
+    /// The edge.
     pub id: EdgeId,
-    /// Whether this is the newest credential, and there are earlier ones that its use ends.
+    /// True if the credential is the newest one, and its use ends earlier ones.
     pub ends_others: bool,
 }
 
-/// By the hash of a secret with 256 random bits: how long a miss takes tells nothing worth knowing. `now` in seconds.
+/// Finds the edge of a credential. The secret has 256 random bits, so the response time reveals nothing useful. `now` is in
+/// seconds.
 pub async fn find(
-    lookup: &mut impl Lookup,
+    executor: &mut impl Executor,
     credential: &SecretHash,
     now: u64,
 ) -> Result<Option<Holder>, StoreError> {
@@ -46,7 +57,7 @@ pub async fn find(
     )
     .bind(row::hex32(credential.as_bytes()))
     .bind(row::signed(now))
-    .fetch_optional(lookup.on())
+    .fetch_optional(executor.connection())
     .await?;
     let Some(found) = found else { return Ok(None) };
     Ok(Some(Holder {
@@ -55,7 +66,7 @@ pub async fn find(
     }))
 }
 
-/// Gives the edge another credential; the one before becomes an old one that has ended. Whether there is such an edge.
+/// Replaces the credential of an edge, and keeps the previous one as an old one. Returns whether the edge exists.
 pub async fn replace_credential(
     write: &mut Write,
     id: &EdgeId,
@@ -79,7 +90,7 @@ pub async fn replace_credential(
     Ok(done.rows_affected() == 1)
 }
 
-/// Sets when the old credentials of an edge end. An end that is already nearer stays.
+/// Sets when the old credentials of an edge end. An earlier end stays.
 pub async fn keep_old_credentials_until(
     write: &mut Write,
     id: &EdgeId,
@@ -112,7 +123,7 @@ pub async fn end_old_credentials(write: &mut Write, id: &EdgeId, at: u64) -> Res
     bury_ended(write, &ended, at).await
 }
 
-/// The same for those that end when a newer one is used.
+/// Ends the old credentials that end when a newer one is used. Returns whether there were any.
 pub async fn end_credentials_that_end_on_use(
     write: &mut Write,
     id: &EdgeId,
@@ -127,6 +138,7 @@ pub async fn end_credentials_that_end_on_use(
     bury_ended(write, &ended, at).await
 }
 
+/// Writes tombstones of ended credentials. Returns whether there were any.
 async fn bury_ended(write: &mut Write, ended: &[AnyRow], at: u64) -> Result<bool, StoreError> {
     for credential in ended {
         let hash = row::text(credential, "credential_hash")?;
@@ -135,8 +147,8 @@ async fn bury_ended(write: &mut Write, ended: &[AnyRow], at: u64) -> Result<bool
     Ok(!ended.is_empty())
 }
 
-/// Ends a credential, by its hash, as it was ended before the database was restored. Where it is the current one of an
-/// edge, that edge is left with a credential that nobody knows, since the one that followed is lost.
+/// Ends a credential, by its hash, that had ended before the database was restored. If it is the current credential of an
+/// edge, the edge gets an unknown random one, as its successor is lost.
 pub async fn end_again(write: &mut Write, hash: &str, ends_at: u64, now: u64) -> Result<(), StoreError> {
     if let Some(id) = find_by_hash(write, hash).await? {
         replace_credential(write, &id, &SecretHash::from_bytes(*random::bytes()), now).await?;
@@ -151,7 +163,7 @@ pub async fn end_again(write: &mut Write, hash: &str, ends_at: u64, now: u64) ->
     Ok(())
 }
 
-/// Forgets what has ended; returns how many. `now` in seconds.
+/// Deletes the old credentials that have ended, and returns their number. `now` is in seconds.
 pub async fn collect(write: &mut Write, now: u64) -> Result<u64, StoreError> {
     let done = query("DELETE FROM old_edge_credentials WHERE ends_at <= $1")
         .bind(row::signed(now))
@@ -160,34 +172,25 @@ pub async fn collect(write: &mut Write, now: u64) -> Result<u64, StoreError> {
     Ok(done.rows_affected())
 }
 
-pub async fn list(lookup: &mut impl Lookup) -> Result<Vec<Edge>, StoreError> {
-    let rows = query(
-        "SELECT edge_id, enrolled_at, last_seen_at, version, issued_at, workers, oldest, lagging, rotated_at, \
-         (SELECT MAX(ends_at) FROM old_edge_credentials o WHERE o.edge_id = edges.edge_id) AS old_ends_at \
-         FROM edges ORDER BY edge_id",
-    )
-    .fetch_all(lookup.on())
-    .await?;
+/// Returns all edges in the order of their names.
+pub async fn list(executor: &mut impl Executor) -> Result<Vec<Edge>, StoreError> {
+    let rows = query(concat!(select!(), "ORDER BY edge_id")).fetch_all(executor.connection()).await?;
     rows.iter().map(read).collect()
 }
 
-/// A page of them, in the order of their names.
-pub async fn page(lookup: &mut impl Lookup, page: &Page) -> Result<Paged<Edge>, StoreError> {
-    let rows = query(
-        "SELECT edge_id, enrolled_at, last_seen_at, version, issued_at, workers, oldest, lagging, rotated_at, \
-         (SELECT MAX(ends_at) FROM old_edge_credentials o WHERE o.edge_id = edges.edge_id) AS old_ends_at \
-         FROM edges WHERE edge_id > $1 ORDER BY edge_id LIMIT $2",
-    )
-    .bind(page.after().unwrap_or(""))
-    .bind(page.rows())
-    .fetch_all(lookup.on())
-    .await?;
+/// Returns a page of the edges in the order of their names.
+pub async fn page(executor: &mut impl Executor, page: &Page) -> Result<Paged<Edge>, StoreError> {
+    let rows = query(concat!(select!(), "WHERE edge_id > $1 ORDER BY edge_id LIMIT $2"))
+        .bind(page.after().unwrap_or(""))
+        .bind(page.rows())
+        .fetch_all(executor.connection())
+        .await?;
     let edges = rows.iter().map(read).collect::<Result<Vec<_>, _>>()?;
     Ok(page.of(edges, |edge| edge.id.to_string()))
 }
 
-/// Whether there was one. Its earlier credentials go with it. What is told of it later are its credentials, by their
-/// hashes: a name may be given again.
+/// Deletes an edge with its earlier credentials. Returns whether it existed. The tombstones contain the hashes of the
+/// credentials, as the name may be used again.
 pub async fn delete(write: &mut Write, id: &EdgeId) -> Result<bool, StoreError> {
     let old = query("DELETE FROM old_edge_credentials WHERE edge_id = $1 RETURNING credential_hash")
         .bind(id.as_str())
@@ -206,17 +209,17 @@ pub async fn delete(write: &mut Write, id: &EdgeId) -> Result<bool, StoreError> 
     Ok(gone.is_some())
 }
 
-/// The one that has a credential, by its hash in hex.
-pub async fn find_by_hash(lookup: &mut impl Lookup, hash: &str) -> Result<Option<EdgeId>, StoreError> {
+/// Finds the edge whose current credential has a hash, in hexadecimal.
+pub async fn find_by_hash(executor: &mut impl Executor, hash: &str) -> Result<Option<EdgeId>, StoreError> {
     let found = query("SELECT edge_id FROM edges WHERE credential_hash = $1")
         .bind(hash)
-        .fetch_optional(lookup.on())
+        .fetch_optional(executor.connection())
         .await?;
     found.as_ref().map(|found| row::parsed(found, "edge_id")).transpose()
 }
 
-/// What an edge told at this second. What it told another replica later stays, unless that is so much later that a clock
-/// was ahead.
+/// Records the report of an edge at a second. A later report to another replica stays, unless it is so much later that a
+/// clock must have been ahead.
 pub async fn seen(write: &mut Write, id: &EdgeId, at: u64, report: &EdgeReport) -> Result<(), StoreError> {
     let EdgeReport { version, issued_at, workers } = report;
     query(
@@ -236,8 +239,8 @@ pub async fn seen(write: &mut Write, id: &EdgeId, at: u64, report: &EdgeReport) 
     Ok(())
 }
 
-/// Nobody was heard of in the future.
-pub async fn put_right(write: &mut Write, now: u64) -> Result<(), StoreError> {
+/// Limits the times of the last reports to now.
+pub async fn clamp_to_now(write: &mut Write, now: u64) -> Result<(), StoreError> {
     query("UPDATE edges SET last_seen_at = $1 WHERE last_seen_at > $1")
         .bind(row::signed(now))
         .execute(write.connection())

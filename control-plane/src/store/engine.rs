@@ -1,3 +1,5 @@
+//! The differences between the databases.
+
 use std::{
     fmt,
     fs::{File, OpenOptions},
@@ -11,7 +13,7 @@ use sqlx::postgres::PgConnectOptions;
 
 use super::StoreError;
 
-/// All that differs between the two databases, apart from how they tell of changes.
+/// The database engine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Engine {
     Sqlite,
@@ -21,18 +23,18 @@ pub enum Engine {
 impl Engine {
     pub(super) const fn session_settings(self) -> &'static str {
         match self {
-            // FULL: a commit in the write-ahead log is synced before it is acknowledged.
+            // With FULL a commit is synced to the write-ahead log before it is acknowledged.
             Self::Sqlite => {
                 "PRAGMA busy_timeout = 8000; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON;"
             }
-            // `on` is the default; a server that has it off would acknowledge what a crash can lose.
+            // `on` is the default. A server with `off` would acknowledge commits that a crash can lose.
             Self::Postgres => "SET synchronous_commit = on; SET lock_timeout = '8s';",
         }
     }
 
     pub(super) const fn begin_write(self) -> &'static str {
         match self {
-            // Takes the write lock at once: a lock taken half-way cannot be waited for.
+            // The write lock is taken at the beginning: SQLite cannot wait for one within a read transaction.
             Self::Sqlite => "BEGIN IMMEDIATE",
             Self::Postgres => "BEGIN",
         }
@@ -46,13 +48,13 @@ impl Engine {
     }
 }
 
-/// Where the database is. Displayed without what may be a password.
-pub(super) enum Place {
+/// The location of the database. `Display` omits passwords.
+pub(super) enum DatabaseLocation {
     Sqlite { path: PathBuf, url: String },
     Postgres { host: String, url: String },
 }
 
-impl Place {
+impl DatabaseLocation {
     pub(super) fn resolve(url: &str, folder: &Path) -> Result<Self, StoreError> {
         if url.starts_with("postgres://") || url.starts_with("postgresql://") {
             return Ok(Self::Postgres { host: host(url)?, url: url.to_owned() });
@@ -76,14 +78,14 @@ impl Place {
         }
     }
 
-    /// As the driver takes it.
+    /// Returns the URL for the driver.
     pub(super) fn url(&self) -> &str {
         match self {
             Self::Sqlite { url, .. } | Self::Postgres { url, .. } => url,
         }
     }
 
-    /// The file of SQLite.
+    /// Returns the SQLite file; `None` for PostgreSQL.
     pub(super) fn path(&self) -> Option<&Path> {
         match self {
             Self::Sqlite { path, .. } => Some(path),
@@ -91,8 +93,8 @@ impl Place {
         }
     }
 
-    /// Makes the file where it is missing. SQLite gives its -wal and -shm files the mode of the database.
-    pub(super) fn make(&self) -> io::Result<()> {
+    /// Creates the SQLite file if it does not exist. SQLite gives its -wal and -shm files the same mode.
+    pub(super) fn create_file(&self) -> io::Result<()> {
         let Self::Sqlite { path, .. } = self else { return Ok(()) };
         match OpenOptions::new().write(true).create_new(true).mode(0o600).open(path) {
             Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
@@ -100,8 +102,8 @@ impl Place {
         }
     }
 
-    /// A file that can be read; who is not there on the network tells by not answering.
-    pub(super) fn find(&self) -> Result<(), StoreError> {
+    /// Checks that the SQLite file can be read. Whether PostgreSQL is available shows on connect.
+    pub(super) fn check_exists(&self) -> Result<(), StoreError> {
         let Self::Sqlite { path, .. } = self else { return Ok(()) };
         match File::open(path) {
             Ok(_) => Ok(()),
@@ -113,7 +115,7 @@ impl Place {
     }
 }
 
-impl fmt::Display for Place {
+impl fmt::Display for DatabaseLocation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Sqlite { path, .. } => write!(f, "{}", path.display()),
@@ -122,10 +124,10 @@ impl fmt::Display for Place {
     }
 }
 
-/// The server that a URL names.
+/// Returns the server in a URL.
 fn host(url: &str) -> Result<String, StoreError> {
     let options = PgConnectOptions::from_str(url).map_err(|_| StoreError::Url)?;
-    // A password with a bare `/` is read as a port and a database.
+    // A password with an unescaped `/` is parsed as port and database.
     if options.get_database().is_some_and(|database| database.contains('@')) {
         return Err(StoreError::Url);
     }

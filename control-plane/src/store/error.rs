@@ -1,49 +1,42 @@
+//! The errors of the store.
+
 use std::{fmt, io, path::PathBuf};
 
 use crate::model::BadPage;
 
-/// The store could not do it. Nothing was changed, unless a commit's answer was lost.
+/// An operation of the store failed. Nothing was changed, unless the response to a commit was lost.
 #[derive(Debug)]
 pub enum StoreError {
-    /// Not a store's URL.
+    /// The URL is not that of a supported database.
     Url,
-    /// The database file.
-    File {
-        place: String,
-        source: io::Error,
-    },
-    /// No file, or a database that is none of ours.
-    Missing {
-        place: String,
-    },
-    /// The file that was opened is not the one of that name any more.
-    Replaced {
-        path: PathBuf,
-    },
-    /// It does not know what was published from it.
+    /// The database file cannot be created or opened.
+    File { place: String, source: io::Error },
+    /// The file does not exist, or the database has no Keystile schema.
+    Missing { place: String },
+    /// The file was replaced or removed since it was opened.
+    Replaced { path: PathBuf },
+    /// The database was rolled back: it lacks a version that was published.
     WentBack,
     /// The disk is almost full.
     NoRoom,
-    /// No first connection.
-    Unusable {
-        place: String,
-        source: sqlx::Error,
-    },
+    /// The first connection failed.
+    Unusable { place: String, source: sqlx::Error },
+    /// The schema must be migrated.
     SchemaOlder,
+    /// The schema is that of a later version.
     SchemaNewer,
-    /// The schema.
+    /// The migration failed.
     Migration(sqlx::migrate::MigrateError),
-    /// The database says no, or nothing.
+    /// A query failed or timed out.
     Database(sqlx::Error),
-    /// A row holds what we never write.
-    Corrupt {
-        what: &'static str,
-    },
-    /// A page of a list that is not there.
+    /// A column has an invalid value.
+    Corrupt { what: &'static str },
+    /// The requested page is invalid.
     Page(BadPage),
 }
 
 impl StoreError {
+    /// Returns the error code.
     pub const fn code(&self) -> &'static str {
         match self {
             Self::Url => "store_url_invalid",
@@ -65,39 +58,38 @@ impl StoreError {
 impl fmt::Display for StoreError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            // The URL may hold a password: it is not repeated.
+            // The text omits the URL, which may contain a password.
             Self::Url => {
                 f.write_str("store.url is neither `sqlite:FILE` nor `postgres://USER@HOST/DATABASE`")
             }
-            Self::File { place, .. } => write!(f, "the database file `{place}` can't be made or opened"),
+            Self::File { place, .. } => write!(f, "cannot create or open the database file `{place}`"),
             Self::Missing { place } => write!(
                 f,
-                "no database at `{place}`; if there was one, restore its backup, for a new one has forgotten what was \
-                 revoked; if there was none, `keystile init` makes it"
+                "no database at `{place}`; if there was one, restore its backup, as a new one lacks the revocations; \
+                 otherwise create it with `keystile init`"
             ),
             Self::Replaced { path } => write!(
                 f,
-                "`{}` is not the file that was opened: it was replaced or removed meanwhile, as by a restored backup; \
-                 what this process would write there nobody reads",
+                "`{}` is not the file that was opened: it was replaced or removed, for example by a restored backup; no \
+                 other process would read what this one writes",
                 path.display()
             ),
             Self::WentBack => f.write_str(
-                "the database lacks what was published from it: a backup was restored, or a failover lost commits; nothing \
-                 is changed before what it lacks is refused again; try again in a second",
+                "the database was rolled back: a backup was restored, or a failover lost commits; no change is possible \
+                 until the lost revocations are applied again; retry in a second",
             ),
             Self::NoRoom => f.write_str("the disk of the database is almost full"),
-            Self::Unusable { place, .. } => write!(f, "the database at `{place}` can't be used"),
+            Self::Unusable { place, .. } => write!(f, "cannot use the database at `{place}`"),
             Self::SchemaOlder => f.write_str(
-                "the schema of the database is older than this program; `keystile serve` brings it up to date, \
-                 make a backup before",
+                "the schema of the database is older than this program; make a backup, then `keystile serve` migrates it",
             ),
             Self::SchemaNewer => f.write_str(
-                "the schema of the database is newer than this program; run the version that last served it, or a later one",
+                "the schema of the database is newer than this program; run the version that last migrated it, or a later one",
             ),
-            Self::Migration(_) => f.write_str("the database can't be brought to the current schema"),
-            Self::Database(_) => f.write_str("the database did not do what was asked"),
+            Self::Migration(_) => f.write_str("cannot migrate the database to the current schema"),
+            Self::Database(_) => f.write_str("a database query failed"),
             Self::Page(error) => error.fmt(f),
-            Self::Corrupt { what } => write!(f, "the database holds a malformed {what}"),
+            Self::Corrupt { what } => write!(f, "the database contains a malformed {what}"),
         }
     }
 }

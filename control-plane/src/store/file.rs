@@ -1,5 +1,5 @@
-//! Whether the files of a SQLite database are still those that were opened. Whoever restores a backup by replacing them
-//! leaves a running server with files that have no name any more, which nobody else reads or writes.
+//! Detects that the files of a SQLite database were replaced. If a backup is restored by replacing them, a running server
+//! would continue with deleted files that no other process reads or writes.
 
 use std::{
     fs,
@@ -12,21 +12,22 @@ use super::StoreError;
 /// Device and inode.
 type Identity = (u64, u64);
 
+/// The files of an open database.
 #[derive(Debug, Clone)]
 pub struct Files {
     database: PathBuf,
     opened: Option<Identity>,
-    /// The write-ahead log and its index, from when they were first seen. They stay while anybody has the database open.
+    /// The write-ahead log and its index, when they were first seen. They exist while any process has the database open.
     beside: [Option<Identity>; 2],
 }
 
 impl Files {
-    /// To be called before the first connection.
+    /// Records the database file. Must be called before the first connection.
     pub(super) fn of(database: &Path) -> Self {
         Self { database: database.to_owned(), opened: identity(database), beside: [None; 2] }
     }
 
-    /// Fails when one of the files was removed or replaced. To be called while a connection is open.
+    /// Fails if one of the files was removed or replaced. Must be called while a connection is open.
     pub fn check(&mut self) -> Result<(), StoreError> {
         if identity(&self.database) != self.opened {
             return Err(StoreError::Replaced { path: self.database.clone() });
@@ -44,15 +45,16 @@ impl Files {
         Ok(())
     }
 
-    /// Bytes that are free on the disk of the database; `None` where that cannot be told.
+    /// Returns the free space on the disk of the database in bytes; `None` if it cannot be determined.
     pub fn room(&self) -> Option<u64> {
         let disk = rustix::fs::statvfs(&self.database).ok().filter(|disk| disk.f_blocks > 0)?;
-        // Root may use what is reserved.
+        // Root may use the reserved blocks too.
         let blocks = if rustix::process::geteuid().is_root() { disk.f_bfree } else { disk.f_bavail };
         Some(blocks.saturating_mul(disk.f_frsize))
     }
 }
 
+/// Returns device and inode of a file; `None` if there is none.
 fn identity(path: &Path) -> Option<Identity> {
     fs::metadata(path).ok().map(|file| (file.dev(), file.ino()))
 }

@@ -1,10 +1,10 @@
 use sqlx::{any::AnyRow, query};
 use token::base64url;
 
-use super::{Lookup, StoreError, Write, row};
+use super::{Executor, StoreError, Write, row};
 use crate::model::{Grant, OperatorId, Subject, UserName};
 
-/// Replaces what a user may do; None: nothing any more. Whether that is news to the edges.
+/// Sets the grant of a user, or removes it. Returns whether it has changed.
 pub async fn set(
     write: &mut Write,
     operator: &OperatorId,
@@ -34,7 +34,7 @@ pub async fn set(
     Ok(done.rows_affected() == 1)
 }
 
-/// Takes back whatever anybody in the operator was granted.
+/// Removes the grants of all users of an operator.
 pub async fn clear(write: &mut Write, operator: &OperatorId, version: u64) -> Result<(), StoreError> {
     query(
         "UPDATE grants SET statements = NULL, version = $2 WHERE operator_id = $1 AND statements IS NOT NULL",
@@ -46,18 +46,18 @@ pub async fn clear(write: &mut Write, operator: &OperatorId, version: u64) -> Re
     Ok(())
 }
 
-/// Those that changed after a version.
-pub async fn since(lookup: &mut impl Lookup, version: u64) -> Result<Vec<Grant>, StoreError> {
+/// Returns the grants that were changed after a version.
+pub async fn since(executor: &mut impl Executor, version: u64) -> Result<Vec<Grant>, StoreError> {
     let rows = query("SELECT operator_id, user_name, statements FROM grants WHERE version > $1")
         .bind(row::signed(version))
-        .fetch_all(lookup.on())
+        .fetch_all(executor.connection())
         .await?;
     rows.iter().map(read).collect()
 }
 
-/// Whose changed after a version, with that of the change.
+/// Returns the subjects whose grants were changed after a version, each with the version of the change.
 pub async fn changed_since(
-    lookup: &mut impl Lookup,
+    executor: &mut impl Executor,
     version: u64,
 ) -> Result<Vec<(u64, Subject)>, StoreError> {
     let rows = query(
@@ -65,13 +65,14 @@ pub async fn changed_since(
          ORDER BY version, operator_id, user_name",
     )
     .bind(row::signed(version))
-    .fetch_all(lookup.on())
+    .fetch_all(executor.connection())
     .await?;
     rows.iter().map(|from| Ok((row::unsigned(from, "version")?, row::subject(from)?))).collect()
 }
 
-pub async fn count(lookup: &mut impl Lookup) -> Result<u64, StoreError> {
-    row::count(lookup, "SELECT COUNT(*) AS number FROM grants").await
+/// Counts the grants.
+pub async fn count(executor: &mut impl Executor) -> Result<u64, StoreError> {
+    row::count(executor, "SELECT COUNT(*) AS number FROM grants").await
 }
 
 fn read(from: &AnyRow) -> Result<Grant, StoreError> {

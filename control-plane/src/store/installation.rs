@@ -1,15 +1,16 @@
-//! Which installation the database belongs to, and what its servers have published.
+//! The installation that the database belongs to, and the publications of its servers.
 
 use sqlx::query;
 
-use super::{Lookup, StoreError, Write, row};
+use super::{Executor, StoreError, Write, row};
 use crate::clock::Time;
 
-/// What tells this database from others.
+/// The identity of an installation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Installation {
+    /// A random UUID.
     pub id: String,
-    /// The key that its edges pin, in base64url.
+    /// The root key, which edges pin, in base64url.
     pub root_key: String,
 }
 
@@ -25,16 +26,16 @@ pub async fn adopt(write: &mut Write, installation: &Installation) -> Result<(),
     Ok(())
 }
 
-/// Records the installation of a database that begins anew.
+/// Records the installation of a new database.
 pub async fn replace(write: &mut Write, installation: &Installation) -> Result<(), StoreError> {
     query("DELETE FROM installation").execute(write.connection()).await?;
     adopt(write, installation).await
 }
 
-/// `None` until the first server of an older database has recorded it.
-pub async fn find(lookup: &mut impl Lookup) -> Result<Option<Installation>, StoreError> {
+/// Finds the installation; `None` until the first server of an older database has recorded it.
+pub async fn find(executor: &mut impl Executor) -> Result<Option<Installation>, StoreError> {
     let found = query("SELECT installation_id, root_key FROM installation WHERE id = 1")
-        .fetch_optional(lookup.on())
+        .fetch_optional(executor.connection())
         .await?;
     let read = |found| {
         Ok(Installation {
@@ -45,15 +46,17 @@ pub async fn find(lookup: &mut impl Lookup) -> Result<Option<Installation>, Stor
     found.map(read).transpose()
 }
 
-/// The highest version that a server has published, and when any of them last did.
+/// The publications of all servers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Published {
     pub version: u64,
     pub at: Time,
 }
 
-pub async fn published(lookup: &mut impl Lookup) -> Result<Published, StoreError> {
-    let row = query("SELECT version, at FROM published WHERE id = 1").fetch_one(lookup.on()).await?;
+/// Returns the highest version that a server has published, and the time of the last publication.
+pub async fn published(executor: &mut impl Executor) -> Result<Published, StoreError> {
+    let row =
+        query("SELECT version, at FROM published WHERE id = 1").fetch_one(executor.connection()).await?;
     Ok(Published {
         version: row::unsigned(&row, "version")?,
         at: Time::from_seconds(row::unsigned(&row, "at")?),

@@ -1,22 +1,33 @@
-use sqlx::{any::AnyRow, query};
+//! The issuance log: every issued credential until it expires.
+
+use sqlx::{
+    Any,
+    any::{AnyArguments, AnyRow},
+    query,
+    query::Query,
+};
 use token::Fingerprint;
 
-use super::{Lookup, StoreError, Write, auth_keys, coverage, gaps, row, watermarks};
-use crate::model::{AuthKeyId, Issuance, SessionId, UniverseMember, UserName, WatermarkScope};
+use super::{Executor, StoreError, Write, auth_keys, coverage, gaps, row, watermarks};
+use crate::model::{AuthKeyId, Issuance, IssuedFingerprint, SessionId, UserName, WatermarkScope};
 
-/// What became of a row. Only an inserted one may be released.
+/// How many rows [`collect`] deletes at most.
+pub const PURGE_BATCH: u64 = 2000;
+
+/// The result of an insert. Only an inserted credential may be released.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Inserted {
+    /// The credential was inserted.
     Yes,
-    /// Another credential, issued or revoked, has the same prefix: a lookup by prefix could not tell them apart.
+    /// Another issued or revoked credential has the same fingerprint prefix, so a lookup by prefix would be ambiguous.
     PrefixTaken,
-    /// The AuthKey it is exchanged for was deleted meanwhile.
+    /// The AuthKey of the credential was deleted in between.
     AuthKeyGone,
-    /// The base knows all that its key signed up to that second, or a watermark or a gap refuses that: it must be issued
-    /// later.
+    /// The base covers the time of issue, or a watermark or gap refuses it: the credential must be issued later.
     Covered,
 }
 
+/// Inserts a credential.
 pub async fn insert(write: &mut Write, issuance: &Issuance) -> Result<Inserted, StoreError> {
     let Issuance { fingerprint, kid, subject, auth_key, session, issued_at, expires_at } = issuance;
     let done = query(
@@ -51,17 +62,19 @@ pub async fn insert(write: &mut Write, issuance: &Issuance) -> Result<Inserted, 
     })
 }
 
-/// Whether the base covers, or a watermark or a gap refuses, whatever was issued then.
-async fn is_before(lookup: &mut impl Lookup, issuance: &Issuance) -> Result<bool, StoreError> {
+/// Returns whether the base covers the time of issue, or a watermark or gap refuses it.
+async fn is_before(executor: &mut impl Executor, issuance: &Issuance) -> Result<bool, StoreError> {
     let Issuance { kid, subject, auth_key, session, issued_at, .. } = issuance;
     let session = session.as_ref().map(SessionId::as_str);
-    let watermark = watermarks::applicable(lookup, kid, subject, auth_key.as_ref(), session).await?;
-    let before = watermark.max(coverage::of(lookup, kid).await?).max(gaps::end(lookup).await?);
+    let watermark =
+        watermarks::highest_applicable(executor, kid, subject, auth_key.as_ref(), session).await?;
+    let before = watermark.max(coverage::floor_for(executor, kid).await?).max(gaps::end(executor).await?);
     Ok(before.is_some_and(|instant| instant >= *issued_at))
 }
 
+/// Finds a credential by its fingerprint.
 pub async fn find(
-    lookup: &mut impl Lookup,
+    executor: &mut impl Executor,
     fingerprint: &Fingerprint,
 ) -> Result<Option<Issuance>, StoreError> {
     let found = query(
@@ -69,15 +82,15 @@ pub async fn find(
          FROM issued WHERE prefix = $1",
     )
     .bind(row::prefix(fingerprint))
-    .fetch_optional(lookup.on())
+    .fetch_optional(executor.connection())
     .await?;
     let issuance = found.as_ref().map(read).transpose()?;
     Ok(issuance.filter(|issuance| issuance.fingerprint == *fingerprint))
 }
 
-/// Any token of the session: they all have the same subject.
+/// Finds the latest token of a session. All tokens of a session have the same subject.
 pub async fn find_session(
-    lookup: &mut impl Lookup,
+    executor: &mut impl Executor,
     session: &SessionId,
 ) -> Result<Option<Issuance>, StoreError> {
     let found = query(
@@ -85,125 +98,112 @@ pub async fn find_session(
          FROM issued WHERE session_id = $1 ORDER BY issued_at DESC LIMIT 1",
     )
     .bind(session.as_str())
-    .fetch_optional(lookup.on())
+    .fetch_optional(executor.connection())
     .await?;
     found.as_ref().map(read).transpose()
 }
 
-/// Whether a row of `issued` is of the scope that $1 to $5 name.
-macro_rules! of_scope {
+/// The condition that a row of `issued` belongs to the scope in the parameters $1 to $5: see [`bind_scope`].
+macro_rules! scope_sql {
     () => {
         "($1 = '' OR operator_id = $1) AND ($2 = '' OR user_name = $2) AND ($3 = '' OR auth_key_id = $3) \
          AND ($4 = '' OR session_id = $4) AND ($5 = '' OR kid = $5)"
     };
 }
 
-fn scope_columns(scope: &WatermarkScope) -> (&str, &str, &str, &str, &str) {
-    match scope {
+/// Binds the parameters $1 to $5 of a scope.
+fn bind_scope(
+    query: Query<'static, Any, AnyArguments>,
+    scope: &WatermarkScope,
+) -> Query<'static, Any, AnyArguments> {
+    let (operator, user, auth_key, session, kid) = match scope {
         WatermarkScope::Global => ("", "", "", "", ""),
         WatermarkScope::SigningKey(kid) => ("", "", "", "", kid.as_str()),
         WatermarkScope::Operator(operator) => (operator.as_str(), "", "", "", ""),
         WatermarkScope::User(operator, user) => (operator.as_str(), user.as_str(), "", "", ""),
         WatermarkScope::AuthKey(id) => ("", "", id.as_str(), "", ""),
         WatermarkScope::Session(id) => ("", "", "", id.as_str(), ""),
-    }
+    };
+    query.bind(operator).bind(user).bind(auth_key).bind(session).bind(kid)
 }
 
-/// The latest issue within a scope, of those later than `after` and no later than `until`.
+/// Returns the latest time of issue in a scope that is later than `after` and at most `until`.
 ///
-/// A token issued right after a revocation has an instant slightly in the future; the next revocation must cover it.
+/// A token that was issued right after a revocation is dated slightly in the future, and the next revocation must cover it.
 pub async fn latest(
-    lookup: &mut impl Lookup,
+    executor: &mut impl Executor,
     scope: &WatermarkScope,
     after: u64,
     until: u64,
 ) -> Result<Option<u64>, StoreError> {
-    let (operator, user, auth_key, session, kid) = scope_columns(scope);
-    let found = query(concat!(
+    let latest = query(concat!(
         "SELECT MAX(issued_at) AS latest FROM issued WHERE issued_at > $6 AND issued_at <= $7 AND ",
-        of_scope!()
-    ))
-    .bind(operator)
-    .bind(user)
-    .bind(auth_key)
-    .bind(session)
-    .bind(kid)
-    .bind(row::signed(after))
-    .bind(row::signed(until))
-    .fetch_one(lookup.on())
-    .await?;
+        scope_sql!()
+    ));
+    let found = bind_scope(latest, scope)
+        .bind(row::signed(after))
+        .bind(row::signed(until))
+        .fetch_one(executor.connection())
+        .await?;
     row::optional_unsigned(&found, "latest")
 }
 
-/// When the last of a scope expires, of those that do so later than `after`.
+/// Returns the latest expiry in a scope that is later than `after`.
 pub async fn last_expiry(
-    lookup: &mut impl Lookup,
+    executor: &mut impl Executor,
     scope: &WatermarkScope,
     after: u64,
 ) -> Result<Option<u64>, StoreError> {
-    let (operator, user, auth_key, session, kid) = scope_columns(scope);
-    let found = query(concat!(
+    let latest = query(concat!(
         "SELECT MAX(expires_at) AS latest FROM issued WHERE expires_at > $6 AND ",
-        of_scope!()
-    ))
-    .bind(operator)
-    .bind(user)
-    .bind(auth_key)
-    .bind(session)
-    .bind(kid)
-    .bind(row::signed(after))
-    .fetch_one(lookup.on())
-    .await?;
+        scope_sql!()
+    ));
+    let found = bind_scope(latest, scope).bind(row::signed(after)).fetch_one(executor.connection()).await?;
     row::optional_unsigned(&found, "latest")
 }
 
-/// Revokes by fingerprint what bears a later date than `after`: a watermark that reached so far would refuse all that is
-/// issued before then. Returns how many.
+/// Revokes the credentials of a scope that were issued later than `after` and at most `until` by fingerprint, as a watermark
+/// that covers them would block issuing until then. Returns their number.
 pub async fn revoke_later(
     write: &mut Write,
     scope: &WatermarkScope,
     (after, until): (u64, u64),
     (now, version): (u64, u64),
 ) -> Result<u64, StoreError> {
-    let (operator, user, auth_key, session, kid) = scope_columns(scope);
-    let done = query(concat!(
+    let insert = query(concat!(
         "INSERT INTO revocations (prefix, fingerprint, expires_at, version, reason, revoked_at) \
          SELECT prefix, fingerprint, expires_at, $8, 'revoked with its scope', $9 FROM issued \
          WHERE issued_at > $6 AND issued_at <= $7 AND ",
-        of_scope!(),
+        scope_sql!(),
         " ON CONFLICT (prefix) DO UPDATE SET version = excluded.version, revoked_at = excluded.revoked_at, \
          restored_at = NULL \
          WHERE revocations.fingerprint = excluded.fingerprint AND revocations.restored_at IS NOT NULL"
-    ))
-    .bind(operator)
-    .bind(user)
-    .bind(auth_key)
-    .bind(session)
-    .bind(kid)
-    .bind(row::signed(after))
-    .bind(row::signed(until))
-    .bind(row::signed(version))
-    .bind(row::signed(now))
-    .execute(write.connection())
-    .await?;
+    ));
+    let done = bind_scope(insert, scope)
+        .bind(row::signed(after))
+        .bind(row::signed(until))
+        .bind(row::signed(version))
+        .bind(row::signed(now))
+        .execute(write.connection())
+        .await?;
     Ok(done.rows_affected())
 }
 
-/// Whether anything that a key signed may still be good. Looks at every row where there is nothing.
-pub async fn any_of(lookup: &mut impl Lookup, kid: &str) -> Result<bool, StoreError> {
+/// Returns whether any credential that a key signed is in the log. Scans the whole table if there is none.
+pub async fn any_of(executor: &mut impl Executor, kid: &str) -> Result<bool, StoreError> {
     let found = query("SELECT 1 AS one FROM issued WHERE kid = $1 LIMIT 1")
         .bind(kid)
-        .fetch_optional(lookup.on())
+        .fetch_optional(executor.connection())
         .await?;
     Ok(found.is_some())
 }
 
-/// All that was issued, in the order of the unsigned prefix, from this one on: a portion, and the prefix to go on from.
-pub async fn universe(
-    lookup: &mut impl Lookup,
+/// Returns a page of all credentials by unsigned fingerprint prefix, from a prefix on, and the start of the next page.
+pub async fn page_by_prefix(
+    executor: &mut impl Executor,
     from: u64,
-) -> Result<(Vec<UniverseMember>, Option<u64>), StoreError> {
-    let (low, high) = in_order::range(from);
+) -> Result<(Vec<IssuedFingerprint>, Option<u64>), StoreError> {
+    let (low, high) = prefix_paging::range(from);
     let rows = query(
         "SELECT i.fingerprint, i.kid, i.issued_at, i.expires_at, \
          CASE WHEN r.prefix IS NULL THEN 0 ELSE 1 END AS revoked FROM issued i \
@@ -212,13 +212,13 @@ pub async fn universe(
     )
     .bind(low)
     .bind(high)
-    .bind(row::signed(in_order::PORTION))
-    .fetch_all(lookup.on())
+    .bind(row::signed(prefix_paging::PAGE_SIZE))
+    .fetch_all(executor.connection())
     .await?;
-    let members: Vec<UniverseMember> = rows
+    let members: Vec<IssuedFingerprint> = rows
         .iter()
         .map(|from| {
-            Ok(UniverseMember {
+            Ok(IssuedFingerprint {
                 fingerprint: row::parsed(from, "fingerprint")?,
                 kid: row::text(from, "kid")?,
                 issued_at: row::unsigned(from, "issued_at")?,
@@ -227,48 +227,46 @@ pub async fn universe(
             })
         })
         .collect::<Result<_, StoreError>>()?;
-    let next = in_order::next(from, members.last().map(|member| &member.fingerprint), members.len());
+    let next = prefix_paging::next(from, members.last().map(|member| &member.fingerprint), members.len());
     Ok((members, next))
 }
 
-/// Walking through a table by the unsigned prefix, which SQL keeps as signed: first the upper half of its numbers.
-pub(super) mod in_order {
+/// Pages by the unsigned fingerprint prefix. SQL stores it as a signed number, so a page does not cross the sign.
+pub(super) mod prefix_paging {
     use token::Fingerprint;
 
-    /// What to ask for, both included.
+    pub(crate) const PAGE_SIZE: u64 = 4096;
+
+    const LAST_OF_FIRST_HALF: u64 = i64::MAX.cast_unsigned();
+
+    /// Returns the first and last number of a page, as stored.
     pub(crate) fn range(from: u64) -> (i64, i64) {
         let from = from.cast_signed();
         (from, if from < 0 { -1 } else { i64::MAX })
     }
 
-    /// Where to go on after a portion that ended with `last`.
+    /// Returns the start of the next page after a page of `found` rows that ended with `last`.
     pub(crate) fn next(from: u64, last: Option<&Fingerprint>, found: usize) -> Option<u64> {
-        let full = u64::try_from(found).is_ok_and(|found| found >= PORTION);
+        let is_full = u64::try_from(found).is_ok_and(|found| found >= PAGE_SIZE);
         match last {
-            Some(last) if full => last.prefix().checked_add(1),
+            Some(last) if is_full => last.prefix().checked_add(1),
             _ if from <= LAST_OF_FIRST_HALF => Some(LAST_OF_FIRST_HALF + 1),
             _ => None,
         }
     }
-
-    pub(crate) const PORTION: u64 = 4096;
-
-    const LAST_OF_FIRST_HALF: u64 = i64::MAX.cast_unsigned();
 }
 
-/// Forgets some of what has expired; returns how many, at most [`PORTION`].
+/// Deletes up to [`PURGE_BATCH`] credentials that expired before a second, and returns their number.
 pub async fn collect(write: &mut Write, before: u64) -> Result<u64, StoreError> {
     let done = query(
         "DELETE FROM issued WHERE prefix IN (SELECT prefix FROM issued WHERE expires_at < $1 LIMIT $2)",
     )
     .bind(row::signed(before))
-    .bind(row::signed(PORTION))
+    .bind(row::signed(PURGE_BATCH))
     .execute(write.connection())
     .await?;
     Ok(done.rows_affected())
 }
-
-pub const PORTION: u64 = 2000;
 
 fn read(from: &AnyRow) -> Result<Issuance, StoreError> {
     Ok(Issuance {

@@ -1,9 +1,9 @@
 use sqlx::{any::AnyRow, query};
 
-use super::{Lookup, StoreError, Write, row};
+use super::{Executor, StoreError, Write, row};
 use crate::{jwks::IssuerKey, model::IssuerRecord};
 
-/// Makes the row of an issuer that is new. Whether it was.
+/// Adds an issuer. Returns whether it is new.
 pub async fn add(write: &mut Write, issuer: &str, due_at: u64) -> Result<bool, StoreError> {
     let done =
         query("INSERT INTO issuers (issuer, due_at, failures) VALUES ($1, $2, 0) ON CONFLICT DO NOTHING")
@@ -14,8 +14,8 @@ pub async fn add(write: &mut Write, issuer: &str, due_at: u64) -> Result<bool, S
     Ok(done.rows_affected() == 1)
 }
 
-/// Whose keys were fetched by a clock that was ahead are due now.
-pub async fn put_right(write: &mut Write, now: u64) -> Result<(), StoreError> {
+/// Limits the times of the next fetches to now, after a clock that was ahead.
+pub async fn clamp_to_now(write: &mut Write, now: u64) -> Result<(), StoreError> {
     query("UPDATE issuers SET due_at = $1, tried_at = NULL WHERE tried_at > $1 OR fetched_at > $1")
         .bind(row::signed(now))
         .execute(write.connection())
@@ -23,28 +23,30 @@ pub async fn put_right(write: &mut Write, now: u64) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// Whether there was one.
+/// Removes an issuer. Returns whether it existed.
 pub async fn remove(write: &mut Write, issuer: &str) -> Result<bool, StoreError> {
     let done =
         query("DELETE FROM issuers WHERE issuer = $1").bind(issuer).execute(write.connection()).await?;
     Ok(done.rows_affected() == 1)
 }
 
-pub async fn list(lookup: &mut impl Lookup) -> Result<Vec<IssuerRecord>, StoreError> {
+/// Returns all issuers.
+pub async fn list(executor: &mut impl Executor) -> Result<Vec<IssuerRecord>, StoreError> {
     let rows = query(
         "SELECT issuer, keys, skipped, etag, fetched_at, tried_at, due_at, failures, error FROM issuers ORDER BY issuer",
     )
-    .fetch_all(lookup.on())
+    .fetch_all(executor.connection())
     .await?;
     rows.iter().map(read).collect()
 }
 
-pub async fn find(lookup: &mut impl Lookup, issuer: &str) -> Result<Option<IssuerRecord>, StoreError> {
-    Ok(list(lookup).await?.into_iter().find(|record| record.issuer == issuer))
+/// Finds an issuer.
+pub async fn find(executor: &mut impl Executor, issuer: &str) -> Result<Option<IssuerRecord>, StoreError> {
+    Ok(list(executor).await?.into_iter().find(|record| record.issuer == issuer))
 }
 
-/// Claims the next attempt, unless one was made after `tried_before` or none is due. Whether it could be claimed: of two
-/// replicas one fetches.
+/// Reserves the next fetch, unless one was made after `tried_before` or none is due. Returns whether it was reserved: one of
+/// several replicas fetches.
 pub async fn claim(
     write: &mut Write,
     issuer: &str,
@@ -67,7 +69,7 @@ pub async fn claim(
     Ok(done.rows_affected() == 1)
 }
 
-/// Writes what an attempt brought.
+/// Writes the result of a fetch.
 pub async fn update(write: &mut Write, record: &IssuerRecord) -> Result<(), StoreError> {
     let IssuerRecord { issuer, keys, skipped, tag, fetched_at, tried_at: _, due_at, failures, error } =
         record;

@@ -1,9 +1,10 @@
-//! When the keys that edges verify with last changed.
+//! The version in which the keys that edges verify with last changed.
 
 use sqlx::query;
 
-use super::{Lookup, StoreError, Write, row};
+use super::{Executor, StoreError, Write, row};
 
+/// Records a change of the keys.
 pub async fn changed(write: &mut Write, version: u64) -> Result<(), StoreError> {
     query("UPDATE key_set SET version = $1 WHERE id = 1")
         .bind(row::signed(version))
@@ -12,7 +13,8 @@ pub async fn changed(write: &mut Write, version: u64) -> Result<(), StoreError> 
     Ok(())
 }
 
-pub async fn version(lookup: &mut impl Lookup) -> Result<u64, StoreError> {
-    let row = query("SELECT version FROM key_set WHERE id = 1").fetch_one(lookup.on()).await?;
+/// Returns the version of the last change.
+pub async fn version(executor: &mut impl Executor) -> Result<u64, StoreError> {
+    let row = query("SELECT version FROM key_set WHERE id = 1").fetch_one(executor.connection()).await?;
     row::unsigned(&row, "version")
 }

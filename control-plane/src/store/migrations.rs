@@ -6,18 +6,18 @@ use sqlx::{
     query,
 };
 
-use super::{Engine, StoreError, engine::Place};
+use super::{Engine, StoreError, engine::DatabaseLocation};
 
-/// What a database holds before anybody changes it.
+/// The schema of a database before it is migrated.
 pub(super) enum Schema {
-    /// Nothing of ours.
+    /// The database has no Keystile tables.
     None,
-    /// Up to this migration.
+    /// The last applied migration.
     Version(i64),
 }
 
 impl Schema {
-    pub(super) fn current(self, place: &Place) -> Result<(), StoreError> {
+    pub(super) fn current(self, place: &DatabaseLocation) -> Result<(), StoreError> {
         let newest = MIGRATIONS.iter().map(|(version, ..)| *version).max();
         match self {
             Self::None => Err(StoreError::Missing { place: place.to_string() }),

@@ -1,7 +1,7 @@
-//! The durable truth, on SQLite or PostgreSQL through one set of queries.
+//! The store: SQLite or PostgreSQL, through one set of queries.
 //!
-//! A recipe: lookups return `Option`, writes say what they affected, time and ids are arguments, row types are private.
-//! [`Store::write`] returns what the caller must [`Write::commit`]; committed means durable.
+//! Lookups return `Option`, writes return what they have changed, time and ids are arguments, and row types are private. The
+//! caller must [`Write::commit`] the transaction that [`Store::write`] begins; committed means durable.
 
 pub mod api_keys;
 pub mod audit;
@@ -45,37 +45,50 @@ use tokio::time::{sleep, timeout};
 
 use crate::clock::Time;
 pub use changes::Changes;
+use engine::DatabaseLocation;
 pub use engine::Engine;
-use engine::Place;
 pub use error::StoreError;
 pub use file::Files;
 pub use row::NEVER;
 
-/// A database that is at the current migration.
+/// How long a server is given to start or to recover from a crash.
+const STARTING_TIMEOUT: Duration = Duration::from_secs(30);
+const STARTING_RETRY: Duration = Duration::from_millis(100);
+
+/// The limit of the first connection.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(4);
+
+/// How long a caller waits for a connection of the pool.
+const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(8);
+
+/// The free space that a write needs: twice the largest usual change. A probe that writes one page would succeed with less.
+const MIN_FREE_BYTES: u64 = 256 * 1024;
+
+/// A database with the current schema.
 #[derive(Debug, Clone)]
 pub struct Store {
     engine: Engine,
     url: String,
-    /// SQLite has one writer at a time, so there is one connection for it and nobody waits inside the database.
+    /// SQLite has a single writer, so the pool has one connection, and callers wait for it outside the database.
     writers: AnyPool,
     readers: AnyPool,
-    /// Of SQLite.
+    /// The files of a SQLite database.
     files: Option<Files>,
-    /// A version that this process knows to be part of the history of the database, with its mark.
+    /// A version, with its mark, that must be in the history of the database.
     anchor: Arc<Mutex<Option<(u64, i64)>>>,
 }
 
 impl Store {
-    /// Makes the database where there is none. A relative SQLite path is one inside `folder`.
+    /// Creates the database if there is none. A relative SQLite path is relative to `folder`.
     pub async fn create(url: &str, folder: &Path) -> Result<Self, StoreError> {
-        let place = Place::resolve(url, folder)?;
-        place.make().map_err(|source| StoreError::File { place: place.to_string(), source })?;
+        let place = DatabaseLocation::resolve(url, folder)?;
+        place.create_file().map_err(|source| StoreError::File { place: place.to_string(), source })?;
         let store = Self::connect(place, |_| Ok(())).await?;
         migrations::run(&store.writers).await?;
         Ok(store)
     }
 
-    /// Opens a database that is there, and brings an older schema up to date.
+    /// Opens an existing database, and migrates an older schema.
     pub async fn open(url: &str, folder: &Path) -> Result<Self, StoreError> {
         let (store, schema) = Self::open_any(url, folder).await?;
         if schema == Age::Older {
@@ -84,10 +97,10 @@ impl Store {
         Ok(store)
     }
 
-    /// Opens a database that is there, and leaves an older schema as it is.
+    /// Opens an existing database without migrating it.
     pub async fn open_any(url: &str, folder: &Path) -> Result<(Self, Age), StoreError> {
         let mut age = Age::Current;
-        let store = Self::connect(Place::resolve(url, folder)?, |schema| match schema {
+        let store = Self::connect(DatabaseLocation::resolve(url, folder)?, |schema| match schema {
             Err(StoreError::SchemaOlder) => {
                 age = Age::Older;
                 Ok(())
@@ -98,42 +111,42 @@ impl Store {
         Ok((store, age))
     }
 
-    /// Brings an older schema up to date.
+    /// Migrates an older schema.
     pub async fn migrate(&self) -> Result<(), StoreError> {
         migrations::run(&self.writers).await
     }
 
-    /// Opens a database as it is: whoever only looks leaves no trace.
+    /// Opens an existing database that has the current schema.
     pub async fn attach(url: &str, folder: &Path) -> Result<Self, StoreError> {
-        Self::connect(Place::resolve(url, folder)?, |schema| schema).await
+        Self::connect(DatabaseLocation::resolve(url, folder)?, |schema| schema).await
     }
 
-    /// `accept` says what to make of a schema that is not the current one.
+    /// Opens a database. `accept` decides about the result of the schema check.
     async fn connect(
-        place: Place,
+        place: DatabaseLocation,
         accept: impl FnOnce(Result<(), StoreError>) -> Result<(), StoreError>,
     ) -> Result<Self, StoreError> {
         sqlx::any::install_default_drivers();
-        place.find()?;
+        place.check_exists()?;
         let files = place.path().map(Files::of);
         let (engine, url) = (place.engine(), place.url().to_owned());
         let unusable = |source| StoreError::Unusable { place: place.to_string(), source };
-        // Not through a pool: it would try until its patience ends, and then tell of that instead of the cause.
+        // A pool would retry until its timeout, and report the timeout instead of the cause.
         let first = async || {
             let mut connection = AnyConnection::connect(&url).await?;
             let schema = migrations::schema(&mut connection, engine).await?;
             Ok((connection, schema))
         };
-        let patience = Instant::now() + STARTING_TIMEOUT;
+        let deadline = Instant::now() + STARTING_TIMEOUT;
         let first = loop {
             match timeout(CONNECT_TIMEOUT, first()).await.unwrap_or_else(|_| Err(timed_out())) {
-                Err(error) if is_starting(&error) && Instant::now() < patience => sleep(STARTING_RETRY).await,
+                Err(error) if is_starting(&error) && Instant::now() < deadline => sleep(STARTING_RETRY).await,
                 first => break first,
             }
         };
         let (mut connection, schema) = first.map_err(unusable)?;
         accept(schema.current(&place))?;
-        // Turns write-ahead logging on; the readers must find it so.
+        // This enables write-ahead logging, which readers require.
         connection.execute(engine.session_settings()).await.map_err(unusable)?;
         connection.close().await.map_err(unusable)?;
         let (writers, readers) = match engine {
@@ -148,7 +161,7 @@ impl Store {
                 .after_connect(move |connection, _| {
                     Box::pin(async move { connection.execute(engine.session_settings()).await.map(drop) })
                 })
-                .after_release(move |connection, _| Box::pin(at_rest(engine, connection)))
+                .after_release(move |connection, _| Box::pin(is_idle(engine, connection)))
                 .connect_lazy(&url)
         };
         Ok(Self {
@@ -161,21 +174,22 @@ impl Store {
         })
     }
 
+    /// Returns the engine.
     pub const fn engine(&self) -> Engine {
         self.engine
     }
 
-    /// The files of the database as they were when it was opened; none of PostgreSQL.
+    /// Returns the files of the database as they were when it was opened; `None` for PostgreSQL.
     pub const fn files(&self) -> Option<&Files> {
         self.files.as_ref()
     }
 
-    /// Begins a transaction that may change things. Fails with [`StoreError::WentBack`] if the database does not know the
-    /// version that [`anchor`](Self::anchor) named: it was restored, and what it has forgotten must be refused again first.
+    /// Begins a write transaction. Fails with [`StoreError::WentBack`] if the database lacks the version that
+    /// [`anchor`](Self::anchor) has set: it was rolled back, and the journal must be merged first.
     pub async fn write(&self) -> Result<Write, StoreError> {
         let mut write = self.write_unanchored().await?;
         let anchor = *self.anchor.lock().unwrap_or_else(PoisonError::into_inner);
-        // The query locks the table that it reads, so a restoration waits for the end of this transaction.
+        // The query locks the table, so restoring the database waits for the end of this transaction.
         if let Some((version, mark)) = anchor
             && !versions::is_known(&mut write, version, mark).await?
         {
@@ -184,51 +198,51 @@ impl Store {
         Ok(write)
     }
 
-    /// As [`write`](Self::write), for what has to be done when the database was restored.
+    /// Begins a write transaction in a database that may have been rolled back, for the merge.
     pub async fn write_unanchored(&self) -> Result<Write, StoreError> {
         let transaction = self.writers.begin_with(self.engine.begin_write()).await?;
         Ok(Write { engine: self.engine, transaction })
     }
 
-    /// Names a version that this process has seen in the database, with its mark.
+    /// Sets a version, with its mark, that must be in the history of the database from now on.
     pub fn anchor(&self, version: u64, mark: i64) {
         *self.anchor.lock().unwrap_or_else(PoisonError::into_inner) = Some((version, mark));
     }
 
-    /// One moment of the database, for as long as it is held.
-    pub async fn read(&self) -> Result<Read, StoreError> {
-        Ok(Read { transaction: self.readers.begin_with(self.engine.begin_read()).await? })
+    /// Begins a read transaction, which sees one state of the database.
+    pub async fn read(&self) -> Result<ReadTransaction, StoreError> {
+        Ok(ReadTransaction { transaction: self.readers.begin_with(self.engine.begin_read()).await? })
     }
 
-    /// For a single query, which is a moment of its own.
-    pub async fn reader(&self) -> Result<Reader, StoreError> {
-        Ok(Reader { connection: self.readers.acquire().await? })
+    /// Returns a connection for single queries, each of which sees its own state of the database.
+    pub async fn reader(&self) -> Result<ReadConnection, StoreError> {
+        Ok(ReadConnection { connection: self.readers.acquire().await? })
     }
 
-    /// Tells of commits, whoever makes them.
+    /// Starts to watch for commits, by whatever process.
     pub async fn changes(&self) -> Result<Changes, StoreError> {
         Changes::listen(self.engine, &self.url).await
     }
 
-    /// What time it is by the database's own clock, where that is another machine's.
+    /// Returns the time of the database server; `None` for SQLite.
     pub async fn clock(&self) -> Result<Option<Time>, StoreError> {
         if self.engine == Engine::Sqlite {
             return Ok(None);
         }
         let now = query("SELECT CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000 AS BIGINT) AS now")
-            .fetch_one(self.reader().await?.on())
+            .fetch_one(self.reader().await?.connection())
             .await?;
         Ok(Some(Time::from_millis(row::unsigned(&now, "now")?)))
     }
 
-    /// Whether a change could be made now; makes none that anybody reads.
+    /// Checks that the database can be written, by a change without effect.
     pub async fn try_write(&self) -> Result<(), StoreError> {
-        if self.files.as_ref().and_then(Files::room).is_some_and(|room| room < LEAST_ROOM) {
+        if self.files.as_ref().and_then(Files::room).is_some_and(|room| room < MIN_FREE_BYTES) {
             return Err(StoreError::NoRoom);
         }
         let mut write = self.write().await?;
         match self.engine {
-            // Nothing reaches the disk before the commit, nor does what does not differ.
+            // Only a commit with an actual change reaches the disk.
             Engine::Sqlite => {
                 let used = query("PRAGMA user_version").fetch_one(write.connection()).await?;
                 let next = if used.try_get::<i64, _>(0)? == 0 {
@@ -248,27 +262,30 @@ impl Store {
         }
     }
 
+    /// Closes all connections.
     pub async fn close(&self) {
         self.readers.close().await;
         self.writers.close().await;
     }
 }
 
-/// How the schema of a database compares with what this program needs.
+/// The age of a database schema.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Age {
+    /// The schema must be migrated.
     Older,
+    /// The schema is that of this program.
     Current,
 }
 
-/// A transaction; rolled back unless committed.
+/// A write transaction. It is rolled back unless it is committed.
 pub struct Write {
     engine: Engine,
     transaction: sqlx::Transaction<'static, Any>,
 }
 
 impl Write {
-    /// Returns when the changes are durable.
+    /// Commits, and returns when the changes are durable.
     pub async fn commit(self) -> Result<(), StoreError> {
         Ok(self.transaction.commit().await?)
     }
@@ -288,67 +305,67 @@ impl std::fmt::Debug for Write {
     }
 }
 
-/// A read-only snapshot.
-pub struct Read {
+/// A read transaction.
+pub struct ReadTransaction {
     transaction: sqlx::Transaction<'static, Any>,
 }
 
-impl std::fmt::Debug for Read {
+impl std::fmt::Debug for ReadTransaction {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Read")
+        f.write_str("ReadTransaction")
     }
 }
 
 /// A connection for single queries.
-pub struct Reader {
+pub struct ReadConnection {
     connection: sqlx::pool::PoolConnection<Any>,
 }
 
-impl std::fmt::Debug for Reader {
+impl std::fmt::Debug for ReadConnection {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Reader")
+        f.write_str("ReadConnection")
     }
 }
 
-/// What a lookup may run on: any of the three.
-pub trait Lookup: Send {
-    fn on(&mut self) -> &mut AnyConnection;
+/// A transaction or connection that lookups can use.
+pub trait Executor: Send {
+    fn connection(&mut self) -> &mut AnyConnection;
 }
 
-impl Lookup for Write {
-    fn on(&mut self) -> &mut AnyConnection {
+impl Executor for Write {
+    fn connection(&mut self) -> &mut AnyConnection {
         &mut self.transaction
     }
 }
 
-impl Lookup for Read {
-    fn on(&mut self) -> &mut AnyConnection {
+impl Executor for ReadTransaction {
+    fn connection(&mut self) -> &mut AnyConnection {
         &mut self.transaction
     }
 }
 
-impl Lookup for Reader {
-    fn on(&mut self) -> &mut AnyConnection {
+impl Executor for ReadConnection {
+    fn connection(&mut self) -> &mut AnyConnection {
         &mut self.connection
     }
 }
 
-/// Whether a connection may go back to its pool. SQLite ends a transaction by itself when a disk is full or an I/O
-/// error strikes; the driver, whose rollback then fails, would take the connection for being inside it for ever.
-async fn at_rest(engine: Engine, connection: &mut AnyConnection) -> Result<bool, sqlx::Error> {
+/// Returns whether a connection may return to its pool. SQLite ends a transaction itself after a full disk or an I/O error.
+/// The rollback of the driver then fails, and the driver considers the connection in a transaction from then on.
+async fn is_idle(engine: Engine, connection: &mut AnyConnection) -> Result<bool, sqlx::Error> {
     if engine == Engine::Sqlite {
-        // The rollback of what was dropped is queued: what comes after it comes after it.
+        // The rollback of a dropped transaction is queued. The ping waits for it.
         connection.ping().await?;
     }
     Ok(!connection.is_in_transaction())
 }
 
-/// What a database does not answer in time fails, instead of holding up all that comes after it.
-pub async fn in_time<T, E: From<StoreError>>(
-    patience: Duration,
+/// Runs database operations with a time limit, so that a database that hangs does not block later operations.
+pub async fn with_timeout<T, E: From<StoreError>>(
+    limit: Duration,
     work: impl Future<Output = Result<T, E>>,
 ) -> Result<T, E> {
-    match timeout(patience, work).await {
+    match timeout(limit, work).await {
         Ok(done) => done,
         Err(_elapsed) => Err(StoreError::Database(timed_out()).into()),
     }
@@ -358,20 +375,7 @@ fn timed_out() -> sqlx::Error {
     sqlx::Error::Io(std::io::ErrorKind::TimedOut.into())
 }
 
-/// PostgreSQL answers, but not yet to us: SQLSTATE 57P03, cannot_connect_now.
+/// Returns whether PostgreSQL is starting: SQLSTATE 57P03, cannot_connect_now.
 fn is_starting(error: &sqlx::Error) -> bool {
     error.as_database_error().and_then(|error| error.code()).is_some_and(|code| code == "57P03")
 }
-
-/// For a server that was started along with us, or recovers from a crash.
-const STARTING_TIMEOUT: Duration = Duration::from_secs(30);
-const STARTING_RETRY: Duration = Duration::from_millis(100);
-
-/// For the first connection, which nobody need wait for when nothing answers.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(4);
-
-/// A caller that waited longer is better told so: clients retry.
-const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(8);
-
-/// What the largest of usual changes takes, twice over: a probe that writes one page fits where a token does not.
-const LEAST_ROOM: u64 = 256 * 1024;

@@ -1,8 +1,9 @@
 use sqlx::{any::AnyRow, query};
 
-use super::{Lookup, StoreError, Write, row, tombstones};
+use super::{Executor, StoreError, Write, row, tombstones};
 use crate::model::{Gone, Operator, OperatorId, Page, Paged, UserName};
 
+/// Inserts an operator.
 pub async fn insert(write: &mut Write, operator: &OperatorId, at: u64) -> Result<(), StoreError> {
     query("INSERT INTO operators (operator_id, created_at) VALUES ($1, $2)")
         .bind(operator.as_str())
@@ -12,7 +13,7 @@ pub async fn insert(write: &mut Write, operator: &OperatorId, at: u64) -> Result
     Ok(())
 }
 
-/// Whether the user is new.
+/// Inserts a user. Returns whether it is new.
 pub async fn insert_user(
     write: &mut Write,
     operator: &OperatorId,
@@ -29,56 +30,63 @@ pub async fn insert_user(
     Ok(done.rows_affected() == 1)
 }
 
-pub async fn exists(lookup: &mut impl Lookup, operator: &OperatorId) -> Result<bool, StoreError> {
+/// Returns whether the operator exists.
+pub async fn exists(executor: &mut impl Executor, operator: &OperatorId) -> Result<bool, StoreError> {
     let row = query("SELECT operator_id FROM operators WHERE operator_id = $1")
         .bind(operator.as_str())
-        .fetch_optional(lookup.on())
+        .fetch_optional(executor.connection())
         .await?;
     Ok(row.is_some())
 }
 
-/// Whether there is any, in a schema of any age.
-pub async fn any(lookup: &mut impl Lookup) -> Result<bool, StoreError> {
-    let row = query("SELECT operator_id FROM operators LIMIT 1").fetch_optional(lookup.on()).await?;
+/// Returns whether there is any operator. Works with every schema version.
+pub async fn any(executor: &mut impl Executor) -> Result<bool, StoreError> {
+    let row =
+        query("SELECT operator_id FROM operators LIMIT 1").fetch_optional(executor.connection()).await?;
     Ok(row.is_some())
 }
 
+/// Returns whether the user exists.
 pub async fn user_exists(
-    lookup: &mut impl Lookup,
+    executor: &mut impl Executor,
     operator: &OperatorId,
     user: &UserName,
 ) -> Result<bool, StoreError> {
     let row = query("SELECT name FROM users WHERE operator_id = $1 AND name = $2")
         .bind(operator.as_str())
         .bind(user.as_str())
-        .fetch_optional(lookup.on())
+        .fetch_optional(executor.connection())
         .await?;
     Ok(row.is_some())
 }
 
-pub async fn find(lookup: &mut impl Lookup, operator: &OperatorId) -> Result<Option<Operator>, StoreError> {
+/// Finds an operator.
+pub async fn find(
+    executor: &mut impl Executor,
+    operator: &OperatorId,
+) -> Result<Option<Operator>, StoreError> {
     let found = query(
         "SELECT operator_id, description, default_permission, created_at FROM operators WHERE operator_id = $1",
     )
     .bind(operator.as_str())
-    .fetch_optional(lookup.on())
+    .fetch_optional(executor.connection())
     .await?;
     found.as_ref().map(read).transpose()
 }
 
-/// In the order they were made.
-pub async fn list(lookup: &mut impl Lookup) -> Result<Vec<Operator>, StoreError> {
+/// Returns all operators in the order of their creation.
+pub async fn list(executor: &mut impl Executor) -> Result<Vec<Operator>, StoreError> {
     let rows = query(
         "SELECT operator_id, description, default_permission, created_at FROM operators \
          ORDER BY created_at, operator_id",
     )
-    .fetch_all(lookup.on())
+    .fetch_all(executor.connection())
     .await?;
     rows.iter().map(read).collect()
 }
 
-/// A page of them, in the order they were made.
-pub async fn page(lookup: &mut impl Lookup, page: &Page) -> Result<Paged<Operator>, StoreError> {
+/// Returns a page of the operators in the order of their creation.
+pub async fn page(executor: &mut impl Executor, page: &Page) -> Result<Paged<Operator>, StoreError> {
     let (created_at, id) = page.after_pair()?.unwrap_or((-1, ""));
     let rows = query(
         "SELECT operator_id, description, default_permission, created_at FROM operators \
@@ -88,16 +96,18 @@ pub async fn page(lookup: &mut impl Lookup, page: &Page) -> Result<Paged<Operato
     .bind(created_at)
     .bind(id)
     .bind(page.rows())
-    .fetch_all(lookup.on())
+    .fetch_all(executor.connection())
     .await?;
     let operators = rows.iter().map(read).collect::<Result<Vec<_>, _>>()?;
     Ok(page.of(operators, |operator| format!("{}.{}", operator.created_at, operator.id)))
 }
 
-pub async fn count(lookup: &mut impl Lookup) -> Result<u64, StoreError> {
-    row::count(lookup, "SELECT COUNT(*) AS number FROM operators").await
+/// Counts the operators.
+pub async fn count(executor: &mut impl Executor) -> Result<u64, StoreError> {
+    row::count(executor, "SELECT COUNT(*) AS number FROM operators").await
 }
 
+/// Sets the description of an operator.
 pub async fn describe(
     write: &mut Write,
     operator: &OperatorId,
@@ -111,7 +121,7 @@ pub async fn describe(
     Ok(())
 }
 
-/// What every user of the operator may do; nothing for None. Whether there is such an operator.
+/// Sets or removes the default permissions of an operator. Returns whether the operator exists.
 pub async fn permit(
     write: &mut Write,
     operator: &OperatorId,
@@ -125,7 +135,7 @@ pub async fn permit(
     Ok(done.rows_affected() == 1)
 }
 
-/// Once nothing belongs to it any more. Whether there was one.
+/// Deletes an operator, which must have no users or keys. Returns whether it existed.
 pub async fn delete(write: &mut Write, operator: &OperatorId) -> Result<bool, StoreError> {
     let gone = query("DELETE FROM operators WHERE operator_id = $1 RETURNING created_at")
         .bind(operator.as_str())

@@ -1,11 +1,13 @@
+//! Revocations by fingerprint.
+
 use sqlx::{any::AnyRow, query};
 use token::Fingerprint;
 
-use super::{Lookup, StoreError, Write, issued::in_order, row, versions};
+use super::{Executor, StoreError, Write, issued::prefix_paging, row, versions};
 use crate::model::{Revocation, RevocationChange};
 
-/// Whether a block of the base covers the credential of revocation `r`, and was built when it was revoked already.
-macro_rules! covered {
+/// The condition that a block of the base covers the credential of revocation `r`, and was built after the revocation.
+macro_rules! covered_by_base_sql {
     () => {
         "EXISTS (SELECT 1 FROM issued i JOIN block_coverage c ON c.kid = i.kid AND c.high >= i.issued_at \
          JOIN blocks b ON b.expires_from = c.expires_from \
@@ -15,15 +17,18 @@ macro_rules! covered {
     };
 }
 
+/// The result of an insert.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Inserted {
+    /// The fingerprint is revoked from now on.
     Yes,
-    /// It is revoked already.
+    /// The fingerprint was revoked before.
     Before,
-    /// The prefix belongs to another credential, which would be refused too.
+    /// Another credential has the same fingerprint prefix, and would be refused too.
     PrefixTaken,
 }
 
+/// Inserts a revocation.
 pub async fn insert(
     write: &mut Write,
     revocation: &Revocation,
@@ -55,7 +60,7 @@ pub async fn insert(
     }
 }
 
-/// Gives a revocation that holds another reason, as a change that edges and the journal hear of.
+/// Changes the reason of a revocation, with a new version, so that the journal records it.
 pub async fn confirm(
     write: &mut Write,
     fingerprint: &Fingerprint,
@@ -77,7 +82,7 @@ pub async fn confirm(
     Ok(())
 }
 
-/// Takes a revocation back, in a version that is a checkpoint from now on. Whether there was one.
+/// Takes a revocation back, and makes the version a checkpoint. Returns whether the fingerprint was revoked.
 pub async fn restore(
     write: &mut Write,
     fingerprint: &Fingerprint,
@@ -94,17 +99,17 @@ pub async fn restore(
     .bind(row::signed(version))
     .execute(write.connection())
     .await?;
-    let held = done.rows_affected() == 1;
-    if held {
-        // The tail can't take anything back.
-        versions::settle(write, version).await?;
+    let was_revoked = done.rows_affected() == 1;
+    if was_revoked {
+        // The tail cannot express an un-revocation.
+        versions::mark_checkpoint(write, version).await?;
     }
-    Ok(held)
+    Ok(was_revoked)
 }
 
-/// The revocation that holds, if any.
+/// Finds the revocation of a fingerprint; `None` if it is not revoked.
 pub async fn find(
-    lookup: &mut impl Lookup,
+    executor: &mut impl Executor,
     fingerprint: &Fingerprint,
 ) -> Result<Option<Revocation>, StoreError> {
     let found = query(
@@ -113,31 +118,31 @@ pub async fn find(
     )
     .bind(row::prefix(fingerprint))
     .bind(fingerprint.to_string())
-    .fetch_optional(lookup.on())
+    .fetch_optional(executor.connection())
     .await?;
     found.as_ref().map(read).transpose()
 }
 
-/// What changed after a version and no block of the base says already: of each fingerprint the latest, with the version.
+/// Returns the changes after a version that no block of the base covers: the latest of each fingerprint, with its version.
 pub async fn since(
-    lookup: &mut impl Lookup,
+    executor: &mut impl Executor,
     version: u64,
 ) -> Result<Vec<(u64, RevocationChange)>, StoreError> {
     let rows = query(concat!(
         "SELECT r.fingerprint, r.expires_at, r.reason, r.revoked_at, r.restored_at, r.version FROM revocations r \
          WHERE r.version > $1 AND (r.restored_at IS NOT NULL OR NOT ",
-        covered!(),
+        covered_by_base_sql!(),
         ") ORDER BY r.version, r.prefix"
     ))
     .bind(row::signed(version))
-    .fetch_all(lookup.on())
+    .fetch_all(executor.connection())
     .await?;
     rows.iter().map(change).collect()
 }
 
-/// What changed after a version, said by a block of the base or not: of each fingerprint the latest, with the version.
+/// Returns all changes after a version: the latest of each fingerprint, with its version.
 pub async fn all_since(
-    lookup: &mut impl Lookup,
+    executor: &mut impl Executor,
     version: u64,
 ) -> Result<Vec<(u64, RevocationChange)>, StoreError> {
     let rows = query(
@@ -145,62 +150,62 @@ pub async fn all_since(
          WHERE version > $1 ORDER BY version, prefix",
     )
     .bind(row::signed(version))
-    .fetch_all(lookup.on())
+    .fetch_all(executor.connection())
     .await?;
     rows.iter().map(change).collect()
 }
 
-/// Reads the latest change of every fingerprint, in portions: those from `from` on, and the prefix to go on from.
-pub async fn portion(
-    lookup: &mut impl Lookup,
+/// Returns a page of the latest changes of all fingerprints, from a prefix on, and the start of the next page.
+pub async fn page_by_prefix(
+    executor: &mut impl Executor,
     from: u64,
 ) -> Result<(Vec<(u64, RevocationChange)>, Option<u64>), StoreError> {
-    let (low, high) = in_order::range(from);
+    let (low, high) = prefix_paging::range(from);
     let rows = query(
         "SELECT fingerprint, expires_at, reason, revoked_at, restored_at, version FROM revocations \
          WHERE prefix >= $1 AND prefix <= $2 ORDER BY prefix LIMIT $3",
     )
     .bind(low)
     .bind(high)
-    .bind(row::signed(in_order::PORTION))
-    .fetch_all(lookup.on())
+    .bind(row::signed(prefix_paging::PAGE_SIZE))
+    .fetch_all(executor.connection())
     .await?;
     let found: Vec<(u64, RevocationChange)> = rows.iter().map(change).collect::<Result<_, StoreError>>()?;
-    let next = in_order::next(from, found.last().map(|(_, change)| change.fingerprint()), found.len());
+    let next = prefix_paging::next(from, found.last().map(|(_, change)| change.fingerprint()), found.len());
     Ok((found, next))
 }
 
-/// Revocations that a block of the base says, from this prefix on: a portion, and the prefix to go on from.
-pub async fn in_the_base(
-    lookup: &mut impl Lookup,
+/// Returns a page of the revocations that a block of the base covers, from a prefix on, and the start of the next page.
+pub async fn covered_by_base(
+    executor: &mut impl Executor,
     from: u64,
 ) -> Result<(Vec<(u64, Fingerprint)>, Option<u64>), StoreError> {
-    let (low, high) = in_order::range(from);
+    let (low, high) = prefix_paging::range(from);
     let rows = query(concat!(
         "SELECT r.fingerprint, r.expires_at FROM revocations r \
          WHERE r.restored_at IS NULL AND r.prefix >= $1 AND r.prefix <= $2 AND ",
-        covered!(),
+        covered_by_base_sql!(),
         " ORDER BY r.prefix LIMIT $3"
     ))
     .bind(low)
     .bind(high)
-    .bind(row::signed(in_order::PORTION))
-    .fetch_all(lookup.on())
+    .bind(row::signed(prefix_paging::PAGE_SIZE))
+    .fetch_all(executor.connection())
     .await?;
     let found: Vec<(u64, Fingerprint)> = rows
         .iter()
         .map(|from| Ok((row::unsigned(from, "expires_at")?, row::parsed(from, "fingerprint")?)))
         .collect::<Result<_, StoreError>>()?;
-    let next = in_order::next(from, found.last().map(|(_, fingerprint)| fingerprint), found.len());
+    let next = prefix_paging::next(from, found.last().map(|(_, fingerprint)| fingerprint), found.len());
     Ok((found, next))
 }
 
-/// Makes what the base says news again, for the blocks that say it are to go.
-pub async fn tell_again(write: &mut Write, version: u64) -> Result<(), StoreError> {
+/// Gives the revocations that the base covers a new version, before the blocks are deleted.
+pub async fn renew_covered(write: &mut Write, version: u64) -> Result<(), StoreError> {
     query(concat!(
         "UPDATE revocations SET version = $1 WHERE prefix IN \
          (SELECT r.prefix FROM revocations r WHERE r.restored_at IS NULL AND ",
-        covered!(),
+        covered_by_base_sql!(),
         ")"
     ))
     .bind(row::signed(version))
@@ -209,18 +214,21 @@ pub async fn tell_again(write: &mut Write, version: u64) -> Result<(), StoreErro
     Ok(())
 }
 
-/// Of how many revocations the tokens are known, so that a base could take them in: which each expire, and how many.
-pub async fn outside_the_base(lookup: &mut impl Lookup, kids: &[String]) -> Result<Vec<u64>, StoreError> {
+/// Returns the expiry times of all revoked tokens of these keys that no block of the base covers yet.
+pub async fn expiries_outside_base(
+    executor: &mut impl Executor,
+    kids: &[String],
+) -> Result<Vec<u64>, StoreError> {
     let mut expiries = Vec::new();
     for kid in kids {
         let rows = query(concat!(
             "SELECT k.expires_at FROM revocations r \
              JOIN issued k ON k.prefix = r.prefix AND k.fingerprint = r.fingerprint AND k.kid = $1 \
              WHERE r.restored_at IS NULL AND NOT ",
-            covered!()
+            covered_by_base_sql!()
         ))
         .bind(kid.as_str())
-        .fetch_all(lookup.on())
+        .fetch_all(executor.connection())
         .await?;
         for row in &rows {
             expiries.push(row::unsigned(row, "expires_at")?);
@@ -229,20 +237,21 @@ pub async fn outside_the_base(lookup: &mut impl Lookup, kids: &[String]) -> Resu
     Ok(expiries)
 }
 
-pub async fn count_since(lookup: &mut impl Lookup, version: u64) -> Result<u64, StoreError> {
+/// Counts the changes after a version.
+pub async fn count_since(executor: &mut impl Executor, version: u64) -> Result<u64, StoreError> {
     let row = query("SELECT COUNT(*) AS changes FROM revocations WHERE version > $1")
         .bind(row::signed(version))
-        .fetch_one(lookup.on())
+        .fetch_one(executor.connection())
         .await?;
     row::unsigned(&row, "changes")
 }
 
-/// How many hold.
-pub async fn count(lookup: &mut impl Lookup) -> Result<u64, StoreError> {
-    row::count(lookup, "SELECT COUNT(*) AS number FROM revocations WHERE restored_at IS NULL").await
+/// Counts the revocations in effect.
+pub async fn count(executor: &mut impl Executor) -> Result<u64, StoreError> {
+    row::count(executor, "SELECT COUNT(*) AS number FROM revocations WHERE restored_at IS NULL").await
 }
 
-/// Forgets those whose credential has expired by itself; returns how many.
+/// Deletes the revocations of credentials that expired before a second, and returns their number.
 pub async fn collect(write: &mut Write, before: u64) -> Result<u64, StoreError> {
     let done = query("DELETE FROM revocations WHERE expires_at < $1")
         .bind(row::signed(before))
@@ -251,7 +260,7 @@ pub async fn collect(write: &mut Write, before: u64) -> Result<u64, StoreError> 
     Ok(done.rows_affected())
 }
 
-/// With the version.
+/// Reads a change with its version.
 fn change(from: &AnyRow) -> Result<(u64, RevocationChange), StoreError> {
     let change = match row::optional_unsigned(from, "restored_at")? {
         None => RevocationChange::Revoked(read(from)?),

@@ -1,9 +1,9 @@
 use sqlx::{any::AnyRow, query};
 
-use super::{Lookup, StoreError, Write, row};
+use super::{Executor, StoreError, Write, row};
 use crate::model::{OperatorId, Page, Paged, Role, RoleId, UserName};
 
-/// Whether the name was free.
+/// Inserts a role. Returns whether the name was free.
 pub async fn insert(write: &mut Write, role: &Role) -> Result<bool, StoreError> {
     let Role { operator, id, description, permission, created_at, updated_at } = role;
     let done = query(
@@ -21,7 +21,7 @@ pub async fn insert(write: &mut Write, role: &Role) -> Result<bool, StoreError> 
     Ok(done.rows_affected() == 1)
 }
 
-/// A description that is not given stays. Whether there is such a role.
+/// Replaces the permissions of a role, and its description if one is given. Returns whether the role exists.
 pub async fn update(
     write: &mut Write,
     operator: &OperatorId,
@@ -44,7 +44,7 @@ pub async fn update(
     Ok(done.rows_affected() == 1)
 }
 
-/// A role with its attachments, or all roles of the operator. Returns how many.
+/// Deletes a role with its attachments, or all roles of the operator. Returns their number.
 pub async fn delete(
     write: &mut Write,
     operator: &OperatorId,
@@ -64,9 +64,9 @@ pub async fn delete(
     Ok(done.rows_affected())
 }
 
-/// One role of an operator or all, in the order of their names.
+/// Returns one role or all roles of an operator, in the order of their names.
 pub async fn list(
-    lookup: &mut impl Lookup,
+    executor: &mut impl Executor,
     operator: &OperatorId,
     id: Option<&RoleId>,
 ) -> Result<Vec<Role>, StoreError> {
@@ -76,14 +76,14 @@ pub async fn list(
     )
     .bind(operator.as_str())
     .bind(id.map_or("", RoleId::as_str))
-    .fetch_all(lookup.on())
+    .fetch_all(executor.connection())
     .await?;
     rows.iter().map(read).collect()
 }
 
-/// A page of an operator's roles, in the order of their names.
+/// Returns a page of the roles of an operator in the order of their names.
 pub async fn page(
-    lookup: &mut impl Lookup,
+    executor: &mut impl Executor,
     operator: &OperatorId,
     page: &Page,
 ) -> Result<Paged<Role>, StoreError> {
@@ -94,25 +94,29 @@ pub async fn page(
     .bind(operator.as_str())
     .bind(page.after().unwrap_or(""))
     .bind(page.rows())
-    .fetch_all(lookup.on())
+    .fetch_all(executor.connection())
     .await?;
     let roles = rows.iter().map(read).collect::<Result<Vec<_>, _>>()?;
     Ok(page.of(roles, |role| role.id.to_string()))
 }
 
-/// How many there are, counted up to `limit`.
-pub async fn count(lookup: &mut impl Lookup, operator: &OperatorId, limit: u64) -> Result<u64, StoreError> {
+/// Counts the roles of an operator, up to `limit`.
+pub async fn count(
+    executor: &mut impl Executor,
+    operator: &OperatorId,
+    limit: u64,
+) -> Result<u64, StoreError> {
     let found = query(
         "SELECT COUNT(*) AS number FROM (SELECT 1 AS one FROM roles WHERE operator_id = $1 LIMIT $2) AS counted",
     )
     .bind(operator.as_str())
     .bind(row::signed(limit))
-    .fetch_one(lookup.on())
+    .fetch_one(executor.connection())
     .await?;
     row::unsigned(&found, "number")
 }
 
-/// Whether it was not attached before.
+/// Attaches a role to a user. Returns whether it was not attached before.
 pub async fn attach(
     write: &mut Write,
     operator: &OperatorId,
@@ -130,7 +134,7 @@ pub async fn attach(
     Ok(done.rows_affected() == 1)
 }
 
-/// Whether it was attached.
+/// Detaches a role from a user. Returns whether it was attached.
 pub async fn detach(
     write: &mut Write,
     operator: &OperatorId,
@@ -146,9 +150,9 @@ pub async fn detach(
     Ok(done.rows_affected() == 1)
 }
 
-/// Which user has which role: of one user or of all in the operator.
+/// Returns the users with their roles, of one user or of all users of the operator.
 pub async fn attached(
-    lookup: &mut impl Lookup,
+    executor: &mut impl Executor,
     operator: &OperatorId,
     user: Option<&UserName>,
 ) -> Result<Vec<(UserName, RoleId)>, StoreError> {
@@ -158,7 +162,7 @@ pub async fn attached(
     )
     .bind(operator.as_str())
     .bind(user.map_or("", UserName::as_str))
-    .fetch_all(lookup.on())
+    .fetch_all(executor.connection())
     .await?;
     rows.iter().map(|from| Ok((row::parsed(from, "user_name")?, row::parsed(from, "role_id")?))).collect()
 }

@@ -1,11 +1,11 @@
-//! Columns to types and back.
+//! Conversions between columns and types.
 
 use std::str::FromStr;
 
 use sqlx::{Row as _, any::AnyRow, query};
 use token::Fingerprint;
 
-use super::{Lookup, StoreError};
+use super::{Executor, StoreError};
 use crate::{
     model::{OperatorId, Subject, UserName},
     random::hex,
@@ -39,12 +39,12 @@ pub(super) fn optional_unsigned(row: &AnyRow, column: &'static str) -> Result<Op
     value.map(u64::try_from).transpose().map_err(|_| StoreError::Corrupt { what: column })
 }
 
-/// Runs a query for one number, in a column of that name.
-pub(super) async fn count(lookup: &mut impl Lookup, sql: &'static str) -> Result<u64, StoreError> {
-    unsigned(&query(sql).fetch_one(lookup.on()).await?, "number")
+/// Runs a query that returns one number in the column `number`.
+pub(super) async fn count(executor: &mut impl Executor, sql: &'static str) -> Result<u64, StoreError> {
+    unsigned(&query(sql).fetch_one(executor.connection()).await?, "number")
 }
 
-/// 32 bytes kept as hex.
+/// Reads 32 bytes, stored in hexadecimal.
 pub(super) fn hash(row: &AnyRow, column: &'static str) -> Result<[u8; 32], StoreError> {
     Ok(*parsed::<Fingerprint>(row, column)?.as_bytes())
 }
@@ -56,15 +56,15 @@ pub(super) fn subject(row: &AnyRow) -> Result<Subject, StoreError> {
     })
 }
 
-/// Instants and versions stay far below 2^63.
+/// Converts instants and versions, which are far below 2^63.
 pub(super) fn signed(value: u64) -> i64 {
     i64::try_from(value).unwrap_or(i64::MAX)
 }
 
-/// For what never expires: the largest instant that a column holds.
+/// The expiry of a credential that never expires: the largest instant that a column can store.
 pub const NEVER: u64 = i64::MAX.cast_unsigned();
 
-/// The bits of a prefix, since SQL has no unsigned integers.
+/// Converts a prefix bit by bit, as SQL has no unsigned integers.
 pub(super) fn prefix(fingerprint: &Fingerprint) -> i64 {
     fingerprint.prefix().cast_signed()
 }

@@ -1,11 +1,11 @@
-//! How much of what edges hold is an operator's doing.
+//! The number of revocations in the bundle that each operator has caused.
 
 use sqlx::query;
 
-use super::{Lookup, StoreError, Write, row};
+use super::{Executor, StoreError, Write, row};
 use crate::{clock::Time, model::OperatorId};
 
-/// One more, which edges forget at this second.
+/// Counts a revocation, which leaves the bundle at a second.
 pub async fn add(write: &mut Write, operator: &OperatorId, forgotten_at: u64) -> Result<(), StoreError> {
     query(
         "INSERT INTO operator_shares (operator_id, until_hour, held) VALUES ($1, $2, 1) \
@@ -18,32 +18,35 @@ pub async fn add(write: &mut Write, operator: &OperatorId, forgotten_at: u64) ->
     Ok(())
 }
 
-/// How many edges hold now.
-pub async fn held(lookup: &mut impl Lookup, operator: &OperatorId, now: Time) -> Result<u64, StoreError> {
+/// Returns the present number of an operator's revocations in the bundle.
+pub async fn held(executor: &mut impl Executor, operator: &OperatorId, now: Time) -> Result<u64, StoreError> {
     let found = query(
         "SELECT CAST(COALESCE(SUM(held), 0) AS BIGINT) AS held FROM operator_shares \
          WHERE operator_id = $1 AND until_hour >= $2",
     )
     .bind(operator.as_str())
     .bind(row::signed(now.seconds() / HOUR))
-    .fetch_one(lookup.on())
+    .fetch_one(executor.connection())
     .await?;
     row::unsigned(&found, "held")
 }
 
-/// The operator that has the most.
-pub async fn largest(lookup: &mut impl Lookup, now: Time) -> Result<Option<(OperatorId, u64)>, StoreError> {
+/// Returns the operator with the most revocations, and their number.
+pub async fn largest(
+    executor: &mut impl Executor,
+    now: Time,
+) -> Result<Option<(OperatorId, u64)>, StoreError> {
     let found = query(
         "SELECT operator_id, CAST(SUM(held) AS BIGINT) AS held FROM operator_shares WHERE until_hour >= $1 \
          GROUP BY operator_id ORDER BY held DESC, operator_id LIMIT 1",
     )
     .bind(row::signed(now.seconds() / HOUR))
-    .fetch_optional(lookup.on())
+    .fetch_optional(executor.connection())
     .await?;
     found.map(|row| Ok((row::parsed(&row, "operator_id")?, row::unsigned(&row, "held")?))).transpose()
 }
 
-/// Forgets what is past; returns how many rows went.
+/// Deletes expired rows, and returns their number.
 pub async fn collect(write: &mut Write, now: Time) -> Result<u64, StoreError> {
     let done = query("DELETE FROM operator_shares WHERE until_hour < $1")
         .bind(row::signed(now.seconds() / HOUR))

@@ -1,9 +1,10 @@
 use sqlx::{any::AnyRow, query};
 use token::Algorithm;
 
-use super::{Lookup, StoreError, Write, row, tombstones};
+use super::{Executor, StoreError, Write, row, tombstones};
 use crate::model::{Gone, SigningKeyRecord, SigningKeyState};
 
+/// Inserts a signing key.
 pub async fn insert(write: &mut Write, key: &SigningKeyRecord, at: u64) -> Result<(), StoreError> {
     let SigningKeyRecord { kid, algorithm, public, state } = key;
     query("INSERT INTO signing_keys (kid, algorithm, public, state, created_at) VALUES ($1, $2, $3, $4, $5)")
@@ -20,7 +21,7 @@ pub async fn insert(write: &mut Write, key: &SigningKeyRecord, at: u64) -> Resul
     Ok(())
 }
 
-/// From the commit on this one signs, and no other.
+/// Makes a key the only active one.
 pub async fn activate(write: &mut Write, kid: &str) -> Result<(), StoreError> {
     query("UPDATE signing_keys SET state = CASE WHEN kid = $1 THEN 'active' ELSE 'verifying' END")
         .bind(kid)
@@ -29,6 +30,7 @@ pub async fn activate(write: &mut Write, kid: &str) -> Result<(), StoreError> {
     Ok(())
 }
 
+/// Deletes a signing key.
 pub async fn delete(write: &mut Write, kid: &str) -> Result<(), StoreError> {
     let gone = query("DELETE FROM signing_keys WHERE kid = $1 RETURNING created_at")
         .bind(kid)
@@ -40,8 +42,9 @@ pub async fn delete(write: &mut Write, kid: &str) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// None was made in the future: a new one would not begin to sign for as long. Their order stays.
-pub async fn put_right(write: &mut Write, now: u64) -> Result<(), StoreError> {
+/// Limits the times of creation to now, in the same order: a pending key with a future time would not be activated until
+/// then.
+pub async fn clamp_to_now(write: &mut Write, now: u64) -> Result<(), StoreError> {
     let rows = query("SELECT kid FROM signing_keys WHERE created_at > $1 ORDER BY created_at, kid DESC")
         .bind(row::signed(now))
         .fetch_all(write.connection())
@@ -63,25 +66,26 @@ pub async fn put_right(write: &mut Write, now: u64) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// When the newest was made.
-pub async fn newest_at(lookup: &mut impl Lookup) -> Result<Option<u64>, StoreError> {
-    let row = query("SELECT MAX(created_at) AS newest FROM signing_keys").fetch_one(lookup.on()).await?;
+/// Returns when the newest key was created.
+pub async fn newest_at(executor: &mut impl Executor) -> Result<Option<u64>, StoreError> {
+    let row =
+        query("SELECT MAX(created_at) AS newest FROM signing_keys").fetch_one(executor.connection()).await?;
     row::optional_unsigned(&row, "newest")
 }
 
-/// The newest first: the first active one signs. One that is newer than that is to sign when all edges know it.
-pub async fn list(lookup: &mut impl Lookup) -> Result<Vec<SigningKeyRecord>, StoreError> {
+/// Returns all keys, newest first. The first active one signs; a newer one is activated when all edges have it.
+pub async fn list(executor: &mut impl Executor) -> Result<Vec<SigningKeyRecord>, StoreError> {
     let rows = query("SELECT kid, algorithm, public, state FROM signing_keys ORDER BY created_at DESC, kid")
-        .fetch_all(lookup.on())
+        .fetch_all(executor.connection())
         .await?;
     rows.iter().map(read).collect()
 }
 
-/// The name of the key that signs, in a schema of any age.
-pub async fn active(lookup: &mut impl Lookup) -> Result<Option<String>, StoreError> {
+/// Returns the `kid` of the active key. Works with every schema version.
+pub async fn active(executor: &mut impl Executor) -> Result<Option<String>, StoreError> {
     let found =
         query("SELECT kid FROM signing_keys WHERE state = 'active' ORDER BY created_at DESC, kid LIMIT 1")
-            .fetch_optional(lookup.on())
+            .fetch_optional(executor.connection())
             .await?;
     found.map(|found| row::text(&found, "kid")).transpose()
 }

@@ -1,9 +1,10 @@
 use sqlx::{any::AnyRow, query};
 use token::api_key::Kind;
 
-use super::{Lookup, StoreError, Write, row, tombstones};
+use super::{Executor, StoreError, Write, row, tombstones};
 use crate::model::{Generation, Gone};
 
+/// Inserts a generation.
 pub async fn insert(write: &mut Write, generation: &Generation, at: u64) -> Result<(), StoreError> {
     let Generation { number, kind, public } = generation;
     query("INSERT INTO tag_keys (generation, created_at, format, public) VALUES ($1, $2, $3, $4)")
@@ -16,6 +17,7 @@ pub async fn insert(write: &mut Write, generation: &Generation, at: u64) -> Resu
     Ok(())
 }
 
+/// Deletes a generation.
 pub async fn delete(write: &mut Write, generation: u8) -> Result<(), StoreError> {
     let gone = query("DELETE FROM tag_keys WHERE generation = $1 RETURNING created_at")
         .bind(i64::from(generation))
@@ -28,18 +30,19 @@ pub async fn delete(write: &mut Write, generation: u8) -> Result<(), StoreError>
     Ok(())
 }
 
-/// The newest first: new keys are made with it.
-pub async fn list(lookup: &mut impl Lookup) -> Result<Vec<Generation>, StoreError> {
+/// Returns all generations, newest first. New API keys use the newest.
+pub async fn list(executor: &mut impl Executor) -> Result<Vec<Generation>, StoreError> {
     let rows = query("SELECT generation, format, public FROM tag_keys ORDER BY generation DESC")
-        .fetch_all(lookup.on())
+        .fetch_all(executor.connection())
         .await?;
     rows.iter().map(read).collect()
 }
 
-pub async fn exists(lookup: &mut impl Lookup, generation: u8) -> Result<bool, StoreError> {
+/// Returns whether a generation exists.
+pub async fn exists(executor: &mut impl Executor, generation: u8) -> Result<bool, StoreError> {
     let found = query("SELECT generation FROM tag_keys WHERE generation = $1")
         .bind(i64::from(generation))
-        .fetch_optional(lookup.on())
+        .fetch_optional(executor.connection())
         .await?;
     Ok(found.is_some())
 }

@@ -1,11 +1,11 @@
-//! What was deleted for ever. Written by whoever deletes it, in the same transaction, under the version that was taken.
+//! Tombstones: records of deletions, each written in the transaction of the deletion with its version.
 
 use sqlx::query;
 
-use super::{Lookup, StoreError, Write, row};
+use super::{Executor, StoreError, Write, row};
 use crate::model::{Gone, Tombstone};
 
-/// `at`: when what is deleted had been made.
+/// Records a deletion. `at` is the time of creation of the deleted item.
 pub(in crate::store) async fn bury(
     write: &mut Write,
     gone: Gone,
@@ -24,17 +24,17 @@ pub(in crate::store) async fn bury(
     Ok(())
 }
 
-/// One that is known from elsewhere, of something that is not here, or not any more.
+/// Records a tombstone from the journal, whose item is not in the store.
 pub async fn note(write: &mut Write, tombstone: &Tombstone) -> Result<(), StoreError> {
     bury(write, tombstone.gone, &tombstone.id, tombstone.at).await
 }
 
-/// Those of deletions after a version, each with its own.
-pub async fn since(lookup: &mut impl Lookup, version: u64) -> Result<Vec<(u64, Tombstone)>, StoreError> {
+/// Returns the tombstones after a version, each with its version.
+pub async fn since(executor: &mut impl Executor, version: u64) -> Result<Vec<(u64, Tombstone)>, StoreError> {
     let rows =
         query("SELECT kind, id, at, version FROM tombstones WHERE version > $1 ORDER BY version, kind, id")
             .bind(row::signed(version))
-            .fetch_all(lookup.on())
+            .fetch_all(executor.connection())
             .await?;
     rows.iter()
         .map(|from| {
@@ -45,11 +45,12 @@ pub async fn since(lookup: &mut impl Lookup, version: u64) -> Result<Vec<(u64, T
         .collect()
 }
 
-pub async fn count(lookup: &mut impl Lookup) -> Result<u64, StoreError> {
-    row::count(lookup, "SELECT COUNT(*) AS number FROM tombstones").await
+/// Counts the tombstones.
+pub async fn count(executor: &mut impl Executor) -> Result<u64, StoreError> {
+    row::count(executor, "SELECT COUNT(*) AS number FROM tombstones").await
 }
 
-/// Forgets those of before a version; returns how many.
+/// Deletes the tombstones before a version, and returns their number.
 pub async fn collect(write: &mut Write, before: u64) -> Result<u64, StoreError> {
     let done = query("DELETE FROM tombstones WHERE version < $1")
         .bind(row::signed(before))

@@ -1,11 +1,11 @@
 use sqlx::{any::AnyRow, query};
 
-use super::{Lookup, StoreError, Write, row, tombstones};
+use super::{Executor, StoreError, Write, row, tombstones};
 use crate::model::{BadPage, Gone, OperatorId, Page, Paged, User, UserName};
 
-/// One user of an operator, all of it, or everybody; in the order of operators and names.
+/// Returns one user, all users of an operator, or all users, in the order of operators and names.
 pub async fn list(
-    lookup: &mut impl Lookup,
+    executor: &mut impl Executor,
     operator: Option<&OperatorId>,
     user: Option<&UserName>,
 ) -> Result<Vec<User>, StoreError> {
@@ -15,26 +15,27 @@ pub async fn list(
     )
     .bind(operator.map_or("", OperatorId::as_str))
     .bind(user.map_or("", UserName::as_str))
-    .fetch_all(lookup.on())
+    .fetch_all(executor.connection())
     .await?;
     rows.iter().map(read).collect()
 }
 
+/// Finds a user.
 pub async fn find(
-    lookup: &mut impl Lookup,
+    executor: &mut impl Executor,
     operator: &OperatorId,
     user: &UserName,
 ) -> Result<Option<User>, StoreError> {
-    Ok(list(lookup, Some(operator), Some(user)).await?.pop())
+    Ok(list(executor, Some(operator), Some(user)).await?.pop())
 }
 
-/// A page of the users of an operator or of all, in the order of operators and names.
+/// Returns a page of the users of an operator or of all, in the order of operators and names.
 pub async fn page(
-    lookup: &mut impl Lookup,
+    executor: &mut impl Executor,
     operator: Option<&OperatorId>,
     page: &Page,
 ) -> Result<Paged<User>, StoreError> {
-    // The subject of the last user before.
+    // The page begins after this subject.
     let (after_operator, after_name) =
         page.after().map_or(Ok(("", "")), |after| after.split_once('/').ok_or(BadPage::After))?;
     let rows = query(
@@ -47,24 +48,29 @@ pub async fn page(
     .bind(after_operator)
     .bind(after_name)
     .bind(page.rows())
-    .fetch_all(lookup.on())
+    .fetch_all(executor.connection())
     .await?;
     let users = rows.iter().map(read).collect::<Result<Vec<_>, _>>()?;
     Ok(page.of(users, |user| user.subject.to_string()))
 }
 
-/// How many there are, counted up to `limit`.
-pub async fn count(lookup: &mut impl Lookup, operator: &OperatorId, limit: u64) -> Result<u64, StoreError> {
+/// Counts the users of an operator, up to `limit`.
+pub async fn count(
+    executor: &mut impl Executor,
+    operator: &OperatorId,
+    limit: u64,
+) -> Result<u64, StoreError> {
     let found = query(
         "SELECT COUNT(*) AS number FROM (SELECT 1 AS one FROM users WHERE operator_id = $1 LIMIT $2) AS counted",
     )
     .bind(operator.as_str())
     .bind(row::signed(limit))
-    .fetch_one(lookup.on())
+    .fetch_one(executor.connection())
     .await?;
     row::unsigned(&found, "number")
 }
 
+/// Sets the description of a user.
 pub async fn describe(
     write: &mut Write,
     operator: &OperatorId,
@@ -80,7 +86,7 @@ pub async fn describe(
     Ok(())
 }
 
-/// Sets the user's own permission document, or takes it back. Whether there is such a user.
+/// Sets or removes the permission document of a user. Returns whether the user exists.
 pub async fn permit(
     write: &mut Write,
     operator: &OperatorId,
@@ -96,7 +102,7 @@ pub async fn permit(
     Ok(done.rows_affected() == 1)
 }
 
-/// A user with its roles, or all users of the operator. Returns how many.
+/// Deletes a user with its roles, or all users of the operator. Returns their number.
 pub async fn delete(
     write: &mut Write,
     operator: &OperatorId,

@@ -1,44 +1,56 @@
-//! The version of what edges must know.
+//! The version of the bundle's content.
 
 use sqlx::{Row as _, query};
 
-use super::{Engine, Lookup, StoreError, Write, row};
+use super::{Engine, Executor, StoreError, Write, row};
 use crate::{clock::Time, random};
 
+/// How long versions are logged, in milliseconds. A server that was disconnected for longer reloads everything.
+const LOG_RETENTION_MS: i64 = 600_000;
+
+/// How many versions are logged at least: after a long pause several changes may precede the next load of a server.
+const MIN_LOGGED_VERSIONS: i64 = 256;
+
+/// A build lease that ends later than this is invalid, in milliseconds: leases are a minute long, and clocks differ by a
+/// minute at most.
+const MAX_LEASE_MS: u64 = 600_000;
+
+/// The present version.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Version {
+    /// The number.
     pub number: u64,
-    /// Revocations and watermarks that only matter before this second are no longer part of the bundle.
+    /// Revocations and watermarks of credentials that expired before this second are no longer part of the bundle.
     pub collected_before: u64,
-    /// The version in which the last checkpoint was made.
+    /// The version of the last checkpoint.
     pub checkpoint: u64,
-    /// Random, and another one for each version: versions with the same number may be of two histories.
+    /// A random number for each version. It distinguishes versions of different histories that have the same number.
     pub mark: i64,
 }
 
-/// Takes the next version. First of all writes in its transaction: the lock it takes makes versions ordered by commit.
+/// Allocates a version. Must be the first write of the transaction: the lock makes versions ordered by commit.
 ///
-/// The time in milliseconds, or one more than the last version where that is not less. So a database that was restored
-/// or made anew goes on above what edges hold from before, whose versions came from earlier times.
-pub async fn next(write: &mut Write, now: Time) -> Result<u64, StoreError> {
-    next_above(write, now, 0).await
+/// The version is the time in milliseconds, or the last version plus one if that is higher. So a database that is restored
+/// or new continues above the versions that edges have, which were allocated earlier.
+pub async fn allocate(write: &mut Write, now: Time) -> Result<u64, StoreError> {
+    allocate_above(write, now, 0).await
 }
 
-/// The same, above `floor` too: edges hold a version that this database has lost.
-pub async fn next_above(write: &mut Write, now: Time, floor: u64) -> Result<u64, StoreError> {
+/// Allocates a version above `floor` too, which edges have and this database has lost.
+pub async fn allocate_above(write: &mut Write, now: Time, floor: u64) -> Result<u64, StoreError> {
     let mark = i64::from_be_bytes(*random::bytes()) & i64::MAX;
     let next = "UPDATE bundle_state SET version = CASE WHEN version >= $1 THEN version + 1 ELSE $1 END, mark = $2 \
                 WHERE id = 1 RETURNING version";
     let least = now.millis().max(floor.saturating_add(1));
     let row = query(next).bind(row::signed(least)).bind(mark).fetch_one(write.connection()).await?;
     let version = row::unsigned(&row, "version")?;
-    // What servers hold stays: the latest until now, and some of those before it.
+    // The versions that servers may have loaded last stay in the log.
     query(
         "DELETE FROM version_log WHERE version < (SELECT MAX(version) FROM version_log) - $1 \
          AND version NOT IN (SELECT version FROM version_log ORDER BY version DESC LIMIT $2)",
     )
-    .bind(LOGGED_MS)
-    .bind(LOGGED_LEAST)
+    .bind(LOG_RETENTION_MS)
+    .bind(MIN_LOGGED_VERSIONS)
     .execute(write.connection())
     .await?;
     query(
@@ -50,44 +62,44 @@ pub async fn next_above(write: &mut Write, now: Time, floor: u64) -> Result<u64,
     .execute(write.connection())
     .await?;
     if write.engine() == Engine::Postgres {
-        // Delivered when, and only when, the transaction commits.
+        // The notification is delivered if and when the transaction commits.
         query("NOTIFY keystile").execute(write.connection()).await?;
     }
     Ok(version)
 }
 
-/// Whether this version, with this mark, is part of the history of the database. Versions that are older than the latest
-/// by ten minutes are not known any more.
-pub async fn is_known(lookup: &mut impl Lookup, version: u64, mark: i64) -> Result<bool, StoreError> {
+/// Returns whether this version with this mark is in the history of the database. Versions that are more than ten minutes
+/// older than the latest are unknown.
+pub async fn is_known(executor: &mut impl Executor, version: u64, mark: i64) -> Result<bool, StoreError> {
     let found = query("SELECT mark FROM version_log WHERE version = $1 AND mark = $2")
         .bind(row::signed(version))
         .bind(mark)
-        .fetch_optional(lookup.on())
+        .fetch_optional(executor.connection())
         .await?;
     Ok(found.is_some())
 }
 
-/// The latest version at or below one, as far as they are known.
-pub async fn latest_until(lookup: &mut impl Lookup, version: u64) -> Result<Option<u64>, StoreError> {
+/// Returns the latest logged version at or below a version.
+pub async fn latest_until(executor: &mut impl Executor, version: u64) -> Result<Option<u64>, StoreError> {
     let row = query("SELECT MAX(version) AS latest FROM version_log WHERE version <= $1")
         .bind(row::signed(version))
-        .fetch_one(lookup.on())
+        .fetch_one(executor.connection())
         .await?;
     row::optional_unsigned(&row, "latest")
 }
 
-/// Keeps the version as it is until the end of the transaction: nothing is refused or deleted meanwhile. First of all in
-/// its transaction, like [`next`], which may follow.
+/// Locks the version until the end of the transaction, so that no revocation or deletion can commit in between. Must be the
+/// first statement of the transaction. A call of [`allocate`] may follow.
 pub async fn lock(write: &mut Write) -> Result<(), StoreError> {
-    // SQLite has one writer at a time anyway.
+    // SQLite has a single writer anyway.
     if write.engine() == Engine::Postgres {
         query("SELECT version FROM bundle_state WHERE id = 1 FOR UPDATE").execute(write.connection()).await?;
     }
     Ok(())
 }
 
-/// Makes this version, the latest, a checkpoint: for whatever the tail can't say, which only ever grows.
-pub async fn settle(write: &mut Write, version: u64) -> Result<(), StoreError> {
+/// Makes this version, the latest, a checkpoint. It is necessary for changes that the tail cannot express.
+pub async fn mark_checkpoint(write: &mut Write, version: u64) -> Result<(), StoreError> {
     query("UPDATE bundle_state SET checkpoint = $1 WHERE id = 1")
         .bind(row::signed(version))
         .execute(write.connection())
@@ -95,12 +107,13 @@ pub async fn settle(write: &mut Write, version: u64) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// Until when time has passed, as far as servers have seen it.
-pub async fn passed(lookup: &mut impl Lookup) -> Result<Time, StoreError> {
-    let row = query("SELECT passed FROM bundle_state WHERE id = 1").fetch_one(lookup.on()).await?;
+/// Returns the time that servers have seen pass.
+pub async fn passed(executor: &mut impl Executor) -> Result<Time, StoreError> {
+    let row = query("SELECT passed FROM bundle_state WHERE id = 1").fetch_one(executor.connection()).await?;
     Ok(Time::from_millis(row::unsigned(&row, "passed")?))
 }
 
+/// Records the time that has passed.
 pub async fn has_passed(write: &mut Write, until: Time) -> Result<(), StoreError> {
     query("UPDATE bundle_state SET passed = $1 WHERE id = 1")
         .bind(row::signed(until.millis()))
@@ -109,8 +122,8 @@ pub async fn has_passed(write: &mut Write, until: Time) -> Result<(), StoreError
     Ok(())
 }
 
-/// Takes back what a clock that was ahead has left here. The version itself only grows.
-pub async fn put_right(write: &mut Write, now: Time) -> Result<(), StoreError> {
+/// Corrects what a clock that was ahead has left. The version itself only grows.
+pub async fn clamp_to_now(write: &mut Write, now: Time) -> Result<(), StoreError> {
     query(
         "UPDATE bundle_state SET passed = CASE WHEN passed > $1 THEN $1 ELSE passed END, \
          rebasing_until = CASE WHEN rebasing_until > $1 THEN 0 ELSE rebasing_until END WHERE id = 1",
@@ -121,8 +134,9 @@ pub async fn put_right(write: &mut Write, now: Time) -> Result<(), StoreError> {
     Ok(())
 }
 
-pub async fn collected(write: &mut Write, version: u64, before: u64) -> Result<(), StoreError> {
-    settle(write, version).await?;
+/// Records that rows which expired before a second were purged, in a version that becomes a checkpoint.
+pub async fn mark_purged(write: &mut Write, version: u64, before: u64) -> Result<(), StoreError> {
+    mark_checkpoint(write, version).await?;
     query("UPDATE bundle_state SET collected_before = $1 WHERE id = 1")
         .bind(row::signed(before))
         .execute(write.connection())
@@ -130,23 +144,23 @@ pub async fn collected(write: &mut Write, version: u64, before: u64) -> Result<(
     Ok(())
 }
 
-/// Takes the right to build the base until an instant in milliseconds, unless somebody has it. Whether it was free. One
-/// that lies further ahead than anybody takes it for was left by a clock that was ahead.
-pub async fn claim_rebase(write: &mut Write, now: Time, until: Time) -> Result<bool, StoreError> {
+/// Acquires the build lease until a time. Returns `false` if another process has it. A lease that ends later than any valid
+/// one was left by a clock that was ahead, and is ignored.
+pub async fn acquire_build_lease(write: &mut Write, now: Time, until: Time) -> Result<bool, StoreError> {
     let done = query(
         "UPDATE bundle_state SET rebasing_until = $2 \
          WHERE id = 1 AND (rebasing_until <= $1 OR rebasing_until > $3)",
     )
     .bind(row::signed(now.millis()))
     .bind(row::signed(until.millis()))
-    .bind(row::signed(now.millis().saturating_add(TOO_FAR_MS)))
+    .bind(row::signed(now.millis().saturating_add(MAX_LEASE_MS)))
     .execute(write.connection())
     .await?;
     Ok(done.rows_affected() == 1)
 }
 
-/// Puts the end of that right off, for whoever has it still. Whether that is so.
-pub async fn renew_rebase(write: &mut Write, held: Time, until: Time) -> Result<bool, StoreError> {
+/// Extends the build lease. Returns `false` if it was lost.
+pub async fn renew_build_lease(write: &mut Write, held: Time, until: Time) -> Result<bool, StoreError> {
     let done = query("UPDATE bundle_state SET rebasing_until = $2 WHERE id = 1 AND rebasing_until = $1")
         .bind(row::signed(held.millis()))
         .bind(row::signed(until.millis()))
@@ -155,14 +169,15 @@ pub async fn renew_rebase(write: &mut Write, held: Time, until: Time) -> Result<
     Ok(done.rows_affected() == 1)
 }
 
-/// Gives that right back. False if it was not held any more: then somebody else may have built meanwhile.
-pub async fn release_rebase(write: &mut Write, held: Time) -> Result<bool, StoreError> {
-    renew_rebase(write, held, Time::from_millis(0)).await
+/// Releases the build lease. Returns `false` if it was lost, so another process may have built the base in between.
+pub async fn release_build_lease(write: &mut Write, held: Time) -> Result<bool, StoreError> {
+    renew_build_lease(write, held, Time::from_millis(0)).await
 }
 
-pub async fn current(lookup: &mut impl Lookup) -> Result<Version, StoreError> {
+/// Returns the present version.
+pub async fn current(executor: &mut impl Executor) -> Result<Version, StoreError> {
     let row = query("SELECT version, collected_before, checkpoint, mark FROM bundle_state WHERE id = 1")
-        .fetch_one(lookup.on())
+        .fetch_one(executor.connection())
         .await?;
     Ok(Version {
         number: row::unsigned(&row, "version")?,
@@ -171,12 +186,3 @@ pub async fn current(lookup: &mut impl Lookup) -> Result<Version, StoreError> {
         mark: row.try_get("mark")?,
     })
 }
-
-/// A server that was cut off for longer loads everything anew.
-const LOGGED_MS: i64 = 600_000;
-
-/// After a long silence several changes may come before a server has looked at the first.
-const LOGGED_LEAST: i64 = 256;
-
-/// Ten minutes: a claim is taken for one, by clocks that are a minute apart at most.
-const TOO_FAR_MS: u64 = 600_000;

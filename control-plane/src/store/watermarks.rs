@@ -1,10 +1,12 @@
+//! Watermarks.
+
 use sqlx::{any::AnyRow, query};
 
-use super::{Lookup, StoreError, Write, row};
+use super::{Executor, StoreError, Write, row};
 use crate::model::{AuthKeyId, Subject, Watermark, WatermarkScope};
 
-/// Raises the watermark of a scope, and puts its end off; lower ones than the present change nothing. Whether anything
-/// was changed.
+/// Raises the watermark of a scope, and extends its retention. Lower values change nothing. Returns whether anything has
+/// changed.
 pub async fn raise(write: &mut Write, watermark: &Watermark, version: u64) -> Result<bool, StoreError> {
     let Watermark { scope, instant, ends_at } = watermark;
     let (kind, id) = columns(scope);
@@ -25,31 +27,31 @@ pub async fn raise(write: &mut Write, watermark: &Watermark, version: u64) -> Re
     Ok(done.rows_affected() == 1)
 }
 
-/// Whether the scope has one.
-pub async fn exists(lookup: &mut impl Lookup, scope: &WatermarkScope) -> Result<bool, StoreError> {
+/// Returns whether the scope has a watermark.
+pub async fn exists(executor: &mut impl Executor, scope: &WatermarkScope) -> Result<bool, StoreError> {
     let (kind, id) = columns(scope);
     let found = query("SELECT instant FROM watermarks WHERE kind = $1 AND id = $2")
         .bind(kind)
         .bind(id)
-        .fetch_optional(lookup.on())
+        .fetch_optional(executor.connection())
         .await?;
     Ok(found.is_some())
 }
 
-/// The greatest instant that holds for a token of these: a new one must be issued after it.
-pub async fn applicable(
-    lookup: &mut impl Lookup,
+/// Returns the highest instant of the watermarks that apply to a credential. A new one must be issued after it.
+pub async fn highest_applicable(
+    executor: &mut impl Executor,
     kid: &str,
     subject: &Subject,
     auth_key: Option<&AuthKeyId>,
     session: Option<&str>,
 ) -> Result<Option<u64>, StoreError> {
-    Ok(latest(lookup, kid, subject, auth_key, session).await?.map(|watermark| watermark.instant))
+    Ok(latest(executor, kid, subject, auth_key, session).await?.map(|watermark| watermark.instant))
 }
 
-/// The watermark that [`applicable`] is of.
+/// Returns the watermark with the highest instant that applies to a credential.
 pub async fn latest(
-    lookup: &mut impl Lookup,
+    executor: &mut impl Executor,
     kid: &str,
     subject: &Subject,
     auth_key: Option<&AuthKeyId>,
@@ -65,24 +67,24 @@ pub async fn latest(
     .bind(subject.to_string())
     .bind(auth_key.map_or("", AuthKeyId::as_str))
     .bind(session.unwrap_or(""))
-    .fetch_optional(lookup.on())
+    .fetch_optional(executor.connection())
     .await?;
     found.as_ref().map(read).transpose()
 }
 
-/// Those whose instants lie after a second, but for those that are there for good.
-pub async fn later_than(lookup: &mut impl Lookup, second: u64) -> Result<Vec<Watermark>, StoreError> {
+/// Returns the watermarks with an instant later than a second, except for those of retired keys.
+pub async fn later_than(executor: &mut impl Executor, second: u64) -> Result<Vec<Watermark>, StoreError> {
     let rows = query(
         "SELECT kind, id, instant, ends_at FROM watermarks WHERE instant > $1 AND instant < $2 ORDER BY kind, id",
     )
     .bind(row::signed(second))
     .bind(row::signed(row::NEVER))
-    .fetch_all(lookup.on())
+    .fetch_all(executor.connection())
     .await?;
     rows.iter().map(read).collect()
 }
 
-/// Moves a watermark back, in a version that must be a checkpoint: a tail only raises.
+/// Lowers a watermark. The version must be a checkpoint, as a tail can only raise watermarks.
 pub async fn lower(
     write: &mut Write,
     scope: &WatermarkScope,
@@ -100,26 +102,27 @@ pub async fn lower(
     Ok(())
 }
 
-/// Those that were raised after a version, each with its own.
-pub async fn since(lookup: &mut impl Lookup, version: u64) -> Result<Vec<(u64, Watermark)>, StoreError> {
+/// Returns the watermarks that were changed after a version, each with its version.
+pub async fn since(executor: &mut impl Executor, version: u64) -> Result<Vec<(u64, Watermark)>, StoreError> {
     let rows = query(
         "SELECT version, kind, id, instant, ends_at FROM watermarks WHERE version > $1 ORDER BY version, kind, id",
     )
     .bind(row::signed(version))
-    .fetch_all(lookup.on())
+    .fetch_all(executor.connection())
     .await?;
     rows.iter().map(|from| Ok((row::unsigned(from, "version")?, read(from)?))).collect()
 }
 
-pub async fn count_since(lookup: &mut impl Lookup, version: u64) -> Result<u64, StoreError> {
+/// Counts the watermarks that were changed after a version.
+pub async fn count_since(executor: &mut impl Executor, version: u64) -> Result<u64, StoreError> {
     let row = query("SELECT COUNT(*) AS changes FROM watermarks WHERE version > $1")
         .bind(row::signed(version))
-        .fetch_one(lookup.on())
+        .fetch_one(executor.connection())
         .await?;
     row::unsigned(&row, "changes")
 }
 
-/// Forgets those that refuse nothing any more, as all they cover expired before this second; returns how many.
+/// Deletes the watermarks whose covered credentials all expired before a second, and returns their number.
 pub async fn collect(write: &mut Write, before: u64) -> Result<u64, StoreError> {
     let done = query("DELETE FROM watermarks WHERE ends_at < $1")
         .bind(row::signed(before))
@@ -128,7 +131,7 @@ pub async fn collect(write: &mut Write, before: u64) -> Result<u64, StoreError> 
     Ok(done.rows_affected())
 }
 
-/// Kind and id.
+/// Returns kind and id of a scope as stored.
 pub fn columns(scope: &WatermarkScope) -> (&'static str, String) {
     match scope {
         WatermarkScope::Global => ("global", String::new()),

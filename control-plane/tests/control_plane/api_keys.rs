@@ -75,7 +75,7 @@ on_both! {
         assert!(world.complaint(&["key", "enable", &id]).contains("is not disabled"));
         world.json(&["key", "delete", &id, "--yes"]);
         assert_eq!(seen(&world, &key, &world.operator).await.1, RevocationStatus::Revoked);
-        assert!(world.complaint(&["key", "show", &id]).contains(&format!("there is no API key `{id}`")));
+        assert!(world.complaint(&["key", "show", &id]).contains(&format!("unknown API key `{id}`")));
         let other = text(&create(&world, &["--user", &world.operator])["key_id"]);
         assert_ne!(other, id);
         world.json(&["revoke", "--key-id", &other]);
@@ -125,7 +125,7 @@ on_both! {
             assert_eq!(seen(&world, key, "").await.1, RevocationStatus::Revoked);
         }
         assert_eq!(seen(&world, &bobs, "").await.1, RevocationStatus::NotCovered);
-        assert!(world.complaint(&["key", "enable", &id]).contains("up to which all of its owner is refused"));
+        assert!(world.complaint(&["key", "enable", &id]).contains("was revoked with everything that was issued to its owner"));
         assert_eq!(text(&world.json(&["key", "show", &id])["standing"]), "revoked");
         let later = create(&world, &["--user", &alice]);
         let opened = seen(&world, &text(&later["api_key"]), &alice).await;
@@ -250,7 +250,7 @@ on_both! {
         world.json(&["key", "rotate", "tag", "--short"]);
         for username in [&[][..], &["--username", ""], &["--username", &world.operator]] {
             let complaint = world.complaint(&[&["key", "create", "--user", &world.operator], username].concat());
-            assert!(complaint.contains("none is made for a root user"), "{complaint}");
+            assert!(complaint.contains("the root user cannot have one"), "{complaint}");
         }
         let made = create(&world, &["--user", &world.operator, "--username", "robot"]);
         assert_eq!([&made["format"], &made["subject"]], [&json!("short"), &json!(format!("{}/robot", world.operator))]);
@@ -269,7 +269,7 @@ on_both! {
             let complaint = world.complaint(&["key", "create", "--user", owner, "--username", username]);
             assert!(complaint.contains(why), "{owner} {username}: {complaint}");
         };
-        refused(&world.operator, "bob", "make it that user's key");
+        refused(&world.operator, "bob", "to create a key of that user");
         for username in ["bob", "al", "alice@example.com", "", &world.operator] {
             refused(&user("alice"), username, "stands for this user");
         }
@@ -285,10 +285,10 @@ on_both! {
             vec!["key", "create", "--user", &user("carol")],
         ] {
             let complaint = world.complaint(&command);
-            assert!(complaint.contains(&format!("`{id}` stands for")), "{command:?}: {complaint}");
+            assert!(complaint.contains(&format!("`{id}` already has the username")), "{command:?}: {complaint}");
         }
         world.json(&["key", "disable", &id, "--yes"]);
-        assert!(world.complaint(&["user", "create", &user("carol")]).contains("stands for"), "it may be enabled again");
+        assert!(world.complaint(&["user", "create", &user("carol")]).contains("already has the username"), "it may be enabled again");
         world.json(&["key", "delete", &id, "--yes"]);
         world.json(&["user", "create", &user("carol")]);
         // And a name that was deleted with all it had is issued nothing from before.
@@ -336,7 +336,7 @@ async fn a_replica_without_the_key_file_publishes_and_makes_none() {
         let (opened, standing) = seen(&world, &key, &alice).await;
         assert_eq!((opened.unwrap().kind(), standing), (Kind::Signed, RevocationStatus::NotCovered));
         let complaint = world.complaint(&["key", "create", "--user", &alice]);
-        assert!(complaint.contains("made with tag-1, whose key file is not here"), "{complaint}");
+        assert!(complaint.contains("the key file of tag-1"), "{complaint}");
         assert!(complaint.contains("`keystile key rotate tag`"), "{complaint}");
         let told = doctor_on_keys(&world.json(&["doctor"]));
         assert!(text(&told["detail"]).contains("is missing here"), "{told}");
@@ -382,7 +382,7 @@ async fn mistakes_about_keys_are_named() {
             "a username is the owner of the key",
         ),
         (vec!["key", "create", "--user", &world.operator, "--name", &"x".repeat(201)], "at most 200 bytes"),
-        (vec!["key", "show", "key-1"], "there is no API key `key-1`"),
+        (vec!["key", "show", "key-1"], "unknown API key `key-1`"),
         (vec!["key", "delete", "key-1"], "add --yes"),
         (vec!["key", "disable", "key-1"], "add --yes"),
         (vec!["key", "rotate", "key-1", "--short"], "--short is for `keystile key rotate tag`"),
@@ -420,7 +420,7 @@ async fn old_key(world: &World, owner: &str, username: &str) -> (String, String)
     let home = Home::new(world.data());
     let store = world.store().await;
     let mut write = store.write().await.unwrap();
-    let version = versions::next(&mut write, clock::now()).await.unwrap();
+    let version = versions::allocate(&mut write, clock::now()).await.unwrap();
     let generation = match tag_keys::list(&mut write).await.unwrap().first() {
         Some(generation) => *generation,
         None => {

@@ -13,9 +13,9 @@ use crate::{
 
 on_both! {
     async fn nothing_is_made_twice(world: World) {
-        assert!(world.complaint(&["init"]).contains("there is an operator in the database already"));
+        assert!(world.complaint(&["init"]).contains("the database already has an operator"));
         world.edge("one");
-        assert!(world.complaint(&["edge", "enroll", "one"]).contains("an edge of that name is enrolled"));
+        assert!(world.complaint(&["edge", "enroll", "one"]).contains("the edge name is already in use"));
     }
 
     async fn a_token_is_inspected(world: World) {
@@ -260,7 +260,7 @@ async fn the_doctor_says_what_to_do() {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
     std::fs::remove_dir_all(world.data()).unwrap();
     assert!(advice(&world).contains("`keystile init` creates one"));
-    assert!(world.complaint(&["audit"]).contains("init`, or name another with --data"));
+    assert!(world.complaint(&["audit"]).contains("init`, or give another with --data"));
 }
 
 /// An old journal in its place would hide what was revoked since.

@@ -176,7 +176,7 @@ on_both! {
         let (expired, living) = (Fingerprint::of(b"expired"), Fingerprint::of(b"living"));
         let now = clock::now().seconds();
         let mut write = world.store().await.write().await.unwrap();
-        let stored = versions::next(&mut write, clock::now()).await.unwrap();
+        let stored = versions::allocate(&mut write, clock::now()).await.unwrap();
         for (fingerprint, expires_at) in [(expired, now - 90_000), (living, now + 1000)] {
             let one = Revocation { fingerprint, expires_at, reason: None, revoked_at: now };
             revocations::insert(&mut write, &one, stored).await.unwrap();

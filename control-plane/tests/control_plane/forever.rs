@@ -233,7 +233,7 @@ impl Model {
     async fn take_in_issuer(&self) {
         let store = self.store().await;
         let mut write = store.write().await.unwrap();
-        let version = versions::next(&mut write, self.clock.now()).await.unwrap();
+        let version = versions::allocate(&mut write, self.clock.now()).await.unwrap();
         issuers::add(&mut write, ISSUER, 0).await.unwrap();
         let mut record = issuers::find(&mut write, ISSUER).await.unwrap().unwrap();
         let public = self.issuer.verifying_key().public_bytes().unwrap();

@@ -80,9 +80,9 @@ async fn whatever_the_issuer_does_the_last_good_set_holds() {
         (Mood::Status(304), "status 304"),
         (Mood::Body("<html>".to_owned()), "the discovery document lacks"),
         (Mood::Endless, "more than 262144 bytes"),
-        (Mood::Short, "broke off"),
+        (Mood::Short, "cut off"),
         (Mood::Slow, "no answer in time"),
-        (Mood::Liar, "of another `issuer`"),
+        (Mood::Liar, "has another `issuer`"),
         (Mood::Redirect(other.origin.clone()), "redirect to another host"),
         (
             Mood::Redirect("/.well-known/openid-configuration".to_owned()),
@@ -173,9 +173,7 @@ async fn a_new_key_reaches_the_edges_by_itself() {
     .await;
     assert_eq!(kids, [json!({ "kid": "first", "alg": "EdDSA" })]);
     assert!(world.complaint(&["issuer", "refresh", &idp.origin]).contains("seconds ago"));
-    assert!(
-        world.complaint(&["issuer", "refresh", "https://else.example"]).contains("no issuer of the settings")
-    );
+    assert!(world.complaint(&["issuer", "refresh", "https://else.example"]).contains("unknown issuer"));
 }
 
 async fn with(world: &World, names: &[&String]) -> Service {

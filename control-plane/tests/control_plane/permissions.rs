@@ -105,7 +105,7 @@ on_both! {
         let none: [&str; 0] = [];
         assert_eq!(ruled(&world, &user).await, none);
         assert!(world.complaint(&["operator", "show", &operator]).contains("there is no such operator"));
-        assert!(world.complaint(&["token", "issue", "--auth-key-id", key.id.as_str()]).contains("no such AuthKey"));
+        assert!(world.complaint(&["token", "issue", "--auth-key-id", key.id.as_str()]).contains("unknown AuthKey"));
         let left = world.json(&["operator", "list"]);
         assert_eq!((left.as_array().unwrap().len(), text(&left[0]["operator_id"])), (1, world.operator.clone()));
         let lines = world.json(&["audit", "--limit", "1"]);
@@ -144,7 +144,7 @@ on_both! {
         let half = world.document("half", &json!({ "statements": [{ "effect": "allow", "api": half }] }));
         world.json(&["operator", "permission", "set", operator, &half]);
         let complaint = world.complaint(&["user", "permission", "set", &alice, &half]);
-        assert!(complaint.contains(&format!("what `{alice}` is given")), "{complaint}");
+        assert!(complaint.contains(&format!("the compiled permissions of `{alice}`")), "{complaint}");
         world.json(&["operator", "permission", "clear", operator, "--yes"]);
         assert_eq!(world.json(&["audit"]).as_array().unwrap().len(), before.as_array().unwrap().len() + 2);
         assert_eq!(ruled(&world, &alice).await, ["Sim:getSim"]);
@@ -169,7 +169,7 @@ async fn mistakes_about_accounts_are_named() {
         (vec!["user", "permission", "set", &alice, "missing/file"], "cannot read `missing/file`"),
         (vec!["operator", "permission", "set", &alice, &file], "keystile user permission"),
         (vec!["operator", "delete", operator], "add --yes"),
-        (vec!["role", "create", operator, "all", &file], "there is a role `all` already"),
+        (vec!["role", "create", operator, "all", &file], "the role `all` already exists"),
         (vec!["role", "update", operator, "none", &file], "there is no role `none`"),
         (vec!["role", "attach", &alice, "none"], "there is no role `none`"),
         (vec!["role", "attach", &format!("{operator}/bob"), "all"], "there is no user"),

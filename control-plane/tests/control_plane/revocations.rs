@@ -105,7 +105,7 @@ on_both! {
             let response = server.revoke(&own, body.clone()).await;
             assert_eq!(response.status(), 404, "{body}");
             let problem: Value = response.json().await.unwrap();
-            assert_eq!(problem["detail"], "nothing of that name was issued, or it has expired");
+            assert_eq!(problem["detail"], "unknown or expired credential");
         }
         let path = format!("/v1/operators/{foreigner}/auth_keys");
         for request in [server.get(&path), server.post(&path, &json!({})), server.delete(&format!("{path}/{}", key.id))] {

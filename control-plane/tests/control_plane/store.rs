@@ -73,7 +73,7 @@ on_both! {
         let store = world.store().await;
         let before = versions::current(&mut store.reader().await.unwrap()).await.unwrap();
         let mut write = store.write().await.unwrap();
-        versions::next(&mut write, clock::now()).await.unwrap();
+        versions::allocate(&mut write, clock::now()).await.unwrap();
         issued::insert(&mut write, &issuance(fingerprint(1, 1))).await.unwrap();
         drop(write);
         let mut reader = store.reader().await.unwrap();
@@ -91,7 +91,7 @@ on_both! {
                 let store = Store::open(&url, &data).await.unwrap();
                 for number in 0..5 {
                     let mut write = store.write().await.unwrap();
-                    let version = versions::next(&mut write, clock::now()).await.unwrap();
+                    let version = versions::allocate(&mut write, clock::now()).await.unwrap();
                     let one = revocation(fingerprint(writer * 100 + number, version));
                     let one = Revocation { revoked_at: version, ..one };
                     revocations::insert(&mut write, &one, version).await.unwrap();
@@ -134,7 +134,7 @@ on_both! {
             (start + 5000, start + 5000),
         ] {
             let mut write = store.write().await.unwrap();
-            assert_eq!(versions::next(&mut write, Time::from_millis(millis)).await.unwrap(), expected);
+            assert_eq!(versions::allocate(&mut write, Time::from_millis(millis)).await.unwrap(), expected);
             write.commit().await.unwrap();
         }
     }
@@ -144,7 +144,7 @@ on_both! {
         let mut read = store.read().await.unwrap();
         let before = versions::current(&mut read).await.unwrap();
         let mut write = store.write().await.unwrap();
-        versions::next(&mut write, clock::now()).await.unwrap();
+        versions::allocate(&mut write, clock::now()).await.unwrap();
         write.commit().await.unwrap();
         assert_eq!(versions::current(&mut read).await.unwrap(), before);
         drop(read);
@@ -162,12 +162,12 @@ on_both! {
         let held = Watermark { scope: subject.clone().into(), instant: 11, ends_at: NEVER };
         assert_eq!(watermarks::since(&mut write, 7).await.unwrap(), [(8, held)]);
         assert_eq!(watermarks::since(&mut write, 8).await.unwrap(), []);
-        assert_eq!(watermarks::applicable(&mut write, "k", &subject, None, None).await.unwrap(), Some(11));
+        assert_eq!(watermarks::highest_applicable(&mut write, "k", &subject, None, None).await.unwrap(), Some(11));
         let other: Subject = "OP0000000001".parse().unwrap();
-        assert_eq!(watermarks::applicable(&mut write, "k", &other, None, None).await.unwrap(), None);
+        assert_eq!(watermarks::highest_applicable(&mut write, "k", &other, None, None).await.unwrap(), None);
         let global = Watermark { scope: WatermarkScope::Global, instant: 12, ends_at: NEVER };
         watermarks::raise(&mut write, &global, 9).await.unwrap();
-        assert_eq!(watermarks::applicable(&mut write, "k", &other, None, None).await.unwrap(), Some(12));
+        assert_eq!(watermarks::highest_applicable(&mut write, "k", &other, None, None).await.unwrap(), Some(12));
     }
 
     async fn the_latest_issue_of_a_scope_is_found(world: World) {
@@ -195,7 +195,7 @@ on_both! {
         timeout(Duration::from_secs(10), changes.next()).await.expect("what was before").unwrap();
         let other = world.store().await;
         let mut write = other.write().await.unwrap();
-        versions::next(&mut write, clock::now()).await.unwrap();
+        versions::allocate(&mut write, clock::now()).await.unwrap();
         write.commit().await.unwrap();
         timeout(Duration::from_millis(500), changes.next()).await.expect("in time").unwrap();
     }
@@ -261,15 +261,15 @@ on_both! {
         let store = world.store().await;
         let mut write = store.write().await.unwrap();
         let at = Time::from_seconds;
-        assert!(versions::claim_rebase(&mut write, at(100), at(160)).await.unwrap());
-        assert!(!versions::claim_rebase(&mut write, at(159), at(219)).await.unwrap());
-        assert!(versions::renew_rebase(&mut write, at(160), at(175)).await.unwrap());
-        assert!(!versions::claim_rebase(&mut write, at(174), at(234)).await.unwrap());
-        assert!(versions::claim_rebase(&mut write, at(175), at(235)).await.unwrap());
-        assert!(!versions::renew_rebase(&mut write, at(175), at(300)).await.unwrap());
-        assert!(!versions::release_rebase(&mut write, at(175)).await.unwrap());
-        assert!(versions::release_rebase(&mut write, at(235)).await.unwrap());
-        assert!(versions::claim_rebase(&mut write, at(100), at(160)).await.unwrap());
+        assert!(versions::acquire_build_lease(&mut write, at(100), at(160)).await.unwrap());
+        assert!(!versions::acquire_build_lease(&mut write, at(159), at(219)).await.unwrap());
+        assert!(versions::renew_build_lease(&mut write, at(160), at(175)).await.unwrap());
+        assert!(!versions::acquire_build_lease(&mut write, at(174), at(234)).await.unwrap());
+        assert!(versions::acquire_build_lease(&mut write, at(175), at(235)).await.unwrap());
+        assert!(!versions::renew_build_lease(&mut write, at(175), at(300)).await.unwrap());
+        assert!(!versions::release_build_lease(&mut write, at(175)).await.unwrap());
+        assert!(versions::release_build_lease(&mut write, at(235)).await.unwrap());
+        assert!(versions::acquire_build_lease(&mut write, at(100), at(160)).await.unwrap());
     }
 
     async fn a_builder_that_lost_its_claim_installs_nothing(world: World) {
@@ -284,8 +284,8 @@ on_both! {
                     let mut write = store.write().await.unwrap();
                     let now = clock::now();
                     // A claim that is over at once, where nobody holds one.
-                    let stolen = !versions::claim_rebase(&mut write, now, now).await.unwrap()
-                        && versions::claim_rebase(&mut write, far, far).await.unwrap();
+                    let stolen = !versions::acquire_build_lease(&mut write, now, now).await.unwrap()
+                        && versions::acquire_build_lease(&mut write, far, far).await.unwrap();
                     write.commit().await.unwrap();
                     if stolen {
                         return;
@@ -299,7 +299,7 @@ on_both! {
                 return;
             }
             let mut write = store.write().await.unwrap();
-            versions::release_rebase(&mut write, far).await.unwrap();
+            versions::release_build_lease(&mut write, far).await.unwrap();
             write.commit().await.unwrap();
         }
         panic!("never stolen in time");
@@ -309,7 +309,7 @@ on_both! {
     async fn nothing_is_entered_that_is_refused_from_the_start(world: World) {
         let store = world.store().await;
         let mut write = store.write().await.unwrap();
-        assert_eq!(coverage::last_second(&mut write, 50).await.unwrap(), 0);
+        assert_eq!(coverage::latest_issued_second(&mut write, 50).await.unwrap(), 0);
         let of = |number, issued_at| Issuance { issued_at, ..issuance(fingerprint(number, 0)) };
         let scopes = [
             WatermarkScope::Session("api-00000000-0000-4000-8000-000000000000".parse().unwrap()),
@@ -325,12 +325,12 @@ on_both! {
             assert_eq!(issued::insert(&mut write, &of(number, instant)).await.unwrap(), Inserted::Covered);
             assert_eq!(issued::insert(&mut write, &of(number, instant + 1)).await.unwrap(), Inserted::Yes);
         }
-        coverage::raise(&mut write, &["k".to_owned()], 60).await.unwrap();
+        coverage::raise_floor(&mut write, &["k".to_owned()], 60).await.unwrap();
         assert_eq!(issued::insert(&mut write, &of(6, 60)).await.unwrap(), Inserted::Covered);
         assert_eq!(issued::insert(&mut write, &of(6, 61)).await.unwrap(), Inserted::Yes);
         // A clock that is ahead moves no coverage beyond what was issued.
-        assert_eq!(coverage::last_second(&mut write, 1_000_000).await.unwrap(), 61);
-        assert_eq!(coverage::last_second(&mut write, 61).await.unwrap(), 60);
+        assert_eq!(coverage::latest_issued_second(&mut write, 1_000_000).await.unwrap(), 61);
+        assert_eq!(coverage::latest_issued_second(&mut write, 61).await.unwrap(), 60);
     }
 
     async fn what_has_expired_is_collected(world: World) {
@@ -358,7 +358,7 @@ async fn a_key_that_is_made_while_its_owner_goes_waits_for_that() {
     let name = subject.user.clone().unwrap();
     create_auth_key(&service, &Actor::Admin, &subject).await.unwrap();
     let mut write = store.write().await.unwrap();
-    versions::next(&mut write, clock::now()).await.unwrap();
+    versions::allocate(&mut write, clock::now()).await.unwrap();
     auth_keys::delete_all(&mut write, &subject.operator, Some(&name)).await.unwrap();
     users::delete(&mut write, &subject.operator, Some(&name)).await.unwrap();
     let going = async {

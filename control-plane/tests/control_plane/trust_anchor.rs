@@ -77,7 +77,7 @@ on_both! {
             copy(&whole, &keys);
         }
         // One file alone: what it belongs to is not there.
-        for (name, expected) in [("root.jwk", "not the root that edges know"), ("delegation", "does not hold"), ("tail.jwk", "not beside it"), ("snapshot.jwk", "not beside it")] {
+        for (name, expected) in [("root.jwk", "not the root that edges know"), ("delegation", "is not valid"), ("tail.jwk", "not in the same folder"), ("snapshot.jwk", "not in the same folder")] {
             fs::copy(theirs.join(name), keys.join(name)).unwrap();
             let before = state(&world).await;
             for verb in ["serve", "doctor"] {
@@ -148,7 +148,7 @@ on_both! {
         fs::rename(&keys, world.folder().join("away")).unwrap();
         for arguments in [&["init"][..], &["init", "--yes"]] {
             let told = refused(&world, arguments);
-            assert!(told.contains(&keys.display().to_string()) && told.contains("restore them"), "{told}");
+            assert!(told.contains(&keys.display().to_string()) && told.contains("restore the keys"), "{told}");
             assert!(!keys.exists());
         }
     }

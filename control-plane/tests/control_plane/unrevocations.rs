@@ -63,8 +63,8 @@ on_both! {
             world.json(&["revoke", "--key-id", &ids[3]]);
             let unrevoke = |at: usize| vec!["unrevoke", "--yes", "--fingerprint", &fingerprints[at]];
             assert!(world.complaint(&unrevoke(0)).contains(&format!("`keystile key enable {}`", ids[0])));
-            assert!(world.complaint(&unrevoke(1)).contains("for ever"));
-            assert!(world.complaint(&unrevoke(2)).contains("for ever"));
+            assert!(world.complaint(&unrevoke(1)).contains("permanent"));
+            assert!(world.complaint(&unrevoke(2)).contains("permanent"));
             world.json(&unrevoke(3));
             assert_eq!(world.json(&["key", "show", &ids[3]])["standing"], "active");
         }
@@ -80,7 +80,7 @@ on_both! {
         let expired = Fingerprint::of(b"expired");
         let now = clock::now().seconds();
         let mut write = world.store().await.write().await.unwrap();
-        let version = versions::next(&mut write, clock::now()).await.unwrap();
+        let version = versions::allocate(&mut write, clock::now()).await.unwrap();
         let one = Revocation { fingerprint: expired, expires_at: now - 1, reason: None, revoked_at: now - 100 };
         revocations::insert(&mut write, &one, version).await.unwrap();
         write.commit().await.unwrap();

@@ -300,7 +300,7 @@ fn told(world: &World, servers: usize, lost: u64) {
     let lines: Vec<&str> = log.lines().filter(|line| line.contains("store_went_back")).collect();
     assert_eq!(lines.len(), servers, "{lines:#?}");
     for line in lines {
-        assert!(line.contains(&format!(" to {lost} are missing")), "{line}");
+        assert!(line.contains(&format!(" to {lost}: a backup was restored")), "{line}");
     }
     let audited = world.json(&["audit"]);
     let went_back = audited.as_array().unwrap().iter().filter(|line| line["action"] == "store.went_back");

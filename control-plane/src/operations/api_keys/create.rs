@@ -1,14 +1,15 @@
+//! Creates API keys.
+
 use serde_json::{Value, json};
 use token::{
     Fingerprint,
     api_key::{Contents, Kind, Prefix},
     secret::Secret,
 };
-use tokio::time::sleep;
 
 use super::{
     ApiKeyError,
-    error::{LONGEST_METADATA, LONGEST_NAME},
+    error::{MAX_METADATA_BYTES, MAX_NAME_BYTES},
 };
 use crate::{
     clock::Time,
@@ -16,7 +17,7 @@ use crate::{
     model::{Actor, ApiKey, ApiKeyState, Generation, Issuance, Subject, Username, Watermark, WatermarkScope},
     operations::{
         AccountError, Blocked, Service,
-        mint::{AHEAD, WAIT, WAITS},
+        mint::{IssueBackoff, MAX_ISSUE_SKEW_SECS},
         operator_limits::{self, Limited},
         users::ensure_user,
     },
@@ -28,40 +29,48 @@ use crate::{
     },
 };
 
-/// What kind of key is wanted.
+/// How often a key is minted again after its fingerprint prefix was taken.
+const MAX_ATTEMPTS: usize = 3;
+
+/// The API key to create.
 #[derive(Debug, Clone)]
 pub struct ApiKeyOrder {
+    /// The owner. The user is created if it does not exist.
     pub owner: Subject,
-    /// The owner's subject, unless another name is given.
+    /// The username that clients present with the key; `None` for the owner's subject.
     pub username: Option<String>,
+    /// The prefix of the key.
     pub prefix: Prefix,
+    /// A name for display.
     pub name: Option<String>,
+    /// A JSON object.
     pub metadata: Option<Value>,
-    /// Seconds since the Unix epoch.
+    /// Seconds since the Unix epoch; `None` if the key never expires.
     pub expires_at: Option<u64>,
 }
 
+/// A new API key.
 #[derive(Debug)]
 pub struct CreatedApiKey {
+    /// The record of the key.
     pub key: ApiKey,
-    /// Shown once.
+    /// The key. It is shown once.
     pub secret: Secret,
 }
 
-/// Makes an API key; its fingerprint is durable before the key is released. A user that is named for the first time is
-/// made too.
+/// Creates an API key, and its owner if the user does not exist. The fingerprint is durable before the key is returned.
 pub async fn create_api_key(
     service: &Service,
     actor: &Actor,
     order: ApiKeyOrder,
 ) -> Result<CreatedApiKey, ApiKeyError> {
     let ApiKeyOrder { owner, username, prefix, name, metadata, expires_at } = order;
-    check(name.as_deref(), metadata.as_ref())?;
+    check_name_and_metadata(name.as_deref(), metadata.as_ref())?;
     if !actor.may_manage(&owner) {
         return Err(ApiKeyError::RootOnly);
     }
     let username = Username::of(&owner, username.as_deref()).map_err(ApiKeyError::Username)?;
-    let mut waits = 0;
+    let mut backoff = IssueBackoff::default();
     loop {
         let mut write = service.store.write().await?;
         versions::lock(&mut write).await?;
@@ -69,7 +78,7 @@ pub async fn create_api_key(
         let mut version = ensure_user(service, &mut write, actor, &owner, now).await?;
         let allowed = operator_limits::allow(service, &mut write, &owner.operator, Limited::ApiKeys).await?;
         allowed.map_err(AccountError::LimitReached)?;
-        let draft = Draft {
+        let new = NewApiKey {
             owner: &owner,
             username: &username,
             prefix: &prefix,
@@ -77,11 +86,11 @@ pub async fn create_api_key(
             metadata: metadata.as_ref(),
             expires_at,
         };
-        let (key, secret) = match enter(service, &mut write, &draft, &mut version, now).await? {
-            Entered::Yes(entered) => *entered,
-            Entered::Blocked(watermark) => {
+        let (key, secret) = match mint_and_insert(service, &mut write, &new, &mut version, now).await? {
+            MintOutcome::Minted(minted) => *minted,
+            MintOutcome::Blocked(watermark) => {
                 drop(write);
-                wait(&watermark, now, &mut waits).await?;
+                wait_for_watermark(&watermark, now, &mut backoff).await?;
                 continue;
             }
         };
@@ -97,13 +106,14 @@ pub async fn create_api_key(
         audit::append(&mut write, audit::Change { at: now, actor, action, target, detail }).await?;
         write.commit().await?;
         if let Some(version) = version {
-            service.settle(version).await;
+            service.wait_published(version).await;
         }
         return Ok(CreatedApiKey { key, secret });
     }
 }
 
-pub(super) struct Draft<'a> {
+/// The attributes of a key before it is minted.
+pub(super) struct NewApiKey<'a> {
     pub(super) owner: &'a Subject,
     pub(super) username: &'a Username,
     pub(super) prefix: &'a Prefix,
@@ -112,35 +122,38 @@ pub(super) struct Draft<'a> {
     pub(super) expires_at: Option<u64>,
 }
 
-/// What became of a draft.
-pub(super) enum Entered {
-    Yes(Box<(ApiKey, Secret)>),
-    /// The watermark lies ahead: [`wait`], and try again.
+/// The result of [`mint_and_insert`].
+pub(super) enum MintOutcome {
+    /// The key was inserted.
+    Minted(Box<(ApiKey, Secret)>),
+    /// The watermark is ahead of the clock: the caller must call [`wait_for_watermark`] and try again.
     Blocked(Watermark),
 }
 
-/// For a watermark that lies ahead, though no longer than issuing and revoking in turn can bring about.
-pub(super) async fn wait(watermark: &Watermark, now: Time, waits: &mut usize) -> Result<(), ApiKeyError> {
-    *waits = waits.saturating_add(1);
+/// Pauses until the next attempt. Fails if the watermark is too far ahead of the clock, or the attempts are used up.
+pub(super) async fn wait_for_watermark(
+    watermark: &Watermark,
+    now: Time,
+    backoff: &mut IssueBackoff,
+) -> Result<(), ApiKeyError> {
     let earliest = watermark.instant.saturating_add(1);
-    if *waits > WAITS || earliest > now.seconds().saturating_add(AHEAD.saturating_mul(3)) {
-        return Err(ApiKeyError::Blocked(Blocked::By(watermark.scope.clone()), earliest));
+    if backoff.wait(earliest, now.seconds()).await {
+        return Ok(());
     }
-    sleep(WAIT).await;
-    Ok(())
+    Err(ApiKeyError::Blocked(Blocked::By(watermark.scope.clone()), earliest))
 }
 
-/// Mints a key and enters it.
+/// Mints a key and inserts it.
 ///
-/// `version` is set when edges have something to hear of: the first key brings the key of its generation with it.
-pub(super) async fn enter(
+/// Allocates `version` if the bundle changes: the first key of a generation publishes the key of the generation.
+pub(super) async fn mint_and_insert(
     service: &Service,
     write: &mut Write,
-    draft: &Draft<'_>,
+    new: &NewApiKey<'_>,
     version: &mut Option<u64>,
     now: Time,
-) -> Result<Entered, ApiKeyError> {
-    let Draft { owner, username, prefix, name, metadata, expires_at } = *draft;
+) -> Result<MintOutcome, ApiKeyError> {
+    let NewApiKey { owner, username, prefix, name, metadata, expires_at } = *new;
     let generation = current_generation(service, write, version, now).await?;
     let minting = match keys::open_generation(&service.home, &generation) {
         Ok(minting) => minting,
@@ -151,7 +164,7 @@ pub(super) async fn enter(
         Err(error) => return Err(error.into()),
     };
     let kid = generation.kid();
-    // What edges take it for, so what watermarks there may stand in its way.
+    // The subject that edges assign to the key, whose watermarks apply.
     let subject = username.subject(owner);
     if generation.kind == Kind::Short && subject.is_root() {
         return Err(ApiKeyError::ShortRoot(kid));
@@ -162,7 +175,7 @@ pub(super) async fn enter(
         return Err(ApiKeyError::NameOfUser(subject));
     }
     let watermark = watermarks::latest(write, &kid, &subject, None, None).await?;
-    // A closed gap is as a watermark of all.
+    // A repaired gap is like a global watermark.
     let gap = gaps::end(write).await?.map(|instant| Watermark {
         scope: WatermarkScope::Global,
         instant,
@@ -171,10 +184,11 @@ pub(super) async fn enter(
     let latest = watermark.into_iter().chain(gap).max_by_key(|watermark| watermark.instant);
     let earliest = latest.as_ref().map_or(0, |watermark| watermark.instant.saturating_add(1));
     let mut issued_at = earliest.max(now.seconds());
-    if let Some(watermark) = latest.filter(|_| issued_at > now.seconds().saturating_add(AHEAD)) {
-        return Ok(Entered::Blocked(watermark));
+    if let Some(watermark) = latest.filter(|_| issued_at > now.seconds().saturating_add(MAX_ISSUE_SKEW_SECS))
+    {
+        return Ok(MintOutcome::Blocked(watermark));
     }
-    for _ in 0..ATTEMPTS {
+    for _ in 0..MAX_ATTEMPTS {
         let id = api_keys::next_number(write, now).await?;
         let contents = Contents {
             prefix,
@@ -196,7 +210,7 @@ pub(super) async fn enter(
             issued_at,
             expires_at: expires_at.unwrap_or(NEVER),
         };
-        // One chance in 2^64 per pair: another number and second give another fingerprint.
+        // The probability is 2^-64 per pair. Another number and second give another fingerprint.
         if issued::insert(write, &issuance).await? != Inserted::Yes {
             issued_at = issued_at.saturating_add(1);
             continue;
@@ -218,39 +232,41 @@ pub(super) async fn enter(
             last_used_at: None,
         };
         api_keys::insert(write, &key).await?;
-        return Ok(Entered::Yes(Box::new((key, secret))));
+        return Ok(MintOutcome::Minted(Box::new((key, secret))));
     }
     Err(ApiKeyError::NoNumber)
 }
 
-/// The newest, unless it is of format 1: of that none is made any more.
+/// Returns the newest generation, or creates one if there is none or if it is of format 1.
 async fn current_generation(
     service: &Service,
     write: &mut Write,
     version: &mut Option<u64>,
     now: Time,
 ) -> Result<Generation, ApiKeyError> {
-    if let Some(newest) = making(write).await? {
+    if let Some(newest) = newest_usable_generation(write).await? {
         return Ok(newest);
     }
     let version = match version {
         Some(version) => *version,
-        None => *version.insert(versions::next(write, now).await?),
+        None => *version.insert(versions::allocate(write, now).await?),
     };
-    // Whoever waited for the version finds what another made meanwhile.
-    match making(write).await? {
+    // Another process may have created one before this one got the version lock.
+    match newest_usable_generation(write).await? {
         Some(newest) => Ok(newest),
-        None => new_generation(service, write, Kind::Signed, version, now).await,
+        None => create_tag_key_generation(service, write, Kind::Signed, version, now).await,
     }
 }
 
-async fn making(write: &mut Write) -> Result<Option<Generation>, StoreError> {
+/// Returns the newest generation unless it is of format 1, with which no key is created any more.
+async fn newest_usable_generation(write: &mut Write) -> Result<Option<Generation>, StoreError> {
     let newest = tag_keys::list(write).await?.first().copied();
     Ok(newest.filter(|newest| newest.kind != Kind::Format1))
 }
 
-/// In a transaction that has the version. The file first: what the database names must be there.
-pub(in crate::operations) async fn new_generation(
+/// Creates a generation in a transaction that has allocated a version. The key file is written before the database row, so
+/// that every row has a file.
+pub(in crate::operations) async fn create_tag_key_generation(
     service: &Service,
     write: &mut Write,
     kind: Kind,
@@ -265,19 +281,17 @@ pub(in crate::operations) async fn new_generation(
     Ok(generation)
 }
 
-fn check(name: Option<&str>, metadata: Option<&Value>) -> Result<(), ApiKeyError> {
-    if name.is_some_and(|name| name.len() > LONGEST_NAME) {
+fn check_name_and_metadata(name: Option<&str>, metadata: Option<&Value>) -> Result<(), ApiKeyError> {
+    if name.is_some_and(|name| name.len() > MAX_NAME_BYTES) {
         return Err(ApiKeyError::NameTooLong);
     }
     match metadata {
         None => Ok(()),
         Some(Value::Object(_))
-            if metadata.is_some_and(|value| value.to_string().len() <= LONGEST_METADATA) =>
+            if metadata.is_some_and(|value| value.to_string().len() <= MAX_METADATA_BYTES) =>
         {
             Ok(())
         }
         Some(_) => Err(ApiKeyError::Metadata),
     }
 }
-
-const ATTEMPTS: usize = 3;

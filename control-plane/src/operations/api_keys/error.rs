@@ -1,51 +1,67 @@
+//! The errors of operations on API keys.
+
 use std::{fmt, path::PathBuf};
 
 use crate::{
     keys::KeyError,
-    model::{ApiKeyId, BadId, Subject},
+    model::{ApiKeyId, InvalidId, Subject},
     operations::{AccountError, Blocked},
     store::StoreError,
 };
 
+/// The limit of a name. Bytes.
+pub(super) const MAX_NAME_BYTES: usize = 200;
+
+/// The limit of metadata as JSON. Bytes.
+pub(super) const MAX_METADATA_BYTES: usize = 4096;
+
+/// Why an operation on an API key failed.
 #[derive(Debug)]
 pub enum ApiKeyError {
+    /// The key does not exist.
     Unknown(ApiKeyId),
     /// Only the root user manages API keys of the root user.
     RootOnly,
-    /// Owner: no such operator, or a user that can't be made.
+    /// The operator of the owner does not exist, or the user cannot be created.
     Account(AccountError),
-    Username(BadId),
+    /// The username is invalid.
+    Username(InvalidId),
+    /// The name exceeds the limit.
     NameTooLong,
+    /// The metadata is no JSON object, or exceeds the limit.
     Metadata,
+    /// The key is not active.
     NotActive(ApiKeyId),
+    /// The key is not disabled.
     NotDisabled(ApiKeyId),
+    /// The key has expired.
     Expired(ApiKeyId),
-    /// All that the owner was issued up to some instant is refused, this key too.
+    /// A watermark covers the key.
     UnderWatermark(ApiKeyId),
-    /// The generation that it was made with was retired.
+    /// The generation of the key was retired.
     TagRetired(ApiKeyId),
     /// The username of a root user's key is the name of a user.
     NameOfUser(Subject),
-    /// A key of format 1, whose username format 2 can't have, or would give another meaning.
+    /// The username of a key of format 1 is invalid in format 2, or has another meaning there.
     UsernameNotCarried(ApiKeyId),
-    /// Keys of this generation are of the short form, which root users can't have.
+    /// The current generation has the short form, which the root user cannot use.
     ShortRoot(String),
     /// The key file of the generation is on another machine.
-    MadeElsewhere {
-        kid: String,
-        path: PathBuf,
-    },
+    MadeElsewhere { kid: String, path: PathBuf },
+    /// A key file cannot be used.
     Keys(KeyError),
-    /// Generations are counted in one byte.
+    /// All generations, which are numbered in one byte, are used.
     NoGeneration,
-    /// Numbers are counted in six bytes; or fingerprints collided again and again.
+    /// All numbers, which have six bytes, are used, or all attempts gave a fingerprint whose prefix is taken.
     NoNumber,
-    /// Until a second.
+    /// No key can be issued before this second.
     Blocked(Blocked, u64),
+    /// The store cannot be read or written.
     Store(StoreError),
 }
 
 impl ApiKeyError {
+    /// Returns the error code.
     pub const fn code(&self) -> &'static str {
         match self {
             Self::Unknown(_) => "not_found",
@@ -74,57 +90,62 @@ impl fmt::Display for ApiKeyError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Unknown(id) => {
-                write!(f, "there is no API key `{id}`; `keystile key list` shows those there are")
+                write!(f, "unknown API key `{id}`; `keystile key list` shows the existing ones")
             }
-            Self::RootOnly => {
-                f.write_str("only the root user manages API keys of the root user, whatever was granted")
-            }
+            Self::RootOnly => f.write_str(
+                "only the root user may manage API keys of the root user, whatever permissions were granted",
+            ),
             Self::Account(error) => error.fmt(f),
             Self::Username(error) => write!(f, "`username`: {error}"),
-            Self::NameTooLong => write!(f, "`name`: expected at most {LONGEST_NAME} bytes"),
+            Self::NameTooLong => write!(f, "`name`: expected at most {MAX_NAME_BYTES} bytes"),
             Self::Metadata => {
-                write!(f, "`metadata`: expected a JSON object of at most {LONGEST_METADATA} bytes")
+                write!(f, "`metadata`: expected a JSON object of at most {MAX_METADATA_BYTES} bytes")
             }
             Self::NotActive(id) => {
-                write!(f, "`{id}` is not active; `keystile key show {id}` says what it is")
+                write!(f, "`{id}` is not active; `keystile key show {id}` shows its status")
             }
             Self::NotDisabled(id) => {
-                write!(f, "`{id}` is not disabled; only what `keystile key disable` refused is enabled again")
+                write!(
+                    f,
+                    "`{id}` is not disabled; only keys that `keystile key disable` has disabled can be enabled"
+                )
             }
-            Self::Expired(id) => write!(f, "`{id}` has expired; `keystile key create` makes another"),
+            Self::Expired(id) => write!(f, "`{id}` has expired; create another with `keystile key create`"),
             Self::UnderWatermark(id) => write!(
                 f,
-                "`{id}` was issued before an instant up to which all of its owner is refused; \
-                 `keystile key create` makes another"
+                "`{id}` was revoked with everything that was issued to its owner; create another with \
+                 `keystile key create`"
             ),
             Self::TagRetired(id) => {
-                write!(f, "what `{id}` was made with was retired; `keystile key create` makes another")
+                write!(
+                    f,
+                    "the generation of `{id}` was retired; create another key with `keystile key create`"
+                )
             }
             Self::NameOfUser(subject) => write!(
                 f,
-                "`username`: there is a user `{subject}`, and the key would stand for it; to make it that user's key: \
-                 `--user {subject}`"
+                "`username`: `{subject}` is an existing user; to create a key of that user, use `--user {subject}`"
             ),
             Self::UsernameNotCarried(id) => write!(
                 f,
-                "`{id}` is of format 1, and its username can't be that of a new key; say which it is to be: \
-                 `keystile key rotate {id} --username NAME`, with OPERATOR or OPERATOR/NAME of its owner for the owner"
+                "`{id}` has format 1, and a new key cannot have its username; give one with \
+                 `keystile key rotate {id} --username NAME`, where OPERATOR or OPERATOR/NAME of the owner means the owner"
             ),
             Self::ShortRoot(kid) => write!(
                 f,
-                "new API keys are of the short form ({kid}), which whoever steals an edge can make: none is made for a \
-                 root user; make it a user's, or go back to format 2 with `keystile key rotate tag`"
+                "new API keys have the short form ({kid}), which a stolen edge can create, so the root user cannot have \
+                 one; create the key for a user, or return to format 2 with `keystile key rotate tag`"
             ),
             Self::MadeElsewhere { kid, path } => write!(
                 f,
-                "API keys are made with {kid}, whose key file is not here; make them where it is, bring it here as \
-                 `{}`, or begin a generation here: `keystile key rotate tag`",
+                "the key file of {kid}, the current generation of API keys, is not in this data folder; create the API key \
+                 where the file is, copy the file to `{}`, or start a generation here with `keystile key rotate tag`",
                 path.display()
             ),
             Self::Keys(error) => error.fmt(f),
-            Self::NoGeneration => f.write_str("all 255 generations of API keys are used up"),
-            Self::NoNumber => f.write_str("no number for another API key was found"),
-            Self::Blocked(by, until) => by.tell(*until, f),
+            Self::NoGeneration => f.write_str("all 255 generations of API keys are used"),
+            Self::NoNumber => f.write_str("no free API key number was found"),
+            Self::Blocked(by, until) => by.write_error(*until, f),
             Self::Store(error) => error.fmt(f),
         }
     }
@@ -161,6 +182,3 @@ impl From<KeyError> for ApiKeyError {
         Self::Keys(error)
     }
 }
-
-pub(super) const LONGEST_NAME: usize = 200;
-pub(super) const LONGEST_METADATA: usize = 4096;

@@ -1,6 +1,8 @@
+//! Revokes API keys that have reached their end.
+
 use serde_json::json;
 
-use super::refuse::{DISABLED, EXPIRED, refuse};
+use super::revocation::{DISABLED, EXPIRED, revoke_key};
 use crate::{
     clock::Time,
     model::{Actor, ApiKeyId, ApiKeyState},
@@ -8,21 +10,21 @@ use crate::{
     store::{StoreError, Write, api_keys, audit, revocations, versions},
 };
 
-/// Refuses the keys that have come to their end: those of format 1 do not say it themselves, and an end may have been moved
-/// up. Returns how many.
+/// Revokes the keys that have reached their end, and returns their number. A key of format 1 does not contain its end, and
+/// an end may have been moved forward.
 pub async fn expire_api_keys(service: &Service) -> Result<usize, StoreError> {
     let now = service.now();
     if api_keys::due(&mut service.store.reader().await?, now.seconds()).await?.is_empty() {
         return Ok(0);
     }
     let mut write = service.store.write().await?;
-    let version = versions::next(&mut write, now).await?;
-    // Again: another replica may have been first.
+    let version = versions::allocate(&mut write, now).await?;
+    // Another replica may have revoked them before this one got the version lock.
     let due = api_keys::due(&mut write, now.seconds()).await?;
     let mut lines = Vec::with_capacity(due.len());
     for key in &due {
         if api_keys::change(&mut write, key.id, key.state, ApiKeyState::Expired).await? {
-            refuse(&mut write, key, EXPIRED, now, version).await?;
+            revoke_key(&mut write, key, EXPIRED, now, version).await?;
             lines.push((key.id.to_string(), json!({ "owner": key.owner.to_string(), "version": version })));
         }
     }
@@ -38,18 +40,18 @@ pub async fn expire_api_keys(service: &Service) -> Result<usize, StoreError> {
     });
     audit::append_all(&mut write, &changes.collect::<Vec<_>>()).await?;
     write.commit().await?;
-    service.settle(version).await;
+    service.wait_published(version).await;
     Ok(lines.len())
 }
 
-/// Takes back that keys have expired whose end lies in the future: a clock that was ahead said so. A key that was disabled
-/// is disabled again; one that was revoked otherwise stays revoked. Returns those that are good again.
+/// Reverts the expiry of keys whose end is in the future, which a clock ahead has caused. A key that was disabled is
+/// disabled again; a key that was revoked otherwise stays revoked. Returns the keys that are valid again.
 pub(in crate::operations) async fn take_back_expiry(
     write: &mut Write,
     now: Time,
     version: u64,
 ) -> Result<Vec<ApiKeyId>, StoreError> {
-    let mut good = Vec::new();
+    let mut restored = Vec::new();
     for key in api_keys::expired_early(write, now.seconds()).await? {
         let reason = revocations::find(write, &key.fingerprint).await?.and_then(|found| found.reason);
         match reason.as_deref() {
@@ -59,10 +61,10 @@ pub(in crate::operations) async fn take_back_expiry(
             Some(EXPIRED) => {
                 api_keys::change(write, key.id, ApiKeyState::Expired, ApiKeyState::Active).await?;
                 revocations::restore(write, &key.fingerprint, now.seconds(), version).await?;
-                good.push(key.id);
+                restored.push(key.id);
             }
             _ => {}
         }
     }
-    Ok(good)
+    Ok(restored)
 }

@@ -1,22 +1,28 @@
+//! Lists API keys with their status.
+
 use super::ApiKeyError;
 use crate::{
     clock::Time,
     model::{ApiKey, ApiKeyId, ApiKeyState, OperatorId, Page, Paged, UserName},
     operations::Service,
-    store::{Lookup, StoreError, api_keys, revocations, tag_keys},
+    store::{Executor, StoreError, api_keys, revocations, tag_keys},
 };
 
-/// What edges make of a key, and why.
+/// The status of an API key at edges.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ApiKeyStanding {
+    /// The key is valid.
     Active,
+    /// The key is disabled and can be enabled.
     Disabled,
+    /// The key has expired, or was replaced.
     Expired,
-    /// Refused by a revocation of its fingerprint or of its owner, or for what it was made with.
+    /// The fingerprint or the owner is revoked, or the generation was retired.
     Revoked,
 }
 
 impl ApiKeyStanding {
+    /// Returns the name in JSON and on the command line.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Active => "active",
@@ -27,7 +33,7 @@ impl ApiKeyStanding {
     }
 }
 
-/// Those of a user, of everybody in an operator, or all.
+/// Returns a page of the API keys of a user, of an operator, or of all.
 pub async fn list_api_keys(
     service: &Service,
     operator: Option<&OperatorId>,
@@ -44,6 +50,7 @@ pub async fn list_api_keys(
     Ok(Paged { items: keys, next })
 }
 
+/// Finds an API key.
 pub async fn find_api_key(service: &Service, id: ApiKeyId) -> Result<(ApiKey, ApiKeyStanding), ApiKeyError> {
     let mut read = service.store.read().await?;
     let key = api_keys::find(&mut read, id).await?.ok_or(ApiKeyError::Unknown(id))?;
@@ -51,15 +58,19 @@ pub async fn find_api_key(service: &Service, id: ApiKeyId) -> Result<(ApiKey, Ap
     Ok((key, standing))
 }
 
-/// The revocation is what edges hear of, and which generations there are; the end in the key they see themselves.
-async fn standing(lookup: &mut impl Lookup, key: &ApiKey, now: Time) -> Result<ApiKeyStanding, StoreError> {
-    if !tag_keys::exists(lookup, key.generation).await? {
+/// Determines the status from what edges know: the revocations, the generations, and the expiry in the key.
+async fn standing(
+    executor: &mut impl Executor,
+    key: &ApiKey,
+    now: Time,
+) -> Result<ApiKeyStanding, StoreError> {
+    if !tag_keys::exists(executor, key.generation).await? {
         return Ok(ApiKeyStanding::Revoked);
     }
-    let revoked = revocations::find(lookup, &key.fingerprint).await?.is_some();
+    let revoked = revocations::find(executor, &key.fingerprint).await?.is_some();
     let ended = key.ends_at.is_some_and(|end| end <= now.seconds());
     Ok(match (revoked, key.state) {
-        // Of a revocation that is no longer needed nothing may be left.
+        // The revocation of an expired key may have been purged.
         (false, _) if ended => ApiKeyStanding::Expired,
         (false, _) => ApiKeyStanding::Active,
         (true, ApiKeyState::Active) => ApiKeyStanding::Revoked,

@@ -1,3 +1,5 @@
+//! Counts the API keys of each format, for the migration from older formats.
+
 use token::api_key::Kind;
 
 use super::{ApiKeyStanding, list_api_keys};
@@ -8,27 +10,29 @@ use crate::{
     store::{StoreError, tag_keys},
 };
 
-/// How many API keys there are that may be good, by what they are made with.
+/// The number of API keys that are active or disabled, by format.
 #[derive(Debug, Clone)]
 pub struct Remaining {
     counts: Vec<(Kind, usize)>,
+    /// All generations, newest first.
     pub generations: Vec<Generation>,
-    /// Whether what new ones are made with is here; none where there is no generation yet.
+    /// Whether the key file for new API keys is in this data folder; `None` if there is no generation for new keys.
     pub made_here: Option<bool>,
 }
 
 impl Remaining {
+    /// Returns the number of keys of a format.
     pub fn of(&self, kind: Kind) -> usize {
         self.counts.iter().find(|(counted, _)| *counted == kind).map_or(0, |(_, count)| *count)
     }
 
-    /// Generations whose keys every edge could make.
+    /// Returns the generations with a symmetric key, with which every edge could create API keys.
     pub fn symmetric(&self) -> impl Iterator<Item = &Generation> {
         self.generations.iter().filter(|generation| generation.kind.is_symmetric())
     }
 }
 
-/// What is left of older formats, until all of it is rotated and what it was made with retired.
+/// Counts the API keys that remain of each format.
 pub async fn remaining_api_keys(service: &Service) -> Result<Remaining, StoreError> {
     let mut keys = Vec::new();
     let mut page = Page::longest(None);

@@ -1,22 +1,24 @@
+//! Replaces API keys and their generations.
+
 use serde_json::json;
 use token::api_key::Kind;
 
 use super::{
     ApiKeyError, CreatedApiKey,
-    change::own,
-    create::{Draft, Entered, enter, new_generation, wait},
-    refuse::{ROTATED, refuse},
+    change::find_owned,
+    create::{MintOutcome, NewApiKey, create_tag_key_generation, mint_and_insert, wait_for_watermark},
+    revocation::{ROTATED, revoke_key},
 };
 use crate::{
     model::{Actor, ApiKey, ApiKeyId, ApiKeyState, Generation, Username},
-    operations::{Authority, Service},
+    operations::{Authority, Service, mint::IssueBackoff},
     store::{api_keys, audit, versions},
 };
 
-/// Makes a key like this one: same owner, prefix, name, metadata, and the same end; the same username too, unless
-/// another is given. The old one is good for `grace` more seconds, though never longer than it would have been.
+/// Creates a key with the attributes of an existing one, except for the username if one is given. The old key stays valid
+/// for `grace` seconds, but no longer than before.
 ///
-/// The new end of the old one is not in it: edges refuse it when they are told, which is bounded by their freshness.
+/// The old key does not contain its new end, so edges refuse it by a revocation.
 pub async fn rotate_api_key(
     service: &Service,
     actor: &Actor,
@@ -25,20 +27,20 @@ pub async fn rotate_api_key(
     username: Option<&str>,
     grace: u64,
 ) -> Result<CreatedApiKey, ApiKeyError> {
-    let mut waits = 0;
+    let mut backoff = IssueBackoff::default();
     loop {
         let now = service.now();
         let mut write = service.store.write().await?;
-        let version = versions::next(&mut write, now).await?;
-        let old = own(&mut write, actor, authority, id).await?;
+        let version = versions::allocate(&mut write, now).await?;
+        let old = find_owned(&mut write, actor, authority, id).await?;
         if old.state != ApiKeyState::Active || old.expires_at.is_some_and(|end| end <= now.seconds()) {
             return Err(ApiKeyError::NotActive(id));
         }
         let username = match username {
             Some(username) => Username::of(&old.owner, Some(username)).map_err(ApiKeyError::Username)?,
-            None => carried(&old)?,
+            None => carried_username(&old)?,
         };
-        let draft = Draft {
+        let new = NewApiKey {
             owner: &old.owner,
             username: &username,
             prefix: &old.prefix,
@@ -46,11 +48,11 @@ pub async fn rotate_api_key(
             metadata: old.metadata.as_ref(),
             expires_at: old.expires_at,
         };
-        let (key, secret) = match enter(service, &mut write, &draft, &mut Some(version), now).await? {
-            Entered::Yes(entered) => *entered,
-            Entered::Blocked(watermark) => {
+        let (key, secret) = match mint_and_insert(service, &mut write, &new, &mut Some(version), now).await? {
+            MintOutcome::Minted(minted) => *minted,
+            MintOutcome::Blocked(watermark) => {
                 drop(write);
-                wait(&watermark, now, &mut waits).await?;
+                wait_for_watermark(&watermark, now, &mut backoff).await?;
                 continue;
             }
         };
@@ -59,36 +61,36 @@ pub async fn rotate_api_key(
         api_keys::expire_at(&mut write, id, end).await?;
         if grace == 0 {
             api_keys::change(&mut write, id, ApiKeyState::Active, ApiKeyState::Expired).await?;
-            refuse(&mut write, &old, ROTATED, now, version).await?;
+            revoke_key(&mut write, &old, ROTATED, now, version).await?;
         }
         let detail = json!({ "owner": old.owner.to_string(), "new": key.id.to_string(), "until": end, "version": version });
         let (action, target) = ("api_key.rotate", &id.to_string());
         audit::append(&mut write, audit::Change { at: now, actor, action, target, detail }).await?;
         write.commit().await?;
-        service.settle(version).await;
+        service.wait_published(version).await;
         return Ok(CreatedApiKey { key, secret });
     }
 }
 
-/// What the client sends beside the old key, if it means the same beside the new one, or nothing more.
-fn carried(old: &ApiKey) -> Result<Username, ApiKeyError> {
-    // Without a username a key of format 1 was nobody's; one of format 2 is the root user's.
+/// Returns the username of the old key if it has the same meaning with the new key.
+fn carried_username(old: &ApiKey) -> Result<Username, ApiKeyError> {
+    // A key of format 1 without a username has no subject, while one of format 2 is the root user's.
     if old.kind == Kind::Format1 && old.username.as_str().is_empty() {
         return Err(ApiKeyError::UsernameNotCarried(old.id));
     }
     Username::of(&old.owner, Some(old.username.as_str())).map_err(|_| ApiKeyError::UsernameNotCarried(old.id))
 }
 
-/// Begins a new generation of API keys: new keys are made with it, the older generations are still good. Returns it.
+/// Creates a generation for new API keys, and returns it. Keys of older generations stay valid.
 pub async fn rotate_tag_key(service: &Service, actor: &Actor, kind: Kind) -> Result<Generation, ApiKeyError> {
     let now = service.now();
     let mut write = service.store.write().await?;
-    let version = versions::next(&mut write, now).await?;
-    let next = new_generation(service, &mut write, kind, version, now).await?;
+    let version = versions::allocate(&mut write, now).await?;
+    let next = create_tag_key_generation(service, &mut write, kind, version, now).await?;
     let (action, target) = ("tag_key.rotate", &next.kid());
     let detail = json!({ "format": kind.name(), "version": version });
     audit::append(&mut write, audit::Change { at: now, actor, action, target, detail }).await?;
     write.commit().await?;
-    service.settle(version).await;
+    service.wait_published(version).await;
     Ok(next)
 }

@@ -1,47 +1,56 @@
+//! The comparison of the journal with the store.
+
 use std::collections::HashMap;
 
 use token::Fingerprint;
 
 use crate::{
-    journal::{Mark, Recorded, Refused},
+    journal::{Mark, Recorded, RecordedRevocation},
     model::{Revocation, RevocationChange, Tombstone, Watermark, WatermarkScope},
-    store::{Lookup, StoreError, audit, gaps, grants, revocations, tombstones, versions, watermarks},
+    store::{Executor, StoreError, audit, gaps, grants, revocations, tombstones, versions, watermarks},
 };
 
-/// What the journal says that the store does not know.
+/// How long it takes at most, in seconds, until an issued credential is in the store. Credentials of that time which the
+/// store has are listed one by one.
+const MAX_ISSUE_DELAY_SECS: u64 = 15;
+
+/// The journal entries that the store lacks.
 #[derive(Debug, Default)]
 pub struct Missing {
+    /// Revocations.
     pub revoked: Vec<Revocation>,
-    /// Revocations that were taken back: they go on being refused until the repair.
+    /// Un-revocations. The credentials stay refused until the repair.
     pub unrevoked: Vec<Fingerprint>,
+    /// Watermarks.
     pub watermarks: Vec<Watermark>,
+    /// Deletions and ends.
     pub gone: Vec<Tombstone>,
-    /// Whose permissions have changed: they may be wider again than they were.
+    /// Subjects whose permissions have changed: the store may grant more than before.
     pub granted: Vec<String>,
-    /// Set where this was not found before.
+    /// Set if a rollback of the database is found for the first time.
     pub went_back: Option<WentBack>,
-    /// The greatest version that the journal knows of.
+    /// The highest version in the journal.
     pub newest: u64,
-    /// The version up to which the store knows all that the journal says.
+    /// The version up to which the store has all journal entries.
     pub known: u64,
-    /// True if the store holds all that the journal was written from.
+    /// True if the store has everything that the journal was written from.
     pub is_continued: bool,
 }
 
-/// The database is older than the journal: it was restored from a backup.
+/// The database is older than the journal: it was restored from a backup, or a failover lost commits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct WentBack {
-    /// In seconds: of what was issued later than that it knows a part only.
+    /// Seconds. The store lacks some of the credentials that were issued after this.
     pub issued_after: u64,
 }
 
 impl Missing {
-    /// True if the store knows all that the journal says. Changed permissions do not count: they are only reported.
+    /// Returns whether the store has all journal entries. Changed permissions do not count: they are only reported.
     pub const fn is_nothing(&self) -> bool {
         self.refuses_nothing() && self.unrevoked.is_empty()
     }
 
-    /// Whether there is nothing to refuse again.
+    /// Returns whether a merge has nothing to do.
     pub const fn refuses_nothing(&self) -> bool {
         self.revoked.is_empty()
             && self.watermarks.is_empty()
@@ -50,31 +59,30 @@ impl Missing {
     }
 }
 
-/// Finds what the journal says that the store does not know.
+/// Finds the journal entries that the store lacks.
 ///
-/// The store holds everything up to the last mark of the journal that it holds, whatever came later: only what the journal
-/// says after that mark is looked at. A gap that is not repaired yet is looked at again, for the repair to take up.
+/// The store has everything up to the last mark that it knows, so only later entries are compared. Entries since a gap
+/// that is not repaired yet are compared again, for the repair.
 pub(in crate::operations) async fn compare(
-    lookup: &mut impl Lookup,
+    executor: &mut impl Executor,
     recorded: &Recorded,
 ) -> Result<Missing, StoreError> {
-    let common = last_common(lookup, recorded).await?;
-    let open = gaps::list(lookup).await?.into_iter().filter(|gap| gap.version.is_none());
+    let shared = shared_history(executor, recorded).await?;
+    let open = gaps::list(executor).await?.into_iter().filter(|gap| gap.version.is_none());
     let open = open.map(|gap| gap.issued_after.saturating_mul(1000)).min();
-    let known = open.unwrap_or(u64::MAX).min(match common {
-        Common::Last => u64::MAX,
-        Common::Earlier(mark) => mark.version,
-        Common::Nothing => 0,
+    let known = open.unwrap_or(u64::MAX).min(match shared {
+        SharedHistory::Complete => u64::MAX,
+        SharedHistory::UpTo(mark) => mark.version,
+        SharedHistory::Nothing => 0,
     });
-    let is_continued = common == Common::Last;
+    let is_continued = shared == SharedHistory::Complete;
     let mut missing = Missing { newest: recorded.newest, known, is_continued, ..Missing::default() };
     if known == u64::MAX {
         return Ok(missing);
     }
-    // The versions of what the store lacks.
-    let mut lacking = Vec::new();
-    missing.revocations(lookup, recorded, &mut lacking).await?;
-    let raised: HashMap<WatermarkScope, u64> = watermarks::since(lookup, 0)
+    let mut missing_versions = Vec::new();
+    missing.find_revocations(executor, recorded, &mut missing_versions).await?;
+    let raised: HashMap<WatermarkScope, u64> = watermarks::since(executor, 0)
         .await?
         .into_iter()
         .map(|(_, Watermark { scope, instant, .. })| (scope, instant))
@@ -82,10 +90,10 @@ pub(in crate::operations) async fn compare(
     for (version, watermark) in recorded.watermarks.iter().filter(|(version, _)| *version > known) {
         if raised.get(&watermark.scope).is_none_or(|instant| *instant < watermark.instant) {
             missing.watermarks.push(watermark.clone());
-            lacking.push(*version);
+            missing_versions.push(*version);
         }
     }
-    let buried: HashMap<_, _> = tombstones::since(lookup, 0)
+    let buried: HashMap<_, _> = tombstones::since(executor, 0)
         .await?
         .into_iter()
         .map(|(version, Tombstone { gone, id, at })| ((gone, id), (version, at)))
@@ -94,11 +102,11 @@ pub(in crate::operations) async fn compare(
         let is_known = |(held, ends_at): &(u64, u64)| held >= version && (!gone.is_an_end() || ends_at <= at);
         if *version > known && !buried.get(&(*gone, id.clone())).is_some_and(is_known) {
             missing.gone.push(Tombstone { gone: *gone, id: id.clone(), at: *at });
-            lacking.push(*version);
+            missing_versions.push(*version);
         }
     }
     missing.gone.sort_by(|a, b| (a.gone, &a.id).cmp(&(b.gone, &b.id)));
-    let granted: HashMap<String, u64> = grants::changed_since(lookup, 0)
+    let granted: HashMap<String, u64> = grants::changed_since(executor, 0)
         .await?
         .into_iter()
         .map(|(version, subject)| (subject.to_string(), version))
@@ -106,21 +114,22 @@ pub(in crate::operations) async fn compare(
     for (subject, version) in &recorded.granted {
         if *version > known && granted.get(subject).is_none_or(|held| held < version) {
             missing.granted.push(subject.clone());
-            lacking.push(*version);
+            missing_versions.push(*version);
         }
     }
     if !is_continued {
-        missing.went_back = went_back(lookup, recorded, common, lacking).await?;
+        missing.went_back = went_back(executor, recorded, shared, missing_versions).await?;
     }
     Ok(missing)
 }
 
 impl Missing {
-    async fn revocations(
+    /// Finds the revocations and un-revocations that the store lacks.
+    async fn find_revocations(
         &mut self,
-        lookup: &mut impl Lookup,
+        executor: &mut impl Executor,
         recorded: &Recorded,
-        lacking: &mut Vec<u64>,
+        missing_versions: &mut Vec<u64>,
     ) -> Result<(), StoreError> {
         let is_wanted = |fingerprint: &Fingerprint| {
             recorded.revocations.get(fingerprint).is_some_and(|(version, _)| *version > self.known)
@@ -128,8 +137,8 @@ impl Missing {
         let mut held = HashMap::new();
         let mut from = recorded.revocations.keys().any(is_wanted).then_some(0);
         while let Some(prefix) = from {
-            let (portion, next) = revocations::portion(lookup, prefix).await?;
-            let asked = portion.into_iter().filter(|(_, change)| is_wanted(change.fingerprint()));
+            let (page, next) = revocations::page_by_prefix(executor, prefix).await?;
+            let asked = page.into_iter().filter(|(_, change)| is_wanted(change.fingerprint()));
             held.extend(asked.map(|(version, change)| (*change.fingerprint(), (version, change))));
             from = next;
         }
@@ -138,23 +147,23 @@ impl Missing {
                 continue;
             }
             match (refused, held.get(fingerprint)) {
-                // Revoked in both. If the store knows it as one that can be taken back, the journal may say more.
-                (Some(Refused { reason, .. }), Some((known, RevocationChange::Revoked(same))))
+                // Revoked in both. The journal entry counts if its reason differs: the store's may be reversible.
+                (Some(RecordedRevocation { reason, .. }), Some((known, RevocationChange::Revoked(same))))
                     if same.reason == *reason || known >= version => {}
-                // Collected whenever time has really passed: no clock is asked here.
-                (Some(Refused { expires_at, reason, revoked_at }), _) => {
+                // An expired revocation is purged later: the comparison depends on no clock.
+                (Some(RecordedRevocation { expires_at, reason, revoked_at }), _) => {
                     self.revoked.push(Revocation {
                         fingerprint: *fingerprint,
                         expires_at: *expires_at,
                         reason: reason.clone(),
                         revoked_at: *revoked_at,
                     });
-                    lacking.push(*version);
+                    missing_versions.push(*version);
                 }
-                // Revoked again since, if the store's version is later.
+                // If the version of the store is higher, the credential was revoked again later.
                 (None, Some((known, RevocationChange::Revoked(_)))) if known < version => {
                     self.unrevoked.push(*fingerprint);
-                    lacking.push(*version);
+                    missing_versions.push(*version);
                 }
                 (None, _) => {}
             }
@@ -165,51 +174,55 @@ impl Missing {
     }
 }
 
-/// How much of the journal the store holds.
+/// How much of the journal is in the history of the store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Common {
-    /// All of it: its last mark is there.
-    Last,
-    Earlier(Mark),
+enum SharedHistory {
+    /// Everything: the store has the last mark.
+    Complete,
+    /// Everything up to this mark.
+    UpTo(Mark),
+    /// Nothing.
     Nothing,
 }
 
-async fn last_common(lookup: &mut impl Lookup, recorded: &Recorded) -> Result<Common, StoreError> {
-    // After a restoration marks of the lost history stay in the journal, so the last one that is there counts.
+/// Finds the last mark that the store has.
+async fn shared_history(
+    executor: &mut impl Executor,
+    recorded: &Recorded,
+) -> Result<SharedHistory, StoreError> {
+    // Marks of the lost history stay in the journal, so the last mark that the store has counts.
     for (number, mark) in recorded.marks.iter().rev().enumerate() {
-        if mark.is_in(lookup).await? {
-            let is_whole = number == 0 && recorded.newest <= mark.version;
-            return Ok(if is_whole { Common::Last } else { Common::Earlier(*mark) });
+        if mark.exists_in(executor).await? {
+            let is_complete = number == 0 && recorded.newest <= mark.version;
+            return Ok(if is_complete { SharedHistory::Complete } else { SharedHistory::UpTo(*mark) });
         }
     }
-    // A journal without lines says nothing.
-    Ok(if recorded.newest == 0 { Common::Last } else { Common::Nothing })
+    Ok(if recorded.newest == 0 { SharedHistory::Complete } else { SharedHistory::Nothing })
 }
 
-/// Since when the store does not know all that was issued; `None` if it does, or if that was found before.
+/// Determines since when the store lacks issued credentials. Returns `None` if it lacks none, or if the rollback was found
+/// before.
 async fn went_back(
-    lookup: &mut impl Lookup,
+    executor: &mut impl Executor,
     recorded: &Recorded,
-    common: Common,
-    lacking: Vec<u64>,
+    shared: SharedHistory,
+    missing_versions: Vec<u64>,
 ) -> Result<Option<WentBack>, StoreError> {
-    let found = gaps::list(lookup).await?.iter().map(|gap| gap.found_at).max();
+    let found = gaps::list(executor).await?.iter().map(|gap| gap.found_at).max();
     let is_new = |millis: u64| found.is_none_or(|found| millis / 1000 > found);
-    let last_known = match common {
-        Common::Earlier(mark) => Some(mark.at),
-        Common::Last | Common::Nothing => None,
+    let last_known = match shared {
+        SharedHistory::UpTo(mark) => Some(mark.at),
+        SharedHistory::Complete | SharedHistory::Nothing => None,
     };
     let marks = recorded.marks.iter().rev();
-    let first_unknown = marks.take_while(|mark| Common::Earlier(**mark) != common).last().map(|mark| mark.at);
-    let current = versions::current(lookup).await?.number;
+    let first_unknown =
+        marks.take_while(|mark| SharedHistory::UpTo(**mark) != shared).last().map(|mark| mark.at);
+    let current = versions::current(executor).await?.number;
     let ahead = (recorded.newest > current).then_some(recorded.newest);
-    let unknown = lacking.into_iter().chain(ahead).chain(first_unknown).filter(|millis| is_new(*millis));
+    let unknown =
+        missing_versions.into_iter().chain(ahead).chain(first_unknown).filter(|millis| is_new(*millis));
     let Some(unknown) = unknown.min() else { return Ok(None) };
-    // Lines that are later than what is unknown were written after the restoration, by somebody who did not notice.
-    let last = audit::last_until(lookup, unknown).await?.or(last_known).unwrap_or_default();
-    Ok(Some(WentBack { issued_after: (last / 1000).saturating_sub(UNDER_WAY) }))
+    // Audit entries after that were written by a process that did not notice the rollback.
+    let last = audit::last_until(executor, unknown).await?.or(last_known).unwrap_or_default();
+    Ok(Some(WentBack { issued_after: (last / 1000).saturating_sub(MAX_ISSUE_DELAY_SECS) }))
 }
-
-/// How long a credential can be under way between its time of issue and its entry in the store, in seconds: what is
-/// known of that time is listed one by one.
-const UNDER_WAY: u64 = 15;

@@ -1,3 +1,5 @@
+//! Applies the journal to a store that was rolled back.
+
 use serde_json::json;
 
 use super::compare::{Missing, compare};
@@ -12,7 +14,7 @@ use crate::{
         api_keys::{DISABLED, EXPIRED, ROTATED},
         delete_operator::delete_operator,
         delete_user::{CreatedByUser, delete_user},
-        mint::AHEAD,
+        mint::MAX_ISSUE_SKEW_SECS,
         signing_keys::{SigningKeyError, retire_key},
     },
     store::{
@@ -23,22 +25,22 @@ use crate::{
     },
 };
 
-/// What was refused again.
+/// The result of a merge.
 #[derive(Debug)]
 pub(in crate::operations) struct Merged {
-    /// Whole accounts and keys: each is a transaction of its own, see [`delete_again`].
-    pub(in crate::operations) later: Vec<Tombstone>,
+    /// Accounts and keys that remain to be deleted, each in a transaction of its own: see [`delete_again`].
+    pub(in crate::operations) pending: Vec<Tombstone>,
 }
 
-/// Takes back again whatever the journal says was taken back. It only refuses, so whoever serves the store does it before
-/// anything is published. Doing it again changes nothing.
+/// Applies the revocations and deletions of the journal that the store lacks. A merge only refuses credentials, so each
+/// server does it before it publishes. A second merge changes nothing.
 pub(in crate::operations) async fn merge(
     store: &Store,
     home: &Home,
     journal: &Journal,
     now: Time,
 ) -> Result<Merged, OpenError> {
-    let nothing = Merged { later: Vec::new() };
+    let nothing = Merged { pending: Vec::new() };
     let Some(recorded) = journal.read().await.map_err(OpenError::Journal)? else { return Ok(nothing) };
     let missing = compare(&mut store.read().await?, &recorded).await?;
     if missing.refuses_nothing() {
@@ -47,15 +49,15 @@ pub(in crate::operations) async fn merge(
     }
     let mut write = store.write_unanchored().await?;
     versions::lock(&mut write).await?;
-    // Another server may have been first.
+    // Another server may have merged the journal before this one got the lock.
     let missing = compare(&mut write, &recorded).await?;
     if missing.refuses_nothing() {
         resume(journal, &missing);
         return Ok(nothing);
     }
-    // Above all that was ever published: what is taken back from now on has versions that no journal knows.
+    // The version is above every version in a journal, so later revocations have versions that no journal contains.
     let above = Time::from_millis(now.millis().max(missing.newest.saturating_add(1)));
-    let version = versions::next(&mut write, above).await?;
+    let version = versions::allocate(&mut write, above).await?;
     let Missing { revoked, watermarks, gone, went_back, known, is_continued, .. } = missing;
     for revocation in &revoked {
         let Revocation { fingerprint, reason, revoked_at, .. } = revocation;
@@ -67,10 +69,10 @@ pub(in crate::operations) async fn merge(
             }
             Inserted::PrefixTaken => tracing::error!(
                 %fingerprint,
-                "a revocation of the journal can't be told from another credential; it is left out"
+                "a revocation in the journal has the same fingerprint prefix as another credential; it is ignored"
             ),
         }
-        // The state follows: what was disabled may be enabled again, what was revoked may not.
+        // The state of an API key follows the reason: a disabled key can be enabled again, a revoked one cannot.
         if let Some(key) = api_keys::find_by_fingerprint(&mut write, fingerprint).await? {
             let state = match reason.as_deref() {
                 Some(DISABLED) => ApiKeyState::Disabled,
@@ -83,11 +85,11 @@ pub(in crate::operations) async fn merge(
     for watermark in &watermarks {
         watermarks::raise(&mut write, watermark, version).await?;
     }
-    let later = bury(&mut write, home, &gone, version, above).await?;
+    let pending = apply_tombstones(&mut write, home, &gone, version, above).await?;
     if let Some(went_back) = went_back {
         let gap = FoundGap {
             issued_after: went_back.issued_after,
-            issued_until: now.seconds().saturating_add(AHEAD),
+            issued_until: now.seconds().saturating_add(MAX_ISSUE_SKEW_SECS),
             found_at: now.seconds(),
             version: None,
         };
@@ -112,30 +114,31 @@ pub(in crate::operations) async fn merge(
         merged.revocations = revoked.len(),
         merged.watermarks = watermarks.len(),
         merged.deletions = gone.len(),
-        "the database is older than the journal beside it: it was restored from a backup. What was revoked since is \
-         refused again; what was issued since is not known: run `keystile restore --repair`"
+        "the database is older than the journal: it was restored from a backup. The revocations since the backup were \
+         applied again; run `keystile restore --repair` to refuse the credentials that were issued since"
     );
-    Ok(Merged { later })
+    Ok(Merged { pending })
 }
 
+/// Continues the journal in the merged store.
 fn resume(journal: &Journal, missing: &Missing) {
     if !missing.is_continued {
         journal.resume_after(missing.known);
     }
 }
 
-/// Deletes again what is there again; returns what takes more than this transaction.
-async fn bury(
+/// Deletes the items of tombstones that the store has again. Returns those that need a transaction of their own.
+async fn apply_tombstones(
     write: &mut Write,
     home: &Home,
     gone: &[Tombstone],
     version: u64,
     now: Time,
 ) -> Result<Vec<Tombstone>, OpenError> {
-    let mut later = Vec::new();
+    let mut pending = Vec::new();
     for tombstone in gone {
         let Tombstone { gone, id, at } = tombstone;
-        let is_later = match gone {
+        let is_pending = match gone {
             Gone::Operator => match id.parse() {
                 Ok(operator) => operators::exists(write, &operator).await?,
                 Err(_) => false,
@@ -182,16 +185,17 @@ async fn bury(
                 false
             }
         };
-        if is_later {
-            later.push(tombstone.clone());
+        if is_pending {
+            pending.push(tombstone.clone());
         } else {
             tombstones::note(write, tombstone).await?;
         }
     }
-    Ok(later)
+    Ok(pending)
 }
 
-/// Before any key file is opened: that of a key which was retired or forgotten is there no more.
+/// Retires a signing key again, before any key file is opened: the file of a retired key does not exist any more. Creates
+/// a new active key if none is left.
 async fn retire_signing_key(
     write: &mut Write,
     home: &Home,
@@ -201,7 +205,7 @@ async fn retire_signing_key(
 ) -> Result<(), OpenError> {
     let records = signing_keys::list(write).await?;
     let Some(retired) = records.iter().find(|record| record.kid == kid) else { return Ok(()) };
-    coverage::raise(write, &[kid.to_owned()], NEVER).await?;
+    coverage::raise_floor(write, &[kid.to_owned()], NEVER).await?;
     let others = records.iter().any(|other| other.kid != kid && other.state == SigningKeyState::Active);
     if !others {
         let key = keys::create_signing_key(home, retired.algorithm, SigningKeyState::Active)
@@ -210,19 +214,19 @@ async fn retire_signing_key(
         signing_keys::insert(write, &key, now.seconds().max(newest.saturating_add(1))).await?;
         signing_keys::activate(write, &key.kid).await?;
         let replaced: Vec<String> = records.iter().map(|record| record.kid.clone()).collect();
-        coverage::raise(write, &replaced, NEVER).await?;
+        coverage::raise_floor(write, &replaced, NEVER).await?;
     }
     signing_keys::delete(write, kid).await?;
     key_set::changed(write, version).await?;
     Ok(())
 }
 
-/// Deletes users and operators again, and retires tag keys, that are there again.
+/// Deletes users and operators, and retires tag keys, that the store has again.
 pub(in crate::operations) async fn delete_again(
     service: &Service,
-    later: &[Tombstone],
+    pending: &[Tombstone],
 ) -> Result<(), OpenError> {
-    for Tombstone { gone, id, .. } in later {
+    for Tombstone { gone, id, .. } in pending {
         let failed = |error: String| OpenError::Merge { what: id.clone(), error };
         match gone {
             Gone::Operator => {
@@ -234,7 +238,7 @@ pub(in crate::operations) async fn delete_again(
             }
             Gone::User => {
                 if let Ok(subject) = id.parse() {
-                    // With its operator it may be gone by now.
+                    // The user may have been deleted with its operator.
                     match delete_user(service, &Actor::System, &subject, CreatedByUser::Keep).await {
                         Ok(_) | Err(crate::operations::AccountError::UserUnknown(_)) => {}
                         Err(error) => return Err(failed(error.to_string())),

@@ -1,14 +1,15 @@
-//! A database that was restored from a backup never makes good again what was revoked after it.
+//! Recovery of a database that was restored from a backup: revoked credentials never become valid again.
 //!
 //! ```text
-//! compare   what the journal says that the store does not know: then it was restored
-//! merge     by each server before it publishes anything: all that was taken back is taken back again. It only refuses
-//! repair    by an admin: what was issued after the backup, and so is not known, is refused; revocations that had been
-//!           taken back are taken back again
+//! compare   finds the journal entries that the store lacks; if there are any, the database was restored
+//! merge     by each server before it publishes: applies the revocations and deletions. It only refuses credentials
+//! repair    by an admin: refuses the credentials that were issued after the backup and are not in the store, and
+//!           applies the un-revocations
 //! ```
-//! Of what was issued after the backup nothing is left but the time: since when the store does not know all of it, and
-//! until when it was found out. That is a gap. Edges refuse what was issued in one, but for what the store knows of it,
-//! and before they ask any base, whose answers for what it does not know are random. Nothing is issued into a gap later.
+//! The store knows nothing of the credentials that were issued after the backup but the time: from the backup until the
+//! rollback was found. This interval is a gap. Edges refuse credentials that were issued in a gap unless the store has
+//! them. Edges check gaps before the base, whose result is undefined for credentials that it does not cover. No credential
+//! is issued in a gap later.
 
 mod compare;
 mod merge;
@@ -20,8 +21,8 @@ pub(super) use compare::compare;
 pub use compare::{Missing, WentBack};
 pub(super) use merge::{Merged, delete_again, merge};
 
-/// Takes back again what the journal says was taken back, in a store that went back under a running server. Accounts
-/// that had been deleted are deleted again when a server starts; what they were issued is refused already.
+/// Merges the journal into a store that was rolled back under a running server. Deleted accounts that the store has again
+/// are deleted when a server starts; their credentials are refused already.
 pub(crate) async fn refuse_again(
     store: &Store,
     home: &Home,

@@ -1,3 +1,5 @@
+//! The repair of a restored database by an admin.
+
 use std::{fmt, fs};
 
 use serde_json::json;
@@ -12,28 +14,34 @@ use crate::{
     model::{Actor, ApiKeyState, FoundGap},
     operations::{
         Authority, DeleteAuthKeyError, RevokeError, Service, SigningKeyError, Target, delete_auth_key,
-        mint::AHEAD, retire_key, revoke,
+        mint::MAX_ISSUE_SKEW_SECS, retire_key, revoke,
     },
     store::{
         Store, StoreError, api_keys, audit, auth_keys, gaps, revocations, signing_keys, tag_keys, versions,
     },
 };
 
+/// Why a database could not be examined or repaired.
 #[derive(Debug)]
 pub enum RepairError {
-    /// The time named lies in the future.
+    /// The given time of the backup is in the future.
     InFuture,
+    /// The journal cannot be read.
     Journal(CatchUpError),
+    /// Revoking everything failed.
     Revoke(RevokeError),
+    /// Retiring a key failed.
     Keys(SigningKeyError),
+    /// Deleting an AuthKey failed.
     AuthKeys(DeleteAuthKeyError),
+    /// The store cannot be read or written.
     Store(StoreError),
 }
 
 impl fmt::Display for RepairError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::InFuture => f.write_str("--since lies in the future; name when the backup was made"),
+            Self::InFuture => f.write_str("--since is in the future; give the time of the backup"),
             Self::Journal(error) => error.fmt(f),
             Self::Revoke(error) => error.fmt(f),
             Self::Keys(error) => error.fmt(f),
@@ -62,33 +70,34 @@ impl From<StoreError> for RepairError {
     }
 }
 
-/// What a database looks like to who has changed nothing yet.
+/// The state of a database, compared with its journal.
 #[derive(Debug)]
 pub struct Examined {
-    /// What the journal says that it does not know; None where there is no journal.
+    /// The journal entries that the store lacks; `None` if there is no journal.
     pub missing: Option<Missing>,
-    /// The gaps that are there, repaired or not.
+    /// All gaps, repaired or not.
     pub gaps: Vec<FoundGap>,
-    /// How much is known of what was issued in those that are not repaired.
+    /// The number of known credentials that were issued in gaps which are not repaired.
     pub known: u64,
 }
 
 impl Examined {
-    /// Whether it was restored, and nobody has repaired that yet.
+    /// Returns whether the database was restored and is not repaired yet.
     pub fn needs_repair(&self) -> bool {
         self.missing.as_ref().is_some_and(|missing| missing.went_back.is_some())
             || self.gaps.iter().any(|gap| gap.version.is_none())
     }
 }
 
-/// Of a database as it is, which nothing is changed in: no key need be there.
+/// Examines a database without changing it. The key files need not exist.
 pub async fn examine(home: &Home, config: &Config, now: Time) -> Result<Examined, RepairError> {
     let store = Store::attach(&config.store.url, home.folder()).await?;
-    look(&store, home, now).await
+    examine_store(&store, home, now).await
 }
 
-async fn look(store: &Store, home: &Home, now: Time) -> Result<Examined, RepairError> {
-    let recorded = Journal::of(home).read().await.map_err(RepairError::Journal)?;
+/// Compares a store with the journal of its folder.
+async fn examine_store(store: &Store, home: &Home, now: Time) -> Result<Examined, RepairError> {
+    let recorded = Journal::new(home).read().await.map_err(RepairError::Journal)?;
     let mut read = store.read().await?;
     let missing = match &recorded {
         None => None,
@@ -98,7 +107,8 @@ async fn look(store: &Store, home: &Home, now: Time) -> Result<Examined, RepairE
     let open =
         gaps.iter().filter(|gap| gap.version.is_none()).map(|gap| (gap.issued_after, gap.issued_until));
     let found = missing.as_ref().and_then(|missing| missing.went_back);
-    let found = found.map(|WentBack { issued_after }| (issued_after, now.seconds().saturating_add(AHEAD)));
+    let found = found
+        .map(|WentBack { issued_after }| (issued_after, now.seconds().saturating_add(MAX_ISSUE_SKEW_SECS)));
     let mut known = 0;
     for (after, until) in open.chain(found) {
         known += gaps::count_known(&mut read, after, until).await?;
@@ -106,41 +116,44 @@ async fn look(store: &Store, home: &Home, now: Time) -> Result<Examined, RepairE
     Ok(Examined { missing, gaps, known })
 }
 
-/// As [`examine`], of a service's own store.
+/// Examines the store of a service.
 pub async fn standing(service: &Service) -> Result<Examined, RepairError> {
-    look(&service.store, &service.home, service.now()).await
+    examine_store(&service.store, &service.home, service.now()).await
 }
 
-/// From when on what is not known is refused.
+/// Where the gap begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Started {
-    /// As it was found out when the journal was merged.
+    /// At the time that the merge of the journal has found.
     Found,
-    /// This second, as somebody knows who made the backup.
+    /// At this second, when the backup was made.
     At(u64),
 }
 
+/// The result of a repair.
 #[derive(Debug)]
 pub struct Repaired {
-    /// The first bundle that refuses it; None where there was nothing to repair.
+    /// The first bundle with the gaps; `None` if there was nothing to repair.
     pub version: Option<u64>,
-    /// What is refused from now on but for what is known.
+    /// The gaps that were repaired. Unknown credentials that were issued in them are refused from now on.
     pub gaps: Vec<FoundGap>,
-    /// How much of it is known.
+    /// The number of known credentials in these gaps.
     pub known: u64,
+    /// Revocations that were taken back after the backup, and are taken back again.
     pub unrevoked: Vec<Fingerprint>,
-    /// Whose permissions changed after the backup.
+    /// Subjects whose permissions changed after the backup.
     pub granted: Vec<String>,
-    /// Files of keys that the database does not know.
+    /// The `kid`s of key files that the database does not have.
     pub strange_keys: Vec<String>,
 }
 
-/// Refuses what was issued after the backup, of a store that was merged with the journal. Doing it again changes nothing.
+/// Refuses unknown credentials that were issued after the backup, in a store that was merged with the journal. A second
+/// repair changes nothing.
 pub async fn repair(service: &Service, actor: &Actor, started: Started) -> Result<Repaired, RepairError> {
     let now = service.now();
     let recorded = service.journal.read().await.map_err(RepairError::Journal)?;
     let mut write = service.store.write().await?;
-    let version = versions::next(&mut write, now).await?;
+    let version = versions::allocate(&mut write, now).await?;
     let missing = match &recorded {
         None => Missing::default(),
         Some(recorded) => compare(&mut write, recorded).await?,
@@ -151,7 +164,7 @@ pub async fn repair(service: &Service, actor: &Actor, started: Started) -> Resul
         }
         let gap = FoundGap {
             issued_after: second.saturating_sub(1),
-            issued_until: now.seconds().saturating_add(AHEAD),
+            issued_until: now.seconds().saturating_add(MAX_ISSUE_SKEW_SECS),
             found_at: now.seconds(),
             version: None,
         };
@@ -164,11 +177,11 @@ pub async fn repair(service: &Service, actor: &Actor, started: Started) -> Resul
         let (unrevoked, granted) = (Vec::new(), missing.granted);
         return Ok(Repaired { version: None, gaps: open, known: 0, unrevoked, granted, strange_keys });
     }
-    // A clock that was ahead when they were found would keep everything from being issued.
-    gaps::put_right(&mut write, now.seconds().saturating_add(AHEAD)).await?;
+    // A gap that a clock ahead has found would block issuing until its end.
+    gaps::clamp_to_now(&mut write, now.seconds().saturating_add(MAX_ISSUE_SKEW_SECS)).await?;
     gaps::close(&mut write, version).await?;
-    // The tail can't say it.
-    versions::settle(&mut write, version).await?;
+    // The tail cannot express a gap.
+    versions::mark_checkpoint(&mut write, version).await?;
     let mut known = 0;
     for gap in &open {
         known += gaps::count_known(&mut write, gap.issued_after, gap.issued_until).await?;
@@ -189,18 +202,18 @@ pub async fn repair(service: &Service, actor: &Actor, started: Started) -> Resul
     let (action, target) = ("restore.repair", "database");
     audit::append(&mut write, audit::Change { at: now, actor, action, target, detail }).await?;
     write.commit().await?;
-    service.settle(version).await;
+    service.wait_published(version).await;
     let Missing { unrevoked, granted, .. } = missing;
     Ok(Repaired { version: Some(version), gaps: open, known, unrevoked, granted, strange_keys })
 }
 
-/// Files of private keys that tokens or API keys might be made with, and that the store does not know.
+/// Returns the `kid`s of private key files that the store does not have: tokens or API keys could be signed with them.
 async fn strange_keys(
     service: &Service,
-    lookup: &mut impl crate::store::Lookup,
+    executor: &mut impl crate::store::Executor,
 ) -> Result<Vec<String>, StoreError> {
-    let mut known: Vec<String> = signing_keys::list(lookup).await?.into_iter().map(|key| key.kid).collect();
-    known.extend(tag_keys::list(lookup).await?.into_iter().map(|generation| generation.kid()));
+    let mut known: Vec<String> = signing_keys::list(executor).await?.into_iter().map(|key| key.kid).collect();
+    known.extend(tag_keys::list(executor).await?.into_iter().map(|generation| generation.kid()));
     let files = fs::read_dir(service.home.keys()).into_iter().flatten().filter_map(|file| {
         let name = file.ok()?.file_name().into_string().ok()?;
         let kid = name.strip_suffix(".jwk")?;
@@ -211,8 +224,8 @@ async fn strange_keys(
     Ok(strange)
 }
 
-/// For who has no journal: nothing tells what was revoked, so everything that was ever issued is. Returns the version,
-/// and how many AuthKeys went.
+/// Revokes everything that was ever issued. This is the only safe repair without a journal, as nothing else records the
+/// lost revocations. Returns the version, and the number of deleted AuthKeys.
 pub async fn refuse_everything(service: &Service, actor: &Actor) -> Result<(u64, usize), RepairError> {
     let refused = revoke(service, actor, &Authority::Everything, Target::Everything, Some("restored"))
         .await
@@ -224,7 +237,7 @@ pub async fn refuse_everything(service: &Service, actor: &Actor) -> Result<(u64,
     kids.extend(tag_keys::list(&mut reader).await?.into_iter().map(|generation| generation.kid()));
     let keys = auth_keys::list(&mut reader, None).await?;
     drop(reader);
-    // One of them may be that of a thief, and have been deleted.
+    // A stolen AuthKey may have been deleted after the backup.
     for key in &keys {
         match delete_auth_key(service, actor, &Authority::Everything, &key.id).await {
             Ok(later) => version = version.max(later),

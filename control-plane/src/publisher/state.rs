@@ -1,4 +1,4 @@
-//! What edges must know, in memory: loaded once, then only what changed.
+//! The content of the bundle in memory: loaded once, then kept up to date with the changes of the store.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -15,93 +15,94 @@ use crate::{
 
 use super::{
     PublishError,
-    base::{Base, BaseNews},
-    granted,
+    base::{BaseDelta, BaseState},
+    gaps::{self, Gaps},
+    grants,
     keyset::{self, KeySet},
-    lost::{self, Lost},
 };
 
-pub(super) struct Contents {
+/// The content of the bundle, as of one version of the store.
+pub(super) struct BundleState {
     builder: Builder,
     keyset: KeySet,
-    base: Base,
+    base: BaseState,
     version: u64,
     mark: i64,
-    /// The version in which the content was last settled; none before the first load.
+    /// The version of the last checkpoint; `None` before the first load.
     checkpoint: Option<u64>,
-    collected_before: u64,
-    /// By the second they expire in.
+    /// The second before which expired rows were purged from the store.
+    purged_before: u64,
+    /// The revocations of the list, by expiry in seconds.
     expiring: BTreeSet<(u64, Fingerprint)>,
     /// The watermarks that refuse nothing after a second.
     ending: HashMap<ScopeKey, u64>,
 }
 
-/// What came since the last time.
-struct News {
+/// The changes of the store since the last load.
+struct Delta {
     version: Version,
     changed: Vec<(u64, RevocationChange)>,
     raised: Vec<(u64, Watermark)>,
     granted: Vec<Grant>,
     keys: Option<keyset::Loaded>,
-    base: BaseNews,
-    lost: Option<Lost>,
+    base: BaseDelta,
+    gaps: Option<Gaps>,
 }
 
-/// In the order of their versions, which is the order of the tail: every publisher makes the same of it.
+/// A change of the tail. Changes are applied in the order of their versions, so every publisher builds the same tail.
 enum Change {
     Fingerprint(RevocationChange),
     Watermark(Watermark),
 }
 
-impl Contents {
+impl BundleState {
     pub(super) fn new(keyset: KeySet) -> Self {
         Self {
             builder: Builder::default(),
             keyset,
-            base: Base::default(),
+            base: BaseState::default(),
             version: 0,
             mark: 0,
             checkpoint: None,
-            collected_before: 0,
+            purged_before: 0,
             expiring: BTreeSet::new(),
             ending: HashMap::new(),
         }
     }
 
+    /// Returns the version of the store that was loaded last.
     pub(super) const fn version(&self) -> u64 {
         self.version
     }
 
-    /// The version of the checkpoint that its content belongs to.
+    /// Returns the version of the checkpoint that the state belongs to.
     pub(super) fn checkpoint(&self) -> u64 {
         self.checkpoint.unwrap_or_default()
     }
 
-    /// Takes up what came since the last time. Whether anything did.
+    /// Loads the changes of the store since the last load. Returns whether there were any.
     pub(super) async fn load(&mut self, store: &Store) -> Result<bool, PublishError> {
-        let Some(News { version, changed, raised, granted, keys, base, lost }) = self.read(store).await?
-        else {
-            return Ok(false);
-        };
+        let Some(delta) = self.read(store).await? else { return Ok(false) };
+        let Delta { version, changed, raised, granted, keys, base, gaps } = delta;
         let fingerprints = changed.into_iter().map(|(number, change)| (number, Change::Fingerprint(change)));
         let watermarks = raised.into_iter().map(|(number, raised)| (number, Change::Watermark(raised)));
         let mut changes: Vec<(u64, Change)> = fingerprints.chain(watermarks).collect();
         changes.sort_by_key(|(number, _)| *number);
-        // What came up to the checkpoint belongs into it, what came later into the tail.
+        // Changes up to the checkpoint belong to it, later ones to the tail.
         let later = changes.split_off(changes.partition_point(|(number, _)| *number <= version.checkpoint));
         self.apply(changes);
-        for told in self.base.apply(base, &mut self.builder)? {
-            self.expiring.remove(&told);
+        for covered in self.base.apply(base, &mut self.builder)? {
+            self.expiring.remove(&covered);
         }
-        granted::apply(granted, &mut self.builder)?;
+        grants::apply(granted, &mut self.builder)?;
         if let Some(keys) = keys {
             KeySet::apply(&keys, &mut self.builder)?;
         }
-        if let Some(lost) = lost {
-            lost::apply(lost, &mut self.builder)?;
+        if let Some(gaps) = gaps {
+            gaps::apply(gaps, &mut self.builder)?;
         }
-        if version.collected_before > self.collected_before {
-            self.forget(version.collected_before);
+        if version.collected_before > self.purged_before {
+            self.remove_expired(version.collected_before);
         }
         if self.checkpoint.is_none_or(|held| held < version.checkpoint) {
             self.builder.checkpoint(version.checkpoint)?;
@@ -112,48 +113,52 @@ impl Contents {
         Ok(true)
     }
 
-    /// From now on the store takes changes only while it knows the version that was loaded last.
+    /// Makes the store refuse changes from now on unless the database has the version that was loaded last.
     pub(super) fn anchor(&self, store: &Store) {
         store.anchor(self.version, self.mark);
     }
 
-    /// Forgets all of it: the next load begins from nothing.
-    pub(super) fn begin_anew(&mut self) {
+    /// Empties the state: the next load reads the whole store.
+    pub(super) fn reset(&mut self) {
         let keyset = self.keyset.clone();
         *self = Self::new(keyset);
     }
 
-    /// Whether only a new checkpoint can say what is known.
+    /// Returns whether the state has changes that the tail cannot express.
     pub(super) fn needs_checkpoint(&self) -> bool {
         self.builder.needs_checkpoint()
     }
 
-    /// Makes what is known the content of a checkpoint that nobody else hears of.
-    pub(super) fn settle_here(&mut self) -> Result<(), TooLarge> {
+    /// Makes a checkpoint of the state that is not recorded in the store, for a bundle that is not published.
+    pub(super) fn checkpoint_now(&mut self) -> Result<(), TooLarge> {
         self.checkpoint = Some(self.version);
         self.builder.checkpoint(self.version)
     }
 
+    /// Builds the bundle.
     pub(super) fn build(&mut self) -> Result<BuiltBundle, TooLarge> {
         self.builder.build()
     }
 
-    pub(super) fn revoked(&self) -> usize {
+    /// Returns the number of revocations in the bundle.
+    pub(super) fn revocation_count(&self) -> usize {
         self.builder
             .revocation_count()
-            .saturating_add(usize::try_from(self.base.revocations()).unwrap_or(usize::MAX))
+            .saturating_add(usize::try_from(self.base.revocation_count()).unwrap_or(usize::MAX))
     }
 
-    async fn read(&self, store: &Store) -> Result<Option<News>, PublishError> {
-        // Mostly nothing has changed: one query tells.
+    /// Reads the changes of the store; `None` if there are none. Fails with [`PublishError::WentBack`] if the database
+    /// does not have the version that was loaded last.
+    async fn read(&self, store: &Store) -> Result<Option<Delta>, PublishError> {
+        // Usually nothing has changed, which one query shows.
         let now = versions::current(&mut store.reader().await?).await?;
         if self.checkpoint.is_some() && (now.number, now.mark) == (self.version, self.mark) {
             return Ok(None);
         }
         let mut read = store.read().await?;
         let version = versions::current(&mut read).await?;
-        // What was loaded is the past of what is there now, or the database was restored, or failed over to a copy that
-        // lacks a commit: then its version may well be higher again.
+        // A database that was restored, or failed over to a copy that lacks a commit, does not have the loaded version in
+        // its history, even if its current version is higher.
         if self.checkpoint.is_some()
             && (version.number < self.version
                 || !versions::is_known(&mut read, self.version, self.mark).await?)
@@ -164,12 +169,12 @@ impl Contents {
         }
         let changed = revocations::since(&mut read, self.version).await?;
         let raised = watermarks::since(&mut read, self.version).await?;
-        let granted = granted::load(&mut read, self.version).await?;
+        let granted = grants::load(&mut read, self.version).await?;
         let keys = self.keyset.load(&mut read, self.version).await?;
         let base = self.base.load(&mut read, self.checkpoint.is_none()).await?;
-        let forgotten = version.collected_before > self.collected_before;
-        let lost = lost::load(&mut read, self.version, forgotten).await?;
-        Ok(Some(News { version, changed, raised, granted, keys, base, lost }))
+        let was_purged = version.collected_before > self.purged_before;
+        let gaps = gaps::load(&mut read, self.version, was_purged).await?;
+        Ok(Some(Delta { version, changed, raised, granted, keys, base, gaps }))
     }
 
     fn apply(&mut self, changes: Vec<(u64, Change)>) {
@@ -180,24 +185,26 @@ impl Contents {
                     expires_at,
                     ..
                 })) => {
-                    self.base.revoked(&fingerprint);
-                    let Some(new) = told(self.builder.revoke(number, fingerprint)) else { continue };
-                    if !new {
-                        // Taken back and revoked again meanwhile, and now it may be kept for longer.
+                    self.base.note_revoked(&fingerprint);
+                    let Some(is_new) = log_collision(self.builder.revoke(number, fingerprint)) else {
+                        continue;
+                    };
+                    if !is_new {
+                        // The revocation was taken back and made again in between, maybe with another expiry.
                         self.expiring.retain(|(_, held)| *held != fingerprint);
                     }
                     self.expiring.insert((expires_at, fingerprint));
                 }
                 Change::Fingerprint(RevocationChange::Restored { fingerprint, expires_at }) => {
                     self.expiring.remove(&(expires_at, fingerprint));
-                    self.base.restored(fingerprint, (number, expires_at), &mut self.builder);
+                    self.base.note_unrevoked(fingerprint, (number, expires_at), &mut self.builder);
                 }
-                Change::Watermark(watermark) => self.watermark(number, &watermark),
+                Change::Watermark(watermark) => self.set_watermark(number, &watermark),
             }
         }
     }
 
-    fn watermark(&mut self, number: u64, Watermark { scope, instant, ends_at }: &Watermark) {
+    fn set_watermark(&mut self, number: u64, Watermark { scope, instant, ends_at }: &Watermark) {
         let id = scope.to_string();
         let scope = match scope {
             WatermarkScope::Global => Scope::Global,
@@ -207,7 +214,7 @@ impl Contents {
             WatermarkScope::AuthKey(_) => Scope::AuthKey(&id),
             WatermarkScope::Session(_) => Scope::Session(&id),
         };
-        // Lower than it was: the clock was ahead then.
+        // A watermark is lowered only after a clock that was ahead has raised it.
         if !self.builder.lower_watermark(scope, *instant) {
             self.builder.raise_watermark(number, scope, *instant);
         }
@@ -218,25 +225,27 @@ impl Contents {
         }
     }
 
-    fn forget(&mut self, before: u64) {
+    /// Removes everything that expired before a second.
+    fn remove_expired(&mut self, before: u64) {
         let later = self.expiring.split_off(&(before, Fingerprint::from([0; 32])));
         for (_, fingerprint) in std::mem::replace(&mut self.expiring, later) {
             self.builder.remove_revocation(&fingerprint);
         }
-        self.base.forget(before, &mut self.builder);
+        self.base.remove_expired(before, &mut self.builder);
         for (scope, _) in self.ending.extract_if(|_, ends_at| *ends_at < before) {
             self.builder.remove_expired_watermark(scope);
         }
-        self.collected_before = before;
+        self.purged_before = before;
     }
 }
 
-/// The store holds one credential for each prefix, so a collision is a damaged database; what was there first holds.
-pub(super) fn told(changed: Result<bool, Collision>) -> Option<bool> {
+/// Returns the result, or logs a collision and returns `None`. The store has one credential for each prefix, so a
+/// collision is a damaged database; the first entry stays in effect.
+pub(super) fn log_collision(changed: Result<bool, Collision>) -> Option<bool> {
     match changed {
         Ok(changed) => Some(changed),
         Err(collision) => {
-            tracing::error!(%collision, "two revocations that edges can't tell apart");
+            tracing::error!(%collision, "two revocations have the same fingerprint prefix; the second is ignored");
             None
         }
     }

@@ -1,5 +1,5 @@
-//! What a user may do follows from the default permissions of its operator, its roles and its own statements: one list,
-//! in which a deny wins wherever it comes from. It is worked out anew in the transaction that changes any of them.
+//! The grant of a user consists of the default permissions of its operator, its roles, and its own statements: one list, in
+//! which a deny takes precedence. Each transaction that changes any of them recomputes the grant.
 
 use std::collections::HashMap;
 
@@ -11,24 +11,27 @@ use crate::{
     store::{Write, grants, operators, roles, users},
 };
 
-/// Whose grants may have changed.
+/// The users whose grants may have changed.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum Whose<'a> {
+pub(super) enum GrantTargets<'a> {
+    /// One user.
     User(&'a UserName),
-    Holders(&'a RoleId),
-    Everybody,
+    /// All users with a role.
+    RoleHolders(&'a RoleId),
+    /// All users of the operator.
+    AllUsers,
 }
 
-/// Returns how many grants edges will hear of.
-pub(super) async fn regrant(
+/// Recomputes grants, and returns the number of those that have changed.
+pub(super) async fn recompute_grants(
     write: &mut Write,
     operator: &OperatorId,
-    whose: Whose<'_>,
+    targets: GrantTargets<'_>,
     version: u64,
 ) -> Result<u64, AccountError> {
-    let one = match whose {
-        Whose::User(user) => Some(user),
-        Whose::Holders(_) | Whose::Everybody => None,
+    let one = match targets {
+        GrantTargets::User(user) => Some(user),
+        GrantTargets::RoleHolders(_) | GrantTargets::AllUsers => None,
     };
     let default = operators::find(write, operator).await?.and_then(|operator| operator.default_permission);
     let default = default.as_deref().map(compile).transpose()?;
@@ -46,7 +49,7 @@ pub(super) async fn regrant(
     for user in users::list(write, Some(operator), one).await? {
         let Some(name) = &user.subject.user else { continue };
         let held = roles_of.get(name).map(Vec::as_slice).unwrap_or_default();
-        if matches!(whose, Whose::Holders(role) if !held.contains(role)) {
+        if matches!(targets, GrantTargets::RoleHolders(role) if !held.contains(role)) {
             continue;
         }
         let own = user.permission.as_deref().map(compile).transpose()?;
@@ -64,6 +67,7 @@ pub(super) async fn regrant(
     Ok(changed)
 }
 
+/// Compiles a permission document.
 pub(super) fn compile(document: &str) -> Result<Permissions, AccountError> {
     Ok(Permissions::from_json(document.as_bytes())?)
 }

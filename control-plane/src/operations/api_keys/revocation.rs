@@ -1,3 +1,5 @@
+//! Revocations of API keys by fingerprint.
+
 use token::Fingerprint;
 
 use crate::{
@@ -9,20 +11,20 @@ use crate::{
     },
 };
 
-/// The reason of a revocation that enabling the key takes back.
+/// The reason of a disabled key. Enabling the key takes the revocation back.
 pub(in crate::operations) const DISABLED: &str = "disabled";
 
-/// The reason of a revocation that came with the end of the key.
+/// The reason of a key that has expired.
 pub(in crate::operations) const EXPIRED: &str = "expired";
 
-/// The reason of a revocation that came with a new key in its place.
+/// The reason of a key that was replaced.
 pub(in crate::operations) const ROTATED: &str = "rotated";
 
-/// Whoever revokes a key can't give one of these: such a revocation could be taken for one that may be taken back.
+/// Callers cannot give one of these reasons: the revocation would be treated as one that can be taken back.
 pub(in crate::operations) const RESERVED_REASONS: [&str; 3] = [DISABLED, EXPIRED, ROTATED];
 
-/// Revokes the fingerprint for as long as the key itself would be good. Whether it was not revoked yet.
-pub(in crate::operations) async fn refuse(
+/// Revokes the fingerprint of a key until the key expires. Returns whether it was not revoked yet.
+pub(in crate::operations) async fn revoke_key(
     write: &mut Write,
     key: &ApiKey,
     reason: &str,
@@ -35,12 +37,13 @@ pub(in crate::operations) async fn refuse(
         reason: Some(reason.to_owned()),
         revoked_at: now.seconds(),
     };
-    // Its prefix is its own since it was issued, so this can't fail; it may have been revoked before.
+    // The prefix was reserved when the key was issued, so any other outcome means that the key is revoked already.
     Ok(revocations::insert(write, &revocation, version).await? == Inserted::Yes)
 }
 
-/// Makes the revocation of a disabled API key one that enabling it does not take back. Returns whether it was disabled.
-pub(in crate::operations) async fn hold(
+/// Changes the revocation of a disabled API key so that enabling the key does not take it back. Returns whether the key was
+/// disabled.
+pub(in crate::operations) async fn make_revocation_permanent(
     write: &mut Write,
     fingerprint: &Fingerprint,
     reason: Option<&str>,
@@ -51,34 +54,35 @@ pub(in crate::operations) async fn hold(
     if !api_keys::change(write, key.id, ApiKeyState::Disabled, ApiKeyState::Active).await? {
         return Ok(false);
     }
-    // A change of the revocation too, or else the journal would not hear of it.
+    // The revocation gets a new version, so that the journal records the change.
     revocations::confirm(write, fingerprint, reason, now.seconds(), version).await?;
     Ok(true)
 }
 
-/// What was refused along with its owner.
+/// The result of [`revoke_keys_in_scope`].
 #[derive(Debug)]
-pub(in crate::operations) struct Refused {
+pub(in crate::operations) struct RevokedKeys {
+    /// All keys in the scope.
     pub(in crate::operations) keys: Vec<ApiKey>,
-    /// Whether any of them was good before, or might have been enabled.
+    /// True if any of them was valid or disabled before.
     pub(in crate::operations) changed: bool,
 }
 
-/// What a watermark covers is refused by fingerprint as well. API keys live on when the watermark is forgotten; and one
-/// of format 1 with a username from elsewhere is nobody's at the edge.
-pub(in crate::operations) async fn refuse_all(
+/// Revokes the API keys that a watermark covers by fingerprint too. API keys outlive the retention of the watermark, and a
+/// key of format 1 with an external username has no subject that an edge could match against the watermark.
+pub(in crate::operations) async fn revoke_keys_in_scope(
     write: &mut Write,
     scope: &WatermarkScope,
     until: u64,
     reason: &str,
     now: Time,
     version: u64,
-) -> Result<Refused, StoreError> {
+) -> Result<RevokedKeys, StoreError> {
     let keys = api_keys::covered(write, scope, until).await?;
     let mut changed = false;
     for key in &keys {
-        changed |= refuse(write, key, reason, now, version).await?;
-        changed |= hold(write, &key.fingerprint, Some(reason), now, version).await?;
+        changed |= revoke_key(write, key, reason, now, version).await?;
+        changed |= make_revocation_permanent(write, &key.fingerprint, Some(reason), now, version).await?;
     }
-    Ok(Refused { keys, changed })
+    Ok(RevokedKeys { keys, changed })
 }

@@ -1,17 +1,18 @@
-//! What subjects may do, as edges are told.
+//! The grants in the bundle.
 
 use bundle::builder::{Builder, TooLarge};
 
 use crate::{
     model::Grant,
-    store::{Read, StoreError, grants},
+    store::{ReadTransaction, StoreError, grants},
 };
 
-/// What changed since a version.
-pub(super) async fn load(read: &mut Read, since: u64) -> Result<Vec<Grant>, StoreError> {
+/// Reads the grants that have changed since a version.
+pub(super) async fn load(read: &mut ReadTransaction, since: u64) -> Result<Vec<Grant>, StoreError> {
     grants::since(read, since).await
 }
 
+/// Replaces the changed grants.
 pub(super) fn apply(changed: Vec<Grant>, builder: &mut Builder) -> Result<(), TooLarge> {
     for Grant { subject, statements } in changed {
         let subject = subject.to_string();

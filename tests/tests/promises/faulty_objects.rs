@@ -12,10 +12,10 @@ async fn what_is_fetched_wrong_changes_nothing_and_is_told() {
     scene.refused(&known).await;
     let replayed = scene.proxy.seen().last_manifest;
     for (fault, told) in [
-        (Fault::Missing, "answered 404"),
+        (Fault::Missing, "responded with status 404"),
         (Fault::Truncated, "object"),
         (Fault::Swapped, "object"),
-        (Fault::Replayed(replayed), "offered"),
+        (Fault::Replayed(replayed), "is not newer than the current version"),
         (Fault::CutOff, "no response from the control plane; a proxy responded with status 502"),
     ] {
         let before = scene.envoy.log().len();

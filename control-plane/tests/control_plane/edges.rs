@@ -302,8 +302,8 @@ on_both! {
             assert!(good(&server, credential).await);
         }
         // A shorter end stays whatever is said later.
-        let fifth = rotate(&["--shared", "--overlap", "2s"]);
         let until = clock::now().seconds() + 2;
+        let fifth = rotate(&["--shared", "--overlap", "2s"]);
         eventually("the end of the overlap", async || (!good(&server, &fourth).await).then_some(())).await;
         assert!(clock::now().seconds() >= until);
         assert_eq!((good(&server, &third).await, good(&server, &fifth).await), (false, true));

@@ -264,12 +264,20 @@ impl Journal {
         Ok(Continuity::Kept)
     }
 
-    /// Returns whether the file has grown to more than twice the size that `entries` entries need.
-    pub fn needs_compaction(&self, entries: u64) -> bool {
-        let needed = match self.state.compacted_length.load(Ordering::Acquire) {
-            0 => entries.saturating_mul(ENTRY_BYTES),
-            length => length,
-        };
+    /// Returns whether the size that the entries need is unknown: [`expect_entries`](Self::expect_entries) estimates it.
+    pub fn needs_estimate(&self) -> bool {
+        self.state.compacted_length.load(Ordering::Acquire) == 0
+    }
+
+    /// Sets the size that the file needs, before it was compacted for the first time, by the number of its entries.
+    pub fn expect_entries(&self, entries: u64) {
+        let length = entries.saturating_mul(ENTRY_BYTES).max(1);
+        let _ = self.state.compacted_length.compare_exchange(0, length, Ordering::AcqRel, Ordering::Acquire);
+    }
+
+    /// Returns whether the file has grown to more than twice the size that it needs, as far as that is known.
+    pub fn needs_compaction(&self) -> bool {
+        let needed = self.state.compacted_length.load(Ordering::Acquire);
         let limit = needed.max(MIN_COMPACTION_BYTES).saturating_mul(2);
         std::fs::metadata(&self.path).is_ok_and(|file| file.len() > limit)
     }

@@ -1,21 +1,28 @@
 use super::{Service, restore::compare};
 use crate::{
     journal::CatchUpError,
-    store::{gaps, grants, revocations, tombstones, watermarks},
+    store::{StoreError, gaps, grants, revocations, tombstones, watermarks},
 };
 
 /// Compacts the journal if it has grown to more than twice the size that it needs. Returns whether it was compacted.
 pub async fn compact_journal_if_due(service: &Service) -> Result<bool, CatchUpError> {
-    let mut read = service.store.read().await?;
-    let entries = revocations::count_since(&mut read, 0).await?
-        + watermarks::count_since(&mut read, 0).await?
-        + tombstones::count(&mut read).await?
-        + grants::count(&mut read).await?;
-    drop(read);
-    if !service.journal.needs_compaction(entries) {
+    let journal = &service.journal;
+    if !journal.needs_compaction() {
         return Ok(false);
     }
-    compact_journal(service).await
+    if journal.needs_estimate() {
+        // Counting is slow in a large store, so it is done once.
+        journal.expect_entries(count_entries(service).await?);
+    }
+    if journal.needs_compaction() { compact_journal(service).await } else { Ok(false) }
+}
+
+async fn count_entries(service: &Service) -> Result<u64, StoreError> {
+    let mut read = service.store.read().await?;
+    Ok(revocations::count_since(&mut read, 0).await?
+        + watermarks::count_since(&mut read, 0).await?
+        + tombstones::count(&mut read).await?
+        + grants::count(&mut read).await?)
 }
 
 /// Rewrites the journal from the store, without obsolete entries. Returns `false` and changes nothing if the store lacks

@@ -4,11 +4,7 @@ use std::{error::Error as _, fmt};
 
 use bundle::{AdvanceError, Incomplete, ManifestError, ObjectError, Regression, builder::TooLarge};
 
-use crate::{
-    keys::KeyError,
-    operations::{OpenError, RepairError},
-    store::StoreError,
-};
+use crate::{keys::KeyError, operations::OpenError, store::StoreError};
 
 /// Why a bundle could not be published. The previous bundle stays in use until it goes stale.
 #[derive(Debug)]
@@ -24,10 +20,6 @@ pub enum PublishError {
         /// The last version before that one which the store still has.
         kept: u64,
     },
-    /// The journal has entries that the store lacks, and no server has merged them yet.
-    Restored,
-    /// The journal cannot be read.
-    Journal(RepairError),
     /// The journal cannot be merged into a database that was rolled back.
     Merge(Box<OpenError>),
     /// The bundle exceeds a limit of the format.
@@ -52,8 +44,6 @@ impl PublishError {
             Self::Keys(error) => error.code(),
             Self::Store(error) => error.code(),
             Self::WentBack { .. } => "store_went_back",
-            Self::Restored => "database_restored",
-            Self::Journal(_) => "journal_unusable",
             Self::Merge(_) => "journal_not_merged",
             Self::TooLarge(_) => "bundle_too_large",
             Self::Unreadable(_) => "bundle_unreadable",
@@ -81,11 +71,6 @@ impl fmt::Display for PublishError {
                  lost commits",
                 kept.saturating_add(1)
             ),
-            Self::Restored => f.write_str(
-                "the database was restored from a backup and lacks the revocations since; start the server, or run \
-                 `keystile restore --repair`",
-            ),
-            Self::Journal(error) => error.fmt(f),
             Self::Merge(error) => {
                 write!(f, "the database was rolled back, and the journal cannot be merged into it: {error}")
             }
@@ -100,9 +85,8 @@ impl std::error::Error for PublishError {
         match self {
             Self::Keys(error) => error.source(),
             Self::Store(error) => error.source(),
-            Self::Journal(error) => error.source(),
             Self::Merge(error) => error.source(),
-            Self::WentBack { .. } | Self::Restored | Self::TooLarge(_) => None,
+            Self::WentBack { .. } | Self::TooLarge(_) => None,
             Self::Unreadable(InvalidBundle::Manifest(error)) => Some(error),
             Self::Unreadable(InvalidBundle::Object(error)) => Some(error),
             Self::Unreadable(InvalidBundle::Incomplete(error)) => Some(error),

@@ -34,7 +34,7 @@ pub use publications::{Order, Publication, Publications};
 use crate::{
     clock::Clock,
     journal::PUBLISHER_TIMEOUT,
-    operations::{Service, Usage, standing},
+    operations::{Service, Usage},
     store::{Store, versions, with_timeout},
     telemetry::Metrics,
 };
@@ -100,21 +100,12 @@ impl std::fmt::Debug for OnDemand {
 
 /// Builds and signs the bundle that a server would publish now, without publishing it.
 pub async fn preview(service: &Service) -> Result<Arc<Publication>, PublishError> {
-    Ok(publisher_beside_servers(service).await?.publications().latest())
+    Ok(BundlePublisher::start(service, Metrics::new()).await?.publications().latest())
 }
 
 /// Builds and signs the same bundle as one text, for hosts that fetch no bundle.
 pub async fn export(service: &Service) -> Result<String, PublishError> {
-    publisher_beside_servers(service).await?.export_inline()
-}
-
-/// Starts a publisher for a command. Fails if the journal has revocations that the store lacks: only a server merges them.
-async fn publisher_beside_servers(service: &Service) -> Result<BundlePublisher, PublishError> {
-    let found = standing(service).await.map_err(PublishError::Journal)?;
-    if found.missing.is_some_and(|missing| !missing.refuses_nothing()) {
-        return Err(PublishError::Restored);
-    }
-    BundlePublisher::start(service, Metrics::new()).await
+    BundlePublisher::start(service, Metrics::new()).await?.export_inline()
 }
 
 /// Publishes on every request, and signs the manifest again at every interval of `resign`.

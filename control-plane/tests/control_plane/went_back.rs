@@ -177,14 +177,22 @@ on_both! {
         let mut press = OnDemand::start(&service).await.unwrap();
         save(&world).await;
         let lost = world.token();
-        // Marks of what was only issued are made at most every two seconds.
-        sleep(Duration::from_millis(2100)).await;
-        press.publish().await.unwrap();
+        let newest = world.json(&["audit", "--limit", "1"])[0]["seq"].as_u64().unwrap();
+        // The journal gets marks of what was only issued at most every two seconds.
+        let marked = format!("\"seq\":{newest},");
+        eventually("the mark", async || {
+            press.publish().await.unwrap();
+            fs::read_to_string(world.data().join("keys/journal")).unwrap().contains(&marked).then_some(())
+        })
+        .await;
         go_back(&world, "").await;
         let examined = standing(&service).await.unwrap();
         assert!(examined.needs_repair());
-        sleep(Duration::from_millis(2100)).await;
-        press.publish().await.unwrap();
+        eventually("the gap", async || {
+            press.publish().await.unwrap();
+            (!standing(&service).await.unwrap().gaps.is_empty()).then_some(())
+        })
+        .await;
         assert!(standing(&service).await.unwrap().needs_repair());
         let done = repair(&service, &Actor::Admin, Started::Found).await.unwrap();
         assert!(done.version.is_some());

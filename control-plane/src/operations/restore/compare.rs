@@ -82,13 +82,15 @@ pub(in crate::operations) async fn compare(
     }
     let mut missing_versions = Vec::new();
     missing.find_revocations(executor, recorded, &mut missing_versions).await?;
-    let raised: HashMap<WatermarkScope, u64> = watermarks::since(executor, 0)
+    let raised: HashMap<WatermarkScope, (u64, u64)> = watermarks::since(executor, 0)
         .await?
         .into_iter()
-        .map(|(_, Watermark { scope, instant, .. })| (scope, instant))
+        .map(|(_, Watermark { scope, instant, ends_at })| (scope, (instant, ends_at)))
         .collect();
     for (version, watermark) in recorded.watermarks.iter().filter(|(version, _)| *version > known) {
-        if raised.get(&watermark.scope).is_none_or(|instant| *instant < watermark.instant) {
+        let is_weaker =
+            |(instant, ends_at): &(u64, u64)| *instant < watermark.instant || *ends_at < watermark.ends_at;
+        if raised.get(&watermark.scope).is_none_or(is_weaker) {
             missing.watermarks.push(watermark.clone());
             missing_versions.push(*version);
         }

@@ -242,7 +242,7 @@ fn write_root_public(home: &Home, root: &RootKey) -> Result<(), KeyError> {
     write_file(&root_public_path(home), format!("{}\n", root.public_key()).as_bytes())
 }
 
-/// Signs a delegation that replaces the present one, and creates a new key if one is to be replaced. Returns its epoch.
+/// Signs a delegation that replaces the present one, and creates a new key if one must be replaced. Returns its epoch.
 pub fn renew(
     home: &Home,
     root_file: Option<&Path>,

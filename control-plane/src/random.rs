@@ -15,7 +15,7 @@ pub fn bytes<const N: usize>() -> Zeroizing<[u8; N]> {
     bytes
 }
 
-/// Returns a new secret, which is to be shown once.
+/// Returns a new secret. Show it once.
 pub fn secret(prefix: &str) -> Secret {
     secret::new(prefix, &bytes())
 }

@@ -45,8 +45,8 @@ cmp -s "$BUILD/keystile.wasm" "$OUT" || cp "$BUILD/keystile.wasm" "$OUT"
 
 size=$(stat -c %s "$OUT")
 echo "$OUT: $size bytes of $BUDGET"
-# The same on every machine with the same toolchain, whatever the folder: reproduce.sh shows it. What requests cost is
-# the same too, so costs.txt names the toolchain, and its test reads which one built this filter.
+# The hash is the same on every machine with the same toolchain, in any folder: reproduce.sh verifies it. The cost of
+# requests is the same too, so costs.txt names the toolchain, and its test reads which one built this filter.
 toolchain="$("${cargo[@]}" rustc --version 2>/dev/null || rustc --version), $(wasm-opt --version)"
 echo "$toolchain" >"$(dirname "$OUT")/toolchain"
 echo "$OUT: sha256 $(sha256sum "$OUT" | cut -d' ' -f1), by $toolchain"

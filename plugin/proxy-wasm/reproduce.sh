@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Builds the filter from a copy of the sources in another folder, and compares it with target/wasm/keystile.wasm.
-# There is no hash in the repository to compare with: each change of the filter would have to replace it, so it would say
-# no more than what was built last. Whoever wants to know what a filter was built from builds it again.
+# The repository contains no hash to compare with: each change of the filter would have to replace it, so it would only
+# describe the last build. To verify from which sources a filter was built, build it again.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 

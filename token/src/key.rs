@@ -58,7 +58,7 @@ impl VerifyingKey {
         Self::read(None, kid, algorithm, bytes)
     }
 
-    /// Creates a key of another issuer. It verifies only tokens with this issuer and this `kid`. An empty `kid` stands
+    /// Creates a key of another issuer. It verifies only tokens with this issuer and this `kid`. An empty `kid` is
     /// for tokens without one.
     ///
     /// # Errors

@@ -273,7 +273,7 @@ fn signatures_of_another_length_or_encoding() {
     for (spelling, what) in [
         (format!("{token}.e30"), "a fourth segment"),
         (format!("{token}.e30.e30"), "the shape of a JWE"),
-        (format!("{{\"payload\":\"{signed}\"}}"), "the JSON serialisation"),
+        (format!("{{\"payload\":\"{signed}\"}}"), "the JSON serialization"),
     ] {
         assert_eq!(open(&spelling, &issuer.es256()).err(), Some(Error::Malformed), "{what}");
     }

@@ -45,7 +45,7 @@ const REPLICA_LAG_TIMEOUT: Duration = Duration::from_millis(500);
 pub(super) struct ManifestQuery {
     #[serde(default)]
     have: u64,
-    /// The epoch of the delegation that the edge holds. Older edges do not send it.
+    /// The epoch of the delegation that the edge has. Older edges do not send it.
     epoch: Option<u64>,
 }
 
@@ -164,9 +164,9 @@ impl FromRequestParts<AppState> for EdgeCaller {
     }
 }
 
-/// Waits until this replica has what the edge holds.
+/// Waits until this replica has what the edge has.
 ///
-/// The edge holds a newer version than this replica. Either replication is behind (wait briefly), or the database was
+/// The edge has a newer version than this replica. Either replication is behind (wait briefly), or the database was
 /// restored from a backup; the edge would then ignore new revocations.
 async fn wait_for_replica(state: &AppState, edge: &EdgeId, held: Order) {
     let mut stop = state.stop.clone();
@@ -203,7 +203,7 @@ async fn wait_for_newer(state: &AppState, held: Order, wait: Duration) {
     }
 }
 
-/// Returns true if `publication` is newer than what the edge holds. `known` (version, `issued_at` in milliseconds)
+/// Returns true if `publication` is newer than what the edge has. `known` (version, `issued_at` in milliseconds)
 /// belongs to the epoch in `held`.
 fn is_newer_for_edge(publication: &Publication, held: Order, known: Option<(u64, u64)>) -> bool {
     publication.epoch > held.epoch

@@ -1,4 +1,4 @@
-//! The HTTP API. Each module holds one group of paths; all call [`operations`](crate::operations).
+//! The HTTP API. Each module has one group of paths; all call [`operations`](crate::operations).
 
 mod admission;
 mod body;

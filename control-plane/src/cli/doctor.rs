@@ -252,7 +252,7 @@ async fn api_keys(service: &Service) -> Finding {
     }
     if !symmetric.is_empty() {
         let kids = symmetric.join(", ");
-        detail.push_str(&format!("; every edge holds the secret of {kids}, which can create API keys"));
+        detail.push_str(&format!("; every edge has the secret of {kids}, which can create API keys"));
         advice = Some(format!(
             "replace the keys that `keystile key list` shows with format 1 or short: run `keystile key rotate tag` for \
              new keys, `keystile key rotate key-NUMBER` for each, then `keystile key retire` for {kids}"
@@ -279,7 +279,7 @@ async fn limits(service: &Service, config: &Config) -> Finding {
                 detail: format!("{revocations} revocations of {operators} operators{most}"),
                 advice: much.map(|(operator, _)| {
                     format!(
-                        "check in `keystile audit` who revokes so many credentials of {operator}; above limits.revocations, \
+                        "check in `keystile audit` which callers revoke credentials of {operator}; above limits.revocations, \
                          revoking a token revokes everything its AuthKey was exchanged for until then"
                     )
                 }),

@@ -178,9 +178,9 @@ async fn remove(global: &Global, name: EdgeId, yes: bool) -> Result<(), CliError
         .print(&json!({ "id": name.as_str(), "symmetric_keys": symmetric }), || format!("removed {name}"))?;
     hint("The edge can fetch nothing more; its own clock ends what it admits.");
     if symmetric.is_empty() {
-        hint("It holds no key that can create credentials.");
+        hint("It has no key that can create credentials.");
     } else {
-        hint("It holds keys that can create credentials for any user of any operator. Retire each with:");
+        hint("It has keys that can create credentials for any user of any operator. Retire each with:");
         for kid in &symmetric {
             hint(format_args!("  keystile key retire {kid} --yes"));
         }

@@ -56,7 +56,7 @@ pub(super) enum Key {
         /// For key-NUMBER: the `X-Username` that clients must send with the new key; by default as before
         #[arg(long)]
         username: Option<String>,
-        /// For `tag`: make new API keys of the short form, about 70 characters instead of 140. Every edge then holds
+        /// For `tag`: make new API keys of the short form, about 70 characters instead of 140. Every edge then has
         /// the secret that makes them, so the thief of one edge can make an API key of any user, until `keystile key
         /// retire tag-NUMBER`. Root users get no keys of the short form
         #[arg(long)]
@@ -182,7 +182,7 @@ impl Key {
                 })?;
                 if short {
                     hint(format_args!(
-                        "Every edge holds the secret of {kid}: the thief of an edge can make an API key of any user, until \
+                        "Every edge has the secret of {kid}: the thief of an edge can make an API key of any user, until \
                          `keystile key retire {kid}`. `keystile key rotate tag` returns to format 2."
                     ));
                 }

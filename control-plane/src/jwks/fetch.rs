@@ -7,7 +7,7 @@ use serde::Deserialize;
 
 use crate::config::Issuer;
 
-/// The limit of a request. Nobody waits for it, as edges continue with the keys they have.
+/// The limit of a request. No request of a client waits for it, as edges continue with the keys they have.
 pub const PATIENCE: Duration = Duration::from_secs(10);
 
 /// The limit of a response. The largest sets of well-known providers, with certificates, are below 30 KiB.

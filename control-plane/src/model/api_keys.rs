@@ -51,7 +51,7 @@ impl Username {
             (Some(subject), _) if subject == *owner => Ok(Self(text.to_owned())),
             // Edges apply the grants and watermarks of the user that the username names.
             (Some(_), Some(_)) => Err(InvalidId(
-                "the key of a user stands for this user: its username is OPERATOR/NAME or NAME; for another name make \
+                "the subject of a user's key is this user: its username is OPERATOR/NAME or NAME; for another name make \
                  the key that user's with --user",
             )),
             (Some(_), None) if bare => Ok(Self(text.to_owned())),

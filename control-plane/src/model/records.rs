@@ -291,7 +291,7 @@ pub enum Actor {
 }
 
 impl Actor {
-    /// Returns whether the actor may create, delete or revoke credentials of this owner, whatever permissions it has: only the
+    /// Returns whether the actor may create, delete or revoke credentials of this owner. Permissions do not matter: only the
     /// root user manages the credentials of the root user. Otherwise the permission to create keys or to revoke credentials
     /// would give the power of the root user, which no deny can restrict.
     pub fn may_manage(&self, owner: &Subject) -> bool {

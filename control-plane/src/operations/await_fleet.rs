@@ -23,7 +23,7 @@ pub struct Reached {
     pub enforcing: Vec<EdgeId>,
     /// Live edges that do not enforce the version yet.
     pub lagging: Vec<EdgeId>,
-    /// Edges that have not reported for longer than a manifest is fresh. Nobody waits for them, but they may still run.
+    /// Edges that have not reported for longer than a manifest is fresh. No command waits for them, but they may still run.
     pub silent: Vec<EdgeId>,
     /// Silent edges that have reported within `publisher.outage_grace`: they may still admit by their old bundle.
     pub may_admit: Vec<EdgeId>,

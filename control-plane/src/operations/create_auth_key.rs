@@ -26,7 +26,7 @@ impl fmt::Display for CreateAuthKeyError {
         match self {
             Self::Account(error) => error.fmt(f),
             Self::RootOnly => f.write_str(
-                "only the root user may create AuthKeys of the root user, whatever permissions were granted",
+                "only the root user may create AuthKeys of the root user, regardless of permissions",
             ),
             Self::Store(error) => error.fmt(f),
         }

@@ -25,7 +25,7 @@ impl fmt::Display for DeleteAuthKeyError {
         match self {
             Self::NotFound => f.write_str("unknown AuthKey"),
             Self::RootOnly => f.write_str(
-                "only the root user may delete AuthKeys of the root user, whatever permissions were granted",
+                "only the root user may delete AuthKeys of the root user, regardless of permissions",
             ),
             Self::Store(error) => error.fmt(f),
         }

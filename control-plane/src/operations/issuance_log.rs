@@ -43,7 +43,7 @@ impl IssuanceLog {
         (Self { sender, clock }, writer)
     }
 
-    /// Inserts a token, and returns when it is durable. If the caller is cancelled, the entry may remain without the token
+    /// Inserts a token, and returns when it is durable. If the caller is canceled, the entry may remain without the token
     /// being released.
     pub(super) async fn record(
         &self,

@@ -49,7 +49,7 @@ impl From<StoreError> for RenewAuthorityError {
     }
 }
 
-/// Signs a new delegation with the root key, to a new snapshot key or tail key if one is to be replaced. Running servers use
+/// Signs a new delegation with the root key, to a new snapshot key or tail key if one must be replaced. Running servers use
 /// it from the next manifest on. An edge that has seen it rejects everything that the replaced key signs.
 pub async fn renew_authority(
     service: &Service,

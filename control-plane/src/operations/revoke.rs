@@ -79,7 +79,7 @@ impl fmt::Display for RevokeError {
                 RESERVED_REASONS.map(|reason| format!("`{reason}`")).join(", ")
             ),
             Self::RootOnly => f.write_str(
-                "only the root user may revoke credentials of the root user, whatever permissions were granted; any caller \
+                "only the root user may revoke credentials of the root user, regardless of permissions; any caller \
                  may revoke a token that it presents as `token`",
             ),
             Self::PrefixTaken => {

@@ -6,7 +6,7 @@
 //! forget     when all tokens of the old key have expired, it is deleted
 //! retire     a stolen key is replaced and revoked at once; an edge without its successor refuses new tokens meanwhile
 //! ```
-//! A key that signs no more has unlimited coverage, so no server can insert a token of it, whatever keys it has in memory.
+//! A key that signs no more has unlimited coverage, so no server can insert a token of it, even if it still has the key in memory.
 
 use std::{error::Error as _, fmt, path::PathBuf, time::Duration};
 

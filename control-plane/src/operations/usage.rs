@@ -1,5 +1,5 @@
 //! Buffers the last uses of AuthKeys and the reports of edges, and writes them in batches: each edge at most once a second,
-//! or immediately if it enforces a new version, as somebody may be waiting for that.
+//! or immediately if it enforces a new version, as a command may be waiting for that.
 
 use std::{
     collections::HashMap,

@@ -1,4 +1,4 @@
-//! The blocks of the base as the builder holds them, and the un-revocations that override them.
+//! The blocks of the base in memory, and the un-revocations that override them.
 
 use std::collections::{BTreeMap, HashMap};
 

@@ -30,7 +30,7 @@ pub(super) struct BundleSigner {
     settings: config::Publisher,
     /// The checkpoint that was signed last.
     checkpoint: Option<Checkpoint>,
-    /// The objects of the last manifest, as an edge holds them.
+    /// The objects of the last manifest, as an edge has them.
     objects: Objects,
     /// The last bundle, as an edge assembles it.
     latest: Option<Snapshot>,

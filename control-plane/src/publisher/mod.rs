@@ -180,7 +180,7 @@ impl Report {
     }
 }
 
-/// Requests a publication after every commit to the store, by whatever process. Listens again after a failure.
+/// Requests a publication after every commit to the store, by any process. Listens again after a failure.
 async fn watch_store_changes(store: Store, publications: Publications, mut stop: watch::Receiver<bool>) {
     let listen = async {
         loop {

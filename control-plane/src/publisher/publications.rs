@@ -48,7 +48,7 @@ impl Publication {
 #[derive(Clone)]
 pub struct Publications {
     latest: watch::Receiver<Arc<Publication>>,
-    /// Changes with the position only, so a renewed signature wakes nobody who waits for a new version.
+    /// Changes with the position only, so a renewed signature wakes no task that waits for a new version.
     order: watch::Receiver<Order>,
     publish_requests: Arc<Notify>,
     /// The error code of the last attempt to publish, or `None` if it succeeded.

@@ -219,7 +219,7 @@ impl Store {
         Ok(ReadConnection { connection: self.readers.acquire().await? })
     }
 
-    /// Starts to watch for commits, by whatever process.
+    /// Starts to watch for commits, by any process.
     pub async fn changes(&self) -> Result<Changes, StoreError> {
         Changes::listen(self.engine, &self.url).await
     }

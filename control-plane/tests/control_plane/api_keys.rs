@@ -271,7 +271,7 @@ on_both! {
         };
         refused(&world.operator, "bob", "to create a key of that user");
         for username in ["bob", "al", "alice@example.com", "", &world.operator] {
-            refused(&user("alice"), username, "stands for this user");
+            refused(&user("alice"), username, "is this user");
         }
         refused(&world.operator, &user("bob"), "must be the owner");
         for username in ["OP0000000000", "OP0000000000/bob", "alice/bob", "a#b", "root", "a,b"] {

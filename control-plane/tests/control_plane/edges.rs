@@ -394,7 +394,7 @@ async fn removing_an_edge_names_the_keys_that_a_thief_could_use() {
     let world = World::on_sqlite().await;
     world.edge("one");
     let told = String::from_utf8(world.run(&["edge", "remove", "one", "--yes"]).stderr).unwrap();
-    assert!(told.contains("It holds no key that can create credentials"), "{told}");
+    assert!(told.contains("It has no key that can create credentials"), "{told}");
     let world = World::initialized("sqlite:keystile.db".to_owned(), &["--algorithm", "HS256"]);
     world.edge("one");
     world.edge("two");

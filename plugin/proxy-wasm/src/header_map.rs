@@ -61,7 +61,7 @@ fn decode_text(bytes: &[u8], length: usize) -> Option<(&[u8], &[u8])> {
     }
 }
 
-/// Whatever fits into the memory of a VM has a length of 32 bits.
+/// Encodes a length as 32 bits, which is sufficient for everything in the memory of a VM.
 fn encode_length(bytes: &mut Vec<u8>, length: usize) {
     bytes.extend_from_slice(&u32::try_from(length).unwrap_or(u32::MAX).to_le_bytes());
 }

@@ -33,7 +33,7 @@ pub(crate) struct Metrics {
 struct Counter {
     /// `None` on a host without metrics.
     id: Option<u32>,
-    /// What the host has not been told yet.
+    /// The increments that have not been passed to the host yet.
     pending: Cell<u64>,
 }
 

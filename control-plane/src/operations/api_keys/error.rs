@@ -93,7 +93,7 @@ impl fmt::Display for ApiKeyError {
                 write!(f, "unknown API key `{id}`; `keystile key list` shows the existing ones")
             }
             Self::RootOnly => f.write_str(
-                "only the root user may manage API keys of the root user, whatever permissions were granted",
+                "only the root user may manage API keys of the root user, regardless of permissions",
             ),
             Self::Account(error) => error.fmt(f),
             Self::Username(error) => write!(f, "`username`: {error}"),

@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-/// Which database the control plane keeps its state in.
+/// The database of the control plane.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Store {
     Sqlite,
@@ -35,7 +35,7 @@ pub struct ControlPlane {
     _database: Option<Postgres>,
 }
 
-/// What `keystile init` shows once.
+/// The output of `keystile init`.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Root {
@@ -45,20 +45,20 @@ pub struct Root {
     pub root_key: String,
 }
 
-/// What `keystile edge enroll` shows once.
+/// The output of `keystile edge enroll`.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Enrolled {
     pub id: String,
     pub credential: String,
     pub plugin_configuration: Value,
-    /// By name.
+    /// The content of the files by name.
     pub files: BTreeMap<String, String>,
-    /// Where they are.
+    /// The paths of the files.
     pub folder: Option<PathBuf>,
 }
 
-/// What `POST /v1/auth` answers.
+/// The response of `POST /v1/auth`.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Session {
@@ -69,7 +69,7 @@ pub struct Session {
 }
 
 impl ControlPlane {
-    /// The one whose state is in `data`, made now or in an earlier run.
+    /// Opens a control plane whose state is in `data`, from this or an earlier run.
     pub fn at(data: PathBuf, log: PathBuf, address: SocketAddr) -> Self {
         Self {
             data,
@@ -83,7 +83,7 @@ impl ControlPlane {
         }
     }
 
-    /// A new one in a scratch folder, initialised and serving.
+    /// Starts a new control plane in a scratch folder.
     pub async fn start(scratch: &Scratch, store: Store, environment: &[(&str, String)]) -> Result<Self> {
         let mut control_plane = Self::at(
             scratch.folder().join("data"),
@@ -103,12 +103,12 @@ impl ControlPlane {
         Ok(control_plane)
     }
 
-    /// Changes the database behind its back, which must be PostgreSQL.
+    /// Runs a statement in the database, which must be PostgreSQL, without the control plane.
     pub fn sql(&self, statement: &str) -> Result<String> {
         self._database.as_ref().context("not on PostgreSQL")?.run(statement)
     }
 
-    /// Another server over the same data folder and database, with a log of its own.
+    /// Starts another server with the same data folder and database, and its own log.
     pub async fn beside(&self, address: SocketAddr) -> Result<Self> {
         let log = self.log.with_file_name(format!("control-plane-{}.log", address.port()));
         let mut other = Self::at(self.data.clone(), log, address);
@@ -122,7 +122,7 @@ impl ControlPlane {
         String::from_utf8_lossy(&std::fs::read(&self.log).unwrap_or_default()).into_owned()
     }
 
-    /// Starts a command of `keystile` and leaves it running.
+    /// Starts a command of `keystile` without waiting for its end.
     pub fn begin<'a>(&self, arguments: impl IntoIterator<Item = &'a str>) -> Result<Process> {
         Process::start(&tools::keystile()?, self.log.with_file_name("command.log"), |command| {
             self.settings(command);
@@ -130,12 +130,12 @@ impl ControlPlane {
         })
     }
 
-    /// A setting, as its environment variable.
+    /// Adds a setting, as an environment variable.
     pub fn set(&mut self, name: &str, value: impl Display) {
         self.environment.push((name.to_owned(), value.to_string()));
     }
 
-    /// The server is to run on this core alone, from its next start on.
+    /// Restricts the server to this core, from its next start on.
     pub fn pin(&mut self, core: usize) {
         self.core = Some(core);
     }
@@ -174,7 +174,7 @@ impl ControlPlane {
         self.end(Signal::KILL)
     }
 
-    /// The graceful stop.
+    /// Stops the server gracefully.
     pub fn stop(&mut self) -> Result<()> {
         self.end(Signal::TERM)
     }
@@ -185,12 +185,12 @@ impl ControlPlane {
         Ok(())
     }
 
-    /// Fails, with the end of its log, when the server has ended.
+    /// Fails with the end of the log if the server has ended.
     pub fn alive(&mut self) -> Result<()> {
         self.process.as_mut().context("the control plane is not running")?.alive()
     }
 
-    /// The process id of the server.
+    /// Returns the process ID of the server.
     pub fn id(&self) -> Result<u32> {
         Ok(self.process.as_ref().context("the control plane is not running")?.id())
     }
@@ -203,17 +203,17 @@ impl ControlPlane {
         &self.data
     }
 
-    /// What `init` showed.
+    /// Returns the output of `init`.
     pub fn root(&self) -> &Root {
-        self.root.as_ref().expect("this control plane was initialised here")
+        self.root.as_ref().expect("this object has initialized the control plane")
     }
 
-    /// A command of `keystile` with `--json`, beside the server or without it.
+    /// Runs a command of `keystile` with `--json`, with or without a running server.
     pub fn cli<'a>(&self, arguments: impl IntoIterator<Item = &'a str>) -> Result<Value> {
         let mut command = Command::new(tools::keystile()?);
         self.settings(&mut command);
         command.arg("--json");
-        // A credential is written to stdin: it is never an argument.
+        // A credential goes to stdin, because it must not be an argument.
         let (mut is_credential, mut stdin) = (false, Stdio::null());
         for argument in arguments {
             if is_credential && !argument.starts_with('-') {
@@ -223,7 +223,7 @@ impl ControlPlane {
             }
             is_credential = argument == "--token";
         }
-        // 3: done, and no server publishes it yet.
+        // 3: the change is durable, and no server has published it yet.
         let text = output_of(&mut command, stdin, &[0, 3])?;
         serde_json::from_str(&text).with_context(|| format!("not JSON: {text}"))
     }
@@ -232,9 +232,9 @@ impl ControlPlane {
         serde_json::from_value(self.cli(["edge", "enroll", name])?).context("keystile edge enroll")
     }
 
-    /// As [`enroll`](Self::enroll), with the files for Envoy in a folder.
+    /// Like [`enroll`](Self::enroll), and writes the files for Envoy into a folder.
     pub fn enroll_into(&self, name: &str, folder: &Path) -> Result<Enrolled> {
-        let folder = folder.to_str().context("a folder whose name is no text")?;
+        let folder = folder.to_str().context("the name of the folder is not UTF-8")?;
         let enrolled = self.cli(["edge", "enroll", name, "--out", folder])?;
         serde_json::from_value(enrolled).context("keystile edge enroll")
     }
@@ -245,7 +245,7 @@ impl ControlPlane {
         command.envs(self.environment.iter().map(|(name, value)| (name, value)));
     }
 
-    /// One request to the API; a body of `null` is none.
+    /// Sends one request to the API. A body of `null` means no body.
     pub async fn api(&self, method: Method, path: &str, token: &str, body: Value) -> Result<Response> {
         let mut request = bearer(token);
         *request.method_mut() = method;
@@ -264,13 +264,13 @@ impl ControlPlane {
         Ok(serde_json::from_value(session)?)
     }
 
-    /// A new token of the root user.
+    /// Returns a new token of the root user.
     pub async fn token(&self) -> Result<String> {
         let root = self.root();
         Ok(self.authenticate(&root.auth_key_id, &root.auth_key).await?.token)
     }
 
-    /// `POST /revocations`; the instant is that of the acknowledgement.
+    /// Sends `POST /revocations`, and returns the instant of the acknowledgement.
     pub async fn revoke(&self, token: &str, what: Value) -> Result<Instant> {
         self.api(Method::POST, "/revocations", token, what).await?.expect(200)?;
         Ok(Instant::now())

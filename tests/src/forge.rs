@@ -1,4 +1,4 @@
-//! A control plane of our own, which can publish and mint anything, and an edge that listens to it.
+//! A fake control plane, which can publish and mint anything, and an edge that uses it.
 
 use crate::envoy::Settings;
 use crate::wait::DEADLINE;
@@ -29,7 +29,7 @@ pub struct Forge {
     pub envoy: Envoy,
     pub authority: Authority,
     pub signing: SigningKey,
-    /// The content of the bundle; `publish` sends it.
+    /// The content of the bundle. `publish` sends it.
     pub content: Builder,
     pub version: u64,
     checkpoint: Option<Object>,
@@ -40,18 +40,18 @@ pub struct Forge {
     _scratch: Scratch,
 }
 
-/// How often the edge has asked for a manifest, and what it said it has.
+/// The number of manifest requests of the edge, and the position that it reported.
 #[derive(Debug, Clone, Default)]
 struct Asked {
     times: u64,
     having: String,
 }
 
-/// What the edge endpoints answer.
+/// The responses of the edge endpoints.
 #[derive(Debug, Clone, Default)]
 pub struct Served {
     pub manifest: Vec<u8>,
-    /// By hash, in hex, as an honest control plane has them.
+    /// Objects by hash in hex, as an honest control plane serves them.
     pub objects: BTreeMap<String, Vec<u8>>,
 }
 
@@ -60,7 +60,7 @@ impl Forge {
         Self::with(|_| ()).await
     }
 
-    /// Its edge is as usual but for what `prepare` changes.
+    /// Starts an edge with the default settings, changed by `prepare`.
     pub async fn with(prepare: impl FnOnce(&mut Settings)) -> Self {
         let scratch = Scratch::new().unwrap();
         let mut settings = Settings::on(&scratch, plugin_configuration(&Authority::new(1))).unwrap();
@@ -71,7 +71,7 @@ impl Forge {
         forge
     }
 
-    /// For an upstream that is there already. Returns when all workers use the first bundle, which has the key
+    /// Starts an edge for an existing upstream. Returns when all workers use the first bundle, which has the key
     /// [`Forge::signing`] and revokes nothing.
     pub async fn behind(scratch: Scratch, settings: Settings) -> Self {
         let signing = SigningKey::ed25519("key-1", &[2; 32]).unwrap();
@@ -105,12 +105,12 @@ impl Forge {
         forge
     }
 
-    /// Claims that the edge admits.
+    /// Returns claims that the edge admits.
     pub fn claims(&self) -> Claims {
         claims(now_ms())
     }
 
-    /// A token that the edge admits, another at each call.
+    /// Returns a token that the edge admits, a different one at each call.
     pub fn token(&self) -> String {
         self.mint(&self.claims())
     }
@@ -134,8 +134,8 @@ impl Forge {
         self.serve(self.authority.manifest(&content, checkpoint, self.version, now_ms(), |_| ()));
     }
 
-    /// Some content under a checkpoint of its own and a manifest that differs from an honest one of the current version
-    /// by `change`.
+    /// Builds a response from some content with its own checkpoint, and a manifest of the current version, changed by
+    /// `change`.
     pub fn sign<'a>(
         &'a self,
         content: &'a BuiltBundle,
@@ -150,39 +150,40 @@ impl Forge {
         self.served.send_replace(served);
     }
 
-    /// Serves what the edge takes, and waits until it has it and asks for more.
+    /// Serves a bundle that the edge must accept, and waits until the edge has installed it and sends the next request.
     pub async fn serve_taken(&self, served: Served) {
         self.serve_taken_within(DEADLINE, served).await;
     }
 
-    /// As [`serve_taken`](Self::serve_taken), for what takes long to load.
+    /// Like [`serve_taken`](Self::serve_taken), for a bundle that takes long to load.
     pub async fn serve_taken_within(&self, deadline: Duration, served: Served) {
         let etag = etag(&served);
         self.serve(served);
         self.asked_until(deadline, |asked| asked.having == etag).await;
     }
 
-    /// Serves what the edge, which must be waiting for news, should refuse; waits until it has and asks again.
+    /// Serves a bundle that the edge, whose request must be waiting, must refuse. Waits until the edge sends the next
+    /// request.
     pub async fn serve_refused(&self, served: Served) {
         let before = self.asked.borrow().clone();
         self.serve(served);
         let after = self.asked_until(DEADLINE, |asked| asked.times > before.times).await;
-        assert_eq!(after.having, before.having, "the edge took it");
+        assert_eq!(after.having, before.having, "the edge accepted it");
     }
 
     async fn asked_until(&self, deadline: Duration, done: impl Fn(&Asked) -> bool) -> Asked {
         let mut asked = self.asked.subscribe();
         let reached = asked.wait_for(done);
         let reached = tokio::time::timeout(deadline, reached).await;
-        reached.expect("the edge asks for a manifest").unwrap().clone()
+        reached.expect("the edge requests a manifest").unwrap().clone()
     }
 
-    /// A connection to each worker, all of which have a bundle.
+    /// Opens a connection to each worker, all of which have a bundle.
     pub async fn workers(&self) -> Vec<Connection> {
         self.envoy.admitting(&self.token()).await.unwrap()
     }
 
-    /// The control plane is gone.
+    /// Stops the control plane.
     pub fn fall_silent(&self) {
         self.server.abort();
     }
@@ -190,7 +191,7 @@ impl Forge {
 
 type Shared = (watch::Receiver<Served>, watch::Sender<Asked>);
 
-/// Answers at once unless the edge has this very manifest; else waits for another, as the edge asked.
+/// Answers at once if the edge has another manifest. Otherwise waits for a newer one, as long as the edge requested.
 async fn manifest(State((mut served, asked)): State<Shared>, headers: HeaderMap) -> impl IntoResponse {
     let having =
         headers.get(header::IF_NONE_MATCH).and_then(|tag| tag.to_str().ok()).unwrap_or_default().to_owned();
@@ -218,7 +219,7 @@ async fn object(State((served, _)): State<Shared>, Path(sha256): Path<String>) -
     served.borrow().objects.get(&sha256).cloned().ok_or(StatusCode::NOT_FOUND)
 }
 
-/// `"VERSION-ISSUEDMS"`, read where they stand in a manifest, however forged.
+/// Returns `"VERSION-ISSUEDMS"` from their positions in a manifest, which may be forged.
 pub fn etag(served: &Served) -> String {
     let number = |at: usize| {
         served.manifest.get(at..at + 8).map(|bytes| u64::from_be_bytes(bytes.try_into().unwrap()))
@@ -229,7 +230,7 @@ pub fn etag(served: &Served) -> String {
     }
 }
 
-/// Claims that the edge admits, others at each call. `now` in milliseconds.
+/// Returns claims that the edge admits, different ones at each call. `now` is in milliseconds.
 pub fn claims(now: u64) -> Claims {
     let now = now / 1000;
     Claims {
@@ -248,7 +249,7 @@ pub fn claims(now: u64) -> Claims {
 
 type Object = (Entry, Arc<[u8]>);
 
-/// All that signs.
+/// The keys that sign bundles.
 #[derive(Debug)]
 pub struct Authority {
     pub root: RootKey,
@@ -267,7 +268,7 @@ impl Authority {
         authority
     }
 
-    /// For good.
+    /// Signs a delegation without an expiry.
     pub fn delegate(&self, audience: &str, epoch: u64) -> Vec<u8> {
         let delegates = DelegationFields {
             audience,
@@ -280,7 +281,7 @@ impl Authority {
         self.root.delegate(&delegates).unwrap()
     }
 
-    /// A checkpoint that differs from an honest one by `change`. `now` in milliseconds.
+    /// Signs an honest checkpoint, changed by `change`. `now` is in milliseconds.
     pub fn checkpoint<'a>(
         &'a self,
         content: &'a BuiltBundle,
@@ -300,7 +301,7 @@ impl Authority {
         self.snapshot.sign(&draft).unwrap()
     }
 
-    /// A manifest that differs from an honest one by `change`, and all objects.
+    /// Signs an honest manifest, changed by `change`, and returns it with all objects.
     pub fn manifest<'a>(
         &'a self,
         content: &'a BuiltBundle,
@@ -313,7 +314,7 @@ impl Authority {
             delegation: &self.delegation,
             version,
             issued_at: now,
-            // As long as an edge lets a manifest be fresh by default.
+            // The default maximum lifetime at an edge.
             expires_at: now + 300_000,
             checkpoint: checkpoint.0,
             tail: &content.tail,

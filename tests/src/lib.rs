@@ -1,7 +1,7 @@
-//! The harness: a temporary world with a control plane, Envoy with the filter, and an upstream, all real.
+//! The harness: a temporary deployment of a control plane, Envoy with the filter, and an upstream, all real.
 //!
-//! A [`World`] lives in its own folder and on its own loopback address, so any number of them run side by side
-//! on the same port numbers. Processes end with the world, or with the process that made it.
+//! Each [`World`] has its own folder and its own loopback address, so that several can run at the same time with the same
+//! port numbers. Its processes end when it is dropped, and when the test process ends.
 
 pub mod attack;
 pub mod client;

@@ -1,4 +1,4 @@
-//! What may stand between an edge and its control planes: a cache, a fault, somebody with a bad mind.
+//! A proxy between an edge and its control planes: a cache, a fault, or an attacker.
 
 use crate::client;
 use anyhow::{Context, Result};
@@ -16,7 +16,7 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-/// Passes the requests of edges on, each to the next of its control planes.
+/// Forwards each request of an edge to the next of its control planes.
 #[derive(Debug)]
 pub struct Proxy {
     plan: watch::Sender<Fault>,
@@ -27,36 +27,36 @@ pub struct Proxy {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Fault {
     None,
-    /// Objects are not there.
+    /// Objects are missing.
     Missing,
-    /// Objects lose their last byte.
+    /// Objects lack their last byte.
     Truncated,
-    /// Each object is another one.
+    /// Each object is replaced by another one.
     Swapped,
-    /// The manifest is always this one.
+    /// Every manifest is replaced by this one.
     Replayed(Bytes),
-    /// The next manifest is this one; from then on all is well.
+    /// The next manifest is replaced by this one, and later ones are not.
     Injected(Bytes),
-    /// Whoever waits for longer than this gets a 504, as from a load balancer with a time limit.
+    /// A request that takes longer gets a 504, as from a load balancer with a time limit.
     Impatient(Duration),
-    /// Objects come when this fault is over.
+    /// Objects are delayed until this fault ends.
     Held,
-    /// Nobody answers.
+    /// The proxy closes all connections.
     CutOff,
-    /// As a shared cache does: it waits for nothing, keeps objects, and asks whether a manifest has changed.
+    /// Acts as a shared cache: it does not wait, stores objects, and revalidates manifests.
     Cache,
 }
 
 #[derive(Debug, Clone, Default)]
 pub struct Seen {
     pub manifests: usize,
-    /// Asked by edges.
+    /// Requests of edges.
     pub objects: usize,
-    /// Cut by a time limit.
+    /// Requests that reached the time limit.
     pub timed_out: usize,
-    /// Answered by the cache.
+    /// Responses from the cache.
     pub hits: usize,
-    /// Manifests that had not changed since the cache asked last.
+    /// Manifests that had not changed since the last revalidation.
     pub unchanged: usize,
     pub last_manifest: Bytes,
     requests: usize,
@@ -157,16 +157,16 @@ async fn forward(desk: &Desk, uri: &Uri, headers: HeaderMap) -> Answered {
     *request.headers_mut() = headers;
     let response = client::send(next, request).await?;
     let mut kept = response.headers;
-    // The body is framed anew.
+    // The proxy frames the body itself.
     for name in [header::TRANSFER_ENCODING, header::CONTENT_LENGTH, header::CONNECTION] {
         kept.remove(name);
     }
     Ok((response.status, kept, response.body))
 }
 
-/// RFC 9111: what is immutable is kept, what says `no-cache` is asked for again by its tag.
+/// RFC 9111: stores `immutable` responses, and revalidates `no-cache` responses with their entity tag.
 async fn cached(desk: &Desk, uri: &Uri, mut headers: HeaderMap) -> Answered {
-    // `have` differs from edge to edge; the answer must not.
+    // `have` differs between edges; the response does not.
     let key = uri.path().to_owned();
     let held = lock(&desk.seen).cache.get(&key).cloned();
     let asked = headers.get(header::IF_NONE_MATCH).cloned();

@@ -9,7 +9,7 @@ use std::net::SocketAddr;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
-/// The protected service: answers every request with what it received, `{"headers": {name: [value, ..]}, "trailers": ..}`.
+/// The protected service. It answers every request with its headers and trailers: `{"headers": {name: [value, ..]}, ..}`.
 #[derive(Debug)]
 pub struct Upstream {
     address: SocketAddr,

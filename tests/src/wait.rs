@@ -15,6 +15,6 @@ pub async fn eventually<T, E: Debug>(what: &str, mut attempt: impl AsyncFnMut() 
     }
 }
 
-/// Generous: a busy machine is not a broken promise. Promises about time measure it themselves.
+/// A generous limit, so that a busy machine fails no test. Tests of durations measure them.
 pub const DEADLINE: Duration = Duration::from_secs(30);
 const PAUSE: Duration = Duration::from_millis(10);

@@ -3,23 +3,23 @@ use crate::{Connection, ControlPlane, Envoy, Scratch, Store, Upstream};
 use anyhow::Result;
 use serde_json::Value;
 
-/// Control plane, Envoy with the filter, upstream: running and in agreement.
+/// A running deployment: control plane, Envoy with the filter, and upstream.
 #[derive(Debug)]
 pub struct World {
-    // In the order of their end: first those that depend on the others.
+    // Fields are dropped in this order: dependents first.
     pub envoy: Envoy,
     pub control_plane: ControlPlane,
     pub upstream: Upstream,
     pub scratch: Scratch,
 }
 
-/// What a test wants different from the usual.
+/// The settings that a test changes.
 #[derive(Debug)]
 pub struct Options {
     pub store: Store,
     /// Settings of the control plane, as environment variables.
     pub settings: Vec<(&'static str, String)>,
-    /// Changes the plugin configuration that enrolling the edge gave.
+    /// Changes the plugin configuration that `edge enroll` printed.
     pub plugin: fn(&mut Value),
     pub envoy: fn(&mut Settings),
 }
@@ -45,7 +45,7 @@ impl World {
         Ok(Self { envoy, control_plane, upstream, scratch })
     }
 
-    /// A token of the root user, and a connection to each worker, all of which admit it.
+    /// Returns a token of the root user, and a connection to each worker. All of them admit the token.
     pub async fn admitted(&self) -> Result<(String, Vec<Connection>)> {
         let token = self.control_plane.token().await?;
         let workers = self.envoy.admitting(&token).await?;

@@ -1,4 +1,5 @@
-//! `make demo`: the whole loop in a temporary world, with measured times. Ends with 0 only if every step held.
+//! `make demo` runs the complete cycle in a temporary deployment and measures times. Exits with 0 only if every step
+//! succeeds.
 
 use anyhow::{Context, Result, ensure};
 use harness::client::{self, without_credential};
@@ -22,7 +23,7 @@ async fn tour() -> Result<()> {
     let world = World::start(Options::default()).await?;
     let edge = world.envoy.address();
     say(&format!(
-        "A control plane on {}, Envoy with the filter and {WORKERS} workers on {edge}, an upstream that echoes.",
+        "A control plane on {}, Envoy with the filter and {WORKERS} workers on {edge}, an upstream that returns the headers it got.",
         world.control_plane.address()
     ));
 
@@ -32,7 +33,7 @@ async fn tour() -> Result<()> {
     let session = world.control_plane.authenticate(&root.auth_key_id, &root.auth_key).await?;
     done(started, &format!("a token of operator {}, {} bytes", session.operator_id, session.token.len()));
 
-    step("Request with the token: admitted, and the upstream learns who it is");
+    step("Request with the token: admitted, and the upstream gets the identity");
     world.envoy.admitting(&session.token).await?;
     let started = Instant::now();
     let admitted = get(edge, &session.token).await?.expect(200)?;
@@ -49,11 +50,11 @@ async fn tour() -> Result<()> {
     let mut workers = world.envoy.admitting(&session.token).await?;
     let acknowledged = world.control_plane.revoke(&operator, json!({ "token": session.token })).await?;
     until_refused(&mut workers, &session.token).await?;
-    done(acknowledged, "after the acknowledgement every worker refuses");
+    done(acknowledged, "from the acknowledgement to the refusal by every worker");
     let refused = get(edge, &session.token).await?.expect(401)?;
     say(&format!("  401 {}", refused.text()));
 
-    step(&format!("{REVOCATIONS} more, each watched on {WORKERS} workers"));
+    step(&format!("{REVOCATIONS} more revocations, each measured at {WORKERS} workers"));
     let mut times = Vec::new();
     for _ in 0..REVOCATIONS {
         let token = world.control_plane.token().await?;
@@ -67,12 +68,12 @@ async fn tour() -> Result<()> {
     times.sort();
     let (p50, p99, max) = (quantile(&times, 50), quantile(&times, 99), quantile(&times, 100));
     say(&format!("  acknowledged -> refused by every worker: p50 {p50:.1?}, p99 {p99:.1?}, max {max:.1?}"));
-    ensure!(p99 < PROMISE, "p99 is {p99:?}, the promise is {PROMISE:?}");
-    say("\nEvery step held.");
+    ensure!(p99 < PROMISE, "p99 is {p99:?}, the limit is {PROMISE:?}");
+    say("\nEvery step succeeded.");
     Ok(())
 }
 
-/// Asks every worker without pause until it has refused.
+/// Sends requests to every worker without a pause until it refuses.
 async fn until_refused(workers: &mut [Connection], token: &str) -> Result<()> {
     let started = Instant::now();
     for worker in workers {
@@ -88,7 +89,7 @@ async fn until_refused(workers: &mut [Connection], token: &str) -> Result<()> {
 }
 
 fn show_identity(echo: &Value) -> Result<()> {
-    let headers = echo["headers"].as_object().context("the upstream did not echo")?;
+    let headers = echo["headers"].as_object().context("the upstream did not return the headers")?;
     let identity: Vec<_> = headers.iter().filter(|(name, _)| name.starts_with("x-keystile-")).collect();
     ensure!(!identity.is_empty(), "no identity headers: {echo}");
     ensure!(!headers.contains_key("authorization"), "the credential reached the upstream");
@@ -98,7 +99,7 @@ fn show_identity(echo: &Value) -> Result<()> {
     Ok(())
 }
 
-/// The nearest-rank quantile of sorted times.
+/// Returns the nearest-rank quantile of sorted times.
 fn quantile(times: &[Duration], percent: usize) -> Duration {
     times[(times.len() * percent).div_ceil(100) - 1]
 }

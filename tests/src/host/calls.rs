@@ -1,4 +1,4 @@
-//! What the filter may call, as ABI 0.2.1 has it. A pointer out of bounds is a trap.
+//! The host calls of ABI 0.2.1. A pointer out of bounds is a trap.
 
 use super::pairs::Pairs;
 use super::world::{BAD_ARGUMENT, HttpCall, LocalResponse, MISMATCH, NOT_FOUND, OK, World};
@@ -9,7 +9,7 @@ type Guest<'a> = Caller<'a, World>;
 type At = (u32, u32);
 
 pub(super) fn define(linker: &mut Linker<World>) -> Result<()> {
-    /// A call that counts itself, and fails where the world says so.
+    /// Defines a call that is counted, and that fails if the world is configured so.
     macro_rules! call {
         ($name:ident, |$guest:ident $(, $argument:ident: $type:ty)*| $body:expr) => {
             linker.func_wrap(
@@ -192,7 +192,7 @@ pub(super) fn define(linker: &mut Linker<World>) -> Result<()> {
     define_wasi(linker)
 }
 
-/// The environment and randomness; status 0 is success, and any other is that the host has none.
+/// Defines the environment and randomness. Status 0 is success; any other means that the host has none.
 fn define_wasi(linker: &mut Linker<World>) -> Result<()> {
     let module = "wasi_snapshot_preview1";
     linker.func_wrap(module, "environ_sizes_get", |mut guest: Guest<'_>, count: u32, size: u32| {
@@ -216,7 +216,7 @@ fn define_wasi(linker: &mut Linker<World>) -> Result<()> {
         }
         write(&mut guest, bytes, &block)
     })?;
-    // The same at each call, so that every price is.
+    // The bytes are the same at each call, so that the cost is.
     linker.func_wrap(module, "random_get", |mut guest: Guest<'_>, buffer: u32, size: u32| {
         match fault(&mut guest, "random_get") {
             Some(status) => Ok(status),
@@ -226,7 +226,7 @@ fn define_wasi(linker: &mut Linker<World>) -> Result<()> {
     Ok(())
 }
 
-/// Runs the callback that is to interrupt this call.
+/// Runs the callback that interrupts this call.
 fn interrupt(guest: &mut Guest<'_>, call: &'static str) -> Result<()> {
     let Some(interruption) = guest.data_mut().interruption.take_if(|next| next.call == call) else {
         return Ok(());
@@ -285,13 +285,13 @@ fn write(guest: &mut Guest<'_>, at: u32, bytes: &[u8]) -> Result<u32> {
     Ok(OK)
 }
 
-/// Hands bytes in: the guest makes room for them, and is told where they are.
+/// Copies bytes into memory that the guest allocates, and writes their address and size.
 fn give(guest: &mut Guest<'_>, bytes: &[u8], (data, size): At) -> Result<u32> {
     let length = u32::try_from(bytes.len())?;
     let mut room = 0;
     if length > 0 {
         let allocate = guest.get_export("malloc").and_then(Extern::into_func);
-        let allocate = allocate.expect("every filter has it").typed::<u32, u32>(&*guest)?;
+        let allocate = allocate.expect("every filter exports it").typed::<u32, u32>(&*guest)?;
         room = allocate.call(&mut *guest, length)?;
         write(guest, room, bytes)?;
     }

@@ -1,7 +1,7 @@
 //! A second host: the filter that ships, in Wasmtime, in this process.
 //!
-//! What a real proxy cannot be made to do is done here: any status of any call, any clock, any bytes; and every request
-//! has a price in *fuel*, instructions of WebAssembly, which is the same on every machine, however busy.
+//! This host can do what a real proxy cannot: return any status from any call, have any clock, send any bytes. It measures
+//! each request in *fuel*, WebAssembly instructions, which does not depend on the load of the machine.
 
 mod calls;
 mod pairs;
@@ -17,7 +17,7 @@ use wasmtime::{Config, Engine, Instance, Linker, Memory, Module, Store, WasmPara
 pub use pairs::Pairs;
 pub use world::{Faults, HttpCall, Interruption, LocalResponse, Shared, UNIMPLEMENTED, World};
 
-/// One worker: a VM with one root.
+/// One worker: a VM with one plugin context.
 pub struct Host {
     store: Store<World>,
     instance: Instance,
@@ -25,17 +25,17 @@ pub struct Host {
     streams: u32,
 }
 
-/// What became of a request.
+/// The result of a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {
-    /// It goes to the upstream with these headers.
+    /// It continues to the upstream with these headers.
     Forwarded(Pairs),
     Answered(LocalResponse),
-    /// It waits, without an answer.
+    /// It is paused, without a response.
     Held,
 }
 
-/// What a request took.
+/// The cost of a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Cost {
     pub fuel: u64,
@@ -43,14 +43,14 @@ pub struct Cost {
 }
 
 impl Host {
-    /// Loads the filter and configures it; false when it refuses the configuration.
+    /// Loads and configures the filter. Returns false if it refuses the configuration.
     pub fn start(world: World) -> Result<(Self, bool)> {
         let module = module()?;
         let mut store = Store::new(module.engine(), world);
         store.set_fuel(PATIENCE).map_err(failed)?;
         let mut linker = Linker::new(module.engine());
         calls::define(&mut linker).map_err(failed)?;
-        // The SDK imports the whole ABI. What the filter does not call is a trap.
+        // The SDK imports all calls of the ABI. Those that the filter does not use are traps.
         linker.define_unknown_imports_as_traps(module).map_err(failed)?;
         let instance = linker.instantiate(&mut store, module).map_err(failed)?;
         let memory = instance.get_memory(&mut store, "memory").context("no memory is exported")?;
@@ -62,8 +62,8 @@ impl Host {
         Ok((host, taken))
     }
 
-    /// Starts a new VM in the place of one that has trapped, as Envoy does with `FAIL_RELOAD`. Shared data outlives the
-    /// VM; the calls that it made do not.
+    /// Replaces a VM that has trapped by a new one, as Envoy does with `FAIL_RELOAD`. Shared data survives; the HTTP calls
+    /// of the old VM do not.
     pub fn restart(&mut self) -> Result<()> {
         let world = World { http_calls: Vec::new(), tick_period_ms: None, ..std::mem::take(self.world()) };
         let (host, taken) = Self::start(world)?;
@@ -80,7 +80,7 @@ impl Host {
         self.call("proxy_on_tick", ROOT)
     }
 
-    /// Answers a call that the filter made; status 0 is that there is no answer.
+    /// Responds to an HTTP call of the filter. Status 0 means no response.
     pub fn answer(&mut self, call: &HttpCall, status: u16, body: &[u8]) -> Result<()> {
         let world = self.world();
         let headers =
@@ -98,7 +98,7 @@ impl Host {
         Ok(outcome)
     }
 
-    /// A stream begins; a filter in front of ours may hold it.
+    /// Creates a stream. A filter in front of Keystile may delay its headers.
     pub fn open(&mut self) -> Result<u32> {
         self.streams += 1;
         let stream = self.streams;
@@ -124,7 +124,7 @@ impl Host {
         self.call("proxy_on_delete", stream)
     }
 
-    /// As [`Host::request`], with its price.
+    /// Like [`Host::request`], and returns the cost.
     pub fn priced(&mut self, headers: &Pairs) -> Result<(Outcome, Cost)> {
         self.world().counts.clear();
         let before = self.store.get_fuel().map_err(failed)?;
@@ -133,7 +133,7 @@ impl Host {
         Ok((outcome, Cost { fuel, calls: self.world().counts.clone() }))
     }
 
-    /// The trailers as the upstream gets them; None when they do not reach it.
+    /// Returns the trailers as the upstream gets them; `None` if they do not reach it.
     pub fn trailers(&mut self, trailers: &Pairs) -> Result<Option<Pairs>> {
         self.world().request_trailers = trailers.clone();
         let (stream, count) = (self.open()?, u32::try_from(trailers.0.len())?);
@@ -142,12 +142,12 @@ impl Host {
         Ok((action == 0).then(|| std::mem::take(&mut self.world().request_trailers)))
     }
 
-    /// The names of everything that the filter exports.
+    /// Returns the names of all exports of the filter.
     pub fn exports() -> Result<Vec<String>> {
         Ok(module()?.exports().map(|export| export.name().to_owned()).collect())
     }
 
-    /// Memory in pages of 64 KiB.
+    /// Returns the memory in pages of 64 KiB.
     pub fn pages(&self) -> u64 {
         self.memory.size(&self.store)
     }
@@ -168,7 +168,7 @@ impl std::fmt::Debug for Host {
     }
 }
 
-/// Compiled once for all the hosts of a process.
+/// Returns the compiled module, which all hosts of a process share.
 fn module() -> Result<&'static Module> {
     static MODULE: OnceLock<Result<Module, String>> = OnceLock::new();
     let compiled = MODULE.get_or_init(|| {
@@ -179,7 +179,7 @@ fn module() -> Result<&'static Module> {
         Module::from_file(&engine, file).map_err(|error| format!("{error:?}"))
     });
     let module = compiled.as_ref().map_err(|error| anyhow!("{error}"))?;
-    ensure!(module.get_export("proxy_abi_version_0_2_1").is_some(), "the filter speaks no known ABI");
+    ensure!(module.get_export("proxy_abi_version_0_2_1").is_some(), "the filter has no known ABI");
     Ok(module)
 }
 
@@ -187,8 +187,8 @@ fn failed(error: wasmtime::Error) -> anyhow::Error {
     anyhow!("{error:?}")
 }
 
-/// The first plugin context of a VM.
+/// The ID of the first plugin context of a VM.
 pub const ROOT: u32 = 1;
 
-/// Far more than any callback takes: an endless loop ends in a trap.
+/// Far more fuel than any callback needs. An endless loop ends in a trap.
 const PATIENCE: u64 = 20_000_000_000;

@@ -1,4 +1,4 @@
-/// Headers, names and values as any bytes, in their order.
+/// Headers in their order. Names and values may be any bytes.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Pairs(pub Vec<(Vec<u8>, Vec<u8>)>);
 
@@ -29,7 +29,7 @@ impl Pairs {
         bytes
     }
 
-    /// None when that is not how they are written.
+    /// Decodes headers; `None` if the encoding is invalid.
     pub(super) fn decode(bytes: &[u8]) -> Option<Self> {
         let number = |at: usize| {
             let number = bytes.get(at..at + 4)?.try_into().ok().map(u32::from_le_bytes)?;

@@ -3,7 +3,7 @@ use crate::forge::Served;
 use anyhow::{Context, Result, ensure};
 
 impl Host {
-    /// Plays the control plane until the filter has taken what is served, or refused it, and waits for news.
+    /// Acts as the control plane until the filter has accepted or refused the bundle, and waits for the next one.
     pub fn serve(&mut self, served: &Served) -> Result<()> {
         let mut told = false;
         for _ in 0..ROUNDS {
@@ -18,11 +18,11 @@ impl Host {
             }
             self.world().now += TICK_NANOS;
         }
-        ensure!(told, "the filter never asked for a manifest: {:?}", self.world().log);
+        ensure!(told, "the filter did not request a manifest: {:?}", self.world().log);
         Ok(())
     }
 
-    /// Answers the call for a manifest that waits, and those for objects that follow from it; no time passes.
+    /// Answers the waiting manifest call and the object calls that follow. No time passes.
     pub fn serve_waiting(&mut self, served: &Served) -> Result<()> {
         let mut told = false;
         while let Some(call) = self.world().http_calls.pop() {
@@ -59,5 +59,5 @@ const MANIFEST: &str = "/edge/v1/manifest";
 
 const TICK_NANOS: u64 = 25_000_000;
 
-/// More ticks than any back-off lasts.
+/// More ticks than the longest back-off.
 const ROUNDS: u32 = 1000;

@@ -4,46 +4,46 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::rc::Rc;
 
-/// What the filter sees of the world, and what it has done to it.
+/// The state of the host: the input of the filter, and its effects.
 #[derive(Default)]
 pub struct World {
     /// The plugin configuration.
     pub configuration: Vec<u8>,
     /// `NAME=value` entries, each ended by a zero byte.
     pub environment: Vec<u8>,
-    /// Nanoseconds since the Unix epoch.
+    /// The time in nanoseconds since the Unix epoch.
     pub now: u64,
     pub shared: Shared,
     pub faults: Faults,
-    /// How the host next enters the VM in the middle of a callback.
+    /// How the host next enters the VM during a callback.
     pub interruption: Option<Interruption>,
-    /// What the callback that interrupted another returned; `None` if it returned nothing.
+    /// The return value of the interrupting callback; `None` if it has none.
     pub interrupted: Option<u32>,
     pub request_headers: Pairs,
     pub request_trailers: Pairs,
-    /// What the filter answered to the request under way.
+    /// The filter's own response to the current request.
     pub response: Option<LocalResponse>,
-    /// The calls out that nobody has answered yet.
+    /// The HTTP calls without a response yet.
     pub http_calls: Vec<HttpCall>,
     pub(super) call_response: (Pairs, Vec<u8>),
-    /// Their parts joined by dots.
+    /// Properties by path, its parts joined by dots.
     pub properties: BTreeMap<String, Vec<u8>>,
-    /// By name; each gets the arguments and gives the result, or a status.
+    /// Foreign functions by name. Each returns the result or a status.
     pub functions: BTreeMap<String, Function>,
     pub metrics: Vec<(String, i64)>,
     pub log: Vec<String>,
     pub tick_period_ms: Option<u32>,
-    /// How often each call was made.
+    /// The number of uses of each call.
     pub counts: BTreeMap<&'static str, u32>,
     /// The ID of the last HTTP call.
     pub last_call_id: u32,
-    /// Gives every HTTP call this ID instead of the next one.
+    /// The ID of every HTTP call, instead of the next one.
     pub fixed_call_id: Option<u32>,
 }
 
 pub(super) type Function = Box<dyn FnMut(&[u8]) -> Result<Vec<u8>, u32>>;
 
-/// The shared data of a process; hosts with the same are its workers.
+/// The shared data of a process. Hosts that share it are its workers.
 #[derive(Debug, Clone, Default)]
 pub struct Shared(pub(super) Rc<RefCell<Values>>);
 
@@ -51,7 +51,7 @@ pub struct Shared(pub(super) Rc<RefCell<Values>>);
 type Values = BTreeMap<Vec<u8>, (Vec<u8>, u32)>;
 
 impl Shared {
-    /// As another filter of the process does: every value whose key ends so becomes this one.
+    /// Replaces every value whose key has this suffix, as another filter of the process can do.
     pub fn overwrite(&self, end: &str, value: &[u8]) {
         for (key, (held, version)) in self.0.borrow_mut().iter_mut() {
             if key.ends_with(end.as_bytes()) {
@@ -62,7 +62,7 @@ impl Shared {
     }
 }
 
-/// Which calls fail, and with what status.
+/// Decides which calls fail, and with what status.
 #[derive(Default)]
 pub struct Faults(pub Option<Box<dyn FnMut(&'static str) -> Option<u32>>>);
 
@@ -72,10 +72,10 @@ impl Faults {
     }
 }
 
-/// A callback that the host runs while the filter makes a call to it. No host is known to do this.
+/// A callback that the host runs during a call of the filter. No known host does this.
 #[derive(Debug, Clone)]
 pub struct Interruption {
-    /// The call, such as `proxy_get_header_map_pairs`.
+    /// The name of the call, such as `proxy_get_header_map_pairs`.
     pub call: &'static str,
     pub callback: &'static str,
     pub arguments: Vec<u32>,
@@ -98,7 +98,7 @@ pub struct HttpCall {
 }
 
 impl World {
-    /// A proxy that can all there is.
+    /// Returns a proxy that supports every call.
     pub fn new(configuration: impl ToString, now_ms: u64) -> Self {
         Self {
             configuration: configuration.to_string().into_bytes(),
@@ -107,7 +107,7 @@ impl World {
         }
     }
 
-    /// One of the filter's metrics; 0 while it has never been touched.
+    /// Returns one of the filter's metrics, or 0 if it does not exist yet.
     pub fn metric(&self, name: &str) -> i64 {
         self.metrics.iter().filter(|(known, _)| known == name).map(|(_, value)| value).sum()
     }
@@ -130,5 +130,5 @@ pub(super) const NOT_FOUND: u32 = 1;
 pub(super) const BAD_ARGUMENT: u32 = 2;
 pub(super) const MISMATCH: u32 = 8;
 
-/// What a host says to a call that it does not have.
+/// The status of a call that the host does not support.
 pub const UNIMPLEMENTED: u32 = 12;

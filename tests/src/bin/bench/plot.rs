@@ -1,4 +1,4 @@
-//! Plots as SVG, without a library: bars, and shares over time.
+//! Plots as SVG: bars, and shares over time.
 
 use std::fmt::Write as _;
 
@@ -13,9 +13,9 @@ pub(crate) struct Plot {
 
 #[derive(Debug)]
 pub(crate) enum Kind {
-    /// A label and its value; ours are drawn darker than the peers'.
+    /// Labels and values. Keystile's bars have a darker color than those of the peers.
     Bars(Vec<Bar>),
-    /// For each line, how many of its values are at most so large.
+    /// For each line, the share of its values up to each value.
     Shares(Vec<(String, Vec<f64>)>),
 }
 

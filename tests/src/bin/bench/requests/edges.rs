@@ -16,7 +16,7 @@ use token::api_key::{Contents, Kind, MintingKey, Prefix};
 /// An Envoy with one filter.
 pub(super) struct Edge {
     pub(super) name: &'static str,
-    /// How many are loaded, if it is ours.
+    /// The number of loaded revocations, if the filter is Keystile.
     pub(super) revocations: Option<u32>,
     running: Running,
 }
@@ -49,7 +49,7 @@ impl Edge {
     }
 }
 
-/// All of them; the first has no filter.
+/// Starts all Envoys. The first has no filter.
 pub(super) async fn start(
     scratch: &Scratch,
     upstream: SocketAddr,
@@ -61,7 +61,7 @@ pub(super) async fn start(
         (super::NO_FILTER, vec![]),
         ("wasm that does nothing", vec![peers::empty_wasm(scratch.folder())?]),
         ("wasm that only edits headers", vec![peers::headers_wasm(scratch.folder())?]),
-        ("Lua, reads one header", vec![peers::lua()]),
+        ("Lua that reads one header", vec![peers::lua()]),
         ("api_key_auth", vec![peers::api_key_auth(&tokens.api_keys)]),
         ("jwt_authn, cached", vec![peers::jwt_authn(issuers, Some(super::ROOM))]),
         ("jwt_authn, no cache", vec![peers::jwt_authn(issuers, None)]),
@@ -98,14 +98,14 @@ pub(super) const fn revocations(scale: Scale) -> &'static [u32] {
     }
 }
 
-/// One worker on core 0; the benchmark has the other.
+/// Starts an Envoy with one worker on core 0. The benchmark uses the other core.
 pub(super) fn settings(
     scratch: &Scratch,
     upstream: SocketAddr,
     filters_instead: Option<Vec<Value>>,
 ) -> Result<Settings> {
     let mut policy = plugin_configuration(&Authority::new(1));
-    // The bundle is signed once, and the whole measurement takes longer than the usual grace.
+    // The bundle is signed once, and the measurement takes longer than the default grace.
     policy["outage_grace_seconds"] = json!(86_400);
     policy["api_keys"] = json!({});
     policy["issuers"] = json!([{ "issuer": OTHER_ISSUER, "audiences": ["api"] }]);
@@ -121,7 +121,7 @@ pub(super) fn settings(
     })
 }
 
-/// With these issuers' keys and so many revocations, and how long those took to load.
+/// Starts an Envoy with the keys of these issuers and a number of revocations. Returns the loading time of the latter.
 pub(super) async fn ours(
     upstream: SocketAddr,
     issuers: &[Issuer],
@@ -157,12 +157,12 @@ pub(super) async fn ours(
     forge.serve_taken_within(LOADING, served).await;
     let took = started.elapsed();
     progress(&format!("requests: loaded in {:.1} s", took.as_secs_f64()));
-    // The builder's memory is not needed any more, and there are several.
+    // Frees the memory of the builder, because there are several.
     forge.content = Default::default();
     Ok((forge, took))
 }
 
-/// API keys of ours, in the default format.
+/// Creates API keys in the default format.
 pub(super) fn api_keys(count: usize) -> Result<Vec<String>> {
     let (minting, prefix, now) = (minting()?, Prefix::default(), now_ms() / 1000);
     let one = |number: u64| {
@@ -184,5 +184,5 @@ fn minting() -> Result<MintingKey> {
     MintingKey::new(1, Kind::Signed, &[5; 32]).map_err(|error| anyhow!("{error}"))
 }
 
-/// Ten million prefixes are 4,096 objects.
+/// The number of shards, for ten million prefixes.
 const LOADING: Duration = Duration::from_secs(300);

@@ -7,13 +7,13 @@ use serde_json::{Value, json};
 use token::base64url::encode;
 use token::{Algorithm, Claims, VerifyingKey};
 
-/// A key that tokens are signed with, and its other half as an edge and as a peer have it.
+/// A key that signs tokens, and its public part in the forms of an edge and of a peer.
 pub(super) struct Issuer {
     pub(super) algorithm: &'static str,
     pub(super) verifying: VerifyingKey,
     /// RFC 7517.
     pub(super) jwk: Value,
-    /// What it signs and is verified with, if that is one thing.
+    /// The secret, if the key is symmetric.
     pub(super) secret: Option<[u8; 32]>,
     sign: Sign,
 }
@@ -21,7 +21,7 @@ pub(super) struct Issuer {
 type Sign = Box<dyn Fn(&[u8]) -> Vec<u8>>;
 
 impl Issuer {
-    /// One for each algorithm.
+    /// Creates one issuer for each algorithm.
     pub(super) fn all() -> Result<[Self; 4]> {
         Ok([hs256()?, eddsa()?, es256()?, rs256()?])
     }
@@ -33,7 +33,7 @@ impl Issuer {
         Self { algorithm, verifying, jwk, secret: None, sign: Box::new(sign) }
     }
 
-    /// `authorization` headers with so many tokens, no two alike.
+    /// Returns `authorization` headers with a number of distinct tokens.
     pub(super) fn headers(&self, count: usize) -> Result<Vec<String>> {
         let iss = self.verifying.issuer().unwrap_or(ISSUER);
         let header = json!({ "alg": self.algorithm, "kid": self.algorithm, "typ": "JWT" });
@@ -97,5 +97,5 @@ fn foreign(algorithm: Algorithm, key: &[u8]) -> Result<VerifyingKey> {
         .map_err(|error| anyhow!("{error}"))
 }
 
-/// Whose tokens ES256 and RS256 sign: ours are EdDSA or HS256.
+/// The issuer of the tokens with ES256 and RS256. Keystile's own tokens use EdDSA or HS256.
 pub(super) const OTHER_ISSUER: &str = "https://idp.test";

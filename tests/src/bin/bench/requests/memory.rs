@@ -1,4 +1,4 @@
-//! What a worker takes in memory: the difference that a worker more makes.
+//! Measures the memory of a worker, as the difference that an additional worker makes.
 
 use super::issuer::Issuer;
 use super::{edges, millions, peers};
@@ -20,9 +20,9 @@ pub(super) struct Memory {
     revocations: Option<u32>,
     one_worker_mib: f64,
     per_worker_mib: f64,
-    /// Against no filter.
+    /// The difference to an Envoy without a filter.
     added_per_worker_mib: f64,
-    /// What the VM of a worker says that it has.
+    /// The memory that the VM of a worker reports.
     vm_mib: Option<f64>,
     loaded_in_seconds: Option<f64>,
 }
@@ -88,7 +88,7 @@ async fn beside(forge: &Forge, upstream: SocketAddr, scale: Scale) -> Result<f64
     resident(envoy.id(), scale).await
 }
 
-/// The least in some seconds: what V8 compiles with goes again.
+/// Returns the minimum over some seconds, because V8 frees the memory that compilation needs.
 async fn resident(process: u32, scale: Scale) -> Result<f64> {
     let mut least = f64::INFINITY;
     for _ in 0..scale.of(20, 2) {
@@ -102,7 +102,7 @@ pub(super) fn report(memory: &[Memory], section: &mut Section) {
     let size =
         std::fs::metadata(tools::wasm().unwrap_or_default()).map(|file| file.len() as f64 / 1000.0).ok();
     section.method.push(format!(
-        "Memory per worker is how much larger Envoy's resident memory is for each worker more, between 1 and {MANY}; Envoy's \
+        "Memory per worker is the growth of Envoy's resident memory for each additional worker, between 1 and {MANY}; Envoy's \
          main thread has a VM as well, which stands in the first column only."
     ));
     let rows = memory.iter().map(|memory| {
@@ -131,8 +131,8 @@ pub(super) fn report(memory: &[Memory], section: &mut Section) {
         columns: vec![
             "filter",
             "Envoy with one worker, MiB",
-            "each worker more, MiB",
-            "of it by the filter, MiB",
+            "each additional worker, MiB",
+            "of it for the filter, MiB",
             "memory of its VM, MiB",
             "bundle loaded in, s",
         ],

@@ -1,4 +1,4 @@
-//! Access logs, and every other filter that reads filter state, learn who asked and why it was refused.
+//! Filter state contains the subject and the reason of a refusal, for access logs and other filters.
 
 use harness::forge::Forge;
 use harness::{client, eventually};
@@ -18,14 +18,14 @@ async fn names_the_subject_and_the_reason() {
         "401 keystile_credential_missing subject=- reason=credential_missing",
     ] {
         eventually(told, async || {
-            anyhow::ensure!(forge.envoy.log().contains(told), "the access log does not say it");
+            anyhow::ensure!(forge.envoy.log().contains(told), "the access log does not contain `{told}`");
             Ok(())
         })
         .await;
     }
 }
 
-/// RBAC behind the filter decides by whom the filter has found.
+/// An RBAC filter behind Keystile decides by the subject that Keystile has verified.
 #[tokio::test]
 async fn lets_rbac_decide_by_subject() {
     let forge = Forge::with(|settings| {
@@ -51,12 +51,12 @@ async fn lets_rbac_decide_by_subject() {
         let operator = token::Operator { operator_id: sub[..12].into() };
         let token = forge.mint(&token::Claims { sub: sub.into(), operator, ..forge.claims() });
         let answer = client::get(forge.envoy.address(), &token).await.unwrap().expect(status).unwrap();
-        // RBAC's own words: the filter had let it pass.
+        // The text is RBAC's: Keystile has admitted the request.
         assert_eq!(answer.text() == "RBAC: access denied", status == 403, "{sub}: {}", answer.text());
     }
 }
 
-/// Envoy's own rate limits behind the filter count by whom it has found, not by what a client says.
+/// Envoy's rate limits behind Keystile count by the verified subject, not by a header of the client.
 #[tokio::test]
 async fn lets_rate_limits_count_by_subject() {
     let forge = Forge::with(|settings| {
@@ -80,7 +80,7 @@ async fn lets_rate_limits_count_by_subject() {
                         "text": "filter_state['wasm.keystile.subject']",
                     },
                 } }] }],
-                // Each value that comes has a bucket of its own.
+                // Each value has its own bucket.
                 "max_dynamic_descriptors": 100,
                 "descriptors": [{ "entries": [{ "key": "subject" }], "token_bucket": bucket(2) }],
             },
@@ -89,7 +89,7 @@ async fn lets_rate_limits_count_by_subject() {
     .await;
     for sub in ["OP0000000001/alice", "OP0000000001/bob"] {
         for status in [200, 200, 429] {
-            // Another token each time: it is the subject that counts.
+            // The token is a new one each time, because the limit is per subject.
             let operator = token::Operator { operator_id: "OP0000000001".into() };
             let token = forge.mint(&token::Claims { sub: sub.into(), operator, ..forge.claims() });
             client::get(forge.envoy.address(), &token).await.unwrap().expect(status).unwrap();

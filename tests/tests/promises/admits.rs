@@ -1,4 +1,4 @@
-//! A valid credential passes, and the upstream learns who it is, but not the credential.
+//! A valid credential is admitted, and the upstream gets the identity, but not the credential.
 
 use bundle::{Manifest, Object, ObjectKind};
 use harness::client::{bearer, send};
@@ -61,7 +61,7 @@ async fn the_credential_reaches_the_upstream_where_configured_so() {
     assert_eq!(echo["headers"]["authorization"], json!([format!("Bearer {token}")]));
 }
 
-/// The secret reaches edges alone: on their own channel, never among the objects that anybody may cache.
+/// Only edges get the secret: it is never among the objects that caches may store.
 #[tokio::test]
 async fn a_token_of_hs256_whose_secret_only_edges_get() {
     let settings = vec![("KEYSTILE_TOKENS__ALGORITHM", "HS256".to_owned())];
@@ -90,7 +90,7 @@ async fn a_token_of_hs256_whose_secret_only_edges_get() {
     fetch(format!("/edge/v1/objects/{hash}"), &edge.credential).await.expect(404).unwrap();
 }
 
-/// A key added later, and one taken away: what each signed follows it.
+/// The tokens of a key are admitted while the bundle contains the key.
 #[tokio::test]
 async fn tokens_of_the_keys_in_the_bundle() {
     let mut forge = Forge::start().await;

@@ -1,4 +1,4 @@
-//! API keys at the edge: they end by themselves, and nothing that an edge holds makes one.
+//! API keys at the edge: they expire, and an edge has no key that can create one.
 
 use bundle::{Manifest, ObjectKind, Objects, Snapshot};
 use harness::client::{Response, bearer, send};
@@ -10,7 +10,7 @@ use std::net::SocketAddr;
 use token::api_key::{Contents, Kind, MintingKey, Prefix};
 use token::{Fingerprint, base64url};
 
-/// Issued by the real control plane, which is then gone: the edge asks nobody when its time has come.
+/// The edge refuses an expired API key while the control plane is down.
 #[tokio::test]
 async fn one_of_format_2_ends_though_the_edge_is_cut_off() {
     let mut world = started().await;
@@ -30,15 +30,14 @@ async fn one_of_format_2_ends_though_the_edge_is_cut_off() {
         assert!(!echo.text().contains(key.as_str()), "the credential reached the upstream");
     }
     world.control_plane.kill().unwrap();
-    let refused = eventually("it ends", async || ask(&world, &ending, &alice).await.expect(401)).await;
-    // The leeway is a second here.
+    let refused = eventually("it expires", async || ask(&world, &ending, &alice).await.expect(401)).await;
+    // The leeway is one second here.
     assert!(now_ms() / 1000 > end, "not before its end and the leeway");
     assert_eq!(refused.code(), "api_key_expired");
     ask(&world, &lasting, &alice).await.expect(200).unwrap();
 }
 
-/// Whatever of it anybody takes for a seed or a secret. That the search finds one where there is one is shown by the
-/// short form, which is a choice.
+/// Tries every 32 bytes that an edge gets as a seed or secret. The short form shows that the search would find one.
 #[tokio::test]
 async fn nothing_an_edge_holds_makes_one_of_format_2() {
     let world = started().await;
@@ -54,7 +53,7 @@ async fn nothing_an_edge_holds_makes_one_of_format_2() {
     assert!(!held.iter().any(|(kind, _)| *kind == Some(ObjectKind::SecretKeys)), "edges need no secret");
     let public = *snapshot.generation_key(1).unwrap().public_bytes().unwrap();
     assert_eq!(made(&snapshot, &held, &operator), Vec::<String>::new());
-    // The public key, as if it were private, under each format.
+    // Try the public key as a private key, in each format.
     for kind in Kind::ALL {
         let thief = MintingKey::new(1, kind, &public).unwrap();
         for name in ["alice", "root of all"] {
@@ -69,28 +68,28 @@ async fn nothing_an_edge_holds_makes_one_of_format_2() {
         }
     }
 
-    // By choice: every edge holds what makes them.
+    // In the short form, every edge has the secret that creates them.
     world.control_plane.cli(["key", "rotate", "tag", "--short"]).unwrap();
     let short = create();
     eventually("the short one is admitted", async || ask(&world, &short, &alice).await.expect(200)).await;
     let (snapshot, held) = everything(&world.control_plane, &edge.credential, &key).await;
     let forged = made(&snapshot, &held, &operator);
-    assert!(!forged.is_empty(), "the search finds what is there to be found");
+    assert!(!forged.is_empty(), "the search finds the secret of the short form");
     for forged in &forged {
         ask(&world, forged, &format!("{operator}/mallory")).await.expect(200).unwrap();
-        // Though never for a root user.
+        // Short keys are never valid for a root user.
         ask(&world, forged, &operator).await.expect(401).unwrap();
     }
-    // What ends it, and nothing else.
+    // Only the retirement of the generation ends it.
     world.control_plane.cli(["key", "retire", "tag-2", "--yes"]).unwrap();
-    eventually("it is over", async || {
+    eventually("the forged key is refused", async || {
         let refused = ask(&world, &forged[0], &format!("{operator}/mallory")).await.expect(401)?;
         anyhow::ensure!(refused.code() == "api_key_generation_unknown", "{}", refused.code());
         Ok(())
     })
     .await;
     ask(&world, &honest, &alice).await.expect(200).unwrap();
-    // Back to where edges hold nothing: the newest generation of format 2, the short ones retired.
+    // Edges have no secret again after a rotation to format 2 and the retirement of the short generation.
     world.control_plane.cli(["key", "rotate", "tag"]).unwrap();
     world.control_plane.cli(["key", "retire", "tag-3", "--yes"]).unwrap();
     eventually("the secrets are gone from the bundle", async || {
@@ -101,7 +100,7 @@ async fn nothing_an_edge_holds_makes_one_of_format_2() {
     .await;
 }
 
-/// Of all three formats side by side, until the generation goes.
+/// Keys of all three formats are valid side by side, until their generation is retired.
 #[tokio::test]
 async fn each_format_is_good_until_its_generation_is_retired() {
     let mut forge = Forge::with(|settings| {
@@ -131,7 +130,7 @@ async fn each_format_is_good_until_its_generation_is_retired() {
         }
         forge.publish();
         for key in &keys {
-            eventually("each is as its generation", async || {
+            eventually("each key has the state of its generation", async || {
                 let response = asked(address, key, "OP0000000001/alice").await;
                 match good {
                     0 => anyhow::ensure!(
@@ -148,7 +147,7 @@ async fn each_format_is_good_until_its_generation_is_retired() {
     }
 }
 
-/// What befell a restored database: a key that it does not know, with a username that is no user's.
+/// A key that a restored database does not contain, with a username that belongs to no user.
 #[tokio::test]
 async fn a_watermark_on_the_operator_is_for_every_username() {
     let world = started().await;
@@ -165,7 +164,7 @@ async fn a_watermark_on_the_operator_is_for_every_username() {
     world.control_plane.revoke(&admin, json!({ "subject": root.operator_id })).await.unwrap();
     eventually("it is refused", async || {
         let refused = ask(&world, &key, "alice@example.com").await.expect(401)?;
-        // By the watermark, before anybody looks for its fingerprint, which a restored database would not know.
+        // The watermark refuses it. A restored database does not contain its fingerprint.
         anyhow::ensure!(refused.code() == "watermark", "{}", refused.code());
         Ok(())
     })
@@ -195,7 +194,7 @@ async fn asked(address: SocketAddr, key: &str, username: &str) -> Response {
 }
 
 fn text(value: &Value) -> String {
-    value.as_str().unwrap_or_else(|| panic!("no text: {value}")).to_owned()
+    value.as_str().unwrap_or_else(|| panic!("not a string: {value}")).to_owned()
 }
 
 fn contents<'a>(operator: &'a str, username: &'a str) -> Contents<'a> {
@@ -211,7 +210,7 @@ fn contents<'a>(operator: &'a str, username: &'a str) -> Contents<'a> {
     }
 }
 
-/// What comes of every 32 bytes in a row: API keys for `mallory` that the snapshot takes.
+/// Returns the API keys for `mallory` that the snapshot accepts, made with every window of 32 bytes.
 fn made(snapshot: &Snapshot, held: &[(Option<ObjectKind>, Vec<u8>)], operator: &str) -> Vec<String> {
     let username = format!("{operator}/mallory");
     let prefixes = [Prefix::default()];
@@ -223,7 +222,7 @@ fn made(snapshot: &Snapshot, held: &[(Option<ObjectKind>, Vec<u8>)], operator: &
             let Some(key) = snapshot.generation_key(generation) else { continue };
             for kind in Kind::ALL {
                 let Ok(thief) = MintingKey::new(generation, kind, secret) else { continue };
-                // Signing takes long: only what is that very key could succeed.
+                // Signing is slow, and only the private part of this key could succeed.
                 if kind == Kind::Signed && thief.checking().public_bytes() != key.public_bytes() {
                     continue;
                 }
@@ -239,7 +238,7 @@ fn made(snapshot: &Snapshot, held: &[(Option<ObjectKind>, Vec<u8>)], operator: &
     made
 }
 
-/// All that an edge gets with its credential: the manifest, every object, the secrets; and the credential itself.
+/// Returns everything that an edge gets with its credential: manifest, objects, secrets, and the credential itself.
 async fn everything(
     control_plane: &ControlPlane,
     credential: &str,

@@ -1,4 +1,4 @@
-//! A configuration that is wrong is refused as a whole, and the log names the place.
+//! An invalid configuration is refused, and the log contains the path of the error.
 
 use bundle::builder::RootKey;
 use harness::Scratch;
@@ -10,7 +10,7 @@ fn is_refused_naming_its_path() {
     let scratch = Scratch::new().unwrap();
     let validate =
         |configuration: Value| Settings::on(&scratch, configuration).unwrap().validate(scratch.folder());
-    validate(good()).expect("the configuration that the cases spoil is good");
+    validate(good()).expect("the configuration that the cases change is valid");
 
     let cases: [(&str, Spoil); 12] = [
         ("root_keys", |it| remove(it, "root_keys")),
@@ -33,7 +33,7 @@ fn is_refused_naming_its_path() {
         assert!(error.contains(path), "`{path}` is not named in: {error}");
         assert!(!error.contains("ks_edge_"), "a credential in the log: {error}");
     }
-    for (what, configuration) in [("no object", json!([])), ("nothing", Value::Null)] {
+    for (what, configuration) in [("an array", json!([])), ("null", Value::Null)] {
         validate(configuration).expect_err(what);
     }
 }

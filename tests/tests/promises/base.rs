@@ -1,5 +1,5 @@
-//! Thousands issued, some revoked, the base built, the control plane restarted and killed in between, more revoked, some
-//! taken back: Envoy agrees with a plain set.
+//! Envoy agrees with a set of fingerprints after thousands of tokens are issued, some are revoked and un-revoked, the base
+//! is built, and the control plane is restarted and killed.
 
 use crate::scene::{Different, Scene};
 use harness::{Store, client::Connection, eventually};
@@ -21,7 +21,7 @@ async fn the_edge_agrees_with_a_plain_set_on_postgresql() {
 }
 
 async fn agrees(store: Store) {
-    // More in a minute than an operator has by default.
+    // The test issues more per minute than the default limit of an operator.
     let unlimited = [
         "KEYSTILE_LIMITS__TOKENS_PER_MINUTE",
         "KEYSTILE_LIMITS__REVOCATIONS_PER_MINUTE",
@@ -32,14 +32,14 @@ async fn agrees(store: Store) {
     let mut tokens = issue(&scene, TOKENS).await;
     let mut revoked = BTreeSet::new();
     revoke(&scene, &tokens, (0..TOKENS).step_by(9), &mut revoked).await;
-    // What is issued this second is the next base's.
+    // The base does not cover the current second.
     tokio::time::sleep(Duration::from_millis(2100)).await;
     let built = scene.control_plane.cli(["bundle", "rebase"]).unwrap();
     assert_eq!(built["revoked"], json!(revoked.len()));
     assert!(built["members"].as_u64().unwrap() >= TOKENS.try_into().unwrap(), "{built}");
     compare(&mut scene, &tokens, &revoked, "with a base").await;
 
-    // In the tail of a base, under it, and back again.
+    // Revoke and un-revoke in the tail, and un-revoke what the base contains.
     tokens.extend(issue(&scene, 200).await);
     revoke(&scene, &tokens, (5..TOKENS).step_by(31).chain(TOKENS..TOKENS + 60), &mut revoked).await;
     for at in (0..TOKENS).step_by(18) {
@@ -51,12 +51,12 @@ async fn agrees(store: Store) {
     scene.control_plane.serve().await.unwrap();
     compare(&mut scene, &tokens, &revoked, "after a restart between base and tail").await;
 
-    // Killed at any step of building.
+    // Kill the builder at a random step.
     let mut killed = 0;
     for (round, delay) in [0, 5, 15, 30, 60, 120].into_iter().enumerate() {
         let mut building = scene.control_plane.begin(["bundle", "rebase"]).unwrap();
         tokio::time::sleep(Duration::from_millis(delay)).await;
-        // It may have ended already.
+        // The builder may already have ended.
         killed += usize::from(building.end(Signal::KILL).unwrap().signal() == Some(9));
         if round % 2 == 0 {
             scene.control_plane.kill().unwrap();
@@ -80,7 +80,7 @@ async fn issue(scene: &Scene, count: usize) -> Vec<String> {
     let mut connection = Connection::open(scene.control_plane.address()).await.unwrap();
     let mut tokens = Vec::new();
     for at in 0..count {
-        // A server takes so many requests over one connection.
+        // A server limits the number of requests on one connection.
         if at > 0 && at % 500 == 0 {
             connection = Connection::open(scene.control_plane.address()).await.unwrap();
         }
@@ -103,7 +103,7 @@ async fn revoke(
     }
 }
 
-/// When the edge has the latest version, every one of its answers is right.
+/// Waits until the edge has the latest version, and checks every result.
 async fn compare(scene: &mut Scene, tokens: &[String], revoked: &BTreeSet<usize>, when: &str) {
     eventually("the edge has the latest", async || {
         let edges = scene.control_plane.cli(["edge", "list"])?;

@@ -1,4 +1,4 @@
-//! Behind a cache, where nothing waits: edges poll, unchanged manifests cost a 304, and objects come from the cache.
+//! Behind a cache, requests do not wait: edges poll, unchanged manifests get a 304, and objects come from the cache.
 
 use crate::scene::{Different, Scene};
 use harness::envoy::Settings;
@@ -19,7 +19,7 @@ async fn polling_reaches_every_edge_and_objects_are_fetched_once() {
         Ok(())
     })
     .await;
-    // Polling is bounded: some requests a second, not a storm.
+    // Polling is limited to some requests per second.
     let (before, began) = (scene.proxy.seen().manifests, std::time::Instant::now());
     tokio::time::sleep(std::time::Duration::from_secs(3)).await;
     let asked = scene.proxy.seen().manifests - before;
@@ -35,5 +35,5 @@ async fn polling_reaches_every_edge_and_objects_are_fetched_once() {
     std::fs::create_dir(&folder).unwrap();
     let second = Envoy::start(settings, &folder).await.unwrap();
     second.admitting(&scene.admin).await.unwrap();
-    assert!(scene.proxy.seen().hits > hits, "the cache answered nothing");
+    assert!(scene.proxy.seen().hits > hits, "the cache did not answer any request");
 }

@@ -1,4 +1,4 @@
-//! A bundle in the configuration does for hosts that cannot fetch one, and is believed no longer than it says.
+//! A bundle in the configuration serves hosts that cannot fetch one, and is fresh only until its manifest expires.
 
 use crate::edge::{Edge, NOW_MS, configuration, plain, request};
 use bundle::InlineBundle;
@@ -8,7 +8,7 @@ use harness::{Envoy, Scratch, Upstream, client, envoy::Settings, eventually, for
 use serde_json::{Value, json};
 use token::Fingerprint;
 
-/// As on Google's proxies: no calls out, timers, metrics, shared data or filter state.
+/// A host like Google's proxies: without outgoing calls, timers, metrics, shared data or filter state.
 #[test]
 fn decides_where_the_host_can_do_nothing_else() {
     let mut press = Edge::start();
@@ -27,7 +27,7 @@ fn decides_where_the_host_can_do_nothing_else() {
     assert_eq!(forwarded.get("x-keystile-subject"), Some(b"OP0000000001".as_slice()));
     assert_eq!(edge.ask(&request(revoked.expose())).unwrap_err(), "keystile_revoked");
     assert_eq!(edge.ask(&plain()).unwrap_err(), "keystile_credential_missing");
-    // No tick tells the time: every request asks.
+    // Without ticks, every request reads the clock.
     edge.host.world().now = (NOW_MS + DAY_MS + 30_000) * 1_000_000;
     let mut late = Edge::claims(3);
     (late.iat, late.exp) = (late.iat + DAY_MS / 1000, late.exp.map(|exp| exp + DAY_MS / 1000));

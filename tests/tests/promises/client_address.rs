@@ -1,4 +1,5 @@
-//! A condition on the address of a client goes by what Envoy takes for it: the connection, where Envoy is told so.
+//! A condition on the client address uses the address that Envoy determines: that of the connection with
+//! `use_remote_address`.
 
 use harness::client::{Connection, Response, bearer};
 use harness::{Forge, eventually};
@@ -9,7 +10,7 @@ use verdict::permission::Permissions;
 
 #[tokio::test]
 async fn is_that_of_the_connection_where_envoy_says_so() {
-    // Without `use_remote_address`, Envoy believes what a client writes: POLICY.md says so.
+    // Without `use_remote_address`, Envoy uses a header that a client can set, as POLICY.md states.
     for (use_remote_address, admitted, refused) in
         [(true, "connected", "written"), (false, "written", "connected")]
     {
@@ -33,7 +34,7 @@ async fn is_that_of_the_connection_where_envoy_says_so() {
         }
         forge.publish();
         for mut worker in forge.workers().await {
-            eventually("the grants are there", async || {
+            eventually("the edge has the grants", async || {
                 ask(&mut worker, &admitted).await?.expect(200).map(drop)
             })
             .await;

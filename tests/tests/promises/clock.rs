@@ -1,4 +1,5 @@
-//! An edge whose clock is an hour off takes nothing it could not judge, says so, and admits nothing past the bound.
+//! An edge whose clock is an hour off refuses new manifests, logs the reason, and admits nothing after its last bundle is
+//! stale.
 
 use harness::forge::{Forge, Served, now_ms};
 use harness::{Envoy, eventually};
@@ -6,13 +7,13 @@ use token::Fingerprint;
 
 #[tokio::test]
 async fn an_edge_whose_clock_is_an_hour_behind() {
-    // To it, what is signed now comes from the future.
+    // For this edge, a new manifest is from the future.
     hour_off(3_600_000, "ahead of this edge's clock").await;
 }
 
 #[tokio::test]
 async fn an_edge_whose_clock_is_an_hour_ahead() {
-    // To it, what is signed now has long expired.
+    // For this edge, a new manifest has expired.
     hour_off(-3_600_000, "expired").await;
 }
 
@@ -23,20 +24,20 @@ async fn hour_off(by: i64, told: &str) {
     .await;
     let (good, victim) = (forge.token(), forge.token());
     let mut workers = forge.workers().await;
-    // The last word that it can judge, for a few seconds.
+    // The last manifest that the edge accepts is fresh for a few seconds.
     let last = signed(&mut forge, 0, SHORT_MS);
     forge.serve_taken(last).await;
     forge.content.revoke(forge.version, Fingerprint::of(victim.as_bytes())).unwrap();
     let off = signed(&mut forge, by, SHORT_MS);
     forge.serve_refused(off).await;
-    eventually("the log tells why", async || {
-        anyhow::ensure!(forge.envoy.log().contains(told), "nothing about `{told}`");
+    eventually("the log contains the reason", async || {
+        anyhow::ensure!(forge.envoy.log().contains(told), "the log does not contain `{told}`");
         Ok(())
     })
     .await;
     Envoy::refusing(&mut workers, &victim, 503, "bundle_stale").await;
     Envoy::refusing(&mut workers, &good, 503, "bundle_stale").await;
-    // Once the clock is right again so is the edge.
+    // The edge recovers when the clock is correct again.
     let right = signed(&mut forge, 0, LONG_MS);
     forge.serve(right);
     Envoy::refusing(&mut workers, &victim, 401, "revoked").await;
@@ -45,7 +46,7 @@ async fn hour_off(by: i64, told: &str) {
     }
 }
 
-/// The content as the next version, by a clock that is off, fresh for so many milliseconds.
+/// Signs the content as the next version, at the time of another clock, with a lifetime in milliseconds.
 fn signed(forge: &mut Forge, by: i64, fresh: u64) -> Served {
     forge.version += 1;
     forge.content.checkpoint(forge.version).unwrap();

@@ -1,10 +1,10 @@
-//! The life cycle of a VM that several plugin configurations share, and what the host can call in it.
+//! The life cycle of a VM that several plugin configurations share, and the exports that the host can call.
 
 use crate::edge::{Edge, NOW_MS, configuration, plain, request};
 use harness::host::{Host, Outcome, Pairs, ROOT, World};
 use serde_json::json;
 
-/// A host pays for each export: it calls all of them, some for every request or every chunk of a body.
+/// The filter exports only the callbacks that it uses, because the host calls each one, some for every chunk of a body.
 #[test]
 fn nothing_is_exported_that_the_filter_does_not_need() {
     let mut exports = Host::exports().unwrap();
@@ -75,13 +75,13 @@ fn a_plugin_context_without_a_configuration_admits_nothing() {
     let stream = edge.open(100, 2);
     assert!(matches!(edge.host.headers(stream, &good).unwrap(), Outcome::Answered(_)));
     edge.host.call::<_, ()>("proxy_on_tick", 2_u32).unwrap();
-    // One that the filter refuses is none.
+    // A refused plugin configuration creates no context.
     edge.host.world().configuration = b"{}".to_vec();
     assert_eq!(edge.host.call::<_, u32>("proxy_on_configure", (2_u32, 2_u32)).unwrap(), 0);
     assert!(matches!(edge.host.headers(stream, &good).unwrap(), Outcome::Answered(_)));
 }
 
-/// Streams that were opened before decide by the new configuration.
+/// Open streams use the new configuration.
 #[test]
 fn a_plugin_context_can_be_configured_again() {
     let mut edge = Edge::start();
@@ -92,7 +92,7 @@ fn a_plugin_context_can_be_configured_again() {
     edge.is_forwarded_with(stream, &good, "x-second-subject");
 }
 
-/// The same VM as Envoy starts it to try a configuration: nothing is called out for.
+/// A VM that Envoy starts to validate a configuration makes no HTTP call.
 #[test]
 fn a_vm_that_never_ticks_makes_no_calls_out() {
     let (mut host, accepted) = Host::start(World::new(configuration(), NOW_MS)).unwrap();

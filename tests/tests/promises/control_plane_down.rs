@@ -1,5 +1,5 @@
-//! While the control plane is down the edges go on with what they know, until the grace for outages ends; then they
-//! deny, until it is back.
+//! While the control plane is down, edges use their last bundle until the outage grace ends. Then they refuse all requests
+//! until it is back.
 
 use harness::{Envoy, Options, World, eventually};
 use serde_json::json;
@@ -27,8 +27,8 @@ async fn edges_go_on_still_refusing_what_they_know_until_the_grace_ends() {
 
     world.control_plane.kill().unwrap();
     let killed = Instant::now();
-    // Until the last manifest expires, and the grace after it, at most 8 s. How long exactly is the clock's business:
-    // here it is the order that counts.
+    // The last manifest expires, and then the grace ends, after at most 8 s. The test checks the order, not the exact
+    // time.
     let mut went_on = 0;
     let outage_over = async |workers: &mut Vec<harness::Connection>, went_on: &mut u32| {
         for worker in workers.iter_mut() {
@@ -37,15 +37,15 @@ async fn edges_go_on_still_refusing_what_they_know_until_the_grace_ends() {
                 200 => *went_on += 1,
                 _ => return response.expect(503).map(|response| assert_eq!(response.code(), "bundle_stale")),
             }
-            // At every time what is known to be revoked is refused; at the end of the grace all else is, too.
+            // The revoked token is always refused. Other tokens are refused when the grace ends.
             let status = worker.get(&revoked).await?.status;
             assert!([401, 503].contains(&status), "a revoked token got {status}");
         }
         anyhow::bail!("still admitted after {:?}", killed.elapsed())
     };
     eventually("the grace ends", async || outage_over(&mut workers, &mut went_on).await).await;
-    assert!(killed.elapsed().as_secs() >= 4, "the edges gave up after {:?}", killed.elapsed());
-    assert!(went_on > 2, "the edges never went on");
+    assert!(killed.elapsed().as_secs() >= 4, "the edges refused after {:?}", killed.elapsed());
+    assert!(went_on > 2, "the edges did not continue during the grace");
     Envoy::refusing(&mut workers, &admin, 503, "bundle_stale").await;
     for worker in &mut workers {
         let refused = worker.get(&revoked).await.unwrap();
@@ -55,21 +55,21 @@ async fn edges_go_on_still_refusing_what_they_know_until_the_grace_ends() {
     world.control_plane.serve().await.unwrap();
     world.envoy.admitting(&admin).await.unwrap();
     Envoy::refusing(&mut workers, &revoked, 401, "revoked").await;
-    // The log tells the whole story.
+    // The log reports each phase.
     for told in [
         "requests are decided by `outage_grace_seconds 4`",
         "all requests are refused by `outage_grace_seconds 4`",
         "fresh again",
     ] {
         eventually(told, async || {
-            anyhow::ensure!(world.envoy.log().contains(told), "the log does not say it");
+            anyhow::ensure!(world.envoy.log().contains(told), "the log does not contain it");
             Ok(())
         })
         .await;
     }
 }
 
-/// An edge that starts while the control plane is down has nothing to go on with.
+/// An edge that starts while the control plane is down refuses all requests.
 #[tokio::test]
 async fn an_edge_without_a_bundle_denies_and_says_so() {
     let mut world = World::start(Options::default()).await.unwrap();

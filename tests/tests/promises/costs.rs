@@ -1,8 +1,7 @@
-//! What a request costs, in instructions of WebAssembly and calls to the host, does not grow unnoticed.
+//! The cost of requests, in WebAssembly instructions and host calls, is recorded in costs.txt.
 //!
-//! Fuel does not depend on how busy a machine is, only on the filter and the request. costs.txt holds what was paid
-//! when somebody last looked, and by which toolchain the filter was built then:
-//! `KEYSTILE_UPDATE=1 cargo test --workspace --test promises costs` writes it anew.
+//! Fuel depends only on the filter and the request, not on the load of the machine. costs.txt also names the toolchain
+//! that built the filter. `KEYSTILE_UPDATE=1 cargo test --workspace --test promises costs` rewrites it.
 
 use crate::edge::{Edge, NOW_MS, configuration, plain, request};
 use crate::native_signatures;
@@ -30,7 +29,7 @@ fn do_not_grow_unnoticed() {
     let same_toolchain = recorded_by.strip_prefix(BUILT_BY) == Some(built_by);
     let recorded = parse(recorded);
     let names = |of: &BTreeMap<String, Paid>| of.keys().cloned().collect::<Vec<_>>();
-    assert_eq!(names(&paid), names(&recorded), "{FILE} is of other cases: {UPDATE}");
+    assert_eq!(names(&paid), names(&recorded), "{FILE} has other cases: {UPDATE}");
     for (name, Paid { amount, calls }) in &paid {
         let tolerance = match same_toolchain && name.ends_with("warm") {
             true => WARM_TOLERANCE,
@@ -39,14 +38,14 @@ fn do_not_grow_unnoticed() {
         let allowed = recorded[name].amount + tolerance;
         assert!(
             *amount <= allowed,
-            "{name}: {amount}, where {} is recorded; {UPDATE}",
+            "{name}: {amount}, but {} is recorded; {UPDATE}",
             recorded[name].amount
         );
         assert_eq!(*calls, recorded[name].calls, "{name}: calls to the host; {UPDATE}");
     }
 }
 
-/// An amount of fuel, or of pages, and the calls to the host.
+/// An amount of fuel or pages, and the host calls.
 struct Paid {
     amount: u64,
     calls: String,
@@ -73,7 +72,7 @@ fn measured() -> BTreeMap<String, Paid> {
         let claims = Edge::claims(number);
         [("EdDSA", edge.eddsa.mint(&claims)), ("HS256", edge.hs256.mint(&claims))]
     };
-    // The first of all may find the memory too small, and grow it.
+    // The first request can grow the memory.
     for (_, token) in tokens(&edge, 2) {
         edge.ask(&request(token.expose())).unwrap();
     }
@@ -85,7 +84,7 @@ fn measured() -> BTreeMap<String, Paid> {
     let first = edge;
     let mut edge = native_signatures::edge();
     let es256 = |number| native_signatures::es256(&Edge::claims(number));
-    // The first finds that this host verifies nothing, the last one does.
+    // The first host has no `verify_signature`; the last one does.
     edge.ask(&request(&es256(4))).unwrap();
     paid.extend([price("ES256, cold", &mut edge, &request(&es256(5)))]);
     paid.extend([price("RS256, cold", &mut edge, &request(native_signatures::RS256))]);
@@ -104,7 +103,7 @@ fn measured() -> BTreeMap<String, Paid> {
         }
     }
     let mut edge = first;
-    // Whoever has no credential can make an edge read 8 KiB of JSON.
+    // A client without a credential can make an edge parse 8 KiB of JSON.
     let header = |json: String| format!("{}..", base64url::encode(json.as_bytes()));
     let numbers = header(format!(r#"{{"a":[{}1]}}"#, "1e307,".repeat(1000)));
     let members: String = (0..120).map(|number| format!("\"{}{number:03}\":1,", "n".repeat(40))).collect();
@@ -130,7 +129,7 @@ fn measured() -> BTreeMap<String, Paid> {
     paid
 }
 
-/// An edge that takes more than tokens of ours.
+/// Returns an edge that also accepts API keys and tokens of another issuer.
 fn every_kind() -> Edge {
     let mut configuration = configuration();
     configuration["tokens"]["prefixes"] = json!(["kauth-"]);
@@ -157,7 +156,7 @@ fn every_kind() -> Edge {
     edge
 }
 
-/// A request with one credential of each kind, others for each number.
+/// Returns requests with one credential of each kind. They differ for each number.
 fn kinds(number: u64) -> [(&'static str, Pairs); 6] {
     let eddsa = SigningKey::ed25519("key-1", &[2; 32]).unwrap();
     let claims = Claims { sid: Some("api-1".into()), ..Edge::claims(number) };
@@ -225,15 +224,15 @@ fn parse(text: &str) -> BTreeMap<String, Paid> {
 
 const FILE: &str = "tests/tests/promises/costs.txt";
 const UPDATE: &str =
-    "when that is as it should be: KEYSTILE_UPDATE=1 cargo test --workspace --test promises costs";
+    "if this is intended: KEYSTILE_UPDATE=1 cargo test --workspace --test promises costs";
 
-/// What plugin/proxy-wasm/build.sh writes beside the filter: the compiler and `wasm-opt`.
+/// The file beside the filter in which plugin/proxy-wasm/build.sh records the compiler and `wasm-opt`.
 const TOOLCHAIN: &str = "target/wasm/toolchain";
 const BUILT_BY: &str = "built by ";
 
-/// Compilers of two versions differ by some per cent.
+/// The tolerance between compiler versions.
 const TOLERANCE_PERCENT: u64 = 10;
 
-/// Instructions that a request with a known credential may cost more, where the toolchain is the recorded one: the same
-/// source then costs exactly the same, and this is what a small change elsewhere shifts.
+/// The permitted increase in instructions for a request with a known credential and the recorded toolchain. The same
+/// source has the same cost; a small change elsewhere can shift it by this much.
 const WARM_TOLERANCE: u64 = 300;

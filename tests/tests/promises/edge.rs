@@ -1,4 +1,4 @@
-//! A worker in the second host, with a bundle of its own.
+//! A worker in the second host, with its own bundle.
 
 use bundle::builder::{Builder, ManifestFields};
 use harness::forge::{self, Authority, Served, plugin_configuration};
@@ -16,7 +16,7 @@ pub(crate) struct Edge {
 }
 
 impl Edge {
-    /// One that holds a bundle with both keys.
+    /// Starts an edge whose bundle has both keys.
     pub(crate) fn start() -> Self {
         Self::with(configuration(), |_| ())
     }
@@ -31,7 +31,7 @@ impl Edge {
         edge
     }
 
-    /// One that holds nothing yet.
+    /// Starts an edge without a bundle.
     pub(crate) fn around(host: Host) -> Self {
         let eddsa = SigningKey::ed25519("key-1", &[2; 32]).unwrap();
         let hs256 = SigningKey::hs256("key-2", SECRET).unwrap();
@@ -41,18 +41,18 @@ impl Edge {
         Self { host, content, eddsa, hs256, version: 0 }
     }
 
-    /// Hands the content to the filter as the next version.
+    /// Serves the content to the filter as the next version.
     pub(crate) fn publish(&mut self) {
         let served = self.next(|_| ());
         self.host.serve(&served).unwrap();
     }
 
-    /// The content as the next version, but for `change`.
+    /// Signs the content as the next version, changed by `change`.
     pub(crate) fn next(&mut self, change: impl FnOnce(&mut ManifestFields<'_>)) -> Served {
         self.next_by(&Authority::new(1), change)
     }
 
-    /// The content as this version, signed at this time. A version later than the last is of another checkpoint.
+    /// Signs the content as this version, at this time. A version after the last one has another checkpoint.
     pub(crate) fn signed(&mut self, version: u64, change: impl FnOnce(&mut ManifestFields<'_>)) -> Served {
         let authority = Authority::new(1);
         let now = self.host.world().now / 1_000_000;
@@ -78,12 +78,12 @@ impl Edge {
         authority.manifest(&content, &checkpoint, self.version, now, change)
     }
 
-    /// The same at each call for the same number, so that its price is too.
+    /// Returns claims that depend only on the number, so that the cost is the same at each call.
     pub(crate) fn claims(number: u64) -> Claims {
         Claims { jti: format!("{number:032x}"), ..forge::claims(NOW_MS) }
     }
 
-    /// Whether a request gets through, and why not.
+    /// Returns whether a request is admitted, or the reason of its refusal.
     pub(crate) fn ask(&mut self, headers: &Pairs) -> Result<Pairs, String> {
         match self.host.request(headers).unwrap() {
             Outcome::Forwarded(headers) => Ok(headers),
@@ -97,7 +97,7 @@ pub(crate) fn configuration() -> Value {
     plugin_configuration(&Authority::new(1))
 }
 
-/// What a browser sends, with a credential.
+/// Returns the headers of a browser, with a credential.
 pub(crate) fn request(token: &str) -> Pairs {
     plain().with("authorization", format!("Bearer {token}"))
 }
@@ -120,5 +120,5 @@ pub(crate) fn plain() -> Pairs {
 
 const SECRET: &[u8] = &[3; 32];
 
-/// 2027-01-15: some instant that never changes.
+/// A fixed time: 2027-01-15.
 pub(crate) const NOW_MS: u64 = 1_800_000_000_000;

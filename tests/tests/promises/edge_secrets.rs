@@ -1,4 +1,4 @@
-//! What an edge has of secrets stands nowhere that its host shows, and is replaced without a gap.
+//! No output of the host contains a secret of an edge, and secrets are replaced without interruption.
 
 use crate::edge::{self, Edge};
 use crate::filter_crash::{trap, trapping};
@@ -26,7 +26,7 @@ async fn an_envoy_that_adds_the_credential_shows_no_secret() {
     none_is_in(&secrets, &shown);
     assert!(shown.iter().any(|(_, text)| text.contains(VARIABLE)), "the name of the variable is no secret");
 
-    // What the filter logs at the level of details, and what validating prints.
+    // Check the filter's log at the level debug, and the output of validation.
     let refused = stage.validate(&stage.settings().environment);
     none_is_in(&secrets, &[("validate".to_owned(), refused)]);
     let refused = stage.validate(&[]);
@@ -66,7 +66,7 @@ async fn a_filter_that_reads_the_environment_shows_no_secret() {
     }
 }
 
-/// Shows that the two tests above can fail; and that who does this is told.
+/// Shows that the two tests above can fail, and that the log has a warning.
 #[tokio::test]
 async fn a_secret_in_the_configuration_is_shown_and_therefore_refused_unless_it_is_allowed() {
     let scratch = Scratch::new().unwrap();
@@ -82,7 +82,7 @@ async fn a_secret_in_the_configuration_is_shown_and_therefore_refused_unless_it_
     assert!(!refused.contains(&stage.credential), "{refused}");
 }
 
-/// What SECURITY.md says of Envoy's own log at its most detailed level.
+/// Envoy's log at the level trace contains the credential in the cases that SECURITY.md names.
 #[tokio::test]
 async fn trace_log_of_envoy_shows_the_credential() {
     for in_environment in [false, true] {
@@ -101,8 +101,8 @@ async fn trace_log_of_envoy_shows_the_credential() {
         let token = stage.control_plane.token().await.unwrap();
         envoy.admitting(&token).await.unwrap();
         let log = envoy.log();
-        assert!(log.contains("/edge/v1/manifest"), "it has the requests of the filter");
-        // The injector acts on the way to the control plane, where Envoy logs no headers.
+        assert!(log.contains("/edge/v1/manifest"), "the log contains the requests of the filter");
+        // The injector adds the credential in the cluster, where Envoy logs no headers.
         assert_eq!(log.contains(&stage.credential), in_environment);
     }
 }
@@ -115,7 +115,7 @@ fn credential_from_environment(settings: &mut Settings) {
     settings.host_env_keys.push(name.to_owned());
 }
 
-/// Each file that enrolling writes is taken by Envoy as it is.
+/// Envoy accepts each file that `edge enroll` writes, unchanged.
 #[tokio::test]
 async fn what_enrolling_prints_is_what_envoy_takes() {
     let scratch = Scratch::new().unwrap();
@@ -155,7 +155,7 @@ async fn what_enrolling_prints_is_what_envoy_takes() {
         settings.plugin_configuration = made["plugin_configuration"].clone();
         settings.validate(scratch.folder()).unwrap_or_else(|error| panic!("{name}: {error:#}\n{text}"));
     }
-    // Nothing is overwritten: the secret of the other edge would be lost.
+    // Files are not overwritten, because the secret of the other edge would be lost.
     let again = control_plane.cli(["edge", "enroll", "other", "--out", folder.to_str().unwrap()]);
     assert!(format!("{:#}", again.unwrap_err()).contains("exists"));
 }
@@ -178,7 +178,7 @@ async fn a_secret_that_is_missing_or_wrong_is_named_and_taken_up_when_it_is_righ
     let refused = harness::get(envoy.address(), &token).await.unwrap().expect(503).unwrap();
     assert_eq!(refused.code(), "bundle_missing");
 
-    // The secret of another edge that is none any more.
+    // The secret of an edge that was removed.
     let wrong = control_plane.enroll("wrong").unwrap();
     control_plane.cli(["edge", "remove", "wrong", "--yes"]).unwrap();
     put(&file, &format!("Bearer {}\n", wrong.credential));
@@ -196,7 +196,7 @@ async fn a_rotated_secret_is_taken_up_without_missing_a_revocation_on_sqlite() {
     rotates(Different::default()).await;
 }
 
-/// Two servers, between which the edge is led at each connection.
+/// Two servers, between which the edge alternates at each connection.
 #[tokio::test]
 async fn a_rotated_secret_is_taken_up_without_missing_a_revocation_on_postgresql() {
     rotates(Different { store: Some(Store::Postgres), servers: 2, ..Different::default() }).await;
@@ -216,7 +216,7 @@ async fn rotates(different: Different) {
         let new = credential();
         assert_eq!(rotated["credential"], json!(new));
         assert_ne!(old, new, "round {round}");
-        // Revocations go on all the while, until the old one is refused: the edge has used the new one.
+        // Revoke continuously, until the old credential is refused, because the edge has used the new one.
         for revoked in 0.. {
             let victim = scene.token().await;
             scene.admitted(&victim).await;
@@ -227,7 +227,7 @@ async fn rotates(different: Different) {
                 break;
             }
             assert!([200, 401].contains(&status), "the old credential got {status}");
-            assert!(revoked < 10_000, "the new credential is never used");
+            assert!(revoked < 10_000, "the edge does not use the new credential");
         }
         assert_eq!(manifest(&scene.control_plane, &new).await, 200);
         if let Some(second) = &scene.second {
@@ -237,7 +237,7 @@ async fn rotates(different: Different) {
     let log = scene.envoy.log();
     assert!(!log.contains("responded with status 401"), "{log}");
 
-    // Stolen: the old one ends at once, and the edge goes on with the new one.
+    // After a theft, the old credential ends at once, and the edge continues with the new one.
     let old = credential();
     let out = folder.to_str().unwrap();
     scene.control_plane.cli(["edge", "rotate", "edge", "--now", "--yes", "--out", out]).unwrap();
@@ -248,13 +248,13 @@ async fn rotates(different: Different) {
     scene.refused(&victim).await;
 }
 
-/// In the second host, where an environment can be anything.
+/// Environments that only the second host can have.
 #[test]
 fn the_environment_may_be_anything() {
     let cases: [(&[u8], bool); 11] = [
         (b"KEYSTILE_EDGE=ks_edge_env\0", true),
         (b"A=1\0KEYSTILE_EDGE= Bearer ks_edge_env \n\0", true),
-        // It holds a line break.
+        // The value contains a line break.
         (b"OTHER=x\0KEYSTILE_EDGE=ks_edge_env\nREST=\0EMPTY=\0", false),
         (b"", false),
         (b"\0\0\0", false),
@@ -279,11 +279,11 @@ fn the_environment_may_be_anything() {
         assert!(!log.contains("ks_edge_env"), "{log}");
         if taken {
             host.tick().unwrap();
-            let call = host.world().http_calls.pop().expect("it asks for a manifest");
+            let call = host.world().http_calls.pop().expect("the filter requests a manifest");
             assert_eq!(call.headers.get("authorization"), Some(b"Bearer ks_edge_env".as_slice()));
         }
     }
-    // Hosts that answer anything at all.
+    // Hosts with invalid responses.
     for status in [1, 8, 52, u32::MAX] {
         for call in ["environ_sizes_get", "environ_get"] {
             let (mut host, accepted) =
@@ -292,11 +292,11 @@ fn the_environment_may_be_anything() {
         }
         let (_, accepted) =
             start(b"KEYSTILE_EDGE=ks_edge_env\0", move |name| (name == "random_get").then_some(status));
-        assert!(accepted, "randomness is nothing that it cannot do without");
+        assert!(accepted, "the filter works without randomness");
     }
 }
 
-/// What the filter says and sends where the host adds the credential.
+/// The log and the requests of the filter if the host adds the credential.
 #[test]
 fn a_filter_without_a_credential_sends_none_and_says_what_to_look_at() {
     let mut configuration = edge::configuration();
@@ -318,7 +318,7 @@ fn a_filter_without_a_credential_sends_none_and_says_what_to_look_at() {
         host.tick().unwrap();
         let log = host.world().log.concat();
         assert!(log.contains(hint), "{log}");
-        // It goes on, and is well as soon as the host is.
+        // The filter continues, and recovers when the host does.
         host.world().faults = Faults::default();
         let mut edge = Edge::around(host);
         edge.publish();
@@ -334,7 +334,7 @@ fn start(block: &[u8], fault: impl FnMut(&'static str) -> Option<u32> + 'static)
     Host::start(world).unwrap()
 }
 
-/// An edge that was enrolled as the product does it, its control plane and its upstream.
+/// An edge with the files of `edge enroll`, its control plane and its upstream.
 struct Stage {
     envoy: Envoy,
     workers: Vec<Connection>,
@@ -377,7 +377,7 @@ impl Stage {
         Envoy::refusing(&mut self.workers, &victim, 401, "revoked").await;
     }
 
-    /// Every worker's VM traps once and comes back.
+    /// Makes the VM of every worker trap once and restart.
     async fn crashes(&mut self) {
         let token = self.control_plane.token().await.unwrap();
         for worker in &mut self.workers {
@@ -386,9 +386,9 @@ impl Stage {
         }
     }
 
-    /// All that the admin interface answers to a GET, and the log; the whole configuration first.
+    /// Returns all responses of the admin interface to a GET, the configuration first, and the log.
     async fn shown(&self) -> Vec<(String, String)> {
-        // So that something stands in what is only counted or timed.
+        // Creates entries in pages with counters and timers.
         send(self.envoy.address(), without_credential()).await.unwrap();
         let mut paths: Vec<String> =
             ["/config_dump?include_eds", "/config_dump", "/clusters?format=json", "/listeners?format=json"]
@@ -406,7 +406,7 @@ impl Stage {
         for path in paths {
             let request = hyper::Request::get(&path).body(String::new()).unwrap();
             let answer = send(self.settings().admin, request).await.unwrap();
-            // What changes something is not done for a GET.
+            // Endpoints that change something refuse a GET.
             shown.push((format!("{path} ({})", answer.status), answer.text()));
         }
         for needed in
@@ -425,7 +425,7 @@ impl Stage {
         shown
     }
 
-    /// What `envoy --mode validate` says under another environment.
+    /// Returns the output of `envoy --mode validate` with another environment.
     fn validate(&self, environment: &[(String, String)]) -> String {
         let mut settings = self.settings().clone();
         settings.environment = environment.to_vec();
@@ -453,17 +453,17 @@ fn with_assertion(settings: &mut Settings) {
     settings.host_env_keys.push(VARIABLE.to_owned());
 }
 
-/// In no form that anybody would recognise.
+/// Checks that no secret is in the output, in any of several encodings.
 fn none_is_in(secrets: &[&str], shown: &[(String, String)]) {
     for secret in secrets {
         let bare = secret.strip_prefix("ks_edge_").unwrap_or(secret);
         let mut forms = vec![bare.to_owned(), bare.chars().rev().collect()];
         let decoded = base64url::decode(bare.as_bytes()).unwrap_or_default();
-        // Some texts decode to nothing.
+        // Some texts have an empty decoded form.
         for form in [bare.as_bytes(), decoded.as_slice()].into_iter().filter(|form| !form.is_empty()) {
             forms.push(form.iter().map(|byte| format!("{byte:02x}")).collect());
             forms.push(form.iter().map(|byte| format!("%{byte:02x}")).collect());
-            // Wherever it begins in what was encoded: the letters at the edges are of its neighbours too.
+            // Encode it at each of the three offsets, without the characters at both ends, which depend on adjacent bytes.
             for before in 0..3 {
                 let encoded = base64url::encode(&[vec![b'x'; before].as_slice(), form].concat());
                 forms.push(encoded[4..encoded.len() - 3].to_owned());
@@ -478,7 +478,7 @@ fn none_is_in(secrets: &[&str], shown: &[(String, String)]) {
     }
 }
 
-/// As a secret is to be replaced: in one step.
+/// Replaces a secret atomically.
 fn put(file: &Path, content: &str) {
     let draft: PathBuf = file.with_extension("draft");
     std::fs::write(&draft, content).unwrap();
@@ -487,13 +487,13 @@ fn put(file: &Path, content: &str) {
 
 async fn says(envoy: &Envoy, what: &str) {
     eventually(what, async || {
-        anyhow::ensure!(envoy.log().contains(what), "the log does not say it");
+        anyhow::ensure!(envoy.log().contains(what), "the log does not contain it");
         Ok(())
     })
     .await;
 }
 
-/// The status that a credential gets for a manifest.
+/// Returns the status of a manifest request with a credential.
 async fn manifest(control_plane: &ControlPlane, credential: &str) -> u16 {
     let mut request = bearer(credential);
     *request.uri_mut() = "/edge/v1/manifest?have=0".parse().unwrap();
@@ -502,5 +502,5 @@ async fn manifest(control_plane: &ControlPlane, credential: &str) -> u16 {
 
 const VARIABLE: &str = "KEYSTILE_ASSERTION";
 
-/// 32 bytes in base64url.
+/// Returns 32 bytes in base64url.
 const ASSERTION: &str = "n4bQgYhMfWWaL-qgxVrQFaO_TxsrC4Is0V1sFbDwCgg";

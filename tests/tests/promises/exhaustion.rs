@@ -1,5 +1,5 @@
-//! Nobody can lean on the control plane: while strangers, or a tenant, take all they can get, an edge enforces another
-//! operator's revocations, and the server's memory stays what it was.
+//! Clients cannot exhaust the control plane: during an attack by clients without a credential or by a tenant, an edge
+//! enforces the revocations of another operator, and the memory of the server stays bounded.
 
 use anyhow::{Context, Result, ensure};
 use harness::{
@@ -35,7 +35,7 @@ async fn strangers_that_only_connect() {
     withstood(Attack::Silence).await;
 }
 
-/// Each address has its rate, and a wrong AuthKey takes more of it.
+/// Each address has a rate, and a wrong AuthKey counts as several requests.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn strangers_that_guess_auth_keys() {
     let world = world().await;
@@ -51,7 +51,7 @@ async fn strangers_that_guess_auth_keys() {
     ensure_limited(&attackers, refused);
 }
 
-/// It has an AuthKey of its own, and fills the edges with what it revokes. Its share is small here.
+/// A tenant revokes as much as it can. Its share of revocations at edges is small here.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_tenant_that_issues_and_revokes_without_end() {
     let world = world().await;
@@ -70,12 +70,12 @@ async fn a_tenant_that_issues_and_revokes_without_end() {
     let before = counted(&world.control_plane, "keystile_bundle_revocations").await.unwrap();
     enforces(&world, &attackers).await;
     let held = counted(&world.control_plane, "keystile_bundle_revocations").await.unwrap();
-    // Its share, and those of this test.
+    // The share of the tenant, and the revocations of this test.
     assert!(before >= 20.0, "the tenant has revoked {before}");
-    assert!(held <= 20.0 + ROUNDS as f64, "edges hold {held} revocations");
+    assert!(held <= 20.0 + ROUNDS as f64, "edges have {held} revocations");
 }
 
-/// As many addresses as there are places: clients without a credential may have to try again, edges need not.
+/// An attack from as many addresses as there are connections: clients without a credential may have to retry, edges not.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn strangers_from_everywhere() {
     let world = world().await;
@@ -100,10 +100,10 @@ async fn strangers_from_everywhere() {
     modest(&world.control_plane);
 }
 
-/// At the caps that ship, with as many strangers as there are connections; by hand:
+/// An attack at the default limits, with as many clients as there are connections. Run it by hand:
 /// `cargo test -p keystile-tests --test promises at_the_caps_that_ship -- --ignored --nocapture`
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "takes a minute, both cores, and 17,000 open files for the server and the test each"]
+#[ignore = "takes a minute, both cores, and 17,000 open files each for the server and the test"]
 async fn at_the_caps_that_ship() {
     let files = rustix::process::getrlimit(rustix::process::Resource::Nofile);
     let raised = rustix::process::Rlimit { current: files.maximum, ..files };
@@ -114,7 +114,7 @@ async fn at_the_caps_that_ship() {
         let kernel = sockstat();
         println!("{attack:?}: before: {} MB resident, {kernel}", megabytes(&world.control_plane));
         let attackers = attack.start(world.control_plane.address(), 16_384, 64);
-        // Longer than any deadline.
+        // The attack lasts longer than any timeout of the server.
         for second in (5..=30).step_by(5) {
             sleep(Duration::from_secs(5)).await;
             let open = counted(&world.control_plane, r#"keystile_connections{of="anonymous"}"#).await;
@@ -147,10 +147,10 @@ async fn at_the_caps_that_ship() {
 
 async fn withstood(attack: Attack) {
     let world = world().await;
-    // Every place that strangers can have, several times over.
+    // Several times as many clients as there are connections for them.
     let attackers = attack.start(world.control_plane.address(), 200, 5);
     eventually("the attack is on", async || {
-        // Each new one takes the place of another: they are more than there are places.
+        // New connections close older ones, because there are more clients than connections.
         let ended = r#"connections_closed_total{reason="crowded_out"}"#;
         ensure!(counted(&world.control_plane, ended).await? > 50.0, "{attackers:?}");
         anyhow::Ok(())
@@ -158,11 +158,11 @@ async fn withstood(attack: Attack) {
     .await;
     enforces(&world, &attackers).await;
     let open = counted(&world.control_plane, r#"keystile_connections{of="anonymous"}"#).await.unwrap();
-    assert!(open <= 25.0, "strangers have {open} connections");
+    assert!(open <= 25.0, "clients without a credential have {open} connections");
     assert!(counted(&world.control_plane, r#"keystile_connections{of="edges"}"#).await.unwrap() >= 1.0);
 }
 
-/// A hundred connections, a quarter of them for strangers.
+/// Starts a server with a hundred connections, a quarter of them for clients without a credential.
 async fn world() -> World {
     let settings = [
         ("KEYSTILE_SERVER__MAX_CONNECTIONS", "100"),
@@ -177,7 +177,7 @@ async fn world() -> World {
     World::start(Options { store: Store::Sqlite, settings, ..Options::default() }).await.unwrap()
 }
 
-/// The attack is on before, meanwhile and after: without places of its own the edge would not hear of it at all.
+/// Revokes and checks during the attack. Without reserved connections the edge would not get the revocations.
 async fn enforces(world: &World, attackers: &Attackers) {
     let control_plane = &world.control_plane;
     let (admin, mut workers) = eventually("a client gets through", async || world.admitted().await).await;
@@ -202,7 +202,7 @@ async fn admitted(workers: &mut [Connection], token: &str) {
     }
 }
 
-/// The value of a metric; 0 where it is not there yet.
+/// Returns the value of a metric, or 0 if it does not exist yet.
 async fn counted(control_plane: &ControlPlane, metric: &str) -> Result<f64> {
     let request = Request::get("/metrics").body(String::new())?;
     let text = client::send(control_plane.address(), request).await?.expect(200)?.text();
@@ -212,7 +212,7 @@ async fn counted(control_plane: &ControlPlane, metric: &str) -> Result<f64> {
 
 fn modest(control_plane: &ControlPlane) {
     let megabytes = megabytes(control_plane);
-    assert!(megabytes < MODEST, "the server takes {megabytes} MB");
+    assert!(megabytes < MODEST, "the server uses {megabytes} MB");
 }
 
 fn megabytes(control_plane: &ControlPlane) -> u64 {
@@ -222,19 +222,19 @@ fn megabytes(control_plane: &ControlPlane) -> u64 {
     resident.trim().trim_end_matches(" kB").parse::<u64>().unwrap() / 1024
 }
 
-/// Memory of all TCP sockets of this machine, both ends.
+/// Returns the memory of all TCP sockets of this machine.
 fn sockstat() -> String {
     let text = std::fs::read_to_string("/proc/net/sockstat").unwrap();
     text.lines().find(|line| line.starts_with("TCP:")).unwrap_or_default().to_owned()
 }
 
-/// Each wrong AuthKey takes ten requests of its address: the rate of two of them, with their bursts.
+/// Checks that the rate limited most sign-ins, because a wrong AuthKey counts as ten requests of its address.
 fn ensure_limited(attackers: &Attackers, refused: f64) {
     let answered = attackers.requests();
-    assert!(refused * 2.0 < answered as f64, "{refused} of {answered} sign-ins were looked at");
+    assert!(refused * 2.0 < answered as f64, "{refused} of {answered} sign-ins were checked instead of limited");
 }
 
 const ROUNDS: usize = 3;
 
-/// What a debug build takes without an attack is a tenth of it.
+/// The maximum memory in MB: ten times what a debug build uses without an attack.
 const MODEST: u64 = 400;

@@ -1,5 +1,5 @@
-//! An object that is missing, truncated or swapped, and a manifest that is replayed: the last good bundle holds until it
-//! is too old to be believed, and the next honest answer is taken.
+//! If an object is missing, truncated or swapped, or a manifest is replayed, an edge keeps its last good bundle until it
+//! is stale, and accepts the next honest response.
 
 use crate::scene::{Different, Scene};
 use harness::{Envoy, Fault, eventually};
@@ -26,8 +26,8 @@ async fn what_is_fetched_wrong_changes_nothing_and_is_told() {
         scene.revoke(&victim).await;
         eventually("the failure is counted", async || {
             let now = scene.envoy.metric("keystile_refresh_failed").await?;
-            anyhow::ensure!(now > failed, "{fault:?}: nothing failed");
-            // What is known holds, what is good stays good.
+            anyhow::ensure!(now > failed, "{fault:?}: no refresh failed");
+            // Known revocations stay in effect, and valid tokens stay valid.
             for worker in &mut scene.workers {
                 worker.get(&known).await?.expect(401)?;
                 worker.get(&scene.admin).await?.expect(200)?;
@@ -43,7 +43,7 @@ async fn what_is_fetched_wrong_changes_nothing_and_is_told() {
     }
 }
 
-/// A fault that does not end ends in refusal: nothing that was revoked meanwhile is admitted past the bound.
+/// During a permanent fault, the edge refuses all requests when its bundle is stale, including tokens revoked since.
 #[tokio::test]
 async fn no_revoked_credential_is_admitted_past_the_bound() {
     let settings =

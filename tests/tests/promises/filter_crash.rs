@@ -1,4 +1,4 @@
-//! A VM that traps comes back with its bundle, and never lets a request by meanwhile.
+//! A VM that traps restarts with its bundle, and admits no request unchecked.
 
 use harness::Forge;
 use harness::client::{bearer, without_credential};
@@ -21,7 +21,7 @@ async fn a_vm_that_traps_comes_back_with_its_bundle_and_never_opens_the_gate() {
     let mut workers = forge.workers().await;
     harness::Envoy::refusing(&mut workers, &revoked, 401, "revoked").await;
 
-    // From now on the bundle can come from shared data only.
+    // From now on shared data is the only source of the bundle.
     forge.fall_silent();
     for round in 0..ROUNDS {
         for worker in &mut workers {
@@ -34,7 +34,7 @@ async fn a_vm_that_traps_comes_back_with_its_bundle_and_never_opens_the_gate() {
     assert_eq!(reloaded.values().sum::<u64>(), 2 * ROUNDS, "VMs that trapped and came back");
 }
 
-/// Whichever VM fetches for the others: when it traps, what is published next still reaches every worker.
+/// When the VM that fetches for the others traps, the next version still reaches every worker.
 #[tokio::test]
 async fn what_is_published_after_a_trap_reaches_every_worker() {
     let folder = tempfile::TempDir::new().unwrap();
@@ -50,7 +50,7 @@ async fn what_is_published_after_a_trap_reaches_every_worker() {
     }
 }
 
-/// Watches every answer until the worker admits again.
+/// Checks every response until the worker admits again.
 async fn recovers(worker: &mut Connection, good: &str, revoked: &str) {
     eventually("the VM is back", async || {
         let refused = worker.get(revoked).await?.status;
@@ -73,12 +73,12 @@ pub(crate) fn trap(token: &str) -> Request<String> {
     request
 }
 
-/// The filter that ships, with one instruction before its request callback: so many headers are a trap.
+/// Returns the filter with an instruction before its request callback that traps at a number of headers.
 pub(crate) fn trapping(filter: &Path, folder: &Path) -> PathBuf {
     let mut module = Module::from_file(filter).unwrap();
     let export = module.exports.iter().find(|export| export.name == CALLBACK).expect(CALLBACK);
     let (export, ExportItem::Function(original)) = (export.id(), export.item) else {
-        panic!("{CALLBACK} is no function")
+        panic!("{CALLBACK} is not a function")
     };
     let mut wrapper = FunctionBuilder::new(&mut module.types, &[ValType::I32; 3], &[ValType::I32]);
     let [context, headers, end_of_stream] = [(); 3].map(|()| module.locals.add(ValType::I32));

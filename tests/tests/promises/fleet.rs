@@ -1,38 +1,37 @@
-//! The control plane hears which version every worker of a process enforces, and which of them lag; and no worker mixes
-//! what another has shared.
+//! An edge reports which version every worker of its process enforces, and no worker installs a mixture of two bundles.
 
 use crate::edge::{Edge, NOW_MS, configuration};
 use bundle::builder::ManifestFields;
 use harness::forge::{self, Served};
 use harness::host::{Faults, Host, HttpCall, Pairs, Shared, World};
 
-/// Two workers of one process: the leader asks, the other follows.
+/// Two workers of one process: the leader fetches, the other loads from shared data.
 #[test]
 fn is_told_of_every_worker_with_each_request() {
     let mut leader = Edge::with(configuration(), |_| ());
     let shared = leader.host.world().shared.clone();
     let mut world = World::new(configuration(), NOW_MS);
     world.shared = shared;
-    // Workers are told apart by the time of their start.
+    // The start time identifies a worker.
     world.now = leader.host.world().now + 1;
     let (mut follower, taken) = Host::start(world).unwrap();
     assert!(taken);
     follower.tick().unwrap();
 
-    // What the leader takes, it tells once the other has it too.
+    // The leader reports a version once the other worker has it too.
     let served = leader.next(|_| ());
     leader.host.serve_waiting(&served).unwrap();
-    assert_eq!(leader.asked(), None, "the other worker has not seen it yet");
+    assert_eq!(leader.asked(), None, "the other worker has not loaded it yet");
     follow(&mut leader, &mut follower, 25);
     assert_eq!(leader.asked().unwrap(), "version=2; workers=2; oldest=2; lagging=0");
 
-    // One that hangs does not keep the leader from asking.
+    // A worker that hangs does not stop the leader from fetching.
     let served = leader.next(|_| ());
     leader.host.serve_waiting(&served).unwrap();
     leader.tick_later(75);
     assert_eq!(leader.asked().unwrap(), "version=3; workers=2; oldest=2; lagging=1");
 
-    // One that is gone is forgotten.
+    // A worker that has ended is removed.
     for _ in 0..6 {
         leader.tick_later(1000);
     }
@@ -42,7 +41,8 @@ fn is_told_of_every_worker_with_each_request() {
     assert_eq!(leader.asked().unwrap(), "version=4; workers=1; oldest=4; lagging=0");
 }
 
-/// It waits for an object, stalls for longer than its lease, and comes back when another has shared something later.
+/// A leader stalls for longer than its lease while it waits for an object, and continues after another worker has shared a
+/// later version.
 #[test]
 fn a_leader_that_was_suspended_takes_what_another_shared_meanwhile() {
     let mut stalled = Edge::with(configuration(), |_| ());
@@ -52,7 +52,7 @@ fn a_leader_that_was_suspended_takes_what_another_shared_meanwhile() {
     let (second, third) = (stalled.next(|_| ()), stalled.next(|_| ()));
     let waiting = stalled.host.world().http_calls.pop().unwrap();
     stalled.host.answer(&waiting, 200, &second.manifest).unwrap();
-    assert!(!stalled.host.world().http_calls.is_empty(), "it waits for an object");
+    assert!(!stalled.host.world().http_calls.is_empty(), "the leader waits for an object");
 
     other.world().now += 2_000_000_000;
     other.serve(&third).unwrap();
@@ -62,13 +62,13 @@ fn a_leader_that_was_suspended_takes_what_another_shared_meanwhile() {
     stalled.host.serve_waiting(&second).unwrap();
     stalled.tick_later(25);
     assert!(enforces(&mut stalled.host, 3));
-    // Whoever starts now finds the later one, whole.
+    // A new worker loads the complete later version.
     let mut fresh = worker(&shared, now + 2);
     fresh.tick().unwrap();
     assert!(enforces(&mut fresh, 3), "{:?}", fresh.world().log);
 }
 
-/// What a leader finds in shared data is not what it holds: all of it is fetched and shared once more.
+/// If shared data does not contain the leader's bundle, the leader fetches and shares it again.
 #[test]
 fn what_was_not_shared_as_it_is_held_is_shared_again() {
     let mut leader = Edge::with(configuration(), |_| ());
@@ -87,14 +87,14 @@ fn what_was_not_shared_as_it_is_held_is_shared_again() {
     assert!(enforces(&mut follower, 2), "{:?}", leader.host.world().log);
 }
 
-/// The leader lost an object on the way to shared data, and is silent since. Whoever starts then fetches for itself,
-/// though every answer takes longer than a tick.
+/// The leader failed to write an object to shared data, and has stopped. A new worker fetches for itself, although every
+/// response takes longer than a tick.
 #[test]
 fn what_does_not_belong_together_is_fetched_by_whoever_finds_it() {
     let mut leader = Edge::with(configuration(), |_| ());
     let shared = leader.host.world().shared.clone();
     let (second, third) = (leader.next(|_| ()), leader.next(|_| ()));
-    // The lease, which it has anyway, and the first object; manifest and stamp arrive.
+    // The writes of the lease and of the first object fail; those of the manifest and the stamp succeed.
     let mut to_lose = 2;
     leader.host.world().faults = Faults::of(move |call| {
         let lost = call == "proxy_set_shared_data" && to_lose > 0;
@@ -108,7 +108,7 @@ fn what_does_not_belong_together_is_fetched_by_whoever_finds_it() {
         fresh.world().now += 25_000_000;
         fresh.tick().unwrap();
         if tick == 40 {
-            assert!(!enforces(&mut fresh, 2), "nothing was torn");
+            assert!(!enforces(&mut fresh, 2), "shared data was consistent");
         }
         waiting.extend(fresh.world().http_calls.drain(..).map(|call| (tick + 2, call)));
         while let Some(at) = waiting.iter().position(|(due, _)| *due <= tick) {
@@ -119,15 +119,15 @@ fn what_does_not_belong_together_is_fetched_by_whoever_finds_it() {
     assert!(enforces(&mut fresh, 3), "{:?}", fresh.world().log);
 }
 
-/// Shared data is anybody's with the same `vm_id`. Another filter keeps the lease, or overwrites what is shared, all the
-/// time: every worker hears of each version all the same, before what it holds is stale.
+/// Another filter with the same `vm_id` keeps the lease or overwrites shared data all the time. Every worker still gets
+/// each version before its bundle is stale.
 #[test]
 fn another_filter_with_our_shared_data_stops_no_fetching() {
     const GARBAGE: &[u8] = &[0xff; 48];
     type Hostile = fn(&Shared, u64);
     let cases: [(&str, Hostile); 6] = [
         ("keeps the lease", |shared, now| shared.overwrite("/lease", &foreign_lease(now))),
-        ("keeps the lease and says that it shares something new", |shared, now| {
+        ("keeps the lease and changes the stamp", |shared, now| {
             shared.overwrite("/lease", &foreign_lease(now));
             shared.overwrite("/stamp", &u128::from(now).to_be_bytes());
         }),
@@ -149,7 +149,7 @@ fn another_filter_with_our_shared_data_stops_no_fetching() {
         let mut first = Edge::with(configuration(), |_| ());
         let shared = first.host.world().shared.clone();
         let mut second = worker(&shared, first.host.world().now + 1);
-        // What both hold from now on lives for a minute, as in production.
+        // The next bundles have a lifetime of a minute, as in production.
         let mut served = first.next(minute);
         let mut version = 2;
         first.host.serve_waiting(&served).unwrap();
@@ -157,7 +157,7 @@ fn another_filter_with_our_shared_data_stops_no_fetching() {
         assert!(enforces(&mut first.host, 2) && enforces(&mut second, 2), "{what}");
         let mut calls = 0;
         for tick in 1..=5_000_u64 {
-            // The content signed anew every 5 s, as a change every minute.
+            // Re-sign the content every 5 s, with a change every minute.
             if tick % 200 == 0 {
                 if tick % 1_600 == 0 {
                     version += 1;
@@ -171,7 +171,7 @@ fn another_filter_with_our_shared_data_stops_no_fetching() {
                 hostile(&shared, now / 1_000_000);
                 host.tick().unwrap();
                 hostile(&shared, now / 1_000_000);
-                // A control plane that answers at once where there is something newer.
+                // The control plane answers at once if it has a newer version.
                 for call in std::mem::take(&mut host.world().http_calls) {
                     if knows(&call, &served) {
                         host.world().http_calls.push(call);
@@ -188,14 +188,14 @@ fn another_filter_with_our_shared_data_stops_no_fetching() {
         }
         assert!(enforces(&mut first.host, version), "{what}: {:?}", last_lines(&mut first.host));
         assert!(enforces(&mut second, version), "{what}: {:?}", last_lines(&mut second));
-        // 25 manifests in two minutes, for two workers, and no storm of requests for all of it again.
+        // Two workers fetch 25 manifests in two minutes, without repeated fetches of all objects.
         assert!(calls < 300, "{what}: {calls} calls");
         let lines = first.host.world().log.len() + second.world().log.len();
         assert!(lines < 100, "{what}: {lines} lines in the log");
     }
 }
 
-/// A worker that fetched for itself follows again once somebody shares.
+/// A worker that fetched for itself loads from shared data again once another worker shares.
 #[test]
 fn a_worker_that_fetched_for_itself_follows_again() {
     let mut first = Edge::with(configuration(), |_| ());
@@ -204,7 +204,7 @@ fn a_worker_that_fetched_for_itself_follows_again() {
     let served = first.next(minute);
     first.host.serve_waiting(&served).unwrap();
     second.tick().unwrap();
-    // The first is gone, its lease is kept alive by another filter.
+    // The first worker has stopped, and another filter keeps its lease.
     let mut alone = false;
     for _ in 0..1_600 {
         second.world().now += 25_000_000;
@@ -214,7 +214,7 @@ fn a_worker_that_fetched_for_itself_follows_again() {
         alone |= !second.world().http_calls.is_empty();
     }
     assert!(alone, "{:?}", last_lines(&mut second));
-    // That filter is gone, and the first is back and leads.
+    // The other filter has stopped, and the first worker leads again.
     let now = second.world().now;
     first.host.world().now = now;
     first.host.world().http_calls.clear();
@@ -239,10 +239,10 @@ fn a_worker_that_fetched_for_itself_follows_again() {
         second.tick().unwrap();
     }
     assert!(enforces(&mut second, 3), "{:?}", last_lines(&mut second));
-    assert!(second.world().http_calls.is_empty(), "it follows");
+    assert!(second.world().http_calls.is_empty(), "it loads from shared data");
 }
 
-/// Of somebody who is no worker of ours, for most of a second.
+/// Returns a lease of an unknown worker, for most of a second.
 fn foreign_lease(now_ms: u64) -> Vec<u8> {
     [666_u64.to_be_bytes(), (now_ms + 900).to_be_bytes()].concat()
 }
@@ -251,7 +251,7 @@ fn minute(draft: &mut ManifestFields<'_>) {
     draft.expires_at = draft.issued_at + 60_000;
 }
 
-/// Whether the call is for a manifest, by somebody who has this one.
+/// Returns true if the call requests a manifest newer than this one.
 fn knows(call: &HttpCall, served: &Served) -> bool {
     let is_manifest = call.headers.get(":path").is_some_and(|path| path.starts_with(b"/edge/v1/manifest"));
     is_manifest && call.headers.get("if-none-match") == Some(forge::etag(served).as_bytes())
@@ -261,7 +261,7 @@ fn last_lines(host: &mut Host) -> Vec<String> {
     host.world().log.iter().rev().take(12).rev().cloned().collect()
 }
 
-/// Another worker of the process with this shared data, started at this nanosecond.
+/// Starts another worker with this shared data, at this time in nanoseconds.
 fn worker(shared: &Shared, now: u64) -> Host {
     let mut world = World::new(configuration(), NOW_MS);
     world.shared = shared.clone();
@@ -276,7 +276,7 @@ fn enforces(host: &mut Host, version: u64) -> bool {
     last.is_some_and(|line| line.ends_with(&format!(" {version}")))
 }
 
-/// The host's status for an error of its own.
+/// The status of an internal error of the host.
 const LOST: u32 = 10;
 
 fn follow(leader: &mut Edge, follower: &mut Host, millis: u64) {
@@ -292,13 +292,13 @@ impl Edge {
         self.host.tick().unwrap();
     }
 
-    /// What the manifest request that waits for an answer says of the workers.
+    /// Returns the workers' status in the waiting manifest request.
     fn asked(&mut self) -> Option<String> {
         let asks = |call: &&HttpCall| {
             call.headers.get(":path").is_some_and(|path| path.starts_with(b"/edge/v1/manifest"))
         };
         let headers: &Pairs = &self.host.world().http_calls.iter().find(asks)?.headers;
-        let status = headers.get("x-keystile-edge-status").expect("every request tells");
+        let status = headers.get("x-keystile-edge-status").expect("every request has it");
         Some(String::from_utf8(status.to_vec()).unwrap())
     }
 }

@@ -1,5 +1,5 @@
-//! What a watermark refuses stays refused at a real edge, days and collections later: a token of another issuer that lives
-//! for a month, and an API key that was made with the key of a stolen edge, of which the store knows nothing.
+//! A real edge still refuses what a watermark covers after days and purges: a token of another issuer with a lifetime of a
+//! month, and an API key that was created with the key of a stolen edge and is not in the store.
 
 use harness::client::{bearer, send};
 use harness::{Envoy, Options, Store, World, eventually};
@@ -32,7 +32,7 @@ async fn days_later() {
     .await
     .unwrap();
     let (own, mut workers) = world.admitted().await.unwrap();
-    // Of the short form, which whoever steals an edge can make.
+    // A key of the short form, which the thief of an edge can create.
     let alice = format!("{}/alice", world.control_plane.root().operator_id);
     let rotated = world.control_plane.cli(["key", "rotate", "tag", "--short"]).unwrap();
     let generation = u8::try_from(rotated["generation"].as_u64().unwrap()).unwrap();
@@ -68,7 +68,7 @@ async fn days_later() {
     };
     eventually("the stolen edge's key is admitted", async || ask(200).await).await;
 
-    // Of the key alone first: it refuses the one and not the other.
+    // First a watermark of the key only: it refuses the API key and not the token.
     world.control_plane.cli(["revoke", "--signing-key", &kid, "--yes", "--wait"]).unwrap();
     assert_eq!(ask(401).await.unwrap().code(), "watermark");
     for worker in &mut workers {
@@ -78,7 +78,7 @@ async fn days_later() {
     Envoy::refusing(&mut workers, &month, 401, "watermark").await;
     Envoy::refusing(&mut workers, &own, 401, "watermark").await;
 
-    // As the rows would be ten days later; the server collects once a minute.
+    // Change the rows to their state ten days later. The server purges once a minute.
     world.control_plane.stop().unwrap();
     let aged = format!(
         "UPDATE watermarks SET instant = instant - {0}; UPDATE issued SET expires_at = 1 WHERE expires_at < {1}; \
@@ -90,7 +90,7 @@ async fn days_later() {
     world.control_plane.serve().await.unwrap();
     let deadline = Instant::now() + Duration::from_secs(100);
     while !world.control_plane.log().contains("purged expired rows") {
-        assert!(Instant::now() < deadline, "nothing was collected");
+        assert!(Instant::now() < deadline, "no row was purged");
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
     let late = world.control_plane.token().await.unwrap();

@@ -1,4 +1,4 @@
-//! Identity headers are cleared first, then set: what a client sends under those names never reaches the upstream.
+//! Identity headers are removed first, then set: headers of a client with those names never reach the upstream.
 
 use harness::Forge;
 use harness::client::{bearer, send, send_trailers};
@@ -8,7 +8,7 @@ use serde_json::json;
 
 #[tokio::test]
 async fn headers_that_a_client_forged_are_cleared() {
-    // As in an Envoy that lets underscores through, where the filter alone must cope.
+    // This Envoy permits underscores, so that only the filter can remove these headers.
     let forge = Forge::with(|settings| settings.headers_with_underscores_action = "ALLOW").await;
     let forged = [
         "x-keystile-subject",
@@ -37,7 +37,7 @@ async fn headers_that_a_client_forged_are_cleared() {
     assert!(!echo.to_string().contains("forged"), "{echo}");
     assert_eq!(echo["headers"]["x-keystile-subject"], json!(["OP0000000001"]));
     assert_eq!(echo["headers"]["x-keystileother"], json!(["kept"]));
-    // The token has no session, so neither has the upstream.
+    // The token has no session, so the upstream gets none.
     assert_eq!(echo["headers"].get("x-keystile-session"), None);
 }
 
@@ -52,7 +52,7 @@ async fn also_when_their_values_are_no_text() {
     assert_eq!(echo["headers"]["x-keystile-subject"], json!(["OP0000000001"]));
 }
 
-/// `Connection` names headers that end at the next hop (RFC 9110 section 7.6.1): one behind Envoy would drop ours.
+/// `Connection` names headers that the next hop removes (RFC 9110 section 7.6.1), including identity headers.
 #[tokio::test]
 async fn also_when_connection_names_them() {
     let forge = Forge::start().await;
@@ -64,7 +64,7 @@ async fn also_when_connection_names_them() {
     assert_eq!(echo["headers"].get("connection"), None, "{echo}");
 }
 
-/// A server may take trailers for headers, and HTTP/2 carries them through.
+/// A server may merge trailers into headers, and HTTP/2 forwards trailers.
 #[tokio::test]
 async fn also_when_they_come_as_trailers() {
     let forge = Forge::with(|settings| settings.http2_upstream = true).await;

@@ -1,4 +1,4 @@
-//! A manifest or object that is not the publisher's newest is refused, and the last good bundle kept.
+//! An edge refuses a manifest or object that is not the publisher's newest, and keeps the last good bundle.
 
 use bundle::ObjectKind;
 use bundle::builder::{Builder, BuiltBundle, ManifestFields};
@@ -8,7 +8,7 @@ use harness::{Connection, Envoy, eventually};
 use token::Fingerprint;
 use token::mint::SigningKey;
 
-/// An edge that revokes one token; each forgery would bring it back, or let a foreign key in.
+/// An edge with one revoked token. Each forgery would un-revoke it, or add a foreign key.
 struct Scene {
     forge: Forge,
     honest: BuiltBundle,
@@ -30,12 +30,12 @@ async fn a_manifest_that_is_not_the_publishers() {
     let by_stranger_under_our_delegation = scene.tempting();
     let stranger = std::mem::replace(&mut scene.forge.authority, own);
     scene.in_vain("signed by strangers", by_stranger).await;
-    scene.in_vain("signed by a stranger under our root's delegation", by_stranger_under_our_delegation).await;
+    scene.in_vain("signed by a stranger under the root key's delegation", by_stranger_under_our_delegation).await;
 
-    // The body still has our tail key's id.
+    // The body still has the ID of the real tail key.
     let body = tempting.manifest[..length - 64].to_vec();
     let under_false_name = Served { manifest: stranger.tail.sign_body(body), ..tempting.clone() };
-    scene.in_vain("signed by a stranger under our tail key's id", under_false_name).await;
+    scene.in_vain("signed by a stranger under the tail key's ID", under_false_name).await;
 
     for at in [0, 4, 12, 19, 20, 36, 38, 46, length - 70, length - 64, length - 32, length - 1] {
         let mut flipped = tempting.clone();
@@ -79,14 +79,14 @@ async fn a_manifest_of_another_time_or_place() {
     let cases: [(&str, Change<'_>); 8] = [
         ("an older version", &|draft| draft.version = version - 1),
         ("version 0", &|draft| draft.version = 0),
-        ("the version it has, issued before", &|draft| {
+        ("the same version, issued earlier", &|draft| {
             (draft.version, draft.issued_at) = (version, now - 600_000);
         }),
         ("another audience", &|draft| draft.delegation = &foreign[0]),
-        ("an audience that begins alike", &|draft| draft.delegation = &foreign[1]),
+        ("an audience with the same prefix", &|draft| draft.delegation = &foreign[1]),
         ("an earlier epoch", &|draft| draft.delegation = &earlier),
         ("expired", &|draft| (draft.issued_at, draft.expires_at) = (now - 120_000, now - 60_000)),
-        ("from tomorrow", &|draft| {
+        ("issued tomorrow", &|draft| {
             (draft.issued_at, draft.expires_at) = (now + 86_400_000, now + 90_000_000);
         }),
     ];
@@ -107,11 +107,11 @@ async fn a_manifest_of_another_time_or_place() {
 async fn objects_that_are_not_what_the_manifest_names() {
     let mut scene = Scene::set().await;
     let tempting = scene.tempting();
-    assert!(tempting.objects.len() > 1, "keys and revocations at least");
+    assert!(tempting.objects.len() > 1, "there are at least keys and revocations");
 
     let mut gone = tempting;
     gone.objects.clear();
-    scene.in_vain("not there", gone).await;
+    scene.in_vain("missing", gone).await;
 
     let mut swapped = scene.tempting();
     let rotated =
@@ -143,13 +143,12 @@ async fn objects_that_are_not_what_the_manifest_names() {
     scene.ends_well().await;
 }
 
-/// What the thief of a tail key could sign: under the checkpoint that the edge holds, or an older one, a tail that has
-/// lost the revocation.
+/// The thief of a tail key signs a tail without the revocation, under the checkpoint of the edge or an older one.
 #[tokio::test]
 async fn a_tail_that_takes_something_back() {
     let mut scene = Scene::set().await;
     let BuiltBundle { tail, .. } = &scene.honest;
-    assert!(!tail.is_empty(), "the revocation stands in the tail");
+    assert!(!tail.is_empty(), "the tail contains the revocation");
     let without = BuiltBundle { tail: Vec::new(), ..scene.honest.clone() };
     let shorter = scene.forge.sign(&without, |draft| draft.version += 1);
     scene.in_vain("a tail without the revocation", shorter).await;
@@ -158,10 +157,10 @@ async fn a_tail_that_takes_something_back() {
     let tempting = scene.tempting_content();
     let older = authority.checkpoint(&tempting, scene.forge.version - 1, now, |_| ());
     let older = authority.manifest(&tempting, &older, scene.forge.version + 1, now, |_| ());
-    scene.in_vain("a checkpoint of before", older).await;
+    scene.in_vain("an earlier checkpoint", older).await;
 
     let expired = under_a_checkpoint_of_yesterday(&scene, &tempting);
-    scene.in_vain("a checkpoint of yesterday", expired).await;
+    scene.in_vain("an expired checkpoint", expired).await;
     scene.ends_well().await;
 }
 
@@ -174,7 +173,7 @@ fn under_a_checkpoint_of_yesterday(scene: &Scene, content: &BuiltBundle) -> Serv
     forge.authority.manifest(content, &checkpoint, forge.version + 1, now, |_| ())
 }
 
-/// Before the first good bundle there is nothing to keep: 503, whatever the token.
+/// Before the first good bundle, every request gets 503.
 #[tokio::test]
 async fn nothing_is_admitted_before_the_first_good_one() {
     let scratch = harness::Scratch::new().unwrap();
@@ -193,7 +192,7 @@ impl Scene {
     async fn set() -> Self {
         let mut forge = Forge::start().await;
         let (good, revoked) = (forge.token(), forge.token());
-        // Above the versions that the cases go back to.
+        // The version is above those that the cases use.
         forge.version = 100;
         forge.content.revoke(101, Fingerprint::of(revoked.as_bytes())).unwrap();
         forge.publish();
@@ -204,8 +203,8 @@ impl Scene {
         Self { forge, honest, workers, good, revoked, foreign }
     }
 
-    /// What an edge must not take from a forger: nothing of before revoked, and another key. Different at each call,
-    /// so that an edge that believes the manifest has objects to fetch.
+    /// Returns content that an edge must not accept from a forger: without the revocation, and with another key. It differs
+    /// at each call, so that an edge that accepts the manifest must fetch objects.
     fn tempting_content(&self) -> BuiltBundle {
         let mut content = Builder::default();
         let fresh = SigningKey::ed25519(&self.forge.claims().jti, &[78; 32]).unwrap();
@@ -216,12 +215,12 @@ impl Scene {
         content.build().unwrap()
     }
 
-    /// The same under an honest manifest of the next version, to be spoilt.
+    /// Returns the same with an honest manifest of the next version, which the cases corrupt.
     fn tempting(&self) -> Served {
         self.forge.sign(&self.tempting_content(), |draft| draft.version += 1)
     }
 
-    /// The edge refuses this, and goes on as before; then hears from the publisher again.
+    /// Checks that the edge refuses a forgery, keeps its bundle, and sends the next request.
     async fn in_vain(&mut self, what: &str, forged: Served) {
         eprintln!("{what}");
         self.forge.serve_taken(self.forge.sign(&self.honest, |_| ())).await;
@@ -235,13 +234,13 @@ impl Scene {
         }
     }
 
-    /// After all this the edge still listens: what tempted in vain is taken from the publisher.
+    /// Checks that the edge accepts the same content from the publisher afterwards.
     async fn ends_well(mut self) {
         self.forge.serve_taken(self.tempting()).await;
         let foreign = self.foreign.mint(&self.forge.claims());
         for worker in &mut self.workers {
             for token in [&*self.revoked, foreign.expose()] {
-                eventually("the worker takes it", async || worker.get(token).await?.expect(200)).await;
+                eventually("the worker admits the token", async || worker.get(token).await?.expect(200)).await;
             }
         }
     }

@@ -1,5 +1,5 @@
-//! What the thief of a tail key can say of how long it is fresh, an edge does not believe: it fails shut when its own
-//! limit ends, and an honest control plane with another tail key opens it again.
+//! An edge limits how long a manifest is fresh, even if the thief of a tail key signs a longer lifetime: it refuses all
+//! requests after its own limit, until it gets a manifest of a new tail key.
 
 use crate::scene::{Different, Scene};
 use bundle::builder::{ManifestFields, TailKey};
@@ -20,7 +20,7 @@ async fn an_edge_that_was_given_one_forged_manifest_fails_shut_on_time() {
     .await;
     let (admin, victim) = (scene.admin.clone(), scene.token().await);
     scene.admitted(&victim).await;
-    // All that was ever published, for ten years, under a version above all that will be.
+    // The thief signs the published content for ten years, under a version above all later ones.
     let keys = scene.control_plane.data().join("keys");
     let root: PublicKey = scene.control_plane.root().root_key.parse().unwrap();
     let last = scene.proxy.seen().last_manifest;
@@ -38,7 +38,7 @@ async fn an_edge_that_was_given_one_forged_manifest_fails_shut_on_time() {
     let forged = tail_key(&keys.join("tail.jwk")).sign(&draft).unwrap();
     scene.proxy.set(Fault::Injected(forged.into()));
     scene.told(&format!("enforcing bundle version {STOLEN}")).await;
-    // Nothing that is revoked from now on arrives, and in the end nobody is let in.
+    // Later revocations do not arrive, and finally all requests are refused.
     scene.revoke(&victim).await;
     for token in [&victim, &admin] {
         Envoy::refusing(&mut scene.workers, token, 503, "bundle_stale").await;
@@ -46,7 +46,7 @@ async fn an_edge_that_was_given_one_forged_manifest_fails_shut_on_time() {
     for told in ["by `max_manifest_lifetime_seconds`", "all requests are refused", "manifest_not_renewed"] {
         scene.told(told).await;
     }
-    // Another tail key, under the next epoch.
+    // A new tail key in the next epoch.
     scene.control_plane.cli(["authority", "rotate", "tail"]).unwrap();
     scene.refused(&victim).await;
     scene.admitted(&admin).await;

@@ -1,4 +1,4 @@
-//! Nothing a client sends can crash the filter or get in.
+//! No request can crash the filter or bypass it.
 
 use harness::client::{bearer, send as send_once, without_credential};
 use harness::{Connection, Forge, eventually};
@@ -10,13 +10,13 @@ async fn neither_crash_the_filter_nor_get_in() {
     let forge = Forge::with(|settings| settings.max_headers_count = 10_000).await;
     let token = forge.token();
     for mut worker in forge.workers().await {
-        // A hostile header beside a valid token is the upstream's business; more headers than the filter could hand
-        // on are refused before anything else.
+        // A hostile header beside a valid token reaches the upstream. More headers than the filter can forward
+        // are refused before any other check.
         for (base, usual) in [(without_credential(), 401), (bearer(&token), 200)] {
             for (name, request) in hostile(base) {
                 let expected = if request.headers().len() > 1000 { 431 } else { usual };
                 let status = send(&forge, &mut worker, name, request).await;
-                assert_eq!(status, expected, "{name}, where {usual} is usual");
+                assert_eq!(status, expected, "{name}, instead of {usual}");
             }
         }
         for value in hostile_values() {
@@ -32,7 +32,7 @@ async fn neither_crash_the_filter_nor_get_in() {
     }
 }
 
-/// Sends it, and then a good request on the same worker: at once, so a VM that had to come back would show.
+/// Sends a request, and then a valid one to the same worker at once, which would fail if the VM had to restart.
 async fn send(forge: &Forge, worker: &mut Connection, name: &str, request: Request<String>) -> u16 {
     let response = worker.send(request).await.unwrap_or_else(|error| panic!("{name}: {error:#}"));
     let after = worker.get(&forge.token()).await.unwrap();
@@ -74,7 +74,7 @@ fn hostile_values() -> Vec<Vec<u8>> {
     ]
 }
 
-/// Envoy takes 1,024 headers back from a filter, and drops all of a request that has more.
+/// Envoy accepts 1,024 headers from a filter, and drops all headers of a request with more.
 #[tokio::test]
 async fn leave_room_for_claims() {
     let forge = Forge::with(|settings| {
@@ -84,7 +84,7 @@ async fn leave_room_for_claims() {
         settings.plugin_configuration["identity"] = serde_json::json!({ "claims": claims });
     })
     .await;
-    // The upstream itself takes no more than 100, and says so: it was asked.
+    // The upstream accepts 100 headers. Its error shows that the request reached it.
     for (more, told) in [(950, "431 via_upstream"), (980, "431 keystile_headers_too_many")] {
         let mut request = bearer(&forge.token());
         for number in 0..more {
@@ -93,7 +93,7 @@ async fn leave_room_for_claims() {
         }
         send_once(forge.envoy.address(), request).await.unwrap().expect(431).unwrap();
         eventually(told, async || {
-            anyhow::ensure!(forge.envoy.log().contains(told), "the access log does not say it");
+            anyhow::ensure!(forge.envoy.log().contains(told), "the access log does not contain it");
             Ok(())
         })
         .await;

@@ -1,4 +1,4 @@
-//! A proxy before the control plane that is less patient than the long poll makes no fleet stale, however quiet it is.
+//! A proxy whose timeout is shorter than the long poll does not make an idle fleet stale.
 
 use crate::scene::{Different, Scene};
 use bundle::{Manifest, PublicKey};
@@ -23,11 +23,11 @@ async fn an_idle_edge_stays_fresh_behind_a_proxy_with_a_time_limit() {
             .unwrap()
             .issued_at()
     };
-    // Before anything is changed: the proxies that came in between are there from the start of a connection.
+    // The fault applies to new connections.
     for limit in [Duration::from_millis(2_500), Duration::from_millis(500)] {
         scene.proxy.set(Fault::Impatient(limit));
         let before = scene.proxy.seen().timed_out;
-        // Nobody revokes anything. Four lifetimes later, by what is published, it is as fresh as ever.
+        // Without any revocation, the bundle is still fresh after four lifetimes.
         let end = issued_at(&scene) + 32_000;
         while issued_at(&scene) < end {
             for worker in &mut scene.workers {
@@ -37,16 +37,16 @@ async fn an_idle_edge_stays_fresh_behind_a_proxy_with_a_time_limit() {
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
         let timed_out = scene.proxy.seen().timed_out - before;
-        assert!(timed_out <= 4, "{limit:?}: {timed_out} requests were cut");
+        assert!(timed_out <= 4, "{limit:?}: {timed_out} requests timed out");
     }
-    assert!(scene.proxy.seen().timed_out > 0, "the proxy was patient");
+    assert!(scene.proxy.seen().timed_out > 0, "no request timed out");
     scene.told("no response from the control plane; a proxy responded with status 504").await;
-    // And a revocation arrives.
+    // A revocation still arrives.
     let victim = scene.token().await;
     scene.admitted(&victim).await;
     scene.revoke(&victim).await;
     scene.refused(&victim).await;
-    eventually("the control plane hears of it", async || {
+    eventually("the control plane gets the report", async || {
         let edges = scene.control_plane.cli(["edge", "list"])?;
         anyhow::ensure!(edges.to_string().contains("edge"), "{edges}");
         Ok(())
@@ -54,7 +54,7 @@ async fn an_idle_edge_stays_fresh_behind_a_proxy_with_a_time_limit() {
     .await;
 }
 
-/// What the log says, so that operators need not guess who answered.
+/// The log reports whether the control plane or a proxy responded.
 #[tokio::test]
 async fn the_log_says_who_answered_what() {
     let mut scene = Scene::set(Different::default()).await;

@@ -1,5 +1,5 @@
-//! Tokens of another issuer are verified with keys that the control plane fetched: while the issuer's server is down, even
-//! over a restart of the control plane, nothing changes at the edge.
+//! Edges verify tokens of another issuer with keys that the control plane fetched. A failure of the issuer's server does
+//! not affect edges, even if the control plane restarts.
 
 use harness::{Connection, Envoy, Options, World, eventually};
 use serde_json::json;
@@ -39,19 +39,18 @@ async fn an_outage_of_the_issuer_changes_nothing_at_the_edge() {
     world.control_plane.kill().unwrap();
     world.control_plane.serve().await.unwrap();
     let listed = |world: &World| world.control_plane.cli(["issuer", "list"]).unwrap();
-    eventually("the failure is told", async || match listed(&world)[0]["error"].as_str() {
+    eventually("the failure is reported", async || match listed(&world)[0]["error"].as_str() {
         Some("no connection") => Ok(()),
         error => anyhow::bail!("{error:?}"),
     })
     .await;
-    // The edges have taken what the restarted control plane publishes.
+    // The edges have the bundle of the restarted control plane.
     let late = world.control_plane.token().await.unwrap();
     world.control_plane.revoke(&own, json!({ "token": late })).await.unwrap();
     Envoy::refusing(&mut workers, &late, 401, "revoked").await;
     admitted(&mut workers, &[&own, &token, &issued(&first, "bob")]).await;
 
-    // Back, with another key, which the control plane finds by itself: what it signs is admitted, and what the old one
-    // signed no more.
+    // The server is back with another key. The control plane fetches it, and edges admit only tokens of the new key.
     let _idp = Idp::start(idp.address, &[&second]).await;
     world.envoy.admitting(&issued(&second, "alice")).await.unwrap();
     Envoy::refusing(&mut workers, &token, 401, "token_key_unknown").await;
@@ -79,7 +78,7 @@ fn issued(key: &SigningKey, subject: &str) -> String {
     key.sign(&header.to_string(), claims.to_string().as_bytes()).expose().to_owned()
 }
 
-/// A server that has a key set, and nothing else.
+/// A server that only serves a key set.
 pub(crate) struct Idp {
     address: SocketAddr,
     task: JoinHandle<()>,

@@ -1,4 +1,4 @@
-//! What was acknowledged survives `kill -9` of the control plane in the middle of writes.
+//! Acknowledged changes survive a `kill -9` of the control plane during writes.
 
 use harness::{Envoy, Options, Store, World};
 use hyper::Method;
@@ -27,13 +27,13 @@ async fn nothing_is_lost(store: Store) {
     let mut auth_keys = BTreeSet::new();
     let mut revoked = Vec::new();
     for round in 0..ROUNDS {
-        // Tokens to revoke, made before, so that revoking is all that happens at the time.
+        // Issue the tokens first, so that only revocations run during the kill.
         let mut victims = Vec::new();
         for _ in 0..VICTIMS {
             victims.push(world.control_plane.token().await.unwrap());
         }
         let acknowledged = write_until_killed(&mut world, &admin, victims).await;
-        assert!(acknowledged.any_of_both(), "round {round}: nothing was acknowledged before the kill");
+        assert!(acknowledged.any_of_both(), "round {round}: no change was acknowledged before the kill");
         auth_keys.extend(acknowledged.auth_keys);
         revoked.extend(acknowledged.revoked);
 
@@ -61,7 +61,7 @@ impl Acknowledged {
     }
 }
 
-/// Several writers at once, none of which waits for another, until the server is gone.
+/// Runs several independent writers until the server has ended.
 async fn write_until_killed(world: &mut World, admin: &str, victims: Vec<String>) -> Acknowledged {
     let address = world.control_plane.address();
     let path = format!("/v1/operators/{}/auth_keys", world.control_plane.root().operator_id);
@@ -94,7 +94,7 @@ async fn write_until_killed(world: &mut World, admin: &str, victims: Vec<String>
         });
     }
     start.wait().await;
-    // Until some of each is through, and then in the middle of the rest.
+    // Kill the server after some of each are acknowledged, while the others are in progress.
     harness::eventually("some writes are acknowledged", async || {
         if acknowledged.lock().await.any_of_both() { Ok(()) } else { Err("none") }
     })
@@ -105,7 +105,7 @@ async fn write_until_killed(world: &mut World, admin: &str, victims: Vec<String>
     std::mem::take(&mut *acknowledged.lock().await)
 }
 
-/// None once the server is gone.
+/// Returns `None` if the server has ended.
 async fn post(
     address: std::net::SocketAddr,
     path: &str,

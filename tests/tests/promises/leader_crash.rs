@@ -1,4 +1,4 @@
-//! The worker that fetches for all crashes in the middle of it, and what it was fetching reaches every worker.
+//! If the worker that fetches crashes during a fetch, the version still reaches every worker.
 
 use crate::filter_crash::{trap, trapping};
 use crate::scene::{Different, Scene};
@@ -9,14 +9,14 @@ async fn a_leader_that_crashes_in_the_middle_of_a_fetch_is_succeeded() {
     let folder = tempfile::TempDir::new().unwrap();
     let wasm = trapping(&tools::wasm().unwrap(), folder.path());
     let mut scene = Scene::set(Different { wasm: Some(wasm), ..Different::default() }).await;
-    // Whichever leads: it is one of the two.
+    // Either worker may be the leader.
     for crashing in [0, 1] {
         let victim = scene.token().await;
         scene.admitted(&victim).await;
         let before = scene.proxy.seen().objects;
         scene.proxy.set(Fault::Held);
         scene.revoke(&victim).await;
-        eventually("an object is asked for", async || {
+        eventually("an object is requested", async || {
             anyhow::ensure!(scene.proxy.seen().objects > before, "none");
             Ok(())
         })

@@ -1,4 +1,4 @@
-//! The promises, each held against the real Envoy with the filter that ships; one file per promise.
+//! End-to-end tests of the filter that ships, in the real Envoy. Each file tests one promise.
 
 mod access_log;
 mod admits;

@@ -1,4 +1,4 @@
-//! RSA and ECDSA are verified by the host where it can, else here; what is refused does not depend on it.
+//! The host verifies RSA and ECDSA if it can, otherwise the filter does. The decisions are the same.
 
 use crate::edge::{Edge, configuration, request};
 use harness::forge::{Forge, claims, now_ms};
@@ -30,7 +30,7 @@ async fn count_by_envoys_own_code() {
             assert_eq!(bad.code(), "token_signature_invalid");
         }
     }
-    // Envoy's code reads numbers, and would take the first two for the good one.
+    // Envoy parses the numbers, and would accept the first two spellings.
     for other in [padded(&es256, &[0], &[0]), padded(&es256, &[0; 2], &[0; 2]), padded(&es256, &[], &[0])] {
         for worker in &mut workers {
             let bad = worker.send(client::bearer(&other)).await.unwrap().expect(401).unwrap();
@@ -44,14 +44,15 @@ fn are_verified_here_where_the_host_does_not_say() {
     let yes = || Ok(vec![0x08, 0x01]);
     let no = || Ok([b"\x12\x03", b"bad".as_slice()].concat());
     type Answer = fn() -> Result<Vec<u8>, u32>;
-    // What the host says, whether a good and a bad signature count then, and how often it is asked about four.
+    // The response of the host, whether a valid and an invalid signature are then accepted, and the number of calls for
+    // four tokens.
     let cases: [(&str, Answer, bool, bool, u32); 8] = [
         ("yes", yes, true, true, 4),
         ("no", no, false, false, 4),
         ("nothing", || Ok(Vec::new()), true, false, 4),
-        ("yes and more", || Ok(vec![0x08, 0x01, 0x12, 0x00]), true, false, 4),
+        ("yes and a second field", || Ok(vec![0x08, 0x01, 0x12, 0x00]), true, false, 4),
         ("no such number", || Ok(vec![0x08, 0x02]), true, false, 4),
-        ("a key it cannot read", || Err(2), true, false, 4),
+        ("a key it cannot parse", || Err(2), true, false, 4),
         ("no such function", || Err(1), true, false, 1),
         ("no such call", || Err(UNIMPLEMENTED), true, false, 1),
     ];
@@ -93,7 +94,7 @@ fn es256_signing_key() -> SigningKey {
 
 fn es256_key() -> VerifyingKey {
     let point = es256_signing_key().verifying_key().to_sec1_point(false);
-    // Behind the byte that says that both coordinates follow.
+    // The coordinates follow the byte of the uncompressed form.
     VerifyingKey::own("ec", Algorithm::Es256, &point.as_bytes()[1..]).unwrap()
 }
 
@@ -102,7 +103,7 @@ fn rs256_key() -> VerifyingKey {
     VerifyingKey::own("rsa", Algorithm::Rs256, &[&[0, 1, 0, 1], modulus.as_slice()].concat()).unwrap()
 }
 
-/// With another bit in the middle of its signature.
+/// Flips a bit of the signature.
 fn spoilt(token: &str) -> String {
     let (signed, signature) = token.rsplit_once('.').unwrap();
     let mut signature = base64url::decode(signature.as_bytes()).unwrap();
@@ -111,7 +112,7 @@ fn spoilt(token: &str) -> String {
     [signed, &base64url::encode(&signature)].join(".")
 }
 
-/// With this in front of both numbers of its signature.
+/// Prepends bytes to both numbers of the signature.
 fn padded(token: &str, before_r: &[u8], before_s: &[u8]) -> String {
     let (signed, signature) = token.rsplit_once('.').unwrap();
     let signature = base64url::decode(signature.as_bytes()).unwrap();
@@ -119,7 +120,7 @@ fn padded(token: &str, before_r: &[u8], before_s: &[u8]) -> String {
     [signed, &base64url::encode(&[before_r, r, before_s, s].concat())].join(".")
 }
 
-/// Issued in 2023, good until 2100; nobody has the private key any more.
+/// A token from 2023 that is valid until 2100. Its private key no longer exists.
 pub(crate) const RS256: &str = "eyJhbGciOiJSUzI1NiIsImtpZCI6InJzYSIsInR5cCI6IkpXVCJ9.eyJpc3MiOiJodHRwczovL2tleXN0aWxlLnRlc3QiLCJzdWIiOiJPUDAwMDAwMDAwMDEiLCJhdWQiOlsiYXBpIl0sImlhdCI6MTcwMDAwMDAwMCwiZXhwIjo0MTAyNDQ0ODAwLCJqdGkiOiIwMDAwMDAwMDAwMDAwMDAwMDAwMDAwMDAwMDAwMDAwMSIsIm9wZXJhdG9yIjp7Im9wZXJhdG9ySWQiOiJPUDAwMDAwMDAwMDEifX0.fDehkrd_5COxOFHv9PdiVk6kcjqzX9FfZA12UnrJoQzIKkWLlecBltiKhMrat48N6rESslG2ewzr6T45b5gPFoarnUoiSJa6sIMxeHxsguVQrBf3TFNdUCNBufar8ZReH1kjPQQZ11oqodxAZuQnUgLsz39n1XDfOjBE6AlhpURYBe3RyBQpUqrlJ4xJBK9VOWxvps3i4YXeH0y3KVLu9TCM1B8yHvF-DboXqoaFf6ppUJJQqSgI37KTGUh497A9bgeU06JEnrJ0gtZ_SwM0NIDsuIKfP7F4EIYQD-ComE6xtnK4fipZ4g0hLlmu6FjG1XZspEU4eCpvDJQU_dZWoA";
 
 const RS256_MODULUS: &str = "wfDlh_6YDs7upbJR4qXnR2CPnS1D50jRkZFnWDkWGLjtJSghBihXMULjWsXakQkyVplcT9pRamqoSqWYMk09Wl9iinOuuIsTeFLeCEgaGFVU6kiczgrG0nw4vKvXQ1akNXS24P0SmdotzACDAUB85_BYgtSDQ66QyVFhn7BfKbXUcT--E4rE2XpvGDnraHqsPfC4tALQzOPna_Xw03hu98qYqZf0zlMprwtzmx9xdaWvivTmLEb1EiO8C1OS68ub3atvdhxNQ0ADwMuHDejZl7FVDDHveE_N6wCfwTsaIAHDJ6b7We5WzpJb62CeK6EapktRj6xErko2Dluu-M45Aw";

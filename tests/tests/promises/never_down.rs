@@ -1,4 +1,4 @@
-//! Whatever clients send, hosts answer, or the network brings: no trap, and nothing passes that should not. The cases
+//! No input of clients, hosts or the network makes the filter trap, or admit a request that it should refuse. The cases
 //! in which the SDK panics are in sdk_traps.rs.
 
 use crate::edge::{Edge, NOW_MS, configuration, plain, request};
@@ -56,7 +56,7 @@ fn by_a_host_that_fails_at_configuration() {
     }
 }
 
-/// Neither the time nor a call: a tick ends all the same, after one attempt.
+/// If the clock and HTTP calls fail, a tick ends after one attempt.
 #[test]
 fn by_a_host_that_knows_no_time_and_makes_no_calls() {
     let mut edge = Edge::start();
@@ -66,7 +66,7 @@ fn by_a_host_that_knows_no_time_and_makes_no_calls() {
     edge.host.world().now += 60_000_000_000;
     edge.host.world().counts.clear();
     let mut asked = false;
-    // The tick itself still learns the time, else it would do nothing.
+    // The clock fails only after the call, because a tick without the time does nothing.
     edge.host.world().faults = Faults::of(move |call| match call {
         "proxy_http_call" => {
             asked = true;
@@ -79,7 +79,7 @@ fn by_a_host_that_knows_no_time_and_makes_no_calls() {
     assert_eq!(edge.host.world().counts["proxy_http_call"], 1);
 }
 
-/// Any bytes at all, which no codec would let through.
+/// Headers of random bytes, which no codec would permit.
 #[test]
 fn by_a_hundred_thousand_requests_of_random_bytes() {
     let mut edge = Edge::start();
@@ -97,7 +97,7 @@ fn by_a_hundred_thousand_requests_of_random_bytes() {
         }
         match edge.host.request(&headers).unwrap() {
             Outcome::Answered(response) if response.status < 500 => {}
-            // Names that are no text do not come out of a codec.
+            // Codecs permit no names that are not text.
             Outcome::Answered(response) if response.details == "keystile_host_error" => {
                 assert!(headers.0.iter().any(|(name, _)| std::str::from_utf8(name).is_err()));
             }
@@ -107,7 +107,7 @@ fn by_a_hundred_thousand_requests_of_random_bytes() {
     edge.ask(&request(&token)).unwrap();
 }
 
-/// A filter in front of this one may hold a request for a while: others come and go meanwhile.
+/// A filter in front of Keystile may delay a request, so that other requests start and end in between.
 #[test]
 fn by_requests_that_overtake_each_other() {
     let mut edge = Edge::start();
@@ -143,7 +143,7 @@ async fn by_requests_that_overtake_each_other_in_envoy() {
 /// Every byte that HTTP/1.1 can carry in a value, through the real Envoy.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn by_a_hundred_thousand_random_requests_through_envoy() {
-    // Envoy would hang up on them itself.
+    // Envoy closes the connection for these itself.
     let forge = Forge::with(|settings| settings.headers_with_underscores_action = "ALLOW").await;
     let address = forge.envoy.address();
     let clients = (0..8).map(|number| {
@@ -183,7 +183,7 @@ async fn by_a_hundred_thousand_random_requests_through_envoy() {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 128, ..ProptestConfig::default() })]
 
-    /// One host that fails here and there, in whatever way, while it is asked, told and left alone.
+    /// A host with random failures, during requests, responses and ticks.
     #[test]
     fn by_any_sequence_of_events(
         events in vec(event(), 1..40),
@@ -241,7 +241,7 @@ proptest! {
         host.tick().unwrap();
     }
 
-    /// What is not as it was signed changes nothing.
+    /// A bundle whose bytes differ from the signed ones has no effect.
     #[test]
     fn by_any_bundle(
         object in any::<prop::sample::Index>(),
@@ -297,7 +297,7 @@ fn pairs() -> impl Strategy<Value = Vec<(Vec<u8>, Vec<u8>)>> {
     vec((name, vec(any::<u8>(), 0..100)), 0..12)
 }
 
-/// Nothing is left of what the client said of itself.
+/// Checks that no header of the client about its identity remains.
 fn cleared(headers: &Pairs) {
     assert_eq!(headers.get("x-keystile-subject"), Some(b"OP0000000001".as_slice()));
     assert_eq!(headers.get("x-keystile-operator"), Some(b"OP0000000001".as_slice()));
@@ -305,10 +305,10 @@ fn cleared(headers: &Pairs) {
 }
 
 impl Edge {
-    /// Hands the filter the next version, of which it may hear or not.
+    /// Serves the next version to the filter, which may fail to fetch it.
     fn publish_unheard(&mut self) {
         let served = self.next(|_| ());
-        // The host may not even let it ask.
+        // The host may refuse the HTTP call.
         let _ = self.host.serve(&served);
     }
 
@@ -328,7 +328,7 @@ impl Edge {
     }
 }
 
-/// SplitMix64: enough for bytes that nobody chose, the same at every run.
+/// SplitMix64: pseudo-random bytes that are the same at every run.
 struct Random(u64);
 
 impl Random {
@@ -356,7 +356,7 @@ impl Random {
         (0..self.below(most + 1)).map(|_| self.byte()).collect()
     }
 
-    /// Anything, or a credential with one byte changed, with and without a scheme.
+    /// Generates any bytes, or a credential with one byte changed, with and without a scheme.
     fn value(&mut self, token: &str) -> Vec<u8> {
         let mut value = match self.below(3) {
             0 => self.bytes(200),

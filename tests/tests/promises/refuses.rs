@@ -1,4 +1,4 @@
-//! Whatever is not exactly a valid credential is refused, with its stable code, and never reaches the upstream.
+//! Everything except a valid credential is refused with its stable code, and never reaches the upstream.
 
 use harness::Forge;
 use harness::client::{bearer, send, send_http2, without_credential};
@@ -80,7 +80,7 @@ async fn signatures_that_are_not_the_keys() {
         ("first bit of R", flipped(0)),
         ("first bit of s", flipped(32)),
         ("of another payload", other_payload),
-        ("s + L, which a lax check takes for s", with(&plus_order(&signature))),
+        ("s + L, which a lax check accepts as s", with(&plus_order(&signature))),
         ("all zero", with(&[0; 64])),
     ];
     for (name, token) in cases {
@@ -98,13 +98,13 @@ async fn an_algorithm_or_key_that_the_token_chose() {
     let forge = Forge::start().await;
     let payload = serde_json::to_vec(&forge.claims()).unwrap();
     let public = forge.signing.verifying_key().public_bytes().unwrap();
-    // The classic: the public key as the secret of HS256 (RFC 8725 section 2.1).
+    // The public key as the secret of HS256 (RFC 8725 section 2.1).
     let confused = SigningKey::hs256("key-1", &public[..]).unwrap();
     let unsigned =
         |header: &str| format!("{}.{}.", base64url::encode(header.as_bytes()), base64url::encode(&payload));
     let signed = |header: &str| forge.signing.sign(header, &payload).expose().to_owned();
     let mismatch = &["token_algorithm_mismatch"][..];
-    // What the token asks for is not supported, or its header is not one: refused as what it is, before any key.
+    // An unsupported algorithm or an invalid header is refused before any key is used.
     let unsupported = &["token_algorithm_mismatch", "token_malformed"][..];
     let unknown = &["token_key_unknown"][..];
     let cases = [
@@ -139,7 +139,7 @@ async fn every_other_spelling_of_a_valid_token() {
     case("padded header", format!("{header}=.{payload}.{signature}"));
     case("padded payload", format!("{header}.{payload}=.{signature}"));
     case("padded signature", format!("{header}.{payload}.{signature}=="));
-    case("line end within", format!("{header}.{payload}\t.{signature}"));
+    case("tab within", format!("{header}.{payload}\t.{signature}"));
     case("space within", format!("{header}. {payload}.{signature}"));
     case("another segment", format!("{token}.{signature}"));
     case("another, empty segment", format!("{token}."));
@@ -148,7 +148,7 @@ async fn every_other_spelling_of_a_valid_token() {
     case("percent-encoded dot", format!("{header}%2E{payload}.{signature}"));
     case("in quotes", format!("\"{token}\""));
     case("with a comma", format!("{token},"));
-    // 64 bytes are 86 characters and 4 bits to spare: 15 other last characters decode to the same bytes laxly.
+    // 64 bytes are 86 characters with 4 unused bits: a lax decoder accepts 15 other last characters.
     let (most, last) = signature.split_at(signature.len() - 1);
     let bits = ALPHABET.find(last).unwrap();
     for stray in 1..16 {
@@ -205,7 +205,7 @@ async fn with_an_answer_that_clients_understand() {
     assert!(challenge.contains(r#"error="invalid_token""#), "{challenge}");
 }
 
-/// The code also names the counter, and the log never has the credential.
+/// The code is also the name of the counter, and the log never contains the credential.
 #[tokio::test]
 async fn and_counts_it_by_its_code() {
     let forge = Forge::start().await;
@@ -228,7 +228,7 @@ async fn assert_token_refused(forge: &Forge, name: &str, token: &str, code: &str
 
 fn assert_refused(name: &str, response: &Response, codes: &[&str]) {
     let (status, code) = (response.status, response.code());
-    // A good credential that is for something else, as in Envoy's `jwt_authn`.
+    // A valid credential that is not sufficient, as in Envoy's `jwt_authn`.
     let expected = if code == "token_audience_mismatch" { 403 } else { 401 };
     assert!(status == expected && codes.contains(&&*code), "{name}: {status} `{code}` instead of {codes:?}");
     let challenge = response.headers.get("www-authenticate").map(HeaderValue::as_bytes);
@@ -259,10 +259,10 @@ const ORDER: [u8; 32] = [
 ];
 const ALPHABET: &str = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
 
-/// Given the time, too.
+/// Changes claims, given the time.
 type Spoil = fn(&mut Claims, u64);
 
-/// HTTP/2 carries any method, and an upstream may take `delete` for `DELETE`.
+/// HTTP/2 permits any method, and an upstream may treat `delete` as `DELETE`.
 #[tokio::test]
 async fn a_method_with_a_small_letter() {
     let forge = Forge::with(|settings| {

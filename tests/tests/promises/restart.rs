@@ -1,4 +1,4 @@
-//! The version of the bundle never goes back, however the control plane ended.
+//! The version of the bundle never decreases, regardless of how the control plane ended.
 
 use bundle::{Manifest, PublicKey};
 use harness::client::{bearer, send};
@@ -36,11 +36,11 @@ async fn never_back(store: Store) {
         last = manifest(&world.control_plane, &edge).await;
         assert!(last.version() >= revoked.version(), "{} after {}", last.version(), revoked.version());
         assert!(last.issued_at() >= revoked.issued_at(), "issued before the restart");
-        // The edges take it: they refuse what goes back.
+        // The edges accept it. They refuse an earlier version.
         harness::Envoy::refusing(&mut workers, &victim, 401, "revoked").await;
     }
     let shown = world.envoy.metric("keystile_bundle_version").await.unwrap();
-    assert!(shown > 0, "the gauge stands at {shown}");
+    assert!(shown > 0, "the gauge is {shown}");
 }
 
 async fn manifest(control_plane: &ControlPlane, edge: &Enrolled) -> Manifest {

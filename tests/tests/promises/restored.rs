@@ -1,5 +1,5 @@
-//! A database that is restored from a backup makes nothing good again that was revoked since, at any worker of an Envoy;
-//! and what was issued since is refused once it is repaired.
+//! After a database is restored from a backup, no worker admits a credential that was revoked since. After the repair,
+//! credentials that were issued since are refused too.
 
 use harness::client::bearer;
 use harness::{Envoy, Options, World};
@@ -33,7 +33,7 @@ async fn makes_nothing_good_again() {
     world.control_plane.kill().unwrap();
     copy_database(&backup, world.control_plane.data());
 
-    // The running edge goes on, and one that starts afresh is told what the database has forgotten.
+    // The running edge continues, and a new one gets the revocations that the database lacks.
     world.control_plane.serve().await.unwrap();
     Envoy::refusing(&mut workers, &victim, 401, "revoked").await;
     let folder = world.scratch.folder().join("afresh");

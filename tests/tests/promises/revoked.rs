@@ -1,4 +1,4 @@
-//! What is revoked is refused by every worker, and nothing else is, while traffic flows.
+//! Every worker refuses a revoked credential, and no other, under traffic.
 
 use harness::{Connection, Envoy, Options, Store, World};
 use hyper::Method;
@@ -37,13 +37,13 @@ async fn by_a_watermark_for_a_user() {
         stage.admitted(&other_victim).await;
         stage.refused_after(&victim, json!({ "subject": subject }), "watermark").await;
         stage.refused(&other_victim, "watermark").await;
-        // What is issued afterwards is good at once, within the same second too.
+        // A credential that is issued afterwards is valid at once, even within the same second.
         stage.admitted(&issue()).await;
     })
     .await;
 }
 
-/// The AuthKey's watermark: what it bought is refused, and so is what it could buy.
+/// Deleting an AuthKey refuses its tokens, and its exchange.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn by_the_end_of_its_auth_key() {
     check(async |stage| {
@@ -81,12 +81,12 @@ async fn by_logging_out() {
         api.api(Method::POST, "/v1/auth/logout", &victim, Value::Null).await.unwrap().expect(204).unwrap();
         stage.refused(&victim, "revoked").await;
         let again = api.api(Method::POST, "/v1/auth/logout", &victim, Value::Null).await.unwrap();
-        assert_eq!(again.status, 401, "the control plane believes what its edges refuse");
+        assert_eq!(again.status, 401, "the control plane accepts a token that its edges refuse");
     })
     .await;
 }
 
-/// Beside a running server, and on the store that replicas share.
+/// A command revokes beside a running server, on both databases.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn by_a_command_on_postgresql() {
     let stage = Stage::set(Store::Postgres).await;
@@ -114,7 +114,7 @@ async fn check(play: impl AsyncFnOnce(&Stage)) {
     stage.end().await;
 }
 
-/// A world in which bystanders ask without pause on every worker, and must never be refused.
+/// A deployment in which other clients send requests to every worker without a pause, and must never be refused.
 struct Stage {
     world: World,
     operator: String,
@@ -138,7 +138,7 @@ impl Stage {
             bystanders.push(tokio::spawn(async move {
                 while !over.load(Ordering::Relaxed) {
                     let response = worker.get(&bystander).await.unwrap();
-                    assert_eq!(response.status, 200, "a bystander was refused: {}", response.text());
+                    assert_eq!(response.status, 200, "another client was refused: {}", response.text());
                     asked.fetch_add(1, Ordering::Relaxed);
                 }
             }));
@@ -147,7 +147,7 @@ impl Stage {
         Self { world, operator, admin, workers: workers.into(), bystanders, over, asked }
     }
 
-    /// Admitted by every worker before, refused by every worker after.
+    /// Checks that every worker admits the token before and refuses it after.
     async fn refused_after(&self, token: &str, revocation: Value, code: &str) {
         self.admitted(token).await;
         self.world.control_plane.revoke(&self.admin, revocation).await.unwrap();
@@ -169,6 +169,6 @@ impl Stage {
         for bystander in self.bystanders {
             bystander.await.unwrap();
         }
-        assert!(self.asked.load(Ordering::Relaxed) > 0, "no traffic flowed");
+        assert!(self.asked.load(Ordering::Relaxed) > 0, "there was no traffic");
     }
 }

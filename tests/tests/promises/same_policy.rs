@@ -1,4 +1,4 @@
-//! envoy/COMPARISON.md shows one policy twice: both let the same requests pass, until a revocation tells them apart.
+//! envoy/COMPARISON.md shows one policy in two forms. Both admit the same requests until a token is revoked.
 
 use harness::client::send;
 use harness::envoy::Settings;
@@ -17,7 +17,7 @@ async fn as_jwt_authn_and_rbac_until_a_token_is_revoked() {
         let ours: Value = serde_json::from_str(&block("json")).unwrap();
         let configuration = settings.plugin_configuration.as_object_mut().unwrap();
         configuration.extend(ours.as_object().unwrap().clone());
-        // The forge asks for `/` to see its workers ready.
+        // The harness requests `/` to find out whether the workers are ready.
         let rules = configuration["rules"].as_array_mut().unwrap();
         rules.push(json!({ "path": "/", "issuers": ["https://keystile.test"] }));
     })
@@ -27,7 +27,7 @@ async fn as_jwt_authn_and_rbac_until_a_token_is_revoked() {
     let ours = forge.envoy.address();
     let reader = provider.token(json!({ "scope": "profile orders:read" }));
     for mut worker in forge.workers().await {
-        eventually("the provider's key is there", async || {
+        eventually("the edge has the provider's key", async || {
             let request = request("GET", "/orders/1", Some(&reader));
             worker.send(request).await?.expect(200).map(drop)
         })
@@ -74,11 +74,11 @@ enum Whose {
     Writers,
     Norths,
     Admins,
-    /// For another audience, expired, or with a signature that does not hold.
+    /// For another audience, expired, or with an invalid signature.
     Bad,
 }
 
-/// Whose token is good for it; None: no token is needed.
+/// Requests and the tokens that each permits; `None` if it requires none.
 const TARGETS: [(&str, &str, Option<&[Whose]>); 9] = [
     ("GET", "/healthz", None),
     ("GET", "/orders/1", Some(&[Whose::Readers, Whose::Writers])),
@@ -111,7 +111,7 @@ impl Provider {
         json!({ "keys": [{ "kty": "OKP", "crv": "Ed25519", "kid": self.0.kid(), "x": x }] }).to_string()
     }
 
-    /// With these claims beside, or instead of, the usual ones.
+    /// Returns a token with these claims in addition to, or instead of, the default ones.
     fn token(&self, claims: Value) -> String {
         let now = harness::forge::now_ms() / 1000;
         let mut all =
@@ -135,7 +135,7 @@ async fn their_envoy(provider: &Provider) -> (Upstream, Envoy, Scratch) {
     (upstream, envoy, scratch)
 }
 
-/// The code block of the page in this language, of which it has one.
+/// Returns the only code block of the page in this language.
 fn block(language: &str) -> String {
     let page = std::fs::read_to_string(harness::tools::root().join("envoy/COMPARISON.md")).unwrap();
     let fence = format!("```{language}\n");
@@ -145,7 +145,7 @@ fn block(language: &str) -> String {
     block.to_owned()
 }
 
-/// The same but for one bit of the signature.
+/// Returns the token with one bit of the signature flipped.
 fn broken(token: &str) -> String {
     let (signed, signature) = token.rsplit_once('.').unwrap();
     let mut signature = base64url::decode(signature.as_bytes()).unwrap();

@@ -1,4 +1,4 @@
-//! A real control plane and a real Envoy, with a proxy between them that can do everything wrong.
+//! A real control plane and a real Envoy, with a proxy between them that can inject faults.
 
 use harness::envoy::Settings;
 use harness::proxy::Proxy;
@@ -11,16 +11,16 @@ pub(crate) struct Scene {
     pub(crate) envoy: Envoy,
     pub(crate) proxy: Proxy,
     pub(crate) control_plane: ControlPlane,
-    /// A second server over the same store.
+    /// A second server with the same store.
     pub(crate) second: Option<ControlPlane>,
     pub(crate) workers: Vec<Connection>,
-    /// Good for as long as the scene stands.
+    /// A token that is valid for the duration of the test.
     pub(crate) admin: String,
     _upstream: Upstream,
     scratch: Scratch,
 }
 
-/// What is not as usual.
+/// The settings that a test changes.
 #[derive(Default)]
 pub(crate) struct Different {
     pub(crate) store: Option<Store>,
@@ -77,13 +77,13 @@ impl Scene {
         self.control_plane.revoke(&self.admin, json!({ "token": token })).await.unwrap();
     }
 
-    /// By a command beside the server, which may be down.
+    /// Revokes with a command, which works without the server.
     pub(crate) fn unrevoke(&self, token: &str) {
         let fingerprint = Fingerprint::of(token.as_bytes()).to_string();
         self.control_plane.cli(["unrevoke", "--yes", "--fingerprint", &fingerprint]).unwrap();
     }
 
-    /// Every worker refuses it, sooner or later; what is good stays so all the while.
+    /// Waits until every worker refuses the token, and checks that valid tokens stay valid.
     pub(crate) async fn refused(&mut self, token: &str) {
         let admin = self.admin.clone();
         for worker in &mut self.workers {
@@ -103,10 +103,10 @@ impl Scene {
         }
     }
 
-    /// The edge's log tells it, sooner or later.
+    /// Waits until the log of the edge contains a text.
     pub(crate) async fn told(&self, what: &str) {
         eventually(what, async || {
-            anyhow::ensure!(self.envoy.log().contains(what), "the log does not say it");
+            anyhow::ensure!(self.envoy.log().contains(what), "the log does not contain it");
             Ok(())
         })
         .await;

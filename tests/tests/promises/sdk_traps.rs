@@ -1,5 +1,5 @@
-//! The cases in which the SDK panics, all of which are faults of the host: the request at hand is not admitted, and
-//! the VM that replaces the one that trapped has its bundle, without the control plane.
+//! The cases in which the SDK panics, all of which are faults of the host. The current request is not admitted, and the
+//! new VM gets its bundle without the control plane.
 
 use crate::edge::{Edge, plain, request};
 use anyhow::Result;
@@ -124,14 +124,14 @@ fn a_callback_within_another() {
 
 #[test]
 fn an_allocation_that_does_not_fit() {
-    traps("more than a slice may have", |edge| edge.host.call::<_, u32>("malloc", u32::MAX).map(drop));
-    traps("more than there is", |edge| {
+    traps("more than the maximum of a slice", |edge| edge.host.call::<_, u32>("malloc", u32::MAX).map(drop));
+    traps("more than the memory", |edge| {
         edge.host.call::<_, u32>("malloc", 0x7fff_0000_u32).unwrap();
         edge.host.call::<_, u32>("malloc", 0x7fff_0000_u32).map(drop)
     });
 }
 
-/// The panic hook says where, and quotes nothing.
+/// The panic hook logs the location, and no value.
 #[test]
 fn are_logged_with_their_place() {
     let mut edge = Edge::start();
@@ -140,8 +140,7 @@ fn are_logged_with_their_place() {
     assert!(log.contains("keystile: panicked at ") && log.contains("dispatcher.rs:"), "{log}");
 }
 
-/// These the SDK lets through to the filter: a request is refused while a tick uses the worker, and a tick is skipped
-/// while a request does.
+/// The SDK passes these to the filter: it refuses a request during a tick, and skips a tick during a request.
 #[test]
 fn interruptions_that_the_sdk_allows_do_not_trap() {
     let mut edge = Edge::start();
@@ -168,7 +167,7 @@ fn interruptions_that_the_sdk_allows_do_not_trap() {
     edge.ask(&plain()).unwrap_err();
 }
 
-/// Lets the host do what makes the SDK panic.
+/// Makes the host cause a panic of the SDK.
 fn traps(case: &str, act: impl FnOnce(&mut Edge) -> Result<()>) {
     let mut edge = Edge::start();
     let good = edge.good_request();
@@ -187,7 +186,7 @@ fn traps(case: &str, act: impl FnOnce(&mut Edge) -> Result<()>) {
     edge.publish();
 }
 
-/// An outcome that is no trap fails the test, whatever it is.
+/// Fails the test if the outcome is not a trap.
 fn not_admitted(outcome: Result<Outcome>) -> Result<()> {
     outcome.map(|outcome| panic!("no trap: {outcome:?}"))
 }
@@ -197,12 +196,12 @@ impl Edge {
         request(self.eddsa.mint(&Self::claims(1)).expose())
     }
 
-    /// The request for a manifest, which the control plane holds.
+    /// Returns the waiting request for a manifest.
     fn waiting_call(&mut self) -> HttpCall {
         self.host.world().http_calls.pop().unwrap()
     }
 
-    /// Ends the request that waits, and lets the filter send the next one.
+    /// Ends the waiting request, and lets the filter send the next one.
     fn next_request(&mut self) -> Result<()> {
         let waiting = self.waiting_call();
         self.host.answer(&waiting, 0, b"")?;

@@ -1,4 +1,4 @@
-//! Two control-plane processes publish over one PostgreSQL, and an edge is led from one to the other at every request.
+//! Two control-plane processes publish from one PostgreSQL database, and an edge alternates between them.
 
 use crate::scene::{Different, Scene};
 use harness::{Store, eventually};
@@ -23,7 +23,7 @@ async fn an_edge_moves_between_publishers_and_forgets_nothing() {
             0 => {
                 scene.control_plane.cli(["bundle", "rebase"]).unwrap();
             }
-            // One restarts, the other goes on.
+            // One restarts, the other continues.
             1 => {
                 scene.control_plane.kill().unwrap();
                 scene.control_plane.serve().await.unwrap();
@@ -39,7 +39,7 @@ async fn an_edge_moves_between_publishers_and_forgets_nothing() {
             scene.refused(&token).await;
         }
     }
-    // Nothing that either signed was refused for what the other had signed.
+    // The edge refused no bundle of either process.
     let log = scene.envoy.log();
     for regression in ["epoch_older", "checkpoint_older", "tail_lost"] {
         assert!(!log.contains(regression), "{log}");
@@ -52,7 +52,7 @@ async fn an_edge_moves_between_publishers_and_forgets_nothing() {
     .await;
 }
 
-/// A new key holds from one manifest to the next, in every process and at every edge.
+/// A new key is used from the next manifest on, in every process and at every edge.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn keys_are_replaced_without_a_gap() {
     let mut scene =
@@ -71,7 +71,7 @@ async fn keys_are_replaced_without_a_gap() {
         scene.refused(&victim).await;
         scene.refused(&known).await;
     }
-    // The root is taken away; nothing that runs needs it.
+    // Remove the root key, which no running process needs.
     let root = scene.control_plane.data().join("keys/root.jwk");
     let away = scene.scratch().folder().join("root.jwk");
     std::fs::rename(&root, &away).unwrap();

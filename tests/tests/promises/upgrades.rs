@@ -1,5 +1,5 @@
-//! A request for a WebSocket, by HTTP/1.1 or by HTTP/2 (RFC 8441), is decided as any other, and the upstream learns as
-//! much of it.
+//! A request for a WebSocket, by HTTP/1.1 or HTTP/2 (RFC 8441), is decided like any other, and the upstream gets the same
+//! identity headers.
 
 use std::time::{Duration, Instant};
 
@@ -15,8 +15,8 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
 
-/// Envoy hands on the `Connection` of an upgrade as it came: a hop behind it would drop what it names (RFC 9110 section
-/// 7.6.1), and take the request for one of nobody.
+/// Envoy forwards the `Connection` of an upgrade unchanged. The next hop would remove the headers it names (RFC 9110
+/// section 7.6.1), and the request would have no identity.
 #[tokio::test]
 async fn connection_drops_no_identity_on_the_way() {
     let forge = forge(|_| ()).await;
@@ -43,14 +43,14 @@ async fn connection_drops_no_identity_on_the_way() {
                 .is_some_and(|left| left.to_string().contains("keystile"))
         );
         assert_eq!(echo["headers"]["x-keystile-subject"], json!(["OP0000000001"]), "{lines:?}");
-        assert_eq!(echo["headers"]["upgrade"], json!(["websocket"]), "Envoy took it for an upgrade");
+        assert_eq!(echo["headers"]["upgrade"], json!(["websocket"]), "Envoy treats it as an upgrade");
         assert_eq!(echo["headers"].get("authorization"), None);
     }
     let refused = send(forge.envoy.address(), upgrade(without_credential())).await.unwrap();
     assert_eq!(refused.expect(401).unwrap().code(), "credential_missing");
 }
 
-/// Filters see it as the upgrade that it is: method, path, rules and identity are those of a `GET`.
+/// Filters see an extended CONNECT as an upgrade: method, path, rules and identity are those of a `GET`.
 #[tokio::test]
 async fn extended_connect_is_decided_as_the_get_that_it_is() {
     let forge = forge(|settings| {
@@ -77,7 +77,7 @@ async fn extended_connect_is_decided_as_the_get_that_it_is() {
         ("/Admin/x", Some(&good), 404, "route_unmatched"),
         ("/open/..%2fadmin/x", Some(&good), 307, ""),
         ("/open/%2e%2e/admin/x", Some(&good), 403, "claim_missing"),
-        // It is no CONNECT, and an ordinary GET is none either.
+        // It is not a plain CONNECT, and a plain GET is not an upgrade.
         ("/connect", None, 404, "route_unmatched"),
         ("/nothing", Some(&good), 404, "route_unmatched"),
         ("/open/x", None, 200, ""),
@@ -99,7 +99,7 @@ async fn extended_connect_is_decided_as_the_get_that_it_is() {
             assert_eq!(echo["headers"].get("authorization"), None);
         }
     }
-    // Without a protocol it is a tunnel, which has no path to decide about; and one that nobody configured.
+    // Without a protocol it is a tunnel, which has no path; and Envoy is not configured for tunnels.
     for (protocol, path) in [(None, "/"), (Some("connect-udp"), "/open/x"), (Some("x-keystile"), "/open/x")] {
         let answer = connect(address, protocol, path, &[("authorization", &*good)]).await;
         let status = answer.map(|answer| answer.status).unwrap_or(0);
@@ -107,7 +107,7 @@ async fn extended_connect_is_decided_as_the_get_that_it_is() {
     }
 }
 
-/// Nothing else ends what was open when its credential was revoked.
+/// Only `max_stream_duration` ends a stream that was open when its credential was revoked.
 #[tokio::test]
 async fn an_open_stream_ends_at_the_bound_of_the_configuration() {
     let forge = forge(|settings| settings.max_stream_seconds = 2).await;
@@ -124,7 +124,7 @@ async fn an_open_stream_ends_at_the_bound_of_the_configuration() {
     }
     assert!(answer.starts_with(b"HTTP/1.1 101"), "{}", String::from_utf8_lossy(&answer));
     let began = Instant::now();
-    // By an end or by a reset.
+    // The stream ends or is reset.
     let ended = timeout(Duration::from_secs(30), stream.read_to_end(&mut answer)).await;
     let _ = ended.expect("the end of the stream");
     assert!(began.elapsed() > Duration::from_secs(1), "{:?}", began.elapsed());
@@ -139,7 +139,7 @@ fn upgrade(mut request: Request<String>) -> Request<String> {
     request
 }
 
-/// An edge that lets upgrades through, before a service that takes every one of them and says what it was told.
+/// Starts an edge that permits upgrades, in front of a service that accepts them and returns the headers it got.
 async fn forge(prepare: impl FnOnce(&mut Settings)) -> Forge {
     let scratch = Scratch::new().unwrap();
     let mut settings = Settings::on(&scratch, plugin_configuration(&Authority::new(1))).unwrap();
@@ -185,7 +185,7 @@ async fn serve(stream: TcpStream) -> std::io::Result<()> {
 }
 
 fn echo(response: &Response) -> Value {
-    let got = response.headers.get("x-got").expect("the service was asked").as_bytes();
+    let got = response.headers.get("x-got").expect("the service got the request").as_bytes();
     serde_json::from_slice(&base64url::decode(got).unwrap()).unwrap()
 }
 

@@ -4,7 +4,7 @@ use crate::scene::{Different, Scene};
 use harness::Fault;
 use serde_json::json;
 
-// A command blocks its thread, and the proxy must go on.
+// The command blocks its thread, and the proxy must continue.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn waiting_for_the_fleet_is_waiting_for_every_worker() {
     let mut scene = Scene::set(Different::default()).await;
@@ -16,14 +16,14 @@ async fn waiting_for_the_fleet_is_waiting_for_every_worker() {
             done["edges"],
             json!({ "enforcing": ["edge"], "lagging": [], "may_admit": [], "silent": [], "unseen": [] })
         );
-        // No waiting here: that was the promise.
+        // No wait here: the command has returned, so the edge must refuse.
         for worker in &mut scene.workers {
             let response = worker.get(&victim).await.unwrap().expect(401).unwrap();
             assert_eq!(response.code(), "revoked");
         }
     }
     let edges = scene.control_plane.cli(["edge", "list"]).unwrap();
-    // Envoy's main thread may count as one more.
+    // Envoy's main thread may count as a worker.
     assert!(edges[0]["workers"].as_u64() >= Some(2), "{edges}");
     assert_eq!(edges[0]["state"], json!("live"));
 

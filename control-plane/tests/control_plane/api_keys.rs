@@ -1,4 +1,4 @@
-//! API keys: issued, listed, disabled, rotated, ended; and what edges are told of each.
+//! API keys are issued, listed, disabled, rotated and expired, and edges get each change.
 
 use bundle::RevocationStatus;
 use control_plane::{
@@ -32,11 +32,11 @@ on_both! {
         let opened = opened.unwrap();
         let holder = opened.holder().unwrap();
         assert_eq!((opened.kind(), holder.operator(), holder.subject()), (Kind::Signed, &*world.operator, &*alice));
-        assert!((before..=clock::now().millis()).contains(&opened.number()), "a number is a time");
+        assert!((before..=clock::now().millis()).contains(&opened.number()), "the number is a time");
         assert_eq!((text(&made["key_id"]), text(&made["fingerprint"])), (format!("key-{}", opened.number()), Fingerprint::of(key.as_bytes()).to_string()));
         assert_eq!((text(&made["format"]), text(&made["subject"])), ("2".to_owned(), alice.clone()));
         assert_eq!(standing, RevocationStatus::NotCovered);
-        // For nobody else.
+        // It is not valid for another user.
         for other in ["", &world.operator, "alice", "bob"] {
             assert!(seen(&world, &key, other).await.0.is_err());
         }
@@ -69,7 +69,7 @@ on_both! {
         assert!(world.complaint(&["key", "disable", &id, "--yes"]).contains("is not active"));
         world.json(&["key", "enable", &id]);
         assert_eq!(standing().await, (RevocationStatus::NotCovered, "active".to_owned()));
-        // What was revoked otherwise is not enabled.
+        // A key that was revoked by another command cannot be enabled.
         world.json(&["revoke", "--token", &key]);
         assert_eq!(standing().await, (RevocationStatus::Revoked, "revoked".to_owned()));
         assert!(world.complaint(&["key", "enable", &id]).contains("is not disabled"));
@@ -82,7 +82,7 @@ on_both! {
         assert_eq!(text(&world.json(&["key", "show", &other])["standing"]), "revoked");
     }
 
-    /// Whoever revokes a disabled key, or disables a revoked one, need not fear that enabling it undoes that.
+    /// Enabling a key does not undo a revocation, regardless of the order of revoking and disabling.
     async fn a_revocation_outlives_disabling_and_enabling(world: World) {
         let alice = format!("{}/alice", world.operator);
         let keys: Vec<(String, String)> = (0..5).map(|_| made(&create(&world, &["--user", &alice]))).collect();
@@ -102,7 +102,7 @@ on_both! {
             assert_eq!(text(&world.json(&["key", "show", id])["standing"]), "revoked");
             assert_eq!(seen(&world, key, &alice).await.1, RevocationStatus::Revoked);
         }
-        // Not even should the watermark have been lower.
+        // This does not depend on the watermark.
         let subject: Subject = alice.parse().unwrap();
         let mut write = world.store().await.write().await.unwrap();
         watermarks::lower(&mut write, &subject.into(), 0, 1).await.unwrap();
@@ -112,7 +112,7 @@ on_both! {
         }
     }
 
-    /// A watermark may be forgotten; a key lives on, and of format 1 may have a name that its owner's watermark misses.
+    /// A key can outlive a watermark, and a key of format 1 can have a username that its owner's watermark does not cover.
     async fn what_befalls_the_owner_befalls_the_key(world: World) {
         let alice = format!("{}/alice", world.operator);
         let (_, own) = made(&create(&world, &["--user", &alice]));
@@ -153,7 +153,7 @@ on_both! {
         let end = shown(&second)["expires_at"].as_u64().unwrap();
         assert!(end < second["expires_at"].as_u64().unwrap());
         assert_eq!(third["expires_at"], first["expires_at"]);
-        // What it says of its end is what it was made with; edges are told of the nearer one.
+        // The key contains the expiry that it was created with. Edges get the earlier one.
         let opened = seen(&world, &text(&second["api_key"]), "al").await.0.unwrap();
         assert_eq!(opened.expires_at(), second["expires_at"].as_u64());
         let id = text(&third["key_id"]);
@@ -164,7 +164,7 @@ on_both! {
         assert!(world.complaint(&["key", "rotate", &id]).contains("is not active"));
     }
 
-    /// Published when it comes, and known to the key itself.
+    /// The expiry of a key is published when it is reached, and the key contains it.
     async fn a_key_ends_by_itself(world: World) {
         let forever = text(&create(&world, &["--user", &world.operator])["api_key"]);
         let created = create(&world, &["--user", &world.operator, "--expires", "1s"]);
@@ -202,7 +202,7 @@ on_both! {
         }
     }
 
-    /// A database of an earlier release: what was made with it stays good, and nothing more is made with it.
+    /// In a database of an earlier release, existing keys stay valid, and no more are created with the old generation.
     async fn format_1_stays_good_until_it_is_rotated(world: World) {
         let alice = format!("{}/alice", world.operator);
         let (id, old) = old_key(&world, &alice, &alice).await;
@@ -218,14 +218,14 @@ on_both! {
         assert_eq!(told["state"], "note");
         assert!(text(&told["detail"]).starts_with("0 of format 2, 0 of the short form, 3 of format 1"), "{told}");
         assert!(text(&told["advice"]).contains("`keystile key retire` for tag-1"), "{told}");
-        // Without anybody's doing.
+        // This happens without a command.
         let new = create(&world, &["--user", &alice]);
         assert_eq!([&new["format"], &new["tag_generation"]], [&json!("2"), &json!(2)]);
         assert_eq!(seen(&world, &old, &alice).await.1, RevocationStatus::NotCovered);
         let replaced = world.json(&["key", "rotate", &id, "--grace", "0", "--yes"]);
         assert_eq!([&replaced["format"], &replaced["username"], &replaced["subject"]], [&json!("2"), &json!(alice), &json!(alice)]);
         assert_eq!(seen(&world, &old, &alice).await.1, RevocationStatus::Revoked);
-        // What would mean something else in format 2 is asked for; the one without a username would become the root's.
+        // The command requires a username that would have another meaning in format 2. Without one, it would be the root user's.
         for id in [&foreign, &nobodys] {
             let complaint = world.complaint(&["key", "rotate", id]);
             assert!(complaint.contains("--username NAME"), "{complaint}");
@@ -237,7 +237,7 @@ on_both! {
         assert_eq!(replaced["subject"], format!("{}/robot", world.operator));
         let told = doctor();
         assert!(text(&told["detail"]).starts_with("4 of format 2, 0 of the short form, 0 of format 1"), "{told}");
-        // Edges could still make them.
+        // Edges could still create such keys.
         assert_eq!(told["state"], "note");
         world.json(&["key", "retire", "tag-1", "--yes"]);
         assert_eq!(doctor()["state"], "good");
@@ -245,7 +245,7 @@ on_both! {
         assert!(publication.snapshot.generation_key(1).is_none());
     }
 
-    /// The short form has no root users: whoever steals an edge can make its keys.
+    /// Root users get no short keys, because the thief of an edge can create them.
     async fn no_root_user_has_a_key_of_the_short_form(world: World) {
         world.json(&["key", "rotate", "tag", "--short"]);
         for username in [&[][..], &["--username", ""], &["--username", &world.operator]] {
@@ -261,7 +261,7 @@ on_both! {
         create(&world, &["--user", &world.operator]);
     }
 
-    /// A username inside the operator is one subject: no key acts as a user that it is not made for, before or after.
+    /// A username within an operator is one subject: no key can act as another user, whether created before or after it.
     async fn no_username_makes_a_key_another_users(world: World) {
         let user = |name: &str| format!("{}/{name}", world.operator);
         world.json(&["user", "create", &user("bob")]);
@@ -277,7 +277,7 @@ on_both! {
         for username in ["OP0000000000", "OP0000000000/bob", "alice/bob", "a#b", "root", "a,b"] {
             refused(&world.operator, username, "a username is the owner of the key");
         }
-        // The name is the key's: who is called so later would find it acting for him.
+        // The key owns the name: a later user of that name would get its subject.
         let (id, _) = made(&create(&world, &["--user", &world.operator, "--username", "carol"]));
         for command in [
             vec!["user", "create", &user("carol")],
@@ -291,7 +291,7 @@ on_both! {
         assert!(world.complaint(&["user", "create", &user("carol")]).contains("already has the username"), "it may be enabled again");
         world.json(&["key", "delete", &id, "--yes"]);
         world.json(&["user", "create", &user("carol")]);
-        // And a name that was deleted with all it had is issued nothing from before.
+        // A user with the name of a deleted one gets none of its keys.
         world.json(&["user", "delete", &user("carol"), "--yes"]);
         let again = create(&world, &["--user", &world.operator, "--username", "carol"]);
         let publication = publisher::preview(&world.service().await).await.unwrap();
@@ -299,7 +299,7 @@ on_both! {
         assert!(again["issued_at"].as_u64().unwrap() > watermark);
     }
 
-    /// A database that is restored from a backup has forgotten what was given since. Time, key files and chance have not.
+    /// A restored database lacks the numbers assigned since the backup. Time, key files and random bytes prevent their reuse.
     async fn nothing_is_given_twice_after_a_restored_backup(world: World) {
         let alice = format!("{}/alice", world.operator);
         create(&world, &["--user", &alice]);
@@ -310,21 +310,21 @@ on_both! {
         let last = create(&world, &["--user", &alice]);
         assert_eq!(last["tag_generation"], 3);
         before.restore(&world);
-        // A server merges the journal; before that nothing is changed.
+        // Commands change nothing before a server has merged the journal.
         drop(world.serve());
-        // None of the lost ones comes in again by its generation's number: other keys have those.
+        // The numbers of the lost generations are not used again.
         let again: Vec<Value> = (0..3).map(|_| create(&world, &["--user", &alice])).collect();
         for (key, lost) in again.iter().flat_map(|key| lost.iter().chain([&last]).map(move |lost| (key, lost))) {
             assert_ne!(key["key_id"], lost["key_id"]);
             assert_ne!(key["api_key"], lost["api_key"]);
         }
         let next = world.json(&["key", "rotate", "tag"]);
-        assert_eq!(next["generation"], 4, "what tag-2 and tag-3 made is about");
+        assert_eq!(next["generation"], 4, "keys of tag-2 and tag-3 exist");
         assert!(unopened(&world, &text(&last["api_key"])).await);
     }
 }
 
-/// Two servers, each with a folder of its own: what edges need stands in the database, what makes keys does not.
+/// Two servers with a folder each: the database contains what edges need, and not the private keys.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_replica_without_the_key_file_publishes_and_makes_none() {
     for world in [World::on_sqlite().await, World::on_postgres().await] {
@@ -340,7 +340,7 @@ async fn a_replica_without_the_key_file_publishes_and_makes_none() {
         assert!(complaint.contains("`keystile key rotate tag`"), "{complaint}");
         let told = doctor_on_keys(&world.json(&["doctor"]));
         assert!(text(&told["detail"]).contains("is missing here"), "{told}");
-        // Another key under its name is not taken for it.
+        // Another key with its name is refused.
         let stranger = keys::create_generation(&Home::new(world.data()), 1, Kind::Signed).unwrap();
         assert!(stranger.public.is_some());
         assert!(
@@ -352,7 +352,7 @@ async fn a_replica_without_the_key_file_publishes_and_makes_none() {
     }
 }
 
-/// Where a secret is not here its keys are refused, and revocations are published all the same.
+/// If a secret is missing, edges refuse its keys, and revocations are still published.
 #[tokio::test]
 async fn a_secret_that_is_not_here_keeps_no_revocation_back() {
     let world = World::on_sqlite().await;
@@ -410,12 +410,12 @@ fn create(world: &World, arguments: &[&str]) -> Value {
     world.json(&[&["key", "create"], arguments].concat())
 }
 
-/// Id and key.
+/// Returns the ID and the key.
 fn made(created: &Value) -> (String, String) {
     (text(&created["key_id"]), text(&created["api_key"]))
 }
 
-/// An API key as an earlier release made it, which the present one does no more. Id and key.
+/// Inserts an API key of an earlier release, and returns its ID and the key.
 async fn old_key(world: &World, owner: &str, username: &str) -> (String, String) {
     let home = Home::new(world.data());
     let store = world.store().await;
@@ -434,7 +434,7 @@ async fn old_key(world: &World, owner: &str, username: &str) -> (String, String)
     if let Some(user) = &owner.user {
         operators::insert_user(&mut write, &owner.operator, user, 1).await.unwrap();
     }
-    // They were counted.
+    // Numbers of earlier releases were consecutive.
     let id = api_keys::next_number(&mut write, Time::from_millis(0)).await.unwrap();
     let (issued_at, prefix) = (clock::now().seconds(), Prefix::default());
     let contents = Contents {
@@ -480,10 +480,10 @@ async fn old_key(world: &World, owner: &str, username: &str) -> (String, String)
     (id.to_string(), key.expose().to_owned())
 }
 
-/// Of the database alone, as a backup of it is; while no server runs.
+/// A backup of the database only, while no server runs.
 enum Backup {
     Files(tempfile::TempDir),
-    /// What has to go again.
+    /// The rows that must be removed again.
     Rows,
 }
 
@@ -518,7 +518,7 @@ impl Backup {
     }
 }
 
-/// What the doctor says of API keys.
+/// Returns the entry of `doctor` about API keys.
 fn doctor_on_keys(findings: &Value) -> Value {
     findings.as_array().unwrap().iter().find(|finding| finding["what"] == "API keys").unwrap().clone()
 }
@@ -528,7 +528,7 @@ fn mode(file: &std::path::Path) -> u32 {
     std::fs::metadata(file).unwrap().permissions().mode() & 0o777
 }
 
-/// What an edge with the bundle of this moment makes of a key.
+/// Verifies a key as an edge with the current bundle does.
 async fn seen(
     world: &World,
     key: &str,
@@ -544,7 +544,7 @@ async fn seen(
     )
 }
 
-/// Whether the bundle of this moment has no key that opens it for anybody.
+/// Returns true if no key in the current bundle verifies it.
 async fn unopened(world: &World, key: &str) -> bool {
     let publication = publisher::preview(&world.service().await).await.unwrap();
     let prefixes = [Prefix::default()];

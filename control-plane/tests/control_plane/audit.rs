@@ -1,4 +1,4 @@
-//! A line for every change.
+//! Every change has an entry in the audit log.
 
 use serde_json::{Value, json};
 

@@ -1,4 +1,4 @@
-//! A clock that was ahead: what it has left is noticed, keeps nobody waiting, and is taken back.
+//! The effects of a clock that was ahead are detected, delay no caller, and can be repaired.
 
 use std::time::{Duration, Instant};
 
@@ -46,7 +46,7 @@ on_both! {
         refused(Target::Everything).await;
         press.publish().await.unwrap();
 
-        // Put right, it keeps nobody waiting.
+        // When the clock is correct again, callers do not wait.
         clock.set(right.plus(Duration::from_secs(60)));
         press.publish().await.unwrap();
         let began = Instant::now();
@@ -77,11 +77,11 @@ on_both! {
             (snapshot.revocation_status(&one.fingerprint, &kid, at, one.expires_at), covered)
         };
         let ahead_at = right.plus(DAY).seconds();
-        assert!(standing(&early, right.seconds()).1, "what was issued by now stays refused");
-        assert_eq!(standing(&ahead, ahead_at), (RevocationStatus::Revoked, false), "and what is dated later");
-        assert_eq!(standing(&other, ahead_at + 5), (RevocationStatus::Revoked, false), "which the base said before");
+        assert!(standing(&early, right.seconds()).1, "credentials issued until now stay refused");
+        assert_eq!(standing(&ahead, ahead_at), (RevocationStatus::Revoked, false), "and those dated later");
+        assert_eq!(standing(&other, ahead_at + 5), (RevocationStatus::Revoked, false), "which the base contained before");
         assert_eq!(standing(&late, now + 1), (RevocationStatus::NotCovered, false));
-        // The base is built anew, from the right time on.
+        // The base is built again, from the correct time on.
         refused(Target::Fingerprint(late.fingerprint)).await;
         rebase(&service, &Actor::System).await.unwrap();
         issued().await.unwrap();
@@ -108,7 +108,7 @@ on_both! {
         let everything = &Authority::Everything;
         disable_api_key(&service, &Actor::Admin, everything, disabled.id).await.unwrap();
         let target = Target::Fingerprint(leaked.fingerprint);
-        // A reason that Keystile gives itself can't be given by hand: else the repair could take it back.
+        // Callers cannot use a reserved reason; otherwise the repair could undo their revocation.
         for reserved in ["expired", "disabled", "rotated"] {
             let error = revoke(&service, &Actor::Admin, everything, target.clone(), Some(reserved)).await.unwrap_err();
             assert!(error.to_string().contains("reserved"), "{error}");
@@ -139,7 +139,7 @@ on_both! {
     }
 }
 
-/// An edge takes no manifest that was signed ahead of its own clock.
+/// An edge refuses a manifest that was signed ahead of its own clock.
 #[tokio::test]
 async fn a_clock_that_edges_disagree_with_revokes_nothing_up_to_now() {
     let world = World::on_sqlite().await;
@@ -156,20 +156,20 @@ async fn a_clock_that_edges_disagree_with_revokes_nothing_up_to_now() {
     assert!(matches!(check_clock(&service).await, Ok(Confirmed::Nobody)));
     seen(now, now - 20).await;
     assert!(matches!(check_clock(&service).await, Ok(Confirmed::Yes)));
-    // A server that was off for a week hears of nobody yet.
+    // A server that was off for a week has no report of an edge yet.
     clock.set(clock.now().plus(7 * DAY));
     let later = clock.now().seconds();
     assert!(matches!(check_clock(&service).await, Ok(Confirmed::Nobody)));
     assert!(matches!(repair_clock(&service, &Actor::Admin, false).await, Err(ClockError::Unconfirmed)));
-    // The edge asks, and goes on holding what it had.
+    // The edge polls, and keeps its bundle.
     seen(later, now - 20).await;
     let told = check_clock(&service).await.unwrap_err();
     assert_eq!(told.code(), "clock_ahead");
-    // Or takes what is signed now.
+    // The edge accepts the current manifest.
     seen(later + 1, later).await;
     assert!(matches!(check_clock(&service).await, Ok(Confirmed::Yes)));
 
-    // The same by the command, whose clock is that of the system.
+    // The command behaves the same. Its clock is the system clock.
     let now = clock::now().seconds();
     seen(now, now - 3600).await;
     let complaint = world.complaint(&["revoke", "--everything", "--yes"]);

@@ -51,7 +51,7 @@ async fn no_credential_is_an_argument() {
     let token = world.token();
     let fingerprint = token::Fingerprint::of(token.as_bytes()).to_string();
     let equals = format!("--token={token}");
-    // Past the help of this test's `World`, which would write them to stdin.
+    // Not with the helper of `World`, which writes credentials to stdin.
     for arguments in
         [vec!["token", "inspect", &token], vec!["revoke", &equals], vec!["revoke", "--token", &token]]
     {
@@ -90,7 +90,7 @@ async fn no_credential_is_an_argument() {
     assert_eq!(world.run(&["revoke", "--token", "-", "--everything"]).status.code(), Some(2));
 }
 
-/// What a terminal would show without an echo: `script` of util-linux gives the command one.
+/// A prompt without echo. `script` of util-linux gives the command a terminal.
 #[tokio::test]
 async fn on_a_terminal_the_credential_is_asked_for() {
     let world = World::on_sqlite().await;
@@ -109,7 +109,7 @@ async fn on_a_terminal_the_credential_is_asked_for() {
     assert!(!told.contains(&token), "{told}");
 }
 
-/// The AuthKey buys the next token at once.
+/// The AuthKey can be exchanged for the next token at once.
 #[tokio::test]
 async fn revoking_what_an_auth_key_bought_says_what_it_leaves() {
     let world = World::on_sqlite().await;
@@ -221,7 +221,7 @@ async fn an_exported_bundle_is_whole() {
             break;
         }
         for entry in missing {
-            let bytes = carried.object(&entry).expect("an object is lacking").to_vec();
+            let bytes = carried.object(&entry).expect("an object is missing").to_vec();
             objects.open(&manifest, entry, bytes).unwrap();
         }
     }
@@ -263,7 +263,7 @@ async fn the_doctor_says_what_to_do() {
     assert!(world.complaint(&["audit"]).contains("init`, or give another with --data"));
 }
 
-/// An old journal in its place would hide what was revoked since.
+/// An old journal would hide the revocations since.
 #[tokio::test]
 async fn a_damaged_journal_is_not_restored_from_a_backup() {
     let world = World::on_sqlite().await;
@@ -283,7 +283,7 @@ async fn a_damaged_journal_is_not_restored_from_a_backup() {
         "{told}"
     );
     assert!(world.complaint(&["serve"]).contains("line 1 of the journal"));
-    // As it says: the database knows all of it.
+    // As the advice states, the database contains all of it.
     std::fs::rename(&journal, world.data().join("journal.damaged")).unwrap();
     let server = world.serve();
     eventually("a new journal", async || {

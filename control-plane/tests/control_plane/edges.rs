@@ -1,4 +1,4 @@
-//! What edges fetch, when they are answered, and with what.
+//! The requests of edges and their responses.
 
 use std::time::{Duration, Instant};
 
@@ -35,7 +35,7 @@ on_both! {
         assert_eq!(tag(&headers), format!("\"{}-{}\"", manifest.version(), manifest.issued_at()));
         assert_eq!(manifest.expires_at() - manifest.issued_at(), 60_000);
 
-        // Known and not waited for: not modified. Unknown: again.
+        // A known version without a wait gets a 304. An unknown one gets the manifest.
         let known = || server.manifest(&credential, manifest.version(), 0);
         let response = known().header("if-none-match", tag(&headers)).send().await.unwrap();
         assert_eq!(response.status(), 304);
@@ -55,7 +55,7 @@ on_both! {
         assert_eq!(response.status(), 304);
     }
 
-    /// However long it would wait: what it holds must not go stale meanwhile.
+    /// A long wait ends before the bundle of the edge becomes stale.
     async fn an_edge_waits_for_less_than_half_of_a_lifetime(world: World) {
         let mut world = world;
         world.set("KEYSTILE_PUBLISHER__LIFETIME", "3s");
@@ -125,7 +125,7 @@ on_both! {
         assert_eq!(request.send().await.unwrap().status(), 304);
     }
 
-    /// However far a thief of the tail key has run the version up.
+    /// An edge gets a later epoch even if the thief of a tail key has raised its version.
     async fn a_later_epoch_is_news_whatever_version_an_edge_has(world: World) {
         let credential = world.edge("one");
         let server = world.serve();
@@ -150,7 +150,7 @@ on_both! {
         next.check_successor_of(&first).unwrap();
         assert!(next.delegation().epoch() > epoch && next.version() < have);
         assert_eq!(ask(epoch, 0).await.unwrap().status(), 200);
-        // Never back.
+        // The position never decreases.
         let response = ask(next.delegation().epoch() + 1, 0).await.unwrap();
         assert_eq!(response.status(), 304);
         assert!(response.headers().get("etag").is_none());
@@ -171,7 +171,7 @@ on_both! {
         assert_eq!(server.manifest(&credential, 0, 0).send().await.unwrap().status(), 401);
     }
 
-    /// What has expired by itself leaves the bundle, under a version of its own.
+    /// Expired entries are removed from the bundle, with a new version.
     async fn what_has_expired_is_no_longer_told(world: World) {
         let (expired, living) = (Fingerprint::of(b"expired"), Fingerprint::of(b"living"));
         let now = clock::now().seconds();
@@ -191,7 +191,7 @@ on_both! {
             (have, standing(&snapshot, &expired), standing(&snapshot, &living))
         };
         let (number, of_expired, of_living) = standings(0).await;
-        assert!(number > stored, "a server begins with a version of its own");
+        assert!(number > stored, "a server starts with a new version");
         assert_eq!((of_expired, of_living), (RevocationStatus::Revoked, RevocationStatus::Revoked));
         let service = world.service().await;
         assert_eq!(collect(&service).await.unwrap(), 1);
@@ -245,7 +245,7 @@ on_both! {
         assert_eq!(world.json(&["edge", "list"]).as_array().unwrap().len(), 4);
     }
 
-    /// Else the server closes a connection in the moment in which Envoy sends a request on it.
+    /// Envoy closes idle connections first, so that the server closes none while Envoy sends a request on it.
     async fn an_enrolled_envoy_closes_idle_connections_before_the_server_does(world: World) {
         let mut world = world;
         let cluster = |world: &World, name: &str, how: &[&str]| {
@@ -259,7 +259,7 @@ on_both! {
         assert!(cluster(&world, "four", &[]).contains("idle_timeout: 7.5s }"));
     }
 
-    /// Both servers look into one store.
+    /// Both servers use one store.
     async fn an_old_credential_ends_when_the_new_one_is_used(world: World) {
         let old = world.edge("one");
         let (server, other) = (world.serve(), world.serve());
@@ -291,17 +291,17 @@ on_both! {
         let rotate = |arguments: &[&str]| text(&world.json(&[&["edge", "rotate", "one"], arguments].concat())["credential"]);
         let lost = rotate(&[]);
         let third = rotate(&[]);
-        // What the edge has is still the first one.
+        // The edge still has the first one.
         assert!(good(&server, &first).await);
         assert!(good(&server, &third).await);
         assert_eq!((good(&server, &first).await, good(&server, &lost).await), (false, false));
 
-        // Several processes share the next one: each takes it up in its own time.
+        // Several processes share the next one, and each starts to use it at its own time.
         let fourth = rotate(&["--shared", "--overlap", "2h"]);
         for credential in [&fourth, &third, &fourth, &third] {
             assert!(good(&server, credential).await);
         }
-        // A shorter end stays whatever is said later.
+        // A later command does not extend the overlap.
         let until = clock::now().seconds() + 2;
         let fifth = rotate(&["--shared", "--overlap", "2s"]);
         eventually("the end of the overlap", async || (!good(&server, &fourth).await).then_some(())).await;
@@ -388,7 +388,7 @@ async fn symmetric_keys_are_for_edges_only() {
     assert_eq!(server.get(&path).bearer_auth(&credential).send().await.unwrap().status(), 404);
 }
 
-/// What removing an edge says of what its thief can still do.
+/// The output of `edge remove` names what the thief of the edge can still do.
 #[tokio::test]
 async fn removing_an_edge_names_the_keys_that_a_thief_could_use() {
     let world = World::on_sqlite().await;
@@ -405,7 +405,7 @@ async fn removing_an_edge_names_the_keys_that_a_thief_could_use() {
     world.json(&["key", "retire", &kid, "--yes"]);
 }
 
-/// Whether a server takes the credential of an edge.
+/// Returns true if a server accepts the credential of an edge.
 async fn good(server: &Server, credential: &str) -> bool {
     let status = server.manifest(credential, 0, 0).send().await.unwrap().status();
     assert!([200, 401].contains(&status.as_u16()), "{status}");
@@ -424,7 +424,7 @@ pub(crate) fn root_key(world: &World) -> PublicKey {
     text(&serde_json::from_slice::<Value>(&jwk).unwrap()["x"]).parse().unwrap()
 }
 
-/// What the checkpoint names.
+/// Returns the objects that the checkpoint names.
 async fn settled(server: &Server, manifest: &Manifest) -> Vec<Entry> {
     let entry = manifest.checkpoint();
     let path = format!("/edge/v1/objects/{}", Fingerprint::from(*entry.sha256()));
@@ -435,7 +435,7 @@ async fn settled(server: &Server, manifest: &Manifest) -> Vec<Entry> {
     checkpoint.entries().to_vec()
 }
 
-/// As an edge does: of everything that the manifest names, in one way or another.
+/// Fetches, as an edge does, every object that the manifest names.
 async fn assemble(world: &World, server: &Server, manifest: &[u8]) -> Snapshot {
     let manifest = Manifest::open(manifest, &[root_key(world)], "default").unwrap();
     let mut objects = Objects::default();
@@ -453,7 +453,7 @@ async fn assemble(world: &World, server: &Server, manifest: &[u8]) -> Snapshot {
     }
 }
 
-/// Of a credential that no base covers.
+/// The revocation status of a credential that no base covers.
 fn standing(snapshot: &Snapshot, fingerprint: &Fingerprint) -> RevocationStatus {
     snapshot.revocation_status(fingerprint, "", 0, None)
 }

@@ -1,4 +1,4 @@
-//! AuthKey -> token -> logout.
+//! An AuthKey is exchanged for a token, and the token logs out.
 
 use std::collections::HashSet;
 
@@ -93,7 +93,7 @@ on_both! {
         }
     }
 
-    /// Whatever shares a transaction with others is nevertheless each one's own.
+    /// Requests that share a transaction succeed or fail independently.
     async fn tokens_issued_at_once_are_all_in_the_ledger(world: World) {
         let service = std::sync::Arc::new(world.service().await);
         let issuing = (0..300).map(|_| {

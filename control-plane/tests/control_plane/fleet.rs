@@ -1,4 +1,4 @@
-//! Who enforces which version, and waiting for all of them to.
+//! The versions that edges enforce, and waiting for all edges.
 
 use serde_json::{Value, json};
 
@@ -26,7 +26,7 @@ on_both! {
             ("workers", [json!(4), Value::Null, json!(4)]),
             ("workers_lagging", [json!(0), Value::Null, json!(3)]),
         ] {
-            // By name: one, three, two.
+            // The list is in the order of names: one, three, two.
             assert_eq!([0, 1, 2].map(|at| fleet[at][name].clone()), expected, "{name}: {fleet:#}");
         }
         assert!(fleet[0]["age_seconds"].as_u64().unwrap() < 60);
@@ -36,7 +36,7 @@ on_both! {
         assert_eq!((&fleet[0]["current"], &fleet[0]["behind"]), (&json!(false), &json!(1)));
     }
 
-    /// What an edge says of itself is bounded and strict; whatever it says, it gets its manifest.
+    /// The report of an edge is bounded and parsed strictly. An invalid one does not prevent the response.
     async fn what_an_edge_says_is_read_strictly(world: World) {
         let credential = world.edge("one");
         let server = world.serve();
@@ -60,7 +60,7 @@ on_both! {
         listed(&world, |fleet| fleet[0]["workers"] == json!(2)).await;
     }
 
-    /// Over two servers on PostgreSQL; over the only one on SQLite.
+    /// Uses two servers on PostgreSQL, and one on SQLite.
     async fn waiting_ends_when_every_live_edge_enforces_it(world: World) {
         let credentials = ["one", "two"].map(|name| world.edge(name));
         world.edge("never-started");
@@ -68,7 +68,7 @@ on_both! {
         let there = world.url.starts_with("postgres").then(|| world.serve());
         let there = there.as_ref().unwrap_or(&here);
         let victims = [world.token(), world.token()];
-        // Edges that take every version as soon as there is one, and say so.
+        // These edges install and report every version at once.
         let edges = [(&here, &credentials[0]), (there, &credentials[1])].map(|(server, credential)| {
             let follow = |have: u64, known: String| {
                 let status = format!("version={have}; workers=2; oldest={have}; lagging=0");
@@ -102,7 +102,7 @@ on_both! {
             assert_eq!(answer["edges"], json!({ "enforcing": ["one", "two"], "lagging": [], "silent": [], "may_admit": [], "unseen": ["never-started"] }));
         };
         tokio::select! {
-            _ = follow => unreachable!("edges follow for ever"),
+            _ = follow => unreachable!("edges run until they are dropped"),
             () = revoke => {}
         }
     }
@@ -114,7 +114,7 @@ on_both! {
         let (have, known) = (version(first.headers()), tag(first.headers()));
         tell(&server, &credentials[0], have, &known, &format!("version={have}; workers=1; oldest={have}; lagging=0")).await;
         listed(&world, |fleet| fleet[0]["version"] == json!(have)).await;
-        // One whose leader is far ahead, but whose workers are not.
+        // An edge whose leader is far ahead of its workers.
         let far = have + 1_000_000;
         tell(&server, &credentials[1], far, &known, &format!("version={far}; workers=2; oldest={have}; lagging=1")).await;
         listed(&world, |fleet| fleet[1]["version"] == json!(far)).await;
@@ -127,7 +127,7 @@ on_both! {
         assert!(complaint.contains("behind, split"), "{complaint}");
     }
 
-    /// What it holds is not ours: a thief of the tail key ran its version up, or a backup was restored.
+    /// An edge reports a version above the latest, because a tail key was stolen or a backup was restored.
     async fn an_edge_above_every_version_is_lagging(world: World) {
         let credential = world.edge("beyond");
         let server = world.serve();
@@ -140,7 +140,7 @@ on_both! {
         assert_eq!(answer["edges"], json!({ "enforcing": [], "lagging": ["beyond"], "silent": [], "may_admit": [], "unseen": [] }));
     }
 
-    /// One that was heard of within the grace may still admit, whether it answers or not.
+    /// An edge that reported within the grace may still admit, even if it is silent.
     async fn a_silent_edge_is_no_success(world: World) {
         let mut world = world;
         world.set("KEYSTILE_PUBLISHER__LIFETIME", "1s");
@@ -151,7 +151,7 @@ on_both! {
             let fingerprint = token::Fingerprint::of(world.token().as_bytes()).to_string();
             world.run(&["revoke", "--wait", "--timeout", "300ms", "--json", "--fingerprint", &fingerprint])
         };
-        // Nobody has ever asked.
+        // No edge has ever polled.
         let output = wait(&world);
         assert_eq!(output.status.code(), Some(4), "{output:?}");
         assert!(String::from_utf8_lossy(&output.stderr).contains("no live edge enforces version"), "{output:?}");
@@ -164,7 +164,7 @@ on_both! {
         let answer: Value = serde_json::from_slice(&output.stdout).unwrap();
         assert_eq!(answer["edges"], json!({ "enforcing": [], "lagging": [], "silent": ["gone"], "may_admit": ["gone"], "unseen": ["here"] }));
 
-        // Past its grace it refuses by itself.
+        // After its grace it refuses all requests.
         world.set("KEYSTILE_PUBLISHER__OUTAGE_GRACE", "0s");
         let followed = async {
             loop {
@@ -183,12 +183,12 @@ on_both! {
             assert_eq!(answer["edges"]["may_admit"], json!([]));
         };
         tokio::select! {
-            () = followed => unreachable!("it follows for ever"),
+            () = followed => unreachable!("it runs until it is dropped"),
             () = done => {}
         }
     }
 
-    /// It asks and asks, and nothing newer reaches it: a proxy before the control plane has less patience.
+    /// An edge polls but gets no newer bundle, because a proxy in front of the control plane times out earlier.
     async fn an_edge_that_nothing_newer_reaches_is_stale(world: World) {
         let mut world = world;
         world.set("KEYSTILE_PUBLISHER__LIFETIME", "2s");
@@ -205,7 +205,7 @@ on_both! {
         let fleet = eventually("the state", async || {
             tell_all().await;
             let fleet = world.json(&["edge", "list"]);
-            // The machine may be too busy for the others now and then.
+            // On a busy machine, other edges can be late as well.
             let states = [0, 1, 2].map(|at| fleet[at]["state"].clone());
             (states == ["live", "live", "stale"]).then_some(fleet)
         })
@@ -216,7 +216,7 @@ on_both! {
         let table = String::from_utf8(world.run(&["edge", "list"]).stdout).unwrap();
         let row: Vec<&str> = table.lines().find(|line| line.starts_with("empty")).unwrap().split_whitespace().collect();
         assert_eq!(row[..5], ["empty", "live", "-", "-", "-"], "{table}");
-        eventually("the doctor's word", async || {
+        eventually("the report of doctor", async || {
             tell_all().await;
             let findings = world.json(&["doctor"]);
             let found = findings.as_array().unwrap().iter().find(|finding| finding["what"] == "edges").unwrap();
@@ -227,7 +227,7 @@ on_both! {
     }
 }
 
-/// Takes what is published, and says so.
+/// Installs and reports what is published.
 async fn follow(server: &Server, credential: &str) {
     let response = server.manifest(credential, 0, 0).send().await.unwrap();
     let (have, known) = (version(response.headers()), tag(response.headers()));
@@ -241,7 +241,7 @@ async fn tell(server: &Server, credential: &str, have: u64, known: &str, status:
     assert!([200, 304].contains(&response.status().as_u16()));
 }
 
-/// The list, once it is as it is to be.
+/// Waits until the list of edges is as expected.
 async fn listed(world: &World, probe: impl Fn(&Value) -> bool) -> Value {
     eventually("the list of edges", async || {
         let fleet = world.json(&["edge", "list"]);

@@ -1,8 +1,8 @@
-//! A revocation never ends before what it refuses does: over years, whatever is collected, compacted, restarted, and
-//! however the clock jumps, a running edge and a fresh one refuse what was refused, and admit what was issued since.
+//! A revocation never ends before the credential that it refuses. Over years, with purges, compactions, restarts and clock
+//! jumps, a running edge and a new one refuse what was revoked, and admit what was issued since.
 //!
-//! The model is a plain list: of each credential whom it belongs to and whether it is refused for ever. Time is in the
-//! test's hands.
+//! The model is a list of credentials, with their owners and whether they are permanently refused. The test controls the
+//! clock.
 
 use std::{sync::Arc, time::Duration};
 
@@ -42,7 +42,7 @@ async fn what_is_refused_stays_so_over_years_on_sqlite() {
         let done = Model::run("sqlite:keystile.db".to_owned(), seed, replicas, 150).await;
         all.iter_mut().zip(done).for_each(|(sum, more)| *sum += more);
     }
-    // That the promise is one of all its parts: rows collected, blocks built, what was admitted and what was refused.
+    // Check that all parts were exercised: purged rows, built blocks, admitted and refused credentials.
     assert!(all.iter().all(|count| *count > 0), "{all:?}");
 }
 
@@ -52,7 +52,7 @@ async fn what_is_refused_stays_so_over_years_on_postgres() {
     Model::run(url, 4, 2, 50).await;
 }
 
-/// What a revocation can be about.
+/// The scopes of a revocation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Mark {
     Everything,
@@ -71,11 +71,11 @@ struct Credential {
     issued_at: u64,
     ends_at: Option<u64>,
     marks: Vec<Mark>,
-    /// For ever.
+    /// Permanently.
     refused: bool,
-    /// Until that is taken back.
+    /// Until it is undone.
     revoked: bool,
-    /// Whether the store knows it, so that its key is kept for as long as it lives.
+    /// True if the credential is in the store, which then keeps its key until it expires.
     known: bool,
     api_key: Option<ApiKeyId>,
     disabled: bool,
@@ -98,7 +98,7 @@ impl Edge {
         if let Some(held) = self.held.as_ref().map(Snapshot::manifest)
             && order(&manifest) <= order(held)
         {
-            // What a server answers with 304.
+            // A server answers 304 for these.
             assert_eq!(held.version(), manifest.version(), "{step}");
             return;
         }
@@ -140,10 +140,10 @@ struct Model {
     running: Edge,
     credentials: Vec<Credential>,
     auth_keys: Vec<(AuthKeyId, Subject)>,
-    /// What was revoked, and up to which second of issue.
+    /// The revoked scopes, and the second of issue up to which each is revoked.
     marks: Vec<(Mark, u64)>,
     issuer: SigningKey,
-    /// Of API keys that somebody else makes.
+    /// The number of the next API key that is created outside of the store.
     stolen: u64,
     log: Vec<String>,
     renewed: u64,
@@ -229,7 +229,7 @@ impl Model {
         store::Store::open(&self.config.store.url, self.home.folder()).await.unwrap()
     }
 
-    /// As if its key set had been fetched.
+    /// Stores a key set as if it had been fetched.
     async fn take_in_issuer(&self) {
         let store = self.store().await;
         let mut write = store.write().await.unwrap();
@@ -275,7 +275,7 @@ impl Model {
     }
 
     async fn step(&mut self) -> String {
-        // What is issued after a revocation is dated later.
+        // Credentials issued after a revocation have a later time.
         self.clock.advance(Duration::from_secs(5));
         match self.random(24) {
             0..5 => self.make().await,
@@ -301,7 +301,7 @@ impl Model {
         }
     }
 
-    /// Days to years, in which servers run as they do.
+    /// Lets days to years pass while servers run.
     async fn wait(&mut self) -> String {
         let days = [0, 1, 3, 4, 30, 90, 370][usize::try_from(self.random(7)).unwrap()];
         self.clock.advance(Duration::from_secs(days * 86_400 + 3600));
@@ -312,7 +312,7 @@ impl Model {
         }
         let service = self.service();
         let collected = self.tidy(&service).await;
-        format!("{days} days later collected {collected}")
+        format!("{days} days later purged {collected}")
     }
 
     async fn tidy(&mut self, service: &Service) -> u64 {
@@ -324,7 +324,7 @@ impl Model {
         rows + u64::try_from(keys).unwrap()
     }
 
-    /// The clock of the control plane alone, for a moment: whatever it collects meanwhile, on all replicas.
+    /// Moves only the clock of the control plane, for two minutes, in which all replicas purge.
     async fn jump(&mut self) -> String {
         let right = self.clock.now();
         let days = [1, 3, 40, 4000][usize::try_from(self.random(4)).unwrap()];
@@ -390,7 +390,7 @@ impl Model {
                 let text = issued.token.expose().to_owned();
                 credential("own token", text, now, issued.expires_at, marks)
             }
-            // Of a backup that was lost, say: signed by our key, and not in the ledger.
+            // A token of a valid key that is not in the issuance log, as after a lost backup.
             3 => {
                 let auth_key = self.auth_key(&subject, &service).await;
                 let keyring = service.keys().current();
@@ -418,7 +418,7 @@ impl Model {
                 let text = signer.mint(&claims).expose().to_owned();
                 Credential {
                     known: false,
-                    ..credential("own token, not in the ledger", text, now, exp, marks)
+                    ..credential("own token, not in the issuance log", text, now, exp, marks)
                 }
             }
             4 => {
@@ -440,7 +440,7 @@ impl Model {
                     ..credential("API key", text, now, expires_at, marks)
                 }
             }
-            // With a key that was stolen: of any date, for anybody.
+            // A stolen key can create credentials of any date for any user.
             5 => {
                 let store = self.store().await;
                 let generations = store::tag_keys::list(&mut store.reader().await.unwrap()).await.unwrap();
@@ -483,7 +483,7 @@ impl Model {
             }
         };
         let what = format!("made {}, {:?} to {:?}", made.what, made.issued_at, made.ends_at);
-        // Only thieves date what they make before a revocation.
+        // Only a thief creates credentials dated before a revocation.
         let late =
             self.marks.iter().any(|(mark, until)| made.marks.contains(mark) && made.issued_at <= *until);
         self.credentials.push(Credential { refused: late, ..made });
@@ -507,7 +507,7 @@ impl Model {
         self.auth_keys.iter().find(|(held, _)| held == id).unwrap().1.clone()
     }
 
-    /// By fingerprint, or by its text.
+    /// Revokes by fingerprint, or by the credential itself.
     async fn revoke_one(&mut self) -> String {
         let good = |one: &Credential| !one.refused && !one.revoked && !one.disabled;
         let open: Vec<usize> =
@@ -516,7 +516,7 @@ impl Model {
         let service = self.service();
         let by_text = self.random(2) == 0;
         let one = &mut self.credentials[at];
-        // A text that the store does not know must be a token of our own.
+        // An unknown credential must be an own token.
         let target = match by_text && (one.known && one.marks.len() > 1 || one.what.starts_with("own")) {
             true => Target::Token(one.text.clone()),
             false => Target::Fingerprint(Fingerprint::of(one.text.as_bytes())),
@@ -524,7 +524,7 @@ impl Model {
         let what = format!("revoked {} by {target:?}", one.what);
         match revoke(&service, &Actor::Admin, &Authority::Everything, target, None).await {
             Ok(_) => one.revoked = true,
-            // Its key is gone, and so is whatever was signed with it.
+            // The key is retired, and all its credentials are refused.
             Err(error) => assert!(error.code() == "token_key_unknown" && !one.known, "{what}: {error}"),
         }
         what
@@ -644,16 +644,16 @@ impl Model {
             |one: &Credential| one.revoked && !one.refused && one.ends_at.is_none_or(|end| end > now + 60);
         let open: Vec<usize> =
             (0..self.credentials.len()).filter(|at| good(&self.credentials[*at])).collect();
-        let Some(at) = self.pick(&open).copied() else { return "nothing to take back".to_owned() };
+        let Some(at) = self.pick(&open).copied() else { return "nothing to un-revoke".to_owned() };
         let service = self.service();
         let one = &mut self.credentials[at];
         let fingerprint = Fingerprint::of(one.text.as_bytes());
         unrevoke(&service, &Actor::Admin, &fingerprint).await.unwrap();
         one.revoked = false;
-        format!("took back {} {fingerprint}", one.what)
+        format!("un-revoked {} {fingerprint}", one.what)
     }
 
-    /// Disables an API key, or enables it.
+    /// Disables or enables an API key.
     async fn switch(&mut self) -> String {
         let now = self.now();
         let open: Vec<usize> = (0..self.credentials.len())
@@ -679,7 +679,7 @@ impl Model {
         format!("{id} is disabled: {}", one.disabled)
     }
 
-    /// What every edge says of every credential.
+    /// Compares the decision of every edge about every credential with the model.
     async fn compare(&mut self) {
         let now = self.clock.now().millis();
         let step = self.log.last().cloned().unwrap_or_default();

@@ -1,4 +1,4 @@
-//! Another issuer's server, which does what a test tells it.
+//! A fake server of another issuer, controlled by the test.
 
 use std::{
     sync::{Arc, Mutex},
@@ -20,13 +20,13 @@ pub(crate) enum Mood {
     Good,
     Status(u16),
     Body(String),
-    /// More than anybody has keys.
+    /// A response that exceeds the maximum size.
     Endless,
     Slow,
-    /// Closes in the middle of the answer.
+    /// Closes the connection in the middle of the response.
     Short,
     Redirect(String),
-    /// Says in its discovery document that it is somebody else.
+    /// Has another `issuer` in its discovery document.
     Liar,
 }
 
@@ -36,7 +36,7 @@ struct Inside {
     mood: Mood,
     keys: Vec<Value>,
     headers: Vec<(&'static str, String)>,
-    /// Paths, and whether the answer was 304.
+    /// The paths of requests, and whether the response was 304.
     asked: Vec<(String, bool)>,
 }
 
@@ -75,19 +75,19 @@ impl Idp {
         self.inside.lock().unwrap().headers.push((name, value.to_owned()));
     }
 
-    /// What it was asked for since the last time.
+    /// Returns the requests since the last call.
     pub(crate) fn asked(&self) -> Vec<(String, bool)> {
         std::mem::take(&mut self.inside.lock().unwrap().asked)
     }
 
-    /// Nobody listens any more.
+    /// Stops listening.
     pub(crate) async fn dies(&mut self) {
         self.task.abort();
         let _ = (&mut self.task).await;
     }
 }
 
-/// A public key of its own for each name.
+/// Returns a public key that depends on the name.
 pub(crate) fn key(kid: &str) -> Value {
     let mut seed = [7; 32];
     seed.iter_mut().zip(kid.bytes()).for_each(|(to, from)| *to = from);
@@ -96,7 +96,7 @@ pub(crate) fn key(kid: &str) -> Value {
     json!({ "kty": "OKP", "crv": "Ed25519", "use": "sig", "kid": kid, "x": base64url::encode(public) })
 }
 
-/// One request to a connection, so that whoever dies leaves no connection behind.
+/// Serves one request per connection, so that no connection remains when the server stops.
 async fn axum_serve(listener: TcpListener, router: Router) {
     use hyper::server::conn::http1;
     use hyper_util::{rt::TokioIo, service::TowerToHyperService};

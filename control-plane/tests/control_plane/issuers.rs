@@ -1,4 +1,4 @@
-//! Keys of other issuers: fetched, kept and published, whatever becomes of the issuer's server.
+//! Keys of other issuers are fetched, stored and published, and stay in use if the issuer's server fails.
 
 use std::time::Duration;
 
@@ -27,7 +27,7 @@ on_both! {
         assert!(matches!(due(&world, &service, &idp).await, Ok(Refreshed::Changed(_))));
         assert_eq!(published(&service, &idp).await, ["first"]);
         assert_eq!(idp.asked(), [("/.well-known/openid-configuration".to_owned(), false), ("/keys".to_owned(), false)]);
-        // Nothing new costs no version and no key set.
+        // An unchanged set creates no version and no key set.
         let version = version(&world).await;
         assert_eq!(due(&world, &service, &idp).await.unwrap(), Refreshed::Same);
         assert_eq!(idp.asked().last().unwrap(), &("/keys".to_owned(), true));
@@ -44,7 +44,7 @@ on_both! {
         assert_eq!([&lines[0]["action"], &lines[0]["target"]].map(text), ["issuer.keys", &idp.origin]);
         assert_eq!(lines[0]["detail"]["after"], json!(["second"]));
 
-        // An issuer that is dropped from the settings is believed no more.
+        // An issuer that is removed from the settings is no longer trusted.
         let without = with(&world, &[]).await;
         adopt_issuers(&without).await.unwrap();
         let none: [&str; 0] = [];
@@ -99,9 +99,9 @@ async fn whatever_the_issuer_does_the_last_good_set_holds() {
     let record = record(&service).await;
     assert_eq!(record.failures, 10);
     assert!(record.error.unwrap().contains("redirect"));
-    assert!(record.due_at > clock::now().seconds() + 600, "failures space out");
+    assert!(record.due_at > clock::now().seconds() + 600, "retries are delayed");
 
-    // Sets that are sets, and are not believed.
+    // Valid key sets that are not accepted.
     let direct = Issuer { jwks_url: Some(format!("{}/keys", idp.origin)), ..issuer(&idp.origin) };
     let service = with_issuers(&world, vec![direct]).await;
     for (body, expected) in [
@@ -116,7 +116,7 @@ async fn whatever_the_issuer_does_the_last_good_set_holds() {
         assert!(refused.contains(expected), "{refused}");
         assert_eq!(published(&service, &idp).await, ["first"]);
     }
-    assert_eq!(self::version(&world).await, version, "edges heard nothing of it");
+    assert_eq!(self::version(&world).await, version, "edges got no change");
     idp.becomes(Mood::Good);
     idp.publishes(&["new"]);
     assert!(matches!(due(&world, &service, &idp).await, Ok(Refreshed::Changed(_))));
@@ -154,7 +154,7 @@ async fn an_issuer_is_asked_as_often_as_it_wishes_within_bounds() {
     assert!(matches!(unknown, Err(RefreshError::NotConfigured(_))));
 }
 
-/// With the server and the settings' file.
+/// Refreshes with the server and the settings file.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_new_key_reaches_the_edges_by_itself() {
     let world = World::on_sqlite().await;
@@ -194,7 +194,7 @@ fn fetcher() -> Fetcher {
     Fetcher::new(Duration::from_secs(1)).unwrap()
 }
 
-/// As the server does when the time has come.
+/// Refreshes a due issuer, as the server does.
 async fn due(world: &World, service: &Service, idp: &Idp) -> Result<Refreshed, RefreshError> {
     let mut write = world.store().await.write().await.unwrap();
     let record = store::issuers::find(&mut write, &idp.origin).await.unwrap().unwrap();
@@ -211,7 +211,7 @@ async fn version(world: &World) -> u64 {
     store::versions::current(&mut world.store().await.reader().await.unwrap()).await.unwrap().number
 }
 
-/// The keys of the issuer in the bundle of this moment.
+/// Returns the keys of the issuer in the current bundle.
 async fn published(service: &Service, idp: &Idp) -> Vec<&'static str> {
     let publication = publisher::preview(service).await.unwrap();
     let held = |kid: &&str| publication.snapshot.issuer_key(&idp.origin, kid).is_some();

@@ -1,4 +1,5 @@
-//! The journal beside the keys outlives whatever the database forgets: compaction, crashes, days, and each replica has one.
+//! The journal beside the keys contains what a restored database lacks, after compaction, crashes and days, and each
+//! replica has one.
 
 use std::{fs, time::Duration};
 
@@ -56,7 +57,7 @@ async fn journal_refuses_again_after_ten_days_and_compactions() {
     service.close().await;
     installation.back_up();
 
-    // What the backup does not know.
+    // The backup lacks these changes.
     let service = installation.open().await;
     revoke(&service, &Actor::Admin, &Authority::Everything, Target::Token(revoked.clone()), None)
         .await
@@ -80,7 +81,7 @@ async fn journal_refuses_again_after_ten_days_and_compactions() {
     assert_eq!(fresh.ask(&deleted_key.1, &installation.operator), "revoked");
     assert_eq!(fresh.ask(&kept, ""), "admitted");
     assert_eq!(fresh.ask(&kept_key.1, &installation.operator), "admitted");
-    // The credential that had ended has ended; the one that followed is lost.
+    // The ended credential stays refused. Its successor is lost.
     assert!(authenticate_edge(&service, old.expose()).await.is_err());
     assert!(authenticate_edge(&service, new.expose()).await.is_err());
     let replacement = rotate_edge(&service, &Actor::Admin, &edge, OldCredential::EndsNow).await.unwrap();
@@ -132,7 +133,7 @@ async fn journal_is_not_compacted_while_it_says_more_than_the_store_knows() {
     let service = installation.open().await;
     let root: Subject = installation.operator.parse().unwrap();
     let token = issue(&service, Bearer::Subject(root), Lifetime::NEVER).await.unwrap().token;
-    // Another copy of the data, with the keys and the journal of before the revocation.
+    // Another copy of the data folder, with the keys and the journal from before the revocation.
     let other = installation.clone_data();
     service.close().await;
     let service = installation.open().await;
@@ -151,7 +152,7 @@ async fn journal_is_not_compacted_while_it_says_more_than_the_store_knows() {
     service.close().await;
 }
 
-/// A power cut that tears the lines of one version: all of them are written again.
+/// If a power cut leaves a batch incomplete, all its lines are written again.
 #[tokio::test]
 async fn journal_completes_a_torn_batch() {
     let installation = Installation::new().await;
@@ -192,7 +193,7 @@ async fn journal_completes_a_torn_batch() {
     service.close().await;
 }
 
-/// A clock that is ahead when a restored database is first served.
+/// The clock is ahead when a server first uses a restored database.
 #[tokio::test]
 async fn journal_is_merged_whatever_the_clock_says() {
     let installation = Installation::new().await;
@@ -215,7 +216,7 @@ async fn journal_is_merged_whatever_the_clock_says() {
     repair(&service, &Actor::Admin, Started::Found).await.unwrap();
     clock.set(right.plus(Duration::from_secs(60)));
     assert_eq!(Edge::of(&service).await.ask(token.expose(), ""), "revoked");
-    // What was found ahead of the time keeps everything from being issued until the clock is repaired.
+    // Entries from the future prevent issuing until the clock is repaired.
     assert!(issue(&service, Bearer::Subject(root.clone()), day).await.is_err());
     let ahead = instants_ahead(&service).await.unwrap();
     assert!(ahead.iter().any(|(what, _)| what.contains("restored")), "{ahead:?}");
@@ -227,7 +228,7 @@ async fn journal_is_merged_whatever_the_clock_says() {
     service.close().await;
 }
 
-/// A disabled key may be enabled again; one that was revoked after it was disabled may not, in a restored database either.
+/// A disabled key can be enabled again. A key that was revoked after it was disabled cannot, even in a restored database.
 #[tokio::test]
 async fn journal_knows_that_a_disabled_key_was_revoked() {
     let installation = Installation::new().await;
@@ -254,14 +255,15 @@ async fn journal_knows_that_a_disabled_key_was_revoked() {
     assert!(error.is_err());
     let ask = async |secret: &str| Edge::of(&service).await.ask(secret, &installation.operator);
     assert_eq!(ask(key.secret.expose()).await, "revoked");
-    // The one that was enabled is as it was before the loss, and may be disabled.
+    // The enabled key has the state from before the loss, and can be disabled.
     assert_eq!(ask(enabled.secret.expose()).await, "admitted");
     disable_api_key(&service, &Actor::Admin, everything, enabled.key.id).await.unwrap();
     assert_eq!(ask(enabled.secret.expose()).await, "revoked");
     service.close().await;
 }
 
-/// What a command would change between the restoration and the start of a server could not be told from what was lost.
+/// Commands change nothing between a restore and the start of a server, because nothing would distinguish their changes
+/// from lost ones.
 #[tokio::test]
 async fn commands_change_nothing_before_the_journal_is_merged() {
     let world = World::on_postgres().await;
@@ -291,7 +293,7 @@ async fn commands_change_nothing_before_the_journal_is_merged() {
     drop(server);
 }
 
-/// A crash between the commit and the journal: the next server writes what is missing before it publishes.
+/// After a crash between the commit and the journal, the next server writes the missing entries before it publishes.
 #[tokio::test]
 async fn journal_catches_up_after_a_crash() {
     let world = World::on_sqlite().await;
@@ -341,7 +343,7 @@ async fn each_replica_refuses_again_by_its_own_journal() {
     drop((server, other));
 }
 
-/// Nobody knows what was revoked since the backup.
+/// The journal is lost, so the revocations since the backup are unknown.
 #[tokio::test]
 async fn restore_everything_refuses_all_that_was_issued() {
     let world = World::on_postgres().await;
@@ -370,7 +372,7 @@ async fn restore_everything_refuses_all_that_was_issued() {
     drop(server);
 }
 
-/// A command publishes nothing of a database that lacks what the journal says.
+/// Commands refuse to publish a database that lacks entries of the journal.
 #[tokio::test]
 async fn export_refuses_a_database_that_was_restored() {
     let world = World::on_sqlite().await;
@@ -392,7 +394,7 @@ fn order(owner: Subject) -> ApiKeyOrder {
     ApiKeyOrder { owner, username: None, prefix, name: None, metadata: None, expires_at: None }
 }
 
-/// On SQLite, with the time in the test's hands.
+/// Uses SQLite and a clock that the test controls.
 struct Installation {
     folder: TempDir,
     home: Home,
@@ -414,7 +416,7 @@ impl Installation {
     }
 
     async fn open(&self) -> Service {
-        // What is issued after a revocation is dated later.
+        // Credentials issued after a revocation have a later time.
         self.clock.advance(Duration::from_secs(5));
         Service::open_at(self.home.clone(), self.config.clone(), self.clock.clone()).await.unwrap()
     }

@@ -1,4 +1,4 @@
-//! What one address and one operator may do, and what is never refused.
+//! The limits of an address and of an operator, and the requests that are never limited.
 
 use std::collections::BTreeSet;
 
@@ -27,7 +27,7 @@ async fn an_address_has_a_rate_that_edges_are_exempt_from() {
     assert!(refused > 5, "{refused} of 30");
     let unknown = server.get("/edge/v1/manifest").bearer_auth("ks_edge_nobody").send().await.unwrap();
     assert_eq!(unknown.status(), 429);
-    // What has been seen good once is known.
+    // A credential that was verified once is recognized.
     let manifest = async || server.manifest(&credential, 0, 0).send().await.unwrap().status();
     eventually("the edge's first request", async || (manifest().await == 200).then_some(())).await;
     for _ in 0..30 {
@@ -52,14 +52,14 @@ async fn behind_a_trusted_proxy_every_client_has_its_own_rate() {
     };
     used_up("198.51.100.1").await;
     assert_eq!(ask("198.51.100.2").await, 200);
-    // What stands further left the client has written itself.
+    // A client can set the entries further left.
     used_up("203.0.113.77, 198.51.100.3, 10.0.0.1").await;
     let mut answers = BTreeSet::new();
     for last in 0..10 {
         answers.insert(ask(&format!("203.0.113.{last}, 198.51.100.3, 10.0.0.1")).await);
     }
     assert!(answers.contains(&429), "{answers:?}");
-    // A network of 64 bits is one client.
+    // An IPv6 /64 is one client.
     used_up("2001:db8:1:2::1").await;
     let mut answers = BTreeSet::new();
     for last in 2..12 {
@@ -89,7 +89,7 @@ async fn a_wrong_auth_key_costs_more_and_keeps_no_owner_out() {
         }
         assert_eq!(response.status(), 401);
         looked_at += 1;
-        assert!(looked_at < 20, "as many as requests");
+        assert!(looked_at < 20, "not every request is checked");
     }
     assert_eq!(sign_in("198.51.100.2", &world.auth_key).await.status(), 200, "the owner, from elsewhere");
 }
@@ -106,7 +106,7 @@ async fn an_operator_has_so_many_tokens_in_a_minute() {
     let body = json!({ "authKeyId": world.auth_key_id, "authKey": world.auth_key });
     limited(server.post("/v1/auth", &body).send().await.unwrap(), "operator_tokens_exceeded").await;
     server.exchange(foreigner.id.as_str(), foreigner.secret.expose()).await;
-    // An admin is not counted.
+    // Commands are not counted.
     let token = world.token();
     assert_eq!(server.verdict(&world, &token).await.0, 200);
     let limited = server.metric(r#"keystile_requests_limited_total{code="operator_tokens_exceeded"}"#);
@@ -135,7 +135,7 @@ async fn users_that_revoke_without_end_keep_the_root_user_from_nothing() {
     assert_eq!(revoke(&root).await.status(), 200);
     assert_eq!(revoke(&root).await.status(), 200);
     limited(revoke(&root).await, "operator_revocations_exceeded").await;
-    // Neither logging out nor a command is ever refused.
+    // A logout or a command is never refused.
     assert_eq!(
         server.post("/v1/auth/logout", &json!({})).bearer_auth(&token).send().await.unwrap().status(),
         204
@@ -146,7 +146,7 @@ async fn users_that_revoke_without_end_keep_the_root_user_from_nothing() {
 }
 
 on_both! {
-    /// However much it has revoked: what it asks for holds, and its edges hold no more of it.
+    /// Above its share, a revocation of an operator still takes effect, without more entries at edges.
     async fn past_its_share_a_revocation_of_an_operator_is_merged_and_never_lost(world: World) {
         let mut world = world;
         world.set("KEYSTILE_LIMITS__REVOCATIONS", "3");
@@ -161,7 +161,7 @@ on_both! {
             log_out(&text(&session().await["token"])).await;
         }
         let held = revocations(&server).await;
-        // Logging out, a token, its fingerprint, its session.
+        // Log out, and revoke a token, a fingerprint and a session.
         let (one, two, three, four) = (session().await, session().await, session().await, session().await);
         log_out(&text(&one["token"])).await;
         assert_eq!(server.verdict(&world, &text(&one["token"])).await, (401, "watermark".to_owned()));
@@ -177,14 +177,14 @@ on_both! {
             assert_eq!(verdict, (401, "watermark".to_owned()));
         }
         assert_eq!(revocations(&server).await, held);
-        // What comes afterwards is good, and so is what comes of another AuthKey.
+        // Later tokens are valid, and so are those of another AuthKey.
         assert_eq!(server.verdict(&world, &text(&session().await["token"])).await.0, 200);
         assert_eq!(server.verdict(&world, &others).await.0, 200);
-        // An AuthKey that is deleted would add to it: none is made.
+        // No AuthKey can be created, because its deletion would add to the share.
         let path = format!("/v1/operators/{}/auth_keys", world.operator);
         let made = server.post(&path, &json!({})).bearer_auth(&others).send().await.unwrap();
         limited(made, "operator_limit_reached").await;
-        // An admin revokes what it names and no more, and sees whose share is used up.
+        // A command revokes only what it names, and `doctor` reports the operator whose share is used up.
         let single = session().await;
         world.json(&["revoke", "--fingerprint", &fingerprint(&single)]);
         server.eventually(&world, &text(&single["token"]), 401, "revoked").await;
@@ -194,7 +194,7 @@ on_both! {
         assert!(text(&limits["detail"]).contains(&format!("{} has the most: 3 of 3", world.operator)), "{limits}");
     }
 
-    /// At two servers at once, of which each counts what the other adds.
+    /// Two servers count each other's additions.
     async fn a_user_has_so_many_auth_keys(world: World) {
         let mut world = world;
         world.set("KEYSTILE_LIMITS__AUTH_KEYS", "10");
@@ -215,12 +215,12 @@ on_both! {
                 limited(response, "operator_limit_reached").await;
             }
         }
-        assert_eq!(made, 9, "beside the one from the beginning");
-        // Of each user.
+        assert_eq!(made, 9, "in addition to the first one");
+        // The limit is per user.
         world.json(&["authkey", "create", "--operator", &world.operator, "--user", "alice"]);
         let complaint = world.complaint(&["authkey", "create", "--operator", &world.operator]);
         assert!(complaint.contains("`limits.auth_keys`"), "{complaint}");
-        // One that is deleted makes room.
+        // A deletion permits a new one.
         let listed: Value = servers[0].get(&path).bearer_auth(&token).send().await.unwrap().json().await.unwrap();
         let last = text(&listed.as_array().unwrap().last().unwrap()["authKeyId"]);
         world.json(&["authkey", "delete", &last, "--yes"]);
@@ -256,7 +256,7 @@ on_both! {
             let complaint = world.complaint(&command);
             assert!(complaint.contains(setting), "{command:?}: {complaint}");
         }
-        // A leaked key is replaced at any time.
+        // A leaked key can always be replaced.
         world.json(&["key", "rotate", &keys[0], "--grace", "0", "--yes"]);
         let (other, _) = world.foreigner().await;
         world.json(&["key", "create", "--user", other.operator.as_str()]);
@@ -328,7 +328,7 @@ on_both! {
         }
     }
 
-    /// Only its word: no alarm about stolen keys, and no number that nobody published.
+    /// A report is only a claim of the edge: it raises no alarm about stolen keys, and an absurd version is not stored.
     async fn what_an_edge_says_of_itself_is_its_own_claim(world: World) {
         let (liar, honest) = (world.edge("liar"), world.edge("honest"));
         let server = world.serve();
@@ -364,7 +364,7 @@ on_both! {
     }
 }
 
-/// A problem with its code, and when to try again.
+/// Returns the code of a problem and its `Retry-After`.
 async fn limited(response: Response, code: &str) {
     assert_eq!(response.status(), 429);
     let retry: u64 = response.headers()["retry-after"].to_str().unwrap().parse().unwrap();

@@ -1,4 +1,4 @@
-//! The control plane from outside and inside, on SQLite and PostgreSQL alike.
+//! Tests of the control plane through its API, its commands and its functions, on SQLite and PostgreSQL.
 
 mod api_keys;
 mod audit;
@@ -34,7 +34,7 @@ mod unrevocations;
 mod went_back;
 mod world;
 
-/// Makes one test into two: the same on SQLite and on PostgreSQL.
+/// Defines a test for SQLite and one for PostgreSQL from one function.
 macro_rules! on_both {
     ($($(#[$doc:meta])* async fn $name:ident($world:ident: World) $body:block)*) => {$(
         mod $name {

@@ -1,5 +1,5 @@
-//! Whatever happens in whatever order, edges agree with a plain set: issue, revoke, take back, watermark, expiry, rebase,
-//! restart, and edges that move between two publishers.
+//! Edges agree with a set of fingerprints after random sequences of operations: issue, revoke, un-revoke, watermark,
+//! expiry, compaction, restart, and edges that change between two publishers.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -70,7 +70,7 @@ impl Publisher {
     }
 }
 
-/// Holds what it has from one step to the next, as a running edge does.
+/// Keeps its bundle from one step to the next, as a running edge does.
 struct Edge {
     root: PublicKey,
     objects: Objects,
@@ -78,13 +78,13 @@ struct Edge {
 }
 
 impl Edge {
-    /// Refuses what would make it forget.
+    /// Refuses a bundle that lacks a revocation.
     fn take(&mut self, from: &Publications, now: u64, step: &str) {
         let manifest =
             Manifest::open(&from.latest().manifest, std::slice::from_ref(&self.root), "default").unwrap();
         let held = self.held.as_ref().map(Snapshot::manifest);
         if held.is_some_and(|held| order(&manifest) <= order(held)) {
-            // What a server answers with 304.
+            // A server answers 304 for these.
             assert_eq!(held.unwrap().version(), manifest.version(), "{step}");
             return;
         }
@@ -131,19 +131,19 @@ fn order(manifest: &Manifest) -> (u64, u64, u64) {
 
 struct Model<'a> {
     world: &'a World,
-    /// A base takes in what was issued in earlier seconds, so each step takes one.
+    /// Each step advances the clock by a second, because a base covers only earlier seconds.
     clock: Clock,
     store: Store,
     random: u64,
     operator: OperatorId,
     kid: String,
     publishers: Vec<Publisher>,
-    /// One that runs, and is led from publisher to publisher.
+    /// An edge that runs, and changes from publisher to publisher.
     edge: Edge,
     credentials: Vec<Credential>,
-    /// By user.
+    /// The tokens by user.
     watermarks: BTreeMap<String, u64>,
-    /// That the promise is one of all its parts: blocks built, answers that came from one, revocations taken back.
+    /// Counts what was exercised: built blocks, results from blocks, un-revocations.
     blocks: usize,
     covered: usize,
     taken_back: usize,
@@ -209,7 +209,7 @@ impl<'a> Model<'a> {
             }
             11..14 => {
                 let taken_back = self.unrevoke().await;
-                format!("took back {taken_back:?}")
+                format!("un-revoked {taken_back:?}")
             }
             14 => {
                 let user = self.raise().await;
@@ -228,7 +228,7 @@ impl<'a> Model<'a> {
                 format!("restarted publisher {at}")
             }
             _ => {
-                // Both from nothing.
+                // Both start without state.
                 while let Some(publisher) = self.publishers.pop() {
                     publisher.end().await;
                 }
@@ -248,7 +248,7 @@ impl<'a> Model<'a> {
                 chunk.copy_from_slice(&self.random(u64::MAX).to_be_bytes());
             }
             let now = self.clock.now().seconds();
-            // Some that have expired long ago, and will be collected; the others over several blocks.
+            // Some have expired and will be purged. The others are distributed over several blocks.
             let expires_at = match self.random(10) {
                 0 => now - 100_000,
                 _ => now + 7200 + self.random(150_000),
@@ -268,7 +268,7 @@ impl<'a> Model<'a> {
             };
             match issued::insert(&mut write, &issuance).await.unwrap() {
                 issued::Inserted::Yes => {}
-                // A watermark was raised up to this very second.
+                // The watermark includes the current second.
                 issued::Inserted::Covered => continue,
                 other => panic!("{other:?}"),
             }
@@ -326,7 +326,7 @@ impl<'a> Model<'a> {
         user
     }
 
-    /// The edge that runs on, led to either publisher and back, and one that starts afresh at each.
+    /// Checks the running edge at each publisher, and a new edge at each.
     async fn compare(&mut self, step: &str) {
         let version = versions::current(&mut self.store.reader().await.unwrap()).await.unwrap().number;
         for publisher in [0, 1, 0] {

@@ -1,4 +1,4 @@
-//! The description of the API is the API.
+//! `openapi.json` describes exactly the API.
 
 use std::{collections::BTreeSet, path::Path};
 
@@ -6,13 +6,13 @@ use serde_json::{Value, json};
 
 use crate::world::World;
 
-/// Every route and method is described, and nothing else.
+/// Exactly the existing routes and methods are described.
 #[test]
 fn every_route_is_described() {
     let mut source = String::new();
     read_all(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src/api"), &mut source);
     let source: String = source.split_whitespace().collect::<Vec<_>>().join(" ");
-    // Its paths would not be those that are found here.
+    // The search would not find paths of nested routers.
     assert!(!source.contains(".nest(") && !source.contains(".nest_service("));
     let mut routes = BTreeSet::new();
     for route in source.split(".route(").skip(1) {
@@ -34,7 +34,7 @@ fn every_route_is_described() {
     assert!(routes.len() > 10);
 }
 
-/// The sources in a folder and those below, whichever of them makes a router.
+/// Reads the sources in a folder and its subfolders.
 fn read_all(folder: &Path, source: &mut String) {
     for entry in std::fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
@@ -74,7 +74,7 @@ async fn answers_are_as_described() {
     }
 }
 
-/// Any request may be one too many.
+/// Every operation can respond with 429.
 #[test]
 fn every_operation_may_be_limited() {
     let description = description();
@@ -88,10 +88,10 @@ fn every_operation_may_be_limited() {
     assert_eq!(retry["required"], true);
 }
 
-/// Members are those of the schema, the required ones are there, and types are right.
+/// Checks that a value has only the members of the schema, all required ones, and the correct types.
 fn conforms(value: &Value, schema: &str) {
     let schema = &description()["components"]["schemas"][schema];
-    let members = value.as_object().unwrap_or_else(|| panic!("no object: {value}"));
+    let members = value.as_object().unwrap_or_else(|| panic!("not an object: {value}"));
     for required in schema["required"].as_array().unwrap() {
         assert!(members.contains_key(required.as_str().unwrap()), "{required} is not in {value}");
     }

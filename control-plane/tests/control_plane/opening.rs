@@ -1,4 +1,4 @@
-//! What cannot be opened is named with its cause, at once; whoever only looks makes and changes nothing.
+//! A database that cannot be opened is reported at once with its cause. Commands that only read create and change nothing.
 
 use std::{
     fs::{self, OpenOptions},
@@ -77,7 +77,7 @@ async fn a_damaged_file_is_named_at_once() {
     let size = fs::metadata(&file).unwrap().len();
     OpenOptions::new().write(true).open(&file).unwrap().set_len(size / 2).unwrap();
     quick(&world, &[&file.display().to_string(), "malformed"]);
-    fs::write(&file, "this is no database, but a text that is long enough to be taken for one. ".repeat(20))
+    fs::write(&file, "this is not a database, but a text that is long enough to look like one. ".repeat(20))
         .unwrap();
     quick(&world, &[&file.display().to_string(), "file is not a database"]);
 }
@@ -98,7 +98,7 @@ async fn execute_on_sqlite(world: &World, statement: &str) {
     connection.close().await.unwrap();
 }
 
-/// One line, with all of the words.
+/// Checks that the output is one line with all of the words.
 fn quick(world: &World, words: &[&str]) {
     for verb in ["audit", "serve"] {
         let began = Instant::now();

@@ -1,4 +1,4 @@
-//! A publisher that is cut off from its store assures nobody that nothing was revoked.
+//! A publisher without access to its store signs no manifest, so edges become stale.
 
 use std::time::Duration;
 
@@ -20,7 +20,7 @@ async fn a_publisher_without_its_store_signs_nothing() {
     assert_eq!(ready().await, 200);
     postgres::execute(&world.url, "ALTER TABLE bundle_state RENAME TO gone");
     eventually("not being ready", async || (ready().await == 503).then_some(())).await;
-    // Whatever was under way when the table went is done by now.
+    // Operations that had started before the table was removed are done by now.
     tokio::time::sleep(Duration::from_millis(300)).await;
     let before = server.manifest(&credential, 0, 0).send().await.unwrap();
     tokio::time::sleep(Duration::from_millis(500)).await;
@@ -30,10 +30,10 @@ async fn a_publisher_without_its_store_signs_nothing() {
     eventually("being ready again", async || (ready().await == 200).then_some(())).await;
     eventually("the log line", async || world.log().contains("publishing again").then_some(())).await;
     let complaints = world.log().matches("nothing is published").count();
-    assert_eq!(complaints, 1, "one trouble is told once");
+    assert_eq!(complaints, 1, "one failure is logged once");
 }
 
-/// A server on a full disk says so, and goes on by itself when there is room.
+/// A server reports a full disk, and continues by itself when there is space.
 #[tokio::test]
 async fn a_full_disk_is_survived() {
     let mut world = World::on_sqlite().await;
@@ -48,7 +48,7 @@ async fn a_full_disk_is_survived() {
         (response.status().as_u16(), response.text().await.unwrap())
     };
     assert_eq!((exchange().await, ready().await.0), (200, 200));
-    eventually("the end of the room", async || (exchange().await == 503).then_some(())).await;
+    eventually("the end of the space", async || (exchange().await == 503).then_some(())).await;
     let complaint = eventually("not being ready", async || {
         let (status, body) = ready().await;
         (status == 503).then_some(body)

@@ -1,4 +1,4 @@
-//! The own API lets users do what their grant allows, and nothing else.
+//! The control plane's own API permits only what the grant of a user allows.
 
 use serde_json::{Value, json};
 
@@ -40,7 +40,7 @@ on_both! {
         let elsewhere = json!({ "statements": [{ "effect": "allow", "api": "*", "condition": "ipAddress('10.0.0.0/8')" }] });
         permit(&world, &alice, &elsewhere);
         eventually("the address", async || (create(&server, &operator, &user).await == denied).then_some(())).await;
-        // Everything but logging out.
+        // Everything except the logout.
         assert_eq!(server.post("/v1/auth/logout", &json!({})).bearer_auth(&user).send().await.unwrap().status(), 204);
         assert_eq!(server.verdict(&world, &user).await, (401, "revoked".to_owned()));
         assert_eq!(server.verdict(&world, &root).await.0, 200);
@@ -68,7 +68,7 @@ async fn create(server: &Server, operator: &str, token: &str) -> (u16, String) {
     answer(server.post(&format!("/v1/operators/{operator}/auth_keys"), &json!({})), token).await
 }
 
-/// Status and code.
+/// Returns the status and the code.
 async fn answer(request: reqwest::RequestBuilder, token: &str) -> (u16, String) {
     let response = request.bearer_auth(token).send().await.unwrap();
     let status = response.status().as_u16();

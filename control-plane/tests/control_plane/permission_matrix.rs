@@ -1,5 +1,5 @@
-//! Every operation of the own API, asked by every kind of caller. The operations are those of the description: one without
-//! an expectation here fails the test.
+//! Every operation of the own API, called by every kind of caller. The operations are those of `openapi.json`: one
+//! without an expectation here fails the test.
 
 use std::{collections::BTreeMap, path::Path};
 
@@ -15,7 +15,7 @@ use crate::{
     world::{Server, World, eventually, text},
 };
 
-/// Who asks.
+/// The kinds of callers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Caller {
     Root,
@@ -36,7 +36,7 @@ enum Caller {
     /// A user of another operator with `*`.
     ForeignStar,
     Revoked,
-    /// Signed by nobody of ours.
+    /// A token with an unknown key.
     Forged,
     Anonymous,
     Expired,
@@ -46,7 +46,7 @@ use Caller::*;
 
 const USERS_OF_OURS: [Caller; 5] = [Nobody, Exact, Star, Denied, DeniedByRole];
 
-/// The last one needs time to expire.
+/// All callers. The last one must wait until its token expires.
 const CALLERS: [Caller; 14] = [
     Root,
     Nobody,
@@ -64,23 +64,23 @@ const CALLERS: [Caller; 14] = [
     Expired,
 ];
 
-/// What an operation answers to whom.
+/// The expected response of an operation for each kind of caller.
 #[derive(Clone, Copy)]
 enum Expected {
-    /// The same to everybody, with or without a token.
+    /// The same for every caller, with or without a token.
     Open(u16),
-    /// Nothing to any token: it is for edges.
+    /// Refused for every token, because only edges may call it.
     EdgesOnly,
-    /// To everybody with a good token.
+    /// For every caller with a valid token.
     AnyToken(u16),
-    /// Where root is answered so, users with the permission too.
+    /// For the root user and for users with the permission.
     Granted(u16),
-    /// Users with the permission get 403 `root_only`.
+    /// Only for the root user. Users with the permission get 403 `root_only`.
     RootOnly(u16),
 }
 
 impl Expected {
-    /// The status and the code of the answer.
+    /// The status and the code of the response.
     fn of(self, caller: Caller) -> (u16, &'static str) {
         let refused = match caller {
             Revoked => Some((401, "revoked")),
@@ -104,7 +104,7 @@ impl Expected {
     }
 }
 
-/// One request of an operation: what it is about, its path if it is not the one described, its body.
+/// One request of an operation: its subject, its path if it differs from the described one, and its body.
 struct Case {
     what: &'static str,
     path: String,
@@ -116,14 +116,14 @@ fn case(what: &'static str, path: impl Into<String>, body: Value, expected: Expe
     Case { what, path: path.into(), body, expected }
 }
 
-/// What the operations are asked about; made anew for each caller and operation, as some of them end it.
+/// The targets of operations, created for each caller and operation, because some operations end them.
 struct Targets {
     operator: String,
-    /// Of the root user.
+    /// A session of the root user.
     root_auth_key: String,
     root_session: String,
     root_token: String,
-    /// Of a user.
+    /// A session of a user.
     user_auth_key: String,
     user_session: String,
     user_token: String,
@@ -163,7 +163,7 @@ fn cases(operation: &str, targets: &Targets) -> Vec<Case> {
                 json!({ "fingerprint": fingerprint(&targets.user_token) }),
                 Expected::Granted(200),
             ),
-            // Whoever holds a credential may end it.
+            // A caller that presents a credential may revoke it.
             revocation("the root's token", json!({ "token": targets.root_token }), Expected::Granted(200)),
             revocation(
                 "the root's fingerprint",
@@ -180,7 +180,7 @@ fn cases(operation: &str, targets: &Targets) -> Vec<Case> {
                 json!({ "keyId": targets.root_auth_key }),
                 Expected::RootOnly(200),
             ),
-            // An instant long ago, or nothing would be left for those that come later.
+            // The instant is long ago, so that the credentials of later cases stay valid.
             revocation("the operator", json!({ "subject": operator, "instant": 1 }), Expected::RootOnly(200)),
         ],
         "getManifest" => vec![case("", "/edge/v1/manifest", none, Expected::EdgesOnly)],
@@ -194,7 +194,7 @@ fn cases(operation: &str, targets: &Targets) -> Vec<Case> {
         "ready" => vec![case("", "/readyz", none, Expected::Open(200))],
         "metrics" => vec![case("", "/metrics", none, Expected::Open(200))],
         "openapi" => vec![case("", "/openapi.json", none, Expected::Open(200))],
-        _ => panic!("`{operation}` has no expectation: say who may do it"),
+        _ => panic!("`{operation}` has no expectation: add which callers may use it"),
     }
 }
 
@@ -202,7 +202,7 @@ on_both! {
     async fn each_operation_answers_each_caller_as_it_should(world: World) {
         let operations = operations();
         assert!(operations.len() > 10);
-        // Each case has AuthKeys of its own, more than a user may have.
+        // Each case has its own AuthKeys, more than the default limit of a user.
         let service = world.service_with(|config| config.limits.auth_keys = 0).await;
         let (foreigner, _) = world.foreigner().await;
         let callers = Callers::prepare(&world, &service, &foreigner, &operations).await;
@@ -225,7 +225,7 @@ on_both! {
                     let answer = ask(&server, method, &case, caller, &token, &session).await;
                     let (status, code) = case.expected.of(caller);
                     let what = format!("{operation} {} by {caller:?}", case.what);
-                    // An open answer is not looked into.
+                    // The bodies of public operations are not checked.
                     let answer = if matches!(case.expected, Expected::Open(_)) { (answer.0, String::new()) } else { answer };
                     assert_eq!(answer, (status, code.to_owned()), "{what}");
                 }
@@ -262,7 +262,7 @@ on_both! {
         let gone = server.post("/v1/auth", &json!({ "authKeyId": own.id.as_str(), "authKey": own.secret.expose() }));
         assert_eq!(gone.send().await.unwrap().status(), 401);
 
-        // A namesake made nothing; what it makes itself goes with it, and with all that it was exchanged for.
+        // A later user of the same name created none of them. Its own AuthKeys are deleted with it, and their tokens refused.
         eventually("another second", async || {
             let now = control_plane::clock::now().seconds();
             (now > for_alice_made_at(&world, for_alice.id.as_str())).then_some(())
@@ -277,7 +277,7 @@ on_both! {
         let gone = json!({ "authKeyId": for_alice_again.id.as_str(), "authKey": for_alice_again.secret.expose() });
         assert_eq!(server.post("/v1/auth", &gone).send().await.unwrap().status(), 401);
         server.eventually(&world, &of_alice_again, 401, "watermark").await;
-        // What others made is as it was.
+        // AuthKeys that others created are unchanged.
         server.eventually(&world, &of_alice, 403, "permission_denied").await;
         server.exchange(by_admin.id.as_str(), by_admin.secret.expose()).await;
         let lines = world.json(&["audit"]);
@@ -298,12 +298,12 @@ fn subject(world: &World, user: Option<&str>) -> Subject {
     Subject { operator: world.operator.parse().unwrap(), user: user.map(|user| user.parse().unwrap()) }
 }
 
-/// Method by id of the operation, of all that is described.
+/// Returns the method of each described operation by its ID.
 fn operations() -> BTreeMap<String, String> {
     description(|method, id, _| (id.to_owned(), method.to_ascii_uppercase()))
 }
 
-/// The permission that each operation demands, which it is named after.
+/// Returns the permission that each operation requires, which is its name.
 fn permissions() -> BTreeMap<String, String> {
     description(|_, id, tag| (id.to_owned(), format!("{tag}:{id}")))
 }
@@ -328,7 +328,7 @@ struct Callers {
 }
 
 impl Callers {
-    /// Users with what they may do, before the server starts: its first bundle knows all of it.
+    /// Creates users with their permissions before the server starts, so that its first bundle contains them.
     async fn prepare(
         world: &World,
         service: &Service,
@@ -388,7 +388,7 @@ impl Callers {
         }
     }
 
-    /// A new token and its session.
+    /// Issues a new token, and returns it with its session.
     async fn token(
         &self,
         service: &Service,
@@ -429,7 +429,7 @@ fn named(of: &Subject, user: &str) -> Subject {
     Subject { operator: of.operator.clone(), user: Some(user.parse().unwrap()) }
 }
 
-/// The same claims, signed with a key of somebody else.
+/// Signs the same claims with an unknown key.
 fn forged(token: &str) -> String {
     let claims = token.split('.').nth(1).unwrap();
     let claims = token::base64url::decode(claims.as_bytes()).unwrap();
@@ -437,7 +437,7 @@ fn forged(token: &str) -> String {
     key.sign(r#"{"alg":"EdDSA","kid":"ks-somebody"}"#, &claims).expose().to_owned()
 }
 
-/// Status and code.
+/// Returns the status and the code.
 async fn ask(
     server: &Server,
     method: &str,

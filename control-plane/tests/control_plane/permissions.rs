@@ -1,4 +1,4 @@
-//! Operators, users, roles, and what follows from them for the edges.
+//! Operators, users, roles, and the grants that edges get.
 
 use std::sync::Arc;
 
@@ -22,7 +22,7 @@ on_both! {
         let default = world.document("default", &allow(&["Sim:list*"]));
         world.json(&["operator", "permission", "set", operator, &default]);
         assert_eq!(ruled(&world, &alice).await, ["Sim:listSims"]);
-        // Who is made later has it too, by name or on first use.
+        // Users that are created later have it too, by a command or on first use.
         world.json(&["user", "create", &bob]);
         world.json(&["token", "issue", "--operator", operator, "--user", "carol"]);
         assert_eq!(ruled(&world, &bob).await, ["Sim:listSims"]);
@@ -85,7 +85,7 @@ on_both! {
         assert!(world.complaint(&["user", "show", &alice]).contains("there is no user"));
         let none: [&str; 0] = [];
         assert_eq!(ruled(&world, &alice).await, none);
-        // Who has the name later inherits nothing.
+        // A later user of the same name inherits nothing.
         world.json(&["user", "create", &alice]);
         assert_eq!(ruled(&world, &alice).await, none);
         assert_eq!(world.json(&["user", "show", &alice])["roles"], json!([]));
@@ -139,7 +139,7 @@ on_both! {
                 assert!(complaint.contains(expected), "{command:?}: {complaint}");
             }
         }
-        // Two that fit, and do not fit together.
+        // Each of the two is within the limit, but their sum is not.
         let half: Vec<String> = (0..100).map(|n| format!("Sim:{}{n}", "x".repeat(95))).collect();
         let half = world.document("half", &json!({ "statements": [{ "effect": "allow", "api": half }] }));
         world.json(&["operator", "permission", "set", operator, &half]);
@@ -186,7 +186,7 @@ fn allow(api: &[&str]) -> Value {
     json!({ "statements": [{ "effect": "allow", "api": api }] })
 }
 
-/// Which of the operations an edge with the bundle of this moment allows.
+/// Returns the operations that an edge with the current bundle allows.
 async fn ruled(world: &World, subject: &str) -> Vec<&'static str> {
     let publication: Arc<Publication> = publisher::preview(&world.service().await).await.unwrap();
     let Some(grant) = publication.snapshot.grant(subject) else { return Vec::new() };

@@ -30,7 +30,7 @@ async fn what_one_acknowledges_the_other_publishes() {
     }
 }
 
-/// An edge that moves between them never goes back.
+/// An edge that changes between them never gets an earlier version.
 #[tokio::test]
 async fn versions_never_go_back_between_them() {
     let world = World::on_postgres().await;
@@ -58,7 +58,7 @@ async fn versions_never_go_back_between_them() {
     }
 }
 
-/// It goes on publishing, and takes the key up when its file comes.
+/// A replica without the key file publishes, and loads the key when the file appears.
 #[tokio::test]
 async fn a_replica_without_the_signing_key_is_not_ready() {
     let world = World::on_postgres().await;

@@ -1,4 +1,4 @@
-//! A restored backup makes nothing good again, and does not keep edges from what is revoked afterwards.
+//! After a backup is restored, revoked credentials stay refused, and edges get later revocations.
 
 use std::{fs, path::Path};
 
@@ -13,12 +13,12 @@ use crate::{
 };
 
 on_both! {
-    /// One of everything: known before the backup, made after it, taken back after it.
+    /// One object of each kind: created before the backup, created after it, and revoked or deleted after it.
     async fn what_was_taken_back_stays_taken_back(world: World) {
         let world = &world;
         let alice = format!("{}/alice", world.operator);
         let root = world.operator.as_str();
-        // Before the backup.
+        // Create the objects before the backup.
         let good = Credentials::make(world, root);
         let revoked = Credentials::make(world, root);
         let disabled = Credentials::make(world, root);
@@ -38,11 +38,11 @@ on_both! {
         let strangers = Credentials::make(world, &stranger);
         back_up(world);
 
-        // After it.
+        // Create and revoke objects after the backup.
         let server = world.serve();
         let lost = Credentials::make(world, root);
         let lost_and_revoked = Credentials::make(world, root);
-        // Nobody's at the edge, and its fingerprint is nobody's in the restored store.
+        // It has no user at the edge, and the restored store does not contain its fingerprint.
         let foreign = api_key(world, root, Some("alice@example.com"));
         let foreign_revoked = api_key(world, root, Some("alice@example.com"));
         let bare = api_key(world, root, Some(""));
@@ -63,7 +63,7 @@ on_both! {
         restore(world);
         assert!(doctor(world).contains("restored from a backup"));
 
-        // The server takes up what was taken back by itself, before it publishes anything.
+        // The server applies the revocations by itself before it publishes anything.
         let good_ones = [&good, &mistaken];
         let refused = [
             (&revoked.token, ""), (&revoked.api_key, root), (&disabled.api_key, root), (&deleted.api_key, root),
@@ -91,10 +91,10 @@ on_both! {
         assert_eq!(server.manifest(&kept, 0, 0).send().await.unwrap().status(), 200);
         assert!(world.log().contains("restored from a backup"));
         assert!(doctor(world).contains("keystile restore --repair"));
-        // What is issued before the repair is known.
+        // Credentials issued before the repair are in the store.
         let between = Credentials::make(world, root);
 
-        // Says what it would do, and does it while the server runs.
+        // The command prints what it would do, and does it while the server runs.
         assert!(world.complaint(&["restore", "--repair"]).contains("refuse every token and API key that was issued after"));
         let done = world.json(&["restore", "--repair", "--yes"]);
         assert_eq!(done["repaired"], true, "{done}");
@@ -117,10 +117,10 @@ on_both! {
         let published = version(server.manifest(&kept, 0, 0).send().await.unwrap().headers());
         assert!(published >= done["version"].as_u64().unwrap());
         assert!(!doctor(world).contains("restore --repair"), "{}", doctor(world));
-        // Disabled, not revoked: as it was.
+        // The disabled key is still disabled, not revoked.
         assert_eq!(text(&world.json(&["key", "show", &disabled.key_id])["standing"]), "disabled");
 
-        // Again: nothing.
+        // A second repair changes nothing.
         let again = world.json(&["restore", "--repair", "--yes"]);
         assert_eq!(again["repaired"], false, "{again}");
         world.json(&["bundle", "rebase"]);
@@ -132,7 +132,7 @@ on_both! {
         assert_eq!(again["repaired"], false, "{again}");
         end(server);
 
-        // The same backup once more.
+        // Restore the same backup again.
         restore(world);
         let server = world.serve();
         let edge = Edge::fresh(world).await;
@@ -149,7 +149,7 @@ on_both! {
     }
 }
 
-/// Tokens and API keys of somebody.
+/// The tokens and API keys of a user.
 struct Credentials {
     token: String,
     api_key: String,
@@ -173,7 +173,7 @@ pub(crate) fn issue(world: &World, auth_key_id: &str) -> String {
     text(&world.json(&["token", "issue", "--auth-key-id", auth_key_id])["token"])
 }
 
-/// Id and key.
+/// Returns the ID and the key.
 pub(crate) fn api_key(world: &World, subject: &str, username: Option<&str>) -> (String, String) {
     let mut arguments = vec!["key", "create", "--user", subject];
     arguments.extend(username.iter().flat_map(|username| ["--username", username]));
@@ -181,7 +181,7 @@ pub(crate) fn api_key(world: &World, subject: &str, username: Option<&str>) -> (
     (text(&made["key_id"]), text(&made["api_key"]))
 }
 
-/// Id and secret.
+/// Returns the ID and the secret.
 fn auth_key(world: &World, user: Option<&str>) -> (String, String) {
     auth_key_of(world, &world.operator, user)
 }
@@ -197,7 +197,7 @@ pub(crate) fn fingerprint(credential: &str) -> String {
     token::Fingerprint::of(credential.as_bytes()).to_string()
 }
 
-/// One that has just started: it knows what is published, and nothing from before.
+/// Starts a new edge, which has only what is published now.
 pub(crate) struct Edge {
     gate: Gate,
     snapshot: Snapshot,
@@ -226,7 +226,7 @@ impl Edge {
         Self { gate, snapshot: publication.snapshot.clone(), now: publication.issued_at }
     }
 
-    /// The code of what it says.
+    /// Returns the code of its decision.
     pub(crate) fn ask(&self, credential: &str, username: &str) -> &'static str {
         let bearer = format!("Bearer {credential}");
         let username = (!username.is_empty()).then_some(("x-username", username.as_bytes()));
@@ -239,18 +239,18 @@ impl Edge {
     }
 }
 
-/// What `keystile doctor` prints, whatever it thinks of it.
+/// Returns the output of `keystile doctor`, with any exit code.
 pub(crate) fn doctor(world: &World) -> String {
     let output = world.run(&["doctor"]);
     String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned()
 }
 
-/// The journal lies beside the keys.
+/// Returns the path of the journal.
 pub(crate) fn journal(world: &World) -> String {
     fs::read_to_string(world.data().join("keys/journal")).unwrap_or_default()
 }
 
-/// Waits until the journal has a mark of the newest change: else nothing tells what was only issued.
+/// Waits until the journal has a mark of the newest change, which shows that credentials were issued.
 async fn marked(world: &World) {
     let newest = world.json(&["audit"])[0]["seq"].as_u64().unwrap();
     eventually("the newest mark", async || {
@@ -264,7 +264,7 @@ async fn marked(world: &World) {
     .await;
 }
 
-/// While nobody is connected.
+/// Restores the database while no client is connected.
 pub(crate) fn back_up(world: &World) {
     if world.url.starts_with("sqlite:") {
         let backup = world.folder().join("backup");
@@ -303,7 +303,7 @@ async fn edges_take_what_a_restored_database_publishes() {
     takes_the_next_revocation(&world, &credential, have).await;
 }
 
-/// The same of a database whose versions were counted, by an earlier release or a hand.
+/// The same with consecutive version numbers, as from an earlier release.
 #[tokio::test]
 async fn edges_take_what_a_database_with_an_older_version_publishes() {
     let world = World::on_postgres().await;
@@ -335,7 +335,7 @@ fn end(mut server: Server) {
     assert!(server.wait().success());
 }
 
-/// With the write-ahead log, while no server runs.
+/// Copies the database with its write-ahead log, while no server runs.
 pub(crate) fn copy_database(from: &Path, to: &Path) {
     for file in ["keystile.db", "keystile.db-wal", "keystile.db-shm"] {
         let _ = fs::remove_file(to.join(file));

@@ -1,4 +1,4 @@
-//! Every way to revoke, and what each covers.
+//! Every kind of revocation, and the credentials that it covers.
 
 use control_plane::{
     clock,
@@ -34,14 +34,14 @@ on_both! {
             let response = server.revoke(&root, body.clone()).await;
             assert_eq!(response.status(), 200, "{way}");
             let version = response.json::<Value>().await.unwrap()["version"].as_u64().unwrap();
-            // Acknowledged is published here.
+            // An acknowledged revocation is published here.
             assert_eq!(server.verdict(&world, &token).await, (401, code.to_owned()), "{way}");
-            // Doing it again succeeds.
+            // A repetition succeeds.
             let again: Value = server.revoke(&root, body).await.json().await.unwrap();
             assert!(again["version"].as_u64().unwrap() >= version);
             assert_eq!(server.verdict(&world, &root).await.0, 200);
         }
-        // What is issued right after is good.
+        // A credential issued right after it is valid.
         let after = text(&server.exchange(&id, &secret).await["token"]);
         assert_eq!(server.verdict(&world, &after).await.0, 200);
         let response = server.revoke(&root, json!({ "subject": world.operator })).await;
@@ -53,7 +53,7 @@ on_both! {
         assert_eq!(server.verdict(&world, &new).await.0, 200);
     }
 
-    /// Revoked, issued again, revoked again, all within a second: nothing slips through between the seconds.
+    /// Revoking, issuing and revoking again within a second leaves no gap.
     async fn revoking_again_at_once_covers_what_was_issued_between(world: World) {
         let service = world.service().await;
         let id: AuthKeyId = world.auth_key_id.parse().unwrap();
@@ -134,7 +134,7 @@ on_both! {
         assert_eq!(server.verdict(&world, &root).await.0, 200);
     }
 
-    /// A restored backup may lack what was issued after it: an admin can refuse it all the same.
+    /// A command can revoke a credential that a restored backup does not contain.
     async fn an_admin_can_revoke_what_the_store_does_not_know(world: World) {
         let service = world.service().await;
         let unknown = Fingerprint::of(b"unknown");
@@ -144,7 +144,7 @@ on_both! {
         assert!(matches!(refused, Err(RevokeError::NotFound)));
         let done = revoke(&service, &Actor::Admin, &Authority::Everything, target, None).await.unwrap();
         assert_eq!(done.what, What::Fingerprint(unknown));
-        // It may be an API key, or live as long as its issuer likes: nothing but a hand ends that.
+        // It can be an API key, or have any lifetime, so the revocation is permanent.
         let held = revocations::find(&mut world.store().await.read().await.unwrap(), &unknown).await.unwrap();
         assert_eq!(held.unwrap().expires_at, NEVER);
     }

@@ -1,4 +1,4 @@
-//! Interfaces never touch the store: whatever they can do, an operation does. Nothing below knows what is above it.
+//! The layers of the crate: interfaces call operations and never the store, and no layer uses one above it.
 
 use std::{collections::BTreeSet, fs, path::Path};
 
@@ -7,7 +7,7 @@ use syn::{
     visit::{self, Visit},
 };
 
-/// For each room, the modules and crates that it must not name.
+/// For each folder, the modules and crates that it must not name.
 const RULES: [(&str, &[&str]); 6] = [
     ("api", &["crate::store", "sqlx"]),
     ("cli", &["crate::store", "sqlx"]),
@@ -42,7 +42,7 @@ fn rooms_know_nobody_above_them() {
     }
 }
 
-/// The rules hold for every way in which a name can be written.
+/// The check finds a name in every form.
 #[test]
 fn a_name_is_found_however_it_is_written() {
     let forbidden = RULES[0].1;
@@ -85,13 +85,13 @@ fn violations<'a>(named: &'a BTreeSet<String>, forbidden: &[&str]) -> Vec<&'a St
         let within = |module: &&str| {
             name.strip_prefix(*module).is_some_and(|rest| rest.is_empty() || rest.starts_with("::"))
         };
-        // All that the crate has, what is forbidden included.
+        // A glob import includes forbidden modules.
         *name == "crate::*" || forbidden.iter().any(within)
     };
     named.iter().filter(is_forbidden).collect()
 }
 
-/// Everything that a file names by a path, from the root of the crate on where it is of this one.
+/// Returns every path that a file names. Paths of this crate are absolute.
 fn named(module: &[String], text: &str) -> BTreeSet<String> {
     let file = syn::parse_file(text).unwrap_or_else(|error| panic!("{}: {error}", module.join("::")));
     let mut names = Names { module: module.to_vec(), found: BTreeSet::new() };
@@ -100,7 +100,7 @@ fn named(module: &[String], text: &str) -> BTreeSet<String> {
 }
 
 struct Names {
-    /// Where the visitor is.
+    /// The path of the module that is visited.
     module: Vec<String>,
     found: BTreeSet<String>,
 }
@@ -157,7 +157,7 @@ impl<'ast> Visit<'ast> for Names {
         visit::visit_path(self, path);
     }
 
-    /// The store of a service, without a path.
+    /// Finds `service.store()`, which has no path.
     fn visit_expr_method_call(&mut self, call: &'ast ExprMethodCall) {
         if call.method == "store" && call.args.is_empty() {
             self.take(&["crate".to_owned(), "store".to_owned()]);
@@ -165,7 +165,7 @@ impl<'ast> Visit<'ast> for Names {
         visit::visit_expr_method_call(self, call);
     }
 
-    /// What is in a macro is tokens only: paths are what has `::` between its names.
+    /// Macros contain only tokens: names joined by `::` are paths.
     fn visit_macro(&mut self, call: &'ast Macro) {
         let text = call.tokens.to_string().replace(" :: ", "::");
         let is_of_path = |letter: char| letter.is_alphanumeric() || matches!(letter, '_' | ':');

@@ -1,4 +1,4 @@
-//! Commands and servers know whether they are on the same store, and promise only what somebody publishes.
+//! Commands detect whether a server publishes from the same store, and report only what is published.
 
 use std::{fs, path::Path, process::Output};
 
@@ -14,7 +14,7 @@ on_both! {
     async fn a_command_promises_what_is_published(world: World) {
         let fingerprint = "1".repeat(64);
         let revoke = || world.run(&["revoke", "--fingerprint", &fingerprint, "--json"]);
-        // Nobody is to be told yet.
+        // No edge is enrolled yet.
         let output = revoke();
         assert_eq!(output.status.code(), Some(0), "{output:?}");
         says(&output, false, "no server has published it");
@@ -22,7 +22,7 @@ on_both! {
         let output = revoke();
         assert_eq!(output.status.code(), Some(3), "{output:?}");
         says(&output, false, "no server has published it");
-        // Whatever else edges are told, too.
+        // The same for other changes of the bundle.
         let user = format!("{}/alice", world.operator);
         world.json(&["user", "create", &user]);
         let document = world.document("permission", &serde_json::json!({ "statements": [] }));
@@ -42,9 +42,9 @@ on_both! {
         let output = revoke();
         assert_eq!(output.status.code(), Some(0), "{output:?}");
         says(&output, true, "Edges refuse it from version");
-        // Again, which changes nothing: it is published already.
+        // A repetition changes nothing, and is already published.
         says(&revoke(), true, "Edges refuse it from version");
-        // What edges are not told is no matter of publishing.
+        // Changes that are not part of the bundle are not reported.
         let output = world.run(&["edge", "enroll", "two", "--json"]);
         assert!(output.status.success());
         assert!(!String::from_utf8_lossy(&output.stdout).contains("published"), "{output:?}");
@@ -86,7 +86,7 @@ on_both! {
     }
 }
 
-/// Nothing that such a server signs is believed for now, and what it refuses "up to now" would lock its scope out.
+/// Edges would refuse what such a server signs, and a revocation "up to now" would lock its scope out.
 #[tokio::test]
 async fn a_server_whose_clock_is_wrong_is_not_ready() {
     for (theirs, code) in [("- interval '2 hours'", "clock_ahead"), ("+ interval '2 hours'", "clock_behind")]
@@ -96,7 +96,7 @@ async fn a_server_whose_clock_is_wrong_is_not_ready() {
         let ready = server.get("/readyz").send().await.unwrap();
         assert_eq!(ready.status(), 200);
         drop(server);
-        // The clock of this machine is not the test's to set, so it is the other one that is wrong.
+        // A test cannot set the system clock, so the database has the wrong time.
         let database = world.url.split(['/', '?']).nth(3).unwrap();
         crate::postgres::execute(
             &world.url,
@@ -122,7 +122,7 @@ async fn a_server_whose_clock_is_wrong_is_not_ready() {
     }
 }
 
-/// As a backup is restored without stopping the server, in three ways.
+/// Three ways to restore a backup without stopping the server.
 #[tokio::test]
 async fn a_server_whose_database_was_replaced_ends() {
     let ways: [fn(&Path); 4] = [
@@ -152,7 +152,7 @@ async fn a_server_whose_database_was_replaced_ends() {
     }
 }
 
-/// What a command writes into the new file outlives the end of the server, which would remove the log of the old one.
+/// A change by a command in the new file survives the end of the server, which could remove the log of the old file.
 #[tokio::test]
 async fn the_end_of_such_a_server_takes_nothing_away() {
     let world = World::on_sqlite().await;
@@ -162,7 +162,7 @@ async fn the_end_of_such_a_server_takes_nothing_away() {
     fs::create_dir(&folder).unwrap();
     copy_database(&data, &folder);
     copy_database(&folder, &data);
-    // An own connection, so that the write-ahead log is there when the server ends.
+    // A separate connection keeps the write-ahead log until the server ends.
     let store = world.store().await;
     let open = store.reader().await.unwrap();
     let output = world.run(&["revoke", "--fingerprint", &"1".repeat(64), "--json"]);

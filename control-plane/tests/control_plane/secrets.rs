@@ -1,4 +1,4 @@
-//! What is shown once is kept nowhere.
+//! A secret that is shown once is stored nowhere.
 
 use serde_json::{Value, json};
 
@@ -33,7 +33,7 @@ on_both! {
             crate::postgres::tool(&world.url, "pg_dump", &["--inserts", "-f", dump.to_str().unwrap()]);
             kept.push(("database", std::fs::read(dump).unwrap()));
         }
-        // What is there is looked at as it is written there.
+        // Search the files in their stored form.
         let (_, database) = kept.last().unwrap();
         assert!(database.windows(world.operator.len()).any(|window| window == world.operator.as_bytes()));
         let (_, signature) = token.rsplit_once('.').unwrap();
@@ -42,9 +42,9 @@ on_both! {
             assert!(!bytes.is_empty());
             for secret in shown {
                 let found = bytes.windows(secret.len()).any(|window| window == secret.as_bytes());
-                assert!(!found, "a secret that begins with {} is in the {place}", &secret[..8]);
+                assert!(!found, "a secret that starts with {} is in the {place}", &secret[..8]);
             }
         }
-        assert!(world.log().contains("request completed"), "the log was not at its most talkative");
+        assert!(world.log().contains("request completed"), "the log has the level debug");
     }
 }

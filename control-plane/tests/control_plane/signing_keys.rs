@@ -1,4 +1,4 @@
-//! Keys that sign: replaced while servers run, retired when they are stolen.
+//! Signing keys are replaced while servers run, and retired if they are stolen.
 
 use std::time::{Duration, Instant};
 
@@ -19,7 +19,7 @@ use crate::{
 };
 
 on_both! {
-    /// Over two servers on PostgreSQL.
+    /// Uses two servers on PostgreSQL.
     async fn a_signing_key_is_replaced_without_a_restart(world: World) {
         let mut world = world;
         world.set("KEYSTILE_PUBLISHER__LIFETIME", "2s");
@@ -34,7 +34,7 @@ on_both! {
         assert!(world.complaint(&["key", "rotate", "signing"]).contains("does not sign yet"));
         let publication = publisher::preview(&world.service().await).await.unwrap();
         assert!(publication.snapshot.key(&next).is_some() && publication.snapshot.key(&kid(&old)).is_some());
-        // As long as a live edge does not know it, nothing is signed with it.
+        // The new key signs nothing until every live edge has it.
         let began = Instant::now();
         while began.elapsed() < Duration::from_secs(4) {
             let response = here.manifest(&credential, behind, 0).send().await.unwrap();
@@ -80,7 +80,7 @@ on_both! {
     async fn a_stolen_tag_key_is_retired_at_once(world: World) {
         let alice = format!("{}/alice", world.operator);
         let create = || world.json(&["key", "create", "--user", &alice]);
-        // Whatever the kind, which stays.
+        // The new generation has the kind of the old one.
         for (at, more, format) in [(1, &[][..], "2"), (4, &["--short"], "short")] {
             if at > 1 {
                 world.json(&[&["key", "rotate", "tag"], more].concat());
@@ -95,7 +95,7 @@ on_both! {
                 assert!(snapshot.generation_key(generation).is_none());
                 assert!(snapshot.generation_key(generation + 1).is_some());
                 assert!(!world.data().join(format!("keys/tag-{generation}.jwk")).exists());
-                // Never the number of a stolen one again.
+                // The number of a stolen generation is never used again.
                 let made = create();
                 assert_eq!(made["tag_generation"], json!(generation + 1));
                 assert_eq!(made["format"], format);
@@ -137,7 +137,7 @@ on_both! {
     }
 }
 
-/// And a server that has not heard of it yet finds out before it releases anything.
+/// A server that has not loaded the change yet detects it before it releases a token.
 #[tokio::test]
 async fn a_replaced_key_is_forgotten_when_its_tokens_have_expired() {
     let world = World::on_postgres().await;
@@ -164,7 +164,7 @@ async fn a_replaced_key_is_forgotten_when_its_tokens_have_expired() {
     assert_eq!(forget_signing_keys(&service).await.unwrap(), 0);
 }
 
-/// The change is durable by then: whoever was told that it failed would leave a stolen key's thief for later.
+/// A failure to delete the file does not fail the command, because the change is already durable.
 #[tokio::test]
 async fn a_key_file_that_cannot_be_deleted_keeps_no_key_from_being_retired() {
     let world = World::on_sqlite().await;
@@ -172,7 +172,7 @@ async fn a_key_file_that_cannot_be_deleted_keeps_no_key_from_being_retired() {
     world.json(&["key", "create", "--user", &format!("{}/alice", world.operator)]);
     let stolen = service.keys().current().signer().kid().to_owned();
     let tag = "tag-1".to_owned();
-    // Not even root deletes a folder as if it were a file.
+    // Even root cannot delete a folder as a file.
     let file = |kid: &str| world.data().join(format!("keys/{kid}.jwk"));
     for kid in [&stolen, &tag] {
         std::fs::remove_file(file(kid)).unwrap();
@@ -191,7 +191,7 @@ async fn a_key_file_that_cannot_be_deleted_keeps_no_key_from_being_retired() {
         std::fs::remove_dir(file(kid)).unwrap();
         std::fs::write(file(kid), "{}").unwrap();
     }
-    // Those that are good stay, and what nobody knows.
+    // Files of valid keys and unknown files stay.
     let kept = ["ks-unknown", "tag-77", "tail", "tag-2"].map(file);
     std::fs::write(&kept[0], "{}").unwrap();
     std::fs::write(&kept[1], "{}").unwrap();

@@ -1,4 +1,4 @@
-//! What operations may rely on, of either database.
+//! The guarantees of the store for operations, on both databases.
 
 use std::{
     collections::BTreeSet,
@@ -43,7 +43,7 @@ on_both! {
         assert_eq!(revocations::find(&mut reader, &third).await.unwrap(), Some(revocation(third)));
     }
 
-    /// However often it changes, a fingerprint has one row, which says what was done last.
+    /// A fingerprint has one row, with its last operation.
     async fn the_newest_operation_wins(world: World) {
         let store = world.store().await;
         let one = fingerprint(1, 1);
@@ -63,7 +63,7 @@ on_both! {
             assert_eq!(versions::current(&mut write).await.unwrap().checkpoint, version + 3);
             assert_eq!(revocations::since(&mut write, version + 3).await.unwrap(), []);
         }
-        // Restored or not, the prefix stays its own.
+        // The prefix stays reserved after an un-revocation.
         let same = revocations::insert(&mut write, &revocation(fingerprint(1, 2)), 40).await.unwrap();
         assert_eq!(same, revocations::Inserted::PrefixTaken);
         assert_eq!(issued::insert(&mut write, &issuance(fingerprint(1, 2))).await.unwrap(), Inserted::PrefixTaken);
@@ -81,7 +81,7 @@ on_both! {
         assert_eq!(issued::find(&mut reader, &fingerprint(1, 1)).await.unwrap(), None);
     }
 
-    /// A reader that sees a version sees all that came up to it: who reads on from there misses nothing.
+    /// A reader that sees a version sees all changes up to it, so that reading from there misses nothing.
     async fn versions_are_ordered_by_commit(world: World) {
         let store = world.store().await;
         let start = versions::current(&mut store.reader().await.unwrap()).await.unwrap().number;
@@ -108,12 +108,12 @@ on_both! {
             let now = versions::current(&mut read).await.unwrap().number;
             for (_, change) in revocations::since(&mut read, version).await.unwrap() {
                 let RevocationChange::Revoked(Revocation { revoked_at: version, .. }) = change else {
-                    panic!("nothing was restored")
+                    panic!("there was no un-revocation")
                 };
-                assert!(seen.last().is_none_or(|last| *last < version), "{version} came late, or twice");
+                assert!(seen.last().is_none_or(|last| *last < version), "{version} is late or duplicate");
                 seen.insert(version);
             }
-            assert_eq!(seen.last().copied().unwrap_or(start), now, "what came with version {now} is lacking");
+            assert_eq!(seen.last().copied().unwrap_or(start), now, "the change of version {now} is missing");
             version = now;
             assert!(began.elapsed() < Duration::from_secs(60), "only {} came", seen.len());
         }
@@ -122,7 +122,7 @@ on_both! {
         }
     }
 
-    /// Whatever the clock does, a version is more than the last; and no less than the time.
+    /// A version is greater than the last one, even if the clock goes back, and at least the time.
     async fn versions_follow_the_clock_but_never_back(world: World) {
         let store = world.store().await;
         let start = versions::current(&mut store.reader().await.unwrap()).await.unwrap().number;
@@ -191,8 +191,8 @@ on_both! {
 
     async fn another_process_is_heard_of_at_once(world: World) {
         let mut changes = world.store().await.changes().await.unwrap();
-        // The first always tells, of whatever was before.
-        timeout(Duration::from_secs(10), changes.next()).await.expect("what was before").unwrap();
+        // The first call always returns, for the changes before it.
+        timeout(Duration::from_secs(10), changes.next()).await.expect("the changes before").unwrap();
         let other = world.store().await;
         let mut write = other.write().await.unwrap();
         versions::allocate(&mut write, clock::now()).await.unwrap();
@@ -256,7 +256,7 @@ on_both! {
         assert_eq!(issued::find(&mut write, &fingerprint(2, 0)).await.unwrap(), None);
     }
 
-    /// Whoever was suspended until its claim ran out has nothing to renew, and nothing to install under.
+    /// A builder that was suspended until its lease expired can neither renew it nor install a base.
     async fn of_several_builders_one_has_the_claim(world: World) {
         let store = world.store().await;
         let mut write = store.write().await.unwrap();
@@ -283,7 +283,7 @@ on_both! {
                 for _ in 0..1000 {
                     let mut write = store.write().await.unwrap();
                     let now = clock::now();
-                    // A claim that is over at once, where nobody holds one.
+                    // A lease that expires at once, while there is no other.
                     let stolen = !versions::acquire_build_lease(&mut write, now, now).await.unwrap()
                         && versions::acquire_build_lease(&mut write, far, far).await.unwrap();
                     write.commit().await.unwrap();
@@ -302,10 +302,10 @@ on_both! {
             versions::release_build_lease(&mut write, far).await.unwrap();
             write.commit().await.unwrap();
         }
-        panic!("never stolen in time");
+        panic!("the lease was not taken over in time");
     }
 
-    /// A watermark or a base that was committed between the choice of an instant and the entry.
+    /// A watermark or base is committed between the choice of the time of issue and the insertion.
     async fn nothing_is_entered_that_is_refused_from_the_start(world: World) {
         let store = world.store().await;
         let mut write = store.write().await.unwrap();
@@ -328,7 +328,7 @@ on_both! {
         coverage::raise_floor(&mut write, &["k".to_owned()], 60).await.unwrap();
         assert_eq!(issued::insert(&mut write, &of(6, 60)).await.unwrap(), Inserted::Covered);
         assert_eq!(issued::insert(&mut write, &of(6, 61)).await.unwrap(), Inserted::Yes);
-        // A clock that is ahead moves no coverage beyond what was issued.
+        // A clock that is ahead does not move the coverage beyond the issued credentials.
         assert_eq!(coverage::latest_issued_second(&mut write, 1_000_000).await.unwrap(), 61);
         assert_eq!(coverage::latest_issued_second(&mut write, 61).await.unwrap(), 60);
     }
@@ -349,7 +349,7 @@ on_both! {
     }
 }
 
-/// Else the key would outlive the deletion, for whoever has the name next.
+/// A key that is created during the deletion of its user is refused; otherwise a later user of the name would own it.
 #[tokio::test]
 async fn a_key_that_is_made_while_its_owner_goes_waits_for_that() {
     let world = World::on_postgres().await;
@@ -367,7 +367,7 @@ async fn a_key_that_is_made_while_its_owner_goes_waits_for_that() {
     };
     let (made, ()) = tokio::join!(create_auth_key(&service, &Actor::Admin, &subject), going);
     made.unwrap();
-    // It belongs to a new alice.
+    // The key belongs to a new user `alice`.
     let mut reader = store.reader().await.unwrap();
     assert!(operators::user_exists(&mut reader, &subject.operator, &name).await.unwrap());
 }

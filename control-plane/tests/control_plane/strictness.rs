@@ -1,4 +1,4 @@
-//! Requests are what they must be, or refused by name; answers have their form.
+//! Invalid requests are refused with a specific error, and responses have the documented form.
 
 use reqwest::header::CONTENT_TYPE;
 use serde_json::{Value, json};
@@ -85,7 +85,7 @@ async fn bodies_are_read_strictly() {
     assert_eq!(response.json::<Value>().await.unwrap()["code"], "body_too_large");
 }
 
-/// Whatever clients send, the labels of metrics are of a known few.
+/// The labels of metrics have a bounded set of values for all requests.
 #[tokio::test]
 async fn odd_methods_make_no_metrics() {
     let world = World::on_sqlite().await;

@@ -1,5 +1,5 @@
-//! Only `init` makes a root, and not beside what is there without being told. What is missing, or belongs to another
-//! installation, is refused before a byte is written.
+//! Only `init` creates a root key, and if keys exist, only with `--yes`. Missing keys and keys of another installation are
+//! refused before anything is written.
 
 use std::{
     collections::BTreeMap,
@@ -20,13 +20,13 @@ use crate::{
 
 on_both! {
     async fn what_is_missing_is_named_and_nothing_is_made(world: World) {
-        // A tag key too.
+        // Create a tag key as well.
         world.json(&["key", "create", "--user", &world.operator]);
         let keys = world.data().join("keys");
         let signing: Vec<String> = files(&keys).into_keys().filter(|name| name.starts_with("ks-")).collect();
         let away = world.folder().join("away");
         fs::create_dir(&away).unwrap();
-        // The root is kept elsewhere, as is advised.
+        // The root key is stored elsewhere, as advised.
         fs::rename(keys.join("root.jwk"), world.folder().join("root.jwk")).unwrap();
         for lost in [
             vec!["root.pub"], vec!["delegation"], vec!["tail.jwk"], vec!["snapshot.jwk"], vec![&signing[0]],
@@ -40,7 +40,7 @@ on_both! {
                 fs::rename(away.join(name), keys.join(name)).unwrap();
             }
         }
-        // A volume that is not mounted: an empty folder, or none.
+        // A volume that is not mounted: an empty or missing folder.
         let whole = world.folder().join("whole");
         fs::rename(&keys, &whole).unwrap();
         refused_and_untouched(&world, std::slice::from_ref(&keys)).await;
@@ -76,7 +76,7 @@ on_both! {
             fs::remove_dir_all(&keys).unwrap();
             copy(&whole, &keys);
         }
-        // One file alone: what it belongs to is not there.
+        // A single file without the others it belongs to.
         for (name, expected) in [("root.jwk", "not the root that edges know"), ("delegation", "is not valid"), ("tail.jwk", "not in the same folder"), ("snapshot.jwk", "not in the same folder")] {
             fs::copy(theirs.join(name), keys.join(name)).unwrap();
             let before = state(&world).await;
@@ -87,7 +87,7 @@ on_both! {
             assert_eq!(state(&world).await, before);
             fs::copy(whole.join(name), keys.join(name)).unwrap();
         }
-        // The root of another installation, whose public half follows from it.
+        // The root key of another installation, with its public key.
         fs::copy(theirs.join("root.jwk"), keys.join("root.jwk")).unwrap();
         fs::remove_file(keys.join("root.pub")).unwrap();
         assert!(refused(&world, &["serve"]).contains("two installations"));
@@ -102,7 +102,7 @@ on_both! {
         assert_eq!(fs::read(&file).unwrap(), before);
     }
 
-    /// A database that is older than the record of what it belongs to gets it from the first server, and holds to it.
+    /// A database without a recorded installation gets the record from the first server.
     async fn an_older_database_learns_what_it_belongs_to(world: World) {
         execute(&world, "DELETE FROM installation").await;
         let server = world.serve();
@@ -118,7 +118,7 @@ on_both! {
         assert!(refused(&world, &["serve"]).contains("two installations"));
     }
 
-    /// The misspelt URL, the lost volume, the entrypoint `init; serve`.
+    /// A misspelled URL, a lost volume, and an entrypoint `init; serve`.
     async fn init_beside_keys_asks_first(world: World) {
         let mut world = world;
         let root = fs::read(world.data().join("keys/root.pub")).unwrap();
@@ -136,13 +136,13 @@ on_both! {
         assert_eq!(files(&world.data().join("keys")), keys);
         let doctor = refused(&world, &["doctor"]);
         assert!(doctor.contains("restore the database from its backup"), "{doctor}");
-        // Told to, with the same root.
+        // With `--yes`, the same root key is used.
         world.json(&["init", "--yes"]);
         assert_eq!(fs::read(world.data().join("keys/root.pub")).unwrap(), root);
         drop(world.serve());
     }
 
-    /// Only where the database has no operator.
+    /// `init` fails if the database has an operator.
     async fn init_makes_no_keys_beside_a_database(world: World) {
         let keys = world.data().join("keys");
         fs::rename(&keys, world.folder().join("away")).unwrap();
@@ -154,7 +154,7 @@ on_both! {
     }
 }
 
-/// `serve` and `doctor` fail, name every path, and leave folder and database as they are.
+/// Checks that `serve` and `doctor` fail, name every path, and change neither the folder nor the database.
 async fn refused_and_untouched(world: &World, missing: &[PathBuf]) {
     let before = state(world).await;
     for verb in ["serve", "doctor"] {
@@ -168,7 +168,7 @@ async fn refused_and_untouched(world: &World, missing: &[PathBuf]) {
     assert_eq!(state(world).await, before);
 }
 
-/// What a command that must fail says; one that serves instead is stopped, and fails the test.
+/// Returns the error of a command that must fail. If it serves instead, it is stopped, and the test fails.
 fn refused(world: &World, arguments: &[&str]) -> String {
     let output = bounded(world.command(arguments));
     assert_eq!(output.status.code(), Some(1), "{arguments:?}: {output:?}");
@@ -192,7 +192,7 @@ fn files(folder: &Path) -> Files {
     entries.map(|entry| (entry.file_name().into_string().unwrap(), fs::read(entry.path()).unwrap())).collect()
 }
 
-/// The keys, and where the database stands.
+/// Returns the keys and the state of the database.
 async fn state(world: &World) -> (Files, i64, i64) {
     let version = number(world, "SELECT version FROM bundle_state").await;
     let audited = number(world, "SELECT seq FROM audit_state").await;

@@ -1,4 +1,4 @@
-//! Taking a revocation back, and what can't be.
+//! Revocations that can be undone, and those that cannot.
 
 use control_plane::{
     clock,
@@ -48,9 +48,9 @@ on_both! {
         server.eventually(&world, &victim, 401, "watermark").await;
     }
 
-    /// What enabling is for is not done here, and what is for ever is for ever.
+    /// A disabled key must be enabled instead, and a permanent revocation cannot be undone.
     async fn an_api_key_comes_back_only_while_it_is_active(world: World) {
-        // Whether the key says its end, as most that people make do, or lives for ever.
+        // For a key with an expiry, and for a key without one.
         for more in [&[][..], &["--expires", "90d"]] {
             let made: Vec<Value> = (0..4)
                 .map(|_| world.json(&[&["key", "create", "--user", &world.operator], more].concat()))

@@ -1,5 +1,5 @@
-//! A database that went back under running servers, by a restored backup or a failover that lost a commit, is published from
-//! at once by all of them, and the log names what is missing.
+//! If a database is rolled back under running servers, by a backup or a failover that loses a commit, all servers publish
+//! from it at once, and the log names the missing versions.
 
 use std::{fs, sync::Arc, time::Duration};
 
@@ -26,7 +26,7 @@ use crate::{
 };
 
 on_both! {
-    /// Over two servers on PostgreSQL.
+    /// Uses two servers on PostgreSQL.
     async fn every_server_publishes_what_is_left_under_a_new_version(world: World) {
         let credential = world.edge("one");
         let servers = serve(&world);
@@ -43,7 +43,7 @@ on_both! {
             assert_eq!(server.get("/readyz").send().await.unwrap().status(), 200);
         }
         told(&world, servers.len(), have);
-        // What is revoked from now on reaches edges that have the lost version.
+        // Later revocations reach edges that have the lost version.
         let next = world.token();
         world.json(&["revoke", "--token", &next]);
         for server in &servers {
@@ -54,7 +54,7 @@ on_both! {
         settled(&world, &servers, &credential).await;
     }
 
-    /// The next commit came before any server looked: the version is higher than ever, and what it says is not the whole.
+    /// The next commit happens before any server detects the rollback: the version is higher, but changes are missing.
     async fn a_later_commit_hides_nothing(world: World) {
         let credential = world.edge("one");
         let servers = serve(&world);
@@ -62,7 +62,7 @@ on_both! {
         save(&world).await;
         world.json(&["revoke", "--fingerprint", &"1".repeat(64)]);
         let have = all_publish(&servers, &credential, None).await;
-        // As another server's commit after the failover would.
+        // This is what another server commits after the failover.
         let fingerprint = token::Fingerprint::of(token.as_bytes());
         let (version, prefix) = (have + 1_000, fingerprint.prefix().cast_signed());
         let later = format!(
@@ -81,7 +81,7 @@ on_both! {
         settled(&world, &servers, &credential).await;
     }
 
-    /// The clock of the server that published last was ahead.
+    /// The clock of the last publisher was ahead.
     async fn versions_from_a_clock_that_was_ahead_are_risen_above(world: World) {
         let credential = world.edge("one");
         let servers = serve(&world);
@@ -99,7 +99,7 @@ on_both! {
 }
 
 on_both! {
-    /// What was deleted is there again for a moment: it buys nothing in it.
+    /// A deleted AuthKey exists again for a moment, and cannot be exchanged in that time.
     async fn nothing_is_changed_before_the_journal_is_merged(world: World) {
         let service = world.service().await;
         let mut press = OnDemand::start(&service).await.unwrap();
@@ -114,7 +114,7 @@ on_both! {
         assert!(matches!(exchanged().await, Err(ExchangeError::Refused)));
 
         go_back(&world, "").await;
-        assert!(matches!(exchanged().await, Err(ExchangeError::Mint(_))), "before the publisher looks");
+        assert!(matches!(exchanged().await, Err(ExchangeError::Mint(_))), "before the publisher detects it");
         let error = create_auth_key(&service, &Actor::Admin, &root).await.unwrap_err();
         assert!(error.to_string().contains("a backup was restored"), "{error}");
         let ready = service.writable().await;
@@ -124,7 +124,7 @@ on_both! {
         create_auth_key(&service, &Actor::Admin, &root).await.unwrap();
     }
 
-    /// A journal that can't be merged keeps what it knows from being forgotten: edges go on with what they have.
+    /// If the journal cannot be merged, nothing is published, and edges keep their bundle.
     async fn nothing_is_published_before_the_journal_is_merged(world: World) {
         let service = world.service().await;
         let mut press = OnDemand::start(&service).await.unwrap();
@@ -150,7 +150,7 @@ on_both! {
         assert_eq!(standing, bundle::RevocationStatus::Revoked);
     }
 
-    /// After a long silence several changes may come before a server looks: that is no loss.
+    /// Several changes between two checks of a server are not a rollback.
     async fn a_long_silence_is_not_taken_for_a_loss(world: World) {
         let clock = Clock::manual(clock::now());
         let open = async || {
@@ -171,14 +171,14 @@ on_both! {
         assert!(!world.json(&["audit"]).to_string().contains("store.went_back"));
     }
 
-    /// Only tokens were issued since the backup: the version of the bundle is the same.
+    /// Only tokens were issued since the backup, so the version of the bundle is the same.
     async fn what_was_only_issued_is_missed_too(world: World) {
         let service = world.service().await;
         let mut press = OnDemand::start(&service).await.unwrap();
         save(&world).await;
         let lost = world.token();
         let newest = world.json(&["audit", "--limit", "1"])[0]["seq"].as_u64().unwrap();
-        // The journal gets marks of what was only issued at most every two seconds.
+        // The journal gets marks of issuance at most every two seconds.
         let marked = format!("\"seq\":{newest},");
         eventually("the mark", async || {
             press.publish().await.unwrap();
@@ -201,7 +201,7 @@ on_both! {
     }
 }
 
-/// A deletion that waits for its commit: what is issued meanwhile is not issued by what was deleted.
+/// While a deletion waits for its commit, the deleted AuthKey issues nothing.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_deletion_that_takes_long_to_commit_leaves_no_token_behind() {
     let world = World::on_postgres().await;
@@ -212,7 +212,7 @@ async fn a_deletion_that_takes_long_to_commit_leaves_no_token_behind() {
     let root = Subject { operator: world.operator.parse().unwrap(), user: None };
     let key = create_auth_key(&service, &Actor::Admin, &root).await.unwrap();
     let (id, secret) = (key.id.clone(), key.secret.expose().to_owned());
-    // What every change writes last.
+    // Every change writes this row last.
     let mut lock = postgres::session(&world.url);
     lock.send("BEGIN; SELECT seq FROM audit_state WHERE id = 1 FOR UPDATE;");
     let holds = "SELECT COUNT(*) FROM pg_stat_activity WHERE state = 'idle in transaction' \
@@ -240,7 +240,7 @@ async fn a_deletion_that_takes_long_to_commit_leaves_no_token_behind() {
     assert!(matches!(exchanged, Err(ExchangeError::Refused)), "{exchanged:?}");
 }
 
-/// The real tools, with two servers that nobody stops.
+/// Uses `pg_dump` and `pg_restore` with two running servers.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_dump_is_restored_under_running_servers() {
     let world = World::on_postgres().await;
@@ -267,14 +267,14 @@ fn serve(world: &World) -> Vec<Server> {
     (0..count).map(|_| world.serve()).collect()
 }
 
-/// The tables that say what was revoked, put aside in the database itself.
+/// Copies the tables of revocations within the database.
 async fn save(world: &World) {
     for table in SAVED {
         execute(world, &format!("CREATE TABLE saved_{table} AS SELECT * FROM {table}")).await;
     }
 }
 
-/// In one transaction, and `later` with it.
+/// Restores the tables and runs `later` in one transaction.
 async fn go_back(world: &World, later: &str) {
     let restored = SAVED.iter().fold(String::new(), |text, table| {
         text + &format!("DELETE FROM {table}; INSERT INTO {table} SELECT * FROM saved_{table};")
@@ -282,7 +282,7 @@ async fn go_back(world: &World, later: &str) {
     execute(world, &format!("BEGIN; {restored} {later} COMMIT;")).await;
 }
 
-/// The version that all of them publish, once it is the same; and later than one that an edge has.
+/// Waits until all servers publish the same version, later than that of an edge, and returns it.
 async fn all_publish(servers: &[Server], credential: &str, above: Option<u64>) -> u64 {
     eventually("the same version everywhere", async || {
         let mut published = Vec::new();
@@ -302,7 +302,7 @@ async fn all_publish(servers: &[Server], credential: &str, above: Option<u64>) -
     .await
 }
 
-/// Each server says so once, with the versions that are missing.
+/// Checks that each server logs the rollback once, with the missing versions.
 fn told(world: &World, servers: usize, lost: u64) {
     let log = world.log();
     let lines: Vec<&str> = log.lines().filter(|line| line.contains("store_went_back")).collect();
@@ -317,7 +317,7 @@ fn told(world: &World, servers: usize, lost: u64) {
     assert_eq!(went_back[0]["detail"]["missing_to"], json!(lost));
 }
 
-/// No server takes versions for the sake of another.
+/// Waits until no server allocates further versions.
 async fn settled(world: &World, servers: &[Server], credential: &str) {
     let latest = all_publish(servers, credential, None).await;
     let until = Instant::now() + Duration::from_millis(1500);

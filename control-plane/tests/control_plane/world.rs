@@ -1,4 +1,4 @@
-//! A data folder and a database of a test's own, the real binary on them, and clients.
+//! A data folder and a database for one test, the real binary, and clients.
 
 use std::{
     io::{BufRead as _, BufReader, Seek as _, Write as _},
@@ -45,7 +45,7 @@ impl World {
             environment: vec![
                 ("KEYSTILE_STORE__URL", url.clone()),
                 ("KEYSTILE_LOG__LEVEL", "debug".to_owned()),
-                // Nothing ever listens on port 0: `doctor` asks no server that happens to run on the default port.
+                // No server listens on port 0, so `doctor` does not find one on the default port.
                 ("KEYSTILE_SERVER__LISTEN", "127.0.0.1:0".to_owned()),
             ],
             url,
@@ -60,7 +60,7 @@ impl World {
         world
     }
 
-    /// Another machine on the same database, with a folder of its own, as this one's is now.
+    /// Returns another machine on the same database, with a copy of this data folder.
     pub(crate) fn replica(&self) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let done = Command::new("cp").arg("-a").arg(self.data()).arg(folder.path()).status().unwrap();
@@ -75,7 +75,7 @@ impl World {
         }
     }
 
-    /// For what is started from now on.
+    /// Sets a variable for processes that are started later.
     pub(crate) fn set(&mut self, name: &'static str, value: &str) {
         self.environment.push((name, value.to_owned()));
     }
@@ -91,7 +91,7 @@ impl World {
     pub(crate) fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_keystile"));
         command.arg("--data").arg(self.data()).stdin(Stdio::null());
-        // A credential is written to stdin: it is never an argument.
+        // A credential goes to stdin, because it must not be an argument.
         let (mut is_credential, mut before) = (false, "");
         for argument in arguments {
             if is_credential && !argument.starts_with('-') {
@@ -112,16 +112,16 @@ impl World {
         self.command(arguments).output().unwrap()
     }
 
-    /// What a command prints with `--json`; it must succeed.
+    /// Returns the output of a command with `--json`, which must succeed.
     pub(crate) fn json(&self, arguments: &[&str]) -> Value {
         let output = self.run(&[arguments, &["--json"]].concat());
-        // 3: done, and no server publishes it yet.
+        // 3: the change is durable, and no server has published it yet.
         let done = matches!(output.status.code(), Some(0 | 3));
         assert!(done, "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
         serde_json::from_slice(&output.stdout).unwrap()
     }
 
-    /// What a command complains of; it must fail.
+    /// Returns the error of a command, which must fail.
     pub(crate) fn complaint(&self, arguments: &[&str]) -> String {
         let output = self.run(arguments);
         assert_eq!(output.status.code(), Some(1), "{arguments:?}");
@@ -129,7 +129,7 @@ impl World {
         String::from_utf8(output.stderr).unwrap()
     }
 
-    /// A permission document in a file of its own; its path.
+    /// Writes a permission document to a file, and returns its path.
     pub(crate) fn document(&self, name: &str, document: &Value) -> String {
         let file = self.folder.path().join(name);
         std::fs::write(&file, document.to_string()).unwrap();
@@ -140,17 +140,17 @@ impl World {
         text(&self.json(&["token", "issue", "--auth-key-id", &self.auth_key_id])["token"])
     }
 
-    /// The credential of a new edge.
+    /// Enrolls an edge, and returns its credential.
     pub(crate) fn edge(&self, name: &str) -> String {
         text(&self.json(&["edge", "enroll", name])["credential"])
     }
 
-    /// The operations, in this process.
+    /// Returns the operations, in this process.
     pub(crate) async fn service(&self) -> Service {
         self.service_with(|_| {}).await
     }
 
-    /// With other settings.
+    /// The same with other settings.
     pub(crate) async fn service_with(&self, change: impl FnOnce(&mut Config)) -> Service {
         let mut config = Config { store: config::Store { url: self.url.clone() }, ..Config::default() };
         change(&mut config);
@@ -161,7 +161,7 @@ impl World {
         store::Store::open(&self.url, &self.data()).await.unwrap()
     }
 
-    /// Another operator in the same store.
+    /// Creates another operator in the same store.
     pub(crate) async fn foreigner(&self) -> (Subject, CreatedAuthKey) {
         let service = self.service().await;
         let operator = create_operator(&service, &Actor::Admin, None).await.unwrap();
@@ -174,7 +174,7 @@ impl World {
         self.started(self.command(&["serve"]))
     }
 
-    /// No file of this server grows beyond so many bytes, as on a full disk, until [`Server::make_room`].
+    /// Limits the size of every file of this server, as on a full disk, until [`Server::make_room`].
     pub(crate) fn serve_in_little_room(&self, bytes: u64) -> Server {
         let mut shell = Command::new("sh");
         let script = format!(r#"trap "" XFSZ; ulimit -S -f {}; exec "$0" "$@""#, bytes / 512);
@@ -196,8 +196,8 @@ impl World {
         let origin = line
             .trim()
             .strip_prefix("listening on ")
-            .unwrap_or_else(|| panic!("serve said {line:?}: {}", self.log()));
-        // The client of the control plane is the same library, which leaves the choice to us.
+            .unwrap_or_else(|| panic!("serve printed {line:?}: {}", self.log()));
+        // The library of the client requires this choice, as in the control plane.
         let _ = rustls::crypto::ring::default_provider().install_default();
         Server { origin: origin.to_owned(), child, client: Client::new() }
     }
@@ -207,7 +207,7 @@ impl World {
     }
 }
 
-/// The real server; killed when dropped.
+/// The real server, which is killed when dropped.
 pub(crate) struct Server {
     origin: String,
     child: Child,
@@ -224,7 +224,7 @@ impl Server {
         self.client.get(format!("{}{path}", self.origin))
     }
 
-    /// The value of one series, or `None` if the server does not tell of it.
+    /// Returns the value of one series, or `None` if the server does not have it.
     pub(crate) async fn metric(&self, series: &str) -> Option<String> {
         let metrics = self.get("/metrics").send().await.unwrap().text().await.unwrap();
         let mut values = metrics.lines().filter_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
@@ -248,7 +248,7 @@ impl Server {
         self.client.delete(format!("{}{path}", self.origin))
     }
 
-    /// AuthKey -> API key and token.
+    /// Exchanges an AuthKey for an API key and a token.
     pub(crate) async fn exchange(&self, id: &str, secret: &str) -> Value {
         let response =
             self.post("/v1/auth", &json!({ "authKeyId": id, "authKey": secret })).send().await.unwrap();
@@ -260,7 +260,7 @@ impl Server {
         self.post("/revocations", &body).bearer_auth(token).send().await.unwrap()
     }
 
-    /// Whether the own API admits the token: 200, or the code it is refused with.
+    /// Returns the decision of the own API about a token: 200, or the code of the refusal.
     pub(crate) async fn verdict(&self, world: &World, token: &str) -> (u16, String) {
         let path = format!("/v1/operators/{}/auth_keys", world.operator);
         let response = self.get(&path).bearer_auth(token).send().await.unwrap();
@@ -269,7 +269,7 @@ impl Server {
         (status, body["code"].as_str().unwrap_or("").to_owned())
     }
 
-    /// What a command beside the server did is published within moments.
+    /// Waits until a change by a command is published.
     pub(crate) async fn eventually(&self, world: &World, token: &str, status: u16, code: &str) {
         let expected = (status, code.to_owned());
         eventually(&format!("{expected:?}"), async || {
@@ -310,7 +310,7 @@ impl Drop for Server {
     }
 }
 
-/// The version in an ETag.
+/// Returns the version in an ETag.
 pub(crate) fn version(headers: &HeaderMap) -> u64 {
     tag(headers).trim_matches('"').split_once('-').unwrap().0.parse().unwrap()
 }
@@ -320,10 +320,10 @@ pub(crate) fn tag(headers: &HeaderMap) -> String {
 }
 
 pub(crate) fn text(value: &Value) -> String {
-    value.as_str().unwrap_or_else(|| panic!("no text: {value}")).to_owned()
+    value.as_str().unwrap_or_else(|| panic!("not a string: {value}")).to_owned()
 }
 
-/// A stdin that has one line.
+/// Returns a stdin with one line.
 pub(crate) fn with_line(line: &str) -> Stdio {
     let mut file = tempfile::tempfile().unwrap();
     writeln!(file, "{line}").unwrap();
@@ -331,14 +331,14 @@ pub(crate) fn with_line(line: &str) -> Stdio {
     Stdio::from(file)
 }
 
-/// Waits for what must come, with a deadline.
+/// Waits for a value, with a deadline.
 pub(crate) async fn eventually<T>(what: &str, mut probe: impl AsyncFnMut() -> Option<T>) -> T {
     let deadline = Instant::now() + Duration::from_secs(10);
     loop {
         if let Some(found) = probe().await {
             return found;
         }
-        assert!(Instant::now() < deadline, "{what} did not come");
+        assert!(Instant::now() < deadline, "{what}: not before the deadline");
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
 }

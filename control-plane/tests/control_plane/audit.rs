@@ -55,7 +55,7 @@ on_both! {
         let version = world.json(&["bundle", "show"])["version"].clone();
         assert_eq!(server.revoke(&root, json!({ "keyId": "keyId-nobody" })).await.status(), 404);
         assert_eq!(server.revoke(&root, json!({ "subject": world.operator, "instant": u64::MAX })).await.status(), 400);
-        world.complaint(&["edge", "remove", "nobody", "--yes"]);
+        world.complaint(&["edge", "remove", "unknown", "--yes"]);
         assert_eq!(world.json(&["audit"]), before);
         assert_eq!(world.json(&["bundle", "show"])["version"], version);
     }

@@ -233,8 +233,8 @@ on_both! {
         }
     }
 
-    /// A user with all there is but revoking: no AuthKey of the root user gives it that. One it has made before it could
-    /// not any more is listed, and ends with it.
+    /// A user with all permissions except to revoke cannot get that permission from an AuthKey of the root user. An
+    /// AuthKey that it created for another user is listed when it is deleted, and is deleted with it.
     async fn no_permission_is_that_of_the_root_and_what_a_user_made_ends_with_it(world: World) {
         let service = world.service().await;
         let (root, bob, alice) = (subject(&world, None), subject(&world, Some("bob")), subject(&world, Some("alice")));
@@ -377,7 +377,7 @@ impl Callers {
 
     fn subject(&self, caller: Caller, operation: &str) -> Subject {
         match caller {
-            Nobody => named(&self.root, "nobody"),
+            Nobody => named(&self.root, "no-permission"),
             Exact => named(&self.root, &format!("exact-{operation}")),
             Star | StarBySoracom => named(&self.root, "star"),
             Denied | DeniedBySoracom => named(&self.root, &format!("denied-{operation}")),

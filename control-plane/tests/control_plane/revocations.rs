@@ -100,7 +100,7 @@ on_both! {
             json!({ "keyId": "keyId-nobody" }),
             json!({ "keyId": "api-00000000-0000-4000-8000-000000000000" }),
             json!({ "subject": "OP0000000000" }),
-            json!({ "subject": format!("{}/nobody", world.operator) }),
+            json!({ "subject": format!("{}/unknown", world.operator) }),
         ] {
             let response = server.revoke(&own, body.clone()).await;
             assert_eq!(response.status(), 404, "{body}");

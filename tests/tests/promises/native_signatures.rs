@@ -66,10 +66,10 @@ fn are_verified_here_where_the_host_does_not_say() {
         };
         edge.host.world().functions.insert("verify_signature".into(), Box::new(function));
         for token in [es256(&Edge::claims(1)), RS256.to_owned()] {
-            assert_eq!(edge.ask(&request(&spoilt(&token))).is_ok(), bad, "a host that says {name}");
-            assert_eq!(edge.ask(&request(&token)).is_ok(), good, "a host that says {name}");
+            assert_eq!(edge.ask(&request(&spoilt(&token))).is_ok(), bad, "a host that returns: {name}");
+            assert_eq!(edge.ask(&request(&token)).is_ok(), good, "a host that returns: {name}");
         }
-        assert_eq!(asked.get(), times, "a host that says {name}");
+        assert_eq!(asked.get(), times, "a host that returns: {name}");
     }
 }
 

@@ -158,15 +158,15 @@ impl Pattern {
     }
 }
 
-/// Returns the words of a text in lower case. An underscore joins: names of code are single words.
+/// Returns the words of a text in lower case. Underscores and hyphens join, so that a name of code is a single word.
 fn words(text: &str) -> Vec<Word> {
-    let is_part = |c: char| c.is_alphanumeric() || c == '_' || c == '\'';
+    let is_part = |c: char| c.is_alphanumeric() || "_-'".contains(c);
     let mut words: Vec<Word> = Vec::new();
     let mut at = 0;
     while let Some(start) = text[at..].find(is_part).map(|start| at + start) {
         let end = text[start..].find(|c| !is_part(c)).map_or(text.len(), |len| start + len);
         let continues = text[at..start].chars().all(char::is_whitespace);
-        let text = text[start..end].trim_matches('\'').to_lowercase();
+        let text = text[start..end].trim_matches(['\'', '-']).to_lowercase();
         words.push(Word { range: start..end, text, continues });
         at = end;
     }

@@ -103,7 +103,7 @@ pub(super) fn report(memory: &[Memory], section: &mut Section) {
         std::fs::metadata(tools::wasm().unwrap_or_default()).map(|file| file.len() as f64 / 1000.0).ok();
     section.method.push(format!(
         "Memory per worker is the growth of Envoy's resident memory for each additional worker, between 1 and {MANY}; Envoy's \
-         main thread has a VM as well, which stands in the first column only."
+         main thread has a VM as well, which is only part of the first column."
     ));
     let rows = memory.iter().map(|memory| {
         let Memory {

@@ -7,7 +7,7 @@ cd "$(dirname "$0")/../.."
 
 copy=$(mktemp -d)
 trap 'rm -rf "$copy"' EXIT
-# What git knows and what is new, as it is now.
+# Copies tracked and new files in their current state.
 git ls-files -z --cached --others --exclude-standard | xargs -0 -I{} sh -c 'test ! -e "$1" || cp --parents -- "$1" "$2"' - {} "$copy"
 mkdir -p "$copy/target/tools"
 cp target/tools/wasm-toolchain "$copy/target/tools/"
@@ -16,4 +16,4 @@ if ! cmp target/wasm/keystile.wasm "$copy/target/wasm/keystile.wasm"; then
     echo "the filter depends on the folder it is built in" >&2
     exit 1
 fi
-echo "target/wasm/keystile.wasm: the same bytes from another folder"
+echo "target/wasm/keystile.wasm: identical when built in another folder"

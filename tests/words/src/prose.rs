@@ -24,7 +24,9 @@ impl Kind {
         match path.extension().and_then(|extension| extension.to_str()) {
             Some("rs") => Some(Self::Rust),
             Some("md") => Some(Self::Markdown),
-            Some("sh" | "toml" | "yaml" | "yml" | "j2" | "sql" | "json" | "lua" | "mjs" | "py" | "wat") => Some(Self::Plain),
+            Some("sh" | "toml" | "yaml" | "yml" | "j2" | "sql" | "json" | "lua" | "mjs" | "py" | "wat") => {
+                Some(Self::Plain)
+            }
             _ if path.file_name()? == "Makefile" => Some(Self::Plain),
             _ => None,
         }
@@ -125,7 +127,8 @@ fn copy(source: &str, range: Range<usize>, text: &mut [u8]) {
 /// Replaces the marker of a comment or of a list at the start of each line, so that a phrase can continue there.
 fn blank_markers(text: &mut [u8]) {
     for line in text.split_mut(|byte| *byte == b'\n') {
-        let markers = line.iter_mut().take_while(|byte| byte.is_ascii_whitespace() || b"#/-;>".contains(byte));
+        let markers =
+            line.iter_mut().take_while(|byte| byte.is_ascii_whitespace() || b"#/-;>".contains(byte));
         markers.for_each(|byte| *byte = b' ');
     }
 }

@@ -70,7 +70,8 @@ impl WordList {
         let allowed = allowed(source);
         let mut used = BTreeSet::new();
         let mut findings = Vec::new();
-        let starts: Vec<usize> = [0].into_iter().chain(source.match_indices('\n').map(|(at, _)| at + 1)).collect();
+        let starts: Vec<usize> =
+            [0].into_iter().chain(source.match_indices('\n').map(|(at, _)| at + 1)).collect();
         let mut report = |entry: &Entry, at: usize, found: &str| {
             let line = starts.partition_point(|start| *start <= at);
             let mark = allowed.iter().position(|(marked, phrase)| {
@@ -78,7 +79,9 @@ impl WordList {
             });
             match mark {
                 Some(mark) => _ = used.insert(mark),
-                None => findings.push(Finding { line, message: format!("\"{found}\": write {}", entry.instead) }),
+                None => {
+                    findings.push(Finding { line, message: format!("\"{found}\": write {}", entry.instead) })
+                }
             }
         };
         let words = words(&without_marks(&prose.text));
@@ -118,13 +121,18 @@ impl Entry {
             _ => bail!("expected `phrase | instead` or `phrase | instead | exceptions`"),
         };
         let except = except.split(';').filter(|except| !except.trim().is_empty()).map(Phrase::parse);
-        Ok(Self { phrase: Phrase::parse(phrase)?, instead: instead.to_owned(), except: except.collect::<Result<_, _>>()? })
+        Ok(Self {
+            phrase: Phrase::parse(phrase)?,
+            instead: instead.to_owned(),
+            except: except.collect::<Result<_, _>>()?,
+        })
     }
 
     fn is_excepted(&self, words: &[Word], found: Range<usize>) -> bool {
         self.except.iter().any(|except| {
             let len = except.0.len();
-            (found.end.saturating_sub(len)..=found.start).any(|at| at + len >= found.end && except.matches(&words[at..]))
+            (found.end.saturating_sub(len)..=found.start)
+                .any(|at| at + len >= found.end && except.matches(&words[at..]))
         })
     }
 }

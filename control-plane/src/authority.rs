@@ -154,7 +154,7 @@ pub fn examine(home: &Home) -> Result<(PublicKey, Incomplete), KeyError> {
         let key = open_root(file)?.public_key();
         match &known {
             Some(known) if *known != key => {
-                Err(KeyError::Wrong { path: file.to_owned(), reason: "it is not the root that edges know" })
+                Err(KeyError::Wrong { path: file.to_owned(), reason: "it is not the root key that edges pin" })
             }
             _ => Ok(key),
         }
@@ -162,7 +162,7 @@ pub fn examine(home: &Home) -> Result<(PublicKey, Incomplete), KeyError> {
     if before.exists() && !delegation_path(home).exists() {
         let key = agrees(&before)?;
         return match root.exists() && open_root(&root)?.public_key() != key {
-            true => Err(KeyError::Wrong { path: root, reason: "it is not the key that signed until now" }),
+            true => Err(KeyError::Wrong { path: root, reason: "it is not the key that has signed bundles until now" }),
             false => Ok((key, Incomplete::OneKeyForAll)),
         };
     }
@@ -259,7 +259,7 @@ pub fn renew(
     if root.public_key() != root_key(home)? {
         return Err(KeyError::Wrong {
             path: root_file.to_owned(),
-            reason: "it is not the root that edges know",
+            reason: "it is not the root key that edges pin",
         });
     }
     let signed = read_file(&delegation_path(home))?;

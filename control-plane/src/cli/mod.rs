@@ -15,6 +15,8 @@ mod operator;
 mod output;
 mod paging;
 mod permission;
+#[cfg(test)]
+mod reference;
 mod repair;
 mod revoke;
 mod role;

@@ -39,7 +39,7 @@ pub enum EntryKind {
         /// Seconds.
         revoked_at: u64,
     },
-    /// A revocation was taken back.
+    /// A revocation was undone.
     Unrevoked { fingerprint: String },
     /// Everything of a scope that was issued at or before an instant was revoked.
     Watermark {
@@ -114,7 +114,7 @@ impl Entry {
 /// The state that all entries together describe: the last entry for each item, with its version.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Recorded {
-    /// Version and revocation of each fingerprint; `None` if the revocation was taken back.
+    /// Version and revocation of each fingerprint; `None` if the revocation was undone.
     pub revocations: HashMap<Fingerprint, (u64, Option<RecordedRevocation>)>,
     /// Watermarks with their versions.
     pub watermarks: Vec<(u64, Watermark)>,

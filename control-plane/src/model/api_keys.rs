@@ -45,8 +45,8 @@ impl Username {
         let bare = !text.contains('/');
         match (subject, &owner.user) {
             (None, _) => Err(InvalidId(
-                "a username is the owner of the key, or 1 to 64 characters out of A-Z a-z 0-9 . _ - @ + that are no \
-                 operator's id",
+                "a username is the owner of the key, or 1 to 64 characters of A-Z a-z 0-9 . _ - @ + that are not an \
+                 operator id",
             )),
             (Some(subject), _) if subject == *owner => Ok(Self(text.to_owned())),
             // Edges apply the grants and watermarks of the user that the username names.

@@ -54,7 +54,7 @@ pub struct Revocation {
 pub enum RevocationChange {
     /// The fingerprint was revoked.
     Revoked(Revocation),
-    /// The revocation was taken back.
+    /// The revocation was undone.
     Restored { fingerprint: Fingerprint, expires_at: u64 },
 }
 

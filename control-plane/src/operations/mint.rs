@@ -124,7 +124,7 @@ pub(super) async fn mint_token(service: &Service, request: MintRequest) -> Resul
     Err(MintError::PrefixTaken)
 }
 
-/// Returns the first second that no watermark or gap refuses and no base covers, or `None` if the key signs no more.
+/// Returns the first second that no watermark or gap refuses and no base covers, or `None` if the key no longer signs.
 ///
 /// Usually this is the present second, and the next one after a revocation, as edges allow a few seconds of clock
 /// difference. A caller that alternates revoke and issue would push `iat` past that limit, so issuing waits instead.

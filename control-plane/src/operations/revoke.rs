@@ -36,7 +36,7 @@ pub enum RevokeError {
     InstantInFuture,
     /// The reason exceeds the limit.
     ReasonTooLong,
-    /// Keystile uses this reason for revocations that can be taken back: see [`RESERVED_REASONS`].
+    /// Keystile uses this reason for revocations that it undoes itself: see [`RESERVED_REASONS`].
     ReasonReserved,
     /// The credential is the root user's. Only the root user, or a caller that presents the credential, may revoke it.
     RootOnly,

@@ -6,7 +6,7 @@
 //! forget     when all tokens of the old key have expired, it is deleted
 //! retire     a stolen key is replaced and revoked at once; an edge without its successor refuses new tokens meanwhile
 //! ```
-//! A key that signs no more has unlimited coverage, so no server can insert a token of it, even if it still has the key in memory.
+//! A key that no longer signs has unlimited coverage, so no server can insert a token of it, even with the key in memory.
 
 use std::{error::Error as _, fmt, path::PathBuf, time::Duration};
 
@@ -256,7 +256,7 @@ async fn add(
     Ok(key)
 }
 
-/// Makes a key the active one. The other keys sign no more.
+/// Makes a key the active one. The other keys no longer sign.
 async fn promote(write: &mut Write, records: &[SigningKeyRecord], kid: &str) -> Result<(), StoreError> {
     signing_keys::activate(write, kid).await?;
     let others: Vec<String> =

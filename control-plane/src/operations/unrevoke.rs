@@ -1,4 +1,4 @@
-//! Takes the revocation of a fingerprint back.
+//! Undoes the revocation of a fingerprint.
 
 use std::fmt;
 
@@ -12,7 +12,7 @@ use crate::{
     store::{StoreError, Write, api_keys, audit, issued, revocations, versions, watermarks},
 };
 
-/// Why a revocation could not be taken back.
+/// Why a revocation could not be undone.
 #[derive(Debug)]
 pub enum UnrevokeError {
     /// The fingerprint is not revoked.
@@ -32,7 +32,7 @@ impl fmt::Display for UnrevokeError {
         match self {
             Self::NotRevoked => f.write_str(
                 "no revocation of this fingerprint is known; `keystile audit` shows what was revoked. A watermark cannot be \
-                 taken back",
+                 undone",
             ),
             Self::Expired => f.write_str("the credential has expired"),
             Self::Disabled(id) => {
@@ -59,7 +59,7 @@ impl From<StoreError> for UnrevokeError {
     }
 }
 
-/// The result of taking a revocation back.
+/// The result of undoing a revocation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Unrevoked {
     /// The first bundle without the revocation.
@@ -68,7 +68,7 @@ pub struct Unrevoked {
     pub watermark: bool,
 }
 
-/// Takes the revocation of a fingerprint back. A watermark that covers the credential stays in effect.
+/// Undoes the revocation of a fingerprint. A watermark that covers the credential stays in effect.
 pub async fn unrevoke(
     service: &Service,
     actor: &Actor,

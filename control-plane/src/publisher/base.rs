@@ -13,12 +13,12 @@ use crate::{
     store::{NEVER, ReadTransaction, StoreError, blocks, revocations},
 };
 
-/// The installed blocks, and the revocations that were taken back.
+/// The installed blocks, and the un-revocations.
 #[derive(Default)]
 pub(super) struct BaseState {
     /// Blocks by the start of their expiry bucket, each with its number in the builder.
     installed: BTreeMap<u64, (BaseBlockRow, u16)>,
-    /// Revocations that were taken back: version, and expiry in seconds. Blocks built before that version still list
+    /// Un-revocations: version, and expiry in seconds. Blocks built before that version still list
     /// the fingerprint as revoked.
     unrevoked: HashMap<Fingerprint, (u64, u64)>,
 }

@@ -150,7 +150,7 @@ impl BundlePublisher {
             self.load(as_of).await?;
         }
         // The journal is also written when edges need no new manifest: its marks are the only trace of credentials that
-        // were issued and not revocation_count.
+        // were issued and not revoked.
         if self.journal.keep_up(&self.store, PUBLISHER_TIMEOUT).await == Continuity::Lost {
             let published = self.latest.borrow().version;
             self.recover(published, self.state.version(), as_of).await?;

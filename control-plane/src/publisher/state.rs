@@ -190,7 +190,7 @@ impl BundleState {
                         continue;
                     };
                     if !is_new {
-                        // The revocation was taken back and made again in between, maybe with another expiry.
+                        // The credential was un-revoked and revoked again in between, possibly with another expiry.
                         self.expiring.retain(|(_, held)| *held != fingerprint);
                     }
                     self.expiring.insert((expires_at, fingerprint));

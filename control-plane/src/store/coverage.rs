@@ -47,7 +47,7 @@ pub async fn lock(write: &mut Write) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// Returns the keys whose coverage is later than a second, except for keys that sign no more.
+/// Returns the keys whose coverage is later than a second, except for keys that no longer sign.
 pub async fn later_than(executor: &mut impl Executor, second: u64) -> Result<Vec<(String, u64)>, StoreError> {
     let rows = query("SELECT kid, high FROM coverage WHERE high > $1 AND high < $2 ORDER BY kid")
         .bind(row::signed(second))

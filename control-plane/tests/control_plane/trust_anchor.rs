@@ -77,7 +77,7 @@ on_both! {
             copy(&whole, &keys);
         }
         // A single file without the others it belongs to.
-        for (name, expected) in [("root.jwk", "not the root that edges know"), ("delegation", "is not valid"), ("tail.jwk", "not in the same folder"), ("snapshot.jwk", "not in the same folder")] {
+        for (name, expected) in [("root.jwk", "not the root key that edges pin"), ("delegation", "is not valid"), ("tail.jwk", "not in the same folder"), ("snapshot.jwk", "not in the same folder")] {
             fs::copy(theirs.join(name), keys.join(name)).unwrap();
             let before = state(&world).await;
             for verb in ["serve", "doctor"] {

@@ -23,7 +23,7 @@ pub async fn disable_api_key(
     let (mut write, version, now) = begin_change(service).await?;
     let key = find_owned(&mut write, actor, authority, id).await?;
     let changed = api_keys::change(&mut write, id, ApiKeyState::Active, ApiKeyState::Disabled).await?;
-    // A key that is revoked already cannot be disabled, as enabling it would take the revocation back.
+    // A key that is revoked already cannot be disabled, because enabling it would undo the revocation.
     if !changed || !revoke_key(&mut write, &key, DISABLED, now, version).await? {
         return Err(ApiKeyError::NotActive(id));
     }

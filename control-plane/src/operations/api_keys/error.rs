@@ -28,7 +28,7 @@ pub enum ApiKeyError {
     Username(InvalidId),
     /// The name exceeds the limit.
     NameTooLong,
-    /// The metadata is no JSON object, or exceeds the limit.
+    /// The metadata is not a JSON object, or exceeds the limit.
     Metadata,
     /// The key is not active.
     NotActive(ApiKeyId),

@@ -11,7 +11,7 @@ use crate::{
     },
 };
 
-/// The reason of a disabled key. Enabling the key takes the revocation back.
+/// The reason of a disabled key. Enabling the key undoes the revocation.
 pub(in crate::operations) const DISABLED: &str = "disabled";
 
 /// The reason of a key that has expired.
@@ -20,7 +20,7 @@ pub(in crate::operations) const EXPIRED: &str = "expired";
 /// The reason of a key that was replaced.
 pub(in crate::operations) const ROTATED: &str = "rotated";
 
-/// Callers cannot give one of these reasons: the revocation would be treated as one that can be taken back.
+/// Callers cannot give one of these reasons, because Keystile undoes such revocations itself.
 pub(in crate::operations) const RESERVED_REASONS: [&str; 3] = [DISABLED, EXPIRED, ROTATED];
 
 /// Revokes the fingerprint of a key until the key expires. Returns whether it was not revoked yet.

@@ -139,7 +139,7 @@ pub struct Repaired {
     pub gaps: Vec<FoundGap>,
     /// The number of known credentials in these gaps.
     pub known: u64,
-    /// Revocations that were taken back after the backup, and are taken back again.
+    /// Revocations that were undone after the backup, and are undone again.
     pub unrevoked: Vec<Fingerprint>,
     /// Subjects whose permissions changed after the backup.
     pub granted: Vec<String>,

@@ -400,6 +400,7 @@ fn delegation_path(home: &Home) -> PathBuf {
     home.keys().join("delegation")
 }
 
+/// Returns the path of the root key's public key.
 fn root_public_path(home: &Home) -> PathBuf {
     home.keys().join("root.pub")
 }

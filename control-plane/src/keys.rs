@@ -454,6 +454,7 @@ impl Jwk {
         }
     }
 
+    /// Reads a key file. Fails if other users can read the file.
     pub(crate) fn read(path: &Path) -> Result<Self, KeyError> {
         let unreadable = |source| KeyError::unreadable(path, source);
         if home::open_to_others(path).map_err(unreadable)? != 0 {
@@ -464,22 +465,26 @@ impl Jwk {
             .map_err(|_| KeyError::Wrong { path: path.to_owned(), reason: "it is not a valid JSON Web Key" })
     }
 
+    /// Creates the private key file. Fails if the file exists.
     pub(crate) fn write(&self, path: &Path) -> Result<(), KeyError> {
         let mut text = Zeroizing::new(serde_json::to_vec_pretty(self).unwrap_or_default());
         text.push(b'\n');
         home::write_new(path, &text).map_err(|source| KeyError::Unwritable { path: path.to_owned(), source })
     }
 
+    /// Returns the private key of an Ed25519 pair; `None` if this is another kind of key.
     pub(crate) fn seed(&self) -> Option<Zeroizing<[u8; 32]>> {
         let seed = Zeroizing::new(base64url::decode(self.d.as_ref()?.as_bytes())?);
         (self.crv.as_deref() == Some("Ed25519"))
             .then(|| seed.as_slice().try_into().ok().map(Zeroizing::new))?
     }
 
+    /// Returns a symmetric key of exactly 32 bytes.
     fn secret32(&self) -> Option<Zeroizing<[u8; 32]>> {
         self.secret().and_then(|secret| secret.as_slice().try_into().ok().map(Zeroizing::new))
     }
 
+    /// Returns a symmetric key; `None` if this is another kind of key.
     fn secret(&self) -> Option<Zeroizing<Vec<u8>>> {
         base64url::decode(self.k.as_ref()?.as_bytes()).filter(|_| self.kty == "oct").map(Zeroizing::new)
     }

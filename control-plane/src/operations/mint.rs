@@ -50,6 +50,7 @@ impl Lifetime {
 }
 
 impl Default for Lifetime {
+    /// Returns one day.
     fn default() -> Self {
         Self(86_400)
     }

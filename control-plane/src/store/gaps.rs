@@ -6,7 +6,7 @@ use token::Fingerprint;
 use super::{Executor, StoreError, Write, row};
 use crate::model::FoundGap;
 
-/// Inserts a gap. It becomes part of the bundle when it is [`close`]d.
+/// Inserts a gap. It becomes part of the bundle when [`close`] marks it as repaired.
 pub async fn insert(write: &mut Write, gap: &FoundGap) -> Result<(), StoreError> {
     let FoundGap { issued_after, issued_until, found_at, version } = gap;
     query(
@@ -32,9 +32,9 @@ pub async fn list(executor: &mut impl Executor) -> Result<Vec<FoundGap>, StoreEr
     rows.iter().map(read).collect()
 }
 
-/// Closes all gaps. After the commit no credential is inserted with a time of issue in a gap, and edges refuse unknown
+/// Marks all gaps as repaired. After the commit no credential is inserted with a time of issue in a gap, and edges refuse unknown
 /// credentials that were issued in one. Must be the first write to the issuance log in the transaction. Returns the number of
-/// gaps that were open.
+/// gaps that were not repaired before.
 pub async fn close(write: &mut Write, version: u64) -> Result<u64, StoreError> {
     super::coverage::lock(write).await?;
     let done = query("UPDATE gaps SET version = $1 WHERE version IS NULL")
@@ -44,7 +44,7 @@ pub async fn close(write: &mut Write, version: u64) -> Result<u64, StoreError> {
     Ok(done.rows_affected())
 }
 
-/// Returns the last second of all closed gaps. New credentials must be issued after it.
+/// Returns the last second of all repaired gaps. New credentials must be issued after it.
 pub async fn end(executor: &mut impl Executor) -> Result<Option<u64>, StoreError> {
     let row = query("SELECT MAX(issued_until) AS ended FROM gaps WHERE version IS NOT NULL")
         .fetch_one(executor.connection())
@@ -52,7 +52,7 @@ pub async fn end(executor: &mut impl Executor) -> Result<Option<u64>, StoreError
     row::optional_unsigned(&row, "ended")
 }
 
-/// Returns the version in which a gap was last closed; `None` if there is no closed gap.
+/// Returns the version in which a gap was last repaired; `None` if no gap was repaired.
 pub async fn version(executor: &mut impl Executor) -> Result<Option<u64>, StoreError> {
     let row = query("SELECT MAX(version) AS version FROM gaps").fetch_one(executor.connection()).await?;
     row::optional_unsigned(&row, "version")

@@ -4,7 +4,7 @@ use sqlx::query;
 
 use super::{Executor, StoreError, Write, row};
 
-/// Records a change of the keys.
+/// Records `version` as the one in which the keys last changed.
 pub async fn changed(write: &mut Write, version: u64) -> Result<(), StoreError> {
     query("UPDATE key_set SET version = $1 WHERE id = 1")
         .bind(row::signed(version))
@@ -13,7 +13,7 @@ pub async fn changed(write: &mut Write, version: u64) -> Result<(), StoreError> 
     Ok(())
 }
 
-/// Returns the version of the last change.
+/// Returns the version in which the keys last changed.
 pub async fn version(executor: &mut impl Executor) -> Result<u64, StoreError> {
     let row = query("SELECT version FROM key_set WHERE id = 1").fetch_one(executor.connection()).await?;
     row::unsigned(&row, "version")

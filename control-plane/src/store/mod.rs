@@ -329,6 +329,7 @@ impl std::fmt::Debug for ReadConnection {
 
 /// A transaction or connection that lookups can use.
 pub trait Executor: Send {
+    /// Returns the connection for queries, within the transaction if there is one.
     fn connection(&mut self) -> &mut AnyConnection;
 }
 

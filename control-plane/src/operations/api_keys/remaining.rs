@@ -32,7 +32,7 @@ impl Remaining {
     }
 }
 
-/// Counts the API keys that remain of each format.
+/// Counts the active and disabled API keys of each format.
 pub async fn remaining_api_keys(service: &Service) -> Result<Remaining, StoreError> {
     let mut keys = Vec::new();
     let mut page = Page::longest(None);

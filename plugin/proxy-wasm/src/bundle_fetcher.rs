@@ -67,7 +67,7 @@ pub(crate) struct BundleFetcher {
     /// True while this worker, as the leader, fetches the whole bundle to write it to shared data again.
     is_repairing: bool,
     last_repair_at: u64,
-    /// The least time between two repairs. It grows, because another filter may overwrite shared data all the time.
+    /// The minimum time between two repairs. It grows, because another filter may overwrite shared data all the time.
     repair_interval_ms: u64,
     /// True while this worker fetches without the lease: see [`Self::fetch_alone_when_due`].
     fetches_alone: bool,
@@ -278,7 +278,7 @@ impl BundleFetcher {
         }
     }
 
-    /// Reports to the other workers which version this one enforces: at once if it has changed, else as a sign of life.
+    /// Reports to the other workers which version this one enforces: at once if it has changed, otherwise as a heartbeat.
     fn report_version(&mut self, now: u64) {
         let (version, reported_at) = self.last_report;
         let current = self.version();

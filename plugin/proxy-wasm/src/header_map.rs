@@ -11,7 +11,7 @@
 const LENGTHS_BYTES: usize = 8;
 
 /// Returns the headers in their order. Returns `None` if the map is malformed, or has a name that is not UTF-8, which
-/// no codec lets through: the filter then does not know what the request carries.
+/// no codec permits: the filter then does not know what the request contains.
 pub(crate) fn decode(bytes: &[u8]) -> Option<Vec<(&str, &[u8])>> {
     if bytes.is_empty() {
         return Some(Vec::new());

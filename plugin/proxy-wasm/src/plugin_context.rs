@@ -19,7 +19,7 @@ use crate::{
 };
 
 /// The delay until a worker notices what another has fetched. At 40 ticks a second with two host calls each, ticking
-/// costs some 0.02 % of a core.
+/// costs about 0.02 % of a core.
 const TICK_MS: u32 = 25;
 
 #[derive(Default)]
@@ -127,7 +127,7 @@ impl PluginContext {
             info(&format!("enforcing bundle version {}", snapshot.manifest().version()));
             new.snapshot = Some(snapshot);
         }
-        // Nothing more is done before the first tick: this VM may exist only to try the configuration out.
+        // Does nothing more before the first tick: this VM may exist only to validate the configuration.
         if hostcalls::set_tick_period(TICK_MS).is_err() && self.fetcher.is_some() {
             error(
                 "this host has no timers, so the bundle cannot be fetched: put it into the configuration as `bundle`",

@@ -219,6 +219,7 @@ fn unknown(key: String, known: impl Iterator<Item = String>) -> ConfigError {
     ConfigError::UnknownKey { key, nearest: nearest.map(|(_, candidate)| candidate) }
 }
 
+/// Returns the names of all settings with their sections, such as `server.listen`.
 fn dotted(defaults: &Table) -> impl Iterator<Item = String> {
     defaults.iter().flat_map(|(section, content)| {
         let names = content.as_table().into_iter().flat_map(Table::keys);

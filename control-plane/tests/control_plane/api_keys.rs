@@ -218,7 +218,7 @@ on_both! {
         assert_eq!(told["state"], "note");
         assert!(text(&told["detail"]).starts_with("0 of format 2, 0 of the short form, 3 of format 1"), "{told}");
         assert!(text(&told["advice"]).contains("`keystile key retire` for tag-1"), "{told}");
-        // This happens without a command.
+        // The first new key starts a generation of format 2 without a command.
         let new = create(&world, &["--user", &alice]);
         assert_eq!([&new["format"], &new["tag_generation"]], [&json!("2"), &json!(2)]);
         assert_eq!(seen(&world, &old, &alice).await.1, RevocationStatus::NotCovered);
@@ -291,7 +291,7 @@ on_both! {
         assert!(world.complaint(&["user", "create", &user("carol")]).contains("already has the username"), "it may be enabled again");
         world.json(&["key", "delete", &id, "--yes"]);
         world.json(&["user", "create", &user("carol")]);
-        // A user with the name of a deleted one gets none of its keys.
+        // After the deletion of a user, a key with its name is issued after the watermark of the user.
         world.json(&["user", "delete", &user("carol"), "--yes"]);
         let again = create(&world, &["--user", &world.operator, "--username", "carol"]);
         let publication = publisher::preview(&world.service().await).await.unwrap();

@@ -301,7 +301,7 @@ on_both! {
         for credential in [&fourth, &third, &fourth, &third] {
             assert!(good(&server, credential).await);
         }
-        // A later command does not extend the overlap.
+        // A shorter overlap applies to all earlier credentials.
         let until = clock::now().seconds() + 2;
         let fifth = rotate(&["--shared", "--overlap", "2s"]);
         eventually("the end of the overlap", async || (!good(&server, &fourth).await).then_some(())).await;

@@ -234,7 +234,7 @@ on_both! {
     }
 
     /// A user with all permissions except to revoke cannot get that permission from an AuthKey of the root user. An
-    /// AuthKey that it created for another user is listed when it is deleted, and is deleted with it.
+    /// AuthKey that it created for another user is listed when the user is deleted, and can be deleted with it.
     async fn no_permission_is_that_of_the_root_and_what_a_user_made_ends_with_it(world: World) {
         let service = world.service().await;
         let (root, bob, alice) = (subject(&world, None), subject(&world, Some("bob")), subject(&world, Some("alice")));

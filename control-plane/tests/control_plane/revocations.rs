@@ -144,7 +144,7 @@ on_both! {
         assert!(matches!(refused, Err(RevokeError::NotFound)));
         let done = revoke(&service, &Actor::Admin, &Authority::Everything, target, None).await.unwrap();
         assert_eq!(done.what, What::Fingerprint(unknown));
-        // It can be an API key, or have any lifetime, so the revocation is permanent.
+        // It can be an API key, or have any lifetime, so only a command ends the revocation.
         let held = revocations::find(&mut world.store().await.read().await.unwrap(), &unknown).await.unwrap();
         assert_eq!(held.unwrap().expires_at, NEVER);
     }

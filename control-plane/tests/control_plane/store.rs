@@ -349,7 +349,8 @@ on_both! {
     }
 }
 
-/// A key that is created during the deletion of its user is refused; otherwise a later user of the name would own it.
+/// A key that is created during the deletion of its user waits for the commit, and then belongs to a new user. Otherwise the
+/// key would outlive the deletion.
 #[tokio::test]
 async fn a_key_that_is_made_while_its_owner_goes_waits_for_that() {
     let world = World::on_postgres().await;

@@ -205,7 +205,7 @@ fn stolen_tail_key_denies_service_until_the_next_epoch() {
     assert_eq!(good(&fixture.edge), RevocationStatus::Revoked);
     let honest = fixture.honest_bundle(14);
     fixture.assert_rejected("an honest manifest", &honest, "manifest_older");
-    // The root key fields to another tail key, and the snapshot key signs the true state.
+    // The root key delegates to another tail key, and the snapshot key signs the true state.
     fixture.content.checkpoint(15).unwrap();
     let built = fixture.content.build().unwrap();
     let (checkpoint, new_key) = (checkpoint(&built, 15, NOW_MS), TailKey::new(&[9; 32]));
@@ -448,7 +448,7 @@ fn both_keys_or_a_root_key_control_any_edge() {
             edge.current().unwrap().revocation_status(&fingerprint(IN_CHECKPOINT), "", 0, None)
         };
         assert_eq!(standing(&edge), RevocationStatus::NotCovered, "both, fresh: {fresh}");
-        // Only pinned root keys count: an unknown root key is rejected, and a stolen one fields to any key.
+        // Only pinned root keys count: an unknown root key is rejected, and a stolen one delegates to any key.
         let mut edge = if fresh { refresh() } else { Fixture::new().edge };
         let keys = (SnapshotKey::new(&[66; 32]), TailKey::new(&[67; 32]));
         let built = bundle_with_checkpoint_at(99);

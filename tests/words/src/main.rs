@@ -8,6 +8,7 @@ mod words;
 
 use std::{
     env, fs,
+    io::{self, Write as _},
     path::{Path, PathBuf},
     process::ExitCode,
 };
@@ -39,6 +40,7 @@ fn main() -> anyhow::Result<ExitCode> {
         bail!("usage: keystile-words FOLDER");
     }
     let list = WordList::parse(LIST)?;
+    let mut out = io::stdout().lock();
     let (mut files, mut found) = (0, 0);
     for (path, kind) in sources(&folder)? {
         let source = fs::read_to_string(&path).with_context(|| path.display().to_string())?;
@@ -46,7 +48,7 @@ fn main() -> anyhow::Result<ExitCode> {
         for finding in list.check(&Prose::of(kind, &source), &source) {
             found += 1;
             let name = path.strip_prefix(&folder).unwrap_or(&path).display();
-            println!("{name}:{}: {}", finding.line, finding.message);
+            writeln!(out, "{name}:{}: {}", finding.line, finding.message)?;
         }
     }
     if files == 0 {

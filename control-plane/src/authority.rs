@@ -153,16 +153,20 @@ pub fn examine(home: &Home) -> Result<(PublicKey, Incomplete), KeyError> {
     let agrees = |file: &Path| -> Result<PublicKey, KeyError> {
         let key = open_root(file)?.public_key();
         match &known {
-            Some(known) if *known != key => {
-                Err(KeyError::Wrong { path: file.to_owned(), reason: "it is not the root key that edges pin" })
-            }
+            Some(known) if *known != key => Err(KeyError::Wrong {
+                path: file.to_owned(),
+                reason: "it is not the root key that edges pin",
+            }),
             _ => Ok(key),
         }
     };
     if before.exists() && !delegation_path(home).exists() {
         let key = agrees(&before)?;
         return match root.exists() && open_root(&root)?.public_key() != key {
-            true => Err(KeyError::Wrong { path: root, reason: "it is not the key that has signed bundles until now" }),
+            true => Err(KeyError::Wrong {
+                path: root,
+                reason: "it is not the key that has signed bundles until now",
+            }),
             false => Ok((key, Incomplete::OneKeyForAll)),
         };
     }

@@ -110,8 +110,7 @@ fn read_state(folder: &Path) -> Result<Option<State>> {
 
 fn first_start(control_plane: &mut ControlPlane, folder: &Path) -> Result<(State, Root)> {
     DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
-    let root =
-        control_plane.init().context("if the first start was interrupted, remove .keystile/")?;
+    let root = control_plane.init().context("if the first start was interrupted, remove .keystile/")?;
     let state = State { operator_id: root.operator_id.clone() };
     let mut file =
         OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(folder.join(STATE))?;
@@ -122,10 +121,7 @@ fn first_start(control_plane: &mut ControlPlane, folder: &Path) -> Result<(State
 fn explain(operator: &str, root: Option<&Root>) -> Result<()> {
     let mut out = std::io::stdout().lock();
     writeln!(out, "control plane  http://{CONTROL_PLANE}   state and logs in .keystile/")?;
-    writeln!(
-        out,
-        "Envoy          http://{EDGE}   in front of an upstream that returns the headers it got"
-    )?;
+    writeln!(out, "Envoy          http://{EDGE}   in front of an upstream that returns the headers it got")?;
     writeln!(out, "Envoy's admin  http://{ADMIN}\n")?;
     if let Some(Root { auth_key_id, auth_key, .. }) = root {
         writeln!(out, "Your operator is {operator}. Its root AuthKey, which is shown only once:")?;
@@ -137,7 +133,10 @@ fn explain(operator: &str, root: Option<&Root>) -> Result<()> {
     writeln!(out, "Try in another terminal, in this folder:")?;
     writeln!(out, "  alias keystile=target/debug/keystile")?;
     writeln!(out, "  TOKEN=$(keystile token issue --operator {operator})")?;
-    writeln!(out, "  curl -i http://{EDGE}/ -H \"Authorization: Bearer $TOKEN\"     # 200 and the identity headers")?;
+    writeln!(
+        out,
+        "  curl -i http://{EDGE}/ -H \"Authorization: Bearer $TOKEN\"     # 200 and the identity headers"
+    )?;
     writeln!(out, "  curl -i http://{EDGE}/                                       # 401")?;
     writeln!(out, "  echo \"$TOKEN\" | keystile revoke --token")?;
     writeln!(out, "  curl -i http://{EDGE}/ -H \"Authorization: Bearer $TOKEN\"     # 401")?;

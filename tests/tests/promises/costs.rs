@@ -36,11 +36,7 @@ fn do_not_grow_unnoticed() {
             false => recorded[name].amount * TOLERANCE_PERCENT / 100,
         };
         let allowed = recorded[name].amount + tolerance;
-        assert!(
-            *amount <= allowed,
-            "{name}: {amount}, but {} is recorded; {UPDATE}",
-            recorded[name].amount
-        );
+        assert!(*amount <= allowed, "{name}: {amount}, but {} is recorded; {UPDATE}", recorded[name].amount);
         assert_eq!(*calls, recorded[name].calls, "{name}: calls to the host; {UPDATE}");
     }
 }
@@ -223,8 +219,7 @@ fn parse(text: &str) -> BTreeMap<String, Paid> {
 }
 
 const FILE: &str = "tests/tests/promises/costs.txt";
-const UPDATE: &str =
-    "if this is intended: KEYSTILE_UPDATE=1 cargo test --workspace --test promises costs";
+const UPDATE: &str = "if this is intended: KEYSTILE_UPDATE=1 cargo test --workspace --test promises costs";
 
 /// The file beside the filter in which plugin/proxy-wasm/build.sh records the compiler and `wasm-opt`.
 const TOOLCHAIN: &str = "target/wasm/toolchain";

@@ -231,7 +231,10 @@ fn sockstat() -> String {
 /// Checks that the rate limited most sign-ins, because a wrong AuthKey counts as ten requests of its address.
 fn ensure_limited(attackers: &Attackers, refused: f64) {
     let answered = attackers.requests();
-    assert!(refused * 2.0 < answered as f64, "{refused} of {answered} sign-ins were checked instead of limited");
+    assert!(
+        refused * 2.0 < answered as f64,
+        "{refused} of {answered} sign-ins were checked instead of limited"
+    );
 }
 
 const ROUNDS: usize = 3;

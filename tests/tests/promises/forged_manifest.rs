@@ -30,7 +30,9 @@ async fn a_manifest_that_is_not_the_publishers() {
     let by_stranger_under_our_delegation = scene.tempting();
     let stranger = std::mem::replace(&mut scene.forge.authority, own);
     scene.in_vain("signed by strangers", by_stranger).await;
-    scene.in_vain("signed by a stranger under the root key's delegation", by_stranger_under_our_delegation).await;
+    scene
+        .in_vain("signed by a stranger under the root key's delegation", by_stranger_under_our_delegation)
+        .await;
 
     // The body still has the ID of the real tail key.
     let body = tempting.manifest[..length - 64].to_vec();
@@ -240,7 +242,8 @@ impl Scene {
         let foreign = self.foreign.mint(&self.forge.claims());
         for worker in &mut self.workers {
             for token in [&*self.revoked, foreign.expose()] {
-                eventually("the worker admits the token", async || worker.get(token).await?.expect(200)).await;
+                eventually("the worker admits the token", async || worker.get(token).await?.expect(200))
+                    .await;
             }
         }
     }

@@ -244,9 +244,7 @@ fn section(
     section.budgets.push(Budget::at_most(what("cores without changes"), idle_cores, 1.0, "cores"));
     section.plots.push(Plot {
         name: "waiting".into(),
-        title: format!(
-            "Share of {edges} waiting edges with the change, over time since the acknowledgement"
-        ),
+        title: format!("Share of {edges} waiting edges with the change, over time since the acknowledgement"),
         unit: "ms",
         kind: Kind::Shares(vec![
             ("an edge".into(), thinned(&found.each)),

@@ -234,11 +234,7 @@ fn report(title: &'static str, name: &str, universes: &[(u32, u32)], found: &[Fo
         });
         section.plots.push(Plot {
             name: format!("{name}-{revoked}-of-{issued}"),
-            title: format!(
-                "{} revoked of {}: multiple of the minimum",
-                grouped(revoked),
-                grouped(issued)
-            ),
+            title: format!("{} revoked of {}: multiple of the minimum", grouped(revoked), grouped(issued)),
             unit: "times",
             kind: PlotKind::Bars(bars.collect()),
         });

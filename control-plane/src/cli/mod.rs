@@ -15,8 +15,6 @@ mod operator;
 mod output;
 mod paging;
 mod permission;
-#[cfg(test)]
-mod reference;
 mod repair;
 mod revoke;
 mod role;

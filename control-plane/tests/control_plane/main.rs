@@ -2,6 +2,7 @@
 
 mod api_keys;
 mod audit;
+mod cli_reference;
 mod clocks;
 mod command_line;
 mod edges;

@@ -31,7 +31,7 @@ impl Cache {
     /// Creates a cache for `entries` credentials; 0 disables it. `seed` keys the hash and must be unpredictable for
     /// clients, for example the configuration and the start time.
     pub fn new(entries: usize, seed: &[u8]) -> Self {
-        let seed = Fingerprint::of(seed);
+        let seed = Fingerprint::digest(seed);
         let mut key = [0; 16];
         key.iter_mut().zip(seed.as_bytes()).for_each(|(to, from)| *to = *from);
         let slots = entries.checked_next_multiple_of(WAYS).unwrap_or(entries);

@@ -4,7 +4,7 @@ use alloc::{sync::Arc, vec::Vec};
 use core::net::IpAddr;
 
 use bundle::{RevocationStatus, Snapshot};
-use token::{SignatureVerifier, Unaided, Unverified, api_key, secret};
+use token::{SignatureVerifier, SoftwareVerifier, Unverified, api_key, secret};
 
 use crate::{
     Admission, Cache, Freshness, Identity, Policy, Reason, Verdict, claim,
@@ -93,7 +93,7 @@ impl Gate {
     ) -> Verdict {
         let headers: Vec<_> = headers.collect();
         let request = Request { headers: &headers, peer: None, snapshot, now };
-        self.decide_with(&request, &mut Cache::none(), &Unaided)
+        self.decide_with(&request, &mut Cache::none(), &SoftwareVerifier)
     }
 
     /// Returns whether [`decide_with`](Self::decide_with) uses the peer address. If not, the host need not look it up.
@@ -274,7 +274,7 @@ impl Gate {
             None => return Err(Reason::IssuerUnknown),
         };
         let key = key.ok_or(Reason::KeyUnknown)?;
-        let authentic = token.verify_by(key, verifier).map_err(Reason::Token)?;
+        let authentic = token.verify_with(key, verifier).map_err(Reason::Token)?;
         let mut identity = match other_issuer {
             None => {
                 let ours = &tokens.audiences;
@@ -303,7 +303,8 @@ impl Gate {
     ) -> Result<(), Reason> {
         let Some(header) = found.source.pair_header() else { return Ok(()) };
         let sent = credential::paired_header(header, headers)?;
-        let matching = identity.session().filter(|session| secret::same(session.as_bytes(), sent));
+        let matching =
+            identity.session().filter(|session| secret::constant_time_eq(session.as_bytes(), sent));
         matching.map(|_| ()).ok_or(Reason::PairMismatch)
     }
 

@@ -51,7 +51,7 @@ impl OtherIssuer {
     pub(crate) fn check(&self, token: &Authentic) -> Result<(), Reason> {
         let Self { issuer: _, audiences, profile, max_lifetime_seconds } = self;
         if *profile == Profile::Rfc9068 {
-            if !token.is_only_access() {
+            if !token.is_access_token_typ() {
                 return Err(Reason::TokenTypeWrong);
             }
             if !REQUIRED_CLAIMS.iter().all(|name| token.members().contains_key(*name)) {

@@ -68,6 +68,6 @@ pub use policy::{
 };
 pub use reason::Reason;
 pub use refresh::{Call, Failure, Floor, Problem, Progress, Refresh, Signed, Step, Substitute};
-pub use token::{Algorithm, SignatureVerifier, Unaided};
+pub use token::{Algorithm, SignatureVerifier, SoftwareVerifier};
 pub use upstream::{Forward, Forwarded, Upstream};
 pub use verdict::{Admission, Passage, Refusal, Verdict};

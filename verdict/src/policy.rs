@@ -6,7 +6,7 @@ use core::ops::Deref;
 use bundle::{InlineBundle, PublicKey};
 use serde::{Deserialize, Deserializer};
 use token::{
-    api_key::{NotAPrefix, Prefix},
+    api_key::{InvalidPrefix, Prefix},
     secret::Secret,
 };
 
@@ -433,9 +433,9 @@ fn prefixes<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Prefix>, D
     struct KeyPrefix(Prefix);
 
     impl TryFrom<String> for KeyPrefix {
-        type Error = NotAPrefix;
+        type Error = InvalidPrefix;
 
-        fn try_from(text: String) -> Result<Self, NotAPrefix> {
+        fn try_from(text: String) -> Result<Self, InvalidPrefix> {
             text.parse().map(Self)
         }
     }

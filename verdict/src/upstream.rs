@@ -9,9 +9,9 @@ use alloc::{
 
 use serde::{Deserialize, Deserializer, Serialize, de::Error as _};
 use token::{
-    assertion::Signer,
     base64url,
     json::{Object, Value},
+    upstream_assertion::AssertionSigner,
 };
 use zeroize::Zeroizing;
 
@@ -135,7 +135,7 @@ struct Assertion {
     /// The HMAC key that the edge shares with the upstream: base64url of at least 32 bytes.
     #[serde(default, deserialize_with = "signer")]
     #[cfg_attr(feature = "schema", schemars(with = "Option<String>"))]
-    secret: Option<Signer>,
+    secret: Option<AssertionSigner>,
     /// The name of the environment variable that contains the secret.
     #[serde(default, deserialize_with = "variable_name")]
     secret_env: Option<String>,
@@ -234,7 +234,7 @@ impl Upstream {
             }),
             (None, Some(name)) => {
                 let text = environment.secret(name).map_err(wrong)?;
-                let signer = signer_of(text.expose()).ok_or_else(|| {
+                let signer = parse_signer(text.expose()).ok_or_else(|| {
                     wrong(format!(
                         "the environment variable `{name}` must contain base64url of at least 32 bytes"
                     ))
@@ -432,15 +432,15 @@ fn scalar_value(claim: &Value) -> Option<String> {
     }
 }
 
-fn signer<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Signer>, D::Error> {
+fn signer<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<AssertionSigner>, D::Error> {
     checked(deserializer, |text| {
-        signer_of(text).map(Some).ok_or("must be base64url of at least 32 bytes, without padding")
+        parse_signer(text).map(Some).ok_or("must be base64url of at least 32 bytes, without padding")
     })
 }
 
-fn signer_of(text: &str) -> Option<Signer> {
+fn parse_signer(text: &str) -> Option<AssertionSigner> {
     let secret = Zeroizing::new(base64url::decode(text.as_bytes())?);
-    Signer::new(&secret).ok()
+    AssertionSigner::new(&secret).ok()
 }
 
 fn field_headers<'de, D: Deserializer<'de>>(

@@ -11,9 +11,9 @@ mod fixtures;
 
 use token::{
     Claims,
-    api_key::{Contents, Kind, MintingKey, Prefix},
+    api_key::{ApiKeyFields, Kind, MintingKey, Prefix},
 };
-use verdict::{Cache, Forward, Gate, Request, Snapshot, Unaided, Verdict};
+use verdict::{Cache, Forward, Gate, Request, Snapshot, SoftwareVerifier, Verdict};
 
 use crate::fixtures::{NOW, NOW_MS, bearer, builder, claims, gate_with, granted, signing_key, snapshot};
 
@@ -55,10 +55,10 @@ fn allocations(gate: &Gate, snapshot: &Snapshot, more: &[(&str, &str)]) -> (usiz
     let headers: Vec<_> = usual.iter().chain(more).map(|(name, value)| (*name, value.as_bytes())).collect();
     let request = Request { headers: &headers, peer: None, snapshot: Some(snapshot), now: NOW_MS };
     let mut cache = Cache::new(64, b"seed");
-    let cold = gate.decide_with(&request, &mut cache, &Unaided);
+    let cold = gate.decide_with(&request, &mut cache, &SoftwareVerifier);
     assert!(matches!(cold, Verdict::Admit(_)), "{cold:?}");
     let before = COUNT.get();
-    let warm = gate.decide_with(&request, &mut cache, &Unaided);
+    let warm = gate.decide_with(&request, &mut cache, &SoftwareVerifier);
     let decided = COUNT.get();
     let forwarded = gate.forward(&headers, &warm, NOW_MS);
     let done = COUNT.get();
@@ -77,9 +77,9 @@ fn cached_requests_need_few_allocations() {
     let small = bearer(&claims());
     let large = bearer(&Claims { jti: "j".repeat(4000), ..claims() });
     let minting = MintingKey::new(2, Kind::Signed, &[1; 32]).unwrap();
-    builder.set_public_keys([signing_key().verifying_key()], [minting.checking()]).unwrap();
+    builder.set_public_keys([signing_key().verifying_key()], [minting.generation_key()]).unwrap();
     let snapshot = snapshot(&mut builder);
-    let contents = Contents {
+    let contents = ApiKeyFields {
         prefix: &Prefix::default(),
         operator: "OP0123456789",
         number: 7,

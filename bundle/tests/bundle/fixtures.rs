@@ -122,7 +122,7 @@ pub(crate) fn uncovered_status(snapshot: &Snapshot, fingerprint: &Fingerprint) -
 }
 
 pub(crate) fn fingerprint(number: u64) -> Fingerprint {
-    Fingerprint::of(&number.to_be_bytes())
+    Fingerprint::digest(&number.to_be_bytes())
 }
 
 /// Asserts that `lines` are the committed vectors. Edges read the bytes of older builders, so a change of the format must

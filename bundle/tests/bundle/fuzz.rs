@@ -39,7 +39,7 @@ fn valid() -> BuiltBundle {
     let mut builder = builder();
     let own = SigningKey::ed25519("k1", &[2; 32]).unwrap();
     let signed = MintingKey::new(3, ApiKeyKind::Signed, &[7; 32]).unwrap();
-    builder.set_public_keys([own.verifying_key()], [signed.checking()]).unwrap();
+    builder.set_public_keys([own.verifying_key()], [signed.generation_key()]).unwrap();
     let [tag, short] = [(1, [5; 32]), (2, [6; 32])];
     builder
         .set_secret_keys([

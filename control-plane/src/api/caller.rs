@@ -3,7 +3,7 @@ use axum::{
     http::{HeaderName, HeaderValue, StatusCode, header, request::Parts, uri::PathAndQuery},
 };
 use token::Fingerprint;
-use verdict::{Cache, Reason, Refusal, Request, Unaided, Verdict};
+use verdict::{Cache, Reason, Refusal, Request, SoftwareVerifier, Verdict};
 
 use super::{AppState, problem::Problem};
 use crate::{
@@ -71,7 +71,7 @@ impl FromRequestParts<AppState> for Caller {
         let publication = state.latest();
         let snapshot = Some(&publication.snapshot);
         let request = Request { headers: &headers, peer, snapshot, now: state.service.now().millis() };
-        let admission = match state.gate.decide_with(&request, &mut Cache::none(), &Unaided) {
+        let admission = match state.gate.decide_with(&request, &mut Cache::none(), &SoftwareVerifier) {
             Verdict::Admit(admission) => admission,
             Verdict::Refuse(refused) => return Err(refusal(state, &refused)),
             // The API's own policy has no public rule, so a request without a credential is refused.

@@ -194,7 +194,7 @@ fn auth_key_of(world: &World, operator: &str, user: Option<&str>) -> (String, St
 }
 
 pub(crate) fn fingerprint(credential: &str) -> String {
-    token::Fingerprint::of(credential.as_bytes()).to_string()
+    token::Fingerprint::digest(credential.as_bytes()).to_string()
 }
 
 /// One that has just started: it knows what is published, and nothing from before.

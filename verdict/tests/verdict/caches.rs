@@ -7,9 +7,9 @@ use bundle::{
 use proptest::prelude::*;
 use token::{
     Claims, Fingerprint,
-    api_key::{Contents, Kind, MintingKey, Prefix},
+    api_key::{ApiKeyFields, Kind, MintingKey, Prefix},
 };
-use verdict::{Cache, Gate, Request, Snapshot, Unaided};
+use verdict::{Cache, Gate, Request, Snapshot, SoftwareVerifier};
 
 use crate::fixtures::{NOW, NOW_MS, bearer, builder, claims, gate_with, granted, signing_key, snapshot};
 
@@ -24,7 +24,7 @@ fn ask(
     let headers: Vec<_> =
         first.iter().chain(headers).map(|(name, value)| (*name, value.as_bytes())).collect();
     let request = Request { headers: &headers, peer: None, snapshot: Some(snapshot), now };
-    let verdict = gate.decide_with(&request, cache, &Unaided);
+    let verdict = gate.decide_with(&request, cache, &SoftwareVerifier);
     verdict.reason().map_or("admitted", |reason| reason.code())
 }
 
@@ -45,7 +45,7 @@ fn only_authenticity_is_cached() {
     assert_eq!(ask(&mut granted_builder(), NOW_MS), "admitted");
     // Everything else is checked again although the token is cached.
     let mut revoked = granted_builder();
-    revoked.revoke(1, Fingerprint::of(&token.as_bytes()[7..])).unwrap();
+    revoked.revoke(1, Fingerprint::digest(&token.as_bytes()[7..])).unwrap();
     assert_eq!(ask(&mut revoked, NOW_MS), "revoked");
     let mut marked = granted_builder();
     marked.raise_watermark(1, Scope::Session("api-1"), NOW);
@@ -115,7 +115,7 @@ fn removed_generation_keys_invalidate_cached_api_keys() {
             let mut builder = builder();
             let minting = MintingKey::new(1, kind, &secret).unwrap();
             let own = signing_key();
-            builder.set_public_keys([own.verifying_key()], [minting.checking()]).unwrap();
+            builder.set_public_keys([own.verifying_key()], [minting.generation_key()]).unwrap();
             match kind {
                 Kind::Format1 => {
                     builder.set_secret_keys([SecretKey::Tag { generation: 1, secret: &secret }]).unwrap()
@@ -127,7 +127,7 @@ fn removed_generation_keys_invalidate_cached_api_keys() {
             }
             snapshot(&mut builder)
         };
-        let contents = Contents {
+        let contents = ApiKeyFields {
             prefix: &prefix,
             operator: "OP0123456789",
             number: 1,
@@ -163,9 +163,9 @@ fn cached_api_keys_expire() {
     let mut cache = Cache::new(16, b"seed");
     let minting = MintingKey::new(1, Kind::Signed, &[1; 32]).unwrap();
     let mut builder = builder();
-    builder.set_public_keys([signing_key().verifying_key()], [minting.checking()]).unwrap();
+    builder.set_public_keys([signing_key().verifying_key()], [minting.generation_key()]).unwrap();
     let snapshot = snapshot(&mut builder);
-    let contents = Contents {
+    let contents = ApiKeyFields {
         prefix: &Prefix::default(),
         operator: "OP0123456789",
         number: 1,
@@ -240,7 +240,7 @@ proptest! {
         let snapshots: Vec<Snapshot> = (0..4_usize).map(|version| {
             let mut builder = builder();
             for n in (0..24).filter(|n| n % 4 == version) {
-                builder.revoke(1, Fingerprint::of(signed(n).as_bytes())).unwrap();
+                builder.revoke(1, Fingerprint::digest(signed(n).as_bytes())).unwrap();
             }
             if version == 3 {
                 builder.raise_watermark(1, Scope::User("OP0123456789/u5"), NOW);

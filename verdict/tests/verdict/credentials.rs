@@ -6,7 +6,7 @@ use bundle::{
 };
 use token::{
     Claims, Fingerprint,
-    api_key::{Contents, Kind, MintingKey, Prefix},
+    api_key::{ApiKeyFields, Kind, MintingKey, Prefix},
 };
 use verdict::{Snapshot, Verdict};
 
@@ -43,15 +43,17 @@ fn minting(generation: u8, kind: Kind) -> MintingKey {
 /// Returns a builder with generation 1 of format 1, 2 of format 2, and 3 of the short form.
 fn with_generations() -> Builder {
     let mut builder = builder();
-    builder.set_public_keys([signing_key().verifying_key()], [minting(2, Kind::Signed).checking()]).unwrap();
+    builder
+        .set_public_keys([signing_key().verifying_key()], [minting(2, Kind::Signed).generation_key()])
+        .unwrap();
     let tag = SecretKey::Tag { generation: 1, secret: &[1; 32] };
     let short = SecretKey::ShortTag { generation: 3, secret: &[3; 32] };
     builder.set_secret_keys([tag, short, ("k2", &[3; 32][..]).into()]).unwrap();
     builder
 }
 
-fn contents<'a>(prefix: &'a Prefix, number: u64, username: &'a str) -> Contents<'a> {
-    Contents {
+fn contents<'a>(prefix: &'a Prefix, number: u64, username: &'a str) -> ApiKeyFields<'a> {
+    ApiKeyFields {
         prefix,
         operator: "OP0123456789",
         number,
@@ -137,7 +139,7 @@ fn api_keys_are_bound_to_their_user() {
         let foreign = of(9, 9).mint(&contents(&prefix, 4, "al")).unwrap();
         let forged = of(good, 9).mint(&contents(&prefix, 4, "al")).unwrap();
         let future =
-            of(good, good).mint(&Contents { issued_at: NOW + 60, ..contents(&prefix, 4, "al") }).unwrap();
+            of(good, good).mint(&ApiKeyFields { issued_at: NOW + 60, ..contents(&prefix, 4, "al") }).unwrap();
         // The generation has another format.
         let elsewhere = generation(if kind == Kind::Signed { Kind::Short } else { Kind::Signed });
         let mixed = of(elsewhere, elsewhere).mint(&contents(&prefix, 4, "al")).unwrap();
@@ -249,7 +251,7 @@ fn api_keys_can_be_revoked() {
             let key = api_key(kind, 7, username);
             let headers = [("x-api-key", &key[..]), ("x-username", username)];
             let mut builder = with_generations();
-            builder.revoke(1, Fingerprint::of(key.as_bytes())).unwrap();
+            builder.revoke(1, Fingerprint::digest(key.as_bytes())).unwrap();
             assert_eq!(asked(&snapshot(&mut builder), "/x", &headers), "revoked");
             let subject = match (kind, username) {
                 (Kind::Format1, username) => username.to_owned(),
@@ -292,7 +294,7 @@ fn api_keys_expire() {
     let prefix = Prefix::default();
     for kind in Kind::ALL {
         let ending = |expires_at| {
-            let contents = Contents { expires_at: Some(expires_at), ..contents(&prefix, 1, "alice") };
+            let contents = ApiKeyFields { expires_at: Some(expires_at), ..contents(&prefix, 1, "alice") };
             minting(generation(kind), kind).mint(&contents).unwrap().expose().to_owned()
         };
         // The default leeway is 5 seconds.
@@ -317,7 +319,7 @@ fn gaps_refuse_unknown_api_keys() {
     for (issued_until, expected) in [(NOW - 11, "admitted"), (NOW - 10, "issuance_unknown")] {
         let mut builder = with_generations();
         let gap = Gap { issued_after: NOW - 20, issued_until };
-        builder.set_gaps(&[gap], [Fingerprint::of(known.as_bytes())]).unwrap();
+        builder.set_gaps(&[gap], [Fingerprint::digest(known.as_bytes())]).unwrap();
         let snapshot = snapshot(&mut builder);
         assert_eq!(asked(&snapshot, "/x", &headers(&lost[..])), expected);
         assert_eq!(asked(&snapshot, "/x", &headers(&known)), "admitted");
@@ -400,7 +402,7 @@ fn tokens_are_valid_with_their_own_prefix_only() {
         let headers = [("authorization", &format!("Bearer {presented}")[..])];
         assert_eq!(asked(&snapshot(&mut builder), "/x", &headers), expected, "{presented}");
     }
-    builder.revoke(1, Fingerprint::of(minted.as_bytes())).unwrap();
+    builder.revoke(1, Fingerprint::digest(minted.as_bytes())).unwrap();
     let headers = [("authorization", &format!("Bearer {minted}")[..])];
     assert_eq!(asked(&snapshot(&mut builder), "/x", &headers), "revoked");
 }

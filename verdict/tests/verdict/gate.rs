@@ -13,7 +13,7 @@ fn decide(gate: &Gate, token: &str, snapshot: &Snapshot, now: u64) -> Result<(),
     let value = format!("Bearer {token}");
     match gate.decide([("authorization", value.as_bytes())].into_iter(), Some(snapshot), now) {
         Verdict::Admit(admission) => {
-            assert_eq!(admission.fingerprint(), Fingerprint::of(token.as_bytes()));
+            assert_eq!(admission.fingerprint(), Fingerprint::digest(token.as_bytes()));
             Ok(())
         }
         Verdict::Refuse(refusal) => Err(refusal.reason().code()),
@@ -66,7 +66,7 @@ fn only_known_keys_verify() {
 fn only_the_revoked_fingerprint_is_refused() {
     let token = |jti: &str| signing_key().mint(&Claims { jti: jti.into(), ..claims() }).expose().to_owned();
     let mut builder = builder();
-    builder.revoke(1, Fingerprint::of(token("a").as_bytes())).unwrap();
+    builder.revoke(1, Fingerprint::digest(token("a").as_bytes())).unwrap();
     let snapshot = snapshot(&mut builder);
     assert_eq!(decide(&gate(), &token("a"), &snapshot, NOW_MS), Err("revoked"));
     assert_eq!(decide(&gate(), &token("b"), &snapshot, NOW_MS), Ok(()));
@@ -105,7 +105,7 @@ fn watermarks_refuse_credentials_issued_until_then() {
 fn gaps_refuse_unknown_credentials() {
     let token = |jti: &str| signing_key().mint(&Claims { jti: jti.into(), ..claims() }).expose().to_owned();
     let (lost, known, revoked) = (token("lost"), token("known"), token("revoked"));
-    let print = |token: &str| Fingerprint::of(token.as_bytes());
+    let print = |token: &str| Fingerprint::digest(token.as_bytes());
     let iat = claims().iat;
     let gap = |issued_after, issued_until| Gap { issued_after, issued_until };
     for (gaps, expected) in [
@@ -130,7 +130,9 @@ fn gaps_refuse_unknown_credentials() {
         builder.unrevoke(print(&lost)).unwrap();
         assert_eq!(ask(&mut builder, &lost), expected, "{gaps:?}");
         // The known fingerprints are in several objects.
-        builder.set_gaps(&gaps, (0..20_000u64).map(|number| Fingerprint::of(&number.to_be_bytes()))).unwrap();
+        builder
+            .set_gaps(&gaps, (0..20_000u64).map(|number| Fingerprint::digest(&number.to_be_bytes())))
+            .unwrap();
         assert_eq!(ask(&mut builder, &lost), expected, "{gaps:?}");
         assert_eq!(ask(&mut builder, &known), expected, "{gaps:?}");
         builder.set_gaps(&[], []).unwrap();
@@ -141,7 +143,7 @@ fn gaps_refuse_unknown_credentials() {
 #[test]
 fn uncovered_credentials_follow_the_policy() {
     let token = signing_key().mint(&claims());
-    let fingerprint = Fingerprint::of(token.expose().as_bytes());
+    let fingerprint = Fingerprint::digest(token.expose().as_bytes());
     let (usual, strict) = (gate(), gate_with(r#""uncovered": "deny""#));
     let uncovered = snapshot(&mut builder());
     assert_eq!(decide(&usual, token.expose(), &uncovered, NOW_MS), Ok(()));
@@ -164,7 +166,7 @@ fn missing_and_stale_bundles_follow_the_policy() {
 
     let revoked = signing_key().mint(&claims());
     let mut builder = builder();
-    builder.revoke(1, Fingerprint::of(revoked.expose().as_bytes())).unwrap();
+    builder.revoke(1, Fingerprint::digest(revoked.expose().as_bytes())).unwrap();
     let snapshot = snapshot(&mut builder);
     let (expires, grace) = (NOW_MS + 60_000, 900_000);
     for (now, freshness, expected) in [
@@ -206,7 +208,7 @@ fn identity_headers_are_replaced() {
     let verdict = gate.decide(headers.iter().copied(), Some(&snapshot(&mut builder())), NOW_MS);
     assert!(matches!(verdict, Verdict::Admit(_)), "{verdict:?}");
     let forwarded = fixtures::forwarded(&gate, headers, &verdict);
-    let fingerprint = Fingerprint::of(token.expose().as_bytes()).to_string();
+    let fingerprint = Fingerprint::digest(token.expose().as_bytes()).to_string();
     let expected: [(&str, &[u8]); 8] = [
         (":path", b"/x"),
         ("x-keystile", b"kept: not ours"),

@@ -50,7 +50,7 @@ fn version(refresh: &Refresh) -> u64 {
 }
 
 fn fingerprint(number: u64) -> Fingerprint {
-    Fingerprint::of(&number.to_be_bytes())
+    Fingerprint::digest(&number.to_be_bytes())
 }
 
 /// Returns a builder with this number of revocations in the checkpoint.
@@ -73,7 +73,7 @@ fn block(kid: &str) -> bundle::builder::BuiltBlock {
     let coverage = Coverage { kid: kid.into(), iat_low: 0, iat_high: NOW };
     // As many shards as for a thousand times as many credentials.
     let mut block = BlockBuilder::new(span, vec![coverage], 5_000_000, 35_000_000, b"test").unwrap();
-    let of = |number: u64| Fingerprint::of(format!("{kid} {number}").as_bytes());
+    let of = |number: u64| Fingerprint::digest(format!("{kid} {number}").as_bytes());
     let members: BTreeMap<u64, (Fingerprint, bool)> =
         (0..40_000).map(|number| (of(number).prefix(), (of(number), number % 8 == 0))).collect();
     members.values().for_each(|(fingerprint, revoked)| block.add(*fingerprint, *revoked).unwrap());
@@ -362,7 +362,7 @@ fn expired_blocks_are_dropped() {
     builder.checkpoint(1).unwrap();
     let built = builder.build().unwrap();
     let checkpoint = checkpoint(&built, 1, NOW_MS + 80_000_000);
-    let [revoked, good] = [b"k1 0", b"k1 1"].map(|text| Fingerprint::of(text));
+    let [revoked, good] = [b"k1 0", b"k1 1"].map(|text| Fingerprint::digest(text));
     let of = |refresh: &Refresh, one| {
         refresh.current().unwrap().revocation_status(&one, "k1", NOW - 9, Some(NOW + 9))
     };

@@ -109,7 +109,7 @@ fn filter_state_has_the_proven_identity() {
     };
     let who = "key_id=keyId-1 subject=OP0123456789/alice operator=OP0123456789";
     assert_eq!(state(&snapshot(&mut builder), &headers), who);
-    builder.revoke(1, token::Fingerprint::of(&token.as_bytes()[7..])).unwrap();
+    builder.revoke(1, token::Fingerprint::digest(&token.as_bytes()[7..])).unwrap();
     assert_eq!(state(&snapshot(&mut builder), &headers), format!("reason=revoked {who}"));
     let forged = token.replace("Bearer ey", "Bearer eyA");
     let headers = [("authorization", forged.as_bytes())];

@@ -1,7 +1,7 @@
 //! Requirements of rules on credentials.
 
 use token::Claims;
-use verdict::{Cache, Reason, Request, Snapshot, Unaided, Verdict};
+use verdict::{Cache, Reason, Request, Snapshot, SoftwareVerifier, Verdict};
 
 use crate::fixtures::{
     NOW, NOW_MS, alice, ask, ask_at, bearer, builder, claims, gate_with, granted, snapshot,
@@ -128,7 +128,7 @@ fn client_address_comes_from_trusted_sources() {
             ];
             let peer = peer.map(|peer| peer.parse().unwrap());
             let request = Request { headers: &headers, peer, snapshot: Some(&snapshot), now: NOW_MS };
-            let verdict = gate.decide_with(&request, &mut Cache::none(), &Unaided);
+            let verdict = gate.decide_with(&request, &mut Cache::none(), &SoftwareVerifier);
             assert_eq!(matches!(verdict, Verdict::Admit(_)), expected, "{peer:?} {forwarded}: {verdict:?}");
         }
     }
@@ -189,7 +189,7 @@ fn rules_have_their_own_stale_policy() {
     let expires = NOW_MS + 60_000;
     let mut builder = builder();
     let revoked = bearer(&Claims { jti: "r".into(), ..claims() });
-    builder.revoke(1, token::Fingerprint::of(&revoked.as_bytes()[7..])).unwrap();
+    builder.revoke(1, token::Fingerprint::digest(&revoked.as_bytes()[7..])).unwrap();
     let snapshot = snapshot(&mut builder);
     // Issued 10 seconds ago: recent for 90 more seconds.
     let token = bearer(&Claims { exp: Some(NOW + 100_000), ..claims() });

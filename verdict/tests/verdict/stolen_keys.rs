@@ -66,7 +66,7 @@ impl Fixture {
 }
 
 fn fingerprint(number: u64) -> Fingerprint {
-    Fingerprint::of(&number.to_be_bytes())
+    Fingerprint::digest(&number.to_be_bytes())
 }
 
 /// Makes the leading edge fetch the published bundle.

@@ -140,7 +140,7 @@ fn ambiguous_claims_are_omitted() {
 #[test]
 fn assertion_expires_soon_and_has_the_fingerprint() {
     let snapshot = snapshot(&mut builder());
-    let key = VerifyingKey::of_issuer("keystile", "", token::Algorithm::Hs256, &SECRET).unwrap();
+    let key = VerifyingKey::foreign("keystile", "", token::Algorithm::Hs256, &SECRET).unwrap();
     for (exp, expected) in [(Some(NOW + 3600), NOW + 60), (Some(NOW + 20), NOW + 20), (None, NOW + 60)] {
         let presented = signing_key().mint(&Claims { exp, ..claims() });
         let bearer = format!("Bearer {}", presented.expose());
@@ -150,7 +150,7 @@ fn assertion_expires_soon_and_has_the_fingerprint() {
         assert_eq!(opened.subject(), Some("OP0123456789/alice"));
         assert_eq!(opened.audiences().collect::<Vec<_>>(), ["orders"]);
         assert_eq!((opened.issued_at(), opened.expires_at()), (Some(NOW), Some(expected)));
-        let fingerprint = token::Fingerprint::of(presented.expose().as_bytes()).to_string();
+        let fingerprint = token::Fingerprint::digest(presented.expose().as_bytes()).to_string();
         assert_eq!(opened.id(), Some(&fingerprint[..]));
     }
     // A name with characters that JSON escapes.

@@ -28,7 +28,7 @@ impl PublicKey {
 
     /// Returns the public key of a signing key.
     #[cfg(feature = "builder")]
-    pub(crate) fn of_signing_key(key: &ed25519_dalek::SigningKey) -> Self {
+    pub(crate) fn from_signing_key(key: &ed25519_dalek::SigningKey) -> Self {
         Self(ed25519::PublicKey::from_signing_key(key))
     }
 

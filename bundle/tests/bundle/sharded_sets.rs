@@ -14,8 +14,8 @@ use token::{
 };
 
 use crate::fixtures::{
-    NOW, build_with_checkpoint, builder, checkpoint, checkpoint_of, fetch, fingerprint, open,
-    opened_delegation, signed, snapshot_of, uncovered_status,
+    NOW, build_with_checkpoint, builder, checkpoint, checkpoint_of, fetch, fingerprint, open_delegation,
+    open_manifest, sign_manifest, snapshot_of, uncovered_status,
 };
 
 #[test]
@@ -214,7 +214,7 @@ fn duplicate_generation_is_rejected() {
         builder.set_secret_keys([SecretKey::ShortTag { generation, secret: &[6; 32] }]).unwrap();
         let built = build_with_checkpoint(&mut builder);
         let checkpoint = checkpoint(&built, 1);
-        let manifest = open(&crate::fixtures::signed(&checkpoint, &[], 1)).unwrap();
+        let manifest = open_manifest(&crate::fixtures::sign_manifest(&checkpoint, &[], 1)).unwrap();
         let objects = fetch(&manifest, &[&built.objects, &[checkpoint]]);
         assert_eq!(Snapshot::assemble(manifest, &objects, NOW).is_ok(), is_complete);
     }
@@ -234,7 +234,7 @@ fn duplicate_generation_is_rejected() {
         let mut bytes = Vec::from(u16::try_from(rows.len()).unwrap().to_be_bytes());
         bytes.extend(rows.concat());
         let entry = Entry::for_bytes(kind, 0, &bytes).unwrap();
-        entry.open(bytes, &opened_delegation()).is_ok()
+        entry.open(bytes, &open_delegation()).is_ok()
     };
     assert!(opens(ObjectKind::Keys, &[&good, &row(65, b"", &[2], &public)]));
     for (kind, rows) in [
@@ -258,7 +258,7 @@ fn duplicate_generation_is_rejected() {
 #[test]
 fn object_must_match_its_entry() {
     let built = build_with_checkpoint(&mut builder());
-    let delegation = opened_delegation();
+    let delegation = open_delegation();
     for (entry, bytes) in built.objects.iter().chain([&checkpoint(&built, 1)]) {
         assert!(entry.open(bytes.to_vec(), &delegation).is_ok());
         let mut swapped = bytes.to_vec();
@@ -277,7 +277,7 @@ fn snapshot_requires_every_object() {
     let full_checkpoint = checkpoint(&built, 1);
     for left_out in &built.checkpoint {
         // The object is not fetched.
-        let manifest = open(&signed(&full_checkpoint, &[], 1)).unwrap();
+        let manifest = open_manifest(&sign_manifest(&full_checkpoint, &[], 1)).unwrap();
         let mut objects = Objects::default();
         for (entry, bytes) in
             built.objects.iter().chain([&full_checkpoint]).filter(|(entry, _)| entry != left_out)
@@ -289,7 +289,7 @@ fn snapshot_requires_every_object() {
         // The object is not named. Only keys are optional as long as one object of keys remains.
         let named: Vec<Entry> = built.checkpoint.iter().filter(|entry| *entry != left_out).copied().collect();
         let part = checkpoint_of(&named, 1, 0);
-        let manifest = open(&signed(&part, &[], 1)).unwrap();
+        let manifest = open_manifest(&sign_manifest(&part, &[], 1)).unwrap();
         let objects = fetch(&manifest, &[&built.objects, &[part]]);
         assert_eq!(
             Snapshot::assemble(manifest, &objects, NOW).is_ok(),

@@ -17,7 +17,7 @@ const REQUIRED_CLAIMS: [&str; 7] = ["iss", "exp", "aud", "sub", "client_id", "ia
 #[derive(Debug, Clone, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
-pub struct OtherIssuer {
+pub struct ForeignIssuer {
     /// The required `iss`, compared byte by byte.
     #[serde(deserialize_with = "non_empty")]
     #[cfg_attr(feature = "schema", schemars(length(min = 1)))]
@@ -46,7 +46,7 @@ enum Profile {
     Rfc9068,
 }
 
-impl OtherIssuer {
+impl ForeignIssuer {
     /// Checks the requirements that do not depend on the current time.
     pub(crate) fn check(&self, token: &Authentic) -> Result<(), Reason> {
         let Self { issuer: _, audiences, profile, max_lifetime_seconds } = self;

@@ -13,9 +13,9 @@ use token::{
     Claims,
     api_key::{ApiKeyFields, Kind, MintingKey, Prefix},
 };
-use verdict::{Cache, Forward, Gate, Request, Snapshot, SoftwareVerifier, Verdict};
+use verdict::{Cache, Decision, Forward, Gate, Request, Snapshot, SoftwareVerifier};
 
-use crate::fixtures::{NOW, NOW_MS, bearer, builder, claims, gate_with, granted, signing_key, snapshot};
+use crate::fixtures::{NOW, NOW_MS, bearer, builder, claims, gate_with, set_grant, signing_key, snapshot};
 
 /// Counts the allocations of the current thread.
 struct Counting;
@@ -56,13 +56,13 @@ fn allocations(gate: &Gate, snapshot: &Snapshot, more: &[(&str, &str)]) -> (usiz
     let request = Request { headers: &headers, peer: None, snapshot: Some(snapshot), now: NOW_MS };
     let mut cache = Cache::new(64, b"seed");
     let cold = gate.decide_with(&request, &mut cache, &SoftwareVerifier);
-    assert!(matches!(cold, Verdict::Admit(_)), "{cold:?}");
+    assert!(matches!(cold, Decision::Admit(_)), "{cold:?}");
     let before = COUNT.get();
     let warm = gate.decide_with(&request, &mut cache, &SoftwareVerifier);
     let decided = COUNT.get();
-    let forwarded = gate.forward(&headers, &warm, NOW_MS);
+    let forwarded = gate.forward_headers(&headers, &warm, NOW_MS);
     let done = COUNT.get();
-    assert_eq!((&warm, cache.counts().0), (&cold, 1));
+    assert_eq!((&warm, cache.take_counts().0), (&cold, 1));
     let Forward::Edited { added, .. } = forwarded else { panic!("{forwarded:?}") };
     assert!(added.iter().any(|(name, _)| *name == "x-keystile-subject"));
     (decided - before, done - decided)
@@ -72,7 +72,7 @@ fn allocations(gate: &Gate, snapshot: &Snapshot, more: &[(&str, &str)]) -> (usiz
 fn cached_requests_need_few_allocations() {
     let mut builder = builder();
     builder.set_secret_keys([bundle::builder::SecretKey::Tag { generation: 1, secret: &[1; 32] }]).unwrap();
-    granted(&mut builder, "OP0123456789/alice", r#"{"statements":[{"effect":"allow","api":"Sim:*"}]}"#);
+    set_grant(&mut builder, "OP0123456789/alice", r#"{"statements":[{"effect":"allow","api":"Sim:*"}]}"#);
     let rules = r#""rules": [{ "path": "/sims/{sim_id}", "permission": "Sim:getSim" }]"#;
     let small = bearer(&claims());
     let large = bearer(&Claims { jti: "j".repeat(4000), ..claims() });

@@ -205,7 +205,7 @@ on_both! {
     async fn the_configuration_that_enrolling_prints_is_one_that_the_filter_takes(world: World) {
         let read = |enrolled: &Value, environment: &[u8]| {
             let configuration = enrolled["plugin_configuration"].to_string();
-            Policy::from_json_in(configuration.as_bytes(), &Environment::from_block(environment.to_vec()))
+            Policy::from_json_with_env(configuration.as_bytes(), &Environment::from_block(environment.to_vec()))
         };
         let enrolled = world.json(&["edge", "enroll", "one"]);
         let credential = text(&enrolled["credential"]);

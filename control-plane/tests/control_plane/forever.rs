@@ -31,7 +31,7 @@ use token::{
     base64url,
     mint::SigningKey,
 };
-use verdict::{Gate, Policy, Verdict};
+use verdict::{Decision, Gate, Policy};
 
 use crate::postgres;
 
@@ -692,8 +692,8 @@ impl Model {
                 let ended = one.ends_at.is_some_and(|end| end <= now / 1000);
                 let must_be_refused = one.refused || one.revoked || one.disabled;
                 for (which, edge) in [("running", &self.running), ("fresh", &fresh)] {
-                    let verdict = self.ask(edge, one, now);
-                    let admitted = matches!(verdict, Verdict::Admit(_));
+                    let decision = self.ask(edge, one, now);
+                    let admitted = matches!(decision, Decision::Admit(_));
                     let good = match admitted {
                         true => !must_be_refused,
                         false => must_be_refused || ended || !one.known,
@@ -701,7 +701,7 @@ impl Model {
                     self.admitted += usize::from(admitted);
                     assert!(
                         good,
-                        "{}\nthe {which} edge at replica {at} about {one:?}: {verdict:?}",
+                        "{}\nthe {which} edge at replica {at} about {one:?}: {decision:?}",
                         self.log.join("\n")
                     );
                 }
@@ -709,7 +709,7 @@ impl Model {
         }
     }
 
-    fn ask(&self, edge: &Edge, one: &Credential, now: u64) -> Verdict {
+    fn ask(&self, edge: &Edge, one: &Credential, now: u64) -> Decision {
         let bearer = format!("Bearer {}", one.text);
         let mut headers = vec![("authorization", bearer.as_bytes())];
         if !one.username.is_empty() {

@@ -202,7 +202,7 @@ impl Model {
         self.checkpoint = Some((signed_at, checkpoint));
         fetch(&mut self.edge, &published, now).unwrap();
         let shared = |entry: &bundle::Entry| published.object(entry);
-        while self.follower.handle_shared(&published.manifest, now, shared).unwrap() == Progress::More {}
+        while self.follower.handle_shared(&published.manifest, now, shared).unwrap() == Progress::Continue {}
     }
 
     fn check(&self) {

@@ -173,7 +173,7 @@ impl Reason {
     }
 
     /// Returns the HTTP status. 403 means that the credential is valid but not sufficient, as in Envoy's `jwt_authn`. A
-    /// policy can replace some of these: see [`Answers`](crate::Answers).
+    /// policy can replace some of these: see [`ResponseConfig`](crate::ResponseConfig).
     pub const fn status(self) -> u16 {
         match self {
             Self::AmbiguousRequest(_) => 400,

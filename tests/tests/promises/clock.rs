@@ -27,7 +27,7 @@ async fn hour_off(by: i64, told: &str) {
     // The last manifest that the edge accepts is fresh for a few seconds.
     let last = signed(&mut forge, 0, SHORT_MS);
     forge.serve_taken(last).await;
-    forge.content.revoke(forge.version, Fingerprint::of(victim.as_bytes())).unwrap();
+    forge.content.revoke(forge.version, Fingerprint::digest(victim.as_bytes())).unwrap();
     let off = signed(&mut forge, by, SHORT_MS);
     forge.serve_refused(off).await;
     eventually("the log contains the reason", async || {

@@ -94,13 +94,13 @@ fn es256_signing_key() -> SigningKey {
 
 fn es256_key() -> VerifyingKey {
     let point = es256_signing_key().verifying_key().to_sec1_point(false);
-    // The coordinates follow the byte of the uncompressed form.
-    VerifyingKey::own("ec", Algorithm::Es256, &point.as_bytes()[1..]).unwrap()
+    // Behind the byte that says that both coordinates follow.
+    VerifyingKey::local("ec", Algorithm::Es256, &point.as_bytes()[1..]).unwrap()
 }
 
 fn rs256_key() -> VerifyingKey {
     let modulus = base64url::decode(RS256_MODULUS.as_bytes()).unwrap();
-    VerifyingKey::own("rsa", Algorithm::Rs256, &[&[0, 1, 0, 1], modulus.as_slice()].concat()).unwrap()
+    VerifyingKey::local("rsa", Algorithm::Rs256, &[&[0, 1, 0, 1], modulus.as_slice()].concat()).unwrap()
 }
 
 /// Flips a bit of the signature.

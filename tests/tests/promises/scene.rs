@@ -79,7 +79,7 @@ impl Scene {
 
     /// Revokes with a command, which works without the server.
     pub(crate) fn unrevoke(&self, token: &str) {
-        let fingerprint = Fingerprint::of(token.as_bytes()).to_string();
+        let fingerprint = Fingerprint::digest(token.as_bytes()).to_string();
         self.control_plane.cli(["unrevoke", "--yes", "--fingerprint", &fingerprint]).unwrap();
     }
 

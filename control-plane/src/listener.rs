@@ -457,7 +457,9 @@ mod tests {
                 sleep(Duration::from_millis(10)).await;
             }
         };
-        timeout(Duration::from_secs(30), probing).await.unwrap_or_else(|_| panic!("{what} did not come"));
+        timeout(Duration::from_secs(30), probing)
+            .await
+            .unwrap_or_else(|_| panic!("{what}: not before the deadline"));
     }
 
     /// The client falls silent at the start, within a header, and after a response.

@@ -32,7 +32,7 @@ on_both! {
         let opened = opened.unwrap();
         let holder = opened.holder().unwrap();
         assert_eq!((opened.kind(), holder.operator(), holder.subject()), (Kind::Signed, &*world.operator, &*alice));
-        assert!((before..=clock::now().millis()).contains(&opened.number()), "a number is a time");
+        assert!((before..=clock::now().millis()).contains(&opened.number()), "the number is a time");
         assert_eq!((text(&made["key_id"]), text(&made["fingerprint"])), (format!("key-{}", opened.number()), Fingerprint::digest(key.as_bytes()).to_string()));
         assert_eq!((text(&made["format"]), text(&made["subject"])), ("2".to_owned(), alice.clone()));
         assert_eq!(standing, RevocationStatus::NotCovered);

@@ -62,7 +62,7 @@ on_both! {
         save(&world).await;
         world.json(&["revoke", "--fingerprint", &"1".repeat(64)]);
         let have = all_publish(&servers, &credential, None).await;
-        // As another server's commit after the failover would.
+        // This is what another server commits after the failover.
         let fingerprint = token::Fingerprint::digest(token.as_bytes());
         let (version, prefix) = (have + 1_000, fingerprint.prefix().cast_signed());
         let later = format!(

@@ -272,7 +272,7 @@ impl BundleFetcher {
             self.repair_interval_ms = if is_rare { INCONSISTENCY_TIMEOUT_MS } else { doubled };
             self.last_repair_at = now;
             self.is_repairing = true;
-            warn("the bundle in shared data is not the one this worker holds: all of it is fetched again");
+            warn("the bundle in shared data is not the one of this worker: all of it is fetched again");
             self.in_flight.clear();
             self.refresh.reshare_all();
         }

@@ -225,7 +225,7 @@ fn made(snapshot: &Snapshot, held: &[(Option<ObjectKind>, Vec<u8>)], operator: &
             let Some(key) = snapshot.generation_key(generation) else { continue };
             for kind in Kind::ALL {
                 let Ok(thief) = MintingKey::new(generation, kind, secret) else { continue };
-                // Signing takes long: only what is that very key could succeed.
+                // Signing is slow, and only the private part of this key could succeed.
                 if kind == Kind::Signed && thief.generation_key().public_bytes() != key.public_bytes() {
                     continue;
                 }

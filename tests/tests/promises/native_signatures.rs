@@ -94,7 +94,7 @@ fn es256_signing_key() -> SigningKey {
 
 fn es256_key() -> VerifyingKey {
     let point = es256_signing_key().verifying_key().to_sec1_point(false);
-    // Behind the byte that says that both coordinates follow.
+    // The coordinates follow the byte of the uncompressed form.
     VerifyingKey::local("ec", Algorithm::Es256, &point.as_bytes()[1..]).unwrap()
 }
 

@@ -25,13 +25,14 @@ pub struct Connection {
 
 impl Connection {
     pub async fn open(address: SocketAddr) -> Result<Self> {
-        let stream =
-            timeout(PATIENCE, TcpStream::connect(address)).await?.with_context(|| format!("{address}"))?;
-        Self::over(stream, &address.to_string()).await
+        let stream = timeout(RESPONSE_TIMEOUT, TcpStream::connect(address))
+            .await?
+            .with_context(|| format!("{address}"))?;
+        Self::from_stream(stream, &address.to_string()).await
     }
 
     /// Over what is connected already.
-    pub async fn over(stream: TcpStream, host: &str) -> Result<Self> {
+    pub async fn from_stream(stream: TcpStream, host: &str) -> Result<Self> {
         stream.set_nodelay(true)?;
         let (sender, connection) = handshake(TokioIo::new(stream)).await?;
         // Ends with an error when the server hangs up, which the next `send` reports.
@@ -53,7 +54,7 @@ impl Connection {
             let body = body.collect().await?.to_bytes();
             anyhow::Ok(Response { status: parts.status.as_u16(), headers: parts.headers, body })
         };
-        timeout(PATIENCE, exchange).await.context("no answer")?
+        timeout(RESPONSE_TIMEOUT, exchange).await.context("no answer")?
     }
 
     /// GET with a credential as `Authorization: Bearer`.
@@ -113,7 +114,7 @@ pub async fn send_http2(
     token: &str,
     trailers: HeaderMap,
 ) -> Result<Response> {
-    let stream = timeout(PATIENCE, TcpStream::connect(address)).await??;
+    let stream = timeout(RESPONSE_TIMEOUT, TcpStream::connect(address)).await??;
     let (mut sender, connection) = http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await?;
     tokio::spawn(connection);
     let request = Request::builder()
@@ -126,7 +127,7 @@ pub async fn send_http2(
         let body = body.collect().await?.to_bytes();
         anyhow::Ok(Response { status: parts.status.as_u16(), headers: parts.headers, body })
     };
-    timeout(PATIENCE, exchange).await.context("no answer")?
+    timeout(RESPONSE_TIMEOUT, exchange).await.context("no answer")?
 }
 
 /// `CONNECT` by HTTP/2: extended by a protocol (RFC 8441), or a tunnel.
@@ -136,7 +137,7 @@ pub async fn connect(
     path: &str,
     headers: &[(&str, &str)],
 ) -> Result<Response> {
-    let stream = timeout(PATIENCE, TcpStream::connect(address)).await??;
+    let stream = timeout(RESPONSE_TIMEOUT, TcpStream::connect(address)).await??;
     let (mut sender, connection) = http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await?;
     tokio::spawn(connection);
     let mut request = Request::connect(match protocol {
@@ -157,7 +158,7 @@ pub async fn connect(
         let body = body.collect().await?.to_bytes();
         anyhow::Ok(Response { status: parts.status.as_u16(), headers: parts.headers, body })
     };
-    timeout(PATIENCE, exchange).await.context("no answer")?
+    timeout(RESPONSE_TIMEOUT, exchange).await.context("no answer")?
 }
 
 pub fn bearer(token: &str) -> Request<String> {
@@ -167,8 +168,8 @@ pub fn bearer(token: &str) -> Request<String> {
         .expect("a token is a header value")
 }
 
-pub fn without_credential() -> Request<String> {
+pub fn send_without_credential() -> Request<String> {
     Request::new(String::new())
 }
 
-const PATIENCE: Duration = Duration::from_secs(40);
+const RESPONSE_TIMEOUT: Duration = Duration::from_secs(40);

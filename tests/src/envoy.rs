@@ -1,4 +1,4 @@
-use crate::client::{self, Connection, without_credential};
+use crate::client::{self, Connection, send_without_credential};
 use crate::process::{Process, output};
 use crate::wait::DEADLINE;
 use crate::{Scratch, eventually, tools};
@@ -55,7 +55,7 @@ pub struct Settings {
 
 impl Settings {
     /// As in production, on the usual ports of a scratch address.
-    pub fn on(scratch: &Scratch, plugin_configuration: Value) -> Result<Self> {
+    pub fn for_scratch(scratch: &Scratch, plugin_configuration: Value) -> Result<Self> {
         Ok(Self {
             listen: scratch.address(8080),
             admin: scratch.address(9901),
@@ -168,7 +168,7 @@ impl Envoy {
         let ready = Request::get("/ready").body(String::new())?;
         let started = Instant::now();
         loop {
-            envoy.process.alive().context("Envoy does not start")?;
+            envoy.process.ensure_alive().context("Envoy does not start")?;
             match client::send(envoy.settings.admin, ready.clone()).await {
                 Ok(response) if response.status == 200 => return Ok(envoy),
                 other if started.elapsed() > DEADLINE => anyhow::bail!("Envoy is not ready: {other:?}"),
@@ -191,8 +191,8 @@ impl Envoy {
     }
 
     /// Fails, with the end of its log, when Envoy has ended.
-    pub fn alive(&mut self) -> Result<()> {
-        self.process.alive()
+    pub fn ensure_alive(&mut self) -> Result<()> {
+        self.process.ensure_alive()
     }
 
     pub fn log(&self) -> String {
@@ -201,7 +201,7 @@ impl Envoy {
 
     /// Ends Envoy in order.
     pub fn stop(mut self) -> Result<()> {
-        self.process.end(Signal::TERM)?;
+        self.process.end_with_signal(Signal::TERM)?;
         Ok(())
     }
 
@@ -237,7 +237,7 @@ impl Envoy {
         let mut before = self.connections().await?;
         for _ in 0..1000 {
             let mut connection = Connection::open(self.address()).await?;
-            connection.send(without_credential()).await?;
+            connection.send(send_without_credential()).await?;
             let after = self.connections().await?;
             let grown: Vec<usize> =
                 (0..after.len()).filter(|&worker| after[worker] > before[worker]).collect();
@@ -263,7 +263,7 @@ impl Envoy {
     }
 
     /// Waits until every worker admits `token`, and returns a connection to each.
-    pub async fn admitting(&self, token: &str) -> Result<Vec<Connection>> {
+    pub async fn wait_admitting(&self, token: &str) -> Result<Vec<Connection>> {
         let mut workers = self.workers().await?;
         for worker in &mut workers {
             eventually("a worker admits", async || worker.get(token).await?.expect(200)).await;
@@ -272,7 +272,7 @@ impl Envoy {
     }
 
     /// Waits until every worker refuses `token` with this status and code.
-    pub async fn refusing(workers: &mut [Connection], token: &str, status: u16, code: &str) {
+    pub async fn wait_refusing(workers: &mut [Connection], token: &str, status: u16, code: &str) {
         for worker in workers {
             eventually("a worker refuses", async || {
                 let response = worker.get(token).await?.expect(status)?;

@@ -3,10 +3,10 @@
 
 use std::time::{Duration, Instant};
 
-use harness::client::{bearer, connect, send, without_credential};
+use harness::client::{bearer, connect, send, send_without_credential};
 use harness::envoy::Settings;
-use harness::forge::{Authority, plugin_configuration};
-use harness::{Forge, Response, Scratch};
+use harness::fake_control_plane::{TestSigner, plugin_configuration};
+use harness::{FakeControlPlane, Response, Scratch};
 use hyper::Request;
 use hyper::header::{CONNECTION, HeaderValue, UPGRADE};
 use serde_json::{Map, Value, json};
@@ -18,8 +18,8 @@ use tokio::time::timeout;
 /// Envoy hands on the `Connection` of an upgrade as it came: a hop behind it would drop what it names (RFC 9110 section
 /// 7.6.1), and take the request for one of nobody.
 #[tokio::test]
-async fn connection_drops_no_identity_on_the_way() {
-    let forge = forge(|_| ()).await;
+async fn connection_header_removes_no_identity() {
+    let control_plane = control_plane(|_| ()).await;
     for (lines, expected) in [
         (&["upgrade"][..], &["upgrade"][..]),
         (&["Upgrade, X-Keystile-Subject"], &["Upgrade"]),
@@ -28,14 +28,14 @@ async fn connection_drops_no_identity_on_the_way() {
         (&["upgrade", "x-keystile-subject"], &["upgrade"]),
         (&["x-keystile-subject", "Keep-Alive, Upgrade"], &["Keep-Alive, Upgrade"]),
     ] {
-        let mut request = upgrade(bearer(&forge.token()));
+        let mut request = send_upgrade(bearer(&control_plane.token()));
         request.headers_mut().remove(CONNECTION);
         for line in lines {
             request.headers_mut().append(CONNECTION, HeaderValue::from_static(line));
         }
         request.headers_mut().insert("proxy-connection", HeaderValue::from_static("x-keystile-subject"));
-        let echo = echo(&send(forge.envoy.address(), request).await.unwrap().expect(101).unwrap());
-        let left = joined(&echo, "connection");
+        let echo = echo(&send(control_plane.envoy.address(), request).await.unwrap().expect(101).unwrap());
+        let left = join_frames(&echo, "connection");
         assert_eq!(left, expected.join(","), "{lines:?}");
         assert!(
             !echo["headers"]
@@ -46,14 +46,14 @@ async fn connection_drops_no_identity_on_the_way() {
         assert_eq!(echo["headers"]["upgrade"], json!(["websocket"]), "Envoy took it for an upgrade");
         assert_eq!(echo["headers"].get("authorization"), None);
     }
-    let refused = send(forge.envoy.address(), upgrade(without_credential())).await.unwrap();
+    let refused = send(control_plane.envoy.address(), send_upgrade(send_without_credential())).await.unwrap();
     assert_eq!(refused.expect(401).unwrap().code(), "credential_missing");
 }
 
 /// Filters see it as the upgrade that it is: method, path, rules and identity are those of a `GET`.
 #[tokio::test]
-async fn extended_connect_is_decided_as_the_get_that_it_is() {
-    let forge = forge(|settings| {
+async fn extended_connect_is_decided_like_get() {
+    let control_plane = control_plane(|settings| {
         let members = settings.plugin_configuration.as_object_mut().unwrap();
         members.insert(
             "rules".into(),
@@ -66,7 +66,7 @@ async fn extended_connect_is_decided_as_the_get_that_it_is() {
         );
     })
     .await;
-    let (address, token) = (forge.envoy.address(), forge.token());
+    let (address, token) = (control_plane.envoy.address(), control_plane.token());
     let good = format!("Bearer {token}");
     let forged = [("x-keystile-subject", "root"), ("x-keystile-role", "root"), ("x-forwarded-method", "GET")];
     for (path, authorization, status, code) in [
@@ -109,13 +109,13 @@ async fn extended_connect_is_decided_as_the_get_that_it_is() {
 
 /// Nothing else ends what was open when its credential was revoked.
 #[tokio::test]
-async fn an_open_stream_ends_at_the_bound_of_the_configuration() {
-    let forge = forge(|settings| settings.max_stream_seconds = 2).await;
-    let mut stream = TcpStream::connect(forge.envoy.address()).await.unwrap();
+async fn open_stream_ends_at_configured_bound() {
+    let control_plane = control_plane(|settings| settings.max_stream_seconds = 2).await;
+    let mut stream = TcpStream::connect(control_plane.envoy.address()).await.unwrap();
     let request = format!(
         "GET / HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {}\r\nconnection: upgrade\r\nupgrade: websocket\r\n\
          x-hold: 1\r\n\r\n",
-        forge.token()
+        control_plane.token()
     );
     stream.write_all(request.as_bytes()).await.unwrap();
     let mut answer = Vec::new();
@@ -130,7 +130,7 @@ async fn an_open_stream_ends_at_the_bound_of_the_configuration() {
     assert!(began.elapsed() > Duration::from_secs(1), "{:?}", began.elapsed());
 }
 
-fn upgrade(mut request: Request<String>) -> Request<String> {
+fn send_upgrade(mut request: Request<String>) -> Request<String> {
     let headers = request.headers_mut();
     headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
     headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
@@ -140,9 +140,9 @@ fn upgrade(mut request: Request<String>) -> Request<String> {
 }
 
 /// An edge that lets upgrades through, before a service that takes every one of them and says what it was told.
-async fn forge(prepare: impl FnOnce(&mut Settings)) -> Forge {
+async fn control_plane(prepare: impl FnOnce(&mut Settings)) -> FakeControlPlane {
     let scratch = Scratch::new().unwrap();
-    let mut settings = Settings::on(&scratch, plugin_configuration(&Authority::new(1))).unwrap();
+    let mut settings = Settings::for_scratch(&scratch, plugin_configuration(&TestSigner::new(1))).unwrap();
     settings.upgrades = true;
     prepare(&mut settings);
     let listener = TcpListener::bind(settings.upstream).await.unwrap();
@@ -151,7 +151,7 @@ async fn forge(prepare: impl FnOnce(&mut Settings)) -> Forge {
             tokio::spawn(serve(stream));
         }
     });
-    Forge::behind(scratch, settings).await
+    FakeControlPlane::start_before_upstream(scratch, settings).await
 }
 
 async fn serve(stream: TcpStream) -> std::io::Result<()> {
@@ -189,7 +189,7 @@ fn echo(response: &Response) -> Value {
     serde_json::from_slice(&base64url::decode(got).unwrap()).unwrap()
 }
 
-fn joined(echo: &Value, name: &str) -> String {
+fn join_frames(echo: &Value, name: &str) -> String {
     let values = echo["headers"][name].as_array().cloned().unwrap_or_default();
     values.iter().map(|value| value.as_str().unwrap()).collect::<Vec<_>>().join(",")
 }

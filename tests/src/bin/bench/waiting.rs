@@ -27,10 +27,10 @@ async fn measured(scale: Scale) -> Result<Section> {
     let scratch = Scratch::new()?;
     let folder = scratch.folder();
     let mut control_plane =
-        ControlPlane::at(folder.join("data"), folder.join("control-plane.log"), scratch.address(8780));
-    control_plane.set("KEYSTILE_LOG__LEVEL", "warn");
+        ControlPlane::open(folder.join("data"), folder.join("control-plane.log"), scratch.address(8780));
+    control_plane.set_setting("KEYSTILE_LOG__LEVEL", "warn");
     control_plane.init()?;
-    control_plane.pin(0);
+    control_plane.set_core(0);
     control_plane.serve().await?;
     let empty = Usage::of(control_plane.id()?)?;
 
@@ -55,7 +55,7 @@ async fn measured(scale: Scale) -> Result<Section> {
             }
         });
     }
-    settle(&mut polling).await?;
+    wait_until_polling(&mut polling).await?;
     let before = Usage::of(control_plane.id()?)?;
     let clock = Instant::now();
     let idle = Duration::from_secs(scale.of(30, 2));
@@ -68,7 +68,7 @@ async fn measured(scale: Scale) -> Result<Section> {
     let operator = control_plane.token().await?;
     for number in 1..=revocations {
         let token = control_plane.token().await?;
-        settle(&mut polling).await?;
+        wait_until_polling(&mut polling).await?;
         while arrivals.try_recv().is_ok() {}
         let before = Usage::of(control_plane.id()?)?;
         let acknowledged = control_plane.revoke(&operator, json!({ "token": token })).await?;
@@ -100,7 +100,7 @@ struct Found {
 }
 
 /// Gives the edges time to wait again. None of them may have ended.
-async fn settle(polling: &mut JoinSet<Result<()>>) -> Result<()> {
+async fn wait_until_polling(polling: &mut JoinSet<Result<()>>) -> Result<()> {
     tokio::time::sleep(SETTLING).await;
     match polling.try_join_next() {
         Some(ended) => ended?.and(Err(anyhow::anyhow!("an edge has ended"))),
@@ -131,7 +131,7 @@ pub(crate) struct Edge {
 }
 
 impl Edge {
-    pub(crate) fn enrolled(control_plane: &ControlPlane, name: &str) -> Result<Self> {
+    pub(crate) fn start_enrolled(control_plane: &ControlPlane, name: &str) -> Result<Self> {
         Ok(Self::new(control_plane.address(), control_plane.enroll(name)?.credential))
     }
 
@@ -248,7 +248,7 @@ fn section(
         ),
         unit: "ms",
         kind: Kind::Shares(vec![
-            ("an edge".into(), thinned(&found.each)),
+            ("an edge".into(), thin_out(&found.each)),
             ("the last edge".into(), found.last.clone()),
         ]),
     });
@@ -256,7 +256,7 @@ fn section(
 }
 
 /// Some two thousand of them, evenly by rank: a plot shows no more.
-fn thinned(values: &[f64]) -> Vec<f64> {
+fn thin_out(values: &[f64]) -> Vec<f64> {
     let mut values = values.to_vec();
     values.sort_by(f64::total_cmp);
     let step = values.len().div_ceil(2_000).max(1);

@@ -41,6 +41,8 @@ mod gate;
 mod identity;
 mod issuer;
 mod lease;
+mod open_stream;
+mod open_streams;
 pub mod permission;
 mod policy;
 mod reason;
@@ -57,12 +59,14 @@ pub use cache::Cache;
 pub use client::ClientAddress;
 pub use credential::CredentialSource;
 pub use environment::Environment;
-pub use fleet::{FLEET_STATUS, Fleet, FleetStatus, SIGN_OF_LIFE_MS};
+pub use fleet::{Enforcement, FLEET_STATUS, Fleet, FleetStatus, SIGN_OF_LIFE_MS};
 pub use freshness::{Freshness, Line, StalePolicy, Watch};
 pub use gate::{Gate, Headers, Request};
 pub use identity::Identity;
 pub use issuer::OtherIssuer;
 pub use lease::{LEASE_RENEWAL_MS, Lease, Role};
+pub use open_stream::{OpenStream, OpenStreamPolicy};
+pub use open_streams::{Admitted, Checked, Ended, OpenStreams};
 pub use policy::{
     ApiKeys, ControlPlane, Mode, Policy, PolicyError, PolicyMembers, StateItem, Tokens, Uncovered,
 };

@@ -1,8 +1,12 @@
 use std::{cell::RefCell, sync::Arc};
 
-use verdict::{Cache, Gate, Snapshot};
+use verdict::{Cache, Gate, OpenStreams, Snapshot};
 
-use crate::{host_verifier::HostVerifier, hostcalls, metrics::Metrics};
+use crate::{
+    host_verifier::HostVerifier,
+    hostcalls::{self, StreamEnd},
+    metrics::Metrics,
+};
 
 /// The [`Worker`] of a plugin context, or `None` before its configuration has been accepted. The plugin context owns
 /// it; each stream has a weak reference, so that a stream which outlives its plugin context is refused.
@@ -16,6 +20,8 @@ pub(crate) struct Worker {
     pub(crate) snapshot: Option<Arc<Snapshot>>,
     pub(crate) clock: Clock,
     pub(crate) metrics: Metrics,
+    /// `None` on a host without timers, which cannot end streams later.
+    pub(crate) open_streams: Option<OpenStreams<StreamEnd>>,
 }
 
 /// The source of the time at which a request is decided.

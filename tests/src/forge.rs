@@ -37,7 +37,7 @@ pub struct Forge {
     asked: watch::Sender<Asked>,
     server: JoinHandle<()>,
     _upstream: Option<Upstream>,
-    _scratch: Scratch,
+    scratch: Scratch,
 }
 
 /// How often the edge has asked for a manifest, and what it said it has.
@@ -98,11 +98,16 @@ impl Forge {
             asked,
             server,
             _upstream: None,
-            _scratch: scratch,
+            scratch,
         };
         forge.publish();
         forge.workers().await;
         forge
+    }
+
+    /// The folder of the edge's files.
+    pub fn folder(&self) -> &std::path::Path {
+        self.scratch.folder()
     }
 
     /// Claims that the edge admits.

@@ -12,8 +12,8 @@ use bundle::Snapshot;
 use serde::Deserialize;
 
 use crate::{
-    Gate, Headers, Identity, Mode, Reason, Refusal, StalePolicy, answer::valid_request_id, gate::check_permission,
-    permission::Question,
+    Gate, Headers, Identity, Mode, Reason, Refusal, StalePolicy, answer::valid_request_id,
+    gate::check_permission, permission::Question,
 };
 
 /// What happens to an open stream whose credential would be refused now.
@@ -123,7 +123,11 @@ impl Gate {
         let OpenStream { identity, rule, stale_policy, permission, .. } = stream;
         let check = || {
             if !identity.is_key_current(snapshot) {
-                return Err(if identity.is_api_key() { Reason::GenerationUnknown } else { Reason::KeyUnknown });
+                return Err(if identity.is_api_key() {
+                    Reason::GenerationUnknown
+                } else {
+                    Reason::KeyUnknown
+                });
             }
             self.check_validity(identity, snapshot, now)?;
             self.check_freshness(*stale_policy, snapshot, identity, now)?;

@@ -5,8 +5,8 @@ use std::{sync::Arc, time::Duration};
 
 use proxy_wasm::types::{BufferType, MapType};
 use verdict::{
-    Call, ControlPlane, Enforcement, FLEET_STATUS, Failure, FleetStatus, LEASE_RENEWAL_MS, Policy, Progress, Refresh,
-    SIGN_OF_LIFE_MS, Snapshot, Step,
+    Call, ControlPlane, Enforcement, FLEET_STATUS, Failure, FleetStatus, LEASE_RENEWAL_MS, Policy, Progress,
+    Refresh, SIGN_OF_LIFE_MS, Snapshot, Step,
 };
 
 use crate::{

@@ -65,7 +65,9 @@ impl Drop for HttpFilter {
     fn drop(&mut self) {
         let State::Open(number) = self.state else { return };
         let Some(cell) = self.worker.upgrade() else { return };
-        if let Ok(Some(Worker { open_streams: Some(open_streams), .. })) = cell.try_borrow_mut().as_deref_mut() {
+        if let Ok(Some(Worker { open_streams: Some(open_streams), .. })) =
+            cell.try_borrow_mut().as_deref_mut()
+        {
             open_streams.remove(number);
         }
     }

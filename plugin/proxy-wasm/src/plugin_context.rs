@@ -7,8 +7,8 @@ use proxy_wasm::{
     types::{BufferType, ContextType},
 };
 use verdict::{
-    Cache, Checked, Ended, Enforcement, Environment, Gate, Identity, InlineBundle, Line, OpenStreams, Policy, Progress, Refresh,
-    Snapshot, Watch,
+    Cache, Checked, Ended, Enforcement, Environment, Gate, Identity, InlineBundle, Line, OpenStreams, Policy,
+    Progress, Refresh, Snapshot, Watch,
 };
 
 use crate::{
@@ -239,10 +239,7 @@ fn end_refused_streams(
 }
 
 /// Answers the request, or resets the stream if its response has begun. The stream is the effective context.
-fn end_stream(
-    gate: &Gate,
-    mut stream: Ended<StreamEnd>,
-) -> Result<(), (Ended<StreamEnd>, HostError)> {
+fn end_stream(gate: &Gate, mut stream: Ended<StreamEnd>) -> Result<(), (Ended<StreamEnd>, HostError)> {
     let code = stream.refusal.reason().code();
     let identity = stream.refusal.identity();
     let state = [
@@ -258,12 +255,13 @@ fn end_stream(
     let headers = response.headers.iter().map(|(name, value)| (*name, value.as_bytes()));
     let (headers, body) = (header_map::encode(headers), response.body.as_bytes());
     let details = ["keystile_ended_", code].concat();
-    hostcalls::send_local_response(stream.handle, response.status, &details, &headers, body).map_err(
-        |(handle, error)| {
+    match hostcalls::send_local_response(stream.handle, response.status, &details, &headers, body) {
+        Ok(()) => Ok(()),
+        Err((handle, error)) => {
             stream.handle = handle;
-            (stream, error)
-        },
-    )
+            Err((stream, error))
+        }
+    }
 }
 
 /// Logs when a policy for an unreachable control plane begins and ceases to apply.

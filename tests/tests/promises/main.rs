@@ -30,6 +30,7 @@ mod kill_nine;
 mod leader_crash;
 mod native_signatures;
 mod never_down;
+mod open_streams;
 mod refuses;
 mod restart;
 mod restored;

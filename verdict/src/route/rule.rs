@@ -296,7 +296,9 @@ impl TryFrom<Fields> for Rule {
             || !claims.is_empty()
             || !scopes.is_empty()
             || permission.is_some();
-        if access == Access::Public && (has_requirements || !credentials.is_empty() || staleness.is_some() || open_streams.is_some()) {
+        if access == Access::Public
+            && (has_requirements || !credentials.is_empty() || staleness.is_some() || open_streams.is_some())
+        {
             return Err("a public rule must not have requirements on credentials".into());
         }
         if access == Access::Optional && (permission.is_some() || matches!(target, Target::Table(_))) {

@@ -7,16 +7,15 @@ use proptest::prelude::*;
 use token::Fingerprint;
 use verdict::{Admitted, Cache, Gate, OpenStreams, Request, Unaided, Verdict};
 
-use crate::fixtures::{
-    NOW, NOW_MS, bearer, builder, claims, gate, gate_with, granted, manifest, published,
-};
+use crate::fixtures::{NOW, NOW_MS, bearer, builder, claims, gate, gate_with, granted, manifest, published};
 
 const TICK_MS: u64 = 25;
 
 /// The headers of a request, as a host would serialize them.
 fn serialized(line: &str, authorization: &str) -> Vec<u8> {
     let (method, path) = line.split_once(' ').unwrap();
-    format!(":method {method}\n:path {path}\n:authority api.example.com\nauthorization {authorization}").into()
+    format!(":method {method}\n:path {path}\n:authority api.example.com\nauthorization {authorization}")
+        .into()
 }
 
 fn decode(bytes: &[u8]) -> Option<Vec<(&str, &[u8])>> {
@@ -95,9 +94,8 @@ fn whatever_refuses_a_request_ends_a_stream() {
     let token = bearer(&claims());
     let fingerprint = Fingerprint::of(&token.as_bytes()["Bearer ".len()..]);
     let revoke = |builder: &mut Builder| assert!(builder.revoke(1, fingerprint).unwrap());
-    let watermark = |scope: Scope<'static>| {
-        move |builder: &mut Builder| assert!(builder.raise_watermark(1, scope, NOW))
-    };
+    let watermark =
+        |scope: Scope<'static>| move |builder: &mut Builder| assert!(builder.raise_watermark(1, scope, NOW));
     let minute = 60_000;
     let cases: [(&str, Box<dyn Fn(&mut Builder)>, u64, &str); 11] = [
         ("revoked", Box::new(revoke), 0, "revoked"),
@@ -119,7 +117,11 @@ fn whatever_refuses_a_request_ends_a_stream() {
     ];
     for (name, change, later, code) in cases {
         let mut builder = builder();
-        granted(&mut builder, "OP0123456789/alice", r#"{"statements":[{"effect":"allow","api":"Sim:getSim"}]}"#);
+        granted(
+            &mut builder,
+            "OP0123456789/alice",
+            r#"{"statements":[{"effect":"allow","api":"Sim:getSim"}]}"#,
+        );
         let mut worker =
             Worker::new(gate_with(r#""rules": [{ "path": "/sims/{id}", "permission": "Sim:getSim" }]"#));
         let mut now = NOW_MS;
@@ -259,8 +261,7 @@ fn streams_beyond_the_maximum_are_checked_for_revocation_at_once_and_for_time_le
     let mut worker = Worker::new(gate_with(r#""max_open_streams": 10, "outage_grace_seconds": 100000"#));
     let mut now = NOW_MS;
     let first = snapshot(&mut builder, 1, now);
-    let handles: Vec<u64> =
-        (0..30).map(|n| worker.open("GET /", &tokens[n % 2], &first, now).1).collect();
+    let handles: Vec<u64> = (0..30).map(|n| worker.open("GET /", &tokens[n % 2], &first, now).1).collect();
     worker.run(&first, &mut now, 5 * SECOND);
     assert_eq!(worker.streams.take_over_max(), 20);
     assert_eq!(worker.streams.take_over_max(), 0);

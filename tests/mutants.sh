@@ -17,7 +17,7 @@ header-clearing        verdict/src/upstream.rs        forged_identity   s/(name_
 underscore-spelling    verdict/src/credential/mod.rs  forged_identity   s/if byte\.is_ascii_alphanumeric() { byte\.to_ascii_lowercase() } else { b.-. }/byte.to_ascii_lowercase()/
 host-errors            plugin/proxy-wasm/src/filter.rs never_down       s/if is_done { Action::Continue } else { fail_closed() }/{ let _ = is_done; Action::Continue }/
 credential-stripping   verdict/src/upstream.rs        other_configured  s/if strip_credential { credential::strip(credentials, name, value) } else { Stripped::Unchanged }/Stripped::Unchanged/
-signature-of-a-bundle  bundle/src/key.rs              forged_manifest   s/if key\.0\.accepts(&\[context, body\], signature) {/if key.0.accepts(\&[context, body], signature) || !body.is_empty() {/
+signature-of-a-bundle  bundle/src/key.rs              forged_manifest   s/if key\.0\.verify(&\[context, body\], signature) {/if key.0.verify(\&[context, body], signature) || !body.is_empty() {/
 manifest-version       bundle/src/manifest.rs         forged_manifest   s/Ordering::Equal if order(self) > order(held) =>/Ordering::Equal if order(self) != order(held) =>/
 bundle-audience        bundle/src/delegation.rs       forged_manifest   s/if delegation\.audience != audience {/if audience.is_empty() {/
 bundle-expiry          verdict/src/refresh.rs         forged_manifest   s/if now < expires_at { Ok(()) }/if now < expires_at.saturating_mul(2) { Ok(()) }/

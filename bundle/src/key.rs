@@ -28,8 +28,8 @@ impl PublicKey {
 
     /// Returns the public key of a signing key.
     #[cfg(feature = "builder")]
-    pub(crate) fn of_signing_key(key: &ed25519_dalek::SigningKey) -> Self {
-        Self(ed25519::PublicKey::of(key))
+    pub(crate) fn from_signing_key(key: &ed25519_dalek::SigningKey) -> Self {
+        Self(ed25519::PublicKey::from_signing_key(key))
     }
 
     /// Returns the key id: the first 8 bytes of the SHA-256 of the key.
@@ -99,5 +99,5 @@ pub(crate) fn verify<'k>(
     (body, signature): (&[u8], &[u8; 64]),
 ) -> Result<&'k PublicKey, SignatureError> {
     let key = trusted.iter().find(|key| key.id() == id).ok_or(SignatureError::KeyUnknown)?;
-    if key.0.accepts(&[context, body], signature) { Ok(key) } else { Err(SignatureError::SignatureInvalid) }
+    if key.0.verify(&[context, body], signature) { Ok(key) } else { Err(SignatureError::SignatureInvalid) }
 }

@@ -12,8 +12,8 @@ use bundle::Snapshot;
 use serde::Deserialize;
 
 use crate::{
-    Gate, Headers, Identity, Mode, Reason, Refusal, StalePolicy, answer::valid_request_id,
-    gate::check_permission, permission::Question,
+    Gate, Headers, Identity, Mode, Reason, Refusal, StalePolicy, gate::check_permission,
+    permission::AccessRequest, response::valid_request_id,
 };
 
 /// What happens to an open stream whose credential would be refused now.
@@ -97,7 +97,7 @@ impl Gate {
         let permission = route.permission.map(|api| RequiredPermission {
             api: api.into(),
             client: match &policy.client_address {
-                Some(source) => source.find(headers.iter().copied()),
+                Some(source) => source.resolve(headers.iter().copied()),
                 None => peer,
             },
             variables: route
@@ -134,14 +134,14 @@ impl Gate {
             let Some(RequiredPermission { api, client, variables }) = permission else { return Ok(()) };
             let variables: Vec<_> =
                 variables.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
-            let question = Question {
+            let request = AccessRequest {
                 api,
                 user_name: identity.user_name(),
                 client: *client,
                 now: now.div_euclid(1000),
                 variables: &variables,
             };
-            check_permission(identity, snapshot, &question)
+            check_permission(identity, snapshot, &request)
         };
         check().map_err(|reason| Refusal::new(reason, Some(Arc::clone(identity)), *rule))
     }

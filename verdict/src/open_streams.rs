@@ -10,11 +10,7 @@
 //!
 //! A stream that is refused leaves the table together with its handle, which is the only right to end it.
 
-use alloc::{
-    collections::{BTreeMap, VecDeque},
-    sync::Arc,
-    vec::Vec,
-};
+use alloc::{collections::VecDeque, sync::Arc, vec::Vec};
 use core::net::IpAddr;
 
 use bundle::Snapshot;
@@ -49,9 +45,10 @@ pub struct OpenStreams<H> {
     /// The streams with the numbers from `first_recent`. `None` if one has ended.
     recent: VecDeque<Option<Admitted<H>>>,
     first_recent: u64,
-    watched: BTreeMap<u64, Watched<H>>,
-    /// The streams beyond the maximum: those that were opened first.
-    older: BTreeMap<u64, Watched<H>>,
+    /// The other streams, in the order in which they were opened. `None` if one has ended.
+    watched: Vec<(u64, Option<Watched<H>>)>,
+    /// The number of entries of `watched` that are not `None`.
+    watched_count: usize,
     pass: Option<Pass>,
     last_pass_at: u64,
     passes: u64,
@@ -110,8 +107,11 @@ struct Pass {
     version: Option<u64>,
     /// The number of the first stream that was admitted after the pass began.
     end: u64,
-    watched_cursor: u64,
+    /// The number of the next stream to check among the `max` streams that were opened last.
+    cursor: u64,
+    /// The number of the next stream to check among the other streams, which are checked afterwards.
     older_cursor: u64,
+    older_end: u64,
 }
 
 /// What the checks of one call need and may still do.
@@ -138,8 +138,8 @@ impl<H> OpenStreams<H> {
             max,
             recent: VecDeque::new(),
             first_recent: 0,
-            watched: BTreeMap::new(),
-            older: BTreeMap::new(),
+            watched: Vec::new(),
+            watched_count: 0,
             pass: None,
             last_pass_at: 0,
             passes: 0,
@@ -159,7 +159,9 @@ impl<H> OpenStreams<H> {
     /// Removes a stream that has ended, and returns the right to end it, if the table still has it.
     pub fn remove(&mut self, number: u64) -> Option<H> {
         let Some(index) = number.checked_sub(self.first_recent) else {
-            let watched = self.watched.remove(&number).or_else(|| self.older.remove(&number))?;
+            let index = self.watched.binary_search_by_key(&number, |(number, _)| *number).ok()?;
+            let watched = self.watched.get_mut(index)?.1.take()?;
+            self.watched_count = self.watched_count.saturating_sub(1);
             self.kept = self.kept.saturating_sub(usize::from(watched.is_kept()));
             return Some(watched.handle);
         };
@@ -173,18 +175,26 @@ impl<H> OpenStreams<H> {
     /// Adds a stream again that the host did not end, so that ending it is tried again.
     pub fn put_back(&mut self, ended: Ended<H>) {
         let Ended { handle, stream: Some(stream), number, .. } = ended else { return };
-        self.watched.insert(number, Watched { handle, stream, is_refused: false });
+        let watched = Some(Watched { handle, stream, is_refused: false });
+        match self.watched.binary_search_by_key(&number, |(number, _)| *number) {
+            Ok(index) => {
+                if let Some((_, slot)) = self.watched.get_mut(index) {
+                    *slot = watched;
+                }
+            }
+            Err(index) => self.watched.insert(index, (number, watched)),
+        }
+        self.watched_count = self.watched_count.saturating_add(1);
     }
 
     /// Returns the number of open streams.
     pub fn len(&self) -> usize {
-        let recent = self.recent.iter().flatten().count();
-        recent.saturating_add(self.watched.len()).saturating_add(self.older.len())
+        self.recent.iter().flatten().count().saturating_add(self.watched_count)
     }
 
     /// Returns whether there are no open streams.
     pub fn is_empty(&self) -> bool {
-        self.watched.is_empty() && self.older.is_empty() && self.recent.iter().all(Option::is_none)
+        self.watched_count == 0 && self.recent.iter().all(Option::is_none)
     }
 
     /// Returns the number of streams whose credential is refused, but whose rule keeps them open.
@@ -239,29 +249,16 @@ impl<H> OpenStreams<H> {
             None if now.abs_diff(self.last_pass_at) >= PASS_INTERVAL_MS => None,
             Some(_) | None => return,
         };
-        self.balance();
+        self.watched.retain(|(_, watched)| watched.is_some());
         self.last_pass_at = now;
         self.passes = self.passes.wrapping_add(1);
         let checks_older = version.is_some() || self.passes.is_multiple_of(OLDER_INTERVAL);
         let end = self.next_number();
-        let older_cursor = if checks_older { 0 } else { end };
-        self.pass = Some(Pass { version, end, watched_cursor: 0, older_cursor });
-    }
-
-    /// Moves streams so that `watched` has the `max` streams that were opened last. It must not be called during a pass
-    /// for a version, which would miss a stream that moves behind its cursor.
-    fn balance(&mut self) {
-        while self.watched.len() > self.max
-            && let Some((number, oldest)) = self.watched.pop_first()
-        {
-            self.older.insert(number, oldest);
-            self.over_max = self.over_max.saturating_add(1);
-        }
-        while self.watched.len() < self.max
-            && let Some((number, youngest)) = self.older.pop_last()
-        {
-            self.watched.insert(number, youngest);
-        }
+        let first_young = self.watched.len().saturating_sub(self.max);
+        let cursor = self.watched.get(first_young).map_or(end, |(number, _)| *number);
+        // Streams up to the first young one are older. Without a check of these, the cursor is behind all of them.
+        let older_cursor = if checks_older { 0 } else { cursor };
+        self.pass = Some(Pass { version, end, cursor, older_cursor, older_end: cursor });
     }
 
     /// Checks recent streams for the first time, if they are old enough or the bundle has another version.
@@ -296,7 +293,11 @@ impl<H> OpenStreams<H> {
                     let mut watched = Watched { handle, stream, is_refused: false };
                     match round.check(&mut watched) {
                         Ok(()) => {
-                            self.watched.insert(number, watched);
+                            if self.watched_count >= self.max {
+                                self.over_max = self.over_max.saturating_add(1);
+                            }
+                            self.watched.push((number, Some(watched)));
+                            self.watched_count = self.watched_count.saturating_add(1);
                         }
                         Err(refusal) => round.end(number, watched, refusal),
                     }
@@ -311,15 +312,17 @@ impl<H> OpenStreams<H> {
     fn continue_pass(&mut self, round: &mut Round<'_, H>) {
         let Some(pass) = &mut self.pass else { return };
         if pass.version.is_none() {
-            let streams = self.watched.len().saturating_add(self.older.len());
-            round.checks = round.checks.min(streams.div_ceil(CALLS_PER_TIMED_PASS));
+            round.checks = round.checks.min(self.watched.len().div_ceil(CALLS_PER_TIMED_PASS));
         }
-        round.check_from(&mut self.watched, &mut pass.watched_cursor, pass.end);
-        if pass.watched_cursor >= pass.end {
-            round.check_from(&mut self.older, &mut pass.older_cursor, pass.end);
+        let ended_before = round.checked.ended.len();
+        round.check_range(&mut self.watched, &mut pass.cursor, pass.end);
+        if pass.cursor >= pass.end {
+            round.check_range(&mut self.watched, &mut pass.older_cursor, pass.older_end);
         }
+        let ended = round.checked.ended.len().saturating_sub(ended_before);
+        self.watched_count = self.watched_count.saturating_sub(ended);
         let has_checked_recent = pass.version.is_none() || self.first_recent >= pass.end;
-        if pass.watched_cursor >= pass.end && pass.older_cursor >= pass.end && has_checked_recent {
+        if pass.cursor >= pass.end && pass.older_cursor >= pass.older_end && has_checked_recent {
             self.enforced_version = pass.version.or(self.enforced_version);
             self.pass = None;
         }
@@ -356,25 +359,22 @@ impl<H> Round<'_, H> {
         Ok(())
     }
 
-    /// Checks streams from the cursor on, and moves the cursor.
-    fn check_from(&mut self, streams: &mut BTreeMap<u64, Watched<H>>, cursor: &mut u64, end: u64) {
-        let mut refused = Vec::new();
-        let mut next = end;
-        for (number, watched) in streams.range_mut(*cursor..end.max(*cursor)) {
-            if self.checks == 0 || self.checked.ended.len().saturating_add(refused.len()) >= ENDS_PER_TICK {
-                next = *number;
-                break;
+    /// Checks streams from the cursor up to `end`, and moves the cursor.
+    fn check_range(&mut self, streams: &mut [(u64, Option<Watched<H>>)], cursor: &mut u64, end: u64) {
+        let start = streams.partition_point(|(number, _)| *number < *cursor);
+        for (number, slot) in streams.iter_mut().skip(start).take_while(|(number, _)| *number < end) {
+            if self.is_full() {
+                *cursor = *number;
+                return;
             }
-            if let Err(refusal) = self.check(watched) {
-                refused.push((*number, refusal));
-            }
-        }
-        *cursor = next;
-        for (number, refusal) in refused {
-            if let Some(watched) = streams.remove(&number) {
-                self.end(number, watched, refusal);
+            let Some(watched) = slot else { continue };
+            if let Err(refusal) = self.check(watched)
+                && let Some(watched) = slot.take()
+            {
+                self.end(*number, watched, refusal);
             }
         }
+        *cursor = end;
     }
 
     fn end(&mut self, number: u64, watched: Watched<H>, refusal: Refusal) {

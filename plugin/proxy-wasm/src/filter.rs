@@ -10,7 +10,7 @@ use proxy_wasm::{
     traits::{Context, HttpContext},
     types::{Action, MapType},
 };
-use verdict::{Admitted, Forward, Forwarded, Gate, Refusal, Request, Verdict};
+use verdict::{Admitted, Decision, Forward, ForwardedHeader, Gate, Refusal, Request};
 
 use crate::{
     header_map,
@@ -81,27 +81,27 @@ fn decide_headers(worker: &mut Worker, state: &mut State) -> Action {
     let Some(headers) = header_map::decode(&bytes).filter(|headers| !headers.is_empty()) else {
         return fail_closed(state);
     };
-    let peer = if gate.asks_for_peer() { peer() } else { None };
+    let peer = if gate.needs_peer_address() { peer_address() } else { None };
     let request = Request { headers: &headers, peer, snapshot: snapshot.as_deref(), now };
-    let verdict = gate.decide_with(&request, cache, verifier);
-    metrics.count(&verdict);
-    for (name, value) in gate.filter_state(&verdict) {
+    let decision = gate.decide_with(&request, cache, verifier);
+    metrics.count(&decision);
+    for (name, value) in gate.filter_state(&decision) {
         // Filter state is for the access log and other filters of the host. The decision does not depend on it.
         let _ = hostcalls::set_property(name, value.as_bytes());
     }
-    if let Verdict::Refuse(refusal) = &verdict {
+    if let Decision::Refuse(refusal) = &decision {
         let request_id = headers.iter().find(|(name, _)| *name == "x-request-id");
         return refuse(state, gate, refusal, request_id.map(|(_, value)| *value));
     }
-    let is_done = match gate.forward(&headers, &verdict, now) {
-        Forward::AsTheyCame => true,
+    let is_done = match gate.forward_headers(&headers, &decision, now) {
+        Forward::Unchanged => true,
         Forward::Edited { removed, added } => edit_headers(&removed, &added),
-        Forward::Instead(headers) => replace_map(MapType::HttpRequestHeaders, &headers),
+        Forward::ReplaceAll(headers) => replace_map(MapType::HttpRequestHeaders, &headers),
     };
     if !is_done {
         return fail_closed(state);
     }
-    if let (Verdict::Admit(admission), Some(open_streams)) = (verdict, open_streams)
+    if let (Decision::Admit(admission), Some(open_streams)) = (decision, open_streams)
         && let State::Undecided(handle) = mem::replace(state, State::Answered)
     {
         // The presented credential is part of the headers, so these are kept for a moment only: see `OpenStreams`.
@@ -136,7 +136,7 @@ fn fail_closed(state: &mut State) -> Action {
 
 /// Returns false if the host has not done all of it. Makes a host call per header, usually four to six. For a small request this takes about two microseconds less than
 /// one call that replaces all headers (measured with Envoy 1.40), and more than that for a request with many headers.
-fn edit_headers(removed: &[&str], added: &[Forwarded<'_>]) -> bool {
+fn edit_headers(removed: &[&str], added: &[ForwardedHeader<'_>]) -> bool {
     const MAP: MapType = MapType::HttpRequestHeaders;
     removed.iter().all(|name| hostcalls::remove_header(MAP, name).is_ok())
         && added.iter().all(|(name, value)| hostcalls::add_header(MAP, name, value).is_ok())
@@ -144,13 +144,13 @@ fn edit_headers(removed: &[&str], added: &[Forwarded<'_>]) -> bool {
 
 /// Replaces the whole map in one host call, so that nothing remains that the client sent under a reserved name. Returns
 /// false if the host has not done so.
-fn replace_map(map: MapType, headers: &[Forwarded<'_>]) -> bool {
+fn replace_map(map: MapType, headers: &[ForwardedHeader<'_>]) -> bool {
     let headers = headers.iter().map(|(name, value)| (*name, &**value));
     hostcalls::set_header_map(map, &header_map::encode(headers)).is_ok()
 }
 
 fn refuse(state: &mut State, gate: &Gate, refusal: &Refusal, request_id: Option<&[u8]>) -> Action {
-    let response = gate.answer(refusal, request_id);
+    let response = gate.refusal_response(refusal, request_id);
     let headers: Vec<_> = response.headers.iter().map(|(name, value)| (*name, value.as_bytes())).collect();
     respond(state, response.status, refusal.reason().code(), &headers, response.body.as_bytes())
 }
@@ -170,7 +170,7 @@ fn respond(state: &mut State, status: u16, code: &str, headers: &[(&str, &[u8])]
 
 /// Returns the address that the host takes for the client's. Envoy takes the other end of the connection only with
 /// `use_remote_address`. Returns `None` if it is not an IP address.
-fn peer() -> Option<IpAddr> {
+fn peer_address() -> Option<IpAddr> {
     let address = hostcalls::property("source\0address").ok()?;
     str::from_utf8(&address).ok()?.parse().ok().map(|address: SocketAddr| address.ip())
 }

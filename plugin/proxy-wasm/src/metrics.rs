@@ -4,7 +4,7 @@
 use std::cell::Cell;
 
 use proxy_wasm::types::MetricType;
-use verdict::{Cache, Gate, Manifest, Reason, StalePolicy, Verdict};
+use verdict::{Cache, Decision, Gate, Manifest, Reason, StalePolicy};
 
 use crate::{host_verifier::HostVerifier, hostcalls};
 
@@ -60,7 +60,11 @@ impl Metrics {
             stale_outage_grace: Counter::define("keystile_admitted_stale_outage_grace"),
             stale_issued_within: Counter::define("keystile_admitted_stale_issued_within"),
             refused: by_reason("keystile_refused_", &Reason::ALL),
-            reported: if gate.reports() { by_reason("keystile_reported_", &Reason::ALL) } else { Vec::new() },
+            reported: if gate.has_report_mode() {
+                by_reason("keystile_reported_", &Reason::ALL)
+            } else {
+                Vec::new()
+            },
             ended: by_reason("keystile_ended_", &Reason::OF_ENDED_STREAMS),
             end_failed: Counter::define("keystile_end_failed"),
             over_max: Counter::define("keystile_open_streams_over_max"),
@@ -74,9 +78,9 @@ impl Metrics {
         }
     }
 
-    pub(crate) fn count(&self, verdict: &Verdict) {
-        match verdict {
-            Verdict::Admit(admission) => {
+    pub(crate) fn count(&self, decision: &Decision) {
+        match decision {
+            Decision::Admit(admission) => {
                 self.admitted.add(1);
                 match admission.stale() {
                     Some(StalePolicy::OutageGraceSeconds(_)) => self.stale_outage_grace.add(1),
@@ -84,11 +88,11 @@ impl Metrics {
                     Some(StalePolicy::Deny) | None => {}
                 }
             }
-            Verdict::Pass(_) => self.passed.add(1),
-            Verdict::Refuse(_) => {}
+            Decision::Pass(_) => self.passed.add(1),
+            Decision::Refuse(_) => {}
         }
-        if let Some(reason) = verdict.reason() {
-            let counters = if verdict.is_reported() { &self.reported } else { &self.refused };
+        if let Some(reason) = decision.reason() {
+            let counters = if decision.is_reported() { &self.reported } else { &self.refused };
             increment(counters, reason);
         }
     }
@@ -123,7 +127,7 @@ impl Metrics {
         verifier: &HostVerifier,
         now: u64,
     ) {
-        let (hits, misses) = cache.counts();
+        let (hits, misses) = cache.take_counts();
         self.cache_hits.add(hits);
         self.cache_misses.add(misses);
         self.signatures_by_host.add(verifier.take_count());

@@ -144,7 +144,7 @@ const CAUSES: [(&str, Change, u16, &str); 8] = [
     (
         "fingerprint",
         |edge, _, token| {
-            let fingerprint = Fingerprint::of(token.as_bytes());
+            let fingerprint = Fingerprint::digest(token.as_bytes());
             assert!(edge.forge.content.revoke(edge.forge.version, fingerprint).unwrap());
         },
         401,

@@ -5,9 +5,9 @@ use std::{collections::BTreeMap, time::Duration};
 use bundle::{Objects, Scope, Snapshot, builder::Builder};
 use proptest::prelude::*;
 use token::Fingerprint;
-use verdict::{Admitted, Cache, Gate, OpenStreams, Request, Unaided, Verdict};
+use verdict::{Admitted, Cache, Decision, Gate, OpenStreams, Request, SoftwareVerifier};
 
-use crate::fixtures::{NOW, NOW_MS, bearer, builder, claims, gate, gate_with, granted, manifest, published};
+use crate::fixtures::{NOW, NOW_MS, bearer, builder, claims, gate, gate_with, manifest, publish, set_grant};
 
 const TICK_MS: u64 = 25;
 
@@ -26,7 +26,7 @@ fn decode(bytes: &[u8]) -> Option<Vec<(&str, &[u8])>> {
 /// Returns the snapshot of a bundle of this version.
 fn snapshot(builder: &mut Builder, version: u64, issued_at: u64) -> Snapshot {
     builder.checkpoint(version).unwrap();
-    let published = published(&builder.build().unwrap(), version, issued_at);
+    let published = publish(&builder.build().unwrap(), version, issued_at);
     let manifest = manifest(&published.manifest);
     let mut objects = Objects::default();
     loop {
@@ -59,7 +59,8 @@ impl Worker {
         let bytes = serialized(line, authorization);
         let headers = decode(&bytes).unwrap();
         let request = Request { headers: &headers, peer: None, snapshot: Some(snapshot), now };
-        let Verdict::Admit(admission) = self.gate.decide_with(&request, &mut self.cache, &Unaided) else {
+        let Decision::Admit(admission) = self.gate.decide_with(&request, &mut self.cache, &SoftwareVerifier)
+        else {
             panic!("{line} is not admitted");
         };
         let identity = admission.into_identity();
@@ -92,7 +93,7 @@ const SECOND: Duration = Duration::from_secs(1);
 #[test]
 fn whatever_refuses_a_request_ends_a_stream() {
     let token = bearer(&claims());
-    let fingerprint = Fingerprint::of(&token.as_bytes()["Bearer ".len()..]);
+    let fingerprint = Fingerprint::digest(&token.as_bytes()["Bearer ".len()..]);
     let revoke = |builder: &mut Builder| assert!(builder.revoke(1, fingerprint).unwrap());
     let watermark =
         |scope: Scope<'static>| move |builder: &mut Builder| assert!(builder.raise_watermark(1, scope, NOW));
@@ -106,7 +107,7 @@ fn whatever_refuses_a_request_ends_a_stream() {
         ("watermark of the session", Box::new(watermark(Scope::Session("api-1"))), 0, "watermark"),
         ("watermark of the signing key", Box::new(watermark(Scope::SigningKey("k1"))), 0, "watermark"),
         ("expired", Box::new(|_: &mut Builder| ()), 3_606_000, "token_expired"),
-        ("key removed", Box::new(|builder| builder.set_verifying_keys([]).unwrap()), 0, "key_unknown"),
+        ("key removed", Box::new(|builder| builder.set_verifying_keys([]).unwrap()), 0, "token_key_unknown"),
         (
             "permission taken away",
             Box::new(|builder| assert!(builder.remove_grant("OP0123456789/alice"))),
@@ -117,7 +118,7 @@ fn whatever_refuses_a_request_ends_a_stream() {
     ];
     for (name, change, later, code) in cases {
         let mut builder = builder();
-        granted(
+        set_grant(
             &mut builder,
             "OP0123456789/alice",
             r#"{"statements":[{"effect":"allow","api":"Sim:getSim"}]}"#,
@@ -151,7 +152,7 @@ fn a_permission_is_checked_again_with_the_variables_and_the_date_of_the_request(
     let statements = r#"{"statements":[{"effect":"allow","api":"Sim:getSim",
         "condition":"pathVariable('id') == '1' and currentDate <= date(2023, 11, 14)"}]}"#;
     let mut builder = builder();
-    granted(&mut builder, "OP0123456789/alice", statements);
+    set_grant(&mut builder, "OP0123456789/alice", statements);
     let gate = gate_with(r#""rules": [{ "path": "/sims/{id}", "permission": "Sim:getSim" }]"#);
     let mut worker = Worker::new(gate);
     let mut now = NOW_MS;
@@ -173,7 +174,7 @@ fn a_permission_is_checked_again_with_the_variables_and_the_date_of_the_request(
 #[test]
 fn a_rule_keeps_streams_open_and_they_are_counted() {
     let token = bearer(&claims());
-    let fingerprint = Fingerprint::of(&token.as_bytes()["Bearer ".len()..]);
+    let fingerprint = Fingerprint::digest(&token.as_bytes()["Bearer ".len()..]);
     let mut builder = builder();
     let mut worker = Worker::new(gate_with(
         r#""open_streams": "keep", "rules": [{ "path": "/ends", "open_streams": "end" }, { "path": "/**" }]"#,
@@ -205,7 +206,7 @@ fn a_rule_keeps_streams_open_and_they_are_counted() {
 #[test]
 fn report_mode_ends_nothing_and_reports_each_stream_once() {
     let token = bearer(&claims());
-    let fingerprint = Fingerprint::of(&token.as_bytes()["Bearer ".len()..]);
+    let fingerprint = Fingerprint::digest(&token.as_bytes()["Bearer ".len()..]);
     let mut builder = builder();
     let mut worker = Worker::new(gate_with(r#""mode": "report""#));
     let first = snapshot(&mut builder, 1, NOW_MS);
@@ -337,7 +338,7 @@ proptest! {
             claims.jti = format!("j{n}");
             bearer(&claims)
         }).collect();
-        let fingerprint = |n: usize| Fingerprint::of(&tokens[n].as_bytes()["Bearer ".len()..]);
+        let fingerprint = |n: usize| Fingerprint::digest(&tokens[n].as_bytes()["Bearer ".len()..]);
         let mut builder = builder();
         let mut worker = Worker::new(gate_with(&format!(r#""max_open_streams": {max}"#)));
         let (mut now, mut version, mut operation) = (NOW_MS, 1, 0);

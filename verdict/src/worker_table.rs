@@ -7,11 +7,11 @@
 use alloc::vec::Vec;
 use core::fmt;
 
-/// The name of the header for a [`FleetStatus`].
-pub const FLEET_STATUS: &str = "x-keystile-edge-status";
+/// The name of the header for a [`WorkerSummary`].
+pub const EDGE_STATUS_HEADER: &str = "x-keystile-edge-status";
 
 /// Time between two heartbeats of a worker, in milliseconds.
-pub const SIGN_OF_LIFE_MS: u64 = 1000;
+pub const HEARTBEAT_INTERVAL_MS: u64 = 1000;
 
 /// Time in milliseconds after which a worker without a heartbeat is removed. After five missed heartbeats the VM has
 /// crashed, or its configuration has been removed.
@@ -32,7 +32,7 @@ pub struct Enforcement {
 
 /// What each worker of the process enforces, as stored in shared data.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Fleet(Vec<Row>);
+pub struct WorkerTable(Vec<Row>);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Row {
@@ -41,9 +41,9 @@ struct Row {
     seen: u64,
 }
 
-/// The status that the leader reports to the control plane with every request, in the header [`FLEET_STATUS`].
+/// The status that the leader reports to the control plane with every request, in the header [`EDGE_STATUS_HEADER`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct FleetStatus {
+pub struct WorkerSummary {
     /// The version that the leader holds.
     pub version: u64,
     /// The number of workers.
@@ -56,19 +56,19 @@ pub struct FleetStatus {
     pub kept_streams: u64,
 }
 
-impl Fleet {
+impl WorkerTable {
     /// Decodes the table. A malformed table is treated as empty, since every worker writes its row again within a
     /// second.
-    pub fn read(bytes: &[u8]) -> Self {
+    pub fn from_bytes(bytes: &[u8]) -> Self {
         let (rows, rest) = bytes.as_chunks::<ROW_LEN>();
         if !rest.is_empty() {
             return Self::default();
         }
-        Self(rows.iter().filter_map(Row::read).collect())
+        Self(rows.iter().filter_map(Row::from_bytes).collect())
     }
 
-    /// Encodes the table for [`Self::read`].
-    pub fn bytes(&self) -> Vec<u8> {
+    /// Encodes the table for [`Self::from_bytes`].
+    pub fn to_bytes(&self) -> Vec<u8> {
         let numbers = self.0.iter().flat_map(|row| {
             let Enforcement { version, kept_streams } = row.enforcement;
             [row.worker, version, kept_streams, row.seen]
@@ -78,18 +78,18 @@ impl Fleet {
 
     /// Records what a worker enforces and removes workers without a heartbeat. `now` is in milliseconds since the Unix
     /// epoch.
-    pub fn note(&mut self, worker: u64, enforcement: Enforcement, now: u64) {
+    pub fn record(&mut self, worker: u64, enforcement: Enforcement, now: u64) {
         self.0.retain(|row| row.worker != worker && row.is_alive(now));
         self.0.truncate(MAX_WORKERS.saturating_sub(1));
         self.0.push(Row { worker, enforcement, seen: now });
     }
 
-    /// Returns the status as seen by the worker `leader`, which holds `version` and enforces `own`. `now` is in
+    /// Returns the summary as seen by the worker `leader`, which holds `version` and enforces `own`. `now` is in
     /// milliseconds since the Unix epoch.
-    pub fn status(&self, leader: u64, version: u64, own: Enforcement, now: u64) -> FleetStatus {
+    pub fn summary(&self, leader: u64, version: u64, own: Enforcement, now: u64) -> WorkerSummary {
         let others = self.0.iter().filter(|row| row.worker != leader && row.is_alive(now));
         let enforcements = || others.clone().map(|row| row.enforcement).chain([own]);
-        FleetStatus {
+        WorkerSummary {
             version,
             workers: enforcements().count(),
             oldest: enforcements().map(|worker| worker.version).fold(version, u64::min),
@@ -100,7 +100,7 @@ impl Fleet {
 }
 
 impl Row {
-    fn read(bytes: &[u8; ROW_LEN]) -> Option<Self> {
+    fn from_bytes(bytes: &[u8; ROW_LEN]) -> Option<Self> {
         let (numbers, _) = bytes.as_chunks();
         let [worker, version, kept_streams, seen] = *numbers else { return None };
         let [worker, version, kept_streams, seen] =
@@ -114,7 +114,7 @@ impl Row {
     }
 }
 
-impl fmt::Display for FleetStatus {
+impl fmt::Display for WorkerSummary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { version, workers, oldest, lagging, kept_streams } = self;
         write!(f, "version={version}; workers={workers}; oldest={oldest}; lagging={lagging}")?;
@@ -134,32 +134,32 @@ mod tests {
     #[test]
     fn status_reports_the_oldest_version_and_drops_silent_workers() {
         let enforces = |version| Enforcement { version, kept_streams: 0 };
-        let mut fleet = Fleet::default();
-        let status = |fleet: &Fleet, now| fleet.status(1, 7, enforces(7), now).to_string();
-        assert_eq!(status(&fleet, 0), "version=7; workers=1; oldest=7; lagging=0");
-        fleet.note(1, enforces(6), 10_000);
-        fleet.note(2, enforces(5), 10_000);
-        fleet.note(3, enforces(7), 12_000);
-        assert_eq!(status(&fleet, 12_000), "version=7; workers=3; oldest=5; lagging=1");
-        assert_eq!(Fleet::read(&fleet.bytes()), fleet);
-        fleet.note(2, enforces(7), 12_500);
-        assert_eq!(status(&fleet, 12_500), "version=7; workers=3; oldest=7; lagging=0");
-        assert_eq!(status(&fleet, 17_200), "version=7; workers=2; oldest=7; lagging=0");
-        fleet.note(4, enforces(7), 30_000);
-        assert_eq!(fleet.bytes().len(), ROW_LEN, "workers without a heartbeat are removed");
-        assert_eq!(status(&fleet, 1), "version=7; workers=1; oldest=7; lagging=0", "the clock went back");
-        (0..1000).for_each(|worker| fleet.note(worker, enforces(1), 30_000));
-        assert_eq!(fleet.bytes().len(), MAX_WORKERS * ROW_LEN);
-        assert_eq!(Fleet::read(&[0; ROW_LEN + 1]), Fleet::default());
+        let mut table = WorkerTable::default();
+        let status = |table: &WorkerTable, now| table.summary(1, 7, enforces(7), now).to_string();
+        assert_eq!(status(&table, 0), "version=7; workers=1; oldest=7; lagging=0");
+        table.record(1, enforces(6), 10_000);
+        table.record(2, enforces(5), 10_000);
+        table.record(3, enforces(7), 12_000);
+        assert_eq!(status(&table, 12_000), "version=7; workers=3; oldest=5; lagging=1");
+        assert_eq!(WorkerTable::from_bytes(&table.to_bytes()), table);
+        table.record(2, enforces(7), 12_500);
+        assert_eq!(status(&table, 12_500), "version=7; workers=3; oldest=7; lagging=0");
+        assert_eq!(status(&table, 17_200), "version=7; workers=2; oldest=7; lagging=0");
+        table.record(4, enforces(7), 30_000);
+        assert_eq!(table.to_bytes().len(), ROW_LEN, "workers without a heartbeat are removed");
+        assert_eq!(status(&table, 1), "version=7; workers=1; oldest=7; lagging=0", "the clock went back");
+        (0..1000).for_each(|worker| table.record(worker, enforces(1), 30_000));
+        assert_eq!(table.to_bytes().len(), MAX_WORKERS * ROW_LEN);
+        assert_eq!(WorkerTable::from_bytes(&[0; ROW_LEN + 1]), WorkerTable::default());
     }
 
     #[test]
     fn status_counts_a_leader_with_unchecked_streams_and_the_streams_of_all_workers() {
-        let mut fleet = Fleet::default();
-        fleet.note(2, Enforcement { version: 7, kept_streams: 2 }, 10_000);
+        let mut table = WorkerTable::default();
+        table.record(2, Enforcement { version: 7, kept_streams: 2 }, 10_000);
         let own = Enforcement { version: 6, kept_streams: 1 };
         assert_eq!(
-            fleet.status(1, 7, own, 10_000).to_string(),
+            table.summary(1, 7, own, 10_000).to_string(),
             "version=7; workers=2; oldest=6; lagging=1; kept=3"
         );
     }

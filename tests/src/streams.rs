@@ -26,6 +26,8 @@ use tokio::time::{interval, timeout};
 /// The time to open a stream.
 const OPEN_TIMEOUT: Duration = Duration::from_secs(40);
 
+const OPEN_ATTEMPTS: u32 = 5;
+
 /// Streams per HTTP/2 connection: less than the 100 of the reference configuration.
 const STREAMS_PER_CONNECTION: usize = 90;
 
@@ -119,9 +121,17 @@ impl Client {
     pub async fn open(&self, kind: Kind, version: Version, prefix: &str, token: &str) -> Result<OpenStream> {
         let path = format!("{prefix}/{}", kind.path());
         let opened = async {
-            match version {
-                Version::Http1 => self.open_http1(kind, &path, token).await,
-                Version::Http2 => self.open_http2(kind, &path, token).await,
+            // While a machine is busy, Envoy's connection to the upstream may time out.
+            let mut attempts = 0;
+            loop {
+                let opened = match version {
+                    Version::Http1 => self.open_http1(kind, &path, token).await,
+                    Version::Http2 => self.open_http2(kind, &path, token).await,
+                };
+                attempts += 1;
+                if opened.is_ok() || attempts == OPEN_ATTEMPTS {
+                    return opened;
+                }
             }
         };
         timeout(OPEN_TIMEOUT, opened).await.with_context(|| format!("{kind:?} over {version:?}: not open"))?
@@ -226,7 +236,7 @@ impl Client {
         };
         // A body without a sender is empty.
         let (upload, body) = Channel::new(4);
-        let upload = matches!(kind, Kind::WebSocket | Kind::Upload | Kind::Grpc).then_some(upload);
+        let upload = matches!(kind, Kind::Upload | Kind::Grpc).then_some(upload);
         let mut request = Request::builder()
             .method(method)
             .uri(format!("http://test{path}"))
@@ -256,6 +266,29 @@ impl Client {
         }
         if let Some(Err(error)) = first {
             bail!("{error}");
+        }
+        if kind == Kind::WebSocket
+            && let Some(Ok(mut response)) = first
+        {
+            let upgraded = hyper::upgrade::on(&mut response).await?;
+            let (mut reader, mut writer) = tokio::io::split(TokioIo::new(upgraded));
+            let sending = tokio::spawn(async move {
+                let mut beat = interval(BEAT);
+                while writer.write_all(b"ping").await.is_ok() {
+                    beat.tick().await;
+                }
+            });
+            let abort = sending.abort_handle();
+            let end = tokio::spawn(async move {
+                let mut chunk = [0; 4096];
+                // The upstream never ends it.
+                while let Ok(size @ 1..) = reader.read(&mut chunk).await {
+                    counter.fetch_add(size as u64, Ordering::Relaxed);
+                }
+                sending.abort();
+                End { at: Instant::now(), status: 200, body: String::new(), is_cut_off: true }
+            });
+            return Ok(OpenStream { kind, version: Version::Http2, received, end, sending: abort });
         }
         let end = tokio::spawn(async move {
             let response = match first {
@@ -380,6 +413,12 @@ async fn serve(mut request: Request<Body>, open: Arc<AtomicU64>) -> Response {
             let mut body = request.into_body();
             while let Some(Ok(_)) = body.frame().await {}
             StatusCode::OK.into_response()
+        }
+        // A long poll that is answered after a while.
+        "late" => {
+            let _counted = Counted::new(open);
+            tokio::time::sleep(5 * BEAT).await;
+            "late".into_response()
         }
         "poll" => {
             let _counted = Counted::new(open);

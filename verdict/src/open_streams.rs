@@ -156,20 +156,44 @@ impl<H> OpenStreams<H> {
         number
     }
 
-    /// Removes a stream that has ended, and returns the right to end it, if the table still has it.
+    /// Forgets a stream that has ended.
+    pub fn forget(&mut self, number: u64) {
+        // Most streams end soon after they began, so that the last entry is dropped in place.
+        match self.recent_index(number) {
+            Some(index) if index.saturating_add(1) == self.recent.len() => self.truncate_recent(index),
+            _ => drop(self.remove(number)),
+        }
+    }
+
+    /// Removes a stream, and returns the right to end it, if the table still has it.
     pub fn remove(&mut self, number: u64) -> Option<H> {
-        let Some(index) = number.checked_sub(self.first_recent) else {
+        let Some(index) = self.recent_index(number) else {
             let index = self.watched.binary_search_by_key(&number, |(number, _)| *number).ok()?;
             let watched = self.watched.get_mut(index)?.1.take()?;
             self.watched_count = self.watched_count.saturating_sub(1);
             self.kept = self.kept.saturating_sub(usize::from(watched.is_kept()));
             return Some(watched.handle);
         };
-        let removed = self.recent.get_mut(usize::try_from(index).ok()?)?.take();
-        while let Some(None) = self.recent.back() {
-            self.recent.pop_back();
+        let removed = self.recent.get_mut(index)?.take();
+        if index.saturating_add(1) == self.recent.len() {
+            self.truncate_recent(index);
         }
         removed.map(|admitted| admitted.handle)
+    }
+
+    /// Returns the index in `recent`, or `None` if the stream is older than these.
+    fn recent_index(&self, number: u64) -> Option<usize> {
+        usize::try_from(number.checked_sub(self.first_recent)?).ok()
+    }
+
+    /// Removes the entries from `index` on, and those before it whose streams have ended.
+    fn truncate_recent(&mut self, mut index: usize) {
+        while let Some(before) = index.checked_sub(1)
+            && let Some(None) = self.recent.get(before)
+        {
+            index = before;
+        }
+        self.recent.truncate(index);
     }
 
     /// Adds a stream again that the host did not end, so that ending it is tried again.

@@ -68,7 +68,7 @@ impl Drop for HttpFilter {
         if let Ok(Some(Worker { open_streams: Some(open_streams), .. })) =
             cell.try_borrow_mut().as_deref_mut()
         {
-            open_streams.remove(number);
+            open_streams.forget(number);
         }
     }
 }
@@ -101,13 +101,13 @@ fn decide_headers(worker: &mut Worker, state: &mut State) -> Action {
     if !is_done {
         return fail_closed(state);
     }
-    if let (Decision::Admit(admission), Some(open_streams)) = (decision, open_streams)
+    if let Decision::Admit(admission) = decision
+        && let Some(open_streams) = open_streams
         && let State::Undecided(handle) = mem::replace(state, State::Answered)
     {
-        // The presented credential is part of the headers, so these are kept for a moment only: see `OpenStreams`.
         let identity = admission.into_identity();
-        let admitted = Admitted { handle, identity, headers: bytes, peer, now };
-        *state = State::Open(open_streams.add(admitted));
+        // The headers contain the credential: `OpenStreams` keeps them only until the stream is checked.
+        *state = State::Open(open_streams.add(Admitted { handle, identity, headers: bytes, peer, now }));
     }
     Action::Continue
 }

@@ -10,7 +10,7 @@
 //!
 //! A stream that is refused leaves the table together with its handle, which is the only right to end it.
 
-use alloc::{collections::VecDeque, sync::Arc, vec::Vec};
+use alloc::{sync::Arc, vec::Vec};
 use core::net::IpAddr;
 
 use bundle::Snapshot;
@@ -43,7 +43,7 @@ const CALLS_PER_TIMED_PASS: usize = 20;
 pub struct OpenStreams<H> {
     max: usize,
     /// The streams with the numbers from `first_recent`. `None` if one has ended.
-    recent: VecDeque<Option<Admitted<H>>>,
+    recent: Vec<Option<Admitted<H>>>,
     first_recent: u64,
     /// The other streams, in the order in which they were opened. `None` if one has ended.
     watched: Vec<(u64, Option<Watched<H>>)>,
@@ -136,7 +136,7 @@ impl<H> OpenStreams<H> {
     pub const fn new(max: usize) -> Self {
         Self {
             max,
-            recent: VecDeque::new(),
+            recent: Vec::new(),
             first_recent: 0,
             watched: Vec::new(),
             watched_count: 0,
@@ -152,7 +152,7 @@ impl<H> OpenStreams<H> {
     /// Adds a stream. Returns its number, for [`Self::remove`].
     pub fn add(&mut self, admitted: Admitted<H>) -> u64 {
         let number = self.next_number();
-        self.recent.push_back(Some(admitted));
+        self.recent.push(Some(admitted));
         number
     }
 
@@ -295,42 +295,38 @@ impl<H> OpenStreams<H> {
             Some(Pass { version: Some(_), end, .. }) => *end,
             _ => 0,
         };
-        for _ in 0..PROMOTIONS_PER_TICK {
-            let number = self.first_recent;
-            match self.recent.front() {
-                None => return,
-                Some(Some(admitted))
-                    if number >= changed_before && round.now.abs_diff(admitted.now) < RECENT_MS =>
-                {
-                    return;
-                }
-                Some(Some(_)) if round.is_full() => return,
-                Some(_) => {}
-            }
-            self.first_recent = number.saturating_add(1);
-            let Some(Some(Admitted { handle, identity, headers, peer, .. })) = self.recent.pop_front() else {
-                continue;
+        let mut promoted = 0_usize;
+        for (index, slot) in self.recent.iter_mut().take(PROMOTIONS_PER_TICK).enumerate() {
+            let number = self.first_recent.saturating_add(u64::try_from(index).unwrap_or(u64::MAX));
+            let is_due = |admitted: &Admitted<H>| {
+                number < changed_before || round.now.abs_diff(admitted.now) >= RECENT_MS
             };
+            if slot.as_ref().is_some_and(|admitted| round.is_full() || !is_due(admitted)) {
+                break;
+            }
+            promoted = index.saturating_add(1);
+            let Some(Admitted { handle, identity, headers, peer, .. }) = slot.take() else { continue };
             let headers = decode(&headers).unwrap_or_default();
-            match round.gate.open_stream(identity, &headers, peer) {
-                Ok(stream) => {
-                    let mut watched = Watched { handle, stream, is_refused: false };
-                    match round.check(&mut watched) {
-                        Ok(()) => {
-                            if self.watched_count >= self.max {
-                                self.over_max = self.over_max.saturating_add(1);
-                            }
-                            self.watched.push((number, Some(watched)));
-                            self.watched_count = self.watched_count.saturating_add(1);
-                        }
-                        Err(refusal) => round.end(number, watched, refusal),
-                    }
-                }
+            let stream = match round.gate.open_stream(identity, &headers, peer) {
+                Ok(stream) => stream,
                 Err(refusal) => {
                     round.checked.ended.push(Ended { handle, refusal, stream: None, number });
+                    continue;
                 }
+            };
+            let mut watched = Watched { handle, stream, is_refused: false };
+            if let Err(refusal) = round.check(&mut watched) {
+                round.end(number, watched, refusal);
+                continue;
             }
+            if self.watched_count >= self.max {
+                self.over_max = self.over_max.saturating_add(1);
+            }
+            self.watched.push((number, Some(watched)));
+            self.watched_count = self.watched_count.saturating_add(1);
         }
+        self.recent.drain(..promoted);
+        self.first_recent = self.first_recent.saturating_add(u64::try_from(promoted).unwrap_or(u64::MAX));
     }
 
     fn continue_pass(&mut self, round: &mut Round<'_, H>) {

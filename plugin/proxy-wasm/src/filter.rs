@@ -3,7 +3,7 @@
 use std::{
     mem,
     net::{IpAddr, SocketAddr},
-    rc::Weak,
+    rc::Rc,
 };
 
 use proxy_wasm::{
@@ -19,7 +19,7 @@ use crate::{
 };
 
 pub(crate) struct HttpFilter {
-    worker: Weak<WorkerCell>,
+    worker: Rc<WorkerCell>,
     state: State,
 }
 
@@ -33,15 +33,14 @@ enum State {
 }
 
 impl HttpFilter {
-    pub(crate) const fn new(worker: Weak<WorkerCell>, end: StreamEnd) -> Self {
+    pub(crate) const fn new(worker: Rc<WorkerCell>, end: StreamEnd) -> Self {
         Self { worker, state: State::Undecided(end) }
     }
 
     /// Fails closed if the plugin context has been deleted or has no configuration, and if the host has interrupted
     /// another callback that uses the worker.
     fn with_worker(&mut self, decide: impl FnOnce(&mut Worker, &mut State) -> Action) -> Action {
-        let Some(cell) = self.worker.upgrade() else { return fail_closed(&mut self.state) };
-        match cell.try_borrow_mut().as_deref_mut() {
+        match self.worker.try_borrow_mut().as_deref_mut() {
             Ok(Some(worker)) => decide(worker, &mut self.state),
             Ok(None) | Err(_) => fail_closed(&mut self.state),
         }
@@ -64,9 +63,8 @@ impl HttpContext for HttpFilter {
 impl Drop for HttpFilter {
     fn drop(&mut self) {
         let State::Open(number) = self.state else { return };
-        let Some(cell) = self.worker.upgrade() else { return };
         if let Ok(Some(Worker { open_streams: Some(open_streams), .. })) =
-            cell.try_borrow_mut().as_deref_mut()
+            self.worker.try_borrow_mut().as_deref_mut()
         {
             open_streams.forget(number);
         }

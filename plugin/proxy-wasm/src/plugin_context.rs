@@ -36,6 +36,15 @@ pub(crate) struct PluginContext {
     end_failure_log: LogThrottle,
 }
 
+/// The SDK drops the context when the host deletes it.
+impl Drop for PluginContext {
+    fn drop(&mut self) {
+        if let Ok(mut worker) = self.worker.try_borrow_mut() {
+            *worker = None;
+        }
+    }
+}
+
 impl Context for PluginContext {
     fn on_http_call_response(&mut self, call_id: u32, header_count: usize, _: usize, _: usize) {
         let Self { worker, fetcher, .. } = self;
@@ -103,7 +112,7 @@ impl RootContext for PluginContext {
     }
 
     fn create_http_context(&self, stream: u32) -> Option<Box<dyn HttpContext>> {
-        Some(Box::new(HttpFilter::new(Rc::downgrade(&self.worker), StreamEnd::new(stream))))
+        Some(Box::new(HttpFilter::new(Rc::clone(&self.worker), StreamEnd::new(stream))))
     }
 
     fn get_type(&self) -> Option<ContextType> {

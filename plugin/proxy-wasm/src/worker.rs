@@ -8,8 +8,8 @@ use crate::{
     metrics::Metrics,
 };
 
-/// The [`Worker`] of a plugin context, or `None` before its configuration has been accepted. The plugin context owns
-/// it; each stream has a weak reference, so that a stream which outlives its plugin context is refused.
+/// The [`Worker`] of a plugin context, or `None` before its configuration has been accepted and after the plugin context
+/// has been deleted: a stream that outlives it is refused.
 pub(crate) type WorkerCell = RefCell<Option<Worker>>;
 
 /// The state that the requests of one plugin context share.

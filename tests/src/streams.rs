@@ -31,8 +31,8 @@ const OPEN_ATTEMPTS: u32 = 5;
 /// Streams per HTTP/2 connection: less than the 100 of the reference configuration.
 const STREAMS_PER_CONNECTION: usize = 90;
 
-/// The interval at which both ends of a stream send something.
-const BEAT: Duration = Duration::from_millis(200);
+/// The interval at which both ends of a stream send something. Thousands of streams need a longer one.
+pub const BEAT: Duration = Duration::from_millis(200);
 
 /// What is open.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -108,12 +108,14 @@ impl Drop for OpenStream {
 #[derive(Debug)]
 pub struct Client {
     address: SocketAddr,
+    beat: Duration,
     http2: Mutex<Option<(SendRequest<Channel<Bytes, Infallible>>, usize)>>,
 }
 
 impl Client {
-    pub fn new(address: SocketAddr) -> Self {
-        Self { address, http2: Mutex::default() }
+    /// Creates a client whose uploads and WebSockets send something at this interval.
+    pub fn new(address: SocketAddr, beat: Duration) -> Self {
+        Self { address, beat, http2: Mutex::default() }
     }
 
     /// Opens a stream. Returns when the upstream has it: when the response has begun, or, where there is none, when the
@@ -165,8 +167,9 @@ impl Client {
             ensure!(line.contains(expected), "{}", String::from_utf8_lossy(&bytes));
         }
         let (mut reader, mut writer) = socket.into_split();
+        let pause = self.beat;
         let sender = tokio::spawn(async move {
-            let mut beat = interval(BEAT);
+            let mut beat = interval(pause);
             loop {
                 beat.tick().await;
                 let sent = match kind {
@@ -248,9 +251,10 @@ impl Client {
         if kind == Kind::WebSocket {
             request.extensions_mut().insert(Protocol::from_static("websocket"));
         }
+        let pause = self.beat;
         let sending = tokio::spawn(async move {
             let Some(mut upload) = upload else { return };
-            let mut beat = interval(BEAT);
+            let mut beat = interval(pause);
             // An empty gRPC message.
             while upload.send_data(Bytes::from_static(&[0; 5])).await.is_ok() {
                 beat.tick().await;
@@ -273,7 +277,7 @@ impl Client {
             let upgraded = hyper::upgrade::on(&mut response).await?;
             let (mut reader, mut writer) = tokio::io::split(TokioIo::new(upgraded));
             let sending = tokio::spawn(async move {
-                let mut beat = interval(BEAT);
+                let mut beat = interval(pause);
                 while writer.write_all(b"ping").await.is_ok() {
                     beat.tick().await;
                 }
@@ -354,11 +358,12 @@ pub struct StreamUpstream {
 }
 
 impl StreamUpstream {
-    pub async fn start(address: SocketAddr) -> Result<Self> {
+    /// Starts an upstream that sends something at this interval.
+    pub async fn start(address: SocketAddr, beat: Duration) -> Result<Self> {
         let listener = TcpListener::bind(address).await?;
         let open = Arc::new(AtomicU64::new(0));
         let counter = Arc::clone(&open);
-        let router = Router::new().fallback(move |request| serve(request, Arc::clone(&counter)));
+        let router = Router::new().fallback(move |request| serve(request, Arc::clone(&counter), beat));
         let task = tokio::spawn(async { axum::serve(listener, router).await.unwrap_or_default() });
         Ok(Self { task, open })
     }
@@ -391,7 +396,7 @@ impl Drop for Counted {
     }
 }
 
-async fn serve(mut request: Request<Body>, open: Arc<AtomicU64>) -> Response {
+async fn serve(mut request: Request<Body>, open: Arc<AtomicU64>, beat: Duration) -> Response {
     let path = request.uri().path().to_owned();
     match path.rsplit('/').next().unwrap_or_default() {
         "websocket" => {
@@ -406,8 +411,8 @@ async fn serve(mut request: Request<Body>, open: Arc<AtomicU64>) -> Response {
             let headers = [(header::CONNECTION, "upgrade"), (header::UPGRADE, "websocket")];
             (StatusCode::SWITCHING_PROTOCOLS, headers).into_response()
         }
-        "events" => endless(open, "text/event-stream", Bytes::from_static(b"data: beat\n\n"), BEAT),
-        "download" => endless(open, "application/octet-stream", Bytes::from_static(&[0; 1024]), BEAT / 4),
+        "events" => endless(open, "text/event-stream", Bytes::from_static(b"data: beat\n\n"), beat),
+        "download" => endless(open, "application/octet-stream", Bytes::from_static(&[0; 1024]), beat),
         "upload" => {
             let _counted = Counted::new(open);
             let mut body = request.into_body();
@@ -417,7 +422,7 @@ async fn serve(mut request: Request<Body>, open: Arc<AtomicU64>) -> Response {
         // A long poll that is answered after a while.
         "late" => {
             let _counted = Counted::new(open);
-            tokio::time::sleep(5 * BEAT).await;
+            tokio::time::sleep(5 * beat).await;
             "late".into_response()
         }
         "poll" => {

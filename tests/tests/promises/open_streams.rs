@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use bundle::Scope;
 use harness::envoy::Settings;
 use harness::forge::{Authority, now_ms, plugin_configuration};
-use harness::streams::{Client, End, Kind, OpenStream, StreamUpstream, Version};
+use harness::streams::{BEAT, Client, End, Kind, OpenStream, StreamUpstream, Version};
 use harness::{Forge, Scratch, eventually, tools};
 use serde_json::{Value, json};
 use token::{Claims, Fingerprint};
@@ -36,6 +36,10 @@ struct Edge {
 
 impl Edge {
     async fn start(members: Value, prepare: impl FnOnce(&mut Settings)) -> Self {
+        Self::start_with_beat(BEAT, members, prepare).await
+    }
+
+    async fn start_with_beat(beat: Duration, members: Value, prepare: impl FnOnce(&mut Settings)) -> Self {
         let scratch = Scratch::new().unwrap();
         let mut configuration = plugin_configuration(&Authority::new(1));
         configuration.as_object_mut().unwrap().extend(members.as_object().unwrap().clone());
@@ -44,9 +48,9 @@ impl Edge {
         settings.route_timeout_seconds = 0;
         settings.max_upstream_streams = 20_000;
         prepare(&mut settings);
-        let upstream = StreamUpstream::start(settings.upstream).await.unwrap();
+        let upstream = StreamUpstream::start(settings.upstream, beat).await.unwrap();
         let forge = Forge::behind(scratch, settings).await;
-        let client = Client::new(forge.envoy.address());
+        let client = Client::new(forge.envoy.address(), beat);
         Self { forge, client, upstream, began: now_ms() / 1000 }
     }
 
@@ -312,7 +316,7 @@ async fn streams_end_when_the_control_plane_is_silent_for_longer_than_the_grace(
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_thousand_streams_of_each_kind_end_or_live_on() {
     const OF_EACH: usize = 1000;
-    let mut edge = Edge::start(json!({}), |_| ()).await;
+    let mut edge = Edge::start_with_beat(Duration::from_secs(5), json!({}), |_| ()).await;
     let kinds: Vec<_> = kinds().into_iter().filter(|(kind, _)| *kind != Kind::Poll).collect();
     let [victim, survivor] = [60, 1].map(|age| edge.token(age, |_| ()));
     let victims = edge.open(&kinds, "", &victim, OF_EACH / 2).await;

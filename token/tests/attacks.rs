@@ -367,6 +367,14 @@ fn invalid_keys_are_refused() {
     assert!(VerifyingKey::of_issuer(ISSUER, &"k".repeat(256), Algorithm::Hs256, &[1; 32]).is_err());
 }
 
+#[test]
+fn names_of_foreign_keys_have_at_most_255_bytes() {
+    for (issuer, kid, is_valid) in [(255, 255, true), (256, 1, false), (1, 256, false)] {
+        let key = VerifyingKey::of_issuer(&"i".repeat(issuer), &"k".repeat(kid), Algorithm::Hs256, &[1; 32]);
+        assert_eq!(key.is_ok(), is_valid, "{issuer} {kid}");
+    }
+}
+
 /// A host that verifies signatures and records the arguments.
 struct Host(Option<bool>, std::cell::RefCell<Vec<Asked>>);
 

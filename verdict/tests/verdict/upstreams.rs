@@ -222,6 +222,19 @@ fn repeated_names_are_replaced_not_removed() {
     assert_eq!(gate.forward(&many, &verdict, NOW_MS), Forward::Instead(vec![]));
 }
 
+#[test]
+fn up_to_four_names_are_removed_one_by_one() {
+    let gate = gate_with(r#""realm": "x""#);
+    let verdict = Verdict::Pass(Passage::Anonymous);
+    let names = ["x-keystile-a", "x-keystile-b", "x-keystile-c", "x-keystile-d", "x-keystile-e"];
+    let headers = names.map(|name| (name, &b"root"[..]));
+    for count in 1..=4 {
+        let removed = Forward::Edited { removed: names[..count].to_vec(), added: vec![] };
+        assert_eq!(gate.forward(&headers[..count], &verdict, NOW_MS), removed, "{count}");
+    }
+    assert_eq!(gate.forward(&headers, &verdict, NOW_MS), Forward::Instead(vec![]));
+}
+
 /// A hop that removes the headers named in `Connection` would remove the identity.
 #[test]
 fn connection_options_are_restricted() {

@@ -14,8 +14,8 @@ trap 'rm -rf "$SCRATCH"' EXIT
 PATH=$PWD/target/tools/bin:$PATH
 # Each job builds in a folder of its own: Cargo cannot distinguish the copies of a workspace, and would mix them.
 unset CARGO_TARGET_DIR
-# Otherwise each fuzz target runs for a second.
-export BOLERO_RANDOM_ITERATIONS=20
+# Otherwise each fuzz target runs for a second, and each property is tried with 256 values.
+export BOLERO_RANDOM_ITERATIONS=20 PROPTEST_CASES=64
 
 main() {
     local config=$CONFIG excluded status=0 killed survived timeouts

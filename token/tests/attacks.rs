@@ -2,8 +2,8 @@
 
 use p256::ecdsa::signature::Signer;
 use token::{
-    Algorithm, Authentic, Error, Fingerprint, SignatureVerifier, Unverified, VerifyingKey, base64url,
-    mint::SigningKey,
+    Algorithm, Authentic, Error, Fingerprint, SignatureVerifier, Unverified, VerifyingKey, api_key::Kind,
+    base64url, mint::SigningKey,
 };
 
 const ISSUER: &str = "https://issuer.example";
@@ -365,6 +365,25 @@ fn invalid_keys_are_refused() {
     }
     assert!(VerifyingKey::of_issuer(ISSUER, "k", Algorithm::Rs256, &rsa(3, modulus(512, 0x80, 1))).is_ok());
     assert!(VerifyingKey::of_issuer(ISSUER, &"k".repeat(256), Algorithm::Hs256, &[1; 32]).is_err());
+}
+
+#[test]
+fn algorithms_have_one_name() {
+    for algorithm in Algorithm::ALL {
+        assert_eq!(Algorithm::from_name(algorithm.name()), Some(algorithm));
+        assert_eq!(Algorithm::from_name(&algorithm.name().to_lowercase()), None);
+        assert_eq!(algorithm.is_symmetric(), algorithm.name().starts_with("HS"), "{algorithm:?}");
+    }
+    for other in ["", "none", "ES256 ", "ES256K"] {
+        assert_eq!(Algorithm::from_name(other), None, "{other}");
+    }
+}
+
+#[test]
+fn only_format_2_of_api_keys_has_a_public_key() {
+    for kind in Kind::ALL {
+        assert_eq!(kind.is_symmetric(), kind != Kind::Signed, "{kind:?}");
+    }
 }
 
 #[test]

@@ -331,6 +331,14 @@ mod tests {
     }
 
     #[test]
+    fn a_cookie_name_after_an_equals_sign_is_a_value() {
+        let header = b"session=b; a=session=c";
+        let sources = sources();
+        assert_eq!(find(&sources, &[("cookie", header)]).unwrap().credential, b"b");
+        assert_eq!(strip(&sources, "cookie", header), Stripped::Changed(b"a=session=c"[..].into()));
+    }
+
+    #[test]
     fn similar_header_names_can_both_be_configured() {
         let sources: Vec<CredentialSource> =
             config::from_json(br#"[{ "header": "x-a" }, { "header": "x_a", "name": "second" }]"#).unwrap();

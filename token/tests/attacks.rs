@@ -368,6 +368,22 @@ fn invalid_keys_are_refused() {
 }
 
 #[test]
+fn only_at_jwt_declares_an_access_token() {
+    let issuer = Issuer::new();
+    for (typ, expected) in [
+        ("", false),
+        (r#","typ":"JWT""#, false),
+        (r#","typ":"jwt""#, false),
+        (r#","typ":"at+jwt""#, true),
+        (r#","typ":"AT+JWT""#, true),
+        (r#","typ":"application/at+jwt""#, true),
+    ] {
+        let token = issuer.sign(&format!(r#"{{"alg":"ES256","kid":"k"{typ}}}"#), CLAIMS.as_bytes());
+        assert_eq!(open(&token, &issuer.es256()).unwrap().is_only_access(), expected, "{typ}");
+    }
+}
+
+#[test]
 fn algorithms_have_one_name() {
     for algorithm in Algorithm::ALL {
         assert_eq!(Algorithm::from_name(algorithm.name()), Some(algorithm));

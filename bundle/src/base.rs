@@ -91,8 +91,8 @@ impl RibbonShard {
         };
         let rank = rest.u8("rank")?;
         let [filter_attempt, exact_attempt] = rest.array("attempts")?;
-        let filter_columns = columns(&mut rest)?;
-        let exact_columns = columns(&mut rest)?;
+        let filter_columns = decode_columns(&mut rest)?;
+        let exact_columns = decode_columns(&mut rest)?;
         let seed = rest.u64("seed")?;
         if rank > MAX_RANK || (rank == 0) != (filter_columns == 0) {
             return Err(Malformed("rank"));
@@ -119,7 +119,7 @@ impl RibbonShard {
     /// Returns whether a member of the universe is revoked. For any other fingerprint the result is arbitrary.
     #[inline]
     pub fn contains(&self, fingerprint: &Fingerprint) -> bool {
-        let words = words(fingerprint);
+        let words = fingerprint_words(fingerprint);
         let body = self.bytes.get(HEADER_LEN..).unwrap_or_default();
         let is_included = self.filter.all_zero(body, words)
             && self.exact.as_ref().is_none_or(|exact| !exact.all_zero(body, words));
@@ -222,7 +222,7 @@ fn zero_padded_window(body: &[u8], from: usize) -> [u8; EQUATION_BITS / 8 + 1] {
 }
 
 #[inline]
-fn words(fingerprint: &Fingerprint) -> [u64; 4] {
+fn fingerprint_words(fingerprint: &Fingerprint) -> [u64; 4] {
     let mut words = [0; 4];
     for (word, bytes) in words.iter_mut().zip(fingerprint.as_bytes().as_chunks().0) {
         *word = u64::from_be_bytes(*bytes);
@@ -230,7 +230,7 @@ fn words(fingerprint: &Fingerprint) -> [u64; 4] {
     words
 }
 
-fn columns(from: &mut Reader<'_>) -> Result<usize, Malformed> {
+fn decode_columns(from: &mut Reader<'_>) -> Result<usize, Malformed> {
     let columns = from.u32("columns")?;
     usize::try_from(columns).ok().filter(|columns| *columns <= MAX_COLUMNS).ok_or(Malformed("columns"))
 }

@@ -25,7 +25,7 @@ impl InlineBundle {
         let mut objects = Vec::new();
         while !rest.is_empty() {
             let (object, more) = split_part(rest)?;
-            objects.push((Fingerprint::of(object), object.into()));
+            objects.push((Fingerprint::digest(object), object.into()));
             rest = more;
         }
         Some(Self { manifest: manifest.into(), objects })

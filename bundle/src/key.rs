@@ -28,13 +28,13 @@ impl PublicKey {
 
     /// Returns the public key of a signing key.
     #[cfg(feature = "builder")]
-    pub(crate) fn of_signing_key(key: &ed25519_dalek::SigningKey) -> Self {
-        Self(ed25519::PublicKey::of(key))
+    pub(crate) fn from_signing_key(key: &ed25519_dalek::SigningKey) -> Self {
+        Self(ed25519::PublicKey::from_signing_key(key))
     }
 
     /// Returns whether the signature of the body is valid.
     fn has_signed(&self, context: Context, body: &[u8], signature: &[u8; 64]) -> bool {
-        self.0.accepts(&[context, body], signature)
+        self.0.verify(&[context, body], signature)
     }
 
     /// Returns the key id: the first 8 bytes of the SHA-256 of the key.

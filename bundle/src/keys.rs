@@ -74,8 +74,8 @@ fn decode(bytes: &[u8], secret: bool) -> Result<Keys, Malformed> {
             Some((algorithm, _)) if algorithm.is_symmetric() == secret => {
                 let kid = core::str::from_utf8(kid).map_err(|_| Malformed("kid"))?;
                 let key = match issuer {
-                    "" => VerifyingKey::own(kid, algorithm, key),
-                    issuer => VerifyingKey::of_issuer(issuer, kid, algorithm, key),
+                    "" => VerifyingKey::local(kid, algorithm, key),
+                    issuer => VerifyingKey::foreign(issuer, kid, algorithm, key),
                 };
                 let key = key.map_err(|_| Malformed("key"))?;
                 if keys.verifying.iter().any(|known| same_kid(known, &key)) {

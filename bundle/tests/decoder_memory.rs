@@ -13,7 +13,23 @@ mod fixtures;
 use bolero::check;
 use bundle::{Coverage, Entry, ExpiryRange, ObjectKind, builder::BlockBuilder};
 
-use crate::fixtures::{builder, fingerprint, opened_delegation};
+use crate::fixtures::{builder, fingerprint, open_delegation};
+
+const KINDS: [ObjectKind; 13] = [
+    ObjectKind::Keys,
+    ObjectKind::SecretKeys,
+    ObjectKind::Revocations,
+    ObjectKind::Watermarks,
+    ObjectKind::Index,
+    ObjectKind::Grants,
+    ObjectKind::Checkpoint,
+    ObjectKind::Tail,
+    ObjectKind::Unrevocations,
+    ObjectKind::Block,
+    ObjectKind::Base,
+    ObjectKind::Gaps,
+    ObjectKind::Known,
+];
 
 /// Counts the bytes that the current thread allocates.
 struct CountingAllocator;
@@ -40,22 +56,6 @@ unsafe impl GlobalAlloc for CountingAllocator {
 #[global_allocator]
 static ALLOCATOR: CountingAllocator = CountingAllocator;
 
-const KINDS: [ObjectKind; 13] = [
-    ObjectKind::Keys,
-    ObjectKind::SecretKeys,
-    ObjectKind::Revocations,
-    ObjectKind::Watermarks,
-    ObjectKind::Index,
-    ObjectKind::Grants,
-    ObjectKind::Checkpoint,
-    ObjectKind::Tail,
-    ObjectKind::Unrevocations,
-    ObjectKind::Block,
-    ObjectKind::Base,
-    ObjectKind::Gaps,
-    ObjectKind::Known,
-];
-
 /// Overwrites bytes near the start, where lengths are: each at an offset, with one of the values.
 type Corruptions = Vec<(u8, CorruptValue)>;
 
@@ -69,7 +69,7 @@ enum CorruptValue {
     MaxU32,
 }
 
-fn corrupted(bytes: &[u8], corruptions: &Corruptions) -> Vec<u8> {
+fn corrupt(bytes: &[u8], corruptions: &Corruptions) -> Vec<u8> {
     let mut bytes = bytes.to_vec();
     for (at, corruption) in corruptions {
         let (value, width): (u8, usize) = match corruption {
@@ -88,7 +88,7 @@ fn corrupted(bytes: &[u8], corruptions: &Corruptions) -> Vec<u8> {
 
 #[test]
 fn decoders_allocate_in_proportion_to_their_input() {
-    let delegation = opened_delegation();
+    let delegation = open_delegation();
     let span = ExpiryRange { expires_from: 5, expires_before: u64::MAX };
     let coverage = vec![Coverage { kid: "k1".into(), iat_low: 0, iat_high: 9 }];
     let mut block = BlockBuilder::new(span, coverage, 40, 900, b"").unwrap();
@@ -104,8 +104,8 @@ fn decoders_allocate_in_proportion_to_their_input() {
         content.build().unwrap().objects.iter().map(|(_, bytes)| bytes.to_vec()).collect();
     check!().with_type::<(Vec<u8>, Corruptions, u16)>().for_each(|(arbitrary, corruptions, padding)| {
         let padded = [arbitrary.clone(), vec![0; usize::from(*padding)]].concat();
-        let corrupted_inputs = valid.iter().map(|bytes| corrupted(bytes, corruptions));
-        for bytes in corrupted_inputs.chain([arbitrary.clone(), corrupted(&padded, corruptions)]) {
+        let corrupted_inputs = valid.iter().map(|bytes| corrupt(bytes, corruptions));
+        for bytes in corrupted_inputs.chain([arbitrary.clone(), corrupt(&padded, corruptions)]) {
             for kind in KINDS {
                 let Some(entry) = Entry::for_bytes(kind, 0, &bytes) else { continue };
                 let given = bytes.clone();

@@ -12,7 +12,7 @@ use std::{
 use bundle::{DelegationError, PublicKey};
 use serde::{Deserialize, Serialize};
 use token::{
-    Algorithm, BadKey, VerifyingKey,
+    Algorithm, InvalidKey, VerifyingKey,
     api_key::{Kind, MintingKey},
     base64url,
     mint::SigningKey,
@@ -191,7 +191,7 @@ pub fn create_signing_key(
             (Jwk::ed25519(&kid, public.as_ref().map_or(&[], |public| &public[..]), &material), public)
         }
         Algorithm::Hs256 => (Jwk::hs256(&kid, &material), None),
-        _ => return Err(KeyError::Unusable(BadKey::NotMinted)),
+        _ => return Err(KeyError::Unusable(InvalidKey::VerifyOnlyAlgorithm)),
     };
     jwk.write(&path(home, &kid))?;
     Ok(SigningKeyRecord { kid, algorithm, public, state })
@@ -202,7 +202,7 @@ pub fn create_generation(home: &Home, number: u8, kind: Kind) -> Result<Generati
     let kid = tag_kid(number);
     let secret = random::bytes();
     let key = MintingKey::new(number, kind, &secret).map_err(KeyError::Unusable)?;
-    let public = key.checking().public_bytes().copied();
+    let public = key.generation_key().public_bytes().copied();
     let jwk = match &public {
         Some(public) => Jwk::ed25519(&kid, public, &secret),
         None => Jwk::hs256(&kid, &secret),
@@ -236,7 +236,7 @@ pub fn open_generation(home: &Home, generation: &Generation) -> Result<MintingKe
     };
     let secret = secret.ok_or_else(|| KeyError::Wrong { path: path.clone(), reason })?;
     let key = MintingKey::new(*number, *kind, &secret).map_err(KeyError::Unusable)?;
-    match key.checking().public_bytes() == public.as_ref() {
+    match key.generation_key().public_bytes() == public.as_ref() {
         true => Ok(key),
         false => Err(KeyError::Wrong { path, reason: "its public key is not the one in the database" }),
     }
@@ -303,7 +303,7 @@ pub enum KeyError {
     /// The files do not belong together, or keys are being replaced at this moment.
     Inconsistent { path: PathBuf },
     /// The key material is invalid.
-    Unusable(BadKey),
+    Unusable(InvalidKey),
     /// The store has no active signing key.
     NoSigner,
 }

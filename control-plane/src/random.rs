@@ -17,7 +17,7 @@ pub fn bytes<const N: usize>() -> Zeroizing<[u8; N]> {
 
 /// Returns a new secret, which is to be shown once.
 pub fn secret(prefix: &str) -> Secret {
-    secret::new(prefix, &bytes())
+    secret::generate(prefix, &bytes())
 }
 
 /// Returns `bytes` in lower-case hex.

@@ -9,13 +9,13 @@ const ALPHABET: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmn
 
 /// Why a text is not the base62 encoding of N bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum NotANumber {
+pub(crate) enum DecodeError {
     Alphabet,
     /// The number exceeds N bytes.
     TooLarge,
 }
 
-pub(crate) fn decode<const N: usize>(digits: &[u8]) -> Result<[u8; N], NotANumber> {
+pub(crate) fn decode<const N: usize>(digits: &[u8]) -> Result<[u8; N], DecodeError> {
     let mut number = [0; N];
     decode_into(digits, &mut number)?;
     Ok(number)
@@ -23,13 +23,13 @@ pub(crate) fn decode<const N: usize>(digits: &[u8]) -> Result<[u8; N], NotANumbe
 
 /// Decodes digits into `number`, which has at most [`MAX_LEN`] bytes. It processes five digits at a time, since 62^5 <
 /// 2^32: for the 91 bytes of an API key this takes 575 multiplications instead of 11,193.
-pub(crate) fn decode_into(digits: &[u8], number: &mut [u8]) -> Result<(), NotANumber> {
+pub(crate) fn decode_into(digits: &[u8], number: &mut [u8]) -> Result<(), DecodeError> {
     let mut words = [0_u32; MAX_LEN / 4];
-    let words = words.get_mut(..number.len().div_ceil(4)).ok_or(NotANumber::TooLarge)?;
+    let words = words.get_mut(..number.len().div_ceil(4)).ok_or(DecodeError::TooLarge)?;
     for digits in digits.chunks(5) {
         let (mut shift, mut sum) = (1_u32, 0_u32);
         for digit in digits {
-            let digit = u32::from(value(*digit).ok_or(NotANumber::Alphabet)?);
+            let digit = u32::from(digit_value(*digit).ok_or(DecodeError::Alphabet)?);
             (shift, sum) = (shift.wrapping_mul(62), sum.wrapping_mul(62).wrapping_add(digit));
         }
         let mut carry = sum;
@@ -41,20 +41,20 @@ pub(crate) fn decode_into(digits: &[u8], number: &mut [u8]) -> Result<(), NotANu
             (carry, *word) = (u32::from_be_bytes([a, b, c, d]), u32::from_be_bytes([e, f, g, h]));
         }
         if carry != 0 {
-            return Err(NotANumber::TooLarge);
+            return Err(DecodeError::TooLarge);
         }
     }
     // The words can have up to three more leading bytes than the number.
     let mut bytes = words.iter().flat_map(|word| word.to_be_bytes());
     let more = words.len().saturating_mul(4).saturating_sub(number.len());
     if !bytes.by_ref().take(more).all(|byte| byte == 0) {
-        return Err(NotANumber::TooLarge);
+        return Err(DecodeError::TooLarge);
     }
     number.iter_mut().zip(bytes).for_each(|(to, from)| *to = from);
     Ok(())
 }
 
-fn value(digit: u8) -> Option<u8> {
+fn digit_value(digit: u8) -> Option<u8> {
     let (first, value_of_first) = match digit {
         b'0'..=b'9' => (b'0', 0),
         b'A'..=b'Z' => (b'A', 10),
@@ -93,7 +93,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_number_has_one_spelling(number: [u8; 4], text in "[0-9A-Za-z]{6}") {
+        fn encoding_is_unique(number: [u8; 4], text in "[0-9A-Za-z]{6}") {
             let mut digits = [0; 6];
             encode(number, &mut digits);
             prop_assert_eq!(decode(&digits), Ok(number));
@@ -106,7 +106,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn so_has_one_of_any_length(number in prop::collection::vec(any::<u8>(), 0..=92)) {
+        fn encoding_is_unique_at_any_length(number in prop::collection::vec(any::<u8>(), 0..=92)) {
             // Sometimes one digit more than necessary: leading zeros are digits too.
             let mut digits = vec![0; number.len() * 1344 / 1000 + 1];
             encode_from(&mut number.clone(), &mut digits);
@@ -116,13 +116,13 @@ mod tests {
             // With one byte less, the number fits only if the first byte is zero.
             if let Some((first, rest)) = number.split_first() {
                 let mut decoded = vec![0xaa; rest.len()];
-                let expected = if *first == 0 { Ok(()) } else { Err(NotANumber::TooLarge) };
+                let expected = if *first == 0 { Ok(()) } else { Err(DecodeError::TooLarge) };
                 prop_assert_eq!(decode_into(&digits, &mut decoded), expected);
             }
         }
 
         #[test]
-        fn the_largest_is_one_less_than_too_large(length in 1..=92_usize) {
+        fn decode_rejects_the_first_number_that_is_too_large(length in 1..=92_usize) {
             let mut digits = vec![0; length * 1344 / 1000 + 1];
             encode_from(&mut vec![0xff; length], &mut digits);
             prop_assert_eq!(decode_into(&digits, &mut vec![0; length]), Ok(()));
@@ -134,20 +134,20 @@ mod tests {
                     break;
                 }
             }
-            prop_assert_eq!(decode_into(&digits, &mut vec![0; length]), Err(NotANumber::TooLarge));
+            prop_assert_eq!(decode_into(&digits, &mut vec![0; length]), Err(DecodeError::TooLarge));
         }
     }
 
     #[test]
-    fn bounds() {
-        assert_eq!(decode_into(b"0", &mut [0; 93]), Err(NotANumber::TooLarge));
+    fn decode_rejects_other_characters_and_large_numbers() {
+        assert_eq!(decode_into(b"0", &mut [0; 93]), Err(DecodeError::TooLarge));
         assert_eq!(decode(b"4gfFC3"), Ok([0xff; 4])); // 2^32 - 1
-        assert_eq!(decode::<4>(b"4gfFC4"), Err(NotANumber::TooLarge));
-        assert_eq!(decode::<4>(b"zzzzzz"), Err(NotANumber::TooLarge));
+        assert_eq!(decode::<4>(b"4gfFC4"), Err(DecodeError::TooLarge));
+        assert_eq!(decode::<4>(b"zzzzzz"), Err(DecodeError::TooLarge));
         for foreign in
             [b"00000-", b"00000_", b"00000@", b"00000[", b"00000`", b"00000{", b"00000/", b"00000:"]
         {
-            assert_eq!(decode::<4>(foreign), Err(NotANumber::Alphabet));
+            assert_eq!(decode::<4>(foreign), Err(DecodeError::Alphabet));
         }
     }
 }

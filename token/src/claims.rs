@@ -51,18 +51,24 @@ pub struct Operator {
 }
 
 impl Claims {
-    pub(crate) fn read(from: &Object) -> Option<Self> {
+    pub(crate) fn from_object(from: &Object) -> Option<Self> {
         Some(Self {
             iss: optional_string(from, "iss").ok()??.into(),
-            sub: identity(optional_string(from, "sub").ok()??)?,
+            sub: visible_ascii(optional_string(from, "sub").ok()??)?,
             aud: audiences(from)??.map(String::from).collect(),
             iat: from.get("iat")?.as_u64()?,
             exp: optional_seconds(from, "exp")?,
             nbf: optional_seconds(from, "nbf")?,
             jti: optional_string(from, "jti").ok()??.into(),
-            operator: Operator { operator_id: identity(from.get("operator")?.get("operatorId")?.as_str()?)? },
-            akid: optional_string(from, "akid").ok()?.map(|id| identity(id).ok_or(())).transpose().ok()?,
-            sid: optional_string(from, "sid").ok()?.map(|id| identity(id).ok_or(())).transpose().ok()?,
+            operator: Operator {
+                operator_id: visible_ascii(from.get("operator")?.get("operatorId")?.as_str()?)?,
+            },
+            akid: optional_string(from, "akid")
+                .ok()?
+                .map(|id| visible_ascii(id).ok_or(()))
+                .transpose()
+                .ok()?,
+            sid: optional_string(from, "sid").ok()?.map(|id| visible_ascii(id).ok_or(())).transpose().ok()?,
         })
     }
 }
@@ -75,16 +81,16 @@ fn optional_seconds(from: &Object, name: &str) -> Option<Option<u64>> {
 
 /// The registered time claims of any token, in seconds since the Unix epoch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Instants {
+pub(crate) struct TimeClaims {
     pub(crate) exp: Option<u64>,
     pub(crate) nbf: Option<u64>,
     pub(crate) iat: Option<u64>,
 }
 
-impl Instants {
+impl TimeClaims {
     /// Reads the time claims. Returns `None` if a registered claim (RFC 7519 section 4.1) has a wrong type. All are
     /// optional. Fractions are rounded so that the token is valid for less time.
-    pub(crate) fn read(from: &Object) -> Option<Self> {
+    pub(crate) fn from_object(from: &Object) -> Option<Self> {
         for name in ["iss", "sub", "jti"] {
             optional_string(from, name).ok()?;
         }
@@ -100,7 +106,7 @@ impl Instants {
 }
 
 /// Returns a text that can be sent in a header unchanged: visible ASCII (RFC 9110 section 5.5).
-fn identity(text: &str) -> Option<String> {
+fn visible_ascii(text: &str) -> Option<String> {
     let visible = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic());
     visible.then(|| text.into())
 }
@@ -160,31 +166,31 @@ mod tests {
 
     const COMPLETE: &str = r#"{"iss":"i","sub":"OP1/alice","aud":"api","iat":1,"exp":2,"jti":"j","operator":{"operatorId":"OP1"}}"#;
 
-    fn read(text: &str) -> Option<Claims> {
-        Claims::read(json::parse(text.as_bytes()).ok()?.as_object()?)
+    fn parse_claims(text: &str) -> Option<Claims> {
+        Claims::from_object(json::parse(text.as_bytes()).ok()?.as_object()?)
     }
 
     #[test]
-    fn a_single_audience_is_a_string() {
-        let mut claims = read(COMPLETE).unwrap();
+    fn single_audience_serializes_as_a_string() {
+        let mut claims = parse_claims(COMPLETE).unwrap();
         assert_eq!(claims.aud, ["api"]);
         assert_eq!(serde_json::to_string(&claims).unwrap(), COMPLETE);
         claims.aud.push("other".to_string());
         let written = serde_json::to_string(&claims).unwrap();
         assert!(written.contains(r#""aud":["api","other"]"#), "{written}");
-        assert_eq!(read(&written), Some(claims));
+        assert_eq!(parse_claims(&written), Some(claims));
     }
 
     #[test]
     fn exp_is_optional() {
         let endless = COMPLETE.replacen(r#""exp":2,"#, "", 1);
-        let claims = read(&endless).unwrap();
-        assert_eq!(claims, Claims { exp: None, ..read(COMPLETE).unwrap() });
+        let claims = parse_claims(&endless).unwrap();
+        assert_eq!(claims, Claims { exp: None, ..parse_claims(COMPLETE).unwrap() });
         assert_eq!(serde_json::to_string(&claims).unwrap(), endless);
     }
 
     #[test]
-    fn bad_claims_are_refused() {
+    fn from_object_rejects_invalid_claims() {
         for (from, to) in [
             (r#""sub":"OP1/alice""#, r#""sub":"OP1/alice","sub":"OP2""#),
             (r#""sub":"OP1/alice""#, r#""sub":"OP1/alice\r\nx: y""#),
@@ -208,19 +214,20 @@ mod tests {
         ] {
             let bad = COMPLETE.replacen(from, to, 1);
             assert_ne!(bad, COMPLETE);
-            assert!(read(&bad).is_none(), "{bad}");
+            assert!(parse_claims(&bad).is_none(), "{bad}");
         }
         let nested = format!("{{\"x\":{}", "[".repeat(100_000));
-        assert!(read(&nested).is_none());
+        assert!(parse_claims(&nested).is_none());
     }
 
     #[test]
-    fn dates_of_other_issuers_may_have_fractions() {
-        let read = |text: &str| Instants::read(json::parse(text.as_bytes()).unwrap().as_object().unwrap());
-        let all = |exp, nbf, iat| Some(Instants { exp, nbf, iat });
-        assert_eq!(read("{}"), all(None, None, None));
-        assert_eq!(read(r#"{"exp":9.9,"nbf":9.1,"iat":9.9}"#), all(Some(9), Some(10), Some(9)));
-        assert_eq!(read(r#"{"exp":1.7e9,"nbf":9.0}"#), all(Some(1_700_000_000), Some(9), None));
+    fn time_claims_accept_fractions() {
+        let parse_time_claims =
+            |text: &str| TimeClaims::from_object(json::parse(text.as_bytes()).unwrap().as_object().unwrap());
+        let all = |exp, nbf, iat| Some(TimeClaims { exp, nbf, iat });
+        assert_eq!(parse_time_claims("{}"), all(None, None, None));
+        assert_eq!(parse_time_claims(r#"{"exp":9.9,"nbf":9.1,"iat":9.9}"#), all(Some(9), Some(10), Some(9)));
+        assert_eq!(parse_time_claims(r#"{"exp":1.7e9,"nbf":9.0}"#), all(Some(1_700_000_000), Some(9), None));
         for bad in [
             r#"{"exp":-1}"#,
             r#"{"exp":-0.5}"#,
@@ -239,7 +246,7 @@ mod tests {
             r#"{"aud":["a",1]}"#,
             r#"{"aud":{}}"#,
         ] {
-            assert_eq!(read(bad), None, "{bad}");
+            assert_eq!(parse_time_claims(bad), None, "{bad}");
         }
     }
 }

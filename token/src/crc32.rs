@@ -1,11 +1,11 @@
 use crc::{CRC_32_ISO_HDLC, Crc};
 
+static CRC: Crc<u32> = Crc::<u32>::new(&CRC_32_ISO_HDLC);
+
 /// Returns the CRC-32 of zlib and Ethernet.
 pub(crate) fn crc32(bytes: &[u8]) -> u32 {
     CRC.checksum(bytes)
 }
-
-static CRC: Crc<u32> = Crc::<u32>::new(&CRC_32_ISO_HDLC);
 
 #[cfg(test)]
 mod tests {

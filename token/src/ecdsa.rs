@@ -116,14 +116,14 @@ mod tests {
 
     use super::*;
 
-    fn of(key: &p256::ecdsa::VerifyingKey) -> PublicKey {
+    fn public_key(key: &p256::ecdsa::VerifyingKey) -> PublicKey {
         PublicKey::p256(&key.to_sec1_point(false).as_bytes()[1..]).unwrap()
     }
 
     /// The field is larger than the group: if x of R is n or more, r is x - n. No random signature has such an R, so
     /// the key is computed for it: with s = 1 and the digest z, the key is (R - zG) / r.
     #[test]
-    fn r_is_reduced_modulo_the_order() {
+    fn verify_reduces_r_modulo_the_order() {
         let z = p256::Scalar::reduce(&Sha256::digest(b"message"));
         let mut found = 0;
         for r in 1..=100_u8 {
@@ -133,7 +133,7 @@ mod tests {
             let Ok(x_above) = p256::PublicKey::from_sec1_bytes(&compressed) else { continue };
             let inverse = p256::Scalar::from(u64::from(r)).invert().unwrap();
             let key = (x_above.to_projective() - p256::ProjectivePoint::GENERATOR * z) * inverse;
-            let key = of(&p256::ecdsa::VerifyingKey::from_affine(key.to_affine()).unwrap());
+            let key = public_key(&p256::ecdsa::VerifyingKey::from_affine(key.to_affine()).unwrap());
             let number = |last: u8| {
                 let mut number = [0; 32];
                 number[31] = last;
@@ -150,9 +150,9 @@ mod tests {
     }
 
     #[test]
-    fn numbers_have_a_fixed_length() {
+    fn verify_rejects_numbers_of_other_lengths() {
         let key = p256::ecdsa::SigningKey::from_slice(&[7; 32]).unwrap();
-        let public = of(key.verifying_key());
+        let public = public_key(key.verifying_key());
         // Searches for a signature with a short s; one in 256 is short.
         let (message, signature) = (0_u32..)
             .find_map(|n| {
@@ -175,7 +175,7 @@ mod tests {
             let key = p256::ecdsa::SigningKey::from_slice(&secret).unwrap();
             let signature: p256::ecdsa::Signature = key.sign(&message);
             let malleated = p256_malleated(&signature.to_bytes()).unwrap();
-            prop_assert!(of(key.verifying_key()).verify(&message, &malleated));
+            prop_assert!(public_key(key.verifying_key()).verify(&message, &malleated));
             prop_assert_eq!(p256_malleated(&malleated), Some(signature.to_bytes().to_vec()));
 
             let secret = [&secret[..], &secret[..16]].concat();

@@ -36,7 +36,7 @@ impl PublicKey {
 
     /// Returns the public half of a signing key.
     #[cfg(feature = "mint")]
-    pub fn of(key: &ed25519_dalek::SigningKey) -> Self {
+    pub fn from_signing_key(key: &ed25519_dalek::SigningKey) -> Self {
         let key = key.verifying_key();
         Self(Arc::new(Key { bytes: key.to_bytes(), point: key.to_edwards(), table: OnceBox::new() }))
     }
@@ -48,7 +48,7 @@ impl PublicKey {
 
     /// Verifies a signature. Each signature has one encoding: s is below the order, and R equals the computed encoding
     /// and does not have small order.
-    pub fn accepts(&self, message: &[&[u8]], signature: &[u8]) -> bool {
+    pub fn verify(&self, message: &[&[u8]], signature: &[u8]) -> bool {
         let Key { bytes, point, table } = &*self.0;
         let Ok(signature) = <&[u8; 64]>::try_from(signature) else { return false };
         let (Some(r), Some(s)) = (signature.first_chunk::<32>(), signature.last_chunk::<32>()) else {
@@ -60,8 +60,8 @@ impl PublicKey {
         message.iter().for_each(|part| hash.update(part));
         let k = Scalar::from_bytes_mod_order_wide(&hash.finalize().into());
         #[expect(clippy::arithmetic_side_effects, reason = "of a point")]
-        let minus_key = table.get_or_init(|| Box::new(PrecomputedTable::of(-point)));
-        let expected_r = tables::with_base(&s, &k, minus_key);
+        let minus_key = table.get_or_init(|| Box::new(PrecomputedTable::new(-point)));
+        let expected_r = tables::double_scalar_mul_base(&s, &k, minus_key);
         !expected_r.is_small_order() && expected_r.compress().as_bytes() == r
     }
 }
@@ -89,11 +89,17 @@ mod tests {
 
     use super::*;
 
-    fn both(key: &[u8; 32], message: &[u8], signature: &[u8; 64]) -> bool {
+    /// L (RFC 8032 section 5.1).
+    const ORDER: [u8; 32] = [
+        0xed, 0xd3, 0xf5, 0x5c, 0x1a, 0x63, 0x12, 0x58, 0xd6, 0x9c, 0xf7, 0xa2, 0xde, 0xf9, 0xde, 0x14, 0, 0,
+        0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x10,
+    ];
+
+    fn verify_with_both(key: &[u8; 32], message: &[u8], signature: &[u8; 64]) -> bool {
         let ours = PublicKey::from_bytes(key);
         let theirs = VerifyingKey::from_bytes(key).ok().filter(|key| !key.is_weak());
         assert_eq!(ours.is_some(), theirs.is_some());
-        let ours = ours.is_some_and(|key| key.accepts(&[message], signature));
+        let ours = ours.is_some_and(|key| key.verify(&[message], signature));
         let signature = Signature::from_bytes(signature);
         let theirs = theirs.is_some_and(|key| key.verify_strict(message, &signature).is_ok());
         assert_eq!(ours, theirs, "{key:?} {message:?} {signature:?}");
@@ -106,9 +112,9 @@ mod tests {
             let key = SigningKey::from_bytes(&seed);
             let mut signature = key.sign(&message).to_bytes();
             let public = key.verifying_key().to_bytes();
-            prop_assert!(both(&public, &message, &signature));
+            prop_assert!(verify_with_both(&public, &message, &signature));
             signature[at] ^= flip;
-            prop_assert!(!both(&public, &message, &signature));
+            prop_assert!(!verify_with_both(&public, &message, &signature));
         }
 
         #[test]
@@ -116,7 +122,7 @@ mod tests {
             let mut signature = [0; 64];
             signature[..32].copy_from_slice(&r);
             signature[32..].copy_from_slice(&s);
-            both(&key, &message, &signature);
+            verify_with_both(&key, &message, &signature);
         }
     }
 
@@ -239,7 +245,7 @@ mod tests {
             }
             let s = s.bytes(*good.last_chunk().unwrap());
             good[32..].copy_from_slice(&s);
-            both(&key_bytes, &message, &good);
+            verify_with_both(&key_bytes, &message, &good);
         }
     }
 
@@ -263,10 +269,10 @@ mod tests {
                     for r in [torsion, r + torsion] {
                         let mut signature = good;
                         signature[..32].copy_from_slice(r.compress().as_bytes());
-                        accepted += usize::from(both(&key, &[message], &signature));
+                        accepted += usize::from(verify_with_both(&key, &[message], &signature));
                         // s = 0: R = -[k]A.
                         signature[32..].fill(0);
-                        accepted += usize::from(both(&key, &[message], &signature));
+                        accepted += usize::from(verify_with_both(&key, &[message], &signature));
                     }
                 }
             }
@@ -280,8 +286,8 @@ mod tests {
         let mut signature = key.sign(b"m").to_bytes();
         let s = add(*signature.last_chunk().unwrap(), ORDER);
         signature[32..].copy_from_slice(&s);
-        assert!(!both(&key.verifying_key().to_bytes(), b"m", &signature));
-        assert!(!PublicKey::of(&key).accepts(&[b"m"], &signature[..63]));
+        assert!(!verify_with_both(&key.verifying_key().to_bytes(), b"m", &signature));
+        assert!(!PublicKey::from_signing_key(&key).verify(&[b"m"], &signature[..63]));
     }
 
     /// Adds two little-endian numbers.
@@ -294,10 +300,4 @@ mod tests {
         }
         number
     }
-
-    /// L (RFC 8032 section 5.1).
-    const ORDER: [u8; 32] = [
-        0xed, 0xd3, 0xf5, 0x5c, 0x1a, 0x63, 0x12, 0x58, 0xd6, 0x9c, 0xf7, 0xa2, 0xde, 0xf9, 0xde, 0x14, 0, 0,
-        0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x10,
-    ];
 }

@@ -9,7 +9,7 @@ pub struct Fingerprint([u8; 32]);
 
 impl Fingerprint {
     /// Returns the fingerprint of a credential as it was presented.
-    pub fn of(credential: &[u8]) -> Self {
+    pub fn digest(credential: &[u8]) -> Self {
         Self(Sha256::digest(credential).into())
     }
 
@@ -44,13 +44,13 @@ impl fmt::Debug for Fingerprint {
 }
 
 impl FromStr for Fingerprint {
-    type Err = NotAFingerprint;
+    type Err = InvalidFingerprint;
 
-    fn from_str(text: &str) -> Result<Self, NotAFingerprint> {
+    fn from_str(text: &str) -> Result<Self, InvalidFingerprint> {
         let mut bytes = [0; 32];
         match base16ct::lower::decode(text, &mut bytes) {
             Ok(whole) if whole.len() == 32 => Ok(Self(bytes)),
-            _ => Err(NotAFingerprint),
+            _ => Err(InvalidFingerprint),
         }
     }
 }
@@ -63,15 +63,15 @@ impl From<Fingerprint> for String {
 
 /// The error for a text that is not 64 lower case hexadecimal digits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct NotAFingerprint;
+pub struct InvalidFingerprint;
 
-impl fmt::Display for NotAFingerprint {
+impl fmt::Display for InvalidFingerprint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("a fingerprint has 64 lower case hex digits (SHA-256 of the credential as presented)")
     }
 }
 
-impl core::error::Error for NotAFingerprint {}
+impl core::error::Error for InvalidFingerprint {}
 
 #[cfg(test)]
 mod tests {
@@ -80,9 +80,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn of_returns_the_sha_256() {
+    fn digest_is_sha_256() {
         let expected = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"; // FIPS 180-4, "abc"
-        let fingerprint = Fingerprint::of(b"abc");
+        let fingerprint = Fingerprint::digest(b"abc");
         assert_eq!(fingerprint.to_string(), expected);
         assert_eq!(expected.parse(), Ok(fingerprint));
         assert_eq!(fingerprint.prefix(), 0xba78_16bf_8f01_cfea);
@@ -90,11 +90,11 @@ mod tests {
 
     #[test]
     fn encoding_is_unique() {
-        let hex = Fingerprint::of(b"abc").to_string();
+        let hex = Fingerprint::digest(b"abc").to_string();
         for other in
             [hex.to_uppercase(), hex[1..].into(), std::format!("{hex}0"), hex.replace('b', "g"), "".into()]
         {
-            assert_eq!(other.parse::<Fingerprint>(), Err(NotAFingerprint), "{other}");
+            assert_eq!(other.parse::<Fingerprint>(), Err(InvalidFingerprint), "{other}");
         }
     }
 }

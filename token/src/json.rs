@@ -139,8 +139,18 @@ mod tests {
 
     use super::*;
 
+    const BOUNDS: [&str; 5] = [
+        "nested too deeply",
+        "too many members",
+        "number out of range",
+        "member name with U+0000",
+        "duplicate member",
+    ];
+
+    const MARKS: &[u8] = b"{}[]\",:\\u0eE-+. nt";
+
     #[test]
-    fn what_two_readers_could_read_differently_is_refused() {
+    fn parse_rejects_ambiguous_text() {
         let wide = |members: usize| {
             let members: Vec<_> = (0..members).map(|at| format!("\"{at}\":0")).collect();
             format!("{{{}}}", members.join(","))
@@ -176,16 +186,8 @@ mod tests {
         assert!(parse(b"{\"a\":1}\xff").is_err());
     }
 
-    const BOUNDS: [&str; 5] = [
-        "nested too deeply",
-        "too many members",
-        "number out of range",
-        "member name with U+0000",
-        "duplicate member",
-    ];
-
     /// Checks that the visitor agrees with `serde_json`, except for what the visitor refuses.
-    fn agree(text: &[u8]) -> Result<(), String> {
+    fn check_agreement(text: &[u8]) -> Result<(), String> {
         match (parse(text), serde_json::from_slice::<Value>(text)) {
             (Ok(ours), Ok(theirs)) if ours == theirs => Ok(()),
             (Err(_), Err(_)) => Ok(()),
@@ -195,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_are_what_rfc_8259_calls_so() {
+    fn parse_accepts_the_numbers_of_rfc_8259() {
         for (text, number) in [
             ("0", Some(json!(0))),
             ("18446744073709551615", Some(json!(u64::MAX))),
@@ -235,7 +237,7 @@ mod tests {
             ("-NaN", None),
         ] {
             assert_eq!(parse(text.as_bytes()).ok(), number, "{text}");
-            agree(text.as_bytes()).unwrap();
+            check_agreement(text.as_bytes()).unwrap();
         }
         let long = "1".repeat(308);
         assert!(parse(long.as_bytes()).unwrap().is_f64());
@@ -243,7 +245,7 @@ mod tests {
     }
 
     #[test]
-    fn strings_are_unescaped_once() {
+    fn parse_unescapes_strings_once() {
         for (text, string) in [
             (r#""\"\\\/\b\f\n\r\t""#, Some("\"\\/\u{8}\u{c}\n\r\t")),
             (r#""\u0061\u00E9\ud83d\ude00é""#, Some("a\u{e9}\u{1f600}\u{e9}")),
@@ -266,7 +268,7 @@ mod tests {
     }
 
     #[test]
-    fn an_error_names_what_and_where() {
+    fn errors_have_a_kind_and_a_position() {
         for (text, error) in [
             ("", "EOF while parsing a value at line 1 column 0"),
             ("{\n \"a\": 1,\n \"a\": 2}", "duplicate member `a` at line 3 column 4"),
@@ -279,8 +281,6 @@ mod tests {
             assert_eq!(parse(text.as_bytes()).unwrap_err().to_string(), error);
         }
     }
-
-    const MARKS: &[u8] = b"{}[]\",:\\u0eE-+. nt";
 
     fn texts() -> impl Strategy<Value = Vec<u8>> {
         let leaf = prop_oneof![
@@ -371,8 +371,8 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(4_000))]
         #[test]
-        fn agrees_with_the_library_and_refuses_every_duplicate(text in texts()) {
-            prop_assert_eq!(agree(&text), Ok(()));
+        fn parse_agrees_with_serde_json_and_rejects_duplicates(text in texts()) {
+            prop_assert_eq!(check_agreement(&text), Ok(()));
             if has_duplicate(&text) == Some(true) {
                 prop_assert!(parse(&text).is_err());
             }

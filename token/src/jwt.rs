@@ -2,8 +2,8 @@ use alloc::{string::String, sync::Arc, vec::Vec};
 use core::fmt;
 
 use crate::{
-    Claims, Error, Fingerprint, SignatureVerifier, Unaided, VerifyingKey, base64url,
-    claims::{self, Instants},
+    Claims, Error, Fingerprint, SignatureVerifier, SoftwareVerifier, VerifyingKey, base64url,
+    claims::{self, TimeClaims},
     json::{self, Object, Value},
 };
 
@@ -12,7 +12,7 @@ use crate::{
 pub const MAX_TOKEN_BYTES: usize = 8192;
 
 /// The private header parameter with the prefix (RFC 7515 section 4.3).
-pub(crate) const PREFIX: &str = "prefix";
+pub(crate) const PREFIX_PARAMETER: &str = "prefix";
 
 /// Parameters that are refused: embedded or referenced keys (RFC 7515 sections 4.1.2, 4.1.3, 4.1.5, 4.1.6), critical
 /// extensions (4.1.11), payloads that are not base64url (RFC 7797) and compression.
@@ -68,7 +68,7 @@ impl<'a> Unverified<'a> {
         }
         let (header, payload, signature) =
             (decode_segment(header)?, decode_segment(payload)?, decode_segment(signature)?);
-        let header = Header::read(&parse_object(&header)?).ok_or(Error::Malformed)?;
+        let header = Header::from_object(&parse_object(&header)?).ok_or(Error::Malformed)?;
         if header.prefix.as_bytes() != prefix {
             return Err(Error::NotCanonical);
         }
@@ -102,7 +102,7 @@ impl<'a> Unverified<'a> {
     ///     b"AyM1SysPpbyDfgZld3umj1qzKObwVMkoqQ-EstJQLr_T-1qS0gZH75aKtMN3Yj0iPS4hcgUuTwjAzZr1Z9CAow",
     /// )
     /// .unwrap();
-    /// let key = VerifyingKey::of_issuer("joe", "", Algorithm::Hs256, &secret)?;
+    /// let key = VerifyingKey::foreign("joe", "", Algorithm::Hs256, &secret)?;
     /// let presented = "eyJ0eXAiOiJKV1QiLA0KICJhbGciOiJIUzI1NiJ9.\
     ///     eyJpc3MiOiJqb2UiLA0KICJleHAiOjEzMDA4MTkzODAsDQogImh0dHA6Ly9leGFtcGxlLmNvbS9pc19yb290Ijp0cnVlfQ.\
     ///     dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk";
@@ -114,7 +114,7 @@ impl<'a> Unverified<'a> {
     /// // Seconds since the Unix epoch. The caller compares it with its clock.
     /// assert_eq!(authentic.expires_at(), Some(1_300_819_380));
     ///
-    /// let other = VerifyingKey::of_issuer("joe", "", Algorithm::Hs256, &[7; 32])?;
+    /// let other = VerifyingKey::foreign("joe", "", Algorithm::Hs256, &[7; 32])?;
     /// assert_eq!(unverified.verify(&other), Err(Error::SignatureInvalid));
     /// # Ok::<(), Box<dyn core::error::Error>>(())
     /// ```
@@ -125,7 +125,7 @@ impl<'a> Unverified<'a> {
     /// if issuer, `kid` or signature do not match the key, and [`Error::Malformed`] if the claims are not those of a
     /// token of this issuer.
     pub fn verify(&self, key: &VerifyingKey) -> Result<Authentic, Error> {
-        self.verify_by(key, &Unaided)
+        self.verify_with(key, &SoftwareVerifier)
     }
 
     /// Verifies the signature like [`Self::verify`], with signature verification by the host.
@@ -133,7 +133,7 @@ impl<'a> Unverified<'a> {
     /// # Errors
     ///
     /// Returns the errors of [`Self::verify`].
-    pub fn verify_by(
+    pub fn verify_with(
         &self,
         key: &VerifyingKey,
         verifier: &dyn SignatureVerifier,
@@ -146,14 +146,16 @@ impl<'a> Unverified<'a> {
         if kid != key.kid() || !same_issuer || !key.verify(self.signed, &self.signature, verifier) {
             return Err(Error::SignatureInvalid);
         }
-        let instants = Instants::read(&self.payload).ok_or(Error::Malformed)?;
-        let own = match key.issuer() {
+        let instants = TimeClaims::from_object(&self.payload).ok_or(Error::Malformed)?;
+        let local_claims = match key.issuer() {
             Some(_) => None,
-            None if *has_only_own_parameters => Some(Claims::read(&self.payload).ok_or(Error::Malformed)?),
+            None if *has_only_own_parameters => {
+                Some(Claims::from_object(&self.payload).ok_or(Error::Malformed)?)
+            }
             None => return Err(Error::Malformed),
         };
         let alternate_fingerprint = key.algorithm().malleated_signature(&self.signature).map(|signature| {
-            Fingerprint::of(
+            Fingerprint::digest(
                 &[self.prefix, self.signed, b".", base64url::encode(&signature).as_bytes()].concat(),
             )
         });
@@ -161,8 +163,8 @@ impl<'a> Unverified<'a> {
             is_access_token: self.header.is_access_token,
             members: Arc::clone(&self.payload),
             instants,
-            own,
-            fingerprint: Fingerprint::of(self.presented),
+            local_claims,
+            fingerprint: Fingerprint::digest(self.presented),
             alternate_fingerprint,
         })
     }
@@ -171,7 +173,7 @@ impl<'a> Unverified<'a> {
 // Implemented by hand so that the credential is not printed.
 impl fmt::Debug for Unverified<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Unverified({:?})", Fingerprint::of(self.presented))
+        write!(f, "Unverified({:?})", Fingerprint::digest(self.presented))
     }
 }
 
@@ -180,8 +182,8 @@ impl fmt::Debug for Unverified<'_> {
 pub struct Authentic {
     is_access_token: bool,
     members: Arc<Object>,
-    instants: Instants,
-    own: Option<Claims>,
+    instants: TimeClaims,
+    local_claims: Option<Claims>,
     fingerprint: Fingerprint,
     alternate_fingerprint: Option<Fingerprint>,
 }
@@ -189,11 +191,11 @@ pub struct Authentic {
 impl Authentic {
     /// Returns the claims of a token of this deployment, or `None` for a token of another issuer.
     pub const fn claims(&self) -> Option<&Claims> {
-        self.own.as_ref()
+        self.local_claims.as_ref()
     }
 
     /// Returns whether the header declares an access token (RFC 9068 section 2.1).
-    pub const fn is_only_access(&self) -> bool {
+    pub const fn is_access_token_typ(&self) -> bool {
         self.is_access_token
     }
 
@@ -262,7 +264,7 @@ struct Header {
 impl Header {
     /// Parses a header. Parameters that select another key or another interpretation are refused for every issuer, and
     /// so are types of tokens other than access tokens (RFC 8725 section 3.11).
-    fn read(from: &Object) -> Option<Self> {
+    fn from_object(from: &Object) -> Option<Self> {
         if FORBIDDEN_PARAMETERS.iter().any(|name| from.contains_key(*name)) {
             return None;
         }
@@ -275,9 +277,10 @@ impl Header {
         if kid.is_some_and(str::is_empty) {
             return None;
         }
-        let prefix = claims::optional_string(from, PREFIX).ok()?.unwrap_or_default().into();
+        let prefix = claims::optional_string(from, PREFIX_PARAMETER).ok()?.unwrap_or_default().into();
         let is_access_token = typ.is_some_and(|typ| !typ.eq_ignore_ascii_case("JWT"));
-        let is_own_parameter = |name: &String| matches!(name.as_str(), "alg" | "kid" | "typ" | PREFIX);
+        let is_own_parameter =
+            |name: &String| matches!(name.as_str(), "alg" | "kid" | "typ" | PREFIX_PARAMETER);
         let has_only_own_parameters = from.keys().all(is_own_parameter) && matches!(typ, None | Some("JWT"));
         Some(Self {
             alg,

@@ -47,33 +47,33 @@ impl VerifyingKey {
     ///
     /// # Errors
     ///
-    /// Returns [`BadKey::Kid`] if `kid` is not 1 to 64 characters of `A-Z a-z 0-9 . _ -`, and [`BadKey::NotAPoint`] or
-    /// [`BadKey::Weak`] if the bytes are not a valid key of this algorithm.
-    pub fn own(kid: &str, algorithm: Algorithm, bytes: &[u8]) -> Result<Self, BadKey> {
+    /// Returns [`InvalidKey::InvalidKid`] if `kid` is not 1 to 64 characters of `A-Z a-z 0-9 . _ -`, and
+    /// [`InvalidKey::InvalidPoint`] or [`InvalidKey::Weak`] if the bytes are not a valid key of this algorithm.
+    pub fn local(kid: &str, algorithm: Algorithm, bytes: &[u8]) -> Result<Self, InvalidKey> {
         // The `kid` of an issued token appears in headers, log lines and commands, so it must not need quoting.
         let is_permitted = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
         if !(1..=64).contains(&kid.len()) || !kid.bytes().all(is_permitted) {
-            return Err(BadKey::Kid);
+            return Err(InvalidKey::InvalidKid);
         }
-        Self::read(None, kid, algorithm, bytes)
+        Self::new(None, kid, algorithm, bytes)
     }
 
-    /// Creates a key of another issuer. It verifies only tokens with this issuer and this `kid`. An empty `kid` stands
+    /// Creates a key of another issuer. It verifies only tokens with this issuer and this `kid`. An empty `kid` is
     /// for tokens without one.
     ///
     /// # Errors
     ///
-    /// Returns [`BadKey::Kid`] if issuer or `kid` is longer than 255 bytes, and [`BadKey::NotAPoint`] or
-    /// [`BadKey::Weak`] if the bytes are not a valid key of this algorithm.
-    pub fn of_issuer(issuer: &str, kid: &str, algorithm: Algorithm, bytes: &[u8]) -> Result<Self, BadKey> {
+    /// Returns [`InvalidKey::InvalidKid`] if issuer or `kid` is longer than 255 bytes, and [`InvalidKey::InvalidPoint`]
+    /// or [`InvalidKey::Weak`] if the bytes are not a valid key of this algorithm.
+    pub fn foreign(issuer: &str, kid: &str, algorithm: Algorithm, bytes: &[u8]) -> Result<Self, InvalidKey> {
         if kid.len() > MAX_FOREIGN_NAME_BYTES || issuer.len() > MAX_FOREIGN_NAME_BYTES {
-            return Err(BadKey::Kid);
+            return Err(InvalidKey::InvalidKid);
         }
-        Self::read(Some(issuer), kid, algorithm, bytes)
+        Self::new(Some(issuer), kid, algorithm, bytes)
     }
 
-    fn read(issuer: Option<&str>, kid: &str, algorithm: Algorithm, bytes: &[u8]) -> Result<Self, BadKey> {
-        let material = Material::read(algorithm, bytes)?;
+    fn new(issuer: Option<&str>, kid: &str, algorithm: Algorithm, bytes: &[u8]) -> Result<Self, InvalidKey> {
+        let material = Material::decode(algorithm, bytes)?;
         // The encoding is injective: the name ends at the zero byte.
         let thumbprint = Sha256::new().chain_update(algorithm.name()).chain_update([0]).chain_update(bytes);
         let (issuer, kid) = (issuer.map(String::from), String::from(kid));
@@ -84,18 +84,18 @@ impl VerifyingKey {
     ///
     /// # Errors
     ///
-    /// Returns the errors of [`Self::own`].
-    pub fn ed25519(kid: &str, public: &[u8; 32]) -> Result<Self, BadKey> {
-        Self::own(kid, Algorithm::EdDsa, public)
+    /// Returns the errors of [`Self::local`].
+    pub fn ed25519(kid: &str, public: &[u8; 32]) -> Result<Self, InvalidKey> {
+        Self::local(kid, Algorithm::EdDsa, public)
     }
 
     /// Creates a key of this deployment for HS256.
     ///
     /// # Errors
     ///
-    /// Returns the errors of [`Self::own`]: the secret must have at least 32 bytes.
-    pub fn hs256(kid: &str, secret: &[u8]) -> Result<Self, BadKey> {
-        Self::own(kid, Algorithm::Hs256, secret)
+    /// Returns the errors of [`Self::local`]: the secret must have at least 32 bytes.
+    pub fn hs256(kid: &str, secret: &[u8]) -> Result<Self, InvalidKey> {
+        Self::local(kid, Algorithm::Hs256, secret)
     }
 
     /// Returns the issuer, or `None` for a key of this deployment.
@@ -127,7 +127,7 @@ impl VerifyingKey {
         }
     }
 
-    /// Returns the bytes that [`Self::own`] and [`Self::of_issuer`] take for a public key, or `None` for a symmetric
+    /// Returns the bytes that [`Self::local`] and [`Self::foreign`] take for a public key, or `None` for a symmetric
     /// key.
     #[cfg(feature = "mint")]
     pub fn public_material(&self) -> Option<alloc::vec::Vec<u8>> {
@@ -141,24 +141,22 @@ impl VerifyingKey {
 
     pub(crate) fn verify(&self, message: &[u8], signature: &[u8], verifier: &dyn SignatureVerifier) -> bool {
         // A host could accept numbers with leading zeros, which would give the same token other fingerprints.
-        let by_host = |length: usize| match signature.len() {
+        let verify_by_host = |length: usize| match signature.len() {
             right if right == length => {
                 verifier.verify(self.algorithm, &self.material.public_key_info()?, message, signature)
             }
             _ => Some(false),
         };
         match &self.material {
-            Material::Ed25519(key) => key.accepts(&[message], signature),
+            Material::Ed25519(key) => key.verify(&[message], signature),
             Material::Hmac256(key) => key.clone().chain_update(message).verify_slice(signature).is_ok(),
             Material::Hmac384(key) => key.clone().chain_update(message).verify_slice(signature).is_ok(),
             Material::Hmac512(key) => key.clone().chain_update(message).verify_slice(signature).is_ok(),
             Material::Ecdsa(key) => {
-                by_host(key.signature_bytes()).unwrap_or_else(|| key.verify(message, signature))
+                verify_by_host(key.signature_bytes()).unwrap_or_else(|| key.verify(message, signature))
             }
-            Material::Rsa(key, hash, padding) => {
-                let by_host = by_host(key.signature_bytes());
-                by_host.unwrap_or_else(|| key.verify(*hash, *padding, message, signature))
-            }
+            Material::Rsa(key, hash, padding) => verify_by_host(key.signature_bytes())
+                .unwrap_or_else(|| key.verify(*hash, *padding, message, signature)),
         }
     }
 }
@@ -181,22 +179,26 @@ impl Material {
         }
     }
 
-    fn read(algorithm: Algorithm, bytes: &[u8]) -> Result<Self, BadKey> {
+    fn decode(algorithm: Algorithm, bytes: &[u8]) -> Result<Self, InvalidKey> {
         let rsa = |hash, padding| {
-            let (exponent, modulus) = bytes.split_first_chunk().ok_or(BadKey::Weak)?;
-            let key = rsa::PublicKey::new(modulus, u32::from_be_bytes(*exponent)).ok_or(BadKey::Weak)?;
+            let (exponent, modulus) = bytes.split_first_chunk().ok_or(InvalidKey::Weak)?;
+            let key = rsa::PublicKey::new(modulus, u32::from_be_bytes(*exponent)).ok_or(InvalidKey::Weak)?;
             Ok(Self::Rsa(Box::new(key), hash, padding))
         };
         match algorithm {
             Algorithm::EdDsa => {
-                let public = bytes.try_into().map_err(|_| BadKey::NotAPoint)?;
-                ed25519::PublicKey::from_bytes(public).map(Self::Ed25519).ok_or(BadKey::NotAPoint)
+                let public = bytes.try_into().map_err(|_| InvalidKey::InvalidPoint)?;
+                ed25519::PublicKey::from_bytes(public).map(Self::Ed25519).ok_or(InvalidKey::InvalidPoint)
             }
             Algorithm::Hs256 => hmac(Hash::Sha256, bytes).map(Self::Hmac256),
             Algorithm::Hs384 => hmac(Hash::Sha384, bytes).map(|key| Self::Hmac384(Box::new(key))),
             Algorithm::Hs512 => hmac(Hash::Sha512, bytes).map(|key| Self::Hmac512(Box::new(key))),
-            Algorithm::Es256 => ecdsa::PublicKey::p256(bytes).map(Self::Ecdsa).ok_or(BadKey::NotAPoint),
-            Algorithm::Es384 => ecdsa::PublicKey::p384(bytes).map(Self::Ecdsa).ok_or(BadKey::NotAPoint),
+            Algorithm::Es256 => {
+                ecdsa::PublicKey::p256(bytes).map(Self::Ecdsa).ok_or(InvalidKey::InvalidPoint)
+            }
+            Algorithm::Es384 => {
+                ecdsa::PublicKey::p384(bytes).map(Self::Ecdsa).ok_or(InvalidKey::InvalidPoint)
+            }
             Algorithm::Rs256 => rsa(Hash::Sha256, Padding::Pkcs1),
             Algorithm::Rs384 => rsa(Hash::Sha384, Padding::Pkcs1),
             Algorithm::Rs512 => rsa(Hash::Sha512, Padding::Pkcs1),
@@ -209,36 +211,36 @@ impl Material {
 
 /// Why bytes are not a valid key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum BadKey {
+pub enum InvalidKey {
     /// The bytes do not encode a point on the curve, or encode one of small order.
-    NotAPoint,
+    InvalidPoint,
     /// The secret is shorter than the hash (RFC 7518 section 3.2), or the RSA key does not have 2048 to 4096 bits and
     /// an odd exponent.
     Weak,
     /// The `kid` is not 1 to 64 characters of `A-Z a-z 0-9 . _ -`, or the name of another issuer's key is longer than
     /// 255 bytes.
-    Kid,
+    InvalidKid,
     /// The algorithm can verify tokens but not sign them.
-    NotMinted,
+    VerifyOnlyAlgorithm,
 }
 
-impl fmt::Display for BadKey {
+impl fmt::Display for InvalidKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::NotAPoint => "the key is not a point on the curve, or has small order",
+            Self::InvalidPoint => "the key is not a point on the curve, or has small order",
             Self::Weak => "the key is too weak",
-            Self::Kid => "a `kid` has 1 to 64 characters of A-Z a-z 0-9 . _ -",
-            Self::NotMinted => "tokens can be signed with EdDSA and HS256 only",
+            Self::InvalidKid => "a `kid` has 1 to 64 characters of A-Z a-z 0-9 . _ -",
+            Self::VerifyOnlyAlgorithm => "tokens can be signed with EdDSA and HS256 only",
         })
     }
 }
 
-impl core::error::Error for BadKey {}
+impl core::error::Error for InvalidKey {}
 
 /// Creates an HMAC key. RFC 7518 section 3.2: the key must be at least as long as the hash output.
-fn hmac<M: KeyInit>(hash: Hash, secret: &[u8]) -> Result<M, BadKey> {
+fn hmac<M: KeyInit>(hash: Hash, secret: &[u8]) -> Result<M, InvalidKey> {
     if secret.len() < hash.bytes() {
-        return Err(BadKey::Weak);
+        return Err(InvalidKey::Weak);
     }
-    M::new_from_slice(secret).map_err(|_| BadKey::Weak)
+    M::new_from_slice(secret).map_err(|_| InvalidKey::Weak)
 }

@@ -29,7 +29,6 @@ extern crate std;
 
 mod algorithm;
 pub mod api_key;
-pub mod assertion;
 mod base62;
 pub mod base64url;
 mod claims;
@@ -46,6 +45,7 @@ mod key;
 pub mod mint;
 mod rsa;
 pub mod secret;
+pub mod upstream_assertion;
 #[cfg(all(test, feature = "mint"))]
 mod vectors;
 mod verifier;
@@ -53,7 +53,7 @@ mod verifier;
 pub use algorithm::Algorithm;
 pub use claims::{Claims, Operator};
 pub use error::Error;
-pub use fingerprint::{Fingerprint, NotAFingerprint};
+pub use fingerprint::{Fingerprint, InvalidFingerprint};
 pub use jwt::{Authentic, MAX_TOKEN_BYTES, Unverified};
-pub use key::{BadKey, VerifyingKey};
-pub use verifier::{SignatureVerifier, Unaided};
+pub use key::{InvalidKey, VerifyingKey};
+pub use verifier::{SignatureVerifier, SoftwareVerifier};

@@ -13,7 +13,7 @@ use serde_json::json;
 use sha2::Sha256;
 use zeroize::Zeroizing;
 
-use crate::{Algorithm, BadKey, Claims, VerifyingKey, base64url, jwt::PREFIX, secret::Secret};
+use crate::{Algorithm, Claims, InvalidKey, VerifyingKey, base64url, jwt::PREFIX_PARAMETER, secret::Secret};
 
 /// A key that signs tokens.
 pub struct SigningKey {
@@ -31,8 +31,8 @@ impl SigningKey {
     ///
     /// # Errors
     ///
-    /// Returns [`BadKey::Kid`] like [`VerifyingKey::own`].
-    pub fn ed25519(kid: &str, seed: &[u8; 32]) -> Result<Self, BadKey> {
+    /// Returns [`InvalidKey::InvalidKid`] like [`VerifyingKey::local`].
+    pub fn ed25519(kid: &str, seed: &[u8; 32]) -> Result<Self, InvalidKey> {
         let key = ed25519_dalek::SigningKey::from_bytes(seed);
         let verifying = VerifyingKey::ed25519(kid, key.verifying_key().as_bytes())?;
         Ok(Self { material: Material::Ed25519(key), verifying })
@@ -42,8 +42,9 @@ impl SigningKey {
     ///
     /// # Errors
     ///
-    /// Returns [`BadKey::Weak`] for a secret of less than 32 bytes, and [`BadKey::Kid`] like [`VerifyingKey::own`].
-    pub fn hs256(kid: &str, secret: &[u8]) -> Result<Self, BadKey> {
+    /// Returns [`InvalidKey::Weak`] for a secret of less than 32 bytes, and [`InvalidKey::InvalidKid`] like
+    /// [`VerifyingKey::local`].
+    pub fn hs256(kid: &str, secret: &[u8]) -> Result<Self, InvalidKey> {
         let verifying = VerifyingKey::hs256(kid, secret)?;
         Ok(Self { material: Material::Hmac(Zeroizing::new(secret.into())), verifying })
     }
@@ -75,7 +76,8 @@ impl SigningKey {
     /// Signs a token with a prefix, such as `kauth-`. The token is valid only with this prefix.
     pub fn mint_prefixed(&self, prefix: &str, claims: &Claims) -> Secret {
         let (algorithm, kid) = (self.algorithm().name(), self.kid());
-        let header = json!({ "alg": algorithm, "kid": kid, "typ": "JWT", PREFIX: prefix }).to_string();
+        let header =
+            json!({ "alg": algorithm, "kid": kid, "typ": "JWT", PREFIX_PARAMETER: prefix }).to_string();
         let payload = serde_json::to_vec(claims).unwrap_or_default();
         let token = self.sign(&header, &payload);
         Secret::from([prefix, token.expose()].concat())

@@ -26,7 +26,7 @@ impl Secret {
 
     /// Returns the hash to store.
     pub fn hash(&self) -> SecretHash {
-        SecretHash::of(self.expose())
+        SecretHash::digest(self.expose())
     }
 }
 
@@ -48,7 +48,7 @@ pub struct SecretHash([u8; 32]);
 
 impl SecretHash {
     /// Hashes a presented text.
-    pub fn of(presented: &str) -> Self {
+    pub fn digest(presented: &str) -> Self {
         Self(Sha256::digest(presented.as_bytes()).into())
     }
 
@@ -64,7 +64,7 @@ impl SecretHash {
 
     /// Returns whether the presented text has this hash. Compares in constant time.
     pub fn matches(&self, presented: &str) -> bool {
-        self.0.ct_eq(&Self::of(presented).0).into()
+        self.0.ct_eq(&Self::digest(presented).0).into()
     }
 }
 
@@ -75,13 +75,13 @@ impl fmt::Debug for SecretHash {
 }
 
 /// Returns whether both byte strings are equal. Compares in constant time.
-pub fn same(a: &[u8], b: &[u8]) -> bool {
+pub fn constant_time_eq(a: &[u8], b: &[u8]) -> bool {
     a.ct_eq(b).into()
 }
 
 /// Why a text is not a secret of this deployment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Malformed {
+pub enum InvalidSecret {
     /// The text does not have the prefix of this kind of secret.
     Prefix,
     /// The text does not have the length of this kind of secret.
@@ -92,7 +92,7 @@ pub enum Malformed {
     Checksum,
 }
 
-impl fmt::Display for Malformed {
+impl fmt::Display for InvalidSecret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Prefix => "the secret has an unknown prefix",
@@ -103,10 +103,10 @@ impl fmt::Display for Malformed {
     }
 }
 
-impl core::error::Error for Malformed {}
+impl core::error::Error for InvalidSecret {}
 
 #[cfg(feature = "mint")]
-pub use generated::{check, new};
+pub use generated::{check_format, generate};
 
 #[cfg(feature = "mint")]
 #[expect(
@@ -114,7 +114,7 @@ pub use generated::{check, new};
     reason = "does not run in the proxy; lengths are bounded by constants"
 )]
 mod generated {
-    use super::{Malformed, Secret, String, Zeroizing};
+    use super::{InvalidSecret, Secret, String, Zeroizing};
     use crate::{base62, crc32::crc32};
 
     /// Number of digits of the body: 62^43 > 2^256.
@@ -124,7 +124,7 @@ mod generated {
     const CHECKSUM_LEN: usize = 6;
 
     /// Encodes 256 random bits as a secret.
-    pub fn new(prefix: &str, random: &[u8; 32]) -> Secret {
+    pub fn generate(prefix: &str, random: &[u8; 32]) -> Secret {
         let mut text = Zeroizing::new(String::with_capacity(prefix.len() + BODY_LEN + CHECKSUM_LEN));
         text.push_str(prefix);
         let mut body = Zeroizing::new([0; BODY_LEN]);
@@ -141,17 +141,17 @@ mod generated {
     /// # Errors
     ///
     /// Returns the first error that is found.
-    pub fn check(prefix: &str, text: &str) -> Result<(), Malformed> {
-        let body = text.strip_prefix(prefix).ok_or(Malformed::Prefix)?;
+    pub fn check_format(prefix: &str, text: &str) -> Result<(), InvalidSecret> {
+        let body = text.strip_prefix(prefix).ok_or(InvalidSecret::Prefix)?;
         if body.len() != BODY_LEN + CHECKSUM_LEN {
-            return Err(Malformed::Length);
+            return Err(InvalidSecret::Length);
         }
         if !body.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
-            return Err(Malformed::Alphabet);
+            return Err(InvalidSecret::Alphabet);
         }
-        let (before, sum) = text.split_at_checked(text.len() - CHECKSUM_LEN).ok_or(Malformed::Length)?;
+        let (before, sum) = text.split_at_checked(text.len() - CHECKSUM_LEN).ok_or(InvalidSecret::Length)?;
         let expected = crc32(before.as_bytes()).to_be_bytes();
-        if base62::decode(sum.as_bytes()) == Ok(expected) { Ok(()) } else { Err(Malformed::Checksum) }
+        if base62::decode(sum.as_bytes()) == Ok(expected) { Ok(()) } else { Err(InvalidSecret::Checksum) }
     }
 }
 
@@ -164,33 +164,36 @@ mod tests {
 
     proptest! {
         #[test]
-        fn check_accepts_generated_secrets_only(random: [u8; 32], at in 0..56_usize, with in "[0-9A-Za-z]") {
-            let secret = new("secret-", &random);
-            prop_assert_eq!(check("secret-", secret.expose()), Ok(()));
+        fn check_format_accepts_generated_secrets_only(random: [u8; 32], at in 0..56_usize, with in "[0-9A-Za-z]") {
+            let secret = generate("secret-", &random);
+            prop_assert_eq!(check_format("secret-", secret.expose()), Ok(()));
             prop_assert!(secret.hash().matches(secret.expose()));
             let mut other = secret.expose().to_string();
             other.replace_range(at..=at, &with);
             if other != secret.expose() {
-                prop_assert!(check("secret-", &other).is_err());
+                prop_assert!(check_format("secret-", &other).is_err());
                 prop_assert!(!secret.hash().matches(&other));
             }
         }
     }
 
     #[test]
-    fn check_returns_the_first_error() {
-        let secret = new("secret-", &[7; 32]);
+    fn check_format_returns_the_first_error() {
+        let secret = generate("secret-", &[7; 32]);
         let text = secret.expose();
-        assert_eq!(check("ks_edge_", text), Err(Malformed::Prefix));
-        assert_eq!(check("secret-", &text[..text.len() - 1]), Err(Malformed::Length));
-        assert_eq!(check("secret-", &text.replacen('-', "--", 1)), Err(Malformed::Length));
-        assert_eq!(check("secret-", &format!("secret-_{}", &text[8..])), Err(Malformed::Alphabet));
-        assert_eq!(check("secret-", &format!("secret-{}", "0".repeat(49))), Err(Malformed::Checksum));
+        assert_eq!(check_format("ks_edge_", text), Err(InvalidSecret::Prefix));
+        assert_eq!(check_format("secret-", &text[..text.len() - 1]), Err(InvalidSecret::Length));
+        assert_eq!(check_format("secret-", &text.replacen('-', "--", 1)), Err(InvalidSecret::Length));
+        assert_eq!(check_format("secret-", &format!("secret-_{}", &text[8..])), Err(InvalidSecret::Alphabet));
+        assert_eq!(
+            check_format("secret-", &format!("secret-{}", "0".repeat(49))),
+            Err(InvalidSecret::Checksum)
+        );
     }
 
     #[test]
     fn debug_does_not_print_secrets() {
-        let secret = new("secret-", &[7; 32]);
+        let secret = generate("secret-", &[7; 32]);
         assert_eq!(format!("{secret:?} {:?}", secret.hash()), "Secret(..) SecretHash(..)");
     }
 }

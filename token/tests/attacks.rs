@@ -9,6 +9,16 @@ use token::{
 const ISSUER: &str = "https://issuer.example";
 const CLAIMS: &str = r#"{"iss":"https://issuer.example","sub":"alice","exp":1700003600}"#;
 
+const HEADER: &str = r#"{"alg":"ES256","kid":"k"}"#;
+
+/// The orders n of P-256 and P-384.
+const ORDERS: [&str; 2] = [
+    "ffffffff00000000ffffffffffffffffbce6faada7179e84f3b9cac2fc632551",
+    "ffffffffffffffffffffffffffffffffffffffffffffffffc7634d81f4372ddf581a0db248b0a77aecec196accc52973",
+];
+
+const KEY_INFO_SHA256: &str = "ce97ec20d43661a19b215cb2e376a698d0b4aa2aa5b4c7854e916bd05082fcee";
+
 /// The keys of another issuer. Tokens of other issuers have fewer restrictions, so they expose more attacks.
 struct Issuer {
     p256: p256::ecdsa::SigningKey,
@@ -25,25 +35,25 @@ impl Issuer {
 
     fn es256(&self) -> VerifyingKey {
         let point = self.p256.verifying_key().to_sec1_point(false);
-        VerifyingKey::of_issuer(ISSUER, "k", Algorithm::Es256, &point.as_bytes()[1..]).unwrap()
+        VerifyingKey::foreign(ISSUER, "k", Algorithm::Es256, &point.as_bytes()[1..]).unwrap()
     }
 
     fn es384(&self) -> VerifyingKey {
         let point = self.p384.verifying_key().to_sec1_point(false);
-        VerifyingKey::of_issuer(ISSUER, "k", Algorithm::Es384, &point.as_bytes()[1..]).unwrap()
+        VerifyingKey::foreign(ISSUER, "k", Algorithm::Es384, &point.as_bytes()[1..]).unwrap()
     }
 
     /// Returns a token with a valid signature and any contents.
     fn sign(&self, header: &str, payload: &[u8]) -> String {
         let signed = signing_input(header, payload);
         let signature: p256::ecdsa::Signature = self.p256.sign(signed.as_bytes());
-        with(&signed, &signature.to_bytes())
+        append_signature(&signed, &signature.to_bytes())
     }
 
     fn sign_es384(&self, header: &str, payload: &[u8]) -> String {
         let signed = signing_input(header, payload);
         let signature: p384::ecdsa::Signature = self.p384.sign(signed.as_bytes());
-        with(&signed, &signature.to_bytes())
+        append_signature(&signed, &signature.to_bytes())
     }
 }
 
@@ -51,15 +61,13 @@ fn signing_input(header: &str, payload: &[u8]) -> String {
     format!("{}.{}", base64url::encode(header.as_bytes()), base64url::encode(payload))
 }
 
-fn with(signed: &str, signature: &[u8]) -> String {
+fn append_signature(signed: &str, signature: &[u8]) -> String {
     format!("{signed}.{}", base64url::encode(signature))
 }
 
-fn open(token: &str, key: &VerifyingKey) -> Result<Authentic, Error> {
+fn parse_and_verify(token: &str, key: &VerifyingKey) -> Result<Authentic, Error> {
     Unverified::parse(token.as_bytes())?.verify(key)
 }
-
-const HEADER: &str = r#"{"alg":"ES256","kid":"k"}"#;
 
 #[test]
 fn valid_tokens_verify() {
@@ -72,15 +80,15 @@ fn valid_tokens_verify() {
         r#"{"alg":"ES256","kid":"k","typ":"application/at+jwt"}"#,
         r#"{"alg":"ES256","kid":"k","x5t":"c29tZXRoaW5n"}"#,
     ] {
-        let authentic = open(&issuer.sign(header, CLAIMS.as_bytes()), &issuer.es256()).unwrap();
+        let authentic = parse_and_verify(&issuer.sign(header, CLAIMS.as_bytes()), &issuer.es256()).unwrap();
         assert_eq!((authentic.subject(), authentic.expires_at()), (Some("alice"), Some(1_700_003_600)));
     }
     let token = issuer.sign_es384(r#"{"alg":"ES384","kid":"k"}"#, CLAIMS.as_bytes());
-    assert!(open(&token, &issuer.es384()).is_ok());
+    assert!(parse_and_verify(&token, &issuer.es384()).is_ok());
 }
 
 #[test]
-fn attacks_on_headers() {
+fn verify_rejects_malicious_headers() {
     let issuer = Issuer::new();
     let key = issuer.es256();
     for (header, why) in [
@@ -138,12 +146,12 @@ fn attacks_on_headers() {
         ("", Error::Malformed),
     ] {
         let token = issuer.sign(header, CLAIMS.as_bytes());
-        assert_eq!(open(&token, &key).err(), Some(why), "{header}");
+        assert_eq!(parse_and_verify(&token, &key).err(), Some(why), "{header}");
     }
 }
 
 #[test]
-fn attacks_on_payloads() {
+fn verify_rejects_malicious_payloads() {
     let issuer = Issuer::new();
     let nested = |depth: usize| {
         format!(r#"{{"iss":"{ISSUER}","x":{}{}}}"#, "[".repeat(depth), "]".repeat(depth)).into_bytes()
@@ -177,13 +185,18 @@ fn attacks_on_payloads() {
     ];
     for (payload, why) in payloads {
         let token = issuer.sign(HEADER, &payload);
-        assert_eq!(open(&token, &issuer.es256()).err(), Some(why), "{}", String::from_utf8_lossy(&payload));
+        assert_eq!(
+            parse_and_verify(&token, &issuer.es256()).err(),
+            Some(why),
+            "{}",
+            String::from_utf8_lossy(&payload)
+        );
     }
-    assert!(open(&issuer.sign(HEADER, &nested(10)), &issuer.es256()).is_ok());
+    assert!(parse_and_verify(&issuer.sign(HEADER, &nested(10)), &issuer.es256()).is_ok());
 }
 
 #[test]
-fn public_key_as_hmac_secret() {
+fn verify_rejects_the_public_key_as_hmac_secret() {
     let issuer = Issuer::new();
     let public = issuer.es256().public_material().unwrap();
     let pem =
@@ -193,19 +206,13 @@ fn public_key_as_hmac_secret() {
         for alg in ["HS256", "ES256"] {
             let forged = forger.sign(&format!(r#"{{"alg":"{alg}","kid":"k"}}"#), CLAIMS.as_bytes());
             let why = if alg == "HS256" { Error::AlgorithmMismatch } else { Error::SignatureInvalid };
-            assert_eq!(open(forged.expose(), &issuer.es256()).err(), Some(why), "{alg}");
+            assert_eq!(parse_and_verify(forged.expose(), &issuer.es256()).err(), Some(why), "{alg}");
         }
     }
 }
 
-/// The orders n of P-256 and P-384.
-const ORDERS: [&str; 2] = [
-    "ffffffff00000000ffffffffffffffffbce6faada7179e84f3b9cac2fc632551",
-    "ffffffffffffffffffffffffffffffffffffffffffffffffc7634d81f4372ddf581a0db248b0a77aecec196accc52973",
-];
-
 #[test]
-fn psychic_signatures() {
+fn verify_rejects_signatures_with_zero_numbers() {
     // CVE-2022-21449: r or s is zero, or a multiple of the order.
     let issuer = Issuer::new();
     for (key, alg, order) in [(issuer.es256(), "ES256", ORDERS[0]), (issuer.es384(), "ES384", ORDERS[1])] {
@@ -220,15 +227,19 @@ fn psychic_signatures() {
         let most = vec![0xff; n.len()];
         for r in [&zero, &one, &n, &most] {
             for s in [&zero, &one, &n, &most] {
-                let token = with(&signed, &[&r[..], s].concat());
-                assert_eq!(open(&token, &key).err(), Some(Error::SignatureInvalid), "{alg} {r:?} {s:?}");
+                let token = append_signature(&signed, &[&r[..], s].concat());
+                assert_eq!(
+                    parse_and_verify(&token, &key).err(),
+                    Some(Error::SignatureInvalid),
+                    "{alg} {r:?} {s:?}"
+                );
             }
         }
     }
 }
 
 #[test]
-fn signatures_of_another_length_or_encoding() {
+fn verify_rejects_signatures_of_another_length_or_encoding() {
     let issuer = Issuer::new();
     let token = issuer.sign(HEADER, CLAIMS.as_bytes());
     let (signed, signature) = token.rsplit_once('.').unwrap();
@@ -255,7 +266,7 @@ fn signatures_of_another_length_or_encoding() {
         ([s, r].concat(), "swapped"),
     ] {
         assert_eq!(
-            open(&with(signed, &other), &issuer.es256()).err(),
+            parse_and_verify(&append_signature(signed, &other), &issuer.es256()).err(),
             Some(Error::SignatureInvalid),
             "{what}"
         );
@@ -268,14 +279,14 @@ fn signatures_of_another_length_or_encoding() {
         (format!("{token}%00"), "percent"),
         (format!("\u{feff}{token}"), "a byte order mark"),
     ] {
-        assert_eq!(open(&spelling, &issuer.es256()).err(), Some(Error::NotCanonical), "{what}");
+        assert_eq!(parse_and_verify(&spelling, &issuer.es256()).err(), Some(Error::NotCanonical), "{what}");
     }
     for (spelling, what) in [
         (format!("{token}.e30"), "a fourth segment"),
         (format!("{token}.e30.e30"), "the shape of a JWE"),
         (format!("{{\"payload\":\"{signed}\"}}"), "the JSON serialisation"),
     ] {
-        assert_eq!(open(&spelling, &issuer.es256()).err(), Some(Error::Malformed), "{what}");
+        assert_eq!(parse_and_verify(&spelling, &issuer.es256()).err(), Some(Error::Malformed), "{what}");
     }
 }
 
@@ -298,9 +309,9 @@ fn both_ecdsa_signatures_share_their_fingerprints() {
             borrow = i16::from(difference < 0);
             signature[half + at] = u8::try_from(difference.rem_euclid(256)).unwrap();
         }
-        let twin = with(signed, &signature);
+        let twin = append_signature(signed, &signature);
         assert_ne!(twin, token);
-        let (one, other) = (open(&token, &key).unwrap(), open(&twin, &key).unwrap());
+        let (one, other) = (parse_and_verify(&token, &key).unwrap(), parse_and_verify(&twin, &key).unwrap());
         assert_ne!(one.fingerprint(), other.fingerprint());
         let fingerprints = |of: &Authentic| {
             let mut both: Vec<_> = of.fingerprints().collect();
@@ -326,10 +337,10 @@ fn own_tokens_have_no_other_header_parameters() {
         (r#"{"alg":"EdDSA","kid":"k","x5t":"c29tZXRoaW5n"}"#, Some(Error::Malformed)),
     ] {
         let token = own.sign(header, claims.as_bytes());
-        assert_eq!(open(token.expose(), own.verifying_key()).err(), expected, "{header}");
+        assert_eq!(parse_and_verify(token.expose(), own.verifying_key()).err(), expected, "{header}");
     }
     let bare = own.sign(r#"{"alg":"EdDSA","kid":"k"}"#, br#"{"iss":"i"}"#);
-    assert_eq!(open(bare.expose(), own.verifying_key()).err(), Some(Error::Malformed));
+    assert_eq!(parse_and_verify(bare.expose(), own.verifying_key()).err(), Some(Error::Malformed));
 }
 
 #[test]
@@ -361,10 +372,10 @@ fn invalid_keys_are_refused() {
         (Algorithm::Ps256, rsa(65536, modulus(256, 0x80, 1)), "an even exponent"),
         (Algorithm::Ps512, vec![], "nothing"),
     ] {
-        assert!(VerifyingKey::of_issuer(ISSUER, "k", algorithm, &material).is_err(), "{what}");
+        assert!(VerifyingKey::foreign(ISSUER, "k", algorithm, &material).is_err(), "{what}");
     }
-    assert!(VerifyingKey::of_issuer(ISSUER, "k", Algorithm::Rs256, &rsa(3, modulus(512, 0x80, 1))).is_ok());
-    assert!(VerifyingKey::of_issuer(ISSUER, &"k".repeat(256), Algorithm::Hs256, &[1; 32]).is_err());
+    assert!(VerifyingKey::foreign(ISSUER, "k", Algorithm::Rs256, &rsa(3, modulus(512, 0x80, 1))).is_ok());
+    assert!(VerifyingKey::foreign(ISSUER, &"k".repeat(256), Algorithm::Hs256, &[1; 32]).is_err());
 }
 
 #[test]
@@ -379,7 +390,7 @@ fn only_at_jwt_declares_an_access_token() {
         (r#","typ":"application/at+jwt""#, true),
     ] {
         let token = issuer.sign(&format!(r#"{{"alg":"ES256","kid":"k"{typ}}}"#), CLAIMS.as_bytes());
-        assert_eq!(open(&token, &issuer.es256()).unwrap().is_only_access(), expected, "{typ}");
+        assert_eq!(open(&token, &issuer.es256()).unwrap().is_access_token_typ(), expected, "{typ}");
     }
 }
 
@@ -405,18 +416,18 @@ fn only_format_2_of_api_keys_has_a_public_key() {
 #[test]
 fn names_of_foreign_keys_have_at_most_255_bytes() {
     for (issuer, kid, is_valid) in [(255, 255, true), (256, 1, false), (1, 256, false)] {
-        let key = VerifyingKey::of_issuer(&"i".repeat(issuer), &"k".repeat(kid), Algorithm::Hs256, &[1; 32]);
+        let key = VerifyingKey::foreign(&"i".repeat(issuer), &"k".repeat(kid), Algorithm::Hs256, &[1; 32]);
         assert_eq!(key.is_ok(), is_valid, "{issuer} {kid}");
     }
 }
 
 /// A host that verifies signatures and records the arguments.
-struct Host(Option<bool>, std::cell::RefCell<Vec<Asked>>);
+struct TestHost(Option<bool>, std::cell::RefCell<Vec<VerifyCall>>);
 
 /// Algorithm, key and signature.
-type Asked = (Algorithm, Vec<u8>, Vec<u8>);
+type VerifyCall = (Algorithm, Vec<u8>, Vec<u8>);
 
-impl SignatureVerifier for Host {
+impl SignatureVerifier for TestHost {
     fn verify(&self, algorithm: Algorithm, key: &[u8], _: &[u8], signature: &[u8]) -> Option<bool> {
         self.1.borrow_mut().push((algorithm, key.to_vec(), signature.to_vec()));
         self.0
@@ -429,18 +440,18 @@ fn host_verifies_with_the_algorithm_of_the_key() {
     let token = issuer.sign(HEADER, CLAIMS.as_bytes());
     let forged = issuer.sign(r#"{"alg":"HS256","kid":"k"}"#, CLAIMS.as_bytes());
     let twisted = token.replacen("eyJ", "eyA", 1);
-    for (says, expected) in [(None, true), (Some(true), true), (Some(false), false)] {
-        let host = Host(says, Vec::new().into());
-        let opened = Unverified::parse(token.as_bytes()).unwrap().verify_by(&issuer.es256(), &host);
-        assert_eq!(opened.is_ok(), expected, "{says:?}");
+    for (host_result, expected) in [(None, true), (Some(true), true), (Some(false), false)] {
+        let host = TestHost(host_result, Vec::new().into());
+        let opened = Unverified::parse(token.as_bytes()).unwrap().verify_with(&issuer.es256(), &host);
+        assert_eq!(opened.is_ok(), expected, "{host_result:?}");
         let (algorithm, key, signature) = host.1.borrow()[0].clone();
         assert_eq!((algorithm, signature.len()), (Algorithm::Es256, 64));
         // Computed with `openssl ec -pubout -outform DER | sha256sum`.
-        assert_eq!(Fingerprint::of(&key).to_string(), INFO);
+        assert_eq!(Fingerprint::digest(&key).to_string(), KEY_INFO_SHA256);
     }
-    let host = Host(Some(true), Vec::new().into());
+    let host = TestHost(Some(true), Vec::new().into());
     assert_eq!(
-        Unverified::parse(forged.as_bytes()).unwrap().verify_by(&issuer.es256(), &host),
+        Unverified::parse(forged.as_bytes()).unwrap().verify_with(&issuer.es256(), &host),
         Err(Error::AlgorithmMismatch)
     );
     assert!(Unverified::parse(twisted.as_bytes()).is_err());
@@ -454,8 +465,9 @@ fn host_receives_canonical_signatures_only() {
     let es256 = issuer.sign(HEADER, CLAIMS.as_bytes());
     let es384 = issuer.sign_es384(r#"{"alg":"ES384","kid":"k"}"#, CLAIMS.as_bytes());
     let rsa = [&[0, 1, 0, 1, 0x80][..], &[1; 255]].concat();
-    let rsa = VerifyingKey::of_issuer(ISSUER, "k", Algorithm::Rs256, &rsa).unwrap();
-    let rs256 = with(&signing_input(r#"{"alg":"RS256","kid":"k"}"#, CLAIMS.as_bytes()), &[1; 256]);
+    let rsa = VerifyingKey::foreign(ISSUER, "k", Algorithm::Rs256, &rsa).unwrap();
+    let rs256 =
+        append_signature(&signing_input(r#"{"alg":"RS256","kid":"k"}"#, CLAIMS.as_bytes()), &[1; 256]);
     for (key, token) in [(issuer.es256(), es256), (issuer.es384(), es384), (rsa, rs256)] {
         let (signed, signature) = token.rsplit_once('.').unwrap();
         let right = base64url::decode(signature.as_bytes()).unwrap();
@@ -469,13 +481,11 @@ fn host_receives_canonical_signatures_only() {
             ([&[0; 2], r, &[0; 2], s].concat(), false),
             (vec![], false),
         ] {
-            let host = Host(Some(true), Vec::new().into());
-            let token = with(signed, &signature);
-            let opened = Unverified::parse(token.as_bytes()).unwrap().verify_by(&key, &host);
+            let host = TestHost(Some(true), Vec::new().into());
+            let token = append_signature(signed, &signature);
+            let opened = Unverified::parse(token.as_bytes()).unwrap().verify_with(&key, &host);
             assert_eq!(opened.is_ok(), asked, "{key:?}: {} bytes", signature.len());
             assert_eq!(host.1.borrow().len(), usize::from(asked), "{key:?}: {} bytes", signature.len());
         }
     }
 }
-
-const INFO: &str = "ce97ec20d43661a19b215cb2e376a698d0b4aa2aa5b4c7854e916bd05082fcee";

@@ -3,7 +3,7 @@
 use bolero::check;
 use token::{
     Algorithm, Fingerprint, Unverified, VerifyingKey,
-    api_key::{self, Contents, Kind, MintingKey, Prefix},
+    api_key::{self, ApiKeyFields, Kind, MintingKey, Prefix},
     json,
     mint::SigningKey,
     secret,
@@ -62,7 +62,7 @@ fn base64url() {
 fn secret() {
     check!().for_each(|bytes| {
         let Ok(text) = str::from_utf8(bytes) else { return };
-        let _ = secret::check("secret-", &format!("secret-{text}"));
+        let _ = secret::check_format("secret-", &format!("secret-{text}"));
     });
 }
 
@@ -71,7 +71,7 @@ fn api_key() {
     let prefixes = [Prefix::default()];
     let keys = Kind::ALL.map(|kind| MintingKey::new(1, kind, &[7; 32]).unwrap());
     let minted = keys.each_ref().map(|key| {
-        let contents = Contents {
+        let contents = ApiKeyFields {
             prefix: &prefixes[0],
             operator: "OP0123456789",
             number: 1,
@@ -95,7 +95,7 @@ fn api_key() {
             let Ok(presented) = api_key::Unverified::parse(&text, &prefixes) else { continue };
             for key in &keys {
                 for username in [username, "alice", ""] {
-                    let opened = presented.verify(key.checking(), username);
+                    let opened = presented.verify(key.generation_key(), username);
                     let honest = minted.iter().any(|minted| minted.as_bytes() == text) && username == "alice";
                     assert!(opened.is_err() || honest, "nobody minted it: {opened:?}");
                 }
@@ -117,7 +117,7 @@ fn json_text() {
 fn verifying_key() {
     check!().for_each(|bytes| {
         for algorithm in Algorithm::ALL {
-            if let Ok(key) = VerifyingKey::of_issuer("i", "k", algorithm, bytes) {
+            if let Ok(key) = VerifyingKey::foreign("i", "k", algorithm, bytes) {
                 assert!(key.public_material().is_none_or(|material| material == bytes), "one spelling");
             }
         }

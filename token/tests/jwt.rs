@@ -35,7 +35,7 @@ fn claims() -> Claims {
     }
 }
 
-fn open(token: &[u8], key: &VerifyingKey) -> Result<Authentic, Error> {
+fn parse_and_verify(token: &[u8], key: &VerifyingKey) -> Result<Authentic, Error> {
     Unverified::parse(token)?.verify(key)
 }
 
@@ -43,10 +43,10 @@ fn open(token: &[u8], key: &VerifyingKey) -> Result<Authentic, Error> {
 fn minted_tokens_verify_with_their_key() {
     for key in [eddsa(), hs256()] {
         let token = key.mint(&claims());
-        let opened = open(token.expose().as_bytes(), key.verifying_key()).unwrap();
+        let opened = parse_and_verify(token.expose().as_bytes(), key.verifying_key()).unwrap();
         assert_eq!(opened.claims(), Some(&claims()));
         assert_eq!(opened.fingerprints().collect::<Vec<_>>(), [opened.fingerprint()]);
-        assert_eq!(opened.fingerprint(), Fingerprint::of(token.expose().as_bytes()));
+        assert_eq!(opened.fingerprint(), Fingerprint::digest(token.expose().as_bytes()));
     }
 }
 
@@ -93,7 +93,7 @@ fn non_canonical_encodings_are_refused() {
         (String::new(), Error::Malformed),
         ("a".repeat(MAX_TOKEN_BYTES + 1), Error::TooLong),
     ] {
-        assert_eq!(open(spelling.as_bytes(), key.verifying_key()), Err(why), "{spelling:?}");
+        assert_eq!(parse_and_verify(spelling.as_bytes(), key.verifying_key()), Err(why), "{spelling:?}");
     }
     // The standard alphabet encodes the same bits with `+` and `/`.
     let forged = key.sign(r#"{"alg":"EdDSA","kid":"k1"}"#, b"\xfb\xff\xfe{}").expose().to_owned();
@@ -128,7 +128,7 @@ fn ed25519_s_must_be_below_the_order() {
     }
     assert_eq!(carry, 0);
     let twin = format!("{signed}.{}", base64::Engine::encode(engine, &signature));
-    assert_eq!(open(twin.as_bytes(), eddsa().verifying_key()), Err(Error::SignatureInvalid));
+    assert_eq!(parse_and_verify(twin.as_bytes(), eddsa().verifying_key()), Err(Error::SignatureInvalid));
 }
 
 #[test]
@@ -136,18 +136,22 @@ fn the_algorithm_belongs_to_the_key() {
     let public = *eddsa().verifying_key().public_bytes().unwrap();
     // Algorithm confusion: the public key as an HMAC secret.
     let confused = SigningKey::hs256("k1", &public).unwrap().mint(&claims());
-    assert_eq!(open(confused.expose().as_bytes(), eddsa().verifying_key()), Err(Error::AlgorithmMismatch));
+    assert_eq!(
+        parse_and_verify(confused.expose().as_bytes(), eddsa().verifying_key()),
+        Err(Error::AlgorithmMismatch)
+    );
     let payload = serde_json::to_vec(&claims()).unwrap();
     for alg in ["none", "None", "", "HS256", "eddsa", "EdDSA "] {
         let token = eddsa().sign(&format!(r#"{{"alg":"{alg}","kid":"k1"}}"#), &payload);
         assert_eq!(
-            open(token.expose().as_bytes(), eddsa().verifying_key()),
+            parse_and_verify(token.expose().as_bytes(), eddsa().verifying_key()),
             Err(Error::AlgorithmMismatch),
             "{alg}"
         );
         assert!(
             alg == "HS256"
-                || open(token.expose().as_bytes(), hs256().verifying_key()) == Err(Error::AlgorithmMismatch)
+                || parse_and_verify(token.expose().as_bytes(), hs256().verifying_key())
+                    == Err(Error::AlgorithmMismatch)
         );
     }
 }
@@ -179,10 +183,16 @@ fn embedded_keys_are_refused() {
 #[test]
 fn other_keys_do_not_verify() {
     let token = eddsa().mint(&claims());
-    let stranger = SigningKey::ed25519("k1", &[1; 32]).unwrap();
-    assert_eq!(open(token.expose().as_bytes(), stranger.verifying_key()), Err(Error::SignatureInvalid));
+    let other_key = SigningKey::ed25519("k1", &[1; 32]).unwrap();
+    assert_eq!(
+        parse_and_verify(token.expose().as_bytes(), other_key.verifying_key()),
+        Err(Error::SignatureInvalid)
+    );
     let renamed = SigningKey::ed25519("k2", &SEED).unwrap();
-    assert_eq!(open(token.expose().as_bytes(), renamed.verifying_key()), Err(Error::SignatureInvalid));
+    assert_eq!(
+        parse_and_verify(token.expose().as_bytes(), renamed.verifying_key()),
+        Err(Error::SignatureInvalid)
+    );
 }
 
 #[test]
@@ -212,19 +222,19 @@ proptest! {
         let at = at.index(token.len());
         prop_assume!(token[at] != byte);
         token[at] = byte;
-        prop_assert!(open(&token, key.verifying_key()).is_err());
+        prop_assert!(parse_and_verify(&token, key.verifying_key()).is_err());
     }
 
     #[test]
     fn arbitrary_bytes_do_not_panic(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
-        let _ = open(&bytes, eddsa().verifying_key());
+        let _ = parse_and_verify(&bytes, eddsa().verifying_key());
     }
 
     #[test]
     fn nearly_valid_tokens_do_not_panic(text in r#"[-A-Za-z0-9_=.]{0,200}"#, header in "\\PC{0,80}", payload in "\\PC{0,200}") {
-        let _ = open(text.as_bytes(), eddsa().verifying_key());
-        let _ = open(eddsa().sign(&header, payload.as_bytes()).expose().as_bytes(), eddsa().verifying_key());
-        let _ = open(eddsa().sign(r#"{"alg":"EdDSA","kid":"k1"}"#, payload.as_bytes()).expose().as_bytes(), eddsa().verifying_key());
+        let _ = parse_and_verify(text.as_bytes(), eddsa().verifying_key());
+        let _ = parse_and_verify(eddsa().sign(&header, payload.as_bytes()).expose().as_bytes(), eddsa().verifying_key());
+        let _ = parse_and_verify(eddsa().sign(r#"{"alg":"EdDSA","kid":"k1"}"#, payload.as_bytes()).expose().as_bytes(), eddsa().verifying_key());
     }
 }
 
@@ -247,17 +257,17 @@ fn the_longest_matching_prefix_applies() {
 fn tokens_are_valid_with_their_own_prefix_only() {
     let prefixes = ["kapikey-".to_owned(), "kauth-".to_owned()];
     let key = eddsa();
-    let open = |text: &str| {
+    let parse_and_verify = |text: &str| {
         let token = Unverified::parse_prefixed(text.as_bytes(), &prefixes)?;
         token.verify(key.verifying_key())
     };
     let bare = key.mint(&claims()).expose().to_owned();
     let prefixed = key.mint_prefixed("kauth-", &claims()).expose().to_owned();
     let token = prefixed.strip_prefix("kauth-").unwrap();
-    let opened = open(&prefixed).unwrap();
-    assert_eq!(opened.fingerprint(), Fingerprint::of(prefixed.as_bytes()), "of the whole");
+    let opened = parse_and_verify(&prefixed).unwrap();
+    assert_eq!(opened.fingerprint(), Fingerprint::digest(prefixed.as_bytes()), "of the whole");
     assert_eq!(opened.claims(), Some(&claims()));
-    assert!(open(&bare).is_ok());
+    assert!(parse_and_verify(&bare).is_ok());
     // A revoked token must not be accepted under another fingerprint.
     for other in [
         token.to_owned(),
@@ -267,7 +277,7 @@ fn tokens_are_valid_with_their_own_prefix_only() {
         format!("KAUTH-{token}"),
         key.mint_prefixed("other-", &claims()).expose().to_owned(),
     ] {
-        assert_eq!(open(&other), Err(Error::NotCanonical), "{other}");
+        assert_eq!(parse_and_verify(&other), Err(Error::NotCanonical), "{other}");
     }
     assert_eq!(Unverified::parse(prefixed.as_bytes()).unwrap_err(), Error::NotCanonical);
 }

@@ -20,18 +20,18 @@ const WAYS: usize = 16;
 /// A bounded cache of authenticated credentials.
 pub struct Cache {
     hasher: SipHasher24,
-    slots: Vec<Option<(Key, Arc<Identity>)>>,
+    slots: Vec<Option<(CacheKey, Arc<Identity>)>>,
     hits: u64,
     misses: u64,
 }
 
-pub(crate) type Key = (u64, u64);
+pub(crate) type CacheKey = (u64, u64);
 
 impl Cache {
     /// Creates a cache for `entries` credentials; 0 disables it. `seed` keys the hash and must be unpredictable for
     /// clients, for example the configuration and the start time.
     pub fn new(entries: usize, seed: &[u8]) -> Self {
-        let seed = Fingerprint::of(seed);
+        let seed = Fingerprint::digest(seed);
         let mut key = [0; 16];
         key.iter_mut().zip(seed.as_bytes()).for_each(|(to, from)| *to = *from);
         let slots = entries.checked_next_multiple_of(WAYS).unwrap_or(entries);
@@ -42,17 +42,17 @@ impl Cache {
     }
 
     /// Creates a disabled cache.
-    pub fn none() -> Self {
+    pub fn disabled() -> Self {
         Self::new(0, &[])
     }
 
     /// Returns the number of hits and misses since the last call, and resets both.
-    pub fn counts(&mut self) -> (u64, u64) {
+    pub fn take_counts(&mut self) -> (u64, u64) {
         (core::mem::take(&mut self.hits), core::mem::take(&mut self.misses))
     }
 
     /// Returns the cache key. `username` is the username of an API key, and empty for other credentials.
-    pub(crate) fn key(&self, credential: &[u8], username: &[u8]) -> Key {
+    pub(crate) fn key(&self, credential: &[u8], username: &[u8]) -> CacheKey {
         let mut hasher = self.hasher;
         // The length prefix makes the encoding of (credential, username) unambiguous.
         hasher.write_usize(credential.len());
@@ -62,8 +62,8 @@ impl Cache {
         (hash.h1, hash.h2)
     }
 
-    pub(crate) fn get(&mut self, key: Key) -> Option<Arc<Identity>> {
-        let set = set(&mut self.slots, key);
+    pub(crate) fn get(&mut self, key: CacheKey) -> Option<Arc<Identity>> {
+        let set = set_for(&mut self.slots, key);
         let found = set.iter().position(|slot| matches!(slot, Some((known, _)) if *known == key));
         let Some(at) = found else {
             self.misses = self.misses.saturating_add(1);
@@ -74,8 +74,8 @@ impl Cache {
         set.first()?.as_ref().map(|(_, identity)| Arc::clone(identity))
     }
 
-    pub(crate) fn insert(&mut self, key: Key, identity: Arc<Identity>) {
-        let set = set(&mut self.slots, key);
+    pub(crate) fn insert(&mut self, key: CacheKey, identity: Arc<Identity>) {
+        let set = set_for(&mut self.slots, key);
         // An entry with the same key is replaced: it was authenticated with an older verification key.
         let existing = set.iter().position(|slot| matches!(slot, Some((known, _)) if *known == key));
         let end = existing.map_or(set.len(), |at| at.saturating_add(1));
@@ -88,7 +88,10 @@ impl Cache {
     }
 }
 
-fn set(slots: &mut [Option<(Key, Arc<Identity>)>], (word, _): Key) -> &mut [Option<(Key, Arc<Identity>)>] {
+fn set_for(
+    slots: &mut [Option<(CacheKey, Arc<Identity>)>],
+    (word, _): CacheKey,
+) -> &mut [Option<(CacheKey, Arc<Identity>)>] {
     let sets = u64::try_from(slots.len() / WAYS).unwrap_or_default();
     // A remainder of 64 hash bits by a few hundred sets is practically unbiased.
     let at =

@@ -95,7 +95,7 @@ pub(crate) mod shape {
 }
 
 /// Checks the claims and scopes of a verified token.
-pub(crate) fn check(
+pub(crate) fn check_claims(
     members: &Object,
     claims: &[(String, ClaimMatcher)],
     scopes: &[String],
@@ -180,14 +180,14 @@ mod tests {
     use crate::config;
     use token::json;
 
-    fn check_claims(payload: &str, claims: &str, scopes: &[&str]) -> Result<(), Reason> {
+    fn parse_and_check(payload: &str, claims: &str, scopes: &[&str]) -> Result<(), Reason> {
         #[derive(Deserialize)]
         struct Claims(#[serde(deserialize_with = "config::pairs")] Vec<(String, ClaimMatcher)>);
         let Claims(claims) = config::from_json(claims.as_bytes()).unwrap();
         let payload = json::parse(payload.as_bytes()).ok();
         let members = payload.as_ref().and_then(Value::as_object).cloned().unwrap_or_default();
         let scopes: Vec<String> = scopes.iter().map(|scope| (*scope).into()).collect();
-        check(&members, &claims, &scopes, &[("operator_id", "OP1"), ("n", "5")])
+        check_claims(&members, &claims, &scopes, &[("operator_id", "OP1"), ("n", "5")])
     }
 
     #[test]
@@ -203,7 +203,7 @@ mod tests {
             r#"{"/operator/operatorId":"OP1"}"#,
             r#"{"/https:~1~1x.y~1z":"v"}"#,
         ] {
-            assert_eq!(check_claims(PAYLOAD, good, &[]), Ok(()), "{good}");
+            assert_eq!(parse_and_check(PAYLOAD, good, &[]), Ok(()), "{good}");
         }
         for bad in [
             r#"{"a":"X"}"#,
@@ -219,10 +219,10 @@ mod tests {
             r#"{"absent":{"path_variable":"absent"}}"#,
             r#"{"o":"null"}"#,
         ] {
-            assert_eq!(check_claims(PAYLOAD, bad, &[]), Err(Reason::ClaimMissing), "{bad}");
+            assert_eq!(parse_and_check(PAYLOAD, bad, &[]), Err(Reason::ClaimMissing), "{bad}");
         }
         for payload in ["{}", "[]", "5", "", r#"{"a":"x","a":"x"}"#] {
-            assert_eq!(check_claims(payload, r#"{"a":"x"}"#, &[]), Err(Reason::ClaimMissing), "{payload}");
+            assert_eq!(parse_and_check(payload, r#"{"a":"x"}"#, &[]), Err(Reason::ClaimMissing), "{payload}");
         }
         for bad in
             ["null", "[]", "{}", "1.5", "[null]", r#"{"path_variable":1}"#, r#"{"path_variable":"a","b":1}"#]
@@ -243,7 +243,7 @@ mod tests {
             (r#"{"scope":"a b","scope":"a b"}"#, Err(Reason::ScopeMissing)),
             ("{}", Err(Reason::ScopeMissing)),
         ] {
-            assert_eq!(check_claims(payload, "{}", &["a", "b"]), expected, "{payload}");
+            assert_eq!(parse_and_check(payload, "{}", &["a", "b"]), expected, "{payload}");
         }
     }
 }

@@ -31,7 +31,7 @@ pub struct ClientAddress {
 
 impl ClientAddress {
     /// Returns the client address, or `None` if it is missing or not an IP address.
-    pub(crate) fn find<'r>(&self, headers: impl Iterator<Item = (&'r str, &'r [u8])>) -> Option<IpAddr> {
+    pub(crate) fn resolve<'r>(&self, headers: impl Iterator<Item = (&'r str, &'r [u8])>) -> Option<IpAddr> {
         let values = headers.filter(|(name, _)| self.header.eq_ignore_ascii_case(name));
         // Several lines form one list (RFC 9110 section 5.3). Only the last `trusted_hops` entries are needed.
         let mut entries: VecDeque<&[u8]> = VecDeque::new();
@@ -77,7 +77,7 @@ mod tests {
         for (trusted_hops, lines, expected) in cases {
             let source = ClientAddress { header: "x-forwarded-for".into(), trusted_hops };
             let headers = lines.iter().map(|line| ("X-Forwarded-For", *line));
-            assert_eq!(source.find(headers), expected.map(|text| text.parse().unwrap()), "{lines:?}");
+            assert_eq!(source.resolve(headers), expected.map(|text| text.parse().unwrap()), "{lines:?}");
         }
     }
 }

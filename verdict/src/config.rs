@@ -209,7 +209,7 @@ impl<'de> Deserializer<'de> for Node<'de> {
             },
             Value::String(text) => visitor.visit_borrowed_str(text),
             Value::Array(items) => visitor.visit_seq(Items(items.iter().enumerate())),
-            Value::Object(members) => visitor.visit_map(Members::of(members)),
+            Value::Object(members) => visitor.visit_map(Members::new(members)),
         }
     }
 
@@ -264,7 +264,7 @@ impl<'de> Deserializer<'de> for Node<'de> {
 
     fn deserialize_map<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
         match self.0 {
-            Value::Object(members) => visitor.visit_map(Members::of(members)),
+            Value::Object(members) => visitor.visit_map(Members::new(members)),
             _ => Err(self.wrong_type("an object")),
         }
     }
@@ -288,7 +288,7 @@ impl<'de> Deserializer<'de> for Node<'de> {
         match self.0 {
             Value::String(name) => visitor.visit_enum(name.as_str().into_deserializer()),
             Value::Object(members) if members.len() == 1 => {
-                visitor.visit_enum(MapAccessDeserializer::new(Members::of(members)))
+                visitor.visit_enum(MapAccessDeserializer::new(Members::new(members)))
             }
             _ => Err(self.wrong_type(&["one of `", &variants.join("`, `"), "`"].concat())),
         }
@@ -322,7 +322,7 @@ struct Members<'de> {
 }
 
 impl<'de> Members<'de> {
-    fn of(members: &'de Map<String, Value>) -> Self {
+    fn new(members: &'de Map<String, Value>) -> Self {
         Self { remaining: members.iter(), current: None }
     }
 }

@@ -25,7 +25,7 @@ pub enum Freshness {
 impl Freshness {
     /// Returns the freshness of a snapshot. `now` is in milliseconds since the Unix epoch, `outage_grace` in
     /// milliseconds.
-    pub fn of(snapshot: &Snapshot, outage_grace: u64, now: u64) -> Self {
+    pub fn classify(snapshot: &Snapshot, outage_grace: u64, now: u64) -> Self {
         if now < snapshot.expires_at() {
             Self::Fresh
         } else if now < snapshot.expires_at().saturating_add(outage_grace) {
@@ -57,7 +57,7 @@ impl StalePolicy {
         match self {
             Self::Deny => false,
             Self::OutageGraceSeconds(seconds) => {
-                Freshness::of(snapshot, seconds.saturating_mul(1000), now) != Freshness::Expired
+                Freshness::classify(snapshot, seconds.saturating_mul(1000), now) != Freshness::Expired
             }
             Self::IssuedWithinSeconds(seconds) => {
                 now < issued_at.saturating_add(seconds).saturating_mul(1000)
@@ -73,14 +73,18 @@ impl StalePolicy {
         }
     }
 
-    fn state(self, snapshot: &Snapshot, now: u64) -> State {
+    fn state(self, snapshot: &Snapshot, now: u64) -> PolicyState {
         let grace = match self {
-            _ if Freshness::of(snapshot, 0, now) == Freshness::Fresh => return State::Idle,
+            _ if Freshness::classify(snapshot, 0, now) == Freshness::Fresh => return PolicyState::Idle,
             Self::Deny => 0,
             Self::OutageGraceSeconds(seconds) => seconds.saturating_mul(1000),
-            Self::IssuedWithinSeconds(_) => return State::Admits,
+            Self::IssuedWithinSeconds(_) => return PolicyState::Admits,
         };
-        if Freshness::of(snapshot, grace, now) == Freshness::Expired { State::Refuses } else { State::Admits }
+        if Freshness::classify(snapshot, grace, now) == Freshness::Expired {
+            PolicyState::Refuses
+        } else {
+            PolicyState::Admits
+        }
     }
 }
 
@@ -96,7 +100,7 @@ impl fmt::Display for StalePolicy {
 
 /// What a stale policy currently does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum State {
+enum PolicyState {
     Idle,
     /// Admits at least some credentials although the bundle is stale.
     Admits,
@@ -105,7 +109,7 @@ enum State {
 
 /// A log line with its level.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Line {
+pub enum LogLine {
     /// Information.
     Info(String),
     /// A warning: requests are still admitted.
@@ -116,31 +120,32 @@ pub enum Line {
 
 /// Detects when a stale policy takes effect and when it ends.
 #[derive(Debug, Default)]
-pub struct Watch {
-    states: Vec<(StalePolicy, State)>,
+pub struct StalenessWatch {
+    states: Vec<(StalePolicy, PolicyState)>,
     last_logged_at: u64,
     /// Whether the last manifest had a longer lifetime than `max_manifest_lifetime_seconds`.
-    exceeds: bool,
+    exceeds_max_lifetime: bool,
 }
 
-impl Watch {
+impl StalenessWatch {
     /// Returns the lines to log: one for each transition, and one per minute while a policy is in effect. `now` is in
     /// milliseconds since the Unix epoch.
-    pub fn handle(&mut self, gate: &Gate, snapshot: &Snapshot, now: u64) -> Vec<Line> {
+    pub fn observe(&mut self, gate: &Gate, snapshot: &Snapshot, now: u64) -> Vec<LogLine> {
         if self.states.is_empty() {
-            self.states = gate.stale_policies().into_iter().map(|policy| (policy, State::Idle)).collect();
+            self.states =
+                gate.stale_policies().into_iter().map(|policy| (policy, PolicyState::Idle)).collect();
         }
         let mut lines = Vec::new();
         let (manifest, bound) = (snapshot.manifest(), gate.policy().max_manifest_lifetime_seconds);
         let claimed = manifest.expires_at().saturating_sub(manifest.issued_at()).div_ceil(1000);
-        if claimed > bound && !self.exceeds {
-            lines.push(Line::Warning(format!(
+        if claimed > bound && !self.exceeds_max_lifetime {
+            lines.push(LogLine::Warning(format!(
                 "the manifest of version {} has a lifetime of {claimed} s; it is limited to {bound} s by \
                  `max_manifest_lifetime_seconds`",
                 manifest.version()
             )));
         }
-        self.exceeds = claimed > bound;
+        self.exceeds_max_lifetime = claimed > bound;
         let age = now.saturating_sub(snapshot.manifest().issued_at()).div_euclid(1000);
         let is_due = now.saturating_sub(self.last_logged_at) >= LOG_INTERVAL_MS;
         let logged_before = lines.len();
@@ -149,15 +154,14 @@ impl Watch {
             let started = state != *before;
             *before = state;
             match state {
-                State::Idle if started => {
-                    lines.push(Line::Info(format!("the bundle is fresh again: `{policy}` no longer applies")))
-                }
-                State::Admits if started || is_due => {
-                    lines.push(Line::Warning(format!(
+                PolicyState::Idle if started => lines
+                    .push(LogLine::Info(format!("the bundle is fresh again: `{policy}` no longer applies"))),
+                PolicyState::Admits if started || is_due => {
+                    lines.push(LogLine::Warning(format!(
                         "no fresh bundle for {age} s: requests are decided by `{policy}`"
                     )));
                 }
-                State::Refuses if started || is_due => lines.push(Line::Error(format!(
+                PolicyState::Refuses if started || is_due => lines.push(LogLine::Error(format!(
                     "no fresh bundle for {age} s: all requests are refused by `{policy}`"
                 ))),
                 _ => {}

@@ -4,17 +4,17 @@ use alloc::{sync::Arc, vec::Vec};
 use core::net::IpAddr;
 
 use bundle::{RevocationStatus, Snapshot};
-use token::{SignatureVerifier, Unaided, Unverified, api_key, secret};
+use token::{SignatureVerifier, SoftwareVerifier, Unverified, api_key, secret};
 
 use crate::{
-    Admission, Cache, Freshness, Identity, Policy, Reason, Verdict, claim,
+    Admission, Cache, Decision, Freshness, Identity, Policy, Reason, claim,
     credential::{self, PresentedCredential},
+    decision::{PassReason, Refusal},
     freshness::StalePolicy,
-    permission::{self, Question, Ruling},
-    policy::{Mode, PolicyMembers, Uncovered},
+    permission::{self, AccessDecision, AccessRequest},
+    policy::{Mode, PolicyMembers, UncoveredPolicy},
     route::{Access, Requirements, Route},
     upstream::HeaderNames,
-    verdict::{Passage, Refusal},
 };
 
 /// The maximum number of request headers. Envoy's proxy-wasm host accepts at most 1,024 headers from a filter and drops
@@ -65,7 +65,7 @@ impl Gate {
     /// Decides like [`decide_with`](Self::decide_with), without a cache and with software signature verification.
     ///
     /// ```
-    /// use verdict::{Gate, Policy, Reason, Verdict};
+    /// use verdict::{Decision, Gate, Policy, Reason};
     ///
     /// let policy = Policy::from_json(
     ///     br#"{
@@ -78,11 +78,11 @@ impl Gate {
     /// let gate = Gate::new(policy);
     /// let headers = [("authorization", b"Bearer eyJ..".as_slice())];
     /// // No bundle is loaded yet, so revocations are unknown.
-    /// let Verdict::Refuse(refusal) = gate.decide(headers.into_iter(), None, 1_700_000_000_000) else {
+    /// let Decision::Refuse(refusal) = gate.decide(headers.into_iter(), None, 1_700_000_000_000) else {
     ///     panic!("refused without a bundle");
     /// };
     /// assert_eq!(refusal.reason(), Reason::BundleMissing);
-    /// assert_eq!(gate.answer(&refusal, None).status, 503);
+    /// assert_eq!(gate.refusal_response(&refusal, None).status, 503);
     /// # Ok::<(), verdict::PolicyError>(())
     /// ```
     pub fn decide<'r>(
@@ -90,20 +90,20 @@ impl Gate {
         headers: impl Iterator<Item = (&'r str, &'r [u8])>,
         snapshot: Option<&Snapshot>,
         now: u64,
-    ) -> Verdict {
+    ) -> Decision {
         let headers: Vec<_> = headers.collect();
         let request = Request { headers: &headers, peer: None, snapshot, now };
-        self.decide_with(&request, &mut Cache::none(), &Unaided)
+        self.decide_with(&request, &mut Cache::disabled(), &SoftwareVerifier)
     }
 
     /// Returns whether [`decide_with`](Self::decide_with) uses the peer address. If not, the host need not look it up.
-    pub fn asks_for_peer(&self) -> bool {
+    pub fn needs_peer_address(&self) -> bool {
         self.policy.client_address.is_none() && self.policy.rules.require_permissions()
     }
 
     /// Returns whether the policy or one of its rules is in report mode. If not, the host need not define the counters
     /// of report mode.
-    pub fn reports(&self) -> bool {
+    pub fn has_report_mode(&self) -> bool {
         self.policy.mode == Mode::Report || self.policy.rules.any_in_mode(Mode::Report)
     }
 
@@ -116,12 +116,12 @@ impl Gate {
         request: &Request<'_>,
         cache: &mut Cache,
         verifier: &dyn SignatureVerifier,
-    ) -> Verdict {
+    ) -> Decision {
         let headers = request.headers;
         // Checked in report mode too: a host that drops all headers above its limit would also drop the identity
         // headers.
         if headers.len() > MAX_HEADERS.saturating_sub(self.policy.identity.claims.len()) {
-            return Verdict::Refuse(Reason::TooManyHeaders.into());
+            return Decision::Refuse(Reason::TooManyHeaders.into());
         }
         let route = match self.policy.rules.route(
             self.policy.unmatched,
@@ -130,26 +130,26 @@ impl Gate {
         ) {
             Ok(route) => route,
             // An upstream may normalize this path differently and so match an enforcing rule.
-            Err(reason @ Reason::Unroutable(_)) if self.policy.rules.any_in_mode(Mode::Enforce) => {
-                return Verdict::Refuse(reason.into());
+            Err(reason @ Reason::AmbiguousRequest(_)) if self.policy.rules.any_in_mode(Mode::Enforce) => {
+                return Decision::Refuse(reason.into());
             }
-            Err(reason) => return refused(reason.into(), self.policy.mode),
+            Err(reason) => return apply_mode(reason.into(), self.policy.mode),
         };
         if route.preflight {
-            return Verdict::Pass(Passage::Preflight);
+            return Decision::Pass(PassReason::Preflight);
         }
         if route.access == Access::Public {
-            return Verdict::Pass(Passage::Public);
+            return Decision::Pass(PassReason::Public);
         }
         let mode = route.requirements.and_then(|requirements| requirements.mode).unwrap_or(self.policy.mode);
         match self.admit(&route, mode, request, cache, verifier) {
-            Ok(admission) => Verdict::Admit(admission),
+            Ok(admission) => Decision::Admit(admission),
             Err(refusal)
                 if refusal.reason() == Reason::CredentialMissing && route.access == Access::Optional =>
             {
-                Verdict::Pass(Passage::Anonymous)
+                Decision::Pass(PassReason::Anonymous)
             }
-            Err(refusal) => refused(refusal, mode),
+            Err(refusal) => apply_mode(refusal, mode),
         }
     }
 
@@ -167,21 +167,24 @@ impl Gate {
         let snapshot = request.snapshot.ok_or(Reason::BundleMissing)?;
         let identity = self.authenticate(&found, request.headers, snapshot, cache, verifier)?;
         let refused = |reason| Refusal::new(reason, Some(Arc::clone(&identity)), route.rule);
-        self.check_pair(&found, request.headers, &identity).map_err(refused)?;
+        self.check_paired_header(&found, request.headers, &identity).map_err(refused)?;
         let seconds = request.now.div_euclid(1000);
         self.check_time(&identity, seconds).map_err(refused)?;
         if snapshot.watermark(identity.scopes()).is_some_and(|instant| identity.issued_at() <= instant) {
             return Err(refused(Reason::Watermark));
         }
         // Checked before the base, whose answer for an unknown fingerprint is arbitrary.
-        if identity.is_ours() && snapshot.is_issuance_unknown(&identity.fingerprint(), identity.issued_at()) {
+        if identity.is_local() && snapshot.is_issuance_unknown(&identity.fingerprint(), identity.issued_at())
+        {
             return Err(refused(Reason::IssuanceUnknown));
         }
         for fingerprint in identity.fingerprints() {
-            let (kid, iat, exp) = (identity.signed_by(), identity.issued_at(), identity.expires_at());
+            let (kid, iat, exp) = (identity.signing_key_name(), identity.issued_at(), identity.expires_at());
             match (snapshot.revocation_status(&fingerprint, kid, iat, exp), self.policy.uncovered) {
-                (RevocationStatus::Good, _) | (RevocationStatus::NotCovered, Uncovered::Admit) => {}
-                (RevocationStatus::NotCovered, Uncovered::Deny) => return Err(refused(Reason::NotCovered)),
+                (RevocationStatus::Good, _) | (RevocationStatus::NotCovered, UncoveredPolicy::Admit) => {}
+                (RevocationStatus::NotCovered, UncoveredPolicy::Deny) => {
+                    return Err(refused(Reason::NotCovered));
+                }
                 (RevocationStatus::Revoked, _) => return Err(refused(Reason::Revoked)),
             }
         }
@@ -251,11 +254,11 @@ impl Gate {
     ) -> Result<Identity, Reason> {
         let prefixes = self.policy.api_keys.as_ref().map_or(&[][..], |api_keys| &api_keys.prefixes);
         let key = api_key::Unverified::parse(credential, prefixes).map_err(Reason::ApiKey)?;
-        let opened_by = snapshot.generation_key(key.generation()).ok_or(Reason::GenerationUnknown)?;
+        let generation_key = snapshot.generation_key(key.generation()).ok_or(Reason::GenerationUnknown)?;
         // A username that is not UTF-8 is never signed. Verification fails as for a wrong username.
         let username = core::str::from_utf8(username).unwrap_or("\u{fffd}");
-        let authentic = key.verify(opened_by, username).map_err(Reason::ApiKey)?;
-        Identity::of_api_key(&authentic, opened_by)
+        let authentic = key.verify(generation_key, username).map_err(Reason::ApiKey)?;
+        Identity::from_api_key(&authentic, generation_key)
     }
 
     /// Verifies a token: strict parsing, issuer, key, signature, and the claims that do not depend on the time.
@@ -267,35 +270,35 @@ impl Gate {
     ) -> Result<Identity, Reason> {
         let PolicyMembers { tokens, issuers, identity: upstream, rules, .. } = &*self.policy;
         let token = Unverified::parse_prefixed(credential, &tokens.prefixes).map_err(Reason::Token)?;
-        let other_issuer = issuers.iter().find(|other| other.issuer == token.issuer());
-        let key = match other_issuer {
+        let foreign_issuer = issuers.iter().find(|other| other.issuer == token.issuer());
+        let key = match foreign_issuer {
             _ if token.issuer() == tokens.issuer => snapshot.key(token.kid()),
             Some(other) => snapshot.issuer_key(&other.issuer, token.kid()),
             None => return Err(Reason::IssuerUnknown),
         };
         let key = key.ok_or(Reason::KeyUnknown)?;
-        let authentic = token.verify_by(key, verifier).map_err(Reason::Token)?;
-        let mut identity = match other_issuer {
+        let authentic = token.verify_with(key, verifier).map_err(Reason::Token)?;
+        let mut identity = match foreign_issuer {
             None => {
                 let ours = &tokens.audiences;
                 if !authentic.audiences().any(|audience| ours.iter().any(|known| known == audience)) {
                     return Err(Reason::AudienceMismatch);
                 }
-                Identity::of_own_token(&authentic, key).ok_or(Reason::KeyUnknown)?
+                Identity::from_local_token(&authentic, key).ok_or(Reason::KeyUnknown)?
             }
             Some(other) => {
                 other.check(&authentic)?;
-                Identity::of_other_token(&authentic, key).ok_or(Reason::TokenIncomplete)?
+                Identity::from_foreign_token(&authentic, key).ok_or(Reason::TokenIncomplete)?
             }
         };
         let used = authentic.members().iter().filter(|(name, _)| rules.uses_claim(name));
         identity.members = used.map(|(name, value)| (name.clone(), value.clone())).collect();
-        identity.claims = upstream.claims(authentic.members());
+        identity.claims = upstream.claim_values(authentic.members());
         Ok(identity)
     }
 
     /// Checks a pair of token and API key (Soracom): the paired header must contain the session that the token names.
-    fn check_pair(
+    fn check_paired_header(
         &self,
         found: &PresentedCredential<'_, '_>,
         headers: &Headers<'_>,
@@ -303,7 +306,8 @@ impl Gate {
     ) -> Result<(), Reason> {
         let Some(header) = found.source.pair_header() else { return Ok(()) };
         let sent = credential::paired_header(header, headers)?;
-        let matching = identity.session().filter(|session| secret::same(session.as_bytes(), sent));
+        let matching =
+            identity.session().filter(|session| secret::constant_time_eq(session.as_bytes(), sent));
         matching.map(|_| ()).ok_or(Reason::PairMismatch)
     }
 
@@ -333,7 +337,7 @@ impl Gate {
         now: u64,
     ) -> Result<Option<StalePolicy>, Reason> {
         let policy = self.stale_policy(route.requirements);
-        if Freshness::of(snapshot, 0, now) == Freshness::Fresh {
+        if Freshness::classify(snapshot, 0, now) == Freshness::Fresh {
             return Ok(None);
         }
         if policy.admits(snapshot, identity.issued_at(), now) {
@@ -352,15 +356,15 @@ impl Gate {
     /// Returns the freshness by the outage grace of the whole policy. A rule may have its own stale policy.
     pub fn freshness(&self, snapshot: &Snapshot, now: u64) -> Freshness {
         let grace = self.policy.outage_grace_seconds.saturating_mul(1000);
-        Freshness::of(snapshot, grace, now)
+        Freshness::classify(snapshot, grace, now)
     }
 }
 
 /// Returns the decision for a refusal in this mode.
-fn refused(refusal: Refusal, mode: Mode) -> Verdict {
+fn apply_mode(refusal: Refusal, mode: Mode) -> Decision {
     match mode {
-        Mode::Enforce => Verdict::Refuse(refusal),
-        Mode::Report => Verdict::Pass(Passage::Reported(refusal)),
+        Mode::Enforce => Decision::Refuse(refusal),
+        Mode::Report => Decision::Pass(PassReason::Reported(refusal)),
     }
 }
 
@@ -386,16 +390,16 @@ fn check_requirements(
         if !audiences.is_empty() && !claim::has_audience(members, audiences) {
             return Err(Reason::AudienceMismatch);
         }
-        claim::check(members, claims, scopes, &variables)?;
+        claim::check_claims(members, claims, scopes, &variables)?;
     }
     if let Some(api) = route.permission {
         let client = match &policy.client_address {
-            Some(source) => source.find(request.headers.iter().copied()),
+            Some(source) => source.resolve(request.headers.iter().copied()),
             None => request.peer,
         };
         let now = request.now.div_euclid(1000);
         let user_name = identity.user_name();
-        let access_request = Question { api, user_name, client, now, variables: &variables };
+        let access_request = AccessRequest { api, user_name, client, now, variables: &variables };
         check_permission(identity, snapshot, &access_request)?;
     }
     Ok(())
@@ -405,15 +409,15 @@ fn check_requirements(
 fn check_permission(
     identity: &Identity,
     snapshot: &Snapshot,
-    access_request: &Question<'_>,
+    access_request: &AccessRequest<'_>,
 ) -> Result<(), Reason> {
     if identity.is_root() {
         return Ok(());
     }
     let grant = snapshot.grant_by_key(identity.grant_subject()).ok_or(Reason::PermissionDenied)?;
     match permission::evaluate(grant, access_request) {
-        Ok(Ruling::Allowed) => Ok(()),
+        Ok(AccessDecision::Allowed) => Ok(()),
         // Malformed statements allow nothing.
-        Ok(Ruling::Denied | Ruling::NotAllowed) | Err(_) => Err(Reason::PermissionDenied),
+        Ok(AccessDecision::Denied | AccessDecision::NotAllowed) | Err(_) => Err(Reason::PermissionDenied),
     }
 }

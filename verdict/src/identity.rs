@@ -19,7 +19,7 @@ pub struct Identity {
     /// The thumbprint of the key that verified the credential.
     thumbprint: [u8; 32],
     /// The name of that key in watermarks and coverage.
-    signed_by: String,
+    signing_key_name: String,
     subject: String,
     operator: Option<String>,
     auth_key: Option<String>,
@@ -42,14 +42,14 @@ pub struct Identity {
 /// The key that verifies a credential.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Origin {
-    Own { kid: String },
-    Other { issuer: String, kid: String },
+    Local { kid: String },
+    Foreign { issuer: String, kid: String },
     ApiKey { generation: u8 },
 }
 
 impl Identity {
     /// Returns the identity of a token of this deployment.
-    pub(crate) fn of_own_token(token: &token::Authentic, key: &token::VerifyingKey) -> Option<Self> {
+    pub(crate) fn from_local_token(token: &token::Authentic, key: &token::VerifyingKey) -> Option<Self> {
         let claims = token.claims()?;
         let operator = &claims.operator.operator_id;
         let mut scopes = Vec::from([Scope::Operator(operator)]);
@@ -64,7 +64,7 @@ impl Identity {
             expires_at: claims.exp,
             alternate_fingerprint: token.fingerprints().nth(1),
             ..Self::new(
-                Origin::Own { kid: key.kid().into() },
+                Origin::Local { kid: key.kid().into() },
                 key.thumbprint(),
                 key.kid().into(),
                 claims.sub.clone(),
@@ -75,7 +75,7 @@ impl Identity {
     }
 
     /// Returns the identity of a token of another issuer, or `None` if its subject cannot be sent in a header.
-    pub(crate) fn of_other_token(token: &token::Authentic, key: &token::VerifyingKey) -> Option<Self> {
+    pub(crate) fn from_foreign_token(token: &token::Authentic, key: &token::VerifyingKey) -> Option<Self> {
         let issuer = key.issuer()?;
         let subject = token.subject().filter(|subject| is_visible(subject))?;
         Some(Self {
@@ -85,7 +85,7 @@ impl Identity {
             expires_at: token.expires_at(),
             alternate_fingerprint: token.fingerprints().nth(1),
             ..Self::new(
-                Origin::Other { issuer: issuer.into(), kid: key.kid().into() },
+                Origin::Foreign { issuer: issuer.into(), kid: key.kid().into() },
                 key.thumbprint(),
                 format!("{issuer}#{}", key.kid()),
                 format!("{issuer}#{subject}"),
@@ -96,9 +96,9 @@ impl Identity {
     }
 
     /// Returns the identity of an API key.
-    pub(crate) fn of_api_key(
+    pub(crate) fn from_api_key(
         key: &api_key::Authentic,
-        opened_by: &api_key::GenerationKey,
+        generation_key: &api_key::GenerationKey,
     ) -> Result<Self, Reason> {
         let key_number = format!("key-{}", key.number());
         let (operator, subject) = match key.holder() {
@@ -116,14 +116,14 @@ impl Identity {
         };
         let mut scopes = Vec::from([Scope::AuthKey(&key_number)]);
         scopes.extend(operator.map(Scope::Operator));
-        let generation = opened_by.generation();
+        let generation = generation_key.generation();
         Ok(Self {
             operator: operator.map(Into::into),
             issued_at: key.issued_at(),
             expires_at: key.expires_at(),
             ..Self::new(
                 Origin::ApiKey { generation },
-                opened_by.thumbprint(),
+                generation_key.thumbprint(),
                 format!("tag-{generation}"),
                 subject.to_string(),
                 key.fingerprint(),
@@ -141,19 +141,19 @@ impl Identity {
     fn new(
         origin: Origin,
         thumbprint: &[u8; 32],
-        signed_by: String,
+        signing_key_name: String,
         subject: String,
         fingerprint: Fingerprint,
         scopes: &[Scope<'_>],
     ) -> Self {
         let grant_subject = ScopeKey::new(Scope::User(&subject));
         let mut hashed = Vec::with_capacity(scopes.len().saturating_add(3));
-        hashed.extend([ScopeKey::GLOBAL, ScopeKey::new(Scope::SigningKey(&signed_by)), grant_subject]);
+        hashed.extend([ScopeKey::GLOBAL, ScopeKey::new(Scope::SigningKey(&signing_key_name)), grant_subject]);
         hashed.extend(scopes.iter().map(|scope| ScopeKey::new(*scope)));
         Self {
             origin,
             thumbprint: *thumbprint,
-            signed_by,
+            signing_key_name,
             subject,
             operator: None,
             auth_key: None,
@@ -174,8 +174,8 @@ impl Identity {
     /// Returns whether the key that verified the credential is in the bundle and unchanged.
     pub(crate) fn is_key_current(&self, snapshot: &Snapshot) -> bool {
         let key = match &self.origin {
-            Origin::Own { kid } => snapshot.key(kid).map(token::VerifyingKey::thumbprint),
-            Origin::Other { issuer, kid } => {
+            Origin::Local { kid } => snapshot.key(kid).map(token::VerifyingKey::thumbprint),
+            Origin::Foreign { issuer, kid } => {
                 snapshot.issuer_key(issuer, kid).map(token::VerifyingKey::thumbprint)
             }
             Origin::ApiKey { generation } => {
@@ -208,15 +208,15 @@ impl Identity {
     }
 
     /// Returns whether this deployment issued the credential.
-    pub(crate) const fn is_ours(&self) -> bool {
-        matches!(self.origin, Origin::Own { .. } | Origin::ApiKey { .. })
+    pub(crate) const fn is_local(&self) -> bool {
+        matches!(self.origin, Origin::Local { .. } | Origin::ApiKey { .. })
     }
 
     /// Returns the issuer, or `None` if this deployment issued the credential.
     pub fn issuer(&self) -> Option<&str> {
         match &self.origin {
-            Origin::Other { issuer, .. } => Some(issuer),
-            Origin::Own { .. } | Origin::ApiKey { .. } => None,
+            Origin::Foreign { issuer, .. } => Some(issuer),
+            Origin::Local { .. } | Origin::ApiKey { .. } => None,
         }
     }
 
@@ -225,8 +225,8 @@ impl Identity {
     }
 
     /// Returns the name of the verification key in watermarks and coverage.
-    pub fn signed_by(&self) -> &str {
-        &self.signed_by
+    pub fn signing_key_name(&self) -> &str {
+        &self.signing_key_name
     }
 
     /// Returns when the credential was issued, in seconds since the Unix epoch.
@@ -250,7 +250,7 @@ impl Identity {
     }
 
     /// Returns the fingerprint in hexadecimal.
-    pub fn fingerprint_text(&self) -> &str {
+    pub fn fingerprint_hex(&self) -> &str {
         &self.fingerprint_hex
     }
 

@@ -17,7 +17,7 @@ const REQUIRED_CLAIMS: [&str; 7] = ["iss", "exp", "aud", "sub", "client_id", "ia
 #[derive(Debug, Clone, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
-pub struct OtherIssuer {
+pub struct ForeignIssuer {
     /// The required `iss`, compared byte by byte.
     #[serde(deserialize_with = "non_empty")]
     #[cfg_attr(feature = "schema", schemars(length(min = 1)))]
@@ -46,12 +46,12 @@ enum Profile {
     Rfc9068,
 }
 
-impl OtherIssuer {
+impl ForeignIssuer {
     /// Checks the requirements that do not depend on the current time.
     pub(crate) fn check(&self, token: &Authentic) -> Result<(), Reason> {
         let Self { issuer: _, audiences, profile, max_lifetime_seconds } = self;
         if *profile == Profile::Rfc9068 {
-            if !token.is_only_access() {
+            if !token.is_access_token_typ() {
                 return Err(Reason::TokenTypeWrong);
             }
             if !REQUIRED_CLAIMS.iter().all(|name| token.members().contains_key(*name)) {

@@ -17,37 +17,37 @@ pub struct Lease {
 
 /// The role of a worker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Role {
+pub enum LeaderRole {
     /// The worker becomes or stays leader if it replaces the lease that it read with this one.
-    Lead(Lease),
+    Leader(Lease),
     /// The worker loads the bundle that the leader shares.
-    Follow,
+    Follower,
 }
 
 impl Lease {
     /// Decodes a lease, or returns `None` for malformed bytes.
-    pub fn read(bytes: &[u8]) -> Option<Self> {
+    pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
         let (holder, until) = bytes.split_first_chunk()?;
         Some(Self { holder: u64::from_be_bytes(*holder), until: u64::from_be_bytes(until.try_into().ok()?) })
     }
 
     /// Encodes the lease for shared data.
-    pub fn bytes(self) -> [u8; 16] {
+    pub fn to_bytes(self) -> [u8; 16] {
         (u128::from(self.holder) << 64 | u128::from(self.until)).to_be_bytes()
     }
 }
 
-impl Role {
+impl LeaderRole {
     /// Returns the role of a worker, given the lease that it read. `now` is in milliseconds since the Unix epoch.
-    pub fn of(held: Option<Lease>, worker: u64, now: u64) -> Self {
+    pub fn decide(held: Option<Lease>, worker: u64, now: u64) -> Self {
         match held {
             // A lease that ends later than a new one would comes from another clock and is ignored.
             Some(Lease { holder, until })
                 if holder != worker && now < until && until <= now.saturating_add(LEASE_MS) =>
             {
-                Self::Follow
+                Self::Follower
             }
-            _ => Self::Lead(Lease { holder: worker, until: now.saturating_add(LEASE_MS) }),
+            _ => Self::Leader(Lease { holder: worker, until: now.saturating_add(LEASE_MS) }),
         }
     }
 }
@@ -58,13 +58,19 @@ mod tests {
 
     #[test]
     fn lease_passes_to_another_worker_after_it_expires() {
-        let Role::Lead(first) = Role::of(None, 1, 10_000) else { panic!("no leader") };
-        assert_eq!(Lease::read(&first.bytes()), Some(first));
-        assert_eq!(Role::of(Some(first), 2, 10_999), Role::Follow);
-        assert!(matches!(Role::of(Some(first), 1, 10_250), Role::Lead(_)));
-        assert!(matches!(Role::of(Some(first), 2, 11_000), Role::Lead(Lease { holder: 2, .. })));
-        assert!(matches!(Role::of(Some(first), 2, 1), Role::Lead(_)), "the clock went back");
-        assert_eq!(Lease::read(&[0; 15]), None);
-        assert_eq!(Lease::read(&[0; 17]), None);
+        let LeaderRole::Leader(first) = LeaderRole::decide(None, 1, 10_000) else { panic!("no leader") };
+        assert_eq!(Lease::from_bytes(&first.to_bytes()), Some(first));
+        assert_eq!(LeaderRole::decide(Some(first), 2, 10_999), LeaderRole::Follower);
+        assert!(matches!(LeaderRole::decide(Some(first), 1, 10_250), LeaderRole::Leader(_)));
+        assert!(matches!(
+            LeaderRole::decide(Some(first), 2, 11_000),
+            LeaderRole::Leader(Lease { holder: 2, .. })
+        ));
+        assert!(
+            matches!(LeaderRole::decide(Some(first), 2, 1), LeaderRole::Leader(_)),
+            "the clock went back"
+        );
+        assert_eq!(Lease::from_bytes(&[0; 15]), None);
+        assert_eq!(Lease::from_bytes(&[0; 17]), None);
     }
 }

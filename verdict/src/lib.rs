@@ -1,9 +1,9 @@
-//! Decides about requests: request + bundle + current time -> verdict.
+//! Decides about requests: request + bundle + current time -> decision.
 //!
 //! * [`Policy`] is the plugin configuration, parsed strictly.
-//! * [`Gate::decide_with`] returns a [`Verdict`]. [`Gate::forward`], [`Gate::answer`] and [`Gate::filter_state`] return
-//!   what the host has to do with the request. A [`Cache`] saves signature verifications, and a host can provide a
-//!   faster [`SignatureVerifier`].
+//! * [`Gate::decide_with`] returns a [`Decision`]. [`Gate::forward_headers`], [`Gate::refusal_response`] and
+//!   [`Gate::filter_state`] return what the host has to do with the request. A [`Cache`] saves signature verifications,
+//!   and a host can provide a faster [`SignatureVerifier`].
 //! * [`permission`] evaluates what a subject may do, and [`route`] finds the rule for a request.
 //! * [`Refresh`] decides what to fetch and when, and holds the current bundle.
 //!
@@ -28,14 +28,13 @@ extern crate alloc;
 #[cfg(test)]
 extern crate std;
 
-mod answer;
 mod cache;
 mod claim;
 mod client;
 mod config;
 mod credential;
+mod decision;
 mod environment;
-mod fleet;
 mod freshness;
 mod gate;
 mod identity;
@@ -45,29 +44,33 @@ pub mod permission;
 mod policy;
 mod reason;
 mod refresh;
+mod response;
 pub mod route;
 #[cfg(feature = "schema")]
 mod schema;
 mod upstream;
-mod verdict;
+mod worker_table;
 
-pub use answer::{Answer, Answers, Style};
 pub use bundle::{Entry, InlineBundle, Manifest, Snapshot};
 pub use cache::Cache;
 pub use client::ClientAddress;
 pub use credential::CredentialSource;
+pub use decision::{Admission, Decision, PassReason, Refusal};
 pub use environment::Environment;
-pub use fleet::{FLEET_STATUS, Fleet, FleetStatus, SIGN_OF_LIFE_MS};
-pub use freshness::{Freshness, Line, StalePolicy, Watch};
+pub use freshness::{Freshness, LogLine, StalePolicy, StalenessWatch};
 pub use gate::{Gate, Headers, Request};
 pub use identity::Identity;
-pub use issuer::OtherIssuer;
-pub use lease::{LEASE_RENEWAL_MS, Lease, Role};
+pub use issuer::ForeignIssuer;
+pub use lease::{LEASE_RENEWAL_MS, LeaderRole, Lease};
 pub use policy::{
-    ApiKeys, ControlPlane, Mode, Policy, PolicyError, PolicyMembers, StateItem, Tokens, Uncovered,
+    ApiKeys, ControlPlane, FilterStateItem, Mode, Policy, PolicyError, PolicyMembers, Tokens, UncoveredPolicy,
 };
 pub use reason::Reason;
-pub use refresh::{Call, Failure, Floor, Problem, Progress, Refresh, Signed, Step, Substitute};
-pub use token::{Algorithm, SignatureVerifier, Unaided};
-pub use upstream::{Forward, Forwarded, Upstream};
-pub use verdict::{Admission, Passage, Refusal, Verdict};
+pub use refresh::{
+    FetchRequest, FetchStep, MinimumPosition, ProblemDocument, Progress, ProxyResponse, Refresh,
+    RefreshError, SignedPart,
+};
+pub use response::{Response, ResponseConfig, ResponseStyle};
+pub use token::{Algorithm, SignatureVerifier, SoftwareVerifier};
+pub use upstream::{Forward, ForwardedHeader, UpstreamIdentity};
+pub use worker_table::{EDGE_STATUS_HEADER, HEARTBEAT_INTERVAL_MS, WorkerSummary, WorkerTable};

@@ -6,15 +6,16 @@ use core::ops::Deref;
 use bundle::{InlineBundle, PublicKey};
 use serde::{Deserialize, Deserializer};
 use token::{
-    api_key::{NotAPrefix, Prefix},
+    api_key::{InvalidPrefix, Prefix},
     secret::Secret,
 };
 
 use crate::{
-    Answers, ClientAddress, CredentialSource, Environment, Floor, OtherIssuer, Upstream,
+    ClientAddress, CredentialSource, Environment, ForeignIssuer, MinimumPosition, ResponseConfig,
+    UpstreamIdentity,
     config::{self, bounded, bounded_usize, checked, non_empty, one_or_more},
     environment::variable_name,
-    route::{PathCase, Rules, Unmatched},
+    route::{PathCase, Rules, UnmatchedPolicy},
 };
 
 /// Default of `cache_entries`. An entry takes about 500 bytes plus the claims that rules use, so the cache takes 2 MB.
@@ -70,8 +71,8 @@ const MAX_LEEWAY_SECONDS: u64 = 300;
 
 /// A valid plugin configuration, which dereferences to its members.
 ///
-/// Only [`Self::from_json`] and [`Self::from_json_in`] create one, because deserialization of [`PolicyMembers`] does not
-/// check the constraints between members and does not read secrets from the environment.
+/// Only [`Self::from_json`] and [`Self::from_json_with_env`] create one, because deserialization of
+/// [`PolicyMembers`] does not check the constraints between members and does not read secrets from the environment.
 #[derive(Debug, Clone)]
 pub struct Policy(PolicyMembers);
 
@@ -117,23 +118,23 @@ pub struct PolicyMembers {
     pub api_keys: Option<ApiKeys>,
     /// The other issuers whose tokens are accepted.
     #[serde(default)]
-    pub issuers: Vec<OtherIssuer>,
+    pub issuers: Vec<ForeignIssuer>,
     /// The prefix of the identity headers.
     #[serde(default = "default_identity_prefix", deserialize_with = "header_name")]
     #[cfg_attr(feature = "schema", schemars(extend("pattern" = "^[a-z0-9_-]+$")))]
     pub identity_prefix: String,
     /// Names of identity headers, claim headers and an assertion for the upstream.
     #[serde(default)]
-    pub identity: Upstream,
+    pub identity: UpstreamIdentity,
     /// How to treat a credential that no base covers.
     #[serde(default)]
-    pub uncovered: Uncovered,
+    pub uncovered: UncoveredPolicy,
     /// Whether requests are refused, or only reported as refused.
     #[serde(default)]
     pub mode: Mode,
     /// The items of filter state, for access logs and other filters.
     #[serde(default = "default_filter_state")]
-    pub filter_state: Vec<StateItem>,
+    pub filter_state: Vec<FilterStateItem>,
     /// The number of authenticated credentials that each worker caches; 0 disables the cache.
     #[serde(
         default = "default_cache_entries",
@@ -156,7 +157,7 @@ pub struct PolicyMembers {
     pub rules: Rules,
     /// How to treat a request that no rule matches. The default is `refuse` with rules and `required` without.
     #[serde(default)]
-    pub unmatched: Option<Unmatched>,
+    pub unmatched: Option<UnmatchedPolicy>,
     /// Whether paths that differ only in case, or in spaces and dots at the ends of segments, are treated as ambiguous.
     #[serde(default)]
     pub path_case: PathCase,
@@ -166,7 +167,7 @@ pub struct PolicyMembers {
     pub client_address: Option<ClientAddress>,
     /// The format and status codes of responses to refused requests.
     #[serde(default)]
-    pub answers: Answers,
+    pub answers: ResponseConfig,
     /// Whether the configuration itself may contain secrets. Hosts expose it in their configuration dump.
     #[serde(default)]
     pub allow_inline_secrets: bool,
@@ -251,7 +252,7 @@ pub enum Mode {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
-pub enum Uncovered {
+pub enum UncoveredPolicy {
     /// Admits the credential: the list of revocations since the base is sufficient.
     #[default]
     Admit,
@@ -263,7 +264,7 @@ pub enum Uncovered {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
-pub enum StateItem {
+pub enum FilterStateItem {
     /// The reason why the request is refused, or would be.
     Reason,
     /// The id of the AuthKey or the API key.
@@ -286,8 +287,8 @@ impl Deref for Policy {
 
 impl Policy {
     /// Returns the minimum epoch and version of a bundle.
-    pub const fn floor(&self) -> Floor {
-        Floor { epoch: self.0.min_epoch, version: self.0.min_version }
+    pub const fn minimum_position(&self) -> MinimumPosition {
+        MinimumPosition { epoch: self.0.min_epoch, version: self.0.min_version }
     }
 
     /// Takes the inline bundle out of the configuration, if it has one.
@@ -304,9 +305,9 @@ impl Policy {
     ///
     /// # Errors
     ///
-    /// Returns the errors of [`Self::from_json_in`]. Every secret that is in an environment variable is missing.
+    /// Returns the errors of [`Self::from_json_with_env`]. Every secret that is in an environment variable is missing.
     pub fn from_json(json: &[u8]) -> Result<Self, PolicyError> {
-        Self::from_json_in(json, &Environment::default())
+        Self::from_json_with_env(json, &Environment::default())
     }
 
     /// Parses and validates a configuration, and reads secrets from `environment`.
@@ -316,7 +317,7 @@ impl Policy {
     /// Returns an error with the path, and never a value, if the text is not JSON, has an unknown or duplicate member,
     /// or has a value of the wrong type or out of range; if members contradict each other; if a secret is not in the
     /// environment; or if the configuration contains a secret without `allow_inline_secrets`.
-    pub fn from_json_in(json: &[u8], environment: &Environment) -> Result<Self, PolicyError> {
+    pub fn from_json_with_env(json: &[u8], environment: &Environment) -> Result<Self, PolicyError> {
         let mut policy: PolicyMembers = config::from_json(json)?;
         if policy.max_manifest_lifetime_seconds == 0 {
             policy.max_manifest_lifetime_seconds = if policy.bundle.is_some() {
@@ -433,9 +434,9 @@ fn prefixes<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Prefix>, D
     struct KeyPrefix(Prefix);
 
     impl TryFrom<String> for KeyPrefix {
-        type Error = NotAPrefix;
+        type Error = InvalidPrefix;
 
-        fn try_from(text: String) -> Result<Self, NotAPrefix> {
+        fn try_from(text: String) -> Result<Self, InvalidPrefix> {
             text.parse().map(Self)
         }
     }
@@ -526,8 +527,8 @@ fn default_identity_prefix() -> String {
     "x-keystile-".into()
 }
 
-fn default_filter_state() -> Vec<StateItem> {
-    Vec::from([StateItem::Reason])
+fn default_filter_state() -> Vec<FilterStateItem> {
+    Vec::from([FilterStateItem::Reason])
 }
 
 const fn default_cache_entries() -> usize {

@@ -4,7 +4,7 @@ use core::fmt;
 
 use token::api_key;
 
-use crate::route::Unroutable;
+use crate::route::AmbiguousRequest;
 
 /// Why a request is refused. Each reason has one stable code, which responses, metrics and logs use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -62,7 +62,7 @@ pub enum Reason {
     /// The bundle is stale, and the credential was issued earlier than `issued_within_seconds` allows.
     BundleStaleIssuedEarlier,
     /// The request can be parsed in more than one way.
-    Unroutable(Unroutable),
+    AmbiguousRequest(AmbiguousRequest),
     /// No rule matches the request.
     RouteUnmatched,
     /// The rule does not accept the issuer of the token.
@@ -115,18 +115,18 @@ impl Reason {
         Self::BundleStale,
         Self::BundleStaleDenied,
         Self::BundleStaleIssuedEarlier,
-        Self::Unroutable(Unroutable::Method),
-        Self::Unroutable(Unroutable::Host),
-        Self::Unroutable(Unroutable::Path),
-        Self::Unroutable(Unroutable::TooLong),
-        Self::Unroutable(Unroutable::EmptySegment),
-        Self::Unroutable(Unroutable::DotSegment),
-        Self::Unroutable(Unroutable::Separator),
-        Self::Unroutable(Unroutable::Parameters),
-        Self::Unroutable(Unroutable::NotCanonical),
-        Self::Unroutable(Unroutable::DoubleEncoding),
-        Self::Unroutable(Unroutable::TrailingSlash),
-        Self::Unroutable(Unroutable::ReadAlike),
+        Self::AmbiguousRequest(AmbiguousRequest::Method),
+        Self::AmbiguousRequest(AmbiguousRequest::Host),
+        Self::AmbiguousRequest(AmbiguousRequest::Path),
+        Self::AmbiguousRequest(AmbiguousRequest::TooLong),
+        Self::AmbiguousRequest(AmbiguousRequest::EmptySegment),
+        Self::AmbiguousRequest(AmbiguousRequest::DotSegment),
+        Self::AmbiguousRequest(AmbiguousRequest::Separator),
+        Self::AmbiguousRequest(AmbiguousRequest::Parameters),
+        Self::AmbiguousRequest(AmbiguousRequest::NotCanonical),
+        Self::AmbiguousRequest(AmbiguousRequest::DoubleEncoding),
+        Self::AmbiguousRequest(AmbiguousRequest::TrailingSlash),
+        Self::AmbiguousRequest(AmbiguousRequest::EquivalentPath),
         Self::RouteUnmatched,
         Self::IssuerNotAccepted,
         Self::ClaimMissing,
@@ -163,7 +163,7 @@ impl Reason {
             Self::BundleStale => "bundle_stale",
             Self::BundleStaleDenied => "bundle_stale_denied",
             Self::BundleStaleIssuedEarlier => "bundle_stale_issued_earlier",
-            Self::Unroutable(why) => why.code(),
+            Self::AmbiguousRequest(why) => why.code(),
             Self::RouteUnmatched => "route_unmatched",
             Self::IssuerNotAccepted => "issuer_not_accepted",
             Self::ClaimMissing => "claim_missing",
@@ -173,10 +173,10 @@ impl Reason {
     }
 
     /// Returns the HTTP status. 403 means that the credential is valid but not sufficient, as in Envoy's `jwt_authn`. A
-    /// policy can replace some of these: see [`Answers`](crate::Answers).
+    /// policy can replace some of these: see [`ResponseConfig`](crate::ResponseConfig).
     pub const fn status(self) -> u16 {
         match self {
-            Self::Unroutable(_) => 400,
+            Self::AmbiguousRequest(_) => 400,
             Self::AudienceMismatch
             | Self::IssuerNotAccepted
             | Self::ClaimMissing
@@ -240,7 +240,7 @@ impl fmt::Display for Reason {
             Self::BundleStale | Self::BundleStaleDenied | Self::BundleStaleIssuedEarlier => {
                 "the revocation list of this edge is out of date"
             }
-            Self::Unroutable(why) => return why.fmt(f),
+            Self::AmbiguousRequest(why) => return why.fmt(f),
             Self::RouteUnmatched => "no route matches the request",
             Self::IssuerNotAccepted => "the issuer of the token is not accepted here",
             Self::ClaimMissing => "the token lacks a claim that this route requires",
@@ -250,8 +250,8 @@ impl fmt::Display for Reason {
     }
 }
 
-impl From<Unroutable> for Reason {
-    fn from(why: Unroutable) -> Self {
-        Self::Unroutable(why)
+impl From<AmbiguousRequest> for Reason {
+    fn from(why: AmbiguousRequest) -> Self {
+        Self::AmbiguousRequest(why)
     }
 }

@@ -5,12 +5,12 @@ use core::fmt;
 
 use bundle::{Entry, Incomplete, Manifest, ObjectKind, Objects, PublicKey, Snapshot};
 
-mod call;
-mod failure;
+mod error;
+mod fetch_request;
 mod wait;
 
-pub use call::Call;
-pub use failure::{Failure, Problem, Signed, Substitute};
+pub use error::{ProblemDocument, ProxyResponse, RefreshError, SignedPart};
+pub use fetch_request::FetchRequest;
 use wait::Wait;
 
 /// Minimum retry delay, in milliseconds, before jitter.
@@ -37,14 +37,15 @@ const MIN_HELD_MS: u64 = 200;
 /// fresh for too long.
 const MAX_SKEW_MS: u64 = 60_000;
 
-/// Maximum number of concurrent calls: 16 objects of 64 KiB take 1 MiB of buffers in the proxy.
+/// Maximum number of concurrent requests: 16 objects of 64 KiB take 1 MiB of buffers in the proxy.
 const MAX_IN_FLIGHT: usize = 16;
 
 /// The state machine that fetches bundles. It keeps the last valid bundle until a newer one is complete.
 ///
-/// The host performs the calls:
-/// * The leader calls [`poll`](Self::poll) at every tick, makes the returned [`Call`]s and passes the responses to
-///   [`handle_answer`](Self::handle_answer). It shares the objects in the returned [`Step`] with the other workers.
+/// The host sends the requests:
+/// * The leader calls [`poll`](Self::poll) at every tick, sends the returned [`FetchRequest`]s and passes the
+///   responses to [`handle_response`](Self::handle_response). It shares the objects in the returned [`FetchStep`] with
+///   the other workers.
 /// * Every other worker passes what the leader shares to [`handle_shared`](Self::handle_shared).
 ///
 /// No call hashes more than one object, and shards are read in place, so that no call takes more than one or two
@@ -55,7 +56,7 @@ pub struct Refresh {
     wait: Wait,
     /// The maximum time for which a bundle is fresh, in milliseconds, even if its manifest permits more.
     max_lifetime_ms: u64,
-    floor: Floor,
+    minimum: MinimumPosition,
     current: Option<Arc<Snapshot>>,
     objects: Objects,
     /// Objects that were fetched and parsed and have not been shared yet. The other workers need their bytes.
@@ -70,7 +71,7 @@ pub struct Refresh {
 
 /// The minimum epoch and version that an edge accepts when it holds no bundle to compare with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Floor {
+pub struct MinimumPosition {
     /// The minimum epoch of the delegation.
     pub epoch: u64,
     /// The minimum version of the manifest.
@@ -97,7 +98,7 @@ enum Phase {
 
 /// The result of handling a response.
 #[derive(PartialEq, Eq)]
-pub enum Step {
+pub enum FetchStep {
     /// There is nothing to share: no newer bundle, or objects are missing.
     Pending,
     /// Objects are missing. The host shares these objects now, since they do not replace any object in use.
@@ -110,7 +111,7 @@ pub enum Step {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Progress {
     /// Call again with the same manifest. The worker can handle requests between the calls.
-    More,
+    Continue,
     /// The bundle is installed, or is not newer than the current one.
     Done,
 }
@@ -125,7 +126,7 @@ impl fmt::Debug for Refresh {
     }
 }
 
-impl fmt::Debug for Step {
+impl fmt::Debug for FetchStep {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (name, objects) = match self {
             Self::Pending => return f.write_str("Pending"),
@@ -145,14 +146,14 @@ impl Refresh {
         audience: String,
         wait_seconds: u64,
         max_lifetime_seconds: u64,
-        floor: Floor,
+        minimum: MinimumPosition,
     ) -> Self {
         Self {
             roots,
             audience,
             wait: Wait::new(wait_seconds),
             max_lifetime_ms: max_lifetime_seconds.saturating_mul(1000),
-            floor,
+            minimum,
             current: None,
             objects: Objects::default(),
             unshared: Vec::new(),
@@ -168,17 +169,17 @@ impl Refresh {
         self.current.as_ref()
     }
 
-    /// Returns the next call to make, if any is due. `now` is in milliseconds since the Unix epoch.
-    pub fn poll(&mut self, now: u64) -> Option<Call> {
+    /// Returns the next request to send, if any is due. `now` is in milliseconds since the Unix epoch.
+    pub fn poll(&mut self, now: u64) -> Option<FetchRequest> {
         if matches!(self.phase, Phase::Requested { at, .. } if now.saturating_sub(at) > self.timeout_ms()) {
-            self.stand_down();
+            self.abort();
         }
         match &mut self.phase {
             Phase::Idle { until } if now >= *until || until.saturating_sub(now) > MAX_RETRY_DELAY_MS => {
                 let wait_seconds = self.wait_seconds(now);
                 self.phase = Phase::Requested { at: now, wait_seconds };
-                let held = if self.refetch_all { None } else { self.held() };
-                Some(Call::Manifest {
+                let held = if self.refetch_all { None } else { self.held_manifest() };
+                Some(FetchRequest::Manifest {
                     epoch: held.map_or(0, |held| held.delegation().epoch()),
                     have: held.map_or(0, Manifest::version),
                     issued_at: held.map_or(0, Manifest::issued_at),
@@ -189,39 +190,39 @@ impl Refresh {
             Phase::Fetching { pending, in_flight, .. } if in_flight.len() < MAX_IN_FLIGHT => {
                 let entry = pending.pop()?;
                 in_flight.push(entry);
-                Some(Call::Object(entry))
+                Some(FetchRequest::Object(entry))
             }
             Phase::Fetching { .. } => None,
         }
     }
 
-    /// Handles the response to a call. `status` 0 means that there was no response. `now` is in milliseconds since the
-    /// Unix epoch, and `random` is the jitter of the retry delay.
+    /// Handles the response to a request. `status` 0 means that there was no response. `now` is in milliseconds since
+    /// the Unix epoch, and `random` is the jitter of the retry delay.
     ///
     /// # Errors
     ///
-    /// Returns why the refresh failed. The current bundle is kept, and the next call is due after a retry delay.
-    pub fn handle_answer(
+    /// Returns why the refresh failed. The current bundle is kept, and the next request is due after a retry delay.
+    pub fn handle_response(
         &mut self,
-        call: Call,
+        request: FetchRequest,
         status: u16,
         body: Vec<u8>,
         now: u64,
         random: u64,
-    ) -> Result<Step, Failure> {
-        if !self.is_expected(call) {
-            // The call was aborted, so its response is ignored.
-            return Ok(Step::Pending);
+    ) -> Result<FetchStep, RefreshError> {
+        if !self.is_expected(request) {
+            // The request was aborted, so its response is ignored.
+            return Ok(FetchStep::Pending);
         }
         let asked = match self.phase {
             Phase::Requested { at, wait_seconds } => Some((at, wait_seconds)),
             Phase::Idle { .. } | Phase::Fetching { .. } => None,
         };
-        let outcome = match (call, status) {
-            (Call::Manifest { .. }, 200) => self.handle_manifest(&body, now),
-            (Call::Manifest { .. }, 304) => self.handle_unchanged(now),
-            (Call::Object(entry), 200) => self.handle_object(entry, body, now),
-            (_, status) => Err(Failure::of_status(status, &body)),
+        let outcome = match (request, status) {
+            (FetchRequest::Manifest { .. }, 200) => self.handle_manifest(&body, now),
+            (FetchRequest::Manifest { .. }, 304) => self.handle_unchanged(now),
+            (FetchRequest::Object(entry), 200) => self.handle_object(entry, body, now),
+            (_, status) => Err(RefreshError::from_status(status, &body)),
         };
         if let Some((at, wait_seconds @ 1..)) = asked {
             match &outcome {
@@ -233,8 +234,8 @@ impl Refresh {
             }
         }
         match outcome {
-            Ok(Step::Pending | Step::Share(_)) => {}
-            Ok(Step::Ready(_)) => self.failures = 0,
+            Ok(FetchStep::Pending | FetchStep::Share(_)) => {}
+            Ok(FetchStep::Ready(_)) => self.failures = 0,
             Err(_) => {
                 self.phase = Phase::Idle { until: now.saturating_add(retry_delay(self.failures, random)) };
                 self.failures = self.failures.saturating_add(1);
@@ -254,7 +255,7 @@ impl Refresh {
         manifest: &[u8],
         now: u64,
         mut object: impl FnMut(&Entry) -> Option<Vec<u8>>,
-    ) -> Result<Progress, Failure> {
+    ) -> Result<Progress, RefreshError> {
         let manifest = match self.loading.take() {
             Some(loading) if loading.bytes() == manifest => loading,
             _ => {
@@ -278,40 +279,40 @@ impl Refresh {
             for entry in missing {
                 if hashed > 0 && hashed.saturating_add(entry.size()) > bundle::MAX_OBJECT_BYTES {
                     self.loading = Some(manifest);
-                    return Ok(Progress::More);
+                    return Ok(Progress::Continue);
                 }
                 hashed = hashed.saturating_add(entry.size().max(1));
                 let bytes =
-                    object(&entry).ok_or(Failure::Incomplete(Incomplete("an object is not shared")))?;
+                    object(&entry).ok_or(RefreshError::Incomplete(Incomplete("an object is not shared")))?;
                 self.objects.open(&manifest, entry, bytes)?;
             }
         }
     }
 
-    /// Aborts the calls in progress, because another worker has become leader.
-    pub fn stand_down(&mut self) {
+    /// Aborts the requests in progress, because another worker has become leader.
+    pub fn abort(&mut self) {
         self.phase = Phase::Idle { until: 0 };
     }
 
     /// Fetches all objects again to share them together, because the shared bundle is incomplete or differs from the
     /// current one. The current bundle stays in use, and no older one is accepted.
-    pub fn share_anew(&mut self) {
+    pub fn reshare_all(&mut self) {
         self.refetch_all = true;
         self.objects = Objects::default();
         self.unshared.clear();
         self.loading = None;
-        self.stand_down();
+        self.abort();
     }
 
-    fn is_expected(&self, call: Call) -> bool {
-        match (call, &self.phase) {
-            (Call::Manifest { .. }, Phase::Requested { .. }) => true,
-            (Call::Object(entry), Phase::Fetching { in_flight, .. }) => in_flight.contains(&entry),
+    fn is_expected(&self, request: FetchRequest) -> bool {
+        match (request, &self.phase) {
+            (FetchRequest::Manifest { .. }, Phase::Requested { .. }) => true,
+            (FetchRequest::Object(entry), Phase::Fetching { in_flight, .. }) => in_flight.contains(&entry),
             _ => false,
         }
     }
 
-    /// Returns the time in milliseconds after which a manifest request counts as lost, for hosts that lose calls.
+    /// Returns the time in milliseconds after which a manifest request counts as lost, for hosts that lose requests.
     const fn timeout_ms(&self) -> u64 {
         self.wait.configured_seconds().saturating_mul(1000).saturating_add(RESPONSE_TIMEOUT_MS)
     }
@@ -329,25 +330,27 @@ impl Refresh {
     }
 
     /// Handles a response that the control plane has no newer bundle.
-    fn handle_unchanged(&mut self, now: u64) -> Result<Step, Failure> {
+    fn handle_unchanged(&mut self, now: u64) -> Result<FetchStep, RefreshError> {
         match &self.current {
-            Some(held) if now >= held.expires_at() => Err(Failure::NotRenewed(held.manifest().version())),
+            Some(held) if now >= held.expires_at() => {
+                Err(RefreshError::NotRenewed(held.manifest().version()))
+            }
             _ => {
                 self.schedule_poll(now);
-                Ok(Step::Pending)
+                Ok(FetchStep::Pending)
             }
         }
     }
 
-    fn handle_manifest(&mut self, bytes: &[u8], now: u64) -> Result<Step, Failure> {
+    fn handle_manifest(&mut self, bytes: &[u8], now: u64) -> Result<FetchStep, RefreshError> {
         let manifest = self.open(bytes)?;
-        check_not_expired(Signed::Delegation, manifest.delegation().expires_at(), now)?;
+        check_not_expired(SignedPart::Delegation, manifest.delegation().expires_at(), now)?;
         let bound = manifest.issued_at().saturating_add(self.max_lifetime_ms);
-        check_not_expired(Signed::Manifest, manifest.expires_at().min(bound), now)?;
+        check_not_expired(SignedPart::Manifest, manifest.expires_at().min(bound), now)?;
         if manifest.issued_at() > now.saturating_add(MAX_SKEW_MS) {
-            return Err(Failure::FromFuture(seconds_between(now, manifest.issued_at())));
+            return Err(RefreshError::FromFuture(seconds_between(now, manifest.issued_at())));
         }
-        if let Some(held) = self.held() {
+        if let Some(held) = self.held_manifest() {
             if *held != manifest {
                 manifest.check_successor_of(held)?;
             } else if !self.refetch_all {
@@ -361,25 +364,27 @@ impl Refresh {
         self.finish_if_complete(now)
     }
 
-    fn open(&self, bytes: &[u8]) -> Result<Manifest, Failure> {
+    fn open(&self, bytes: &[u8]) -> Result<Manifest, RefreshError> {
         let manifest = Manifest::open(bytes, &self.roots, &self.audience)?;
-        let Floor { epoch, version } = self.floor;
-        for (what, floor, offered) in
+        let MinimumPosition { epoch, version } = self.minimum;
+        for (what, minimum, offered) in
             [("epoch", epoch, manifest.delegation().epoch()), ("version", version, manifest.version())]
         {
-            if offered < floor {
-                return Err(Failure::BelowFloor { what, floor, offered });
+            if offered < minimum {
+                return Err(RefreshError::BelowMinimum { what, minimum, offered });
             }
         }
         Ok(manifest)
     }
 
-    fn handle_object(&mut self, entry: Entry, bytes: Vec<u8>, now: u64) -> Result<Step, Failure> {
+    fn handle_object(&mut self, entry: Entry, bytes: Vec<u8>, now: u64) -> Result<FetchStep, RefreshError> {
         let Phase::Fetching { manifest, pending, in_flight, .. } = &mut self.phase else {
-            // The call was aborted, so its response is ignored.
-            return Ok(Step::Pending);
+            // The request was aborted, so its response is ignored.
+            return Ok(FetchStep::Pending);
         };
-        let Some(at) = in_flight.iter().position(|asked| *asked == entry) else { return Ok(Step::Pending) };
+        let Some(at) = in_flight.iter().position(|asked| *asked == entry) else {
+            return Ok(FetchStep::Pending);
+        };
         // Checked before the object is parsed: afterwards the object itself occupies the slot.
         let is_free = !self.objects.contains_other_in_slot(&entry);
         self.objects.open(manifest, entry, bytes.clone())?;
@@ -392,33 +397,33 @@ impl Refresh {
             pending.extend(more);
         }
         match self.finish_if_complete(now)? {
-            Step::Pending if is_free => Ok(Step::Share(self.unshared.pop().into_iter().collect())),
+            FetchStep::Pending if is_free => Ok(FetchStep::Share(self.unshared.pop().into_iter().collect())),
             step => Ok(step),
         }
     }
 
-    fn finish_if_complete(&mut self, now: u64) -> Result<Step, Failure> {
+    fn finish_if_complete(&mut self, now: u64) -> Result<FetchStep, RefreshError> {
         match &self.phase {
             Phase::Fetching { manifest, received_at, pending, in_flight }
                 if pending.is_empty() && in_flight.is_empty() =>
             {
                 let (manifest, received_at) = (Manifest::clone(manifest), *received_at);
                 if let Some(checkpoint) = self.objects.checkpoint(&manifest) {
-                    check_not_expired(Signed::Checkpoint, checkpoint.expires_at(), now)?;
+                    check_not_expired(SignedPart::Checkpoint, checkpoint.expires_at(), now)?;
                 }
                 // The manifest is the current one if its objects were fetched only to be shared.
-                if self.held() != Some(&manifest) {
+                if self.held_manifest() != Some(&manifest) {
                     self.install(manifest, received_at, now)?;
                 }
                 self.refetch_all = false;
                 self.phase = Phase::Idle { until: now };
-                Ok(Step::Ready(core::mem::take(&mut self.unshared)))
+                Ok(FetchStep::Ready(core::mem::take(&mut self.unshared)))
             }
-            _ => Ok(Step::Pending),
+            _ => Ok(FetchStep::Pending),
         }
     }
 
-    fn install(&mut self, manifest: Manifest, received_at: u64, now: u64) -> Result<(), Failure> {
+    fn install(&mut self, manifest: Manifest, received_at: u64, now: u64) -> Result<(), RefreshError> {
         let snapshot = match &self.current {
             Some(held) => held.advance(manifest, &self.objects, now)?,
             None => Snapshot::assemble(manifest, &self.objects, now)?,
@@ -441,12 +446,12 @@ impl Refresh {
         self.unshared.retain(|(entry, _)| self.objects.contains(entry));
     }
 
-    fn held(&self) -> Option<&Manifest> {
+    fn held_manifest(&self) -> Option<&Manifest> {
         self.current.as_deref().map(Snapshot::manifest)
     }
 
     fn is_newer(&self, manifest: &Manifest) -> bool {
-        self.held().is_none_or(|held| manifest.check_successor_of(held).is_ok())
+        self.held_manifest().is_none_or(|held| manifest.check_successor_of(held).is_ok())
     }
 
     /// Schedules the next poll after a response without a newer bundle: immediately if the control plane held the
@@ -477,8 +482,8 @@ impl Refresh {
     }
 }
 
-const fn check_not_expired(signed: Signed, expires_at: u64, now: u64) -> Result<(), Failure> {
-    if now < expires_at { Ok(()) } else { Err(Failure::Expired(signed, seconds_between(expires_at, now))) }
+const fn check_not_expired(part: SignedPart, expires_at: u64, now: u64) -> Result<(), RefreshError> {
+    if now < expires_at { Ok(()) } else { Err(RefreshError::Expired(part, seconds_between(expires_at, now))) }
 }
 
 const fn seconds_between(earlier: u64, later: u64) -> u64 {

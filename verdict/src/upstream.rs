@@ -9,14 +9,14 @@ use alloc::{
 
 use serde::{Deserialize, Deserializer, Serialize, de::Error as _};
 use token::{
-    assertion::Signer,
     base64url,
     json::{Object, Value},
+    upstream_assertion::AssertionSigner,
 };
 use zeroize::Zeroizing;
 
 use crate::{
-    Environment, Gate, Headers, Identity, Verdict, claim,
+    Decision, Environment, Gate, Headers, Identity, claim,
     config::{bounded, checked, non_empty, pairs},
     credential::{self, Stripped, eq_ignore_case, eq_normalized, name_has_prefix},
     environment::variable_name,
@@ -40,30 +40,30 @@ const MAX_REMOVED: usize = 4;
 const TYPICAL_ADDITIONS: usize = 5;
 
 /// A header of the forwarded request: (name, value).
-pub type Forwarded<'a> = (&'a str, Cow<'a, [u8]>);
+pub type ForwardedHeader<'a> = (&'a str, Cow<'a, [u8]>);
 
 /// How the host has to change the headers of a forwarded request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Forward<'a> {
     /// The headers stay unchanged.
-    AsTheyCame,
+    Unchanged,
     /// Removes all headers with the names in `removed`, then adds `added`. This needs only a few host calls, however
     /// many headers there are.
     Edited {
         /// The names of the headers to remove.
         removed: Vec<&'a str>,
         /// The headers to add.
-        added: Vec<Forwarded<'a>>,
+        added: Vec<ForwardedHeader<'a>>,
     },
     /// Replaces all headers with these.
-    Instead(Vec<Forwarded<'a>>),
+    ReplaceAll(Vec<ForwardedHeader<'a>>),
 }
 
 /// Which identity headers the upstream receives.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
-pub struct Upstream {
+pub struct UpstreamIdentity {
     /// Names that replace the default names, which start with `identity_prefix`; `null` omits the header.
     #[serde(default, deserialize_with = "field_headers")]
     #[cfg_attr(
@@ -111,13 +111,13 @@ impl IdentityField {
         (Self::Issuer, "issuer"),
     ];
 
-    fn of(self, identity: &Identity) -> Option<&str> {
+    fn value(self, identity: &Identity) -> Option<&str> {
         match self {
             Self::Subject => Some(identity.subject()),
             Self::Operator => identity.operator(),
             Self::AuthKey => identity.key_id(),
             Self::Session => identity.session(),
-            Self::Fingerprint => Some(identity.fingerprint_text()),
+            Self::Fingerprint => Some(identity.fingerprint_hex()),
             Self::Issuer => identity.issuer(),
         }
     }
@@ -135,7 +135,7 @@ struct Assertion {
     /// The HMAC key that the edge shares with the upstream: base64url of at least 32 bytes.
     #[serde(default, deserialize_with = "signer")]
     #[cfg_attr(feature = "schema", schemars(with = "Option<String>"))]
-    secret: Option<Signer>,
+    secret: Option<AssertionSigner>,
     /// The name of the environment variable that contains the secret.
     #[serde(default, deserialize_with = "variable_name")]
     secret_env: Option<String>,
@@ -172,7 +172,7 @@ struct AssertionClaims<'a> {
 impl Assertion {
     /// Returns a signed assertion, or `None` if the secret has not been read yet. `now` is in seconds since the Unix
     /// epoch. The assertion expires no later than the credential.
-    fn of(&self, identity: &Identity, now: u64) -> Option<String> {
+    fn sign(&self, identity: &Identity, now: u64) -> Option<String> {
         let end = now.saturating_add(self.lifetime_seconds);
         let claims = AssertionClaims {
             iat: now,
@@ -180,7 +180,7 @@ impl Assertion {
             iss: &self.issuer,
             aud: &self.audience,
             sub: identity.subject(),
-            jti: identity.fingerprint_text(),
+            jti: identity.fingerprint_hex(),
             operator: identity.operator(),
         };
         Some(self.secret.as_ref()?.sign(&serde_json::to_string(&claims).ok()?))
@@ -197,7 +197,7 @@ pub(crate) struct HeaderNames {
 }
 
 impl HeaderNames {
-    pub(crate) fn new(prefix: &str, upstream: &Upstream) -> Self {
+    pub(crate) fn new(prefix: &str, upstream: &UpstreamIdentity) -> Self {
         let fields = IdentityField::ALL.into_iter().filter_map(|(field, default)| {
             match upstream.headers.iter().find(|(named, _)| *named == field) {
                 None => Some((field, [prefix, default].concat())),
@@ -214,7 +214,7 @@ impl HeaderNames {
     }
 }
 
-impl Upstream {
+impl UpstreamIdentity {
     pub(crate) fn has_inline_secret(&self) -> bool {
         self.assertion
             .as_ref()
@@ -234,7 +234,7 @@ impl Upstream {
             }),
             (None, Some(name)) => {
                 let text = environment.secret(name).map_err(wrong)?;
-                let signer = signer_of(text.expose()).ok_or_else(|| {
+                let signer = parse_signer(text.expose()).ok_or_else(|| {
                     wrong(format!(
                         "the environment variable `{name}` must contain base64url of at least 32 bytes"
                     ))
@@ -262,7 +262,7 @@ impl Upstream {
     }
 
     /// Returns the values of the claim headers.
-    pub(crate) fn claims(&self, members: &Object) -> Vec<Option<String>> {
+    pub(crate) fn claim_values(&self, members: &Object) -> Vec<Option<String>> {
         self.claims.iter().map(|(_, name)| claim::get(members, name).and_then(header_value)).collect()
     }
 }
@@ -272,10 +272,15 @@ impl Gate {
     /// removed. The credential is removed too, unless `strip_credential` is false.
     ///
     /// In report mode the credential is kept, so that report mode does not break requests.
-    pub fn forward<'a>(&'a self, headers: &Headers<'a>, verdict: &'a Verdict, now: u64) -> Forward<'a> {
-        let strip_credential = self.policy().strip_credential && !verdict.is_reported();
+    pub fn forward_headers<'a>(
+        &'a self,
+        headers: &Headers<'a>,
+        decision: &'a Decision,
+        now: u64,
+    ) -> Forward<'a> {
+        let strip_credential = self.policy().strip_credential && !decision.is_reported();
         let mut added = Vec::with_capacity(TYPICAL_ADDITIONS);
-        self.add(verdict, now, &mut added);
+        self.add_identity(decision, now, &mut added);
         let mut removed = Vec::new();
         for (name, value) in headers {
             match self.strip_header(name, value, strip_credential) {
@@ -288,33 +293,33 @@ impl Gate {
                     let mut replacement = Vec::with_capacity(headers.len().saturating_add(added.len()));
                     self.copy_kept(headers, strip_credential, &mut replacement);
                     replacement.append(&mut added);
-                    return Forward::Instead(replacement);
+                    return Forward::ReplaceAll(replacement);
                 }
             }
         }
         if removed.is_empty() && added.is_empty() {
-            return Forward::AsTheyCame;
+            return Forward::Unchanged;
         }
         Forward::Edited { removed, added }
     }
 
     /// Appends the identity headers and the report header to `to`.
-    fn add<'a>(&'a self, verdict: &'a Verdict, now: u64, to: &mut Vec<Forwarded<'a>>) {
+    fn add_identity<'a>(&'a self, decision: &'a Decision, now: u64, to: &mut Vec<ForwardedHeader<'a>>) {
         let names = self.names();
-        if let Verdict::Admit(admission) = verdict {
-            let Upstream { claims, assertion, .. } = &self.policy().identity;
+        if let Decision::Admit(admission) = decision {
+            let UpstreamIdentity { claims, assertion, .. } = &self.policy().identity;
             let identity = admission.identity();
             let fields =
-                names.fields.iter().filter_map(|(field, name)| Some((name.as_str(), field.of(identity)?)));
+                names.fields.iter().filter_map(|(field, name)| Some((name.as_str(), field.value(identity)?)));
             let claims = claims.iter().zip(&identity.claims);
             let claims = claims.filter_map(|((name, _), value)| Some((name.as_str(), value.as_deref()?)));
             to.extend(fields.chain(claims).map(|(name, value)| (name, Cow::Borrowed(value.as_bytes()))));
             if let Some(assertion) = assertion {
-                let token = assertion.of(identity, now / 1000);
+                let token = assertion.sign(identity, now / 1000);
                 to.extend(token.map(|token| (assertion.header.as_str(), Cow::Owned(token.into_bytes()))));
             }
         }
-        if let Some(reason) = verdict.reason().filter(|_| verdict.is_reported()) {
+        if let Some(reason) = decision.reason().filter(|_| decision.is_reported()) {
             to.push((&names.report, Cow::Borrowed(reason.code().as_bytes())));
         }
     }
@@ -324,7 +329,7 @@ impl Gate {
         &self,
         headers: &Headers<'a>,
         strip_credential: bool,
-        to: &mut Vec<Forwarded<'a>>,
+        to: &mut Vec<ForwardedHeader<'a>>,
     ) -> bool {
         let mut changed = false;
         for (name, value) in headers {
@@ -342,7 +347,7 @@ impl Gate {
 
     /// Returns the trailers for the upstream if any must be changed or removed, else `None`. HTTP permits a server to
     /// merge trailers into headers (RFC 9110 section 6.5).
-    pub fn forward_trailers<'a>(&self, trailers: &Headers<'a>) -> Option<Vec<Forwarded<'a>>> {
+    pub fn forward_trailers<'a>(&self, trailers: &Headers<'a>) -> Option<Vec<ForwardedHeader<'a>>> {
         let mut kept = Vec::with_capacity(trailers.len());
         self.copy_kept(trailers, self.policy().strip_credential, &mut kept).then_some(kept)
     }
@@ -352,7 +357,7 @@ impl Gate {
         // Pseudo-headers are required, and no identity header has their form.
         let is_pseudo = name.starts_with(':');
         if is_connection(name) {
-            return connection(value);
+            return strip_connection_options(value);
         }
         let is_other = || self.names().others.iter().any(|other| eq_normalized(name, other));
         if !is_pseudo && (name_has_prefix(name, identity_prefix) || is_other()) {
@@ -381,7 +386,7 @@ fn is_connection(name: &str) -> bool {
 
 /// Removes the options that name other headers. Envoy forwards the `connection` header of an upgrade unchanged; an
 /// option that names an identity header would make the next hop remove it.
-fn connection(value: &[u8]) -> Stripped<'_> {
+fn strip_connection_options(value: &[u8]) -> Stripped<'_> {
     let options = || value.split(|byte| *byte == b',').map(<[u8]>::trim_ascii);
     let is_kept = |option: &[u8]| CONNECTION_OPTIONS.iter().any(|kept| option.eq_ignore_ascii_case(kept));
     if options().all(is_kept) {
@@ -424,23 +429,24 @@ fn scalar_value(claim: &Value) -> Option<String> {
         Value::String(text) => {
             // A value must not be parsed as several: commas separate list members, and parameters follow a semicolon
             // (RFC 8941 section 3.1).
-            let is_one = |byte: u8| (byte.is_ascii_graphic() || byte == b' ') && !matches!(byte, b',' | b';');
-            let visible = text.bytes().all(is_one);
+            let is_permitted =
+                |byte: u8| (byte.is_ascii_graphic() || byte == b' ') && !matches!(byte, b',' | b';');
+            let visible = text.bytes().all(is_permitted);
             (visible && !text.is_empty() && text.trim() == text).then(|| text.clone())
         }
         Value::Null | Value::Array(_) | Value::Object(_) => None,
     }
 }
 
-fn signer<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Signer>, D::Error> {
+fn signer<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<AssertionSigner>, D::Error> {
     checked(deserializer, |text| {
-        signer_of(text).map(Some).ok_or("must be base64url of at least 32 bytes, without padding")
+        parse_signer(text).map(Some).ok_or("must be base64url of at least 32 bytes, without padding")
     })
 }
 
-fn signer_of(text: &str) -> Option<Signer> {
+fn parse_signer(text: &str) -> Option<AssertionSigner> {
     let secret = Zeroizing::new(base64url::decode(text.as_bytes())?);
-    Signer::new(&secret).ok()
+    AssertionSigner::new(&secret).ok()
 }
 
 fn field_headers<'de, D: Deserializer<'de>>(

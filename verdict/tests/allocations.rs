@@ -11,11 +11,11 @@ mod fixtures;
 
 use token::{
     Claims,
-    api_key::{Contents, Kind, MintingKey, Prefix},
+    api_key::{ApiKeyFields, Kind, MintingKey, Prefix},
 };
-use verdict::{Cache, Forward, Gate, Request, Snapshot, Unaided, Verdict};
+use verdict::{Cache, Decision, Forward, Gate, Request, Snapshot, SoftwareVerifier};
 
-use crate::fixtures::{NOW, NOW_MS, bearer, builder, claims, gate_with, granted, signing_key, snapshot};
+use crate::fixtures::{NOW, NOW_MS, bearer, builder, claims, gate_with, set_grant, signing_key, snapshot};
 
 /// Counts the allocations of the current thread.
 struct Counting;
@@ -55,14 +55,14 @@ fn allocations(gate: &Gate, snapshot: &Snapshot, more: &[(&str, &str)]) -> (usiz
     let headers: Vec<_> = usual.iter().chain(more).map(|(name, value)| (*name, value.as_bytes())).collect();
     let request = Request { headers: &headers, peer: None, snapshot: Some(snapshot), now: NOW_MS };
     let mut cache = Cache::new(64, b"seed");
-    let cold = gate.decide_with(&request, &mut cache, &Unaided);
-    assert!(matches!(cold, Verdict::Admit(_)), "{cold:?}");
+    let cold = gate.decide_with(&request, &mut cache, &SoftwareVerifier);
+    assert!(matches!(cold, Decision::Admit(_)), "{cold:?}");
     let before = COUNT.get();
-    let warm = gate.decide_with(&request, &mut cache, &Unaided);
+    let warm = gate.decide_with(&request, &mut cache, &SoftwareVerifier);
     let decided = COUNT.get();
-    let forwarded = gate.forward(&headers, &warm, NOW_MS);
+    let forwarded = gate.forward_headers(&headers, &warm, NOW_MS);
     let done = COUNT.get();
-    assert_eq!((&warm, cache.counts().0), (&cold, 1));
+    assert_eq!((&warm, cache.take_counts().0), (&cold, 1));
     let Forward::Edited { added, .. } = forwarded else { panic!("{forwarded:?}") };
     assert!(added.iter().any(|(name, _)| *name == "x-keystile-subject"));
     (decided - before, done - decided)
@@ -72,14 +72,14 @@ fn allocations(gate: &Gate, snapshot: &Snapshot, more: &[(&str, &str)]) -> (usiz
 fn cached_requests_need_few_allocations() {
     let mut builder = builder();
     builder.set_secret_keys([bundle::builder::SecretKey::Tag { generation: 1, secret: &[1; 32] }]).unwrap();
-    granted(&mut builder, "OP0123456789/alice", r#"{"statements":[{"effect":"allow","api":"Sim:*"}]}"#);
+    set_grant(&mut builder, "OP0123456789/alice", r#"{"statements":[{"effect":"allow","api":"Sim:*"}]}"#);
     let rules = r#""rules": [{ "path": "/sims/{sim_id}", "permission": "Sim:getSim" }]"#;
     let small = bearer(&claims());
     let large = bearer(&Claims { jti: "j".repeat(4000), ..claims() });
     let minting = MintingKey::new(2, Kind::Signed, &[1; 32]).unwrap();
-    builder.set_public_keys([signing_key().verifying_key()], [minting.checking()]).unwrap();
+    builder.set_public_keys([signing_key().verifying_key()], [minting.generation_key()]).unwrap();
     let snapshot = snapshot(&mut builder);
-    let contents = Contents {
+    let contents = ApiKeyFields {
         prefix: &Prefix::default(),
         operator: "OP0123456789",
         number: 7,

@@ -3,16 +3,41 @@
 use bolero::check;
 use verdict::{
     Gate, Lease, Policy,
-    permission::{Permissions, Question, evaluate},
+    permission::{AccessRequest, Permissions, evaluate},
 };
 
-const QUESTION: Question<'_> = Question {
+const REQUEST: AccessRequest<'_> = AccessRequest {
     api: "Sim:getSim",
     user_name: Some("alice"),
     client: None,
     now: 1_700_000_000,
     variables: &[("sim_id", "1")],
 };
+
+const WORDS: [&str; 22] = [
+    "and",
+    "or",
+    "not",
+    "(",
+    ")",
+    ",",
+    "==",
+    "!=",
+    "<=",
+    "<",
+    "'a'",
+    "''",
+    "07",
+    "date",
+    "(2023,02,01)",
+    "currentDate",
+    "ipAddress",
+    "('10.0.0.0/8')",
+    "('::/0')",
+    "pathVariable",
+    "('sim_id')",
+    "samUserName",
+];
 
 #[test]
 fn policy() {
@@ -22,8 +47,8 @@ fn policy() {
 #[test]
 fn lease() {
     check!().for_each(|bytes| {
-        if let Some(lease) = Lease::read(bytes) {
-            assert_eq!(lease.bytes(), bytes, "one spelling");
+        if let Some(lease) = Lease::from_bytes(bytes) {
+            assert_eq!(lease.to_bytes(), bytes, "one spelling");
         }
     });
 }
@@ -47,7 +72,7 @@ fn condition() {
             });
             match Permissions::from_json(document.to_string().as_bytes()) {
                 Ok(permissions) => {
-                    permissions.rule(&QUESTION);
+                    permissions.decide(&REQUEST);
                     assert_eq!(Permissions::from_bytes(permissions.as_bytes().to_vec()), Ok(permissions));
                 }
                 Err(error) => assert_eq!(error.statement().unwrap_or(1), 1),
@@ -69,9 +94,9 @@ fn compiled_permissions() {
             edited[at] = *byte;
         }
         for bytes in [arbitrary, &edited] {
-            let ruling = evaluate(bytes, &QUESTION);
+            let decision = evaluate(bytes, &REQUEST);
             if let Ok(permissions) = Permissions::from_bytes(bytes.clone()) {
-                assert_eq!(ruling, Ok(permissions.rule(&QUESTION)));
+                assert_eq!(decision, Ok(permissions.decide(&REQUEST)));
             }
         }
     });
@@ -103,33 +128,8 @@ fn request_line() {
                 ("access-control-request-method", asked),
                 ("x-forwarded-for", forwarded),
             ];
-            let verdict = gate.decide(headers.into_iter(), None, 1);
-            assert!(!matches!(verdict, verdict::Verdict::Admit(_)));
+            let decision = gate.decide(headers.into_iter(), None, 1);
+            assert!(!matches!(decision, verdict::Decision::Admit(_)));
         }
     });
 }
-
-const WORDS: [&str; 22] = [
-    "and",
-    "or",
-    "not",
-    "(",
-    ")",
-    ",",
-    "==",
-    "!=",
-    "<=",
-    "<",
-    "'a'",
-    "''",
-    "07",
-    "date",
-    "(2023,02,01)",
-    "currentDate",
-    "ipAddress",
-    "('10.0.0.0/8')",
-    "('::/0')",
-    "pathVariable",
-    "('sim_id')",
-    "samUserName",
-];

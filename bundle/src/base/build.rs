@@ -11,8 +11,8 @@ use token::Fingerprint;
 use super::{
     HEADER_LEN, LAYOUT, Layer, MAX_COLUMNS, MAX_RANK, RibbonShard,
     equation::{Equation, mix64},
+    fingerprint_words,
     system::{Contradiction, System},
-    words,
 };
 use crate::{
     MAX_OBJECT_BYTES,
@@ -66,7 +66,7 @@ pub fn build_shard(
             ..encode(derive_seed(bits, shard, seed, inverted, included, excluded), included, excluded)?
         }
     };
-    let bytes = encoding.write(bits);
+    let bytes = encoding.encode(bits);
     if bytes.len() > MAX_BYTES {
         return Err(BuildError::TooLarge);
     }
@@ -149,7 +149,7 @@ struct Encoding {
 }
 
 impl Encoding {
-    fn write(&self, bits: u8) -> Vec<u8> {
+    fn encode(&self, bits: u8) -> Vec<u8> {
         let Self { inverted, seed, filter_attempt, exact_attempt, rank, filter_columns, exact_columns, body } =
             self;
         let mut out = Vec::with_capacity(HEADER_LEN + body.len());
@@ -228,7 +228,7 @@ fn filter_false_positives(body: &[u8], filter: &Layer, excluded: &[Fingerprint])
     // Six standard deviations, plus 1/64 because another attempt would cost more than it saves.
     let limit = expected + 6 * expected.isqrt() + expected / 64 + 6;
     let mut false_positives = Vec::with_capacity(limit);
-    for other in excluded.iter().filter(|other| filter.all_zero(body, words(other))) {
+    for other in excluded.iter().filter(|other| filter.all_zero(body, fingerprint_words(other))) {
         if false_positives.len() == limit {
             return None;
         }
@@ -260,7 +260,8 @@ fn equations<'a>(
     layer: &Layer,
     members: impl Iterator<Item = (&'a Fingerprint, bool)>,
 ) -> Vec<(Equation, bool)> {
-    let equation = |(member, sum)| (Equation::new(words(member), &layer.keys, layer.columns), sum);
+    let equation =
+        |(member, sum)| (Equation::new(fingerprint_words(member), &layer.keys, layer.columns), sum);
     let mut equations: Vec<_> = members.map(equation).collect();
     equations.sort_unstable_by_key(|(equation, _)| equation.start);
     equations

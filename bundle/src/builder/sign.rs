@@ -27,7 +27,7 @@ macro_rules! signer {
 
             /// Returns the public key.
             pub fn public_key(&self) -> PublicKey {
-                PublicKey::of_signing_key(&self.0)
+                PublicKey::from_signing_key(&self.0)
             }
 
             /// Signs arbitrary bytes, even malformed ones. Tests use this to forge messages.

@@ -16,7 +16,7 @@ use crate::fixtures::assert_vectors;
 const SEED: &[u8] = b"epoch 7";
 
 fn fingerprints(numbers: std::ops::Range<u64>) -> impl Iterator<Item = Fingerprint> {
-    numbers.map(|number| Fingerprint::of(&number.to_be_bytes()))
+    numbers.map(|number| Fingerprint::digest(&number.to_be_bytes()))
 }
 
 /// Builds one shard in which the first `revoked` members of `universe` are revoked.
@@ -307,7 +307,7 @@ proptest! {
     ) {
         let mut shards: BTreeMap<u16, [Vec<Fingerprint>; 2]> = BTreeMap::new();
         for number in 0..size {
-            let fingerprint = Fingerprint::of(&[salt, number].map(u64::to_be_bytes).concat());
+            let fingerprint = Fingerprint::digest(&[salt, number].map(u64::to_be_bytes).concat());
             let shard = u16::from(fingerprint.as_bytes()[0]) << bits >> 8;
             let revoked = u64::from(fingerprint.as_bytes()[31]) < density;
             shards.entry(shard).or_default()[usize::from(revoked)].push(fingerprint);

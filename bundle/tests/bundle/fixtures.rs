@@ -60,7 +60,7 @@ pub(crate) fn checkpoint_of(entries: &[Entry], version: u64, covered_until: u64)
     snapshot_key().sign(&fields).unwrap()
 }
 
-pub(crate) fn signed(checkpoint: &Object, tail: &[Entry], version: u64) -> Vec<u8> {
+pub(crate) fn sign_manifest(checkpoint: &Object, tail: &[Entry], version: u64) -> Vec<u8> {
     let delegation = delegation(1);
     let fields = ManifestFields {
         delegation: &delegation,
@@ -73,11 +73,11 @@ pub(crate) fn signed(checkpoint: &Object, tail: &[Entry], version: u64) -> Vec<u
     tail_key().sign(&fields).unwrap()
 }
 
-pub(crate) fn open(bytes: &[u8]) -> Result<Manifest, ManifestError> {
+pub(crate) fn open_manifest(bytes: &[u8]) -> Result<Manifest, ManifestError> {
     Manifest::open(bytes, &[root().public_key()], "default")
 }
 
-pub(crate) fn opened_delegation() -> Delegation {
+pub(crate) fn open_delegation() -> Delegation {
     Delegation::open(&delegation(1), &[root().public_key()], "default").unwrap()
 }
 
@@ -111,7 +111,7 @@ pub(crate) fn fetch(manifest: &Manifest, objects: &[&[Object]]) -> Objects {
 
 pub(crate) fn snapshot_of(built: &BuiltBundle) -> Snapshot {
     let checkpoint = checkpoint(built, 1);
-    let manifest = open(&signed(&checkpoint, &built.tail, 1)).unwrap();
+    let manifest = open_manifest(&sign_manifest(&checkpoint, &built.tail, 1)).unwrap();
     let objects = fetch(&manifest, &[&built.objects, &[checkpoint]]);
     Snapshot::assemble(manifest, &objects, NOW).unwrap()
 }
@@ -122,7 +122,7 @@ pub(crate) fn uncovered_status(snapshot: &Snapshot, fingerprint: &Fingerprint) -
 }
 
 pub(crate) fn fingerprint(number: u64) -> Fingerprint {
-    Fingerprint::of(&number.to_be_bytes())
+    Fingerprint::digest(&number.to_be_bytes())
 }
 
 /// Asserts that `lines` are the committed vectors. Edges read the bytes of older builders, so a change of the format must

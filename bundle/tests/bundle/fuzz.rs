@@ -15,8 +15,8 @@ use token::{
 };
 
 use crate::fixtures::{
-    NOW, Object, builder, checkpoint, checkpoint_of, delegation, fingerprint, open, opened_delegation, root,
-    signed, snapshot_key, tail_key,
+    NOW, Object, builder, checkpoint, checkpoint_of, delegation, fingerprint, open_delegation, open_manifest,
+    root, sign_manifest, snapshot_key, tail_key,
 };
 
 type Edits = Vec<(u16, u8)>;
@@ -35,11 +35,11 @@ fn small_block() -> BuiltBlock {
 }
 
 /// Builds a bundle with an object of every kind except gaps.
-fn valid() -> BuiltBundle {
+fn valid_bundle() -> BuiltBundle {
     let mut builder = builder();
     let own = SigningKey::ed25519("k1", &[2; 32]).unwrap();
     let signed = MintingKey::new(3, ApiKeyKind::Signed, &[7; 32]).unwrap();
-    builder.set_public_keys([own.verifying_key()], [signed.checking()]).unwrap();
+    builder.set_public_keys([own.verifying_key()], [signed.generation_key()]).unwrap();
     let [tag, short] = [(1, [5; 32]), (2, [6; 32])];
     builder
         .set_secret_keys([
@@ -65,7 +65,7 @@ fn valid() -> BuiltBundle {
     builder.build().unwrap()
 }
 
-fn edited(bytes: &[u8], edits: &Edits) -> Vec<u8> {
+fn apply_edits(bytes: &[u8], edits: &Edits) -> Vec<u8> {
     let mut bytes = bytes.to_vec();
     for (at, byte) in edits {
         match usize::from(*at) % (bytes.len() + 1) {
@@ -96,7 +96,7 @@ fn check_object(built: &BuiltBundle, kind: ObjectKind, bytes: Vec<u8>) {
         ObjectKind::Checkpoint => replaced.clone(),
         _ => checkpoint_of(&entries, 1, 0),
     };
-    let manifest = open(&signed(&checkpoint, &tail, 1)).unwrap();
+    let manifest = open_manifest(&sign_manifest(&checkpoint, &tail, 1)).unwrap();
     let mut objects = Objects::default();
     loop {
         let missing = objects.missing(&manifest, NOW);
@@ -130,11 +130,11 @@ macro_rules! object_targets {
     ($($name:ident: $kind:expr),* $(,)?) => {$(
         #[test]
         fn $name() {
-            let valid = valid();
+            let valid = valid_bundle();
             let bytes = valid.objects.iter().find(|(entry, _)| entry.kind() == $kind).map_or(&[][..], |(_, bytes)| bytes);
             check!().with_type::<(Vec<u8>, Edits)>().for_each(|(arbitrary, edits)| {
                 check_object(&valid, $kind, arbitrary.clone());
-                check_object(&valid, $kind, edited(bytes, edits));
+                check_object(&valid, $kind, apply_edits(bytes, edits));
             });
         }
     )*};
@@ -163,7 +163,7 @@ fn base() {
         base::build_shard(1, 0, b"", members(0..revoked), members(revoked..all)).unwrap().bytes().to_vec()
     });
     check!().with_type::<(Vec<u8>, Edits)>().for_each(|(arbitrary, edits)| {
-        let edited = valids.iter().map(|valid| edited(valid, edits));
+        let edited = valids.iter().map(|valid| apply_edits(valid, edits));
         for bytes in edited.chain([arbitrary.clone()]) {
             let Ok(shard) = base::RibbonShard::decode(bytes.clone(), 0) else { continue };
             assert_eq!(shard.bytes(), bytes, "the encoding is canonical");
@@ -179,7 +179,7 @@ fn base() {
 fn stored_block() {
     let valid = small_block().to_bytes();
     check!().with_type::<(Vec<u8>, Edits)>().for_each(|(arbitrary, edits)| {
-        for bytes in [arbitrary.clone(), edited(&valid, edits)] {
+        for bytes in [arbitrary.clone(), apply_edits(&valid, edits)] {
             if let Ok(block) = BuiltBlock::from_bytes(&bytes) {
                 assert_eq!(block.to_bytes(), bytes, "the encoding is canonical");
             }
@@ -189,13 +189,13 @@ fn stored_block() {
 
 #[test]
 fn manifest() {
-    let built = valid();
-    let valid = signed(&checkpoint(&built, 1), &built.tail, 1);
+    let built = valid_bundle();
+    let valid = sign_manifest(&checkpoint(&built, 1), &built.tail, 1);
     check!().with_type::<(Vec<u8>, Edits)>().for_each(|(arbitrary, edits)| {
-        assert!(open(arbitrary).is_err(), "not signed");
-        let _ = open(&tail_key().sign_body(arbitrary.clone()));
-        let body = edited(&valid[..valid.len() - 64], edits);
-        if let Ok(manifest) = open(&tail_key().sign_body(body.clone())) {
+        assert!(open_manifest(arbitrary).is_err(), "not signed");
+        let _ = open_manifest(&tail_key().sign_body(arbitrary.clone()));
+        let body = apply_edits(&valid[..valid.len() - 64], edits);
+        if let Ok(manifest) = open_manifest(&tail_key().sign_body(body.clone())) {
             assert_eq!(&manifest.bytes()[..body.len()], body, "the encoding is canonical");
         }
     });
@@ -204,22 +204,22 @@ fn manifest() {
 #[test]
 fn delegation_body() {
     let valid = delegation(1);
-    let open = |bytes: &[u8]| Delegation::open(bytes, &[root().public_key()], "default");
+    let open_with_root = |bytes: &[u8]| Delegation::open(bytes, &[root().public_key()], "default");
     check!().with_type::<(Vec<u8>, Edits)>().for_each(|(arbitrary, edits)| {
-        assert!(open(arbitrary).is_err(), "not signed");
-        let _ = open(&root().sign_body(arbitrary.clone()));
-        let _ = open(&root().sign_body(edited(&valid[..valid.len() - 64], edits)));
+        assert!(open_with_root(arbitrary).is_err(), "not signed");
+        let _ = open_with_root(&root().sign_body(arbitrary.clone()));
+        let _ = open_with_root(&root().sign_body(apply_edits(&valid[..valid.len() - 64], edits)));
     });
 }
 
 #[test]
 fn checkpoint_body() {
-    let built = valid();
+    let built = valid_bundle();
     let (_, valid) = checkpoint(&built, 1);
-    let delegation = opened_delegation();
+    let delegation = open_delegation();
     check!().with_type::<(Vec<u8>, Edits)>().for_each(|(arbitrary, edits)| {
         check_object(&built, ObjectKind::Checkpoint, arbitrary.clone());
-        for body in [arbitrary.clone(), edited(&valid[..valid.len() - 64], edits)] {
+        for body in [arbitrary.clone(), apply_edits(&valid[..valid.len() - 64], edits)] {
             let bytes = snapshot_key().sign_body(body);
             if Entry::for_bytes(ObjectKind::Checkpoint, 0, &bytes)
                 .is_some_and(|entry| entry.open(bytes.clone(), &delegation).is_ok())

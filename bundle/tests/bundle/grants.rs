@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use bundle::{Entry, MAX_GRANT_BYTES, ObjectKind, Snapshot, builder::BuiltBundle};
 use proptest::prelude::*;
 
-use crate::fixtures::{NOW, build_with_checkpoint, builder, checkpoint_of, fetch, open, signed, snapshot_of};
+use crate::fixtures::{
+    NOW, build_with_checkpoint, builder, checkpoint_of, fetch, open_manifest, sign_manifest, snapshot_of,
+};
 
 fn grants(built: &BuiltBundle) -> usize {
     built.objects.iter().filter(|(entry, _)| entry.kind() == ObjectKind::Grants).count()
@@ -59,7 +61,7 @@ fn missing_grant_shard_makes_a_bundle_incomplete() {
     for left_out in built.checkpoint.iter().filter(|entry| entry.kind() == ObjectKind::Grants) {
         let named: Vec<Entry> = built.checkpoint.iter().filter(|entry| *entry != left_out).copied().collect();
         let checkpoint = checkpoint_of(&named, 1, 0);
-        let manifest = open(&signed(&checkpoint, &[], 1)).unwrap();
+        let manifest = open_manifest(&sign_manifest(&checkpoint, &[], 1)).unwrap();
         let objects = fetch(&manifest, &[&built.objects, &[checkpoint]]);
         assert!(Snapshot::assemble(manifest, &objects, NOW).is_err());
     }

@@ -8,10 +8,11 @@ use bundle::{
 use token::Fingerprint;
 
 use crate::fixtures::{
-    NOW, assert_vectors, builder, checkpoint, delegation, fetch, fingerprint, open, signed, snapshot_of,
+    NOW, assert_vectors, builder, checkpoint, delegation, fetch, fingerprint, open_manifest, sign_manifest,
+    snapshot_of,
 };
 
-const FOREVER: ExpiryRange = ExpiryRange { expires_from: 0, expires_before: u64::MAX };
+const ANY_EXPIRY: ExpiryRange = ExpiryRange { expires_from: 0, expires_before: u64::MAX };
 
 const SECONDS: u64 = NOW / 1000;
 
@@ -42,7 +43,7 @@ pub(crate) fn block(
 fn latest_change_decides() {
     let mut builder = builder();
     // In the base, 0..10 are revoked and 10..100 are good.
-    let number = builder.install_block(block(FOREVER, vec![coverage("k1", 5, 9)], 0..100, 10)).unwrap();
+    let number = builder.install_block(block(ANY_EXPIRY, vec![coverage("k1", 5, 9)], 0..100, 10)).unwrap();
     builder.checkpoint(1).unwrap();
     let status =
         |snapshot: &Snapshot, number| snapshot.revocation_status(&fingerprint(number), "k1", 7, Some(50));
@@ -134,14 +135,14 @@ fn invalid_block_coverage_is_rejected() {
     let new = |span, coverage| BlockBuilder::new(span, coverage, 0, 0, b"").err();
     let empty_range = ExpiryRange { expires_from: 9, expires_before: 9 };
     assert_eq!(new(empty_range, vec![]), Some(BlockError::InvalidCoverage));
-    assert_eq!(new(FOREVER, vec![coverage("k", 9, 8)]), Some(BlockError::InvalidCoverage));
+    assert_eq!(new(ANY_EXPIRY, vec![coverage("k", 9, 8)]), Some(BlockError::InvalidCoverage));
     assert_eq!(
-        new(FOREVER, vec![coverage("k", 1, 5), coverage("k", 5, 8)]),
+        new(ANY_EXPIRY, vec![coverage("k", 1, 5), coverage("k", 5, 8)]),
         Some(BlockError::InvalidCoverage)
     );
-    assert_eq!(new(FOREVER, vec![coverage(&"k".repeat(256), 1, 5)]), Some(BlockError::InvalidCoverage));
-    assert_eq!(new(FOREVER, vec![coverage("l", 5, 8), coverage("k", 1, 9)]), None, "in any order");
-    let mut block = BlockBuilder::new(FOREVER, vec![], 0, 2, b"").unwrap();
+    assert_eq!(new(ANY_EXPIRY, vec![coverage(&"k".repeat(256), 1, 5)]), Some(BlockError::InvalidCoverage));
+    assert_eq!(new(ANY_EXPIRY, vec![coverage("l", 5, 8), coverage("k", 1, 9)]), None, "in any order");
+    let mut block = BlockBuilder::new(ANY_EXPIRY, vec![], 0, 2, b"").unwrap();
     let [low, high] = [[1; 32], [2; 32]].map(Fingerprint::from);
     block.add(high, false).unwrap();
     assert_eq!(block.add(low, false), Err(BlockError::OutOfOrder(low)));
@@ -149,7 +150,7 @@ fn invalid_block_coverage_is_rejected() {
 
 #[test]
 fn block_serialization_round_trips() {
-    let block = block(FOREVER, vec![coverage("k1", 5, 9)], 0..5_000, 500);
+    let block = block(ANY_EXPIRY, vec![coverage("k1", 5, 9)], 0..5_000, 500);
     assert_eq!((block.member_count(), block.revoked_count()), (5_000, 500));
     let bytes = block.to_bytes();
     let again = BuiltBlock::from_bytes(&bytes).unwrap();
@@ -166,7 +167,7 @@ fn block_serialization_round_trips() {
 #[test]
 fn block_numbers_of_the_current_checkpoint_are_not_reused() {
     let mut builder = builder();
-    let small = || block(FOREVER, vec![coverage("k1", 5, 9)], 0..9, 3);
+    let small = || block(ANY_EXPIRY, vec![coverage("k1", 5, 9)], 0..9, 3);
     let first = builder.install_block(small()).unwrap();
     builder.checkpoint(1).unwrap();
     assert!(builder.remove_block(first));
@@ -249,13 +250,13 @@ fn bundle_matches_the_committed_vectors() {
     builder.revoke(1_000, fingerprint(301)).unwrap();
     let built = builder.build().unwrap();
     let checkpoint = checkpoint(&built, 41);
-    let manifest = signed(&checkpoint, &built.tail, 42);
+    let manifest = sign_manifest(&checkpoint, &built.tail, 42);
     let mut lines = format!("delegation {}\nmanifest {}\n", hex(&delegation(1)), hex(&manifest));
     for (entry, bytes) in [&checkpoint].into_iter().chain(&built.objects) {
         lines += &format!("{} {}\n", entry.slot(), hex(bytes));
     }
     assert_vectors("bundle-v2.txt", &lines);
-    let manifest = open(&manifest).unwrap();
+    let manifest = open_manifest(&manifest).unwrap();
     let objects = fetch(&manifest, &[&built.objects, &[checkpoint]]);
     assert!(Snapshot::assemble(manifest, &objects, NOW).is_ok());
 }

@@ -9,13 +9,13 @@ use bundle::{
 use proptest::prelude::*;
 use token::{
     Algorithm, Fingerprint, VerifyingKey,
-    api_key::{self, Contents, Kind as ApiKeyKind, MintingKey, Prefix},
+    api_key::{self, ApiKeyFields, Kind as ApiKeyKind, MintingKey, Prefix},
     mint::SigningKey,
 };
 
 use crate::fixtures::{
-    NOW, build_with_checkpoint, builder, checkpoint, checkpoint_of, fetch, fingerprint, open,
-    opened_delegation, signed, snapshot_of, uncovered_status,
+    NOW, build_with_checkpoint, builder, checkpoint, checkpoint_of, fetch, fingerprint, open_delegation,
+    open_manifest, sign_manifest, snapshot_of, uncovered_status,
 };
 
 #[test]
@@ -114,7 +114,7 @@ fn keys_of_every_algorithm_and_issuer_round_trip() {
     let p256 = "7fcdce2770f6c45d4183cbee6fdb4b7b580733357be9ef13bacf6e3c7bd15445c7f144cd1bbd9b7e872cdfedb9eeb9f4b3695d6ea90b24ad8a4623288588e5ad";
     let p256 = base16ct::lower::decode_vec(p256).unwrap();
     let of = |issuer, kid, algorithm, material: &[u8]| {
-        VerifyingKey::of_issuer(issuer, kid, algorithm, material).unwrap()
+        VerifyingKey::foreign(issuer, kid, algorithm, material).unwrap()
     };
     let own = SigningKey::ed25519("k1", &[2; 32]).unwrap();
     let mut builder = Builder::default();
@@ -125,7 +125,7 @@ fn keys_of_every_algorithm_and_issuer_round_trip() {
         of("https://b.example", "", Algorithm::Ps512, &rsa),
     ];
     let signed = |generation| MintingKey::new(generation, ApiKeyKind::Signed, &[7; 32]).unwrap();
-    builder.set_public_keys(&public, [signed(2).checking(), signed(0).checking()]).unwrap();
+    builder.set_public_keys(&public, [signed(2).generation_key(), signed(0).generation_key()]).unwrap();
     let secret = |issuer, kid, algorithm, secret| SecretKey::Token { issuer, kid, algorithm, secret };
     builder
         .set_secret_keys([
@@ -157,7 +157,7 @@ fn keys_of_every_algorithm_and_issuer_round_trip() {
         [(0, Signed, [7; 32]), (1, Format1, [5; 32]), (2, Signed, [7; 32]), (255, Short, [6; 32])]
     {
         let prefixes = [Prefix::default()];
-        let contents = Contents {
+        let contents = ApiKeyFields {
             prefix: &prefixes[0],
             operator: "OP0123456789",
             number: 7,
@@ -175,7 +175,7 @@ fn keys_of_every_algorithm_and_issuer_round_trip() {
 
 #[test]
 fn symmetric_token_keys_are_not_in_the_public_object() {
-    let secret = VerifyingKey::of_issuer("https://a.example", "k", Algorithm::Hs256, &[7; 32]).unwrap();
+    let secret = VerifyingKey::foreign("https://a.example", "k", Algorithm::Hs256, &[7; 32]).unwrap();
     let mut builder = Builder::default();
     builder.set_verifying_keys([&secret]).unwrap();
     let built = build_with_checkpoint(&mut builder);
@@ -188,7 +188,7 @@ fn symmetric_token_keys_are_not_in_the_public_object() {
 fn api_key_secrets_are_not_in_the_public_object() {
     let keys = ApiKeyKind::ALL.map(|kind| MintingKey::new(1, kind, &[0xab; 32]).unwrap());
     let mut builder = builder();
-    builder.set_public_keys([], keys.iter().map(MintingKey::checking)).unwrap();
+    builder.set_public_keys([], keys.iter().map(MintingKey::generation_key)).unwrap();
     builder.set_secret_keys([SecretKey::ShortTag { generation: 2, secret: &[0xcd; 32] }]).unwrap();
     let built = build_with_checkpoint(&mut builder);
     for (entry, bytes) in &built.objects {
@@ -210,16 +210,16 @@ fn duplicate_generation_is_rejected() {
     let own = SigningKey::ed25519("k1", &[2; 32]).unwrap();
     for (generation, is_complete) in [(2, true), (1, false)] {
         let mut builder = Builder::default();
-        builder.set_public_keys([own.verifying_key()], [signed.checking()]).unwrap();
+        builder.set_public_keys([own.verifying_key()], [signed.generation_key()]).unwrap();
         builder.set_secret_keys([SecretKey::ShortTag { generation, secret: &[6; 32] }]).unwrap();
         let built = build_with_checkpoint(&mut builder);
         let checkpoint = checkpoint(&built, 1);
-        let manifest = open(&crate::fixtures::signed(&checkpoint, &[], 1)).unwrap();
+        let manifest = open_manifest(&crate::fixtures::sign_manifest(&checkpoint, &[], 1)).unwrap();
         let objects = fetch(&manifest, &[&built.objects, &[checkpoint]]);
         assert_eq!(Snapshot::assemble(manifest, &objects, NOW).is_ok(), is_complete);
     }
     // Within one object a duplicate is malformed; so are the wrong object, an issuer, and a kid of the wrong length.
-    let public = *signed.checking().public_bytes().unwrap();
+    let public = *signed.generation_key().public_bytes().unwrap();
     let row = |code: u8, issuer: &[u8], kid: &[u8], key: &[u8]| {
         let mut row = vec![code, u8::try_from(issuer.len()).unwrap()];
         row.extend(issuer);
@@ -234,7 +234,7 @@ fn duplicate_generation_is_rejected() {
         let mut bytes = Vec::from(u16::try_from(rows.len()).unwrap().to_be_bytes());
         bytes.extend(rows.concat());
         let entry = Entry::for_bytes(kind, 0, &bytes).unwrap();
-        entry.open(bytes, &opened_delegation()).is_ok()
+        entry.open(bytes, &open_delegation()).is_ok()
     };
     assert!(opens(ObjectKind::Keys, &[&good, &row(65, b"", &[2], &public)]));
     for (kind, rows) in [
@@ -258,7 +258,7 @@ fn duplicate_generation_is_rejected() {
 #[test]
 fn object_must_match_its_entry() {
     let built = build_with_checkpoint(&mut builder());
-    let delegation = opened_delegation();
+    let delegation = open_delegation();
     for (entry, bytes) in built.objects.iter().chain([&checkpoint(&built, 1)]) {
         assert!(entry.open(bytes.to_vec(), &delegation).is_ok());
         let mut swapped = bytes.to_vec();
@@ -277,7 +277,7 @@ fn snapshot_requires_every_object() {
     let full_checkpoint = checkpoint(&built, 1);
     for left_out in &built.checkpoint {
         // The object is not fetched.
-        let manifest = open(&signed(&full_checkpoint, &[], 1)).unwrap();
+        let manifest = open_manifest(&sign_manifest(&full_checkpoint, &[], 1)).unwrap();
         let mut objects = Objects::default();
         for (entry, bytes) in
             built.objects.iter().chain([&full_checkpoint]).filter(|(entry, _)| entry != left_out)
@@ -289,7 +289,7 @@ fn snapshot_requires_every_object() {
         // The object is not named. Only keys are optional as long as one object of keys remains.
         let named: Vec<Entry> = built.checkpoint.iter().filter(|entry| *entry != left_out).copied().collect();
         let part = checkpoint_of(&named, 1, 0);
-        let manifest = open(&signed(&part, &[], 1)).unwrap();
+        let manifest = open_manifest(&sign_manifest(&part, &[], 1)).unwrap();
         let objects = fetch(&manifest, &[&built.objects, &[part]]);
         assert_eq!(
             Snapshot::assemble(manifest, &objects, NOW).is_ok(),

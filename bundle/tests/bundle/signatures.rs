@@ -7,17 +7,17 @@ use bundle::{
 };
 
 use crate::fixtures::{
-    NOW, Object, build_with_checkpoint, builder, checkpoint, delegation, delegation_to, open,
-    opened_delegation, root, signed, snapshot_key, tail_key,
+    NOW, Object, build_with_checkpoint, builder, checkpoint, delegation, delegation_to, open_delegation,
+    open_manifest, root, sign_manifest, snapshot_key, tail_key,
 };
 
 #[test]
 fn delegation_requires_a_pinned_root_key_and_its_audience() {
     let good = delegation(7);
-    let open = |bytes: &[u8]| {
+    let open_with_root = |bytes: &[u8]| {
         Delegation::open(bytes, &[RootKey::new(&[8; 32]).public_key(), root().public_key()], "default")
     };
-    let opened = open(&good).unwrap();
+    let opened = open_with_root(&good).unwrap();
     assert_eq!((opened.epoch(), opened.issued_at(), opened.expires_at()), (7, NOW, NOW + 1_000_000_000));
     assert_eq!(opened.snapshot_keys(), [snapshot_key().public_key()]);
     assert_eq!(opened.tail_keys(), [tail_key().public_key()]);
@@ -31,7 +31,7 @@ fn delegation_requires_a_pinned_root_key_and_its_audience() {
             DelegationFields { audience, epoch: 7, issued_at: 1, expires_at: 2, snapshot_keys, tail_keys };
         root().delegate(&fields).unwrap()
     };
-    let two = open(&delegate("default", &[&b, &a, &b], &[&c])).unwrap();
+    let two = open_with_root(&delegate("default", &[&b, &a, &b], &[&c])).unwrap();
     assert_eq!(two.snapshot_keys().len(), 2, "sorted and without duplicates");
     let resigned = |change: &dyn Fn(&mut Vec<u8>)| {
         let mut body = good[..good.len() - 64].to_vec();
@@ -64,7 +64,7 @@ fn delegation_requires_a_pinned_root_key_and_its_audience() {
         ("a weak key", resigned(&|body| body[tail - 32..].fill(0)), "delegation_malformed"),
         ("another magic", resigned(&|body| body[3] = b'2'), "delegation_malformed"),
     ] {
-        assert_eq!(open(&bytes).unwrap_err().code(), code, "{case}");
+        assert_eq!(open_with_root(&bytes).unwrap_err().code(), code, "{case}");
     }
     assert!(Delegation::open(&good, &[root().public_key()], "defaul").is_err());
     assert!(Delegation::open(&good, &[], "default").is_err());
@@ -77,8 +77,8 @@ fn manifest_requires_a_delegated_tail_key() {
     builder.revoke(2, crate::fixtures::fingerprint(1)).unwrap();
     let built = builder.build().unwrap();
     let checkpoint = checkpoint(&built, 1);
-    let good = signed(&checkpoint, &built.tail, 7);
-    let manifest = open(&good).unwrap();
+    let good = sign_manifest(&checkpoint, &built.tail, 7);
+    let manifest = open_manifest(&good).unwrap();
     assert_eq!((manifest.version(), manifest.issued_at(), manifest.expires_at()), (7, NOW, NOW + 60_000));
     assert_eq!((manifest.checkpoint(), manifest.tail()), (&checkpoint.0, &built.tail[..]));
     assert_eq!((manifest.bytes(), manifest.audience()), (&good[..], "default"));
@@ -175,7 +175,7 @@ fn manifest_requires_a_delegated_tail_key() {
             "manifest_malformed",
         ),
     ] {
-        assert_eq!(open(&bytes).unwrap_err().code(), code, "{case}");
+        assert_eq!(open_manifest(&bytes).unwrap_err().code(), code, "{case}");
     }
     assert!(Manifest::open(&good, &[root().public_key()], "other").is_err());
 }
@@ -215,7 +215,7 @@ fn manifest_has_at_most_the_maximum_length() {
 fn checkpoint_requires_a_delegated_snapshot_key() {
     let built = build_with_checkpoint(&mut builder());
     let (entry, good) = checkpoint(&built, 7);
-    assert!(entry.open(good.to_vec(), &opened_delegation()).is_ok());
+    assert!(entry.open(good.to_vec(), &open_delegation()).is_ok());
     let signed_by = |key: &SnapshotKey, audience| -> Object {
         let fields = CheckpointFields {
             audience,
@@ -258,7 +258,7 @@ fn checkpoint_requires_a_delegated_snapshot_key() {
         ("a tail within", named(8), "object_malformed"),
         ("a shard of a base outside a block", named(11), "object_malformed"),
     ] {
-        let error = entry.open(bytes.to_vec(), &opened_delegation()).unwrap_err();
+        let error = entry.open(bytes.to_vec(), &open_delegation()).unwrap_err();
         assert_eq!(error.code(), code, "{case}");
     }
 }
@@ -268,7 +268,7 @@ fn checkpoint_requires_a_delegated_snapshot_key() {
 fn checkpoint_of_a_removed_key_is_not_accepted() {
     let built = build_with_checkpoint(&mut builder());
     let checkpoint = checkpoint(&built, 1);
-    let before = open(&signed(&checkpoint, &[], 1)).unwrap();
+    let before = open_manifest(&sign_manifest(&checkpoint, &[], 1)).unwrap();
     let mut objects = crate::fixtures::fetch(&before, &[&built.objects, std::slice::from_ref(&checkpoint)]);
     let after = delegation_to(2, &SnapshotKey::new(&[9; 32]), &tail_key());
     let fields = ManifestFields {
@@ -279,7 +279,7 @@ fn checkpoint_of_a_removed_key_is_not_accepted() {
         checkpoint: checkpoint.0,
         tail: &[],
     };
-    let after = open(&tail_key().sign(&fields).unwrap()).unwrap();
+    let after = open_manifest(&tail_key().sign(&fields).unwrap()).unwrap();
     assert_eq!(objects.missing(&after, NOW), [checkpoint.0]);
     let error = objects.open(&after, checkpoint.0, checkpoint.1.to_vec()).unwrap_err();
     assert_eq!(error.code(), "checkpoint_key_unknown");

@@ -118,7 +118,7 @@ impl Admission {
             return Ok(Admitted::Anonymous(None));
         }
         if let Some(credential) = edge_credential(uri, headers) {
-            let hash = *SecretHash::of(credential).as_bytes();
+            let hash = *SecretHash::digest(credential).as_bytes();
             if !connection.is_edge() && !self.edges().knows(&hash) {
                 self.charge(state, client)?;
             }

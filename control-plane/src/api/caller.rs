@@ -3,7 +3,7 @@ use axum::{
     http::{HeaderName, HeaderValue, StatusCode, header, request::Parts, uri::PathAndQuery},
 };
 use token::Fingerprint;
-use verdict::{Cache, Reason, Refusal, Request, Unaided, Verdict};
+use verdict::{Cache, Decision, Reason, Refusal, Request, SoftwareVerifier};
 
 use super::{AppState, problem::Problem};
 use crate::{
@@ -71,11 +71,11 @@ impl FromRequestParts<AppState> for Caller {
         let publication = state.latest();
         let snapshot = Some(&publication.snapshot);
         let request = Request { headers: &headers, peer, snapshot, now: state.service.now().millis() };
-        let admission = match state.gate.decide_with(&request, &mut Cache::none(), &Unaided) {
-            Verdict::Admit(admission) => admission,
-            Verdict::Refuse(refused) => return Err(refusal(state, &refused)),
+        let admission = match state.gate.decide_with(&request, &mut Cache::disabled(), &SoftwareVerifier) {
+            Decision::Admit(admission) => admission,
+            Decision::Refuse(refused) => return Err(refusal(state, &refused)),
             // The API's own policy has no public rule, so a request without a credential is refused.
-            Verdict::Pass(_) => return Err(refusal(state, &Reason::CredentialMissing.into())),
+            Decision::Pass(_) => return Err(refusal(state, &Reason::CredentialMissing.into())),
         };
         let identity = admission.identity();
         let api_key = parts.headers.get(&API_KEY);
@@ -100,7 +100,7 @@ fn refusal(state: &AppState, refused: &Refusal) -> Problem {
     let reason = refused.reason();
     let status = StatusCode::from_u16(reason.status()).unwrap_or(StatusCode::UNAUTHORIZED);
     let problem = Problem::new(status, reason.code(), reason.to_string());
-    let answer = state.gate.answer(refused, None);
+    let answer = state.gate.refusal_response(refused, None);
     let challenge = answer.headers.into_iter().find(|(name, _)| *name == header::WWW_AUTHENTICATE.as_str());
     match challenge.and_then(|(_, value)| HeaderValue::try_from(value).ok()) {
         Some(challenge) => problem.with_value(header::WWW_AUTHENTICATE, challenge),

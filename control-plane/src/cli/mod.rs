@@ -327,7 +327,7 @@ fn hint(text: impl fmt::Display) {
 /// argument, because the process list and the shell history show arguments.
 fn read_credential(argument: Option<String>, file: Option<&Path>) -> Result<String, CliError> {
     if let Some(credential) = argument.filter(|argument| argument != "-") {
-        let fingerprint = Fingerprint::of(credential.trim().as_bytes());
+        let fingerprint = Fingerprint::digest(credential.trim().as_bytes());
         return Err(CliError::Message(format!(
             "a credential must not be an argument, because the process list and the shell history show arguments: write \
              it to stdin, name its file with --token-file, or omit the value to be prompted for it; `keystile revoke` \

@@ -23,7 +23,7 @@ pub struct IssuerKey {
     pub kid: String,
     /// The algorithm.
     pub alg: String,
-    /// The key material in base64url, as [`VerifyingKey::of_issuer`] expects it.
+    /// The key material in base64url, as [`VerifyingKey::foreign`] expects it.
     pub key: String,
 }
 
@@ -31,7 +31,7 @@ impl IssuerKey {
     /// Returns the verifying key; `None` if this version no longer accepts a key that an earlier version has stored.
     pub fn verifying(&self, issuer: &str) -> Option<VerifyingKey> {
         let algorithm = Algorithm::from_name(&self.alg)?;
-        VerifyingKey::of_issuer(issuer, &self.kid, algorithm, &base64url::decode(self.key.as_bytes())?).ok()
+        VerifyingKey::foreign(issuer, &self.kid, algorithm, &base64url::decode(self.key.as_bytes())?).ok()
     }
 }
 
@@ -170,7 +170,7 @@ impl Jwk {
         }
         let material = self.material(algorithm).ok_or("has malformed key material")?;
         let kid = self.kid.clone().unwrap_or_default();
-        VerifyingKey::of_issuer(&issuer.issuer, &kid, algorithm, &material)
+        VerifyingKey::foreign(&issuer.issuer, &kid, algorithm, &material)
             .map_err(|error| error.to_string())?;
         Ok(IssuerKey { kid, alg: algorithm.name().to_owned(), key: base64url::encode(&material) })
     }

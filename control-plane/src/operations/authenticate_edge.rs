@@ -38,9 +38,9 @@ impl std::error::Error for AuthenticateEdgeError {
 /// Authenticates an edge by its credential. The credential is looked up for each request, so a removed edge is refused
 /// immediately. The first use of a new credential ends those that it replaces.
 pub async fn authenticate_edge(service: &Service, credential: &str) -> Result<EdgeId, AuthenticateEdgeError> {
-    secret::check(CREDENTIAL_PREFIX, credential).map_err(|_| AuthenticateEdgeError::Refused)?;
+    secret::check_format(CREDENTIAL_PREFIX, credential).map_err(|_| AuthenticateEdgeError::Refused)?;
     let mut reader = service.store.reader().await.map_err(AuthenticateEdgeError::Store)?;
-    let found = edges::find(&mut reader, &SecretHash::of(credential), service.now().seconds()).await;
+    let found = edges::find(&mut reader, &SecretHash::digest(credential), service.now().seconds()).await;
     let holder = found.map_err(AuthenticateEdgeError::Store)?.ok_or(AuthenticateEdgeError::Refused)?;
     drop(reader);
     if holder.ends_others

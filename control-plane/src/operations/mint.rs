@@ -222,7 +222,7 @@ fn sign(service: &Service, signer: &SigningKey, request: &MintRequest, issued_at
     };
     let token = signer.mint(&claims);
     let issuance = Issuance {
-        fingerprint: Fingerprint::of(token.expose().as_bytes()),
+        fingerprint: Fingerprint::digest(token.expose().as_bytes()),
         kid: signer.kid().to_owned(),
         subject: subject.clone(),
         auth_key: auth_key.clone(),

@@ -235,7 +235,7 @@ pub(super) async fn revoke_unmetered(
                 .await?
         }
         Target::Token(text) => {
-            let fingerprint = Fingerprint::of(text.as_bytes());
+            let fingerprint = Fingerprint::digest(text.as_bytes());
             // The text of an API key is recognized by its fingerprint only.
             let (fingerprint, expires_at) = match issued::find(&mut write, &fingerprint).await? {
                 Some(issuance) => (fingerprint, issuance.expires_at),

@@ -12,7 +12,7 @@ use control_plane::{
 use serde_json::{Value, json};
 use token::{
     Fingerprint,
-    api_key::{Authentic, Contents, Kind, Prefix, Unverified},
+    api_key::{ApiKeyFields, Authentic, Kind, Prefix, Unverified},
 };
 
 use crate::{
@@ -33,7 +33,7 @@ on_both! {
         let holder = opened.holder().unwrap();
         assert_eq!((opened.kind(), holder.operator(), holder.subject()), (Kind::Signed, &*world.operator, &*alice));
         assert!((before..=clock::now().millis()).contains(&opened.number()), "a number is a time");
-        assert_eq!((text(&made["key_id"]), text(&made["fingerprint"])), (format!("key-{}", opened.number()), Fingerprint::of(key.as_bytes()).to_string()));
+        assert_eq!((text(&made["key_id"]), text(&made["fingerprint"])), (format!("key-{}", opened.number()), Fingerprint::digest(key.as_bytes()).to_string()));
         assert_eq!((text(&made["format"]), text(&made["subject"])), ("2".to_owned(), alice.clone()));
         assert_eq!(standing, RevocationStatus::NotCovered);
         // For nobody else.
@@ -360,7 +360,7 @@ async fn a_secret_that_is_not_here_keeps_no_revocation_back() {
     world.json(&["key", "rotate", "tag", "--short"]);
     let short = text(&create(&world, &["--user", &alice])["api_key"]);
     std::fs::rename(world.data().join("keys/tag-1.jwk"), world.data().join("away")).unwrap();
-    let victim = Fingerprint::of(world.token().as_bytes());
+    let victim = Fingerprint::digest(world.token().as_bytes());
     world.json(&["revoke", "--fingerprint", &victim.to_string()]);
     let publication = publisher::preview(&world.service().await).await.unwrap();
     assert_eq!(publication.snapshot.revocation_status(&victim, "ks", 0, None), RevocationStatus::Revoked);
@@ -437,7 +437,7 @@ async fn old_key(world: &World, owner: &str, username: &str) -> (String, String)
     // They were counted.
     let id = api_keys::next_number(&mut write, Time::from_millis(0)).await.unwrap();
     let (issued_at, prefix) = (clock::now().seconds(), Prefix::default());
-    let contents = Contents {
+    let contents = ApiKeyFields {
         prefix: &prefix,
         operator: owner.operator.as_str(),
         number: id.0,
@@ -447,7 +447,7 @@ async fn old_key(world: &World, owner: &str, username: &str) -> (String, String)
         username,
     };
     let key = keys::open_generation(&home, &generation).unwrap().mint(&contents).unwrap();
-    let fingerprint = Fingerprint::of(key.expose().as_bytes());
+    let fingerprint = Fingerprint::digest(key.expose().as_bytes());
     let issuance = Issuance {
         fingerprint,
         kid: generation.kid(),
@@ -540,7 +540,7 @@ async fn seen(
     let generation = publication.snapshot.generation_key(unverified.generation());
     (
         unverified.verify(generation.expect("the generation is in the bundle"), username),
-        publication.snapshot.revocation_status(&Fingerprint::of(key.as_bytes()), "tag-1", 0, None),
+        publication.snapshot.revocation_status(&Fingerprint::digest(key.as_bytes()), "tag-1", 0, None),
     )
 }
 

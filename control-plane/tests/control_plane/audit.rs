@@ -28,7 +28,7 @@ on_both! {
         let lines: Vec<(&str, &str, &str)> = lines.as_array().unwrap().iter().rev().map(line).collect();
         let caller = format!("subject:{}", world.operator);
         let exchanger = format!("authkey:{}", world.auth_key_id);
-        let root = token::Fingerprint::of(root.as_bytes()).to_string();
+        let root = token::Fingerprint::digest(root.as_bytes()).to_string();
         let alice = format!("{}/alice", world.operator);
         assert_eq!(
             lines,

@@ -49,7 +49,7 @@ on_both! {
 async fn no_credential_is_an_argument() {
     let world = World::on_sqlite().await;
     let token = world.token();
-    let fingerprint = token::Fingerprint::of(token.as_bytes()).to_string();
+    let fingerprint = token::Fingerprint::digest(token.as_bytes()).to_string();
     let equals = format!("--token={token}");
     // Past the help of this test's `World`, which would write them to stdin.
     for arguments in
@@ -208,7 +208,7 @@ async fn a_manifest_is_verified_as_an_edge_would() {
 async fn an_exported_bundle_is_whole() {
     let world = World::on_sqlite().await;
     let token = world.token();
-    let fingerprint = token::Fingerprint::of(token.as_bytes());
+    let fingerprint = token::Fingerprint::digest(token.as_bytes());
     world.json(&["revoke", "--token", &token]);
     let output = world.run(&["bundle", "export", "--lifetime", "30m"]);
     let exported = String::from_utf8(output.stdout).unwrap();

@@ -102,8 +102,8 @@ on_both! {
             assert_eq!(response.status(), 200, "{way}");
             assert!(version(response.headers()) > have, "{way}");
             let snapshot = assemble(&world, &server, &response.bytes().await.unwrap()).await;
-            assert_eq!(standing(&snapshot, &Fingerprint::of(victim.as_bytes())), RevocationStatus::Revoked, "{way}");
-            assert_eq!(standing(&snapshot, &Fingerprint::of(root.as_bytes())), RevocationStatus::NotCovered, "{way}");
+            assert_eq!(standing(&snapshot, &Fingerprint::digest(victim.as_bytes())), RevocationStatus::Revoked, "{way}");
+            assert_eq!(standing(&snapshot, &Fingerprint::digest(root.as_bytes())), RevocationStatus::NotCovered, "{way}");
         }
     }
 
@@ -173,7 +173,7 @@ on_both! {
 
     /// What has expired by itself leaves the bundle, under a version of its own.
     async fn what_has_expired_is_no_longer_told(world: World) {
-        let (expired, living) = (Fingerprint::of(b"expired"), Fingerprint::of(b"living"));
+        let (expired, living) = (Fingerprint::digest(b"expired"), Fingerprint::digest(b"living"));
         let now = clock::now().seconds();
         let mut write = world.store().await.write().await.unwrap();
         let stored = versions::allocate(&mut write, clock::now()).await.unwrap();
@@ -205,7 +205,7 @@ on_both! {
     async fn the_configuration_that_enrolling_prints_is_one_that_the_filter_takes(world: World) {
         let read = |enrolled: &Value, environment: &[u8]| {
             let configuration = enrolled["plugin_configuration"].to_string();
-            Policy::from_json_in(configuration.as_bytes(), &Environment::from_block(environment.to_vec()))
+            Policy::from_json_with_env(configuration.as_bytes(), &Environment::from_block(environment.to_vec()))
         };
         let enrolled = world.json(&["edge", "enroll", "one"]);
         let credential = text(&enrolled["credential"]);

@@ -103,7 +103,7 @@ on_both! {
         let mut fingerprints = HashSet::new();
         let mut reader = world.store().await.reader().await.unwrap();
         for task in issuing.collect::<Vec<_>>() {
-            let fingerprint = Fingerprint::of(task.await.unwrap().token.expose().as_bytes());
+            let fingerprint = Fingerprint::digest(task.await.unwrap().token.expose().as_bytes());
             let found = control_plane::store::issued::find(&mut reader, &fingerprint).await.unwrap();
             assert_eq!(found.unwrap().auth_key.unwrap().as_str(), world.auth_key_id);
             assert!(fingerprints.insert(fingerprint));

@@ -148,7 +148,7 @@ on_both! {
         let credentials = ["gone", "here"].map(|name| world.edge(name));
         let server = world.serve();
         let wait = |world: &World| {
-            let fingerprint = token::Fingerprint::of(world.token().as_bytes()).to_string();
+            let fingerprint = token::Fingerprint::digest(world.token().as_bytes()).to_string();
             world.run(&["revoke", "--wait", "--timeout", "300ms", "--json", "--fingerprint", &fingerprint])
         };
         // Nobody has ever asked.
@@ -173,7 +173,7 @@ on_both! {
         };
         let done = async {
             listed(&world, |fleet| fleet[1]["state"] == "live" && fleet[1]["current"] == true).await;
-            let fingerprint = token::Fingerprint::of(world.token().as_bytes()).to_string();
+            let fingerprint = token::Fingerprint::digest(world.token().as_bytes()).to_string();
             let command = world.command(&["revoke", "--wait", "--json", "--fingerprint", &fingerprint]);
             let output = tokio::process::Command::from(command).output().await.unwrap();
             assert!(output.status.success(), "{output:?}");

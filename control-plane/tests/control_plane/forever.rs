@@ -27,11 +27,11 @@ use serde_json::json;
 use tempfile::TempDir;
 use token::{
     Claims, Fingerprint, Operator,
-    api_key::{Contents, Kind, Prefix},
+    api_key::{ApiKeyFields, Kind, Prefix},
     base64url,
     mint::SigningKey,
 };
-use verdict::{Gate, Policy, Verdict};
+use verdict::{Decision, Gate, Policy};
 
 use crate::postgres;
 
@@ -453,7 +453,7 @@ impl Model {
                 let issued_at = now - self.random(2) * 86_400;
                 let name =
                     if self.random(2) == 0 { subject.user.as_ref().unwrap().as_str() } else { "mallory" };
-                let contents = Contents {
+                let contents = ApiKeyFields {
                     prefix: &Prefix::default(),
                     operator: subject.operator.as_str(),
                     number: self.stolen,
@@ -519,7 +519,7 @@ impl Model {
         // A text that the store does not know must be a token of our own.
         let target = match by_text && (one.known && one.marks.len() > 1 || one.what.starts_with("own")) {
             true => Target::Token(one.text.clone()),
-            false => Target::Fingerprint(Fingerprint::of(one.text.as_bytes())),
+            false => Target::Fingerprint(Fingerprint::digest(one.text.as_bytes())),
         };
         let what = format!("revoked {} by {target:?}", one.what);
         match revoke(&service, &Actor::Admin, &Authority::Everything, target, None).await {
@@ -647,7 +647,7 @@ impl Model {
         let Some(at) = self.pick(&open).copied() else { return "nothing to take back".to_owned() };
         let service = self.service();
         let one = &mut self.credentials[at];
-        let fingerprint = Fingerprint::of(one.text.as_bytes());
+        let fingerprint = Fingerprint::digest(one.text.as_bytes());
         unrevoke(&service, &Actor::Admin, &fingerprint).await.unwrap();
         one.revoked = false;
         format!("took back {} {fingerprint}", one.what)
@@ -692,8 +692,8 @@ impl Model {
                 let ended = one.ends_at.is_some_and(|end| end <= now / 1000);
                 let must_be_refused = one.refused || one.revoked || one.disabled;
                 for (which, edge) in [("running", &self.running), ("fresh", &fresh)] {
-                    let verdict = self.ask(edge, one, now);
-                    let admitted = matches!(verdict, Verdict::Admit(_));
+                    let decision = self.ask(edge, one, now);
+                    let admitted = matches!(decision, Decision::Admit(_));
                     let good = match admitted {
                         true => !must_be_refused,
                         false => must_be_refused || ended || !one.known,
@@ -701,7 +701,7 @@ impl Model {
                     self.admitted += usize::from(admitted);
                     assert!(
                         good,
-                        "{}\nthe {which} edge at replica {at} about {one:?}: {verdict:?}",
+                        "{}\nthe {which} edge at replica {at} about {one:?}: {decision:?}",
                         self.log.join("\n")
                     );
                 }
@@ -709,7 +709,7 @@ impl Model {
         }
     }
 
-    fn ask(&self, edge: &Edge, one: &Credential, now: u64) -> Verdict {
+    fn ask(&self, edge: &Edge, one: &Credential, now: u64) -> Decision {
         let bearer = format!("Bearer {}", one.text);
         let mut headers = vec![("authorization", bearer.as_bytes())];
         if !one.username.is_empty() {

@@ -381,7 +381,7 @@ async fn revocations(server: &Server) -> String {
 }
 
 fn fingerprint(session: &Value) -> String {
-    token::Fingerprint::of(text(&session["token"]).as_bytes()).to_string()
+    token::Fingerprint::digest(text(&session["token"]).as_bytes()).to_string()
 }
 
 impl World {

@@ -132,7 +132,7 @@ struct Targets {
 
 fn cases(operation: &str, targets: &Targets) -> Vec<Case> {
     let Targets { operator, .. } = targets;
-    let fingerprint = |token: &str| Fingerprint::of(token.as_bytes()).to_string();
+    let fingerprint = |token: &str| Fingerprint::digest(token.as_bytes()).to_string();
     let keys = format!("/v1/operators/{operator}/auth_keys");
     let revocation = |what, body, expected| case(what, "/revocations", body, expected);
     let none = Value::Null;
@@ -238,7 +238,7 @@ on_both! {
     async fn no_permission_is_that_of_the_root_and_what_a_user_made_ends_with_it(world: World) {
         let service = world.service().await;
         let (root, bob, alice) = (subject(&world, None), subject(&world, Some("bob")), subject(&world, Some("alice")));
-        let bob_acts = Actor::Token { subject: bob.clone(), fingerprint: Fingerprint::of(b"any") };
+        let bob_acts = Actor::Token { subject: bob.clone(), fingerprint: Fingerprint::digest(b"any") };
         let statements = json!({ "statements": [{ "effect": "allow", "api": "*" }, { "effect": "deny", "api": "Revocation:*" }] });
         for user in [&bob, &alice] {
             world.json(&["user", "create", &user.to_string()]);

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use control_plane::publisher::{self, Publication};
 use serde_json::{Value, json};
-use verdict::permission::{Permissions, Question, Ruling};
+use verdict::permission::{AccessDecision, AccessRequest, Permissions};
 
 use crate::{
     on_both,
@@ -192,8 +192,8 @@ async fn ruled(world: &World, subject: &str) -> Vec<&'static str> {
     let Some(grant) = publication.snapshot.grant(subject) else { return Vec::new() };
     let grant = Permissions::from_bytes(grant.to_vec()).unwrap();
     let allowed = |api: &&str| {
-        let question = Question { api, user_name: Some("alice"), client: None, now: 0, variables: &[] };
-        grant.rule(&question) == Ruling::Allowed
+        let question = AccessRequest { api, user_name: Some("alice"), client: None, now: 0, variables: &[] };
+        grant.decide(&question) == AccessDecision::Allowed
     };
     ["Group:getGroup", "Group:listGroups", "Sim:deleteSim", "Sim:getSim", "Sim:listSims"]
         .into_iter()

@@ -5,7 +5,7 @@ use std::{fs, path::Path};
 use bundle::Snapshot;
 use control_plane::{operations::Service, publisher};
 use serde_json::{Value, json};
-use verdict::{Gate, Policy, Verdict};
+use verdict::{Decision, Gate, Policy};
 
 use crate::{
     on_both, postgres,
@@ -194,7 +194,7 @@ fn auth_key_of(world: &World, operator: &str, user: Option<&str>) -> (String, St
 }
 
 pub(crate) fn fingerprint(credential: &str) -> String {
-    token::Fingerprint::of(credential.as_bytes()).to_string()
+    token::Fingerprint::digest(credential.as_bytes()).to_string()
 }
 
 /// One that has just started: it knows what is published, and nothing from before.
@@ -232,9 +232,9 @@ impl Edge {
         let username = (!username.is_empty()).then_some(("x-username", username.as_bytes()));
         let headers = [("authorization", bearer.as_bytes())].into_iter().chain(username);
         match self.gate.decide(headers, Some(&self.snapshot), self.now) {
-            Verdict::Admit(_) => "admitted",
-            Verdict::Refuse(refusal) => refusal.reason().code(),
-            Verdict::Pass(_) => "passed",
+            Decision::Admit(_) => "admitted",
+            Decision::Refuse(refusal) => refusal.reason().code(),
+            Decision::Pass(_) => "passed",
         }
     }
 }

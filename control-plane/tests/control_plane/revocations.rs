@@ -26,7 +26,7 @@ on_both! {
             let token = text(&victim["token"]);
             assert_eq!(server.verdict(&world, &token).await.0, 200, "{way}");
             let (body, code) = match way {
-                "fingerprint" => (json!({ "fingerprint": Fingerprint::of(token.as_bytes()).to_string() }), "revoked"),
+                "fingerprint" => (json!({ "fingerprint": Fingerprint::digest(token.as_bytes()).to_string() }), "revoked"),
                 "token" => (json!({ "token": token, "reason": "leaked" }), "revoked"),
                 "session" => (json!({ "keyId": victim["apiKey"] }), "watermark"),
                 _ => (json!({ "keyId": id }), "watermark"),
@@ -91,7 +91,7 @@ on_both! {
         let foreign_token = text(&foreign["token"]);
         let nobody = "0".repeat(64);
         for body in [
-            json!({ "fingerprint": Fingerprint::of(foreign_token.as_bytes()).to_string() }),
+            json!({ "fingerprint": Fingerprint::digest(foreign_token.as_bytes()).to_string() }),
             json!({ "token": foreign_token }),
             json!({ "keyId": foreign["apiKey"] }),
             json!({ "keyId": key.id.as_str() }),
@@ -137,7 +137,7 @@ on_both! {
     /// A restored backup may lack what was issued after it: an admin can refuse it all the same.
     async fn an_admin_can_revoke_what_the_store_does_not_know(world: World) {
         let service = world.service().await;
-        let unknown = Fingerprint::of(b"unknown");
+        let unknown = Fingerprint::digest(b"unknown");
         let authority = Authority::Operator(world.operator.parse().unwrap());
         let target = Target::Fingerprint(unknown);
         let refused = revoke(&service, &Actor::Admin, &authority, target.clone(), None).await;

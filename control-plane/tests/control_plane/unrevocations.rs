@@ -17,7 +17,7 @@ on_both! {
     async fn a_credential_is_good_again_and_may_be_revoked_again(world: World) {
         let server = world.serve();
         let victim = text(&server.exchange(&world.auth_key_id, &world.auth_key).await["token"]);
-        let fingerprint = Fingerprint::of(victim.as_bytes()).to_string();
+        let fingerprint = Fingerprint::digest(victim.as_bytes()).to_string();
         let mut last = 0;
         for _ in 0..3 {
             let revoked = world.json(&["revoke", "--fingerprint", &fingerprint]);
@@ -40,7 +40,7 @@ on_both! {
     async fn a_watermark_is_never_overridden(world: World) {
         let server = world.serve();
         let victim = world.token();
-        let fingerprint = Fingerprint::of(victim.as_bytes()).to_string();
+        let fingerprint = Fingerprint::digest(victim.as_bytes()).to_string();
         world.json(&["revoke", "--fingerprint", &fingerprint]);
         world.json(&["revoke", "--subject", &world.operator, "--yes"]);
         let back = world.json(&["unrevoke", "--fingerprint", &fingerprint, "--yes"]);
@@ -71,13 +71,13 @@ on_both! {
     }
 
     async fn what_is_unknown_or_expired_is_refused(world: World) {
-        let fingerprint = Fingerprint::of(world.token().as_bytes());
+        let fingerprint = Fingerprint::digest(world.token().as_bytes());
         let complain = |fingerprint: &Fingerprint| world.complaint(&["unrevoke", "--yes", "--fingerprint", &fingerprint.to_string()]);
         assert!(complain(&fingerprint).contains("no revocation of this fingerprint is known"));
         world.json(&["revoke", "--fingerprint", &fingerprint.to_string()]);
         world.json(&["unrevoke", "--fingerprint", &fingerprint.to_string(), "--yes"]);
         assert!(complain(&fingerprint).contains("no revocation of this fingerprint is known"));
-        let expired = Fingerprint::of(b"expired");
+        let expired = Fingerprint::digest(b"expired");
         let now = clock::now().seconds();
         let mut write = world.store().await.write().await.unwrap();
         let version = versions::allocate(&mut write, clock::now()).await.unwrap();

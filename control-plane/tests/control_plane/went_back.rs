@@ -63,7 +63,7 @@ on_both! {
         world.json(&["revoke", "--fingerprint", &"1".repeat(64)]);
         let have = all_publish(&servers, &credential, None).await;
         // As another server's commit after the failover would.
-        let fingerprint = token::Fingerprint::of(token.as_bytes());
+        let fingerprint = token::Fingerprint::digest(token.as_bytes());
         let (version, prefix) = (have + 1_000, fingerprint.prefix().cast_signed());
         let later = format!(
             "UPDATE bundle_state SET version = {version}, mark = 7; INSERT INTO version_log VALUES ({version}, 7); \
@@ -144,7 +144,7 @@ on_both! {
         let publications = press.publish().await.unwrap();
         let latest = publications.latest();
         assert!(latest.version > published);
-        let fingerprint = token::Fingerprint::of(token.as_bytes());
+        let fingerprint = token::Fingerprint::digest(token.as_bytes());
         let kid = service.keys().current().signer().kid().to_owned();
         let standing = latest.snapshot.revocation_status(&fingerprint, &kid, clock::now().seconds(), None);
         assert_eq!(standing, bundle::RevocationStatus::Revoked);

@@ -5,15 +5,15 @@ use std::{sync::Arc, time::Duration};
 
 use proxy_wasm::types::{BufferType, MapType};
 use verdict::{
-    Call, ControlPlane, FLEET_STATUS, Failure, FleetStatus, LEASE_RENEWAL_MS, Policy, Progress, Refresh,
-    SIGN_OF_LIFE_MS, Snapshot, Step,
+    ControlPlane, EDGE_STATUS_HEADER, FetchRequest, FetchStep, HEARTBEAT_INTERVAL_MS, LEASE_RENEWAL_MS,
+    Policy, Progress, Refresh, RefreshError, Snapshot, WorkerSummary,
 };
 
 use crate::{
     hostcalls::{self, HostError},
     log::{LogThrottle, warn},
     metrics::Metrics,
-    shared_store::{SharedStore, Stamp, stamp_of},
+    shared_store::{SharedStore, Stamp, manifest_stamp},
 };
 
 /// The body of an error response of the control plane has some hundred bytes.
@@ -52,8 +52,8 @@ pub(crate) struct BundleFetcher {
     control_plane: ControlPlane,
     shared: SharedStore,
     refresh: Refresh,
-    /// The calls in flight, by the IDs that the host gave them.
-    calls: Vec<(u32, Call)>,
+    /// The requests in flight, by the IDs that the host gave them.
+    in_flight: Vec<(u32, FetchRequest)>,
     /// Distinguishes this worker from the others of the process.
     worker_id: u64,
     is_leader: bool,
@@ -91,14 +91,14 @@ impl BundleFetcher {
             policy.audience.clone(),
             control_plane.wait_seconds,
             policy.max_manifest_lifetime_seconds,
-            policy.floor(),
+            policy.minimum_position(),
         );
         Self {
             worker_id: shared.register_worker(started_at),
             shared,
             control_plane,
             refresh,
-            calls: Vec::new(),
+            in_flight: Vec::new(),
             is_leader: false,
             lease_check_at: 0,
             last_stamp: None,
@@ -142,12 +142,12 @@ impl BundleFetcher {
 
     /// Handles the response to a call. `has_response` is false if there is none.
     pub(crate) fn on_http_response(&mut self, call_id: u32, has_response: bool, metrics: &Metrics) {
-        let Some(index) = self.calls.iter().position(|(id, _)| *id == call_id) else { return };
-        let (_, call) = self.calls.swap_remove(index);
+        let Some(index) = self.in_flight.iter().position(|(id, _)| *id == call_id) else { return };
+        let (_, request) = self.in_flight.swap_remove(index);
         let status = if has_response { response_status() } else { 0 };
-        let max_bytes = if status == 200 { call.max_bytes() } else { MAX_ERROR_BYTES };
+        let max_bytes = if status == 200 { request.max_bytes() } else { MAX_ERROR_BYTES };
         let body = hostcalls::buffer(BufferType::HttpCallResponseBody, max_bytes);
-        self.handle_response(call, Ok(status), body.unwrap_or_default(), metrics);
+        self.handle_response(request, Ok(status), body.unwrap_or_default(), metrics);
     }
 
     /// Loads what the leader has written since the last call, or a part of it.
@@ -162,17 +162,17 @@ impl BundleFetcher {
         let mut step = || self.refresh.handle_shared(&manifest, now, |entry| self.shared.object(entry));
         let mut progress = step();
         for _ in 1..LOAD_STEPS_PER_TICK {
-            if progress == Ok(Progress::More) {
+            if progress == Ok(Progress::Continue) {
                 progress = step();
             }
         }
         match progress {
-            Ok(Progress::More) => {}
+            Ok(Progress::Continue) => {}
             Ok(Progress::Done) => {
                 self.last_stamp = stamp;
                 self.is_repairing = false;
                 self.clear_inconsistency();
-                if self.fetches_alone && stamp == self.current().map(|held| stamp_of(held.manifest())) {
+                if self.fetches_alone && stamp == self.current().map(|held| manifest_stamp(held.manifest())) {
                     // Another worker writes a bundle as new as this worker's, so there is a leader again.
                     self.fetches_alone = false;
                     if !self.is_leader {
@@ -181,7 +181,7 @@ impl BundleFetcher {
                 }
             }
             // The leader is writing the next bundle. The next tick tries again.
-            Err(Failure::Incomplete(_) | Failure::Object(_)) => {
+            Err(RefreshError::Incomplete(_) | RefreshError::Object(_)) => {
                 self.inconsistent_since.get_or_insert(now);
             }
             Err(failure) => {
@@ -208,8 +208,8 @@ impl BundleFetcher {
     }
 
     fn stop_fetching(&mut self) {
-        self.refresh.stand_down();
-        self.calls.clear();
+        self.refresh.abort();
+        self.in_flight.clear();
         self.is_repairing = false;
     }
 
@@ -261,7 +261,7 @@ impl BundleFetcher {
             self.set_leader(is_leader);
             self.is_repairing = false;
         } else if self.last_stamp.is_none()
-            || self.last_stamp == self.current().map(|held| stamp_of(held.manifest()))
+            || self.last_stamp == self.current().map(|held| manifest_stamp(held.manifest()))
         {
             return;
         }
@@ -273,16 +273,16 @@ impl BundleFetcher {
             self.last_repair_at = now;
             self.is_repairing = true;
             warn("the bundle in shared data is not the one this worker holds: all of it is fetched again");
-            self.calls.clear();
-            self.refresh.share_anew();
+            self.in_flight.clear();
+            self.refresh.reshare_all();
         }
     }
 
-    /// Reports to the other workers which version this one enforces: at once if it has changed, else as a sign of life.
+    /// Reports to the other workers which version this one enforces: at once if it has changed, else as a heartbeat.
     fn report_version(&mut self, now: u64) {
         let (version, reported_at) = self.last_report;
         let current = self.version();
-        if (version != current || now.abs_diff(reported_at) >= SIGN_OF_LIFE_MS)
+        if (version != current || now.abs_diff(reported_at) >= HEARTBEAT_INTERVAL_MS)
             && self.shared.report(self.worker_id, current, now)
         {
             self.last_report = (current, now);
@@ -293,16 +293,16 @@ impl BundleFetcher {
         self.current().map_or(0, |held| held.manifest().version())
     }
 
-    fn fleet_status(&self, now: u64) -> FleetStatus {
-        self.shared.fleet().status(self.worker_id, self.version(), now)
+    fn worker_summary(&self, now: u64) -> WorkerSummary {
+        self.shared.worker_table().summary(self.worker_id, self.version(), now)
     }
 
-    /// Makes the calls that are due. A deadline that is further ahead than its delay was set before the clock was set
+    /// Sends the requests that are due. A deadline that is further ahead than its delay was set before the clock was set
     /// back, and does not count.
     fn dispatch_due(&mut self, now: u64, metrics: &Metrics) {
         let report_delay = self.report_delay_until.saturating_sub(now);
         if !self.is_fetching()
-            || (1..=REPORT_DELAY_MS).contains(&report_delay) && self.fleet_status(now).lagging > 0
+            || (1..=REPORT_DELAY_MS).contains(&report_delay) && self.worker_summary(now).lagging > 0
         {
             return;
         }
@@ -311,22 +311,23 @@ impl BundleFetcher {
         if !self.is_leader && (1..=max_delay).contains(&retry_delay) {
             return;
         }
-        while let Some(call) = self.refresh.poll(now) {
-            match self.dispatch(call, now) {
-                Ok(call_id) => self.calls.push((call_id, call)),
+        while let Some(request) = self.refresh.poll(now) {
+            match self.dispatch(request, now) {
+                Ok(call_id) => self.in_flight.push((call_id, request)),
                 // The next attempt waits for the next tick. If the host had no clock either, the back-off
                 // would be over at once, and the loop would never end.
-                Err(error) => return self.handle_response(call, Err(error), Vec::new(), metrics),
+                Err(error) => return self.handle_response(request, Err(error), Vec::new(), metrics),
             }
         }
     }
 
-    fn dispatch(&self, call: Call, now: u64) -> Result<u32, HostError> {
+    fn dispatch(&self, request: FetchRequest, now: u64) -> Result<u32, HostError> {
         let ControlPlane { cluster, authority, credential, .. } = &self.control_plane;
-        let (path, etag) = (call.path(), call.etag());
-        let prefer = format!("wait={}", call.wait_seconds());
+        let (path, etag) = (request.path(), request.etag());
+        let prefer = format!("wait={}", request.wait_seconds());
         let authorization = credential.as_ref().map(|credential| ["Bearer ", credential.expose()].concat());
-        let status = matches!(call, Call::Manifest { .. }).then(|| self.fleet_status(now).to_string());
+        let status =
+            matches!(request, FetchRequest::Manifest { .. }).then(|| self.worker_summary(now).to_string());
         let mut headers = Vec::from([
             (":method", "GET"),
             (":path", path.as_str()),
@@ -335,16 +336,16 @@ impl BundleFetcher {
         ]);
         headers.extend(authorization.as_deref().map(|value| ("authorization", value)));
         headers.extend(etag.as_deref().map(|etag| ("if-none-match", etag)));
-        headers.extend(status.as_deref().map(|status| (FLEET_STATUS, status)));
-        let timeout = call.wait_seconds().saturating_add(RESPONSE_TIMEOUT_SECONDS);
+        headers.extend(status.as_deref().map(|status| (EDGE_STATUS_HEADER, status)));
+        let timeout = request.wait_seconds().saturating_add(RESPONSE_TIMEOUT_SECONDS);
         hostcalls::http_call(cluster, headers, Duration::from_secs(timeout))
     }
 
-    /// Handles the outcome of a call: the status of the response, 0 if there is none, or why the host did not send the
+    /// Handles the outcome of a request: the status of the response, 0 if there is none, or why the host did not send the
     /// request.
     fn handle_response(
         &mut self,
-        call: Call,
+        request: FetchRequest,
         status: Result<u16, HostError>,
         body: Vec<u8>,
         metrics: &Metrics,
@@ -352,17 +353,17 @@ impl BundleFetcher {
         let nanos = hostcalls::now_ns().unwrap_or_default();
         let now = nanos.div_euclid(1_000_000);
         let code = status.unwrap_or_default();
-        let outcome = self.refresh.handle_answer(call, code, body, now, nanos ^ self.worker_id);
-        let brought_nothing = code == STATUS_NOT_MODIFIED && call.wait_seconds() == 0;
+        let outcome = self.refresh.handle_response(request, code, body, now, nanos ^ self.worker_id);
+        let brought_nothing = code == STATUS_NOT_MODIFIED && request.wait_seconds() == 0;
         if outcome.is_err() || brought_nothing {
             self.retry_alone_at = now.saturating_add(self.retry_interval_ms());
         }
         match outcome {
-            Ok(Step::Pending) => {}
+            Ok(FetchStep::Pending) => {}
             // Another worker leads now. What it writes must not be mixed with this.
-            Ok(Step::Share(_) | Step::Ready(_)) if !self.is_still_leader(now) => {}
-            Ok(Step::Share(objects)) => self.shared.write_objects(&objects),
-            Ok(Step::Ready(objects)) => {
+            Ok(FetchStep::Share(_) | FetchStep::Ready(_)) if !self.is_still_leader(now) => {}
+            Ok(FetchStep::Share(objects)) => self.shared.write_objects(&objects),
+            Ok(FetchStep::Ready(objects)) => {
                 self.is_repairing = false;
                 self.fetches_alone = false;
                 self.clear_inconsistency();

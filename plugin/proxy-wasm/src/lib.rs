@@ -59,6 +59,6 @@ mod worker;
 use crate::plugin_context::PluginContext;
 
 proxy_wasm::main! {{
-    std::panic::set_hook(Box::new(log::panic));
+    std::panic::set_hook(Box::new(log::log_panic));
     proxy_wasm::set_root_context(|_| Box::new(PluginContext::default()));
 }}

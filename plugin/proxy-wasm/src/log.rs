@@ -22,7 +22,7 @@ pub(crate) fn error(message: &str) {
 }
 
 /// Logs where the code panicked, but not the message of the panic: it may quote a credential.
-pub(crate) fn panic(info: &PanicHookInfo<'_>) {
+pub(crate) fn log_panic(info: &PanicHookInfo<'_>) {
     if let Some(location) = info.location() {
         write(LogLevel::Critical, &format!("panicked at {location}"));
     }

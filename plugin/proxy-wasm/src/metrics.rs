@@ -4,7 +4,7 @@
 use std::cell::Cell;
 
 use proxy_wasm::types::MetricType;
-use verdict::{Cache, Gate, Manifest, Reason, StalePolicy, Verdict};
+use verdict::{Cache, Decision, Gate, Manifest, Reason, StalePolicy};
 
 use crate::{host_verifier::HostVerifier, hostcalls};
 
@@ -54,7 +54,7 @@ impl Metrics {
             stale_outage_grace: Counter::define("keystile_admitted_stale_outage_grace"),
             stale_issued_within: Counter::define("keystile_admitted_stale_issued_within"),
             refused: by_reason("keystile_refused_"),
-            reported: if gate.reports() { by_reason("keystile_reported_") } else { Vec::new() },
+            reported: if gate.has_report_mode() { by_reason("keystile_reported_") } else { Vec::new() },
             cache_hits: Counter::define("keystile_cache_hits"),
             cache_misses: Counter::define("keystile_cache_misses"),
             signatures_by_host: Counter::define("keystile_signatures_by_host"),
@@ -65,9 +65,9 @@ impl Metrics {
         }
     }
 
-    pub(crate) fn count(&self, verdict: &Verdict) {
-        match verdict {
-            Verdict::Admit(admission) => {
+    pub(crate) fn count(&self, decision: &Decision) {
+        match decision {
+            Decision::Admit(admission) => {
                 self.admitted.add(1);
                 match admission.stale() {
                     Some(StalePolicy::OutageGraceSeconds(_)) => self.stale_outage_grace.add(1),
@@ -75,11 +75,11 @@ impl Metrics {
                     Some(StalePolicy::Deny) | None => {}
                 }
             }
-            Verdict::Pass(_) => self.passed.add(1),
-            Verdict::Refuse(_) => {}
+            Decision::Pass(_) => self.passed.add(1),
+            Decision::Refuse(_) => {}
         }
-        if let Some(reason) = verdict.reason() {
-            let counters = if verdict.is_reported() { &self.reported } else { &self.refused };
+        if let Some(reason) = decision.reason() {
+            let counters = if decision.is_reported() { &self.reported } else { &self.refused };
             counters.iter().filter(|(counted, _)| *counted == reason).for_each(|(_, counter)| counter.add(1));
         }
     }
@@ -96,7 +96,7 @@ impl Metrics {
         verifier: &HostVerifier,
         now: u64,
     ) {
-        let (hits, misses) = cache.counts();
+        let (hits, misses) = cache.take_counts();
         self.cache_hits.add(hits);
         self.cache_misses.add(misses);
         self.signatures_by_host.add(verifier.take_count());

@@ -6,7 +6,9 @@ use proxy_wasm::{
     traits::{Context, HttpContext, RootContext},
     types::{BufferType, ContextType},
 };
-use verdict::{Cache, Environment, Gate, InlineBundle, Line, Policy, Progress, Refresh, Snapshot, Watch};
+use verdict::{
+    Cache, Environment, Gate, InlineBundle, LogLine, Policy, Progress, Refresh, Snapshot, StalenessWatch,
+};
 
 use crate::{
     bundle_fetcher::BundleFetcher,
@@ -27,7 +29,7 @@ pub(crate) struct PluginContext {
     worker: Rc<WorkerCell>,
     /// `None` if the configuration has the bundle in it.
     fetcher: Option<BundleFetcher>,
-    freshness: Watch,
+    freshness: StalenessWatch,
 }
 
 impl Context for PluginContext {
@@ -47,7 +49,7 @@ impl RootContext for PluginContext {
     fn on_configure(&mut self, _size: usize) -> bool {
         let json = hostcalls::buffer(BufferType::PluginConfiguration, usize::MAX).unwrap_or_default();
         let environment = Environment::from_block(hostcalls::environment());
-        let policy = match Policy::from_json_in(&json, &environment) {
+        let policy = match Policy::from_json_with_env(&json, &environment) {
             Ok(policy) => policy,
             Err(problem) => {
                 error(&format!("invalid plugin configuration at {problem}"));
@@ -100,9 +102,9 @@ impl PluginContext {
     fn start(&mut self, mut policy: Policy, json: &[u8]) -> bool {
         let Ok(mut worker) = self.worker.try_borrow_mut() else { return false };
         *worker = None;
-        self.freshness = Watch::default();
+        self.freshness = StalenessWatch::default();
         let started_at = hostcalls::now_ns().unwrap_or_default();
-        let carried = policy.take_bundle().map(|carried| open_bundle(&policy, &carried));
+        let inline = policy.take_bundle().map(|inline| open_inline_bundle(&policy, &inline));
         self.fetcher =
             policy.take_control_plane().map(|source| BundleFetcher::new(&policy, source, started_at));
         // No client knows the seed: it is made of random bytes, if the host has any, and of secrets in the
@@ -123,7 +125,7 @@ impl PluginContext {
             fetcher.load_shared();
             install_snapshot(&mut new, fetcher);
         } else {
-            let Some(snapshot) = carried.flatten() else { return false };
+            let Some(snapshot) = inline.flatten() else { return false };
             info(&format!("enforcing bundle version {}", snapshot.manifest().version()));
             new.snapshot = Some(snapshot);
         }
@@ -150,28 +152,28 @@ fn install_snapshot(worker: &mut Worker, fetcher: &BundleFetcher) {
 }
 
 /// Logs when a policy for an unreachable control plane begins and ceases to apply.
-fn log_freshness(freshness: &mut Watch, worker: &Worker, now: u64) {
+fn log_freshness(freshness: &mut StalenessWatch, worker: &Worker, now: u64) {
     let Some(snapshot) = worker.snapshot.as_deref() else { return };
-    for line in freshness.handle(&worker.gate, snapshot, now) {
+    for line in freshness.observe(&worker.gate, snapshot, now) {
         match line {
-            Line::Info(text) => info(&text),
-            Line::Warning(text) => warn(&text),
-            Line::Error(text) => error(&text),
+            LogLine::Info(text) => info(&text),
+            LogLine::Warning(text) => warn(&text),
+            LogLine::Error(text) => error(&text),
         }
     }
 }
 
 /// Verifies the bundle of the configuration like one that was fetched. Logs why it is refused.
-fn open_bundle(policy: &Policy, carried: &InlineBundle) -> Option<Arc<Snapshot>> {
+fn open_inline_bundle(policy: &Policy, inline: &InlineBundle) -> Option<Arc<Snapshot>> {
     let lifetime = policy.max_manifest_lifetime_seconds;
     let (roots, audience) = (policy.root_keys.clone(), policy.audience.clone());
-    let mut refresh = Refresh::new(roots, audience, 0, lifetime, policy.floor());
+    let mut refresh = Refresh::new(roots, audience, 0, lifetime, policy.minimum_position());
     let now = hostcalls::now_ms().unwrap_or_default();
     // Without a pause between the steps: no request is waiting yet.
     loop {
-        let load = |entry: &_| carried.object(entry).map(Into::into);
-        match refresh.handle_shared(carried.manifest(), now, load) {
-            Ok(Progress::More) => {}
+        let load = |entry: &_| inline.object(entry).map(Into::into);
+        match refresh.handle_shared(inline.manifest(), now, load) {
+            Ok(Progress::Continue) => {}
             Ok(Progress::Done) => return refresh.current().cloned(),
             Err(failure) => {
                 error(&format!(

@@ -12,7 +12,7 @@
 //! The prefix names the control plane, the audience and the root keys, so that two filters in one process do not mix.
 
 use proxy_wasm::types::Bytes;
-use verdict::{Entry, Fleet, Lease, Manifest, Policy, Role};
+use verdict::{Entry, LeaderRole, Lease, Manifest, Policy, WorkerTable};
 
 use crate::hostcalls::{self, HostError};
 
@@ -22,7 +22,7 @@ const MAX_ATTEMPTS: usize = 1024;
 /// The version and the issue time of a manifest.
 pub(crate) type Stamp = [u8; 16];
 
-pub(crate) fn stamp_of(manifest: &Manifest) -> Stamp {
+pub(crate) fn manifest_stamp(manifest: &Manifest) -> Stamp {
     (u128::from(manifest.version()) << 64 | u128::from(manifest.issued_at())).to_be_bytes()
 }
 
@@ -55,8 +55,10 @@ impl SharedStore {
     pub(crate) fn acquire_lease(&self, worker: u64, now: u64) -> bool {
         let key = self.key("lease");
         match hostcalls::shared_data(&key) {
-            Ok((held, version)) => write_lease(&key, Role::of(Lease::read(&held), worker, now), version),
-            Err(HostError::NOT_FOUND) => write_lease(&key, Role::of(None, worker, now), 0),
+            Ok((held, version)) => {
+                write_lease(&key, LeaderRole::decide(Lease::from_bytes(&held), worker, now), version)
+            }
+            Err(HostError::NOT_FOUND) => write_lease(&key, LeaderRole::decide(None, worker, now), 0),
             Err(_) => true,
         }
     }
@@ -66,20 +68,20 @@ impl SharedStore {
     pub(crate) fn force_lease(&self, worker: u64, now: u64) -> bool {
         let key = self.key("lease");
         let (_, version) = hostcalls::shared_data(&key).unwrap_or_default();
-        write_lease(&key, Role::of(None, worker, now), version)
+        write_lease(&key, LeaderRole::decide(None, worker, now), version)
     }
 
     /// Reports that a worker enforces a version. Returns false if another worker has written its report meanwhile.
     pub(crate) fn report(&self, worker: u64, version: u64, now: u64) -> bool {
         let key = self.key("workers");
         let (held, held_version) = hostcalls::shared_data(&key).unwrap_or_default();
-        let mut fleet = Fleet::read(&held);
-        fleet.note(worker, version, now);
-        set_if_unchanged(&key, &fleet.bytes(), held_version)
+        let mut workers = WorkerTable::from_bytes(&held);
+        workers.record(worker, version, now);
+        set_if_unchanged(&key, &workers.to_bytes(), held_version)
     }
 
-    pub(crate) fn fleet(&self) -> Fleet {
-        Fleet::read(&self.read("workers").unwrap_or_default())
+    pub(crate) fn worker_table(&self) -> WorkerTable {
+        WorkerTable::from_bytes(&self.read("workers").unwrap_or_default())
     }
 
     pub(crate) fn stamp(&self) -> Option<Stamp> {
@@ -104,7 +106,7 @@ impl SharedStore {
     pub(crate) fn publish(&self, manifest: &Manifest, objects: &[(Entry, Bytes)]) -> Stamp {
         self.write_objects(objects);
         self.write("manifest", manifest.bytes());
-        let stamp = stamp_of(manifest);
+        let stamp = manifest_stamp(manifest);
         self.write("stamp", &stamp);
         stamp
     }
@@ -123,10 +125,10 @@ impl SharedStore {
     }
 }
 
-fn write_lease(key: &str, role: Role, version: u32) -> bool {
+fn write_lease(key: &str, role: LeaderRole, version: u32) -> bool {
     match role {
-        Role::Lead(lease) => set_if_unchanged(key, &lease.bytes(), version),
-        Role::Follow => false,
+        LeaderRole::Leader(lease) => set_if_unchanged(key, &lease.to_bytes(), version),
+        LeaderRole::Follower => false,
     }
 }
 

@@ -21,7 +21,7 @@ async fn an_issued_token_and_names_its_bearer_to_the_upstream() {
             "x-keystile-operator": [root.operator_id],
             "x-keystile-authkey": [root.auth_key_id],
             "x-keystile-session": [session.api_key],
-            "x-keystile-fingerprint": [Fingerprint::of(session.token.as_bytes()).to_string()],
+            "x-keystile-fingerprint": [Fingerprint::digest(session.token.as_bytes()).to_string()],
         });
         assert_eq!(identity_of(&echo), identity);
         assert!(!echo.to_string().contains(&session.token), "the credential reached the upstream: {echo}");

@@ -7,7 +7,7 @@ use harness::{ControlPlane, Options, World, eventually};
 use hyper::Request;
 use serde_json::{Value, json};
 use std::net::SocketAddr;
-use token::api_key::{Contents, Kind, MintingKey, Prefix};
+use token::api_key::{ApiKeyFields, Kind, MintingKey, Prefix};
 use token::{Fingerprint, base64url};
 
 /// Issued by the real control plane, which is then gone: the edge asks nobody when its time has come.
@@ -26,7 +26,10 @@ async fn one_of_format_2_ends_though_the_edge_is_cut_off() {
         let echo = eventually("it is admitted", async || ask(&world, key, &alice).await.expect(200)).await;
         let headers = &echo.json().unwrap()["headers"];
         assert_eq!(headers["x-keystile-subject"], json!([alice]));
-        assert_eq!(headers["x-keystile-fingerprint"], json!([Fingerprint::of(key.as_bytes()).to_string()]));
+        assert_eq!(
+            headers["x-keystile-fingerprint"],
+            json!([Fingerprint::digest(key.as_bytes()).to_string()])
+        );
         assert!(!echo.text().contains(key.as_str()), "the credential reached the upstream");
     }
     world.control_plane.kill().unwrap();
@@ -118,7 +121,7 @@ async fn each_format_is_good_until_its_generation_is_retired() {
     let address = forge.envoy.address();
     for good in [3, 0] {
         let known = &minting[..good];
-        forge.content.set_public_keys([&own], known.iter().map(MintingKey::checking)).unwrap();
+        forge.content.set_public_keys([&own], known.iter().map(MintingKey::generation_key)).unwrap();
         match good {
             0 => forge.content.remove_secret_keys(),
             _ => forge
@@ -198,9 +201,9 @@ fn text(value: &Value) -> String {
     value.as_str().unwrap_or_else(|| panic!("no text: {value}")).to_owned()
 }
 
-fn contents<'a>(operator: &'a str, username: &'a str) -> Contents<'a> {
+fn contents<'a>(operator: &'a str, username: &'a str) -> ApiKeyFields<'a> {
     static PREFIX: std::sync::LazyLock<Prefix> = std::sync::LazyLock::new(Prefix::default);
-    Contents {
+    ApiKeyFields {
         prefix: &PREFIX,
         operator,
         number: 1,
@@ -224,7 +227,7 @@ fn made(snapshot: &Snapshot, held: &[(Option<ObjectKind>, Vec<u8>)], operator: &
             for kind in Kind::ALL {
                 let Ok(thief) = MintingKey::new(generation, kind, secret) else { continue };
                 // Signing takes long: only what is that very key could succeed.
-                if kind == Kind::Signed && thief.checking().public_bytes() != key.public_bytes() {
+                if kind == Kind::Signed && thief.generation_key().public_bytes() != key.public_bytes() {
                     continue;
                 }
                 let Some(forged) = thief.mint(&contents(operator, &username)) else { continue };

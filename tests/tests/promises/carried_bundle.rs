@@ -13,7 +13,7 @@ use token::Fingerprint;
 fn decides_where_the_host_can_do_nothing_else() {
     let mut press = Edge::start();
     let (good, revoked) = (press.eddsa.mint(&Edge::claims(1)), press.hs256.mint(&Edge::claims(2)));
-    press.content.revoke(1, Fingerprint::of(revoked.expose().as_bytes())).unwrap();
+    press.content.revoke(1, Fingerprint::digest(revoked.expose().as_bytes())).unwrap();
     let served = press.next(|draft| draft.expires_at = NOW_MS + DAY_MS);
     let mut configuration = carrying(&served);
     configuration["outage_grace_seconds"] = json!(60);

@@ -26,7 +26,7 @@ async fn hour_off(by: i64, told: &str) {
     // The last word that it can judge, for a few seconds.
     let last = signed(&mut forge, 0, SHORT_MS);
     forge.serve_taken(last).await;
-    forge.content.revoke(forge.version, Fingerprint::of(victim.as_bytes())).unwrap();
+    forge.content.revoke(forge.version, Fingerprint::digest(victim.as_bytes())).unwrap();
     let off = signed(&mut forge, by, SHORT_MS);
     forge.serve_refused(off).await;
     eventually("the log tells why", async || {

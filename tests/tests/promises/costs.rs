@@ -12,7 +12,7 @@ use harness::tools;
 use serde_json::json;
 use std::collections::BTreeMap;
 use std::fmt::Write;
-use token::api_key::{Contents, Kind, MintingKey, Prefix};
+use token::api_key::{ApiKeyFields, Kind, MintingKey, Prefix};
 use token::mint::SigningKey;
 use token::{Algorithm, Claims, Fingerprint, VerifyingKey, base64url};
 
@@ -61,7 +61,7 @@ fn measured() -> BTreeMap<String, Paid> {
     };
     paid.extend([pages("with a bundle", &edge)]);
     let revoked = edge.eddsa.mint(&Edge::claims(1)).expose().to_owned();
-    edge.content.revoke(1, Fingerprint::of(revoked.as_bytes())).unwrap();
+    edge.content.revoke(1, Fingerprint::digest(revoked.as_bytes())).unwrap();
     edge.publish();
     let price = |name: &str, edge: &mut Edge, headers: &Pairs| {
         let (_, Cost { fuel, calls }) = edge.host.priced(headers).unwrap();
@@ -143,9 +143,9 @@ fn every_kind() -> Edge {
     let mut edge = Edge::with(configuration, |_| ());
     let elsewhere = elsewhere();
     let public = elsewhere.verifying_key().public_material().unwrap();
-    let foreign = VerifyingKey::of_issuer(ELSEWHERE, "idp", Algorithm::EdDsa, &public).unwrap();
+    let foreign = VerifyingKey::foreign(ELSEWHERE, "idp", Algorithm::EdDsa, &public).unwrap();
     let signed = minting(Kind::Signed);
-    edge.content.set_public_keys([edge.eddsa.verifying_key(), &foreign], [signed.checking()]).unwrap();
+    edge.content.set_public_keys([edge.eddsa.verifying_key(), &foreign], [signed.generation_key()]).unwrap();
     let [tag, short] = [Kind::Format1, Kind::Short].map(generation);
     edge.content
         .set_secret_keys([
@@ -163,7 +163,7 @@ fn kinds(number: u64) -> [(&'static str, Pairs); 6] {
     let claims = Claims { sid: Some("api-1".into()), ..Edge::claims(number) };
     let pair = eddsa.mint(&claims).expose().to_owned();
     let key = |kind| {
-        let contents = Contents {
+        let contents = ApiKeyFields {
             prefix: &Prefix::default(),
             operator: "OP0000000001",
             number,

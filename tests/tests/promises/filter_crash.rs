@@ -16,7 +16,7 @@ async fn a_vm_that_traps_comes_back_with_its_bundle_and_never_opens_the_gate() {
     let wasm = trapping(&tools::wasm().unwrap(), folder.path());
     let mut forge = Forge::with(|settings| settings.wasm = wasm).await;
     let (good, revoked) = (forge.token(), forge.token());
-    forge.content.revoke(forge.version, Fingerprint::of(revoked.as_bytes())).unwrap();
+    forge.content.revoke(forge.version, Fingerprint::digest(revoked.as_bytes())).unwrap();
     forge.publish();
     let mut workers = forge.workers().await;
     harness::Envoy::refusing(&mut workers, &revoked, 401, "revoked").await;
@@ -44,7 +44,7 @@ async fn what_is_published_after_a_trap_reaches_every_worker() {
     for trapped in 0..workers.len() {
         let victim = forge.token();
         workers[trapped].send(trap(&victim)).await.unwrap().expect(503).unwrap();
-        forge.content.revoke(forge.version, Fingerprint::of(victim.as_bytes())).unwrap();
+        forge.content.revoke(forge.version, Fingerprint::digest(victim.as_bytes())).unwrap();
         forge.publish();
         harness::Envoy::refusing(&mut workers, &victim, 401, "revoked").await;
     }

@@ -6,7 +6,7 @@ use harness::{Envoy, Options, Store, World, eventually};
 use serde_json::{Value, json};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use token::{
-    api_key::{Contents, Kind, MintingKey, Prefix},
+    api_key::{ApiKeyFields, Kind, MintingKey, Prefix},
     base64url,
     mint::SigningKey,
 };
@@ -49,7 +49,7 @@ async fn days_later() {
         let file: Value = serde_json::from_slice(&std::fs::read(file).unwrap()).unwrap();
         let secret = base64url::decode(file["k"].as_str().unwrap().as_bytes()).unwrap();
         let minting = MintingKey::new(generation, Kind::Short, &secret.try_into().unwrap()).unwrap();
-        let contents = Contents {
+        let contents = ApiKeyFields {
             prefix: &Prefix::default(),
             operator: &world.control_plane.root().operator_id,
             number: 4711,

@@ -195,7 +195,7 @@ impl Scene {
         let (good, revoked) = (forge.token(), forge.token());
         // Above the versions that the cases go back to.
         forge.version = 100;
-        forge.content.revoke(101, Fingerprint::of(revoked.as_bytes())).unwrap();
+        forge.content.revoke(101, Fingerprint::digest(revoked.as_bytes())).unwrap();
         forge.publish();
         let honest = forge.content.build().unwrap();
         let mut workers = forge.workers().await;
@@ -211,7 +211,7 @@ impl Scene {
         let fresh = SigningKey::ed25519(&self.forge.claims().jti, &[78; 32]).unwrap();
         let keys = [&self.forge.signing, &self.foreign, &fresh].map(SigningKey::verifying_key);
         content.set_verifying_keys(keys).unwrap();
-        content.revoke(101, Fingerprint::of(self.forge.token().as_bytes())).unwrap();
+        content.revoke(101, Fingerprint::digest(self.forge.token().as_bytes())).unwrap();
         content.checkpoint(101).unwrap();
         content.build().unwrap()
     }

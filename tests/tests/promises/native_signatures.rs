@@ -94,12 +94,12 @@ fn es256_signing_key() -> SigningKey {
 fn es256_key() -> VerifyingKey {
     let point = es256_signing_key().verifying_key().to_sec1_point(false);
     // Behind the byte that says that both coordinates follow.
-    VerifyingKey::own("ec", Algorithm::Es256, &point.as_bytes()[1..]).unwrap()
+    VerifyingKey::local("ec", Algorithm::Es256, &point.as_bytes()[1..]).unwrap()
 }
 
 fn rs256_key() -> VerifyingKey {
     let modulus = base64url::decode(RS256_MODULUS.as_bytes()).unwrap();
-    VerifyingKey::own("rsa", Algorithm::Rs256, &[&[0, 1, 0, 1], modulus.as_slice()].concat()).unwrap()
+    VerifyingKey::local("rsa", Algorithm::Rs256, &[&[0, 1, 0, 1], modulus.as_slice()].concat()).unwrap()
 }
 
 /// With another bit in the middle of its signature.

@@ -12,7 +12,7 @@ use tokio::task::JoinHandle;
 async fn by_fingerprint() {
     check(async |stage| {
         let victim = stage.world.control_plane.token().await.unwrap();
-        let fingerprint = Fingerprint::of(victim.as_bytes()).to_string();
+        let fingerprint = Fingerprint::digest(victim.as_bytes()).to_string();
         stage.refused_after(&victim, json!({ "fingerprint": fingerprint }), "revoked").await;
     })
     .await;

@@ -79,7 +79,7 @@ impl Scene {
 
     /// By a command beside the server, which may be down.
     pub(crate) fn unrevoke(&self, token: &str) {
-        let fingerprint = Fingerprint::of(token.as_bytes()).to_string();
+        let fingerprint = Fingerprint::digest(token.as_bytes()).to_string();
         self.control_plane.cli(["unrevoke", "--yes", "--fingerprint", &fingerprint]).unwrap();
     }
 

@@ -19,7 +19,7 @@ fn a_call_that_fails_with_a_status_the_sdk_does_not_know() {
 #[test]
 fn a_call_with_an_id_that_is_in_use() {
     traps("two objects at a time", |edge| {
-        edge.content.revoke(2, Fingerprint::of(b"another")).unwrap();
+        edge.content.revoke(2, Fingerprint::digest(b"another")).unwrap();
         edge.content.set_secret_keys([("key-3", [4; 32].as_slice())]).unwrap();
         let served = edge.next(|_| ());
         edge.host.world().fixed_call_id = Some(77);
@@ -173,7 +173,7 @@ fn traps(case: &str, act: impl FnOnce(&mut Edge) -> Result<()>) {
     let mut edge = Edge::start();
     let good = edge.good_request();
     let revoked = edge.eddsa.mint(&Edge::claims(2)).expose().to_owned();
-    edge.content.revoke(1, Fingerprint::of(revoked.as_bytes())).unwrap();
+    edge.content.revoke(1, Fingerprint::digest(revoked.as_bytes())).unwrap();
     edge.publish();
     let trap = act(&mut edge).expect_err(case);
     assert!(format!("{trap:?}").contains("unreachable"), "{case}: {trap:?}");

@@ -28,7 +28,7 @@ pub(super) struct PrecomputedTable(Vec<[EdwardsPoint; MULTIPLES]>);
 
 #[expect(clippy::arithmetic_side_effects, reason = "of points")]
 impl PrecomputedTable {
-    pub(super) fn of(mut point: EdwardsPoint) -> Self {
+    pub(super) fn new(mut point: EdwardsPoint) -> Self {
         let mut parts = Vec::with_capacity(PARTS);
         for _ in 0..PARTS {
             let (mut odd, twice) = (point, point + point);
@@ -46,14 +46,14 @@ impl PrecomputedTable {
 }
 
 /// Returns \[s\]B + \[k\]P for the table of P.
-pub(super) fn with_base(s: &Scalar, k: &Scalar, table: &PrecomputedTable) -> EdwardsPoint {
-    let base = BASE.get_or_init(|| Box::new(PrecomputedTable::of(ED25519_BASEPOINT_POINT)));
-    sum([(s, base), (k, table)])
+pub(super) fn double_scalar_mul_base(s: &Scalar, k: &Scalar, table: &PrecomputedTable) -> EdwardsPoint {
+    let base = BASE.get_or_init(|| Box::new(PrecomputedTable::new(ED25519_BASEPOINT_POINT)));
+    multi_scalar_mul([(s, base), (k, table)])
 }
 
 /// Returns the sum of each scalar times its point. It runs in variable time, since no input is secret.
 #[expect(clippy::arithmetic_side_effects, reason = "of points")]
-fn sum(products: [(&Scalar, &PrecomputedTable); 2]) -> EdwardsPoint {
+fn multi_scalar_mul(products: [(&Scalar, &PrecomputedTable); 2]) -> EdwardsPoint {
     let products = products.map(|(scalar, table)| (signed_digits(scalar.as_bytes()), table));
     let mut sum = EdwardsPoint::identity();
     for bit in (0..BITS).rev() {
@@ -115,10 +115,10 @@ mod tests {
 
     proptest! {
         #[test]
-        fn sums_are_those_of_the_library(s in scalar(), k in scalar(), of in scalar()) {
+        fn double_scalar_mul_agrees_with_the_library(s in scalar(), k in scalar(), of in scalar()) {
             let point = EdwardsPoint::mul_base(&of);
             let expected = EdwardsPoint::vartime_double_scalar_mul_basepoint(&k, &point, &s);
-            prop_assert_eq!(with_base(&s, &k, &PrecomputedTable::of(point)), expected);
+            prop_assert_eq!(double_scalar_mul_base(&s, &k, &PrecomputedTable::new(point)), expected);
         }
     }
 }

@@ -46,7 +46,7 @@ pub(super) const COMPARE: u8 = 6;
 /// Malformed compiled statements, with the name of the malformed part.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the compiled permissions are malformed: {0}")]
-pub struct Malformed(pub &'static str);
+pub struct InvalidBytecode(pub &'static str);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -118,26 +118,26 @@ pub(super) struct Statement<'a> {
 pub(super) struct Bytecode<'a>(pub(super) &'a [u8]);
 
 impl<'a> Bytecode<'a> {
-    pub(super) fn parse(bytes: &'a [u8]) -> Result<Self, Malformed> {
+    pub(super) fn parse(bytes: &'a [u8]) -> Result<Self, InvalidBytecode> {
         match bytes.split_first() {
             Some((&FORMAT, rest)) => Ok(Self(rest)),
-            _ => Err(Malformed("format")),
+            _ => Err(InvalidBytecode("format")),
         }
     }
 
     /// Returns the next statement, or `None` at the end.
-    pub(super) fn next_statement(&mut self) -> Result<Option<Statement<'a>>, Malformed> {
+    pub(super) fn next_statement(&mut self) -> Result<Option<Statement<'a>>, InvalidBytecode> {
         if self.0.is_empty() {
             return Ok(None);
         }
         let effect = match self.u8("effect")? {
             0 => Effect::Deny,
             1 => Effect::Allow,
-            _ => return Err(Malformed("effect")),
+            _ => return Err(InvalidBytecode("effect")),
         };
         let remaining = self.varint("number of patterns")?;
         if remaining == 0 {
-            return Err(Malformed("number of patterns"));
+            return Err(InvalidBytecode("number of patterns"));
         }
         let start = *self;
         for _ in 0..remaining {
@@ -150,7 +150,7 @@ impl<'a> Bytecode<'a> {
     }
 
     /// Returns the next operation, or `None` at the end.
-    pub(super) fn next_op(&mut self) -> Result<Option<Op<'a>>, Malformed> {
+    pub(super) fn next_op(&mut self) -> Result<Option<Op<'a>>, InvalidBytecode> {
         if self.0.is_empty() {
             return Ok(None);
         }
@@ -161,27 +161,27 @@ impl<'a> Bytecode<'a> {
             IPV4 => {
                 let address = Ipv4Addr::from_octets(self.array("network")?);
                 let network = network::canonical(address, self.u8("bits")?);
-                Op::AddressIn(network.ok_or(Malformed("network"))?)
+                Op::AddressIn(network.ok_or(InvalidBytecode("network"))?)
             }
             IPV6 => {
                 let address = Ipv6Addr::from_octets(self.array("network")?);
                 let network = network::canonical(address, self.u8("bits")?);
-                Op::AddressIn(network.ok_or(Malformed("network"))?)
+                Op::AddressIn(network.ok_or(InvalidBytecode("network"))?)
             }
             COMPARE => {
                 let operator = usize::from(self.u8("comparison")?);
-                let operator = *Comparison::ALL.get(operator).ok_or(Malformed("comparison"))?;
+                let operator = *Comparison::ALL.get(operator).ok_or(InvalidBytecode("comparison"))?;
                 let (left, right) = (self.operand()?, self.operand()?);
                 if left.operand_type() != right.operand_type() {
-                    return Err(Malformed("types of a comparison"));
+                    return Err(InvalidBytecode("types of a comparison"));
                 }
                 Op::Compare(operator, left, right)
             }
-            _ => return Err(Malformed("operation")),
+            _ => return Err(InvalidBytecode("operation")),
         }))
     }
 
-    fn operand(&mut self) -> Result<Operand<'a>, Malformed> {
+    fn operand(&mut self) -> Result<Operand<'a>, InvalidBytecode> {
         Ok(match self.u8("operand")? {
             0 => Operand::Text(self.text("text")?),
             1 => Operand::PathVariable(self.text("path variable")?),
@@ -189,50 +189,50 @@ impl<'a> Bytecode<'a> {
             3 => Operand::Number(self.varint("number")?),
             4 => Operand::Day(self.varint("day")?),
             5 => Operand::Today,
-            _ => return Err(Malformed("operand")),
+            _ => return Err(InvalidBytecode("operand")),
         })
     }
 
-    fn pattern(&mut self) -> Result<(bool, &'a [u8]), Malformed> {
+    fn pattern(&mut self) -> Result<(bool, &'a [u8]), InvalidBytecode> {
         let prefix = match self.u8("kind of a pattern")? {
             0 => false,
             1 => true,
-            _ => return Err(Malformed("kind of a pattern")),
+            _ => return Err(InvalidBytecode("kind of a pattern")),
         };
         Ok((prefix, self.text("pattern")?))
     }
 
-    fn text(&mut self, what: &'static str) -> Result<&'a [u8], Malformed> {
-        let length = usize::try_from(self.varint(what)?).map_err(|_| Malformed(what))?;
-        let (text, rest) = self.0.split_at_checked(length).ok_or(Malformed(what))?;
+    fn text(&mut self, what: &'static str) -> Result<&'a [u8], InvalidBytecode> {
+        let length = usize::try_from(self.varint(what)?).map_err(|_| InvalidBytecode(what))?;
+        let (text, rest) = self.0.split_at_checked(length).ok_or(InvalidBytecode(what))?;
         self.0 = rest;
         Ok(text)
     }
 
-    fn u8(&mut self, what: &'static str) -> Result<u8, Malformed> {
+    fn u8(&mut self, what: &'static str) -> Result<u8, InvalidBytecode> {
         self.array(what).map(|[byte]| byte)
     }
 
-    fn array<const N: usize>(&mut self, what: &'static str) -> Result<[u8; N], Malformed> {
-        let (array, rest) = self.0.split_first_chunk().ok_or(Malformed(what))?;
+    fn array<const N: usize>(&mut self, what: &'static str) -> Result<[u8; N], InvalidBytecode> {
+        let (array, rest) = self.0.split_first_chunk().ok_or(InvalidBytecode(what))?;
         self.0 = rest;
         Ok(*array)
     }
 
-    fn varint(&mut self, what: &'static str) -> Result<u64, Malformed> {
+    fn varint(&mut self, what: &'static str) -> Result<u64, InvalidBytecode> {
         let mut value = 0u64;
         for shift in (0..64).step_by(7) {
             let byte = self.u8(what)?;
             let part = u64::from(byte & 0x7f);
             if part.leading_zeros() < shift {
-                return Err(Malformed(what));
+                return Err(InvalidBytecode(what));
             }
             value |= part << shift;
             if byte < 0x80 {
-                return if byte == 0 && shift > 0 { Err(Malformed(what)) } else { Ok(value) };
+                return if byte == 0 && shift > 0 { Err(InvalidBytecode(what)) } else { Ok(value) };
             }
         }
-        Err(Malformed(what))
+        Err(InvalidBytecode(what))
     }
 }
 
@@ -252,9 +252,9 @@ impl Patterns<'_> {
 }
 
 /// Checks that the bytecode is well-formed up to the last byte.
-pub(super) fn check(bytes: &[u8]) -> Result<(), Malformed> {
+pub(super) fn check(bytes: &[u8]) -> Result<(), InvalidBytecode> {
     if bytes.len() > super::MAX_COMPILED_BYTES {
-        return Err(Malformed("length"));
+        return Err(InvalidBytecode("length"));
     }
     let mut bytecode = Bytecode::parse(bytes)?;
     while let Some(statement) = bytecode.next_statement()? {
@@ -264,7 +264,7 @@ pub(super) fn check(bytes: &[u8]) -> Result<(), Malformed> {
 }
 
 /// Checks that every operation finds its operands on the stack, and that the stack stays within its maximum height.
-pub(super) fn check_condition(mut bytecode: Bytecode<'_>) -> Result<(), Malformed> {
+pub(super) fn check_condition(mut bytecode: Bytecode<'_>) -> Result<(), InvalidBytecode> {
     if bytecode.0.is_empty() {
         return Ok(());
     }
@@ -275,10 +275,11 @@ pub(super) fn check_condition(mut bytecode: Bytecode<'_>) -> Result<(), Malforme
             Op::Not => (1, 1),
             Op::AddressIn(_) | Op::Compare(..) => (0, 1),
         };
-        stack_height = stack_height.checked_sub(popped).ok_or(Malformed("stack"))?.saturating_add(pushed);
+        stack_height =
+            stack_height.checked_sub(popped).ok_or(InvalidBytecode("stack"))?.saturating_add(pushed);
         if stack_height > MAX_STACK_HEIGHT {
-            return Err(Malformed("height of the stack"));
+            return Err(InvalidBytecode("height of the stack"));
         }
     }
-    if stack_height == 1 { Ok(()) } else { Err(Malformed("stack")) }
+    if stack_height == 1 { Ok(()) } else { Err(InvalidBytecode("stack")) }
 }

@@ -70,7 +70,7 @@ impl<'a> Compiler<'a> {
                 Token::Close => {
                     self.reduce_until(StackOp::Or);
                     if self.operators.pop().is_none() {
-                        return Err(ConditionError::at(column, "unmatched closing parenthesis"));
+                        return Err(ConditionError::at_column(column, "unmatched closing parenthesis"));
                     }
                 }
                 Token::Word("and") => {
@@ -84,18 +84,20 @@ impl<'a> Compiler<'a> {
                 Token::End => {
                     self.reduce_until(StackOp::Or);
                     return match self.operators.pop() {
-                        Some(StackOp::Open(open)) => Err(ConditionError::at(open, "unclosed parenthesis")),
+                        Some(StackOp::Open(open)) => {
+                            Err(ConditionError::at_column(open, "unclosed parenthesis"))
+                        }
                         _ => Ok(true),
                     };
                 }
-                _ => return Err(ConditionError::at(column, "expected `and`, `or`, `)` or the end")),
+                _ => return Err(ConditionError::at_column(column, "expected `and`, `or`, `)` or the end")),
             }
         }
     }
 
     fn push(&mut self, operator: StackOp, column: usize) -> Result<(), ConditionError> {
         if self.operators.len() >= MAX_OPERATORS {
-            return Err(ConditionError::at(column, "nested too deeply"));
+            return Err(ConditionError::at_column(column, "nested too deeply"));
         }
         self.operators.push(operator);
         Ok(())
@@ -116,15 +118,16 @@ impl<'a> Compiler<'a> {
     fn parse_predicate(&mut self, token: Token<'a>, column: usize) -> Result<(), ConditionError> {
         if token == Token::Word("ipAddress") {
             let (text, column) = self.parse_argument("ipAddress")?;
-            let network = network::parse(text)
-                .map_err(|why| ConditionError::at(column, format!("`{}` is {why}", text.escape_debug())))?;
+            let network = network::parse(text).map_err(|why| {
+                ConditionError::at_column(column, format!("`{}` is {why}", text.escape_debug()))
+            })?;
             write_op(&mut self.out, Op::AddressIn(network));
             return Ok(());
         }
         let left = self.parse_value(token, column)?;
         let (token, at) = self.lexer.next()?;
         let Token::Comparison(comparison) = token else {
-            return Err(ConditionError::at(at, "expected a comparison"));
+            return Err(ConditionError::at_column(at, "expected a comparison"));
         };
         let (token, at) = self.lexer.next()?;
         let right = self.parse_value(token, at)?;
@@ -134,7 +137,7 @@ impl<'a> Compiler<'a> {
                 describe(left.operand_type()),
                 describe(right.operand_type())
             );
-            return Err(ConditionError::at(column, message));
+            return Err(ConditionError::at_column(column, message));
         }
         write_op(&mut self.out, Op::Compare(comparison, left, right));
         Ok(())
@@ -152,19 +155,19 @@ impl<'a> Compiler<'a> {
                     Ok(Operand::PathVariable(name.as_bytes()))
                 } else {
                     let message = format!("`{}` is not the name of a path variable", name.escape_debug());
-                    Err(ConditionError::at(column, message))
+                    Err(ConditionError::at_column(column, message))
                 }
             }
             Token::Word("date") => self.parse_date(column),
             Token::Word("ipAddress") => {
-                Err(ConditionError::at(column, "`ipAddress` is a boolean and cannot be compared"))
+                Err(ConditionError::at_column(column, "`ipAddress` is a boolean and cannot be compared"))
             }
             Token::Word("and" | "or") => {
-                Err(ConditionError::at(column, "expected a value, `not`, `(` or `ipAddress`"))
+                Err(ConditionError::at_column(column, "expected a value, `not`, `(` or `ipAddress`"))
             }
-            Token::Word(word) => Err(ConditionError::at(column, format!("unknown name `{word}`"))),
-            Token::End => Err(ConditionError::at(column, "unexpected end of the condition")),
-            _ => Err(ConditionError::at(column, "expected a value, `not`, `(` or `ipAddress`")),
+            Token::Word(word) => Err(ConditionError::at_column(column, format!("unknown name `{word}`"))),
+            Token::End => Err(ConditionError::at_column(column, "unexpected end of the condition")),
+            _ => Err(ConditionError::at_column(column, "expected a value, `not`, `(` or `ipAddress`")),
         }
     }
 
@@ -173,7 +176,7 @@ impl<'a> Compiler<'a> {
         self.expect(Token::Open, of)?;
         let (token, column) = self.lexer.next()?;
         let Token::Text(text) = token else {
-            return Err(ConditionError::at(column, format!("`{of}` takes one text")));
+            return Err(ConditionError::at_column(column, format!("`{of}` takes one text")));
         };
         self.expect(Token::Close, of)?;
         Ok((text, column))
@@ -187,15 +190,16 @@ impl<'a> Compiler<'a> {
             self.expect(before, "date")?;
             let (token, at) = self.lexer.next()?;
             let Token::Number(number) = token else {
-                return Err(ConditionError::at(at, "`date` takes year, month and day"));
+                return Err(ConditionError::at_column(at, "`date` takes year, month and day"));
             };
             *part = number;
             before = Token::Comma;
         }
         self.expect(Token::Close, "date")?;
         let [year, month, day] = parts;
-        let day = date::day(year, month, day);
-        day.map(Operand::Day).ok_or_else(|| ConditionError::at(column, "no such date from 1970 to 9999"))
+        let day = date::day_number(year, month, day);
+        day.map(Operand::Day)
+            .ok_or_else(|| ConditionError::at_column(column, "no such date from 1970 to 9999"))
     }
 
     fn expect(&mut self, expected: Token<'_>, of: &str) -> Result<(), ConditionError> {
@@ -205,7 +209,7 @@ impl<'a> Compiler<'a> {
             (_, "date") => "`date` takes year, month and day, in parentheses",
             _ => "expected one text in parentheses",
         };
-        Err(ConditionError::at(column, what))
+        Err(ConditionError::at_column(column, what))
     }
 }
 

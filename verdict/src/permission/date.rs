@@ -9,7 +9,7 @@ const UNIX_EPOCH_JULIAN_DAY: i32 = UtcDateTime::UNIX_EPOCH.to_julian_day();
 const SECONDS_PER_DAY: u64 = 86_400;
 
 /// Returns the days since 1970-01-01, or `None` if there is no such date from 1970 to 9999.
-pub(super) fn day(year: u64, month: u64, day: u64) -> Option<u64> {
+pub(super) fn day_number(year: u64, month: u64, day: u64) -> Option<u64> {
     let year = i32::try_from(year).ok().filter(|year| (1970..=9999).contains(year))?;
     let month = Month::try_from(u8::try_from(month).ok()?).ok()?;
     let date = Date::from_calendar_date(year, month, u8::try_from(day).ok()?).ok()?;
@@ -17,7 +17,7 @@ pub(super) fn day(year: u64, month: u64, day: u64) -> Option<u64> {
 }
 
 /// Returns the number of days since 1970-01-01. `now` is in seconds since the Unix epoch.
-pub(super) const fn day_of(now: u64) -> u64 {
+pub(super) const fn day_at(now: u64) -> u64 {
     now.div_euclid(SECONDS_PER_DAY)
 }
 
@@ -33,14 +33,14 @@ mod tests {
             let february = if is_leap { 29 } else { 28 };
             for (month, days) in (1..).zip([31, february, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31]) {
                 for number in 1..=days {
-                    assert_eq!(day(year, month, number), Some(expected), "{year}-{month}-{number}");
+                    assert_eq!(day_number(year, month, number), Some(expected), "{year}-{month}-{number}");
                     expected += 1;
                 }
-                assert_eq!(day(year, month, days + 1), None);
+                assert_eq!(day_number(year, month, days + 1), None);
             }
         }
-        assert_eq!(day_of(1_700_000_000), day(2023, 11, 14).unwrap());
-        assert_eq!(day(9999, 12, 31), Some(2_932_896));
+        assert_eq!(day_at(1_700_000_000), day_number(2023, 11, 14).unwrap());
+        assert_eq!(day_number(9999, 12, 31), Some(2_932_896));
         for (year, month, number) in [
             (1969, 12, 31),
             (10_000, 1, 1),
@@ -52,7 +52,7 @@ mod tests {
             (2023, 257, 1),
             (2023, 1, 257),
         ] {
-            assert_eq!(day(year, month, number), None);
+            assert_eq!(day_number(year, month, number), None);
         }
     }
 }

@@ -23,7 +23,7 @@ pub(super) fn compile(json: &[u8]) -> Result<Vec<u8>, PermissionError> {
         let message = format!("longer than {MAX_DOCUMENT_BYTES} bytes");
         return Err(PermissionError::new(ErrorLocation::Document, message));
     }
-    let Document { statements } = read(json)?;
+    let Document { statements } = parse(json)?;
     let mut out = Vec::from([FORMAT]);
     for (number, Statement { effect, api, condition }) in (1..).zip(&statements) {
         let mut patterns = Vec::new();
@@ -92,7 +92,7 @@ impl<'de> Deserialize<'de> for Api {
     }
 }
 
-fn read(json: &[u8]) -> Result<Document, PermissionError> {
+fn parse(json: &[u8]) -> Result<Document, PermissionError> {
     config::from_json(json).map_err(|error| PermissionError::new(location_of(&error.path), error.message))
 }
 

@@ -3,7 +3,7 @@
 use core::cmp::Ordering;
 
 use super::{
-    Malformed, Question, Ruling,
+    AccessDecision, AccessRequest, InvalidBytecode,
     bytecode::{Bytecode, Comparison, Effect, MAX_STACK_HEIGHT, Op, Operand},
     date, network,
 };
@@ -12,28 +12,31 @@ use super::{
 ///
 /// # Errors
 ///
-/// Returns [`Malformed`] for bytes that [`Permissions::as_bytes`](super::Permissions::as_bytes) cannot return.
-pub fn evaluate(compiled: &[u8], question: &Question<'_>) -> Result<Ruling, Malformed> {
+/// Returns [`InvalidBytecode`] for bytes that [`Permissions::as_bytes`](super::Permissions::as_bytes) cannot return.
+pub fn evaluate(compiled: &[u8], request: &AccessRequest<'_>) -> Result<AccessDecision, InvalidBytecode> {
     let mut bytecode = Bytecode::parse(compiled)?;
-    let mut ruling = Ruling::NotAllowed;
+    let mut decision = AccessDecision::NotAllowed;
     while let Some(statement) = bytecode.next_statement()? {
-        if !statement.patterns.matches(question.api) {
+        if !statement.patterns.matches(request.api) {
             continue;
         }
-        match (statement.effect, eval_condition(statement.condition, question)?) {
-            (Effect::Deny, Some(true) | None) => return Ok(Ruling::Denied),
-            (Effect::Allow, Some(true)) => ruling = Ruling::Allowed,
+        match (statement.effect, eval_condition(statement.condition, request)?) {
+            (Effect::Deny, Some(true) | None) => return Ok(AccessDecision::Denied),
+            (Effect::Allow, Some(true)) => decision = AccessDecision::Allowed,
             (Effect::Deny, Some(false)) | (Effect::Allow, Some(false) | None) => {}
         }
     }
-    Ok(ruling)
+    Ok(decision)
 }
 
 /// A three-valued truth value (Kleene logic). `None` means unknown.
 type Truth = Option<bool>;
 
 /// Evaluates a condition. An empty condition is true.
-fn eval_condition(mut condition: Bytecode<'_>, question: &Question<'_>) -> Result<Truth, Malformed> {
+fn eval_condition(
+    mut condition: Bytecode<'_>,
+    request: &AccessRequest<'_>,
+) -> Result<Truth, InvalidBytecode> {
     if condition.0.is_empty() {
         return Ok(Some(true));
     }
@@ -43,15 +46,15 @@ fn eval_condition(mut condition: Bytecode<'_>, question: &Question<'_>) -> Resul
             Op::And => and3(stack.pop()?, stack.pop()?),
             Op::Or => or3(stack.pop()?, stack.pop()?),
             Op::Not => stack.pop()?.map(|truth| !truth),
-            Op::AddressIn(network) => question.client.map(|client| network::contains(network, client)),
+            Op::AddressIn(network) => request.client.map(|client| network::contains(network, client)),
             Op::Compare(operator, left, right) => {
-                compare(left, right, question).map(|order| operator.matches(order))
+                compare(left, right, request).map(|order| operator.matches(order))
             }
         };
         stack.push(result)?;
     }
     let result = stack.pop()?;
-    if stack.height == 0 { Ok(result) } else { Err(Malformed("stack")) }
+    if stack.height == 0 { Ok(result) } else { Err(InvalidBytecode("stack")) }
 }
 
 struct Stack {
@@ -60,15 +63,15 @@ struct Stack {
 }
 
 impl Stack {
-    fn push(&mut self, truth: Truth) -> Result<(), Malformed> {
-        *self.slots.get_mut(self.height).ok_or(Malformed("height of the stack"))? = truth;
+    fn push(&mut self, truth: Truth) -> Result<(), InvalidBytecode> {
+        *self.slots.get_mut(self.height).ok_or(InvalidBytecode("height of the stack"))? = truth;
         self.height = self.height.saturating_add(1);
         Ok(())
     }
 
-    fn pop(&mut self) -> Result<Truth, Malformed> {
-        self.height = self.height.checked_sub(1).ok_or(Malformed("stack"))?;
-        self.slots.get(self.height).copied().ok_or(Malformed("stack"))
+    fn pop(&mut self) -> Result<Truth, InvalidBytecode> {
+        self.height = self.height.checked_sub(1).ok_or(InvalidBytecode("stack"))?;
+        self.slots.get(self.height).copied().ok_or(InvalidBytecode("stack"))
     }
 }
 
@@ -102,30 +105,30 @@ impl Comparison {
 }
 
 /// Compares two operands, or returns `None` if one of them is unknown. Texts are compared by their bytes.
-fn compare(left: Operand<'_>, right: Operand<'_>, question: &Question<'_>) -> Option<Ordering> {
-    match (number_value(left, question), number_value(right, question)) {
+fn compare(left: Operand<'_>, right: Operand<'_>, request: &AccessRequest<'_>) -> Option<Ordering> {
+    match (number_value(left, request), number_value(right, request)) {
         (Some(left), Some(right)) => Some(left.cmp(&right)),
-        _ => Some(text_value(left, question)?.cmp(text_value(right, question)?)),
+        _ => Some(text_value(left, request)?.cmp(text_value(right, request)?)),
     }
 }
 
-fn number_value(operand: Operand<'_>, question: &Question<'_>) -> Option<u64> {
+fn number_value(operand: Operand<'_>, request: &AccessRequest<'_>) -> Option<u64> {
     match operand {
         Operand::Number(number) => Some(number),
         Operand::Day(day) => Some(day),
-        Operand::Today => Some(date::day_of(question.now)),
+        Operand::Today => Some(date::day_at(request.now)),
         Operand::Text(_) | Operand::PathVariable(_) | Operand::UserName => None,
     }
 }
 
-fn text_value<'a>(operand: Operand<'a>, question: &Question<'a>) -> Option<&'a [u8]> {
+fn text_value<'a>(operand: Operand<'a>, request: &AccessRequest<'a>) -> Option<&'a [u8]> {
     match operand {
         Operand::Text(text) => Some(text),
         Operand::PathVariable(name) => {
-            let (_, value) = question.variables.iter().find(|(known, _)| known.as_bytes() == name)?;
+            let (_, value) = request.variables.iter().find(|(known, _)| known.as_bytes() == name)?;
             Some(value.as_bytes())
         }
-        Operand::UserName => question.user_name.map(str::as_bytes),
+        Operand::UserName => request.user_name.map(str::as_bytes),
         Operand::Number(_) | Operand::Day(_) | Operand::Today => None,
     }
 }

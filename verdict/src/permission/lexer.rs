@@ -34,7 +34,7 @@ pub(super) struct ConditionError {
 }
 
 impl ConditionError {
-    pub(super) fn at(column: usize, message: impl Into<String>) -> Self {
+    pub(super) fn at_column(column: usize, message: impl Into<String>) -> Self {
         Self { column: Some(column), message: message.into() }
     }
 }
@@ -55,13 +55,13 @@ impl<'a> Lexer<'a> {
         let column = self.column();
         let token = match self.rest.chars().next() {
             None => Token::End,
-            Some('(') => self.symbol(1, Token::Open),
-            Some(')') => self.symbol(1, Token::Close),
-            Some(',') => self.symbol(1, Token::Comma),
-            Some('\'') => self.text(column)?,
-            Some('0'..='9') => self.number(column)?,
-            Some(letter) if letter.is_ascii_alphabetic() => Token::Word(self.word()),
-            Some(other) => self.comparison(column, other)?,
+            Some('(') => self.lex_symbol(1, Token::Open),
+            Some(')') => self.lex_symbol(1, Token::Close),
+            Some(',') => self.lex_symbol(1, Token::Comma),
+            Some('\'') => self.lex_text(column)?,
+            Some('0'..='9') => self.lex_number(column)?,
+            Some(letter) if letter.is_ascii_alphabetic() => Token::Word(self.lex_word()),
+            Some(other) => self.lex_comparison(column, other)?,
         };
         Ok((token, column))
     }
@@ -71,26 +71,26 @@ impl<'a> Lexer<'a> {
         self.source.get(..before).map_or(0, |before| before.chars().count()).saturating_add(1)
     }
 
-    fn symbol(&mut self, length: usize, token: Token<'a>) -> Token<'a> {
+    fn lex_symbol(&mut self, length: usize, token: Token<'a>) -> Token<'a> {
         self.rest = self.rest.get(length..).unwrap_or_default();
         token
     }
 
-    fn comparison(&mut self, column: usize, found: char) -> Result<Token<'a>, ConditionError> {
+    fn lex_comparison(&mut self, column: usize, found: char) -> Result<Token<'a>, ConditionError> {
         for (operator, comparison) in COMPARISONS {
             if self.rest.starts_with(operator) {
-                return Ok(self.symbol(operator.len(), Token::Comparison(comparison)));
+                return Ok(self.lex_symbol(operator.len(), Token::Comparison(comparison)));
             }
         }
-        Err(ConditionError::at(column, format!("unexpected `{}`", found.escape_debug())))
+        Err(ConditionError::at_column(column, format!("unexpected `{}`", found.escape_debug())))
     }
 
-    fn text(&mut self, column: usize) -> Result<Token<'a>, ConditionError> {
+    fn lex_text(&mut self, column: usize) -> Result<Token<'a>, ConditionError> {
         let inner = self.rest.get(1..).unwrap_or_default();
         let (text, rest) =
-            inner.split_once('\'').ok_or_else(|| ConditionError::at(column, "unclosed text"))?;
+            inner.split_once('\'').ok_or_else(|| ConditionError::at_column(column, "unclosed text"))?;
         if text.contains(|letter: char| letter == '\\' || letter.is_control()) {
-            return Err(ConditionError::at(
+            return Err(ConditionError::at_column(
                 column,
                 "a text must not contain backslashes or control characters",
             ));
@@ -99,15 +99,15 @@ impl<'a> Lexer<'a> {
         Ok(Token::Text(text))
     }
 
-    fn number(&mut self, column: usize) -> Result<Token<'a>, ConditionError> {
-        let word = self.word();
+    fn lex_number(&mut self, column: usize) -> Result<Token<'a>, ConditionError> {
+        let word = self.lex_word();
         match word.parse() {
             Ok(number) if word.bytes().all(|byte| byte.is_ascii_digit()) => Ok(Token::Number(number)),
-            _ => Err(ConditionError::at(column, format!("`{word}` is not a number"))),
+            _ => Err(ConditionError::at_column(column, format!("`{word}` is not a number"))),
         }
     }
 
-    fn word(&mut self) -> &'a str {
+    fn lex_word(&mut self) -> &'a str {
         let end = self.rest.find(|letter: char| !letter.is_ascii_alphanumeric() && letter != '_');
         let (word, rest) = self.rest.split_at_checked(end.unwrap_or(self.rest.len())).unwrap_or_default();
         self.rest = rest;

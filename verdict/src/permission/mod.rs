@@ -45,7 +45,7 @@ mod pattern;
 use alloc::vec::Vec;
 use core::net::IpAddr;
 
-pub use bytecode::Malformed;
+pub use bytecode::InvalidBytecode;
 pub use error::PermissionError;
 pub use evaluate::evaluate;
 
@@ -79,15 +79,15 @@ impl Permissions {
     ///
     /// # Errors
     ///
-    /// Returns [`Malformed`] for bytes that [`as_bytes`](Self::as_bytes) cannot return.
-    pub fn from_bytes(bytes: Vec<u8>) -> Result<Self, Malformed> {
+    /// Returns [`InvalidBytecode`] for bytes that [`as_bytes`](Self::as_bytes) cannot return.
+    pub fn from_bytes(bytes: Vec<u8>) -> Result<Self, InvalidBytecode> {
         bytecode::check(&bytes)?;
         Ok(Self { bytes })
     }
 
     /// Concatenates statements, such as default permissions, roles and a user's own statements. Returns `None` if the
     /// result exceeds [`MAX_COMPILED_BYTES`].
-    pub fn merged<'a>(parts: impl IntoIterator<Item = &'a Self>) -> Option<Self> {
+    pub fn concat<'a>(parts: impl IntoIterator<Item = &'a Self>) -> Option<Self> {
         let mut bytes = Vec::from([bytecode::FORMAT]);
         for part in parts {
             bytes.extend(part.bytes.get(1..).unwrap_or_default());
@@ -101,15 +101,15 @@ impl Permissions {
     }
 
     /// Decides whether the statements allow the operation.
-    pub fn rule(&self, question: &Question<'_>) -> Ruling {
+    pub fn decide(&self, request: &AccessRequest<'_>) -> AccessDecision {
         // The bytecode was checked on construction, so evaluation does not fail.
-        evaluate(&self.bytes, question).unwrap_or(Ruling::Denied)
+        evaluate(&self.bytes, request).unwrap_or(AccessDecision::Denied)
     }
 }
 
 /// An operation that a subject wants to perform, and its context.
 #[derive(Debug, Clone, Copy)]
-pub struct Question<'a> {
+pub struct AccessRequest<'a> {
     /// The name of the operation, such as `Sim:getSim`.
     pub api: &'a str,
     /// The name of the user, or `None` for the root user.
@@ -124,7 +124,7 @@ pub struct Question<'a> {
 
 /// The decision about an operation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Ruling {
+pub enum AccessDecision {
     /// An `allow` is active and no `deny` is.
     Allowed,
     /// A `deny` is active.

@@ -35,7 +35,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_star_stands_at_the_end_of_an_operation_only() {
+    fn star_is_permitted_only_at_the_end() {
         for (pattern, expected) in [
             ("*", (true, "")),
             ("Sim:*", (true, "Sim:")),

@@ -4,7 +4,7 @@ use alloc::{format, string::String};
 
 use serde::Deserialize;
 
-use super::Unroutable;
+use super::AmbiguousRequest;
 
 /// A host name, or `*.` before one for all names below it.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -54,14 +54,14 @@ impl TryFrom<String> for Host {
 
 /// Returns the host of an authority without its port (RFC 3986 section 3.2). User information and a trailing dot are
 /// refused.
-pub(super) fn host_of_authority(authority: &[u8]) -> Result<&str, Unroutable> {
-    let text = core::str::from_utf8(authority).map_err(|_| Unroutable::Host)?;
+pub(super) fn host_of_authority(authority: &[u8]) -> Result<&str, AmbiguousRequest> {
+    let text = core::str::from_utf8(authority).map_err(|_| AmbiguousRequest::Host)?;
     let (name, port) = match text.strip_prefix('[') {
         Some(rest) => {
-            let end = rest.find(']').and_then(|at| at.checked_add(2)).ok_or(Unroutable::Host)?;
-            text.split_at_checked(end).ok_or(Unroutable::Host)?
+            let end = rest.find(']').and_then(|at| at.checked_add(2)).ok_or(AmbiguousRequest::Host)?;
+            text.split_at_checked(end).ok_or(AmbiguousRequest::Host)?
         }
-        None => text.split_at_checked(text.find(':').unwrap_or(text.len())).ok_or(Unroutable::Host)?,
+        None => text.split_at_checked(text.find(':').unwrap_or(text.len())).ok_or(AmbiguousRequest::Host)?,
     };
     let is_valid_port = match port.strip_prefix(':') {
         Some(digits) => digits.len() <= 5 && digits.bytes().all(|byte| byte.is_ascii_digit()),
@@ -72,7 +72,7 @@ pub(super) fn host_of_authority(authority: &[u8]) -> Result<&str, Unroutable> {
         Some(address) => address.parse::<core::net::Ipv6Addr>().is_ok(),
         None => is_name(name),
     };
-    if is_valid_port && is_valid_name { Ok(name) } else { Err(Unroutable::Host) }
+    if is_valid_port && is_valid_name { Ok(name) } else { Err(AmbiguousRequest::Host) }
 }
 
 fn is_name(name: &str) -> bool {
@@ -107,7 +107,7 @@ mod tests {
             "", ".", "a.", ".a", "a..b", "a@b", "a:b", "a:123456", "a b", "[::1", "[x]", "a/b", "*.a",
             "\u{e9}",
         ] {
-            assert_eq!(host_of_authority(bad.as_bytes()), Err(Unroutable::Host), "{bad}");
+            assert_eq!(host_of_authority(bad.as_bytes()), Err(AmbiguousRequest::Host), "{bad}");
         }
         for bad in ["", "*", "*.", "a.*", "*.*.a", "A", "a:80", "a.", "*.[::1]", "https://a"] {
             assert!(Host::parse(bad).is_err(), "{bad}");

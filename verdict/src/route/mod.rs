@@ -14,13 +14,13 @@
 //! A rule for `GET` also matches `HEAD`. The query is ignored.
 //!
 //! **A path is matched as it was sent, and a path that an upstream could parse differently is refused**
-//! ([`Unroutable`]): an empty segment (`//`), a segment `.` or `..`, an encoded or alternative separator (`%2f`, `%5c`,
-//! `\`, `%3f`, `%23`), parameters (`;`), a percent-encoded letter, digit, `-`, `.`, `_` or `~`, double percent-encoding
-//! (`%252f`), control characters, and bytes that are not UTF-8. In a variable, `%3A` and other encoded `pchar`
-//! characters equal the plain character; where a literal of a rule has such a character and the request has it encoded,
-//! the request is refused. A trailing slash is part of the path. A request is refused too if it would match another
-//! rule with the trailing slash added or removed, or, under [`PathCase::Fold`], with case folded and dots and spaces
-//! removed from the ends of segments: many upstreams treat `/Admin` and `/admin%20` as `/admin`.
+//! ([`AmbiguousRequest`]): an empty segment (`//`), a segment `.` or `..`, an encoded or alternative separator (`%2f`,
+//! `%5c`, `\`, `%3f`, `%23`), parameters (`;`), a percent-encoded letter, digit, `-`, `.`, `_` or `~`, double
+//! percent-encoding (`%252f`), control characters, and bytes that are not UTF-8. In a variable, `%3A` and other encoded
+//! `pchar` characters equal the plain character; where a literal of a rule has such a character and the request has it
+//! encoded, the request is refused. A trailing slash is part of the path. A request is refused too if it would match
+//! another rule with the trailing slash added or removed, or, under [`PathCase::Fold`], with case folded and dots and
+//! spaces removed from the ends of segments: many upstreams treat `/Admin` and `/admin%20` as `/admin`.
 
 mod host;
 mod path;
@@ -30,9 +30,9 @@ mod rules;
 mod table;
 mod template;
 
-pub use path::{PathCase, Unroutable};
+pub use path::{AmbiguousRequest, PathCase};
 pub use rule::{Access, Rule};
-pub use rules::{Rules, Unmatched};
+pub use rules::{Rules, UnmatchedPolicy};
 
 pub(crate) use path::Path;
 pub(crate) use rule::Requirements;

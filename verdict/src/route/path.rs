@@ -16,7 +16,7 @@ const TYPICAL_SEGMENTS: usize = 8;
 
 /// Why a request is ambiguous: two parsers could interpret it differently.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Unroutable {
+pub enum AmbiguousRequest {
     /// The method is missing or not a token.
     Method,
     /// The host is missing although a rule needs it, repeated, or malformed.
@@ -40,7 +40,7 @@ pub enum Unroutable {
     /// The path matches another rule with the trailing slash added or removed.
     TrailingSlash,
     /// The path matches another rule with case folded, or with dots and spaces removed from the ends of segments.
-    ReadAlike,
+    EquivalentPath,
 }
 
 /// Whether paths that differ only in case, or in dots and spaces at the ends of segments, may be equal for the
@@ -73,7 +73,7 @@ impl PathComparison {
     }
 }
 
-impl Unroutable {
+impl AmbiguousRequest {
     /// All variants.
     pub const ALL: [Self; 12] = [
         Self::Method,
@@ -87,7 +87,7 @@ impl Unroutable {
         Self::NotCanonical,
         Self::DoubleEncoding,
         Self::TrailingSlash,
-        Self::ReadAlike,
+        Self::EquivalentPath,
     ];
 
     /// Returns the stable code for responses, logs and metrics.
@@ -104,12 +104,12 @@ impl Unroutable {
             Self::NotCanonical => "path_not_canonical",
             Self::DoubleEncoding => "path_double_encoding",
             Self::TrailingSlash => "path_trailing_slash",
-            Self::ReadAlike => "path_read_alike",
+            Self::EquivalentPath => "path_read_alike",
         }
     }
 }
 
-impl fmt::Display for Unroutable {
+impl fmt::Display for AmbiguousRequest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Method => "the method is malformed",
@@ -123,7 +123,7 @@ impl fmt::Display for Unroutable {
             Self::NotCanonical => "the path has unnecessary percent-encoding",
             Self::DoubleEncoding => "the path is percent-encoded twice",
             Self::TrailingSlash => "the path is ambiguous because of its trailing slash",
-            Self::ReadAlike => {
+            Self::EquivalentPath => {
                 "the path is ambiguous because of its case, or of a dot or space at the end of a segment"
             }
         })
@@ -143,21 +143,21 @@ pub(super) struct Segment<'r> {
 
 impl<'r> Path<'r> {
     /// Parses a request target in origin form (RFC 9112 section 3.2.1). The query is ignored.
-    pub(crate) fn parse(target: &'r [u8]) -> Result<Self, Unroutable> {
+    pub(crate) fn parse(target: &'r [u8]) -> Result<Self, AmbiguousRequest> {
         let end = target.iter().position(|byte| *byte == b'?').unwrap_or(target.len());
         let path = target.get(..end).unwrap_or_default();
         if path.len() > MAX_PATH_BYTES {
-            return Err(Unroutable::TooLong);
+            return Err(AmbiguousRequest::TooLong);
         }
-        let path = core::str::from_utf8(path).map_err(|_| Unroutable::Path)?;
-        let mut remaining = path.strip_prefix('/').ok_or(Unroutable::Path)?.split('/').peekable();
+        let path = core::str::from_utf8(path).map_err(|_| AmbiguousRequest::Path)?;
+        let mut remaining = path.strip_prefix('/').ok_or(AmbiguousRequest::Path)?.split('/').peekable();
         let mut segments = Vec::with_capacity(TYPICAL_SEGMENTS);
         while let Some(segment) = remaining.next() {
             if segment.is_empty() && remaining.peek().is_some() {
-                return Err(Unroutable::EmptySegment);
+                return Err(AmbiguousRequest::EmptySegment);
             }
             if segments.len() == MAX_SEGMENTS {
-                return Err(Unroutable::TooLong);
+                return Err(AmbiguousRequest::TooLong);
             }
             segments.push(Segment::parse(segment)?);
         }
@@ -209,15 +209,15 @@ impl<'r> Segment<'r> {
         Self { text: Cow::Owned(text), has_encoded_pchar: self.has_encoded_pchar }
     }
 
-    fn parse(raw: &'r str) -> Result<Self, Unroutable> {
+    fn parse(raw: &'r str) -> Result<Self, AmbiguousRequest> {
         if matches!(raw, "." | "..") {
-            return Err(Unroutable::DotSegment);
+            return Err(AmbiguousRequest::DotSegment);
         }
         if let Some(invalid) = raw.bytes().find(|byte| !is_pchar(*byte) && *byte != b'%') {
             return Err(match invalid {
-                b';' => Unroutable::Parameters,
-                b'\\' => Unroutable::Separator,
-                _ => Unroutable::Path,
+                b';' => AmbiguousRequest::Parameters,
+                b'\\' => AmbiguousRequest::Separator,
+                _ => AmbiguousRequest::Path,
             });
         }
         if !raw.contains('%') {
@@ -232,21 +232,21 @@ impl<'r> Segment<'r> {
                 bytes.push(*byte);
                 continue;
             }
-            let (decoded, after) = percent_hex(rest).ok_or(Unroutable::Path)?;
+            let (decoded, after) = percent_hex(rest).ok_or(AmbiguousRequest::Path)?;
             rest = after;
             match decoded {
-                b'/' | b'\\' | b'?' | b'#' => return Err(Unroutable::Separator),
-                b';' => return Err(Unroutable::Parameters),
-                b'%' if percent_hex(rest).is_some() => return Err(Unroutable::DoubleEncoding),
-                byte if is_unreserved(byte) => return Err(Unroutable::NotCanonical),
-                byte if byte.is_ascii_control() => return Err(Unroutable::Path),
+                b'/' | b'\\' | b'?' | b'#' => return Err(AmbiguousRequest::Separator),
+                b';' => return Err(AmbiguousRequest::Parameters),
+                b'%' if percent_hex(rest).is_some() => return Err(AmbiguousRequest::DoubleEncoding),
+                byte if is_unreserved(byte) => return Err(AmbiguousRequest::NotCanonical),
+                byte if byte.is_ascii_control() => return Err(AmbiguousRequest::Path),
                 byte => {
                     has_encoded_pchar |= is_pchar(byte);
                     bytes.push(byte);
                 }
             }
         }
-        let text = String::from_utf8(bytes).map_err(|_| Unroutable::Path)?;
+        let text = String::from_utf8(bytes).map_err(|_| AmbiguousRequest::Path)?;
         Ok(Self { text: Cow::Owned(text), has_encoded_pchar })
     }
 }
@@ -288,7 +288,7 @@ pub(super) const fn is_pchar(byte: u8) -> bool {
 mod tests {
     use super::*;
 
-    fn parse(path: &str) -> Result<Vec<String>, Unroutable> {
+    fn parse(path: &str) -> Result<Vec<String>, AmbiguousRequest> {
         Ok(Path::parse(path.as_bytes())?.0.into_iter().map(|segment| segment.text.into_owned()).collect())
     }
 
@@ -309,55 +309,55 @@ mod tests {
             assert_eq!(parse(path).unwrap(), expected, "{path}");
         }
         for (path, expected) in [
-            ("", Unroutable::Path),
-            ("*", Unroutable::Path),
-            ("sims", Unroutable::Path),
-            ("http://host/sims", Unroutable::Path),
-            ("?/sims", Unroutable::Path),
-            ("/a b", Unroutable::Path),
-            ("/a\u{7f}", Unroutable::Path),
-            ("/\u{e9}", Unroutable::Path),
-            ("/a#b", Unroutable::Path),
-            ("/a|b", Unroutable::Path),
-            ("/%", Unroutable::Path),
-            ("/%2", Unroutable::Path),
-            ("/%zz", Unroutable::Path),
-            ("/%+1", Unroutable::Path),
-            ("/%00", Unroutable::Path),
-            ("/%0d%0a", Unroutable::Path),
-            ("/%ff", Unroutable::Path),
-            ("/%c0%af", Unroutable::Path),
-            ("//", Unroutable::EmptySegment),
-            ("//sims", Unroutable::EmptySegment),
-            ("/sims//1", Unroutable::EmptySegment),
-            ("/sims/1//", Unroutable::EmptySegment),
-            ("/.", Unroutable::DotSegment),
-            ("/sims/..", Unroutable::DotSegment),
-            ("/../sims", Unroutable::DotSegment),
-            ("/sims/%2e%2E", Unroutable::NotCanonical),
-            ("/sims/.%2e", Unroutable::NotCanonical),
-            ("/%73ims", Unroutable::NotCanonical),
-            ("/a%7Eb", Unroutable::NotCanonical),
-            ("/sims%2f1", Unroutable::Separator),
-            ("/sims%2F1", Unroutable::Separator),
-            ("/sims%5c1", Unroutable::Separator),
-            ("/sims\\1", Unroutable::Separator),
-            ("/sims%3fx", Unroutable::Separator),
-            ("/sims%23x", Unroutable::Separator),
-            ("/sims;x=1", Unroutable::Parameters),
-            ("/sims/1;", Unroutable::Parameters),
-            ("/..;/sims", Unroutable::Parameters),
-            ("/sims%3bx", Unroutable::Parameters),
-            ("/%252e", Unroutable::DoubleEncoding),
-            ("/%25%32%66", Unroutable::NotCanonical),
+            ("", AmbiguousRequest::Path),
+            ("*", AmbiguousRequest::Path),
+            ("sims", AmbiguousRequest::Path),
+            ("http://host/sims", AmbiguousRequest::Path),
+            ("?/sims", AmbiguousRequest::Path),
+            ("/a b", AmbiguousRequest::Path),
+            ("/a\u{7f}", AmbiguousRequest::Path),
+            ("/\u{e9}", AmbiguousRequest::Path),
+            ("/a#b", AmbiguousRequest::Path),
+            ("/a|b", AmbiguousRequest::Path),
+            ("/%", AmbiguousRequest::Path),
+            ("/%2", AmbiguousRequest::Path),
+            ("/%zz", AmbiguousRequest::Path),
+            ("/%+1", AmbiguousRequest::Path),
+            ("/%00", AmbiguousRequest::Path),
+            ("/%0d%0a", AmbiguousRequest::Path),
+            ("/%ff", AmbiguousRequest::Path),
+            ("/%c0%af", AmbiguousRequest::Path),
+            ("//", AmbiguousRequest::EmptySegment),
+            ("//sims", AmbiguousRequest::EmptySegment),
+            ("/sims//1", AmbiguousRequest::EmptySegment),
+            ("/sims/1//", AmbiguousRequest::EmptySegment),
+            ("/.", AmbiguousRequest::DotSegment),
+            ("/sims/..", AmbiguousRequest::DotSegment),
+            ("/../sims", AmbiguousRequest::DotSegment),
+            ("/sims/%2e%2E", AmbiguousRequest::NotCanonical),
+            ("/sims/.%2e", AmbiguousRequest::NotCanonical),
+            ("/%73ims", AmbiguousRequest::NotCanonical),
+            ("/a%7Eb", AmbiguousRequest::NotCanonical),
+            ("/sims%2f1", AmbiguousRequest::Separator),
+            ("/sims%2F1", AmbiguousRequest::Separator),
+            ("/sims%5c1", AmbiguousRequest::Separator),
+            ("/sims\\1", AmbiguousRequest::Separator),
+            ("/sims%3fx", AmbiguousRequest::Separator),
+            ("/sims%23x", AmbiguousRequest::Separator),
+            ("/sims;x=1", AmbiguousRequest::Parameters),
+            ("/sims/1;", AmbiguousRequest::Parameters),
+            ("/..;/sims", AmbiguousRequest::Parameters),
+            ("/sims%3bx", AmbiguousRequest::Parameters),
+            ("/%252e", AmbiguousRequest::DoubleEncoding),
+            ("/%25%32%66", AmbiguousRequest::NotCanonical),
         ] {
             assert_eq!(parse(path), Err(expected), "{path}");
         }
         assert_eq!(parse(&format!("/{}", "a".repeat(8191))).unwrap().len(), 1);
-        assert_eq!(parse(&format!("/{}", "a".repeat(8192))), Err(Unroutable::TooLong));
+        assert_eq!(parse(&format!("/{}", "a".repeat(8192))), Err(AmbiguousRequest::TooLong));
         assert_eq!(parse(&"/a".repeat(64)).unwrap().len(), 64);
-        assert_eq!(parse(&"/a".repeat(65)), Err(Unroutable::TooLong));
-        assert_eq!(Path::parse(b"/\xff"), Err(Unroutable::Path));
+        assert_eq!(parse(&"/a".repeat(65)), Err(AmbiguousRequest::TooLong));
+        assert_eq!(Path::parse(b"/\xff"), Err(AmbiguousRequest::Path));
     }
 
     #[test]
@@ -392,9 +392,10 @@ mod tests {
 
     #[test]
     fn codes_and_texts_are_unique() {
-        let codes: std::collections::BTreeSet<_> = Unroutable::ALL.iter().map(|why| why.code()).collect();
+        let codes: std::collections::BTreeSet<_> =
+            AmbiguousRequest::ALL.iter().map(|why| why.code()).collect();
         let texts: std::collections::BTreeSet<_> =
-            Unroutable::ALL.iter().map(|why| why.to_string()).collect();
+            AmbiguousRequest::ALL.iter().map(|why| why.to_string()).collect();
         assert_eq!((codes.len(), texts.len()), (12, 12));
     }
 }

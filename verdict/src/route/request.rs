@@ -1,10 +1,10 @@
 //! The parts of a request that rules match.
 
-use super::{Unroutable, host};
+use super::{AmbiguousRequest, host};
 use crate::policy::is_token;
 
 /// The parts of a request that rules match.
-pub(super) struct Request<'r> {
+pub(super) struct RequestLine<'r> {
     pub(super) method: &'r str,
     /// The host, or empty if no rule needs it.
     pub(super) host: &'r str,
@@ -13,17 +13,18 @@ pub(super) struct Request<'r> {
     pub(super) preflight: Option<&'r str>,
 }
 
-impl<'r> Request<'r> {
-    pub(super) fn of(
+impl<'r> RequestLine<'r> {
+    pub(super) fn from_headers(
         headers: impl Iterator<Item = (&'r str, &'r [u8])> + Clone,
         with_host: bool,
-    ) -> Result<Self, Unroutable> {
-        let method = single_header(headers.clone(), &[":method"], Unroutable::Method)?;
-        let method = method.and_then(parse_method).ok_or(Unroutable::Method)?;
-        let target = single_header(headers.clone(), &[":path"], Unroutable::Path)?.ok_or(Unroutable::Path)?;
+    ) -> Result<Self, AmbiguousRequest> {
+        let method = single_header(headers.clone(), &[":method"], AmbiguousRequest::Method)?;
+        let method = method.and_then(parse_method).ok_or(AmbiguousRequest::Method)?;
+        let target = single_header(headers.clone(), &[":path"], AmbiguousRequest::Path)?
+            .ok_or(AmbiguousRequest::Path)?;
         let host = if with_host {
-            let authority = single_header(headers.clone(), &[":authority", "host"], Unroutable::Host)?;
-            host::host_of_authority(authority.ok_or(Unroutable::Host)?)?
+            let authority = single_header(headers.clone(), &[":authority", "host"], AmbiguousRequest::Host)?;
+            host::host_of_authority(authority.ok_or(AmbiguousRequest::Host)?)?
         } else {
             ""
         };
@@ -31,8 +32,8 @@ impl<'r> Request<'r> {
         let has_origin = || headers.clone().any(|(name, _)| name.eq_ignore_ascii_case("origin"));
         let preflight = if method == "OPTIONS" && has_origin() {
             let requested =
-                single_header(headers.clone(), &["access-control-request-method"], Unroutable::Method)?;
-            requested.map(|requested| parse_method(requested).ok_or(Unroutable::Method)).transpose()?
+                single_header(headers.clone(), &["access-control-request-method"], AmbiguousRequest::Method)?;
+            requested.map(|requested| parse_method(requested).ok_or(AmbiguousRequest::Method)).transpose()?
         } else {
             None
         };
@@ -44,8 +45,8 @@ impl<'r> Request<'r> {
 fn single_header<'r>(
     headers: impl Iterator<Item = (&'r str, &'r [u8])>,
     names: &[&str],
-    ambiguous: Unroutable,
-) -> Result<Option<&'r [u8]>, Unroutable> {
+    ambiguous: AmbiguousRequest,
+) -> Result<Option<&'r [u8]>, AmbiguousRequest> {
     let mut found = None;
     for (name, value) in headers {
         if names.iter().any(|expected| expected.eq_ignore_ascii_case(name))

@@ -4,7 +4,9 @@ use alloc::{format, string::String, vec::Vec};
 
 use serde::{Deserialize, Deserializer};
 
-use super::{Path, Table, Template, Unroutable, host::Host, path::PathComparison, request::Request};
+use super::{
+    AmbiguousRequest, Path, Table, Template, host::Host, path::PathComparison, request::RequestLine,
+};
 use crate::{
     Mode, StalePolicy,
     claim::ClaimMatcher,
@@ -19,13 +21,13 @@ use crate::{
 #[serde(try_from = "Fields")]
 pub struct Rule {
     hosts: Vec<Host>,
-    target: Target,
+    target: PathMatcher,
     methods: Vec<String>,
     requirements: Requirements,
 }
 
 #[derive(Debug, Clone)]
-enum Target {
+enum PathMatcher {
     Template(Template),
     Table(Table),
 }
@@ -90,13 +92,13 @@ impl Rule {
     /// Returns the number of operations of the rule.
     pub(super) fn operations(&self) -> usize {
         match &self.target {
-            Target::Template(_) => 1,
-            Target::Table(table) => table.len(),
+            PathMatcher::Template(_) => 1,
+            PathMatcher::Table(table) => table.len(),
         }
     }
 
     pub(super) fn requires_permission(&self) -> bool {
-        self.requirements.permission.is_some() || matches!(self.target, Target::Table(_))
+        self.requirements.permission.is_some() || matches!(self.target, PathMatcher::Table(_))
     }
 
     pub(super) fn requires_host(&self) -> bool {
@@ -106,8 +108,8 @@ impl Rule {
     /// Returns whether a literal of its paths changes when it is folded.
     pub(super) fn changes_when_folded(&self) -> bool {
         match &self.target {
-            Target::Template(template) => template.changes_when_folded(),
-            Target::Table(table) => table.templates().any(Template::changes_when_folded),
+            PathMatcher::Template(template) => template.changes_when_folded(),
+            PathMatcher::Table(table) => table.templates().any(Template::changes_when_folded),
         }
     }
 
@@ -118,10 +120,10 @@ impl Rule {
     pub(super) fn find<'p>(
         &'p self,
         rule: usize,
-        request: &Request<'_>,
+        request: &RequestLine<'_>,
         path: &Path<'_>,
         comparison: PathComparison,
-    ) -> Result<Option<RuleMatch<'p>>, Unroutable> {
+    ) -> Result<Option<RuleMatch<'p>>, AmbiguousRequest> {
         if !self.hosts.is_empty() && !self.hosts.iter().any(|host| host.matches(request.host)) {
             return Ok(None);
         }
@@ -133,7 +135,7 @@ impl Rule {
         let requirements = &self.requirements;
         let preflight = requested.is_some();
         Ok(match &self.target {
-            Target::Template(template) => template.matches(path, comparison)?.then_some(RuleMatch {
+            PathMatcher::Template(template) => template.matches(path, comparison)?.then_some(RuleMatch {
                 rule,
                 requirements,
                 access: requirements.access,
@@ -141,7 +143,7 @@ impl Rule {
                 template,
                 preflight,
             }),
-            Target::Table(table) => table.find(path, comparison, method)?.map(|operation| RuleMatch {
+            PathMatcher::Table(table) => table.find(path, comparison, method)?.map(|operation| RuleMatch {
                 rule,
                 requirements,
                 access: if operation.public { Access::Public } else { requirements.access },
@@ -276,11 +278,11 @@ impl TryFrom<Fields> for Rule {
             preflight,
         } = fields;
         let target = match (path, operations) {
-            (Some(template), None) => Target::Template(template),
-            (None, Some(table)) => Target::Table(table),
+            (Some(template), None) => PathMatcher::Template(template),
+            (None, Some(table)) => PathMatcher::Table(table),
             _ => return Err("exactly one of `path` and `operations` is required".into()),
         };
-        if matches!(target, Target::Table(_)) && permission.is_some() {
+        if matches!(target, PathMatcher::Table(_)) && permission.is_some() {
             return Err(
                 "`permission` is not permitted with `operations`, whose names are the permissions".into()
             );
@@ -293,13 +295,13 @@ impl TryFrom<Fields> for Rule {
         if access == Access::Public && (has_requirements || !credentials.is_empty() || staleness.is_some()) {
             return Err("a public rule must not have requirements on credentials".into());
         }
-        if access == Access::Optional && (permission.is_some() || matches!(target, Target::Table(_))) {
+        if access == Access::Optional && (permission.is_some() || matches!(target, PathMatcher::Table(_))) {
             return Err("an optional rule must not require a permission".into());
         }
         for name in claims.iter().filter_map(|(_, matcher)| matcher.path_variable()) {
             let is_known = match &target {
-                Target::Template(template) => template.has_variable(name),
-                Target::Table(table) => table.templates().any(|template| template.has_variable(name)),
+                PathMatcher::Template(template) => template.has_variable(name),
+                PathMatcher::Table(table) => table.templates().any(|template| template.has_variable(name)),
             };
             if !is_known {
                 return Err(format!("the path has no variable `{}`", printable(name)));

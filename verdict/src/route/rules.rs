@@ -5,9 +5,9 @@ use alloc::{string::String, vec::Vec};
 use serde::Deserialize;
 
 use super::{
-    Path, PathCase, Template, Unroutable,
+    AmbiguousRequest, Path, PathCase, Template,
     path::PathComparison,
-    request::Request,
+    request::RequestLine,
     rule::{Access, Requirements, Rule, RuleMatch},
 };
 use crate::{Mode, Reason, StalePolicy, claim};
@@ -27,7 +27,7 @@ pub struct Rules {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
-pub enum Unmatched {
+pub enum UnmatchedPolicy {
     /// The request is refused.
     Refuse,
     /// The request requires a valid credential.
@@ -118,27 +118,27 @@ impl Rules {
     /// Finds the rule for a request. `unmatched` applies if no rule matches.
     pub(crate) fn route<'p, 'r>(
         &'p self,
-        unmatched: Option<Unmatched>,
+        unmatched: Option<UnmatchedPolicy>,
         case: PathCase,
         headers: impl Iterator<Item = (&'r str, &'r [u8])> + Clone,
     ) -> Result<Route<'p, 'r>, Reason> {
         let fallback = match unmatched {
             // Without rules, every request requires a credential.
-            None if self.is_empty() => Unmatched::Required,
-            None => Unmatched::Refuse,
+            None if self.is_empty() => UnmatchedPolicy::Required,
+            None => UnmatchedPolicy::Refuse,
             Some(unmatched) => unmatched,
         };
         let access = match fallback {
-            Unmatched::Refuse => None,
-            Unmatched::Required => Some(Access::Required),
-            Unmatched::Optional => Some(Access::Optional),
-            Unmatched::Public => Some(Access::Public),
+            UnmatchedPolicy::Refuse => None,
+            UnmatchedPolicy::Required => Some(Access::Required),
+            UnmatchedPolicy::Optional => Some(Access::Optional),
+            UnmatchedPolicy::Public => Some(Access::Public),
         };
         if self.is_empty() {
             let access = access.ok_or(Reason::RouteUnmatched)?;
             return Ok(Route { access, ..Route::default() });
         }
-        let request = Request::of(headers, self.rules.iter().any(Rule::requires_host))?;
+        let request = RequestLine::from_headers(headers, self.rules.iter().any(Rule::requires_host))?;
         let path = Path::parse(request.target)?;
         let found = self.find(&request, &path, PathComparison::Exact)?;
         // A template without `/**` determines whether a trailing slash matches. Otherwise both forms must match the
@@ -151,7 +151,7 @@ impl Rules {
         if checks_trailing_slash {
             let other = self.find(&request, &path.with_trailing_slash_toggled(), PathComparison::Exact)?;
             if other.map(|other| other.rule) != rule {
-                return Err(Unroutable::TrailingSlash.into());
+                return Err(AmbiguousRequest::TrailingSlash.into());
             }
         }
         // An unmatched request that is refused anyway is reported as unmatched, not as ambiguous.
@@ -165,13 +165,13 @@ impl Rules {
                 _ => false,
             };
             if !same_row || other.map(|other| other.rule) != rule {
-                return Err(Unroutable::ReadAlike.into());
+                return Err(AmbiguousRequest::EquivalentPath.into());
             }
             if checks_trailing_slash {
                 let other =
                     self.find(&request, &folded.with_trailing_slash_toggled(), PathComparison::Folded)?;
                 if other.map(|other| other.rule) != rule {
-                    return Err(Unroutable::ReadAlike.into());
+                    return Err(AmbiguousRequest::EquivalentPath.into());
                 }
             }
         }
@@ -190,10 +190,10 @@ impl Rules {
 
     fn find<'p>(
         &'p self,
-        request: &Request<'_>,
+        request: &RequestLine<'_>,
         path: &Path<'_>,
         comparison: PathComparison,
-    ) -> Result<Option<RuleMatch<'p>>, Unroutable> {
+    ) -> Result<Option<RuleMatch<'p>>, AmbiguousRequest> {
         for (number, rule) in self.rules.iter().enumerate() {
             if let Some(found) = rule.find(number, request, path, comparison)? {
                 return Ok(Some(found));

@@ -9,7 +9,7 @@ use alloc::{
 use serde::Deserialize;
 
 use super::{
-    Path, Template, Unroutable,
+    AmbiguousRequest, Path, Template,
     path::PathComparison,
     rule::{is_method, method_matches},
     template::Part,
@@ -72,7 +72,7 @@ impl Table {
         path: &Path<'_>,
         comparison: PathComparison,
         method: &str,
-    ) -> Result<Option<&Operation>, Unroutable> {
+    ) -> Result<Option<&Operation>, AmbiguousRequest> {
         let Some(found) = self.walk(0, 0, path, comparison, method) else { return Ok(None) };
         if found.template.matches(path, comparison)? { Ok(Some(found)) } else { Ok(None) }
     }
@@ -243,10 +243,10 @@ mod tests {
     const SORACOM: &str = include_str!("../../tests/data/soracom-operations.tsv");
 
     fn table(text: &str) -> Result<Table, String> {
-        read(&serde_json::json!({ "table": text }))
+        parse_table(&serde_json::json!({ "table": text }))
     }
 
-    fn read(source: &serde_json::Value) -> Result<Table, String> {
+    fn parse_table(source: &serde_json::Value) -> Result<Table, String> {
         config::from_json(source.to_string().as_bytes()).map_err(|error| error.to_string())
     }
 
@@ -382,7 +382,7 @@ mod tests {
         let source = serde_json::json!({
             "table": "GET\t/a\tA:get\nPOST\t/b\tB:post", "prefix": "/v1", "public": ["A:get"], "exempt": ["B:post"],
         });
-        let read = read(&source).unwrap();
+        let read = parse_table(&source).unwrap();
         let names: Vec<_> = ["/v1/a", "/v1/b", "/a"]
             .into_iter()
             .map(|path| {
@@ -402,7 +402,7 @@ mod tests {
             serde_json::json!({ "table": "GET\t/a\tA:get", "other": 1 }),
             serde_json::json!(["GET\t/a\tA:get"]),
         ] {
-            assert!(super::tests::read(&bad).is_err());
+            assert!(super::tests::parse_table(&bad).is_err());
         }
     }
 }

@@ -4,7 +4,7 @@ use alloc::{string::String, vec::Vec};
 
 use serde::Deserialize;
 
-use super::path::{MAX_SEGMENTS, Path, PathComparison, Segment, Unroutable, is_pchar};
+use super::path::{AmbiguousRequest, MAX_SEGMENTS, Path, PathComparison, Segment, is_pchar};
 use crate::permission::is_variable;
 
 /// A path template such as `/sims/{sim_id}/tags` or `/files/**`.
@@ -63,7 +63,11 @@ impl Template {
 
     /// Returns whether the template matches. Returns an error if it would match only with percent-decoding of a
     /// literal.
-    pub(super) fn matches(&self, path: &Path<'_>, comparison: PathComparison) -> Result<bool, Unroutable> {
+    pub(super) fn matches(
+        &self,
+        path: &Path<'_>,
+        comparison: PathComparison,
+    ) -> Result<bool, AmbiguousRequest> {
         let segments = path.segments();
         let length_matches = if self.matches_prefix {
             segments.len() >= self.parts.len()
@@ -76,7 +80,7 @@ impl Template {
         }
         let is_encoded =
             pairs.any(|(part, segment)| matches!(part, Part::Literal(_)) && segment.has_encoded_pchar);
-        if is_encoded { Err(Unroutable::NotCanonical) } else { Ok(true) }
+        if is_encoded { Err(AmbiguousRequest::NotCanonical) } else { Ok(true) }
     }
 
     /// Returns the name and value of each variable for a matching path.
@@ -151,9 +155,9 @@ mod tests {
             ("/**", "/", Ok(true)),
             ("/**", "/a/b", Ok(true)),
             ("/a:b", "/a:b", Ok(true)),
-            ("/a:b", "/a%3Ab", Err(Unroutable::NotCanonical)),
+            ("/a:b", "/a%3Ab", Err(AmbiguousRequest::NotCanonical)),
             ("/a:b/c", "/a%3Ab/d", Ok(false)),
-            ("/a:b/**", "/a%3ab/d", Err(Unroutable::NotCanonical)),
+            ("/a:b/**", "/a%3ab/d", Err(AmbiguousRequest::NotCanonical)),
         ] {
             let path = Path::parse(path.as_bytes()).unwrap();
             assert_eq!(

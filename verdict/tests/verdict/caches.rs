@@ -7,13 +7,13 @@ use bundle::{
 use proptest::prelude::*;
 use token::{
     Claims, Fingerprint,
-    api_key::{Contents, Kind, MintingKey, Prefix},
+    api_key::{ApiKeyFields, Kind, MintingKey, Prefix},
 };
-use verdict::{Cache, Gate, Request, Snapshot, Unaided};
+use verdict::{Cache, Gate, Request, Snapshot, SoftwareVerifier};
 
-use crate::fixtures::{NOW, NOW_MS, bearer, builder, claims, gate_with, granted, signing_key, snapshot};
+use crate::fixtures::{NOW, NOW_MS, bearer, builder, claims, gate_with, set_grant, signing_key, snapshot};
 
-fn ask(
+fn decision_code(
     gate: &Gate,
     cache: &mut Cache,
     snapshot: &Snapshot,
@@ -24,8 +24,8 @@ fn ask(
     let headers: Vec<_> =
         first.iter().chain(headers).map(|(name, value)| (*name, value.as_bytes())).collect();
     let request = Request { headers: &headers, peer: None, snapshot: Some(snapshot), now };
-    let verdict = gate.decide_with(&request, cache, &Unaided);
-    verdict.reason().map_or("admitted", |reason| reason.code())
+    let decision = gate.decide_with(&request, cache, &SoftwareVerifier);
+    decision.reason().map_or("admitted", |reason| reason.code())
 }
 
 #[test]
@@ -35,36 +35,36 @@ fn only_authenticity_is_cached() {
     let allow = r#"{"statements":[{"effect":"allow","api":"*"}]}"#;
     let granted_builder = || {
         let mut builder = builder();
-        granted(&mut builder, "OP0123456789/alice", allow);
+        set_grant(&mut builder, "OP0123456789/alice", allow);
         builder
     };
     let token = bearer(&claims());
-    let mut ask = |builder: &mut Builder, now: u64| {
-        ask(&gate, &mut cache, &snapshot(builder), &[("authorization", &token)], now)
+    let mut decision_code = |builder: &mut Builder, now: u64| {
+        decision_code(&gate, &mut cache, &snapshot(builder), &[("authorization", &token)], now)
     };
-    assert_eq!(ask(&mut granted_builder(), NOW_MS), "admitted");
+    assert_eq!(decision_code(&mut granted_builder(), NOW_MS), "admitted");
     // Everything else is checked again although the token is cached.
     let mut revoked = granted_builder();
-    revoked.revoke(1, Fingerprint::of(&token.as_bytes()[7..])).unwrap();
-    assert_eq!(ask(&mut revoked, NOW_MS), "revoked");
+    revoked.revoke(1, Fingerprint::digest(&token.as_bytes()[7..])).unwrap();
+    assert_eq!(decision_code(&mut revoked, NOW_MS), "revoked");
     let mut marked = granted_builder();
     marked.raise_watermark(1, Scope::Session("api-1"), NOW);
-    assert_eq!(ask(&mut marked, NOW_MS), "watermark");
-    assert_eq!(ask(&mut builder(), NOW_MS), "permission_denied");
-    assert_eq!(ask(&mut granted_builder(), (NOW + 3605) * 1000), "token_expired");
-    assert_eq!(ask(&mut granted_builder(), (NOW - 60) * 1000), "token_issued_in_future");
-    assert_eq!(ask(&mut granted_builder(), NOW_MS + 960_000), "bundle_stale");
+    assert_eq!(decision_code(&mut marked, NOW_MS), "watermark");
+    assert_eq!(decision_code(&mut builder(), NOW_MS), "permission_denied");
+    assert_eq!(decision_code(&mut granted_builder(), (NOW + 3605) * 1000), "token_expired");
+    assert_eq!(decision_code(&mut granted_builder(), (NOW - 60) * 1000), "token_issued_in_future");
+    assert_eq!(decision_code(&mut granted_builder(), NOW_MS + 960_000), "bundle_stale");
     // Its key was removed, or another key has its name.
     let mut keyless = granted_builder();
     let other = token::mint::SigningKey::ed25519("k9", &[9; 32]).unwrap();
     keyless.set_verifying_keys([other.verifying_key()]).unwrap();
-    assert_eq!(ask(&mut keyless, NOW_MS), "token_key_unknown");
+    assert_eq!(decision_code(&mut keyless, NOW_MS), "token_key_unknown");
     let mut replaced = granted_builder();
     let other = token::mint::SigningKey::ed25519("k1", &[9; 32]).unwrap();
     replaced.set_verifying_keys([other.verifying_key()]).unwrap();
-    assert_eq!(ask(&mut replaced, NOW_MS), "token_signature_invalid");
-    assert_eq!(ask(&mut granted_builder(), NOW_MS), "admitted");
-    assert_eq!(cache.counts().1, 1, "the signature was checked once for all that was admitted");
+    assert_eq!(decision_code(&mut replaced, NOW_MS), "token_signature_invalid");
+    assert_eq!(decision_code(&mut granted_builder(), NOW_MS), "admitted");
+    assert_eq!(cache.take_counts().1, 1, "the signature was checked once for all that was admitted");
 }
 
 #[test]
@@ -84,9 +84,9 @@ fn only_claims_that_rules_use_are_cached() {
     let identity = |rules: &str, path: &str| {
         let headers = [(":method", "GET"), (":path", path), ("authorization", &bearer)];
         let headers = headers.iter().map(|(name, value)| (*name, value.as_bytes()));
-        let verdict = gate_with(rules).decide(headers, Some(&snapshot), NOW_MS);
-        assert_eq!(verdict.reason(), None, "{path}");
-        format!("{:?}", verdict.identity().unwrap())
+        let decision = gate_with(rules).decide(headers, Some(&snapshot), NOW_MS);
+        assert_eq!(decision.reason(), None, "{path}");
+        format!("{:?}", decision.identity().unwrap())
     };
     for path in ["/a", "/b", "/c"] {
         let identity = identity(rules, path);
@@ -115,7 +115,7 @@ fn removed_generation_keys_invalidate_cached_api_keys() {
             let mut builder = builder();
             let minting = MintingKey::new(1, kind, &secret).unwrap();
             let own = signing_key();
-            builder.set_public_keys([own.verifying_key()], [minting.checking()]).unwrap();
+            builder.set_public_keys([own.verifying_key()], [minting.generation_key()]).unwrap();
             match kind {
                 Kind::Format1 => {
                     builder.set_secret_keys([SecretKey::Tag { generation: 1, secret: &secret }]).unwrap()
@@ -127,7 +127,7 @@ fn removed_generation_keys_invalidate_cached_api_keys() {
             }
             snapshot(&mut builder)
         };
-        let contents = Contents {
+        let contents = ApiKeyFields {
             prefix: &prefix,
             operator: "OP0123456789",
             number: 1,
@@ -151,7 +151,11 @@ fn removed_generation_keys_invalidate_cached_api_keys() {
         ];
         for (snapshot, username, expected) in cases.into_iter().chain(others) {
             let headers = [("x-api-token", key.expose()), ("x-username", username)];
-            assert_eq!(ask(&gate, &mut cache, &snapshot, &headers, NOW_MS), expected, "{kind:?} {username}");
+            assert_eq!(
+                decision_code(&gate, &mut cache, &snapshot, &headers, NOW_MS),
+                expected,
+                "{kind:?} {username}"
+            );
         }
     }
 }
@@ -163,9 +167,9 @@ fn cached_api_keys_expire() {
     let mut cache = Cache::new(16, b"seed");
     let minting = MintingKey::new(1, Kind::Signed, &[1; 32]).unwrap();
     let mut builder = builder();
-    builder.set_public_keys([signing_key().verifying_key()], [minting.checking()]).unwrap();
+    builder.set_public_keys([signing_key().verifying_key()], [minting.generation_key()]).unwrap();
     let snapshot = snapshot(&mut builder);
-    let contents = Contents {
+    let contents = ApiKeyFields {
         prefix: &Prefix::default(),
         operator: "OP0123456789",
         number: 1,
@@ -180,9 +184,13 @@ fn cached_api_keys_expire() {
     for (after, expected) in
         [(0, "admitted"), (24_999, "admitted"), (25_000, "api_key_expired"), (20_000, "admitted")]
     {
-        assert_eq!(ask(&gate, &mut cache, &snapshot, &headers, NOW_MS + after), expected, "{after}");
+        assert_eq!(
+            decision_code(&gate, &mut cache, &snapshot, &headers, NOW_MS + after),
+            expected,
+            "{after}"
+        );
     }
-    assert_eq!(cache.counts().1, 1);
+    assert_eq!(cache.take_counts().1, 1);
 }
 
 #[test]
@@ -191,8 +199,11 @@ fn cache_evicts_the_least_recently_used() {
     let snapshot = snapshot(&mut builder());
     let token = |n: usize| bearer(&Claims { jti: n.to_string(), ..claims() });
     let asked = |cache: &mut Cache, n: usize| {
-        assert_eq!(ask(&gate, cache, &snapshot, &[("authorization", &token(n))], NOW_MS), "admitted");
-        cache.counts().0 == 1
+        assert_eq!(
+            decision_code(&gate, cache, &snapshot, &[("authorization", &token(n))], NOW_MS),
+            "admitted"
+        );
+        cache.take_counts().0 == 1
     };
     // One set of 16 slots.
     let mut cache = Cache::new(10, b"seed");
@@ -205,8 +216,8 @@ fn cache_evicts_the_least_recently_used() {
     assert!(asked(&mut cache, 0), "now the youngest");
     assert!(!asked(&mut cache, 16));
     assert!(asked(&mut cache, 0) && asked(&mut cache, 16) && !asked(&mut cache, 1));
-    let mut none = Cache::none();
-    assert!(!asked(&mut none, 0) && !asked(&mut none, 0));
+    let mut disabled = Cache::disabled();
+    assert!(!asked(&mut disabled, 0) && !asked(&mut disabled, 0));
     assert_eq!(format!("{cache:?}"), "Cache(16 slots)");
 }
 
@@ -216,17 +227,17 @@ fn invalid_credentials_are_not_cached() {
     let snapshot = snapshot(&mut builder());
     let good = bearer(&claims());
     let mut cache = Cache::new(16, b"seed");
-    ask(&gate, &mut cache, &snapshot, &[("authorization", &good)], NOW_MS);
+    decision_code(&gate, &mut cache, &snapshot, &[("authorization", &good)], NOW_MS);
     for n in 0..100 {
         let bad = format!("{good}{n:03}A");
         assert_eq!(
-            ask(&gate, &mut cache, &snapshot, &[("authorization", &bad)], NOW_MS),
+            decision_code(&gate, &mut cache, &snapshot, &[("authorization", &bad)], NOW_MS),
             "token_signature_invalid"
         );
     }
-    cache.counts();
-    ask(&gate, &mut cache, &snapshot, &[("authorization", &good)], NOW_MS);
-    assert_eq!(cache.counts(), (1, 0));
+    cache.take_counts();
+    decision_code(&gate, &mut cache, &snapshot, &[("authorization", &good)], NOW_MS);
+    assert_eq!(cache.take_counts(), (1, 0));
 }
 
 proptest! {
@@ -240,7 +251,7 @@ proptest! {
         let snapshots: Vec<Snapshot> = (0..4_usize).map(|version| {
             let mut builder = builder();
             for n in (0..24).filter(|n| n % 4 == version) {
-                builder.revoke(1, Fingerprint::of(signed(n).as_bytes())).unwrap();
+                builder.revoke(1, Fingerprint::digest(signed(n).as_bytes())).unwrap();
             }
             if version == 3 {
                 builder.raise_watermark(1, Scope::User("OP0123456789/u5"), NOW);
@@ -252,8 +263,8 @@ proptest! {
             let token = format!("Bearer {}{damage}", signed(n));
             let headers = [("authorization", &token[..])];
             let now = NOW_MS + hours * 20_000;
-            let cached = ask(&gate, &mut cache, &snapshots[version], &headers, now);
-            let fresh = ask(&gate, &mut Cache::none(), &snapshots[version], &headers, now);
+            let cached = decision_code(&gate, &mut cache, &snapshots[version], &headers, now);
+            let fresh = decision_code(&gate, &mut Cache::disabled(), &snapshots[version], &headers, now);
             prop_assert_eq!(cached, fresh);
         }
     }

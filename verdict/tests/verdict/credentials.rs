@@ -6,12 +6,13 @@ use bundle::{
 };
 use token::{
     Claims, Fingerprint,
-    api_key::{Contents, Kind, MintingKey, Prefix},
+    api_key::{ApiKeyFields, Kind, MintingKey, Prefix},
 };
-use verdict::{Snapshot, Verdict};
+use verdict::{Decision, Snapshot};
 
 use crate::fixtures::{
-    self, NOW, NOW_MS, alice, ask, builder, claims, gate_with, granted, signing_key, snapshot,
+    self, NOW, NOW_MS, alice_bearer, builder, claims, decision_code, gate_with, set_grant, signing_key,
+    snapshot,
 };
 
 const POLICY: &str = r#"
@@ -43,15 +44,17 @@ fn minting(generation: u8, kind: Kind) -> MintingKey {
 /// Returns a builder with generation 1 of format 1, 2 of format 2, and 3 of the short form.
 fn with_generations() -> Builder {
     let mut builder = builder();
-    builder.set_public_keys([signing_key().verifying_key()], [minting(2, Kind::Signed).checking()]).unwrap();
+    builder
+        .set_public_keys([signing_key().verifying_key()], [minting(2, Kind::Signed).generation_key()])
+        .unwrap();
     let tag = SecretKey::Tag { generation: 1, secret: &[1; 32] };
     let short = SecretKey::ShortTag { generation: 3, secret: &[3; 32] };
     builder.set_secret_keys([tag, short, ("k2", &[3; 32][..]).into()]).unwrap();
     builder
 }
 
-fn contents<'a>(prefix: &'a Prefix, number: u64, username: &'a str) -> Contents<'a> {
-    Contents {
+fn api_key_fields<'a>(prefix: &'a Prefix, number: u64, username: &'a str) -> ApiKeyFields<'a> {
+    ApiKeyFields {
         prefix,
         operator: "OP0123456789",
         number,
@@ -72,24 +75,24 @@ fn generation(kind: Kind) -> u8 {
 
 fn api_key(kind: Kind, number: u64, username: &str) -> String {
     let minting = minting(generation(kind), kind);
-    minting.mint(&contents(&Prefix::default(), number, username)).unwrap().expose().to_owned()
+    minting.mint(&api_key_fields(&Prefix::default(), number, username)).unwrap().expose().to_owned()
 }
 
-fn refused(kind: Kind) -> &'static str {
+fn invalid_proof_code(kind: Kind) -> &'static str {
     match kind {
         Kind::Signed => "api_key_signature_invalid",
         Kind::Short | Kind::Format1 => "api_key_tag_invalid",
     }
 }
 
-fn asked(snapshot: &Snapshot, path: &str, headers: &[(&str, &str)]) -> &'static str {
-    ask(&gate_with(POLICY), Some(snapshot), &format!("GET {path}"), headers)
+fn decide_get(snapshot: &Snapshot, path: &str, headers: &[(&str, &str)]) -> &'static str {
+    decision_code(&gate_with(POLICY), Some(snapshot), &format!("GET {path}"), headers)
 }
 
 #[test]
 fn credentials_are_found_in_configured_locations() {
     let snapshot = snapshot(&mut builder());
-    let token = alice().replace("Bearer ", "");
+    let token = alice_bearer().replace("Bearer ", "");
     let bearer = format!("Bearer {token}");
     let cookie = format!("theme=dark; session={token}; lang=en");
     let query = format!("/x?a=1&access_token={token}");
@@ -118,7 +121,7 @@ fn credentials_are_found_in_configured_locations() {
         ("/optional", &[("cookie", &cookie)], "credential_misplaced"),
         ("/optional", &[("x-api-key", "revoked")], "credential_misplaced"),
     ] {
-        assert_eq!(asked(&snapshot, path, headers), expected, "{path} {headers:?}");
+        assert_eq!(decide_get(&snapshot, path, headers), expected, "{path} {headers:?}");
     }
 }
 
@@ -137,21 +140,22 @@ fn usernames_do_not_affect_tokens() {
 fn api_keys_are_bound_to_their_user() {
     let snapshot = snapshot(&mut with_generations());
     for kind in Kind::ALL {
-        let invalid = refused(kind);
+        let invalid = invalid_proof_code(kind);
         let alices = api_key(kind, 1, "OP0123456789/alice");
         let als = api_key(kind, 2, "al");
         let prefix = "sk_live_".parse().unwrap();
         let of = |generation, secret: u8| MintingKey::new(generation, kind, &[secret; 32]).unwrap();
         let good = generation(kind);
-        let other_prefix = of(good, good).mint(&contents(&prefix, 3, "al")).unwrap();
+        let other_prefix = of(good, good).mint(&api_key_fields(&prefix, 3, "al")).unwrap();
         let prefix = Prefix::default();
-        let foreign = of(9, 9).mint(&contents(&prefix, 4, "al")).unwrap();
-        let forged = of(good, 9).mint(&contents(&prefix, 4, "al")).unwrap();
-        let future =
-            of(good, good).mint(&Contents { issued_at: NOW + 60, ..contents(&prefix, 4, "al") }).unwrap();
+        let foreign = of(9, 9).mint(&api_key_fields(&prefix, 4, "al")).unwrap();
+        let forged = of(good, 9).mint(&api_key_fields(&prefix, 4, "al")).unwrap();
+        let future = of(good, good)
+            .mint(&ApiKeyFields { issued_at: NOW + 60, ..api_key_fields(&prefix, 4, "al") })
+            .unwrap();
         // The generation has another format.
         let elsewhere = generation(if kind == Kind::Signed { Kind::Short } else { Kind::Signed });
-        let mixed = of(elsewhere, elsewhere).mint(&contents(&prefix, 4, "al")).unwrap();
+        let mixed = of(elsewhere, elsewhere).mint(&api_key_fields(&prefix, 4, "al")).unwrap();
         let key = |key| ("x-api-key", key);
         let user = |name| ("x-username", name);
         for (headers, expected) in [
@@ -183,12 +187,12 @@ fn api_keys_are_bound_to_their_user() {
             (&[key(&als.replacen("ks_live_", "ks_test_", 1))], "token_malformed"),
             (&[key("secret-abc")], "token_malformed"),
         ] {
-            assert_eq!(asked(&snapshot, "/x", headers), expected, "{kind:?} {headers:?}");
+            assert_eq!(decide_get(&snapshot, "/x", headers), expected, "{kind:?} {headers:?}");
         }
         // A policy without `api_keys` refuses API keys.
         let token_only = gate_with(r#""rules": [{ "path": "/x" }]"#);
         let headers = [("x-api-token", &als[..])];
-        assert_eq!(ask(&token_only, Some(&snapshot), "GET /x", &headers), "token_malformed");
+        assert_eq!(decision_code(&token_only, Some(&snapshot), "GET /x", &headers), "token_malformed");
     }
 }
 
@@ -214,8 +218,8 @@ fn api_key_subjects_are_operator_and_name() {
         let headers = [(":method", "GET"), (":path", "/x"), ("x-api-key", &key), ("x-username", username)];
         let headers = headers.iter().filter(|(_, value)| !value.is_empty());
         let headers = headers.map(|(name, value)| (*name, value.as_bytes()));
-        let verdict = gate.decide(headers, Some(&snapshot), NOW_MS);
-        let identity = verdict.identity().unwrap_or_else(|| panic!("{kind:?} {username}: {verdict:?}"));
+        let decision = gate.decide(headers, Some(&snapshot), NOW_MS);
+        let identity = decision.identity().unwrap_or_else(|| panic!("{kind:?} {username}: {decision:?}"));
         assert_eq!((identity.operator(), identity.subject()), (operator, subject), "{kind:?} {username}");
         assert_eq!(identity.key_id(), Some("key-1"));
     }
@@ -226,7 +230,7 @@ fn api_key_subjects_are_operator_and_name() {
 fn short_form_keys_are_never_root() {
     let prefix = Prefix::default();
     for username in ["", "OP0123456789"] {
-        assert!(minting(3, Kind::Short).mint(&contents(&prefix, 1, username)).is_none(), "{username}");
+        assert!(minting(3, Kind::Short).mint(&api_key_fields(&prefix, 1, username)).is_none(), "{username}");
     }
     // The test `usernames_name_at_most_one_subject` of `token` covers forged API keys.
 }
@@ -238,17 +242,18 @@ fn usernames_must_be_header_values() {
     for username in ["a b", "\u{e9}", "a\u{7f}", "key-7"] {
         let key = api_key(Kind::Format1, 1, username);
         let headers = [("x-api-key", &key[..]), ("x-username", username)];
-        assert_eq!(asked(&snapshot, "/x", &headers), "api_key_tag_invalid", "{username}");
+        assert_eq!(decide_get(&snapshot, "/x", &headers), "api_key_tag_invalid", "{username}");
         for kind in [Kind::Signed, Kind::Short] {
-            let minted = minting(generation(kind), kind).mint(&contents(&Prefix::default(), 1, username));
+            let minted =
+                minting(generation(kind), kind).mint(&api_key_fields(&Prefix::default(), 1, username));
             assert_eq!(minted.is_some(), username == "key-7", "{username}");
         }
     }
     let key = api_key(Kind::Signed, 1, "alice");
     let headers = [("x-api-key", key.as_bytes()), ("x-username", b"\xff")];
     let headers = [(":method", &b"GET"[..]), (":path", b"/x")].into_iter().chain(headers);
-    let verdict = gate_with(POLICY).decide(headers, Some(&snapshot), NOW_MS);
-    assert_eq!(verdict.reason().map(|reason| reason.code()), Some("api_key_signature_invalid"));
+    let decision = gate_with(POLICY).decide(headers, Some(&snapshot), NOW_MS);
+    assert_eq!(decision.reason().map(|reason| reason.code()), Some("api_key_signature_invalid"));
 }
 
 #[test]
@@ -260,8 +265,8 @@ fn api_keys_can_be_revoked() {
             let key = api_key(kind, 7, username);
             let headers = [("x-api-key", &key[..]), ("x-username", username)];
             let mut builder = with_generations();
-            builder.revoke(1, Fingerprint::of(key.as_bytes())).unwrap();
-            assert_eq!(asked(&snapshot(&mut builder), "/x", &headers), "revoked");
+            builder.revoke(1, Fingerprint::digest(key.as_bytes())).unwrap();
+            assert_eq!(decide_get(&snapshot(&mut builder), "/x", &headers), "revoked");
             let subject = match (kind, username) {
                 (Kind::Format1, username) => username.to_owned(),
                 (_, "alice@example.com") => "OP0123456789/alice@example.com".to_owned(),
@@ -286,7 +291,7 @@ fn api_keys_can_be_revoked() {
                     builder.raise_watermark(1, Scope::Operator("OP9876543210"), u64::MAX);
                     builder.raise_watermark(1, scope, instant);
                     assert_eq!(
-                        asked(&snapshot(&mut builder), "/x", &headers),
+                        decide_get(&snapshot(&mut builder), "/x", &headers),
                         expected,
                         "{kind:?} {scope:?}"
                     );
@@ -303,7 +308,8 @@ fn api_keys_expire() {
     let prefix = Prefix::default();
     for kind in Kind::ALL {
         let ending = |expires_at| {
-            let contents = Contents { expires_at: Some(expires_at), ..contents(&prefix, 1, "alice") };
+            let contents =
+                ApiKeyFields { expires_at: Some(expires_at), ..api_key_fields(&prefix, 1, "alice") };
             minting(generation(kind), kind).mint(&contents).unwrap().expose().to_owned()
         };
         // The default leeway is 5 seconds.
@@ -316,7 +322,7 @@ fn api_keys_expire() {
             };
             let key = ending(expires_at);
             let headers = [("x-api-key", &key[..]), ("x-username", "alice")];
-            assert_eq!(asked(&snapshot, "/x", &headers), expected, "{kind:?} {expires_at}");
+            assert_eq!(decide_get(&snapshot, "/x", &headers), expected, "{kind:?} {expires_at}");
         }
     }
 }
@@ -328,10 +334,10 @@ fn gaps_refuse_unknown_api_keys() {
     for (issued_until, expected) in [(NOW - 11, "admitted"), (NOW - 10, "issuance_unknown")] {
         let mut builder = with_generations();
         let gap = Gap { issued_after: NOW - 20, issued_until };
-        builder.set_gaps(&[gap], [Fingerprint::of(known.as_bytes())]).unwrap();
+        builder.set_gaps(&[gap], [Fingerprint::digest(known.as_bytes())]).unwrap();
         let snapshot = snapshot(&mut builder);
-        assert_eq!(asked(&snapshot, "/x", &headers(&lost[..])), expected);
-        assert_eq!(asked(&snapshot, "/x", &headers(&known)), "admitted");
+        assert_eq!(decide_get(&snapshot, "/x", &headers(&lost[..])), expected);
+        assert_eq!(decide_get(&snapshot, "/x", &headers(&known)), "admitted");
     }
 }
 
@@ -339,11 +345,11 @@ fn gaps_refuse_unknown_api_keys() {
 fn api_keys_have_the_permissions_of_their_user() {
     let mut builder = with_generations();
     let allow = r#"{"statements":[{"effect":"allow","api":"Sim:*","condition":"samUserName == 'alice'"}]}"#;
-    granted(&mut builder, "OP0123456789/alice", allow);
+    set_grant(&mut builder, "OP0123456789/alice", allow);
     let everything = r#"{"statements":[{"effect":"allow","api":"*"}]}"#;
     // Subjects of another operator or of none: impossible in the new formats.
     for subject in ["key-2", "OP9876543210/bob", "OP9876543210", "bob", "admin"] {
-        granted(&mut builder, subject, everything);
+        set_grant(&mut builder, subject, everything);
     }
     let snapshot = snapshot(&mut builder);
     for (number, username, of_format1, expected) in [
@@ -360,7 +366,7 @@ fn api_keys_have_the_permissions_of_their_user() {
     ] {
         for kind in Kind::ALL {
             let minting = minting(generation(kind), kind);
-            let Some(key) = minting.mint(&contents(&Prefix::default(), number, username)) else {
+            let Some(key) = minting.mint(&api_key_fields(&Prefix::default(), number, username)) else {
                 assert!(
                     kind == Kind::Short && ["", "OP0123456789"].contains(&username),
                     "{kind:?} {username}"
@@ -369,7 +375,7 @@ fn api_keys_have_the_permissions_of_their_user() {
             };
             let expected = if kind == Kind::Format1 { of_format1 } else { expected };
             let headers = [("x-api-key", key.expose()), ("x-username", username)];
-            assert_eq!(asked(&snapshot, "/allowed", &headers), expected, "{kind:?} {number} {username}");
+            assert_eq!(decide_get(&snapshot, "/allowed", &headers), expected, "{kind:?} {number} {username}");
         }
     }
 }
@@ -377,7 +383,7 @@ fn api_keys_have_the_permissions_of_their_user() {
 #[test]
 fn pairs_must_be_complete_and_match() {
     let snapshot = snapshot(&mut builder());
-    let token = alice().replace("Bearer ", "");
+    let token = alice_bearer().replace("Bearer ", "");
     let alone = signing_key().mint(&Claims { sid: None, ..claims() }).expose().to_owned();
     for (token, keys, expected) in [
         (&token, &["api-1"][..], "admitted"),
@@ -391,11 +397,11 @@ fn pairs_must_be_complete_and_match() {
     ] {
         let mut headers = vec![("x-soracom-token", &token[..])];
         headers.extend(keys.iter().map(|key| ("x-soracom-api-key", *key)));
-        assert_eq!(asked(&snapshot, "/x", &headers), expected, "{keys:?}");
+        assert_eq!(decide_get(&snapshot, "/x", &headers), expected, "{keys:?}");
     }
-    assert_eq!(asked(&snapshot, "/x", &[("x-soracom-api-key", "api-1")]), "credential_missing");
+    assert_eq!(decide_get(&snapshot, "/x", &[("x-soracom-api-key", "api-1")]), "credential_missing");
     let headers = [("x-soracom-token", &token[..]), ("x_soracom_api_key", "api-1")];
-    assert_eq!(asked(&snapshot, "/x", &headers), "credential_ambiguous");
+    assert_eq!(decide_get(&snapshot, "/x", &headers), "credential_ambiguous");
 }
 
 #[test]
@@ -409,11 +415,11 @@ fn tokens_are_valid_with_their_own_prefix_only() {
         (&format!("kauth-{token}"), "token_not_canonical"),
     ] {
         let headers = [("authorization", &format!("Bearer {presented}")[..])];
-        assert_eq!(asked(&snapshot(&mut builder), "/x", &headers), expected, "{presented}");
+        assert_eq!(decide_get(&snapshot(&mut builder), "/x", &headers), expected, "{presented}");
     }
-    builder.revoke(1, Fingerprint::of(minted.as_bytes())).unwrap();
+    builder.revoke(1, Fingerprint::digest(minted.as_bytes())).unwrap();
     let headers = [("authorization", &format!("Bearer {minted}")[..])];
-    assert_eq!(asked(&snapshot(&mut builder), "/x", &headers), "revoked");
+    assert_eq!(decide_get(&snapshot(&mut builder), "/x", &headers), "revoked");
 }
 
 #[test]
@@ -421,14 +427,14 @@ fn only_the_credential_is_stripped() {
     let gate = gate_with(POLICY);
     let mut builder = with_generations();
     let snapshot = snapshot(&mut builder);
-    let token = alice().replace("Bearer ", "");
+    let token = alice_bearer().replace("Bearer ", "");
     let key = api_key(Kind::Signed, 1, "OP0123456789/alice");
     let (cookie, path) =
         (format!("a=\"1\";  session={token};b"), format!("/x?a=%20&access_token={token}&b=+"));
     type Pairs<'a> = &'a [(&'a str, &'a str)];
     let cases: [(Pairs<'_>, Pairs<'_>); 5] = [
         (
-            &[(":path", "/x"), ("authorization", &alice()), ("x-username", "root"), ("x_api_key", "")],
+            &[(":path", "/x"), ("authorization", &alice_bearer()), ("x-username", "root"), ("x_api_key", "")],
             &[(":path", "/x")],
         ),
         (
@@ -445,9 +451,9 @@ fn only_the_credential_is_stripped() {
     for (sent, expected) in cases {
         let sent: Vec<_> =
             [(":method", "GET")].iter().chain(sent).map(|(name, value)| (*name, value.as_bytes())).collect();
-        let verdict = gate.decide(sent.iter().copied(), Some(&snapshot), NOW_MS);
-        assert!(matches!(verdict, Verdict::Admit(_)), "{verdict:?}");
-        let forwarded = fixtures::forwarded(&gate, &sent, &verdict);
+        let decision = gate.decide(sent.iter().copied(), Some(&snapshot), NOW_MS);
+        assert!(matches!(decision, Decision::Admit(_)), "{decision:?}");
+        let forwarded = fixtures::forwarded_headers(&gate, &sent, &decision);
         let left = forwarded.iter().filter(|(name, _)| !name.starts_with("x-keystile-")).skip(1);
         let left: Vec<_> = left.map(|(name, value)| (*name, str::from_utf8(value).unwrap())).collect();
         assert_eq!(left, expected);
@@ -459,7 +465,7 @@ fn only_the_credential_is_stripped() {
 fn companion_headers_are_stripped_with_the_credential() {
     let snapshot = snapshot(&mut with_generations());
     let key = api_key(Kind::Signed, 1, "OP0123456789/alice");
-    let token = alice().replace("Bearer ", "");
+    let token = alice_bearer().replace("Bearer ", "");
     let pair = [("x-soracom-token", &token[..]), ("x-soracom-api-key", "api-1")];
     let named = [("x-api-key", &key[..]), ("x-username", "OP0123456789/alice")];
     for (more, path, kept) in [
@@ -474,9 +480,9 @@ fn companion_headers_are_stripped_with_the_credential() {
             let headers = [(":method", "GET"), (":path", path)];
             let headers: Vec<_> =
                 headers.iter().chain(&sent).map(|(name, value)| (*name, value.as_bytes())).collect();
-            let verdict = gate.decide(headers.iter().copied(), Some(&snapshot), NOW_MS);
-            assert!(matches!(verdict, Verdict::Admit(_)), "{verdict:?}");
-            let forwarded = fixtures::forwarded(&gate, &headers, &verdict);
+            let decision = gate.decide(headers.iter().copied(), Some(&snapshot), NOW_MS);
+            assert!(matches!(decision, Decision::Admit(_)), "{decision:?}");
+            let forwarded = fixtures::forwarded_headers(&gate, &headers, &decision);
             for (name, _) in sent {
                 assert_eq!(forwarded.iter().any(|(header, _)| *header == name), kept, "{more} {path} {name}");
             }

@@ -11,8 +11,8 @@ use bundle::{
 };
 use token::{Claims, Operator, mint::SigningKey};
 use verdict::{
-    Environment, Floor, Forward, Forwarded, Gate, Headers, Passage, Policy, Refresh, Verdict,
-    permission::Permissions,
+    Decision, Environment, Forward, ForwardedHeader, Gate, Headers, MinimumPosition, PassReason, Policy,
+    Refresh, permission::Permissions,
 };
 
 /// 2023-11-14, in seconds since the Unix epoch.
@@ -101,7 +101,7 @@ pub(crate) fn bundle_over(
 }
 
 /// Returns a bundle with a checkpoint that was issued at `NOW`.
-pub(crate) fn published(built: &BuiltBundle, version: u64, issued_at: u64) -> Published {
+pub(crate) fn publish(built: &BuiltBundle, version: u64, issued_at: u64) -> Published {
     bundle_over(&checkpoint(built, version, NOW_MS), built, version, issued_at)
 }
 
@@ -111,7 +111,7 @@ pub(crate) fn manifest(bytes: &[u8]) -> Manifest {
 
 pub(crate) fn snapshot(builder: &mut Builder) -> Snapshot {
     builder.checkpoint(1).unwrap();
-    let published = published(&builder.build().unwrap(), 1, NOW_MS);
+    let published = publish(&builder.build().unwrap(), 1, NOW_MS);
     let manifest = manifest(&published.manifest);
     let mut objects = Objects::default();
     loop {
@@ -148,7 +148,7 @@ fn members(overrides: &str) -> Vec<String> {
 }
 
 pub(crate) fn refresh() -> Refresh {
-    Refresh::new(vec![root().public_key()], "default".into(), 15, 300, Floor::default())
+    Refresh::new(vec![root().public_key()], "default".into(), 15, 300, MinimumPosition::default())
 }
 
 pub(crate) fn gate() -> Gate {
@@ -172,14 +172,14 @@ pub(crate) fn claims() -> Claims {
 
 /// Parses the default configuration with more members or other values.
 pub(crate) fn policy(more: &str) -> Result<Policy, String> {
-    policy_in(more, "KEYSTILE_ASSERTION=AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8\0")
+    policy_with_env(more, "KEYSTILE_ASSERTION=AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8\0")
 }
 
 /// Parses the default configuration with more members or other values, and with these environment variables.
-pub(crate) fn policy_in(more: &str, environment: &str) -> Result<Policy, String> {
+pub(crate) fn policy_with_env(more: &str, environment: &str) -> Result<Policy, String> {
     let configuration = format!("{{ {more}, {} }}", members(more).join(","));
     let environment = Environment::from_block(environment.into());
-    Policy::from_json_in(configuration.as_bytes(), &environment).map_err(|error| error.to_string())
+    Policy::from_json_with_env(configuration.as_bytes(), &environment).map_err(|error| error.to_string())
 }
 
 pub(crate) fn gate_with(members: &str) -> Gate {
@@ -190,26 +190,26 @@ pub(crate) fn bearer(claims: &Claims) -> String {
     format!("Bearer {}", signing_key().mint(claims).expose())
 }
 
-pub(crate) fn alice() -> String {
+pub(crate) fn alice_bearer() -> String {
     bearer(&claims())
 }
 
-pub(crate) fn granted(builder: &mut Builder, subject: &str, statements: &str) {
+pub(crate) fn set_grant(builder: &mut Builder, subject: &str, statements: &str) {
     let permissions = Permissions::from_json(statements.as_bytes()).unwrap();
     builder.set_grant(subject, permissions.as_bytes()).unwrap();
 }
 
 /// Returns the decision in one word, or the code of the refusal.
-pub(crate) fn ask(
+pub(crate) fn decision_code(
     gate: &Gate,
     snapshot: Option<&Snapshot>,
     line: &str,
     more: &[(&str, &str)],
 ) -> &'static str {
-    ask_at(gate, snapshot, line, more, NOW_MS)
+    decision_code_at(gate, snapshot, line, more, NOW_MS)
 }
 
-pub(crate) fn ask_at(
+pub(crate) fn decision_code_at(
     gate: &Gate,
     snapshot: Option<&Snapshot>,
     line: &str,
@@ -220,30 +220,30 @@ pub(crate) fn ask_at(
     let first = [(":method", method), (":path", path), (":authority", "api.example.com:8443")];
     let headers = first.iter().chain(more).map(|(name, value)| (*name, value.as_bytes()));
     match gate.decide(headers, snapshot, now) {
-        Verdict::Admit(_) => "admitted",
-        Verdict::Pass(Passage::Public) => "public",
-        Verdict::Pass(Passage::Anonymous) => "anonymous",
-        Verdict::Pass(Passage::Preflight) => "preflight",
-        Verdict::Pass(Passage::Reported(refusal)) => panic!("{refusal:?} is not enforced"),
-        Verdict::Refuse(refusal) => refusal.reason().code(),
+        Decision::Admit(_) => "admitted",
+        Decision::Pass(PassReason::Public) => "public",
+        Decision::Pass(PassReason::Anonymous) => "anonymous",
+        Decision::Pass(PassReason::Preflight) => "preflight",
+        Decision::Pass(PassReason::Reported(refusal)) => panic!("{refusal:?} is not enforced"),
+        Decision::Refuse(refusal) => refusal.reason().code(),
     }
 }
 
 /// Returns the headers that the upstream receives, applied like a host does.
-pub(crate) fn forwarded<'a>(
+pub(crate) fn forwarded_headers<'a>(
     gate: &'a Gate,
     headers: &Headers<'a>,
-    verdict: &'a Verdict,
-) -> Vec<Forwarded<'a>> {
-    let mut all: Vec<Forwarded<'a>> =
+    decision: &'a Decision,
+) -> Vec<ForwardedHeader<'a>> {
+    let mut all: Vec<ForwardedHeader<'a>> =
         headers.iter().map(|(name, value)| (*name, Cow::Borrowed(*value))).collect();
-    match gate.forward(headers, verdict, NOW_MS) {
-        Forward::AsTheyCame => all,
+    match gate.forward_headers(headers, decision, NOW_MS) {
+        Forward::Unchanged => all,
         Forward::Edited { removed, added } => {
             all.retain(|(name, _)| !removed.iter().any(|removed| name.eq_ignore_ascii_case(removed)));
             all.extend(added);
             all
         }
-        Forward::Instead(replacement) => replacement,
+        Forward::ReplaceAll(replacement) => replacement,
     }
 }

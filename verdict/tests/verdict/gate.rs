@@ -3,7 +3,7 @@
 use bundle::{Gap, Scope, builder::Builder};
 use proptest::prelude::*;
 use token::{Claims, Fingerprint, mint::SigningKey};
-use verdict::{Freshness, Gate, Policy, Reason, Snapshot, Verdict};
+use verdict::{Decision, Freshness, Gate, Policy, Reason, Snapshot};
 
 use crate::fixtures::{
     self, NOW, NOW_MS, builder, claims, configuration, gate, gate_with, signing_key, snapshot,
@@ -12,12 +12,12 @@ use crate::fixtures::{
 fn decide(gate: &Gate, token: &str, snapshot: &Snapshot, now: u64) -> Result<(), &'static str> {
     let value = format!("Bearer {token}");
     match gate.decide([("authorization", value.as_bytes())].into_iter(), Some(snapshot), now) {
-        Verdict::Admit(admission) => {
-            assert_eq!(admission.fingerprint(), Fingerprint::of(token.as_bytes()));
+        Decision::Admit(admission) => {
+            assert_eq!(admission.fingerprint(), Fingerprint::digest(token.as_bytes()));
             Ok(())
         }
-        Verdict::Refuse(refusal) => Err(refusal.reason().code()),
-        Verdict::Pass(passage) => panic!("{passage:?} without rules"),
+        Decision::Refuse(refusal) => Err(refusal.reason().code()),
+        Decision::Pass(pass_reason) => panic!("{pass_reason:?} without rules"),
     }
 }
 
@@ -66,7 +66,7 @@ fn only_known_keys_verify() {
 fn only_the_revoked_fingerprint_is_refused() {
     let token = |jti: &str| signing_key().mint(&Claims { jti: jti.into(), ..claims() }).expose().to_owned();
     let mut builder = builder();
-    builder.revoke(1, Fingerprint::of(token("a").as_bytes())).unwrap();
+    builder.revoke(1, Fingerprint::digest(token("a").as_bytes())).unwrap();
     let snapshot = snapshot(&mut builder);
     assert_eq!(decide(&gate(), &token("a"), &snapshot, NOW_MS), Err("revoked"));
     assert_eq!(decide(&gate(), &token("b"), &snapshot, NOW_MS), Ok(()));
@@ -105,7 +105,7 @@ fn watermarks_refuse_credentials_issued_until_then() {
 fn gaps_refuse_unknown_credentials() {
     let token = |jti: &str| signing_key().mint(&Claims { jti: jti.into(), ..claims() }).expose().to_owned();
     let (lost, known, revoked) = (token("lost"), token("known"), token("revoked"));
-    let print = |token: &str| Fingerprint::of(token.as_bytes());
+    let print = |token: &str| Fingerprint::digest(token.as_bytes());
     let iat = claims().iat;
     let gap = |issued_after, issued_until| Gap { issued_after, issued_until };
     for (gaps, expected) in [
@@ -122,26 +122,29 @@ fn gaps_refuse_unknown_credentials() {
         let mut builder = builder();
         builder.set_gaps(&gaps, [print(&known), print(&revoked)]).unwrap();
         builder.revoke(1, print(&revoked)).unwrap();
-        let ask = |builder: &mut Builder, token: &str| decide(&gate(), token, &snapshot(builder), NOW_MS);
-        assert_eq!(ask(&mut builder, &lost), expected, "{gaps:?}");
-        assert_eq!(ask(&mut builder, &known), Ok(()), "{gaps:?}");
-        assert_eq!(ask(&mut builder, &revoked), Err("revoked"), "{gaps:?}");
+        let decide_token =
+            |builder: &mut Builder, token: &str| decide(&gate(), token, &snapshot(builder), NOW_MS);
+        assert_eq!(decide_token(&mut builder, &lost), expected, "{gaps:?}");
+        assert_eq!(decide_token(&mut builder, &known), Ok(()), "{gaps:?}");
+        assert_eq!(decide_token(&mut builder, &revoked), Err("revoked"), "{gaps:?}");
         // A base that would report it as good is not consulted.
         builder.unrevoke(print(&lost)).unwrap();
-        assert_eq!(ask(&mut builder, &lost), expected, "{gaps:?}");
+        assert_eq!(decide_token(&mut builder, &lost), expected, "{gaps:?}");
         // The known fingerprints are in several objects.
-        builder.set_gaps(&gaps, (0..20_000u64).map(|number| Fingerprint::of(&number.to_be_bytes()))).unwrap();
-        assert_eq!(ask(&mut builder, &lost), expected, "{gaps:?}");
-        assert_eq!(ask(&mut builder, &known), expected, "{gaps:?}");
+        builder
+            .set_gaps(&gaps, (0..20_000u64).map(|number| Fingerprint::digest(&number.to_be_bytes())))
+            .unwrap();
+        assert_eq!(decide_token(&mut builder, &lost), expected, "{gaps:?}");
+        assert_eq!(decide_token(&mut builder, &known), expected, "{gaps:?}");
         builder.set_gaps(&[], []).unwrap();
-        assert_eq!(ask(&mut builder, &known), Ok(()), "{gaps:?}");
+        assert_eq!(decide_token(&mut builder, &known), Ok(()), "{gaps:?}");
     }
 }
 
 #[test]
 fn uncovered_credentials_follow_the_policy() {
     let token = signing_key().mint(&claims());
-    let fingerprint = Fingerprint::of(token.expose().as_bytes());
+    let fingerprint = Fingerprint::digest(token.expose().as_bytes());
     let (usual, strict) = (gate(), gate_with(r#""uncovered": "deny""#));
     let uncovered = snapshot(&mut builder());
     assert_eq!(decide(&usual, token.expose(), &uncovered, NOW_MS), Ok(()));
@@ -159,12 +162,12 @@ fn missing_and_stale_bundles_follow_the_policy() {
     let (gate, token) = (gate(), signing_key().mint(&Claims { exp: Some(NOW + 100_000), ..claims() }));
     let value = format!("Bearer {}", token.expose());
     let headers = [("authorization", value.as_bytes())];
-    let verdict = gate.decide(headers.into_iter(), None, NOW_MS);
-    assert_eq!(verdict, Verdict::Refuse(Reason::BundleMissing.into()));
+    let decision = gate.decide(headers.into_iter(), None, NOW_MS);
+    assert_eq!(decision, Decision::Refuse(Reason::BundleMissing.into()));
 
     let revoked = signing_key().mint(&claims());
     let mut builder = builder();
-    builder.revoke(1, Fingerprint::of(revoked.expose().as_bytes())).unwrap();
+    builder.revoke(1, Fingerprint::digest(revoked.expose().as_bytes())).unwrap();
     let snapshot = snapshot(&mut builder);
     let (expires, grace) = (NOW_MS + 60_000, 900_000);
     for (now, freshness, expected) in [
@@ -203,10 +206,10 @@ fn identity_headers_are_replaced() {
         ("x-other", b"\xff\xfe"),
     ];
     let gate = gate();
-    let verdict = gate.decide(headers.iter().copied(), Some(&snapshot(&mut builder())), NOW_MS);
-    assert!(matches!(verdict, Verdict::Admit(_)), "{verdict:?}");
-    let forwarded = fixtures::forwarded(&gate, headers, &verdict);
-    let fingerprint = Fingerprint::of(token.expose().as_bytes()).to_string();
+    let decision = gate.decide(headers.iter().copied(), Some(&snapshot(&mut builder())), NOW_MS);
+    assert!(matches!(decision, Decision::Admit(_)), "{decision:?}");
+    let forwarded = fixtures::forwarded_headers(&gate, headers, &decision);
+    let fingerprint = Fingerprint::digest(token.expose().as_bytes()).to_string();
     let expected: [(&str, &[u8]); 8] = [
         (":path", b"/x"),
         ("x-keystile", b"kept: not ours"),
@@ -242,7 +245,7 @@ fn identity_headers_are_removed_from_trailers() {
 fn responses_have_a_reason_and_a_challenge() {
     let gate = gate();
     for reason in Reason::ALL {
-        let answer = gate.answer(&reason.into(), Some(b"id-1"));
+        let answer = gate.refusal_response(&reason.into(), Some(b"id-1"));
         let header =
             |name| answer.headers.iter().find(|(header, _)| *header == name).map(|(_, value)| value.as_str());
         assert_eq!(answer.status, reason.status());
@@ -253,7 +256,10 @@ fn responses_have_a_reason_and_a_challenge() {
         assert_eq!(header("retry-after").is_some(), answer.status == 503, "{reason:?}");
     }
     let challenge = |reason: Reason| {
-        gate.answer(&reason.into(), None).headers.into_iter().find(|(name, _)| *name == "www-authenticate")
+        gate.refusal_response(&reason.into(), None)
+            .headers
+            .into_iter()
+            .find(|(name, _)| *name == "www-authenticate")
     };
     assert_eq!(challenge(Reason::CredentialMissing).unwrap().1, r#"Bearer realm="keystile""#);
     assert_eq!(
@@ -262,7 +268,7 @@ fn responses_have_a_reason_and_a_challenge() {
     );
     for bad in [&b""[..], b"a b", b"a\r\nset-cookie: x", b"\xff", &[b'a'; 129]] {
         assert!(
-            gate.answer(&Reason::Expired.into(), Some(bad))
+            gate.refusal_response(&Reason::Expired.into(), Some(bad))
                 .headers
                 .iter()
                 .all(|(name, _)| *name != "x-request-id")
@@ -278,9 +284,9 @@ fn too_many_headers_are_refused() {
         let others = core::iter::repeat_n(("x-other", &b"v"[..]), more);
         let headers = others.chain([("authorization", token.as_bytes())]);
         let refused = match gate.decide(headers, Some(&snapshot), NOW_MS) {
-            Verdict::Admit(_) => None,
-            Verdict::Refuse(refusal) => Some(refusal.reason()),
-            Verdict::Pass(passage) => panic!("{passage:?} without rules"),
+            Decision::Admit(_) => None,
+            Decision::Refuse(refusal) => Some(refusal.reason()),
+            Decision::Pass(pass_reason) => panic!("{pass_reason:?} without rules"),
         };
         assert_eq!(refused, expected, "{more}");
     }
@@ -304,6 +310,6 @@ proptest! {
             .map(|(name, value)| (name, if bearer { [&b"Bearer "[..], &value].concat() } else { value }))
             .collect();
         let borrowed = headers.iter().map(|(name, value)| (*name, &value[..]));
-        prop_assert!(matches!(gate().decide(borrowed, Some(&snapshot), NOW_MS), Verdict::Refuse(_)));
+        prop_assert!(matches!(gate().decide(borrowed, Some(&snapshot), NOW_MS), Decision::Refuse(_)));
     }
 }

@@ -8,7 +8,9 @@ use serde_json::{Value, json};
 use token::{Algorithm, Unverified, VerifyingKey, base64url, mint::SigningKey};
 use verdict::Snapshot;
 
-use crate::fixtures::{NOW, alice, ask, bearer, builder, claims, gate_with, granted, snapshot};
+use crate::fixtures::{
+    NOW, alice_bearer, bearer, builder, claims, decision_code, gate_with, set_grant, snapshot,
+};
 
 const IDP: &str = "https://idp.example.com";
 
@@ -41,7 +43,7 @@ fn with_keys() -> Builder {
     builder
 }
 
-fn signed(issuer: &str, typ: &str, change: Value) -> String {
+fn sign_token(issuer: &str, typ: &str, change: Value) -> String {
     let mut payload = json!({
         "iss": issuer, "sub": "alice", "aud": ["api", "orders"], "iat": NOW - 10, "exp": NOW + 3600,
         "jti": "j", "client_id": "c", "scope": "read write",
@@ -57,9 +59,9 @@ fn signed(issuer: &str, typ: &str, change: Value) -> String {
     format!("Bearer {}", key.sign(&header, payload.to_string().as_bytes()).expose())
 }
 
-fn asked(snapshot: &Snapshot, path: &str, token: &str) -> &'static str {
+fn decide_get(snapshot: &Snapshot, path: &str, token: &str) -> &'static str {
     let headers = [("authorization", token)];
-    ask(&gate_with(POLICY), Some(snapshot), &format!("GET {path}"), &headers)
+    decision_code(&gate_with(POLICY), Some(snapshot), &format!("GET {path}"), &headers)
 }
 
 #[test]
@@ -92,31 +94,31 @@ fn tokens_must_meet_the_requirements_of_their_issuer() {
         ("https://unknown.example.com", "JWT", json!({}), "token_issuer_unknown"),
     ] {
         assert_eq!(
-            asked(&snapshot, "/any", &signed(issuer, typ, change.clone())),
+            decide_get(&snapshot, "/any", &sign_token(issuer, typ, change.clone())),
             expected,
             "{typ} {change}"
         );
     }
     // A key verifies only tokens of its own issuer, whatever its name.
-    let ours = signed(IDP, "JWT", json!({ "iss": "https://keystile.local" }));
-    assert_eq!(asked(&snapshot, "/any", &ours), "token_algorithm_mismatch");
-    let theirs = signed(IDP, "JWT", json!({ "iss": strict }));
-    assert_eq!(asked(&snapshot, "/any", &theirs), "token_signature_invalid");
+    let ours = sign_token(IDP, "JWT", json!({ "iss": "https://keystile.local" }));
+    assert_eq!(decide_get(&snapshot, "/any", &ours), "token_algorithm_mismatch");
+    let theirs = sign_token(IDP, "JWT", json!({ "iss": strict }));
+    assert_eq!(decide_get(&snapshot, "/any", &theirs), "token_signature_invalid");
 }
 
 #[test]
 fn rules_distinguish_issuers() {
     let snapshot = snapshot(&mut with_keys());
-    let theirs = signed(IDP, "JWT", json!({}));
+    let theirs = sign_token(IDP, "JWT", json!({}));
     for (path, token, expected) in [
-        ("/ours", &alice(), "admitted"),
+        ("/ours", &alice_bearer(), "admitted"),
         ("/ours", &theirs, "issuer_not_accepted"),
         ("/theirs", &theirs, "admitted"),
-        ("/theirs", &alice(), "issuer_not_accepted"),
-        ("/theirs", &signed(IDP, "JWT", json!({ "aud": "api" })), "token_audience_mismatch"),
-        ("/theirs", &signed(IDP, "JWT", json!({ "scope": "write" })), "scope_missing"),
+        ("/theirs", &alice_bearer(), "issuer_not_accepted"),
+        ("/theirs", &sign_token(IDP, "JWT", json!({ "aud": "api" })), "token_audience_mismatch"),
+        ("/theirs", &sign_token(IDP, "JWT", json!({ "scope": "write" })), "scope_missing"),
     ] {
-        assert_eq!(asked(&snapshot, path, token), expected, "{path}");
+        assert_eq!(decide_get(&snapshot, path, token), expected, "{path}");
     }
 }
 
@@ -124,25 +126,25 @@ fn rules_distinguish_issuers() {
 fn foreign_subjects_are_neither_root_nor_local_users() {
     let mut builder = with_keys();
     let all = r#"{"statements":[{"effect":"allow","api":"*"}]}"#;
-    granted(&mut builder, "OP0123456789/alice", all);
-    granted(&mut builder, "alice", all);
+    set_grant(&mut builder, "OP0123456789/alice", all);
+    set_grant(&mut builder, "alice", all);
     let pretended = json!({ "sub": "OP0123456789", "operator": { "operatorId": "OP0123456789" } });
     let user = json!({ "sub": "OP0123456789/alice", "operator": { "operatorId": "OP0123456789" } });
     for change in [json!({}), pretended, user] {
-        let token = signed(IDP, "JWT", change);
-        assert_eq!(asked(&snapshot(&mut builder), "/allowed", &token), "permission_denied");
+        let token = sign_token(IDP, "JWT", change);
+        assert_eq!(decide_get(&snapshot(&mut builder), "/allowed", &token), "permission_denied");
     }
-    granted(&mut builder, "https://idp.example.com#alice", all);
-    let token = signed(IDP, "JWT", json!({}));
-    assert_eq!(asked(&snapshot(&mut builder), "/allowed", &token), "admitted");
-    assert_eq!(asked(&snapshot(&mut builder), "/allowed", &bearer(&claims())), "admitted");
+    set_grant(&mut builder, "https://idp.example.com#alice", all);
+    let token = sign_token(IDP, "JWT", json!({}));
+    assert_eq!(decide_get(&snapshot(&mut builder), "/allowed", &token), "admitted");
+    assert_eq!(decide_get(&snapshot(&mut builder), "/allowed", &bearer(&claims())), "admitted");
 }
 
 #[test]
 fn watermark_scopes_contain_the_issuer() {
-    let token = signed(IDP, "JWT", json!({}));
+    let token = sign_token(IDP, "JWT", json!({}));
     // A token without `iat` counts as issued before every watermark.
-    let undated = signed(IDP, "JWT", json!({ "iat": null }));
+    let undated = sign_token(IDP, "JWT", json!({ "iat": null }));
     for (scope, expected) in [
         (Scope::Global, "watermark"),
         (Scope::SigningKey("https://idp.example.com#k1"), "watermark"),
@@ -153,14 +155,14 @@ fn watermark_scopes_contain_the_issuer() {
         let mut builder = with_keys();
         builder.raise_watermark(1, scope, NOW - 10);
         let snapshot = snapshot(&mut builder);
-        assert_eq!(asked(&snapshot, "/any", &token), expected, "{scope:?}");
-        assert_eq!(asked(&snapshot, "/any", &undated), expected, "{scope:?}");
+        assert_eq!(decide_get(&snapshot, "/any", &token), expected, "{scope:?}");
+        assert_eq!(decide_get(&snapshot, "/any", &undated), expected, "{scope:?}");
     }
     let mut builder = with_keys();
     builder.raise_watermark(1, Scope::Global, 0);
     let snapshot = snapshot(&mut builder);
-    assert_eq!(asked(&snapshot, "/any", &token), "admitted");
-    assert_eq!(asked(&snapshot, "/any", &undated), "watermark");
+    assert_eq!(decide_get(&snapshot, "/any", &token), "admitted");
+    assert_eq!(decide_get(&snapshot, "/any", &undated), "watermark");
 }
 
 /// Gaps do not apply to tokens of other issuers.
@@ -169,8 +171,8 @@ fn gaps_do_not_apply_to_other_issuers() {
     let mut builder = with_keys();
     builder.set_gaps(&[Gap { issued_after: 0, issued_until: u64::MAX }], []).unwrap();
     let snapshot = snapshot(&mut builder);
-    assert_eq!(asked(&snapshot, "/any", &signed(IDP, "JWT", json!({}))), "admitted");
-    assert_eq!(asked(&snapshot, "/any", &bearer(&claims())), "issuance_unknown");
+    assert_eq!(decide_get(&snapshot, "/any", &sign_token(IDP, "JWT", json!({}))), "admitted");
+    assert_eq!(decide_get(&snapshot, "/any", &bearer(&claims())), "issuance_unknown");
 }
 
 /// The public key of the tokens below, made with `openssl ecparam -name prime256v1`.
@@ -182,8 +184,8 @@ const EC_TOKEN_OF_OURS: &str = "eyJhbGciOiJFUzI1NiIsImtpZCI6ImVjIn0.eyJpc3MiOiJo
 #[test]
 fn revoking_either_ecdsa_signature_revokes_the_token() {
     let point = base64url::decode(EC_KEY.as_bytes()).unwrap();
-    let own = VerifyingKey::own("ec", Algorithm::Es256, &point).unwrap();
-    let foreign = VerifyingKey::of_issuer(IDP, "ec", Algorithm::Es256, &point).unwrap();
+    let own = VerifyingKey::local("ec", Algorithm::Es256, &point).unwrap();
+    let foreign = VerifyingKey::foreign(IDP, "ec", Algorithm::Es256, &point).unwrap();
     for (token, key) in [(EC_TOKEN_OF_IDP, &foreign), (EC_TOKEN_OF_OURS, &own)] {
         let authentic = Unverified::parse(token.as_bytes()).unwrap().verify(key).unwrap();
         let both: Vec<_> = authentic.fingerprints().collect();

@@ -1,6 +1,5 @@
 //! Tests of decisions without a proxy: requests, bundles and times are values.
 
-mod answers;
 mod caches;
 mod credentials;
 mod fixtures;
@@ -14,6 +13,7 @@ mod policy_schema;
 mod policy_validation;
 mod refresh;
 mod report_mode;
+mod responses;
 mod route_requirements;
 mod routes;
 mod rule_validation;

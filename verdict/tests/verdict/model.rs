@@ -93,7 +93,7 @@ impl Model {
             Operation::Issue(hours) => {
                 self.clock += 1;
                 self.credentials.push(Credential {
-                    fingerprint: Fingerprint::of(&self.version.to_be_bytes()),
+                    fingerprint: Fingerprint::digest(&self.version.to_be_bytes()),
                     issued_at: self.clock,
                     expires_at: hours.map(|hours| self.clock + hours * 3600),
                     revoked: false,
@@ -202,7 +202,7 @@ impl Model {
         self.checkpoint = Some((signed_at, checkpoint));
         fetch(&mut self.edge, &published, now).unwrap();
         let shared = |entry: &bundle::Entry| published.object(entry);
-        while self.follower.handle_shared(&published.manifest, now, shared).unwrap() == Progress::More {}
+        while self.follower.handle_shared(&published.manifest, now, shared).unwrap() == Progress::Continue {}
     }
 
     fn check(&self) {

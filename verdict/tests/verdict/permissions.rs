@@ -2,12 +2,14 @@
 
 use core::net::IpAddr;
 
-use verdict::permission::{MAX_COMPILED_BYTES, MAX_DOCUMENT_BYTES, Permissions, Question, Ruling};
+use verdict::permission::{
+    AccessDecision, AccessRequest, MAX_COMPILED_BYTES, MAX_DOCUMENT_BYTES, Permissions,
+};
 
 /// 2023-02-01T00:00:00Z, in seconds since the Unix epoch.
 pub(crate) const NOW: u64 = 1_675_209_600;
 
-pub(crate) const QUESTION: Question<'_> = Question {
+pub(crate) const REQUEST: AccessRequest<'_> = AccessRequest {
     api: "Sim:getSim",
     user_name: Some("alice"),
     client: Some(IpAddr::V4(core::net::Ipv4Addr::new(10, 0, 0, 9))),
@@ -39,13 +41,13 @@ fn deny_if(condition: &str) -> String {
 }
 
 /// Returns the value of a condition, or `None` if it is unknown. Checks that `allow` and `deny` agree.
-fn eval(condition: &str, question: &Question<'_>) -> Option<bool> {
-    let allow = parse(&allow_if(condition)).rule(question);
-    let deny = parse(&deny_if(condition)).rule(question);
+fn eval(condition: &str, request: &AccessRequest<'_>) -> Option<bool> {
+    let allow = parse(&allow_if(condition)).decide(request);
+    let deny = parse(&deny_if(condition)).decide(request);
     match (allow, deny) {
-        (Ruling::Allowed, Ruling::Denied) => Some(true),
-        (Ruling::NotAllowed, Ruling::Allowed) => Some(false),
-        (Ruling::NotAllowed, Ruling::Denied) => None,
+        (AccessDecision::Allowed, AccessDecision::Denied) => Some(true),
+        (AccessDecision::NotAllowed, AccessDecision::Allowed) => Some(false),
+        (AccessDecision::NotAllowed, AccessDecision::Denied) => None,
         other => panic!("{condition}: {other:?}"),
     }
 }
@@ -57,39 +59,48 @@ fn soracom_examples() {
         r#"{"statements":[{"effect":"allow","api":["Sim:listSims","Group:*"],
             "condition":"currentDate >= date(2023, 02, 01) and ipAddress('10.0.0.0/24')"}]}"#,
     );
-    let ask = |api, now, client: &str| {
-        example.rule(&Question { api, now, client: client.parse().ok(), ..QUESTION })
+    let decide = |api, now, client: &str| {
+        example.decide(&AccessRequest { api, now, client: client.parse().ok(), ..REQUEST })
     };
-    assert_eq!(ask("Sim:listSims", NOW, "10.0.0.9"), Ruling::Allowed);
-    assert_eq!(ask("Group:deleteGroup", NOW, "10.0.0.9"), Ruling::Allowed);
-    assert_eq!(ask("Sim:getSim", NOW, "10.0.0.9"), Ruling::NotAllowed);
-    assert_eq!(ask("Sim:listSims", NOW - 1, "10.0.0.9"), Ruling::NotAllowed);
-    assert_eq!(ask("Sim:listSims", NOW, "10.0.1.9"), Ruling::NotAllowed);
-    assert_eq!(ask("Sim:listSims", NOW, ""), Ruling::NotAllowed);
+    assert_eq!(decide("Sim:listSims", NOW, "10.0.0.9"), AccessDecision::Allowed);
+    assert_eq!(decide("Group:deleteGroup", NOW, "10.0.0.9"), AccessDecision::Allowed);
+    assert_eq!(decide("Sim:getSim", NOW, "10.0.0.9"), AccessDecision::NotAllowed);
+    assert_eq!(decide("Sim:listSims", NOW - 1, "10.0.0.9"), AccessDecision::NotAllowed);
+    assert_eq!(decide("Sim:listSims", NOW, "10.0.1.9"), AccessDecision::NotAllowed);
+    assert_eq!(decide("Sim:listSims", NOW, ""), AccessDecision::NotAllowed);
     // From 2016: a list with a prefix pattern, and a network with host bits.
     let older = parse(
         r#"{"statements":[{"effect":"allow","api":["Subscriber:list*","Group:*"],
             "condition":"currentDate >= date(2016, 02, 01) and ipAddress('10.0.0.1/24')"}]}"#,
     );
-    let listing = Question { api: "Subscriber:listSubscribers", ..QUESTION };
-    assert_eq!(older.rule(&listing), Ruling::Allowed);
-    assert_eq!(older.rule(&Question { api: "Subscriber:getSubscriber", ..QUESTION }), Ruling::NotAllowed);
+    let listing = AccessRequest { api: "Subscriber:listSubscribers", ..REQUEST };
+    assert_eq!(older.decide(&listing), AccessDecision::Allowed);
+    assert_eq!(
+        older.decide(&AccessRequest { api: "Subscriber:getSubscriber", ..REQUEST }),
+        AccessDecision::NotAllowed
+    );
 
     let own_password = parse(
         r#"{"statements":[{"effect":"allow","api":"User:updateUserPassword",
             "condition":"pathVariable('user_name') == samUserName"}]}"#,
     );
-    let question = Question { api: "User:updateUserPassword", ..QUESTION };
-    assert_eq!(own_password.rule(&question), Ruling::Allowed);
-    assert_eq!(own_password.rule(&Question { user_name: Some("bob"), ..question }), Ruling::NotAllowed);
-    assert_eq!(own_password.rule(&Question { user_name: None, ..question }), Ruling::NotAllowed);
+    let request = AccessRequest { api: "User:updateUserPassword", ..REQUEST };
+    assert_eq!(own_password.decide(&request), AccessDecision::Allowed);
+    assert_eq!(
+        own_password.decide(&AccessRequest { user_name: Some("bob"), ..request }),
+        AccessDecision::NotAllowed
+    );
+    assert_eq!(
+        own_password.decide(&AccessRequest { user_name: None, ..request }),
+        AccessDecision::NotAllowed
+    );
 
     let all_but_support = parse(
         r#"{"statements":[{"api":"*","effect":"allow"},{"api":["Operator:generateSupportToken"],"effect":"deny"}]}"#,
     );
-    assert_eq!(all_but_support.rule(&QUESTION), Ruling::Allowed);
-    let support = Question { api: "Operator:generateSupportToken", ..QUESTION };
-    assert_eq!(all_but_support.rule(&support), Ruling::Denied);
+    assert_eq!(all_but_support.decide(&REQUEST), AccessDecision::Allowed);
+    let support = AccessRequest { api: "Operator:generateSupportToken", ..REQUEST };
+    assert_eq!(all_but_support.decide(&support), AccessDecision::Denied);
 }
 
 /// SAM default permissions page: a deny always takes precedence, and both of these are refused.
@@ -101,27 +112,27 @@ fn deny_overrides_allow_from_any_source() {
     let other = parse(r#"{"statements":[{"effect":"deny","api":"Sim:list*"}]}"#);
     let nothing = parse(r#"{"statements":[]}"#);
     for (parts, expected) in [
-        (&[][..], Ruling::NotAllowed),
-        (&[&nothing][..], Ruling::NotAllowed),
-        (&[&allow], Ruling::Allowed),
-        (&[&nothing, &allow, &other], Ruling::Allowed),
-        (&[&allow, &deny], Ruling::Denied),
-        (&[&deny, &allow], Ruling::Denied),
-        (&[&allow, &deny_all], Ruling::Denied),
-        (&[&deny, &allow, &allow], Ruling::Denied),
-        (&[&deny], Ruling::Denied),
-        (&[&other], Ruling::NotAllowed),
+        (&[][..], AccessDecision::NotAllowed),
+        (&[&nothing][..], AccessDecision::NotAllowed),
+        (&[&allow], AccessDecision::Allowed),
+        (&[&nothing, &allow, &other], AccessDecision::Allowed),
+        (&[&allow, &deny], AccessDecision::Denied),
+        (&[&deny, &allow], AccessDecision::Denied),
+        (&[&allow, &deny_all], AccessDecision::Denied),
+        (&[&deny, &allow, &allow], AccessDecision::Denied),
+        (&[&deny], AccessDecision::Denied),
+        (&[&other], AccessDecision::NotAllowed),
     ] {
-        let merged = Permissions::merged(parts.iter().copied()).unwrap();
-        assert_eq!(merged.rule(&QUESTION), expected);
+        let merged = Permissions::concat(parts.iter().copied()).unwrap();
+        assert_eq!(merged.decide(&REQUEST), expected);
         assert_eq!(Permissions::from_bytes(merged.as_bytes().to_vec()), Ok(merged));
     }
     let large = parse(&format!(
         r#"{{"statements":[{{"effect":"allow","api":["{}"]}}]}}"#,
         ["Sim:getSim"; 1000].join("\",\"")
     ));
-    assert!(Permissions::merged([&large]).is_some());
-    assert!(Permissions::merged([&large, &large]).is_none());
+    assert!(Permissions::concat([&large]).is_some());
+    assert!(Permissions::concat([&large, &large]).is_none());
 }
 
 #[test]
@@ -173,9 +184,9 @@ fn conditions_evaluate_as_documented() {
         ("pathVariable('absent') == 'a' and 'a' == 'b'", Some(false)),
         ("pathVariable('SIM_ID') == '89811000'", None),
     ] {
-        assert_eq!(eval(condition, &QUESTION), expected, "{condition}");
+        assert_eq!(eval(condition, &REQUEST), expected, "{condition}");
     }
-    let root = Question { user_name: None, client: None, ..QUESTION };
+    let root = AccessRequest { user_name: None, client: None, ..REQUEST };
     for condition in ["samUserName == 'alice'", "samUserName != 'alice'", "not samUserName == 'alice'"] {
         assert_eq!(eval(condition, &root), None, "{condition}");
     }
@@ -257,18 +268,18 @@ fn invalid_conditions_are_refused_with_their_column() {
 #[test]
 fn depth_and_size_are_bounded() {
     let nested = |depth: usize| format!("{}'a' == 'a'{}", "(".repeat(depth), ")".repeat(depth));
-    assert_eq!(eval(&nested(64), &QUESTION), Some(true));
+    assert_eq!(eval(&nested(64), &REQUEST), Some(true));
     for deep in [nested(65), nested(900), format!("{}'a' == 'a'", "not ".repeat(65))] {
         assert!(error(&allow_if(&deep)).contains("nested too deeply"), "{deep}");
     }
     // Each `or (` needs one entry on the evaluation stack.
     let waiting =
         |depth: usize| format!("{}'a' == 'b'{}", "'a' == 'b' or (".repeat(depth), ")".repeat(depth));
-    assert_eq!(eval(&waiting(31), &QUESTION), Some(false));
+    assert_eq!(eval(&waiting(31), &REQUEST), Some(false));
     assert!(error(&allow_if(&waiting(32))).contains("nested too deeply"));
     // A long condition without nesting.
     let long = vec!["'a' == 'b'"; 140].join(" or ");
-    assert_eq!(eval(&long, &QUESTION), Some(false));
+    assert_eq!(eval(&long, &REQUEST), Some(false));
     assert!(error(&allow_if(&vec!["'a' == 'b'"; 150].join(" or "))).contains("longer than"));
     let document = format!(r#"{{"statements":[{}]}}"#, " ".repeat(MAX_DOCUMENT_BYTES));
     assert!(error(&document).contains("longer than"));

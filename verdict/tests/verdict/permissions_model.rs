@@ -3,9 +3,9 @@
 use core::net::IpAddr;
 
 use proptest::prelude::*;
-use verdict::permission::{Permissions, Question, Ruling, evaluate};
+use verdict::permission::{AccessDecision, AccessRequest, Permissions, evaluate};
 
-use crate::permissions::{NOW, QUESTION, parse};
+use crate::permissions::{NOW, REQUEST, parse};
 
 /// An independent evaluator: a tree with the terms of the documentation.
 #[derive(Debug, Clone)]
@@ -67,19 +67,19 @@ impl Tree {
         }
     }
 
-    fn value(&self, question: &Question<'_>) -> Option<bool> {
+    fn value(&self, request: &AccessRequest<'_>) -> Option<bool> {
         match self {
-            Self::And(left, right) => match [left.value(question), right.value(question)] {
+            Self::And(left, right) => match [left.value(request), right.value(request)] {
                 values if values.contains(&Some(false)) => Some(false),
                 values if values.contains(&None) => None,
                 _ => Some(true),
             },
-            Self::Or(left, right) => match [left.value(question), right.value(question)] {
+            Self::Or(left, right) => match [left.value(request), right.value(request)] {
                 values if values.contains(&Some(true)) => Some(true),
                 values if values.contains(&None) => None,
                 _ => Some(false),
             },
-            Self::Not(tree) => Some(!tree.value(question)?),
+            Self::Not(tree) => Some(!tree.value(request)?),
             Self::Address(network) => {
                 let (network, bits) = network.split_once('/').unwrap();
                 let bits: usize = bits.parse().unwrap();
@@ -87,15 +87,15 @@ impl Tree {
                     IpAddr::V4(address) => format!("4{:032b}", u32::from(address)),
                     IpAddr::V6(address) => format!("6{:0128b}", u128::from(address)),
                 };
-                let (client, network) = (digits(question.client?), digits(network.parse().unwrap()));
+                let (client, network) = (digits(request.client?), digits(network.parse().unwrap()));
                 Some(client[..=bits.min(client.len() - 1)] == network[..=bits])
             }
             Self::Text(operator, left, right) => {
-                Some(compare(operator, &left.value(question)?, &right.value(question)?))
+                Some(compare(operator, &left.value(request)?, &right.value(request)?))
             }
             Self::Number(operator, left, right) => Some(compare(operator, left, right)),
             Self::Date(operator, left, right) => {
-                let today = (question.now - NOW) / 86_400 + 1;
+                let today = (request.now - NOW) / 86_400 + 1;
                 Some(compare(operator, &left.unwrap_or(today), &right.unwrap_or(today)))
             }
         }
@@ -111,13 +111,11 @@ impl Text {
         }
     }
 
-    fn value(&self, question: &Question<'_>) -> Option<String> {
+    fn value(&self, request: &AccessRequest<'_>) -> Option<String> {
         match self {
             Self::Literal(text) => Some((*text).into()),
-            Self::Variable(name) => {
-                Some(question.variables.iter().find(|(known, _)| known == name)?.1.into())
-            }
-            Self::UserName => question.user_name.map(Into::into),
+            Self::Variable(name) => Some(request.variables.iter().find(|(known, _)| known == name)?.1.into()),
+            Self::UserName => request.user_name.map(Into::into),
         }
     }
 }
@@ -175,19 +173,19 @@ proptest! {
     ) {
         let variables: Vec<(&str, &str)> = ["a", "b", "c"].into_iter().zip(values).filter_map(|(name, value)| Some((name, value?))).collect();
         let client = client.map(|client| client.parse().unwrap());
-        let question = Question { api, user_name, client, now: NOW + days * 86_400 + 86_399, variables: &variables };
-        let mut expected = Ruling::NotAllowed;
+        let request = AccessRequest { api, user_name, client, now: NOW + days * 86_400 + 86_399, variables: &variables };
+        let mut expected = AccessDecision::NotAllowed;
         for (deny, apis, tree) in &statements {
             let named = apis.iter().any(|pattern| match pattern.split_once('*') {
                 Some((start, _)) => api.starts_with(start),
                 None => api == *pattern,
             });
-            let value = tree.as_ref().map_or(Some(true), |tree| tree.value(&question));
+            let value = tree.as_ref().map_or(Some(true), |tree| tree.value(&request));
             if named && *deny && value != Some(false) {
-                expected = Ruling::Denied;
+                expected = AccessDecision::Denied;
             }
-            if named && !deny && value == Some(true) && expected != Ruling::Denied {
-                expected = Ruling::Allowed;
+            if named && !deny && value == Some(true) && expected != AccessDecision::Denied {
+                expected = AccessDecision::Allowed;
             }
         }
         let document = serde_json::json!({ "statements": statements.iter().map(|(deny, apis, tree)| {
@@ -200,7 +198,7 @@ proptest! {
             statement
         }).collect::<Vec<_>>() });
         let permissions = parse(&document.to_string());
-        prop_assert_eq!(permissions.rule(&question), expected, "{}", document);
+        prop_assert_eq!(permissions.decide(&request), expected, "{}", document);
     }
 
     /// Damaged bytecode is refused or is a valid document, and never allows an operation that no remaining statement
@@ -208,9 +206,9 @@ proptest! {
     #[test]
     fn compiled_encoding_is_unique(bytes in prop::collection::vec(any::<u8>(), 0..60)) {
         let bytes = [&[1][..], &bytes].concat();
-        let ruling = evaluate(&bytes, &QUESTION);
+        let decision = evaluate(&bytes, &REQUEST);
         if let Ok(permissions) = Permissions::from_bytes(bytes) {
-            prop_assert_eq!(ruling, Ok(permissions.rule(&QUESTION)));
+            prop_assert_eq!(decision, Ok(permissions.decide(&REQUEST)));
         }
     }
 }

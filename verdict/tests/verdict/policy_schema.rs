@@ -72,7 +72,7 @@ fn examples_match_schema_and_parser() {
         schema.check(&policy).unwrap();
         let environment = b"KEYSTILE_ASSERTION=AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8\0".to_vec();
         let environment = verdict::Environment::from_block(environment);
-        Policy::from_json_in(policy.to_string().as_bytes(), &environment).unwrap();
+        Policy::from_json_with_env(policy.to_string().as_bytes(), &environment).unwrap();
     }
 }
 

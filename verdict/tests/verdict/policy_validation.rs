@@ -1,9 +1,11 @@
 //! Invalid configurations are refused with their path.
 
 use proptest::prelude::*;
-use verdict::{Mode, Policy, StateItem};
+use verdict::{FilterStateItem, Mode, Policy};
 
-use crate::fixtures::{configuration, policy_in};
+use crate::fixtures::{configuration, policy_with_env};
+
+const KEY: &str = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8";
 
 #[test]
 fn defaults_match_the_documentation() {
@@ -25,7 +27,7 @@ fn defaults_match_the_documentation() {
     assert_eq!(policy.credentials[0].name(), "authorization");
     assert_eq!(policy.credentials, bearer);
     assert_eq!((policy.mode, policy.cache_entries), (Mode::Enforce, 4096));
-    assert_eq!(policy.filter_state, [StateItem::Reason]);
+    assert_eq!(policy.filter_state, [FilterStateItem::Reason]);
     assert!(policy.api_keys.is_none() && policy.issuers.is_empty());
 }
 
@@ -117,7 +119,7 @@ fn inline_secrets_need_permission() {
     let allowed = |members: String| format!(r#"{members}, "allow_inline_secrets": true"#);
     let environment =
         format!("EDGE= Bearer ks_edge_x\n\0BARE=ks_edge_x\0EMPTY=\0BLANK= \0SHORT=c2hvcnQ\0KEY={KEY}\n\0");
-    let policy = |members: &str| policy_in(members, &environment);
+    let policy = |members: &str| policy_with_env(members, &environment);
 
     // No secret.
     let read = policy(r#""realm": "x""#).unwrap();
@@ -193,8 +195,6 @@ fn inline_secrets_need_permission() {
         assert!(!error.contains(KEY) && !error.contains("ks_edge_x"), "{error}");
     }
 }
-
-const KEY: &str = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8";
 
 proptest! {
     #[test]

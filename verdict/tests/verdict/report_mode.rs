@@ -1,8 +1,8 @@
 //! Report mode: requests pass, are counted and marked, and the upstream receives no unproven identity.
 
-use verdict::{Passage, Snapshot, Verdict};
+use verdict::{Decision, PassReason, Snapshot};
 
-use crate::fixtures::{self, NOW_MS, alice, builder, gate_with, snapshot};
+use crate::fixtures::{self, NOW_MS, alice_bearer, builder, gate_with, snapshot};
 
 const RULES: &str = r#""rules": [
     { "path": "/usual" },
@@ -13,7 +13,7 @@ const RULES: &str = r#""rules": [
 ]"#;
 
 /// Returns the status, or the reason and subject that the upstream receives.
-fn ask(mode: &str, snapshot: Option<&Snapshot>, path: &str, token: &str) -> String {
+fn decide(mode: &str, snapshot: Option<&Snapshot>, path: &str, token: &str) -> String {
     let gate = gate_with(&format!(r#""mode": "{mode}", {RULES}"#));
     let headers: [(&str, &[u8]); 5] = [
         (":method", b"GET"),
@@ -22,23 +22,23 @@ fn ask(mode: &str, snapshot: Option<&Snapshot>, path: &str, token: &str) -> Stri
         ("x-keystile-subject", b"root"),
         ("x-keystile-report", b"forged"),
     ];
-    let verdict = gate.decide(headers.into_iter(), snapshot, NOW_MS);
-    if let Verdict::Refuse(refusal) = &verdict {
-        assert!(!verdict.is_reported());
+    let decision = gate.decide(headers.into_iter(), snapshot, NOW_MS);
+    if let Decision::Refuse(refusal) = &decision {
+        assert!(!decision.is_reported());
         return refusal.reason().status().to_string();
     }
-    let forwarded = fixtures::forwarded(&gate, &headers, &verdict);
+    let forwarded = fixtures::forwarded_headers(&gate, &headers, &decision);
     let value = |name| {
         let value = forwarded.iter().find(|(header, _)| *header == name).map(|(_, value)| &value[..]);
         value.map(|value| str::from_utf8(value).unwrap())
     };
     let report = value("x-keystile-report");
-    assert_eq!(report, verdict.reason().map(|reason| reason.code()));
-    assert_eq!(report.is_some(), verdict.is_reported());
-    let state: Vec<_> = gate.filter_state(&verdict).collect();
+    assert_eq!(report, decision.reason().map(|reason| reason.code()));
+    assert_eq!(report.is_some(), decision.is_reported());
+    let state: Vec<_> = gate.filter_state(&decision).collect();
     assert_eq!(state, report.map(|report| ("keystile.reason", report)).into_iter().collect::<Vec<_>>());
     // Report mode must not break requests.
-    let keeps = matches!(verdict, Verdict::Pass(Passage::Reported(_))) || verdict.is_reported();
+    let keeps = matches!(decision, Decision::Pass(PassReason::Reported(_))) || decision.is_reported();
     assert_eq!(value("authorization").is_some(), keeps, "{path}");
     format!("{} {}", report.unwrap_or("-"), value("x-keystile-subject").unwrap_or("-"))
 }
@@ -46,7 +46,7 @@ fn ask(mode: &str, snapshot: Option<&Snapshot>, path: &str, token: &str) -> Stri
 #[test]
 fn report_has_the_reason() {
     let snapshot = snapshot(&mut builder());
-    let (good, bad) = (&alice()[..], "Bearer a.b.c");
+    let (good, bad) = (&alice_bearer()[..], "Bearer a.b.c");
     for (mode, path, token, expected) in [
         ("report", "/usual", good, "- OP0123456789/alice"),
         ("report", "/usual", bad, "token_not_canonical -"),
@@ -66,10 +66,10 @@ fn report_has_the_reason() {
         ("enforce", "/reported", bad, "token_not_canonical -"),
         ("enforce", "/none", good, "404"),
     ] {
-        assert_eq!(ask(mode, Some(&snapshot), path, token), expected, "{mode} {path} {token}");
+        assert_eq!(decide(mode, Some(&snapshot), path, token), expected, "{mode} {path} {token}");
     }
-    assert_eq!(ask("report", None, "/usual", good), "bundle_missing -");
-    assert_eq!(ask("enforce", None, "/usual", good), "503");
+    assert_eq!(decide("report", None, "/usual", good), "bundle_missing -");
+    assert_eq!(decide("enforce", None, "/usual", good), "503");
 }
 
 #[test]
@@ -78,9 +78,9 @@ fn ambiguous_paths_are_refused_if_any_rule_enforces() {
         let gate = gate_with(&format!(r#""mode": "report", "rules": [{{ "path": "/usual" }}{more}]"#));
         for (method, path) in [("GET", "/%65nforced"), ("GET", "/usual/../enforced"), ("", "/enforced")] {
             let headers = [(":method", method.as_bytes()), (":path", path.as_bytes())];
-            let verdict = gate.decide(headers.into_iter(), None, NOW_MS);
-            assert_eq!(matches!(verdict, Verdict::Refuse(_)), refused, "{method} {path} {more}");
-            assert_eq!(verdict.reason().map(|reason| reason.status()), Some(400));
+            let decision = gate.decide(headers.into_iter(), None, NOW_MS);
+            assert_eq!(matches!(decision, Decision::Refuse(_)), refused, "{method} {path} {more}");
+            assert_eq!(decision.reason().map(|reason| reason.status()), Some(400));
         }
     }
 }
@@ -89,19 +89,19 @@ fn ambiguous_paths_are_refused_if_any_rule_enforces() {
 fn too_many_headers_are_refused_in_report_mode() {
     let gate = gate_with(r#""mode": "report""#);
     let headers = vec![("x-other", &b"v"[..]); 1001];
-    let verdict = gate.decide(headers.into_iter(), None, NOW_MS);
-    assert!(matches!(verdict, Verdict::Refuse(_)), "{verdict:?}");
+    let decision = gate.decide(headers.into_iter(), None, NOW_MS);
+    assert!(matches!(decision, Decision::Refuse(_)), "{decision:?}");
 }
 
 #[test]
 fn filter_state_has_the_proven_identity() {
     let mut builder = builder();
-    let token = alice();
+    let token = alice_bearer();
     let gate = gate_with(r#""filter_state": ["reason", "key_id", "subject", "operator"]"#);
     let headers = [("authorization", token.as_bytes())];
     let state = |snapshot: &Snapshot, headers: &[(&str, &[u8])]| {
-        let verdict = gate.decide(headers.iter().copied(), Some(snapshot), NOW_MS);
-        let state = gate.filter_state(&verdict);
+        let decision = gate.decide(headers.iter().copied(), Some(snapshot), NOW_MS);
+        let state = gate.filter_state(&decision);
         state
             .map(|(name, value)| format!("{}={value}", &name["keystile.".len()..]))
             .collect::<Vec<_>>()
@@ -109,7 +109,7 @@ fn filter_state_has_the_proven_identity() {
     };
     let who = "key_id=keyId-1 subject=OP0123456789/alice operator=OP0123456789";
     assert_eq!(state(&snapshot(&mut builder), &headers), who);
-    builder.revoke(1, token::Fingerprint::of(&token.as_bytes()[7..])).unwrap();
+    builder.revoke(1, token::Fingerprint::digest(&token.as_bytes()[7..])).unwrap();
     assert_eq!(state(&snapshot(&mut builder), &headers), format!("reason=revoked {who}"));
     let forged = token.replace("Bearer ey", "Bearer eyA");
     let headers = [("authorization", forged.as_bytes())];

@@ -1,10 +1,11 @@
 //! Requirements of rules on credentials.
 
 use token::Claims;
-use verdict::{Cache, Reason, Request, Snapshot, Unaided, Verdict};
+use verdict::{Cache, Decision, Reason, Request, Snapshot, SoftwareVerifier};
 
 use crate::fixtures::{
-    NOW, NOW_MS, alice, ask, ask_at, bearer, builder, claims, gate_with, granted, snapshot,
+    NOW, NOW_MS, alice_bearer, bearer, builder, claims, decision_code, decision_code_at, gate_with,
+    set_grant, snapshot,
 };
 
 const SORACOM: &str = include_str!("../data/soracom-operations.tsv");
@@ -28,7 +29,7 @@ fn soracom_operations_require_their_permission() {
             statement["condition"] = conditions.join(" and ").into();
         }
         let document = serde_json::json!({ "statements": [statement] }).to_string();
-        granted(&mut builder, &format!("OP0123456789/u{number}"), &document);
+        set_grant(&mut builder, &format!("OP0123456789/u{number}"), &document);
     }
     let snapshot = snapshot(&mut builder);
     let user = |number: usize| bearer(&Claims { sub: format!("OP0123456789/u{number}"), ..claims() });
@@ -42,38 +43,58 @@ fn soracom_operations_require_their_permission() {
             _ => ("permission_denied", "credential_missing"),
         };
         let allowed = if row[2] == "Auth:auth" { "public" } else { "admitted" };
-        assert_eq!(ask(&gate, Some(&snapshot), &line, &[("authorization", &own)]), allowed, "{line}");
-        assert_eq!(ask(&gate, Some(&snapshot), &line, &[("authorization", &root)]), allowed, "{line}");
-        assert_eq!(ask(&gate, Some(&snapshot), &line, &[("authorization", &another)]), denied, "{line}");
-        assert_eq!(ask(&gate, Some(&snapshot), &line, &[]), missing, "{line}");
+        assert_eq!(
+            decision_code(&gate, Some(&snapshot), &line, &[("authorization", &own)]),
+            allowed,
+            "{line}"
+        );
+        assert_eq!(
+            decision_code(&gate, Some(&snapshot), &line, &[("authorization", &root)]),
+            allowed,
+            "{line}"
+        );
+        assert_eq!(
+            decision_code(&gate, Some(&snapshot), &line, &[("authorization", &another)]),
+            denied,
+            "{line}"
+        );
+        assert_eq!(decision_code(&gate, Some(&snapshot), &line, &[]), missing, "{line}");
         if row[1].contains('{') {
             let elsewhere = line.replacen("the%20", "another%20", 1);
-            assert_eq!(ask(&gate, Some(&snapshot), &elsewhere, &[("authorization", &own)]), denied, "{line}");
+            assert_eq!(
+                decision_code(&gate, Some(&snapshot), &elsewhere, &[("authorization", &own)]),
+                denied,
+                "{line}"
+            );
         }
     }
     // The table matches only below its prefix.
-    assert_eq!(ask(&gate, Some(&snapshot), "POST /auth", &[]), "route_unmatched");
+    assert_eq!(decision_code(&gate, Some(&snapshot), "POST /auth", &[]), "route_unmatched");
 }
 
 #[test]
 fn permissions_follow_the_current_grant() {
     let gate = gate_with(r#""rules": [{ "path": "/sims/{sim_id}", "permission": "Sim:getSim" }]"#);
-    let token = alice();
-    let ask = |snapshot: &Snapshot, token: &str| {
-        ask(&gate, Some(snapshot), "GET /sims/1", &[("authorization", token)])
+    let token = alice_bearer();
+    let decision_code = |snapshot: &Snapshot, token: &str| {
+        decision_code(&gate, Some(snapshot), "GET /sims/1", &[("authorization", token)])
     };
     let mut builder = builder();
-    granted(&mut builder, "OP0123456789/bob", r#"{"statements":[{"effect":"allow","api":"*"}]}"#);
-    assert_eq!(ask(&snapshot(&mut builder), &token), "permission_denied", "no grant, no permission");
+    set_grant(&mut builder, "OP0123456789/bob", r#"{"statements":[{"effect":"allow","api":"*"}]}"#);
+    assert_eq!(
+        decision_code(&snapshot(&mut builder), &token),
+        "permission_denied",
+        "no grant, no permission"
+    );
     let allow = r#"{"statements":[{"effect":"allow","api":"Sim:*"}]}"#;
-    granted(&mut builder, "OP0123456789/alice", allow);
-    assert_eq!(ask(&snapshot(&mut builder), &token), "admitted", "the same token as before");
-    granted(&mut builder, "OP0123456789/alice", r#"{"statements":[]}"#);
-    assert_eq!(ask(&snapshot(&mut builder), &token), "permission_denied");
+    set_grant(&mut builder, "OP0123456789/alice", allow);
+    assert_eq!(decision_code(&snapshot(&mut builder), &token), "admitted", "the same token as before");
+    set_grant(&mut builder, "OP0123456789/alice", r#"{"statements":[]}"#);
+    assert_eq!(decision_code(&snapshot(&mut builder), &token), "permission_denied");
     // Malformed grants allow nothing.
     for malformed in [&b""[..], b"\x00", b"\x01\x01", b"\x02\x01\x01\x01\x00\x00"] {
         builder.set_grant("OP0123456789/alice", malformed).unwrap();
-        assert_eq!(ask(&snapshot(&mut builder), &token), "permission_denied");
+        assert_eq!(decision_code(&snapshot(&mut builder), &token), "permission_denied");
     }
     // The root user is the operator itself, not any subject without a user name.
     for (sub, expected) in [
@@ -84,21 +105,21 @@ fn permissions_follow_the_current_grant() {
         ("", "token_malformed"),
     ] {
         let token = bearer(&Claims { sub: sub.into(), ..claims() });
-        assert_eq!(ask(&snapshot(&mut builder), &token), expected, "{sub}");
+        assert_eq!(decision_code(&snapshot(&mut builder), &token), expected, "{sub}");
     }
     // Conditions see the user name without the operator.
     let own = r#"{"statements":[{"effect":"allow","api":"*","condition":"samUserName == 'alice'"}]}"#;
-    granted(&mut builder, "OP0123456789/alice", own);
-    assert_eq!(ask(&snapshot(&mut builder), &token), "admitted");
+    set_grant(&mut builder, "OP0123456789/alice", own);
+    assert_eq!(decision_code(&snapshot(&mut builder), &token), "admitted");
 }
 
 #[test]
 fn client_address_comes_from_trusted_sources() {
     let mut builder = builder();
     let allow = r#"{"statements":[{"effect":"allow","api":"*","condition":"ipAddress('10.0.0.0/24')"}]}"#;
-    granted(&mut builder, "OP0123456789/alice", allow);
+    set_grant(&mut builder, "OP0123456789/alice", allow);
     let deny = r#"{"statements":[{"effect":"allow","api":"*"},{"effect":"deny","api":"*","condition":"ipAddress('192.0.2.0/24')"}]}"#;
-    granted(&mut builder, "OP0123456789/bob", deny);
+    set_grant(&mut builder, "OP0123456789/bob", deny);
     let snapshot = snapshot(&mut builder);
     let token = |name: &str| bearer(&Claims { sub: format!("OP0123456789/{name}"), ..claims() });
     let (alice, bob) = (token("alice"), token("bob"));
@@ -118,7 +139,7 @@ fn client_address_comes_from_trusted_sources() {
         (&behind, Some("10.0.0.1"), "x, 10.0.0.1", false, false),
     ] {
         let gate = gate_with(members);
-        assert_eq!(gate.asks_for_peer(), members == rules);
+        assert_eq!(gate.needs_peer_address(), members == rules);
         for (token, expected) in [(&alice, for_alice), (&bob, for_bob)] {
             let headers: [(&str, &[u8]); 4] = [
                 (":method", b"GET"),
@@ -128,8 +149,12 @@ fn client_address_comes_from_trusted_sources() {
             ];
             let peer = peer.map(|peer| peer.parse().unwrap());
             let request = Request { headers: &headers, peer, snapshot: Some(&snapshot), now: NOW_MS };
-            let verdict = gate.decide_with(&request, &mut Cache::none(), &Unaided);
-            assert_eq!(matches!(verdict, Verdict::Admit(_)), expected, "{peer:?} {forwarded}: {verdict:?}");
+            let decision = gate.decide_with(&request, &mut Cache::disabled(), &SoftwareVerifier);
+            assert_eq!(
+                matches!(decision, Decision::Admit(_)),
+                expected,
+                "{peer:?} {forwarded}: {decision:?}"
+            );
         }
     }
 }
@@ -150,7 +175,7 @@ fn rules_narrow_the_policy() {
         ]"#,
     );
     let snapshot = snapshot(&mut builder());
-    let token = alice();
+    let token = alice_bearer();
     let billing = bearer(&Claims { aud: vec!["api".into(), "billing".into()], ..claims() });
     for (path, token, expected) in [
         ("/issuer", &token, "issuer_not_accepted"),
@@ -166,13 +191,20 @@ fn rules_narrow_the_policy() {
         ("/header", &token, "credential_misplaced"),
     ] {
         let line = format!("GET {path}");
-        assert_eq!(ask(&gate, Some(&snapshot), &line, &[("authorization", token)]), expected, "{path}");
+        assert_eq!(
+            decision_code(&gate, Some(&snapshot), &line, &[("authorization", token)]),
+            expected,
+            "{path}"
+        );
     }
     let bare = token.strip_prefix("Bearer ").unwrap();
     let both = [("authorization", &token[..]), ("x-api-token", bare)];
     for (path, expected) in [("/header", "admitted"), ("/bearer", "credential_misplaced")] {
-        assert_eq!(ask(&gate, Some(&snapshot), &format!("GET {path}"), &both[1..]), expected);
-        assert_eq!(ask(&gate, Some(&snapshot), &format!("GET {path}"), &both), "credential_ambiguous");
+        assert_eq!(decision_code(&gate, Some(&snapshot), &format!("GET {path}"), &both[1..]), expected);
+        assert_eq!(
+            decision_code(&gate, Some(&snapshot), &format!("GET {path}"), &both),
+            "credential_ambiguous"
+        );
     }
 }
 
@@ -189,7 +221,7 @@ fn rules_have_their_own_stale_policy() {
     let expires = NOW_MS + 60_000;
     let mut builder = builder();
     let revoked = bearer(&Claims { jti: "r".into(), ..claims() });
-    builder.revoke(1, token::Fingerprint::of(&revoked.as_bytes()[7..])).unwrap();
+    builder.revoke(1, token::Fingerprint::digest(&revoked.as_bytes()[7..])).unwrap();
     let snapshot = snapshot(&mut builder);
     // Issued 10 seconds ago: recent for 90 more seconds.
     let token = bearer(&Claims { exp: Some(NOW + 100_000), ..claims() });
@@ -205,10 +237,10 @@ fn rules_have_their_own_stale_policy() {
         ("/recent", NOW_MS + 90_000, "bundle_stale_issued_earlier"),
     ] {
         let line = format!("GET {path}");
-        let found = ask_at(&gate, Some(&snapshot), &line, &[("authorization", &token)], now);
+        let found = decision_code_at(&gate, Some(&snapshot), &line, &[("authorization", &token)], now);
         assert_eq!(found, expected, "{path} {now}");
         // A stale bundle still reports a revoked credential as revoked.
-        let found = ask_at(&gate, Some(&snapshot), &line, &[("authorization", &revoked)], now);
+        let found = decision_code_at(&gate, Some(&snapshot), &line, &[("authorization", &revoked)], now);
         assert!(["revoked", "token_expired"].contains(&found), "{found}");
     }
 }
@@ -217,14 +249,14 @@ fn rules_have_their_own_stale_policy() {
 fn route_reasons_have_their_status() {
     let plain = crate::fixtures::gate();
     for (reason, status) in [
-        (Reason::Unroutable(verdict::route::Unroutable::DotSegment), 400),
+        (Reason::AmbiguousRequest(verdict::route::AmbiguousRequest::DotSegment), 400),
         (Reason::RouteUnmatched, 404),
         (Reason::PermissionDenied, 403),
         (Reason::ScopeMissing, 403),
         (Reason::ClaimMissing, 403),
         (Reason::IssuerNotAccepted, 403),
     ] {
-        assert_eq!(plain.answer(&reason.into(), None).status, status);
+        assert_eq!(plain.refusal_response(&reason.into(), None).status, status);
         assert_eq!(reason.status(), status);
     }
     assert_eq!(NOW * 1000, NOW_MS);

@@ -1,9 +1,9 @@
 //! Which rule applies to a request.
 
 use proptest::prelude::*;
-use verdict::{Forward, Passage, Verdict};
+use verdict::{Decision, Forward, PassReason};
 
-use crate::fixtures::{self, NOW_MS, alice, ask, builder, gate_with, snapshot};
+use crate::fixtures::{self, NOW_MS, alice_bearer, builder, decision_code, gate_with, snapshot};
 
 #[test]
 fn the_first_matching_rule_applies() {
@@ -17,7 +17,7 @@ fn the_first_matching_rule_applies() {
         ]"#,
     );
     let snapshot = snapshot(&mut builder());
-    let token = alice();
+    let token = alice_bearer();
     let with: &[(&str, &str)] = &[("authorization", &token)];
     for (line, without, with_token) in [
         ("GET /healthz", "public", "public"),
@@ -40,11 +40,14 @@ fn the_first_matching_rule_applies() {
         ("GET /docs%2fdrafts", "path_encoded_separator", "path_encoded_separator"),
         ("GET *", "path_malformed", "path_malformed"),
     ] {
-        assert_eq!(ask(&gate, Some(&snapshot), line, &[]), without, "{line}");
-        assert_eq!(ask(&gate, Some(&snapshot), line, with), with_token, "{line}");
+        assert_eq!(decision_code(&gate, Some(&snapshot), line, &[]), without, "{line}");
+        assert_eq!(decision_code(&gate, Some(&snapshot), line, with), with_token, "{line}");
     }
     // An invalid credential is refused even if none is required.
-    assert_eq!(ask(&gate, Some(&snapshot), "GET /docs", &[("authorization", "Bearer x")]), "token_malformed");
+    assert_eq!(
+        decision_code(&gate, Some(&snapshot), "GET /docs", &[("authorization", "Bearer x")]),
+        "token_malformed"
+    );
     // Without a bundle, public routes pass.
     for (line, headers, expected) in [
         ("GET /healthz", &[][..], "public"),
@@ -52,7 +55,7 @@ fn the_first_matching_rule_applies() {
         ("GET /docs", with, "bundle_missing"),
         ("GET /things/1", &[], "bundle_missing"),
     ] {
-        assert_eq!(ask(&gate, None, line, headers), expected, "{line}");
+        assert_eq!(decision_code(&gate, None, line, headers), expected, "{line}");
     }
     for (host, expected) in [
         ("a.internal.example.com", "public"),
@@ -64,13 +67,13 @@ fn the_first_matching_rule_applies() {
         ("", "host_malformed"),
     ] {
         let headers = [(":method", "GET"), (":path", "/"), ("host", host)];
-        let verdict = gate.decide(
+        let decision = gate.decide(
             headers.iter().map(|(name, value)| (*name, value.as_bytes())),
             Some(&snapshot),
             NOW_MS,
         );
-        let found = match verdict {
-            Verdict::Refuse(refusal) => refusal.reason().code(),
+        let found = match decision {
+            Decision::Refuse(refusal) => refusal.reason().code(),
             _ => "public",
         };
         assert_eq!(found, expected, "{host}");
@@ -81,20 +84,24 @@ fn the_first_matching_rule_applies() {
         (":path", "/healthz", "path_malformed"),
         (":method", "PUT", "method_malformed"),
     ] {
-        assert_eq!(ask(&gate, Some(&snapshot), "GET /things/1", &[(name, value)]), expected, "{name}");
+        assert_eq!(
+            decision_code(&gate, Some(&snapshot), "GET /things/1", &[(name, value)]),
+            expected,
+            "{name}"
+        );
     }
 }
 
 #[test]
 fn without_rules_only_the_credential_is_checked() {
     let snapshot = snapshot(&mut builder());
-    let token = alice();
+    let token = alice_bearer();
     let gate = crate::fixtures::gate();
     for line in ["GET /", "GET //..//%2f", " ", "OPTIONS *"] {
-        assert_eq!(ask(&gate, Some(&snapshot), line, &[]), "credential_missing");
-        assert_eq!(ask(&gate, Some(&snapshot), line, &[("authorization", &token)]), "admitted");
+        assert_eq!(decision_code(&gate, Some(&snapshot), line, &[]), "credential_missing");
+        assert_eq!(decision_code(&gate, Some(&snapshot), line, &[("authorization", &token)]), "admitted");
         let preflight = [("origin", "https://x"), ("access-control-request-method", "GET")];
-        assert_eq!(ask(&gate, Some(&snapshot), line, &preflight), "credential_missing");
+        assert_eq!(decision_code(&gate, Some(&snapshot), line, &preflight), "credential_missing");
     }
 }
 
@@ -109,14 +116,14 @@ fn unmatched_requests_are_refused_by_default() {
         (r#""unmatched": "public","#, "public"),
     ] {
         let gate = gate_with(&format!(r#"{unmatched} "rules": [{{ "path": "/a" }}]"#));
-        assert_eq!(ask(&gate, Some(&snapshot), "GET /b", &[]), expected);
-        assert_eq!(ask(&gate, Some(&snapshot), "GET /a", &[]), "credential_missing");
+        assert_eq!(decision_code(&gate, Some(&snapshot), "GET /b", &[]), expected);
+        assert_eq!(decision_code(&gate, Some(&snapshot), "GET /a", &[]), "credential_missing");
         // A trailing slash must not bypass the rule.
         let by_slash = if expected == "route_unmatched" { expected } else { "path_trailing_slash" };
-        assert_eq!(ask(&gate, Some(&snapshot), "GET /a/", &[]), by_slash);
+        assert_eq!(decision_code(&gate, Some(&snapshot), "GET /a/", &[]), by_slash);
     }
-    assert_eq!(ask(&gate_with(r#""unmatched": "public""#), None, "GET /", &[]), "public");
-    assert_eq!(ask(&gate_with(r#""unmatched": "refuse""#), None, "GET /", &[]), "route_unmatched");
+    assert_eq!(decision_code(&gate_with(r#""unmatched": "public""#), None, "GET /", &[]), "public");
+    assert_eq!(decision_code(&gate_with(r#""unmatched": "refuse""#), None, "GET /", &[]), "route_unmatched");
 }
 
 #[test]
@@ -141,7 +148,7 @@ fn trailing_slashes_do_not_bypass_rules() {
         ("/", "public"),
     ] {
         let snapshot = snapshot(&mut builder());
-        assert_eq!(ask(&gate, Some(&snapshot), &format!("GET {path}"), &[]), expected, "{path}");
+        assert_eq!(decision_code(&gate, Some(&snapshot), &format!("GET {path}"), &[]), expected, "{path}");
     }
 }
 
@@ -199,14 +206,18 @@ fn case_does_not_bypass_rules() {
         // Not covered, as SECURITY.md documents.
         ("/admin.json", "public", "public"),
     ] {
-        assert_eq!(ask(&fold, Some(&snapshot), &format!("GET {path}"), &[]), folded, "{path}");
-        assert_eq!(ask(&exact, Some(&snapshot), &format!("GET {path}"), &[]), as_sent, "{path}");
+        assert_eq!(decision_code(&fold, Some(&snapshot), &format!("GET {path}"), &[]), folded, "{path}");
+        assert_eq!(decision_code(&exact, Some(&snapshot), &format!("GET {path}"), &[]), as_sent, "{path}");
     }
     // If nothing else matches, the request is unmatched.
     for (unmatched, expected) in [("refuse", "route_unmatched"), ("public", "path_read_alike")] {
         let gate = gate_with(&format!(r#""unmatched": "{unmatched}", "rules": [{{ "path": "/admin" }}]"#));
         for path in ["/Admin", "/admin%20", "/Admin/"] {
-            assert_eq!(ask(&gate, Some(&snapshot), &format!("GET {path}"), &[]), expected, "{path}");
+            assert_eq!(
+                decision_code(&gate, Some(&snapshot), &format!("GET {path}"), &[]),
+                expected,
+                "{path}"
+            );
         }
     }
 }
@@ -243,12 +254,19 @@ fn preflights_pass_by_the_rule_of_their_method() {
         ("OPTIONS /c", "GET", "route_unmatched"),
         ("OPTIONS /d", "GET", "route_unmatched"),
     ] {
-        assert_eq!(ask(&gate, Some(&snapshot), line, &preflight(asked)), expected, "{line} {asked}");
-        assert_eq!(ask(&gate, None, line, &preflight(asked)).replace("bundle", "credential"), expected);
+        assert_eq!(
+            decision_code(&gate, Some(&snapshot), line, &preflight(asked)),
+            expected,
+            "{line} {asked}"
+        );
+        assert_eq!(
+            decision_code(&gate, None, line, &preflight(asked)).replace("bundle", "credential"),
+            expected
+        );
     }
     // One of the two headers does not make a preflight.
     for half in [&preflight("PUT")[..1], &preflight("PUT")[1..]] {
-        assert_eq!(ask(&gate, Some(&snapshot), "OPTIONS /a", half), "route_unmatched");
+        assert_eq!(decision_code(&gate, Some(&snapshot), "OPTIONS /a", half), "route_unmatched");
     }
 }
 
@@ -257,7 +275,7 @@ fn passed_requests_have_no_identity() {
     let gate = gate_with(r#""rules": [{ "path": "/x", "access": "public" }]"#);
     // A host that drops all headers above its limit would forward those of the client.
     let many = vec![("x-other", "1"); 1000];
-    assert_eq!(ask(&gate, None, "GET /x", &many), "headers_too_many");
+    assert_eq!(decision_code(&gate, None, "GET /x", &many), "headers_too_many");
     let headers: [(&str, &[u8]); 5] = [
         (":path", b"/x"),
         ("authorization", b"Bearer anything"),
@@ -265,10 +283,10 @@ fn passed_requests_have_no_identity() {
         ("X_Keystile_Subject", b"root"),
         ("x-other", b"1"),
     ];
-    let verdict = Verdict::Pass(Passage::Public);
-    let kept = fixtures::forwarded(&gate, &headers, &verdict);
+    let decision = Decision::Pass(PassReason::Public);
+    let kept = fixtures::forwarded_headers(&gate, &headers, &decision);
     assert_eq!(kept.iter().map(|(name, _)| *name).collect::<Vec<_>>(), [":path", "x-other"]);
-    assert_eq!(gate.forward(&headers[4..], &verdict, NOW_MS), Forward::AsTheyCame);
+    assert_eq!(gate.forward_headers(&headers[4..], &decision, NOW_MS), Forward::Unchanged);
 }
 
 proptest! {
@@ -290,8 +308,8 @@ proptest! {
         ]"#);
         let (method, host) = if real { (&b"GET"[..], &b"c.d"[..]) } else { (&method[..], &host[..]) };
         let headers = [(":method", method), (":path", &path[..]), (":authority", host)];
-        let verdict = gate.decide(headers.into_iter(), Some(&snapshot(&mut builder())), NOW_MS);
-        prop_assert!(!matches!(verdict, Verdict::Admit(_)));
+        let decision = gate.decide(headers.into_iter(), Some(&snapshot(&mut builder())), NOW_MS);
+        prop_assert!(!matches!(decision, Decision::Admit(_)));
         // No spelling that an upstream could normalize to the secret path passes.
         let sent = path.split(|byte| *byte == b'?').next().unwrap_or_default();
         let read = String::from_utf8_lossy(sent).replace("%2f", "/").replace("%5c", "/").replace(';', "");
@@ -299,7 +317,7 @@ proptest! {
         let parts = read.split('/').map(|part| part.trim_start().trim_end_matches([' ', '.']));
         let folded: Vec<&str> = parts.filter(|part| !part.is_empty()).collect();
         if folded == ["secret"] {
-            prop_assert!(matches!(verdict, Verdict::Refuse(_)), "{:?} {:?}", String::from_utf8_lossy(&path), verdict);
+            prop_assert!(matches!(decision, Decision::Refuse(_)), "{:?} {:?}", String::from_utf8_lossy(&path), decision);
         }
     }
 }

@@ -1,15 +1,15 @@
 //! Each stale policy logs when it starts and when it ends.
 
-use verdict::{Line, Watch};
+use verdict::{LogLine, StalenessWatch};
 
 use crate::fixtures::{NOW_MS, builder, gate_with, snapshot};
 
-fn summarize(lines: Vec<Line>) -> Vec<(char, String)> {
+fn summarize(lines: Vec<LogLine>) -> Vec<(char, String)> {
     let policy = |line: &str| line.split('`').nth(1).unwrap().to_owned();
     let lines = lines.into_iter().map(|line| match line {
-        Line::Info(line) => ('I', policy(&line)),
-        Line::Warning(line) => ('W', policy(&line)),
-        Line::Error(line) => ('E', policy(&line)),
+        LogLine::Info(line) => ('I', policy(&line)),
+        LogLine::Warning(line) => ('W', policy(&line)),
+        LogLine::Error(line) => ('E', policy(&line)),
     });
     lines.collect()
 }
@@ -27,7 +27,7 @@ fn each_stale_policy_logs_its_start_and_end() {
     );
     let snapshot = snapshot(&mut builder());
     let (grace, deny, recent) = ("outage_grace_seconds 100", "deny", "issued_within_seconds 30");
-    let mut watch = Watch::default();
+    let mut watch = StalenessWatch::default();
     let expires = NOW_MS + 60_000;
     for (now, expected) in [
         (NOW_MS, vec![]),
@@ -42,7 +42,7 @@ fn each_stale_policy_logs_its_start_and_end() {
         (NOW_MS, vec![('I', grace), ('I', deny), ('I', recent)]),
         (NOW_MS + 1, vec![]),
     ] {
-        let lines = summarize(watch.handle(&gate, &snapshot, now));
+        let lines = summarize(watch.observe(&gate, &snapshot, now));
         let lines: Vec<_> = lines.iter().map(|(severity, policy)| (*severity, policy.as_str())).collect();
         assert_eq!(lines, expected, "{now}");
     }

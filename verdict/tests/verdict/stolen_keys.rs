@@ -9,12 +9,16 @@ use bundle::{
     },
 };
 use token::Fingerprint;
-use verdict::{Call, Failure, Floor, Freshness, Progress, Refresh, Step};
+use verdict::{FetchRequest, FetchStep, Freshness, MinimumPosition, Progress, Refresh, RefreshError};
 
 use crate::fixtures::{
     NOW_MS, Object, Published, builder, bundle_over, checkpoint, delegation, refresh, root, snapshot_key,
     tail_key,
 };
+
+const IN_CHECKPOINT: u64 = 1;
+
+const IN_TAIL: u64 = 2;
 
 /// An edge with two revocations and a watermark: one revocation is in the checkpoint, the rest is in the tail.
 struct Fixture {
@@ -22,9 +26,6 @@ struct Fixture {
     content: Builder,
     checkpoint: Object,
 }
-
-const IN_CHECKPOINT: u64 = 1;
-const IN_TAIL: u64 = 2;
 
 impl Fixture {
     fn new() -> Self {
@@ -66,18 +67,20 @@ impl Fixture {
 }
 
 fn fingerprint(number: u64) -> Fingerprint {
-    Fingerprint::of(&number.to_be_bytes())
+    Fingerprint::digest(&number.to_be_bytes())
 }
 
 /// Makes the leading edge fetch the published bundle.
-pub(crate) fn fetch(edge: &mut Refresh, published: &Published, now: u64) -> Result<(), Failure> {
-    edge.stand_down();
-    while let Some(call) = edge.poll(now) {
-        let (status, body) = match call {
-            Call::Manifest { .. } => (200, published.manifest.clone()),
-            Call::Object(entry) => published.object(&entry).map_or((404, Vec::new()), |bytes| (200, bytes)),
+pub(crate) fn fetch(edge: &mut Refresh, published: &Published, now: u64) -> Result<(), RefreshError> {
+    edge.abort();
+    while let Some(request) = edge.poll(now) {
+        let (status, body) = match request {
+            FetchRequest::Manifest { .. } => (200, published.manifest.clone()),
+            FetchRequest::Object(entry) => {
+                published.object(&entry).map_or((404, Vec::new()), |bytes| (200, bytes))
+            }
         };
-        if let Step::Ready(_) = edge.handle_answer(call, status, body, now, 0)? {
+        if let FetchStep::Ready(_) = edge.handle_response(request, status, body, now, 0)? {
             return Ok(());
         }
     }
@@ -85,7 +88,7 @@ pub(crate) fn fetch(edge: &mut Refresh, published: &Published, now: u64) -> Resu
 }
 
 /// Signs a manifest with a stolen tail key over a checkpoint that the attacker cannot create.
-fn by_tail_key(
+fn sign_with_tail_key(
     checkpoint: &Object,
     tail: &BuiltBundle,
     version: u64,
@@ -106,7 +109,7 @@ fn by_tail_key(
 }
 
 /// Builds a tail with these operations over the same checkpoint.
-fn tail(operations: impl FnOnce(&mut Builder)) -> BuiltBundle {
+fn build_tail(operations: impl FnOnce(&mut Builder)) -> BuiltBundle {
     let mut content = builder();
     content.revoke(1, fingerprint(IN_CHECKPOINT)).unwrap();
     content.checkpoint(10).unwrap();
@@ -122,19 +125,19 @@ fn stolen_tail_key_cannot_revert_a_running_edge() {
         content.raise_watermark(12, Scope::Global, instant);
     };
     for (what, tail) in [
-        ("an empty tail", tail(|_| ())),
-        ("no revocation", tail(|content| watermark(content, 500))),
-        ("no watermark", tail(|content| assert!(content.revoke(11, fingerprint(IN_TAIL)).unwrap()))),
+        ("an empty tail", build_tail(|_| ())),
+        ("no revocation", build_tail(|content| watermark(content, 500))),
+        ("no watermark", build_tail(|content| assert!(content.revoke(11, fingerprint(IN_TAIL)).unwrap()))),
         (
             "a lower watermark",
-            tail(|content| {
+            build_tail(|content| {
                 content.revoke(11, fingerprint(IN_TAIL)).unwrap();
                 watermark(content, 499);
             }),
         ),
         (
             "another revocation in its place",
-            tail(|content| {
+            build_tail(|content| {
                 content.revoke(11, fingerprint(99)).unwrap();
                 watermark(content, 500);
             }),
@@ -142,27 +145,27 @@ fn stolen_tail_key_cannot_revert_a_running_edge() {
         (
             // The next checkpoint would then seem to include it.
             "an earlier number",
-            tail(|content| {
+            build_tail(|content| {
                 content.revoke(9, fingerprint(IN_TAIL)).unwrap();
                 watermark(content, 500);
             }),
         ),
     ] {
-        fixture.assert_rejected(what, &by_tail_key(&held, &tail, 13, |_| ()), "tail_lost");
+        fixture.assert_rejected(what, &sign_with_tail_key(&held, &tail, 13, |_| ()), "tail_lost");
     }
     // An older checkpoint that lacks the revocation.
     let older = checkpoint(&bundle_with_checkpoint_at(5), 5, NOW_MS);
-    let whole = tail(|content| {
+    let whole = build_tail(|content| {
         content.revoke(11, fingerprint(IN_TAIL)).unwrap();
         watermark(content, 500);
     });
-    let mut replayed = by_tail_key(&older, &whole, 13, |_| ());
+    let mut replayed = sign_with_tail_key(&older, &whole, 13, |_| ());
     replayed.objects.extend(bundle_with_checkpoint_at(5).objects);
     fixture.assert_rejected("an older checkpoint", &replayed, "checkpoint_older");
     // Objects that require the snapshot key.
     let own = tail_key().sign_body(held.1[..held.1.len() - 64].to_vec());
     let own: Object = (Entry::for_bytes(bundle::ObjectKind::Checkpoint, 0, &own).unwrap(), own.into());
-    let forged = by_tail_key(&own, &whole, 13, |_| ());
+    let forged = sign_with_tail_key(&own, &whole, 13, |_| ());
     fixture.assert_rejected("a checkpoint of the attacker", &forged, "checkpoint_signature_invalid");
     // The attacker cannot create an epoch.
     let fields = DelegationFields {
@@ -174,7 +177,7 @@ fn stolen_tail_key_cannot_revert_a_running_edge() {
         tail_keys: &[tail_key().public_key()],
     };
     let own_root = RootKey::new(&[77; 32]).delegate(&fields).unwrap();
-    let forged = by_tail_key(&held, &tail(|_| ()), 13, |fields| fields.version = 13);
+    let forged = sign_with_tail_key(&held, &build_tail(|_| ()), 13, |fields| fields.version = 13);
     let body = [&forged.manifest[..36], &u16::try_from(own_root.len()).unwrap().to_be_bytes(), &own_root];
     let end = 38 + delegation(1).len();
     let body = [&body.concat(), &forged.manifest[end..forged.manifest.len() - 64]].concat();
@@ -194,12 +197,12 @@ fn bundle_with_checkpoint_at(number: u64) -> BuiltBundle {
 fn stolen_tail_key_denies_service_until_the_next_epoch() {
     let mut fixture = Fixture::new();
     let held = fixture.checkpoint.clone();
-    let tail = tail(|content| {
+    let tail = build_tail(|content| {
         content.revoke(11, fingerprint(IN_TAIL)).unwrap();
         content.raise_watermark(12, Scope::Global, 500);
         content.revoke(13, fingerprint(3)).unwrap();
     });
-    let bogus = by_tail_key(&held, &tail, 13, |fields| fields.version = u64::MAX);
+    let bogus = sign_with_tail_key(&held, &tail, 13, |fields| fields.version = u64::MAX);
     fetch(&mut fixture.edge, &bogus, NOW_MS + 1_000).unwrap();
     let good = |edge: &Refresh| edge.current().unwrap().revocation_status(&fingerprint(3), "", 0, None);
     assert_eq!(good(&fixture.edge), RevocationStatus::Revoked);
@@ -209,7 +212,7 @@ fn stolen_tail_key_denies_service_until_the_next_epoch() {
     fixture.content.checkpoint(15).unwrap();
     let built = fixture.content.build().unwrap();
     let (checkpoint, new_key) = (checkpoint(&built, 15, NOW_MS), TailKey::new(&[9; 32]));
-    let next = in_epoch(2, &snapshot_key(), &new_key, &checkpoint, &built, 15);
+    let next = sign_in_epoch(2, &snapshot_key(), &new_key, &checkpoint, &built, 15);
     fetch(&mut fixture.edge, &next, NOW_MS + 2_000).unwrap();
     assert_eq!(good(&fixture.edge), RevocationStatus::NotCovered);
     fixture.assert_unchanged();
@@ -217,7 +220,7 @@ fn stolen_tail_key_denies_service_until_the_next_epoch() {
     fixture.assert_rejected("the stolen key again", &bogus, "epoch_older");
 }
 
-fn in_epoch(
+fn sign_in_epoch(
     epoch: u64,
     snapshot_key: &SnapshotKey,
     tail_key: &TailKey,
@@ -264,12 +267,12 @@ fn stolen_tail_key_freezes_a_running_edge_for_the_maximum_lifetime() {
         let received = NOW_MS + 1_000;
         let held = fixture.checkpoint.clone();
         let tail = fixture.content.build().unwrap();
-        let forged = by_tail_key(&held, &tail, (1 << 63) - 1, |fields| {
+        let forged = sign_with_tail_key(&held, &tail, (1 << 63) - 1, |fields| {
             fields.issued_at = received + ahead;
             fields.expires_at = fields.issued_at + claimed;
         });
         fetch(&mut fixture.edge, &forged, received).unwrap();
-        let freshness = |edge: &Refresh, grace, now| Freshness::of(edge.current().unwrap(), grace, now);
+        let freshness = |edge: &Refresh, grace, now| Freshness::classify(edge.current().unwrap(), grace, now);
         let end = received + fresh_for;
         assert_eq!(freshness(&fixture.edge, 0, end - 1), Freshness::Fresh, "{what}");
         assert_eq!(freshness(&fixture.edge, 0, end), Freshness::Expired, "{what}");
@@ -277,9 +280,9 @@ fn stolen_tail_key_freezes_a_running_edge_for_the_maximum_lifetime() {
         assert_eq!(freshness(&fixture.edge, 5_000, end + 5_000), Freshness::Expired, "{what}");
         // Replaying it has no effect. Honest manifests are rejected, and the log contains the reason.
         for later in [received + 30_000, end - 1] {
-            fixture.edge.stand_down();
-            let call = fixture.edge.poll(later).unwrap();
-            let _ = fixture.edge.handle_answer(call, 200, forged.manifest.clone(), later, 0);
+            fixture.edge.abort();
+            let request = fixture.edge.poll(later).unwrap();
+            let _ = fixture.edge.handle_response(request, 200, forged.manifest.clone(), later, 0);
             assert_eq!(freshness(&fixture.edge, 0, end), Freshness::Expired, "{what}");
         }
         fixture.content.revoke(14, fingerprint(3)).unwrap();
@@ -290,16 +293,17 @@ fn stolen_tail_key_freezes_a_running_edge_for_the_maximum_lifetime() {
             "version 14 is not newer than the current version 9223372036854775807"
         );
         // An honest control plane has no newer version.
-        fixture.edge.stand_down();
-        let call = fixture.edge.poll(end).unwrap();
-        let failure = fixture.edge.handle_answer(call, 304, vec![], end, 0).unwrap_err();
+        fixture.edge.abort();
+        let request = fixture.edge.poll(end).unwrap();
+        let failure = fixture.edge.handle_response(request, 304, vec![], end, 0).unwrap_err();
         assert_eq!(failure.code(), "manifest_not_renewed", "{what}");
         fixture.assert_unchanged();
     }
     // A new worker finds it in shared data and counts from its time of issue.
     let fixture = Fixture::new();
-    let tail = tail(|_| ());
-    let forged = by_tail_key(&fixture.checkpoint, &tail, 99, |fields| fields.expires_at = NOW_MS + YEARS);
+    let tail = build_tail(|_| ());
+    let forged =
+        sign_with_tail_key(&fixture.checkpoint, &tail, 99, |fields| fields.expires_at = NOW_MS + YEARS);
     let mut fresh = refresh();
     let now = NOW_MS + 200_000;
     let taken = fresh.handle_shared(&forged.manifest, now, |entry| forged.object(entry));
@@ -328,12 +332,22 @@ fn maximum_lifetime_bounds_freshness() {
     let built = bundle_with_checkpoint_at(1);
     let checkpoint = checkpoint(&built, 1, NOW_MS);
     for (seconds, expected) in [(10, 10_000), (60, 60_000), (86_400, 60_000)] {
-        let mut edge =
-            Refresh::new(vec![root().public_key()], "default".into(), 15, seconds, Floor::default());
+        let mut edge = Refresh::new(
+            vec![root().public_key()],
+            "default".into(),
+            15,
+            seconds,
+            MinimumPosition::default(),
+        );
         fetch(&mut edge, &bundle_over(&checkpoint, &built, 1, NOW_MS), NOW_MS + 500).unwrap();
         assert_eq!(edge.current().unwrap().expires_at(), NOW_MS + expected, "{seconds}");
-        let mut late =
-            Refresh::new(vec![root().public_key()], "default".into(), 15, seconds, Floor::default());
+        let mut late = Refresh::new(
+            vec![root().public_key()],
+            "default".into(),
+            15,
+            seconds,
+            MinimumPosition::default(),
+        );
         let failure =
             fetch(&mut late, &bundle_over(&checkpoint, &built, 1, NOW_MS), NOW_MS + expected).unwrap_err();
         assert_eq!(failure.code(), "manifest_expired", "{seconds}");
@@ -346,26 +360,27 @@ fn maximum_lifetime_bounds_freshness() {
 fn stolen_tail_key_hides_the_tail_from_a_new_edge_for_a_day() {
     let fixture = Fixture::new();
     let truncated = |now: u64| {
-        by_tail_key(&fixture.checkpoint, &tail(|_| ()), 13, |fields| {
+        sign_with_tail_key(&fixture.checkpoint, &build_tail(|_| ()), 13, |fields| {
             (fields.issued_at, fields.expires_at) = (now, now + 60_000);
         })
     };
     let mut fresh = refresh();
     fetch(&mut fresh, &truncated(NOW_MS), NOW_MS).unwrap();
-    let standing = |number| fresh.current().unwrap().revocation_status(&fingerprint(number), "", 0, None);
+    let revocation_status =
+        |number| fresh.current().unwrap().revocation_status(&fingerprint(number), "", 0, None);
     assert_eq!(
-        (standing(IN_CHECKPOINT), standing(IN_TAIL)),
+        (revocation_status(IN_CHECKPOINT), revocation_status(IN_TAIL)),
         (RevocationStatus::Revoked, RevocationStatus::NotCovered)
     );
     // An edge that holds it stops being fresh when the checkpoint expires, whatever the manifest declares.
     let day = NOW_MS + 86_400_000;
     fetch(&mut fresh, &truncated(day - 1), day - 1).unwrap();
-    let freshness = |now| Freshness::of(fresh.current().unwrap(), 0, now);
+    let freshness = |now| Freshness::classify(fresh.current().unwrap(), 0, now);
     assert_eq!((freshness(day - 1), freshness(day)), (Freshness::Fresh, Freshness::Expired));
     let failure = fetch(&mut refresh(), &truncated(day), day).unwrap_err();
     assert_eq!(failure.code(), "checkpoint_expired");
-    let floor = Floor { epoch: 2, version: 0 };
-    let mut wary = Refresh::new(vec![root().public_key()], "default".into(), 15, 300, floor);
+    let minimum = MinimumPosition { epoch: 2, version: 0 };
+    let mut wary = Refresh::new(vec![root().public_key()], "default".into(), 15, 300, minimum);
     assert_eq!(fetch(&mut wary, &truncated(NOW_MS), NOW_MS).unwrap_err().code(), "manifest_below_floor");
 }
 
@@ -391,11 +406,11 @@ fn stolen_snapshot_key_needs_a_tail_key() {
     let forged = Published { manifest: snapshot_key().sign_body(body), ..honest };
     fixture.assert_rejected("signed by it", &forged, "manifest_signature_invalid");
     // With both keys the attacker controls the edge until the next epoch, which only the root key can create.
-    let both = by_tail_key(&forgiven, &bundle_with_checkpoint_at(99), 99, |_| ());
+    let both = sign_with_tail_key(&forgiven, &bundle_with_checkpoint_at(99), 99, |_| ());
     fetch(&mut fixture.edge, &both, NOW_MS + 1_000).unwrap();
-    let standing =
+    let revocation_status =
         |edge: &Refresh| edge.current().unwrap().revocation_status(&fingerprint(IN_CHECKPOINT), "", 0, None);
-    assert_eq!(standing(&fixture.edge), RevocationStatus::NotCovered);
+    assert_eq!(revocation_status(&fixture.edge), RevocationStatus::NotCovered);
     let (new_snapshot_key, new_tail_key) = (SnapshotKey::new(&[8; 32]), TailKey::new(&[9; 32]));
     fixture.content.checkpoint(15).unwrap();
     let built = fixture.content.build().unwrap();
@@ -408,12 +423,12 @@ fn stolen_snapshot_key_needs_a_tail_key() {
         entries: &built.checkpoint,
     };
     let checkpoint = new_snapshot_key.sign(&fields).unwrap();
-    let next = in_epoch(2, &new_snapshot_key, &new_tail_key, &checkpoint, &built, 15);
+    let next = sign_in_epoch(2, &new_snapshot_key, &new_tail_key, &checkpoint, &built, 15);
     fetch(&mut fixture.edge, &next, NOW_MS + 2_000).unwrap();
     fixture.assert_unchanged();
     // A checkpoint of the stolen key is invalid under the new delegation.
     let stolen =
-        in_epoch(2, &new_snapshot_key, &new_tail_key, &forgiven, &bundle_with_checkpoint_at(99), 100);
+        sign_in_epoch(2, &new_snapshot_key, &new_tail_key, &forgiven, &bundle_with_checkpoint_at(99), 100);
     fixture.assert_rejected("a checkpoint of the stolen key", &stolen, "checkpoint_key_unknown");
 }
 
@@ -439,15 +454,15 @@ fn stolen_snapshot_key_cannot_serve_a_new_edge() {
 #[test]
 fn both_keys_or_a_root_key_control_any_edge() {
     let forgiven = checkpoint(&bundle_with_checkpoint_at(99), 99, NOW_MS);
-    let both = by_tail_key(&forgiven, &bundle_with_checkpoint_at(99), 99, |_| ());
+    let both = sign_with_tail_key(&forgiven, &bundle_with_checkpoint_at(99), 99, |_| ());
     let own = RootKey::new(&[77; 32]);
     for fresh in [false, true] {
         let mut edge = if fresh { refresh() } else { Fixture::new().edge };
         fetch(&mut edge, &both, NOW_MS + 1_000).unwrap();
-        let standing = |edge: &Refresh| {
+        let revocation_status = |edge: &Refresh| {
             edge.current().unwrap().revocation_status(&fingerprint(IN_CHECKPOINT), "", 0, None)
         };
-        assert_eq!(standing(&edge), RevocationStatus::NotCovered, "both, fresh: {fresh}");
+        assert_eq!(revocation_status(&edge), RevocationStatus::NotCovered, "both, fresh: {fresh}");
         // Only pinned root keys count: an unknown root key is rejected, and a stolen one fields to any key.
         let mut edge = if fresh { refresh() } else { Fixture::new().edge };
         let keys = (SnapshotKey::new(&[66; 32]), TailKey::new(&[67; 32]));
@@ -456,13 +471,14 @@ fn both_keys_or_a_root_key_control_any_edge() {
             let stolen = sign_all_with(&root, &keys, &built);
             assert_eq!(fetch(&mut edge, &stolen, NOW_MS + 1_000).is_ok(), taken, "root, fresh: {fresh}");
         }
-        assert_eq!(standing(&edge), RevocationStatus::NotCovered, "root, fresh: {fresh}");
+        assert_eq!(revocation_status(&edge), RevocationStatus::NotCovered, "root, fresh: {fresh}");
     }
     // `min_epoch` protects edges without state from the old keys, and other `root_keys` from the stolen root key.
-    let floor = Floor { epoch: 2, version: 0 };
-    let mut wary = Refresh::new(vec![root().public_key()], "default".into(), 15, 300, floor);
+    let minimum = MinimumPosition { epoch: 2, version: 0 };
+    let mut wary = Refresh::new(vec![root().public_key()], "default".into(), 15, 300, minimum);
     assert_eq!(fetch(&mut wary, &both, NOW_MS).unwrap_err().code(), "manifest_below_floor");
-    let mut other = Refresh::new(vec![own.public_key()], "default".into(), 15, 300, Floor::default());
+    let mut other =
+        Refresh::new(vec![own.public_key()], "default".into(), 15, 300, MinimumPosition::default());
     assert_eq!(fetch(&mut other, &both, NOW_MS).unwrap_err().code(), "delegation_key_unknown");
 }
 
@@ -512,8 +528,8 @@ fn valid_manifests_can_be_replayed_to_a_new_edge() {
     fetch(&mut refresh(), &recorded, issued_at + 59_999).unwrap();
     let failure = fetch(&mut refresh(), &recorded, issued_at + 60_000).unwrap_err();
     assert_eq!(failure.code(), "manifest_expired");
-    let floor = Floor { epoch: 0, version: 14 };
-    let mut wary = Refresh::new(vec![root().public_key()], "default".into(), 15, 300, floor);
+    let minimum = MinimumPosition { epoch: 0, version: 14 };
+    let mut wary = Refresh::new(vec![root().public_key()], "default".into(), 15, 300, minimum);
     assert_eq!(fetch(&mut wary, &recorded, NOW_MS).unwrap_err().code(), "manifest_below_floor");
 }
 
@@ -545,8 +561,8 @@ fn network_attacker_can_only_withhold() {
     fetch(&mut fixture.edge, &withheld, NOW_MS + 1_000).unwrap();
     // If everything is withheld, the bundle becomes stale, and the edge reports it.
     let snapshot = fixture.edge.current().unwrap();
-    assert_eq!(Freshness::of(snapshot, 60_000, NOW_MS + 60_000 + 14), Freshness::Stale);
-    assert_eq!(Freshness::of(snapshot, 60_000, NOW_MS + 120_000 + 14), Freshness::Expired);
+    assert_eq!(Freshness::classify(snapshot, 60_000, NOW_MS + 60_000 + 14), Freshness::Stale);
+    assert_eq!(Freshness::classify(snapshot, 60_000, NOW_MS + 120_000 + 14), Freshness::Expired);
 }
 
 #[test]
@@ -571,7 +587,7 @@ fn delegation_bounds_every_lifetime() {
     let late = |issued_at| bundle_over(&checkpoint(&built, 1, issued_at), &built, 1, issued_at);
     let mut edge = refresh();
     fetch(&mut edge, &late(end - 1), end - 1).unwrap();
-    assert_eq!(Freshness::of(edge.current().unwrap(), 0, end), Freshness::Expired);
+    assert_eq!(Freshness::classify(edge.current().unwrap(), 0, end), Freshness::Expired);
     assert_eq!(fetch(&mut refresh(), &late(end), end).unwrap_err().code(), "delegation_expired");
 }
 
@@ -579,9 +595,9 @@ fn delegation_bounds_every_lifetime() {
 fn minimum_position_applies_to_a_new_edge() {
     let mut fixture = Fixture::new();
     let honest = fixture.honest_bundle(13);
-    for (floor, taken) in [(13, true), (14, false)] {
-        let floor = Floor { epoch: 1, version: floor };
-        let mut edge = Refresh::new(vec![root().public_key()], "default".into(), 15, 300, floor);
-        assert_eq!(fetch(&mut edge, &honest, NOW_MS).is_ok(), taken, "{floor:?}");
+    for (minimum, taken) in [(13, true), (14, false)] {
+        let minimum = MinimumPosition { epoch: 1, version: minimum };
+        let mut edge = Refresh::new(vec![root().public_key()], "default".into(), 15, 300, minimum);
+        assert_eq!(fetch(&mut edge, &honest, NOW_MS).is_ok(), taken, "{minimum:?}");
     }
 }

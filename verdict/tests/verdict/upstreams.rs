@@ -2,11 +2,13 @@
 
 use proptest::prelude::*;
 use token::{Claims, Unverified, VerifyingKey, base64url, mint::SigningKey};
-use verdict::{Forward, Passage, Snapshot, Verdict};
+use verdict::{Decision, Forward, PassReason, Snapshot};
 
 use crate::fixtures::{self, NOW, NOW_MS, builder, claims, gate_with, policy, signing_key, snapshot};
 
 const SECRET: [u8; 32] = [7; 32];
+
+const VALUES: &[&[u8]] = &[b"Bearer a", b"Basic a", b"a=1; session=b", b"session=b", b"/?t=1", b""];
 
 fn identity() -> String {
     let secret = base64url::encode(&SECRET);
@@ -38,9 +40,9 @@ fn forwarded(
     let gate = gate_with(members);
     let headers = [(":path", "/x"), ("authorization", token)];
     let headers: Vec<_> = headers.iter().chain(more).map(|(name, value)| (*name, value.as_bytes())).collect();
-    let verdict = gate.decide(headers.iter().copied(), Some(snapshot), NOW_MS);
-    assert!(matches!(verdict, Verdict::Admit(_)), "{verdict:?}");
-    fixtures::forwarded(&gate, &headers, &verdict)
+    let decision = gate.decide(headers.iter().copied(), Some(snapshot), NOW_MS);
+    assert!(matches!(decision, Decision::Admit(_)), "{decision:?}");
+    fixtures::forwarded_headers(&gate, &headers, &decision)
         .into_iter()
         .map(|(name, value)| (name.into(), String::from_utf8(value.into_owned()).unwrap()))
         .collect()
@@ -95,10 +97,10 @@ fn claim_headers_fit_the_header_limit() {
     for (sent, admitted) in [(970, true), (971, false)] {
         let mut headers = vec![("x-other", &b"v"[..]); sent - 1];
         headers.push(("authorization", token.as_bytes()));
-        let verdict = gate.decide(headers.iter().copied(), Some(&snapshot), NOW_MS);
-        assert_eq!(matches!(verdict, Verdict::Admit(_)), admitted, "{sent}: {verdict:?}");
+        let decision = gate.decide(headers.iter().copied(), Some(&snapshot), NOW_MS);
+        assert_eq!(matches!(decision, Decision::Admit(_)), admitted, "{sent}: {decision:?}");
         // Envoy accepts 1,024 headers.
-        let forwarded = fixtures::forwarded(&gate, &headers, &verdict).len();
+        let forwarded = fixtures::forwarded_headers(&gate, &headers, &decision).len();
         assert!(forwarded <= 1024, "{sent}: {forwarded}");
     }
 }
@@ -140,7 +142,7 @@ fn ambiguous_claims_are_omitted() {
 #[test]
 fn assertion_expires_soon_and_has_the_fingerprint() {
     let snapshot = snapshot(&mut builder());
-    let key = VerifyingKey::of_issuer("keystile", "", token::Algorithm::Hs256, &SECRET).unwrap();
+    let key = VerifyingKey::foreign("keystile", "", token::Algorithm::Hs256, &SECRET).unwrap();
     for (exp, expected) in [(Some(NOW + 3600), NOW + 60), (Some(NOW + 20), NOW + 20), (None, NOW + 60)] {
         let presented = signing_key().mint(&Claims { exp, ..claims() });
         let bearer = format!("Bearer {}", presented.expose());
@@ -150,7 +152,7 @@ fn assertion_expires_soon_and_has_the_fingerprint() {
         assert_eq!(opened.subject(), Some("OP0123456789/alice"));
         assert_eq!(opened.audiences().collect::<Vec<_>>(), ["orders"]);
         assert_eq!((opened.issued_at(), opened.expires_at()), (Some(NOW), Some(expected)));
-        let fingerprint = token::Fingerprint::of(presented.expose().as_bytes()).to_string();
+        let fingerprint = token::Fingerprint::digest(presented.expose().as_bytes()).to_string();
         assert_eq!(opened.id(), Some(&fingerprint[..]));
     }
     // A name with characters that JSON escapes.
@@ -205,41 +207,44 @@ fn reserved_header_names_are_refused() {
 #[test]
 fn repeated_names_are_replaced_not_removed() {
     let gate = gate_with(r#""realm": "x""#);
-    let verdict = Verdict::Pass(Passage::Anonymous);
+    let decision = Decision::Pass(PassReason::Anonymous);
     let bearer: (&str, &[u8]) = ("authorization", b"Bearer a");
     let basic: (&str, &[u8]) = ("Authorization", b"Basic a");
     let path: (&str, &[u8]) = (":path", b"/");
-    assert_eq!(gate.forward(&[path, basic], &verdict, NOW_MS), Forward::AsTheyCame);
+    assert_eq!(gate.forward_headers(&[path, basic], &decision, NOW_MS), Forward::Unchanged);
     let removed = Forward::Edited { removed: vec!["authorization"], added: vec![] };
-    assert_eq!(gate.forward(&[path, bearer], &verdict, NOW_MS), removed);
+    assert_eq!(gate.forward_headers(&[path, bearer], &decision, NOW_MS), removed);
     for two in [[basic, bearer], [bearer, basic]] {
         let kept = [path, basic].map(|(name, value)| (name, value.into()));
-        assert_eq!(gate.forward(&[path, two[0], two[1]], &verdict, NOW_MS), Forward::Instead(kept.into()));
+        assert_eq!(
+            gate.forward_headers(&[path, two[0], two[1]], &decision, NOW_MS),
+            Forward::ReplaceAll(kept.into())
+        );
     }
     // However many names a client sends, they are removed in one call.
     let names: Vec<_> = (0..900).map(|number| format!("x-keystile-{number}")).collect();
     let many: Vec<(&str, &[u8])> = names.iter().map(|name| (&name[..], &b"root"[..])).collect();
-    assert_eq!(gate.forward(&many, &verdict, NOW_MS), Forward::Instead(vec![]));
+    assert_eq!(gate.forward_headers(&many, &decision, NOW_MS), Forward::ReplaceAll(vec![]));
 }
 
 #[test]
 fn up_to_four_names_are_removed_one_by_one() {
     let gate = gate_with(r#""realm": "x""#);
-    let verdict = Verdict::Pass(Passage::Anonymous);
+    let decision = Decision::Pass(PassReason::Anonymous);
     let names = ["x-keystile-a", "x-keystile-b", "x-keystile-c", "x-keystile-d", "x-keystile-e"];
     let headers = names.map(|name| (name, &b"root"[..]));
     for count in 1..=4 {
         let removed = Forward::Edited { removed: names[..count].to_vec(), added: vec![] };
-        assert_eq!(gate.forward(&headers[..count], &verdict, NOW_MS), removed, "{count}");
+        assert_eq!(gate.forward_headers(&headers[..count], &decision, NOW_MS), removed, "{count}");
     }
-    assert_eq!(gate.forward(&headers, &verdict, NOW_MS), Forward::Instead(vec![]));
+    assert_eq!(gate.forward_headers(&headers, &decision, NOW_MS), Forward::ReplaceAll(vec![]));
 }
 
 /// A hop that removes the headers named in `Connection` would remove the identity.
 #[test]
 fn connection_options_are_restricted() {
     let gate = gate_with(r#""realm": "x""#);
-    let verdict = Verdict::Pass(Passage::Anonymous);
+    let decision = Decision::Pass(PassReason::Anonymous);
     for (name, value, expected) in [
         ("connection", "upgrade", Some("upgrade")),
         ("connection", "Upgrade, Keep-Alive", Some("Upgrade, Keep-Alive")),
@@ -261,19 +266,17 @@ fn connection_options_are_restricted() {
         ("x-connection", "x-keystile-subject", Some("x-keystile-subject")),
     ] {
         let headers = [(":path", &b"/"[..]), (name, value.as_bytes())];
-        let kept = fixtures::forwarded(&gate, &headers, &verdict);
+        let kept = fixtures::forwarded_headers(&gate, &headers, &decision);
         let kept = kept.iter().find(|(kept, _)| *kept == name).map(|(_, value)| &**value);
         assert_eq!(kept, expected.map(str::as_bytes), "{name}: {value}");
     }
     // Each of several lines.
     let lines = [("connection", &b"upgrade"[..]), ("connection", b"x-keystile-subject, close")];
-    let kept = fixtures::forwarded(&gate, &lines, &verdict);
+    let kept = fixtures::forwarded_headers(&gate, &lines, &decision);
     assert_eq!(kept, [("connection", b"upgrade"[..].into()), ("connection", b"close"[..].into())]);
     let trailers = gate.forward_trailers(&[("connection", b"x-keystile-subject")]);
     assert_eq!(trailers, Some(vec![]));
 }
-
-const VALUES: &[&[u8]] = &[b"Bearer a", b"Basic a", b"a=1; session=b", b"session=b", b"/?t=1", b""];
 
 proptest! {
     #[test]
@@ -292,9 +295,9 @@ proptest! {
         let gate = gate_with(r#""api_keys": {}, "credentials": [
             { "header": "authorization", "scheme": "Bearer" }, { "cookie": "session" }, { "query": "t" }
         ]"#);
-        let verdict = Verdict::Pass(Passage::Anonymous);
+        let decision = Decision::Pass(PassReason::Anonymous);
         let one_by_one: Vec<_> =
-            headers.iter().flat_map(|header| fixtures::forwarded(&gate, &[*header], &verdict)).collect();
-        prop_assert_eq!(fixtures::forwarded(&gate, &headers, &verdict), one_by_one);
+            headers.iter().flat_map(|header| fixtures::forwarded_headers(&gate, &[*header], &decision)).collect();
+        prop_assert_eq!(fixtures::forwarded_headers(&gate, &headers, &decision), one_by_one);
     }
 }

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 use token::{
     Fingerprint,
-    api_key::{Contents, Kind, Prefix},
+    api_key::{ApiKeyFields, Kind, Prefix},
     secret::Secret,
 };
 
@@ -190,7 +190,7 @@ pub(super) async fn mint_and_insert(
     }
     for _ in 0..MAX_ATTEMPTS {
         let id = api_keys::next_number(write, now).await?;
-        let contents = Contents {
+        let contents = ApiKeyFields {
             prefix,
             operator: owner.operator.as_str(),
             number: id.0,
@@ -200,7 +200,7 @@ pub(super) async fn mint_and_insert(
             username: username.as_str(),
         };
         let secret = minting.mint(&contents).ok_or(ApiKeyError::NoNumber)?;
-        let fingerprint = Fingerprint::of(secret.expose().as_bytes());
+        let fingerprint = Fingerprint::digest(secret.expose().as_bytes());
         let issuance = Issuance {
             fingerprint,
             kid: kid.clone(),

@@ -11,7 +11,7 @@ use harness::{Envoy, Forge, Scratch};
 use serde_json::{Value, json};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
-use token::api_key::{Contents, Kind, MintingKey, Prefix};
+use token::api_key::{ApiKeyFields, Kind, MintingKey, Prefix};
 
 /// An Envoy with one filter.
 pub(super) struct Edge {
@@ -133,7 +133,7 @@ pub(super) async fn ours(
     let keys = issuers.iter().map(|issuer| &issuer.verifying);
     let own = forge.signing.verifying_key().clone();
     let minting = minting()?;
-    let public = forge.content.set_public_keys(keys.chain([&own]), [minting.checking()]);
+    let public = forge.content.set_public_keys(keys.chain([&own]), [minting.generation_key()]);
     public.map_err(|error| anyhow!("{error}"))?;
     let secrets = issuers
         .iter()
@@ -166,7 +166,7 @@ pub(super) async fn ours(
 pub(super) fn api_keys(count: usize) -> Result<Vec<String>> {
     let (minting, prefix, now) = (minting()?, Prefix::default(), now_ms() / 1000);
     let one = |number: u64| {
-        let contents = Contents {
+        let contents = ApiKeyFields {
             prefix: &prefix,
             operator: "OP0000000001",
             number,

@@ -89,12 +89,11 @@ fn rs256() -> Result<Issuer> {
 }
 
 fn own(algorithm: Algorithm, key: &[u8]) -> Result<VerifyingKey> {
-    VerifyingKey::own(algorithm.name(), algorithm, key).map_err(|error| anyhow!("{error}"))
+    VerifyingKey::local(algorithm.name(), algorithm, key).map_err(|error| anyhow!("{error}"))
 }
 
 fn foreign(algorithm: Algorithm, key: &[u8]) -> Result<VerifyingKey> {
-    VerifyingKey::of_issuer(OTHER_ISSUER, algorithm.name(), algorithm, key)
-        .map_err(|error| anyhow!("{error}"))
+    VerifyingKey::foreign(OTHER_ISSUER, algorithm.name(), algorithm, key).map_err(|error| anyhow!("{error}"))
 }
 
 /// Whose tokens ES256 and RS256 sign: ours are EdDSA or HS256.

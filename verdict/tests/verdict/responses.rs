@@ -1,7 +1,7 @@
 //! Responses to refused requests, in each style.
 
 use serde_json::{Value, json};
-use verdict::{Gate, Policy, Reason, route::Unroutable};
+use verdict::{Gate, Policy, Reason, route::AmbiguousRequest};
 
 use crate::fixtures::configuration;
 
@@ -11,11 +11,11 @@ fn gate(answers: &str) -> Gate {
 }
 
 fn body(gate: &Gate, reason: Reason) -> Value {
-    serde_json::from_str(&gate.answer(&reason.into(), Some(b"id-1")).body).unwrap()
+    serde_json::from_str(&gate.refusal_response(&reason.into(), Some(b"id-1")).body).unwrap()
 }
 
 fn header(gate: &Gate, reason: Reason, name: &str) -> Option<String> {
-    let headers = gate.answer(&reason.into(), None).headers;
+    let headers = gate.refusal_response(&reason.into(), None).headers;
     headers.into_iter().find(|(header, _)| *header == name).map(|(_, value)| value)
 }
 
@@ -23,7 +23,7 @@ fn header(gate: &Gate, reason: Reason, name: &str) -> Option<String> {
 fn problem_documents_are_the_default() {
     for gate in [gate("{}"), gate(r#"{ "style": "problem" }"#)] {
         assert_eq!(
-            gate.answer(&Reason::PermissionDenied.into(), None).body,
+            gate.refusal_response(&Reason::PermissionDenied.into(), None).body,
             r#"{"type":"about:blank","title":"Forbidden","status":403,"detail":"the permissions of the subject do not allow this operation","code":"permission_denied"}"#
         );
         assert_eq!(
@@ -31,12 +31,15 @@ fn problem_documents_are_the_default() {
             "application/problem+json"
         );
         assert_eq!(body(&gate, Reason::RouteUnmatched)["title"], "Not Found");
-        assert_eq!(body(&gate, Reason::Unroutable(Unroutable::DotSegment))["title"], "Bad Request");
+        assert_eq!(
+            body(&gate, Reason::AmbiguousRequest(AmbiguousRequest::DotSegment))["title"],
+            "Bad Request"
+        );
     }
 }
 
 #[test]
-fn soshiaconnect() {
+fn soshiaconnect_style_has_its_envelope() {
     let gate = gate(r#"{ "style": "soshiaconnect" }"#);
     for (reason, message) in [
         (Reason::CredentialMissing, "Invalid or missing authentication"),
@@ -52,7 +55,7 @@ fn soshiaconnect() {
 }
 
 #[test]
-fn soracom() {
+fn soracom_style_has_both_error_forms() {
     let gate = gate(r#"{ "style": "soracom" }"#);
     let message = "the permissions of the subject do not allow this operation";
     assert_eq!(
@@ -67,7 +70,7 @@ fn soracom() {
 }
 
 #[test]
-fn kuzzle() {
+fn kuzzle_style_has_its_envelope() {
     let gate = gate(r#"{ "style": "kuzzle" }"#);
     for (reason, status, id, code) in [
         (Reason::CredentialMissing, 401, "security.rights.unauthorized", 117_637_121),
@@ -75,7 +78,7 @@ fn kuzzle() {
         (Reason::Revoked, 401, "security.token.invalid", 117_506_049),
         (Reason::PermissionDenied, 403, "security.rights.forbidden", 117_637_122),
         (Reason::RouteUnmatched, 404, "network.http.url_not_found", 50_397_191),
-        (Reason::Unroutable(Unroutable::Path), 400, "network.http.unexpected_error", 50_397_186),
+        (Reason::AmbiguousRequest(AmbiguousRequest::Path), 400, "network.http.unexpected_error", 50_397_186),
         (Reason::BundleMissing, 503, "api.process.overloaded", 33_685_506),
     ] {
         let body = body(&gate, reason);
@@ -97,7 +100,7 @@ fn every_reason_has_a_response_in_every_style() {
     for style in ["problem", "soshiaconnect", "soracom", "kuzzle"] {
         let gate = gate(&format!(r#"{{ "style": "{style}" }}"#));
         for reason in Reason::ALL {
-            let answer = gate.answer(&reason.into(), None);
+            let answer = gate.refusal_response(&reason.into(), None);
             let text = body(&gate, reason).to_string();
             assert!(text.contains(reason.code()), "{style} {text}");
             assert!([400, 401, 403, 404, 431, 503].contains(&answer.status));
@@ -126,20 +129,20 @@ fn challenge_has_scopes_and_metadata() {
         assert_eq!(insufficient, reason.status() == 403, "{reason:?}");
     }
     assert_eq!(challenge(Reason::RouteUnmatched), None);
-    assert_eq!(challenge(Reason::Unroutable(Unroutable::Path)), None);
+    assert_eq!(challenge(Reason::AmbiguousRequest(AmbiguousRequest::Path)), None);
 }
 
 #[test]
 fn denied_requests_can_look_unmatched() {
     let hidden = gate(r#"{ "denied_status": 404 }"#);
-    let nothing = hidden.answer(&Reason::RouteUnmatched.into(), None);
+    let nothing = hidden.refusal_response(&Reason::RouteUnmatched.into(), None);
     assert_eq!(nothing.status, 404);
     for reason in Reason::ALL.into_iter().filter(|reason| reason.status() == 403) {
-        assert_eq!(hidden.answer(&reason.into(), None), nothing, "{reason:?}");
+        assert_eq!(hidden.refusal_response(&reason.into(), None), nothing, "{reason:?}");
     }
-    assert_eq!(hidden.answer(&Reason::Revoked.into(), None).status, 401);
-    let told = gate(r#"{ "unmatched_status": 403, "denied_status": 403 }"#);
-    let answer = told.answer(&Reason::RouteUnmatched.into(), None);
+    assert_eq!(hidden.refusal_response(&Reason::Revoked.into(), None).status, 401);
+    let revealing = gate(r#"{ "unmatched_status": 403, "denied_status": 403 }"#);
+    let answer = revealing.refusal_response(&Reason::RouteUnmatched.into(), None);
     assert_eq!(answer.status, 403);
     assert!(answer.headers.contains(&("www-authenticate", r#"Bearer realm="keystile""#.into())));
 }

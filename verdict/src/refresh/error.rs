@@ -14,13 +14,13 @@ const MIN_TIMEOUT_MS: u64 = 1000;
 
 /// Why a refresh failed. The current bundle is kept.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Failure {
+pub enum RefreshError {
     /// The control plane did not respond. A proxy may have responded in its place.
     #[error("no response from the control plane{}", optional_suffix("; ", .0.as_ref()))]
-    Unreachable(Option<Substitute>),
+    Unreachable(Option<ProxyResponse>),
     /// The control plane responded with an error status, and with a problem document if the response is its own.
     #[error("the control plane responded with status {0}{problem}", problem = optional_suffix(" ", .1.as_ref()))]
-    Status(u16, Option<Problem>),
+    Status(u16, Option<ProblemDocument>),
     /// The bundle is no longer fresh, and the control plane has no version newer than this one.
     #[error(
         "the control plane has no version newer than {0}, which is no longer fresh: its publisher does not run, its \
@@ -33,17 +33,17 @@ pub enum Failure {
     Manifest(#[from] ManifestError),
     /// The part expired this number of seconds ago.
     #[error("the {0} expired {1} s ago by this edge's clock")]
-    Expired(Signed, u64),
+    Expired(SignedPart, u64),
     /// The manifest was issued this number of seconds in the future.
     #[error("the manifest was issued {0} s ahead of this edge's clock")]
     FromFuture(u64),
     /// The epoch or version is lower than the configured minimum.
-    #[error("the {what} {offered} of the manifest is below the configured minimum {floor}")]
-    BelowFloor {
+    #[error("the {what} {offered} of the manifest is below the configured minimum {minimum}")]
+    BelowMinimum {
         /// `epoch` or `version`.
         what: &'static str,
         /// The configured minimum.
-        floor: u64,
+        minimum: u64,
         /// The value in the manifest.
         offered: u64,
     },
@@ -60,7 +60,7 @@ pub enum Failure {
 
 /// The response of a proxy that received none from the control plane.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Substitute {
+pub struct ProxyResponse {
     /// The HTTP status.
     pub status: u16,
     /// The body if it is plain text. Envoy describes there why it could not connect.
@@ -69,16 +69,16 @@ pub struct Substitute {
 
 /// The problem document of the control plane (RFC 9457).
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Problem {
+pub struct ProblemDocument {
     /// The stable code of the error.
     pub code: String,
     /// The description of the error.
     pub detail: String,
 }
 
-impl Problem {
+impl ProblemDocument {
     /// Parses a problem document, or returns `None` if the body is not an error of the control plane.
-    fn read(body: &[u8]) -> Option<Self> {
+    fn parse(body: &[u8]) -> Option<Self> {
         let Ok(Value::Object(members)) = json::parse(body) else { return None };
         let text = |name| members.get(name).and_then(Value::as_str).map(printable);
         Some(Self { code: text("code")?, detail: text("detail").unwrap_or_default() })
@@ -93,7 +93,7 @@ fn printable(text: &str) -> String {
 
 /// A part of a bundle with its own signature and lifetime.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Signed {
+pub enum SignedPart {
     /// The manifest, with the tail.
     Manifest,
     /// The checkpoint.
@@ -102,15 +102,18 @@ pub enum Signed {
     Delegation,
 }
 
-impl Failure {
+impl RefreshError {
     /// Returns the failure for a response without a manifest or an object. Status 0 means that there was no response.
-    pub(super) fn of_status(status: u16, body: &[u8]) -> Self {
-        match Problem::read(body) {
+    pub(super) fn from_status(status: u16, body: &[u8]) -> Self {
+        match ProblemDocument::parse(body) {
             _ if status == 0 => Self::Unreachable(None),
             // The statuses with which gateways replace a missing response: RFC 9110 section 15.6 and non-standard ones.
             None if matches!(status, 408 | 502 | 503 | 504 | 520..=527) => {
                 let text = core::str::from_utf8(body).ok().filter(|text| !text.contains('<'));
-                Self::Unreachable(Some(Substitute { status, text: text.map(printable).unwrap_or_default() }))
+                Self::Unreachable(Some(ProxyResponse {
+                    status,
+                    text: text.map(printable).unwrap_or_default(),
+                }))
             }
             problem => Self::Status(status, problem),
         }
@@ -120,7 +123,7 @@ impl Failure {
     /// than the wait of the request.
     pub(super) fn is_timeout(&self, after: u64) -> bool {
         match self {
-            Self::Unreachable(Some(Substitute { status: 408 | 504 | 524, .. })) => true,
+            Self::Unreachable(Some(ProxyResponse { status: 408 | 504 | 524, .. })) => true,
             // A refused connection fails at once.
             Self::Unreachable(_) => after >= MIN_TIMEOUT_MS,
             _ => false,
@@ -134,11 +137,11 @@ impl Failure {
             Self::Status(..) => "control_plane_status",
             Self::NotRenewed(_) => "manifest_not_renewed",
             Self::Manifest(error) => error.code(),
-            Self::Expired(Signed::Manifest, _) => "manifest_expired",
-            Self::Expired(Signed::Checkpoint, _) => "checkpoint_expired",
-            Self::Expired(Signed::Delegation, _) => "delegation_expired",
+            Self::Expired(SignedPart::Manifest, _) => "manifest_expired",
+            Self::Expired(SignedPart::Checkpoint, _) => "checkpoint_expired",
+            Self::Expired(SignedPart::Delegation, _) => "delegation_expired",
             Self::FromFuture(_) => "manifest_from_future",
-            Self::BelowFloor { .. } => "manifest_below_floor",
+            Self::BelowMinimum { .. } => "manifest_below_floor",
             Self::Regression(regression) => regression.code(),
             Self::Object(error) => error.code(),
             Self::Incomplete(_) => "bundle_incomplete",
@@ -151,7 +154,7 @@ fn optional_suffix<T: fmt::Display>(separator: &str, text: Option<&T>) -> String
     text.map_or_else(String::new, |text| format!("{separator}{text}"))
 }
 
-impl fmt::Display for Substitute {
+impl fmt::Display for ProxyResponse {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { status, text } = self;
         write!(f, "a proxy responded with status {status}")?;
@@ -159,13 +162,13 @@ impl fmt::Display for Substitute {
     }
 }
 
-impl fmt::Display for Problem {
+impl fmt::Display for ProblemDocument {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: {}", self.code, self.detail)
     }
 }
 
-impl fmt::Display for Signed {
+impl fmt::Display for SignedPart {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Manifest => "manifest",
@@ -175,19 +178,19 @@ impl fmt::Display for Signed {
     }
 }
 
-impl From<Regression> for Failure {
+impl From<Regression> for RefreshError {
     fn from(regression: Regression) -> Self {
         Self::Regression(regression)
     }
 }
 
-impl From<Incomplete> for Failure {
+impl From<Incomplete> for RefreshError {
     fn from(incomplete: Incomplete) -> Self {
         Self::Incomplete(incomplete)
     }
 }
 
-impl From<AdvanceError> for Failure {
+impl From<AdvanceError> for RefreshError {
     fn from(rejected: AdvanceError) -> Self {
         match rejected {
             AdvanceError::Incomplete(incomplete) => Self::Incomplete(incomplete),

@@ -7,11 +7,11 @@
 use alloc::vec::Vec;
 use core::fmt;
 
-/// The name of the header for a [`FleetStatus`].
-pub const FLEET_STATUS: &str = "x-keystile-edge-status";
+/// The name of the header for a [`WorkerSummary`].
+pub const EDGE_STATUS_HEADER: &str = "x-keystile-edge-status";
 
 /// Time between two heartbeats of a worker, in milliseconds.
-pub const SIGN_OF_LIFE_MS: u64 = 1000;
+pub const HEARTBEAT_INTERVAL_MS: u64 = 1000;
 
 /// Time in milliseconds after which a worker without a heartbeat is removed. After five missed heartbeats the VM has
 /// crashed, or its configuration has been removed.
@@ -23,7 +23,7 @@ const ROW_LEN: usize = 24;
 
 /// The version that each worker of the process enforces, as stored in shared data.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Fleet(Vec<Row>);
+pub struct WorkerTable(Vec<Row>);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Row {
@@ -32,9 +32,9 @@ struct Row {
     seen: u64,
 }
 
-/// The status that the leader reports to the control plane with every request, in the header [`FLEET_STATUS`].
+/// The status that the leader reports to the control plane with every request, in the header [`EDGE_STATUS_HEADER`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct FleetStatus {
+pub struct WorkerSummary {
     /// The version of the leader.
     pub version: u64,
     /// The number of workers.
@@ -45,26 +45,26 @@ pub struct FleetStatus {
     pub lagging: usize,
 }
 
-impl Fleet {
+impl WorkerTable {
     /// Decodes the table. A malformed table is treated as empty, since every worker writes its row again within a
     /// second.
-    pub fn read(bytes: &[u8]) -> Self {
+    pub fn from_bytes(bytes: &[u8]) -> Self {
         let (rows, rest) = bytes.as_chunks::<ROW_LEN>();
         if !rest.is_empty() {
             return Self::default();
         }
-        Self(rows.iter().filter_map(Row::read).collect())
+        Self(rows.iter().filter_map(Row::from_bytes).collect())
     }
 
-    /// Encodes the table for [`Self::read`].
-    pub fn bytes(&self) -> Vec<u8> {
+    /// Encodes the table for [`Self::from_bytes`].
+    pub fn to_bytes(&self) -> Vec<u8> {
         let numbers = self.0.iter().flat_map(|row| [row.worker, row.version, row.seen]);
         numbers.flat_map(u64::to_be_bytes).collect()
     }
 
     /// Records the version that a worker enforces and removes workers without a heartbeat. `now` is in milliseconds
     /// since the Unix epoch.
-    pub fn note(&mut self, worker: u64, version: u64, now: u64) {
+    pub fn record(&mut self, worker: u64, version: u64, now: u64) {
         self.0.retain(|row| row.worker != worker && row.is_alive(now));
         self.0.truncate(MAX_WORKERS.saturating_sub(1));
         self.0.push(Row { worker, version, seen: now });
@@ -72,9 +72,9 @@ impl Fleet {
 
     /// Returns the status as seen by the worker `leader`, which enforces `version`. `now` is in milliseconds since the
     /// Unix epoch.
-    pub fn status(&self, leader: u64, version: u64, now: u64) -> FleetStatus {
+    pub fn summary(&self, leader: u64, version: u64, now: u64) -> WorkerSummary {
         let others = || self.0.iter().filter(|row| row.worker != leader && row.is_alive(now));
-        FleetStatus {
+        WorkerSummary {
             version,
             workers: others().count().saturating_add(1),
             oldest: others().map(|row| row.version).fold(version, u64::min),
@@ -84,7 +84,7 @@ impl Fleet {
 }
 
 impl Row {
-    fn read(bytes: &[u8; ROW_LEN]) -> Option<Self> {
+    fn from_bytes(bytes: &[u8; ROW_LEN]) -> Option<Self> {
         let (numbers, _) = bytes.as_chunks();
         let [worker, version, seen] = *numbers else { return None };
         let [worker, version, seen] = [worker, version, seen].map(u64::from_be_bytes);
@@ -97,7 +97,7 @@ impl Row {
     }
 }
 
-impl fmt::Display for FleetStatus {
+impl fmt::Display for WorkerSummary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { version, workers, oldest, lagging } = self;
         write!(f, "version={version}; workers={workers}; oldest={oldest}; lagging={lagging}")
@@ -111,23 +111,23 @@ mod tests {
     use super::*;
 
     #[test]
-    fn status_reports_the_oldest_version_and_drops_silent_workers() {
-        let mut fleet = Fleet::default();
-        assert_eq!(fleet.status(1, 7, 0).to_string(), "version=7; workers=1; oldest=7; lagging=0");
-        fleet.note(1, 6, 10_000);
-        fleet.note(2, 5, 10_000);
-        fleet.note(3, 7, 12_000);
-        let status = |fleet: &Fleet, now| fleet.status(1, 7, now).to_string();
-        assert_eq!(status(&fleet, 12_000), "version=7; workers=3; oldest=5; lagging=1");
-        assert_eq!(Fleet::read(&fleet.bytes()), fleet);
-        fleet.note(2, 7, 12_500);
-        assert_eq!(status(&fleet, 12_500), "version=7; workers=3; oldest=7; lagging=0");
-        assert_eq!(status(&fleet, 17_200), "version=7; workers=2; oldest=7; lagging=0");
-        fleet.note(4, 7, 30_000);
-        assert_eq!(fleet.bytes().len(), ROW_LEN, "workers without a heartbeat are removed");
-        assert_eq!(status(&fleet, 1), "version=7; workers=1; oldest=7; lagging=0", "the clock went back");
-        (0..1000).for_each(|worker| fleet.note(worker, 1, 30_000));
-        assert_eq!(fleet.bytes().len(), MAX_WORKERS * ROW_LEN);
-        assert_eq!(Fleet::read(&[0; ROW_LEN + 1]), Fleet::default());
+    fn summary_has_the_oldest_version_and_drops_silent_workers() {
+        let mut workers = WorkerTable::default();
+        assert_eq!(workers.summary(1, 7, 0).to_string(), "version=7; workers=1; oldest=7; lagging=0");
+        workers.record(1, 6, 10_000);
+        workers.record(2, 5, 10_000);
+        workers.record(3, 7, 12_000);
+        let summary = |workers: &WorkerTable, now| workers.summary(1, 7, now).to_string();
+        assert_eq!(summary(&workers, 12_000), "version=7; workers=3; oldest=5; lagging=1");
+        assert_eq!(WorkerTable::from_bytes(&workers.to_bytes()), workers);
+        workers.record(2, 7, 12_500);
+        assert_eq!(summary(&workers, 12_500), "version=7; workers=3; oldest=7; lagging=0");
+        assert_eq!(summary(&workers, 17_200), "version=7; workers=2; oldest=7; lagging=0");
+        workers.record(4, 7, 30_000);
+        assert_eq!(workers.to_bytes().len(), ROW_LEN, "workers without a heartbeat are removed");
+        assert_eq!(summary(&workers, 1), "version=7; workers=1; oldest=7; lagging=0", "the clock went back");
+        (0..1000).for_each(|worker| workers.record(worker, 1, 30_000));
+        assert_eq!(workers.to_bytes().len(), MAX_WORKERS * ROW_LEN);
+        assert_eq!(WorkerTable::from_bytes(&[0; ROW_LEN + 1]), WorkerTable::default());
     }
 }

@@ -6,7 +6,7 @@ use bundle::{Entry, ObjectKind};
 
 /// A request to the control plane.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Call {
+pub enum FetchRequest {
     /// A request for a newer manifest than the current one.
     Manifest {
         /// The epoch of the current delegation.
@@ -22,7 +22,7 @@ pub enum Call {
     Object(Entry),
 }
 
-impl Call {
+impl FetchRequest {
     /// Returns the path with the query.
     pub fn path(&self) -> String {
         match self {

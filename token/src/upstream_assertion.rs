@@ -7,26 +7,26 @@ use core::fmt;
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 
-use crate::{BadKey, base64url};
+use crate::{InvalidKey, base64url};
 
 /// The encoded header `{"alg":"HS256","typ":"JWT"}`.
 const HEADER: &str = "eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9.";
 
 /// The key that signs assertions: a secret that the edge shares with the upstream.
 #[derive(Clone)]
-pub struct Signer(Hmac<Sha256>);
+pub struct AssertionSigner(Hmac<Sha256>);
 
-impl Signer {
+impl AssertionSigner {
     /// Creates a key. RFC 7518 section 3.2 requires at least 256 bits.
     ///
     /// # Errors
     ///
-    /// Returns [`BadKey::Weak`] for a secret of less than 32 bytes.
-    pub fn new(secret: &[u8]) -> Result<Self, BadKey> {
+    /// Returns [`InvalidKey::Weak`] for a secret of less than 32 bytes.
+    pub fn new(secret: &[u8]) -> Result<Self, InvalidKey> {
         if secret.len() < 32 {
-            return Err(BadKey::Weak);
+            return Err(InvalidKey::Weak);
         }
-        Hmac::new_from_slice(secret).map(Self).map_err(|_| BadKey::Weak)
+        Hmac::new_from_slice(secret).map(Self).map_err(|_| InvalidKey::Weak)
     }
 
     /// Signs claims, which must be a JSON object.
@@ -40,8 +40,8 @@ impl Signer {
     }
 }
 
-impl fmt::Debug for Signer {
+impl fmt::Debug for AssertionSigner {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Signer(..)")
+        f.write_str("AssertionSigner(..)")
     }
 }

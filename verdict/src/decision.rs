@@ -4,22 +4,22 @@ use alloc::sync::Arc;
 
 use token::Fingerprint;
 
-use crate::{Gate, Identity, Reason, freshness::StalePolicy, policy::StateItem};
+use crate::{Gate, Identity, Reason, freshness::StalePolicy, policy::FilterStateItem};
 
 /// The decision about a request.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Verdict {
+pub enum Decision {
     /// The request is admitted with an identity.
     Admit(Admission),
     /// The request is refused.
     Refuse(Refusal),
     /// The request passes without an identity.
-    Pass(Passage),
+    Pass(PassReason),
 }
 
 /// Why a request passes without an admitted credential.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Passage {
+pub enum PassReason {
     /// The rule is public.
     Public,
     /// The rule is optional, and the request has no credential.
@@ -98,12 +98,12 @@ impl From<Reason> for Refusal {
     }
 }
 
-impl Verdict {
+impl Decision {
     /// Returns the reason why the request is refused, or would be in enforce mode.
     pub const fn reason(&self) -> Option<Reason> {
         match self {
             Self::Admit(admission) => admission.reported,
-            Self::Refuse(refusal) | Self::Pass(Passage::Reported(refusal)) => Some(refusal.reason),
+            Self::Refuse(refusal) | Self::Pass(PassReason::Reported(refusal)) => Some(refusal.reason),
             Self::Pass(_) => None,
         }
     }
@@ -112,7 +112,7 @@ impl Verdict {
     pub const fn is_reported(&self) -> bool {
         match self {
             Self::Admit(admission) => admission.reported.is_some(),
-            Self::Pass(passage) => matches!(passage, Passage::Reported(_)),
+            Self::Pass(pass_reason) => matches!(pass_reason, PassReason::Reported(_)),
             Self::Refuse(_) => false,
         }
     }
@@ -121,7 +121,7 @@ impl Verdict {
     pub fn identity(&self) -> Option<&Identity> {
         match self {
             Self::Admit(admission) => Some(&admission.identity),
-            Self::Refuse(refusal) | Self::Pass(Passage::Reported(refusal)) => refusal.identity(),
+            Self::Refuse(refusal) | Self::Pass(PassReason::Reported(refusal)) => refusal.identity(),
             Self::Pass(_) => None,
         }
     }
@@ -130,15 +130,15 @@ impl Verdict {
 impl Gate {
     /// Returns the filter state for access logs, RBAC and rate limits of the host, as (name, value). Each item costs
     /// one host call.
-    pub fn filter_state<'a>(&self, verdict: &'a Verdict) -> impl Iterator<Item = (&'static str, &'a str)> {
-        let identity = verdict.identity();
+    pub fn filter_state<'a>(&self, decision: &'a Decision) -> impl Iterator<Item = (&'static str, &'a str)> {
+        let identity = decision.identity();
         self.policy().filter_state.iter().filter_map(move |item| {
             Some(match item {
-                StateItem::Reason => ("keystile.reason", verdict.reason()?.code()),
-                StateItem::KeyId => ("keystile.key_id", identity?.key_id()?),
-                StateItem::Subject => ("keystile.subject", identity?.subject()),
-                StateItem::Operator => ("keystile.operator", identity?.operator()?),
-                StateItem::Fingerprint => ("keystile.fingerprint", identity?.fingerprint_text()),
+                FilterStateItem::Reason => ("keystile.reason", decision.reason()?.code()),
+                FilterStateItem::KeyId => ("keystile.key_id", identity?.key_id()?),
+                FilterStateItem::Subject => ("keystile.subject", identity?.subject()),
+                FilterStateItem::Operator => ("keystile.operator", identity?.operator()?),
+                FilterStateItem::Fingerprint => ("keystile.fingerprint", identity?.fingerprint_hex()),
             })
         })
     }

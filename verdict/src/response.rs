@@ -12,7 +12,7 @@ use crate::{Gate, Reason, Refusal, config::checked};
 /// The HTTP response to a refused request: a body in the configured style and, for 401 and 403, a challenge (RFC 6750
 /// section 3).
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Answer {
+pub struct Response {
     /// The HTTP status.
     pub status: u16,
     /// The headers of the response, with names in lower case.
@@ -25,10 +25,10 @@ pub struct Answer {
 #[derive(Debug, Clone, Default, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
-/// The format of the body.
-pub struct Answers {
+pub struct ResponseConfig {
+    /// The format of the body.
     #[serde(default)]
-    style: Style,
+    style: ResponseStyle,
     /// The status if no rule matches: 404 (default) or 403.
     #[serde(default, deserialize_with = "hidden_status")]
     #[cfg_attr(feature = "schema", schemars(range(min = 403, max = 404)))]
@@ -47,7 +47,7 @@ pub struct Answers {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
-pub enum Style {
+pub enum ResponseStyle {
     /// A problem document (RFC 9457).
     #[default]
     Problem,
@@ -62,15 +62,15 @@ pub enum Style {
 impl Gate {
     /// Returns the response to a refused request. `request_id` is returned to the client if it is visible ASCII of at
     /// most 128 bytes.
-    pub fn answer(&self, refusal: &Refusal, request_id: Option<&[u8]>) -> Answer {
-        let Answers { style, resource_metadata, .. } = &self.policy().answers;
+    pub fn refusal_response(&self, refusal: &Refusal, request_id: Option<&[u8]>) -> Response {
+        let ResponseConfig { style, resource_metadata, .. } = &self.policy().answers;
         let (status, reason) = self.client_status(refusal.reason());
         let request_id = request_id.and_then(valid_request_id);
         let (kind, body) = match style {
-            Style::Problem => ("application/problem+json", problem(status, reason)),
-            Style::SoshiaConnect => ("application/json", soshiaconnect(reason)),
-            Style::Soracom => ("application/json", soracom(status, reason)),
-            Style::Kuzzle => ("application/json", kuzzle(status, reason, request_id)),
+            ResponseStyle::Problem => ("application/problem+json", problem(status, reason)),
+            ResponseStyle::SoshiaConnect => ("application/json", soshiaconnect(reason)),
+            ResponseStyle::Soracom => ("application/json", soracom(status, reason)),
+            ResponseStyle::Kuzzle => ("application/json", kuzzle(status, reason, request_id)),
         };
         let mut headers =
             Vec::from([("content-type", String::from(kind)), ("cache-control", String::from("no-store"))]);
@@ -96,13 +96,13 @@ impl Gate {
         if let Some(id) = request_id {
             headers.push(("x-request-id", id.into()));
         }
-        Answer { status, headers, body }
+        Response { status, headers, body }
     }
 
     /// Returns the status and reason to report to the client. With `denied_status` 404, a denied request looks like an
     /// unknown path.
     fn client_status(&self, reason: Reason) -> (u16, Reason) {
-        let Answers { unmatched_status, denied_status, .. } = &self.policy().answers;
+        let ResponseConfig { unmatched_status, denied_status, .. } = &self.policy().answers;
         let unmatched = unmatched_status.unwrap_or(Reason::RouteUnmatched.status());
         match (reason, reason.status(), denied_status) {
             (Reason::RouteUnmatched, ..) => (unmatched, reason),

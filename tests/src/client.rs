@@ -25,9 +25,8 @@ pub struct Connection {
 
 impl Connection {
     pub async fn open(address: SocketAddr) -> Result<Self> {
-        let stream = timeout(RESPONSE_TIMEOUT, TcpStream::connect(address))
-            .await?
-            .with_context(|| format!("{address}"))?;
+        let stream =
+            timeout(TIMEOUT, TcpStream::connect(address)).await?.with_context(|| format!("{address}"))?;
         Self::from_stream(stream, &address.to_string()).await
     }
 
@@ -54,7 +53,7 @@ impl Connection {
             let body = body.collect().await?.to_bytes();
             anyhow::Ok(Response { status: parts.status.as_u16(), headers: parts.headers, body })
         };
-        timeout(RESPONSE_TIMEOUT, exchange).await.context("no answer")?
+        timeout(TIMEOUT, exchange).await.context("no answer")?
     }
 
     /// GET with a credential as `Authorization: Bearer`.
@@ -114,7 +113,7 @@ pub async fn send_http2(
     token: &str,
     trailers: HeaderMap,
 ) -> Result<Response> {
-    let stream = timeout(RESPONSE_TIMEOUT, TcpStream::connect(address)).await??;
+    let stream = timeout(TIMEOUT, TcpStream::connect(address)).await??;
     let (mut sender, connection) = http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await?;
     tokio::spawn(connection);
     let request = Request::builder()
@@ -127,7 +126,7 @@ pub async fn send_http2(
         let body = body.collect().await?.to_bytes();
         anyhow::Ok(Response { status: parts.status.as_u16(), headers: parts.headers, body })
     };
-    timeout(RESPONSE_TIMEOUT, exchange).await.context("no answer")?
+    timeout(TIMEOUT, exchange).await.context("no answer")?
 }
 
 /// `CONNECT` by HTTP/2: extended by a protocol (RFC 8441), or a tunnel.
@@ -137,7 +136,7 @@ pub async fn connect(
     path: &str,
     headers: &[(&str, &str)],
 ) -> Result<Response> {
-    let stream = timeout(RESPONSE_TIMEOUT, TcpStream::connect(address)).await??;
+    let stream = timeout(TIMEOUT, TcpStream::connect(address)).await??;
     let (mut sender, connection) = http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await?;
     tokio::spawn(connection);
     let mut request = Request::connect(match protocol {
@@ -158,7 +157,7 @@ pub async fn connect(
         let body = body.collect().await?.to_bytes();
         anyhow::Ok(Response { status: parts.status.as_u16(), headers: parts.headers, body })
     };
-    timeout(RESPONSE_TIMEOUT, exchange).await.context("no answer")?
+    timeout(TIMEOUT, exchange).await.context("no answer")?
 }
 
 pub fn bearer(token: &str) -> Request<String> {
@@ -168,8 +167,8 @@ pub fn bearer(token: &str) -> Request<String> {
         .expect("a token is a header value")
 }
 
-pub fn send_without_credential() -> Request<String> {
+pub fn request_without_credential() -> Request<String> {
     Request::new(String::new())
 }
 
-const RESPONSE_TIMEOUT: Duration = Duration::from_secs(40);
+const TIMEOUT: Duration = Duration::from_secs(40);

@@ -37,7 +37,7 @@ pub struct FakeControlPlane {
     asked: watch::Sender<ManifestRequests>,
     server: JoinHandle<()>,
     _upstream: Option<Upstream>,
-    _scratch: Scratch,
+    scratch: Scratch,
 }
 
 /// How often the edge has asked for a manifest, and what it said it has.
@@ -99,11 +99,16 @@ impl FakeControlPlane {
             asked,
             server,
             _upstream: None,
-            _scratch: scratch,
+            scratch,
         };
         control_plane.publish();
         control_plane.workers().await;
         control_plane
+    }
+
+    /// The folder of the edge's files.
+    pub fn folder(&self) -> &std::path::Path {
+        self.scratch.folder()
     }
 
     /// Claims that the edge admits.

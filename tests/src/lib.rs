@@ -15,6 +15,7 @@ pub mod postgres;
 pub mod process;
 pub mod proxy;
 pub mod scratch;
+pub mod streams;
 pub mod tools;
 pub mod upstream;
 pub mod wait;

@@ -1,7 +1,7 @@
 //! `make demo`: the whole loop in a temporary world, with measured times. Ends with 0 only if every step held.
 
 use anyhow::{Context, Result, ensure};
-use harness::client::{self, send_without_credential};
+use harness::client::{self, request_without_credential};
 use harness::{Connection, Deployment, Options, get};
 use serde_json::{Value, json};
 use std::process::ExitCode;
@@ -44,7 +44,7 @@ async fn tour() -> Result<()> {
 
     print_step("Request without a token: refused");
     let started = Instant::now();
-    let refused = client::send(edge, send_without_credential()).await?.expect(401)?;
+    let refused = client::send(edge, request_without_credential()).await?.expect(401)?;
     print_done(started, &format!("401 {}", refused.text()));
 
     print_step("Revoke the token (POST /revocations): refused by every worker");

@@ -73,7 +73,10 @@ async fn run() -> Result<()> {
 
         http2_upstream: false,
         upgrades: false,
-        max_stream_seconds: 900,
+        route_timeout_seconds: 15,
+        max_upstream_streams: 1024,
+        drain_seconds: 1,
+        has_listener_file: false,
         access_log: true,
         filters_instead: None,
         filters_behind: Vec::new(),

@@ -12,7 +12,7 @@ async fn access_log_names_subject_and_reason() {
     .await;
     let mut worker = control_plane.workers().await.remove(0);
     worker.get(&control_plane.token()).await.unwrap().expect(200).unwrap();
-    worker.send(client::send_without_credential()).await.unwrap().expect(401).unwrap();
+    worker.send(client::request_without_credential()).await.unwrap().expect(401).unwrap();
     for message in [
         "200 via_upstream subject=OP0000000001 reason=-",
         "401 keystile_credential_missing subject=- reason=credential_missing",

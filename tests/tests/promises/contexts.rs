@@ -78,6 +78,7 @@ fn plugin_context_without_configuration_refuses() {
     // One that the filter refuses is none.
     edge.host.state().configuration = b"{}".to_vec();
     assert_eq!(edge.host.call::<_, u32>("proxy_on_configure", (2_u32, 2_u32)).unwrap(), 0);
+    let stream = edge.open(101, 2);
     assert!(matches!(edge.host.headers(stream, &good).unwrap(), Outcome::Answered(_)));
 }
 

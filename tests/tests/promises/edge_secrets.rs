@@ -3,7 +3,7 @@
 use crate::filter_crash::{trap, trapping};
 use crate::fixture::{Fixture, Overrides};
 use crate::host_edge::{self, HostEdge};
-use harness::client::{bearer, send, send_without_credential};
+use harness::client::{bearer, request_without_credential, send};
 use harness::envoy::Settings;
 use harness::host::{Faults, Host, HostState};
 use harness::{Connection, ControlPlane, Envoy, Scratch, Store, Upstream, eventually, tools};
@@ -390,7 +390,7 @@ impl EnrolledDeployment {
     /// All that the admin interface answers to a GET, and the log; the whole configuration first.
     async fn admin_output(&self) -> Vec<(String, String)> {
         // So that something stands in what is only counted or timed.
-        send(self.envoy.address(), send_without_credential()).await.unwrap();
+        send(self.envoy.address(), request_without_credential()).await.unwrap();
         let mut paths: Vec<String> =
             ["/config_dump?include_eds", "/config_dump", "/clusters?format=json", "/listeners?format=json"]
                 .map(str::to_owned)

@@ -1,7 +1,7 @@
 //! A VM that traps comes back with its bundle, and never lets a request by meanwhile.
 
 use harness::FakeControlPlane;
-use harness::client::{bearer, send_without_credential};
+use harness::client::{bearer, request_without_credential};
 use harness::{Connection, eventually, tools};
 use hyper::Request;
 use hyper::header::{HeaderName, HeaderValue};
@@ -55,7 +55,7 @@ async fn recovers(worker: &mut Connection, good: &str, revoked: &str) {
     eventually("the VM is back", async || {
         let refused = worker.get(revoked).await?.status;
         assert!([401, 503].contains(&refused), "a revoked token got {refused}");
-        let refused = worker.send(send_without_credential()).await?.status;
+        let refused = worker.send(request_without_credential()).await?.status;
         assert!([401, 503].contains(&refused), "no credential got {refused}");
         worker.get(good).await?.expect(200)
     })

@@ -153,7 +153,7 @@ async fn random_requests_through_envoy_never_trap_or_admit() {
             let mut random = Random(number + 1);
             let mut connection = Connection::open(address).await.unwrap();
             for _ in 0..100_000 / 8 {
-                let mut request = client::send_without_credential();
+                let mut request = client::request_without_credential();
                 for _ in 0..1 + random.below(8) {
                     let name = HeaderName::try_from(*random.pick(&NAMES[3..])).unwrap();
                     let value = random.value(&token);
@@ -169,7 +169,7 @@ async fn random_requests_through_envoy_never_trap_or_admit() {
                     response.text()
                 );
             }
-            let mut request = client::send_without_credential();
+            let mut request = client::request_without_credential();
             request.headers_mut().insert(AUTHORIZATION, format!("Bearer {token}").parse().unwrap());
             connection.send(request).await.unwrap().expect(200).unwrap();
         })

@@ -1,6 +1,6 @@
 //! Nothing a client sends can crash the filter or get in.
 
-use harness::client::{bearer, send as send_once, send_without_credential};
+use harness::client::{bearer, request_without_credential, send as send_once};
 use harness::{Connection, FakeControlPlane, eventually};
 use hyper::Request;
 use hyper::header::{HeaderName, HeaderValue};
@@ -12,7 +12,7 @@ async fn hostile_headers_neither_trap_nor_admit() {
     for mut worker in control_plane.workers().await {
         // A hostile header beside a valid token is the upstream's business; more headers than the filter could hand
         // on are refused before anything else.
-        for (base, usual) in [(send_without_credential(), 401), (bearer(&token), 200)] {
+        for (base, usual) in [(request_without_credential(), 401), (bearer(&token), 200)] {
             for (name, request) in hostile_requests(base) {
                 let expected = if request.headers().len() > 1000 { 431 } else { usual };
                 let status = send(&control_plane, &mut worker, name, request).await;
@@ -23,7 +23,7 @@ async fn hostile_headers_neither_trap_nor_admit() {
             for (header, prefix) in [("authorization", "Bearer "), ("authorization", ""), ("x-api-token", "")]
             {
                 let value = [prefix.as_bytes(), &value].concat();
-                let mut request = send_without_credential();
+                let mut request = request_without_credential();
                 request.headers_mut().insert(header, HeaderValue::from_bytes(&value).unwrap());
                 let status = send(&control_plane, &mut worker, header, request).await;
                 assert_eq!(status, 401, "{header}: {} bytes", value.len());

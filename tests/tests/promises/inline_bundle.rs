@@ -78,7 +78,7 @@ async fn inline_bundle_decides_in_envoy_without_control_plane() {
     let token =
         press.eddsa.mint(&fake_control_plane::claims(fake_control_plane::now_ms())).expose().to_owned();
     for worker in &mut envoy.wait_admitting(&token).await.unwrap() {
-        worker.send(client::send_without_credential()).await.unwrap().expect(401).unwrap();
+        worker.send(client::request_without_credential()).await.unwrap().expect(401).unwrap();
     }
     eventually("metrics count", async || {
         anyhow::ensure!(envoy.metric("keystile_admitted").await? > 0);

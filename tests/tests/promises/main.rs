@@ -28,6 +28,7 @@ mod kill_nine;
 mod leader_crash;
 mod long_term;
 mod native_signatures;
+mod open_streams;
 mod policy_parity;
 mod proxy_timeout;
 mod refusal;

@@ -1,7 +1,7 @@
 //! Whatever is not exactly a valid credential is refused, with its stable code, and never reaches the upstream.
 
 use harness::FakeControlPlane;
-use harness::client::{bearer, send, send_http2, send_without_credential};
+use harness::client::{bearer, request_without_credential, send, send_http2};
 use harness::envoy::Settings;
 use harness::{Response, eventually};
 use hyper::header::{AUTHORIZATION, HeaderValue};
@@ -24,7 +24,7 @@ async fn missing_or_multiple_credentials_are_refused() {
     let other =
         |value: &'static str| Request::get("/").header(AUTHORIZATION, value).body(String::new()).unwrap();
     let cases = [
-        ("none", send_without_credential(), &["credential_missing"][..]),
+        ("none", request_without_credential(), &["credential_missing"][..]),
         ("another scheme", other("Basic dXNlcjpwYXNz"), &["credential_missing"]),
         ("the scheme alone", other("Bearer"), &["credential_missing", "token_malformed"]),
         ("empty", other(""), &["credential_missing"]),
@@ -195,7 +195,7 @@ async fn refusal_is_a_problem_document() {
     })
     .await;
     let refused =
-        send(control_plane.envoy.address(), send_without_credential()).await.unwrap().expect(401).unwrap();
+        send(control_plane.envoy.address(), request_without_credential()).await.unwrap().expect(401).unwrap();
     assert_eq!(refused.headers["content-type"], "application/problem+json");
     let challenge = refused.headers["www-authenticate"].to_str().unwrap();
     assert!(challenge.starts_with("Bearer ") && challenge.contains(r#"realm="shop""#), "{challenge}");

@@ -223,7 +223,7 @@ async fn metric_or_zero(control_plane: &ControlPlane, metric: &str) -> Result<f6
 
 fn assert_memory_below(control_plane: &ControlPlane) {
     let megabytes = megabytes(control_plane);
-    assert!(megabytes < MAX_RESIDENT_BYTES, "the server takes {megabytes} MB");
+    assert!(megabytes < MAX_RESIDENT_MB, "the server takes {megabytes} MB");
 }
 
 fn megabytes(control_plane: &ControlPlane) -> u64 {
@@ -248,4 +248,4 @@ fn ensure_limited(attackers: &Attackers, refused: f64) {
 const ROUNDS: usize = 3;
 
 /// What a debug build takes without an attack is a tenth of it.
-const MAX_RESIDENT_BYTES: u64 = 400;
+const MAX_RESIDENT_MB: u64 = 400;

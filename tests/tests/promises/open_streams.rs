@@ -43,7 +43,7 @@ impl Edge {
         let scratch = Scratch::new().unwrap();
         let mut configuration = plugin_configuration(&TestSigner::new(1));
         configuration.as_object_mut().unwrap().extend(members.as_object().unwrap().clone());
-        let mut settings = Settings::on(&scratch, configuration).unwrap();
+        let mut settings = Settings::for_scratch(&scratch, configuration).unwrap();
         settings.upgrades = true;
         settings.route_timeout_seconds = 0;
         settings.max_upstream_streams = 20_000;

@@ -208,7 +208,8 @@ fn manifest_has_at_most_the_maximum_length() {
     let bytes = manifest_for(&longest);
     assert_eq!(bytes.len(), MAX_MANIFEST_BYTES);
     assert!(Manifest::open(&bytes, &[root().public_key()], &longest).is_ok());
-    assert_eq!(open(&[0; MAX_MANIFEST_BYTES + 1]).unwrap_err().code(), "manifest_too_long");
+    let too_long = Manifest::open(&[0; MAX_MANIFEST_BYTES + 1], &[root().public_key()], &longest);
+    assert_eq!(too_long.unwrap_err().code(), "manifest_too_long");
 }
 
 #[test]

@@ -199,7 +199,7 @@ fn revoking_either_ecdsa_signature_revokes_the_token() {
                 builder.revoke(1, fingerprint).unwrap();
             }
             let snapshot = snapshot(&mut builder);
-            assert_eq!(asked(&snapshot, "/any", &format!("Bearer {token}")), expected, "{revoked:?}");
+            assert_eq!(decide_get(&snapshot, "/any", &format!("Bearer {token}")), expected, "{revoked:?}");
         }
     }
 }

@@ -222,20 +222,23 @@ fn parse_entity_tag(tag: &str) -> Option<(u64, u64)> {
     Some((version.parse().ok()?, issued_at.parse().ok()?))
 }
 
-/// Parses `version=V; workers=N; oldest=V; lagging=K`, each member once and in this order. Returns `None` for a
+/// Parses `version=V; workers=N; oldest=V; lagging=K; kept=S`, each member once and in this order; `kept` is left out if it
+/// is 0. Returns `None` for a
 /// malformed status: the edge gets its manifest regardless.
 fn parse_edge_status(headers: &HeaderMap) -> Option<EdgeWorkers> {
     let status = headers.get(&EDGE_STATUS)?;
     let parse = || {
         let mut members = status.to_str().ok().filter(|text| text.len() <= MAX_STATUS_BYTES)?.split(';');
-        let mut member = |name: &str| {
-            let number = members.next()?.trim_matches(' ').strip_prefix(name)?.strip_prefix('=')?;
+        let number = |member: &str, name: &str| {
+            let number = member.trim_matches(' ').strip_prefix(name)?.strip_prefix('=')?;
             number.bytes().all(|byte| byte.is_ascii_digit()).then(|| number.parse::<u64>().ok())?
         };
+        let mut member = |name: &str| number(members.next()?, name);
         let (_, count, oldest, lagging) =
             (member("version")?, member("workers")?, member("oldest")?, member("lagging")?);
+        let kept_streams = members.next().map_or(Some(0), |member| number(member, "kept"))?;
         let valid = members.next().is_none() && (1..=MAX_WORKERS).contains(&count) && lagging <= count;
-        valid.then_some(EdgeWorkers { count, oldest, lagging })
+        valid.then_some(EdgeWorkers { count, oldest, lagging, kept_streams })
     };
     let workers = parse();
     if workers.is_none() {

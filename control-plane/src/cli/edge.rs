@@ -217,6 +217,7 @@ async fn list(global: &Global, paging: Paging) -> Result<(), CliError> {
                 "age_seconds": age(status),
                 "workers": workers.map(|workers| workers.count),
                 "workers_lagging": workers.map(|workers| workers.lagging),
+                "kept_streams": workers.map(|workers| workers.kept_streams),
             })
         })
         .collect();

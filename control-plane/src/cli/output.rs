@@ -44,7 +44,7 @@ fn is_bidirectional(char: char) -> bool {
 
 /// Returns the edges in each rollout state as JSON.
 pub(super) fn rollout_json(reached: &RolloutStatus) -> Value {
-    let RolloutStatus { enforcing, lagging, silent, may_admit, never_seen: unseen } = reached;
+    let RolloutStatus { enforcing, lagging, silent, may_admit, never_seen: unseen, kept_streams } = reached;
     let names = |edges: &[EdgeId]| edges.iter().map(EdgeId::to_string).collect::<Vec<_>>();
     let (enforcing, lagging) = (names(enforcing), names(lagging));
     let (silent, may_admit, unseen) = (names(silent), names(may_admit), names(unseen));
@@ -54,6 +54,7 @@ pub(super) fn rollout_json(reached: &RolloutStatus) -> Value {
         "silent": silent,
         "may_admit": may_admit,
         "unseen": unseen,
+        "kept_streams": kept_streams,
     })
 }
 

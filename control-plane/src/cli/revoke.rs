@@ -156,6 +156,12 @@ fn print_rollout(reached: &RolloutStatus, version: u64, timeout: ConfigDuration)
     if !reached.never_seen.is_empty() {
         hint(format_args!("Never seen: {}.", names(&reached.never_seen)));
     }
+    if reached.kept_streams > 0 {
+        hint(format_args!(
+            "Open streams that a rule keeps (`open_streams`) although their credential is refused: {}.",
+            reached.kept_streams
+        ));
+    }
     if reached.is_enforced_everywhere() {
         hint(format_args!("All {} live edges enforce version {version}.", reached.enforcing.len()));
         return Ok(());

@@ -257,6 +257,8 @@ pub struct EdgeWorkers {
     pub oldest: u64,
     /// The number of workers that enforce a lower version than the edge has.
     pub lagging: u64,
+    /// The number of open streams that a rule keeps although their credential is refused.
+    pub kept_streams: u64,
 }
 
 impl EdgeReport {

@@ -29,6 +29,8 @@ pub struct RolloutStatus {
     pub may_admit: Vec<EdgeId>,
     /// Enrolled edges without a recorded report.
     pub never_seen: Vec<EdgeId>,
+    /// The number of open streams that rules of the enforcing edges keep although their credential is refused.
+    pub kept_streams: u64,
 }
 
 impl RolloutStatus {
@@ -105,6 +107,9 @@ async fn poll_edges(service: &Service, version: u64) -> Result<RolloutStatus, St
                 &mut reached.silent
             }
             EdgeState::Live | EdgeState::Stale if has_version(&edge, version, latest) => {
+                let workers = edge.report.and_then(|report| report.workers);
+                let kept_streams = workers.map_or(0, |workers| workers.kept_streams);
+                reached.kept_streams = reached.kept_streams.saturating_add(kept_streams);
                 &mut reached.enforcing
             }
             EdgeState::Live | EdgeState::Stale => &mut reached.lagging,

@@ -11,7 +11,7 @@ use crate::{
 
 macro_rules! select {
     () => {
-        "SELECT edge_id, enrolled_at, last_seen_at, version, issued_at, workers, oldest, lagging, rotated_at, \
+        "SELECT edge_id, enrolled_at, last_seen_at, version, issued_at, workers, oldest, lagging, kept_streams, rotated_at, \
          (SELECT MAX(ends_at) FROM old_edge_credentials o WHERE o.edge_id = edges.edge_id) AS old_ends_at FROM edges "
     };
 }
@@ -225,8 +225,8 @@ pub async fn record_report(
 ) -> Result<(), StoreError> {
     let EdgeReport { version, issued_at, workers } = report;
     query(
-        "UPDATE edges SET last_seen_at = $2, version = $3, issued_at = $4, workers = $5, oldest = $6, lagging = $7 \
-         WHERE edge_id = $1 AND (last_seen_at IS NULL OR last_seen_at <= $2 OR last_seen_at > $8)",
+        "UPDATE edges SET last_seen_at = $2, version = $3, issued_at = $4, workers = $5, oldest = $6, lagging = $7, \
+         kept_streams = $8 WHERE edge_id = $1 AND (last_seen_at IS NULL OR last_seen_at <= $2 OR last_seen_at > $9)",
     )
     .bind(id.as_str())
     .bind(row::to_column(at))
@@ -235,6 +235,7 @@ pub async fn record_report(
     .bind(workers.map(|workers| row::to_column(workers.count)))
     .bind(workers.map(|workers| row::to_column(workers.oldest)))
     .bind(workers.map(|workers| row::to_column(workers.lagging)))
+    .bind(row::to_column(workers.map_or(0, |workers| workers.kept_streams)))
     .bind(row::to_column(at.saturating_add(60)))
     .execute(write.connection())
     .await?;
@@ -253,7 +254,10 @@ pub async fn clamp_to_now(write: &mut Write, now: u64) -> Result<(), StoreError>
 fn parse_row(from: &AnyRow) -> Result<Edge, StoreError> {
     let column = |name| row::optional_from_column(from, name);
     let workers = match (column("workers")?, column("oldest")?, column("lagging")?) {
-        (Some(count), Some(oldest), Some(lagging)) => Some(EdgeWorkers { count, oldest, lagging }),
+        (Some(count), Some(oldest), Some(lagging)) => {
+            let kept_streams = row::from_column(from, "kept_streams")?;
+            Some(EdgeWorkers { count, oldest, lagging, kept_streams })
+        }
         _ => None,
     };
     let issued_at = column("issued_at")?;

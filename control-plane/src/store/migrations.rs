@@ -71,4 +71,5 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
         include_str!("../../migrations/0010_edge_credentials_and_creators.sql"),
     ),
     (11, "installation", include_str!("../../migrations/0011_installation.sql")),
+    (12, "kept_streams", include_str!("../../migrations/0012_kept_streams.sql")),
 ];

@@ -47,7 +47,8 @@ for status in [
 "", "version=1", "version=1; workers=2; oldest=1", "version=1; workers=2; oldest=1; lagging=3",
 "workers=2; version=1; oldest=1; lagging=0", "version=1; workers=0; oldest=1; lagging=0",
 "version=1; workers=-2; oldest=1; lagging=0", "version=1; workers=2; oldest=x; lagging=0",
-"version=1; workers=2; oldest=1; lagging=0; more=1", "version=1; workers=+2; oldest=1; lagging=0",
+"version=1; workers=2; oldest=1; lagging=0; more=1", "version=1; workers=2; oldest=1; lagging=0; kept=x",
+"version=1; workers=2; oldest=1; lagging=0; kept=1; kept=1", "version=1; workers=+2; oldest=1; lagging=0",
 "version=1; workers=99999999; oldest=1; lagging=0", "version=18446744073709551616; workers=1; oldest=1; lagging=0",
 &long,
 ] {
@@ -71,7 +72,7 @@ let victims = [env.issue_root_token(), env.issue_root_token()];
 // Edges that take every version as soon as there is one, and say so.
 let edges = [(&here, &credentials[0]), (there, &credentials[1])].map(|(server, credential)| {
 let follow = |have: u64, known: String| {
-let status = format!("version={have}; workers=2; oldest={have}; lagging=0");
+let status = format!("version={have}; workers=2; oldest={have}; lagging=0; kept=2");
 let request = server.manifest(credential, have, 5).header("x-keystile-edge-status", status);
 request.header("if-none-match", known).send()
 };
@@ -94,12 +95,12 @@ let path = "/revocations?wait=8";
 let response = here.post(path, &json!({ "token": victims[0] })).bearer_auth(&root).send().await.unwrap();
 assert_eq!(response.status(), 200);
 let answer: Value = response.json().await.unwrap();
-assert_eq!(answer["edges"], json!({ "enforcing": 2, "lagging": 0, "silent": 0, "unseen": 1 }), "{answer}");
+assert_eq!(answer["edges"], json!({ "enforcing": 2, "lagging": 0, "silent": 0, "unseen": 1, "kept_streams": 4 }), "{answer}");
 let command = env.command(&["revoke", "--wait", "--json", "--token", &victims[1]]);
 let output = tokio::process::Command::from(command).output().await.unwrap();
 assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 let answer: Value = serde_json::from_slice(&output.stdout).unwrap();
-assert_eq!(answer["edges"], json!({ "enforcing": ["one", "two"], "lagging": [], "silent": [], "may_admit": [], "unseen": ["never-started"] }));
+assert_eq!(answer["edges"], json!({ "enforcing": ["one", "two"], "lagging": [], "silent": [], "may_admit": [], "unseen": ["never-started"], "kept_streams": 4 }));
 };
 tokio::select! {
 _ = follow => unreachable!("edges follow for ever"),
@@ -137,7 +138,7 @@ let list = wait_for_list(&env, |list| list[0]["version"] == json!(have)).await;
 assert_eq!((&list[0]["current"], &list[0]["behind"]), (&json!(false), &Value::Null));
 let output = env.run(&["revoke", "--wait", "--timeout", "300ms", "--json", "--token", &env.issue_root_token()]);
 let answer: Value = serde_json::from_slice(&output.stdout).unwrap();
-assert_eq!(answer["edges"], json!({ "enforcing": [], "lagging": ["beyond"], "silent": [], "may_admit": [], "unseen": [] }));
+assert_eq!(answer["edges"], json!({ "enforcing": [], "lagging": ["beyond"], "silent": [], "may_admit": [], "unseen": [], "kept_streams": 0 }));
 }
 
 /// One that was heard of within the grace may still admit, whether it answers or not.
@@ -162,7 +163,7 @@ let output = wait(&env);
 assert_eq!(output.status.code(), Some(4), "{output:?}");
 assert!(String::from_utf8_lossy(&output.stderr).contains("may still admit it: gone"), "{output:?}");
 let answer: Value = serde_json::from_slice(&output.stdout).unwrap();
-assert_eq!(answer["edges"], json!({ "enforcing": [], "lagging": [], "silent": ["gone"], "may_admit": ["gone"], "unseen": ["here"] }));
+assert_eq!(answer["edges"], json!({ "enforcing": [], "lagging": [], "silent": ["gone"], "may_admit": ["gone"], "unseen": ["here"], "kept_streams": 0 }));
 
 // Past its grace it refuses by itself.
 env.set_setting("KEYSTILE_PUBLISHER__OUTAGE_GRACE", "0s");

@@ -7,7 +7,7 @@ use bundle::Scope;
 use harness::envoy::Settings;
 use harness::fake_control_plane::{TestSigner, now_ms, plugin_configuration};
 use harness::streams::{BEAT, Client, End, Kind, OpenStream, StreamUpstream, Version};
-use harness::{FakeControlPlane, Scratch, eventually, tools};
+use harness::{Deployment, FakeControlPlane, Options, Scratch, eventually, tools};
 use serde_json::{Value, json};
 use token::{Claims, Fingerprint};
 use verdict::permission::Permissions;
@@ -432,4 +432,38 @@ async fn streams_live_through_a_new_configuration_and_still_end_with_their_crede
         "they ended because of the credential, not of the drain"
     );
     all_alive(&survivors, "after the revocation").await;
+}
+
+/// A command blocks its thread, and the client must go on.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn revoke_wait_waits_for_open_streams_and_counts_those_that_a_rule_keeps() {
+    let options = Options {
+        plugin: |plugin| {
+            plugin["rules"] = json!([{ "path": "/keep/**", "open_streams": "keep" }, { "path": "/**" }]);
+        },
+        envoy: |settings| {
+            settings.upgrades = true;
+            settings.route_timeout_seconds = 0;
+            settings.upstream.set_port(8083);
+        },
+        ..Options::default()
+    };
+    let deployment = Deployment::start(options).await.unwrap();
+    let _upstream = StreamUpstream::start(deployment.envoy.settings().upstream, BEAT).await.unwrap();
+    let (survivor, _) = deployment.admitted_token().await.unwrap();
+    let victim = deployment.control_plane.token().await.unwrap();
+    let client = Client::new(deployment.envoy.address(), BEAT);
+    let (mut victims, mut others) = (Vec::new(), Vec::new());
+    for (kind, version) in kinds().into_iter().filter(|(kind, _)| kind.has_response()) {
+        victims.push(client.open(kind, version, "", &victim).await.unwrap());
+        others.push(client.open(kind, version, "/keep", &victim).await.unwrap());
+        others.push(client.open(kind, version, "", &survivor).await.unwrap());
+    }
+    let done = deployment.control_plane.cli(["revoke", "--wait", "--token", &victim]).unwrap();
+    assert_eq!(done["edges"]["enforcing"], json!(["edge"]), "{done}");
+    assert_eq!(done["edges"]["kept_streams"], json!(victims.len()), "{done}");
+    let listed = deployment.control_plane.cli(["edge", "list"]).unwrap();
+    assert_eq!(listed[0]["kept_streams"], json!(victims.len()), "{listed}");
+    all_ended(victims, 401, "revoked").await;
+    all_alive(&others, "after the revocation").await;
 }

@@ -14,7 +14,14 @@ async fn revoke_wait_waits_for_every_worker() {
         let done = fixture.control_plane.cli(["revoke", "--wait", "--token", &victim]).unwrap();
         assert_eq!(
             done["edges"],
-            json!({ "enforcing": ["edge"], "lagging": [], "may_admit": [], "silent": [], "unseen": [] })
+            json!({
+                "enforcing": ["edge"],
+                "lagging": [],
+                "may_admit": [],
+                "silent": [],
+                "unseen": [],
+                "kept_streams": 0,
+            })
         );
         // No waiting here: that was the promise.
         for worker in &mut fixture.workers {

@@ -49,9 +49,9 @@ audit: ## checks licenses, bans, sources and advisories; ADVISORY_DB=DIR is a cl
 	@./setup.sh rust deny
 	@./audit.sh
 
-mutants: ## removes one check after another from a copy and shows that a test fails each time (slow)
-	@./setup.sh rust wasm envoy
-	@tests/mutants.sh
+mutants: ## changes the functions that .cargo/mutants.toml lists, one at a time; a test must fail each time (an hour)
+	@./setup.sh rust mutants
+	@./mutants.sh
 
 bench: wasm ## measures into target/bench/report.md, beside peers; ONLY="requests tokens" selects parts, FLAGS=--quick is a trial
 	@./setup.sh envoy wrk node

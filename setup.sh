@@ -9,6 +9,7 @@ readonly ENVOY_VERSION=1.40.0
 readonly ENVOY_SHA256=a88a3ed5b48bf80f523b9a00956ad1e5bcf5aab750bd2c2f3023c37e1ccf1884
 readonly DENY_VERSION=0.20.2
 readonly DENY_SHA256=ae708f458c23ce1eecfd8f169befbb47424bdc21ecf0965e36db3b1d98400fee
+readonly MUTANTS_VERSION=27.1.0
 readonly TOOLS=target/tools
 
 setup_rust() {
@@ -132,6 +133,14 @@ setup_deny() {
     say "audit: cargo install cargo-deny --version $DENY_VERSION (some minutes)"
     cargo install --quiet --locked --root "$TOOLS" --force --version "$DENY_VERSION" cargo-deny ||
         fail "cargo-deny does not build here" "put cargo-deny $DENY_VERSION into $TOOLS/bin"
+}
+
+# There is no wheel of it.
+setup_mutants() {
+    [[ $("$TOOLS/bin/cargo-mutants" --version 2>/dev/null) == "cargo-mutants $MUTANTS_VERSION" ]] && return
+    say "mutants: cargo install cargo-mutants --version $MUTANTS_VERSION (some minutes)"
+    cargo install --quiet --locked --root "$TOOLS" --force --version "$MUTANTS_VERSION" cargo-mutants ||
+        fail "cargo-mutants does not build here" "put cargo-mutants $MUTANTS_VERSION into $TOOLS/bin"
 }
 
 apt_install() {

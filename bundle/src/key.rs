@@ -32,6 +32,11 @@ impl PublicKey {
         Self(ed25519::PublicKey::from_signing_key(key))
     }
 
+    /// Returns whether the signature of the body is valid.
+    fn has_signed(&self, context: Context, body: &[u8], signature: &[u8; 64]) -> bool {
+        self.0.verify(&[context, body], signature)
+    }
+
     /// Returns the key id: the first 8 bytes of the SHA-256 of the key.
     pub(crate) fn id(&self) -> [u8; 8] {
         let digest: [u8; 32] = Sha256::digest(self.0.as_bytes()).into();
@@ -99,5 +104,5 @@ pub(crate) fn verify<'k>(
     (body, signature): (&[u8], &[u8; 64]),
 ) -> Result<&'k PublicKey, SignatureError> {
     let key = trusted.iter().find(|key| key.id() == id).ok_or(SignatureError::KeyUnknown)?;
-    if key.0.verify(&[context, body], signature) { Ok(key) } else { Err(SignatureError::SignatureInvalid) }
+    if key.has_signed(context, body, signature) { Ok(key) } else { Err(SignatureError::SignatureInvalid) }
 }

@@ -64,7 +64,7 @@ impl Attack {
                     if let Ok(stream) = connect(target, from).await {
                         counts.made.fetch_add(1, Ordering::Relaxed);
                         counts.held.fetch_add(1, Ordering::Relaxed);
-                        let _ = attack.lean(stream, &counts).await;
+                        let _ = attack.run_client(stream, &counts).await;
                         counts.held.fetch_sub(1, Ordering::Relaxed);
                     }
                     sleep(Duration::from_millis(20)).await;
@@ -75,7 +75,7 @@ impl Attack {
     }
 
     /// Runs one client until the server ends the connection.
-    async fn lean(&self, mut stream: TcpStream, counts: &Counts) -> Result<()> {
+    async fn run_client(&self, mut stream: TcpStream, counts: &Counts) -> Result<()> {
         let many = "GET /openapi.json HTTP/1.1\r\nhost: x\r\n\r\n".repeat(500);
         match self {
             Self::Silence => {
@@ -85,7 +85,7 @@ impl Attack {
                 stream.write_all(b"GET /healthz HTTP/1.1\r\nhost: x\r\nx-slow: ").await?;
                 loop {
                     stream.write_all(b"x").await?;
-                    sleep(NOW_AND_THEN).await;
+                    sleep(SLOW_INTERVAL).await;
                 }
             }
             Self::SlowBodies => {
@@ -93,18 +93,18 @@ impl Attack {
                 stream.write_all(head.as_bytes()).await?;
                 loop {
                     stream.write_all(b" ").await?;
-                    sleep(NOW_AND_THEN).await;
+                    sleep(SLOW_INTERVAL).await;
                 }
             }
             Self::NoReading => loop {
                 stream.write_all(many.as_bytes()).await?;
             },
             Self::SlowReading => loop {
-                let _ = timeout(NOW_AND_THEN, stream.write_all(many.as_bytes())).await.unwrap_or(Ok(()));
+                let _ = timeout(SLOW_INTERVAL, stream.write_all(many.as_bytes())).await.unwrap_or(Ok(()));
                 stream.read_u8().await?;
             },
             Self::SignIns => {
-                let mut connection = Connection::over(stream, "attacked").await?;
+                let mut connection = Connection::from_stream(stream, "attacked").await?;
                 let body = json!({ "authKeyId": "keyId-nobody", "authKey": "secret-wrong" }).to_string();
                 loop {
                     connection.send(Request::post("/v1/auth").body(body.clone())?).await?;
@@ -112,7 +112,7 @@ impl Attack {
                 }
             }
             Self::Logouts { auth_key_id, auth_key } => {
-                let mut connection = Connection::over(stream, "attacked").await?;
+                let mut connection = Connection::from_stream(stream, "attacked").await?;
                 let body = json!({ "authKeyId": auth_key_id, "authKey": auth_key }).to_string();
                 loop {
                     let answer = connection.send(Request::post("/v1/auth").body(body.clone())?).await?;
@@ -133,12 +133,12 @@ impl Attack {
 
 impl Attackers {
     /// Returns the number of connections that the clients have open, as far as they know.
-    pub fn held(&self) -> usize {
+    pub fn open_connections(&self) -> usize {
         self.counts.held.load(Ordering::Relaxed)
     }
 
     /// Returns the number of connections so far.
-    pub fn made(&self) -> usize {
+    pub fn connections_made(&self) -> usize {
         self.counts.made.load(Ordering::Relaxed)
     }
 
@@ -154,8 +154,8 @@ async fn connect(target: SocketAddr, from: Ipv4Addr) -> Result<TcpStream> {
     socket.set_recv_buffer_size(4096)?;
     socket.set_send_buffer_size(4096)?;
     socket.bind((from, 0).into())?;
-    Ok(timeout(PATIENCE, socket.connect(target)).await??)
+    Ok(timeout(CONNECT_TIMEOUT, socket.connect(target)).await??)
 }
 
-const NOW_AND_THEN: Duration = Duration::from_millis(900);
-const PATIENCE: Duration = Duration::from_secs(5);
+const SLOW_INTERVAL: Duration = Duration::from_millis(900);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);

@@ -26,12 +26,12 @@ pub struct Connection {
 impl Connection {
     pub async fn open(address: SocketAddr) -> Result<Self> {
         let stream =
-            timeout(PATIENCE, TcpStream::connect(address)).await?.with_context(|| format!("{address}"))?;
-        Self::over(stream, &address.to_string()).await
+            timeout(TIMEOUT, TcpStream::connect(address)).await?.with_context(|| format!("{address}"))?;
+        Self::from_stream(stream, &address.to_string()).await
     }
 
     /// Uses an open connection.
-    pub async fn over(stream: TcpStream, host: &str) -> Result<Self> {
+    pub async fn from_stream(stream: TcpStream, host: &str) -> Result<Self> {
         stream.set_nodelay(true)?;
         let (sender, connection) = handshake(TokioIo::new(stream)).await?;
         // Ends with an error when the server closes the connection; the next `send` reports it.
@@ -53,7 +53,7 @@ impl Connection {
             let body = body.collect().await?.to_bytes();
             anyhow::Ok(Response { status: parts.status.as_u16(), headers: parts.headers, body })
         };
-        timeout(PATIENCE, exchange).await.context("no answer")?
+        timeout(TIMEOUT, exchange).await.context("no answer")?
     }
 
     /// Sends a GET with a credential as `Authorization: Bearer`.
@@ -113,7 +113,7 @@ pub async fn send_http2(
     token: &str,
     trailers: HeaderMap,
 ) -> Result<Response> {
-    let stream = timeout(PATIENCE, TcpStream::connect(address)).await??;
+    let stream = timeout(TIMEOUT, TcpStream::connect(address)).await??;
     let (mut sender, connection) = http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await?;
     tokio::spawn(connection);
     let request = Request::builder()
@@ -126,7 +126,7 @@ pub async fn send_http2(
         let body = body.collect().await?.to_bytes();
         anyhow::Ok(Response { status: parts.status.as_u16(), headers: parts.headers, body })
     };
-    timeout(PATIENCE, exchange).await.context("no answer")?
+    timeout(TIMEOUT, exchange).await.context("no answer")?
 }
 
 /// Sends a `CONNECT` by HTTP/2: extended by a protocol (RFC 8441), or a tunnel.
@@ -136,7 +136,7 @@ pub async fn connect(
     path: &str,
     headers: &[(&str, &str)],
 ) -> Result<Response> {
-    let stream = timeout(PATIENCE, TcpStream::connect(address)).await??;
+    let stream = timeout(TIMEOUT, TcpStream::connect(address)).await??;
     let (mut sender, connection) = http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await?;
     tokio::spawn(connection);
     let mut request = Request::connect(match protocol {
@@ -157,7 +157,7 @@ pub async fn connect(
         let body = body.collect().await?.to_bytes();
         anyhow::Ok(Response { status: parts.status.as_u16(), headers: parts.headers, body })
     };
-    timeout(PATIENCE, exchange).await.context("no answer")?
+    timeout(TIMEOUT, exchange).await.context("no answer")?
 }
 
 pub fn bearer(token: &str) -> Request<String> {
@@ -167,8 +167,8 @@ pub fn bearer(token: &str) -> Request<String> {
         .expect("a token is a header value")
 }
 
-pub fn without_credential() -> Request<String> {
+pub fn request_without_credential() -> Request<String> {
     Request::new(String::new())
 }
 
-const PATIENCE: Duration = Duration::from_secs(40);
+const TIMEOUT: Duration = Duration::from_secs(40);

@@ -1,6 +1,6 @@
 use crate::client::{self, Response, bearer};
 use crate::postgres::Postgres;
-use crate::process::{self, Process, output_of};
+use crate::process::{self, Process, output_with_stdin};
 use crate::wait::DEADLINE;
 use crate::{Scratch, tools};
 use anyhow::{Context, Result};
@@ -29,7 +29,7 @@ pub struct ControlPlane {
     log: PathBuf,
     address: SocketAddr,
     environment: Vec<(String, String)>,
-    root: Option<Root>,
+    root: Option<RootCredentials>,
     process: Option<Process>,
     core: Option<usize>,
     _database: Option<Postgres>,
@@ -38,7 +38,7 @@ pub struct ControlPlane {
 /// The output of `keystile init`.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Root {
+pub struct RootCredentials {
     pub operator_id: String,
     pub auth_key_id: String,
     pub auth_key: String,
@@ -48,7 +48,7 @@ pub struct Root {
 /// The output of `keystile edge enroll`.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Enrolled {
+pub struct EnrolledEdge {
     pub id: String,
     pub credential: String,
     pub plugin_configuration: Value,
@@ -70,7 +70,7 @@ pub struct Session {
 
 impl ControlPlane {
     /// Opens a control plane whose state is in `data`, from this or an earlier run.
-    pub fn at(data: PathBuf, log: PathBuf, address: SocketAddr) -> Self {
+    pub fn open(data: PathBuf, log: PathBuf, address: SocketAddr) -> Self {
         Self {
             data,
             log,
@@ -85,18 +85,18 @@ impl ControlPlane {
 
     /// Starts a new control plane in a scratch folder.
     pub async fn start(scratch: &Scratch, store: Store, environment: &[(&str, String)]) -> Result<Self> {
-        let mut control_plane = Self::at(
+        let mut control_plane = Self::open(
             scratch.folder().join("data"),
             scratch.folder().join("control-plane.log"),
             scratch.address(8780),
         );
         if store == Store::Postgres {
             let database = Postgres::start(scratch).await?;
-            control_plane.set("KEYSTILE_STORE__URL", database.url());
+            control_plane.set_setting("KEYSTILE_STORE__URL", database.url());
             control_plane._database = Some(database);
         }
         for (name, value) in environment {
-            control_plane.set(name, value);
+            control_plane.set_setting(name, value);
         }
         control_plane.init()?;
         control_plane.serve().await?;
@@ -109,9 +109,9 @@ impl ControlPlane {
     }
 
     /// Starts another server with the same data folder and database, and its own log.
-    pub async fn beside(&self, address: SocketAddr) -> Result<Self> {
+    pub async fn start_second(&self, address: SocketAddr) -> Result<Self> {
         let log = self.log.with_file_name(format!("control-plane-{}.log", address.port()));
-        let mut other = Self::at(self.data.clone(), log, address);
+        let mut other = Self::open(self.data.clone(), log, address);
         other.environment.clone_from(&self.environment);
         other.root.clone_from(&self.root);
         other.serve().await?;
@@ -123,7 +123,7 @@ impl ControlPlane {
     }
 
     /// Starts a command of `keystile` without waiting for its end.
-    pub fn begin<'a>(&self, arguments: impl IntoIterator<Item = &'a str>) -> Result<Process> {
+    pub fn spawn_cli<'a>(&self, arguments: impl IntoIterator<Item = &'a str>) -> Result<Process> {
         Process::start(&tools::keystile()?, self.log.with_file_name("command.log"), |command| {
             self.settings(command);
             command.args(arguments);
@@ -131,17 +131,17 @@ impl ControlPlane {
     }
 
     /// Adds a setting, as an environment variable.
-    pub fn set(&mut self, name: &str, value: impl Display) {
+    pub fn set_setting(&mut self, name: &str, value: impl Display) {
         self.environment.push((name.to_owned(), value.to_string()));
     }
 
     /// Restricts the server to this core, from its next start on.
-    pub fn pin(&mut self, core: usize) {
+    pub fn set_core(&mut self, core: usize) {
         self.core = Some(core);
     }
 
-    pub fn init(&mut self) -> Result<Root> {
-        let root: Root = serde_json::from_value(self.cli(["init"])?).context("keystile init")?;
+    pub fn init(&mut self) -> Result<RootCredentials> {
+        let root: RootCredentials = serde_json::from_value(self.cli(["init"])?).context("keystile init")?;
         self.root = Some(root.clone());
         Ok(root)
     }
@@ -155,7 +155,7 @@ impl ControlPlane {
         let ready = Request::get("/readyz").body(String::new())?;
         let started = Instant::now();
         loop {
-            process.alive().context("the control plane does not start")?;
+            process.ensure_alive().context("the control plane does not start")?;
             match client::send(self.address, ready.clone()).await {
                 Ok(response) if response.status == 200 => break,
                 Ok(response) if started.elapsed() > DEADLINE => {
@@ -171,23 +171,23 @@ impl ControlPlane {
 
     /// kill -9.
     pub fn kill(&mut self) -> Result<()> {
-        self.end(Signal::KILL)
+        self.end_server(Signal::KILL)
     }
 
     /// Stops the server gracefully.
     pub fn stop(&mut self) -> Result<()> {
-        self.end(Signal::TERM)
+        self.end_server(Signal::TERM)
     }
 
-    fn end(&mut self, signal: Signal) -> Result<()> {
+    fn end_server(&mut self, signal: Signal) -> Result<()> {
         let mut process = self.process.take().context("the control plane is not running")?;
-        process.end(signal)?;
+        process.end_with_signal(signal)?;
         Ok(())
     }
 
     /// Fails with the end of the log if the server has ended.
-    pub fn alive(&mut self) -> Result<()> {
-        self.process.as_mut().context("the control plane is not running")?.alive()
+    pub fn ensure_alive(&mut self) -> Result<()> {
+        self.process.as_mut().context("the control plane is not running")?.ensure_alive()
     }
 
     /// Returns the process ID of the server.
@@ -204,7 +204,7 @@ impl ControlPlane {
     }
 
     /// Returns the output of `init`.
-    pub fn root(&self) -> &Root {
+    pub fn root(&self) -> &RootCredentials {
         self.root.as_ref().expect("this object has initialized the control plane")
     }
 
@@ -217,23 +217,23 @@ impl ControlPlane {
         let (mut is_credential, mut stdin) = (false, Stdio::null());
         for argument in arguments {
             if is_credential && !argument.starts_with('-') {
-                stdin = process::line(argument)?;
+                stdin = process::stdin_line(argument)?;
             } else {
                 command.arg(argument);
             }
             is_credential = argument == "--token";
         }
         // 3: the change is durable, and no server has published it yet.
-        let text = output_of(&mut command, stdin, &[0, 3])?;
+        let text = output_with_stdin(&mut command, stdin, &[0, 3])?;
         serde_json::from_str(&text).with_context(|| format!("not JSON: {text}"))
     }
 
-    pub fn enroll(&self, name: &str) -> Result<Enrolled> {
+    pub fn enroll(&self, name: &str) -> Result<EnrolledEdge> {
         serde_json::from_value(self.cli(["edge", "enroll", name])?).context("keystile edge enroll")
     }
 
     /// Like [`enroll`](Self::enroll), and writes the files for Envoy into a folder.
-    pub fn enroll_into(&self, name: &str, folder: &Path) -> Result<Enrolled> {
+    pub fn enroll_into(&self, name: &str, folder: &Path) -> Result<EnrolledEdge> {
         let folder = folder.to_str().context("the name of the folder is not UTF-8")?;
         let enrolled = self.cli(["edge", "enroll", name, "--out", folder])?;
         serde_json::from_value(enrolled).context("keystile edge enroll")

@@ -1,4 +1,4 @@
-use crate::client::{self, Connection, without_credential};
+use crate::client::{self, Connection, request_without_credential};
 use crate::process::{Process, output};
 use crate::wait::DEADLINE;
 use crate::{Scratch, eventually, tools};
@@ -37,8 +37,14 @@ pub struct Settings {
     pub http2_upstream: bool,
     /// Allows WebSockets, by HTTP/2 as well (RFC 8441).
     pub upgrades: bool,
-    /// The maximum duration of a request and its response, or of a WebSocket.
-    pub max_stream_seconds: u32,
+    /// The time for a response to be complete; 0 for no limit. A WebSocket has none.
+    pub route_timeout_seconds: u32,
+    /// The maximum number of requests and of connections to the upstream.
+    pub max_upstream_streams: u32,
+    /// The time from an update of the listener until the connections of the previous one are closed.
+    pub drain_seconds: u32,
+    /// Whether the listener is in a file, `listener.yaml`, that Envoy reads again when it is replaced.
+    pub has_listener_file: bool,
     pub access_log: bool,
     /// HTTP filters that replace Keystile, as Envoy's configuration: the peers of the benchmark.
     pub filters_instead: Option<Vec<Value>>,
@@ -55,7 +61,7 @@ pub struct Settings {
 
 impl Settings {
     /// Returns the settings of production, on the default ports of a scratch address.
-    pub fn on(scratch: &Scratch, plugin_configuration: Value) -> Result<Self> {
+    pub fn for_scratch(scratch: &Scratch, plugin_configuration: Value) -> Result<Self> {
         Ok(Self {
             listen: scratch.address(8080),
             admin: scratch.address(9901),
@@ -73,7 +79,10 @@ impl Settings {
             headers_with_underscores_action: "REJECT_REQUEST",
             http2_upstream: false,
             upgrades: false,
-            max_stream_seconds: 900,
+            route_timeout_seconds: 15,
+            max_upstream_streams: 1024,
+            drain_seconds: 1,
+            has_listener_file: false,
             access_log: true,
             filters_instead: None,
             filters_behind: Vec::new(),
@@ -118,7 +127,8 @@ impl Settings {
                 headers_with_underscores_action => self.headers_with_underscores_action,
                 http2_upstream => self.http2_upstream,
                 upgrades => self.upgrades,
-                max_stream_seconds => self.max_stream_seconds,
+                route_timeout_seconds => self.route_timeout_seconds,
+                max_upstream_streams => self.max_upstream_streams,
                 access_log => self.access_log,
                 filters_instead => filters_instead,
                 filters_behind => self.filters_behind.iter().map(Value::to_string).collect::<Vec<_>>(),
@@ -140,7 +150,24 @@ impl Settings {
 
     fn write(&self, folder: &Path) -> Result<PathBuf> {
         let file = folder.join("envoy.yaml");
-        std::fs::write(&file, self.render()?)?;
+        let mut bootstrap = self.render()?;
+        if self.has_listener_file {
+            let (begin, end) = ("  listeners:\n    - name: edge\n", "\n  clusters:\n");
+            let (before, rest) = bootstrap.split_once(begin).context("the listener")?;
+            let (listener, clusters) = rest.split_once(end).context("the clusters")?;
+            // Envoy notices a file that is moved to the place of the other.
+            let (draft, path) = (folder.join("listener.draft"), folder.join("listener.yaml"));
+            let kind = "type.googleapis.com/envoy.config.listener.v3.Listener";
+            std::fs::write(
+                &draft,
+                format!("resources:\n    - \"@type\": {kind}\n      name: edge\n{listener}\n"),
+            )?;
+            std::fs::rename(draft, &path)?;
+            let lds =
+                format!("dynamic_resources:\n  lds_config: {{ path_config_source: {{ path: {path:?} }} }}\n");
+            bootstrap = format!("{lds}{before}{}{clusters}", &end[1..]);
+        }
+        std::fs::write(&file, bootstrap)?;
         Ok(file)
     }
 }
@@ -160,7 +187,8 @@ impl Envoy {
             Process::start_on(settings.core, &tools::envoy()?, folder.join("envoy.log"), |command| {
                 command.envs(settings.environment.iter().map(|(name, value)| (name, value)));
                 command.args(["--disable-hot-restart", "--log-level", settings.log_level]);
-                command.args(["--component-log-level", settings.component_log_level, "--drain-time-s", "1"]);
+                command.args(["--component-log-level", settings.component_log_level, "--drain-time-s"]);
+                command.arg(settings.drain_seconds.to_string());
                 command.args(["--file-flush-interval-msec", "100"]);
                 command.args(["--concurrency", &settings.workers.to_string(), "-c"]).arg(file);
             })?;
@@ -168,7 +196,7 @@ impl Envoy {
         let ready = Request::get("/ready").body(String::new())?;
         let started = Instant::now();
         loop {
-            envoy.process.alive().context("Envoy does not start")?;
+            envoy.process.ensure_alive().context("Envoy does not start")?;
             match client::send(envoy.settings.admin, ready.clone()).await {
                 Ok(response) if response.status == 200 => return Ok(envoy),
                 other if started.elapsed() > DEADLINE => anyhow::bail!("Envoy is not ready: {other:?}"),
@@ -181,6 +209,14 @@ impl Envoy {
         self.settings.listen
     }
 
+    /// Replaces the listener by one with another plugin configuration. Needs [`Settings::has_listener_file`].
+    pub fn push_plugin_configuration(&mut self, plugin_configuration: Value, folder: &Path) -> Result<()> {
+        ensure!(self.settings.has_listener_file, "the listener is in the bootstrap");
+        self.settings.plugin_configuration = plugin_configuration;
+        self.settings.write(folder)?;
+        Ok(())
+    }
+
     pub fn settings(&self) -> &Settings {
         &self.settings
     }
@@ -191,8 +227,8 @@ impl Envoy {
     }
 
     /// Fails with the end of the log if Envoy has ended.
-    pub fn alive(&mut self) -> Result<()> {
-        self.process.alive()
+    pub fn ensure_alive(&mut self) -> Result<()> {
+        self.process.ensure_alive()
     }
 
     pub fn log(&self) -> String {
@@ -201,7 +237,7 @@ impl Envoy {
 
     /// Stops Envoy gracefully.
     pub fn stop(mut self) -> Result<()> {
-        self.process.end(Signal::TERM)?;
+        self.process.end_with_signal(Signal::TERM)?;
         Ok(())
     }
 
@@ -237,7 +273,7 @@ impl Envoy {
         let mut before = self.connections().await?;
         for _ in 0..1000 {
             let mut connection = Connection::open(self.address()).await?;
-            connection.send(without_credential()).await?;
+            connection.send(request_without_credential()).await?;
             let after = self.connections().await?;
             let grown: Vec<usize> =
                 (0..after.len()).filter(|&worker| after[worker] > before[worker]).collect();
@@ -263,7 +299,7 @@ impl Envoy {
     }
 
     /// Waits until every worker admits `token`, and returns a connection to each.
-    pub async fn admitting(&self, token: &str) -> Result<Vec<Connection>> {
+    pub async fn wait_admitting(&self, token: &str) -> Result<Vec<Connection>> {
         let mut workers = self.workers().await?;
         for worker in &mut workers {
             eventually("a worker admits", async || worker.get(token).await?.expect(200)).await;
@@ -272,7 +308,7 @@ impl Envoy {
     }
 
     /// Waits until every worker refuses `token` with this status and code.
-    pub async fn refusing(workers: &mut [Connection], token: &str, status: u16, code: &str) {
+    pub async fn wait_refusing(workers: &mut [Connection], token: &str, status: u16, code: &str) {
         for worker in workers {
             eventually("a worker refuses", async || {
                 let response = worker.get(token).await?.expect(status)?;

@@ -1,31 +1,32 @@
 //! The harness: a temporary deployment of a control plane, Envoy with the filter, and an upstream, all real.
 //!
-//! Each [`World`] has its own folder and its own loopback address, so that several can run at the same time with the same
-//! port numbers. Its processes end when it is dropped, and when the test process ends.
+//! A [`Deployment`] lives in its own folder and on its own loopback address, so any number of them run side by side
+//! on the same port numbers. Processes end with the world, or with the process that made it.
 
 pub mod attack;
 pub mod client;
 pub mod control_plane;
+pub mod deployment;
 pub mod envoy;
-pub mod forge;
+pub mod fake_control_plane;
 #[cfg(feature = "host")]
 pub mod host;
 pub mod postgres;
 pub mod process;
 pub mod proxy;
 pub mod scratch;
+pub mod streams;
 pub mod tools;
 pub mod upstream;
 pub mod wait;
-pub mod world;
 
 pub use attack::{Attack, Attackers};
 pub use client::{Connection, Response, get};
-pub use control_plane::{ControlPlane, Enrolled, Store};
+pub use control_plane::{ControlPlane, EnrolledEdge, Store};
+pub use deployment::{Deployment, Options};
 pub use envoy::Envoy;
-pub use forge::Forge;
+pub use fake_control_plane::FakeControlPlane;
 pub use proxy::{Fault, Proxy};
 pub use scratch::Scratch;
 pub use upstream::Upstream;
 pub use wait::eventually;
-pub use world::{Options, World};

@@ -1,4 +1,4 @@
-use crate::process::{Process, as_user, output};
+use crate::process::{Process, output, run_as_user};
 use crate::wait::DEADLINE;
 use crate::{Scratch, tools};
 use anyhow::{Context, Result, ensure};
@@ -23,7 +23,7 @@ impl Postgres {
         let data = folder.join("data");
         let initdb = tools::postgres("initdb")?;
         output(
-            as_user(user)
+            run_as_user(user)
                 .arg(initdb)
                 .args([
                     "--username=keystile",
@@ -43,7 +43,7 @@ impl Postgres {
         })?;
         let started = Instant::now();
         while let Err(error) = TcpStream::connect(address) {
-            process.alive().context("PostgreSQL does not start")?;
+            process.ensure_alive().context("PostgreSQL does not start")?;
             ensure!(started.elapsed() < DEADLINE, "PostgreSQL does not respond: {error}");
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
@@ -64,7 +64,7 @@ impl Postgres {
 impl Drop for Postgres {
     fn drop(&mut self) {
         // The fast shutdown also ends the helper processes.
-        let _ = self.process.end(Signal::INT);
+        let _ = self.process.end_with_signal(Signal::INT);
     }
 }
 

@@ -15,7 +15,7 @@ pub struct Scratch {
 impl Scratch {
     pub fn new() -> Result<Self> {
         let folder = TempDir::with_prefix("keystile-").context("no temporary folder")?;
-        Ok(Self { folder, host: free_host()? })
+        Ok(Self { folder, host: unused_host()? })
     }
 
     pub fn folder(&self) -> &Path {
@@ -46,7 +46,7 @@ impl Drop for Scratch {
 }
 
 /// Selects an address of 127.0.0.0/8, all of which is loopback, so that no search for free ports is necessary.
-fn free_host() -> Result<Ipv4Addr> {
+fn unused_host() -> Result<Ipv4Addr> {
     // Random among 2^22, so that two tests do not get the same address.
     let [a, b, c, ..] = RandomState::new().hash_one(()).to_be_bytes();
     let host = Ipv4Addr::new(127, a | 1, b, c | 1);

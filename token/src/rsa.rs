@@ -30,12 +30,7 @@ impl PublicKey {
     /// Creates a key. Returns `None` unless the modulus is odd and has 2048 to 4096 bits, a multiple of eight, and the
     /// exponent is odd and at least 3.
     pub(crate) fn new(modulus: &[u8], exponent: u32) -> Option<Self> {
-        let has_full_length = modulus.first().is_some_and(|first| *first >= 0x80);
-        if !has_full_length
-            || !MODULUS_BYTES.contains(&modulus.len())
-            || exponent < 3
-            || exponent.is_multiple_of(2)
-        {
+        if !is_strong(modulus, exponent) {
             return None;
         }
         // The crate checks only that the modulus is odd; its other limits are wider.
@@ -75,4 +70,12 @@ impl PublicKey {
         };
         verified.is_ok()
     }
+}
+
+/// Returns whether the modulus has a permitted length without leading zero bits, and the exponent is odd and at least 3.
+fn is_strong(modulus: &[u8], exponent: u32) -> bool {
+    modulus.first().is_some_and(|first| *first >= 0x80)
+        && MODULUS_BYTES.contains(&modulus.len())
+        && exponent >= 3
+        && !exponent.is_multiple_of(2)
 }

@@ -2,8 +2,8 @@
 
 use p256::ecdsa::signature::Signer;
 use token::{
-    Algorithm, Authentic, Error, Fingerprint, SignatureVerifier, Unverified, VerifyingKey, base64url,
-    mint::SigningKey,
+    Algorithm, Authentic, Error, Fingerprint, SignatureVerifier, Unverified, VerifyingKey, api_key::Kind,
+    base64url, mint::SigningKey,
 };
 
 const ISSUER: &str = "https://issuer.example";
@@ -376,6 +376,49 @@ fn invalid_keys_are_refused() {
     }
     assert!(VerifyingKey::foreign(ISSUER, "k", Algorithm::Rs256, &rsa(3, modulus(512, 0x80, 1))).is_ok());
     assert!(VerifyingKey::foreign(ISSUER, &"k".repeat(256), Algorithm::Hs256, &[1; 32]).is_err());
+}
+
+#[test]
+fn only_at_jwt_declares_an_access_token() {
+    let issuer = Issuer::new();
+    for (typ, expected) in [
+        ("", false),
+        (r#","typ":"JWT""#, false),
+        (r#","typ":"jwt""#, false),
+        (r#","typ":"at+jwt""#, true),
+        (r#","typ":"AT+JWT""#, true),
+        (r#","typ":"application/at+jwt""#, true),
+    ] {
+        let token = issuer.sign(&format!(r#"{{"alg":"ES256","kid":"k"{typ}}}"#), CLAIMS.as_bytes());
+        assert_eq!(parse_and_verify(&token, &issuer.es256()).unwrap().is_access_token_typ(), expected, "{typ}");
+    }
+}
+
+#[test]
+fn algorithms_have_one_name() {
+    for algorithm in Algorithm::ALL {
+        assert_eq!(Algorithm::from_name(algorithm.name()), Some(algorithm));
+        assert_eq!(Algorithm::from_name(&algorithm.name().to_lowercase()), None);
+        assert_eq!(algorithm.is_symmetric(), algorithm.name().starts_with("HS"), "{algorithm:?}");
+    }
+    for other in ["", "none", "ES256 ", "ES256K"] {
+        assert_eq!(Algorithm::from_name(other), None, "{other}");
+    }
+}
+
+#[test]
+fn only_format_2_of_api_keys_has_a_public_key() {
+    for kind in Kind::ALL {
+        assert_eq!(kind.is_symmetric(), kind != Kind::Signed, "{kind:?}");
+    }
+}
+
+#[test]
+fn names_of_foreign_keys_have_at_most_255_bytes() {
+    for (issuer, kid, is_valid) in [(255, 255, true), (256, 1, false), (1, 256, false)] {
+        let key = VerifyingKey::foreign(&"i".repeat(issuer), &"k".repeat(kid), Algorithm::Hs256, &[1; 32]);
+        assert_eq!(key.is_ok(), is_valid, "{issuer} {kid}");
+    }
 }
 
 /// A host that verifies signatures and records the arguments.

@@ -103,6 +103,13 @@ fn non_canonical_encodings_are_refused() {
 }
 
 #[test]
+fn tokens_have_at_most_the_maximum_length() {
+    for (length, expected) in [(MAX_TOKEN_BYTES, Error::Malformed), (MAX_TOKEN_BYTES + 1, Error::TooLong)] {
+        assert_eq!(Unverified::parse(&vec![b'a'; length]).unwrap_err(), expected, "{length}");
+    }
+}
+
+#[test]
 fn ed25519_s_must_be_below_the_order() {
     // Lenient verifiers treat S + L as S (RFC 8032 section 5.1.7).
     const L: [u8; 32] = [

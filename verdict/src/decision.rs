@@ -52,6 +52,11 @@ impl Admission {
         &self.identity
     }
 
+    /// Returns the identity of the credential, to remember it for an open stream.
+    pub fn into_identity(self) -> Arc<Identity> {
+        self.identity
+    }
+
     /// Returns the fingerprint of the credential as it was presented.
     pub fn fingerprint(&self) -> Fingerprint {
         self.identity.fingerprint()

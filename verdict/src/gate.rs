@@ -168,28 +168,11 @@ impl Gate {
         let identity = self.authenticate(&found, request.headers, snapshot, cache, verifier)?;
         let refused = |reason| Refusal::new(reason, Some(Arc::clone(&identity)), route.rule);
         self.check_paired_header(&found, request.headers, &identity).map_err(refused)?;
-        let seconds = request.now.div_euclid(1000);
-        self.check_time(&identity, seconds).map_err(refused)?;
-        if snapshot.watermark(identity.scopes()).is_some_and(|instant| identity.issued_at() <= instant) {
-            return Err(refused(Reason::Watermark));
-        }
-        // Checked before the base, whose answer for an unknown fingerprint is arbitrary.
-        if identity.is_local() && snapshot.is_issuance_unknown(&identity.fingerprint(), identity.issued_at())
-        {
-            return Err(refused(Reason::IssuanceUnknown));
-        }
-        for fingerprint in identity.fingerprints() {
-            let (kid, iat, exp) = (identity.signing_key_name(), identity.issued_at(), identity.expires_at());
-            match (snapshot.revocation_status(&fingerprint, kid, iat, exp), self.policy.uncovered) {
-                (RevocationStatus::Good, _) | (RevocationStatus::NotCovered, UncoveredPolicy::Admit) => {}
-                (RevocationStatus::NotCovered, UncoveredPolicy::Deny) => {
-                    return Err(refused(Reason::NotCovered));
-                }
-                (RevocationStatus::Revoked, _) => return Err(refused(Reason::Revoked)),
-            }
-        }
+        self.check_validity(&identity, snapshot, request.now).map_err(refused)?;
         // Checked after revocation, so that a stale bundle still reports a revoked credential as revoked.
-        let stale = self.check_freshness(route, snapshot, &identity, request.now).map_err(refused)?;
+        let stale = self
+            .check_freshness(self.stale_policy(route.requirements), snapshot, &identity, request.now)
+            .map_err(refused)?;
         let reported = match check_requirements(route, &self.policy, &identity, snapshot, request) {
             Ok(()) => None,
             // Report mode: the credential is valid, so the upstream receives the identity.
@@ -311,6 +294,34 @@ impl Gate {
         matching.map(|_| ()).ok_or(Reason::PairMismatch)
     }
 
+    /// Checks whether a credential is still valid: times, watermarks, gaps in the issuance log, revocations. `now` is in
+    /// milliseconds since the Unix epoch.
+    pub(crate) fn check_validity(
+        &self,
+        identity: &Identity,
+        snapshot: &Snapshot,
+        now: u64,
+    ) -> Result<(), Reason> {
+        self.check_time(identity, now.div_euclid(1000))?;
+        if snapshot.watermark(identity.scopes()).is_some_and(|instant| identity.issued_at() <= instant) {
+            return Err(Reason::Watermark);
+        }
+        // Checked before the base, whose answer for an unknown fingerprint is arbitrary.
+        if identity.is_local() && snapshot.is_issuance_unknown(&identity.fingerprint(), identity.issued_at())
+        {
+            return Err(Reason::IssuanceUnknown);
+        }
+        for fingerprint in identity.fingerprints() {
+            let (kid, iat, exp) = (identity.signing_key_name(), identity.issued_at(), identity.expires_at());
+            match (snapshot.revocation_status(&fingerprint, kid, iat, exp), self.policy.uncovered) {
+                (RevocationStatus::Good, _) | (RevocationStatus::NotCovered, UncoveredPolicy::Admit) => {}
+                (RevocationStatus::NotCovered, UncoveredPolicy::Deny) => return Err(Reason::NotCovered),
+                (RevocationStatus::Revoked, _) => return Err(Reason::Revoked),
+            }
+        }
+        Ok(())
+    }
+
     /// Checks `exp`, `nbf` and `iat` (RFC 7519) with the configured leeway. `now` is in seconds since the Unix epoch.
     fn check_time(&self, identity: &Identity, now: u64) -> Result<(), Reason> {
         let leeway = self.policy.tokens.leeway_seconds;
@@ -329,14 +340,13 @@ impl Gate {
     }
 
     /// Returns the stale policy that admits the credential, or `None` if the bundle is fresh.
-    fn check_freshness(
+    pub(crate) fn check_freshness(
         &self,
-        route: &Route<'_, '_>,
+        policy: StalePolicy,
         snapshot: &Snapshot,
         identity: &Identity,
         now: u64,
     ) -> Result<Option<StalePolicy>, Reason> {
-        let policy = self.stale_policy(route.requirements);
         if Freshness::classify(snapshot, 0, now) == Freshness::Fresh {
             return Ok(None);
         }
@@ -406,7 +416,7 @@ fn check_requirements(
 }
 
 /// Checks that the grant of the subject allows the request.
-fn check_permission(
+pub(crate) fn check_permission(
     identity: &Identity,
     snapshot: &Snapshot,
     access_request: &AccessRequest<'_>,

@@ -297,3 +297,17 @@ fn is_key_number(text: &str) -> bool {
     let digits = text.strip_prefix("key-");
     digits.is_some_and(|digits| !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit()))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_number_has_digits_only() {
+        for (text, expected) in
+            [("key-42", true), ("key-", false), ("key-a", false), ("key-4a", false), ("42", false)]
+        {
+            assert_eq!(is_key_number(text), expected, "{text}");
+        }
+    }
+}

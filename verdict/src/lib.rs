@@ -40,6 +40,8 @@ mod gate;
 mod identity;
 mod issuer;
 mod lease;
+mod open_stream;
+mod open_streams;
 pub mod permission;
 mod policy;
 mod reason;
@@ -62,6 +64,8 @@ pub use gate::{Gate, Headers, Request};
 pub use identity::Identity;
 pub use issuer::ForeignIssuer;
 pub use lease::{LEASE_RENEWAL_MS, LeaderRole, Lease};
+pub use open_stream::{OpenStream, OpenStreamPolicy};
+pub use open_streams::{Admitted, Checked, Ended, OpenStreams};
 pub use policy::{
     ApiKeys, ControlPlane, FilterStateItem, Mode, Policy, PolicyError, PolicyMembers, Tokens, UncoveredPolicy,
 };
@@ -73,4 +77,4 @@ pub use refresh::{
 pub use response::{Response, ResponseConfig, ResponseStyle};
 pub use token::{Algorithm, SignatureVerifier, SoftwareVerifier};
 pub use upstream::{Forward, ForwardedHeader, UpstreamIdentity};
-pub use worker_table::{EDGE_STATUS_HEADER, HEARTBEAT_INTERVAL_MS, WorkerSummary, WorkerTable};
+pub use worker_table::{EDGE_STATUS_HEADER, Enforcement, HEARTBEAT_INTERVAL_MS, WorkerSummary, WorkerTable};

@@ -76,6 +76,24 @@ pub enum Reason {
 }
 
 impl Reason {
+    /// The reasons to end an open stream.
+    pub const OF_ENDED_STREAMS: [Self; 14] = [
+        Self::KeyUnknown,
+        Self::GenerationUnknown,
+        Self::Expired,
+        Self::ApiKeyExpired,
+        Self::NotYetValid,
+        Self::IssuedInFuture,
+        Self::Watermark,
+        Self::IssuanceUnknown,
+        Self::Revoked,
+        Self::NotCovered,
+        Self::BundleStale,
+        Self::BundleStaleDenied,
+        Self::BundleStaleIssuedEarlier,
+        Self::PermissionDenied,
+    ];
+
     /// All reasons, for example to define a counter for each.
     pub const ALL: [Self; 54] = [
         Self::TooManyHeaders,

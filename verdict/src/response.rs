@@ -237,7 +237,7 @@ fn challenge_error(reason: Reason) -> String {
     alloc::format!(", error=\"{error}\", error_description=\"{reason}\"")
 }
 
-fn valid_request_id(id: &[u8]) -> Option<&str> {
+pub(crate) fn valid_request_id(id: &[u8]) -> Option<&str> {
     let sane = (1..=128).contains(&id.len()) && id.iter().all(u8::is_ascii_graphic);
     if sane { core::str::from_utf8(id).ok() } else { None }
 }

@@ -1,7 +1,7 @@
-//! The table of workers in shared data. Each worker writes the version that it enforces, and the leader reads all rows.
+//! The table of workers in shared data. Each worker writes what it enforces, and the leader reads all rows.
 //!
 //! ```text
-//! count * (worker u64, version u64, time of the last heartbeat in milliseconds u64), big-endian
+//! count * (worker u64, version u64, kept streams u64, time of the last heartbeat in milliseconds u64), big-endian
 //! ```
 
 use alloc::vec::Vec;
@@ -17,32 +17,43 @@ pub const HEARTBEAT_INTERVAL_MS: u64 = 1000;
 /// crashed, or its configuration has been removed.
 const HEARTBEAT_TIMEOUT_MS: u64 = 5000;
 
-/// The maximum number of rows: more than the cores of any machine, in 6 KiB.
+/// The maximum number of rows: more than the cores of any machine, in 8 KiB.
 const MAX_WORKERS: usize = 256;
-const ROW_LEN: usize = 24;
+const ROW_LEN: usize = 32;
 
-/// The version that each worker of the process enforces, as stored in shared data.
+/// What a worker enforces.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Enforcement {
+    /// The version of the bundle by which requests are decided and open streams have been checked.
+    pub version: u64,
+    /// The number of open streams that a rule keeps although their credential is refused.
+    pub kept_streams: u64,
+}
+
+/// What each worker of the process enforces, as stored in shared data.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct WorkerTable(Vec<Row>);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Row {
     worker: u64,
-    version: u64,
+    enforcement: Enforcement,
     seen: u64,
 }
 
 /// The status that the leader reports to the control plane with every request, in the header [`EDGE_STATUS_HEADER`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct WorkerSummary {
-    /// The version of the leader.
+    /// The version that the leader holds.
     pub version: u64,
     /// The number of workers.
     pub workers: usize,
-    /// The lowest version that any worker enforces.
+    /// The lowest version that any worker enforces for requests and open streams.
     pub oldest: u64,
-    /// The number of workers with a lower version than the leader.
+    /// The number of workers that enforce a lower version than the leader holds.
     pub lagging: usize,
+    /// The number of open streams of all workers that a rule keeps although their credential is refused.
+    pub kept_streams: u64,
 }
 
 impl WorkerTable {
@@ -58,27 +69,32 @@ impl WorkerTable {
 
     /// Encodes the table for [`Self::from_bytes`].
     pub fn to_bytes(&self) -> Vec<u8> {
-        let numbers = self.0.iter().flat_map(|row| [row.worker, row.version, row.seen]);
+        let numbers = self.0.iter().flat_map(|row| {
+            let Enforcement { version, kept_streams } = row.enforcement;
+            [row.worker, version, kept_streams, row.seen]
+        });
         numbers.flat_map(u64::to_be_bytes).collect()
     }
 
-    /// Records the version that a worker enforces and removes workers without a heartbeat. `now` is in milliseconds
-    /// since the Unix epoch.
-    pub fn record(&mut self, worker: u64, version: u64, now: u64) {
+    /// Records what a worker enforces and removes workers without a heartbeat. `now` is in milliseconds since the Unix
+    /// epoch.
+    pub fn record(&mut self, worker: u64, enforcement: Enforcement, now: u64) {
         self.0.retain(|row| row.worker != worker && row.is_alive(now));
         self.0.truncate(MAX_WORKERS.saturating_sub(1));
-        self.0.push(Row { worker, version, seen: now });
+        self.0.push(Row { worker, enforcement, seen: now });
     }
 
-    /// Returns the status as seen by the worker `leader`, which enforces `version`. `now` is in milliseconds since the
-    /// Unix epoch.
-    pub fn summary(&self, leader: u64, version: u64, now: u64) -> WorkerSummary {
-        let others = || self.0.iter().filter(|row| row.worker != leader && row.is_alive(now));
+    /// Returns the summary as seen by the worker `leader`, which holds `version` and enforces `own`. `now` is in
+    /// milliseconds since the Unix epoch.
+    pub fn summary(&self, leader: u64, version: u64, own: Enforcement, now: u64) -> WorkerSummary {
+        let others = self.0.iter().filter(|row| row.worker != leader && row.is_alive(now));
+        let enforcements = || others.clone().map(|row| row.enforcement).chain([own]);
         WorkerSummary {
             version,
-            workers: others().count().saturating_add(1),
-            oldest: others().map(|row| row.version).fold(version, u64::min),
-            lagging: others().filter(|row| row.version < version).count(),
+            workers: enforcements().count(),
+            oldest: enforcements().map(|worker| worker.version).fold(version, u64::min),
+            lagging: enforcements().filter(|worker| worker.version < version).count(),
+            kept_streams: enforcements().map(|worker| worker.kept_streams).fold(0, u64::saturating_add),
         }
     }
 }
@@ -86,9 +102,10 @@ impl WorkerTable {
 impl Row {
     fn from_bytes(bytes: &[u8; ROW_LEN]) -> Option<Self> {
         let (numbers, _) = bytes.as_chunks();
-        let [worker, version, seen] = *numbers else { return None };
-        let [worker, version, seen] = [worker, version, seen].map(u64::from_be_bytes);
-        Some(Self { worker, version, seen })
+        let [worker, version, kept_streams, seen] = *numbers else { return None };
+        let [worker, version, kept_streams, seen] =
+            [worker, version, kept_streams, seen].map(u64::from_be_bytes);
+        Some(Self { worker, enforcement: Enforcement { version, kept_streams }, seen })
     }
 
     /// A heartbeat further in the future than the timeout comes from another clock.
@@ -99,8 +116,12 @@ impl Row {
 
 impl fmt::Display for WorkerSummary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { version, workers, oldest, lagging } = self;
-        write!(f, "version={version}; workers={workers}; oldest={oldest}; lagging={lagging}")
+        let Self { version, workers, oldest, lagging, kept_streams } = self;
+        write!(f, "version={version}; workers={workers}; oldest={oldest}; lagging={lagging}")?;
+        if *kept_streams > 0 {
+            write!(f, "; kept={kept_streams}")?;
+        }
+        Ok(())
     }
 }
 
@@ -111,23 +132,35 @@ mod tests {
     use super::*;
 
     #[test]
-    fn summary_has_the_oldest_version_and_drops_silent_workers() {
-        let mut workers = WorkerTable::default();
-        assert_eq!(workers.summary(1, 7, 0).to_string(), "version=7; workers=1; oldest=7; lagging=0");
-        workers.record(1, 6, 10_000);
-        workers.record(2, 5, 10_000);
-        workers.record(3, 7, 12_000);
-        let summary = |workers: &WorkerTable, now| workers.summary(1, 7, now).to_string();
-        assert_eq!(summary(&workers, 12_000), "version=7; workers=3; oldest=5; lagging=1");
-        assert_eq!(WorkerTable::from_bytes(&workers.to_bytes()), workers);
-        workers.record(2, 7, 12_500);
-        assert_eq!(summary(&workers, 12_500), "version=7; workers=3; oldest=7; lagging=0");
-        assert_eq!(summary(&workers, 17_200), "version=7; workers=2; oldest=7; lagging=0");
-        workers.record(4, 7, 30_000);
-        assert_eq!(workers.to_bytes().len(), ROW_LEN, "workers without a heartbeat are removed");
-        assert_eq!(summary(&workers, 1), "version=7; workers=1; oldest=7; lagging=0", "the clock went back");
-        (0..1000).for_each(|worker| workers.record(worker, 1, 30_000));
-        assert_eq!(workers.to_bytes().len(), MAX_WORKERS * ROW_LEN);
+    fn status_reports_the_oldest_version_and_drops_silent_workers() {
+        let enforces = |version| Enforcement { version, kept_streams: 0 };
+        let mut table = WorkerTable::default();
+        let status = |table: &WorkerTable, now| table.summary(1, 7, enforces(7), now).to_string();
+        assert_eq!(status(&table, 0), "version=7; workers=1; oldest=7; lagging=0");
+        table.record(1, enforces(6), 10_000);
+        table.record(2, enforces(5), 10_000);
+        table.record(3, enforces(7), 12_000);
+        assert_eq!(status(&table, 12_000), "version=7; workers=3; oldest=5; lagging=1");
+        assert_eq!(WorkerTable::from_bytes(&table.to_bytes()), table);
+        table.record(2, enforces(7), 12_500);
+        assert_eq!(status(&table, 12_500), "version=7; workers=3; oldest=7; lagging=0");
+        assert_eq!(status(&table, 17_200), "version=7; workers=2; oldest=7; lagging=0");
+        table.record(4, enforces(7), 30_000);
+        assert_eq!(table.to_bytes().len(), ROW_LEN, "workers without a heartbeat are removed");
+        assert_eq!(status(&table, 1), "version=7; workers=1; oldest=7; lagging=0", "the clock went back");
+        (0..1000).for_each(|worker| table.record(worker, enforces(1), 30_000));
+        assert_eq!(table.to_bytes().len(), MAX_WORKERS * ROW_LEN);
         assert_eq!(WorkerTable::from_bytes(&[0; ROW_LEN + 1]), WorkerTable::default());
+    }
+
+    #[test]
+    fn status_counts_a_leader_with_unchecked_streams_and_the_streams_of_all_workers() {
+        let mut table = WorkerTable::default();
+        table.record(2, Enforcement { version: 7, kept_streams: 2 }, 10_000);
+        let own = Enforcement { version: 6, kept_streams: 1 };
+        assert_eq!(
+            table.summary(1, 7, own, 10_000).to_string(),
+            "version=7; workers=2; oldest=6; lagging=1; kept=3"
+        );
     }
 }

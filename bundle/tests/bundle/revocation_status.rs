@@ -84,6 +84,17 @@ fn latest_change_decides() {
 }
 
 #[test]
+fn expiry_range_includes_its_start_and_excludes_its_end() {
+    let contains =
+        |range: ExpiryRange, expiries: [Option<u64>; 4]| expiries.map(|expiry| range.contains(expiry));
+    let bounded = ExpiryRange { expires_from: 10, expires_before: 20 };
+    assert_eq!(contains(bounded, [Some(9), Some(10), Some(19), Some(20)]), [false, true, true, false]);
+    assert!(!bounded.contains(None));
+    let endless = ExpiryRange { expires_from: 10, expires_before: u64::MAX };
+    assert_eq!(contains(endless, [Some(9), Some(10), Some(u64::MAX), None]), [false, true, true, true]);
+}
+
+#[test]
 fn base_is_queried_only_within_its_coverage() {
     let mut builder = builder();
     let spans = [

@@ -2,7 +2,7 @@
 //! encoding.
 
 use bundle::{
-    Delegation, Manifest, ObjectKind, PublicKey,
+    Delegation, Entry, MAX_MANIFEST_BYTES, Manifest, ObjectKind, PublicKey,
     builder::{CheckpointFields, DelegationFields, ManifestFields, RootKey, SnapshotKey, TailKey},
 };
 
@@ -178,6 +178,38 @@ fn manifest_requires_a_delegated_tail_key() {
         assert_eq!(open_manifest(&bytes).unwrap_err().code(), code, "{case}");
     }
     assert!(Manifest::open(&good, &[root().public_key()], "other").is_err());
+}
+
+#[test]
+fn manifest_has_at_most_the_maximum_length() {
+    let entry = |kind, shard| Entry::for_bytes(kind, shard, b"an object").unwrap();
+    let tail: Vec<Entry> = (0..94).map(|segment| entry(ObjectKind::Tail, segment)).collect();
+    // One character of the audience is one byte of the manifest.
+    let manifest_for = |audience: &str| {
+        let delegates = DelegationFields {
+            audience,
+            epoch: 1,
+            issued_at: NOW,
+            expires_at: NOW + 1,
+            snapshot_keys: &[snapshot_key().public_key()],
+            tail_keys: &[tail_key().public_key()],
+        };
+        let fields = ManifestFields {
+            delegation: &root().delegate(&delegates).unwrap(),
+            version: 1,
+            issued_at: NOW,
+            expires_at: NOW + 1,
+            checkpoint: entry(ObjectKind::Checkpoint, 0),
+            tail: &tail,
+        };
+        tail_key().sign(&fields).unwrap()
+    };
+    let longest = "a".repeat(25);
+    let bytes = manifest_for(&longest);
+    assert_eq!(bytes.len(), MAX_MANIFEST_BYTES);
+    assert!(Manifest::open(&bytes, &[root().public_key()], &longest).is_ok());
+    let too_long = Manifest::open(&[0; MAX_MANIFEST_BYTES + 1], &[root().public_key()], &longest);
+    assert_eq!(too_long.unwrap_err().code(), "manifest_too_long");
 }
 
 #[test]

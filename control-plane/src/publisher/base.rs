@@ -10,7 +10,7 @@ use token::Fingerprint;
 use super::PublishError;
 use crate::{
     model::BaseBlockRow,
-    store::{NEVER, ReadTransaction, StoreError, blocks, revocations},
+    store::{NEVER_EXPIRES, ReadTransaction, StoreError, blocks, revocations},
 };
 
 /// The installed blocks, and the un-revocations.
@@ -42,7 +42,7 @@ impl BaseState {
         let mut built = Vec::new();
         for row in &blocks {
             if self.installed.get(&row.expires_from).is_none_or(|(held, _)| held != row) {
-                let bytes = blocks::bytes(read, row.expires_from).await?;
+                let bytes = blocks::read_bytes(read, row.expires_from).await?;
                 // Hashing every shard would block this thread.
                 let block = spawn_blocking(move || BuiltBlock::from_bytes(&bytes)).await;
                 let block = block.ok().and_then(Result::ok).ok_or(StoreError::Corrupt { what: "bytes" })?;
@@ -130,7 +130,7 @@ impl BaseState {
         builder: &mut Builder,
     ) {
         let contradicts = |row: &BaseBlockRow| {
-            let in_time = expires_at < row.expires_before || row.expires_before >= NEVER;
+            let in_time = expires_at < row.expires_before || row.expires_before >= NEVER_EXPIRES;
             expires_at >= row.expires_from && in_time && row.as_of < version
         };
         if self.installed.values().any(|(row, _)| contradicts(row)) {

@@ -4,11 +4,11 @@ use std::{collections::BTreeSet, path::Path};
 
 use serde_json::{Value, json};
 
-use crate::world::World;
+use crate::test_env::TestEnv;
 
 /// Exactly the existing routes and methods are described.
 #[test]
-fn every_route_is_described() {
+fn openapi_describes_every_route() {
     let mut source = String::new();
     read_all(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src/api"), &mut source);
     let source: String = source.split_whitespace().collect::<Vec<_>>().join(" ");
@@ -47,15 +47,15 @@ fn read_all(folder: &Path, source: &mut String) {
 }
 
 #[tokio::test]
-async fn answers_are_as_described() {
-    let world = World::on_sqlite().await;
-    let server = world.serve();
+async fn responses_match_openapi() {
+    let env = TestEnv::on_sqlite().await;
+    let server = env.serve();
     let served: Value = server.get("/openapi.json").send().await.unwrap().json().await.unwrap();
     assert_eq!(served, description());
-    let session = server.exchange(&world.auth_key_id, &world.auth_key).await;
+    let session = server.exchange(&env.auth_key_id, &env.auth_key).await;
     conforms(&session, "AuthResponse");
     let token = session["token"].as_str().unwrap();
-    let path = format!("/v1/operators/{}/auth_keys", world.operator);
+    let path = format!("/v1/operators/{}/auth_keys", env.operator);
     let made: Value =
         server.post(&path, &json!({})).bearer_auth(token).send().await.unwrap().json().await.unwrap();
     conforms(&made, "NewAuthKey");
@@ -63,9 +63,9 @@ async fn answers_are_as_described() {
     for key in listed.as_array().unwrap() {
         conforms(key, "AuthKey");
     }
-    let subject = json!({ "subject": world.operator, "instant": 1 });
+    let subject = json!({ "subject": env.operator, "instant": 1 });
     conforms(&server.revoke(token, subject).await.json().await.unwrap(), "RevocationResponse");
-    let waited = server.post("/revocations?wait=1", &json!({ "token": world.token() }));
+    let waited = server.post("/revocations?wait=1", &json!({ "token": env.issue_root_token() }));
     let waited: Value = waited.bearer_auth(token).send().await.unwrap().json().await.unwrap();
     conforms(&waited, "RevocationResponse");
     assert!(waited.get("edges").is_some());
@@ -76,7 +76,7 @@ async fn answers_are_as_described() {
 
 /// Every operation can respond with 429.
 #[test]
-fn every_operation_may_be_limited() {
+fn openapi_documents_rate_limit_for_every_operation() {
     let description = description();
     for (path, item) in description["paths"].as_object().unwrap() {
         for (method, operation) in item.as_object().unwrap() {

@@ -5,8 +5,8 @@ use std::{sync::Arc, time::Duration};
 
 use proxy_wasm::types::{BufferType, MapType};
 use verdict::{
-    ControlPlane, EDGE_STATUS_HEADER, FetchRequest, FetchStep, HEARTBEAT_INTERVAL_MS, LEASE_RENEWAL_MS,
-    Policy, Progress, Refresh, RefreshError, Snapshot, WorkerSummary,
+    ControlPlane, EDGE_STATUS_HEADER, Enforcement, FetchRequest, FetchStep, HEARTBEAT_INTERVAL_MS,
+    LEASE_RENEWAL_MS, Policy, Progress, Refresh, RefreshError, Snapshot, WorkerSummary,
 };
 
 use crate::{
@@ -76,8 +76,10 @@ pub(crate) struct BundleFetcher {
     first_tick_at: Option<u64>,
     refusal_log: LogThrottle,
     failure_log: LogThrottle,
-    /// The version that this worker last reported to the others, and when.
-    last_report: (u64, u64),
+    /// What this worker enforces.
+    enforcement: Enforcement,
+    /// What this worker last reported to the others, and when.
+    last_report: (Enforcement, u64),
     /// Until when the leader waits for the other workers before it sends the next request.
     report_delay_until: u64,
 }
@@ -112,7 +114,8 @@ impl BundleFetcher {
             first_tick_at: None,
             refusal_log: LogThrottle::default(),
             failure_log: LogThrottle::default(),
-            last_report: (0, 0),
+            enforcement: Enforcement::default(),
+            last_report: (Enforcement::default(), 0),
             report_delay_until: 0,
         }
     }
@@ -126,8 +129,8 @@ impl BundleFetcher {
         self.is_leader || self.fetches_alone
     }
 
-    pub(crate) fn on_tick(&mut self, now: u64, metrics: &Metrics) {
-        self.load_shared();
+    /// To be called after [`Self::load_shared`], and before [`Self::report_and_dispatch`].
+    pub(crate) fn on_tick(&mut self, now: u64) {
         // A check that is further ahead than the interval was scheduled before the clock was set back.
         if now >= self.lease_check_at || self.lease_check_at.saturating_sub(now) > LEASE_RENEWAL_MS {
             self.lease_check_at = now.saturating_add(LEASE_RENEWAL_MS);
@@ -136,7 +139,12 @@ impl BundleFetcher {
         }
         self.fetch_alone_when_due(now);
         self.repair_shared(now);
-        self.report_version(now);
+    }
+
+    /// Reports what this worker enforces, and makes the calls that are due.
+    pub(crate) fn report_and_dispatch(&mut self, now: u64, enforcement: Enforcement, metrics: &Metrics) {
+        self.enforcement = enforcement;
+        self.report_enforcement(now);
         self.dispatch_due(now, metrics);
     }
 
@@ -278,11 +286,11 @@ impl BundleFetcher {
         }
     }
 
-    /// Reports to the other workers which version this one enforces: at once if it has changed, else as a heartbeat.
-    fn report_version(&mut self, now: u64) {
-        let (version, reported_at) = self.last_report;
-        let current = self.version();
-        if (version != current || now.abs_diff(reported_at) >= HEARTBEAT_INTERVAL_MS)
+    /// Reports to the other workers what this one enforces: at once if it has changed, else as a heartbeat.
+    fn report_enforcement(&mut self, now: u64) {
+        let (reported, reported_at) = self.last_report;
+        let current = self.enforcement;
+        if (reported != current || now.abs_diff(reported_at) >= HEARTBEAT_INTERVAL_MS)
             && self.shared.report(self.worker_id, current, now)
         {
             self.last_report = (current, now);
@@ -294,7 +302,7 @@ impl BundleFetcher {
     }
 
     fn worker_summary(&self, now: u64) -> WorkerSummary {
-        self.shared.worker_table().summary(self.worker_id, self.version(), now)
+        self.shared.worker_table().summary(self.worker_id, self.version(), self.enforcement, now)
     }
 
     /// Sends the requests that are due. A deadline that is further ahead than its delay was set before the clock was set
@@ -370,7 +378,6 @@ impl BundleFetcher {
                 self.last_stamp =
                     self.refresh.current().map(|new| self.shared.publish(new.manifest(), &objects));
                 self.report_delay_until = now.saturating_add(REPORT_DELAY_MS);
-                self.report_version(now);
             }
             Err(failure) => {
                 metrics.count_refresh_failure();
@@ -379,7 +386,7 @@ impl BundleFetcher {
                 if self.is_leader {
                     self.failure_log.restart(now);
                 } else if !self.failure_log.allow(now) {
-                    return self.dispatch_due(now, metrics);
+                    return;
                 }
                 let ControlPlane { cluster, credential, .. } = &self.control_plane;
                 let hint = failure_hint(status, cluster, credential.is_some());
@@ -389,7 +396,6 @@ impl BundleFetcher {
                 ));
             }
         }
-        self.dispatch_due(now, metrics);
     }
 }
 

@@ -165,14 +165,47 @@ pub(crate) fn http_call(
     Ok(proxy_wasm::hostcalls::dispatch_http_call(cluster, headers, None, Vec::new(), timeout)?)
 }
 
-/// Answers the request of the stream. `details` is for the host's access log. The SDK's `send_http_response` passes no
-/// details and only UTF-8 values, and panics on any failure.
+/// The right to answer or end one stream. There is one per stream, and it is used up by [`send_local_response`]: two
+/// such calls for one HTTP/2 stream in the same callback crash Envoy 1.40.
+#[derive(Debug)]
+pub(crate) struct StreamEnd {
+    stream: u32,
+}
+
+impl StreamEnd {
+    /// Must be called once per stream, when the host creates its context.
+    pub(crate) const fn new(stream: u32) -> Self {
+        Self { stream }
+    }
+
+    /// Makes the following calls apply to the stream. Only needed in a callback of another context, which must be
+    /// restored afterwards by [`set_effective_context`].
+    pub(crate) fn make_effective(&self) -> Result<(), HostError> {
+        set_effective_context(self.stream)
+    }
+}
+
+/// Makes the following calls apply to a context. If it fails, they apply to the same context as before. The SDK's
+/// `set_effective_context` panics on any failure.
+pub(crate) fn set_effective_context(context: u32) -> Result<(), HostError> {
+    // SAFETY: no pointers are passed.
+    check_status(unsafe { proxy_set_effective_context(context) })
+}
+
+/// Answers the request of the stream, or resets the stream if its response has begun. The effective context must be
+/// that of the stream. `details` is for the host's access log. The SDK's `send_http_response` passes no details and
+/// only UTF-8 values, and panics on any failure.
+///
+/// # Errors
+///
+/// Returns the right to end the stream together with the status.
 pub(crate) fn send_local_response(
+    end: StreamEnd,
     status: u16,
     details: &str,
     headers: &[u8],
     body: &[u8],
-) -> Result<(), HostError> {
+) -> Result<(), (StreamEnd, HostError)> {
     const NOT_GRPC: i32 = -1;
     // SAFETY: the host reads the details, the body and the headers during the call.
     check_status(unsafe {
@@ -187,6 +220,7 @@ pub(crate) fn send_local_response(
             NOT_GRPC,
         )
     })
+    .map_err(|error| (end, error))
 }
 
 /// Returns the ID of the metric. The SDK's `define_metric` panics on a host without metrics.
@@ -247,6 +281,7 @@ unsafe extern "C" {
     fn proxy_log(level: u32, message: *const u8, message_size: usize) -> u32;
     fn proxy_get_current_time_nanoseconds(nanos: *mut u64) -> u32;
     fn proxy_set_tick_period_milliseconds(period: u32) -> u32;
+    fn proxy_set_effective_context(context: u32) -> u32;
     fn proxy_get_buffer_bytes(
         buffer: u32,
         start: usize,

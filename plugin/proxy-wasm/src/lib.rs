@@ -60,5 +60,5 @@ use crate::plugin_context::PluginContext;
 
 proxy_wasm::main! {{
     std::panic::set_hook(Box::new(log::log_panic));
-    proxy_wasm::set_root_context(|_| Box::new(PluginContext::default()));
+    proxy_wasm::set_root_context(|id| Box::new(PluginContext::new(id)));
 }}

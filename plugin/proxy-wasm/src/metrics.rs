@@ -21,6 +21,12 @@ pub(crate) struct Metrics {
     refused: Vec<(Reason, Counter)>,
     /// Requests that would have been refused, by a policy that only reports.
     reported: Vec<(Reason, Counter)>,
+    /// Open streams that were ended.
+    ended: Vec<(Reason, Counter)>,
+    /// Attempts to end a stream that the host did not carry out.
+    end_failed: Counter,
+    /// Open streams that exceeded `max_open_streams`, so that they are checked less often.
+    over_max: Counter,
     cache_hits: Counter,
     cache_misses: Counter,
     signatures_by_host: Counter,
@@ -44,17 +50,24 @@ struct Gauge {
 
 impl Metrics {
     pub(crate) fn define(gate: &Gate) -> Self {
-        let by_reason = |prefix: &str| {
+        let by_reason = |prefix: &str, reasons: &[Reason]| {
             let counter = |reason: &Reason| (*reason, Counter::define(&[prefix, reason.code()].concat()));
-            Reason::ALL.iter().map(counter).collect()
+            reasons.iter().map(counter).collect()
         };
         Self {
             admitted: Counter::define("keystile_admitted"),
             passed: Counter::define("keystile_passed"),
             stale_outage_grace: Counter::define("keystile_admitted_stale_outage_grace"),
             stale_issued_within: Counter::define("keystile_admitted_stale_issued_within"),
-            refused: by_reason("keystile_refused_"),
-            reported: if gate.has_report_mode() { by_reason("keystile_reported_") } else { Vec::new() },
+            refused: by_reason("keystile_refused_", &Reason::ALL),
+            reported: if gate.has_report_mode() {
+                by_reason("keystile_reported_", &Reason::ALL)
+            } else {
+                Vec::new()
+            },
+            ended: by_reason("keystile_ended_", &Reason::OF_ENDED_STREAMS),
+            end_failed: Counter::define("keystile_end_failed"),
+            over_max: Counter::define("keystile_open_streams_over_max"),
             cache_hits: Counter::define("keystile_cache_hits"),
             cache_misses: Counter::define("keystile_cache_misses"),
             signatures_by_host: Counter::define("keystile_signatures_by_host"),
@@ -80,8 +93,26 @@ impl Metrics {
         }
         if let Some(reason) = decision.reason() {
             let counters = if decision.is_reported() { &self.reported } else { &self.refused };
-            counters.iter().filter(|(counted, _)| *counted == reason).for_each(|(_, counter)| counter.add(1));
+            increment(counters, reason);
         }
+    }
+
+    /// Counts an open stream that is ended.
+    pub(crate) fn count_ended(&self, reason: Reason) {
+        increment(&self.ended, reason);
+    }
+
+    /// Counts an open stream that would be ended, but whose mode is `report`.
+    pub(crate) fn count_reported(&self, reason: Reason) {
+        increment(&self.reported, reason);
+    }
+
+    pub(crate) fn count_end_failure(&self) {
+        self.end_failed.add(1);
+    }
+
+    pub(crate) fn count_over_max(&self, streams: u64) {
+        self.over_max.add(streams);
     }
 
     pub(crate) fn count_refresh_failure(&self) {
@@ -109,16 +140,22 @@ impl Metrics {
             &self.cache_misses,
             &self.signatures_by_host,
             &self.refresh_failed,
+            &self.end_failed,
+            &self.over_max,
         ] {
             counter.flush();
         }
-        self.refused.iter().chain(&self.reported).for_each(|(_, counter)| counter.flush());
+        self.refused.iter().chain(&self.reported).chain(&self.ended).for_each(|(_, counter)| counter.flush());
         self.memory.record(memory_bytes());
         if let Some(manifest) = manifest {
             self.version.record(manifest.version());
             self.age_seconds.record(now.saturating_sub(manifest.issued_at()).div_euclid(1000));
         }
     }
+}
+
+fn increment(counters: &[(Reason, Counter)], reason: Reason) {
+    counters.iter().filter(|(counted, _)| *counted == reason).for_each(|(_, counter)| counter.add(1));
 }
 
 impl Counter {

@@ -7,15 +7,17 @@ use proxy_wasm::{
     types::{BufferType, ContextType},
 };
 use verdict::{
-    Cache, Environment, Gate, InlineBundle, LogLine, Policy, Progress, Refresh, Snapshot, StalenessWatch,
+    Cache, Checked, Ended, Enforcement, Environment, Gate, Identity, InlineBundle, LogLine, OpenStreams,
+    Policy, Progress, Refresh, Snapshot, StalenessWatch,
 };
 
 use crate::{
     bundle_fetcher::BundleFetcher,
     filter::HttpFilter,
+    header_map,
     host_verifier::HostVerifier,
-    hostcalls,
-    log::{error, info, warn},
+    hostcalls::{self, HostError, StreamEnd},
+    log::{LogThrottle, error, info, warn},
     metrics::Metrics,
     worker::{Clock, Worker, WorkerCell},
 };
@@ -24,12 +26,23 @@ use crate::{
 /// costs about 0.02 % of a core.
 const TICK_MS: u32 = 25;
 
-#[derive(Default)]
 pub(crate) struct PluginContext {
+    /// The ID that the host gave this context.
+    id: u32,
     worker: Rc<WorkerCell>,
     /// `None` if the configuration has the bundle in it.
     fetcher: Option<BundleFetcher>,
     freshness: StalenessWatch,
+    end_failure_log: LogThrottle,
+}
+
+/// The SDK drops the context when the host deletes it.
+impl Drop for PluginContext {
+    fn drop(&mut self) {
+        if let Ok(mut worker) = self.worker.try_borrow_mut() {
+            *worker = None;
+        }
+    }
 }
 
 impl Context for PluginContext {
@@ -41,6 +54,9 @@ impl Context for PluginContext {
         // A response without headers means that there is none: the call failed or timed out.
         fetcher.on_http_response(call_id, header_count != 0, &worker.metrics);
         install_snapshot(worker, fetcher);
+        // Open streams are checked in the next tick. Without any, the version is enforced now.
+        let now = hostcalls::now_ms().unwrap_or_default();
+        fetcher.report_and_dispatch(now, enforcement(worker), &worker.metrics);
     }
 }
 
@@ -66,7 +82,7 @@ impl RootContext for PluginContext {
     }
 
     fn on_tick(&mut self) {
-        let Self { worker, fetcher, freshness } = self;
+        let Self { id, worker, fetcher, freshness, end_failure_log } = self;
         // Without the worker, the host has interrupted a request. The next tick does the work of this one.
         let Ok(mut worker) = worker.try_borrow_mut() else { return };
         let Some(worker) = &mut *worker else { return };
@@ -76,8 +92,16 @@ impl RootContext for PluginContext {
         }
         let Some(now) = now else { return };
         if let Some(fetcher) = fetcher {
-            fetcher.on_tick(now, &worker.metrics);
+            fetcher.load_shared();
             install_snapshot(worker, fetcher);
+        }
+        if end_refused_streams(worker, *id, now, end_failure_log).is_err() {
+            // Further calls would apply to a stream.
+            return;
+        }
+        if let Some(fetcher) = fetcher {
+            fetcher.on_tick(now);
+            fetcher.report_and_dispatch(now, enforcement(worker), &worker.metrics);
         }
         // The worker that fetches logs for all of them.
         if fetcher.as_ref().is_none_or(BundleFetcher::is_fetching) {
@@ -87,8 +111,8 @@ impl RootContext for PluginContext {
         metrics.flush(snapshot.as_deref().map(Snapshot::manifest), cache, verifier, now);
     }
 
-    fn create_http_context(&self, _stream: u32) -> Option<Box<dyn HttpContext>> {
-        Some(Box::new(HttpFilter::new(Rc::downgrade(&self.worker))))
+    fn create_http_context(&self, stream: u32) -> Option<Box<dyn HttpContext>> {
+        Some(Box::new(HttpFilter::new(Rc::clone(&self.worker), StreamEnd::new(stream))))
     }
 
     fn get_type(&self) -> Option<ContextType> {
@@ -97,6 +121,16 @@ impl RootContext for PluginContext {
 }
 
 impl PluginContext {
+    pub(crate) fn new(id: u32) -> Self {
+        Self {
+            id,
+            worker: Rc::default(),
+            fetcher: None,
+            freshness: StalenessWatch::default(),
+            end_failure_log: LogThrottle::default(),
+        }
+    }
+
     /// Replaces the configuration. Returns false, and leaves the context without one, if the host cannot do what the
     /// configuration needs.
     fn start(&mut self, mut policy: Policy, json: &[u8]) -> bool {
@@ -112,6 +146,7 @@ impl PluginContext {
         let random = hostcalls::random().unwrap_or_default();
         let seed = [json, &started_at.to_le_bytes(), &random].concat();
         let cache = Cache::new(policy.cache_entries, &seed);
+        let max_open_streams = policy.max_open_streams;
         let gate = Gate::new(policy);
         let metrics = Metrics::define(&gate);
         let clock = match self.fetcher {
@@ -119,7 +154,7 @@ impl PluginContext {
             None => Clock::Host,
         };
         let verifier = HostVerifier::default();
-        let mut new = Worker { gate, cache, verifier, snapshot: None, clock, metrics };
+        let mut new = Worker { gate, cache, verifier, snapshot: None, clock, metrics, open_streams: None };
         if let Some(fetcher) = &mut self.fetcher {
             // A VM that replaces one that crashed finds its bundle in shared data.
             fetcher.load_shared();
@@ -130,11 +165,17 @@ impl PluginContext {
             new.snapshot = Some(snapshot);
         }
         // Does nothing more before the first tick: this VM may exist only to validate the configuration.
-        if hostcalls::set_tick_period(TICK_MS).is_err() && self.fetcher.is_some() {
+        let has_timers = hostcalls::set_tick_period(TICK_MS).is_ok();
+        if !has_timers && self.fetcher.is_some() {
             error(
                 "this host has no timers, so the bundle cannot be fetched: put it into the configuration as `bundle`",
             );
             return false;
+        }
+        if has_timers {
+            new.open_streams = Some(OpenStreams::new(max_open_streams));
+        } else {
+            warn("this host has no timers, so a stream is not ended when its credential expires");
         }
         *worker = Some(new);
         true
@@ -148,6 +189,87 @@ fn install_snapshot(worker: &mut Worker, fetcher: &BundleFetcher) {
     let previous = worker.snapshot.replace(Arc::clone(current));
     if previous.is_none_or(|previous| previous.manifest().version() != version) {
         info(&format!("enforcing bundle version {version}"));
+    }
+}
+
+/// Returns the version that the worker enforces for requests and open streams, and the number of streams that a rule
+/// keeps open although their credential is refused.
+fn enforcement(worker: &mut Worker) -> Enforcement {
+    let version = worker.snapshot.as_ref().map_or(0, |snapshot| snapshot.manifest().version());
+    match &mut worker.open_streams {
+        Some(streams) => Enforcement {
+            version: streams.enforced_version(version).unwrap_or_default(),
+            kept_streams: u64::try_from(streams.kept()).unwrap_or(u64::MAX),
+        },
+        None => Enforcement { version, kept_streams: 0 },
+    }
+}
+
+/// Checks the open streams that are due, and ends those whose credential would be refused now. Returns an error if the
+/// effective context is that of a stream afterwards.
+fn end_refused_streams(
+    worker: &mut Worker,
+    plugin_context: u32,
+    now: u64,
+    failure_log: &mut LogThrottle,
+) -> Result<(), HostError> {
+    let Worker { gate, snapshot: Some(snapshot), metrics, open_streams: Some(streams), .. } = worker else {
+        return Ok(());
+    };
+    let Checked { ended, reported } = streams.check(gate, snapshot, now, header_map::decode);
+    reported.into_iter().for_each(|reason| metrics.count_reported(reason));
+    metrics.count_over_max(streams.take_over_max());
+    if ended.is_empty() {
+        return Ok(());
+    }
+    for stream in ended {
+        let reason = stream.refusal.reason();
+        let (stream, host_error) = match stream.handle.make_effective() {
+            Ok(()) => match end_stream(gate, stream) {
+                Ok(()) => {
+                    metrics.count_ended(reason);
+                    continue;
+                }
+                Err((stream, host_error)) => (Some(stream), host_error),
+            },
+            // The host does not know the stream any more.
+            Err(host_error @ HostError::BAD_ARGUMENT) => (None, host_error),
+            Err(host_error) => (Some(stream), host_error),
+        };
+        metrics.count_end_failure();
+        if failure_log.allow(now) {
+            error(&format!("the host did not end a stream whose credential is refused ({host_error})"));
+        }
+        if let Some(stream) = stream {
+            streams.put_back(stream);
+        }
+    }
+    hostcalls::set_effective_context(plugin_context)
+}
+
+/// Answers the request, or resets the stream if its response has begun. The stream is the effective context.
+fn end_stream(gate: &Gate, mut stream: Ended<StreamEnd>) -> Result<(), (Ended<StreamEnd>, HostError)> {
+    let code = stream.refusal.reason().code();
+    let identity = stream.refusal.identity();
+    let state = [
+        ("keystile.reason", Some(code)),
+        ("keystile.subject", identity.map(Identity::subject)),
+        ("keystile.key_id", identity.and_then(Identity::key_id)),
+    ];
+    for (name, value) in state {
+        // Filter state is for the access log only.
+        let _ = value.map(|value| hostcalls::set_property(name, value.as_bytes()));
+    }
+    let response = gate.refusal_response(&stream.refusal, stream.request_id());
+    let headers = response.headers.iter().map(|(name, value)| (*name, value.as_bytes()));
+    let (headers, body) = (header_map::encode(headers), response.body.as_bytes());
+    let details = ["keystile_ended_", code].concat();
+    match hostcalls::send_local_response(stream.handle, response.status, &details, &headers, body) {
+        Ok(()) => Ok(()),
+        Err((handle, error)) => {
+            stream.handle = handle;
+            Err((stream, error))
+        }
     }
 }
 

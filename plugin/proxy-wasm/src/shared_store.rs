@@ -5,14 +5,14 @@
 //! PREFIX/lease       the holder of the lease, and its end
 //! PREFIX/stamp       version and issue time of the manifest below: the only value that is read at every tick
 //! PREFIX/members     the number of workers that have started, so that no two have the same number
-//! PREFIX/workers     the version that each worker enforces
+//! PREFIX/workers     what each worker enforces
 //! PREFIX/manifest    the signed bytes
 //! PREFIX/SLOT        the bytes of an object; each worker verifies them again by the manifest
 //! ```
 //! The prefix names the control plane, the audience and the root keys, so that two filters in one process do not mix.
 
 use proxy_wasm::types::Bytes;
-use verdict::{Entry, LeaderRole, Lease, Manifest, Policy, WorkerTable};
+use verdict::{Enforcement, Entry, LeaderRole, Lease, Manifest, Policy, WorkerTable};
 
 use crate::hostcalls::{self, HostError};
 
@@ -71,12 +71,12 @@ impl SharedStore {
         write_lease(&key, LeaderRole::decide(None, worker, now), version)
     }
 
-    /// Reports that a worker enforces a version. Returns false if another worker has written its report meanwhile.
-    pub(crate) fn report(&self, worker: u64, version: u64, now: u64) -> bool {
+    /// Reports what a worker enforces. Returns false if another worker has written its report meanwhile.
+    pub(crate) fn report(&self, worker: u64, enforcement: Enforcement, now: u64) -> bool {
         let key = self.key("workers");
         let (held, held_version) = hostcalls::shared_data(&key).unwrap_or_default();
         let mut workers = WorkerTable::from_bytes(&held);
-        workers.record(worker, version, now);
+        workers.record(worker, enforcement, now);
         set_if_unchanged(&key, &workers.to_bytes(), held_version)
     }
 

@@ -1,11 +1,15 @@
 use std::{cell::RefCell, sync::Arc};
 
-use verdict::{Cache, Gate, Snapshot};
+use verdict::{Cache, Gate, OpenStreams, Snapshot};
 
-use crate::{host_verifier::HostVerifier, hostcalls, metrics::Metrics};
+use crate::{
+    host_verifier::HostVerifier,
+    hostcalls::{self, StreamEnd},
+    metrics::Metrics,
+};
 
-/// The [`Worker`] of a plugin context, or `None` before its configuration has been accepted. The plugin context owns
-/// it; each stream has a weak reference, so that a stream which outlives its plugin context is refused.
+/// The [`Worker`] of a plugin context, or `None` before its configuration has been accepted and after the plugin context
+/// has been deleted: a stream that outlives it is refused.
 pub(crate) type WorkerCell = RefCell<Option<Worker>>;
 
 /// The state that the requests of one plugin context share.
@@ -16,6 +20,8 @@ pub(crate) struct Worker {
     pub(crate) snapshot: Option<Arc<Snapshot>>,
     pub(crate) clock: Clock,
     pub(crate) metrics: Metrics,
+    /// `None` on a host without timers, which cannot end streams later.
+    pub(crate) open_streams: Option<OpenStreams<StreamEnd>>,
 }
 
 /// The source of the time at which a request is decided.

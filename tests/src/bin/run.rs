@@ -1,7 +1,7 @@
 //! `make run` starts the control plane, Envoy with the filter, and an upstream on fixed ports, until Ctrl-C.
 
 use anyhow::{Context, Result};
-use harness::control_plane::Root;
+use harness::control_plane::RootCredentials;
 use harness::envoy::Settings;
 use harness::{ControlPlane, Envoy, Upstream, tools};
 use serde::{Deserialize, Serialize};
@@ -36,7 +36,8 @@ async fn run() -> Result<()> {
         TcpListener::bind(address).with_context(|| format!("{address}, the address of {what}, is in use"))?;
     }
     let folder = tools::root().join(".keystile");
-    let mut control_plane = ControlPlane::at(folder.clone(), folder.join("control-plane.log"), CONTROL_PLANE);
+    let mut control_plane =
+        ControlPlane::open(folder.clone(), folder.join("control-plane.log"), CONTROL_PLANE);
     let (state, root) = match read_state(&folder)? {
         Some(state) => (state, None),
         None => {
@@ -72,7 +73,10 @@ async fn run() -> Result<()> {
 
         http2_upstream: false,
         upgrades: false,
-        max_stream_seconds: 900,
+        route_timeout_seconds: 15,
+        max_upstream_streams: 1024,
+        drain_seconds: 1,
+        has_listener_file: false,
         access_log: true,
         filters_instead: None,
         filters_behind: Vec::new(),
@@ -90,8 +94,8 @@ async fn run() -> Result<()> {
             _ = interrupt.recv() => break,
             _ = terminate.recv() => break,
             () = tokio::time::sleep(Duration::from_secs(1)) => {
-                control_plane.alive().context("the control plane")?;
-                envoy.alive().context("Envoy")?;
+                control_plane.ensure_alive().context("the control plane")?;
+                envoy.ensure_alive().context("Envoy")?;
             }
         }
     }
@@ -108,7 +112,7 @@ fn read_state(folder: &Path) -> Result<Option<State>> {
     Ok(Some(state.with_context(|| format!("{}; remove .keystile/ to start again", path.display()))?))
 }
 
-fn first_start(control_plane: &mut ControlPlane, folder: &Path) -> Result<(State, Root)> {
+fn first_start(control_plane: &mut ControlPlane, folder: &Path) -> Result<(State, RootCredentials)> {
     DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
     let root = control_plane.init().context("if the first start was interrupted, remove .keystile/")?;
     let state = State { operator_id: root.operator_id.clone() };
@@ -118,12 +122,12 @@ fn first_start(control_plane: &mut ControlPlane, folder: &Path) -> Result<(State
     Ok((state, root))
 }
 
-fn explain(operator: &str, root: Option<&Root>) -> Result<()> {
+fn explain(operator: &str, root: Option<&RootCredentials>) -> Result<()> {
     let mut out = std::io::stdout().lock();
     writeln!(out, "control plane  http://{CONTROL_PLANE}   state and logs in .keystile/")?;
     writeln!(out, "Envoy          http://{EDGE}   in front of an upstream that returns the headers it got")?;
     writeln!(out, "Envoy's admin  http://{ADMIN}\n")?;
-    if let Some(Root { auth_key_id, auth_key, .. }) = root {
+    if let Some(RootCredentials { auth_key_id, auth_key, .. }) = root {
         writeln!(out, "Your operator is {operator}. Its root AuthKey, which is shown only once:")?;
         writeln!(out, "  {auth_key_id}\n  {auth_key}")?;
         writeln!(out, "Exchange the AuthKey for a token:")?;

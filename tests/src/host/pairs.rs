@@ -3,7 +3,7 @@
 pub struct Pairs(pub Vec<(Vec<u8>, Vec<u8>)>);
 
 impl Pairs {
-    pub fn of(pairs: &[(&str, &str)]) -> Self {
+    pub fn from_slice(pairs: &[(&str, &str)]) -> Self {
         Self(pairs.iter().map(|(name, value)| (name.as_bytes().into(), value.as_bytes().into())).collect())
     }
 

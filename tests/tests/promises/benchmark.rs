@@ -4,7 +4,7 @@ use serde_json::Value;
 use std::process::Command;
 
 #[test]
-fn a_quick_run_reports_every_part_beside_its_peers() {
+fn quick_benchmark_reports_every_part_with_peers() {
     let folder = tempfile::tempdir().unwrap();
     let run = Command::new(env!("CARGO_BIN_EXE_bench"))
         .arg("--quick")

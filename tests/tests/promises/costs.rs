@@ -3,7 +3,7 @@
 //! Fuel depends only on the filter and the request, not on the load of the machine. costs.txt also names the toolchain
 //! that built the filter. `KEYSTILE_UPDATE=1 cargo test --workspace --test promises costs` rewrites it.
 
-use crate::edge::{Edge, NOW_MS, configuration, plain, request};
+use crate::host_edge::{HostEdge, NOW_MS, configuration, plain_request, request};
 use crate::native_signatures;
 use bundle::builder::SecretKey;
 use harness::host::{Cost, Pairs};
@@ -16,7 +16,7 @@ use token::mint::SigningKey;
 use token::{Algorithm, Claims, Fingerprint, VerifyingKey, base64url};
 
 #[test]
-fn do_not_grow_unnoticed() {
+fn request_costs_match_costs_txt() {
     let paid = measured();
     let built_by = std::fs::read_to_string(tools::root().join(TOOLCHAIN)).unwrap();
     let built_by = built_by.trim_end();
@@ -49,23 +49,23 @@ struct Paid {
 
 fn measured() -> BTreeMap<String, Paid> {
     let mut paid = BTreeMap::new();
-    let mut edge = Edge::start();
-    let pages = |when: &str, edge: &Edge| {
-        let amount = edge.host.pages();
+    let mut edge = HostEdge::start();
+    let pages = |when: &str, edge: &HostEdge| {
+        let amount = edge.host.memory_pages();
         (format!("pages of 64 KiB, {when}"), Paid { amount, calls: String::new() })
     };
     paid.extend([pages("with a bundle", &edge)]);
-    let revoked = edge.eddsa.mint(&Edge::claims(1)).expose().to_owned();
+    let revoked = edge.eddsa.mint(&HostEdge::claims(1)).expose().to_owned();
     edge.content.revoke(1, Fingerprint::digest(revoked.as_bytes())).unwrap();
     edge.publish();
-    let price = |name: &str, edge: &mut Edge, headers: &Pairs| {
-        let (_, Cost { fuel, calls }) = edge.host.priced(headers).unwrap();
+    let price = |name: &str, edge: &mut HostEdge, headers: &Pairs| {
+        let (_, Cost { fuel, calls }) = edge.host.request_with_cost(headers).unwrap();
         let calls =
             calls.iter().map(|(call, times)| format!("{call} {times}")).collect::<Vec<_>>().join(", ");
         (format!("fuel, {name}"), Paid { amount: fuel, calls })
     };
-    let tokens = |edge: &Edge, number: u64| {
-        let claims = Edge::claims(number);
+    let tokens = |edge: &HostEdge, number: u64| {
+        let claims = HostEdge::claims(number);
         [("EdDSA", edge.eddsa.mint(&claims)), ("HS256", edge.hs256.mint(&claims))]
     };
     // The first request can grow the memory.
@@ -79,14 +79,14 @@ fn measured() -> BTreeMap<String, Paid> {
     }
     let first = edge;
     let mut edge = native_signatures::edge();
-    let es256 = |number| native_signatures::es256(&Edge::claims(number));
+    let es256 = |number| native_signatures::es256(&HostEdge::claims(number));
     // The first host has no `verify_signature`; the last one does.
     edge.ask(&request(&es256(4))).unwrap();
     paid.extend([price("ES256, cold", &mut edge, &request(&es256(5)))]);
     paid.extend([price("RS256, cold", &mut edge, &request(native_signatures::RS256))]);
     let mut edge = native_signatures::edge();
     let yes = |_: &[u8]| Ok(vec![0x08, 0x01]);
-    edge.host.world().functions.insert("verify_signature".into(), Box::new(yes));
+    edge.host.state().functions.insert("verify_signature".into(), Box::new(yes));
     edge.ask(&request(&es256(4))).unwrap();
     paid.extend([price("ES256, cold, verified by the host", &mut edge, &request(&es256(5)))]);
     let mut edge = every_kind();
@@ -107,7 +107,7 @@ fn measured() -> BTreeMap<String, Paid> {
     let objects = header(format!(r#"{{"a":[{}{{}}]}}"#, r#"{"":0},"#.repeat(850)));
     let escapes = header(format!(r#"{{"a":"{}"}}"#, r"a".repeat(990)));
     for (name, headers) in [
-        ("refused, no credential", plain()),
+        ("refused, no credential", plain_request()),
         ("refused, no token", request("abc")),
         ("refused, revoked", request(&revoked)),
         ("refused, a header of numbers", request(&numbers)),
@@ -118,7 +118,7 @@ fn measured() -> BTreeMap<String, Paid> {
         paid.extend([price(name, &mut edge, &headers)]);
     }
     for number in 0..10_000 {
-        let token = edge.hs256.mint(&Edge::claims(100 + number));
+        let token = edge.hs256.mint(&HostEdge::claims(100 + number));
         edge.ask(&request(token.expose())).unwrap();
     }
     paid.extend([pages("after 10,000 credentials", &edge)]);
@@ -126,17 +126,17 @@ fn measured() -> BTreeMap<String, Paid> {
 }
 
 /// Returns an edge that also accepts API keys and tokens of another issuer.
-fn every_kind() -> Edge {
+fn every_kind() -> HostEdge {
     let mut configuration = configuration();
     configuration["tokens"]["prefixes"] = json!(["kauth-"]);
     configuration["api_keys"] = json!({});
     configuration["issuers"] = json!([{ "issuer": ELSEWHERE, "audiences": ["api"] }]);
     configuration["credentials"] = json!([
-        { "header": "authorization", "scheme": "Bearer" },
-        { "header": "x-soracom-token", "pair": "x-soracom-api-key" },
+    { "header": "authorization", "scheme": "Bearer" },
+    { "header": "x-soracom-token", "pair": "x-soracom-api-key" },
     ]);
-    let mut edge = Edge::with(configuration, |_| ());
-    let elsewhere = elsewhere();
+    let mut edge = HostEdge::start_with(configuration, |_| ());
+    let elsewhere = foreign_token();
     let public = elsewhere.verifying_key().public_material().unwrap();
     let foreign = VerifyingKey::foreign(ELSEWHERE, "idp", Algorithm::EdDsa, &public).unwrap();
     let signed = minting(Kind::Signed);
@@ -155,7 +155,7 @@ fn every_kind() -> Edge {
 /// Returns requests with one credential of each kind. They differ for each number.
 fn kinds(number: u64) -> [(&'static str, Pairs); 6] {
     let eddsa = SigningKey::ed25519("key-1", &[2; 32]).unwrap();
-    let claims = Claims { sid: Some("api-1".into()), ..Edge::claims(number) };
+    let claims = Claims { sid: Some("api-1".into()), ..HostEdge::claims(number) };
     let pair = eddsa.mint(&claims).expose().to_owned();
     let key = |kind| {
         let contents = ApiKeyFields {
@@ -172,13 +172,13 @@ fn kinds(number: u64) -> [(&'static str, Pairs); 6] {
     };
     let claims =
         json!({ "iss": ELSEWHERE, "sub": "alice", "aud": "api", "exp": NOW_MS / 1000 + 60, "n": number });
-    let foreign = elsewhere().sign(r#"{"alg":"EdDSA","kid":"idp"}"#, claims.to_string().as_bytes());
+    let foreign = foreign_token().sign(r#"{"alg":"EdDSA","kid":"idp"}"#, claims.to_string().as_bytes());
     [
         ("API key of format 1", key(Kind::Format1)),
         ("API key of format 2", key(Kind::Signed)),
         ("API key of the short form", key(Kind::Short)),
-        ("Soracom's pair", plain().with("x-soracom-token", pair).with("x-soracom-api-key", "api-1")),
-        ("Kuzzle's prefix", request(eddsa.mint_prefixed("kauth-", &Edge::claims(number)).expose())),
+        ("Soracom's pair", plain_request().with("x-soracom-token", pair).with("x-soracom-api-key", "api-1")),
+        ("Kuzzle's prefix", request(eddsa.mint_prefixed("kauth-", &HostEdge::claims(number)).expose())),
         ("EdDSA of another issuer", request(foreign.expose())),
     ]
 }
@@ -195,7 +195,7 @@ fn generation(kind: Kind) -> u8 {
     }
 }
 
-fn elsewhere() -> SigningKey {
+fn foreign_token() -> SigningKey {
     SigningKey::ed25519("idp", &[5; 32]).unwrap()
 }
 

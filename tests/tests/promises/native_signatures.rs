@@ -1,7 +1,7 @@
 //! The host verifies RSA and ECDSA if it can, otherwise the filter does. The decisions are the same.
 
-use crate::edge::{Edge, configuration, request};
-use harness::forge::{Forge, claims, now_ms};
+use crate::host_edge::{HostEdge, configuration, request};
+use harness::fake_control_plane::{FakeControlPlane, claims, now_ms};
 use harness::host::UNIMPLEMENTED;
 use harness::{client, eventually};
 use p256::ecdsa::signature::Signer;
@@ -11,27 +11,37 @@ use std::rc::Rc;
 use token::{Algorithm, VerifyingKey, base64url};
 
 #[tokio::test]
-async fn count_by_envoys_own_code() {
-    let mut forge = Forge::start().await;
-    forge.content.set_verifying_keys([forge.signing.verifying_key(), &es256_key(), &rs256_key()]).unwrap();
-    forge.publish();
-    let by_host = async |forge: &Forge| forge.envoy.metric("keystile_signatures_by_host").await;
+async fn native_signatures_are_counted_in_envoy() {
+    let mut control_plane = FakeControlPlane::start().await;
+    control_plane
+        .content
+        .set_verifying_keys([control_plane.signing.verifying_key(), &es256_key(), &rs256_key()])
+        .unwrap();
+    control_plane.publish();
+    let by_host = async |control_plane: &FakeControlPlane| {
+        control_plane.envoy.metric("keystile_signatures_by_host").await
+    };
     let es256 = es256(&claims(now_ms()));
-    let mut workers = forge.envoy.admitting(&es256).await.unwrap();
-    workers.extend(forge.envoy.admitting(RS256).await.unwrap());
+    let mut workers = control_plane.envoy.wait_admitting(&es256).await.unwrap();
+    workers.extend(control_plane.envoy.wait_admitting(RS256).await.unwrap());
     eventually("Envoy verifies", async || {
-        anyhow::ensure!(by_host(&forge).await? >= 4, "two tokens at two workers");
+        anyhow::ensure!(by_host(&control_plane).await? >= 4, "two tokens at two workers");
         Ok(())
     })
     .await;
     for token in [&es256, RS256] {
         for worker in &mut workers {
-            let bad = worker.send(client::bearer(&spoilt(token))).await.unwrap().expect(401).unwrap();
+            let bad =
+                worker.send(client::bearer(&flip_signature_bit(token))).await.unwrap().expect(401).unwrap();
             assert_eq!(bad.code(), "token_signature_invalid");
         }
     }
     // Envoy parses the numbers, and would accept the first two spellings.
-    for other in [padded(&es256, &[0], &[0]), padded(&es256, &[0; 2], &[0; 2]), padded(&es256, &[], &[0])] {
+    for other in [
+        pad_numbers(&es256, &[0], &[0]),
+        pad_numbers(&es256, &[0; 2], &[0; 2]),
+        pad_numbers(&es256, &[], &[0]),
+    ] {
         for worker in &mut workers {
             let bad = worker.send(client::bearer(&other)).await.unwrap().expect(401).unwrap();
             assert_eq!(bad.code(), "token_signature_invalid");
@@ -40,7 +50,7 @@ async fn count_by_envoys_own_code() {
 }
 
 #[test]
-fn are_verified_here_where_the_host_does_not_say() {
+fn signatures_are_verified_in_wasm_if_host_cannot() {
     let yes = || Ok(vec![0x08, 0x01]);
     let no = || Ok([b"\x12\x03", b"bad".as_slice()].concat());
     type Answer = fn() -> Result<Vec<u8>, u32>;
@@ -64,9 +74,13 @@ fn are_verified_here_where_the_host_does_not_say() {
             counter.set(counter.get() + 1);
             answer()
         };
-        edge.host.world().functions.insert("verify_signature".into(), Box::new(function));
-        for token in [es256(&Edge::claims(1)), RS256.to_owned()] {
-            assert_eq!(edge.ask(&request(&spoilt(&token))).is_ok(), bad, "a host that returns: {name}");
+        edge.host.state().functions.insert("verify_signature".into(), Box::new(function));
+        for token in [es256(&HostEdge::claims(1)), RS256.to_owned()] {
+            assert_eq!(
+                edge.ask(&request(&flip_signature_bit(&token))).is_ok(),
+                bad,
+                "a host that says {name}"
+            );
             assert_eq!(edge.ask(&request(&token)).is_ok(), good, "a host that returns: {name}");
         }
         assert_eq!(asked.get(), times, "a host that returns: {name}");
@@ -74,8 +88,8 @@ fn are_verified_here_where_the_host_does_not_say() {
 }
 
 /// An edge that accepts them.
-pub(crate) fn edge() -> Edge {
-    let mut edge = Edge::with(configuration(), |_| ());
+pub(crate) fn edge() -> HostEdge {
+    let mut edge = HostEdge::start_with(configuration(), |_| ());
     edge.content.set_verifying_keys([edge.eddsa.verifying_key(), &es256_key(), &rs256_key()]).unwrap();
     edge.publish();
     edge
@@ -104,7 +118,7 @@ fn rs256_key() -> VerifyingKey {
 }
 
 /// Flips a bit of the signature.
-fn spoilt(token: &str) -> String {
+fn flip_signature_bit(token: &str) -> String {
     let (signed, signature) = token.rsplit_once('.').unwrap();
     let mut signature = base64url::decode(signature.as_bytes()).unwrap();
     let middle = signature.len() / 2;
@@ -113,7 +127,7 @@ fn spoilt(token: &str) -> String {
 }
 
 /// Prepends bytes to both numbers of the signature.
-fn padded(token: &str, before_r: &[u8], before_s: &[u8]) -> String {
+fn pad_numbers(token: &str, before_r: &[u8], before_s: &[u8]) -> String {
     let (signed, signature) = token.rsplit_once('.').unwrap();
     let signature = base64url::decode(signature.as_bytes()).unwrap();
     let (r, s) = signature.split_at(signature.len() / 2);

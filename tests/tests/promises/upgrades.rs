@@ -1,25 +1,22 @@
 //! A request for a WebSocket, by HTTP/1.1 or HTTP/2 (RFC 8441), is decided like any other, and the upstream gets the same
 //! identity headers.
 
-use std::time::{Duration, Instant};
-
-use harness::client::{bearer, connect, send, without_credential};
+use harness::client::{bearer, connect, request_without_credential, send};
 use harness::envoy::Settings;
-use harness::forge::{Authority, plugin_configuration};
-use harness::{Forge, Response, Scratch};
+use harness::fake_control_plane::{TestSigner, plugin_configuration};
+use harness::{FakeControlPlane, Response, Scratch};
 use hyper::Request;
 use hyper::header::{CONNECTION, HeaderValue, UPGRADE};
 use serde_json::{Map, Value, json};
 use token::base64url;
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::time::timeout;
 
 /// Envoy forwards the `Connection` of an upgrade unchanged. The next hop would remove the headers it names (RFC 9110
 /// section 7.6.1), and the request would have no identity.
 #[tokio::test]
-async fn connection_drops_no_identity_on_the_way() {
-    let forge = forge(|_| ()).await;
+async fn connection_header_removes_no_identity() {
+    let control_plane = control_plane(|_| ()).await;
     for (lines, expected) in [
         (&["upgrade"][..], &["upgrade"][..]),
         (&["Upgrade, X-Keystile-Subject"], &["Upgrade"]),
@@ -28,14 +25,14 @@ async fn connection_drops_no_identity_on_the_way() {
         (&["upgrade", "x-keystile-subject"], &["upgrade"]),
         (&["x-keystile-subject", "Keep-Alive, Upgrade"], &["Keep-Alive, Upgrade"]),
     ] {
-        let mut request = upgrade(bearer(&forge.token()));
+        let mut request = send_upgrade(bearer(&control_plane.token()));
         request.headers_mut().remove(CONNECTION);
         for line in lines {
             request.headers_mut().append(CONNECTION, HeaderValue::from_static(line));
         }
         request.headers_mut().insert("proxy-connection", HeaderValue::from_static("x-keystile-subject"));
-        let echo = echo(&send(forge.envoy.address(), request).await.unwrap().expect(101).unwrap());
-        let left = joined(&echo, "connection");
+        let echo = echo(&send(control_plane.envoy.address(), request).await.unwrap().expect(101).unwrap());
+        let left = join_header_values(&echo, "connection");
         assert_eq!(left, expected.join(","), "{lines:?}");
         assert!(
             !echo["headers"]
@@ -46,27 +43,28 @@ async fn connection_drops_no_identity_on_the_way() {
         assert_eq!(echo["headers"]["upgrade"], json!(["websocket"]), "Envoy treats it as an upgrade");
         assert_eq!(echo["headers"].get("authorization"), None);
     }
-    let refused = send(forge.envoy.address(), upgrade(without_credential())).await.unwrap();
+    let refused =
+        send(control_plane.envoy.address(), send_upgrade(request_without_credential())).await.unwrap();
     assert_eq!(refused.expect(401).unwrap().code(), "credential_missing");
 }
 
 /// Filters see an extended CONNECT as an upgrade: method, path, rules and identity are those of a `GET`.
 #[tokio::test]
-async fn extended_connect_is_decided_as_the_get_that_it_is() {
-    let forge = forge(|settings| {
+async fn extended_connect_is_decided_like_get() {
+    let control_plane = control_plane(|settings| {
         let members = settings.plugin_configuration.as_object_mut().unwrap();
         members.insert(
             "rules".into(),
             json!([
-                { "path": "/", "methods": ["GET"] },
-                { "path": "/admin/**", "claims": { "role": "admin" } },
-                { "path": "/connect", "methods": ["CONNECT"], "access": "public" },
-                { "path": "/open/**", "access": "public" },
+            { "path": "/", "methods": ["GET"] },
+            { "path": "/admin/**", "claims": { "role": "admin" } },
+            { "path": "/connect", "methods": ["CONNECT"], "access": "public" },
+            { "path": "/open/**", "access": "public" },
             ]),
         );
     })
     .await;
-    let (address, token) = (forge.envoy.address(), forge.token());
+    let (address, token) = (control_plane.envoy.address(), control_plane.token());
     let good = format!("Bearer {token}");
     let forged = [("x-keystile-subject", "root"), ("x-keystile-role", "root"), ("x-forwarded-method", "GET")];
     for (path, authorization, status, code) in [
@@ -107,30 +105,7 @@ async fn extended_connect_is_decided_as_the_get_that_it_is() {
     }
 }
 
-/// Only `max_stream_duration` ends a stream that was open when its credential was revoked.
-#[tokio::test]
-async fn an_open_stream_ends_at_the_bound_of_the_configuration() {
-    let forge = forge(|settings| settings.max_stream_seconds = 2).await;
-    let mut stream = TcpStream::connect(forge.envoy.address()).await.unwrap();
-    let request = format!(
-        "GET / HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {}\r\nconnection: upgrade\r\nupgrade: websocket\r\n\
-         x-hold: 1\r\n\r\n",
-        forge.token()
-    );
-    stream.write_all(request.as_bytes()).await.unwrap();
-    let mut answer = Vec::new();
-    while !answer.ends_with(b"\r\n\r\n") {
-        assert_ne!(stream.read_buf(&mut answer).await.unwrap(), 0);
-    }
-    assert!(answer.starts_with(b"HTTP/1.1 101"), "{}", String::from_utf8_lossy(&answer));
-    let began = Instant::now();
-    // The stream ends or is reset.
-    let ended = timeout(Duration::from_secs(30), stream.read_to_end(&mut answer)).await;
-    let _ = ended.expect("the end of the stream");
-    assert!(began.elapsed() > Duration::from_secs(1), "{:?}", began.elapsed());
-}
-
-fn upgrade(mut request: Request<String>) -> Request<String> {
+fn send_upgrade(mut request: Request<String>) -> Request<String> {
     let headers = request.headers_mut();
     headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
     headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
@@ -140,9 +115,9 @@ fn upgrade(mut request: Request<String>) -> Request<String> {
 }
 
 /// Starts an edge that permits upgrades, in front of a service that accepts them and returns the headers it got.
-async fn forge(prepare: impl FnOnce(&mut Settings)) -> Forge {
+async fn control_plane(prepare: impl FnOnce(&mut Settings)) -> FakeControlPlane {
     let scratch = Scratch::new().unwrap();
-    let mut settings = Settings::on(&scratch, plugin_configuration(&Authority::new(1))).unwrap();
+    let mut settings = Settings::for_scratch(&scratch, plugin_configuration(&TestSigner::new(1))).unwrap();
     settings.upgrades = true;
     prepare(&mut settings);
     let listener = TcpListener::bind(settings.upstream).await.unwrap();
@@ -151,7 +126,7 @@ async fn forge(prepare: impl FnOnce(&mut Settings)) -> Forge {
             tokio::spawn(serve(stream));
         }
     });
-    Forge::behind(scratch, settings).await
+    FakeControlPlane::start_before_upstream(scratch, settings).await
 }
 
 async fn serve(stream: TcpStream) -> std::io::Result<()> {
@@ -177,9 +152,6 @@ async fn serve(stream: TcpStream) -> std::io::Result<()> {
             "HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: websocket\r\nx-got: {got}\r\n\r\n"
         );
         stream.write_all(answer.as_bytes()).await?;
-        if headers.contains_key("x-hold") {
-            std::future::pending::<()>().await;
-        }
         return stream.shutdown().await;
     }
 }
@@ -189,7 +161,7 @@ fn echo(response: &Response) -> Value {
     serde_json::from_slice(&base64url::decode(got).unwrap()).unwrap()
 }
 
-fn joined(echo: &Value, name: &str) -> String {
+fn join_header_values(echo: &Value, name: &str) -> String {
     let values = echo["headers"][name].as_array().cloned().unwrap_or_default();
     values.iter().map(|value| value.as_str().unwrap()).collect::<Vec<_>>().join(",")
 }

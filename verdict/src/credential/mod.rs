@@ -317,6 +317,28 @@ mod tests {
     }
 
     #[test]
+    fn other_headers_contain_neither_cookies_nor_parameters() {
+        for value in ["session=b", "a=1; Session=b", "/p?access_token=b", "/p?access.token=b"] {
+            for name in ["other", "x-cookie", ":authority"] {
+                assert_eq!(
+                    find(&sources(), &[(name, value.as_bytes())]),
+                    Err(Reason::CredentialMissing),
+                    "{name}: {value}"
+                );
+                assert_eq!(strip(&sources(), name, value.as_bytes()), Stripped::Unchanged, "{name}: {value}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_cookie_name_after_an_equals_sign_is_a_value() {
+        let header = b"session=b; a=session=c";
+        let sources = sources();
+        assert_eq!(find(&sources, &[("cookie", header)]).unwrap().credential, b"b");
+        assert_eq!(strip(&sources, "cookie", header), Stripped::Changed(b"a=session=c"[..].into()));
+    }
+
+    #[test]
     fn similar_header_names_can_both_be_configured() {
         let sources: Vec<CredentialSource> =
             config::from_json(br#"[{ "header": "x-a" }, { "header": "x_a", "name": "second" }]"#).unwrap();

@@ -113,4 +113,11 @@ mod tests {
             assert!(Host::parse(bad).is_err(), "{bad}");
         }
     }
+
+    #[test]
+    fn a_host_below_a_domain_has_a_label_of_its_own() {
+        let below = Host::parse("*.example.com").unwrap();
+        assert!(below.matches("a.example.com"));
+        assert!(!below.matches(".example.com"));
+    }
 }

@@ -360,6 +360,34 @@ mod tests {
         assert_eq!(Path::parse(b"/\xff"), Err(AmbiguousRequest::Path));
     }
 
+    #[test]
+    fn a_trailing_slash_is_toggled_except_for_the_root() {
+        for (path, toggled) in [("/", "/"), ("/a", "/a/"), ("/a/", "/a"), ("/a/b", "/a/b/")] {
+            let [path, toggled] = [path, toggled].map(|path| Path::parse(path.as_bytes()).unwrap());
+            assert_eq!(path.with_trailing_slash_toggled(), toggled);
+        }
+    }
+
+    #[test]
+    fn only_paths_that_differ_from_their_folded_form_change_when_folded() {
+        for (path, folded) in [
+            ("/", "/"),
+            ("/admin/x-1", "/admin/x-1"),
+            ("/a.b/", "/a.b/"),
+            ("/Admin", "/admin"),
+            ("/admin.", "/admin"),
+            ("/%20admin%20", "/admin"),
+            ("/a/%20/b", "/a/b"),
+            ("/%C5%BFims", "/sims"),
+        ] {
+            let sent = Path::parse(path.as_bytes()).unwrap();
+            let text =
+                |path: &Path<'_>| path.0.iter().map(|segment| segment.text.to_string()).collect::<Vec<_>>();
+            assert_eq!(text(&sent.folded()), text(&Path::parse(folded.as_bytes()).unwrap()), "{path}");
+            assert_eq!(sent.changes_when_folded(), path != folded, "{path}");
+        }
+    }
+
     use std::{format, string::ToString};
 
     #[test]

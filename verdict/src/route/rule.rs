@@ -8,7 +8,7 @@ use super::{
     AmbiguousRequest, Path, Table, Template, host::Host, path::PathComparison, request::RequestLine,
 };
 use crate::{
-    Mode, StalePolicy,
+    Mode, OpenStreamPolicy, StalePolicy,
     claim::ClaimMatcher,
     config::{checked, pairs, printable},
     permission::is_name,
@@ -48,6 +48,8 @@ pub(crate) struct Requirements {
     pub(crate) staleness: Option<StalePolicy>,
     /// The mode, or `None` for that of the policy.
     pub(crate) mode: Option<Mode>,
+    /// What happens to open streams, or `None` for the setting of the policy.
+    pub(crate) open_streams: Option<OpenStreamPolicy>,
     preflight: Preflight,
 }
 
@@ -253,6 +255,9 @@ struct Fields {
     /// The mode, instead of that of the policy.
     #[serde(default)]
     mode: Option<Mode>,
+    /// What happens to an open stream whose credential would be refused now, instead of the setting of the policy.
+    #[serde(default)]
+    open_streams: Option<OpenStreamPolicy>,
     #[serde(default)]
     preflight: Preflight,
 }
@@ -275,6 +280,7 @@ impl TryFrom<Fields> for Rule {
             credentials,
             stale: staleness,
             mode,
+            open_streams,
             preflight,
         } = fields;
         let target = match (path, operations) {
@@ -292,7 +298,9 @@ impl TryFrom<Fields> for Rule {
             || !claims.is_empty()
             || !scopes.is_empty()
             || permission.is_some();
-        if access == Access::Public && (has_requirements || !credentials.is_empty() || staleness.is_some()) {
+        if access == Access::Public
+            && (has_requirements || !credentials.is_empty() || staleness.is_some() || open_streams.is_some())
+        {
             return Err("a public rule must not have requirements on credentials".into());
         }
         if access == Access::Optional && (permission.is_some() || matches!(target, PathMatcher::Table(_))) {
@@ -319,6 +327,7 @@ impl TryFrom<Fields> for Rule {
             credentials,
             staleness,
             mode,
+            open_streams,
             preflight,
         };
         Ok(Self { hosts, target, methods, requirements })

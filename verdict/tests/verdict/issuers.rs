@@ -5,7 +5,7 @@ use bundle::{
     builder::{Builder, SecretKey},
 };
 use serde_json::{Value, json};
-use token::{Algorithm, mint::SigningKey};
+use token::{Algorithm, Unverified, VerifyingKey, base64url, mint::SigningKey};
 use verdict::Snapshot;
 
 use crate::fixtures::{
@@ -173,4 +173,33 @@ fn gaps_do_not_apply_to_other_issuers() {
     let snapshot = snapshot(&mut builder);
     assert_eq!(decide_get(&snapshot, "/any", &sign_token(IDP, "JWT", json!({}))), "admitted");
     assert_eq!(decide_get(&snapshot, "/any", &bearer(&claims())), "issuance_unknown");
+}
+
+/// The public key of the tokens below, made with `openssl ecparam -name prime256v1`.
+const EC_KEY: &str = "FKMcQedAFPiOgH5kKIPydAAygyWwSwwotlQrkwRDfB93PE9jRrKw_ZQ8eCZre5DS_iKvWrWXdCYVhfezk_DcUg";
+const EC_TOKEN_OF_IDP: &str = "eyJhbGciOiJFUzI1NiIsImtpZCI6ImVjIn0.eyJpc3MiOiJodHRwczovL2lkcC5leGFtcGxlLmNvbSIsInN1YiI6ImFsaWNlIiwiYXVkIjoiYXBpIiwiaWF0IjoxNjk5OTk5OTkwLCJleHAiOjE3MDAwMDM2MDB9.3FQuOGb0fwkC1cFCoS4a4cwRJTCvHOoNmdXdEguTow8MgiVrd1FQ6rPKYkt-86OSkjoVGsnAZzXVznDdQ0KwtA";
+const EC_TOKEN_OF_OURS: &str = "eyJhbGciOiJFUzI1NiIsImtpZCI6ImVjIn0.eyJpc3MiOiJodHRwczovL2tleXN0aWxlLmxvY2FsIiwic3ViIjoiT1AwMTIzNDU2Nzg5L2FsaWNlIiwiYXVkIjoiYXBpIiwiaWF0IjoxNjk5OTk5OTkwLCJleHAiOjE3MDAwMDM2MDAsImp0aSI6ImoiLCJvcGVyYXRvciI6eyJvcGVyYXRvcklkIjoiT1AwMTIzNDU2Nzg5In19.JOc5TMuN1CN4KMwFEQAmiOxOmm0klByAuNLNaHzkZudy5gkySkseRSRx41O7P2Y6V2n85tM0PkuuaHGOI7xYmQ";
+
+/// Every ECDSA signature has a second valid form, under which the token has another fingerprint.
+#[test]
+fn revoking_either_ecdsa_signature_revokes_the_token() {
+    let point = base64url::decode(EC_KEY.as_bytes()).unwrap();
+    let own = VerifyingKey::local("ec", Algorithm::Es256, &point).unwrap();
+    let foreign = VerifyingKey::foreign(IDP, "ec", Algorithm::Es256, &point).unwrap();
+    for (token, key) in [(EC_TOKEN_OF_IDP, &foreign), (EC_TOKEN_OF_OURS, &own)] {
+        let authentic = Unverified::parse(token.as_bytes()).unwrap().verify(key).unwrap();
+        let both: Vec<_> = authentic.fingerprints().collect();
+        assert_eq!(both.len(), 2);
+        for (revoked, expected) in
+            [(None, "admitted"), (Some(both[0]), "revoked"), (Some(both[1]), "revoked")]
+        {
+            let mut builder = Builder::default();
+            builder.set_verifying_keys([&own, &foreign]).unwrap();
+            if let Some(fingerprint) = revoked {
+                builder.revoke(1, fingerprint).unwrap();
+            }
+            let snapshot = snapshot(&mut builder);
+            assert_eq!(decide_get(&snapshot, "/any", &format!("Bearer {token}")), expected, "{revoked:?}");
+        }
+    }
 }

@@ -6,6 +6,7 @@ mod fixtures;
 mod gate;
 mod issuers;
 mod model;
+mod open_streams;
 mod permissions;
 mod permissions_model;
 mod policy_docs;

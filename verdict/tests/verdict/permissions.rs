@@ -2,7 +2,9 @@
 
 use core::net::IpAddr;
 
-use verdict::permission::{AccessDecision, AccessRequest, MAX_DOCUMENT_BYTES, Permissions};
+use verdict::permission::{
+    AccessDecision, AccessRequest, MAX_COMPILED_BYTES, MAX_DOCUMENT_BYTES, Permissions,
+};
 
 /// 2023-02-01T00:00:00Z, in seconds since the Unix epoch.
 pub(crate) const NOW: u64 = 1_675_209_600;
@@ -335,4 +337,23 @@ fn invalid_documents_are_refused_with_their_location() {
             assert!(found.starts_with(place), "{document}: {found}");
         }
     }
+}
+
+#[test]
+fn compiled_statements_have_at_most_the_maximum_length() {
+    let allowing = |letters| {
+        let api = format!("S:{}", "a".repeat(letters));
+        let document = format!(r#"{{"statements":[{{"effect":"allow","api":"{api}"}}]}}"#);
+        Permissions::from_json(document.as_bytes()).unwrap()
+    };
+    // The first byte is the format.
+    let (short, available) = (allowing(1), MAX_COMPILED_BYTES - 1);
+    let size = short.as_bytes().len() - 1;
+    let count = available / size - 1;
+    let last = allowing(1 + available - count * size - size);
+    let longest = Permissions::concat(std::iter::repeat_n(&short, count).chain([&last])).unwrap();
+    assert_eq!(longest.as_bytes().len(), MAX_COMPILED_BYTES);
+    let longer = [longest.as_bytes(), &short.as_bytes()[1..]].concat();
+    assert_eq!(Permissions::from_bytes(longest.as_bytes().to_vec()), Ok(longest));
+    assert!(Permissions::from_bytes(longer).is_err());
 }

@@ -186,6 +186,15 @@ fn invalid_and_older_bundles_change_nothing() {
     }
 }
 
+#[test]
+fn manifests_are_accepted_up_to_a_minute_before_their_time_of_signing() {
+    let built = bundle_of(0);
+    for (ahead, expected) in [(60_000, None), (60_001, Some("manifest_from_future"))] {
+        let offered = deliver_manifest(&mut refresh(), &publish(&built, 1, NOW_MS + ahead), NOW_MS);
+        assert_eq!(offered.err().map(|failure| failure.code()), expected, "{ahead}");
+    }
+}
+
 /// What a response can contain instead of the requested object.
 #[derive(Debug, Clone, Copy)]
 enum Damage {

@@ -223,6 +223,15 @@ fn case_does_not_bypass_rules() {
 }
 
 #[test]
+fn paths_that_resemble_no_rule_are_unmatched_in_any_case() {
+    let gate = gate_with(r#""unmatched": "public", "rules": [{ "path": "/admin" }]"#);
+    let snapshot = snapshot(&mut builder());
+    for path in ["/Other", "/other.", "/%20other", "/OTHER/"] {
+        assert_eq!(decision_code(&gate, Some(&snapshot), &format!("GET {path}"), &[]), "public", "{path}");
+    }
+}
+
+#[test]
 fn preflights_pass_by_the_rule_of_their_method() {
     let gate = gate_with(
         r#""rules": [

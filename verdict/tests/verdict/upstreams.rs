@@ -227,6 +227,19 @@ fn repeated_names_are_replaced_not_removed() {
     assert_eq!(gate.forward_headers(&many, &decision, NOW_MS), Forward::ReplaceAll(vec![]));
 }
 
+#[test]
+fn up_to_four_names_are_removed_one_by_one() {
+    let gate = gate_with(r#""realm": "x""#);
+    let decision = Decision::Pass(PassReason::Anonymous);
+    let names = ["x-keystile-a", "x-keystile-b", "x-keystile-c", "x-keystile-d", "x-keystile-e"];
+    let headers = names.map(|name| (name, &b"root"[..]));
+    for count in 1..=4 {
+        let removed = Forward::Edited { removed: names[..count].to_vec(), added: vec![] };
+        assert_eq!(gate.forward_headers(&headers[..count], &decision, NOW_MS), removed, "{count}");
+    }
+    assert_eq!(gate.forward_headers(&headers, &decision, NOW_MS), Forward::ReplaceAll(vec![]));
+}
+
 /// A hop that removes the headers named in `Connection` would remove the identity.
 #[test]
 fn connection_options_are_restricted() {

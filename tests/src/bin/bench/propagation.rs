@@ -36,10 +36,10 @@ async fn measured(scale: Scale) -> Result<Section> {
     let operator = control_plane.token().await?;
     let mut workers = Vec::new();
     for (envoy, _) in &edges {
-        workers.extend(envoy.admitting(&operator).await?);
+        workers.extend(envoy.wait_admitting(&operator).await?);
     }
     let (news, mut arrived) = mpsc::unbounded_channel();
-    let watcher = tokio::spawn(watch(Edge::enrolled(&control_plane, "watcher")?, news));
+    let watcher = tokio::spawn(watch_manifests(Edge::start_enrolled(&control_plane, "watcher")?, news));
 
     progress(&format!(
         "propagation: {envoys} Envoys with {} workers in all, {revocations} revocations",
@@ -70,7 +70,7 @@ async fn edge(control_plane: &ControlPlane, upstream: &Upstream, name: &str) -> 
         upstream: upstream.address(),
         edge_files: Some(files),
         access_log: false,
-        ..Settings::on(&scratch, enrolled.plugin_configuration)?
+        ..Settings::for_scratch(&scratch, enrolled.plugin_configuration)?
     };
     Ok((Envoy::start(settings, scratch.folder()).await?, scratch))
 }
@@ -162,7 +162,7 @@ async fn until_refused(
 }
 
 /// Records when a new manifest arrives.
-async fn watch(mut edge: Edge, news: mpsc::UnboundedSender<Instant>) -> Result<()> {
+async fn watch_manifests(mut edge: Edge, news: mpsc::UnboundedSender<Instant>) -> Result<()> {
     loop {
         if edge.poll().await?.is_some() {
             news.send(Instant::now())?;

@@ -117,7 +117,7 @@ impl Report {
         text += "## Budgets\n\nThe budgets of the design, and the results of this run.\n\n";
         let budgets = self.sections.iter().flat_map(|section| &section.budgets);
         let rows = budgets.map(|Budget { what, measured, budget, unit, met }| {
-            let with_unit = |number: f64| format!("{} {unit}", short(number)).trim_end().to_owned();
+            let with_unit = |number: f64| format!("{} {unit}", format_short(number)).trim_end().to_owned();
             let met = match met {
                 Some(true) => "met",
                 Some(false) => "**missed**",
@@ -160,7 +160,7 @@ fn write_table(text: &mut String, table: &Table) -> Result<()> {
 }
 
 /// Formats a number with three significant digits.
-fn short(number: f64) -> String {
+fn format_short(number: f64) -> String {
     match number.abs() {
         large if large >= 100.0 => format!("{number:.0}"),
         middle if middle >= 10.0 => format!("{number:.1}"),

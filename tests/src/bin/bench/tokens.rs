@@ -87,16 +87,16 @@ async fn measured(scale: Scale) -> Result<Section> {
 async fn control_plane(scratch: &Scratch) -> Result<ControlPlane> {
     let folder = scratch.folder();
     let mut control_plane =
-        ControlPlane::at(folder.join("data"), folder.join("control-plane.log"), scratch.address(8780));
-    control_plane.set("KEYSTILE_LOG__LEVEL", "warn");
+        ControlPlane::open(folder.join("data"), folder.join("control-plane.log"), scratch.address(8780));
+    control_plane.set_setting("KEYSTILE_LOG__LEVEL", "warn");
     // One client and one operator, without limits.
     for limit in
         ["SERVER__REQUESTS_PER_SECOND", "SERVER__REQUESTS_PER_CONNECTION", "LIMITS__TOKENS_PER_MINUTE"]
     {
-        control_plane.set(&format!("KEYSTILE_{limit}"), 0);
+        control_plane.set_setting(&format!("KEYSTILE_{limit}"), 0);
     }
     control_plane.init()?;
-    control_plane.pin(0);
+    control_plane.set_core(0);
     control_plane.serve().await?;
     Ok(control_plane)
 }

@@ -28,10 +28,10 @@ async fn measured(scale: Scale) -> Result<Section> {
     let scratch = Scratch::new()?;
     let folder = scratch.folder();
     let mut control_plane =
-        ControlPlane::at(folder.join("data"), folder.join("control-plane.log"), scratch.address(8780));
-    control_plane.set("KEYSTILE_LOG__LEVEL", "warn");
+        ControlPlane::open(folder.join("data"), folder.join("control-plane.log"), scratch.address(8780));
+    control_plane.set_setting("KEYSTILE_LOG__LEVEL", "warn");
     control_plane.init()?;
-    control_plane.pin(0);
+    control_plane.set_core(0);
     control_plane.serve().await?;
     let empty = Usage::of(control_plane.id()?)?;
 
@@ -56,7 +56,7 @@ async fn measured(scale: Scale) -> Result<Section> {
             }
         });
     }
-    settle(&mut polling).await?;
+    wait_until_polling(&mut polling).await?;
     let before = Usage::of(control_plane.id()?)?;
     let clock = Instant::now();
     let idle = Duration::from_secs(scale.of(30, 2));
@@ -69,7 +69,7 @@ async fn measured(scale: Scale) -> Result<Section> {
     let operator = control_plane.token().await?;
     for number in 1..=revocations {
         let token = control_plane.token().await?;
-        settle(&mut polling).await?;
+        wait_until_polling(&mut polling).await?;
         while arrivals.try_recv().is_ok() {}
         let before = Usage::of(control_plane.id()?)?;
         let acknowledged = control_plane.revoke(&operator, json!({ "token": token })).await?;
@@ -101,7 +101,7 @@ struct Found {
 }
 
 /// Gives the edges time to wait again. Fails if one of them has ended.
-async fn settle(polling: &mut JoinSet<Result<()>>) -> Result<()> {
+async fn wait_until_polling(polling: &mut JoinSet<Result<()>>) -> Result<()> {
     tokio::time::sleep(SETTLING).await;
     match polling.try_join_next() {
         Some(ended) => ended?.and(Err(anyhow::anyhow!("an edge has ended"))),
@@ -132,7 +132,7 @@ pub(crate) struct Edge {
 }
 
 impl Edge {
-    pub(crate) fn enrolled(control_plane: &ControlPlane, name: &str) -> Result<Self> {
+    pub(crate) fn start_enrolled(control_plane: &ControlPlane, name: &str) -> Result<Self> {
         Ok(Self::new(control_plane.address(), control_plane.enroll(name)?.credential))
     }
 
@@ -247,7 +247,7 @@ fn section(
         title: format!("Share of {edges} waiting edges with the change, over time since the acknowledgement"),
         unit: "ms",
         kind: Kind::Shares(vec![
-            ("an edge".into(), thinned(&found.each)),
+            ("an edge".into(), thin_out(&found.each)),
             ("the last edge".into(), found.last.clone()),
         ]),
     });
@@ -255,7 +255,7 @@ fn section(
 }
 
 /// Returns about two thousand of the values, evenly by rank, which is the resolution of a plot.
-fn thinned(values: &[f64]) -> Vec<f64> {
+fn thin_out(values: &[f64]) -> Vec<f64> {
     let mut values = values.to_vec();
     values.sort_by(f64::total_cmp);
     let step = values.len().div_ceil(2_000).max(1);

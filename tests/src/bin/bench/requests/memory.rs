@@ -8,7 +8,7 @@ use crate::report::{Budget, Section, Table};
 use crate::{Scale, progress};
 use anyhow::Result;
 use harness::envoy::Settings;
-use harness::{Envoy, Forge, Scratch, tools};
+use harness::{Envoy, FakeControlPlane, Scratch, tools};
 use serde::Serialize;
 use serde_json::Value;
 use std::net::SocketAddr;
@@ -49,15 +49,15 @@ pub(super) async fn measure(upstream: SocketAddr, issuers: &[Issuer], scale: Sca
         ("jwt_authn, cached", vec![peers::jwt_authn(issuers, Some(super::ROOM))]),
     ];
     for (name, filters) in peers {
-        let one = peer(upstream, &filters, 1, scale).await?;
-        add(name.into(), None, [one, peer(upstream, &filters, MANY, scale).await?]);
+        let one = measure_peer(upstream, &filters, 1, scale).await?;
+        add(name.into(), None, [one, measure_peer(upstream, &filters, MANY, scale).await?]);
     }
     for &revocations in edges::revocations(scale) {
         progress(&format!("requests: memory, {}", millions(revocations)));
-        let (forge, took) = edges::ours(upstream, issuers, revocations).await?;
-        let one = resident(forge.envoy.id(), scale).await?;
-        let vm = forge.envoy.metric("keystile_vm_memory_bytes").await?;
-        let many = beside(&forge, upstream, scale).await?;
+        let (fake, took) = edges::start_ours(upstream, issuers, revocations).await?;
+        let one = resident(fake.envoy.id(), scale).await?;
+        let vm = fake.envoy.metric("keystile_vm_memory_bytes").await?;
+        let many = start_second_envoy(&fake, upstream, scale).await?;
         add(
             format!("Keystile, {}", millions(revocations)),
             Some((revocations, vm as f64, took.as_secs_f64())),
@@ -67,7 +67,7 @@ pub(super) async fn measure(upstream: SocketAddr, issuers: &[Issuer], scale: Sca
     Ok(found)
 }
 
-async fn peer(upstream: SocketAddr, filters: &[Value], workers: usize, scale: Scale) -> Result<f64> {
+async fn measure_peer(upstream: SocketAddr, filters: &[Value], workers: usize, scale: Scale) -> Result<f64> {
     let scratch = Scratch::new()?;
     let settings = Settings { workers, ..edges::settings(&scratch, upstream, Some(filters.to_vec()))? };
     let envoy = Envoy::start(settings, scratch.folder()).await?;
@@ -76,15 +76,15 @@ async fn peer(upstream: SocketAddr, filters: &[Value], workers: usize, scale: Sc
 }
 
 /// A second Envoy on the same bundle, with more workers.
-async fn beside(forge: &Forge, upstream: SocketAddr, scale: Scale) -> Result<f64> {
+async fn start_second_envoy(fake: &FakeControlPlane, upstream: SocketAddr, scale: Scale) -> Result<f64> {
     let scratch = Scratch::new()?;
     let settings = Settings {
         workers: MANY,
-        control_plane: forge.envoy.settings().control_plane,
+        control_plane: fake.envoy.settings().control_plane,
         ..edges::settings(&scratch, upstream, None)?
     };
     let envoy = Envoy::start(settings, scratch.folder()).await?;
-    envoy.admitting(&forge.token()).await?;
+    envoy.wait_admitting(&fake.token()).await?;
     resident(envoy.id(), scale).await
 }
 

@@ -30,7 +30,7 @@ async fn measured(scale: Scale) -> Result<Section> {
     let upstream = scratch.address(8081);
     let _upstream = Plain::start(upstream).await?;
     let load = Load::new(scratch.folder(), CONNECTIONS)?;
-    let issuers = Issuer::all()?;
+    let issuers = Issuer::all_issuers()?;
     let tokens = Tokens::written(&load, &issuers, scale)?;
     let edges = edges::start(&scratch, upstream, &issuers, &tokens, scale).await?;
     let subjects = subjects(&edges, &tokens);

@@ -28,29 +28,29 @@ pub(super) fn build(kind: Kind, universe: Universe) -> Result<Built> {
     match kind {
         Kind::Nothing => Ok(Built::default()),
         Kind::Base => base(universe),
-        Kind::Prefixes => timed(|| {
+        Kind::Prefixes => measure_time(|| {
             let mut prefixes = prefixes(universe);
             prefixes.sort_unstable();
             Ok(Built { objects: vec![sets::bytes(&prefixes)], ..Built::default() })
         }),
-        Kind::Fuse8 => timed(|| {
+        Kind::Fuse8 => measure_time(|| {
             let filter = BinaryFuse8::try_from(prefixes(universe)).map_err(|error| anyhow!(error))?;
-            Ok(filtered(universe, &filter))
+            Ok(build_filter(universe, &filter))
         }),
-        Kind::Fuse16 => timed(|| {
+        Kind::Fuse16 => measure_time(|| {
             let filter = BinaryFuse16::try_from(prefixes(universe)).map_err(|error| anyhow!(error))?;
-            Ok(filtered(universe, &filter))
+            Ok(build_filter(universe, &filter))
         }),
-        Kind::Rice => timed(|| {
+        Kind::Rice => measure_time(|| {
             let rice = Rice::build(&prefixes(universe), rice_parameter(universe));
             let exceptions = exceptions(universe, |prefix| rice.contains(prefix));
-            Ok(headed([0; sets::DESCRIPTOR], &exceptions, rice.write()))
+            Ok(with_header([0; sets::DESCRIPTOR], &exceptions, rice.write()))
         }),
-        Kind::Clubcard => timed(|| Ok(clubcard(universe))),
+        Kind::Clubcard => measure_time(|| Ok(clubcard(universe))),
     }
 }
 
-fn timed(build: impl FnOnce() -> Result<Built>) -> Result<Built> {
+fn measure_time(build: impl FnOnce() -> Result<Built>) -> Result<Built> {
     let start = cpu_seconds()?;
     let built = build()?;
     Ok(Built { seconds: cpu_seconds()? - start, ..built })
@@ -82,7 +82,7 @@ fn base(universe: Universe) -> Result<Built> {
         members[*at] = number;
         *at += 1;
     }
-    timed(|| {
+    measure_time(|| {
         let mut rest = 0;
         let shards = (0..=u16::MAX).zip(ends).map(|(shard, end)| {
             let members = &members[std::mem::replace(&mut rest, end)..end];
@@ -100,14 +100,14 @@ fn prefixes(universe: Universe) -> Vec<u64> {
     (0..universe.revoked).map(|number| fingerprint(number).prefix()).collect()
 }
 
-fn filtered(universe: Universe, filter: &(impl Filter<u64> + DmaSerializable)) -> Built {
+fn build_filter(universe: Universe, filter: &(impl Filter<u64> + DmaSerializable)) -> Built {
     let mut descriptor = [0; sets::DESCRIPTOR];
     filter.dma_copy_descriptor_to(&mut descriptor);
     let exceptions = exceptions(universe, |prefix| filter.contains(&prefix));
-    headed(descriptor, &exceptions, filter.dma_fingerprints().to_vec())
+    with_header(descriptor, &exceptions, filter.dma_fingerprints().to_vec())
 }
 
-fn headed(descriptor: [u8; sets::DESCRIPTOR], exceptions: &[u64], filter: Vec<u8>) -> Built {
+fn with_header(descriptor: [u8; sets::DESCRIPTOR], exceptions: &[u64], filter: Vec<u8>) -> Built {
     let objects = vec![sets::head(descriptor, exceptions), filter];
     Built { objects, exceptions: exceptions.len(), ..Built::default() }
 }

@@ -73,9 +73,9 @@ fn section(title: &'static str, name: &str, universes: &[(u32, u32)]) -> Result<
     let mut found = Vec::new();
     for &(issued, revoked) in universes {
         let universe = Universe { issued, revoked };
-        let nothing = timed(scratch.folder(), Kind::Nothing, universe, &Built::default())?;
+        let nothing = measure_in_v8(scratch.folder(), Kind::Nothing, universe, &Built::default())?;
         for kind in Kind::ALL.into_iter().filter(|kind| *kind != Kind::Nothing) {
-            let one = one(scratch.folder(), kind, universe, &nothing)?;
+            let one = measure_one(scratch.folder(), kind, universe, &nothing)?;
             progress(&format!(
                 "{name}: {revoked} of {issued}: {}: {} bytes, {:.3} times the bound, built in {:.1} s of CPU",
                 one.structure, one.wire_bytes, one.times_bound, one.build_cpu_seconds
@@ -86,7 +86,7 @@ fn section(title: &'static str, name: &str, universes: &[(u32, u32)]) -> Result<
     Ok(report(title, name, universes, &found))
 }
 
-fn one(folder: &Path, kind: Kind, universe: Universe, nothing: &Timed) -> Result<Found> {
+fn measure_one(folder: &Path, kind: Kind, universe: Universe, nothing: &Timed) -> Result<Found> {
     let Universe { issued, revoked } = universe;
     let built = build(kind, universe)?;
     let mut set = Set::new(kind);
@@ -96,7 +96,7 @@ fn one(folder: &Path, kind: Kind, universe: Universe, nothing: &Timed) -> Result
     let contains = |number: &u32| set.contains(&fingerprint(*number));
     let false_positives = (revoked..issued).filter(contains).count();
     let false_negatives = (0..revoked).filter(|number| !contains(number)).count();
-    let timed = timed(folder, kind, universe, &built)?;
+    let timed = measure_in_v8(folder, kind, universe, &built)?;
     ensure!(
         timed.revoked_hits == 1.0 || false_negatives > 0,
         "{} has other results in V8: of the revoked, {} are",
@@ -123,7 +123,7 @@ fn one(folder: &Path, kind: Kind, universe: Universe, nothing: &Timed) -> Result
 }
 
 /// Loads and queries a structure in V8.
-fn timed(folder: &Path, kind: Kind, universe: Universe, built: &Built) -> Result<Timed> {
+fn measure_in_v8(folder: &Path, kind: Kind, universe: Universe, built: &Built) -> Result<Timed> {
     let path = folder.join("objects");
     let mut file = BufWriter::new(File::create(&path)?);
     for object in &built.objects {
@@ -189,8 +189,8 @@ fn report(title: &'static str, name: &str, universes: &[(u32, u32)], found: &[Fo
         section.tables.push(Table {
             caption: format!(
                 "**{} revoked of {}**: the bound is {:.0} bytes, {:.3} for each.",
-                grouped(revoked),
-                grouped(issued),
+                group_digits(revoked),
+                group_digits(issued),
                 bound / 8.0,
                 bound / 8.0 / f64::from(revoked)
             ),
@@ -210,7 +210,7 @@ fn report(title: &'static str, name: &str, universes: &[(u32, u32)], found: &[Fo
             rows: rows.collect(),
         });
         for one in of().filter(|one| one.structure == name_of(Kind::Base)) {
-            let what = |what: &str| format!("{} of {}: {what}", grouped(revoked), grouped(issued));
+            let what = |what: &str| format!("{} of {}: {what}", group_digits(revoked), group_digits(issued));
             let wrong = one.false_positives + one.false_negatives;
             let vm = one.timed.vm_bytes as f64 * 8.0 / bound;
             section.budgets.push(Budget::at_most(
@@ -234,7 +234,11 @@ fn report(title: &'static str, name: &str, universes: &[(u32, u32)], found: &[Fo
         });
         section.plots.push(Plot {
             name: format!("{name}-{revoked}-of-{issued}"),
-            title: format!("{} revoked of {}: multiple of the minimum", grouped(revoked), grouped(issued)),
+            title: format!(
+                "{} revoked of {}: multiple of the minimum",
+                group_digits(revoked),
+                group_digits(issued)
+            ),
             unit: "times",
             kind: PlotKind::Bars(bars.collect()),
         });
@@ -243,7 +247,7 @@ fn report(title: &'static str, name: &str, universes: &[(u32, u32)], found: &[Fo
 }
 
 /// Formats a number with commas.
-fn grouped(number: u32) -> String {
+fn group_digits(number: u32) -> String {
     let digits = number.to_string();
     let groups: Vec<String> = digits
         .as_bytes()

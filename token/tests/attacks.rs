@@ -390,7 +390,11 @@ fn only_at_jwt_declares_an_access_token() {
         (r#","typ":"application/at+jwt""#, true),
     ] {
         let token = issuer.sign(&format!(r#"{{"alg":"ES256","kid":"k"{typ}}}"#), CLAIMS.as_bytes());
-        assert_eq!(parse_and_verify(&token, &issuer.es256()).unwrap().is_access_token_typ(), expected, "{typ}");
+        assert_eq!(
+            parse_and_verify(&token, &issuer.es256()).unwrap().is_access_token_typ(),
+            expected,
+            "{typ}"
+        );
     }
 }
 

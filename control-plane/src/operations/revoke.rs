@@ -51,7 +51,7 @@ RESERVED_REASONS.map(|reason| format!("`{reason}`")).join(", ")
     ReasonReserved,
     /// The credential is the root user's. Only the root user, or a caller that presents the credential, may revoke it.
     #[error(
-        "only the root user may revoke credentials of the root user, whatever permissions were granted; any \
+        "only the root user may revoke credentials of the root user, regardless of permissions; any \
          caller may revoke a token that it presents as `token`"
     )]
     RootOnly,

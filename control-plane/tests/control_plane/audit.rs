@@ -55,7 +55,7 @@ let before = env.json(&["audit"]);
 let version = env.json(&["bundle", "show"])["version"].clone();
 assert_eq!(server.revoke(&root, json!({ "keyId": "keyId-nobody" })).await.status(), 404);
 assert_eq!(server.revoke(&root, json!({ "subject": env.operator, "instant": u64::MAX })).await.status(), 400);
-env.stderr_of_failure(&["edge", "remove", "nobody", "--yes"]);
+env.stderr_of_failure(&["edge", "remove", "absent", "--yes"]);
 assert_eq!(env.json(&["audit"]), before);
 assert_eq!(env.json(&["bundle", "show"])["version"], version);
 }

@@ -384,7 +384,7 @@ impl Callers {
 
     fn subject(&self, caller: Caller, operation: &str) -> Subject {
         match caller {
-            Nobody => named_operation(&self.root, "nobody"),
+            Nobody => named_operation(&self.root, "absent"),
             Exact => named_operation(&self.root, &format!("exact-{operation}")),
             Star | StarBySoracom => named_operation(&self.root, "star"),
             Denied | DeniedBySoracom => named_operation(&self.root, &format!("denied-{operation}")),

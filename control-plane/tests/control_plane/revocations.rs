@@ -103,7 +103,7 @@ json!({ "fingerprint": nobody }),
 json!({ "keyId": "keyId-nobody" }),
 json!({ "keyId": "api-00000000-0000-4000-8000-000000000000" }),
 json!({ "subject": "OP0000000000" }),
-json!({ "subject": format!("{}/nobody", env.operator) }),
+json!({ "subject": format!("{}/absent", env.operator) }),
 ] {
 let response = server.revoke(&own, body.clone()).await;
 assert_eq!(response.status(), 404, "{body}");

@@ -174,7 +174,7 @@ impl TestEnv {
         self.wait_started(self.command(&["serve"]))
     }
 
-    /// No file of this server grows beyond so many bytes, as on a full disk, until [`Server::lift_file_size_limit`].
+    /// Limits the files of this server to this number of bytes, as on a full disk, until [`Server::lift_file_size_limit`].
     pub(crate) fn serve_with_file_size_limit(&self, bytes: u64) -> Server {
         let mut shell = Command::new("sh");
         let script = format!(r#"trap "" XFSZ; ulimit -S -f {}; exec "$0" "$@""#, bytes / 512);

@@ -248,6 +248,10 @@ fn end_refused_streams(
 }
 
 /// Answers the request, or resets the stream if its response has begun. The stream is the effective context.
+#[expect(
+    clippy::result_large_err,
+    reason = "a host fails here seldom, and the stream is needed for another attempt"
+)]
 fn end_stream(gate: &Gate, mut stream: Ended<StreamEnd>) -> Result<(), (Ended<StreamEnd>, HostError)> {
     let code = stream.refusal.reason().code();
     let identity = stream.refusal.identity();

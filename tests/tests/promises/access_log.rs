@@ -18,7 +18,10 @@ async fn access_log_names_subject_and_reason() {
         "401 keystile_credential_missing subject=- reason=credential_missing",
     ] {
         eventually(message, async || {
-            anyhow::ensure!(control_plane.envoy.log().contains(message), "the access log does not contain `{told}`");
+            anyhow::ensure!(
+                control_plane.envoy.log().contains(message),
+                "the access log does not contain `{message}`"
+            );
             Ok(())
         })
         .await;

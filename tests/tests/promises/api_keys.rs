@@ -34,7 +34,8 @@ async fn format_2_key_expires_without_control_plane() {
         assert!(!echo.text().contains(key.as_str()), "the credential reached the upstream");
     }
     deployment.control_plane.kill().unwrap();
-    let refused = eventually("it expires", async || ask(&deployment, &ending, &alice).await.expect(401)).await;
+    let refused =
+        eventually("it expires", async || ask(&deployment, &ending, &alice).await.expect(401)).await;
     // The leeway is one second here.
     assert!(now_ms() / 1000 > end, "not before its end and the leeway");
     assert_eq!(refused.code(), "api_key_expired");

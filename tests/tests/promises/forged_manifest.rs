@@ -33,7 +33,10 @@ async fn manifest_with_wrong_signature_is_rejected() {
     let stranger = std::mem::replace(&mut fixture.control_plane.authority, own);
     fixture.assert_rejected("signed by strangers", by_stranger).await;
     fixture
-        .assert_rejected("signed by a stranger under the root key's delegation", by_stranger_under_our_delegation)
+        .assert_rejected(
+            "signed by a stranger under the root key's delegation",
+            by_stranger_under_our_delegation,
+        )
         .await;
 
     // The body still has the ID of the real tail key.

@@ -98,7 +98,10 @@ async fn large_headers_leave_room_for_claims() {
         }
         send_once(control_plane.envoy.address(), request).await.unwrap().expect(431).unwrap();
         eventually(message, async || {
-            anyhow::ensure!(control_plane.envoy.log().contains(message), "the access log does not contain it");
+            anyhow::ensure!(
+                control_plane.envoy.log().contains(message),
+                "the access log does not contain it"
+            );
             Ok(())
         })
         .await;

@@ -79,7 +79,7 @@ fn signatures_are_verified_in_wasm_if_host_cannot() {
             assert_eq!(
                 edge.ask(&request(&flip_signature_bit(&token))).is_ok(),
                 bad,
-                "a host that says {name}"
+                "a host that answers {name}"
             );
             assert_eq!(edge.ask(&request(&token)).is_ok(), good, "a host that returns: {name}");
         }

@@ -124,7 +124,7 @@ async fn all_ended(streams: Vec<OpenStream>, status: u16, code: &str) {
     }
 }
 
-/// All streams are open, and data goes on to arrive where the upstream sends any.
+/// All streams are open, and data continues to arrive where the upstream sends any.
 async fn all_alive(streams: &[OpenStream], when: &str) {
     let before: Vec<u64> = streams.iter().map(OpenStream::received).collect();
     for (stream, before) in streams.iter().zip(before) {
@@ -434,7 +434,7 @@ async fn streams_live_through_a_new_configuration_and_still_end_with_their_crede
     all_alive(&survivors, "after the revocation").await;
 }
 
-/// A command blocks its thread, and the client must go on.
+/// A command blocks its thread, and the client must continue.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn revoke_wait_waits_for_open_streams_and_counts_those_that_a_rule_keeps() {
     let options = Options {

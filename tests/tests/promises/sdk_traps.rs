@@ -128,7 +128,9 @@ fn nested_callback_traps() {
 
 #[test]
 fn oversized_allocation_traps() {
-    assert_traps("more than the maximum of a slice", |edge| edge.host.call::<_, u32>("malloc", u32::MAX).map(drop));
+    assert_traps("more than the maximum of a slice", |edge| {
+        edge.host.call::<_, u32>("malloc", u32::MAX).map(drop)
+    });
     assert_traps("more than the memory", |edge| {
         edge.host.call::<_, u32>("malloc", 0x7fff_0000_u32).unwrap();
         edge.host.call::<_, u32>("malloc", 0x7fff_0000_u32).map(drop)

@@ -155,7 +155,7 @@ pub fn examine(data_dir: &DataDir) -> Result<(PublicKey, IncompleteKeys), KeyErr
         let key = read_root_key(file)?.public_key();
         match &known {
             Some(known) if *known != key => {
-                Err(KeyError::Invalid { path: file.to_owned(), reason: "it is not the root that edges know" })
+                Err(KeyError::Invalid { path: file.to_owned(), reason: "it is not the root key that edges pin" })
             }
             _ => Ok(key),
         }
@@ -267,7 +267,7 @@ pub fn renew(
     if root.public_key() != root_key(data_dir)? {
         return Err(KeyError::Invalid {
             path: root_file.to_owned(),
-            reason: "it is not the root that edges know",
+            reason: "it is not the root key that edges pin",
         });
     }
     let signed = read_file(&delegation_path(data_dir))?;

@@ -52,7 +52,7 @@ mutants: ## changes the functions that .cargo/mutants.toml lists, one at a time;
 	@./setup.sh rust mutants
 	@./mutants.sh
 
-bench: wasm ## target/bench/report.md: every figure beside its peer's; ONLY="requests tokens" for parts, FLAGS=--quick to try it
+bench: wasm ## target/bench/report.md: every figure beside its peer's; ONLY="streams tokens" for parts (requests, structures, scale-100m, propagation, waiting, streams, tokens), FLAGS=--quick to try it
 	@./setup.sh envoy wrk node
 	@tests/sets/build.sh
 	@cargo build --locked --release --package keystile --package keystile-tests --bin keystile --bin bench

@@ -108,7 +108,7 @@ async fn settle(polling: &mut JoinSet<Result<()>>) -> Result<()> {
     }
 }
 
-fn allow_connections(count: usize) -> Result<()> {
+pub(crate) fn allow_connections(count: usize) -> Result<()> {
     let count = count as u64;
     let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
     ensure!(
@@ -256,7 +256,7 @@ fn section(
 }
 
 /// Some two thousand of them, evenly by rank: a plot shows no more.
-fn thinned(values: &[f64]) -> Vec<f64> {
+pub(crate) fn thinned(values: &[f64]) -> Vec<f64> {
     let mut values = values.to_vec();
     values.sort_by(f64::total_cmp);
     let step = values.len().div_ceil(2_000).max(1);

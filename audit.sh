@@ -1,15 +1,15 @@
 #!/usr/bin/env bash
-# `make audit`: licences, banned and duplicate dependencies, sources, and known vulnerabilities. The last line says against
-# what advisories were checked, or that they were not. ADVISORY_DB=DIR names a clone of the RustSec advisory database, for
-# machines that cannot fetch it.
+# `make audit`: checks licenses, banned and duplicate dependencies, sources, and known vulnerabilities. The last line
+# reports the date of the advisory database, or that advisories were not checked. ADVISORY_DB=DIR is a clone of the
+# RustSec advisory database, for machines that cannot fetch it.
 set -euo pipefail
 cd "$(dirname "$0")"
 
 readonly TOOLS=$PWD/target/tools
-# As this version of cargo-deny names the folder of the database.
+# The name that this version of cargo-deny gives to the folder of the database.
 readonly DATABASE=advisory-db-3157b0e258782691
 readonly FETCHED=$TOOLS/advisories/$DATABASE
-# The one that is pinned.
+# Finds the pinned version of cargo-deny first.
 PATH=$TOOLS/bin:$PATH
 deny=(cargo deny --locked --offline)
 
@@ -20,7 +20,7 @@ main() {
     if [[ -n ${ADVISORY_DB:-} ]]; then
         local folder
         folder=$(realpath -e "$ADVISORY_DB") || fail "ADVISORY_DB=$ADVISORY_DB: there is no such folder"
-        [[ -d $folder/crates ]] || fail "ADVISORY_DB=$ADVISORY_DB is no advisory database: it has no folder crates/"
+        [[ -d $folder/crates ]] || fail "ADVISORY_DB=$ADVISORY_DB is not an advisory database: it has no folder crates/"
         advisories "$folder"
     elif fetched; then
         advisories "$FETCHED"
@@ -29,7 +29,7 @@ main() {
     fi
 }
 
-# An exemption without a reason is none. Fails before anything is checked.
+# Fails if an exemption has no reason.
 reasons() {
     python3 - <<'PY' || fail "deny.toml: every entry of advisories.ignore is a table with an \`id\` and a \`reason\`"
 import sys, tomllib
@@ -44,7 +44,7 @@ fetched() {
     timeout 120 cargo deny --locked --config "$TOOLS/deny.toml" fetch db >"$TOOLS/advisories.log" 2>&1
 }
 
-# What cargo-deny finds in the database of a folder.
+# Checks advisories against the database in a folder.
 advisories() {
     local folder=$1 as_of
     place=$(mktemp -d "$TOOLS/advisories.XXXXXX")
@@ -56,7 +56,7 @@ advisories() {
     say "advisories checked against the database of $as_of"
 }
 
-# The settings, with this folder for the databases.
+# Writes the settings of cargo-deny, with a folder for the databases.
 settings() {
     sed "s|^\[advisories\]\$|&\ndb-path = \"$1\"|" deny.toml >"$TOOLS/deny.toml"
 }

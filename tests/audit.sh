@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
-# What `make audit` promises: an advisory for a dependency fails it, an exemption without a reason does too, and the last
-# line says plainly whether advisories were checked.
+# Tests `make audit`: an advisory for a dependency fails it, and so does an exemption without a reason. The last line
+# reports whether advisories were checked.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
 
-# A database with one advisory, for the crate $1.
+# Creates a database with one advisory, for the crate $1, and prints its folder.
 database() {
     local folder=$scratch/$1
     mkdir -p "$folder/crates/$1"
@@ -19,7 +19,8 @@ database() {
     echo "$folder"
 }
 
-# $1: whether it is to succeed, $2: what it is to print, $3: what its last line is to be; the rest is the environment.
+# $1: whether audit.sh must succeed, $2: a text it must print, $3: a text its last line must contain; the rest is the
+# environment.
 expect() {
     local success=$1 somewhere=$2 last=$3 output done=no
     shift 3
@@ -32,10 +33,10 @@ expect() {
 }
 
 expect no RUSTSEC-2026-9999 "advisories FAILED" ADVISORY_DB="$(database serde)"
-expect yes "advisories ok" "audit: advisories checked against the database of" ADVISORY_DB="$(database nobody-depends-on-this)"
+expect yes "advisories ok" "audit: advisories checked against the database of" ADVISORY_DB="$(database not-a-dependency)"
 expect no "" "there is no such folder" ADVISORY_DB="$scratch/missing"
-expect no "" "is no advisory database" ADVISORY_DB="$scratch"
-# Nobody answers there.
+expect no "" "is not an advisory database" ADVISORY_DB="$scratch"
+# No server listens there.
 expect yes "" "ADVISORIES WERE NOT CHECKED" ADVISORY_DB= https_proxy=http://127.0.0.1:1 HTTPS_PROXY=http://127.0.0.1:1
 
 mkdir "$scratch/tree"
@@ -43,7 +44,7 @@ cp audit.sh deny.toml "$scratch/tree"
 sed -i 's|^ignore = \[|&\n    "RUSTSEC-2026-9999",|' "$scratch/tree/deny.toml"
 if "$scratch/tree/audit.sh" >"$scratch/output" 2>&1 || ! grep -q "a \`reason\`" "$scratch/output"; then
     cat "$scratch/output" >&2
-    echo "audit: an exemption without a reason was taken" >&2
+    echo "audit: an exemption without a reason was accepted" >&2
     exit 1
 fi
-echo "audit: fails on a finding, and says when it could not look"
+echo "audit: fails on a finding, and reports when advisories were not checked"

@@ -155,10 +155,14 @@ struct Layer {
 }
 
 impl Layer {
+    /// Returns the first layer, with `rank` solutions: the included members sum to 0 in all of them, and of the others one in
+    /// 2^rank.
     fn filter(seed: u64, attempt: u8, rank: u8, columns: usize) -> Self {
         Self { keys: EquationKeys::new(seed, attempt.into()), rank, columns, first_bit: 0 }
     }
 
+    /// Returns the second layer, with one solution after those of `filter`: it distinguishes the included members from those
+    /// that only `filter` reports as included.
     fn exact(seed: u64, attempt: u8, filter: &Self, columns: usize) -> Self {
         Self {
             keys: EquationKeys::new(seed, u16::from(attempt) | 1 << 8),

@@ -1,4 +1,4 @@
-//! The checkpoint: the signed state of everything that can be taken back.
+//! The checkpoint: the signed state of everything that can be undone.
 
 use alloc::{string::String, vec::Vec};
 

@@ -93,7 +93,7 @@ impl Snapshot {
         Ok(Self { manifest, state, tail, fresh_until, refresh_due_at })
     }
 
-    /// Bounds the freshness by the clock and the limit of this edge, whatever the manifest claims: a tail key, which is
+    /// Bounds the freshness by the clock and the limit of this edge, regardless of the manifest's claim: a tail key, which is
     /// online, must not decide alone how long an edge accepts the absence of news about revocations.
     ///
     /// The lifetime is the one in the manifest, but at most `max_lifetime`. It starts at the time of signing or at

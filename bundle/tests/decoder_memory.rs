@@ -1,4 +1,4 @@
-//! No decoder allocates more than a small multiple of its input, whatever the lengths in it are. The inputs have a correct
+//! No decoder allocates more than a small multiple of its input, regardless of the lengths in it. The inputs have a correct
 //! hash, as from a faulty publisher or with stolen keys.
 
 use std::{

@@ -49,12 +49,12 @@ pub enum Clock {
     #[default]
     System,
     /// A clock for tests, which only [`set`](Self::set) and [`advance`](Self::advance) move. No setting selects it.
-    Manual(Arc<Hands>),
+    Manual(Arc<ManualClock>),
 }
 
 /// The state of a manual clock, in milliseconds.
 #[derive(Debug)]
-pub struct Hands {
+pub struct ManualClock {
     now: AtomicU64,
     uptime: AtomicU64,
 }
@@ -62,7 +62,7 @@ pub struct Hands {
 impl Clock {
     /// Returns a manual clock that shows `at`.
     pub fn manual(at: Time) -> Self {
-        Self::Manual(Arc::new(Hands { now: AtomicU64::new(at.millis()), uptime: AtomicU64::new(0) }))
+        Self::Manual(Arc::new(ManualClock { now: AtomicU64::new(at.millis()), uptime: AtomicU64::new(0) }))
     }
 
     /// Sets a manual clock forward or back without any time passing. Does nothing to the system clock.

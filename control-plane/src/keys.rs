@@ -20,7 +20,7 @@ use token::{
 use zeroize::{Zeroize as _, Zeroizing};
 
 use crate::{
-    home::{self, Home},
+    data_dir::{self, DataDir},
     model::{Generation, SigningKeyRecord, SigningKeyState},
     random,
 };
@@ -35,14 +35,14 @@ pub struct Keyring {
 
 impl Keyring {
     /// Opens the files of the keys that the store lists, newest first.
-    pub fn open(home: &Home, records: &[SigningKeyRecord]) -> Result<Self, KeyError> {
+    pub fn open(data_dir: &DataDir, records: &[SigningKeyRecord]) -> Result<Self, KeyError> {
         let mut signer = None;
         let mut verifying = Vec::new();
         let mut secrets = Vec::new();
         for record in records {
             let SigningKeyRecord { kid, algorithm, public, state } = record;
-            let path = path(home, kid);
-            let wrong = |reason| KeyError::Wrong { path: path.clone(), reason };
+            let path = path(data_dir, kid);
+            let wrong = |reason| KeyError::Invalid { path: path.clone(), reason };
             let signs = *state == SigningKeyState::Active && signer.is_none();
             match (algorithm, public) {
                 (Algorithm::EdDsa, Some(public)) => {
@@ -98,7 +98,7 @@ impl Keyring {
     }
 
     /// Returns the keys that tokens are verified with.
-    pub fn verifying(&self) -> &[VerifyingKey] {
+    pub fn verifying_keys(&self) -> &[VerifyingKey] {
         &self.verifying
     }
 
@@ -116,18 +116,18 @@ impl fmt::Debug for Keyring {
 
 /// The present keyring. It changes while a server runs.
 #[derive(Debug)]
-pub struct Keys {
-    home: Home,
+pub struct SharedKeyring {
+    data_dir: DataDir,
     current: RwLock<Arc<Keyring>>,
     /// True if the last reload has failed, so the signing key may be missing.
     cannot_sign: AtomicBool,
 }
 
-impl Keys {
-    pub fn open(home: &Home, records: &[SigningKeyRecord]) -> Result<Self, KeyError> {
-        let keyring = Keyring::open(home, records)?;
+impl SharedKeyring {
+    pub fn open(data_dir: &DataDir, records: &[SigningKeyRecord]) -> Result<Self, KeyError> {
+        let keyring = Keyring::open(data_dir, records)?;
         Ok(Self {
-            home: home.clone(),
+            data_dir: data_dir.clone(),
             current: RwLock::new(Arc::new(keyring)),
             cannot_sign: AtomicBool::new(false),
         })
@@ -145,27 +145,27 @@ impl Keys {
 
     /// Opens the keys that the store lists.
     pub fn reload(&self, records: &[SigningKeyRecord]) -> Result<(), KeyError> {
-        self.swap(self.open_all(records)?);
+        self.swap(self.open_keyring(records)?);
         Ok(())
     }
 
-    fn open_all(&self, records: &[SigningKeyRecord]) -> Result<Keyring, KeyError> {
-        let keyring = Keyring::open(&self.home, records);
+    fn open_keyring(&self, records: &[SigningKeyRecord]) -> Result<Keyring, KeyError> {
+        let keyring = Keyring::open(&self.data_dir, records);
         self.cannot_sign.store(keyring.is_err(), Ordering::Relaxed);
         keyring
     }
 
     /// Like [`Self::reload`], but tolerates missing key files: publishing a revocation must not depend on them.
     pub fn reload_available(&self, records: &[SigningKeyRecord]) -> Result<Arc<Keyring>, KeyError> {
-        let keyring = self.open_all(records).or_else(|error| {
-            tracing::error!(
-                error.code = error.code(),
-                error = %error,
-                "cannot open the signing keys: no tokens can be issued, `/readyz` fails, and bundles are published without \
+        let keyring = self.open_keyring(records).or_else(|error| {
+tracing::error!(
+error.code = error.code(),
+error = %error,
+"cannot open the signing keys: no tokens can be issued, `/readyz` fails, and bundles are published without \
                  the secrets of missing keys"
-            );
-            self.current().public_only(records)
-        })?;
+);
+self.current().public_only(records)
+})?;
         Ok(self.swap(keyring))
     }
 
@@ -178,11 +178,11 @@ impl Keys {
 
 /// Creates the file of a signing key. The caller must add it to the store.
 pub fn create_signing_key(
-    home: &Home,
+    data_dir: &DataDir,
     algorithm: Algorithm,
     state: SigningKeyState,
 ) -> Result<SigningKeyRecord, KeyError> {
-    let kid = format!("ks-{}", random::text(random::ALPHANUMERIC, 12));
+    let kid = format!("ks-{}", random::from_alphabet(random::ALPHANUMERIC, 12));
     let material = random::bytes::<32>();
     let (jwk, public) = match algorithm {
         Algorithm::EdDsa => {
@@ -193,12 +193,12 @@ pub fn create_signing_key(
         Algorithm::Hs256 => (Jwk::hs256(&kid, &material), None),
         _ => return Err(KeyError::Unusable(InvalidKey::VerifyOnlyAlgorithm)),
     };
-    jwk.write(&path(home, &kid))?;
+    jwk.write(&path(data_dir, &kid))?;
     Ok(SigningKeyRecord { kid, algorithm, public, state })
 }
 
 /// Creates the key file of a generation of API keys. The caller must add it to the store.
-pub fn create_generation(home: &Home, number: u8, kind: Kind) -> Result<Generation, KeyError> {
+pub fn create_generation(data_dir: &DataDir, number: u8, kind: Kind) -> Result<Generation, KeyError> {
     let kid = tag_kid(number);
     let secret = random::bytes();
     let key = MintingKey::new(number, kind, &secret).map_err(KeyError::Unusable)?;
@@ -207,16 +207,16 @@ pub fn create_generation(home: &Home, number: u8, kind: Kind) -> Result<Generati
         Some(public) => Jwk::ed25519(&kid, public, &secret),
         None => Jwk::hs256(&kid, &secret),
     };
-    jwk.write(&path(home, &kid))?;
+    jwk.write(&path(data_dir, &kid))?;
     Ok(Generation { number, kind, public })
 }
 
 /// Returns the next generation number after `last` and after those of all key files: there may be API keys of a generation
 /// that a restored database lacks. Returns `None` if all numbers are used.
-pub fn free_generation(home: &Home, last: u8) -> Result<Option<u8>, KeyError> {
-    let unreadable = |source| KeyError::Unreadable { path: home.keys(), source };
+pub fn unused_generation(data_dir: &DataDir, last: u8) -> Result<Option<u8>, KeyError> {
+    let unreadable = |source| KeyError::Unreadable { path: data_dir.keys(), source };
     let mut last = last;
-    for entry in fs::read_dir(home.keys()).map_err(unreadable)? {
+    for entry in fs::read_dir(data_dir.keys()).map_err(unreadable)? {
         let name = entry.map_err(unreadable)?.file_name();
         let number =
             name.to_str().and_then(|name| name.strip_prefix("tag-")?.strip_suffix(".jwk")?.parse().ok());
@@ -226,33 +226,33 @@ pub fn free_generation(home: &Home, last: u8) -> Result<Option<u8>, KeyError> {
 }
 
 /// Opens the key that API keys of a generation are created with.
-pub fn open_generation(home: &Home, generation: &Generation) -> Result<MintingKey, KeyError> {
+pub fn open_generation(data_dir: &DataDir, generation: &Generation) -> Result<MintingKey, KeyError> {
     let Generation { number, kind, public } = generation;
-    let path = path(home, &generation.kid());
+    let path = path(data_dir, &generation.kid());
     let jwk = Jwk::read(&path)?;
     let (secret, reason) = match public {
         Some(_) => (jwk.seed(), "it is not an Ed25519 private key"),
         None => (jwk.secret32(), "it is not a symmetric key of 32 bytes"),
     };
-    let secret = secret.ok_or_else(|| KeyError::Wrong { path: path.clone(), reason })?;
+    let secret = secret.ok_or_else(|| KeyError::Invalid { path: path.clone(), reason })?;
     let key = MintingKey::new(*number, *kind, &secret).map_err(KeyError::Unusable)?;
     match key.generation_key().public_bytes() == public.as_ref() {
         true => Ok(key),
-        false => Err(KeyError::Wrong { path, reason: "its public key is not the one in the database" }),
+        false => Err(KeyError::Invalid { path, reason: "its public key is not the one in the database" }),
     }
 }
 
 /// Opens the symmetric key that API keys of a generation are created and verified with. Fails for a generation of format 2,
 /// which has none.
-pub fn open_tag_secret(home: &Home, generation: &Generation) -> Result<Zeroizing<[u8; 32]>, KeyError> {
-    let path = path(home, &generation.kid());
+pub fn open_tag_secret(data_dir: &DataDir, generation: &Generation) -> Result<Zeroizing<[u8; 32]>, KeyError> {
+    let path = path(data_dir, &generation.kid());
     let secret = Jwk::read(&path)?.secret32().filter(|_| generation.kind.is_symmetric());
-    secret.ok_or(KeyError::Wrong { path, reason: "it is not a symmetric key of 32 bytes" })
+    secret.ok_or(KeyError::Invalid { path, reason: "it is not a symmetric key of 32 bytes" })
 }
 
 /// Deletes the file of a key that is no longer part of the bundle.
-pub fn remove(home: &Home, kid: &str) -> Result<(), KeyError> {
-    let path = path(home, kid);
+pub fn remove(data_dir: &DataDir, kid: &str) -> Result<(), KeyError> {
+    let path = path(data_dir, kid);
     match fs::remove_file(&path) {
         Err(source) if source.kind() != io::ErrorKind::NotFound => Err(KeyError::Unwritable { path, source }),
         _ => Ok(()),
@@ -260,10 +260,10 @@ pub fn remove(home: &Home, kid: &str) -> Result<(), KeyError> {
 }
 
 /// Returns the `kid`s of all key files of signing keys and generations.
-pub fn kept(home: &Home) -> Result<Vec<String>, KeyError> {
-    let unreadable = |source| KeyError::Unreadable { path: home.keys(), source };
+pub fn list_key_files(data_dir: &DataDir) -> Result<Vec<String>, KeyError> {
+    let unreadable = |source| KeyError::Unreadable { path: data_dir.keys(), source };
     let mut kids = Vec::new();
-    for entry in fs::read_dir(home.keys()).map_err(unreadable)? {
+    for entry in fs::read_dir(data_dir.keys()).map_err(unreadable)? {
         let name = entry.map_err(unreadable)?.file_name();
         let kid = name.to_str().and_then(|name| name.strip_suffix(".jwk"));
         kids.extend(kid.filter(|kid| kid.starts_with("ks-") || is_tag_kid(kid)).map(str::to_owned));
@@ -282,29 +282,55 @@ pub fn is_tag_kid(kid: &str) -> bool {
 }
 
 /// Why a key cannot be used. The error never contains the content of the file.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
 pub enum KeyError {
     /// Files do not exist: they are lost, or the volume is not mounted.
+    #[error("{}", missing_paths(.paths))]
     Missing { paths: Vec<PathBuf> },
     /// The keys are those of another installation.
+    #[error(
+"the root key in `{}` is {found}, but the database belongs to {expected}: keys and database are of \
+         two installations; restore the keys of the database, or set store.url to the database of the keys",
+.path.display()
+)]
     ForeignRoot { path: PathBuf, found: Box<PublicKey>, expected: String },
     /// A file cannot be read.
+    #[error("cannot read the key file `{}`", .path.display())]
     Unreadable { path: PathBuf, source: io::Error },
     /// A file cannot be written.
+    #[error("cannot write the key file `{}`", .path.display())]
     Unwritable { path: PathBuf, source: io::Error },
     /// Other users may read the file.
+    #[error("the key file `{shown}` is open to others; `chmod 600 {shown}`", shown = .path.display())]
     OpenToOthers { path: PathBuf },
     /// A file has unexpected content.
-    Wrong { path: PathBuf, reason: &'static str },
+    #[error("the key file `{}` is invalid: {reason}", .path.display())]
+    Invalid { path: PathBuf, reason: &'static str },
     /// The operation needs the root key, which is not in the data folder.
+    #[error(
+"the root key is not at `{}`; copy it there for this command, or give its file with --root-key",
+.path.display()
+)]
     RootKeyNotFound { path: PathBuf },
     /// Edges would not accept the delegation.
+    #[error(
+"the delegation `{}` is not valid for these keys (expired, or not signed by the root key); `keystile \
+         authority renew` signs another",
+.path.display()
+)]
     Delegation { path: PathBuf, source: DelegationError },
     /// The files do not belong together, or keys are being replaced at this moment.
+    #[error(
+"the delegation `{}` names keys that are not in the same folder; restore the folder from its backup, \
+         or create new keys with `keystile authority rotate snapshot` and `keystile authority rotate tail`",
+.path.display()
+)]
     Inconsistent { path: PathBuf },
     /// The key material is invalid.
-    Unusable(InvalidKey),
+    #[error("invalid key material")]
+    Unusable(#[source] InvalidKey),
     /// The store has no active signing key.
+    #[error("there is no active signing key; run `keystile init`")]
     NoSigner,
 }
 
@@ -330,7 +356,7 @@ impl KeyError {
             Self::Unreadable { .. } => "key_unreadable",
             Self::Unwritable { .. } => "key_unwritable",
             Self::OpenToOthers { .. } => "key_open_to_others",
-            Self::Wrong { .. } => "key_wrong",
+            Self::Invalid { .. } => "key_wrong",
             Self::RootKeyNotFound { .. } => "root_key_away",
             Self::Delegation { source, .. } => source.code(),
             Self::Inconsistent { .. } => "keys_torn",
@@ -340,71 +366,14 @@ impl KeyError {
     }
 }
 
-impl fmt::Display for KeyError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Missing { paths } => {
-                let names: Vec<_> = paths.iter().map(|path| format!("`{}`", path.display())).collect();
-                let (are, it) = if paths.len() == 1 { ("is", "it") } else { ("are", "them") };
-                write!(
-                    f,
-                    "{} {are} missing; restore {it} from the backup of the keys (is the volume mounted?): edges accept \
-                     no other keys",
-                    names.join(", ")
-                )
-            }
-            Self::ForeignRoot { path, found, expected } => write!(
-                f,
-                "the root key in `{}` is {found}, but the database belongs to {expected}: keys and database are of two \
-                 installations; restore the keys of the database, or set store.url to the database of the keys",
-                path.display()
-            ),
-            Self::Unreadable { path, .. } => write!(f, "cannot read the key file `{}`", path.display()),
-            Self::Unwritable { path, .. } => write!(f, "cannot write the key file `{}`", path.display()),
-            Self::OpenToOthers { path } => {
-                write!(f, "the key file `{0}` is open to others; `chmod 600 {0}`", path.display())
-            }
-            Self::Wrong { path, reason } => {
-                write!(f, "the key file `{}` is invalid: {reason}", path.display())
-            }
-            Self::RootKeyNotFound { path } => write!(
-                f,
-                "the root key is not at `{}`; copy it there for this command, or give its file with --root-key",
-                path.display()
-            ),
-            Self::Delegation { path, .. } => write!(
-                f,
-                "the delegation `{}` is not valid for these keys (expired, or not signed by the root key); \
-                 `keystile authority renew` signs another",
-                path.display()
-            ),
-            Self::Inconsistent { path } => write!(
-                f,
-                "the delegation `{}` names keys that are not in the same folder; restore the folder from its backup, or \
-                 create new keys with `keystile authority rotate snapshot` and `keystile authority rotate tail`",
-                path.display()
-            ),
-            Self::Unusable(_) => f.write_str("invalid key material"),
-            Self::NoSigner => f.write_str("there is no active signing key; run `keystile init`"),
-        }
-    }
-}
-
-impl std::error::Error for KeyError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match self {
-            Self::Unreadable { source, .. } | Self::Unwritable { source, .. } => Some(source),
-            Self::Unusable(source) => Some(source),
-            Self::Delegation { source, .. } => Some(source),
-            Self::Missing { .. }
-            | Self::ForeignRoot { .. }
-            | Self::OpenToOthers { .. }
-            | Self::Wrong { .. }
-            | Self::RootKeyNotFound { .. }
-            | Self::Inconsistent { .. }
-            | Self::NoSigner => None,
-        }
-    }
+/// Returns the text of [`KeyError::Missing`].
+fn missing_paths(paths: &[PathBuf]) -> String {
+    let names: Vec<_> = paths.iter().map(|path| format!("`{}`", path.display())).collect();
+    let (are, it) = if paths.len() == 1 { ("is", "it") } else { ("are", "them") };
+    format!(
+        "{} {are} missing; restore {it} from the backup of the keys (is the volume mounted?): edges accept no other keys",
+        names.join(", ")
+    )
 }
 
 #[derive(Serialize, Deserialize)]
@@ -454,32 +423,40 @@ impl Jwk {
         }
     }
 
+    /// Reads a key file. Fails if other users can read the file.
     pub(crate) fn read(path: &Path) -> Result<Self, KeyError> {
         let unreadable = |source| KeyError::unreadable(path, source);
-        if home::open_to_others(path).map_err(unreadable)? != 0 {
+        if data_dir::group_or_world_mode_bits(path).map_err(unreadable)? != 0 {
             return Err(KeyError::OpenToOthers { path: path.to_owned() });
         }
         let text = Zeroizing::new(fs::read(path).map_err(unreadable)?);
-        serde_json::from_slice(&text)
-            .map_err(|_| KeyError::Wrong { path: path.to_owned(), reason: "it is not a valid JSON Web Key" })
+        serde_json::from_slice(&text).map_err(|_| KeyError::Invalid {
+            path: path.to_owned(),
+            reason: "it is not a valid JSON Web Key",
+        })
     }
 
+    /// Creates the private key file. Fails if the file exists.
     pub(crate) fn write(&self, path: &Path) -> Result<(), KeyError> {
         let mut text = Zeroizing::new(serde_json::to_vec_pretty(self).unwrap_or_default());
         text.push(b'\n');
-        home::write_new(path, &text).map_err(|source| KeyError::Unwritable { path: path.to_owned(), source })
+        data_dir::create_exclusive(path, &text)
+            .map_err(|source| KeyError::Unwritable { path: path.to_owned(), source })
     }
 
+    /// Returns the private key of an Ed25519 pair; `None` if this is another kind of key.
     pub(crate) fn seed(&self) -> Option<Zeroizing<[u8; 32]>> {
         let seed = Zeroizing::new(base64url::decode(self.d.as_ref()?.as_bytes())?);
         (self.crv.as_deref() == Some("Ed25519"))
             .then(|| seed.as_slice().try_into().ok().map(Zeroizing::new))?
     }
 
+    /// Returns a symmetric key of exactly 32 bytes.
     fn secret32(&self) -> Option<Zeroizing<[u8; 32]>> {
         self.secret().and_then(|secret| secret.as_slice().try_into().ok().map(Zeroizing::new))
     }
 
+    /// Returns a symmetric key; `None` if this is another kind of key.
     fn secret(&self) -> Option<Zeroizing<Vec<u8>>> {
         base64url::decode(self.k.as_ref()?.as_bytes()).filter(|_| self.kty == "oct").map(Zeroizing::new)
     }
@@ -493,8 +470,8 @@ impl Drop for Jwk {
 }
 
 /// Returns the path of a key file.
-pub(crate) fn path(home: &Home, name: &str) -> PathBuf {
-    home.keys().join(format!("{name}.jwk"))
+pub(crate) fn path(data_dir: &DataDir, name: &str) -> PathBuf {
+    data_dir.keys().join(format!("{name}.jwk"))
 }
 
 #[cfg(test)]
@@ -504,19 +481,19 @@ mod tests {
 
     /// Another server has created a key whose file has not been copied here yet.
     #[tokio::test]
-    async fn a_key_that_is_not_here_is_published_all_the_same() {
+    async fn key_without_file_is_published() {
         let folder = tempfile::tempdir().unwrap();
-        let home = Home::new(folder.path().join("data"));
-        initialize(&home, &Config::default()).await.unwrap();
-        let [old, new] =
-            [(); 2].map(|()| create_signing_key(&home, Algorithm::EdDsa, SigningKeyState::Active).unwrap());
-        let keys = Keys::open(&home, std::slice::from_ref(&old)).unwrap();
-        let [file, away] = [path(&home, &new.kid), folder.path().join("away")];
+        let data_dir = DataDir::new(folder.path().join("data"));
+        initialize(&data_dir, &Config::default()).await.unwrap();
+        let [old, new] = [(); 2]
+            .map(|()| create_signing_key(&data_dir, Algorithm::EdDsa, SigningKeyState::Active).unwrap());
+        let keys = SharedKeyring::open(&data_dir, std::slice::from_ref(&old)).unwrap();
+        let [file, away] = [path(&data_dir, &new.kid), folder.path().join("away")];
         fs::rename(&file, &away).unwrap();
         let records = [new.clone(), SigningKeyRecord { state: SigningKeyState::Verifying, ..old.clone() }];
         assert_eq!(keys.reload(&records).unwrap_err().code(), "key_file_missing");
         let kids = |keyring: &Keyring| {
-            keyring.verifying().iter().map(|key| key.kid().to_owned()).collect::<Vec<_>>()
+            keyring.verifying_keys().iter().map(|key| key.kid().to_owned()).collect::<Vec<_>>()
         };
         let published = keys.reload_available(&records).unwrap();
         assert_eq!(kids(&published), [new.kid.clone(), old.kid.clone()]);

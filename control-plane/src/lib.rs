@@ -7,11 +7,10 @@
 //! `api` and `cli` never access the store, so they cannot behave differently. A test checks their `use` declarations.
 
 pub mod api;
-pub mod authority;
 pub mod cli;
 pub mod clock;
 pub mod config;
-pub mod home;
+pub mod data_dir;
 pub mod journal;
 pub mod jwks;
 pub mod keys;
@@ -20,6 +19,7 @@ mod log_throttle;
 pub mod model;
 pub mod operations;
 pub mod publisher;
+pub mod publisher_keys;
 pub mod random;
 mod rates;
 mod redact;

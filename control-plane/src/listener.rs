@@ -34,7 +34,7 @@ use tokio::{
 
 pub(crate) use address::ClientNetwork;
 use head_timer::HeadTimer;
-use slots::{ConnectionSlots, Shares, Slot, SlotGuard};
+use slots::{ConnectionSlots, Slot, SlotGuard, SlotLimits};
 use stream::{CloseState, Stream};
 
 use crate::{
@@ -117,9 +117,9 @@ impl Limits {
         }
     }
 
-    fn shares(&self) -> Shares {
+    fn slot_limits(&self) -> SlotLimits {
         let size = |number: u32| usize::try_from(number).unwrap_or(usize::MAX);
-        Shares {
+        SlotLimits {
             anonymous: size(self.anonymous),
             per_network: size(self.per_address),
             edges: size(self.connections.saturating_sub(self.anonymous)),
@@ -138,7 +138,7 @@ pub(crate) struct Connection(Arc<Slot>);
 
 impl Connection {
     /// Records that the client has presented the credential of `edge`.
-    pub(crate) fn authenticated(&self, edge: &EdgeId) {
+    pub(crate) fn set_edge(&self, edge: &EdgeId) {
         self.0.promote(edge);
     }
 
@@ -171,7 +171,7 @@ pub async fn serve(
     metrics: Metrics,
     mut stop: watch::Receiver<bool>,
 ) {
-    let slots = ConnectionSlots::new(limits.shares());
+    let slots = ConnectionSlots::new(limits.slot_limits());
     let limits = Arc::new(limits);
     // A connection that is being closed keeps its file descriptor for a moment.
     let descriptors = usize::try_from(limits.connections).unwrap_or(usize::MAX).saturating_add(MAX_CLOSING);
@@ -190,7 +190,7 @@ pub async fn serve(
         match accepted {
             Ok((stream, peer)) => {
                 let network = ClientNetwork::from(peer.ip());
-                let slot = if limits.trusted.contain(peer.ip().to_canonical()) {
+                let slot = if limits.trusted.contains(peer.ip().to_canonical()) {
                     slots.take_proxy(network)
                 } else {
                     let (slot, evicts) = slots.take_anonymous(network);
@@ -205,10 +205,10 @@ pub async fn serve(
                     Some(slot)
                 };
                 let Some(slot) = slot else {
-                    metrics.connection_ended(CloseReason::Evicted);
+                    metrics.count_closed_connection(CloseReason::Evicted);
                     continue;
                 };
-                let connected = Connected {
+                let connected = AcceptedConnection {
                     stream,
                     peer,
                     slot: SlotGuard(slot),
@@ -216,11 +216,11 @@ pub async fn serve(
                     limits: Arc::clone(&limits),
                     metrics: metrics.clone(),
                 };
-                report(&metrics, &slots);
+                report_counts(&metrics, &slots);
                 let (stop, metrics, slots) = (stop.clone(), metrics.clone(), Arc::clone(&slots));
                 tokio::spawn(async move {
                     connected.serve(stop).await;
-                    report(&metrics, &slots);
+                    report_counts(&metrics, &slots);
                     drop(permit);
                 });
             }
@@ -241,12 +241,12 @@ pub async fn serve(
     let _ = permits.acquire_many(descriptors_u32).await;
 }
 
-fn report(metrics: &Metrics, slots: &ConnectionSlots) {
+fn report_counts(metrics: &Metrics, slots: &ConnectionSlots) {
     let counts = slots.counts();
-    metrics.connected(counts.anonymous, counts.edges);
+    metrics.set_connections(counts.anonymous, counts.edges);
 }
 
-struct Connected {
+struct AcceptedConnection {
     stream: TcpStream,
     peer: SocketAddr,
     slot: SlotGuard,
@@ -255,7 +255,7 @@ struct Connected {
     metrics: Metrics,
 }
 
-impl Connected {
+impl AcceptedConnection {
     async fn serve(self, mut stop: watch::Receiver<bool>) {
         let Self { stream, peer, slot, router, limits, metrics } = self;
         let close_state = Arc::<CloseState>::default();
@@ -292,14 +292,14 @@ impl Connected {
         });
         let serving = http.serve_connection(TokioIo::new(stream), service);
         let mut serving = std::pin::pin!(serving);
-        let mut evicted = std::pin::pin!(slot.0.evicted());
+        let mut evicted = std::pin::pin!(slot.0.wait_evicted());
         let mut stopping = false;
         let ended = loop {
             tokio::select! {
                 ended = serving.as_mut() => break ended,
                 () = evicted.as_mut() => {
-                    close_state.reset();
-                    metrics.connection_ended(CloseReason::Evicted);
+                    close_state.reset_on_close();
+                    metrics.count_closed_connection(CloseReason::Evicted);
                     return;
                 }
                 _ = stop.wait_for(|stop| *stop), if !stopping => {
@@ -308,8 +308,8 @@ impl Connected {
                 }
             }
         };
-        if close_state.stalled() {
-            metrics.connection_ended(CloseReason::Stalled);
+        if close_state.is_stalled() {
+            metrics.count_closed_connection(CloseReason::Stalled);
         }
         if let Err(error) = ended {
             tracing::debug!(peer.address = %peer, error.cause = error.to_string(), "connection failed");
@@ -402,7 +402,7 @@ mod tests {
                     if *path == "stranger" {
                         return StatusCode::UNAUTHORIZED;
                     }
-                    connection.authenticated(&path.parse().unwrap());
+                    connection.set_edge(&path.parse().unwrap());
                     StatusCode::OK
                 }),
             )
@@ -457,7 +457,9 @@ mod tests {
                 sleep(Duration::from_millis(10)).await;
             }
         };
-        timeout(Duration::from_secs(30), probing).await.unwrap_or_else(|_| panic!("{what} did not come"));
+        timeout(Duration::from_secs(30), probing)
+            .await
+            .unwrap_or_else(|_| panic!("{what}: not before the deadline"));
     }
 
     /// The client falls silent at the start, within a header, and after a response.
@@ -510,7 +512,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn who_does_not_read_is_disconnected_and_asked_no_further() {
+    async fn client_that_does_not_read_is_disconnected() {
         let write = Duration::from_millis(500);
         let Running { address, metrics, asked, stop: _stop, .. } =
             running(Limits { write, ..limits(400, 300, 300) }).await;
@@ -523,7 +525,7 @@ mod tests {
             streams.push(stream);
         }
         let stalled = r#"keystile_connections_closed_total{reason="stalled"} 20"#;
-        eventually(stalled, async || has_line(&metrics.text().unwrap(), stalled)).await;
+        eventually(stalled, async || has_line(&metrics.render().unwrap(), stalled)).await;
         let asked = asked.load(Ordering::Relaxed);
         assert!(asked < 20 * 50, "{asked} of 10,000 requests were worked on");
         for mut stream in streams {
@@ -535,7 +537,7 @@ mod tests {
 
     /// The client reads slowly but gets all responses, including those to requests sent meanwhile.
     #[tokio::test]
-    async fn who_reads_slowly_is_answered() {
+    async fn slow_reader_gets_its_response() {
         let Running { address, metrics, stop: _stop, .. } = running(limits(400, 300, 300)).await;
         let mut stream = connect(address, 1).await;
         let requests = request("/large", "").repeat(19) + &request("/large", "connection: close\r\n");
@@ -545,11 +547,11 @@ mod tests {
             sleep(Duration::from_millis(1)).await;
         }
         assert_eq!(answers.windows(15).filter(|window| window == b"HTTP/1.1 200 OK").count(), 20);
-        assert!(!metrics.text().unwrap().contains("stalled"));
+        assert!(!metrics.render().unwrap().contains("stalled"));
     }
 
     #[tokio::test]
-    async fn strangers_take_no_place_of_an_edge() {
+    async fn anonymous_connections_do_not_use_edge_slots() {
         let Running { address, metrics, stop: _stop, .. } = running(limits(20, 10, 5)).await;
         let mut first = connect(address, 1).await;
         assert!(edge(&mut first, "one").await.unwrap().starts_with("HTTP/1.1 200"));
@@ -568,7 +570,7 @@ mod tests {
             assert!(edge(stream, "edge").await.unwrap().starts_with("HTTP/1.1 200"));
         }
         assert!(ask(address, "/healthz").await.ends_with("well"));
-        let text = metrics.text().unwrap();
+        let text = metrics.render().unwrap();
         let open: u32 = text
             .lines()
             .find_map(|line| line.strip_prefix(r#"keystile_connections{of="anonymous"} "#))
@@ -580,7 +582,7 @@ mod tests {
 
     /// The connection was authenticated before the edge was removed.
     #[tokio::test]
-    async fn an_edge_that_is_refused_has_no_place_of_an_edge() {
+    async fn rejected_edge_gets_no_edge_slot() {
         let Running { address, stop: _stop, .. } = running(limits(20, 10, 5)).await;
         let mut stream = connect(address, 1).await;
         assert!(!edge(&mut stream, "one").await.unwrap().contains("connection: close"));
@@ -590,7 +592,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_connection_of_a_stranger_ends_after_some_requests() {
+    async fn anonymous_connection_ends_after_request_limit() {
         let Running { address, stop: _stop, .. } = running(Limits { requests: 3, ..limits(20, 10, 5) }).await;
         let mut stream = connect(address, 1).await;
         stream.write_all(request("/healthz", "").repeat(10).as_bytes()).await.unwrap();
@@ -606,7 +608,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_trusted_proxy_names_the_client() {
+    async fn trusted_proxy_sets_client_address() {
         let trusted: Networks = serde_json::from_str(r#"["127.0.7.1"]"#).unwrap();
         let Running { address, stop: _stop, .. } = running(Limits { trusted, ..limits(20, 10, 1) }).await;
         for (from, expected) in [(1, "198.51.100.1"), (2, "127.0.7.2")] {
@@ -628,7 +630,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn stopping_answers_what_waits_and_closes_what_is_idle() {
+    async fn shutdown_answers_pending_requests_and_closes_idle_connections() {
         let Running { address, stop, serving, .. } = running(limits(200, 100, 100)).await;
         let idle = connect(address, 1).await;
         let waiting = tokio::spawn(ask(address, "/wait"));

@@ -58,7 +58,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_line_per_minute() {
+    fn throttle_allows_one_line_per_minute() {
         let (throttle, start) = (LogThrottle::default(), Instant::now());
         for (second, allowed) in [(0, true), (1, false), (59, false), (60, true), (61, false)] {
             assert_eq!(throttle.allow(start + Duration::from_secs(second)), allowed, "{second}");

@@ -1,7 +1,5 @@
 //! The only source of randomness: the operating system.
 
-use std::fmt::Write as _;
-
 use token::secret::{self, Secret};
 use zeroize::Zeroizing;
 
@@ -11,26 +9,18 @@ pub const ALPHANUMERIC: &[u8] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghij
 /// Returns random bytes that are wiped when dropped.
 pub fn bytes<const N: usize>() -> Zeroizing<[u8; N]> {
     let mut bytes = Zeroizing::new([0; N]);
-    fill(bytes.as_mut_slice());
+    fill_bytes(bytes.as_mut_slice());
     bytes
 }
 
-/// Returns a new secret, which is to be shown once.
+/// Returns a new secret. Show it once.
 pub fn secret(prefix: &str) -> Secret {
     secret::generate(prefix, &bytes())
 }
 
-/// Returns `bytes` in lower-case hex.
-pub fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
-}
-
 /// Returns a string of random characters from `alphabet`. Bytes at or above the largest multiple of its length are
 /// rejected, so all characters are equally likely.
-pub fn text(alphabet: &[u8], length: usize) -> String {
+pub fn from_alphabet(alphabet: &[u8], length: usize) -> String {
     let usable = 256 - 256 % alphabet.len();
     let mut text = String::with_capacity(length);
     while text.len() < length {
@@ -42,11 +32,7 @@ pub fn text(alphabet: &[u8], length: usize) -> String {
 
 /// Returns a random UUID (RFC 9562, version 4).
 pub fn uuid() -> String {
-    let mut raw = *bytes::<16>();
-    raw[6] = raw[6] & 0x0f | 0x40;
-    raw[8] = raw[8] & 0x3f | 0x80;
-    let hex = hex(&raw);
-    format!("{}-{}-{}-{}-{}", &hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..])
+    uuid::Builder::from_random_bytes(*bytes()).into_uuid().to_string()
 }
 
 #[expect(
@@ -54,7 +40,7 @@ pub fn uuid() -> String {
     clippy::expect_used,
     reason = "the only source of randomness; without it no secret can be created"
 )]
-fn fill(bytes: &mut [u8]) {
+fn fill_bytes(bytes: &mut [u8]) {
     getrandom::fill(bytes).expect("the operating system provides random bytes");
 }
 
@@ -63,12 +49,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn texts_have_their_shape() {
+    fn random_texts_have_their_form() {
         let uuid = uuid();
         assert_eq!(uuid.split('-').map(str::len).collect::<Vec<_>>(), [8, 4, 4, 4, 12]);
         assert_eq!(&uuid[14..15], "4");
-        assert_eq!(text(DIGITS, 10).len(), 10);
-        assert!(text(DIGITS, 64).bytes().all(|byte| byte.is_ascii_digit()));
-        assert_ne!(text(ALPHANUMERIC, 32), text(ALPHANUMERIC, 32));
+        assert_eq!(from_alphabet(DIGITS, 10).len(), 10);
+        assert!(from_alphabet(DIGITS, 64).bytes().all(|byte| byte.is_ascii_digit()));
+        assert_ne!(from_alphabet(ALPHANUMERIC, 32), from_alphabet(ALPHANUMERIC, 32));
     }
 }

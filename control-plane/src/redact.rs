@@ -6,7 +6,7 @@ const QUOTING_PREFIXES: [&str; 4] =
 
 /// Returns the serde error message without the quoted value and without Rust type names. `object` is the name of a map
 /// in the format, such as "a table".
-pub(crate) fn without_value(message: &str, object: &str) -> String {
+pub(crate) fn redact_value(message: &str, object: &str) -> String {
     if !QUOTING_PREFIXES.iter().any(|start| message.starts_with(start)) {
         return message.to_owned();
     }
@@ -32,7 +32,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn values_and_types_are_left_out() {
+    fn redaction_removes_values_and_types() {
         for (message, expected) in [
             (r#"invalid type: string "p, expected u8", expected struct Store"#, "expected a table"),
             ("invalid type: string \"p\", expected u32", "expected a whole number, 0 or more"),
@@ -44,7 +44,7 @@ mod tests {
             ("invalid type: map, expected enum Level", "expected another value"),
             ("missing field `issuer`", "missing field `issuer`"),
         ] {
-            assert_eq!(without_value(message, "a table"), expected);
+            assert_eq!(redact_value(message, "a table"), expected);
         }
     }
 }

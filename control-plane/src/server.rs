@@ -3,7 +3,6 @@
 mod tasks;
 
 use std::{
-    fmt,
     future::Future,
     io,
     net::SocketAddr,
@@ -11,7 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tasks::{TaskEnded, Tasks};
+use tasks::{BackgroundTasks, TaskEnded};
 use tokio::{
     sync::watch,
     time::{sleep, timeout},
@@ -20,15 +19,15 @@ use tokio::{
 use crate::{
     api,
     config::Config,
-    home::Home,
-    jwks::{FetchError, Fetcher, PATIENCE},
+    data_dir::DataDir,
+    jwks::{FETCH_TIMEOUT, FetchError, Fetcher},
     listener::{self, Limits},
     log_throttle::LogThrottle,
     model::Actor,
     operations::{
-        OpenError, Rebased, Refreshed, Service, StoreError, Wanted, adopt_issuers, collect,
-        compact_journal_if_due, discard_key_files, expire_api_keys, forget_signing_keys, load,
-        promote_signing_key, rebase_if_due, refresh_issuer,
+        Compaction, OpenError, RefreshMode, RefreshOutcome, Service, StoreError,
+        activate_pending_signing_key, compact_base_if_due, compact_journal_if_due, count_installation,
+        discard_key_files, expire_api_keys, prune_signing_keys, purge_expired, refresh_issuer, sync_issuers,
     },
     publisher::{self, PublishError},
     telemetry::Metrics,
@@ -53,27 +52,27 @@ const PURGE_INTERVAL: Duration = Duration::from_secs(60);
 /// If the server cannot start, if the SQLite file is replaced under it, or if a background task ends or panics: without
 /// that task, keys would not be replaced and nothing would expire or be published.
 pub async fn serve(
-    home: Home,
+    data_dir: DataDir,
     config: Config,
     on_listening: impl FnOnce(SocketAddr),
     stop: impl Future<Output = ()>,
 ) -> Result<(), ServeError> {
     let stop_timeout = config.server.stop_timeout.get();
-    let service = Arc::new(Service::open(home, config).await.map_err(ServeError::Open)?);
-    let mut tasks = Tasks::default();
+    let service = Arc::new(Service::open(data_dir, config).await.map_err(ServeError::Open)?);
+    let mut tasks = BackgroundTasks::default();
     let (stopping, stopped) = watch::channel(false);
     let mut outcome = run(&service, &mut tasks, stopped, on_listening, stop).await;
     match &outcome {
         Ok(()) => tracing::info!("stopping"),
         Err(ServeError::Store(error)) => {
             tracing::error!(error.code = error.code(), "stopping: {error}");
-            service.abandon();
+            service.close_without_writing();
             return outcome;
         }
         Err(error) => tracing::error!("stopping: {error}"),
     }
     let _ = stopping.send(true);
-    match timeout(stop_timeout, tasks.drain()).await {
+    match timeout(stop_timeout, tasks.wait_all()).await {
         Ok(Ok(())) => {}
         Ok(Err(ended)) => {
             tracing::error!("while stopping: {ended}");
@@ -93,25 +92,25 @@ pub async fn serve(
 /// Starts the tasks, and returns when the server must stop.
 async fn run(
     service: &Arc<Service>,
-    tasks: &mut Tasks,
+    tasks: &mut BackgroundTasks,
     stopped: watch::Receiver<bool>,
     on_listening: impl FnOnce(SocketAddr),
     stop: impl Future<Output = ()>,
 ) -> Result<(), ServeError> {
     // Before the first manifest, so that API keys that expired while no server ran are refused from the start.
     expire_api_keys(service).await.map_err(|error| ServeError::Open(OpenError::Store(error)))?;
-    adopt_issuers(service).await.map_err(|error| ServeError::Open(OpenError::Store(error)))?;
+    sync_issuers(service).await.map_err(|error| ServeError::Open(OpenError::Store(error)))?;
     let metrics = Metrics::new();
     let (publications, publishing) =
         publisher::start(service, metrics.clone(), stopped.clone()).await.map_err(ServeError::Publish)?;
     for task in publishing {
         tasks.adopt("publisher", task);
     }
-    service.publish_through(publications.clone());
+    service.set_publications(publications.clone());
     tasks.spawn("collector", purge_loop(Arc::clone(service), metrics.clone(), stopped.clone()));
     tasks.spawn("expiry of API keys", expiry_loop(Arc::clone(service), stopped.clone()));
     tasks.spawn("promotion of signing keys", key_promotion_loop(Arc::clone(service), stopped.clone()));
-    let fetcher = Fetcher::new(PATIENCE).map_err(ServeError::Fetcher)?;
+    let fetcher = Fetcher::new(FETCH_TIMEOUT).map_err(ServeError::Fetcher)?;
     for issuer in &service.config().issuers {
         let (fetcher, issuer) = (fetcher.clone(), issuer.issuer.clone());
         tasks.spawn(
@@ -120,7 +119,7 @@ async fn run(
         );
     }
     // These end with the service, so shutdown does not wait for them.
-    let mut workers = Tasks::default();
+    let mut workers = BackgroundTasks::default();
     for (name, worker) in service.workers() {
         workers.adopt(name, worker);
     }
@@ -132,7 +131,7 @@ async fn run(
         .map_err(ServeError::Api)?;
     let limits = Limits::from_rlimit(&service.config().server);
     tasks.spawn("listener", listener::serve(listener, router, limits, metrics, stopped));
-    let replaced = service.replaced();
+    let replaced = service.wait_replaced();
     tracing::info!(server.address = %address, "serving");
     on_listening(address);
 
@@ -141,70 +140,41 @@ async fn run(
 
 /// Returns when `stop` completes, or with an error if the server cannot continue.
 async fn supervise(
-    tasks: &mut Tasks,
-    workers: &mut Tasks,
+    tasks: &mut BackgroundTasks,
+    workers: &mut BackgroundTasks,
     replaced: impl Future<Output = StoreError>,
     stop: impl Future<Output = ()>,
 ) -> Result<(), ServeError> {
     tokio::select! {
         () = stop => Ok(()),
         error = replaced => Err(ServeError::Store(error)),
-        ended = tasks.ended() => Err(ServeError::Task(ended)),
-        ended = workers.ended() => Err(ServeError::Task(ended)),
+        ended = tasks.wait_first_ended() => Err(ServeError::Task(ended)),
+        ended = workers.wait_first_ended() => Err(ServeError::Task(ended)),
     }
 }
 
 /// The reason why the server did not start or ended unexpectedly.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
 pub enum ServeError {
+    #[error(transparent)]
     Open(OpenError),
     /// The database became unusable while the server ran.
+    #[error(transparent)]
     Store(StoreError),
+    #[error(transparent)]
     Publish(PublishError),
+    #[error(transparent)]
     Api(api::RouterError),
-    Fetcher(FetchError),
+    #[error("cannot create the HTTP client for issuer keys")]
+    Fetcher(#[source] FetchError),
+    #[error("{0}; this is a bug in Keystile, see the log for details")]
     Task(TaskEnded),
-    Bind {
-        address: SocketAddr,
-        source: io::Error,
-    },
-}
-
-impl fmt::Display for ServeError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Open(error) => error.fmt(f),
-            Self::Store(error) => error.fmt(f),
-            Self::Task(ended) => write!(f, "{ended}; this is a bug in Keystile, see the log for details"),
-            Self::Publish(error) => error.fmt(f),
-            Self::Api(error) => error.fmt(f),
-            Self::Fetcher(_) => f.write_str("cannot create the HTTP client for issuer keys"),
-            Self::Bind { address, .. } => {
-                write!(
-                    f,
-                    "cannot listen on {address}; set `server.listen` to a free address (port 0 selects a free port)"
-                )
-            }
-        }
-    }
-}
-
-impl std::error::Error for ServeError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match self {
-            Self::Open(error) => error.source(),
-            Self::Store(error) => error.source(),
-            Self::Publish(error) => error.source(),
-            Self::Api(error) => error.source(),
-            Self::Fetcher(error) => Some(error),
-            Self::Task(_) => None,
-            Self::Bind { source, .. } => Some(source),
-        }
-    }
+    #[error("cannot listen on {address}; set `server.listen` to a free address (port 0 selects a free port)")]
+    Bind { address: SocketAddr, source: io::Error },
 }
 
 /// Waits for `period`. Returns false if the server must stop.
-async fn pause(period: Duration, stop: &mut watch::Receiver<bool>) -> bool {
+async fn sleep_unless_stopped(period: Duration, stop: &mut watch::Receiver<bool>) -> bool {
     tokio::select! {
         () = sleep(period) => true,
         _ = stop.wait_for(|stop| *stop) => false,
@@ -212,8 +182,8 @@ async fn pause(period: Duration, stop: &mut watch::Receiver<bool>) -> bool {
 }
 
 async fn purge_loop(service: Arc<Service>, metrics: Metrics, mut stop: watch::Receiver<bool>) {
-    while pause(PURGE_INTERVAL, &mut stop).await {
-        match collect(&service).await {
+    while sleep_unless_stopped(PURGE_INTERVAL, &mut stop).await {
+        match purge_expired(&service).await {
             Ok(0) => {}
             Ok(rows) => tracing::info!(collected.rows = rows, "purged expired rows"),
             Err(error) => {
@@ -227,7 +197,7 @@ async fn purge_loop(service: Arc<Service>, metrics: Metrics, mut stop: watch::Re
                 tracing::warn!(error.code = error.code(), "cannot compact the journal: {error}")
             }
         }
-        match forget_signing_keys(&service).await {
+        match prune_signing_keys(&service).await {
             Ok(0) => {}
             Ok(keys) => {
                 tracing::info!(
@@ -242,11 +212,11 @@ async fn purge_loop(service: Arc<Service>, metrics: Metrics, mut stop: watch::Re
             Ok(files) => tracing::info!(discarded.key_files = files, "deleted the files of retired keys"),
             Err(error) => tracing::warn!("cannot look for the files of retired keys: {error}"),
         }
-        if let Ok(load) = load(&service).await {
-            metrics.operator_revocations(load.largest.map_or(0, |(_, held)| held));
+        if let Ok(load) = count_installation(&service).await {
+            metrics.set_operator_revocations(load.largest.map_or(0, |(_, held)| held));
         }
-        match rebase_if_due(&service).await {
-            Ok(Some(Rebased { version: Some(version), blocks, bytes })) => tracing::info!(
+        match compact_base_if_due(&service).await {
+            Ok(Some(Compaction { version: Some(version), blocks, bytes })) => tracing::info!(
                 bundle.version = version,
                 base.blocks = blocks.len(),
                 base.bytes = bytes,
@@ -261,7 +231,7 @@ async fn purge_loop(service: Arc<Service>, metrics: Metrics, mut stop: watch::Re
 /// Publishes the expiry of API keys that do not contain it: keys of format 1 and keys whose expiry was moved forward.
 async fn expiry_loop(service: Arc<Service>, mut stop: watch::Receiver<bool>) {
     let failing = LogThrottle::default();
-    while pause(EXPIRY_INTERVAL, &mut stop).await {
+    while sleep_unless_stopped(EXPIRY_INTERVAL, &mut stop).await {
         match expire_api_keys(&service).await {
             Ok(0) => {}
             Ok(keys) => tracing::info!(expired.api_keys = keys, "API keys expired"),
@@ -276,8 +246,8 @@ async fn expiry_loop(service: Arc<Service>, mut stop: watch::Receiver<bool>) {
 /// Activates a new signing key once all live edges have it.
 async fn key_promotion_loop(service: Arc<Service>, mut stop: watch::Receiver<bool>) {
     let failing = LogThrottle::default();
-    while pause(KEY_PROMOTION_INTERVAL, &mut stop).await {
-        match promote_signing_key(&service).await {
+    while sleep_unless_stopped(KEY_PROMOTION_INTERVAL, &mut stop).await {
+        match activate_pending_signing_key(&service).await {
             Ok(None) => {}
             Ok(Some(kid)) => tracing::info!(key.id = kid, "activated the new signing key"),
             Err(error) if failing.allow(Instant::now()) => {
@@ -296,9 +266,9 @@ async fn issuer_refresh_loop(
     mut stop: watch::Receiver<bool>,
 ) {
     loop {
-        match refresh_issuer(&service, &fetcher, &Actor::System, &issuer, Wanted::Due).await {
-            Ok(Refreshed::NotDue | Refreshed::Same) => {}
-            Ok(Refreshed::Changed(version)) => {
+        match refresh_issuer(&service, &fetcher, &Actor::System, &issuer, RefreshMode::IfDue).await {
+            Ok(RefreshOutcome::NotDue | RefreshOutcome::Same) => {}
+            Ok(RefreshOutcome::Changed(version)) => {
                 tracing::info!(issuer.name = issuer, bundle.version = version, "issuer keys changed")
             }
             // Not throttled: the retry delay grows with each failure.
@@ -308,7 +278,7 @@ async fn issuer_refresh_loop(
                 "issuer key refresh failed, keeping cached keys"
             ),
         }
-        if !pause(ISSUER_REFRESH_INTERVAL, &mut stop).await {
+        if !sleep_unless_stopped(ISSUER_REFRESH_INTERVAL, &mut stop).await {
             return;
         }
     }
@@ -324,7 +294,7 @@ mod tests {
     #[tokio::test]
     async fn a_background_task_that_ends_or_panics_stops_the_server_with_an_error() {
         let going_on = || {
-            let mut tasks = Tasks::default();
+            let mut tasks = BackgroundTasks::default();
             tasks.spawn("steady", pending());
             tasks
         };
@@ -346,14 +316,16 @@ mod tests {
             let error = supervise(&mut tasks, &mut workers, pending(), pending()).await.unwrap_err();
             assert!(error.to_string().contains(expected), "{error}");
         }
-        assert!(supervise(&mut going_on(), &mut Tasks::default(), pending(), ready(())).await.is_ok());
+        assert!(
+            supervise(&mut going_on(), &mut BackgroundTasks::default(), pending(), ready(())).await.is_ok()
+        );
     }
 
     #[tokio::test]
-    async fn a_pause_ends_with_the_server() {
+    async fn sleep_ends_when_the_server_stops() {
         let (stopping, mut stop) = watch::channel(false);
-        assert!(pause(Duration::ZERO, &mut stop).await);
+        assert!(sleep_unless_stopped(Duration::ZERO, &mut stop).await);
         stopping.send_replace(true);
-        assert!(!pause(Duration::from_secs(3600), &mut stop).await);
+        assert!(!sleep_unless_stopped(Duration::from_secs(3600), &mut stop).await);
     }
 }

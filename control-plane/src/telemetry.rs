@@ -42,7 +42,7 @@ pub struct Metrics {
     waiting_edges: Gauge,
     connections: Family<ConnectionLabels, Gauge>,
     connections_closed: Family<CloseReason, Counter>,
-    limited: Family<Limited, Counter>,
+    limited: Family<LimitLabel, Counter>,
     sign_ins_refused: Counter,
     operator_revocations: Gauge,
     tokens_issued: Counter,
@@ -90,9 +90,9 @@ impl EncodeLabelSet for CloseReason {
 
 /// The error code of the limit that refused a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-struct Limited(&'static str);
+struct LimitLabel(&'static str);
 
-impl EncodeLabelSet for Limited {
+impl EncodeLabelSet for LimitLabel {
     fn encode(&self, encoder: &mut LabelSetEncoder<'_>) -> Result<(), fmt::Error> {
         [("code", self.0)].encode(encoder)
     }
@@ -152,7 +152,7 @@ impl EncodeLabelValue for Method {
 pub(crate) struct Route(Option<Arc<str>>);
 
 impl Route {
-    pub(crate) fn of(matched: Option<&MatchedPath>) -> Self {
+    pub(crate) fn from_match(matched: Option<&MatchedPath>) -> Self {
         Self(matched.map(|path| Arc::from(path.as_str())))
     }
 
@@ -245,13 +245,13 @@ impl Metrics {
     }
 
     /// Returns the metrics in the OpenMetrics text format.
-    pub fn text(&self) -> Result<String, fmt::Error> {
+    pub fn render(&self) -> Result<String, fmt::Error> {
         let mut text = String::new();
         encode(&mut text, &self.registry)?;
         Ok(text)
     }
 
-    pub(crate) fn request(&self, method: Method, route: &Route, status: http::StatusCode) {
+    pub(crate) fn count_request(&self, method: Method, route: &Route, status: http::StatusCode) {
         let labels = RequestLabels { method, route: route.clone(), status: status.as_u16() };
         self.requests.get_or_create(&labels).inc();
     }
@@ -260,7 +260,7 @@ impl Metrics {
         self.durations.get_or_create(&RouteLabels { route: route.clone() }).observe(seconds);
     }
 
-    pub(crate) fn connected(&self, anonymous: usize, edges: usize) {
+    pub(crate) fn set_connections(&self, anonymous: usize, edges: usize) {
         for (of, number) in [("anonymous", anonymous), ("edges", edges)] {
             self.connections
                 .get_or_create(&ConnectionLabels { of })
@@ -268,28 +268,28 @@ impl Metrics {
         }
     }
 
-    pub(crate) fn connection_ended(&self, why: CloseReason) {
+    pub(crate) fn count_closed_connection(&self, why: CloseReason) {
         self.connections_closed.get_or_create(&why).inc();
     }
 
     /// Counts a request that a limit refused. `code` must be one of a bounded set.
-    pub(crate) fn limited(&self, code: &'static str) {
-        self.limited.get_or_create(&Limited(code)).inc();
+    pub(crate) fn count_limited(&self, code: &'static str) {
+        self.limited.get_or_create(&LimitLabel(code)).inc();
     }
 
-    pub(crate) fn sign_in_refused(&self) {
+    pub(crate) fn count_refused_sign_in(&self) {
         self.sign_ins_refused.inc();
     }
 
-    pub(crate) fn operator_revocations(&self, most: u64) {
+    pub(crate) fn set_operator_revocations(&self, most: u64) {
         self.operator_revocations.set(i64::try_from(most).unwrap_or(i64::MAX));
     }
 
-    pub(crate) fn token_issued(&self) {
+    pub(crate) fn count_issued_token(&self) {
         self.tokens_issued.inc();
     }
 
-    pub(crate) fn revoked(&self) {
+    pub(crate) fn count_revocation(&self) {
         self.revocations.inc();
     }
 
@@ -300,7 +300,7 @@ impl Metrics {
     }
 
     /// Records a publication. `issued_at` is in milliseconds since the Unix epoch.
-    pub(crate) fn published(&self, version: u64, issued_at: u64, revocations: usize) {
+    pub(crate) fn set_published(&self, version: u64, issued_at: u64, revocations: usize) {
         let signed = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
         self.bundle_version.set(signed(version));
         self.bundle_issued.set(signed(issued_at / 1000));

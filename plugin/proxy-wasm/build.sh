@@ -17,9 +17,9 @@ readonly CARGO_SOURCES=${CARGO_HOME:-$HOME/.cargo}
 ./setup.sh rust wasm binaryen
 
 cargo=(cargo)
-# A folder of its own, so that this build and those for the host never invalidate each other.
+# The separate folder prevents this build and those for the host from invalidating each other.
 build=(build --locked --profile wasm --target wasm32-unknown-unknown --target-dir "$BUILD" --package keystile-proxy-wasm)
-# Panic messages carry paths; these flags make them the same on every machine.
+# Panic messages contain paths. These flags make them the same on every machine.
 flags=(--remap-path-prefix="$PWD"=keystile --remap-path-prefix="$CARGO_SOURCES"=cargo)
 
 if [[ $(<target/tools/wasm-toolchain) == debian ]]; then
@@ -35,18 +35,18 @@ CARGO_ENCODED_RUSTFLAGS=${encoded%"$separator"} "${cargo[@]}" "${build[@]}"
 
 mkdir -p "$(dirname "$OUT")"
 built=$BUILD/wasm32-unknown-unknown/wasm/keystile.wasm
-# Removes all other exports, and what only they reach.
+# Removes all other exports, and the code that only they use.
 nodes=$(for name in "${EXPORTS[@]}"; do printf '{"name": "%s", "export": "%s", "root": true},' "$name" "$name"; done)
 echo "[${nodes%,}]" >"$BUILD/exports.json"
 wasm-metadce "$built" --graph-file "$BUILD/exports.json" -o "$BUILD/pruned.wasm" >"$BUILD/pruned.log"
-# The module lists the features that it may use. Asking for all of them makes one that Envoy refuses.
+# wasm-opt reads the permitted features from the module. With all features it would make a module that Envoy refuses.
 wasm-opt -O3 --strip-debug --strip-producers "$BUILD/pruned.wasm" -o "$BUILD/keystile.wasm"
 cmp -s "$BUILD/keystile.wasm" "$OUT" || cp "$BUILD/keystile.wasm" "$OUT"
 
 size=$(stat -c %s "$OUT")
 echo "$OUT: $size bytes of $BUDGET"
-# The same on every machine with the same toolchain, whatever the folder: reproduce.sh shows it. What requests cost is
-# the same too, so costs.txt names the toolchain, and its test reads which one built this filter.
+# The hash is the same on every machine with the same toolchain, in any folder: reproduce.sh verifies it. The cost of
+# requests is the same too, so costs.txt names the toolchain, and its test reads which one built this filter.
 toolchain="$("${cargo[@]}" rustc --version 2>/dev/null || rustc --version), $(wasm-opt --version)"
 echo "$toolchain" >"$(dirname "$OUT")/toolchain"
 echo "$OUT: sha256 $(sha256sum "$OUT" | cut -d' ' -f1), by $toolchain"

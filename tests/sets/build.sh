@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Builds the revocation sets for V8: target/wasm/sets.wasm, by the toolchain and with the profile of the filter.
+# Builds the revocation sets for V8 into target/wasm/sets.wasm, with the toolchain and the profile of the filter.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 

@@ -1,4 +1,4 @@
-// Opens and asks one revocation set in V8: node time.mjs MODULE OBJECTS KIND ISSUED REVOKED. Says what it found as JSON.
+// Loads and queries one revocation set in V8: node time.mjs MODULE OBJECTS KIND ISSUED REVOKED. Prints the results as JSON.
 import { readFileSync } from "node:fs";
 
 const [module, objects, ...numbers] = process.argv.slice(2);
@@ -26,10 +26,10 @@ function load() {
   return { longest, all };
 }
 
-const cold = load(); // V8 compiles what it runs for the first time, and better what it runs often
+const cold = load(); // V8 compiles code on its first run, and optimizes code that runs often
 const loaded = load();
 
-// Members from all over a range, in pieces, the best of some passes over each: the machine has other work to do.
+// Measures members of a range in pieces, and takes the best of several passes, because other processes also use the CPU.
 function nanoseconds(first, count) {
   const sample = Math.min(count, 200_000);
   const step = Math.floor(count / sample);
@@ -50,7 +50,7 @@ function nanoseconds(first, count) {
   return { ns: (total * 1e6) / sample, hits: hits / sample };
 }
 
-nanoseconds(0, revoked); // until V8 has compiled it for good
+nanoseconds(0, revoked); // warms up, until V8 has optimized the code
 const held = bytes();
 const [good, bad] = [nanoseconds(revoked, issued - revoked), nanoseconds(0, revoked)];
 console.log(JSON.stringify({

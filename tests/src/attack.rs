@@ -1,5 +1,5 @@
-//! Clients that lean on a server: strangers that take a connection and do not behave, and a tenant that goes on and on.
-//! They go to loopback addresses only, are of a fixed number, and end when they are dropped.
+//! Clients that exhaust a server: clients without a credential that misuse connections, and a tenant that sends requests
+//! without a pause. They connect to loopback addresses only, their number is fixed, and they end when they are dropped.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -16,26 +16,26 @@ use tokio::time::{sleep, timeout};
 
 use crate::client::{Connection, bearer};
 
-/// What the clients do, each on a connection after the other.
+/// What each client does, on one connection after another.
 #[derive(Debug, Clone)]
 pub enum Attack {
-    /// Connect and stay silent.
+    /// Connect and send nothing.
     Silence,
-    /// Half of a head, a byte at a time.
+    /// Send half of a header, a byte at a time.
     HalfRequests,
-    /// A body, a byte at a time.
+    /// Send a body, a byte at a time.
     SlowBodies,
-    /// Many requests at once, and no answer read.
+    /// Send many requests at once, and read no response.
     NoReading,
-    /// The same, a byte of the answers read now and then.
+    /// The same, but read a byte of the responses from time to time.
     SlowReading,
-    /// A wrong AuthKey, again and again.
+    /// Sign in with a wrong AuthKey, repeatedly.
     SignIns,
-    /// A tenant: exchange and log out, again and again.
+    /// As a tenant, exchange an AuthKey and log out, repeatedly.
     Logouts { auth_key_id: String, auth_key: String },
 }
 
-/// Clients at work.
+/// The running clients.
 #[derive(Debug)]
 pub struct Attackers {
     _clients: JoinSet<()>,
@@ -50,7 +50,7 @@ struct Counts {
 }
 
 impl Attack {
-    /// So many clients, spread over so many addresses.
+    /// Starts a number of clients, distributed over a number of addresses.
     pub fn start(&self, target: SocketAddr, clients: usize, addresses: usize) -> Attackers {
         assert!(target.ip().is_loopback(), "an attack on {target}");
         let counts = Arc::<Counts>::default();
@@ -64,7 +64,7 @@ impl Attack {
                     if let Ok(stream) = connect(target, from).await {
                         counts.made.fetch_add(1, Ordering::Relaxed);
                         counts.held.fetch_add(1, Ordering::Relaxed);
-                        let _ = attack.lean(stream, &counts).await;
+                        let _ = attack.run_client(stream, &counts).await;
                         counts.held.fetch_sub(1, Ordering::Relaxed);
                     }
                     sleep(Duration::from_millis(20)).await;
@@ -74,8 +74,8 @@ impl Attack {
         Attackers { _clients: tasks, counts }
     }
 
-    /// Until the server ends the connection.
-    async fn lean(&self, mut stream: TcpStream, counts: &Counts) -> Result<()> {
+    /// Runs one client until the server ends the connection.
+    async fn run_client(&self, mut stream: TcpStream, counts: &Counts) -> Result<()> {
         let many = "GET /openapi.json HTTP/1.1\r\nhost: x\r\n\r\n".repeat(500);
         match self {
             Self::Silence => {
@@ -85,7 +85,7 @@ impl Attack {
                 stream.write_all(b"GET /healthz HTTP/1.1\r\nhost: x\r\nx-slow: ").await?;
                 loop {
                     stream.write_all(b"x").await?;
-                    sleep(NOW_AND_THEN).await;
+                    sleep(SLOW_INTERVAL).await;
                 }
             }
             Self::SlowBodies => {
@@ -93,18 +93,18 @@ impl Attack {
                 stream.write_all(head.as_bytes()).await?;
                 loop {
                     stream.write_all(b" ").await?;
-                    sleep(NOW_AND_THEN).await;
+                    sleep(SLOW_INTERVAL).await;
                 }
             }
             Self::NoReading => loop {
                 stream.write_all(many.as_bytes()).await?;
             },
             Self::SlowReading => loop {
-                let _ = timeout(NOW_AND_THEN, stream.write_all(many.as_bytes())).await.unwrap_or(Ok(()));
+                let _ = timeout(SLOW_INTERVAL, stream.write_all(many.as_bytes())).await.unwrap_or(Ok(()));
                 stream.read_u8().await?;
             },
             Self::SignIns => {
-                let mut connection = Connection::over(stream, "attacked").await?;
+                let mut connection = Connection::from_stream(stream, "attacked").await?;
                 let body = json!({ "authKeyId": "keyId-nobody", "authKey": "secret-wrong" }).to_string();
                 loop {
                     connection.send(Request::post("/v1/auth").body(body.clone())?).await?;
@@ -112,7 +112,7 @@ impl Attack {
                 }
             }
             Self::Logouts { auth_key_id, auth_key } => {
-                let mut connection = Connection::over(stream, "attacked").await?;
+                let mut connection = Connection::from_stream(stream, "attacked").await?;
                 let body = json!({ "authKeyId": auth_key_id, "authKey": auth_key }).to_string();
                 loop {
                     let answer = connection.send(Request::post("/v1/auth").body(body.clone())?).await?;
@@ -132,17 +132,17 @@ impl Attack {
 }
 
 impl Attackers {
-    /// Connections that the clients have open, as far as they know.
-    pub fn held(&self) -> usize {
+    /// Returns the number of connections that the clients have open, as far as they know.
+    pub fn open_connections(&self) -> usize {
         self.counts.held.load(Ordering::Relaxed)
     }
 
-    /// Connections so far.
-    pub fn made(&self) -> usize {
+    /// Returns the number of connections so far.
+    pub fn connections_made(&self) -> usize {
         self.counts.made.load(Ordering::Relaxed)
     }
 
-    /// Requests so far that were answered.
+    /// Returns the number of answered requests so far.
     pub fn requests(&self) -> usize {
         self.counts.requests.load(Ordering::Relaxed)
     }
@@ -150,12 +150,12 @@ impl Attackers {
 
 async fn connect(target: SocketAddr, from: Ipv4Addr) -> Result<TcpStream> {
     let socket = TcpSocket::new_v4()?;
-    // What the client's side of the kernel keeps is not the server's.
+    // A small receive buffer keeps responses in the server instead of the client's kernel.
     socket.set_recv_buffer_size(4096)?;
     socket.set_send_buffer_size(4096)?;
     socket.bind((from, 0).into())?;
-    Ok(timeout(PATIENCE, socket.connect(target)).await??)
+    Ok(timeout(CONNECT_TIMEOUT, socket.connect(target)).await??)
 }
 
-const NOW_AND_THEN: Duration = Duration::from_millis(900);
-const PATIENCE: Duration = Duration::from_secs(5);
+const SLOW_INTERVAL: Duration = Duration::from_millis(900);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);

@@ -1,4 +1,4 @@
-//! An HTTP/1.1 client that shows its connections: a test must know which Envoy worker it talks to.
+//! An HTTP/1.1 client with explicit connections, because a test must know which Envoy worker it uses.
 
 use anyhow::{Context, Result, ensure};
 use http_body_util::{BodyExt, Full};
@@ -26,20 +26,20 @@ pub struct Connection {
 impl Connection {
     pub async fn open(address: SocketAddr) -> Result<Self> {
         let stream =
-            timeout(PATIENCE, TcpStream::connect(address)).await?.with_context(|| format!("{address}"))?;
-        Self::over(stream, &address.to_string()).await
+            timeout(TIMEOUT, TcpStream::connect(address)).await?.with_context(|| format!("{address}"))?;
+        Self::from_stream(stream, &address.to_string()).await
     }
 
-    /// Over what is connected already.
-    pub async fn over(stream: TcpStream, host: &str) -> Result<Self> {
+    /// Uses an open connection.
+    pub async fn from_stream(stream: TcpStream, host: &str) -> Result<Self> {
         stream.set_nodelay(true)?;
         let (sender, connection) = handshake(TokioIo::new(stream)).await?;
-        // Ends with an error when the server hangs up, which the next `send` reports.
+        // Ends with an error when the server closes the connection; the next `send` reports it.
         tokio::spawn(connection);
         Ok(Self { sender, host: host.to_owned() })
     }
 
-    /// A body, if any, is JSON.
+    /// Sends a request. A body, if any, is JSON.
     pub async fn send(&mut self, request: Request<String>) -> Result<Response> {
         let (mut parts, body) = request.into_parts();
         parts.headers.entry(header::HOST).or_insert(self.host.parse()?);
@@ -53,10 +53,10 @@ impl Connection {
             let body = body.collect().await?.to_bytes();
             anyhow::Ok(Response { status: parts.status.as_u16(), headers: parts.headers, body })
         };
-        timeout(PATIENCE, exchange).await.context("no answer")?
+        timeout(TIMEOUT, exchange).await.context("no answer")?
     }
 
-    /// GET with a credential as `Authorization: Bearer`.
+    /// Sends a GET with a credential as `Authorization: Bearer`.
     pub async fn get(&mut self, token: &str) -> Result<Response> {
         self.send(bearer(token)).await
     }
@@ -78,42 +78,42 @@ impl Response {
         String::from_utf8_lossy(&self.body).into_owned()
     }
 
-    /// The stable code of an error answer (RFC 9457, member `code`); empty when there is none.
+    /// Returns the stable code of an error response (RFC 9457, member `code`), or an empty string.
     pub fn code(&self) -> String {
         let body = self.json().unwrap_or_default();
         body.get("code").and_then(Value::as_str).unwrap_or_default().to_owned()
     }
 
-    /// Fails, with the body, unless the status is `expected`.
+    /// Fails with the body unless the status is `expected`.
     pub fn expect(self, expected: u16) -> Result<Self> {
         ensure!(self.status == expected, "status {} instead of {expected}: {}", self.status, self.text());
         Ok(self)
     }
 }
 
-/// One request on a connection of its own.
+/// Sends one request on a new connection.
 pub async fn send(address: SocketAddr, request: Request<String>) -> Result<Response> {
     Connection::open(address).await?.send(request).await
 }
 
-/// GET on a connection of its own, with a credential as `Authorization: Bearer`.
+/// Sends a GET on a new connection, with a credential as `Authorization: Bearer`.
 pub async fn get(address: SocketAddr, token: &str) -> Result<Response> {
     send(address, bearer(token)).await
 }
 
-/// POST by HTTP/2 with a body and trailers after it.
+/// Sends a POST with a body and trailers by HTTP/2.
 pub async fn send_trailers(address: SocketAddr, token: &str, trailers: HeaderMap) -> Result<Response> {
     send_http2(address, "POST", token, trailers).await
 }
 
-/// By HTTP/2, with any method, and a body and trailers after it.
+/// Sends a request with any method, a body and trailers by HTTP/2.
 pub async fn send_http2(
     address: SocketAddr,
     method: &str,
     token: &str,
     trailers: HeaderMap,
 ) -> Result<Response> {
-    let stream = timeout(PATIENCE, TcpStream::connect(address)).await??;
+    let stream = timeout(TIMEOUT, TcpStream::connect(address)).await??;
     let (mut sender, connection) = http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await?;
     tokio::spawn(connection);
     let request = Request::builder()
@@ -126,17 +126,17 @@ pub async fn send_http2(
         let body = body.collect().await?.to_bytes();
         anyhow::Ok(Response { status: parts.status.as_u16(), headers: parts.headers, body })
     };
-    timeout(PATIENCE, exchange).await.context("no answer")?
+    timeout(TIMEOUT, exchange).await.context("no answer")?
 }
 
-/// `CONNECT` by HTTP/2: extended by a protocol (RFC 8441), or a tunnel.
+/// Sends a `CONNECT` by HTTP/2: extended by a protocol (RFC 8441), or a tunnel.
 pub async fn connect(
     address: SocketAddr,
     protocol: Option<&'static str>,
     path: &str,
     headers: &[(&str, &str)],
 ) -> Result<Response> {
-    let stream = timeout(PATIENCE, TcpStream::connect(address)).await??;
+    let stream = timeout(TIMEOUT, TcpStream::connect(address)).await??;
     let (mut sender, connection) = http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await?;
     tokio::spawn(connection);
     let mut request = Request::connect(match protocol {
@@ -151,13 +151,13 @@ pub async fn connect(
         request.extensions_mut().insert(Protocol::from_static(protocol));
     }
     let exchange = async {
-        // Only once the server has said that it may.
+        // Waits for the server's setting that permits it.
         sender.ready().await?;
         let (parts, body) = sender.send_request(request).await?.into_parts();
         let body = body.collect().await?.to_bytes();
         anyhow::Ok(Response { status: parts.status.as_u16(), headers: parts.headers, body })
     };
-    timeout(PATIENCE, exchange).await.context("no answer")?
+    timeout(TIMEOUT, exchange).await.context("no answer")?
 }
 
 pub fn bearer(token: &str) -> Request<String> {
@@ -167,8 +167,8 @@ pub fn bearer(token: &str) -> Request<String> {
         .expect("a token is a header value")
 }
 
-pub fn without_credential() -> Request<String> {
+pub fn request_without_credential() -> Request<String> {
     Request::new(String::new())
 }
 
-const PATIENCE: Duration = Duration::from_secs(40);
+const TIMEOUT: Duration = Duration::from_secs(40);

@@ -1,6 +1,6 @@
 use crate::client::{self, Response, bearer};
 use crate::postgres::Postgres;
-use crate::process::{self, Process, output_of};
+use crate::process::{self, Process, output_with_stdin};
 use crate::wait::DEADLINE;
 use crate::{Scratch, tools};
 use anyhow::{Context, Result};
@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-/// Which database the control plane keeps its state in.
+/// The database of the control plane.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Store {
     Sqlite,
@@ -29,36 +29,36 @@ pub struct ControlPlane {
     log: PathBuf,
     address: SocketAddr,
     environment: Vec<(String, String)>,
-    root: Option<Root>,
+    root: Option<RootCredentials>,
     process: Option<Process>,
     core: Option<usize>,
     _database: Option<Postgres>,
 }
 
-/// What `keystile init` shows once.
+/// The output of `keystile init`.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Root {
+pub struct RootCredentials {
     pub operator_id: String,
     pub auth_key_id: String,
     pub auth_key: String,
     pub root_key: String,
 }
 
-/// What `keystile edge enroll` shows once.
+/// The output of `keystile edge enroll`.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Enrolled {
+pub struct EnrolledEdge {
     pub id: String,
     pub credential: String,
     pub plugin_configuration: Value,
-    /// By name.
+    /// The content of the files by name.
     pub files: BTreeMap<String, String>,
-    /// Where they are.
+    /// The paths of the files.
     pub folder: Option<PathBuf>,
 }
 
-/// What `POST /v1/auth` answers.
+/// The response of `POST /v1/auth`.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Session {
@@ -69,8 +69,8 @@ pub struct Session {
 }
 
 impl ControlPlane {
-    /// The one whose state is in `data`, made now or in an earlier run.
-    pub fn at(data: PathBuf, log: PathBuf, address: SocketAddr) -> Self {
+    /// Opens a control plane whose state is in `data`, from this or an earlier run.
+    pub fn open(data: PathBuf, log: PathBuf, address: SocketAddr) -> Self {
         Self {
             data,
             log,
@@ -83,35 +83,35 @@ impl ControlPlane {
         }
     }
 
-    /// A new one in a scratch folder, initialised and serving.
+    /// Starts a new control plane in a scratch folder.
     pub async fn start(scratch: &Scratch, store: Store, environment: &[(&str, String)]) -> Result<Self> {
-        let mut control_plane = Self::at(
+        let mut control_plane = Self::open(
             scratch.folder().join("data"),
             scratch.folder().join("control-plane.log"),
             scratch.address(8780),
         );
         if store == Store::Postgres {
             let database = Postgres::start(scratch).await?;
-            control_plane.set("KEYSTILE_STORE__URL", database.url());
+            control_plane.set_setting("KEYSTILE_STORE__URL", database.url());
             control_plane._database = Some(database);
         }
         for (name, value) in environment {
-            control_plane.set(name, value);
+            control_plane.set_setting(name, value);
         }
         control_plane.init()?;
         control_plane.serve().await?;
         Ok(control_plane)
     }
 
-    /// Changes the database behind its back, which must be PostgreSQL.
+    /// Runs a statement in the database, which must be PostgreSQL, without the control plane.
     pub fn sql(&self, statement: &str) -> Result<String> {
         self._database.as_ref().context("not on PostgreSQL")?.run(statement)
     }
 
-    /// Another server over the same data folder and database, with a log of its own.
-    pub async fn beside(&self, address: SocketAddr) -> Result<Self> {
+    /// Starts another server with the same data folder and database, and its own log.
+    pub async fn start_second(&self, address: SocketAddr) -> Result<Self> {
         let log = self.log.with_file_name(format!("control-plane-{}.log", address.port()));
-        let mut other = Self::at(self.data.clone(), log, address);
+        let mut other = Self::open(self.data.clone(), log, address);
         other.environment.clone_from(&self.environment);
         other.root.clone_from(&self.root);
         other.serve().await?;
@@ -122,26 +122,26 @@ impl ControlPlane {
         String::from_utf8_lossy(&std::fs::read(&self.log).unwrap_or_default()).into_owned()
     }
 
-    /// Starts a command of `keystile` and leaves it running.
-    pub fn begin<'a>(&self, arguments: impl IntoIterator<Item = &'a str>) -> Result<Process> {
+    /// Starts a command of `keystile` without waiting for its end.
+    pub fn spawn_cli<'a>(&self, arguments: impl IntoIterator<Item = &'a str>) -> Result<Process> {
         Process::start(&tools::keystile()?, self.log.with_file_name("command.log"), |command| {
             self.settings(command);
             command.args(arguments);
         })
     }
 
-    /// A setting, as its environment variable.
-    pub fn set(&mut self, name: &str, value: impl Display) {
+    /// Adds a setting, as an environment variable.
+    pub fn set_setting(&mut self, name: &str, value: impl Display) {
         self.environment.push((name.to_owned(), value.to_string()));
     }
 
-    /// The server is to run on this core alone, from its next start on.
-    pub fn pin(&mut self, core: usize) {
+    /// Restricts the server to this core, from its next start on.
+    pub fn set_core(&mut self, core: usize) {
         self.core = Some(core);
     }
 
-    pub fn init(&mut self) -> Result<Root> {
-        let root: Root = serde_json::from_value(self.cli(["init"])?).context("keystile init")?;
+    pub fn init(&mut self) -> Result<RootCredentials> {
+        let root: RootCredentials = serde_json::from_value(self.cli(["init"])?).context("keystile init")?;
         self.root = Some(root.clone());
         Ok(root)
     }
@@ -155,7 +155,7 @@ impl ControlPlane {
         let ready = Request::get("/readyz").body(String::new())?;
         let started = Instant::now();
         loop {
-            process.alive().context("the control plane does not start")?;
+            process.ensure_alive().context("the control plane does not start")?;
             match client::send(self.address, ready.clone()).await {
                 Ok(response) if response.status == 200 => break,
                 Ok(response) if started.elapsed() > DEADLINE => {
@@ -171,26 +171,26 @@ impl ControlPlane {
 
     /// kill -9.
     pub fn kill(&mut self) -> Result<()> {
-        self.end(Signal::KILL)
+        self.end_server(Signal::KILL)
     }
 
-    /// The graceful stop.
+    /// Stops the server gracefully.
     pub fn stop(&mut self) -> Result<()> {
-        self.end(Signal::TERM)
+        self.end_server(Signal::TERM)
     }
 
-    fn end(&mut self, signal: Signal) -> Result<()> {
+    fn end_server(&mut self, signal: Signal) -> Result<()> {
         let mut process = self.process.take().context("the control plane is not running")?;
-        process.end(signal)?;
+        process.end_with_signal(signal)?;
         Ok(())
     }
 
-    /// Fails, with the end of its log, when the server has ended.
-    pub fn alive(&mut self) -> Result<()> {
-        self.process.as_mut().context("the control plane is not running")?.alive()
+    /// Fails with the end of the log if the server has ended.
+    pub fn ensure_alive(&mut self) -> Result<()> {
+        self.process.as_mut().context("the control plane is not running")?.ensure_alive()
     }
 
-    /// The process id of the server.
+    /// Returns the process ID of the server.
     pub fn id(&self) -> Result<u32> {
         Ok(self.process.as_ref().context("the control plane is not running")?.id())
     }
@@ -203,38 +203,38 @@ impl ControlPlane {
         &self.data
     }
 
-    /// What `init` showed.
-    pub fn root(&self) -> &Root {
-        self.root.as_ref().expect("this control plane was initialised here")
+    /// Returns the output of `init`.
+    pub fn root(&self) -> &RootCredentials {
+        self.root.as_ref().expect("this object has initialized the control plane")
     }
 
-    /// A command of `keystile` with `--json`, beside the server or without it.
+    /// Runs a command of `keystile` with `--json`, with or without a running server.
     pub fn cli<'a>(&self, arguments: impl IntoIterator<Item = &'a str>) -> Result<Value> {
         let mut command = Command::new(tools::keystile()?);
         self.settings(&mut command);
         command.arg("--json");
-        // A credential is written to stdin: it is never an argument.
+        // A credential goes to stdin, because it must not be an argument.
         let (mut is_credential, mut stdin) = (false, Stdio::null());
         for argument in arguments {
             if is_credential && !argument.starts_with('-') {
-                stdin = process::line(argument)?;
+                stdin = process::stdin_line(argument)?;
             } else {
                 command.arg(argument);
             }
             is_credential = argument == "--token";
         }
-        // 3: done, and no server publishes it yet.
-        let text = output_of(&mut command, stdin, &[0, 3])?;
+        // 3: the change is durable, and no server has published it yet.
+        let text = output_with_stdin(&mut command, stdin, &[0, 3])?;
         serde_json::from_str(&text).with_context(|| format!("not JSON: {text}"))
     }
 
-    pub fn enroll(&self, name: &str) -> Result<Enrolled> {
+    pub fn enroll(&self, name: &str) -> Result<EnrolledEdge> {
         serde_json::from_value(self.cli(["edge", "enroll", name])?).context("keystile edge enroll")
     }
 
-    /// As [`enroll`](Self::enroll), with the files for Envoy in a folder.
-    pub fn enroll_into(&self, name: &str, folder: &Path) -> Result<Enrolled> {
-        let folder = folder.to_str().context("a folder whose name is no text")?;
+    /// Like [`enroll`](Self::enroll), and writes the files for Envoy into a folder.
+    pub fn enroll_into(&self, name: &str, folder: &Path) -> Result<EnrolledEdge> {
+        let folder = folder.to_str().context("the name of the folder is not UTF-8")?;
         let enrolled = self.cli(["edge", "enroll", name, "--out", folder])?;
         serde_json::from_value(enrolled).context("keystile edge enroll")
     }
@@ -245,7 +245,7 @@ impl ControlPlane {
         command.envs(self.environment.iter().map(|(name, value)| (name, value)));
     }
 
-    /// One request to the API; a body of `null` is none.
+    /// Sends one request to the API. A body of `null` means no body.
     pub async fn api(&self, method: Method, path: &str, token: &str, body: Value) -> Result<Response> {
         let mut request = bearer(token);
         *request.method_mut() = method;
@@ -264,13 +264,13 @@ impl ControlPlane {
         Ok(serde_json::from_value(session)?)
     }
 
-    /// A new token of the root user.
+    /// Returns a new token of the root user.
     pub async fn token(&self) -> Result<String> {
         let root = self.root();
         Ok(self.authenticate(&root.auth_key_id, &root.auth_key).await?.token)
     }
 
-    /// `POST /revocations`; the instant is that of the acknowledgement.
+    /// Sends `POST /revocations`, and returns the instant of the acknowledgement.
     pub async fn revoke(&self, token: &str, what: Value) -> Result<Instant> {
         self.api(Method::POST, "/revocations", token, what).await?.expect(200)?;
         Ok(Instant::now())

@@ -1,4 +1,4 @@
-use crate::client::{self, Connection, without_credential};
+use crate::client::{self, Connection, request_without_credential};
 use crate::process::{Process, output};
 use crate::wait::DEADLINE;
 use crate::{Scratch, eventually, tools};
@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-/// What the template envoy/envoy.yaml.j2 leaves open.
+/// The variables of the template envoy/envoy.yaml.j2.
 #[derive(Debug, Clone)]
 pub struct Settings {
     pub listen: SocketAddr,
@@ -22,20 +22,20 @@ pub struct Settings {
     pub upstream: SocketAddr,
     pub wasm: PathBuf,
     pub plugin_configuration: Value,
-    /// The folder where `keystile edge enroll` put the secret that Envoy adds for the control plane; None: it adds none.
+    /// The folder to which `keystile edge enroll` wrote the secret that Envoy adds; `None` if it adds none.
     pub edge_files: Option<PathBuf>,
-    /// The cluster of the control plane as YAML of its own, in the place of that of the template.
+    /// YAML that replaces the cluster of the control plane in the template.
     pub control_plane_cluster: Option<String>,
-    /// Environment variables of the process; the filter gets those that `host_env_keys` names.
+    /// Environment variables of the process. The filter gets those in `host_env_keys`.
     pub environment: Vec<(String, String)>,
     pub host_env_keys: Vec<String>,
     pub workers: usize,
     pub max_headers_count: u32,
-    /// Whether the address of a client is that of its connection; else the last in `x-forwarded-for` is.
+    /// If true, the address of a client is that of its connection; otherwise it is the last in `x-forwarded-for`.
     pub use_remote_address: bool,
     pub headers_with_underscores_action: &'static str,
     pub http2_upstream: bool,
-    /// Whether clients may ask for WebSockets, by HTTP/2 as well (RFC 8441).
+    /// Allows WebSockets, by HTTP/2 as well (RFC 8441).
     pub upgrades: bool,
     /// The time for a response to be complete; 0 for no limit. A WebSocket has none.
     pub route_timeout_seconds: u32,
@@ -46,22 +46,22 @@ pub struct Settings {
     /// Whether the listener is in a file, `listener.yaml`, that Envoy reads again when it is replaced.
     pub has_listener_file: bool,
     pub access_log: bool,
-    /// HTTP filters in the place of Keystile, in Envoy's own form: the benchmark's peers.
+    /// HTTP filters that replace Keystile, as Envoy's configuration: the peers of the benchmark.
     pub filters_instead: Option<Vec<Value>>,
-    /// HTTP filters behind them.
+    /// HTTP filters after them.
     pub filters_behind: Vec<Value>,
-    /// The one core to run on; None: any.
+    /// The core to run on; `None` for any.
     pub core: Option<usize>,
-    /// Whether a filter in front of ours holds every other request for a moment.
+    /// Adds a filter before Keystile that delays every other request.
     pub delays: bool,
-    /// Of Envoy itself, and of single components of it.
+    /// The log levels of Envoy and of its components.
     pub log_level: &'static str,
     pub component_log_level: &'static str,
 }
 
 impl Settings {
-    /// As in production, on the usual ports of a scratch address.
-    pub fn on(scratch: &Scratch, plugin_configuration: Value) -> Result<Self> {
+    /// Returns the settings of production, on the default ports of a scratch address.
+    pub fn for_scratch(scratch: &Scratch, plugin_configuration: Value) -> Result<Self> {
         Ok(Self {
             listen: scratch.address(8080),
             admin: scratch.address(9901),
@@ -137,7 +137,7 @@ impl Settings {
         )?)
     }
 
-    /// `envoy --mode validate`, which also runs the filter's configuration check.
+    /// Runs `envoy --mode validate`, which also makes the filter check its configuration.
     pub fn validate(&self, folder: &Path) -> Result<String> {
         let file = self.write(folder)?;
         output(
@@ -180,7 +180,7 @@ pub struct Envoy {
 }
 
 impl Envoy {
-    /// Returns when its listener is up; the filter may not have a bundle yet.
+    /// Starts Envoy and waits for its listener. The filter may not have a bundle yet.
     pub async fn start(settings: Settings, folder: &Path) -> Result<Self> {
         let file = settings.write(folder)?;
         let process =
@@ -196,7 +196,7 @@ impl Envoy {
         let ready = Request::get("/ready").body(String::new())?;
         let started = Instant::now();
         loop {
-            envoy.process.alive().context("Envoy does not start")?;
+            envoy.process.ensure_alive().context("Envoy does not start")?;
             match client::send(envoy.settings.admin, ready.clone()).await {
                 Ok(response) if response.status == 200 => return Ok(envoy),
                 other if started.elapsed() > DEADLINE => anyhow::bail!("Envoy is not ready: {other:?}"),
@@ -221,27 +221,27 @@ impl Envoy {
         &self.settings
     }
 
-    /// Its process id.
+    /// Returns the process ID.
     pub fn id(&self) -> u32 {
         self.process.id()
     }
 
-    /// Fails, with the end of its log, when Envoy has ended.
-    pub fn alive(&mut self) -> Result<()> {
-        self.process.alive()
+    /// Fails with the end of the log if Envoy has ended.
+    pub fn ensure_alive(&mut self) -> Result<()> {
+        self.process.ensure_alive()
     }
 
     pub fn log(&self) -> String {
         self.process.log()
     }
 
-    /// Ends Envoy in order.
+    /// Stops Envoy gracefully.
     pub fn stop(mut self) -> Result<()> {
-        self.process.end(Signal::TERM)?;
+        self.process.end_with_signal(Signal::TERM)?;
         Ok(())
     }
 
-    /// The counters and gauges whose name matches the regular expression.
+    /// Returns the counters and gauges whose name matches the regular expression.
     pub async fn stats(&self, filter: &str) -> Result<BTreeMap<String, u64>> {
         let request = Request::get(format!("/stats?format=json&filter={filter}")).body(String::new())?;
         let answer = client::send(self.settings.admin, request).await?.expect(200)?.json()?;
@@ -252,34 +252,34 @@ impl Envoy {
         Ok(named.collect())
     }
 
-    /// What its admin interface answers to `GET PATH`.
+    /// Returns the response of the admin interface to `GET PATH`.
     pub async fn admin(&self, path: &str) -> Result<String> {
         let answer = client::send(self.settings.admin, Request::get(path).body(String::new())?).await?;
         Ok(answer.expect(200)?.text())
     }
 
-    /// One of the filter's metrics, by its name without the prefix; 0 while it has never been touched.
+    /// Returns one of the filter's metrics by its name without the prefix, or 0 if it does not exist yet.
     pub async fn metric(&self, name: &str) -> Result<u64> {
         let stats = self.stats(&format!("^wasmcustom.{name}$")).await?;
         Ok(stats.values().sum())
     }
 
-    /// One kept-alive connection to every worker, by the workers' order.
+    /// Opens one kept-alive connection to every worker, in the order of the workers.
     ///
     /// The kernel spreads connections by hash, so this opens them until each worker has one; which worker took
-    /// a connection shows in that worker's gauge. Nobody else may open connections meanwhile.
+    /// a connection shows in that worker's gauge. No other client may open connections at the same time.
     pub async fn workers(&self) -> Result<Vec<Connection>> {
         let mut workers: Vec<Option<Connection>> = (0..self.settings.workers).map(|_| None).collect();
         let mut before = self.connections().await?;
         for _ in 0..1000 {
             let mut connection = Connection::open(self.address()).await?;
-            connection.send(without_credential()).await?;
+            connection.send(request_without_credential()).await?;
             let after = self.connections().await?;
             let grown: Vec<usize> =
                 (0..after.len()).filter(|&worker| after[worker] > before[worker]).collect();
             ensure!(
                 grown.len() == 1,
-                "connections went from {before:?} to {after:?}: somebody else opens some"
+                "the connections changed from {before:?} to {after:?}: another client opens some"
             );
             workers[grown[0]].get_or_insert(connection);
             before = after;
@@ -287,10 +287,10 @@ impl Envoy {
                 return Ok(workers.into_iter().flatten().collect());
             }
         }
-        anyhow::bail!("1000 connections never reached some worker")
+        anyhow::bail!("1000 connections did not reach every worker")
     }
 
-    /// Connections accepted so far, per worker.
+    /// Returns the number of accepted connections per worker.
     async fn connections(&self) -> Result<Vec<u64>> {
         let stats = self.stats("^listener.edge.worker_.*.downstream_cx_total$").await?;
         let count =
@@ -299,7 +299,7 @@ impl Envoy {
     }
 
     /// Waits until every worker admits `token`, and returns a connection to each.
-    pub async fn admitting(&self, token: &str) -> Result<Vec<Connection>> {
+    pub async fn wait_admitting(&self, token: &str) -> Result<Vec<Connection>> {
         let mut workers = self.workers().await?;
         for worker in &mut workers {
             eventually("a worker admits", async || worker.get(token).await?.expect(200)).await;
@@ -308,7 +308,7 @@ impl Envoy {
     }
 
     /// Waits until every worker refuses `token` with this status and code.
-    pub async fn refusing(workers: &mut [Connection], token: &str, status: u16, code: &str) {
+    pub async fn wait_refusing(workers: &mut [Connection], token: &str, status: u16, code: &str) {
         for worker in workers {
             eventually("a worker refuses", async || {
                 let response = worker.get(token).await?.expect(status)?;

@@ -1,13 +1,14 @@
-//! The harness: a temporary world with a control plane, Envoy with the filter, and an upstream, all real.
+//! The harness: a temporary deployment of a control plane, Envoy with the filter, and an upstream, all real.
 //!
-//! A [`World`] lives in its own folder and on its own loopback address, so any number of them run side by side
+//! A [`Deployment`] lives in its own folder and on its own loopback address, so any number of them run side by side
 //! on the same port numbers. Processes end with the world, or with the process that made it.
 
 pub mod attack;
 pub mod client;
 pub mod control_plane;
+pub mod deployment;
 pub mod envoy;
-pub mod forge;
+pub mod fake_control_plane;
 #[cfg(feature = "host")]
 pub mod host;
 pub mod postgres;
@@ -18,15 +19,14 @@ pub mod streams;
 pub mod tools;
 pub mod upstream;
 pub mod wait;
-pub mod world;
 
 pub use attack::{Attack, Attackers};
 pub use client::{Connection, Response, get};
-pub use control_plane::{ControlPlane, Enrolled, Store};
+pub use control_plane::{ControlPlane, EnrolledEdge, Store};
+pub use deployment::{Deployment, Options};
 pub use envoy::Envoy;
-pub use forge::Forge;
+pub use fake_control_plane::FakeControlPlane;
 pub use proxy::{Fault, Proxy};
 pub use scratch::Scratch;
 pub use upstream::Upstream;
 pub use wait::eventually;
-pub use world::{Options, World};

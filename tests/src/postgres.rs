@@ -1,4 +1,4 @@
-use crate::process::{Process, as_user, output};
+use crate::process::{Process, output, run_as_user};
 use crate::wait::DEADLINE;
 use crate::{Scratch, tools};
 use anyhow::{Context, Result, ensure};
@@ -7,7 +7,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-/// A PostgreSQL server of one test, in the scratch folder.
+/// A PostgreSQL server for one test, in the scratch folder.
 #[derive(Debug)]
 pub struct Postgres {
     process: Process,
@@ -16,14 +16,14 @@ pub struct Postgres {
 
 impl Postgres {
     pub async fn start(scratch: &Scratch) -> Result<Self> {
-        // PostgreSQL refuses to run as root; its package brings the user.
+        // PostgreSQL refuses to run as root. Its package creates this user.
         let user = getuid().is_root().then_some("postgres");
         let folder = scratch.folder().join("postgres");
         prepare_folder(user, &folder)?;
         let data = folder.join("data");
         let initdb = tools::postgres("initdb")?;
         output(
-            as_user(user)
+            run_as_user(user)
                 .arg(initdb)
                 .args([
                     "--username=keystile",
@@ -43,14 +43,14 @@ impl Postgres {
         })?;
         let started = Instant::now();
         while let Err(error) = TcpStream::connect(address) {
-            process.alive().context("PostgreSQL does not start")?;
-            ensure!(started.elapsed() < DEADLINE, "PostgreSQL does not answer: {error}");
+            process.ensure_alive().context("PostgreSQL does not start")?;
+            ensure!(started.elapsed() < DEADLINE, "PostgreSQL does not respond: {error}");
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
         Ok(Self { process, address })
     }
 
-    /// What a statement prints.
+    /// Runs a statement and returns its output.
     pub fn run(&self, statement: &str) -> Result<String> {
         let mut psql = std::process::Command::new(tools::postgres("psql")?);
         output(psql.args(["-At", "-v", "ON_ERROR_STOP=1", "-c", statement, &self.url()]))
@@ -63,8 +63,8 @@ impl Postgres {
 
 impl Drop for Postgres {
     fn drop(&mut self) {
-        // The fast shutdown also ends its helper processes; being killed would leave them to find out.
-        let _ = self.process.end(Signal::INT);
+        // The fast shutdown also ends the helper processes.
+        let _ = self.process.end_with_signal(Signal::INT);
     }
 }
 
@@ -72,7 +72,7 @@ fn prepare_folder(user: Option<&str>, folder: &PathBuf) -> Result<()> {
     std::fs::create_dir(folder)?;
     if let Some(user) = user {
         output(std::process::Command::new("chown").arg(user).arg(folder))?;
-        // The scratch folder is root's alone; the server must be able to pass through it.
+        // Only root can enter the scratch folder, but the server must be able to.
         output(
             std::process::Command::new("chmod").arg("a+x").arg(folder.parent().context("a scratch folder")?),
         )?;

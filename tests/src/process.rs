@@ -28,7 +28,7 @@ impl Process {
         prepare: impl FnOnce(&mut Command),
     ) -> Result<Self> {
         let output = OpenOptions::new().create(true).append(true).open(&log)?;
-        let mut command = as_user(user);
+        let mut command = run_as_user(user);
         command.args(["--pdeathsig", "KILL"]).arg(program);
         prepare(&mut command);
         command.stdin(Stdio::null()).stdout(output.try_clone()?).stderr(output);
@@ -37,7 +37,7 @@ impl Process {
         Ok(Self { child, log })
     }
 
-    /// Starts `program` on one core, by taskset of util-linux; on any when none is given.
+    /// Starts `program` on one core, with taskset of util-linux, or on any core.
     pub fn start_on(
         core: Option<usize>,
         program: &Path,
@@ -51,8 +51,8 @@ impl Process {
         })
     }
 
-    /// Fails when the process has ended, with the end of its log.
-    pub fn alive(&mut self) -> Result<()> {
+    /// Fails with the end of the log if the process has ended.
+    pub fn ensure_alive(&mut self) -> Result<()> {
         match self.child.try_wait()? {
             None => Ok(()),
             Some(status) => bail!("ended with {status}:\n{}", self.log_tail()),
@@ -60,7 +60,7 @@ impl Process {
     }
 
     /// Sends `signal` and waits for the end.
-    pub fn end(&mut self, signal: Signal) -> Result<ExitStatus> {
+    pub fn end_with_signal(&mut self, signal: Signal) -> Result<ExitStatus> {
         kill_process(self.pid(), signal)?;
         self.wait(Duration::from_secs(30))
     }
@@ -100,19 +100,19 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        // Both fail only when it has ended already.
+        // Both fail only if the process has already ended.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 }
 
-/// Runs a program to its end and returns what it wrote to stdout; fails with stderr when it fails.
+/// Runs a program and returns its stdout. Fails with its stderr if the program fails.
 pub fn output(command: &mut Command) -> Result<String> {
-    output_of(command, Stdio::null(), &[0])
+    output_with_stdin(command, Stdio::null(), &[0])
 }
 
-/// The same with a stdin, and with more exit codes that are good.
-pub fn output_of(command: &mut Command, stdin: Stdio, good: &[i32]) -> Result<String> {
+/// The same with a stdin, and with more exit codes that mean success.
+pub fn output_with_stdin(command: &mut Command, stdin: Stdio, good: &[i32]) -> Result<String> {
     let program = Path::new(command.get_program()).file_name().map(OsStr::to_owned).unwrap_or_default();
     let output = command.stdin(stdin).output().with_context(|| format!("{program:?} does not start"))?;
     if !output.status.code().is_some_and(|code| good.contains(&code)) {
@@ -123,16 +123,16 @@ pub fn output_of(command: &mut Command, stdin: Stdio, good: &[i32]) -> Result<St
     Ok(String::from_utf8(output.stdout)?)
 }
 
-/// A stdin that has one line.
-pub fn line(line: &str) -> Result<Stdio> {
+/// Returns a stdin with one line.
+pub fn stdin_line(line: &str) -> Result<Stdio> {
     let mut file = tempfile::tempfile()?;
     writeln!(file, "{line}")?;
     file.rewind()?;
     Ok(Stdio::from(file))
 }
 
-/// setpriv of util-linux: sets what std cannot without unsafe code, then becomes the program that follows.
-pub fn as_user(user: Option<&str>) -> Command {
+/// Runs a program with setpriv of util-linux, which sets what std cannot set without unsafe code.
+pub fn run_as_user(user: Option<&str>) -> Command {
     let mut command = Command::new("setpriv");
     if let Some(user) = user {
         command.args(["--reuid", user, "--regid", user, "--init-groups"]);

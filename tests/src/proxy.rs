@@ -1,4 +1,4 @@
-//! What may stand between an edge and its control planes: a cache, a fault, somebody with a bad mind.
+//! A proxy between an edge and its control planes: a cache, a fault, or an attacker.
 
 use crate::client;
 use anyhow::{Context, Result};
@@ -16,47 +16,47 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-/// Passes the requests of edges on, each to the next of its control planes.
+/// Forwards each request of an edge to the next of its control planes.
 #[derive(Debug)]
 pub struct Proxy {
     plan: watch::Sender<Fault>,
-    seen: Arc<Mutex<Seen>>,
+    seen: Arc<Mutex<SeenRequests>>,
     task: JoinHandle<()>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Fault {
     None,
-    /// Objects are not there.
+    /// Objects are missing.
     Missing,
-    /// Objects lose their last byte.
+    /// Objects lack their last byte.
     Truncated,
-    /// Each object is another one.
+    /// Each object is replaced by another one.
     Swapped,
-    /// The manifest is always this one.
+    /// Every manifest is replaced by this one.
     Replayed(Bytes),
-    /// The next manifest is this one; from then on all is well.
+    /// The next manifest is replaced by this one, and later ones are not.
     Injected(Bytes),
-    /// Whoever waits for longer than this gets a 504, as from a load balancer with a time limit.
+    /// A request that takes longer gets a 504, as from a load balancer with a time limit.
     Impatient(Duration),
-    /// Objects come when this fault is over.
+    /// Objects are delayed until this fault ends.
     Held,
-    /// Nobody answers.
+    /// The proxy closes all connections.
     CutOff,
-    /// As a shared cache does: it waits for nothing, keeps objects, and asks whether a manifest has changed.
+    /// Acts as a shared cache: it does not wait, stores objects, and revalidates manifests.
     Cache,
 }
 
 #[derive(Debug, Clone, Default)]
-pub struct Seen {
+pub struct SeenRequests {
     pub manifests: usize,
-    /// Asked by edges.
+    /// Requests of edges.
     pub objects: usize,
-    /// Cut by a time limit.
+    /// Requests that reached the time limit.
     pub timed_out: usize,
-    /// Answered by the cache.
+    /// Responses from the cache.
     pub hits: usize,
-    /// Manifests that had not changed since the cache asked last.
+    /// Manifests that had not changed since the last revalidation.
     pub unchanged: usize,
     pub last_manifest: Bytes,
     requests: usize,
@@ -64,20 +64,21 @@ pub struct Seen {
 }
 
 #[derive(Clone)]
-struct Desk {
+struct ProxyState {
     upstreams: Vec<SocketAddr>,
     plan: watch::Receiver<Fault>,
     plans: watch::Sender<Fault>,
-    seen: Arc<Mutex<Seen>>,
+    seen: Arc<Mutex<SeenRequests>>,
 }
 
 impl Proxy {
     pub async fn start(address: SocketAddr, upstreams: Vec<SocketAddr>) -> Result<Self> {
         let listener = TcpListener::bind(address).await.with_context(|| format!("proxy on {address}"))?;
         let plan = watch::Sender::new(Fault::None);
-        let seen = Arc::<Mutex<Seen>>::default();
-        let desk = Desk { upstreams, plan: plan.subscribe(), plans: plan.clone(), seen: Arc::clone(&seen) };
-        let router = Router::new().fallback(pass).with_state(desk);
+        let seen = Arc::<Mutex<SeenRequests>>::default();
+        let state =
+            ProxyState { upstreams, plan: plan.subscribe(), plans: plan.clone(), seen: Arc::clone(&seen) };
+        let router = Router::new().fallback(handle_request).with_state(state);
         let task = tokio::spawn(async move {
             let _ = axum::serve(listener, router).await;
         });
@@ -88,8 +89,8 @@ impl Proxy {
         self.plan.send_replace(fault);
     }
 
-    pub fn seen(&self) -> Seen {
-        lock(&self.seen).clone()
+    pub fn seen(&self) -> SeenRequests {
+        lock_state(&self.seen).clone()
     }
 }
 
@@ -99,11 +100,11 @@ impl Drop for Proxy {
     }
 }
 
-async fn pass(State(mut desk): State<Desk>, uri: Uri, headers: HeaderMap) -> Response {
-    let fault = desk.plan.borrow().clone();
+async fn handle_request(State(mut state): State<ProxyState>, uri: Uri, headers: HeaderMap) -> Response {
+    let fault = state.plan.borrow().clone();
     let is_object = uri.path().starts_with("/edge/v1/objects/");
     {
-        let mut seen = lock(&desk.seen);
+        let mut seen = lock_state(&state.seen);
         *if is_object { &mut seen.objects } else { &mut seen.manifests } += 1;
     }
     let answered = match fault {
@@ -111,90 +112,90 @@ async fn pass(State(mut desk): State<Desk>, uri: Uri, headers: HeaderMap) -> Res
         Fault::Missing if is_object => return StatusCode::NOT_FOUND.into_response(),
         Fault::Replayed(manifest) if !is_object => return manifest.into_response(),
         Fault::Injected(manifest) if !is_object => {
-            desk.plans.send_replace(Fault::None);
+            state.plans.send_replace(Fault::None);
             return manifest.into_response();
         }
-        Fault::Impatient(limit) => match tokio::time::timeout(limit, forward(&desk, &uri, headers)).await {
+        Fault::Impatient(limit) => match tokio::time::timeout(limit, forward(&state, &uri, headers)).await {
             Ok(answered) => answered,
             Err(_) => {
-                lock(&desk.seen).timed_out += 1;
+                lock_state(&state.seen).timed_out += 1;
                 return (StatusCode::GATEWAY_TIMEOUT, "<html>504 Gateway Time-out</html>").into_response();
             }
         },
-        Fault::Cache => cached(&desk, &uri, headers).await,
+        Fault::Cache => forward_cached(&state, &uri, headers).await,
         Fault::Held if is_object => {
-            let _ = desk.plan.wait_for(|fault| *fault != Fault::Held).await;
-            forward(&desk, &uri, headers).await
+            let _ = state.plan.wait_for(|fault| *fault != Fault::Held).await;
+            forward(&state, &uri, headers).await
         }
-        _ => forward(&desk, &uri, headers).await,
+        _ => forward(&state, &uri, headers).await,
     };
     let Ok((status, headers, mut body)) = answered else { return StatusCode::BAD_GATEWAY.into_response() };
     if is_object && status == 200 {
-        match fault_of(&desk) {
+        match fault_of(&state) {
             Fault::Truncated => body.truncate(body.len() - 1),
-            Fault::Swapped => body = lock(&desk.seen).last_manifest.clone(),
+            Fault::Swapped => body = lock_state(&state.seen).last_manifest.clone(),
             _ => {}
         }
     } else if status == 200 {
-        lock(&desk.seen).last_manifest = body.clone();
+        lock_state(&state.seen).last_manifest = body.clone();
     }
     (StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_GATEWAY), headers, body).into_response()
 }
 
-fn fault_of(desk: &Desk) -> Fault {
-    desk.plan.borrow().clone()
+fn fault_of(state: &ProxyState) -> Fault {
+    state.plan.borrow().clone()
 }
 
 type Answered = Result<(u16, HeaderMap, Bytes)>;
 
-async fn forward(desk: &Desk, uri: &Uri, headers: HeaderMap) -> Answered {
+async fn forward(state: &ProxyState, uri: &Uri, headers: HeaderMap) -> Answered {
     let next = {
-        let mut seen = lock(&desk.seen);
+        let mut seen = lock_state(&state.seen);
         seen.requests += 1;
-        desk.upstreams[seen.requests % desk.upstreams.len()]
+        state.upstreams[seen.requests % state.upstreams.len()]
     };
     let mut request = Request::get(uri.clone()).body(String::new())?;
     *request.headers_mut() = headers;
     let response = client::send(next, request).await?;
     let mut kept = response.headers;
-    // The body is framed anew.
+    // The proxy frames the body itself.
     for name in [header::TRANSFER_ENCODING, header::CONTENT_LENGTH, header::CONNECTION] {
         kept.remove(name);
     }
     Ok((response.status, kept, response.body))
 }
 
-/// RFC 9111: what is immutable is kept, what says `no-cache` is asked for again by its tag.
-async fn cached(desk: &Desk, uri: &Uri, mut headers: HeaderMap) -> Answered {
-    // `have` differs from edge to edge; the answer must not.
+/// RFC 9111: stores `immutable` responses, and revalidates `no-cache` responses with their entity tag.
+async fn forward_cached(state: &ProxyState, uri: &Uri, mut headers: HeaderMap) -> Answered {
+    // `have` differs between edges; the response does not.
     let key = uri.path().to_owned();
-    let held = lock(&desk.seen).cache.get(&key).cloned();
+    let held = lock_state(&state.seen).cache.get(&key).cloned();
     let asked = headers.get(header::IF_NONE_MATCH).cloned();
     if let Some((kept, body)) = &held
         && kept.get(header::CACHE_CONTROL).is_some_and(|rule| rule.as_bytes().ends_with(b"immutable"))
     {
-        lock(&desk.seen).hits += 1;
+        lock_state(&state.seen).hits += 1;
         return Ok((200, kept.clone(), body.clone()));
     }
     headers.remove("prefer");
     if let Some(tag) = held.as_ref().and_then(|(kept, _)| kept.get(header::ETAG)) {
         headers.insert(header::IF_NONE_MATCH, tag.clone());
     }
-    let (status, kept, body) = forward(desk, uri, headers).await?;
+    let (status, kept, body) = forward(state, uri, headers).await?;
     match (status, held) {
         (304, Some((kept, body))) => {
-            lock(&desk.seen).unchanged += 1;
+            lock_state(&state.seen).unchanged += 1;
             let known = kept.get(header::ETAG).cloned();
             Ok(if known == asked { (304, kept, Bytes::new()) } else { (200, kept, body) })
         }
         (200, _) => {
-            lock(&desk.seen).cache.insert(key, (kept.clone(), body.clone()));
+            lock_state(&state.seen).cache.insert(key, (kept.clone(), body.clone()));
             Ok((status, kept, body))
         }
         _ => Ok((status, kept, body)),
     }
 }
 
-fn lock(seen: &Mutex<Seen>) -> MutexGuard<'_, Seen> {
+fn lock_state(seen: &Mutex<SeenRequests>) -> MutexGuard<'_, SeenRequests> {
     seen.lock().unwrap_or_else(PoisonError::into_inner)
 }

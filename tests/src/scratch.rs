@@ -5,7 +5,7 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::Path;
 use tempfile::TempDir;
 
-/// A folder and a loopback address that nobody else uses. When a test fails, its logs are printed.
+/// A folder and a loopback address for one test. If the test fails, its logs are printed.
 #[derive(Debug)]
 pub struct Scratch {
     folder: TempDir,
@@ -15,7 +15,7 @@ pub struct Scratch {
 impl Scratch {
     pub fn new() -> Result<Self> {
         let folder = TempDir::with_prefix("keystile-").context("no temporary folder")?;
-        Ok(Self { folder, host: free_host()? })
+        Ok(Self { folder, host: unused_host()? })
     }
 
     pub fn folder(&self) -> &Path {
@@ -45,9 +45,9 @@ impl Drop for Scratch {
     }
 }
 
-/// All of 127.0.0.0/8 is loopback, so a world takes an address instead of hunting for free ports.
-fn free_host() -> Result<Ipv4Addr> {
-    // Random among 2^22: two worlds at once do not meet.
+/// Selects an address of 127.0.0.0/8, all of which is loopback, so that no search for free ports is necessary.
+fn unused_host() -> Result<Ipv4Addr> {
+    // Random among 2^22, so that two tests do not get the same address.
     let [a, b, c, ..] = RandomState::new().hash_one(()).to_be_bytes();
     let host = Ipv4Addr::new(127, a | 1, b, c | 1);
     TcpListener::bind((host, 0))

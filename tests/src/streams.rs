@@ -104,12 +104,15 @@ impl Drop for OpenStream {
     }
 }
 
+/// A connection over HTTP/2, and the number of streams that it was used for.
+type Http2Connection = (SendRequest<Channel<Bytes, Infallible>>, usize);
+
 /// Opens streams to one address. Those over HTTP/2 share connections.
 #[derive(Debug)]
 pub struct Client {
     address: SocketAddr,
     beat: Duration,
-    http2: Mutex<Option<(SendRequest<Channel<Bytes, Infallible>>, usize)>>,
+    http2: Mutex<Option<Http2Connection>>,
 }
 
 impl Client {

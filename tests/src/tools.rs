@@ -1,9 +1,9 @@
-//! Where `make` leaves what it built and installed.
+//! The paths of the programs that `make` builds and installs.
 
 use anyhow::{Result, ensure};
 use std::path::{Path, PathBuf};
 
-/// Of the profile that the harness itself was built in.
+/// Returns the binary of the profile in which the harness was built.
 pub fn keystile() -> Result<PathBuf> {
     if cfg!(debug_assertions) {
         built("target/debug/keystile", "make run")
@@ -20,7 +20,7 @@ pub fn envoy() -> Result<PathBuf> {
     built("target/tools/envoy", "./setup.sh envoy")
 }
 
-/// The PostgreSQL programs `initdb` and `postgres`: from PATH, else where Debian keeps them.
+/// Returns the path of a PostgreSQL program (`initdb`, `postgres`): on the PATH, or where Debian installs it.
 pub fn postgres(program: &str) -> Result<PathBuf> {
     let on_path = std::env::var_os("PATH").unwrap_or_default();
     let debian = std::fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
@@ -31,7 +31,7 @@ pub fn postgres(program: &str) -> Result<PathBuf> {
     found.ok_or_else(|| anyhow::anyhow!("{program} not found; run ./setup.sh postgres"))
 }
 
-/// The folder of the workspace.
+/// Returns the folder of the workspace.
 pub fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("tests/ is in the workspace")
 }

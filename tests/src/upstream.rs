@@ -9,7 +9,7 @@ use std::net::SocketAddr;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
-/// The protected service: answers every request with what it received, `{"headers": {name: [value, ..]}, "trailers": ..}`.
+/// The protected service. It answers every request with its headers and trailers: `{"headers": {name: [value, ..]}, ..}`.
 #[derive(Debug)]
 pub struct Upstream {
     address: SocketAddr,
@@ -38,10 +38,10 @@ impl Drop for Upstream {
 async fn echo(headers: HeaderMap, body: Body) -> Json<Value> {
     let body = body.collect().await;
     let trailers = body.ok().and_then(|body| body.trailers().cloned()).unwrap_or_default();
-    Json(json!({ "headers": listed(&headers), "trailers": listed(&trailers) }))
+    Json(json!({ "headers": list_headers(&headers), "trailers": list_headers(&trailers) }))
 }
 
-fn listed(headers: &HeaderMap) -> Map<String, Value> {
+fn list_headers(headers: &HeaderMap) -> Map<String, Value> {
     let mut listed = Map::new();
     for (name, value) in headers {
         let values = listed.entry(name.as_str()).or_insert_with(|| json!([]));

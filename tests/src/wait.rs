@@ -10,11 +10,11 @@ pub async fn eventually<T, E: Debug>(what: &str, mut attempt: impl AsyncFnMut() 
             Err(error) if started.elapsed() > DEADLINE => {
                 panic!("not within {DEADLINE:?}: {what}; last: {error:?}")
             }
-            Err(_) => tokio::time::sleep(PAUSE).await,
+            Err(_) => tokio::time::sleep(RETRY_INTERVAL).await,
         }
     }
 }
 
-/// Generous: a busy machine is not a broken promise. Promises about time measure it themselves.
+/// A generous limit, so that a busy machine fails no test. Tests of durations measure them.
 pub const DEADLINE: Duration = Duration::from_secs(30);
-const PAUSE: Duration = Duration::from_millis(10);
+const RETRY_INTERVAL: Duration = Duration::from_millis(10);

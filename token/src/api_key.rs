@@ -1,6 +1,6 @@
 //! API keys that an edge verifies without a list of keys. There are three formats.
 //!
-//! Format 2, the default, is signed. An edge holds only the public key, which cannot create API keys.
+//! Format 2, the default, is signed. An edge has only the public key, which cannot create API keys.
 //!
 //! ```text
 //! ks_live_0c9yGf...123 characters base62...Bm2JUey8
@@ -15,7 +15,7 @@
 //!                   64  proof: Ed25519 signature
 //! ```
 //! The short form has the same 27 bytes with format 3, and 16 bytes of HMAC-SHA256 as its proof: 43 bytes, 58
-//! characters. Whoever has the generation key, as every edge does, can create such API keys. Therefore the short form
+//! characters. The generation key, which every edge has, can create such API keys. Therefore the short form
 //! is never valid for a root user.
 //!
 //! The proof of both formats covers

@@ -141,7 +141,7 @@ fn numeric_date(date: &Value) -> Option<(u64, bool)> {
     #[expect(
         clippy::cast_possible_truncation,
         clippy::cast_sign_loss,
-        reason = "a float of that range is cut to its whole seconds, which is what is asked for"
+        reason = "a float of that range is truncated to whole seconds, as intended"
     )]
     let whole = seconds as u64;
     // `-0` is refused like every negative number.

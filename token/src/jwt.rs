@@ -292,6 +292,7 @@ impl Header {
     }
 }
 
+/// Parses the JSON of a decoded segment, which must be an object.
 fn parse_object(text: &[u8]) -> Result<Object, Error> {
     match json::parse(text) {
         Ok(Value::Object(object)) => Ok(object),
@@ -299,6 +300,7 @@ fn parse_object(text: &[u8]) -> Result<Object, Error> {
     }
 }
 
+/// Decodes the base64url of a segment.
 fn decode_segment(segment: &str) -> Result<Vec<u8>, Error> {
     base64url::decode(segment.as_bytes()).ok_or(Error::NotCanonical)
 }

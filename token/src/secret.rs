@@ -136,7 +136,7 @@ mod generated {
         Secret(text)
     }
 
-    /// Checks the encoding of a secret. It does not tell whether the secret was issued.
+    /// Checks the encoding of a secret. It does not prove that the secret was issued.
     ///
     /// # Errors
     ///

@@ -4,7 +4,7 @@ use crate::Algorithm;
 ///
 /// Only these algorithms are offloaded, because they are slow in WebAssembly: P-256 takes 12 million instructions and
 /// RSA with 2048 bits 7 million (tests/tests/promises/costs.txt), and native code takes a tenth of the time. The
-/// algorithm is always that of the key, and the length of the signature has been checked, whatever the host returns.
+/// algorithm is always that of the key, and the length of the signature has been checked before the host is called.
 pub trait SignatureVerifier {
     /// Returns whether the signature is valid, or `None` if the host cannot verify it.
     ///

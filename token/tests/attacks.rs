@@ -284,7 +284,7 @@ fn verify_rejects_signatures_of_another_length_or_encoding() {
     for (spelling, what) in [
         (format!("{token}.e30"), "a fourth segment"),
         (format!("{token}.e30.e30"), "the shape of a JWE"),
-        (format!("{{\"payload\":\"{signed}\"}}"), "the JSON serialisation"),
+        (format!("{{\"payload\":\"{signed}\"}}"), "the JSON serialization"),
     ] {
         assert_eq!(parse_and_verify(&spelling, &issuer.es256()).err(), Some(Error::Malformed), "{what}");
     }
@@ -390,7 +390,11 @@ fn only_at_jwt_declares_an_access_token() {
         (r#","typ":"application/at+jwt""#, true),
     ] {
         let token = issuer.sign(&format!(r#"{{"alg":"ES256","kid":"k"{typ}}}"#), CLAIMS.as_bytes());
-        assert_eq!(open(&token, &issuer.es256()).unwrap().is_access_token_typ(), expected, "{typ}");
+        assert_eq!(
+            parse_and_verify(&token, &issuer.es256()).unwrap().is_access_token_typ(),
+            expected,
+            "{typ}"
+        );
     }
 }
 

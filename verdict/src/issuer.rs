@@ -39,7 +39,7 @@ pub struct ForeignIssuer {
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 enum Profile {
-    /// A JWT with `sub` and `exp`. Only its audience tells it from a token for another purpose, such as an ID token.
+    /// A JWT with `sub` and `exp`. Only its audience distinguishes it from a token for another purpose, such as an ID token.
     #[default]
     Jwt,
     /// An access token by RFC 9068: of the type `at+jwt`, with all claims that section 2.2 requires.

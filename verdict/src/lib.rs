@@ -5,7 +5,7 @@
 //!   [`Gate::filter_state`] return what the host has to do with the request. A [`Cache`] saves signature verifications,
 //!   and a host can provide a faster [`SignatureVerifier`].
 //! * [`permission`] evaluates what a subject may do, and [`route`] finds the rule for a request.
-//! * [`Refresh`] decides what to fetch and when, and holds the current bundle.
+//! * [`Refresh`] decides what to fetch and when, and has the current bundle.
 //!
 //! This crate performs no input or output: time and randomness are arguments, and effects are return values, so that
 //! tests compare values.

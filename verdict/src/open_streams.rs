@@ -4,8 +4,8 @@
 //! [`RECENT_MS`] old, or the bundle changes, only what its request consisted of is stored. After that it is checked
 //!
 //! * in a **pass** over all streams when the bundle has another version: at most [`CHECKS_PER_TICK`] per call, so that
-//!   a worker with many streams goes on to serve requests. The version counts as enforced when the pass is complete;
-//! * once a second for whatever depends on time. Beyond `max` streams, those that were opened first are checked in
+//!   a worker with many streams continues to serve requests. The version counts as enforced when the pass is complete;
+//! * once a second because of conditions that depend on time. Beyond `max` streams, those that were opened first are checked in
 //!   every [`OLDER_INTERVAL`]th second only.
 //!
 //! A stream that is refused leaves the table together with its handle, which is the only right to end it.
@@ -360,7 +360,7 @@ impl<H> Round<'_, H> {
         self.checks == 0 || self.checked.ended.len() >= ENDS_PER_TICK
     }
 
-    /// Returns the refusal if the stream is to be ended.
+    /// Returns the refusal if the stream must be ended.
     fn check(&mut self, watched: &mut Watched<H>) -> Result<(), Refusal> {
         self.checks = self.checks.saturating_sub(1);
         let was_refused = watched.is_refused;

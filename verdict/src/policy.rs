@@ -494,10 +494,12 @@ impl TryFrom<String> for HeaderName {
     }
 }
 
+/// Deserializes a header name in lower case. Refuses headers of HTTP framing.
 pub(crate) fn header_name<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
     HeaderName::deserialize(deserializer).map(|HeaderName(name)| name)
 }
 
+/// Like [`header_name`], for an optional member.
 pub(crate) fn optional_header_name<'de, D: Deserializer<'de>>(
     deserializer: D,
 ) -> Result<Option<String>, D::Error> {

@@ -49,7 +49,7 @@ const MAX_IN_FLIGHT: usize = 16;
 /// * Every other worker passes what the leader shares to [`handle_shared`](Self::handle_shared).
 ///
 /// No call hashes more than one object, and shards are read in place, so that no call takes more than one or two
-/// milliseconds, whatever the size of the bundle.
+/// milliseconds, regardless of the size of the bundle.
 pub struct Refresh {
     roots: Vec<PublicKey>,
     audience: String,
@@ -69,7 +69,7 @@ pub struct Refresh {
     failures: u32,
 }
 
-/// The minimum epoch and version that an edge accepts when it holds no bundle to compare with.
+/// The minimum epoch and version that an edge accepts when it has no bundle to compare with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct MinimumPosition {
     /// The minimum epoch of the delegation.

@@ -48,7 +48,7 @@ fn refuse_null(schema: &mut Schema) {
     }
 }
 
-/// Removes `null` from a list of alternatives, and returns the remaining one if there is only one.
+/// Removes `null` from a list of alternatives. Returns the remaining alternative if `null` was removed and only one is left.
 fn without_null(schema: &mut Map<String, Value>, keyword: &str, null: &Value) -> Option<Value> {
     let alternatives = schema.get_mut(keyword)?.as_array_mut()?;
     let before = alternatives.len();

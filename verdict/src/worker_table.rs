@@ -44,13 +44,13 @@ struct Row {
 /// The status that the leader reports to the control plane with every request, in the header [`EDGE_STATUS_HEADER`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct WorkerSummary {
-    /// The version that the leader holds.
+    /// The version that the leader has.
     pub version: u64,
     /// The number of workers.
     pub workers: usize,
     /// The lowest version that any worker enforces for requests and open streams.
     pub oldest: u64,
-    /// The number of workers that enforce a lower version than the leader holds.
+    /// The number of workers that enforce a lower version than the leader has.
     pub lagging: usize,
     /// The number of open streams of all workers that a rule keeps although their credential is refused.
     pub kept_streams: u64,
@@ -84,7 +84,7 @@ impl WorkerTable {
         self.0.push(Row { worker, enforcement, seen: now });
     }
 
-    /// Returns the summary as seen by the worker `leader`, which holds `version` and enforces `own`. `now` is in
+    /// Returns the summary as seen by the worker `leader`, which has `version` and enforces `own`. `now` is in
     /// milliseconds since the Unix epoch.
     pub fn summary(&self, leader: u64, version: u64, own: Enforcement, now: u64) -> WorkerSummary {
         let others = self.0.iter().filter(|row| row.worker != leader && row.is_alive(now));

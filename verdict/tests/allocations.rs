@@ -1,4 +1,4 @@
-//! A request with a cached credential needs a fixed number of allocations, whatever the size of its token.
+//! A request with a cached credential needs a fixed number of allocations, regardless of the size of its token.
 
 use std::{
     alloc::{GlobalAlloc, Layout, System},

@@ -17,7 +17,7 @@ use crate::{
     listener::{ClientNetwork, Connection},
     model::EdgeId,
     operations::{self, AuthenticateEdgeError},
-    rates::Rates,
+    rates::RateLimits,
 };
 
 /// How many seconds' worth of requests a client may send in one burst.
@@ -33,7 +33,7 @@ const MAX_KNOWN_EDGES: usize = 65_536;
 
 /// The limits that apply to a request before it is processed.
 #[derive(Debug)]
-pub(super) struct Admission {
+pub(super) struct RequestAdmission {
     rates: AddressRates,
     /// The requests from trusted proxies that are being processed.
     active: Arc<Mutex<ActiveRequests>>,
@@ -46,17 +46,17 @@ pub(super) struct Admission {
 /// hash is keyed, so a client cannot find out which addresses share its bucket.
 #[derive(Debug)]
 struct AddressRates {
-    rates: Rates<u32>,
+    rates: RateLimits<u32>,
     hasher: RandomState,
 }
 
 impl AddressRates {
     fn new(rate: u32) -> Self {
-        Self { rates: Rates::per_second(rate, BURST_FACTOR), hasher: RandomState::new() }
+        Self { rates: RateLimits::per_second(rate, BURST_FACTOR), hasher: RandomState::new() }
     }
 
     /// Returns the bucket of the client, one of 2^18.
-    fn bucket(&self, client: ClientNetwork) -> u32 {
+    fn bucket_of(&self, client: ClientNetwork) -> u32 {
         let [a, b, c, ..] = self.hasher.hash_one(client).to_le_bytes();
         u32::from_le_bytes([a, b, c & 0x03, 0])
     }
@@ -64,7 +64,7 @@ impl AddressRates {
 
 /// Who sent an admitted request.
 #[derive(Debug)]
-pub(super) enum Admitted {
+pub(super) enum AdmittedClient {
     /// The request of an authenticated edge.
     Edge(EdgeId),
     /// The guard must live until the response is ready.
@@ -89,7 +89,7 @@ pub(super) struct RequestGuard {
 #[derive(Debug, Default)]
 struct KnownEdges(HashMap<[u8; 32], Instant>);
 
-impl Admission {
+impl RequestAdmission {
     pub(super) fn new(server: &Server) -> Self {
         let size = |number: u32| usize::try_from(number).unwrap_or(usize::MAX);
         Self {
@@ -113,24 +113,24 @@ impl Admission {
         client: ClientNetwork,
         uri: &Uri,
         headers: &HeaderMap,
-    ) -> Result<Admitted, Problem> {
-        if connection.is_edge() && is_object(uri) {
-            return Ok(Admitted::Anonymous(None));
+    ) -> Result<AdmittedClient, Problem> {
+        if connection.is_edge() && is_object_request(uri) {
+            return Ok(AdmittedClient::Anonymous(None));
         }
-        if let Some(credential) = edge_credential(uri, headers) {
+        if let Some(credential) = find_edge_credential(uri, headers) {
             let hash = *SecretHash::digest(credential).as_bytes();
-            if !connection.is_edge() && !self.edges().knows(&hash) {
+            if !connection.is_edge() && !self.edges().contains(&hash) {
                 self.charge(state, client)?;
             }
             match operations::authenticate_edge(&state.service, credential).await {
                 Ok(edge) => {
-                    self.edges().remember(hash);
-                    connection.authenticated(&edge);
-                    return Ok(Admitted::Edge(edge));
+                    self.edges().insert(hash);
+                    connection.set_edge(&edge);
+                    return Ok(AdmittedClient::Edge(edge));
                 }
                 Err(error @ AuthenticateEdgeError::Refused) => {
                     self.edges().0.remove(&hash);
-                    if !is_object(uri) {
+                    if !is_object_request(uri) {
                         return Err(error.into());
                     }
                 }
@@ -140,18 +140,18 @@ impl Admission {
             self.charge(state, client)?;
         }
         let guard = if connection.is_proxy() { Some(self.begin_request(state, client)?) } else { None };
-        Ok(Admitted::Anonymous(guard))
+        Ok(AdmittedClient::Anonymous(guard))
     }
 
     /// Charges the address for a wrong AuthKey, in addition to the request itself. Attempts are not counted per AuthKey
     /// id: an id cannot be guessed, and a client that knows one could lock its owner out.
-    pub(super) fn sign_in_refused(&self, client: ClientNetwork) {
-        self.rates.rates.take_more(&self.rates.bucket(client), FAILED_SIGN_IN_COST);
+    pub(super) fn charge_refused_sign_in(&self, client: ClientNetwork) {
+        self.rates.rates.charge(&self.rates.bucket_of(client), FAILED_SIGN_IN_COST);
     }
 
     fn charge(&self, state: &AppState, client: ClientNetwork) -> Result<(), Problem> {
-        self.rates.rates.take(&self.rates.bucket(client)).map_err(|wait| {
-            too_many(
+        self.rates.rates.check(&self.rates.bucket_of(client)).map_err(|wait| {
+            rate_limit_problem(
                 state,
                 "address_rate_exceeded",
                 "the request rate of this client address is exceeded",
@@ -161,11 +161,11 @@ impl Admission {
     }
 
     fn begin_request(&self, state: &AppState, client: ClientNetwork) -> Result<RequestGuard, Problem> {
-        let mut active = lock(&self.active);
+        let mut active = lock_mutex(&self.active);
         let by_this_client = active.by_client.get(&client).copied().unwrap_or(0);
         if active.total >= self.max_active || by_this_client >= self.max_active_per_client {
             let detail = "too many concurrent requests from this client address";
-            return Err(too_many(state, "address_requests_exceeded", detail, Duration::ZERO));
+            return Err(rate_limit_problem(state, "address_requests_exceeded", detail, Duration::ZERO));
         }
         active.total += 1;
         active.by_client.insert(client, by_this_client + 1);
@@ -173,13 +173,13 @@ impl Admission {
     }
 
     fn edges(&self) -> MutexGuard<'_, KnownEdges> {
-        lock(&self.edges)
+        lock_mutex(&self.edges)
     }
 }
 
 impl Drop for RequestGuard {
     fn drop(&mut self) {
-        let mut active = lock(&self.active);
+        let mut active = lock_mutex(&self.active);
         active.total -= 1;
         let left = active.by_client.get(&self.client).copied().unwrap_or(1) - 1;
         if left == 0 {
@@ -191,11 +191,11 @@ impl Drop for RequestGuard {
 }
 
 impl KnownEdges {
-    fn knows(&self, hash: &[u8; 32]) -> bool {
+    fn contains(&self, hash: &[u8; 32]) -> bool {
         self.0.get(hash).is_some_and(|verified_at| verified_at.elapsed() < EDGE_CACHE_TTL)
     }
 
-    fn remember(&mut self, hash: [u8; 32]) {
+    fn insert(&mut self, hash: [u8; 32]) {
         if self.0.len() >= MAX_KNOWN_EDGES {
             self.0.retain(|_, verified_at| verified_at.elapsed() < EDGE_CACHE_TTL);
         }
@@ -205,22 +205,22 @@ impl KnownEdges {
     }
 }
 
-fn too_many(state: &AppState, code: &'static str, detail: &str, wait: Duration) -> Problem {
-    state.metrics.limited(code);
+fn rate_limit_problem(state: &AppState, code: &'static str, detail: &str, wait: Duration) -> Problem {
+    state.metrics.count_limited(code);
     Problem::too_many(code, detail, wait)
 }
 
-fn edge_credential<'a>(uri: &Uri, headers: &'a HeaderMap) -> Option<&'a str> {
+fn find_edge_credential<'a>(uri: &Uri, headers: &'a HeaderMap) -> Option<&'a str> {
     let presented = headers.get(header::AUTHORIZATION).filter(|_| uri.path().starts_with("/edge/"))?;
     presented.to_str().ok()?.strip_prefix("Bearer ")
 }
 
 /// Returns true for paths of bundle objects, which need no credential.
-fn is_object(uri: &Uri) -> bool {
+fn is_object_request(uri: &Uri) -> bool {
     uri.path().starts_with("/edge/v1/objects/")
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+fn lock_mutex<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -231,10 +231,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn any_number_of_addresses_takes_a_bounded_memory() {
+    fn address_rates_use_bounded_memory() {
         let rates = AddressRates::new(1);
         let buckets: std::collections::BTreeSet<u32> = (0..100_000)
-            .map(|number| rates.bucket(ClientNetwork::from(IpAddr::from(Ipv4Addr::from_bits(number)))))
+            .map(|number| rates.bucket_of(ClientNetwork::from(IpAddr::from(Ipv4Addr::from_bits(number)))))
             .collect();
         assert!(buckets.iter().all(|bucket| *bucket < 1 << 18));
         assert!(buckets.len() > 75_000, "{} buckets", buckets.len());

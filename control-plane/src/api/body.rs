@@ -65,7 +65,7 @@ fn redact_values(error: &serde_json::Error) -> String {
         serde_json::error::Category::Data => {
             // The position is the last part of the message; a quoted value may contain the same words.
             let text = message.rsplit_once(" at line ").map_or(message.as_str(), |(text, _)| text);
-            redact::without_value(text, "an object")
+            redact::redact_value(text, "an object")
         }
         _ => format!("invalid JSON at line {} column {}", error.line(), error.column()),
     }

@@ -9,7 +9,7 @@ use super::{AppState, problem::Problem};
 use crate::{
     listener::PeerAddr,
     model::{Actor, OperatorId, Subject},
-    operations::Authority,
+    operations::AccessScope,
 };
 
 const API_KEY: HeaderName = HeaderName::from_static("x-soracom-api-key");
@@ -28,8 +28,8 @@ impl Caller {
     }
 
     /// Returns the access scope of the caller: its own operator. The gate has checked the permission already.
-    pub(super) fn access_scope(&self) -> Authority {
-        Authority::Operator(self.subject.operator.clone())
+    pub(super) fn access_scope(&self) -> AccessScope {
+        AccessScope::Operator(self.subject.operator.clone())
     }
 
     /// Rejects every caller but the root user, regardless of its permissions.
@@ -37,7 +37,7 @@ impl Caller {
     /// # Errors
     ///
     /// `root_only` if the caller is not a root user.
-    pub(super) fn must_be_root(&self) -> Result<(), Problem> {
+    pub(super) fn require_root(&self) -> Result<(), Problem> {
         if self.subject.is_root() {
             return Ok(());
         }
@@ -51,7 +51,7 @@ impl Caller {
     /// # Errors
     ///
     /// `not_found` if the path names another operator, whether or not that operator exists.
-    pub(super) fn access_scope_for(&self, operator: &str) -> Result<(OperatorId, Authority), Problem> {
+    pub(super) fn access_scope_for(&self, operator: &str) -> Result<(OperatorId, AccessScope), Problem> {
         if operator != self.subject.operator.as_str() {
             return Err(Problem::not_found("operator not found"));
         }
@@ -73,13 +73,13 @@ impl FromRequestParts<AppState> for Caller {
         let request = Request { headers: &headers, peer, snapshot, now: state.service.now().millis() };
         let admission = match state.gate.decide_with(&request, &mut Cache::disabled(), &SoftwareVerifier) {
             Decision::Admit(admission) => admission,
-            Decision::Refuse(refused) => return Err(refusal(state, &refused)),
+            Decision::Refuse(refused) => return Err(problem_of_refusal(state, &refused)),
             // The API's own policy has no public rule, so a request without a credential is refused.
-            Decision::Pass(_) => return Err(refusal(state, &Reason::CredentialMissing.into())),
+            Decision::Pass(_) => return Err(problem_of_refusal(state, &Reason::CredentialMissing.into())),
         };
         let identity = admission.identity();
         let api_key = parts.headers.get(&API_KEY);
-        if parts.headers.contains_key(&API_TOKEN) && !names_session(api_key, identity.session()) {
+        if parts.headers.contains_key(&API_TOKEN) && !is_session_of_token(api_key, identity.session()) {
             return Err(Problem::new(
                 StatusCode::UNAUTHORIZED,
                 "api_key_mismatch",
@@ -87,23 +87,23 @@ impl FromRequestParts<AppState> for Caller {
             ));
         }
         let malformed = Reason::Token(token::Error::Malformed);
-        let subject = identity.subject().parse().map_err(|_| refusal(state, &malformed.into()))?;
+        let subject = identity.subject().parse().map_err(|_| problem_of_refusal(state, &malformed.into()))?;
         Ok(Self { subject, fingerprint: admission.fingerprint() })
     }
 }
 
-fn names_session(api_key: Option<&HeaderValue>, session: Option<&str>) -> bool {
+fn is_session_of_token(api_key: Option<&HeaderValue>, session: Option<&str>) -> bool {
     matches!((api_key, session), (Some(key), Some(session)) if key.as_bytes() == session.as_bytes())
 }
 
-fn refusal(state: &AppState, refused: &Refusal) -> Problem {
+fn problem_of_refusal(state: &AppState, refused: &Refusal) -> Problem {
     let reason = refused.reason();
     let status = StatusCode::from_u16(reason.status()).unwrap_or(StatusCode::UNAUTHORIZED);
     let problem = Problem::new(status, reason.code(), reason.to_string());
     let answer = state.gate.refusal_response(refused, None);
     let challenge = answer.headers.into_iter().find(|(name, _)| *name == header::WWW_AUTHENTICATE.as_str());
     match challenge.and_then(|(_, value)| HeaderValue::try_from(value).ok()) {
-        Some(challenge) => problem.with_value(header::WWW_AUTHENTICATE, challenge),
+        Some(challenge) => problem.with_header(header::WWW_AUTHENTICATE, challenge),
         None => problem,
     }
 }

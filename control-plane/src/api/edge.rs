@@ -16,7 +16,7 @@ use super::{AppState, problem::Problem};
 use crate::{
     model::{EdgeId, EdgeReport, EdgeWorkers},
     operations,
-    publisher::{Order, Publication},
+    publisher::{BundlePosition, Publication},
 };
 
 /// How far a reported version may be ahead of the clock, in milliseconds. Versions are times.
@@ -45,7 +45,7 @@ const REPLICA_LAG_TIMEOUT: Duration = Duration::from_millis(500);
 pub(super) struct ManifestQuery {
     #[serde(default)]
     have: u64,
-    /// The epoch of the delegation that the edge holds. Older edges do not send it.
+    /// The epoch of the delegation that the edge has. Older edges do not send it.
     epoch: Option<u64>,
 }
 
@@ -75,7 +75,7 @@ pub(super) async fn manifest(
     // The report is unverified: bound the version that it claims.
     let max_credible_version =
         state.latest().version.max(state.service.now().millis()).saturating_add(MAX_VERSION_LEAD_MS);
-    state.service.edge_seen(&edge, report.credible(max_credible_version));
+    state.service.record_edge_report(&edge, report.credible(max_credible_version));
     let publisher = &state.service.config().publisher;
     let mut wait = preferred_wait(&headers).min(max_wait(publisher.lifetime.get(), publisher.resign.get()));
     if report.enforces() < have {
@@ -83,11 +83,11 @@ pub(super) async fn manifest(
         // back soon.
         wait = wait.min(WORKER_CATCH_UP_WAIT);
     }
-    let held = Order { epoch: epoch.unwrap_or_else(|| state.latest().epoch), version: have };
-    if state.latest().order() < held {
+    let held = BundlePosition { epoch: epoch.unwrap_or_else(|| state.latest().epoch), version: have };
+    if state.latest().position() < held {
         wait_for_replica(&state, &edge, held).await;
     }
-    if state.latest().order() <= held && !wait.is_zero() {
+    if state.latest().position() <= held && !wait.is_zero() {
         wait_for_newer(&state, held, wait).await;
     }
     let publication = state.latest();
@@ -101,7 +101,7 @@ pub(super) async fn manifest(
         StatusCode::NOT_MODIFIED.into_response()
     };
     let answer = response.headers_mut();
-    if publication.order() >= held
+    if publication.position() >= held
         && let Ok(tag) = HeaderValue::try_from(entity_tag(&publication))
     {
         answer.insert(header::ETAG, tag);
@@ -164,18 +164,18 @@ impl FromRequestParts<AppState> for EdgeCaller {
     }
 }
 
-/// Waits until this replica has what the edge holds.
+/// Waits until this replica has what the edge has.
 ///
-/// The edge holds a newer version than this replica. Either replication is behind (wait briefly), or the database was
+/// The edge has a newer version than this replica. Either replication is behind (wait briefly), or the database was
 /// restored from a backup; the edge would then ignore new revocations.
-async fn wait_for_replica(state: &AppState, edge: &EdgeId, held: Order) {
+async fn wait_for_replica(state: &AppState, edge: &EdgeId, held: BundlePosition) {
     let mut stop = state.stop.clone();
     tokio::select! {
-        () = state.publications.caught_up(held) => {}
+        () = state.publications.wait_at_least(held) => {}
         () = sleep(REPLICA_LAG_TIMEOUT) => {}
         _ = stop.wait_for(|stop| *stop) => {}
     }
-    let latest = state.latest().order();
+    let latest = state.latest().position();
     if latest < held && state.edge_ahead_log.allow(edge, Instant::now()) {
         tracing::warn!(
             edge.id = %edge,
@@ -193,21 +193,21 @@ async fn wait_for_replica(state: &AppState, edge: &EdgeId, held: Order) {
 
 /// Waits until a manifest newer than `held` is published, at most for `wait`. Returns early if the server stops, so
 /// that shutdown does not wait for edges.
-async fn wait_for_newer(state: &AppState, held: Order, wait: Duration) {
+async fn wait_for_newer(state: &AppState, held: BundlePosition, wait: Duration) {
     let _waiting = state.metrics.track_waiting_edge();
     let mut stop = state.stop.clone();
     tokio::select! {
-        () = state.publications.newer_than(held) => {}
+        () = state.publications.wait_newer_than(held) => {}
         () = sleep(wait) => {}
         _ = stop.wait_for(|stop| *stop) => {}
     }
 }
 
-/// Returns true if `publication` is newer than what the edge holds. `known` (version, `issued_at` in milliseconds)
+/// Returns true if `publication` is newer than what the edge has. `known` (version, `issued_at` in milliseconds)
 /// belongs to the epoch in `held`.
-fn is_newer_for_edge(publication: &Publication, held: Order, known: Option<(u64, u64)>) -> bool {
+fn is_newer_for_edge(publication: &Publication, held: BundlePosition, known: Option<(u64, u64)>) -> bool {
     publication.epoch > held.epoch
-        || publication.order() >= held
+        || publication.position() >= held
             && (publication.version, publication.issued_at) > known.unwrap_or_default()
 }
 
@@ -222,20 +222,23 @@ fn parse_entity_tag(tag: &str) -> Option<(u64, u64)> {
     Some((version.parse().ok()?, issued_at.parse().ok()?))
 }
 
-/// Parses `version=V; workers=N; oldest=V; lagging=K`, each member once and in this order. Returns `None` for a
+/// Parses `version=V; workers=N; oldest=V; lagging=K; kept=S`, each member once and in this order; `kept` is left out if it
+/// is 0. Returns `None` for a
 /// malformed status: the edge gets its manifest regardless.
 fn parse_edge_status(headers: &HeaderMap) -> Option<EdgeWorkers> {
     let status = headers.get(&EDGE_STATUS)?;
     let parse = || {
         let mut members = status.to_str().ok().filter(|text| text.len() <= MAX_STATUS_BYTES)?.split(';');
-        let mut member = |name: &str| {
-            let number = members.next()?.trim_matches(' ').strip_prefix(name)?.strip_prefix('=')?;
+        let number = |member: &str, name: &str| {
+            let number = member.trim_matches(' ').strip_prefix(name)?.strip_prefix('=')?;
             number.bytes().all(|byte| byte.is_ascii_digit()).then(|| number.parse::<u64>().ok())?
         };
+        let mut member = |name: &str| number(members.next()?, name);
         let (_, count, oldest, lagging) =
             (member("version")?, member("workers")?, member("oldest")?, member("lagging")?);
+        let kept_streams = members.next().map_or(Some(0), |member| number(member, "kept"))?;
         let valid = members.next().is_none() && (1..=MAX_WORKERS).contains(&count) && lagging <= count;
-        valid.then_some(EdgeWorkers { count, oldest, lagging })
+        valid.then_some(EdgeWorkers { count, oldest, lagging, kept_streams })
     };
     let workers = parse();
     if workers.is_none() {

@@ -10,7 +10,7 @@ use serde::Serialize;
 use tokio::sync::Mutex;
 
 use super::{AppState, problem::Problem};
-use crate::operations::{self, ClockError, Service, StoreError, TakeUpError};
+use crate::operations::{self, ClockError, ReloadKeysError, Service, StoreError};
 
 /// The minimum interval between clock comparisons. Each costs a database query, and clocks drift slowly.
 const CLOCK_CHECK_INTERVAL: Duration = Duration::from_secs(60);
@@ -29,17 +29,17 @@ pub(super) struct Health {
 }
 
 impl Health {
-    fn of(state: &AppState, status: &'static str) -> Json<Self> {
+    fn new(state: &AppState, status: &'static str) -> Json<Self> {
         let latest = state.latest();
         let installation = state.service.installation().map(str::to_owned);
-        let note = state.service.journal().trouble().map(|cause| format!("journal: {cause}"));
+        let note = state.service.journal().last_error().map(|cause| format!("journal: {cause}"));
         Json(Self { status, installation, version: latest.version, epoch: latest.epoch, note })
     }
 }
 
 /// Answers 200 while the process runs.
 pub(super) async fn liveness(State(state): State<AppState>) -> Json<Health> {
-    Health::of(&state, "ok")
+    Health::new(&state, "ok")
 }
 
 /// Compares the clock of this machine with that of the database server, at most once per [`CLOCK_CHECK_INTERVAL`].
@@ -50,7 +50,7 @@ pub(super) struct ClockCheck {
 
 impl ClockCheck {
     /// Returns the error code of a clock difference, or `None` if the clocks agree.
-    async fn trouble(&self, service: &Service) -> Result<Option<&'static str>, StoreError> {
+    async fn error_code(&self, service: &Service) -> Result<Option<&'static str>, StoreError> {
         let mut last = self.last.lock().await;
         if let Some((at, trouble)) = *last
             && at.elapsed() < CLOCK_CHECK_INTERVAL
@@ -74,24 +74,24 @@ impl ClockCheck {
 /// published, and tokens can be issued.
 pub(super) async fn readiness(State(state): State<AppState>) -> Result<Json<Health>, Problem> {
     let unready = |code, detail| Problem::new(StatusCode::SERVICE_UNAVAILABLE, code, detail);
-    state.service.ready().await?;
-    state.service.writable().await.map_err(|error| Problem::unavailable("store_unwritable", &error))?;
-    if let Some(code) = state.clock_check.trouble(&state.service).await? {
+    state.service.check_ready().await?;
+    state.service.check_writable().await.map_err(|error| Problem::unavailable("store_unwritable", &error))?;
+    if let Some(code) = state.clock_check.error_code(&state.service).await? {
         return Err(unready(
             code,
             "the clock of this server differs from the database server's by more than a minute",
         ));
     }
-    if let Some(code) = state.publications.trouble() {
+    if let Some(code) = state.publications.last_error_code() {
         return Err(unready(code, "publishing fails; see the server log"));
     }
     if state.service.now().millis() >= state.latest().expires_at {
         return Err(unready("manifest_stale", "the manifest has expired"));
     }
-    match state.service.can_issue().await {
-        Ok(()) => Ok(Health::of(&state, "ready")),
-        Err(TakeUpError::Store(error)) => Err(error.into()),
-        Err(TakeUpError::Keys(_)) => Err(unready(
+    match state.service.check_can_issue().await {
+        Ok(()) => Ok(Health::new(&state, "ready")),
+        Err(ReloadKeysError::Store(error)) => Err(error.into()),
+        Err(ReloadKeysError::Keys(_)) => Err(unready(
             "signing_key_missing",
             "the key file of the current signing key is missing from `keys/`; the server log names the file",
         )),
@@ -99,6 +99,6 @@ pub(super) async fn readiness(State(state): State<AppState>) -> Result<Json<Heal
 }
 
 pub(super) async fn metrics(State(state): State<AppState>) -> Result<impl IntoResponse, Problem> {
-    let text = state.metrics.text().map_err(|error| Problem::unavailable("metrics_unwritable", &error))?;
+    let text = state.metrics.render().map_err(|error| Problem::unavailable("metrics_unwritable", &error))?;
     Ok(([(header::CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], text))
 }

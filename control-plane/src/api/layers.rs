@@ -10,7 +10,7 @@ use axum::{
 };
 use tokio::time::timeout;
 
-use super::{AppState, admission::Admitted, problem::Problem};
+use super::{AppState, admission::AdmittedClient, problem::Problem};
 use crate::{
     listener::{Connection, PeerAddr},
     random,
@@ -21,7 +21,7 @@ const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const MANIFEST: &str = "/edge/v1/manifest";
 
 /// Adds the request id, records metrics and writes one debug log line.
-pub(super) async fn observe(State(state): State<AppState>, request: Request, next: Next) -> Response {
+pub(super) async fn observe_request(State(state): State<AppState>, request: Request, next: Next) -> Response {
     let began = Instant::now();
     let id = request
         .headers()
@@ -30,10 +30,10 @@ pub(super) async fn observe(State(state): State<AppState>, request: Request, nex
         .cloned()
         .unwrap_or_else(new_request_id);
     let method = Method::from(request.method());
-    let route = Route::of(request.extensions().get::<MatchedPath>());
+    let route = Route::from_match(request.extensions().get::<MatchedPath>());
     let mut response = next.run(request).await;
     let status = response.status();
-    state.metrics.request(method, &route, status);
+    state.metrics.count_request(method, &route, status);
     let seconds = began.elapsed().as_secs_f64();
     if route.name() != MANIFEST {
         state.metrics.observe_duration(&route, seconds);
@@ -51,17 +51,21 @@ pub(super) async fn observe(State(state): State<AppState>, request: Request, nex
 }
 
 /// Limits the time of a request. Manifest requests are exempt: edges wait in them.
-pub(super) async fn time_limit(State(state): State<AppState>, request: Request, next: Next) -> Response {
+pub(super) async fn enforce_timeout(State(state): State<AppState>, request: Request, next: Next) -> Response {
     let limit = state.service.config().server.request_timeout.get();
     timeout(limit, next.run(request)).await.unwrap_or_else(|_| {
         Problem::new(StatusCode::SERVICE_UNAVAILABLE, "timed_out", "the request timed out; try again")
-            .with(header::RETRY_AFTER, "1")
+            .with_static_header(header::RETRY_AFTER, "1")
             .into_response()
     })
 }
 
 /// Applies the limits per client address, from which edges are exempt.
-pub(super) async fn limit(State(state): State<AppState>, mut request: Request, next: Next) -> Response {
+pub(super) async fn check_admission(
+    State(state): State<AppState>,
+    mut request: Request,
+    next: Next,
+) -> Response {
     let extensions = request.extensions();
     // Absent only without a network, as in router tests.
     let (Some(PeerAddr(client)), Some(connection)) =
@@ -70,11 +74,11 @@ pub(super) async fn limit(State(state): State<AppState>, mut request: Request, n
         return next.run(request).await;
     };
     match state.admission.admit(&state, &connection, client.into(), request.uri(), request.headers()).await {
-        Ok(Admitted::Edge(edge)) => {
+        Ok(AdmittedClient::Edge(edge)) => {
             request.extensions_mut().insert(edge);
             next.run(request).await
         }
-        Ok(Admitted::Anonymous(_guard)) => next.run(request).await,
+        Ok(AdmittedClient::Anonymous(_guard)) => next.run(request).await,
         Err(problem) => problem.into_response(),
     }
 }

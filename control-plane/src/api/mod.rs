@@ -1,4 +1,4 @@
-//! The HTTP API. Each module holds one group of paths; all call [`operations`](crate::operations).
+//! The HTTP API. Each module has one group of paths; all call [`operations`](crate::operations).
 
 mod admission;
 mod body;
@@ -11,7 +11,7 @@ mod problem;
 mod revocations;
 mod soracom;
 
-use std::{fmt, sync::Arc};
+use std::sync::Arc;
 
 use axum::{
     Router,
@@ -43,7 +43,7 @@ pub(crate) struct AppState {
     metrics: Metrics,
     /// Throttles the warning about edges that report a version above the latest.
     edge_ahead_log: Arc<KeyedLogThrottle<EdgeId>>,
-    admission: Arc<admission::Admission>,
+    admission: Arc<admission::RequestAdmission>,
     clock_check: Arc<health::ClockCheck>,
     stop: watch::Receiver<bool>,
 }
@@ -66,7 +66,7 @@ pub fn router(
     stop: watch::Receiver<bool>,
 ) -> Result<Router, RouterError> {
     let gate = Arc::new(Gate::new(own_api_policy(&service).map_err(RouterError)?));
-    let admission = Arc::new(admission::Admission::new(&service.config().server));
+    let admission = Arc::new(admission::RequestAdmission::new(&service.config().server));
     let state = AppState {
         service,
         publications,
@@ -85,21 +85,21 @@ pub fn router(
             get(soracom::auth_keys::list).post(soracom::auth_keys::create),
         )
         .route("/v1/operators/{operator_id}/auth_keys/{auth_key_id}", delete(soracom::auth_keys::remove))
-        .route("/revocations", post(revocations::create))
+        .route("/revocations", post(revocations::create_revocation))
         .route("/edge/v1/objects/{sha256}", get(edge::object))
         .route("/edge/v1/keys", get(edge::secret_keys))
         .route("/healthz", get(health::liveness))
         .route("/readyz", get(health::readiness))
         .route("/metrics", get(health::metrics))
         .route("/openapi.json", get(openapi::serve_openapi))
-        .layer(middleware::from_fn_with_state(state.clone(), layers::time_limit));
+        .layer(middleware::from_fn_with_state(state.clone(), layers::enforce_timeout));
     Ok(timed
         .route("/edge/v1/manifest", get(edge::manifest))
         .fallback(problem::not_found)
         .method_not_allowed_fallback(problem::method_not_allowed)
         .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
-        .layer(middleware::from_fn_with_state(state.clone(), layers::limit))
-        .layer(middleware::from_fn_with_state(state.clone(), layers::observe))
+        .layer(middleware::from_fn_with_state(state.clone(), layers::check_admission))
+        .layer(middleware::from_fn_with_state(state.clone(), layers::observe_request))
         .with_state(state))
 }
 
@@ -120,17 +120,6 @@ fn own_api_policy(service: &Service) -> Result<Policy, PolicyError> {
 }
 
 /// The API's own policy cannot be built from the settings.
-#[derive(Debug)]
-pub struct RouterError(PolicyError);
-
-impl fmt::Display for RouterError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("cannot build the API's own policy from `tokens` and `publisher`")
-    }
-}
-
-impl std::error::Error for RouterError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        Some(&self.0)
-    }
-}
+#[derive(Debug, thiserror::Error)]
+#[error("cannot build the API's own policy from `tokens` and `publisher`")]
+pub struct RouterError(#[source] PolicyError);

@@ -33,12 +33,12 @@ impl Problem {
         Self { status, code, detail: detail.into(), header: None }
     }
 
-    pub(crate) fn with(mut self, name: HeaderName, value: &'static str) -> Self {
+    pub(crate) fn with_static_header(mut self, name: HeaderName, value: &'static str) -> Self {
         self.header = Some((name, HeaderValue::from_static(value)));
         self
     }
 
-    pub(crate) fn with_value(mut self, name: HeaderName, value: HeaderValue) -> Self {
+    pub(crate) fn with_header(mut self, name: HeaderName, value: HeaderValue) -> Self {
         self.header = Some((name, value));
         self
     }
@@ -60,7 +60,7 @@ impl Problem {
     pub(crate) fn too_many(code: &'static str, detail: impl Into<String>, wait: Duration) -> Self {
         let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
         Self::new(StatusCode::TOO_MANY_REQUESTS, code, detail)
-            .with_value(header::RETRY_AFTER, HeaderValue::from(seconds.max(1)))
+            .with_header(header::RETRY_AFTER, HeaderValue::from(seconds.max(1)))
     }
 
     /// Returns a 503 without details, which go to the log only.
@@ -72,7 +72,7 @@ impl Problem {
             code,
             "the control plane is temporarily unavailable; try again",
         )
-        .with(header::RETRY_AFTER, "1")
+        .with_static_header(header::RETRY_AFTER, "1")
     }
 }
 
@@ -80,7 +80,7 @@ impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         let Self { status, code, detail, header } = self;
         let title = status.canonical_reason().unwrap_or_default();
-        let body = Body {
+        let body = ProblemBody {
             r#type: "about:blank",
             title,
             status: status.as_u16(),
@@ -98,7 +98,7 @@ impl IntoResponse for Problem {
 }
 
 #[derive(Serialize)]
-struct Body<'a> {
+struct ProblemBody<'a> {
     r#type: &'static str,
     title: &'static str,
     status: u16,
@@ -131,7 +131,7 @@ impl From<ExchangeError> for Problem {
             ExchangeError::Refused => {
                 Self::new(StatusCode::UNAUTHORIZED, "auth_key_refused", error.to_string())
             }
-            ExchangeError::TooMany(wait) => Self::too_many(TOKENS_EXCEEDED, error.to_string(), wait),
+            ExchangeError::RateLimited(wait) => Self::too_many(TOKENS_EXCEEDED, error.to_string(), wait),
             ExchangeError::Store(error) => error.into(),
             ExchangeError::Mint(MintError::Store(error)) => error.into(),
             ExchangeError::Mint(error @ MintError::Blocked(..)) => {
@@ -168,7 +168,7 @@ impl From<RevokeError> for Problem {
             | RevokeError::ReasonReserved => StatusCode::BAD_REQUEST,
             RevokeError::RootOnly => StatusCode::FORBIDDEN,
             RevokeError::PrefixTaken => StatusCode::CONFLICT,
-            RevokeError::TooMany(wait) => return Self::too_many(error.code(), error.to_string(), wait),
+            RevokeError::RateLimited(wait) => return Self::too_many(error.code(), error.to_string(), wait),
             RevokeError::Store(error) => return error.into(),
         };
         Self::new(status, error.code(), error.to_string())
@@ -182,10 +182,10 @@ impl From<AccountError> for Problem {
             AccountError::UserUnknown(_) | AccountError::RoleUnknown(_) | AccountError::NotAttached => {
                 return Self::not_found(error.to_string());
             }
-            AccountError::UserTaken(_) | AccountError::RoleTaken(_) | AccountError::NameOfApiKey(..) => {
-                StatusCode::CONFLICT
-            }
-            AccountError::Root(_)
+            AccountError::UserExists(_)
+            | AccountError::RoleExists(_)
+            | AccountError::NameIsUsernameOfApiKey(..) => StatusCode::CONFLICT,
+            AccountError::RootUserImmutable(_)
             | AccountError::Permission(_)
             | AccountError::GrantTooLong(_)
             | AccountError::DescriptionTooLong => StatusCode::BAD_REQUEST,
@@ -223,7 +223,7 @@ impl From<AuthenticateEdgeError> for Problem {
         match error {
             AuthenticateEdgeError::Refused => {
                 Self::new(StatusCode::UNAUTHORIZED, "edge_credential_refused", error.to_string())
-                    .with(header::WWW_AUTHENTICATE, "Bearer realm=\"keystile-edge\"")
+                    .with_static_header(header::WWW_AUTHENTICATE, "Bearer realm=\"keystile-edge\"")
             }
             AuthenticateEdgeError::Store(error) => error.into(),
         }

@@ -7,7 +7,9 @@ use axum::{
 use serde::{Deserialize, Serialize};
 
 use super::{AppState, body::StrictJson, caller::Caller, problem::Problem};
-use crate::operations::{self, Reached, RevokeError, Revoked, Target, What};
+use crate::operations::{
+    self, DurableRevocation, RevocationOutcome, RevocationTarget, RevokeError, RolloutStatus,
+};
 
 /// The body of a revocation request. Exactly one of the first four members must be present.
 #[derive(Deserialize)]
@@ -40,17 +42,19 @@ pub(super) struct RevocationResponse {
     instant: Option<u64>,
     /// Present if the request has `wait`.
     #[serde(skip_serializing_if = "Option::is_none")]
-    edges: Option<Edges>,
+    edges: Option<RolloutCounts>,
 }
 
 /// The number of edges in each rollout state, without their names, which tenants must not see. The revocation is in
-/// effect regardless; `lagging` counts the live edges that did not confirm it in time.
+/// effect regardless; `lagging` counts the live edges that did not confirm it in time, and `kept_streams` the open streams
+/// that a rule keeps although their credential is refused.
 #[derive(Serialize)]
-struct Edges {
+struct RolloutCounts {
     enforcing: usize,
     lagging: usize,
     silent: usize,
     unseen: usize,
+    kept_streams: u64,
 }
 
 #[derive(Deserialize)]
@@ -61,7 +65,7 @@ pub(super) struct RevocationQuery {
     wait: u64,
 }
 
-pub(super) async fn create(
+pub(super) async fn create_revocation(
     State(state): State<AppState>,
     caller: Caller,
     query: Result<Query<RevocationQuery>, QueryRejection>,
@@ -76,24 +80,24 @@ pub(super) async fn create(
     }
     let revoked =
         operations::revoke(&state.service, &caller.actor(), &access_scope, target, reason.as_deref()).await;
-    if let Err(error @ RevokeError::TooMany(_)) = &revoked {
-        state.metrics.limited(error.code());
+    if let Err(error @ RevokeError::RateLimited(_)) = &revoked {
+        state.metrics.count_limited(error.code());
     }
-    let Revoked { version, what } = revoked?;
-    state.metrics.revoked();
+    let DurableRevocation { version, outcome: what } = revoked?;
+    state.metrics.count_revocation();
     let edges = match wait {
         0 => None,
         _ => Some(rollout_status(&state, version, Duration::from_secs(wait)).await?),
     };
     Ok(Json(match what {
-        What::Fingerprint(fingerprint) => RevocationResponse {
+        RevocationOutcome::Fingerprint(fingerprint) => RevocationResponse {
             version,
             fingerprint: Some(fingerprint.to_string()),
             scope: None,
             instant: None,
             edges,
         },
-        What::Scope(watermark) => RevocationResponse {
+        RevocationOutcome::Scope(watermark) => RevocationResponse {
             version,
             fingerprint: None,
             scope: Some(watermark.scope.to_string()),
@@ -103,25 +107,28 @@ pub(super) async fn create(
     }))
 }
 
-async fn rollout_status(state: &AppState, version: u64, wait: Duration) -> Result<Edges, Problem> {
+async fn rollout_status(state: &AppState, version: u64, wait: Duration) -> Result<RolloutCounts, Problem> {
     // Answer before the request times out: the revocation is already in effect.
     let max_wait = state.service.config().server.request_timeout.get().mul_f64(0.8);
-    let reached = operations::await_fleet(&state.service, version, wait.min(max_wait)).await;
-    let Reached { enforcing, lagging, silent, unseen, .. } = reached.map_err(RevokeError::Store)?;
+    let reached = operations::await_live_edges(&state.service, version, wait.min(max_wait)).await;
+    let RolloutStatus { enforcing, lagging, silent, never_seen: unseen, kept_streams, .. } =
+        reached.map_err(RevokeError::Store)?;
     let (enforcing, lagging) = (enforcing.len(), lagging.len());
-    Ok(Edges { enforcing, lagging, silent: silent.len(), unseen: unseen.len() })
+    Ok(RolloutCounts { enforcing, lagging, silent: silent.len(), unseen: unseen.len(), kept_streams })
 }
 
-fn parse_request(request: RevocationRequest) -> Result<(Target, Option<String>), Problem> {
+fn parse_request(request: RevocationRequest) -> Result<(RevocationTarget, Option<String>), Problem> {
     let RevocationRequest { fingerprint, token, key_id, subject, instant, reason } = request;
     if instant.is_some() && subject.is_none() {
         return Err(Problem::invalid("`instant`: allowed only with `subject`"));
     }
     let target = match (fingerprint, token, key_id, subject) {
-        (Some(text), None, None, None) => Target::Fingerprint(parse("fingerprint", &text)?),
-        (None, Some(text), None, None) => Target::Token(text),
-        (None, None, Some(text), None) => Target::Key(parse("keyId", &text)?),
-        (None, None, None, Some(text)) => Target::Subject { subject: parse("subject", &text)?, instant },
+        (Some(text), None, None, None) => RevocationTarget::Fingerprint(parse("fingerprint", &text)?),
+        (None, Some(text), None, None) => RevocationTarget::Token(text),
+        (None, None, Some(text), None) => RevocationTarget::Key(parse("keyId", &text)?),
+        (None, None, None, Some(text)) => {
+            RevocationTarget::Subject { subject: parse("subject", &text)?, instant }
+        }
         _ => {
             return Err(Problem::invalid(
                 "expected exactly one of `fingerprint`, `token`, `keyId`, `subject`",

@@ -8,8 +8,8 @@ use super::{
 };
 use crate::{
     clock::Time,
-    model::{Actor, AuthKeyId, OperatorId, Paged, Subject, UserName},
-    operations::{self, Authority},
+    model::{Actor, AuthKeyId, OperatorId, Page, Subject, UserName},
+    operations::{self, AccessScope},
 };
 
 #[derive(Debug, Subcommand)]
@@ -58,7 +58,7 @@ impl Authkey {
 
 async fn list(global: &Global, operator: Option<OperatorId>, paging: Paging) -> Result<(), CliError> {
     let page = paging.page()?;
-    let Paged { items: keys, next } =
+    let Page { items: keys, next } =
         operations::list_auth_keys(&global.service().await?, operator.as_ref(), &page).await?;
     let data: Vec<Value> = keys
         .iter()
@@ -98,6 +98,6 @@ async fn create(global: &Global, subject: Subject) -> Result<(), CliError> {
 
 async fn delete(global: &Global, id: AuthKeyId) -> Result<(), CliError> {
     let service = global.service().await?;
-    let version = operations::delete_auth_key(&service, &Actor::Admin, &Authority::Everything, &id).await?;
+    let version = operations::delete_auth_key(&service, &Actor::Admin, &AccessScope::Everything, &id).await?;
     global.print(&json!({ "auth_key_id": id.as_str(), "version": version }), || format!("deleted {id}"))
 }

@@ -5,10 +5,10 @@ use serde_json::json;
 
 use super::{CliError, Global, hint, output};
 use crate::{
-    authority::{self, Role},
     clock::Time,
     model::Actor,
     operations,
+    publisher_keys::{self, DelegatedKey},
 };
 
 #[derive(Debug, Subcommand)]
@@ -43,12 +43,12 @@ impl Authority {
         match self {
             Self::Show => {
                 let audience = global.settings()?.publisher.audience;
-                print(global, &authority::Authority::open(&global.home(), &audience)?)
+                print(global, &publisher_keys::PublisherKeys::open(&global.data_dir(), &audience)?)
             }
             Self::Rotate { key, root_key } => {
                 let role = match key {
-                    KeyToRotate::Snapshot => Role::Snapshot,
-                    KeyToRotate::Tail => Role::Tail,
+                    KeyToRotate::Snapshot => DelegatedKey::Snapshot,
+                    KeyToRotate::Tail => DelegatedKey::Tail,
                 };
                 renew(global, Some(role), root_key).await
             }
@@ -57,7 +57,11 @@ impl Authority {
     }
 }
 
-async fn renew(global: &Global, replace: Option<Role>, root_key: Option<PathBuf>) -> Result<(), CliError> {
+async fn renew(
+    global: &Global,
+    replace: Option<DelegatedKey>,
+    root_key: Option<PathBuf>,
+) -> Result<(), CliError> {
     let service = global.service().await?;
     let renewed = operations::renew_authority(&service, &Actor::Admin, replace, root_key.as_deref()).await?;
     print(global, &renewed)?;
@@ -65,14 +69,14 @@ async fn renew(global: &Global, replace: Option<Role>, root_key: Option<PathBuf>
     Ok(())
 }
 
-fn print(global: &Global, authority: &authority::Authority) -> Result<(), CliError> {
+fn print(global: &Global, authority: &publisher_keys::PublisherKeys) -> Result<(), CliError> {
     let delegation = &authority.delegation;
-    let root_is_here = authority::root_is_here(&global.home());
+    let has_root_private_key = publisher_keys::has_root_private_key(&global.data_dir());
     let (root, snapshot, tail) =
         (&authority.root, authority.snapshot.public_key(), authority.tail.public_key());
     let data = json!({
         "root_key": root.to_string(),
-        "root_key_is_here": root_is_here,
+        "root_key_is_here": has_root_private_key,
         "audience": delegation.audience(),
         "epoch": delegation.epoch(),
         "issued_at": delegation.issued_at(),
@@ -83,7 +87,7 @@ fn print(global: &Global, authority: &authority::Authority) -> Result<(), CliErr
     global.print(&data, || {
         format!(
             "root key      {root}{}\naudience      {}\nepoch         {}\nexpires       {}\nsnapshot key  {snapshot}\ntail key      {tail}",
-            if root_is_here { "" } else { " (kept elsewhere)" },
+            if has_root_private_key { "" } else { " (kept elsewhere)" },
             delegation.audience(),
             delegation.epoch(),
             output::format_time(Time::from_millis(delegation.expires_at())),

@@ -11,9 +11,9 @@ use token::Fingerprint;
 use super::{CliError, Global, hint, output};
 use crate::{
     clock::{self, Time},
-    config::{self, Period},
+    config::{self, ConfigDuration},
     model::Actor,
-    operations::{self, Rebased, Service},
+    operations::{self, Compaction, Service},
     publisher,
 };
 
@@ -26,12 +26,13 @@ pub(super) enum Bundle {
         manifest: Option<PathBuf>,
     },
     /// Compact the base: include the revocations since the last compaction, as the server does automatically
-    Rebase,
+    #[command(alias = "rebase")]
+    Compact,
     /// Print the current bundle as one string, for the member `bundle` of a plugin configuration
     Export {
         /// How long the bundle is fresh, at most 1h; its host must install a newer one before that
         #[arg(long, default_value = "1h", value_name = "PERIOD")]
-        lifetime: Period,
+        lifetime: ConfigDuration,
     },
     /// Verify a manifest as an edge does
     Verify {
@@ -53,13 +54,13 @@ impl Bundle {
                 }
                 print(global, publication.snapshot.manifest())
             }
-            Self::Rebase => rebase(global).await,
+            Self::Compact => compact(global).await,
             Self::Export { lifetime } => export(global, lifetime).await,
             Self::Verify { file, root_key } => {
                 let config = global.settings()?;
                 let key = match root_key {
                     Some(key) => key,
-                    None => crate::authority::root_key(&global.home())?,
+                    None => crate::publisher_keys::root_key(&global.data_dir())?,
                 };
                 let bytes = fs::read(&file).map_err(|error| io_failure(&file, "read", &error))?;
                 let manifest = Manifest::open(&bytes, &[key], &config.publisher.audience)?;
@@ -69,9 +70,9 @@ impl Bundle {
     }
 }
 
-async fn rebase(global: &Global) -> Result<(), CliError> {
-    let Rebased { version, blocks, bytes } =
-        operations::rebase(&global.service().await?, &Actor::Admin).await?;
+async fn compact(global: &Global) -> Result<(), CliError> {
+    let Compaction { version, blocks, bytes } =
+        operations::compact_base(&global.service().await?, &Actor::Admin).await?;
     let (members, revoked) = blocks
         .iter()
         .fold((0, 0), |(members, revoked), block| (members + block.members, revoked + block.revoked));
@@ -91,12 +92,12 @@ async fn rebase(global: &Global) -> Result<(), CliError> {
     })
 }
 
-async fn export(global: &Global, lifetime: Period) -> Result<(), CliError> {
+async fn export(global: &Global, lifetime: ConfigDuration) -> Result<(), CliError> {
     let mut config = global.settings()?;
     config.publisher.lifetime = lifetime;
     config::validate(&config)?;
-    let service = Service::attach(global.home(), config).await?;
-    let text = publisher::export(&service).await?;
+    let service = Service::attach(global.data_dir(), config).await?;
+    let text = publisher::export_inline(&service).await?;
     global.print(&json!({ "bundle": text }), || text.clone())?;
     hint("The bundle may contain HS256 and API-key secrets: store it where only the proxy can read it.");
     Ok(())

@@ -5,7 +5,7 @@ use super::{CliError, Global, hint, output, require_yes};
 use crate::{
     clock::Time,
     model::Actor,
-    operations::{self, ClockRepaired},
+    operations::{self, ClockRepair},
 };
 
 #[derive(Debug, Subcommand)]
@@ -29,7 +29,7 @@ impl Clock {
         let Self::Repair { yes, force } = self;
         require_yes(yes, "move watermarks from the future back to now")?;
         let service = global.service().await?;
-        let ClockRepaired { version, watermarks, revoked, covered, unexpired } =
+        let ClockRepair { version, watermarks, revoked, covered, unexpired } =
             operations::repair_clock(&service, &Actor::Admin, force).await?;
         let lowered: Vec<_> = watermarks
             .iter()

@@ -1,23 +1,22 @@
-use std::{error::Error, io, net::SocketAddr, time::Duration};
+use std::{error::Error, net::SocketAddr, time::Duration};
 
+use reqwest::{Client, redirect};
 use serde::Serialize;
 use serde_json::Value;
 use token::api_key::Kind;
-use tokio::{
-    io::{AsyncReadExt as _, AsyncWriteExt as _},
-    net::TcpStream,
-    time::timeout,
-};
 
 use super::{CliError, Global, hint, output};
 use crate::{
-    authority::{Authority, REMINDER, examine as examine_keys},
     clock::{self, Time},
     config::Config,
-    home::{self, Home},
+    data_dir::{self, DataDir},
     model::Generation,
-    operations::{self, EdgeState, Load, Member, OpenError, Publication, Publishing, Service, StoreError},
+    operations::{
+        self, EdgeState, EdgeStatus, InstallationSize, OpenError, PublicationStatus, RecordedPublications,
+        Service, StoreError,
+    },
     publisher,
+    publisher_keys::{PublisherKeys, RENEWAL_REMINDER, examine as examine_keys},
 };
 
 /// The advice for an unreadable journal. An older copy would lack the revocations since.
@@ -78,48 +77,51 @@ impl State {
 
 /// Runs the checks. Stops at the first failure that makes the following checks meaningless.
 async fn examine(global: &Global, findings: &mut Vec<Finding>) {
-    let home = global.home();
-    let advice_on_folder = match home.exists() {
+    let data_dir = global.data_dir();
+    let advice_on_folder = match data_dir.exists() {
         true => "repair the data folder; restore lost keys from their backup, because edges trust no others",
         false => "create or repair the data folder: `keystile init` creates one",
     };
-    if !check(findings, "folder", folder(&home), advice_on_folder) {
+    if !add_finding(findings, "folder", check_data_dir(&data_dir), advice_on_folder) {
         return;
     }
     let settings = global.settings();
     let config = settings.as_ref().ok().cloned();
-    let loaded = settings.map(|_| "valid".to_owned()).map_err(|error| chain(&error));
-    check(findings, "settings", loaded, "correct the setting");
+    let loaded = settings.map(|_| "valid".to_owned()).map_err(|error| error_chain(&error));
+    add_finding(findings, "settings", loaded, "correct the setting");
     let Some(config) = config else { return };
     // Report every missing key file, not only the first one that a command needs.
-    let opened = match examine_keys(&home) {
-        Ok(_) => Service::attach_unmerged(home.clone(), config.clone()).await,
+    let opened = match examine_keys(&data_dir) {
+        Ok(_) => Service::attach_unmerged(data_dir.clone(), config.clone()).await,
         Err(error) => Err(OpenError::Keys(error)),
     };
     let service = match opened {
         Ok(service) => service,
         Err(error) => {
-            check(findings, "store", Err(chain(&error)), advice(&error, &home));
+            add_finding(findings, "store", Err(error_chain(&error)), advice_on_open_error(&error, &data_dir));
             return;
         }
     };
-    let written =
-        service.writable().await.map_err(|error| format!("cannot write to the database: {}", chain(&error)));
+    let written = service
+        .check_writable()
+        .await
+        .map_err(|error| format!("cannot write to the database: {}", error_chain(&error)));
     let written = written.map(|()| {
         format!("{:?}, schema is current, database is writable, keys are readable", service.store_engine())
     });
-    check(findings, "store", written, "free disk space, and check that the database is writable");
-    findings.push(journal(&service).await);
-    let signed = publisher::preview(&service).await.map_err(|error| chain(&error));
+    add_finding(findings, "store", written, "free disk space, and check that the database is writable");
+    findings.push(check_journal(&service).await);
+    let signed = publisher::preview(&service).await.map_err(|error| error_chain(&error));
     let signed = signed.map(|publication| format!("version {} signed and verified", publication.version));
-    check(findings, "publisher", signed, "restore the keys and the database from the same backup");
-    findings.push(authority(&home, &config));
-    findings.push(api_keys(&service).await);
-    findings.push(limits(&service, &config).await);
-    findings.push(clock(&service).await);
-    let round = operations::rehearse(&service).map(|()| "a token was signed and verified".to_owned());
-    check(findings, "tokens", round.map_err(|error| chain(&error)), "restore the signing key");
-    findings.push(edges(&service).await);
+    add_finding(findings, "publisher", signed, "restore the keys and the database from the same backup");
+    findings.push(check_publisher_keys(&data_dir, &config));
+    findings.push(check_api_keys(&service).await);
+    findings.push(check_limits(&service, &config).await);
+    findings.push(check_clock(&service).await);
+    let round =
+        operations::self_test_signing_key(&service).map(|()| "a token was signed and verified".to_owned());
+    add_finding(findings, "tokens", round.map_err(|error| error_chain(&error)), "restore the signing key");
+    findings.push(check_edges(&service).await);
     let held = operations::symmetric_keys(&service).await.map(|keys| match keys.as_slice() {
         [] => "edges hold no key that can create credentials".to_owned(),
         keys => format!(
@@ -128,23 +130,28 @@ async fn examine(global: &Global, findings: &mut Vec<Finding>) {
             keys.join(", ")
         ),
     });
-    check(findings, "edge keys", held.map_err(|error| chain(&error)), "check that the database is readable");
+    add_finding(
+        findings,
+        "edge keys",
+        held.map_err(|error| error_chain(&error)),
+        "check that the database is readable",
+    );
     findings.push(check_server_responds(&service, &config).await);
 }
 
 /// Reports edges that do not receive or do not accept new bundles.
-async fn edges(service: &Service) -> Finding {
+async fn check_edges(service: &Service) -> Finding {
     let what = "edges";
-    let fleet = match operations::list_all_edges(service).await {
-        Ok(fleet) => fleet,
-        Err(error) => return Finding { what, state: State::Bad, detail: chain(&error), advice: None },
+    let list = match operations::list_all_edges(service).await {
+        Ok(list) => list,
+        Err(error) => return Finding { what, state: State::Bad, detail: error_chain(&error), advice: None },
     };
-    let names = |of: &dyn Fn(&Member) -> bool| {
-        let names = fleet.members.iter().filter(|member| of(member)).map(|member| member.edge.id.as_str());
+    let names = |of: &dyn Fn(&EdgeStatus) -> bool| {
+        let names = list.edges.iter().filter(|status| of(status)).map(|status| status.edge.id.as_str());
         names.collect::<Vec<_>>().join(", ")
     };
-    let stale = names(&|member| member.state == EdgeState::Stale);
-    let overdue = names(&|member| member.state == EdgeState::Live && fleet.is_overdue(member));
+    let stale = names(&|status| status.state == EdgeState::Stale);
+    let overdue = names(&|status| status.state == EdgeState::Live && list.is_overdue(status));
     let mut detail = Vec::new();
     if !stale.is_empty() {
         detail.push(format!("stale, because they receive no newer bundle: {stale}"));
@@ -153,8 +160,8 @@ async fn edges(service: &Service) -> Finding {
         detail.push(format!("behind for longer than the lifetime of a manifest: {overdue}"));
     }
     if detail.is_empty() {
-        let live = fleet.members.iter().filter(|member| member.state == EdgeState::Live).count();
-        let detail = format!("{} enrolled, {live} live", fleet.members.len());
+        let live = list.edges.iter().filter(|status| status.state == EdgeState::Live).count();
+        let detail = format!("{} enrolled, {live} live", list.edges.len());
         return Finding { what, state: State::Good, detail, advice: None };
     }
     let advice = "read the logs of these edges: possible causes are a proxy in front of the control plane with a timeout \
@@ -163,7 +170,7 @@ async fn edges(service: &Service) -> Finding {
 }
 
 /// Checks that the database contains all revocations and deletions of the journal.
-async fn journal(service: &Service) -> Finding {
+async fn check_journal(service: &Service) -> Finding {
     let what = "journal";
     let bad = |detail: String, advice: &str| Finding {
         what,
@@ -171,8 +178,8 @@ async fn journal(service: &Service) -> Finding {
         detail,
         advice: Some(advice.to_owned()),
     };
-    match operations::standing(service).await {
-        Err(error) => bad(chain(&error), JOURNAL_ADVICE),
+    match operations::examine_service(service).await {
+        Err(error) => bad(error_chain(&error), JOURNAL_ADVICE),
         Ok(examined) if examined.needs_repair() => bad(
             "the database is older than the journal, so it was restored from a backup".to_owned(),
             "`keystile restore --repair`",
@@ -184,31 +191,31 @@ async fn journal(service: &Service) -> Finding {
                 detail: "no journal yet; a running server creates it".to_owned(),
                 advice: None,
             },
-            Some(missing) if !missing.refuses_nothing() => bad(
+            Some(missing) if !missing.has_no_refusals() => bad(
                 "the journal has entries that the database lacks".to_owned(),
                 "start `keystile serve` or run `keystile restore --repair`: both merge the journal",
             ),
-            Some(_) => match service.journal().writable() {
+            Some(_) => match service.journal().check_writable() {
                 Ok(()) => Finding {
                     what,
                     state: State::Good,
                     detail: "the database contains all entries of the journal".to_owned(),
                     advice: None,
                 },
-                Err(error) => bad(chain(&error), "check that the file is writable"),
+                Err(error) => bad(error_chain(&error), "check that the file is writable"),
             },
         },
     }
 }
 
 /// Checks whether the root key has to sign a new delegation soon.
-fn authority(home: &Home, config: &Config) -> Finding {
+fn check_publisher_keys(data_dir: &DataDir, config: &Config) -> Finding {
     let what = "authority";
-    match examine_keys(home).and_then(|_| Authority::open(home, &config.publisher.audience)) {
+    match examine_keys(data_dir).and_then(|_| PublisherKeys::open(data_dir, &config.publisher.audience)) {
         Ok(authority) => {
             let delegation = &authority.delegation;
             let ends = Time::from_millis(delegation.expires_at());
-            let soon = clock::now().plus(REMINDER) >= ends;
+            let soon = clock::now().plus(RENEWAL_REMINDER) >= ends;
             Finding {
                 what,
                 state: if soon { State::Note } else { State::Good },
@@ -221,7 +228,7 @@ fn authority(home: &Home, config: &Config) -> Finding {
         Err(error) => Finding {
             what,
             state: State::Bad,
-            detail: chain(&error),
+            detail: error_chain(&error),
             advice: Some(
                 "restore the keys from their backup, or create new ones with `keystile authority`".to_owned(),
             ),
@@ -230,16 +237,16 @@ fn authority(home: &Home, config: &Config) -> Finding {
 }
 
 /// Reports which API keys the thief of an edge could create.
-async fn api_keys(service: &Service) -> Finding {
+async fn check_api_keys(service: &Service) -> Finding {
     let what = "API keys";
     let remaining = match operations::remaining_api_keys(service).await {
         Ok(remaining) => remaining,
         Err(error) => {
             let advice = Some("check that the database is not damaged".to_owned());
-            return Finding { what, state: State::Bad, detail: chain(&error), advice };
+            return Finding { what, state: State::Bad, detail: error_chain(&error), advice };
         }
     };
-    let [signed, short, format1] = Kind::ALL.map(|kind| remaining.of(kind));
+    let [signed, short, format1] = Kind::ALL.map(|kind| remaining.count_of_kind(kind));
     let symmetric: Vec<String> = remaining.symmetric().map(Generation::kid).collect();
     let mut detail = format!("{signed} of format 2, {short} of the short form, {format1} of format 1");
     let mut advice = None;
@@ -252,7 +259,7 @@ async fn api_keys(service: &Service) -> Finding {
     }
     if !symmetric.is_empty() {
         let kids = symmetric.join(", ");
-        detail.push_str(&format!("; every edge holds the secret of {kids}, which can create API keys"));
+        detail.push_str(&format!("; every edge has the secret of {kids}, which can create API keys"));
         advice = Some(format!(
             "replace the keys that `keystile key list` shows with format 1 or short: run `keystile key rotate tag` for \
              new keys, `keystile key rotate key-NUMBER` for each, then `keystile key retire` for {kids}"
@@ -263,11 +270,11 @@ async fn api_keys(service: &Service) -> Finding {
 }
 
 /// Reports the revocations that edges hold, and whether an operator has nearly used up its share.
-async fn limits(service: &Service, config: &Config) -> Finding {
+async fn check_limits(service: &Service, config: &Config) -> Finding {
     let what = "limits";
     let share = config.limits.revocations;
-    match operations::load(service).await {
-        Ok(Load { operators, revocations, largest }) => {
+    match operations::count_installation(service).await {
+        Ok(InstallationSize { operators, revocations, largest }) => {
             let most = largest.as_ref().map_or(String::new(), |(operator, held)| {
                 let of = if share == 0 { String::new() } else { format!(" of {share}") };
                 format!("; {operator} has the most: {held}{of} through the API")
@@ -279,30 +286,30 @@ async fn limits(service: &Service, config: &Config) -> Finding {
                 detail: format!("{revocations} revocations of {operators} operators{most}"),
                 advice: much.map(|(operator, _)| {
                     format!(
-                        "check in `keystile audit` who revokes so many credentials of {operator}; above limits.revocations, \
+                        "check in `keystile audit` which callers revoke credentials of {operator}; above limits.revocations, \
                          revoking a token revokes everything its AuthKey was exchanged for until then"
                     )
                 }),
             }
         }
-        Err(error) => Finding { what, state: State::Bad, detail: chain(&error), advice: None },
+        Err(error) => Finding { what, state: State::Bad, detail: error_chain(&error), advice: None },
     }
 }
 
 /// Compares the clock with other clocks, and reports watermarks and base coverage in the future.
-async fn clock(service: &Service) -> Finding {
+async fn check_clock(service: &Service) -> Finding {
     let what = "clock";
     let bad =
         |detail, advice: &str| Finding { what, state: State::Bad, detail, advice: Some(advice.to_owned()) };
     let confirmed = match operations::check_clock(service).await {
         Ok(confirmed) => confirmed,
-        Err(error) => return bad(chain(&error), "correct the clock of this machine or the other one"),
+        Err(error) => return bad(error_chain(&error), "correct the clock of this machine or the other one"),
     };
     match operations::instants_ahead(service).await {
         Ok(ahead) if ahead.is_empty() => {
             let by = match confirmed {
-                operations::Confirmed::Yes => "agrees with another clock",
-                operations::Confirmed::Nobody => "no other clock to compare with",
+                operations::ClockConfirmation::Confirmed => "agrees with another clock",
+                operations::ClockConfirmation::NoOtherClock => "no other clock to compare with",
             };
             let detail = format!("{by}; no watermark or base coverage is in the future");
             Finding { what, state: State::Good, detail, advice: None }
@@ -318,15 +325,15 @@ async fn clock(service: &Service) -> Finding {
             let detail = format!("the clock was ahead earlier or is behind now: {}", list.join(", "));
             bad(detail, "compare the clock with another one, then run `keystile clock repair`")
         }
-        Err(error) => bad(chain(&error), "check that the database is not damaged"),
+        Err(error) => bad(error_chain(&error), "check that the database is not damaged"),
     }
 }
 
 /// Returns the advice for an error on opening. If keys exist, a database existed too, and a new one would lack its
 /// revocations.
-fn advice(error: &OpenError, home: &Home) -> &'static str {
+fn advice_on_open_error(error: &OpenError, data_dir: &DataDir) -> &'static str {
     match error {
-        OpenError::Store(StoreError::Missing { .. }) if home.has_keys() => {
+        OpenError::Store(StoreError::Missing { .. }) if data_dir.has_keys() => {
             "restore the database from its backup; a new one contains neither the revocations nor any AuthKey"
         }
         OpenError::Store(StoreError::Missing { .. }) => "`keystile init` creates the database",
@@ -337,29 +344,30 @@ fn advice(error: &OpenError, home: &Home) -> &'static str {
         OpenError::Store(_) => {
             "check that the database is reachable and not damaged; restore a damaged one from its backup"
         }
-        OpenError::NoHome { .. } | OpenError::Keys(_) => {
+        OpenError::NoDataDir { .. } | OpenError::Keys(_) => {
             "restore the keys of this database from their backup, because edges trust no others. If the database was \
              restored, run `keystile restore --repair`"
         }
         OpenError::Journal(_) => JOURNAL_ADVICE,
-        OpenError::Restored => "start `keystile serve`, or run `keystile restore --repair`",
+        OpenError::JournalNotMerged => "start `keystile serve`, or run `keystile restore --repair`",
         OpenError::Merge { .. } => "`keystile serve` retries",
     }
 }
 
-fn folder(home: &Home) -> Result<String, String> {
-    if !home.exists() {
-        return Err(format!("`{}` does not exist", home.folder().display()));
+fn check_data_dir(data_dir: &DataDir) -> Result<String, String> {
+    if !data_dir.exists() {
+        return Err(format!("`{}` does not exist", data_dir.path().display()));
     }
-    let mut private = vec![home.folder().to_owned(), home.keys()];
-    let keys = home.keys();
+    let mut private = vec![data_dir.path().to_owned(), data_dir.keys()];
+    let keys = data_dir.keys();
     let files =
-        std::fs::read_dir(&keys).map_err(|error| format!("`{}`: {}", keys.display(), chain(&error)))?;
+        std::fs::read_dir(&keys).map_err(|error| format!("`{}`: {}", keys.display(), error_chain(&error)))?;
     private.extend(files.filter_map(|file| Some(file.ok()?.path())));
-    let others = [home.folder().join("keystile.db"), home.config_file()];
+    let others = [data_dir.path().join("keystile.db"), data_dir.config_file()];
     private.extend(others.into_iter().filter(|file| file.exists()));
     for path in private {
-        if home::open_to_others(&path).map_err(|error| format!("`{}`: {}", path.display(), chain(&error)))?
+        if data_dir::group_or_world_mode_bits(&path)
+            .map_err(|error| format!("`{}`: {}", path.display(), error_chain(&error)))?
             != 0
         {
             return Err(format!(
@@ -368,7 +376,7 @@ fn folder(home: &Home) -> Result<String, String> {
             ));
         }
     }
-    Ok(format!("`{}` and its keys are private", home.folder().display()))
+    Ok(format!("`{}` and its keys are private", data_dir.path().display()))
 }
 
 /// Checks the server at `server.listen`. A server that does not run is a note; one of another installation is a
@@ -376,9 +384,22 @@ fn folder(home: &Home) -> Result<String, String> {
 async fn check_server_responds(service: &Service, config: &Config) -> Finding {
     let address = config.server.listen;
     let what = "server";
-    let (ready, health) = match (ask(address, "/readyz").await, ask(address, "/healthz").await) {
-        (Ok(ready), Ok(health)) => (ready, health),
-        _ => {
+    let answers = async {
+        // The client needs a provider although it uses no TLS. The call fails if one was installed before.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let client = Client::builder()
+            .timeout(REQUEST_TIMEOUT)
+            .no_proxy()
+            .redirect(redirect::Policy::none())
+            .build()?;
+        reqwest::Result::Ok((
+            get_from_server(&client, address, "/readyz").await?,
+            get_from_server(&client, address, "/healthz").await?,
+        ))
+    };
+    let (ready, health) = match answers.await {
+        Ok(answers) => answers,
+        Err(_) => {
             let advice = Some("start the server: `keystile serve`".to_owned());
             return Finding {
                 what,
@@ -412,10 +433,10 @@ async fn check_server_responds(service: &Service, config: &Config) -> Finding {
         return bad(format!("the server on {address} is not ready: {code}"), "read the server's log");
     }
     // A recent commit may not be published yet: wait for it.
-    let publishing = Publishing::of(service);
-    let latest = publishing.latest().await.unwrap_or_default();
-    match publishing.reached(latest).await {
-        Ok(Publication::Published)
+    let publishing = RecordedPublications::new(service);
+    let latest = publishing.latest_version().await.unwrap_or_default();
+    match publishing.wait_for_version(latest).await {
+        Ok(PublicationStatus::Published)
             if health.body["version"].as_u64().is_some_and(|version| version > latest) =>
         {
             let version = &health.body["version"];
@@ -426,7 +447,7 @@ async fn check_server_responds(service: &Service, config: &Config) -> Finding {
                 "the database was replaced while the server ran, or was rolled back: restart the server and read its log",
             );
         }
-        Ok(Publication::Published) => {}
+        Ok(PublicationStatus::Published) => {}
         _ => {
             let version = &health.body["version"];
             return bad(
@@ -451,22 +472,13 @@ struct Answer {
     body: Value,
 }
 
-async fn ask(address: SocketAddr, path: &str) -> io::Result<Answer> {
-    let request = format!("GET {path} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\r\n");
-    let answer = timeout(REQUEST_TIMEOUT, async {
-        let mut stream = TcpStream::connect(address).await?;
-        stream.write_all(request.as_bytes()).await?;
-        let mut answer = String::new();
-        stream.take(16 * 1024).read_to_string(&mut answer).await?;
-        Ok::<_, io::Error>(answer)
-    });
-    let answer = answer.await??;
-    let (head, body) = answer.split_once("\r\n\r\n").unwrap_or_default();
-    let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap_or_default();
-    Ok(Answer { status, body: serde_json::from_str(body).unwrap_or_default() })
+async fn get_from_server(client: &Client, address: SocketAddr, path: &str) -> reqwest::Result<Answer> {
+    let response = client.get(format!("http://{address}{path}")).send().await?;
+    let status = response.status().as_u16();
+    Ok(Answer { status, body: serde_json::from_slice(&response.bytes().await?).unwrap_or_default() })
 }
 
-fn check(
+fn add_finding(
     findings: &mut Vec<Finding>,
     what: &'static str,
     outcome: Result<String, String>,
@@ -482,9 +494,9 @@ fn check(
 }
 
 /// Returns the error message with its causes.
-fn chain(error: &dyn Error) -> String {
+fn error_chain(error: &dyn Error) -> String {
     match error.source() {
         None => error.to_string(),
-        Some(source) => format!("{error}: {}", chain(source)),
+        Some(source) => format!("{error}: {}", error_chain(source)),
     }
 }

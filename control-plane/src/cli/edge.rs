@@ -12,9 +12,9 @@ use super::{
 };
 use crate::{
     clock::{self, Time},
-    config::Period,
+    config::ConfigDuration,
     model::{Actor, EdgeId},
-    operations::{self, CredentialFrom, Member, OldCredential},
+    operations::{self, CredentialSource, EdgeStatus, OldCredentialEnd},
 };
 
 #[derive(Debug, Subcommand)]
@@ -37,7 +37,7 @@ pub(super) enum Edge {
         name: EdgeId,
         /// How long the old credential stays valid at most, if the new one is not used
         #[arg(long, default_value = "1h", value_name = "PERIOD")]
-        overlap: Period,
+        overlap: ConfigDuration,
         /// Keep the old credential valid for the whole of --overlap, because several processes share it
         #[arg(long)]
         shared: bool,
@@ -73,9 +73,9 @@ impl Edge {
             Self::Rotate { name, overlap, shared, now, yes, out } => {
                 let overlap = overlap.get();
                 let old = match (now, shared) {
-                    (true, _) => OldCredential::EndsNow,
-                    (false, true) => OldCredential::EndsAfter { overlap },
-                    (false, false) => OldCredential::EndsOnUse { overlap },
+                    (true, _) => OldCredentialEnd::EndsNow,
+                    (false, true) => OldCredentialEnd::EndsAfter { overlap },
+                    (false, false) => OldCredentialEnd::EndsOnUse { overlap },
                 };
                 if now || overlap.is_zero() {
                     let what = format_args!("revoke the current credential of edge {name} at once");
@@ -105,16 +105,16 @@ async fn enroll(global: &Global, name: EdgeId, form: &Form) -> Result<(), CliErr
         None => files.iter().map(|(name, content)| format!("# --- {name}\n{content}\n")).collect(),
     })?;
     hint(match form.credential_from() {
-        CredentialFrom::Host => {
+        CredentialSource::Host => {
             "`credential` is the secret, shown only once: a file that only Envoy may read. `cluster.yaml` refers to \
              `sds.yaml`, which refers to it; `filter.json` is the configuration of the filter. Only `credential` is secret."
         }
-        CredentialFrom::Environment(_) => {
+        CredentialSource::Environment(_) => {
             "`credential.env` is the secret, shown only once: set that variable for the host, and name it in \
              `vm_config.environment_variables.host_env_keys`. Never use `key_values`, which the configuration dump \
              shows. The host reads it at start."
         }
-        CredentialFrom::Configuration => {
+        CredentialSource::Configuration => {
             "`filter.json` contains the credential, shown only once: anyone who can read the host's configuration or its \
              configuration dump can read it."
         }
@@ -125,7 +125,7 @@ async fn enroll(global: &Global, name: EdgeId, form: &Form) -> Result<(), CliErr
 async fn rotate(
     global: &Global,
     name: &EdgeId,
-    old: OldCredential,
+    old: OldCredentialEnd,
     out: Option<&Path>,
 ) -> Result<(), CliError> {
     if let Some(folder) = out.filter(|folder| !folder.is_dir()) {
@@ -140,7 +140,7 @@ async fn rotate(
         "id": name.as_str(),
         "credential": rotated.credential.expose(),
         "old_ends_at": rotated.old_ends_at,
-        "old_ends_on_use": matches!(old, OldCredential::EndsOnUse { .. }),
+        "old_ends_on_use": matches!(old, OldCredentialEnd::EndsOnUse { .. }),
         "file": file.as_deref().map(|file| file.display().to_string()),
     });
     global.print(&data, || match &file {
@@ -155,13 +155,13 @@ async fn rotate(
         );
     }
     match old {
-        OldCredential::EndsNow => hint("The old credential is refused from now on."),
-        OldCredential::EndsOnUse { .. } => {
+        OldCredentialEnd::EndsNow => hint("The old credential is refused from now on."),
+        OldCredentialEnd::EndsOnUse { .. } => {
             hint(format_args!(
                 "The old credential is valid until the new one is used, at the latest until {ends}."
             ));
         }
-        OldCredential::EndsAfter { .. } => hint(format_args!("The old credential is valid until {ends}.")),
+        OldCredentialEnd::EndsAfter { .. } => hint(format_args!("The old credential is valid until {ends}.")),
     }
     Ok(())
 }
@@ -178,9 +178,9 @@ async fn remove(global: &Global, name: EdgeId, yes: bool) -> Result<(), CliError
         .print(&json!({ "id": name.as_str(), "symmetric_keys": symmetric }), || format!("removed {name}"))?;
     hint("The edge can fetch nothing more; its own clock ends what it admits.");
     if symmetric.is_empty() {
-        hint("It holds no key that can create credentials.");
+        hint("It has no key that can create credentials.");
     } else {
-        hint("It holds keys that can create credentials for any user of any operator. Retire each with:");
+        hint("It has keys that can create credentials for any user of any operator. Retire each with:");
         for kid in &symmetric {
             hint(format_args!("  keystile key retire {kid} --yes"));
         }
@@ -189,41 +189,42 @@ async fn remove(global: &Global, name: EdgeId, yes: bool) -> Result<(), CliError
 }
 
 async fn list(global: &Global, paging: Paging) -> Result<(), CliError> {
-    let fleet = operations::list_edges(&global.service().await?, &paging.page()?).await?;
+    let list = operations::list_edges(&global.service().await?, &paging.page()?).await?;
     let now = clock::now();
-    let age = |member: &Member| {
-        let signed = operations::bundle_of(member.edge.report?)?;
+    let age = |status: &EdgeStatus| {
+        let signed = operations::bundle_time(status.edge.report?)?;
         Some(now.millis().saturating_sub(signed.millis()) / 1000)
     };
     // An edge without a bundle reports version 0.
-    let held = |member: &Member| member.edge.report.filter(|report| report.version > 0);
-    let data: Vec<Value> = fleet
-        .members
+    let held = |status: &EdgeStatus| status.edge.report.filter(|report| report.version > 0);
+    let data: Vec<Value> = list
+        .edges
         .iter()
-        .map(|member| {
-            let report = member.edge.report;
+        .map(|status| {
+            let report = status.edge.report;
             let workers = report.and_then(|report| report.workers);
             json!({
-                "id": member.edge.id.as_str(),
-                "enrolled_at": member.edge.enrolled_at,
-                "last_seen_at": member.edge.last_seen_at,
-                "rotated_at": member.edge.rotated_at,
-                "old_credential_ends_at": member.edge.old_credential_ends_at.filter(|ends| *ends > now.seconds()),
-                "state": member.state.name(),
-                "version": held(member).map(|report| report.version),
-                "enforces": held(member).map(|report| report.enforces()),
-                "current": fleet.is_current(member),
-                "behind": member.behind,
-                "age_seconds": age(member),
+                "id": status.edge.id.as_str(),
+                "enrolled_at": status.edge.enrolled_at,
+                "last_seen_at": status.edge.last_seen_at,
+                "rotated_at": status.edge.rotated_at,
+                "old_credential_ends_at": status.edge.old_credential_ends_at.filter(|ends| *ends > now.seconds()),
+                "state": status.state.name(),
+                "version": held(status).map(|report| report.version),
+                "enforces": held(status).map(|report| report.enforces()),
+                "current": list.is_current(status),
+                "behind": status.behind,
+                "age_seconds": age(status),
                 "workers": workers.map(|workers| workers.count),
                 "workers_lagging": workers.map(|workers| workers.lagging),
+                "kept_streams": workers.map(|workers| workers.kept_streams),
             })
         })
         .collect();
     global.print(&data, || {
         let number = |number: Option<u64>| number.map_or("-".to_owned(), |number| number.to_string());
-        let rows = fleet.members.iter().map(|member| {
-            let report = member.edge.report;
+        let rows = list.edges.iter().map(|status| {
+            let report = status.edge.report;
             let workers = report.and_then(|report| report.workers).map_or("-".to_owned(), |workers| {
                 match workers.lagging {
                     0 => workers.count.to_string(),
@@ -231,17 +232,17 @@ async fn list(global: &Global, paging: Paging) -> Result<(), CliError> {
                 }
             });
             [
-                member.edge.id.to_string(),
-                member.state.name().to_owned(),
-                number(held(member).map(|report| report.enforces())),
-                number(member.behind),
-                age(member).map_or("-".to_owned(), |age| format!("{age}s")),
+                status.edge.id.to_string(),
+                status.state.name().to_owned(),
+                number(held(status).map(|report| report.enforces())),
+                number(status.behind),
+                age(status).map_or("-".to_owned(), |age| format!("{age}s")),
                 workers,
-                output::format_optional_seconds(member.edge.last_seen_at),
+                output::format_optional_seconds(status.edge.last_seen_at),
             ]
         });
         output::table(["NAME", "STATE", "ENFORCES", "BEHIND", "AGE", "WORKERS", "LAST SEEN"], rows.collect())
     })?;
-    print_next_page_hint(fleet.next.as_deref());
+    print_next_page_hint(list.next.as_deref());
     Ok(())
 }

@@ -17,8 +17,8 @@ use token::secret::Secret;
 
 use super::CliError;
 use crate::{
-    home,
-    operations::{CredentialFrom, EnrolledEdge},
+    data_dir,
+    operations::{CredentialSource, EnrolledEdge},
 };
 
 /// The credential file, for a host that adds the credential.
@@ -104,7 +104,11 @@ impl Form {
     /// Creates the folder before the edge is enrolled, so that an unwritable folder fails early.
     pub(super) fn prepare(&self) -> Result<(), CliError> {
         let Some(folder) = &self.out else { return Ok(()) };
-        DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(|error| at(folder, &error))?;
+        DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(folder)
+            .map_err(|error| file_error(folder, &error))?;
         let secrets = [CREDENTIAL, CREDENTIAL_ENV].map(|name| folder.join(name));
         if let Some(secret) = secrets.iter().find(|secret| secret.exists()) {
             return Err(CliError::Message(format!(
@@ -115,11 +119,11 @@ impl Form {
         Ok(())
     }
 
-    pub(super) fn credential_from(&self) -> CredentialFrom {
+    pub(super) fn credential_from(&self) -> CredentialSource {
         match (&self.env, self.inline) {
-            (Some(name), _) => CredentialFrom::Environment(name.clone()),
-            (None, true) => CredentialFrom::Configuration,
-            (None, false) => CredentialFrom::Host,
+            (Some(name), _) => CredentialSource::Environment(name.clone()),
+            (None, true) => CredentialSource::Configuration,
+            (None, false) => CredentialSource::Host,
         }
     }
 
@@ -136,7 +140,7 @@ impl Form {
         let from = self.credential_from();
         let folder = match (&self.at, &self.out) {
             (Some(at), _) => at.clone(),
-            (None, Some(out)) => path::absolute(out).map_err(|error| at(out, &error))?,
+            (None, Some(out)) => path::absolute(out).map_err(|error| file_error(out, &error))?,
             (None, None) => PathBuf::from(DEFAULT_EDGE_FOLDER),
         };
         let Some(folder) = folder.to_str().filter(|text| text.chars().all(|letter| !letter.is_control()))
@@ -150,22 +154,22 @@ impl Form {
         let idle = edge.idle_timeout();
         let mut files = Vec::new();
         match from {
-            CredentialFrom::Host => {
+            CredentialSource::Host => {
                 files.push((CREDENTIAL, header(&edge.credential)));
                 files.push(("sds.yaml", sds(folder)));
                 files.push(("cluster.yaml", cluster(origin, Some(folder), idle)));
             }
-            CredentialFrom::Environment(ref name) => {
+            CredentialSource::Environment(ref name) => {
                 files.push((CREDENTIAL_ENV, format!("{name}={}\n", edge.credential.expose())));
                 files.push(("cluster.yaml", cluster(origin, None, idle)));
             }
-            CredentialFrom::Configuration => files.push(("cluster.yaml", cluster(origin, None, idle))),
+            CredentialSource::Configuration => files.push(("cluster.yaml", cluster(origin, None, idle))),
         }
         let configuration = self.plugin_configuration(edge);
         files.push(("filter.json", serde_json::to_string_pretty(&configuration)? + "\n"));
         if let Some(out) = &self.out {
             for (name, content) in &files {
-                home::replace(&out.join(name), content.as_bytes()).map_err(|error| {
+                data_dir::replace_atomically(&out.join(name), content.as_bytes()).map_err(|error| {
                     CliError::Message(format!(
                         "{}: `{}` is enrolled, but its files cannot be written: {error}; run `keystile edge remove` and enroll it \
                          again",
@@ -187,7 +191,7 @@ pub(super) fn header(credential: &Secret) -> String {
 /// Replaces the credential file atomically, as Envoy's file watcher requires.
 pub(super) fn replace_secret(folder: &Path, credential: &Secret) -> io::Result<PathBuf> {
     let file = folder.join(CREDENTIAL);
-    home::replace(&file, header(credential).as_bytes())?;
+    data_dir::replace_atomically(&file, header(credential).as_bytes())?;
     Ok(file)
 }
 
@@ -201,7 +205,7 @@ fn parse_variable(text: &str) -> Result<String, String> {
     }
 }
 
-fn at(path: &Path, error: &io::Error) -> CliError {
+fn file_error(path: &Path, error: &io::Error) -> CliError {
     CliError::Message(format!("`{}`: {error}", path.display()))
 }
 

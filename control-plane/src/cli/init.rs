@@ -5,7 +5,7 @@ use super::{CliError, Global, hint};
 use crate::{
     clock::Clock,
     config,
-    operations::{BesideKeys, Initialized, initialize_anew},
+    operations::{ExistingKeysPolicy, NewInstallation, initialize_new},
 };
 
 #[derive(Debug, Args)]
@@ -20,12 +20,12 @@ pub(super) struct Init {
 
 impl Init {
     pub(super) async fn run(self, global: &Global) -> Result<(), CliError> {
-        let home = global.home();
+        let data_dir = global.data_dir();
         let mut config = global.settings()?;
         config.tokens.algorithm = self.algorithm.unwrap_or(config.tokens.algorithm);
-        let beside_keys = if self.yes { BesideKeys::Accepted } else { BesideKeys::Refused };
-        let Initialized { operator, auth_key, secret, root_key } =
-            initialize_anew(&home, &config, &Clock::System, beside_keys).await?;
+        let beside_keys = if self.yes { ExistingKeysPolicy::Accepted } else { ExistingKeysPolicy::Refused };
+        let NewInstallation { operator, auth_key, secret, root_key } =
+            initialize_new(&data_dir, &config, &Clock::System, beside_keys).await?;
         let data = json!({
             "operator_id": operator.as_str(),
             "auth_key_id": auth_key.as_str(),

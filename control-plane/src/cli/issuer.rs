@@ -4,9 +4,9 @@ use serde_json::{Value, json};
 use super::{CliError, Global, output};
 use crate::{
     config,
-    jwks::{Fetcher, PATIENCE},
+    jwks::{FETCH_TIMEOUT, Fetcher},
     model::{Actor, IssuerRecord},
-    operations::{self, Refreshed, Wanted},
+    operations::{self, RefreshMode, RefreshOutcome},
 };
 
 #[derive(Debug, Subcommand)]
@@ -31,7 +31,8 @@ impl Issuer {
 
 async fn list(global: &Global) -> Result<(), CliError> {
     let issuers = operations::list_issuers(&global.service().await?).await?;
-    let data: Vec<Value> = issuers.iter().map(|(issuer, record)| json(issuer, record.as_ref())).collect();
+    let data: Vec<Value> =
+        issuers.iter().map(|(issuer, record)| issuer_json(issuer, record.as_ref())).collect();
     global.print(&data, || {
         let rows = issuers.iter().map(|(issuer, record)| {
             let record = record.as_ref();
@@ -48,12 +49,12 @@ async fn list(global: &Global) -> Result<(), CliError> {
     })
 }
 
-fn json(issuer: &config::Issuer, record: Option<&IssuerRecord>) -> Value {
+fn issuer_json(issuer: &config::Issuer, record: Option<&IssuerRecord>) -> Value {
     let keys = record.map(|record| &record.keys[..]).unwrap_or_default();
     let keys: Vec<Value> = keys.iter().map(|key| json!({ "kid": key.kid, "alg": key.alg })).collect();
     json!({
         "issuer": issuer.issuer,
-        "from": issuer.start(),
+        "from": issuer.keys_or_discovery_url(),
         "keys": keys,
         "skipped": record.map(|record| &record.skipped[..]).unwrap_or_default(),
         "fetched_at": record.and_then(|record| record.fetched_at),
@@ -66,13 +67,15 @@ fn json(issuer: &config::Issuer, record: Option<&IssuerRecord>) -> Value {
 
 async fn refresh(global: &Global, issuer: &str) -> Result<(), CliError> {
     let service = global.service().await?;
-    let fetcher = Fetcher::new(PATIENCE)?;
-    let done = operations::refresh_issuer(&service, &fetcher, &Actor::Admin, issuer, Wanted::Now).await?;
+    let fetcher = Fetcher::new(FETCH_TIMEOUT)?;
+    let done =
+        operations::refresh_issuer(&service, &fetcher, &Actor::Admin, issuer, RefreshMode::Immediately)
+            .await?;
     let (version, text) = match done {
-        Refreshed::Changed(version) => {
+        RefreshOutcome::Changed(version) => {
             (Some(version), format!("{issuer}: keys changed, published from version {version} on"))
         }
-        Refreshed::Same | Refreshed::NotDue => (None, format!("{issuer}: keys unchanged")),
+        RefreshOutcome::Same | RefreshOutcome::NotDue => (None, format!("{issuer}: keys unchanged")),
     };
     global.print(&json!({ "issuer": issuer, "version": version }), || text)
 }

@@ -11,9 +11,9 @@ use super::{
 };
 use crate::{
     clock::{self, Time},
-    config::Period,
-    model::{Actor, ApiKey, ApiKeyId, OperatorId, Paged, Subject},
-    operations::{self, ApiKeyOrder, ApiKeyStanding, Authority, CreatedApiKey},
+    config::ConfigDuration,
+    model::{Actor, ApiKey, ApiKeyId, OperatorId, Page, Subject},
+    operations::{self, AccessScope, ApiKeyStatus, CreateApiKey, CreatedApiKey},
 };
 
 #[derive(Debug, Subcommand)]
@@ -56,14 +56,14 @@ pub(super) enum Key {
         /// For key-NUMBER: the `X-Username` that clients must send with the new key; by default as before
         #[arg(long)]
         username: Option<String>,
-        /// For `tag`: make new API keys of the short form, about 70 characters instead of 140. Every edge then holds
+        /// For `tag`: make new API keys of the short form, about 70 characters instead of 140. Every edge then has
         /// the secret that makes them, so the thief of one edge can make an API key of any user, until `keystile key
         /// retire tag-NUMBER`. Root users get no keys of the short form
         #[arg(long)]
         short: bool,
         /// How long the old API key stays valid, at most until its own expiry
         #[arg(long, default_value = "24h", value_name = "PERIOD")]
-        grace: Period,
+        grace: ConfigDuration,
         /// With --grace 0: confirm that the old API key is revoked at once
         #[arg(long)]
         yes: bool,
@@ -95,11 +95,11 @@ pub(super) struct Create {
     #[arg(long)]
     name: Option<String>,
     /// A JSON object that is stored with the key
-    #[arg(long, value_name = "JSON", value_parser = object)]
+    #[arg(long, value_name = "JSON", value_parser = parse_object)]
     metadata: Option<Value>,
     /// The time until the key expires, such as 90d; by default it does not expire
     #[arg(long, value_name = "PERIOD")]
-    expires: Option<Period>,
+    expires: Option<ConfigDuration>,
 }
 
 /// A key that can be rotated.
@@ -128,27 +128,30 @@ impl Key {
             Self::Create(create) => create.run(global).await,
             Self::List { of, paging } => list(global, of, paging).await,
             Self::Show { key } => {
-                let (key, standing) = operations::find_api_key(&global.service().await?, key).await?;
-                global.print(&json(&key, standing), || text(&key, standing))
+                let (key, status) = operations::find_api_key(&global.service().await?, key).await?;
+                global.print(&key_json(&key, status), || key_text(&key, status))
             }
             Self::Disable { key, yes } => {
                 require_yes(yes, format_args!("disable {key} until it is enabled again"))?;
                 let service = global.service().await?;
                 let version =
-                    operations::disable_api_key(&service, &Actor::Admin, &Authority::Everything, key).await?;
+                    operations::disable_api_key(&service, &Actor::Admin, &AccessScope::Everything, key)
+                        .await?;
                 print_change(global, key, version, "disabled")
             }
             Self::Enable { key } => {
                 let service = global.service().await?;
                 let version =
-                    operations::enable_api_key(&service, &Actor::Admin, &Authority::Everything, key).await?;
+                    operations::enable_api_key(&service, &Actor::Admin, &AccessScope::Everything, key)
+                        .await?;
                 print_change(global, key, version, "enabled")
             }
             Self::Delete { key, yes } => {
                 require_yes(yes, format_args!("delete {key} permanently"))?;
                 let service = global.service().await?;
                 let version =
-                    operations::delete_api_key(&service, &Actor::Admin, &Authority::Everything, key).await?;
+                    operations::delete_api_key(&service, &Actor::Admin, &AccessScope::Everything, key)
+                        .await?;
                 print_change(global, key, version, "deleted")
             }
             Self::Rotate { what: KeyToRotate::ApiKey(_) | KeyToRotate::Signing, short: true, .. } => {
@@ -163,7 +166,7 @@ impl Key {
                     require_yes(yes, format_args!("revoke {key} at once"))?;
                 }
                 let service = global.service().await?;
-                let authority = Authority::Everything;
+                let authority = AccessScope::Everything;
                 let username = username.as_deref();
                 let created =
                     operations::rotate_api_key(&service, &Actor::Admin, &authority, key, username, grace)
@@ -182,7 +185,7 @@ impl Key {
                 })?;
                 if short {
                     hint(format_args!(
-                        "Every edge holds the secret of {kid}: the thief of an edge can make an API key of any user, until \
+                        "Every edge has the secret of {kid}: the thief of an edge can make an API key of any user, until \
                          `keystile key retire {kid}`. `keystile key rotate tag` returns to format 2."
                     ));
                 }
@@ -219,7 +222,7 @@ impl Create {
     async fn run(self, global: &Global) -> Result<(), CliError> {
         let Self { user: owner, username, prefix, name, metadata, expires } = self;
         let expires_at = expires.map(|period| clock::now().plus(period.get()).seconds());
-        let order = ApiKeyOrder { owner, username, prefix, name, metadata, expires_at };
+        let order = CreateApiKey { owner, username, prefix, name, metadata, expires_at };
         let created = operations::create_api_key(&global.service().await?, &Actor::Admin, order).await?;
         print_created_key(global, &created)
     }
@@ -230,14 +233,14 @@ async fn list(global: &Global, of: Option<Subject>, paging: Paging) -> Result<()
         of.map_or((None, None), |Subject { operator, user }| (Some(operator), user));
     let page = paging.page()?;
     let service = global.service().await?;
-    let Paged { items: keys, next } =
+    let Page { items: keys, next } =
         operations::list_api_keys(&service, operator.as_ref(), user.as_ref(), &page).await?;
-    let data: Vec<Value> = keys.iter().map(|(key, standing)| json(key, *standing)).collect();
+    let data: Vec<Value> = keys.iter().map(|(key, status)| key_json(key, *status)).collect();
     global.print(&data, || {
-        let rows = keys.iter().map(|(key, standing)| {
+        let rows = keys.iter().map(|(key, status)| {
             [
                 key.id.to_string(),
-                standing.name().to_owned(),
+                status.name().to_owned(),
                 key.owner.to_string(),
                 key.username.as_str().to_owned(),
                 key.kind.name().to_owned(),
@@ -258,10 +261,10 @@ async fn list(global: &Global, of: Option<Subject>, paging: Paging) -> Result<()
 
 fn print_created_key(global: &Global, created: &CreatedApiKey) -> Result<(), CliError> {
     let CreatedApiKey { key, secret } = created;
-    let mut data = json(key, ApiKeyStanding::Active);
+    let mut data = key_json(key, ApiKeyStatus::Active);
     data["api_key"] = json!(secret.expose());
     global.print(&data, || {
-        format!("{}\n\nAPI key      {}", text(key, ApiKeyStanding::Active), secret.expose())
+        format!("{}\n\nAPI key      {}", key_text(key, ApiKeyStatus::Active), secret.expose())
     })?;
     hint("The API key is shown only once: store it.");
     Ok(())
@@ -271,13 +274,13 @@ fn print_change(global: &Global, key: ApiKeyId, version: u64, what: &str) -> Res
     global.print(&json!({ "key_id": key.to_string(), "version": version }), || format!("{what} {key}"))
 }
 
-fn json(key: &ApiKey, standing: ApiKeyStanding) -> Value {
+fn key_json(key: &ApiKey, status: ApiKeyStatus) -> Value {
     json!({
         "key_id": key.id.to_string(),
-        "standing": standing.name(),
+        "standing": status.name(),
         "owner": key.owner.to_string(),
         "username": key.username.as_str(),
-        "subject": subject(key),
+        "subject": key_subject(key),
         "prefix": key.prefix.as_str(),
         "name": key.name,
         "metadata": key.metadata,
@@ -290,14 +293,14 @@ fn json(key: &ApiKey, standing: ApiKeyStanding) -> Value {
     })
 }
 
-fn text(key: &ApiKey, standing: ApiKeyStanding) -> String {
+fn key_text(key: &ApiKey, status: ApiKeyStatus) -> String {
     format!(
         "key          {}\nstanding     {}\nowner        {}\nusername     {}\nsubject      {}\nformat       {}, made with {}\nname         {}\nmetadata     {}\nissued       {}\nexpires      {}\nlast used    {}\nfingerprint  {}",
         key.id,
-        standing.name(),
+        status.name(),
         key.owner,
         key.username.as_str(),
-        subject(key),
+        key_subject(key),
         key.kind.name(),
         key.kid(),
         key.name.as_deref().unwrap_or_default(),
@@ -310,7 +313,7 @@ fn text(key: &ApiKey, standing: ApiKeyStanding) -> String {
 }
 
 /// Returns the subject that edges assign to the key.
-fn subject(key: &ApiKey) -> String {
+fn key_subject(key: &ApiKey) -> String {
     match (key.kind, key.username.as_str()) {
         (Kind::Format1, "") => key.id.to_string(),
         (Kind::Format1, username) => username.to_owned(),
@@ -318,7 +321,7 @@ fn subject(key: &ApiKey) -> String {
     }
 }
 
-fn object(text: &str) -> Result<Value, String> {
+fn parse_object(text: &str) -> Result<Value, String> {
     match serde_json::from_str(text) {
         Ok(value @ Value::Object(_)) => Ok(value),
         _ => Err("expected a JSON object".to_owned()),

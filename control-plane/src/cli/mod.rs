@@ -40,8 +40,8 @@ use serde_json::{Value, json};
 
 use crate::{
     config::{self, Config, ConfigError},
-    home::Home,
-    operations::{Publication, Publishing, Service},
+    data_dir::DataDir,
+    operations::{PublicationStatus, RecordedPublications, Service},
 };
 
 /// The exit code if the change is durable and edges are enrolled, but no server has published it.
@@ -90,7 +90,7 @@ struct Global {
 
 #[derive(Debug)]
 struct Attached {
-    publishing: Publishing,
+    publishing: RecordedPublications,
     /// The latest version before the command.
     version: u64,
 }
@@ -188,12 +188,12 @@ pub async fn run(command: Command) -> ExitCode {
 }
 
 impl Global {
-    fn home(&self) -> Home {
-        Home::new(self.data.clone())
+    fn data_dir(&self) -> DataDir {
+        DataDir::new(self.data.clone())
     }
 
     fn settings(&self) -> Result<Config, ConfigError> {
-        let default = self.home().config_file();
+        let default = self.data_dir().config_file();
         let file = self.config.clone().or_else(|| default.exists().then_some(default));
         // Keystile's variables are UTF-8; ignore all others.
         let environment = env::vars_os()
@@ -202,9 +202,9 @@ impl Global {
     }
 
     async fn service(&self) -> Result<Service, CliError> {
-        let service = Service::attach(self.home(), self.settings()?).await?;
-        let publishing = Publishing::of(&service);
-        let version = publishing.latest().await?;
+        let service = Service::attach(self.data_dir(), self.settings()?).await?;
+        let publishing = RecordedPublications::new(&service);
+        let version = publishing.latest_version().await?;
         let _ = self.attached.set(Attached { publishing, version });
         Ok(service)
     }
@@ -228,18 +228,18 @@ impl Global {
         let answer = self.answer.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(mut answer) = answer {
             if let (Ok(Some((publication, _))), Some(members)) = (&published, answer.as_object_mut()) {
-                members.insert("published".to_owned(), json!(*publication == Publication::Published));
+                members.insert("published".to_owned(), json!(*publication == PublicationStatus::Published));
             }
             write_stdout(&answer.to_string())?;
         }
         done?;
         match published? {
-            Some((Publication::Published, version)) if report == PublicationReport::Always => {
+            Some((PublicationStatus::Published, version)) if report == PublicationReport::Always => {
                 hint(format_args!("Edges refuse it from version {version} on."));
                 Ok(())
             }
-            None | Some((Publication::Published, _)) => Ok(()),
-            Some((Publication::Pending { last, edges }, version)) => {
+            None | Some((PublicationStatus::Published, _)) => Ok(()),
+            Some((PublicationStatus::Pending { last, edges }, version)) => {
                 let last = last.map_or("no server ever has".to_owned(), |last| {
                     format!("the last publication was at {}", output::format_time(last))
                 });
@@ -257,13 +257,16 @@ impl Global {
     }
 
     /// Returns the state of publication and the version, or `None` if the command did not change the bundle.
-    async fn publication(&self, report: PublicationReport) -> Result<Option<(Publication, u64)>, CliError> {
+    async fn publication(
+        &self,
+        report: PublicationReport,
+    ) -> Result<Option<(PublicationStatus, u64)>, CliError> {
         let Some(Attached { publishing, version: before }) = self.attached.get() else { return Ok(None) };
-        let version = publishing.latest().await?;
+        let version = publishing.latest_version().await?;
         if version == *before && report == PublicationReport::IfChanged {
             return Ok(None);
         }
-        Ok(Some((publishing.reached(version).await?, version)))
+        Ok(Some((publishing.wait_for_version(version).await?, version)))
     }
 }
 

@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     clock::Time,
-    model::{self, Actor, OperatorId, Paged},
+    model::{self, Actor, OperatorId, Page},
     operations,
 };
 
@@ -49,9 +49,9 @@ impl Operator {
             }
             Self::List(paging) => {
                 let page = paging.page()?;
-                let Paged { items: operators, next } =
+                let Page { items: operators, next } =
                     operations::list_operators(&global.service().await?, &page).await?;
-                let data: Vec<Value> = operators.iter().map(json).collect();
+                let data: Vec<Value> = operators.iter().map(operator_json).collect();
                 global.print(&data, || {
                     let rows = operators.iter().map(|operator| {
                         [
@@ -67,7 +67,7 @@ impl Operator {
             }
             Self::Show { operator } => {
                 let operator = operations::find_operator(&global.service().await?, &operator).await?;
-                global.print(&json(&operator), || {
+                global.print(&operator_json(&operator), || {
                     format!(
                         "operator             {}\ncreated              {}\ndescription          {}\ndefault permissions  {}",
                         operator.id,
@@ -95,7 +95,7 @@ impl Operator {
     }
 }
 
-fn json(operator: &model::Operator) -> Value {
+fn operator_json(operator: &model::Operator) -> Value {
     let model::Operator { id, description, default_permission, created_at } = operator;
     json!({
         "operator_id": id.as_str(),

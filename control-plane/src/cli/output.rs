@@ -1,8 +1,9 @@
 //! Formats data for people.
 
 use serde_json::{Value, json};
+use time::UtcDateTime;
 
-use crate::{clock::Time, model::EdgeId, operations::Reached};
+use crate::{clock::Time, model::EdgeId, operations::RolloutStatus};
 
 /// Returns a table whose columns are as wide as their widest cell.
 pub(super) fn table<const N: usize>(head: [&str; N], rows: Vec<[String; N]>) -> String {
@@ -42,8 +43,8 @@ fn is_bidirectional(char: char) -> bool {
 }
 
 /// Returns the edges in each rollout state as JSON.
-pub(super) fn rollout_json(reached: &Reached) -> Value {
-    let Reached { enforcing, lagging, silent, may_admit, unseen } = reached;
+pub(super) fn rollout_json(reached: &RolloutStatus) -> Value {
+    let RolloutStatus { enforcing, lagging, silent, may_admit, never_seen: unseen, kept_streams } = reached;
     let names = |edges: &[EdgeId]| edges.iter().map(EdgeId::to_string).collect::<Vec<_>>();
     let (enforcing, lagging) = (names(enforcing), names(lagging));
     let (silent, may_admit, unseen) = (names(silent), names(may_admit), names(unseen));
@@ -53,34 +54,22 @@ pub(super) fn rollout_json(reached: &Reached) -> Value {
         "silent": silent,
         "may_admit": may_admit,
         "unseen": unseen,
+        "kept_streams": kept_streams,
     })
 }
 
 /// Formats a time as in RFC 3339, in UTC.
 pub(super) fn format_time(time: Time) -> String {
-    let seconds = time.seconds();
-    let (year, month, day) = date(seconds / 86_400);
-    let (hour, minute, second) = (seconds / 3600 % 24, seconds / 60 % 60, seconds % 60);
-    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
+    // `time` ends with the year 9999.
+    let seconds = i64::try_from(time.seconds()).unwrap_or(i64::MAX);
+    let utc = UtcDateTime::from_unix_timestamp(seconds).unwrap_or(UtcDateTime::MAX);
+    let (year, month, day) = utc.to_calendar_date();
+    let (hour, minute, second) = utc.time().as_hms();
+    format!("{year:04}-{:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z", u8::from(month))
 }
 
 pub(super) fn format_optional_seconds(seconds: Option<u64>) -> String {
     seconds.map_or("never".to_owned(), |seconds| format_time(Time::from_seconds(seconds)))
-}
-
-/// Converts days since 1970-01-01 to year, month and day. Counts from 1 March, so that the leap day comes last.
-fn date(days: u64) -> (u64, u64, u64) {
-    const DAYS_TO_1970: u64 = 719_468;
-    const DAYS_IN_400_YEARS: u64 = 146_097;
-    let days = days + DAYS_TO_1970;
-    let era = days / DAYS_IN_400_YEARS;
-    let day_of_era = days % DAYS_IN_400_YEARS;
-    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let from_march = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * from_march + 2) / 5 + 1;
-    let month = if from_march < 10 { from_march + 3 } else { from_march - 9 };
-    (era * 400 + year_of_era + u64::from(month <= 2), month, day)
 }
 
 #[cfg(test)]
@@ -88,7 +77,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn times_are_those_of_the_calendar() {
+    fn format_time_matches_the_calendar() {
         for (seconds, expected) in [
             (0, "1970-01-01T00:00:00Z"),
             (951_782_399, "2000-02-28T23:59:59Z"),
@@ -101,7 +90,7 @@ mod tests {
     }
 
     #[test]
-    fn columns_line_up() {
+    fn table_columns_are_aligned() {
         let rows = vec![["a".to_owned(), "1".to_owned()], ["long".to_owned(), "2".to_owned()]];
         assert_eq!(table(["id", "n"], rows), "id    n\na     1\nlong  2\n");
         let rows = vec![["a\nkey-9  good".to_owned(), "\u{1b}[31mred".to_owned()]];

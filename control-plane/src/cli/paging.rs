@@ -1,12 +1,12 @@
 use clap::Args;
 
 use super::{CliError, hint};
-use crate::model::Page;
+use crate::model::PageRequest;
 
 #[derive(Debug, Args)]
 pub(super) struct Paging {
     /// The maximum number of items, up to 1000
-    #[arg(long, default_value_t = Page::DEFAULT)]
+    #[arg(long, default_value_t = PageRequest::DEFAULT_LIMIT)]
     limit: u32,
     /// Continue after this position, which the previous page printed
     #[arg(long, value_name = "POSITION")]
@@ -14,8 +14,8 @@ pub(super) struct Paging {
 }
 
 impl Paging {
-    pub(super) fn page(self) -> Result<Page, CliError> {
-        Ok(Page::new(Some(self.limit), self.after)?)
+    pub(super) fn page(self) -> Result<PageRequest, CliError> {
+        Ok(PageRequest::new(Some(self.limit), self.after)?)
     }
 }
 

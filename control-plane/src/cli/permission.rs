@@ -46,7 +46,8 @@ impl Permission {
             Self::Set { subject, document } => {
                 let document = read_document(&document)?;
                 let service = global.service().await?;
-                let version = operations::permit(&service, &Actor::Admin, &subject, Some(&document)).await?;
+                let version =
+                    operations::set_permission(&service, &Actor::Admin, &subject, Some(&document)).await?;
                 print_change(global, &subject, version)
             }
             Self::Show { subject } => {
@@ -65,7 +66,7 @@ impl Permission {
                     format_args!("remove the permissions that this document grants to {whose}{subject}"),
                 )?;
                 let service = global.service().await?;
-                let version = operations::permit(&service, &Actor::Admin, &subject, None).await?;
+                let version = operations::set_permission(&service, &Actor::Admin, &subject, None).await?;
                 print_change(global, &subject, version)
             }
         }

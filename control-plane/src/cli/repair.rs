@@ -6,8 +6,10 @@ use serde_json::{Value, json};
 use super::{CliError, Global, hint, output, require_yes};
 use crate::{
     clock,
-    model::{Actor, FoundGap},
-    operations::{self, Examined, Missing, Repaired, Service, Started, WentBack},
+    model::{Actor, IssuanceGap},
+    operations::{
+        self, DatabaseExamination, GapStart, MissingEntries, RepairOutcome, Service, StoreRollback,
+    },
 };
 
 #[derive(Debug, Args)]
@@ -32,14 +34,14 @@ pub(super) struct Restore {
 impl Restore {
     pub(super) async fn run(self, global: &Global) -> Result<(), CliError> {
         let Self { repair: _, since, everything, yes } = self;
-        let (home, config) = (global.home(), global.settings()?);
+        let (data_dir, config) = (global.data_dir(), global.settings()?);
         if everything {
             require_yes(
                 yes,
                 "revoke every token and API key that was ever issued, including those of other issuers, delete every \
                  AuthKey, and replace all signing keys; every client then needs new credentials",
             )?;
-            let service = Service::open(home, config).await?;
+            let service = Service::open(data_dir, config).await?;
             let (version, auth_keys) = operations::refuse_everything(&service, &Actor::Admin).await?;
             global.print(&json!({ "version": version, "auth_keys_deleted": auth_keys }), || {
                 format!("everything that was issued until now is revoked; {auth_keys} AuthKeys were deleted")
@@ -49,25 +51,25 @@ impl Restore {
             return Ok(());
         }
         if !yes {
-            let examined = operations::examine(&home, &config, clock::now()).await?;
-            return plan(&examined, since);
+            let examined = operations::examine_database(&data_dir, &config, clock::now()).await?;
+            return print_plan(&examined, since);
         }
-        let service = Service::open(home, config).await?;
-        let started = since.map_or(Started::Found, Started::At);
-        let done = operations::repair(&service, &Actor::Admin, started).await?;
-        report(global, &done)
+        let service = Service::open(data_dir, config).await?;
+        let started = since.map_or(GapStart::AsFound, GapStart::At);
+        let done = operations::repair_database(&service, &Actor::Admin, started).await?;
+        print_report(global, &done)
     }
 }
 
-fn plan(examined: &Examined, since: Option<u64>) -> Result<(), CliError> {
-    let Examined { missing, gaps, known } = examined;
+fn print_plan(examined: &DatabaseExamination, since: Option<u64>) -> Result<(), CliError> {
+    let DatabaseExamination { missing, gaps, known } = examined;
     let mut text = String::new();
     match missing {
         None => hint(
             "There is no journal in `keys/`, so the revocations since the backup are unknown. If the journal is lost, only \
              `keystile restore --repair --everything` is safe.",
         ),
-        Some(Missing { revoked, watermarks, gone, unrevoked, granted, .. }) => {
+        Some(MissingEntries { revoked, watermarks, gone, unrevoked, granted, .. }) => {
             let counts = [
                 (revoked.len(), "revocations"),
                 (watermarks.len(), "watermarks"),
@@ -80,10 +82,10 @@ fn plan(examined: &Examined, since: Option<u64>) -> Result<(), CliError> {
             }
         }
     }
-    let found = missing.as_ref().and_then(|missing| missing.went_back);
+    let found = missing.as_ref().and_then(|missing| missing.rollback);
     let after = since
         .map(|since| since.saturating_sub(1))
-        .or(found.map(|WentBack { issued_after }| issued_after))
+        .or(found.map(|StoreRollback { issued_after }| issued_after))
         .or(gaps.iter().find(|gap| gap.version.is_none()).map(|gap| gap.issued_after));
     match after {
         Some(after) => {
@@ -106,11 +108,11 @@ fn plan(examined: &Examined, since: Option<u64>) -> Result<(), CliError> {
     require_yes(false, text.trim_start_matches("; "))
 }
 
-fn report(global: &Global, done: &Repaired) -> Result<(), CliError> {
-    let Repaired { version, gaps, known, unrevoked, granted, strange_keys } = done;
+fn print_report(global: &Global, done: &RepairOutcome) -> Result<(), CliError> {
+    let RepairOutcome { version, gaps, known, unrevoked, granted, unknown_key_files } = done;
     let spans: Vec<Value> = gaps
         .iter()
-        .map(|FoundGap { issued_after, issued_until, .. }| {
+        .map(|IssuanceGap { issued_after, issued_until, .. }| {
             json!({ "issued_after": issued_after, "issued_until": issued_until })
         })
         .collect();
@@ -121,13 +123,13 @@ fn report(global: &Global, done: &Repaired) -> Result<(), CliError> {
         "known": known,
         "unrevoked": unrevoked.iter().map(ToString::to_string).collect::<Vec<_>>(),
         "permissions_changed": granted,
-        "unknown_keys": strange_keys,
+        "unknown_keys": unknown_key_files,
     });
     global.print(&data, || match version {
         None => "nothing to repair".to_owned(),
         Some(version) => {
             let mut text = format!("repaired: edges apply this from version {version} on\n");
-            for FoundGap { issued_after, issued_until, .. } in gaps {
+            for IssuanceGap { issued_after, issued_until, .. } in gaps {
                 let (after, until) =
                     (output::format_optional_seconds(Some(*issued_after)), output::format_optional_seconds(Some(*issued_until)));
                 let _ = writeln!(
@@ -148,10 +150,10 @@ fn report(global: &Global, done: &Repaired) -> Result<(), CliError> {
             granted.join(", ")
         ));
     }
-    if !strange_keys.is_empty() {
+    if !unknown_key_files.is_empty() {
         hint(format_args!(
             "These files in keys/ belong to keys that are not in the database; remove them: {}.",
-            strange_keys.iter().map(|kid| format!("{kid}.jwk")).collect::<Vec<_>>().join(", ")
+            unknown_key_files.iter().map(|kid| format!("{kid}.jwk")).collect::<Vec<_>>().join(", ")
         ));
     }
     if version.is_some() {

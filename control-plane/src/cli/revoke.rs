@@ -6,9 +6,9 @@ use token::Fingerprint;
 
 use super::{CliError, EXIT_NOT_ENFORCED, Global, hint, output, read_credential, require_yes};
 use crate::{
-    config::Period,
-    model::{Actor, EdgeId, KeyId, Subject},
-    operations::{self, Authority, Reached, Target, What},
+    config::ConfigDuration,
+    model::{Actor, EdgeId, RevocableKeyId, Subject},
+    operations::{self, AccessScope, RevocationOutcome, RevocationTarget, RolloutStatus},
 };
 
 #[derive(Debug, Args)]
@@ -33,7 +33,7 @@ pub(super) struct Revoke {
     wait: bool,
     /// With --wait: the maximum time to wait
     #[arg(long, value_name = "DURATION", default_value = "10s", requires = "wait")]
-    timeout: Period,
+    timeout: ConfigDuration,
 }
 
 #[derive(Debug, Args)]
@@ -50,7 +50,7 @@ struct RevocationSelector {
     token_file: Option<PathBuf>,
     /// All credentials that an AuthKey (keyId-...) was exchanged for, a session (api-...), or an API key (key-NUMBER)
     #[arg(long, value_name = "ID")]
-    key_id: Option<KeyId>,
+    key_id: Option<RevocableKeyId>,
     /// All credentials of an operator (OP...) or a user (OP.../NAME)
     #[arg(long)]
     subject: Option<Subject>,
@@ -70,9 +70,11 @@ impl Revoke {
         let target =
             match (fingerprint, token.or(token_file.is_some().then_some(None)), key_id, subject, signing_key)
             {
-                (Some(fingerprint), ..) => Target::Fingerprint(fingerprint),
-                (_, Some(token), ..) => Target::Token(read_credential(token, token_file.as_deref())?),
-                (_, _, Some(id), ..) => Target::Key(id),
+                (Some(fingerprint), ..) => RevocationTarget::Fingerprint(fingerprint),
+                (_, Some(token), ..) => {
+                    RevocationTarget::Token(read_credential(token, token_file.as_deref())?)
+                }
+                (_, _, Some(id), ..) => RevocationTarget::Key(id),
                 (_, _, _, Some(subject), _) => {
                     let whose = if subject.is_root() { " and all its users" } else { "" };
                     let until = at.map_or("now".to_owned(), |at| format!("second {at}"));
@@ -80,20 +82,20 @@ impl Revoke {
                         yes,
                         format_args!("revoke all credentials of {subject}{whose} issued up to {until}"),
                     )?;
-                    Target::Subject { subject, instant: at }
+                    RevocationTarget::Subject { subject, instant: at }
                 }
                 (.., Some(kid)) => {
                     require_yes(yes, format_args!("revoke all credentials signed by {kid}"))?;
-                    Target::SigningKey(kid)
+                    RevocationTarget::SigningKey(kid)
                 }
                 _ if everything => {
                     require_yes(yes, format_args!("revoke all credentials that were ever issued"))?;
-                    Target::Everything
+                    RevocationTarget::Everything
                 }
                 _ => return Err(CliError::Message("no credential selected".to_owned())),
             };
         let auth_key = match &target {
-            Target::Key(KeyId::AuthKey(id)) => Some(id.clone()),
+            RevocationTarget::Key(RevocableKeyId::AuthKey(id)) => Some(id.clone()),
             _ => None,
         };
         let service = global.service().await?;
@@ -101,19 +103,19 @@ impl Revoke {
             operations::check_clock(&service).await?;
         }
         let revoked =
-            operations::revoke(&service, &Actor::Admin, &Authority::Everything, target, reason.as_deref())
+            operations::revoke(&service, &Actor::Admin, &AccessScope::Everything, target, reason.as_deref())
                 .await?;
         let version = revoked.version;
         let reached = match wait {
-            true => Some(operations::await_everywhere(&service, version, timeout.get()).await?),
+            true => Some(operations::await_all_edges(&service, version, timeout.get()).await?),
             false => None,
         };
-        let (mut data, what) = match revoked.what {
-            What::Fingerprint(fingerprint) => (
+        let (mut data, what) = match revoked.outcome {
+            RevocationOutcome::Fingerprint(fingerprint) => (
                 json!({ "version": version, "fingerprint": fingerprint.to_string() }),
                 fingerprint.to_string(),
             ),
-            What::Scope(watermark) => {
+            RevocationOutcome::Scope(watermark) => {
                 let scope = watermark.scope.to_string();
                 (json!({ "version": version, "scope": scope, "instant": watermark.instant }), scope)
             }
@@ -146,15 +148,21 @@ impl Revoke {
 }
 
 /// Prints the rollout, and fails if an edge may still admit the credential.
-fn print_rollout(reached: &Reached, version: u64, timeout: Period) -> Result<(), CliError> {
+fn print_rollout(reached: &RolloutStatus, version: u64, timeout: ConfigDuration) -> Result<(), CliError> {
     let names = |edges: &[EdgeId]| edges.iter().map(EdgeId::as_str).collect::<Vec<_>>().join(", ");
     if !reached.silent.is_empty() {
         hint(format_args!("Silent for longer than the lifetime of a manifest: {}.", names(&reached.silent)));
     }
-    if !reached.unseen.is_empty() {
-        hint(format_args!("Never seen: {}.", names(&reached.unseen)));
+    if !reached.never_seen.is_empty() {
+        hint(format_args!("Never seen: {}.", names(&reached.never_seen)));
     }
-    if reached.everywhere() {
+    if reached.kept_streams > 0 {
+        hint(format_args!(
+            "Open streams that a rule keeps (`open_streams`) although their credential is refused: {}.",
+            reached.kept_streams
+        ));
+    }
+    if reached.is_enforced_everywhere() {
         hint(format_args!("All {} live edges enforce version {version}.", reached.enforcing.len()));
         return Ok(());
     }

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     clock::Time,
-    model::{self, Actor, OperatorId, Paged, RoleId, Subject},
+    model::{self, Actor, OperatorId, Page, RoleId, Subject},
     operations,
 };
 
@@ -106,9 +106,9 @@ impl Role {
 
 async fn list(global: &Global, operator: &OperatorId, paging: Paging) -> Result<(), CliError> {
     let page = paging.page()?;
-    let Paged { items: roles, next } =
+    let Page { items: roles, next } =
         operations::list_roles(&global.service().await?, operator, &page).await?;
-    let data: Vec<Value> = roles.iter().map(json).collect();
+    let data: Vec<Value> = roles.iter().map(role_json).collect();
     global.print(&data, || {
         let rows = roles.iter().map(|role| {
             [
@@ -127,7 +127,7 @@ async fn list(global: &Global, operator: &OperatorId, paging: Paging) -> Result<
 async fn show(global: &Global, operator: &OperatorId, role: &RoleId) -> Result<(), CliError> {
     let (role, users) = operations::find_role(&global.service().await?, operator, role).await?;
     let users: Vec<&str> = users.iter().map(model::UserName::as_str).collect();
-    let mut data = json(&role);
+    let mut data = role_json(&role);
     data["users"] = json!(users);
     global.print(&data, || {
         format!(
@@ -146,7 +146,7 @@ fn print_change(global: &Global, operator: &OperatorId, role: &RoleId, what: &st
     global.print(&data, || format!("{what} {role}"))
 }
 
-fn json(role: &model::Role) -> Value {
+fn role_json(role: &model::Role) -> Value {
     let model::Role { operator, id, description, permission, created_at, updated_at } = role;
     json!({
         "operator_id": operator.as_str(),

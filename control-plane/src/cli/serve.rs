@@ -25,6 +25,6 @@ pub(super) async fn run(global: &Global) -> Result<(), CliError> {
         // The parent process may not read stdout.
         let _ = write_stdout(&line);
     };
-    server::serve(global.home(), config, on_listening, stop).await?;
+    server::serve(global.data_dir(), config, on_listening, stop).await?;
     Ok(())
 }

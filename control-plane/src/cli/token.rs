@@ -7,7 +7,7 @@ use super::{CliError, Global, hint, output, read_credential};
 use crate::{
     clock::Time,
     model::{AuthKeyId, OperatorId, Subject, UserName},
-    operations::{self, Bearer, Lifetime},
+    operations::{self, Lifetime, TokenRecipient},
 };
 
 #[derive(Debug, Subcommand)]
@@ -56,12 +56,12 @@ impl Issue {
     async fn run(self, global: &Global) -> Result<(), CliError> {
         let Self { auth_key_id, operator, user, ttl } = self;
         let recipient = match (auth_key_id, operator) {
-            (Some(id), _) => Bearer::AuthKey(id),
-            (None, Some(operator)) => Bearer::Subject(Subject { operator, user }),
+            (Some(id), _) => TokenRecipient::AuthKey(id),
+            (None, Some(operator)) => TokenRecipient::Subject(Subject { operator, user }),
             (None, None) => return Err(CliError::Message("expected --auth-key-id or --operator".to_owned())),
         };
         let service = global.service().await?;
-        let issued = operations::issue(&service, recipient, ttl).await?;
+        let issued = operations::issue_token(&service, recipient, ttl).await?;
         let data = json!({
             "token": issued.token.expose(),
             "api_key": issued.session.as_str(),
@@ -88,7 +88,7 @@ async fn inspect(global: &Global, token: String) -> Result<(), CliError> {
     let data = json!({
         "fingerprint": inspected.fingerprint.to_string(),
         "kid": inspected.kid,
-        "standing": inspected.standing.code(),
+        "standing": inspected.status.code(),
         "claims": claims,
     });
     global.print(&data, || {
@@ -97,7 +97,7 @@ async fn inspect(global: &Global, token: String) -> Result<(), CliError> {
         let (issued, expires) = (time(claims.iat), claims.exp.map_or("never".to_owned(), time));
         format!(
             "standing     {}\nfingerprint  {}\nkey          {}\nsubject      {}\naudience     {}\nissued       {issued}\nexpires      {expires}",
-            inspected.standing.code(),
+            inspected.status.code(),
             inspected.fingerprint,
             inspected.kid,
             claims.sub,

@@ -9,8 +9,8 @@ use super::{
 };
 use crate::{
     clock::Time,
-    model::{self, Actor, OperatorId, Paged, Subject},
-    operations::{self, CreatedByUser, CreatedKeys},
+    model::{self, Actor, OperatorId, Page, Subject},
+    operations::{self, CreatedKeys, CreatedKeysPolicy},
 };
 
 #[derive(Debug, Subcommand)]
@@ -67,9 +67,9 @@ impl User {
             }
             Self::List { operator, paging } => {
                 let page = paging.page()?;
-                let Paged { items: users, next } =
+                let Page { items: users, next } =
                     operations::list_users(&global.service().await?, operator.as_ref(), &page).await?;
-                let data: Vec<Value> = users.iter().map(json).collect();
+                let data: Vec<Value> = users.iter().map(user_json).collect();
                 global.print(&data, || {
                     let rows = users.iter().map(|user| {
                         [
@@ -87,7 +87,7 @@ impl User {
             Self::Show { user } => {
                 let (user, roles) = operations::find_user(&global.service().await?, &user).await?;
                 let roles: Vec<&str> = roles.iter().map(model::RoleId::as_str).collect();
-                let mut data = json(&user);
+                let mut data = user_json(&user);
                 data["roles"] = json!(roles);
                 global.print(&data, || {
                     format!(
@@ -142,7 +142,7 @@ async fn delete(
             format_args!("delete {user} with its keys, and revoke all its credentials{others}"),
         )?;
     }
-    let created_by_user = if with_created { CreatedByUser::Delete } else { CreatedByUser::Keep };
+    let created_by_user = if with_created { CreatedKeysPolicy::Delete } else { CreatedKeysPolicy::Keep };
     let deleted = operations::delete_user(&service, &Actor::Admin, user, created_by_user).await?;
     let CreatedKeys { auth_keys, api_keys } = &deleted.created;
     let auth_keys = auth_keys.iter().map(|key| (key.id.to_string(), key.subject.to_string()));
@@ -167,7 +167,7 @@ async fn delete(
     Ok(())
 }
 
-fn json(user: &model::User) -> Value {
+fn user_json(user: &model::User) -> Value {
     let model::User { subject, description, permission, created_at } = user;
     json!({
         "subject": subject.to_string(),

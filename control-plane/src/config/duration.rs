@@ -7,9 +7,9 @@ const UNITS: [(&str, u64); 5] = [("d", 86_400_000), ("h", 3_600_000), ("m", 60_0
 
 /// A duration in the settings: `500ms`, `5s`, `2m`, `1h`, `30d`, or a number of seconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Period(Duration);
+pub struct ConfigDuration(Duration);
 
-impl Period {
+impl ConfigDuration {
     pub const fn from_secs(seconds: u64) -> Self {
         Self(Duration::from_secs(seconds))
     }
@@ -19,22 +19,22 @@ impl Period {
     }
 }
 
-impl FromStr for Period {
-    type Err = InvalidPeriod;
+impl FromStr for ConfigDuration {
+    type Err = InvalidDuration;
 
-    fn from_str(text: &str) -> Result<Self, InvalidPeriod> {
+    fn from_str(text: &str) -> Result<Self, InvalidDuration> {
         let digits = text.bytes().take_while(u8::is_ascii_digit).count();
         let (number, unit) = text.split_at(digits);
-        let number: u64 = number.parse().map_err(|_| InvalidPeriod)?;
+        let number: u64 = number.parse().map_err(|_| InvalidDuration)?;
         let millis = match unit {
             "" => 1000,
-            _ => UNITS.iter().find(|(name, _)| *name == unit).ok_or(InvalidPeriod)?.1,
+            _ => UNITS.iter().find(|(name, _)| *name == unit).ok_or(InvalidDuration)?.1,
         };
-        Ok(Self(Duration::from_millis(number.checked_mul(millis).ok_or(InvalidPeriod)?)))
+        Ok(Self(Duration::from_millis(number.checked_mul(millis).ok_or(InvalidDuration)?)))
     }
 }
 
-impl fmt::Display for Period {
+impl fmt::Display for ConfigDuration {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let millis = self.0.as_millis();
         let (name, unit) =
@@ -43,29 +43,29 @@ impl fmt::Display for Period {
     }
 }
 
-impl Serialize for Period {
+impl Serialize for ConfigDuration {
     fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
         to.collect_str(self)
     }
 }
 
-impl<'de> Deserialize<'de> for Period {
+impl<'de> Deserialize<'de> for ConfigDuration {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
         struct Visitor;
 
         impl de::Visitor<'_> for Visitor {
-            type Value = Period;
+            type Value = ConfigDuration;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("a whole number with a unit (`500ms`, `5s`, `2m`, `1h`, `30d`) or of seconds")
             }
 
-            fn visit_str<E: de::Error>(self, text: &str) -> Result<Period, E> {
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<ConfigDuration, E> {
                 text.parse().map_err(E::custom)
             }
 
-            fn visit_i64<E: de::Error>(self, seconds: i64) -> Result<Period, E> {
-                u64::try_from(seconds).map(Period::from_secs).map_err(|_| E::custom(InvalidPeriod))
+            fn visit_i64<E: de::Error>(self, seconds: i64) -> Result<ConfigDuration, E> {
+                u64::try_from(seconds).map(ConfigDuration::from_secs).map_err(|_| E::custom(InvalidDuration))
             }
         }
 
@@ -74,16 +74,9 @@ impl<'de> Deserialize<'de> for Period {
 }
 
 /// The error of a malformed duration.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct InvalidPeriod;
-
-impl fmt::Display for InvalidPeriod {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("expected a whole number with a unit (`500ms`, `5s`, `2m`, `1h`, `30d`) or of seconds")
-    }
-}
-
-impl std::error::Error for InvalidPeriod {}
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("expected a whole number with a unit (`500ms`, `5s`, `2m`, `1h`, `30d`) or of seconds")]
+pub struct InvalidDuration;
 
 #[cfg(test)]
 mod tests {
@@ -98,11 +91,11 @@ mod tests {
             ("36h", 129_600_000, "36h"),
             ("0s", 0, "0d"),
         ] {
-            let period: Period = text.parse().unwrap();
+            let period: ConfigDuration = text.parse().unwrap();
             assert_eq!((period.get().as_millis(), period.to_string().as_str()), (millis, written));
         }
         for bad in ["", "s", "5 s", "-5s", "5.5s", "5w", "99999999999999999999s", "300000000000d"] {
-            assert_eq!(bad.parse::<Period>(), Err(InvalidPeriod), "{bad}");
+            assert_eq!(bad.parse::<ConfigDuration>(), Err(InvalidDuration), "{bad}");
         }
     }
 }

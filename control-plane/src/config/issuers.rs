@@ -48,7 +48,7 @@ impl From<SignatureAlgorithm> for String {
 
 impl Issuer {
     /// Returns the first URL to fetch: the key set, or the discovery document that names it.
-    pub fn start(&self) -> String {
+    pub fn keys_or_discovery_url(&self) -> String {
         match &self.jwks_url {
             Some(url) => url.clone(),
             // OpenID Connect Discovery 1.0 section 4.1: a terminating slash is removed first.
@@ -76,7 +76,7 @@ impl Issuer {
         if others.iter().any(|other| other.issuer == *issuer) {
             return Err(("issuer", "duplicate issuer"));
         }
-        if !crate::jwks::is_allowed(&self.start()) {
+        if !crate::jwks::is_allowed(&self.keys_or_discovery_url()) {
             return Err(match self.jwks_url {
                 Some(_) => ("jwks_url", NOT_ALLOWED),
                 None => ("issuer", NOT_ALLOWED),

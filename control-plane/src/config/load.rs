@@ -1,15 +1,18 @@
-use std::{fmt, fs, io, path::Path, path::PathBuf};
+use std::{fs, io, path::Path, path::PathBuf};
 
 use toml::{Table, Value};
 
-use super::{Config, Period};
+use super::{Config, ConfigDuration};
 use crate::redact;
 
 /// The prefix of the environment variables that override settings.
 const ENV_PREFIX: &str = "KEYSTILE_";
 
+/// Former names of settings, which are still accepted: section, former name, name.
+const FORMER_NAMES: [(&str, &str, &str); 1] = [("publisher", "rebase_after", "compact_after")];
+
 /// The maximum of `publisher.lifetime`, which bounds the delay of a revocation.
-const MAX_LIFETIME: Period = Period::from_secs(3600);
+const MAX_LIFETIME: ConfigDuration = ConfigDuration::from_secs(3600);
 
 /// Loads the settings: the defaults, overridden by the file, overridden by the environment.
 ///
@@ -23,13 +26,13 @@ pub fn load(
     let defaults = Table::try_from(Config::default()).unwrap_or_default();
     let mut settings = match file {
         None => Table::new(),
-        Some(path) => read(path, &defaults)?,
+        Some(path) => read_file(path, &defaults)?,
     };
     for (name, text) in environment {
         apply_env_var(&mut settings, &defaults, &name, text)?;
     }
     let config: Config = serde_path_to_error::deserialize(Value::Table(settings)).map_err(|error| {
-        let message = redact::without_value(error.inner().message(), "a table");
+        let message = redact::redact_value(error.inner().message(), "a table");
         ConfigError::Value { key: error.path().to_string(), message }
     })?;
     validate(&config)?;
@@ -37,58 +40,53 @@ pub fn load(
 }
 
 /// The reason why the settings are invalid. Errors never quote values: one may be a password.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
+    #[error("cannot read the settings file `{}`", .path.display())]
     Unreadable { path: PathBuf, source: io::Error },
+    #[error("`{}` line {line}: {message}", .path.display())]
     Syntax { path: PathBuf, line: usize, message: String },
+    #[error("unknown setting `{key}`{}", suggestion(.nearest.as_deref()))]
     UnknownKey { key: String, nearest: Option<String> },
+    #[error("setting `{key}`: {message}")]
     Value { key: String, message: String },
 }
 
-impl fmt::Display for ConfigError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Unreadable { path, .. } => {
-                write!(f, "cannot read the settings file `{}`", path.display())
-            }
-            Self::Syntax { path, line, message } => write!(f, "`{}` line {line}: {message}", path.display()),
-            Self::UnknownKey { key, nearest: Some(nearest) } => {
-                write!(f, "unknown setting `{key}`; did you mean `{nearest}`?")
-            }
-            Self::UnknownKey { key, nearest: None } => write!(f, "unknown setting `{key}`"),
-            Self::Value { key, message } => write!(f, "setting `{key}`: {message}"),
-        }
-    }
+/// Returns the end of the text of [`ConfigError::UnknownKey`].
+fn suggestion(nearest: Option<&str>) -> String {
+    nearest.map_or_else(String::new, |nearest| format!("; did you mean `{nearest}`?"))
 }
 
-impl std::error::Error for ConfigError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match self {
-            Self::Unreadable { source, .. } => Some(source),
-            Self::Syntax { .. } | Self::UnknownKey { .. } | Self::Value { .. } => None,
-        }
-    }
-}
-
-fn read(path: &Path, defaults: &Table) -> Result<Table, ConfigError> {
+fn read_file(path: &Path, defaults: &Table) -> Result<Table, ConfigError> {
     let text = fs::read_to_string(path)
         .map_err(|source| ConfigError::Unreadable { path: path.to_owned(), source })?;
-    let settings: Table = text.parse().map_err(|error: toml::de::Error| ConfigError::Syntax {
+    let mut settings: Table = text.parse().map_err(|error: toml::de::Error| ConfigError::Syntax {
         path: path.to_owned(),
         line: error.span().map_or(1, |span| text[..span.start].lines().count().max(1)),
         message: error.message().to_owned(),
     })?;
+    for (section, former, name) in FORMER_NAMES {
+        if let Some(Value::Table(content)) = settings.get_mut(section)
+            && let Some(value) = content.remove(former)
+            && content.insert(name.to_owned(), value).is_some()
+        {
+            return Err(ConfigError::Value {
+                key: format!("{section}.{former}"),
+                message: format!("is the former name of `{section}.{name}`, which is set too"),
+            });
+        }
+    }
     for (section, content) in &settings {
         let known = match defaults.get(section) {
             Some(Value::Table(known)) => known,
             // A list: its items are checked when they are deserialized.
             Some(_) => continue,
-            None => return Err(unknown(section.clone(), defaults.keys().cloned())),
+            None => return Err(unknown_key(section.clone(), defaults.keys().cloned())),
         };
         if let Value::Table(content) = content
             && let Some(name) = content.keys().find(|name| !known.contains_key(*name))
         {
-            return Err(unknown(format!("{section}.{name}"), dotted(defaults)));
+            return Err(unknown_key(format!("{section}.{name}"), setting_names(defaults)));
         }
     }
     Ok(settings)
@@ -102,7 +100,7 @@ fn apply_env_var(
     text: String,
 ) -> Result<(), ConfigError> {
     let Some(key) = name.strip_prefix(ENV_PREFIX) else { return Ok(()) };
-    let known = || dotted(defaults).map(|key| env_var_name(&key));
+    let known = || setting_names(defaults).map(|key| env_var_name(&key));
     let Some((section, setting)) = key.split_once("__") else {
         // Other programs may use this prefix. Report only a setting that is written with one underscore too few.
         let intended = known().find(|known| known.replace("__", "_") == name);
@@ -111,10 +109,14 @@ fn apply_env_var(
         });
     };
     let (section, setting) = (section.to_ascii_lowercase(), setting.to_ascii_lowercase());
+    let is_upper_case = env_var_name(&format!("{section}.{setting}")) == name;
+    let former =
+        FORMER_NAMES.iter().find(|(of, former, _)| (*of, *former) == (section.as_str(), setting.as_str()));
+    let setting = former.map_or(setting, |(.., name)| (*name).to_owned());
     let exists =
         matches!(defaults.get(&section), Some(Value::Table(content)) if content.contains_key(&setting));
-    if !exists || env_var_name(&format!("{section}.{setting}")) != name {
-        return Err(unknown(name.to_owned(), known()));
+    if !exists || !is_upper_case {
+        return Err(unknown_key(name.to_owned(), known()));
     }
     let wrong = |message: &str| ConfigError::Value {
         key: format!("{section}.{setting}"),
@@ -211,7 +213,7 @@ pub fn validate(config: &Config) -> Result<(), ConfigError> {
     Ok(())
 }
 
-fn unknown(key: String, known: impl Iterator<Item = String>) -> ConfigError {
+fn unknown_key(key: String, known: impl Iterator<Item = String>) -> ConfigError {
     let nearest = known
         .map(|candidate| (strsim::jaro_winkler(&key, &candidate), candidate))
         .filter(|(likeness, _)| *likeness > 0.7)
@@ -219,7 +221,7 @@ fn unknown(key: String, known: impl Iterator<Item = String>) -> ConfigError {
     ConfigError::UnknownKey { key, nearest: nearest.map(|(_, candidate)| candidate) }
 }
 
-fn dotted(defaults: &Table) -> impl Iterator<Item = String> {
+fn setting_names(defaults: &Table) -> impl Iterator<Item = String> {
     defaults.iter().flat_map(|(section, content)| {
         let names = content.as_table().into_iter().flat_map(Table::keys);
         names.map(move |name| format!("{section}.{name}"))
@@ -245,19 +247,19 @@ mod tests {
     }
 
     #[test]
-    fn the_environment_goes_over_the_file_and_the_file_over_the_defaults() {
+    fn environment_overrides_file_and_file_overrides_defaults() {
         let file = "[server]\nlisten = '0.0.0.0:1'\n[publisher]\nlifetime = 30";
         let config =
             loaded(file, &[("KEYSTILE_SERVER__LISTEN", "127.0.0.1:0"), ("KEYSTILE_LOG__FORMAT", "json")])
                 .unwrap();
         assert_eq!(config.server.listen.to_string(), "127.0.0.1:0");
-        assert_eq!(config.publisher.lifetime, super::super::Period::from_secs(30));
+        assert_eq!(config.publisher.lifetime, super::super::ConfigDuration::from_secs(30));
         assert_eq!(config.publisher.resign, Config::default().publisher.resign);
         assert_eq!(config.log.format, super::super::Format::Json);
     }
 
     #[test]
-    fn mistakes_are_named() {
+    fn invalid_settings_are_named() {
         for (file, environment, expected) in [
             ("[servr]", None, "unknown setting `servr`; did you mean `server`?"),
             ("[server]\nlisen = ''", None, "unknown setting `server.lisen`; did you mean `server.listen`?"),
@@ -313,15 +315,28 @@ mod tests {
         let config = loaded(
             "",
             &[
-                ("KEYSTILE_PUBLISHER__REBASE_AFTER", "0"),
+                ("KEYSTILE_PUBLISHER__COMPACT_AFTER", "0"),
                 ("KEYSTILE_LIMITS__TOKENS_PER_MINUTE", "7"),
                 ("KEYSTILE_SERVER__TRUSTED_PROXIES", "10.0.0.0/8, ::1"),
             ],
         )
         .unwrap();
-        assert_eq!((config.publisher.rebase_after, config.limits.tokens_per_minute), (0, 7));
-        let trusted = |address: &str| config.server.trusted_proxies.contain(address.parse().unwrap());
+        assert_eq!((config.publisher.compact_after, config.limits.tokens_per_minute), (0, 7));
+        let trusted = |address: &str| config.server.trusted_proxies.contains(address.parse().unwrap());
         assert_eq!(["10.1.2.3", "::1", "11.0.0.1", "::2"].map(trusted), [true, true, false, false]);
+    }
+
+    #[test]
+    fn former_names_are_accepted() {
+        let file = "[publisher]\nrebase_after = 1";
+        assert_eq!(loaded(file, &[]).unwrap().publisher.compact_after, 1);
+        let variable = [("KEYSTILE_PUBLISHER__REBASE_AFTER", "2")];
+        assert_eq!(loaded(file, &variable).unwrap().publisher.compact_after, 2);
+        assert_eq!(
+            loaded("[publisher]\nrebase_after = 1\ncompact_after = 1", &[]),
+            Err("setting `publisher.rebase_after`: is the former name of `publisher.compact_after`, which is set too"
+                .to_owned())
+        );
     }
 
     #[test]
@@ -351,7 +366,7 @@ mod tests {
 
     /// A value must not be quoted even if it is in the wrong place or of the wrong type.
     #[test]
-    fn no_value_is_quoted() {
+    fn errors_quote_no_value() {
         const URL: &str = "postgres://keystile:hunter2, expected u8@db/ks";
         let defaults = Table::try_from(Config::default()).unwrap();
         let mut refused = 0;
@@ -397,14 +412,17 @@ mod tests {
     }
 
     #[test]
-    fn issuers_are_a_list_and_checked() {
+    fn issuers_are_validated() {
         let config = loaded(
             "[[issuers]]\nissuer = 'https://a.example/'\n[[issuers]]\nissuer = 'b'\njwks_url = 'http://[::1]/k'\nalgorithms = ['RS256']",
             &[],
         );
         let [a, b] = <[_; 2]>::try_from(config.unwrap().issuers).unwrap();
-        assert_eq!(a.start(), "https://a.example/.well-known/openid-configuration");
-        assert_eq!((b.start(), b.algorithms.len(), a.algorithms.len()), ("http://[::1]/k".to_owned(), 1, 9));
+        assert_eq!(a.keys_or_discovery_url(), "https://a.example/.well-known/openid-configuration");
+        assert_eq!(
+            (b.keys_or_discovery_url(), b.algorithms.len(), a.algorithms.len()),
+            ("http://[::1]/k".to_owned(), 1, 9)
+        );
         for (issuer, expected) in [
             ("issuer = ''", "setting `issuers[0].issuer`: expected 1 to 255 bytes"),
             (
@@ -437,7 +455,7 @@ mod tests {
     }
 
     #[test]
-    fn variables_of_other_programs_are_left_alone() {
+    fn unrelated_variables_are_ignored() {
         assert_eq!(
             loaded("", &[("KEYSTILE_DATA", "x"), ("KEYSTILE_WASM", "y"), ("PATH", "z")]).unwrap(),
             Config::default()

@@ -10,7 +10,7 @@ use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
 
-pub use duration::Period;
+pub use duration::ConfigDuration;
 pub use issuers::{Issuer, SignatureAlgorithm};
 pub use load::{ConfigError, load, validate};
 pub use networks::Networks;
@@ -37,11 +37,11 @@ pub struct Config {
 #[serde(deny_unknown_fields, default)]
 pub struct Server {
     pub listen: SocketAddr,
-    pub request_timeout: Period,
-    pub stop_timeout: Period,
-    pub head_timeout: Period,
-    pub idle_timeout: Period,
-    pub write_timeout: Period,
+    pub request_timeout: ConfigDuration,
+    pub stop_timeout: ConfigDuration,
+    pub head_timeout: ConfigDuration,
+    pub idle_timeout: ConfigDuration,
+    pub write_timeout: ConfigDuration,
     pub max_connections: u32,
     pub anonymous_connections: u32,
     pub connections_per_address: u32,
@@ -62,10 +62,10 @@ pub struct Store {
 #[serde(deny_unknown_fields, default)]
 pub struct Publisher {
     pub audience: String,
-    pub lifetime: Period,
-    pub resign: Period,
-    pub outage_grace: Period,
-    pub rebase_after: u64,
+    pub lifetime: ConfigDuration,
+    pub resign: ConfigDuration,
+    pub outage_grace: ConfigDuration,
+    pub compact_after: u64,
 }
 
 /// The tokens that are issued.
@@ -96,7 +96,7 @@ pub struct Limits {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Audit {
-    pub retention: Period,
+    pub retention: ConfigDuration,
 }
 
 /// The log on stderr.
@@ -138,11 +138,11 @@ impl Default for Server {
     fn default() -> Self {
         Self {
             listen: SocketAddr::from(([127, 0, 0, 1], 8780)),
-            request_timeout: Period::from_secs(10),
-            stop_timeout: Period::from_secs(10),
-            head_timeout: Period::from_secs(10),
-            idle_timeout: Period::from_secs(60),
-            write_timeout: Period::from_secs(10),
+            request_timeout: ConfigDuration::from_secs(10),
+            stop_timeout: ConfigDuration::from_secs(10),
+            head_timeout: ConfigDuration::from_secs(10),
+            idle_timeout: ConfigDuration::from_secs(60),
+            write_timeout: ConfigDuration::from_secs(10),
             // 10,000 waiting edges, and their other requests.
             max_connections: 16_384,
             anonymous_connections: 4096,
@@ -171,10 +171,10 @@ impl Default for Publisher {
     fn default() -> Self {
         Self {
             audience: "default".to_owned(),
-            lifetime: Period::from_secs(60),
-            resign: Period::from_secs(5),
-            outage_grace: Period::from_secs(900),
-            rebase_after: 20_000,
+            lifetime: ConfigDuration::from_secs(60),
+            resign: ConfigDuration::from_secs(5),
+            outage_grace: ConfigDuration::from_secs(900),
+            compact_after: 20_000,
         }
     }
 }
@@ -207,7 +207,7 @@ impl Default for Limits {
 
 impl Default for Audit {
     fn default() -> Self {
-        Self { retention: Period::from_secs(400 * 24 * 3600) }
+        Self { retention: ConfigDuration::from_secs(400 * 24 * 3600) }
     }
 }
 
@@ -223,7 +223,7 @@ mod tests {
 
     /// The reference contains every setting, commented out, with its default.
     #[test]
-    fn the_reference_is_true() {
+    fn reference_matches_defaults() {
         let uncommented: String = REFERENCE
             .lines()
             .map(|line| match line.strip_prefix("# ") {

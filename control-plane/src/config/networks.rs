@@ -9,7 +9,7 @@ pub struct Networks(Vec<IpNet>);
 
 impl Networks {
     /// Returns true if one of the networks contains `address`.
-    pub fn contain(&self, address: IpAddr) -> bool {
+    pub fn contains(&self, address: IpAddr) -> bool {
         self.0.iter().any(|network| network.contains(&address))
     }
 }

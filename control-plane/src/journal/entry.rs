@@ -9,8 +9,8 @@ use serde::{Deserialize, Serialize};
 use token::Fingerprint;
 
 use crate::{
-    model::{Gone, Tombstone, Watermark},
-    store::{NEVER, watermarks},
+    model::{Tombstone, TombstoneKind, Watermark},
+    store::{NEVER_EXPIRES, watermarks},
 };
 
 /// One line of the journal, as JSON with the members `version` and `kind`.
@@ -39,7 +39,7 @@ pub enum EntryKind {
         /// Seconds.
         revoked_at: u64,
     },
-    /// A revocation was taken back.
+    /// A revocation was undone.
     Unrevoked { fingerprint: String },
     /// Everything of a scope that was issued at or before an instant was revoked.
     Watermark {
@@ -54,7 +54,7 @@ pub enum EntryKind {
     Gone { what: String, id: String, at: u64 },
     /// The permissions of a subject have changed.
     Granted { subject: String },
-    /// The state of the store when the entries before were written: see [`Mark`].
+    /// The state of the store when the entries before were written: see [`JournalMark`].
     Mark { seq: u64, at: u64 },
 }
 
@@ -63,12 +63,12 @@ impl EntryKind {
 
     pub(super) fn from_watermark(watermark: &Watermark) -> Self {
         let (scope, id) = watermarks::columns(&watermark.scope);
-        let ends_at = Some(watermark.ends_at).filter(|at| *at != NEVER);
+        let ends_at = Some(watermark.ends_at).filter(|at| *at != NEVER_EXPIRES);
         Self::Watermark { scope: scope.to_owned(), id, instant: watermark.instant, ends_at }
     }
 
     pub(super) fn from_tombstone(tombstone: Tombstone) -> Self {
-        let Tombstone { gone, id, at } = tombstone;
+        let Tombstone { kind: gone, id, at } = tombstone;
         Self::Gone { what: gone.name().to_owned(), id, at }
     }
 }
@@ -96,9 +96,9 @@ impl Entry {
     }
 
     /// Returns the mark in a line; `None` if the line is anything else.
-    pub(super) fn parse_mark(line: &[u8]) -> Option<Mark> {
+    pub(super) fn parse_mark(line: &[u8]) -> Option<JournalMark> {
         match Self::parse(line) {
-            Ok(Self { version, kind: EntryKind::Mark { seq, at } }) => Some(Mark { version, seq, at }),
+            Ok(Self { version, kind: EntryKind::Mark { seq, at } }) => Some(JournalMark { version, seq, at }),
             _ => None,
         }
     }
@@ -113,28 +113,28 @@ impl Entry {
 
 /// The state that all entries together describe: the last entry for each item, with its version.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub struct Recorded {
+pub struct JournalContent {
     /// Version and revocation of each fingerprint; `None` if the revocation was taken back.
-    pub revocations: HashMap<Fingerprint, (u64, Option<RecordedRevocation>)>,
+    pub revocations: HashMap<Fingerprint, (u64, Option<JournalRevocation>)>,
     /// Watermarks with their versions.
     pub watermarks: Vec<(u64, Watermark)>,
     /// Version and instant of each tombstone.
-    pub gone: HashMap<(Gone, String), (u64, u64)>,
+    pub gone: HashMap<(TombstoneKind, String), (u64, u64)>,
     /// The version in which the permissions of each subject last changed.
     pub granted: BTreeMap<String, u64>,
     /// All marks in the order of the file.
-    pub marks: Vec<Mark>,
+    pub marks: Vec<JournalMark>,
     /// The highest version of any entry.
     pub newest: u64,
     /// The part of the file that this was read from.
-    pub(super) extent: Extent,
+    pub(super) extent: FileExtent,
     /// The index in `watermarks` of each scope.
     scopes: HashMap<(String, String), usize>,
 }
 
 /// The complete lines of a journal file when it was read.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Extent {
+pub(super) struct FileExtent {
     /// Device and inode of the file.
     pub(super) file: (u64, u64),
     /// The length of the lines in bytes.
@@ -143,8 +143,8 @@ pub(super) struct Extent {
 
 /// A revocation in the journal.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RecordedRevocation {
-    /// Seconds; [`NEVER`] if the credential never expires.
+pub struct JournalRevocation {
+    /// Seconds; [`NEVER_EXPIRES`] if the credential never expires.
     pub expires_at: u64,
     /// The reason that was given.
     pub reason: Option<String>,
@@ -155,7 +155,7 @@ pub struct RecordedRevocation {
 /// The state of the store when the entries before this one were written. They are all entries of the store up to
 /// `version`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Mark {
+pub struct JournalMark {
     /// The version of the store.
     pub version: u64,
     /// The number of the newest audit entry.
@@ -164,14 +164,14 @@ pub struct Mark {
     pub at: u64,
 }
 
-impl Mark {
+impl JournalMark {
     pub(super) const fn entry(self) -> Entry {
         let Self { version, seq, at } = self;
         Entry { version, kind: EntryKind::Mark { seq, at } }
     }
 }
 
-impl Recorded {
+impl JournalContent {
     /// Applies an entry.
     pub(super) fn apply(&mut self, entry: Entry) -> Result<(), LineError> {
         let Entry { version, kind } = entry;
@@ -180,16 +180,17 @@ impl Recorded {
             |fingerprint: String| fingerprint.parse::<Fingerprint>().map_err(|_| LineError::Malformed);
         match kind {
             EntryKind::Revoked { fingerprint, expires_at, reason, revoked_at } => {
-                let expires_at = expires_at.unwrap_or(NEVER);
-                let revocation = RecordedRevocation { expires_at, reason, revoked_at };
+                let expires_at = expires_at.unwrap_or(NEVER_EXPIRES);
+                let revocation = JournalRevocation { expires_at, reason, revoked_at };
                 insert_latest(&mut self.revocations, parsed(fingerprint)?, (version, Some(revocation)));
             }
             EntryKind::Unrevoked { fingerprint } => {
                 insert_latest(&mut self.revocations, parsed(fingerprint)?, (version, None));
             }
             EntryKind::Watermark { scope, id, instant, ends_at } => {
-                let of = watermarks::scope(&scope, &id).map_err(|_| LineError::Malformed)?;
-                let raised = (version, Watermark { scope: of, instant, ends_at: ends_at.unwrap_or(NEVER) });
+                let of = watermarks::parse_scope(&scope, &id).map_err(|_| LineError::Malformed)?;
+                let raised =
+                    (version, Watermark { scope: of, instant, ends_at: ends_at.unwrap_or(NEVER_EXPIRES) });
                 match self
                     .scopes
                     .get(&(scope.clone(), id.clone()))
@@ -204,14 +205,15 @@ impl Recorded {
                 }
             }
             EntryKind::Gone { what, id, at } => {
-                let gone = Gone::of(&what).ok_or(LineError::UnknownKind(format!("gone {what}")))?;
+                let gone =
+                    TombstoneKind::from_name(&what).ok_or(LineError::UnknownKind(format!("gone {what}")))?;
                 insert_latest(&mut self.gone, (gone, id), (version, at));
             }
             EntryKind::Granted { subject } => {
                 let known = self.granted.entry(subject).or_default();
                 *known = version.max(*known);
             }
-            EntryKind::Mark { seq, at } => self.marks.push(Mark { version, seq, at }),
+            EntryKind::Mark { seq, at } => self.marks.push(JournalMark { version, seq, at }),
         }
         Ok(())
     }

@@ -1,7 +1,6 @@
 //! The file of the journal. Publishers append to it under a lock, and sync it before they release the lock.
 
 use std::{
-    fmt,
     fs::{self, File, OpenOptions, TryLockError},
     io::{self, BufRead as _, BufReader, Read as _, Seek as _, SeekFrom, Write as _},
     os::unix::fs::{MetadataExt as _, OpenOptionsExt as _},
@@ -11,10 +10,10 @@ use std::{
 };
 
 use super::{
-    Recorded,
-    entry::{Entry, Extent, LineError, Mark},
+    JournalContent,
+    entry::{Entry, FileExtent, JournalMark, LineError},
 };
-use crate::home::{self, Draft};
+use crate::data_dir::{self, TempFile};
 
 /// How often a locked file is tried again.
 const LOCK_RETRY_INTERVAL: Duration = Duration::from_millis(2);
@@ -24,24 +23,37 @@ const MAX_MARK_BYTES: u64 = 256;
 
 /// The file with its lock. The lock is held while the store is read and the new entries are written.
 #[derive(Debug)]
-pub(super) struct Locked {
+pub(super) struct LockedFile {
     file: File,
     path: PathBuf,
     /// The last mark in the file. Lines after it are the rest of a batch that a crash has cut off.
-    pub(super) last: Option<Mark>,
+    pub(super) last: Option<JournalMark>,
     length: u64,
 }
 
 /// Why the journal cannot be used.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
 pub enum JournalError {
     /// An operation on the file failed.
+    #[error("cannot use the journal `{}`", .path.display())]
     File { path: PathBuf, source: io::Error },
     /// Another process holds the lock.
-    Busy { path: PathBuf },
+    #[error("another process holds the lock of the journal `{}`", .path.display())]
+    Locked { path: PathBuf },
     /// A line is not a valid entry.
+    #[error(
+        "line {line} of the journal `{}` is damaged. Do not restore the file from a backup. If the database \
+         was not restored either, move the file away, and a server creates a new one; otherwise inspect and \
+         remove the line, or move the file away and run `keystile restore --repair --everything`",
+        .path.display()
+    )]
     Malformed { path: PathBuf, line: usize },
     /// A later version of Keystile has written an entry of an unknown kind.
+    #[error(
+        "line {line} of the journal `{}` is of the unknown kind `{kind}`; run the version of Keystile that \
+         wrote it, or a later one",
+        .path.display()
+    )]
     UnknownKind { path: PathBuf, line: usize, kind: String },
 }
 
@@ -50,48 +62,15 @@ impl JournalError {
     pub const fn code(&self) -> &'static str {
         match self {
             Self::File { .. } => "journal_unusable",
-            Self::Busy { .. } => "journal_busy",
+            Self::Locked { .. } => "journal_busy",
             Self::Malformed { .. } => "journal_malformed",
             Self::UnknownKind { .. } => "journal_newer",
         }
     }
 }
 
-impl fmt::Display for JournalError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::File { path, .. } => write!(f, "cannot use the journal `{}`", path.display()),
-            Self::Busy { path } => {
-                write!(f, "another process holds the lock of the journal `{}`", path.display())
-            }
-            Self::Malformed { path, line } => write!(
-                f,
-                "line {line} of the journal `{}` is damaged. Do not restore the file from a backup. If the database was \
-                 not restored either, move the file away, and a server creates a new one; otherwise inspect and remove \
-                 the line, or move the file away and run `keystile restore --repair --everything`",
-                path.display()
-            ),
-            Self::UnknownKind { path, line, kind } => write!(
-                f,
-                "line {line} of the journal `{}` is of the unknown kind `{kind}`; run the version of Keystile that wrote \
-                 it, or a later one",
-                path.display()
-            ),
-        }
-    }
-}
-
-impl std::error::Error for JournalError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match self {
-            Self::File { source, .. } => Some(source),
-            Self::Busy { .. } | Self::Malformed { .. } | Self::UnknownKind { .. } => None,
-        }
-    }
-}
-
 /// Reads the whole file; `None` if there is no journal.
-pub(super) fn read(path: &Path) -> Result<Option<Recorded>, JournalError> {
+pub(super) fn read(path: &Path) -> Result<Option<JournalContent>, JournalError> {
     let failed = |source| JournalError::File { path: path.to_owned(), source };
     match File::open(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
@@ -100,7 +79,7 @@ pub(super) fn read(path: &Path) -> Result<Option<Recorded>, JournalError> {
 }
 
 /// Reads the last mark; `None` if there is no journal, or no mark in it.
-pub(super) fn last_mark(path: &Path) -> Result<Option<Mark>, JournalError> {
+pub(super) fn last_mark(path: &Path) -> Result<Option<JournalMark>, JournalError> {
     let failed = |source| JournalError::File { path: path.to_owned(), source };
     let mut file = match File::open(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -113,7 +92,7 @@ pub(super) fn last_mark(path: &Path) -> Result<Option<Mark>, JournalError> {
 }
 
 /// Returns the mark in the last line, where every complete batch has one.
-fn mark_at_end(file: &mut File) -> io::Result<Option<Mark>> {
+fn mark_at_end(file: &mut File) -> io::Result<Option<JournalMark>> {
     let length = file.metadata()?.len();
     file.seek(SeekFrom::Start(length.saturating_sub(MAX_MARK_BYTES)))?;
     let mut tail = Vec::new();
@@ -124,10 +103,10 @@ fn mark_at_end(file: &mut File) -> io::Result<Option<Mark>> {
 
 /// Reads all lines from the start. A batch that a crash has cut off may end within a line, or in a page that was never
 /// written: a damaged line ends the file, unless a mark comes after it.
-fn scan(mut file: &File, path: &Path) -> Result<Recorded, JournalError> {
+fn scan(mut file: &File, path: &Path) -> Result<JournalContent, JournalError> {
     let failed = |source| JournalError::File { path: path.to_owned(), source };
     file.rewind().map_err(failed)?;
-    let mut recorded = Recorded::default();
+    let mut recorded = JournalContent::default();
     recorded.extent.file = identity(&file.metadata().map_err(failed)?);
     let mut reader = BufReader::with_capacity(1 << 16, file);
     let mut line = Vec::new();
@@ -153,7 +132,7 @@ fn scan(mut file: &File, path: &Path) -> Result<Recorded, JournalError> {
     Ok(recorded)
 }
 
-impl Locked {
+impl LockedFile {
     /// Waits for the lock, creates the file if there is none, and removes the rest of a line that a crash has cut off.
     pub(super) fn acquire(path: &Path, timeout: Duration) -> Result<Self, JournalError> {
         let failed = |source| JournalError::File { path: path.to_owned(), source };
@@ -165,7 +144,7 @@ impl Locked {
                 // Another process has replaced the file in between.
                 Ok(()) => {}
                 Err(TryLockError::WouldBlock) if Instant::now() < deadline => sleep(LOCK_RETRY_INTERVAL),
-                Err(TryLockError::WouldBlock) => return Err(JournalError::Busy { path: path.to_owned() }),
+                Err(TryLockError::WouldBlock) => return Err(JournalError::Locked { path: path.to_owned() }),
                 Err(TryLockError::Error(source)) => return Err(failed(source)),
             }
         }
@@ -200,7 +179,7 @@ impl Locked {
 
     /// Replaces the lines of `extent` by those of the draft, and keeps the lines that were appended since. Returns `false`
     /// and changes nothing if another process has replaced the file since `extent` was read.
-    pub(super) fn compact(mut self, mut draft: Draft, extent: &Extent) -> Result<bool, JournalError> {
+    pub(super) fn compact(mut self, mut draft: TempFile, extent: &FileExtent) -> Result<bool, JournalError> {
         let path = self.path.clone();
         let mut replace = || {
             if identity(&self.file.metadata()?) != extent.file || self.length < extent.length {
@@ -210,7 +189,7 @@ impl Locked {
             io::copy(&mut self.file, &mut draft)?;
             Ok(Some(()))
         };
-        let done = replace().and_then(|done| done.map(|()| draft.replace()).transpose());
+        let done = replace().and_then(|done| done.map(|()| draft.persist()).transpose());
         done.map(|done| done.is_some()).map_err(|source| JournalError::File { path, source })
     }
 }
@@ -220,7 +199,7 @@ fn open(path: &Path) -> io::Result<File> {
     let open = || OpenOptions::new().read(true).append(true).mode(0o600).open(path);
     match open() {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            match home::write_new(path, b"") {
+            match data_dir::create_exclusive(path, b"") {
                 Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
                 _ => {}
             }
@@ -248,12 +227,12 @@ fn identity(file: &fs::Metadata) -> (u64, u64) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{home, journal::EntryKind};
+    use crate::{data_dir, journal::EntryKind};
 
     const TIMEOUT: Duration = Duration::from_secs(5);
 
     fn mark(version: u64) -> Entry {
-        Mark { version, seq: version, at: version }.entry()
+        JournalMark { version, seq: version, at: version }.entry()
     }
 
     fn unrevoked(version: u64) -> Entry {
@@ -265,7 +244,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("journal");
         assert_eq!(read(&path).unwrap(), None);
-        Locked::acquire(&path, TIMEOUT).unwrap().append(&[unrevoked(1), mark(2)]).unwrap();
+        LockedFile::acquire(&path, TIMEOUT).unwrap().append(&[unrevoked(1), mark(2)]).unwrap();
         let before = fs::read(&path).unwrap();
         let mut after = before.clone();
         [unrevoked(3), unrevoked(3), mark(3)].iter().for_each(|entry| entry.write(&mut after));
@@ -276,7 +255,7 @@ mod tests {
                 truncated.extend(vec![0; rest]);
                 fs::write(&path, &truncated).unwrap();
                 assert_eq!(last_mark(&path).unwrap().unwrap().version, 2, "{length} {rest}");
-                let locked = Locked::acquire(&path, TIMEOUT).unwrap();
+                let locked = LockedFile::acquire(&path, TIMEOUT).unwrap();
                 // The next write continues from version 2, and writes all of version 3 again.
                 assert_eq!(locked.last.unwrap().version, 2, "{length} {rest}");
                 locked.append(&[unrevoked(4), mark(4)]).unwrap();
@@ -284,14 +263,14 @@ mod tests {
                 assert_eq!((recorded.newest, recorded.marks.len()), (4, 2), "{length} {rest}");
             }
         }
-        assert_eq!(home::open_to_others(&path).unwrap(), 0);
+        assert_eq!(data_dir::group_or_world_mode_bits(&path).unwrap(), 0);
     }
 
     #[test]
     fn a_damaged_line_before_a_mark_is_an_error() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("journal");
-        Locked::acquire(&path, TIMEOUT).unwrap().append(&[unrevoked(1), unrevoked(2), mark(2)]).unwrap();
+        LockedFile::acquire(&path, TIMEOUT).unwrap().append(&[unrevoked(1), unrevoked(2), mark(2)]).unwrap();
         let mut text = fs::read(&path).unwrap();
         text[3] = b'#';
         fs::write(&path, &text).unwrap();
@@ -305,7 +284,7 @@ mod tests {
     fn an_unknown_kind_is_named_in_the_error() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("journal");
-        Locked::acquire(&path, TIMEOUT).unwrap().append(&[mark(1)]).unwrap();
+        LockedFile::acquire(&path, TIMEOUT).unwrap().append(&[mark(1)]).unwrap();
         let mut text = fs::read(&path).unwrap();
         text.extend(b"{\"version\":7,\"kind\":\"banished\",\"who\":\"x\"}\n");
         fs::write(&path, &text).unwrap();
@@ -318,19 +297,19 @@ mod tests {
     fn compaction_keeps_lines_that_were_appended_meanwhile() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("journal");
-        Locked::acquire(&path, TIMEOUT).unwrap().append(&[mark(1), mark(2), mark(3)]).unwrap();
+        LockedFile::acquire(&path, TIMEOUT).unwrap().append(&[mark(1), mark(2), mark(3)]).unwrap();
         let extent = read(&path).unwrap().unwrap().extent;
-        Locked::acquire(&path, TIMEOUT).unwrap().append(&[mark(5)]).unwrap();
+        LockedFile::acquire(&path, TIMEOUT).unwrap().append(&[mark(5)]).unwrap();
         let draft = || {
-            let (mut draft, mut lines) = (Draft::of(&path).unwrap(), Vec::new());
+            let (mut draft, mut lines) = (TempFile::for_path(&path).unwrap(), Vec::new());
             mark(4).write(&mut lines);
             draft.write_all(&lines).unwrap();
             draft
         };
-        let held = Locked::acquire(&path, TIMEOUT).unwrap();
+        let held = LockedFile::acquire(&path, TIMEOUT).unwrap();
         let waiting = {
             let path = path.clone();
-            std::thread::spawn(move || Locked::acquire(&path, TIMEOUT).unwrap().append(&[mark(6)]))
+            std::thread::spawn(move || LockedFile::acquire(&path, TIMEOUT).unwrap().append(&[mark(6)]))
         };
         assert!(held.compact(draft(), &extent).unwrap());
         waiting.join().unwrap().unwrap();
@@ -339,9 +318,9 @@ mod tests {
         assert_eq!(marks(), [4, 5, 6]);
 
         // Another process has compacted it since.
-        assert!(!Locked::acquire(&path, TIMEOUT).unwrap().compact(draft(), &extent).unwrap());
+        assert!(!LockedFile::acquire(&path, TIMEOUT).unwrap().compact(draft(), &extent).unwrap());
         assert_eq!(marks(), [4, 5, 6]);
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "no draft is left behind");
-        assert_eq!(home::open_to_others(&path).unwrap(), 0);
+        assert_eq!(data_dir::group_or_world_mode_bits(&path).unwrap(), 0);
     }
 }

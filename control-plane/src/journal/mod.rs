@@ -29,16 +29,17 @@ use std::{
 
 use tokio::task::spawn_blocking;
 
-pub use entry::{Entry, EntryKind, Mark, Recorded, RecordedRevocation};
+pub use entry::{Entry, EntryKind, JournalContent, JournalMark, JournalRevocation};
 pub use file::JournalError;
-use file::Locked;
+use file::LockedFile;
 
 use crate::{
     clock::Time,
-    home::{Draft, Home},
+    data_dir::{DataDir, TempFile},
     model::{Revocation, RevocationChange},
     store::{
-        Executor, NEVER, Store, StoreError, audit, grants, revocations, tombstones, versions, watermarks,
+        Executor, NEVER_EXPIRES, Store, StoreError, audit, grants, revocations, tombstones, versions,
+        watermarks,
     },
 };
 
@@ -72,11 +73,11 @@ const ENTRY_BYTES: u64 = 160;
 #[derive(Debug, Clone)]
 pub struct Journal {
     path: PathBuf,
-    state: Arc<State>,
+    state: Arc<JournalState>,
 }
 
 #[derive(Debug, Default)]
-struct State {
+struct JournalState {
     /// The version up to which this process has written the journal.
     written: AtomicU64,
     /// When the store was last compared with the journal.
@@ -86,27 +87,30 @@ struct State {
     /// The length in bytes after the last compaction by this process; 0 if there was none.
     compacted_length: AtomicU64,
     /// Why the last write failed, or `None` if it succeeded.
-    trouble: Mutex<Option<String>>,
+    last_error: Mutex<Option<String>>,
 }
 
 /// Whether the store has everything that the journal was last written from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Continuity {
     /// The store has everything, or this could not be determined.
-    Kept,
+    Complete,
     /// The store was rolled back and the journal is not merged yet. Nothing was written.
-    Lost,
+    RolledBack,
 }
 
 /// Why the journal could not be brought up to date.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
 pub enum CatchUpError {
     /// The file cannot be read or written.
-    Journal(JournalError),
+    #[error(transparent)]
+    Journal(#[from] JournalError),
     /// The store cannot be read.
-    Store(StoreError),
+    #[error(transparent)]
+    Store(#[from] StoreError),
     /// The thread that writes the file panicked.
-    Ended,
+    #[error("the thread that writes the journal panicked")]
+    Panicked,
 }
 
 impl CatchUpError {
@@ -115,63 +119,31 @@ impl CatchUpError {
         match self {
             Self::Journal(error) => error.code(),
             Self::Store(error) => error.code(),
-            Self::Ended => "journal_unusable",
+            Self::Panicked => "journal_unusable",
         }
-    }
-}
-
-impl std::fmt::Display for CatchUpError {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Journal(error) => error.fmt(f),
-            Self::Store(error) => error.fmt(f),
-            Self::Ended => f.write_str("the thread that writes the journal panicked"),
-        }
-    }
-}
-
-impl std::error::Error for CatchUpError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match self {
-            Self::Journal(error) => error.source(),
-            Self::Store(error) => error.source(),
-            Self::Ended => None,
-        }
-    }
-}
-
-impl From<JournalError> for CatchUpError {
-    fn from(error: JournalError) -> Self {
-        Self::Journal(error)
-    }
-}
-
-impl From<StoreError> for CatchUpError {
-    fn from(error: StoreError) -> Self {
-        Self::Store(error)
     }
 }
 
 impl Journal {
     /// Returns the journal of a data folder. The file need not exist yet.
-    pub fn new(home: &Home) -> Self {
-        Self { path: home.keys().join("journal"), state: Arc::default() }
+    pub fn new(data_dir: &DataDir) -> Self {
+        Self { path: data_dir.keys().join("journal"), state: Arc::default() }
     }
 
     /// Reads all entries; `None` if there is no journal.
-    pub async fn read(&self) -> Result<Option<Recorded>, CatchUpError> {
+    pub async fn read(&self) -> Result<Option<JournalContent>, CatchUpError> {
         let path = self.path.clone();
         Ok(run_blocking(move || file::read(&path)).await??)
     }
 
     /// Checks that the file can be locked and opened for writing.
-    pub fn writable(&self) -> Result<(), JournalError> {
-        Locked::acquire(&self.path, LOCK_TIMEOUT).map(drop)
+    pub fn check_writable(&self) -> Result<(), JournalError> {
+        LockedFile::acquire(&self.path, LOCK_TIMEOUT).map(drop)
     }
 
     /// Returns why the last write failed, or `None` if it succeeded.
-    pub fn trouble(&self) -> Option<String> {
-        self.state.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    pub fn last_error(&self) -> Option<String> {
+        self.state.last_error.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Returns whether the store has everything that the journal was last written from. Otherwise the database was
@@ -189,14 +161,14 @@ impl Journal {
     }
 
     /// Brings the journal up to the version of the store. A failure must not delay a revocation: it is logged once, and
-    /// shown by `/readyz` and `keystile doctor`. If the result is [`Continuity::Lost`], the caller must not publish before
+    /// shown by `/readyz` and `keystile doctor`. If the result is [`Continuity::RolledBack`], the caller must not publish before
     /// it has merged the journal.
     pub async fn keep_up(&self, store: &Store, timeout: Duration) -> Continuity {
         let (journal, store) = (self.clone(), store.clone());
         // The task continues after the timeout.
         let catching_up = tokio::spawn(async move { journal.catch_up(&store).await });
         let done = match tokio::time::timeout(timeout, catching_up).await {
-            Ok(done) => Some(done.unwrap_or(Err(CatchUpError::Ended))),
+            Ok(done) => Some(done.unwrap_or(Err(CatchUpError::Panicked))),
             Err(_elapsed) => None,
         };
         let trouble = match &done {
@@ -207,7 +179,7 @@ impl Journal {
             }
             None => Some("writing the journal timed out".to_owned()),
         };
-        let mut reported = self.state.trouble.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut reported = self.state.last_error.lock().unwrap_or_else(PoisonError::into_inner);
         match (&trouble, &*reported) {
             (Some(cause), None) => tracing::error!(
                 journal.file = %self.path.display(),
@@ -221,7 +193,7 @@ impl Journal {
         *reported = trouble;
         match done {
             Some(Ok(continuity)) => continuity,
-            _ => Continuity::Kept,
+            _ => Continuity::Complete,
         }
     }
 
@@ -233,27 +205,27 @@ impl Journal {
             last_checked.is_none_or(|at| at.elapsed() >= MARK_INTERVAL)
         };
         if !is_due && self.state.written.load(Ordering::Acquire) >= now {
-            return Ok(Continuity::Kept);
+            return Ok(Continuity::Complete);
         }
         let path = self.path.clone();
-        let locked = run_blocking(move || Locked::acquire(&path, LOCK_TIMEOUT)).await??;
+        let locked = run_blocking(move || LockedFile::acquire(&path, LOCK_TIMEOUT)).await??;
         let merged = *self.state.merged.lock().unwrap_or_else(PoisonError::into_inner);
         let mut read = store.read().await?;
         let from = match (merged, locked.last) {
             (Some(known), _) => known,
             (None, None) => 0,
             (None, Some(last)) if last.exists_in(&mut read).await? => last.version,
-            (None, Some(_)) => return Ok(Continuity::Lost),
+            (None, Some(_)) => return Ok(Continuity::RolledBack),
         };
         let version = versions::current(&mut read).await?.number;
-        let mut entries = entries_since(&mut read, from).await?;
+        let mut entries = read_entries_since(&mut read, from).await?;
         let mark = newest_mark(&mut read, version).await?;
         drop(read);
         let has_changed =
             !entries.is_empty() || mark.map(|mark| mark.seq) != locked.last.map(|last| last.seq);
         if has_changed {
             // The mark comes last: a batch without one was cut off by a crash, and is written again.
-            entries.extend(mark.map(Mark::entry));
+            entries.extend(mark.map(JournalMark::entry));
             run_blocking(move || locked.append(&entries)).await??;
         }
         *self.state.last_checked.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
@@ -261,7 +233,7 @@ impl Journal {
             *self.state.merged.lock().unwrap_or_else(PoisonError::into_inner) = None;
         }
         self.state.written.fetch_max(version, Ordering::AcqRel);
-        Ok(Continuity::Kept)
+        Ok(Continuity::Complete)
     }
 
     /// Returns whether the size that the entries need is unknown: [`expect_entries`](Self::expect_entries) estimates it.
@@ -290,12 +262,13 @@ impl Journal {
     pub async fn compact(
         &self,
         executor: &mut impl Executor,
-        recorded: &Recorded,
+        recorded: &JournalContent,
         now: Time,
     ) -> Result<bool, CatchUpError> {
         let path = self.path.clone();
-        let mut draft =
-            run_blocking(move || Draft::of(&path)).await?.map_err(|source| self.file_error(source))?;
+        let mut draft = run_blocking(move || TempFile::for_path(&path))
+            .await?
+            .map_err(|source| self.file_error(source))?;
         let version = versions::current(executor).await?.number;
         let mut from = Some(0);
         while let Some(prefix) = from {
@@ -304,24 +277,24 @@ impl Journal {
             from = next;
         }
         let mut entries: Vec<Entry> = thin_out(&recorded.marks, now.millis())
-            .map(Mark::entry)
-            .chain(other_entries_since(executor, 0).await?)
+            .map(JournalMark::entry)
+            .chain(read_other_entries_since(executor, 0).await?)
             .collect();
         entries.sort_by_key(|entry| entry.version);
         // The newest mark comes last, because the next write continues from the last mark.
         let last = newest_mark(executor, version).await?.or(recorded.marks.last().copied());
-        entries.extend(last.map(Mark::entry));
+        entries.extend(last.map(JournalMark::entry));
         draft = self.append(draft, entries).await?;
         let (path, extent) = (self.path.clone(), recorded.extent);
         let done =
-            run_blocking(move || Locked::acquire(&path, LOCK_TIMEOUT)?.compact(draft, &extent)).await??;
+            run_blocking(move || LockedFile::acquire(&path, LOCK_TIMEOUT)?.compact(draft, &extent)).await??;
         let length = std::fs::metadata(&self.path).map_or(1, |file| file.len());
         self.state.compacted_length.store(length.max(1), Ordering::Release);
         Ok(done)
     }
 
     /// Appends entries to a temporary file, durably.
-    async fn append(&self, mut draft: Draft, entries: Vec<Entry>) -> Result<Draft, CatchUpError> {
+    async fn append(&self, mut draft: TempFile, entries: Vec<Entry>) -> Result<TempFile, CatchUpError> {
         let written = run_blocking(move || {
             let mut lines = Vec::new();
             entries.iter().for_each(|entry| entry.write(&mut lines));
@@ -339,14 +312,14 @@ impl Journal {
 async fn run_blocking<T: Send + 'static>(
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Result<T, CatchUpError> {
-    spawn_blocking(work).await.map_err(|_| CatchUpError::Ended)
+    spawn_blocking(work).await.map_err(|_| CatchUpError::Panicked)
 }
 
 /// Reads the entries that the store has after a version, in the order of their versions.
-async fn entries_since(executor: &mut impl Executor, version: u64) -> Result<Vec<Entry>, StoreError> {
+async fn read_entries_since(executor: &mut impl Executor, version: u64) -> Result<Vec<Entry>, StoreError> {
     let mut entries: Vec<Entry> =
         revocations::all_since(executor, version).await?.into_iter().map(revocation_entry).collect();
-    entries.extend(other_entries_since(executor, version).await?);
+    entries.extend(read_other_entries_since(executor, version).await?);
     entries.sort_by_key(|entry| entry.version);
     Ok(entries)
 }
@@ -356,7 +329,7 @@ fn revocation_entry((version, change): (u64, RevocationChange)) -> Entry {
         RevocationChange::Revoked(Revocation { fingerprint, expires_at, reason, revoked_at }) => {
             EntryKind::Revoked {
                 fingerprint: fingerprint.to_string(),
-                expires_at: (expires_at != NEVER).then_some(expires_at),
+                expires_at: (expires_at != NEVER_EXPIRES).then_some(expires_at),
                 reason,
                 revoked_at,
             }
@@ -369,7 +342,10 @@ fn revocation_entry((version, change): (u64, RevocationChange)) -> Entry {
 }
 
 /// Reads the entries that the store has after a version, except revocations of fingerprints.
-async fn other_entries_since(executor: &mut impl Executor, version: u64) -> Result<Vec<Entry>, StoreError> {
+async fn read_other_entries_since(
+    executor: &mut impl Executor,
+    version: u64,
+) -> Result<Vec<Entry>, StoreError> {
     let mut entries = Vec::new();
     for (version, raised) in watermarks::since(executor, version).await? {
         entries.push(Entry { version, kind: EntryKind::from_watermark(&raised) });
@@ -383,7 +359,7 @@ async fn other_entries_since(executor: &mut impl Executor, version: u64) -> Resu
     Ok(entries)
 }
 
-impl Mark {
+impl JournalMark {
     /// Returns whether the store has everything that the journal was written from up to this mark.
     pub(crate) async fn exists_in(&self, executor: &mut impl Executor) -> Result<bool, StoreError> {
         Ok(versions::current(executor).await?.number >= self.version
@@ -392,13 +368,13 @@ impl Mark {
 }
 
 /// Returns a mark of this version with the newest audit entry, or `None` if there is no audit entry.
-async fn newest_mark(executor: &mut impl Executor, version: u64) -> Result<Option<Mark>, StoreError> {
-    let line = audit::newest(executor, 1).await?.pop();
-    Ok(line.map(|line| Mark { version, seq: line.seq, at: line.at }))
+async fn newest_mark(executor: &mut impl Executor, version: u64) -> Result<Option<JournalMark>, StoreError> {
+    let line = audit::list_newest(executor, 1).await?.pop();
+    Ok(line.map(|line| JournalMark { version, seq: line.seq, at: line.at }))
 }
 
 /// Returns all marks of the last hour, and one for each hour of the last 400 days. `now` is in milliseconds.
-fn thin_out(marks: &[Mark], now: u64) -> impl Iterator<Item = Mark> {
+fn thin_out(marks: &[JournalMark], now: u64) -> impl Iterator<Item = JournalMark> {
     let mut hour = None;
     marks.iter().copied().filter(move |mark| {
         let age = now.saturating_sub(mark.at);
@@ -414,10 +390,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn marks_thin_out_with_their_age() {
+    fn older_marks_are_thinned_out() {
         let now = 1000 * 24 * HOUR_MS;
-        let marks: Vec<Mark> =
-            (0..2000 * 24).map(|half| Mark { version: half, seq: half, at: half * HOUR_MS / 2 }).collect();
+        let marks: Vec<JournalMark> = (0..2000 * 24)
+            .map(|half| JournalMark { version: half, seq: half, at: half * HOUR_MS / 2 })
+            .collect();
         let kept: Vec<u64> = thin_out(&marks, now).map(|mark| mark.at).collect();
         assert!(kept.len() <= 400 * 24 + 3, "{}", kept.len());
         assert_eq!(kept.last(), Some(&(now - HOUR_MS / 2)));

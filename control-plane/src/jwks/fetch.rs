@@ -1,14 +1,14 @@
 //! Fetches JSON Web Key Sets.
 
-use std::{fmt, net::IpAddr, time::Duration};
+use std::{net::IpAddr, time::Duration};
 
 use reqwest::{Client, Response, StatusCode, Url, header, redirect};
 use serde::Deserialize;
 
 use crate::config::Issuer;
 
-/// The limit of a request. Nobody waits for it, as edges continue with the keys they have.
-pub const PATIENCE: Duration = Duration::from_secs(10);
+/// The limit of a request. No request of a client waits for it, as edges continue with the keys they have.
+pub const FETCH_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The limit of a response. The largest sets of well-known providers, with certificates, are below 30 KiB.
 const MAX_BODY_BYTES: usize = 256 * 1024;
@@ -34,7 +34,7 @@ pub struct Fetcher {
 
 /// The result of a fetch.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Fetched {
+pub enum FetchOutcome {
     /// The set has not changed.
     NotModified { fresh_for: Duration },
     /// A key set.
@@ -49,20 +49,20 @@ impl Fetcher {
         let client = Client::builder()
             .user_agent(concat!("keystile/", env!("CARGO_PKG_VERSION")))
             .timeout(timeout)
-            .redirect(redirect::Policy::custom(on_the_same_host))
+            .redirect(redirect::Policy::custom(same_host_redirect))
             .build()
             .map_err(FetchError::Request)?;
         Ok(Self { client })
     }
 
     /// Fetches the key set of an issuer. `etag` is the tag of the set that is known.
-    pub async fn fetch(&self, issuer: &Issuer, etag: Option<&str>) -> Result<Fetched, FetchError> {
+    pub async fn fetch(&self, issuer: &Issuer, etag: Option<&str>) -> Result<FetchOutcome, FetchError> {
         let url = match &issuer.jwks_url {
             Some(url) => url.clone(),
             None => self.discover(issuer).await?,
         };
         if !is_allowed(&url) {
-            return Err(FetchError::Place);
+            return Err(FetchError::InvalidUrl);
         }
         let mut request =
             self.client.get(&url).header(header::ACCEPT, "application/jwk-set+json, application/json");
@@ -74,11 +74,11 @@ impl Fetcher {
         let response = request.send().await.map_err(FetchError::Request)?;
         let fresh_for = cache_lifetime(&response);
         if etag.is_some() && response.status() == StatusCode::NOT_MODIFIED {
-            return Ok(Fetched::NotModified { fresh_for });
+            return Ok(FetchOutcome::NotModified { fresh_for });
         }
         let tag = response.headers().get(header::ETAG).and_then(|tag| tag.to_str().ok());
         let tag = tag.filter(|tag| tag.len() <= MAX_ETAG_BYTES).map(|tag| format!("{url} {tag}"));
-        Ok(Fetched::Keys { body: read_body(response).await?, tag, fresh_for })
+        Ok(FetchOutcome::Keys { body: read_body(response).await?, tag, fresh_for })
     }
 
     /// Fetches the URL of the key set by discovery. The document must name the same issuer: OpenID Connect Discovery 1.0
@@ -90,7 +90,8 @@ impl Fetcher {
             jwks_uri: String,
         }
 
-        let response = self.client.get(issuer.start()).send().await.map_err(FetchError::Request)?;
+        let response =
+            self.client.get(issuer.keys_or_discovery_url()).send().await.map_err(FetchError::Request)?;
         let found: Discovery =
             serde_json::from_slice(&read_body(response).await?).map_err(|_| FetchError::Discovery)?;
         if found.issuer != issuer.issuer {
@@ -98,7 +99,7 @@ impl Fetcher {
         }
         // An issuer with TLS must not refer to a URL without TLS.
         if issuer.issuer.starts_with("https:") && !found.jwks_uri.starts_with("https:") {
-            return Err(FetchError::Place);
+            return Err(FetchError::InvalidUrl);
         }
         Ok(found.jwks_uri)
     }
@@ -117,47 +118,43 @@ pub fn is_allowed(url: &str) -> bool {
 }
 
 /// Why a key set could not be fetched.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
 pub enum FetchError {
     /// The request failed.
+    #[error("{}", request_failure(.0))]
     Request(reqwest::Error),
     /// The response has a status other than 200.
+    #[error("status {}", .0.as_u16())]
     Status(StatusCode),
     /// The response exceeds the limit.
+    #[error("more than {max} bytes", max = MAX_BODY_BYTES)]
     TooLarge,
     /// The discovery document is invalid.
+    #[error("the discovery document lacks `issuer` or `jwks_uri`, or is invalid JSON")]
     Discovery,
     /// The discovery document names another issuer.
+    #[error("the discovery document has another `issuer`")]
     OtherIssuer,
     /// The URL of the key set is not allowed.
-    Place,
+    #[error("`jwks_uri` is not an https URL")]
+    InvalidUrl,
 }
 
-impl fmt::Display for FetchError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            // The text omits the URL, which may have a confidential query.
-            Self::Request(error) if error.is_timeout() => f.write_str("no answer in time"),
-            Self::Request(error) if error.is_connect() => f.write_str("no connection"),
-            Self::Request(error) if error.is_redirect() => {
-                f.write_str("a redirect to another host, or too many")
-            }
-            Self::Request(_) => f.write_str("the response was cut off"),
-            Self::Status(status) => write!(f, "status {}", status.as_u16()),
-            Self::TooLarge => write!(f, "more than {MAX_BODY_BYTES} bytes"),
-            Self::Discovery => {
-                f.write_str("the discovery document lacks `issuer` or `jwks_uri`, or is invalid JSON")
-            }
-            Self::OtherIssuer => f.write_str("the discovery document has another `issuer`"),
-            Self::Place => f.write_str("`jwks_uri` is not an https URL"),
-        }
+/// Returns the text of [`FetchError::Request`]. It omits the URL, which may have a confidential query.
+fn request_failure(error: &reqwest::Error) -> &'static str {
+    if error.is_timeout() {
+        "no answer in time"
+    } else if error.is_connect() {
+        "no connection"
+    } else if error.is_redirect() {
+        "a redirect to another host, or too many"
+    } else {
+        "the response was cut off"
     }
 }
 
-impl std::error::Error for FetchError {}
-
 /// Follows redirects within an origin.
-fn on_the_same_host(attempt: redirect::Attempt<'_>) -> redirect::Action {
+fn same_host_redirect(attempt: redirect::Attempt<'_>) -> redirect::Action {
     let from = attempt.previous().last();
     let same = from.is_some_and(|from| from.origin() == attempt.url().origin());
     if same && attempt.previous().len() <= MAX_REDIRECTS {
@@ -200,7 +197,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_https_and_loopback() {
+    fn only_https_and_loopback_urls_are_allowed() {
         for (url, allowed) in [
             ("https://idp.example/keys", true),
             ("http://127.0.0.1:8080/keys", true),

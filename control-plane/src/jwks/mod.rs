@@ -3,5 +3,5 @@
 mod fetch;
 mod parse;
 
-pub use fetch::{FetchError, Fetched, Fetcher, PATIENCE, is_allowed};
+pub use fetch::{FETCH_TIMEOUT, FetchError, FetchOutcome, Fetcher, is_allowed};
 pub use parse::{IssuerKey, JwksError, ParsedJwks, parse};

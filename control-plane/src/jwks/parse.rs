@@ -2,8 +2,6 @@
 //! and the last valid set stays in use. A key for another purpose or of an unknown kind is skipped and reported: RFC 7517
 //! section 5.
 
-use std::fmt;
-
 use serde::{Deserialize, Serialize, de::IgnoredAny};
 use token::{Algorithm, VerifyingKey, base64url};
 
@@ -29,7 +27,7 @@ pub struct IssuerKey {
 
 impl IssuerKey {
     /// Returns the verifying key; `None` if this version no longer accepts a key that an earlier version has stored.
-    pub fn verifying(&self, issuer: &str) -> Option<VerifyingKey> {
+    pub fn verifying_key(&self, issuer: &str) -> Option<VerifyingKey> {
         let algorithm = Algorithm::from_name(&self.alg)?;
         VerifyingKey::foreign(issuer, &self.kid, algorithm, &base64url::decode(self.key.as_bytes())?).ok()
     }
@@ -46,7 +44,7 @@ pub struct ParsedJwks {
 
 /// Parses the key set of an issuer.
 pub fn parse(json: &[u8], issuer: &Issuer) -> Result<ParsedJwks, JwksError> {
-    let set: Set = serde_json::from_slice(json).map_err(|error| JwksError::Malformed {
+    let set: JwkSet = serde_json::from_slice(json).map_err(|error| JwksError::Malformed {
         line: error.line(),
         column: error.column(),
         data: error.is_data(),
@@ -62,7 +60,7 @@ pub fn parse(json: &[u8], issuer: &Issuer) -> Result<ParsedJwks, JwksError> {
         if jwk.d.is_some() {
             return Err(JwksError::Private(jwk.name()));
         }
-        match jwk.usable(issuer) {
+        match jwk.to_issuer_key(issuer) {
             Ok(key) if keys.iter().any(|known| known.kid == key.kid) => {
                 return Err(JwksError::Duplicate(jwk.name()));
             }
@@ -81,52 +79,48 @@ pub fn parse(json: &[u8], issuer: &Issuer) -> Result<ParsedJwks, JwksError> {
 }
 
 /// Why a set is rejected. The error contains nothing of the set but the `kid`s.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum JwksError {
     /// The document is invalid JSON, or does not have the form of a key set (`data`).
+    #[error("the key set is malformed at line {line} column {column}: {}", malformation(*.data))]
     Malformed { line: usize, column: usize, data: bool },
     /// The set exceeds a limit.
+    #[error(
+        "the key set has more than {members} keys, or more than {keys} usable ones",
+        members = MAX_MEMBERS,
+        keys = MAX_KEYS
+    )]
     TooMany,
     /// The set contains a symmetric key.
+    #[error("the key set publishes the symmetric key {0}, which is no longer secret")]
     Symmetric(String),
     /// The set contains a private key.
+    #[error("the key set publishes the private key {0}")]
     Private(String),
     /// Two usable keys have the same `kid`.
+    #[error("the key set has two usable keys {0}")]
     Duplicate(String),
     /// The set has no usable key. The reasons are given for each key.
+    #[error("{}", none_usable(.0))]
     NoneUsable(Vec<String>),
 }
 
-impl fmt::Display for JwksError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Malformed { line, column, data } => {
-                let what = if *data {
-                    "a member is missing, duplicated, or of another type"
-                } else {
-                    "invalid JSON"
-                };
-                write!(f, "the key set is malformed at line {line} column {column}: {what}")
-            }
-            Self::TooMany => {
-                write!(f, "the key set has more than {MAX_MEMBERS} keys, or more than {MAX_KEYS} usable ones")
-            }
-            Self::Symmetric(name) => {
-                write!(f, "the key set publishes the symmetric key {name}, which is no longer secret")
-            }
-            Self::Private(name) => write!(f, "the key set publishes the private key {name}"),
-            Self::Duplicate(name) => write!(f, "the key set has two usable keys {name}"),
-            Self::NoneUsable(skipped) if skipped.is_empty() => f.write_str("the key set is empty"),
-            Self::NoneUsable(skipped) => write!(f, "the key set has no usable key: {}", skipped.join("; ")),
-        }
+/// Returns the description of [`JwksError::Malformed`].
+const fn malformation(data: bool) -> &'static str {
+    if data { "a member is missing, duplicated, or of another type" } else { "invalid JSON" }
+}
+
+/// Returns the text of [`JwksError::NoneUsable`].
+fn none_usable(skipped: &[String]) -> String {
+    match skipped {
+        [] => "the key set is empty".to_owned(),
+        _ => format!("the key set has no usable key: {}", skipped.join("; ")),
     }
 }
 
-impl std::error::Error for JwksError {}
-
 /// A key set. Unknown members are ignored (RFC 7517 section 4); a duplicate known member is an error.
 #[derive(Deserialize)]
-struct Set {
+struct JwkSet {
     keys: Vec<Jwk>,
 }
 
@@ -157,7 +151,7 @@ impl Jwk {
         }
     }
 
-    fn usable(&self, issuer: &Issuer) -> Result<IssuerKey, String> {
+    fn to_issuer_key(&self, issuer: &Issuer) -> Result<IssuerKey, String> {
         if self.purpose.as_deref().is_some_and(|purpose| purpose != "sig") {
             return Err("is not for signatures (`use`)".to_owned());
         }
@@ -168,7 +162,7 @@ impl Jwk {
         if !issuer.allows(algorithm) {
             return Err(format!("{} is not among `algorithms`", algorithm.name()));
         }
-        let material = self.material(algorithm).ok_or("has malformed key material")?;
+        let material = self.public_key_bytes(algorithm).ok_or("has malformed key material")?;
         let kid = self.kid.clone().unwrap_or_default();
         VerifyingKey::foreign(&issuer.issuer, &kid, algorithm, &material)
             .map_err(|error| error.to_string())?;
@@ -181,7 +175,7 @@ impl Jwk {
             ("OKP", Some("Ed25519")) => &[Algorithm::EdDsa],
             ("EC", Some("P-256")) => &[Algorithm::Es256],
             ("EC", Some("P-384")) => &[Algorithm::Es384],
-            ("RSA", None) => &RSA,
+            ("RSA", None) => &RSA_ALGORITHMS,
             _ => return Err("is of an unknown kind (`kty`, `crv`)".to_owned()),
         };
         match &self.alg {
@@ -203,7 +197,7 @@ impl Jwk {
         }
     }
 
-    fn material(&self, algorithm: Algorithm) -> Option<Vec<u8>> {
+    fn public_key_bytes(&self, algorithm: Algorithm) -> Option<Vec<u8>> {
         let number = |member: &Option<String>| base64url::decode(member.as_ref()?.as_bytes());
         match algorithm {
             Algorithm::EdDsa => number(&self.x),
@@ -226,7 +220,7 @@ impl Jwk {
     }
 }
 
-const RSA: [Algorithm; 6] = [
+const RSA_ALGORITHMS: [Algorithm; 6] = [
     Algorithm::Rs256,
     Algorithm::Rs384,
     Algorithm::Rs512,
@@ -277,7 +271,7 @@ mod tests {
     }
 
     #[test]
-    fn good_keys_are_taken_whatever_else_is_there() {
+    fn usable_keys_are_parsed_beside_unusable_ones() {
         let keys = [
             rsa(256),
             p256(),
@@ -293,13 +287,13 @@ mod tests {
         let ParsedJwks { keys, skipped } = read(&keys, &json!({ "default_algorithm": "RS256" })).unwrap();
         let names: Vec<_> = keys.iter().map(|key| (key.kid.as_str(), key.alg.as_str())).collect();
         assert_eq!(names, [("ec", "ES256"), ("ed", "EdDSA"), ("more", "EdDSA"), ("rsa", "RS256")]);
-        assert!(keys.iter().all(|key| key.verifying("https://idp.example").is_some()));
+        assert!(keys.iter().all(|key| key.verifying_key("https://idp.example").is_some()));
         let left: Vec<_> = skipped.iter().map(|line| line.split(':').next().unwrap()).collect();
         assert_eq!(left, ["`enc`", "`ops`", "`alg`", "`new`", "`long`", "`weak`"]);
     }
 
     #[test]
-    fn an_algorithm_comes_from_the_key_or_the_settings_and_never_by_guessing() {
+    fn algorithm_comes_from_key_or_settings() {
         let alg = |more: &Value| Ok::<_, String>(read(&[rsa(256)], more)?.keys[0].alg.clone());
         assert!(alg(&json!({})).unwrap_err().contains("set `default_algorithm`"));
         assert_eq!(alg(&json!({ "default_algorithm": "PS256" })).unwrap(), "PS256");
@@ -310,7 +304,7 @@ mod tests {
     }
 
     #[test]
-    fn sets_that_cannot_be_meant_are_refused_whole() {
+    fn ambiguous_key_sets_are_rejected() {
         let good = ed25519("good");
         for (keys, expected) in [
             (vec![], "the key set is empty"),
@@ -338,7 +332,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_have_one_length() {
+    fn key_coordinates_have_fixed_length() {
         for (key, member, value) in [
             (p256(), "x", json!("AA")),
             (rsa(256), "e", json!("AAEAAQ")),

@@ -30,7 +30,7 @@ pub(super) fn client(peer: IpAddr, headers: &HeaderMap, trusted: &Networks) -> I
     // A line that is not text counts as one invalid entry.
     let entries = lines.flat_map(|line| line.to_str().unwrap_or("?").split(','));
     for entry in entries.collect::<Vec<_>>().into_iter().rev() {
-        if !trusted.contain(client) {
+        if !trusted.contains(client) {
             break;
         }
         match parse_entry(entry.trim()) {
@@ -57,7 +57,7 @@ mod tests {
     }
 
     #[test]
-    fn only_trusted_hops_name_the_client() {
+    fn forwarded_for_is_read_from_trusted_hops_only() {
         let trusted = networks(&["10.0.0.0/8", "fd00::/8"]);
         for (peer, lines, expected) in [
             ("203.0.113.9", &["198.51.100.1"][..], "203.0.113.9"),
@@ -87,7 +87,7 @@ mod tests {
     }
 
     #[test]
-    fn a_subscriber_is_a_network_of_64_bits() {
+    fn ipv6_clients_are_counted_by_64_bit_network() {
         let of = |address: &str| ClientNetwork::from(address.parse::<IpAddr>().unwrap());
         assert_eq!(of("2001:db8:1:2::1"), of("2001:db8:1:2:ffff::"));
         assert_ne!(of("2001:db8:1:2::1"), of("2001:db8:1:3::1"));

@@ -12,7 +12,7 @@ use crate::model::EdgeId;
 
 /// The maximum number of connections of each kind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Shares {
+pub(super) struct SlotLimits {
     pub(super) anonymous: usize,
     pub(super) per_network: usize,
     /// Edges and trusted proxies together.
@@ -25,12 +25,12 @@ pub(super) struct Shares {
 /// most connections loses its oldest one.
 #[derive(Debug)]
 pub(super) struct ConnectionSlots {
-    shares: Shares,
-    held: Mutex<Held>,
+    limits: SlotLimits,
+    table: Mutex<SlotTable>,
 }
 
 #[derive(Debug, Default)]
-struct Held {
+struct SlotTable {
     next: u64,
     anonymous: HashMap<ClientNetwork, BTreeMap<u64, Arc<Notify>>>,
     anonymous_count: usize,
@@ -45,12 +45,12 @@ pub(super) struct Slot {
     slots: Arc<ConnectionSlots>,
     number: u64,
     network: ClientNetwork,
-    kind: Mutex<Kind>,
+    kind: Mutex<SlotKind>,
     evicted: Arc<Notify>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Kind {
+enum SlotKind {
     Anonymous,
     Edge(EdgeId),
     Proxy,
@@ -64,36 +64,36 @@ pub(super) struct SlotCounts {
 }
 
 impl ConnectionSlots {
-    pub(super) fn new(shares: Shares) -> Arc<Self> {
-        Arc::new(Self { shares, held: Mutex::default() })
+    pub(super) fn new(shares: SlotLimits) -> Arc<Self> {
+        Arc::new(Self { limits: shares, table: Mutex::default() })
     }
 
     /// Takes a slot for an anonymous connection. The second value is true if another connection was evicted for it.
     pub(super) fn take_anonymous(self: &Arc<Self>, network: ClientNetwork) -> (Arc<Slot>, bool) {
-        let mut held = self.held();
-        let evicts = held.evict_if_full(network, &self.shares);
+        let mut held = self.table();
+        let evicts = held.evict_if_full(network, &self.limits);
         let number = held.next;
         held.next += 1;
         let evicted = Arc::<Notify>::default();
         held.anonymous.entry(network).or_default().insert(number, Arc::clone(&evicted));
         held.anonymous_count += 1;
         drop(held);
-        (self.slot(number, network, Kind::Anonymous, evicted), evicts)
+        (self.slot(number, network, SlotKind::Anonymous, evicted), evicts)
     }
 
     /// Takes a slot for a trusted proxy. Returns `None` if the share of edges and proxies is used up.
     pub(super) fn take_proxy(self: &Arc<Self>, network: ClientNetwork) -> Option<Arc<Slot>> {
-        let mut held = self.held();
-        if held.edge_count >= self.shares.edges {
+        let mut held = self.table();
+        if held.edge_count >= self.limits.edges {
             return None;
         }
         held.edge_count += 1;
         drop(held);
-        Some(self.slot(0, network, Kind::Proxy, Arc::default()))
+        Some(self.slot(0, network, SlotKind::Proxy, Arc::default()))
     }
 
     pub(super) fn counts(&self) -> SlotCounts {
-        let held = self.held();
+        let held = self.table();
         SlotCounts { anonymous: held.anonymous_count, edges: held.edge_count }
     }
 
@@ -101,20 +101,20 @@ impl ConnectionSlots {
         self: &Arc<Self>,
         number: u64,
         network: ClientNetwork,
-        kind: Kind,
+        kind: SlotKind,
         evicted: Arc<Notify>,
     ) -> Arc<Slot> {
         Arc::new(Slot { slots: Arc::clone(self), number, network, kind: Mutex::new(kind), evicted })
     }
 
-    fn held(&self) -> MutexGuard<'_, Held> {
-        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    fn table(&self) -> MutexGuard<'_, SlotTable> {
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Held {
+impl SlotTable {
     /// Evicts a connection if there is no free slot. Returns true if one was evicted.
-    fn evict_if_full(&mut self, network: ClientNetwork, shares: &Shares) -> bool {
+    fn evict_if_full(&mut self, network: ClientNetwork, shares: &SlotLimits) -> bool {
         let own = self.anonymous.get(&network).map_or(0, BTreeMap::len);
         let from = if own >= shares.per_network {
             Some(network)
@@ -152,11 +152,11 @@ impl Slot {
     /// Moves the connection to the edges' share, if the edge may have one more connection.
     pub(super) fn promote(&self, edge: &EdgeId) {
         let mut kind = self.kind();
-        if *kind != Kind::Anonymous {
+        if *kind != SlotKind::Anonymous {
             return;
         }
-        let mut held = self.slots.held();
-        let shares = &self.slots.shares;
+        let mut held = self.slots.table();
+        let shares = &self.slots.limits;
         let own = held.edges.get(edge).copied().unwrap_or(0);
         if own >= shares.per_edge || held.edge_count >= shares.edges {
             return;
@@ -165,28 +165,28 @@ impl Slot {
         if held.take(self.network, self.number).is_some() {
             held.edges.insert(edge.clone(), own + 1);
             held.edge_count += 1;
-            *kind = Kind::Edge(edge.clone());
+            *kind = SlotKind::Edge(edge.clone());
         }
     }
 
     pub(super) fn is_anonymous(&self) -> bool {
-        *self.kind() == Kind::Anonymous
+        *self.kind() == SlotKind::Anonymous
     }
 
     pub(super) fn is_edge(&self) -> bool {
-        matches!(*self.kind(), Kind::Edge(_))
+        matches!(*self.kind(), SlotKind::Edge(_))
     }
 
     pub(super) fn is_proxy(&self) -> bool {
-        *self.kind() == Kind::Proxy
+        *self.kind() == SlotKind::Proxy
     }
 
     /// Completes when the connection is evicted.
-    pub(super) async fn evicted(&self) {
+    pub(super) async fn wait_evicted(&self) {
         self.evicted.notified().await;
     }
 
-    fn kind(&self) -> MutexGuard<'_, Kind> {
+    fn kind(&self) -> MutexGuard<'_, SlotKind> {
         self.kind.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -198,11 +198,11 @@ pub(super) struct SlotGuard(pub(super) Arc<Slot>);
 impl Drop for SlotGuard {
     fn drop(&mut self) {
         let kind = self.0.kind().clone();
-        let mut held = self.0.slots.held();
+        let mut held = self.0.slots.table();
         match kind {
-            Kind::Anonymous => drop(held.take(self.0.network, self.0.number)),
-            Kind::Proxy => held.edge_count -= 1,
-            Kind::Edge(edge) => {
+            SlotKind::Anonymous => drop(held.take(self.0.network, self.0.number)),
+            SlotKind::Proxy => held.edge_count -= 1,
+            SlotKind::Edge(edge) => {
                 held.edge_count -= 1;
                 let left = held.edges.get(&edge).copied().unwrap_or(1) - 1;
                 if left == 0 {
@@ -237,7 +237,7 @@ mod tests {
     }
 
     fn slots(anonymous: usize, per_network: usize, edges: usize, per_edge: usize) -> Arc<ConnectionSlots> {
-        ConnectionSlots::new(Shares { anonymous, per_network, edges, per_edge })
+        ConnectionSlots::new(SlotLimits { anonymous, per_network, edges, per_edge })
     }
 
     fn network(last: u8) -> ClientNetwork {
@@ -249,7 +249,7 @@ mod tests {
     }
 
     fn gone(taken: &SlotGuard) -> bool {
-        is_ready(taken.0.evicted())
+        is_ready(taken.0.wait_evicted())
     }
 
     #[test]
@@ -274,7 +274,7 @@ mod tests {
         assert_eq!(slots.counts(), SlotCounts { anonymous: 4, edges: 1 });
         drop((quiet, loud, fourth, newcomer, crowd));
         assert_eq!(slots.counts(), SlotCounts { anonymous: 0, edges: 0 });
-        assert!(slots.held().edges.is_empty() && slots.held().anonymous.is_empty());
+        assert!(slots.table().edges.is_empty() && slots.table().anonymous.is_empty());
     }
 
     #[test]

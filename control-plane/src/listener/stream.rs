@@ -30,7 +30,7 @@ pub(super) struct Stream {
     tcp: TcpStream,
     timeout: Duration,
     /// `None` while the kernel has accepted everything that was written.
-    stuck: Option<Stuck>,
+    stall: Option<Stall>,
     timer: Option<Pin<Box<Sleep>>>,
     /// The waker of a read that waits for the end of `stuck`.
     reader: Option<Waker>,
@@ -46,27 +46,27 @@ pub(super) struct CloseState {
 
 impl CloseState {
     /// Returns true if the client did not read its responses.
-    pub(super) fn stalled(&self) -> bool {
+    pub(super) fn is_stalled(&self) -> bool {
         self.stalled.load(Ordering::Relaxed)
     }
 
     /// Discards what is still in the kernel's buffers when the connection is closed.
-    pub(super) fn reset(&self) {
+    pub(super) fn reset_on_close(&self) {
         self.reset.store(true, Ordering::Relaxed);
     }
 }
 
 #[derive(Debug)]
-struct Stuck {
+struct Stall {
     since: Instant,
-    progress: Instant,
+    last_progress: Instant,
     written: u64,
 }
 
-impl Stuck {
+impl Stall {
     fn deadline(&self, timeout: Duration) -> Instant {
         let earned = Duration::from_millis(self.written.saturating_mul(1000) / MIN_BYTES_PER_SECOND);
-        (self.since + timeout + earned).min(self.progress + timeout)
+        (self.since + timeout + earned).min(self.last_progress + timeout)
     }
 }
 
@@ -76,7 +76,7 @@ impl Stream {
         let _ = tcp.set_nodelay(true);
         // Bounds how long the kernel keeps unacknowledged data, even after the process has closed the connection.
         let _ = set_tcp_user_timeout(&tcp, u32::try_from(timeout.as_millis() * 2).unwrap_or(u32::MAX));
-        Self { tcp, timeout, stuck: None, timer: None, reader: None, close_state }
+        Self { tcp, timeout, stall: None, timer: None, reader: None, close_state }
     }
 
     /// Records the result of a write, and fails once the deadline of a blocked response has passed.
@@ -87,16 +87,16 @@ impl Stream {
     ) -> Poll<io::Result<usize>> {
         match done {
             Poll::Ready(Ok(written)) => {
-                if let Some(stuck) = &mut self.stuck {
+                if let Some(stuck) = &mut self.stall {
                     stuck.written += u64::try_from(written).unwrap_or(u64::MAX);
-                    stuck.progress = Instant::now();
+                    stuck.last_progress = Instant::now();
                 }
                 Poll::Ready(Ok(written))
             }
             Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
             Poll::Pending => {
                 let now = Instant::now();
-                let stuck = self.stuck.get_or_insert(Stuck { since: now, progress: now, written: 0 });
+                let stuck = self.stall.get_or_insert(Stall { since: now, last_progress: now, written: 0 });
                 let deadline = stuck.deadline(self.timeout);
                 let timer = self.timer.get_or_insert_with(|| Box::pin(sleep_until(deadline)));
                 if timer.deadline() != deadline {
@@ -106,7 +106,7 @@ impl Stream {
                     return Poll::Pending;
                 }
                 self.close_state.stalled.store(true, Ordering::Relaxed);
-                self.close_state.reset();
+                self.close_state.reset_on_close();
                 Poll::Ready(Err(io::Error::new(
                     io::ErrorKind::TimedOut,
                     "the client does not read its responses",
@@ -123,7 +123,7 @@ impl AsyncRead for Stream {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        if this.stuck.is_some() {
+        if this.stall.is_some() {
             this.reader = Some(context.waker().clone());
             return Poll::Pending;
         }
@@ -154,7 +154,7 @@ impl AsyncWrite for Stream {
 
     fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        this.stuck = None;
+        this.stall = None;
         this.timer = None;
         if let Some(reader) = this.reader.take() {
             reader.wake();
@@ -184,7 +184,7 @@ mod tests {
         let (start, timeout) = (Instant::now(), Duration::from_secs(10));
         let after = |seconds: u64| start + Duration::from_secs(seconds);
         let stuck = |progress: u64, written: u64| {
-            Stuck { since: start, progress: after(progress), written }.deadline(timeout)
+            Stall { since: start, last_progress: after(progress), written }.deadline(timeout)
         };
         // No progress; one byte per second; exactly the minimum rate; fast at first, and then nothing.
         assert_eq!(stuck(0, 0), after(10));

@@ -34,24 +34,24 @@ impl FromStr for ApiKeyId {
 /// The username that a client presents with an API key. The key is bound to it. Together with the operator in the key it
 /// determines the subject: the owner, or, for a key of the root user, a name in the operator that is not that of a user.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Username(String);
+pub struct PresentedUsername(String);
 
-impl Username {
+impl PresentedUsername {
     /// Parses a username for a key of an owner. Without a text, returns the owner's subject.
-    pub fn of(owner: &Subject, text: Option<&str>) -> Result<Self, InvalidId> {
+    pub fn parse_for(owner: &Subject, text: Option<&str>) -> Result<Self, InvalidId> {
         let Some(text) = text else { return Ok(Self(owner.to_string())) };
         let subject = api_key::subject(owner.operator.as_str(), text);
         let subject = subject.and_then(|subject| subject.parse::<Subject>().ok());
         let bare = !text.contains('/');
         match (subject, &owner.user) {
             (None, _) => Err(InvalidId(
-                "a username is the owner of the key, or 1 to 64 characters out of A-Z a-z 0-9 . _ - @ + that are no \
-                 operator's id",
+                "a username is the owner of the key, or 1 to 64 characters of A-Z a-z 0-9 . _ - @ + that are not an \
+                 operator id",
             )),
             (Some(subject), _) if subject == *owner => Ok(Self(text.to_owned())),
             // Edges apply the grants and watermarks of the user that the username names.
             (Some(_), Some(_)) => Err(InvalidId(
-                "the key of a user stands for this user: its username is OPERATOR/NAME or NAME; for another name make \
+                "the subject of a user's key is this user: its username is OPERATOR/NAME or NAME; for another name make \
                  the key that user's with --user",
             )),
             (Some(_), None) if bare => Ok(Self(text.to_owned())),
@@ -62,7 +62,7 @@ impl Username {
     }
 
     /// Returns a stored username, which may be of an earlier version.
-    pub const fn stored(text: String) -> Self {
+    pub const fn from_stored(text: String) -> Self {
         Self(text)
     }
 
@@ -103,7 +103,7 @@ pub struct ApiKey {
     pub generation: u8,
     pub kind: Kind,
     pub owner: Subject,
-    pub username: Username,
+    pub username: PresentedUsername,
     pub prefix: Prefix,
     pub name: Option<String>,
     pub metadata: Option<serde_json::Value>,
@@ -139,7 +139,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nobody_names_a_key_after_somebody_else() {
+    fn username_inside_operator_must_match_owner() {
         let long = "x".repeat(65);
         for (text, of_alice, of_root) in [
             (None, Some("OP0123456789/alice"), Some("OP0123456789")),
@@ -165,15 +165,16 @@ mod tests {
         ] {
             for (owner, expected) in [("OP0123456789/alice", of_alice), ("OP0123456789", of_root)] {
                 let owner: Subject = owner.parse().unwrap();
-                let subject =
-                    Username::of(&owner, text).ok().map(|username| username.subject(&owner).to_string());
+                let subject = PresentedUsername::parse_for(&owner, text)
+                    .ok()
+                    .map(|username| username.subject(&owner).to_string());
                 assert_eq!(subject.as_deref(), expected, "{owner} {text:?}");
             }
         }
     }
 
     #[test]
-    fn numbers_have_one_spelling() {
+    fn api_key_id_has_one_spelling() {
         assert_eq!("key-17".parse(), Ok(ApiKeyId(17)));
         for bad in ["17", "key-", "key-017", "key-+1", "key--1", "KEY-1", "key-1 "] {
             assert!(bad.parse::<ApiKeyId>().is_err(), "{bad}");

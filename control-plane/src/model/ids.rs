@@ -9,7 +9,7 @@ pub struct OperatorId(String);
 
 impl OperatorId {
     pub fn random() -> Self {
-        Self(format!("OP{}", random::text(random::DIGITS, 10)))
+        Self(format!("OP{}", random::from_alphabet(random::DIGITS, 10)))
     }
 }
 
@@ -34,10 +34,10 @@ impl FromStr for UserName {
     type Err = InvalidId;
 
     fn from_str(text: &str) -> Result<Self, InvalidId> {
-        if text == ROOT {
+        if text == ROOT_NAME {
             return Err(InvalidId("the user name `root` is reserved: leave the user out"));
         }
-        if text == DEFAULT_PERMISSIONS {
+        if text == DEFAULT_PERMISSIONS_NAME {
             return Err(InvalidId(
                 "the user name `default_permissions` is reserved: it is a path of the API",
             ));
@@ -66,7 +66,7 @@ impl Subject {
 
     /// Returns the name that Soracom's clients show.
     pub fn user_name(&self) -> &str {
-        self.user.as_ref().map_or(ROOT, UserName::as_str)
+        self.user.as_ref().map_or(ROOT_NAME, UserName::as_str)
     }
 }
 
@@ -96,7 +96,7 @@ pub struct AuthKeyId(String);
 
 impl AuthKeyId {
     pub fn random() -> Self {
-        Self(format!("keyId-{}", random::text(random::ALPHANUMERIC, 32)))
+        Self(format!("keyId-{}", random::from_alphabet(random::ALPHANUMERIC, 32)))
     }
 }
 
@@ -139,13 +139,13 @@ impl FromStr for SessionId {
 
 /// The id of a key that can be revoked.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum KeyId {
+pub enum RevocableKeyId {
     AuthKey(AuthKeyId),
     Session(SessionId),
     ApiKey(ApiKeyId),
 }
 
-impl FromStr for KeyId {
+impl FromStr for RevocableKeyId {
     type Err = InvalidId;
 
     fn from_str(text: &str) -> Result<Self, InvalidId> {
@@ -161,7 +161,7 @@ impl FromStr for KeyId {
     }
 }
 
-impl fmt::Display for KeyId {
+impl fmt::Display for RevocableKeyId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::AuthKey(id) => id.fmt(f),
@@ -206,16 +206,9 @@ impl FromStr for EdgeId {
 }
 
 /// An id has the wrong form. The text describes the right one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
 pub struct InvalidId(pub(super) &'static str);
-
-impl fmt::Display for InvalidId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.0)
-    }
-}
-
-impl std::error::Error for InvalidId {}
 
 macro_rules! string_id {
     ($($id:ident),*) => {$(
@@ -235,20 +228,20 @@ macro_rules! string_id {
 
 string_id!(OperatorId, UserName, RoleId, AuthKeyId, SessionId, EdgeId);
 
-const ROOT: &str = "root";
+const ROOT_NAME: &str = "root";
 
 /// Reserved, as `/operators/{id}/users/default_permissions` is another resource of the API.
-const DEFAULT_PERMISSIONS: &str = "default_permissions";
+const DEFAULT_PERMISSIONS_NAME: &str = "default_permissions";
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn what_is_made_is_parsed() {
+    fn random_ids_are_parsed() {
         assert!(OperatorId::random().as_str().parse::<OperatorId>().is_ok());
-        assert!(matches!(AuthKeyId::random().as_str().parse(), Ok(KeyId::AuthKey(_))));
-        assert!(matches!(SessionId::random().as_str().parse(), Ok(KeyId::Session(_))));
+        assert!(matches!(AuthKeyId::random().as_str().parse(), Ok(RevocableKeyId::AuthKey(_))));
+        assert!(matches!(SessionId::random().as_str().parse(), Ok(RevocableKeyId::Session(_))));
     }
 
     #[test]

@@ -7,11 +7,13 @@ mod page;
 mod records;
 
 pub use accounts::{Grant, Operator, Role, User};
-pub use api_keys::{ApiKey, ApiKeyId, ApiKeyState, Generation, Username};
-pub use ids::{AuthKeyId, EdgeId, InvalidId, KeyId, OperatorId, RoleId, SessionId, Subject, UserName};
-pub use page::{BadPage, Page, Paged};
+pub use api_keys::{ApiKey, ApiKeyId, ApiKeyState, Generation, PresentedUsername};
+pub use ids::{
+    AuthKeyId, EdgeId, InvalidId, OperatorId, RevocableKeyId, RoleId, SessionId, Subject, UserName,
+};
+pub use page::{InvalidPageRequest, Page, PageRequest};
 pub use records::{
-    Actor, AuditEntry, AuthKey, BaseBlockRow, Edge, EdgeReport, EdgeWorkers, FoundGap, Gone, Issuance,
+    Actor, AuditEntry, AuthKey, BaseBlockRow, Edge, EdgeReport, EdgeWorkers, IssuanceGap, IssuedCredential,
     IssuedFingerprint, IssuerRecord, Revocation, RevocationChange, SigningKeyRecord, SigningKeyState,
-    Tombstone, Watermark, WatermarkScope,
+    Tombstone, TombstoneKind, Watermark, WatermarkScope,
 };

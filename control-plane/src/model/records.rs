@@ -20,7 +20,7 @@ pub struct AuthKey {
 
 /// An entry of the issuance log: an issued credential without the credential itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Issuance {
+pub struct IssuedCredential {
     pub fingerprint: Fingerprint,
     pub kid: String,
     pub subject: Subject,
@@ -54,7 +54,7 @@ pub struct Revocation {
 pub enum RevocationChange {
     /// The fingerprint was revoked.
     Revoked(Revocation),
-    /// The revocation was taken back.
+    /// The revocation was undone.
     Restored { fingerprint: Fingerprint, expires_at: u64 },
 }
 
@@ -94,7 +94,7 @@ pub struct Watermark {
 /// The record of an item that was deleted, or whose end was set.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Tombstone {
-    pub gone: Gone,
+    pub kind: TombstoneKind,
     /// The id of the item: for an edge the hash of its credential, for an API key its fingerprint, for a tag key its
     /// generation.
     pub id: String,
@@ -104,7 +104,7 @@ pub struct Tombstone {
 
 /// The kind of item that a [`Tombstone`] is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Gone {
+pub enum TombstoneKind {
     Operator,
     User,
     AuthKey,
@@ -119,7 +119,7 @@ pub enum Gone {
     TagKey,
 }
 
-impl Gone {
+impl TombstoneKind {
     const ALL: [Self; 9] = [
         Self::Operator,
         Self::User,
@@ -148,19 +148,19 @@ impl Gone {
     }
 
     /// Returns whether the tombstone records an end, which may be set again.
-    pub const fn is_an_end(self) -> bool {
+    pub const fn is_end(self) -> bool {
         matches!(self, Self::ApiKeyEnd | Self::EdgeCredentialEnd)
     }
 
     /// Returns the kind of a name.
-    pub fn of(name: &str) -> Option<Self> {
+    pub fn from_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|gone| gone.name() == name)
     }
 }
 
 /// An interval of issue, in seconds, for which the store lacks credentials, as it was restored from a backup.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct FoundGap {
+pub struct IssuanceGap {
     /// The second before the first one of the gap.
     pub issued_after: u64,
     /// The last second of the gap.
@@ -257,6 +257,8 @@ pub struct EdgeWorkers {
     pub oldest: u64,
     /// The number of workers that enforce a lower version than the edge has.
     pub lagging: u64,
+    /// The number of open streams that a rule keeps although their credential is refused.
+    pub kept_streams: u64,
 }
 
 impl EdgeReport {
@@ -291,7 +293,7 @@ pub enum Actor {
 }
 
 impl Actor {
-    /// Returns whether the actor may create, delete or revoke credentials of this owner, whatever permissions it has: only the
+    /// Returns whether the actor may create, delete or revoke credentials of this owner. Permissions do not matter: only the
     /// root user manages the credentials of the root user. Otherwise the permission to create keys or to revoke credentials
     /// would give the power of the root user, which no deny can restrict.
     pub fn may_manage(&self, owner: &Subject) -> bool {
@@ -303,7 +305,7 @@ impl Actor {
     }
 
     /// Returns the name of a subject as an actor, as stored with the keys that it creates.
-    pub fn of_subject(subject: &Subject) -> String {
+    pub fn name_of_subject(subject: &Subject) -> String {
         format!("subject:{subject}")
     }
 }
@@ -311,7 +313,7 @@ impl Actor {
 impl fmt::Display for Actor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Token { subject, .. } => f.write_str(&Self::of_subject(subject)),
+            Self::Token { subject, .. } => f.write_str(&Self::name_of_subject(subject)),
             Self::AuthKey(id) => write!(f, "authkey:{id}"),
             Self::Admin => f.write_str("admin"),
             Self::System => f.write_str("system"),

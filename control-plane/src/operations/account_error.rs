@@ -1,5 +1,3 @@
-use std::fmt;
-
 use verdict::permission::PermissionError;
 
 use super::LimitReached;
@@ -12,34 +10,57 @@ use crate::{
 const MAX_DESCRIPTION_BYTES: usize = 500;
 
 /// Why an operation on operators, users, roles or permissions failed.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
 pub enum AccountError {
     /// The operator does not exist.
+    #[error("there is no such operator; `keystile operator list` shows the existing ones")]
     OperatorUnknown,
     /// The user does not exist.
+    #[error("there is no user `{0}`; `keystile user list` shows the existing ones")]
     UserUnknown(Subject),
     /// The role does not exist.
+    #[error("there is no role `{0}`; `keystile role list` shows the existing ones")]
     RoleUnknown(RoleId),
     /// The user already exists.
-    UserTaken(Subject),
+    #[error("the user `{0}` already exists")]
+    UserExists(Subject),
     /// The role already exists.
-    RoleTaken(RoleId),
+    #[error("the role `{0}` already exists; `keystile role update` changes it")]
+    RoleExists(RoleId),
     /// An API key of the root user has this name as its username.
-    NameOfApiKey(Subject, ApiKeyId),
+    #[error(
+        "the API key `{1}` already has the username `{0}` and would become a key of the user; choose another \
+         name, or run `keystile key delete {1}` first"
+    )]
+    NameIsUsernameOfApiKey(Subject, ApiKeyId),
     /// The root user has all permissions, and cannot be deleted without its operator.
-    Root(OperatorId),
+    #[error(
+        "`{0}` is the root user, which has all permissions and cannot be deleted without the operator; give \
+         a user as `{0}/NAME`"
+    )]
+    RootUserImmutable(OperatorId),
     /// The user does not have the role.
+    #[error("the user does not have this role")]
     NotAttached,
     /// The permission document is invalid.
+    #[error("the permission document: {0}")]
     Permission(PermissionError),
     /// The grant of this user exceeds the limit.
+    #[error(
+        "the compiled permissions of `{0}` (default permissions, roles and own statements) exceed {max} bytes; \
+         name fewer operations, or use `Tag:*`",
+        max = verdict::permission::MAX_COMPILED_BYTES
+    )]
     GrantTooLong(Subject),
     /// The description exceeds the limit.
+    #[error("`description`: expected at most {max} bytes", max = MAX_DESCRIPTION_BYTES)]
     DescriptionTooLong,
     /// The operator has reached a limit.
+    #[error("{0}")]
     LimitReached(LimitReached),
     /// The store cannot be read or written.
-    Store(StoreError),
+    #[error(transparent)]
+    Store(#[from] StoreError),
 }
 
 impl AccountError {
@@ -49,72 +70,14 @@ impl AccountError {
             Self::OperatorUnknown | Self::UserUnknown(_) | Self::RoleUnknown(_) | Self::NotAttached => {
                 "not_found"
             }
-            Self::UserTaken(_) | Self::RoleTaken(_) | Self::NameOfApiKey(..) => "name_taken",
-            Self::Root(_) => "user_is_root",
+            Self::UserExists(_) | Self::RoleExists(_) | Self::NameIsUsernameOfApiKey(..) => "name_taken",
+            Self::RootUserImmutable(_) => "user_is_root",
             Self::Permission(_) => "permission_invalid",
             Self::GrantTooLong(_) => "grant_too_long",
             Self::DescriptionTooLong => "request_invalid",
             Self::LimitReached(_) => "operator_limit_reached",
             Self::Store(error) => error.code(),
         }
-    }
-}
-
-impl fmt::Display for AccountError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::OperatorUnknown => {
-                f.write_str("there is no such operator; `keystile operator list` shows the existing ones")
-            }
-            Self::UserUnknown(subject) => {
-                write!(f, "there is no user `{subject}`; `keystile user list` shows the existing ones")
-            }
-            Self::RoleUnknown(id) => {
-                write!(f, "there is no role `{id}`; `keystile role list` shows the existing ones")
-            }
-            Self::UserTaken(subject) => write!(f, "the user `{subject}` already exists"),
-            Self::NameOfApiKey(subject, id) => write!(
-                f,
-                "the API key `{id}` already has the username `{subject}` and would become a key of the user; choose \
-                 another name, or run `keystile key delete {id}` first"
-            ),
-            Self::RoleTaken(id) => {
-                write!(f, "the role `{id}` already exists; `keystile role update` changes it")
-            }
-            Self::Root(operator) => write!(
-                f,
-                "`{operator}` is the root user, which has all permissions and cannot be deleted without the operator; give \
-                 a user as `{operator}/NAME`"
-            ),
-            Self::NotAttached => f.write_str("the user does not have this role"),
-            Self::Permission(error) => write!(f, "the permission document: {error}"),
-            Self::GrantTooLong(subject) => write!(
-                f,
-                "the compiled permissions of `{subject}` (default permissions, roles and own statements) exceed {} bytes; \
-                 name fewer operations, or use `Tag:*`",
-                verdict::permission::MAX_COMPILED_BYTES
-            ),
-            Self::DescriptionTooLong => {
-                write!(f, "`description`: expected at most {MAX_DESCRIPTION_BYTES} bytes")
-            }
-            Self::LimitReached(reached) => reached.fmt(f),
-            Self::Store(error) => error.fmt(f),
-        }
-    }
-}
-
-impl std::error::Error for AccountError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match self {
-            Self::Store(error) => error.source(),
-            _ => None,
-        }
-    }
-}
-
-impl From<StoreError> for AccountError {
-    fn from(error: StoreError) -> Self {
-        Self::Store(error)
     }
 }
 

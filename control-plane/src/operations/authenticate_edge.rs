@@ -1,5 +1,3 @@
-use std::fmt;
-
 use token::secret::{self, SecretHash};
 
 use super::{Service, enroll_edge::CREDENTIAL_PREFIX, rotate_edge::finish_rotation};
@@ -9,30 +7,14 @@ use crate::{
 };
 
 /// Why an edge could not be authenticated.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
 pub enum AuthenticateEdgeError {
     /// The credential is malformed, unknown, or that of a removed edge.
+    #[error("unknown edge credential; `keystile edge enroll` creates one")]
     Refused,
     /// The store cannot be read.
+    #[error(transparent)]
     Store(StoreError),
-}
-
-impl fmt::Display for AuthenticateEdgeError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Refused => f.write_str("unknown edge credential; `keystile edge enroll` creates one"),
-            Self::Store(error) => error.fmt(f),
-        }
-    }
-}
-
-impl std::error::Error for AuthenticateEdgeError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match self {
-            Self::Refused => None,
-            Self::Store(error) => error.source(),
-        }
-    }
 }
 
 /// Authenticates an edge by its credential. The credential is looked up for each request, so a removed edge is refused
@@ -54,7 +36,7 @@ pub async fn authenticate_edge(service: &Service, credential: &str) -> Result<Ed
 
 impl Service {
     /// Records the report of an edge. It is written to the store after about a second.
-    pub fn edge_seen(&self, id: &EdgeId, report: EdgeReport) {
-        self.usage.edge_seen(id, self.now(), report);
+    pub fn record_edge_report(&self, id: &EdgeId, report: EdgeReport) {
+        self.usage.record_edge_report(id, self.now(), report);
     }
 }

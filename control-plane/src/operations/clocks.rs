@@ -11,11 +11,9 @@
 //! ```
 //! Without any of these the comparison is not needed yet: no edge refuses anything, and `repair_clock` corrects it.
 
-use std::fmt;
-
 use serde_json::json;
 
-use super::{Service, api_keys::take_back_expiry, list_edges::bundle_of};
+use super::{Service, api_keys::take_back_expiry, list_edges::bundle_time};
 use crate::{
     clock::Time,
     model::{Actor, ApiKeyId, WatermarkScope},
@@ -32,16 +30,29 @@ const MAX_CLOCK_DIFFERENCE_SECS: u64 = 60;
 const LIVE_EDGE_SECS: u64 = 60;
 
 /// Why the clock cannot be trusted.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
 pub enum ClockError {
     /// The clock is ahead by this number of seconds of another clock, which the text names.
+    #[error(
+        "the clock of this machine is {0} s ahead of {1}: a revocation up to now would block issuing for its \
+         scope for as long; set the clock, or add --force if it is right"
+    )]
     Ahead(u64, &'static str),
     /// The clock is behind another clock.
+    #[error(
+        "the clock of this machine is {0} s behind {1}: credentials issued in that time would not be \
+         revoked; set the clock, or add --force if it is right"
+    )]
     Behind(u64, &'static str),
     /// No other clock confirms the clock, which a repair requires.
+    #[error(
+        "no other clock confirms this one: no edge has accepted a manifest in the last minutes; compare the \
+         clock with another, then add --force"
+    )]
     Unconfirmed,
     /// The store cannot be read or written.
-    Store(StoreError),
+    #[error(transparent)]
+    Store(#[from] StoreError),
 }
 
 impl ClockError {
@@ -56,70 +67,33 @@ impl ClockError {
     }
 }
 
-impl fmt::Display for ClockError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Ahead(by, of) => write!(
-                f,
-                "the clock of this machine is {by} s ahead of {of}: a revocation up to now would block issuing for its \
-                 scope for as long; set the clock, or add --force if it is right"
-            ),
-            Self::Behind(by, of) => write!(
-                f,
-                "the clock of this machine is {by} s behind {of}: credentials issued in that time would not be revoked; \
-                 set the clock, or add --force if it is right"
-            ),
-            Self::Unconfirmed => f.write_str(
-                "no other clock confirms this one: no edge has accepted a manifest in the last minutes; compare the clock \
-                 with another, then add --force",
-            ),
-            Self::Store(error) => error.fmt(f),
-        }
-    }
-}
-
-impl std::error::Error for ClockError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match self {
-            Self::Store(error) => error.source(),
-            _ => None,
-        }
-    }
-}
-
-impl From<StoreError> for ClockError {
-    fn from(error: StoreError) -> Self {
-        Self::Store(error)
-    }
-}
-
 /// Whether another clock confirms ours.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Confirmed {
+pub enum ClockConfirmation {
     /// Another clock agrees.
-    Yes,
+    Confirmed,
     /// There is no other clock to compare with.
-    Nobody,
+    NoOtherClock,
 }
 
 /// Compares the clock with that of the database server, before a revocation up to now by a caller that cannot force it.
 /// Edges are not considered, as their reports must not prevent a revocation.
-pub async fn check_store_clock(service: &Service) -> Result<Confirmed, ClockError> {
+pub async fn check_store_clock(service: &Service) -> Result<ClockConfirmation, ClockError> {
     let (now, theirs) = (service.now(), service.store.clock().await?);
-    let Some(theirs) = theirs else { return Ok(Confirmed::Nobody) };
+    let Some(theirs) = theirs else { return Ok(ClockConfirmation::NoOtherClock) };
     let of = "the clock of the database server";
-    let (ahead, behind) = (seconds_from(theirs, now), seconds_from(now, theirs));
+    let (ahead, behind) = (seconds_between(theirs, now), seconds_between(now, theirs));
     match (ahead > MAX_CLOCK_DIFFERENCE_SECS, behind > MAX_CLOCK_DIFFERENCE_SECS) {
         (true, _) => Err(ClockError::Ahead(ahead, of)),
         (_, true) => Err(ClockError::Behind(behind, of)),
-        _ => Ok(Confirmed::Yes),
+        _ => Ok(ClockConfirmation::Confirmed),
     }
 }
 
 /// Compares the clock with all other clocks, before a revocation up to now. An error means that another clock disagrees.
-pub async fn check_clock(service: &Service) -> Result<Confirmed, ClockError> {
-    if check_store_clock(service).await? == Confirmed::Yes {
-        return Ok(Confirmed::Yes);
+pub async fn check_clock(service: &Service) -> Result<ClockConfirmation, ClockError> {
+    if check_store_clock(service).await? == ClockConfirmation::Confirmed {
+        return Ok(ClockConfirmation::Confirmed);
     }
     let now = service.now();
     let live = edges::list(&mut service.store.reader().await?)
@@ -127,14 +101,14 @@ pub async fn check_clock(service: &Service) -> Result<Confirmed, ClockError> {
         .into_iter()
         .filter(|edge| edge.last_seen_at.is_some_and(|seen| seen.abs_diff(now.seconds()) <= LIVE_EDGE_SECS));
     // An edge without a bundle has accepted no manifest.
-    let newest = live.filter_map(|edge| bundle_of(edge.report?)).max();
-    let Some(newest) = newest else { return Ok(Confirmed::Nobody) };
-    let age = seconds_from(newest, now);
+    let newest = live.filter_map(|edge| bundle_time(edge.report?)).max();
+    let Some(newest) = newest else { return Ok(ClockConfirmation::NoOtherClock) };
+    let age = seconds_between(newest, now);
     match age > service.config.publisher.lifetime.get().as_secs().saturating_add(MAX_CLOCK_DIFFERENCE_SECS) {
         true => {
             Err(ClockError::Ahead(age, "every live edge, or the edges reject manifests for another reason"))
         }
-        false => Ok(Confirmed::Yes),
+        false => Ok(ClockConfirmation::Confirmed),
     }
 }
 
@@ -143,14 +117,14 @@ pub async fn check_clock(service: &Service) -> Result<Confirmed, ClockError> {
 pub async fn instants_ahead(service: &Service) -> Result<Vec<(String, u64)>, StoreError> {
     let mut reader = service.store.reader().await?;
     let second = service.now().seconds().saturating_add(MAX_CLOCK_DIFFERENCE_SECS);
-    let watermarks = watermarks::later_than(&mut reader, second).await?.into_iter();
+    let watermarks = watermarks::list_later_than(&mut reader, second).await?.into_iter();
     let mut found: Vec<(String, u64)> = watermarks
         .map(|watermark| (format!("watermark of {}", watermark.scope), watermark.instant))
         .collect();
-    for (kid, high) in coverage::later_than(&mut reader, second).await? {
+    for (kid, high) in coverage::floors_after(&mut reader, second).await? {
         found.push((format!("base of {kid}"), high));
     }
-    if let Some(until) = gaps::later_than(&mut reader, second).await? {
+    if let Some(until) = gaps::latest_instant_after(&mut reader, second).await? {
         found.push(("gap of a restored database".to_owned(), until));
     }
     Ok(found)
@@ -158,7 +132,7 @@ pub async fn instants_ahead(service: &Service) -> Result<Vec<(String, u64)>, Sto
 
 /// The result of a repair.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ClockRepaired {
+pub struct ClockRepair {
     /// The first bundle with the repair; a checkpoint.
     pub version: u64,
     /// The watermarks that were lowered to now, with their instants before.
@@ -173,17 +147,13 @@ pub struct ClockRepaired {
 
 /// Corrects what a clock that was ahead has left. Watermarks are lowered to now: credentials that were issued by now stay
 /// refused, and known credentials with a later time of issue are revoked by fingerprint.
-pub async fn repair_clock(
-    service: &Service,
-    actor: &Actor,
-    forced: bool,
-) -> Result<ClockRepaired, ClockError> {
+pub async fn repair_clock(service: &Service, actor: &Actor, forced: bool) -> Result<ClockRepair, ClockError> {
     match check_clock(service).await {
-        Ok(Confirmed::Yes) => {}
-        Ok(Confirmed::Nobody) if !forced => return Err(ClockError::Unconfirmed),
+        Ok(ClockConfirmation::Confirmed) => {}
+        Ok(ClockConfirmation::NoOtherClock) if !forced => return Err(ClockError::Unconfirmed),
         Err(error) if !forced => return Err(error),
         Err(ClockError::Store(error)) => return Err(ClockError::Store(error)),
-        Ok(Confirmed::Nobody) | Err(_) => {}
+        Ok(ClockConfirmation::NoOtherClock) | Err(_) => {}
     }
     let mut write = service.store.write().await?;
     let version = versions::allocate(&mut write, service.now()).await?;
@@ -191,19 +161,20 @@ pub async fn repair_clock(
     let second = now.seconds();
     versions::mark_checkpoint(&mut write, version).await?;
     let (mut lowered, mut revoked) = (Vec::new(), 0);
-    for watermark in watermarks::later_than(&mut write, second).await? {
+    for watermark in watermarks::list_later_than(&mut write, second).await? {
         let range = (second, watermark.instant);
-        revoked += issued::revoke_later(&mut write, &watermark.scope, range, (second, version)).await?;
+        revoked +=
+            issued::revoke_issued_after(&mut write, &watermark.scope, range, (second, version)).await?;
         watermarks::lower(&mut write, &watermark.scope, second, version).await?;
         lowered.push((watermark.scope, watermark.instant));
     }
     let covered: Vec<String> =
-        coverage::later_than(&mut write, second).await?.into_iter().map(|(kid, _)| kid).collect();
+        coverage::floors_after(&mut write, second).await?.into_iter().map(|(kid, _)| kid).collect();
     if !covered.is_empty() {
         // The revocations in the blocks return to the revocation list, with the new version.
         revocations::renew_covered(&mut write, version).await?;
         blocks::clear(&mut write).await?;
-        coverage::lower(&mut write, second).await?;
+        coverage::lower_floors(&mut write, second).await?;
     }
     gaps::clamp_to_now(&mut write, second).await?;
     let unexpired = take_back_expiry(&mut write, now, version).await?;
@@ -220,15 +191,15 @@ pub async fn repair_clock(
     });
     audit::append(
         &mut write,
-        audit::Change { at: now, actor, action: "clock.repair", target: "clock", detail },
+        audit::NewAuditEntry { at: now, actor, action: "clock.repair", target: "clock", detail },
     )
     .await?;
     write.commit().await?;
     service.wait_published(version).await;
-    Ok(ClockRepaired { version, watermarks: lowered, revoked, covered, unexpired })
+    Ok(ClockRepair { version, watermarks: lowered, revoked, covered, unexpired })
 }
 
 /// Returns the seconds from the first time to the second, or 0 if the second is earlier.
-fn seconds_from(first: Time, second: Time) -> u64 {
+fn seconds_between(first: Time, second: Time) -> u64 {
     second.millis().saturating_sub(first.millis()) / 1000
 }

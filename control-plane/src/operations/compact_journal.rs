@@ -1,4 +1,4 @@
-use super::{Service, restore::compare};
+use super::{Service, restore::find_missing_entries};
 use crate::{
     journal::CatchUpError,
     store::{StoreError, gaps, grants, revocations, tombstones, watermarks},
@@ -32,7 +32,7 @@ pub async fn compact_journal(service: &Service) -> Result<bool, CatchUpError> {
     // The store is read after the journal, so it has all journal entries unless it was restored.
     let mut read = service.store.read().await?;
     let is_repaired = gaps::list(&mut read).await?.iter().all(|gap| gap.version.is_some());
-    if !is_repaired || !compare(&mut read, &recorded).await?.is_nothing() {
+    if !is_repaired || !find_missing_entries(&mut read, &recorded).await?.is_empty() {
         return Ok(false);
     }
     service.journal.compact(&mut read, &recorded, service.now()).await

@@ -1,5 +1,3 @@
-use std::fmt;
-
 use serde_json::json;
 use token::secret::Secret;
 
@@ -11,36 +9,17 @@ use crate::{
 };
 
 /// Why an AuthKey could not be created.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
 pub enum CreateAuthKeyError {
     /// The operator does not exist, or the user cannot be created.
+    #[error(transparent)]
     Account(AccountError),
     /// Only the root user may create AuthKeys of the root user.
+    #[error("only the root user may create AuthKeys of the root user, regardless of permissions")]
     RootOnly,
     /// The store cannot be read or written.
-    Store(StoreError),
-}
-
-impl fmt::Display for CreateAuthKeyError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Account(error) => error.fmt(f),
-            Self::RootOnly => f.write_str(
-                "only the root user may create AuthKeys of the root user, whatever permissions were granted",
-            ),
-            Self::Store(error) => error.fmt(f),
-        }
-    }
-}
-
-impl std::error::Error for CreateAuthKeyError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match self {
-            Self::Account(error) => error.source(),
-            Self::RootOnly => None,
-            Self::Store(error) => error.source(),
-        }
-    }
+    #[error(transparent)]
+    Store(#[from] StoreError),
 }
 
 impl From<AccountError> for CreateAuthKeyError {
@@ -49,12 +28,6 @@ impl From<AccountError> for CreateAuthKeyError {
             AccountError::Store(error) => Self::Store(error),
             error => Self::Account(error),
         }
-    }
-}
-
-impl From<StoreError> for CreateAuthKeyError {
-    fn from(error: StoreError) -> Self {
-        Self::Store(error)
     }
 }
 
@@ -77,17 +50,17 @@ pub async fn create_auth_key(
         return Err(CreateAuthKeyError::RootOnly);
     }
     let mut write = service.store.write().await?;
-    versions::lock(&mut write).await?;
+    versions::lock_version(&mut write).await?;
     let now = service.now();
     let version = ensure_user(service, &mut write, actor, subject, now).await?;
-    let allowed = operator_limits::allow_auth_key(service, &mut write, subject, now).await?;
+    let allowed = operator_limits::check_auth_key_limit(service, &mut write, subject, now).await?;
     allowed.map_err(AccountError::LimitReached)?;
-    let (key, secret) = new(subject, actor, now.seconds());
+    let (key, secret) = new_auth_key(subject, actor, now.seconds());
     auth_keys::insert(&mut write, &key).await?;
     let detail = json!({ "subject": subject.to_string() });
     audit::append(
         &mut write,
-        audit::Change { at: now, actor, action: "auth_key.create", target: key.id.as_str(), detail },
+        audit::NewAuditEntry { at: now, actor, action: "auth_key.create", target: key.id.as_str(), detail },
     )
     .await?;
     write.commit().await?;
@@ -98,7 +71,7 @@ pub async fn create_auth_key(
 }
 
 /// Generates an AuthKey with its secret.
-pub(super) fn new(subject: &Subject, actor: &Actor, at: u64) -> (AuthKey, Secret) {
+pub(super) fn new_auth_key(subject: &Subject, actor: &Actor, at: u64) -> (AuthKey, Secret) {
     let secret = random::secret("secret-");
     let key = AuthKey {
         id: AuthKeyId::random(),

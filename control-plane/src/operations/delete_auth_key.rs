@@ -1,8 +1,8 @@
-use std::fmt;
-
 use serde_json::json;
 
-use super::{Authority, Service, mint::MAX_ISSUE_SKEW_SECS, operator_limits, watermark::raise_to_now};
+use super::{
+    AccessScope, Service, mint_token::MAX_ISSUE_SKEW_SECS, operator_limits, watermark::raise_to_now,
+};
 use crate::{
     clock::Time,
     model::{Actor, AuthKeyId, Watermark, WatermarkScope},
@@ -10,54 +10,30 @@ use crate::{
 };
 
 /// Why an AuthKey could not be deleted.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
 pub enum DeleteAuthKeyError {
     /// The AuthKey is unknown, or another operator's. The error does not reveal which.
+    #[error("unknown AuthKey")]
     NotFound,
     /// Only the root user may delete AuthKeys of the root user.
+    #[error("only the root user may delete AuthKeys of the root user, regardless of permissions")]
     RootOnly,
     /// The store cannot be read or written.
-    Store(StoreError),
-}
-
-impl fmt::Display for DeleteAuthKeyError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::NotFound => f.write_str("unknown AuthKey"),
-            Self::RootOnly => f.write_str(
-                "only the root user may delete AuthKeys of the root user, whatever permissions were granted",
-            ),
-            Self::Store(error) => error.fmt(f),
-        }
-    }
-}
-
-impl std::error::Error for DeleteAuthKeyError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match self {
-            Self::NotFound | Self::RootOnly => None,
-            Self::Store(error) => error.source(),
-        }
-    }
-}
-
-impl From<StoreError> for DeleteAuthKeyError {
-    fn from(error: StoreError) -> Self {
-        Self::Store(error)
-    }
+    #[error(transparent)]
+    Store(#[from] StoreError),
 }
 
 /// Deletes an AuthKey, and revokes everything that was issued for it. Returns the first version with the change.
 pub async fn delete_auth_key(
     service: &Service,
     actor: &Actor,
-    authority: &Authority,
+    authority: &AccessScope,
     id: &AuthKeyId,
 ) -> Result<u64, DeleteAuthKeyError> {
     let mut write = service.store.write().await?;
     let version = versions::allocate(&mut write, service.now()).await?;
     // The lock prevents issuing for the AuthKey until the commit.
-    coverage::lock(&mut write).await?;
+    coverage::lock_issuance(&mut write).await?;
     // The time is taken after the wait for the version lock, so credentials that were issued in between are covered.
     let now = service.now();
     let key = auth_keys::find(&mut write, id).await?.ok_or(DeleteAuthKeyError::NotFound)?;
@@ -68,8 +44,9 @@ pub async fn delete_auth_key(
         return Err(DeleteAuthKeyError::RootOnly);
     }
     let is_new = operator_limits::counts_as_new(&mut write, &WatermarkScope::AuthKey(id.clone())).await?;
-    let watermark = end(service, &mut write, id, now, version).await?.ok_or(DeleteAuthKeyError::NotFound)?;
-    if let Authority::Operator(operator) = authority
+    let watermark =
+        end_auth_key(service, &mut write, id, now, version).await?.ok_or(DeleteAuthKeyError::NotFound)?;
+    if let AccessScope::Operator(operator) = authority
         && is_new
     {
         operator_limits::count_revocation(&mut write, operator, watermark.ends_at).await?;
@@ -78,7 +55,7 @@ pub async fn delete_auth_key(
         json!({ "subject": key.subject.to_string(), "version": version, "instant": watermark.instant });
     audit::append(
         &mut write,
-        audit::Change { at: now, actor, action: "auth_key.delete", target: id.as_str(), detail },
+        audit::NewAuditEntry { at: now, actor, action: "auth_key.delete", target: id.as_str(), detail },
     )
     .await?;
     write.commit().await?;
@@ -87,7 +64,7 @@ pub async fn delete_auth_key(
 }
 
 /// Deletes an AuthKey, and raises its watermark, which is returned; `None` if the AuthKey does not exist.
-pub(super) async fn end(
+pub(super) async fn end_auth_key(
     service: &Service,
     write: &mut Write,
     id: &AuthKeyId,

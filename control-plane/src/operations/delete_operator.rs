@@ -1,11 +1,12 @@
 use serde_json::json;
 
 use super::{
-    AccountError, Service, api_keys::revoke_keys_in_scope, mint::MAX_ISSUE_SKEW_SECS, watermark::raise_to_now,
+    AccountError, Service, api_keys::revoke_keys_in_scope, mint_token::MAX_ISSUE_SKEW_SECS,
+    watermark::raise_to_now,
 };
 use crate::{
     model::{Actor, OperatorId, WatermarkScope},
-    store::{NEVER, api_keys, audit, auth_keys, coverage, grants, operators, roles, users, versions},
+    store::{NEVER_EXPIRES, api_keys, audit, auth_keys, coverage, grants, operators, roles, users, versions},
 };
 
 /// Deletes an operator with its users, roles and AuthKeys, and revokes everything that was issued to it. Returns the first
@@ -14,7 +15,7 @@ pub async fn delete_operator(service: &Service, actor: &Actor, id: &OperatorId) 
     let mut write = service.store.write().await?;
     let version = versions::allocate(&mut write, service.now()).await?;
     // The lock prevents issuing for the operator until the commit.
-    coverage::lock(&mut write).await?;
+    coverage::lock_issuance(&mut write).await?;
     // The time is taken after the wait for the version lock, so credentials that were issued in between are covered.
     let now = service.now();
     if !operators::exists(&mut write, id).await? {
@@ -23,7 +24,7 @@ pub async fn delete_operator(service: &Service, actor: &Actor, id: &OperatorId) 
     let scope = WatermarkScope::Operator(id.clone());
     // The operator is never used again, so the instant may be as far ahead as a concurrent exchange can be dated.
     let reach = now.seconds().saturating_add(MAX_ISSUE_SKEW_SECS);
-    let refused = revoke_keys_in_scope(&mut write, &scope, NEVER, "deleted", now, version).await?;
+    let refused = revoke_keys_in_scope(&mut write, &scope, NEVER_EXPIRES, "deleted", now, version).await?;
     for key in refused.keys {
         api_keys::delete(&mut write, key.id).await?;
     }
@@ -37,7 +38,7 @@ pub async fn delete_operator(service: &Service, actor: &Actor, id: &OperatorId) 
         json!({ "users": gone, "auth_keys": keys, "version": version, "instant": watermark.instant });
     audit::append(
         &mut write,
-        audit::Change { at: now, actor, action: "operator.delete", target: id.as_str(), detail },
+        audit::NewAuditEntry { at: now, actor, action: "operator.delete", target: id.as_str(), detail },
     )
     .await?;
     write.commit().await?;

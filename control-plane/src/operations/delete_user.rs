@@ -3,13 +3,13 @@ use serde_json::json;
 use super::{
     AccountError, Service,
     api_keys::{revoke_key, revoke_keys_in_scope},
-    delete_auth_key::end,
-    mint::MAX_ISSUE_SKEW_SECS,
+    delete_auth_key::end_auth_key,
+    mint_token::MAX_ISSUE_SKEW_SECS,
     watermark::raise_to_now,
 };
 use crate::{
     model::{Actor, ApiKey, AuthKey, Subject},
-    store::{Executor, NEVER, api_keys, audit, auth_keys, coverage, grants, users, versions},
+    store::{Executor, NEVER_EXPIRES, api_keys, audit, auth_keys, coverage, grants, users, versions},
 };
 
 /// The keys that a user created for others.
@@ -31,7 +31,7 @@ impl CreatedKeys {
 
 /// How to treat the keys that a deleted user created for others.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum CreatedByUser {
+pub enum CreatedKeysPolicy {
     /// They stay valid.
     Keep,
     /// They are deleted like the user's own keys.
@@ -49,7 +49,7 @@ pub struct DeletedUser {
 
 /// Returns the existing keys that a user created for others.
 pub async fn keys_created_by(service: &Service, subject: &Subject) -> Result<CreatedKeys, AccountError> {
-    created(&mut service.store.read().await?, subject).await
+    find_created_keys(&mut service.store.read().await?, subject).await
 }
 
 /// Deletes a user with its AuthKeys, API keys and grant, and revokes everything that was issued to it. Keys that it created
@@ -58,31 +58,31 @@ pub async fn delete_user(
     service: &Service,
     actor: &Actor,
     subject: &Subject,
-    created_by_user: CreatedByUser,
+    created_by_user: CreatedKeysPolicy,
 ) -> Result<DeletedUser, AccountError> {
     let Subject { operator, user: Some(name) } = subject else {
-        return Err(AccountError::Root(subject.operator.clone()));
+        return Err(AccountError::RootUserImmutable(subject.operator.clone()));
     };
     let mut write = service.store.write().await?;
     let version = versions::allocate(&mut write, service.now()).await?;
     // The lock prevents issuing for the user until the commit.
-    coverage::lock(&mut write).await?;
+    coverage::lock_issuance(&mut write).await?;
     // The time is taken after the wait for the version lock, so credentials that were issued in between are covered.
     let now = service.now();
-    let created = created(&mut write, subject).await?;
+    let created = find_created_keys(&mut write, subject).await?;
     let scope = subject.clone().into();
     // A later user of the same name is issued nothing before this instant has passed.
     let reach = now.seconds().saturating_add(MAX_ISSUE_SKEW_SECS);
-    let refused = revoke_keys_in_scope(&mut write, &scope, NEVER, "deleted", now, version).await?;
+    let refused = revoke_keys_in_scope(&mut write, &scope, NEVER_EXPIRES, "deleted", now, version).await?;
     for key in refused.keys {
         api_keys::delete(&mut write, key.id).await?;
     }
     let (watermark, _) = raise_to_now(service, &mut write, &scope, reach, now, version).await?;
     grants::set(&mut write, operator, name, None, version).await?;
     let keys = auth_keys::delete_all(&mut write, operator, Some(name)).await?;
-    if created_by_user == CreatedByUser::Delete {
+    if created_by_user == CreatedKeysPolicy::Delete {
         for key in &created.auth_keys {
-            end(service, &mut write, &key.id, now, version).await?;
+            end_auth_key(service, &mut write, &key.id, now, version).await?;
         }
         for key in &created.api_keys {
             revoke_key(&mut write, key, "its maker was deleted", now, version).await?;
@@ -93,12 +93,12 @@ pub async fn delete_user(
     let detail = json!({
         "auth_keys": keys,
         "created": created.ids(),
-        "created_deleted": created_by_user == CreatedByUser::Delete,
+        "created_deleted": created_by_user == CreatedKeysPolicy::Delete,
         "version": version,
         "instant": watermark.instant,
     });
     let target = &subject.to_string();
-    audit::append(&mut write, audit::Change { at: now, actor, action: "user.delete", target, detail })
+    audit::append(&mut write, audit::NewAuditEntry { at: now, actor, action: "user.delete", target, detail })
         .await?;
     write.commit().await?;
     service.wait_published(version).await;
@@ -106,16 +106,19 @@ pub async fn delete_user(
 }
 
 /// Finds the keys that were created by the user since it exists: an earlier user of the same name was another one.
-async fn created(executor: &mut impl Executor, subject: &Subject) -> Result<CreatedKeys, AccountError> {
+async fn find_created_keys(
+    executor: &mut impl Executor,
+    subject: &Subject,
+) -> Result<CreatedKeys, AccountError> {
     let Subject { operator, user: Some(name) } = subject else {
-        return Err(AccountError::Root(subject.operator.clone()));
+        return Err(AccountError::RootUserImmutable(subject.operator.clone()));
     };
     let user = users::find(executor, operator, name).await?;
     let since = user.ok_or_else(|| AccountError::UserUnknown(subject.clone()))?.created_at;
-    let creator = Actor::of_subject(subject);
+    let creator = Actor::name_of_subject(subject);
     let mut auth_keys = auth_keys::created_by(executor, &creator, since).await?;
     auth_keys.retain(|key| key.subject != *subject);
-    let mut api_keys = api_keys::created_by(executor, &creator, since).await?;
+    let mut api_keys = api_keys::list_created_by(executor, &creator, since).await?;
     api_keys.retain(|key| key.owner != *subject);
     Ok(CreatedKeys { auth_keys, api_keys })
 }

@@ -1,4 +1,4 @@
-use std::{fmt, net::SocketAddr, time::Duration};
+use std::{net::SocketAddr, time::Duration};
 
 use serde_json::{Value, json};
 use token::secret::Secret;
@@ -15,38 +15,17 @@ use crate::{
 pub(super) const CREDENTIAL_PREFIX: &str = "ks_edge_";
 
 /// Why an edge could not be enrolled.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
 pub enum EnrollEdgeError {
     /// Another edge has the name.
+    #[error(
+        "the edge name is already in use; choose another, or remove the edge with `keystile edge remove` \
+         first"
+    )]
     NameTaken,
     /// The store cannot be written.
-    Store(StoreError),
-}
-
-impl fmt::Display for EnrollEdgeError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::NameTaken => f.write_str(
-                "the edge name is already in use; choose another, or remove the edge with `keystile edge remove` first",
-            ),
-            Self::Store(error) => error.fmt(f),
-        }
-    }
-}
-
-impl std::error::Error for EnrollEdgeError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match self {
-            Self::NameTaken => None,
-            Self::Store(error) => error.source(),
-        }
-    }
-}
-
-impl From<StoreError> for EnrollEdgeError {
-    fn from(error: StoreError) -> Self {
-        Self::Store(error)
-    }
+    #[error(transparent)]
+    Store(#[from] StoreError),
 }
 
 /// A newly enrolled edge.
@@ -62,7 +41,7 @@ pub struct EnrolledEdge {
 
 /// Where the filter gets its credential from.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum CredentialFrom {
+pub enum CredentialSource {
     /// The host adds it to the requests of the filter, which has no credential itself.
     Host,
     /// The filter reads it from this environment variable.
@@ -83,8 +62,8 @@ impl EnrolledEdge {
         idle_timeout.max(head_timeout).get() / 2
     }
 
-    /// Returns the configuration of the filter. It contains the credential only with [`CredentialFrom::Configuration`].
-    pub fn plugin_configuration(&self, from: &CredentialFrom) -> Value {
+    /// Returns the configuration of the filter. It contains the credential only with [`CredentialSource::Configuration`].
+    pub fn plugin_configuration(&self, from: &CredentialSource) -> Value {
         let mut configuration = json!({
             "audience": self.config.publisher.audience,
             "root_keys": [self.root_key],
@@ -95,11 +74,11 @@ impl EnrolledEdge {
             },
         });
         match from {
-            CredentialFrom::Host => {}
-            CredentialFrom::Environment(name) => {
+            CredentialSource::Host => {}
+            CredentialSource::Environment(name) => {
                 configuration["control_plane"]["credential_env"] = json!(name);
             }
-            CredentialFrom::Configuration => {
+            CredentialSource::Configuration => {
                 configuration["control_plane"]["credential"] = json!(self.credential.expose());
                 configuration["allow_inline_secrets"] = json!(true);
             }
@@ -122,7 +101,13 @@ pub async fn enroll_edge(
     }
     audit::append(
         &mut write,
-        audit::Change { at: now, actor, action: "edge.enroll", target: id.as_str(), detail: json!({}) },
+        audit::NewAuditEntry {
+            at: now,
+            actor,
+            action: "edge.enroll",
+            target: id.as_str(),
+            detail: json!({}),
+        },
     )
     .await?;
     write.commit().await?;

@@ -1,12 +1,12 @@
 //! Exchanges an AuthKey for a token.
 
-use std::{fmt, time::Duration};
+use std::time::Duration;
 
 use token::secret::{Secret, SecretHash};
 
 use super::{
     Service,
-    mint::{Lifetime, MintError, MintRequest, mint_token},
+    mint_token::{Lifetime, MintError, MintRequest, mint_token},
 };
 use crate::{
     model::{Actor, AuthKeyId, SessionId, Subject},
@@ -17,44 +17,28 @@ use crate::{
 const DUMMY_SECRET_HASH: SecretHash = SecretHash::from_bytes([0; 32]);
 
 /// Why an AuthKey could not be exchanged.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
 pub enum ExchangeError {
     /// The id is unknown or the secret is wrong. The error does not reveal which.
+    #[error("the AuthKey id or the AuthKey is wrong")]
     Refused,
     /// The operator has reached its limit of tokens a minute. The next attempt can succeed after this time.
-    TooMany(Duration),
+    #[error(
+        "the operator has reached its limit of issued tokens a minute; reuse the issued tokens until they \
+         expire"
+    )]
+    RateLimited(Duration),
     /// The store cannot be read.
+    #[error(transparent)]
     Store(StoreError),
     /// The token cannot be minted.
+    #[error(transparent)]
     Mint(MintError),
-}
-
-impl fmt::Display for ExchangeError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Refused => f.write_str("the AuthKey id or the AuthKey is wrong"),
-            Self::TooMany(_) => f.write_str(
-                "the operator has reached its limit of issued tokens a minute; reuse the issued tokens until they expire",
-            ),
-            Self::Store(error) => error.fmt(f),
-            Self::Mint(error) => error.fmt(f),
-        }
-    }
-}
-
-impl std::error::Error for ExchangeError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match self {
-            Self::Refused | Self::TooMany(_) => None,
-            Self::Store(error) => error.source(),
-            Self::Mint(error) => error.source(),
-        }
-    }
 }
 
 /// The result of an exchange.
 #[derive(Debug)]
-pub struct Exchanged {
+pub struct ExchangedToken {
     /// The id of the session, which is the API key of the pair.
     pub session: SessionId,
     /// The subject of the token.
@@ -64,12 +48,12 @@ pub struct Exchanged {
 }
 
 /// Exchanges an AuthKey for an API key and a token.
-pub async fn exchange(
+pub async fn exchange_auth_key(
     service: &Service,
     id: &str,
     secret: &str,
     lifetime: Lifetime,
-) -> Result<Exchanged, ExchangeError> {
+) -> Result<ExchangedToken, ExchangeError> {
     let id: AuthKeyId = id.parse().map_err(|_| ExchangeError::Refused)?;
     let held = {
         let mut reader = service.store.reader().await.map_err(ExchangeError::Store)?;
@@ -78,8 +62,8 @@ pub async fn exchange(
     // An unknown id takes the same lookup and comparison as a wrong secret, so the response time reveals nothing.
     let matches = held.as_ref().map_or(DUMMY_SECRET_HASH, |key| key.secret_hash).matches(secret);
     let key = held.filter(|_| matches).ok_or(ExchangeError::Refused)?;
-    service.rates.tokens.take(&key.subject.operator).map_err(ExchangeError::TooMany)?;
-    service.usage.auth_key_used(&key.id, service.now());
+    service.rates.tokens.check(&key.subject.operator).map_err(ExchangeError::RateLimited)?;
+    service.usage.record_auth_key_use(&key.id, service.now());
     let session = SessionId::random();
     let request = MintRequest {
         subject: key.subject.clone(),
@@ -92,5 +76,5 @@ pub async fn exchange(
         MintError::AuthKeyGone => ExchangeError::Refused,
         error => ExchangeError::Mint(error),
     })?;
-    Ok(Exchanged { session, subject: key.subject, token: minted.token })
+    Ok(ExchangedToken { session, subject: key.subject, token: minted.token })
 }

@@ -1,17 +1,14 @@
-use std::fmt;
-
 use serde_json::json;
 use token::{Algorithm, secret::Secret};
 
 use super::create_auth_key;
 use crate::{
-    authority,
     clock::Clock,
     config::{self, Config},
-    home::{self, Home},
+    data_dir::{self, DataDir},
     keys::{self, KeyError},
     model::{Actor, AuthKeyId, OperatorId, SigningKeyState, Subject},
-    random,
+    publisher_keys, random,
     store::{
         Store, StoreError, audit, auth_keys,
         installation::{self, Installation},
@@ -20,69 +17,43 @@ use crate::{
 };
 
 /// Why an installation could not be initialized.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
 pub enum InitializeError {
     /// The installation is initialized already.
+    #[error(
+        "the database already has an operator, nothing was changed; create another AuthKey with `keystile \
+         authkey create`, or give another folder with --data"
+    )]
     AlreadyInitialized,
     /// The database has an operator, but the data folder has no keys.
-    KeysMissing { home: Home },
+    #[error(
+        "the database already has an operator, but `{}` has no keys, nothing was changed; restore the keys \
+         from their backup, as edges accept no others",
+        .data_dir.keys().display()
+    )]
+    KeysMissing { data_dir: DataDir },
     /// The data folder has keys, but the database has no operator.
-    BesideKeys { home: Home },
+    #[error(
+        "`{}` has keys, so there was a database: restore it from its backup, or correct store.url. A new \
+         database has no revocations and no AuthKeys, and edges would accept it. Nothing was changed; add \
+         --yes to create a new database for these keys",
+        .data_dir.keys().display()
+    )]
+    KeysExist { data_dir: DataDir },
     /// The data folder cannot be created.
-    Folder(std::io::Error),
+    #[error("cannot create the data folder")]
+    Folder(#[source] std::io::Error),
     /// The keys cannot be created.
+    #[error(transparent)]
     Keys(KeyError),
     /// The database cannot be created.
-    Store(StoreError),
-}
-
-impl fmt::Display for InitializeError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::AlreadyInitialized => f.write_str(
-                "the database already has an operator, nothing was changed; create another AuthKey with \
-                 `keystile authkey create`, or give another folder with --data",
-            ),
-            Self::KeysMissing { home } => write!(
-                f,
-                "the database already has an operator, but `{}` has no keys, nothing was changed; restore the keys from \
-                 their backup, as edges accept no others",
-                home.keys().display()
-            ),
-            Self::BesideKeys { home } => write!(
-                f,
-                "`{}` has keys, so there was a database: restore it from its backup, or correct store.url. A new database \
-                 has no revocations and no AuthKeys, and edges would accept it. Nothing was changed; add --yes to create \
-                 a new database for these keys",
-                home.keys().display()
-            ),
-            Self::Folder(_) => f.write_str("cannot create the data folder"),
-            Self::Keys(error) => error.fmt(f),
-            Self::Store(error) => error.fmt(f),
-        }
-    }
-}
-
-impl std::error::Error for InitializeError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match self {
-            Self::AlreadyInitialized | Self::KeysMissing { .. } | Self::BesideKeys { .. } => None,
-            Self::Folder(error) => Some(error),
-            Self::Keys(error) => error.source(),
-            Self::Store(error) => error.source(),
-        }
-    }
-}
-
-impl From<StoreError> for InitializeError {
-    fn from(error: StoreError) -> Self {
-        Self::Store(error)
-    }
+    #[error(transparent)]
+    Store(#[from] StoreError),
 }
 
 /// The result of an initialization.
 #[derive(Debug)]
-pub struct Initialized {
+pub struct NewInstallation {
     /// The first operator.
     pub operator: OperatorId,
     /// The id of the root user's AuthKey.
@@ -95,7 +66,7 @@ pub struct Initialized {
 
 /// Whether a new database may be created for existing keys.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum BesideKeys {
+pub enum ExistingKeysPolicy {
     /// Existing keys are an error.
     Refused,
     /// The caller accepts that all revocations are lost.
@@ -103,73 +74,74 @@ pub enum BesideKeys {
 }
 
 /// Creates the data folder, the keys, an operator and its root AuthKey. Existing keys are an error.
-pub async fn initialize(home: &Home, config: &Config) -> Result<Initialized, InitializeError> {
-    initialize_at(home, config, &Clock::System).await
+pub async fn initialize(data_dir: &DataDir, config: &Config) -> Result<NewInstallation, InitializeError> {
+    initialize_at(data_dir, config, &Clock::System).await
 }
 
 /// Like [`initialize`], with a given clock.
 pub async fn initialize_at(
-    home: &Home,
+    data_dir: &DataDir,
     config: &Config,
     clock: &Clock,
-) -> Result<Initialized, InitializeError> {
-    initialize_anew(home, config, clock, BesideKeys::Refused).await
+) -> Result<NewInstallation, InitializeError> {
+    initialize_new(data_dir, config, clock, ExistingKeysPolicy::Refused).await
 }
 
 /// Like [`initialize_at`], and accepts existing keys if requested. The commit to the database comes last: before it the
 /// installation does not count as initialized.
-pub async fn initialize_anew(
-    home: &Home,
+pub async fn initialize_new(
+    data_dir: &DataDir,
     config: &Config,
     clock: &Clock,
-    beside_keys: BesideKeys,
-) -> Result<Initialized, InitializeError> {
-    let is_refused = || beside_keys == BesideKeys::Refused && home.has_keys();
+    beside_keys: ExistingKeysPolicy,
+) -> Result<NewInstallation, InitializeError> {
+    let is_refused = || beside_keys == ExistingKeysPolicy::Refused && data_dir.has_keys();
     // This check precedes any change.
-    if has_operator(home, config).await? {
-        return Err(already_initialized(home));
+    if has_operator(data_dir, config).await? {
+        return Err(already_initialized(data_dir));
     }
     if is_refused() {
-        return Err(InitializeError::BesideKeys { home: home.clone() });
+        return Err(InitializeError::KeysExist { data_dir: data_dir.clone() });
     }
-    home.create().map_err(InitializeError::Folder)?;
-    let store = Store::create(&config.store.url, home.folder()).await?;
+    data_dir.create().map_err(InitializeError::Folder)?;
+    let store = Store::create(&config.store.url, data_dir.path()).await?;
     let mut write = store.write().await?;
     // The version lock serializes concurrent initializations. The keys are part of the bundle, so they need a version.
     versions::allocate(&mut write, clock.now()).await?;
-    versions::has_passed(&mut write, clock.now()).await?;
-    if operators::any(&mut write).await? {
-        return Err(already_initialized(home));
+    versions::set_passed_time(&mut write, clock.now()).await?;
+    if operators::exists_any(&mut write).await? {
+        return Err(already_initialized(data_dir));
     }
     if is_refused() {
-        return Err(InitializeError::BesideKeys { home: home.clone() });
+        return Err(InitializeError::KeysExist { data_dir: data_dir.clone() });
     }
-    match home::write_new(&home.config_file(), config::REFERENCE.as_bytes()) {
+    match data_dir::create_exclusive(&data_dir.config_file(), config::REFERENCE.as_bytes()) {
         Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => {
             return Err(InitializeError::Folder(error));
         }
         _ => {}
     }
-    authority::create(home, &config.publisher.audience, clock.now()).map_err(InitializeError::Keys)?;
-    let root_key = authority::root_key(home).map_err(InitializeError::Keys)?;
+    publisher_keys::create(data_dir, &config.publisher.audience, clock.now())
+        .map_err(InitializeError::Keys)?;
+    let root_key = publisher_keys::root_key(data_dir).map_err(InitializeError::Keys)?;
     let algorithm = match config.tokens.algorithm {
         config::Algorithm::EdDsa => Algorithm::EdDsa,
         config::Algorithm::Hs256 => Algorithm::Hs256,
     };
-    let signing_key =
-        keys::create_signing_key(home, algorithm, SigningKeyState::Active).map_err(InitializeError::Keys)?;
+    let signing_key = keys::create_signing_key(data_dir, algorithm, SigningKeyState::Active)
+        .map_err(InitializeError::Keys)?;
     let installation = Installation { id: random::uuid(), root_key: root_key.to_string() };
     installation::replace(&mut write, &installation).await?;
     let now = clock.now();
     let subject = Subject { operator: OperatorId::random(), user: None };
-    let (auth_key, secret) = create_auth_key::new(&subject, &Actor::Admin, now.seconds());
+    let (auth_key, secret) = create_auth_key::new_auth_key(&subject, &Actor::Admin, now.seconds());
     operators::insert(&mut write, &subject.operator, now.seconds()).await?;
     signing_keys::insert(&mut write, &signing_key, now.seconds()).await?;
     auth_keys::insert(&mut write, &auth_key).await?;
     let detail = json!({ "auth_key_id": auth_key.id.to_string(), "kid": signing_key.kid });
     audit::append(
         &mut write,
-        audit::Change {
+        audit::NewAuditEntry {
             at: now,
             actor: &Actor::Admin,
             action: "initialize",
@@ -180,7 +152,7 @@ pub async fn initialize_anew(
     .await?;
     write.commit().await?;
     store.close().await;
-    Ok(Initialized {
+    Ok(NewInstallation {
         operator: subject.operator,
         auth_key: auth_key.id,
         secret,
@@ -189,10 +161,10 @@ pub async fn initialize_anew(
 }
 
 /// Returns whether the database exists and has an operator.
-async fn has_operator(home: &Home, config: &Config) -> Result<bool, InitializeError> {
-    match Store::open_any(&config.store.url, home.folder()).await {
+async fn has_operator(data_dir: &DataDir, config: &Config) -> Result<bool, InitializeError> {
+    match Store::open_any_schema(&config.store.url, data_dir.path()).await {
         Ok((store, _)) => {
-            let any = operators::any(&mut store.reader().await?).await;
+            let any = operators::exists_any(&mut store.reader().await?).await;
             store.close().await;
             Ok(any?)
         }
@@ -201,9 +173,9 @@ async fn has_operator(home: &Home, config: &Config) -> Result<bool, InitializeEr
     }
 }
 
-fn already_initialized(home: &Home) -> InitializeError {
-    match home.has_keys() {
+fn already_initialized(data_dir: &DataDir) -> InitializeError {
+    match data_dir.has_keys() {
         true => InitializeError::AlreadyInitialized,
-        false => InitializeError::KeysMissing { home: home.clone() },
+        false => InitializeError::KeysMissing { data_dir: data_dir.clone() },
     }
 }

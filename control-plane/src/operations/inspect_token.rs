@@ -1,5 +1,3 @@
-use std::fmt;
-
 use token::{Claims, Fingerprint, Unverified};
 
 use super::Service;
@@ -9,42 +7,20 @@ use crate::{
 };
 
 /// Why a token could not be inspected.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
 pub enum InspectTokenError {
     /// The text is not a valid token.
+    #[error("{0}")]
     Token(token::Error),
     /// The token is signed with a key of another installation.
+    #[error("the token is signed with an unknown key")]
     KeyUnknown,
     /// The token is signed with an own key, but has claims that this version does not issue.
-    Foreign,
+    #[error("the token has claims that this control plane does not issue")]
+    ForeignClaims,
     /// The store cannot be read.
-    Store(StoreError),
-}
-
-impl fmt::Display for InspectTokenError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Token(error) => error.fmt(f),
-            Self::KeyUnknown => f.write_str("the token is signed with an unknown key"),
-            Self::Foreign => f.write_str("the token has claims that this control plane does not issue"),
-            Self::Store(error) => error.fmt(f),
-        }
-    }
-}
-
-impl std::error::Error for InspectTokenError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match self {
-            Self::Store(error) => error.source(),
-            Self::Token(_) | Self::KeyUnknown | Self::Foreign => None,
-        }
-    }
-}
-
-impl From<StoreError> for InspectTokenError {
-    fn from(error: StoreError) -> Self {
-        Self::Store(error)
-    }
+    #[error(transparent)]
+    Store(#[from] StoreError),
 }
 
 /// A token and its present status.
@@ -57,12 +33,12 @@ pub struct InspectedToken {
     /// The claims.
     pub claims: Claims,
     /// The status.
-    pub standing: TokenStanding,
+    pub status: TokenStatus,
 }
 
 /// The status of a token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum TokenStanding {
+pub enum TokenStatus {
     /// The token is valid.
     Good,
     /// The token has expired.
@@ -73,7 +49,7 @@ pub enum TokenStanding {
     Watermark,
 }
 
-impl TokenStanding {
+impl TokenStatus {
     /// Returns the name in JSON and on the command line.
     pub const fn code(self) -> &'static str {
         match self {
@@ -89,27 +65,27 @@ impl TokenStanding {
 pub async fn inspect_token(service: &Service, text: &str) -> Result<InspectedToken, InspectTokenError> {
     let token = Unverified::parse(text.as_bytes()).map_err(InspectTokenError::Token)?;
     let keyring = service.keys.current();
-    let key = keyring.verifying().iter().find(|key| key.kid() == token.kid());
+    let key = keyring.verifying_keys().iter().find(|key| key.kid() == token.kid());
     let authentic =
         token.verify(key.ok_or(InspectTokenError::KeyUnknown)?).map_err(InspectTokenError::Token)?;
     let (claims, fingerprint) =
-        (authentic.claims().ok_or(InspectTokenError::Foreign)?.clone(), authentic.fingerprint());
-    let subject: Subject = claims.sub.parse().map_err(|_| InspectTokenError::Foreign)?;
+        (authentic.claims().ok_or(InspectTokenError::ForeignClaims)?.clone(), authentic.fingerprint());
+    let subject: Subject = claims.sub.parse().map_err(|_| InspectTokenError::ForeignClaims)?;
     let auth_key: Option<AuthKeyId> =
-        claims.akid.as_deref().map(str::parse).transpose().map_err(|_| InspectTokenError::Foreign)?;
+        claims.akid.as_deref().map(str::parse).transpose().map_err(|_| InspectTokenError::ForeignClaims)?;
     let mut read = service.store.read().await?;
     let revoked = revocations::find(&mut read, &fingerprint).await?.is_some();
     let session = claims.sid.as_deref();
     let watermark =
         watermarks::highest_applicable(&mut read, token.kid(), &subject, auth_key.as_ref(), session).await?;
-    let standing = if revoked {
-        TokenStanding::Revoked
+    let status = if revoked {
+        TokenStatus::Revoked
     } else if watermark.is_some_and(|instant| claims.iat <= instant) {
-        TokenStanding::Watermark
+        TokenStatus::Watermark
     } else if claims.exp.is_some_and(|exp| service.now().seconds() >= exp) {
-        TokenStanding::Expired
+        TokenStatus::Expired
     } else {
-        TokenStanding::Good
+        TokenStatus::Good
     };
-    Ok(InspectedToken { fingerprint, kid: token.kid().to_owned(), claims, standing })
+    Ok(InspectedToken { fingerprint, kid: token.kid().to_owned(), claims, status })
 }

@@ -1,7 +1,7 @@
 //! The issuance log: every token is durable in the store before it is released. Tokens that are issued at the same time
 //! share a transaction (group commit).
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use serde_json::json;
 use tokio::{
@@ -11,10 +11,10 @@ use tokio::{
 
 use crate::{
     clock::{Clock, Time},
-    model::{Actor, Issuance},
+    model::{Actor, IssuedCredential},
     store::{
         Store, StoreError, audit,
-        issued::{self, Inserted},
+        issued::{self, IssueOutcome},
         with_timeout,
     },
 };
@@ -43,13 +43,13 @@ impl IssuanceLog {
         (Self { sender, clock }, writer)
     }
 
-    /// Inserts a token, and returns when it is durable. If the caller is cancelled, the entry may remain without the token
+    /// Inserts a token, and returns when it is durable. If the caller is canceled, the entry may remain without the token
     /// being released.
     pub(super) async fn record(
         &self,
-        issuance: Issuance,
+        issuance: IssuedCredential,
         actor: Actor,
-    ) -> Result<Inserted, IssuanceLogError> {
+    ) -> Result<IssueOutcome, IssuanceLogError> {
         let (answer, outcome) = oneshot::channel();
         let pending = PendingInsert { issuance, actor, at: self.clock.now(), answer };
         self.sender.send(pending).await.map_err(|_| IssuanceLogError::Closed)?;
@@ -58,38 +58,22 @@ impl IssuanceLog {
 }
 
 /// Why a token could not be recorded.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, thiserror::Error)]
 pub enum IssuanceLogError {
     /// The transaction failed. All tokens that share it get the same error.
+    #[error(transparent)]
     Store(Arc<StoreError>),
     /// The writing task has ended.
+    #[error("the control plane is stopping")]
     Closed,
-}
-
-impl fmt::Display for IssuanceLogError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Store(error) => error.fmt(f),
-            Self::Closed => f.write_str("the control plane is stopping"),
-        }
-    }
-}
-
-impl std::error::Error for IssuanceLogError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match self {
-            Self::Store(error) => error.source(),
-            Self::Closed => None,
-        }
-    }
 }
 
 /// A token that waits for a transaction.
 struct PendingInsert {
-    issuance: Issuance,
+    issuance: IssuedCredential,
     actor: Actor,
     at: Time,
-    answer: oneshot::Sender<Result<Inserted, IssuanceLogError>>,
+    answer: oneshot::Sender<Result<IssueOutcome, IssuanceLogError>>,
 }
 
 /// Writes batches: tokens that arrive during a transaction share the next one.
@@ -113,17 +97,17 @@ async fn write(store: Store, mut receiver: mpsc::Receiver<PendingInsert>) {
 }
 
 /// Inserts a batch with its audit entries in one transaction. Returns the outcome of each insert.
-async fn commit(store: &Store, batch: &[PendingInsert]) -> Result<Vec<Inserted>, StoreError> {
+async fn commit(store: &Store, batch: &[PendingInsert]) -> Result<Vec<IssueOutcome>, StoreError> {
     let mut write = store.write().await?;
     let mut outcomes = Vec::with_capacity(batch.len());
     for PendingInsert { issuance, .. } in batch {
         outcomes.push(issued::insert(&mut write, issuance).await?);
     }
-    let inserted = batch.iter().zip(&outcomes).filter(|(_, outcome)| **outcome == Inserted::Yes);
+    let inserted = batch.iter().zip(&outcomes).filter(|(_, outcome)| **outcome == IssueOutcome::Inserted);
     let fingerprints: Vec<_> =
         inserted.map(|(pending, _)| (pending, pending.issuance.fingerprint.to_string())).collect();
-    let changes =
-        fingerprints.iter().map(|(PendingInsert { issuance, actor, at, .. }, fingerprint)| audit::Change {
+    let changes = fingerprints.iter().map(|(PendingInsert { issuance, actor, at, .. }, fingerprint)| {
+        audit::NewAuditEntry {
             at: *at,
             actor,
             action: "token.issue",
@@ -134,7 +118,8 @@ async fn commit(store: &Store, batch: &[PendingInsert]) -> Result<Vec<Inserted>,
                 "session": issuance.session.as_ref().map(ToString::to_string),
                 "expires_at": issuance.expires_at,
             }),
-        });
+        }
+    });
     audit::append_all(&mut write, &changes.collect::<Vec<_>>()).await?;
     write.commit().await?;
     Ok(outcomes)

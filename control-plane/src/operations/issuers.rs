@@ -1,14 +1,12 @@
 //! Keys of other issuers: the configuration lists the issuers, each issuer serves its keys, and the store keeps the last
 //! valid ones.
 
-use std::fmt;
-
 use serde_json::json;
 
 use super::Service;
 use crate::{
     config,
-    jwks::{self, FetchError, Fetched, Fetcher, IssuerKey, JwksError, ParsedJwks},
+    jwks::{self, FetchError, FetchOutcome, Fetcher, IssuerKey, JwksError, ParsedJwks},
     model::{Actor, IssuerRecord},
     random,
     store::{StoreError, Write, audit, issuers, key_set, versions},
@@ -28,70 +26,40 @@ const MIN_RETRY_DELAY_SECS: u64 = 5;
 const MAX_RETRY_DELAY_SECS: u64 = 900;
 
 /// Why the keys of an issuer could not be refreshed.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
 pub enum RefreshError {
     /// The issuer is not in the configuration.
+    #[error("unknown issuer `{}`; add it to [[issuers]] in the configuration", .0.escape_debug())]
     NotConfigured(String),
     /// The last attempt was this number of seconds ago.
+    #[error("the keys were requested {seconds} seconds ago; retry later")]
     TooSoon { seconds: u64 },
     /// The keys cannot be fetched.
+    #[error("{0}")]
     Fetch(FetchError),
     /// The response is not a valid key set.
+    #[error("{0}")]
     Jwks(JwksError),
     /// The keys of all issuers together exceed the limit of a bundle.
+    #[error("the keys of all issuers together exceed {max} bytes", max = MAX_KEY_BYTES)]
     TooLarge,
     /// The store cannot be read or written.
-    Store(StoreError),
-}
-
-impl fmt::Display for RefreshError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::NotConfigured(issuer) => {
-                write!(
-                    f,
-                    "unknown issuer `{}`; add it to [[issuers]] in the configuration",
-                    issuer.escape_debug()
-                )
-            }
-            Self::TooSoon { seconds } => {
-                write!(f, "the keys were requested {seconds} seconds ago; retry later")
-            }
-            Self::Fetch(error) => error.fmt(f),
-            Self::Jwks(error) => error.fmt(f),
-            Self::TooLarge => write!(f, "the keys of all issuers together exceed {MAX_KEY_BYTES} bytes"),
-            Self::Store(error) => error.fmt(f),
-        }
-    }
-}
-
-impl std::error::Error for RefreshError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match self {
-            Self::Store(error) => error.source(),
-            _ => None,
-        }
-    }
-}
-
-impl From<StoreError> for RefreshError {
-    fn from(error: StoreError) -> Self {
-        Self::Store(error)
-    }
+    #[error(transparent)]
+    Store(#[from] StoreError),
 }
 
 /// When to fetch the keys.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Wanted {
+pub enum RefreshMode {
     /// If a refresh is due, and no other replica is doing it.
-    Due,
+    IfDue,
     /// Immediately, subject to the minimum interval.
-    Now,
+    Immediately,
 }
 
 /// The outcome of a refresh.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Refreshed {
+pub enum RefreshOutcome {
     /// No refresh was due.
     NotDue,
     /// The keys have not changed.
@@ -102,7 +70,7 @@ pub enum Refreshed {
 
 /// Synchronizes the store with the configuration: a new issuer is due immediately, and the keys of removed issuers and
 /// removed algorithms are deleted.
-pub async fn adopt_issuers(service: &Service) -> Result<(), StoreError> {
+pub async fn sync_issuers(service: &Service) -> Result<(), StoreError> {
     let now = service.now();
     let mut write = service.store.write().await?;
     let version = versions::allocate(&mut write, now).await?;
@@ -129,9 +97,9 @@ pub async fn adopt_issuers(service: &Service) -> Result<(), StoreError> {
         }
     }
     if changed {
-        key_set::changed(&mut write, version).await?;
+        key_set::set_version(&mut write, version).await?;
     }
-    let changes = lines.iter().map(|(action, target)| audit::Change {
+    let changes = lines.iter().map(|(action, target)| audit::NewAuditEntry {
         at: now,
         actor: &Actor::System,
         action,
@@ -150,15 +118,15 @@ pub async fn refresh_issuer(
     fetcher: &Fetcher,
     actor: &Actor,
     name: &str,
-    wanted: Wanted,
-) -> Result<Refreshed, RefreshError> {
+    mode: RefreshMode,
+) -> Result<RefreshOutcome, RefreshError> {
     let issuer = service.config.issuers.iter().find(|issuer| issuer.issuer == name);
     let issuer = issuer.ok_or_else(|| RefreshError::NotConfigured(name.to_owned()))?;
-    let Some(record) = claim(service, name, wanted).await? else { return Ok(Refreshed::NotDue) };
-    match fetch(fetcher, issuer, &record).await {
-        Ok(outcome) => accept(service, actor, name, outcome).await,
+    let Some(record) = claim_refresh(service, name, mode).await? else { return Ok(RefreshOutcome::NotDue) };
+    match fetch_keys(fetcher, issuer, &record).await {
+        Ok(outcome) => accept_keys(service, actor, name, outcome).await,
         Err(error) => {
-            fail(service, name, &error).await?;
+            record_failure(service, name, &error).await?;
             Err(error)
         }
     }
@@ -177,18 +145,22 @@ pub async fn list_issuers(
 }
 
 /// Reserves the fetch for this replica. Returns `None` if no refresh is due.
-async fn claim(service: &Service, name: &str, wanted: Wanted) -> Result<Option<IssuerRecord>, RefreshError> {
+async fn claim_refresh(
+    service: &Service,
+    name: &str,
+    mode: RefreshMode,
+) -> Result<Option<IssuerRecord>, RefreshError> {
     let now = service.now().seconds();
     let found = issuers::find(&mut service.store.reader().await?, name).await?;
-    if wanted == Wanted::Due && found.as_ref().is_some_and(|record| record.due_at > now) {
+    if mode == RefreshMode::IfDue && found.as_ref().is_some_and(|record| record.due_at > now) {
         return Ok(None);
     }
     let mut write = service.store.write().await?;
     // A command may refresh an issuer before a server has added it.
     issuers::add(&mut write, name, now).await?;
-    let (tried_before, due_before) = match wanted {
-        Wanted::Due => (now, now),
-        Wanted::Now => (now.saturating_sub(MIN_REFRESH_INTERVAL_SECS), u64::MAX),
+    let (tried_before, due_before) = match mode {
+        RefreshMode::IfDue => (now, now),
+        RefreshMode::Immediately => (now.saturating_sub(MIN_REFRESH_INTERVAL_SECS), u64::MAX),
     };
     let claimed =
         issuers::claim(&mut write, name, now, tried_before, due_before, now.saturating_add(FETCH_LEASE_SECS))
@@ -198,59 +170,62 @@ async fn claim(service: &Service, name: &str, wanted: Wanted) -> Result<Option<I
         write.commit().await?;
         return Ok(record);
     }
-    match (wanted, record.and_then(|record| record.tried_at)) {
-        (Wanted::Now, Some(tried)) => Err(RefreshError::TooSoon { seconds: now.saturating_sub(tried) }),
+    match (mode, record.and_then(|record| record.tried_at)) {
+        (RefreshMode::Immediately, Some(tried)) => {
+            Err(RefreshError::TooSoon { seconds: now.saturating_sub(tried) })
+        }
         _ => Ok(None),
     }
 }
 
 /// The result of a fetch.
-struct Outcome {
+struct FetchedKeys {
     /// The keys; `None` if they have not changed.
     parsed: Option<ParsedJwks>,
     tag: Option<String>,
     fresh_for: u64,
 }
 
-async fn fetch(
+async fn fetch_keys(
     fetcher: &Fetcher,
     issuer: &config::Issuer,
     known: &IssuerRecord,
-) -> Result<Outcome, RefreshError> {
+) -> Result<FetchedKeys, RefreshError> {
     match fetcher.fetch(issuer, known.tag.as_deref()).await.map_err(RefreshError::Fetch)? {
-        Fetched::NotModified { fresh_for } => {
-            Ok(Outcome { parsed: None, tag: known.tag.clone(), fresh_for: fresh_for.as_secs() })
+        FetchOutcome::NotModified { fresh_for } => {
+            Ok(FetchedKeys { parsed: None, tag: known.tag.clone(), fresh_for: fresh_for.as_secs() })
         }
-        Fetched::Keys { body, tag, fresh_for } => {
+        FetchOutcome::Keys { body, tag, fresh_for } => {
             let parsed = jwks::parse(&body, issuer).map_err(RefreshError::Jwks)?;
-            Ok(Outcome { parsed: Some(parsed), tag, fresh_for: fresh_for.as_secs() })
+            Ok(FetchedKeys { parsed: Some(parsed), tag, fresh_for: fresh_for.as_secs() })
         }
     }
 }
 
-async fn accept(
+async fn accept_keys(
     service: &Service,
     actor: &Actor,
     name: &str,
-    outcome: Outcome,
-) -> Result<Refreshed, RefreshError> {
-    let Outcome { parsed, tag, fresh_for } = outcome;
+    outcome: FetchedKeys,
+) -> Result<RefreshOutcome, RefreshError> {
+    let FetchedKeys { parsed, tag, fresh_for } = outcome;
     let now = service.now();
     let mut write = service.store.write().await?;
     let version = versions::allocate(&mut write, now).await?;
     let all = issuers::list(&mut write).await?;
     // A server with a newer configuration may have removed the issuer in between.
     let Some(mut record) = all.iter().find(|record| record.issuer == name).cloned() else {
-        return Ok(Refreshed::Same);
+        return Ok(RefreshOutcome::Same);
     };
     let ParsedJwks { keys, skipped } =
         parsed.unwrap_or_else(|| ParsedJwks { keys: record.keys.clone(), skipped: record.skipped.clone() });
     let others = all.iter().filter(|other| other.issuer != name);
-    if others.map(|other| size(&other.issuer, &other.keys)).sum::<usize>() + size(name, &keys) > MAX_KEY_BYTES
+    if others.map(|other| encoded_size(&other.issuer, &other.keys)).sum::<usize>() + encoded_size(name, &keys)
+        > MAX_KEY_BYTES
     {
         drop(write);
         let error = RefreshError::TooLarge;
-        fail(service, name, &error).await?;
+        record_failure(service, name, &error).await?;
         return Err(error);
     }
     let changed = keys != record.keys;
@@ -261,17 +236,18 @@ async fn accept(
     (record.failures, record.error) = (0, None);
     issuers::update(&mut write, &record).await?;
     if changed {
-        key_set::changed(&mut write, version).await?;
+        key_set::set_version(&mut write, version).await?;
         let after: Vec<_> = record.keys.iter().map(|key| key.kid.as_str()).collect();
         let detail = json!({ "before": before, "after": after, "version": version });
         let action = "issuer.keys";
-        audit::append(&mut write, audit::Change { at: now, actor, action, target: name, detail }).await?;
+        audit::append(&mut write, audit::NewAuditEntry { at: now, actor, action, target: name, detail })
+            .await?;
         write.commit().await?;
         service.wait_published(version).await;
-        return Ok(Refreshed::Changed(version));
+        return Ok(RefreshOutcome::Changed(version));
     }
     save_without_new_version(service, write, &record).await?;
-    Ok(Refreshed::Same)
+    Ok(RefreshOutcome::Same)
 }
 
 /// Saves a record that does not change the bundle: the transaction with the new version is rolled back first.
@@ -287,7 +263,7 @@ async fn save_without_new_version(
 }
 
 /// Records a failure.
-async fn fail(service: &Service, name: &str, error: &RefreshError) -> Result<(), StoreError> {
+async fn record_failure(service: &Service, name: &str, error: &RefreshError) -> Result<(), StoreError> {
     let now = service.now().seconds();
     let mut write = service.store.write().await?;
     let Some(mut record) = issuers::find(&mut write, name).await? else { return Ok(()) };
@@ -307,7 +283,7 @@ fn backoff(failures: u64) -> u64 {
 }
 
 /// Returns the size of keys in a bundle: lengths, names and key material, where each key repeats the issuer.
-fn size(issuer: &str, keys: &[IssuerKey]) -> usize {
+fn encoded_size(issuer: &str, keys: &[IssuerKey]) -> usize {
     keys.iter().map(|key| 5 + issuer.len() + key.kid.len() + key.key.len() * 3 / 4).sum()
 }
 
@@ -316,7 +292,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn failures_space_out() {
+    fn backoff_grows_with_failures() {
         for (failures, least) in [(1, 5), (2, 10), (3, 20), (8, 640), (9, 900), (1_000_000, 900)] {
             for _ in 0..50 {
                 let pause = backoff(failures);

@@ -6,5 +6,5 @@ use crate::{
 
 /// Returns the newest audit entries, newest first.
 pub async fn list_audit(service: &Service, limit: u32) -> Result<Vec<AuditEntry>, StoreError> {
-    audit::newest(&mut service.store.reader().await?, limit).await
+    audit::list_newest(&mut service.store.reader().await?, limit).await
 }

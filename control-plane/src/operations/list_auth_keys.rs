@@ -1,6 +1,6 @@
 use super::Service;
 use crate::{
-    model::{AuthKey, AuthKeyId, OperatorId, Page, Paged},
+    model::{AuthKey, AuthKeyId, OperatorId, Page, PageRequest},
     store::{StoreError, auth_keys},
 };
 
@@ -8,8 +8,8 @@ use crate::{
 pub async fn list_auth_keys(
     service: &Service,
     of: Option<&OperatorId>,
-    page: &Page,
-) -> Result<Paged<AuthKey>, StoreError> {
+    page: &PageRequest,
+) -> Result<Page<AuthKey>, StoreError> {
     auth_keys::page(&mut service.store.reader().await?, of, false, page).await
 }
 
@@ -17,8 +17,8 @@ pub async fn list_auth_keys(
 pub async fn list_root_auth_keys(
     service: &Service,
     of: &OperatorId,
-    page: &Page,
-) -> Result<Paged<AuthKey>, StoreError> {
+    page: &PageRequest,
+) -> Result<Page<AuthKey>, StoreError> {
     auth_keys::page(&mut service.store.reader().await?, Some(of), true, page).await
 }
 

@@ -2,26 +2,26 @@ use super::Service;
 use crate::{
     clock::Time,
     config,
-    model::{Edge, EdgeReport, Page, Paged},
+    model::{Edge, EdgeReport, Page, PageRequest},
     store::{StoreError, edges, revocations, versions, watermarks},
 };
 
 /// A page of edges, with the versions that they are compared with.
 #[derive(Debug)]
-pub struct Fleet {
+pub struct EdgeList {
     /// The latest version of the store.
     pub version: u64,
     /// The latest version that is older than the lifetime of a manifest. Every live edge should enforce it.
     pub due: u64,
     /// The edges.
-    pub members: Vec<Member>,
+    pub edges: Vec<EdgeStatus>,
     /// The start of the next page; `None` on the last page.
     pub next: Option<String>,
 }
 
 /// An edge with its state.
 #[derive(Debug)]
-pub struct Member {
+pub struct EdgeStatus {
     /// The edge.
     pub edge: Edge,
     /// Its state.
@@ -56,29 +56,29 @@ impl EdgeState {
     }
 }
 
-impl Fleet {
+impl EdgeList {
     /// Returns whether all workers of an edge enforce the latest version.
-    pub fn is_current(&self, member: &Member) -> bool {
-        enforces(&member.edge, self.version, self.version)
+    pub fn is_current(&self, status: &EdgeStatus) -> bool {
+        has_version(&status.edge, self.version, self.version)
     }
 
     /// Returns whether an edge requests manifests and still does not enforce a version that is due.
-    pub fn is_overdue(&self, member: &Member) -> bool {
-        matches!(member.state, EdgeState::Live | EdgeState::Stale) && {
-            let enrolled = Time::from_seconds(member.edge.enrolled_at).millis();
-            !enforces(&member.edge, self.due, self.version) && enrolled < self.due
+    pub fn is_overdue(&self, status: &EdgeStatus) -> bool {
+        matches!(status.state, EdgeState::Live | EdgeState::Stale) && {
+            let enrolled = Time::from_seconds(status.edge.enrolled_at).millis();
+            !has_version(&status.edge, self.due, self.version) && enrolled < self.due
         }
     }
 }
 
 /// Returns whether all workers of an edge enforce a version. A version above the latest was not published by this
 /// installation, so it does not count.
-pub(super) fn enforces(edge: &Edge, version: u64, latest: u64) -> bool {
+pub(super) fn has_version(edge: &Edge, version: u64, latest: u64) -> bool {
     edge.report.is_some_and(|report| report.version <= latest && report.enforces() >= version)
 }
 
 /// Returns a page of the edges with their states.
-pub async fn list_edges(service: &Service, page: &Page) -> Result<Fleet, StoreError> {
+pub async fn list_edges(service: &Service, page: &PageRequest) -> Result<EdgeList, StoreError> {
     let now = service.now();
     let mut read = service.store.read().await?;
     let version = versions::current(&mut read).await?.number;
@@ -86,7 +86,7 @@ pub async fn list_edges(service: &Service, page: &Page) -> Result<Fleet, StoreEr
     let due =
         versions::latest_until(&mut read, now.millis().saturating_sub(lifetime)).await?.unwrap_or_default();
     let mut members = Vec::new();
-    let Paged { items, next } = edges::page(&mut read, page).await?;
+    let Page { items, next } = edges::page(&mut read, page).await?;
     for edge in items {
         let behind = match edge.report.map(|report| report.enforces()) {
             // The edge has a version that this installation has not published, or no bundle.
@@ -98,30 +98,30 @@ pub async fn list_edges(service: &Service, page: &Page) -> Result<Fleet, StoreEr
             Some(_) => Some(0),
             None => None,
         };
-        members.push(Member { state: state(service, &edge, now), behind, edge });
+        members.push(EdgeStatus { state: edge_state(service, &edge, now), behind, edge });
     }
-    Ok(Fleet { version, due, members, next })
+    Ok(EdgeList { version, due, edges: members, next })
 }
 
 /// Returns all edges, read page by page.
-pub async fn list_all_edges(service: &Service) -> Result<Fleet, StoreError> {
-    let mut fleet = list_edges(service, &Page::longest(None)).await?;
-    while let Some(next) = fleet.next.take() {
-        let page = list_edges(service, &Page::longest(Some(next))).await?;
-        fleet.members.extend(page.members);
-        fleet.next = page.next;
+pub async fn list_all_edges(service: &Service) -> Result<EdgeList, StoreError> {
+    let mut list = list_edges(service, &PageRequest::with_max_limit(None)).await?;
+    while let Some(next) = list.next.take() {
+        let page = list_edges(service, &PageRequest::with_max_limit(Some(next))).await?;
+        list.edges.extend(page.edges);
+        list.next = page.next;
     }
-    Ok(fleet)
+    Ok(list)
 }
 
 /// Determines the state of an edge.
-pub(super) fn state(service: &Service, edge: &Edge, now: Time) -> EdgeState {
+pub(super) fn edge_state(service: &Service, edge: &Edge, now: Time) -> EdgeState {
     let lifetime = service.config.publisher.lifetime.get();
     match edge.last_seen_at {
         None => EdgeState::Unseen,
         // The time of the last request is rounded down to seconds.
         Some(seen) if now > Time::from_seconds(seen.saturating_add(1)).plus(lifetime) => EdgeState::Silent,
-        Some(_) if edge.report.and_then(bundle_of).is_some_and(|at| now > at.plus(lifetime)) => {
+        Some(_) if edge.report.and_then(bundle_time).is_some_and(|at| now > at.plus(lifetime)) => {
             EdgeState::Stale
         }
         Some(_) => EdgeState::Live,
@@ -129,7 +129,7 @@ pub(super) fn state(service: &Service, edge: &Edge, now: Time) -> EdgeState {
 }
 
 /// Returns when the bundle of an edge was signed; `None` if the edge has none, or does not report it.
-pub fn bundle_of(report: EdgeReport) -> Option<Time> {
+pub fn bundle_time(report: EdgeReport) -> Option<Time> {
     report.issued_at.filter(|at| report.version > 0 && *at > 0).map(Time::from_millis)
 }
 

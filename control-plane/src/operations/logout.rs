@@ -1,6 +1,6 @@
 use token::Fingerprint;
 
-use super::{Authority, RevokeError, Service, Target, revoke::revoke_unmetered};
+use super::{AccessScope, RevocationTarget, RevokeError, Service, revoke::revoke_unmetered};
 use crate::model::{Actor, Subject};
 
 /// Why a logout failed.
@@ -13,9 +13,15 @@ pub async fn logout(
     fingerprint: Fingerprint,
 ) -> Result<(), LogoutError> {
     let actor = Actor::Token { subject: subject.clone(), fingerprint };
-    let authority = Authority::Operator(subject.operator.clone());
-    match revoke_unmetered(service, &actor, &authority, Target::Fingerprint(fingerprint), Some("logout"))
-        .await
+    let authority = AccessScope::Operator(subject.operator.clone());
+    match revoke_unmetered(
+        service,
+        &actor,
+        &authority,
+        RevocationTarget::Fingerprint(fingerprint),
+        Some("logout"),
+    )
+    .await
     {
         // A token that has just expired needs no revocation.
         Ok(_) | Err(RevokeError::NotFound) => Ok(()),

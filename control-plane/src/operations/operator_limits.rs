@@ -6,30 +6,30 @@
 
 use std::fmt;
 
-use super::{Service, collect::EXPIRED_RETENTION_SECS};
+use super::{Service, purge::EXPIRED_RETENTION_SECS};
 use crate::{
     clock::Time,
     config::Limits,
     model::{OperatorId, Subject, WatermarkScope},
-    rates::Rates,
+    rates::RateLimits,
     store::{StoreError, Write, api_keys, auth_keys, operators, revocations, roles, shares, users},
 };
 
 /// The rate limits of all operators.
 #[derive(Debug)]
 pub(super) struct OperatorRates {
-    pub(super) tokens: Rates<OperatorId>,
-    pub(super) revocations: Rates<Revoker>,
+    pub(super) tokens: RateLimits<OperatorId>,
+    pub(super) revocations: RateLimits<RevokerKey>,
 }
 
 /// Who is counted. The root user is counted separately, so that other users cannot use up its revocations.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(super) struct Revoker {
+pub(super) struct RevokerKey {
     operator: OperatorId,
     root: bool,
 }
 
-impl From<&Subject> for Revoker {
+impl From<&Subject> for RevokerKey {
     fn from(subject: &Subject) -> Self {
         Self { operator: subject.operator.clone(), root: subject.is_root() }
     }
@@ -38,8 +38,8 @@ impl From<&Subject> for Revoker {
 impl OperatorRates {
     pub(super) fn new(limits: &Limits) -> Self {
         Self {
-            tokens: Rates::per_minute(limits.tokens_per_minute),
-            revocations: Rates::per_minute(limits.revocations_per_minute),
+            tokens: RateLimits::per_minute(limits.tokens_per_minute),
+            revocations: RateLimits::per_minute(limits.revocations_per_minute),
         }
     }
 }
@@ -48,14 +48,14 @@ impl OperatorRates {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LimitReached {
     /// What is limited.
-    pub what: Limited,
+    pub kind: LimitKind,
     /// The limit.
     pub limit: u64,
 }
 
 /// What the limits count.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Limited {
+pub enum LimitKind {
     AuthKeys,
     ApiKeys,
     Users,
@@ -65,29 +65,29 @@ pub enum Limited {
 
 impl fmt::Display for LimitReached {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { what, limit } = self;
+        let Self { kind: what, limit } = self;
         match what {
-            Limited::AuthKeys => write!(
+            LimitKind::AuthKeys => write!(
                 f,
                 "the user has {limit} AuthKeys, the maximum of `limits.auth_keys`; delete unused ones first"
             ),
-            Limited::ApiKeys => write!(
+            LimitKind::ApiKeys => write!(
                 f,
                 "the operator has {limit} API keys, the maximum of `limits.api_keys`; delete unused ones first"
             ),
-            Limited::Users => {
+            LimitKind::Users => {
                 write!(
                     f,
                     "the operator has {limit} users, the maximum of `limits.users`; delete unused ones first"
                 )
             }
-            Limited::Roles => {
+            LimitKind::Roles => {
                 write!(
                     f,
                     "the operator has {limit} roles, the maximum of `limits.roles`; delete unused ones first"
                 )
             }
-            Limited::Revocations => write!(
+            LimitKind::Revocations => write!(
                 f,
                 "the operator has {limit} revocations in the bundle, the maximum of `limits.revocations`; it cannot create \
                  AuthKeys until some have expired"
@@ -97,50 +97,50 @@ impl fmt::Display for LimitReached {
 }
 
 /// Checks whether a user may have another AuthKey. The transaction must have the version lock.
-pub(super) async fn allow_auth_key(
+pub(super) async fn check_auth_key_limit(
     service: &Service,
     write: &mut Write,
     subject: &Subject,
     now: Time,
 ) -> Result<Result<(), LimitReached>, StoreError> {
     let limit = service.config.limits.auth_keys;
-    if reached(limit, auth_keys::count(write, subject, limit).await?) {
-        return Ok(Err(LimitReached { what: Limited::AuthKeys, limit }));
+    if is_reached(limit, auth_keys::count(write, subject, limit).await?) {
+        return Ok(Err(LimitReached { kind: LimitKind::AuthKeys, limit }));
     }
     // Deleting an AuthKey adds a watermark, which counts as a revocation.
-    if share_used_up(service, write, &subject.operator, now).await? {
+    if is_share_used_up(service, write, &subject.operator, now).await? {
         let limit = service.config.limits.revocations;
-        return Ok(Err(LimitReached { what: Limited::Revocations, limit }));
+        return Ok(Err(LimitReached { kind: LimitKind::Revocations, limit }));
     }
     Ok(Ok(()))
 }
 
 /// Checks whether an operator may have another item. The transaction must have the version lock.
-pub(super) async fn allow(
+pub(super) async fn check_limit(
     service: &Service,
     write: &mut Write,
     operator: &OperatorId,
-    what: Limited,
+    what: LimitKind,
 ) -> Result<Result<(), LimitReached>, StoreError> {
     let limits = &service.config.limits;
     let (limit, have) = match what {
-        Limited::ApiKeys => (limits.api_keys, api_keys::count(write, operator, limits.api_keys).await?),
-        Limited::Users => (limits.users, users::count(write, operator, limits.users).await?),
-        Limited::Roles => (limits.roles, roles::count(write, operator, limits.roles).await?),
-        Limited::AuthKeys | Limited::Revocations => return Ok(Ok(())),
+        LimitKind::ApiKeys => (limits.api_keys, api_keys::count(write, operator, limits.api_keys).await?),
+        LimitKind::Users => (limits.users, users::count(write, operator, limits.users).await?),
+        LimitKind::Roles => (limits.roles, roles::count(write, operator, limits.roles).await?),
+        LimitKind::AuthKeys | LimitKind::Revocations => return Ok(Ok(())),
     };
-    Ok(if reached(limit, have) { Err(LimitReached { what, limit }) } else { Ok(()) })
+    Ok(if is_reached(limit, have) { Err(LimitReached { kind: what, limit }) } else { Ok(()) })
 }
 
 /// Returns whether an operator has reached its limit of revocations in the bundle.
-pub(super) async fn share_used_up(
+pub(super) async fn is_share_used_up(
     service: &Service,
     write: &mut Write,
     operator: &OperatorId,
     now: Time,
 ) -> Result<bool, StoreError> {
     let limit = service.config.limits.revocations;
-    Ok(limit > 0 && reached(limit, shares::held(write, operator, now).await?))
+    Ok(limit > 0 && is_reached(limit, shares::current_share(write, operator, now).await?))
 }
 
 /// Counts a revocation of a credential that expires at this second.
@@ -159,13 +159,13 @@ pub(super) async fn counts_as_new(write: &mut Write, scope: &WatermarkScope) -> 
     Ok(counts && !crate::store::watermarks::exists(write, scope).await?)
 }
 
-const fn reached(limit: u64, have: u64) -> bool {
+const fn is_reached(limit: u64, have: u64) -> bool {
     limit > 0 && have >= limit
 }
 
 /// The size of the installation.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Load {
+pub struct InstallationSize {
     /// The number of operators.
     pub operators: u64,
     /// The number of revocations.
@@ -175,11 +175,11 @@ pub struct Load {
 }
 
 /// Counts operators and revocations.
-pub async fn load(service: &Service) -> Result<Load, StoreError> {
+pub async fn count_installation(service: &Service) -> Result<InstallationSize, StoreError> {
     let mut read = service.store.read().await?;
-    Ok(Load {
+    Ok(InstallationSize {
         operators: operators::count(&mut read).await?,
         revocations: revocations::count(&mut read).await?,
-        largest: shares::largest(&mut read, service.now()).await?,
+        largest: shares::largest_share(&mut read, service.now()).await?,
     })
 }

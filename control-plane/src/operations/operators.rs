@@ -2,7 +2,7 @@ use serde_json::json;
 
 use super::{AccountError, Service, account_error::check_description};
 use crate::{
-    model::{Actor, Operator, OperatorId, Page, Paged},
+    model::{Actor, Operator, OperatorId, Page, PageRequest},
     store::{StoreError, audit, operators},
 };
 
@@ -17,11 +17,11 @@ pub async fn create_operator(
     let id = OperatorId::random();
     let mut write = service.store.write().await?;
     operators::insert(&mut write, &id, now.seconds()).await?;
-    operators::describe(&mut write, &id, description).await?;
+    operators::set_description(&mut write, &id, description).await?;
     let detail = json!({ "description": description });
     audit::append(
         &mut write,
-        audit::Change { at: now, actor, action: "operator.create", target: id.as_str(), detail },
+        audit::NewAuditEntry { at: now, actor, action: "operator.create", target: id.as_str(), detail },
     )
     .await?;
     write.commit().await?;
@@ -29,7 +29,7 @@ pub async fn create_operator(
 }
 
 /// Returns a page of the operators.
-pub async fn list_operators(service: &Service, page: &Page) -> Result<Paged<Operator>, StoreError> {
+pub async fn list_operators(service: &Service, page: &PageRequest) -> Result<Page<Operator>, StoreError> {
     operators::page(&mut service.store.reader().await?, page).await
 }
 

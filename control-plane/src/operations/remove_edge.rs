@@ -1,5 +1,3 @@
-use std::fmt;
-
 use serde_json::json;
 
 use super::Service;
@@ -9,38 +7,14 @@ use crate::{
 };
 
 /// Why an edge could not be removed.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
 pub enum RemoveEdgeError {
     /// The edge does not exist.
+    #[error("there is no such edge; `keystile edge list` shows the existing ones")]
     NotFound,
     /// The store cannot be written.
-    Store(StoreError),
-}
-
-impl fmt::Display for RemoveEdgeError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::NotFound => {
-                f.write_str("there is no such edge; `keystile edge list` shows the existing ones")
-            }
-            Self::Store(error) => error.fmt(f),
-        }
-    }
-}
-
-impl std::error::Error for RemoveEdgeError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match self {
-            Self::NotFound => None,
-            Self::Store(error) => error.source(),
-        }
-    }
-}
-
-impl From<StoreError> for RemoveEdgeError {
-    fn from(error: StoreError) -> Self {
-        Self::Store(error)
-    }
+    #[error(transparent)]
+    Store(#[from] StoreError),
 }
 
 /// Removes an edge. Its credential is refused from now on, and its bundle goes stale.
@@ -53,7 +27,7 @@ pub async fn remove_edge(service: &Service, actor: &Actor, id: &EdgeId) -> Resul
     }
     audit::append(
         &mut write,
-        audit::Change {
+        audit::NewAuditEntry {
             at: service.now(),
             actor,
             action: "edge.remove",

@@ -4,9 +4,9 @@ use serde_json::json;
 
 use super::Service;
 use crate::{
-    authority::{self, Authority, Role},
     keys::KeyError,
     model::Actor,
+    publisher_keys::{self, DelegatedKey, PublisherKeys},
     store::{StoreError, audit, versions},
 };
 
@@ -49,18 +49,18 @@ impl From<StoreError> for RenewAuthorityError {
     }
 }
 
-/// Signs a new delegation with the root key, to a new snapshot key or tail key if one is to be replaced. Running servers use
+/// Signs a new delegation with the root key, to a new snapshot key or tail key if one must be replaced. Running servers use
 /// it from the next manifest on. An edge that has seen it rejects everything that the replaced key signs.
 pub async fn renew_authority(
     service: &Service,
     actor: &Actor,
-    replace: Option<Role>,
+    replace: Option<DelegatedKey>,
     root_key: Option<&Path>,
-) -> Result<Authority, RenewAuthorityError> {
+) -> Result<PublisherKeys, RenewAuthorityError> {
     let now = service.now();
     let audience = &service.config.publisher.audience;
-    let epoch = authority::renew(&service.home, root_key, audience, replace, now)?;
-    let authority = Authority::open(&service.home, audience)?;
+    let epoch = publisher_keys::renew(&service.data_dir, root_key, audience, replace, now)?;
+    let authority = PublisherKeys::open(&service.data_dir, audience)?;
     let mut write = service.store.write().await?;
     // Wakes the servers.
     versions::allocate(&mut write, now).await?;
@@ -69,9 +69,12 @@ pub async fn renew_authority(
         "snapshot_key": authority.snapshot.public_key().to_string(),
         "tail_key": authority.tail.public_key().to_string(),
     });
-    let target = replace.map_or("delegation", Role::name);
-    audit::append(&mut write, audit::Change { at: now, actor, action: "authority.renew", target, detail })
-        .await?;
+    let target = replace.map_or("delegation", DelegatedKey::name);
+    audit::append(
+        &mut write,
+        audit::NewAuditEntry { at: now, actor, action: "authority.renew", target, detail },
+    )
+    .await?;
     write.commit().await?;
     Ok(authority)
 }

@@ -9,14 +9,16 @@ use super::{
     Service,
     api_keys::{RESERVED_REASONS, make_revocation_permanent, revoke_keys_in_scope},
     operator_limits,
-    watermark::{raise, raise_to_now},
+    watermark::{raise_at, raise_to_now},
 };
 use crate::{
     clock::Time,
-    model::{Actor, Issuance, KeyId, OperatorId, Revocation, Subject, Watermark, WatermarkScope},
+    model::{
+        Actor, IssuedCredential, OperatorId, RevocableKeyId, Revocation, Subject, Watermark, WatermarkScope,
+    },
     store::{
-        NEVER, StoreError, Write, api_keys, audit, auth_keys, issued, operators, revocations, signing_keys,
-        tag_keys, versions, watermarks,
+        NEVER_EXPIRES, StoreError, Write, api_keys, audit, auth_keys, issued, operators, revocations,
+        signing_keys, tag_keys, versions, watermarks,
     },
 };
 
@@ -24,28 +26,47 @@ use crate::{
 const MAX_REASON_BYTES: usize = 500;
 
 /// Why a revocation failed.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
 pub enum RevokeError {
     /// The credential is unknown, or another operator's. The error does not reveal which.
+    #[error("unknown or expired credential")]
     NotFound,
     /// The text is not a valid token of this installation.
+    #[error("{0}")]
     Token(token::Error),
     /// The token is signed with a key of another installation.
+    #[error("the token is signed with an unknown key")]
     TokenKeyUnknown,
     /// The instant is in the future.
+    #[error("the instant is in the future")]
     InstantInFuture,
     /// The reason exceeds the limit.
+    #[error("`reason`: expected at most {max} bytes", max = MAX_REASON_BYTES)]
     ReasonTooLong,
     /// Keystile uses this reason for revocations that can be taken back: see [`RESERVED_REASONS`].
+    #[error(
+"`reason`: {} are reserved for revocations that Keystile makes itself; use another reason",
+RESERVED_REASONS.map(|reason| format!("`{reason}`")).join(", ")
+)]
     ReasonReserved,
     /// The credential is the root user's. Only the root user, or a caller that presents the credential, may revoke it.
+    #[error(
+        "only the root user may revoke credentials of the root user, regardless of permissions; any \
+         caller may revoke a token that it presents as `token`"
+    )]
     RootOnly,
     /// Another credential has the same first 64 bits of the fingerprint, and would be refused too.
+    #[error("the first 64 bits of the fingerprint belong to another credential")]
     PrefixTaken,
     /// The operator has reached its limit of revocations a minute. The next attempt can succeed after this time.
-    TooMany(Duration),
+    #[error(
+        "the operator has reached its limit of revocations a minute; `subject` revokes all credentials of a \
+         user at once"
+    )]
+    RateLimited(Duration),
     /// The store cannot be read or written.
-    Store(StoreError),
+    #[error(transparent)]
+    Store(#[from] StoreError),
 }
 
 impl RevokeError {
@@ -59,65 +80,21 @@ impl RevokeError {
             Self::ReasonTooLong | Self::ReasonReserved => "request_invalid",
             Self::RootOnly => "root_only",
             Self::PrefixTaken => "fingerprint_prefix_taken",
-            Self::TooMany(_) => "operator_revocations_exceeded",
+            Self::RateLimited(_) => "operator_revocations_exceeded",
             Self::Store(error) => error.code(),
         }
     }
 }
 
-impl fmt::Display for RevokeError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::NotFound => f.write_str("unknown or expired credential"),
-            Self::Token(error) => error.fmt(f),
-            Self::TokenKeyUnknown => f.write_str("the token is signed with an unknown key"),
-            Self::InstantInFuture => f.write_str("the instant is in the future"),
-            Self::ReasonTooLong => write!(f, "`reason`: expected at most {MAX_REASON_BYTES} bytes"),
-            Self::ReasonReserved => write!(
-                f,
-                "`reason`: {} are reserved for revocations that Keystile makes itself; use another reason",
-                RESERVED_REASONS.map(|reason| format!("`{reason}`")).join(", ")
-            ),
-            Self::RootOnly => f.write_str(
-                "only the root user may revoke credentials of the root user, whatever permissions were granted; any caller \
-                 may revoke a token that it presents as `token`",
-            ),
-            Self::PrefixTaken => {
-                f.write_str("the first 64 bits of the fingerprint belong to another credential")
-            }
-            Self::TooMany(_) => f.write_str(
-                "the operator has reached its limit of revocations a minute; `subject` revokes all credentials of a user \
-                 at once",
-            ),
-            Self::Store(error) => error.fmt(f),
-        }
-    }
-}
-
-impl std::error::Error for RevokeError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match self {
-            Self::Store(error) => error.source(),
-            _ => None,
-        }
-    }
-}
-
-impl From<StoreError> for RevokeError {
-    fn from(error: StoreError) -> Self {
-        Self::Store(error)
-    }
-}
-
 /// What to revoke.
 #[derive(Clone)]
-pub enum Target {
+pub enum RevocationTarget {
     /// The credential of a fingerprint.
     Fingerprint(Fingerprint),
     /// A full token or API key. Only its fingerprint is stored.
     Token(String),
     /// An API key, or everything that was issued for an AuthKey or a session up to now.
-    Key(KeyId),
+    Key(RevocableKeyId),
     /// Everything that was issued to a subject up to an instant, or up to now.
     Subject { subject: Subject, instant: Option<u64> },
     /// Everything that a signing key or tag key signed up to now.
@@ -126,18 +103,18 @@ pub enum Target {
     Everything,
 }
 
-impl Target {
+impl RevocationTarget {
     /// Returns whether the revocation depends on the present time.
     pub const fn is_up_to_now(&self) -> bool {
         match self {
-            Self::Fingerprint(_) | Self::Token(_) | Self::Key(KeyId::ApiKey(_)) => false,
+            Self::Fingerprint(_) | Self::Token(_) | Self::Key(RevocableKeyId::ApiKey(_)) => false,
             Self::Subject { instant, .. } => instant.is_none(),
             Self::Key(_) | Self::SigningKey(_) | Self::Everything => true,
         }
     }
 }
 
-impl fmt::Debug for Target {
+impl fmt::Debug for RevocationTarget {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Fingerprint(fingerprint) => fingerprint.fmt(f),
@@ -152,7 +129,7 @@ impl fmt::Debug for Target {
 
 /// The credentials that an actor may revoke.
 #[derive(Debug, Clone)]
-pub enum Authority {
+pub enum AccessScope {
     /// The credentials of an operator.
     Operator(OperatorId),
     /// All credentials, even those that the store lacks, as after a restored backup. For admins with access to the data
@@ -160,7 +137,7 @@ pub enum Authority {
     Everything,
 }
 
-impl Authority {
+impl AccessScope {
     /// Returns whether credentials of the operator are included.
     pub(super) fn includes(&self, operator: &OperatorId) -> bool {
         match self {
@@ -172,16 +149,16 @@ impl Authority {
 
 /// A durable revocation.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Revoked {
+pub struct DurableRevocation {
     /// The first bundle with the revocation.
     pub version: u64,
     /// What was revoked.
-    pub what: What,
+    pub outcome: RevocationOutcome,
 }
 
 /// What was revoked.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum What {
+pub enum RevocationOutcome {
     /// One credential.
     Fingerprint(Fingerprint),
     /// All credentials of a scope up to an instant.
@@ -195,12 +172,12 @@ pub enum What {
 pub async fn revoke(
     service: &Service,
     actor: &Actor,
-    authority: &Authority,
-    target: Target,
+    authority: &AccessScope,
+    target: RevocationTarget,
     reason: Option<&str>,
-) -> Result<Revoked, RevokeError> {
+) -> Result<DurableRevocation, RevokeError> {
     if let Actor::Token { subject, .. } = actor {
-        service.rates.revocations.take(&subject.into()).map_err(RevokeError::TooMany)?;
+        service.rates.revocations.check(&subject.into()).map_err(RevokeError::RateLimited)?;
     }
     revoke_unmetered(service, actor, authority, target, reason).await
 }
@@ -209,10 +186,10 @@ pub async fn revoke(
 pub(super) async fn revoke_unmetered(
     service: &Service,
     actor: &Actor,
-    authority: &Authority,
-    target: Target,
+    authority: &AccessScope,
+    target: RevocationTarget,
     reason: Option<&str>,
-) -> Result<Revoked, RevokeError> {
+) -> Result<DurableRevocation, RevokeError> {
     if reason.is_some_and(|reason| reason.len() > MAX_REASON_BYTES) {
         return Err(RevokeError::ReasonTooLong);
     }
@@ -224,17 +201,27 @@ pub(super) async fn revoke_unmetered(
     // The time is taken after the wait for the version lock, so credentials that were issued in between are covered.
     let now = service.now();
     let (what, changed) = match target {
-        Target::Fingerprint(fingerprint) => {
+        RevocationTarget::Fingerprint(fingerprint) => {
             let revoker = Revoker { actor, authority, presents_credential: false };
-            revoke_fingerprint(service, &mut write, revoker, fingerprint, NEVER, reason, now, version).await?
-        }
-        Target::Key(KeyId::ApiKey(id)) => {
-            let key = api_keys::find(&mut write, id).await?.ok_or(RevokeError::NotFound)?;
-            let revoker = Revoker { actor, authority, presents_credential: false };
-            revoke_fingerprint(service, &mut write, revoker, key.fingerprint, NEVER, reason, now, version)
+            revoke_fingerprint(service, &mut write, revoker, fingerprint, NEVER_EXPIRES, reason, now, version)
                 .await?
         }
-        Target::Token(text) => {
+        RevocationTarget::Key(RevocableKeyId::ApiKey(id)) => {
+            let key = api_keys::find(&mut write, id).await?.ok_or(RevokeError::NotFound)?;
+            let revoker = Revoker { actor, authority, presents_credential: false };
+            revoke_fingerprint(
+                service,
+                &mut write,
+                revoker,
+                key.fingerprint,
+                NEVER_EXPIRES,
+                reason,
+                now,
+                version,
+            )
+            .await?
+        }
+        RevocationTarget::Token(text) => {
             let fingerprint = Fingerprint::digest(text.as_bytes());
             // The text of an API key is recognized by its fingerprint only.
             let (fingerprint, expires_at) = match issued::find(&mut write, &fingerprint).await? {
@@ -245,7 +232,7 @@ pub(super) async fn revoke_unmetered(
             revoke_fingerprint(service, &mut write, revoker, fingerprint, expires_at, reason, now, version)
                 .await?
         }
-        Target::Key(id) => {
+        RevocationTarget::Key(id) => {
             let (scope, session) = owned_key(&mut write, actor, authority, id).await?;
             let merged = match session {
                 Some(issuance) if !watermarks::exists(&mut write, &scope).await? => {
@@ -258,48 +245,51 @@ pub(super) async fn revoke_unmetered(
                 None => raise_watermark(service, &mut write, authority, scope, None, now, version).await?,
             }
         }
-        Target::Subject { subject, instant } => {
+        RevocationTarget::Subject { subject, instant } => {
             owned_subject(&mut write, authority, &subject).await?;
             if !actor.may_manage(&subject) {
                 return Err(RevokeError::RootOnly);
             }
             raise_watermark(service, &mut write, authority, subject.into(), instant, now, version).await?
         }
-        Target::SigningKey(kid) => {
-            let known = matches!(authority, Authority::Everything) && is_own_key(&mut write, &kid).await?;
+        RevocationTarget::SigningKey(kid) => {
+            let known = matches!(authority, AccessScope::Everything) && is_own_key(&mut write, &kid).await?;
             let kid = if known { kid } else { return Err(RevokeError::NotFound) };
             let scope = WatermarkScope::SigningKey(kid);
             raise_watermark(service, &mut write, authority, scope, None, now, version).await?
         }
-        Target::Everything if matches!(authority, Authority::Everything) => {
+        RevocationTarget::Everything if matches!(authority, AccessScope::Everything) => {
             raise_watermark(service, &mut write, authority, WatermarkScope::Global, None, now, version)
                 .await?
         }
-        Target::Everything => return Err(RevokeError::NotFound),
+        RevocationTarget::Everything => return Err(RevokeError::NotFound),
     };
     if !changed {
         drop(write);
         let version = versions::current(&mut service.store.reader().await?).await?.number;
         service.wait_published(version).await;
-        return Ok(Revoked { version, what });
+        return Ok(DurableRevocation { version, outcome: what });
     }
     let (target, instant) = match &what {
-        What::Fingerprint(fingerprint) => (fingerprint.to_string(), None),
-        What::Scope(watermark) => (watermark.scope.to_string(), Some(watermark.instant)),
+        RevocationOutcome::Fingerprint(fingerprint) => (fingerprint.to_string(), None),
+        RevocationOutcome::Scope(watermark) => (watermark.scope.to_string(), Some(watermark.instant)),
     };
     let detail = json!({ "version": version, "instant": instant, "reason": reason });
-    audit::append(&mut write, audit::Change { at: now, actor, action: "revoke", target: &target, detail })
-        .await?;
+    audit::append(
+        &mut write,
+        audit::NewAuditEntry { at: now, actor, action: "revoke", target: &target, detail },
+    )
+    .await?;
     write.commit().await?;
     service.wait_published(version).await;
-    Ok(Revoked { version, what })
+    Ok(DurableRevocation { version, outcome: what })
 }
 
 /// Who revokes a single credential.
 #[derive(Clone, Copy)]
 struct Revoker<'a> {
     actor: &'a Actor,
-    authority: &'a Authority,
+    authority: &'a AccessScope,
     /// True if the actor presented the credential itself, which always permits to revoke it.
     presents_credential: bool,
 }
@@ -321,7 +311,7 @@ async fn revoke_fingerprint(
     reason: Option<&str>,
     now: Time,
     version: u64,
-) -> Result<(What, bool), RevokeError> {
+) -> Result<(RevocationOutcome, bool), RevokeError> {
     let Revoker { actor, authority, presents_credential } = revoker;
     let issuance = issued::find(write, &fingerprint).await?;
     let expires_at = match (issuance, authority) {
@@ -340,23 +330,23 @@ async fn revoke_fingerprint(
             }
             issuance.expires_at
         }
-        (None, Authority::Everything) => unknown_expiry,
+        (None, AccessScope::Everything) => unknown_expiry,
         _ => return Err(RevokeError::NotFound),
     };
     let revocation =
         Revocation { fingerprint, expires_at, reason: reason.map(str::to_owned), revoked_at: now.seconds() };
     let inserted = match revocations::insert(write, &revocation, version).await? {
-        revocations::Inserted::Yes => true,
-        revocations::Inserted::Before => false,
-        revocations::Inserted::PrefixTaken => return Err(RevokeError::PrefixTaken),
+        revocations::RevokeOutcome::Revoked => true,
+        revocations::RevokeOutcome::AlreadyRevoked => false,
+        revocations::RevokeOutcome::PrefixTaken => return Err(RevokeError::PrefixTaken),
     };
-    if let Authority::Operator(operator) = authority
+    if let AccessScope::Operator(operator) = authority
         && inserted
     {
         operator_limits::count_revocation(write, operator, expires_at).await?;
     }
     let was_disabled = make_revocation_permanent(write, &fingerprint, reason, now, version).await?;
-    Ok((What::Fingerprint(fingerprint), inserted || was_disabled))
+    Ok((RevocationOutcome::Fingerprint(fingerprint), inserted || was_disabled))
 }
 
 /// If the operator has reached its limit of revocations, raises the watermark of the AuthKey that the token was exchanged
@@ -364,39 +354,39 @@ async fn revoke_fingerprint(
 async fn merge_into_watermark(
     service: &Service,
     write: &mut Write,
-    authority: &Authority,
-    issuance: &Issuance,
+    authority: &AccessScope,
+    issuance: &IssuedCredential,
     now: Time,
     version: u64,
-) -> Result<Option<(What, bool)>, StoreError> {
-    let (Authority::Operator(operator), Some(auth_key)) = (authority, &issuance.auth_key) else {
+) -> Result<Option<(RevocationOutcome, bool)>, StoreError> {
+    let (AccessScope::Operator(operator), Some(auth_key)) = (authority, &issuance.auth_key) else {
         return Ok(None);
     };
-    if !operator_limits::share_used_up(service, write, operator, now).await? {
+    if !operator_limits::is_share_used_up(service, write, operator, now).await? {
         return Ok(None);
     }
     let scope = WatermarkScope::AuthKey(auth_key.clone());
-    let (watermark, raised) = raise(service, write, &scope, issuance.issued_at, now, version).await?;
-    Ok(Some((What::Scope(watermark), raised)))
+    let (watermark, raised) = raise_at(service, write, &scope, issuance.issued_at, now, version).await?;
+    Ok(Some((RevocationOutcome::Scope(watermark), raised)))
 }
 
 /// Revokes everything of a scope up to an instant, or up to now. Returns whether anything has changed.
 async fn raise_watermark(
     service: &Service,
     write: &mut Write,
-    authority: &Authority,
+    authority: &AccessScope,
     scope: WatermarkScope,
     instant: Option<u64>,
     now: Time,
     version: u64,
-) -> Result<(What, bool), RevokeError> {
+) -> Result<(RevocationOutcome, bool), RevokeError> {
     let is_new = operator_limits::counts_as_new(write, &scope).await?;
     let (until, (watermark, raised)) = match instant {
         Some(instant) if instant > now.seconds() => return Err(RevokeError::InstantInFuture),
-        Some(instant) => (instant, raise(service, write, &scope, instant, now, version).await?),
-        None => (NEVER, raise_to_now(service, write, &scope, now.seconds(), now, version).await?),
+        Some(instant) => (instant, raise_at(service, write, &scope, instant, now, version).await?),
+        None => (NEVER_EXPIRES, raise_to_now(service, write, &scope, now.seconds(), now, version).await?),
     };
-    if let Authority::Operator(operator) = authority
+    if let AccessScope::Operator(operator) = authority
         && is_new
     {
         operator_limits::count_revocation(write, operator, watermark.ends_at).await?;
@@ -404,16 +394,16 @@ async fn raise_watermark(
     // This applies even if the watermark was not raised: a key may have been disabled since, and could be enabled later.
     let refused =
         revoke_keys_in_scope(write, &watermark.scope, until, "revoked with its owner", now, version).await?;
-    Ok((What::Scope(watermark), raised || refused.changed))
+    Ok((RevocationOutcome::Scope(watermark), raised || refused.changed))
 }
 
 /// Verifies a token that the store lacks. Returns its fingerprint and expiry.
 fn verify_own_token(service: &Service, text: &str) -> Result<(Fingerprint, u64), RevokeError> {
     let token = Unverified::parse(text.as_bytes()).map_err(RevokeError::Token)?;
     let keyring = service.keys.current();
-    let key = keyring.verifying().iter().find(|key| key.kid() == token.kid());
+    let key = keyring.verifying_keys().iter().find(|key| key.kid() == token.kid());
     let authentic = token.verify(key.ok_or(RevokeError::TokenKeyUnknown)?).map_err(RevokeError::Token)?;
-    Ok((authentic.fingerprint(), authentic.expires_at().unwrap_or(NEVER)))
+    Ok((authentic.fingerprint(), authentic.expires_at().unwrap_or(NEVER_EXPIRES)))
 }
 
 /// Returns whether the `kid` is that of a signing key or tag key.
@@ -426,20 +416,20 @@ async fn is_own_key(write: &mut Write, kid: &str) -> Result<bool, StoreError> {
 async fn owned_key(
     write: &mut Write,
     actor: &Actor,
-    authority: &Authority,
-    id: KeyId,
-) -> Result<(WatermarkScope, Option<Issuance>), RevokeError> {
+    authority: &AccessScope,
+    id: RevocableKeyId,
+) -> Result<(WatermarkScope, Option<IssuedCredential>), RevokeError> {
     let (owner, scope, session) = match id {
-        KeyId::AuthKey(id) => {
+        RevocableKeyId::AuthKey(id) => {
             let key = auth_keys::find(write, &id).await?.ok_or(RevokeError::NotFound)?;
             (key.subject, WatermarkScope::AuthKey(id), None)
         }
-        KeyId::Session(id) => {
+        RevocableKeyId::Session(id) => {
             let issuance = issued::find_session(write, &id).await?.ok_or(RevokeError::NotFound)?;
             (issuance.subject.clone(), WatermarkScope::Session(id), Some(issuance))
         }
         // An API key is one credential, which is revoked by its fingerprint.
-        KeyId::ApiKey(_) => return Err(RevokeError::NotFound),
+        RevocableKeyId::ApiKey(_) => return Err(RevokeError::NotFound),
     };
     if !authority.includes(&owner.operator) {
         return Err(RevokeError::NotFound);
@@ -450,7 +440,7 @@ async fn owned_key(
 /// Checks that the subject exists and is included in the authority.
 async fn owned_subject(
     write: &mut Write,
-    authority: &Authority,
+    authority: &AccessScope,
     subject: &Subject,
 ) -> Result<(), RevokeError> {
     let Subject { operator, user } = subject;

@@ -3,13 +3,13 @@ use serde_json::{Value, json};
 use super::{
     AccountError, Service,
     account_error::check_description,
-    operator_limits::{self, Limited},
-    permit::permission_json,
+    operator_limits::{self, LimitKind},
     recompute_grants::{GrantTargets, compile, recompute_grants},
+    set_permission::permission_json,
 };
 use crate::{
     clock::Time,
-    model::{Actor, OperatorId, Page, Paged, Role, RoleId, Subject, UserName},
+    model::{Actor, OperatorId, Page, PageRequest, Role, RoleId, Subject, UserName},
     store::{StoreError, Write, audit, operators, roles, versions},
 };
 
@@ -27,11 +27,11 @@ pub async fn create_role(
     let now = service.now();
     let mut write = service.store.write().await?;
     // The lock serializes the check of the limit.
-    versions::lock(&mut write).await?;
+    versions::lock_version(&mut write).await?;
     if !operators::exists(&mut write, operator).await? {
         return Err(AccountError::OperatorUnknown);
     }
-    operator_limits::allow(service, &mut write, operator, Limited::Roles).await??;
+    operator_limits::check_limit(service, &mut write, operator, LimitKind::Roles).await??;
     let role = Role {
         operator: operator.clone(),
         id: id.clone(),
@@ -41,7 +41,7 @@ pub async fn create_role(
         updated_at: now.seconds(),
     };
     if !roles::insert(&mut write, &role).await? {
-        return Err(AccountError::RoleTaken(id.clone()));
+        return Err(AccountError::RoleExists(id.clone()));
     }
     let detail = json!({ "permission": permission_json(Some(permission)), "description": description });
     append_audit(&mut write, now, actor, "role.create", operator, id, detail).await?;
@@ -149,8 +149,8 @@ pub async fn detach_role(
 pub async fn list_roles(
     service: &Service,
     operator: &OperatorId,
-    page: &Page,
-) -> Result<Paged<Role>, StoreError> {
+    page: &PageRequest,
+) -> Result<Page<Role>, StoreError> {
     roles::page(&mut service.store.reader().await?, operator, page).await
 }
 
@@ -170,7 +170,7 @@ pub async fn find_role(
 /// Returns operator and user, or an error for the root user.
 fn require_user(subject: &Subject) -> Result<(&OperatorId, &UserName), AccountError> {
     let Subject { operator, user } = subject;
-    Ok((operator, user.as_ref().ok_or_else(|| AccountError::Root(operator.clone()))?))
+    Ok((operator, user.as_ref().ok_or_else(|| AccountError::RootUserImmutable(operator.clone()))?))
 }
 
 /// Appends an audit entry about a role.
@@ -184,5 +184,5 @@ async fn append_audit(
     detail: Value,
 ) -> Result<(), StoreError> {
     let target = &format!("{operator}:{id}");
-    audit::append(write, audit::Change { at, actor, action, target, detail }).await
+    audit::append(write, audit::NewAuditEntry { at, actor, action, target, detail }).await
 }

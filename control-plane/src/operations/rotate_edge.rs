@@ -1,4 +1,4 @@
-use std::{fmt, time::Duration};
+use std::time::Duration;
 
 use serde_json::json;
 use token::secret::Secret;
@@ -15,48 +15,22 @@ use crate::{
 const MAX_OVERLAP: Duration = Duration::from_secs(30 * 86_400);
 
 /// Why the credential of an edge could not be rotated.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
 pub enum RotateEdgeError {
     /// The edge does not exist.
+    #[error("there is no such edge; `keystile edge list` shows the existing ones")]
     NotFound,
     /// The overlap exceeds the limit.
+    #[error("expected an overlap of at most {} days", MAX_OVERLAP.as_secs() / 86_400)]
     OverlapTooLong,
     /// The store cannot be written.
-    Store(StoreError),
-}
-
-impl fmt::Display for RotateEdgeError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::NotFound => {
-                f.write_str("there is no such edge; `keystile edge list` shows the existing ones")
-            }
-            Self::OverlapTooLong => {
-                write!(f, "expected an overlap of at most {} days", MAX_OVERLAP.as_secs() / 86_400)
-            }
-            Self::Store(error) => error.fmt(f),
-        }
-    }
-}
-
-impl std::error::Error for RotateEdgeError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match self {
-            Self::NotFound | Self::OverlapTooLong => None,
-            Self::Store(error) => error.source(),
-        }
-    }
-}
-
-impl From<StoreError> for RotateEdgeError {
-    fn from(error: StoreError) -> Self {
-        Self::Store(error)
-    }
+    #[error(transparent)]
+    Store(#[from] StoreError),
 }
 
 /// When the earlier credentials of an edge end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum OldCredential {
+pub enum OldCredentialEnd {
     /// When the new one is used for the first time, and after the overlap at the latest.
     EndsOnUse { overlap: Duration },
     /// After the overlap, for several processes that share the credential and get the new one at different times.
@@ -80,12 +54,12 @@ pub async fn rotate_edge(
     service: &Service,
     actor: &Actor,
     id: &EdgeId,
-    old: OldCredential,
+    old: OldCredentialEnd,
 ) -> Result<RotatedEdge, RotateEdgeError> {
     let (overlap, ends_on_use) = match old {
-        OldCredential::EndsOnUse { overlap } => (overlap, true),
-        OldCredential::EndsAfter { overlap } => (overlap, false),
-        OldCredential::EndsNow => (Duration::ZERO, true),
+        OldCredentialEnd::EndsOnUse { overlap } => (overlap, true),
+        OldCredentialEnd::EndsAfter { overlap } => (overlap, false),
+        OldCredentialEnd::EndsNow => (Duration::ZERO, true),
     };
     if overlap > MAX_OVERLAP {
         return Err(RotateEdgeError::OverlapTooLong);
@@ -105,7 +79,7 @@ pub async fn rotate_edge(
         edges::keep_old_credentials_until(&mut write, id, old_ends_at, ends_on_use).await?;
     }
     let detail = json!({ "old_ends_at": old_ends_at, "old_ends_on_use": ends_on_use });
-    append(&mut write, now, actor, "edge.rotate", id, detail).await?;
+    append_audit(&mut write, now, actor, "edge.rotate", id, detail).await?;
     write.commit().await?;
     service.wait_published(version).await;
     Ok(RotatedEdge { credential, old_ends_at })
@@ -116,15 +90,15 @@ pub(super) async fn finish_rotation(service: &Service, id: &EdgeId) -> Result<()
     let mut write = service.store.write().await?;
     let now = service.now();
     versions::allocate(&mut write, now).await?;
-    if edges::end_credentials_that_end_on_use(&mut write, id, now.seconds()).await? {
-        append(&mut write, now, &Actor::System, "edge.rotate.done", id, json!({})).await?;
+    if edges::end_credentials_on_use(&mut write, id, now.seconds()).await? {
+        append_audit(&mut write, now, &Actor::System, "edge.rotate.done", id, json!({})).await?;
         write.commit().await?;
     }
     Ok(())
 }
 
 /// Appends an audit entry about an edge.
-async fn append(
+async fn append_audit(
     write: &mut Write,
     at: Time,
     actor: &Actor,
@@ -132,5 +106,5 @@ async fn append(
     id: &EdgeId,
     detail: serde_json::Value,
 ) -> Result<(), StoreError> {
-    audit::append(write, audit::Change { at, actor, action, target: id.as_str(), detail }).await
+    audit::append(write, audit::NewAuditEntry { at, actor, action, target: id.as_str(), detail }).await
 }

@@ -1,7 +1,7 @@
 //! The service: what operations work with, and how it is opened.
 
 use std::{
-    fmt, mem,
+    mem,
     sync::{self, Arc, OnceLock, PoisonError},
     time::Duration,
 };
@@ -15,20 +15,20 @@ use tokio::{
 
 use super::{
     issuance_log::IssuanceLog,
+    last_seen::LastSeenRecorder,
     operator_limits::OperatorRates,
-    restore::{Merged, delete_again, merge},
-    usage::Usage,
+    restore::{Merged, merge_journal, repeat_deletion},
 };
 use crate::{
-    authority::{self, Authority, Incomplete},
     clock::{Clock, Time},
     config::Config,
-    home::Home,
+    data_dir::DataDir,
     journal::{COMMAND_TIMEOUT, CatchUpError, Journal},
-    keys::{self, KeyError, Keyring, Keys},
+    keys::{self, KeyError, Keyring, SharedKeyring},
     publisher::Publications,
+    publisher_keys::{self, IncompleteKeys, PublisherKeys},
     random,
-    store::{self, Age, Engine, Store, StoreError, installation::Installation},
+    store::{self, Engine, SchemaAge, Store, StoreError, installation::Installation},
 };
 
 /// How often the files of the database are checked: a replaced database is noticed this late at most.
@@ -44,16 +44,16 @@ const PUBLISH_WAIT_TIMEOUT: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub struct Service {
     pub(super) config: Config,
-    pub(super) home: Home,
+    pub(super) data_dir: DataDir,
     clock: Clock,
     pub(super) store: Store,
-    pub(super) keys: Arc<Keys>,
+    pub(super) keys: Arc<SharedKeyring>,
     pub(super) journal: Journal,
     pub(super) root_key: String,
     /// The id of the installation; `None` before its first server has started.
     pub(super) installation: Option<String>,
     pub(super) issuance_log: IssuanceLog,
-    pub(super) usage: Usage,
+    pub(super) usage: LastSeenRecorder,
     pub(super) rates: OperatorRates,
     /// Set in a server. A command leaves publishing to the servers.
     publications: OnceLock<Publications>,
@@ -68,81 +68,81 @@ pub struct Service {
 impl Service {
     /// Opens a data folder for a server, and migrates an older database. Creates no keys: fails before anything is written
     /// if database and key files do not belong together or are incomplete.
-    pub async fn open(home: Home, config: Config) -> Result<Self, OpenError> {
-        Self::open_at(home, config, Clock::System).await
+    pub async fn open(data_dir: DataDir, config: Config) -> Result<Self, OpenError> {
+        Self::open_at(data_dir, config, Clock::System).await
     }
 
     /// Like [`open`](Self::open), with a given clock.
-    pub async fn open_at(home: Home, config: Config, clock: Clock) -> Result<Self, OpenError> {
-        let home = require_data_dir(home)?;
+    pub async fn open_at(data_dir: DataDir, config: Config, clock: Clock) -> Result<Self, OpenError> {
+        let data_dir = require_data_dir(data_dir)?;
         let audience = &config.publisher.audience;
-        let (root, incomplete) = authority::examine(&home).map_err(OpenError::Keys)?;
+        let (root, incomplete) = publisher_keys::examine(&data_dir).map_err(OpenError::Keys)?;
         let (store, age) =
-            Store::open_any(&config.store.url, home.folder()).await.map_err(OpenError::Store)?;
-        let journal = Journal::new(&home);
+            Store::open_any_schema(&config.store.url, data_dir.path()).await.map_err(OpenError::Store)?;
+        let journal = Journal::new(&data_dir);
         let mut merged = None;
-        if age == Age::Current {
-            check_database(&store, &home, &root).await?;
+        if age == SchemaAge::Current {
+            check_database(&store, &data_dir, &root).await?;
             // The merge precedes the check of the keys: the file of a key that was retired after a backup does not exist.
-            merged = Some(merge(&store, &home, &journal, clock.now()).await?);
+            merged = Some(merge_journal(&store, &data_dir, &journal, clock.now()).await?);
         }
-        check_keys(&store, age, &home).await?;
-        if incomplete == Incomplete::Nothing {
-            Authority::open(&home, audience).map_err(OpenError::Keys)?;
+        check_keys(&store, age, &data_dir).await?;
+        if incomplete == IncompleteKeys::Nothing {
+            PublisherKeys::open(&data_dir, audience).map_err(OpenError::Keys)?;
         }
-        authority::complete(&home, incomplete, audience, clock.now()).map_err(OpenError::Keys)?;
-        if age == Age::Older {
+        publisher_keys::complete(&data_dir, incomplete, audience, clock.now()).map_err(OpenError::Keys)?;
+        if age == SchemaAge::Older {
             store.migrate().await.map_err(OpenError::Store)?;
         }
-        adopt(&store, &root).await.map_err(OpenError::Store)?;
+        record_installation(&store, &root).await.map_err(OpenError::Store)?;
         let Merged { pending } = match merged {
             Some(merged) => merged,
-            None => merge(&store, &home, &journal, clock.now()).await?,
+            None => merge_journal(&store, &data_dir, &journal, clock.now()).await?,
         };
-        let service = Self::with_store(store, home, journal, config, clock).await?;
-        delete_again(&service, &pending).await?;
+        let service = Self::with_store(store, data_dir, journal, config, clock).await?;
+        repeat_deletion(&service, &pending).await?;
         Ok(service)
     }
 
-    /// Opens a data folder for a command that runs beside the servers. Fails with [`OpenError::Restored`] if the database was
+    /// Opens a data folder for a command that runs beside the servers. Fails with [`OpenError::JournalNotMerged`] if the database was
     /// restored from a backup and no server has merged the journal yet: changes of the command could not be distinguished
     /// from lost ones.
-    pub async fn attach(home: Home, config: Config) -> Result<Self, OpenError> {
-        let service = Self::attach_unmerged(home, config).await?;
+    pub async fn attach(data_dir: DataDir, config: Config) -> Result<Self, OpenError> {
+        let service = Self::attach_unmerged(data_dir, config).await?;
         if !service.journal.continues_in(&service.store).await.map_err(OpenError::Journal)? {
-            return Err(OpenError::Restored);
+            return Err(OpenError::JournalNotMerged);
         }
         Ok(service)
     }
 
     /// Opens a data folder for a command that only reads.
-    pub async fn attach_unmerged(home: Home, config: Config) -> Result<Self, OpenError> {
-        let home = require_data_dir(home)?;
-        let store = Store::attach(&config.store.url, home.folder()).await.map_err(OpenError::Store)?;
+    pub async fn attach_unmerged(data_dir: DataDir, config: Config) -> Result<Self, OpenError> {
+        let data_dir = require_data_dir(data_dir)?;
+        let store = Store::attach(&config.store.url, data_dir.path()).await.map_err(OpenError::Store)?;
         let version = store::versions::current(&mut store.reader().await?).await?;
-        store.anchor(version.number, version.mark);
-        let journal = Journal::new(&home);
-        Self::with_store(store, home, journal, config, Clock::System).await
+        store.set_anchor(version.number, version.mark);
+        let journal = Journal::new(&data_dir);
+        Self::with_store(store, data_dir, journal, config, Clock::System).await
     }
 
     async fn with_store(
         store: Store,
-        home: Home,
+        data_dir: DataDir,
         journal: Journal,
         config: Config,
         clock: Clock,
     ) -> Result<Self, OpenError> {
-        let root = authority::root_key(&home).map_err(OpenError::Keys)?;
+        let root = publisher_keys::root_key(&data_dir).map_err(OpenError::Keys)?;
         let mut reader = store.reader().await.map_err(OpenError::Store)?;
         let installation = store::installation::find(&mut reader).await.map_err(OpenError::Store)?;
         if let Some(installation) = &installation {
-            check_installation(installation, &home, &root)?;
+            check_installation(installation, &data_dir, &root)?;
         }
         let records = store::signing_keys::list(&mut reader).await.map_err(OpenError::Store)?;
         drop(reader);
-        let keys = Arc::new(Keys::open(&home, &records).map_err(OpenError::Keys)?);
+        let keys = Arc::new(SharedKeyring::open(&data_dir, &records).map_err(OpenError::Keys)?);
         let (issuance_log, issuance_log_writer) = IssuanceLog::start(store.clone(), clock.clone());
-        let (usage, usage_writer) = Usage::start(store.clone());
+        let (usage, usage_writer) = LastSeenRecorder::start(store.clone());
         Ok(Self {
             root_key: root.to_string(),
             installation: installation.map(|installation| installation.id),
@@ -155,7 +155,7 @@ impl Service {
             seen: Mutex::new(None),
             last_write_probe: Mutex::new(None),
             config,
-            home,
+            data_dir,
             clock,
             store,
             keys,
@@ -168,8 +168,8 @@ impl Service {
     }
 
     /// Returns the data folder.
-    pub const fn home(&self) -> &Home {
-        &self.home
+    pub const fn data_dir(&self) -> &DataDir {
+        &self.data_dir
     }
 
     pub(crate) const fn clock(&self) -> &Clock {
@@ -186,7 +186,7 @@ impl Service {
         self.store.engine()
     }
 
-    pub(crate) const fn usage(&self) -> &Usage {
+    pub(crate) const fn usage(&self) -> &LastSeenRecorder {
         &self.usage
     }
 
@@ -215,54 +215,54 @@ impl Service {
     }
 
     /// Returns the signing keys of tokens.
-    pub const fn keys(&self) -> &Arc<Keys> {
+    pub const fn keys(&self) -> &Arc<SharedKeyring> {
         &self.keys
     }
 
     /// Reloads the signing keys without waiting for the publisher.
-    pub(super) async fn reload_keys(&self) -> Result<(), TakeUpError> {
+    pub(super) async fn reload_keys(&self) -> Result<(), ReloadKeysError> {
         let records = store::signing_keys::list(&mut self.store.reader().await?).await?;
-        self.keys.reload(&records).map_err(TakeUpError::Keys)
+        self.keys.reload(&records).map_err(ReloadKeysError::Keys)
     }
 
     /// Makes changes through this service request a publication from now on.
-    pub fn publish_through(&self, publications: Publications) {
+    pub fn set_publications(&self, publications: Publications) {
         let _ = self.publications.set(publications);
     }
 
     /// Checks that the store can be read.
-    pub async fn ready(&self) -> Result<(), StoreError> {
+    pub async fn check_ready(&self) -> Result<(), StoreError> {
         store::versions::current(&mut self.store.reader().await?).await.map(drop)
     }
 
     /// Checks that the store can be written. The check costs a commit, so its success counts for a second.
-    pub async fn writable(&self) -> Result<(), StoreError> {
+    pub async fn check_writable(&self) -> Result<(), StoreError> {
         let mut last_probe = self.last_write_probe.lock().await;
         if last_probe.is_none_or(|at| at.elapsed() >= WRITE_PROBE_TTL) {
             *last_probe = None;
-            self.store.try_write().await?;
+            self.store.probe_write().await?;
             *last_probe = Some(Instant::now());
         }
         Ok(())
     }
 
     /// Checks that tokens can be issued: the current signing key is in the data folder.
-    pub async fn can_issue(&self) -> Result<(), TakeUpError> {
+    pub async fn check_can_issue(&self) -> Result<(), ReloadKeysError> {
         if self.keys.can_sign() { Ok(()) } else { self.reload_keys().await }
     }
 
     /// Waits until the files of the database are replaced by others.
-    pub fn replaced(&self) -> impl Future<Output = StoreError> + use<> {
+    pub fn wait_replaced(&self) -> impl Future<Output = StoreError> + use<> {
         let mut files = self.store.files().cloned();
         // The first check records the files.
-        let mut found = files.as_mut().map_or(Ok(()), store::Files::check);
+        let mut found = files.as_mut().map_or(Ok(()), store::DatabaseFiles::check);
         async move {
             loop {
                 if let Err(error) = found {
                     return error;
                 }
                 sleep(FILE_CHECK_INTERVAL).await;
-                found = files.as_mut().map_or(Ok(()), store::Files::check);
+                found = files.as_mut().map_or(Ok(()), store::DatabaseFiles::check);
             }
         }
     }
@@ -271,7 +271,7 @@ impl Service {
     /// gets the answer. The change is durable already, so a timeout is no error.
     pub(super) async fn wait_published(&self, version: u64) {
         if let Some(publications) = self.publications.get() {
-            let _ = timeout(PUBLISH_WAIT_TIMEOUT, publications.reached(version)).await;
+            let _ = timeout(PUBLISH_WAIT_TIMEOUT, publications.wait_for_version(version)).await;
         } else {
             // A command writes the journal itself, as no server may be running.
             self.journal.keep_up(&self.store, COMMAND_TIMEOUT).await;
@@ -281,7 +281,7 @@ impl Service {
     /// Writes buffered updates, then closes the database.
     pub async fn close(&self) {
         if self.store.files().cloned().is_some_and(|mut files| files.check().is_err()) {
-            self.abandon();
+            self.close_without_writing();
             return;
         }
         self.usage.flush().await;
@@ -290,100 +290,77 @@ impl Service {
 
     /// Keeps the connections open until the process ends. Closing the last one would make SQLite remove the write-ahead log
     /// by its name, which belongs to another database by now.
-    pub fn abandon(&self) {
+    pub fn close_without_writing(&self) {
         std::mem::forget(self.store.clone());
     }
 }
 
 /// Why the signing keys could not be reloaded.
 #[derive(Debug)]
-pub enum TakeUpError {
+pub enum ReloadKeysError {
     /// A key file cannot be used.
     Keys(KeyError),
     /// The store cannot be read.
     Store(StoreError),
 }
 
-impl From<StoreError> for TakeUpError {
+impl From<StoreError> for ReloadKeysError {
     fn from(error: StoreError) -> Self {
         Self::Store(error)
     }
 }
 
 /// Why a service could not be opened.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
 pub enum OpenError {
     /// The data folder does not exist.
-    NoHome { home: Home },
+    #[error(
+        "the data folder `{shown}` does not exist; run `keystile --data {shown} init`, or give another with \
+         --data",
+        shown = .data_dir.path().display()
+    )]
+    NoDataDir { data_dir: DataDir },
     /// The store cannot be opened.
+    #[error(transparent)]
     Store(StoreError),
     /// A key file cannot be used.
+    #[error(transparent)]
     Keys(KeyError),
     /// The journal cannot be read.
+    #[error(transparent)]
     Journal(CatchUpError),
     /// The database was restored from a backup, and the journal is not merged into it yet.
-    Restored,
+    #[error(
+        "the database was restored from a backup and lacks the revocations since; start the server, or run \
+         `keystile restore --repair`, before changing anything"
+    )]
+    JournalNotMerged,
     /// The store has an item again that was deleted according to the journal, and it cannot be deleted.
+    #[error("`{what}` was deleted after the restored backup, and cannot be deleted again: {error}")]
     Merge { what: String, error: String },
 }
 
-impl fmt::Display for OpenError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::NoHome { home } => write!(
-                f,
-                "the data folder `{0}` does not exist; run `keystile --data {0} init`, or give another with --data",
-                home.folder().display()
-            ),
-            Self::Store(error) => error.fmt(f),
-            Self::Keys(error) => error.fmt(f),
-            Self::Journal(error) => error.fmt(f),
-            Self::Restored => f.write_str(
-                "the database was restored from a backup and lacks the revocations since; start the server, or run \
-                 `keystile restore --repair`, before changing anything",
-            ),
-            Self::Merge { what, error } => {
-                write!(
-                    f,
-                    "`{what}` was deleted after the restored backup, and cannot be deleted again: {error}"
-                )
-            }
-        }
-    }
-}
-
-impl std::error::Error for OpenError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match self {
-            Self::NoHome { .. } | Self::Restored | Self::Merge { .. } => None,
-            Self::Store(error) => error.source(),
-            Self::Keys(error) => error.source(),
-            Self::Journal(error) => error.source(),
-        }
-    }
-}
-
 /// Checks that the data folder exists.
-fn require_data_dir(home: Home) -> Result<Home, OpenError> {
-    if home.exists() { Ok(home) } else { Err(OpenError::NoHome { home }) }
+fn require_data_dir(data_dir: DataDir) -> Result<DataDir, OpenError> {
+    if data_dir.exists() { Ok(data_dir) } else { Err(OpenError::NoDataDir { data_dir }) }
 }
 
 /// Checks that the data folder belongs to the database. Writes nothing.
-async fn check_database(store: &Store, home: &Home, root: &PublicKey) -> Result<(), OpenError> {
+async fn check_database(store: &Store, data_dir: &DataDir, root: &PublicKey) -> Result<(), OpenError> {
     let mut reader = store.reader().await.map_err(OpenError::Store)?;
     match store::installation::find(&mut reader).await.map_err(OpenError::Store)? {
-        Some(installation) => check_installation(&installation, home, root),
+        Some(installation) => check_installation(&installation, data_dir, root),
         None => Ok(()),
     }
 }
 
 /// Checks that the data folder has the key files that the database lists. Writes nothing.
-async fn check_keys(store: &Store, age: Age, home: &Home) -> Result<(), OpenError> {
+async fn check_keys(store: &Store, age: SchemaAge, data_dir: &DataDir) -> Result<(), OpenError> {
     let mut reader = store.reader().await.map_err(OpenError::Store)?;
-    if age == Age::Older {
+    if age == SchemaAge::Older {
         // Only this query works with older schemas too.
-        let signer = store::signing_keys::active(&mut reader).await.map_err(OpenError::Store)?;
-        let file = signer.map(|kid| keys::path(home, &kid)).filter(|file| !file.exists());
+        let signer = store::signing_keys::active_kid(&mut reader).await.map_err(OpenError::Store)?;
+        let file = signer.map(|kid| keys::path(data_dir, &kid)).filter(|file| !file.exists());
         return match file {
             Some(file) => Err(OpenError::Keys(KeyError::Missing { paths: vec![file] })),
             None => Ok(()),
@@ -391,9 +368,9 @@ async fn check_keys(store: &Store, age: Age, home: &Home) -> Result<(), OpenErro
     }
     let records = store::signing_keys::list(&mut reader).await.map_err(OpenError::Store)?;
     let generations = store::tag_keys::list(&mut reader).await.map_err(OpenError::Store)?;
-    Keyring::open(home, &records).map_err(OpenError::Keys)?;
+    Keyring::open(data_dir, &records).map_err(OpenError::Keys)?;
     for generation in generations {
-        match keys::open_generation(home, &generation) {
+        match keys::open_generation(data_dir, &generation) {
             // The key of another replica may be missing: API keys cannot be created here, everything else works.
             Err(error) if error.is_absent() => {}
             opened => drop(opened.map_err(OpenError::Keys)?),
@@ -403,24 +380,28 @@ async fn check_keys(store: &Store, age: Age, home: &Home) -> Result<(), OpenErro
 }
 
 /// Checks that the database was created with this root key.
-fn check_installation(installation: &Installation, home: &Home, root: &PublicKey) -> Result<(), OpenError> {
+fn check_installation(
+    installation: &Installation,
+    data_dir: &DataDir,
+    root: &PublicKey,
+) -> Result<(), OpenError> {
     if installation.root_key == root.to_string() {
         return Ok(());
     }
     Err(OpenError::Keys(KeyError::ForeignRoot {
-        path: home.keys(),
+        path: data_dir.keys(),
         found: Box::new(root.clone()),
         expected: installation.root_key.clone(),
     }))
 }
 
 /// Records installation id and root key in a database that has none, because it is new or older than the record.
-async fn adopt(store: &Store, root: &PublicKey) -> Result<(), StoreError> {
+async fn record_installation(store: &Store, root: &PublicKey) -> Result<(), StoreError> {
     if store::installation::find(&mut store.reader().await?).await?.is_some() {
         return Ok(());
     }
     let installation = Installation { id: random::uuid(), root_key: root.to_string() };
     let mut write = store.write().await?;
-    store::installation::adopt(&mut write, &installation).await?;
+    store::installation::insert_if_absent(&mut write, &installation).await?;
     write.commit().await
 }

@@ -6,138 +6,108 @@
 //! forget     when all tokens of the old key have expired, it is deleted
 //! retire     a stolen key is replaced and revoked at once; an edge without its successor refuses new tokens meanwhile
 //! ```
-//! A key that signs no more has unlimited coverage, so no server can insert a token of it, whatever keys it has in memory.
+//! A key that no longer signs has unlimited coverage, so no server can insert a token of it, even with the key in memory.
 
-use std::{error::Error as _, fmt, path::PathBuf, time::Duration};
+use std::{error::Error as _, path::PathBuf, time::Duration};
 
 use serde_json::json;
 use token::api_key::Kind;
 
 use super::{
-    ApiKeyError, Lifetime, Service, api_keys::create_tag_key_generation, await_fleet, watermark::raise,
+    ApiKeyError, Lifetime, Service, api_keys::create_tag_key_generation, await_live_edges,
+    watermark::raise_at,
 };
 use crate::{
     clock::Time,
     keys::{self, KeyError},
     model::{Actor, SigningKeyRecord, SigningKeyState, WatermarkScope},
-    store::{NEVER, StoreError, Write, audit, coverage, issued, key_set, signing_keys, tag_keys, versions},
+    store::{
+        NEVER_EXPIRES, StoreError, Write, audit, coverage, issued, key_set, signing_keys, tag_keys, versions,
+    },
 };
 
 /// Why an operation on a signing key failed.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
 pub enum SigningKeyError {
     /// The key does not exist, or was retired.
+    #[error("unknown or retired key `{0}`")]
     Unknown(String),
     /// The new key of the last rotation does not sign yet.
-    UnderWay(String),
+    #[error(
+        "`{0}` does not sign yet: a running server activates it when every live edge has it, a manifest's \
+         lifetime after its creation"
+    )]
+    NotActiveYet(String),
     /// The new generation of API keys cannot be created.
-    Tag(ApiKeyError),
+    #[error(transparent)]
+    Tag(#[from] ApiKeyError),
     /// A key file cannot be used.
-    Keys(KeyError),
+    #[error(transparent)]
+    Keys(#[from] KeyError),
     /// The store cannot be read or written.
-    Store(StoreError),
-}
-
-impl fmt::Display for SigningKeyError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Unknown(kid) => write!(f, "unknown or retired key `{kid}`"),
-            Self::UnderWay(kid) => write!(
-                f,
-                "`{kid}` does not sign yet: a running server activates it when every live edge has it, a manifest's \
-                 lifetime after its creation"
-            ),
-            Self::Tag(error) => error.fmt(f),
-            Self::Keys(error) => error.fmt(f),
-            Self::Store(error) => error.fmt(f),
-        }
-    }
-}
-
-impl std::error::Error for SigningKeyError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match self {
-            Self::Unknown(_) | Self::UnderWay(_) => None,
-            Self::Tag(error) => error.source(),
-            Self::Keys(error) => error.source(),
-            Self::Store(error) => error.source(),
-        }
-    }
-}
-
-impl From<StoreError> for SigningKeyError {
-    fn from(error: StoreError) -> Self {
-        Self::Store(error)
-    }
-}
-
-impl From<KeyError> for SigningKeyError {
-    fn from(error: KeyError) -> Self {
-        Self::Keys(error)
-    }
-}
-
-impl From<ApiKeyError> for SigningKeyError {
-    fn from(error: ApiKeyError) -> Self {
-        Self::Tag(error)
-    }
+    #[error(transparent)]
+    Store(#[from] StoreError),
 }
 
 /// Creates a signing key with the same algorithm. It signs after edges have it. Returns its `kid`.
 pub async fn rotate_signing_key(service: &Service, actor: &Actor) -> Result<String, SigningKeyError> {
-    let (mut write, version, now) = begin(service).await?;
+    let (mut write, version, now) = begin_change(service).await?;
     let records = signing_keys::list(&mut write).await?;
-    if let Some(next) = pending_key(&records) {
-        return Err(SigningKeyError::UnderWay(next.kid.clone()));
+    if let Some(next) = find_pending_key(&records) {
+        return Err(SigningKeyError::NotActiveYet(next.kid.clone()));
     }
-    let key = add(service, &mut write, &records, SigningKeyState::Verifying, now).await?;
-    finish(service, write, actor, "signing_key.rotate", &key.kid, version, now).await?;
+    let key = insert_pending_key(service, &mut write, &records, SigningKeyState::Verifying, now).await?;
+    commit_change(service, write, actor, "signing_key.rotate", &key.kid, version, now).await?;
     Ok(key.kid)
 }
 
 /// Activates the pending signing key if every live edge has it. Returns its `kid`, or `None` if none was activated.
-pub async fn promote_signing_key(service: &Service) -> Result<Option<String>, SigningKeyError> {
+pub async fn activate_pending_signing_key(service: &Service) -> Result<Option<String>, SigningKeyError> {
     let mut read = service.store.read().await?;
-    let Some(next) = pending_key(&signing_keys::list(&mut read).await?).cloned() else { return Ok(None) };
-    let made = Time::from_seconds(signing_keys::newest_at(&mut read).await?.unwrap_or_default());
+    let Some(next) = find_pending_key(&signing_keys::list(&mut read).await?).cloned() else {
+        return Ok(None);
+    };
+    let made = Time::from_seconds(signing_keys::newest_created_at(&mut read).await?.unwrap_or_default());
     let known = key_set::version(&mut read).await?;
     drop(read);
     // After that time an edge without the key has a stale manifest, so it is not live.
     if service.now() < made.plus(service.config.publisher.lifetime.get())
-        || !await_fleet(service, known, Duration::ZERO).await?.by_all()
+        || !await_live_edges(service, known, Duration::ZERO).await?.is_complete_for_live_edges()
     {
         return Ok(None);
     }
-    let (mut write, version, now) = begin(service).await?;
+    let (mut write, version, now) = begin_change(service).await?;
     let mut records = signing_keys::list(&mut write).await?;
     // Another server may have activated it before this one got the version lock.
-    if pending_key(&records) != Some(&next) {
+    if find_pending_key(&records) != Some(&next) {
         return Ok(None);
     }
-    promote(&mut write, &records, &next.kid).await?;
+    activate_key(&mut write, &records, &next.kid).await?;
     for record in &mut records {
         let signs = record.kid == next.kid;
         record.state = if signs { SigningKeyState::Active } else { SigningKeyState::Verifying };
     }
     // If the new key cannot be opened, the old one stays active.
-    keys::Keyring::open(&service.home, &records)?;
-    finish(service, write, &Actor::System, "signing_key.promote", &next.kid, version, now).await?;
+    keys::Keyring::open(&service.data_dir, &records)?;
+    commit_change(service, write, &Actor::System, "signing_key.promote", &next.kid, version, now).await?;
     Ok(Some(next.kid))
 }
 
 /// Retires a signing key or a tag key (`tag-N`) immediately, revokes everything that it signed, and activates another key if
 /// necessary. Returns the first version with the change.
 pub async fn retire_key(service: &Service, actor: &Actor, kid: &str) -> Result<u64, SigningKeyError> {
-    let (mut write, version, now) = begin(service).await?;
+    let (mut write, version, now) = begin_change(service).await?;
     let records = signing_keys::list(&mut write).await?;
     let tags = tag_keys::list(&mut write).await?;
     if let Some(record) = records.iter().find(|record| record.kid == kid) {
         if record.state == SigningKeyState::Active {
-            let next = match pending_key(&records).filter(|next| can_sign(service, next)) {
+            let next = match find_pending_key(&records).filter(|next| can_sign(service, next)) {
                 Some(next) => next.clone(),
-                None => add(service, &mut write, &records, SigningKeyState::Active, now).await?,
+                None => {
+                    insert_pending_key(service, &mut write, &records, SigningKeyState::Active, now).await?
+                }
             };
-            promote(&mut write, &records, &next.kid).await?;
+            activate_key(&mut write, &records, &next.kid).await?;
         }
         signing_keys::delete(&mut write, kid).await?;
     } else if let Some(generation) = tags.iter().find(|generation| generation.kid() == kid) {
@@ -153,25 +123,25 @@ pub async fn retire_key(service: &Service, actor: &Actor, kid: &str) -> Result<u
     } else {
         return Err(SigningKeyError::Unknown(kid.to_owned()));
     }
-    coverage::raise_floor(&mut write, &[kid.to_owned()], NEVER).await?;
+    coverage::raise_floor(&mut write, &[kid.to_owned()], NEVER_EXPIRES).await?;
     // The watermark covers credentials that a thief dates in the future, even if a backup brings the key back.
     let scope = WatermarkScope::SigningKey(kid.to_owned());
-    raise(service, &mut write, &scope, NEVER, now, version).await?;
-    finish(service, write, actor, "key.retire", kid, version, now).await?;
+    raise_at(service, &mut write, &scope, NEVER_EXPIRES, now, version).await?;
+    commit_change(service, write, actor, "key.retire", kid, version, now).await?;
     discard_key_file(service, kid);
     Ok(version)
 }
 
 /// Returns the file of a retired key if it could not be deleted.
 pub fn retired_key_file(service: &Service, kid: &str) -> Option<PathBuf> {
-    Some(keys::path(&service.home, kid)).filter(|file| file.exists())
+    Some(keys::path(&service.data_dir, kid)).filter(|file| file.exists())
 }
 
 /// Deletes the files of retired and pruned keys: those that could not be deleted before, and those of keys that another
 /// replica has retired. Returns their number.
 pub async fn discard_key_files(service: &Service) -> Result<usize, SigningKeyError> {
     // The files are listed before the database is read: a key that is created in between is then not in the list of files.
-    let kept = keys::kept(&service.home)?;
+    let kept = keys::list_key_files(&service.data_dir)?;
     let mut read = service.store.read().await?;
     let records = signing_keys::list(&mut read).await?;
     let generations = tag_keys::list(&mut read).await?;
@@ -180,7 +150,7 @@ pub async fn discard_key_files(service: &Service) -> Result<usize, SigningKeyErr
         let is_listed = records.iter().any(|record| record.kid == kid)
             || generations.iter().any(|generation| generation.kid() == kid);
         // An unknown key may belong to a restored database or be in creation. Only retired keys have this coverage.
-        if !is_listed && coverage::floor_for(&mut read, &kid).await? == Some(NEVER) {
+        if !is_listed && coverage::floor_for(&mut read, &kid).await? == Some(NEVER_EXPIRES) {
             discarded += usize::from(discard_key_file(service, &kid));
         }
     }
@@ -190,7 +160,7 @@ pub async fn discard_key_files(service: &Service) -> Result<usize, SigningKeyErr
 /// Deletes the file of a key that is no longer part of the bundle. A failure is only logged, as the retirement is durable
 /// already; [`discard_key_files`] tries again.
 fn discard_key_file(service: &Service, kid: &str) -> bool {
-    match keys::remove(&service.home, kid) {
+    match keys::remove(&service.data_dir, kid) {
         Ok(()) => true,
         Err(error) => {
             let cause = error.source().map(ToString::to_string).unwrap_or_default();
@@ -205,28 +175,28 @@ fn discard_key_file(service: &Service, kid: &str) -> bool {
 }
 
 /// Deletes the signing keys whose tokens have all expired. Returns their number.
-pub async fn forget_signing_keys(service: &Service) -> Result<usize, SigningKeyError> {
+pub async fn prune_signing_keys(service: &Service) -> Result<usize, SigningKeyError> {
     let mut read = service.store.read().await?;
-    let newest = Time::from_seconds(signing_keys::newest_at(&mut read).await?.unwrap_or_default());
-    let all_expired = service.now() >= newest.plus(Duration::from_secs(Lifetime::LONGEST.seconds()));
+    let newest = Time::from_seconds(signing_keys::newest_created_at(&mut read).await?.unwrap_or_default());
+    let all_expired = service.now() >= newest.plus(Duration::from_secs(Lifetime::MAX.seconds()));
     let mut prunable = Vec::new();
     for record in replaced_keys(&signing_keys::list(&mut read).await?) {
-        if all_expired && !issued::any_of(&mut read, &record.kid).await? {
+        if all_expired && !issued::has_any_of_key(&mut read, &record.kid).await? {
             prunable.push(record.kid.clone());
         }
     }
     drop(read);
     for kid in &prunable {
-        let (mut write, version, now) = begin(service).await?;
+        let (mut write, version, now) = begin_change(service).await?;
         signing_keys::delete(&mut write, kid).await?;
-        finish(service, write, &Actor::System, "signing_key.forget", kid, version, now).await?;
+        commit_change(service, write, &Actor::System, "signing_key.forget", kid, version, now).await?;
         discard_key_file(service, kid);
     }
     Ok(prunable.len())
 }
 
 /// Returns the newest key if it does not sign yet.
-fn pending_key(records: &[SigningKeyRecord]) -> Option<&SigningKeyRecord> {
+fn find_pending_key(records: &[SigningKeyRecord]) -> Option<&SigningKeyRecord> {
     records.first().filter(|newest| newest.state == SigningKeyState::Verifying)
 }
 
@@ -238,11 +208,11 @@ fn replaced_keys(records: &[SigningKeyRecord]) -> impl Iterator<Item = &SigningK
 /// Returns whether the file of a key can be used here.
 fn can_sign(service: &Service, key: &SigningKeyRecord) -> bool {
     let active = SigningKeyRecord { state: SigningKeyState::Active, ..key.clone() };
-    keys::Keyring::open(&service.home, &[active]).is_ok()
+    keys::Keyring::open(&service.data_dir, &[active]).is_ok()
 }
 
 /// Creates a signing key. The file is written before the database row, so that every row has a file.
-async fn add(
+async fn insert_pending_key(
     service: &Service,
     write: &mut Write,
     records: &[SigningKeyRecord],
@@ -250,29 +220,29 @@ async fn add(
     now: Time,
 ) -> Result<SigningKeyRecord, SigningKeyError> {
     let algorithm = records.first().ok_or(KeyError::NoSigner)?.algorithm;
-    let key = keys::create_signing_key(&service.home, algorithm, state)?;
-    let newest = signing_keys::newest_at(write).await?.unwrap_or_default();
+    let key = keys::create_signing_key(&service.data_dir, algorithm, state)?;
+    let newest = signing_keys::newest_created_at(write).await?.unwrap_or_default();
     signing_keys::insert(write, &key, now.seconds().max(newest.saturating_add(1))).await?;
     Ok(key)
 }
 
 /// Makes a key the active one. The other keys sign no more.
-async fn promote(write: &mut Write, records: &[SigningKeyRecord], kid: &str) -> Result<(), StoreError> {
+async fn activate_key(write: &mut Write, records: &[SigningKeyRecord], kid: &str) -> Result<(), StoreError> {
     signing_keys::activate(write, kid).await?;
     let others: Vec<String> =
         records.iter().map(|record| record.kid.clone()).filter(|other| other != kid).collect();
-    coverage::raise_floor(write, &others, NEVER).await
+    coverage::raise_floor(write, &others, NEVER_EXPIRES).await
 }
 
 /// Begins a transaction with a new version.
-async fn begin(service: &Service) -> Result<(Write, u64, Time), StoreError> {
+async fn begin_change(service: &Service) -> Result<(Write, u64, Time), StoreError> {
     let mut write = service.store.write().await?;
     let version = versions::allocate(&mut write, service.now()).await?;
     Ok((write, version, service.now()))
 }
 
 /// Commits a change of the keys with its audit entry, and waits until it is published.
-async fn finish(
+async fn commit_change(
     service: &Service,
     mut write: Write,
     actor: &Actor,
@@ -281,9 +251,9 @@ async fn finish(
     version: u64,
     now: Time,
 ) -> Result<(), StoreError> {
-    key_set::changed(&mut write, version).await?;
+    key_set::set_version(&mut write, version).await?;
     let detail = json!({ "version": version });
-    audit::append(&mut write, audit::Change { at: now, actor, action, target: kid, detail }).await?;
+    audit::append(&mut write, audit::NewAuditEntry { at: now, actor, action, target: kid, detail }).await?;
     write.commit().await?;
     service.wait_published(version).await;
     Ok(())

@@ -1,6 +1,4 @@
-//! Takes the revocation of a fingerprint back.
-
-use std::fmt;
+//! Undoes the revocation of a fingerprint.
 
 use serde_json::json;
 use token::Fingerprint;
@@ -8,72 +6,48 @@ use token::Fingerprint;
 use super::Service;
 use crate::{
     keys::is_tag_kid,
-    model::{Actor, ApiKeyId, ApiKeyState, Issuance},
+    model::{Actor, ApiKeyId, ApiKeyState, IssuedCredential},
     store::{StoreError, Write, api_keys, audit, issued, revocations, versions, watermarks},
 };
 
 /// Why a revocation could not be taken back.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
 pub enum UnrevokeError {
     /// The fingerprint is not revoked.
+    #[error(
+        "no revocation of this fingerprint is known; `keystile audit` shows what was revoked. A watermark \
+         cannot be taken back"
+    )]
     NotRevoked,
     /// The credential has expired.
+    #[error("the credential has expired")]
     Expired,
     /// The API key is disabled. `keystile key enable` enables it.
+    #[error("the fingerprint is that of the disabled API key {0}; `keystile key enable {0}` enables it")]
     Disabled(ApiKeyId),
     /// The API key was deleted or has expired.
-    Ended,
+    #[error("the API key was deleted or has expired, which is permanent")]
+    ApiKeyEnded,
     /// The store cannot be read or written.
-    Store(StoreError),
+    #[error(transparent)]
+    Store(#[from] StoreError),
 }
 
-impl fmt::Display for UnrevokeError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::NotRevoked => f.write_str(
-                "no revocation of this fingerprint is known; `keystile audit` shows what was revoked. A watermark cannot be \
-                 taken back",
-            ),
-            Self::Expired => f.write_str("the credential has expired"),
-            Self::Disabled(id) => {
-                write!(f, "the fingerprint is that of the disabled API key {id}; `keystile key enable {id}` enables it")
-            }
-            Self::Ended => f.write_str("the API key was deleted or has expired, which is permanent"),
-            Self::Store(error) => error.fmt(f),
-        }
-    }
-}
-
-impl std::error::Error for UnrevokeError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match self {
-            Self::NotRevoked | Self::Expired | Self::Disabled(_) | Self::Ended => None,
-            Self::Store(error) => error.source(),
-        }
-    }
-}
-
-impl From<StoreError> for UnrevokeError {
-    fn from(error: StoreError) -> Self {
-        Self::Store(error)
-    }
-}
-
-/// The result of taking a revocation back.
+/// The result of undoing a revocation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Unrevoked {
+pub struct Unrevocation {
     /// The first bundle without the revocation.
     pub version: u64,
     /// True if a watermark still refuses the credential.
     pub watermark: bool,
 }
 
-/// Takes the revocation of a fingerprint back. A watermark that covers the credential stays in effect.
+/// Undoes the revocation of a fingerprint. A watermark that covers the credential stays in effect.
 pub async fn unrevoke(
     service: &Service,
     actor: &Actor,
     fingerprint: &Fingerprint,
-) -> Result<Unrevoked, UnrevokeError> {
+) -> Result<Unrevocation, UnrevokeError> {
     let now = service.now();
     let mut write = service.store.write().await?;
     let version = versions::allocate(&mut write, now).await?;
@@ -86,19 +60,19 @@ pub async fn unrevoke(
         Some(key) => match key.state {
             ApiKeyState::Active => {}
             ApiKeyState::Disabled => return Err(UnrevokeError::Disabled(key.id)),
-            ApiKeyState::Expired => return Err(UnrevokeError::Ended),
+            ApiKeyState::Expired => return Err(UnrevokeError::ApiKeyEnded),
         },
         // A deleted API key leaves only its entry in the issuance log.
         None if issuance.as_ref().is_some_and(|issuance| is_tag_kid(&issuance.kid)) => {
-            return Err(UnrevokeError::Ended);
+            return Err(UnrevokeError::ApiKeyEnded);
         }
         None => {}
     }
-    revocations::restore(&mut write, fingerprint, now.seconds(), version).await?;
+    revocations::unrevoke(&mut write, fingerprint, now.seconds(), version).await?;
     let watermark = is_under_watermark(&mut write, issuance).await?;
     audit::append(
         &mut write,
-        audit::Change {
+        audit::NewAuditEntry {
             at: now,
             actor,
             action: "unrevoke",
@@ -109,11 +83,14 @@ pub async fn unrevoke(
     .await?;
     write.commit().await?;
     service.wait_published(version).await;
-    Ok(Unrevoked { version, watermark })
+    Ok(Unrevocation { version, watermark })
 }
 
 /// Returns whether a watermark covers the credential.
-async fn is_under_watermark(write: &mut Write, issuance: Option<Issuance>) -> Result<bool, StoreError> {
+async fn is_under_watermark(
+    write: &mut Write,
+    issuance: Option<IssuedCredential>,
+) -> Result<bool, StoreError> {
     let Some(issuance) = issuance else { return Ok(false) };
     let session = issuance.session.as_ref().map(|session| session.as_str());
     let instant = watermarks::highest_applicable(

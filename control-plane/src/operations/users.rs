@@ -3,12 +3,12 @@ use serde_json::json;
 use super::{
     AccountError, Service,
     account_error::check_description,
-    operator_limits::{self, Limited},
+    operator_limits::{self, LimitKind},
     recompute_grants::{GrantTargets, recompute_grants},
 };
 use crate::{
     clock::Time,
-    model::{Actor, OperatorId, Page, Paged, RoleId, Subject, User},
+    model::{Actor, OperatorId, Page, PageRequest, RoleId, Subject, User},
     store::{StoreError, Write, api_keys, audit, operators, roles, users, versions},
 };
 
@@ -21,14 +21,14 @@ pub async fn create_user(
 ) -> Result<(), AccountError> {
     check_description(description)?;
     let mut write = service.store.write().await?;
-    versions::lock(&mut write).await?;
+    versions::lock_version(&mut write).await?;
     let now = service.now();
     let Subject { operator, user: Some(name) } = subject else {
-        return Err(AccountError::Root(subject.operator.clone()));
+        return Err(AccountError::RootUserImmutable(subject.operator.clone()));
     };
     let version = ensure_user(service, &mut write, actor, subject, now).await?;
-    let version = version.ok_or_else(|| AccountError::UserTaken(subject.clone()))?;
-    users::describe(&mut write, operator, name, description).await?;
+    let version = version.ok_or_else(|| AccountError::UserExists(subject.clone()))?;
+    users::set_description(&mut write, operator, name, description).await?;
     write.commit().await?;
     service.wait_published(version).await;
     Ok(())
@@ -52,15 +52,15 @@ pub(super) async fn ensure_user(
         return Ok(None);
     }
     // The key would become a key of the user.
-    if let Some(key) = api_keys::named(write, operator, user).await? {
-        return Err(AccountError::NameOfApiKey(subject.clone(), key));
+    if let Some(key) = api_keys::list_by_name(write, operator, user).await? {
+        return Err(AccountError::NameIsUsernameOfApiKey(subject.clone(), key));
     }
-    operator_limits::allow(service, write, operator, Limited::Users).await??;
+    operator_limits::check_limit(service, write, operator, LimitKind::Users).await??;
     let version = versions::allocate(write, at).await?;
     operators::insert_user(write, operator, user, at.seconds()).await?;
     recompute_grants(write, operator, GrantTargets::User(user), version).await?;
     let (action, target) = ("user.create", &subject.to_string());
-    audit::append(write, audit::Change { at, actor, action, target, detail: json!({}) }).await?;
+    audit::append(write, audit::NewAuditEntry { at, actor, action, target, detail: json!({}) }).await?;
     Ok(Some(version))
 }
 
@@ -68,15 +68,15 @@ pub(super) async fn ensure_user(
 pub async fn list_users(
     service: &Service,
     of: Option<&OperatorId>,
-    page: &Page,
-) -> Result<Paged<User>, StoreError> {
+    page: &PageRequest,
+) -> Result<Page<User>, StoreError> {
     users::page(&mut service.store.reader().await?, of, page).await
 }
 
 /// Finds a user with its roles.
 pub async fn find_user(service: &Service, subject: &Subject) -> Result<(User, Vec<RoleId>), AccountError> {
     let Subject { operator, user: Some(name) } = subject else {
-        return Err(AccountError::Root(subject.operator.clone()));
+        return Err(AccountError::RootUserImmutable(subject.operator.clone()));
     };
     let mut read = service.store.read().await?;
     let user = users::find(&mut read, operator, name).await?;

@@ -9,15 +9,15 @@
 //! a session             one own token, which is in the issuance log                 until it has expired
 //! ```
 
-use super::{Lifetime, Service, mint::MAX_ISSUE_SKEW_SECS};
+use super::{Lifetime, Service, mint_token::MAX_ISSUE_SKEW_SECS};
 use crate::{
     clock::Time,
     model::{Watermark, WatermarkScope},
-    store::{NEVER, StoreError, Write, issued, watermarks},
+    store::{NEVER_EXPIRES, StoreError, Write, issued, watermarks},
 };
 
 /// Revokes all credentials of a scope that were issued up to an instant. Returns the watermark, and whether it was raised.
-pub(super) async fn raise(
+pub(super) async fn raise_at(
     service: &Service,
     write: &mut Write,
     scope: &WatermarkScope,
@@ -25,7 +25,7 @@ pub(super) async fn raise(
     now: Time,
     version: u64,
 ) -> Result<(Watermark, bool), StoreError> {
-    let ends_at = ends_at(service, write, scope, now).await?;
+    let ends_at = watermark_end(service, write, scope, now).await?;
     let watermark = Watermark { scope: scope.clone(), instant, ends_at };
     let raised = watermarks::raise(write, &watermark, version).await?;
     Ok((watermark, raised))
@@ -43,26 +43,27 @@ pub(super) async fn raise_to_now(
 ) -> Result<(Watermark, bool), StoreError> {
     // A credential that was issued right after an earlier revocation is dated slightly ahead, and must be covered too.
     let furthest = now.seconds().saturating_add(MAX_ISSUE_SKEW_SECS.saturating_mul(2));
-    let instant = issued::latest(write, scope, reach, furthest).await?.unwrap_or(reach);
-    let (watermark, raised) = raise(service, write, scope, instant, now, version).await?;
+    let instant = issued::latest_issue(write, scope, reach, furthest).await?.unwrap_or(reach);
+    let (watermark, raised) = raise_at(service, write, scope, instant, now, version).await?;
     // Credentials with a later time of issue come from a clock that was ahead.
-    let later = issued::revoke_later(write, scope, (instant, NEVER), (now.seconds(), version)).await?;
+    let later =
+        issued::revoke_issued_after(write, scope, (instant, NEVER_EXPIRES), (now.seconds(), version)).await?;
     Ok((watermark, raised || later > 0))
 }
 
 /// Returns the second until which a watermark is kept.
-async fn ends_at(
+async fn watermark_end(
     service: &Service,
     write: &mut Write,
     scope: &WatermarkScope,
     now: Time,
 ) -> Result<u64, StoreError> {
     let longest = match scope {
-        WatermarkScope::Session(_) => Lifetime::LONGEST.seconds(),
-        WatermarkScope::AuthKey(_) if !service.config.tokens.allow_never => Lifetime::LONGEST.seconds(),
-        _ => return Ok(NEVER),
+        WatermarkScope::Session(_) => Lifetime::MAX.seconds(),
+        WatermarkScope::AuthKey(_) if !service.config.tokens.allow_never => Lifetime::MAX.seconds(),
+        _ => return Ok(NEVER_EXPIRES),
     };
     // The issuance log may be that of a backup, and credentials may be inserted at this moment.
     let unknown = now.seconds().saturating_add(MAX_ISSUE_SKEW_SECS).saturating_add(longest);
-    Ok(issued::last_expiry(write, scope, unknown).await?.unwrap_or(unknown))
+    Ok(issued::latest_expiry(write, scope, unknown).await?.unwrap_or(unknown))
 }

@@ -1,4 +1,4 @@
-//! The blocks of the base as the builder holds them, and the un-revocations that override them.
+//! The blocks of the base in memory, and the un-revocations that override them.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -10,15 +10,15 @@ use token::Fingerprint;
 use super::PublishError;
 use crate::{
     model::BaseBlockRow,
-    store::{NEVER, ReadTransaction, StoreError, blocks, revocations},
+    store::{NEVER_EXPIRES, ReadTransaction, StoreError, blocks, revocations},
 };
 
-/// The installed blocks, and the revocations that were taken back.
+/// The installed blocks, and the un-revocations.
 #[derive(Default)]
 pub(super) struct BaseState {
     /// Blocks by the start of their expiry bucket, each with its number in the builder.
     installed: BTreeMap<u64, (BaseBlockRow, u16)>,
-    /// Revocations that were taken back: version, and expiry in seconds. Blocks built before that version still list
+    /// Un-revocations: version, and expiry in seconds. Blocks built before that version still list
     /// the fingerprint as revoked.
     unrevoked: HashMap<Fingerprint, (u64, u64)>,
 }
@@ -42,7 +42,7 @@ impl BaseState {
         let mut built = Vec::new();
         for row in &blocks {
             if self.installed.get(&row.expires_from).is_none_or(|(held, _)| held != row) {
-                let bytes = blocks::bytes(read, row.expires_from).await?;
+                let bytes = blocks::read_bytes(read, row.expires_from).await?;
                 // Hashing every shard would block this thread.
                 let block = spawn_blocking(move || BuiltBlock::from_bytes(&bytes)).await;
                 let block = block.ok().and_then(Result::ok).ok_or(StoreError::Corrupt { what: "bytes" })?;
@@ -130,7 +130,7 @@ impl BaseState {
         builder: &mut Builder,
     ) {
         let contradicts = |row: &BaseBlockRow| {
-            let in_time = expires_at < row.expires_before || row.expires_before >= NEVER;
+            let in_time = expires_at < row.expires_before || row.expires_before >= NEVER_EXPIRES;
             expires_at >= row.expires_from && in_time && row.as_of < version
         };
         if self.installed.values().any(|(row, _)| contradicts(row)) {

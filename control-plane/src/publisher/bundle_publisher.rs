@@ -6,15 +6,15 @@ use serde_json::json;
 use tokio::sync::watch;
 
 use super::{
-    Order, Publication, Publications, PublishError, bundle_signer::BundleSigner, keyset::KeySet,
+    BundlePosition, Publication, Publications, PublishError, bundle_signer::BundleSigner, keyset::KeySet,
     object_cache::ObjectCache, state::BundleState,
 };
 use crate::{
     clock::{Clock, Time},
-    home::Home,
+    data_dir::DataDir,
     journal::{Continuity, Journal, PUBLISHER_TIMEOUT},
     model::Actor,
-    operations::{Service, refuse_again},
+    operations::{Service, refuse_after_restore},
     store::{Store, audit, versions},
     telemetry::Metrics,
 };
@@ -33,14 +33,14 @@ pub(super) struct BundlePublisher {
     store: Store,
     clock: Clock,
     journal: Journal,
-    home: Home,
+    data_dir: DataDir,
     state: BundleState,
     /// True if `state` has changes that no signed manifest contains.
     has_unsigned_changes: bool,
     signer: BundleSigner,
     object_cache: Arc<ObjectCache>,
     latest: watch::Sender<Arc<Publication>>,
-    order: watch::Sender<Order>,
+    order: watch::Sender<BundlePosition>,
     publications: Publications,
     metrics: Metrics,
 }
@@ -49,7 +49,7 @@ impl BundlePublisher {
     /// Builds and signs the first publication.
     pub(super) async fn start(service: &Service, metrics: Metrics) -> Result<Self, PublishError> {
         let store = service.store().clone();
-        let keyset = KeySet::new(Arc::clone(service.keys()), service.home().clone());
+        let keyset = KeySet::new(Arc::clone(service.keys()), service.data_dir().clone());
         let mut state = BundleState::new(keyset);
         let clock = service.clock().clone();
         let as_of = clock.now();
@@ -57,12 +57,12 @@ impl BundlePublisher {
         if state.needs_checkpoint() {
             state.checkpoint_now()?;
         }
-        let mut signer = BundleSigner::new(service.home().clone(), service.config().publisher.clone())?;
+        let mut signer = BundleSigner::new(service.data_dir().clone(), service.config().publisher.clone())?;
         let (publication, objects) = signer.sign(&mut state, as_of)?;
         let object_cache = Arc::new(ObjectCache::default());
         object_cache.insert(&objects, as_of);
-        metrics.published(publication.version, publication.issued_at, state.revocation_count());
-        let order = watch::Sender::new(publication.order());
+        metrics.set_published(publication.version, publication.issued_at, state.revocation_count());
+        let order = watch::Sender::new(publication.position());
         let latest = watch::Sender::new(Arc::new(publication));
         let publications =
             Publications::new(latest.subscribe(), order.subscribe(), Arc::clone(&object_cache));
@@ -71,7 +71,7 @@ impl BundlePublisher {
             store,
             clock,
             journal,
-            home: service.home().clone(),
+            data_dir: service.data_dir().clone(),
             state,
             has_unsigned_changes: false,
             signer,
@@ -107,29 +107,29 @@ impl BundlePublisher {
             // The database may have been rolled back again while the whole state was loaded.
             Ok(_) if self.state.version() < published => (published, self.state.version()),
             Ok(has_changed) => {
-                self.state.anchor(&self.store);
+                self.state.anchor_store(&self.store);
                 self.has_unsigned_changes |= has_changed;
                 return Ok(());
             }
-            Err(PublishError::WentBack { published: loaded, kept }) => (loaded.max(published), kept),
+            Err(PublishError::RolledBack { published: loaded, kept }) => (loaded.max(published), kept),
             Err(error) => return Err(error),
         };
-        self.recover(lost, kept, as_of).await
+        self.recover_from_rollback(lost, kept, as_of).await
     }
 
     /// Merges the journal into a database that was rolled back, and loads all of it under a new version. `lost` is the
     /// last version that was published, `kept` the last one that the database still has.
-    async fn recover(&mut self, lost: u64, kept: u64, as_of: Time) -> Result<(), PublishError> {
+    async fn recover_from_rollback(&mut self, lost: u64, kept: u64, as_of: Time) -> Result<(), PublishError> {
         let took_version = take_version_above(&self.store, lost, kept, as_of).await?;
         // Nothing is published before the merge: until then edges keep the bundle that contains the lost revocations.
-        refuse_again(&self.store, &self.home, &self.journal, as_of)
+        refuse_after_restore(&self.store, &self.data_dir, &self.journal, as_of)
             .await
             .map_err(|error| PublishError::Merge(Box::new(error)))?;
         self.has_unsigned_changes = true;
         self.state.reset();
         self.state.load(&self.store).await?;
-        self.state.anchor(&self.store);
-        let error = PublishError::WentBack { published: lost, kept };
+        self.state.anchor_store(&self.store);
+        let error = PublishError::RolledBack { published: lost, kept };
         tracing::error!(
             error.code = error.code(),
             missing.from = kept.saturating_add(1),
@@ -151,9 +151,9 @@ impl BundlePublisher {
         }
         // The journal is also written when edges need no new manifest: its marks are the only trace of credentials that
         // were issued and not revocation_count.
-        if self.journal.keep_up(&self.store, PUBLISHER_TIMEOUT).await == Continuity::Lost {
+        if self.journal.keep_up(&self.store, PUBLISHER_TIMEOUT).await == Continuity::RolledBack {
             let published = self.latest.borrow().version;
-            self.recover(published, self.state.version(), as_of).await?;
+            self.recover_from_rollback(published, self.state.version(), as_of).await?;
         }
         if !self.has_unsigned_changes && sign == SignMode::IfNewer {
             return Ok(());
@@ -165,14 +165,14 @@ impl BundlePublisher {
                 clock.now = now,
                 "the clock was set back: the last manifest was signed by a clock that was ahead; a new version starts now"
             );
-            take_new_version(&self.store, as_of).await?;
+            allocate_version(&self.store, as_of).await?;
             self.load(as_of).await?;
         }
         let (publication, objects) = self.signer.sign(&mut self.state, as_of)?;
         self.has_unsigned_changes = false;
         self.object_cache.insert(&objects, as_of);
-        self.metrics.published(publication.version, publication.issued_at, self.state.revocation_count());
-        let order = publication.order();
+        self.metrics.set_published(publication.version, publication.issued_at, self.state.revocation_count());
+        let order = publication.position();
         self.latest.send_replace(Arc::new(publication));
         self.order.send_if_modified(|published| std::mem::replace(published, order) != order);
         Ok(())
@@ -188,7 +188,7 @@ async fn take_version_above(
     now: Time,
 ) -> Result<bool, PublishError> {
     let mut write = store.write_unanchored().await?;
-    versions::lock(&mut write).await?;
+    versions::lock_version(&mut write).await?;
     let found = versions::current(&mut write).await?;
     if found.number > published && found.checkpoint > published {
         return Ok(false);
@@ -197,7 +197,7 @@ async fn take_version_above(
     versions::mark_checkpoint(&mut write, version).await?;
     let detail =
         json!({ "version": version, "missing_from": kept.saturating_add(1), "missing_to": published });
-    let change = audit::Change {
+    let change = audit::NewAuditEntry {
         at: now,
         actor: &Actor::System,
         action: "store.went_back",
@@ -210,7 +210,7 @@ async fn take_version_above(
 }
 
 /// Allocates a version without any other change.
-async fn take_new_version(store: &Store, now: Time) -> Result<(), PublishError> {
+async fn allocate_version(store: &Store, now: Time) -> Result<(), PublishError> {
     let mut write = store.write().await?;
     versions::allocate(&mut write, now).await?;
     Ok(write.commit().await?)
@@ -236,12 +236,12 @@ mod tests {
 
     /// One forward step of the clock, and its correction.
     #[tokio::test]
-    async fn a_clock_that_was_ahead_leaves_nothing_behind() {
+    async fn bundle_has_no_future_times_after_clock_correction() {
         let folder = tempfile::tempdir().unwrap();
-        let home = Home::new(folder.path().join("data"));
+        let data_dir = DataDir::new(folder.path().join("data"));
         let config = Config::default();
-        initialize(&home, &config).await.unwrap();
-        let service = Service::open(home, config).await.unwrap();
+        initialize(&data_dir, &config).await.unwrap();
+        let service = Service::open(data_dir, config).await.unwrap();
         let mut publisher = BundlePublisher::start(&service, Metrics::new()).await.unwrap();
         let publications = publisher.publications();
         let now = service.now();

@@ -8,7 +8,7 @@ use bundle::{
 };
 
 use super::{Publication, PublishError, state::BundleState};
-use crate::{authority::Authority, clock::Time, config, home::Home};
+use crate::{clock::Time, config, data_dir::DataDir, publisher_keys::PublisherKeys};
 
 /// How long a checkpoint is valid. A holder of a stolen tail key can show an older tail to a freshly started edge for as
 /// long.
@@ -25,12 +25,12 @@ pub(super) type Object = (Entry, Arc<[u8]>);
 
 /// Signs checkpoints and manifests with the delegated keys.
 pub(super) struct BundleSigner {
-    home: Home,
-    authority: Authority,
+    data_dir: DataDir,
+    authority: PublisherKeys,
     settings: config::Publisher,
     /// The checkpoint that was signed last.
     checkpoint: Option<Checkpoint>,
-    /// The objects of the last manifest, as an edge holds them.
+    /// The objects of the last manifest, as an edge has them.
     objects: Objects,
     /// The last bundle, as an edge assembles it.
     latest: Option<Snapshot>,
@@ -44,10 +44,10 @@ struct Checkpoint {
 }
 
 impl BundleSigner {
-    pub(super) fn new(home: Home, settings: config::Publisher) -> Result<Self, PublishError> {
-        let authority = Authority::open(&home, &settings.audience).map_err(PublishError::Keys)?;
+    pub(super) fn new(data_dir: DataDir, settings: config::Publisher) -> Result<Self, PublishError> {
+        let authority = PublisherKeys::open(&data_dir, &settings.audience).map_err(PublishError::Keys)?;
         let objects = Objects::default();
-        Ok(Self { home, authority, settings, checkpoint: None, objects, latest: None })
+        Ok(Self { data_dir, authority, settings, checkpoint: None, objects, latest: None })
     }
 
     /// Builds and signs a bundle of `state` as of a time. Returns the publication with all its objects.
@@ -122,10 +122,10 @@ impl BundleSigner {
 
     /// Opens the keys again if their files have changed. Keeps the present keys if the new ones cannot be read.
     fn reload_keys(&mut self) {
-        if !self.authority.is_superseded(&self.home) {
+        if !self.authority.is_superseded(&self.data_dir) {
             return;
         }
-        match Authority::open(&self.home, &self.settings.audience) {
+        match PublisherKeys::open(&self.data_dir, &self.settings.audience) {
             Ok(authority) => {
                 tracing::info!(
                     authority.epoch = authority.delegation.epoch(),

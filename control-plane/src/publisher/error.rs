@@ -14,7 +14,7 @@ pub enum PublishError {
     /// The store cannot be read or written.
     Store(StoreError),
     /// The store lacks a version that was published: a backup was restored, or a failover lost commits.
-    WentBack {
+    RolledBack {
         /// The last version that was published.
         published: u64,
         /// The last version before that one which the store still has.
@@ -25,7 +25,7 @@ pub enum PublishError {
     /// The bundle exceeds a limit of the format.
     TooLarge(TooLarge),
     /// Edges would refuse the bundle that was built.
-    Unreadable(InvalidBundle),
+    Invalid(InvalidBundle),
 }
 
 /// Why an edge would refuse the bundle.
@@ -43,10 +43,10 @@ impl PublishError {
         match self {
             Self::Keys(error) => error.code(),
             Self::Store(error) => error.code(),
-            Self::WentBack { .. } => "store_went_back",
+            Self::RolledBack { .. } => "store_went_back",
             Self::Merge(_) => "journal_not_merged",
             Self::TooLarge(_) => "bundle_too_large",
-            Self::Unreadable(_) => "bundle_unreadable",
+            Self::Invalid(_) => "bundle_unreadable",
         }
     }
 
@@ -61,11 +61,11 @@ impl fmt::Display for PublishError {
         match self {
             Self::Keys(error) => error.fmt(f),
             Self::Store(error) => error.fmt(f),
-            Self::WentBack { published, kept } if kept >= published => f.write_str(
+            Self::RolledBack { published, kept } if kept >= published => f.write_str(
                 "the database was rolled back and lacks issued credentials: a backup was restored, or a failover lost \
                  commits",
             ),
-            Self::WentBack { published, kept } => write!(
+            Self::RolledBack { published, kept } => write!(
                 f,
                 "the database was rolled back and lacks versions {} to {published}: a backup was restored, or a failover \
                  lost commits",
@@ -75,7 +75,7 @@ impl fmt::Display for PublishError {
                 write!(f, "the database was rolled back, and the journal cannot be merged into it: {error}")
             }
             Self::TooLarge(error) => error.fmt(f),
-            Self::Unreadable(_) => f.write_str("edges would refuse the bundle that was built"),
+            Self::Invalid(_) => f.write_str("edges would refuse the bundle that was built"),
         }
     }
 }
@@ -86,11 +86,11 @@ impl std::error::Error for PublishError {
             Self::Keys(error) => error.source(),
             Self::Store(error) => error.source(),
             Self::Merge(error) => error.source(),
-            Self::WentBack { .. } | Self::TooLarge(_) => None,
-            Self::Unreadable(InvalidBundle::Manifest(error)) => Some(error),
-            Self::Unreadable(InvalidBundle::Object(error)) => Some(error),
-            Self::Unreadable(InvalidBundle::Incomplete(error)) => Some(error),
-            Self::Unreadable(InvalidBundle::Regression(error)) => Some(error),
+            Self::RolledBack { .. } | Self::TooLarge(_) => None,
+            Self::Invalid(InvalidBundle::Manifest(error)) => Some(error),
+            Self::Invalid(InvalidBundle::Object(error)) => Some(error),
+            Self::Invalid(InvalidBundle::Incomplete(error)) => Some(error),
+            Self::Invalid(InvalidBundle::Regression(error)) => Some(error),
         }
     }
 }
@@ -109,25 +109,25 @@ impl From<TooLarge> for PublishError {
 
 impl From<ManifestError> for PublishError {
     fn from(error: ManifestError) -> Self {
-        Self::Unreadable(InvalidBundle::Manifest(error))
+        Self::Invalid(InvalidBundle::Manifest(error))
     }
 }
 
 impl From<ObjectError> for PublishError {
     fn from(error: ObjectError) -> Self {
-        Self::Unreadable(InvalidBundle::Object(error))
+        Self::Invalid(InvalidBundle::Object(error))
     }
 }
 
 impl From<Incomplete> for PublishError {
     fn from(error: Incomplete) -> Self {
-        Self::Unreadable(InvalidBundle::Incomplete(error))
+        Self::Invalid(InvalidBundle::Incomplete(error))
     }
 }
 
 impl From<AdvanceError> for PublishError {
     fn from(rejected: AdvanceError) -> Self {
-        Self::Unreadable(match rejected {
+        Self::Invalid(match rejected {
             AdvanceError::Incomplete(error) => InvalidBundle::Incomplete(error),
             AdvanceError::Regression(error) => InvalidBundle::Regression(error),
         })

@@ -9,7 +9,7 @@ use token::Fingerprint;
 use crate::store::{ReadTransaction, StoreError, gaps};
 
 /// The repaired gaps, and the credentials in them that stay valid.
-pub(super) struct Gaps {
+pub(super) struct ClosedGaps {
     gaps: Vec<Gap>,
     known: Vec<Fingerprint>,
 }
@@ -19,18 +19,18 @@ pub(super) async fn load(
     read: &mut ReadTransaction,
     since: u64,
     was_purged: bool,
-) -> Result<Option<Gaps>, StoreError> {
+) -> Result<Option<ClosedGaps>, StoreError> {
     // Most databases have no gap.
-    let Some(version) = gaps::version(read).await? else { return Ok(None) };
+    let Some(version) = gaps::latest_version(read).await? else { return Ok(None) };
     if version <= since && !was_purged {
         return Ok(None);
     }
     let gaps = gaps::list(read).await?.into_iter().filter(|gap| gap.version.is_some());
     let gaps =
         gaps.map(|gap| Gap { issued_after: gap.issued_after, issued_until: gap.issued_until }).collect();
-    Ok(Some(Gaps { gaps, known: gaps::known(read).await? }))
+    Ok(Some(ClosedGaps { gaps, known: gaps::known_credentials(read).await? }))
 }
 
-pub(super) fn apply(gaps: Gaps, builder: &mut Builder) -> Result<(), TooLarge> {
+pub(super) fn apply(gaps: ClosedGaps, builder: &mut Builder) -> Result<(), TooLarge> {
     builder.set_gaps(&gaps.gaps, gaps.known)
 }

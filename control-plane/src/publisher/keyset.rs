@@ -11,20 +11,20 @@ use zeroize::Zeroizing;
 
 use super::PublishError;
 use crate::{
-    home::Home,
-    keys::{self, Keyring, Keys},
+    data_dir::DataDir,
+    keys::{self, Keyring, SharedKeyring},
     model::Generation,
     store::{ReadTransaction, StoreError, issuers, key_set, signing_keys, tag_keys},
 };
 
 #[derive(Debug, Clone)]
 pub(super) struct KeySet {
-    keys: Arc<Keys>,
-    home: Home,
+    keys: Arc<SharedKeyring>,
+    data_dir: DataDir,
 }
 
 /// The keys as of one version of the store.
-pub(super) struct Loaded {
+pub(super) struct LoadedKeys {
     keyring: Arc<Keyring>,
     /// Generations with a public key.
     generations: Vec<GenerationKey>,
@@ -34,7 +34,7 @@ pub(super) struct Loaded {
     foreign: Vec<VerifyingKey>,
 }
 
-impl fmt::Debug for Loaded {
+impl fmt::Debug for LoadedKeys {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (tags, foreign) = (self.tags.len(), self.foreign.len());
         write!(
@@ -46,8 +46,8 @@ impl fmt::Debug for Loaded {
 }
 
 impl KeySet {
-    pub(super) const fn new(keys: Arc<Keys>, home: Home) -> Self {
-        Self { keys, home }
+    pub(super) const fn new(keys: Arc<SharedKeyring>, data_dir: DataDir) -> Self {
+        Self { keys, data_dir }
     }
 
     /// Reads the keys, or returns `None` if they have not changed since a version. A new signing key is published before
@@ -56,7 +56,7 @@ impl KeySet {
         &self,
         read: &mut ReadTransaction,
         since: u64,
-    ) -> Result<Option<Loaded>, PublishError> {
+    ) -> Result<Option<LoadedKeys>, PublishError> {
         if since > 0 && key_set::version(read).await? <= since {
             return Ok(None);
         }
@@ -70,7 +70,7 @@ impl KeySet {
                 continue;
             }
             // A missing key file must not delay a revocation.
-            match keys::open_tag_secret(&self.home, &generation) {
+            match keys::open_tag_secret(&self.data_dir, &generation) {
                 Ok(secret) => tags.push((generation, secret)),
                 Err(error) => tracing::error!(
                     key.id = generation.kid(),
@@ -82,14 +82,16 @@ impl KeySet {
         }
         let mut foreign = Vec::new();
         for record in issuers::list(read).await? {
-            foreign.extend(record.keys.iter().filter_map(|key| key.verifying(&record.issuer)));
+            foreign.extend(record.keys.iter().filter_map(|key| key.verifying_key(&record.issuer)));
         }
-        Ok(Some(Loaded { keyring, generations, tags, foreign }))
+        Ok(Some(LoadedKeys { keyring, generations, tags, foreign }))
     }
 
-    pub(super) fn apply(loaded: &Loaded, builder: &mut Builder) -> Result<(), TooLarge> {
-        builder
-            .set_public_keys(loaded.keyring.verifying().iter().chain(&loaded.foreign), &loaded.generations)?;
+    pub(super) fn apply(loaded: &LoadedKeys, builder: &mut Builder) -> Result<(), TooLarge> {
+        builder.set_public_keys(
+            loaded.keyring.verifying_keys().iter().chain(&loaded.foreign),
+            &loaded.generations,
+        )?;
         let tokens = loaded.keyring.secrets().map(SecretKey::from);
         let tags = loaded.tags.iter().map(|(generation, secret)| {
             let number = generation.number;

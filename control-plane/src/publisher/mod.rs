@@ -29,12 +29,12 @@ use tokio::{
 };
 
 pub use error::PublishError;
-pub use publications::{Order, Publication, Publications};
+pub use publications::{BundlePosition, Publication, Publications};
 
 use crate::{
     clock::Clock,
     journal::PUBLISHER_TIMEOUT,
-    operations::{Service, Usage},
+    operations::{LastSeenRecorder, Service},
     store::{Store, versions, with_timeout},
     telemetry::Metrics,
 };
@@ -58,9 +58,9 @@ pub async fn start(
     let publications = publisher.publications();
     let watcher =
         tokio::spawn(watch_store_changes(service.store().clone(), publications.clone(), stop.clone()));
-    let mut report = Report::new(service);
+    let mut report = PublicationRecorder::new(service);
     // This is stored before the server listens, so a command that finds it listening also finds its publications.
-    report.published(publications.latest().version);
+    report.record(publications.latest().version);
     service.usage().flush().await;
     let runner = tokio::spawn(run(publisher, service.config().publisher.resign.get(), report, stop));
     Ok((publications, vec![watcher, runner]))
@@ -76,9 +76,9 @@ async fn start_new_version(service: &Service) -> Result<(), PublishError> {
 }
 
 /// Publishes on request. Tests use it to control the time.
-pub struct OnDemand(BundlePublisher);
+pub struct OnDemandPublisher(BundlePublisher);
 
-impl OnDemand {
+impl OnDemandPublisher {
     /// Starts as a server does, without its tasks.
     pub async fn start(service: &Service) -> Result<Self, PublishError> {
         start_new_version(service).await?;
@@ -92,7 +92,7 @@ impl OnDemand {
     }
 }
 
-impl std::fmt::Debug for OnDemand {
+impl std::fmt::Debug for OnDemandPublisher {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("OnDemand")
     }
@@ -104,7 +104,7 @@ pub async fn preview(service: &Service) -> Result<Arc<Publication>, PublishError
 }
 
 /// Builds and signs the same bundle as one text, for hosts that fetch no bundle.
-pub async fn export(service: &Service) -> Result<String, PublishError> {
+pub async fn export_inline(service: &Service) -> Result<String, PublishError> {
     BundlePublisher::start(service, Metrics::new()).await?.export_inline()
 }
 
@@ -112,7 +112,7 @@ pub async fn export(service: &Service) -> Result<String, PublishError> {
 async fn run(
     mut publisher: BundlePublisher,
     resign: Duration,
-    mut report: Report,
+    mut report: PublicationRecorder,
     mut stop: watch::Receiver<bool>,
 ) {
     let publications = publisher.publications();
@@ -121,7 +121,7 @@ async fn run(
     let mut failure = None;
     loop {
         let sign = tokio::select! {
-            () = publications.publish_requested() => SignMode::IfNewer,
+            () = publications.wait_publish_request() => SignMode::IfNewer,
             _ = ticks.tick() => SignMode::Always,
             _ = stop.wait_for(|stop| *stop) => return,
         };
@@ -130,9 +130,9 @@ async fn run(
             _ = stop.wait_for(|stop| *stop) => return,
         };
         if published.is_ok() {
-            report.published(publications.latest().version);
+            report.record(publications.latest().version);
         }
-        publications.set_trouble(published.as_ref().err().map(PublishError::code));
+        publications.set_error_code(published.as_ref().err().map(PublishError::code));
         match published {
             Ok(()) if failure.take().is_none() => {}
             Ok(()) => tracing::info!("publishing again"),
@@ -144,15 +144,15 @@ async fn run(
                 }
                 // Without the delay, repeated requests would spin while the store is unusable.
                 sleep(RETRY_DELAY).await;
-                publications.ring();
+                publications.request_publish();
             }
         }
     }
 }
 
 /// Records in the store which version was published, for commands that run beside the server.
-struct Report {
-    usage: Usage,
+struct PublicationRecorder {
+    usage: LastSeenRecorder,
     clock: Clock,
     /// How often an unchanged version is recorded again.
     interval: Duration,
@@ -160,7 +160,7 @@ struct Report {
     last: Option<(u64, Instant)>,
 }
 
-impl Report {
+impl PublicationRecorder {
     fn new(service: &Service) -> Self {
         Self {
             usage: service.usage().clone(),
@@ -171,25 +171,25 @@ impl Report {
     }
 
     /// Records a new version immediately, and an unchanged one once per interval.
-    fn published(&mut self, version: u64) {
+    fn record(&mut self, version: u64) {
         let due = |(last, at): (u64, Instant)| last != version || at.elapsed() >= self.interval;
         if self.last.is_none_or(due) {
-            self.usage.published(version, self.clock.now());
+            self.usage.record_publication(version, self.clock.now());
             self.last = Some((version, Instant::now()));
         }
     }
 }
 
-/// Requests a publication after every commit to the store, by whatever process. Listens again after a failure.
+/// Requests a publication after every commit to the store, by any process. Listens again after a failure.
 async fn watch_store_changes(store: Store, publications: Publications, mut stop: watch::Receiver<bool>) {
     let listen = async {
         loop {
-            match store.changes().await {
+            match store.listen_for_commits().await {
                 Ok(mut changes) => {
                     // Commits from before the connection are included.
-                    publications.ring();
+                    publications.request_publish();
                     while changes.next().await.is_ok() {
-                        publications.ring();
+                        publications.request_publish();
                     }
                 }
                 Err(error) => {

@@ -23,7 +23,7 @@ pub(super) struct ObjectCache {
 struct CachedObject {
     kind: ObjectKind,
     bytes: Arc<[u8]>,
-    /// When the object ceased to be part of the latest publication. An edge that holds an earlier manifest may still
+    /// When the object ceased to be part of the latest publication. An edge that has an earlier manifest may still
     /// fetch it.
     superseded_at: Option<Time>,
 }

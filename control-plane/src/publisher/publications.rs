@@ -30,7 +30,7 @@ pub struct Publication {
 /// The position of a bundle in the order that edges require, compared by epoch first: a higher epoch may begin with a
 /// lower version. The time of issue does not count.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Order {
+pub struct BundlePosition {
     /// The epoch of the delegation.
     pub epoch: u64,
     /// The version of the bundle.
@@ -39,8 +39,8 @@ pub struct Order {
 
 impl Publication {
     /// Returns the position of this publication.
-    pub const fn order(&self) -> Order {
-        Order { epoch: self.epoch, version: self.version }
+    pub const fn position(&self) -> BundlePosition {
+        BundlePosition { epoch: self.epoch, version: self.version }
     }
 }
 
@@ -48,21 +48,27 @@ impl Publication {
 #[derive(Clone)]
 pub struct Publications {
     latest: watch::Receiver<Arc<Publication>>,
-    /// Changes with the position only, so a renewed signature wakes nobody who waits for a new version.
-    order: watch::Receiver<Order>,
+    /// Changes with the position only, so a renewed signature wakes no task that waits for a new version.
+    position: watch::Receiver<BundlePosition>,
     publish_requests: Arc<Notify>,
     /// The error code of the last attempt to publish, or `None` if it succeeded.
-    trouble: Arc<Mutex<Option<&'static str>>>,
+    last_error_code: Arc<Mutex<Option<&'static str>>>,
     object_cache: Arc<ObjectCache>,
 }
 
 impl Publications {
     pub(super) fn new(
         latest: watch::Receiver<Arc<Publication>>,
-        order: watch::Receiver<Order>,
+        position: watch::Receiver<BundlePosition>,
         object_cache: Arc<ObjectCache>,
     ) -> Self {
-        Self { latest, order, publish_requests: Arc::default(), trouble: Arc::default(), object_cache }
+        Self {
+            latest,
+            position,
+            publish_requests: Arc::default(),
+            last_error_code: Arc::default(),
+            object_cache,
+        }
     }
 
     /// Returns the latest publication.
@@ -71,24 +77,24 @@ impl Publications {
     }
 
     /// Waits until a bundle newer than `held` is published. Waits forever once publishing has ended.
-    pub async fn newer_than(&self, held: Order) {
+    pub async fn wait_newer_than(&self, held: BundlePosition) {
         self.wait_until(|published| published > held).await;
     }
 
     /// Requests a publication, and waits until a bundle of at least `order` is published.
-    pub async fn caught_up(&self, order: Order) {
-        self.ring();
+    pub async fn wait_at_least(&self, order: BundlePosition) {
+        self.request_publish();
         self.wait_until(|published| published >= order).await;
     }
 
     /// Requests a publication, and waits until `version` or a later one is published.
-    pub async fn reached(&self, version: u64) {
-        self.ring();
+    pub async fn wait_for_version(&self, version: u64) {
+        self.request_publish();
         self.wait_until(|published| published.version >= version).await;
     }
 
-    async fn wait_until(&self, is_reached: impl Fn(Order) -> bool) {
-        if self.order.clone().wait_for(|published| is_reached(*published)).await.is_err() {
+    async fn wait_until(&self, is_reached: impl Fn(BundlePosition) -> bool) {
+        if self.position.clone().wait_for(|published| is_reached(*published)).await.is_err() {
             std::future::pending::<()>().await;
         }
     }
@@ -104,27 +110,27 @@ impl Publications {
     }
 
     /// Returns the error code of the last attempt to publish, or `None` if it succeeded.
-    pub fn trouble(&self) -> Option<&'static str> {
-        *self.trouble.lock().unwrap_or_else(PoisonError::into_inner)
+    pub fn last_error_code(&self) -> Option<&'static str> {
+        *self.last_error_code.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn set_trouble(&self, code: Option<&'static str>) {
-        *self.trouble.lock().unwrap_or_else(PoisonError::into_inner) = code;
+    pub(super) fn set_error_code(&self, code: Option<&'static str>) {
+        *self.last_error_code.lock().unwrap_or_else(PoisonError::into_inner) = code;
     }
 
     /// Requests that the publisher looks for changes and publishes them.
-    pub fn ring(&self) {
+    pub fn request_publish(&self) {
         self.publish_requests.notify_one();
     }
 
-    /// Waits for a call of [`ring`](Self::ring).
-    pub(super) async fn publish_requested(&self) {
+    /// Waits for a call of [`request_publish`](Self::request_publish).
+    pub(super) async fn wait_publish_request(&self) {
         self.publish_requests.notified().await;
     }
 }
 
 impl fmt::Debug for Publications {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Publications({:?})", *self.order.borrow())
+        write!(f, "Publications({:?})", *self.position.borrow())
     }
 }

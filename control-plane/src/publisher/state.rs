@@ -10,13 +10,13 @@ use token::Fingerprint;
 
 use crate::{
     model::{Grant, Revocation, RevocationChange, Watermark, WatermarkScope},
-    store::{NEVER, Store, revocations, versions, versions::Version, watermarks},
+    store::{NEVER_EXPIRES, Store, revocations, versions, versions::BundleVersion, watermarks},
 };
 
 use super::{
     PublishError,
     base::{BaseDelta, BaseState},
-    gaps::{self, Gaps},
+    gaps::{self, ClosedGaps},
     grants,
     keyset::{self, KeySet},
 };
@@ -40,17 +40,17 @@ pub(super) struct BundleState {
 
 /// The changes of the store since the last load.
 struct Delta {
-    version: Version,
+    version: BundleVersion,
     changed: Vec<(u64, RevocationChange)>,
     raised: Vec<(u64, Watermark)>,
     granted: Vec<Grant>,
-    keys: Option<keyset::Loaded>,
+    keys: Option<keyset::LoadedKeys>,
     base: BaseDelta,
-    gaps: Option<Gaps>,
+    gaps: Option<ClosedGaps>,
 }
 
 /// A change of the tail. Changes are applied in the order of their versions, so every publisher builds the same tail.
-enum Change {
+enum TailChange {
     Fingerprint(RevocationChange),
     Watermark(Watermark),
 }
@@ -84,9 +84,10 @@ impl BundleState {
     pub(super) async fn load(&mut self, store: &Store) -> Result<bool, PublishError> {
         let Some(delta) = self.read(store).await? else { return Ok(false) };
         let Delta { version, changed, raised, granted, keys, base, gaps } = delta;
-        let fingerprints = changed.into_iter().map(|(number, change)| (number, Change::Fingerprint(change)));
-        let watermarks = raised.into_iter().map(|(number, raised)| (number, Change::Watermark(raised)));
-        let mut changes: Vec<(u64, Change)> = fingerprints.chain(watermarks).collect();
+        let fingerprints =
+            changed.into_iter().map(|(number, change)| (number, TailChange::Fingerprint(change)));
+        let watermarks = raised.into_iter().map(|(number, raised)| (number, TailChange::Watermark(raised)));
+        let mut changes: Vec<(u64, TailChange)> = fingerprints.chain(watermarks).collect();
         changes.sort_by_key(|(number, _)| *number);
         // Changes up to the checkpoint belong to it, later ones to the tail.
         let later = changes.split_off(changes.partition_point(|(number, _)| *number <= version.checkpoint));
@@ -114,8 +115,8 @@ impl BundleState {
     }
 
     /// Makes the store refuse changes from now on unless the database has the version that was loaded last.
-    pub(super) fn anchor(&self, store: &Store) {
-        store.anchor(self.version, self.mark);
+    pub(super) fn anchor_store(&self, store: &Store) {
+        store.set_anchor(self.version, self.mark);
     }
 
     /// Empties the state: the next load reads the whole store.
@@ -147,7 +148,7 @@ impl BundleState {
             .saturating_add(usize::try_from(self.base.revocation_count()).unwrap_or(usize::MAX))
     }
 
-    /// Reads the changes of the store; `None` if there are none. Fails with [`PublishError::WentBack`] if the database
+    /// Reads the changes of the store; `None` if there are none. Fails with [`PublishError::RolledBack`] if the database
     /// does not have the version that was loaded last.
     async fn read(&self, store: &Store) -> Result<Option<Delta>, PublishError> {
         // Usually nothing has changed, which one query shows.
@@ -161,11 +162,11 @@ impl BundleState {
         // its history, even if its current version is higher.
         if self.checkpoint.is_some()
             && (version.number < self.version
-                || !versions::is_known(&mut read, self.version, self.mark).await?)
+                || !versions::is_logged(&mut read, self.version, self.mark).await?)
         {
             let kept = versions::latest_until(&mut read, self.version.saturating_sub(1)).await?;
             let kept = kept.unwrap_or(version.number).min(version.number);
-            return Err(PublishError::WentBack { published: self.version, kept });
+            return Err(PublishError::RolledBack { published: self.version, kept });
         }
         let changed = revocations::since(&mut read, self.version).await?;
         let raised = watermarks::since(&mut read, self.version).await?;
@@ -177,10 +178,10 @@ impl BundleState {
         Ok(Some(Delta { version, changed, raised, granted, keys, base, gaps }))
     }
 
-    fn apply(&mut self, changes: Vec<(u64, Change)>) {
+    fn apply(&mut self, changes: Vec<(u64, TailChange)>) {
         for (number, change) in changes {
             match change {
-                Change::Fingerprint(RevocationChange::Revoked(Revocation {
+                TailChange::Fingerprint(RevocationChange::Revoked(Revocation {
                     fingerprint,
                     expires_at,
                     ..
@@ -190,16 +191,16 @@ impl BundleState {
                         continue;
                     };
                     if !is_new {
-                        // The revocation was taken back and made again in between, maybe with another expiry.
+                        // The credential was un-revoked and revoked again in between, possibly with another expiry.
                         self.expiring.retain(|(_, held)| *held != fingerprint);
                     }
                     self.expiring.insert((expires_at, fingerprint));
                 }
-                Change::Fingerprint(RevocationChange::Restored { fingerprint, expires_at }) => {
+                TailChange::Fingerprint(RevocationChange::Restored { fingerprint, expires_at }) => {
                     self.expiring.remove(&(expires_at, fingerprint));
                     self.base.note_unrevoked(fingerprint, (number, expires_at), &mut self.builder);
                 }
-                Change::Watermark(watermark) => self.set_watermark(number, &watermark),
+                TailChange::Watermark(watermark) => self.set_watermark(number, &watermark),
             }
         }
     }
@@ -218,7 +219,7 @@ impl BundleState {
         if !self.builder.lower_watermark(scope, *instant) {
             self.builder.raise_watermark(number, scope, *instant);
         }
-        if *ends_at < NEVER {
+        if *ends_at < NEVER_EXPIRES {
             self.ending.insert(scope.into(), *ends_at);
         } else {
             self.ending.remove(&scope.into());

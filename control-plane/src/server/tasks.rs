@@ -6,12 +6,12 @@ use tokio::task::{Id, JoinError, JoinHandle, JoinSet};
 
 /// A set of named background tasks. Dropping the set does not abort the tasks: one may be writing.
 #[derive(Debug, Default)]
-pub(super) struct Tasks {
+pub(super) struct BackgroundTasks {
     running: JoinSet<()>,
     names: HashMap<Id, &'static str>,
 }
 
-impl Tasks {
+impl BackgroundTasks {
     /// Spawns a task.
     pub(super) fn spawn(&mut self, name: &'static str, task: impl Future<Output = ()> + Send + 'static) {
         let handle = self.running.spawn(task);
@@ -30,18 +30,18 @@ impl Tasks {
     }
 
     /// Returns the first task that ends or panics. Never returns if there is no task.
-    pub(super) async fn ended(&mut self) -> TaskEnded {
+    pub(super) async fn wait_first_ended(&mut self) -> TaskEnded {
         match self.running.join_next_with_id().await {
-            Some(joined) => self.name(joined),
+            Some(joined) => self.name_ended(joined),
             None => std::future::pending().await,
         }
     }
 
     /// Waits until all tasks have ended. Returns the first one that panicked.
-    pub(super) async fn drain(&mut self) -> Result<(), TaskEnded> {
+    pub(super) async fn wait_all(&mut self) -> Result<(), TaskEnded> {
         let mut outcome = Ok(());
         while let Some(joined) = self.running.join_next_with_id().await {
-            let ended = self.name(joined);
+            let ended = self.name_ended(joined);
             if ended.panicked && outcome.is_ok() {
                 outcome = Err(ended);
             }
@@ -49,7 +49,7 @@ impl Tasks {
         outcome
     }
 
-    fn name(&mut self, joined: Result<(Id, ()), JoinError>) -> TaskEnded {
+    fn name_ended(&mut self, joined: Result<(Id, ()), JoinError>) -> TaskEnded {
         let (id, panicked) = match joined {
             Ok((id, ())) => (id, false),
             Err(error) => (error.id(), error.is_panic()),
@@ -58,7 +58,7 @@ impl Tasks {
     }
 }
 
-impl Drop for Tasks {
+impl Drop for BackgroundTasks {
     fn drop(&mut self) {
         self.running.detach_all();
     }
@@ -100,19 +100,19 @@ mod tests {
 
     #[tokio::test]
     async fn a_task_that_ends_or_panics_is_named() {
-        let mut tasks = Tasks::default();
+        let mut tasks = BackgroundTasks::default();
         tasks.spawn("steady", std::future::pending());
         tasks.spawn("brief", async {});
-        assert_eq!(tasks.ended().await, TaskEnded { name: "brief", panicked: false });
+        assert_eq!(tasks.wait_first_ended().await, TaskEnded { name: "brief", panicked: false });
         tasks.spawn("broken", async { broken(false) });
-        assert_eq!(tasks.ended().await, TaskEnded { name: "broken", panicked: true });
+        assert_eq!(tasks.wait_first_ended().await, TaskEnded { name: "broken", panicked: true });
         tasks.adopt("adopted", tokio::spawn(async { broken(false) }));
-        assert_eq!(tasks.ended().await, TaskEnded { name: "adopted", panicked: true });
+        assert_eq!(tasks.wait_first_ended().await, TaskEnded { name: "adopted", panicked: true });
     }
 
     #[tokio::test]
-    async fn all_are_waited_for_and_a_panic_meanwhile_is_reported() {
-        let mut tasks = Tasks::default();
+    async fn drain_waits_for_all_tasks_and_reports_a_panic() {
+        let mut tasks = BackgroundTasks::default();
         let written = Arc::<AtomicBool>::default();
         let writes = Arc::clone(&written);
         tasks.spawn("broken", async { broken(false) });
@@ -120,14 +120,14 @@ mod tests {
             sleep(Duration::from_millis(100)).await;
             writes.store(true, Ordering::SeqCst);
         });
-        assert_eq!(tasks.drain().await, Err(TaskEnded { name: "broken", panicked: true }));
+        assert_eq!(tasks.wait_all().await, Err(TaskEnded { name: "broken", panicked: true }));
         assert!(written.load(Ordering::SeqCst));
-        assert_eq!(tasks.drain().await, Ok(()));
+        assert_eq!(tasks.wait_all().await, Ok(()));
     }
 
     #[tokio::test]
-    async fn dropping_them_aborts_none() {
-        let mut tasks = Tasks::default();
+    async fn dropping_the_set_aborts_no_task() {
+        let mut tasks = BackgroundTasks::default();
         let (sender, receiver) = oneshot::channel();
         tasks.spawn("slow", async move {
             sleep(Duration::from_millis(50)).await;

@@ -3,12 +3,12 @@
 use sqlx::{any::AnyRow, query};
 use token::Fingerprint;
 
-use super::{Executor, StoreError, Write, row, tag_keys::kind, tombstones};
+use super::{Executor, StoreError, Write, row, tag_keys::parse_kind, tombstones};
 use crate::{
     clock::Time,
     model::{
-        ApiKey, ApiKeyId, ApiKeyState, BadPage, Gone, OperatorId, Page, Paged, Subject, UserName, Username,
-        WatermarkScope,
+        ApiKey, ApiKeyId, ApiKeyState, InvalidPageRequest, OperatorId, Page, PageRequest, PresentedUsername,
+        Subject, TombstoneKind, UserName, WatermarkScope,
     },
 };
 
@@ -25,10 +25,10 @@ pub async fn next_number(write: &mut Write, now: Time) -> Result<ApiKeyId, Store
     let row = query(
         "UPDATE api_key_numbers SET last = CASE WHEN last < $1 THEN $1 ELSE last + 1 END WHERE id = 1 RETURNING last",
     )
-    .bind(row::signed(now.millis()))
+    .bind(row::to_column(now.millis()))
     .fetch_one(write.connection())
     .await?;
-    Ok(ApiKeyId(row::unsigned(&row, "last")?))
+    Ok(ApiKeyId(row::from_column(&row, "last")?))
 }
 
 /// Inserts an API key.
@@ -54,7 +54,7 @@ pub async fn insert(write: &mut Write, key: &ApiKey) -> Result<(), StoreError> {
          name, metadata, state, issued_at, expires_at, last_used_at, format, ends_at) \
          VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)",
     )
-    .bind(row::signed(id.0))
+    .bind(row::to_column(id.0))
     .bind(fingerprint.to_string())
     .bind(i64::from(*generation))
     .bind(operator.as_str())
@@ -64,11 +64,11 @@ pub async fn insert(write: &mut Write, key: &ApiKey) -> Result<(), StoreError> {
     .bind(name.as_deref())
     .bind(metadata.as_ref().map(ToString::to_string))
     .bind(state_name(*state))
-    .bind(row::signed(*issued_at))
-    .bind(expires_at.map(row::signed))
-    .bind(last_used_at.map(row::signed))
+    .bind(row::to_column(*issued_at))
+    .bind(expires_at.map(row::to_column))
+    .bind(last_used_at.map(row::to_column))
     .bind(kind.name())
-    .bind(ends_at.map(row::signed))
+    .bind(ends_at.map(row::to_column))
     .execute(write.connection())
     .await?;
     Ok(())
@@ -77,10 +77,10 @@ pub async fn insert(write: &mut Write, key: &ApiKey) -> Result<(), StoreError> {
 /// Finds an API key by its id.
 pub async fn find(executor: &mut impl Executor, id: ApiKeyId) -> Result<Option<ApiKey>, StoreError> {
     let found = query(concat!(select!(), "WHERE number = $1"))
-        .bind(row::signed(id.0))
+        .bind(row::to_column(id.0))
         .fetch_optional(executor.connection())
         .await?;
-    found.as_ref().map(read).transpose()
+    found.as_ref().map(parse_row).transpose()
 }
 
 /// Finds an API key by its fingerprint.
@@ -92,7 +92,7 @@ pub async fn find_by_fingerprint(
         .bind(fingerprint.to_string())
         .fetch_optional(executor.connection())
         .await?;
-    found.as_ref().map(read).transpose()
+    found.as_ref().map(parse_row).transpose()
 }
 
 /// Returns the API keys of a user, of an operator, or of all, in the order of their creation.
@@ -110,12 +110,12 @@ pub async fn list(
         .bind(user.map_or("", UserName::as_str))
         .fetch_all(executor.connection())
         .await?;
-    rows.iter().map(read).collect()
+    rows.iter().map(parse_row).collect()
 }
 
 /// Finds a root user's key, active or disabled, that edges would assign to a user of this name. A key of format 1 is never
 /// assigned to a user of the operator.
-pub async fn named(
+pub async fn list_by_name(
     executor: &mut impl Executor,
     operator: &OperatorId,
     name: &UserName,
@@ -128,7 +128,7 @@ pub async fn named(
     .bind(name.as_str())
     .fetch_optional(executor.connection())
     .await?;
-    found.as_ref().map(|found| Ok(ApiKeyId(row::unsigned(found, "number")?))).transpose()
+    found.as_ref().map(|found| Ok(ApiKeyId(row::from_column(found, "number")?))).transpose()
 }
 
 /// Returns a page of the API keys of a user, of an operator, or of all, in the order of their creation.
@@ -136,10 +136,10 @@ pub async fn page(
     executor: &mut impl Executor,
     operator: Option<&OperatorId>,
     user: Option<&UserName>,
-    page: &Page,
-) -> Result<Paged<ApiKey>, StoreError> {
+    page: &PageRequest,
+) -> Result<Page<ApiKey>, StoreError> {
     let after = match page.after() {
-        Some(after) => after.parse::<ApiKeyId>().map_err(|_| BadPage::After)?.0,
+        Some(after) => after.parse::<ApiKeyId>().map_err(|_| InvalidPageRequest::After)?.0,
         None => 0,
     };
     let statement = concat!(
@@ -150,12 +150,12 @@ pub async fn page(
     let rows = query(statement)
         .bind(operator.map_or("", OperatorId::as_str))
         .bind(user.map_or("", UserName::as_str))
-        .bind(row::signed(after))
+        .bind(row::to_column(after))
         .bind(page.rows())
         .fetch_all(executor.connection())
         .await?;
-    let keys = rows.iter().map(read).collect::<Result<Vec<_>, _>>()?;
-    Ok(page.of(keys, |key| key.id.to_string()))
+    let keys = rows.iter().map(parse_row).collect::<Result<Vec<_>, _>>()?;
+    Ok(page.paginate(keys, |key| key.id.to_string()))
 }
 
 /// Counts the API keys of an operator that are not expired, up to `limit`.
@@ -168,14 +168,14 @@ pub async fn count(
         "SELECT COUNT(*) AS number FROM (SELECT 1 AS one FROM api_keys WHERE operator_id = $1 AND state <> 'expired' LIMIT $2) AS counted",
     )
     .bind(operator.as_str())
-    .bind(row::signed(limit))
+    .bind(row::to_column(limit))
     .fetch_one(executor.connection())
     .await?;
-    row::unsigned(&found, "number")
+    row::from_column(&found, "number")
 }
 
 /// Returns the API keys of a scope that were issued at or before an instant.
-pub async fn covered(
+pub async fn list_in_scope(
     executor: &mut impl Executor,
     scope: &WatermarkScope,
     until: u64,
@@ -195,27 +195,27 @@ pub async fn covered(
 }
 
 /// Returns the keys that have reached their end and are not marked as expired.
-pub async fn due(executor: &mut impl Executor, now: u64) -> Result<Vec<ApiKey>, StoreError> {
+pub async fn list_due(executor: &mut impl Executor, now: u64) -> Result<Vec<ApiKey>, StoreError> {
     let rows = query(concat!(select!(), "WHERE expires_at <= $1 AND state <> 'expired' ORDER BY number"))
-        .bind(row::signed(now))
+        .bind(row::to_column(now))
         .fetch_all(executor.connection())
         .await?;
-    rows.iter().map(read).collect()
+    rows.iter().map(parse_row).collect()
 }
 
 /// Returns the keys that are marked as expired although their end is later than this second.
-pub async fn expired_early(executor: &mut impl Executor, now: u64) -> Result<Vec<ApiKey>, StoreError> {
+pub async fn list_expired_early(executor: &mut impl Executor, now: u64) -> Result<Vec<ApiKey>, StoreError> {
     let rows = query(concat!(select!(), "WHERE expires_at > $1 AND state = 'expired' ORDER BY number"))
-        .bind(row::signed(now))
+        .bind(row::to_column(now))
         .fetch_all(executor.connection())
         .await?;
-    rows.iter().map(read).collect()
+    rows.iter().map(parse_row).collect()
 }
 
 /// Records the creator of a key, as named in the audit log.
 pub async fn set_creator(write: &mut Write, id: ApiKeyId, creator: &str) -> Result<(), StoreError> {
     query("UPDATE api_keys SET created_by = $2 WHERE number = $1")
-        .bind(row::signed(id.0))
+        .bind(row::to_column(id.0))
         .bind(creator)
         .execute(write.connection())
         .await?;
@@ -223,28 +223,28 @@ pub async fn set_creator(write: &mut Write, id: ApiKeyId, creator: &str) -> Resu
 }
 
 /// Returns the keys that an actor has created since an instant.
-pub async fn created_by(
+pub async fn list_created_by(
     executor: &mut impl Executor,
     creator: &str,
     since: u64,
 ) -> Result<Vec<ApiKey>, StoreError> {
     let rows = query(concat!(select!(), "WHERE created_by = $1 AND issued_at >= $2 ORDER BY number"))
         .bind(creator)
-        .bind(row::signed(since))
+        .bind(row::to_column(since))
         .fetch_all(executor.connection())
         .await?;
-    rows.iter().map(read).collect()
+    rows.iter().map(parse_row).collect()
 }
 
 /// Changes the state of a key. Returns `false` if the key was not in the state `from`.
-pub async fn change(
+pub async fn set_state(
     write: &mut Write,
     id: ApiKeyId,
     from: ApiKeyState,
     to: ApiKeyState,
 ) -> Result<bool, StoreError> {
     let done = query("UPDATE api_keys SET state = $3 WHERE number = $1 AND state = $2")
-        .bind(row::signed(id.0))
+        .bind(row::to_column(id.0))
         .bind(state_name(from))
         .bind(state_name(to))
         .execute(write.connection())
@@ -258,12 +258,12 @@ pub async fn expire_at(write: &mut Write, id: ApiKeyId, at: u64) -> Result<(), S
         "UPDATE api_keys SET expires_at = $2 WHERE number = $1 AND (expires_at IS NULL OR expires_at > $2) \
          RETURNING fingerprint",
     )
-    .bind(row::signed(id.0))
-    .bind(row::signed(at))
+    .bind(row::to_column(id.0))
+    .bind(row::to_column(at))
     .fetch_optional(write.connection())
     .await?;
     if let Some(from) = &moved {
-        tombstones::bury(write, Gone::ApiKeyEnd, &row::text(from, "fingerprint")?, at).await?;
+        tombstones::insert(write, TombstoneKind::ApiKeyEnd, &row::text(from, "fingerprint")?, at).await?;
     }
     Ok(())
 }
@@ -271,12 +271,12 @@ pub async fn expire_at(write: &mut Write, id: ApiKeyId, at: u64) -> Result<(), S
 /// Deletes a key. Returns whether it existed.
 pub async fn delete(write: &mut Write, id: ApiKeyId) -> Result<bool, StoreError> {
     let gone = query("DELETE FROM api_keys WHERE number = $1 RETURNING fingerprint, issued_at")
-        .bind(row::signed(id.0))
+        .bind(row::to_column(id.0))
         .fetch_optional(write.connection())
         .await?;
     if let Some(from) = &gone {
-        let (fingerprint, at) = (row::text(from, "fingerprint")?, row::unsigned(from, "issued_at")?);
-        tombstones::bury(write, Gone::ApiKey, &fingerprint, at).await?;
+        let (fingerprint, at) = (row::text(from, "fingerprint")?, row::from_column(from, "issued_at")?);
+        tombstones::insert(write, TombstoneKind::ApiKey, &fingerprint, at).await?;
     }
     Ok(gone.is_some())
 }
@@ -289,16 +289,16 @@ const fn state_name(state: ApiKeyState) -> &'static str {
     }
 }
 
-fn read(from: &AnyRow) -> Result<ApiKey, StoreError> {
+fn parse_row(from: &AnyRow) -> Result<ApiKey, StoreError> {
     Ok(ApiKey {
-        id: ApiKeyId(row::unsigned(from, "number")?),
-        fingerprint: row::parsed::<Fingerprint>(from, "fingerprint")?,
-        generation: u8::try_from(row::unsigned(from, "generation")?)
+        id: ApiKeyId(row::from_column(from, "number")?),
+        fingerprint: row::parsed_text::<Fingerprint>(from, "fingerprint")?,
+        generation: u8::try_from(row::from_column(from, "generation")?)
             .map_err(|_| StoreError::Corrupt { what: "generation" })?,
-        kind: kind(from)?,
+        kind: parse_kind(from)?,
         owner: row::subject(from)?,
-        username: Username::stored(row::text(from, "username")?),
-        prefix: row::parsed(from, "key_prefix")?,
+        username: PresentedUsername::from_stored(row::text(from, "username")?),
+        prefix: row::parsed_text(from, "key_prefix")?,
         name: row::optional_text(from, "name")?,
         metadata: row::optional_text(from, "metadata")?
             .map(|text| serde_json::from_str(&text).map_err(|_| StoreError::Corrupt { what: "metadata" }))
@@ -309,9 +309,9 @@ fn read(from: &AnyRow) -> Result<ApiKey, StoreError> {
             "expired" => ApiKeyState::Expired,
             _ => return Err(StoreError::Corrupt { what: "state" }),
         },
-        issued_at: row::unsigned(from, "issued_at")?,
-        ends_at: row::optional_unsigned(from, "ends_at")?,
-        expires_at: row::optional_unsigned(from, "expires_at")?,
-        last_used_at: row::optional_unsigned(from, "last_used_at")?,
+        issued_at: row::from_column(from, "issued_at")?,
+        ends_at: row::optional_from_column(from, "ends_at")?,
+        expires_at: row::optional_from_column(from, "expires_at")?,
+        last_used_at: row::optional_from_column(from, "last_used_at")?,
     })
 }

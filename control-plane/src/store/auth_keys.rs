@@ -4,7 +4,7 @@ use sqlx::{any::AnyRow, query};
 use token::secret::SecretHash;
 
 use super::{Executor, StoreError, Write, row, tombstones};
-use crate::model::{AuthKey, AuthKeyId, Gone, OperatorId, Page, Paged, Subject, UserName};
+use crate::model::{AuthKey, AuthKeyId, OperatorId, Page, PageRequest, Subject, TombstoneKind, UserName};
 
 macro_rules! select {
     () => {
@@ -23,8 +23,8 @@ pub async fn insert(write: &mut Write, key: &AuthKey) -> Result<(), StoreError> 
     .bind(subject.operator.as_str())
     .bind(subject.user.as_ref().map(UserName::as_str))
     .bind(row::hex32(secret_hash.as_bytes()))
-    .bind(row::signed(*created_at))
-    .bind(last_used_at.map(row::signed))
+    .bind(row::to_column(*created_at))
+    .bind(last_used_at.map(row::to_column))
     .bind(created_by.as_deref())
     .execute(write.connection())
     .await?;
@@ -37,7 +37,7 @@ pub async fn find(executor: &mut impl Executor, id: &AuthKeyId) -> Result<Option
         .bind(id.as_str())
         .fetch_optional(executor.connection())
         .await?;
-    row.as_ref().map(read).transpose()
+    row.as_ref().map(parse_row).transpose()
 }
 
 /// Returns all AuthKeys of an operator and its users, or of all operators, in the order of their creation.
@@ -47,7 +47,7 @@ pub async fn list(executor: &mut impl Executor, of: Option<&OperatorId>) -> Resu
             .bind(of.map_or("", OperatorId::as_str))
             .fetch_all(executor.connection())
             .await?;
-    rows.iter().map(read).collect()
+    rows.iter().map(parse_row).collect()
 }
 
 /// Returns a page of the AuthKeys of an operator or of all, in the order of their creation. With `roots`, returns those of
@@ -56,8 +56,8 @@ pub async fn page(
     executor: &mut impl Executor,
     of: Option<&OperatorId>,
     roots: bool,
-    page: &Page,
-) -> Result<Paged<AuthKey>, StoreError> {
+    page: &PageRequest,
+) -> Result<Page<AuthKey>, StoreError> {
     let (created_at, id) = page.after_pair()?.unwrap_or((-1, ""));
     let rows = query(concat!(
         select!(),
@@ -72,8 +72,8 @@ pub async fn page(
     .bind(page.rows())
     .fetch_all(executor.connection())
     .await?;
-    let keys = rows.iter().map(read).collect::<Result<Vec<_>, _>>()?;
-    Ok(page.of(keys, |key| format!("{}.{}", key.created_at, key.id)))
+    let keys = rows.iter().map(parse_row).collect::<Result<Vec<_>, _>>()?;
+    Ok(page.paginate(keys, |key| format!("{}.{}", key.created_at, key.id)))
 }
 
 /// Counts the AuthKeys of a user, up to `limit`.
@@ -84,10 +84,10 @@ pub async fn count(executor: &mut impl Executor, subject: &Subject, limit: u64) 
     )
     .bind(subject.operator.as_str())
     .bind(subject.user.as_ref().map_or("", UserName::as_str))
-    .bind(row::signed(limit))
+    .bind(row::to_column(limit))
     .fetch_one(executor.connection())
     .await?;
-    row::unsigned(&found, "number")
+    row::from_column(&found, "number")
 }
 
 /// Returns the AuthKeys that an actor has created since an instant.
@@ -101,10 +101,10 @@ pub async fn created_by(
         "WHERE created_by = $1 AND created_at >= $2 ORDER BY created_at, auth_key_id"
     ))
     .bind(creator)
-    .bind(row::signed(since))
+    .bind(row::to_column(since))
     .fetch_all(executor.connection())
     .await?;
-    rows.iter().map(read).collect()
+    rows.iter().map(parse_row).collect()
 }
 
 /// Deletes an AuthKey. Returns whether it existed.
@@ -113,7 +113,7 @@ pub async fn delete(write: &mut Write, id: &AuthKeyId) -> Result<bool, StoreErro
         .bind(id.as_str())
         .fetch_all(write.connection())
         .await?;
-    Ok(bury(write, &gone).await? == 1)
+    Ok(insert_tombstones(write, &gone).await? == 1)
 }
 
 /// Deletes the AuthKeys of a user, or of all users of the operator. Returns their number.
@@ -130,35 +130,35 @@ pub async fn delete_all(
     .bind(user.map_or("", UserName::as_str))
     .fetch_all(write.connection())
     .await?;
-    bury(write, &gone).await
+    insert_tombstones(write, &gone).await
 }
 
 /// Writes tombstones of deleted rows. Returns their number.
-async fn bury(write: &mut Write, gone: &[AnyRow]) -> Result<u64, StoreError> {
+async fn insert_tombstones(write: &mut Write, gone: &[AnyRow]) -> Result<u64, StoreError> {
     for from in gone {
-        let (id, at) = (row::text(from, "auth_key_id")?, row::unsigned(from, "created_at")?);
-        tombstones::bury(write, Gone::AuthKey, &id, at).await?;
+        let (id, at) = (row::text(from, "auth_key_id")?, row::from_column(from, "created_at")?);
+        tombstones::insert(write, TombstoneKind::AuthKey, &id, at).await?;
     }
     Ok(u64::try_from(gone.len()).unwrap_or(u64::MAX))
 }
 
 /// Records the last use. An earlier time changes nothing.
-pub async fn used(write: &mut Write, id: &AuthKeyId, at: u64) -> Result<(), StoreError> {
+pub async fn record_use(write: &mut Write, id: &AuthKeyId, at: u64) -> Result<(), StoreError> {
     query("UPDATE auth_keys SET last_used_at = $2 WHERE auth_key_id = $1 AND (last_used_at IS NULL OR last_used_at < $2)")
         .bind(id.as_str())
-        .bind(row::signed(at))
+        .bind(row::to_column(at))
         .execute(write.connection())
         .await?;
     Ok(())
 }
 
-fn read(from: &AnyRow) -> Result<AuthKey, StoreError> {
+fn parse_row(from: &AnyRow) -> Result<AuthKey, StoreError> {
     Ok(AuthKey {
-        id: row::parsed(from, "auth_key_id")?,
+        id: row::parsed_text(from, "auth_key_id")?,
         subject: row::subject(from)?,
         secret_hash: SecretHash::from_bytes(row::hash(from, "secret_hash")?),
         created_by: row::optional_text(from, "created_by")?,
-        created_at: row::unsigned(from, "created_at")?,
-        last_used_at: row::optional_unsigned(from, "last_used_at")?,
+        created_at: row::from_column(from, "created_at")?,
+        last_used_at: row::optional_from_column(from, "last_used_at")?,
     })
 }

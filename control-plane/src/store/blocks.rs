@@ -23,27 +23,27 @@ pub async fn replace(
         "INSERT INTO blocks (expires_from, expires_before, as_of, version, built_at, members, revoked) \
          VALUES ($1, $2, $3, $4, $5, $6, $7)",
     )
-    .bind(row::signed(*expires_from))
-    .bind(row::signed(*expires_before))
-    .bind(row::signed(*as_of))
-    .bind(row::signed(*version))
-    .bind(row::signed(*built_at))
-    .bind(row::signed(*members))
-    .bind(row::signed(*revoked))
+    .bind(row::to_column(*expires_from))
+    .bind(row::to_column(*expires_before))
+    .bind(row::to_column(*as_of))
+    .bind(row::to_column(*version))
+    .bind(row::to_column(*built_at))
+    .bind(row::to_column(*members))
+    .bind(row::to_column(*revoked))
     .execute(write.connection())
     .await?;
     for (kid, high) in coverage {
         query("INSERT INTO block_coverage (expires_from, kid, high) VALUES ($1, $2, $3)")
-            .bind(row::signed(*expires_from))
+            .bind(row::to_column(*expires_from))
             .bind(kid.as_str())
-            .bind(row::signed(*high))
+            .bind(row::to_column(*high))
             .execute(write.connection())
             .await?;
     }
     for (part, bytes) in (0..).zip(bytes.chunks(MAX_PART_BYTES)) {
         query("INSERT INTO block_parts (expires_from, part, bytes) VALUES ($1, $2, $3)")
-            .bind(row::signed(*expires_from))
-            .bind(row::signed(part))
+            .bind(row::to_column(*expires_from))
+            .bind(row::to_column(part))
             .bind(base64url::encode(bytes))
             .execute(write.connection())
             .await?;
@@ -59,13 +59,13 @@ pub async fn list(executor: &mut impl Executor) -> Result<Vec<BaseBlockRow>, Sto
     )
     .fetch_all(executor.connection())
     .await?;
-    rows.iter().map(read).collect()
+    rows.iter().map(parse_row).collect()
 }
 
 /// Returns the bytes of a block.
-pub async fn bytes(executor: &mut impl Executor, expires_from: u64) -> Result<Vec<u8>, StoreError> {
+pub async fn read_bytes(executor: &mut impl Executor, expires_from: u64) -> Result<Vec<u8>, StoreError> {
     let rows = query("SELECT bytes FROM block_parts WHERE expires_from = $1 ORDER BY part")
-        .bind(row::signed(expires_from))
+        .bind(row::to_column(expires_from))
         .fetch_all(executor.connection())
         .await?;
     let mut bytes = Vec::new();
@@ -77,13 +77,13 @@ pub async fn bytes(executor: &mut impl Executor, expires_from: u64) -> Result<Ve
 }
 
 /// Deletes the blocks whose members all expired before a second, and returns their number.
-pub async fn collect(write: &mut Write, before: u64) -> Result<u64, StoreError> {
+pub async fn purge(write: &mut Write, before: u64) -> Result<u64, StoreError> {
     let rows = query("SELECT expires_from FROM blocks WHERE expires_before <= $1")
-        .bind(row::signed(before))
+        .bind(row::to_column(before))
         .fetch_all(write.connection())
         .await?;
     for row in &rows {
-        delete(write, row::unsigned(row, "expires_from")?).await?;
+        delete(write, row::from_column(row, "expires_from")?).await?;
     }
     Ok(rows.len().try_into().unwrap_or(u64::MAX))
 }
@@ -102,19 +102,19 @@ async fn delete(write: &mut Write, expires_from: u64) -> Result<(), StoreError> 
         "DELETE FROM block_coverage WHERE expires_from = $1",
         "DELETE FROM blocks WHERE expires_from = $1",
     ] {
-        query(delete).bind(row::signed(expires_from)).execute(write.connection()).await?;
+        query(delete).bind(row::to_column(expires_from)).execute(write.connection()).await?;
     }
     Ok(())
 }
 
-fn read(from: &AnyRow) -> Result<BaseBlockRow, StoreError> {
+fn parse_row(from: &AnyRow) -> Result<BaseBlockRow, StoreError> {
     Ok(BaseBlockRow {
-        expires_from: row::unsigned(from, "expires_from")?,
-        expires_before: row::unsigned(from, "expires_before")?,
-        as_of: row::unsigned(from, "as_of")?,
-        version: row::unsigned(from, "version")?,
-        built_at: row::unsigned(from, "built_at")?,
-        members: row::unsigned(from, "members")?,
-        revoked: row::unsigned(from, "revoked")?,
+        expires_from: row::from_column(from, "expires_from")?,
+        expires_before: row::from_column(from, "expires_before")?,
+        as_of: row::from_column(from, "as_of")?,
+        version: row::from_column(from, "version")?,
+        built_at: row::from_column(from, "built_at")?,
+        members: row::from_column(from, "members")?,
+        revoked: row::from_column(from, "revoked")?,
     })
 }

@@ -15,14 +15,14 @@ const FALLBACK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Reports commits of any process. May report too often, but never later than its interval.
 #[derive(Debug)]
-pub enum Changes {
+pub enum CommitListener {
     /// SQLite counts the commits of other connections. Reading the counter takes a few microseconds.
     Polled { connection: Box<AnyConnection>, ticks: tokio::time::Interval, seen: i64 },
     /// PostgreSQL sends notifications.
     Notified(Box<PgListener>),
 }
 
-impl Changes {
+impl CommitListener {
     pub(super) async fn listen(engine: Engine, url: &str) -> Result<Self, StoreError> {
         match engine {
             Engine::Sqlite => {

@@ -9,28 +9,28 @@ use super::{Engine, Executor, StoreError, Write, row};
 /// The result is never later than `now - 1` and than the latest token, so a clock that is ahead for a while cannot block
 /// later issuance. It is never earlier than the present coverage, so a clock that is behind cannot reduce it.
 pub async fn latest_issued_second(write: &mut Write, now: u64) -> Result<u64, StoreError> {
-    lock(write).await?;
+    lock_issuance(write).await?;
     let row = query("SELECT MAX(issued_at) AS latest FROM issued").fetch_one(write.connection()).await?;
-    let latest = row::optional_unsigned(&row, "latest")?.unwrap_or_default();
+    let latest = row::optional_from_column(&row, "latest")?.unwrap_or_default();
     let row = query("SELECT MAX(high) AS covered FROM coverage WHERE high < $1")
-        .bind(row::signed(row::NEVER))
+        .bind(row::to_column(row::NEVER_EXPIRES))
         .fetch_one(write.connection())
         .await?;
-    let covered = row::optional_unsigned(&row, "covered")?.unwrap_or_default();
+    let covered = row::optional_from_column(&row, "covered")?.unwrap_or_default();
     Ok(latest.min(now.saturating_sub(1)).max(covered))
 }
 
 /// Raises the coverage of keys. After the commit no token of these keys can be inserted with a time of issue at or before
 /// this second, and all earlier ones are visible. Must be the first write to `issued` and `coverage` in the transaction.
 pub async fn raise_floor(write: &mut Write, kids: &[String], high: u64) -> Result<(), StoreError> {
-    lock(write).await?;
+    lock_issuance(write).await?;
     for kid in kids {
         query(
             "INSERT INTO coverage (kid, high) VALUES ($1, $2) \
              ON CONFLICT (kid) DO UPDATE SET high = excluded.high WHERE excluded.high > coverage.high",
         )
         .bind(kid.as_str())
-        .bind(row::signed(high))
+        .bind(row::to_column(high))
         .execute(write.connection())
         .await?;
     }
@@ -38,7 +38,7 @@ pub async fn raise_floor(write: &mut Write, kids: &[String], high: u64) -> Resul
 }
 
 /// Prevents inserts into the issuance log until the end of the transaction, and waits for those that have begun.
-pub async fn lock(write: &mut Write) -> Result<(), StoreError> {
+pub async fn lock_issuance(write: &mut Write) -> Result<(), StoreError> {
     if write.engine() == Engine::Postgres {
         // The lock waits for transactions with uncommitted inserts. Later inserts wait for this transaction and see its
         // changes, as a statement takes its snapshot after its table lock. SQLite has a single writer anyway.
@@ -48,20 +48,23 @@ pub async fn lock(write: &mut Write) -> Result<(), StoreError> {
 }
 
 /// Returns the keys whose coverage is later than a second, except for keys that sign no more.
-pub async fn later_than(executor: &mut impl Executor, second: u64) -> Result<Vec<(String, u64)>, StoreError> {
+pub async fn floors_after(
+    executor: &mut impl Executor,
+    second: u64,
+) -> Result<Vec<(String, u64)>, StoreError> {
     let rows = query("SELECT kid, high FROM coverage WHERE high > $1 AND high < $2 ORDER BY kid")
-        .bind(row::signed(second))
-        .bind(row::signed(row::NEVER))
+        .bind(row::to_column(second))
+        .bind(row::to_column(row::NEVER_EXPIRES))
         .fetch_all(executor.connection())
         .await?;
-    rows.iter().map(|from| Ok((row::text(from, "kid")?, row::unsigned(from, "high")?))).collect()
+    rows.iter().map(|from| Ok((row::text(from, "kid")?, row::from_column(from, "high")?))).collect()
 }
 
 /// Lowers coverage that is later than a second. The caller must delete the blocks with a later coverage.
-pub async fn lower(write: &mut Write, second: u64) -> Result<(), StoreError> {
+pub async fn lower_floors(write: &mut Write, second: u64) -> Result<(), StoreError> {
     query("UPDATE coverage SET high = $1 WHERE high > $1 AND high < $2")
-        .bind(row::signed(second))
-        .bind(row::signed(row::NEVER))
+        .bind(row::to_column(second))
+        .bind(row::to_column(row::NEVER_EXPIRES))
         .execute(write.connection())
         .await?;
     Ok(())
@@ -73,5 +76,5 @@ pub async fn floor_for(executor: &mut impl Executor, kid: &str) -> Result<Option
         .bind(kid)
         .fetch_optional(executor.connection())
         .await?;
-    found.as_ref().map(|found| row::unsigned(found, "high")).transpose()
+    found.as_ref().map(|found| row::from_column(found, "high")).transpose()
 }

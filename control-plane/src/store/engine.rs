@@ -9,9 +9,14 @@ use std::{
     str::FromStr as _,
 };
 
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_encode};
 use sqlx::postgres::PgConnectOptions;
 
 use super::StoreError;
+
+/// What is encoded in the path of a database file: everything but `/` and the unreserved characters of RFC 3986.
+const PATH_ENCODE_SET: &AsciiSet =
+    &NON_ALPHANUMERIC.remove(b'/').remove(b'.').remove(b'-').remove(b'_').remove(b'~');
 
 /// The database engine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,7 +62,7 @@ pub(super) enum DatabaseLocation {
 impl DatabaseLocation {
     pub(super) fn resolve(url: &str, folder: &Path) -> Result<Self, StoreError> {
         if url.starts_with("postgres://") || url.starts_with("postgresql://") {
-            return Ok(Self::Postgres { host: host(url)?, url: url.to_owned() });
+            return Ok(Self::Postgres { host: host_of_url(url)?, url: url.to_owned() });
         }
         let path = url.strip_prefix("sqlite:").ok_or(StoreError::Url)?;
         let path = path.strip_prefix("//").unwrap_or(path);
@@ -66,8 +71,11 @@ impl DatabaseLocation {
         }
         let file = folder.join(path);
         let path = std::path::absolute(&file)
-            .map_err(|source| StoreError::File { place: file.display().to_string(), source })?;
-        let url = format!("sqlite://{}?mode=rw", percent_encode(&path));
+            .map_err(|source| StoreError::File { location: file.display().to_string(), source })?;
+        let url = format!(
+            "sqlite://{}?mode=rw",
+            percent_encode(path.as_os_str().as_encoded_bytes(), PATH_ENCODE_SET)
+        );
         Ok(Self::Sqlite { path, url })
     }
 
@@ -108,9 +116,9 @@ impl DatabaseLocation {
         match File::open(path) {
             Ok(_) => Ok(()),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                Err(StoreError::Missing { place: self.to_string() })
+                Err(StoreError::Missing { location: self.to_string() })
             }
-            Err(source) => Err(StoreError::File { place: self.to_string(), source }),
+            Err(source) => Err(StoreError::File { location: self.to_string(), source }),
         }
     }
 }
@@ -125,7 +133,7 @@ impl fmt::Display for DatabaseLocation {
 }
 
 /// Returns the server in a URL.
-fn host(url: &str) -> Result<String, StoreError> {
+fn host_of_url(url: &str) -> Result<String, StoreError> {
     let options = PgConnectOptions::from_str(url).map_err(|_| StoreError::Url)?;
     // A password with an unescaped `/` is parsed as port and database.
     if options.get_database().is_some_and(|database| database.contains('@')) {
@@ -133,13 +141,4 @@ fn host(url: &str) -> Result<String, StoreError> {
     }
     let socket = options.get_socket().map(|folder| folder.display().to_string());
     Ok(socket.unwrap_or_else(|| format!("{}:{}", options.get_host(), options.get_port())))
-}
-
-fn percent_encode(path: &Path) -> String {
-    path.as_os_str().as_encoded_bytes().iter().fold(String::new(), |text, byte| match byte {
-        b'/' | b'.' | b'-' | b'_' | b'~' | b'0'..=b'9' | b'A'..=b'Z' | b'a'..=b'z' => {
-            text + &char::from(*byte).to_string()
-        }
-        _ => text + &format!("%{byte:02X}"),
-    })
 }

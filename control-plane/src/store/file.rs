@@ -10,32 +10,32 @@ use std::{
 use super::StoreError;
 
 /// Device and inode.
-type Identity = (u64, u64);
+type FileIdentity = (u64, u64);
 
 /// The files of an open database.
 #[derive(Debug, Clone)]
-pub struct Files {
+pub struct DatabaseFiles {
     database: PathBuf,
-    opened: Option<Identity>,
+    opened: Option<FileIdentity>,
     /// The write-ahead log and its index, when they were first seen. They exist while any process has the database open.
-    beside: [Option<Identity>; 2],
+    beside: [Option<FileIdentity>; 2],
 }
 
-impl Files {
+impl DatabaseFiles {
     /// Records the database file. Must be called before the first connection.
-    pub(super) fn of(database: &Path) -> Self {
-        Self { database: database.to_owned(), opened: identity(database), beside: [None; 2] }
+    pub(super) fn open(database: &Path) -> Self {
+        Self { database: database.to_owned(), opened: file_identity(database), beside: [None; 2] }
     }
 
     /// Fails if one of the files was removed or replaced. Must be called while a connection is open.
     pub fn check(&mut self) -> Result<(), StoreError> {
-        if identity(&self.database) != self.opened {
+        if file_identity(&self.database) != self.opened {
             return Err(StoreError::Replaced { path: self.database.clone() });
         }
         for (suffix, seen) in ["-wal", "-shm"].into_iter().zip(&mut self.beside) {
             let mut path = self.database.clone().into_os_string();
             path.push(suffix);
-            let now = identity(Path::new(&path));
+            let now = file_identity(Path::new(&path));
             match seen {
                 None => *seen = now,
                 Some(_) if *seen == now => {}
@@ -46,7 +46,7 @@ impl Files {
     }
 
     /// Returns the free space on the disk of the database in bytes; `None` if it cannot be determined.
-    pub fn room(&self) -> Option<u64> {
+    pub fn free_bytes(&self) -> Option<u64> {
         let disk = rustix::fs::statvfs(&self.database).ok().filter(|disk| disk.f_blocks > 0)?;
         // Root may use the reserved blocks too.
         let blocks = if rustix::process::geteuid().is_root() { disk.f_bfree } else { disk.f_bavail };
@@ -55,6 +55,6 @@ impl Files {
 }
 
 /// Returns device and inode of a file; `None` if there is none.
-fn identity(path: &Path) -> Option<Identity> {
+fn file_identity(path: &Path) -> Option<FileIdentity> {
     fs::metadata(path).ok().map(|file| (file.dev(), file.ino()))
 }

@@ -28,7 +28,7 @@ pub async fn set(
         .bind(operator.as_str())
         .bind(user.as_str())
         .bind(statements.map(base64url::encode))
-        .bind(row::signed(version))
+        .bind(row::to_column(version))
         .execute(write.connection())
         .await?;
     Ok(done.rows_affected() == 1)
@@ -40,7 +40,7 @@ pub async fn clear(write: &mut Write, operator: &OperatorId, version: u64) -> Re
         "UPDATE grants SET statements = NULL, version = $2 WHERE operator_id = $1 AND statements IS NOT NULL",
     )
     .bind(operator.as_str())
-    .bind(row::signed(version))
+    .bind(row::to_column(version))
     .execute(write.connection())
     .await?;
     Ok(())
@@ -49,10 +49,10 @@ pub async fn clear(write: &mut Write, operator: &OperatorId, version: u64) -> Re
 /// Returns the grants that were changed after a version.
 pub async fn since(executor: &mut impl Executor, version: u64) -> Result<Vec<Grant>, StoreError> {
     let rows = query("SELECT operator_id, user_name, statements FROM grants WHERE version > $1")
-        .bind(row::signed(version))
+        .bind(row::to_column(version))
         .fetch_all(executor.connection())
         .await?;
-    rows.iter().map(read).collect()
+    rows.iter().map(parse_row).collect()
 }
 
 /// Returns the subjects whose grants were changed after a version, each with the version of the change.
@@ -64,10 +64,10 @@ pub async fn changed_since(
         "SELECT operator_id, user_name, version FROM grants WHERE version > $1 \
          ORDER BY version, operator_id, user_name",
     )
-    .bind(row::signed(version))
+    .bind(row::to_column(version))
     .fetch_all(executor.connection())
     .await?;
-    rows.iter().map(|from| Ok((row::unsigned(from, "version")?, row::subject(from)?))).collect()
+    rows.iter().map(|from| Ok((row::from_column(from, "version")?, row::subject(from)?))).collect()
 }
 
 /// Counts the grants.
@@ -75,7 +75,7 @@ pub async fn count(executor: &mut impl Executor) -> Result<u64, StoreError> {
     row::count(executor, "SELECT COUNT(*) AS number FROM grants").await
 }
 
-fn read(from: &AnyRow) -> Result<Grant, StoreError> {
+fn parse_row(from: &AnyRow) -> Result<Grant, StoreError> {
     let statements = row::optional_text(from, "statements")?
         .map(|text| base64url::decode(text.as_bytes()).ok_or(StoreError::Corrupt { what: "statements" }));
     Ok(Grant { subject: row::subject(from)?, statements: statements.transpose()? })

@@ -15,7 +15,7 @@ pub struct Installation {
 }
 
 /// Records the installation of a database that has none yet.
-pub async fn adopt(write: &mut Write, installation: &Installation) -> Result<(), StoreError> {
+pub async fn insert_if_absent(write: &mut Write, installation: &Installation) -> Result<(), StoreError> {
     query(
         "INSERT INTO installation (id, installation_id, root_key) VALUES (1, $1, $2) ON CONFLICT DO NOTHING",
     )
@@ -29,7 +29,7 @@ pub async fn adopt(write: &mut Write, installation: &Installation) -> Result<(),
 /// Records the installation of a new database.
 pub async fn replace(write: &mut Write, installation: &Installation) -> Result<(), StoreError> {
     query("DELETE FROM installation").execute(write.connection()).await?;
-    adopt(write, installation).await
+    insert_if_absent(write, installation).await
 }
 
 /// Finds the installation; `None` until the first server of an older database has recorded it.
@@ -48,29 +48,29 @@ pub async fn find(executor: &mut impl Executor) -> Result<Option<Installation>, 
 
 /// The publications of all servers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Published {
+pub struct PublicationState {
     pub version: u64,
     pub at: Time,
 }
 
 /// Returns the highest version that a server has published, and the time of the last publication.
-pub async fn published(executor: &mut impl Executor) -> Result<Published, StoreError> {
+pub async fn publication_state(executor: &mut impl Executor) -> Result<PublicationState, StoreError> {
     let row =
         query("SELECT version, at FROM published WHERE id = 1").fetch_one(executor.connection()).await?;
-    Ok(Published {
-        version: row::unsigned(&row, "version")?,
-        at: Time::from_seconds(row::unsigned(&row, "at")?),
+    Ok(PublicationState {
+        version: row::from_column(&row, "version")?,
+        at: Time::from_seconds(row::from_column(&row, "at")?),
     })
 }
 
 /// Records that a server has published a version.
-pub async fn publish(write: &mut Write, version: u64, now: Time) -> Result<(), StoreError> {
+pub async fn record_publication(write: &mut Write, version: u64, now: Time) -> Result<(), StoreError> {
     query(
         "UPDATE published SET version = CASE WHEN version > $1 THEN version ELSE $1 END, \
          at = CASE WHEN at > $2 THEN at ELSE $2 END WHERE id = 1",
     )
-    .bind(row::signed(version))
-    .bind(row::signed(now.seconds()))
+    .bind(row::to_column(version))
+    .bind(row::to_column(now.seconds()))
     .execute(write.connection())
     .await?;
     Ok(())

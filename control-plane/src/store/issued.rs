@@ -9,16 +9,16 @@ use sqlx::{
 use token::Fingerprint;
 
 use super::{Executor, StoreError, Write, auth_keys, coverage, gaps, row, watermarks};
-use crate::model::{AuthKeyId, Issuance, IssuedFingerprint, SessionId, UserName, WatermarkScope};
+use crate::model::{AuthKeyId, IssuedCredential, IssuedFingerprint, SessionId, UserName, WatermarkScope};
 
-/// How many rows [`collect`] deletes at most.
+/// How many rows [`purge`] deletes at most.
 pub const PURGE_BATCH: u64 = 2000;
 
 /// The result of an insert. Only an inserted credential may be released.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Inserted {
+pub enum IssueOutcome {
     /// The credential was inserted.
-    Yes,
+    Inserted,
     /// Another issued or revoked credential has the same fingerprint prefix, so a lookup by prefix would be ambiguous.
     PrefixTaken,
     /// The AuthKey of the credential was deleted in between.
@@ -28,8 +28,8 @@ pub enum Inserted {
 }
 
 /// Inserts a credential.
-pub async fn insert(write: &mut Write, issuance: &Issuance) -> Result<Inserted, StoreError> {
-    let Issuance { fingerprint, kid, subject, auth_key, session, issued_at, expires_at } = issuance;
+pub async fn insert(write: &mut Write, issuance: &IssuedCredential) -> Result<IssueOutcome, StoreError> {
+    let IssuedCredential { fingerprint, kid, subject, auth_key, session, issued_at, expires_at } = issuance;
     let done = query(
         "INSERT INTO issued \
          (prefix, fingerprint, kid, operator_id, user_name, auth_key_id, session_id, issued_at, expires_at) \
@@ -42,33 +42,37 @@ pub async fn insert(write: &mut Write, issuance: &Issuance) -> Result<Inserted, 
          AND NOT EXISTS (SELECT 1 FROM gaps WHERE version IS NOT NULL AND issued_until >= $8) \
          AND ($6 IS NULL OR EXISTS (SELECT 1 FROM auth_keys WHERE auth_key_id = $6)) ON CONFLICT DO NOTHING",
     )
-    .bind(row::prefix(fingerprint))
+    .bind(row::prefix_to_column(fingerprint))
     .bind(fingerprint.to_string())
     .bind(kid.as_str())
     .bind(subject.operator.as_str())
     .bind(subject.user.as_ref().map(UserName::as_str))
     .bind(auth_key.as_ref().map(AuthKeyId::as_str))
     .bind(session.as_ref().map(SessionId::as_str))
-    .bind(row::signed(*issued_at))
-    .bind(row::signed(*expires_at))
+    .bind(row::to_column(*issued_at))
+    .bind(row::to_column(*expires_at))
     .bind(subject.to_string())
     .execute(write.connection())
     .await?;
     Ok(match auth_key {
-        _ if done.rows_affected() == 1 => Inserted::Yes,
-        Some(id) if auth_keys::find(write, id).await?.is_none() => Inserted::AuthKeyGone,
-        _ if is_before(write, issuance).await? => Inserted::Covered,
-        _ => Inserted::PrefixTaken,
+        _ if done.rows_affected() == 1 => IssueOutcome::Inserted,
+        Some(id) if auth_keys::find(write, id).await?.is_none() => IssueOutcome::AuthKeyGone,
+        _ if is_refused_at_issue(write, issuance).await? => IssueOutcome::Covered,
+        _ => IssueOutcome::PrefixTaken,
     })
 }
 
 /// Returns whether the base covers the time of issue, or a watermark or gap refuses it.
-async fn is_before(executor: &mut impl Executor, issuance: &Issuance) -> Result<bool, StoreError> {
-    let Issuance { kid, subject, auth_key, session, issued_at, .. } = issuance;
+async fn is_refused_at_issue(
+    executor: &mut impl Executor,
+    issuance: &IssuedCredential,
+) -> Result<bool, StoreError> {
+    let IssuedCredential { kid, subject, auth_key, session, issued_at, .. } = issuance;
     let session = session.as_ref().map(SessionId::as_str);
     let watermark =
         watermarks::highest_applicable(executor, kid, subject, auth_key.as_ref(), session).await?;
-    let before = watermark.max(coverage::floor_for(executor, kid).await?).max(gaps::end(executor).await?);
+    let before =
+        watermark.max(coverage::floor_for(executor, kid).await?).max(gaps::latest_end(executor).await?);
     Ok(before.is_some_and(|instant| instant >= *issued_at))
 }
 
@@ -76,15 +80,15 @@ async fn is_before(executor: &mut impl Executor, issuance: &Issuance) -> Result<
 pub async fn find(
     executor: &mut impl Executor,
     fingerprint: &Fingerprint,
-) -> Result<Option<Issuance>, StoreError> {
+) -> Result<Option<IssuedCredential>, StoreError> {
     let found = query(
         "SELECT fingerprint, kid, operator_id, user_name, auth_key_id, session_id, issued_at, expires_at \
          FROM issued WHERE prefix = $1",
     )
-    .bind(row::prefix(fingerprint))
+    .bind(row::prefix_to_column(fingerprint))
     .fetch_optional(executor.connection())
     .await?;
-    let issuance = found.as_ref().map(read).transpose()?;
+    let issuance = found.as_ref().map(parse_row).transpose()?;
     Ok(issuance.filter(|issuance| issuance.fingerprint == *fingerprint))
 }
 
@@ -92,7 +96,7 @@ pub async fn find(
 pub async fn find_session(
     executor: &mut impl Executor,
     session: &SessionId,
-) -> Result<Option<Issuance>, StoreError> {
+) -> Result<Option<IssuedCredential>, StoreError> {
     let found = query(
         "SELECT fingerprint, kid, operator_id, user_name, auth_key_id, session_id, issued_at, expires_at \
          FROM issued WHERE session_id = $1 ORDER BY issued_at DESC LIMIT 1",
@@ -100,7 +104,7 @@ pub async fn find_session(
     .bind(session.as_str())
     .fetch_optional(executor.connection())
     .await?;
-    found.as_ref().map(read).transpose()
+    found.as_ref().map(parse_row).transpose()
 }
 
 /// The condition that a row of `issued` belongs to the scope in the parameters $1 to $5: see [`bind_scope`].
@@ -130,7 +134,7 @@ fn bind_scope(
 /// Returns the latest time of issue in a scope that is later than `after` and at most `until`.
 ///
 /// A token that was issued right after a revocation is dated slightly in the future, and the next revocation must cover it.
-pub async fn latest(
+pub async fn latest_issue(
     executor: &mut impl Executor,
     scope: &WatermarkScope,
     after: u64,
@@ -141,15 +145,15 @@ pub async fn latest(
         scope_sql!()
     ));
     let found = bind_scope(latest, scope)
-        .bind(row::signed(after))
-        .bind(row::signed(until))
+        .bind(row::to_column(after))
+        .bind(row::to_column(until))
         .fetch_one(executor.connection())
         .await?;
-    row::optional_unsigned(&found, "latest")
+    row::optional_from_column(&found, "latest")
 }
 
 /// Returns the latest expiry in a scope that is later than `after`.
-pub async fn last_expiry(
+pub async fn latest_expiry(
     executor: &mut impl Executor,
     scope: &WatermarkScope,
     after: u64,
@@ -158,13 +162,14 @@ pub async fn last_expiry(
         "SELECT MAX(expires_at) AS latest FROM issued WHERE expires_at > $6 AND ",
         scope_sql!()
     ));
-    let found = bind_scope(latest, scope).bind(row::signed(after)).fetch_one(executor.connection()).await?;
-    row::optional_unsigned(&found, "latest")
+    let found =
+        bind_scope(latest, scope).bind(row::to_column(after)).fetch_one(executor.connection()).await?;
+    row::optional_from_column(&found, "latest")
 }
 
 /// Revokes the credentials of a scope that were issued later than `after` and at most `until` by fingerprint, as a watermark
 /// that covers them would block issuing until then. Returns their number.
-pub async fn revoke_later(
+pub async fn revoke_issued_after(
     write: &mut Write,
     scope: &WatermarkScope,
     (after, until): (u64, u64),
@@ -180,17 +185,17 @@ pub async fn revoke_later(
          WHERE revocations.fingerprint = excluded.fingerprint AND revocations.restored_at IS NOT NULL"
     ));
     let done = bind_scope(insert, scope)
-        .bind(row::signed(after))
-        .bind(row::signed(until))
-        .bind(row::signed(version))
-        .bind(row::signed(now))
+        .bind(row::to_column(after))
+        .bind(row::to_column(until))
+        .bind(row::to_column(version))
+        .bind(row::to_column(now))
         .execute(write.connection())
         .await?;
     Ok(done.rows_affected())
 }
 
 /// Returns whether any credential that a key signed is in the log. Scans the whole table if there is none.
-pub async fn any_of(executor: &mut impl Executor, kid: &str) -> Result<bool, StoreError> {
+pub async fn has_any_of_key(executor: &mut impl Executor, kid: &str) -> Result<bool, StoreError> {
     let found = query("SELECT 1 AS one FROM issued WHERE kid = $1 LIMIT 1")
         .bind(kid)
         .fetch_optional(executor.connection())
@@ -203,7 +208,7 @@ pub async fn page_by_prefix(
     executor: &mut impl Executor,
     from: u64,
 ) -> Result<(Vec<IssuedFingerprint>, Option<u64>), StoreError> {
-    let (low, high) = prefix_paging::range(from);
+    let (low, high) = prefix_paging::prefix_range(from);
     let rows = query(
         "SELECT i.fingerprint, i.kid, i.issued_at, i.expires_at, \
          CASE WHEN r.prefix IS NULL THEN 0 ELSE 1 END AS revoked FROM issued i \
@@ -212,18 +217,18 @@ pub async fn page_by_prefix(
     )
     .bind(low)
     .bind(high)
-    .bind(row::signed(prefix_paging::PAGE_SIZE))
+    .bind(row::to_column(prefix_paging::PAGE_SIZE))
     .fetch_all(executor.connection())
     .await?;
     let members: Vec<IssuedFingerprint> = rows
         .iter()
         .map(|from| {
             Ok(IssuedFingerprint {
-                fingerprint: row::parsed(from, "fingerprint")?,
+                fingerprint: row::parsed_text(from, "fingerprint")?,
                 kid: row::text(from, "kid")?,
-                issued_at: row::unsigned(from, "issued_at")?,
-                expires_at: row::unsigned(from, "expires_at")?,
-                revoked: row::unsigned(from, "revoked")? != 0,
+                issued_at: row::from_column(from, "issued_at")?,
+                expires_at: row::from_column(from, "expires_at")?,
+                revoked: row::from_column(from, "revoked")? != 0,
             })
         })
         .collect::<Result<_, StoreError>>()?;
@@ -237,10 +242,10 @@ pub(super) mod prefix_paging {
 
     pub(crate) const PAGE_SIZE: u64 = 4096;
 
-    const LAST_OF_FIRST_HALF: u64 = i64::MAX.cast_unsigned();
+    const MAX_OF_FIRST_HALF: u64 = i64::MAX.cast_unsigned();
 
     /// Returns the first and last number of a page, as stored.
-    pub(crate) fn range(from: u64) -> (i64, i64) {
+    pub(crate) fn prefix_range(from: u64) -> (i64, i64) {
         let from = from.cast_signed();
         (from, if from < 0 { -1 } else { i64::MAX })
     }
@@ -250,32 +255,32 @@ pub(super) mod prefix_paging {
         let is_full = u64::try_from(found).is_ok_and(|found| found >= PAGE_SIZE);
         match last {
             Some(last) if is_full => last.prefix().checked_add(1),
-            _ if from <= LAST_OF_FIRST_HALF => Some(LAST_OF_FIRST_HALF + 1),
+            _ if from <= MAX_OF_FIRST_HALF => Some(MAX_OF_FIRST_HALF + 1),
             _ => None,
         }
     }
 }
 
 /// Deletes up to [`PURGE_BATCH`] credentials that expired before a second, and returns their number.
-pub async fn collect(write: &mut Write, before: u64) -> Result<u64, StoreError> {
+pub async fn purge(write: &mut Write, before: u64) -> Result<u64, StoreError> {
     let done = query(
         "DELETE FROM issued WHERE prefix IN (SELECT prefix FROM issued WHERE expires_at < $1 LIMIT $2)",
     )
-    .bind(row::signed(before))
-    .bind(row::signed(PURGE_BATCH))
+    .bind(row::to_column(before))
+    .bind(row::to_column(PURGE_BATCH))
     .execute(write.connection())
     .await?;
     Ok(done.rows_affected())
 }
 
-fn read(from: &AnyRow) -> Result<Issuance, StoreError> {
-    Ok(Issuance {
-        fingerprint: row::parsed(from, "fingerprint")?,
+fn parse_row(from: &AnyRow) -> Result<IssuedCredential, StoreError> {
+    Ok(IssuedCredential {
+        fingerprint: row::parsed_text(from, "fingerprint")?,
         kid: row::text(from, "kid")?,
         subject: row::subject(from)?,
-        auth_key: row::optional_parsed(from, "auth_key_id")?,
-        session: row::optional_parsed(from, "session_id")?,
-        issued_at: row::unsigned(from, "issued_at")?,
-        expires_at: row::unsigned(from, "expires_at")?,
+        auth_key: row::optional_parsed_text(from, "auth_key_id")?,
+        session: row::optional_parsed_text(from, "session_id")?,
+        issued_at: row::from_column(from, "issued_at")?,
+        expires_at: row::from_column(from, "expires_at")?,
     })
 }

@@ -8,7 +8,7 @@ pub async fn add(write: &mut Write, issuer: &str, due_at: u64) -> Result<bool, S
     let done =
         query("INSERT INTO issuers (issuer, due_at, failures) VALUES ($1, $2, 0) ON CONFLICT DO NOTHING")
             .bind(issuer)
-            .bind(row::signed(due_at))
+            .bind(row::to_column(due_at))
             .execute(write.connection())
             .await?;
     Ok(done.rows_affected() == 1)
@@ -17,7 +17,7 @@ pub async fn add(write: &mut Write, issuer: &str, due_at: u64) -> Result<bool, S
 /// Limits the times of the next fetches to now, after a clock that was ahead.
 pub async fn clamp_to_now(write: &mut Write, now: u64) -> Result<(), StoreError> {
     query("UPDATE issuers SET due_at = $1, tried_at = NULL WHERE tried_at > $1 OR fetched_at > $1")
-        .bind(row::signed(now))
+        .bind(row::to_column(now))
         .execute(write.connection())
         .await?;
     Ok(())
@@ -37,7 +37,7 @@ pub async fn list(executor: &mut impl Executor) -> Result<Vec<IssuerRecord>, Sto
     )
     .fetch_all(executor.connection())
     .await?;
-    rows.iter().map(read).collect()
+    rows.iter().map(parse_row).collect()
 }
 
 /// Finds an issuer.
@@ -60,10 +60,10 @@ pub async fn claim(
          WHERE issuer = $1 AND (tried_at IS NULL OR tried_at <= $3) AND due_at <= $4",
     )
     .bind(issuer)
-    .bind(row::signed(now))
-    .bind(row::signed(tried_before))
-    .bind(row::signed(due_before))
-    .bind(row::signed(until))
+    .bind(row::to_column(now))
+    .bind(row::to_column(tried_before))
+    .bind(row::to_column(due_before))
+    .bind(row::to_column(until))
     .execute(write.connection())
     .await?;
     Ok(done.rows_affected() == 1)
@@ -78,38 +78,38 @@ pub async fn update(write: &mut Write, record: &IssuerRecord) -> Result<(), Stor
          error = $8 WHERE issuer = $1",
     )
     .bind(issuer.as_str())
-    .bind(json(keys))
-    .bind(json(skipped))
+    .bind(to_json(keys))
+    .bind(to_json(skipped))
     .bind(tag.as_deref())
-    .bind(fetched_at.map(row::signed))
-    .bind(row::signed(*due_at))
-    .bind(row::signed(*failures))
+    .bind(fetched_at.map(row::to_column))
+    .bind(row::to_column(*due_at))
+    .bind(row::to_column(*failures))
     .bind(error.as_deref())
     .execute(write.connection())
     .await?;
     Ok(())
 }
 
-fn json<T: serde::Serialize>(list: &[T]) -> String {
+fn to_json<T: serde::Serialize>(list: &[T]) -> String {
     serde_json::to_string(list).unwrap_or_default()
 }
 
-fn read(from: &AnyRow) -> Result<IssuerRecord, StoreError> {
+fn parse_row(from: &AnyRow) -> Result<IssuerRecord, StoreError> {
     let keys = row::optional_text(from, "keys")?;
     let skipped = row::optional_text(from, "skipped")?;
     Ok(IssuerRecord {
         issuer: row::text(from, "issuer")?,
-        keys: keys.as_deref().map(parsed::<IssuerKey>).transpose()?.unwrap_or_default(),
-        skipped: skipped.as_deref().map(parsed::<String>).transpose()?.unwrap_or_default(),
+        keys: keys.as_deref().map(parse_json::<IssuerKey>).transpose()?.unwrap_or_default(),
+        skipped: skipped.as_deref().map(parse_json::<String>).transpose()?.unwrap_or_default(),
         tag: row::optional_text(from, "etag")?,
-        fetched_at: row::optional_unsigned(from, "fetched_at")?,
-        tried_at: row::optional_unsigned(from, "tried_at")?,
-        due_at: row::unsigned(from, "due_at")?,
-        failures: row::unsigned(from, "failures")?,
+        fetched_at: row::optional_from_column(from, "fetched_at")?,
+        tried_at: row::optional_from_column(from, "tried_at")?,
+        due_at: row::from_column(from, "due_at")?,
+        failures: row::from_column(from, "failures")?,
         error: row::optional_text(from, "error")?,
     })
 }
 
-fn parsed<T: serde::de::DeserializeOwned>(text: &str) -> Result<Vec<T>, StoreError> {
+fn parse_json<T: serde::de::DeserializeOwned>(text: &str) -> Result<Vec<T>, StoreError> {
     serde_json::from_str(text).map_err(|_| StoreError::Corrupt { what: "keys of an issuer" })
 }

@@ -4,17 +4,17 @@ use sqlx::query;
 
 use super::{Executor, StoreError, Write, row};
 
-/// Records a change of the keys.
-pub async fn changed(write: &mut Write, version: u64) -> Result<(), StoreError> {
+/// Records `version` as the one in which the keys last changed.
+pub async fn set_version(write: &mut Write, version: u64) -> Result<(), StoreError> {
     query("UPDATE key_set SET version = $1 WHERE id = 1")
-        .bind(row::signed(version))
+        .bind(row::to_column(version))
         .execute(write.connection())
         .await?;
     Ok(())
 }
 
-/// Returns the version of the last change.
+/// Returns the version in which the keys last changed.
 pub async fn version(executor: &mut impl Executor) -> Result<u64, StoreError> {
     let row = query("SELECT version FROM key_set WHERE id = 1").fetch_one(executor.connection()).await?;
-    row::unsigned(&row, "version")
+    row::from_column(&row, "version")
 }

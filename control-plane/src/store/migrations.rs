@@ -9,18 +9,18 @@ use sqlx::{
 use super::{Engine, StoreError, engine::DatabaseLocation};
 
 /// The schema of a database before it is migrated.
-pub(super) enum Schema {
+pub(super) enum SchemaState {
     /// The database has no Keystile tables.
     None,
     /// The last applied migration.
     Version(i64),
 }
 
-impl Schema {
-    pub(super) fn current(self, place: &DatabaseLocation) -> Result<(), StoreError> {
+impl SchemaState {
+    pub(super) fn current(self, location: &DatabaseLocation) -> Result<(), StoreError> {
         let newest = MIGRATIONS.iter().map(|(version, ..)| *version).max();
         match self {
-            Self::None => Err(StoreError::Missing { place: place.to_string() }),
+            Self::None => Err(StoreError::Missing { location: location.to_string() }),
             Self::Version(version) => match Some(version).cmp(&newest) {
                 Ordering::Less => Err(StoreError::SchemaOlder),
                 Ordering::Equal => Ok(()),
@@ -30,7 +30,10 @@ impl Schema {
     }
 }
 
-pub(super) async fn schema(connection: &mut AnyConnection, engine: Engine) -> Result<Schema, sqlx::Error> {
+pub(super) async fn read_schema(
+    connection: &mut AnyConnection,
+    engine: Engine,
+) -> Result<SchemaState, sqlx::Error> {
     let asked = match engine {
         Engine::Sqlite => {
             "SELECT COUNT(*) FROM sqlite_master WHERE type = 'table' AND name = '_sqlx_migrations'"
@@ -39,13 +42,13 @@ pub(super) async fn schema(connection: &mut AnyConnection, engine: Engine) -> Re
     };
     let tables: i64 = query(asked).fetch_one(&mut *connection).await?.try_get(0)?;
     if tables == 0 {
-        return Ok(Schema::None);
+        return Ok(SchemaState::None);
     }
     let applied = query("SELECT MAX(version) FROM _sqlx_migrations").fetch_one(connection).await?;
-    Ok(applied.try_get::<Option<i64>, _>(0)?.map_or(Schema::None, Schema::Version))
+    Ok(applied.try_get::<Option<i64>, _>(0)?.map_or(SchemaState::None, SchemaState::Version))
 }
 
-pub(super) async fn run(pool: &AnyPool) -> Result<(), StoreError> {
+pub(super) async fn run_migrations(pool: &AnyPool) -> Result<(), StoreError> {
     let migrations = MIGRATIONS.iter().map(|(version, name, sql)| {
         Migration::new(*version, Cow::Borrowed(name), MigrationType::Simple, sql.into_sql_str(), false)
     });
@@ -68,4 +71,5 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
         include_str!("../../migrations/0010_edge_credentials_and_creators.sql"),
     ),
     (11, "installation", include_str!("../../migrations/0011_installation.sql")),
+    (12, "kept_streams", include_str!("../../migrations/0012_kept_streams.sql")),
 ];

@@ -44,16 +44,16 @@ use sqlx::{
 use tokio::time::{sleep, timeout};
 
 use crate::clock::Time;
-pub use changes::Changes;
+pub use changes::CommitListener;
 use engine::DatabaseLocation;
 pub use engine::Engine;
 pub use error::StoreError;
-pub use file::Files;
-pub use row::NEVER;
+pub use file::DatabaseFiles;
+pub use row::NEVER_EXPIRES;
 
 /// How long a server is given to start or to recover from a crash.
-const STARTING_TIMEOUT: Duration = Duration::from_secs(30);
-const STARTING_RETRY: Duration = Duration::from_millis(100);
+const STARTUP_TIMEOUT: Duration = Duration::from_secs(30);
+const STARTUP_RETRY_INTERVAL: Duration = Duration::from_millis(100);
 
 /// The limit of the first connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(4);
@@ -73,7 +73,7 @@ pub struct Store {
     writers: AnyPool,
     readers: AnyPool,
     /// The files of a SQLite database.
-    files: Option<Files>,
+    files: Option<DatabaseFiles>,
     /// A version, with its mark, that must be in the history of the database.
     anchor: Arc<Mutex<Option<(u64, i64)>>>,
 }
@@ -81,28 +81,30 @@ pub struct Store {
 impl Store {
     /// Creates the database if there is none. A relative SQLite path is relative to `folder`.
     pub async fn create(url: &str, folder: &Path) -> Result<Self, StoreError> {
-        let place = DatabaseLocation::resolve(url, folder)?;
-        place.create_file().map_err(|source| StoreError::File { place: place.to_string(), source })?;
-        let store = Self::connect(place, |_| Ok(())).await?;
-        migrations::run(&store.writers).await?;
+        let location = DatabaseLocation::resolve(url, folder)?;
+        location
+            .create_file()
+            .map_err(|source| StoreError::File { location: location.to_string(), source })?;
+        let store = Self::connect(location, |_| Ok(())).await?;
+        migrations::run_migrations(&store.writers).await?;
         Ok(store)
     }
 
     /// Opens an existing database, and migrates an older schema.
     pub async fn open(url: &str, folder: &Path) -> Result<Self, StoreError> {
-        let (store, schema) = Self::open_any(url, folder).await?;
-        if schema == Age::Older {
+        let (store, schema) = Self::open_any_schema(url, folder).await?;
+        if schema == SchemaAge::Older {
             store.migrate().await?;
         }
         Ok(store)
     }
 
     /// Opens an existing database without migrating it.
-    pub async fn open_any(url: &str, folder: &Path) -> Result<(Self, Age), StoreError> {
-        let mut age = Age::Current;
+    pub async fn open_any_schema(url: &str, folder: &Path) -> Result<(Self, SchemaAge), StoreError> {
+        let mut age = SchemaAge::Current;
         let store = Self::connect(DatabaseLocation::resolve(url, folder)?, |schema| match schema {
             Err(StoreError::SchemaOlder) => {
-                age = Age::Older;
+                age = SchemaAge::Older;
                 Ok(())
             }
             schema => schema,
@@ -113,7 +115,7 @@ impl Store {
 
     /// Migrates an older schema.
     pub async fn migrate(&self) -> Result<(), StoreError> {
-        migrations::run(&self.writers).await
+        migrations::run_migrations(&self.writers).await
     }
 
     /// Opens an existing database that has the current schema.
@@ -123,29 +125,31 @@ impl Store {
 
     /// Opens a database. `accept` decides about the result of the schema check.
     async fn connect(
-        place: DatabaseLocation,
+        location: DatabaseLocation,
         accept: impl FnOnce(Result<(), StoreError>) -> Result<(), StoreError>,
     ) -> Result<Self, StoreError> {
         sqlx::any::install_default_drivers();
-        place.check_exists()?;
-        let files = place.path().map(Files::of);
-        let (engine, url) = (place.engine(), place.url().to_owned());
-        let unusable = |source| StoreError::Unusable { place: place.to_string(), source };
+        location.check_exists()?;
+        let files = location.path().map(DatabaseFiles::open);
+        let (engine, url) = (location.engine(), location.url().to_owned());
+        let unusable = |source| StoreError::Unusable { location: location.to_string(), source };
         // A pool would retry until its timeout, and report the timeout instead of the cause.
         let first = async || {
             let mut connection = AnyConnection::connect(&url).await?;
-            let schema = migrations::schema(&mut connection, engine).await?;
+            let schema = migrations::read_schema(&mut connection, engine).await?;
             Ok((connection, schema))
         };
-        let deadline = Instant::now() + STARTING_TIMEOUT;
+        let deadline = Instant::now() + STARTUP_TIMEOUT;
         let first = loop {
-            match timeout(CONNECT_TIMEOUT, first()).await.unwrap_or_else(|_| Err(timed_out())) {
-                Err(error) if is_starting(&error) && Instant::now() < deadline => sleep(STARTING_RETRY).await,
+            match timeout(CONNECT_TIMEOUT, first()).await.unwrap_or_else(|_| Err(timeout_error())) {
+                Err(error) if is_startup_error(&error) && Instant::now() < deadline => {
+                    sleep(STARTUP_RETRY_INTERVAL).await
+                }
                 first => break first,
             }
         };
         let (mut connection, schema) = first.map_err(unusable)?;
-        accept(schema.current(&place))?;
+        accept(schema.current(&location))?;
         // This enables write-ahead logging, which readers require.
         connection.execute(engine.session_settings()).await.map_err(unusable)?;
         connection.close().await.map_err(unusable)?;
@@ -180,20 +184,20 @@ impl Store {
     }
 
     /// Returns the files of the database as they were when it was opened; `None` for PostgreSQL.
-    pub const fn files(&self) -> Option<&Files> {
+    pub const fn files(&self) -> Option<&DatabaseFiles> {
         self.files.as_ref()
     }
 
-    /// Begins a write transaction. Fails with [`StoreError::WentBack`] if the database lacks the version that
-    /// [`anchor`](Self::anchor) has set: it was rolled back, and the journal must be merged first.
+    /// Begins a write transaction. Fails with [`StoreError::RolledBack`] if the database lacks the version that
+    /// [`set_anchor`](Self::set_anchor) has set: it was rolled back, and the journal must be merged first.
     pub async fn write(&self) -> Result<Write, StoreError> {
         let mut write = self.write_unanchored().await?;
         let anchor = *self.anchor.lock().unwrap_or_else(PoisonError::into_inner);
         // The query locks the table, so restoring the database waits for the end of this transaction.
         if let Some((version, mark)) = anchor
-            && !versions::is_known(&mut write, version, mark).await?
+            && !versions::is_logged(&mut write, version, mark).await?
         {
-            return Err(StoreError::WentBack);
+            return Err(StoreError::RolledBack);
         }
         Ok(write)
     }
@@ -205,7 +209,7 @@ impl Store {
     }
 
     /// Sets a version, with its mark, that must be in the history of the database from now on.
-    pub fn anchor(&self, version: u64, mark: i64) {
+    pub fn set_anchor(&self, version: u64, mark: i64) {
         *self.anchor.lock().unwrap_or_else(PoisonError::into_inner) = Some((version, mark));
     }
 
@@ -219,9 +223,9 @@ impl Store {
         Ok(ReadConnection { connection: self.readers.acquire().await? })
     }
 
-    /// Starts to watch for commits, by whatever process.
-    pub async fn changes(&self) -> Result<Changes, StoreError> {
-        Changes::listen(self.engine, &self.url).await
+    /// Starts to watch for commits, by any process.
+    pub async fn listen_for_commits(&self) -> Result<CommitListener, StoreError> {
+        CommitListener::listen(self.engine, &self.url).await
     }
 
     /// Returns the time of the database server; `None` for SQLite.
@@ -232,13 +236,13 @@ impl Store {
         let now = query("SELECT CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000 AS BIGINT) AS now")
             .fetch_one(self.reader().await?.connection())
             .await?;
-        Ok(Some(Time::from_millis(row::unsigned(&now, "now")?)))
+        Ok(Some(Time::from_millis(row::from_column(&now, "now")?)))
     }
 
     /// Checks that the database can be written, by a change without effect.
-    pub async fn try_write(&self) -> Result<(), StoreError> {
-        if self.files.as_ref().and_then(Files::room).is_some_and(|room| room < MIN_FREE_BYTES) {
-            return Err(StoreError::NoRoom);
+    pub async fn probe_write(&self) -> Result<(), StoreError> {
+        if self.files.as_ref().and_then(DatabaseFiles::free_bytes).is_some_and(|room| room < MIN_FREE_BYTES) {
+            return Err(StoreError::DiskAlmostFull);
         }
         let mut write = self.write().await?;
         match self.engine {
@@ -271,7 +275,7 @@ impl Store {
 
 /// The age of a database schema.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Age {
+pub enum SchemaAge {
     /// The schema must be migrated.
     Older,
     /// The schema is that of this program.
@@ -329,6 +333,7 @@ impl std::fmt::Debug for ReadConnection {
 
 /// A transaction or connection that lookups can use.
 pub trait Executor: Send {
+    /// Returns the connection for queries, within the transaction if there is one.
     fn connection(&mut self) -> &mut AnyConnection;
 }
 
@@ -367,15 +372,15 @@ pub async fn with_timeout<T, E: From<StoreError>>(
 ) -> Result<T, E> {
     match timeout(limit, work).await {
         Ok(done) => done,
-        Err(_elapsed) => Err(StoreError::Database(timed_out()).into()),
+        Err(_elapsed) => Err(StoreError::Database(timeout_error()).into()),
     }
 }
 
-fn timed_out() -> sqlx::Error {
+fn timeout_error() -> sqlx::Error {
     sqlx::Error::Io(std::io::ErrorKind::TimedOut.into())
 }
 
 /// Returns whether PostgreSQL is starting: SQLSTATE 57P03, cannot_connect_now.
-fn is_starting(error: &sqlx::Error) -> bool {
+fn is_startup_error(error: &sqlx::Error) -> bool {
     error.as_database_error().and_then(|error| error.code()).is_some_and(|code| code == "57P03")
 }

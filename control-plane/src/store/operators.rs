@@ -1,13 +1,13 @@
 use sqlx::{any::AnyRow, query};
 
 use super::{Executor, StoreError, Write, row, tombstones};
-use crate::model::{Gone, Operator, OperatorId, Page, Paged, UserName};
+use crate::model::{Operator, OperatorId, Page, PageRequest, TombstoneKind, UserName};
 
 /// Inserts an operator.
 pub async fn insert(write: &mut Write, operator: &OperatorId, at: u64) -> Result<(), StoreError> {
     query("INSERT INTO operators (operator_id, created_at) VALUES ($1, $2)")
         .bind(operator.as_str())
-        .bind(row::signed(at))
+        .bind(row::to_column(at))
         .execute(write.connection())
         .await?;
     Ok(())
@@ -24,7 +24,7 @@ pub async fn insert_user(
         query("INSERT INTO users (operator_id, name, created_at) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING")
             .bind(operator.as_str())
             .bind(user.as_str())
-            .bind(row::signed(at))
+            .bind(row::to_column(at))
             .execute(write.connection())
             .await?;
     Ok(done.rows_affected() == 1)
@@ -40,7 +40,7 @@ pub async fn exists(executor: &mut impl Executor, operator: &OperatorId) -> Resu
 }
 
 /// Returns whether there is any operator. Works with every schema version.
-pub async fn any(executor: &mut impl Executor) -> Result<bool, StoreError> {
+pub async fn exists_any(executor: &mut impl Executor) -> Result<bool, StoreError> {
     let row =
         query("SELECT operator_id FROM operators LIMIT 1").fetch_optional(executor.connection()).await?;
     Ok(row.is_some())
@@ -71,7 +71,7 @@ pub async fn find(
     .bind(operator.as_str())
     .fetch_optional(executor.connection())
     .await?;
-    found.as_ref().map(read).transpose()
+    found.as_ref().map(parse_row).transpose()
 }
 
 /// Returns all operators in the order of their creation.
@@ -82,11 +82,11 @@ pub async fn list(executor: &mut impl Executor) -> Result<Vec<Operator>, StoreEr
     )
     .fetch_all(executor.connection())
     .await?;
-    rows.iter().map(read).collect()
+    rows.iter().map(parse_row).collect()
 }
 
 /// Returns a page of the operators in the order of their creation.
-pub async fn page(executor: &mut impl Executor, page: &Page) -> Result<Paged<Operator>, StoreError> {
+pub async fn page(executor: &mut impl Executor, page: &PageRequest) -> Result<Page<Operator>, StoreError> {
     let (created_at, id) = page.after_pair()?.unwrap_or((-1, ""));
     let rows = query(
         "SELECT operator_id, description, default_permission, created_at FROM operators \
@@ -98,8 +98,8 @@ pub async fn page(executor: &mut impl Executor, page: &Page) -> Result<Paged<Ope
     .bind(page.rows())
     .fetch_all(executor.connection())
     .await?;
-    let operators = rows.iter().map(read).collect::<Result<Vec<_>, _>>()?;
-    Ok(page.of(operators, |operator| format!("{}.{}", operator.created_at, operator.id)))
+    let operators = rows.iter().map(parse_row).collect::<Result<Vec<_>, _>>()?;
+    Ok(page.paginate(operators, |operator| format!("{}.{}", operator.created_at, operator.id)))
 }
 
 /// Counts the operators.
@@ -108,7 +108,7 @@ pub async fn count(executor: &mut impl Executor) -> Result<u64, StoreError> {
 }
 
 /// Sets the description of an operator.
-pub async fn describe(
+pub async fn set_description(
     write: &mut Write,
     operator: &OperatorId,
     description: Option<&str>,
@@ -122,7 +122,7 @@ pub async fn describe(
 }
 
 /// Sets or removes the default permissions of an operator. Returns whether the operator exists.
-pub async fn permit(
+pub async fn set_default_permissions(
     write: &mut Write,
     operator: &OperatorId,
     document: Option<&str>,
@@ -142,17 +142,17 @@ pub async fn delete(write: &mut Write, operator: &OperatorId) -> Result<bool, St
         .fetch_optional(write.connection())
         .await?;
     if let Some(from) = &gone {
-        let at = row::unsigned(from, "created_at")?;
-        tombstones::bury(write, Gone::Operator, operator.as_str(), at).await?;
+        let at = row::from_column(from, "created_at")?;
+        tombstones::insert(write, TombstoneKind::Operator, operator.as_str(), at).await?;
     }
     Ok(gone.is_some())
 }
 
-fn read(from: &AnyRow) -> Result<Operator, StoreError> {
+fn parse_row(from: &AnyRow) -> Result<Operator, StoreError> {
     Ok(Operator {
-        id: row::parsed(from, "operator_id")?,
+        id: row::parsed_text(from, "operator_id")?,
         description: row::optional_text(from, "description")?,
         default_permission: row::optional_text(from, "default_permission")?,
-        created_at: row::unsigned(from, "created_at")?,
+        created_at: row::from_column(from, "created_at")?,
     })
 }

@@ -19,11 +19,11 @@ macro_rules! covered_by_base_sql {
 
 /// The result of an insert.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Inserted {
+pub enum RevokeOutcome {
     /// The fingerprint is revoked from now on.
-    Yes,
+    Revoked,
     /// The fingerprint was revoked before.
-    Before,
+    AlreadyRevoked,
     /// Another credential has the same fingerprint prefix, and would be refused too.
     PrefixTaken,
 }
@@ -33,7 +33,7 @@ pub async fn insert(
     write: &mut Write,
     revocation: &Revocation,
     version: u64,
-) -> Result<Inserted, StoreError> {
+) -> Result<RevokeOutcome, StoreError> {
     let Revocation { fingerprint, expires_at, reason, revoked_at } = revocation;
     let done = query(
         "INSERT INTO revocations (prefix, fingerprint, expires_at, version, reason, revoked_at) \
@@ -43,25 +43,25 @@ pub async fn insert(
          reason = excluded.reason, revoked_at = excluded.revoked_at, restored_at = NULL \
          WHERE revocations.fingerprint = excluded.fingerprint AND revocations.restored_at IS NOT NULL",
     )
-    .bind(row::prefix(fingerprint))
+    .bind(row::prefix_to_column(fingerprint))
     .bind(fingerprint.to_string())
-    .bind(row::signed(*expires_at))
-    .bind(row::signed(version))
+    .bind(row::to_column(*expires_at))
+    .bind(row::to_column(version))
     .bind(reason.as_deref())
-    .bind(row::signed(*revoked_at))
+    .bind(row::to_column(*revoked_at))
     .execute(write.connection())
     .await?;
     if done.rows_affected() == 1 {
-        Ok(Inserted::Yes)
+        Ok(RevokeOutcome::Revoked)
     } else if find(write, fingerprint).await?.is_some() {
-        Ok(Inserted::Before)
+        Ok(RevokeOutcome::AlreadyRevoked)
     } else {
-        Ok(Inserted::PrefixTaken)
+        Ok(RevokeOutcome::PrefixTaken)
     }
 }
 
 /// Changes the reason of a revocation, with a new version, so that the journal records it.
-pub async fn confirm(
+pub async fn update_reason(
     write: &mut Write,
     fingerprint: &Fingerprint,
     reason: Option<&str>,
@@ -72,18 +72,18 @@ pub async fn confirm(
         "UPDATE revocations SET reason = $3, revoked_at = $4, version = $5 \
          WHERE prefix = $1 AND fingerprint = $2 AND restored_at IS NULL",
     )
-    .bind(row::prefix(fingerprint))
+    .bind(row::prefix_to_column(fingerprint))
     .bind(fingerprint.to_string())
     .bind(reason)
-    .bind(row::signed(at))
-    .bind(row::signed(version))
+    .bind(row::to_column(at))
+    .bind(row::to_column(version))
     .execute(write.connection())
     .await?;
     Ok(())
 }
 
 /// Takes a revocation back, and makes the version a checkpoint. Returns whether the fingerprint was revoked.
-pub async fn restore(
+pub async fn unrevoke(
     write: &mut Write,
     fingerprint: &Fingerprint,
     at: u64,
@@ -93,10 +93,10 @@ pub async fn restore(
         "UPDATE revocations SET restored_at = $3, version = $4 \
          WHERE prefix = $1 AND fingerprint = $2 AND restored_at IS NULL",
     )
-    .bind(row::prefix(fingerprint))
+    .bind(row::prefix_to_column(fingerprint))
     .bind(fingerprint.to_string())
-    .bind(row::signed(at))
-    .bind(row::signed(version))
+    .bind(row::to_column(at))
+    .bind(row::to_column(version))
     .execute(write.connection())
     .await?;
     let was_revoked = done.rows_affected() == 1;
@@ -116,11 +116,11 @@ pub async fn find(
         "SELECT fingerprint, expires_at, reason, revoked_at FROM revocations \
                WHERE prefix = $1 AND fingerprint = $2 AND restored_at IS NULL",
     )
-    .bind(row::prefix(fingerprint))
+    .bind(row::prefix_to_column(fingerprint))
     .bind(fingerprint.to_string())
     .fetch_optional(executor.connection())
     .await?;
-    found.as_ref().map(read).transpose()
+    found.as_ref().map(parse_row).transpose()
 }
 
 /// Returns the changes after a version that no block of the base covers: the latest of each fingerprint, with its version.
@@ -134,10 +134,10 @@ pub async fn since(
         covered_by_base_sql!(),
         ") ORDER BY r.version, r.prefix"
     ))
-    .bind(row::signed(version))
+    .bind(row::to_column(version))
     .fetch_all(executor.connection())
     .await?;
-    rows.iter().map(change).collect()
+    rows.iter().map(parse_change).collect()
 }
 
 /// Returns all changes after a version: the latest of each fingerprint, with its version.
@@ -149,10 +149,10 @@ pub async fn all_since(
         "SELECT fingerprint, expires_at, reason, revoked_at, restored_at, version FROM revocations \
          WHERE version > $1 ORDER BY version, prefix",
     )
-    .bind(row::signed(version))
+    .bind(row::to_column(version))
     .fetch_all(executor.connection())
     .await?;
-    rows.iter().map(change).collect()
+    rows.iter().map(parse_change).collect()
 }
 
 /// Returns a page of the latest changes of all fingerprints, from a prefix on, and the start of the next page.
@@ -160,17 +160,18 @@ pub async fn page_by_prefix(
     executor: &mut impl Executor,
     from: u64,
 ) -> Result<(Vec<(u64, RevocationChange)>, Option<u64>), StoreError> {
-    let (low, high) = prefix_paging::range(from);
+    let (low, high) = prefix_paging::prefix_range(from);
     let rows = query(
         "SELECT fingerprint, expires_at, reason, revoked_at, restored_at, version FROM revocations \
          WHERE prefix >= $1 AND prefix <= $2 ORDER BY prefix LIMIT $3",
     )
     .bind(low)
     .bind(high)
-    .bind(row::signed(prefix_paging::PAGE_SIZE))
+    .bind(row::to_column(prefix_paging::PAGE_SIZE))
     .fetch_all(executor.connection())
     .await?;
-    let found: Vec<(u64, RevocationChange)> = rows.iter().map(change).collect::<Result<_, StoreError>>()?;
+    let found: Vec<(u64, RevocationChange)> =
+        rows.iter().map(parse_change).collect::<Result<_, StoreError>>()?;
     let next = prefix_paging::next(from, found.last().map(|(_, change)| change.fingerprint()), found.len());
     Ok((found, next))
 }
@@ -180,7 +181,7 @@ pub async fn covered_by_base(
     executor: &mut impl Executor,
     from: u64,
 ) -> Result<(Vec<(u64, Fingerprint)>, Option<u64>), StoreError> {
-    let (low, high) = prefix_paging::range(from);
+    let (low, high) = prefix_paging::prefix_range(from);
     let rows = query(concat!(
         "SELECT r.fingerprint, r.expires_at FROM revocations r \
          WHERE r.restored_at IS NULL AND r.prefix >= $1 AND r.prefix <= $2 AND ",
@@ -189,12 +190,12 @@ pub async fn covered_by_base(
     ))
     .bind(low)
     .bind(high)
-    .bind(row::signed(prefix_paging::PAGE_SIZE))
+    .bind(row::to_column(prefix_paging::PAGE_SIZE))
     .fetch_all(executor.connection())
     .await?;
     let found: Vec<(u64, Fingerprint)> = rows
         .iter()
-        .map(|from| Ok((row::unsigned(from, "expires_at")?, row::parsed(from, "fingerprint")?)))
+        .map(|from| Ok((row::from_column(from, "expires_at")?, row::parsed_text(from, "fingerprint")?)))
         .collect::<Result<_, StoreError>>()?;
     let next = prefix_paging::next(from, found.last().map(|(_, fingerprint)| fingerprint), found.len());
     Ok((found, next))
@@ -208,7 +209,7 @@ pub async fn renew_covered(write: &mut Write, version: u64) -> Result<(), StoreE
         covered_by_base_sql!(),
         ")"
     ))
-    .bind(row::signed(version))
+    .bind(row::to_column(version))
     .execute(write.connection())
     .await?;
     Ok(())
@@ -231,7 +232,7 @@ pub async fn expiries_outside_base(
         .fetch_all(executor.connection())
         .await?;
         for row in &rows {
-            expiries.push(row::unsigned(row, "expires_at")?);
+            expiries.push(row::from_column(row, "expires_at")?);
         }
     }
     Ok(expiries)
@@ -240,10 +241,10 @@ pub async fn expiries_outside_base(
 /// Counts the changes after a version.
 pub async fn count_since(executor: &mut impl Executor, version: u64) -> Result<u64, StoreError> {
     let row = query("SELECT COUNT(*) AS changes FROM revocations WHERE version > $1")
-        .bind(row::signed(version))
+        .bind(row::to_column(version))
         .fetch_one(executor.connection())
         .await?;
-    row::unsigned(&row, "changes")
+    row::from_column(&row, "changes")
 }
 
 /// Counts the revocations in effect.
@@ -252,31 +253,31 @@ pub async fn count(executor: &mut impl Executor) -> Result<u64, StoreError> {
 }
 
 /// Deletes the revocations of credentials that expired before a second, and returns their number.
-pub async fn collect(write: &mut Write, before: u64) -> Result<u64, StoreError> {
+pub async fn purge(write: &mut Write, before: u64) -> Result<u64, StoreError> {
     let done = query("DELETE FROM revocations WHERE expires_at < $1")
-        .bind(row::signed(before))
+        .bind(row::to_column(before))
         .execute(write.connection())
         .await?;
     Ok(done.rows_affected())
 }
 
 /// Reads a change with its version.
-fn change(from: &AnyRow) -> Result<(u64, RevocationChange), StoreError> {
-    let change = match row::optional_unsigned(from, "restored_at")? {
-        None => RevocationChange::Revoked(read(from)?),
+fn parse_change(from: &AnyRow) -> Result<(u64, RevocationChange), StoreError> {
+    let change = match row::optional_from_column(from, "restored_at")? {
+        None => RevocationChange::Revoked(parse_row(from)?),
         Some(_) => RevocationChange::Restored {
-            fingerprint: row::parsed(from, "fingerprint")?,
-            expires_at: row::unsigned(from, "expires_at")?,
+            fingerprint: row::parsed_text(from, "fingerprint")?,
+            expires_at: row::from_column(from, "expires_at")?,
         },
     };
-    Ok((row::unsigned(from, "version")?, change))
+    Ok((row::from_column(from, "version")?, change))
 }
 
-fn read(from: &AnyRow) -> Result<Revocation, StoreError> {
+fn parse_row(from: &AnyRow) -> Result<Revocation, StoreError> {
     Ok(Revocation {
-        fingerprint: row::parsed(from, "fingerprint")?,
-        expires_at: row::unsigned(from, "expires_at")?,
+        fingerprint: row::parsed_text(from, "fingerprint")?,
+        expires_at: row::from_column(from, "expires_at")?,
         reason: row::optional_text(from, "reason")?,
-        revoked_at: row::unsigned(from, "revoked_at")?,
+        revoked_at: row::from_column(from, "revoked_at")?,
     })
 }

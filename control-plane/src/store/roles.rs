@@ -1,7 +1,7 @@
 use sqlx::{any::AnyRow, query};
 
 use super::{Executor, StoreError, Write, row};
-use crate::model::{OperatorId, Page, Paged, Role, RoleId, UserName};
+use crate::model::{OperatorId, Page, PageRequest, Role, RoleId, UserName};
 
 /// Inserts a role. Returns whether the name was free.
 pub async fn insert(write: &mut Write, role: &Role) -> Result<bool, StoreError> {
@@ -14,8 +14,8 @@ pub async fn insert(write: &mut Write, role: &Role) -> Result<bool, StoreError> 
     .bind(id.as_str())
     .bind(description.as_deref())
     .bind(permission.as_str())
-    .bind(row::signed(*created_at))
-    .bind(row::signed(*updated_at))
+    .bind(row::to_column(*created_at))
+    .bind(row::to_column(*updated_at))
     .execute(write.connection())
     .await?;
     Ok(done.rows_affected() == 1)
@@ -38,7 +38,7 @@ pub async fn update(
     .bind(id.as_str())
     .bind(permission)
     .bind(description)
-    .bind(row::signed(at))
+    .bind(row::to_column(at))
     .execute(write.connection())
     .await?;
     Ok(done.rows_affected() == 1)
@@ -78,15 +78,15 @@ pub async fn list(
     .bind(id.map_or("", RoleId::as_str))
     .fetch_all(executor.connection())
     .await?;
-    rows.iter().map(read).collect()
+    rows.iter().map(parse_row).collect()
 }
 
 /// Returns a page of the roles of an operator in the order of their names.
 pub async fn page(
     executor: &mut impl Executor,
     operator: &OperatorId,
-    page: &Page,
-) -> Result<Paged<Role>, StoreError> {
+    page: &PageRequest,
+) -> Result<Page<Role>, StoreError> {
     let rows = query(
         "SELECT operator_id, role_id, description, permission, created_at, updated_at FROM roles \
          WHERE operator_id = $1 AND ($2 = '' OR role_id > $2) ORDER BY role_id LIMIT $3",
@@ -96,8 +96,8 @@ pub async fn page(
     .bind(page.rows())
     .fetch_all(executor.connection())
     .await?;
-    let roles = rows.iter().map(read).collect::<Result<Vec<_>, _>>()?;
-    Ok(page.of(roles, |role| role.id.to_string()))
+    let roles = rows.iter().map(parse_row).collect::<Result<Vec<_>, _>>()?;
+    Ok(page.paginate(roles, |role| role.id.to_string()))
 }
 
 /// Counts the roles of an operator, up to `limit`.
@@ -110,10 +110,10 @@ pub async fn count(
         "SELECT COUNT(*) AS number FROM (SELECT 1 AS one FROM roles WHERE operator_id = $1 LIMIT $2) AS counted",
     )
     .bind(operator.as_str())
-    .bind(row::signed(limit))
+    .bind(row::to_column(limit))
     .fetch_one(executor.connection())
     .await?;
-    row::unsigned(&found, "number")
+    row::from_column(&found, "number")
 }
 
 /// Attaches a role to a user. Returns whether it was not attached before.
@@ -164,16 +164,18 @@ pub async fn attached(
     .bind(user.map_or("", UserName::as_str))
     .fetch_all(executor.connection())
     .await?;
-    rows.iter().map(|from| Ok((row::parsed(from, "user_name")?, row::parsed(from, "role_id")?))).collect()
+    rows.iter()
+        .map(|from| Ok((row::parsed_text(from, "user_name")?, row::parsed_text(from, "role_id")?)))
+        .collect()
 }
 
-fn read(from: &AnyRow) -> Result<Role, StoreError> {
+fn parse_row(from: &AnyRow) -> Result<Role, StoreError> {
     Ok(Role {
-        operator: row::parsed(from, "operator_id")?,
-        id: row::parsed(from, "role_id")?,
+        operator: row::parsed_text(from, "operator_id")?,
+        id: row::parsed_text(from, "role_id")?,
         description: row::optional_text(from, "description")?,
         permission: row::text(from, "permission")?,
-        created_at: row::unsigned(from, "created_at")?,
-        updated_at: row::unsigned(from, "updated_at")?,
+        created_at: row::from_column(from, "created_at")?,
+        updated_at: row::from_column(from, "updated_at")?,
     })
 }

@@ -6,10 +6,7 @@ use sqlx::{Row as _, any::AnyRow, query};
 use token::Fingerprint;
 
 use super::{Executor, StoreError};
-use crate::{
-    model::{OperatorId, Subject, UserName},
-    random::hex,
-};
+use crate::model::{OperatorId, Subject, UserName};
 
 pub(super) fn text(row: &AnyRow, column: &'static str) -> Result<String, StoreError> {
     Ok(row.try_get(column)?)
@@ -19,60 +16,60 @@ pub(super) fn optional_text(row: &AnyRow, column: &'static str) -> Result<Option
     Ok(row.try_get(column)?)
 }
 
-pub(super) fn parsed<T: FromStr>(row: &AnyRow, column: &'static str) -> Result<T, StoreError> {
-    parse(&text(row, column)?, column)
+pub(super) fn parsed_text<T: FromStr>(row: &AnyRow, column: &'static str) -> Result<T, StoreError> {
+    parse_text(&text(row, column)?, column)
 }
 
-pub(super) fn optional_parsed<T: FromStr>(
+pub(super) fn optional_parsed_text<T: FromStr>(
     row: &AnyRow,
     column: &'static str,
 ) -> Result<Option<T>, StoreError> {
-    optional_text(row, column)?.map(|text| parse(&text, column)).transpose()
+    optional_text(row, column)?.map(|text| parse_text(&text, column)).transpose()
 }
 
-pub(super) fn unsigned(row: &AnyRow, column: &'static str) -> Result<u64, StoreError> {
+pub(super) fn from_column(row: &AnyRow, column: &'static str) -> Result<u64, StoreError> {
     u64::try_from(row.try_get::<i64, _>(column)?).map_err(|_| StoreError::Corrupt { what: column })
 }
 
-pub(super) fn optional_unsigned(row: &AnyRow, column: &'static str) -> Result<Option<u64>, StoreError> {
+pub(super) fn optional_from_column(row: &AnyRow, column: &'static str) -> Result<Option<u64>, StoreError> {
     let value = row.try_get::<Option<i64>, _>(column)?;
     value.map(u64::try_from).transpose().map_err(|_| StoreError::Corrupt { what: column })
 }
 
 /// Runs a query that returns one number in the column `number`.
 pub(super) async fn count(executor: &mut impl Executor, sql: &'static str) -> Result<u64, StoreError> {
-    unsigned(&query(sql).fetch_one(executor.connection()).await?, "number")
+    from_column(&query(sql).fetch_one(executor.connection()).await?, "number")
 }
 
 /// Reads 32 bytes, stored in hexadecimal.
 pub(super) fn hash(row: &AnyRow, column: &'static str) -> Result<[u8; 32], StoreError> {
-    Ok(*parsed::<Fingerprint>(row, column)?.as_bytes())
+    Ok(*parsed_text::<Fingerprint>(row, column)?.as_bytes())
 }
 
 pub(super) fn subject(row: &AnyRow) -> Result<Subject, StoreError> {
     Ok(Subject {
-        operator: parsed::<OperatorId>(row, "operator_id")?,
-        user: optional_parsed::<UserName>(row, "user_name")?,
+        operator: parsed_text::<OperatorId>(row, "operator_id")?,
+        user: optional_parsed_text::<UserName>(row, "user_name")?,
     })
 }
 
 /// Converts instants and versions, which are far below 2^63.
-pub(super) fn signed(value: u64) -> i64 {
+pub(super) fn to_column(value: u64) -> i64 {
     i64::try_from(value).unwrap_or(i64::MAX)
 }
 
 /// The expiry of a credential that never expires: the largest instant that a column can store.
-pub const NEVER: u64 = i64::MAX.cast_unsigned();
+pub const NEVER_EXPIRES: u64 = i64::MAX.cast_unsigned();
 
 /// Converts a prefix bit by bit, as SQL has no unsigned integers.
-pub(super) fn prefix(fingerprint: &Fingerprint) -> i64 {
+pub(super) fn prefix_to_column(fingerprint: &Fingerprint) -> i64 {
     fingerprint.prefix().cast_signed()
 }
 
 pub(super) fn hex32(bytes: &[u8; 32]) -> String {
-    hex(bytes)
+    base16ct::lower::encode_string(bytes)
 }
 
-fn parse<T: FromStr>(text: &str, column: &'static str) -> Result<T, StoreError> {
+fn parse_text<T: FromStr>(text: &str, column: &'static str) -> Result<T, StoreError> {
     text.parse().map_err(|_| StoreError::Corrupt { what: column })
 }

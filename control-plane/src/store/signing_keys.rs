@@ -2,7 +2,7 @@ use sqlx::{any::AnyRow, query};
 use token::Algorithm;
 
 use super::{Executor, StoreError, Write, row, tombstones};
-use crate::model::{Gone, SigningKeyRecord, SigningKeyState};
+use crate::model::{SigningKeyRecord, SigningKeyState, TombstoneKind};
 
 /// Inserts a signing key.
 pub async fn insert(write: &mut Write, key: &SigningKeyRecord, at: u64) -> Result<(), StoreError> {
@@ -15,7 +15,7 @@ pub async fn insert(write: &mut Write, key: &SigningKeyRecord, at: u64) -> Resul
             SigningKeyState::Active => "active",
             SigningKeyState::Verifying => "verifying",
         })
-        .bind(row::signed(at))
+        .bind(row::to_column(at))
         .execute(write.connection())
         .await?;
     Ok(())
@@ -37,7 +37,8 @@ pub async fn delete(write: &mut Write, kid: &str) -> Result<(), StoreError> {
         .fetch_optional(write.connection())
         .await?;
     if let Some(from) = &gone {
-        tombstones::bury(write, Gone::SigningKey, kid, row::unsigned(from, "created_at")?).await?;
+        tombstones::insert(write, TombstoneKind::SigningKey, kid, row::from_column(from, "created_at")?)
+            .await?;
     }
     Ok(())
 }
@@ -46,20 +47,20 @@ pub async fn delete(write: &mut Write, kid: &str) -> Result<(), StoreError> {
 /// then.
 pub async fn clamp_to_now(write: &mut Write, now: u64) -> Result<(), StoreError> {
     let rows = query("SELECT kid FROM signing_keys WHERE created_at > $1 ORDER BY created_at, kid DESC")
-        .bind(row::signed(now))
+        .bind(row::to_column(now))
         .fetch_all(write.connection())
         .await?;
     let earlier = query("SELECT MAX(created_at) AS newest FROM signing_keys WHERE created_at <= $1")
-        .bind(row::signed(now))
+        .bind(row::to_column(now))
         .fetch_one(write.connection())
         .await?;
-    let mut at = row::optional_unsigned(&earlier, "newest")?.unwrap_or_default();
+    let mut at = row::optional_from_column(&earlier, "newest")?.unwrap_or_default();
     at = at.max(now.saturating_sub(u64::try_from(rows.len()).unwrap_or_default()));
     for found in &rows {
         at = at.saturating_add(1);
         query("UPDATE signing_keys SET created_at = $2 WHERE kid = $1")
             .bind(row::text(found, "kid")?)
-            .bind(row::signed(at))
+            .bind(row::to_column(at))
             .execute(write.connection())
             .await?;
     }
@@ -67,10 +68,10 @@ pub async fn clamp_to_now(write: &mut Write, now: u64) -> Result<(), StoreError>
 }
 
 /// Returns when the newest key was created.
-pub async fn newest_at(executor: &mut impl Executor) -> Result<Option<u64>, StoreError> {
+pub async fn newest_created_at(executor: &mut impl Executor) -> Result<Option<u64>, StoreError> {
     let row =
         query("SELECT MAX(created_at) AS newest FROM signing_keys").fetch_one(executor.connection()).await?;
-    row::optional_unsigned(&row, "newest")
+    row::optional_from_column(&row, "newest")
 }
 
 /// Returns all keys, newest first. The first active one signs; a newer one is activated when all edges have it.
@@ -78,11 +79,11 @@ pub async fn list(executor: &mut impl Executor) -> Result<Vec<SigningKeyRecord>,
     let rows = query("SELECT kid, algorithm, public, state FROM signing_keys ORDER BY created_at DESC, kid")
         .fetch_all(executor.connection())
         .await?;
-    rows.iter().map(read).collect()
+    rows.iter().map(parse_row).collect()
 }
 
 /// Returns the `kid` of the active key. Works with every schema version.
-pub async fn active(executor: &mut impl Executor) -> Result<Option<String>, StoreError> {
+pub async fn active_kid(executor: &mut impl Executor) -> Result<Option<String>, StoreError> {
     let found =
         query("SELECT kid FROM signing_keys WHERE state = 'active' ORDER BY created_at DESC, kid LIMIT 1")
             .fetch_optional(executor.connection())
@@ -90,7 +91,7 @@ pub async fn active(executor: &mut impl Executor) -> Result<Option<String>, Stor
     found.map(|found| row::text(&found, "kid")).transpose()
 }
 
-fn read(from: &AnyRow) -> Result<SigningKeyRecord, StoreError> {
+fn parse_row(from: &AnyRow) -> Result<SigningKeyRecord, StoreError> {
     Ok(SigningKeyRecord {
         kid: row::text(from, "kid")?,
         algorithm: match row::text(from, "algorithm")?.as_str() {

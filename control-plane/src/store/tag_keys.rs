@@ -2,14 +2,14 @@ use sqlx::{any::AnyRow, query};
 use token::api_key::Kind;
 
 use super::{Executor, StoreError, Write, row, tombstones};
-use crate::model::{Generation, Gone};
+use crate::model::{Generation, TombstoneKind};
 
 /// Inserts a generation.
 pub async fn insert(write: &mut Write, generation: &Generation, at: u64) -> Result<(), StoreError> {
     let Generation { number, kind, public } = generation;
     query("INSERT INTO tag_keys (generation, created_at, format, public) VALUES ($1, $2, $3, $4)")
         .bind(i64::from(*number))
-        .bind(row::signed(at))
+        .bind(row::to_column(at))
         .bind(kind.name())
         .bind(public.as_ref().map(row::hex32))
         .execute(write.connection())
@@ -24,8 +24,8 @@ pub async fn delete(write: &mut Write, generation: u8) -> Result<(), StoreError>
         .fetch_optional(write.connection())
         .await?;
     if let Some(from) = &gone {
-        let at = row::unsigned(from, "created_at")?;
-        tombstones::bury(write, Gone::TagKey, &generation.to_string(), at).await?;
+        let at = row::from_column(from, "created_at")?;
+        tombstones::insert(write, TombstoneKind::TagKey, &generation.to_string(), at).await?;
     }
     Ok(())
 }
@@ -35,7 +35,7 @@ pub async fn list(executor: &mut impl Executor) -> Result<Vec<Generation>, Store
     let rows = query("SELECT generation, format, public FROM tag_keys ORDER BY generation DESC")
         .fetch_all(executor.connection())
         .await?;
-    rows.iter().map(read).collect()
+    rows.iter().map(parse_row).collect()
 }
 
 /// Returns whether a generation exists.
@@ -47,8 +47,8 @@ pub async fn exists(executor: &mut impl Executor, generation: u8) -> Result<bool
     Ok(found.is_some())
 }
 
-fn read(from: &AnyRow) -> Result<Generation, StoreError> {
-    let kind = kind(from)?;
+fn parse_row(from: &AnyRow) -> Result<Generation, StoreError> {
+    let kind = parse_kind(from)?;
     let public = match row::optional_text(from, "public")? {
         None => None,
         Some(_) => Some(row::hash(from, "public")?),
@@ -56,11 +56,11 @@ fn read(from: &AnyRow) -> Result<Generation, StoreError> {
     if public.is_some() == kind.is_symmetric() {
         return Err(StoreError::Corrupt { what: "public" });
     }
-    let number = u8::try_from(row::unsigned(from, "generation")?);
+    let number = u8::try_from(row::from_column(from, "generation")?);
     Ok(Generation { number: number.map_err(|_| StoreError::Corrupt { what: "generation" })?, kind, public })
 }
 
-pub(super) fn kind(from: &AnyRow) -> Result<Kind, StoreError> {
+pub(super) fn parse_kind(from: &AnyRow) -> Result<Kind, StoreError> {
     let name = row::text(from, "format")?;
     Kind::ALL.into_iter().find(|kind| kind.name() == name).ok_or(StoreError::Corrupt { what: "format" })
 }

@@ -3,12 +3,12 @@
 use sqlx::query;
 
 use super::{Executor, StoreError, Write, row};
-use crate::model::{Gone, Tombstone};
+use crate::model::{Tombstone, TombstoneKind};
 
 /// Records a deletion. `at` is the time of creation of the deleted item.
-pub(in crate::store) async fn bury(
+pub(in crate::store) async fn insert(
     write: &mut Write,
-    gone: Gone,
+    gone: TombstoneKind,
     id: &str,
     at: u64,
 ) -> Result<(), StoreError> {
@@ -18,29 +18,31 @@ pub(in crate::store) async fn bury(
     )
     .bind(gone.name())
     .bind(id)
-    .bind(row::signed(at))
+    .bind(row::to_column(at))
     .execute(write.connection())
     .await?;
     Ok(())
 }
 
 /// Records a tombstone from the journal, whose item is not in the store.
-pub async fn note(write: &mut Write, tombstone: &Tombstone) -> Result<(), StoreError> {
-    bury(write, tombstone.gone, &tombstone.id, tombstone.at).await
+pub async fn insert_from_journal(write: &mut Write, tombstone: &Tombstone) -> Result<(), StoreError> {
+    insert(write, tombstone.kind, &tombstone.id, tombstone.at).await
 }
 
 /// Returns the tombstones after a version, each with its version.
 pub async fn since(executor: &mut impl Executor, version: u64) -> Result<Vec<(u64, Tombstone)>, StoreError> {
     let rows =
         query("SELECT kind, id, at, version FROM tombstones WHERE version > $1 ORDER BY version, kind, id")
-            .bind(row::signed(version))
+            .bind(row::to_column(version))
             .fetch_all(executor.connection())
             .await?;
     rows.iter()
         .map(|from| {
-            let gone = Gone::of(&row::text(from, "kind")?).ok_or(StoreError::Corrupt { what: "kind" })?;
-            let tombstone = Tombstone { gone, id: row::text(from, "id")?, at: row::unsigned(from, "at")? };
-            Ok((row::unsigned(from, "version")?, tombstone))
+            let gone = TombstoneKind::from_name(&row::text(from, "kind")?)
+                .ok_or(StoreError::Corrupt { what: "kind" })?;
+            let tombstone =
+                Tombstone { kind: gone, id: row::text(from, "id")?, at: row::from_column(from, "at")? };
+            Ok((row::from_column(from, "version")?, tombstone))
         })
         .collect()
 }
@@ -51,9 +53,9 @@ pub async fn count(executor: &mut impl Executor) -> Result<u64, StoreError> {
 }
 
 /// Deletes the tombstones before a version, and returns their number.
-pub async fn collect(write: &mut Write, before: u64) -> Result<u64, StoreError> {
+pub async fn purge(write: &mut Write, before: u64) -> Result<u64, StoreError> {
     let done = query("DELETE FROM tombstones WHERE version < $1")
-        .bind(row::signed(before))
+        .bind(row::to_column(before))
         .execute(write.connection())
         .await?;
     Ok(done.rows_affected())

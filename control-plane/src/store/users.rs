@@ -1,7 +1,7 @@
 use sqlx::{any::AnyRow, query};
 
 use super::{Executor, StoreError, Write, row, tombstones};
-use crate::model::{BadPage, Gone, OperatorId, Page, Paged, User, UserName};
+use crate::model::{InvalidPageRequest, OperatorId, Page, PageRequest, TombstoneKind, User, UserName};
 
 /// Returns one user, all users of an operator, or all users, in the order of operators and names.
 pub async fn list(
@@ -17,7 +17,7 @@ pub async fn list(
     .bind(user.map_or("", UserName::as_str))
     .fetch_all(executor.connection())
     .await?;
-    rows.iter().map(read).collect()
+    rows.iter().map(parse_row).collect()
 }
 
 /// Finds a user.
@@ -33,11 +33,11 @@ pub async fn find(
 pub async fn page(
     executor: &mut impl Executor,
     operator: Option<&OperatorId>,
-    page: &Page,
-) -> Result<Paged<User>, StoreError> {
+    page: &PageRequest,
+) -> Result<Page<User>, StoreError> {
     // The page begins after this subject.
     let (after_operator, after_name) =
-        page.after().map_or(Ok(("", "")), |after| after.split_once('/').ok_or(BadPage::After))?;
+        page.after().map_or(Ok(("", "")), |after| after.split_once('/').ok_or(InvalidPageRequest::After))?;
     let rows = query(
         "SELECT operator_id, name AS user_name, description, permission, created_at FROM users \
          WHERE ($1 = '' OR operator_id = $1) \
@@ -50,8 +50,8 @@ pub async fn page(
     .bind(page.rows())
     .fetch_all(executor.connection())
     .await?;
-    let users = rows.iter().map(read).collect::<Result<Vec<_>, _>>()?;
-    Ok(page.of(users, |user| user.subject.to_string()))
+    let users = rows.iter().map(parse_row).collect::<Result<Vec<_>, _>>()?;
+    Ok(page.paginate(users, |user| user.subject.to_string()))
 }
 
 /// Counts the users of an operator, up to `limit`.
@@ -64,14 +64,14 @@ pub async fn count(
         "SELECT COUNT(*) AS number FROM (SELECT 1 AS one FROM users WHERE operator_id = $1 LIMIT $2) AS counted",
     )
     .bind(operator.as_str())
-    .bind(row::signed(limit))
+    .bind(row::to_column(limit))
     .fetch_one(executor.connection())
     .await?;
-    row::unsigned(&found, "number")
+    row::from_column(&found, "number")
 }
 
 /// Sets the description of a user.
-pub async fn describe(
+pub async fn set_description(
     write: &mut Write,
     operator: &OperatorId,
     user: &UserName,
@@ -87,7 +87,7 @@ pub async fn describe(
 }
 
 /// Sets or removes the permission document of a user. Returns whether the user exists.
-pub async fn permit(
+pub async fn set_permissions(
     write: &mut Write,
     operator: &OperatorId,
     user: &UserName,
@@ -123,17 +123,17 @@ pub async fn delete(
     .fetch_all(write.connection())
     .await?;
     for from in &gone {
-        let (subject, at) = (row::subject(from)?.to_string(), row::unsigned(from, "created_at")?);
-        tombstones::bury(write, Gone::User, &subject, at).await?;
+        let (subject, at) = (row::subject(from)?.to_string(), row::from_column(from, "created_at")?);
+        tombstones::insert(write, TombstoneKind::User, &subject, at).await?;
     }
     Ok(u64::try_from(gone.len()).unwrap_or(u64::MAX))
 }
 
-fn read(from: &AnyRow) -> Result<User, StoreError> {
+fn parse_row(from: &AnyRow) -> Result<User, StoreError> {
     Ok(User {
         subject: row::subject(from)?,
         description: row::optional_text(from, "description")?,
         permission: row::optional_text(from, "permission")?,
-        created_at: row::unsigned(from, "created_at")?,
+        created_at: row::from_column(from, "created_at")?,
     })
 }

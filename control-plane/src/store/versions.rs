@@ -17,7 +17,7 @@ const MAX_LEASE_MS: u64 = 600_000;
 
 /// The present version.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Version {
+pub struct BundleVersion {
     /// The number.
     pub number: u64,
     /// Revocations and watermarks of credentials that expired before this second are no longer part of the bundle.
@@ -42,8 +42,8 @@ pub async fn allocate_above(write: &mut Write, now: Time, floor: u64) -> Result<
     let next = "UPDATE bundle_state SET version = CASE WHEN version >= $1 THEN version + 1 ELSE $1 END, mark = $2 \
                 WHERE id = 1 RETURNING version";
     let least = now.millis().max(floor.saturating_add(1));
-    let row = query(next).bind(row::signed(least)).bind(mark).fetch_one(write.connection()).await?;
-    let version = row::unsigned(&row, "version")?;
+    let row = query(next).bind(row::to_column(least)).bind(mark).fetch_one(write.connection()).await?;
+    let version = row::from_column(&row, "version")?;
     // The versions that servers may have loaded last stay in the log.
     query(
         "DELETE FROM version_log WHERE version < (SELECT MAX(version) FROM version_log) - $1 \
@@ -57,7 +57,7 @@ pub async fn allocate_above(write: &mut Write, now: Time, floor: u64) -> Result<
         "INSERT INTO version_log (version, mark) VALUES ($1, $2) \
          ON CONFLICT (version) DO UPDATE SET mark = excluded.mark",
     )
-    .bind(row::signed(version))
+    .bind(row::to_column(version))
     .bind(mark)
     .execute(write.connection())
     .await?;
@@ -70,9 +70,9 @@ pub async fn allocate_above(write: &mut Write, now: Time, floor: u64) -> Result<
 
 /// Returns whether this version with this mark is in the history of the database. Versions that are more than ten minutes
 /// older than the latest are unknown.
-pub async fn is_known(executor: &mut impl Executor, version: u64, mark: i64) -> Result<bool, StoreError> {
+pub async fn is_logged(executor: &mut impl Executor, version: u64, mark: i64) -> Result<bool, StoreError> {
     let found = query("SELECT mark FROM version_log WHERE version = $1 AND mark = $2")
-        .bind(row::signed(version))
+        .bind(row::to_column(version))
         .bind(mark)
         .fetch_optional(executor.connection())
         .await?;
@@ -82,15 +82,15 @@ pub async fn is_known(executor: &mut impl Executor, version: u64, mark: i64) -> 
 /// Returns the latest logged version at or below a version.
 pub async fn latest_until(executor: &mut impl Executor, version: u64) -> Result<Option<u64>, StoreError> {
     let row = query("SELECT MAX(version) AS latest FROM version_log WHERE version <= $1")
-        .bind(row::signed(version))
+        .bind(row::to_column(version))
         .fetch_one(executor.connection())
         .await?;
-    row::optional_unsigned(&row, "latest")
+    row::optional_from_column(&row, "latest")
 }
 
 /// Locks the version until the end of the transaction, so that no revocation or deletion can commit in between. Must be the
 /// first statement of the transaction. A call of [`allocate`] may follow.
-pub async fn lock(write: &mut Write) -> Result<(), StoreError> {
+pub async fn lock_version(write: &mut Write) -> Result<(), StoreError> {
     // SQLite has a single writer anyway.
     if write.engine() == Engine::Postgres {
         query("SELECT version FROM bundle_state WHERE id = 1 FOR UPDATE").execute(write.connection()).await?;
@@ -101,22 +101,22 @@ pub async fn lock(write: &mut Write) -> Result<(), StoreError> {
 /// Makes this version, the latest, a checkpoint. It is necessary for changes that the tail cannot express.
 pub async fn mark_checkpoint(write: &mut Write, version: u64) -> Result<(), StoreError> {
     query("UPDATE bundle_state SET checkpoint = $1 WHERE id = 1")
-        .bind(row::signed(version))
+        .bind(row::to_column(version))
         .execute(write.connection())
         .await?;
     Ok(())
 }
 
 /// Returns the time that servers have seen pass.
-pub async fn passed(executor: &mut impl Executor) -> Result<Time, StoreError> {
+pub async fn passed_time(executor: &mut impl Executor) -> Result<Time, StoreError> {
     let row = query("SELECT passed FROM bundle_state WHERE id = 1").fetch_one(executor.connection()).await?;
-    Ok(Time::from_millis(row::unsigned(&row, "passed")?))
+    Ok(Time::from_millis(row::from_column(&row, "passed")?))
 }
 
 /// Records the time that has passed.
-pub async fn has_passed(write: &mut Write, until: Time) -> Result<(), StoreError> {
+pub async fn set_passed_time(write: &mut Write, until: Time) -> Result<(), StoreError> {
     query("UPDATE bundle_state SET passed = $1 WHERE id = 1")
-        .bind(row::signed(until.millis()))
+        .bind(row::to_column(until.millis()))
         .execute(write.connection())
         .await?;
     Ok(())
@@ -128,7 +128,7 @@ pub async fn clamp_to_now(write: &mut Write, now: Time) -> Result<(), StoreError
         "UPDATE bundle_state SET passed = CASE WHEN passed > $1 THEN $1 ELSE passed END, \
          rebasing_until = CASE WHEN rebasing_until > $1 THEN 0 ELSE rebasing_until END WHERE id = 1",
     )
-    .bind(row::signed(now.millis()))
+    .bind(row::to_column(now.millis()))
     .execute(write.connection())
     .await?;
     Ok(())
@@ -138,7 +138,7 @@ pub async fn clamp_to_now(write: &mut Write, now: Time) -> Result<(), StoreError
 pub async fn mark_purged(write: &mut Write, version: u64, before: u64) -> Result<(), StoreError> {
     mark_checkpoint(write, version).await?;
     query("UPDATE bundle_state SET collected_before = $1 WHERE id = 1")
-        .bind(row::signed(before))
+        .bind(row::to_column(before))
         .execute(write.connection())
         .await?;
     Ok(())
@@ -151,9 +151,9 @@ pub async fn acquire_build_lease(write: &mut Write, now: Time, until: Time) -> R
         "UPDATE bundle_state SET rebasing_until = $2 \
          WHERE id = 1 AND (rebasing_until <= $1 OR rebasing_until > $3)",
     )
-    .bind(row::signed(now.millis()))
-    .bind(row::signed(until.millis()))
-    .bind(row::signed(now.millis().saturating_add(MAX_LEASE_MS)))
+    .bind(row::to_column(now.millis()))
+    .bind(row::to_column(until.millis()))
+    .bind(row::to_column(now.millis().saturating_add(MAX_LEASE_MS)))
     .execute(write.connection())
     .await?;
     Ok(done.rows_affected() == 1)
@@ -162,8 +162,8 @@ pub async fn acquire_build_lease(write: &mut Write, now: Time, until: Time) -> R
 /// Extends the build lease. Returns `false` if it was lost.
 pub async fn renew_build_lease(write: &mut Write, held: Time, until: Time) -> Result<bool, StoreError> {
     let done = query("UPDATE bundle_state SET rebasing_until = $2 WHERE id = 1 AND rebasing_until = $1")
-        .bind(row::signed(held.millis()))
-        .bind(row::signed(until.millis()))
+        .bind(row::to_column(held.millis()))
+        .bind(row::to_column(until.millis()))
         .execute(write.connection())
         .await?;
     Ok(done.rows_affected() == 1)
@@ -175,14 +175,14 @@ pub async fn release_build_lease(write: &mut Write, held: Time) -> Result<bool, 
 }
 
 /// Returns the present version.
-pub async fn current(executor: &mut impl Executor) -> Result<Version, StoreError> {
+pub async fn current(executor: &mut impl Executor) -> Result<BundleVersion, StoreError> {
     let row = query("SELECT version, collected_before, checkpoint, mark FROM bundle_state WHERE id = 1")
         .fetch_one(executor.connection())
         .await?;
-    Ok(Version {
-        number: row::unsigned(&row, "version")?,
-        collected_before: row::unsigned(&row, "collected_before")?,
-        checkpoint: row::unsigned(&row, "checkpoint")?,
+    Ok(BundleVersion {
+        number: row::from_column(&row, "version")?,
+        collected_before: row::from_column(&row, "collected_before")?,
+        checkpoint: row::from_column(&row, "checkpoint")?,
         mark: row.try_get("mark")?,
     })
 }

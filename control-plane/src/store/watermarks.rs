@@ -19,9 +19,9 @@ pub async fn raise(write: &mut Write, watermark: &Watermark, version: u64) -> Re
     )
     .bind(kind)
     .bind(id)
-    .bind(row::signed(*instant))
-    .bind(row::signed(version))
-    .bind(row::signed(*ends_at))
+    .bind(row::to_column(*instant))
+    .bind(row::to_column(version))
+    .bind(row::to_column(*ends_at))
     .execute(write.connection())
     .await?;
     Ok(done.rows_affected() == 1)
@@ -46,11 +46,11 @@ pub async fn highest_applicable(
     auth_key: Option<&AuthKeyId>,
     session: Option<&str>,
 ) -> Result<Option<u64>, StoreError> {
-    Ok(latest(executor, kid, subject, auth_key, session).await?.map(|watermark| watermark.instant))
+    Ok(latest_instant(executor, kid, subject, auth_key, session).await?.map(|watermark| watermark.instant))
 }
 
 /// Returns the watermark with the highest instant that applies to a credential.
-pub async fn latest(
+pub async fn latest_instant(
     executor: &mut impl Executor,
     kid: &str,
     subject: &Subject,
@@ -69,19 +69,22 @@ pub async fn latest(
     .bind(session.unwrap_or(""))
     .fetch_optional(executor.connection())
     .await?;
-    found.as_ref().map(read).transpose()
+    found.as_ref().map(parse_row).transpose()
 }
 
 /// Returns the watermarks with an instant later than a second, except for those of retired keys.
-pub async fn later_than(executor: &mut impl Executor, second: u64) -> Result<Vec<Watermark>, StoreError> {
+pub async fn list_later_than(
+    executor: &mut impl Executor,
+    second: u64,
+) -> Result<Vec<Watermark>, StoreError> {
     let rows = query(
         "SELECT kind, id, instant, ends_at FROM watermarks WHERE instant > $1 AND instant < $2 ORDER BY kind, id",
     )
-    .bind(row::signed(second))
-    .bind(row::signed(row::NEVER))
+    .bind(row::to_column(second))
+    .bind(row::to_column(row::NEVER_EXPIRES))
     .fetch_all(executor.connection())
     .await?;
-    rows.iter().map(read).collect()
+    rows.iter().map(parse_row).collect()
 }
 
 /// Lowers a watermark. The version must be a checkpoint, as a tail can only raise watermarks.
@@ -95,8 +98,8 @@ pub async fn lower(
     query("UPDATE watermarks SET instant = $3, version = $4 WHERE kind = $1 AND id = $2 AND instant > $3")
         .bind(kind)
         .bind(id)
-        .bind(row::signed(instant))
-        .bind(row::signed(version))
+        .bind(row::to_column(instant))
+        .bind(row::to_column(version))
         .execute(write.connection())
         .await?;
     Ok(())
@@ -107,25 +110,25 @@ pub async fn since(executor: &mut impl Executor, version: u64) -> Result<Vec<(u6
     let rows = query(
         "SELECT version, kind, id, instant, ends_at FROM watermarks WHERE version > $1 ORDER BY version, kind, id",
     )
-    .bind(row::signed(version))
+    .bind(row::to_column(version))
     .fetch_all(executor.connection())
     .await?;
-    rows.iter().map(|from| Ok((row::unsigned(from, "version")?, read(from)?))).collect()
+    rows.iter().map(|from| Ok((row::from_column(from, "version")?, parse_row(from)?))).collect()
 }
 
 /// Counts the watermarks that were changed after a version.
 pub async fn count_since(executor: &mut impl Executor, version: u64) -> Result<u64, StoreError> {
     let row = query("SELECT COUNT(*) AS changes FROM watermarks WHERE version > $1")
-        .bind(row::signed(version))
+        .bind(row::to_column(version))
         .fetch_one(executor.connection())
         .await?;
-    row::unsigned(&row, "changes")
+    row::from_column(&row, "changes")
 }
 
 /// Deletes the watermarks whose covered credentials all expired before a second, and returns their number.
-pub async fn collect(write: &mut Write, before: u64) -> Result<u64, StoreError> {
+pub async fn purge(write: &mut Write, before: u64) -> Result<u64, StoreError> {
     let done = query("DELETE FROM watermarks WHERE ends_at < $1")
-        .bind(row::signed(before))
+        .bind(row::to_column(before))
         .execute(write.connection())
         .await?;
     Ok(done.rows_affected())
@@ -143,17 +146,17 @@ pub fn columns(scope: &WatermarkScope) -> (&'static str, String) {
     }
 }
 
-fn read(from: &AnyRow) -> Result<Watermark, StoreError> {
-    let scope = scope(&row::text(from, "kind")?, &row::text(from, "id")?)?;
+fn parse_row(from: &AnyRow) -> Result<Watermark, StoreError> {
+    let scope = parse_scope(&row::text(from, "kind")?, &row::text(from, "id")?)?;
     Ok(Watermark {
         scope,
-        instant: row::unsigned(from, "instant")?,
-        ends_at: row::unsigned(from, "ends_at")?,
+        instant: row::from_column(from, "instant")?,
+        ends_at: row::from_column(from, "ends_at")?,
     })
 }
 
 /// The reverse of [`columns`].
-pub fn scope(kind: &str, id: &str) -> Result<WatermarkScope, StoreError> {
+pub fn parse_scope(kind: &str, id: &str) -> Result<WatermarkScope, StoreError> {
     const CORRUPT: StoreError = StoreError::Corrupt { what: "scope" };
     Ok(match kind {
         "global" => WatermarkScope::Global,

@@ -1,4 +1,4 @@
-//! A clock that was ahead: what it has left is noticed, keeps nobody waiting, and is taken back.
+//! The effects of a clock that was ahead are detected, delay no caller, and can be repaired.
 
 use std::time::{Duration, Instant};
 
@@ -6,31 +6,31 @@ use bundle::{RevocationStatus, Scope};
 use control_plane::{
     clock::{self, Clock},
     config::{self, Config},
-    home::Home,
+    data_dir::DataDir,
     model::{Actor, ApiKey, EdgeReport, OperatorId, Subject},
     operations::{
-        ApiKeyOrder, Authority, Bearer, ClockError, Confirmed, Lifetime, Service, Target, check_clock,
-        create_api_key, disable_api_key, enable_api_key, expire_api_keys, instants_ahead, issue, rebase,
-        repair_clock, revoke,
+        AccessScope, ClockConfirmation, ClockError, CreateApiKey, Lifetime, RevocationTarget, Service,
+        TokenRecipient, check_clock, compact_base, create_api_key, disable_api_key, enable_api_key,
+        expire_api_keys, instants_ahead, issue_token, repair_clock, revoke,
     },
-    publisher::OnDemand,
+    publisher::OnDemandPublisher,
     store::edges,
 };
 use token::api_key::Prefix;
 
-use crate::{on_both, world::World};
+use crate::{for_each_backend, test_env::TestEnv};
 
-on_both! {
-    async fn what_a_clock_that_was_ahead_refuses_is_taken_back(world: World) {
-        let (service, clock) = manual(&world).await;
-        let operator: OperatorId = world.operator.parse().unwrap();
+for_each_backend! {
+    async fn clock_repair_lowers_future_watermarks(env: TestEnv) {
+        let (service, clock) = manual(&env).await;
+        let operator: OperatorId = env.operator.parse().unwrap();
         let alice = Subject { operator: operator.clone(), user: Some("alice".parse().unwrap()) };
         let day = Lifetime::try_from(86_400).unwrap();
-        let issued = async || issue(&service, Bearer::Subject(alice.clone()), day).await;
+        let issued = async || issue_token(&service, TokenRecipient::Subject(alice.clone()), day).await;
         let refused = async |target| {
-            revoke(&service, &Actor::Admin, &Authority::Everything, target, None).await.unwrap()
+            revoke(&service, &Actor::Admin, &AccessScope::Everything, target, None).await.unwrap()
         };
-        let mut press = OnDemand::start(&service).await.unwrap();
+        let mut press = OnDemandPublisher::start(&service).await.unwrap();
         let early = issued().await.unwrap();
 
         let right = clock.now();
@@ -40,19 +40,19 @@ on_both! {
         clock.advance(Duration::from_secs(5));
         let other = issued().await.unwrap();
         clock.advance(Duration::from_secs(5));
-        refused(Target::Fingerprint(other.fingerprint)).await;
-        assert_eq!(rebase(&service, &Actor::System).await.unwrap().blocks.len(), 1);
-        refused(Target::Subject { subject: alice.clone(), instant: None }).await;
-        refused(Target::Everything).await;
+        refused(RevocationTarget::Fingerprint(other.fingerprint)).await;
+        assert_eq!(compact_base(&service, &Actor::System).await.unwrap().blocks.len(), 1);
+        refused(RevocationTarget::Subject { subject: alice.clone(), instant: None }).await;
+        refused(RevocationTarget::Everything).await;
         press.publish().await.unwrap();
 
-        // Put right, it keeps nobody waiting.
+        // When the clock is correct again, callers do not wait.
         clock.set(right.plus(Duration::from_secs(60)));
         press.publish().await.unwrap();
         let began = Instant::now();
-        let told = issued().await.unwrap_err().to_string();
-        assert!(told.contains("the watermark of") && told.contains("keystile clock repair"), "{told}");
-        let order = ApiKeyOrder {
+        let message = issued().await.unwrap_err().to_string();
+        assert!(message.contains("the watermark of") && message.contains("keystile clock repair"), "{message}");
+        let order = CreateApiKey {
             owner: alice.clone(),
             username: None,
             prefix: Prefix::default(),
@@ -60,8 +60,8 @@ on_both! {
             metadata: None,
             expires_at: None,
         };
-        let told = create_api_key(&service, &Actor::Admin, order).await.unwrap_err().to_string();
-        assert!(told.contains("keystile clock repair"), "{told}");
+        let message = create_api_key(&service, &Actor::Admin, order).await.unwrap_err().to_string();
+        assert!(message.contains("keystile clock repair"), "{message}");
         assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
         assert!(instants_ahead(&service).await.unwrap().len() >= 3);
 
@@ -72,29 +72,29 @@ on_both! {
         let snapshot = &press.publish().await.unwrap().latest().snapshot;
         let kid = service.keys().current().signer().kid().to_owned();
         let now = clock.now().seconds();
-        let standing = |one: &control_plane::operations::Issued, at| {
+        let status = |one: &control_plane::operations::IssuedToken, at| {
             let covered = snapshot.watermark([Scope::Global]).is_some_and(|instant| at <= instant);
             (snapshot.revocation_status(&one.fingerprint, &kid, at, one.expires_at), covered)
         };
         let ahead_at = right.plus(DAY).seconds();
-        assert!(standing(&early, right.seconds()).1, "what was issued by now stays refused");
-        assert_eq!(standing(&ahead, ahead_at), (RevocationStatus::Revoked, false), "and what is dated later");
-        assert_eq!(standing(&other, ahead_at + 5), (RevocationStatus::Revoked, false), "which the base said before");
-        assert_eq!(standing(&late, now + 1), (RevocationStatus::NotCovered, false));
-        // The base is built anew, from the right time on.
-        refused(Target::Fingerprint(late.fingerprint)).await;
-        rebase(&service, &Actor::System).await.unwrap();
+        assert!(status(&early, right.seconds()).1, "credentials issued until now stay refused");
+        assert_eq!(status(&ahead, ahead_at), (RevocationStatus::Revoked, false), "and those dated later");
+        assert_eq!(status(&other, ahead_at + 5), (RevocationStatus::Revoked, false), "which the base contained before");
+        assert_eq!(status(&late, now + 1), (RevocationStatus::NotCovered, false));
+        // The base is built again, from the correct time on.
+        refused(RevocationTarget::Fingerprint(late.fingerprint)).await;
+        compact_base(&service, &Actor::System).await.unwrap();
         issued().await.unwrap();
     }
 }
 
-on_both! {
-    async fn repair_clock_takes_back_that_api_keys_expired(world: World) {
-        let (service, clock) = manual(&world).await;
-        let owner = Subject { operator: world.operator.parse().unwrap(), user: None };
+for_each_backend! {
+    async fn clock_repair_restores_early_expired_api_keys(env: TestEnv) {
+        let (service, clock) = manual(&env).await;
+        let owner = Subject { operator: env.operator.parse().unwrap(), user: None };
         let ends_at = clock.now().seconds() + 3600;
         let create = async || {
-            let order = ApiKeyOrder {
+            let order = CreateApiKey {
                 owner: owner.clone(),
                 username: None,
                 prefix: Prefix::default(),
@@ -105,10 +105,10 @@ on_both! {
             create_api_key(&service, &Actor::Admin, order).await.unwrap().key
         };
         let (good, disabled, leaked) = (create().await, create().await, create().await);
-        let everything = &Authority::Everything;
+        let everything = &AccessScope::Everything;
         disable_api_key(&service, &Actor::Admin, everything, disabled.id).await.unwrap();
-        let target = Target::Fingerprint(leaked.fingerprint);
-        // A reason that Keystile gives itself can't be given by hand: else the repair could take it back.
+        let target = RevocationTarget::Fingerprint(leaked.fingerprint);
+        // Callers cannot use a reserved reason; otherwise the repair could undo their revocation.
         for reserved in ["expired", "disabled", "rotated"] {
             let error = revoke(&service, &Actor::Admin, everything, target.clone(), Some(reserved)).await.unwrap_err();
             assert!(error.to_string().contains("reserved"), "{error}");
@@ -121,73 +121,73 @@ on_both! {
         clock.set(right.plus(Duration::from_secs(60)));
         let done = repair_clock(&service, &Actor::Admin, true).await.unwrap();
         assert_eq!(done.unexpired, [good.id]);
-        let standing = async |key: &ApiKey| {
-            let mut press = OnDemand::start(&service).await.unwrap();
+        let status = async |key: &ApiKey| {
+            let mut press = OnDemandPublisher::start(&service).await.unwrap();
             let snapshot = press.publish().await.unwrap().latest().snapshot.clone();
             snapshot.revocation_status(&key.fingerprint, &key.kid(), key.issued_at, key.ends_at)
         };
-        assert_ne!(standing(&good).await, RevocationStatus::Revoked);
-        assert_eq!(standing(&disabled).await, RevocationStatus::Revoked);
-        assert_eq!(standing(&leaked).await, RevocationStatus::Revoked);
+        assert_ne!(status(&good).await, RevocationStatus::Revoked);
+        assert_eq!(status(&disabled).await, RevocationStatus::Revoked);
+        assert_eq!(status(&leaked).await, RevocationStatus::Revoked);
         enable_api_key(&service, &Actor::Admin, everything, disabled.id).await.unwrap();
-        assert_ne!(standing(&disabled).await, RevocationStatus::Revoked);
+        assert_ne!(status(&disabled).await, RevocationStatus::Revoked);
         assert!(enable_api_key(&service, &Actor::Admin, everything, leaked.id).await.is_err());
 
         clock.set(right.plus(Duration::from_secs(3601)));
         assert_eq!(expire_api_keys(&service).await.unwrap(), 2);
-        assert_eq!(standing(&good).await, RevocationStatus::Revoked);
+        assert_eq!(status(&good).await, RevocationStatus::Revoked);
     }
 }
 
-/// An edge takes no manifest that was signed ahead of its own clock.
+/// An edge refuses a manifest that was signed ahead of its own clock.
 #[tokio::test]
-async fn a_clock_that_edges_disagree_with_revokes_nothing_up_to_now() {
-    let world = World::on_sqlite().await;
-    world.edge("e1");
-    let (service, clock) = manual(&world).await;
-    let store = world.store().await;
+async fn revocation_up_to_now_is_rejected_if_edge_clocks_disagree() {
+    let env = TestEnv::on_sqlite().await;
+    env.enroll_edge("e1");
+    let (service, clock) = manual(&env).await;
+    let store = env.store().await;
     let seen = async |at: u64, signed: u64| {
         let mut write = store.write().await.unwrap();
         let report = EdgeReport { version: 1, issued_at: Some(signed * 1000), workers: None };
-        edges::seen(&mut write, &"e1".parse().unwrap(), at, &report).await.unwrap();
+        edges::record_report(&mut write, &"e1".parse().unwrap(), at, &report).await.unwrap();
         write.commit().await.unwrap();
     };
     let now = clock.now().seconds();
-    assert!(matches!(check_clock(&service).await, Ok(Confirmed::Nobody)));
+    assert!(matches!(check_clock(&service).await, Ok(ClockConfirmation::NoOtherClock)));
     seen(now, now - 20).await;
-    assert!(matches!(check_clock(&service).await, Ok(Confirmed::Yes)));
-    // A server that was off for a week hears of nobody yet.
+    assert!(matches!(check_clock(&service).await, Ok(ClockConfirmation::Confirmed)));
+    // A server that was off for a week has no report of an edge yet.
     clock.set(clock.now().plus(7 * DAY));
     let later = clock.now().seconds();
-    assert!(matches!(check_clock(&service).await, Ok(Confirmed::Nobody)));
+    assert!(matches!(check_clock(&service).await, Ok(ClockConfirmation::NoOtherClock)));
     assert!(matches!(repair_clock(&service, &Actor::Admin, false).await, Err(ClockError::Unconfirmed)));
-    // The edge asks, and goes on holding what it had.
+    // The edge polls, and keeps its bundle.
     seen(later, now - 20).await;
-    let told = check_clock(&service).await.unwrap_err();
-    assert_eq!(told.code(), "clock_ahead");
-    // Or takes what is signed now.
+    let message = check_clock(&service).await.unwrap_err();
+    assert_eq!(message.code(), "clock_ahead");
+    // The edge accepts the current manifest.
     seen(later + 1, later).await;
-    assert!(matches!(check_clock(&service).await, Ok(Confirmed::Yes)));
+    assert!(matches!(check_clock(&service).await, Ok(ClockConfirmation::Confirmed)));
 
-    // The same by the command, whose clock is that of the system.
+    // The command behaves the same. Its clock is the system clock.
     let now = clock::now().seconds();
     seen(now, now - 3600).await;
-    let complaint = world.complaint(&["revoke", "--everything", "--yes"]);
-    assert!(complaint.contains("ahead of") && complaint.contains("--force"), "{complaint}");
-    let user = format!("{}/alice", world.operator);
-    world.json(&["user", "create", &user]);
-    let complaint = world.complaint(&["user", "delete", &user, "--yes"]);
-    assert!(complaint.contains("ahead of") && complaint.contains("--force"), "{complaint}");
-    world.json(&["user", "delete", &user, "--yes", "--force"]);
-    world.json(&["revoke", "--fingerprint", &"ab".repeat(32)]);
-    world.json(&["revoke", "--everything", "--yes", "--force"]);
+    let stderr = env.stderr_of_failure(&["revoke", "--everything", "--yes"]);
+    assert!(stderr.contains("ahead of") && stderr.contains("--force"), "{stderr}");
+    let user = format!("{}/alice", env.operator);
+    env.json(&["user", "create", &user]);
+    let stderr = env.stderr_of_failure(&["user", "delete", &user, "--yes"]);
+    assert!(stderr.contains("ahead of") && stderr.contains("--force"), "{stderr}");
+    env.json(&["user", "delete", &user, "--yes", "--force"]);
+    env.json(&["revoke", "--fingerprint", &"ab".repeat(32)]);
+    env.json(&["revoke", "--everything", "--yes", "--force"]);
 }
 
-async fn manual(world: &World) -> (Service, Clock) {
+async fn manual(env: &TestEnv) -> (Service, Clock) {
     let clock = Clock::manual(clock::now());
-    let store = config::Store { url: world.url.clone() };
+    let store = config::Store { url: env.url.clone() };
     let config = Config { store, ..Config::default() };
-    (Service::open_at(Home::new(world.data()), config, clock.clone()).await.unwrap(), clock)
+    (Service::open_at(DataDir::new(env.data()), config, clock.clone()).await.unwrap(), clock)
 }
 
 const DAY: Duration = Duration::from_secs(86_400);

@@ -1,18 +1,20 @@
-//! The journal beside the keys outlives whatever the database forgets: compaction, crashes, days, and each replica has one.
+//! The journal beside the keys contains what a restored database lacks, after compaction, crashes and days, and each
+//! replica has one.
 
 use std::{fs, time::Duration};
 
 use control_plane::{
     clock::{Clock, Time},
     config::{self, Config},
-    home::Home,
+    data_dir::DataDir,
     model::{Actor, ApiKeyId, EdgeId, Subject},
     operations::{
-        ApiKeyOrder, Authority, Bearer, CreatedByUser, ExchangeError, Lifetime, OldCredential, Service,
-        Started, Target, authenticate_edge, collect, compact_journal, compact_journal_if_due, create_api_key,
-        create_auth_key, delete_api_key, delete_user, disable_api_key, enable_api_key, enroll_edge, exchange,
-        find_user, initialize_at, instants_ahead, issue, promote_signing_key, repair, repair_clock,
-        retire_key, revoke, rotate_edge, rotate_signing_key, rotate_tag_key,
+        AccessScope, CreateApiKey, CreatedKeysPolicy, ExchangeError, GapStart, Lifetime, OldCredentialEnd,
+        RevocationTarget, Service, TokenRecipient, activate_pending_signing_key, authenticate_edge,
+        compact_journal, compact_journal_if_due, create_api_key, create_auth_key, delete_api_key,
+        delete_user, disable_api_key, enable_api_key, enroll_edge, exchange_auth_key, find_user,
+        initialize_at, instants_ahead, issue_token, purge_expired, repair_clock, repair_database, retire_key,
+        revoke, rotate_edge, rotate_signing_key, rotate_tag_key,
     },
 };
 use serde_json::json;
@@ -23,20 +25,18 @@ use token::{
 };
 
 use crate::{
-    restored::{
-        Edge, api_key, back_up, copy_database, doctor, fingerprint, issue as issue_token, journal, restore,
-    },
-    world::{World, eventually, text},
+    database_restore::{Edge, api_key, back_up, copy_database, doctor, fingerprint, issue, journal, restore},
+    test_env::{TestEnv, eventually, json_text},
 };
 
 #[tokio::test]
-async fn journal_refuses_again_after_ten_days_and_compactions() {
+async fn journal_merge_restores_revocations_after_compactions() {
     let installation = Installation::new().await;
     let clock = &installation.clock;
     let service = installation.open().await;
     let root: Subject = installation.operator.parse().unwrap();
     let token = async |service: &Service| {
-        issue(service, Bearer::Subject(root.clone()), Lifetime::NEVER)
+        issue_token(service, TokenRecipient::Subject(root.clone()), Lifetime::NEVER)
             .await
             .unwrap()
             .token
@@ -56,17 +56,18 @@ async fn journal_refuses_again_after_ten_days_and_compactions() {
     service.close().await;
     installation.back_up();
 
-    // What the backup does not know.
+    // The backup lacks these changes.
     let service = installation.open().await;
-    revoke(&service, &Actor::Admin, &Authority::Everything, Target::Token(revoked.clone()), None)
+    revoke(&service, &Actor::Admin, &AccessScope::Everything, RevocationTarget::Token(revoked.clone()), None)
         .await
         .unwrap();
-    delete_api_key(&service, &Actor::Admin, &Authority::Everything, deleted_key.0).await.unwrap();
-    let new = rotate_edge(&service, &Actor::Admin, &edge, OldCredential::EndsNow).await.unwrap().credential;
+    delete_api_key(&service, &Actor::Admin, &AccessScope::Everything, deleted_key.0).await.unwrap();
+    let new =
+        rotate_edge(&service, &Actor::Admin, &edge, OldCredentialEnd::EndsNow).await.unwrap().credential;
     let lost_key = key(&service).await;
     for _ in 0..10 {
         clock.advance(Duration::from_secs(86_400));
-        collect(&service).await.unwrap();
+        purge_expired(&service).await.unwrap();
         assert!(compact_journal(&service).await.unwrap());
     }
     let later_key = key(&service).await;
@@ -80,10 +81,10 @@ async fn journal_refuses_again_after_ten_days_and_compactions() {
     assert_eq!(fresh.ask(&deleted_key.1, &installation.operator), "revoked");
     assert_eq!(fresh.ask(&kept, ""), "admitted");
     assert_eq!(fresh.ask(&kept_key.1, &installation.operator), "admitted");
-    // The credential that had ended has ended; the one that followed is lost.
+    // The ended credential stays refused. Its successor is lost.
     assert!(authenticate_edge(&service, old.expose()).await.is_err());
     assert!(authenticate_edge(&service, new.expose()).await.is_err());
-    let replacement = rotate_edge(&service, &Actor::Admin, &edge, OldCredential::EndsNow).await.unwrap();
+    let replacement = rotate_edge(&service, &Actor::Admin, &edge, OldCredentialEnd::EndsNow).await.unwrap();
     assert!(authenticate_edge(&service, replacement.credential.expose()).await.is_ok());
     let reissued = key(&service).await;
     let numbers: Vec<ApiKeyId> =
@@ -94,11 +95,12 @@ async fn journal_refuses_again_after_ten_days_and_compactions() {
 }
 
 #[tokio::test]
-async fn journal_refuses_again_what_retired_keys_signed() {
+async fn journal_merge_restores_retired_signing_keys() {
     let installation = Installation::new().await;
     let service = installation.open().await;
     let root: Subject = installation.operator.parse().unwrap();
-    let token = issue(&service, Bearer::Subject(root.clone()), Lifetime::NEVER).await.unwrap().token;
+    let token =
+        issue_token(&service, TokenRecipient::Subject(root.clone()), Lifetime::NEVER).await.unwrap().token;
     let order = order(root.clone());
     let key = create_api_key(&service, &Actor::Admin, order).await.unwrap();
     let kid = service.keys().current().signer().kid().to_owned();
@@ -108,7 +110,7 @@ async fn journal_refuses_again_what_retired_keys_signed() {
     let service = installation.open().await;
     rotate_signing_key(&service, &Actor::Admin).await.unwrap();
     installation.clock.advance(Duration::from_secs(3600));
-    promote_signing_key(&service).await.unwrap();
+    activate_pending_signing_key(&service).await.unwrap();
     retire_key(&service, &Actor::Admin, &kid).await.unwrap();
     let generation = key.key.generation;
     rotate_tag_key(&service, &Actor::Admin, Kind::Signed).await.unwrap();
@@ -121,39 +123,39 @@ async fn journal_refuses_again_what_retired_keys_signed() {
     let fresh = Edge::of(&service).await;
     assert_ne!(fresh.ask(token.expose(), ""), "admitted");
     assert_ne!(fresh.ask(key.secret.expose(), &installation.operator), "admitted");
-    let token = issue(&service, Bearer::Subject(root), Lifetime::NEVER).await.unwrap().token;
+    let token = issue_token(&service, TokenRecipient::Subject(root), Lifetime::NEVER).await.unwrap().token;
     assert_eq!(Edge::of(&service).await.ask(token.expose(), ""), "admitted");
     service.close().await;
 }
 
 #[tokio::test]
-async fn journal_is_not_compacted_while_it_says_more_than_the_store_knows() {
+async fn journal_is_not_compacted_before_merge() {
     let installation = Installation::new().await;
     let service = installation.open().await;
     let root: Subject = installation.operator.parse().unwrap();
-    let token = issue(&service, Bearer::Subject(root), Lifetime::NEVER).await.unwrap().token;
-    // Another copy of the data, with the keys and the journal of before the revocation.
+    let token = issue_token(&service, TokenRecipient::Subject(root), Lifetime::NEVER).await.unwrap().token;
+    // Another copy of the data folder, with the keys and the journal from before the revocation.
     let other = installation.clone_data();
     service.close().await;
     let service = installation.open().await;
-    let target = Target::Token(token.expose().to_owned());
-    revoke(&service, &Actor::Admin, &Authority::Everything, target, None).await.unwrap();
+    let target = RevocationTarget::Token(token.expose().to_owned());
+    revoke(&service, &Actor::Admin, &AccessScope::Everything, target, None).await.unwrap();
     assert!(!compact_journal_if_due(&service).await.unwrap(), "it is small");
     service.close().await;
     let journal = installation.journal();
     assert!(journal.contains(&fingerprint(token.expose())));
 
     let service =
-        Service::open_at(other.home.clone(), other.config.clone(), other.clock.clone()).await.unwrap();
-    fs::write(other.home.keys().join("journal"), &journal).unwrap();
+        Service::open_at(other.data_dir.clone(), other.config.clone(), other.clock.clone()).await.unwrap();
+    fs::write(other.data_dir.keys().join("journal"), &journal).unwrap();
     assert!(!compact_journal(&service).await.unwrap());
     assert_eq!(other.journal(), journal);
     service.close().await;
 }
 
-/// A power cut that tears the lines of one version: all of them are written again.
+/// If a power cut leaves a batch incomplete, all its lines are written again.
 #[tokio::test]
-async fn journal_completes_a_torn_batch() {
+async fn journal_completes_truncated_batch() {
     let installation = Installation::new().await;
     let service = installation.open().await;
     let user: Subject = format!("{}/ann", installation.operator).parse().unwrap();
@@ -165,18 +167,18 @@ async fn journal_completes_a_torn_batch() {
     installation.back_up();
 
     let service = installation.open().await;
-    delete_user(&service, &Actor::Admin, &user, CreatedByUser::Keep).await.unwrap();
+    delete_user(&service, &Actor::Admin, &user, CreatedKeysPolicy::Keep).await.unwrap();
     service.close().await;
     let journal = installation.journal();
     let tenth = journal.match_indices("\"auth_key\"").nth(9).unwrap().0;
-    fs::write(installation.home.keys().join("journal"), &journal[..tenth]).unwrap();
+    fs::write(installation.data_dir.keys().join("journal"), &journal[..tenth]).unwrap();
 
     let service = installation.open().await;
     revoke(
         &service,
         &Actor::Admin,
-        &Authority::Everything,
-        Target::Fingerprint(Fingerprint::from([1; 32])),
+        &AccessScope::Everything,
+        RevocationTarget::Fingerprint(Fingerprint::from([1; 32])),
         None,
     )
     .await
@@ -185,55 +187,56 @@ async fn journal_completes_a_torn_batch() {
     installation.restore();
     let service = installation.open().await;
     for key in &keys {
-        let exchanged = exchange(&service, key.id.as_str(), key.secret.expose(), Lifetime::default()).await;
+        let exchanged =
+            exchange_auth_key(&service, key.id.as_str(), key.secret.expose(), Lifetime::default()).await;
         assert!(matches!(exchanged, Err(ExchangeError::Refused)), "{exchanged:?}");
     }
     assert!(find_user(&service, &user).await.is_err());
     service.close().await;
 }
 
-/// A clock that is ahead when a restored database is first served.
+/// The clock is ahead when a server first uses a restored database.
 #[tokio::test]
-async fn journal_is_merged_whatever_the_clock_says() {
+async fn journal_merge_does_not_depend_on_the_clock() {
     let installation = Installation::new().await;
     let clock = &installation.clock;
     let service = installation.open().await;
     let root: Subject = installation.operator.parse().unwrap();
     let day = Lifetime::try_from(86_400).unwrap();
-    let token = issue(&service, Bearer::Subject(root.clone()), day).await.unwrap().token;
+    let token = issue_token(&service, TokenRecipient::Subject(root.clone()), day).await.unwrap().token;
     service.close().await;
     installation.back_up();
     let service = installation.open().await;
-    let target = Target::Token(token.expose().to_owned());
-    revoke(&service, &Actor::Admin, &Authority::Everything, target, None).await.unwrap();
+    let target = RevocationTarget::Token(token.expose().to_owned());
+    revoke(&service, &Actor::Admin, &AccessScope::Everything, target, None).await.unwrap();
     service.close().await;
     installation.restore();
 
     let right = clock.now();
     clock.set(right.plus(Duration::from_secs(3 * 86_400)));
     let service = installation.open().await;
-    repair(&service, &Actor::Admin, Started::Found).await.unwrap();
+    repair_database(&service, &Actor::Admin, GapStart::AsFound).await.unwrap();
     clock.set(right.plus(Duration::from_secs(60)));
     assert_eq!(Edge::of(&service).await.ask(token.expose(), ""), "revoked");
-    // What was found ahead of the time keeps everything from being issued until the clock is repaired.
-    assert!(issue(&service, Bearer::Subject(root.clone()), day).await.is_err());
+    // Entries from the future prevent issuing until the clock is repaired.
+    assert!(issue_token(&service, TokenRecipient::Subject(root.clone()), day).await.is_err());
     let ahead = instants_ahead(&service).await.unwrap();
     assert!(ahead.iter().any(|(what, _)| what.contains("restored")), "{ahead:?}");
     repair_clock(&service, &Actor::Admin, true).await.unwrap();
     assert_eq!(instants_ahead(&service).await.unwrap(), []);
     clock.advance(Duration::from_secs(2));
-    let issued = issue(&service, Bearer::Subject(root), day).await.unwrap().token;
+    let issued = issue_token(&service, TokenRecipient::Subject(root), day).await.unwrap().token;
     assert_eq!(Edge::of(&service).await.ask(issued.expose(), ""), "admitted");
     service.close().await;
 }
 
-/// A disabled key may be enabled again; one that was revoked after it was disabled may not, in a restored database either.
+/// A disabled key can be enabled again. A key that was revoked after it was disabled cannot, even in a restored database.
 #[tokio::test]
-async fn journal_knows_that_a_disabled_key_was_revoked() {
+async fn journal_records_revocation_of_disabled_key() {
     let installation = Installation::new().await;
     let service = installation.open().await;
     let root: Subject = installation.operator.parse().unwrap();
-    let everything = &Authority::Everything;
+    let everything = &AccessScope::Everything;
     let key = create_api_key(&service, &Actor::Admin, order(root.clone())).await.unwrap();
     let enabled = create_api_key(&service, &Actor::Admin, order(root)).await.unwrap();
     for key in [&key, &enabled] {
@@ -242,160 +245,161 @@ async fn journal_knows_that_a_disabled_key_was_revoked() {
     service.close().await;
     installation.back_up();
     let service = installation.open().await;
-    let target = Target::Token(key.secret.expose().to_owned());
+    let target = RevocationTarget::Token(key.secret.expose().to_owned());
     revoke(&service, &Actor::Admin, everything, target, Some("leaked")).await.unwrap();
     enable_api_key(&service, &Actor::Admin, everything, enabled.key.id).await.unwrap();
     service.close().await;
     installation.restore();
 
     let service = installation.open().await;
-    repair(&service, &Actor::Admin, Started::Found).await.unwrap();
+    repair_database(&service, &Actor::Admin, GapStart::AsFound).await.unwrap();
     let error = enable_api_key(&service, &Actor::Admin, everything, key.key.id).await;
     assert!(error.is_err());
     let ask = async |secret: &str| Edge::of(&service).await.ask(secret, &installation.operator);
     assert_eq!(ask(key.secret.expose()).await, "revoked");
-    // The one that was enabled is as it was before the loss, and may be disabled.
+    // The enabled key has the state from before the loss, and can be disabled.
     assert_eq!(ask(enabled.secret.expose()).await, "admitted");
     disable_api_key(&service, &Actor::Admin, everything, enabled.key.id).await.unwrap();
     assert_eq!(ask(enabled.secret.expose()).await, "revoked");
     service.close().await;
 }
 
-/// What a command would change between the restoration and the start of a server could not be told from what was lost.
+/// Commands change nothing between a restore and the start of a server, because nothing would distinguish their changes
+/// from lost ones.
 #[tokio::test]
-async fn commands_change_nothing_before_the_journal_is_merged() {
-    let world = World::on_postgres().await;
-    let alice = format!("{}/alice", world.operator);
-    world.json(&["user", "create", &alice]);
+async fn commands_fail_before_journal_merge() {
+    let env = TestEnv::on_postgres().await;
+    let alice = format!("{}/alice", env.operator);
+    env.json(&["user", "create", &alice]);
     let token =
-        text(&world.json(&["token", "issue", "--operator", &world.operator, "--user", "alice"])["token"]);
-    world.json(&["edge", "enroll", "one"]);
-    back_up(&world);
-    world.json(&["revoke", "--subject", &alice, "--yes"]);
-    world.json(&["edge", "rotate", "one", "--now", "--yes"]);
-    restore(&world);
+        json_text(&env.json(&["token", "issue", "--operator", &env.operator, "--user", "alice"])["token"]);
+    env.json(&["edge", "enroll", "one"]);
+    back_up(&env);
+    env.json(&["revoke", "--subject", &alice, "--yes"]);
+    env.json(&["edge", "rotate", "one", "--now", "--yes"]);
+    restore(&env);
     let commands: [&[&str]; 4] = [
         &["revoke", "--subject", &alice, "--at", "1", "--yes"],
         &["edge", "rotate", "one"],
         &["revoke", "--fingerprint", &"1".repeat(64)],
-        &["token", "issue", "--operator", &world.operator],
+        &["token", "issue", "--operator", &env.operator],
     ];
     for command in commands {
-        let complaint = world.complaint(command);
-        assert!(complaint.contains("restored from a backup"), "{command:?}: {complaint}");
+        let stderr = env.stderr_of_failure(command);
+        assert!(stderr.contains("restored from a backup"), "{command:?}: {stderr}");
     }
-    assert!(doctor(&world).contains("restored from a backup"));
-    let server = world.serve();
-    world.json(&["revoke", "--subject", &alice, "--at", "1", "--yes"]);
-    assert_eq!(Edge::fresh(&world).await.ask(&token, ""), "watermark");
+    assert!(doctor(&env).contains("restored from a backup"));
+    let server = env.serve();
+    env.json(&["revoke", "--subject", &alice, "--at", "1", "--yes"]);
+    assert_eq!(Edge::start_fresh(&env).await.ask(&token, ""), "watermark");
     drop(server);
 }
 
-/// A crash between the commit and the journal: the next server writes what is missing before it publishes.
+/// After a crash between the commit and the journal, the next server writes the missing entries before it publishes.
 #[tokio::test]
 async fn journal_catches_up_after_a_crash() {
-    let world = World::on_sqlite().await;
-    let revoked = world.token();
-    back_up(&world);
-    world.json(&["revoke", "--token", &world.token()]);
-    let before = journal(&world);
-    world.json(&["revoke", "--token", &revoked]);
-    assert!(journal(&world).len() > before.len());
-    fs::write(world.data().join("keys/journal"), before).unwrap();
+    let env = TestEnv::on_sqlite().await;
+    let revoked = env.issue_root_token();
+    back_up(&env);
+    env.json(&["revoke", "--token", &env.issue_root_token()]);
+    let before = journal(&env);
+    env.json(&["revoke", "--token", &revoked]);
+    assert!(journal(&env).len() > before.len());
+    fs::write(env.data().join("keys/journal"), before).unwrap();
 
-    let server = world.serve();
-    eventually("the journal", async || journal(&world).contains(&fingerprint(&revoked)).then_some(())).await;
+    let server = env.serve();
+    eventually("the journal", async || journal(&env).contains(&fingerprint(&revoked)).then_some(())).await;
     drop(server);
-    restore(&world);
-    let server = world.serve();
-    assert_eq!(Edge::fresh(&world).await.ask(&revoked, ""), "revoked");
+    restore(&env);
+    let server = env.serve();
+    assert_eq!(Edge::start_fresh(&env).await.ask(&revoked, ""), "revoked");
     drop(server);
 }
 
 #[tokio::test]
-async fn each_replica_refuses_again_by_its_own_journal() {
-    let first = World::on_postgres().await;
+async fn each_replica_merges_its_own_journal() {
+    let first = TestEnv::on_postgres().await;
     let second = first.replica();
-    let (revoked, kept) = (first.token(), first.token());
+    let (revoked, kept) = (first.issue_root_token(), first.issue_root_token());
     back_up(&first);
     let servers = (first.serve(), second.serve());
     first.json(&["revoke", "--token", &revoked]);
-    for world in [&first, &second] {
-        eventually("the journal", async || journal(world).contains(&fingerprint(&revoked)).then_some(()))
-            .await;
+    for env in [&first, &second] {
+        eventually("the journal", async || journal(env).contains(&fingerprint(&revoked)).then_some(())).await;
     }
     drop(servers);
     restore(&first);
 
     let server = second.serve();
-    assert_eq!(Edge::fresh(&second).await.ask(&revoked, ""), "revoked");
+    assert_eq!(Edge::start_fresh(&second).await.ask(&revoked, ""), "revoked");
     let other = first.serve();
     assert_eq!(first.json(&["restore", "--repair", "--yes"])["repaired"], true);
     assert_eq!(second.json(&["restore", "--repair", "--yes"])["repaired"], false);
-    for world in [&first, &second] {
-        assert!(!doctor(world).contains("restore --repair"), "{}", doctor(world));
-        let fresh = Edge::fresh(world).await;
+    for env in [&first, &second] {
+        assert!(!doctor(env).contains("restore --repair"), "{}", doctor(env));
+        let fresh = Edge::start_fresh(env).await;
         assert_eq!(fresh.ask(&revoked, ""), "revoked");
         assert_eq!(fresh.ask(&kept, ""), "admitted");
     }
     drop((server, other));
 }
 
-/// Nobody knows what was revoked since the backup.
+/// The journal is lost, so the revocations since the backup are unknown.
 #[tokio::test]
-async fn restore_everything_refuses_all_that_was_issued() {
-    let world = World::on_postgres().await;
-    let token = world.token();
-    let key = api_key(&world, &world.operator, None).1;
-    back_up(&world);
-    world.json(&["revoke", "--token", &token]);
-    restore(&world);
-    fs::remove_file(world.data().join("keys/journal")).unwrap();
+async fn restore_everything_refuses_all_issued_credentials() {
+    let env = TestEnv::on_postgres().await;
+    let token = env.issue_root_token();
+    let key = api_key(&env, &env.operator, None).1;
+    back_up(&env);
+    env.json(&["revoke", "--token", &token]);
+    restore(&env);
+    fs::remove_file(env.data().join("keys/journal")).unwrap();
 
     assert!(
-        world.complaint(&["restore", "--repair", "--everything"]).contains("revoke every token and API key")
+        env.stderr_of_failure(&["restore", "--repair", "--everything"])
+            .contains("revoke every token and API key")
     );
-    let done = world.json(&["restore", "--repair", "--everything", "--yes"]);
+    let done = env.json(&["restore", "--repair", "--everything", "--yes"]);
     assert_eq!(done["auth_keys_deleted"], json!(1), "{done}");
-    let server = world.serve();
-    let fresh = Edge::fresh(&world).await;
+    let server = env.serve();
+    let fresh = Edge::start_fresh(&env).await;
     assert_ne!(fresh.ask(&token, ""), "admitted");
-    assert_ne!(fresh.ask(&key, &world.operator), "admitted");
-    let auth_key = world.json(&["authkey", "create", "--operator", &world.operator]);
-    let issued = issue_token(&world, &text(&auth_key["auth_key_id"]));
-    let issued_key = api_key(&world, &world.operator, None).1;
-    let fresh = Edge::fresh(&world).await;
+    assert_ne!(fresh.ask(&key, &env.operator), "admitted");
+    let auth_key = env.json(&["authkey", "create", "--operator", &env.operator]);
+    let issued = issue(&env, &json_text(&auth_key["auth_key_id"]));
+    let issued_key = api_key(&env, &env.operator, None).1;
+    let fresh = Edge::start_fresh(&env).await;
     assert_eq!(fresh.ask(&issued, ""), "admitted");
-    assert_eq!(fresh.ask(&issued_key, &world.operator), "admitted");
+    assert_eq!(fresh.ask(&issued_key, &env.operator), "admitted");
     drop(server);
 }
 
-/// A command publishes nothing of a database that lacks what the journal says.
+/// Commands refuse to publish a database that lacks entries of the journal.
 #[tokio::test]
-async fn export_refuses_a_database_that_was_restored() {
-    let world = World::on_sqlite().await;
-    let revoked = world.token();
-    back_up(&world);
-    world.json(&["revoke", "--token", &revoked]);
-    restore(&world);
+async fn export_rejects_restored_database() {
+    let env = TestEnv::on_sqlite().await;
+    let revoked = env.issue_root_token();
+    back_up(&env);
+    env.json(&["revoke", "--token", &revoked]);
+    restore(&env);
     for command in [&["bundle", "export"][..], &["bundle", "show"]] {
-        let complaint = world.complaint(command);
-        assert!(complaint.contains("restored from a backup"), "{complaint}");
+        let stderr = env.stderr_of_failure(command);
+        assert!(stderr.contains("restored from a backup"), "{stderr}");
     }
-    drop(world.serve());
-    world.json(&["bundle", "show"]);
-    assert_eq!(Edge::fresh(&world).await.ask(&revoked, ""), "revoked");
+    drop(env.serve());
+    env.json(&["bundle", "show"]);
+    assert_eq!(Edge::start_fresh(&env).await.ask(&revoked, ""), "revoked");
 }
 
-fn order(owner: Subject) -> ApiKeyOrder {
+fn order(owner: Subject) -> CreateApiKey {
     let prefix = Prefix::default();
-    ApiKeyOrder { owner, username: None, prefix, name: None, metadata: None, expires_at: None }
+    CreateApiKey { owner, username: None, prefix, name: None, metadata: None, expires_at: None }
 }
 
-/// On SQLite, with the time in the test's hands.
+/// Uses SQLite and a clock that the test controls.
 struct Installation {
     folder: TempDir,
-    home: Home,
+    data_dir: DataDir,
     config: Config,
     clock: Clock,
     operator: String,
@@ -404,42 +408,42 @@ struct Installation {
 impl Installation {
     async fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let home = Home::new(folder.path().join("data"));
+        let data_dir = DataDir::new(folder.path().join("data"));
         let store = config::Store { url: "sqlite:keystile.db".to_owned() };
         let mut config = Config { store, ..Config::default() };
         config.tokens.allow_never = true;
         let clock = Clock::manual(Time::from_seconds(1_800_000_000));
-        let operator = initialize_at(&home, &config, &clock).await.unwrap().operator.to_string();
-        Self { folder, home, config, clock, operator }
+        let operator = initialize_at(&data_dir, &config, &clock).await.unwrap().operator.to_string();
+        Self { folder, data_dir, config, clock, operator }
     }
 
     async fn open(&self) -> Service {
-        // What is issued after a revocation is dated later.
+        // Credentials issued after a revocation have a later time.
         self.clock.advance(Duration::from_secs(5));
-        Service::open_at(self.home.clone(), self.config.clone(), self.clock.clone()).await.unwrap()
+        Service::open_at(self.data_dir.clone(), self.config.clone(), self.clock.clone()).await.unwrap()
     }
 
     fn journal(&self) -> String {
-        fs::read_to_string(self.home.keys().join("journal")).unwrap()
+        fs::read_to_string(self.data_dir.keys().join("journal")).unwrap()
     }
 
     fn back_up(&self) {
         let backup = self.folder.path().join("backup");
         fs::create_dir(&backup).unwrap();
-        copy_database(self.home.folder(), &backup);
+        copy_database(self.data_dir.path(), &backup);
     }
 
     fn restore(&self) {
-        copy_database(&self.folder.path().join("backup"), self.home.folder());
+        copy_database(&self.folder.path().join("backup"), self.data_dir.path());
     }
 
     fn clone_data(&self) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let done =
-            std::process::Command::new("cp").arg("-a").arg(self.home.folder()).arg(folder.path()).status();
+            std::process::Command::new("cp").arg("-a").arg(self.data_dir.path()).arg(folder.path()).status();
         assert!(done.unwrap().success());
-        let home = Home::new(folder.path().join("data"));
+        let data_dir = DataDir::new(folder.path().join("data"));
         let (config, clock, operator) = (self.config.clone(), self.clock.clone(), self.operator.clone());
-        Self { folder, home, config, clock, operator }
+        Self { folder, data_dir, config, clock, operator }
     }
 }

@@ -1,58 +1,59 @@
-//! The control plane from outside and inside, on SQLite and PostgreSQL alike.
+//! Tests of the control plane through its API, its commands and its functions, on SQLite and PostgreSQL.
 
+mod api_authorization;
 mod api_keys;
 mod audit;
+mod cli_reference;
 mod clocks;
 mod command_line;
+mod database_open;
+mod database_restore;
 mod edges;
 mod exchange;
-mod fleet;
-mod forever;
-mod idp;
+mod fake_idp;
+mod http_validation;
+mod installation_identity;
 mod issuers;
 mod journal;
+mod layering;
 mod limits;
+mod long_term_model;
 mod model;
 mod openapi;
-mod opening;
-mod outage;
-mod own_api;
 mod permission_matrix;
 mod permissions;
 mod postgres;
 mod replicas;
-mod restored;
 mod revocations;
-mod rooms;
-mod same_store;
+mod rollout;
 mod secrets;
 mod signing_keys;
 mod store;
-mod strictness;
+mod store_outage;
+mod store_rollback;
+mod test_env;
 mod trust_anchor;
 mod unrevocations;
-mod went_back;
-mod world;
 
-/// Makes one test into two: the same on SQLite and on PostgreSQL.
-macro_rules! on_both {
-    ($($(#[$doc:meta])* async fn $name:ident($world:ident: World) $body:block)*) => {$(
+/// Defines a test for SQLite and one for PostgreSQL from one function.
+macro_rules! for_each_backend {
+    ($($(#[$doc:meta])* async fn $name:ident($env:ident: TestEnv) $body:block)*) => {$(
         mod $name {
             use super::*;
 
             $(#[$doc])*
-            async fn promise($world: World) $body
+            async fn check($env: TestEnv) $body
 
             #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn on_sqlite() {
-                promise(World::on_sqlite().await).await;
+                check(TestEnv::on_sqlite().await).await;
             }
 
             #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn on_postgres() {
-                promise(World::on_postgres().await).await;
+                check(TestEnv::on_postgres().await).await;
             }
         }
     )*};
 }
-use on_both;
+use for_each_backend;

@@ -1,5 +1,5 @@
-//! Whatever happens in whatever order, edges agree with a plain set: issue, revoke, take back, watermark, expiry, rebase,
-//! restart, and edges that move between two publishers.
+//! Edges agree with a set of fingerprints after random sequences of operations: issue, revoke, un-revoke, watermark,
+//! expiry, compaction, restart, and edges that change between two publishers.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -7,9 +7,12 @@ use bundle::{Manifest, Objects, PublicKey, RevocationStatus, Scope, Snapshot};
 use control_plane::{
     clock::{self, Clock},
     config::{self, Config},
-    home::Home,
-    model::{Actor, Issuance, OperatorId, Subject, UserName},
-    operations::{Authority, Service, Target, What, collect, rebase, revoke, unrevoke},
+    data_dir::DataDir,
+    model::{Actor, IssuedCredential, OperatorId, Subject, UserName},
+    operations::{
+        AccessScope, RevocationOutcome, RevocationTarget, Service, compact_base, purge_expired, revoke,
+        unrevoke,
+    },
     publisher::{self, Publications},
     store::{Store, issued, operators, versions},
     telemetry::Metrics,
@@ -17,13 +20,13 @@ use control_plane::{
 use token::Fingerprint;
 use tokio::{sync::watch, task::JoinHandle};
 
-use crate::{on_both, world::World};
+use crate::{for_each_backend, test_env::TestEnv};
 
-on_both! {
-    async fn edges_agree_with_a_plain_set_after_every_step(world: World) {
+for_each_backend! {
+    async fn model_edges_agree_with_plain_set(env: TestEnv) {
         let clock = Clock::manual(clock::now());
         for seed in [1, 2] {
-            let mut model = Model::new(&world, seed, &clock).await;
+            let mut model = Model::new(&env, seed, &clock).await;
             for step in 0..STEPS {
                 let what = model.step().await;
                 model.compare(&format!("seed {seed}, step {step}: {what}")).await;
@@ -52,10 +55,10 @@ struct Publisher {
 }
 
 impl Publisher {
-    async fn start(world: &World, clock: &Clock) -> Self {
-        let store = config::Store { url: world.url.clone() };
+    async fn start(env: &TestEnv, clock: &Clock) -> Self {
+        let store = config::Store { url: env.url.clone() };
         let config = Config { store, ..Config::default() };
-        let service = Service::open_at(Home::new(world.data()), config, clock.clone()).await.unwrap();
+        let service = Service::open_at(DataDir::new(env.data()), config, clock.clone()).await.unwrap();
         let (stop, stopped) = watch::channel(false);
         let (publications, tasks) = publisher::start(&service, Metrics::new(), stopped).await.unwrap();
         Self { service, publications, stop, tasks }
@@ -70,7 +73,7 @@ impl Publisher {
     }
 }
 
-/// Holds what it has from one step to the next, as a running edge does.
+/// Keeps its bundle from one step to the next, as a running edge does.
 struct Edge {
     root: PublicKey,
     objects: Objects,
@@ -78,13 +81,13 @@ struct Edge {
 }
 
 impl Edge {
-    /// Refuses what would make it forget.
-    fn take(&mut self, from: &Publications, now: u64, step: &str) {
+    /// Refuses a bundle that lacks a revocation.
+    fn install(&mut self, from: &Publications, now: u64, step: &str) {
         let manifest =
             Manifest::open(&from.latest().manifest, std::slice::from_ref(&self.root), "default").unwrap();
         let held = self.held.as_ref().map(Snapshot::manifest);
         if held.is_some_and(|held| order(&manifest) <= order(held)) {
-            // What a server answers with 304.
+            // A server answers 304 for these.
             assert_eq!(held.unwrap().version(), manifest.version(), "{step}");
             return;
         }
@@ -108,9 +111,9 @@ impl Edge {
 
     fn is_covered(&self, credential: &Credential) -> bool {
         let Credential { fingerprint, kid, issued_at, expires_at, .. } = credential;
-        let standing =
+        let status =
             self.held.as_ref().unwrap().revocation_status(fingerprint, kid, *issued_at, Some(*expires_at));
-        standing == RevocationStatus::Good
+        status == RevocationStatus::Good
     }
 
     fn admits(&self, operator: &str, credential: &Credential) -> bool {
@@ -130,30 +133,30 @@ fn order(manifest: &Manifest) -> (u64, u64, u64) {
 }
 
 struct Model<'a> {
-    world: &'a World,
-    /// A base takes in what was issued in earlier seconds, so each step takes one.
+    env: &'a TestEnv,
+    /// Each step advances the clock by a second, because a base covers only earlier seconds.
     clock: Clock,
     store: Store,
     random: u64,
     operator: OperatorId,
     kid: String,
     publishers: Vec<Publisher>,
-    /// One that runs, and is led from publisher to publisher.
+    /// An edge that runs, and changes from publisher to publisher.
     edge: Edge,
     credentials: Vec<Credential>,
-    /// By user.
+    /// The tokens by user.
     watermarks: BTreeMap<String, u64>,
-    /// That the promise is one of all its parts: blocks built, answers that came from one, revocations taken back.
+    /// Counts what was exercised: built blocks, results from blocks, un-revocations.
     blocks: usize,
     covered: usize,
     taken_back: usize,
 }
 
 impl<'a> Model<'a> {
-    async fn new(world: &'a World, seed: u64, clock: &Clock) -> Self {
-        let publishers = vec![Publisher::start(world, clock).await, Publisher::start(world, clock).await];
+    async fn new(env: &'a TestEnv, seed: u64, clock: &Clock) -> Self {
+        let publishers = vec![Publisher::start(env, clock).await, Publisher::start(env, clock).await];
         let operator = OperatorId::random();
-        let store = world.store().await;
+        let store = env.store().await;
         let mut write = store.write().await.unwrap();
         let now = clock.now().seconds();
         operators::insert(&mut write, &operator, now).await.unwrap();
@@ -165,7 +168,7 @@ impl<'a> Model<'a> {
         let root = publishers[0].service.root_key().parse().unwrap();
         let edge = Edge { root, objects: Objects::default(), held: None };
         let mut model = Self {
-            world,
+            env,
             clock: clock.clone(),
             store,
             random: seed,
@@ -209,31 +212,31 @@ impl<'a> Model<'a> {
             }
             11..14 => {
                 let taken_back = self.unrevoke().await;
-                format!("took back {taken_back:?}")
+                format!("un-revoked {taken_back:?}")
             }
             14 => {
                 let user = self.raise().await;
                 format!("watermark of {user}")
             }
             15..17 => {
-                let done = rebase(&self.publishers[0].service, &Actor::System).await.unwrap();
+                let done = compact_base(&self.publishers[0].service, &Actor::System).await.unwrap();
                 self.blocks += done.blocks.len();
                 format!("rebased: {:?}", done.blocks)
             }
-            17 => format!("collected {}", collect(&self.publishers[1].service).await.unwrap()),
+            17 => format!("collected {}", purge_expired(&self.publishers[1].service).await.unwrap()),
             18 => {
                 let at = usize::try_from(self.random(2)).unwrap();
                 self.publishers.remove(at).end().await;
-                self.publishers.push(Publisher::start(self.world, &self.clock).await);
+                self.publishers.push(Publisher::start(self.env, &self.clock).await);
                 format!("restarted publisher {at}")
             }
             _ => {
-                // Both from nothing.
+                // Both start without state.
                 while let Some(publisher) = self.publishers.pop() {
                     publisher.end().await;
                 }
                 for _ in 0..2 {
-                    self.publishers.push(Publisher::start(self.world, &self.clock).await);
+                    self.publishers.push(Publisher::start(self.env, &self.clock).await);
                 }
                 "restarted all".to_owned()
             }
@@ -248,13 +251,13 @@ impl<'a> Model<'a> {
                 chunk.copy_from_slice(&self.random(u64::MAX).to_be_bytes());
             }
             let now = self.clock.now().seconds();
-            // Some that have expired long ago, and will be collected; the others over several blocks.
+            // Some have expired and will be purged. The others are distributed over several blocks.
             let expires_at = match self.random(10) {
                 0 => now - 100_000,
                 _ => now + 7200 + self.random(150_000),
             };
             let user = USERS[usize::try_from(self.random(4)).unwrap()].to_owned();
-            let issuance = Issuance {
+            let issuance = IssuedCredential {
                 fingerprint: Fingerprint::from(bytes),
                 kid: self.kid.clone(),
                 subject: Subject {
@@ -267,12 +270,12 @@ impl<'a> Model<'a> {
                 expires_at,
             };
             match issued::insert(&mut write, &issuance).await.unwrap() {
-                issued::Inserted::Yes => {}
-                // A watermark was raised up to this very second.
-                issued::Inserted::Covered => continue,
+                issued::IssueOutcome::Inserted => {}
+                // The watermark includes the current second.
+                issued::IssueOutcome::Covered => continue,
                 other => panic!("{other:?}"),
             }
-            let Issuance { fingerprint, kid, issued_at, expires_at, .. } = issuance;
+            let IssuedCredential { fingerprint, kid, issued_at, expires_at, .. } = issuance;
             self.credentials.push(Credential {
                 fingerprint,
                 kid,
@@ -297,9 +300,9 @@ impl<'a> Model<'a> {
 
     async fn revoke(&mut self) {
         let Some(at) = self.pick(false) else { return };
-        let target = Target::Fingerprint(self.credentials[at].fingerprint);
+        let target = RevocationTarget::Fingerprint(self.credentials[at].fingerprint);
         let service = &self.publishers[0].service;
-        match revoke(service, &Actor::Admin, &Authority::Everything, target, None).await {
+        match revoke(service, &Actor::Admin, &AccessScope::Everything, target, None).await {
             Ok(_) => self.credentials[at].revoked = true,
             Err(error) => panic!("{error}"),
         }
@@ -317,24 +320,25 @@ impl<'a> Model<'a> {
     async fn raise(&mut self) -> String {
         let user = USERS[usize::try_from(self.random(4)).unwrap()].to_owned();
         let subject = Subject { operator: self.operator.clone(), user: Some(user.parse().unwrap()) };
-        let target = Target::Subject { subject, instant: Some(self.clock.now().seconds() - self.random(3)) };
+        let target =
+            RevocationTarget::Subject { subject, instant: Some(self.clock.now().seconds() - self.random(3)) };
         let service = &self.publishers[0].service;
-        let done = revoke(service, &Actor::Admin, &Authority::Everything, target, None).await.unwrap();
-        let What::Scope(watermark) = done.what else { panic!("no watermark") };
+        let done = revoke(service, &Actor::Admin, &AccessScope::Everything, target, None).await.unwrap();
+        let RevocationOutcome::Scope(watermark) = done.outcome else { panic!("no watermark") };
         let held = self.watermarks.entry(user.clone()).or_default();
         *held = watermark.instant.max(*held);
         user
     }
 
-    /// The edge that runs on, led to either publisher and back, and one that starts afresh at each.
+    /// Checks the running edge at each publisher, and a new edge at each.
     async fn compare(&mut self, step: &str) {
         let version = versions::current(&mut self.store.reader().await.unwrap()).await.unwrap().number;
         for publisher in [0, 1, 0] {
             let publications = &self.publishers[publisher].publications;
-            publications.reached(version).await;
-            self.edge.take(publications, self.clock.now().millis(), step);
+            publications.wait_for_version(version).await;
+            self.edge.install(publications, self.clock.now().millis(), step);
             let mut fresh = Edge { root: self.edge.root.clone(), objects: Objects::default(), held: None };
-            fresh.take(publications, self.clock.now().millis(), step);
+            fresh.install(publications, self.clock.now().millis(), step);
             let now = self.clock.now().seconds();
             for credential in self.credentials.iter().filter(|credential| credential.expires_at > now + 5) {
                 let watermark = self.watermarks.get(&credential.user);

@@ -1,18 +1,18 @@
-//! The description of the API is the API.
+//! `openapi.json` describes exactly the API.
 
 use std::{collections::BTreeSet, path::Path};
 
 use serde_json::{Value, json};
 
-use crate::world::World;
+use crate::test_env::TestEnv;
 
-/// Every route and method is described, and nothing else.
+/// Exactly the existing routes and methods are described.
 #[test]
-fn every_route_is_described() {
+fn openapi_describes_every_route() {
     let mut source = String::new();
     read_all(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src/api"), &mut source);
     let source: String = source.split_whitespace().collect::<Vec<_>>().join(" ");
-    // Its paths would not be those that are found here.
+    // The search would not find paths of nested routers.
     assert!(!source.contains(".nest(") && !source.contains(".nest_service("));
     let mut routes = BTreeSet::new();
     for route in source.split(".route(").skip(1) {
@@ -34,7 +34,7 @@ fn every_route_is_described() {
     assert!(routes.len() > 10);
 }
 
-/// The sources in a folder and those below, whichever of them makes a router.
+/// Reads the sources in a folder and its subfolders.
 fn read_all(folder: &Path, source: &mut String) {
     for entry in std::fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
@@ -47,15 +47,15 @@ fn read_all(folder: &Path, source: &mut String) {
 }
 
 #[tokio::test]
-async fn answers_are_as_described() {
-    let world = World::on_sqlite().await;
-    let server = world.serve();
+async fn responses_match_openapi() {
+    let env = TestEnv::on_sqlite().await;
+    let server = env.serve();
     let served: Value = server.get("/openapi.json").send().await.unwrap().json().await.unwrap();
     assert_eq!(served, description());
-    let session = server.exchange(&world.auth_key_id, &world.auth_key).await;
+    let session = server.exchange(&env.auth_key_id, &env.auth_key).await;
     conforms(&session, "AuthResponse");
     let token = session["token"].as_str().unwrap();
-    let path = format!("/v1/operators/{}/auth_keys", world.operator);
+    let path = format!("/v1/operators/{}/auth_keys", env.operator);
     let made: Value =
         server.post(&path, &json!({})).bearer_auth(token).send().await.unwrap().json().await.unwrap();
     conforms(&made, "NewAuthKey");
@@ -63,9 +63,9 @@ async fn answers_are_as_described() {
     for key in listed.as_array().unwrap() {
         conforms(key, "AuthKey");
     }
-    let subject = json!({ "subject": world.operator, "instant": 1 });
+    let subject = json!({ "subject": env.operator, "instant": 1 });
     conforms(&server.revoke(token, subject).await.json().await.unwrap(), "RevocationResponse");
-    let waited = server.post("/revocations?wait=1", &json!({ "token": world.token() }));
+    let waited = server.post("/revocations?wait=1", &json!({ "token": env.issue_root_token() }));
     let waited: Value = waited.bearer_auth(token).send().await.unwrap().json().await.unwrap();
     conforms(&waited, "RevocationResponse");
     assert!(waited.get("edges").is_some());
@@ -74,9 +74,9 @@ async fn answers_are_as_described() {
     }
 }
 
-/// Any request may be one too many.
+/// Every operation can respond with 429.
 #[test]
-fn every_operation_may_be_limited() {
+fn openapi_documents_rate_limit_for_every_operation() {
     let description = description();
     for (path, item) in description["paths"].as_object().unwrap() {
         for (method, operation) in item.as_object().unwrap() {
@@ -88,10 +88,10 @@ fn every_operation_may_be_limited() {
     assert_eq!(retry["required"], true);
 }
 
-/// Members are those of the schema, the required ones are there, and types are right.
+/// Checks that a value has only the members of the schema, all required ones, and the correct types.
 fn conforms(value: &Value, schema: &str) {
     let schema = &description()["components"]["schemas"][schema];
-    let members = value.as_object().unwrap_or_else(|| panic!("no object: {value}"));
+    let members = value.as_object().unwrap_or_else(|| panic!("not an object: {value}"));
     for required in schema["required"].as_array().unwrap() {
         assert!(members.contains_key(required.as_str().unwrap()), "{required} is not in {value}");
     }

@@ -1,21 +1,24 @@
-//! Every operation of the own API, asked by every kind of caller. The operations are those of the description: one without
-//! an expectation here fails the test.
+//! Every operation of the own API, called by every kind of caller. The operations are those of `openapi.json`: one
+//! without an expectation here fails the test.
 
 use std::{collections::BTreeMap, path::Path};
 
 use control_plane::{
     model::{Actor, Subject},
-    operations::{Authority, Bearer, Lifetime, Service, Target, create_auth_key, issue, permit, revoke},
+    operations::{
+        AccessScope, Lifetime, RevocationTarget, Service, TokenRecipient, create_auth_key, issue_token,
+        revoke, set_permission,
+    },
 };
 use serde_json::{Value, json};
 use token::Fingerprint;
 
 use crate::{
-    on_both,
-    world::{Server, World, eventually, text},
+    for_each_backend,
+    test_env::{Server, TestEnv, eventually, json_text},
 };
 
-/// Who asks.
+/// The kinds of callers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Caller {
     Root,
@@ -36,7 +39,7 @@ enum Caller {
     /// A user of another operator with `*`.
     ForeignStar,
     Revoked,
-    /// Signed by nobody of ours.
+    /// A token with an unknown key.
     Forged,
     Anonymous,
     Expired,
@@ -46,7 +49,7 @@ use Caller::*;
 
 const USERS_OF_OURS: [Caller; 5] = [Nobody, Exact, Star, Denied, DeniedByRole];
 
-/// The last one needs time to expire.
+/// All callers. The last one must wait until its token expires.
 const CALLERS: [Caller; 14] = [
     Root,
     Nobody,
@@ -64,24 +67,24 @@ const CALLERS: [Caller; 14] = [
     Expired,
 ];
 
-/// What an operation answers to whom.
+/// The expected response of an operation for each kind of caller.
 #[derive(Clone, Copy)]
 enum Expected {
-    /// The same to everybody, with or without a token.
+    /// The same for every caller, with or without a token.
     Open(u16),
-    /// Nothing to any token: it is for edges.
+    /// Refused for every token, because only edges may call it.
     EdgesOnly,
-    /// To everybody with a good token.
+    /// For every caller with a valid token.
     AnyToken(u16),
-    /// Where root is answered so, users with the permission too.
+    /// For the root user and for users with the permission.
     Granted(u16),
-    /// Users with the permission get 403 `root_only`.
+    /// Only for the root user. Users with the permission get 403 `root_only`.
     RootOnly(u16),
 }
 
 impl Expected {
-    /// The status and the code of the answer.
-    fn of(self, caller: Caller) -> (u16, &'static str) {
+    /// The status and the code of the response.
+    fn status_and_code(self, caller: Caller) -> (u16, &'static str) {
         let refused = match caller {
             Revoked => Some((401, "revoked")),
             Forged => Some((401, "token_key_unknown")),
@@ -104,7 +107,7 @@ impl Expected {
     }
 }
 
-/// One request of an operation: what it is about, its path if it is not the one described, its body.
+/// One request of an operation: its subject, its path if it differs from the described one, and its body.
 struct Case {
     what: &'static str,
     path: String,
@@ -116,22 +119,22 @@ fn case(what: &'static str, path: impl Into<String>, body: Value, expected: Expe
     Case { what, path: path.into(), body, expected }
 }
 
-/// What the operations are asked about; made anew for each caller and operation, as some of them end it.
-struct Targets {
+/// The targets of operations, created for each caller and operation, because some operations end them.
+struct RequestTargets {
     operator: String,
-    /// Of the root user.
+    /// A session of the root user.
     root_auth_key: String,
     root_session: String,
     root_token: String,
-    /// Of a user.
+    /// A session of a user.
     user_auth_key: String,
     user_session: String,
     user_token: String,
     auth_key: (String, String),
 }
 
-fn cases(operation: &str, targets: &Targets) -> Vec<Case> {
-    let Targets { operator, .. } = targets;
+fn cases(operation: &str, targets: &RequestTargets) -> Vec<Case> {
+    let RequestTargets { operator, .. } = targets;
     let fingerprint = |token: &str| Fingerprint::digest(token.as_bytes()).to_string();
     let keys = format!("/v1/operators/{operator}/auth_keys");
     let revocation = |what, body, expected| case(what, "/revocations", body, expected);
@@ -163,7 +166,7 @@ fn cases(operation: &str, targets: &Targets) -> Vec<Case> {
                 json!({ "fingerprint": fingerprint(&targets.user_token) }),
                 Expected::Granted(200),
             ),
-            // Whoever holds a credential may end it.
+            // A caller that presents a credential may revoke it.
             revocation("the root's token", json!({ "token": targets.root_token }), Expected::Granted(200)),
             revocation(
                 "the root's fingerprint",
@@ -180,7 +183,7 @@ fn cases(operation: &str, targets: &Targets) -> Vec<Case> {
                 json!({ "keyId": targets.root_auth_key }),
                 Expected::RootOnly(200),
             ),
-            // An instant long ago, or nothing would be left for those that come later.
+            // The instant is long ago, so that the credentials of later cases stay valid.
             revocation("the operator", json!({ "subject": operator, "instant": 1 }), Expected::RootOnly(200)),
         ],
         "getManifest" => vec![case("", "/edge/v1/manifest", none, Expected::EdgesOnly)],
@@ -194,116 +197,116 @@ fn cases(operation: &str, targets: &Targets) -> Vec<Case> {
         "ready" => vec![case("", "/readyz", none, Expected::Open(200))],
         "metrics" => vec![case("", "/metrics", none, Expected::Open(200))],
         "openapi" => vec![case("", "/openapi.json", none, Expected::Open(200))],
-        _ => panic!("`{operation}` has no expectation: say who may do it"),
+        _ => panic!("`{operation}` has no expectation: add which callers may use it"),
     }
 }
 
-on_both! {
-    async fn each_operation_answers_each_caller_as_it_should(world: World) {
-        let operations = operations();
-        assert!(operations.len() > 10);
-        // Each case has AuthKeys of its own, more than a user may have.
-        let service = world.service_with(|config| config.limits.auth_keys = 0).await;
-        let (foreigner, _) = world.foreigner().await;
-        let callers = Callers::prepare(&world, &service, &foreigner, &operations).await;
-        let expired = callers.token(&service, Root, "", Lifetime::try_from(1).unwrap()).await.0;
-        let server = world.serve();
-        for caller in CALLERS {
-            for (operation, method) in &operations {
-                let targets = callers.targets(&service).await;
-                for case in cases(operation, &targets) {
-                    let (mut token, session) = callers.token(&service, caller, operation, Lifetime::default()).await;
-                    if caller == Revoked {
-                        let target = Target::Token(token.clone());
-                        revoke(&service, &Actor::Admin, &Authority::Everything, target, None).await.unwrap();
-                        server.eventually(&world, &token, 401, "revoked").await;
-                    }
-                    if caller == Expired {
-                        token.clone_from(&expired);
-                        server.eventually(&world, &token, 401, "token_expired").await;
-                    }
-                    let answer = ask(&server, method, &case, caller, &token, &session).await;
-                    let (status, code) = case.expected.of(caller);
-                    let what = format!("{operation} {} by {caller:?}", case.what);
-                    // An open answer is not looked into.
-                    let answer = if matches!(case.expected, Expected::Open(_)) { (answer.0, String::new()) } else { answer };
-                    assert_eq!(answer, (status, code.to_owned()), "{what}");
-                }
-            }
-        }
-    }
-
-    /// A user with all there is but revoking: no AuthKey of the root user gives it that. One it has made before it could
-    /// not any more is listed, and ends with it.
-    async fn no_permission_is_that_of_the_root_and_what_a_user_made_ends_with_it(world: World) {
-        let service = world.service().await;
-        let (root, bob, alice) = (subject(&world, None), subject(&world, Some("bob")), subject(&world, Some("alice")));
-        let bob_acts = Actor::Token { subject: bob.clone(), fingerprint: Fingerprint::digest(b"any") };
-        let statements = json!({ "statements": [{ "effect": "allow", "api": "*" }, { "effect": "deny", "api": "Revocation:*" }] });
-        for user in [&bob, &alice] {
-            world.json(&["user", "create", &user.to_string()]);
-        }
-        permit(&service, &Actor::Admin, &bob, Some(&statements.to_string())).await.unwrap();
-        create_auth_key(&service, &bob_acts, &root).await.unwrap_err();
-        let own = create_auth_key(&service, &bob_acts, &bob).await.unwrap();
-        let for_alice = create_auth_key(&service, &bob_acts, &alice).await.unwrap();
-        let for_alice_too = create_auth_key(&service, &bob_acts, &alice).await.unwrap();
-        let by_admin = create_auth_key(&service, &Actor::Admin, &alice).await.unwrap();
-        world.json(&["authkey", "delete", for_alice_too.id.as_str(), "--yes"]);
-        let server = world.serve();
-        let of_alice = text(&server.exchange(for_alice.id.as_str(), for_alice.secret.expose()).await["token"]);
-
-        let complaint = world.complaint(&["user", "delete", &bob.to_string()]);
-        assert!(complaint.contains(&format!("stay valid without --with-created: {}", for_alice.id)), "{complaint}");
-        let deleted = world.json(&["user", "delete", &bob.to_string(), "--yes"]);
-        let listed = json!([{ "id": for_alice.id.as_str(), "subject": alice.to_string(), "deleted": false }]);
-        assert_eq!(deleted["created_for_others"], listed);
-        server.exchange(for_alice.id.as_str(), for_alice.secret.expose()).await;
-        let gone = server.post("/v1/auth", &json!({ "authKeyId": own.id.as_str(), "authKey": own.secret.expose() }));
-        assert_eq!(gone.send().await.unwrap().status(), 401);
-
-        // A namesake made nothing; what it makes itself goes with it, and with all that it was exchanged for.
-        eventually("another second", async || {
-            let now = control_plane::clock::now().seconds();
-            (now > for_alice_made_at(&world, for_alice.id.as_str())).then_some(())
-        })
-        .await;
-        world.json(&["user", "create", &bob.to_string()]);
-        let for_alice_again = create_auth_key(&service, &bob_acts, &alice).await.unwrap();
-        let of_alice_again = text(&server.exchange(for_alice_again.id.as_str(), for_alice_again.secret.expose()).await["token"]);
-        let deleted = world.json(&["user", "delete", &bob.to_string(), "--with-created", "--yes"]);
-        let listed = json!([{ "id": for_alice_again.id.as_str(), "subject": alice.to_string(), "deleted": true }]);
-        assert_eq!(deleted["created_for_others"], listed);
-        let gone = json!({ "authKeyId": for_alice_again.id.as_str(), "authKey": for_alice_again.secret.expose() });
-        assert_eq!(server.post("/v1/auth", &gone).send().await.unwrap().status(), 401);
-        server.eventually(&world, &of_alice_again, 401, "watermark").await;
-        // What others made is as it was.
-        server.eventually(&world, &of_alice, 403, "permission_denied").await;
-        server.exchange(by_admin.id.as_str(), by_admin.secret.expose()).await;
-        let lines = world.json(&["audit"]);
-        let mut lines = lines.as_array().unwrap().iter();
-        let line = lines.find(|line| line["action"] == json!("user.delete")).unwrap();
-        assert_eq!(line["detail"]["created_deleted"], json!(true));
-        assert_eq!(line["detail"]["created"], json!([for_alice_again.id.as_str()]));
-    }
+for_each_backend! {
+async fn permission_matrix_of_all_operations(env: TestEnv) {
+let operations = operations();
+assert!(operations.len() > 10);
+// Each case has its own AuthKeys, more than the default limit of a user.
+let service = env.service_with(|config| config.limits.auth_keys = 0).await;
+let (tenant, _) = env.other_tenant().await;
+let callers = Callers::prepare(&env, &service, &tenant, &operations).await;
+let expired = callers.token(&service, Root, "", Lifetime::try_from(1).unwrap()).await.0;
+let server = env.serve();
+for caller in CALLERS {
+for (operation, method) in &operations {
+let targets = callers.targets(&service).await;
+for case in cases(operation, &targets) {
+let (mut token, session) = callers.token(&service, caller, operation, Lifetime::default()).await;
+if caller == Revoked {
+let target = RevocationTarget::Token(token.clone());
+revoke(&service, &Actor::Admin, &AccessScope::Everything, target, None).await.unwrap();
+server.wait_for_decision(&env, &token, 401, "revoked").await;
+}
+if caller == Expired {
+token.clone_from(&expired);
+server.wait_for_decision(&env, &token, 401, "token_expired").await;
+}
+let answer = ask(&server, method, &case, caller, &token, &session).await;
+let (status, code) = case.expected.status_and_code(caller);
+let what = format!("{operation} {} by {caller:?}", case.what);
+// The bodies of public operations are not checked.
+let answer = if matches!(case.expected, Expected::Open(_)) { (answer.0, String::new()) } else { answer };
+assert_eq!(answer, (status, code.to_owned()), "{what}");
+}
+}
+}
 }
 
-fn for_alice_made_at(world: &World, id: &str) -> u64 {
-    let keys = world.json(&["authkey", "list"]);
+/// A user with all permissions except to revoke cannot get that permission from an AuthKey of the root user. An AuthKey
+/// that it created for another user earlier is listed, and is deleted with it.
+async fn users_never_get_root_rights_and_their_keys_end_with_them(env: TestEnv) {
+let service = env.service().await;
+let (root, bob, alice) = (subject(&env, None), subject(&env, Some("bob")), subject(&env, Some("alice")));
+let bob_acts = Actor::Token { subject: bob.clone(), fingerprint: Fingerprint::digest(b"any") };
+let statements = json!({ "statements": [{ "effect": "allow", "api": "*" }, { "effect": "deny", "api": "Revocation:*" }] });
+for user in [&bob, &alice] {
+env.json(&["user", "create", &user.to_string()]);
+}
+set_permission(&service, &Actor::Admin, &bob, Some(&statements.to_string())).await.unwrap();
+create_auth_key(&service, &bob_acts, &root).await.unwrap_err();
+let own = create_auth_key(&service, &bob_acts, &bob).await.unwrap();
+let for_alice = create_auth_key(&service, &bob_acts, &alice).await.unwrap();
+let for_alice_too = create_auth_key(&service, &bob_acts, &alice).await.unwrap();
+let by_admin = create_auth_key(&service, &Actor::Admin, &alice).await.unwrap();
+env.json(&["authkey", "delete", for_alice_too.id.as_str(), "--yes"]);
+let server = env.serve();
+let of_alice = json_text(&server.exchange(for_alice.id.as_str(), for_alice.secret.expose()).await["token"]);
+
+let stderr = env.stderr_of_failure(&["user", "delete", &bob.to_string()]);
+assert!(stderr.contains(&format!("stay valid without --with-created: {}", for_alice.id)), "{stderr}");
+let deleted = env.json(&["user", "delete", &bob.to_string(), "--yes"]);
+let listed = json!([{ "id": for_alice.id.as_str(), "subject": alice.to_string(), "deleted": false }]);
+assert_eq!(deleted["created_for_others"], listed);
+server.exchange(for_alice.id.as_str(), for_alice.secret.expose()).await;
+let gone = server.post("/v1/auth", &json!({ "authKeyId": own.id.as_str(), "authKey": own.secret.expose() }));
+assert_eq!(gone.send().await.unwrap().status(), 401);
+
+// A later user of the same name created none of them. Its own AuthKeys are deleted with it, and their tokens refused.
+eventually("another second", async || {
+let now = control_plane::clock::now().seconds();
+(now > for_alice_made_at(&env, for_alice.id.as_str())).then_some(())
+})
+.await;
+env.json(&["user", "create", &bob.to_string()]);
+let for_alice_again = create_auth_key(&service, &bob_acts, &alice).await.unwrap();
+let of_alice_again = json_text(&server.exchange(for_alice_again.id.as_str(), for_alice_again.secret.expose()).await["token"]);
+let deleted = env.json(&["user", "delete", &bob.to_string(), "--with-created", "--yes"]);
+let listed = json!([{ "id": for_alice_again.id.as_str(), "subject": alice.to_string(), "deleted": true }]);
+assert_eq!(deleted["created_for_others"], listed);
+let gone = json!({ "authKeyId": for_alice_again.id.as_str(), "authKey": for_alice_again.secret.expose() });
+assert_eq!(server.post("/v1/auth", &gone).send().await.unwrap().status(), 401);
+server.wait_for_decision(&env, &of_alice_again, 401, "watermark").await;
+// AuthKeys that others created are unchanged.
+server.wait_for_decision(&env, &of_alice, 403, "permission_denied").await;
+server.exchange(by_admin.id.as_str(), by_admin.secret.expose()).await;
+let lines = env.json(&["audit"]);
+let mut lines = lines.as_array().unwrap().iter();
+let line = lines.find(|line| line["action"] == json!("user.delete")).unwrap();
+assert_eq!(line["detail"]["created_deleted"], json!(true));
+assert_eq!(line["detail"]["created"], json!([for_alice_again.id.as_str()]));
+}
+}
+
+fn for_alice_made_at(env: &TestEnv, id: &str) -> u64 {
+    let keys = env.json(&["authkey", "list"]);
     let key = keys.as_array().unwrap().iter().find(|key| key["auth_key_id"] == json!(id));
     key.unwrap()["created_at"].as_u64().unwrap()
 }
 
-fn subject(world: &World, user: Option<&str>) -> Subject {
-    Subject { operator: world.operator.parse().unwrap(), user: user.map(|user| user.parse().unwrap()) }
+fn subject(env: &TestEnv, user: Option<&str>) -> Subject {
+    Subject { operator: env.operator.parse().unwrap(), user: user.map(|user| user.parse().unwrap()) }
 }
 
-/// Method by id of the operation, of all that is described.
+/// Returns the method of each described operation by its ID.
 fn operations() -> BTreeMap<String, String> {
     description(|method, id, _| (id.to_owned(), method.to_ascii_uppercase()))
 }
 
-/// The permission that each operation demands, which it is named after.
+/// Returns the permission that each operation requires, which is its name.
 fn permissions() -> BTreeMap<String, String> {
     description(|_, id, tag| (id.to_owned(), format!("{tag}:{id}")))
 }
@@ -322,25 +325,25 @@ fn description(of: impl Fn(&str, &str, &str) -> (String, String)) -> BTreeMap<St
 
 struct Callers {
     root: Subject,
-    foreigner: Subject,
+    tenant: Subject,
     victim: Subject,
     auth_key: (String, String),
 }
 
 impl Callers {
-    /// Users with what they may do, before the server starts: its first bundle knows all of it.
+    /// Creates users with their permissions before the server starts, so that its first bundle contains them.
     async fn prepare(
-        world: &World,
+        env: &TestEnv,
         service: &Service,
-        foreigner: &Subject,
+        tenant: &Subject,
         operations: &BTreeMap<String, String>,
     ) -> Self {
-        let root = subject(world, None);
+        let root = subject(env, None);
         let callers = Self {
-            victim: named(&root, "victim"),
+            victim: named_operation(&root, "victim"),
             root,
-            foreigner: foreigner.clone(),
-            auth_key: (world.auth_key_id.clone(), world.auth_key.clone()),
+            tenant: tenant.clone(),
+            auth_key: (env.auth_key_id.clone(), env.auth_key.clone()),
         };
         let all = json!({ "effect": "allow", "api": "*" });
         let permissions = permissions();
@@ -354,41 +357,45 @@ impl Callers {
                     _ => json!([]),
                 };
                 let user = callers.subject(caller, operation);
-                issue(service, Bearer::Subject(user.clone()), Lifetime::default()).await.unwrap();
+                issue_token(service, TokenRecipient::Subject(user.clone()), Lifetime::default())
+                    .await
+                    .unwrap();
                 if statements != json!([]) {
                     let document = json!({ "statements": statements }).to_string();
-                    permit(service, &Actor::Admin, &user, Some(&document)).await.unwrap();
+                    set_permission(service, &Actor::Admin, &user, Some(&document)).await.unwrap();
                 }
                 if caller == DeniedByRole {
                     let role = format!("no-{operation}");
                     let document = json!({ "statements": [{ "effect": "deny", "api": permission }] });
-                    let file = world.document("role", &document);
-                    world.json(&["role", "create", callers.root.operator.as_str(), &role, &file]);
-                    world.json(&["role", "attach", &user.to_string(), &role]);
+                    let file = env.write_document("role", &document);
+                    env.json(&["role", "create", callers.root.operator.as_str(), &role, &file]);
+                    env.json(&["role", "attach", &user.to_string(), &role]);
                 }
             }
         }
         let foreign_star = callers.subject(ForeignStar, "");
-        issue(service, Bearer::Subject(foreign_star.clone()), Lifetime::default()).await.unwrap();
+        issue_token(service, TokenRecipient::Subject(foreign_star.clone()), Lifetime::default())
+            .await
+            .unwrap();
         let document = json!({ "statements": [all] }).to_string();
-        permit(service, &Actor::Admin, &foreign_star, Some(&document)).await.unwrap();
+        set_permission(service, &Actor::Admin, &foreign_star, Some(&document)).await.unwrap();
         callers
     }
 
     fn subject(&self, caller: Caller, operation: &str) -> Subject {
         match caller {
-            Nobody => named(&self.root, "nobody"),
-            Exact => named(&self.root, &format!("exact-{operation}")),
-            Star | StarBySoracom => named(&self.root, "star"),
-            Denied | DeniedBySoracom => named(&self.root, &format!("denied-{operation}")),
-            DeniedByRole => named(&self.root, &format!("role-{operation}")),
-            ForeignRoot => self.foreigner.clone(),
-            ForeignStar => named(&self.foreigner, "star"),
+            Nobody => named_operation(&self.root, "absent"),
+            Exact => named_operation(&self.root, &format!("exact-{operation}")),
+            Star | StarBySoracom => named_operation(&self.root, "star"),
+            Denied | DeniedBySoracom => named_operation(&self.root, &format!("denied-{operation}")),
+            DeniedByRole => named_operation(&self.root, &format!("role-{operation}")),
+            ForeignRoot => self.tenant.clone(),
+            ForeignStar => named_operation(&self.tenant, "star"),
             Root | Revoked | Forged | Anonymous | Expired => self.root.clone(),
         }
     }
 
-    /// A new token and its session.
+    /// Issues a new token, and returns it with its session.
     async fn token(
         &self,
         service: &Service,
@@ -397,22 +404,23 @@ impl Callers {
         lifetime: Lifetime,
     ) -> (String, String) {
         let subject = self.subject(caller, operation);
-        let issued = issue(service, Bearer::Subject(subject), lifetime).await.unwrap();
+        let issued = issue_token(service, TokenRecipient::Subject(subject), lifetime).await.unwrap();
         let token = issued.token.expose().to_owned();
         let token = if caller == Forged { forged(&token) } else { token };
         (token, issued.session.to_string())
     }
 
-    async fn targets(&self, service: &Service) -> Targets {
+    async fn targets(&self, service: &Service) -> RequestTargets {
         let key =
             async |of: &Subject| create_auth_key(service, &Actor::Admin, of).await.unwrap().id.to_string();
         let token = async |of: &Subject| {
-            let issued = issue(service, Bearer::Subject(of.clone()), Lifetime::default()).await.unwrap();
+            let issued =
+                issue_token(service, TokenRecipient::Subject(of.clone()), Lifetime::default()).await.unwrap();
             (issued.token.expose().to_owned(), issued.session.to_string())
         };
         let ((root_token, root_session), (user_token, user_session)) =
             (token(&self.root).await, token(&self.victim).await);
-        Targets {
+        RequestTargets {
             operator: self.root.operator.to_string(),
             root_auth_key: key(&self.root).await,
             root_session,
@@ -425,11 +433,11 @@ impl Callers {
     }
 }
 
-fn named(of: &Subject, user: &str) -> Subject {
+fn named_operation(of: &Subject, user: &str) -> Subject {
     Subject { operator: of.operator.clone(), user: Some(user.parse().unwrap()) }
 }
 
-/// The same claims, signed with a key of somebody else.
+/// Signs the same claims with an unknown key.
 fn forged(token: &str) -> String {
     let claims = token.split('.').nth(1).unwrap();
     let claims = token::base64url::decode(claims.as_bytes()).unwrap();
@@ -437,7 +445,7 @@ fn forged(token: &str) -> String {
     key.sign(r#"{"alg":"EdDSA","kid":"ks-somebody"}"#, &claims).expose().to_owned()
 }
 
-/// Status and code.
+/// Returns the status and the code.
 async fn ask(
     server: &Server,
     method: &str,

@@ -1,4 +1,4 @@
-//! One PostgreSQL for all tests of this binary, in a temporary folder, reached through a socket in it.
+//! One PostgreSQL server for all tests of this binary, in a temporary folder, with a socket in that folder.
 
 use std::{
     io::Write as _,
@@ -12,7 +12,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// A fresh database.
+/// Creates a database.
 pub(crate) fn database() -> String {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     let name = format!("test_{}", NEXT.fetch_add(1, Ordering::Relaxed));
@@ -21,18 +21,18 @@ pub(crate) fn database() -> String {
     format!("postgres://keystile@localhost/{name}?host={}", folder.display())
 }
 
-/// Runs SQL behind the back of the control plane.
+/// Runs SQL without the control plane.
 pub(crate) fn execute(url: &str, statement: &str) {
     sql(server(), name(url), statement);
 }
 
-/// A copy of it as it is now. Nobody may be connected.
+/// Copies the database. No client may be connected.
 pub(crate) fn back_up(url: &str) {
     let name = name(url);
     sql(server(), "postgres", &format!("CREATE DATABASE {name}_backup TEMPLATE {name}"));
 }
 
-/// Puts the copy in its place; whoever is connected is thrown out.
+/// Replaces the database by the copy, and disconnects all clients.
 pub(crate) fn restore(url: &str) {
     let name = name(url);
     sql(server(), "postgres", &format!("DROP DATABASE {name} WITH (FORCE)"));
@@ -44,7 +44,7 @@ fn name(url: &str) -> &str {
     name.and_then(|part| part.split('?').next()).expect("a database")
 }
 
-/// The one value that a query gives.
+/// Returns the single value of a query.
 pub(crate) fn value(url: &str, query: &str) -> String {
     let name = url.split(['/', '?']).nth(3).expect("a database");
     let output = psql(server(), name, query).arg("-At").output().expect("psql");
@@ -58,7 +58,7 @@ pub(crate) struct Session(Child);
 impl Session {
     pub(crate) fn send(&mut self, statement: &str) {
         let stdin = self.0.stdin.as_mut().expect("stdin");
-        writeln!(stdin, "{statement}").and_then(|()| stdin.flush()).expect("psql listens");
+        writeln!(stdin, "{statement}").and_then(|()| stdin.flush()).expect("psql reads its stdin");
     }
 }
 
@@ -89,8 +89,8 @@ fn server() -> &'static Path {
     folder
 }
 
-/// The server is the child of a shell that waits for the end of its stdin, which is the end of this process, however
-/// it ends; then the shell stops the server, without a last checkpoint, and takes the folder away.
+/// Starts the server as the child of a shell that reads its stdin until this process ends. Then the shell stops the
+/// server, without a last checkpoint, and removes the folder.
 fn start() -> (PathBuf, Child) {
     let folder = std::env::temp_dir().join(format!("keystile-postgres-{}", std::process::id()));
     let data = folder.join("data");
@@ -133,7 +133,7 @@ fn psql(folder: &Path, database: &str, statement: &str) -> Command {
     psql
 }
 
-/// PostgreSQL refuses to run as root; its package brings a user for it.
+/// PostgreSQL refuses to run as root. Its package creates this user.
 fn as_owner(program: &Path) -> Command {
     if !is_root() {
         return Command::new(program);
@@ -148,7 +148,7 @@ fn is_root() -> bool {
     std::fs::metadata("/proc/self").is_ok_and(|process| process.uid() == 0)
 }
 
-/// On the PATH, or where Debian puts what is not on it.
+/// Finds a program on the PATH, or where Debian installs it.
 fn binary(name: &str) -> PathBuf {
     let debian = std::fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
     let debian = debian.map(|version| version.path().join("bin"));

@@ -1,5 +1,5 @@
-//! Only `init` makes a root, and not beside what is there without being told. What is missing, or belongs to another
-//! installation, is refused before a byte is written.
+//! Only `init` creates a root key, and if keys exist, only with `--yes`. Missing keys and keys of another installation are
+//! refused before anything is written.
 
 use std::{
     collections::BTreeMap,
@@ -14,20 +14,20 @@ use sqlx::{
 };
 
 use crate::{
-    on_both, postgres,
-    world::{World, text},
+    for_each_backend, postgres,
+    test_env::{TestEnv, json_text},
 };
 
-on_both! {
-    async fn what_is_missing_is_named_and_nothing_is_made(world: World) {
-        // A tag key too.
-        world.json(&["key", "create", "--user", &world.operator]);
-        let keys = world.data().join("keys");
+for_each_backend! {
+    async fn missing_key_files_are_named_and_not_created(env: TestEnv) {
+        // Create a tag key as well.
+        env.json(&["key", "create", "--user", &env.operator]);
+        let keys = env.data().join("keys");
         let signing: Vec<String> = files(&keys).into_keys().filter(|name| name.starts_with("ks-")).collect();
-        let away = world.folder().join("away");
+        let away = env.folder().join("away");
         fs::create_dir(&away).unwrap();
-        // The root is kept elsewhere, as is advised.
-        fs::rename(keys.join("root.jwk"), world.folder().join("root.jwk")).unwrap();
+        // The root key is stored elsewhere, as advised.
+        fs::rename(keys.join("root.jwk"), env.folder().join("root.jwk")).unwrap();
         for lost in [
             vec!["root.pub"], vec!["delegation"], vec!["tail.jwk"], vec!["snapshot.jwk"], vec![&signing[0]],
             vec!["tail.jwk", "snapshot.jwk"], vec!["root.pub", "delegation"],
@@ -35,27 +35,27 @@ on_both! {
             for name in &lost {
                 fs::rename(keys.join(name), away.join(name)).unwrap();
             }
-            refused_and_untouched(&world, &lost.iter().map(|name| keys.join(name)).collect::<Vec<_>>()).await;
+            expect_failure_without_changes(&env, &lost.iter().map(|name| keys.join(name)).collect::<Vec<_>>()).await;
             for name in &lost {
                 fs::rename(away.join(name), keys.join(name)).unwrap();
             }
         }
-        // A volume that is not mounted: an empty folder, or none.
-        let whole = world.folder().join("whole");
+        // A volume that is not mounted: an empty or missing folder.
+        let whole = env.folder().join("whole");
         fs::rename(&keys, &whole).unwrap();
-        refused_and_untouched(&world, std::slice::from_ref(&keys)).await;
+        expect_failure_without_changes(&env, std::slice::from_ref(&keys)).await;
         fs::create_dir(&keys).unwrap();
         fs::set_permissions(&keys, fs::Permissions::from_mode(0o700)).unwrap();
-        refused_and_untouched(&world, &[keys.join("root.pub"), keys.join("delegation")]).await;
+        expect_failure_without_changes(&env, &[keys.join("root.pub"), keys.join("delegation")]).await;
         fs::remove_dir(&keys).unwrap();
         fs::rename(&whole, &keys).unwrap();
-        drop(world.serve());
+        drop(env.serve());
     }
 
-    async fn keys_of_another_installation_are_refused(world: World) {
-        let other = World::on_sqlite().await;
-        let (keys, theirs) = (world.data().join("keys"), other.data().join("keys"));
-        let whole = world.folder().join("whole");
+    async fn keys_of_another_installation_are_rejected(env: TestEnv) {
+        let other = TestEnv::on_sqlite().await;
+        let (keys, theirs) = (env.data().join("keys"), other.data().join("keys"));
+        let whole = env.folder().join("whole");
         copy(&keys, &whole);
         let names: [&[&str]; 3] = [&["root.jwk", "root.pub"], &["root.jwk", "root.pub", "delegation", "tail.jwk", "snapshot.jwk"], &[]];
         for foreign in names {
@@ -66,116 +66,116 @@ on_both! {
             for name in &foreign {
                 fs::copy(theirs.join(name), keys.join(name)).unwrap();
             }
-            let before = state(&world).await;
+            let before = state(&env).await;
             for verb in [&["serve"][..], &["audit"], &["doctor"]] {
-                let told = refused(&world, verb);
-                assert!(told.contains("two installations"), "{verb:?}: {told}");
-                assert!(told.contains("restore"), "{verb:?}: {told}");
+                let message = expect_failure(&env, verb);
+                assert!(message.contains("two installations"), "{verb:?}: {message}");
+                assert!(message.contains("restore"), "{verb:?}: {message}");
             }
-            assert_eq!(state(&world).await, before);
+            assert_eq!(state(&env).await, before);
             fs::remove_dir_all(&keys).unwrap();
             copy(&whole, &keys);
         }
-        // One file alone: what it belongs to is not there.
-        for (name, expected) in [("root.jwk", "not the root that edges know"), ("delegation", "is not valid"), ("tail.jwk", "not in the same folder"), ("snapshot.jwk", "not in the same folder")] {
+        // A single file without the others it belongs to.
+        for (name, expected) in [("root.jwk", "not the root key that edges pin"), ("delegation", "is not valid"), ("tail.jwk", "not in the same folder"), ("snapshot.jwk", "not in the same folder")] {
             fs::copy(theirs.join(name), keys.join(name)).unwrap();
-            let before = state(&world).await;
+            let before = state(&env).await;
             for verb in ["serve", "doctor"] {
-                let told = refused(&world, &[verb]);
-                assert!(told.contains(expected), "{name}: {told}");
+                let message = expect_failure(&env, &[verb]);
+                assert!(message.contains(expected), "{name}: {message}");
             }
-            assert_eq!(state(&world).await, before);
+            assert_eq!(state(&env).await, before);
             fs::copy(whole.join(name), keys.join(name)).unwrap();
         }
-        // The root of another installation, whose public half follows from it.
+        // The root key of another installation, with its public key.
         fs::copy(theirs.join("root.jwk"), keys.join("root.jwk")).unwrap();
         fs::remove_file(keys.join("root.pub")).unwrap();
-        assert!(refused(&world, &["serve"]).contains("two installations"));
+        assert!(expect_failure(&env, &["serve"]).contains("two installations"));
         assert!(!keys.join("root.pub").exists());
     }
 
-    async fn the_public_half_follows_from_the_root(world: World) {
-        let file = world.data().join("keys/root.pub");
+    async fn root_public_key_is_derived_from_root_key(env: TestEnv) {
+        let file = env.data().join("keys/root.pub");
         let before = fs::read(&file).unwrap();
         fs::remove_file(&file).unwrap();
-        drop(world.serve());
+        drop(env.serve());
         assert_eq!(fs::read(&file).unwrap(), before);
     }
 
-    /// A database that is older than the record of what it belongs to gets it from the first server, and holds to it.
-    async fn an_older_database_learns_what_it_belongs_to(world: World) {
-        execute(&world, "DELETE FROM installation").await;
-        let server = world.serve();
+    /// A database without a recorded installation gets the record from the first server.
+    async fn older_database_records_its_installation(env: TestEnv) {
+        execute(&env, "DELETE FROM installation").await;
+        let server = env.serve();
         let first = installation(&server).await;
         drop(server);
-        let server = world.serve();
+        let server = env.serve();
         assert_eq!(installation(&server).await, first);
         drop(server);
-        let other = World::on_sqlite().await;
+        let other = TestEnv::on_sqlite().await;
         for name in ["root.jwk", "root.pub", "delegation", "tail.jwk", "snapshot.jwk"] {
-            fs::copy(other.data().join("keys").join(name), world.data().join("keys").join(name)).unwrap();
+            fs::copy(other.data().join("keys").join(name), env.data().join("keys").join(name)).unwrap();
         }
-        assert!(refused(&world, &["serve"]).contains("two installations"));
+        assert!(expect_failure(&env, &["serve"]).contains("two installations"));
     }
 
-    /// The misspelt URL, the lost volume, the entrypoint `init; serve`.
-    async fn init_beside_keys_asks_first(world: World) {
-        let mut world = world;
-        let root = fs::read(world.data().join("keys/root.pub")).unwrap();
-        let keys = files(&world.data().join("keys"));
-        match world.url.starts_with("postgres") {
+    /// A misspelled URL, a lost volume, and an entrypoint `init; serve`.
+    async fn init_with_existing_keys_requires_confirmation(env: TestEnv) {
+        let mut env = env;
+        let root = fs::read(env.data().join("keys/root.pub")).unwrap();
+        let keys = files(&env.data().join("keys"));
+        match env.url.starts_with("postgres") {
             true => {
                 let url = tokio::task::spawn_blocking(postgres::database).await.unwrap();
-                world.set("KEYSTILE_STORE__URL", &url);
+                env.set_setting("KEYSTILE_STORE__URL", &url);
             }
-            false => world.set("KEYSTILE_STORE__URL", "sqlite:other.db"),
+            false => env.set_setting("KEYSTILE_STORE__URL", "sqlite:other.db"),
         }
-        let told = refused(&world, &["init"]);
-        assert!(told.contains("restore it from its backup") && told.contains("--yes"), "{told}");
-        assert!(!world.data().join("other.db").exists());
-        assert_eq!(files(&world.data().join("keys")), keys);
-        let doctor = refused(&world, &["doctor"]);
+        let message = expect_failure(&env, &["init"]);
+        assert!(message.contains("restore it from its backup") && message.contains("--yes"), "{message}");
+        assert!(!env.data().join("other.db").exists());
+        assert_eq!(files(&env.data().join("keys")), keys);
+        let doctor = expect_failure(&env, &["doctor"]);
         assert!(doctor.contains("restore the database from its backup"), "{doctor}");
-        // Told to, with the same root.
-        world.json(&["init", "--yes"]);
-        assert_eq!(fs::read(world.data().join("keys/root.pub")).unwrap(), root);
-        drop(world.serve());
+        // With `--yes`, the same root key is used.
+        env.json(&["init", "--yes"]);
+        assert_eq!(fs::read(env.data().join("keys/root.pub")).unwrap(), root);
+        drop(env.serve());
     }
 
-    /// Only where the database has no operator.
-    async fn init_makes_no_keys_beside_a_database(world: World) {
-        let keys = world.data().join("keys");
-        fs::rename(&keys, world.folder().join("away")).unwrap();
+    /// `init` fails if the database has an operator.
+    async fn init_creates_no_keys_for_existing_database(env: TestEnv) {
+        let keys = env.data().join("keys");
+        fs::rename(&keys, env.folder().join("away")).unwrap();
         for arguments in [&["init"][..], &["init", "--yes"]] {
-            let told = refused(&world, arguments);
-            assert!(told.contains(&keys.display().to_string()) && told.contains("restore the keys"), "{told}");
+            let message = expect_failure(&env, arguments);
+            assert!(message.contains(&keys.display().to_string()) && message.contains("restore the keys"), "{message}");
             assert!(!keys.exists());
         }
     }
 }
 
-/// `serve` and `doctor` fail, name every path, and leave folder and database as they are.
-async fn refused_and_untouched(world: &World, missing: &[PathBuf]) {
-    let before = state(world).await;
+/// Checks that `serve` and `doctor` fail, name every path, and change neither the folder nor the database.
+async fn expect_failure_without_changes(env: &TestEnv, missing: &[PathBuf]) {
+    let before = state(env).await;
     for verb in ["serve", "doctor"] {
-        let told = refused(world, &[verb]);
+        let message = expect_failure(env, &[verb]);
         for path in missing {
-            assert!(told.contains(&path.display().to_string()), "{verb}: {} in {told}", path.display());
+            assert!(message.contains(&path.display().to_string()), "{verb}: {} in {message}", path.display());
         }
-        assert!(told.contains("restore"), "{verb}: {told}");
-        assert!(!told.contains("`keystile init`"), "{verb}: {told}");
+        assert!(message.contains("restore"), "{verb}: {message}");
+        assert!(!message.contains("`keystile init`"), "{verb}: {message}");
     }
-    assert_eq!(state(world).await, before);
+    assert_eq!(state(env).await, before);
 }
 
-/// What a command that must fail says; one that serves instead is stopped, and fails the test.
-fn refused(world: &World, arguments: &[&str]) -> String {
-    let output = bounded(world.command(arguments));
+/// Returns the error of a command that must fail. If it serves instead, it is stopped, and the test fails.
+fn expect_failure(env: &TestEnv, arguments: &[&str]) -> String {
+    let output = run_bounded(env.command(arguments));
     assert_eq!(output.status.code(), Some(1), "{arguments:?}: {output:?}");
     String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr)
 }
 
-fn bounded(command: Command) -> Output {
+fn run_bounded(command: Command) -> Output {
     let mut timeout = Command::new("timeout");
     timeout.arg("20").arg(command.get_program()).args(command.get_args());
     for (name, value) in command.get_envs() {
@@ -192,37 +192,37 @@ fn files(folder: &Path) -> Files {
     entries.map(|entry| (entry.file_name().into_string().unwrap(), fs::read(entry.path()).unwrap())).collect()
 }
 
-/// The keys, and where the database stands.
-async fn state(world: &World) -> (Files, i64, i64) {
-    let version = number(world, "SELECT version FROM bundle_state").await;
-    let audited = number(world, "SELECT seq FROM audit_state").await;
-    (files(&world.data().join("keys")), version, audited)
+/// Returns the keys and the state of the database.
+async fn state(env: &TestEnv) -> (Files, i64, i64) {
+    let version = number(env, "SELECT version FROM bundle_state").await;
+    let audited = number(env, "SELECT seq FROM audit_state").await;
+    (files(&env.data().join("keys")), version, audited)
 }
 
-async fn number(world: &World, query: &'static str) -> i64 {
-    if world.url.starts_with("postgres") {
-        return postgres::value(&world.url, query).parse().unwrap();
+async fn number(env: &TestEnv, query: &'static str) -> i64 {
+    if env.url.starts_with("postgres") {
+        return postgres::value(&env.url, query).parse().unwrap();
     }
-    let options = SqliteConnectOptions::new().filename(world.data().join("keystile.db"));
+    let options = SqliteConnectOptions::new().filename(env.data().join("keystile.db"));
     let mut connection = SqliteConnection::connect_with(&options).await.unwrap();
     let number = connection.fetch_one(query).await.unwrap().get(0);
     connection.close().await.unwrap();
     number
 }
 
-pub(crate) async fn execute(world: &World, statement: &str) {
-    if world.url.starts_with("postgres") {
-        return postgres::execute(&world.url, statement);
+pub(crate) async fn execute(env: &TestEnv, statement: &str) {
+    if env.url.starts_with("postgres") {
+        return postgres::execute(&env.url, statement);
     }
-    let options = SqliteConnectOptions::new().filename(world.data().join("keystile.db"));
+    let options = SqliteConnectOptions::new().filename(env.data().join("keystile.db"));
     let mut connection = SqliteConnection::connect_with(&options).await.unwrap();
     connection.execute(AssertSqlSafe(statement)).await.unwrap();
     connection.close().await.unwrap();
 }
 
-async fn installation(server: &crate::world::Server) -> String {
+async fn installation(server: &crate::test_env::Server) -> String {
     let health: serde_json::Value = server.get("/healthz").send().await.unwrap().json().await.unwrap();
-    text(&health["installation"])
+    json_text(&health["installation"])
 }
 
 fn copy(from: &Path, to: &Path) {

@@ -67,7 +67,7 @@ pub(crate) struct BundleFetcher {
     /// True while this worker, as the leader, fetches the whole bundle to write it to shared data again.
     is_repairing: bool,
     last_repair_at: u64,
-    /// The least time between two repairs. It grows, because another filter may overwrite shared data all the time.
+    /// The minimum time between two repairs. It grows, because another filter may overwrite shared data all the time.
     repair_interval_ms: u64,
     /// True while this worker fetches without the lease: see [`Self::fetch_alone_when_due`].
     fetches_alone: bool,
@@ -222,7 +222,7 @@ impl BundleFetcher {
     }
 
     /// Makes this worker fetch for itself, without writing to shared data, if nothing newer has been shared for half
-    /// the lifetime of the bundle it holds. Shared data belongs to every filter with the same `vm_id`: a filter that
+    /// the lifetime of its bundle. Shared data belongs to every filter with the same `vm_id`: a filter that
     /// keeps the lease, or overwrites the bundle, must not keep this worker from learning of revocations.
     fn fetch_alone_when_due(&mut self, now: u64) {
         let first_tick_at = *self.first_tick_at.get_or_insert(now);
@@ -256,7 +256,7 @@ impl BundleFetcher {
         is_leader
     }
 
-    /// Fetches the whole bundle, and writes it to shared data, if that is inconsistent or not what the leader holds.
+    /// Fetches the whole bundle, and writes it to shared data, if that is inconsistent or not the leader's bundle.
     /// Any worker becomes the leader for this once shared data has been inconsistent for too long.
     fn repair_shared(&mut self, now: u64) {
         let timeout = self.inconsistency_timeout_ms.saturating_add(self.jitter_ms());
@@ -280,7 +280,7 @@ impl BundleFetcher {
             self.repair_interval_ms = if is_rare { INCONSISTENCY_TIMEOUT_MS } else { doubled };
             self.last_repair_at = now;
             self.is_repairing = true;
-            warn("the bundle in shared data is not the one this worker holds: all of it is fetched again");
+            warn("the bundle in shared data is not the one of this worker: all of it is fetched again");
             self.in_flight.clear();
             self.refresh.reshare_all();
         }

@@ -11,7 +11,7 @@
 const LENGTHS_BYTES: usize = 8;
 
 /// Returns the headers in their order. Returns `None` if the map is malformed, or has a name that is not UTF-8, which
-/// no codec lets through: the filter then does not know what the request carries.
+/// no codec permits: the filter then does not know what the request contains.
 pub(crate) fn decode(bytes: &[u8]) -> Option<Vec<(&str, &[u8])>> {
     if bytes.is_empty() {
         return Some(Vec::new());
@@ -61,7 +61,7 @@ fn decode_text(bytes: &[u8], length: usize) -> Option<(&[u8], &[u8])> {
     }
 }
 
-/// Whatever fits into the memory of a VM has a length of 32 bits.
+/// Encodes a length as 32 bits, which is sufficient for everything in the memory of a VM.
 fn encode_length(bytes: &mut Vec<u8>, length: usize) {
     bytes.extend_from_slice(&u32::try_from(length).unwrap_or(u32::MAX).to_le_bytes());
 }

@@ -35,7 +35,7 @@ impl SignatureVerifier for HostVerifier {
         if self.is_absent.get() {
             return None;
         }
-        // What is no ECDSA signature is not asked about.
+        // The host is not called for a malformed ECDSA signature.
         let (hash, converted) = match algorithm {
             Algorithm::Rs256 => ("sha256", None),
             Algorithm::Rs384 => ("sha384", None),

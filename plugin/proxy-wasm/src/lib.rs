@@ -9,7 +9,7 @@
 //! # Host calls
 //!
 //! Calls to the host go through [`hostcalls`], which contains all unsafe code of the filter. Its functions return a
-//! [`Result`] for every status, and the filter admits nothing that it could not do completely.
+//! [`Result`] for every status, and the filter admits a request only if all of its changes were carried out.
 //!
 //! # Exports
 //!

@@ -49,7 +49,7 @@ impl LogThrottle {
         is_due
     }
 
-    /// Starts the interval again, after a line that was logged whatever [`Self::allow`] says.
+    /// Starts the interval again, after a line that was logged regardless of [`Self::allow`].
     pub(crate) const fn restart(&mut self, now: u64) {
         self.last_at = now;
     }

@@ -39,7 +39,7 @@ pub(crate) struct Metrics {
 struct Counter {
     /// `None` on a host without metrics.
     id: Option<u32>,
-    /// What the host has not been told yet.
+    /// The increments that have not been passed to the host yet.
     pending: Cell<u64>,
 }
 
@@ -119,7 +119,7 @@ impl Metrics {
         self.refresh_failed.add(1);
     }
 
-    /// Passes what has changed to the host.
+    /// Passes the changed values to the host.
     pub(crate) fn flush(
         &self,
         manifest: Option<&Manifest>,
@@ -170,7 +170,7 @@ impl Counter {
     fn flush(&self) {
         let pending = self.pending.take();
         if let (Some(id), 1..) = (self.id, pending) {
-            // A count that the host does not take is lost. No request depends on it.
+            // A count that the host rejects is lost. No request depends on it.
             let _ = hostcalls::increment_metric(id, i64::try_from(pending).unwrap_or(i64::MAX));
         }
     }

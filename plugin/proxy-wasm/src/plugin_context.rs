@@ -23,7 +23,7 @@ use crate::{
 };
 
 /// The delay until a worker notices what another has fetched. At 40 ticks a second with two host calls each, ticking
-/// costs some 0.02 % of a core.
+/// costs about 0.02 % of a core.
 const TICK_MS: u32 = 25;
 
 pub(crate) struct PluginContext {
@@ -164,7 +164,7 @@ impl PluginContext {
             info(&format!("enforcing bundle version {}", snapshot.manifest().version()));
             new.snapshot = Some(snapshot);
         }
-        // Nothing more is done before the first tick: this VM may exist only to try the configuration out.
+        // Does nothing more before the first tick: this VM may exist only to validate the configuration.
         let has_timers = hostcalls::set_tick_period(TICK_MS).is_ok();
         if !has_timers && self.fetcher.is_some() {
             error(
@@ -248,6 +248,10 @@ fn end_refused_streams(
 }
 
 /// Answers the request, or resets the stream if its response has begun. The stream is the effective context.
+#[expect(
+    clippy::result_large_err,
+    reason = "a host fails here seldom, and the stream is needed for another attempt"
+)]
 fn end_stream(gate: &Gate, mut stream: Ended<StreamEnd>) -> Result<(), (Ended<StreamEnd>, HostError)> {
     let code = stream.refusal.reason().code();
     let identity = stream.refusal.identity();

@@ -1,4 +1,4 @@
-//! Mozilla's clubcard, without a partition, in flat words: its own serialisation is left to its users.
+//! Mozilla's clubcard without a partition, encoded as flat words, because the crate leaves the encoding to its users.
 
 use clubcard::{AsQuery, Clubcard, ClubcardIndexEntry, Equation, Filterable, Queryable};
 use std::collections::BTreeMap;
@@ -12,7 +12,7 @@ impl Card {
         Self(card)
     }
 
-    /// How many of the good are listed because the filters take them for revoked.
+    /// Returns the number of credentials that are not revoked but are listed, because the filters report them as revoked.
     pub fn exceptions(&self) -> usize {
         self.0.index().values().map(|entry| entry.exceptions.len()).sum()
     }
@@ -55,7 +55,7 @@ impl fmt::Debug for Card {
     }
 }
 
-/// On the wire: seven numbers, then all words.
+/// Returns the encoded form: seven numbers, then all words.
 pub fn flat(Card(card): &Card) -> Vec<u8> {
     let entry = card.index().values().next().expect("one block");
     let row = card.approx_filter.first().map_or(0, Vec::len);
@@ -74,7 +74,7 @@ pub fn flat(Card(card): &Card) -> Vec<u8> {
     out
 }
 
-/// A credential as clubcard sees it.
+/// A credential in the form that clubcard requires.
 #[derive(Debug, Clone)]
 pub struct Item {
     pub fingerprint: Fingerprint,

@@ -1,6 +1,6 @@
-//! Revocation sets beside each other: what each of them is on the wire, opened and asked, natively and in wasm.
+//! Revocation sets for comparison: how each one is encoded, loaded and queried, natively and in wasm.
 //!
-//! The benchmark builds them, checks every answer natively, and times the same code in V8.
+//! The benchmark builds them, checks every result natively, and measures the same code in V8.
 
 mod club;
 mod rice;
@@ -17,19 +17,19 @@ use sha2::{Digest, Sha256};
 use token::Fingerprint;
 use xorf::{BinaryFuse8Ref, BinaryFuse16Ref, Filter, FilterRef};
 
-/// The structures, as they are told apart in files and calls.
+/// The data structures, as files and calls name them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
-    /// None at all: what asking costs by itself.
+    /// No structure: measures the cost of the query loop.
     Nothing,
-    /// Keystile's: shards, in their order.
+    /// Keystile's base: shards in their order.
     Base,
-    /// 64 bits of each, sorted.
+    /// The first 64 bits of each fingerprint, sorted.
     Prefixes,
-    /// Exceptions and descriptor, then the filter; so are those of 16 bits.
+    /// Exceptions and descriptor, then a filter with 8 bits per member.
     Fuse8,
     Fuse16,
-    /// Exceptions, then the list.
+    /// Exceptions, then the Rice-coded list.
     Rice,
     Clubcard,
 }
@@ -44,9 +44,9 @@ impl Kind {
 pub struct Set {
     kind: Kind,
     shards: Vec<RibbonShard>,
-    /// Of what is not Keystile's: as they came.
+    /// The objects of the structures that are not Keystile's, unchanged.
     objects: Vec<Vec<u8>>,
-    /// Revoked ones, or those which a filter takes for revoked and which are good.
+    /// Revoked fingerprints, or valid ones for which a filter gives a false positive.
     sorted: Vec<u64>,
     rice: Rice,
     card: Option<Card>,
@@ -58,7 +58,7 @@ impl Set {
         Self { kind, shards: Vec::new(), objects: Vec::new(), sorted: Vec::new(), rice, card: None }
     }
 
-    /// Takes one object as an edge would: hash it, open it, keep it. The hash is what a manifest would be compared with.
+    /// Loads one object as an edge does: hashes it, decodes it and stores it. An edge compares the hash with a manifest.
     pub fn open(&mut self, object: Vec<u8>) -> [u8; 32] {
         let hash = Sha256::digest(&object).into();
         let first = self.objects.is_empty();
@@ -104,7 +104,7 @@ impl Set {
         }
     }
 
-    /// What it holds on to.
+    /// Returns the memory that the set uses, in bytes.
     pub fn bytes(&self) -> usize {
         let shards = self.shards.iter().map(|shard| shard.bytes().len() + size_of::<RibbonShard>());
         let objects = self.objects.iter().map(Vec::len);
@@ -113,7 +113,7 @@ impl Set {
     }
 }
 
-/// The first object of a filter: its descriptor, if it has one, and the sorted exceptions.
+/// Returns the first object of a filter: its descriptor, if it has one, and the sorted exceptions.
 pub fn head(descriptor: [u8; DESCRIPTOR], exceptions: &[u64]) -> Vec<u8> {
     [&descriptor[..], &bytes(exceptions)].concat()
 }
@@ -126,5 +126,5 @@ fn words(bytes: &[u8]) -> Vec<u64> {
     bytes.as_chunks().0.iter().map(|word| u64::from_le_bytes(*word)).collect()
 }
 
-/// Of xorf's filters.
+/// The descriptor of xorf's filters.
 pub const DESCRIPTOR: usize = 20;

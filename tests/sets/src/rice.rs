@@ -1,5 +1,4 @@
-//! Hashes of so many bits that a bucket has 48 of them on average, each bucket's distances Rice-coded, found by an index
-//! of 32 bits for each bucket.
+//! A Rice-coded list of hashes: buckets of 48 hashes on average, with an index of 32 bits for each bucket.
 //!
 //! ```text
 //! 1  k: a distance is its k low bits after the rest in unary
@@ -8,7 +7,7 @@
 //!    bits
 //! ```
 
-/// A list that may also contain what was never put into it.
+/// A list with false positives.
 #[derive(Debug, Default)]
 pub struct Rice {
     k: u32,
@@ -17,7 +16,7 @@ pub struct Rice {
 }
 
 impl Rice {
-    /// Of prefixes, in any order; an entry takes about k + 1.5 bits.
+    /// Encodes prefixes in any order. An entry takes about k + 1.5 bits.
     pub fn build(prefixes: &[u64], k: u32) -> Self {
         let mut hashes: Vec<u64> = prefixes.to_vec();
         let buckets = prefixes.len().div_ceil(BUCKET).max(1);

@@ -1,6 +1,6 @@
 use token::Fingerprint;
 
-/// All issued credentials; the first of them are the revoked.
+/// All issued credentials. The first of them are revoked.
 #[derive(Debug, Clone, Copy)]
 pub struct Universe {
     pub issued: u32,
@@ -8,7 +8,7 @@ pub struct Universe {
 }
 
 impl Universe {
-    /// The least number of bits that can tell which are revoked: N * H(r / N).
+    /// Returns the information-theoretic minimum in bits: N * H(r / N).
     pub fn bound(&self) -> f64 {
         let part = f64::from(self.revoked) / f64::from(self.issued);
         let term = |p: f64| if p > 0.0 { -p * p.log2() } else { 0.0 };
@@ -16,7 +16,7 @@ impl Universe {
     }
 }
 
-/// A counter, mixed by SplitMix64: every run sees the same ones.
+/// Returns a fingerprint from a counter, mixed by SplitMix64, so that every run has the same ones.
 #[inline]
 pub fn fingerprint(number: u32) -> Fingerprint {
     let mut bytes = [0; 32];

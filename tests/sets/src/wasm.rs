@@ -1,4 +1,4 @@
-//! For a host of wasm: it lays an object into `room`, has it opened, and asks.
+//! The exports for a wasm host: it writes an object into `room`, opens it, and queries the set.
 
 #![expect(unsafe_code, reason = "exported names are an unsafe attribute; there is no unsafe code")]
 
@@ -14,7 +14,7 @@ thread_local! {
     static STATE: RefCell<State> = RefCell::new(State { set: Set::new(Kind::Nothing), inbox: Vec::new() });
 }
 
-/// Begins a new set, by the place of its kind in [`Kind::ALL`].
+/// Starts a new set of the kind at an index of [`Kind::ALL`].
 #[unsafe(no_mangle)]
 pub extern "C" fn begin(kind: usize) {
     STATE.with_borrow_mut(|state| state.set = Set::new(Kind::ALL[kind]));
@@ -36,7 +36,7 @@ pub extern "C" fn open() -> u32 {
     })
 }
 
-/// How many of these members it contains.
+/// Returns how many of these members the set contains.
 #[unsafe(no_mangle)]
 pub extern "C" fn ask(first: u32, step: u32, count: u32) -> u32 {
     STATE.with_borrow(|state| {

@@ -1,8 +1,9 @@
-//! `make demo`: the whole loop in a temporary world, with measured times. Ends with 0 only if every step held.
+//! `make demo` runs the complete cycle in a temporary deployment and measures times. Exits with 0 only if every step
+//! succeeds.
 
 use anyhow::{Context, Result, ensure};
-use harness::client::{self, without_credential};
-use harness::{Connection, Options, World, get};
+use harness::client::{self, request_without_credential};
+use harness::{Connection, Deployment, Options, get};
 use serde_json::{Value, json};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -19,60 +20,65 @@ async fn main() -> ExitCode {
 }
 
 async fn tour() -> Result<()> {
-    let world = World::start(Options::default()).await?;
-    let edge = world.envoy.address();
-    say(&format!(
-        "A control plane on {}, Envoy with the filter and {WORKERS} workers on {edge}, an upstream that echoes.",
-        world.control_plane.address()
+    let deployment = Deployment::start(Options::default()).await?;
+    let edge = deployment.envoy.address();
+    print_line(&format!(
+        "A control plane on {}, Envoy with the filter and {WORKERS} workers on {edge}, an upstream that returns the headers it got.",
+        deployment.control_plane.address()
     ));
 
-    step("Issue: an AuthKey is exchanged for a token (POST /v1/auth)");
-    let root = world.control_plane.root();
+    print_step("Issue: an AuthKey is exchanged for a token (POST /v1/auth)");
+    let root = deployment.control_plane.root();
     let started = Instant::now();
-    let session = world.control_plane.authenticate(&root.auth_key_id, &root.auth_key).await?;
-    done(started, &format!("a token of operator {}, {} bytes", session.operator_id, session.token.len()));
+    let session = deployment.control_plane.authenticate(&root.auth_key_id, &root.auth_key).await?;
+    print_done(
+        started,
+        &format!("a token of operator {}, {} bytes", session.operator_id, session.token.len()),
+    );
 
-    step("Request with the token: admitted, and the upstream learns who it is");
-    world.envoy.admitting(&session.token).await?;
+    print_step("Request with the token: admitted, and the upstream gets the identity");
+    deployment.envoy.wait_admitting(&session.token).await?;
     let started = Instant::now();
     let admitted = get(edge, &session.token).await?.expect(200)?;
-    done(started, "200; the upstream received:");
+    print_done(started, "200; the upstream received:");
     show_identity(&admitted.json()?)?;
 
-    step("Request without a token: refused");
+    print_step("Request without a token: refused");
     let started = Instant::now();
-    let refused = client::send(edge, without_credential()).await?.expect(401)?;
-    done(started, &format!("401 {}", refused.text()));
+    let refused = client::send(edge, request_without_credential()).await?.expect(401)?;
+    print_done(started, &format!("401 {}", refused.text()));
 
-    step("Revoke the token (POST /revocations): refused by every worker");
-    let operator = world.control_plane.token().await?;
-    let mut workers = world.envoy.admitting(&session.token).await?;
-    let acknowledged = world.control_plane.revoke(&operator, json!({ "token": session.token })).await?;
+    print_step("Revoke the token (POST /revocations): refused by every worker");
+    let operator = deployment.control_plane.token().await?;
+    let mut workers = deployment.envoy.wait_admitting(&session.token).await?;
+    let acknowledged = deployment.control_plane.revoke(&operator, json!({ "token": session.token })).await?;
     until_refused(&mut workers, &session.token).await?;
-    done(acknowledged, "after the acknowledgement every worker refuses");
+    print_done(acknowledged, "from the acknowledgement to the refusal by every worker");
     let refused = get(edge, &session.token).await?.expect(401)?;
-    say(&format!("  401 {}", refused.text()));
+    print_line(&format!("  401 {}", refused.text()));
 
-    step(&format!("{REVOCATIONS} more, each watched on {WORKERS} workers"));
+    print_step(&format!("{REVOCATIONS} more revocations, each measured at {WORKERS} workers"));
     let mut times = Vec::new();
     for _ in 0..REVOCATIONS {
-        let token = world.control_plane.token().await?;
+        let token = deployment.control_plane.token().await?;
         for worker in &mut workers {
             worker.get(&token).await?.expect(200)?;
         }
-        let acknowledged = world.control_plane.revoke(&operator, json!({ "token": token })).await?;
+        let acknowledged = deployment.control_plane.revoke(&operator, json!({ "token": token })).await?;
         until_refused(&mut workers, &token).await?;
         times.push(acknowledged.elapsed());
     }
     times.sort();
     let (p50, p99, max) = (quantile(&times, 50), quantile(&times, 99), quantile(&times, 100));
-    say(&format!("  acknowledged -> refused by every worker: p50 {p50:.1?}, p99 {p99:.1?}, max {max:.1?}"));
-    ensure!(p99 < PROMISE, "p99 is {p99:?}, the promise is {PROMISE:?}");
-    say("\nEvery step held.");
+    print_line(&format!(
+        "  acknowledged -> refused by every worker: p50 {p50:.1?}, p99 {p99:.1?}, max {max:.1?}"
+    ));
+    ensure!(p99 < PROMISE, "p99 is {p99:?}, the limit is {PROMISE:?}");
+    print_line("\nEvery step succeeded.");
     Ok(())
 }
 
-/// Asks every worker without pause until it has refused.
+/// Sends requests to every worker without a pause until it refuses.
 async fn until_refused(workers: &mut [Connection], token: &str) -> Result<()> {
     let started = Instant::now();
     for worker in workers {
@@ -88,30 +94,30 @@ async fn until_refused(workers: &mut [Connection], token: &str) -> Result<()> {
 }
 
 fn show_identity(echo: &Value) -> Result<()> {
-    let headers = echo["headers"].as_object().context("the upstream did not echo")?;
+    let headers = echo["headers"].as_object().context("the upstream did not return the headers")?;
     let identity: Vec<_> = headers.iter().filter(|(name, _)| name.starts_with("x-keystile-")).collect();
     ensure!(!identity.is_empty(), "no identity headers: {echo}");
     ensure!(!headers.contains_key("authorization"), "the credential reached the upstream");
     for (name, values) in identity {
-        say(&format!("    {name}: {}", values[0].as_str().unwrap_or_default()));
+        print_line(&format!("    {name}: {}", values[0].as_str().unwrap_or_default()));
     }
     Ok(())
 }
 
-/// The nearest-rank quantile of sorted times.
+/// Returns the nearest-rank quantile of sorted times.
 fn quantile(times: &[Duration], percent: usize) -> Duration {
     times[(times.len() * percent).div_ceil(100) - 1]
 }
 
-fn step(title: &str) {
-    say(&format!("\n{title}"));
+fn print_step(title: &str) {
+    print_line(&format!("\n{title}"));
 }
 
-fn done(since: Instant, what: &str) {
-    say(&format!("  {:.1?}: {what}", since.elapsed()));
+fn print_done(since: Instant, what: &str) {
+    print_line(&format!("  {:.1?}: {what}", since.elapsed()));
 }
 
-fn say(line: &str) {
+fn print_line(line: &str) {
     println!("{line}");
 }
 

@@ -1,7 +1,7 @@
-//! `make run`: control plane, Envoy with the filter, and an upstream on fixed ports, until Ctrl-C.
+//! `make run` starts the control plane, Envoy with the filter, and an upstream on fixed ports, until Ctrl-C.
 
 use anyhow::{Context, Result};
-use harness::control_plane::Root;
+use harness::control_plane::RootCredentials;
 use harness::envoy::Settings;
 use harness::{ControlPlane, Envoy, Upstream, tools};
 use serde::{Deserialize, Serialize};
@@ -14,7 +14,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
 
-/// What a later start needs of the first one.
+/// The data that later starts need from the first one.
 #[derive(Debug, Serialize, Deserialize)]
 struct State {
     operator_id: String,
@@ -33,10 +33,11 @@ async fn main() -> ExitCode {
 
 async fn run() -> Result<()> {
     for (what, address) in [("the control plane", CONTROL_PLANE), ("Envoy", EDGE), ("Envoy's admin", ADMIN)] {
-        TcpListener::bind(address).with_context(|| format!("{address} is taken, {what} needs it"))?;
+        TcpListener::bind(address).with_context(|| format!("{address}, the address of {what}, is in use"))?;
     }
     let folder = tools::root().join(".keystile");
-    let mut control_plane = ControlPlane::at(folder.clone(), folder.join("control-plane.log"), CONTROL_PLANE);
+    let mut control_plane =
+        ControlPlane::open(folder.clone(), folder.join("control-plane.log"), CONTROL_PLANE);
     let (state, root) = match read_state(&folder)? {
         Some(state) => (state, None),
         None => {
@@ -46,7 +47,7 @@ async fn run() -> Result<()> {
     };
     let edge = folder.join(EDGE_FILES);
     if !edge.join("filter.json").exists() {
-        // An earlier start was interrupted, or was that of a version that kept the credential elsewhere.
+        // An earlier start was interrupted, or an earlier version stored the credential elsewhere.
         let _ = control_plane.cli(["edge", "remove", EDGE_NAME, "--yes"]);
         control_plane.enroll_into(EDGE_NAME, &edge)?;
     }
@@ -93,8 +94,8 @@ async fn run() -> Result<()> {
             _ = interrupt.recv() => break,
             _ = terminate.recv() => break,
             () = tokio::time::sleep(Duration::from_secs(1)) => {
-                control_plane.alive().context("the control plane")?;
-                envoy.alive().context("Envoy")?;
+                control_plane.ensure_alive().context("the control plane")?;
+                envoy.ensure_alive().context("Envoy")?;
             }
         }
     }
@@ -108,13 +109,12 @@ fn read_state(folder: &Path) -> Result<Option<State>> {
         return Ok(None);
     }
     let state = serde_json::from_reader(File::open(&path)?);
-    Ok(Some(state.with_context(|| format!("{}; remove .keystile/ to begin anew", path.display()))?))
+    Ok(Some(state.with_context(|| format!("{}; remove .keystile/ to start again", path.display()))?))
 }
 
-fn first_start(control_plane: &mut ControlPlane, folder: &Path) -> Result<(State, Root)> {
+fn first_start(control_plane: &mut ControlPlane, folder: &Path) -> Result<(State, RootCredentials)> {
     DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
-    let root =
-        control_plane.init().context("if an earlier first start was interrupted, remove .keystile/")?;
+    let root = control_plane.init().context("if the first start was interrupted, remove .keystile/")?;
     let state = State { operator_id: root.operator_id.clone() };
     let mut file =
         OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(folder.join(STATE))?;
@@ -122,29 +122,29 @@ fn first_start(control_plane: &mut ControlPlane, folder: &Path) -> Result<(State
     Ok((state, root))
 }
 
-fn explain(operator: &str, root: Option<&Root>) -> Result<()> {
+fn explain(operator: &str, root: Option<&RootCredentials>) -> Result<()> {
     let mut out = std::io::stdout().lock();
     writeln!(out, "control plane  http://{CONTROL_PLANE}   state and logs in .keystile/")?;
-    writeln!(
-        out,
-        "Envoy          http://{EDGE}   in front of an upstream that answers with the headers it got"
-    )?;
+    writeln!(out, "Envoy          http://{EDGE}   in front of an upstream that returns the headers it got")?;
     writeln!(out, "Envoy's admin  http://{ADMIN}\n")?;
-    if let Some(Root { auth_key_id, auth_key, .. }) = root {
-        writeln!(out, "Your operator is {operator}. Its root AuthKey, shown this once:")?;
+    if let Some(RootCredentials { auth_key_id, auth_key, .. }) = root {
+        writeln!(out, "Your operator is {operator}. Its root AuthKey, which is shown only once:")?;
         writeln!(out, "  {auth_key_id}\n  {auth_key}")?;
-        writeln!(out, "An AuthKey buys tokens:")?;
+        writeln!(out, "Exchange the AuthKey for a token:")?;
         writeln!(out, "  curl -s http://{CONTROL_PLANE}/v1/auth -H 'content-type: application/json' \\")?;
         writeln!(out, "    -d '{{\"authKeyId\":\"{auth_key_id}\",\"authKey\":\"{auth_key}\"}}'\n")?;
     }
-    writeln!(out, "Try, in another terminal of this folder:")?;
+    writeln!(out, "Try in another terminal, in this folder:")?;
     writeln!(out, "  alias keystile=target/debug/keystile")?;
     writeln!(out, "  TOKEN=$(keystile token issue --operator {operator})")?;
-    writeln!(out, "  curl -i http://{EDGE}/ -H \"Authorization: Bearer $TOKEN\"     # 200 and who you are")?;
+    writeln!(
+        out,
+        "  curl -i http://{EDGE}/ -H \"Authorization: Bearer $TOKEN\"     # 200 and the identity headers"
+    )?;
     writeln!(out, "  curl -i http://{EDGE}/                                       # 401")?;
     writeln!(out, "  echo \"$TOKEN\" | keystile revoke --token")?;
     writeln!(out, "  curl -i http://{EDGE}/ -H \"Authorization: Bearer $TOKEN\"     # 401")?;
-    writeln!(out, "\nCtrl-C stops everything; `make run` goes on where it was.")?;
+    writeln!(out, "\nCtrl-C stops everything; `make run` continues with the same state.")?;
     Ok(())
 }
 

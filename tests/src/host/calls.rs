@@ -1,15 +1,15 @@
-//! What the filter may call, as ABI 0.2.1 has it. A pointer out of bounds is a trap.
+//! The host calls of ABI 0.2.1. A pointer out of bounds is a trap.
 
 use super::pairs::Pairs;
-use super::world::{BAD_ARGUMENT, HttpCall, LocalResponse, MISMATCH, NOT_FOUND, OK, World};
+use super::state::{BAD_ARGUMENT, HostState, HttpCall, LocalResponse, MISMATCH, NOT_FOUND, OK};
 use wasmtime::{Caller, Extern, Linker, Memory, Result, Val};
 
-type Guest<'a> = Caller<'a, World>;
+type Guest<'a> = Caller<'a, HostState>;
 /// The address and size of bytes in the memory of the guest.
 type At = (u32, u32);
 
-pub(super) fn define(linker: &mut Linker<World>) -> Result<()> {
-    /// A call that counts itself, and fails where the world says so.
+pub(super) fn define_hostcalls(linker: &mut Linker<HostState>) -> Result<()> {
+    /// Defines a call that is counted, and that fails if the world is configured so.
     macro_rules! call {
         ($name:ident, |$guest:ident $(, $argument:ident: $type:ty)*| $body:expr) => {
             linker.func_wrap(
@@ -46,13 +46,13 @@ pub(super) fn define(linker: &mut Linker<World>) -> Result<()> {
             _ => return Ok(BAD_ARGUMENT),
         };
         let bytes = bytes.iter().skip(start as usize).take(max as usize).copied().collect::<Vec<u8>>();
-        give(&mut guest, &bytes, (data, size))
+        write_to_guest(&mut guest, &bytes, (data, size))
     });
     call!(proxy_get_header_map_pairs, |guest, map: u32, data: u32, size: u32| {
         match headers(guest.data_mut(), map) {
             Some(pairs) => {
                 let bytes = pairs.encode();
-                give(&mut guest, &bytes, (data, size))
+                write_to_guest(&mut guest, &bytes, (data, size))
             }
             None => Ok(BAD_ARGUMENT),
         }
@@ -85,7 +85,7 @@ pub(super) fn define(linker: &mut Linker<World>) -> Result<()> {
         match pairs.0.iter().find(|(known, _)| *known == name) {
             Some((_, value)) => {
                 let value = value.clone();
-                give(&mut guest, &value, (data, size))
+                write_to_guest(&mut guest, &value, (data, size))
             }
             None => Ok(NOT_FOUND),
         }
@@ -93,7 +93,7 @@ pub(super) fn define(linker: &mut Linker<World>) -> Result<()> {
     call!(proxy_get_property, |guest, path: u32, path_size: u32, data: u32, size: u32| {
         let path = property(&read(&mut guest, (path, path_size))?);
         match guest.data().properties.get(&path).cloned() {
-            Some(value) => give(&mut guest, &value, (data, size)),
+            Some(value) => write_to_guest(&mut guest, &value, (data, size)),
             None => Ok(NOT_FOUND),
         }
     });
@@ -109,7 +109,7 @@ pub(super) fn define(linker: &mut Linker<World>) -> Result<()> {
         match held {
             Some((value, held)) => {
                 write(&mut guest, version, &held.to_le_bytes())?;
-                give(&mut guest, &value, (data, size))
+                write_to_guest(&mut guest, &value, (data, size))
             }
             None => Ok(NOT_FOUND),
         }
@@ -140,10 +140,10 @@ pub(super) fn define(linker: &mut Linker<World>) -> Result<()> {
         let Some(headers) = Pairs::decode(&read(&mut guest, (headers, headers_size))?) else {
             return Ok(BAD_ARGUMENT);
         };
-        let world = guest.data_mut();
-        world.last_call_id += 1;
-        let number = world.fixed_call_id.unwrap_or(world.last_call_id);
-        world.http_calls.push(HttpCall { token: number, upstream, headers, timeout_ms });
+        let state = guest.data_mut();
+        state.last_call_id += 1;
+        let number = state.fixed_call_id.unwrap_or(state.last_call_id);
+        state.http_calls.push(HttpCall { token: number, upstream, headers, timeout_ms });
         write(&mut guest, token, &number.to_le_bytes())
     });
     call!(proxy_send_local_response, |guest,
@@ -184,7 +184,7 @@ pub(super) fn define(linker: &mut Linker<World>) -> Result<()> {
         let name = String::from_utf8_lossy(&read(&mut guest, (name, name_size))?).into_owned();
         let arguments = read(&mut guest, (arguments, arguments_size))?;
         match guest.data_mut().functions.get_mut(&name).map(|function| function(&arguments)) {
-            Some(Ok(result)) => give(&mut guest, &result, (data, size)),
+            Some(Ok(result)) => write_to_guest(&mut guest, &result, (data, size)),
             Some(Err(status)) => Ok(status),
             None => Ok(NOT_FOUND),
         }
@@ -192,8 +192,8 @@ pub(super) fn define(linker: &mut Linker<World>) -> Result<()> {
     define_wasi(linker)
 }
 
-/// The environment and randomness; status 0 is success, and any other is that the host has none.
-fn define_wasi(linker: &mut Linker<World>) -> Result<()> {
+/// Defines the environment and randomness. Status 0 is success; any other means that the host has none.
+fn define_wasi(linker: &mut Linker<HostState>) -> Result<()> {
     let module = "wasi_snapshot_preview1";
     linker.func_wrap(module, "environ_sizes_get", |mut guest: Guest<'_>, count: u32, size: u32| {
         if let Some(status) = fault(&mut guest, "environ_sizes_get") {
@@ -216,7 +216,7 @@ fn define_wasi(linker: &mut Linker<World>) -> Result<()> {
         }
         write(&mut guest, bytes, &block)
     })?;
-    // The same at each call, so that every price is.
+    // The bytes are the same at each call, so that the cost is.
     linker.func_wrap(module, "random_get", |mut guest: Guest<'_>, buffer: u32, size: u32| {
         match fault(&mut guest, "random_get") {
             Some(status) => Ok(status),
@@ -226,7 +226,7 @@ fn define_wasi(linker: &mut Linker<World>) -> Result<()> {
     Ok(())
 }
 
-/// Runs the callback that is to interrupt this call.
+/// Runs the callback that interrupts this call.
 fn interrupt(guest: &mut Guest<'_>, call: &'static str) -> Result<()> {
     let Some(interruption) = guest.data_mut().interruption.take_if(|next| next.call == call) else {
         return Ok(());
@@ -242,22 +242,22 @@ fn interrupt(guest: &mut Guest<'_>, call: &'static str) -> Result<()> {
 }
 
 fn fault(guest: &mut Guest<'_>, call: &'static str) -> Option<u32> {
-    let world = guest.data_mut();
-    *world.counts.entry(call).or_default() += 1;
-    world.faults.0.as_mut()?(call)
+    let state = guest.data_mut();
+    *state.counts.entry(call).or_default() += 1;
+    state.faults.0.as_mut()?(call)
 }
 
-fn headers(world: &mut World, map: u32) -> Option<&mut Pairs> {
+fn headers(state: &mut HostState, map: u32) -> Option<&mut Pairs> {
     match map {
-        0 => Some(&mut world.request_headers),
-        1 => Some(&mut world.request_trailers),
-        6 => Some(&mut world.call_response.0),
+        0 => Some(&mut state.request_headers),
+        1 => Some(&mut state.request_trailers),
+        6 => Some(&mut state.call_response.0),
         _ => None,
     }
 }
 
-fn metric(world: &mut World, id: u32, change: impl FnOnce(i64) -> i64) -> u32 {
-    match world.metrics.get_mut(id as usize) {
+fn metric(state: &mut HostState, id: u32, change: impl FnOnce(i64) -> i64) -> u32 {
+    match state.metrics.get_mut(id as usize) {
         Some((_, value)) => {
             *value = change(*value);
             OK
@@ -285,13 +285,13 @@ fn write(guest: &mut Guest<'_>, at: u32, bytes: &[u8]) -> Result<u32> {
     Ok(OK)
 }
 
-/// Hands bytes in: the guest makes room for them, and is told where they are.
-fn give(guest: &mut Guest<'_>, bytes: &[u8], (data, size): At) -> Result<u32> {
+/// Copies bytes into memory that the guest allocates, and writes their address and size.
+fn write_to_guest(guest: &mut Guest<'_>, bytes: &[u8], (data, size): At) -> Result<u32> {
     let length = u32::try_from(bytes.len())?;
     let mut room = 0;
     if length > 0 {
         let allocate = guest.get_export("malloc").and_then(Extern::into_func);
-        let allocate = allocate.expect("every filter has it").typed::<u32, u32>(&*guest)?;
+        let allocate = allocate.expect("every filter exports it").typed::<u32, u32>(&*guest)?;
         room = allocate.call(&mut *guest, length)?;
         write(guest, room, bytes)?;
     }

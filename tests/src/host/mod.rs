@@ -1,12 +1,12 @@
 //! A second host: the filter that ships, in Wasmtime, in this process.
 //!
-//! What a real proxy cannot be made to do is done here: any status of any call, any clock, any bytes; and every request
-//! has a price in *fuel*, instructions of WebAssembly, which is the same on every machine, however busy.
+//! This host can do what a real proxy cannot: return any status from any call, have any clock, send any bytes. It measures
+//! each request in *fuel*, WebAssembly instructions, which does not depend on the load of the machine.
 
 mod calls;
 mod pairs;
 mod serve;
-mod world;
+mod state;
 
 use crate::tools;
 use anyhow::{Context, Result, anyhow, ensure};
@@ -15,27 +15,27 @@ use std::sync::OnceLock;
 use wasmtime::{Config, Engine, Instance, Linker, Memory, Module, Store, WasmParams, WasmResults};
 
 pub use pairs::Pairs;
-pub use world::{Faults, HttpCall, Interruption, LocalResponse, Shared, UNIMPLEMENTED, World};
+pub use state::{Faults, HostState, HttpCall, Interruption, LocalResponse, Shared, UNIMPLEMENTED};
 
-/// One worker: a VM with one root.
+/// One worker: a VM with one plugin context.
 pub struct Host {
-    store: Store<World>,
+    store: Store<HostState>,
     instance: Instance,
     memory: Memory,
     streams: u32,
 }
 
-/// What became of a request.
+/// The result of a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {
-    /// It goes to the upstream with these headers.
+    /// It continues to the upstream with these headers.
     Forwarded(Pairs),
     Answered(LocalResponse),
-    /// It waits, without an answer.
+    /// It is paused, without a response.
     Held,
 }
 
-/// What a request took.
+/// The cost of a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Cost {
     pub fuel: u64,
@@ -43,36 +43,37 @@ pub struct Cost {
 }
 
 impl Host {
-    /// Loads the filter and configures it; false when it refuses the configuration.
-    pub fn start(world: World) -> Result<(Self, bool)> {
+    /// Loads and configures the filter. Returns false if it refuses the configuration.
+    pub fn start(state: HostState) -> Result<(Self, bool)> {
         let module = module()?;
-        let mut store = Store::new(module.engine(), world);
-        store.set_fuel(PATIENCE).map_err(failed)?;
+        let mut store = Store::new(module.engine(), state);
+        store.set_fuel(PATIENCE).map_err(fail_start)?;
         let mut linker = Linker::new(module.engine());
-        calls::define(&mut linker).map_err(failed)?;
-        // The SDK imports the whole ABI. What the filter does not call is a trap.
-        linker.define_unknown_imports_as_traps(module).map_err(failed)?;
-        let instance = linker.instantiate(&mut store, module).map_err(failed)?;
+        calls::define_hostcalls(&mut linker).map_err(fail_start)?;
+        // The SDK imports all calls of the ABI. Those that the filter does not use are traps.
+        linker.define_unknown_imports_as_traps(module).map_err(fail_start)?;
+        let instance = linker.instantiate(&mut store, module).map_err(fail_start)?;
         let memory = instance.get_memory(&mut store, "memory").context("no memory is exported")?;
         let mut host = Self { store, instance, memory, streams: ROOT };
         host.call::<_, ()>("_initialize", ())?;
         host.call::<_, ()>("proxy_on_context_create", (ROOT, 0))?;
-        let size = u32::try_from(host.world().configuration.len())?;
+        let size = u32::try_from(host.state().configuration.len())?;
         let taken = host.call::<_, u32>("proxy_on_configure", (ROOT, size))? != 0;
         Ok((host, taken))
     }
 
-    /// Starts a new VM in the place of one that has trapped, as Envoy does with `FAIL_RELOAD`. Shared data outlives the
-    /// VM; the calls that it made do not.
+    /// Replaces a VM that has trapped by a new one, as Envoy does with `FAIL_RELOAD`. Shared data survives; the HTTP calls
+    /// of the old VM do not.
     pub fn restart(&mut self) -> Result<()> {
-        let world = World { http_calls: Vec::new(), tick_period_ms: None, ..std::mem::take(self.world()) };
-        let (host, taken) = Self::start(world)?;
+        let state =
+            HostState { http_calls: Vec::new(), tick_period_ms: None, ..std::mem::take(self.state()) };
+        let (host, taken) = Self::start(state)?;
         *self = host;
-        ensure!(taken, "the filter refuses the configuration that it had: {:?}", self.world().log);
+        ensure!(taken, "the filter refuses the configuration that it had: {:?}", self.state().log);
         Ok(())
     }
 
-    pub fn world(&mut self) -> &mut World {
+    pub fn state(&mut self) -> &mut HostState {
         self.store.data_mut()
     }
 
@@ -80,26 +81,29 @@ impl Host {
         self.call("proxy_on_tick", ROOT)
     }
 
-    /// Answers a call that the filter made; status 0 is that there is no answer.
-    pub fn answer(&mut self, call: &HttpCall, status: u16, body: &[u8]) -> Result<()> {
-        let world = self.world();
-        let headers =
-            if status == 0 { Pairs::default() } else { Pairs::of(&[(":status", &status.to_string())]) };
+    /// Responds to an HTTP call of the filter. Status 0 means no response.
+    pub fn answer_call(&mut self, call: &HttpCall, status: u16, body: &[u8]) -> Result<()> {
+        let state = self.state();
+        let headers = if status == 0 {
+            Pairs::default()
+        } else {
+            Pairs::from_slice(&[(":status", &status.to_string())])
+        };
         let count = u32::try_from(headers.0.len())?;
-        world.call_response = (headers, body.to_vec());
+        state.call_response = (headers, body.to_vec());
         let arguments = (ROOT, call.token, count, u32::try_from(body.len())?, 0_u32);
         self.call("proxy_on_http_call_response", arguments)
     }
 
     pub fn request(&mut self, headers: &Pairs) -> Result<Outcome> {
-        let stream = self.open()?;
+        let stream = self.open_stream()?;
         let outcome = self.headers(stream, headers)?;
-        self.close(stream)?;
+        self.close_stream(stream)?;
         Ok(outcome)
     }
 
-    /// A stream begins; a filter in front of ours may hold it.
-    pub fn open(&mut self) -> Result<u32> {
+    /// Creates a stream. A filter in front of Keystile may delay its headers.
+    pub fn open_stream(&mut self) -> Result<u32> {
         self.streams += 1;
         let stream = self.streams;
         self.call::<_, ()>("proxy_on_context_create", (stream, ROOT))?;
@@ -107,58 +111,58 @@ impl Host {
     }
 
     pub fn headers(&mut self, stream: u32, headers: &Pairs) -> Result<Outcome> {
-        let world = self.world();
-        world.request_headers = headers.clone();
-        world.response = None;
+        let state = self.state();
+        state.request_headers = headers.clone();
+        state.response = None;
         let count = u32::try_from(headers.0.len())?;
         let action = self.call::<_, u32>("proxy_on_request_headers", (stream, count, 1_u32))?;
-        let world = self.world();
-        Ok(match (action, world.response.take()) {
-            (0, None) => Outcome::Forwarded(std::mem::take(&mut world.request_headers)),
+        let state = self.state();
+        Ok(match (action, state.response.take()) {
+            (0, None) => Outcome::Forwarded(std::mem::take(&mut state.request_headers)),
             (_, Some(response)) => Outcome::Answered(response),
             (_, None) => Outcome::Held,
         })
     }
 
-    pub fn close(&mut self, stream: u32) -> Result<()> {
+    pub fn close_stream(&mut self, stream: u32) -> Result<()> {
         self.call("proxy_on_delete", stream)
     }
 
-    /// As [`Host::request`], with its price.
-    pub fn priced(&mut self, headers: &Pairs) -> Result<(Outcome, Cost)> {
-        self.world().counts.clear();
-        let before = self.store.get_fuel().map_err(failed)?;
+    /// Like [`Host::request`], and returns the cost.
+    pub fn request_with_cost(&mut self, headers: &Pairs) -> Result<(Outcome, Cost)> {
+        self.state().counts.clear();
+        let before = self.store.get_fuel().map_err(fail_start)?;
         let outcome = self.request(headers)?;
-        let fuel = before - self.store.get_fuel().map_err(failed)?;
-        Ok((outcome, Cost { fuel, calls: self.world().counts.clone() }))
+        let fuel = before - self.store.get_fuel().map_err(fail_start)?;
+        Ok((outcome, Cost { fuel, calls: self.state().counts.clone() }))
     }
 
-    /// The trailers as the upstream gets them; None when they do not reach it.
+    /// Returns the trailers as the upstream gets them; `None` if they do not reach it.
     pub fn trailers(&mut self, trailers: &Pairs) -> Result<Option<Pairs>> {
-        self.world().request_trailers = trailers.clone();
-        let (stream, count) = (self.open()?, u32::try_from(trailers.0.len())?);
+        self.state().request_trailers = trailers.clone();
+        let (stream, count) = (self.open_stream()?, u32::try_from(trailers.0.len())?);
         let action = self.call::<_, u32>("proxy_on_request_trailers", (stream, count))?;
-        self.close(stream)?;
-        Ok((action == 0).then(|| std::mem::take(&mut self.world().request_trailers)))
+        self.close_stream(stream)?;
+        Ok((action == 0).then(|| std::mem::take(&mut self.state().request_trailers)))
     }
 
-    /// The names of everything that the filter exports.
+    /// Returns the names of all exports of the filter.
     pub fn exports() -> Result<Vec<String>> {
         Ok(module()?.exports().map(|export| export.name().to_owned()).collect())
     }
 
-    /// Memory in pages of 64 KiB.
-    pub fn pages(&self) -> u64 {
+    /// Returns the memory in pages of 64 KiB.
+    pub fn memory_pages(&self) -> u64 {
         self.memory.size(&self.store)
     }
 
     /// Calls an export of the filter. An error is a trap.
     pub fn call<P: WasmParams, R: WasmResults>(&mut self, name: &str, arguments: P) -> Result<R> {
-        if self.store.get_fuel().map_err(failed)? < PATIENCE / 2 {
-            self.store.set_fuel(PATIENCE).map_err(failed)?;
+        if self.store.get_fuel().map_err(fail_start)? < PATIENCE / 2 {
+            self.store.set_fuel(PATIENCE).map_err(fail_start)?;
         }
-        let function = self.instance.get_typed_func::<P, R>(&mut self.store, name).map_err(failed)?;
-        function.call(&mut self.store, arguments).map_err(failed).with_context(|| format!("in {name}"))
+        let function = self.instance.get_typed_func::<P, R>(&mut self.store, name).map_err(fail_start)?;
+        function.call(&mut self.store, arguments).map_err(fail_start).with_context(|| format!("in {name}"))
     }
 }
 
@@ -168,7 +172,7 @@ impl std::fmt::Debug for Host {
     }
 }
 
-/// Compiled once for all the hosts of a process.
+/// Returns the compiled module, which all hosts of a process share.
 fn module() -> Result<&'static Module> {
     static MODULE: OnceLock<Result<Module, String>> = OnceLock::new();
     let compiled = MODULE.get_or_init(|| {
@@ -179,16 +183,16 @@ fn module() -> Result<&'static Module> {
         Module::from_file(&engine, file).map_err(|error| format!("{error:?}"))
     });
     let module = compiled.as_ref().map_err(|error| anyhow!("{error}"))?;
-    ensure!(module.get_export("proxy_abi_version_0_2_1").is_some(), "the filter speaks no known ABI");
+    ensure!(module.get_export("proxy_abi_version_0_2_1").is_some(), "the filter has no known ABI");
     Ok(module)
 }
 
-fn failed(error: wasmtime::Error) -> anyhow::Error {
+fn fail_start(error: wasmtime::Error) -> anyhow::Error {
     anyhow!("{error:?}")
 }
 
-/// The first plugin context of a VM.
+/// The ID of the first plugin context of a VM.
 pub const ROOT: u32 = 1;
 
-/// Far more than any callback takes: an endless loop ends in a trap.
+/// Far more fuel than any callback needs. An endless loop ends in a trap.
 const PATIENCE: u64 = 20_000_000_000;

@@ -1,9 +1,9 @@
-/// Headers, names and values as any bytes, in their order.
+/// Headers in their order. Names and values may be any bytes.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Pairs(pub Vec<(Vec<u8>, Vec<u8>)>);
 
 impl Pairs {
-    pub fn of(pairs: &[(&str, &str)]) -> Self {
+    pub fn from_slice(pairs: &[(&str, &str)]) -> Self {
         Self(pairs.iter().map(|(name, value)| (name.as_bytes().into(), value.as_bytes().into())).collect())
     }
 
@@ -29,7 +29,7 @@ impl Pairs {
         bytes
     }
 
-    /// None when that is not how they are written.
+    /// Decodes headers; `None` if the encoding is invalid.
     pub(super) fn decode(bytes: &[u8]) -> Option<Self> {
         let number = |at: usize| {
             let number = bytes.get(at..at + 4)?.try_into().ok().map(u32::from_le_bytes)?;

@@ -1,51 +1,51 @@
 use super::{Host, HttpCall};
-use crate::forge::Served;
+use crate::fake_control_plane::Responses;
 use anyhow::{Context, Result, ensure};
 
 impl Host {
-    /// Plays the control plane until the filter has taken what is served, or refused it, and waits for news.
-    pub fn serve(&mut self, served: &Served) -> Result<()> {
-        let mut told = false;
+    /// Acts as the control plane until the filter has accepted or refused the bundle, and waits for the next one.
+    pub fn serve(&mut self, served: &Responses) -> Result<()> {
+        let mut was_reported = false;
         for _ in 0..ROUNDS {
             self.tick()?;
-            for call in std::mem::take(&mut self.world().http_calls) {
-                if told && path(&call)?.starts_with(MANIFEST) {
-                    self.world().http_calls.push(call);
+            for call in std::mem::take(&mut self.state().http_calls) {
+                if was_reported && path(&call)?.starts_with(MANIFEST) {
+                    self.state().http_calls.push(call);
                     return Ok(());
                 }
-                told = true;
+                was_reported = true;
                 self.reply(&call, served)?;
             }
-            self.world().now += TICK_NANOS;
+            self.state().now += TICK_NANOS;
         }
-        ensure!(told, "the filter never asked for a manifest: {:?}", self.world().log);
+        ensure!(was_reported, "the filter did not request a manifest: {:?}", self.state().log);
         Ok(())
     }
 
-    /// Answers the call for a manifest that waits, and those for objects that follow from it; no time passes.
-    pub fn serve_waiting(&mut self, served: &Served) -> Result<()> {
-        let mut told = false;
-        while let Some(call) = self.world().http_calls.pop() {
-            if told && path(&call)?.starts_with(MANIFEST) {
-                self.world().http_calls.push(call);
+    /// Answers the waiting manifest call and the object calls that follow. No time passes.
+    pub fn serve_waiting(&mut self, served: &Responses) -> Result<()> {
+        let mut was_reported = false;
+        while let Some(call) = self.state().http_calls.pop() {
+            if was_reported && path(&call)?.starts_with(MANIFEST) {
+                self.state().http_calls.push(call);
                 break;
             }
-            told = true;
+            was_reported = true;
             self.reply(&call, served)?;
         }
-        ensure!(told, "no call waits: {:?}", self.world().log);
+        ensure!(was_reported, "no call waits: {:?}", self.state().log);
         Ok(())
     }
 
-    pub fn reply(&mut self, call: &HttpCall, served: &Served) -> Result<()> {
+    pub fn reply(&mut self, call: &HttpCall, served: &Responses) -> Result<()> {
         let path = path(call)?;
         if path.starts_with(MANIFEST) {
-            return self.answer(call, 200, &served.manifest);
+            return self.answer_call(call, 200, &served.manifest);
         }
         let hash = path.rsplit(['/', '=']).next().context("no hash")?;
         match served.objects.get(hash) {
-            Some(object) => self.answer(call, 200, object),
-            None => self.answer(call, 404, b""),
+            Some(object) => self.answer_call(call, 200, object),
+            None => self.answer_call(call, 404, b""),
         }
     }
 }
@@ -59,5 +59,5 @@ const MANIFEST: &str = "/edge/v1/manifest";
 
 const TICK_NANOS: u64 = 25_000_000;
 
-/// More ticks than any back-off lasts.
+/// More ticks than the longest back-off.
 const ROUNDS: u32 = 1000;

@@ -1,34 +1,37 @@
-//! Access logs, and every other filter that reads filter state, learn who asked and why it was refused.
+//! Filter state contains the subject and the reason of a refusal, for access logs and other filters.
 
-use harness::forge::Forge;
+use harness::fake_control_plane::FakeControlPlane;
 use harness::{client, eventually};
 use serde_json::json;
 
 #[tokio::test]
-async fn names_the_subject_and_the_reason() {
-    let forge = Forge::with(|settings| {
+async fn access_log_names_subject_and_reason() {
+    let control_plane = FakeControlPlane::start_with(|settings| {
         settings.plugin_configuration["filter_state"] = json!(["reason", "key_id", "subject", "operator"]);
     })
     .await;
-    let mut worker = forge.workers().await.remove(0);
-    worker.get(&forge.token()).await.unwrap().expect(200).unwrap();
-    worker.send(client::without_credential()).await.unwrap().expect(401).unwrap();
-    for told in [
+    let mut worker = control_plane.workers().await.remove(0);
+    worker.get(&control_plane.token()).await.unwrap().expect(200).unwrap();
+    worker.send(client::request_without_credential()).await.unwrap().expect(401).unwrap();
+    for message in [
         "200 via_upstream subject=OP0000000001 reason=-",
         "401 keystile_credential_missing subject=- reason=credential_missing",
     ] {
-        eventually(told, async || {
-            anyhow::ensure!(forge.envoy.log().contains(told), "the access log does not say it");
+        eventually(message, async || {
+            anyhow::ensure!(
+                control_plane.envoy.log().contains(message),
+                "the access log does not contain `{message}`"
+            );
             Ok(())
         })
         .await;
     }
 }
 
-/// RBAC behind the filter decides by whom the filter has found.
+/// An RBAC filter behind Keystile decides by the subject that Keystile has verified.
 #[tokio::test]
-async fn lets_rbac_decide_by_subject() {
-    let forge = Forge::with(|settings| {
+async fn envoy_rbac_reads_subject() {
+    let control_plane = FakeControlPlane::start_with(|settings| {
         settings.plugin_configuration["filter_state"] = json!(["subject"]);
         let subject = |exact: &str| {
             json!({ "filter_state": { "key": "wasm.keystile.subject", "string_match": { "exact": exact } } })
@@ -49,17 +52,19 @@ async fn lets_rbac_decide_by_subject() {
         [("OP0000000001", 200), ("OP0000000001/alice", 200), ("OP0000000001/bob", 403), ("OP0000000002", 403)]
     {
         let operator = token::Operator { operator_id: sub[..12].into() };
-        let token = forge.mint(&token::Claims { sub: sub.into(), operator, ..forge.claims() });
-        let answer = client::get(forge.envoy.address(), &token).await.unwrap().expect(status).unwrap();
-        // RBAC's own words: the filter had let it pass.
+        let token =
+            control_plane.mint(&token::Claims { sub: sub.into(), operator, ..control_plane.claims() });
+        let answer =
+            client::get(control_plane.envoy.address(), &token).await.unwrap().expect(status).unwrap();
+        // The text is RBAC's: Keystile has admitted the request.
         assert_eq!(answer.text() == "RBAC: access denied", status == 403, "{sub}: {}", answer.text());
     }
 }
 
-/// Envoy's own rate limits behind the filter count by whom it has found, not by what a client says.
+/// Envoy's rate limits behind Keystile count by the verified subject, not by a header of the client.
 #[tokio::test]
-async fn lets_rate_limits_count_by_subject() {
-    let forge = Forge::with(|settings| {
+async fn envoy_rate_limits_count_by_subject() {
+    let control_plane = FakeControlPlane::start_with(|settings| {
         settings.plugin_configuration["filter_state"] = json!(["subject"]);
         let bucket =
             |tokens: u32| json!({ "max_tokens": tokens, "tokens_per_fill": tokens, "fill_interval": "3600s" });
@@ -80,7 +85,7 @@ async fn lets_rate_limits_count_by_subject() {
                         "text": "filter_state['wasm.keystile.subject']",
                     },
                 } }] }],
-                // Each value that comes has a bucket of its own.
+                // Each value has its own bucket.
                 "max_dynamic_descriptors": 100,
                 "descriptors": [{ "entries": [{ "key": "subject" }], "token_bucket": bucket(2) }],
             },
@@ -89,10 +94,11 @@ async fn lets_rate_limits_count_by_subject() {
     .await;
     for sub in ["OP0000000001/alice", "OP0000000001/bob"] {
         for status in [200, 200, 429] {
-            // Another token each time: it is the subject that counts.
+            // The token is a new one each time, because the limit is per subject.
             let operator = token::Operator { operator_id: "OP0000000001".into() };
-            let token = forge.mint(&token::Claims { sub: sub.into(), operator, ..forge.claims() });
-            client::get(forge.envoy.address(), &token).await.unwrap().expect(status).unwrap();
+            let token =
+                control_plane.mint(&token::Claims { sub: sub.into(), operator, ..control_plane.claims() });
+            client::get(control_plane.envoy.address(), &token).await.unwrap().expect(status).unwrap();
         }
     }
 }

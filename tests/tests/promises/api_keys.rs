@@ -1,29 +1,30 @@
-//! API keys at the edge: they end by themselves, and nothing that an edge holds makes one.
+//! API keys at the edge: they expire, and an edge has no key that can create one.
 
 use bundle::{Manifest, ObjectKind, Objects, Snapshot};
 use harness::client::{Response, bearer, send};
-use harness::forge::{Forge, hex, now_ms};
-use harness::{ControlPlane, Options, World, eventually};
+use harness::fake_control_plane::{FakeControlPlane, hex, now_ms};
+use harness::{ControlPlane, Deployment, Options, eventually};
 use hyper::Request;
 use serde_json::{Value, json};
 use std::net::SocketAddr;
 use token::api_key::{ApiKeyFields, Kind, MintingKey, Prefix};
 use token::{Fingerprint, base64url};
 
-/// Issued by the real control plane, which is then gone: the edge asks nobody when its time has come.
+/// The edge refuses an expired API key while the control plane is down.
 #[tokio::test]
-async fn one_of_format_2_ends_though_the_edge_is_cut_off() {
-    let mut world = started().await;
-    let alice = format!("{}/alice", world.control_plane.root().operator_id);
+async fn format_2_key_expires_without_control_plane() {
+    let mut deployment = started().await;
+    let alice = format!("{}/alice", deployment.control_plane.root().operator_id);
     let create = |more: &[&str]| {
         let arguments = ["key", "create", "--user", &alice].into_iter().chain(more.iter().copied());
-        world.control_plane.cli(arguments).unwrap()
+        deployment.control_plane.cli(arguments).unwrap()
     };
     let (lasting, ending) = (create(&[]), create(&["--expires", "10s"]));
     let end = ending["expires_at"].as_u64().unwrap();
     let [lasting, ending] = [&lasting, &ending].map(|key| text(&key["api_key"]));
     for key in [&lasting, &ending] {
-        let echo = eventually("it is admitted", async || ask(&world, key, &alice).await.expect(200)).await;
+        let echo =
+            eventually("it is admitted", async || ask(&deployment, key, &alice).await.expect(200)).await;
         let headers = &echo.json().unwrap()["headers"];
         assert_eq!(headers["x-keystile-subject"], json!([alice]));
         assert_eq!(
@@ -32,39 +33,41 @@ async fn one_of_format_2_ends_though_the_edge_is_cut_off() {
         );
         assert!(!echo.text().contains(key.as_str()), "the credential reached the upstream");
     }
-    world.control_plane.kill().unwrap();
-    let refused = eventually("it ends", async || ask(&world, &ending, &alice).await.expect(401)).await;
-    // The leeway is a second here.
+    deployment.control_plane.kill().unwrap();
+    let refused =
+        eventually("it expires", async || ask(&deployment, &ending, &alice).await.expect(401)).await;
+    // The leeway is one second here.
     assert!(now_ms() / 1000 > end, "not before its end and the leeway");
     assert_eq!(refused.code(), "api_key_expired");
-    ask(&world, &lasting, &alice).await.expect(200).unwrap();
+    ask(&deployment, &lasting, &alice).await.expect(200).unwrap();
 }
 
-/// Whatever of it anybody takes for a seed or a secret. That the search finds one where there is one is shown by the
-/// short form, which is a choice.
+/// Tries every 32 bytes that an edge gets as a seed or secret. The short form shows that the search would find one.
 #[tokio::test]
-async fn nothing_an_edge_holds_makes_one_of_format_2() {
-    let world = started().await;
-    let operator = world.control_plane.root().operator_id.clone();
+async fn edge_data_cannot_mint_format_2_keys() {
+    let deployment = started().await;
+    let operator = deployment.control_plane.root().operator_id.clone();
     let alice = format!("{operator}/alice");
-    let create = || text(&world.control_plane.cli(["key", "create", "--user", &alice]).unwrap()["api_key"]);
+    let create =
+        || text(&deployment.control_plane.cli(["key", "create", "--user", &alice]).unwrap()["api_key"]);
     let honest = create();
-    eventually("the honest one is admitted", async || ask(&world, &honest, &alice).await.expect(200)).await;
-    let edge = world.control_plane.enroll("stolen").unwrap();
+    eventually("the honest one is admitted", async || ask(&deployment, &honest, &alice).await.expect(200))
+        .await;
+    let edge = deployment.control_plane.enroll("stolen").unwrap();
     let key = text(&edge.plugin_configuration["root_keys"][0]);
 
-    let (snapshot, held) = everything(&world.control_plane, &edge.credential, &key).await;
+    let (snapshot, held) = fetch_everything(&deployment.control_plane, &edge.credential, &key).await;
     assert!(!held.iter().any(|(kind, _)| *kind == Some(ObjectKind::SecretKeys)), "edges need no secret");
     let public = *snapshot.generation_key(1).unwrap().public_bytes().unwrap();
-    assert_eq!(made(&snapshot, &held, &operator), Vec::<String>::new());
-    // The public key, as if it were private, under each format.
+    assert_eq!(candidate_keys(&snapshot, &held, &operator), Vec::<String>::new());
+    // Try the public key as a private key, in each format.
     for kind in Kind::ALL {
         let thief = MintingKey::new(1, kind, &public).unwrap();
         for name in ["alice", "root of all"] {
             let username = if name == "alice" { &alice } else { &operator };
             let contents = contents(&operator, username);
             let Some(forged) = thief.mint(&contents) else { continue };
-            let refused = ask(&world, forged.expose(), username).await.expect(401).unwrap();
+            let refused = ask(&deployment, forged.expose(), username).await.expect(401).unwrap();
             assert!(
                 ["api_key_signature_invalid", "api_key_tag_invalid"].contains(&&*refused.code()),
                 "{kind:?}"
@@ -72,42 +75,43 @@ async fn nothing_an_edge_holds_makes_one_of_format_2() {
         }
     }
 
-    // By choice: every edge holds what makes them.
-    world.control_plane.cli(["key", "rotate", "tag", "--short"]).unwrap();
+    // In the short form, every edge has the secret that creates them.
+    deployment.control_plane.cli(["key", "rotate", "tag", "--short"]).unwrap();
     let short = create();
-    eventually("the short one is admitted", async || ask(&world, &short, &alice).await.expect(200)).await;
-    let (snapshot, held) = everything(&world.control_plane, &edge.credential, &key).await;
-    let forged = made(&snapshot, &held, &operator);
-    assert!(!forged.is_empty(), "the search finds what is there to be found");
+    eventually("the short one is admitted", async || ask(&deployment, &short, &alice).await.expect(200))
+        .await;
+    let (snapshot, held) = fetch_everything(&deployment.control_plane, &edge.credential, &key).await;
+    let forged = candidate_keys(&snapshot, &held, &operator);
+    assert!(!forged.is_empty(), "the search finds the secret of the short form");
     for forged in &forged {
-        ask(&world, forged, &format!("{operator}/mallory")).await.expect(200).unwrap();
-        // Though never for a root user.
-        ask(&world, forged, &operator).await.expect(401).unwrap();
+        ask(&deployment, forged, &format!("{operator}/mallory")).await.expect(200).unwrap();
+        // Short keys are never valid for a root user.
+        ask(&deployment, forged, &operator).await.expect(401).unwrap();
     }
-    // What ends it, and nothing else.
-    world.control_plane.cli(["key", "retire", "tag-2", "--yes"]).unwrap();
-    eventually("it is over", async || {
-        let refused = ask(&world, &forged[0], &format!("{operator}/mallory")).await.expect(401)?;
+    // Only the retirement of the generation ends it.
+    deployment.control_plane.cli(["key", "retire", "tag-2", "--yes"]).unwrap();
+    eventually("the forged key is refused", async || {
+        let refused = ask(&deployment, &forged[0], &format!("{operator}/mallory")).await.expect(401)?;
         anyhow::ensure!(refused.code() == "api_key_generation_unknown", "{}", refused.code());
         Ok(())
     })
     .await;
-    ask(&world, &honest, &alice).await.expect(200).unwrap();
-    // Back to where edges hold nothing: the newest generation of format 2, the short ones retired.
-    world.control_plane.cli(["key", "rotate", "tag"]).unwrap();
-    world.control_plane.cli(["key", "retire", "tag-3", "--yes"]).unwrap();
+    ask(&deployment, &honest, &alice).await.expect(200).unwrap();
+    // Edges have no secret again after a rotation to format 2 and the retirement of the short generation.
+    deployment.control_plane.cli(["key", "rotate", "tag"]).unwrap();
+    deployment.control_plane.cli(["key", "retire", "tag-3", "--yes"]).unwrap();
     eventually("the secrets are gone from the bundle", async || {
-        let (_, held) = everything(&world.control_plane, &edge.credential, &key).await;
+        let (_, held) = fetch_everything(&deployment.control_plane, &edge.credential, &key).await;
         anyhow::ensure!(!held.iter().any(|(kind, _)| *kind == Some(ObjectKind::SecretKeys)));
         Ok(())
     })
     .await;
 }
 
-/// Of all three formats side by side, until the generation goes.
+/// Keys of all three formats are valid side by side, until their generation is retired.
 #[tokio::test]
-async fn each_format_is_good_until_its_generation_is_retired() {
-    let mut forge = Forge::with(|settings| {
+async fn each_key_format_is_admitted_until_its_generation_is_retired() {
+    let mut control_plane = FakeControlPlane::start_with(|settings| {
         settings.plugin_configuration["api_keys"] = json!({});
     })
     .await;
@@ -117,14 +121,14 @@ async fn each_format_is_good_until_its_generation_is_retired() {
         .iter()
         .map(|key| key.mint(&contents("OP0000000001", "OP0000000001/alice")).unwrap().expose().to_owned())
         .collect();
-    let own = forge.signing.verifying_key().clone();
-    let address = forge.envoy.address();
+    let own = control_plane.signing.verifying_key().clone();
+    let address = control_plane.envoy.address();
     for good in [3, 0] {
         let known = &minting[..good];
-        forge.content.set_public_keys([&own], known.iter().map(MintingKey::generation_key)).unwrap();
+        control_plane.content.set_public_keys([&own], known.iter().map(MintingKey::generation_key)).unwrap();
         match good {
-            0 => forge.content.remove_secret_keys(),
-            _ => forge
+            0 => control_plane.content.remove_secret_keys(),
+            _ => control_plane
                 .content
                 .set_secret_keys([
                     bundle::builder::SecretKey::Tag { generation: 1, secret: &[1; 32] },
@@ -132,10 +136,10 @@ async fn each_format_is_good_until_its_generation_is_retired() {
                 ])
                 .unwrap(),
         }
-        forge.publish();
+        control_plane.publish();
         for key in &keys {
-            eventually("each is as its generation", async || {
-                let response = asked(address, key, "OP0000000001/alice").await;
+            eventually("each key has the state of its generation", async || {
+                let response = status_and_code(address, key, "OP0000000001/alice").await;
                 match good {
                     0 => anyhow::ensure!(
                         response.code() == "api_key_generation_unknown",
@@ -151,32 +155,33 @@ async fn each_format_is_good_until_its_generation_is_retired() {
     }
 }
 
-/// What befell a restored database: a key that it does not know, with a username that is no user's.
+/// A key that a restored database does not contain, with a username that belongs to no user.
 #[tokio::test]
-async fn a_watermark_on_the_operator_is_for_every_username() {
-    let world = started().await;
-    let root = world.control_plane.root().clone();
+async fn operator_watermark_covers_every_username() {
+    let deployment = started().await;
+    let root = deployment.control_plane.root().clone();
     let arguments = ["key", "create", "--user", &root.operator_id, "--username", "alice@example.com"];
-    let created = world.control_plane.cli(arguments).unwrap();
+    let created = deployment.control_plane.cli(arguments).unwrap();
     let key = text(&created["api_key"]);
     let echo =
-        eventually("it is admitted", async || ask(&world, &key, "alice@example.com").await.expect(200)).await;
+        eventually("it is admitted", async || ask(&deployment, &key, "alice@example.com").await.expect(200))
+            .await;
     let headers = echo.json().unwrap()["headers"].clone();
     assert_eq!(headers["x-keystile-operator"], json!([root.operator_id]));
     assert_eq!(headers["x-keystile-subject"], json!([format!("{}/alice@example.com", root.operator_id)]));
-    let admin = world.control_plane.token().await.unwrap();
-    world.control_plane.revoke(&admin, json!({ "subject": root.operator_id })).await.unwrap();
+    let admin = deployment.control_plane.token().await.unwrap();
+    deployment.control_plane.revoke(&admin, json!({ "subject": root.operator_id })).await.unwrap();
     eventually("it is refused", async || {
-        let refused = ask(&world, &key, "alice@example.com").await.expect(401)?;
-        // By the watermark, before anybody looks for its fingerprint, which a restored database would not know.
+        let refused = ask(&deployment, &key, "alice@example.com").await.expect(401)?;
+        // The watermark refuses it. A restored database does not contain its fingerprint.
         anyhow::ensure!(refused.code() == "watermark", "{}", refused.code());
         Ok(())
     })
     .await;
 }
 
-async fn started() -> World {
-    World::start(Options {
+async fn started() -> Deployment {
+    Deployment::start(Options {
         plugin: |configuration| {
             configuration["api_keys"] = json!({});
             configuration["tokens"]["leeway_seconds"] = json!(1);
@@ -187,18 +192,18 @@ async fn started() -> World {
     .unwrap()
 }
 
-async fn ask(world: &World, key: &str, username: &str) -> Response {
-    asked(world.envoy.address(), key, username).await
+async fn ask(deployment: &Deployment, key: &str, username: &str) -> Response {
+    status_and_code(deployment.envoy.address(), key, username).await
 }
 
-async fn asked(address: SocketAddr, key: &str, username: &str) -> Response {
+async fn status_and_code(address: SocketAddr, key: &str, username: &str) -> Response {
     let mut request = bearer(key);
     request.headers_mut().insert("x-username", username.parse().unwrap());
     send(address, request).await.unwrap()
 }
 
 fn text(value: &Value) -> String {
-    value.as_str().unwrap_or_else(|| panic!("no text: {value}")).to_owned()
+    value.as_str().unwrap_or_else(|| panic!("not a string: {value}")).to_owned()
 }
 
 fn contents<'a>(operator: &'a str, username: &'a str) -> ApiKeyFields<'a> {
@@ -214,8 +219,12 @@ fn contents<'a>(operator: &'a str, username: &'a str) -> ApiKeyFields<'a> {
     }
 }
 
-/// What comes of every 32 bytes in a row: API keys for `mallory` that the snapshot takes.
-fn made(snapshot: &Snapshot, held: &[(Option<ObjectKind>, Vec<u8>)], operator: &str) -> Vec<String> {
+/// Returns the API keys for `mallory` that the snapshot accepts, made with every window of 32 bytes.
+fn candidate_keys(
+    snapshot: &Snapshot,
+    held: &[(Option<ObjectKind>, Vec<u8>)],
+    operator: &str,
+) -> Vec<String> {
     let username = format!("{operator}/mallory");
     let prefixes = [Prefix::default()];
     let mut made = Vec::new();
@@ -226,7 +235,7 @@ fn made(snapshot: &Snapshot, held: &[(Option<ObjectKind>, Vec<u8>)], operator: &
             let Some(key) = snapshot.generation_key(generation) else { continue };
             for kind in Kind::ALL {
                 let Ok(thief) = MintingKey::new(generation, kind, secret) else { continue };
-                // Signing takes long: only what is that very key could succeed.
+                // Signing is slow, and only the private part of this key could succeed.
                 if kind == Kind::Signed && thief.generation_key().public_bytes() != key.public_bytes() {
                     continue;
                 }
@@ -242,8 +251,8 @@ fn made(snapshot: &Snapshot, held: &[(Option<ObjectKind>, Vec<u8>)], operator: &
     made
 }
 
-/// All that an edge gets with its credential: the manifest, every object, the secrets; and the credential itself.
-async fn everything(
+/// Returns everything that an edge gets with its credential: manifest, objects, secrets, and the credential itself.
+async fn fetch_everything(
     control_plane: &ControlPlane,
     credential: &str,
     root_key: &str,

@@ -1,4 +1,4 @@
-//! A configuration that is wrong is refused as a whole, and the log names the place.
+//! An invalid configuration is refused, and the log contains the path of the error.
 
 use bundle::builder::RootKey;
 use harness::Scratch;
@@ -6,11 +6,12 @@ use harness::envoy::Settings;
 use serde_json::{Value, json};
 
 #[test]
-fn is_refused_naming_its_path() {
+fn invalid_configuration_is_rejected_by_path() {
     let scratch = Scratch::new().unwrap();
-    let validate =
-        |configuration: Value| Settings::on(&scratch, configuration).unwrap().validate(scratch.folder());
-    validate(good()).expect("the configuration that the cases spoil is good");
+    let validate = |configuration: Value| {
+        Settings::for_scratch(&scratch, configuration).unwrap().validate(scratch.folder())
+    };
+    validate(valid_configuration()).expect("the configuration that the cases change is valid");
 
     let cases: [(&str, Spoil); 12] = [
         ("root_keys", |it| remove(it, "root_keys")),
@@ -27,18 +28,18 @@ fn is_refused_naming_its_path() {
         ("identity_prefix", |it| it["identity_prefix"] = json!("")),
     ];
     for (path, spoil) in cases {
-        let mut configuration = good();
+        let mut configuration = valid_configuration();
         spoil(&mut configuration);
         let error = format!("{:#}", validate(configuration).expect_err(path));
         assert!(error.contains(path), "`{path}` is not named in: {error}");
         assert!(!error.contains("ks_edge_"), "a credential in the log: {error}");
     }
-    for (what, configuration) in [("no object", json!([])), ("nothing", Value::Null)] {
+    for (what, configuration) in [("an array", json!([])), ("null", Value::Null)] {
         validate(configuration).expect_err(what);
     }
 }
 
-fn good() -> Value {
+fn valid_configuration() -> Value {
     json!({
         "audience": "default",
         "root_keys": [RootKey::new(&[1; 32]).public_key().to_string()],

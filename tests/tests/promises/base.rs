@@ -1,7 +1,7 @@
-//! Thousands issued, some revoked, the base built, the control plane restarted and killed in between, more revoked, some
-//! taken back: Envoy agrees with a plain set.
+//! Envoy agrees with a set of fingerprints after thousands of tokens are issued, some are revoked and un-revoked, the base
+//! is built, and the control plane is restarted and killed.
 
-use crate::scene::{Different, Scene};
+use crate::fixture::{Fixture, Overrides};
 use harness::{Store, client::Connection, eventually};
 use hyper::Request;
 use rustix::process::Signal;
@@ -11,78 +11,79 @@ use std::os::unix::process::ExitStatusExt as _;
 use std::time::Duration;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_edge_agrees_with_a_plain_set_on_sqlite() {
-    agrees(Store::Sqlite).await;
+async fn edge_agrees_with_plain_set_on_sqlite() {
+    check_agreement(Store::Sqlite).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_edge_agrees_with_a_plain_set_on_postgresql() {
-    agrees(Store::Postgres).await;
+async fn edge_agrees_with_plain_set_on_postgresql() {
+    check_agreement(Store::Postgres).await;
 }
 
-async fn agrees(store: Store) {
-    // More in a minute than an operator has by default.
+async fn check_agreement(store: Store) {
+    // The test issues more per minute than the default limit of an operator.
     let unlimited = [
         "KEYSTILE_LIMITS__TOKENS_PER_MINUTE",
         "KEYSTILE_LIMITS__REVOCATIONS_PER_MINUTE",
         "KEYSTILE_SERVER__REQUESTS_PER_SECOND",
     ];
     let settings = unlimited.map(|name| (name, "0".to_owned())).to_vec();
-    let mut scene = Scene::set(Different { store: Some(store), settings, ..Different::default() }).await;
-    let mut tokens = issue(&scene, TOKENS).await;
+    let mut fixture =
+        Fixture::start(Overrides { store: Some(store), settings, ..Overrides::default() }).await;
+    let mut tokens = issue(&fixture, TOKENS).await;
     let mut revoked = BTreeSet::new();
-    revoke(&scene, &tokens, (0..TOKENS).step_by(9), &mut revoked).await;
-    // What is issued this second is the next base's.
+    revoke(&fixture, &tokens, (0..TOKENS).step_by(9), &mut revoked).await;
+    // The base does not cover the current second.
     tokio::time::sleep(Duration::from_millis(2100)).await;
-    let built = scene.control_plane.cli(["bundle", "rebase"]).unwrap();
+    let built = fixture.control_plane.cli(["bundle", "compact"]).unwrap();
     assert_eq!(built["revoked"], json!(revoked.len()));
     assert!(built["members"].as_u64().unwrap() >= TOKENS.try_into().unwrap(), "{built}");
-    compare(&mut scene, &tokens, &revoked, "with a base").await;
+    compare(&mut fixture, &tokens, &revoked, "with a base").await;
 
-    // In the tail of a base, under it, and back again.
-    tokens.extend(issue(&scene, 200).await);
-    revoke(&scene, &tokens, (5..TOKENS).step_by(31).chain(TOKENS..TOKENS + 60), &mut revoked).await;
+    // Revoke and un-revoke in the tail, and un-revoke what the base contains.
+    tokens.extend(issue(&fixture, 200).await);
+    revoke(&fixture, &tokens, (5..TOKENS).step_by(31).chain(TOKENS..TOKENS + 60), &mut revoked).await;
     for at in (0..TOKENS).step_by(18) {
-        scene.unrevoke(&tokens[at]);
+        fixture.unrevoke(&tokens[at]);
         revoked.remove(&at);
     }
-    compare(&mut scene, &tokens, &revoked, "with a tail").await;
-    scene.control_plane.kill().unwrap();
-    scene.control_plane.serve().await.unwrap();
-    compare(&mut scene, &tokens, &revoked, "after a restart between base and tail").await;
+    compare(&mut fixture, &tokens, &revoked, "with a tail").await;
+    fixture.control_plane.kill().unwrap();
+    fixture.control_plane.serve().await.unwrap();
+    compare(&mut fixture, &tokens, &revoked, "after a restart between base and tail").await;
 
-    // Killed at any step of building.
+    // Kill the builder at a random step.
     let mut killed = 0;
     for (round, delay) in [0, 5, 15, 30, 60, 120].into_iter().enumerate() {
-        let mut building = scene.control_plane.begin(["bundle", "rebase"]).unwrap();
+        let mut building = fixture.control_plane.spawn_cli(["bundle", "compact"]).unwrap();
         tokio::time::sleep(Duration::from_millis(delay)).await;
-        // It may have ended already.
-        killed += usize::from(building.end(Signal::KILL).unwrap().signal() == Some(9));
+        // The builder may already have ended.
+        killed += usize::from(building.end_with_signal(Signal::KILL).unwrap().signal() == Some(9));
         if round % 2 == 0 {
-            scene.control_plane.kill().unwrap();
-            scene.control_plane.serve().await.unwrap();
+            fixture.control_plane.kill().unwrap();
+            fixture.control_plane.serve().await.unwrap();
         }
         let victim = 7 + round;
-        revoke(&scene, &tokens, [victim], &mut revoked).await;
-        scene.refused(&tokens[victim]).await;
+        revoke(&fixture, &tokens, [victim], &mut revoked).await;
+        fixture.wait_refused(&tokens[victim]).await;
     }
     assert!(killed >= 2, "only {killed} builders were killed before their end");
-    compare(&mut scene, &tokens, &revoked, "after builders were killed").await;
-    let log = scene.envoy.log();
+    compare(&mut fixture, &tokens, &revoked, "after builders were killed").await;
+    let log = fixture.envoy.log();
     for regression in ["checkpoint_older", "tail_lost", "bundle_stale"] {
         assert!(!log.contains(regression), "{log}");
     }
 }
 
-async fn issue(scene: &Scene, count: usize) -> Vec<String> {
-    let root = scene.control_plane.root();
+async fn issue(fixture: &Fixture, count: usize) -> Vec<String> {
+    let root = fixture.control_plane.root();
     let body = json!({ "authKeyId": root.auth_key_id, "authKey": root.auth_key }).to_string();
-    let mut connection = Connection::open(scene.control_plane.address()).await.unwrap();
+    let mut connection = Connection::open(fixture.control_plane.address()).await.unwrap();
     let mut tokens = Vec::new();
     for at in 0..count {
-        // A server takes so many requests over one connection.
+        // A server limits the number of requests on one connection.
         if at > 0 && at % 500 == 0 {
-            connection = Connection::open(scene.control_plane.address()).await.unwrap();
+            connection = Connection::open(fixture.control_plane.address()).await.unwrap();
         }
         let request = Request::post("/v1/auth").body(body.clone()).unwrap();
         let session: Value = connection.send(request).await.unwrap().expect(200).unwrap().json().unwrap();
@@ -92,26 +93,26 @@ async fn issue(scene: &Scene, count: usize) -> Vec<String> {
 }
 
 async fn revoke(
-    scene: &Scene,
+    fixture: &Fixture,
     tokens: &[String],
     which: impl IntoIterator<Item = usize>,
     revoked: &mut BTreeSet<usize>,
 ) {
     for at in which {
-        scene.revoke(&tokens[at]).await;
+        fixture.revoke(&tokens[at]).await;
         revoked.insert(at);
     }
 }
 
-/// When the edge has the latest version, every one of its answers is right.
-async fn compare(scene: &mut Scene, tokens: &[String], revoked: &BTreeSet<usize>, when: &str) {
+/// Waits until the edge has the latest version, and checks every result.
+async fn compare(fixture: &mut Fixture, tokens: &[String], revoked: &BTreeSet<usize>, when: &str) {
     eventually("the edge has the latest", async || {
-        let edges = scene.control_plane.cli(["edge", "list"])?;
+        let edges = fixture.control_plane.cli(["edge", "list"])?;
         anyhow::ensure!(edges[0]["current"] == json!(true), "{when}: {edges}");
         Ok(())
     })
     .await;
-    for worker in &mut scene.workers {
+    for worker in &mut fixture.workers {
         for (at, token) in tokens.iter().enumerate() {
             let expected = if revoked.contains(&at) { 401 } else { 200 };
             let response = worker.get(token).await.unwrap();

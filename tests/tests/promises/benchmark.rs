@@ -1,10 +1,10 @@
-//! `make bench` reports every figure beside its peer's. Times are not judged here.
+//! `make bench` reports every figure beside that of its peer. This test checks no times.
 
 use serde_json::Value;
 use std::process::Command;
 
 #[test]
-fn a_quick_run_reports_every_part_beside_its_peers() {
+fn quick_benchmark_reports_every_part_with_peers() {
     let folder = tempfile::tempdir().unwrap();
     let run = Command::new(env!("CARGO_BIN_EXE_bench"))
         .arg("--quick")
@@ -32,11 +32,11 @@ fn a_quick_run_reports_every_part_beside_its_peers() {
         }
     }
     for set in figures("structures").as_array().unwrap() {
-        // clubcard draws its seeds at random, and at this size does not always find a solution: its wrong answers are
-        // reported as they are.
+        // clubcard uses random seeds, and at this size does not always find a solution. Its wrong results are
+        // in the report.
         let wrong = (&set["false_positives"], &set["false_negatives"]);
         assert!(set["structure"] == "clubcard" || wrong == (&0.into(), &0.into()), "{set}");
-        assert!(set["times_bound"].as_f64().unwrap() > 1.0, "smaller than anything can be: {set}");
+        assert!(set["times_bound"].as_f64().unwrap() > 1.0, "smaller than the minimum: {set}");
     }
     for delay in ["manifest_ms", "each_worker_ms", "every_worker_ms"] {
         assert!(figures("propagation")[delay]["count"].as_u64().unwrap() > 0, "{delay}");
@@ -47,7 +47,7 @@ fn a_quick_run_reports_every_part_beside_its_peers() {
     for budget in sections.iter().flat_map(|section| section["budgets"].as_array().unwrap()) {
         let what = budget["what"].as_str().unwrap();
         assert!(text.contains(what), "{what} is not in report.md");
-        assert!(budget["met"].is_null(), "a quick run judges nothing: {budget}");
+        assert!(budget["met"].is_null(), "a quick run has no verdict: {budget}");
         assert!(budget["budget"].is_number(), "{budget}");
     }
     let links = text.split("](").filter_map(|rest| rest.split_once(')')).map(|(link, _)| link);

@@ -1,12 +1,12 @@
-//! The life cycle of a VM that several plugin configurations share, and what the host can call in it.
+//! The life cycle of a VM that several plugin configurations share, and the exports that the host can call.
 
-use crate::edge::{Edge, NOW_MS, configuration, plain, request};
-use harness::host::{Host, Outcome, Pairs, ROOT, World};
+use crate::host_edge::{HostEdge, NOW_MS, configuration, plain_request, request};
+use harness::host::{Host, HostState, Outcome, Pairs, ROOT};
 use serde_json::json;
 
-/// A host pays for each export: it calls all of them, some for every request or every chunk of a body.
+/// The filter exports only the callbacks that it uses, because the host calls each one, some for every chunk of a body.
 #[test]
-fn nothing_is_exported_that_the_filter_does_not_need() {
+fn filter_exports_only_what_it_needs() {
     let mut exports = Host::exports().unwrap();
     exports.sort();
     let expected = [
@@ -27,9 +27,9 @@ fn nothing_is_exported_that_the_filter_does_not_need() {
 
 /// Two filters with one `vm_id`, or an old and a new configuration of the same filter.
 #[test]
-fn each_plugin_context_decides_by_its_own_configuration_until_it_is_deleted() {
-    let mut edge = Edge::start();
-    let good = request(edge.eddsa.mint(&Edge::claims(1)).expose());
+fn plugin_contexts_have_separate_configurations() {
+    let mut edge = HostEdge::start();
+    let good = request(edge.eddsa.mint(&HostEdge::claims(1)).expose());
     let second = edge.configure_another(2);
     edge.host.call::<_, ()>("proxy_on_tick", second).unwrap();
 
@@ -45,60 +45,60 @@ fn each_plugin_context_decides_by_its_own_configuration_until_it_is_deleted() {
         matches!(&outcome, Outcome::Answered(answer) if answer.details == "keystile_host_error"),
         "{outcome:?}"
     );
-    edge.host.close(orphan).unwrap();
+    edge.host.close_stream(orphan).unwrap();
 
     let stream = edge.open(111, second);
     edge.is_forwarded_with(stream, &good, "x-second-subject");
     let stream = edge.open(112, second);
-    assert!(matches!(edge.host.headers(stream, &plain()).unwrap(), Outcome::Answered(_)));
+    assert!(matches!(edge.host.headers(stream, &plain_request()).unwrap(), Outcome::Answered(_)));
 }
 
 /// A response belongs to the plugin context that made the call.
 #[test]
-fn a_response_for_a_plugin_context_that_was_deleted_goes_nowhere() {
-    let mut edge = Edge::start();
-    let good = request(edge.eddsa.mint(&Edge::claims(1)).expose());
+fn response_for_deleted_plugin_context_is_ignored() {
+    let mut edge = HostEdge::start();
+    let good = request(edge.eddsa.mint(&HostEdge::claims(1)).expose());
     let second = edge.configure_another(2);
-    let waiting = edge.host.world().http_calls.pop().unwrap();
-    let served = edge.next(|_| ());
+    let waiting = edge.host.state().http_calls.pop().unwrap();
+    let served = edge.sign_next(|_| ());
     edge.host.call::<_, ()>("proxy_on_delete", ROOT).unwrap();
-    edge.host.answer(&waiting, 200, &served.manifest).unwrap();
+    edge.host.answer_call(&waiting, 200, &served.manifest).unwrap();
     let stream = edge.open(110, second);
     edge.is_forwarded_with(stream, &good, "x-second-subject");
 }
 
 #[test]
-fn a_plugin_context_without_a_configuration_admits_nothing() {
-    let mut edge = Edge::start();
-    let good = request(edge.eddsa.mint(&Edge::claims(1)).expose());
+fn plugin_context_without_configuration_refuses() {
+    let mut edge = HostEdge::start();
+    let good = request(edge.eddsa.mint(&HostEdge::claims(1)).expose());
     edge.host.call::<_, ()>("proxy_on_context_create", (2_u32, 0_u32)).unwrap();
     let stream = edge.open(100, 2);
     assert!(matches!(edge.host.headers(stream, &good).unwrap(), Outcome::Answered(_)));
     edge.host.call::<_, ()>("proxy_on_tick", 2_u32).unwrap();
-    // One that the filter refuses is none.
-    edge.host.world().configuration = b"{}".to_vec();
+    // A refused plugin configuration creates no context.
+    edge.host.state().configuration = b"{}".to_vec();
     assert_eq!(edge.host.call::<_, u32>("proxy_on_configure", (2_u32, 2_u32)).unwrap(), 0);
     let stream = edge.open(101, 2);
     assert!(matches!(edge.host.headers(stream, &good).unwrap(), Outcome::Answered(_)));
 }
 
-/// Streams that were opened before decide by the new configuration.
+/// Open streams use the new configuration.
 #[test]
-fn a_plugin_context_can_be_configured_again() {
-    let mut edge = Edge::start();
-    let good = request(edge.eddsa.mint(&Edge::claims(1)).expose());
+fn plugin_context_can_be_reconfigured() {
+    let mut edge = HostEdge::start();
+    let good = request(edge.eddsa.mint(&HostEdge::claims(1)).expose());
     let stream = edge.open(100, ROOT);
-    edge.host.world().configuration = second_configuration();
+    edge.host.state().configuration = second_configuration();
     assert_eq!(edge.host.call::<_, u32>("proxy_on_configure", (ROOT, 2_u32)).unwrap(), 1);
     edge.is_forwarded_with(stream, &good, "x-second-subject");
 }
 
-/// The same VM as Envoy starts it to try a configuration: nothing is called out for.
+/// A VM that Envoy starts to validate a configuration makes no HTTP call.
 #[test]
-fn a_vm_that_never_ticks_makes_no_calls_out() {
-    let (mut host, accepted) = Host::start(World::new(configuration(), NOW_MS)).unwrap();
+fn vm_without_ticks_makes_no_http_calls() {
+    let (mut host, accepted) = Host::start(HostState::new(configuration(), NOW_MS)).unwrap();
     assert!(accepted);
-    assert!(host.world().http_calls.is_empty());
+    assert!(host.state().http_calls.is_empty());
     host.call::<_, ()>("proxy_on_delete", ROOT).unwrap();
 }
 
@@ -108,12 +108,12 @@ fn second_configuration() -> Vec<u8> {
     second.to_string().into_bytes()
 }
 
-impl Edge {
+impl HostEdge {
     fn configure_another(&mut self, plugin_context: u32) -> u32 {
         self.host.call::<_, ()>("proxy_on_context_create", (plugin_context, 0_u32)).unwrap();
-        self.host.world().configuration = second_configuration();
+        self.host.state().configuration = second_configuration();
         let accepted = self.host.call::<_, u32>("proxy_on_configure", (plugin_context, 2_u32)).unwrap();
-        assert_eq!(accepted, 1, "{:?}", self.host.world().log);
+        assert_eq!(accepted, 1, "{:?}", self.host.state().log);
         plugin_context
     }
 
@@ -127,6 +127,6 @@ impl Edge {
             Outcome::Forwarded(headers) => assert!(headers.get(name).is_some(), "{name}: {headers:?}"),
             outcome => panic!("{outcome:?}"),
         }
-        self.host.close(stream).unwrap();
+        self.host.close_stream(stream).unwrap();
     }
 }

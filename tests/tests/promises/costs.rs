@@ -1,10 +1,9 @@
-//! What a request costs, in instructions of WebAssembly and calls to the host, does not grow unnoticed.
+//! The cost of requests, in WebAssembly instructions and host calls, is recorded in costs.txt.
 //!
-//! Fuel does not depend on how busy a machine is, only on the filter and the request. costs.txt holds what was paid
-//! when somebody last looked, and by which toolchain the filter was built then:
-//! `KEYSTILE_UPDATE=1 cargo test --workspace --test promises costs` writes it anew.
+//! Fuel depends only on the filter and the request, not on the load of the machine. costs.txt also names the toolchain
+//! that built the filter. `KEYSTILE_UPDATE=1 cargo test --workspace --test promises costs` rewrites it.
 
-use crate::edge::{Edge, NOW_MS, configuration, plain, request};
+use crate::host_edge::{HostEdge, NOW_MS, configuration, plain_request, request};
 use crate::native_signatures;
 use bundle::builder::SecretKey;
 use harness::host::{Cost, Pairs};
@@ -17,7 +16,7 @@ use token::mint::SigningKey;
 use token::{Algorithm, Claims, Fingerprint, VerifyingKey, base64url};
 
 #[test]
-fn do_not_grow_unnoticed() {
+fn request_costs_match_costs_txt() {
     let paid = measured();
     let built_by = std::fs::read_to_string(tools::root().join(TOOLCHAIN)).unwrap();
     let built_by = built_by.trim_end();
@@ -30,23 +29,19 @@ fn do_not_grow_unnoticed() {
     let same_toolchain = recorded_by.strip_prefix(BUILT_BY) == Some(built_by);
     let recorded = parse(recorded);
     let names = |of: &BTreeMap<String, Paid>| of.keys().cloned().collect::<Vec<_>>();
-    assert_eq!(names(&paid), names(&recorded), "{FILE} is of other cases: {UPDATE}");
+    assert_eq!(names(&paid), names(&recorded), "{FILE} has other cases: {UPDATE}");
     for (name, Paid { amount, calls }) in &paid {
         let tolerance = match same_toolchain && name.ends_with("warm") {
             true => WARM_TOLERANCE,
             false => recorded[name].amount * TOLERANCE_PERCENT / 100,
         };
         let allowed = recorded[name].amount + tolerance;
-        assert!(
-            *amount <= allowed,
-            "{name}: {amount}, where {} is recorded; {UPDATE}",
-            recorded[name].amount
-        );
+        assert!(*amount <= allowed, "{name}: {amount}, but {} is recorded; {UPDATE}", recorded[name].amount);
         assert_eq!(*calls, recorded[name].calls, "{name}: calls to the host; {UPDATE}");
     }
 }
 
-/// An amount of fuel, or of pages, and the calls to the host.
+/// An amount of fuel or pages, and the host calls.
 struct Paid {
     amount: u64,
     calls: String,
@@ -54,26 +49,26 @@ struct Paid {
 
 fn measured() -> BTreeMap<String, Paid> {
     let mut paid = BTreeMap::new();
-    let mut edge = Edge::start();
-    let pages = |when: &str, edge: &Edge| {
-        let amount = edge.host.pages();
+    let mut edge = HostEdge::start();
+    let pages = |when: &str, edge: &HostEdge| {
+        let amount = edge.host.memory_pages();
         (format!("pages of 64 KiB, {when}"), Paid { amount, calls: String::new() })
     };
     paid.extend([pages("with a bundle", &edge)]);
-    let revoked = edge.eddsa.mint(&Edge::claims(1)).expose().to_owned();
+    let revoked = edge.eddsa.mint(&HostEdge::claims(1)).expose().to_owned();
     edge.content.revoke(1, Fingerprint::digest(revoked.as_bytes())).unwrap();
     edge.publish();
-    let price = |name: &str, edge: &mut Edge, headers: &Pairs| {
-        let (_, Cost { fuel, calls }) = edge.host.priced(headers).unwrap();
+    let price = |name: &str, edge: &mut HostEdge, headers: &Pairs| {
+        let (_, Cost { fuel, calls }) = edge.host.request_with_cost(headers).unwrap();
         let calls =
             calls.iter().map(|(call, times)| format!("{call} {times}")).collect::<Vec<_>>().join(", ");
         (format!("fuel, {name}"), Paid { amount: fuel, calls })
     };
-    let tokens = |edge: &Edge, number: u64| {
-        let claims = Edge::claims(number);
+    let tokens = |edge: &HostEdge, number: u64| {
+        let claims = HostEdge::claims(number);
         [("EdDSA", edge.eddsa.mint(&claims)), ("HS256", edge.hs256.mint(&claims))]
     };
-    // The first of all may find the memory too small, and grow it.
+    // The first request can grow the memory.
     for (_, token) in tokens(&edge, 2) {
         edge.ask(&request(token.expose())).unwrap();
     }
@@ -84,14 +79,14 @@ fn measured() -> BTreeMap<String, Paid> {
     }
     let first = edge;
     let mut edge = native_signatures::edge();
-    let es256 = |number| native_signatures::es256(&Edge::claims(number));
-    // The first finds that this host verifies nothing, the last one does.
+    let es256 = |number| native_signatures::es256(&HostEdge::claims(number));
+    // The first host has no `verify_signature`; the last one does.
     edge.ask(&request(&es256(4))).unwrap();
     paid.extend([price("ES256, cold", &mut edge, &request(&es256(5)))]);
     paid.extend([price("RS256, cold", &mut edge, &request(native_signatures::RS256))]);
     let mut edge = native_signatures::edge();
     let yes = |_: &[u8]| Ok(vec![0x08, 0x01]);
-    edge.host.world().functions.insert("verify_signature".into(), Box::new(yes));
+    edge.host.state().functions.insert("verify_signature".into(), Box::new(yes));
     edge.ask(&request(&es256(4))).unwrap();
     paid.extend([price("ES256, cold, verified by the host", &mut edge, &request(&es256(5)))]);
     let mut edge = every_kind();
@@ -104,7 +99,7 @@ fn measured() -> BTreeMap<String, Paid> {
         }
     }
     let mut edge = first;
-    // Whoever has no credential can make an edge read 8 KiB of JSON.
+    // A client without a credential can make an edge parse 8 KiB of JSON.
     let header = |json: String| format!("{}..", base64url::encode(json.as_bytes()));
     let numbers = header(format!(r#"{{"a":[{}1]}}"#, "1e307,".repeat(1000)));
     let members: String = (0..120).map(|number| format!("\"{}{number:03}\":1,", "n".repeat(40))).collect();
@@ -112,7 +107,7 @@ fn measured() -> BTreeMap<String, Paid> {
     let objects = header(format!(r#"{{"a":[{}{{}}]}}"#, r#"{"":0},"#.repeat(850)));
     let escapes = header(format!(r#"{{"a":"{}"}}"#, r"a".repeat(990)));
     for (name, headers) in [
-        ("refused, no credential", plain()),
+        ("refused, no credential", plain_request()),
         ("refused, no token", request("abc")),
         ("refused, revoked", request(&revoked)),
         ("refused, a header of numbers", request(&numbers)),
@@ -123,25 +118,25 @@ fn measured() -> BTreeMap<String, Paid> {
         paid.extend([price(name, &mut edge, &headers)]);
     }
     for number in 0..10_000 {
-        let token = edge.hs256.mint(&Edge::claims(100 + number));
+        let token = edge.hs256.mint(&HostEdge::claims(100 + number));
         edge.ask(&request(token.expose())).unwrap();
     }
     paid.extend([pages("after 10,000 credentials", &edge)]);
     paid
 }
 
-/// An edge that takes more than tokens of ours.
-fn every_kind() -> Edge {
+/// Returns an edge that also accepts API keys and tokens of another issuer.
+fn every_kind() -> HostEdge {
     let mut configuration = configuration();
     configuration["tokens"]["prefixes"] = json!(["kauth-"]);
     configuration["api_keys"] = json!({});
     configuration["issuers"] = json!([{ "issuer": ELSEWHERE, "audiences": ["api"] }]);
     configuration["credentials"] = json!([
-        { "header": "authorization", "scheme": "Bearer" },
-        { "header": "x-soracom-token", "pair": "x-soracom-api-key" },
+    { "header": "authorization", "scheme": "Bearer" },
+    { "header": "x-soracom-token", "pair": "x-soracom-api-key" },
     ]);
-    let mut edge = Edge::with(configuration, |_| ());
-    let elsewhere = elsewhere();
+    let mut edge = HostEdge::start_with(configuration, |_| ());
+    let elsewhere = foreign_token();
     let public = elsewhere.verifying_key().public_material().unwrap();
     let foreign = VerifyingKey::foreign(ELSEWHERE, "idp", Algorithm::EdDsa, &public).unwrap();
     let signed = minting(Kind::Signed);
@@ -157,10 +152,10 @@ fn every_kind() -> Edge {
     edge
 }
 
-/// A request with one credential of each kind, others for each number.
+/// Returns requests with one credential of each kind. They differ for each number.
 fn kinds(number: u64) -> [(&'static str, Pairs); 6] {
     let eddsa = SigningKey::ed25519("key-1", &[2; 32]).unwrap();
-    let claims = Claims { sid: Some("api-1".into()), ..Edge::claims(number) };
+    let claims = Claims { sid: Some("api-1".into()), ..HostEdge::claims(number) };
     let pair = eddsa.mint(&claims).expose().to_owned();
     let key = |kind| {
         let contents = ApiKeyFields {
@@ -177,13 +172,13 @@ fn kinds(number: u64) -> [(&'static str, Pairs); 6] {
     };
     let claims =
         json!({ "iss": ELSEWHERE, "sub": "alice", "aud": "api", "exp": NOW_MS / 1000 + 60, "n": number });
-    let foreign = elsewhere().sign(r#"{"alg":"EdDSA","kid":"idp"}"#, claims.to_string().as_bytes());
+    let foreign = foreign_token().sign(r#"{"alg":"EdDSA","kid":"idp"}"#, claims.to_string().as_bytes());
     [
         ("API key of format 1", key(Kind::Format1)),
         ("API key of format 2", key(Kind::Signed)),
         ("API key of the short form", key(Kind::Short)),
-        ("Soracom's pair", plain().with("x-soracom-token", pair).with("x-soracom-api-key", "api-1")),
-        ("Kuzzle's prefix", request(eddsa.mint_prefixed("kauth-", &Edge::claims(number)).expose())),
+        ("Soracom's pair", plain_request().with("x-soracom-token", pair).with("x-soracom-api-key", "api-1")),
+        ("Kuzzle's prefix", request(eddsa.mint_prefixed("kauth-", &HostEdge::claims(number)).expose())),
         ("EdDSA of another issuer", request(foreign.expose())),
     ]
 }
@@ -200,7 +195,7 @@ fn generation(kind: Kind) -> u8 {
     }
 }
 
-fn elsewhere() -> SigningKey {
+fn foreign_token() -> SigningKey {
     SigningKey::ed25519("idp", &[5; 32]).unwrap()
 }
 
@@ -224,16 +219,15 @@ fn parse(text: &str) -> BTreeMap<String, Paid> {
 }
 
 const FILE: &str = "tests/tests/promises/costs.txt";
-const UPDATE: &str =
-    "when that is as it should be: KEYSTILE_UPDATE=1 cargo test --workspace --test promises costs";
+const UPDATE: &str = "if this is intended: KEYSTILE_UPDATE=1 cargo test --workspace --test promises costs";
 
-/// What plugin/proxy-wasm/build.sh writes beside the filter: the compiler and `wasm-opt`.
+/// The file beside the filter in which plugin/proxy-wasm/build.sh records the compiler and `wasm-opt`.
 const TOOLCHAIN: &str = "target/wasm/toolchain";
 const BUILT_BY: &str = "built by ";
 
-/// Compilers of two versions differ by some per cent.
+/// The tolerance between compiler versions.
 const TOLERANCE_PERCENT: u64 = 10;
 
-/// Instructions that a request with a known credential may cost more, where the toolchain is the recorded one: the same
-/// source then costs exactly the same, and this is what a small change elsewhere shifts.
+/// The permitted increase in instructions for a request with a known credential and the recorded toolchain. The same
+/// source has the same cost; a small change elsewhere can shift it by this much.
 const WARM_TOLERANCE: u64 = 300;

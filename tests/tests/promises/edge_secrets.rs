@@ -1,11 +1,11 @@
-//! What an edge has of secrets stands nowhere that its host shows, and is replaced without a gap.
+//! No output of the host contains a secret of an edge, and secrets are replaced without interruption.
 
-use crate::edge::{self, Edge};
 use crate::filter_crash::{trap, trapping};
-use crate::scene::{Different, Scene};
-use harness::client::{bearer, send, without_credential};
+use crate::fixture::{Fixture, Overrides};
+use crate::host_edge::{self, HostEdge};
+use harness::client::{bearer, request_without_credential, send};
 use harness::envoy::Settings;
-use harness::host::{Faults, Host, World};
+use harness::host::{Faults, Host, HostState};
 use harness::{Connection, ControlPlane, Envoy, Scratch, Store, Upstream, eventually, tools};
 use serde_json::{Value, json};
 use std::os::unix::fs::PermissionsExt as _;
@@ -15,22 +15,22 @@ use token::base64url;
 
 /// The default form: Envoy adds the credential from a file, and the secret of the assertion is in the environment.
 #[tokio::test]
-async fn an_envoy_that_adds_the_credential_shows_no_secret() {
+async fn config_dump_has_no_secret_with_credential_injector() {
     let scratch = Scratch::new().unwrap();
-    let mut stage = Stage::set(scratch, &[], with_assertion).await;
-    assert_eq!(stage.plugin["control_plane"].get("credential"), None);
-    stage.enforces_a_revocation().await;
-    stage.crashes().await;
-    let shown = stage.shown().await;
-    let secrets = [stage.credential.as_str(), ASSERTION];
-    none_is_in(&secrets, &shown);
+    let mut fixture = EnrolledDeployment::start(scratch, &[], with_assertion).await;
+    assert_eq!(fixture.plugin["control_plane"].get("credential"), None);
+    fixture.check_revocation().await;
+    fixture.crash_workers().await;
+    let shown = fixture.admin_output().await;
+    let secrets = [fixture.credential.as_str(), ASSERTION];
+    assert_contains_none(&secrets, &shown);
     assert!(shown.iter().any(|(_, text)| text.contains(VARIABLE)), "the name of the variable is no secret");
 
-    // What the filter logs at the level of details, and what validating prints.
-    let refused = stage.validate(&stage.settings().environment);
-    none_is_in(&secrets, &[("validate".to_owned(), refused)]);
-    let refused = stage.validate(&[]);
-    none_is_in(&secrets, &[("validate".to_owned(), refused.clone())]);
+    // Check the filter's log at the level debug, and the output of validation.
+    let refused = fixture.validate(&fixture.settings().environment);
+    assert_contains_none(&secrets, &[("validate".to_owned(), refused)]);
+    let refused = fixture.validate(&[]);
+    assert_contains_none(&secrets, &[("validate".to_owned(), refused.clone())]);
     assert!(
         refused.contains(&format!("identity.assertion.secret_env`: the environment variable `{VARIABLE}`")),
         "{refused}"
@@ -39,71 +39,72 @@ async fn an_envoy_that_adds_the_credential_shows_no_secret() {
 
 /// The other form: the filter reads the credential from the environment.
 #[tokio::test]
-async fn a_filter_that_reads_the_environment_shows_no_secret() {
+async fn config_dump_has_no_secret_with_environment_credential() {
     let scratch = Scratch::new().unwrap();
-    let mut stage = Stage::set(scratch, &["--env", "KEYSTILE_EDGE"], |settings| {
+    let mut fixture = EnrolledDeployment::start(scratch, &["--env", "KEYSTILE_EDGE"], |settings| {
         with_assertion(settings);
         credential_from_environment(settings);
     })
     .await;
-    stage.enforces_a_revocation().await;
-    stage.crashes().await;
-    let shown = stage.shown().await;
-    let secrets = [stage.credential.as_str(), ASSERTION];
-    none_is_in(&secrets, &shown);
+    fixture.check_revocation().await;
+    fixture.crash_workers().await;
+    let shown = fixture.admin_output().await;
+    let secrets = [fixture.credential.as_str(), ASSERTION];
+    assert_contains_none(&secrets, &shown);
     assert!(shown.iter().any(|(_, text)| text.contains("KEYSTILE_EDGE")));
 
     for (value, why) in
         [(None, "is not set"), (Some(""), "is empty"), (Some("ks_edge_\u{1}leak"), "visible ASCII")]
     {
-        let mut environment = stage.settings().environment.clone();
+        let mut environment = fixture.settings().environment.clone();
         environment.retain(|(name, _)| name != "KEYSTILE_EDGE");
         environment.extend(value.map(|value| ("KEYSTILE_EDGE".to_owned(), value.to_owned())));
-        let refused = stage.validate(&environment);
+        let refused = fixture.validate(&environment);
         let expected = "`control_plane.credential_env`: the environment variable `KEYSTILE_EDGE` ";
         assert!(refused.contains(&format!("{expected}{why}")) || refused.contains(why), "{refused}");
         assert!(refused.contains(expected) && !refused.contains("leak"), "{refused}");
     }
 }
 
-/// Shows that the two tests above can fail; and that who does this is told.
+/// Shows that the two tests above can fail, and that the log has a warning.
 #[tokio::test]
-async fn a_secret_in_the_configuration_is_shown_and_therefore_refused_unless_it_is_allowed() {
+async fn secret_in_configuration_is_rejected_unless_allowed() {
     let scratch = Scratch::new().unwrap();
-    let stage = Stage::set(scratch, &["--inline"], |settings| settings.edge_files = None).await;
-    let (_, dump) = stage.shown().await.swap_remove(0);
-    assert!(dump.contains(&stage.credential));
-    assert!(stage.envoy.log().contains("the plugin configuration contains a secret"));
+    let fixture =
+        EnrolledDeployment::start(scratch, &["--inline"], |settings| settings.edge_files = None).await;
+    let (_, dump) = fixture.admin_output().await.swap_remove(0);
+    assert!(dump.contains(&fixture.credential));
+    assert!(fixture.envoy.log().contains("the plugin configuration contains a secret"));
 
-    let mut settings = stage.settings().clone();
+    let mut settings = fixture.settings().clone();
     settings.plugin_configuration.as_object_mut().unwrap().remove("allow_inline_secrets");
-    let refused = validate(&settings, stage.scratch.folder());
+    let refused = validate(&settings, fixture.scratch.folder());
     assert!(refused.contains("`control_plane.credential`: secrets are not permitted here"), "{refused}");
-    assert!(!refused.contains(&stage.credential), "{refused}");
+    assert!(!refused.contains(&fixture.credential), "{refused}");
 }
 
-/// What SECURITY.md says of Envoy's own log at its most detailed level.
+/// Envoy's log at the level trace contains the credential in the cases that SECURITY.md names.
 #[tokio::test]
 async fn trace_log_of_envoy_shows_the_credential() {
     for in_environment in [false, true] {
         let scratch = Scratch::new().unwrap();
-        let stage = if in_environment {
-            Stage::set(scratch, &["--env", "KEYSTILE_EDGE"], credential_from_environment).await
+        let fixture = if in_environment {
+            EnrolledDeployment::start(scratch, &["--env", "KEYSTILE_EDGE"], credential_from_environment).await
         } else {
-            Stage::set(scratch, &[], |_| ()).await
+            EnrolledDeployment::start(scratch, &[], |_| ()).await
         };
-        let mut settings = stage.settings().clone();
+        let mut settings = fixture.settings().clone();
         (settings.log_level, settings.component_log_level) = ("trace", "wasm:trace");
-        let folder = stage.scratch.folder().join("trace");
+        let folder = fixture.scratch.folder().join("trace");
         std::fs::create_dir(&folder).unwrap();
-        stage.envoy.stop().unwrap();
+        fixture.envoy.stop().unwrap();
         let envoy = Envoy::start(settings, &folder).await.unwrap();
-        let token = stage.control_plane.token().await.unwrap();
-        envoy.admitting(&token).await.unwrap();
+        let token = fixture.control_plane.token().await.unwrap();
+        envoy.wait_admitting(&token).await.unwrap();
         let log = envoy.log();
-        assert!(log.contains("/edge/v1/manifest"), "it has the requests of the filter");
-        // The injector acts on the way to the control plane, where Envoy logs no headers.
-        assert_eq!(log.contains(&stage.credential), in_environment);
+        assert!(log.contains("/edge/v1/manifest"), "the log contains the requests of the filter");
+        // The injector adds the credential in the cluster, where Envoy logs no headers.
+        assert_eq!(log.contains(&fixture.credential), in_environment);
     }
 }
 
@@ -115,9 +116,9 @@ fn credential_from_environment(settings: &mut Settings) {
     settings.host_env_keys.push(name.to_owned());
 }
 
-/// Each file that enrolling writes is taken by Envoy as it is.
+/// Envoy accepts each file that `edge enroll` writes, unchanged.
 #[tokio::test]
-async fn what_enrolling_prints_is_what_envoy_takes() {
+async fn envoy_accepts_files_of_enroll() {
     let scratch = Scratch::new().unwrap();
     let control_plane = ControlPlane::start(&scratch, Store::Sqlite, &[]).await.unwrap();
     let _upstream = Upstream::start(scratch.address(8081)).await.unwrap();
@@ -133,11 +134,11 @@ async fn what_enrolling_prints_is_what_envoy_takes() {
         let lines = text.lines().map(|line| format!("    {line}"));
         lines.collect::<Vec<_>>().join("\n")
     };
-    let mut settings = Settings::on(&scratch, enrolled.plugin_configuration.clone()).unwrap();
+    let mut settings = Settings::for_scratch(&scratch, enrolled.plugin_configuration.clone()).unwrap();
     settings.control_plane_cluster = Some(cluster(&enrolled.files["cluster.yaml"]));
     let envoy = Envoy::start(settings.clone(), scratch.folder()).await.unwrap();
     let token = control_plane.token().await.unwrap();
-    envoy.admitting(&token).await.unwrap();
+    envoy.wait_admitting(&token).await.unwrap();
     envoy.stop().unwrap();
 
     for (name, origin, extra) in [
@@ -155,13 +156,13 @@ async fn what_enrolling_prints_is_what_envoy_takes() {
         settings.plugin_configuration = made["plugin_configuration"].clone();
         settings.validate(scratch.folder()).unwrap_or_else(|error| panic!("{name}: {error:#}\n{text}"));
     }
-    // Nothing is overwritten: the secret of the other edge would be lost.
+    // Files are not overwritten, because the secret of the other edge would be lost.
     let again = control_plane.cli(["edge", "enroll", "other", "--out", folder.to_str().unwrap()]);
     assert!(format!("{:#}", again.unwrap_err()).contains("exists"));
 }
 
 #[tokio::test]
-async fn a_secret_that_is_missing_or_wrong_is_named_and_taken_up_when_it_is_right() {
+async fn corrected_secret_is_loaded_after_logged_error() {
     let scratch = Scratch::new().unwrap();
     let control_plane = ControlPlane::start(&scratch, Store::Sqlite, &[]).await.unwrap();
     let _upstream = Upstream::start(scratch.address(8081)).await.unwrap();
@@ -169,42 +170,42 @@ async fn a_secret_that_is_missing_or_wrong_is_named_and_taken_up_when_it_is_righ
     let enrolled = control_plane.enroll_into("edge", &folder).unwrap();
     let (file, away) = (folder.join("credential"), folder.join("away"));
     std::fs::rename(&file, &away).unwrap();
-    let mut settings = Settings::on(&scratch, enrolled.plugin_configuration).unwrap();
+    let mut settings = Settings::for_scratch(&scratch, enrolled.plugin_configuration).unwrap();
     settings.edge_files = Some(folder.clone());
     let envoy = Envoy::start(settings, scratch.folder()).await.unwrap();
     let token = control_plane.token().await.unwrap();
-    says(&envoy, "the host did not send it (status 10)").await;
-    says(&envoy, "is the file with the secret there").await;
+    wait_for_log_line(&envoy, "the host did not send it (status 10)").await;
+    wait_for_log_line(&envoy, "is the file with the secret there").await;
     let refused = harness::get(envoy.address(), &token).await.unwrap().expect(503).unwrap();
     assert_eq!(refused.code(), "bundle_missing");
 
-    // The secret of another edge that is none any more.
+    // The secret of an edge that was removed.
     let wrong = control_plane.enroll("wrong").unwrap();
     control_plane.cli(["edge", "remove", "wrong", "--yes"]).unwrap();
-    put(&file, &format!("Bearer {}\n", wrong.credential));
-    says(&envoy, "the control plane responded with status 401").await;
-    says(&envoy, "`keystile edge rotate` makes another").await;
+    replace_atomically(&file, &format!("Bearer {}\n", wrong.credential));
+    wait_for_log_line(&envoy, "the control plane responded with status 401").await;
+    wait_for_log_line(&envoy, "`keystile edge rotate` makes another").await;
 
     std::fs::rename(&away, &file).unwrap();
-    let mut workers = envoy.admitting(&token).await.unwrap();
+    let mut workers = envoy.wait_admitting(&token).await.unwrap();
     control_plane.revoke(&control_plane.token().await.unwrap(), json!({ "token": token })).await.unwrap();
-    Envoy::refusing(&mut workers, &token, 401, "revoked").await;
+    Envoy::wait_refusing(&mut workers, &token, 401, "revoked").await;
 }
 
 #[tokio::test]
-async fn a_rotated_secret_is_taken_up_without_missing_a_revocation_on_sqlite() {
-    rotates(Different::default()).await;
+async fn secret_rotation_misses_no_revocation_on_sqlite() {
+    check_rotation(Overrides::default()).await;
 }
 
-/// Two servers, between which the edge is led at each connection.
+/// Two servers, between which the edge alternates at each connection.
 #[tokio::test]
-async fn a_rotated_secret_is_taken_up_without_missing_a_revocation_on_postgresql() {
-    rotates(Different { store: Some(Store::Postgres), servers: 2, ..Different::default() }).await;
+async fn secret_rotation_misses_no_revocation_on_postgresql() {
+    check_rotation(Overrides { store: Some(Store::Postgres), servers: 2, ..Overrides::default() }).await;
 }
 
-async fn rotates(different: Different) {
-    let mut scene = Scene::set(different).await;
-    let folder = scene.scratch().folder().join("edge");
+async fn check_rotation(different: Overrides) {
+    let mut fixture = Fixture::start(different).await;
+    let folder = fixture.scratch().folder().join("edge");
     let credential = || {
         let file = std::fs::read_to_string(folder.join("credential")).unwrap();
         file.trim_end().strip_prefix("Bearer ").unwrap().to_owned()
@@ -212,49 +213,49 @@ async fn rotates(different: Different) {
     for round in 0..3 {
         let old = credential();
         let out = folder.to_str().unwrap();
-        let rotated = scene.control_plane.cli(["edge", "rotate", "edge", "--out", out]).unwrap();
+        let rotated = fixture.control_plane.cli(["edge", "rotate", "edge", "--out", out]).unwrap();
         let new = credential();
         assert_eq!(rotated["credential"], json!(new));
         assert_ne!(old, new, "round {round}");
-        // Revocations go on all the while, until the old one is refused: the edge has used the new one.
+        // Revoke continuously, until the old credential is refused, because the edge has used the new one.
         for revoked in 0.. {
-            let victim = scene.token().await;
-            scene.admitted(&victim).await;
-            scene.revoke(&victim).await;
-            scene.refused(&victim).await;
-            let status = manifest(&scene.control_plane, &old).await;
+            let victim = fixture.token().await;
+            fixture.wait_admitted(&victim).await;
+            fixture.revoke(&victim).await;
+            fixture.wait_refused(&victim).await;
+            let status = manifest(&fixture.control_plane, &old).await;
             if status == 401 && revoked >= 2 {
                 break;
             }
             assert!([200, 401].contains(&status), "the old credential got {status}");
-            assert!(revoked < 10_000, "the new credential is never used");
+            assert!(revoked < 10_000, "the edge does not use the new credential");
         }
-        assert_eq!(manifest(&scene.control_plane, &new).await, 200);
-        if let Some(second) = &scene.second {
+        assert_eq!(manifest(&fixture.control_plane, &new).await, 200);
+        if let Some(second) = &fixture.second {
             assert_eq!((manifest(second, &old).await, manifest(second, &new).await), (401, 200));
         }
     }
-    let log = scene.envoy.log();
+    let log = fixture.envoy.log();
     assert!(!log.contains("responded with status 401"), "{log}");
 
-    // Stolen: the old one ends at once, and the edge goes on with the new one.
+    // After a theft, the old credential ends at once, and the edge continues with the new one.
     let old = credential();
     let out = folder.to_str().unwrap();
-    scene.control_plane.cli(["edge", "rotate", "edge", "--now", "--yes", "--out", out]).unwrap();
-    assert_eq!(manifest(&scene.control_plane, &old).await, 401);
-    let victim = scene.token().await;
-    scene.admitted(&victim).await;
-    scene.revoke(&victim).await;
-    scene.refused(&victim).await;
+    fixture.control_plane.cli(["edge", "rotate", "edge", "--now", "--yes", "--out", out]).unwrap();
+    assert_eq!(manifest(&fixture.control_plane, &old).await, 401);
+    let victim = fixture.token().await;
+    fixture.wait_admitted(&victim).await;
+    fixture.revoke(&victim).await;
+    fixture.wait_refused(&victim).await;
 }
 
-/// In the second host, where an environment can be anything.
+/// Environments that only the second host can have.
 #[test]
-fn the_environment_may_be_anything() {
+fn arbitrary_environment_does_not_break_the_filter() {
     let cases: [(&[u8], bool); 11] = [
         (b"KEYSTILE_EDGE=ks_edge_env\0", true),
         (b"A=1\0KEYSTILE_EDGE= Bearer ks_edge_env \n\0", true),
-        // It holds a line break.
+        // The value contains a line break.
         (b"OTHER=x\0KEYSTILE_EDGE=ks_edge_env\nREST=\0EMPTY=\0", false),
         (b"", false),
         (b"\0\0\0", false),
@@ -272,70 +273,70 @@ fn the_environment_may_be_anything() {
             taken,
             "{:?}: {:?}",
             String::from_utf8_lossy(&block[..block.len().min(50)]),
-            host.world().log
+            host.state().log
         );
-        let log = host.world().log.concat();
+        let log = host.state().log.concat();
         assert!(taken || log.contains("`KEYSTILE_EDGE`"), "{log}");
         assert!(!log.contains("ks_edge_env"), "{log}");
         if taken {
             host.tick().unwrap();
-            let call = host.world().http_calls.pop().expect("it asks for a manifest");
+            let call = host.state().http_calls.pop().expect("the filter requests a manifest");
             assert_eq!(call.headers.get("authorization"), Some(b"Bearer ks_edge_env".as_slice()));
         }
     }
-    // Hosts that answer anything at all.
+    // Hosts with invalid responses.
     for status in [1, 8, 52, u32::MAX] {
         for call in ["environ_sizes_get", "environ_get"] {
             let (mut host, accepted) =
                 start(b"KEYSTILE_EDGE=ks_edge_env\0", move |name| (name == call).then_some(status));
-            assert!(!accepted, "{:?}", host.world().log);
+            assert!(!accepted, "{:?}", host.state().log);
         }
         let (_, accepted) =
             start(b"KEYSTILE_EDGE=ks_edge_env\0", move |name| (name == "random_get").then_some(status));
-        assert!(accepted, "randomness is nothing that it cannot do without");
+        assert!(accepted, "the filter works without randomness");
     }
 }
 
-/// What the filter says and sends where the host adds the credential.
+/// The log and the requests of the filter if the host adds the credential.
 #[test]
-fn a_filter_without_a_credential_sends_none_and_says_what_to_look_at() {
-    let mut configuration = edge::configuration();
+fn missing_credential_is_logged_with_advice() {
+    let mut configuration = host_edge::configuration();
     configuration["control_plane"].as_object_mut().unwrap().remove("credential");
-    let (mut host, accepted) = Host::start(World::new(&configuration, edge::NOW_MS)).unwrap();
+    let (mut host, accepted) = Host::start(HostState::new(&configuration, host_edge::NOW_MS)).unwrap();
     assert!(accepted);
     host.tick().unwrap();
-    let call = host.world().http_calls.pop().unwrap();
+    let call = host.state().http_calls.pop().unwrap();
     assert_eq!(call.headers.get("authorization"), None);
-    host.answer(&call, 401, b"").unwrap();
-    let log = host.world().log.concat();
+    host.answer_call(&call, 401, b"").unwrap();
+    let log = host.state().log.concat();
     assert!(log.contains("the host adds no edge credential to requests for the cluster `keystile`"), "{log}");
 
     // With any other status the SDK panics: see sdk_traps.rs.
     for (status, hint) in [(10, "`credential_injector`"), (2, "is there a cluster `keystile`?")] {
-        let mut world = World::new(&configuration, edge::NOW_MS);
-        world.faults = Faults::of(move |call| (call == "proxy_http_call").then_some(status));
-        let (mut host, _) = Host::start(world).unwrap();
+        let mut deployment = HostState::new(&configuration, host_edge::NOW_MS);
+        deployment.faults = Faults::of(move |call| (call == "proxy_http_call").then_some(status));
+        let (mut host, _) = Host::start(deployment).unwrap();
         host.tick().unwrap();
-        let log = host.world().log.concat();
+        let log = host.state().log.concat();
         assert!(log.contains(hint), "{log}");
-        // It goes on, and is well as soon as the host is.
-        host.world().faults = Faults::default();
-        let mut edge = Edge::around(host);
+        // The filter continues, and recovers when the host does.
+        host.state().faults = Faults::default();
+        let mut edge = HostEdge::start_empty(host);
         edge.publish();
     }
 }
 
 fn start(block: &[u8], fault: impl FnMut(&'static str) -> Option<u32> + 'static) -> (Host, bool) {
-    let mut configuration = edge::configuration();
+    let mut configuration = host_edge::configuration();
     configuration["control_plane"]["credential_env"] = json!("KEYSTILE_EDGE");
-    let mut world = World::new(configuration, edge::NOW_MS);
-    world.environment = block.to_vec();
-    world.faults = Faults::of(fault);
-    Host::start(world).unwrap()
+    let mut deployment = HostState::new(configuration, host_edge::NOW_MS);
+    deployment.environment = block.to_vec();
+    deployment.faults = Faults::of(fault);
+    Host::start(deployment).unwrap()
 }
 
-/// An edge that was enrolled as the product does it, its control plane and its upstream.
-struct Stage {
+/// An edge with the files of `edge enroll`, its control plane and its upstream.
+struct EnrolledDeployment {
     envoy: Envoy,
     workers: Vec<Connection>,
     control_plane: ControlPlane,
@@ -345,15 +346,15 @@ struct Stage {
     scratch: Scratch,
 }
 
-impl Stage {
-    async fn set(scratch: Scratch, arguments: &[&str], prepare: fn(&mut Settings)) -> Self {
+impl EnrolledDeployment {
+    async fn start(scratch: Scratch, arguments: &[&str], prepare: fn(&mut Settings)) -> Self {
         let upstream = Upstream::start(scratch.address(8081)).await.unwrap();
         let control_plane = ControlPlane::start(&scratch, Store::Sqlite, &[]).await.unwrap();
         let folder = scratch.folder().join("edge");
         let enroll = ["edge", "enroll", "edge", "--out", folder.to_str().unwrap()];
         let enrolled = control_plane.cli(enroll.into_iter().chain(arguments.iter().copied())).unwrap();
         let plugin = enrolled["plugin_configuration"].clone();
-        let mut settings = Settings::on(&scratch, plugin.clone()).unwrap();
+        let mut settings = Settings::for_scratch(&scratch, plugin.clone()).unwrap();
         settings.edge_files = Some(folder);
         settings.wasm = trapping(&settings.wasm, scratch.folder());
         settings.log_level = "info";
@@ -361,7 +362,7 @@ impl Stage {
         prepare(&mut settings);
         let envoy = Envoy::start(settings, scratch.folder()).await.unwrap();
         let token = control_plane.token().await.unwrap();
-        let workers = envoy.admitting(&token).await.unwrap();
+        let workers = envoy.wait_admitting(&token).await.unwrap();
         let credential = enrolled["credential"].as_str().unwrap().to_owned();
         Self { envoy, workers, control_plane, credential, plugin, _upstream: upstream, scratch }
     }
@@ -370,15 +371,15 @@ impl Stage {
         self.envoy.settings()
     }
 
-    async fn enforces_a_revocation(&mut self) {
+    async fn check_revocation(&mut self) {
         let (admin, victim) =
             (self.control_plane.token().await.unwrap(), self.control_plane.token().await.unwrap());
         self.control_plane.revoke(&admin, json!({ "token": victim })).await.unwrap();
-        Envoy::refusing(&mut self.workers, &victim, 401, "revoked").await;
+        Envoy::wait_refusing(&mut self.workers, &victim, 401, "revoked").await;
     }
 
-    /// Every worker's VM traps once and comes back.
-    async fn crashes(&mut self) {
+    /// Makes the VM of every worker trap once and restart.
+    async fn crash_workers(&mut self) {
         let token = self.control_plane.token().await.unwrap();
         for worker in &mut self.workers {
             worker.send(trap(&token)).await.unwrap().expect(503).unwrap();
@@ -386,10 +387,10 @@ impl Stage {
         }
     }
 
-    /// All that the admin interface answers to a GET, and the log; the whole configuration first.
-    async fn shown(&self) -> Vec<(String, String)> {
-        // So that something stands in what is only counted or timed.
-        send(self.envoy.address(), without_credential()).await.unwrap();
+    /// Returns all responses of the admin interface to a GET, the configuration first, and the log.
+    async fn admin_output(&self) -> Vec<(String, String)> {
+        // Creates entries in pages with counters and timers.
+        send(self.envoy.address(), request_without_credential()).await.unwrap();
         let mut paths: Vec<String> =
             ["/config_dump?include_eds", "/config_dump", "/clusters?format=json", "/listeners?format=json"]
                 .map(str::to_owned)
@@ -406,7 +407,7 @@ impl Stage {
         for path in paths {
             let request = hyper::Request::get(&path).body(String::new()).unwrap();
             let answer = send(self.settings().admin, request).await.unwrap();
-            // What changes something is not done for a GET.
+            // Endpoints that change something refuse a GET.
             shown.push((format!("{path} ({})", answer.status), answer.text()));
         }
         for needed in
@@ -425,7 +426,7 @@ impl Stage {
         shown
     }
 
-    /// What `envoy --mode validate` says under another environment.
+    /// Returns the output of `envoy --mode validate` with another environment.
     fn validate(&self, environment: &[(String, String)]) -> String {
         let mut settings = self.settings().clone();
         settings.environment = environment.to_vec();
@@ -453,17 +454,17 @@ fn with_assertion(settings: &mut Settings) {
     settings.host_env_keys.push(VARIABLE.to_owned());
 }
 
-/// In no form that anybody would recognise.
-fn none_is_in(secrets: &[&str], shown: &[(String, String)]) {
+/// Checks that no secret is in the output, in any of several encodings.
+fn assert_contains_none(secrets: &[&str], shown: &[(String, String)]) {
     for secret in secrets {
         let bare = secret.strip_prefix("ks_edge_").unwrap_or(secret);
         let mut forms = vec![bare.to_owned(), bare.chars().rev().collect()];
         let decoded = base64url::decode(bare.as_bytes()).unwrap_or_default();
-        // Some texts decode to nothing.
+        // Some texts have an empty decoded form.
         for form in [bare.as_bytes(), decoded.as_slice()].into_iter().filter(|form| !form.is_empty()) {
             forms.push(form.iter().map(|byte| format!("{byte:02x}")).collect());
             forms.push(form.iter().map(|byte| format!("%{byte:02x}")).collect());
-            // Wherever it begins in what was encoded: the letters at the edges are of its neighbours too.
+            // Encode it at each of the three offsets, without the characters at both ends, which depend on adjacent bytes.
             for before in 0..3 {
                 let encoded = base64url::encode(&[vec![b'x'; before].as_slice(), form].concat());
                 forms.push(encoded[4..encoded.len() - 3].to_owned());
@@ -478,22 +479,22 @@ fn none_is_in(secrets: &[&str], shown: &[(String, String)]) {
     }
 }
 
-/// As a secret is to be replaced: in one step.
-fn put(file: &Path, content: &str) {
+/// Replaces a secret atomically.
+fn replace_atomically(file: &Path, content: &str) {
     let draft: PathBuf = file.with_extension("draft");
     std::fs::write(&draft, content).unwrap();
     std::fs::rename(draft, file).unwrap();
 }
 
-async fn says(envoy: &Envoy, what: &str) {
+async fn wait_for_log_line(envoy: &Envoy, what: &str) {
     eventually(what, async || {
-        anyhow::ensure!(envoy.log().contains(what), "the log does not say it");
+        anyhow::ensure!(envoy.log().contains(what), "the log does not contain it");
         Ok(())
     })
     .await;
 }
 
-/// The status that a credential gets for a manifest.
+/// Returns the status of a manifest request with a credential.
 async fn manifest(control_plane: &ControlPlane, credential: &str) -> u16 {
     let mut request = bearer(credential);
     *request.uri_mut() = "/edge/v1/manifest?have=0".parse().unwrap();
@@ -502,5 +503,5 @@ async fn manifest(control_plane: &ControlPlane, credential: &str) -> u16 {
 
 const VARIABLE: &str = "KEYSTILE_ASSERTION";
 
-/// 32 bytes in base64url.
+/// Returns 32 bytes in base64url.
 const ASSERTION: &str = "n4bQgYhMfWWaL-qgxVrQFaO_TxsrC4Is0V1sFbDwCgg";

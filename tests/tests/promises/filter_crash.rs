@@ -1,7 +1,7 @@
-//! A VM that traps comes back with its bundle, and never lets a request by meanwhile.
+//! A VM that traps restarts with its bundle, and admits no request unchecked.
 
-use harness::Forge;
-use harness::client::{bearer, without_credential};
+use harness::FakeControlPlane;
+use harness::client::{bearer, request_without_credential};
 use harness::{Connection, eventually, tools};
 use hyper::Request;
 use hyper::header::{HeaderName, HeaderValue};
@@ -11,18 +11,18 @@ use walrus::ir::BinaryOp;
 use walrus::{ExportItem, FunctionBuilder, Module, ValType};
 
 #[tokio::test]
-async fn a_vm_that_traps_comes_back_with_its_bundle_and_never_opens_the_gate() {
+async fn trapped_vm_restarts_with_bundle_and_never_admits() {
     let folder = tempfile::TempDir::new().unwrap();
     let wasm = trapping(&tools::wasm().unwrap(), folder.path());
-    let mut forge = Forge::with(|settings| settings.wasm = wasm).await;
-    let (good, revoked) = (forge.token(), forge.token());
-    forge.content.revoke(forge.version, Fingerprint::digest(revoked.as_bytes())).unwrap();
-    forge.publish();
-    let mut workers = forge.workers().await;
-    harness::Envoy::refusing(&mut workers, &revoked, 401, "revoked").await;
+    let mut control_plane = FakeControlPlane::start_with(|settings| settings.wasm = wasm).await;
+    let (good, revoked) = (control_plane.token(), control_plane.token());
+    control_plane.content.revoke(control_plane.version, Fingerprint::digest(revoked.as_bytes())).unwrap();
+    control_plane.publish();
+    let mut workers = control_plane.workers().await;
+    harness::Envoy::wait_refusing(&mut workers, &revoked, 401, "revoked").await;
 
-    // From now on the bundle can come from shared data only.
-    forge.fall_silent();
+    // From now on shared data is the only source of the bundle.
+    control_plane.stop_responding();
     for round in 0..ROUNDS {
         for worker in &mut workers {
             let trap = worker.send(trap(&good)).await.unwrap();
@@ -30,32 +30,32 @@ async fn a_vm_that_traps_comes_back_with_its_bundle_and_never_opens_the_gate() {
             recovers(worker, &good, &revoked).await;
         }
     }
-    let reloaded = forge.envoy.stats("^wasm.keystile.vm_reload_success$").await.unwrap();
+    let reloaded = control_plane.envoy.stats("^wasm.keystile.vm_reload_success$").await.unwrap();
     assert_eq!(reloaded.values().sum::<u64>(), 2 * ROUNDS, "VMs that trapped and came back");
 }
 
-/// Whichever VM fetches for the others: when it traps, what is published next still reaches every worker.
+/// When the VM that fetches for the others traps, the next version still reaches every worker.
 #[tokio::test]
-async fn what_is_published_after_a_trap_reaches_every_worker() {
+async fn bundle_published_after_trap_reaches_every_worker() {
     let folder = tempfile::TempDir::new().unwrap();
     let wasm = trapping(&tools::wasm().unwrap(), folder.path());
-    let mut forge = Forge::with(|settings| settings.wasm = wasm).await;
-    let mut workers = forge.workers().await;
+    let mut control_plane = FakeControlPlane::start_with(|settings| settings.wasm = wasm).await;
+    let mut workers = control_plane.workers().await;
     for trapped in 0..workers.len() {
-        let victim = forge.token();
+        let victim = control_plane.token();
         workers[trapped].send(trap(&victim)).await.unwrap().expect(503).unwrap();
-        forge.content.revoke(forge.version, Fingerprint::digest(victim.as_bytes())).unwrap();
-        forge.publish();
-        harness::Envoy::refusing(&mut workers, &victim, 401, "revoked").await;
+        control_plane.content.revoke(control_plane.version, Fingerprint::digest(victim.as_bytes())).unwrap();
+        control_plane.publish();
+        harness::Envoy::wait_refusing(&mut workers, &victim, 401, "revoked").await;
     }
 }
 
-/// Watches every answer until the worker admits again.
+/// Checks every response until the worker admits again.
 async fn recovers(worker: &mut Connection, good: &str, revoked: &str) {
     eventually("the VM is back", async || {
         let refused = worker.get(revoked).await?.status;
         assert!([401, 503].contains(&refused), "a revoked token got {refused}");
-        let refused = worker.send(without_credential()).await?.status;
+        let refused = worker.send(request_without_credential()).await?.status;
         assert!([401, 503].contains(&refused), "no credential got {refused}");
         worker.get(good).await?.expect(200)
     })
@@ -73,12 +73,12 @@ pub(crate) fn trap(token: &str) -> Request<String> {
     request
 }
 
-/// The filter that ships, with one instruction before its request callback: so many headers are a trap.
+/// Returns the filter with an instruction before its request callback that traps at a number of headers.
 pub(crate) fn trapping(filter: &Path, folder: &Path) -> PathBuf {
     let mut module = Module::from_file(filter).unwrap();
     let export = module.exports.iter().find(|export| export.name == CALLBACK).expect(CALLBACK);
     let (export, ExportItem::Function(original)) = (export.id(), export.item) else {
-        panic!("{CALLBACK} is no function")
+        panic!("{CALLBACK} is not a function")
     };
     let mut wrapper = FunctionBuilder::new(&mut module.types, &[ValType::I32; 3], &[ValType::I32]);
     let [context, headers, end_of_stream] = [(); 3].map(|()| module.locals.add(ValType::I32));

@@ -1,15 +1,16 @@
-//! Identity headers are cleared first, then set: what a client sends under those names never reaches the upstream.
+//! Identity headers are removed first, then set: headers of a client with those names never reach the upstream.
 
-use harness::Forge;
+use harness::FakeControlPlane;
 use harness::client::{bearer, send, send_trailers};
 use hyper::HeaderMap;
 use hyper::header::{AUTHORIZATION, CONNECTION, HeaderName, HeaderValue};
 use serde_json::json;
 
 #[tokio::test]
-async fn headers_that_a_client_forged_are_cleared() {
-    // As in an Envoy that lets underscores through, where the filter alone must cope.
-    let forge = Forge::with(|settings| settings.headers_with_underscores_action = "ALLOW").await;
+async fn forged_identity_headers_are_removed() {
+    // This Envoy permits underscores, so that only the filter can remove these headers.
+    let control_plane =
+        FakeControlPlane::start_with(|settings| settings.headers_with_underscores_action = "ALLOW").await;
     let forged = [
         "x-keystile-subject",
         "x-keystile-operator",
@@ -26,53 +27,57 @@ async fn headers_that_a_client_forged_are_cleared() {
         "x.keystile.subject",
         "x'keystile'subject",
     ];
-    let mut request = bearer(&forge.token());
+    let mut request = bearer(&control_plane.token());
     for name in forged {
         for value in ["forged", "forged-again"] {
             request.headers_mut().append(HeaderName::from_static(name), HeaderValue::from_static(value));
         }
     }
     request.headers_mut().append("x-keystileother", HeaderValue::from_static("kept"));
-    let echo = send(forge.envoy.address(), request).await.unwrap().expect(200).unwrap().json().unwrap();
+    let echo =
+        send(control_plane.envoy.address(), request).await.unwrap().expect(200).unwrap().json().unwrap();
     assert!(!echo.to_string().contains("forged"), "{echo}");
     assert_eq!(echo["headers"]["x-keystile-subject"], json!(["OP0000000001"]));
     assert_eq!(echo["headers"]["x-keystileother"], json!(["kept"]));
-    // The token has no session, so neither has the upstream.
+    // The token has no session, so the upstream gets none.
     assert_eq!(echo["headers"].get("x-keystile-session"), None);
 }
 
 #[tokio::test]
-async fn also_when_their_values_are_no_text() {
-    let forge = Forge::start().await;
-    let mut request = bearer(&forge.token());
+async fn forged_headers_with_binary_values_are_removed() {
+    let control_plane = FakeControlPlane::start().await;
+    let mut request = bearer(&control_plane.token());
     let value = HeaderValue::from_bytes(b"forged\xff\xfe").unwrap();
     request.headers_mut().append("x-keystile-subject", value);
-    let echo = send(forge.envoy.address(), request).await.unwrap().expect(200).unwrap().json().unwrap();
+    let echo =
+        send(control_plane.envoy.address(), request).await.unwrap().expect(200).unwrap().json().unwrap();
     assert!(!echo.to_string().contains("forged"), "{echo}");
     assert_eq!(echo["headers"]["x-keystile-subject"], json!(["OP0000000001"]));
 }
 
-/// `Connection` names headers that end at the next hop (RFC 9110 section 7.6.1): one behind Envoy would drop ours.
+/// `Connection` names headers that the next hop removes (RFC 9110 section 7.6.1), including identity headers.
 #[tokio::test]
-async fn also_when_connection_names_them() {
-    let forge = Forge::start().await;
-    let mut request = bearer(&forge.token());
+async fn forged_headers_named_by_connection_are_removed() {
+    let control_plane = FakeControlPlane::start().await;
+    let mut request = bearer(&control_plane.token());
     let value = HeaderValue::from_static("keep-alive, x-keystile-subject, x-keystile-operator");
     request.headers_mut().insert(CONNECTION, value);
-    let echo = send(forge.envoy.address(), request).await.unwrap().expect(200).unwrap().json().unwrap();
+    let echo =
+        send(control_plane.envoy.address(), request).await.unwrap().expect(200).unwrap().json().unwrap();
     assert_eq!(echo["headers"]["x-keystile-subject"], json!(["OP0000000001"]));
     assert_eq!(echo["headers"].get("connection"), None, "{echo}");
 }
 
-/// A server may take trailers for headers, and HTTP/2 carries them through.
+/// A server may merge trailers into headers, and HTTP/2 forwards trailers.
 #[tokio::test]
-async fn also_when_they_come_as_trailers() {
-    let forge = Forge::with(|settings| settings.http2_upstream = true).await;
+async fn forged_trailers_are_removed() {
+    let control_plane = FakeControlPlane::start_with(|settings| settings.http2_upstream = true).await;
     let mut trailers = HeaderMap::new();
     trailers.insert("x-keystile-subject", HeaderValue::from_static("forged"));
     trailers.insert(AUTHORIZATION, HeaderValue::from_static("Bearer forged"));
     trailers.insert("x-checksum", HeaderValue::from_static("kept"));
-    let answer = send_trailers(forge.envoy.address(), &forge.token(), trailers).await.unwrap();
+    let answer =
+        send_trailers(control_plane.envoy.address(), &control_plane.token(), trailers).await.unwrap();
     let echo = answer.expect(200).unwrap().json().unwrap();
     assert!(!echo.to_string().contains("forged"), "{echo}");
     assert_eq!(echo["headers"]["x-keystile-subject"], json!(["OP0000000001"]));

@@ -1,29 +1,29 @@
-//! What the thief of a tail key can say of how long it is fresh, an edge does not believe: it fails shut when its own
-//! limit ends, and an honest control plane with another tail key opens it again.
+//! An edge limits how long a manifest is fresh, even if the thief of a tail key signs a longer lifetime: it refuses all
+//! requests after its own limit, until it gets a manifest of a new tail key.
 
-use crate::scene::{Different, Scene};
+use crate::fixture::{Fixture, Overrides};
 use bundle::builder::{ManifestFields, TailKey};
 use bundle::{Manifest, PublicKey};
-use harness::forge::now_ms;
+use harness::fake_control_plane::now_ms;
 use harness::{Envoy, Fault};
 use std::path::Path;
 use token::base64url;
 
 #[tokio::test]
-async fn an_edge_that_was_given_one_forged_manifest_fails_shut_on_time() {
-    let mut scene = Scene::set(Different {
+async fn edge_after_forged_manifest_denies_at_the_bound() {
+    let mut fixture = Fixture::start(Overrides {
         settings: vec![("KEYSTILE_PUBLISHER__RESIGN", "1s".into())],
         outage_grace: Some(0),
         max_manifest_lifetime: Some(8),
-        ..Different::default()
+        ..Overrides::default()
     })
     .await;
-    let (admin, victim) = (scene.admin.clone(), scene.token().await);
-    scene.admitted(&victim).await;
-    // All that was ever published, for ten years, under a version above all that will be.
-    let keys = scene.control_plane.data().join("keys");
-    let root: PublicKey = scene.control_plane.root().root_key.parse().unwrap();
-    let last = scene.proxy.seen().last_manifest;
+    let (admin, victim) = (fixture.admin.clone(), fixture.token().await);
+    fixture.wait_admitted(&victim).await;
+    // The thief signs the published content for ten years, under a version above all later ones.
+    let keys = fixture.control_plane.data().join("keys");
+    let root: PublicKey = fixture.control_plane.root().root_key.parse().unwrap();
+    let last = fixture.proxy.seen().last_manifest;
     let honest = Manifest::open(&last, &[root], "default").unwrap();
     let length = usize::from(u16::from_be_bytes([last[36], last[37]]));
     let now = now_ms() + 50_000;
@@ -36,20 +36,21 @@ async fn an_edge_that_was_given_one_forged_manifest_fails_shut_on_time() {
         tail: honest.tail(),
     };
     let forged = tail_key(&keys.join("tail.jwk")).sign(&draft).unwrap();
-    scene.proxy.set(Fault::Injected(forged.into()));
-    scene.told(&format!("enforcing bundle version {STOLEN}")).await;
-    // Nothing that is revoked from now on arrives, and in the end nobody is let in.
-    scene.revoke(&victim).await;
+    fixture.proxy.set(Fault::Injected(forged.into()));
+    fixture.wait_for_log(&format!("enforcing bundle version {STOLEN}")).await;
+    // Later revocations do not arrive, and finally all requests are refused.
+    fixture.revoke(&victim).await;
     for token in [&victim, &admin] {
-        Envoy::refusing(&mut scene.workers, token, 503, "bundle_stale").await;
+        Envoy::wait_refusing(&mut fixture.workers, token, 503, "bundle_stale").await;
     }
-    for told in ["by `max_manifest_lifetime_seconds`", "all requests are refused", "manifest_not_renewed"] {
-        scene.told(told).await;
+    for message in ["by `max_manifest_lifetime_seconds`", "all requests are refused", "manifest_not_renewed"]
+    {
+        fixture.wait_for_log(message).await;
     }
-    // Another tail key, under the next epoch.
-    scene.control_plane.cli(["authority", "rotate", "tail"]).unwrap();
-    scene.refused(&victim).await;
-    scene.admitted(&admin).await;
+    // A new tail key in the next epoch.
+    fixture.control_plane.cli(["authority", "rotate", "tail"]).unwrap();
+    fixture.wait_refused(&victim).await;
+    fixture.wait_admitted(&admin).await;
 }
 
 fn tail_key(file: &Path) -> TailKey {

@@ -1,7 +1,7 @@
-//! Tokens of another issuer are verified with keys that the control plane fetched: while the issuer's server is down, even
-//! over a restart of the control plane, nothing changes at the edge.
+//! Edges verify tokens of another issuer with keys that the control plane fetched. A failure of the issuer's server does
+//! not affect edges, even if the control plane restarts.
 
-use harness::{Connection, Envoy, Options, World, eventually};
+use harness::{Connection, Deployment, Envoy, Options, eventually};
 use serde_json::json;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
@@ -13,13 +13,13 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 
 #[tokio::test]
-async fn an_outage_of_the_issuer_changes_nothing_at_the_edge() {
+async fn issuer_outage_does_not_affect_edge() {
     let (first, second) = (key("first"), key("second"));
     let mut idp = Idp::start("127.0.0.1:0".parse().unwrap(), &[&first]).await;
     let settings = tempfile::NamedTempFile::new().unwrap();
     let section = format!("[[issuers]]\nissuer = '{ISSUER}'\njwks_url = 'http://{}/keys'\n", idp.address);
     std::fs::write(settings.path(), section).unwrap();
-    let mut world = World::start(Options {
+    let mut deployment = Deployment::start(Options {
         settings: vec![("KEYSTILE_CONFIG", settings.path().display().to_string())],
         plugin: |configuration| {
             configuration["issuers"] = json!([{ "issuer": ISSUER, "audiences": ["api"] }]);
@@ -28,37 +28,36 @@ async fn an_outage_of_the_issuer_changes_nothing_at_the_edge() {
     })
     .await
     .unwrap();
-    let (own, mut workers) = world.admitted().await.unwrap();
-    let token = issued(&first, "alice");
-    world.envoy.admitting(&token).await.unwrap();
+    let (own, mut workers) = deployment.admitted_token().await.unwrap();
+    let token = issue_token(&first, "alice");
+    deployment.envoy.wait_admitting(&token).await.unwrap();
     let echo = workers[0].get(&token).await.unwrap().expect(200).unwrap().json().unwrap();
     assert_eq!(echo["headers"]["x-keystile-subject"], json!([format!("{ISSUER}#alice")]));
-    Envoy::refusing(&mut workers, &issued(&second, "alice"), 401, "token_key_unknown").await;
+    Envoy::wait_refusing(&mut workers, &issue_token(&second, "alice"), 401, "token_key_unknown").await;
 
     idp.stop().await;
-    world.control_plane.kill().unwrap();
-    world.control_plane.serve().await.unwrap();
-    let listed = |world: &World| world.control_plane.cli(["issuer", "list"]).unwrap();
-    eventually("the failure is told", async || match listed(&world)[0]["error"].as_str() {
+    deployment.control_plane.kill().unwrap();
+    deployment.control_plane.serve().await.unwrap();
+    let listed = |deployment: &Deployment| deployment.control_plane.cli(["issuer", "list"]).unwrap();
+    eventually("the failure is reported", async || match listed(&deployment)[0]["error"].as_str() {
         Some("no connection") => Ok(()),
         error => anyhow::bail!("{error:?}"),
     })
     .await;
-    // The edges have taken what the restarted control plane publishes.
-    let late = world.control_plane.token().await.unwrap();
-    world.control_plane.revoke(&own, json!({ "token": late })).await.unwrap();
-    Envoy::refusing(&mut workers, &late, 401, "revoked").await;
-    admitted(&mut workers, &[&own, &token, &issued(&first, "bob")]).await;
+    // The edges have the bundle of the restarted control plane.
+    let late = deployment.control_plane.token().await.unwrap();
+    deployment.control_plane.revoke(&own, json!({ "token": late })).await.unwrap();
+    Envoy::wait_refusing(&mut workers, &late, 401, "revoked").await;
+    wait_admitted(&mut workers, &[&own, &token, &issue_token(&first, "bob")]).await;
 
-    // Back, with another key, which the control plane finds by itself: what it signs is admitted, and what the old one
-    // signed no more.
+    // The server is back with another key. The control plane fetches it, and edges admit only tokens of the new key.
     let _idp = Idp::start(idp.address, &[&second]).await;
-    world.envoy.admitting(&issued(&second, "alice")).await.unwrap();
-    Envoy::refusing(&mut workers, &token, 401, "token_key_unknown").await;
-    admitted(&mut workers, &[&own, &issued(&second, "bob")]).await;
+    deployment.envoy.wait_admitting(&issue_token(&second, "alice")).await.unwrap();
+    Envoy::wait_refusing(&mut workers, &token, 401, "token_key_unknown").await;
+    wait_admitted(&mut workers, &[&own, &issue_token(&second, "bob")]).await;
 }
 
-async fn admitted(workers: &mut [Connection], tokens: &[&String]) {
+async fn wait_admitted(workers: &mut [Connection], tokens: &[&String]) {
     for worker in workers {
         for token in tokens {
             worker.get(token).await.unwrap().expect(200).unwrap();
@@ -72,14 +71,14 @@ fn key(kid: &str) -> SigningKey {
     SigningKey::ed25519(kid, &seed).unwrap()
 }
 
-fn issued(key: &SigningKey, subject: &str) -> String {
+fn issue_token(key: &SigningKey, subject: &str) -> String {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
     let header = json!({ "alg": "EdDSA", "kid": key.kid() });
     let claims = json!({ "iss": ISSUER, "sub": subject, "aud": "api", "iat": now, "exp": now + 3600 });
     key.sign(&header.to_string(), claims.to_string().as_bytes()).expose().to_owned()
 }
 
-/// A server that has a key set, and nothing else.
+/// A server that only serves a key set.
 pub(crate) struct Idp {
     address: SocketAddr,
     task: JoinHandle<()>,

@@ -1,6 +1,6 @@
-//! What was acknowledged survives `kill -9` of the control plane in the middle of writes.
+//! Acknowledged changes survive a `kill -9` of the control plane during writes.
 
-use harness::{Envoy, Options, Store, World};
+use harness::{Deployment, Envoy, Options, Store};
 use hyper::Method;
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
@@ -10,41 +10,41 @@ use tokio::sync::{Barrier, Mutex};
 use tokio::task::JoinSet;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn loses_nothing_acknowledged_on_sqlite() {
+async fn acknowledged_writes_survive_kill_on_sqlite() {
     nothing_is_lost(Store::Sqlite).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn loses_nothing_acknowledged_on_postgresql() {
+async fn acknowledged_writes_survive_kill_on_postgresql() {
     nothing_is_lost(Store::Postgres).await;
 }
 
 async fn nothing_is_lost(store: Store) {
     // A fast machine makes more AuthKeys before the kill than one operator may have by default.
     let settings = vec![("KEYSTILE_LIMITS__AUTH_KEYS", "100000".to_owned())];
-    let mut world = World::start(Options { store, settings, ..Options::default() }).await.unwrap();
-    let (admin, mut workers) = world.admitted().await.unwrap();
+    let mut deployment = Deployment::start(Options { store, settings, ..Options::default() }).await.unwrap();
+    let (admin, mut workers) = deployment.admitted_token().await.unwrap();
     let mut auth_keys = BTreeSet::new();
     let mut revoked = Vec::new();
     for round in 0..ROUNDS {
-        // Tokens to revoke, made before, so that revoking is all that happens at the time.
+        // Issue the tokens first, so that only revocations run during the kill.
         let mut victims = Vec::new();
         for _ in 0..VICTIMS {
-            victims.push(world.control_plane.token().await.unwrap());
+            victims.push(deployment.control_plane.token().await.unwrap());
         }
-        let acknowledged = write_until_killed(&mut world, &admin, victims).await;
-        assert!(acknowledged.any_of_both(), "round {round}: nothing was acknowledged before the kill");
+        let acknowledged = write_until_killed(&mut deployment, &admin, victims).await;
+        assert!(acknowledged.any_of_both(), "round {round}: no change was acknowledged before the kill");
         auth_keys.extend(acknowledged.auth_keys);
         revoked.extend(acknowledged.revoked);
 
-        world.control_plane.serve().await.unwrap();
-        let path = format!("/v1/operators/{}/auth_keys", world.control_plane.root().operator_id);
-        let listed = world.control_plane.api(Method::GET, &path, &admin, Value::Null).await.unwrap();
+        deployment.control_plane.serve().await.unwrap();
+        let path = format!("/v1/operators/{}/auth_keys", deployment.control_plane.root().operator_id);
+        let listed = deployment.control_plane.api(Method::GET, &path, &admin, Value::Null).await.unwrap();
         let listed = listed.expect(200).unwrap().text();
         let lost: Vec<_> = auth_keys.iter().filter(|id| !listed.contains(*id)).collect();
         assert!(lost.is_empty(), "round {round}: acknowledged AuthKeys are lost: {lost:?}");
         for token in &revoked {
-            Envoy::refusing(&mut workers, token, 401, "revoked").await;
+            Envoy::wait_refusing(&mut workers, token, 401, "revoked").await;
         }
     }
 }
@@ -61,10 +61,10 @@ impl Acknowledged {
     }
 }
 
-/// Several writers at once, none of which waits for another, until the server is gone.
-async fn write_until_killed(world: &mut World, admin: &str, victims: Vec<String>) -> Acknowledged {
-    let address = world.control_plane.address();
-    let path = format!("/v1/operators/{}/auth_keys", world.control_plane.root().operator_id);
+/// Runs several independent writers until the server has ended.
+async fn write_until_killed(deployment: &mut Deployment, admin: &str, victims: Vec<String>) -> Acknowledged {
+    let address = deployment.control_plane.address();
+    let path = format!("/v1/operators/{}/auth_keys", deployment.control_plane.root().operator_id);
     let acknowledged = Arc::new(Mutex::new(Acknowledged::default()));
     let victims = Arc::new(Mutex::new(victims));
     let start = Arc::new(Barrier::new(2 * WRITERS + 1));
@@ -94,18 +94,18 @@ async fn write_until_killed(world: &mut World, admin: &str, victims: Vec<String>
         });
     }
     start.wait().await;
-    // Until some of each is through, and then in the middle of the rest.
+    // Kill the server after some of each are acknowledged, while the others are in progress.
     harness::eventually("some writes are acknowledged", async || {
         if acknowledged.lock().await.any_of_both() { Ok(()) } else { Err("none") }
     })
     .await;
     tokio::time::sleep(Duration::from_millis(30)).await;
-    world.control_plane.kill().unwrap();
+    deployment.control_plane.kill().unwrap();
     writers.join_all().await;
     std::mem::take(&mut *acknowledged.lock().await)
 }
 
-/// None once the server is gone.
+/// Returns `None` if the server has ended.
 async fn post(
     address: std::net::SocketAddr,
     path: &str,

@@ -1,32 +1,32 @@
-//! The worker that fetches for all crashes in the middle of it, and what it was fetching reaches every worker.
+//! If the worker that fetches crashes during a fetch, the version still reaches every worker.
 
 use crate::filter_crash::{trap, trapping};
-use crate::scene::{Different, Scene};
+use crate::fixture::{Fixture, Overrides};
 use harness::{Fault, eventually, tools};
 
 #[tokio::test]
-async fn a_leader_that_crashes_in_the_middle_of_a_fetch_is_succeeded() {
+async fn crashed_leader_is_replaced_during_fetch() {
     let folder = tempfile::TempDir::new().unwrap();
     let wasm = trapping(&tools::wasm().unwrap(), folder.path());
-    let mut scene = Scene::set(Different { wasm: Some(wasm), ..Different::default() }).await;
-    // Whichever leads: it is one of the two.
+    let mut fixture = Fixture::start(Overrides { wasm: Some(wasm), ..Overrides::default() }).await;
+    // Either worker may be the leader.
     for crashing in [0, 1] {
-        let victim = scene.token().await;
-        scene.admitted(&victim).await;
-        let before = scene.proxy.seen().objects;
-        scene.proxy.set(Fault::Held);
-        scene.revoke(&victim).await;
-        eventually("an object is asked for", async || {
-            anyhow::ensure!(scene.proxy.seen().objects > before, "none");
+        let victim = fixture.token().await;
+        fixture.wait_admitted(&victim).await;
+        let before = fixture.proxy.seen().objects;
+        fixture.proxy.set(Fault::Held);
+        fixture.revoke(&victim).await;
+        eventually("an object is requested", async || {
+            anyhow::ensure!(fixture.proxy.seen().objects > before, "none");
             Ok(())
         })
         .await;
-        scene.workers[crashing].send(trap(&victim)).await.unwrap().expect(503).unwrap();
-        scene.proxy.set(Fault::None);
-        let admin = scene.admin.clone();
-        scene.admitted(&admin).await;
-        scene.refused(&victim).await;
+        fixture.workers[crashing].send(trap(&victim)).await.unwrap().expect(503).unwrap();
+        fixture.proxy.set(Fault::None);
+        let admin = fixture.admin.clone();
+        fixture.wait_admitted(&admin).await;
+        fixture.wait_refused(&victim).await;
     }
-    let reloaded = scene.envoy.stats("^wasm.keystile.vm_reload_success$").await.unwrap();
+    let reloaded = fixture.envoy.stats("^wasm.keystile.vm_reload_success$").await.unwrap();
     assert_eq!(reloaded.values().sum::<u64>(), 2);
 }

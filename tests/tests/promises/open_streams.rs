@@ -5,9 +5,9 @@ use std::time::{Duration, Instant};
 
 use bundle::Scope;
 use harness::envoy::Settings;
-use harness::forge::{Authority, now_ms, plugin_configuration};
+use harness::fake_control_plane::{TestSigner, now_ms, plugin_configuration};
 use harness::streams::{BEAT, Client, End, Kind, OpenStream, StreamUpstream, Version};
-use harness::{Forge, Scratch, eventually, tools};
+use harness::{Deployment, FakeControlPlane, Options, Scratch, eventually, tools};
 use serde_json::{Value, json};
 use token::{Claims, Fingerprint};
 use verdict::permission::Permissions;
@@ -27,7 +27,7 @@ fn kinds() -> Vec<(Kind, Version)> {
 
 /// An edge in front of an upstream with streams.
 struct Edge {
-    forge: Forge,
+    control_plane: FakeControlPlane,
     client: Client,
     upstream: StreamUpstream,
     /// The start, in seconds since the Unix epoch.
@@ -41,17 +41,17 @@ impl Edge {
 
     async fn start_with_beat(beat: Duration, members: Value, prepare: impl FnOnce(&mut Settings)) -> Self {
         let scratch = Scratch::new().unwrap();
-        let mut configuration = plugin_configuration(&Authority::new(1));
+        let mut configuration = plugin_configuration(&TestSigner::new(1));
         configuration.as_object_mut().unwrap().extend(members.as_object().unwrap().clone());
-        let mut settings = Settings::on(&scratch, configuration).unwrap();
+        let mut settings = Settings::for_scratch(&scratch, configuration).unwrap();
         settings.upgrades = true;
         settings.route_timeout_seconds = 0;
         settings.max_upstream_streams = 20_000;
         prepare(&mut settings);
         let upstream = StreamUpstream::start(settings.upstream, beat).await.unwrap();
-        let forge = Forge::behind(scratch, settings).await;
-        let client = Client::new(forge.envoy.address(), beat);
-        Self { forge, client, upstream, began: now_ms() / 1000 }
+        let control_plane = FakeControlPlane::start_before_upstream(scratch, settings).await;
+        let client = Client::new(control_plane.envoy.address(), beat);
+        Self { control_plane, client, upstream, began: now_ms() / 1000 }
     }
 
     /// Opens `count` streams of each kind.
@@ -84,22 +84,22 @@ impl Edge {
 
     /// A token with these changes, issued some seconds before the start.
     fn token(&self, age: u64, change: impl FnOnce(&mut Claims)) -> String {
-        let mut claims = self.forge.claims();
+        let mut claims = self.control_plane.claims();
         claims.iat = self.began - age;
         change(&mut claims);
-        self.forge.mint(&claims)
+        self.control_plane.mint(&claims)
     }
 
     fn grant(&mut self, subject: &str) {
         let statements = r#"{"statements":[{"effect":"allow","api":"Stream:open"}]}"#;
         let permissions = Permissions::from_json(statements.as_bytes()).unwrap();
-        self.forge.content.set_grant(subject, permissions.as_bytes()).unwrap();
+        self.control_plane.content.set_grant(subject, permissions.as_bytes()).unwrap();
     }
 
     /// The counter of ended streams. The filter passes it to Envoy in its next tick.
     async fn counted(&self, code: &str, expected: usize) {
         eventually("the streams are counted", async || {
-            let counted = self.forge.envoy.metric(&format!("keystile_ended_{code}")).await?;
+            let counted = self.control_plane.envoy.metric(&format!("keystile_ended_{code}")).await?;
             anyhow::ensure!(counted == expected as u64, "{code}: {counted} instead of {expected}");
             Ok(())
         })
@@ -124,7 +124,7 @@ async fn all_ended(streams: Vec<OpenStream>, status: u16, code: &str) {
     }
 }
 
-/// All streams are open, and data goes on to arrive where the upstream sends any.
+/// All streams are open, and data continues to arrive where the upstream sends any.
 async fn all_alive(streams: &[OpenStream], when: &str) {
     let before: Vec<u64> = streams.iter().map(OpenStream::received).collect();
     for (stream, before) in streams.iter().zip(before) {
@@ -148,7 +148,7 @@ fn raise(edge: &mut Edge, scope: Scope<'_>) {
 
 fn raise_to(edge: &mut Edge, scope: Scope<'_>, age: u64) {
     let instant = edge.began - age;
-    assert!(edge.forge.content.raise_watermark(edge.forge.version, scope, instant));
+    assert!(edge.control_plane.content.raise_watermark(edge.control_plane.version, scope, instant));
 }
 
 const CAUSES: [(&str, Change, u16, &str); 8] = [
@@ -156,7 +156,7 @@ const CAUSES: [(&str, Change, u16, &str); 8] = [
         "fingerprint",
         |edge, _, token| {
             let fingerprint = Fingerprint::digest(token.as_bytes());
-            assert!(edge.forge.content.revoke(edge.forge.version, fingerprint).unwrap());
+            assert!(edge.control_plane.content.revoke(edge.control_plane.version, fingerprint).unwrap());
         },
         401,
         "revoked",
@@ -182,7 +182,7 @@ const CAUSES: [(&str, Change, u16, &str); 8] = [
     ),
     (
         "permission",
-        |edge, claims, _| assert!(edge.forge.content.remove_grant(&claims.sub)),
+        |edge, claims, _| assert!(edge.control_plane.content.remove_grant(&claims.sub)),
         403,
         "permission_denied",
     ),
@@ -208,14 +208,14 @@ async fn whatever_refuses_a_credential_ends_its_streams_and_no_others() {
         claims.sub = bob.into();
         claims.operator.operator_id = "OP0000000002".into();
     });
-    let mut workers = edge.forge.workers().await;
+    let mut workers = edge.control_plane.workers().await;
     let kinds = kinds();
     let mut survivors = Vec::new();
     let mut ended = [("revoked", 0), ("watermark", 0), ("permission_denied", 0)];
     for (cause, change, status, code) in CAUSES {
         let name = cause.to_lowercase().replace(' ', "-");
         let alice = format!("OP0000000001/{name}");
-        let mut claims = edge.forge.claims();
+        let mut claims = edge.control_plane.claims();
         // The watermark of the signing key must not refuse the last victim.
         claims.iat = edge.began - if cause == "all" { 20 } else { 60 };
         claims.sub.clone_from(&alice);
@@ -226,9 +226,9 @@ async fn whatever_refuses_a_credential_ends_its_streams_and_no_others() {
             claims.operator.operator_id = "OP0000000003".into();
             claims.sub = alice.replace("OP0000000001", "OP0000000003");
         }
-        let victim = edge.forge.mint(&claims);
+        let victim = edge.control_plane.mint(&claims);
         edge.grant(&claims.sub);
-        edge.forge.publish();
+        edge.control_plane.publish();
         for worker in &mut workers {
             eventually("both are granted", async || {
                 for token in [&victim, &survivor] {
@@ -247,7 +247,7 @@ async fn whatever_refuses_a_credential_ends_its_streams_and_no_others() {
         all_alive(&victims, cause).await;
 
         change(&mut edge, &claims, &victim);
-        edge.forge.publish();
+        edge.control_plane.publish();
         ended
             .iter_mut()
             .filter(|(counted, _)| *counted == code)
@@ -264,7 +264,7 @@ async fn whatever_refuses_a_credential_ends_its_streams_and_no_others() {
     // Nothing is left behind in the table: those that the clients close are forgotten.
     drop(survivors);
     edge.at_upstream(0).await;
-    assert_eq!(edge.forge.envoy.metric("keystile_end_failed").await.unwrap(), 0);
+    assert_eq!(edge.control_plane.envoy.metric("keystile_end_failed").await.unwrap(), 0);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -276,7 +276,7 @@ async fn grpc_streams_end_with_their_credential() {
     let survivors = edge.open(&kinds, "", &survivor, 5).await;
     all_alive(&victims, "before").await;
     raise(&mut edge, Scope::Global);
-    edge.forge.publish();
+    edge.control_plane.publish();
     all_ended(victims, 401, "watermark").await;
     all_alive(&survivors, "after").await;
 }
@@ -305,7 +305,7 @@ async fn streams_end_when_the_control_plane_is_silent_for_longer_than_the_grace(
     });
     let edge = Edge::start(members, |_| ()).await;
     let token = edge.token(10, |_| ());
-    edge.forge.fall_silent();
+    edge.control_plane.stop_responding();
     let kinds = kinds();
     let victims = edge.open(&kinds, "", &token, 1).await;
     let survivors = edge.open(&kinds, "/patient", &token, 1).await;
@@ -323,13 +323,13 @@ async fn a_thousand_streams_of_each_kind_end_or_live_on() {
     let survivors = edge.open(&kinds, "", &survivor, OF_EACH / 2).await;
     edge.at_upstream(victims.len() + survivors.len()).await;
     raise(&mut edge, Scope::Global);
-    edge.forge.publish();
+    edge.control_plane.publish();
     let count = victims.len();
     all_ended(victims, 401, "watermark").await;
     all_alive(&survivors, "afterwards").await;
     edge.at_upstream(survivors.len()).await;
     edge.counted("watermark", count).await;
-    assert_eq!(edge.forge.envoy.metric("keystile_end_failed").await.unwrap(), 0);
+    assert_eq!(edge.control_plane.envoy.metric("keystile_end_failed").await.unwrap(), 0);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -339,12 +339,12 @@ async fn the_access_log_has_the_reason_and_the_holder() {
     let victims =
         edge.open(&[(Kind::WebSocket, Version::Http1), (Kind::Poll, Version::Http2)], "", &victim, 1).await;
     raise(&mut edge, Scope::Global);
-    edge.forge.publish();
+    edge.control_plane.publish();
     all_ended(victims, 401, "watermark").await;
     for status in ["101", "401"] {
         let line = format!("{status} keystile_ended_watermark subject=OP0000000001/alice reason=watermark");
         eventually("the access log", async || {
-            let log = edge.forge.envoy.log();
+            let log = edge.control_plane.envoy.log();
             if log.contains(&line) { Ok(()) } else { Err(line.clone()) }
         })
         .await;
@@ -368,9 +368,9 @@ async fn nothing_passes_on_a_stream_after_its_vm_has_crashed() {
     all_alive(&streams, "before the crash").await;
     let mut late = harness::client::bearer(&token);
     *late.uri_mut() = "/late".parse().unwrap();
-    let late = tokio::spawn(harness::client::send(edge.forge.envoy.address(), late));
+    let late = tokio::spawn(harness::client::send(edge.control_plane.envoy.address(), late));
     edge.at_upstream(streams.len() + 1).await;
-    let crashed = harness::client::send(edge.forge.envoy.address(), trap(&token)).await.unwrap();
+    let crashed = harness::client::send(edge.control_plane.envoy.address(), trap(&token)).await.unwrap();
     assert_eq!(crashed.status, 503);
     for stream in streams {
         stream.ended_within(DEADLINE).await.unwrap();
@@ -380,12 +380,12 @@ async fn nothing_passes_on_a_stream_after_its_vm_has_crashed() {
     assert!(late.as_ref().is_ok_and(|late| late.status == 503) || late.is_err(), "{late:?}");
     // The next VM watches streams again.
     eventually("the VM is back", async || {
-        harness::get(edge.forge.envoy.address(), &token).await?.expect(200)
+        harness::get(edge.control_plane.envoy.address(), &token).await?.expect(200)
     })
     .await;
     let streams = edge.open(&kinds, "", &token, 1).await;
     raise(&mut edge, Scope::Global);
-    edge.forge.publish();
+    edge.control_plane.publish();
     all_ended(streams, 401, "watermark").await;
 }
 
@@ -402,13 +402,16 @@ async fn streams_live_through_a_new_configuration_and_still_end_with_their_crede
     let mut survivors = edge.open(&kinds, "", &survivor, 2).await;
     all_alive(&before, "before the update").await;
 
-    let mut configuration = edge.forge.envoy.settings().plugin_configuration.clone();
+    let mut configuration = edge.control_plane.envoy.settings().plugin_configuration.clone();
     configuration["realm"] = json!("pushed");
-    let folder = edge.forge.folder().to_owned();
-    edge.forge.envoy.push_plugin_configuration(configuration, &folder).unwrap();
+    let folder = edge.control_plane.folder().to_owned();
+    edge.control_plane.envoy.push_plugin_configuration(configuration, &folder).unwrap();
     eventually("the new configuration is in use", async || {
-        let response =
-            harness::client::send(edge.forge.envoy.address(), harness::client::without_credential()).await?;
+        let response = harness::client::send(
+            edge.control_plane.envoy.address(),
+            harness::client::request_without_credential(),
+        )
+        .await?;
         let challenge = format!("{:?}", response.headers);
         anyhow::ensure!(challenge.contains("pushed"), "{challenge}");
         anyhow::Ok(())
@@ -421,7 +424,7 @@ async fn streams_live_through_a_new_configuration_and_still_end_with_their_crede
 
     let began = Instant::now();
     raise(&mut edge, Scope::Global);
-    edge.forge.publish();
+    edge.control_plane.publish();
     all_ended(before, 401, "watermark").await;
     all_ended(after, 401, "watermark").await;
     assert!(
@@ -429,4 +432,38 @@ async fn streams_live_through_a_new_configuration_and_still_end_with_their_crede
         "they ended because of the credential, not of the drain"
     );
     all_alive(&survivors, "after the revocation").await;
+}
+
+/// A command blocks its thread, and the client must continue.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn revoke_wait_waits_for_open_streams_and_counts_those_that_a_rule_keeps() {
+    let options = Options {
+        plugin: |plugin| {
+            plugin["rules"] = json!([{ "path": "/keep/**", "open_streams": "keep" }, { "path": "/**" }]);
+        },
+        envoy: |settings| {
+            settings.upgrades = true;
+            settings.route_timeout_seconds = 0;
+            settings.upstream.set_port(8083);
+        },
+        ..Options::default()
+    };
+    let deployment = Deployment::start(options).await.unwrap();
+    let _upstream = StreamUpstream::start(deployment.envoy.settings().upstream, BEAT).await.unwrap();
+    let (survivor, _) = deployment.admitted_token().await.unwrap();
+    let victim = deployment.control_plane.token().await.unwrap();
+    let client = Client::new(deployment.envoy.address(), BEAT);
+    let (mut victims, mut others) = (Vec::new(), Vec::new());
+    for (kind, version) in kinds().into_iter().filter(|(kind, _)| kind.has_response()) {
+        victims.push(client.open(kind, version, "", &victim).await.unwrap());
+        others.push(client.open(kind, version, "/keep", &victim).await.unwrap());
+        others.push(client.open(kind, version, "", &survivor).await.unwrap());
+    }
+    let done = deployment.control_plane.cli(["revoke", "--wait", "--token", &victim]).unwrap();
+    assert_eq!(done["edges"]["enforcing"], json!(["edge"]), "{done}");
+    assert_eq!(done["edges"]["kept_streams"], json!(victims.len()), "{done}");
+    let listed = deployment.control_plane.cli(["edge", "list"]).unwrap();
+    assert_eq!(listed[0]["kept_streams"], json!(victims.len()), "{listed}");
+    all_ended(victims, 401, "revoked").await;
+    all_alive(&others, "after the revocation").await;
 }

@@ -1,27 +1,32 @@
-//! Envoy keys shared data by `vm_id` alone: another filter with ours is a stranger in the room.
+//! Envoy separates shared data only by `vm_id`, so another filter with the same `vm_id` can overwrite Keystile's.
 
 use harness::envoy::Settings;
-use harness::{Envoy, Options, World, eventually};
+use harness::{Deployment, Envoy, Options, eventually};
 use serde_json::{Value, json};
 use token::base64url;
 
-/// It keeps the lease of the worker that fetches, so that nobody would.
+/// The other filter keeps the lease, so that no worker would fetch.
 #[tokio::test]
-async fn one_that_keeps_the_lease_stops_no_revocation() {
-    beside_a_hostile_filter(|settings| settings.filters_behind.push(hostile(settings, &["lease"]))).await;
-}
-
-/// And it overwrites all that workers share, as often as it can.
-#[tokio::test]
-async fn one_that_overwrites_what_is_shared_stops_no_revocation() {
-    beside_a_hostile_filter(|settings| {
-        settings.filters_behind.push(hostile(settings, &["lease", "stamp", "manifest", "workers", "members"]))
+async fn foreign_lease_holder_stops_no_revocation() {
+    check_beside_hostile_filter(|settings| {
+        settings.filters_behind.push(hostile_filter(settings, &["lease"]))
     })
     .await;
 }
 
-async fn beside_a_hostile_filter(envoy: fn(&mut Settings)) {
-    let world = World::start(Options {
+/// The other filter overwrites everything that workers share, as often as it can.
+#[tokio::test]
+async fn overwritten_shared_data_stops_no_revocation() {
+    check_beside_hostile_filter(|settings| {
+        settings
+            .filters_behind
+            .push(hostile_filter(settings, &["lease", "stamp", "manifest", "workers", "members"]))
+    })
+    .await;
+}
+
+async fn check_beside_hostile_filter(envoy: fn(&mut Settings)) {
+    let deployment = Deployment::start(Options {
         settings: vec![
             ("KEYSTILE_PUBLISHER__LIFETIME", "12s".into()),
             ("KEYSTILE_PUBLISHER__RESIGN", "1s".into()),
@@ -35,16 +40,16 @@ async fn beside_a_hostile_filter(envoy: fn(&mut Settings)) {
     })
     .await
     .unwrap();
-    let (admin, mut workers) = world.admitted().await.unwrap();
+    let (admin, mut workers) = deployment.admitted_token().await.unwrap();
     for _ in 0..4 {
-        let victim = world.control_plane.token().await.unwrap();
+        let victim = deployment.control_plane.token().await.unwrap();
         for worker in &mut workers {
             worker.get(&victim).await.unwrap().expect(200).unwrap();
         }
-        world.control_plane.revoke(&admin, json!({ "token": victim })).await.unwrap();
+        deployment.control_plane.revoke(&admin, json!({ "token": victim })).await.unwrap();
         for worker in &mut workers {
             eventually("a revoked token is refused", async || {
-                // Never stale meanwhile, without any grace.
+                // The bundle is never stale, without any grace.
                 let admitted = worker.get(&admin).await?;
                 assert_eq!(admitted.status, 200, "{}", admitted.text());
                 let refused = worker.get(&victim).await?.expect(401)?;
@@ -54,22 +59,22 @@ async fn beside_a_hostile_filter(envoy: fn(&mut Settings)) {
             .await;
         }
     }
-    let log = world.envoy.log();
-    assert!(log.contains("this one fetches for itself"), "the other filter did nothing");
+    let log = deployment.envoy.log();
+    assert!(log.contains("this one fetches for itself"), "the other filter had no effect");
     let lines = log.lines().filter(|line| line.contains("wasm log")).count();
     assert!(lines < 200, "{lines} lines");
 }
 
-/// Two filters of ours in one chain share VM, lease and data, and each decides by its own policy.
+/// Two Keystile filters in one chain share the VM, the lease and the data, and each uses its own policy.
 #[tokio::test]
-async fn two_filters_of_ours_decide_each_by_its_own_policy() {
-    let world = World::start(Options {
+async fn two_filters_in_one_vm_have_separate_policies() {
+    let deployment = Deployment::start(Options {
         plugin: |configuration| {
             configuration["control_plane"]["wait_seconds"] = json!(2);
             configuration["strip_credential"] = json!(false);
         },
         envoy: |settings| {
-            // The one in front only reports: what is refused, the one behind it refuses.
+            // The first filter only reports, so the second one refuses.
             let behind = settings.plugin_configuration.clone();
             settings.plugin_configuration["mode"] = json!("report");
             settings.plugin_configuration["identity_prefix"] = json!("x-first-");
@@ -80,27 +85,27 @@ async fn two_filters_of_ours_decide_each_by_its_own_policy() {
     })
     .await
     .unwrap();
-    let (admin, mut workers) = world.admitted().await.unwrap();
+    let (admin, mut workers) = deployment.admitted_token().await.unwrap();
     for _ in 0..3 {
-        let victim = world.control_plane.token().await.unwrap();
+        let victim = deployment.control_plane.token().await.unwrap();
         for worker in &mut workers {
             let echo = worker.get(&victim).await.unwrap().expect(200).unwrap().json().unwrap();
             for name in ["x-first-subject", "x-keystile-subject"] {
                 assert!(echo["headers"][name].is_array(), "{name}: {echo}");
             }
         }
-        world.control_plane.revoke(&admin, json!({ "token": victim })).await.unwrap();
-        Envoy::refusing(&mut workers, &victim, 401, "revoked").await;
+        deployment.control_plane.revoke(&admin, json!({ "token": victim })).await.unwrap();
+        Envoy::wait_refusing(&mut workers, &victim, 401, "revoked").await;
     }
-    eventually("the one in front sees it as well", async || {
-        anyhow::ensure!(world.envoy.metric("keystile_reported_revoked").await? > 0);
+    eventually("the first filter reports it as well", async || {
+        anyhow::ensure!(deployment.envoy.metric("keystile_reported_revoked").await? > 0);
         Ok(())
     })
     .await;
 }
 
-/// A filter that does nothing with requests, and writes these keys of ours all the time.
-fn hostile(settings: &Settings, keys: &[&str]) -> Value {
+/// Returns a filter that ignores requests, and writes these keys of Keystile all the time.
+fn hostile_filter(settings: &Settings, keys: &[&str]) -> Value {
     let root = settings.plugin_configuration["root_keys"][0].as_str().unwrap().to_owned();
     let prefix =
         format!("keystile/keystile/{}/{root}/", settings.plugin_configuration["audience"].as_str().unwrap());
@@ -121,7 +126,7 @@ fn hostile(settings: &Settings, keys: &[&str]) -> Value {
     filter("hostile", json!({ "local": { "inline_bytes": padded.replace('-', "+").replace('_', "/") } }), "")
 }
 
-/// Under the `vm_id` of ours.
+/// Returns its configuration, with Keystile's `vm_id`.
 fn filter(name: &str, code: Value, configuration: &str) -> Value {
     json!({
         "name": name,
@@ -141,8 +146,8 @@ fn filter(name: &str, code: Value, configuration: &str) -> Value {
     })
 }
 
-/// At each tick it writes a holder that is nobody of ours, and a time 900 ms from now: a lease. The same bytes are no
-/// stamp that was ever seen, and no manifest.
+/// At each tick it writes a lease of an unknown worker until 900 ms from now. The same bytes are an unknown stamp and an
+/// invalid manifest.
 const HOSTILE: &str = r#"(module
   (import "env" "proxy_set_shared_data" (func $set (param i32 i32 i32 i32 i32) (result i32)))
   (import "env" "proxy_get_current_time_nanoseconds" (func $now (param i32) (result i32)))

@@ -1,88 +1,88 @@
-//! Two control-plane processes publish over one PostgreSQL, and an edge is led from one to the other at every request.
+//! Two control-plane processes publish from one PostgreSQL database, and an edge alternates between them.
 
-use crate::scene::{Different, Scene};
+use crate::fixture::{Fixture, Overrides};
 use harness::{Store, eventually};
 use serde_json::json;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_edge_moves_between_publishers_and_forgets_nothing() {
-    let mut scene =
-        Scene::set(Different { store: Some(Store::Postgres), servers: 2, ..Different::default() }).await;
+async fn edge_switches_publishers_without_losing_revocations() {
+    let mut fixture =
+        Fixture::start(Overrides { store: Some(Store::Postgres), servers: 2, ..Overrides::default() }).await;
     let mut revoked = Vec::new();
     for round in 0..4 {
-        let (first, second) = (scene.token().await, scene.token().await);
-        scene.admitted(&first).await;
-        scene.revoke(&first).await;
-        let other = scene.second.as_ref().unwrap();
-        other.revoke(&scene.admin, json!({ "token": second })).await.unwrap();
+        let (first, second) = (fixture.token().await, fixture.token().await);
+        fixture.wait_admitted(&first).await;
+        fixture.revoke(&first).await;
+        let other = fixture.second.as_ref().unwrap();
+        other.revoke(&fixture.admin, json!({ "token": second })).await.unwrap();
         for token in [first, second] {
-            scene.refused(&token).await;
+            fixture.wait_refused(&token).await;
             revoked.push(token);
         }
         match round {
             0 => {
-                scene.control_plane.cli(["bundle", "rebase"]).unwrap();
+                fixture.control_plane.cli(["bundle", "compact"]).unwrap();
             }
-            // One restarts, the other goes on.
+            // One restarts, the other continues.
             1 => {
-                scene.control_plane.kill().unwrap();
-                scene.control_plane.serve().await.unwrap();
+                fixture.control_plane.kill().unwrap();
+                fixture.control_plane.serve().await.unwrap();
             }
             2 => {
                 let back = revoked.pop().unwrap();
-                scene.unrevoke(&back);
-                scene.admitted(&back).await;
+                fixture.unrevoke(&back);
+                fixture.wait_admitted(&back).await;
             }
             _ => {}
         }
         for token in revoked.clone() {
-            scene.refused(&token).await;
+            fixture.wait_refused(&token).await;
         }
     }
-    // Nothing that either signed was refused for what the other had signed.
-    let log = scene.envoy.log();
+    // The edge refused no bundle of either process.
+    let log = fixture.envoy.log();
     for regression in ["epoch_older", "checkpoint_older", "tail_lost"] {
         assert!(!log.contains(regression), "{log}");
     }
     eventually("both publish", async || {
-        let edges = scene.control_plane.cli(["edge", "list"])?;
+        let edges = fixture.control_plane.cli(["edge", "list"])?;
         anyhow::ensure!(edges[0]["current"] == json!(true), "{edges}");
         Ok(())
     })
     .await;
 }
 
-/// A new key holds from one manifest to the next, in every process and at every edge.
+/// A new key is used from the next manifest on, in every process and at every edge.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn keys_are_replaced_without_a_gap() {
-    let mut scene =
-        Scene::set(Different { store: Some(Store::Postgres), servers: 2, ..Different::default() }).await;
-    let mut last = scene.control_plane.cli(["authority", "show"]).unwrap();
+async fn publisher_keys_are_replaced_without_interruption() {
+    let mut fixture =
+        Fixture::start(Overrides { store: Some(Store::Postgres), servers: 2, ..Overrides::default() }).await;
+    let mut last = fixture.control_plane.cli(["authority", "show"]).unwrap();
     for key in ["snapshot", "tail"] {
-        let known = scene.token().await;
-        scene.revoke(&known).await;
-        scene.refused(&known).await;
-        let next = scene.control_plane.cli(["authority", "rotate", key]).unwrap();
+        let known = fixture.token().await;
+        fixture.revoke(&known).await;
+        fixture.wait_refused(&known).await;
+        let next = fixture.control_plane.cli(["authority", "rotate", key]).unwrap();
         assert_ne!(next[format!("{key}_key")], last[format!("{key}_key")]);
         assert!(next["epoch"].as_u64() > last["epoch"].as_u64());
         last = next;
-        let victim = scene.token().await;
-        scene.revoke(&victim).await;
-        scene.refused(&victim).await;
-        scene.refused(&known).await;
+        let victim = fixture.token().await;
+        fixture.revoke(&victim).await;
+        fixture.wait_refused(&victim).await;
+        fixture.wait_refused(&known).await;
     }
-    // The root is taken away; nothing that runs needs it.
-    let root = scene.control_plane.data().join("keys/root.jwk");
-    let away = scene.scratch().folder().join("root.jwk");
+    // Remove the root key, which no running process needs.
+    let root = fixture.control_plane.data().join("keys/root.jwk");
+    let away = fixture.scratch().folder().join("root.jwk");
     std::fs::rename(&root, &away).unwrap();
-    scene.control_plane.stop().unwrap();
-    scene.control_plane.serve().await.unwrap();
-    let victim = scene.token().await;
-    scene.revoke(&victim).await;
-    scene.refused(&victim).await;
-    let refused = scene.control_plane.cli(["authority", "rotate", "tail"]).unwrap_err().to_string();
+    fixture.control_plane.stop().unwrap();
+    fixture.control_plane.serve().await.unwrap();
+    let victim = fixture.token().await;
+    fixture.revoke(&victim).await;
+    fixture.wait_refused(&victim).await;
+    let refused = fixture.control_plane.cli(["authority", "rotate", "tail"]).unwrap_err().to_string();
     assert!(refused.contains("the root key is not at"), "{refused}");
     let away = away.to_str().unwrap();
-    scene.control_plane.cli(["authority", "rotate", "tail", "--root-key", away]).unwrap();
-    scene.refused(&victim).await;
+    fixture.control_plane.cli(["authority", "rotate", "tail", "--root-key", away]).unwrap();
+    fixture.wait_refused(&victim).await;
 }

@@ -1,10 +1,10 @@
-//! A request for a WebSocket, by HTTP/1.1 or by HTTP/2 (RFC 8441), is decided as any other, and the upstream learns as
-//! much of it.
+//! A request for a WebSocket, by HTTP/1.1 or HTTP/2 (RFC 8441), is decided like any other, and the upstream gets the same
+//! identity headers.
 
-use harness::client::{bearer, connect, send, without_credential};
+use harness::client::{bearer, connect, request_without_credential, send};
 use harness::envoy::Settings;
-use harness::forge::{Authority, plugin_configuration};
-use harness::{Forge, Response, Scratch};
+use harness::fake_control_plane::{TestSigner, plugin_configuration};
+use harness::{FakeControlPlane, Response, Scratch};
 use hyper::Request;
 use hyper::header::{CONNECTION, HeaderValue, UPGRADE};
 use serde_json::{Map, Value, json};
@@ -12,11 +12,11 @@ use token::base64url;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 
-/// Envoy hands on the `Connection` of an upgrade as it came: a hop behind it would drop what it names (RFC 9110 section
-/// 7.6.1), and take the request for one of nobody.
+/// Envoy forwards the `Connection` of an upgrade unchanged. The next hop would remove the headers it names (RFC 9110
+/// section 7.6.1), and the request would have no identity.
 #[tokio::test]
-async fn connection_drops_no_identity_on_the_way() {
-    let forge = forge(|_| ()).await;
+async fn connection_header_removes_no_identity() {
+    let control_plane = control_plane(|_| ()).await;
     for (lines, expected) in [
         (&["upgrade"][..], &["upgrade"][..]),
         (&["Upgrade, X-Keystile-Subject"], &["Upgrade"]),
@@ -25,14 +25,14 @@ async fn connection_drops_no_identity_on_the_way() {
         (&["upgrade", "x-keystile-subject"], &["upgrade"]),
         (&["x-keystile-subject", "Keep-Alive, Upgrade"], &["Keep-Alive, Upgrade"]),
     ] {
-        let mut request = upgrade(bearer(&forge.token()));
+        let mut request = send_upgrade(bearer(&control_plane.token()));
         request.headers_mut().remove(CONNECTION);
         for line in lines {
             request.headers_mut().append(CONNECTION, HeaderValue::from_static(line));
         }
         request.headers_mut().insert("proxy-connection", HeaderValue::from_static("x-keystile-subject"));
-        let echo = echo(&send(forge.envoy.address(), request).await.unwrap().expect(101).unwrap());
-        let left = joined(&echo, "connection");
+        let echo = echo(&send(control_plane.envoy.address(), request).await.unwrap().expect(101).unwrap());
+        let left = join_header_values(&echo, "connection");
         assert_eq!(left, expected.join(","), "{lines:?}");
         assert!(
             !echo["headers"]
@@ -40,30 +40,31 @@ async fn connection_drops_no_identity_on_the_way() {
                 .is_some_and(|left| left.to_string().contains("keystile"))
         );
         assert_eq!(echo["headers"]["x-keystile-subject"], json!(["OP0000000001"]), "{lines:?}");
-        assert_eq!(echo["headers"]["upgrade"], json!(["websocket"]), "Envoy took it for an upgrade");
+        assert_eq!(echo["headers"]["upgrade"], json!(["websocket"]), "Envoy treats it as an upgrade");
         assert_eq!(echo["headers"].get("authorization"), None);
     }
-    let refused = send(forge.envoy.address(), upgrade(without_credential())).await.unwrap();
+    let refused =
+        send(control_plane.envoy.address(), send_upgrade(request_without_credential())).await.unwrap();
     assert_eq!(refused.expect(401).unwrap().code(), "credential_missing");
 }
 
-/// Filters see it as the upgrade that it is: method, path, rules and identity are those of a `GET`.
+/// Filters see an extended CONNECT as an upgrade: method, path, rules and identity are those of a `GET`.
 #[tokio::test]
-async fn extended_connect_is_decided_as_the_get_that_it_is() {
-    let forge = forge(|settings| {
+async fn extended_connect_is_decided_like_get() {
+    let control_plane = control_plane(|settings| {
         let members = settings.plugin_configuration.as_object_mut().unwrap();
         members.insert(
             "rules".into(),
             json!([
-                { "path": "/", "methods": ["GET"] },
-                { "path": "/admin/**", "claims": { "role": "admin" } },
-                { "path": "/connect", "methods": ["CONNECT"], "access": "public" },
-                { "path": "/open/**", "access": "public" },
+            { "path": "/", "methods": ["GET"] },
+            { "path": "/admin/**", "claims": { "role": "admin" } },
+            { "path": "/connect", "methods": ["CONNECT"], "access": "public" },
+            { "path": "/open/**", "access": "public" },
             ]),
         );
     })
     .await;
-    let (address, token) = (forge.envoy.address(), forge.token());
+    let (address, token) = (control_plane.envoy.address(), control_plane.token());
     let good = format!("Bearer {token}");
     let forged = [("x-keystile-subject", "root"), ("x-keystile-role", "root"), ("x-forwarded-method", "GET")];
     for (path, authorization, status, code) in [
@@ -74,7 +75,7 @@ async fn extended_connect_is_decided_as_the_get_that_it_is() {
         ("/Admin/x", Some(&good), 404, "route_unmatched"),
         ("/open/..%2fadmin/x", Some(&good), 307, ""),
         ("/open/%2e%2e/admin/x", Some(&good), 403, "claim_missing"),
-        // It is no CONNECT, and an ordinary GET is none either.
+        // It is not a plain CONNECT, and a plain GET is not an upgrade.
         ("/connect", None, 404, "route_unmatched"),
         ("/nothing", Some(&good), 404, "route_unmatched"),
         ("/open/x", None, 200, ""),
@@ -96,7 +97,7 @@ async fn extended_connect_is_decided_as_the_get_that_it_is() {
             assert_eq!(echo["headers"].get("authorization"), None);
         }
     }
-    // Without a protocol it is a tunnel, which has no path to decide about; and one that nobody configured.
+    // Without a protocol it is a tunnel, which has no path; and Envoy is not configured for tunnels.
     for (protocol, path) in [(None, "/"), (Some("connect-udp"), "/open/x"), (Some("x-keystile"), "/open/x")] {
         let answer = connect(address, protocol, path, &[("authorization", &*good)]).await;
         let status = answer.map(|answer| answer.status).unwrap_or(0);
@@ -104,7 +105,7 @@ async fn extended_connect_is_decided_as_the_get_that_it_is() {
     }
 }
 
-fn upgrade(mut request: Request<String>) -> Request<String> {
+fn send_upgrade(mut request: Request<String>) -> Request<String> {
     let headers = request.headers_mut();
     headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
     headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
@@ -113,10 +114,10 @@ fn upgrade(mut request: Request<String>) -> Request<String> {
     request
 }
 
-/// An edge that lets upgrades through, before a service that takes every one of them and says what it was told.
-async fn forge(prepare: impl FnOnce(&mut Settings)) -> Forge {
+/// Starts an edge that permits upgrades, in front of a service that accepts them and returns the headers it got.
+async fn control_plane(prepare: impl FnOnce(&mut Settings)) -> FakeControlPlane {
     let scratch = Scratch::new().unwrap();
-    let mut settings = Settings::on(&scratch, plugin_configuration(&Authority::new(1))).unwrap();
+    let mut settings = Settings::for_scratch(&scratch, plugin_configuration(&TestSigner::new(1))).unwrap();
     settings.upgrades = true;
     prepare(&mut settings);
     let listener = TcpListener::bind(settings.upstream).await.unwrap();
@@ -125,7 +126,7 @@ async fn forge(prepare: impl FnOnce(&mut Settings)) -> Forge {
             tokio::spawn(serve(stream));
         }
     });
-    Forge::behind(scratch, settings).await
+    FakeControlPlane::start_before_upstream(scratch, settings).await
 }
 
 async fn serve(stream: TcpStream) -> std::io::Result<()> {
@@ -156,11 +157,11 @@ async fn serve(stream: TcpStream) -> std::io::Result<()> {
 }
 
 fn echo(response: &Response) -> Value {
-    let got = response.headers.get("x-got").expect("the service was asked").as_bytes();
+    let got = response.headers.get("x-got").expect("the service got the request").as_bytes();
     serde_json::from_slice(&base64url::decode(got).unwrap()).unwrap()
 }
 
-fn joined(echo: &Value, name: &str) -> String {
+fn join_header_values(echo: &Value, name: &str) -> String {
     let values = echo["headers"][name].as_array().cloned().unwrap_or_default();
     values.iter().map(|value| value.as_str().unwrap()).collect::<Vec<_>>().join(",")
 }

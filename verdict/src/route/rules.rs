@@ -102,7 +102,7 @@ impl Rules {
         self.rules.iter().filter_map(|rule| rule.requirements().staleness)
     }
 
-    /// Returns whether any rule has this mode itself.
+    /// Returns whether any rule sets this mode, instead of having that of the policy.
     pub(crate) fn any_in_mode(&self, mode: Mode) -> bool {
         self.rules.iter().any(|rule| rule.requirements().mode == Some(mode))
     }

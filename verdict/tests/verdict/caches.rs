@@ -243,7 +243,7 @@ fn invalid_credentials_are_not_cached() {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
-    /// Requests have the same result with a small cache as without one, whatever came before.
+    /// Requests have the same result with a small cache as without one, regardless of earlier requests.
     #[test]
     fn cache_changes_no_decision(requests in prop::collection::vec((0..24_usize, 0..4_usize, 0..4_u64, any::<bool>()), 1..60)) {
         let gate = gate_with(r#""realm": "x""#);

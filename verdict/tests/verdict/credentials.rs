@@ -128,11 +128,11 @@ fn credentials_are_found_in_configured_locations() {
 #[test]
 fn usernames_do_not_affect_tokens() {
     let snapshot = snapshot(&mut builder());
-    let token = alice();
+    let token = alice_bearer();
     for usernames in [&[][..], &["bob"], &["bob", "carol"]] {
         let mut headers = vec![("authorization", token.as_str())];
         headers.extend(usernames.iter().map(|username| ("x-username", *username)));
-        assert_eq!(asked(&snapshot, "/x", &headers), "admitted", "{usernames:?}");
+        assert_eq!(decide_get(&snapshot, "/x", &headers), "admitted", "{usernames:?}");
     }
 }
 

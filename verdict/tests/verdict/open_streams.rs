@@ -1,4 +1,4 @@
-//! An open stream ends with its credential: whatever refuses a new request ends a stream that was admitted before.
+//! An open stream ends with its credential: each reason to refuse a new request ends a stream that was admitted before.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -88,17 +88,20 @@ impl Worker {
     }
 }
 
+/// A change of the bundle that refuses the credential.
+type Change = Box<dyn Fn(&mut Builder)>;
+
 const SECOND: Duration = Duration::from_secs(1);
 
 #[test]
 fn whatever_refuses_a_request_ends_a_stream() {
     let token = bearer(&claims());
     let fingerprint = Fingerprint::digest(&token.as_bytes()["Bearer ".len()..]);
-    let revoke = |builder: &mut Builder| assert!(builder.revoke(1, fingerprint).unwrap());
+    let revoke = move |builder: &mut Builder| assert!(builder.revoke(1, fingerprint).unwrap());
     let watermark =
         |scope: Scope<'static>| move |builder: &mut Builder| assert!(builder.raise_watermark(1, scope, NOW));
     let minute = 60_000;
-    let cases: [(&str, Box<dyn Fn(&mut Builder)>, u64, &str); 11] = [
+    let cases: [(&str, Change, u64, &str); 11] = [
         ("revoked", Box::new(revoke), 0, "revoked"),
         ("watermark of all", Box::new(watermark(Scope::Global)), 0, "watermark"),
         ("watermark of the operator", Box::new(watermark(Scope::Operator("OP0123456789"))), 0, "watermark"),
@@ -329,7 +332,7 @@ fn event() -> impl Strategy<Value = Event> {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
 
-    /// Whatever opens, closes and is revoked in any order: each handle comes back at most once, only refused streams
+    /// Streams open, close and are revoked in any order: each handle comes back at most once, only refused streams
     /// end, and a version that counts as enforced has no stream left that it refuses.
     #[test]
     fn the_table_agrees_with_a_list(events in prop::collection::vec(event(), 1..80), max in 1..6_usize) {

@@ -351,7 +351,7 @@ fn compiled_statements_have_at_most_the_maximum_length() {
     let size = short.as_bytes().len() - 1;
     let count = available / size - 1;
     let last = allowing(1 + available - count * size - size);
-    let longest = Permissions::merged(std::iter::repeat_n(&short, count).chain([&last])).unwrap();
+    let longest = Permissions::concat(std::iter::repeat_n(&short, count).chain([&last])).unwrap();
     assert_eq!(longest.as_bytes().len(), MAX_COMPILED_BYTES);
     let longer = [longest.as_bytes(), &short.as_bytes()[1..]].concat();
     assert_eq!(Permissions::from_bytes(longest.as_bytes().to_vec()), Ok(longest));

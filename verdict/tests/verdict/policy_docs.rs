@@ -1,6 +1,8 @@
-//! POLICY.md agrees with the parser.
+//! POLICY.md agrees with the parser, and docs/errors.md with the reasons.
 
 use std::collections::BTreeSet;
+
+use verdict::Reason;
 
 use crate::fixtures::policy;
 
@@ -61,4 +63,20 @@ fn exactly_the_known_members_are_listed() {
         "allow_inline_secrets",
     ];
     assert_eq!(all.difference(&here).map(String::as_str).collect::<BTreeSet<_>>(), BTreeSet::from(elsewhere));
+}
+
+/// `docs/errors.md` has one row for each reason, in the order of [`Reason::ALL`].
+#[test]
+fn errors_page_lists_exactly_the_reasons() {
+    let page = include_str!("../../../docs/errors.md");
+    let rows = page.lines().skip_while(|line| !line.starts_with("| code |")).skip(2);
+    let listed: Vec<(&str, u16)> = rows
+        .take_while(|line| line.starts_with('|'))
+        .map(|line| {
+            let columns: Vec<&str> = line.split('|').map(str::trim).collect();
+            (columns[1].trim_matches('`'), columns[2].parse().unwrap())
+        })
+        .collect();
+    let reasons: Vec<(&str, u16)> = Reason::ALL.map(|reason| (reason.code(), reason.status())).to_vec();
+    assert_eq!(listed, reasons);
 }

@@ -102,7 +102,7 @@ fn schema_refuses_wrong_shapes() {
         json!({ "rules": [{ "path": "/a", "stale": "never" }] }),
         json!({ "rules": [{ "path": "/a", "claims": { "a": null } }] }),
         json!({ "rules": [{ "path": "/a", "pth": 1 }] }),
-        json!({ "identity": { "headers": { "nobody": "x-a" } } }),
+        json!({ "identity": { "headers": { "unknown": "x-a" } } }),
         json!({ "answers": { "denied_status": 401 } }),
         json!({ "client_address": { "header": "x", "trusted_hops": 0 } }),
     ] {

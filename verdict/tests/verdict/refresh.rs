@@ -190,7 +190,7 @@ fn invalid_and_older_bundles_change_nothing() {
 fn manifests_are_accepted_up_to_a_minute_before_their_time_of_signing() {
     let built = bundle_of(0);
     for (ahead, expected) in [(60_000, None), (60_001, Some("manifest_from_future"))] {
-        let offered = offer(&mut refresh(), &published(&built, 1, NOW_MS + ahead), NOW_MS);
+        let offered = deliver_manifest(&mut refresh(), &publish(&built, 1, NOW_MS + ahead), NOW_MS);
         assert_eq!(offered.err().map(|failure| failure.code()), expected, "{ahead}");
     }
 }

@@ -208,7 +208,7 @@ fn stolen_tail_key_denies_service_until_the_next_epoch() {
     assert_eq!(good(&fixture.edge), RevocationStatus::Revoked);
     let honest = fixture.honest_bundle(14);
     fixture.assert_rejected("an honest manifest", &honest, "manifest_older");
-    // The root key fields to another tail key, and the snapshot key signs the true state.
+    // The root key delegates to another tail key, and the snapshot key signs the true state.
     fixture.content.checkpoint(15).unwrap();
     let built = fixture.content.build().unwrap();
     let (checkpoint, new_key) = (checkpoint(&built, 15, NOW_MS), TailKey::new(&[9; 32]));
@@ -250,14 +250,14 @@ fn sign_in_epoch(
 }
 
 /// The attacker can hide new revocations while on the network path and able to send newer manifests. A manifest lasts
-/// no longer than the edge permits, whatever its expiry.
+/// no longer than the edge permits, regardless of its expiry.
 #[test]
 fn stolen_tail_key_freezes_a_running_edge_for_the_maximum_lifetime() {
     const YEARS: u64 = 10 * 365 * 86_400_000;
     let max = 300_000;
     for (what, claimed, ahead, fresh_for) in [
         ("ten years", YEARS, 0, max),
-        ("for ever", u64::MAX - 2 * NOW_MS, 0, max),
+        ("the maximum", u64::MAX - 2 * NOW_MS, 0, max),
         // It is dated as far into the future as the clock skew permits: freshness counts from receipt.
         ("in a minute", YEARS, 60_000, max),
         ("as the honest", 60_000, 0, 60_000),
@@ -372,7 +372,7 @@ fn stolen_tail_key_hides_the_tail_from_a_new_edge_for_a_day() {
         (revocation_status(IN_CHECKPOINT), revocation_status(IN_TAIL)),
         (RevocationStatus::Revoked, RevocationStatus::NotCovered)
     );
-    // An edge that holds it stops being fresh when the checkpoint expires, whatever the manifest declares.
+    // An edge that has it stops being fresh when the checkpoint expires, even if the manifest declares a later time.
     let day = NOW_MS + 86_400_000;
     fetch(&mut fresh, &truncated(day - 1), day - 1).unwrap();
     let freshness = |now| Freshness::classify(fresh.current().unwrap(), 0, now);
@@ -579,7 +579,7 @@ fn wrong_clock_rejects_bundles_and_keeps_state() {
     }
 }
 
-/// A delegation expires whatever is signed under it.
+/// A delegation expires regardless of the signatures under it.
 #[test]
 fn delegation_bounds_every_lifetime() {
     let end = NOW_MS + 7 * 86_400_000;

@@ -15,7 +15,7 @@ use crate::{
         problem::{Problem, TOKENS_EXCEEDED},
     },
     listener::PeerAddr,
-    operations::{self, ExchangeError, Exchanged, Lifetime},
+    operations::{self, ExchangeError, ExchangedToken, Lifetime},
 };
 
 #[derive(Deserialize)]
@@ -44,21 +44,21 @@ pub(in crate::api) async fn exchange(
     let AuthRequest { auth_key_id, auth_key, token_timeout_seconds } = request;
     let lifetime = token_timeout_seconds.map_or(Ok(Lifetime::default()), Lifetime::try_from);
     let lifetime = lifetime.map_err(|error| Problem::invalid(format!("`tokenTimeoutSeconds`: {error}")))?;
-    let exchanged = operations::exchange(&state.service, &auth_key_id, &auth_key, lifetime).await;
-    let Exchanged { session, subject, token } = exchanged.map_err(|error| {
+    let exchanged = operations::exchange_auth_key(&state.service, &auth_key_id, &auth_key, lifetime).await;
+    let ExchangedToken { session, subject, token } = exchanged.map_err(|error| {
         match error {
             ExchangeError::Refused => {
-                state.metrics.sign_in_refused();
+                state.metrics.count_refused_sign_in();
                 if let Some(Extension(PeerAddr(client))) = client {
-                    state.admission.sign_in_refused(client.into());
+                    state.admission.charge_refused_sign_in(client.into());
                 }
             }
-            ExchangeError::TooMany(_) => state.metrics.limited(TOKENS_EXCEEDED),
+            ExchangeError::RateLimited(_) => state.metrics.count_limited(TOKENS_EXCEEDED),
             _ => {}
         }
         Problem::from(error)
     })?;
-    state.metrics.token_issued();
+    state.metrics.count_issued_token();
     let response = AuthResponse {
         api_key: session.as_str(),
         operator_id: subject.operator.as_str(),
@@ -73,6 +73,6 @@ pub(in crate::api) async fn log_out(
     caller: Caller,
 ) -> Result<StatusCode, Problem> {
     operations::logout(&state.service, &caller.subject, caller.fingerprint).await?;
-    state.metrics.revoked();
+    state.metrics.count_revocation();
     Ok(StatusCode::NO_CONTENT)
 }

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     api::{AppState, caller::Caller, problem::Problem},
-    model::{Page, Paged, Subject},
+    model::{Page, PageRequest, Subject},
     operations::{self, AccountError, CreateAuthKeyError},
 };
 
@@ -51,8 +51,9 @@ pub(in crate::api) async fn list(
             "`limit`: expected a number; `last_evaluated_key`: expected the value of `x-soracom-next-key`",
         )
     })?;
-    let page = Page::new(limit, last_evaluated_key).map_err(|error| Problem::invalid(error.to_string()))?;
-    let Paged { items, next } = operations::list_root_auth_keys(&state.service, &operator, &page).await?;
+    let page =
+        PageRequest::new(limit, last_evaluated_key).map_err(|error| Problem::invalid(error.to_string()))?;
+    let Page { items, next } = operations::list_root_auth_keys(&state.service, &operator, &page).await?;
     let keys: Vec<_> = items
         .into_iter()
         .map(|key| AuthKeyResponse {
@@ -76,11 +77,11 @@ pub(in crate::api) async fn create(
     Path(operator): Path<String>,
 ) -> Result<impl IntoResponse, Problem> {
     let (operator, _) = caller.access_scope_for(&operator)?;
-    caller.must_be_root()?;
+    caller.require_root()?;
     let subject = Subject { operator, user: None };
     let created = operations::create_auth_key(&state.service, &caller.actor(), &subject).await;
     if let Err(CreateAuthKeyError::Account(error @ AccountError::LimitReached(_))) = &created {
-        state.metrics.limited(error.code());
+        state.metrics.count_limited(error.code());
     }
     let created = created?;
     let response =
@@ -94,9 +95,9 @@ pub(in crate::api) async fn remove(
     Path((operator, id)): Path<(String, String)>,
 ) -> Result<StatusCode, Problem> {
     let (_, access_scope) = caller.access_scope_for(&operator)?;
-    caller.must_be_root()?;
+    caller.require_root()?;
     let id = id.parse().map_err(|_| Problem::not_found("AuthKey not found"))?;
     operations::delete_auth_key(&state.service, &caller.actor(), &access_scope, &id).await?;
-    state.metrics.revoked();
+    state.metrics.count_revocation();
     Ok(StatusCode::NO_CONTENT)
 }

@@ -9,7 +9,7 @@ use super::{
 use crate::{
     clock::Time,
     model::{Actor, ApiKey, ApiKeyId, ApiKeyState},
-    operations::{Authority, Service},
+    operations::{AccessScope, Service},
     store::{Write, api_keys, audit, revocations, tag_keys, versions, watermarks},
 };
 
@@ -17,12 +17,12 @@ use crate::{
 pub async fn disable_api_key(
     service: &Service,
     actor: &Actor,
-    authority: &Authority,
+    authority: &AccessScope,
     id: ApiKeyId,
 ) -> Result<u64, ApiKeyError> {
     let (mut write, version, now) = begin_change(service).await?;
     let key = find_owned(&mut write, actor, authority, id).await?;
-    let changed = api_keys::change(&mut write, id, ApiKeyState::Active, ApiKeyState::Disabled).await?;
+    let changed = api_keys::set_state(&mut write, id, ApiKeyState::Active, ApiKeyState::Disabled).await?;
     // A key that is revoked already cannot be disabled, as enabling it would take the revocation back.
     if !changed || !revoke_key(&mut write, &key, DISABLED, now, version).await? {
         return Err(ApiKeyError::NotActive(id));
@@ -34,7 +34,7 @@ pub async fn disable_api_key(
 pub async fn enable_api_key(
     service: &Service,
     actor: &Actor,
-    authority: &Authority,
+    authority: &AccessScope,
     id: ApiKeyId,
 ) -> Result<u64, ApiKeyError> {
     let (mut write, version, now) = begin_change(service).await?;
@@ -49,10 +49,10 @@ pub async fn enable_api_key(
     if watermark.is_some_and(|instant| key.issued_at <= instant) {
         return Err(ApiKeyError::UnderWatermark(id));
     }
-    if !api_keys::change(&mut write, id, ApiKeyState::Disabled, ApiKeyState::Active).await? {
+    if !api_keys::set_state(&mut write, id, ApiKeyState::Disabled, ApiKeyState::Active).await? {
         return Err(ApiKeyError::NotDisabled(id));
     }
-    revocations::restore(&mut write, &key.fingerprint, now.seconds(), version).await?;
+    revocations::unrevoke(&mut write, &key.fingerprint, now.seconds(), version).await?;
     commit_change(service, write, actor, "api_key.enable", &key, version, now).await
 }
 
@@ -60,7 +60,7 @@ pub async fn enable_api_key(
 pub async fn delete_api_key(
     service: &Service,
     actor: &Actor,
-    authority: &Authority,
+    authority: &AccessScope,
     id: ApiKeyId,
 ) -> Result<u64, ApiKeyError> {
     let (mut write, version, now) = begin_change(service).await?;
@@ -82,7 +82,7 @@ async fn begin_change(service: &Service) -> Result<(Write, u64, Time), ApiKeyErr
 pub(super) async fn find_owned(
     write: &mut Write,
     actor: &Actor,
-    authority: &Authority,
+    authority: &AccessScope,
     id: ApiKeyId,
 ) -> Result<ApiKey, ApiKeyError> {
     let found = api_keys::find(write, id).await?;
@@ -106,7 +106,7 @@ async fn commit_change(
         "version": version,
     });
     let target = &key.id.to_string();
-    audit::append(&mut write, audit::Change { at: now, actor, action, target, detail }).await?;
+    audit::append(&mut write, audit::NewAuditEntry { at: now, actor, action, target, detail }).await?;
     write.commit().await?;
     service.wait_published(version).await;
     Ok(version)

@@ -14,17 +14,20 @@ use super::{
 use crate::{
     clock::Time,
     keys,
-    model::{Actor, ApiKey, ApiKeyState, Generation, Issuance, Subject, Username, Watermark, WatermarkScope},
+    model::{
+        Actor, ApiKey, ApiKeyState, Generation, IssuedCredential, PresentedUsername, Subject, Watermark,
+        WatermarkScope,
+    },
     operations::{
-        AccountError, Blocked, Service,
-        mint::{IssueBackoff, MAX_ISSUE_SKEW_SECS},
-        operator_limits::{self, Limited},
+        AccountError, IssuanceBlock, Service,
+        mint_token::{IssueBackoff, MAX_ISSUE_SKEW_SECS},
+        operator_limits::{self, LimitKind},
         users::ensure_user,
     },
     random,
     store::{
-        NEVER, StoreError, Write, api_keys, audit, gaps,
-        issued::{self, Inserted},
+        NEVER_EXPIRES, StoreError, Write, api_keys, audit, gaps,
+        issued::{self, IssueOutcome},
         key_set, operators, tag_keys, versions, watermarks,
     },
 };
@@ -34,7 +37,7 @@ const MAX_ATTEMPTS: usize = 3;
 
 /// The API key to create.
 #[derive(Debug, Clone)]
-pub struct ApiKeyOrder {
+pub struct CreateApiKey {
     /// The owner. The user is created if it does not exist.
     pub owner: Subject,
     /// The username that clients present with the key; `None` for the owner's subject.
@@ -62,21 +65,23 @@ pub struct CreatedApiKey {
 pub async fn create_api_key(
     service: &Service,
     actor: &Actor,
-    order: ApiKeyOrder,
+    order: CreateApiKey,
 ) -> Result<CreatedApiKey, ApiKeyError> {
-    let ApiKeyOrder { owner, username, prefix, name, metadata, expires_at } = order;
+    let CreateApiKey { owner, username, prefix, name, metadata, expires_at } = order;
     check_name_and_metadata(name.as_deref(), metadata.as_ref())?;
     if !actor.may_manage(&owner) {
         return Err(ApiKeyError::RootOnly);
     }
-    let username = Username::of(&owner, username.as_deref()).map_err(ApiKeyError::Username)?;
+    let username =
+        PresentedUsername::parse_for(&owner, username.as_deref()).map_err(ApiKeyError::Username)?;
     let mut backoff = IssueBackoff::default();
     loop {
         let mut write = service.store.write().await?;
-        versions::lock(&mut write).await?;
+        versions::lock_version(&mut write).await?;
         let now = service.now();
         let mut version = ensure_user(service, &mut write, actor, &owner, now).await?;
-        let allowed = operator_limits::allow(service, &mut write, &owner.operator, Limited::ApiKeys).await?;
+        let allowed =
+            operator_limits::check_limit(service, &mut write, &owner.operator, LimitKind::ApiKeys).await?;
         allowed.map_err(AccountError::LimitReached)?;
         let new = NewApiKey {
             owner: &owner,
@@ -96,14 +101,14 @@ pub async fn create_api_key(
         };
         api_keys::set_creator(&mut write, key.id, &actor.to_string()).await?;
         let detail = json!({
-            "owner": owner.to_string(),
-            "username": username.as_str(),
-            "name": name,
-            "fingerprint": key.fingerprint.to_string(),
-            "expires_at": expires_at,
+        "owner": owner.to_string(),
+        "username": username.as_str(),
+        "name": name,
+        "fingerprint": key.fingerprint.to_string(),
+        "expires_at": expires_at,
         });
         let (action, target) = ("api_key.create", &key.id.to_string());
-        audit::append(&mut write, audit::Change { at: now, actor, action, target, detail }).await?;
+        audit::append(&mut write, audit::NewAuditEntry { at: now, actor, action, target, detail }).await?;
         write.commit().await?;
         if let Some(version) = version {
             service.wait_published(version).await;
@@ -115,7 +120,7 @@ pub async fn create_api_key(
 /// The attributes of a key before it is minted.
 pub(super) struct NewApiKey<'a> {
     pub(super) owner: &'a Subject,
-    pub(super) username: &'a Username,
+    pub(super) username: &'a PresentedUsername,
     pub(super) prefix: &'a Prefix,
     pub(super) name: Option<&'a str>,
     pub(super) metadata: Option<&'a Value>,
@@ -140,7 +145,7 @@ pub(super) async fn wait_for_watermark(
     if backoff.wait(earliest, now.seconds()).await {
         return Ok(());
     }
-    Err(ApiKeyError::Blocked(Blocked::By(watermark.scope.clone()), earliest))
+    Err(ApiKeyError::Blocked(IssuanceBlock::Watermark(watermark.scope.clone()), earliest))
 }
 
 /// Mints a key and inserts it.
@@ -155,11 +160,11 @@ pub(super) async fn mint_and_insert(
 ) -> Result<MintOutcome, ApiKeyError> {
     let NewApiKey { owner, username, prefix, name, metadata, expires_at } = *new;
     let generation = current_generation(service, write, version, now).await?;
-    let minting = match keys::open_generation(&service.home, &generation) {
+    let minting = match keys::open_generation(&service.data_dir, &generation) {
         Ok(minting) => minting,
         Err(error) if error.is_absent() => {
             let kid = generation.kid();
-            return Err(ApiKeyError::MadeElsewhere { path: keys::path(&service.home, &kid), kid });
+            return Err(ApiKeyError::KeyFileElsewhere { path: keys::path(&service.data_dir, &kid), kid });
         }
         Err(error) => return Err(error.into()),
     };
@@ -167,19 +172,19 @@ pub(super) async fn mint_and_insert(
     // The subject that edges assign to the key, whose watermarks apply.
     let subject = username.subject(owner);
     if generation.kind == Kind::Short && subject.is_root() {
-        return Err(ApiKeyError::ShortRoot(kid));
+        return Err(ApiKeyError::ShortFormForRoot(kid));
     }
     if let (None, Subject { operator, user: Some(name) }) = (&owner.user, &subject)
         && operators::user_exists(write, operator, name).await?
     {
-        return Err(ApiKeyError::NameOfUser(subject));
+        return Err(ApiKeyError::UsernameIsUser(subject));
     }
-    let watermark = watermarks::latest(write, &kid, &subject, None, None).await?;
+    let watermark = watermarks::latest_instant(write, &kid, &subject, None, None).await?;
     // A repaired gap is like a global watermark.
-    let gap = gaps::end(write).await?.map(|instant| Watermark {
+    let gap = gaps::latest_end(write).await?.map(|instant| Watermark {
         scope: WatermarkScope::Global,
         instant,
-        ends_at: NEVER,
+        ends_at: NEVER_EXPIRES,
     });
     let latest = watermark.into_iter().chain(gap).max_by_key(|watermark| watermark.instant);
     let earliest = latest.as_ref().map_or(0, |watermark| watermark.instant.saturating_add(1));
@@ -199,19 +204,19 @@ pub(super) async fn mint_and_insert(
             random: *random::bytes(),
             username: username.as_str(),
         };
-        let secret = minting.mint(&contents).ok_or(ApiKeyError::NoNumber)?;
+        let secret = minting.mint(&contents).ok_or(ApiKeyError::NoFreeNumber)?;
         let fingerprint = Fingerprint::digest(secret.expose().as_bytes());
-        let issuance = Issuance {
+        let issuance = IssuedCredential {
             fingerprint,
             kid: kid.clone(),
             subject: owner.clone(),
             auth_key: None,
             session: None,
             issued_at,
-            expires_at: expires_at.unwrap_or(NEVER),
+            expires_at: expires_at.unwrap_or(NEVER_EXPIRES),
         };
         // The probability is 2^-64 per pair. Another number and second give another fingerprint.
-        if issued::insert(write, &issuance).await? != Inserted::Yes {
+        if issued::insert(write, &issuance).await? != IssueOutcome::Inserted {
             issued_at = issued_at.saturating_add(1);
             continue;
         }
@@ -234,7 +239,7 @@ pub(super) async fn mint_and_insert(
         api_keys::insert(write, &key).await?;
         return Ok(MintOutcome::Minted(Box::new((key, secret))));
     }
-    Err(ApiKeyError::NoNumber)
+    Err(ApiKeyError::NoFreeNumber)
 }
 
 /// Returns the newest generation, or creates one if there is none or if it is of format 1.
@@ -274,10 +279,10 @@ pub(in crate::operations) async fn create_tag_key_generation(
     now: Time,
 ) -> Result<Generation, ApiKeyError> {
     let last = tag_keys::list(write).await?.first().map_or(0, |newest| newest.number);
-    let number = keys::free_generation(&service.home, last)?.ok_or(ApiKeyError::NoGeneration)?;
-    let generation = keys::create_generation(&service.home, number, kind)?;
+    let number = keys::unused_generation(&service.data_dir, last)?.ok_or(ApiKeyError::NoGeneration)?;
+    let generation = keys::create_generation(&service.data_dir, number, kind)?;
     tag_keys::insert(write, &generation, now.seconds()).await?;
-    key_set::changed(write, version).await?;
+    key_set::set_version(write, version).await?;
     Ok(generation)
 }
 

@@ -1,11 +1,11 @@
 //! The errors of operations on API keys.
 
-use std::{fmt, path::PathBuf};
+use std::path::PathBuf;
 
 use crate::{
     keys::KeyError,
     model::{ApiKeyId, InvalidId, Subject},
-    operations::{AccountError, Blocked},
+    operations::{AccountError, IssuanceBlock},
     store::StoreError,
 };
 
@@ -16,48 +16,82 @@ pub(super) const MAX_NAME_BYTES: usize = 200;
 pub(super) const MAX_METADATA_BYTES: usize = 4096;
 
 /// Why an operation on an API key failed.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
 pub enum ApiKeyError {
     /// The key does not exist.
+    #[error("unknown API key `{0}`; `keystile key list` shows the existing ones")]
     Unknown(ApiKeyId),
     /// Only the root user manages API keys of the root user.
+    #[error("only the root user may manage API keys of the root user, regardless of permissions")]
     RootOnly,
     /// The operator of the owner does not exist, or the user cannot be created.
+    #[error(transparent)]
     Account(AccountError),
     /// The username is invalid.
+    #[error("`username`: {0}")]
     Username(InvalidId),
     /// The name exceeds the limit.
+    #[error("`name`: expected at most {max} bytes", max = MAX_NAME_BYTES)]
     NameTooLong,
     /// The metadata is no JSON object, or exceeds the limit.
+    #[error("`metadata`: expected a JSON object of at most {max} bytes", max = MAX_METADATA_BYTES)]
     Metadata,
     /// The key is not active.
+    #[error("`{0}` is not active; `keystile key show {0}` shows its status")]
     NotActive(ApiKeyId),
     /// The key is not disabled.
+    #[error("`{0}` is not disabled; only keys that `keystile key disable` has disabled can be enabled")]
     NotDisabled(ApiKeyId),
     /// The key has expired.
+    #[error("`{0}` has expired; create another with `keystile key create`")]
     Expired(ApiKeyId),
     /// A watermark covers the key.
+    #[error(
+        "`{0}` was revoked with everything that was issued to its owner; create another with `keystile key \
+         create`"
+    )]
     UnderWatermark(ApiKeyId),
     /// The generation of the key was retired.
+    #[error("the generation of `{0}` was retired; create another key with `keystile key create`")]
     TagRetired(ApiKeyId),
     /// The username of a root user's key is the name of a user.
-    NameOfUser(Subject),
+    #[error("`username`: `{0}` is an existing user; to create a key of that user, use `--user {0}`")]
+    UsernameIsUser(Subject),
     /// The username of a key of format 1 is invalid in format 2, or has another meaning there.
-    UsernameNotCarried(ApiKeyId),
+    #[error(
+        "`{0}` has format 1, and a new key cannot have its username; give one with `keystile key rotate {0} \
+         --username NAME`, where OPERATOR or OPERATOR/NAME of the owner means the owner"
+    )]
+    UsernameNotInherited(ApiKeyId),
     /// The current generation has the short form, which the root user cannot use.
-    ShortRoot(String),
+    #[error(
+        "new API keys have the short form ({0}), which a stolen edge can create, so the root user cannot \
+         have one; create the key for a user, or return to format 2 with `keystile key rotate tag`"
+    )]
+    ShortFormForRoot(String),
     /// The key file of the generation is on another machine.
-    MadeElsewhere { kid: String, path: PathBuf },
+    #[error(
+        "the key file of {kid}, the current generation of API keys, is not in this data folder; create the \
+         API key where the file is, copy the file to `{}`, or start a generation here with `keystile key \
+         rotate tag`",
+        .path.display()
+    )]
+    KeyFileElsewhere { kid: String, path: PathBuf },
     /// A key file cannot be used.
-    Keys(KeyError),
+    #[error(transparent)]
+    Keys(#[from] KeyError),
     /// All generations, which are numbered in one byte, are used.
+    #[error("all 255 generations of API keys are used")]
     NoGeneration,
     /// All numbers, which have six bytes, are used, or all attempts gave a fingerprint whose prefix is taken.
-    NoNumber,
+    #[error("no free API key number was found")]
+    NoFreeNumber,
     /// No key can be issued before this second.
-    Blocked(Blocked, u64),
+    #[error(fmt = IssuanceBlock::write_error)]
+    Blocked(IssuanceBlock, u64),
     /// The store cannot be read or written.
-    Store(StoreError),
+    #[error(transparent)]
+    Store(#[from] StoreError),
 }
 
 impl ApiKeyError {
@@ -67,104 +101,22 @@ impl ApiKeyError {
             Self::Unknown(_) => "not_found",
             Self::RootOnly => "root_only",
             Self::Account(error) => error.code(),
-            Self::Username(_) | Self::NameTooLong | Self::Metadata | Self::UsernameNotCarried(_) => {
+            Self::Username(_) | Self::NameTooLong | Self::Metadata | Self::UsernameNotInherited(_) => {
                 "request_invalid"
             }
-            Self::NameOfUser(_) => "name_taken",
-            Self::ShortRoot(_) => "api_key_short_root",
-            Self::MadeElsewhere { .. } => "key_elsewhere",
+            Self::UsernameIsUser(_) => "name_taken",
+            Self::ShortFormForRoot(_) => "api_key_short_root",
+            Self::KeyFileElsewhere { .. } => "key_elsewhere",
             Self::NotActive(_)
             | Self::NotDisabled(_)
             | Self::Expired(_)
             | Self::UnderWatermark(_)
             | Self::TagRetired(_) => "api_key_state",
             Self::Keys(error) => error.code(),
-            Self::NoGeneration | Self::NoNumber => "api_key_numbers_exhausted",
+            Self::NoGeneration | Self::NoFreeNumber => "api_key_numbers_exhausted",
             Self::Blocked(..) => "watermark_in_future",
             Self::Store(error) => error.code(),
         }
-    }
-}
-
-impl fmt::Display for ApiKeyError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Unknown(id) => {
-                write!(f, "unknown API key `{id}`; `keystile key list` shows the existing ones")
-            }
-            Self::RootOnly => f.write_str(
-                "only the root user may manage API keys of the root user, whatever permissions were granted",
-            ),
-            Self::Account(error) => error.fmt(f),
-            Self::Username(error) => write!(f, "`username`: {error}"),
-            Self::NameTooLong => write!(f, "`name`: expected at most {MAX_NAME_BYTES} bytes"),
-            Self::Metadata => {
-                write!(f, "`metadata`: expected a JSON object of at most {MAX_METADATA_BYTES} bytes")
-            }
-            Self::NotActive(id) => {
-                write!(f, "`{id}` is not active; `keystile key show {id}` shows its status")
-            }
-            Self::NotDisabled(id) => {
-                write!(
-                    f,
-                    "`{id}` is not disabled; only keys that `keystile key disable` has disabled can be enabled"
-                )
-            }
-            Self::Expired(id) => write!(f, "`{id}` has expired; create another with `keystile key create`"),
-            Self::UnderWatermark(id) => write!(
-                f,
-                "`{id}` was revoked with everything that was issued to its owner; create another with \
-                 `keystile key create`"
-            ),
-            Self::TagRetired(id) => {
-                write!(
-                    f,
-                    "the generation of `{id}` was retired; create another key with `keystile key create`"
-                )
-            }
-            Self::NameOfUser(subject) => write!(
-                f,
-                "`username`: `{subject}` is an existing user; to create a key of that user, use `--user {subject}`"
-            ),
-            Self::UsernameNotCarried(id) => write!(
-                f,
-                "`{id}` has format 1, and a new key cannot have its username; give one with \
-                 `keystile key rotate {id} --username NAME`, where OPERATOR or OPERATOR/NAME of the owner means the owner"
-            ),
-            Self::ShortRoot(kid) => write!(
-                f,
-                "new API keys have the short form ({kid}), which a stolen edge can create, so the root user cannot have \
-                 one; create the key for a user, or return to format 2 with `keystile key rotate tag`"
-            ),
-            Self::MadeElsewhere { kid, path } => write!(
-                f,
-                "the key file of {kid}, the current generation of API keys, is not in this data folder; create the API key \
-                 where the file is, copy the file to `{}`, or start a generation here with `keystile key rotate tag`",
-                path.display()
-            ),
-            Self::Keys(error) => error.fmt(f),
-            Self::NoGeneration => f.write_str("all 255 generations of API keys are used"),
-            Self::NoNumber => f.write_str("no free API key number was found"),
-            Self::Blocked(by, until) => by.write_error(*until, f),
-            Self::Store(error) => error.fmt(f),
-        }
-    }
-}
-
-impl std::error::Error for ApiKeyError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match self {
-            Self::Account(error) => error.source(),
-            Self::Keys(error) => error.source(),
-            Self::Store(error) => error.source(),
-            _ => None,
-        }
-    }
-}
-
-impl From<StoreError> for ApiKeyError {
-    fn from(error: StoreError) -> Self {
-        Self::Store(error)
     }
 }
 
@@ -174,11 +126,5 @@ impl From<AccountError> for ApiKeyError {
             AccountError::Store(error) => Self::Store(error),
             error => Self::Account(error),
         }
-    }
-}
-
-impl From<KeyError> for ApiKeyError {
-    fn from(error: KeyError) -> Self {
-        Self::Keys(error)
     }
 }

@@ -14,16 +14,16 @@ use crate::{
 /// an end may have been moved forward.
 pub async fn expire_api_keys(service: &Service) -> Result<usize, StoreError> {
     let now = service.now();
-    if api_keys::due(&mut service.store.reader().await?, now.seconds()).await?.is_empty() {
+    if api_keys::list_due(&mut service.store.reader().await?, now.seconds()).await?.is_empty() {
         return Ok(0);
     }
     let mut write = service.store.write().await?;
     let version = versions::allocate(&mut write, now).await?;
     // Another replica may have revoked them before this one got the version lock.
-    let due = api_keys::due(&mut write, now.seconds()).await?;
+    let due = api_keys::list_due(&mut write, now.seconds()).await?;
     let mut lines = Vec::with_capacity(due.len());
     for key in &due {
-        if api_keys::change(&mut write, key.id, key.state, ApiKeyState::Expired).await? {
+        if api_keys::set_state(&mut write, key.id, key.state, ApiKeyState::Expired).await? {
             revoke_key(&mut write, key, EXPIRED, now, version).await?;
             lines.push((key.id.to_string(), json!({ "owner": key.owner.to_string(), "version": version })));
         }
@@ -31,7 +31,7 @@ pub async fn expire_api_keys(service: &Service) -> Result<usize, StoreError> {
     if lines.is_empty() {
         return Ok(0);
     }
-    let changes = lines.iter().map(|(target, detail)| audit::Change {
+    let changes = lines.iter().map(|(target, detail)| audit::NewAuditEntry {
         at: now,
         actor: &Actor::System,
         action: "api_key.expire",
@@ -52,15 +52,15 @@ pub(in crate::operations) async fn take_back_expiry(
     version: u64,
 ) -> Result<Vec<ApiKeyId>, StoreError> {
     let mut restored = Vec::new();
-    for key in api_keys::expired_early(write, now.seconds()).await? {
+    for key in api_keys::list_expired_early(write, now.seconds()).await? {
         let reason = revocations::find(write, &key.fingerprint).await?.and_then(|found| found.reason);
         match reason.as_deref() {
             Some(DISABLED) => {
-                api_keys::change(write, key.id, ApiKeyState::Expired, ApiKeyState::Disabled).await?;
+                api_keys::set_state(write, key.id, ApiKeyState::Expired, ApiKeyState::Disabled).await?;
             }
             Some(EXPIRED) => {
-                api_keys::change(write, key.id, ApiKeyState::Expired, ApiKeyState::Active).await?;
-                revocations::restore(write, &key.fingerprint, now.seconds(), version).await?;
+                api_keys::set_state(write, key.id, ApiKeyState::Expired, ApiKeyState::Active).await?;
+                revocations::unrevoke(write, &key.fingerprint, now.seconds(), version).await?;
                 restored.push(key.id);
             }
             _ => {}

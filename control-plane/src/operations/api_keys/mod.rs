@@ -11,11 +11,11 @@ mod rotate;
 
 pub use change::{delete_api_key, disable_api_key, enable_api_key};
 pub(super) use create::create_tag_key_generation;
-pub use create::{ApiKeyOrder, CreatedApiKey, create_api_key};
+pub use create::{CreateApiKey, CreatedApiKey, create_api_key};
 pub use error::ApiKeyError;
 pub use expire::expire_api_keys;
 pub(super) use expire::take_back_expiry;
-pub use list::{ApiKeyStanding, find_api_key, list_api_keys};
+pub use list::{ApiKeyStatus, find_api_key, list_api_keys};
 pub use remaining::remaining_api_keys;
 pub(super) use revocation::{
     DISABLED, EXPIRED, RESERVED_REASONS, ROTATED, make_revocation_permanent, revoke_key, revoke_keys_in_scope,

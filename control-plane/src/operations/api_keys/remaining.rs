@@ -2,17 +2,17 @@
 
 use token::api_key::Kind;
 
-use super::{ApiKeyStanding, list_api_keys};
+use super::{ApiKeyStatus, list_api_keys};
 use crate::{
     keys,
-    model::{Generation, Page, Paged},
+    model::{Generation, Page, PageRequest},
     operations::Service,
     store::{StoreError, tag_keys},
 };
 
 /// The number of API keys that are active or disabled, by format.
 #[derive(Debug, Clone)]
-pub struct Remaining {
+pub struct RemainingApiKeys {
     counts: Vec<(Kind, usize)>,
     /// All generations, newest first.
     pub generations: Vec<Generation>,
@@ -20,9 +20,9 @@ pub struct Remaining {
     pub made_here: Option<bool>,
 }
 
-impl Remaining {
+impl RemainingApiKeys {
     /// Returns the number of keys of a format.
-    pub fn of(&self, kind: Kind) -> usize {
+    pub fn count_of_kind(&self, kind: Kind) -> usize {
         self.counts.iter().find(|(counted, _)| *counted == kind).map_or(0, |(_, count)| *count)
     }
 
@@ -32,23 +32,23 @@ impl Remaining {
     }
 }
 
-/// Counts the API keys that remain of each format.
-pub async fn remaining_api_keys(service: &Service) -> Result<Remaining, StoreError> {
+/// Counts the active and disabled API keys of each format.
+pub async fn remaining_api_keys(service: &Service) -> Result<RemainingApiKeys, StoreError> {
     let mut keys = Vec::new();
-    let mut page = Page::longest(None);
+    let mut page = PageRequest::with_max_limit(None);
     loop {
-        let Paged { items, next } = list_api_keys(service, None, None, &page).await?;
+        let Page { items, next } = list_api_keys(service, None, None, &page).await?;
         keys.extend(items);
         match next {
             None => break,
-            next => page = Page::longest(next),
+            next => page = PageRequest::with_max_limit(next),
         }
     }
-    let good = |standing| matches!(standing, ApiKeyStanding::Active | ApiKeyStanding::Disabled);
-    let count = |kind| keys.iter().filter(|(key, standing)| key.kind == kind && good(*standing)).count();
+    let good = |status| matches!(status, ApiKeyStatus::Active | ApiKeyStatus::Disabled);
+    let count = |kind| keys.iter().filter(|(key, status)| key.kind == kind && good(*status)).count();
     let counts = Kind::ALL.map(|kind| (kind, count(kind))).to_vec();
     let generations = tag_keys::list(&mut service.store.reader().await?).await?;
     let newest = generations.first().filter(|newest| newest.kind != Kind::Format1);
-    let made_here = newest.map(|newest| keys::open_generation(&service.home, newest).is_ok());
-    Ok(Remaining { counts, generations, made_here })
+    let made_here = newest.map(|newest| keys::open_generation(&service.data_dir, newest).is_ok());
+    Ok(RemainingApiKeys { counts, generations, made_here })
 }

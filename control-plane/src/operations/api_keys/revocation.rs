@@ -6,12 +6,12 @@ use crate::{
     clock::Time,
     model::{ApiKey, ApiKeyState, Revocation, WatermarkScope},
     store::{
-        NEVER, StoreError, Write, api_keys,
-        revocations::{self, Inserted},
+        NEVER_EXPIRES, StoreError, Write, api_keys,
+        revocations::{self, RevokeOutcome},
     },
 };
 
-/// The reason of a disabled key. Enabling the key takes the revocation back.
+/// The reason of a disabled key. Enabling the key undoes the revocation.
 pub(in crate::operations) const DISABLED: &str = "disabled";
 
 /// The reason of a key that has expired.
@@ -20,7 +20,7 @@ pub(in crate::operations) const EXPIRED: &str = "expired";
 /// The reason of a key that was replaced.
 pub(in crate::operations) const ROTATED: &str = "rotated";
 
-/// Callers cannot give one of these reasons: the revocation would be treated as one that can be taken back.
+/// Callers cannot give one of these reasons, because Keystile undoes such revocations itself.
 pub(in crate::operations) const RESERVED_REASONS: [&str; 3] = [DISABLED, EXPIRED, ROTATED];
 
 /// Revokes the fingerprint of a key until the key expires. Returns whether it was not revoked yet.
@@ -33,12 +33,12 @@ pub(in crate::operations) async fn revoke_key(
 ) -> Result<bool, StoreError> {
     let revocation = Revocation {
         fingerprint: key.fingerprint,
-        expires_at: key.ends_at.unwrap_or(NEVER),
+        expires_at: key.ends_at.unwrap_or(NEVER_EXPIRES),
         reason: Some(reason.to_owned()),
         revoked_at: now.seconds(),
     };
     // The prefix was reserved when the key was issued, so any other outcome means that the key is revoked already.
-    Ok(revocations::insert(write, &revocation, version).await? == Inserted::Yes)
+    Ok(revocations::insert(write, &revocation, version).await? == RevokeOutcome::Revoked)
 }
 
 /// Changes the revocation of a disabled API key so that enabling the key does not take it back. Returns whether the key was
@@ -51,11 +51,11 @@ pub(in crate::operations) async fn make_revocation_permanent(
     version: u64,
 ) -> Result<bool, StoreError> {
     let Some(key) = api_keys::find_by_fingerprint(write, fingerprint).await? else { return Ok(false) };
-    if !api_keys::change(write, key.id, ApiKeyState::Disabled, ApiKeyState::Active).await? {
+    if !api_keys::set_state(write, key.id, ApiKeyState::Disabled, ApiKeyState::Active).await? {
         return Ok(false);
     }
     // The revocation gets a new version, so that the journal records the change.
-    revocations::confirm(write, fingerprint, reason, now.seconds(), version).await?;
+    revocations::update_reason(write, fingerprint, reason, now.seconds(), version).await?;
     Ok(true)
 }
 
@@ -78,7 +78,7 @@ pub(in crate::operations) async fn revoke_keys_in_scope(
     now: Time,
     version: u64,
 ) -> Result<RevokedKeys, StoreError> {
-    let keys = api_keys::covered(write, scope, until).await?;
+    let keys = api_keys::list_in_scope(write, scope, until).await?;
     let mut changed = false;
     for key in &keys {
         changed |= revoke_key(write, key, reason, now, version).await?;

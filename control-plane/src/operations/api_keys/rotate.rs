@@ -10,8 +10,8 @@ use super::{
     revocation::{ROTATED, revoke_key},
 };
 use crate::{
-    model::{Actor, ApiKey, ApiKeyId, ApiKeyState, Generation, Username},
-    operations::{Authority, Service, mint::IssueBackoff},
+    model::{Actor, ApiKey, ApiKeyId, ApiKeyState, Generation, PresentedUsername},
+    operations::{AccessScope, Service, mint_token::IssueBackoff},
     store::{api_keys, audit, versions},
 };
 
@@ -22,7 +22,7 @@ use crate::{
 pub async fn rotate_api_key(
     service: &Service,
     actor: &Actor,
-    authority: &Authority,
+    authority: &AccessScope,
     id: ApiKeyId,
     username: Option<&str>,
     grace: u64,
@@ -37,8 +37,10 @@ pub async fn rotate_api_key(
             return Err(ApiKeyError::NotActive(id));
         }
         let username = match username {
-            Some(username) => Username::of(&old.owner, Some(username)).map_err(ApiKeyError::Username)?,
-            None => carried_username(&old)?,
+            Some(username) => {
+                PresentedUsername::parse_for(&old.owner, Some(username)).map_err(ApiKeyError::Username)?
+            }
+            None => inherited_username(&old)?,
         };
         let new = NewApiKey {
             owner: &old.owner,
@@ -60,12 +62,12 @@ pub async fn rotate_api_key(
         let end = now.seconds().saturating_add(grace);
         api_keys::expire_at(&mut write, id, end).await?;
         if grace == 0 {
-            api_keys::change(&mut write, id, ApiKeyState::Active, ApiKeyState::Expired).await?;
+            api_keys::set_state(&mut write, id, ApiKeyState::Active, ApiKeyState::Expired).await?;
             revoke_key(&mut write, &old, ROTATED, now, version).await?;
         }
         let detail = json!({ "owner": old.owner.to_string(), "new": key.id.to_string(), "until": end, "version": version });
         let (action, target) = ("api_key.rotate", &id.to_string());
-        audit::append(&mut write, audit::Change { at: now, actor, action, target, detail }).await?;
+        audit::append(&mut write, audit::NewAuditEntry { at: now, actor, action, target, detail }).await?;
         write.commit().await?;
         service.wait_published(version).await;
         return Ok(CreatedApiKey { key, secret });
@@ -73,12 +75,13 @@ pub async fn rotate_api_key(
 }
 
 /// Returns the username of the old key if it has the same meaning with the new key.
-fn carried_username(old: &ApiKey) -> Result<Username, ApiKeyError> {
+fn inherited_username(old: &ApiKey) -> Result<PresentedUsername, ApiKeyError> {
     // A key of format 1 without a username has no subject, while one of format 2 is the root user's.
     if old.kind == Kind::Format1 && old.username.as_str().is_empty() {
-        return Err(ApiKeyError::UsernameNotCarried(old.id));
+        return Err(ApiKeyError::UsernameNotInherited(old.id));
     }
-    Username::of(&old.owner, Some(old.username.as_str())).map_err(|_| ApiKeyError::UsernameNotCarried(old.id))
+    PresentedUsername::parse_for(&old.owner, Some(old.username.as_str()))
+        .map_err(|_| ApiKeyError::UsernameNotInherited(old.id))
 }
 
 /// Creates a generation for new API keys, and returns it. Keys of older generations stay valid.
@@ -89,7 +92,7 @@ pub async fn rotate_tag_key(service: &Service, actor: &Actor, kind: Kind) -> Res
     let next = create_tag_key_generation(service, &mut write, kind, version, now).await?;
     let (action, target) = ("tag_key.rotate", &next.kid());
     let detail = json!({ "format": kind.name(), "version": version });
-    audit::append(&mut write, audit::Change { at: now, actor, action, target, detail }).await?;
+    audit::append(&mut write, audit::NewAuditEntry { at: now, actor, action, target, detail }).await?;
     write.commit().await?;
     service.wait_published(version).await;
     Ok(next)

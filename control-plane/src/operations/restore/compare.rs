@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use token::Fingerprint;
 
 use crate::{
-    journal::{Mark, Recorded, RecordedRevocation},
+    journal::{JournalContent, JournalMark, JournalRevocation},
     model::{Revocation, RevocationChange, Tombstone, Watermark, WatermarkScope},
     store::{Executor, StoreError, audit, gaps, grants, revocations, tombstones, versions, watermarks},
 };
@@ -16,7 +16,7 @@ const MAX_ISSUE_DELAY_SECS: u64 = 15;
 
 /// The journal entries that the store lacks.
 #[derive(Debug, Default)]
-pub struct Missing {
+pub struct MissingEntries {
     /// Revocations.
     pub revoked: Vec<Revocation>,
     /// Un-revocations. The credentials stay refused until the repair.
@@ -28,7 +28,7 @@ pub struct Missing {
     /// Subjects whose permissions have changed: the store may grant more than before.
     pub granted: Vec<String>,
     /// Set if a rollback of the database is found for the first time.
-    pub went_back: Option<WentBack>,
+    pub rollback: Option<StoreRollback>,
     /// The highest version in the journal.
     pub newest: u64,
     /// The version up to which the store has all journal entries.
@@ -39,23 +39,23 @@ pub struct Missing {
 
 /// The database is older than the journal: it was restored from a backup, or a failover lost commits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct WentBack {
+pub struct StoreRollback {
     /// Seconds. The store lacks some of the credentials that were issued after this.
     pub issued_after: u64,
 }
 
-impl Missing {
+impl MissingEntries {
     /// Returns whether the store has all journal entries. Changed permissions do not count: they are only reported.
-    pub const fn is_nothing(&self) -> bool {
-        self.refuses_nothing() && self.unrevoked.is_empty()
+    pub const fn is_empty(&self) -> bool {
+        self.has_no_refusals() && self.unrevoked.is_empty()
     }
 
     /// Returns whether a merge has nothing to do.
-    pub const fn refuses_nothing(&self) -> bool {
+    pub const fn has_no_refusals(&self) -> bool {
         self.revoked.is_empty()
             && self.watermarks.is_empty()
             && self.gone.is_empty()
-            && self.went_back.is_none()
+            && self.rollback.is_none()
     }
 }
 
@@ -63,10 +63,10 @@ impl Missing {
 ///
 /// The store has everything up to the last mark that it knows, so only later entries are compared. Entries since a gap
 /// that is not repaired yet are compared again, for the repair.
-pub(in crate::operations) async fn compare(
+pub(in crate::operations) async fn find_missing_entries(
     executor: &mut impl Executor,
-    recorded: &Recorded,
-) -> Result<Missing, StoreError> {
+    recorded: &JournalContent,
+) -> Result<MissingEntries, StoreError> {
     let shared = shared_history(executor, recorded).await?;
     let open = gaps::list(executor).await?.into_iter().filter(|gap| gap.version.is_none());
     let open = open.map(|gap| gap.issued_after.saturating_mul(1000)).min();
@@ -76,7 +76,8 @@ pub(in crate::operations) async fn compare(
         SharedHistory::Nothing => 0,
     });
     let is_continued = shared == SharedHistory::Complete;
-    let mut missing = Missing { newest: recorded.newest, known, is_continued, ..Missing::default() };
+    let mut missing =
+        MissingEntries { newest: recorded.newest, known, is_continued, ..MissingEntries::default() };
     if known == u64::MAX {
         return Ok(missing);
     }
@@ -98,16 +99,16 @@ pub(in crate::operations) async fn compare(
     let buried: HashMap<_, _> = tombstones::since(executor, 0)
         .await?
         .into_iter()
-        .map(|(version, Tombstone { gone, id, at })| ((gone, id), (version, at)))
+        .map(|(version, Tombstone { kind: gone, id, at })| ((gone, id), (version, at)))
         .collect();
     for ((gone, id), (version, at)) in &recorded.gone {
-        let is_known = |(held, ends_at): &(u64, u64)| held >= version && (!gone.is_an_end() || ends_at <= at);
+        let is_known = |(held, ends_at): &(u64, u64)| held >= version && (!gone.is_end() || ends_at <= at);
         if *version > known && !buried.get(&(*gone, id.clone())).is_some_and(is_known) {
-            missing.gone.push(Tombstone { gone: *gone, id: id.clone(), at: *at });
+            missing.gone.push(Tombstone { kind: *gone, id: id.clone(), at: *at });
             missing_versions.push(*version);
         }
     }
-    missing.gone.sort_by(|a, b| (a.gone, &a.id).cmp(&(b.gone, &b.id)));
+    missing.gone.sort_by(|a, b| (a.kind, &a.id).cmp(&(b.kind, &b.id)));
     let granted: HashMap<String, u64> = grants::changed_since(executor, 0)
         .await?
         .into_iter()
@@ -120,17 +121,17 @@ pub(in crate::operations) async fn compare(
         }
     }
     if !is_continued {
-        missing.went_back = went_back(executor, recorded, shared, missing_versions).await?;
+        missing.rollback = find_rollback(executor, recorded, shared, missing_versions).await?;
     }
     Ok(missing)
 }
 
-impl Missing {
+impl MissingEntries {
     /// Finds the revocations and un-revocations that the store lacks.
     async fn find_revocations(
         &mut self,
         executor: &mut impl Executor,
-        recorded: &Recorded,
+        recorded: &JournalContent,
         missing_versions: &mut Vec<u64>,
     ) -> Result<(), StoreError> {
         let is_wanted = |fingerprint: &Fingerprint| {
@@ -150,10 +151,10 @@ impl Missing {
             }
             match (refused, held.get(fingerprint)) {
                 // Revoked in both. The journal entry counts if its reason differs: the store's may be reversible.
-                (Some(RecordedRevocation { reason, .. }), Some((known, RevocationChange::Revoked(same))))
+                (Some(JournalRevocation { reason, .. }), Some((known, RevocationChange::Revoked(same))))
                     if same.reason == *reason || known >= version => {}
                 // An expired revocation is purged later: the comparison depends on no clock.
-                (Some(RecordedRevocation { expires_at, reason, revoked_at }), _) => {
+                (Some(JournalRevocation { expires_at, reason, revoked_at }), _) => {
                     self.revoked.push(Revocation {
                         fingerprint: *fingerprint,
                         expires_at: *expires_at,
@@ -182,7 +183,7 @@ enum SharedHistory {
     /// Everything: the store has the last mark.
     Complete,
     /// Everything up to this mark.
-    UpTo(Mark),
+    UpTo(JournalMark),
     /// Nothing.
     Nothing,
 }
@@ -190,7 +191,7 @@ enum SharedHistory {
 /// Finds the last mark that the store has.
 async fn shared_history(
     executor: &mut impl Executor,
-    recorded: &Recorded,
+    recorded: &JournalContent,
 ) -> Result<SharedHistory, StoreError> {
     // Marks of the lost history stay in the journal, so the last mark that the store has counts.
     for (number, mark) in recorded.marks.iter().rev().enumerate() {
@@ -204,12 +205,12 @@ async fn shared_history(
 
 /// Determines since when the store lacks issued credentials. Returns `None` if it lacks none, or if the rollback was found
 /// before.
-async fn went_back(
+async fn find_rollback(
     executor: &mut impl Executor,
-    recorded: &Recorded,
+    recorded: &JournalContent,
     shared: SharedHistory,
     missing_versions: Vec<u64>,
-) -> Result<Option<WentBack>, StoreError> {
+) -> Result<Option<StoreRollback>, StoreError> {
     let found = gaps::list(executor).await?.iter().map(|gap| gap.found_at).max();
     let is_new = |millis: u64| found.is_none_or(|found| millis / 1000 > found);
     let last_known = match shared {
@@ -225,6 +226,6 @@ async fn went_back(
         missing_versions.into_iter().chain(ahead).chain(first_unknown).filter(|millis| is_new(*millis));
     let Some(unknown) = unknown.min() else { return Ok(None) };
     // Audit entries after that were written by a process that did not notice the rollback.
-    let last = audit::last_until(executor, unknown).await?.or(last_known).unwrap_or_default();
-    Ok(Some(WentBack { issued_after: (last / 1000).saturating_sub(MAX_ISSUE_DELAY_SECS) }))
+    let last = audit::latest_until(executor, unknown).await?.or(last_known).unwrap_or_default();
+    Ok(Some(StoreRollback { issued_after: (last / 1000).saturating_sub(MAX_ISSUE_DELAY_SECS) }))
 }

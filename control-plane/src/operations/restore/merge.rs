@@ -2,25 +2,27 @@
 
 use serde_json::json;
 
-use super::compare::{Missing, compare};
+use super::compare::{MissingEntries, find_missing_entries};
 use crate::{
     clock::Time,
-    home::Home,
+    data_dir::DataDir,
     journal::Journal,
     keys::{self, KeyError},
-    model::{Actor, ApiKeyState, FoundGap, Gone, Revocation, SigningKeyState, Subject, Tombstone},
+    model::{
+        Actor, ApiKeyState, IssuanceGap, Revocation, SigningKeyState, Subject, Tombstone, TombstoneKind,
+    },
     operations::{
         OpenError, Service,
         api_keys::{DISABLED, EXPIRED, ROTATED},
         delete_operator::delete_operator,
-        delete_user::{CreatedByUser, delete_user},
-        mint::MAX_ISSUE_SKEW_SECS,
+        delete_user::{CreatedKeysPolicy, delete_user},
+        mint_token::MAX_ISSUE_SKEW_SECS,
         signing_keys::{SigningKeyError, retire_key},
     },
     store::{
-        NEVER, Store, StoreError, Write, api_keys, audit, auth_keys, coverage, edges, gaps, key_set,
+        NEVER_EXPIRES, Store, StoreError, Write, api_keys, audit, auth_keys, coverage, edges, gaps, key_set,
         operators,
-        revocations::{self, Inserted},
+        revocations::{self, RevokeOutcome},
         signing_keys, tag_keys, tombstones, users, versions, watermarks,
     },
 };
@@ -28,46 +30,46 @@ use crate::{
 /// The result of a merge.
 #[derive(Debug)]
 pub(in crate::operations) struct Merged {
-    /// Accounts and keys that remain to be deleted, each in a transaction of its own: see [`delete_again`].
+    /// Accounts and keys that remain to be deleted, each in a transaction of its own: see [`repeat_deletion`].
     pub(in crate::operations) pending: Vec<Tombstone>,
 }
 
 /// Applies the revocations and deletions of the journal that the store lacks. A merge only refuses credentials, so each
 /// server does it before it publishes. A second merge changes nothing.
-pub(in crate::operations) async fn merge(
+pub(in crate::operations) async fn merge_journal(
     store: &Store,
-    home: &Home,
+    data_dir: &DataDir,
     journal: &Journal,
     now: Time,
 ) -> Result<Merged, OpenError> {
     let nothing = Merged { pending: Vec::new() };
     let Some(recorded) = journal.read().await.map_err(OpenError::Journal)? else { return Ok(nothing) };
-    let missing = compare(&mut store.read().await?, &recorded).await?;
-    if missing.refuses_nothing() {
-        resume(journal, &missing);
+    let missing = find_missing_entries(&mut store.read().await?, &recorded).await?;
+    if missing.has_no_refusals() {
+        resume_journal_after(journal, &missing);
         return Ok(nothing);
     }
     let mut write = store.write_unanchored().await?;
-    versions::lock(&mut write).await?;
+    versions::lock_version(&mut write).await?;
     // Another server may have merged the journal before this one got the lock.
-    let missing = compare(&mut write, &recorded).await?;
-    if missing.refuses_nothing() {
-        resume(journal, &missing);
+    let missing = find_missing_entries(&mut write, &recorded).await?;
+    if missing.has_no_refusals() {
+        resume_journal_after(journal, &missing);
         return Ok(nothing);
     }
     // The version is above every version in a journal, so later revocations have versions that no journal contains.
     let above = Time::from_millis(now.millis().max(missing.newest.saturating_add(1)));
     let version = versions::allocate(&mut write, above).await?;
-    let Missing { revoked, watermarks, gone, went_back, known, is_continued, .. } = missing;
+    let MissingEntries { revoked, watermarks, gone, rollback, known, is_continued, .. } = missing;
     for revocation in &revoked {
         let Revocation { fingerprint, reason, revoked_at, .. } = revocation;
         match revocations::insert(&mut write, revocation, version).await? {
-            Inserted::Yes => {}
-            Inserted::Before => {
-                revocations::confirm(&mut write, fingerprint, reason.as_deref(), *revoked_at, version)
+            RevokeOutcome::Revoked => {}
+            RevokeOutcome::AlreadyRevoked => {
+                revocations::update_reason(&mut write, fingerprint, reason.as_deref(), *revoked_at, version)
                     .await?;
             }
-            Inserted::PrefixTaken => tracing::error!(
+            RevokeOutcome::PrefixTaken => tracing::error!(
                 %fingerprint,
                 "a revocation in the journal has the same fingerprint prefix as another credential; it is ignored"
             ),
@@ -79,16 +81,16 @@ pub(in crate::operations) async fn merge(
                 Some(EXPIRED | ROTATED) => ApiKeyState::Expired,
                 _ => ApiKeyState::Active,
             };
-            api_keys::change(&mut write, key.id, key.state, state).await?;
+            api_keys::set_state(&mut write, key.id, key.state, state).await?;
         }
     }
     for watermark in &watermarks {
         watermarks::raise(&mut write, watermark, version).await?;
     }
-    let pending = apply_tombstones(&mut write, home, &gone, version, above).await?;
-    if let Some(went_back) = went_back {
-        let gap = FoundGap {
-            issued_after: went_back.issued_after,
+    let pending = apply_tombstones(&mut write, data_dir, &gone, version, above).await?;
+    if let Some(rollback) = rollback {
+        let gap = IssuanceGap {
+            issued_after: rollback.issued_after,
             issued_until: now.seconds().saturating_add(MAX_ISSUE_SKEW_SECS),
             found_at: now.seconds(),
             version: None,
@@ -100,11 +102,14 @@ pub(in crate::operations) async fn merge(
         "revocations": revoked.len(),
         "watermarks": watermarks.len(),
         "deletions": gone.len(),
-        "issued_after": went_back.map(|went_back| went_back.issued_after),
+        "issued_after": rollback.map(|rollback| rollback.issued_after),
     });
     let (action, target) = ("restore.merge", "journal");
-    audit::append(&mut write, audit::Change { at: now, actor: &Actor::System, action, target, detail })
-        .await?;
+    audit::append(
+        &mut write,
+        audit::NewAuditEntry { at: now, actor: &Actor::System, action, target, detail },
+    )
+    .await?;
     write.commit().await?;
     if !is_continued {
         journal.resume_after(known);
@@ -121,7 +126,7 @@ pub(in crate::operations) async fn merge(
 }
 
 /// Continues the journal in the merged store.
-fn resume(journal: &Journal, missing: &Missing) {
+fn resume_journal_after(journal: &Journal, missing: &MissingEntries) {
     if !missing.is_continued {
         journal.resume_after(missing.known);
     }
@@ -130,65 +135,67 @@ fn resume(journal: &Journal, missing: &Missing) {
 /// Deletes the items of tombstones that the store has again. Returns those that need a transaction of their own.
 async fn apply_tombstones(
     write: &mut Write,
-    home: &Home,
+    data_dir: &DataDir,
     gone: &[Tombstone],
     version: u64,
     now: Time,
 ) -> Result<Vec<Tombstone>, OpenError> {
     let mut pending = Vec::new();
     for tombstone in gone {
-        let Tombstone { gone, id, at } = tombstone;
+        let Tombstone { kind: gone, id, at } = tombstone;
         let is_pending = match gone {
-            Gone::Operator => match id.parse() {
+            TombstoneKind::Operator => match id.parse() {
                 Ok(operator) => operators::exists(write, &operator).await?,
                 Err(_) => false,
             },
-            Gone::User => match id.parse() {
+            TombstoneKind::User => match id.parse() {
                 Ok(Subject { operator, user: Some(user) }) => {
                     users::find(write, &operator, &user).await?.is_some_and(|user| user.created_at <= *at)
                 }
                 _ => false,
             },
-            Gone::TagKey => {
+            TombstoneKind::TagKey => {
                 tag_keys::list(write).await?.iter().any(|generation| generation.number.to_string() == *id)
             }
-            Gone::AuthKey => {
+            TombstoneKind::AuthKey => {
                 if let Ok(id) = id.parse() {
                     auth_keys::delete(write, &id).await?;
                 }
                 false
             }
-            Gone::Edge => {
+            TombstoneKind::Edge => {
                 if let Some(edge) = edges::find_by_hash(write, id).await? {
                     edges::delete(write, &edge).await?;
                 }
                 false
             }
-            Gone::EdgeCredentialEnd => {
-                edges::end_again(write, id, *at, now.seconds()).await?;
+            TombstoneKind::EdgeCredentialEnd => {
+                edges::repeat_end(write, id, *at, now.seconds()).await?;
                 false
             }
-            Gone::ApiKey | Gone::ApiKeyEnd => {
+            TombstoneKind::ApiKey | TombstoneKind::ApiKeyEnd => {
                 let found = match id.parse() {
                     Ok(fingerprint) => api_keys::find_by_fingerprint(write, &fingerprint).await?,
                     Err(_) => None,
                 };
                 match found {
-                    Some(key) if *gone == Gone::ApiKey => drop(api_keys::delete(write, key.id).await?),
+                    Some(key) if *gone == TombstoneKind::ApiKey => {
+                        api_keys::delete(write, key.id).await?;
+                    }
                     Some(key) => api_keys::expire_at(write, key.id, *at).await?,
                     None => {}
                 }
                 false
             }
-            Gone::SigningKey => {
-                retire_signing_key(write, home, id, version, now).await?;
+            TombstoneKind::SigningKey => {
+                retire_signing_key(write, data_dir, id, version, now).await?;
                 false
             }
         };
         if is_pending {
             pending.push(tombstone.clone());
         } else {
-            tombstones::note(write, tombstone).await?;
+            tombstones::insert_from_journal(write, tombstone).await?;
         }
     }
     Ok(pending)
@@ -198,63 +205,63 @@ async fn apply_tombstones(
 /// a new active key if none is left.
 async fn retire_signing_key(
     write: &mut Write,
-    home: &Home,
+    data_dir: &DataDir,
     kid: &str,
     version: u64,
     now: Time,
 ) -> Result<(), OpenError> {
     let records = signing_keys::list(write).await?;
     let Some(retired) = records.iter().find(|record| record.kid == kid) else { return Ok(()) };
-    coverage::raise_floor(write, &[kid.to_owned()], NEVER).await?;
+    coverage::raise_floor(write, &[kid.to_owned()], NEVER_EXPIRES).await?;
     let others = records.iter().any(|other| other.kid != kid && other.state == SigningKeyState::Active);
     if !others {
-        let key = keys::create_signing_key(home, retired.algorithm, SigningKeyState::Active)
+        let key = keys::create_signing_key(data_dir, retired.algorithm, SigningKeyState::Active)
             .map_err(OpenError::Keys)?;
-        let newest = signing_keys::newest_at(write).await?.unwrap_or_default();
+        let newest = signing_keys::newest_created_at(write).await?.unwrap_or_default();
         signing_keys::insert(write, &key, now.seconds().max(newest.saturating_add(1))).await?;
         signing_keys::activate(write, &key.kid).await?;
         let replaced: Vec<String> = records.iter().map(|record| record.kid.clone()).collect();
-        coverage::raise_floor(write, &replaced, NEVER).await?;
+        coverage::raise_floor(write, &replaced, NEVER_EXPIRES).await?;
     }
     signing_keys::delete(write, kid).await?;
-    key_set::changed(write, version).await?;
+    key_set::set_version(write, version).await?;
     Ok(())
 }
 
 /// Deletes users and operators, and retires tag keys, that the store has again.
-pub(in crate::operations) async fn delete_again(
+pub(in crate::operations) async fn repeat_deletion(
     service: &Service,
     pending: &[Tombstone],
 ) -> Result<(), OpenError> {
-    for Tombstone { gone, id, .. } in pending {
+    for Tombstone { kind: gone, id, .. } in pending {
         let failed = |error: String| OpenError::Merge { what: id.clone(), error };
         match gone {
-            Gone::Operator => {
+            TombstoneKind::Operator => {
                 if let Ok(operator) = id.parse() {
                     delete_operator(service, &Actor::System, &operator)
                         .await
                         .map_err(|error| failed(error.to_string()))?;
                 }
             }
-            Gone::User => {
+            TombstoneKind::User => {
                 if let Ok(subject) = id.parse() {
                     // The user may have been deleted with its operator.
-                    match delete_user(service, &Actor::System, &subject, CreatedByUser::Keep).await {
+                    match delete_user(service, &Actor::System, &subject, CreatedKeysPolicy::Keep).await {
                         Ok(_) | Err(crate::operations::AccountError::UserUnknown(_)) => {}
                         Err(error) => return Err(failed(error.to_string())),
                     }
                 }
             }
-            Gone::TagKey => match retire_key(service, &Actor::System, &format!("tag-{id}")).await {
+            TombstoneKind::TagKey => match retire_key(service, &Actor::System, &format!("tag-{id}")).await {
                 Ok(_) | Err(SigningKeyError::Unknown(_)) => {}
                 Err(error) => return Err(failed(error.to_string())),
             },
-            Gone::AuthKey
-            | Gone::ApiKey
-            | Gone::ApiKeyEnd
-            | Gone::Edge
-            | Gone::EdgeCredentialEnd
-            | Gone::SigningKey => {}
+            TombstoneKind::AuthKey
+            | TombstoneKind::ApiKey
+            | TombstoneKind::ApiKeyEnd
+            | TombstoneKind::Edge
+            | TombstoneKind::EdgeCredentialEnd
+            | TombstoneKind::SigningKey => {}
         }
     }
     Ok(())

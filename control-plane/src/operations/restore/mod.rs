@@ -16,20 +16,23 @@ mod merge;
 mod repair;
 
 use super::OpenError;
-use crate::{clock::Time, home::Home, journal::Journal, store::Store};
-pub(super) use compare::compare;
-pub use compare::{Missing, WentBack};
-pub(super) use merge::{Merged, delete_again, merge};
+use crate::{clock::Time, data_dir::DataDir, journal::Journal, store::Store};
+pub(super) use compare::find_missing_entries;
+pub use compare::{MissingEntries, StoreRollback};
+pub(super) use merge::{Merged, merge_journal, repeat_deletion};
 
 /// Merges the journal into a store that was rolled back under a running server. Deleted accounts that the store has again
 /// are deleted when a server starts; their credentials are refused already.
-pub(crate) async fn refuse_again(
+pub(crate) async fn refuse_after_restore(
     store: &Store,
-    home: &Home,
+    data_dir: &DataDir,
     journal: &Journal,
     now: Time,
 ) -> Result<(), OpenError> {
-    merge(store, home, journal, now).await.map(drop)
+    merge_journal(store, data_dir, journal, now).await.map(drop)
 }
 
-pub use repair::{Examined, RepairError, Repaired, Started, examine, refuse_everything, repair, standing};
+pub use repair::{
+    DatabaseExamination, GapStart, RepairError, RepairOutcome, examine_database, examine_service,
+    refuse_everything, repair_database,
+};

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-/// wrk: closed loops, as many as there are connections, on one thread.
+/// Load from wrk: one closed loop for each connection, on one thread.
 #[derive(Debug)]
 pub(crate) struct Load {
     connections: usize,
@@ -14,8 +14,7 @@ pub(crate) struct Load {
     folder: PathBuf,
 }
 
-/// What came of it. A request that was not answered with success would be another path through the filter, so there
-/// must be none.
+/// The result of a run of wrk. All requests must succeed, because a failed one takes another path through the filter.
 #[derive(Debug, Clone, Copy, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Outcome {
@@ -34,13 +33,13 @@ impl Load {
         Ok(Self { connections, script, folder: folder.to_owned() })
     }
 
-    /// Writes GET requests down, which differ by these header lines.
+    /// Writes GET requests to a file. They differ by these header lines.
     pub(crate) fn gets(&self, name: &str, headers: impl IntoIterator<Item = String>) -> Result<PathBuf> {
         let request = |header: String| format!("GET / HTTP/1.1\r\nhost: bench\r\n{header}\r\n\r\n");
         self.requests(name, headers.into_iter().map(request))
     }
 
-    /// Writes whole requests down, one on a line.
+    /// Writes complete requests to a file, one on a line.
     pub(crate) fn requests(&self, name: &str, whole: impl IntoIterator<Item = String>) -> Result<PathBuf> {
         let path = self.folder.join(name);
         let lines: Vec<String> = whole.into_iter().map(|request| request.replace("\r\n", "\t")).collect();
@@ -55,7 +54,7 @@ impl Load {
         command.args(["--duration", &format!("{}s", duration.as_secs().max(1))]);
         command.arg("--script").arg(&self.script).arg(format!("http://{to}")).arg("--").arg(requests);
         let said = tokio::task::spawn_blocking(move || output(&mut command)).await?.context("wrk")?;
-        let line = said.lines().find(|line| line.starts_with('{')).context("wrk said nothing")?;
+        let line = said.lines().find(|line| line.starts_with('{')).context("wrk printed no result")?;
         let outcome: Outcome = serde_json::from_str(line)?;
         let Outcome { requests, failed, broken, .. } = outcome;
         ensure!(requests > 0, "no request was answered");

@@ -5,7 +5,7 @@ use rustix::thread::{CpuSet, sched_setaffinity};
 use serde::Serialize;
 use std::process::Command;
 
-/// Where it was measured, and with what.
+/// The machine and the software of a measurement.
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct Machine {
     pub(crate) cpu: String,
@@ -13,7 +13,7 @@ pub(crate) struct Machine {
     pub(crate) memory_gb: f64,
     pub(crate) kernel: String,
     pub(crate) envoy: String,
-    /// Of the last minute when the run began: above 0 something else was running.
+    /// The load average of the last minute before the run. Above 0, other processes were running.
     pub(crate) load_before: f64,
 }
 
@@ -36,7 +36,7 @@ impl Machine {
         })
     }
 
-    /// This thread, and all threads and processes that it starts, run on this core alone, or on any again.
+    /// Restricts this thread, and all threads and processes that it starts, to one core, or to none.
     pub(crate) fn keep_to(&self, core: Option<usize>) -> Result<()> {
         let mut set = CpuSet::new();
         match core {
@@ -47,7 +47,7 @@ impl Machine {
     }
 }
 
-/// What a process has used.
+/// The CPU time that a process has used.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Usage {
     pub(crate) cpu_seconds: f64,
@@ -58,7 +58,7 @@ impl Usage {
     pub(crate) fn of(process: u32) -> Result<Self> {
         let stat = std::fs::read_to_string(format!("/proc/{process}/stat"))?;
         let status = std::fs::read_to_string(format!("/proc/{process}/status"))?;
-        // The name, which may hold blanks, ends with the last parenthesis; utime and stime are fields 14 and 15.
+        // The name, which may contain spaces, ends with the last parenthesis; utime and stime are fields 14 and 15.
         let (_, fields) = stat.rsplit_once(") ").context("/proc/PID/stat")?;
         let fields: Vec<&str> = fields.split(' ').collect();
         let ticks = fields[11].parse::<f64>()? + fields[12].parse::<f64>()?;

@@ -1,4 +1,4 @@
-//! `make bench`: every figure beside its peer's, measured in the same run.
+//! `make bench` measures each figure and that of its peer in the same run.
 //!
 //! `bench [--quick] [PART..]` measures the named parts, or those that `make bench` runs, and writes
 //! target/bench/report.json, report.md and its plots. Progress goes to stderr.
@@ -28,9 +28,9 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 /// One part of the benchmark.
 struct Part {
     name: &'static str,
-    /// Left out unless it is asked for.
+    /// Runs only if it is named.
     on_demand: bool,
-    /// Which core the benchmark itself keeps to, with wrk and the upstream; what it measures is on another.
+    /// The core of the benchmark, wrk and the upstream. The measured process runs on another one.
     core: Option<usize>,
     measure: fn(Scale) -> Result<Section>,
 }
@@ -45,11 +45,11 @@ const PARTS: [Part; 7] = [
     Part { name: "tokens", on_demand: false, core: Some(1), measure: tokens::measure },
 ];
 
-/// How much is measured.
+/// The extent of the measurements.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Scale {
     Full,
-    /// Enough to see that everything works; the figures mean nothing.
+    /// Sufficient to show that the benchmark works. The figures have no meaning.
     Quick,
 }
 
@@ -108,7 +108,7 @@ fn run(arguments: Vec<String>) -> Result<()> {
     Ok(())
 }
 
-/// target/bench, or what KEYSTILE_BENCH_OUT names.
+/// Returns the folder for the results: KEYSTILE_BENCH_OUT, or target/bench.
 fn folder() -> PathBuf {
     std::env::var_os("KEYSTILE_BENCH_OUT").map_or_else(|| tools::root().join("target/bench"), PathBuf::from)
 }

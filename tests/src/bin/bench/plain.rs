@@ -4,8 +4,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 
-/// The cheapest server there can be: 200 to every request without a body. The upstream, and the service that
-/// `ext_authz` asks, so that what they cost does not hide what is measured.
+/// A minimal server that answers every request without a body with 200. It is the upstream and the service of
+/// `ext_authz`, so that their cost does not hide what is measured.
 #[derive(Debug)]
 pub(crate) struct Plain(JoinHandle<()>);
 
@@ -14,7 +14,7 @@ impl Plain {
         let listener = TcpListener::bind(address).await?;
         Ok(Self(tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
-                // Ends when the client hangs up.
+                // Ends when the client closes the connection.
                 tokio::spawn(serve(stream));
             }
         })))
@@ -41,6 +41,6 @@ async fn serve(mut stream: TcpStream) -> Result<()> {
     }
 }
 
-/// One request at a time is on a connection, so a head ends where what was read ends.
+/// Returns true if the bytes end with the end of a header. A connection has one request at a time.
 const END: &[u8] = b"\r\n\r\n";
 const ANSWER: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";

@@ -1,4 +1,4 @@
-//! Plots as SVG, without a library: bars, and shares over time.
+//! Plots as SVG: bars, and shares over time.
 
 use std::fmt::Write as _;
 
@@ -13,9 +13,9 @@ pub(crate) struct Plot {
 
 #[derive(Debug)]
 pub(crate) enum Kind {
-    /// A label and its value; ours are drawn darker than the peers'.
+    /// Labels and values. Keystile's bars have a darker color than those of the peers.
     Bars(Vec<Bar>),
-    /// For each line, how many of its values are at most so large.
+    /// For each line, the share of its values up to each value.
     Shares(Vec<(String, Vec<f64>)>),
 }
 
@@ -33,18 +33,18 @@ impl Plot {
 
     pub(crate) fn svg(&self) -> String {
         let (height, body) = match &self.kind {
-            Kind::Bars(bars) => (50 + ROW * bars.len(), self.bars(bars)),
-            Kind::Shares(lines) => (400 + ROW * lines.len(), self.shares(lines)),
+            Kind::Bars(bars) => (50 + ROW * bars.len(), self.draw_bars(bars)),
+            Kind::Shares(lines) => (400 + ROW * lines.len(), self.draw_shares(lines)),
         };
         format!(
             "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {height}\" width=\"{WIDTH}\" height=\"{height}\" \
              font-family=\"sans-serif\" font-size=\"13\">\n<rect width=\"100%\" height=\"100%\" fill=\"white\"/>\n\
              <text x=\"10\" y=\"22\" font-size=\"16\">{}</text>\n{body}</svg>\n",
-            escaped(&self.title)
+            escape_xml(&self.title)
         )
     }
 
-    fn bars(&self, bars: &[Bar]) -> String {
+    fn draw_bars(&self, bars: &[Bar]) -> String {
         let most = bars.iter().map(|bar| bar.value).fold(f64::MIN_POSITIVE, f64::max);
         let mut body = String::new();
         for (bar, row) in bars.iter().zip(0usize..) {
@@ -57,7 +57,7 @@ impl Plot {
                  <text x=\"{:.1}\" y=\"{}\">{value:.1} {}</text>\n",
                 LABELS - 8.0,
                 y + 13,
-                escaped(label),
+                escape_xml(label),
                 ROW - 5,
                 LABELS + width + 6.0,
                 y + 13,
@@ -67,7 +67,7 @@ impl Plot {
         body
     }
 
-    fn shares(&self, lines: &[(String, Vec<f64>)]) -> String {
+    fn draw_shares(&self, lines: &[(String, Vec<f64>)]) -> String {
         let most = lines.iter().flat_map(|(_, values)| values).copied().fold(f64::MIN_POSITIVE, f64::max);
         let (left, top, width, height) = (60.0, 45.0, WIDTH - 100.0, 300.0);
         let mut body = String::new();
@@ -115,14 +115,14 @@ impl Plot {
                  <text x=\"{}\" y=\"{y}\">{}</text>\n",
                 y - 6,
                 left + 28.0,
-                escaped(label)
+                escape_xml(label)
             );
         }
         body
     }
 }
 
-fn escaped(text: &str) -> String {
+fn escape_xml(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
 }
 

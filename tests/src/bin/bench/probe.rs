@@ -29,7 +29,7 @@ pub(crate) struct Answer {
     pub(crate) worker_cpu_ms: f64,
 }
 
-/// Starts a probe for each worker. Nobody else may open connections meanwhile.
+/// Starts a probe for each worker. No other client may open connections meanwhile.
 pub(crate) async fn start(envoy: &Envoy) -> Result<Vec<Probe>> {
     let mut connections: Vec<Option<TcpStream>> = (0..envoy.settings().workers).map(|_| None).collect();
     let mut before = accepted(envoy).await?;

@@ -1,4 +1,4 @@
-//! From an acknowledged revocation to its refusal by every worker.
+//! Measures the time from an acknowledged revocation to its refusal by every worker.
 
 use crate::machine::Usage;
 use crate::plot::{Kind, Plot};
@@ -36,10 +36,10 @@ async fn measured(scale: Scale) -> Result<Section> {
     let operator = control_plane.token().await?;
     let mut workers = Vec::new();
     for (envoy, _) in &edges {
-        workers.extend(envoy.admitting(&operator).await?);
+        workers.extend(envoy.wait_admitting(&operator).await?);
     }
     let (news, mut arrived) = mpsc::unbounded_channel();
-    let watcher = tokio::spawn(watch(Edge::enrolled(&control_plane, "watcher")?, news));
+    let watcher = tokio::spawn(watch_manifests(Edge::start_enrolled(&control_plane, "watcher")?, news));
 
     progress(&format!(
         "propagation: {envoys} Envoys with {} workers in all, {revocations} revocations",
@@ -70,25 +70,25 @@ async fn edge(control_plane: &ControlPlane, upstream: &Upstream, name: &str) -> 
         upstream: upstream.address(),
         edge_files: Some(files),
         access_log: false,
-        ..Settings::on(&scratch, enrolled.plugin_configuration)?
+        ..Settings::for_scratch(&scratch, enrolled.plugin_configuration)?
     };
     Ok((Envoy::start(settings, scratch.folder()).await?, scratch))
 }
 
-/// Of the Envoys and the control plane.
+/// Returns the CPU time of the Envoys and the control plane.
 fn cpu_seconds(edges: &[(Envoy, Scratch)], control_plane: &ControlPlane) -> Result<f64> {
     let processes = edges.iter().map(|(envoy, _)| Ok(envoy.id())).chain([control_plane.id()]);
     processes.map(|process| Ok(Usage::of(process?)?.cpu_seconds)).sum()
 }
 
-/// In milliseconds after the acknowledgement.
+/// Delays in milliseconds after the acknowledgement.
 #[derive(Default)]
 struct Delays {
-    /// Until a client that does nothing but wait has a newer manifest.
+    /// Until a client that only waits has a newer manifest.
     manifest: Vec<f64>,
     each_worker: Vec<f64>,
     every_worker: Vec<f64>,
-    /// Requests sent to the workers.
+    /// The number of requests sent to the workers.
     asked: usize,
 }
 
@@ -106,7 +106,7 @@ async fn revoke(
         asking.spawn(until_refused(worker, token.clone(), admitted.clone()));
     }
     drop(admitted);
-    // Until every worker has admitted it, or has failed, which shows below.
+    // Waits until every worker has admitted the token. A failure is reported below.
     for _ in 0..asking.len() {
         admitting.recv().await;
     }
@@ -134,7 +134,7 @@ async fn revoke(
     Ok(())
 }
 
-/// Asks one worker again and again: when it refused, after how many requests.
+/// Sends requests to one worker until it refuses. Returns the time and the number of requests.
 async fn until_refused(
     mut worker: Connection,
     token: String,
@@ -151,18 +151,18 @@ async fn until_refused(
                 }
             }
             401 if answer.code() == "revoked" => {
-                ensure!(asked > 1, "a worker refused what it never admitted");
+                ensure!(asked > 1, "a worker refused a token that it had never admitted");
                 return Ok((worker, Instant::now(), asked));
             }
             other => anyhow::bail!("status {other} after a revocation: {}", answer.text()),
         }
         tokio::time::sleep(PAUSE).await;
     }
-    anyhow::bail!("asked too often")
+    anyhow::bail!("too many requests")
 }
 
-/// Notes when a new manifest came.
-async fn watch(mut edge: Edge, news: mpsc::UnboundedSender<Instant>) -> Result<()> {
+/// Records when a new manifest arrives.
+async fn watch_manifests(mut edge: Edge, news: mpsc::UnboundedSender<Instant>) -> Result<()> {
     loop {
         if edge.poll().await?.is_some() {
             news.send(Instant::now())?;
@@ -189,12 +189,12 @@ fn section(
     }
     let method = [
         format!(
-            "{revocations} revocations, one after the other, at the real control plane; {envoys} Envoys with {workers} workers together on this \
-             machine. Every worker is asked for the token's fate every {} ms, by a connection of its own, {asked:.0} requests a second in all: \
+            "{revocations} revocations, one after the other, at the real control plane; {envoys} Envoys with {workers} workers in total on this \
+             machine. Every worker gets a request with the token every {} ms on its own connection, {asked:.0} requests per second in total: \
              that is the load too, and the pause is part of the figures. Envoys and control plane took {cpu:.2} cores.",
             PAUSE.as_millis()
         ),
-        "The clock starts when the answer to `POST /revocations` is there. The peer is a client that does nothing but wait for the manifest: \
+        "The clock starts when the response to `POST /revocations` arrives. The peer is a client that only waits for the manifest: \
          what lies between it and a worker's refusal is Envoy's and the filter's."
             .to_owned(),
     ];
@@ -227,7 +227,7 @@ fn section(
     }
     section.plots.push(Plot {
         name: "propagation".into(),
-        title: "Share of the revocations that hold, over time since the acknowledgement".into(),
+        title: "Share of the revocations in effect, over time since the acknowledgement".into(),
         unit: "ms",
         kind: Kind::Shares(named.map(|(name, values)| (name.to_owned(), values.clone())).into()),
     });

@@ -6,26 +6,26 @@ use serde_json::Value;
 use std::fmt::Write as _;
 use std::path::Path;
 
-/// All that one run has found.
+/// The results of one run.
 #[derive(Debug, Serialize)]
 pub(crate) struct Report {
     pub(crate) quick: bool,
-    /// Seconds since the Unix epoch.
+    /// The time of the run, in seconds since the Unix epoch.
     pub(crate) started: u64,
     pub(crate) machine: Machine,
     pub(crate) sections: Vec<Section>,
 }
 
-/// What one part has found.
+/// The results of one part.
 #[derive(Debug, Serialize)]
 pub(crate) struct Section {
     pub(crate) part: &'static str,
     pub(crate) seconds: f64,
     pub(crate) title: &'static str,
-    /// How it was measured, in paragraphs of Markdown.
+    /// The description of the method, in paragraphs of Markdown.
     pub(crate) method: Vec<String>,
     pub(crate) budgets: Vec<Budget>,
-    /// Every figure, as it was measured.
+    /// Every figure as measured.
     pub(crate) figures: Value,
     #[serde(skip)]
     pub(crate) tables: Vec<Table>,
@@ -48,15 +48,15 @@ impl Section {
     }
 }
 
-/// A promise of the design, and whether it holds here.
+/// A budget of the design, and whether this run met it.
 #[derive(Debug, Serialize)]
 pub(crate) struct Budget {
     what: String,
-    /// None where noise hides it.
+    /// `None` if noise hides it.
     measured: Option<f64>,
     budget: f64,
     unit: &'static str,
-    /// None where nothing can be said.
+    /// `None` if the run cannot decide it.
     met: Option<bool>,
 }
 
@@ -75,7 +75,7 @@ impl Budget {
         Self { what: what.into(), measured: Some(measured), budget, unit, met: Some(measured >= budget) }
     }
 
-    /// Of a run whose figures mean nothing.
+    /// Removes the verdict. The figures of a quick run have no meaning.
     pub(crate) fn leave_open(&mut self) {
         self.met = None;
     }
@@ -106,18 +106,18 @@ impl Report {
         let Machine { cpu, cores, memory_gb, kernel, envoy, load_before } = &self.machine;
         let mut text = String::from("# Keystile: measured\n\n");
         if self.quick {
-            text += "**A quick run: it shows that the benchmark works. Its figures mean nothing.**\n\n";
+            text += "**A quick run, to check that the benchmark works. Its figures have no meaning.**\n\n";
         }
         writeln!(
             text,
             "Measured on {cores} cores of {cpu}, {memory_gb:.0} GB, Linux {kernel}, Envoy {envoy}; the load average was {load_before} when it \
-             began. Every figure stands beside its peers', measured in the same run. All traffic is on loopback. The \
+             began. Every figure is beside those of its peers, measured in the same run. All traffic is on loopback. The \
              raw figures are in [report.json](report.json).\n"
         )?;
-        text += "## Budgets\n\nWhat the design promises, and what this run found.\n\n";
+        text += "## Budgets\n\nThe budgets of the design, and the results of this run.\n\n";
         let budgets = self.sections.iter().flat_map(|section| &section.budgets);
         let rows = budgets.map(|Budget { what, measured, budget, unit, met }| {
-            let with_unit = |number: f64| format!("{} {unit}", short(number)).trim_end().to_owned();
+            let with_unit = |number: f64| format!("{} {unit}", format_short(number)).trim_end().to_owned();
             let met = match met {
                 Some(true) => "met",
                 Some(false) => "**missed**",
@@ -159,8 +159,8 @@ fn write_table(text: &mut String, table: &Table) -> Result<()> {
     Ok(())
 }
 
-/// Three digits that count.
-fn short(number: f64) -> String {
+/// Formats a number with three significant digits.
+fn format_short(number: f64) -> String {
     match number.abs() {
         large if large >= 100.0 => format!("{number:.0}"),
         middle if middle >= 10.0 => format!("{number:.1}"),

@@ -1,6 +1,6 @@
 use serde::Serialize;
 
-/// The middle of some repeated measurements, and how far they lay apart.
+/// The median of repeated measurements, and their range.
 #[derive(Debug, Clone, Copy, Serialize)]
 pub(crate) struct Spread {
     pub(crate) median: f64,
@@ -28,7 +28,7 @@ impl Spread {
     }
 }
 
-/// p50, p99 and the largest of many delays, in milliseconds.
+/// The p50, p99 and maximum of delays, in milliseconds.
 #[derive(Debug, Clone, Copy, Serialize)]
 pub(crate) struct Quantiles {
     pub(crate) count: usize,

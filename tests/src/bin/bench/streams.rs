@@ -5,14 +5,14 @@ use crate::plot::{Kind as PlotKind, Plot};
 use crate::probe::{self, Answer};
 use crate::report::{Budget, Section, Table};
 use crate::statistics::{Quantiles, Spread};
-use crate::waiting::{allow_connections, thinned};
+use crate::waiting::{allow_connections, thin_out};
 use crate::{Scale, block_on, progress};
 use anyhow::{Context, Result, anyhow, ensure};
 use bundle::Scope;
 use harness::envoy::Settings;
-use harness::forge::{Authority, now_ms, plugin_configuration};
+use harness::fake_control_plane::{TestSigner, now_ms, plugin_configuration};
 use harness::streams::{Client, Kind, OpenStream, StreamUpstream, Version};
-use harness::{Forge, Scratch, eventually};
+use harness::{FakeControlPlane, Scratch, eventually};
 use serde::Serialize;
 use serde_json::{Value, json};
 use std::sync::Arc;
@@ -48,7 +48,7 @@ fn every_kind() -> Vec<(Kind, Version)> {
 
 /// An edge in front of an upstream with streams.
 struct Edge {
-    forge: Forge,
+    control_plane: FakeControlPlane,
     client: Arc<Client>,
     _upstream: StreamUpstream,
 }
@@ -68,12 +68,12 @@ impl Edge {
             route_timeout_seconds: 0,
             max_upstream_streams: 20_000,
             access_log: false,
-            ..Settings::on(&scratch, plugin_configuration(&Authority::new(1)))?
+            ..Settings::for_scratch(&scratch, plugin_configuration(&TestSigner::new(1)))?
         };
         let upstream = StreamUpstream::start(settings.upstream, beat).await?;
-        let forge = Forge::behind(scratch, settings).await;
-        let client = Arc::new(Client::new(forge.envoy.address(), beat));
-        Ok(Self { forge, client, _upstream: upstream })
+        let control_plane = FakeControlPlane::start_before_upstream(scratch, settings).await;
+        let client = Arc::new(Client::new(control_plane.envoy.address(), beat));
+        Ok(Self { control_plane, client, _upstream: upstream })
     }
 
     /// Opens a stream of each kind with each of the tokens.
@@ -103,7 +103,7 @@ impl Edge {
     /// The number of streams that Envoy has open to the upstream.
     async fn at_upstream(&self) -> Result<u64> {
         let gauge = "cluster.upstream.upstream_rq_active";
-        let stats = self.forge.envoy.stats(&format!("^{gauge}$")).await?;
+        let stats = self.control_plane.envoy.stats(&format!("^{gauge}$")).await?;
         stats.get(gauge).copied().context("no such gauge")
     }
 
@@ -120,10 +120,10 @@ impl Edge {
     /// Different tokens of this subject that were issued a minute ago.
     fn tokens(&self, subject: &str, count: usize) -> Vec<String> {
         let one = |_| {
-            let mut claims = self.forge.claims();
+            let mut claims = self.control_plane.claims();
             claims.iat = now_ms() / 1000 - 60;
             claims.sub = subject.into();
-            self.forge.mint(&claims)
+            self.control_plane.mint(&claims)
         };
         (0..count).map(one).collect()
     }
@@ -131,9 +131,12 @@ impl Edge {
     /// Refuses every token of this subject. Returns the time before the manifest is built.
     fn raise_watermark(&mut self, subject: &str) -> Result<Instant> {
         let published = Instant::now();
-        let (version, now) = (self.forge.version, now_ms() / 1000);
-        ensure!(self.forge.content.raise_watermark(version, Scope::User(subject), now - 30), "raised before");
-        self.forge.publish();
+        let (version, now) = (self.control_plane.version, now_ms() / 1000);
+        ensure!(
+            self.control_plane.content.raise_watermark(version, Scope::User(subject), now - 30),
+            "raised before"
+        );
+        self.control_plane.publish();
         Ok(published)
     }
 
@@ -141,9 +144,9 @@ impl Edge {
     fn revoke(&mut self, token: &str) -> Result<Instant> {
         let published = Instant::now();
         let fingerprint = Fingerprint::digest(token.as_bytes());
-        let revoked = self.forge.content.revoke(self.forge.version, fingerprint);
+        let revoked = self.control_plane.content.revoke(self.control_plane.version, fingerprint);
         ensure!(revoked.map_err(|error| anyhow!("{error}"))?, "revoked before");
-        self.forge.publish();
+        self.control_plane.publish();
         Ok(published)
     }
 }
@@ -264,11 +267,11 @@ async fn idle(scale: Scale) -> Result<Idle> {
     ensure!(all().chain(&victims).all(OpenStream::is_open), "a stream ended by itself");
 
     progress("streams: the longest stall of a worker");
-    let probes = probe::start(&ours.forge.envoy).await?;
+    let probes = probe::start(&ours.control_plane.envoy).await?;
     let mut marks = Vec::new();
     for number in 0..scale.of(10, 1) {
         marks.push(Mark::wait(Phase::Quiet, Instant::now()).await);
-        let unknown = format!("nobody's {number}");
+        let unknown = format!("unknown credential {number}");
         marks.push(Mark::wait(Phase::Checked, ours.revoke(&unknown)?).await);
     }
     for round in 0..scale.of(3, 1) {
@@ -321,7 +324,7 @@ async fn open_share(
 
 /// The cores that the Envoys with and without the filter take, in the same period.
 async fn cores(ours: &Edge, bare: &Edge, period: Duration) -> Result<[f64; 2]> {
-    let read = || anyhow::Ok([ours, bare].map(|edge| Usage::of(edge.forge.envoy.id())));
+    let read = || anyhow::Ok([ours, bare].map(|edge| Usage::of(edge.control_plane.envoy.id())));
     let (clock, before) = (Instant::now(), read()?);
     tokio::time::sleep(period).await;
     let (seconds, after) = (clock.elapsed().as_secs_f64(), read()?);
@@ -345,7 +348,7 @@ struct Memory {
 
 impl Memory {
     async fn of(edge: &Edge) -> Result<Self> {
-        let envoy = &edge.forge.envoy;
+        let envoy = &edge.control_plane.envoy;
         let memory: Value = serde_json::from_str(&envoy.admin("/memory").await?)?;
         // The VMs set the gauge in turn, that of the main thread as well, which has no streams.
         let mut vm = 0;
@@ -497,7 +500,7 @@ fn section(of_each: usize, scale: Scale, delays: &[Delay], idle: &Idle) -> Resul
                 format!("{max:.0}"),
             ]);
             ends.push(json!({ "cause": key, "protocol": what, "delay_ms": quantiles }));
-            lines.push((format!("{key}, {what}"), thinned(&values)));
+            lines.push((format!("{key}, {what}"), thin_out(&values)));
         }
         let all = Quantiles::of(&group(&|of| of.cause == cause)).context("no streams")?;
         for (which, value) in [("p99", all.p99), ("max", all.max)] {

@@ -1,4 +1,4 @@
-//! An AuthKey becomes a token: how often in a second, when each is written durably before it is shown.
+//! Measures how many AuthKeys per second are exchanged for tokens, each of which is written durably first.
 
 use crate::load::Load;
 use crate::machine::Usage;
@@ -83,25 +83,25 @@ async fn measured(scale: Scale) -> Result<Section> {
     Ok(section(&rates))
 }
 
-/// The server alone on core 0.
+/// Starts the server on core 0, without other processes.
 async fn control_plane(scratch: &Scratch) -> Result<ControlPlane> {
     let folder = scratch.folder();
     let mut control_plane =
-        ControlPlane::at(folder.join("data"), folder.join("control-plane.log"), scratch.address(8780));
-    control_plane.set("KEYSTILE_LOG__LEVEL", "warn");
-    // One client, one operator, and as fast as it goes.
+        ControlPlane::open(folder.join("data"), folder.join("control-plane.log"), scratch.address(8780));
+    control_plane.set_setting("KEYSTILE_LOG__LEVEL", "warn");
+    // One client and one operator, without limits.
     for limit in
         ["SERVER__REQUESTS_PER_SECOND", "SERVER__REQUESTS_PER_CONNECTION", "LIMITS__TOKENS_PER_MINUTE"]
     {
-        control_plane.set(&format!("KEYSTILE_{limit}"), 0);
+        control_plane.set_setting(&format!("KEYSTILE_{limit}"), 0);
     }
     control_plane.init()?;
-    control_plane.pin(0);
+    control_plane.set_core(0);
     control_plane.serve().await?;
     Ok(control_plane)
 }
 
-/// How often in a second this disk says that something is safe.
+/// Returns the number of durable writes per second of this disk.
 fn durable_writes(folder: &Path, duration: Duration) -> Result<f64> {
     let mut file = File::create(folder.join("durable"))?;
     let started = Instant::now();
@@ -117,7 +117,7 @@ fn durable_writes(folder: &Path, duration: Duration) -> Result<f64> {
 fn section(rates: &[Rate]) -> Section {
     let method = [format!(
         "`POST /v1/auth` with one AuthKey, by wrk with {CONNECTIONS} connections; the server, on SQLite, keeps to one core, wrk to the other. \
-         Each answer is given after its session is written with `synchronous = FULL`, as always. Beside it stands what the same server does \
+         The server answers after it has written the session with `synchronous = FULL`, as in production. The peer is what the same server does \
          when there is nothing to do, and how often the disk alone confirms a write: more tokens than that share a commit."
     )];
     let mut section = Section::new("Tokens issued", method, json!(rates));
@@ -126,7 +126,7 @@ fn section(rates: &[Rate]) -> Section {
     let rows = rates.iter().map(|Rate { name, per_second, cpu_us, p50_us, p99_us }| {
         vec![(*name).to_owned(), per_second.text(0), micros(*cpu_us), micros(*p50_us), micros(*p99_us)]
     });
-    let columns = vec!["what", "in a second", "CPU each, µs", "p50, µs", "p99, µs"];
+    let columns = vec!["measurement", "per second", "CPU each, µs", "p50, µs", "p99, µs"];
     section.tables.push(Table { caption: String::new(), columns, rows: rows.collect() });
     if let Some(tokens) = rates.first() {
         let what = "AuthKey to token, durable, one core";
@@ -139,12 +139,12 @@ fn section(rates: &[Rate]) -> Section {
     });
     section.plots.push(Plot {
         name: "tokens".into(),
-        title: "In a second".into(),
+        title: "Per second".into(),
         unit: "",
         kind: Kind::Bars(bars.collect()),
     });
     section
 }
 
-/// As many wait for one commit.
+/// The number of requests that wait for one commit.
 const CONNECTIONS: usize = 64;

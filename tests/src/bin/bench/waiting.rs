@@ -1,4 +1,5 @@
-//! Edges that wait for news, by the thousand: what they cost one core of a control plane, and how soon the last knows.
+//! Measures thousands of waiting edges: their cost on one core of a control plane, and the time until the last one has a
+//! change.
 
 use crate::machine::Usage;
 use crate::plot::{Kind, Plot};
@@ -27,10 +28,10 @@ async fn measured(scale: Scale) -> Result<Section> {
     let scratch = Scratch::new()?;
     let folder = scratch.folder();
     let mut control_plane =
-        ControlPlane::at(folder.join("data"), folder.join("control-plane.log"), scratch.address(8780));
-    control_plane.set("KEYSTILE_LOG__LEVEL", "warn");
+        ControlPlane::open(folder.join("data"), folder.join("control-plane.log"), scratch.address(8780));
+    control_plane.set_setting("KEYSTILE_LOG__LEVEL", "warn");
     control_plane.init()?;
-    control_plane.pin(0);
+    control_plane.set_core(0);
     control_plane.serve().await?;
     let empty = Usage::of(control_plane.id()?)?;
 
@@ -43,7 +44,7 @@ async fn measured(scale: Scale) -> Result<Section> {
     let mut polling = JoinSet::new();
     for number in 0..edges {
         let mut edge = Edge::new(control_plane.address(), credentials[number % enrolled].clone());
-        // Ephemeral ports are some 28,000 for each address.
+        // An address has about 28,000 ephemeral ports.
         edge.source = Some(Ipv4Addr::new(127, 1, 0, u8::try_from(1 + number % 8)?));
         edge.poll().await.with_context(|| format!("edge {number}"))?.context("no manifest at first")?;
         let news = news.clone();
@@ -55,11 +56,11 @@ async fn measured(scale: Scale) -> Result<Section> {
             }
         });
     }
-    settle(&mut polling).await?;
+    wait_until_polling(&mut polling).await?;
     let before = Usage::of(control_plane.id()?)?;
     let clock = Instant::now();
     let idle = Duration::from_secs(scale.of(30, 2));
-    progress(&format!("waiting: all wait; their cost in {} s", idle.as_secs()));
+    progress(&format!("waiting: all edges wait; measuring for {} s", idle.as_secs()));
     tokio::time::sleep(idle).await;
     let after = Usage::of(control_plane.id()?)?;
     let idle_cores = (after.cpu_seconds - before.cpu_seconds) / clock.elapsed().as_secs_f64();
@@ -68,7 +69,7 @@ async fn measured(scale: Scale) -> Result<Section> {
     let operator = control_plane.token().await?;
     for number in 1..=revocations {
         let token = control_plane.token().await?;
-        settle(&mut polling).await?;
+        wait_until_polling(&mut polling).await?;
         while arrivals.try_recv().is_ok() {}
         let before = Usage::of(control_plane.id()?)?;
         let acknowledged = control_plane.revoke(&operator, json!({ "token": token })).await?;
@@ -99,8 +100,8 @@ struct Found {
     cpu_ms: Vec<f64>,
 }
 
-/// Gives the edges time to wait again. None of them may have ended.
-async fn settle(polling: &mut JoinSet<Result<()>>) -> Result<()> {
+/// Gives the edges time to wait again. Fails if one of them has ended.
+async fn wait_until_polling(polling: &mut JoinSet<Result<()>>) -> Result<()> {
     tokio::time::sleep(SETTLING).await;
     match polling.try_join_next() {
         Some(ended) => ended?.and(Err(anyhow::anyhow!("an edge has ended"))),
@@ -121,7 +122,7 @@ pub(crate) fn allow_connections(count: usize) -> Result<()> {
     Ok(())
 }
 
-/// An edge as the control plane sees it: one connection on which it asks for manifests, and waits.
+/// A simulated edge: one connection with waiting requests for manifests.
 pub(crate) struct Edge {
     control_plane: SocketAddr,
     credential: String,
@@ -131,7 +132,7 @@ pub(crate) struct Edge {
 }
 
 impl Edge {
-    pub(crate) fn enrolled(control_plane: &ControlPlane, name: &str) -> Result<Self> {
+    pub(crate) fn start_enrolled(control_plane: &ControlPlane, name: &str) -> Result<Self> {
         Ok(Self::new(control_plane.address(), control_plane.enroll(name)?.credential))
     }
 
@@ -139,7 +140,7 @@ impl Edge {
         Self { control_plane, credential, source: None, version: 0, stream: None }
     }
 
-    /// The version of a new manifest; None when there was nothing new for as long as the control plane waits.
+    /// Waits for a manifest, and returns its version; `None` if there was no new one for as long as the control plane waits.
     pub(crate) async fn poll(&mut self) -> Result<Option<u64>> {
         let mut stream = match self.stream.take() {
             Some(stream) => stream,
@@ -150,7 +151,7 @@ impl Edge {
             self.version, self.credential
         );
         stream.write_all(request.as_bytes()).await?;
-        // Nothing is set aside for the answer while there is none.
+        // Allocates no buffer before the response arrives.
         timeout(PATIENCE, stream.readable()).await.context("the control plane does not answer")??;
         let (status, etag) = read_answer(&mut stream).await?;
         self.stream = Some(stream);
@@ -172,7 +173,7 @@ impl Edge {
     }
 }
 
-/// The status, and the version in the entity tag.
+/// Reads a response, and returns the status and the version in the entity tag.
 async fn read_answer(stream: &mut TcpStream) -> Result<(u16, Option<u64>)> {
     let mut answer = Vec::with_capacity(4096);
     let head = loop {
@@ -184,7 +185,7 @@ async fn read_answer(stream: &mut TcpStream) -> Result<(u16, Option<u64>)> {
     let text = String::from_utf8_lossy(&answer[..head]).to_lowercase();
     let status = text.split(' ').nth(1).context("no status")?.parse()?;
     let header = |name: &str| text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": "));
-    // An answer of 304 has no body, whatever length it tells.
+    // A 304 has no body, even if it has a length.
     let length = if status == 304 { 0 } else { header("content-length").context("no length")?.parse()? };
     while answer.len() < head + length {
         ensure!(stream.read_buf(&mut answer).await? > 0, "the control plane hung up");
@@ -232,37 +233,35 @@ fn section(
                 "resident memory at the end",
                 format!("{full:.0} MB, {:.1} kB an edge", (full - empty) * 1e3 / edges as f64),
             ),
-            row("CPU while nothing happens", format!("{idle_cores:.2} cores")),
+            row("CPU without changes", format!("{idle_cores:.2} cores")),
             row("CPU for a revocation", format!("{:.0} ms", cpu.p50)),
-            row("an edge is answered, p50 / p99 / max", delay(each)),
-            row("the last edge is answered, p50 / p99 / max", delay(last)),
+            row("an edge gets the change, p50 / p99 / max", delay(each)),
+            row("the last edge gets the change, p50 / p99 / max", delay(last)),
         ],
     });
     let what = |what: &str| format!("{edges} waiting edges, {what}");
     section.budgets.push(Budget::at_most(what("resident memory"), full, 1_000.0, "MB"));
-    section.budgets.push(Budget::at_most(what("cores while nothing happens"), idle_cores, 1.0, "cores"));
+    section.budgets.push(Budget::at_most(what("cores without changes"), idle_cores, 1.0, "cores"));
     section.plots.push(Plot {
         name: "waiting".into(),
-        title: format!(
-            "Share of {edges} waiting edges that are answered, over time since the acknowledgement"
-        ),
+        title: format!("Share of {edges} waiting edges with the change, over time since the acknowledgement"),
         unit: "ms",
         kind: Kind::Shares(vec![
-            ("an edge".into(), thinned(&found.each)),
+            ("an edge".into(), thin_out(&found.each)),
             ("the last edge".into(), found.last.clone()),
         ]),
     });
     Ok(section)
 }
 
-/// Some two thousand of them, evenly by rank: a plot shows no more.
-pub(crate) fn thinned(values: &[f64]) -> Vec<f64> {
+/// Returns about two thousand of the values, evenly by rank, which is the resolution of a plot.
+pub(crate) fn thin_out(values: &[f64]) -> Vec<f64> {
     let mut values = values.to_vec();
     values.sort_by(f64::total_cmp);
     let step = values.len().div_ceil(2_000).max(1);
     values.into_iter().rev().step_by(step).collect()
 }
 
-/// All edges wait again by then.
+/// After this time all edges wait again.
 const SETTLING: Duration = Duration::from_secs(2);
 const PATIENCE: Duration = Duration::from_secs(60);

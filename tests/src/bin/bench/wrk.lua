@@ -1,5 +1,5 @@
--- Cycles through a file of requests, each on one line with tabs for its line breaks; then says in one line of JSON what
--- came of them.
+-- Cycles through a file of requests, one on each line with tabs for its line breaks, and prints the results as one line of
+-- JSON.
 local requests, at = {}, 0
 
 function init(arguments)

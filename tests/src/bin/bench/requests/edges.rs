@@ -6,8 +6,8 @@ use crate::{Scale, progress};
 use anyhow::{Context, Result, anyhow};
 use bundle::builder::SecretKey;
 use harness::envoy::Settings;
-use harness::forge::{Authority, now_ms, plugin_configuration};
-use harness::{Envoy, Forge, Scratch};
+use harness::fake_control_plane::{TestSigner, now_ms, plugin_configuration};
+use harness::{Envoy, FakeControlPlane, Scratch};
 use serde_json::{Value, json};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -16,14 +16,14 @@ use token::api_key::{ApiKeyFields, Kind, MintingKey, Prefix};
 /// An Envoy with one filter.
 pub(super) struct Edge {
     pub(super) name: &'static str,
-    /// How many are loaded, if it is ours.
+    /// The number of loaded revocations, if the filter is Keystile.
     pub(super) revocations: Option<u32>,
     running: Running,
 }
 
 enum Running {
     Peer(Box<Peer>),
-    Ours(Box<Forge>),
+    Ours(Box<FakeControlPlane>),
 }
 
 struct Peer {
@@ -44,12 +44,12 @@ impl Edge {
     fn envoy(&self) -> &Envoy {
         match &self.running {
             Running::Peer(peer) => &peer.envoy,
-            Running::Ours(forge) => &forge.envoy,
+            Running::Ours(fake) => &fake.envoy,
         }
     }
 }
 
-/// All of them; the first has no filter.
+/// Starts all Envoys. The first has no filter.
 pub(super) async fn start(
     scratch: &Scratch,
     upstream: SocketAddr,
@@ -61,7 +61,7 @@ pub(super) async fn start(
         (super::NO_FILTER, vec![]),
         ("wasm that does nothing", vec![peers::empty_wasm(scratch.folder())?]),
         ("wasm that only edits headers", vec![peers::headers_wasm(scratch.folder())?]),
-        ("Lua, reads one header", vec![peers::lua()]),
+        ("Lua that reads one header", vec![peers::lua()]),
         ("api_key_auth", vec![peers::api_key_auth(&tokens.api_keys)]),
         ("jwt_authn, cached", vec![peers::jwt_authn(issuers, Some(super::ROOM))]),
         ("jwt_authn, no cache", vec![peers::jwt_authn(issuers, None)]),
@@ -81,11 +81,11 @@ pub(super) async fn start(
         edges.push(Edge { name, revocations: None, running });
     }
     for &revocations in revocations(scale) {
-        let (forge, _) = ours(upstream, issuers, revocations).await?;
+        let (fake, _) = start_ours(upstream, issuers, revocations).await?;
         edges.push(Edge {
             name: "Keystile",
             revocations: Some(revocations),
-            running: Running::Ours(Box::new(forge)),
+            running: Running::Ours(Box::new(fake)),
         });
     }
     Ok(edges)
@@ -98,14 +98,14 @@ pub(super) const fn revocations(scale: Scale) -> &'static [u32] {
     }
 }
 
-/// One worker on core 0; the benchmark has the other.
+/// Starts an Envoy with one worker on core 0. The benchmark uses the other core.
 pub(super) fn settings(
     scratch: &Scratch,
     upstream: SocketAddr,
     filters_instead: Option<Vec<Value>>,
 ) -> Result<Settings> {
-    let mut policy = plugin_configuration(&Authority::new(1));
-    // The bundle is signed once, and the whole measurement takes longer than the usual grace.
+    let mut policy = plugin_configuration(&TestSigner::new(1));
+    // The bundle is signed once, and the measurement takes longer than the default grace.
     policy["outage_grace_seconds"] = json!(86_400);
     policy["api_keys"] = json!({});
     policy["issuers"] = json!([{ "issuer": OTHER_ISSUER, "audiences": ["api"] }]);
@@ -117,52 +117,51 @@ pub(super) fn settings(
         access_log: false,
         core: Some(0),
         filters_instead,
-        ..Settings::on(scratch, policy)?
+        ..Settings::for_scratch(scratch, policy)?
     })
 }
 
-/// With these issuers' keys and so many revocations, and how long those took to load.
-pub(super) async fn ours(
+/// Starts an Envoy with the keys of these issuers and a number of revocations. Returns the loading time of the latter.
+pub(super) async fn start_ours(
     upstream: SocketAddr,
     issuers: &[Issuer],
     revocations: u32,
-) -> Result<(Forge, Duration)> {
+) -> Result<(FakeControlPlane, Duration)> {
     let scratch = Scratch::new()?;
     let settings = settings(&scratch, upstream, None)?;
-    let mut forge = Forge::behind(scratch, settings).await;
+    let mut fake = FakeControlPlane::start_before_upstream(scratch, settings).await;
     let keys = issuers.iter().map(|issuer| &issuer.verifying);
-    let own = forge.signing.verifying_key().clone();
+    let own = fake.signing.verifying_key().clone();
     let minting = minting()?;
-    let public = forge.content.set_public_keys(keys.chain([&own]), [minting.generation_key()]);
+    let public = fake.content.set_public_keys(keys.chain([&own]), [minting.generation_key()]);
     public.map_err(|error| anyhow!("{error}"))?;
     let secrets = issuers
         .iter()
         .filter_map(|issuer| Some(SecretKey::from((issuer.algorithm, issuer.secret.as_ref()?.as_slice()))));
-    forge.content.set_secret_keys(secrets).map_err(|error| anyhow!("{error}"))?;
+    fake.content.set_secret_keys(secrets).map_err(|error| anyhow!("{error}"))?;
     progress(&format!("requests: building a bundle, {}", millions(revocations)));
     for number in 0..revocations {
-        forge
-            .content
+        fake.content
             .revoke(u64::from(number) + 1, sets::fingerprint(number))
             .map_err(|error| anyhow!("{error}"))?;
     }
-    forge.version += 1;
-    forge.content.checkpoint(forge.version).map_err(|error| anyhow!("{error}"))?;
-    let built = forge.content.build().map_err(|error| anyhow!("{error}"))?;
+    fake.version += 1;
+    fake.content.checkpoint(fake.version).map_err(|error| anyhow!("{error}"))?;
+    let built = fake.content.build().map_err(|error| anyhow!("{error}"))?;
     let objects = built.objects.len();
     let bytes: usize = built.objects.iter().map(|(_, bytes)| bytes.len()).sum();
     progress(&format!("requests: loading it: {objects} objects, {bytes} bytes"));
-    let served = forge.sign(&built, |_| ());
+    let served = fake.sign(&built, |_| ());
     let started = Instant::now();
-    forge.serve_taken_within(LOADING, served).await;
+    fake.serve_until_taken_within(LOADING, served).await;
     let took = started.elapsed();
     progress(&format!("requests: loaded in {:.1} s", took.as_secs_f64()));
-    // The builder's memory is not needed any more, and there are several.
-    forge.content = Default::default();
-    Ok((forge, took))
+    // Frees the memory of the builder, because there are several.
+    fake.content = Default::default();
+    Ok((fake, took))
 }
 
-/// API keys of ours, in the default format.
+/// Creates API keys in the default format.
 pub(super) fn api_keys(count: usize) -> Result<Vec<String>> {
     let (minting, prefix, now) = (minting()?, Prefix::default(), now_ms() / 1000);
     let one = |number: u64| {
@@ -184,5 +183,5 @@ fn minting() -> Result<MintingKey> {
     MintingKey::new(1, Kind::Signed, &[5; 32]).map_err(|error| anyhow!("{error}"))
 }
 
-/// Ten million prefixes are 4,096 objects.
+/// The number of shards, for ten million prefixes.
 const LOADING: Duration = Duration::from_secs(300);

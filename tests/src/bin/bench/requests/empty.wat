@@ -2,7 +2,7 @@
 (module
   (memory (export "memory") 1)
   (func (export "proxy_abi_version_0_2_1"))
-  ;; Whatever the host hands over is written over what it handed over before.
+  ;; Every allocation returns the same address, so that new data overwrites the previous data.
   (func (export "proxy_on_memory_allocate") (param i32) (result i32) (i32.const 1024))
   (func (export "proxy_on_context_create") (param i32 i32))
   (func (export "proxy_on_vm_start") (param i32 i32) (result i32) (i32.const 1))

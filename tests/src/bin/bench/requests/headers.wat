@@ -1,5 +1,5 @@
-;; The least that a wasm filter costs which reads the headers of a request, takes the credential out and tells the
-;; upstream who it is: all of them in one call, one removed, three added. It decides nothing.
+;; The minimum cost of a wasm filter that reads the headers of a request, removes the credential and sends an identity to
+;; the upstream: it reads all headers in one call, removes one, adds three, and decides nothing.
 (module
   (import "env" "proxy_get_header_map_pairs" (func $read (param i32 i32 i32) (result i32)))
   (import "env" "proxy_remove_header_map_value" (func $remove (param i32 i32 i32) (result i32)))
@@ -11,7 +11,7 @@
   (data (i32.const 69) "x-keystile-fingerprint")
   (data (i32.const 128) "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad")
   (func (export "proxy_abi_version_0_2_1"))
-  ;; Whatever the host hands over is written over what it handed over before.
+  ;; Every allocation returns the same address, so that new data overwrites the previous data.
   (func (export "proxy_on_memory_allocate") (param i32) (result i32) (i32.const 1024))
   (func (export "proxy_on_context_create") (param i32 i32))
   (func (export "proxy_on_vm_start") (param i32 i32) (result i32) (i32.const 1))

@@ -1,5 +1,5 @@
 use anyhow::{Result, anyhow, ensure};
-use harness::forge::{ISSUER, claims, now_ms};
+use harness::fake_control_plane::{ISSUER, claims, now_ms};
 use hmac::{KeyInit, Mac};
 use p256::ecdsa::signature::{SignatureEncoding, Signer};
 use rsa::traits::PublicKeyParts;
@@ -7,13 +7,13 @@ use serde_json::{Value, json};
 use token::base64url::encode;
 use token::{Algorithm, Claims, VerifyingKey};
 
-/// A key that tokens are signed with, and its other half as an edge and as a peer have it.
+/// A key that signs tokens, and its public part in the forms of an edge and of a peer.
 pub(super) struct Issuer {
     pub(super) algorithm: &'static str,
     pub(super) verifying: VerifyingKey,
     /// RFC 7517.
     pub(super) jwk: Value,
-    /// What it signs and is verified with, if that is one thing.
+    /// The secret, if the key is symmetric.
     pub(super) secret: Option<[u8; 32]>,
     sign: Sign,
 }
@@ -21,8 +21,8 @@ pub(super) struct Issuer {
 type Sign = Box<dyn Fn(&[u8]) -> Vec<u8>>;
 
 impl Issuer {
-    /// One for each algorithm.
-    pub(super) fn all() -> Result<[Self; 4]> {
+    /// Creates one issuer for each algorithm.
+    pub(super) fn all_issuers() -> Result<[Self; 4]> {
         Ok([hs256()?, eddsa()?, es256()?, rs256()?])
     }
 
@@ -33,7 +33,7 @@ impl Issuer {
         Self { algorithm, verifying, jwk, secret: None, sign: Box::new(sign) }
     }
 
-    /// `authorization` headers with so many tokens, no two alike.
+    /// Returns `authorization` headers with a number of distinct tokens.
     pub(super) fn headers(&self, count: usize) -> Result<Vec<String>> {
         let iss = self.verifying.issuer().unwrap_or(ISSUER);
         let header = json!({ "alg": self.algorithm, "kid": self.algorithm, "typ": "JWT" });
@@ -55,7 +55,7 @@ fn hs256() -> Result<Issuer> {
     let jwk = json!({ "kty": "oct", "k": encode(&secret) });
     let mac = hmac::Hmac::<sha2::Sha256>::new_from_slice(&secret)?;
     let sign = move |text: &[u8]| mac.clone().chain_update(text).finalize().into_bytes().to_vec();
-    let issuer = Issuer::new(own(Algorithm::Hs256, &secret)?, jwk, sign);
+    let issuer = Issuer::new(own_issuer(Algorithm::Hs256, &secret)?, jwk, sign);
     Ok(Issuer { secret: Some(secret), ..issuer })
 }
 
@@ -63,7 +63,7 @@ fn eddsa() -> Result<Issuer> {
     let key = ed25519_dalek::SigningKey::from_bytes(&[2; 32]);
     let public = key.verifying_key().to_bytes();
     let jwk = json!({ "kty": "OKP", "crv": "Ed25519", "x": encode(&public) });
-    Ok(Issuer::new(own(Algorithm::EdDsa, &public)?, jwk, move |text| key.sign(text).to_vec()))
+    Ok(Issuer::new(own_issuer(Algorithm::EdDsa, &public)?, jwk, move |text| key.sign(text).to_vec()))
 }
 
 fn es256() -> Result<Issuer> {
@@ -72,7 +72,7 @@ fn es256() -> Result<Issuer> {
     let coordinates = &point.as_bytes()[1..];
     let (x, y) = coordinates.split_at(32);
     let jwk = json!({ "kty": "EC", "crv": "P-256", "x": encode(x), "y": encode(y) });
-    let verifying = foreign(Algorithm::Es256, coordinates)?;
+    let verifying = foreign_issuer(Algorithm::Es256, coordinates)?;
     let sign = move |text: &[u8]| Signer::<p256::ecdsa::Signature>::sign(&key, text).to_vec();
     Ok(Issuer::new(verifying, jwk, sign))
 }
@@ -83,18 +83,18 @@ fn rs256() -> Result<Issuer> {
     ensure!(e.len() <= 4, "an exponent of {} bytes", e.len());
     let jwk = json!({ "kty": "RSA", "n": encode(&n), "e": encode(&e) });
     let exponent = [&[0; 4][e.len()..], &e].concat();
-    let verifying = foreign(Algorithm::Rs256, &[&exponent[..], &n].concat())?;
+    let verifying = foreign_issuer(Algorithm::Rs256, &[&exponent[..], &n].concat())?;
     let key = rsa::pkcs1v15::SigningKey::<sha2::Sha256>::new(key);
     Ok(Issuer::new(verifying, jwk, move |text| key.sign(text).to_vec()))
 }
 
-fn own(algorithm: Algorithm, key: &[u8]) -> Result<VerifyingKey> {
+fn own_issuer(algorithm: Algorithm, key: &[u8]) -> Result<VerifyingKey> {
     VerifyingKey::local(algorithm.name(), algorithm, key).map_err(|error| anyhow!("{error}"))
 }
 
-fn foreign(algorithm: Algorithm, key: &[u8]) -> Result<VerifyingKey> {
+fn foreign_issuer(algorithm: Algorithm, key: &[u8]) -> Result<VerifyingKey> {
     VerifyingKey::foreign(OTHER_ISSUER, algorithm.name(), algorithm, key).map_err(|error| anyhow!("{error}"))
 }
 
-/// Whose tokens ES256 and RS256 sign: ours are EdDSA or HS256.
+/// The issuer of the tokens with ES256 and RS256. Keystile's own tokens use EdDSA or HS256.
 pub(super) const OTHER_ISSUER: &str = "https://idp.test";

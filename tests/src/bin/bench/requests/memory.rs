@@ -1,4 +1,4 @@
-//! What a worker takes in memory: the difference that a worker more makes.
+//! Measures the memory of a worker, as the difference that an additional worker makes.
 
 use super::issuer::Issuer;
 use super::{edges, millions, peers};
@@ -8,7 +8,7 @@ use crate::report::{Budget, Section, Table};
 use crate::{Scale, progress};
 use anyhow::Result;
 use harness::envoy::Settings;
-use harness::{Envoy, Forge, Scratch, tools};
+use harness::{Envoy, FakeControlPlane, Scratch, tools};
 use serde::Serialize;
 use serde_json::Value;
 use std::net::SocketAddr;
@@ -20,9 +20,9 @@ pub(super) struct Memory {
     revocations: Option<u32>,
     one_worker_mib: f64,
     per_worker_mib: f64,
-    /// Against no filter.
+    /// The difference to an Envoy without a filter.
     added_per_worker_mib: f64,
-    /// What the VM of a worker says that it has.
+    /// The memory that the VM of a worker reports.
     vm_mib: Option<f64>,
     loaded_in_seconds: Option<f64>,
 }
@@ -49,15 +49,15 @@ pub(super) async fn measure(upstream: SocketAddr, issuers: &[Issuer], scale: Sca
         ("jwt_authn, cached", vec![peers::jwt_authn(issuers, Some(super::ROOM))]),
     ];
     for (name, filters) in peers {
-        let one = peer(upstream, &filters, 1, scale).await?;
-        add(name.into(), None, [one, peer(upstream, &filters, MANY, scale).await?]);
+        let one = measure_peer(upstream, &filters, 1, scale).await?;
+        add(name.into(), None, [one, measure_peer(upstream, &filters, MANY, scale).await?]);
     }
     for &revocations in edges::revocations(scale) {
         progress(&format!("requests: memory, {}", millions(revocations)));
-        let (forge, took) = edges::ours(upstream, issuers, revocations).await?;
-        let one = resident(forge.envoy.id(), scale).await?;
-        let vm = forge.envoy.metric("keystile_vm_memory_bytes").await?;
-        let many = beside(&forge, upstream, scale).await?;
+        let (fake, took) = edges::start_ours(upstream, issuers, revocations).await?;
+        let one = resident(fake.envoy.id(), scale).await?;
+        let vm = fake.envoy.metric("keystile_vm_memory_bytes").await?;
+        let many = start_second_envoy(&fake, upstream, scale).await?;
         add(
             format!("Keystile, {}", millions(revocations)),
             Some((revocations, vm as f64, took.as_secs_f64())),
@@ -67,7 +67,7 @@ pub(super) async fn measure(upstream: SocketAddr, issuers: &[Issuer], scale: Sca
     Ok(found)
 }
 
-async fn peer(upstream: SocketAddr, filters: &[Value], workers: usize, scale: Scale) -> Result<f64> {
+async fn measure_peer(upstream: SocketAddr, filters: &[Value], workers: usize, scale: Scale) -> Result<f64> {
     let scratch = Scratch::new()?;
     let settings = Settings { workers, ..edges::settings(&scratch, upstream, Some(filters.to_vec()))? };
     let envoy = Envoy::start(settings, scratch.folder()).await?;
@@ -76,19 +76,19 @@ async fn peer(upstream: SocketAddr, filters: &[Value], workers: usize, scale: Sc
 }
 
 /// A second Envoy on the same bundle, with more workers.
-async fn beside(forge: &Forge, upstream: SocketAddr, scale: Scale) -> Result<f64> {
+async fn start_second_envoy(fake: &FakeControlPlane, upstream: SocketAddr, scale: Scale) -> Result<f64> {
     let scratch = Scratch::new()?;
     let settings = Settings {
         workers: MANY,
-        control_plane: forge.envoy.settings().control_plane,
+        control_plane: fake.envoy.settings().control_plane,
         ..edges::settings(&scratch, upstream, None)?
     };
     let envoy = Envoy::start(settings, scratch.folder()).await?;
-    envoy.admitting(&forge.token()).await?;
+    envoy.wait_admitting(&fake.token()).await?;
     resident(envoy.id(), scale).await
 }
 
-/// The least in some seconds: what V8 compiles with goes again.
+/// Returns the minimum over some seconds, because V8 frees the memory that compilation needs.
 async fn resident(process: u32, scale: Scale) -> Result<f64> {
     let mut least = f64::INFINITY;
     for _ in 0..scale.of(20, 2) {
@@ -102,8 +102,8 @@ pub(super) fn report(memory: &[Memory], section: &mut Section) {
     let size =
         std::fs::metadata(tools::wasm().unwrap_or_default()).map(|file| file.len() as f64 / 1000.0).ok();
     section.method.push(format!(
-        "Memory per worker is how much larger Envoy's resident memory is for each worker more, between 1 and {MANY}; Envoy's \
-         main thread has a VM as well, which stands in the first column only."
+        "Memory per worker is the growth of Envoy's resident memory for each additional worker, between 1 and {MANY}; Envoy's \
+         main thread has a VM as well, which is only part of the first column."
     ));
     let rows = memory.iter().map(|memory| {
         let Memory {
@@ -131,8 +131,8 @@ pub(super) fn report(memory: &[Memory], section: &mut Section) {
         columns: vec![
             "filter",
             "Envoy with one worker, MiB",
-            "each worker more, MiB",
-            "of it by the filter, MiB",
+            "each additional worker, MiB",
+            "of it for the filter, MiB",
             "memory of its VM, MiB",
             "bundle loaded in, s",
         ],

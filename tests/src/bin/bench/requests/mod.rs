@@ -1,4 +1,4 @@
-//! What a check costs a request: one Envoy worker for each filter, all at once, one after the other under load.
+//! Measures the cost of a check for a request: one Envoy worker for each filter, loaded one after another.
 
 mod edges;
 mod issuer;
@@ -30,7 +30,7 @@ async fn measured(scale: Scale) -> Result<Section> {
     let upstream = scratch.address(8081);
     let _upstream = Plain::start(upstream).await?;
     let load = Load::new(scratch.folder(), CONNECTIONS)?;
-    let issuers = Issuer::all()?;
+    let issuers = Issuer::all_issuers()?;
     let tokens = Tokens::written(&load, &issuers, scale)?;
     let edges = edges::start(&scratch, upstream, &issuers, &tokens, scale).await?;
     let subjects = subjects(&edges, &tokens);
@@ -41,14 +41,14 @@ async fn measured(scale: Scale) -> Result<Section> {
     Ok(section(scale, &costs, &memory))
 }
 
-/// Files of requests.
+/// The files of requests.
 struct Tokens {
-    /// Those that `api_key_auth` knows.
+    /// The API keys that `api_key_auth` knows.
     api_keys: Vec<String>,
     kinds: Vec<Kind>,
 }
 
-/// One kind of credential: as many as fit every cache, and more than fit any.
+/// One kind of credential: a number that fits into every cache, and a number that fits into none.
 struct Kind {
     name: &'static str,
     warm: PathBuf,
@@ -80,14 +80,14 @@ impl Tokens {
     }
 }
 
-/// One row of the report: a filter, and what it is sent.
+/// One row of the report: a filter and its requests.
 struct Subject<'a> {
     name: String,
     edge: &'a Edge,
-    /// Of the credentials that it is sent.
+    /// The kind of its credentials.
     kind: &'static str,
     requests: PathBuf,
-    /// What it stands beside, and how many times that it may cost at most, if the design says so.
+    /// Its peer, and the maximum multiple of the peer's cost, if the design has one.
     peer: Option<(String, Option<f64>)>,
 }
 
@@ -130,12 +130,12 @@ fn subjects<'a>(edges: &'a [Edge], tokens: &Tokens) -> Vec<Subject<'a>> {
     subjects
 }
 
-/// What the other rows are measured against: the same requests.
+/// Returns the name of the row with the same requests and no filter.
 fn no_filter(kind: &str) -> String {
     format!("{NO_FILTER}, {kind}")
 }
 
-/// DESIGN.md, "Budgets": times what native `jwt_authn` takes without its cache.
+/// The budget of the design, as a multiple of the cost of native `jwt_authn` without its cache.
 fn cold_budget(algorithm: &str) -> Option<f64> {
     match algorithm {
         "HS256" => Some(0.5),
@@ -151,7 +151,7 @@ struct Run {
     outcome: Outcome,
 }
 
-/// By subject, then by round. Round after round, so that what changes on the machine changes for all.
+/// Returns the runs by subject, then by round. Each round runs all subjects, so that changes of the machine affect all.
 async fn rounds(
     load: &Load,
     edges: &[Edge],
@@ -169,7 +169,7 @@ async fn rounds(
     for round in 1..=rounds {
         for (subject, runs) in subjects.iter().zip(&mut runs) {
             if scale == Scale::Full {
-                // The one before may have pushed these credentials out of a cache.
+                // The previous run may have evicted these credentials from a cache.
                 run(load, subject).await?;
             }
             let run = run(load, subject).await?;
@@ -188,21 +188,21 @@ async fn run(load: &Load, subject: &Subject<'_>) -> Result<Run> {
     Ok(Run { cpu_us: (after.cpu_seconds - before.cpu_seconds) * 1e6 / outcome.requests as f64, outcome })
 }
 
-/// What the report says of a subject.
+/// The results of a subject.
 #[derive(Debug, Serialize)]
 struct Cost {
     name: String,
     ours: bool,
     requests: u64,
-    /// Of Envoy's CPU, for each request.
+    /// Envoy's CPU per request.
     total_us: Spread,
-    /// The least against the least without a filter.
+    /// The difference of the minimum to the minimum without a filter.
     added_us: f64,
     p50_us: Spread,
     p99_us: Spread,
     requests_per_second: Spread,
     peer: Option<String>,
-    /// How many times what the peer adds; None where noise hides one of them.
+    /// The multiple of what the peer adds; `None` if noise hides one of them.
     ratio: Option<f64>,
     budget: Option<f64>,
 }
@@ -242,18 +242,18 @@ fn section(scale: Scale, costs: &[Cost], memory: &[memory::Memory]) -> Section {
         format!(
             "One Envoy worker (`--concurrency 1`) for each filter, on a core of its own; wrk with {} connections and the \
              upstream on the other. CPU is utime + stime of the Envoy process, divided by the requests answered, in slices of \
-             a second, one filter after the other, round after round. Whatever else happens on a machine only adds to it, so \
-             the least of the rounds counts: *added* is its difference to the least without a filter, of requests of the same \
-             kind and size. There the credential goes on to the upstream; Keystile and `jwt_authn` take it out. In brackets \
-             the median and the largest. Any answer but success ends the run.",
+             a second, one filter after the other, round after round. Other activity of the machine can only increase it, so \
+             the minimum of the rounds counts: *added* is its difference to the minimum without a filter, for requests of \
+             the same kind and size. Without a filter the credential reaches the upstream; Keystile and `jwt_authn` remove \
+             it. In brackets: the median and the maximum. A response other than success ends the run.",
             CONNECTIONS
         ),
         format!(
-            "*A wasm that only edits headers* reads all of them in one call, removes one and adds three, as ours does for \
-             these tokens, and decides nothing: what Envoy takes for that is in every wasm filter that tells the upstream who \
-             asks. *Warm*: {WARM} tokens in turn. *Cold*: {cold} tokens in turn, more than any cache holds. *Cached*: \
-             `jwt_authn` with room for {} tokens. The CPU that the service behind `ext_authz` takes is not counted. Latencies \
-             are of closed loops that keep the worker busy: they compare, they promise nothing.",
+            "*wasm that only edits headers* reads all headers in one call, removes one and adds three, as Keystile does for \
+             these tokens, and decides nothing: every wasm filter that sends an identity to the upstream has this cost. \
+             *Warm*: {WARM} tokens in turn. *Cold*: {cold} tokens in turn, more than fit into any cache. *Cached*: \
+             `jwt_authn` with a cache for {} tokens. The CPU of the service behind `ext_authz` is not counted. Latencies \
+             are those of closed loops that keep the worker busy: they are for comparison only.",
             ROOM
         ),
     ];
@@ -310,17 +310,17 @@ const API_KEY: &str = "API key";
 
 const NO_FILTER: &str = "no filter";
 
-/// Distinct credentials that every cache has room for.
+/// A number of distinct credentials that fits into every cache.
 const WARM: usize = 2_000;
 
-/// What `jwt_authn` has room for: it evicts long before it is full, and four algorithms share it.
+/// The size of the cache of `jwt_authn`. It evicts long before it is full, and four algorithms share it.
 pub(super) const ROOM: usize = 20 * WARM;
 
-/// More than any cache here holds, and than are sent in a round.
+/// More than fit into any cache here, and more than a round sends.
 const COLD: usize = 50_000;
 
-/// Short, for many rounds: what disturbs a machine comes and goes within seconds.
+/// A short duration allows many rounds, because disturbances of a machine last seconds.
 const SLICE: Duration = Duration::from_secs(1);
 
-/// Enough to keep one worker busy, few enough that the latency is not all queue.
+/// Sufficient to keep one worker busy, without a latency that is only queueing.
 const CONNECTIONS: usize = 16;

@@ -1,14 +1,14 @@
-//! The filters that Keystile is measured beside, in Envoy's own form.
+//! The filters that Keystile is compared with, as Envoy's configuration.
 
 use super::issuer::Issuer;
 use anyhow::Result;
 use serde_json::{Value, json};
 use std::path::Path;
 
-/// `cached`: how many verified tokens it keeps.
+/// Returns `jwt_authn`. `cached` is the number of verified tokens that it caches.
 pub(super) fn jwt_authn(issuers: &[Issuer], cached: Option<usize>) -> Value {
     let keys: Vec<&Value> = issuers.iter().map(|issuer| &issuer.jwk).collect();
-    // Without a word on `iss`, since it has to take two issuers' tokens: a check less than ours.
+    // It does not check `iss`, because it must accept the tokens of two issuers: one check less than Keystile.
     let mut provider = json!({
         "audiences": ["api"],
         "local_jwks": { "inline_string": json!({ "keys": keys }).to_string() },
@@ -36,24 +36,24 @@ pub(super) fn api_key_auth(keys: &[String]) -> Value {
     filter("api_key_auth", "api_key_auth.v3.ApiKeyAuth", settings)
 }
 
-/// Reads one header and does nothing with it.
+/// Returns a Lua filter that only reads one header.
 pub(super) fn lua() -> Value {
     let source = "function envoy_on_request(handle) local header = handle:headers():get('authorization') end";
     filter("lua", "lua.v3.Lua", json!({ "default_source_code": { "inline_string": source } }))
 }
 
-/// Asks a service by HTTP, at the address where Keystile has its control plane.
+/// Returns `ext_authz` with an HTTP service, at the address of Keystile's control plane.
 pub(super) fn ext_authz() -> Value {
     let server = json!({ "uri": "http://authorizer", "cluster": "keystile", "timeout": "5s" });
     filter("ext_authz", "ext_authz.v3.ExtAuthz", json!({ "http_service": { "server_uri": server } }))
 }
 
-/// A module with no more than Envoy demands, and a callback for every request that returns at once.
+/// Writes a module with the exports that Envoy requires, and a callback for every request that returns at once.
 pub(super) fn empty_wasm(folder: &Path) -> Result<Value> {
     wasm(folder, "empty", include_str!("empty.wat"))
 }
 
-/// A module that does to the headers what ours does, and nothing else.
+/// Writes a module that edits the headers as Keystile does, and does nothing else.
 pub(super) fn headers_wasm(folder: &Path) -> Result<Value> {
     wasm(folder, "headers", include_str!("headers.wat"))
 }

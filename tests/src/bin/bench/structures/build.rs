@@ -1,4 +1,4 @@
-//! Building each structure over a universe, and its objects as they travel.
+//! Builds each structure over a universe, and its encoded objects.
 
 use anyhow::{Result, anyhow};
 use bundle::base;
@@ -10,14 +10,14 @@ use xorf::{BinaryFuse8, BinaryFuse16, DmaSerializable, Filter};
 #[derive(Default)]
 pub(super) struct Built {
     pub(super) objects: Vec<Vec<u8>>,
-    /// Seconds of CPU.
+    /// The build time in seconds of CPU.
     pub(super) seconds: f64,
-    /// The good which the structure alone would take for revoked.
+    /// The valid credentials for which the structure alone gives a false positive.
     pub(super) exceptions: usize,
 }
 
 impl Built {
-    /// On the wire; an object that is one of many takes a line of 40 bytes in an index as well.
+    /// Returns the encoded size. Each object of several also takes 40 bytes in an index.
     pub(super) fn bytes(&self) -> usize {
         let index = if self.objects.len() > 2 { 40 * self.objects.len() } else { 0 };
         self.objects.iter().map(Vec::len).sum::<usize>() + index
@@ -28,35 +28,35 @@ pub(super) fn build(kind: Kind, universe: Universe) -> Result<Built> {
     match kind {
         Kind::Nothing => Ok(Built::default()),
         Kind::Base => base(universe),
-        Kind::Prefixes => timed(|| {
+        Kind::Prefixes => measure_time(|| {
             let mut prefixes = prefixes(universe);
             prefixes.sort_unstable();
             Ok(Built { objects: vec![sets::bytes(&prefixes)], ..Built::default() })
         }),
-        Kind::Fuse8 => timed(|| {
+        Kind::Fuse8 => measure_time(|| {
             let filter = BinaryFuse8::try_from(prefixes(universe)).map_err(|error| anyhow!(error))?;
-            Ok(filtered(universe, &filter))
+            Ok(build_filter(universe, &filter))
         }),
-        Kind::Fuse16 => timed(|| {
+        Kind::Fuse16 => measure_time(|| {
             let filter = BinaryFuse16::try_from(prefixes(universe)).map_err(|error| anyhow!(error))?;
-            Ok(filtered(universe, &filter))
+            Ok(build_filter(universe, &filter))
         }),
-        Kind::Rice => timed(|| {
+        Kind::Rice => measure_time(|| {
             let rice = Rice::build(&prefixes(universe), rice_parameter(universe));
             let exceptions = exceptions(universe, |prefix| rice.contains(prefix));
-            Ok(headed([0; sets::DESCRIPTOR], &exceptions, rice.write()))
+            Ok(with_header([0; sets::DESCRIPTOR], &exceptions, rice.write()))
         }),
-        Kind::Clubcard => timed(|| Ok(clubcard(universe))),
+        Kind::Clubcard => measure_time(|| Ok(clubcard(universe))),
     }
 }
 
-fn timed(build: impl FnOnce() -> Result<Built>) -> Result<Built> {
+fn measure_time(build: impl FnOnce() -> Result<Built>) -> Result<Built> {
     let start = cpu_seconds()?;
     let built = build()?;
     Ok(Built { seconds: cpu_seconds()? - start, ..built })
 }
 
-/// Of this thread, whatever else the machine does.
+/// Returns the CPU time of this thread.
 fn cpu_seconds() -> Result<f64> {
     let statistics = std::fs::read_to_string("/proc/thread-self/schedstat")?;
     Ok(statistics.split(' ').next().unwrap_or_default().parse::<f64>()? / 1e9)
@@ -69,7 +69,7 @@ fn base(universe: Universe) -> Result<Built> {
         let shard = fingerprint(number).prefix().checked_shr(64 - u32::from(bits)).unwrap_or(0);
         usize::try_from(shard).expect("at most 2^16 shards")
     };
-    // What a database gives in the order of an index, here by a counting sort: not timed.
+    // A database returns this order from an index. The counting sort here is not measured.
     let mut ends = vec![0usize; 1 << bits];
     (0..issued).for_each(|number| ends[shard_of(number)] += 1);
     let mut end = 0;
@@ -82,7 +82,7 @@ fn base(universe: Universe) -> Result<Built> {
         members[*at] = number;
         *at += 1;
     }
-    timed(|| {
+    measure_time(|| {
         let mut rest = 0;
         let shards = (0..=u16::MAX).zip(ends).map(|(shard, end)| {
             let members = &members[std::mem::replace(&mut rest, end)..end];
@@ -100,19 +100,19 @@ fn prefixes(universe: Universe) -> Vec<u64> {
     (0..universe.revoked).map(|number| fingerprint(number).prefix()).collect()
 }
 
-fn filtered(universe: Universe, filter: &(impl Filter<u64> + DmaSerializable)) -> Built {
+fn build_filter(universe: Universe, filter: &(impl Filter<u64> + DmaSerializable)) -> Built {
     let mut descriptor = [0; sets::DESCRIPTOR];
     filter.dma_copy_descriptor_to(&mut descriptor);
     let exceptions = exceptions(universe, |prefix| filter.contains(&prefix));
-    headed(descriptor, &exceptions, filter.dma_fingerprints().to_vec())
+    with_header(descriptor, &exceptions, filter.dma_fingerprints().to_vec())
 }
 
-fn headed(descriptor: [u8; sets::DESCRIPTOR], exceptions: &[u64], filter: Vec<u8>) -> Built {
+fn with_header(descriptor: [u8; sets::DESCRIPTOR], exceptions: &[u64], filter: Vec<u8>) -> Built {
     let objects = vec![sets::head(descriptor, exceptions), filter];
     Built { objects, exceptions: exceptions.len(), ..Built::default() }
 }
 
-/// The good that a filter takes for revoked.
+/// Returns the valid credentials for which a filter gives a false positive.
 fn exceptions(universe: Universe, contains: impl Fn(u64) -> bool) -> Vec<u64> {
     let prefixes = (universe.revoked..universe.issued).map(|number| fingerprint(number).prefix());
     let mut exceptions: Vec<u64> = prefixes.filter(|prefix| contains(*prefix)).collect();
@@ -120,7 +120,7 @@ fn exceptions(universe: Universe, contains: impl Fn(u64) -> bool) -> Vec<u64> {
     exceptions
 }
 
-/// The one at which the list and its exceptions of 64 bits are smallest together.
+/// Returns the parameter that minimizes the size of the list and its exceptions of 64 bits.
 fn rice_parameter(universe: Universe) -> u32 {
     let Universe { issued, revoked } = universe;
     let expected = |k: &u32| {

@@ -1,4 +1,4 @@
-//! What a revocation set takes, in each of the structures there are for it, with every answer checked.
+//! Measures a revocation set in each known data structure, and checks every result.
 
 mod build;
 
@@ -23,7 +23,7 @@ pub(crate) fn measure(scale: Scale) -> Result<Section> {
     section("Revocations in memory and on the wire", "structures", &universes)
 }
 
-/// Takes some minutes and 5 GB.
+/// Takes some minutes and 5 GB of memory.
 pub(crate) fn measure_100m(scale: Scale) -> Result<Section> {
     let universes =
         scale.of([(100_000_000, 1_000_000), (100_000_000, 10_000_000)], [(40_000, 400), (40_000, 4_000)]);
@@ -38,7 +38,7 @@ struct Found {
     revoked: u32,
     wire_bytes: usize,
     bits_for_each_revoked: f64,
-    /// How many times N * H(r / N) it is on the wire.
+    /// The encoded size as a multiple of N * H(r / N).
     times_bound: f64,
     objects: usize,
     build_cpu_seconds: f64,
@@ -47,19 +47,19 @@ struct Found {
     false_negatives: usize,
     #[serde(flatten)]
     timed: Timed,
-    /// Less what the same loop takes that asks nothing.
+    /// The time of a look-up, without the time of an empty loop.
     good_net_ns: f64,
     revoked_net_ns: f64,
 }
 
-/// What tests/sets/time.mjs says.
+/// The output of tests/sets/time.mjs.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Timed {
     v8: String,
     vm_bytes: usize,
     longest_open_ms: f64,
-    /// In a VM that has just started, with V8's compiling.
+    /// The same in a new VM, including compilation by V8.
     longest_cold_open_ms: f64,
     all_open_ms: f64,
     good_ns: f64,
@@ -73,9 +73,9 @@ fn section(title: &'static str, name: &str, universes: &[(u32, u32)]) -> Result<
     let mut found = Vec::new();
     for &(issued, revoked) in universes {
         let universe = Universe { issued, revoked };
-        let nothing = timed(scratch.folder(), Kind::Nothing, universe, &Built::default())?;
+        let nothing = measure_in_v8(scratch.folder(), Kind::Nothing, universe, &Built::default())?;
         for kind in Kind::ALL.into_iter().filter(|kind| *kind != Kind::Nothing) {
-            let one = one(scratch.folder(), kind, universe, &nothing)?;
+            let one = measure_one(scratch.folder(), kind, universe, &nothing)?;
             progress(&format!(
                 "{name}: {revoked} of {issued}: {}: {} bytes, {:.3} times the bound, built in {:.1} s of CPU",
                 one.structure, one.wire_bytes, one.times_bound, one.build_cpu_seconds
@@ -86,7 +86,7 @@ fn section(title: &'static str, name: &str, universes: &[(u32, u32)]) -> Result<
     Ok(report(title, name, universes, &found))
 }
 
-fn one(folder: &Path, kind: Kind, universe: Universe, nothing: &Timed) -> Result<Found> {
+fn measure_one(folder: &Path, kind: Kind, universe: Universe, nothing: &Timed) -> Result<Found> {
     let Universe { issued, revoked } = universe;
     let built = build(kind, universe)?;
     let mut set = Set::new(kind);
@@ -96,10 +96,10 @@ fn one(folder: &Path, kind: Kind, universe: Universe, nothing: &Timed) -> Result
     let contains = |number: &u32| set.contains(&fingerprint(*number));
     let false_positives = (revoked..issued).filter(contains).count();
     let false_negatives = (0..revoked).filter(|number| !contains(number)).count();
-    let timed = timed(folder, kind, universe, &built)?;
+    let timed = measure_in_v8(folder, kind, universe, &built)?;
     ensure!(
         timed.revoked_hits == 1.0 || false_negatives > 0,
-        "{} answers otherwise in V8: {} of the revoked are",
+        "{} has other results in V8: of the revoked, {} are",
         name_of(kind),
         timed.revoked_hits
     );
@@ -122,8 +122,8 @@ fn one(folder: &Path, kind: Kind, universe: Universe, nothing: &Timed) -> Result
     })
 }
 
-/// Opened and asked in V8.
-fn timed(folder: &Path, kind: Kind, universe: Universe, built: &Built) -> Result<Timed> {
+/// Loads and queries a structure in V8.
+fn measure_in_v8(folder: &Path, kind: Kind, universe: Universe, built: &Built) -> Result<Timed> {
     let path = folder.join("objects");
     let mut file = BufWriter::new(File::create(&path)?);
     for object in &built.objects {
@@ -156,15 +156,15 @@ fn report(title: &'static str, name: &str, universes: &[(u32, u32)], found: &[Fo
     let v8 = found.first().map_or("unknown", |found| &found.timed.v8);
     let method = [
         "Which of N issued credentials are the r revoked, in every structure known for it. No structure can take less than N · H(r/N) bits on \
-         average; each is quoted as times that. Every one of the N is asked: *wrongly revoked* and *wrongly good* count the answers that were \
-         not right. *Exceptions* are good credentials that the structure alone would refuse and that are listed beside it, 8 bytes each (32 in \
+         average; each is quoted as times that. All N are looked up: *wrongly revoked* and *wrongly good* count the wrong \
+         results. *Exceptions* are good credentials that the structure alone would refuse and that are listed beside it, 8 bytes each (32 in \
          clubcard). Keystile's figure includes the 40 bytes that the index takes for each of its objects."
             .to_owned(),
         format!(
             "Look-ups and loading are timed in wasm on V8 {v8} (Node; Envoy's engine too), compiled as the filter is: nanoseconds for one look-up, \
-             less an empty loop's, best of 7 passes over 200,000 members. *Longest stall* is the longest that opening one object took, SHA-256 \
-             included: the others come as one object or two and block a worker for all of it. In brackets the same in a VM that has just started, \
-             where V8 compiles meanwhile. Building is CPU time of one thread."
+             less that of an empty loop, best of 7 passes over 200,000 members. *Longest stall* is the longest time to load one object, SHA-256 \
+             included: the others have one or two objects, each of which blocks a worker until it is loaded. In brackets: the same in a new VM, \
+             where V8 compiles at the same time. Building is CPU time of one thread."
         ),
     ];
     let mut section = Section::new(title, method, json!(found));
@@ -189,8 +189,8 @@ fn report(title: &'static str, name: &str, universes: &[(u32, u32)], found: &[Fo
         section.tables.push(Table {
             caption: format!(
                 "**{} revoked of {}**: the bound is {:.0} bytes, {:.3} for each.",
-                grouped(revoked),
-                grouped(issued),
+                group_digits(revoked),
+                group_digits(issued),
                 bound / 8.0,
                 bound / 8.0 / f64::from(revoked)
             ),
@@ -210,7 +210,7 @@ fn report(title: &'static str, name: &str, universes: &[(u32, u32)], found: &[Fo
             rows: rows.collect(),
         });
         for one in of().filter(|one| one.structure == name_of(Kind::Base)) {
-            let what = |what: &str| format!("{} of {}: {what}", grouped(revoked), grouped(issued));
+            let what = |what: &str| format!("{} of {}: {what}", group_digits(revoked), group_digits(issued));
             let wrong = one.false_positives + one.false_negatives;
             let vm = one.timed.vm_bytes as f64 * 8.0 / bound;
             section.budgets.push(Budget::at_most(
@@ -235,9 +235,9 @@ fn report(title: &'static str, name: &str, universes: &[(u32, u32)], found: &[Fo
         section.plots.push(Plot {
             name: format!("{name}-{revoked}-of-{issued}"),
             title: format!(
-                "{} revoked of {}: times the least there can be",
-                grouped(revoked),
-                grouped(issued)
+                "{} revoked of {}: multiple of the minimum",
+                group_digits(revoked),
+                group_digits(issued)
             ),
             unit: "times",
             kind: PlotKind::Bars(bars.collect()),
@@ -246,8 +246,8 @@ fn report(title: &'static str, name: &str, universes: &[(u32, u32)], found: &[Fo
     section
 }
 
-/// With commas.
-fn grouped(number: u32) -> String {
+/// Formats a number with commas.
+fn group_digits(number: u32) -> String {
     let digits = number.to_string();
     let groups: Vec<String> = digits
         .as_bytes()

@@ -53,7 +53,7 @@ mutants: ## changes the functions that .cargo/mutants.toml lists, one at a time;
 	@./setup.sh rust mutants
 	@./mutants.sh
 
-bench: wasm ## measures into target/bench/report.md, beside peers; ONLY="requests tokens" selects parts, FLAGS=--quick is a trial
+bench: wasm ## measures into target/bench/report.md, beside peers; ONLY="streams tokens" selects parts (docs/benchmarks.md), FLAGS=--quick is a trial
 	@./setup.sh envoy wrk node
 	@tests/sets/build.sh
 	@cargo build --locked --release --package keystile --package keystile-tests --bin keystile --bin bench

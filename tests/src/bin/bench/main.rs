@@ -7,10 +7,12 @@ mod load;
 mod machine;
 mod plain;
 mod plot;
+mod probe;
 mod propagation;
 mod report;
 mod requests;
 mod statistics;
+mod streams;
 mod structures;
 mod tokens;
 mod waiting;
@@ -33,12 +35,13 @@ struct Part {
     measure: fn(Scale) -> Result<Section>,
 }
 
-const PARTS: [Part; 6] = [
+const PARTS: [Part; 7] = [
     Part { name: "requests", on_demand: false, core: Some(1), measure: requests::measure },
     Part { name: "structures", on_demand: false, core: None, measure: structures::measure },
     Part { name: "scale-100m", on_demand: true, core: None, measure: structures::measure_100m },
     Part { name: "propagation", on_demand: false, core: None, measure: propagation::measure },
     Part { name: "waiting", on_demand: false, core: Some(1), measure: waiting::measure },
+    Part { name: "streams", on_demand: false, core: None, measure: streams::measure },
     Part { name: "tokens", on_demand: false, core: Some(1), measure: tokens::measure },
 ];
 

@@ -109,7 +109,7 @@ async fn wait_until_polling(polling: &mut JoinSet<Result<()>>) -> Result<()> {
     }
 }
 
-fn allow_connections(count: usize) -> Result<()> {
+pub(crate) fn allow_connections(count: usize) -> Result<()> {
     let count = count as u64;
     let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
     ensure!(
@@ -255,7 +255,7 @@ fn section(
 }
 
 /// Returns about two thousand of the values, evenly by rank, which is the resolution of a plot.
-fn thin_out(values: &[f64]) -> Vec<f64> {
+pub(crate) fn thin_out(values: &[f64]) -> Vec<f64> {
     let mut values = values.to_vec();
     values.sort_by(f64::total_cmp);
     let step = values.len().div_ceil(2_000).max(1);

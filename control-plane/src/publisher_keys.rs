@@ -154,9 +154,10 @@ pub fn examine(data_dir: &DataDir) -> Result<(PublicKey, IncompleteKeys), KeyErr
     let agrees = |file: &Path| -> Result<PublicKey, KeyError> {
         let key = read_root_key(file)?.public_key();
         match &known {
-            Some(known) if *known != key => {
-                Err(KeyError::Invalid { path: file.to_owned(), reason: "it is not the root key that edges pin" })
-            }
+            Some(known) if *known != key => Err(KeyError::Invalid {
+                path: file.to_owned(),
+                reason: "it is not the root key that edges pin",
+            }),
             _ => Ok(key),
         }
     };

@@ -32,8 +32,9 @@ const CHECKS_PER_TICK: usize = 1024;
 /// The maximum number of streams that are stored completely per call. Each is routed once more for this.
 const PROMOTIONS_PER_TICK: usize = 256;
 
-/// The maximum number of streams that are ended per call. Ending one takes the host some 30 microseconds.
-const ENDS_PER_TICK: usize = 128;
+/// The maximum number of streams that are ended per call. Ending one takes Envoy 40 microseconds (measured), so that a
+/// worker is busy for two milliseconds.
+const ENDS_PER_TICK: usize = 48;
 
 /// A pass without a change of the bundle is spread over this number of calls, half a second with ticks of 25 ms.
 const CALLS_PER_TIMED_PASS: usize = 20;
@@ -55,6 +56,7 @@ pub struct OpenStreams<H> {
     enforced_version: Option<u64>,
     kept: usize,
     over_max: u64,
+    has_more_to_end: bool,
 }
 
 /// A request that was admitted.
@@ -146,6 +148,7 @@ impl<H> OpenStreams<H> {
             enforced_version: None,
             kept: 0,
             over_max: 0,
+            has_more_to_end: false,
         }
     }
 
@@ -216,6 +219,12 @@ impl<H> OpenStreams<H> {
         self.recent.iter().flatten().count().saturating_add(self.watched_count)
     }
 
+    /// Returns whether the last call of [`Self::check`] ended as many streams as one call may. The next call should not
+    /// wait for long.
+    pub const fn has_more_to_end(&self) -> bool {
+        self.has_more_to_end
+    }
+
     /// Returns whether there are no open streams.
     pub fn is_empty(&self) -> bool {
         self.watched_count == 0 && self.recent.iter().all(Option::is_none)
@@ -256,6 +265,7 @@ impl<H> OpenStreams<H> {
         self.promote(&mut round, |headers| decode(headers));
         self.continue_pass(&mut round);
         self.kept = round.kept;
+        self.has_more_to_end = round.checked.ended.len() >= ENDS_PER_TICK;
         round.checked
     }
 

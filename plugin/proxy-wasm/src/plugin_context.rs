@@ -26,6 +26,9 @@ use crate::{
 /// costs about 0.02 % of a core.
 const TICK_MS: u32 = 25;
 
+/// The period of ticks while many streams are ended, a few in each.
+const ENDING_TICK_MS: u32 = 10;
+
 pub(crate) struct PluginContext {
     /// The ID that the host gave this context.
     id: u32,
@@ -34,6 +37,8 @@ pub(crate) struct PluginContext {
     fetcher: Option<BundleFetcher>,
     freshness: StalenessWatch,
     end_failure_log: LogThrottle,
+    /// Whether the period of ticks is [`ENDING_TICK_MS`].
+    has_short_ticks: bool,
 }
 
 /// The SDK drops the context when the host deletes it.
@@ -82,7 +87,7 @@ impl RootContext for PluginContext {
     }
 
     fn on_tick(&mut self) {
-        let Self { id, worker, fetcher, freshness, end_failure_log } = self;
+        let Self { id, worker, fetcher, freshness, end_failure_log, has_short_ticks } = self;
         // Without the worker, the host has interrupted a request. The next tick does the work of this one.
         let Ok(mut worker) = worker.try_borrow_mut() else { return };
         let Some(worker) = &mut *worker else { return };
@@ -98,6 +103,13 @@ impl RootContext for PluginContext {
         if end_refused_streams(worker, *id, now, end_failure_log).is_err() {
             // Further calls would apply to a stream.
             return;
+        }
+        let is_ending = worker.open_streams.as_ref().is_some_and(OpenStreams::has_more_to_end);
+        if is_ending != *has_short_ticks {
+            let period = if is_ending { ENDING_TICK_MS } else { TICK_MS };
+            // The host had timers at the start. If it refuses now, the period stays as it is.
+            let _ = hostcalls::set_tick_period(period);
+            *has_short_ticks = is_ending;
         }
         if let Some(fetcher) = fetcher {
             fetcher.on_tick(now);
@@ -128,6 +140,7 @@ impl PluginContext {
             fetcher: None,
             freshness: StalenessWatch::default(),
             end_failure_log: LogThrottle::default(),
+            has_short_ticks: false,
         }
     }
 

@@ -228,7 +228,7 @@ fn report_mode_ends_nothing_and_reports_each_stream_once() {
 
 /// A worker must not stall: one call checks a bounded number of streams and ends a bounded number.
 #[test]
-fn ten_thousand_streams_are_ended_in_bounded_steps_within_two_and_a_half_seconds() {
+fn ten_thousand_streams_are_ended_in_bounded_steps() {
     const STREAMS: usize = 10_000;
     let token = bearer(&claims());
     let mut builder = builder();
@@ -247,11 +247,13 @@ fn ten_thousand_streams_are_ended_in_bounded_steps_within_two_and_a_half_seconds
         now += TICK_MS;
         ticks += 1;
         let step = worker.tick(&second, now).len();
-        assert!(step <= 128, "{step} streams in one call");
+        assert!(step <= 48, "{step} streams in one call");
         assert!(ended + step == STREAMS || worker.streams.enforced_version(2) == Some(1));
+        assert_eq!(worker.streams.has_more_to_end(), step == 48);
         ended += step;
     }
-    assert!(ticks * TICK_MS <= 2_500, "{ticks} ticks");
+    // Ticks of 10 ms while there are more to end: 2.1 seconds.
+    assert!(ticks <= 210, "{ticks} ticks");
     assert!(worker.streams.is_empty());
     assert_eq!(worker.streams.enforced_version(2), Some(2));
 }

@@ -262,7 +262,7 @@ impl<H> OpenStreams<H> {
         let checked = Checked { ended: Vec::new(), reported: Vec::new() };
         let mut round = Round { gate, snapshot, now, checks: CHECKS_PER_TICK, kept: self.kept, checked };
         self.begin_pass(snapshot.manifest().version(), now);
-        self.promote(&mut round, |headers| decode(headers));
+        self.promote(&mut round, decode);
         self.continue_pass(&mut round);
         self.kept = round.kept;
         self.has_more_to_end = round.checked.ended.len() >= ENDS_PER_TICK;
@@ -305,17 +305,21 @@ impl<H> OpenStreams<H> {
             Some(Pass { version: Some(_), end, .. }) => *end,
             _ => 0,
         };
-        let mut promoted = 0_usize;
-        for (index, slot) in self.recent.iter_mut().take(PROMOTIONS_PER_TICK).enumerate() {
+        let mut passed = 0_usize;
+        let mut promotions = PROMOTIONS_PER_TICK;
+        for (index, slot) in self.recent.iter_mut().enumerate() {
             let number = self.first_recent.saturating_add(u64::try_from(index).unwrap_or(u64::MAX));
             let is_due = |admitted: &Admitted<H>| {
                 number < changed_before || round.now.abs_diff(admitted.now) >= RECENT_MS
             };
-            if slot.as_ref().is_some_and(|admitted| round.is_full() || !is_due(admitted)) {
+            let is_full = promotions == 0 || round.is_full();
+            if slot.as_ref().is_some_and(|admitted| is_full || !is_due(admitted)) {
                 break;
             }
-            promoted = index.saturating_add(1);
+            passed = index.saturating_add(1);
+            // Streams that have ended do not count: there may be more of them than of open ones.
             let Some(Admitted { handle, identity, headers, peer, .. }) = slot.take() else { continue };
+            promotions = promotions.saturating_sub(1);
             let headers = decode(&headers).unwrap_or_default();
             let stream = match round.gate.open_stream(identity, &headers, peer) {
                 Ok(stream) => stream,
@@ -335,8 +339,8 @@ impl<H> OpenStreams<H> {
             self.watched.push((number, Some(watched)));
             self.watched_count = self.watched_count.saturating_add(1);
         }
-        self.recent.drain(..promoted);
-        self.first_recent = self.first_recent.saturating_add(u64::try_from(promoted).unwrap_or(u64::MAX));
+        self.recent.drain(..passed);
+        self.first_recent = self.first_recent.saturating_add(u64::try_from(passed).unwrap_or(u64::MAX));
     }
 
     fn continue_pass(&mut self, round: &mut Round<'_, H>) {

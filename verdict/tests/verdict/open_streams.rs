@@ -258,6 +258,25 @@ fn ten_thousand_streams_are_ended_in_bounded_steps() {
     assert_eq!(worker.streams.enforced_version(2), Some(2));
 }
 
+/// Ends of other streams leave gaps in front of a stream. They must neither delay its checks nor pile up.
+#[test]
+fn a_stream_is_checked_behind_any_number_of_streams_that_have_ended() {
+    let token = bearer(&claims());
+    let mut builder = builder();
+    let mut worker = Worker::new(gate());
+    let mut now = NOW_MS;
+    let first = snapshot(&mut builder, 1, now);
+    // More requests within a tick than the table stores completely in one.
+    let numbers: Vec<u64> = (0..5000).map(|_| worker.open("GET /", &token, &first, now).0).collect();
+    let (_, last) = worker.open("GET /", &token, &first, now);
+    numbers.into_iter().for_each(|number| worker.streams.forget(number));
+    assert_eq!(worker.streams.len(), 1);
+    assert!(builder.raise_watermark(1, Scope::Global, NOW));
+    let second = snapshot(&mut builder, 2, now);
+    now += TICK_MS;
+    assert_eq!(worker.tick(&second, now), [(last, "watermark")]);
+}
+
 #[test]
 fn streams_beyond_the_maximum_are_checked_for_revocation_at_once_and_for_time_less_often() {
     let mut expiring = claims();

@@ -54,6 +54,8 @@ pub struct OpenStreams<H> {
     last_pass_at: u64,
     passes: u64,
     enforced_version: Option<u64>,
+    /// Whether there may be a stream that the host did not end.
+    has_unended: bool,
     kept: usize,
     over_max: u64,
     has_more_to_end: bool,
@@ -114,6 +116,9 @@ struct Pass {
     /// The number of the next stream to check among the other streams, which are checked afterwards.
     older_cursor: u64,
     older_end: u64,
+    checks_older: bool,
+    /// Whether a stream was put back since the pass began.
+    has_unended: bool,
 }
 
 /// What the checks of one call need and may still do.
@@ -146,10 +151,16 @@ impl<H> OpenStreams<H> {
             last_pass_at: 0,
             passes: 0,
             enforced_version: None,
+            has_unended: false,
             kept: 0,
             over_max: 0,
             has_more_to_end: false,
         }
+    }
+
+    /// Changes the number of streams that are checked every second.
+    pub const fn set_max(&mut self, max: usize) {
+        self.max = max;
     }
 
     /// Adds a stream. Returns its number, for [`Self::remove`].
@@ -201,6 +212,10 @@ impl<H> OpenStreams<H> {
 
     /// Adds a stream again that the host did not end, so that ending it is tried again.
     pub fn put_back(&mut self, ended: Ended<H>) {
+        self.has_unended = true;
+        if let Some(pass) = &mut self.pass {
+            pass.has_unended = true;
+        }
         let Ended { handle, stream: Some(stream), number, .. } = ended else { return };
         let watched = Some(Watched { handle, stream, is_refused: false });
         match self.watched.binary_search_by_key(&number, |(number, _)| *number) {
@@ -240,14 +255,15 @@ impl<H> OpenStreams<H> {
         core::mem::take(&mut self.over_max)
     }
 
-    /// Returns the version of the bundle by which every open stream has been checked, or `None` before the first one.
-    /// Without open streams it is `current`.
+    /// Returns the version of the bundle by which every open stream has been checked, or `None` before the first one and
+    /// while the host does not end a stream. Without open streams it is `current`.
     pub fn enforced_version(&mut self, current: u64) -> Option<u64> {
         if self.is_empty() {
             self.pass = None;
+            self.has_unended = false;
             self.enforced_version = Some(current);
         }
-        self.enforced_version
+        self.enforced_version.filter(|_| !self.has_unended)
     }
 
     /// Checks the streams that are due. To be called on every tick. `now` is in milliseconds since the Unix epoch, and
@@ -292,7 +308,15 @@ impl<H> OpenStreams<H> {
         let cursor = self.watched.get(first_young).map_or(end, |(number, _)| *number);
         // Streams up to the first young one are older. Without a check of these, the cursor is behind all of them.
         let older_cursor = if checks_older { 0 } else { cursor };
-        self.pass = Some(Pass { version, end, cursor, older_cursor, older_end: cursor });
+        self.pass = Some(Pass {
+            version,
+            end,
+            cursor,
+            older_cursor,
+            older_end: cursor,
+            checks_older,
+            has_unended: false,
+        });
     }
 
     /// Checks recent streams for the first time, if they are old enough or the bundle has another version.
@@ -358,6 +382,9 @@ impl<H> OpenStreams<H> {
         let has_checked_recent = pass.version.is_none() || self.first_recent >= pass.end;
         if pass.cursor >= pass.end && pass.older_cursor >= pass.older_end && has_checked_recent {
             self.enforced_version = pass.version.or(self.enforced_version);
+            if pass.checks_older {
+                self.has_unended = pass.has_unended;
+            }
             self.pass = None;
         }
     }

@@ -46,15 +46,13 @@ pub(super) struct RevocationResponse {
 }
 
 /// The number of edges in each rollout state, without their names, which tenants must not see. The revocation is in
-/// effect regardless; `lagging` counts the live edges that did not confirm it in time, and `kept_streams` the open streams
-/// that a rule keeps although their credential is refused.
+/// effect regardless; `lagging` counts the live edges that did not confirm it in time.
 #[derive(Serialize)]
 struct RolloutCounts {
     enforcing: usize,
     lagging: usize,
     silent: usize,
     unseen: usize,
-    kept_streams: u64,
 }
 
 #[derive(Deserialize)]
@@ -111,10 +109,10 @@ async fn rollout_status(state: &AppState, version: u64, wait: Duration) -> Resul
     // Answer before the request times out: the revocation is already in effect.
     let max_wait = state.service.config().server.request_timeout.get().mul_f64(0.8);
     let reached = operations::await_live_edges(&state.service, version, wait.min(max_wait)).await;
-    let RolloutStatus { enforcing, lagging, silent, never_seen: unseen, kept_streams, .. } =
+    let RolloutStatus { enforcing, lagging, silent, never_seen: unseen, .. } =
         reached.map_err(RevokeError::Store)?;
     let (enforcing, lagging) = (enforcing.len(), lagging.len());
-    Ok(RolloutCounts { enforcing, lagging, silent: silent.len(), unseen: unseen.len(), kept_streams })
+    Ok(RolloutCounts { enforcing, lagging, silent: silent.len(), unseen: unseen.len() })
 }
 
 fn parse_request(request: RevocationRequest) -> Result<(RevocationTarget, Option<String>), Problem> {

@@ -13,7 +13,7 @@ use verdict::{
 
 use crate::{
     bundle_fetcher::BundleFetcher,
-    filter::HttpFilter,
+    filter::{HttpFilter, send_refusal},
     header_map,
     host_verifier::HostVerifier,
     hostcalls::{self, HostError, StreamEnd},
@@ -148,7 +148,8 @@ impl PluginContext {
     /// configuration needs.
     fn start(&mut self, mut policy: Policy, json: &[u8]) -> bool {
         let Ok(mut worker) = self.worker.try_borrow_mut() else { return false };
-        *worker = None;
+        // Streams of the previous configuration stay watched.
+        let open_streams = worker.take().and_then(|previous| previous.open_streams);
         self.freshness = StalenessWatch::default();
         let started_at = hostcalls::now_ns().unwrap_or_default();
         let inline = policy.take_bundle().map(|inline| open_inline_bundle(&policy, &inline));
@@ -186,7 +187,9 @@ impl PluginContext {
             return false;
         }
         if has_timers {
-            new.open_streams = Some(OpenStreams::new(max_open_streams));
+            let mut open_streams = open_streams.unwrap_or_else(|| OpenStreams::new(max_open_streams));
+            open_streams.set_max(max_open_streams);
+            new.open_streams = Some(open_streams);
         } else {
             warn("this host has no timers, so a stream is not ended when its credential expires");
         }
@@ -277,11 +280,8 @@ fn end_stream(gate: &Gate, mut stream: Ended<StreamEnd>) -> Result<(), (Ended<St
         // Filter state is for the access log only.
         let _ = value.map(|value| hostcalls::set_property(name, value.as_bytes()));
     }
-    let response = gate.refusal_response(&stream.refusal, stream.request_id());
-    let headers = response.headers.iter().map(|(name, value)| (*name, value.as_bytes()));
-    let (headers, body) = (header_map::encode(headers), response.body.as_bytes());
-    let details = ["keystile_ended_", code].concat();
-    match hostcalls::send_local_response(stream.handle, response.status, &details, &headers, body) {
+    let request_id = stream.request_id().map(<[u8]>::to_vec);
+    match send_refusal(stream.handle, gate, &stream.refusal, request_id.as_deref(), "keystile_ended_") {
         Ok(()) => Ok(()),
         Err((handle, error)) => {
             stream.handle = handle;

@@ -324,8 +324,11 @@ fn a_stream_that_was_not_ended_is_tried_again() {
         }
         assert!(now - began <= 1500, "attempt {attempt}");
         worker.streams.put_back(ended.pop().unwrap());
+        assert_eq!(worker.streams.enforced_version(2), None, "the stream is open");
     }
     assert_eq!(worker.streams.len(), 1);
+    assert_eq!(worker.run(&second, &mut now, 2 * SECOND).len(), 1);
+    assert_eq!(worker.streams.enforced_version(2), Some(2));
 }
 
 #[derive(Debug, Clone)]

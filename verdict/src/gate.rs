@@ -3,7 +3,7 @@
 use alloc::{sync::Arc, vec::Vec};
 use core::net::IpAddr;
 
-use bundle::{RevocationStatus, Snapshot};
+use bundle::{NoKey, RevocationStatus, Snapshot};
 use token::{SignatureVerifier, SoftwareVerifier, Unverified, api_key, secret};
 
 use crate::{
@@ -51,6 +51,13 @@ impl Gate {
     pub fn new(policy: Policy) -> Self {
         let names = HeaderNames::new(&policy.identity_prefix, &policy.identity);
         Self { policy, names }
+    }
+
+    /// Returns one of the issuers whose tokens named keys that the bundle lacks, as recorded in the cache, and removes it
+    /// from there. The control plane may be asked to fetch its keys.
+    pub fn take_issuer_with_missing_key(&self, cache: &mut Cache) -> Option<&str> {
+        let at = cache.take_missing_key()?;
+        self.policy.issuers.get(at).map(|other| other.issuer.as_str())
     }
 
     /// Returns the policy of this gate.
@@ -222,7 +229,7 @@ impl Gate {
         let identity = Arc::new(if is_api_key {
             self.verify_api_key(found.credential, username, snapshot)?
         } else {
-            self.verify_token(found.credential, snapshot, verifier)?
+            self.verify_token(found.credential, snapshot, cache, verifier)?
         });
         cache.insert(key, Arc::clone(&identity));
         Ok(identity)
@@ -249,17 +256,25 @@ impl Gate {
         &self,
         credential: &[u8],
         snapshot: &Snapshot,
+        cache: &mut Cache,
         verifier: &dyn SignatureVerifier,
     ) -> Result<Identity, Reason> {
         let PolicyMembers { tokens, issuers, identity: upstream, rules, .. } = &*self.policy;
         let token = Unverified::parse_prefixed(credential, &tokens.prefixes).map_err(Reason::Token)?;
         let foreign_issuer = issuers.iter().find(|other| other.issuer == token.issuer());
         let key = match foreign_issuer {
-            _ if token.issuer() == tokens.issuer => snapshot.key(token.kid()),
-            Some(other) => snapshot.issuer_key(&other.issuer, token.kid()),
+            _ if token.issuer() == tokens.issuer => snapshot.key(token.kid()).ok_or(Reason::KeyUnknown)?,
+            Some(other) => {
+                snapshot.issuer_key(&other.issuer, token.kid(), token.algorithm()).inspect_err(|why| {
+                    if *why != NoKey::Ambiguous {
+                        cache.record_missing_key(
+                            issuers.iter().position(|known| known.issuer == other.issuer),
+                        );
+                    }
+                })?
+            }
             None => return Err(Reason::IssuerUnknown),
         };
-        let key = key.ok_or(Reason::KeyUnknown)?;
         let authentic = token.verify_with(key, verifier).map_err(Reason::Token)?;
         let mut identity = match foreign_issuer {
             None => {
@@ -271,7 +286,7 @@ impl Gate {
             }
             Some(other) => {
                 other.check(&authentic)?;
-                Identity::from_foreign_token(&authentic, key).ok_or(Reason::TokenIncomplete)?
+                Identity::from_foreign_token(&authentic, key, token.kid()).ok_or(Reason::TokenIncomplete)?
             }
         };
         let used = authentic.members().iter().filter(|(name, _)| rules.uses_claim(name));

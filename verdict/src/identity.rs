@@ -42,9 +42,18 @@ pub struct Identity {
 /// The key that verifies a credential.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Origin {
-    Local { kid: String },
-    Foreign { issuer: String, kid: String },
-    ApiKey { generation: u8 },
+    Local {
+        kid: String,
+    },
+    /// With the `kid` of the token, which selects the key together with the algorithm, and may be empty.
+    Foreign {
+        issuer: String,
+        kid: String,
+        algorithm: &'static str,
+    },
+    ApiKey {
+        generation: u8,
+    },
 }
 
 impl Identity {
@@ -75,7 +84,12 @@ impl Identity {
     }
 
     /// Returns the identity of a token of another issuer, or `None` if its subject cannot be sent in a header.
-    pub(crate) fn from_foreign_token(token: &token::Authentic, key: &token::VerifyingKey) -> Option<Self> {
+    /// `kid` is that of the token, and empty if it has none.
+    pub(crate) fn from_foreign_token(
+        token: &token::Authentic,
+        key: &token::VerifyingKey,
+        kid: &str,
+    ) -> Option<Self> {
         let issuer = key.issuer()?;
         let subject = token.subject().filter(|subject| is_visible(subject))?;
         Some(Self {
@@ -85,7 +99,7 @@ impl Identity {
             expires_at: token.expires_at(),
             alternate_fingerprint: token.fingerprints().nth(1),
             ..Self::new(
-                Origin::Foreign { issuer: issuer.into(), kid: key.kid().into() },
+                Origin::Foreign { issuer: issuer.into(), kid: kid.into(), algorithm: key.algorithm().name() },
                 key.thumbprint(),
                 format!("{issuer}#{}", key.kid()),
                 format!("{issuer}#{subject}"),
@@ -171,12 +185,12 @@ impl Identity {
         }
     }
 
-    /// Returns whether the key that verified the credential is in the bundle and unchanged.
+    /// Returns whether the bundle still has the key that verified the credential, unchanged, and still selects it.
     pub(crate) fn is_key_current(&self, snapshot: &Snapshot) -> bool {
         let key = match &self.origin {
             Origin::Local { kid } => snapshot.key(kid).map(token::VerifyingKey::thumbprint),
-            Origin::Foreign { issuer, kid } => {
-                snapshot.issuer_key(issuer, kid).map(token::VerifyingKey::thumbprint)
+            Origin::Foreign { issuer, kid, algorithm } => {
+                snapshot.issuer_key(issuer, kid, algorithm).ok().map(token::VerifyingKey::thumbprint)
             }
             Origin::ApiKey { generation } => {
                 snapshot.generation_key(*generation).map(api_key::GenerationKey::thumbprint)

@@ -188,7 +188,7 @@ impl DocumentKind {
             Self::CertificateMap
         } else if json.get("jwks").is_some_and(|jwks| jwks.has("keys")) {
             Self::Nested
-        } else if json.members().iter().any(|(name, _)| name.eq_ignore_ascii_case("keys")) {
+        } else if json.members().iter().any(|(name, _)| name != "keys" && name.eq_ignore_ascii_case("keys")) {
             Self::KeysInCapitals
         } else if json.has("realm") && json.has("public_key") {
             Self::Realm

@@ -114,6 +114,12 @@ impl fmt::Display for AnySubject {
     }
 }
 
+impl From<ForeignName> for AnySubject {
+    fn from(subject: ForeignName) -> Self {
+        Self::Foreign(subject)
+    }
+}
+
 impl From<Subject> for AnySubject {
     fn from(subject: Subject) -> Self {
         Self::Own(subject)

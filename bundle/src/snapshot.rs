@@ -369,7 +369,7 @@ fn sort_key(key: &VerifyingKey) -> (Option<&str>, &str, &str) {
 /// Why no key of another issuer is for a token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NoKey {
-    /// No key has the kid, and no key without a kid can stand for it.
+    /// No key has the kid, and no key without a kid is the only one of its algorithm.
     Unknown,
     /// The keys that the token could mean have other algorithms.
     AlgorithmMismatch,

@@ -271,7 +271,7 @@ async fn issuer_refresh_loop(
     if issuer.allow_http {
         tracing::warn!(
             issuer.name = name,
-            "`allow_http` is set: whoever controls the network between this server and the issuer can have any token \
+            "`allow_http` is set: an attacker on the network between this server and the issuer can have any token \
              of the issuer accepted"
         );
     }

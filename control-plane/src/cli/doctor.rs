@@ -218,8 +218,8 @@ fn check_issuer(issuer: &Issuer, record: Option<&IssuerRecord>) -> Finding {
     if issuer.allow_http {
         detail.push_str("; fetched without TLS (`allow_http`)");
         advice = Some(format!(
-            "use https for {name}, with `ca_file` if its certificate is of a private authority: whoever controls the \
-             network can have any token of the issuer accepted"
+            "use https for {name}, with `ca_file` if its certificate is of a private authority: an attacker who \
+             controls the network can have any token of the issuer accepted"
         ));
     }
     if let Some(error) = error {

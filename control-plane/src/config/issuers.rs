@@ -34,10 +34,10 @@ pub struct Issuer {
     /// system.
     #[serde(default)]
     pub ca_file: Option<PathBuf>,
-    /// Permits http without TLS from other hosts than this one: whoever controls the network chooses the keys.
+    /// Permits http without TLS from other hosts than this one: an attacker who controls the network chooses the keys.
     #[serde(default)]
     pub allow_http: bool,
-    /// The shortest and the longest time until the keys are fetched again, whatever the response says. A shorter `max_age`
+    /// The shortest and the longest time until the keys are fetched again, regardless of the response. A shorter `max_age`
     /// has precedence.
     #[serde(default = "default_min_age")]
     pub min_age: ConfigDuration,

@@ -2,7 +2,7 @@
 //!
 //! * A key that cannot be used is left out with its reason, and all others are used: RFC 7517 section 5. A key that occurs
 //!   twice is used once, and of two different keys that a token could mean by one name, neither is used.
-//! * Numbers are read as the numbers they are, whatever their encoding. Each key has one encoding in a bundle.
+//! * Numbers are read as the numbers they are, in any encoding. Each key has one encoding in a bundle.
 //! * A set with a private or symmetric key is refused, and the last one stays in use: the issuer has a leak.
 
 use serde::{Deserialize, Serialize};
@@ -21,7 +21,7 @@ const MAX_KEYS: usize = 32;
 const MAX_RSA_BITS: usize = 8192;
 
 /// The longest RSA key whose cost needs no mention.
-const USUAL_RSA_BITS: usize = 4096;
+const TYPICAL_RSA_BITS: usize = 4096;
 
 /// The members of private and symmetric keys: RFC 7518 sections 6.2.2, 6.3.2 and 6.4, RFC 8037 section 2, and `priv` of
 /// ML-DSA keys.
@@ -59,7 +59,7 @@ impl IssuerKey {
 
     /// Returns what an invalid signature costs an edge, for a large RSA key.
     pub fn cost(&self) -> Option<String> {
-        let bits = self.rsa_bits().filter(|bits| *bits > USUAL_RSA_BITS)?;
+        let bits = self.rsa_bits().filter(|bits| *bits > TYPICAL_RSA_BITS)?;
         let times = bits.div_ceil(2048).pow(2);
         let name = quoted(&self.kid);
         Some(format!(
@@ -208,7 +208,7 @@ fn quoted(kid: &str) -> String {
     format!("`{}`", kid.chars().take(80).collect::<String>().escape_debug())
 }
 
-/// Refuses an entry with a secret, whatever its kind. A library that writes null or an empty text has none to write.
+/// Refuses an entry with a secret, of any kind. A library that writes null or an empty text has none to write.
 fn refuse_secret(entry: &Json, name: &str) -> Result<(), JwksError> {
     let is_secret = |(member, value): &&(String, Json)| {
         SECRET_MEMBERS.contains(&member.as_str())
@@ -383,7 +383,7 @@ fn bytes(entry: &Json, member: &str) -> Result<Vec<u8>, String> {
 /// Decodes base64url without padding, and ignores stray bits at the end.
 fn lenient_base64url(text: &[u8]) -> Option<Vec<u8>> {
     base64url::decode(text).or_else(|| {
-        // The last character stands for two or four bits of the last byte. The rest of it must be zero in base64url.
+        // The last character has two or four bits of the last byte. The rest of it must be zero in base64url.
         let (last, rest) = text.split_last()?;
         let at = ALPHABET.iter().position(|known| known == last)?;
         let kept = match text.len() % 4 {

@@ -223,7 +223,7 @@ async fn wait_for_kids(env: &TestEnv, expected: &[&str]) {
 }
 
 for_each_backend! {
-    /// The set may be cached for an hour, and the fetch is bounded however many edges report, and whatever they report.
+    /// The set may be cached for an hour, and the fetch is bounded however many edges report, and regardless of what they report.
     async fn c5_reported_missing_key_is_fetched_at_most_once_per_interval(env: TestEnv) {
         let idp = FakeIdp::start().await;
         idp.set_header("cache-control", "max-age=3600");

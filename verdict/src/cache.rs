@@ -54,8 +54,7 @@ impl Cache {
     }
 
     /// Records that a token named a key of an issuer, by its index in the policy, that the bundle lacks. Nothing else of
-    /// the token is kept: a client can name any key.
-    /// Keys of issuers after the 32nd are fetched when they are due.
+    /// the token is kept: a client can name any key. Keys of issuers after the 32nd are fetched when they are due.
     pub(crate) fn record_missing_key(&mut self, issuer: Option<usize>) {
         let bit = issuer.and_then(|at| 1_u32.checked_shl(u32::try_from(at).ok()?));
         self.missing_keys |= bit.unwrap_or_default();

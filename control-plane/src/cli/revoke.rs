@@ -8,7 +8,9 @@ use super::{CliError, EXIT_NOT_ENFORCED, Global, hint, output, read_credential, 
 use crate::{
     config::ConfigDuration,
     model::{Actor, AnySubject, EdgeId, ForeignName, IssuerName, RevocableKeyId, WatermarkScope},
-    operations::{self, AccessScope, RevocationOutcome, RevocationTarget, RolloutStatus, Service},
+    operations::{
+        self, AccessScope, RevocationOutcome, RevocationTarget, RevokeError, RolloutStatus, Service,
+    },
 };
 
 /// What is revoked whatever its date, or up to now only.
@@ -88,6 +90,10 @@ impl Revoke {
             RevocationTarget::Key(RevocableKeyId::AuthKey(id)) => Some(id.clone()),
             _ => None,
         };
+        let presented = match &target {
+            RevocationTarget::Token(text) => Some(Fingerprint::digest(text.as_bytes())),
+            _ => None,
+        };
         let service = global.service().await?;
         if target.is_up_to_now() && !force {
             operations::check_clock(&service).await?;
@@ -95,9 +101,18 @@ impl Revoke {
         if let RevocationTarget::Foreign { scope, .. } = &target {
             hint_at_unknown_issuer(&service, scope);
         }
+        let everything = AccessScope::Everything;
         let revoked =
-            operations::revoke(&service, &Actor::Admin, &AccessScope::Everything, target, reason.as_deref())
-                .await?;
+            operations::revoke(&service, &Actor::Admin, &everything, target, reason.as_deref()).await;
+        let revoked = match (revoked, presented) {
+            (Err(error @ RevokeError::TokenKeyUnknown), Some(fingerprint)) => {
+                return Err(CliError::Message(format!(
+                    "{error}; if it is a token of another issuer, revoke it by its id (--token-id) or by its fingerprint: \
+                     --fingerprint {fingerprint}"
+                )));
+            }
+            (revoked, _) => revoked?,
+        };
         let version = revoked.version;
         let reached = match wait {
             true => Some(operations::await_all_edges(&service, version, timeout.get()).await?),

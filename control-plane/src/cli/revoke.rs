@@ -13,7 +13,7 @@ use crate::{
     },
 };
 
-/// What is revoked whatever its date, or up to now only.
+/// What is revoked regardless of its date, or up to now only.
 const NOT_UP_TO_A_TIME: [&str; 8] =
     ["fingerprint", "token", "token_file", "key_id", "session", "token_id", "signing_key", "everything"];
 
@@ -217,7 +217,7 @@ impl RevocationSelector {
 /// Hints at a misspelled issuer. The revocation is in effect all the same: the issuer may be configured later.
 pub(super) fn hint_at_unknown_issuer(service: &Service, scope: &WatermarkScope) {
     let Some(issuer) = scope.issuer() else { return };
-    // Named parts such as `{tenant}` stand for many issuers.
+    // An issuer with named parts such as `{tenant}` represents many.
     let is_known = |known: &str| known == issuer || known.contains('{');
     if !service.config().issuers.iter().any(|known| is_known(&known.issuer)) {
         hint(format_args!(

@@ -75,6 +75,9 @@ const DEFAULT_LEEWAY_SECONDS: u64 = 5;
 /// Maximum of `leeway_seconds`. RFC 7519 section 4.1.4: "usually no more than a few minutes".
 const MAX_LEEWAY_SECONDS: u64 = 300;
 
+/// Maximum of `tokens.max_bytes`.
+const MAX_TOKEN_BYTES: u64 = token::MAX_TOKEN_BYTES as u64;
+
 /// A valid plugin configuration, which dereferences to its members.
 ///
 /// Only [`Self::from_json`] and [`Self::from_json_with_env`] create one, because deserialization of
@@ -236,6 +239,10 @@ pub struct Tokens {
     /// The prefixes that a token may have, such as `kauth-`.
     #[serde(default)]
     pub prefixes: Vec<String>,
+    /// The maximum length of a token of any issuer, in bytes.
+    #[serde(default = "default_max_bytes", deserialize_with = "bounded_usize::<1024, MAX_TOKEN_BYTES, _>")]
+    #[cfg_attr(feature = "schema", schemars(range(min = 1024, max = MAX_TOKEN_BYTES)))]
+    pub max_bytes: usize,
 }
 
 /// The API keys of this deployment.
@@ -374,6 +381,9 @@ impl Policy {
                     path: format!("issuers[{at}].issuer"),
                     message: "duplicate issuer".into(),
                 });
+            }
+            if let Some((member, message)) = other.contradiction() {
+                return Err(PolicyError { path: format!("issuers[{at}].{member}"), message: message.into() });
             }
         }
         Ok(Self(policy))
@@ -580,6 +590,10 @@ const fn default_wait() -> u64 {
 
 const fn default_leeway() -> u64 {
     DEFAULT_LEEWAY_SECONDS
+}
+
+const fn default_max_bytes() -> usize {
+    token::DEFAULT_MAX_TOKEN_BYTES
 }
 
 fn default_prefixes() -> Vec<Prefix> {

@@ -62,11 +62,7 @@ impl<'a> Unverified<'a> {
     ///
     /// Returns the errors of [`Self::parse`], and [`Error::NotCanonical`] if the prefix differs from that in the
     /// header.
-    pub fn parse_prefixed(
-        presented: &'a [u8],
-        prefixes: &[String],
-        max_bytes: usize,
-    ) -> Result<Self, Error> {
+    pub fn parse_prefixed(presented: &'a [u8], prefixes: &[String], max_bytes: usize) -> Result<Self, Error> {
         if presented.len() > max_bytes {
             return Err(Error::TooLong);
         }
@@ -334,7 +330,9 @@ pub fn is_same_media_type(one: &str, other: &str) -> bool {
 fn short_media_type(typ: &str) -> &str {
     const APPLICATION: &str = "application/";
     match typ.split_at_checked(APPLICATION.len()) {
-        Some((start, subtype)) if start.eq_ignore_ascii_case(APPLICATION) && !subtype.contains('/') => subtype,
+        Some((start, subtype)) if start.eq_ignore_ascii_case(APPLICATION) && !subtype.contains('/') => {
+            subtype
+        }
         _ => typ,
     }
 }

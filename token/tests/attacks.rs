@@ -118,10 +118,7 @@ fn verify_rejects_malicious_headers() {
         // Embedded keys (CVE-2018-0114).
         (r#"{"alg":"ES256","kid":"k","jwk":{"kty":"EC","crv":"P-256","x":"AA","y":"AA"}}"#, Error::Malformed),
         // A reference does not select another key, and does not make up for an unknown `kid`.
-        (
-            r#"{"alg":"ES256","kid":"other","jku":"https://evil.example/jwks.json"}"#,
-            Error::SignatureInvalid,
-        ),
+        (r#"{"alg":"ES256","kid":"other","jku":"https://evil.example/jwks.json"}"#, Error::SignatureInvalid),
         (r#"{"alg":"none","kid":"k","x5c":["MIIB"]}"#, Error::AlgorithmMismatch),
         (r#"{"alg":"ES256","kid":"k","jwk":null}"#, Error::Malformed),
         // A `kid` that is a path, a query or a command.

@@ -1,6 +1,9 @@
 //! The result of a decision.
 
-use alloc::{string::{String, ToString}, sync::Arc};
+use alloc::{
+    string::{String, ToString},
+    sync::Arc,
+};
 
 use token::Fingerprint;
 

@@ -280,8 +280,10 @@ impl Gate {
                 other.check(&authentic)?;
                 let subject = other.subject(authentic.members())?;
                 let identity = Identity::from_foreign_token(&authentic, key, &subject);
+                let mut identity = identity.ok_or(Reason::KeyUnknown)?;
                 let audience = other.audience(authentic.members()).filter(|_| other.has_audience_claim());
-                Identity { audience: audience.cloned(), ..identity.ok_or(Reason::KeyUnknown)? }
+                identity.audience = audience.cloned();
+                identity
             }
         };
         let used = authentic.members().iter().filter(|(name, _)| rules.uses_claim(name));

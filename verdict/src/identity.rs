@@ -58,10 +58,18 @@ pub struct Identity {
 /// The key that verifies a credential.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Origin {
-    Local { kid: String },
+    Local {
+        kid: String,
+    },
     /// `key_issuer` is the name of the issuer of the key. It differs from the issuer of the token if it is a pattern.
-    Foreign { issuer: String, key_issuer: String, kid: String },
-    ApiKey { generation: u8 },
+    Foreign {
+        issuer: String,
+        key_issuer: String,
+        kid: String,
+    },
+    ApiKey {
+        generation: u8,
+    },
 }
 
 impl Identity {

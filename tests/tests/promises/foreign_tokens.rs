@@ -99,8 +99,8 @@ fn cases(url: &str) -> Vec<(&'static str, String, Expected)> {
         ),
         (
             "a4: a long subject",
-            sign(IDP, json!({}), json!({ "sub": "张".repeat(2000) })),
-            subject(&format!("https://idp.example#{}", "%E5%BC%A0".repeat(2000))),
+            sign(IDP, json!({}), json!({ "sub": "张".repeat(600) })),
+            subject(&format!("https://idp.example#{}", "%E5%BC%A0".repeat(600))),
         ),
         (
             "a4: a control character",

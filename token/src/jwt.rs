@@ -101,6 +101,11 @@ impl<'a> Unverified<'a> {
         claims::optional_string(&self.payload, "iss").ok().flatten().unwrap_or_default()
     }
 
+    /// Returns the name of a registered claim that has a wrong type, if any, to explain [`Error::Malformed`].
+    pub fn malformed_claim(&self) -> Option<&'static str> {
+        TimeClaims::from_object(&self.payload).err()
+    }
+
     /// Verifies the signature, which is the only way to the claims.
     ///
     /// A token of another issuer with a symmetric key:
@@ -177,7 +182,7 @@ impl<'a> Unverified<'a> {
         if kid != key.kid() || !same_issuer || !key.verify(self.signed, &self.signature, verifier) {
             return Err(Error::SignatureInvalid);
         }
-        let instants = TimeClaims::from_object(&self.payload).ok_or(Error::Malformed)?;
+        let instants = TimeClaims::from_object(&self.payload).map_err(|_| Error::Malformed)?;
         let local_claims = match key.issuer() {
             Some(_) => None,
             None if *has_only_own_parameters => {
@@ -225,9 +230,8 @@ impl Authentic {
         self.local_claims.as_ref()
     }
 
-    /// Returns the type that the header declares (RFC 7515 section 4.1.9), to be compared with [`is_same_media_type`]. The
-    /// caller has to refuse a type that is for another purpose (RFC 8725 section 3.11). A token of this deployment has
-    /// `JWT` or none.
+    /// Returns the type that the header declares (RFC 7515 section 4.1.9). The caller has to refuse a type that is for
+    /// another purpose (RFC 8725 section 3.11). A token of this deployment has `JWT` or none.
     pub fn typ(&self) -> Option<&str> {
         self.typ.as_deref()
     }
@@ -318,22 +322,6 @@ impl Header {
             typ: typ.map(String::from),
             has_only_own_parameters,
         })
-    }
-}
-
-/// Returns whether two values of `typ` are the same media type: letter case has no significance (RFC 2045 section 5.1),
-/// and neither has `application/` if no other slash follows (RFC 7515 section 4.1.9).
-pub fn is_same_media_type(one: &str, other: &str) -> bool {
-    short_media_type(one).eq_ignore_ascii_case(short_media_type(other))
-}
-
-fn short_media_type(typ: &str) -> &str {
-    const APPLICATION: &str = "application/";
-    match typ.split_at_checked(APPLICATION.len()) {
-        Some((start, subtype)) if start.eq_ignore_ascii_case(APPLICATION) && !subtype.contains('/') => {
-            subtype
-        }
-        _ => typ,
     }
 }
 

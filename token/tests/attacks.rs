@@ -3,7 +3,7 @@
 use p256::ecdsa::signature::Signer;
 use token::{
     Algorithm, Authentic, Error, Fingerprint, MAX_TOKEN_BYTES, SignatureVerifier, Unverified, VerifyingKey,
-    api_key::Kind, base64url, is_same_media_type, mint::SigningKey,
+    api_key::Kind, base64url, mint::SigningKey,
 };
 
 const ISSUER: &str = "https://issuer.example";
@@ -393,39 +393,13 @@ fn invalid_keys_are_refused() {
     assert!(VerifyingKey::foreign(ISSUER, &"k".repeat(256), Algorithm::Hs256, &[1; 32]).is_err());
 }
 
-/// RFC 7515 section 4.1.9: letter case has no significance, and neither has `application/` without another slash.
 #[test]
-fn media_types_are_compared_as_rfc_7515_says() {
-    for (one, other, expected) in [
-        ("at+jwt", "at+jwt", true),
-        ("at+jwt", "AT+JWT", true),
-        ("application/at+jwt", "at+jwt", true),
-        ("Application/AT+JWT", "application/at+jwt", true),
-        ("JWT", "at+jwt", false),
-        ("JWT", "", false),
-        ("JWT", "JWT ", false),
-        ("JWT", " JWT", false),
-        ("JWT", "JWT;v=1", false),
-        ("JWT", "application/jwt;v=1", false),
-        ("JWT", "application/ jwt", false),
-        ("JWT", "application/application/jwt", false),
-        ("JWT", "text/jwt", false),
-        ("JWT", "/jwt", false),
-        ("JWT", "jwt/", false),
-        ("application/", "", true),
-        ("JWT", "J\u{2003}WT", false),
-        // The long s, which is an S in upper case.
-        ("JOSE", "JO\u{17f}E", false),
-        ("applicat\u{131}on/jwt", "jwt", false),
-    ] {
-        assert_eq!(is_same_media_type(one, other), expected, "{one:?} {other:?}");
-        assert_eq!(is_same_media_type(other, one), expected, "{other:?} {one:?}");
-    }
+fn the_type_is_for_the_caller_to_check() {
     let issuer = Issuer::new();
     for typ in [None, Some("JWT"), Some("dpop+jwt"), Some("")] {
         let member = typ.map_or(String::new(), |typ| format!(r#","typ":"{typ}""#));
         let token = issuer.sign(&format!(r#"{{"alg":"ES256","kid":"k"{member}}}"#), CLAIMS.as_bytes());
-        assert_eq!(parse_and_verify(&token, &issuer.es256()).unwrap().typ(), typ, "for the caller to refuse");
+        assert_eq!(parse_and_verify(&token, &issuer.es256()).unwrap().typ(), typ);
     }
 }
 

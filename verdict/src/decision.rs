@@ -86,9 +86,9 @@ impl Refusal {
         Self { reason, identity, rule, claim: None }
     }
 
-    /// Returns a refusal of a token because of a claim, which the policy names.
+    /// Returns a refusal of a token because of a claim, if its name is not empty.
     pub(crate) fn of_claim(reason: Reason, claim: &str) -> Self {
-        Self { claim: Some(claim.into()), ..Self::from(reason) }
+        Self { claim: (!claim.is_empty()).then(|| claim.into()), ..Self::from(reason) }
     }
 
     /// Returns the reason of the refusal.

@@ -267,7 +267,11 @@ impl Gate {
         };
         let key = key.ok_or(Reason::KeyUnknown)?;
         let key_issuer = foreign_issuer.map_or("", |other| &other.issuer);
-        let authentic = token.verify_for(key, key_issuer, verifier).map_err(Reason::Token)?;
+        let authentic = token.verify_for(key, key_issuer, verifier).map_err(|error| {
+            // The signature of such a token is valid, so its issuer can be told what is wrong.
+            let claim = token.malformed_claim().filter(|_| error == token::Error::Malformed);
+            Refusal::of_claim(Reason::Token(error), claim.unwrap_or_default())
+        })?;
         let mut identity = match foreign_issuer {
             None => {
                 let ours = &tokens.audiences;
@@ -277,8 +281,8 @@ impl Gate {
                 Identity::from_local_token(&authentic, key).ok_or(Reason::KeyUnknown)?
             }
             Some(other) => {
-                other.check(&authentic)?;
-                let subject = other.subject(authentic.members())?;
+                let subject = other.check(&authentic).and_then(|()| other.subject(authentic.members()));
+                let subject = subject.map_err(|(reason, claim)| Refusal::of_claim(reason, claim))?;
                 let identity = Identity::from_foreign_token(&authentic, key, &subject);
                 let mut identity = identity.ok_or(Reason::KeyUnknown)?;
                 let audience = other.audience(authentic.members()).filter(|_| other.has_audience_claim());

@@ -9,12 +9,12 @@ use core::slice;
 
 use serde::Deserialize;
 use token::{
-    Authentic, is_same_media_type,
+    Authentic,
     json::{Object, Value},
 };
 
 use crate::{
-    Reason, Refusal,
+    Reason,
     claim::{self, ClaimMatcher},
     config::{non_empty, one_or_more, pairs},
 };
@@ -22,7 +22,7 @@ use crate::{
 /// The claims that RFC 9068 section 2.2 requires.
 const REQUIRED_CLAIMS: [&str; 7] = ["iss", "exp", "aud", "sub", "client_id", "iat", "jti"];
 
-/// The types of tokens that are accepted if the issuer has no list of its own: those that mean no more than "a JWT" or
+/// The types of tokens that are accepted by default: those that mean no more than "a JWT" or
 /// "a JWS" (RFC 7519 section 5.1, RFC 7515 section 4.1.9), and access tokens (RFC 9068 section 2.1). Every other type
 /// belongs to another purpose (RFC 8725 section 3.11): `dpop+jwt`, `logout+jwt`, `secevent+jwt` and so on.
 const ACCEPTED_TYPES: [&str; 4] = ["JWT", "at+jwt", "JOSE", "JWS"];
@@ -69,10 +69,9 @@ pub struct ForeignIssuer {
     #[serde(default = "default_subject_claim", deserialize_with = "non_empty")]
     #[cfg_attr(feature = "schema", schemars(length(min = 1)))]
     subject_claim: String,
-    /// The accepted types of tokens (`typ`). Without it: `JWT`, `at+jwt`, `JOSE` and `JWS`. A token without `typ` counts
-    /// as `JWT`.
-    #[serde(default, deserialize_with = "one_or_more")]
-    #[cfg_attr(feature = "schema", schemars(length(min = 1), skip_serializing_if = "Vec::is_empty"))]
+    /// The accepted types of tokens (`typ`). A token without `typ` counts as `JWT`.
+    #[serde(default = "default_types", deserialize_with = "one_or_more")]
+    #[cfg_attr(feature = "schema", schemars(length(min = 1)))]
     typ: Vec<String>,
     /// The requirements on the tokens.
     #[serde(default)]
@@ -120,8 +119,10 @@ impl ForeignIssuer {
         if let Err(message) = self.check_pattern() {
             return Some(("issuer", message));
         }
-        let is_unused = |(name, _): &(String, IssuerPart)| !issuer.contains(&["{", name, "}"].concat());
-        if issuer_parts.iter().any(is_unused) {
+        let is_used = |(name, _): &(String, IssuerPart)| {
+            issuer.split('{').any(|text| text.split_once('}').is_some_and(|(used, _)| used == name))
+        };
+        if !issuer_parts.iter().all(is_used) {
             return Some(("issuer_parts", "has a part that `issuer` does not contain"));
         }
         if required_claims.iter().any(|(_, matcher)| matcher.path_variable().is_some()) {
@@ -136,9 +137,8 @@ impl ForeignIssuer {
         // Every accepted token has this `iss`, so that requiring it requires nothing.
         required_claims.iter().all(|(name, _)| name == "iss").then_some((
             "audiences",
-            "is required: the values of `aud` that are meant for your service. If the audience is in another claim, name \
-             that in `audience_claim` (`client_id` for access tokens of Cognito). If the tokens have no audience, demand \
-             other claims in `required_claims`",
+            "is required: the values of `aud` for your service. Name another claim in `audience_claim` (`client_id` for \
+             Cognito), or demand claims of tokens without an audience in `required_claims`",
         ))
     }
 
@@ -198,50 +198,45 @@ impl ForeignIssuer {
         if rest == pattern { Ok(()) } else { Err(None) }
     }
 
-    /// Checks the requirements that do not depend on the current time.
-    pub(crate) fn check(&self, token: &Authentic) -> Result<(), Refusal> {
+    /// Checks the requirements that do not depend on the current time. Returns the reason for a refusal, with the name of
+    /// the claim if it is because of one, else an empty name.
+    pub(crate) fn check(&self, token: &Authentic) -> Result<(), (Reason, &str)> {
         let members = token.members();
-        let lacks = |name: &str| Refusal::of_claim(Reason::TokenIncomplete, name);
         // RFC 7519 section 5.1: `typ` is not required.
         let typ = token.typ().unwrap_or("JWT");
-        let is_accepted = if self.typ.is_empty() {
-            ACCEPTED_TYPES.iter().any(|known| is_same_media_type(known, typ))
-        } else {
-            self.typ.iter().any(|known| is_same_media_type(known, typ))
-        };
-        let is_access_token = is_same_media_type("at+jwt", typ);
-        if !is_accepted || (self.profile == Profile::Rfc9068 && !is_access_token) {
-            return Err(Reason::TokenTypeWrong.into());
+        let is_accepted = self.typ.iter().any(|known| is_same_media_type(known, typ));
+        let is_rfc9068 = self.profile == Profile::Rfc9068;
+        if !is_accepted || (is_rfc9068 && !is_same_media_type("at+jwt", typ)) {
+            return Err((Reason::TokenTypeWrong, ""));
         }
-        if self.profile == Profile::Rfc9068
-            && let Some(name) = REQUIRED_CLAIMS.iter().find(|name| !members.contains_key(**name))
-        {
-            return Err(lacks(name));
-        }
-        let expires_at = token.expires_at().ok_or_else(|| lacks("exp"))?;
-        if let Some(max_lifetime) = self.max_lifetime_seconds {
-            let issued_at = token.issued_at().ok_or_else(|| lacks("iat"))?;
-            if expires_at.saturating_sub(issued_at) > max_lifetime {
-                return Err(Reason::LifetimeTooLong.into());
+        let required = if is_rfc9068 { &REQUIRED_CLAIMS[..] } else { &[] };
+        let required = required.iter().chain(&["exp"]).chain(self.max_lifetime_seconds.and(Some(&"iat")));
+        for name in required {
+            if !members.contains_key(*name) {
+                return Err((Reason::TokenIncomplete, name));
             }
         }
+        let (issued_at, expires_at) = (token.issued_at(), token.expires_at().unwrap_or_default());
+        let lifetime = expires_at.saturating_sub(issued_at.unwrap_or_default());
+        if self.max_lifetime_seconds.is_some_and(|max_lifetime| lifetime > max_lifetime) {
+            return Err((Reason::LifetimeTooLong, ""));
+        }
+        let is_claimed = |part: &IssuerPart, value: &str| {
+            claim::get(members, &part.claim).and_then(Value::as_str) == Some(value)
+        };
         if !self.issuer_parts.is_empty() {
-            let is_claimed = |part: &IssuerPart, value: &str| {
-                claim::get(members, &part.claim).and_then(Value::as_str) == Some(value)
-            };
             self.match_parts(token.issuer().unwrap_or_default(), &is_claimed).map_err(|part| {
                 let name = part.map_or("", |part| &part.claim);
                 let is_missing = claim::get(members, name).is_none();
-                let reason = if is_missing { Reason::TokenIncomplete } else { Reason::IssuerUnknown };
-                Refusal::of_claim(reason, name)
+                (if is_missing { Reason::TokenIncomplete } else { Reason::IssuerUnknown }, name)
             })?;
         }
         if !self.audiences.is_empty() && !claim::has_audience(self.audience(members), &self.audiences) {
-            return Err(Refusal::of_claim(Reason::AudienceMismatch, self.audience_claim()));
+            return Err((Reason::AudienceMismatch, self.audience_claim()));
         }
         for required in &self.required_claims {
             claim::check_claims(members, slice::from_ref(required), &[], &[])
-                .map_err(|reason| Refusal::of_claim(reason, &required.0))?;
+                .map_err(|reason| (reason, required.0.as_str()))?;
         }
         Ok(())
     }
@@ -260,20 +255,24 @@ impl ForeignIssuer {
         self.audience_claim.is_some()
     }
 
-    /// Returns the subject: any text without control characters, or a whole number.
-    pub(crate) fn subject<'t>(&self, members: &'t Object) -> Result<Cow<'t, str>, Refusal> {
+    /// Returns the subject: any text without control characters, or a whole number. An error is that of
+    /// [`Self::check`].
+    pub(crate) fn subject<'t>(&self, members: &'t Object) -> Result<Cow<'t, str>, (Reason, &str)> {
         let subject = match claim::get(members, &self.subject_claim) {
             Some(Value::String(text)) => Cow::Borrowed(text.as_str()),
-            Some(Value::Number(number)) if number.is_u64() => Cow::Owned(number.to_string()),
-            _ => Cow::Borrowed(""),
+            other => match other.and_then(Value::as_u64) {
+                Some(number) => Cow::Owned(number.to_string()),
+                None => Cow::Borrowed(""),
+            },
         };
-        if subject.is_empty() {
-            return Err(Refusal::of_claim(Reason::TokenIncomplete, &self.subject_claim));
-        }
-        if subject.chars().any(char::is_control) {
-            return Err(Refusal::of_claim(Reason::SubjectMalformed, &self.subject_claim));
-        }
-        Ok(subject)
+        let reason = if subject.is_empty() {
+            Reason::TokenIncomplete
+        } else if subject.chars().any(char::is_control) {
+            Reason::SubjectMalformed
+        } else {
+            return Ok(subject);
+        };
+        Err((reason, &self.subject_claim))
     }
 }
 
@@ -284,6 +283,61 @@ fn is_part(text: &str) -> bool {
     text.bytes().all(is_permitted) && text.bytes().any(|byte| byte != b'.')
 }
 
+/// Returns whether two values of `typ` are the same media type: letter case has no significance (RFC 2045 section 5.1),
+/// and neither has `application/` if no other slash follows (RFC 7515 section 4.1.9).
+fn is_same_media_type(one: &str, other: &str) -> bool {
+    short_media_type(one).eq_ignore_ascii_case(short_media_type(other))
+}
+
+fn short_media_type(typ: &str) -> &str {
+    const APPLICATION: &str = "application/";
+    match typ.split_at_checked(APPLICATION.len()) {
+        Some((start, subtype)) if start.eq_ignore_ascii_case(APPLICATION) && !subtype.contains('/') => {
+            subtype
+        }
+        _ => typ,
+    }
+}
+
+fn default_types() -> Vec<String> {
+    ACCEPTED_TYPES.map(String::from).into()
+}
+
 fn default_subject_claim() -> String {
     "sub".into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// RFC 7515 section 4.1.9: letter case has no significance, and neither has `application/` without another slash.
+    #[test]
+    fn media_types_are_compared_as_rfc_7515_says() {
+        for (one, other, expected) in [
+            ("at+jwt", "at+jwt", true),
+            ("at+jwt", "AT+JWT", true),
+            ("application/at+jwt", "at+jwt", true),
+            ("Application/AT+JWT", "application/at+jwt", true),
+            ("JWT", "at+jwt", false),
+            ("JWT", "", false),
+            ("JWT", "JWT ", false),
+            ("JWT", " JWT", false),
+            ("JWT", "JWT;v=1", false),
+            ("JWT", "application/jwt;v=1", false),
+            ("JWT", "application/ jwt", false),
+            ("JWT", "application/application/jwt", false),
+            ("JWT", "text/jwt", false),
+            ("JWT", "/jwt", false),
+            ("JWT", "jwt/", false),
+            ("application/", "", true),
+            ("JWT", "J\u{2003}WT", false),
+            // The long s, which is an S in upper case.
+            ("JOSE", "JO\u{17f}E", false),
+            ("applicat\u{131}on/jwt", "jwt", false),
+        ] {
+            assert_eq!(is_same_media_type(one, other), expected, "{one:?} {other:?}");
+            assert_eq!(is_same_media_type(other, one), expected, "{other:?} {one:?}");
+        }
+    }
 }

@@ -458,7 +458,10 @@ fn scalar_value(claim: &Value, encoding: ClaimEncoding) -> Option<String> {
     let text = match claim {
         Value::Bool(is) => &is.to_string(),
         // A fraction would be formatted differently from the token.
-        Value::Number(number) if !number.is_f64() => &number.to_string(),
+        Value::Number(number) => match (number.as_u64(), number.as_i64()) {
+            (Some(number), _) => &number.to_string(),
+            (None, number) => &number?.to_string(),
+        },
         // A value that is decoded must not add a line to a log, or another header.
         Value::String(text) if !text.is_empty() && !text.chars().any(char::is_control) => text,
         _ => return None,

@@ -314,6 +314,32 @@ fn b2_the_subject_is_in_another_claim_and_a_missing_one_is_named() {
     }
 }
 
+#[test]
+fn claims_of_a_wrong_type_are_named() {
+    let (gate, snapshot) = (gate_with(&issuer(json!({}))), snapshot(&mut with_keys()));
+    for (claim, value) in [
+        ("aud", json!(["api", 1])),
+        ("aud", json!({})),
+        ("sub", json!(7)),
+        ("jti", json!(["j"])),
+        ("exp", json!("1")),
+        ("nbf", json!(true)),
+        ("iat", json!(-1)),
+    ] {
+        let refused = refusal(&gate, &snapshot, &token(json!({ claim: value })));
+        assert_eq!(refused.message(), format!("the token is malformed: `{claim}`"));
+        assert_eq!(refused.reason().code(), "token_malformed");
+    }
+    // `null` removes a claim in `token`.
+    let header = r#"{"alg":"HS256","kid":"k1"}"#;
+    let payload = json!({ "iss": IDP, "sub": "a", "aud": null, "exp": NOW + 60 }).to_string();
+    assert_eq!(refusal(&gate, &snapshot, &sign(header, &payload)).message(), "the token is malformed: `aud`");
+    // Without a valid signature, nothing is said about the claims.
+    let forged = SigningKey::hs256("k1", &[1; 32]).unwrap();
+    let forged = format!("Bearer {}", forged.sign(header, payload.as_bytes()).expose());
+    assert_eq!(refusal(&gate, &snapshot, &forged).message(), "the signature of the token is invalid");
+}
+
 /// Bodies name claims as the policy does, never as the token does; a response that hides paths names none.
 #[test]
 fn b2_refusals_name_the_claim_of_the_policy() {

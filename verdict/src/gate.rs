@@ -253,8 +253,9 @@ impl Gate {
         verifier: &dyn SignatureVerifier,
     ) -> Result<Identity, Refusal> {
         let PolicyMembers { tokens, issuers, identity: upstream, rules, .. } = &*self.policy;
-        let token = Unverified::parse_prefixed(credential, &tokens.prefixes, tokens.max_bytes)
-            .map_err(Reason::Token)?;
+        let max_bytes = usize::try_from(tokens.max_bytes).unwrap_or(usize::MAX);
+        let token =
+            Unverified::parse_prefixed(credential, &tokens.prefixes, max_bytes).map_err(Reason::Token)?;
         // No pattern of another issuer includes this deployment.
         let foreign_issuer = if token.issuer() == tokens.issuer {
             None

@@ -75,6 +75,9 @@ const DEFAULT_LEEWAY_SECONDS: u64 = 5;
 /// Maximum of `leeway_seconds`. RFC 7519 section 4.1.4: "usually no more than a few minutes".
 const MAX_LEEWAY_SECONDS: u64 = 300;
 
+/// Minimum of `tokens.max_bytes`. No useful token of another issuer is shorter.
+const MIN_MAX_BYTES: u64 = 1024;
+
 /// Maximum of `tokens.max_bytes`.
 const MAX_TOKEN_BYTES: u64 = token::MAX_TOKEN_BYTES as u64;
 
@@ -240,9 +243,9 @@ pub struct Tokens {
     #[serde(default)]
     pub prefixes: Vec<String>,
     /// The maximum length of a token of any issuer, in bytes.
-    #[serde(default = "default_max_bytes", deserialize_with = "bounded_usize::<1024, MAX_TOKEN_BYTES, _>")]
-    #[cfg_attr(feature = "schema", schemars(range(min = 1024, max = MAX_TOKEN_BYTES)))]
-    pub max_bytes: usize,
+    #[serde(default = "default_max_bytes")]
+    #[cfg_attr(feature = "schema", schemars(range(min = MIN_MAX_BYTES, max = MAX_TOKEN_BYTES)))]
+    pub max_bytes: u64,
 }
 
 /// The API keys of this deployment.
@@ -372,6 +375,12 @@ impl Policy {
             return Err(PolicyError {
                 path: "identity".into(),
                 message: format!("the header `{name}` has two sources, or is similar to another one"),
+            });
+        }
+        if !(MIN_MAX_BYTES..=MAX_TOKEN_BYTES).contains(&policy.tokens.max_bytes) {
+            return Err(PolicyError {
+                path: "tokens.max_bytes".into(),
+                message: "must be from 1024 to 98304".into(),
             });
         }
         for (at, other) in policy.issuers.iter().enumerate() {
@@ -592,8 +601,8 @@ const fn default_leeway() -> u64 {
     DEFAULT_LEEWAY_SECONDS
 }
 
-const fn default_max_bytes() -> usize {
-    token::DEFAULT_MAX_TOKEN_BYTES
+const fn default_max_bytes() -> u64 {
+    token::DEFAULT_MAX_TOKEN_BYTES as u64
 }
 
 fn default_prefixes() -> Vec<Prefix> {

@@ -50,6 +50,16 @@ async fn tokens_are_accepted_as_products_make_them() {
             }
         }
     }
+    for (parameter, status) in
+        [("", 200), (r#","jku":"https://a.example/""#, 401), (r#","typ":"at+jwt""#, 401)]
+    {
+        let header = format!(r#"{{"alg":"EdDSA","kid":"key-1"{parameter}}}"#);
+        let payload = serde_json::to_vec(&control_plane.claims()).unwrap();
+        let own = control_plane.signing.sign(&header, &payload);
+        let response = connection.send(bearer(own.expose())).await.unwrap();
+        assert_eq!(response.status, status, "tokens of this deployment are as strict as before: {header}");
+        assert!(status == 200 || response.code() == "token_malformed", "{header}: {}", response.text());
+    }
     let token = sign(IDP, json!({}), json!({ "sub": "Jürgen", "name": "Jürgen" }));
     let echo = connection.send(bearer(&token)).await.unwrap().json().unwrap();
     let assertion = echo["headers"]["x-assertion"][0].as_str().unwrap().split('.').nth(1).unwrap().to_owned();

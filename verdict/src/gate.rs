@@ -1,6 +1,6 @@
 //! The gate: decides about requests.
 
-use alloc::{sync::Arc, vec::Vec};
+use alloc::{boxed::Box, sync::Arc, vec::Vec};
 use core::net::IpAddr;
 
 use bundle::{RevocationStatus, Snapshot};
@@ -224,7 +224,7 @@ impl Gate {
         } else {
             self.verify_token(found.credential, snapshot, verifier)?
         });
-        cache.count_omitted_claims(identity.omitted_claims);
+        cache.count_omitted_claims(identity.omitted_claims.into());
         cache.insert(key, Arc::clone(&identity));
         Ok(identity)
     }
@@ -269,7 +269,7 @@ impl Gate {
         let key = key.ok_or(Reason::KeyUnknown)?;
         let key_issuer = foreign_issuer.map_or("", |other| &other.issuer);
         let authentic = token.verify_for(key, key_issuer, verifier).map_err(|error| {
-            // The signature of such a token is valid, so its issuer can be told what is wrong.
+            // The signature of such a token is valid, so its claims are those of the issuer, and the name helps.
             let claim = token.malformed_claim().filter(|_| error == token::Error::Malformed);
             Refusal::of_claim(Reason::Token(error), claim.unwrap_or_default())
         })?;
@@ -287,7 +287,7 @@ impl Gate {
                 let identity = Identity::from_foreign_token(&authentic, key, &subject);
                 let mut identity = identity.ok_or(Reason::KeyUnknown)?;
                 let audience = other.audience(authentic.members()).filter(|_| other.has_audience_claim());
-                identity.audience = audience.cloned();
+                identity.audience = audience.cloned().map(Box::new);
                 identity
             }
         };
@@ -415,7 +415,7 @@ fn check_requirements(
             return Err(Reason::IssuerNotAccepted);
         }
         let members = &identity.members;
-        let audience = identity.audience.as_ref().or_else(|| members.get("aud"));
+        let audience = identity.audience.as_deref().or_else(|| members.get("aud"));
         if !audiences.is_empty() && !claim::has_audience(audience, audiences) {
             return Err(Reason::AudienceMismatch);
         }

@@ -2,6 +2,7 @@
 
 use alloc::{
     borrow::Cow,
+    boxed::Box,
     format,
     string::{String, ToString},
     vec::Vec,
@@ -32,7 +33,7 @@ pub struct Identity {
     /// The subject as a header value.
     header_subject: String,
     /// The subject, if it differs from the header value.
-    original_subject: Option<String>,
+    original_subject: Option<Box<str>>,
     operator: Option<String>,
     auth_key: Option<String>,
     session: Option<String>,
@@ -50,9 +51,9 @@ pub struct Identity {
     /// For each configured claim header, its value, if the claim can be sent in a header.
     pub(crate) claims: Vec<Option<String>>,
     /// The number of claims that such a header cannot represent.
-    pub(crate) omitted_claims: u64,
+    pub(crate) omitted_claims: u8,
     /// The audience, if it is in another claim than `aud`.
-    pub(crate) audience: Option<Value>,
+    pub(crate) audience: Option<Box<Value>>,
 }
 
 /// The key that verifies a credential.
@@ -184,7 +185,7 @@ impl Identity {
             Cow::Owned(encoded) => Some(encoded),
         };
         let (header_subject, original_subject) = match header_subject {
-            Some(encoded) => (encoded, Some(subject)),
+            Some(encoded) => (encoded, Some(subject.into_boxed_str())),
             None => (subject, None),
         };
         let mut hashed = Vec::with_capacity(scopes.len().saturating_add(3));

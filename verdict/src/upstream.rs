@@ -287,8 +287,8 @@ impl UpstreamIdentity {
     }
 
     /// Returns the values of the claim headers, and the number of claims that a header cannot represent.
-    pub(crate) fn claim_values(&self, members: &Object) -> (Vec<Option<String>>, u64) {
-        let mut omitted: u64 = 0;
+    pub(crate) fn claim_values(&self, members: &Object) -> (Vec<Option<String>>, u8) {
+        let mut omitted: u8 = 0;
         let value_of = |name: &String| {
             let claim = claim::get(members, name).filter(|claim| !claim.is_null())?;
             let value = header_value(claim, self.claim_encoding);

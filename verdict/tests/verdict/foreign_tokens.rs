@@ -274,7 +274,7 @@ fn b1_an_issuer_without_any_requirement_is_refused() {
     }
     let error = policy(&issuer(json!({ "audiences": null }))).unwrap_err();
     for name in ["audience_claim", "client_id", "required_claims"] {
-        assert!(error.contains(name), "the error says what to write: {error}");
+        assert!(error.contains(name), "the error names what to write: {error}");
     }
 }
 
@@ -334,7 +334,7 @@ fn claims_of_a_wrong_type_are_named() {
     let header = r#"{"alg":"HS256","kid":"k1"}"#;
     let payload = json!({ "iss": IDP, "sub": "a", "aud": null, "exp": NOW + 60 }).to_string();
     assert_eq!(refusal(&gate, &snapshot, &sign(header, &payload)).message(), "the token is malformed: `aud`");
-    // Without a valid signature, nothing is said about the claims.
+    // Without a valid signature, no claim is named.
     let forged = SigningKey::hs256("k1", &[1; 32]).unwrap();
     let forged = format!("Bearer {}", forged.sign(header, payload.as_bytes()).expose());
     assert_eq!(refusal(&gate, &snapshot, &forged).message(), "the signature of the token is invalid");

@@ -285,7 +285,8 @@ impl Gate {
                 let subject = other.check(&authentic).and_then(|()| other.subject(authentic.members()));
                 let subject = subject.map_err(|(reason, claim)| Refusal::of_claim(reason, claim))?;
                 let identity = Identity::from_foreign_token(&authentic, key, &subject);
-                let mut identity = identity.ok_or(Reason::KeyUnknown)?;
+                let mut identity = identity
+                    .ok_or_else(|| Refusal::of_claim(Reason::TokenIncomplete, other.subject_claim()))?;
                 let audience = other.audience(authentic.members()).filter(|_| other.has_audience_claim());
                 identity.audience = audience.cloned().map(Box::new);
                 identity
@@ -320,7 +321,8 @@ impl Gate {
         now: u64,
     ) -> Result<(), Reason> {
         self.check_time(identity, now.div_euclid(1000))?;
-        if snapshot.watermark(identity.scopes()).is_some_and(|instant| identity.issued_at() <= instant) {
+        let watermark = snapshot.watermark(identity.scopes(snapshot.has_holders()));
+        if watermark.is_some_and(|instant| identity.issued_at() <= instant) {
             return Err(Reason::Watermark);
         }
         // Checked before the base, whose answer for an unknown fingerprint is arbitrary.

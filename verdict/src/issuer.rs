@@ -113,9 +113,6 @@ impl ForeignIssuer {
     /// Returns the member that is invalid and what is wrong with it, if members contradict each other.
     pub(crate) fn contradiction(&self) -> Option<(&'static str, &'static str)> {
         let Self { issuer, issuer_parts, audiences, audience_claim, required_claims, .. } = self;
-        if issuer.contains('#') {
-            return Some(("issuer", "must not contain `#`, which separates issuer and subject"));
-        }
         if let Err(message) = self.check_pattern() {
             return Some(("issuer", message));
         }
@@ -253,6 +250,10 @@ impl ForeignIssuer {
     /// Returns whether the audience is in another claim than `aud`.
     pub(crate) const fn has_audience_claim(&self) -> bool {
         self.audience_claim.is_some()
+    }
+
+    pub(crate) fn subject_claim(&self) -> &str {
+        &self.subject_claim
     }
 
     /// Returns the subject: any text without control characters, or a whole number. An error is that of

@@ -19,6 +19,7 @@ mod foreign_tokens;
 mod forged_identity;
 mod forged_manifest;
 mod frozen;
+mod holders;
 mod host_edge;
 mod host_faults;
 mod hostile_headers;

@@ -4,7 +4,7 @@ use core::fmt;
 
 use token::api_key;
 
-use crate::route::AmbiguousRequest;
+use crate::route::{AmbiguousRequest, UnusableCredential};
 
 /// Why a request is refused. Each reason has one stable code, which responses, metrics and logs use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -14,7 +14,7 @@ pub enum Reason {
     /// The request has no credential, but one is required.
     CredentialMissing,
     /// The request has more than one credential, or one that can be parsed in two ways.
-    CredentialAmbiguous,
+    CredentialAmbiguous(AmbiguousCredential),
     /// The rule does not accept a credential in this location.
     CredentialMisplaced,
     /// The token is malformed, or its signature is invalid.
@@ -75,6 +75,22 @@ pub enum Reason {
     PermissionDenied,
 }
 
+/// Why a credential is ambiguous. All of these have one code.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum AmbiguousCredential {
+    /// The request has more than one credential.
+    Several,
+    /// A header, cookie or query parameter could be taken for a credential, because its name is spelled differently or
+    /// follows another separator.
+    SimilarName,
+    /// The credential has a comma.
+    Comma,
+    /// The credential is not in the configured encoding.
+    Encoding,
+    /// A header that accompanies the credential occurs twice, or under a similar name.
+    Companion,
+}
+
 impl Reason {
     /// The reasons to end an open stream.
     pub const OF_ENDED_STREAMS: [Self; 14] = [
@@ -98,7 +114,7 @@ impl Reason {
     pub const ALL: [Self; 54] = [
         Self::TooManyHeaders,
         Self::CredentialMissing,
-        Self::CredentialAmbiguous,
+        Self::CredentialAmbiguous(AmbiguousCredential::Several),
         Self::CredentialMisplaced,
         Self::Token(token::Error::TooLong),
         Self::Token(token::Error::Malformed),
@@ -157,7 +173,7 @@ impl Reason {
         match self {
             Self::TooManyHeaders => "headers_too_many",
             Self::CredentialMissing => "credential_missing",
-            Self::CredentialAmbiguous => "credential_ambiguous",
+            Self::CredentialAmbiguous(_) => "credential_ambiguous",
             Self::CredentialMisplaced => "credential_misplaced",
             Self::Token(error) => error.code(),
             Self::ApiKey(error) => error.code(),
@@ -190,6 +206,23 @@ impl Reason {
         }
     }
 
+    /// Returns whether an optional rule treats a credential that is refused for this reason as none. A credential that
+    /// is revoked, or whose signature is invalid, is always refused, so that a revocation and an attack are noticed.
+    pub(crate) const fn counts_as_none(self, unusable: UnusableCredential) -> bool {
+        match self {
+            Self::Token(token::Error::Malformed)
+            | Self::ApiKey(api_key::Error::Prefix)
+            | Self::IssuerUnknown
+            | Self::Expired
+            | Self::ApiKeyExpired => !matches!(unusable, UnusableCredential::Refuse),
+            // Never forwarded: this could be a revoked token that only the upstream accepts.
+            Self::Token(token::Error::TooLong | token::Error::NotCanonical) | Self::AudienceMismatch => {
+                matches!(unusable, UnusableCredential::Remove)
+            }
+            _ => false,
+        }
+    }
+
     /// Returns the HTTP status. 403 means that the credential is valid but not sufficient, as in Envoy's `jwt_authn`. A
     /// policy can replace some of these: see [`ResponseConfig`](crate::ResponseConfig).
     pub const fn status(self) -> u16 {
@@ -208,7 +241,7 @@ impl Reason {
             | Self::BundleStaleDenied
             | Self::BundleStaleIssuedEarlier => 503,
             Self::CredentialMissing
-            | Self::CredentialAmbiguous
+            | Self::CredentialAmbiguous(_)
             | Self::CredentialMisplaced
             | Self::Token(_)
             | Self::ApiKey(_)
@@ -235,8 +268,13 @@ impl fmt::Display for Reason {
         f.write_str(match self {
             Self::TooManyHeaders => "the request has too many headers",
             Self::CredentialMissing => "the request has no credential",
-            Self::CredentialAmbiguous => "the request has more than one credential",
-            Self::CredentialMisplaced => "the credential is not accepted in this location",
+            Self::CredentialAmbiguous(why) => return why.fmt(f),
+            Self::CredentialMisplaced => {
+                "the credential is not accepted in this location: send it in another one"
+            }
+            Self::Token(token::Error::Malformed) => {
+                "the credential is neither a well-formed token nor an API key with an accepted prefix"
+            }
             Self::Token(error) => return error.fmt(f),
             Self::ApiKey(error) => return error.fmt(f),
             Self::GenerationUnknown => "the key generation of the API key is unknown",
@@ -265,6 +303,30 @@ impl fmt::Display for Reason {
             Self::ScopeMissing => "the token lacks a scope that this route requires",
             Self::PermissionDenied => "the permissions of the subject do not allow this operation",
         })
+    }
+}
+
+impl fmt::Display for AmbiguousCredential {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Several => "the request has more than one credential: send exactly one",
+            Self::SimilarName => {
+                "the name of a header, cookie or query parameter resembles that of a credential: spell it exactly as \
+                 configured, and separate cookies by `;` and parameters by `&`"
+            }
+            Self::Comma => "the credential has a comma, as if values were joined: send one value without a comma",
+            Self::Encoding => "the credential is not in the configured encoding: send strict base64",
+            Self::Companion => {
+                "a header that accompanies the credential occurs twice or under a similar name: send it once, spelled \
+                 exactly as configured"
+            }
+        })
+    }
+}
+
+impl From<AmbiguousCredential> for Reason {
+    fn from(why: AmbiguousCredential) -> Self {
+        Self::CredentialAmbiguous(why)
     }
 }
 

@@ -230,7 +230,7 @@ const fn title(status: u16) -> &'static str {
 fn challenge_error(reason: Reason) -> String {
     let error = match reason {
         Reason::CredentialMissing | Reason::RouteUnmatched => return String::new(),
-        Reason::CredentialAmbiguous | Reason::CredentialMisplaced => "invalid_request",
+        Reason::CredentialAmbiguous(_) | Reason::CredentialMisplaced => "invalid_request",
         _ if reason.status() == 403 => "insufficient_scope",
         _ => "invalid_token",
     };

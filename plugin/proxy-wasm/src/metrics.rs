@@ -154,8 +154,12 @@ impl Metrics {
     }
 }
 
+/// Several reasons can have the same code.
 fn increment(counters: &[(Reason, Counter)], reason: Reason) {
-    counters.iter().filter(|(counted, _)| *counted == reason).for_each(|(_, counter)| counter.add(1));
+    counters
+        .iter()
+        .filter(|(counted, _)| counted.code() == reason.code())
+        .for_each(|(_, counter)| counter.add(1));
 }
 
 impl Counter {

@@ -1,11 +1,23 @@
 //! Configured locations of credentials.
 
-use alloc::string::String;
+use alloc::{borrow::Cow, string::String, vec::Vec};
 
+use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde::Deserialize;
+use token::base64url;
 
-use super::{eq_ignore_case, eq_normalized};
-use crate::policy::{is_token, optional_header_name};
+use super::{
+    cookie, eq_ignore_case, eq_normalized,
+    query::{self, decode_first},
+};
+use crate::{
+    AmbiguousCredential, Headers,
+    policy::{is_token, optional_header_name},
+};
+
+/// The header with a list of protocols (RFC 6455 section 11.3.4). Browsers can send a credential with a WebSocket in no
+/// other header.
+const PROTOCOL_LIST: &str = "sec-websocket-protocol";
 
 /// A location of credentials in requests.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -15,23 +27,19 @@ use crate::policy::{is_token, optional_header_name};
 pub struct CredentialSource {
     name: String,
     pub(super) location: CredentialLocation,
+    value_prefix: ValuePrefix,
+    encoding: Encoding,
     pair: Option<String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum CredentialLocation {
-    Header(Header),
+    Header(String),
     Cookie(String),
     Query(String),
 }
 
-/// A header, and what precedes the credential in it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Header {
-    name: String,
-    value_prefix: ValuePrefix,
-}
-
+/// The text that precedes the credential.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum ValuePrefix {
     Nothing,
@@ -41,9 +49,19 @@ enum ValuePrefix {
     Prefix(String),
 }
 
-/// The error for a value that contains, or that some parser takes for, more than one credential.
+/// How the credential is encoded after the prefix.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct MultipleCredentials;
+enum Encoding {
+    Nothing,
+    Base64Url,
+    /// User name and password of the scheme `Basic` (RFC 7617): the password, or the user name if the password is empty.
+    Basic,
+    BasicUsername,
+    BasicPassword,
+}
+
+/// A credential, or the reason why another parser could find another one.
+pub(super) type Found<'r> = Result<Cow<'r, [u8]>, AmbiguousCredential>;
 
 impl CredentialSource {
     /// Returns the name that rules use: the configured name, or else the header name, `cookie:NAME` or `query:NAME`.
@@ -53,43 +71,118 @@ impl CredentialSource {
 
     /// Returns the source `Authorization: Bearer`.
     pub(crate) fn bearer() -> Self {
-        let header =
-            Header { name: "authorization".into(), value_prefix: ValuePrefix::Scheme("Bearer".into()) };
-        Self { name: header.name.clone(), location: CredentialLocation::Header(header), pair: None }
+        let name = String::from("authorization");
+        Self {
+            name: name.clone(),
+            location: CredentialLocation::Header(name),
+            value_prefix: ValuePrefix::Scheme("Bearer".into()),
+            encoding: Encoding::Nothing,
+            pair: None,
+        }
     }
 
     /// Returns the header that must contain the session that the token names.
     pub(crate) fn pair_header(&self) -> Option<&str> {
         self.pair.as_deref()
     }
-}
 
-impl Header {
-    /// Returns whether the header has this name, ignoring case.
-    pub(super) fn name_equals(&self, name: &str) -> bool {
-        eq_ignore_case(name, &self.name)
+    /// Returns whether the source is a header of this name, ignoring case.
+    pub(super) fn is_header(&self, name: &str) -> bool {
+        matches!(&self.location, CredentialLocation::Header(header) if eq_ignore_case(name, header))
     }
 
-    /// Returns whether the header has a name that some upstreams map to the same name.
-    pub(super) fn name_resembles(&self, name: &str) -> bool {
-        eq_normalized(name, &self.name)
+    /// Returns whether the source is a header that some upstreams map to the same name.
+    pub(super) fn resembles_header(&self, name: &str) -> bool {
+        matches!(&self.location, CredentialLocation::Header(header) if eq_normalized(name, header))
     }
 
-    /// Returns the credential, `None` if there is none, or an error if the value has a comma and contains a credential.
-    pub(super) fn credential<'r>(&self, value: &'r [u8]) -> Option<Result<&'r [u8], MultipleCredentials>> {
+    /// Returns the number of values of the cookie or query parameter in the request.
+    fn count_values(&self, headers: &Headers<'_>) -> usize {
+        let count = |(name, value): &(&str, &[u8])| match &self.location {
+            CredentialLocation::Cookie(cookie) if name.eq_ignore_ascii_case("cookie") => {
+                cookie::values(value, cookie).count()
+            }
+            CredentialLocation::Query(parameter) if *name == ":path" => {
+                query::values(value, parameter).count()
+            }
+            _ => 0,
+        };
+        headers.iter().map(count).sum()
+    }
+
+    /// Returns whether a prefix precedes credentials, so that other values can be in this location.
+    fn has_prefix(&self) -> bool {
+        self.value_prefix != ValuePrefix::Nothing
+    }
+
+    /// Returns whether the cookie or query parameter has a value besides the credential, without the prefix. Another
+    /// parser could read that one.
+    pub(super) fn has_other_value(&self, headers: &Headers<'_>) -> bool {
+        let is_header = matches!(self.location, CredentialLocation::Header(_));
+        !is_header && self.has_prefix() && self.count_values(headers) > 1
+    }
+
+    /// Returns whether the header is a list, of which the credential is one entry.
+    pub(super) fn is_list(&self) -> bool {
+        self.has_prefix() && self.resembles_header(PROTOCOL_LIST)
+    }
+
+    /// Returns the credential in the value of a header. Returns `None` if there is none.
+    pub(super) fn in_header<'r>(&self, value: &'r [u8]) -> Option<Found<'r>> {
         if !value.contains(&b',') {
-            return self.strip_prefix(value.trim_ascii()).map(Ok);
+            return self.strip_prefix(value.trim_ascii()).and_then(|text| self.decode(text));
         }
-        self.contains_credential(value).then_some(Err(MultipleCredentials))
+        if !self.is_list() {
+            return self.has_credential(value).then_some(Err(AmbiguousCredential::Comma));
+        }
+        let mut found = split_list(value).filter_map(|entry| self.strip_prefix(entry));
+        let first = found.next()?;
+        if found.next().is_some() { Some(Err(AmbiguousCredential::Several)) } else { self.decode(first) }
     }
 
-    /// Returns whether the value contains a credential in any part between commas.
-    pub(super) fn contains_credential(&self, value: &[u8]) -> bool {
+    /// Returns whether the value of a header contains a credential in any part between commas.
+    fn has_credential(&self, value: &[u8]) -> bool {
         self.strip_prefix(value.trim_ascii()).is_some()
-            || value.split(|byte| *byte == b',').any(|part| self.strip_prefix(part.trim_ascii()).is_some())
+            || split_list(value).any(|part| self.strip_prefix(part).is_some())
     }
 
-    /// Returns the credential after the scheme or prefix. RFC 9110 section 11.4: `scheme 1*SP token`.
+    /// Returns the value of a header without the credential, which is empty if nothing remains. Returns `None` if it
+    /// has no credential.
+    pub(super) fn without_credential(&self, value: &[u8]) -> Option<Vec<u8>> {
+        if !self.has_credential(value) {
+            return None;
+        }
+        let mut remaining = Vec::new();
+        if self.is_list() {
+            let kept = |entry: &&[u8]| !entry.is_empty() && self.strip_prefix(entry).is_none();
+            for entry in split_list(value).filter(kept) {
+                if !remaining.is_empty() {
+                    remaining.extend(b", ");
+                }
+                remaining.extend(entry);
+            }
+        }
+        Some(remaining)
+    }
+
+    /// Returns the credential in the value of a cookie or a query parameter. Returns `None` if there is none.
+    pub(super) fn in_value<'r>(&self, value: &'r [u8]) -> Option<Found<'r>> {
+        let value = match &self.location {
+            CredentialLocation::Cookie(_) => unquote(value),
+            _ => value,
+        };
+        let text = match &self.value_prefix {
+            ValuePrefix::Nothing => value,
+            ValuePrefix::Prefix(prefix) => strip_encoded(value, prefix, false)?,
+            ValuePrefix::Scheme(scheme) => {
+                let rest = strip_encoded(value, scheme, true)?;
+                strip_encoded(rest, " ", false).or(rest.is_empty().then_some(rest))?
+            }
+        };
+        if self.has_prefix() { self.decode(trim_encoded_start(text)) } else { self.decode(text) }
+    }
+
+    /// Returns the text after the scheme or prefix. RFC 9110 section 11.4: `scheme 1*SP token`.
     fn strip_prefix<'r>(&self, part: &'r [u8]) -> Option<&'r [u8]> {
         match &self.value_prefix {
             ValuePrefix::Nothing => Some(part),
@@ -101,6 +194,60 @@ impl Header {
             }
         }
     }
+
+    /// Decodes the credential. It has one encoding only, since base64 is decoded strictly; which spelling of the
+    /// decoded credential is valid does not depend on it. Returns `None` if the decoded credential is empty.
+    fn decode<'r>(&self, text: &'r [u8]) -> Option<Found<'r>> {
+        let decoded = match self.encoding {
+            Encoding::Nothing => return Some(Ok(Cow::Borrowed(text))),
+            _ if text.is_empty() => return None,
+            Encoding::Base64Url => base64url::decode(text),
+            _ => STANDARD.decode(text).ok().and_then(|pair| self.basic_part(&pair)),
+        };
+        let Some(decoded) = decoded else { return Some(Err(AmbiguousCredential::Encoding)) };
+        (!decoded.is_empty()).then_some(Ok(Cow::Owned(decoded)))
+    }
+
+    /// Returns the user name or the password, or `None` without a colon. A password can contain colons (RFC 7617
+    /// section 2).
+    fn basic_part(&self, pair: &[u8]) -> Option<Vec<u8>> {
+        let (username, password) = pair.split_at_checked(pair.iter().position(|byte| *byte == b':')?)?;
+        let password = password.strip_prefix(b":").unwrap_or_default();
+        let is_username = match self.encoding {
+            Encoding::BasicUsername => true,
+            Encoding::BasicPassword => false,
+            _ => password.is_empty(),
+        };
+        Some(if is_username { username.into() } else { password.into() })
+    }
+}
+
+fn split_list(value: &[u8]) -> impl Iterator<Item = &[u8]> {
+    value.split(|byte| *byte == b',').map(<[u8]>::trim_ascii)
+}
+
+/// Removes the quotes of a quoted cookie value (RFC 6265 section 4.1.1), which can be percent-encoded.
+fn unquote(value: &[u8]) -> &[u8] {
+    let inner = |quote: &[u8]| value.strip_prefix(quote)?.strip_suffix(quote);
+    inner(b"\"").or_else(|| inner(b"%22")).map_or(value, <[u8]>::trim_ascii)
+}
+
+/// Removes a prefix whose characters can be percent-encoded. A space can be a `+`.
+fn strip_encoded<'r>(text: &'r [u8], prefix: &str, ignore_case: bool) -> Option<&'r [u8]> {
+    prefix.bytes().try_fold(text, |rest, expected| {
+        let (byte, rest) = decode_first(rest)?;
+        let matches = byte == expected
+            || (expected == b' ' && byte == b'+')
+            || (ignore_case && byte.eq_ignore_ascii_case(&expected));
+        matches.then_some(rest)
+    })
+}
+
+fn trim_encoded_start(mut text: &[u8]) -> &[u8] {
+    while let Some(rest) = strip_encoded(text, " ", false) {
+        text = rest;
+    }
+    text
 }
 
 /// A location of credentials: one of `header`, `cookie` and `query`.
@@ -118,12 +265,21 @@ struct Fields {
     /// The name of a query parameter.
     #[serde(default)]
     query: Option<String>,
-    /// The authentication scheme that precedes the credential in the header, such as `Bearer`.
+    /// The authentication scheme that precedes the credential, such as `Bearer`. With `Basic`, the credential is the
+    /// password, or the user name if the password is empty.
     #[serde(default)]
     scheme: Option<String>,
-    /// A text that precedes the credential in the header.
+    /// A text that precedes the credential.
     #[serde(default)]
     prefix: Option<String>,
+    /// What the text after the prefix is: base64url of the credential, or, with the scheme `Basic`, a user name and a
+    /// password, one of which is the credential.
+    #[serde(default)]
+    #[cfg_attr(
+        feature = "schema",
+        schemars(extend("enum" = ["base64url", "basic_username", "basic_password"]))
+    )]
+    encoding: Option<String>,
     /// The header with the API key of a pair of token and API key.
     #[serde(default, deserialize_with = "optional_header_name")]
     #[cfg_attr(feature = "schema", schemars(extend("pattern" = "^[a-z0-9_-]+$")))]
@@ -137,9 +293,24 @@ impl TryFrom<Fields> for CredentialSource {
     type Error = &'static str;
 
     fn try_from(fields: Fields) -> Result<Self, Self::Error> {
-        let Fields { header, cookie, query, scheme, prefix, pair, name } = fields;
-        let (default_name, location) = location(header, cookie, query, value_prefix(scheme, prefix)?)?;
-        Ok(Self { name: name.unwrap_or(default_name), location, pair })
+        let Fields { header, cookie, query, scheme, prefix, encoding, pair, name } = fields;
+        let (default_name, location) = location(header, cookie, query)?;
+        let is_basic = scheme.as_ref().is_some_and(|scheme| scheme.eq_ignore_ascii_case("Basic"));
+        let encoding = match (encoding.as_deref(), is_basic) {
+            (None, false) => Encoding::Nothing,
+            (None, true) => Encoding::Basic,
+            (Some("base64url"), false) => Encoding::Base64Url,
+            (Some("basic_username"), true) => Encoding::BasicUsername,
+            (Some("basic_password"), true) => Encoding::BasicPassword,
+            _ => {
+                return Err(
+                    "`encoding` must be `base64url`, or, with the scheme `Basic`, `basic_username` or \
+                            `basic_password`",
+                );
+            }
+        };
+        let value_prefix = value_prefix(scheme, prefix)?;
+        Ok(Self { name: name.unwrap_or(default_name), location, value_prefix, encoding, pair })
     }
 }
 
@@ -159,25 +330,20 @@ fn location(
     header: Option<String>,
     cookie: Option<String>,
     query: Option<String>,
-    value_prefix: ValuePrefix,
 ) -> Result<(String, CredentialLocation), &'static str> {
     Ok(match (header, cookie, query) {
-        (Some(name), None, None) if name != "cookie" => {
-            (name.clone(), CredentialLocation::Header(Header { name, value_prefix }))
-        }
+        (Some(name), None, None) if name != "cookie" => (name.clone(), CredentialLocation::Header(name)),
         (Some(_), None, None) => {
             return Err("`header` must not be `cookie`: use `cookie` with the name of the cookie");
         }
-        (None, Some(name), None) if is_token(&name) && value_prefix == ValuePrefix::Nothing => {
+        (None, Some(name), None) if is_token(&name) => {
             (["cookie:", &name].concat(), CredentialLocation::Cookie(name))
         }
-        (None, None, Some(name)) if is_parameter(&name) && value_prefix == ValuePrefix::Nothing => {
+        (None, None, Some(name)) if is_parameter(&name) => {
             (["query:", &name].concat(), CredentialLocation::Query(name))
         }
-        (None, Some(_), None) => return Err("`cookie` must be a cookie name, without `scheme` and `prefix`"),
-        (None, None, Some(_)) => {
-            return Err("`query` must consist of A-Z a-z 0-9 - . _ ~, without `scheme` and `prefix`");
-        }
+        (None, Some(_), None) => return Err("`cookie` must be a cookie name"),
+        (None, None, Some(_)) => return Err("`query` must consist of A-Z a-z 0-9 - . _ ~"),
         _ => return Err("exactly one of `header`, `cookie` and `query` is required"),
     })
 }

@@ -8,7 +8,7 @@ use super::{
     AmbiguousRequest, Path, Table, Template, host::Host, path::PathComparison, request::RequestLine,
 };
 use crate::{
-    Mode, OpenStreamPolicy, StalePolicy,
+    CredentialSource, Mode, OpenStreamPolicy, StalePolicy,
     claim::ClaimMatcher,
     config::{checked, pairs, printable},
     permission::is_name,
@@ -43,8 +43,13 @@ pub(crate) struct Requirements {
     pub(crate) claims: Vec<(String, ClaimMatcher)>,
     pub(crate) scopes: Vec<String>,
     pub(crate) permission: Option<String>,
-    /// The names of the accepted credential sources. Empty: all sources of the policy.
-    pub(crate) credentials: Vec<String>,
+    /// The names of the sources that the rule searches. Empty: all sources of the policy.
+    pub(super) credentials: Vec<String>,
+    /// The sources with these names, in the order of the policy. Empty: all sources of the policy.
+    pub(crate) sources: Vec<CredentialSource>,
+    /// Whether the credential is removed, or `None` for the setting of the policy.
+    pub(crate) strip_credential: Option<bool>,
+    pub(crate) unusable_credential: UnusableCredential,
     pub(crate) staleness: Option<StalePolicy>,
     /// The mode, or `None` for that of the policy.
     pub(crate) mode: Option<Mode>,
@@ -65,6 +70,20 @@ pub enum Access {
     /// A valid credential is required.
     #[default]
     Required,
+}
+
+/// What an optional rule does with a credential that is none of this deployment's, or that has expired.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum UnusableCredential {
+    /// The request is refused.
+    #[default]
+    Refuse,
+    /// The request passes without an identity, and the credential is removed.
+    Remove,
+    /// The request passes without an identity, and with the credential. The upstream must verify it.
+    Forward,
 }
 
 /// How to treat a CORS preflight, which browsers send without credentials.
@@ -117,6 +136,19 @@ impl Rule {
 
     pub(super) const fn requirements(&self) -> &Requirements {
         &self.requirements
+    }
+
+    /// Finds the sources that the rule names. Returns a name that no source has, if any.
+    pub(super) fn resolve_sources(&mut self, all: &[CredentialSource]) -> Result<(), &str> {
+        let Requirements { credentials, sources, .. } = &mut self.requirements;
+        if let Some(unknown) =
+            credentials.iter().find(|name| !all.iter().any(|source| source.name() == *name))
+        {
+            return Err(unknown);
+        }
+        let is_named = |source: &&CredentialSource| credentials.iter().any(|name| name == source.name());
+        *sources = all.iter().filter(is_named).cloned().collect();
+        Ok(())
     }
 
     pub(super) fn find<'p>(
@@ -246,9 +278,15 @@ struct Fields {
     /// The permission that the subject must have: `Tag:operation`.
     #[serde(default, deserialize_with = "permission_name")]
     permission: Option<String>,
-    /// The names of the accepted credential sources. Empty: any source.
+    /// The names of the credential sources that the rule searches. Empty: all sources.
     #[serde(default)]
     credentials: Vec<String>,
+    /// Whether to remove the credential before the request is forwarded, instead of the setting of the policy. A public
+    /// rule removes credentials only if this is true.
+    #[serde(default)]
+    strip_credential: Option<bool>,
+    #[serde(default)]
+    unusable_credential: UnusableCredential,
     /// How to decide while the bundle is stale, instead of `outage_grace_seconds`.
     #[serde(default)]
     stale: Option<StalePolicy>,
@@ -278,6 +316,8 @@ impl TryFrom<Fields> for Rule {
             scopes,
             permission,
             credentials,
+            strip_credential,
+            unusable_credential,
             stale: staleness,
             mode,
             open_streams,
@@ -306,6 +346,9 @@ impl TryFrom<Fields> for Rule {
         if access == Access::Optional && (permission.is_some() || matches!(target, PathMatcher::Table(_))) {
             return Err("an optional rule must not require a permission".into());
         }
+        if access != Access::Optional && unusable_credential != UnusableCredential::Refuse {
+            return Err("`unusable_credential` is permitted in optional rules only".into());
+        }
         for name in claims.iter().filter_map(|(_, matcher)| matcher.path_variable()) {
             let is_known = match &target {
                 PathMatcher::Template(template) => template.has_variable(name),
@@ -325,6 +368,9 @@ impl TryFrom<Fields> for Rule {
             scopes,
             permission,
             credentials,
+            sources: Vec::new(),
+            strip_credential,
+            unusable_credential,
             staleness,
             mode,
             open_streams,

@@ -103,7 +103,8 @@ fn credentials_are_found_in_configured_locations() {
         (&query, &[], "admitted"),
         (&format!("{query}%20"), &[], "token_not_canonical"),
         (&format!("{query}+"), &[], "token_not_canonical"),
-        ("/x", &[("cookie", &format!("session=\"{token}\""))], "token_not_canonical"),
+        ("/x", &[("cookie", &format!("session=\"{token}\""))], "admitted"),
+        ("/x", &[("cookie", &format!("session=\"{token}"))], "token_not_canonical"),
         (&query, &[("cookie", &cookie)], "credential_ambiguous"),
         ("/x", &[("authorization", &bearer), ("x_api_key", &token)], "credential_ambiguous"),
         ("/x", &[("x.api.key", &token)], "credential_ambiguous"),
@@ -111,15 +112,15 @@ fn credentials_are_found_in_configured_locations() {
         ("/header", &[("cookie", &cookie)], "credential_misplaced"),
         ("/cookie", &[("cookie", &cookie)], "admitted"),
         ("/cookie", &[("authorization", &bearer)], "credential_misplaced"),
-        ("/cookie", &[("authorization", &bearer), ("cookie", &cookie)], "credential_ambiguous"),
+        ("/cookie", &[("authorization", &bearer), ("cookie", &cookie)], "admitted"),
         (&query.replace("/x", "/named"), &[], "admitted"),
         ("/named", &[("cookie", &cookie)], "credential_misplaced"),
         ("/named", &[], "credential_missing"),
-        // An unchecked credential is refused even though none is required.
         ("/optional", &[], "anonymous"),
         ("/optional", &[("authorization", &bearer)], "admitted"),
-        ("/optional", &[("cookie", &cookie)], "credential_misplaced"),
-        ("/optional", &[("x-api-key", "revoked")], "credential_misplaced"),
+        // A rule that names locations does not search others.
+        ("/optional", &[("cookie", &cookie)], "anonymous"),
+        ("/optional", &[("x-api-key", "revoked")], "anonymous"),
     ] {
         assert_eq!(decide_get(&snapshot, path, headers), expected, "{path} {headers:?}");
     }
@@ -183,8 +184,12 @@ fn api_keys_are_bound_to_their_user() {
             (&[key(&als[..als.len() - 1])], "api_key_length_wrong"),
             (&[key(&als.replacen("ks_live_0", "ks_live_1", 1))], "api_key_checksum_wrong"),
             (&[key("ks_live_")], "api_key_length_wrong"),
-            // Without a configured prefix, the credential is parsed as a token.
-            (&[key(&als.replacen("ks_live_", "ks_test_", 1))], "token_malformed"),
+            // Without a configured prefix, a credential is parsed as a token, unless it has the form of an API key.
+            (&[key(&als.replacen("ks_live_", "ks_test_", 1))], "api_key_prefix_unknown"),
+            (&[key("sk_0123456789abcdef")], "api_key_prefix_unknown"),
+            (&[key("sk_0123456789abcde")], "token_malformed"),
+            (&[key("_0123456789abcdef")], "token_malformed"),
+            (&[key("sk-test_0123456789abcdef")], "token_malformed"),
             (&[key("secret-abc")], "token_malformed"),
         ] {
             assert_eq!(decide_get(&snapshot, "/x", headers), expected, "{kind:?} {headers:?}");
@@ -192,7 +197,7 @@ fn api_keys_are_bound_to_their_user() {
         // A policy without `api_keys` refuses API keys.
         let token_only = gate_with(r#""rules": [{ "path": "/x" }]"#);
         let headers = [("x-api-token", &als[..])];
-        assert_eq!(decision_code(&token_only, Some(&snapshot), "GET /x", &headers), "token_malformed");
+        assert_eq!(decision_code(&token_only, Some(&snapshot), "GET /x", &headers), "api_key_prefix_unknown");
     }
 }
 

@@ -13,7 +13,7 @@ use crate::{
     freshness::StalePolicy,
     permission::{self, AccessDecision, AccessRequest},
     policy::{Mode, PolicyMembers, UncoveredPolicy},
-    route::{Access, Requirements, Route, UnusableCredential},
+    route::{Access, Requirements, Route},
     upstream::HeaderNames,
 };
 
@@ -152,12 +152,12 @@ impl Gate {
         match self.admit(&route, mode, default_stripping, request, cache, verifier) {
             Ok(admission) => Decision::Admit(admission),
             Err(refusal) if route.access == Access::Optional => {
-                let unusable = route.requirements.map(|rule| rule.unusable_credential).unwrap_or_default();
+                let ignores = route.requirements.is_some_and(|rule| rule.ignore_unusable_credentials);
+                // It has not been verified, so only the rule itself can have it forwarded.
+                let is_removed = strip_credential != Some(false);
                 match refusal.reason() {
                     Reason::CredentialMissing => Decision::Pass(PassReason::Anonymous(default_stripping)),
-                    reason if reason.counts_as_none(unusable) => {
-                        // An unverified credential is removed even if `strip_credential` is false.
-                        let is_removed = unusable == UnusableCredential::Remove;
+                    reason if ignores && reason.counts_as_none(is_removed) => {
                         Decision::Pass(PassReason::Anonymous(stripping(is_removed)))
                     }
                     _ => apply_mode(refusal, mode),

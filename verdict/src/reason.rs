@@ -4,7 +4,7 @@ use core::fmt;
 
 use token::api_key;
 
-use crate::route::{AmbiguousRequest, UnusableCredential};
+use crate::route::AmbiguousRequest;
 
 /// Why a request is refused. Each reason has one stable code, which responses, metrics and logs use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -206,18 +206,19 @@ impl Reason {
         }
     }
 
-    /// Returns whether an optional rule treats a credential that is refused for this reason as none. A credential that
-    /// is revoked, or whose signature is invalid, is always refused, so that a revocation and an attack are noticed.
-    pub(crate) const fn counts_as_none(self, unusable: UnusableCredential) -> bool {
+    /// Returns whether a credential that is refused for this reason counts as none, if the rule says so. A credential
+    /// that is revoked, or whose signature is invalid, is always refused, so that a revocation and an attack are noticed.
+    /// `is_removed`: the upstream does not receive the credential.
+    pub(crate) const fn counts_as_none(self, is_removed: bool) -> bool {
         match self {
             Self::Token(token::Error::Malformed)
             | Self::ApiKey(api_key::Error::Prefix)
             | Self::IssuerUnknown
             | Self::Expired
-            | Self::ApiKeyExpired => !matches!(unusable, UnusableCredential::Refuse),
-            // Never forwarded: this could be a revoked token that only the upstream accepts.
+            | Self::ApiKeyExpired => true,
+            // This could be a revoked token that only the upstream accepts.
             Self::Token(token::Error::TooLong | token::Error::NotCanonical) | Self::AudienceMismatch => {
-                matches!(unusable, UnusableCredential::Remove)
+                is_removed
             }
             _ => false,
         }

@@ -133,8 +133,8 @@ fn policy() -> Value {
             { "path": "/basic/**", "credentials": ["basic"] },
             { "path": "/optional/**", "access": "optional" },
             { "path": "/optional-header/**", "access": "optional", "credentials": ["authorization"] },
-            { "path": "/remove/**", "access": "optional", "unusable_credential": "remove", "strip_credential": false },
-            { "path": "/forward/**", "access": "optional", "unusable_credential": "forward" },
+            { "path": "/remove/**", "access": "optional", "ignore_unusable_credentials": true },
+            { "path": "/forward/**", "access": "optional", "ignore_unusable_credentials": true, "strip_credential": false },
             { "path": "/" },
             { "path": "/any/**" },
         ],
@@ -366,7 +366,7 @@ async fn d6_optional_rules_ignore_what_is_not_usable(edge: &Edge) {
     let other_key = edge.api_key.replace("ks_live_", "ks_test_");
     let last = if edge.api_key.ends_with('x') { 'y' } else { 'x' };
     let mistyped = format!("{}{last}", &edge.api_key[..edge.api_key.len() - 1]);
-    // The third and the fourth value: whether the rules with `remove` and `forward` ignore it.
+    // The third and the fourth value: whether the rule ignores and removes it, and whether the other one forwards it.
     for (value, code, removed, forwarded) in [
         ("of-another-application", "token_malformed", true, true),
         (&*edge.expired(), "token_expired", true, true),
@@ -406,7 +406,7 @@ async fn d6_optional_rules_ignore_what_is_not_usable(edge: &Edge) {
     for path in ["/optional/x", "/remove/x", "/forward/x"] {
         edge.anonymous(path, &[]).await;
         let got = edge.admitted(path, &[("authorization", &format!("Bearer {good}"))]).await;
-        assert_eq!(got["headers"].get("authorization").is_some(), path == "/remove/x", "{path}");
+        assert_eq!(got["headers"].get("authorization").is_some(), path == "/forward/x", "{path}");
         // Two are never none.
         let two = [("authorization", "Bearer a"), ("cookie", "session=b")];
         edge.refused(path, &two, "credential_ambiguous").await;

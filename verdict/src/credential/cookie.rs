@@ -6,21 +6,21 @@
 
 use alloc::vec::Vec;
 
-use super::query::query_name_matches;
+use super::{Visit, Visited, query::query_name_matches};
 use crate::AmbiguousCredential;
 
-/// Returns the values of the cookie, with an error for each that some parser reads differently.
-pub(super) fn values<'r>(
-    header: &'r [u8],
-    cookie_name: &str,
-) -> impl Iterator<Item = Result<&'r [u8], AmbiguousCredential>> {
-    pieces(header).filter_map(move |piece| match value(piece, cookie_name) {
-        _ if has_embedded_cookie(piece, cookie_name) => Some(Err(AmbiguousCredential::SimilarName)),
-        value => value.map(Ok),
-    })
+/// Passes each value of the cookie to `visit`. Returns an error for one that some parser reads differently.
+pub(super) fn visit_values<'r>(header: &'r [u8], cookie_name: &str, visit: Visit<'_, 'r>) -> Visited {
+    for piece in pieces(header) {
+        if has_embedded_cookie(piece, cookie_name) {
+            return Err(AmbiguousCredential::SimilarName);
+        }
+        value(piece, cookie_name).map_or(Ok(()), &mut *visit)?;
+    }
+    Ok(())
 }
 
-/// Removes everything that [`values`] finds, except values that are no credentials, together with the preceding
+/// Removes everything that [`visit_values`] finds, except values that are no credentials, together with the preceding
 /// separators. Returns `None` if it finds nothing.
 pub(super) fn without(
     header: &[u8],

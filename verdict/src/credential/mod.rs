@@ -26,7 +26,7 @@ use alloc::{borrow::Cow, vec::Vec};
 pub use source::CredentialSource;
 
 use crate::{AmbiguousCredential, Headers, Reason};
-use source::CredentialLocation;
+use source::{CredentialLocation, Found};
 
 /// The only credential of a request, with its source.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,80 +35,97 @@ pub(crate) struct PresentedCredential<'r, 's> {
     pub(crate) source: &'s CredentialSource,
 }
 
+/// The function that gets each value of a cookie or query parameter.
+type Visit<'v, 'r> = &'v mut dyn FnMut(&'r [u8]) -> Visited;
+type Visited = Result<(), AmbiguousCredential>;
+
+/// A credential that may be empty, with its source.
+type Located<'r, 's> = Option<(Found<'r>, &'s CredentialSource)>;
+
 /// Finds the credential. No credential and an ambiguous one are different errors.
 pub(crate) fn find<'r, 's>(
     sources: &'s [CredentialSource],
     headers: &Headers<'r>,
 ) -> Result<PresentedCredential<'r, 's>, Reason> {
     let mut found = None;
-    let mut take = |credential: Cow<'r, [u8]>, source: &'s CredentialSource| {
-        let before = found.replace(PresentedCredential { credential, source });
-        before.map_or(Ok(()), |_| Err(AmbiguousCredential::Several))
-    };
-    for (name, value) in headers {
-        // The first matching source wins: `Bearer` comes before the whole header.
-        let in_header = |is: fn(&CredentialSource, &str) -> bool| {
-            let named = sources.iter().filter(|source| is(source, name));
-            let mut matching = named.filter_map(|source| Some((source.in_header(value)?, source)));
-            let (credential, source) = matching.next()?;
-            // Each entry of a list can be a credential of another source.
-            if source.is_list() && matching.any(|(_, other)| other.is_list()) {
-                return Some((Err(AmbiguousCredential::Several), source));
-            }
-            let is_present = credential.as_ref().map_or(true, |text| !text.is_empty());
-            is_present.then_some((credential, source))
-        };
-        if sources.iter().any(|source| source.resembles_header(name)) {
-            if let Some((credential, source)) = in_header(CredentialSource::is_header) {
-                take(credential?, source)?;
-            } else if in_header(CredentialSource::resembles_header).is_some() {
-                return Err(AmbiguousCredential::SimilarName.into());
-            }
+    let mut take = |located: Located<'r, 's>| {
+        let Some((credential, source)) = located else { return Ok(()) };
+        let credential = credential?;
+        if !credential.is_empty() && found.replace(PresentedCredential { credential, source }).is_some() {
+            return Err(AmbiguousCredential::Several);
         }
-        for (at, source) in sources.iter().enumerate() {
-            let mut take_value =
-                |value: Result<&'r [u8], AmbiguousCredential>| match source_of(sources, at, value?) {
-                    Some((credential, source)) => take(credential?, source),
-                    None => Ok(()),
-                };
+        Ok(())
+    };
+    // One bit for each source: where the credential is, and where other values are.
+    let (mut found_in, mut others_in) = (0, 0);
+    for (name, value) in headers {
+        take(in_header(sources, name, value))?;
+        let mut bit = 1_u64;
+        for source in sources {
+            bit = bit.rotate_left(1);
+            let mut visit = |value| {
+                let located = in_value(sources, source, value);
+                *(if located.is_some() { &mut found_in } else { &mut others_in }) |= bit;
+                take(located)
+            };
             match &source.location {
                 CredentialLocation::Cookie(cookie) if name.eq_ignore_ascii_case("cookie") => {
-                    cookie::values(value, cookie).try_for_each(&mut take_value)?;
+                    cookie::visit_values(value, cookie, &mut visit)?;
                 }
                 CredentialLocation::Query(parameter) if *name == ":path" => {
-                    query::values(value, parameter).try_for_each(&mut take_value)?;
+                    query::visit_values(value, parameter, &mut visit)?;
                 }
                 _ => {}
             }
         }
     }
     let found = found.ok_or(Reason::CredentialMissing)?;
-    if found.source.has_other_value(headers) {
+    // Another parser could read another value of the cookie or parameter, which has no prefix.
+    if found_in & others_in != 0 && found.source.has_prefix() {
         return Err(AmbiguousCredential::Several.into());
     }
     Ok(found)
 }
 
-/// Returns the credential in a value of the cookie or parameter of the source `at`, and the first source that has it.
-/// Returns `None` if an earlier source has the same location, which has then been searched already.
-fn source_of<'r, 's>(
+/// Returns the credential in a header. The first matching source wins: `Bearer` comes before the whole header.
+fn in_header<'r, 's>(sources: &'s [CredentialSource], name: &str, value: &'r [u8]) -> Located<'r, 's> {
+    let mut found: Located<'r, 's> = None;
+    let mut similar = None;
+    for source in sources.iter().filter(|source| source.resembles_header(name)) {
+        let Some(credential) = source.in_header(value) else { continue };
+        if !source.is_header(name) {
+            similar = similar.or(Some(source).filter(|_| !is_empty(&credential)));
+        } else if let Some((credential, first)) = &mut found {
+            // Each entry of a list can be a credential of another source.
+            if first.is_list() && source.is_list() {
+                *credential = Err(AmbiguousCredential::Several);
+            }
+        } else {
+            found = Some((credential, source));
+        }
+    }
+    let found = found.filter(|(credential, _)| !is_empty(credential));
+    found.or(similar.map(|source| (Err(AmbiguousCredential::SimilarName), source)))
+}
+
+/// Returns the credential in a value of the cookie or parameter of a source. The first source of this location that
+/// has it wins.
+fn in_value<'r, 's>(
     sources: &'s [CredentialSource],
-    at: usize,
+    source: &CredentialSource,
     value: &'r [u8],
-) -> Option<(source::Found<'r>, &'s CredentialSource)> {
-    let (before, rest) = sources.split_at_checked(at)?;
-    let location = &rest.first()?.location;
-    if value.is_empty() || before.iter().any(|before| before.location == *location) {
+) -> Located<'r, 's> {
+    let mut same = sources.iter().filter(|other| other.location == source.location).peekable();
+    if value.is_empty() || !same.peek().is_some_and(|first| core::ptr::eq(*first, source)) {
         return None;
     }
-    let found = rest
-        .iter()
-        .filter(|source| source.location == *location)
-        .find_map(|source| Some((source.in_value(value)?, source)))?;
-    if value.contains(&b',') {
-        return Some((Err(AmbiguousCredential::Comma), found.1));
-    }
-    Some(found).filter(|(credential, _)| credential.as_ref().map_or(true, |text| !text.is_empty()))
+    let (credential, source) = same.find_map(|source| Some((source.in_value(value)?, source)))?;
+    // No credential contains a comma.
+    Some((if value.contains(&b',') { Err(AmbiguousCredential::Comma) } else { credential }, source))
+}
+
+fn is_empty(credential: &Found<'_>) -> bool {
+    credential.as_ref().is_ok_and(|credential| credential.is_empty())
 }
 
 /// Returns the only value of a header that accompanies a credential, or an empty value without it.

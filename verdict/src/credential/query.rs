@@ -3,15 +3,15 @@
 
 use alloc::vec::Vec;
 
+use super::{Visit, Visited};
 use crate::AmbiguousCredential;
 
-/// Returns the values of the parameter, with an error for each that some parser reads differently.
-pub(super) fn values<'r>(
-    target: &'r [u8],
-    parameter: &str,
-) -> impl Iterator<Item = Result<&'r [u8], AmbiguousCredential>> {
-    let (_, query) = split(target);
-    pieces(query).filter_map(move |(separator, piece)| value(separator, piece, parameter))
+/// Passes each value of the parameter to `visit`. Returns an error for one that some parser reads differently.
+pub(super) fn visit_values<'r>(target: &'r [u8], parameter: &str, visit: Visit<'_, 'r>) -> Visited {
+    for (separator, piece) in pieces(split(target).1) {
+        value(separator, piece, parameter).transpose()?.map_or(Ok(()), &mut *visit)?;
+    }
+    Ok(())
 }
 
 /// Returns the value if this pair is the parameter, or an error if only some parsers take it for the parameter.
@@ -27,7 +27,7 @@ fn value<'r>(
     query_name_matches(name, parameter).then_some(value)
 }
 
-/// Removes everything that [`values`] finds, except values that are no credentials, together with the preceding
+/// Removes everything that [`visit_values`] finds, except values that are no credentials, together with the preceding
 /// separators. Returns `None` if it finds nothing.
 pub(super) fn without(
     target: &[u8],

@@ -6,12 +6,9 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde::Deserialize;
 use token::base64url;
 
-use super::{
-    cookie, eq_ignore_case, eq_normalized,
-    query::{self, decode_first},
-};
+use super::{eq_ignore_case, eq_normalized, query::decode_first};
 use crate::{
-    AmbiguousCredential, Headers,
+    AmbiguousCredential,
     policy::{is_token, optional_header_name},
 };
 
@@ -27,7 +24,10 @@ const PROTOCOL_LIST: &str = "sec-websocket-protocol";
 pub struct CredentialSource {
     name: String,
     pub(super) location: CredentialLocation,
-    value_prefix: ValuePrefix,
+    /// The text that precedes the credential, or nothing.
+    prefix: String,
+    /// Whether the prefix is an authentication scheme such as `Bearer` (RFC 9110 section 11.1).
+    is_scheme: bool,
     encoding: Encoding,
     pair: Option<String>,
 }
@@ -37,16 +37,6 @@ pub(super) enum CredentialLocation {
     Header(String),
     Cookie(String),
     Query(String),
-}
-
-/// The text that precedes the credential.
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum ValuePrefix {
-    Nothing,
-    /// An authentication scheme such as `Bearer` (RFC 9110 section 11.1).
-    Scheme(String),
-    /// A fixed text.
-    Prefix(String),
 }
 
 /// How the credential is encoded after the prefix.
@@ -75,7 +65,8 @@ impl CredentialSource {
         Self {
             name: name.clone(),
             location: CredentialLocation::Header(name),
-            value_prefix: ValuePrefix::Scheme("Bearer".into()),
+            prefix: "Bearer".into(),
+            is_scheme: true,
             encoding: Encoding::Nothing,
             pair: None,
         }
@@ -96,30 +87,9 @@ impl CredentialSource {
         matches!(&self.location, CredentialLocation::Header(header) if eq_normalized(name, header))
     }
 
-    /// Returns the number of values of the cookie or query parameter in the request.
-    fn count_values(&self, headers: &Headers<'_>) -> usize {
-        let count = |(name, value): &(&str, &[u8])| match &self.location {
-            CredentialLocation::Cookie(cookie) if name.eq_ignore_ascii_case("cookie") => {
-                cookie::values(value, cookie).count()
-            }
-            CredentialLocation::Query(parameter) if *name == ":path" => {
-                query::values(value, parameter).count()
-            }
-            _ => 0,
-        };
-        headers.iter().map(count).sum()
-    }
-
     /// Returns whether a prefix precedes credentials, so that other values can be in this location.
-    fn has_prefix(&self) -> bool {
-        self.value_prefix != ValuePrefix::Nothing
-    }
-
-    /// Returns whether the cookie or query parameter has a value besides the credential, without the prefix. Another
-    /// parser could read that one.
-    pub(super) fn has_other_value(&self, headers: &Headers<'_>) -> bool {
-        let is_header = matches!(self.location, CredentialLocation::Header(_));
-        !is_header && self.has_prefix() && self.count_values(headers) > 1
+    pub(super) fn has_prefix(&self) -> bool {
+        !self.prefix.is_empty()
     }
 
     /// Returns whether the header is a list, of which the credential is one entry.
@@ -142,8 +112,7 @@ impl CredentialSource {
 
     /// Returns whether the value of a header contains a credential in any part between commas.
     fn has_credential(&self, value: &[u8]) -> bool {
-        self.strip_prefix(value.trim_ascii()).is_some()
-            || split_list(value).any(|part| self.strip_prefix(part).is_some())
+        split_list(value).any(|part| self.strip_prefix(part).is_some())
     }
 
     /// Returns the value of a header without the credential, which is empty if nothing remains. Returns `None` if it
@@ -171,28 +140,30 @@ impl CredentialSource {
             CredentialLocation::Cookie(_) => unquote(value),
             _ => value,
         };
-        let text = match &self.value_prefix {
-            ValuePrefix::Nothing => value,
-            ValuePrefix::Prefix(prefix) => strip_encoded(value, prefix, false)?,
-            ValuePrefix::Scheme(scheme) => {
-                let rest = strip_encoded(value, scheme, true)?;
-                strip_encoded(rest, " ", false).or(rest.is_empty().then_some(rest))?
+        let mut text = strip_encoded(value, &self.prefix, self.is_scheme)?;
+        if self.has_prefix() {
+            let spaces = text;
+            while let Some(rest) = strip_encoded(text, " ", false) {
+                text = rest;
             }
-        };
-        if self.has_prefix() { self.decode(trim_encoded_start(text)) } else { self.decode(text) }
+            // A space separates a scheme from the credential.
+            if self.is_scheme && !text.is_empty() && text.len() == spaces.len() {
+                return None;
+            }
+        }
+        self.decode(text)
     }
 
     /// Returns the text after the scheme or prefix. RFC 9110 section 11.4: `scheme 1*SP token`.
     fn strip_prefix<'r>(&self, part: &'r [u8]) -> Option<&'r [u8]> {
-        match &self.value_prefix {
-            ValuePrefix::Nothing => Some(part),
-            ValuePrefix::Prefix(prefix) => part.strip_prefix(prefix.as_bytes()).map(<[u8]>::trim_ascii),
-            ValuePrefix::Scheme(scheme) => {
-                let (start, rest) = part.split_at_checked(scheme.len())?;
-                let ends = rest.first().is_none_or(u8::is_ascii_whitespace);
-                (ends && start.eq_ignore_ascii_case(scheme.as_bytes())).then_some(rest.trim_ascii())
-            }
-        }
+        let (start, rest) = part.split_at_checked(self.prefix.len())?;
+        let is_prefix = if self.is_scheme {
+            start.eq_ignore_ascii_case(self.prefix.as_bytes())
+                && rest.first().is_none_or(u8::is_ascii_whitespace)
+        } else {
+            start == self.prefix.as_bytes()
+        };
+        is_prefix.then_some(rest.trim_ascii())
     }
 
     /// Decodes the credential. It has one encoding only, since base64 is decoded strictly; which spelling of the
@@ -202,23 +173,26 @@ impl CredentialSource {
             Encoding::Nothing => return Some(Ok(Cow::Borrowed(text))),
             _ if text.is_empty() => return None,
             Encoding::Base64Url => base64url::decode(text),
-            _ => STANDARD.decode(text).ok().and_then(|pair| self.basic_part(&pair)),
+            _ => STANDARD.decode(text).ok(),
         };
-        let Some(decoded) = decoded else { return Some(Err(AmbiguousCredential::Encoding)) };
-        (!decoded.is_empty()).then_some(Ok(Cow::Owned(decoded)))
+        let part = decoded.as_ref().and_then(|decoded| self.credential_part(decoded));
+        let Some(part) = part else { return Some(Err(AmbiguousCredential::Encoding)) };
+        (!part.is_empty()).then(|| Ok(Cow::Owned(part.to_vec())))
     }
 
-    /// Returns the user name or the password, or `None` without a colon. A password can contain colons (RFC 7617
-    /// section 2).
-    fn basic_part(&self, pair: &[u8]) -> Option<Vec<u8>> {
-        let (username, password) = pair.split_at_checked(pair.iter().position(|byte| *byte == b':')?)?;
-        let password = password.strip_prefix(b":").unwrap_or_default();
+    /// Returns the part of a decoded text that is the credential, or `None` for `Basic` without a colon. A password can
+    /// contain colons (RFC 7617 section 2).
+    fn credential_part<'d>(&self, decoded: &'d [u8]) -> Option<&'d [u8]> {
+        if self.encoding == Encoding::Base64Url {
+            return Some(decoded);
+        }
+        let (username, rest) = decoded.split_at_checked(decoded.iter().position(|byte| *byte == b':')?)?;
+        let password = rest.strip_prefix(b":")?;
         let is_username = match self.encoding {
-            Encoding::BasicUsername => true,
-            Encoding::BasicPassword => false,
-            _ => password.is_empty(),
+            Encoding::Basic => password.is_empty(),
+            encoding => encoding == Encoding::BasicUsername,
         };
-        Some(if is_username { username.into() } else { password.into() })
+        Some(if is_username { username } else { password })
     }
 }
 
@@ -241,13 +215,6 @@ fn strip_encoded<'r>(text: &'r [u8], prefix: &str, ignore_case: bool) -> Option<
             || (ignore_case && byte.eq_ignore_ascii_case(&expected));
         matches.then_some(rest)
     })
-}
-
-fn trim_encoded_start(mut text: &[u8]) -> &[u8] {
-    while let Some(rest) = strip_encoded(text, " ", false) {
-        text = rest;
-    }
-    text
 }
 
 /// A location of credentials: one of `header`, `cookie` and `query`.
@@ -309,20 +276,17 @@ impl TryFrom<Fields> for CredentialSource {
                 );
             }
         };
-        let value_prefix = value_prefix(scheme, prefix)?;
-        Ok(Self { name: name.unwrap_or(default_name), location, value_prefix, encoding, pair })
+        let is_scheme = scheme.is_some();
+        let prefix = match (scheme, prefix) {
+            (None, None) => String::new(),
+            (Some(scheme), None) if is_token(&scheme) => scheme,
+            (None, Some(prefix)) if is_visible(&prefix) => prefix,
+            (Some(_), Some(_)) => return Err("`scheme` and `prefix` are mutually exclusive"),
+            (Some(_), None) => return Err("`scheme` is not an HTTP authentication scheme"),
+            (None, Some(_)) => return Err("`prefix` must be printable ASCII without commas, and not empty"),
+        };
+        Ok(Self { name: name.unwrap_or(default_name), location, prefix, is_scheme, encoding, pair })
     }
-}
-
-fn value_prefix(scheme: Option<String>, prefix: Option<String>) -> Result<ValuePrefix, &'static str> {
-    Ok(match (scheme, prefix) {
-        (None, None) => ValuePrefix::Nothing,
-        (Some(scheme), None) if is_token(&scheme) => ValuePrefix::Scheme(scheme),
-        (None, Some(prefix)) if is_visible(&prefix) => ValuePrefix::Prefix(prefix),
-        (Some(_), Some(_)) => return Err("`scheme` and `prefix` are mutually exclusive"),
-        (Some(_), None) => return Err("`scheme` is not an HTTP authentication scheme"),
-        (None, Some(_)) => return Err("`prefix` must be printable ASCII without commas, and not empty"),
-    })
 }
 
 /// Returns the location with its default name.

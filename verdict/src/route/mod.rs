@@ -35,7 +35,7 @@ pub use rule::{Access, Rule};
 pub use rules::{Rules, UnmatchedPolicy};
 
 pub(crate) use path::Path;
-pub(crate) use rule::{Requirements, UnusableCredential};
+pub(crate) use rule::Requirements;
 pub(crate) use rules::Route;
 pub(crate) use table::Table;
 pub(crate) use template::Template;

@@ -49,7 +49,8 @@ pub(crate) struct Requirements {
     pub(crate) sources: Vec<CredentialSource>,
     /// Whether the credential is removed, or `None` for the setting of the policy.
     pub(crate) strip_credential: Option<bool>,
-    pub(crate) unusable_credential: UnusableCredential,
+    /// Whether a credential that is not for this deployment, or that has expired, counts as none.
+    pub(crate) ignore_unusable_credentials: bool,
     pub(crate) staleness: Option<StalePolicy>,
     /// The mode, or `None` for that of the policy.
     pub(crate) mode: Option<Mode>,
@@ -70,20 +71,6 @@ pub enum Access {
     /// A valid credential is required.
     #[default]
     Required,
-}
-
-/// What an optional rule does with a credential that is none of this deployment's, or that has expired.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-#[serde(rename_all = "snake_case")]
-pub(crate) enum UnusableCredential {
-    /// The request is refused.
-    #[default]
-    Refuse,
-    /// The request passes without an identity, and the credential is removed.
-    Remove,
-    /// The request passes without an identity, and with the credential. The upstream must verify it.
-    Forward,
 }
 
 /// How to treat a CORS preflight, which browsers send without credentials.
@@ -285,8 +272,10 @@ struct Fields {
     /// rule removes credentials only if this is true.
     #[serde(default)]
     strip_credential: Option<bool>,
+    /// Whether a credential that is not for this deployment, or that has expired, counts as none. It is removed, unless
+    /// `strip_credential` of the rule is false. Only for optional rules.
     #[serde(default)]
-    unusable_credential: UnusableCredential,
+    ignore_unusable_credentials: bool,
     /// How to decide while the bundle is stale, instead of `outage_grace_seconds`.
     #[serde(default)]
     stale: Option<StalePolicy>,
@@ -317,7 +306,7 @@ impl TryFrom<Fields> for Rule {
             permission,
             credentials,
             strip_credential,
-            unusable_credential,
+            ignore_unusable_credentials,
             stale: staleness,
             mode,
             open_streams,
@@ -346,8 +335,8 @@ impl TryFrom<Fields> for Rule {
         if access == Access::Optional && (permission.is_some() || matches!(target, PathMatcher::Table(_))) {
             return Err("an optional rule must not require a permission".into());
         }
-        if access != Access::Optional && unusable_credential != UnusableCredential::Refuse {
-            return Err("`unusable_credential` is permitted in optional rules only".into());
+        if access != Access::Optional && ignore_unusable_credentials {
+            return Err("`ignore_unusable_credentials` is permitted in optional rules only".into());
         }
         for name in claims.iter().filter_map(|(_, matcher)| matcher.path_variable()) {
             let is_known = match &target {
@@ -370,7 +359,7 @@ impl TryFrom<Fields> for Rule {
             credentials,
             sources: Vec::new(),
             strip_credential,
-            unusable_credential,
+            ignore_unusable_credentials,
             staleness,
             mode,
             open_streams,

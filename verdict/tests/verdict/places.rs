@@ -174,31 +174,33 @@ fn d6_optional_rules_ignore_unusable_credentials_by_setting() {
             let more = format!(r#""rules": [{{ "path": "/x", "access": "optional" {unusable} }}]"#);
             forward(&more, Some(&snapshot), "/x", &[("authorization", value)])
         };
-        for default in ["", r#", "unusable_credential": "refuse""#] {
-            assert_eq!(decide(default), Err(code), "{value}");
-        }
+        assert_eq!(decide(""), Err(code), "{value}");
+        assert_eq!(decide(r#", "ignore_unusable_credentials": false"#), Err(code), "{value}");
+        let ignore = |more: &str| decide(&format!(r#", "ignore_unusable_credentials": true {more}"#));
         let expected = if removed { Ok(":path=/x".into()) } else { Err(code) };
-        for strip in ["", r#", "strip_credential": false"#, r#", "mode": "report""#] {
-            let decided = decide(&format!(r#", "unusable_credential": "remove" {strip}"#));
-            // A refusal that is only reported keeps the credential.
-            if removed || !strip.contains("report") {
-                assert_eq!(decided, expected, "{value} {strip}");
-            }
-        }
-        let expected = if forwarded { Ok(format!(":path=/x authorization={value}")) } else { Err(code) };
-        assert_eq!(decide(r#", "unusable_credential": "forward""#), expected, "{value}");
+        assert_eq!(ignore(""), expected, "{value}");
+        assert_eq!(ignore(r#", "strip_credential": true"#), expected, "{value}");
+        let unchanged = Ok(format!(":path=/x authorization={value}"));
+        let expected = if forwarded { unchanged.clone() } else { Err(code) };
+        assert_eq!(ignore(r#", "strip_credential": false"#), expected, "{value}");
+        // A refusal that is only reported keeps the credential.
+        let expected = if removed { Ok(":path=/x".into()) } else { unchanged };
+        assert_eq!(ignore(r#", "mode": "report""#), expected, "{value}");
     }
+    // Only the rule itself can have an unverified credential forwarded.
+    let more = r#""strip_credential": false, "rules": [
+        { "path": "/x", "access": "optional", "ignore_unusable_credentials": true }
+    ]"#;
+    let sent = [("authorization", "Bearer of-another-application")];
+    assert_eq!(forward(more, Some(&snapshot), "/x", &sent), Ok(":path=/x".into()));
 }
 
 #[test]
 fn d6_only_optional_rules_ignore_credentials() {
     for access in ["required", "public"] {
-        for unusable in ["remove", "forward"] {
-            let rules = format!(
-                r#""rules": [{{ "path": "/x", "access": "{access}", "unusable_credential": "{unusable}" }}]"#
-            );
-            let error = policy(&rules).unwrap_err();
-            assert!(error.contains("optional rules only"), "{error}");
-        }
+        let rule =
+            format!(r#"{{ "path": "/x", "access": "{access}", "ignore_unusable_credentials": true }}"#);
+        let error = policy(&format!(r#""rules": [{rule}]"#)).unwrap_err();
+        assert!(error.contains("optional rules only"), "{error}");
     }
 }

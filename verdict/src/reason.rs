@@ -206,7 +206,7 @@ impl Reason {
         }
     }
 
-    /// Returns whether a credential that is refused for this reason counts as none, if the rule says so. A credential
+    /// Returns whether a credential that is refused for this reason can count as none. A credential
     /// that is revoked, or whose signature is invalid, is always refused, so that a revocation and an attack are noticed.
     /// `is_removed`: the upstream does not receive the credential.
     pub(crate) const fn counts_as_none(self, is_removed: bool) -> bool {

@@ -269,7 +269,7 @@ impl UpstreamIdentity {
 
 impl Gate {
     /// Returns how to change the headers for the upstream. Headers that could be taken for identity headers are
-    /// removed. The credential is removed too, if the [`Stripping`] of the decision says so.
+    /// removed. The credential is removed too, as the [`Stripping`] of the decision requires.
     pub fn forward_headers<'a>(
         &'a self,
         headers: &Headers<'a>,

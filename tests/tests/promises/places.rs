@@ -1,4 +1,4 @@
-//! Credentials are where the policy says: rules search the locations that they name, the text around a credential can
+//! Rules search the locations that they name, the text around a credential can
 //! have several spellings, and a public request keeps its credentials.
 
 use crate::upgrades;
@@ -157,6 +157,7 @@ async fn credentials_are_where_rules_search() {
     d3_a_token_in_a_list_of_protocols_is_found(&edge).await;
     d4_cookies_have_prefixes_and_quotes(&edge).await;
     d5_basic_has_an_api_key(&edge).await;
+    d5_the_challenge_asks_for_basic(&edge).await;
     d6_optional_rules_ignore_what_is_not_usable(&edge).await;
     f1_messages_describe_what_was_sent(&edge).await;
     every_wrapping_has_the_same_fingerprint(&mut edge).await;
@@ -352,6 +353,14 @@ async fn d5_basic_has_an_api_key(edge: &Edge) {
     }
     let two = [("authorization", &*good), ("x-api-key", key)];
     edge.refused("/any/x", &two, "credential_ambiguous").await;
+}
+
+async fn d5_the_challenge_asks_for_basic(edge: &Edge) {
+    let refused =
+        send(edge.control_plane.envoy.address(), Request::get("/any/x").body(String::new()).unwrap());
+    let refused = refused.await.unwrap().expect(401).unwrap();
+    let challenges: Vec<_> = refused.headers.get_all("www-authenticate").iter().collect();
+    assert_eq!(challenges, ["Bearer realm=\"keystile\"", "Basic realm=\"keystile\", charset=\"UTF-8\""]);
 }
 
 async fn d6_optional_rules_ignore_what_is_not_usable(edge: &Edge) {

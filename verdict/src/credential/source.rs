@@ -50,6 +50,12 @@ enum Encoding {
     BasicPassword,
 }
 
+impl Encoding {
+    const fn is_basic(self) -> bool {
+        !matches!(self, Self::Nothing | Self::Base64Url)
+    }
+}
+
 /// A credential, or the reason why another parser could find another one.
 pub(super) type Found<'r> = Result<Cow<'r, [u8]>, AmbiguousCredential>;
 
@@ -75,6 +81,11 @@ impl CredentialSource {
     /// Returns the header that must contain the session that the token names.
     pub(crate) fn pair_header(&self) -> Option<&str> {
         self.pair.as_deref()
+    }
+
+    /// Returns whether clients can send the credential as RFC 7617 describes.
+    pub(crate) fn is_basic_authorization(&self) -> bool {
+        self.encoding.is_basic() && self.is_header("authorization")
     }
 
     /// Returns whether the source is a header of this name, ignoring case.

@@ -2,7 +2,7 @@
 
 use bundle::Scope;
 use token::{Claims, Fingerprint};
-use verdict::{Decision, PassReason, Snapshot, Stripping};
+use verdict::{Decision, PassReason, Reason, Snapshot, Stripping};
 
 use crate::fixtures::{
     self, NOW, NOW_MS, alice_bearer, bearer, builder, claims, gate_with, policy, snapshot,
@@ -202,5 +202,28 @@ fn d6_only_optional_rules_ignore_credentials() {
             format!(r#"{{ "path": "/x", "access": "{access}", "ignore_unusable_credentials": true }}"#);
         let error = policy(&format!(r#""rules": [{rule}]"#)).unwrap_err();
         assert!(error.contains("optional rules only"), "{error}");
+    }
+}
+
+/// Some clients send a user name and a password only if they are asked for them.
+#[test]
+fn d5_the_challenge_asks_for_basic() {
+    for (credentials, expected) in [
+        (r#"[{ "header": "authorization", "scheme": "Basic" }]"#, true),
+        (
+            r#"[{ "header": "x-a" }, { "header": "authorization", "scheme": "basic", "encoding": "basic_username" }]"#,
+            true,
+        ),
+        (r#"[{ "header": "x-a", "scheme": "Basic" }]"#, false),
+        (r#"[{ "header": "authorization", "scheme": "Bearer" }]"#, false),
+    ] {
+        let gate = gate_with(&format!(r#""realm": "shop", "credentials": {credentials}"#));
+        for reason in Reason::ALL {
+            let headers = gate.refusal_response(&reason.into(), None).headers;
+            let basic = headers.iter().any(|(name, value)| {
+                *name == "www-authenticate" && value == "Basic realm=\"shop\", charset=\"UTF-8\""
+            });
+            assert_eq!(basic, expected && reason.status() == 401, "{credentials} {reason:?}");
+        }
     }
 }

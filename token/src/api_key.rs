@@ -733,7 +733,7 @@ impl Error {
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Prefix => "the API key has none of the accepted prefixes: use one that was issued for this service",
+            Self::Prefix => "the API key has an unknown prefix",
             Self::Length => "the API key has a wrong length",
             Self::Alphabet => "the API key has a character outside 0-9 A-Z a-z",
             Self::Checksum => "the checksum of the API key is wrong: it was mistyped or truncated",

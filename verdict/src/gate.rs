@@ -22,9 +22,6 @@ use crate::{
 /// maximum by one.
 const MAX_HEADERS: usize = 1000;
 
-/// The minimum length of an API key of any issuer, without its prefix. Shorter texts are not random enough.
-const MIN_API_KEY_DIGITS: usize = 16;
-
 /// The headers of a request in the order received. They include `:method`, `:path` and `:authority` (or `host`) if the
 /// policy has rules or accepts credentials in the query.
 pub type Headers<'r> = [(&'r str, &'r [u8])];
@@ -282,13 +279,7 @@ impl Gate {
         verifier: &dyn SignatureVerifier,
     ) -> Result<Identity, Reason> {
         let PolicyMembers { tokens, issuers, identity: upstream, rules, .. } = &*self.policy;
-        let token =
-            Unverified::parse_prefixed(credential, &tokens.prefixes).map_err(|error| match error {
-                token::Error::Malformed if resembles_api_key(credential) => {
-                    Reason::ApiKey(api_key::Error::Prefix)
-                }
-                error => Reason::Token(error),
-            })?;
+        let token = Unverified::parse_prefixed(credential, &tokens.prefixes).map_err(Reason::Token)?;
         let foreign_issuer = issuers.iter().find(|other| other.issuer == token.issuer());
         let key = match foreign_issuer {
             _ if token.issuer() == tokens.issuer => snapshot.key(token.kid()),
@@ -404,17 +395,6 @@ impl Gate {
         let grace = self.policy.outage_grace_seconds.saturating_mul(1000);
         Freshness::classify(snapshot, grace, now)
     }
-}
-
-/// Returns whether a text that is no token has the form of an API key: letters and digits after a prefix such as
-/// `ks_test_`.
-fn resembles_api_key(text: &[u8]) -> bool {
-    let mut parts = text.rsplit(|byte| *byte == b'_');
-    let digits = parts.next().unwrap_or_default();
-    let is_permitted = |byte: &u8| byte.is_ascii_alphanumeric() || *byte == b'_';
-    digits.len() >= MIN_API_KEY_DIGITS
-        && parts.next().is_some_and(|prefix| !prefix.is_empty())
-        && text.iter().all(is_permitted)
 }
 
 /// Returns the decision for a refusal in this mode.

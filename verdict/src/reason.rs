@@ -274,7 +274,8 @@ impl fmt::Display for Reason {
                 "the credential is not accepted in this location: send it in another one"
             }
             Self::Token(token::Error::Malformed) => {
-                "the credential is neither a well-formed token nor an API key with an accepted prefix"
+                "the credential is neither a well-formed token nor an API key with an accepted prefix: send one that was \
+                 issued for this service"
             }
             Self::Token(error) => return error.fmt(f),
             Self::ApiKey(error) => return error.fmt(f),

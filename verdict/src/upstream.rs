@@ -269,7 +269,8 @@ impl UpstreamIdentity {
 
 impl Gate {
     /// Returns how to change the headers for the upstream. Headers that could be taken for identity headers are
-    /// removed. The credential is removed too, as the [`Stripping`] of the decision requires.
+    /// removed. The credential is removed too, as [`Decision::stripping`] requires. `now` is in milliseconds since the
+    /// Unix epoch.
     pub fn forward_headers<'a>(
         &'a self,
         headers: &Headers<'a>,
@@ -344,7 +345,7 @@ impl Gate {
     }
 
     /// Returns the trailers for the upstream if any must be changed or removed, else `None`. HTTP permits a server to
-    /// merge trailers into headers (RFC 9110 section 6.5). `stripping` is that of the decision about the headers.
+    /// merge trailers into headers (RFC 9110 section 6.5). `stripping` is [`Self::trailer_stripping`] of the decision.
     pub fn forward_trailers<'a>(
         &self,
         trailers: &Headers<'a>,
@@ -352,6 +353,17 @@ impl Gate {
     ) -> Option<Vec<ForwardedHeader<'a>>> {
         let mut kept = Vec::with_capacity(trailers.len());
         self.copy_kept(trailers, self.stripped_sources(stripping), &mut kept).then_some(kept)
+    }
+
+    /// Returns which credentials are removed from the trailers. Report mode removes them too, because a filter never
+    /// accepts a credential there.
+    pub fn trailer_stripping(&self, decision: &Decision) -> Stripping {
+        match decision.stripping() {
+            Stripping::Nothing if decision.is_reported() && self.policy().strip_credential => {
+                Stripping::Credentials(None)
+            }
+            stripping => stripping,
+        }
     }
 
     /// Returns the locations whose credentials are removed, or `None` if none are.

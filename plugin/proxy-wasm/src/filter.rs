@@ -21,7 +21,7 @@ use crate::{
 pub(crate) struct HttpFilter {
     worker: Rc<WorkerCell>,
     state: State,
-    /// What was removed from the headers is removed from the trailers too.
+    /// What is removed from the trailers.
     stripping: Stripping,
 }
 
@@ -87,7 +87,7 @@ fn decide_headers(worker: &mut Worker, state: &mut State, stripping: &mut Stripp
     let peer = if gate.needs_peer_address() { peer_address() } else { None };
     let request = Request { headers: &headers, peer, snapshot: snapshot.as_deref(), now };
     let decision = gate.decide_with(&request, cache, verifier);
-    *stripping = decision.stripping();
+    *stripping = gate.trailer_stripping(&decision);
     metrics.count(&decision);
     for (name, value) in gate.filter_state(&decision) {
         // Filter state is for the access log and other filters of the host. The decision does not depend on it.
@@ -161,8 +161,9 @@ fn refuse(state: &mut State, gate: &Gate, refusal: &Refusal, request_id: Option<
     respond(state, |end| send_refusal(end, gate, refusal, request_id, "keystile_"))
 }
 
-/// Sends the response to a refusal in the effective context, which must be that of the stream. The access log gets
-/// `details_prefix` and the code of the refusal.
+/// Sends the response to a refusal in the effective context, which must be that of the stream, or resets the stream if its
+/// response has begun. The access log gets `details_prefix` and the code of the refusal. An error returns the right to end
+/// the stream for another attempt.
 pub(crate) fn send_refusal(
     end: StreamEnd,
     gate: &Gate,

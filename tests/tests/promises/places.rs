@@ -380,7 +380,7 @@ async fn d6_optional_rules_ignore_what_is_not_usable(edge: &Edge) {
         ("of-another-application", "token_malformed", true, true),
         (&*edge.expired(), "token_expired", true, true),
         (&elsewhere, "token_issuer_unknown", true, true),
-        (&other_key, "api_key_prefix_unknown", true, true),
+        (&other_key, "token_malformed", true, true),
         (&audience, "token_audience_mismatch", true, false),
         (&format!("{good}="), "token_not_canonical", true, false),
         (&forged, "token_signature_invalid", false, false),
@@ -438,7 +438,7 @@ async fn f1_messages_describe_what_was_sent(edge: &Edge) {
             "accompanies",
         ),
         ("/any/x", &[("x-api-key", "a"), ("cookie", "session=b")], "credential_ambiguous", "more than one"),
-        ("/any/x", &[("x-api-key", &other_key)], "api_key_prefix_unknown", "none of the accepted prefixes"),
+        ("/any/x", &[("x-api-key", &other_key)], "token_malformed", "nor an API key with an accepted prefix"),
         (
             "/any/x",
             &[("x-api-key", "secret-abc")],

@@ -59,23 +59,34 @@ pub(crate) fn find<'r, 's>(
     // One bit for each source: where the credential is, and where other values are.
     let (mut found_in, mut others_in) = (0, 0);
     for (name, value) in headers {
-        take(in_header(sources, name, value))?;
-        let mut bit = 1_u64;
+        let (mut bit, mut is_header) = (1_u64, false);
         for source in sources {
             bit = bit.rotate_left(1);
-            let mut visit = |value| {
-                let located = in_value(sources, source, value);
-                *(if located.is_some() { &mut found_in } else { &mut others_in }) |= bit;
-                take(located)
+            let is_searched = match &source.location {
+                CredentialLocation::Header(header) => {
+                    // All sources of the header are searched together.
+                    if !is_header && eq_normalized(name, header) {
+                        is_header = true;
+                        take(in_header(sources, name, value))?;
+                    }
+                    false
+                }
+                CredentialLocation::Cookie(_) => name.eq_ignore_ascii_case("cookie"),
+                CredentialLocation::Query(_) => *name == ":path",
             };
-            match &source.location {
-                CredentialLocation::Cookie(cookie) if name.eq_ignore_ascii_case("cookie") => {
-                    cookie::visit_values(value, cookie, &mut visit)?;
+            if is_searched {
+                let mut visit = |value| {
+                    let located = in_value(sources, source, value);
+                    *(if located.is_some() { &mut found_in } else { &mut others_in }) |= bit;
+                    take(located)
+                };
+                match &source.location {
+                    CredentialLocation::Header(_) => {}
+                    CredentialLocation::Cookie(cookie) => cookie::visit_values(value, cookie, &mut visit)?,
+                    CredentialLocation::Query(parameter) => {
+                        query::visit_values(value, parameter, &mut visit)?
+                    }
                 }
-                CredentialLocation::Query(parameter) if *name == ":path" => {
-                    query::visit_values(value, parameter, &mut visit)?;
-                }
-                _ => {}
             }
         }
     }

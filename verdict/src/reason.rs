@@ -168,6 +168,15 @@ impl Reason {
         Self::PermissionDenied,
     ];
 
+    /// Returns the reason in [`Self::ALL`] that has the same code.
+    #[must_use]
+    pub const fn representative(self) -> Self {
+        match self {
+            Self::CredentialAmbiguous(_) => Self::CredentialAmbiguous(AmbiguousCredential::Several),
+            reason => reason,
+        }
+    }
+
     /// Returns the stable code for responses, logs and metrics.
     pub const fn code(self) -> &'static str {
         match self {
@@ -274,8 +283,7 @@ impl fmt::Display for Reason {
                 "the credential is not accepted in this location: send it in another one"
             }
             Self::Token(token::Error::Malformed) => {
-                "the credential is neither a well-formed token nor an API key with an accepted prefix: send one that was \
-                 issued for this service"
+                "the credential is neither a token nor an API key with an accepted prefix"
             }
             Self::Token(error) => return error.fmt(f),
             Self::ApiKey(error) => return error.fmt(f),

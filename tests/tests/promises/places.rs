@@ -443,7 +443,7 @@ async fn f1_messages_describe_what_was_sent(edge: &Edge) {
             "/any/x",
             &[("x-api-key", "secret-abc")],
             "token_malformed",
-            "neither a well-formed token nor an API key",
+            "neither a token nor an API key",
         ),
         ("/header/x", &[("x-api-key", "abc")], "credential_misplaced", "another one"),
     ] {

@@ -123,7 +123,9 @@ impl CredentialSource {
 
     /// Returns whether the value of a header contains a credential in any part between commas.
     fn has_credential(&self, value: &[u8]) -> bool {
-        split_list(value).any(|part| self.strip_prefix(part).is_some())
+        // A single credential is found without a search for commas.
+        self.strip_prefix(value.trim_ascii()).is_some()
+            || split_list(value).any(|part| self.strip_prefix(part).is_some())
     }
 
     /// Returns the value of a header without the credential, which is empty if nothing remains. Returns `None` if it

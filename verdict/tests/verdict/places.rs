@@ -2,7 +2,7 @@
 
 use bundle::Scope;
 use token::{Claims, Fingerprint};
-use verdict::{Decision, PassReason, Reason, Snapshot, Stripping};
+use verdict::{AmbiguousCredential, Decision, PassReason, Reason, Snapshot, Stripping};
 
 use crate::fixtures::{
     self, NOW, NOW_MS, alice_bearer, bearer, builder, claims, gate_with, policy, snapshot,
@@ -226,5 +226,15 @@ fn d5_the_challenge_asks_for_basic() {
             });
             assert_eq!(basic, expected && reason.status() == 401, "{credentials} {reason:?}");
         }
+    }
+}
+
+#[test]
+fn every_reason_is_counted() {
+    use AmbiguousCredential::{Comma, Companion, Encoding, Several, SimilarName};
+    let ambiguous = [Several, SimilarName, Comma, Encoding, Companion].map(Reason::from);
+    for reason in Reason::ALL.into_iter().chain(ambiguous) {
+        assert!(Reason::ALL.contains(&reason.representative()), "{reason:?}");
+        assert_eq!(reason.representative().code(), reason.code());
     }
 }

@@ -1,7 +1,8 @@
 //! Where rules search credentials, and what public and optional rules do with them.
 
 use bundle::Scope;
-use token::{Claims, Fingerprint};
+use proptest::prelude::*;
+use token::{Claims, Fingerprint, base64url};
 use verdict::{AmbiguousCredential, Decision, PassReason, Reason, Snapshot, Stripping};
 
 use crate::fixtures::{
@@ -236,5 +237,73 @@ fn every_reason_is_counted() {
     for reason in Reason::ALL.into_iter().chain(ambiguous) {
         assert!(Reason::ALL.contains(&reason.representative()), "{reason:?}");
         assert_eq!(reason.representative().code(), reason.code());
+    }
+}
+
+const WRAPPINGS: &str = r#""credentials": [
+    { "header": "authorization", "scheme": "Bearer" },
+    { "header": "authorization", "scheme": "Basic" },
+    { "header": "sec-websocket-protocol", "prefix": "app-token." },
+    { "header": "sec-websocket-protocol", "prefix": "base64url.bearer.", "encoding": "base64url" },
+    { "cookie": "plain" },
+    { "cookie": "session", "scheme": "Bearer" },
+    { "query": "jwt", "prefix": "Bearer " }
+]"#;
+
+fn wrappings(token: &str) -> [(&'static str, String); 10] {
+    let encoded = base64url::encode(token.as_bytes());
+    let mut basic = base64url::encode(format!("user:{token}").as_bytes()).replace('-', "+").replace('_', "/");
+    basic.extend(core::iter::repeat_n('=', (4 - basic.len() % 4) % 4));
+    [
+        ("authorization", format!("Bearer {token}")),
+        ("authorization", format!("Basic {basic}")),
+        ("sec-websocket-protocol", format!("app-v1, app-token.{token}")),
+        ("sec-websocket-protocol", format!("base64url.bearer.{encoded}, app-v1")),
+        ("cookie", format!("a=1; plain={token}; b=2")),
+        ("cookie", format!("a=1; plain=\"{token}\"; b=2")),
+        ("cookie", format!("session=\"Bearer {token}\"; b=\"2\"")),
+        ("cookie", format!("a=1; session=%22Bearer%20{token}%22")),
+        (":path", format!("/x?a=1&jwt=Bearer%20{token}&b=2")),
+        (":path", format!("/x?jwt=Bearer+{token}")),
+    ]
+}
+
+proptest! {
+    /// After any change around or in a credential: if it is still accepted, it is the same credential for
+    /// revocations, and the upstream does not receive it.
+    #[test]
+    fn changed_wrappings_have_the_same_fingerprint(
+        wrapping in 0..10_usize,
+        at: prop::sample::Index,
+        byte in prop_oneof![any::<u8>(), prop::sample::select(&b"\"%20+,; =\t&.:"[..])],
+        change in 0..4_u8,
+    ) {
+        let gate = gate_with(WRAPPINGS);
+        let token = alice_bearer().replace("Bearer ", "");
+        let (name, value) = &wrappings(&token)[wrapping];
+        let mut value = value.clone().into_bytes();
+        let at = at.index(value.len());
+        match change {
+            0 => value[at] = byte,
+            1 => value.insert(at, byte),
+            2 => drop(value.remove(at)),
+            _ => {}
+        }
+        let path = if *name == ":path" { &value[..] } else { b"/x" };
+        let headers = [(":method", &b"GET"[..]), (":path", path), (*name, &value)];
+        let headers = &headers[..if *name == ":path" { 2 } else { 3 }];
+        let decision = gate.decide(headers.iter().copied(), Some(&snapshot(&mut builder())), NOW_MS);
+        if change > 2 {
+            prop_assert!(matches!(decision, Decision::Admit(_)), "{:?}", decision);
+        }
+        if let Decision::Admit(admission) = &decision {
+            prop_assert_eq!(admission.fingerprint(), Fingerprint::digest(token.as_bytes()));
+            let forwarded = fixtures::forwarded_headers(&gate, headers, &decision);
+            let encoded = base64url::encode(token.as_bytes());
+            for (_, value) in forwarded {
+                let value = String::from_utf8_lossy(&value).into_owned();
+                prop_assert!(!value.contains(&token) && !value.contains(&encoded), "{}", value);
+            }
+        }
     }
 }

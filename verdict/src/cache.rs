@@ -25,6 +25,7 @@ pub struct Cache {
     misses: u64,
     /// A bit for each issuer, by its index in the policy, whose tokens named a key that the bundle lacks.
     missing_keys: u32,
+    omitted_claims: u64,
 }
 
 pub(crate) type CacheKey = (u64, u64);
@@ -38,7 +39,8 @@ impl Cache {
         key.iter_mut().zip(seed.as_bytes()).for_each(|(to, from)| *to = *from);
         let slots = entries.checked_next_multiple_of(WAYS).unwrap_or(entries);
         let hasher = SipHasher24::new_with_key(&key);
-        let mut cache = Self { hasher, slots: Vec::new(), hits: 0, misses: 0, missing_keys: 0 };
+        let mut cache =
+            Self { hasher, slots: Vec::new(), hits: 0, misses: 0, missing_keys: 0, omitted_claims: 0 };
         cache.slots.resize(slots, None);
         cache
     }
@@ -65,6 +67,16 @@ impl Cache {
         let at = self.missing_keys.trailing_zeros();
         self.missing_keys &= self.missing_keys.wrapping_sub(1);
         usize::try_from(at).ok().filter(|at| *at < 32)
+    }
+
+    /// Counts claims that a header cannot represent.
+    pub(crate) const fn count_omitted_claims(&mut self, claims: u64) {
+        self.omitted_claims = self.omitted_claims.saturating_add(claims);
+    }
+
+    /// Returns the number of claims of authenticated credentials, since the last call, that a header cannot represent.
+    pub const fn take_omitted_claims(&mut self) -> u64 {
+        core::mem::replace(&mut self.omitted_claims, 0)
     }
 
     /// Returns the cache key. `username` is the username of an API key, and empty for other credentials.

@@ -165,7 +165,8 @@ fn watermark_scopes_contain_the_issuer() {
     assert_eq!(decide_get(&snapshot, "/any", &undated), "watermark");
 }
 
-/// Every scope refuses the tokens that it names, and no others: whatever their issuer, and wherever else the name stands.
+/// Every scope refuses the tokens that it names, and no others: neither those of another issuer, nor those that have the
+/// name in another claim.
 #[test]
 fn a2_sessions_token_ids_clients_and_issuers_are_scopes_of_watermarks() {
     let token = |claim: &str| sign_token(IDP, "JWT", json!({ "client_id": null, "jti": null, claim: "x" }));

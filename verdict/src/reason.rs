@@ -25,10 +25,12 @@ pub enum Reason {
     GenerationUnknown,
     /// The API key has expired.
     ApiKeyExpired,
-    /// The token declares a type other than access token.
+    /// The token declares a type that is not accepted: it is for another purpose, or unknown.
     TokenTypeWrong,
     /// A claim that every token of the issuer must have is missing or unusable.
     TokenIncomplete,
+    /// The subject of the token has a control character.
+    SubjectMalformed,
     /// The time from `iat` to `exp` exceeds the maximum for the issuer.
     LifetimeTooLong,
     /// Of a pair, the API key is missing or is not the one that the token names.
@@ -111,7 +113,7 @@ impl Reason {
     ];
 
     /// All reasons, for example to define a counter for each.
-    pub const ALL: [Self; 54] = [
+    pub const ALL: [Self; 55] = [
         Self::TooManyHeaders,
         Self::CredentialMissing,
         Self::CredentialAmbiguous(AmbiguousCredential::Several),
@@ -133,6 +135,7 @@ impl Reason {
         Self::ApiKeyExpired,
         Self::TokenTypeWrong,
         Self::TokenIncomplete,
+        Self::SubjectMalformed,
         Self::LifetimeTooLong,
         Self::PairMismatch,
         Self::KeyUnknown,
@@ -190,6 +193,7 @@ impl Reason {
             Self::ApiKeyExpired => "api_key_expired",
             Self::TokenTypeWrong => "token_type_wrong",
             Self::TokenIncomplete => "token_incomplete",
+            Self::SubjectMalformed => "token_subject_malformed",
             Self::LifetimeTooLong => "token_lifetime_too_long",
             Self::PairMismatch => "api_key_mismatch",
             Self::KeyUnknown => "token_key_unknown",
@@ -212,24 +216,6 @@ impl Reason {
             Self::ClaimMissing => "claim_missing",
             Self::ScopeMissing => "scope_missing",
             Self::PermissionDenied => "permission_denied",
-        }
-    }
-
-    /// Returns whether a credential that is refused for this reason can count as none. A credential
-    /// that is revoked, or whose signature is invalid, is always refused, so that a revocation and an attack are noticed.
-    /// `is_removed`: the upstream does not receive the credential.
-    pub(crate) const fn counts_as_none(self, is_removed: bool) -> bool {
-        match self {
-            Self::Token(token::Error::Malformed)
-            | Self::ApiKey(api_key::Error::Prefix)
-            | Self::IssuerUnknown
-            | Self::Expired
-            | Self::ApiKeyExpired => true,
-            // This could be a revoked token that only the upstream accepts.
-            Self::Token(token::Error::TooLong | token::Error::NotCanonical) | Self::AudienceMismatch => {
-                is_removed
-            }
-            _ => false,
         }
     }
 
@@ -259,6 +245,7 @@ impl Reason {
             | Self::ApiKeyExpired
             | Self::TokenTypeWrong
             | Self::TokenIncomplete
+            | Self::SubjectMalformed
             | Self::LifetimeTooLong
             | Self::PairMismatch
             | Self::KeyUnknown
@@ -289,8 +276,9 @@ impl fmt::Display for Reason {
             Self::ApiKey(error) => return error.fmt(f),
             Self::GenerationUnknown => "the key generation of the API key is unknown",
             Self::ApiKeyExpired => "the API key has expired",
-            Self::TokenTypeWrong => "the token is not an access token",
+            Self::TokenTypeWrong => "the type of the token is not that of an access token",
             Self::TokenIncomplete => "the token lacks a required claim",
+            Self::SubjectMalformed => "the subject of the token has a control character",
             Self::LifetimeTooLong => "the lifetime of the token exceeds the maximum for its issuer",
             Self::PairMismatch => "the API key is missing or is not the one issued with the token",
             Self::KeyUnknown => "the signing key of the token is unknown",

@@ -439,12 +439,7 @@ async fn f1_messages_describe_what_was_sent(edge: &Edge) {
         ),
         ("/any/x", &[("x-api-key", "a"), ("cookie", "session=b")], "credential_ambiguous", "more than one"),
         ("/any/x", &[("x-api-key", &other_key)], "token_malformed", "nor an API key with an accepted prefix"),
-        (
-            "/any/x",
-            &[("x-api-key", "secret-abc")],
-            "token_malformed",
-            "neither a token nor an API key",
-        ),
+        ("/any/x", &[("x-api-key", "secret-abc")], "token_malformed", "neither a token nor an API key"),
         ("/header/x", &[("x-api-key", "abc")], "credential_misplaced", "another one"),
     ] {
         let detail = edge.refused(path, headers, code).await;

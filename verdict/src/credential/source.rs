@@ -166,7 +166,8 @@ impl CredentialSource {
         self.decode(text)
     }
 
-    /// Returns the text after the scheme or prefix, without white space around it. RFC 9110 section 11.4: `scheme 1*SP token`.
+    /// Returns the text after the scheme or prefix, without white space around it. RFC 9110 section 11.4:
+    /// `scheme 1*SP token`.
     fn strip_prefix<'r>(&self, part: &'r [u8]) -> Option<&'r [u8]> {
         let (start, rest) = part.trim_ascii().split_at_checked(self.prefix.len())?;
         let is_prefix = if self.is_scheme {

@@ -154,7 +154,7 @@ impl Gate {
                 let is_removed = strip_credential != Some(false);
                 match refusal.reason() {
                     Reason::CredentialMissing => Decision::Pass(PassReason::Anonymous(default_stripping)),
-                    reason if ignores && reason.counts_as_none(is_removed) => {
+                    _ if ignores && refusal.counts_as_none(is_removed) => {
                         Decision::Pass(PassReason::Anonymous(stripping(is_removed)))
                     }
                     _ => apply_mode(refusal, mode),

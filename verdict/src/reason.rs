@@ -219,24 +219,6 @@ impl Reason {
         }
     }
 
-    /// Returns whether a credential that is refused for this reason can count as none. A credential
-    /// that is revoked, or whose signature is invalid, is always refused, so that a revocation and an attack are noticed.
-    /// `is_removed`: the upstream does not receive the credential.
-    pub(crate) const fn counts_as_none(self, is_removed: bool) -> bool {
-        match self {
-            Self::Token(token::Error::Malformed)
-            | Self::ApiKey(api_key::Error::Prefix)
-            | Self::IssuerUnknown
-            | Self::Expired
-            | Self::ApiKeyExpired => true,
-            // This could be a revoked token that only the upstream accepts.
-            Self::Token(token::Error::TooLong | token::Error::NotCanonical) | Self::AudienceMismatch => {
-                is_removed
-            }
-            _ => false,
-        }
-    }
-
     /// Returns the HTTP status. 403 means that the credential is valid but not sufficient, as in Envoy's `jwt_authn`. A
     /// policy can replace some of these: see [`ResponseConfig`](crate::ResponseConfig).
     pub const fn status(self) -> u16 {

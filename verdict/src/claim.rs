@@ -1,59 +1,296 @@
 //! Requirements of a rule on the claims of a token.
 
-use alloc::{string::String, vec::Vec};
+use alloc::{
+    borrow::Cow,
+    string::{String, ToString},
+    vec::Vec,
+};
+use core::fmt;
 
-use serde::{Deserialize, Deserializer, de::Error as _};
+use serde::{
+    Deserialize, Deserializer,
+    de::{
+        Error, MapAccess, SeqAccess, Visitor,
+        value::{MapAccessDeserializer, SeqAccessDeserializer},
+    },
+};
 use token::json::{Object, Value};
 
-use crate::Reason;
+use crate::{Reason, config::looks_like_pattern};
 
-/// The value that a claim must have: one of several values, or the value of a path variable. An array claim matches if
-/// one of its members matches.
+/// The values that a claim must have. A claim that is an array has the values of its members.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum ClaimMatcher {
-    AnyOf(Vec<Value>),
+    /// At least one of them must match.
+    AnyOf(Vec<Self>),
+    /// Each of them must match a value.
+    AllOf(Vec<Self>),
+    /// This value.
+    Exact(Value),
+    /// The value of a path variable.
     PathVariable(String),
+    /// A text with this beginning and this end, and at least one character between them.
+    Affixes { prefix: String, suffix: String },
+    /// Any value except `null` and the empty text.
+    Present,
 }
 
 impl ClaimMatcher {
-    pub(crate) fn path_variable(&self) -> Option<&str> {
+    /// Returns the name of a path variable for which `is_accepted` returns false, if any.
+    pub(crate) fn unaccepted_variable(&self, is_accepted: &dyn Fn(&str) -> bool) -> Option<&str> {
         match self {
-            Self::AnyOf(_) => None,
-            Self::PathVariable(name) => Some(name),
+            Self::AnyOf(all) | Self::AllOf(all) => {
+                all.iter().find_map(|matcher| matcher.unaccepted_variable(is_accepted))
+            }
+            Self::PathVariable(name) if !is_accepted(name) => Some(name),
+            _ => None,
         }
     }
 
-    fn matches(&self, claim: &Value, variables: &[(&str, &str)]) -> bool {
-        let matches_one = |claim: &Value| match self {
-            Self::AnyOf(values) => values.contains(claim),
-            Self::PathVariable(name) => {
-                let value = variables.iter().find(|(known, _)| known == name).map(|(_, value)| *value);
-                value.is_some() && claim.as_str() == value
-            }
-        };
-        match claim {
-            Value::Array(claims) => claims.iter().any(matches_one),
-            claim => matches_one(claim),
+    /// Returns the name of a path variable that it needs, if any.
+    pub(crate) fn path_variable(&self) -> Option<&str> {
+        self.unaccepted_variable(&|_| false)
+    }
+
+    /// Returns whether the requirement is met. `has` returns whether one of the values of the claim matches.
+    fn is_met(&self, has: &dyn Fn(&Self) -> bool) -> bool {
+        match self {
+            Self::AnyOf(all) => all.iter().any(|matcher| matcher.is_met(has)),
+            Self::AllOf(all) => all.iter().all(|matcher| matcher.is_met(has)),
+            single => has(single),
         }
+    }
+
+    /// Returns whether one value, which is no array, matches.
+    fn matches(&self, value: &Value, variables: &[(&str, &str)]) -> bool {
+        match self {
+            Self::Exact(expected) => value == expected,
+            Self::PathVariable(name) => {
+                let variable = variables.iter().find(|(known, _)| known == name);
+                variable.is_some_and(|(_, variable)| value.as_str() == Some(*variable))
+            }
+            Self::Affixes { prefix, suffix } => {
+                value.as_str().is_some_and(|text| has_affixes(text, prefix, suffix))
+            }
+            Self::Present => !value.is_null() && value.as_str() != Some(""),
+            Self::AnyOf(_) | Self::AllOf(_) => false,
+        }
+    }
+
+    /// Calls `list` for each scope that a client needs: of alternatives, the first.
+    fn for_each_scope<'m>(&'m self, list: &mut dyn FnMut(&'m str)) {
+        match self {
+            Self::AllOf(all) => all.iter().for_each(|matcher| matcher.for_each_scope(list)),
+            Self::AnyOf(all) => all.iter().take(1).for_each(|matcher| matcher.for_each_scope(list)),
+            Self::Exact(Value::String(scope)) => list(scope),
+            _ => {}
+        }
+    }
+
+    /// Returns whether all values can be scopes (RFC 6749 section 3.3).
+    fn is_of_scopes(&self) -> bool {
+        let is_scope = |text: &str| {
+            text.bytes().all(|byte| byte.is_ascii_graphic() && !matches!(byte, b'"' | b'\\'))
+        };
+        match self {
+            Self::AnyOf(all) | Self::AllOf(all) => all.iter().all(Self::is_of_scopes),
+            Self::Exact(Value::String(text)) => !text.is_empty() && is_scope(text),
+            Self::Affixes { prefix, suffix } => is_scope(prefix) && is_scope(suffix),
+            Self::Exact(_) | Self::PathVariable(_) | Self::Present => false,
+        }
+    }
+}
+
+/// Returns whether a text has this beginning and this end. What precedes a suffix must be a name, so that
+/// `@example.com` is the end of one address, and not of a list or of an address of another domain.
+fn has_affixes(text: &str, prefix: &str, suffix: &str) -> bool {
+    let middle = text.strip_prefix(prefix).and_then(|rest| rest.strip_suffix(suffix));
+    let is_permitted = |letter: char| match suffix.as_bytes().first() {
+        None => true,
+        // The local part of an address (RFC 5321 section 4.1.2), without quotes.
+        Some(b'@') => letter.is_alphanumeric() || "!#$%&'*+-/=?^_`{|}~.".contains(letter),
+        Some(_) => letter.is_alphanumeric() || "-_.".contains(letter),
+    };
+    middle.is_some_and(|middle| !middle.is_empty() && middle.chars().all(is_permitted))
+}
+
+/// The members of a matcher that is an object.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Members {
+    #[serde(default)]
+    any_of: Option<Vec<ClaimMatcher>>,
+    #[serde(default)]
+    all_of: Option<Vec<ClaimMatcher>>,
+    #[serde(default)]
+    exact: Option<Value>,
+    #[serde(default)]
+    path_variable: Option<String>,
+    #[serde(default)]
+    prefix: Option<String>,
+    #[serde(default)]
+    suffix: Option<String>,
+    #[serde(default)]
+    present: Option<bool>,
+}
+
+struct MatcherVisitor {
+    /// Whether a list requires all of its members, as a list of scopes does, and may be empty.
+    is_scopes: bool,
+}
+
+fn is_scalar(value: &Value) -> bool {
+    value.is_boolean() || value.is_string() || value.is_u64() || value.is_i64()
+}
+
+impl<'de> Visitor<'de> for MatcherVisitor {
+    type Value = ClaimMatcher;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(
+            "a string, a whole number, true or false, an array of these, or an object with one of `any_of`, `all_of`, \
+             `exact`, `path_variable`, `prefix`, `suffix` and `present`",
+        )
+    }
+
+    fn visit_bool<E: Error>(self, value: bool) -> Result<ClaimMatcher, E> {
+        Ok(ClaimMatcher::Exact(value.into()))
+    }
+
+    fn visit_u64<E: Error>(self, value: u64) -> Result<ClaimMatcher, E> {
+        Ok(ClaimMatcher::Exact(value.into()))
+    }
+
+    fn visit_i64<E: Error>(self, value: i64) -> Result<ClaimMatcher, E> {
+        Ok(ClaimMatcher::Exact(value.into()))
+    }
+
+    fn visit_str<E: Error>(self, text: &str) -> Result<ClaimMatcher, E> {
+        if looks_like_pattern(text) {
+            return Err(E::custom(
+                "looks like a pattern, and is compared as it is. Write {\"prefix\": text} or {\"suffix\": text} for \
+                 the beginning or the end of a value, {\"present\": true} for any value, {\"path_variable\": name} for \
+                 a variable of the path, or {\"exact\": text} for exactly this text",
+            ));
+        }
+        Ok(ClaimMatcher::Exact(text.into()))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, items: A) -> Result<ClaimMatcher, A::Error> {
+        let list = Vec::deserialize(SeqAccessDeserializer::new(items))?;
+        match (self.is_scopes, list.is_empty()) {
+            (true, _) => Ok(ClaimMatcher::AllOf(list)),
+            (false, false) => Ok(ClaimMatcher::AnyOf(list)),
+            (false, true) => Err(A::Error::custom("there must be at least one")),
+        }
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, members: A) -> Result<ClaimMatcher, A::Error> {
+        let members = Members::deserialize(MapAccessDeserializer::new(members))?;
+        parse_members(members).map_err(A::Error::custom)
+    }
+}
+
+fn parse_members(members: Members) -> Result<ClaimMatcher, &'static str> {
+    let Members { any_of, all_of, exact, path_variable, prefix, suffix, present } = members;
+    let has_affix = prefix.is_some() || suffix.is_some();
+    let kinds = [
+        any_of.is_some(),
+        all_of.is_some(),
+        exact.is_some(),
+        path_variable.is_some(),
+        has_affix,
+        present.is_some(),
+    ];
+    if kinds.into_iter().filter(|is_present| *is_present).count() != 1 {
+        return Err("must have exactly one member, or `prefix` and `suffix`");
+    }
+    let non_empty = |list: Vec<ClaimMatcher>| match list.is_empty() {
+        true => Err("there must be at least one"),
+        false => Ok(list),
+    };
+    if let Some(list) = any_of {
+        return non_empty(list).map(ClaimMatcher::AnyOf);
+    }
+    if let Some(list) = all_of {
+        return non_empty(list).map(ClaimMatcher::AllOf);
+    }
+    if let Some(value) = exact {
+        return if is_scalar(&value) {
+            Ok(ClaimMatcher::Exact(value))
+        } else {
+            Err("`exact` must be a string, a whole number, true or false")
+        };
+    }
+    if let Some(name) = path_variable {
+        return Ok(ClaimMatcher::PathVariable(name));
+    }
+    if has_affix {
+        // Next to a letter or a digit, another name could continue: `example.com` is the end of `badexample.com` too.
+        let ends_name = |letter: Option<char>| letter.is_some_and(|letter| !letter.is_alphanumeric());
+        if prefix.as_ref().is_some_and(|text| !ends_name(text.chars().next_back())) {
+            return Err("`prefix` must end with a character that ends a name, such as `:` or `/`");
+        }
+        if suffix.as_ref().is_some_and(|text| !ends_name(text.chars().next())) {
+            return Err("`suffix` must begin with a character that begins a name, such as `@` or `.`");
+        }
+        let [prefix, suffix] = [prefix, suffix].map(Option::unwrap_or_default);
+        return if looks_like_pattern(&prefix) || looks_like_pattern(&suffix) {
+            Err("`prefix` and `suffix` are compared as they are: leave the `*` or other pattern out")
+        } else {
+            Ok(ClaimMatcher::Affixes { prefix, suffix })
+        };
+    }
+    match present {
+        Some(true) => Ok(ClaimMatcher::Present),
+        _ => Err("`present` must be true"),
     }
 }
 
 impl<'de> Deserialize<'de> for ClaimMatcher {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        const SHAPE: &str =
-            "must be a string, a number, true or false, an array of these, or {\"path_variable\": name}";
-        let is_scalar =
-            |value: &Value| value.is_boolean() || value.is_string() || value.is_u64() || value.is_i64();
-        match Value::deserialize(deserializer)? {
-            Value::Array(values) if !values.is_empty() && values.iter().all(is_scalar) => {
-                Ok(Self::AnyOf(values))
-            }
-            Value::Object(members) => match members.get("path_variable") {
-                Some(Value::String(name)) if members.len() == 1 => Ok(Self::PathVariable(name.clone())),
-                _ => Err(D::Error::custom(SHAPE)),
-            },
-            value if is_scalar(&value) => Ok(Self::AnyOf(Vec::from([value]))),
-            _ => Err(D::Error::custom(SHAPE)),
+        deserializer.deserialize_any(MatcherVisitor { is_scopes: false })
+    }
+}
+
+/// Deserializes required scopes. Of a list, all are required.
+pub(crate) fn scopes<'de, D: Deserializer<'de>>(deserializer: D) -> Result<ClaimMatcher, D::Error> {
+    let scopes = deserializer.deserialize_any(MatcherVisitor { is_scopes: true })?;
+    if scopes.is_of_scopes() {
+        Ok(scopes)
+    } else {
+        Err(D::Error::custom("a scope must be printable ASCII without spaces, \" and \\"))
+    }
+}
+
+/// The requirement of no scope.
+pub(crate) const fn no_scopes() -> ClaimMatcher {
+    ClaimMatcher::AllOf(Vec::new())
+}
+
+/// The name of a claim: a dotted path such as `operator.operatorId`, or a JSON pointer (RFC 6901) if it starts with a
+/// slash.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema, PartialOrd, Ord))]
+#[serde(try_from = "String")]
+pub(crate) struct ClaimName(pub(crate) String);
+
+impl TryFrom<String> for ClaimName {
+    type Error = &'static str;
+
+    fn try_from(name: String) -> Result<Self, Self::Error> {
+        let is_index = |part: &str| part.is_empty() || part.bytes().all(|byte| byte.is_ascii_digit());
+        if name.starts_with('/') {
+            Ok(Self(name))
+        } else if name.contains("://") {
+            Err("a dotted name is a path. Write a name with dots as a JSON pointer, such as `/https:~1~1example.com~1role`")
+        } else if name.starts_with("$.") || name.contains(['*', '[', ']']) {
+            Err("is no JSONPath: write a dotted path such as `realm.roles`, or a JSON pointer such as `/realm/roles/0`")
+        } else if name.split('.').any(is_index) {
+            Err("has a part that is empty or a number. Leave the number out for any member of the array, or write a JSON \
+                 pointer such as `/authorities/0/authority`")
+        } else {
+            Ok(Self(name))
         }
     }
 }
@@ -65,14 +302,20 @@ pub(crate) mod shape {
 
     use schemars::JsonSchema;
 
-    /// The value that a claim must have.
+    /// The values that a claim must have.
     #[derive(JsonSchema)]
     #[schemars(untagged)]
     #[expect(dead_code, reason = "only its schema is of use")]
     pub(crate) enum ClaimMatcher {
         One(Scalar),
-        AnyOf(#[schemars(length(min = 1))] Vec<Scalar>),
+        /// A list: one of a claim, all of scopes.
+        List(Vec<Self>),
+        AnyOf(AnyOf),
+        AllOf(AllOf),
+        Exact(Exact),
         PathVariable(PathVariable),
+        Affixes(Affixes),
+        Present(Present),
     }
 
     #[derive(JsonSchema)]
@@ -85,6 +328,32 @@ pub(crate) mod shape {
         Bool(bool),
     }
 
+    /// One of these must match.
+    #[derive(JsonSchema)]
+    #[schemars(deny_unknown_fields)]
+    #[expect(dead_code, reason = "only its schema is of use")]
+    pub(crate) struct AnyOf {
+        #[schemars(length(min = 1))]
+        any_of: Vec<ClaimMatcher>,
+    }
+
+    /// Each of these must match.
+    #[derive(JsonSchema)]
+    #[schemars(deny_unknown_fields)]
+    #[expect(dead_code, reason = "only its schema is of use")]
+    pub(crate) struct AllOf {
+        #[schemars(length(min = 1))]
+        all_of: Vec<ClaimMatcher>,
+    }
+
+    /// Exactly this value, even if it looks like a pattern.
+    #[derive(JsonSchema)]
+    #[schemars(deny_unknown_fields)]
+    #[expect(dead_code, reason = "only its schema is of use")]
+    pub(crate) struct Exact {
+        exact: Scalar,
+    }
+
     /// The value of a path variable.
     #[derive(JsonSchema)]
     #[schemars(deny_unknown_fields)]
@@ -92,22 +361,69 @@ pub(crate) mod shape {
     pub(crate) struct PathVariable {
         path_variable: String,
     }
+
+    /// The beginning and the end of a text.
+    #[derive(JsonSchema)]
+    #[schemars(deny_unknown_fields, extend("minProperties" = 1))]
+    #[expect(dead_code, reason = "only its schema is of use")]
+    pub(crate) struct Affixes {
+        #[schemars(default, skip_serializing_if = "String::is_empty")]
+        prefix: String,
+        #[schemars(default, skip_serializing_if = "String::is_empty")]
+        suffix: String,
+    }
+
+    /// Any value except `null` and the empty text.
+    #[derive(JsonSchema)]
+    #[schemars(deny_unknown_fields)]
+    #[expect(dead_code, reason = "only its schema is of use")]
+    pub(crate) struct Present {
+        #[schemars(extend("const" = true))]
+        present: bool,
+    }
 }
 
-/// Checks the claims and scopes of a verified token.
+/// Checks the claims of a verified token.
 pub(crate) fn check_claims(
     members: &Object,
-    claims: &[(String, ClaimMatcher)],
-    scopes: &[String],
+    claims: &[(ClaimName, ClaimMatcher)],
     variables: &[(&str, &str)],
 ) -> Result<(), Reason> {
-    for (name, matcher) in claims {
-        if !get(members, name).is_some_and(|claim| matcher.matches(claim, variables)) {
+    for (ClaimName(name), matcher) in claims {
+        let has = |single: &ClaimMatcher| any_value(members, name, &|value| single.matches(value, variables));
+        if !matcher.is_met(&has) {
             return Err(Reason::ClaimMissing);
         }
     }
-    let has = |scope: &String| has_scope(members, scope);
-    if scopes.iter().all(has) { Ok(()) } else { Err(Reason::ScopeMissing) }
+    Ok(())
+}
+
+/// Checks the scopes of a verified token: `scope` (separated by spaces, RFC 8693 section 4.2) and `scp` (an array for
+/// some issuers).
+pub(crate) fn check_scopes(members: &Object, scopes: &ClaimMatcher) -> Result<(), Reason> {
+    let has = |single: &ClaimMatcher| {
+        let matches = |scope: &str| match single {
+            ClaimMatcher::Exact(Value::String(expected)) => scope == expected,
+            ClaimMatcher::Affixes { prefix, suffix } => has_affixes(scope, prefix, suffix),
+            _ => false,
+        };
+        ["scope", "scp"].into_iter().filter_map(|name| members.get(name)).any(|claim| match claim {
+            Value::String(list) => list.split(' ').any(matches),
+            Value::Array(list) => list.iter().filter_map(Value::as_str).any(matches),
+            _ => false,
+        })
+    };
+    if scopes.is_met(&has) { Ok(()) } else { Err(Reason::ScopeMissing) }
+}
+
+/// Adds the scopes that a client needs, separated by spaces.
+pub(crate) fn list_scopes(scopes: &ClaimMatcher, list: &mut String) {
+    scopes.for_each_scope(&mut |scope| {
+        if !list.is_empty() {
+            list.push(' ');
+        }
+        list.push_str(scope);
+    });
 }
 
 /// Returns whether `aud` contains one of `audiences`.
@@ -121,28 +437,80 @@ pub(crate) fn has_audience(members: &Object, audiences: &[String]) -> bool {
     }
 }
 
-/// Returns the claim with this name: a dotted path such as `operator.operatorId`, or a JSON pointer (RFC 6901) through
-/// objects if it starts with a slash.
-pub(crate) fn get<'v>(members: &'v Object, name: &str) -> Option<&'v Value> {
-    match name.strip_prefix('/') {
-        Some(pointer) => {
-            let names: Vec<String> = pointer.split('/').map(unescape).collect();
-            get_nested(members, names.iter().map(String::as_str))
+/// Returns whether one of the values of a claim satisfies a condition. A dotted path continues in each member of an
+/// array, and a JSON pointer in the one that it names. A claim that is an array has the values of its members.
+fn any_value(members: &Object, name: &str, condition: &dyn Fn(&Value) -> bool) -> bool {
+    let (path, separator) = match name.strip_prefix('/') {
+        Some(pointer) => (pointer, '/'),
+        None => (name, '.'),
+    };
+    let (first, rest) = split_path(path, separator);
+    members.get(&*first).is_some_and(|value| any_nested(value, rest, separator, condition))
+}
+
+fn any_nested(
+    value: &Value,
+    path: Option<&str>,
+    separator: char,
+    condition: &dyn Fn(&Value) -> bool,
+) -> bool {
+    match (value, path) {
+        (Value::Array(items), Some(path)) if separator == '/' => {
+            let (index, rest) = split_path(path, separator);
+            item_at(items, &index).is_some_and(|item| any_nested(item, rest, separator, condition))
         }
-        None => get_nested(members, name.split('.')),
+        (Value::Array(items), path) => items.iter().any(|item| any_nested(item, path, separator, condition)),
+        (Value::Object(members), Some(path)) => {
+            let (name, rest) = split_path(path, separator);
+            members.get(&*name).is_some_and(|member| any_nested(member, rest, separator, condition))
+        }
+        (_, Some(_)) => false,
+        (value, None) => condition(value),
     }
 }
 
-fn get_nested<'v, 'p>(members: &'v Object, mut path: impl Iterator<Item = &'p str>) -> Option<&'v Value> {
-    let first = members.get(path.next()?)?;
-    path.try_fold(first, |outer, name| outer.as_object()?.get(name))
+/// Returns the first part of a path, and the others.
+fn split_path(path: &str, separator: char) -> (Cow<'_, str>, Option<&str>) {
+    let (first, rest) = match path.split_once(separator) {
+        Some((first, rest)) => (first, Some(rest)),
+        None => (path, None),
+    };
+    let is_escaped = separator == '/' && first.contains('~');
+    (if is_escaped { Cow::Owned(unescape(first)) } else { Cow::Borrowed(first) }, rest)
+}
+
+/// Returns the member of an array with this index (RFC 6901 section 4).
+fn item_at<'v>(items: &'v [Value], index: &str) -> Option<&'v Value> {
+    let number: usize = index.parse().ok()?;
+    items.get(number).filter(|_| number.to_string() == index)
+}
+
+/// Returns the claim with this name, a [`ClaimName`]. A dotted path continues through objects only.
+pub(crate) fn get<'v>(members: &'v Object, name: &str) -> Option<&'v Value> {
+    let (mut path, separator) = match name.strip_prefix('/') {
+        Some(pointer) => (Some(pointer), '/'),
+        None => (Some(name), '.'),
+    };
+    let (first, rest) = split_path(path?, separator);
+    let mut value = members.get(&*first)?;
+    path = rest;
+    while let Some(remaining) = path {
+        let (next, rest) = split_path(remaining, separator);
+        value = match value {
+            Value::Object(members) => members.get(&*next)?,
+            Value::Array(items) if separator == '/' => item_at(items, &next)?,
+            _ => return None,
+        };
+        path = rest;
+    }
+    Some(value)
 }
 
 /// Returns whether looking up the claim `name` needs the top-level member `member`.
 pub(crate) fn needs_member(name: &str, member: &str) -> bool {
     match name.strip_prefix('/') {
-        Some(pointer) => pointer.split('/').next().is_some_and(|first| unescape(first) == member),
-        None => name.split('.').next() == Some(member),
+        Some(pointer) => split_path(pointer, '/').0 == member,
+        None => split_path(name, '.').0 == member,
     }
 }
 
@@ -162,16 +530,6 @@ fn unescape(name: &str) -> String {
         }
     }
     text
-}
-
-/// Returns whether `scope` (separated by spaces, RFC 8693 section 4.2) or `scp` (an array for some issuers) contains
-/// this scope.
-fn has_scope(members: &Object, scope: &str) -> bool {
-    ["scope", "scp"].into_iter().filter_map(|name| members.get(name)).any(|claim| match claim {
-        Value::String(list) => list.split(' ').any(|granted| granted == scope),
-        Value::Array(list) => list.iter().any(|granted| granted.as_str() == Some(scope)),
-        _ => false,
-    })
 }
 
 #[cfg(test)]

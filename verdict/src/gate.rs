@@ -13,7 +13,7 @@ use crate::{
     freshness::StalePolicy,
     permission::{self, AccessDecision, AccessRequest},
     policy::{Mode, PolicyMembers, UncoveredPolicy},
-    route::{Access, Requirements, Route},
+    route::{Access, Conditions, Requirements, Route},
     upstream::HeaderNames,
 };
 
@@ -390,19 +390,7 @@ fn check_requirements(
         return Ok(());
     }
     let variables = route.variables();
-    if let Some(requirements) = route.requirements {
-        let Requirements { issuers, audiences, claims, scopes, .. } = requirements;
-        let issuer = identity.issuer().unwrap_or(&policy.tokens.issuer);
-        if !issuers.is_empty() && !issuers.iter().any(|known| known == issuer) {
-            return Err(Reason::IssuerNotAccepted);
-        }
-        let members = &identity.members;
-        if !audiences.is_empty() && !claim::has_audience(members, audiences) {
-            return Err(Reason::AudienceMismatch);
-        }
-        claim::check_claims(members, claims, scopes, &variables)?;
-    }
-    if let Some(api) = route.permission {
+    let check_permission = |api: &str| {
         let client = match &policy.client_address {
             Some(source) => source.resolve(request.headers.iter().copied()),
             None => request.peer,
@@ -410,9 +398,60 @@ fn check_requirements(
         let now = request.now.div_euclid(1000);
         let user_name = identity.user_name();
         let access_request = AccessRequest { api, user_name, client, now, variables: &variables };
-        check_permission(identity, snapshot, &access_request)?;
+        check_permission(identity, snapshot, &access_request)
+    };
+    if let Some(requirements) = route.requirements {
+        check_conditions(&requirements.conditions, policy, identity, &variables)?;
     }
-    Ok(())
+    if let Some(api) = route.permission {
+        check_permission(api)?;
+    }
+    match route.requirements {
+        Some(requirements) if !requirements.any_of.is_empty() => {
+            check_alternatives(&requirements.any_of, &|conditions| {
+                check_conditions(conditions, policy, identity, &variables)?;
+                conditions.permission.as_deref().map_or(Ok(()), &check_permission)
+            })
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Checks alternatives, of which one must be met. Returns the error of the first.
+pub(crate) fn check_alternatives<'a, T>(
+    alternatives: impl IntoIterator<Item = &'a T>,
+    check: &dyn Fn(&'a T) -> Result<(), Reason>,
+) -> Result<(), Reason> {
+    let mut first = None;
+    for alternative in alternatives {
+        match check(alternative) {
+            Ok(()) => return Ok(()),
+            Err(reason) => {
+                first.get_or_insert(reason);
+            }
+        }
+    }
+    first.map_or(Ok(()), Err)
+}
+
+/// Checks the conditions that do not change while the credential is valid: all except the permission.
+pub(crate) fn check_conditions(
+    conditions: &Conditions,
+    policy: &Policy,
+    identity: &Identity,
+    variables: &[(&str, &str)],
+) -> Result<(), Reason> {
+    let Conditions { issuers, audiences, claims, scopes, .. } = conditions;
+    let issuer = identity.issuer().unwrap_or(&policy.tokens.issuer);
+    if !issuers.is_empty() && !issuers.iter().any(|known| known == issuer) {
+        return Err(Reason::IssuerNotAccepted);
+    }
+    let members = &identity.members;
+    if !audiences.is_empty() && !claim::has_audience(members, audiences) {
+        return Err(Reason::AudienceMismatch);
+    }
+    claim::check_claims(members, claims, variables)?;
+    claim::check_scopes(members, scopes)
 }
 
 /// Checks that the grant of the subject allows the request.

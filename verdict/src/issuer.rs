@@ -25,7 +25,7 @@ pub struct ForeignIssuer {
     /// The accepted audiences: a token must have at least one of them (RFC 8725 section 3.9).
     #[serde(deserialize_with = "one_or_more")]
     #[cfg_attr(feature = "schema", schemars(length(min = 1)))]
-    audiences: Vec<String>,
+    pub(crate) audiences: Vec<String>,
     /// The requirements on the tokens.
     #[serde(default)]
     profile: Profile,

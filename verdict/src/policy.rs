@@ -361,6 +361,7 @@ impl Policy {
                 ),
             });
         }
+        policy.refuse_patterns()?;
         if let Some(name) = policy.identity.duplicate_header(&policy.identity_prefix) {
             return Err(PolicyError {
                 path: "identity".into(),
@@ -405,6 +406,31 @@ impl PolicyMembers {
             });
         }
         self.identity.read_secrets(environment)
+    }
+
+    /// Refuses issuers and audiences that look like patterns: they are compared as they are, and would never match.
+    fn refuse_patterns(&self) -> Result<(), PolicyError> {
+        let error = |path: String| PolicyError {
+            path,
+            message: "looks like a pattern, and is compared as it is. List each value; leave the member of a rule out for \
+                      any accepted value; an issuer in `issuers` can have named parts (`issuer_parts`)"
+                .into(),
+        };
+        if config::looks_like_pattern(&self.tokens.issuer) {
+            return Err(error("tokens.issuer".into()));
+        }
+        if let Some(at) = self.tokens.audiences.iter().position(|name| config::looks_like_pattern(name)) {
+            return Err(error(format!("tokens.audiences[{at}]")));
+        }
+        for (at, other) in self.issuers.iter().enumerate() {
+            if config::looks_like_pattern(&other.issuer) {
+                return Err(error(format!("issuers[{at}].issuer")));
+            }
+            if let Some(number) = other.audiences.iter().position(|name| config::looks_like_pattern(name)) {
+                return Err(error(format!("issuers[{at}].audiences[{number}]")));
+            }
+        }
+        self.rules.pattern().map_or(Ok(()), |path| Err(error(path)))
     }
 
     /// Returns the path of a secret in the configuration itself, if any. It must be called before the environment is

@@ -65,6 +65,8 @@ pub enum Reason {
     AmbiguousRequest(AmbiguousRequest),
     /// No rule matches the request.
     RouteUnmatched,
+    /// Rules match the host and path of the request, but not its method.
+    MethodNotAllowed,
     /// The rule does not accept the issuer of the token.
     IssuerNotAccepted,
     /// The token lacks a claim that the rule requires.
@@ -95,7 +97,7 @@ impl Reason {
     ];
 
     /// All reasons, for example to define a counter for each.
-    pub const ALL: [Self; 54] = [
+    pub const ALL: [Self; 55] = [
         Self::TooManyHeaders,
         Self::CredentialMissing,
         Self::CredentialAmbiguous,
@@ -146,6 +148,7 @@ impl Reason {
         Self::AmbiguousRequest(AmbiguousRequest::TrailingSlash),
         Self::AmbiguousRequest(AmbiguousRequest::EquivalentPath),
         Self::RouteUnmatched,
+        Self::MethodNotAllowed,
         Self::IssuerNotAccepted,
         Self::ClaimMissing,
         Self::ScopeMissing,
@@ -183,6 +186,7 @@ impl Reason {
             Self::BundleStaleIssuedEarlier => "bundle_stale_issued_earlier",
             Self::AmbiguousRequest(why) => why.code(),
             Self::RouteUnmatched => "route_unmatched",
+            Self::MethodNotAllowed => "method_not_allowed",
             Self::IssuerNotAccepted => "issuer_not_accepted",
             Self::ClaimMissing => "claim_missing",
             Self::ScopeMissing => "scope_missing",
@@ -201,6 +205,7 @@ impl Reason {
             | Self::ScopeMissing
             | Self::PermissionDenied => 403,
             Self::RouteUnmatched => 404,
+            Self::MethodNotAllowed => 405,
             Self::TooManyHeaders => 431,
             Self::NotCovered
             | Self::BundleMissing
@@ -260,6 +265,7 @@ impl fmt::Display for Reason {
             }
             Self::AmbiguousRequest(why) => return why.fmt(f),
             Self::RouteUnmatched => "no route matches the request",
+            Self::MethodNotAllowed => "the route does not have this method",
             Self::IssuerNotAccepted => "the issuer of the token is not accepted here",
             Self::ClaimMissing => "the token lacks a claim that this route requires",
             Self::ScopeMissing => "the token lacks a scope that this route requires",

@@ -29,9 +29,9 @@ pub enum AmbiguousRequest {
     EmptySegment,
     /// The path has a segment `.` or `..`.
     DotSegment,
-    /// The path has `%2f`, `%5c`, `\`, `%3f` or `%23`.
+    /// The path has `%2f`, `%5c`, `\`, `%3f` or `%23`, and would match another rule with the plain character.
     Separator,
-    /// The path has `;` or `%3b`.
+    /// The path has `;` or `%3b`, and would match another rule without the parameters.
     Parameters,
     /// The path has percent-encoding where the plain character means the same.
     NotCanonical,
@@ -39,7 +39,8 @@ pub enum AmbiguousRequest {
     DoubleEncoding,
     /// The path matches another rule with the trailing slash added or removed.
     TrailingSlash,
-    /// The path matches another rule with case folded, or with dots and spaces removed from the ends of segments.
+    /// The path matches another rule with case folded, with dots and spaces removed from the ends of segments, or
+    /// without its extension.
     EquivalentPath,
 }
 
@@ -70,6 +71,33 @@ impl PathComparison {
             // Literals have neither spaces nor letters beyond ASCII.
             Self::Folded => literal.trim_end_matches('.').eq_ignore_ascii_case(segment),
         }
+    }
+
+    /// Returns whether a segment ends with a suffix of a template, after at least one character.
+    pub(super) fn ends_with(self, segment: &str, suffix: &str) -> bool {
+        let end = segment.len().checked_sub(suffix.len()).filter(|at| *at > 0).and_then(|at| segment.get(at..));
+        end.is_some_and(|end| self == Self::Folded && end.eq_ignore_ascii_case(suffix) || end == suffix)
+    }
+}
+
+/// A path to compare with templates.
+pub(super) struct Lookup<'l, 'r> {
+    pub(super) path: &'l Path<'r>,
+    pub(super) comparison: PathComparison,
+    /// The last segment, if it ends with a custom verb of a rule. It is no value of a variable.
+    verb: Option<&'l Segment<'r>>,
+}
+
+impl<'l, 'r> Lookup<'l, 'r> {
+    /// `verbs` are the custom verbs of all rules.
+    pub(super) fn new(path: &'l Path<'r>, comparison: PathComparison, verbs: &[String]) -> Self {
+        let verb = if verbs.is_empty() { None } else { path.verb(comparison, verbs) };
+        Self { path, comparison, verb }
+    }
+
+    /// Returns whether a segment can be the value of a variable.
+    pub(super) fn is_variable(&self, segment: &Segment<'_>) -> bool {
+        !segment.text.is_empty() && !self.verb.is_some_and(|verb| core::ptr::eq(verb, segment))
     }
 }
 
@@ -124,21 +152,83 @@ impl fmt::Display for AmbiguousRequest {
             Self::DoubleEncoding => "the path is percent-encoded twice",
             Self::TrailingSlash => "the path is ambiguous because of its trailing slash",
             Self::EquivalentPath => {
-                "the path is ambiguous because of its case, or of a dot or space at the end of a segment"
+                "the path is ambiguous because of its case or extension, or of a dot or space at the end of a segment"
             }
         })
     }
 }
 
-/// An unambiguous path. A trailing slash is an empty last segment.
+/// A path as it was sent. A trailing slash is an empty last segment.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Path<'r>(Vec<Segment<'r>>);
+pub(crate) struct Path<'r> {
+    segments: Vec<Segment<'r>>,
+    /// The characters that some parsers read as the end of a segment or of a path.
+    pub(super) delimiters: Delimiters,
+}
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Segment<'r> {
     pub(super) text: Cow<'r, str>,
     /// Whether a character that is permitted in literals was percent-encoded.
     pub(super) has_encoded_pchar: bool,
+    has_encoded_colon: bool,
+}
+
+/// Characters in segments that some parsers read as the end of a segment or of a path.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Delimiters {
+    /// `%2f`
+    pub(super) slash: bool,
+    /// `\` or `%5c`
+    pub(super) backslash: bool,
+    /// `;` or `%3b`
+    pub(super) semicolon: bool,
+    /// `%3f` or `%23`
+    pub(super) end: bool,
+    /// `%3a` in a segment that ends with a custom verb of a rule.
+    pub(super) colon: bool,
+}
+
+/// How a parser reads [`Delimiters`].
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Reading {
+    /// This character separates segments.
+    Split(char),
+    /// Segments end before a semicolon.
+    WithoutParameters,
+    /// The path ends before the first of these characters.
+    Until(&'static [char]),
+    /// A percent-encoded colon begins no custom verb.
+    WithoutVerb,
+}
+
+impl Delimiters {
+    /// Returns the possible readings of a single kind of delimiter, and the error if they are not equivalent. Returns an
+    /// error if there are several kinds.
+    pub(super) fn readings(self) -> Result<(&'static [Reading], AmbiguousRequest), AmbiguousRequest> {
+        match self {
+            Self { slash: false, backslash: false, semicolon: false, end: false, colon: false } => {
+                Ok((&[], AmbiguousRequest::Path))
+            }
+            Self { slash: true, backslash: false, semicolon: false, end: false, colon: false } => {
+                Ok((&[Reading::Split('/')], AmbiguousRequest::Separator))
+            }
+            Self { slash: false, backslash: true, semicolon: false, end: false, colon: false } => {
+                Ok((&[Reading::Split('\\')], AmbiguousRequest::Separator))
+            }
+            Self { slash: false, backslash: false, semicolon: true, end: false, colon: false } => {
+                Ok((&[Reading::WithoutParameters, Reading::Until(&[';'])], AmbiguousRequest::Parameters))
+            }
+            Self { slash: false, backslash: false, semicolon: false, end: true, colon: false } => {
+                Ok((&[Reading::Until(&['?', '#'])], AmbiguousRequest::Separator))
+            }
+            Self { slash: false, backslash: false, semicolon: false, end: false, colon: true } => {
+                Ok((&[Reading::WithoutVerb], AmbiguousRequest::NotCanonical))
+            }
+            Self { semicolon: true, .. } => Err(AmbiguousRequest::Parameters),
+            _ => Err(AmbiguousRequest::Separator),
+        }
+    }
 }
 
 impl<'r> Path<'r> {
@@ -152,6 +242,7 @@ impl<'r> Path<'r> {
         let path = core::str::from_utf8(path).map_err(|_| AmbiguousRequest::Path)?;
         let mut remaining = path.strip_prefix('/').ok_or(AmbiguousRequest::Path)?.split('/').peekable();
         let mut segments = Vec::with_capacity(TYPICAL_SEGMENTS);
+        let mut delimiters = Delimiters::default();
         while let Some(segment) = remaining.next() {
             if segment.is_empty() && remaining.peek().is_some() {
                 return Err(AmbiguousRequest::EmptySegment);
@@ -159,46 +250,108 @@ impl<'r> Path<'r> {
             if segments.len() == MAX_SEGMENTS {
                 return Err(AmbiguousRequest::TooLong);
             }
-            segments.push(Segment::parse(segment)?);
+            segments.push(Segment::parse(segment, &mut delimiters)?);
         }
-        Ok(Self(segments))
+        Ok(Self { segments, delimiters })
     }
 
     pub(super) fn segments(&self) -> &[Segment<'r>] {
-        &self.0
+        &self.segments
+    }
+
+    fn with_segments(&self, segments: Vec<Segment<'r>>) -> Self {
+        Self { segments, delimiters: self.delimiters }
+    }
+
+    /// Returns the last segment that is not empty, if it ends with one of these custom verbs.
+    fn verb(&self, comparison: PathComparison, verbs: &[String]) -> Option<&Segment<'r>> {
+        let last = self.segments.iter().rfind(|segment| !segment.text.is_empty())?;
+        let is_verb = |verb: &String| &*last.text == verb || comparison.ends_with(&last.text, verb);
+        verbs.iter().any(is_verb).then_some(last)
+    }
+
+    /// Notes whether the colon of a custom verb may be percent-encoded.
+    pub(super) fn note_encoded_verb(&mut self, verbs: &[String]) {
+        self.delimiters.colon =
+            self.verb(PathComparison::Folded, verbs).is_some_and(|segment| segment.has_encoded_colon);
     }
 
     /// Returns the path with its trailing slash removed or added.
     pub(super) fn with_trailing_slash_toggled(&self) -> Self {
-        let mut segments = self.0.clone();
+        let mut segments = self.segments.clone();
         if segments.last().is_some_and(|last| last.text.is_empty()) {
             // "/" is one empty segment and stays unchanged.
             if segments.len() > 1 {
                 segments.pop();
             }
         } else {
-            segments.push(Segment { text: Cow::Borrowed(""), has_encoded_pchar: false });
+            segments.push(Segment::plain(""));
         }
-        Self(segments)
+        self.with_segments(segments)
     }
 
     /// Returns whether [`folded`](Self::folded) differs from this path.
     pub(super) fn changes_when_folded(&self) -> bool {
-        self.0.iter().any(Segment::changes_when_folded)
+        self.segments.iter().any(Segment::changes_when_folded)
     }
 
     /// Returns the path as seen by an upstream that ignores case, leading spaces and trailing spaces and dots of names,
     /// like the file systems of Windows. Segments that become empty are removed, like repeated slashes.
     pub(super) fn folded(&self) -> Self {
-        let mut segments: Vec<Segment<'r>> = self.0.iter().map(Segment::folded).collect();
-        let last = segments.pop();
-        segments.retain(|segment| !segment.text.is_empty());
-        segments.extend(last);
-        Self(segments)
+        self.with_segments(without_empty(self.segments.iter().map(Segment::folded).collect()))
+    }
+
+    /// Returns the path without its extension: the last dot and what follows it.
+    pub(super) fn without_extension(&self) -> Self {
+        let mut segments = self.segments.clone();
+        if let Some(last) = segments.last_mut()
+            && let Some((name, _)) = last.text.rsplit_once('.')
+        {
+            last.text = Cow::Owned(name.into());
+        }
+        self.with_segments(segments)
+    }
+
+    /// Returns the path as seen by a parser that reads delimiters in this way, or `None` if it would see a segment `.` or
+    /// `..`, or too many segments. Repeated slashes are one.
+    pub(super) fn read(&self, reading: Reading) -> Option<Self> {
+        let mut segments = Vec::with_capacity(self.segments.len());
+        'path: for segment in &self.segments {
+            let text = &*segment.text;
+            let Segment { has_encoded_pchar, has_encoded_colon, .. } = *segment;
+            let of = |text: &str| Segment { text: Cow::Owned(text.into()), has_encoded_pchar, has_encoded_colon };
+            match reading {
+                Reading::Split(separator) => segments.extend(text.split(separator).map(of)),
+                Reading::WithoutParameters => segments.push(of(text.split(';').next()?)),
+                Reading::Until(ends) => {
+                    let before = text.split(ends).next()?;
+                    segments.push(of(before));
+                    if before.len() < text.len() {
+                        break 'path;
+                    }
+                }
+                Reading::WithoutVerb => segments.push(segment.clone()),
+            }
+        }
+        let is_readable =
+            segments.len() <= MAX_SEGMENTS && !segments.iter().any(|segment| matches!(&*segment.text, "." | ".."));
+        is_readable.then(|| self.with_segments(without_empty(segments)))
     }
 }
 
+/// Removes empty segments except the last one.
+fn without_empty(mut segments: Vec<Segment<'_>>) -> Vec<Segment<'_>> {
+    let last = segments.pop();
+    segments.retain(|segment| !segment.text.is_empty());
+    segments.extend(last);
+    segments
+}
+
 impl<'r> Segment<'r> {
+    const fn plain(text: &'r str) -> Self {
+        Self { text: Cow::Borrowed(text), has_encoded_pchar: false, has_encoded_colon: false }
+    }
+
     fn changes_when_folded(&self) -> bool {
         self.text.chars().any(|character| fold_character(character) != character)
             || trim_segment(&self.text).len() < self.text.len()
@@ -206,48 +359,47 @@ impl<'r> Segment<'r> {
 
     fn folded(&self) -> Self {
         let text = trim_segment(&self.text).chars().map(fold_character).collect();
-        Self { text: Cow::Owned(text), has_encoded_pchar: self.has_encoded_pchar }
+        Self { text: Cow::Owned(text), ..*self }
     }
 
-    fn parse(raw: &'r str) -> Result<Self, AmbiguousRequest> {
+    fn parse(raw: &'r str, delimiters: &mut Delimiters) -> Result<Self, AmbiguousRequest> {
         if matches!(raw, "." | "..") {
             return Err(AmbiguousRequest::DotSegment);
         }
-        if let Some(invalid) = raw.bytes().find(|byte| !is_pchar(*byte) && *byte != b'%') {
-            return Err(match invalid {
-                b';' => AmbiguousRequest::Parameters,
-                b'\\' => AmbiguousRequest::Separator,
-                _ => AmbiguousRequest::Path,
-            });
-        }
-        if !raw.contains('%') {
-            return Ok(Self { text: Cow::Borrowed(raw), has_encoded_pchar: false });
+        if raw.bytes().all(is_pchar) {
+            return Ok(Self::plain(raw));
         }
         let mut bytes = Vec::with_capacity(raw.len());
-        let mut has_encoded_pchar = false;
+        let (mut has_encoded_pchar, mut has_encoded_colon) = (false, false);
         let mut rest = raw.as_bytes();
         while let Some((byte, after)) = rest.split_first() {
             rest = after;
-            if *byte != b'%' {
-                bytes.push(*byte);
-                continue;
-            }
-            let (decoded, after) = percent_hex(rest).ok_or(AmbiguousRequest::Path)?;
-            rest = after;
-            match decoded {
-                b'/' | b'\\' | b'?' | b'#' => return Err(AmbiguousRequest::Separator),
-                b';' => return Err(AmbiguousRequest::Parameters),
-                b'%' if percent_hex(rest).is_some() => return Err(AmbiguousRequest::DoubleEncoding),
-                byte if is_unreserved(byte) => return Err(AmbiguousRequest::NotCanonical),
-                byte if byte.is_ascii_control() => return Err(AmbiguousRequest::Path),
-                byte => {
-                    has_encoded_pchar |= is_pchar(byte);
-                    bytes.push(byte);
+            let mut decoded = *byte;
+            if decoded == b'%' {
+                (decoded, rest) = percent_hex(rest).ok_or(AmbiguousRequest::Path)?;
+                if is_unreserved(decoded) {
+                    return Err(AmbiguousRequest::NotCanonical);
                 }
+                if decoded == b'%' && percent_hex(rest).is_some() {
+                    return Err(AmbiguousRequest::DoubleEncoding);
+                }
+                has_encoded_pchar |= is_pchar(decoded);
+                has_encoded_colon |= decoded == b':';
+            } else if matches!(decoded, b' ' | b'#') {
+                return Err(AmbiguousRequest::Path);
             }
+            match decoded {
+                b'/' => delimiters.slash = true,
+                b'\\' => delimiters.backslash = true,
+                b'?' | b'#' => delimiters.end = true,
+                b';' => delimiters.semicolon = true,
+                byte if byte.is_ascii_control() => return Err(AmbiguousRequest::Path),
+                _ => {}
+            }
+            bytes.push(decoded);
         }
         let text = String::from_utf8(bytes).map_err(|_| AmbiguousRequest::Path)?;
-        Ok(Self { text: Cow::Owned(text), has_encoded_pchar })
+        Ok(Self { text: Cow::Owned(text), has_encoded_pchar, has_encoded_colon })
     }
 }
 

@@ -4,12 +4,10 @@ use alloc::{format, string::String, vec::Vec};
 
 use serde::{Deserialize, Deserializer};
 
-use super::{
-    AmbiguousRequest, Path, Table, Template, host::Host, path::PathComparison, request::RequestLine,
-};
+use super::{AmbiguousRequest, Table, Template, host::Host, path::Lookup, request::RequestLine};
 use crate::{
     Mode, OpenStreamPolicy, StalePolicy,
-    claim::ClaimMatcher,
+    claim::{ClaimMatcher, ClaimName, no_scopes, scopes},
     config::{checked, pairs, printable},
     permission::is_name,
 };
@@ -36,13 +34,9 @@ enum PathMatcher {
 #[derive(Debug, Clone)]
 pub(crate) struct Requirements {
     pub(crate) access: Access,
-    /// The accepted issuers. Empty: all issuers of the policy.
-    pub(crate) issuers: Vec<String>,
-    /// The accepted audiences. Empty: all audiences of the policy.
-    pub(crate) audiences: Vec<String>,
-    pub(crate) claims: Vec<(String, ClaimMatcher)>,
-    pub(crate) scopes: Vec<String>,
-    pub(crate) permission: Option<String>,
+    pub(crate) conditions: Conditions,
+    /// Alternatives, of which one must be met. Empty: only `conditions` must be met.
+    pub(crate) any_of: Vec<Conditions>,
     /// The names of the accepted credential sources. Empty: all sources of the policy.
     pub(crate) credentials: Vec<String>,
     pub(crate) staleness: Option<StalePolicy>,
@@ -51,6 +45,75 @@ pub(crate) struct Requirements {
     /// What happens to open streams, or `None` for the setting of the policy.
     pub(crate) open_streams: Option<OpenStreamPolicy>,
     preflight: Preflight,
+    pub(super) encoded_slash: EncodedSlash,
+}
+
+/// Conditions on a credential. All of them must be met.
+#[derive(Debug, Clone, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Conditions {
+    /// The accepted issuers. Empty: any accepted issuer.
+    #[serde(default)]
+    pub(crate) issuers: Vec<String>,
+    /// The accepted audiences. Empty: any accepted audience.
+    #[serde(default)]
+    pub(crate) audiences: Vec<String>,
+    /// The required claims: the path of each claim and its value.
+    #[serde(default, deserialize_with = "pairs")]
+    #[cfg_attr(
+        feature = "schema",
+        schemars(with = "alloc::collections::BTreeMap<String, crate::claim::shape::ClaimMatcher>")
+    )]
+    pub(crate) claims: Vec<(ClaimName, ClaimMatcher)>,
+    /// The required scopes: the token must have all scopes of a list.
+    #[serde(default = "no_scopes", deserialize_with = "scopes")]
+    #[cfg_attr(
+        feature = "schema",
+        schemars(with = "crate::claim::shape::ClaimMatcher", skip_serializing_if = "is_no_scopes")
+    )]
+    pub(crate) scopes: ClaimMatcher,
+    /// The permission that the subject must have: `Tag:operation`.
+    #[serde(default, deserialize_with = "permission_name")]
+    pub(crate) permission: Option<String>,
+}
+
+impl Conditions {
+    fn is_empty(&self) -> bool {
+        let Self { issuers, audiences, claims, scopes, permission } = self;
+        issuers.is_empty()
+            && audiences.is_empty()
+            && claims.is_empty()
+            && *scopes == no_scopes()
+            && permission.is_none()
+    }
+}
+
+impl Requirements {
+    /// Returns the conditions that must be met, and then the alternatives.
+    pub(crate) fn all_conditions(&self) -> impl Iterator<Item = &Conditions> {
+        core::iter::once(&self.conditions).chain(&self.any_of)
+    }
+
+    /// Returns whether a decision may depend on the values of path variables.
+    fn uses_variables(&self) -> bool {
+        self.all_conditions().any(|conditions| {
+            conditions.permission.is_some()
+                || conditions.claims.iter().any(|(_, matcher)| matcher.path_variable().is_some())
+        })
+    }
+}
+
+/// How to treat `%2f` in a path.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "snake_case")]
+pub(super) enum EncodedSlash {
+    /// The request is refused, unless a slash in its place leads to the same rule and the same variables.
+    #[default]
+    Refuse,
+    /// It is part of the segment, as the upstream reads it.
+    Segment,
 }
 
 /// Whether a credential is required.
@@ -90,6 +153,13 @@ pub(super) struct RuleMatch<'p> {
     pub(super) preflight: bool,
 }
 
+impl RuleMatch<'_> {
+    /// Returns whether the decision may depend on the values of path variables.
+    pub(super) fn uses_variables(&self) -> bool {
+        self.permission.is_some() || self.requirements.uses_variables()
+    }
+}
+
 impl Rule {
     /// Returns the number of operations of the rule.
     pub(super) fn operations(&self) -> usize {
@@ -100,33 +170,68 @@ impl Rule {
     }
 
     pub(super) fn requires_permission(&self) -> bool {
-        self.requirements.permission.is_some() || matches!(self.target, PathMatcher::Table(_))
+        let mut conditions = self.requirements.all_conditions();
+        matches!(self.target, PathMatcher::Table(_)) || conditions.any(|one| one.permission.is_some())
     }
 
     pub(super) fn requires_host(&self) -> bool {
         !self.hosts.is_empty()
     }
 
+    /// Returns the templates of its paths.
+    pub(super) fn templates(&self) -> impl Iterator<Item = &Template> {
+        let (template, table) = match &self.target {
+            PathMatcher::Template(template) => (Some(template), None),
+            PathMatcher::Table(table) => (None, Some(table)),
+        };
+        template.into_iter().chain(table.into_iter().flat_map(Table::templates))
+    }
+
     /// Returns whether a literal of its paths changes when it is folded.
     pub(super) fn changes_when_folded(&self) -> bool {
-        match &self.target {
-            PathMatcher::Template(template) => template.changes_when_folded(),
-            PathMatcher::Table(table) => table.templates().any(Template::changes_when_folded),
-        }
+        self.templates().any(Template::changes_when_folded)
     }
 
     pub(super) const fn requirements(&self) -> &Requirements {
         &self.requirements
     }
 
+    fn matches_host(&self, request: &RequestLine<'_>) -> bool {
+        self.hosts.is_empty() || self.hosts.iter().any(|host| host.matches(request.host))
+    }
+
+    /// Adds the methods that the rule has for the path and host of a request, with `HEAD` after `GET`.
+    pub(super) fn list_methods<'p>(
+        &'p self,
+        request: &RequestLine<'_>,
+        lookup: &Lookup<'_, '_>,
+        methods: &mut Vec<&'p str>,
+    ) {
+        let mut add = |method: &'p str| {
+            for method in [method, if method == "GET" { "HEAD" } else { method }] {
+                if !methods.contains(&method) {
+                    methods.push(method);
+                }
+            }
+        };
+        match &self.target {
+            _ if !self.matches_host(request) => {}
+            PathMatcher::Template(template) => {
+                if template.matches(lookup) == Ok(true) {
+                    self.methods.iter().for_each(|method| add(method));
+                }
+            }
+            PathMatcher::Table(table) => table.list_methods(lookup, &mut add),
+        }
+    }
+
     pub(super) fn find<'p>(
         &'p self,
         rule: usize,
         request: &RequestLine<'_>,
-        path: &Path<'_>,
-        comparison: PathComparison,
+        lookup: &Lookup<'_, '_>,
     ) -> Result<Option<RuleMatch<'p>>, AmbiguousRequest> {
-        if !self.hosts.is_empty() && !self.hosts.iter().any(|host| host.matches(request.host)) {
+        if !self.matches_host(request) {
             return Ok(None);
         }
         let requested = request.preflight.filter(|_| self.requirements.preflight == Preflight::Pass);
@@ -137,15 +242,15 @@ impl Rule {
         let requirements = &self.requirements;
         let preflight = requested.is_some();
         Ok(match &self.target {
-            PathMatcher::Template(template) => template.matches(path, comparison)?.then_some(RuleMatch {
+            PathMatcher::Template(template) => template.matches(lookup)?.then_some(RuleMatch {
                 rule,
                 requirements,
                 access: requirements.access,
-                permission: requirements.permission.as_deref(),
+                permission: requirements.conditions.permission.as_deref(),
                 template,
                 preflight,
             }),
-            PathMatcher::Table(table) => table.find(path, comparison, method)?.map(|operation| RuleMatch {
+            PathMatcher::Table(table) => table.find(lookup, method)?.map(|operation| RuleMatch {
                 rule,
                 requirements,
                 access: if operation.public { Access::Public } else { requirements.access },
@@ -178,25 +283,18 @@ impl TryFrom<String> for Method {
     type Error = &'static str;
 
     fn try_from(text: String) -> Result<Self, Self::Error> {
-        if is_method(&text) { Ok(Self(text)) } else { Err("must be a method in upper case") }
+        if is_method(&text) {
+            Ok(Self(text))
+        } else {
+            Err("must be a method in upper case; leave `methods` out for any method")
+        }
     }
 }
 
-/// A scope (RFC 6749 section 3.3).
-#[derive(Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-#[serde(try_from = "String")]
-#[cfg_attr(feature = "schema", schemars(with = "String"))]
-struct Scope(String);
-
-impl TryFrom<String> for Scope {
-    type Error = &'static str;
-
-    fn try_from(text: String) -> Result<Self, Self::Error> {
-        let is_permitted = |byte: u8| byte.is_ascii_graphic() && !matches!(byte, b'"' | b'\\');
-        let is_scope = !text.is_empty() && text.bytes().all(is_permitted);
-        if is_scope { Ok(Self(text)) } else { Err("must be printable ASCII without spaces, \" and \\") }
-    }
+/// Returns whether the member was left out.
+#[cfg(feature = "schema")]
+fn is_no_scopes(scopes: &ClaimMatcher) -> bool {
+    *scopes == no_scopes()
 }
 
 fn permission_name<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
@@ -239,13 +337,20 @@ struct Fields {
         feature = "schema",
         schemars(with = "alloc::collections::BTreeMap<String, crate::claim::shape::ClaimMatcher>")
     )]
-    claims: Vec<(String, ClaimMatcher)>,
-    /// The required scopes: the token must have all of them.
-    #[serde(default)]
-    scopes: Vec<Scope>,
+    claims: Vec<(ClaimName, ClaimMatcher)>,
+    /// The required scopes: the token must have all scopes of a list.
+    #[serde(default = "no_scopes", deserialize_with = "scopes")]
+    #[cfg_attr(
+        feature = "schema",
+        schemars(with = "crate::claim::shape::ClaimMatcher", skip_serializing_if = "is_no_scopes")
+    )]
+    scopes: ClaimMatcher,
     /// The permission that the subject must have: `Tag:operation`.
     #[serde(default, deserialize_with = "permission_name")]
     permission: Option<String>,
+    /// Alternatives: besides the other requirements, all requirements of one of them must be met.
+    #[serde(default)]
+    any_of: Vec<Conditions>,
     /// The names of the accepted credential sources. Empty: any source.
     #[serde(default)]
     credentials: Vec<String>,
@@ -260,6 +365,8 @@ struct Fields {
     open_streams: Option<OpenStreamPolicy>,
     #[serde(default)]
     preflight: Preflight,
+    #[serde(default)]
+    encoded_slash: EncodedSlash,
 }
 
 impl TryFrom<Fields> for Rule {
@@ -277,58 +384,59 @@ impl TryFrom<Fields> for Rule {
             claims,
             scopes,
             permission,
+            any_of,
             credentials,
             stale: staleness,
             mode,
             open_streams,
             preflight,
+            encoded_slash,
         } = fields;
+        let conditions = Conditions { issuers, audiences, claims, scopes, permission };
         let target = match (path, operations) {
             (Some(template), None) => PathMatcher::Template(template),
             (None, Some(table)) => PathMatcher::Table(table),
             _ => return Err("exactly one of `path` and `operations` is required".into()),
         };
-        if matches!(target, PathMatcher::Table(_)) && permission.is_some() {
+        let requires_permission = || {
+            conditions.permission.is_some() || any_of.iter().any(|conditions| conditions.permission.is_some())
+        };
+        if matches!(target, PathMatcher::Table(_)) && requires_permission() {
             return Err(
                 "`permission` is not permitted with `operations`, whose names are the permissions".into()
             );
         }
-        let has_requirements = !issuers.is_empty()
-            || !audiences.is_empty()
-            || !claims.is_empty()
-            || !scopes.is_empty()
-            || permission.is_some();
+        if any_of.iter().any(Conditions::is_empty) {
+            return Err("a member of `any_of` must have a requirement".into());
+        }
+        let has_requirements = !conditions.is_empty() || !any_of.is_empty();
         if access == Access::Public
             && (has_requirements || !credentials.is_empty() || staleness.is_some() || open_streams.is_some())
         {
             return Err("a public rule must not have requirements on credentials".into());
         }
-        if access == Access::Optional && (permission.is_some() || matches!(target, PathMatcher::Table(_))) {
+        if access == Access::Optional && (requires_permission() || matches!(target, PathMatcher::Table(_))) {
             return Err("an optional rule must not require a permission".into());
         }
-        for name in claims.iter().filter_map(|(_, matcher)| matcher.path_variable()) {
-            let is_known = match &target {
-                PathMatcher::Template(template) => template.has_variable(name),
-                PathMatcher::Table(table) => table.templates().any(|template| template.has_variable(name)),
-            };
-            if !is_known {
-                return Err(format!("the path has no variable `{}`", printable(name)));
-            }
+        let is_known = |name: &str| match &target {
+            PathMatcher::Template(template) => template.has_variable(name),
+            PathMatcher::Table(table) => table.templates().any(|template| template.has_variable(name)),
+        };
+        let mut claims = conditions.claims.iter().chain(any_of.iter().flat_map(|one| &one.claims));
+        if let Some(name) = claims.find_map(|(_, matcher)| matcher.unaccepted_variable(&is_known)) {
+            return Err(format!("the path has no variable `{}`", printable(name)));
         }
         let methods = methods.into_iter().map(|Method(method)| method).collect();
-        let scopes = scopes.into_iter().map(|Scope(scope)| scope).collect();
         let requirements = Requirements {
             access,
-            issuers,
-            audiences,
-            claims,
-            scopes,
-            permission,
+            conditions,
+            any_of,
             credentials,
             staleness,
             mode,
             open_streams,
             preflight,
+            encoded_slash,
         };
         Ok(Self { hosts, target, methods, requirements })
     }

@@ -1,16 +1,20 @@
 //! The list of rules.
 
-use alloc::{string::String, vec::Vec};
+use alloc::{format, string::String, vec::Vec};
 
 use serde::Deserialize;
 
 use super::{
     AmbiguousRequest, Path, PathCase, Template,
-    path::PathComparison,
+    path::{Delimiters, Lookup, PathComparison, Reading},
     request::RequestLine,
-    rule::{Access, Requirements, Rule, RuleMatch},
+    rule::{Access, Conditions, EncodedSlash, Requirements, Rule, RuleMatch},
 };
-use crate::{Mode, Reason, StalePolicy, claim};
+use crate::{
+    Mode, Reason, StalePolicy,
+    claim::{self, ClaimName},
+    config::looks_like_pattern,
+};
 
 /// The rules in order of precedence.
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -21,6 +25,8 @@ pub struct Rules {
     rules: Vec<Rule>,
     /// Whether a literal of a path changes when it is folded.
     has_foldable_literal: bool,
+    /// The custom verbs of all paths, such as `:suspend`.
+    verbs: Vec<String>,
 }
 
 /// How to treat a request that no rule matches.
@@ -41,7 +47,13 @@ pub enum UnmatchedPolicy {
 impl From<Vec<Rule>> for Rules {
     fn from(rules: Vec<Rule>) -> Self {
         let has_foldable_literal = rules.iter().any(Rule::changes_when_folded);
-        Self { rules, has_foldable_literal }
+        let mut verbs = Vec::new();
+        for verb in rules.iter().flat_map(Rule::templates).filter_map(Template::verb) {
+            if !verbs.iter().any(|known| known == verb) {
+                verbs.push(String::from(verb));
+            }
+        }
+        Self { rules, has_foldable_literal, verbs }
     }
 }
 
@@ -83,18 +95,39 @@ impl Rules {
 
     /// Returns whether a rule uses this top-level claim, beyond the claims that every request uses.
     pub(crate) fn uses_claim(&self, member: &str) -> bool {
-        self.rules.iter().map(Rule::requirements).any(|Requirements { audiences, claims, scopes, .. }| {
-            match member {
+        self.rules.iter().flat_map(|rule| rule.requirements().all_conditions()).any(
+            |Conditions { audiences, claims, scopes, .. }| match member {
                 "aud" if !audiences.is_empty() => true,
-                "scope" | "scp" if !scopes.is_empty() => true,
-                _ => claims.iter().any(|(name, _)| claim::needs_member(name, member)),
-            }
-        })
+                "scope" | "scp" if *scopes != claim::no_scopes() => true,
+                _ => claims.iter().any(|(ClaimName(name), _)| claim::needs_member(name, member)),
+            },
+        )
     }
 
-    /// Returns the scopes that a rule requires.
-    pub(crate) fn scopes(&self, rule: usize) -> &[String] {
-        self.rules.get(rule).map_or(&[], |rule| &rule.requirements().scopes)
+    /// Returns the scopes that a client needs for a rule, separated by spaces: of alternatives, those of the first.
+    pub(crate) fn scopes(&self, rule: usize) -> String {
+        let mut list = String::new();
+        let requirements = self.rules.get(rule).map(Rule::requirements);
+        for conditions in requirements.into_iter().flat_map(|rule| rule.all_conditions().take(2)) {
+            claim::list_scopes(&conditions.scopes, &mut list);
+        }
+        list
+    }
+
+    /// Returns the path of an issuer or audience that looks like a pattern, if any.
+    pub(crate) fn pattern(&self) -> Option<String> {
+        for (at, rule) in self.rules.iter().enumerate() {
+            for (number, conditions) in rule.requirements().all_conditions().enumerate() {
+                for (member, names) in [("issuers", &conditions.issuers), ("audiences", &conditions.audiences)] {
+                    let Some(index) = names.iter().position(|name| looks_like_pattern(name)) else { continue };
+                    return Some(match number.checked_sub(1) {
+                        None => format!("rules[{at}].{member}[{index}]"),
+                        Some(number) => format!("rules[{at}].any_of[{number}].{member}[{index}]"),
+                    });
+                }
+            }
+        }
+        None
     }
 
     /// Returns the stale policies of the rules.
@@ -139,41 +172,14 @@ impl Rules {
             return Ok(Route { access, ..Route::default() });
         }
         let request = RequestLine::from_headers(headers, self.rules.iter().any(Rule::requires_host))?;
-        let path = Path::parse(request.target)?;
-        let found = self.find(&request, &path, PathComparison::Exact)?;
-        // A template without `/**` determines whether a trailing slash matches. Otherwise both forms must match the
-        // same rule.
-        let checks_trailing_slash = match &found {
-            Some(found) => found.template.matches_prefix,
-            None => access.is_some(),
-        };
-        let rule = found.as_ref().map(|found| found.rule);
-        if checks_trailing_slash {
-            let other = self.find(&request, &path.with_trailing_slash_toggled(), PathComparison::Exact)?;
-            if other.map(|other| other.rule) != rule {
-                return Err(AmbiguousRequest::TrailingSlash.into());
-            }
+        let mut path = Path::parse(request.target)?;
+        if !self.verbs.is_empty() {
+            path.note_encoded_verb(&self.verbs);
         }
-        // An unmatched request that is refused anyway is reported as unmatched, not as ambiguous.
-        let is_open = found.is_some() || access.is_some();
-        if case == PathCase::Fold && is_open && (self.has_foldable_literal || path.changes_when_folded()) {
-            let folded = path.folded();
-            let other = self.find(&request, &folded, PathComparison::Folded)?;
-            let same_row = match (&other, &found) {
-                (Some(other), Some(found)) => core::ptr::eq(other.template, found.template),
-                (None, None) => true,
-                _ => false,
-            };
-            if !same_row || other.map(|other| other.rule) != rule {
-                return Err(AmbiguousRequest::EquivalentPath.into());
-            }
-            if checks_trailing_slash {
-                let other =
-                    self.find(&request, &folded.with_trailing_slash_toggled(), PathComparison::Folded)?;
-                if other.map(|other| other.rule) != rule {
-                    return Err(AmbiguousRequest::EquivalentPath.into());
-                }
-            }
+        let resolver = Resolver { rules: self, request: &request, case, is_open: access.is_some(), verbs: &self.verbs };
+        let found = resolver.resolve(&path)?;
+        if path.delimiters != Delimiters::default() {
+            resolver.check_readings(&path, found.as_ref())?;
         }
         match found {
             Some(RuleMatch { rule, requirements, access, permission, template, preflight }) => Ok(Route {
@@ -184,21 +190,164 @@ impl Rules {
                 permission,
                 matched: Some((template, path)),
             }),
-            None => Ok(Route { access: access.ok_or(Reason::RouteUnmatched)?, ..Route::default() }),
+            None => {
+                let unmatched = || match self.methods(&request, &path).is_empty() {
+                    true => Reason::RouteUnmatched,
+                    false => Reason::MethodNotAllowed,
+                };
+                Ok(Route { access: access.ok_or_else(unmatched)?, ..Route::default() })
+            }
         }
     }
 
-    fn find<'p>(
-        &'p self,
-        request: &RequestLine<'_>,
+    /// Returns the methods that rules have for the path and host of a request.
+    fn methods<'p>(&'p self, request: &RequestLine<'_>, path: &Path<'_>) -> Vec<&'p str> {
+        let lookup = Lookup::new(path, PathComparison::Exact, &self.verbs);
+        let mut methods = Vec::new();
+        for rule in &self.rules {
+            rule.list_methods(request, &lookup, &mut methods);
+        }
+        methods
+    }
+
+    /// Returns the value of the header `Allow` (RFC 9110 section 10.2.1) for a request whose method no rule has.
+    pub(crate) fn allow<'r>(&self, headers: impl Iterator<Item = (&'r str, &'r [u8])> + Clone) -> Option<String> {
+        let request = RequestLine::from_headers(headers, self.rules.iter().any(Rule::requires_host)).ok()?;
+        Some(self.methods(&request, &Path::parse(request.target).ok()?).join(", "))
+    }
+}
+
+/// Finds the rule for the paths that parsers of one request may see.
+struct Resolver<'p, 'r> {
+    rules: &'p Rules,
+    request: &'r RequestLine<'r>,
+    case: PathCase,
+    /// Whether a request passes that no rule matches.
+    is_open: bool,
+    verbs: &'p [String],
+}
+
+impl<'p> Resolver<'p, '_> {
+    /// Finds the rule for a path. Returns an error if an equivalent path matches another rule.
+    fn resolve(&self, path: &Path<'_>) -> Result<Option<RuleMatch<'p>>, AmbiguousRequest> {
+        let found = self.find(path, PathComparison::Exact)?;
+        // A template without `/**` at its end determines whether a trailing slash matches. Otherwise both forms must match
+        // the same rule.
+        let checks_trailing_slash = match &found {
+            Some(found) => found.template.matches_prefix(),
+            None => self.is_open,
+        };
+        let rule = found.as_ref().map(|found| found.rule);
+        if checks_trailing_slash {
+            let other = self.find(&path.with_trailing_slash_toggled(), PathComparison::Exact)?;
+            if other.map(|other| other.rule) != rule {
+                return Err(AmbiguousRequest::TrailingSlash);
+            }
+        }
+        // An unmatched request that is refused anyway is reported as unmatched, not as ambiguous.
+        let is_open = found.is_some() || self.is_open;
+        if self.case == PathCase::Fold
+            && is_open
+            && (self.rules.has_foldable_literal || path.changes_when_folded())
+        {
+            let folded = path.folded();
+            let other = self.find(&folded, PathComparison::Folded)?;
+            if !is_same(other.as_ref(), found.as_ref()) {
+                return Err(AmbiguousRequest::EquivalentPath);
+            }
+            if checks_trailing_slash {
+                let other = self.find(&folded.with_trailing_slash_toggled(), PathComparison::Folded)?;
+                if other.map(|other| other.rule) != rule {
+                    return Err(AmbiguousRequest::EquivalentPath);
+                }
+            }
+        }
+        // Some frameworks read an extension as a format, and `/users/7.js` as `/users/7`.
+        if self.case == PathCase::Fold
+            && let Some(found) = &found
+            && found.template.has_extension()
+        {
+            let name = path.without_extension();
+            for (name, comparison) in [(&name, PathComparison::Exact), (&name.folded(), PathComparison::Folded)] {
+                let other = self.find(name, comparison)?;
+                if !self.is_expected(other.as_ref(), found, path)? {
+                    return Err(AmbiguousRequest::EquivalentPath);
+                }
+            }
+        }
+        Ok(found)
+    }
+
+    /// Returns whether the author of the rules expects that a parser may see a path of another rule: that rule ends with
+    /// `/**` and matches the path as it was sent too, so that the earlier rule is an exception to it.
+    fn is_expected(
+        &self,
+        other: Option<&RuleMatch<'p>>,
+        found: &RuleMatch<'p>,
+        path: &Path<'_>,
+    ) -> Result<bool, AmbiguousRequest> {
+        let Some(other) = other else { return Ok(true) };
+        let lookup = Lookup::new(path, PathComparison::Folded, self.verbs);
+        Ok(is_same(Some(other), Some(found))
+            || (other.template.matches_prefix() && other.template.matches(&lookup)?))
+    }
+
+    /// Checks that every way to read the delimiters in a path leads to the same rule, and to the same values of its
+    /// variables if it uses them.
+    fn check_readings(
+        &self,
+        path: &Path<'_>,
+        found: Option<&RuleMatch<'p>>,
+    ) -> Result<(), AmbiguousRequest> {
+        let mut delimiters = path.delimiters;
+        if let Some(found) = found
+            && delimiters.slash
+            && found.requirements.encoded_slash == EncodedSlash::Segment
+        {
+            delimiters.slash = false;
+            // The upstream does not decode the slash. A path whose decoded form has a rule of its own is refused anyway.
+            let decoded = path.read(Reading::Split('/')).ok_or(AmbiguousRequest::Separator)?;
+            let other = self.resolve(&decoded).map_err(|_| AmbiguousRequest::Separator)?;
+            if !self.is_expected(other.as_ref(), found, path)? {
+                return Err(AmbiguousRequest::Separator);
+            }
+        }
+        let (readings, error) = delimiters.readings()?;
+        for reading in readings {
+            let read = path.read(*reading).ok_or(error)?;
+            let verbs = if matches!(reading, Reading::WithoutVerb) { &[] } else { self.verbs };
+            let resolver = Resolver { verbs, ..*self };
+            let other = resolver.resolve(&read).map_err(|_| error)?;
+            let has_same_variables = found.is_none_or(|found| {
+                !found.uses_variables() || found.template.variables(path).eq(found.template.variables(&read))
+            });
+            if !is_same(found, other.as_ref()) || !has_same_variables {
+                return Err(error);
+            }
+        }
+        Ok(())
+    }
+
+    fn find(
+        &self,
         path: &Path<'_>,
         comparison: PathComparison,
     ) -> Result<Option<RuleMatch<'p>>, AmbiguousRequest> {
-        for (number, rule) in self.rules.iter().enumerate() {
-            if let Some(found) = rule.find(number, request, path, comparison)? {
+        let lookup = Lookup::new(path, comparison, self.verbs);
+        for (number, rule) in self.rules.rules.iter().enumerate() {
+            if let Some(found) = rule.find(number, self.request, &lookup)? {
                 return Ok(Some(found));
             }
         }
         Ok(None)
+    }
+}
+
+/// Returns whether two paths have the same rule, and in a table the same row.
+fn is_same(one: Option<&RuleMatch<'_>>, other: Option<&RuleMatch<'_>>) -> bool {
+    match (one, other) {
+        (Some(one), Some(other)) => one.rule == other.rule && core::ptr::eq(one.template, other.template),
+        (None, None) => true,
+        _ => false,
     }
 }

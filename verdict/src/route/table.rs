@@ -9,8 +9,8 @@ use alloc::{
 use serde::Deserialize;
 
 use super::{
-    AmbiguousRequest, Path, Template,
-    path::PathComparison,
+    AmbiguousRequest, Template,
+    path::{Lookup, PathComparison},
     rule::{is_method, method_matches},
     template::Part,
 };
@@ -46,6 +46,8 @@ pub(crate) struct Operation {
 struct Node {
     /// The children by literal segment, in ascending order.
     literals: Vec<(String, usize)>,
+    /// The children by custom verb after a variable.
+    verbs: Vec<(String, usize)>,
     variable: Option<usize>,
     /// The indices of the operations whose template ends here.
     operation_indices: Vec<usize>,
@@ -69,12 +71,20 @@ impl Table {
 
     pub(super) fn find(
         &self,
-        path: &Path<'_>,
-        comparison: PathComparison,
+        lookup: &Lookup<'_, '_>,
         method: &str,
     ) -> Result<Option<&Operation>, AmbiguousRequest> {
-        let Some(found) = self.walk(0, 0, path, comparison, method) else { return Ok(None) };
-        if found.template.matches(path, comparison)? { Ok(Some(found)) } else { Ok(None) }
+        let Some(found) = self.walk(0, 0, lookup, method) else { return Ok(None) };
+        if found.template.matches(lookup)? { Ok(Some(found)) } else { Ok(None) }
+    }
+
+    /// Calls `add` with the method of each operation whose path matches.
+    pub(super) fn list_methods<'a>(&'a self, lookup: &Lookup<'_, '_>, add: &mut dyn FnMut(&'a str)) {
+        for operation in &self.operations {
+            if operation.template.matches(lookup) == Ok(true) {
+                add(&operation.method);
+            }
+        }
     }
 
     /// Searches the tree. The recursion depth is bounded by [`MAX_DEPTH`].
@@ -82,29 +92,34 @@ impl Table {
         &self,
         node: usize,
         depth: usize,
-        path: &Path<'_>,
-        comparison: PathComparison,
+        lookup: &Lookup<'_, '_>,
         method: &str,
     ) -> Option<&Operation> {
         let node = self.nodes.get(node)?;
-        let Some(segment) = path.segments().get(depth) else { return self.operation_at(node, method) };
+        let Some(segment) = lookup.path.segments().get(depth) else { return self.operation_at(node, method) };
         let next_depth = depth.checked_add(1)?;
+        let comparison = lookup.comparison;
         let literal = match comparison {
-            PathComparison::Exact => node
-                .literal(&segment.text)
-                .and_then(|next| self.walk(next, next_depth, path, comparison, method)),
+            PathComparison::Exact => {
+                node.literal(&segment.text).and_then(|next| self.walk(next, next_depth, lookup, method))
+            }
             // The literals are ordered by their exact text, and several can be equal when folded.
             PathComparison::Folded => {
                 let mut equal_literals =
                     node.literals.iter().filter(|(literal, _)| comparison.equals(literal, &segment.text));
-                equal_literals.find_map(|(_, next)| self.walk(*next, next_depth, path, comparison, method))
+                equal_literals.find_map(|(_, next)| self.walk(*next, next_depth, lookup, method))
             }
         };
         if literal.is_some() {
             return literal;
         }
-        let next = node.variable.filter(|_| !segment.text.is_empty())?;
-        self.walk(next, next_depth, path, comparison, method)
+        let mut verbs = node.verbs.iter().filter(|(verb, _)| comparison.ends_with(&segment.text, verb));
+        let verb = verbs.find_map(|(_, next)| self.walk(*next, next_depth, lookup, method));
+        if verb.is_some() {
+            return verb;
+        }
+        let next = node.variable.filter(|_| lookup.is_variable(segment))?;
+        self.walk(next, next_depth, lookup, method)
     }
 
     /// Returns the operation with this method whose template ends at the node.
@@ -130,6 +145,13 @@ impl Table {
                     }
                 },
                 Part::Variable(_) => *node.variable.get_or_insert(next),
+                Part::Suffix { suffix, .. } => match node.verbs.iter().find(|(known, _)| known == suffix) {
+                    Some((_, existing)) => *existing,
+                    None => {
+                        node.verbs.push((suffix.clone(), next));
+                        next
+                    }
+                },
             };
             if at == next {
                 self.nodes.push(Node::default());
@@ -213,8 +235,8 @@ fn parse_row(line: &str, prefix: &str, public: &[String], exempt: &[String]) -> 
     }
     let path = format!("{prefix}{path}");
     let template = Template::parse(&path).map_err(|why| format!("`{}` {why}", printable(&path)))?;
-    if template.matches_prefix || template.parts.len() > MAX_DEPTH {
-        return Err("a path in a table must not have `/**`, and at most 16 segments".into());
+    if template.has_wildcard || template.has_extension() || template.parts.len() > MAX_DEPTH {
+        return Err("a path in a table must not have `**` or `*`, and at most 16 segments".into());
     }
     let listed = |list: &[String]| list.iter().any(|listed| listed == name);
     Ok(Operation {

@@ -4,18 +4,21 @@ use alloc::{string::String, vec::Vec};
 
 use serde::Deserialize;
 
-use super::path::{AmbiguousRequest, MAX_SEGMENTS, Path, PathComparison, Segment, is_pchar};
-use crate::permission::is_variable;
+use super::path::{AmbiguousRequest, Lookup, MAX_SEGMENTS, Path, Segment, is_pchar};
+use crate::{config::looks_like_pattern, permission::is_variable};
 
-/// A path template such as `/sims/{sim_id}/tags` or `/files/**`.
+/// A path template such as `/sims/{sim_id}/tags`, `/users/{id}:suspend`, `/files/**` or `/**/*.js`.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[cfg_attr(feature = "schema", schemars(with = "String"))]
 #[serde(try_from = "String")]
 pub(crate) struct Template {
+    /// The segments, or those before `**`.
     pub(super) parts: Vec<Part>,
-    /// Whether the template ends with `/**`, so that it matches all paths with this prefix.
-    pub(super) matches_prefix: bool,
+    /// Whether the template has `**`, which matches any number of segments.
+    pub(super) has_wildcard: bool,
+    /// The segments after `**`.
+    tail: Vec<Part>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,59 +26,88 @@ pub(super) enum Part {
     /// A literal segment; empty for a trailing slash.
     Literal(String),
     Variable(String),
+    /// A last segment with this end, which is a custom verb (`:suspend`) or an extension (`.js`), and at least one
+    /// character before it: the value of the variable, or anything if its name is empty.
+    Suffix { variable: String, suffix: String },
 }
 
 impl Template {
     pub(crate) fn parse(text: &str) -> Result<Self, &'static str> {
         let error = Err::<Self, _>;
         let Some(rest) = text.strip_prefix('/') else { return error("does not start with `/`") };
-        let (rest, matches_prefix) = match rest.strip_suffix("**") {
-            Some("") => return Ok(Self { parts: Vec::new(), matches_prefix: true }),
-            Some(rest) => match rest.strip_suffix('/') {
-                Some(rest) => (rest, true),
-                None => return error("`**` must be the last segment"),
-            },
-            None => (rest, false),
-        };
-        let mut parts = Vec::new();
+        let (mut parts, mut tail, mut has_wildcard) = (Vec::new(), Vec::new(), false);
         let mut remaining = rest.split('/').peekable();
         while let Some(segment) = remaining.next() {
-            if segment.is_empty() && (matches_prefix || remaining.peek().is_some()) {
+            let is_last = remaining.peek().is_none();
+            if segment == "**" {
+                if has_wildcard {
+                    return error("has `**` twice");
+                }
+                has_wildcard = true;
+                continue;
+            }
+            let is_after_wildcard = has_wildcard && tail.is_empty();
+            if segment.is_empty() && (!is_last || is_after_wildcard) {
                 return error("has an empty segment");
             }
-            let name = segment.strip_prefix('{').and_then(|rest| rest.strip_suffix('}'));
-            let part = match name {
-                Some(name) if is_variable(name) => Part::Variable(name.into()),
-                None if is_literal(segment) => Part::Literal(segment.into()),
-                _ => return error("has a segment that is neither a literal nor a `{variable}`"),
-            };
-            if matches!(part, Part::Variable(_)) && parts.contains(&part) {
+            let part = Part::parse(segment, is_last)?;
+            let name = part.variable();
+            if name.is_some() && parts.iter().chain(&tail).any(|known: &Part| known.variable() == name) {
                 return error("has a duplicate variable");
             }
-            parts.push(part);
+            if has_wildcard { tail.push(part) } else { parts.push(part) }
         }
-        if parts.len() > MAX_SEGMENTS {
+        if parts.len().saturating_add(tail.len()) > MAX_SEGMENTS {
             error("has too many segments")
         } else {
-            Ok(Self { parts, matches_prefix })
+            Ok(Self { parts, has_wildcard, tail })
         }
+    }
+
+    /// Returns whether the template ends with `/**`, so that it matches all paths with this prefix.
+    pub(super) const fn matches_prefix(&self) -> bool {
+        self.has_wildcard && self.tail.is_empty()
+    }
+
+    fn last(&self) -> Option<&Part> {
+        if self.has_wildcard { self.tail.last() } else { self.parts.last() }
+    }
+
+    /// Returns the custom verb with its colon (https://google.aip.dev/136): the end of the last segment of
+    /// `/users/{id}:suspend` and of `/users:search`.
+    pub(super) fn verb(&self) -> Option<&str> {
+        let text = match self.last()? {
+            Part::Literal(text) | Part::Suffix { suffix: text, .. } => text,
+            Part::Variable(_) => return None,
+        };
+        let (_, name) = text.rsplit_once(':')?;
+        let start = text.len().checked_sub(name.len())?.checked_sub(1)?;
+        text.get(start..).filter(|_| is_verb(name))
+    }
+
+    /// Returns whether the last segment is an extension after `*`.
+    pub(super) fn has_extension(&self) -> bool {
+        matches!(self.last(), Some(Part::Suffix { suffix, .. }) if suffix.starts_with('.'))
+    }
+
+    /// Returns the parts with the segments that they match, if their number is right. `**` matches the others.
+    fn pairs<'a, 'r>(
+        &'a self,
+        segments: &'a [Segment<'r>],
+    ) -> Option<impl Iterator<Item = (&'a Part, &'a Segment<'r>)> + Clone> {
+        let between = segments.len().checked_sub(self.parts.len())?.checked_sub(self.tail.len())?;
+        if between > 0 && !self.has_wildcard {
+            return None;
+        }
+        let end = segments.get(segments.len().checked_sub(self.tail.len())?..)?;
+        Some(self.parts.iter().zip(segments).chain(self.tail.iter().zip(end)))
     }
 
     /// Returns whether the template matches. Returns an error if it would match only with percent-decoding of a
     /// literal.
-    pub(super) fn matches(
-        &self,
-        path: &Path<'_>,
-        comparison: PathComparison,
-    ) -> Result<bool, AmbiguousRequest> {
-        let segments = path.segments();
-        let length_matches = if self.matches_prefix {
-            segments.len() >= self.parts.len()
-        } else {
-            segments.len() == self.parts.len()
-        };
-        let mut pairs = self.parts.iter().zip(segments);
-        if !length_matches || !pairs.clone().all(|(part, segment)| part.matches(segment, comparison)) {
+    pub(super) fn matches(&self, lookup: &Lookup<'_, '_>) -> Result<bool, AmbiguousRequest> {
+        let Some(mut pairs) = self.pairs(lookup.path.segments()) else { return Ok(false) };
+        if !pairs.clone().all(|(part, segment)| part.matches(segment, lookup)) {
             return Ok(false);
         }
         let is_encoded =
@@ -85,29 +117,77 @@ impl Template {
 
     /// Returns the name and value of each variable for a matching path.
     pub(crate) fn variables<'a>(&'a self, path: &'a Path<'_>) -> impl Iterator<Item = (&'a str, &'a str)> {
-        self.parts.iter().zip(path.segments()).filter_map(|(part, segment)| match part {
-            Part::Variable(name) => Some((name.as_str(), &*segment.text)),
-            Part::Literal(_) => None,
+        let pairs = self.pairs(path.segments()).into_iter().flatten();
+        pairs.filter_map(|(part, segment)| {
+            let value = match part {
+                Part::Suffix { suffix, .. } => {
+                    segment.text.get(..segment.text.len().saturating_sub(suffix.len()))?
+                }
+                _ => &*segment.text,
+            };
+            Some((part.variable()?, value))
         })
     }
 
     /// Returns whether a literal changes when it is folded.
     pub(super) fn changes_when_folded(&self) -> bool {
-        let changes_when_folded =
-            |text: &String| text.ends_with('.') || text.bytes().any(|byte| byte.is_ascii_uppercase());
-        self.parts.iter().any(|part| matches!(part, Part::Literal(text) if changes_when_folded(text)))
+        self.parts.iter().chain(&self.tail).any(|part| match part {
+            Part::Literal(text) | Part::Suffix { suffix: text, .. } => {
+                text.ends_with('.') || text.bytes().any(|byte| byte.is_ascii_uppercase())
+            }
+            Part::Variable(_) => false,
+        })
     }
 
     pub(crate) fn has_variable(&self, name: &str) -> bool {
-        self.parts.iter().any(|part| matches!(part, Part::Variable(known) if known == name))
+        self.parts.iter().chain(&self.tail).any(|part| part.variable() == Some(name))
     }
 }
 
 impl Part {
-    fn matches(&self, segment: &Segment<'_>, comparison: PathComparison) -> bool {
+    fn parse(segment: &str, is_last: bool) -> Result<Self, &'static str> {
+        let (variable, suffix) = match segment.strip_prefix('{').and_then(|rest| rest.split_once('}')) {
+            Some((name, suffix)) if is_variable(name) => (Some(name), suffix),
+            _ => (None, segment.strip_prefix('*').unwrap_or_default()),
+        };
+        match (variable, suffix) {
+            (Some(name), "") => Ok(Self::Variable(name.into())),
+            (_, "") if is_literal(segment) => Ok(Self::Literal(segment.into())),
+            (_, "") if segment.starts_with(':') => {
+                Err("has a segment that begins with `:`. Write `{name}` for a variable")
+            }
+            (_, "") => Err(
+                "has a segment that is neither a literal nor a `{variable}`. Write `{name}` for one segment, `/**` for \
+                 any number of segments, `/**/*.js` for an extension, or `{name}:verb` for a custom verb",
+            ),
+            _ if !is_last => Err("has a verb or an extension before the last segment"),
+            (variable, suffix) => {
+                let is_verb = suffix.strip_prefix(':').is_some_and(is_verb);
+                if !is_verb && (variable.is_some() || !is_extension(suffix)) {
+                    return Err("has a segment with an end that is no custom verb (`{name}:verb`), and no extension after \
+                                `*` (`/**/*.js`)");
+                }
+                Ok(Self::Suffix {
+                    variable: variable.unwrap_or_default().into(),
+                    suffix: suffix.into(),
+                })
+            }
+        }
+    }
+
+    fn variable(&self) -> Option<&str> {
         match self {
-            Self::Literal(text) => comparison.equals(text, &segment.text),
-            Self::Variable(_) => !segment.text.is_empty(),
+            Self::Variable(name) | Self::Suffix { variable: name, .. } => Some(name).filter(|name| !name.is_empty()),
+            Self::Literal(_) => None,
+        }
+        .map(String::as_str)
+    }
+
+    fn matches(&self, segment: &Segment<'_>, lookup: &Lookup<'_, '_>) -> bool {
+        match self {
+            Self::Literal(text) => lookup.comparison.equals(text, &segment.text),
+            Self::Variable(_) => lookup.is_variable(segment),
+            Self::Suffix { suffix, .. } => lookup.comparison.ends_with(&segment.text, suffix),
         }
     }
 }
@@ -120,10 +200,26 @@ impl TryFrom<String> for Template {
     }
 }
 
-/// Returns whether a segment is a literal: a segment that a path can have without percent-encoding. `*` is refused
-/// because it looks like a wildcard.
+/// Returns whether a segment is a literal: a segment that a path can have without percent-encoding. What looks like a
+/// pattern is refused: it would match itself only.
 fn is_literal(segment: &str) -> bool {
-    !matches!(segment, "." | "..") && segment.bytes().all(|byte| byte != b'*' && is_pchar(byte))
+    !matches!(segment, "." | "..")
+        && !segment.starts_with(':')
+        && !looks_like_pattern(segment)
+        && segment.bytes().all(is_pchar)
+}
+
+/// Returns whether a text is the name of a custom verb, such as `batchGet`.
+fn is_verb(name: &str) -> bool {
+    name.starts_with(|first: char| first.is_ascii_alphabetic())
+        && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
+}
+
+/// Returns whether a text is an extension with its dot, such as `.js` or `.min.js`.
+fn is_extension(suffix: &str) -> bool {
+    suffix.strip_prefix('.').is_some_and(|names| {
+        names.split('.').all(|name| !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric()))
+    })
 }
 
 #[cfg(test)]

@@ -89,9 +89,8 @@ impl ClaimMatcher {
 
     /// Returns whether all values can be scopes (RFC 6749 section 3.3).
     fn is_of_scopes(&self) -> bool {
-        let is_scope = |text: &str| {
-            text.bytes().all(|byte| byte.is_ascii_graphic() && !matches!(byte, b'"' | b'\\'))
-        };
+        let is_scope =
+            |text: &str| text.bytes().all(|byte| byte.is_ascii_graphic() && !matches!(byte, b'"' | b'\\'));
         match self {
             Self::AnyOf(all) | Self::AllOf(all) => all.iter().all(Self::is_of_scopes),
             Self::Exact(Value::String(text)) => !text.is_empty() && is_scope(text),
@@ -283,12 +282,18 @@ impl TryFrom<String> for ClaimName {
         if name.starts_with('/') {
             Ok(Self(name))
         } else if name.contains("://") {
-            Err("a dotted name is a path. Write a name with dots as a JSON pointer, such as `/https:~1~1example.com~1role`")
+            Err(
+                "a dotted name is a path. Write a name with dots as a JSON pointer, such as `/https:~1~1example.com~1role`",
+            )
         } else if name.starts_with("$.") || name.contains(['*', '[', ']']) {
-            Err("is no JSONPath: write a dotted path such as `realm.roles`, or a JSON pointer such as `/realm/roles/0`")
+            Err(
+                "is no JSONPath: write a dotted path such as `realm.roles`, or a JSON pointer such as `/realm/roles/0`",
+            )
         } else if name.split('.').any(is_index) {
-            Err("has a part that is empty or a number. Leave the number out for any member of the array, or write a JSON \
-                 pointer such as `/authorities/0/authority`")
+            Err(
+                "has a part that is empty or a number. Leave the number out for any member of the array, or write a JSON \
+                 pointer such as `/authorities/0/authority`",
+            )
         } else {
             Ok(Self(name))
         }
@@ -538,14 +543,17 @@ mod tests {
     use crate::config;
     use token::json;
 
-    fn parse_and_check(payload: &str, claims: &str, scopes: &[&str]) -> Result<(), Reason> {
+    fn parse_and_check(payload: &str, claims: &str, required: &str) -> Result<(), Reason> {
         #[derive(Deserialize)]
-        struct Claims(#[serde(deserialize_with = "config::pairs")] Vec<(String, ClaimMatcher)>);
+        struct Claims(#[serde(deserialize_with = "config::pairs")] Vec<(ClaimName, ClaimMatcher)>);
+        #[derive(Deserialize)]
+        struct Scopes(#[serde(deserialize_with = "scopes")] ClaimMatcher);
         let Claims(claims) = config::from_json(claims.as_bytes()).unwrap();
+        let Scopes(scopes) = config::from_json(required.as_bytes()).unwrap();
         let payload = json::parse(payload.as_bytes()).ok();
         let members = payload.as_ref().and_then(Value::as_object).cloned().unwrap_or_default();
-        let scopes: Vec<String> = scopes.iter().map(|scope| (*scope).into()).collect();
-        check_claims(&members, &claims, &scopes, &[("operator_id", "OP1"), ("n", "5")])
+        check_claims(&members, &claims, &[("operator_id", "OP1"), ("n", "5")])?;
+        check_scopes(&members, &scopes)
     }
 
     #[test]
@@ -561,7 +569,7 @@ mod tests {
             r#"{"/operator/operatorId":"OP1"}"#,
             r#"{"/https:~1~1x.y~1z":"v"}"#,
         ] {
-            assert_eq!(parse_and_check(PAYLOAD, good, &[]), Ok(()), "{good}");
+            assert_eq!(parse_and_check(PAYLOAD, good, "[]"), Ok(()), "{good}");
         }
         for bad in [
             r#"{"a":"X"}"#,
@@ -577,15 +585,150 @@ mod tests {
             r#"{"absent":{"path_variable":"absent"}}"#,
             r#"{"o":"null"}"#,
         ] {
-            assert_eq!(parse_and_check(PAYLOAD, bad, &[]), Err(Reason::ClaimMissing), "{bad}");
+            assert_eq!(parse_and_check(PAYLOAD, bad, "[]"), Err(Reason::ClaimMissing), "{bad}");
         }
         for payload in ["{}", "[]", "5", "", r#"{"a":"x","a":"x"}"#] {
-            assert_eq!(parse_and_check(payload, r#"{"a":"x"}"#, &[]), Err(Reason::ClaimMissing), "{payload}");
+            assert_eq!(
+                parse_and_check(payload, r#"{"a":"x"}"#, "[]"),
+                Err(Reason::ClaimMissing),
+                "{payload}"
+            );
+        }
+        for bad in [
+            "null",
+            "[]",
+            "{}",
+            "1.5",
+            "[null]",
+            r#"{"path_variable":1}"#,
+            r#"{"path_variable":"a","b":1}"#,
+            r#"{"any_of":[]}"#,
+            r#"{"all_of":["a"],"any_of":["b"]}"#,
+            r#"{"exact":["a"]}"#,
+            r#"{"present":false}"#,
+            r#"{"exact":"a","prefix":"b:"}"#,
+            r#"{"all_of":[1.5]}"#,
+        ] {
+            assert!(config::from_json::<ClaimMatcher>(bad.as_bytes()).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn e1_any_of_and_all_of_work_in_claims_arrays_and_scopes() {
+        const PAYLOAD: &str = r#"{"g":["p","q"],"s":"x","scope":"orders:read profile","scp":["z"],
+            "authorities":[{"authority":"ROLE_A"},{"authority":"ROLE_B","ids":[1,2]}],"nested":[["a"]],"e":"","l":[]}"#;
+        for (claims, scopes, expected) in [
+            (r#"{"g":{"any_of":["p","z"]}}"#, "[]", true),
+            (r#"{"g":{"all_of":["p","q"]}}"#, "[]", true),
+            (r#"{"g":{"all_of":["p","z"]}}"#, "[]", false),
+            (r#"{"g":{"all_of":["q",{"any_of":["z","p"]}]}}"#, "[]", true),
+            (r#"{"g":["z",{"all_of":["p","q"]}]}"#, "[]", true),
+            (r#"{"s":{"all_of":["x"]}}"#, "[]", true),
+            (r#"{"s":{"all_of":["x","y"]}}"#, "[]", false),
+            (r#"{"authorities.authority":"ROLE_B"}"#, "[]", true),
+            (r#"{"authorities.authority":{"all_of":["ROLE_A","ROLE_B"]}}"#, "[]", true),
+            (r#"{"authorities.authority":"ROLE_C"}"#, "[]", false),
+            (r#"{"authorities.ids":2}"#, "[]", true),
+            (r#"{"/authorities/0/authority":"ROLE_A"}"#, "[]", true),
+            (r#"{"/authorities/0/authority":"ROLE_B"}"#, "[]", false),
+            (r#"{"/authorities/00/authority":"ROLE_A"}"#, "[]", false),
+            (r#"{"/authorities/2/authority":"ROLE_A"}"#, "[]", false),
+            (r#"{"/authorities/authority":"ROLE_A"}"#, "[]", false),
+            (r#"{"nested":"a"}"#, "[]", true),
+            (r#"{"g":{"present":true}}"#, "[]", true),
+            (r#"{"e":{"present":true}}"#, "[]", false),
+            (r#"{"l":{"present":true}}"#, "[]", false),
+            (r#"{"absent":{"present":true}}"#, "[]", false),
+            ("{}", r#"["orders:read","z"]"#, true),
+            ("{}", r#"["orders:read","orders:write"]"#, false),
+            ("{}", r#"{"any_of":["orders:read","orders:write"]}"#, true),
+            ("{}", r#"{"any_of":["orders:write","z"]}"#, true),
+            ("{}", r#"{"any_of":["orders:write","orders"]}"#, false),
+            ("{}", r#"[{"any_of":["orders:write","orders:read"]},"profile"]"#, true),
+            ("{}", r#"[{"any_of":["orders:write","orders:read"]},"email"]"#, false),
+            ("{}", r#"{"all_of":["orders:read","profile"]}"#, true),
+            ("{}", r#"[{"prefix":"orders:"}]"#, true),
+            ("{}", r#"[{"prefix":"order:"}]"#, false),
+        ] {
+            assert_eq!(parse_and_check(PAYLOAD, claims, scopes).is_ok(), expected, "{claims} {scopes}");
         }
         for bad in
-            ["null", "[]", "{}", "1.5", "[null]", r#"{"path_variable":1}"#, r#"{"path_variable":"a","b":1}"#]
+            [r#"["a b"]"#, r#"[""]"#, r#"[1]"#, r#"[{"path_variable":"n"}]"#, r#"["a*"]"#, r#"{"any_of":[]}"#]
         {
-            assert!(config::from_json::<ClaimMatcher>(bad.as_bytes()).is_err(), "{bad}");
+            #[derive(Debug, Deserialize)]
+            struct Scopes(
+                #[serde(deserialize_with = "scopes")]
+                #[expect(dead_code)]
+                ClaimMatcher,
+            );
+            assert!(config::from_json::<Scopes>(bad.as_bytes()).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn e3_suffix_and_prefix_match_whole_names_only() {
+        for (matcher, value, expected) in [
+            (r#"{"suffix":"@example.com"}"#, "jo@example.com", true),
+            (r#"{"suffix":"@example.com"}"#, "jürgen+x@example.com", true),
+            (r#"{"suffix":"@example.com"}"#, "@example.com", false),
+            (r#"{"suffix":"@example.com"}"#, "jo@badexample.com", false),
+            (r#"{"suffix":"@example.com"}"#, "jo@Example.com", false),
+            (r#"{"suffix":"@example.com"}"#, "jo@example.com.", false),
+            (r#"{"suffix":"@example.com"}"#, "jo@example.com\n", false),
+            (r#"{"suffix":"@example.com"}"#, "jo@evil.com@example.com", false),
+            (r#"{"suffix":"@example.com"}"#, "jo@evil.com,x@example.com", false),
+            (r#"{"suffix":"@example.com"}"#, "jo@evil.com x@example.com", false),
+            (r#"{"suffix":"@example.com"}"#, "\"jo@evil.com\"@example.com", false),
+            (r#"{"suffix":"@example.com"}"#, "<jo@evil.com>x@example.com", false),
+            (r#"{"suffix":".example.com"}"#, "a.b.example.com", true),
+            (r#"{"suffix":".example.com"}"#, "https://evil.com/?.example.com", false),
+            (r#"{"suffix":".example.com"}"#, "evil.com#.example.com", false),
+            (r#"{"prefix":"repo:org/name:"}"#, "repo:org/name:ref:refs/heads/main", true),
+            (r#"{"prefix":"repo:org/name:"}"#, "repo:org/name:", false),
+            (r#"{"prefix":"repo:org/name:"}"#, "repo:org/name2:ref", false),
+            (r#"{"prefix":"a:","suffix":":b"}"#, "a:x:b", false),
+            (r#"{"prefix":"a:","suffix":"-b"}"#, "a:x-b", true),
+            (r#"{"prefix":"a:","suffix":":b"}"#, "a:b", false),
+            (r#"{"exact":"*@example.com"}"#, "*@example.com", true),
+            (r#"{"exact":"*@example.com"}"#, "jo@example.com", false),
+        ] {
+            let matcher: ClaimMatcher = config::from_json(matcher.as_bytes()).unwrap();
+            assert_eq!(matcher.matches(&Value::from(value), &[]), expected, "{matcher:?} {value}");
+            assert!(!matcher.matches(&Value::from(5), &[]));
+        }
+        for bad in [
+            r#""*""#,
+            r#""*@example.com""#,
+            r#""^admin""#,
+            r#""admin$""#,
+            r#""a.+b""#,
+            r#""{id}""#,
+            r#"["a","b*"]"#,
+            r#"{"suffix":"example.com"}"#,
+            r#"{"suffix":""}"#,
+            r#"{"suffix":"*@a.b"}"#,
+            r#"{"prefix":"svc"}"#,
+            r#"{"prefix":""}"#,
+            r#"{"prefix":"svc-*"}"#,
+            r#"{"prefix":"svc-","suffix":"x"}"#,
+        ] {
+            let error = config::from_json::<ClaimMatcher>(bad.as_bytes()).unwrap_err().to_string();
+            assert!(
+                !error.contains("example")
+                    || error.contains("ends a name")
+                    || error.contains("begins a name"),
+                "{error}"
+            );
+        }
+        for bad in
+            ["authorities.0.authority", "a[0]", "$.roles", "roles.*", "a..b", "", "https://example.com/roles"]
+        {
+            assert!(ClaimName::try_from(String::from(bad)).is_err(), "{bad}");
+        }
+        for good in
+            ["sub", "realm_access.roles", "/authorities/0/authority", "/https:~1~1example.com~1role", "urn:x"]
+        {
+            assert!(ClaimName::try_from(String::from(good)).is_ok(), "{good}");
         }
     }
 
@@ -601,7 +744,7 @@ mod tests {
             (r#"{"scope":"a b","scope":"a b"}"#, Err(Reason::ScopeMissing)),
             ("{}", Err(Reason::ScopeMissing)),
         ] {
-            assert_eq!(parse_and_check(payload, "{}", &["a", "b"]), expected, "{payload}");
+            assert_eq!(parse_and_check(payload, "{}", r#"["a","b"]"#), expected, "{payload}");
         }
     }
 }

@@ -108,9 +108,8 @@ impl Gate {
         let variables = route.variables();
         // An alternative that was met without a permission is still met, because claims do not change.
         let alternatives = rule.map_or(&[][..], |rule| &rule.any_of);
-        let is_met = |alternative: &&Conditions| {
-            check_conditions(alternative, policy, &identity, &variables).is_ok()
-        };
+        let is_met =
+            |alternative: &&Conditions| check_conditions(alternative, policy, &identity, &variables).is_ok();
         let met = || alternatives.iter().filter(is_met);
         let any_of: Vec<String> = if met().any(|alternative| alternative.permission.is_none()) {
             Vec::new()

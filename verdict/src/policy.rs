@@ -410,11 +410,13 @@ impl PolicyMembers {
 
     /// Refuses issuers and audiences that look like patterns: they are compared as they are, and would never match.
     fn refuse_patterns(&self) -> Result<(), PolicyError> {
-        let error = |path: String| PolicyError {
+        let error = |path: String| {
+            PolicyError {
             path,
             message: "looks like a pattern, and is compared as it is. List each value; leave the member of a rule out for \
                       any accepted value; an issuer in `issuers` can have named parts (`issuer_parts`)"
                 .into(),
+        }
         };
         if config::looks_like_pattern(&self.tokens.issuer) {
             return Err(error("tokens.issuer".into()));

@@ -26,8 +26,10 @@ impl Host {
         let address = name.starts_with('[') && host_of_authority(name.as_bytes()) == Ok(name);
         let lower = !name.bytes().any(|byte| byte.is_ascii_uppercase());
         if !lower || !(is_name(name) || (address && !below)) {
-            return Err("must be a host name in lower case without a port or a trailing dot, or `*.` before one; leave `hosts` out for \
-                 any host");
+            return Err(
+                "must be a host name in lower case without a port or a trailing dot, or `*.` before one; leave `hosts` out for \
+                 any host",
+            );
         }
         Ok(if below { Self::Below(format!(".{name}")) } else { Self::Exact(name.into()) })
     }
@@ -111,8 +113,8 @@ mod tests {
             assert_eq!(Host::parse(pattern).unwrap().matches(host), expected, "{pattern} {authority}");
         }
         for bad in [
-            "", ".", "..", "a..", ".a", "a..b", "[::1].", "a.:x", "a@b", "a:b", "a:123456", "a b", "[::1", "[x]", "a/b", "*.a",
-            "\u{e9}",
+            "", ".", "..", "a..", ".a", "a..b", "[::1].", "a.:x", "a@b", "a:b", "a:123456", "a b", "[::1",
+            "[x]", "a/b", "*.a", "\u{e9}",
         ] {
             assert_eq!(host_of_authority(bad.as_bytes()), Err(AmbiguousRequest::Host), "{bad}");
         }

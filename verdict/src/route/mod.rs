@@ -37,8 +37,12 @@
 //! a character and the request has it encoded, the request is refused. All other characters (`[`, `|`, `{`) have no
 //! meaning in paths and are part of their segment. A trailing slash is part of the path.
 
+#[cfg(test)]
+mod envoy_paths;
 mod host;
 mod path;
+#[cfg(test)]
+mod readers;
 mod request;
 mod rule;
 mod rules;

@@ -118,8 +118,12 @@ impl Rules {
     pub(crate) fn pattern(&self) -> Option<String> {
         for (at, rule) in self.rules.iter().enumerate() {
             for (number, conditions) in rule.requirements().all_conditions().enumerate() {
-                for (member, names) in [("issuers", &conditions.issuers), ("audiences", &conditions.audiences)] {
-                    let Some(index) = names.iter().position(|name| looks_like_pattern(name)) else { continue };
+                for (member, names) in
+                    [("issuers", &conditions.issuers), ("audiences", &conditions.audiences)]
+                {
+                    let Some(index) = names.iter().position(|name| looks_like_pattern(name)) else {
+                        continue;
+                    };
                     return Some(match number.checked_sub(1) {
                         None => format!("rules[{at}].{member}[{index}]"),
                         Some(number) => format!("rules[{at}].any_of[{number}].{member}[{index}]"),
@@ -176,7 +180,8 @@ impl Rules {
         if !self.verbs.is_empty() {
             path.note_encoded_verb(&self.verbs);
         }
-        let resolver = Resolver { rules: self, request: &request, case, is_open: access.is_some(), verbs: &self.verbs };
+        let resolver =
+            Resolver { rules: self, request: &request, case, is_open: access.is_some(), verbs: &self.verbs };
         let found = resolver.resolve(&path)?;
         if path.delimiters != Delimiters::default() {
             resolver.check_readings(&path, found.as_ref())?;
@@ -211,7 +216,10 @@ impl Rules {
     }
 
     /// Returns the value of the header `Allow` (RFC 9110 section 10.2.1) for a request whose method no rule has.
-    pub(crate) fn allow<'r>(&self, headers: impl Iterator<Item = (&'r str, &'r [u8])> + Clone) -> Option<String> {
+    pub(crate) fn allow<'r>(
+        &self,
+        headers: impl Iterator<Item = (&'r str, &'r [u8])> + Clone,
+    ) -> Option<String> {
         let request = RequestLine::from_headers(headers, self.rules.iter().any(Rule::requires_host)).ok()?;
         Some(self.methods(&request, &Path::parse(request.target).ok()?).join(", "))
     }
@@ -268,7 +276,9 @@ impl<'p> Resolver<'p, '_> {
             && found.template.has_extension()
         {
             let name = path.without_extension();
-            for (name, comparison) in [(&name, PathComparison::Exact), (&name.folded(), PathComparison::Folded)] {
+            for (name, comparison) in
+                [(&name, PathComparison::Exact), (&name.folded(), PathComparison::Folded)]
+            {
                 let other = self.find(name, comparison)?;
                 if !self.is_expected(other.as_ref(), found, path)? {
                     return Err(AmbiguousRequest::EquivalentPath);
@@ -294,11 +304,7 @@ impl<'p> Resolver<'p, '_> {
 
     /// Checks that every way to read the delimiters in a path leads to the same rule, and to the same values of its
     /// variables if it uses them.
-    fn check_readings(
-        &self,
-        path: &Path<'_>,
-        found: Option<&RuleMatch<'p>>,
-    ) -> Result<(), AmbiguousRequest> {
+    fn check_readings(&self, path: &Path<'_>, found: Option<&RuleMatch<'p>>) -> Result<(), AmbiguousRequest> {
         let mut delimiters = path.delimiters;
         if let Some(found) = found
             && delimiters.slash

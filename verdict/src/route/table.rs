@@ -88,13 +88,7 @@ impl Table {
     }
 
     /// Searches the tree. The recursion depth is bounded by [`MAX_DEPTH`].
-    fn walk(
-        &self,
-        node: usize,
-        depth: usize,
-        lookup: &Lookup<'_, '_>,
-        method: &str,
-    ) -> Option<&Operation> {
+    fn walk(&self, node: usize, depth: usize, lookup: &Lookup<'_, '_>, method: &str) -> Option<&Operation> {
         let node = self.nodes.get(node)?;
         let Some(segment) = lookup.path.segments().get(depth) else { return self.operation_at(node, method) };
         let next_depth = depth.checked_add(1)?;
@@ -259,10 +253,53 @@ mod tests {
 
     use proptest::prelude::*;
 
-    use super::*;
+    use super::{super::Path, *};
     use crate::config;
 
     const SORACOM: &str = include_str!("../../tests/data/soracom-operations.tsv");
+
+    fn exact<'l, 'r>(path: &'l Path<'r>) -> Lookup<'l, 'r> {
+        Lookup::new(path, PathComparison::Exact, &[])
+    }
+
+    #[test]
+    fn e4_a_table_has_custom_verbs_in_any_order() {
+        let rows = [
+            "GET\t/users/{id}\tUser:get",
+            "POST\t/users/{id}:suspend\tUser:suspend",
+            "POST\t/users/{id}:undelete\tUser:undelete",
+            "GET\t/users/me\tUser:me",
+            "GET\t/users:search\tUser:search",
+            "POST\t/users/me:suspend\tUser:suspendMe",
+        ];
+        let verbs: Vec<String> = [":suspend", ":undelete", ":search"].map(String::from).into();
+        for table in [rows.join("\n"), rows.into_iter().rev().collect::<Vec<_>>().join("\n")] {
+            let table = table_of(&table);
+            for (method, path, expected) in [
+                ("GET", "/users/7", Some("User:get")),
+                ("GET", "/users/me", Some("User:me")),
+                ("POST", "/users/7:suspend", Some("User:suspend")),
+                ("POST", "/users/7:undelete", Some("User:undelete")),
+                ("POST", "/users/me:suspend", Some("User:suspendMe")),
+                ("POST", "/users/a:b:suspend", Some("User:suspend")),
+                ("GET", "/users/7:suspend", None),
+                ("GET", "/users/7:search", None),
+                ("GET", "/users:search", Some("User:search")),
+                ("GET", "/users/a:b", Some("User:get")),
+            ] {
+                let parsed = Path::parse(path.as_bytes()).unwrap();
+                let found = table.find(&Lookup::new(&parsed, PathComparison::Exact, &verbs), method).unwrap();
+                assert_eq!(found.map(|found| found.name.as_str()), expected, "{method} {path}");
+            }
+        }
+        for bad in ["/a/*.js", "/**/a", "/a/{b}:c/d"] {
+            assert!(table(&format!("GET\t{bad}\tA:b")).is_err(), "{bad}");
+        }
+    }
+
+    fn table_of(text: &str) -> Table {
+        table(text).unwrap()
+    }
 
     fn table(text: &str) -> Result<Table, String> {
         parse_table(&serde_json::json!({ "table": text }))
@@ -287,7 +324,7 @@ mod tests {
             // Each variable has a distinct value, to detect swapped variables.
             let path = template.replace('{', "value-of-").replace('}', "");
             let parsed = Path::parse(path.as_bytes()).unwrap();
-            let found = table.find(&parsed, PathComparison::Exact, method).unwrap().unwrap();
+            let found = table.find(&exact(&parsed), method).unwrap().unwrap();
             assert_eq!((found.name.as_str(), found.exempt), (name, name == "Auth:logout"), "{method} {path}");
             let variables: Vec<_> = found.template.variables(&parsed).collect();
             let expected: Vec<_> = template
@@ -297,10 +334,8 @@ mod tests {
                 .collect();
             let expected: Vec<_> = expected.iter().map(|(name, value)| (*name, value.as_str())).collect();
             assert_eq!(variables, expected, "{method} {path}");
-            assert!(table.find(&parsed, PathComparison::Exact, "PATCH").unwrap().is_none());
-            assert!(
-                table.find(&parsed, PathComparison::Exact, &method.to_ascii_lowercase()).unwrap().is_none()
-            );
+            assert!(table.find(&exact(&parsed), "PATCH").unwrap().is_none());
+            assert!(table.find(&exact(&parsed), &method.to_ascii_lowercase()).unwrap().is_none());
         }
     }
 
@@ -330,7 +365,7 @@ mod tests {
                 ("GET", "/", None),
             ] {
                 let parsed = Path::parse(path.as_bytes()).unwrap();
-                let found = table.find(&parsed, PathComparison::Exact, method).unwrap();
+                let found = table.find(&exact(&parsed), method).unwrap();
                 assert_eq!(found.map(|found| found.name.as_str()), expected, "{method} {path}");
             }
         }
@@ -394,7 +429,7 @@ mod tests {
                 }
             }
             let found = table(SORACOM).unwrap();
-            let found = found.find(&parsed, PathComparison::Exact, method).unwrap();
+            let found = found.find(&exact(&parsed), method).unwrap();
             prop_assert_eq!(found.map(|found| found.name.as_str()), best.map(|(_, name)| name), "{} {}", method, path);
         }
     }
@@ -409,10 +444,8 @@ mod tests {
             .into_iter()
             .map(|path| {
                 let path = Path::parse(path.as_bytes()).unwrap();
-                let found = read
-                    .find(&path, PathComparison::Exact, "GET")
-                    .unwrap()
-                    .or(read.find(&path, PathComparison::Exact, "POST").unwrap());
+                let found =
+                    read.find(&exact(&path), "GET").unwrap().or(read.find(&exact(&path), "POST").unwrap());
                 found.map(|found| (found.name.as_str(), found.public, found.exempt))
             })
             .collect();

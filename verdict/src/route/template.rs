@@ -28,7 +28,10 @@ pub(super) enum Part {
     Variable(String),
     /// A last segment with this end, which is a custom verb (`:suspend`) or an extension (`.js`), and at least one
     /// character before it: the value of the variable, or anything if its name is empty.
-    Suffix { variable: String, suffix: String },
+    Suffix {
+        variable: String,
+        suffix: String,
+    },
 }
 
 impl Template {
@@ -164,20 +167,21 @@ impl Part {
             (variable, suffix) => {
                 let is_verb = suffix.strip_prefix(':').is_some_and(is_verb);
                 if !is_verb && (variable.is_some() || !is_extension(suffix)) {
-                    return Err("has a segment with an end that is no custom verb (`{name}:verb`), and no extension after \
-                                `*` (`/**/*.js`)");
+                    return Err(
+                        "has a segment with an end that is no custom verb (`{name}:verb`), and no extension after \
+                                `*` (`/**/*.js`)",
+                    );
                 }
-                Ok(Self::Suffix {
-                    variable: variable.unwrap_or_default().into(),
-                    suffix: suffix.into(),
-                })
+                Ok(Self::Suffix { variable: variable.unwrap_or_default().into(), suffix: suffix.into() })
             }
         }
     }
 
     fn variable(&self) -> Option<&str> {
         match self {
-            Self::Variable(name) | Self::Suffix { variable: name, .. } => Some(name).filter(|name| !name.is_empty()),
+            Self::Variable(name) | Self::Suffix { variable: name, .. } => {
+                Some(name).filter(|name| !name.is_empty())
+            }
             Self::Literal(_) => None,
         }
         .map(String::as_str)
@@ -224,7 +228,18 @@ fn is_extension(suffix: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{super::path::PathComparison, *};
+
+    #[test]
+    fn a_variable_before_a_verb_has_the_value_without_it() {
+        let template = Template::parse("/v1/{kind}/{id}:suspend").unwrap();
+        let path = Path::parse(b"/v1/users/jo%40example.com:suspend").unwrap();
+        let variables: Vec<_> = template.variables(&path).collect();
+        assert_eq!(variables, [("kind", "users"), ("id", "jo@example.com")]);
+        let template = Template::parse("/**/{kind}/{id}").unwrap();
+        let path = Path::parse(b"/a/b/users/7").unwrap();
+        assert_eq!(template.variables(&path).collect::<Vec<_>>(), [("kind", "users"), ("id", "7")]);
+    }
 
     #[test]
     fn templates_match_as_documented() {
@@ -254,22 +269,90 @@ mod tests {
             ("/a:b", "/a%3Ab", Err(AmbiguousRequest::NotCanonical)),
             ("/a:b/c", "/a%3Ab/d", Ok(false)),
             ("/a:b/**", "/a%3ab/d", Err(AmbiguousRequest::NotCanonical)),
+            ("/sims/{id}:verb", "/sims/1:verb", Ok(true)),
+            ("/sims/{id}:verb", "/sims/a:b:verb", Ok(true)),
+            ("/sims/{id}:verb", "/sims/:verb", Ok(false)),
+            ("/sims/{id}:verb", "/sims/1:verbs", Ok(false)),
+            ("/sims/{id}:verb", "/sims/1:Verb", Ok(false)),
+            ("/sims/{id}:verb", "/sims/1:verb/", Ok(false)),
+            ("/sims/{id}", "/sims/1:verb", Ok(false)),
+            ("/sims/{id}", "/sims/:verb", Ok(false)),
+            ("/sims/{id}/", "/sims/1:verb/", Ok(false)),
+            ("/sims/{id}/tags", "/sims/1:verb/tags", Ok(true)),
+            ("/sims/{id}", "/sims/1:other", Ok(true)),
+            ("/sims/**", "/sims/1:verb", Ok(true)),
+            ("/**/*.js", "/a.js", Ok(true)),
+            ("/**/*.js", "/x/y/a.min.js", Ok(true)),
+            ("/**/*.js", "/x/.js", Ok(false)),
+            ("/**/*.js", "/a.js/", Ok(false)),
+            ("/**/*.js", "/a.jsx", Ok(false)),
+            ("/**/*.js", "/", Ok(false)),
+            ("/s/**/*.js", "/s/a.js", Ok(true)),
+            ("/s/**/*.js", "/s.js", Ok(false)),
+            ("/s/*.js", "/s/a.js", Ok(true)),
+            ("/s/*.js", "/s/x/a.js", Ok(false)),
+            ("/**/health", "/health", Ok(true)),
+            ("/**/health", "/a/b/health", Ok(true)),
+            ("/**/health", "/health/a", Ok(false)),
+            ("/a/**/a", "/a", Ok(false)),
+            ("/a/**/a", "/a/a", Ok(true)),
+            ("/**/{id}/end", "/x/1/end", Ok(true)),
+            ("/**/{id}/end", "/end", Ok(false)),
         ] {
             let path = Path::parse(path.as_bytes()).unwrap();
-            assert_eq!(
-                Template::parse(template).unwrap().matches(&path, PathComparison::Exact),
-                expected,
-                "{template} {path:?}"
-            );
+            let lookup = Lookup::new(&path, PathComparison::Exact, &[String::from(":verb")]);
+            assert_eq!(Template::parse(template).unwrap().matches(&lookup), expected, "{template} {path:?}");
         }
     }
 
     #[test]
     fn templates_are_strict() {
         for error in [
-            "", "sims", "//", "/sims//x", "/a/**/b", "/a**", "/**/", "/a//**", "/*", "/a/*/b", "/a*", "/{}",
-            "/{a b}", "/{a}/{a}", "/x{a}", "/{a}x", "/{a", "/a}", "/.", "/a/..", "/a;b", "/a%20b", "/a b",
-            "/a?b", "/\u{e9}",
+            "",
+            "sims",
+            "//",
+            "/sims//x",
+            "/a/**/**",
+            "/a**",
+            "/**/",
+            "/a//**",
+            "/*",
+            "/a/*/b",
+            "/a*",
+            "/{}",
+            "/{a b}",
+            "/{a}/{a}",
+            "/{a}/**/{a}",
+            "/x{a}",
+            "/{a}x",
+            "/{a",
+            "/a}",
+            "/.",
+            "/a/..",
+            "/a;b",
+            "/a%20b",
+            "/a b",
+            "/a?b",
+            "/\u{e9}",
+            "/:id",
+            "/a/:id/b",
+            "/a/<id>",
+            "/{id:int}",
+            "/{id...}",
+            "/{*rest}",
+            "/a/.+",
+            "/a$",
+            "/{a}:x/b",
+            "/*.js/b",
+            "/{a}.js",
+            "/*.",
+            "/*..js",
+            "/*js",
+            "/*:",
+            "/{a}:",
+            "/{a}:1",
+            "/{a}:x:y",
+            "/x*.js",
         ] {
             assert!(Template::parse(error).is_err(), "{error}");
         }

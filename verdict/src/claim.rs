@@ -686,7 +686,7 @@ mod tests {
             (r#"{"prefix":"repo:org/name:"}"#, "repo:org/name:ref:refs/heads/main", true),
             (r#"{"prefix":"repo:org/name:"}"#, "repo:org/name:", false),
             (r#"{"prefix":"repo:org/name:"}"#, "repo:org/name2:ref", false),
-            (r#"{"prefix":"a:","suffix":":b"}"#, "a:x:b", false),
+            (r#"{"prefix":"a:","suffix":":b"}"#, "a:x:b", true),
             (r#"{"prefix":"a:","suffix":"-b"}"#, "a:x-b", true),
             (r#"{"prefix":"a:","suffix":":b"}"#, "a:b", false),
             (r#"{"exact":"*@example.com"}"#, "*@example.com", true),

@@ -73,11 +73,14 @@ impl PathComparison {
         }
     }
 
-    /// Returns whether a segment ends with a suffix of a template, after at least one character.
-    pub(super) fn ends_with(self, segment: &str, suffix: &str) -> bool {
-        let end =
-            segment.len().checked_sub(suffix.len()).filter(|at| *at > 0).and_then(|at| segment.get(at..));
-        end.is_some_and(|end| self == Self::Folded && end.eq_ignore_ascii_case(suffix) || end == suffix)
+    /// Returns whether a segment ends with a suffix of a template, after at least one character, which may be a space that
+    /// was removed when the segment was folded.
+    fn ends_with(self, segment: &str, suffix: &str) -> bool {
+        let Some(at) = segment.len().checked_sub(suffix.len()) else { return false };
+        segment.get(at..).is_some_and(|end| match self {
+            Self::Exact => at > 0 && end == suffix,
+            Self::Folded => end.eq_ignore_ascii_case(suffix),
+        })
     }
 }
 
@@ -92,8 +95,14 @@ pub(super) struct Lookup<'l, 'r> {
 impl<'l, 'r> Lookup<'l, 'r> {
     /// `verbs` are the custom verbs of all rules.
     pub(super) fn new(path: &'l Path<'r>, comparison: PathComparison, verbs: &[String]) -> Self {
-        let verb = if verbs.is_empty() { None } else { path.verb(comparison, verbs) };
+        let verb = if verbs.is_empty() || path.ignores_verbs { None } else { path.verb(comparison, verbs) };
         Self { path, comparison, verb }
+    }
+
+    /// Returns whether a segment ends with a custom verb or an extension of a template.
+    pub(super) fn ends_with(&self, segment: &Segment<'_>, suffix: &str) -> bool {
+        let is_ignored = self.path.ignores_verbs && suffix.starts_with(':');
+        !is_ignored && self.comparison.ends_with(&segment.text, suffix)
     }
 
     /// Returns whether a segment can be the value of a variable.
@@ -165,6 +174,8 @@ pub(crate) struct Path<'r> {
     segments: Vec<Segment<'r>>,
     /// The characters that some parsers read as the end of a segment or of a path.
     pub(super) delimiters: Delimiters,
+    /// Whether no custom verb is looked for.
+    ignores_verbs: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -253,7 +264,7 @@ impl<'r> Path<'r> {
             }
             segments.push(Segment::parse(segment, &mut delimiters)?);
         }
-        Ok(Self { segments, delimiters })
+        Ok(Self { segments, delimiters, ignores_verbs: false })
     }
 
     pub(super) fn segments(&self) -> &[Segment<'r>] {
@@ -261,7 +272,7 @@ impl<'r> Path<'r> {
     }
 
     fn with_segments(&self, segments: Vec<Segment<'r>>) -> Self {
-        Self { segments, delimiters: self.delimiters }
+        Self { segments, ..*self }
     }
 
     /// Returns the last segment that is not empty, if it ends with one of these custom verbs.
@@ -337,7 +348,11 @@ impl<'r> Path<'r> {
         }
         let is_readable = segments.len() <= MAX_SEGMENTS
             && !segments.iter().any(|segment| matches!(&*segment.text, "." | ".."));
-        is_readable.then(|| self.with_segments(without_empty(segments)))
+        is_readable.then(|| Self {
+            segments: without_empty(segments),
+            delimiters: self.delimiters,
+            ignores_verbs: matches!(reading, Reading::WithoutVerb),
+        })
     }
 }
 

@@ -180,8 +180,7 @@ impl Rules {
         if !self.verbs.is_empty() {
             path.note_encoded_verb(&self.verbs);
         }
-        let resolver =
-            Resolver { rules: self, request: &request, case, is_open: access.is_some(), verbs: &self.verbs };
+        let resolver = Resolver { rules: self, request: &request, case, is_open: access.is_some() };
         let found = resolver.resolve(&path)?;
         if path.delimiters != Delimiters::default() {
             resolver.check_readings(&path, found.as_ref())?;
@@ -232,7 +231,6 @@ struct Resolver<'p, 'r> {
     case: PathCase,
     /// Whether a request passes that no rule matches.
     is_open: bool,
-    verbs: &'p [String],
 }
 
 impl<'p> Resolver<'p, '_> {
@@ -297,7 +295,7 @@ impl<'p> Resolver<'p, '_> {
         path: &Path<'_>,
     ) -> Result<bool, AmbiguousRequest> {
         let Some(other) = other else { return Ok(true) };
-        let lookup = Lookup::new(path, PathComparison::Folded, self.verbs);
+        let lookup = Lookup::new(path, PathComparison::Folded, &self.rules.verbs);
         Ok(is_same(Some(other), Some(found))
             || (other.template.matches_prefix() && other.template.matches(&lookup)?))
     }
@@ -305,6 +303,8 @@ impl<'p> Resolver<'p, '_> {
     /// Checks that every way to read the delimiters in a path leads to the same rule, and to the same values of its
     /// variables if it uses them.
     fn check_readings(&self, path: &Path<'_>, found: Option<&RuleMatch<'p>>) -> Result<(), AmbiguousRequest> {
+        // The request passes if it has a rule, so what other parsers read without one counts, too.
+        let resolver = Self { is_open: true, ..*self };
         let mut delimiters = path.delimiters;
         if let Some(found) = found
             && delimiters.slash
@@ -313,7 +313,7 @@ impl<'p> Resolver<'p, '_> {
             delimiters.slash = false;
             // The upstream does not decode the slash. A path whose decoded form has a rule of its own is refused anyway.
             let decoded = path.read(Reading::Split('/')).ok_or(AmbiguousRequest::Separator)?;
-            let other = self.resolve(&decoded).map_err(|_| AmbiguousRequest::Separator)?;
+            let other = resolver.resolve(&decoded).map_err(|_| AmbiguousRequest::Separator)?;
             if !self.is_expected(other.as_ref(), found, path)? {
                 return Err(AmbiguousRequest::Separator);
             }
@@ -321,8 +321,6 @@ impl<'p> Resolver<'p, '_> {
         let (readings, error) = delimiters.readings()?;
         for reading in readings {
             let read = path.read(*reading).ok_or(error)?;
-            let verbs = if matches!(reading, Reading::WithoutVerb) { &[] } else { self.verbs };
-            let resolver = Resolver { verbs, ..*self };
             let other = resolver.resolve(&read).map_err(|_| error)?;
             let has_same_variables = found.is_none_or(|found| {
                 !found.uses_variables() || found.template.variables(path).eq(found.template.variables(&read))
@@ -339,7 +337,7 @@ impl<'p> Resolver<'p, '_> {
         path: &Path<'_>,
         comparison: PathComparison,
     ) -> Result<Option<RuleMatch<'p>>, AmbiguousRequest> {
-        let lookup = Lookup::new(path, comparison, self.verbs);
+        let lookup = Lookup::new(path, comparison, &self.rules.verbs);
         for (number, rule) in self.rules.rules.iter().enumerate() {
             if let Some(found) = rule.find(number, self.request, &lookup)? {
                 return Ok(Some(found));

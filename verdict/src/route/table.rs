@@ -107,7 +107,7 @@ impl Table {
         if literal.is_some() {
             return literal;
         }
-        let mut verbs = node.verbs.iter().filter(|(verb, _)| comparison.ends_with(&segment.text, verb));
+        let mut verbs = node.verbs.iter().filter(|(verb, _)| lookup.ends_with(segment, verb));
         let verb = verbs.find_map(|(_, next)| self.walk(*next, next_depth, lookup, method));
         if verb.is_some() {
             return verb;

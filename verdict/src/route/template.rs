@@ -191,7 +191,7 @@ impl Part {
         match self {
             Self::Literal(text) => lookup.comparison.equals(text, &segment.text),
             Self::Variable(_) => lookup.is_variable(segment),
-            Self::Suffix { suffix, .. } => lookup.comparison.ends_with(&segment.text, suffix),
+            Self::Suffix { suffix, .. } => lookup.ends_with(segment, suffix),
         }
     }
 }

@@ -213,7 +213,8 @@ fn e5_an_extension_after_any_segments_is_safe_against_encodings() {
             ("GET /status", "public"),
             ("GET /a/b/status", "public"),
             ("GET /a/status/", "route_unmatched"),
-            ("GET /a%2fstatus", "public"),
+            ("GET /a%2fstatus", "path_encoded_separator"),
+            ("GET /a%2fb/status", "public"),
         ],
     );
 }

@@ -658,7 +658,7 @@ mod tests {
             #[derive(Debug, Deserialize)]
             struct Scopes(
                 #[serde(deserialize_with = "scopes")]
-                #[expect(dead_code)]
+                #[expect(dead_code, reason = "only whether it can be read is tested")]
                 ClaimMatcher,
             );
             assert!(config::from_json::<Scopes>(bad.as_bytes()).is_err(), "{bad}");

@@ -154,8 +154,9 @@ fn refuse(state: &mut State, response: &Response, reason: Reason) -> Action {
     respond(state, |end| send_response(end, response, reason, "keystile_"))
 }
 
-/// Sends the response to a refusal in the effective context, which must be that of the stream. The access log gets
-/// `details_prefix` and the code of the refusal.
+/// Sends the response to a refusal in the effective context, which must be that of the stream, or resets the stream if its
+/// response has begun. The access log gets `details_prefix` and the code of the refusal. An error returns the right to end
+/// the stream for another attempt.
 pub(crate) fn send_response(
     end: StreamEnd,
     response: &Response,

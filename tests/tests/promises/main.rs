@@ -40,6 +40,7 @@ mod revoked;
 mod rule_forms;
 mod sdk_traps;
 mod shared_vm;
+mod stream_ends;
 mod two_publishers;
 mod upgrades;
 mod workers;

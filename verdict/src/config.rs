@@ -47,12 +47,10 @@ pub(crate) fn printable(text: &str) -> String {
 /// Returns whether a text that is compared as it is looks like a pattern: a wildcard, a regular expression, or a
 /// placeholder.
 pub(crate) fn looks_like_pattern(text: &str) -> bool {
-    text.contains('*')
-        || text.contains(".+")
-        || text.contains("${")
-        || text.starts_with('^')
-        || text.ends_with('$')
-        || (text.starts_with('{') && text.ends_with('}'))
+    let bytes = text.as_bytes();
+    matches!(bytes, [b'^', ..] | [.., b'$'] | [b'{', .., b'}'])
+        || bytes.contains(&b'*')
+        || bytes.windows(2).any(|pair| pair == b".+")
 }
 
 /// Deserializes a number from `MIN` to `MAX`, inclusive.

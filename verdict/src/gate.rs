@@ -400,38 +400,30 @@ fn check_requirements(
         let access_request = AccessRequest { api, user_name, client, now, variables: &variables };
         check_permission(identity, snapshot, &access_request)
     };
-    if let Some(requirements) = route.requirements {
-        check_conditions(&requirements.conditions, policy, identity, &variables)?;
+    let (first, alternatives) = match route.requirements {
+        Some(requirements) => (requirements.conditions.first(), requirements.alternatives()),
+        None => (None, &[][..]),
+    };
+    if let Some(first) = first {
+        check_conditions(first, policy, identity, &variables)?;
     }
     if let Some(api) = route.permission {
         check_permission(api)?;
     }
-    match route.requirements {
-        Some(requirements) if !requirements.any_of.is_empty() => {
-            check_alternatives(&requirements.any_of, &|conditions| {
-                check_conditions(conditions, policy, identity, &variables)?;
-                conditions.permission.as_deref().map_or(Ok(()), &check_permission)
-            })
-        }
-        _ => Ok(()),
-    }
+    check_alternatives(alternatives, &|conditions| {
+        check_conditions(conditions, policy, identity, &variables)?;
+        conditions.permission.as_deref().map_or(Ok(()), &check_permission)
+    })
 }
 
 /// Checks alternatives, of which one must be met. Returns the error of the first.
-pub(crate) fn check_alternatives<'a, T>(
-    alternatives: impl IntoIterator<Item = &'a T>,
-    check: &dyn Fn(&'a T) -> Result<(), Reason>,
+fn check_alternatives(
+    alternatives: &[Conditions],
+    check: &dyn Fn(&Conditions) -> Result<(), Reason>,
 ) -> Result<(), Reason> {
-    let mut first = None;
-    for alternative in alternatives {
-        match check(alternative) {
-            Ok(()) => return Ok(()),
-            Err(reason) => {
-                first.get_or_insert(reason);
-            }
-        }
-    }
-    first.map_or(Ok(()), Err)
+    let Some((first, others)) = alternatives.split_first() else { return Ok(()) };
+    check(first)
+        .or_else(|reason| if others.iter().any(|other| check(other).is_ok()) { Ok(()) } else { Err(reason) })
 }
 
 /// Checks the conditions that do not change while the credential is valid: all except the permission.

@@ -13,7 +13,7 @@ use serde::Deserialize;
 
 use crate::{
     Gate, Headers, Identity, Mode, Reason, Refusal, StalePolicy,
-    gate::{check_alternatives, check_conditions, check_permission},
+    gate::{check_conditions, check_permission},
     permission::AccessRequest,
     response::{is_grpc, valid_request_id},
     route::Conditions,
@@ -107,7 +107,7 @@ impl Gate {
         };
         let variables = route.variables();
         // An alternative that was met without a permission is still met, because claims do not change.
-        let alternatives = rule.map_or(&[][..], |rule| &rule.any_of);
+        let alternatives = rule.map_or(&[][..], |rule| rule.alternatives());
         let is_met =
             |alternative: &&Conditions| check_conditions(alternative, policy, &identity, &variables).is_ok();
         let met = || alternatives.iter().filter(is_met);
@@ -169,7 +169,11 @@ impl Gate {
                 check_permission(identity, snapshot, &request)
             };
             required.as_ref().map_or(Ok(()), check)?;
-            check_alternatives(any_of, &check)
+            if any_of.is_empty() || any_of.iter().any(|api| check(api).is_ok()) {
+                Ok(())
+            } else {
+                Err(Reason::PermissionDenied)
+            }
         };
         check().map_err(|reason| Refusal::new(reason, Some(Arc::clone(identity)), *rule))
     }

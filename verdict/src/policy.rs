@@ -410,29 +410,24 @@ impl PolicyMembers {
 
     /// Refuses issuers and audiences that look like patterns: they are compared as they are, and would never match.
     fn refuse_patterns(&self) -> Result<(), PolicyError> {
-        let error = |path: String| {
-            PolicyError {
-            path,
-            message: "looks like a pattern, and is compared as it is. List each value; leave the member of a rule out for \
-                      any accepted value; an issuer in `issuers` can have named parts (`issuer_parts`)"
-                .into(),
-        }
+        let position = |names: &[String]| names.iter().position(|name| config::looks_like_pattern(name));
+        let path = if config::looks_like_pattern(&self.tokens.issuer) {
+            Some("tokens.issuer".into())
+        } else if let Some(at) = position(&self.tokens.audiences) {
+            Some(format!("tokens.audiences[{at}]"))
+        } else {
+            let mut issuers = self.issuers.iter().enumerate();
+            let path = issuers.find_map(|(at, other)| {
+                if config::looks_like_pattern(&other.issuer) {
+                    return Some(format!("issuers[{at}].issuer"));
+                }
+                position(&other.audiences).map(|number| format!("issuers[{at}].audiences[{number}]"))
+            });
+            path.or_else(|| self.rules.pattern())
         };
-        if config::looks_like_pattern(&self.tokens.issuer) {
-            return Err(error("tokens.issuer".into()));
-        }
-        if let Some(at) = self.tokens.audiences.iter().position(|name| config::looks_like_pattern(name)) {
-            return Err(error(format!("tokens.audiences[{at}]")));
-        }
-        for (at, other) in self.issuers.iter().enumerate() {
-            if config::looks_like_pattern(&other.issuer) {
-                return Err(error(format!("issuers[{at}].issuer")));
-            }
-            if let Some(number) = other.audiences.iter().position(|name| config::looks_like_pattern(name)) {
-                return Err(error(format!("issuers[{at}].audiences[{number}]")));
-            }
-        }
-        self.rules.pattern().map_or(Ok(()), |path| Err(error(path)))
+        let message = "looks like a pattern, and is compared as it is. List each value, or leave the member of a rule out \
+                       for any; an issuer in `issuers` can have named parts (`issuer_parts`)";
+        path.map_or(Ok(()), |path| Err(PolicyError { path, message: message.into() }))
     }
 
     /// Returns the path of a secret in the configuration itself, if any. It must be called before the environment is

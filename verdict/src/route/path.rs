@@ -202,14 +202,18 @@ pub(super) struct Delimiters {
 }
 
 /// How a parser reads [`Delimiters`].
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Reading {
-    /// This character separates segments.
-    Split(char),
+    /// A slash separates segments.
+    Slash,
+    /// A backslash separates segments.
+    Backslash,
     /// Segments end before a semicolon.
     WithoutParameters,
-    /// The path ends before the first of these characters.
-    Until(&'static [char]),
+    /// The path ends before a semicolon.
+    UntilSemicolon,
+    /// The path ends before a question mark or a number sign.
+    UntilEnd,
     /// A percent-encoded colon begins no custom verb.
     WithoutVerb,
 }
@@ -218,27 +222,19 @@ impl Delimiters {
     /// Returns the possible readings of a single kind of delimiter, and the error if they are not equivalent. Returns an
     /// error if there are several kinds.
     pub(super) fn readings(self) -> Result<(&'static [Reading], AmbiguousRequest), AmbiguousRequest> {
-        match self {
-            Self { slash: false, backslash: false, semicolon: false, end: false, colon: false } => {
-                Ok((&[], AmbiguousRequest::Path))
+        use AmbiguousRequest::{NotCanonical, Parameters, Separator};
+        let Self { slash, backslash, semicolon, end, colon } = self;
+        match (slash, backslash, semicolon, end, colon) {
+            (false, false, false, false, false) => Ok((&[], Separator)),
+            (true, false, false, false, false) => Ok((&[Reading::Slash], Separator)),
+            (false, true, false, false, false) => Ok((&[Reading::Backslash], Separator)),
+            (false, false, true, false, false) => {
+                Ok((&[Reading::WithoutParameters, Reading::UntilSemicolon], Parameters))
             }
-            Self { slash: true, backslash: false, semicolon: false, end: false, colon: false } => {
-                Ok((&[Reading::Split('/')], AmbiguousRequest::Separator))
-            }
-            Self { slash: false, backslash: true, semicolon: false, end: false, colon: false } => {
-                Ok((&[Reading::Split('\\')], AmbiguousRequest::Separator))
-            }
-            Self { slash: false, backslash: false, semicolon: true, end: false, colon: false } => {
-                Ok((&[Reading::WithoutParameters, Reading::Until(&[';'])], AmbiguousRequest::Parameters))
-            }
-            Self { slash: false, backslash: false, semicolon: false, end: true, colon: false } => {
-                Ok((&[Reading::Until(&['?', '#'])], AmbiguousRequest::Separator))
-            }
-            Self { slash: false, backslash: false, semicolon: false, end: false, colon: true } => {
-                Ok((&[Reading::WithoutVerb], AmbiguousRequest::NotCanonical))
-            }
-            Self { semicolon: true, .. } => Err(AmbiguousRequest::Parameters),
-            _ => Err(AmbiguousRequest::Separator),
+            (false, false, false, true, false) => Ok((&[Reading::UntilEnd], Separator)),
+            (false, false, false, false, true) => Ok((&[Reading::WithoutVerb], NotCanonical)),
+            (_, _, true, _, _) => Err(Parameters),
+            _ => Err(Separator),
         }
     }
 }
@@ -328,31 +324,34 @@ impl<'r> Path<'r> {
     /// `..`, or too many segments. Repeated slashes are one.
     pub(super) fn read(&self, reading: Reading) -> Option<Self> {
         let mut segments = Vec::with_capacity(self.segments.len());
-        'path: for segment in &self.segments {
-            let text = &*segment.text;
-            let Segment { has_encoded_pchar, has_encoded_colon, .. } = *segment;
-            let of =
-                |text: &str| Segment { text: Cow::Owned(text.into()), has_encoded_pchar, has_encoded_colon };
-            match reading {
-                Reading::Split(separator) => segments.extend(text.split(separator).map(of)),
-                Reading::WithoutParameters => segments.push(of(text.split(';').next()?)),
-                Reading::Until(ends) => {
-                    let before = text.split(ends).next()?;
-                    segments.push(of(before));
-                    if before.len() < text.len() {
-                        break 'path;
+        let mut is_at_end = false;
+        for segment in &self.segments {
+            let mut text = String::with_capacity(segment.text.len());
+            for letter in segment.text.chars() {
+                match (reading, letter) {
+                    (Reading::Slash, '/') | (Reading::Backslash, '\\') => {
+                        segments.push(Segment { text: Cow::Owned(text), ..*segment });
+                        text = String::new();
+                        continue;
                     }
+                    (Reading::WithoutParameters, ';') => break,
+                    (Reading::UntilSemicolon, ';') | (Reading::UntilEnd, '?' | '#') => {
+                        is_at_end = true;
+                        break;
+                    }
+                    _ => text.push(letter),
                 }
-                Reading::WithoutVerb => segments.push(segment.clone()),
+            }
+            segments.push(Segment { text: Cow::Owned(text), ..*segment });
+            if is_at_end {
+                break;
             }
         }
-        let is_readable = segments.len() <= MAX_SEGMENTS
-            && !segments.iter().any(|segment| matches!(&*segment.text, "." | ".."));
-        is_readable.then(|| Self {
-            segments: without_empty(segments),
-            delimiters: self.delimiters,
-            ignores_verbs: matches!(reading, Reading::WithoutVerb),
-        })
+        if segments.len() > MAX_SEGMENTS || segments.iter().any(|one| matches!(&*one.text, "." | "..")) {
+            return None;
+        }
+        let ignores_verbs = reading == Reading::WithoutVerb;
+        Some(Self { segments: without_empty(segments), delimiters: self.delimiters, ignores_verbs })
     }
 }
 

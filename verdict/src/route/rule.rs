@@ -34,9 +34,8 @@ enum PathMatcher {
 #[derive(Debug, Clone)]
 pub(crate) struct Requirements {
     pub(crate) access: Access,
-    pub(crate) conditions: Conditions,
-    /// Alternatives, of which one must be met. Empty: only `conditions` must be met.
-    pub(crate) any_of: Vec<Conditions>,
+    /// The conditions that must be met, and then alternatives, of which one must be met, too.
+    pub(crate) conditions: Vec<Conditions>,
     /// The names of the accepted credential sources. Empty: all sources of the policy.
     pub(crate) credentials: Vec<String>,
     pub(crate) staleness: Option<StalePolicy>,
@@ -49,32 +48,14 @@ pub(crate) struct Requirements {
 }
 
 /// Conditions on a credential. All of them must be met.
-#[derive(Debug, Clone, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-#[serde(deny_unknown_fields)]
+#[derive(Debug, Clone)]
 pub(crate) struct Conditions {
-    /// The accepted issuers. Empty: any accepted issuer.
-    #[serde(default)]
+    /// The accepted issuers. Empty: all issuers of the policy.
     pub(crate) issuers: Vec<String>,
-    /// The accepted audiences. Empty: any accepted audience.
-    #[serde(default)]
+    /// The accepted audiences. Empty: all audiences of the policy.
     pub(crate) audiences: Vec<String>,
-    /// The required claims: the path of each claim and its value.
-    #[serde(default, deserialize_with = "pairs")]
-    #[cfg_attr(
-        feature = "schema",
-        schemars(with = "alloc::collections::BTreeMap<String, crate::claim::shape::ClaimMatcher>")
-    )]
     pub(crate) claims: Vec<(ClaimName, ClaimMatcher)>,
-    /// The required scopes: the token must have all scopes of a list.
-    #[serde(default = "no_scopes", deserialize_with = "scopes")]
-    #[cfg_attr(
-        feature = "schema",
-        schemars(with = "crate::claim::shape::ClaimMatcher", skip_serializing_if = "is_no_scopes")
-    )]
     pub(crate) scopes: ClaimMatcher,
-    /// The permission that the subject must have: `Tag:operation`.
-    #[serde(default, deserialize_with = "permission_name")]
     pub(crate) permission: Option<String>,
 }
 
@@ -90,14 +71,14 @@ impl Conditions {
 }
 
 impl Requirements {
-    /// Returns the conditions that must be met, and then the alternatives.
-    pub(crate) fn all_conditions(&self) -> impl Iterator<Item = &Conditions> {
-        core::iter::once(&self.conditions).chain(&self.any_of)
+    /// Returns the conditions of which one must be met, if there are any.
+    pub(crate) fn alternatives(&self) -> &[Conditions] {
+        self.conditions.get(1..).unwrap_or_default()
     }
 
     /// Returns whether a decision may depend on the values of path variables.
     fn uses_variables(&self) -> bool {
-        self.all_conditions().any(|conditions| {
+        self.conditions.iter().any(|conditions| {
             conditions.permission.is_some()
                 || conditions.claims.iter().any(|(_, matcher)| matcher.path_variable().is_some())
         })
@@ -170,7 +151,7 @@ impl Rule {
     }
 
     pub(super) fn requires_permission(&self) -> bool {
-        let mut conditions = self.requirements.all_conditions();
+        let mut conditions = self.requirements.conditions.iter();
         matches!(self.target, PathMatcher::Table(_)) || conditions.any(|one| one.permission.is_some())
     }
 
@@ -246,7 +227,10 @@ impl Rule {
                 rule,
                 requirements,
                 access: requirements.access,
-                permission: requirements.conditions.permission.as_deref(),
+                permission: requirements
+                    .conditions
+                    .first()
+                    .and_then(|conditions| conditions.permission.as_deref()),
                 template,
                 preflight,
             }),
@@ -350,7 +334,8 @@ struct Fields {
     permission: Option<String>,
     /// Alternatives: besides the other requirements, all requirements of one of them must be met.
     #[serde(default)]
-    any_of: Vec<Conditions>,
+    #[cfg_attr(feature = "schema", schemars(with = "Vec<Alternative>"))]
+    any_of: Vec<Self>,
     /// The names of the accepted credential sources. Empty: any source.
     #[serde(default)]
     credentials: Vec<String>,
@@ -367,6 +352,60 @@ struct Fields {
     preflight: Preflight,
     #[serde(default)]
     encoded_slash: EncodedSlash,
+}
+
+impl Fields {
+    /// Returns the conditions of an alternative. It has no other members.
+    fn into_conditions(self) -> Result<Conditions, &'static str> {
+        let Self { issuers, audiences, claims, scopes, permission, .. } = self;
+        let has_others = self.path.is_some()
+            || self.operations.is_some()
+            || !self.hosts.is_empty()
+            || !self.methods.is_empty()
+            || self.access != Access::default()
+            || !self.any_of.is_empty()
+            || !self.credentials.is_empty()
+            || self.stale.is_some()
+            || self.mode.is_some()
+            || self.open_streams.is_some()
+            || self.preflight != Preflight::default()
+            || self.encoded_slash != EncodedSlash::default();
+        let conditions = Conditions { issuers, audiences, claims, scopes, permission };
+        if has_others || conditions.is_empty() {
+            Err(
+                "a member of `any_of` must have `issuers`, `audiences`, `claims`, `scopes` or `permission`, and nothing else",
+            )
+        } else {
+            Ok(conditions)
+        }
+    }
+}
+
+/// The JSON representation of an alternative, for the schema.
+#[cfg(feature = "schema")]
+#[derive(schemars::JsonSchema)]
+#[schemars(deny_unknown_fields, extend("minProperties" = 1))]
+#[expect(dead_code, reason = "only its schema is of use")]
+struct Alternative {
+    /// The accepted issuers. Empty: any accepted issuer.
+    #[schemars(default)]
+    issuers: Vec<String>,
+    /// The accepted audiences. Empty: any accepted audience.
+    #[schemars(default)]
+    audiences: Vec<String>,
+    /// The required claims: the path of each claim and its value.
+    #[schemars(default)]
+    claims: alloc::collections::BTreeMap<String, crate::claim::shape::ClaimMatcher>,
+    /// The required scopes: the token must have all scopes of a list.
+    #[schemars(
+        default = "no_scopes",
+        with = "crate::claim::shape::ClaimMatcher",
+        skip_serializing_if = "is_no_scopes"
+    )]
+    scopes: ClaimMatcher,
+    /// The permission that the subject must have: `Tag:operation`.
+    #[schemars(default)]
+    permission: Option<String>,
 }
 
 impl TryFrom<Fields> for Rule {
@@ -392,37 +431,35 @@ impl TryFrom<Fields> for Rule {
             preflight,
             encoded_slash,
         } = fields;
-        let conditions = Conditions { issuers, audiences, claims, scopes, permission };
+        let mut conditions = Vec::from([Conditions { issuers, audiences, claims, scopes, permission }]);
+        for alternative in any_of {
+            conditions.push(alternative.into_conditions()?);
+        }
         let target = match (path, operations) {
             (Some(template), None) => PathMatcher::Template(template),
             (None, Some(table)) => PathMatcher::Table(table),
             _ => return Err("exactly one of `path` and `operations` is required".into()),
         };
-        let requires_permission = || {
-            conditions.permission.is_some() || any_of.iter().any(|conditions| conditions.permission.is_some())
-        };
-        if matches!(target, PathMatcher::Table(_)) && requires_permission() {
+        let requires_permission = conditions.iter().any(|one| one.permission.is_some());
+        if matches!(target, PathMatcher::Table(_)) && requires_permission {
             return Err(
                 "`permission` is not permitted with `operations`, whose names are the permissions".into()
             );
         }
-        if any_of.iter().any(Conditions::is_empty) {
-            return Err("a member of `any_of` must have a requirement".into());
-        }
-        let has_requirements = !conditions.is_empty() || !any_of.is_empty();
+        let has_requirements = !conditions.iter().all(Conditions::is_empty);
         if access == Access::Public
             && (has_requirements || !credentials.is_empty() || staleness.is_some() || open_streams.is_some())
         {
             return Err("a public rule must not have requirements on credentials".into());
         }
-        if access == Access::Optional && (requires_permission() || matches!(target, PathMatcher::Table(_))) {
+        if access == Access::Optional && (requires_permission || matches!(target, PathMatcher::Table(_))) {
             return Err("an optional rule must not require a permission".into());
         }
         let is_known = |name: &str| match &target {
             PathMatcher::Template(template) => template.has_variable(name),
             PathMatcher::Table(table) => table.templates().any(|template| template.has_variable(name)),
         };
-        let mut claims = conditions.claims.iter().chain(any_of.iter().flat_map(|one| &one.claims));
+        let mut claims = conditions.iter().flat_map(|one| &one.claims);
         if let Some(name) = claims.find_map(|(_, matcher)| matcher.unaccepted_variable(&is_known)) {
             return Err(format!("the path has no variable `{}`", printable(name)));
         }
@@ -430,7 +467,6 @@ impl TryFrom<Fields> for Rule {
         let requirements = Requirements {
             access,
             conditions,
-            any_of,
             credentials,
             staleness,
             mode,

@@ -73,7 +73,7 @@ pub(crate) struct Route<'p, 'r> {
 impl Route<'_, '_> {
     /// Returns the name and value of each path variable.
     pub(crate) fn variables(&self) -> Vec<(&str, &str)> {
-        self.matched.as_ref().map_or_else(Vec::new, |(template, path)| template.variables(path).collect())
+        self.matched.as_ref().map_or_else(Vec::new, |(template, path)| template.variables(path))
     }
 }
 
@@ -95,21 +95,21 @@ impl Rules {
 
     /// Returns whether a rule uses this top-level claim, beyond the claims that every request uses.
     pub(crate) fn uses_claim(&self, member: &str) -> bool {
-        self.rules.iter().flat_map(|rule| rule.requirements().all_conditions()).any(
-            |Conditions { audiences, claims, scopes, .. }| match member {
-                "aud" if !audiences.is_empty() => true,
-                "scope" | "scp" if *scopes != claim::no_scopes() => true,
-                _ => claims.iter().any(|(ClaimName(name), _)| claim::needs_member(name, member)),
-            },
-        )
+        let uses = |Conditions { audiences, claims, scopes, .. }: &Conditions| match member {
+            "aud" if !audiences.is_empty() => true,
+            "scope" | "scp" if *scopes != claim::no_scopes() => true,
+            _ => claims.iter().any(|(ClaimName(name), _)| claim::needs_member(name, member)),
+        };
+        self.rules.iter().any(|rule| rule.requirements().conditions.iter().any(uses))
     }
 
     /// Returns the scopes that a client needs for a rule, separated by spaces: of alternatives, those of the first.
     pub(crate) fn scopes(&self, rule: usize) -> String {
         let mut list = String::new();
-        let requirements = self.rules.get(rule).map(Rule::requirements);
-        for conditions in requirements.into_iter().flat_map(|rule| rule.all_conditions().take(2)) {
-            claim::list_scopes(&conditions.scopes, &mut list);
+        if let Some(rule) = self.rules.get(rule) {
+            for conditions in rule.requirements().conditions.iter().take(2) {
+                claim::list_scopes(&conditions.scopes, &mut list);
+            }
         }
         list
     }
@@ -117,7 +117,7 @@ impl Rules {
     /// Returns the path of an issuer or audience that looks like a pattern, if any.
     pub(crate) fn pattern(&self) -> Option<String> {
         for (at, rule) in self.rules.iter().enumerate() {
-            for (number, conditions) in rule.requirements().all_conditions().enumerate() {
+            for (number, conditions) in rule.requirements().conditions.iter().enumerate() {
                 for (member, names) in
                     [("issuers", &conditions.issuers), ("audiences", &conditions.audiences)]
                 {
@@ -312,7 +312,7 @@ impl<'p> Resolver<'p, '_> {
         {
             delimiters.slash = false;
             // The upstream does not decode the slash. A path whose decoded form has a rule of its own is refused anyway.
-            let decoded = path.read(Reading::Split('/')).ok_or(AmbiguousRequest::Separator)?;
+            let decoded = path.read(Reading::Slash).ok_or(AmbiguousRequest::Separator)?;
             let other = resolver.resolve(&decoded).map_err(|_| AmbiguousRequest::Separator)?;
             if !self.is_expected(other.as_ref(), found, path)? {
                 return Err(AmbiguousRequest::Separator);
@@ -323,7 +323,7 @@ impl<'p> Resolver<'p, '_> {
             let read = path.read(*reading).ok_or(error)?;
             let other = resolver.resolve(&read).map_err(|_| error)?;
             let has_same_variables = found.is_none_or(|found| {
-                !found.uses_variables() || found.template.variables(path).eq(found.template.variables(&read))
+                !found.uses_variables() || found.template.variables(path) == found.template.variables(&read)
             });
             if !is_same(found, other.as_ref()) || !has_same_variables {
                 return Err(error);

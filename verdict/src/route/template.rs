@@ -55,7 +55,9 @@ impl Template {
             }
             let part = Part::parse(segment, is_last)?;
             let name = part.variable();
-            if name.is_some() && parts.iter().chain(&tail).any(|known: &Part| known.variable() == name) {
+            if name.is_some()
+                && [&parts, &tail].into_iter().flatten().any(|known: &Part| known.variable() == name)
+            {
                 return error("has a duplicate variable");
             }
             if has_wildcard { tail.push(part) } else { parts.push(part) }
@@ -93,48 +95,51 @@ impl Template {
         matches!(self.last(), Some(Part::Suffix { suffix, .. }) if suffix.starts_with('.'))
     }
 
-    /// Returns the parts with the segments that they match, if their number is right. `**` matches the others.
-    fn pairs<'a, 'r>(
-        &'a self,
-        segments: &'a [Segment<'r>],
-    ) -> Option<impl Iterator<Item = (&'a Part, &'a Segment<'r>)> + Clone> {
+    /// Returns the segments for `parts` and those for `tail`, if their number is right. `**` matches those between.
+    fn split<'a, 'r>(&self, segments: &'a [Segment<'r>]) -> Option<[&'a [Segment<'r>]; 2]> {
         let between = segments.len().checked_sub(self.parts.len())?.checked_sub(self.tail.len())?;
         if between > 0 && !self.has_wildcard {
             return None;
         }
-        let end = segments.get(segments.len().checked_sub(self.tail.len())?..)?;
-        Some(self.parts.iter().zip(segments).chain(self.tail.iter().zip(end)))
+        Some([segments, segments.get(self.parts.len().checked_add(between)?..)?])
     }
 
     /// Returns whether the template matches. Returns an error if it would match only with percent-decoding of a
     /// literal.
     pub(super) fn matches(&self, lookup: &Lookup<'_, '_>) -> Result<bool, AmbiguousRequest> {
-        let Some(mut pairs) = self.pairs(lookup.path.segments()) else { return Ok(false) };
-        if !pairs.clone().all(|(part, segment)| part.matches(segment, lookup)) {
-            return Ok(false);
+        let Some([head, end]) = self.split(lookup.path.segments()) else { return Ok(false) };
+        let mut is_encoded = false;
+        for (parts, segments) in [(&self.parts, head), (&self.tail, end)] {
+            for (part, segment) in parts.iter().zip(segments) {
+                if !part.matches(segment, lookup) {
+                    return Ok(false);
+                }
+                is_encoded |= segment.has_encoded_pchar && matches!(part, Part::Literal(_));
+            }
         }
-        let is_encoded =
-            pairs.any(|(part, segment)| matches!(part, Part::Literal(_)) && segment.has_encoded_pchar);
         if is_encoded { Err(AmbiguousRequest::NotCanonical) } else { Ok(true) }
     }
 
     /// Returns the name and value of each variable for a matching path.
-    pub(crate) fn variables<'a>(&'a self, path: &'a Path<'_>) -> impl Iterator<Item = (&'a str, &'a str)> {
-        let pairs = self.pairs(path.segments()).into_iter().flatten();
-        pairs.filter_map(|(part, segment)| {
-            let value = match part {
-                Part::Suffix { suffix, .. } => {
-                    segment.text.get(..segment.text.len().saturating_sub(suffix.len()))?
-                }
-                _ => &*segment.text,
-            };
-            Some((part.variable()?, value))
-        })
+    pub(crate) fn variables<'a>(&'a self, path: &'a Path<'_>) -> Vec<(&'a str, &'a str)> {
+        let mut variables = Vec::new();
+        let Some([head, end]) = self.split(path.segments()) else { return variables };
+        for (parts, segments) in [(&self.parts, head), (&self.tail, end)] {
+            for (part, segment) in parts.iter().zip(segments) {
+                let text = &*segment.text;
+                let value = match part {
+                    Part::Suffix { suffix, .. } => text.get(..text.len().saturating_sub(suffix.len())),
+                    _ => Some(text),
+                };
+                variables.extend(part.variable().zip(value));
+            }
+        }
+        variables
     }
 
     /// Returns whether a literal changes when it is folded.
     pub(super) fn changes_when_folded(&self) -> bool {
-        self.parts.iter().chain(&self.tail).any(|part| match part {
+        [&self.parts, &self.tail].into_iter().flatten().any(|part| match part {
             Part::Literal(text) | Part::Suffix { suffix: text, .. } => {
                 text.ends_with('.') || text.bytes().any(|byte| byte.is_ascii_uppercase())
             }
@@ -143,7 +148,7 @@ impl Template {
     }
 
     pub(crate) fn has_variable(&self, name: &str) -> bool {
-        self.parts.iter().chain(&self.tail).any(|part| part.variable() == Some(name))
+        [&self.parts, &self.tail].into_iter().flatten().any(|part| part.variable() == Some(name))
     }
 }
 
@@ -234,11 +239,11 @@ mod tests {
     fn a_variable_before_a_verb_has_the_value_without_it() {
         let template = Template::parse("/v1/{kind}/{id}:suspend").unwrap();
         let path = Path::parse(b"/v1/users/jo%40example.com:suspend").unwrap();
-        let variables: Vec<_> = template.variables(&path).collect();
+        let variables = template.variables(&path);
         assert_eq!(variables, [("kind", "users"), ("id", "jo@example.com")]);
         let template = Template::parse("/**/{kind}/{id}").unwrap();
         let path = Path::parse(b"/a/b/users/7").unwrap();
-        assert_eq!(template.variables(&path).collect::<Vec<_>>(), [("kind", "users"), ("id", "7")]);
+        assert_eq!(template.variables(&path), [("kind", "users"), ("id", "7")]);
     }
 
     #[test]

@@ -53,11 +53,12 @@ fn invalid_rules_are_refused() {
         ),
         (r#"[{ "operations": { "table": "GET\t/a" } }]"#, "`rules[0].operations`", "line 1"),
         // E2: alternatives.
-        (r#"[{ "path": "/a", "any_of": [{}] }]"#, "`rules[0]`", "must have a requirement"),
+        (r#"[{ "path": "/a", "any_of": [{}] }]"#, "`rules[0]`", "must have `issuers`"),
+        (r#"[{ "path": "/a", "any_of": [{ "scope": ["a"] }] }]"#, "`rules[0].any_of[0].scope`", "unknown"),
         (
             r#"[{ "path": "/a", "any_of": [{ "scopes": ["a"], "path": "/b" }] }]"#,
-            "`rules[0].any_of[0].path`",
-            "unknown",
+            "`rules[0]`",
+            "nothing else",
         ),
         (
             r#"[{ "path": "/a", "access": "public", "any_of": [{ "scopes": ["a"] }] }]"#,

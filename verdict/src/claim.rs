@@ -1,18 +1,13 @@
 //! Requirements of a rule on the claims of a token.
 
 use alloc::{borrow::Cow, string::String, vec::Vec};
-use core::fmt;
-
-use serde::{
-    Deserialize, Deserializer,
-    de::{Error, MapAccess, SeqAccess, Visitor},
-};
+use serde::{Deserialize, Deserializer, de::Error};
 use token::json::{Object, Value};
 
 use crate::{Reason, config::looks_like_pattern};
 
 /// The values that a claim must have. A claim that is an array has the values of its members.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone)]
 pub(crate) enum ClaimMatcher {
     /// At least one of them must match.
     AnyOf(Vec<Self>),
@@ -107,125 +102,108 @@ fn has_affixes(text: &str, prefix: &str, suffix: &str) -> bool {
     middle.is_some_and(|middle| !middle.is_empty() && middle.bytes().all(is_permitted))
 }
 
-struct MatcherVisitor {
-    /// Whether a list requires all of its members, as a list of scopes does, and may be empty.
-    is_scopes: bool,
-}
-
-impl<'de> Visitor<'de> for MatcherVisitor {
-    type Value = ClaimMatcher;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a string, a whole number, true or false, an array, or an object")
-    }
-
-    fn visit_bool<E: Error>(self, value: bool) -> Result<ClaimMatcher, E> {
-        Ok(ClaimMatcher::Exact(value.into()))
-    }
-
-    fn visit_u64<E: Error>(self, value: u64) -> Result<ClaimMatcher, E> {
-        Ok(ClaimMatcher::Exact(value.into()))
-    }
-
-    fn visit_i64<E: Error>(self, value: i64) -> Result<ClaimMatcher, E> {
-        Ok(ClaimMatcher::Exact(value.into()))
-    }
-
-    fn visit_str<E: Error>(self, text: &str) -> Result<ClaimMatcher, E> {
-        if looks_like_pattern(text) {
-            return Err(E::custom(
-                "looks like a pattern, and is compared as it is. Write {\"prefix\": text}, {\"suffix\": text}, \
-                 {\"present\": true}, {\"path_variable\": name}, or {\"exact\": text} for this very text",
-            ));
-        }
-        Ok(ClaimMatcher::Exact(text.into()))
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, items: A) -> Result<ClaimMatcher, A::Error> {
-        let list = read_list(items)?;
-        match (self.is_scopes, list.is_empty()) {
-            (true, _) => Ok(ClaimMatcher::AllOf(list)),
-            (false, false) => Ok(ClaimMatcher::AnyOf(list)),
-            (false, true) => Err(A::Error::custom(EMPTY)),
-        }
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<ClaimMatcher, A::Error> {
-        let mut matcher = None;
-        while let Some(name) = members.next_key::<&str>()? {
-            let next = match name {
-                "any_of" => ClaimMatcher::AnyOf(members.next_value()?),
-                "all_of" => ClaimMatcher::AllOf(members.next_value()?),
-                _ => parse_member(name, members.next_value()?).map_err(A::Error::custom)?,
-            };
-            matcher = Some(match (matcher, next) {
-                (None, ClaimMatcher::AnyOf(list) | ClaimMatcher::AllOf(list)) if list.is_empty() => {
-                    return Err(A::Error::custom(EMPTY));
-                }
-                (None, next) => next,
-                (
-                    Some(ClaimMatcher::Affixes { prefix, .. }),
-                    ClaimMatcher::Affixes { suffix, prefix: other },
-                ) if other.is_empty() => ClaimMatcher::Affixes { prefix, suffix },
-                (Some(_), _) => return Err(A::Error::custom(ONE_MEMBER)),
-            });
-        }
-        matcher.ok_or_else(|| A::Error::custom(ONE_MEMBER))
-    }
-}
-
 const EMPTY: &str = "there must be at least one";
 
-const ONE_MEMBER: &str = "must have one of `any_of`, `all_of`, `exact`, `path_variable`, `present`, `prefix` and `suffix`, or the last two";
+const SHAPE: &str = "must be a string, a whole number, true or false, an array of these, or an object with one of `any_of`, \
+                     `all_of`, `exact`, `path_variable`, `present`, `prefix` and `suffix`, or with the last two";
 
-fn read_list<'de, A: SeqAccess<'de>>(mut items: A) -> Result<Vec<ClaimMatcher>, A::Error> {
-    let mut list = Vec::new();
-    while let Some(item) = items.next_element()? {
-        list.push(item);
+const PATTERN: &str = "looks like a pattern, and is compared as it is. Write {\"prefix\": text}, {\"suffix\": text}, \
+                       {\"present\": true}, {\"path_variable\": name}, or {\"exact\": text} for this very text";
+
+impl ClaimMatcher {
+    fn parse(value: &Value) -> Result<Self, &'static str> {
+        match value {
+            Value::Array(items) => Self::parse_list(items).map(Self::AnyOf),
+            Value::Object(members) => {
+                let mut members = members.iter();
+                let (name, value) = members.next().ok_or(SHAPE)?;
+                let first = Self::parse_member(name, value)?;
+                match (first, members.next()) {
+                    (first, None) => Ok(first),
+                    // The members are in the order of their names.
+                    (Self::Affixes { prefix, .. }, Some((name, value)))
+                        if members.len() == 0 && name == "suffix" =>
+                    {
+                        match Self::parse_member(name, value)? {
+                            Self::Affixes { suffix, .. } => Ok(Self::Affixes { prefix, suffix }),
+                            _ => Err(SHAPE),
+                        }
+                    }
+                    _ => Err(SHAPE),
+                }
+            }
+            Value::String(text) if looks_like_pattern(text) => Err(PATTERN),
+            value => Self::parse_scalar(value),
+        }
     }
-    Ok(list)
-}
 
-/// Parses a member of a matcher that is an object. The members are in the order of their names.
-fn parse_member(name: &str, value: Value) -> Result<ClaimMatcher, &'static str> {
-    // Next to a letter or a digit, another name could continue: `example.com` is the end of `badexample.com` too.
-    let ends_name = |byte: Option<&u8>| byte.is_some_and(u8::is_ascii_punctuation);
-    match (name, value) {
-        ("exact", value)
-            if !value.is_null() && !value.is_array() && !value.is_object() && !value.is_f64() =>
-        {
-            Ok(ClaimMatcher::Exact(value))
+    fn parse_list(items: &[Value]) -> Result<Vec<Self>, &'static str> {
+        let mut list = Vec::with_capacity(items.len());
+        for item in items {
+            list.push(Self::parse(item)?);
         }
-        ("present", Value::Bool(true)) => Ok(ClaimMatcher::Present),
-        ("path_variable", Value::String(name)) => Ok(ClaimMatcher::PathVariable(name)),
-        ("prefix" | "suffix", Value::String(text)) if looks_like_pattern(&text) => {
-            Err("a prefix or suffix is compared as it is: leave the `*` or other pattern out")
+        if list.is_empty() { Err(EMPTY) } else { Ok(list) }
+    }
+
+    fn parse_scalar(value: &Value) -> Result<Self, &'static str> {
+        let is_scalar = value.is_boolean() || value.is_string() || value.is_u64() || value.is_i64();
+        if is_scalar { Ok(Self::Exact(value.clone())) } else { Err(SHAPE) }
+    }
+
+    /// Parses a member of a matcher that is an object.
+    fn parse_member(name: &str, value: &Value) -> Result<Self, &'static str> {
+        // Next to a letter or a digit, another name could continue: `example.com` is the end of `badexample.com` too.
+        let ends_name = |byte: Option<&u8>| byte.is_some_and(u8::is_ascii_punctuation);
+        match (name, value) {
+            ("any_of", Value::Array(items)) => Self::parse_list(items).map(Self::AnyOf),
+            ("all_of", Value::Array(items)) => Self::parse_list(items).map(Self::AllOf),
+            ("exact", value) => Self::parse_scalar(value),
+            ("present", Value::Bool(true)) => Ok(Self::Present),
+            ("path_variable", Value::String(name)) => Ok(Self::PathVariable(name.clone())),
+            ("prefix" | "suffix", Value::String(text)) if looks_like_pattern(text) => {
+                Err("a prefix or suffix is compared as it is: leave the `*` or other pattern out")
+            }
+            ("prefix", Value::String(prefix)) if ends_name(prefix.as_bytes().last()) => {
+                Ok(Self::Affixes { prefix: prefix.clone(), suffix: String::new() })
+            }
+            ("suffix", Value::String(suffix)) if ends_name(suffix.as_bytes().first()) => {
+                Ok(Self::Affixes { prefix: String::new(), suffix: suffix.clone() })
+            }
+            ("prefix", _) => Err("`prefix` must end with a character that ends a name, such as `:` or `/`"),
+            ("suffix", _) => {
+                Err("`suffix` must begin with a character that begins a name, such as `@` or `.`")
+            }
+            _ => Err(SHAPE),
         }
-        ("prefix", Value::String(prefix)) if ends_name(prefix.as_bytes().last()) => {
-            Ok(ClaimMatcher::Affixes { prefix, suffix: String::new() })
-        }
-        ("suffix", Value::String(suffix)) if ends_name(suffix.as_bytes().first()) => {
-            Ok(ClaimMatcher::Affixes { prefix: String::new(), suffix })
-        }
-        ("prefix", _) => Err("`prefix` must end with a character that ends a name, such as `:` or `/`"),
-        ("suffix", _) => Err("`suffix` must begin with a character that begins a name, such as `@` or `.`"),
-        _ => Err(ONE_MEMBER),
+    }
+
+    /// Returns whether there are no requirements.
+    pub(crate) fn is_empty(&self) -> bool {
+        matches!(self, Self::AllOf(all) if all.is_empty())
     }
 }
 
 impl<'de> Deserialize<'de> for ClaimMatcher {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(MatcherVisitor { is_scopes: false })
+        Self::parse(&Value::deserialize(deserializer)?).map_err(D::Error::custom)
     }
 }
 
-/// Deserializes required scopes. Of a list, all are required.
+/// Deserializes required scopes. Of a list, which may be empty, all are required.
 pub(crate) fn scopes<'de, D: Deserializer<'de>>(deserializer: D) -> Result<ClaimMatcher, D::Error> {
-    let scopes = deserializer.deserialize_any(MatcherVisitor { is_scopes: true })?;
+    parse_scopes(&Value::deserialize(deserializer)?).map_err(D::Error::custom)
+}
+
+fn parse_scopes(value: &Value) -> Result<ClaimMatcher, &'static str> {
+    let scopes = match value {
+        Value::Array(items) if items.is_empty() => no_scopes(),
+        Value::Array(items) => ClaimMatcher::AllOf(ClaimMatcher::parse_list(items)?),
+        value => ClaimMatcher::parse(value)?,
+    };
     if scopes.is_of_scopes() {
         Ok(scopes)
     } else {
-        Err(D::Error::custom("a scope must be printable ASCII without spaces, \" and \\"))
+        Err("a scope must be printable ASCII without spaces, \" and \\")
     }
 }
 
@@ -415,21 +393,16 @@ pub(crate) fn has_audience(members: &Object, audiences: &[String]) -> bool {
 /// array, and a JSON pointer in the one that it names. A claim that is an array has the values of its members.
 fn any_value(members: &Object, name: &str, condition: &dyn Fn(&Value) -> bool) -> bool {
     let (path, separator) = match name.strip_prefix('/') {
-        Some(pointer) => (pointer, '/'),
-        None => (name, '.'),
+        Some(pointer) => (pointer, b'/'),
+        None => (name, b'.'),
     };
     let (first, rest) = split_path(path, separator);
     members.get(&*first).is_some_and(|value| any_nested(value, rest, separator, condition))
 }
 
-fn any_nested(
-    value: &Value,
-    path: Option<&str>,
-    separator: char,
-    condition: &dyn Fn(&Value) -> bool,
-) -> bool {
+fn any_nested(value: &Value, path: Option<&str>, separator: u8, condition: &dyn Fn(&Value) -> bool) -> bool {
     match (value, path) {
-        (Value::Array(items), Some(path)) if separator == '/' => {
+        (Value::Array(items), Some(path)) if separator == b'/' => {
             let (index, rest) = split_path(path, separator);
             item_at(items, &index).is_some_and(|item| any_nested(item, rest, separator, condition))
         }
@@ -444,12 +417,13 @@ fn any_nested(
 }
 
 /// Returns the first part of a path, and the others.
-fn split_path(path: &str, separator: char) -> (Cow<'_, str>, Option<&str>) {
-    let (first, rest) = match path.split_once(separator) {
-        Some((first, rest)) => (first, Some(rest)),
+fn split_path(path: &str, separator: u8) -> (Cow<'_, str>, Option<&str>) {
+    let end = path.bytes().position(|byte| byte == separator);
+    let (first, rest) = match end.and_then(|end| path.split_at_checked(end)) {
+        Some((first, rest)) => (first, rest.get(1..)),
         None => (path, None),
     };
-    let is_escaped = separator == '/' && first.as_bytes().contains(&b'~');
+    let is_escaped = separator == b'/' && first.as_bytes().contains(&b'~');
     (if is_escaped { Cow::Owned(unescape(first)) } else { Cow::Borrowed(first) }, rest)
 }
 
@@ -466,8 +440,8 @@ fn item_at<'v>(items: &'v [Value], index: &str) -> Option<&'v Value> {
 /// Returns the claim with this name, a [`ClaimName`]. A dotted path continues through objects only.
 pub(crate) fn get<'v>(members: &'v Object, name: &str) -> Option<&'v Value> {
     let (mut path, separator) = match name.strip_prefix('/') {
-        Some(pointer) => (Some(pointer), '/'),
-        None => (Some(name), '.'),
+        Some(pointer) => (Some(pointer), b'/'),
+        None => (Some(name), b'.'),
     };
     let (first, rest) = split_path(path?, separator);
     let mut value = members.get(&*first)?;
@@ -476,7 +450,7 @@ pub(crate) fn get<'v>(members: &'v Object, name: &str) -> Option<&'v Value> {
         let (next, rest) = split_path(remaining, separator);
         value = match value {
             Value::Object(members) => members.get(&*next)?,
-            Value::Array(items) if separator == '/' => item_at(items, &next)?,
+            Value::Array(items) if separator == b'/' => item_at(items, &next)?,
             _ => return None,
         };
         path = rest;
@@ -487,8 +461,8 @@ pub(crate) fn get<'v>(members: &'v Object, name: &str) -> Option<&'v Value> {
 /// Returns whether looking up the claim `name` needs the top-level member `member`.
 pub(crate) fn needs_member(name: &str, member: &str) -> bool {
     match name.strip_prefix('/') {
-        Some(pointer) => split_path(pointer, '/').0 == member,
-        None => split_path(name, '.').0 == member,
+        Some(pointer) => split_path(pointer, b'/').0 == member,
+        None => split_path(name, b'.').0 == member,
     }
 }
 
@@ -512,6 +486,8 @@ fn unescape(name: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use alloc::string::ToString;
+
     use super::*;
     use crate::config;
     use token::json;

@@ -290,7 +290,7 @@ fn method_status<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u1
     match u64::deserialize(deserializer)? {
         404 => Ok(Some(404)),
         405 => Ok(Some(405)),
-        _ => Err(D::Error::custom("must be 405 or 404")),
+        _ => Err(D::Error::custom("must be 404 or 405")),
     }
 }
 

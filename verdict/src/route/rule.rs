@@ -65,7 +65,7 @@ impl Conditions {
         issuers.is_empty()
             && audiences.is_empty()
             && claims.is_empty()
-            && *scopes == no_scopes()
+            && scopes.is_empty()
             && permission.is_none()
     }
 }
@@ -86,9 +86,9 @@ impl Requirements {
 }
 
 /// How to treat `%2f` in a path.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-#[serde(rename_all = "snake_case")]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema, serde::Serialize))]
+#[cfg_attr(feature = "schema", serde(rename_all = "snake_case"))]
 pub(super) enum EncodedSlash {
     /// The request is refused, unless a slash in its place leads to the same rule and the same variables.
     #[default]
@@ -278,7 +278,15 @@ impl TryFrom<String> for Method {
 /// Returns whether the member was left out.
 #[cfg(feature = "schema")]
 fn is_no_scopes(scopes: &ClaimMatcher) -> bool {
-    *scopes == no_scopes()
+    scopes.is_empty()
+}
+
+fn encoded_slash<'de, D: Deserializer<'de>>(deserializer: D) -> Result<EncodedSlash, D::Error> {
+    checked(deserializer, |text| match text {
+        "refuse" => Ok(EncodedSlash::Refuse),
+        "segment" => Ok(EncodedSlash::Segment),
+        _ => Err("must be `refuse` or `segment`"),
+    })
 }
 
 fn permission_name<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
@@ -350,7 +358,8 @@ struct Fields {
     open_streams: Option<OpenStreamPolicy>,
     #[serde(default)]
     preflight: Preflight,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "encoded_slash")]
+    #[cfg_attr(feature = "schema", schemars(with = "EncodedSlash"))]
     encoded_slash: EncodedSlash,
 }
 

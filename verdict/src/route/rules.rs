@@ -97,7 +97,7 @@ impl Rules {
     pub(crate) fn uses_claim(&self, member: &str) -> bool {
         let uses = |Conditions { audiences, claims, scopes, .. }: &Conditions| match member {
             "aud" if !audiences.is_empty() => true,
-            "scope" | "scp" if *scopes != claim::no_scopes() => true,
+            "scope" | "scp" if !scopes.is_empty() => true,
             _ => claims.iter().any(|(ClaimName(name), _)| claim::needs_member(name, member)),
         };
         self.rules.iter().any(|rule| rule.requirements().conditions.iter().any(uses))
@@ -243,12 +243,13 @@ impl<'p> Resolver<'p, '_> {
             Some(found) => found.template.matches_prefix(),
             None => self.is_open,
         };
-        let rule = found.as_ref().map(|found| found.rule);
-        if checks_trailing_slash {
-            let other = self.find(&path.with_trailing_slash_toggled(), PathComparison::Exact)?;
-            if other.map(|other| other.rule) != rule {
-                return Err(AmbiguousRequest::TrailingSlash);
-            }
+        let is_same_rule = |other: Option<RuleMatch<'_>>| {
+            other.map(|other| other.rule) == found.as_ref().map(|found| found.rule)
+        };
+        if checks_trailing_slash
+            && !is_same_rule(self.find(&path.with_trailing_slash_toggled(), PathComparison::Exact)?)
+        {
+            return Err(AmbiguousRequest::TrailingSlash);
         }
         // An unmatched request that is refused anyway is reported as unmatched, not as ambiguous.
         let is_open = found.is_some() || self.is_open;
@@ -258,14 +259,13 @@ impl<'p> Resolver<'p, '_> {
         {
             let folded = path.folded();
             let other = self.find(&folded, PathComparison::Folded)?;
-            if !is_same(other.as_ref(), found.as_ref()) {
+            if !is_same(other.as_ref(), found.as_ref())
+                || (checks_trailing_slash
+                    && !is_same_rule(
+                        self.find(&folded.with_trailing_slash_toggled(), PathComparison::Folded)?,
+                    ))
+            {
                 return Err(AmbiguousRequest::EquivalentPath);
-            }
-            if checks_trailing_slash {
-                let other = self.find(&folded.with_trailing_slash_toggled(), PathComparison::Folded)?;
-                if other.map(|other| other.rule) != rule {
-                    return Err(AmbiguousRequest::EquivalentPath);
-                }
             }
         }
         // Some frameworks read an extension as a format, and `/users/7.js` as `/users/7`.

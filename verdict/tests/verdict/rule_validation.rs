@@ -17,7 +17,7 @@ fn invalid_rules_are_refused() {
         (r#"[{ "path": "/a", "access": "none" }]"#, "`rules[0].access`", "unknown variant"),
         (r#"[{ "path": "/a", "permission": "Sim:*" }]"#, "`rules[0].permission`", "Tag:operation"),
         (r#"[{ "path": "/a", "scopes": ["a b"] }]"#, "`rules[0].scopes`", "without spaces"),
-        (r#"[{ "path": "/a", "claims": { "x": null } }]"#, "`rules[0].claims.x`", "expected a string"),
+        (r#"[{ "path": "/a", "claims": { "x": null } }]"#, "`rules[0].claims.x`", "must be a string"),
         (
             r#"[{ "path": "/a", "claims": { "x": { "path_variable": "b" } } }]"#,
             "`rules[0]`",
@@ -80,7 +80,7 @@ fn invalid_rules_are_refused() {
             "`rules[0]`",
             "no variable `b`",
         ),
-        (r#"[{ "path": "/a", "encoded_slash": "yes" }]"#, "`rules[0].encoded_slash", "unknown variant"),
+        (r#"[{ "path": "/a", "encoded_slash": "yes" }]"#, "`rules[0].encoded_slash`", "must be"),
     ] {
         let error = policy(&format!(r#""rules": {rules}"#)).unwrap_err();
         assert!(error.starts_with(path) && error.contains(why), "{rules}: {error}");
@@ -146,12 +146,12 @@ fn e3_patterns_that_would_be_compared_as_they_are_are_refused_with_path_and_reme
         ),
         (
             r#""rules": [{ "path": "/a", "claims": { "email": ["a", "^b"] } }]"#,
-            "`rules[0].claims.email[1]`",
+            "`rules[0].claims.email`",
             "exact",
         ),
         (
             r#""rules": [{ "path": "/a", "claims": { "x": { "all_of": ["{id}"] } } }]"#,
-            "`rules[0].claims.x.all_of[0]`",
+            "`rules[0].claims.x`",
             "path_variable",
         ),
         (
@@ -159,7 +159,7 @@ fn e3_patterns_that_would_be_compared_as_they_are_are_refused_with_path_and_reme
             "`rules[0].claims.x`",
             "such as `@`",
         ),
-        (r#""rules": [{ "path": "/a", "scopes": ["orders:*"] }]"#, "`rules[0].scopes[0]`", "prefix"),
+        (r#""rules": [{ "path": "/a", "scopes": ["orders:*"] }]"#, "`rules[0].scopes`", "prefix"),
         (
             r#""rules": [{ "path": "/a", "claims": { "authorities.0.authority": "A" } }]"#,
             "`rules[0].claims.authorities.0.authority`",

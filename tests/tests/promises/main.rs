@@ -18,6 +18,7 @@ mod fixture;
 mod forged_identity;
 mod forged_manifest;
 mod frozen;
+mod holders;
 mod host_edge;
 mod host_faults;
 mod hostile_headers;

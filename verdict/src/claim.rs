@@ -51,16 +51,23 @@ impl ClaimMatcher {
 
     /// Returns whether one value, which is no array, matches.
     fn matches(&self, value: &Value, variables: &[(&str, &str)]) -> bool {
+        match (self, value) {
+            (single, Value::String(text)) => single.matches_text(text, variables),
+            (Self::Exact(expected), value) => value == expected,
+            (Self::Present, value) => !value.is_null(),
+            _ => false,
+        }
+    }
+
+    fn matches_text(&self, text: &str, variables: &[(&str, &str)]) -> bool {
         match self {
-            Self::Exact(expected) => value == expected,
+            Self::Exact(expected) => expected.as_str() == Some(text),
             Self::PathVariable(name) => {
                 let variable = variables.iter().find(|(known, _)| known == name);
-                variable.is_some_and(|(_, variable)| value.as_str() == Some(*variable))
+                variable.is_some_and(|(_, variable)| *variable == text)
             }
-            Self::Affixes { prefix, suffix } => {
-                value.as_str().is_some_and(|text| has_affixes(text, prefix, suffix))
-            }
-            Self::Present => !value.is_null() && value.as_str() != Some(""),
+            Self::Affixes { prefix, suffix } => has_affixes(text, prefix, suffix),
+            Self::Present => !text.is_empty(),
             Self::AnyOf(_) | Self::AllOf(_) => false,
         }
     }
@@ -354,11 +361,7 @@ pub(crate) fn check_claims(
 /// some issuers).
 pub(crate) fn check_scopes(members: &Object, scopes: &ClaimMatcher) -> Result<(), Reason> {
     let has = |single: &ClaimMatcher| {
-        let matches = |scope: &str| match single {
-            ClaimMatcher::Exact(Value::String(expected)) => scope == expected,
-            ClaimMatcher::Affixes { prefix, suffix } => has_affixes(scope, prefix, suffix),
-            _ => false,
-        };
+        let matches = |scope: &str| single.matches_text(scope, &[]);
         ["scope", "scp"].into_iter().filter_map(|name| members.get(name)).any(|claim| match claim {
             Value::String(list) => list.split(' ').any(matches),
             Value::Array(list) => list.iter().filter_map(Value::as_str).any(matches),
@@ -468,18 +471,19 @@ pub(crate) fn needs_member(name: &str, member: &str) -> bool {
 
 /// Decodes `~1` as a slash and `~0` as a tilde (RFC 6901 section 4).
 fn unescape(name: &str) -> String {
-    let mut characters = name.chars().peekable();
     let mut text = String::with_capacity(name.len());
-    while let Some(character) = characters.next() {
-        let decoded = match (character, characters.peek()) {
-            ('~', Some('0')) => Some('~'),
-            ('~', Some('1')) => Some('/'),
-            _ => None,
+    let mut rest = name.chars();
+    while let Some(letter) = rest.next() {
+        let decoded = match (letter, rest.as_str().as_bytes().first()) {
+            ('~', Some(b'0')) => '~',
+            ('~', Some(b'1')) => '/',
+            _ => {
+                text.push(letter);
+                continue;
+            }
         };
-        text.push(decoded.unwrap_or(character));
-        if decoded.is_some() {
-            characters.next();
-        }
+        text.push(decoded);
+        rest.next();
     }
     text
 }

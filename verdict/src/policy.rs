@@ -410,23 +410,18 @@ impl PolicyMembers {
 
     /// Refuses issuers and audiences that look like patterns: they are compared as they are, and would never match.
     fn refuse_patterns(&self) -> Result<(), PolicyError> {
-        let position = |names: &[String]| names.iter().position(|name| config::looks_like_pattern(name));
-        let path = if config::looks_like_pattern(&self.tokens.issuer) {
-            Some("tokens.issuer".into())
-        } else if let Some(at) = position(&self.tokens.audiences) {
-            Some(format!("tokens.audiences[{at}]"))
-        } else {
-            let mut issuers = self.issuers.iter().enumerate();
-            let path = issuers.find_map(|(at, other)| {
-                if config::looks_like_pattern(&other.issuer) {
-                    return Some(format!("issuers[{at}].issuer"));
-                }
-                position(&other.audiences).map(|number| format!("issuers[{at}].audiences[{number}]"))
-            });
-            path.or_else(|| self.rules.pattern())
-        };
-        let message = "looks like a pattern, and is compared as it is. List each value, or leave the member of a rule out \
-                       for any; an issuer in `issuers` can have named parts (`issuer_parts`)";
+        let is_pattern = |name: &String| config::looks_like_pattern(name);
+        let mut path = self.rules.pattern().map(|(at, member)| format!("rules[{at}].{member}"));
+        for (at, other) in self.issuers.iter().enumerate() {
+            if is_pattern(&other.issuer) || other.audiences.iter().any(is_pattern) {
+                path = Some(format!("issuers[{at}]"));
+            }
+        }
+        if is_pattern(&self.tokens.issuer) || self.tokens.audiences.iter().any(is_pattern) {
+            path = Some("tokens".into());
+        }
+        let message = "an issuer or audience looks like a pattern, and is compared as it is. List each value, or leave the \
+                       member of a rule out for any; an issuer in `issuers` can have named parts (`issuer_parts`)";
         path.map_or(Ok(()), |path| Err(PolicyError { path, message: message.into() }))
     }
 

@@ -173,7 +173,7 @@ impl fmt::Display for AmbiguousRequest {
 pub(crate) struct Path<'r> {
     segments: Vec<Segment<'r>>,
     /// The characters that some parsers read as the end of a segment or of a path.
-    pub(super) delimiters: Delimiters,
+    pub(super) delimiters: u8,
     /// Whether no custom verb is looked for.
     ignores_verbs: bool,
 }
@@ -186,22 +186,10 @@ pub(super) struct Segment<'r> {
     has_encoded_colon: bool,
 }
 
-/// Characters in segments that some parsers read as the end of a segment or of a path.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct Delimiters {
-    /// `%2f`
-    pub(super) slash: bool,
-    /// `\` or `%5c`
-    pub(super) backslash: bool,
-    /// `;` or `%3b`
-    pub(super) semicolon: bool,
-    /// `%3f` or `%23`
-    pub(super) end: bool,
-    /// `%3a` in a segment that ends with a custom verb of a rule.
-    pub(super) colon: bool,
-}
+/// Characters in segments that some parsers read as the end of a segment or of a path, as bits.
+pub(super) struct Delimiter;
 
-/// How a parser reads [`Delimiters`].
+/// How a parser reads a [`Delimiter`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Reading {
     /// A slash separates segments.
@@ -218,22 +206,30 @@ pub(super) enum Reading {
     WithoutVerb,
 }
 
-impl Delimiters {
+impl Delimiter {
+    /// `%2f`
+    pub(super) const SLASH: u8 = 1;
+    /// `\` or `%5c`
+    const BACKSLASH: u8 = 2;
+    /// `;` or `%3b`
+    const SEMICOLON: u8 = 4;
+    /// `%3f` or `%23`
+    const END: u8 = 8;
+    /// `%3a` in a segment that ends with a custom verb of a rule.
+    const COLON: u8 = 16;
+
     /// Returns the possible readings of a single kind of delimiter, and the error if they are not equivalent. Returns an
     /// error if there are several kinds.
-    pub(super) fn readings(self) -> Result<(&'static [Reading], AmbiguousRequest), AmbiguousRequest> {
+    pub(super) fn readings(kinds: u8) -> Result<(&'static [Reading], AmbiguousRequest), AmbiguousRequest> {
         use AmbiguousRequest::{NotCanonical, Parameters, Separator};
-        let Self { slash, backslash, semicolon, end, colon } = self;
-        match (slash, backslash, semicolon, end, colon) {
-            (false, false, false, false, false) => Ok((&[], Separator)),
-            (true, false, false, false, false) => Ok((&[Reading::Slash], Separator)),
-            (false, true, false, false, false) => Ok((&[Reading::Backslash], Separator)),
-            (false, false, true, false, false) => {
-                Ok((&[Reading::WithoutParameters, Reading::UntilSemicolon], Parameters))
-            }
-            (false, false, false, true, false) => Ok((&[Reading::UntilEnd], Separator)),
-            (false, false, false, false, true) => Ok((&[Reading::WithoutVerb], NotCanonical)),
-            (_, _, true, _, _) => Err(Parameters),
+        match kinds {
+            0 => Ok((&[], Separator)),
+            Self::SLASH => Ok((&[Reading::Slash], Separator)),
+            Self::BACKSLASH => Ok((&[Reading::Backslash], Separator)),
+            Self::SEMICOLON => Ok((&[Reading::WithoutParameters, Reading::UntilSemicolon], Parameters)),
+            Self::END => Ok((&[Reading::UntilEnd], Separator)),
+            Self::COLON => Ok((&[Reading::WithoutVerb], NotCanonical)),
+            _ if kinds & Self::SEMICOLON != 0 => Err(Parameters),
             _ => Err(Separator),
         }
     }
@@ -250,7 +246,7 @@ impl<'r> Path<'r> {
         let path = core::str::from_utf8(path).map_err(|_| AmbiguousRequest::Path)?;
         let mut remaining = path.strip_prefix('/').ok_or(AmbiguousRequest::Path)?.split('/').peekable();
         let mut segments = Vec::with_capacity(TYPICAL_SEGMENTS);
-        let mut delimiters = Delimiters::default();
+        let mut delimiters = 0;
         while let Some(segment) = remaining.next() {
             if segment.is_empty() && remaining.peek().is_some() {
                 return Err(AmbiguousRequest::EmptySegment);
@@ -280,8 +276,9 @@ impl<'r> Path<'r> {
 
     /// Notes whether the colon of a custom verb may be percent-encoded.
     pub(super) fn note_encoded_verb(&mut self, verbs: &[String]) {
-        self.delimiters.colon =
-            self.verb(PathComparison::Folded, verbs).is_some_and(|segment| segment.has_encoded_colon);
+        if self.verb(PathComparison::Folded, verbs).is_some_and(|segment| segment.has_encoded_colon) {
+            self.delimiters |= Delimiter::COLON;
+        }
     }
 
     /// Returns the path with its trailing slash removed or added.
@@ -378,7 +375,7 @@ impl<'r> Segment<'r> {
         Self { text: Cow::Owned(text), ..*self }
     }
 
-    fn parse(raw: &'r str, delimiters: &mut Delimiters) -> Result<Self, AmbiguousRequest> {
+    fn parse(raw: &'r str, delimiters: &mut u8) -> Result<Self, AmbiguousRequest> {
         if matches!(raw, "." | "..") {
             return Err(AmbiguousRequest::DotSegment);
         }
@@ -405,10 +402,10 @@ impl<'r> Segment<'r> {
                 return Err(AmbiguousRequest::Path);
             }
             match decoded {
-                b'/' => delimiters.slash = true,
-                b'\\' => delimiters.backslash = true,
-                b'?' | b'#' => delimiters.end = true,
-                b';' => delimiters.semicolon = true,
+                b'/' => *delimiters |= Delimiter::SLASH,
+                b'\\' => *delimiters |= Delimiter::BACKSLASH,
+                b'?' | b'#' => *delimiters |= Delimiter::END,
+                b';' => *delimiters |= Delimiter::SEMICOLON,
                 byte if byte.is_ascii_control() => return Err(AmbiguousRequest::Path),
                 _ => {}
             }
@@ -550,7 +547,7 @@ mod tests {
             ("/a%2f%3f", Err(AmbiguousRequest::Separator)),
         ] {
             let path = Path::parse(path.as_bytes()).unwrap();
-            let seen = path.delimiters.readings().map(|(readings, _)| {
+            let seen = Delimiter::readings(path.delimiters).map(|(readings, _)| {
                 let text = |path: Path<'_>| {
                     path.segments.iter().fold(String::new(), |all, segment| all + "/" + &segment.text)
                 };

@@ -30,6 +30,15 @@ enum PathMatcher {
     Table(Table),
 }
 
+impl PathMatcher {
+    fn templates(&self) -> Vec<&Template> {
+        match self {
+            Self::Template(template) => Vec::from([template]),
+            Self::Table(table) => table.templates().collect(),
+        }
+    }
+}
+
 /// The requirements of a rule on matching requests.
 #[derive(Debug, Clone)]
 pub(crate) struct Requirements {
@@ -160,17 +169,8 @@ impl Rule {
     }
 
     /// Returns the templates of its paths.
-    pub(super) fn templates(&self) -> impl Iterator<Item = &Template> {
-        let (template, table) = match &self.target {
-            PathMatcher::Template(template) => (Some(template), None),
-            PathMatcher::Table(table) => (None, Some(table)),
-        };
-        template.into_iter().chain(table.into_iter().flat_map(Table::templates))
-    }
-
-    /// Returns whether a literal of its paths changes when it is folded.
-    pub(super) fn changes_when_folded(&self) -> bool {
-        self.templates().any(Template::changes_when_folded)
+    pub(super) fn templates(&self) -> Vec<&Template> {
+        self.target.templates()
     }
 
     pub(super) const fn requirements(&self) -> &Requirements {
@@ -464,10 +464,8 @@ impl TryFrom<Fields> for Rule {
         if access == Access::Optional && (requires_permission || matches!(target, PathMatcher::Table(_))) {
             return Err("an optional rule must not require a permission".into());
         }
-        let is_known = |name: &str| match &target {
-            PathMatcher::Template(template) => template.has_variable(name),
-            PathMatcher::Table(table) => table.templates().any(|template| template.has_variable(name)),
-        };
+        let templates = target.templates();
+        let is_known = |name: &str| templates.iter().any(|template| template.has_variable(name));
         let mut claims = conditions.iter().flat_map(|one| &one.claims);
         if let Some(name) = claims.find_map(|(_, matcher)| matcher.unaccepted_variable(&is_known)) {
             return Err(format!("the path has no variable `{}`", printable(name)));

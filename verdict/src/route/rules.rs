@@ -1,12 +1,12 @@
 //! The list of rules.
 
-use alloc::{format, string::String, vec::Vec};
+use alloc::{string::String, vec::Vec};
 
 use serde::Deserialize;
 
 use super::{
     AmbiguousRequest, Path, PathCase, Template,
-    path::{Delimiters, Lookup, PathComparison, Reading},
+    path::{Delimiter, Lookup, PathComparison, Reading},
     request::RequestLine,
     rule::{Access, Conditions, EncodedSlash, Requirements, Rule, RuleMatch},
 };
@@ -46,10 +46,12 @@ pub enum UnmatchedPolicy {
 
 impl From<Vec<Rule>> for Rules {
     fn from(rules: Vec<Rule>) -> Self {
-        let has_foldable_literal = rules.iter().any(Rule::changes_when_folded);
-        let mut verbs = Vec::new();
-        for verb in rules.iter().flat_map(Rule::templates).filter_map(Template::verb) {
-            if !verbs.iter().any(|known| known == verb) {
+        let (mut has_foldable_literal, mut verbs) = (false, Vec::new());
+        for template in rules.iter().flat_map(Rule::templates) {
+            has_foldable_literal |= template.changes_when_folded();
+            if let Some(verb) = template.verb()
+                && !verbs.iter().any(|known| known == verb)
+            {
                 verbs.push(String::from(verb));
             }
         }
@@ -114,20 +116,16 @@ impl Rules {
         list
     }
 
-    /// Returns the path of an issuer or audience that looks like a pattern, if any.
-    pub(crate) fn pattern(&self) -> Option<String> {
+    /// Returns the rule and the member with an issuer or audience that looks like a pattern, if any.
+    pub(crate) fn pattern(&self) -> Option<(usize, &'static str)> {
+        let is_pattern = |name: &String| looks_like_pattern(name);
         for (at, rule) in self.rules.iter().enumerate() {
-            for (number, conditions) in rule.requirements().conditions.iter().enumerate() {
-                for (member, names) in
-                    [("issuers", &conditions.issuers), ("audiences", &conditions.audiences)]
-                {
-                    let Some(index) = names.iter().position(|name| looks_like_pattern(name)) else {
-                        continue;
-                    };
-                    return Some(match number.checked_sub(1) {
-                        None => format!("rules[{at}].{member}[{index}]"),
-                        Some(number) => format!("rules[{at}].any_of[{number}].{member}[{index}]"),
-                    });
+            for conditions in &rule.requirements().conditions {
+                if conditions.issuers.iter().any(is_pattern) {
+                    return Some((at, "issuers"));
+                }
+                if conditions.audiences.iter().any(is_pattern) {
+                    return Some((at, "audiences"));
                 }
             }
         }
@@ -182,7 +180,7 @@ impl Rules {
         }
         let resolver = Resolver { rules: self, request: &request, case, is_open: access.is_some() };
         let found = resolver.resolve(&path)?;
-        if path.delimiters != Delimiters::default() {
+        if path.delimiters != 0 {
             resolver.check_readings(&path, found.as_ref())?;
         }
         match found {
@@ -220,7 +218,14 @@ impl Rules {
         headers: impl Iterator<Item = (&'r str, &'r [u8])> + Clone,
     ) -> Option<String> {
         let request = RequestLine::from_headers(headers, self.rules.iter().any(Rule::requires_host)).ok()?;
-        Some(self.methods(&request, &Path::parse(request.target).ok()?).join(", "))
+        let mut allow = String::new();
+        for method in self.methods(&request, &Path::parse(request.target).ok()?) {
+            if !allow.is_empty() {
+                allow.push_str(", ");
+            }
+            allow.push_str(method);
+        }
+        Some(allow)
     }
 }
 
@@ -307,10 +312,10 @@ impl<'p> Resolver<'p, '_> {
         let resolver = Self { is_open: true, ..*self };
         let mut delimiters = path.delimiters;
         if let Some(found) = found
-            && delimiters.slash
+            && delimiters & Delimiter::SLASH != 0
             && found.requirements.encoded_slash == EncodedSlash::Segment
         {
-            delimiters.slash = false;
+            delimiters &= !Delimiter::SLASH;
             // The upstream does not decode the slash. A path whose decoded form has a rule of its own is refused anyway.
             let decoded = path.read(Reading::Slash).ok_or(AmbiguousRequest::Separator)?;
             let other = resolver.resolve(&decoded).map_err(|_| AmbiguousRequest::Separator)?;
@@ -318,7 +323,7 @@ impl<'p> Resolver<'p, '_> {
                 return Err(AmbiguousRequest::Separator);
             }
         }
-        let (readings, error) = delimiters.readings()?;
+        let (readings, error) = Delimiter::readings(delimiters)?;
         for reading in readings {
             let read = path.read(*reading).ok_or(error)?;
             let other = resolver.resolve(&read).map_err(|_| error)?;

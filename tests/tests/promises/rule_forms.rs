@@ -250,13 +250,27 @@ async fn exchange(
     let request =
         format!("{method} {path} HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n{more}{authorization}\r\n");
     stream.write_all(request.as_bytes()).await.unwrap();
+    // Envoy closes the connection of a refused request later.
     let mut answer = String::new();
-    stream.read_to_string(&mut answer).await.unwrap();
+    let mut buffer = [0; 4096];
+    while !is_complete(&answer) {
+        let size = stream.read(&mut buffer).await.unwrap();
+        answer.push_str(str::from_utf8(&buffer[..size]).unwrap());
+        if size == 0 {
+            break;
+        }
+    }
     let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((&answer, ""));
     let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap_or_default();
     // The JSON document, whether or not it is in a chunk.
     let body = body.find('{').and_then(|from| body.get(from..=body.rfind('}')?)).unwrap_or_default();
     Answer { status, head: head.into(), body: body.into() }
+}
+
+fn is_complete(answer: &str) -> bool {
+    let Some((head, body)) = answer.split_once("\r\n\r\n") else { return false };
+    let length = head.lines().find_map(|line| line.strip_prefix("content-length: ")?.parse().ok());
+    length.map_or_else(|| body.ends_with("0\r\n\r\n"), |length: usize| body.len() >= length)
 }
 
 const ISSUER: &str = "https://idp.example.com";

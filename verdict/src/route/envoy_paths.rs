@@ -51,7 +51,7 @@ fn canonical_segment(segment: &str) -> Option<String> {
                 at += 3;
                 continue;
             }
-            (byte, _) if byte <= b' ' || byte >= 0x7f || b"\"<>`{}".contains(&byte) => {
+            (byte, _) if byte <= b' ' || byte >= 0x7f || b"\"<>`{|}".contains(&byte) => {
                 canonical.push_str(&format!("%{byte:02X}"));
             }
             (byte, _) => canonical.push(char::from(byte)),

@@ -40,6 +40,16 @@ impl ClaimMatcher {
         self.unaccepted_variable(&|_| false)
     }
 
+    /// Returns whether every value is accepted.
+    pub(crate) fn accepts_any(&self) -> bool {
+        match self {
+            Self::AnyOf(all) => all.iter().any(Self::accepts_any),
+            Self::AllOf(all) => all.iter().all(Self::accepts_any),
+            Self::Present => true,
+            _ => false,
+        }
+    }
+
     /// Returns whether the requirement is met. `has` returns whether one of the values of the claim matches.
     fn is_met(&self, has: &dyn Fn(&Self) -> bool) -> bool {
         match self {
@@ -381,12 +391,12 @@ pub(crate) fn list_scopes(scopes: &ClaimMatcher, list: &mut String) {
     });
 }
 
-/// Returns whether `aud` contains one of `audiences`.
-pub(crate) fn has_audience(members: &Object, audiences: &[String]) -> bool {
+/// Returns whether a claim contains one of `audiences`.
+pub(crate) fn has_audience(claim: Option<&Value>, audiences: &[String]) -> bool {
     let is_accepted = |claim: &Value| {
         claim.as_str().is_some_and(|audience| audiences.iter().any(|known| known == audience))
     };
-    match members.get("aud") {
+    match claim {
         Some(Value::Array(claims)) => claims.iter().any(is_accepted),
         claim => claim.is_some_and(is_accepted),
     }

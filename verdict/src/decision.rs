@@ -1,6 +1,9 @@
 //! The result of a decision.
 
-use alloc::sync::Arc;
+use alloc::{
+    string::{String, ToString},
+    sync::Arc,
+};
 
 use token::Fingerprint;
 
@@ -21,13 +24,22 @@ pub enum Decision {
 #[derive(Debug, Clone, PartialEq)]
 pub enum PassReason {
     /// The rule is public.
-    Public,
-    /// The rule is optional, and the request has no credential.
-    Anonymous,
+    Public(Stripping),
+    /// The rule is optional, and the request has no credential, or only one that counts as none.
+    Anonymous(Stripping),
     /// The request is a CORS preflight that the upstream answers.
-    Preflight,
+    Preflight(Stripping),
     /// The request would be refused, but the mode is report.
     Reported(Refusal),
+}
+
+/// Which credentials are removed before a request is forwarded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stripping {
+    /// None.
+    Nothing,
+    /// Those in the locations that this rule searches, by index. `None`: in all locations of the policy.
+    Credentials(Option<usize>),
 }
 
 /// The proof that a request is admitted. Only [`Gate::decide_with`] creates one.
@@ -36,6 +48,7 @@ pub struct Admission {
     identity: Arc<Identity>,
     stale: Option<StalePolicy>,
     reported: Option<Reason>,
+    stripping: Stripping,
 }
 
 impl Admission {
@@ -43,8 +56,9 @@ impl Admission {
         identity: Arc<Identity>,
         stale: Option<StalePolicy>,
         reported: Option<Reason>,
+        stripping: Stripping,
     ) -> Self {
-        Self { identity, stale, reported }
+        Self { identity, stale, reported, stripping }
     }
 
     /// Returns the identity of the credential.
@@ -74,11 +88,18 @@ pub struct Refusal {
     reason: Reason,
     identity: Option<Arc<Identity>>,
     rule: Option<usize>,
+    /// The name of the claim that is missing or not accepted, as the policy names it.
+    claim: Option<String>,
 }
 
 impl Refusal {
     pub(crate) const fn new(reason: Reason, identity: Option<Arc<Identity>>, rule: Option<usize>) -> Self {
-        Self { reason, identity, rule }
+        Self { reason, identity, rule, claim: None }
+    }
+
+    /// Returns a refusal of a token because of a claim, if its name is not empty.
+    pub(crate) fn of_claim(reason: Reason, claim: &str) -> Self {
+        Self { claim: (!claim.is_empty()).then(|| claim.into()), ..Self::from(reason) }
     }
 
     /// Returns the reason of the refusal.
@@ -91,6 +112,19 @@ impl Refusal {
         self.identity.as_deref()
     }
 
+    /// Returns whether the refusal names a claim.
+    pub const fn names_claim(&self) -> bool {
+        self.claim.is_some()
+    }
+
+    /// Returns the reason in words, with the name of the claim.
+    pub fn message(&self) -> String {
+        match &self.claim {
+            Some(claim) => [&self.reason.to_string(), ": `", claim, "`"].concat(),
+            None => self.reason.to_string(),
+        }
+    }
+
     /// Returns the index of the rule that refused the request.
     pub(crate) const fn rule(&self) -> Option<usize> {
         self.rule
@@ -99,7 +133,7 @@ impl Refusal {
 
 impl From<Reason> for Refusal {
     fn from(reason: Reason) -> Self {
-        Self { reason, identity: None, rule: None }
+        Self::new(reason, None, None)
     }
 }
 
@@ -122,6 +156,20 @@ impl Decision {
         }
     }
 
+    /// Returns which credentials are removed before the request is forwarded. Report mode must not break requests, so a
+    /// reported request keeps them.
+    pub const fn stripping(&self) -> Stripping {
+        match self {
+            Self::Admit(Admission { reported: None, stripping, .. })
+            | Self::Pass(
+                PassReason::Public(stripping)
+                | PassReason::Anonymous(stripping)
+                | PassReason::Preflight(stripping),
+            ) => *stripping,
+            Self::Admit(_) | Self::Pass(PassReason::Reported(_)) | Self::Refuse(_) => Stripping::Nothing,
+        }
+    }
+
     /// Returns the identity if the credential is authentic.
     pub fn identity(&self) -> Option<&Identity> {
         match self {
@@ -141,7 +189,7 @@ impl Gate {
             Some(match item {
                 FilterStateItem::Reason => ("keystile.reason", decision.reason()?.code()),
                 FilterStateItem::KeyId => ("keystile.key_id", identity?.key_id()?),
-                FilterStateItem::Subject => ("keystile.subject", identity?.subject()),
+                FilterStateItem::Subject => ("keystile.subject", identity?.header_subject()),
                 FilterStateItem::Operator => ("keystile.operator", identity?.operator()?),
                 FilterStateItem::Fingerprint => ("keystile.fingerprint", identity?.fingerprint_hex()),
             })

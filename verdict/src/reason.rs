@@ -14,7 +14,7 @@ pub enum Reason {
     /// The request has no credential, but one is required.
     CredentialMissing,
     /// The request has more than one credential, or one that can be parsed in two ways.
-    CredentialAmbiguous,
+    CredentialAmbiguous(AmbiguousCredential),
     /// The rule does not accept a credential in this location.
     CredentialMisplaced,
     /// The token is malformed, or its signature is invalid.
@@ -25,10 +25,12 @@ pub enum Reason {
     GenerationUnknown,
     /// The API key has expired.
     ApiKeyExpired,
-    /// The token declares a type other than access token.
+    /// The token declares a type that is not accepted: it is for another purpose, or unknown.
     TokenTypeWrong,
     /// A claim that every token of the issuer must have is missing or unusable.
     TokenIncomplete,
+    /// The subject of the token has a control character.
+    SubjectMalformed,
     /// The time from `iat` to `exp` exceeds the maximum for the issuer.
     LifetimeTooLong,
     /// Of a pair, the API key is missing or is not the one that the token names.
@@ -77,6 +79,22 @@ pub enum Reason {
     PermissionDenied,
 }
 
+/// Why a credential is ambiguous. All of these have one code.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum AmbiguousCredential {
+    /// The request has more than one credential.
+    Several,
+    /// A header, cookie or query parameter could be taken for a credential, because its name is spelled differently or
+    /// follows another separator.
+    SimilarName,
+    /// The credential has a comma.
+    Comma,
+    /// The credential is not in the configured encoding.
+    Encoding,
+    /// A header that accompanies the credential occurs twice, or under a similar name.
+    Companion,
+}
+
 impl Reason {
     /// The reasons to end an open stream.
     pub const OF_ENDED_STREAMS: [Self; 14] = [
@@ -97,10 +115,10 @@ impl Reason {
     ];
 
     /// All reasons, for example to define a counter for each.
-    pub const ALL: [Self; 55] = [
+    pub const ALL: [Self; 56] = [
         Self::TooManyHeaders,
         Self::CredentialMissing,
-        Self::CredentialAmbiguous,
+        Self::CredentialAmbiguous(AmbiguousCredential::Several),
         Self::CredentialMisplaced,
         Self::Token(token::Error::TooLong),
         Self::Token(token::Error::Malformed),
@@ -119,6 +137,7 @@ impl Reason {
         Self::ApiKeyExpired,
         Self::TokenTypeWrong,
         Self::TokenIncomplete,
+        Self::SubjectMalformed,
         Self::LifetimeTooLong,
         Self::PairMismatch,
         Self::KeyUnknown,
@@ -155,12 +174,21 @@ impl Reason {
         Self::PermissionDenied,
     ];
 
+    /// Returns the reason in [`Self::ALL`] that has the same code.
+    #[must_use]
+    pub const fn representative(self) -> Self {
+        match self {
+            Self::CredentialAmbiguous(_) => Self::CredentialAmbiguous(AmbiguousCredential::Several),
+            reason => reason,
+        }
+    }
+
     /// Returns the stable code for responses, logs and metrics.
     pub const fn code(self) -> &'static str {
         match self {
             Self::TooManyHeaders => "headers_too_many",
             Self::CredentialMissing => "credential_missing",
-            Self::CredentialAmbiguous => "credential_ambiguous",
+            Self::CredentialAmbiguous(_) => "credential_ambiguous",
             Self::CredentialMisplaced => "credential_misplaced",
             Self::Token(error) => error.code(),
             Self::ApiKey(error) => error.code(),
@@ -168,6 +196,7 @@ impl Reason {
             Self::ApiKeyExpired => "api_key_expired",
             Self::TokenTypeWrong => "token_type_wrong",
             Self::TokenIncomplete => "token_incomplete",
+            Self::SubjectMalformed => "token_subject_malformed",
             Self::LifetimeTooLong => "token_lifetime_too_long",
             Self::PairMismatch => "api_key_mismatch",
             Self::KeyUnknown => "token_key_unknown",
@@ -194,6 +223,24 @@ impl Reason {
         }
     }
 
+    /// Returns whether a credential that is refused for this reason can count as none. A credential
+    /// that is revoked, or whose signature is invalid, is always refused, so that a revocation and an attack are noticed.
+    /// `is_removed`: the upstream does not receive the credential.
+    pub(crate) const fn counts_as_none(self, is_removed: bool) -> bool {
+        match self {
+            Self::Token(token::Error::Malformed)
+            | Self::ApiKey(api_key::Error::Prefix)
+            | Self::IssuerUnknown
+            | Self::Expired
+            | Self::ApiKeyExpired => true,
+            // This could be a revoked token that only the upstream accepts.
+            Self::Token(token::Error::TooLong | token::Error::NotCanonical) | Self::AudienceMismatch => {
+                is_removed
+            }
+            _ => false,
+        }
+    }
+
     /// Returns the HTTP status. 403 means that the credential is valid but not sufficient, as in Envoy's `jwt_authn`. A
     /// policy can replace some of these: see [`ResponseConfig`](crate::ResponseConfig).
     pub const fn status(self) -> u16 {
@@ -213,7 +260,7 @@ impl Reason {
             | Self::BundleStaleDenied
             | Self::BundleStaleIssuedEarlier => 503,
             Self::CredentialMissing
-            | Self::CredentialAmbiguous
+            | Self::CredentialAmbiguous(_)
             | Self::CredentialMisplaced
             | Self::Token(_)
             | Self::ApiKey(_)
@@ -221,6 +268,7 @@ impl Reason {
             | Self::ApiKeyExpired
             | Self::TokenTypeWrong
             | Self::TokenIncomplete
+            | Self::SubjectMalformed
             | Self::LifetimeTooLong
             | Self::PairMismatch
             | Self::KeyUnknown
@@ -240,14 +288,20 @@ impl fmt::Display for Reason {
         f.write_str(match self {
             Self::TooManyHeaders => "the request has too many headers",
             Self::CredentialMissing => "the request has no credential",
-            Self::CredentialAmbiguous => "the request has more than one credential",
-            Self::CredentialMisplaced => "the credential is not accepted in this location",
+            Self::CredentialAmbiguous(why) => return why.fmt(f),
+            Self::CredentialMisplaced => {
+                "the credential is not accepted in this location: send it in another one"
+            }
+            Self::Token(token::Error::Malformed) => {
+                "the credential is neither a token nor an API key with an accepted prefix"
+            }
             Self::Token(error) => return error.fmt(f),
             Self::ApiKey(error) => return error.fmt(f),
             Self::GenerationUnknown => "the key generation of the API key is unknown",
             Self::ApiKeyExpired => "the API key has expired",
-            Self::TokenTypeWrong => "the token is not an access token",
+            Self::TokenTypeWrong => "the type of the token is not that of an access token",
             Self::TokenIncomplete => "the token lacks a required claim",
+            Self::SubjectMalformed => "the subject of the token has a control character",
             Self::LifetimeTooLong => "the lifetime of the token exceeds the maximum for its issuer",
             Self::PairMismatch => "the API key is missing or is not the one issued with the token",
             Self::KeyUnknown => "the signing key of the token is unknown",
@@ -271,6 +325,30 @@ impl fmt::Display for Reason {
             Self::ScopeMissing => "the token lacks a scope that this route requires",
             Self::PermissionDenied => "the permissions of the subject do not allow this operation",
         })
+    }
+}
+
+impl fmt::Display for AmbiguousCredential {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Several => "the request has more than one credential: send exactly one",
+            Self::SimilarName => {
+                "the name of a header, cookie or query parameter resembles that of a credential: spell it exactly as \
+                 configured, and separate cookies by `;` and parameters by `&`"
+            }
+            Self::Comma => "the credential has a comma, as if values were joined: send one value without a comma",
+            Self::Encoding => "the credential is not in the configured encoding: send strict base64",
+            Self::Companion => {
+                "a header that accompanies the credential occurs twice or under a similar name: send it once, spelled \
+                 exactly as configured"
+            }
+        })
+    }
+}
+
+impl From<AmbiguousCredential> for Reason {
+    fn from(why: AmbiguousCredential) -> Self {
+        Self::CredentialAmbiguous(why)
     }
 }
 

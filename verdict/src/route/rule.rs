@@ -6,7 +6,7 @@ use serde::{Deserialize, Deserializer};
 
 use super::{AmbiguousRequest, Table, Template, host::Host, path::Lookup, request::RequestLine};
 use crate::{
-    Mode, OpenStreamPolicy, StalePolicy,
+    CredentialSource, Mode, OpenStreamPolicy, StalePolicy,
     claim::{ClaimMatcher, ClaimName, no_scopes, scopes},
     config::{checked, pairs, printable},
     permission::is_name,
@@ -45,8 +45,14 @@ pub(crate) struct Requirements {
     pub(crate) access: Access,
     /// The conditions that must be met, and then alternatives, of which one must be met, too.
     pub(crate) conditions: Vec<Conditions>,
-    /// The names of the accepted credential sources. Empty: all sources of the policy.
-    pub(crate) credentials: Vec<String>,
+    /// The names of the sources that the rule searches. Empty: all sources of the policy.
+    pub(super) credentials: Vec<String>,
+    /// The sources with these names, in the order of the policy. Empty: all sources of the policy.
+    pub(crate) sources: Vec<CredentialSource>,
+    /// Whether the credential is removed, or `None` for the setting of the policy.
+    pub(crate) strip_credential: Option<bool>,
+    /// Whether a credential that is not for this deployment, or that has expired, counts as none.
+    pub(crate) ignore_unusable_credentials: bool,
     pub(crate) staleness: Option<StalePolicy>,
     /// The mode, or `None` for that of the policy.
     pub(crate) mode: Option<Mode>,
@@ -206,6 +212,19 @@ impl Rule {
         }
     }
 
+    /// Finds the sources that the rule names. Returns a name that no source has, if any.
+    pub(super) fn resolve_sources(&mut self, all: &[CredentialSource]) -> Result<(), &str> {
+        let Requirements { credentials, sources, .. } = &mut self.requirements;
+        if let Some(unknown) =
+            credentials.iter().find(|name| !all.iter().any(|source| source.name() == *name))
+        {
+            return Err(unknown);
+        }
+        let is_named = |source: &&CredentialSource| credentials.iter().any(|name| name == source.name());
+        *sources = all.iter().filter(is_named).cloned().collect();
+        Ok(())
+    }
+
     pub(super) fn find<'p>(
         &'p self,
         rule: usize,
@@ -344,9 +363,17 @@ struct Fields {
     #[serde(default)]
     #[cfg_attr(feature = "schema", schemars(with = "Vec<Alternative>"))]
     any_of: Vec<Self>,
-    /// The names of the accepted credential sources. Empty: any source.
+    /// The names of the credential sources that the rule searches. Empty: all sources.
     #[serde(default)]
     credentials: Vec<String>,
+    /// Whether to remove the credential before the request is forwarded, instead of the setting of the policy. A public
+    /// rule removes credentials only if this is true.
+    #[serde(default)]
+    strip_credential: Option<bool>,
+    /// Whether a credential that is not for this deployment, or that has expired, counts as none. It is removed, unless
+    /// `strip_credential` of the rule is false. Only for optional rules.
+    #[serde(default)]
+    ignore_unusable_credentials: bool,
     /// How to decide while the bundle is stale, instead of `outage_grace_seconds`.
     #[serde(default)]
     stale: Option<StalePolicy>,
@@ -374,6 +401,8 @@ impl Fields {
             || self.access != Access::default()
             || !self.any_of.is_empty()
             || !self.credentials.is_empty()
+            || self.strip_credential.is_some()
+            || self.ignore_unusable_credentials
             || self.stale.is_some()
             || self.mode.is_some()
             || self.open_streams.is_some()
@@ -434,6 +463,8 @@ impl TryFrom<Fields> for Rule {
             permission,
             any_of,
             credentials,
+            strip_credential,
+            ignore_unusable_credentials,
             stale: staleness,
             mode,
             open_streams,
@@ -464,6 +495,9 @@ impl TryFrom<Fields> for Rule {
         if access == Access::Optional && (requires_permission || matches!(target, PathMatcher::Table(_))) {
             return Err("an optional rule must not require a permission".into());
         }
+        if access != Access::Optional && ignore_unusable_credentials {
+            return Err("`ignore_unusable_credentials` is permitted in optional rules only".into());
+        }
         let templates = target.templates();
         let is_known = |name: &str| templates.iter().any(|template| template.has_variable(name));
         let mut claims = conditions.iter().flat_map(|one| &one.claims);
@@ -475,6 +509,9 @@ impl TryFrom<Fields> for Rule {
             access,
             conditions,
             credentials,
+            sources: Vec::new(),
+            strip_credential,
+            ignore_unusable_credentials,
             staleness,
             mode,
             open_streams,

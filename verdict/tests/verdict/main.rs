@@ -3,12 +3,14 @@
 mod caches;
 mod credentials;
 mod fixtures;
+mod foreign_tokens;
 mod gate;
 mod issuers;
 mod model;
 mod open_streams;
 mod permissions;
 mod permissions_model;
+mod places;
 mod policy_docs;
 mod policy_schema;
 mod policy_validation;

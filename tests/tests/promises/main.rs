@@ -29,6 +29,7 @@ mod leader_crash;
 mod long_term;
 mod native_signatures;
 mod open_streams;
+mod policy_import;
 mod policy_parity;
 mod proxy_timeout;
 mod refusal;

@@ -39,6 +39,8 @@ struct CheckpointState {
     known: Option<Shards<revocations::PrefixShard>>,
     /// `None` if there are no grants.
     grants: Option<Shards<grants::GrantShard>>,
+    /// Whether there are watermarks of holders of other issuers.
+    has_holders: bool,
     blocks: Vec<(Arc<Block>, Shards<base::RibbonShard>)>,
     /// Blocks without shards, because their credentials have expired. If the clock is set back, it is unknown which of
     /// them are revoked, so all of them are refused until the shards are fetched again.
@@ -227,6 +229,12 @@ impl Snapshot {
         scopes.into_iter().map(Into::into).filter_map(instant).max()
     }
 
+    /// Returns whether the bundle can have a watermark of [`Scope::Issuer`], [`Scope::Client`], [`Scope::IssuerSession`] or
+    /// [`Scope::TokenId`]. If not, these scopes need not be looked up.
+    pub fn has_holders(&self) -> bool {
+        self.state.has_holders
+    }
+
     /// Returns the permission statements of the subject, as they were passed to the builder, or `None` without a grant.
     pub fn grant(&self, subject: &str) -> Option<&[u8]> {
         self.grant_by_key(Scope::User(subject).into())
@@ -253,6 +261,7 @@ impl CheckpointState {
         let mut grants = Vec::new();
         let mut gaps = Vec::new();
         let mut known = Vec::new();
+        let mut has_holders = false;
         let entries = checkpoint.entries().iter().flat_map(|entry| match objects.object(entry) {
             Some(Object::Index(entries)) => entries.as_slice(),
             _ => core::slice::from_ref(entry),
@@ -280,6 +289,7 @@ impl CheckpointState {
                 Some(Object::Grants(shard)) => grants.push((entry.shard(), Arc::clone(shard))),
                 Some(Object::Gaps(held)) => gaps.extend(held),
                 Some(Object::Known(shard)) => known.push((entry.shard(), Arc::clone(shard))),
+                Some(Object::Requirements(_)) => has_holders = true,
                 Some(Object::Block(block)) if !block.expiry_range().has_expired(now) => {
                     blocks.push((Arc::clone(block), block_shards(block, objects)?));
                 }
@@ -306,6 +316,7 @@ impl CheckpointState {
             known: Shards::from_all_or_none(known)
                 .ok_or(Incomplete("invalid set of shards of known fingerprints"))?,
             grants: Shards::from_all_or_none(grants).ok_or(Incomplete("invalid set of grant shards"))?,
+            has_holders,
             blocks,
             expired_blocks,
         })

@@ -303,7 +303,8 @@ impl Gate {
         now: u64,
     ) -> Result<(), Reason> {
         self.check_time(identity, now.div_euclid(1000))?;
-        if snapshot.watermark(identity.scopes()).is_some_and(|instant| identity.issued_at() <= instant) {
+        let watermark = snapshot.watermark(identity.scopes(snapshot.has_holders()));
+        if watermark.is_some_and(|instant| identity.issued_at() <= instant) {
             return Err(Reason::Watermark);
         }
         // Checked before the base, whose answer for an unknown fingerprint is arbitrary.

@@ -6,10 +6,17 @@ use alloc::{
     vec::Vec,
 };
 
-use bundle::{Scope, ScopeKey, Snapshot};
-use token::{Fingerprint, api_key, json::Object};
+use bundle::{MAX_FOREIGN_NAME_BYTES, Scope, ScopeKey, Snapshot, foreign_name};
+use token::{
+    Fingerprint, api_key,
+    json::{Object, Value},
+};
 
 use crate::Reason;
+
+/// The claims of other issuers that name a client (RFC 8693, RFC 9068, OpenID Connect; Okta; Entra), a session, or the token
+/// itself (RFC 7519; Entra).
+const HOLDER_CLAIMS: [&str; 8] = ["client_id", "azp", "cid", "appid", "sid", "session_state", "jti", "uti"];
 
 /// The identity that an authenticated credential proves. Whether the credential is still valid is checked on every
 /// request.
@@ -31,7 +38,10 @@ pub struct Identity {
     /// The fingerprint of the other valid ECDSA signature (r, n - s) of the same token.
     alternate_fingerprint: Option<Fingerprint>,
     fingerprint_hex: String,
+    /// The scopes that always apply, then those of holders of other issuers.
     scopes: Vec<ScopeKey>,
+    /// The number of those that always apply.
+    common_scopes: usize,
     grant_subject: ScopeKey,
     /// The claims that rules use. No other claims are kept, to bound the size of a cache entry.
     pub(crate) members: Object,
@@ -77,8 +87,13 @@ impl Identity {
     /// Returns the identity of a token of another issuer, or `None` if its subject cannot be sent in a header.
     pub(crate) fn from_foreign_token(token: &token::Authentic, key: &token::VerifyingKey) -> Option<Self> {
         let issuer = key.issuer()?;
+        let token_issuer = token.issuer()?;
         let subject = token.subject().filter(|subject| is_visible(subject))?;
-        Some(Self {
+        let subject = foreign_name(token_issuer, subject);
+        if subject.len() > MAX_FOREIGN_NAME_BYTES {
+            return None;
+        }
+        let mut identity = Self {
             // Without `iat`, every watermark covers the token.
             issued_at: token.issued_at().unwrap_or_default(),
             not_before: token.not_before(),
@@ -88,11 +103,30 @@ impl Identity {
                 Origin::Foreign { issuer: issuer.into(), kid: key.kid().into() },
                 key.thumbprint(),
                 format!("{issuer}#{}", key.kid()),
-                format!("{issuer}#{subject}"),
+                subject,
                 token.fingerprint(),
                 &[],
             )
-        })
+        };
+        identity.add_holder_scopes(token_issuer, token);
+        Some(identity)
+    }
+
+    /// Adds the scopes of the issuer, client, session and id of a token of another issuer.
+    fn add_holder_scopes(&mut self, issuer: &str, token: &token::Authentic) {
+        self.scopes.push(ScopeKey::new(Scope::Issuer(issuer)));
+        for claim in HOLDER_CLAIMS {
+            let Some(id) = token.members().get(claim).and_then(Value::as_str) else { continue };
+            let name = foreign_name(issuer, id);
+            let scope = ScopeKey::new(match claim {
+                "sid" | "session_state" => Scope::IssuerSession(&name),
+                "jti" | "uti" => Scope::TokenId(&name),
+                _ => Scope::Client(&name),
+            });
+            if !self.scopes.contains(&scope) {
+                self.scopes.push(scope);
+            }
+        }
     }
 
     /// Returns the identity of an API key.
@@ -111,7 +145,9 @@ impl Identity {
                     return Err(Reason::ApiKey(api_key::Error::Tag));
                 }
                 let operator = username.split('/').next().filter(|operator| is_operator(operator));
-                (operator, if username.is_empty() { &*key_number } else { username })
+                // A username with `#` is not a subject: it could be that of another issuer.
+                let is_subject = !username.is_empty() && !username.contains('#');
+                (operator, if is_subject { username } else { &*key_number })
             }
         };
         let mut scopes = Vec::from([Scope::AuthKey(&key_number)]);
@@ -164,6 +200,7 @@ impl Identity {
             fingerprint,
             alternate_fingerprint: None,
             fingerprint_hex: fingerprint.into(),
+            common_scopes: hashed.len(),
             scopes: hashed,
             grant_subject,
             members: Object::default(),
@@ -185,8 +222,8 @@ impl Identity {
         key == Some(&self.thumbprint)
     }
 
-    /// Returns the subject: `OP0123456789/alice`, or `ISSUER#SUBJECT` for another issuer. An API key of format 1 has
-    /// its username, or `key-42` without one.
+    /// Returns the subject: `OP0123456789/alice`, or `ISSUER#SUBJECT` for another issuer, see [`foreign_name`]. An API key
+    /// of format 1 has its username, or `key-42` without one that can be a subject.
     pub fn subject(&self) -> &str {
         &self.subject
     }
@@ -259,9 +296,10 @@ impl Identity {
         core::iter::once(self.fingerprint).chain(self.alternate_fingerprint)
     }
 
-    /// Returns the scopes whose watermarks apply to the credential.
-    pub(crate) fn scopes(&self) -> impl Iterator<Item = ScopeKey> {
-        self.scopes.iter().copied()
+    /// Returns the scopes whose watermarks apply to the credential, without those of holders if the bundle has none.
+    pub(crate) fn scopes(&self, has_holders: bool) -> impl Iterator<Item = ScopeKey> {
+        let common = if has_holders { None } else { self.scopes.get(..self.common_scopes) };
+        common.unwrap_or(&self.scopes).iter().copied()
     }
 
     /// Returns the key of the grant of the subject.

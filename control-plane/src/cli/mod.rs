@@ -64,7 +64,7 @@ Exit codes:
      is live
   5  policy import: the policy is written, but a part of the source is not carried over";
 
-/// Issues and revokes keys, and publishes the bundle that edges verify them with
+/// Issues and revokes credentials, and publishes the bundle by which edges verify them
 #[derive(Debug, Parser)]
 #[command(name = "keystile", version, arg_required_else_help = true, after_help = EXIT_CODES)]
 pub struct Command {
@@ -122,7 +122,7 @@ enum Subcommand {
     Revoke(revoke::Revoke),
     /// Undo the revocation of a single credential
     Unrevoke(unrevoke::Unrevoke),
-    /// Manage AuthKeys
+    /// Manage AuthKeys, the long-lived secrets that are exchanged for tokens
     #[command(subcommand)]
     Authkey(authkey::Authkey),
     /// Manage API keys, signing keys and tag keys
@@ -339,7 +339,7 @@ fn hint(text: impl fmt::Display) {
 /// argument, because the process list and the shell history show arguments.
 fn read_credential(argument: Option<String>, file: Option<&Path>) -> Result<String, CliError> {
     if let Some(credential) = argument.filter(|argument| argument != "-") {
-        let fingerprint = Fingerprint::digest(credential.trim().as_bytes());
+        let fingerprint = Fingerprint::digest(without_scheme(&credential).as_bytes());
         return Err(CliError::Message(format!(
             "a credential must not be an argument, because the process list and the shell history show arguments: write \
              it to stdin, name its file with --token-file, or omit the value to be prompted for it; `keystile revoke` \
@@ -356,13 +356,34 @@ fn read_credential(argument: Option<String>, file: Option<&Path>) -> Result<Stri
             line
         }
     };
-    let line = line.trim_end_matches(['\n', '\r']);
-    if line.is_empty() {
+    let credential = without_scheme(&line);
+    if credential.is_empty() {
         return Err(CliError::Message(
             "no credential given: write it to stdin, or name its file with --token-file".to_owned(),
         ));
     }
-    Ok(line.to_owned())
+    if credential.contains(|character: char| character.is_whitespace() || matches!(character, '"' | '\'')) {
+        return Err(CliError::Message(
+            "expected the credential alone: leave out quotes, other words, and other lines (`Bearer` and \
+             `Authorization: Bearer` in front of it may stay)"
+                .to_owned(),
+        ));
+    }
+    Ok(credential.to_owned())
+}
+
+/// Returns the credential of a line that may be copied from a header: `Authorization: Bearer CREDENTIAL`.
+fn without_scheme(line: &str) -> &str {
+    fn strip<'a>(line: &'a str, prefix: &str) -> Option<&'a str> {
+        let (start, rest) = line.split_at_checked(prefix.len())?;
+        start.eq_ignore_ascii_case(prefix).then_some(rest)
+    }
+    let line = line.trim();
+    let value = strip(line, "authorization:").map_or(line, str::trim_start);
+    match strip(value, "bearer") {
+        Some(rest) if rest.starts_with(char::is_whitespace) => rest.trim_start(),
+        _ => value,
+    }
 }
 
 /// Requires `--yes` for a command that cannot be undone.

@@ -11,6 +11,7 @@ mod database_restore;
 mod edges;
 mod exchange;
 mod fake_idp;
+mod foreign_subjects;
 mod http_validation;
 mod installation_identity;
 mod issuers;

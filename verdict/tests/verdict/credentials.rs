@@ -213,6 +213,8 @@ fn api_key_subjects_are_operator_and_name() {
         (Kind::Format1, "alice@example.com", None, "alice@example.com"),
         (Kind::Format1, "OP0123456789/alice", Some("OP0123456789"), "OP0123456789/alice"),
         (Kind::Format1, "", None, "key-1"),
+        // A username that could be a subject of another issuer is none.
+        (Kind::Format1, "https://idp.example#u-1", None, "key-1"),
     ] {
         let key = api_key(kind, 1, username);
         let headers = [(":method", "GET"), (":path", "/x"), ("x-api-key", &key), ("x-username", username)];

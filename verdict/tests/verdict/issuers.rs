@@ -1,8 +1,9 @@
 //! Tokens of other issuers are accepted according to the policy, and their subjects never equal local ones.
 
 use bundle::{
-    Gap, Scope,
+    Gap, MAX_FOREIGN_NAME_BYTES, Scope,
     builder::{Builder, SecretKey},
+    foreign_name,
 };
 use serde_json::{Value, json};
 use token::{Algorithm, Unverified, VerifyingKey, base64url, mint::SigningKey};
@@ -163,6 +164,111 @@ fn watermark_scopes_contain_the_issuer() {
     let snapshot = snapshot(&mut builder);
     assert_eq!(decide_get(&snapshot, "/any", &token), "admitted");
     assert_eq!(decide_get(&snapshot, "/any", &undated), "watermark");
+}
+
+/// Every scope refuses the tokens that it names, and no others: whatever their issuer, and wherever else the name stands.
+#[test]
+fn a2_sessions_token_ids_clients_and_issuers_are_scopes_of_watermarks() {
+    let token = |claim: &str| sign_token(IDP, "JWT", json!({ "client_id": null, "jti": null, claim: "x" }));
+    let claims = ["client_id", "azp", "cid", "appid", "sid", "session_state", "jti", "uti", "other"];
+    let named = foreign_name(IDP, "x");
+    let elsewhere = foreign_name("https://strict.example.com", "x");
+    for (scope, refused) in [
+        (Scope::Client(&named), &["client_id", "azp", "cid", "appid"][..]),
+        (Scope::IssuerSession(&named), &["sid", "session_state"]),
+        (Scope::TokenId(&named), &["jti", "uti"]),
+        (Scope::Issuer(IDP), &claims),
+        (Scope::Client(&elsewhere), &[]),
+        (Scope::IssuerSession(&elsewhere), &[]),
+        (Scope::TokenId(&elsewhere), &[]),
+        (Scope::Issuer("https://strict.example.com"), &[]),
+        // The scopes of our own credentials.
+        (Scope::Session("x"), &[]),
+        (Scope::AuthKey("x"), &[]),
+        (Scope::Operator("x"), &[]),
+        (Scope::User(&named), &[]),
+    ] {
+        let mut builder = with_keys();
+        builder.raise_watermark(1, scope, NOW - 10);
+        let snapshot = snapshot(&mut builder);
+        for claim in claims {
+            let expected = if refused.contains(&claim) { "watermark" } else { "admitted" };
+            assert_eq!(decide_get(&snapshot, "/any", &token(claim)), expected, "{scope:?} {claim}");
+        }
+        assert_eq!(decide_get(&snapshot, "/any", &alice_bearer()), "admitted", "{scope:?}");
+    }
+    // A watermark refuses what was issued until then, and one without end also what is issued later.
+    for (instant, expected) in [(NOW - 11, "admitted"), (NOW - 10, "watermark"), (u64::MAX >> 1, "watermark")]
+    {
+        let mut builder = with_keys();
+        builder.raise_watermark(1, Scope::TokenId(&named), instant);
+        assert_eq!(decide_get(&snapshot(&mut builder), "/any", &token("jti")), expected, "{instant}");
+    }
+}
+
+/// A name that an issuer chooses is never read as another one: not as ours, not as another issuer's, not as another scope.
+#[test]
+fn a1_no_subject_is_another_ones_subject() {
+    const TRICKY: &str = r#"
+        "issuers": [
+            { "issuer": "https://idp.example.com", "audiences": ["api"] },
+            { "issuer": "https://idp.example.com#a", "audiences": ["api"] },
+            { "issuer": "https://idp.example.com%23a", "audiences": ["api"] }
+        ],
+        "rules": [{ "path": "/any" }, { "path": "/allowed", "permission": "Sim:getSim" }]"#;
+    let issuers = ["https://idp.example.com", "https://idp.example.com#a", "https://idp.example.com%23a"];
+    let subjects =
+        ["b", "a#b", "#b", "OP0123456789", "OP0123456789/alice", "key-1", "https://idp.example.com#b"];
+    let secrets = issuers.map(key_of);
+    let with_keys = || {
+        let mut builder = builder();
+        let keys = issuers.iter().zip(&secrets).map(|(issuer, secret)| SecretKey::Token {
+            issuer,
+            kid: "k1",
+            algorithm: Algorithm::Hs256,
+            secret,
+        });
+        builder.set_secret_keys(keys).unwrap();
+        builder
+    };
+    let pairs = || issuers.iter().flat_map(|issuer| subjects.map(|subject| (*issuer, subject)));
+    let decide = |snapshot: &Snapshot, path: &str, token: &str| {
+        let headers = [("authorization", token)];
+        decision_code(&gate_with(TRICKY), Some(snapshot), &format!("GET {path}"), &headers)
+    };
+    let all = r#"{"statements":[{"effect":"allow","api":"*"}]}"#;
+    for (issuer, subject) in pairs() {
+        let name = foreign_name(issuer, subject);
+        let mut refusing = with_keys();
+        refusing.raise_watermark(1, Scope::User(&name), NOW);
+        let mut granting = with_keys();
+        set_grant(&mut granting, &name, all);
+        let (refusing, granting) = (snapshot(&mut refusing), snapshot(&mut granting));
+        for other in pairs() {
+            let token = sign_token(other.0, "JWT", json!({ "sub": other.1 }));
+            let is_same = other == (issuer, subject);
+            let expected =
+                if is_same { ["watermark", "admitted"] } else { ["admitted", "permission_denied"] };
+            let decided = [decide(&refusing, "/any", &token), decide(&granting, "/allowed", &token)];
+            assert_eq!(decided, expected, "{name} {other:?}");
+        }
+        let mut own = claims();
+        own.sub = "OP0123456789/alice".into();
+        assert_eq!(decide(&refusing, "/any", &bearer(&own)), "admitted");
+        // Without a grant, our own users are refused too.
+        assert_eq!(decide(&granting, "/allowed", &bearer(&own)), "permission_denied");
+    }
+}
+
+/// Longer names could not be revoked.
+#[test]
+fn a_subject_has_at_most_as_many_bytes_as_can_be_revoked() {
+    let snapshot = snapshot(&mut with_keys());
+    let longest = MAX_FOREIGN_NAME_BYTES - IDP.len() - 1;
+    for (length, expected) in [(longest, "admitted"), (longest + 1, "token_incomplete")] {
+        let token = sign_token(IDP, "JWT", json!({ "sub": "s".repeat(length) }));
+        assert_eq!(decide_get(&snapshot, "/any", &token), expected, "{length}");
+    }
 }
 
 /// Gaps do not apply to tokens of other issuers.

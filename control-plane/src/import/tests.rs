@@ -156,6 +156,146 @@ fn the_smallest_leeway_applies() {
     assert_eq!(imported(&jwt_authn("clock_skew_seconds: 900", ALL)).leeway_seconds, 300);
 }
 
+/// `jwt_authn` that requires a token for everything, with other filters before and after it, and routes.
+fn chain(before: &str, after: &str, routes: &str) -> String {
+    let kind = "type.googleapis.com/envoy.extensions.filters.http.jwt_authn.v3.JwtAuthentication";
+    let jwt = jwt_authn("payload_in_metadata: token", ALL).replace('\n', "\n      ");
+    format!(
+        "http_filters:\n{before}  - name: own-name\n    typed_config:\n      \"@type\": {kind}\n      {jwt}\n{after}\n\
+         route_config: {{ virtual_hosts: [{routes}] }}\n"
+    )
+}
+
+fn rbac(config: &str) -> String {
+    let kind = "type.googleapis.com/envoy.extensions.filters.http.rbac.v3.RBAC";
+    format!("  - {{ name: rbac, typed_config: {{ \"@type\": {kind}, {config} }} }}\n")
+}
+
+const IS_ADMIN: &str = "{ filter: envoy.filters.http.jwt_authn, path: [{ key: token }, { key: role }], \
+                        value: { string_match: { exact: admin } } }";
+
+/// Returns `hosts`, `path` and the requirement of each rule.
+fn rules(imported: &Imported) -> Vec<(Value, String, String)> {
+    let all = imported.policy["rules"].as_array().unwrap().iter();
+    all.map(|rule| {
+        let requirement = if rule["access"] == "public" {
+            "public".to_owned()
+        } else if rule["claims"]["iss"].is_string() {
+            "refused".to_owned()
+        } else {
+            rule["claims"].to_string()
+        };
+        (rule["hosts"].clone(), rule["path"].as_str().unwrap().to_owned(), requirement)
+    })
+    .collect()
+}
+
+#[test]
+fn rbac_filters_are_read_in_all_forms() {
+    let allow = |principal: &str| {
+        rbac(&format!(
+            "rules: {{ policies: {{ x: {{ permissions: [{{ any: true }}], principals: [{{ {principal} }}] }} }} }}"
+        ))
+    };
+    let admin = [(Value::Null, "/**".to_owned(), r#"{"role":"admin"}"#.to_owned())];
+    let none: [(Value, String, String); 0] = [];
+    let everyone = [(Value::Null, "/**".to_owned(), "null".to_owned())];
+    let metadata = format!("metadata: {IS_ADMIN}");
+    let sourced = format!("sourced_metadata: {{ metadata_matcher: {IS_ADMIN} }}");
+    let of_route = format!("sourced_metadata: {{ metadata_source: ROUTE, metadata_matcher: {IS_ADMIN} }}");
+    let typed = "type_url: type.googleapis.com/envoy.extensions.filters.http.rbac.v3.RBAC";
+    let wrapped = format!(
+        "  - {{ name: rbac, typed_config: {{ \"@type\": type.googleapis.com/xds.type.v3.TypedStruct, {typed}, value: {{ rules: \
+         {{ policies: {{ x: {{ permissions: [{{ any: true }}], principals: [{{ {metadata} }}] }} }} }} }} }} }}\n"
+    );
+    for (before, after, expected) in [
+        ("", allow(&metadata), &admin[..]),
+        ("", allow(&sourced), &admin),
+        ("", wrapped, &admin),
+        ("", allow(&of_route), &none),
+        ("", allow("and_ids: { ids: [{ any: true }, { any: true }] }"), &everyone),
+        // A filter in front of `jwt_authn` sees no token.
+        (&*allow(&metadata), String::new(), &none),
+        ("", rbac("matcher: {}"), &none),
+        ("", rbac("rules: { action: DENY, policies: {} }"), &everyone),
+        ("", rbac("rules: { policies: {} }"), &none),
+        ("", rbac("rules: { action: LOG, policies: {} }"), &everyone),
+        ("", rbac("shadow_rules: { policies: {} }"), &everyone),
+        ("", rbac("rules: { action: DENY, policies: {}, extra: 1 }"), &none),
+        ("", rbac("extra: 1"), &none),
+        ("", allow(&metadata).replace("typed_config", "disabled: true, typed_config"), &everyone),
+    ] {
+        let text = chain(before, &after, "{ domains: ['*'], routes: [] }");
+        assert_eq!(rules(&imported(&text)), expected, "{text}");
+    }
+}
+
+#[test]
+fn the_most_specific_virtual_host_and_its_first_route_apply() {
+    let disabled = "{ own-name: { '@type': type.googleapis.com/envoy.extensions.filters.http.jwt_authn.v3.PerRouteConfig, \
+                    disabled: true } }";
+    let routes = format!(
+        "{{ domains: ['*'], typed_per_filter_config: {disabled}, routes: [{{ match: {{ prefix: / }} }}] }}, \
+         {{ domains: [api.example], routes: [{{ match: {{ path: /open }}, typed_per_filter_config: {disabled} }}, \
+         {{ match: {{ prefix: / }} }}] }}"
+    );
+    let api = || json!(["api.example"]);
+    let null = || "null".to_owned();
+    assert_eq!(
+        rules(&imported(&chain("", "", &routes))),
+        [
+            (api(), "/open/".to_owned(), null()),
+            (api(), "/open".to_owned(), "public".to_owned()),
+            (api(), "/**".to_owned(), null()),
+            (Value::Null, "/**".to_owned(), "public".to_owned()),
+        ]
+    );
+    // A route that may match: the stricter of both requirements applies.
+    let routes = format!(
+        "{{ domains: ['*'], routes: [{{ match: {{ prefix: /, headers: [{{ name: x, present_match: true }}] }}, \
+         typed_per_filter_config: {disabled} }}] }}"
+    );
+    assert_eq!(rules(&imported(&chain("", "", &routes))), [(Value::Null, "/**".to_owned(), null())]);
+    // RBAC that does not run for a route.
+    let none =
+        "{ rbac: { '@type': type.googleapis.com/envoy.extensions.filters.http.rbac.v3.RBACPerRoute } }";
+    let routes = format!(
+        "{{ domains: ['*'], routes: [{{ match: {{ path_separated_prefix: /a }}, typed_per_filter_config: {none} }}, \
+         {{ match: {{ prefix: / }} }}] }}"
+    );
+    let admin = rbac(&format!(
+        "rules: {{ policies: {{ x: {{ permissions: [{{ any: true }}], principals: [{{ metadata: {IS_ADMIN} }}] }} }} }}"
+    ));
+    assert_eq!(
+        rules(&imported(&chain("", &admin, &routes))),
+        [
+            (Value::Null, "/a/**".to_owned(), null()),
+            (Value::Null, "/**".to_owned(), r#"{"role":"admin"}"#.to_owned()),
+        ]
+    );
+}
+
+#[test]
+fn actions_of_istio_that_do_not_decide_here() {
+    let policy = |action: &str| {
+        format!(
+            "apiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\nspec: {{ action: {action}, provider: {{ name: x }}, \
+             rules: [{{ to: [{{ operation: {{ paths: ['/a/*'] }} }}] }}] }}\n"
+        )
+    };
+    let everything = || (Value::Null, "/**".to_owned(), "public".to_owned());
+    assert_eq!(rules(&imported(&policy("AUDIT"))), [everything()]);
+    let custom = imported(&policy("CUSTOM"));
+    assert_eq!(dropped(&custom), ["spec.action"]);
+    let refused = |path: &str| (Value::Null, path.to_owned(), "refused".to_owned());
+    let open = (Value::Null, "/a".to_owned(), "public".to_owned());
+    assert_eq!(rules(&custom), [refused("/a/"), open, refused("/a/**"), everything()]);
+    // Without any rule, ALLOW allows nothing.
+    let nothing =
+        "apiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\nmetadata: { name: x }\nspec: {}\n";
+    assert_eq!(rules(&imported(nothing)), []);
+}
+
 #[test]
 fn policies_of_several_workloads_need_a_choice() {
     let policy = |namespace: &str, app: &str, path: &str| {

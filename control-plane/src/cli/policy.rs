@@ -164,33 +164,34 @@ fn merged(file: &Path, imported: &Imported) -> Result<Map<String, Value>, CliErr
     Ok(members)
 }
 
-/// Returns the `[[issuers]]` sections.
+/// Returns the `[[issuers]]` sections. A section that the control plane would refuse is commented out.
 fn issuer_sections(issuers: &[ImportedIssuer], remarks: &mut Vec<Remark>) -> Result<String, CliError> {
     let mut sections = String::new();
     for ImportedIssuer { issuer, keys } in issuers {
         let mut section = Table::new();
         section.insert("issuer".to_owned(), TomlValue::from(issuer.as_str()));
-        let member = match keys {
-            IssuerKeys::Discovery => None,
-            IssuerKeys::Url(url) => {
-                if !crate::jwks::is_allowed(url) {
-                    remarks.push(Remark {
-                        path: issuer.clone(),
-                        kind: RemarkKind::NotCarriedOver,
-                        what: "the keys are fetched without TLS".to_owned(),
-                        effect: "the control plane does not fetch them, and edges refuse the tokens of this issuer"
-                            .to_owned(),
-                        advice: "use https, or set `allow_http = true` in the section if the network is trusted"
-                            .to_owned(),
-                    });
-                }
-                Some(("jwks_url", url))
-            }
-            IssuerKeys::File(file) => Some(("jwks_file", file)),
-            IssuerKeys::Inline(set) => Some(("jwks", set)),
+        let (member, fetched) = match keys {
+            IssuerKeys::Discovery => (None, Some(issuer)),
+            IssuerKeys::Url(url) => (Some(("jwks_url", url)), Some(url)),
+            IssuerKeys::File(file) => (Some(("jwks_file", file)), None),
+            IssuerKeys::Inline(set) => (Some(("jwks", set)), None),
         };
         section.extend(member.map(|(name, value)| (name.to_owned(), TomlValue::from(value.as_str()))));
-        sections += &format!("[[issuers]]\n{}\n", toml::to_string(&section)?);
+        let mut text = format!("[[issuers]]\n{}", toml::to_string(&section)?);
+        if fetched.is_some_and(|url| !crate::jwks::is_allowed(url)) {
+            text = text.lines().map(|line| format!("# {line}\n")).collect();
+            remarks.push(Remark {
+                path: issuer.clone(),
+                kind: RemarkKind::NotCarriedOver,
+                what: "its keys are not at an https URL".to_owned(),
+                effect: "the section is commented out, the control plane has no keys of the issuer, and edges refuse its \
+                         tokens"
+                    .to_owned(),
+                advice: "name an https URL in `jwks_url`, or set `allow_http = true` if the network is trusted".to_owned(),
+            });
+        }
+        sections += &text;
+        sections.push('\n');
     }
     Ok(sections)
 }

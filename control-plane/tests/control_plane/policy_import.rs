@@ -66,7 +66,8 @@ fn import_prints_policy_remarks_and_sections() {
     );
     assert!(text.contains("`tokens.leeway_seconds` must be 30"), "{text}");
     assert_eq!(output.status.code(), Some(5), "{text}");
-    assert!(text.contains("not carried over: https://b.example: the keys are fetched without TLS"), "{text}");
+    assert!(text.contains("# [[issuers]]\n# issuer = \"https://b.example\"\n"), "{text}");
+    assert!(text.contains("not carried over: https://b.example: its keys are not at an https URL"), "{text}");
     assert_eq!(import(folder.path(), &["--allow-partial"], SOURCE).status.code(), Some(0));
     let output = import(folder.path(), &["--json"], SOURCE);
     assert_eq!(output.status.code(), Some(5));

@@ -48,7 +48,11 @@ pub(super) struct Import {
     /// A label of the workload, if the policies have several selectors
     #[arg(long = "label", value_name = "NAME=VALUE", value_parser = parse_label)]
     labels: Vec<(String, String)>,
-    /// Let prefixes such as /api match whole segments only: declares that no path such as /apis exists
+    /// A path of the service, which gets a rule of its own with all paths below it; if a prefix of the source such as /api ends
+    /// within a segment, all paths without a rule of their own get its requirement, since they may continue it
+    #[arg(long = "path", value_name = "PATH")]
+    paths: Vec<String>,
+    /// Let prefixes such as /api match whole segments only: declares that no path such as /apis or /api.json exists
     #[arg(long)]
     whole_segments: bool,
 }
@@ -71,7 +75,7 @@ impl Import {
         } else {
             fs::read_to_string(&file).map_err(|error| failure(&file, "read", &error))?
         };
-        let options = ImportOptions { listener, namespace, root_namespace, labels, whole_segments };
+        let options = ImportOptions { listener, namespace, root_namespace, labels, paths, whole_segments };
         let imported = import::import(&text, &options)?;
         let mut remarks = imported.remarks.clone();
         let toml = issuer_sections(&imported.issuers, &mut remarks)?;

@@ -38,6 +38,8 @@ pub struct ImportOptions {
     pub root_namespace: String,
     /// The labels of the workload.
     pub labels: Vec<(String, String)>,
+    /// Paths that get rules of their own, for requests to them and below them.
+    pub paths: Vec<String>,
     /// Whether a prefix such as `/api` matches whole segments only, because no path such as `/apis` exists.
     pub whole_segments: bool,
 }
@@ -49,6 +51,7 @@ impl Default for ImportOptions {
             namespace: None,
             root_namespace: "istio-system".to_owned(),
             labels: Vec::new(),
+            paths: Vec::new(),
             whole_segments: false,
         }
     }
@@ -105,6 +108,8 @@ pub enum ImportError {
         "the file has too many different paths, hosts and methods: divide it by host, and import each part"
     )]
     TooLarge,
+    #[error("`{0}` is not a path of literal segments, such as /static")]
+    InvalidPath(String),
     #[error(
         "the policy is not valid ({0}): this is an error of the importer, please report it with the source"
     )]
@@ -120,13 +125,17 @@ pub fn import(text: &str, options: &ImportOptions) -> Result<Imported, ImportErr
     let documents = source::parse_documents(text)?;
     let mut report = Report::default();
     let objects = documents.iter().filter(|document| istio::is_object(document)).count();
-    let program = match (documents.as_slice(), objects) {
+    let mut program = match (documents.as_slice(), objects) {
         ([], _) => return Err(ImportError::NothingFound),
         ([document], 0) => envoy::read(document, options, &mut report)?,
         (_, 0) => return Err(ImportError::SeveralDocuments),
         (all, objects) if objects == all.len() => istio::read(all, options, &mut report)?,
         _ => return Err(ImportError::Mixed),
     };
+    for path in &options.paths {
+        let template = paths::Template::below(path.trim_end_matches('/'));
+        program.templates.push(template.ok_or_else(|| ImportError::InvalidPath(path.clone()))?);
+    }
     if options.whole_segments {
         report.note(
             "",

@@ -32,6 +32,8 @@ pub(super) struct Program {
     pub(super) conditions: Vec<Condition>,
     /// Whether CORS preflights pass without a token.
     pub(super) passes_preflights: bool,
+    /// Further templates that get rules of their own.
+    pub(super) templates: Vec<Template>,
     /// Headers that must be removed from requests.
     pub(super) removed_headers: Vec<String>,
 }
@@ -100,7 +102,8 @@ impl Program {
 
     /// Decides for each cell.
     fn rows(&self, report: &mut Report) -> Result<Vec<Row>, ImportError> {
-        let (mut templates, mut hosts, mut methods) = (Vec::new(), BTreeSet::new(), BTreeSet::new());
+        let (mut templates, mut hosts, mut methods) =
+            (self.templates.clone(), BTreeSet::new(), BTreeSet::new());
         for condition in self.conditions_of_cells() {
             condition.for_each(&mut |test| match test {
                 Test::Path(path) => templates.extend(path.templates()),
@@ -275,7 +278,8 @@ fn report_lost(lost: Lost, report: &mut Report) {
                 what,
                 "templates match whole segments (`/api/**` does not match `/apis`), so the policy is as strict as the \
                  strictest requirement for paths that may match",
-                "if no such path exists, import with --whole-segments; otherwise name the paths in rules of their own",
+                "name the other paths of the service with --path, so that they get rules of their own; or use --whole-segments if no \
+                 path continues the prefix within its last segment",
             );
         } else {
             report.dropped(

@@ -48,8 +48,7 @@ pub(super) struct Import {
     /// A label of the workload, if the policies have several selectors
     #[arg(long = "label", value_name = "NAME=VALUE", value_parser = parse_label)]
     labels: Vec<(String, String)>,
-    /// A path of the service, which gets a rule of its own with all paths below it; if a prefix of the source such as /api ends
-    /// within a segment, all paths without a rule of their own get its requirement, since they may continue it
+    /// A path that gets a rule of its own, with all paths below it, beside prefixes that end within a segment
     #[arg(long = "path", value_name = "PATH")]
     paths: Vec<String>,
     /// Let prefixes such as /api match whole segments only: declares that no path such as /apis or /api.json exists
@@ -68,8 +67,8 @@ impl Policy {
 impl Import {
     fn run(self, global: &Global) -> Result<(), CliError> {
         let Self { file, output, base, issuers, allow_partial, listener, namespace, .. } = self;
-        let (root_namespace, labels, whole_segments) =
-            (self.root_namespace, self.labels, self.whole_segments);
+        let (root_namespace, labels, paths) = (self.root_namespace, self.labels, self.paths);
+        let whole_segments = self.whole_segments;
         let text = if file == Path::new("-") {
             io::read_to_string(io::stdin())?
         } else {

@@ -1,8 +1,8 @@
 //! Names of subjects, clients, sessions and tokens of other issuers: `ISSUER#NAME`.
 //!
 //! The issuer ends at the first `#`. In it, `#` is written `%23`, and a `%` before `23` or `25` is written `%25`. The name
-//! is written as it is. So two different pairs of issuer and name are never written alike, whatever characters an issuer
-//! puts into a claim. A name of this deployment contains no `#` and is never written like one of another issuer.
+//! is written as it is. So two different pairs of issuer and name are never written alike, regardless of the characters that an
+//! issuer puts into a claim. A name of this deployment contains no `#` and is never written like one of another issuer.
 
 use alloc::string::String;
 

@@ -3,7 +3,7 @@ use core::fmt;
 /// Why a token is refused. Each reason has one stable code, which responses, metrics and logs use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Error {
-    /// The token is longer than [`crate::MAX_TOKEN_BYTES`].
+    /// The token is longer than the verifier permits.
     TooLong,
     /// The token does not have three segments, or its JSON is not that of a token.
     Malformed,

@@ -23,6 +23,7 @@ pub struct Cache {
     slots: Vec<Option<(CacheKey, Arc<Identity>)>>,
     hits: u64,
     misses: u64,
+    omitted_claims: u64,
 }
 
 pub(crate) type CacheKey = (u64, u64);
@@ -35,8 +36,8 @@ impl Cache {
         let mut key = [0; 16];
         key.iter_mut().zip(seed.as_bytes()).for_each(|(to, from)| *to = *from);
         let slots = entries.checked_next_multiple_of(WAYS).unwrap_or(entries);
-        let mut cache =
-            Self { hasher: SipHasher24::new_with_key(&key), slots: Vec::new(), hits: 0, misses: 0 };
+        let hasher = SipHasher24::new_with_key(&key);
+        let mut cache = Self { hasher, slots: Vec::new(), hits: 0, misses: 0, omitted_claims: 0 };
         cache.slots.resize(slots, None);
         cache
     }
@@ -49,6 +50,16 @@ impl Cache {
     /// Returns the number of hits and misses since the last call, and resets both.
     pub fn take_counts(&mut self) -> (u64, u64) {
         (core::mem::take(&mut self.hits), core::mem::take(&mut self.misses))
+    }
+
+    /// Counts claims that a header cannot represent.
+    pub(crate) const fn count_omitted_claims(&mut self, claims: u64) {
+        self.omitted_claims = self.omitted_claims.saturating_add(claims);
+    }
+
+    /// Returns the number of claims of authenticated credentials, since the last call, that a header cannot represent.
+    pub const fn take_omitted_claims(&mut self) -> u64 {
+        core::mem::replace(&mut self.omitted_claims, 0)
     }
 
     /// Returns the cache key. `username` is the username of an API key, and empty for other credentials.

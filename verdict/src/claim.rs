@@ -75,6 +75,15 @@ pub(crate) mod shape {
         PathVariable(PathVariable),
     }
 
+    /// The accepted values of a claim.
+    #[derive(JsonSchema)]
+    #[schemars(untagged)]
+    #[expect(dead_code, reason = "only its schema is of use")]
+    pub(crate) enum ClaimValues {
+        One(Scalar),
+        AnyOf(#[schemars(length(min = 1))] Vec<Scalar>),
+    }
+
     #[derive(JsonSchema)]
     #[schemars(untagged)]
     #[expect(dead_code, reason = "only its schema is of use")]
@@ -110,12 +119,12 @@ pub(crate) fn check_claims(
     if scopes.iter().all(has) { Ok(()) } else { Err(Reason::ScopeMissing) }
 }
 
-/// Returns whether `aud` contains one of `audiences`.
-pub(crate) fn has_audience(members: &Object, audiences: &[String]) -> bool {
+/// Returns whether a claim contains one of `audiences`.
+pub(crate) fn has_audience(claim: Option<&Value>, audiences: &[String]) -> bool {
     let is_accepted = |claim: &Value| {
         claim.as_str().is_some_and(|audience| audiences.iter().any(|known| known == audience))
     };
-    match members.get("aud") {
+    match claim {
         Some(Value::Array(claims)) => claims.iter().any(is_accepted),
         claim => claim.is_some_and(is_accepted),
     }

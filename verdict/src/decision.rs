@@ -1,6 +1,9 @@
 //! The result of a decision.
 
-use alloc::sync::Arc;
+use alloc::{
+    string::{String, ToString},
+    sync::Arc,
+};
 
 use token::Fingerprint;
 
@@ -74,11 +77,18 @@ pub struct Refusal {
     reason: Reason,
     identity: Option<Arc<Identity>>,
     rule: Option<usize>,
+    /// The name of the claim that is missing or not accepted, as the policy names it.
+    claim: Option<String>,
 }
 
 impl Refusal {
     pub(crate) const fn new(reason: Reason, identity: Option<Arc<Identity>>, rule: Option<usize>) -> Self {
-        Self { reason, identity, rule }
+        Self { reason, identity, rule, claim: None }
+    }
+
+    /// Returns a refusal of a token because of a claim, if its name is not empty.
+    pub(crate) fn of_claim(reason: Reason, claim: &str) -> Self {
+        Self { claim: (!claim.is_empty()).then(|| claim.into()), ..Self::from(reason) }
     }
 
     /// Returns the reason of the refusal.
@@ -91,6 +101,19 @@ impl Refusal {
         self.identity.as_deref()
     }
 
+    /// Returns whether the refusal names a claim.
+    pub const fn names_claim(&self) -> bool {
+        self.claim.is_some()
+    }
+
+    /// Returns the reason in words, with the name of the claim.
+    pub fn message(&self) -> String {
+        match &self.claim {
+            Some(claim) => [&self.reason.to_string(), ": `", claim, "`"].concat(),
+            None => self.reason.to_string(),
+        }
+    }
+
     /// Returns the index of the rule that refused the request.
     pub(crate) const fn rule(&self) -> Option<usize> {
         self.rule
@@ -99,7 +122,7 @@ impl Refusal {
 
 impl From<Reason> for Refusal {
     fn from(reason: Reason) -> Self {
-        Self { reason, identity: None, rule: None }
+        Self::new(reason, None, None)
     }
 }
 
@@ -141,7 +164,7 @@ impl Gate {
             Some(match item {
                 FilterStateItem::Reason => ("keystile.reason", decision.reason()?.code()),
                 FilterStateItem::KeyId => ("keystile.key_id", identity?.key_id()?),
-                FilterStateItem::Subject => ("keystile.subject", identity?.subject()),
+                FilterStateItem::Subject => ("keystile.subject", identity?.header_subject()),
                 FilterStateItem::Operator => ("keystile.operator", identity?.operator()?),
                 FilterStateItem::Fingerprint => ("keystile.fingerprint", identity?.fingerprint_hex()),
             })

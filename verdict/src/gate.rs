@@ -1,13 +1,13 @@
 //! The gate: decides about requests.
 
-use alloc::{sync::Arc, vec::Vec};
+use alloc::{boxed::Box, sync::Arc, vec::Vec};
 use core::net::IpAddr;
 
 use bundle::{RevocationStatus, Snapshot};
 use token::{SignatureVerifier, SoftwareVerifier, Unverified, api_key, secret};
 
 use crate::{
-    Admission, Cache, Decision, Freshness, Identity, Policy, Reason, claim,
+    Admission, Cache, Decision, ForeignIssuer, Freshness, Identity, Policy, Reason, claim,
     credential::{self, PresentedCredential},
     decision::{PassReason, Refusal},
     freshness::StalePolicy,
@@ -207,7 +207,7 @@ impl Gate {
         snapshot: &Snapshot,
         cache: &mut Cache,
         verifier: &dyn SignatureVerifier,
-    ) -> Result<Arc<Identity>, Reason> {
+    ) -> Result<Arc<Identity>, Refusal> {
         let prefixes = self.policy.api_keys.iter().flat_map(|api_keys| &api_keys.prefixes);
         let is_api_key =
             prefixes.into_iter().any(|prefix| found.credential.starts_with(prefix.as_str().as_bytes()));
@@ -224,6 +224,7 @@ impl Gate {
         } else {
             self.verify_token(found.credential, snapshot, verifier)?
         });
+        cache.count_omitted_claims(identity.omitted_claims.into());
         cache.insert(key, Arc::clone(&identity));
         Ok(identity)
     }
@@ -250,33 +251,50 @@ impl Gate {
         credential: &[u8],
         snapshot: &Snapshot,
         verifier: &dyn SignatureVerifier,
-    ) -> Result<Identity, Reason> {
+    ) -> Result<Identity, Refusal> {
         let PolicyMembers { tokens, issuers, identity: upstream, rules, .. } = &*self.policy;
-        let token = Unverified::parse_prefixed(credential, &tokens.prefixes).map_err(Reason::Token)?;
-        let foreign_issuer = issuers.iter().find(|other| other.issuer == token.issuer());
+        let max_bytes = usize::try_from(tokens.max_bytes).unwrap_or(usize::MAX);
+        let token =
+            Unverified::parse_prefixed(credential, &tokens.prefixes, max_bytes).map_err(Reason::Token)?;
+        // No pattern of another issuer includes this deployment.
+        let foreign_issuer = if token.issuer() == tokens.issuer {
+            None
+        } else {
+            Some(ForeignIssuer::find(issuers, token.issuer()).ok_or(Reason::IssuerUnknown)?)
+        };
         let key = match foreign_issuer {
-            _ if token.issuer() == tokens.issuer => snapshot.key(token.kid()),
+            None => snapshot.key(token.kid()),
             Some(other) => snapshot.issuer_key(&other.issuer, token.kid()),
-            None => return Err(Reason::IssuerUnknown),
         };
         let key = key.ok_or(Reason::KeyUnknown)?;
-        let authentic = token.verify_with(key, verifier).map_err(Reason::Token)?;
+        let key_issuer = foreign_issuer.map_or("", |other| &other.issuer);
+        let authentic = token.verify_for(key, key_issuer, verifier).map_err(|error| {
+            // The signature of such a token is valid, so its claims are those of the issuer, and the name helps.
+            let claim = token.malformed_claim().filter(|_| error == token::Error::Malformed);
+            Refusal::of_claim(Reason::Token(error), claim.unwrap_or_default())
+        })?;
         let mut identity = match foreign_issuer {
             None => {
                 let ours = &tokens.audiences;
                 if !authentic.audiences().any(|audience| ours.iter().any(|known| known == audience)) {
-                    return Err(Reason::AudienceMismatch);
+                    return Err(Refusal::of_claim(Reason::AudienceMismatch, "aud"));
                 }
                 Identity::from_local_token(&authentic, key).ok_or(Reason::KeyUnknown)?
             }
             Some(other) => {
-                other.check(&authentic)?;
-                Identity::from_foreign_token(&authentic, key).ok_or(Reason::TokenIncomplete)?
+                let subject = other.check(&authentic).and_then(|()| other.subject(authentic.members()));
+                let subject = subject.map_err(|(reason, claim)| Refusal::of_claim(reason, claim))?;
+                let identity = Identity::from_foreign_token(&authentic, key, &subject);
+                let mut identity = identity
+                    .ok_or_else(|| Refusal::of_claim(Reason::TokenIncomplete, other.subject_claim()))?;
+                let audience = other.audience(authentic.members()).filter(|_| other.has_audience_claim());
+                identity.audience = audience.cloned().map(Box::new);
+                identity
             }
         };
         let used = authentic.members().iter().filter(|(name, _)| rules.uses_claim(name));
         identity.members = used.map(|(name, value)| (name.clone(), value.clone())).collect();
-        identity.claims = upstream.claim_values(authentic.members());
+        (identity.claims, identity.omitted_claims) = upstream.claim_values(authentic.members());
         Ok(identity)
     }
 
@@ -394,11 +412,13 @@ fn check_requirements(
     if let Some(requirements) = route.requirements {
         let Requirements { issuers, audiences, claims, scopes, .. } = requirements;
         let issuer = identity.issuer().unwrap_or(&policy.tokens.issuer);
-        if !issuers.is_empty() && !issuers.iter().any(|known| known == issuer) {
+        let key_issuer = identity.key_issuer().unwrap_or(issuer);
+        if !issuers.is_empty() && !issuers.iter().any(|known| known == issuer || known == key_issuer) {
             return Err(Reason::IssuerNotAccepted);
         }
         let members = &identity.members;
-        if !audiences.is_empty() && !claim::has_audience(members, audiences) {
+        let audience = identity.audience.as_deref().or_else(|| members.get("aud"));
+        if !audiences.is_empty() && !claim::has_audience(audience, audiences) {
             return Err(Reason::AudienceMismatch);
         }
         claim::check_claims(members, claims, scopes, &variables)?;

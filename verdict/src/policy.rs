@@ -75,6 +75,12 @@ const DEFAULT_LEEWAY_SECONDS: u64 = 5;
 /// Maximum of `leeway_seconds`. RFC 7519 section 4.1.4: "usually no more than a few minutes".
 const MAX_LEEWAY_SECONDS: u64 = 300;
 
+/// Minimum of `tokens.max_bytes`. No useful token of another issuer is shorter.
+const MIN_MAX_BYTES: u64 = 1024;
+
+/// Maximum of `tokens.max_bytes`.
+const MAX_TOKEN_BYTES: u64 = token::MAX_TOKEN_BYTES as u64;
+
 /// A valid plugin configuration, which dereferences to its members.
 ///
 /// Only [`Self::from_json`] and [`Self::from_json_with_env`] create one, because deserialization of
@@ -236,6 +242,10 @@ pub struct Tokens {
     /// The prefixes that a token may have, such as `kauth-`.
     #[serde(default)]
     pub prefixes: Vec<String>,
+    /// The maximum length of a token of any issuer, in bytes.
+    #[serde(default = "default_max_bytes")]
+    #[cfg_attr(feature = "schema", schemars(range(min = MIN_MAX_BYTES, max = MAX_TOKEN_BYTES)))]
+    pub max_bytes: u64,
 }
 
 /// The API keys of this deployment.
@@ -367,6 +377,12 @@ impl Policy {
                 message: format!("the header `{name}` has two sources, or is similar to another one"),
             });
         }
+        if !(MIN_MAX_BYTES..=MAX_TOKEN_BYTES).contains(&policy.tokens.max_bytes) {
+            return Err(PolicyError {
+                path: "tokens.max_bytes".into(),
+                message: "must be from 1024 to 98304".into(),
+            });
+        }
         for (at, other) in policy.issuers.iter().enumerate() {
             let mut before = policy.issuers.iter().take(at).map(|before| &before.issuer);
             if other.issuer == policy.tokens.issuer || before.any(|before| *before == other.issuer) {
@@ -374,6 +390,9 @@ impl Policy {
                     path: format!("issuers[{at}].issuer"),
                     message: "duplicate issuer".into(),
                 });
+            }
+            if let Some((member, message)) = other.contradiction() {
+                return Err(PolicyError { path: format!("issuers[{at}].{member}"), message: message.into() });
             }
         }
         Ok(Self(policy))
@@ -580,6 +599,10 @@ const fn default_wait() -> u64 {
 
 const fn default_leeway() -> u64 {
     DEFAULT_LEEWAY_SECONDS
+}
+
+const fn default_max_bytes() -> u64 {
+    token::DEFAULT_MAX_TOKEN_BYTES as u64
 }
 
 fn default_prefixes() -> Vec<Prefix> {

@@ -25,10 +25,12 @@ pub enum Reason {
     GenerationUnknown,
     /// The API key has expired.
     ApiKeyExpired,
-    /// The token declares a type other than access token.
+    /// The token declares a type that is not accepted: it is for another purpose, or unknown.
     TokenTypeWrong,
     /// A claim that every token of the issuer must have is missing or unusable.
     TokenIncomplete,
+    /// The subject of the token has a control character.
+    SubjectMalformed,
     /// The time from `iat` to `exp` exceeds the maximum for the issuer.
     LifetimeTooLong,
     /// Of a pair, the API key is missing or is not the one that the token names.
@@ -95,7 +97,7 @@ impl Reason {
     ];
 
     /// All reasons, for example to define a counter for each.
-    pub const ALL: [Self; 54] = [
+    pub const ALL: [Self; 55] = [
         Self::TooManyHeaders,
         Self::CredentialMissing,
         Self::CredentialAmbiguous,
@@ -117,6 +119,7 @@ impl Reason {
         Self::ApiKeyExpired,
         Self::TokenTypeWrong,
         Self::TokenIncomplete,
+        Self::SubjectMalformed,
         Self::LifetimeTooLong,
         Self::PairMismatch,
         Self::KeyUnknown,
@@ -165,6 +168,7 @@ impl Reason {
             Self::ApiKeyExpired => "api_key_expired",
             Self::TokenTypeWrong => "token_type_wrong",
             Self::TokenIncomplete => "token_incomplete",
+            Self::SubjectMalformed => "token_subject_malformed",
             Self::LifetimeTooLong => "token_lifetime_too_long",
             Self::PairMismatch => "api_key_mismatch",
             Self::KeyUnknown => "token_key_unknown",
@@ -216,6 +220,7 @@ impl Reason {
             | Self::ApiKeyExpired
             | Self::TokenTypeWrong
             | Self::TokenIncomplete
+            | Self::SubjectMalformed
             | Self::LifetimeTooLong
             | Self::PairMismatch
             | Self::KeyUnknown
@@ -241,8 +246,9 @@ impl fmt::Display for Reason {
             Self::ApiKey(error) => return error.fmt(f),
             Self::GenerationUnknown => "the key generation of the API key is unknown",
             Self::ApiKeyExpired => "the API key has expired",
-            Self::TokenTypeWrong => "the token is not an access token",
+            Self::TokenTypeWrong => "the type of the token is not that of an access token",
             Self::TokenIncomplete => "the token lacks a required claim",
+            Self::SubjectMalformed => "the subject of the token has a control character",
             Self::LifetimeTooLong => "the lifetime of the token exceeds the maximum for its issuer",
             Self::PairMismatch => "the API key is missing or is not the one issued with the token",
             Self::KeyUnknown => "the signing key of the token is unknown",

@@ -66,11 +66,13 @@ impl Gate {
         let ResponseConfig { style, resource_metadata, .. } = &self.policy().answers;
         let (status, reason) = self.client_status(refusal.reason());
         let request_id = request_id.and_then(valid_request_id);
+        // A denied request that looks like an unknown path names no claim.
+        let message = &if reason == refusal.reason() { refusal.message() } else { reason.to_string() };
         let (kind, body) = match style {
-            ResponseStyle::Problem => ("application/problem+json", problem(status, reason)),
-            ResponseStyle::SoshiaConnect => ("application/json", soshiaconnect(reason)),
-            ResponseStyle::Soracom => ("application/json", soracom(status, reason)),
-            ResponseStyle::Kuzzle => ("application/json", kuzzle(status, reason, request_id)),
+            ResponseStyle::Problem => ("application/problem+json", problem(status, reason, message)),
+            ResponseStyle::SoshiaConnect => ("application/json", soshiaconnect(reason, message)),
+            ResponseStyle::Soracom => ("application/json", soracom(status, reason, message)),
+            ResponseStyle::Kuzzle => ("application/json", kuzzle(status, reason, message, request_id)),
         };
         let mut headers =
             Vec::from([("content-type", String::from(kind)), ("cache-control", String::from("no-store"))]);
@@ -117,7 +119,7 @@ fn to_json(body: &impl Serialize) -> String {
     serde_json::to_string(body).unwrap_or_default()
 }
 
-fn problem(status: u16, reason: Reason) -> String {
+fn problem(status: u16, reason: Reason, detail: &str) -> String {
     #[derive(Serialize)]
     struct Problem<'a> {
         r#type: &'a str,
@@ -126,12 +128,11 @@ fn problem(status: u16, reason: Reason) -> String {
         detail: &'a str,
         code: &'a str,
     }
-    let detail = &reason.to_string();
     to_json(&Problem { r#type: "about:blank", title: title(status), status, detail, code: reason.code() })
 }
 
 /// The `errors` member lists invalid form fields. It is always empty here.
-fn soshiaconnect(reason: Reason) -> String {
+fn soshiaconnect(reason: Reason, message: &str) -> String {
     #[derive(Serialize)]
     struct Body<'a> {
         success: bool,
@@ -142,7 +143,7 @@ fn soshiaconnect(reason: Reason) -> String {
     let message = match reason.status() {
         401 => "Invalid or missing authentication",
         403 => "Insufficient permissions",
-        _ => &reason.to_string(),
+        _ => message,
     };
     to_json(&Body { success: false, message, errors: NoMembers {}, code: reason.code() })
 }
@@ -152,7 +153,7 @@ struct NoMembers {}
 
 /// Writes both forms that Soracom documents: `errorMessage` of its API specification, and `code` and `message` of its
 /// guide.
-fn soracom(status: u16, reason: Reason) -> String {
+fn soracom(status: u16, reason: Reason, message: &str) -> String {
     #[derive(Serialize)]
     #[serde(rename_all = "camelCase")]
     struct Body<'a> {
@@ -166,12 +167,12 @@ fn soracom(status: u16, reason: Reason) -> String {
         code: &'a str,
         message: &'a str,
     }
-    let (code, message) = (reason.code(), &reason.to_string());
+    let code = reason.code();
     to_json(&Body { code, message, http_status: status, error_message: ErrorMessage { code, message } })
 }
 
 /// Writes the envelope of Kuzzle 2. Its clients act on `error.id`; `error.props` has the code of Keystile.
-fn kuzzle(status: u16, reason: Reason, request_id: Option<&str>) -> String {
+fn kuzzle(status: u16, reason: Reason, message: &str, request_id: Option<&str>) -> String {
     #[derive(Serialize)]
     #[serde(rename_all = "camelCase")]
     struct Body<'a> {
@@ -201,7 +202,7 @@ fn kuzzle(status: u16, reason: Reason, request_id: Option<&str>) -> String {
         (404, _) => ("network.http.url_not_found", 0x0301_0007),
         _ => ("api.process.overloaded", 0x0202_0002),
     };
-    let error = Error { id, code, message: &reason.to_string(), props: [reason.code()], status };
+    let error = Error { id, code, message, props: [reason.code()], status };
     to_json(&Body {
         request_id,
         status,

@@ -7,6 +7,7 @@ use alloc::{
     vec::Vec,
 };
 
+use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 use serde::{Deserialize, Deserializer, Serialize, de::Error as _};
 use token::{
     base64url,
@@ -25,6 +26,13 @@ use crate::{
 
 /// The permitted connection options. None of them is the name of an identity header.
 const CONNECTION_OPTIONS: [&[u8]; 5] = [b"upgrade", b"keep-alive", b"close", b"te", b"http2-settings"];
+
+/// The bytes of ASCII that are encoded in a claim header. A value must not be parsed as several: commas separate list
+/// members, and parameters follow a semicolon (RFC 8941 section 3.1). With `%`, decoding is unambiguous.
+const NOT_IN_CLAIMS: &AsciiSet = &CONTROLS.add(b'%').add(b',').add(b';');
+
+/// The same for a value with spaces at its ends, which a parser would remove.
+const NOT_IN_UNTRIMMED_CLAIMS: &AsciiSet = &NOT_IN_CLAIMS.add(b' ');
 
 /// The default lifetime of an assertion, in seconds.
 const DEFAULT_ASSERTION_LIFETIME_SECONDS: u64 = 60;
@@ -84,9 +92,26 @@ pub struct UpstreamIdentity {
         )
     )]
     pub(crate) claims: Vec<(String, String)>,
+    /// How claims are encoded in headers.
+    #[serde(default)]
+    claim_encoding: ClaimEncoding,
     /// A signed assertion for the upstream.
     #[serde(default)]
     assertion: Option<Assertion>,
+}
+
+/// How the text of a claim is encoded in a header.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "snake_case")]
+enum ClaimEncoding {
+    /// Percent-encoding of every byte except visible ASCII other than `%`, `,` and `;`, and except inner spaces.
+    #[default]
+    Percent,
+    /// base64url of each value, without padding.
+    Base64url,
+    /// UTF-8 as it is, without encoding.
+    Utf8,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
@@ -113,7 +138,7 @@ impl IdentityField {
 
     fn value(self, identity: &Identity) -> Option<&str> {
         match self {
-            Self::Subject => Some(identity.subject()),
+            Self::Subject => Some(identity.header_subject()),
             Self::Operator => identity.operator(),
             Self::AuthKey => identity.key_id(),
             Self::Session => identity.session(),
@@ -261,9 +286,17 @@ impl UpstreamIdentity {
         None
     }
 
-    /// Returns the values of the claim headers.
-    pub(crate) fn claim_values(&self, members: &Object) -> Vec<Option<String>> {
-        self.claims.iter().map(|(_, name)| claim::get(members, name).and_then(header_value)).collect()
+    /// Returns the values of the claim headers, and the number of claims that a header cannot represent.
+    pub(crate) fn claim_values(&self, members: &Object) -> (Vec<Option<String>>, u8) {
+        let mut omitted: u8 = 0;
+        let value_of = |name: &String| {
+            let claim = claim::get(members, name).filter(|claim| !claim.is_null())?;
+            let value = header_value(claim, self.claim_encoding);
+            omitted = omitted.saturating_add(value.is_none().into());
+            value
+        };
+        let values = self.claims.iter().map(|(_, name)| name).map(value_of).collect();
+        (values, omitted)
     }
 }
 
@@ -408,35 +441,39 @@ fn occurs_once(name: &str, headers: &Headers<'_>) -> bool {
     headers.iter().filter(|(other, _)| eq_ignore_case(other, name)).nth(1).is_none()
 }
 
-/// Returns a claim as a header value: visible ASCII and inner spaces, with the members of an array separated by commas.
-/// Returns `None` for values that cannot be represented unambiguously.
-fn header_value(claim: &Value) -> Option<String> {
+/// Returns a claim as a header value, with the members of an array separated by commas. Returns `None` for values that
+/// cannot be represented unambiguously.
+fn header_value(claim: &Value, encoding: ClaimEncoding) -> Option<String> {
     match claim {
         Value::Array(claims) => {
-            let texts: Option<Vec<String>> = claims.iter().map(scalar_value).collect();
+            let texts: Option<Vec<String>> =
+                claims.iter().map(|claim| scalar_value(claim, encoding)).collect();
             texts.filter(|texts| !texts.is_empty()).map(|texts| texts.join(","))
         }
-        claim => scalar_value(claim),
+        claim => scalar_value(claim, encoding),
     }
 }
 
-fn scalar_value(claim: &Value) -> Option<String> {
-    match claim {
-        Value::Bool(is) => Some(is.to_string()),
+fn scalar_value(claim: &Value, encoding: ClaimEncoding) -> Option<String> {
+    let text = match claim {
+        Value::Bool(is) => &is.to_string(),
         // A fraction would be formatted differently from the token.
-        Value::Number(number) => number
-            .as_u64()
-            .map(|number| number.to_string())
-            .or(number.as_i64().map(|number| number.to_string())),
-        Value::String(text) => {
-            // A value must not be parsed as several: commas separate list members, and parameters follow a semicolon
-            // (RFC 8941 section 3.1).
-            let is_permitted =
-                |byte: u8| (byte.is_ascii_graphic() || byte == b' ') && !matches!(byte, b',' | b';');
-            let visible = text.bytes().all(is_permitted);
-            (visible && !text.is_empty() && text.trim() == text).then(|| text.clone())
+        Value::Number(number) => match (number.as_u64(), number.as_i64()) {
+            (Some(number), _) => &number.to_string(),
+            (None, number) => &number?.to_string(),
+        },
+        // A value that is decoded must not add a line to a log, or another header.
+        Value::String(text) if !text.is_empty() && !text.chars().any(char::is_control) => text,
+        _ => return None,
+    };
+    let is_trimmed = text.trim() == text;
+    match encoding {
+        ClaimEncoding::Percent => {
+            let encoded = if is_trimmed { NOT_IN_CLAIMS } else { NOT_IN_UNTRIMMED_CLAIMS };
+            Some(utf8_percent_encode(text, encoded).to_string())
         }
-        Value::Null | Value::Array(_) | Value::Object(_) => None,
+        ClaimEncoding::Base64url => Some(base64url::encode(text.as_bytes())),
+        ClaimEncoding::Utf8 => (is_trimmed && !text.contains([',', ';'])).then(|| text.into()),
     }
 }
 

@@ -119,7 +119,7 @@ enum Subcommand {
     #[command(subcommand)]
     Token(token::Token),
     /// Revoke a credential, or all credentials of an AuthKey, a session or a subject
-    Revoke(revoke::Revoke),
+    Revoke(Box<revoke::Revoke>),
     /// Undo the revocation of a single credential
     Unrevoke(unrevoke::Unrevoke),
     /// Manage AuthKeys, the long-lived secrets that are exchanged for tokens

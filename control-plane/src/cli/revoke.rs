@@ -8,10 +8,12 @@ use super::{CliError, EXIT_NOT_ENFORCED, Global, hint, output, read_credential, 
 use crate::{
     config::ConfigDuration,
     model::{Actor, AnySubject, EdgeId, ForeignName, IssuerName, RevocableKeyId, WatermarkScope},
-    operations::{self, AccessScope, RevocationOutcome, RevocationTarget, RolloutStatus, Service},
+    operations::{
+        self, AccessScope, RevocationOutcome, RevocationTarget, RevokeError, RolloutStatus, Service,
+    },
 };
 
-/// What is revoked whatever its date, or up to now only.
+/// What is revoked regardless of its date, or up to now only.
 const NOT_UP_TO_A_TIME: [&str; 8] =
     ["fingerprint", "token", "token_file", "key_id", "session", "token_id", "signing_key", "everything"];
 
@@ -88,6 +90,10 @@ impl Revoke {
             RevocationTarget::Key(RevocableKeyId::AuthKey(id)) => Some(id.clone()),
             _ => None,
         };
+        let presented = match &target {
+            RevocationTarget::Token(text) => Some(Fingerprint::digest(text.as_bytes())),
+            _ => None,
+        };
         let service = global.service().await?;
         if target.is_up_to_now() && !force {
             operations::check_clock(&service).await?;
@@ -95,9 +101,18 @@ impl Revoke {
         if let RevocationTarget::Foreign { scope, .. } = &target {
             hint_at_unknown_issuer(&service, scope);
         }
+        let everything = AccessScope::Everything;
         let revoked =
-            operations::revoke(&service, &Actor::Admin, &AccessScope::Everything, target, reason.as_deref())
-                .await?;
+            operations::revoke(&service, &Actor::Admin, &everything, target, reason.as_deref()).await;
+        let revoked = match (revoked, presented) {
+            (Err(error @ RevokeError::TokenKeyUnknown), Some(fingerprint)) => {
+                return Err(CliError::Message(format!(
+                    "{error}; if it is a token of another issuer, revoke it by its id (--token-id) or by its fingerprint: \
+                     --fingerprint {fingerprint}"
+                )));
+            }
+            (revoked, _) => revoked?,
+        };
         let version = revoked.version;
         let reached = match wait {
             true => Some(operations::await_all_edges(&service, version, timeout.get()).await?),
@@ -202,7 +217,7 @@ impl RevocationSelector {
 /// Hints at a misspelled issuer. The revocation is in effect all the same: the issuer may be configured later.
 pub(super) fn hint_at_unknown_issuer(service: &Service, scope: &WatermarkScope) {
     let Some(issuer) = scope.issuer() else { return };
-    // Named parts such as `{tenant}` stand for many issuers.
+    // An issuer with named parts such as `{tenant}` represents many.
     let is_known = |known: &str| known == issuer || known.contains('{');
     if !service.config().issuers.iter().any(|known| is_known(&known.issuer)) {
         hint(format_args!(

@@ -103,7 +103,7 @@ pub enum RevocationTarget {
     Key(RevocableKeyId),
     /// Everything that was issued to a subject up to an instant, or up to now.
     Subject { subject: Subject, instant: Option<u64> },
-    /// What another issuer issued, up to an instant, or up to now. What is one credential is revoked whatever its date.
+    /// What another issuer issued, up to an instant, or up to now. What is one credential is revoked regardless of its date.
     Foreign { scope: WatermarkScope, instant: Option<u64> },
     /// Everything that a signing key or tag key signed up to now.
     SigningKey(String),

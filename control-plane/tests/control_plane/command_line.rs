@@ -107,6 +107,16 @@ async fn f1_a_header_name_and_bearer_in_front_of_a_token_are_left_out() {
             assert_eq!(json_text(&answer["fingerprint"]), fingerprint, "{arguments:?} {line}");
         }
     }
+    // A token of another issuer is not verified here, but can be revoked.
+    let key = token::mint::SigningKey::ed25519("theirs", &[7; 32]).unwrap();
+    let theirs = key.sign(r#"{"alg":"EdDSA","kid":"theirs"}"#, br#"{"iss":"https://idp.example","sub":"a"}"#);
+    let theirs = theirs.expose();
+    let output =
+        env.command(&["revoke", "--token"]).stdin(stdin_line(&format!("Bearer {theirs}"))).output().unwrap();
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    let theirs = token::Fingerprint::digest(theirs.as_bytes()).to_string();
+    assert!(stderr.contains(&format!("--fingerprint {theirs}")), "{stderr}");
+    env.json(&["revoke", "--fingerprint", &theirs]);
     for line in [format!("\"{token}\""), format!("token {token}"), format!("Bearer {token} x")] {
         let output = env.command(&["revoke", "--token"]).stdin(stdin_line(&line)).output().unwrap();
         let stderr = String::from_utf8(output.stderr).unwrap();

@@ -153,7 +153,7 @@ for_each_backend! {
         env.json(&["operator", "delete", &other, "--yes"]);
         assert_eq!(allowed_operations(&env, subject).await, none);
         assert_eq!(env.json(&["user", "list", "--foreign"]), json!([]));
-        // Nobody else has got anything by it.
+        // No other subject has got anything by it.
         for stranger in ["u-1", "https://idp.example", "https://idp.example#u-2", "https://other.example#u-1"] {
             assert_eq!(allowed_operations(&env, stranger).await, none, "{stranger}");
         }

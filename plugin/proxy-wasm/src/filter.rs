@@ -15,6 +15,7 @@ use verdict::{Admitted, Decision, Forward, ForwardedHeader, Gate, Refusal, Reque
 use crate::{
     header_map,
     hostcalls::{self, HostError, StreamEnd},
+    log,
     worker::{Worker, WorkerCell},
 };
 
@@ -72,7 +73,7 @@ impl Drop for HttpFilter {
 }
 
 fn decide_headers(worker: &mut Worker, state: &mut State) -> Action {
-    let Worker { gate, cache, verifier, snapshot, clock, metrics, open_streams } = worker;
+    let Worker { gate, cache, verifier, snapshot, clock, metrics, claim_log, open_streams } = worker;
     let Some(now) = clock.now() else { return fail_closed(state) };
     // One host call for all headers. A header that was sent twice is in the map twice.
     let bytes = hostcalls::header_map(MapType::HttpRequestHeaders).unwrap_or_default();
@@ -88,6 +89,10 @@ fn decide_headers(worker: &mut Worker, state: &mut State) -> Action {
         let _ = hostcalls::set_property(name, value.as_bytes());
     }
     if let Decision::Refuse(refusal) = &decision {
+        // The signature is valid, so the claim is a question of the policy and the issuer, not of an attacker.
+        if refusal.names_claim() && claim_log.allow(now) {
+            log::warn(&["a request is refused: ", &refusal.message()].concat());
+        }
         let request_id = headers.iter().find(|(name, _)| *name == "x-request-id");
         return refuse(state, gate, refusal, request_id.map(|(_, value)| *value));
     }

@@ -168,7 +168,9 @@ impl PluginContext {
             None => Clock::Host,
         };
         let verifier = HostVerifier::default();
-        let mut new = Worker { gate, cache, verifier, snapshot: None, clock, metrics, open_streams: None };
+        let claim_log = LogThrottle::default();
+        let mut new =
+            Worker { gate, cache, verifier, snapshot: None, clock, metrics, claim_log, open_streams: None };
         if let Some(fetcher) = &mut self.fetcher {
             // A VM that replaces one that crashed finds its bundle in shared data.
             fetcher.load_shared();

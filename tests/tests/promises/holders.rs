@@ -84,39 +84,34 @@ async fn holders_of_other_issuers_are_revoked_and_granted_by_name() {
     let document = document.to_str().unwrap();
     std::fs::write(document, r#"{"statements":[{"effect":"allow","api":"Sim:*"}]}"#).unwrap();
     granted(&mut workers, &alice, 403, "permission_denied").await;
-    cli(&["user", "permission", "set", subject, document]);
+    let set = vec!["user", "permission", "set", subject, document];
+    at_once(&cli, vec![set, vec!["role", "create", &operator, "sims", document]]);
     granted(&mut workers, &alice, 200, "").await;
     granted(&mut workers, &others, 403, "permission_denied").await;
     cli(&["user", "permission", "clear", subject, "--yes"]);
     granted(&mut workers, &alice, 403, "permission_denied").await;
-    cli(&["role", "create", &operator, "sims", document]);
     cli(&["role", "attach", subject, "sims", "--operator", &operator]);
     granted(&mut workers, &alice, 200, "").await;
     granted(&mut workers, &others, 403, "permission_denied").await;
 
-    // A1 and A2: each revocation refuses its token, at once everywhere, and no other.
-    let mut refused: Vec<String> = Vec::new();
-    for (number, (option, name, claim, value)) in VICTIMS.into_iter().enumerate() {
-        let victim = sign(&key, IDP, &json!({ claim: value }));
-        for worker in &mut workers {
-            worker.get(&victim).await.unwrap().expect(200).unwrap();
+    // A1 and A2: each revocation refuses its token when the command has ended, and no other.
+    let refused: Vec<String> =
+        VICTIMS.iter().map(|(_, _, claim, value)| sign(&key, IDP, &json!({ *claim: value }))).collect();
+    for worker in &mut workers {
+        for token in &refused {
+            worker.get(token).await.unwrap().expect(200).unwrap();
         }
-        let done = cli(&["revoke", option, name, "--yes", "--wait"]);
+    }
+    let commands = VICTIMS.map(|(option, name, ..)| vec!["revoke", option, name, "--yes", "--wait"]);
+    for (done, (_, name, ..)) in at_once(&cli, commands.to_vec()).iter().zip(VICTIMS) {
         assert_eq!((&done["scope"], &done["edges"]["enforcing"]), (&json!(name), &json!(["edge"])), "{done}");
-        refused.push(victim);
-        for worker in &mut workers {
-            for token in &refused {
-                assert_eq!(
-                    worker.get(token).await.unwrap().expect(401).unwrap().code(),
-                    "watermark",
-                    "{name}"
-                );
-            }
-            if number % 4 == 0 || number + 1 == VICTIMS.len() {
-                for token in others.iter().chain([&own]) {
-                    worker.get(token).await.unwrap().expect(200).unwrap();
-                }
-            }
+    }
+    for worker in &mut workers {
+        for (token, (_, name, ..)) in refused.iter().zip(VICTIMS) {
+            assert_eq!(worker.get(token).await.unwrap().expect(401).unwrap().code(), "watermark", "{name}");
+        }
+        for token in others.iter().chain([&own]) {
+            worker.get(token).await.unwrap().expect(200).unwrap();
         }
     }
     // What is issued later is admitted, but for an ended session and a revoked token id.
@@ -126,10 +121,13 @@ async fn holders_of_other_issuers_are_revoked_and_granted_by_name() {
         workers[0].get(&later).await.unwrap().expect(status).unwrap();
     }
 
-    // One session and one token are taken back.
-    for (victim, (option, name, ..)) in refused.iter().zip(VICTIMS) {
-        if matches!(option, "--session" | "--token-id") {
-            cli(&["unrevoke", option, name, "--yes"]);
+    // Sessions and tokens are taken back.
+    let is_one = |option: &str| matches!(option, "--session" | "--token-id");
+    let taken_back = VICTIMS.iter().filter(|(option, ..)| is_one(option));
+    let commands = taken_back.map(|(option, name, ..)| vec!["unrevoke", *option, *name, "--yes"]);
+    at_once(&cli, commands.collect());
+    for (victim, (option, ..)) in refused.iter().zip(VICTIMS) {
+        if is_one(option) {
             wait_admitted(&mut workers, victim).await;
         }
     }
@@ -146,6 +144,14 @@ async fn holders_of_other_issuers_are_revoked_and_granted_by_name() {
         }
         worker.get(&own).await.unwrap().expect(200).unwrap();
     }
+}
+
+/// Runs commands at the same time, each of which waits until it is published. Returns their output.
+fn at_once(cli: &(impl Fn(&[&str]) -> Value + Sync), commands: Vec<Vec<&str>>) -> Vec<Value> {
+    std::thread::scope(|scope| {
+        let running: Vec<_> = commands.iter().map(|arguments| scope.spawn(move || cli(arguments))).collect();
+        running.into_iter().map(|command| command.join().unwrap()).collect()
+    })
 }
 
 /// Waits until every worker decides about `/granted` like this for all tokens.

@@ -15,6 +15,7 @@ mod edge_secrets;
 mod faulty_objects;
 mod filter_crash;
 mod fixture;
+mod foreign_tokens;
 mod forged_identity;
 mod forged_manifest;
 mod frozen;

@@ -72,14 +72,13 @@ fn tokens_must_meet_the_requirements_of_their_issuer() {
     for (issuer, typ, change, expected) in [
         (IDP, "JWT", json!({}), "admitted"),
         (IDP, "at+jwt", json!({}), "admitted"),
-        (IDP, "logout+jwt", json!({}), "token_malformed"),
+        (IDP, "logout+jwt", json!({}), "token_type_wrong"),
         (IDP, "JWT", json!({ "aud": "api" }), "admitted"),
         (IDP, "JWT", json!({ "aud": "other" }), "token_audience_mismatch"),
         (IDP, "JWT", json!({ "aud": null }), "token_audience_mismatch"),
         (IDP, "JWT", json!({ "exp": null }), "token_incomplete"),
         (IDP, "JWT", json!({ "sub": null }), "token_incomplete"),
-        (IDP, "JWT", json!({ "sub": "a b" }), "token_incomplete"),
-        (IDP, "JWT", json!({ "sub": "\u{e9}" }), "token_incomplete"),
+        (IDP, "JWT", json!({ "sub": "" }), "token_incomplete"),
         (IDP, "JWT", json!({ "iat": null }), "admitted"),
         (IDP, "JWT", json!({ "exp": NOW + 100_000 }), "admitted"),
         (strict, "at+jwt", json!({ "exp": NOW + 7191 }), "token_lifetime_too_long"),
@@ -166,7 +165,8 @@ fn watermark_scopes_contain_the_issuer() {
     assert_eq!(decide_get(&snapshot, "/any", &undated), "watermark");
 }
 
-/// Every scope refuses the tokens that it names, and no others: whatever their issuer, and wherever else the name stands.
+/// Every scope refuses the tokens that it names, and no others: neither those of another issuer, nor those that have the
+/// name in another claim.
 #[test]
 fn a2_sessions_token_ids_clients_and_issuers_are_scopes_of_watermarks() {
     let token = |claim: &str| sign_token(IDP, "JWT", json!({ "client_id": null, "jti": null, claim: "x" }));

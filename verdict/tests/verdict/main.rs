@@ -3,6 +3,7 @@
 mod caches;
 mod credentials;
 mod fixtures;
+mod foreign_tokens;
 mod gate;
 mod issuers;
 mod model;

@@ -4,7 +4,7 @@
 //! paths of a cell are in the same templates of the set, so a matcher that is made of such templates either matches all
 //! of them or none.
 
-use std::{cmp::Reverse, fmt};
+use std::{cmp::Reverse, collections::BTreeSet, fmt};
 
 /// The maximum number of segments, as in the policy.
 const MAX_SEGMENTS: usize = 64;
@@ -155,21 +155,18 @@ impl fmt::Display for Template {
 /// Returns the templates and all their intersections, in the order of [`Template::specificity`], or `None` if there are
 /// more than `limit`.
 pub(super) fn closure(templates: impl IntoIterator<Item = Template>, limit: usize) -> Option<Vec<Template>> {
-    let mut all: Vec<Template> = Vec::new();
-    let mut pending: Vec<Template> = templates.into_iter().collect();
-    pending.push(Template::everything());
-    while let Some(next) = pending.pop() {
-        if all.contains(&next) {
-            continue;
-        }
-        pending.extend(
-            all.iter().filter_map(|known| known.intersection(&next)).filter(|new| !all.contains(new)),
-        );
-        all.push(next);
+    let mut all: BTreeSet<Template> = BTreeSet::new();
+    let mut pending: BTreeSet<Template> = templates.into_iter().collect();
+    pending.insert(Template::everything());
+    while let Some(next) = pending.pop_first() {
+        let intersections: Vec<Template> = all.iter().filter_map(|known| known.intersection(&next)).collect();
+        all.insert(next);
+        pending.extend(intersections.into_iter().filter(|new| !all.contains(new)));
         if all.len() > limit {
             return None;
         }
     }
+    let mut all: Vec<Template> = all.into_iter().collect();
     all.sort_by_key(Template::specificity);
     Some(all)
 }

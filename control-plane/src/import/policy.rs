@@ -13,7 +13,7 @@ use super::{
 };
 
 /// The maximum number of templates, and of cells.
-const MAX_TEMPLATES: usize = 500;
+const MAX_TEMPLATES: usize = 2000;
 const MAX_CELLS: usize = 20_000;
 
 /// A value of `iss` that no issuer has. A rule that requires it refuses every request with a token.

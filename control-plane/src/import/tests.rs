@@ -297,6 +297,18 @@ fn actions_of_istio_that_do_not_decide_here() {
 }
 
 #[test]
+fn large_configurations_are_imported_or_refused() {
+    let rules = |count: usize| {
+        let rule = |at: usize| format!("  - match: {{ path: /a/{at} }}\n");
+        jwt_authn("", "")
+            + &(0..count).map(rule).collect::<String>()
+            + "  - { match: { prefix: / }, requires: { provider_name: p } }\n"
+    };
+    assert_eq!(imported(&rules(300)).policy["rules"].as_array().unwrap().len(), 601);
+    assert_eq!(import(&rules(2000), &ImportOptions::default()).unwrap_err(), ImportError::TooLarge);
+}
+
+#[test]
 fn policies_of_several_workloads_need_a_choice() {
     let policy = |namespace: &str, app: &str, path: &str| {
         format!(

@@ -4,6 +4,7 @@
 use bundle::{
     Scope,
     builder::{Builder, SecretKey},
+    foreign_name,
 };
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -558,6 +559,35 @@ fn b7_tenants_of_a_pattern_are_bound_to_a_claim() {
     ] {
         let token = token(json!({ "iss": iss, "ctx": { "r": region }, "tid": tid }));
         assert_eq!(code(&gate_with(&two), &snapshot, &token), expected, "{iss} {region} {tid}");
+    }
+}
+
+/// One tenant can be revoked, or all of them by the name in the policy.
+#[test]
+fn a2_a_pattern_and_each_of_its_issuers_are_scopes_of_watermarks() {
+    let any = tenants(json!({ "claim": "tid" }));
+    let tenant = |name: &str| format!("https://login.example/{name}/v2.0");
+    let tokens = ["t1", "t2"].map(|name| {
+        let claims = json!({ "iss": tenant(name), "tid": name, "sid": "s", "sub": "J\u{fc}rgen" });
+        token(claims)
+    });
+    let one = tenant("t1");
+    let [subject, session] = ["J\u{fc}rgen", "s"].map(|name| foreign_name(&one, name));
+    let of_pattern = foreign_name(TENANTS, "s");
+    for (scope, expected) in [
+        (Scope::Issuer(TENANTS), ["watermark", "watermark"]),
+        (Scope::Issuer(&one), ["watermark", "admitted"]),
+        (Scope::User(&subject), ["watermark", "admitted"]),
+        (Scope::IssuerSession(&session), ["watermark", "admitted"]),
+        // A session is one of an issuer, not of a pattern.
+        (Scope::IssuerSession(&of_pattern), ["admitted", "admitted"]),
+        (Scope::Issuer("https://login.example/t3/v2.0"), ["admitted", "admitted"]),
+    ] {
+        let mut builder = with_keys();
+        assert!(builder.raise_watermark(1, scope, NOW));
+        let snapshot = snapshot(&mut builder);
+        let decided = tokens.each_ref().map(|token| code(&gate_with(&any), &snapshot, token));
+        assert_eq!(decided, expected, "{scope:?}");
     }
 }
 

@@ -9,7 +9,7 @@ use super::{
     condition::{Cell, Condition, Lost, Needs, PREFIX_WITHIN_SEGMENT, STRICTER_SUFFIX, Test},
     paths::{HostCell, HostMatch, Template, Truth, closure},
     report::Report,
-    requirement::{Grant, Location, Outcome, Provider, Requirement, with_conditions},
+    requirement::{Anonymous, Grant, Location, Outcome, Provider, Requirement, with_conditions},
 };
 
 /// The maximum number of templates, and of cells.
@@ -75,9 +75,12 @@ impl Program {
         if let Some(claims) = self.claim_headers(report) {
             members.insert("identity".to_owned(), json!({ "claims": claims }));
         }
+        let forwards = |at: &usize| self.providers.get(*at).is_some_and(|provider| provider.forwards);
+        let strips = used.is_empty() || !used.iter().all(forwards);
         let mut rules = Vec::new();
         for (path, host, methods, outcome, preflight) in without_last_refusals(rows) {
-            let rule = RuleWriter { providers: &self.providers, sources: &sources, report: &mut *report };
+            let providers = &self.providers;
+            let rule = RuleWriter { providers, sources: &sources, strips, report: &mut *report };
             rules.push(rule.write(&path, &host, &methods, &outcome, preflight));
         }
         members.insert("rules".to_owned(), Value::Array(rules));
@@ -85,7 +88,7 @@ impl Program {
         if !self.conditions.is_empty() {
             members.insert("answers".to_owned(), json!({ "unmatched_status": 403 }));
         }
-        if !used.is_empty() && used.iter().all(|at| self.providers.get(*at).is_some_and(|it| it.forwards)) {
+        if !strips {
             members.insert("strip_credential".to_owned(), json!(false));
         }
         Ok(members)
@@ -494,6 +497,8 @@ struct Alternative {
 struct RuleWriter<'w> {
     providers: &'w [Provider],
     sources: &'w Sources,
+    /// Whether the policy removes credentials.
+    strips: bool,
     report: &'w mut Report,
 }
 
@@ -531,7 +536,7 @@ impl RuleWriter<'_> {
     fn write_checked(
         self,
         rule: &mut Map<String, Value>,
-        mut is_anonymous: bool,
+        mut anonymous: Anonymous,
         seen: &BTreeSet<usize>,
         grants: &[Grant],
     ) {
@@ -553,7 +558,7 @@ impl RuleWriter<'_> {
             let is_lost = provider_of(number).is_none_or(|provider| provider.has_other_locations);
             is_lost || (first.is_some() && !is_same(number))
         };
-        let unseen = seen.iter().filter(|number| is_anonymous && is_unseen(number));
+        let unseen = seen.iter().filter(|number| anonymous != Anonymous::Refused && is_unseen(number));
         let others = grants.iter().map(|grant| &grant.provider).filter(|number| !is_same(number));
         let others: BTreeSet<&usize> = unseen.chain(others).collect();
         for provider in others.iter().filter_map(|number| provider_of(number)) {
@@ -565,8 +570,12 @@ impl RuleWriter<'_> {
                 "let all providers use the same locations, or write the rule by hand",
             );
         }
-        is_anonymous &= others.is_empty();
+        if !others.is_empty() {
+            anonymous = Anonymous::Refused;
+        }
         grants.retain(|grant| is_same(&grant.provider));
+        let mut of_grants = grants.iter().filter_map(|grant| provider_of(&grant.provider)).peekable();
+        let forwards = of_grants.peek().is_some() && of_grants.all(|provider| provider.forwards);
         let mut alternatives = Vec::new();
         for grant in grants {
             let Some(provider) = self.providers.get(grant.provider) else { continue };
@@ -587,8 +596,14 @@ impl RuleWriter<'_> {
             alternatives.push(Alternative { issuers, audiences, claims: claims.clone(), scopes });
         }
         let alternatives = merged_alternatives(alternatives);
-        if is_anonymous {
+        if anonymous != Anonymous::Refused {
             rule.insert("access".to_owned(), json!("optional"));
+        }
+        if anonymous == Anonymous::PassesIfFailed {
+            rule.insert("ignore_unusable_credentials".to_owned(), json!(true));
+        }
+        if self.strips && forwards {
+            rule.insert("strip_credential".to_owned(), json!(false));
         }
         match alternatives.as_slice() {
             [] => {

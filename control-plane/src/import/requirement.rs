@@ -109,22 +109,32 @@ pub(super) struct Grant {
     pub(super) needs: Needs,
 }
 
+/// Whether a request without a good token passes. The variants are in ascending order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Anonymous {
+    Refused,
+    /// Without any token.
+    Passes,
+    /// Also with one that fails verification.
+    PassesIfFailed,
+}
+
 /// Which requests pass.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Outcome {
     /// All requests. Tokens are not verified.
     Public,
-    /// Requests with such tokens and, if `anonymous`, those without a token of the providers `seen`.
-    Checked { anonymous: bool, seen: BTreeSet<usize>, grants: Vec<Grant> },
+    /// Requests with such tokens and, by `anonymous`, those without a token of the providers `seen`.
+    Checked { anonymous: Anonymous, seen: BTreeSet<usize>, grants: Vec<Grant> },
 }
 
 impl Outcome {
     pub(super) const REFUSED: Self =
-        Self::Checked { anonymous: false, seen: BTreeSet::new(), grants: Vec::new() };
+        Self::Checked { anonymous: Anonymous::Refused, seen: BTreeSet::new(), grants: Vec::new() };
 
-    fn checked(anonymous: bool, seen: BTreeSet<usize>, grants: Vec<Grant>) -> Self {
+    fn checked(anonymous: Anonymous, seen: BTreeSet<usize>, grants: Vec<Grant>) -> Self {
         // It does not matter where a token is missing that is required.
-        let seen = if anonymous { seen } else { BTreeSet::new() };
+        let seen = if anonymous == Anonymous::Refused { BTreeSet::new() } else { seen };
         Self::Checked { anonymous, seen, grants }
     }
 
@@ -135,7 +145,7 @@ impl Outcome {
             (
                 Self::Checked { anonymous, seen, grants },
                 Self::Checked { anonymous: also, seen: also_seen, grants: others },
-            ) => Self::checked(*anonymous && *also, seen | also_seen, common(grants, others)),
+            ) => Self::checked(*anonymous.min(also), seen | also_seen, common(grants, others)),
         }
     }
 }
@@ -165,6 +175,14 @@ fn common(grants: &[Grant], others: &[Grant]) -> Vec<Grant> {
 }
 
 impl Requirement {
+    const fn anonymous(&self) -> Anonymous {
+        match self {
+            Self::AllowMissing => Anonymous::Passes,
+            Self::AllowMissingOrFailed(_) => Anonymous::PassesIfFailed,
+            _ => Anonymous::Refused,
+        }
+    }
+
     /// Returns which requests pass.
     pub(super) fn outcome(&self, providers: &[Provider], report: &mut Report) -> Outcome {
         let grants_of = |number: usize, audiences: Option<Vec<String>>| {
@@ -177,19 +195,20 @@ impl Requirement {
             Self::Nothing => Outcome::Public,
             Self::Refuse => Outcome::REFUSED,
             Self::Provider(number, audiences) => {
-                Outcome::checked(false, BTreeSet::new(), grants_of(*number, audiences.clone()))
+                Outcome::checked(Anonymous::Refused, BTreeSet::new(), grants_of(*number, audiences.clone()))
             }
             Self::AllowMissing | Self::AllowMissingOrFailed(_) => {
                 if let Self::AllowMissingOrFailed(at) = self {
                     report.dropped(
                         at.clone(),
                         "`allow_missing_or_failed` lets requests with an invalid token pass",
-                        "the policy refuses a request with an invalid token, and lets one without a token pass",
-                        "if requests with invalid tokens must pass, edit the rule by hand",
+                        "the policy lets requests pass whose token has expired or is not for this service \
+                         (`ignore_unusable_credentials`), and refuses those with a forged or revoked one",
+                        "nothing, unless requests with forged tokens must pass",
                     );
                 }
                 let all = (0..providers.len()).flat_map(|number| grants_of(number, None)).collect();
-                Outcome::checked(true, (0..providers.len()).collect(), all)
+                Outcome::checked(self.anonymous(), (0..providers.len()).collect(), all)
             }
             Self::Any(all) => any(all, providers, report, grants_of),
             Self::All(at, all) => {
@@ -223,7 +242,7 @@ fn any(
         .iter()
         .filter_map(|part| if let Requirement::Provider(number, _) = part { Some(*number) } else { None })
         .collect();
-    let (mut is_anonymous, mut all_seen, mut all_grants) = (false, BTreeSet::new(), Vec::new());
+    let (mut is_anonymous, mut all_seen, mut all_grants) = (Anonymous::Refused, BTreeSet::new(), Vec::new());
     for part in all {
         let outcome = match part {
             // Beside providers, it verifies the tokens of these providers with their own audiences.
@@ -232,7 +251,7 @@ fn any(
                     let _ = part.outcome(&[], report);
                 }
                 let grants = named.iter().flat_map(|number| grants_of(*number, None)).collect();
-                Outcome::checked(true, named.iter().copied().collect(), grants)
+                Outcome::checked(part.anonymous(), named.iter().copied().collect(), grants)
             }
             // Istio writes this beside the same providers, which then lose nothing.
             Requirement::All(..) if !named.is_empty() => {
@@ -248,7 +267,7 @@ fn any(
         match outcome {
             Outcome::Public => return Outcome::Public,
             Outcome::Checked { anonymous, seen, grants } => {
-                is_anonymous |= anonymous;
+                is_anonymous = is_anonymous.max(anonymous);
                 all_seen.extend(seen);
                 all_grants.extend(grants);
             }
@@ -293,7 +312,8 @@ pub(super) fn with_conditions(
             }
         }
         Outcome::Checked { anonymous, seen, grants } => {
-            let anonymous = *anonymous && is_met(lost);
+            let is_open = *anonymous != Anonymous::Refused && is_met(lost);
+            let anonymous = if is_open { *anonymous } else { Anonymous::Refused };
             let mut all_grants: Vec<Grant> = Vec::new();
             for grant in grants {
                 let provider = providers.get(grant.provider);

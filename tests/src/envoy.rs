@@ -51,6 +51,8 @@ pub struct Settings {
     pub filters_instead: Option<Vec<Value>>,
     /// HTTP filters after them.
     pub filters_behind: Vec<Value>,
+    /// Listeners beside that of the template, as Envoy's configuration.
+    pub more_listeners: Vec<Value>,
     /// The core to run on; `None` for any.
     pub core: Option<usize>,
     /// Adds a filter before Keystile that delays every other request.
@@ -88,6 +90,7 @@ impl Settings {
             access_log: true,
             filters_instead: None,
             filters_behind: Vec::new(),
+            more_listeners: Vec::new(),
             core: None,
             delays: false,
             log_level: "warning",
@@ -154,6 +157,12 @@ impl Settings {
     fn write(&self, folder: &Path) -> Result<PathBuf> {
         let file = folder.join("envoy.yaml");
         let mut bootstrap = self.render()?;
+        if !self.more_listeners.is_empty() {
+            let (before, clusters) = bootstrap.split_once("\n  clusters:\n").context("the clusters")?;
+            let listeners: String =
+                self.more_listeners.iter().map(|listener| format!("\n    - {listener}")).collect();
+            bootstrap = format!("{before}{listeners}\n  clusters:\n{clusters}");
+        }
         if self.has_listener_file {
             let (begin, end) = ("  listeners:\n    - name: edge\n", "\n  clusters:\n");
             let (before, rest) = bootstrap.split_once(begin).context("the listener")?;

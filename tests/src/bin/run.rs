@@ -81,6 +81,7 @@ async fn run() -> Result<()> {
         access_log: true,
         filters_instead: None,
         filters_behind: Vec::new(),
+        more_listeners: Vec::new(),
         core: None,
         delays: false,
         log_level: "warning",

@@ -33,6 +33,7 @@ mod long_term;
 mod native_signatures;
 mod open_streams;
 mod places;
+mod policy_import;
 mod policy_parity;
 mod proxy_timeout;
 mod refusal;

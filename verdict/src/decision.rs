@@ -24,13 +24,22 @@ pub enum Decision {
 #[derive(Debug, Clone, PartialEq)]
 pub enum PassReason {
     /// The rule is public.
-    Public,
-    /// The rule is optional, and the request has no credential.
-    Anonymous,
+    Public(Stripping),
+    /// The rule is optional, and the request has no credential, or only one that counts as none.
+    Anonymous(Stripping),
     /// The request is a CORS preflight that the upstream answers.
-    Preflight,
+    Preflight(Stripping),
     /// The request would be refused, but the mode is report.
     Reported(Refusal),
+}
+
+/// Which credentials are removed before a request is forwarded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stripping {
+    /// None.
+    Nothing,
+    /// Those in the locations that this rule searches, by index. `None`: in all locations of the policy.
+    Credentials(Option<usize>),
 }
 
 /// The proof that a request is admitted. Only [`Gate::decide_with`] creates one.
@@ -39,6 +48,7 @@ pub struct Admission {
     identity: Arc<Identity>,
     stale: Option<StalePolicy>,
     reported: Option<Reason>,
+    stripping: Stripping,
 }
 
 impl Admission {
@@ -46,8 +56,9 @@ impl Admission {
         identity: Arc<Identity>,
         stale: Option<StalePolicy>,
         reported: Option<Reason>,
+        stripping: Stripping,
     ) -> Self {
-        Self { identity, stale, reported }
+        Self { identity, stale, reported, stripping }
     }
 
     /// Returns the identity of the credential.
@@ -142,6 +153,20 @@ impl Decision {
             Self::Admit(admission) => admission.reported.is_some(),
             Self::Pass(pass_reason) => matches!(pass_reason, PassReason::Reported(_)),
             Self::Refuse(_) => false,
+        }
+    }
+
+    /// Returns which credentials are removed before the request is forwarded. Report mode must not break requests, so a
+    /// reported request keeps them.
+    pub const fn stripping(&self) -> Stripping {
+        match self {
+            Self::Admit(Admission { reported: None, stripping, .. })
+            | Self::Pass(
+                PassReason::Public(stripping)
+                | PassReason::Anonymous(stripping)
+                | PassReason::Preflight(stripping),
+            ) => *stripping,
+            Self::Admit(_) | Self::Pass(PassReason::Reported(_)) | Self::Refuse(_) => Stripping::Nothing,
         }
     }
 

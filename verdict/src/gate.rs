@@ -7,9 +7,9 @@ use bundle::{RevocationStatus, Snapshot};
 use token::{SignatureVerifier, SoftwareVerifier, Unverified, api_key, secret};
 
 use crate::{
-    Admission, Cache, Decision, ForeignIssuer, Freshness, Identity, Policy, Reason, claim,
+    Admission, Cache, CredentialSource, Decision, ForeignIssuer, Freshness, Identity, Policy, Reason, claim,
     credential::{self, PresentedCredential},
-    decision::{PassReason, Refusal},
+    decision::{PassReason, Refusal, Stripping},
     freshness::StalePolicy,
     permission::{self, AccessDecision, AccessRequest},
     policy::{Mode, PolicyMembers, UncoveredPolicy},
@@ -135,19 +135,30 @@ impl Gate {
             }
             Err(reason) => return apply_mode(reason.into(), self.policy.mode),
         };
+        let strip_credential = route.requirements.and_then(|rule| rule.strip_credential);
+        let stripping = |strip| if strip { Stripping::Credentials(route.rule) } else { Stripping::Nothing };
+        let default_stripping = stripping(strip_credential.unwrap_or(self.policy.strip_credential));
         if route.preflight {
-            return Decision::Pass(PassReason::Preflight);
+            return Decision::Pass(PassReason::Preflight(default_stripping));
         }
         if route.access == Access::Public {
-            return Decision::Pass(PassReason::Public);
+            // The credential may be for the upstream itself, so only a rule can have it removed.
+            return Decision::Pass(PassReason::Public(stripping(strip_credential == Some(true))));
         }
         let mode = route.requirements.and_then(|requirements| requirements.mode).unwrap_or(self.policy.mode);
-        match self.admit(&route, mode, request, cache, verifier) {
+        match self.admit(&route, mode, default_stripping, request, cache, verifier) {
             Ok(admission) => Decision::Admit(admission),
-            Err(refusal)
-                if refusal.reason() == Reason::CredentialMissing && route.access == Access::Optional =>
-            {
-                Decision::Pass(PassReason::Anonymous)
+            Err(refusal) if route.access == Access::Optional => {
+                let ignores = route.requirements.is_some_and(|rule| rule.ignore_unusable_credentials);
+                // It has not been verified, so only the rule itself can have it forwarded.
+                let is_removed = strip_credential != Some(false);
+                match refusal.reason() {
+                    Reason::CredentialMissing => Decision::Pass(PassReason::Anonymous(default_stripping)),
+                    reason if ignores && reason.counts_as_none(is_removed) => {
+                        Decision::Pass(PassReason::Anonymous(stripping(is_removed)))
+                    }
+                    _ => apply_mode(refusal, mode),
+                }
             }
             Err(refusal) => apply_mode(refusal, mode),
         }
@@ -159,6 +170,7 @@ impl Gate {
         &self,
         route: &Route<'_, '_>,
         mode: Mode,
+        stripping: Stripping,
         request: &Request<'_>,
         cache: &mut Cache,
         verifier: &dyn SignatureVerifier,
@@ -179,11 +191,11 @@ impl Gate {
             Err(reason) if mode == Mode::Report => Some(reason),
             Err(reason) => return Err(refused(reason)),
         };
-        Ok(Admission::new(identity, stale, reported))
+        Ok(Admission::new(identity, stale, reported, stripping))
     }
 
-    /// Finds the only credential of the request, if the rule accepts its location. Without a bundle, credentials cannot
-    /// be checked; they are then looked for only if the rule does not require one.
+    /// Finds the only credential of the request in the locations that the rule searches. Without a bundle, credentials
+    /// cannot be checked; they are then looked for only if the rule does not require one.
     fn find_credential<'r>(
         &self,
         route: &Route<'_, '_>,
@@ -192,11 +204,26 @@ impl Gate {
         if request.snapshot.is_none() && route.access == Access::Required {
             return Err(Reason::BundleMissing);
         }
-        // Searches all locations first, so that a second credential is never missed.
-        let found = credential::find(&self.policy.credentials, request.headers)?;
-        let accepted = route.requirements.map_or(&[][..], |requirements| &requirements.credentials);
-        let is_accepted = accepted.is_empty() || accepted.iter().any(|name| name == found.source.name());
-        if is_accepted { Ok(found) } else { Err(Reason::CredentialMisplaced) }
+        let (sources, all) = (self.sources(route.rule), &*self.policy.credentials);
+        let found = credential::find(sources, request.headers);
+        let is_missing = |found: &Result<_, _>| matches!(found, Err(Reason::CredentialMissing));
+        // A client that must send a credential has sent one in another location.
+        if route.access == Access::Required
+            && is_missing(&found)
+            && !core::ptr::eq(sources, all)
+            && !is_missing(&credential::find(all, request.headers))
+        {
+            return Err(Reason::CredentialMisplaced);
+        }
+        found
+    }
+
+    /// Returns the locations of credentials that a rule searches.
+    pub(crate) fn sources(&self, rule: Option<usize>) -> &[CredentialSource] {
+        match rule.and_then(|rule| self.policy.rules.requirements(rule)) {
+            Some(rule) if !rule.sources.is_empty() => &rule.sources,
+            _ => &self.policy.credentials,
+        }
     }
 
     /// Authenticates the credential, from the cache if the key that verified it is still in the bundle.
@@ -215,14 +242,14 @@ impl Gate {
             Some(api_keys) if is_api_key => credential::paired_header(&api_keys.username_header, headers)?,
             _ => &[],
         };
-        let key = cache.key(found.credential, username);
+        let key = cache.key(&found.credential, username);
         if let Some(identity) = cache.get(key).filter(|identity| identity.is_key_current(snapshot)) {
             return Ok(identity);
         }
         let identity = Arc::new(if is_api_key {
-            self.verify_api_key(found.credential, username, snapshot)?
+            self.verify_api_key(&found.credential, username, snapshot)?
         } else {
-            self.verify_token(found.credential, snapshot, verifier)?
+            self.verify_token(&found.credential, snapshot, verifier)?
         });
         cache.count_omitted_claims(identity.omitted_claims.into());
         cache.insert(key, Arc::clone(&identity));

@@ -57,7 +57,7 @@ pub use bundle::{Entry, InlineBundle, Manifest, Snapshot};
 pub use cache::Cache;
 pub use client::ClientAddress;
 pub use credential::CredentialSource;
-pub use decision::{Admission, Decision, PassReason, Refusal};
+pub use decision::{Admission, Decision, PassReason, Refusal, Stripping};
 pub use environment::Environment;
 pub use freshness::{Freshness, LogLine, StalePolicy, StalenessWatch};
 pub use gate::{Gate, Headers, Request};
@@ -69,7 +69,7 @@ pub use open_streams::{Admitted, Checked, Ended, OpenStreams};
 pub use policy::{
     ApiKeys, ControlPlane, FilterStateItem, Mode, Policy, PolicyError, PolicyMembers, Tokens, UncoveredPolicy,
 };
-pub use reason::Reason;
+pub use reason::{AmbiguousCredential, Reason};
 pub use refresh::{
     FetchRequest, FetchStep, MinimumPosition, ProblemDocument, Progress, ProxyResponse, Refresh,
     RefreshError, SignedPart,

@@ -360,9 +360,7 @@ impl Policy {
                 message: "exactly one of `control_plane` and `bundle` is required".into(),
             });
         }
-        let is_configured = |name: &str| policy.credentials.iter().any(|source| source.name() == name);
-        let unknown = policy.rules.credentials().find(|(_, name)| !is_configured(name));
-        if let Some((rule, name)) = unknown {
+        if let Err((rule, name)) = policy.rules.resolve_sources(&policy.credentials) {
             return Err(PolicyError {
                 path: format!("rules[{rule}].credentials"),
                 message: format!(

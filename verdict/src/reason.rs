@@ -14,7 +14,7 @@ pub enum Reason {
     /// The request has no credential, but one is required.
     CredentialMissing,
     /// The request has more than one credential, or one that can be parsed in two ways.
-    CredentialAmbiguous,
+    CredentialAmbiguous(AmbiguousCredential),
     /// The rule does not accept a credential in this location.
     CredentialMisplaced,
     /// The token is malformed, or its signature is invalid.
@@ -77,6 +77,22 @@ pub enum Reason {
     PermissionDenied,
 }
 
+/// Why a credential is ambiguous. All of these have one code.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum AmbiguousCredential {
+    /// The request has more than one credential.
+    Several,
+    /// A header, cookie or query parameter could be taken for a credential, because its name is spelled differently or
+    /// follows another separator.
+    SimilarName,
+    /// The credential has a comma.
+    Comma,
+    /// The credential is not in the configured encoding.
+    Encoding,
+    /// A header that accompanies the credential occurs twice, or under a similar name.
+    Companion,
+}
+
 impl Reason {
     /// The reasons to end an open stream.
     pub const OF_ENDED_STREAMS: [Self; 14] = [
@@ -100,7 +116,7 @@ impl Reason {
     pub const ALL: [Self; 55] = [
         Self::TooManyHeaders,
         Self::CredentialMissing,
-        Self::CredentialAmbiguous,
+        Self::CredentialAmbiguous(AmbiguousCredential::Several),
         Self::CredentialMisplaced,
         Self::Token(token::Error::TooLong),
         Self::Token(token::Error::Malformed),
@@ -155,12 +171,21 @@ impl Reason {
         Self::PermissionDenied,
     ];
 
+    /// Returns the reason in [`Self::ALL`] that has the same code.
+    #[must_use]
+    pub const fn representative(self) -> Self {
+        match self {
+            Self::CredentialAmbiguous(_) => Self::CredentialAmbiguous(AmbiguousCredential::Several),
+            reason => reason,
+        }
+    }
+
     /// Returns the stable code for responses, logs and metrics.
     pub const fn code(self) -> &'static str {
         match self {
             Self::TooManyHeaders => "headers_too_many",
             Self::CredentialMissing => "credential_missing",
-            Self::CredentialAmbiguous => "credential_ambiguous",
+            Self::CredentialAmbiguous(_) => "credential_ambiguous",
             Self::CredentialMisplaced => "credential_misplaced",
             Self::Token(error) => error.code(),
             Self::ApiKey(error) => error.code(),
@@ -194,6 +219,24 @@ impl Reason {
         }
     }
 
+    /// Returns whether a credential that is refused for this reason can count as none. A credential
+    /// that is revoked, or whose signature is invalid, is always refused, so that a revocation and an attack are noticed.
+    /// `is_removed`: the upstream does not receive the credential.
+    pub(crate) const fn counts_as_none(self, is_removed: bool) -> bool {
+        match self {
+            Self::Token(token::Error::Malformed)
+            | Self::ApiKey(api_key::Error::Prefix)
+            | Self::IssuerUnknown
+            | Self::Expired
+            | Self::ApiKeyExpired => true,
+            // This could be a revoked token that only the upstream accepts.
+            Self::Token(token::Error::TooLong | token::Error::NotCanonical) | Self::AudienceMismatch => {
+                is_removed
+            }
+            _ => false,
+        }
+    }
+
     /// Returns the HTTP status. 403 means that the credential is valid but not sufficient, as in Envoy's `jwt_authn`. A
     /// policy can replace some of these: see [`ResponseConfig`](crate::ResponseConfig).
     pub const fn status(self) -> u16 {
@@ -212,7 +255,7 @@ impl Reason {
             | Self::BundleStaleDenied
             | Self::BundleStaleIssuedEarlier => 503,
             Self::CredentialMissing
-            | Self::CredentialAmbiguous
+            | Self::CredentialAmbiguous(_)
             | Self::CredentialMisplaced
             | Self::Token(_)
             | Self::ApiKey(_)
@@ -240,8 +283,13 @@ impl fmt::Display for Reason {
         f.write_str(match self {
             Self::TooManyHeaders => "the request has too many headers",
             Self::CredentialMissing => "the request has no credential",
-            Self::CredentialAmbiguous => "the request has more than one credential",
-            Self::CredentialMisplaced => "the credential is not accepted in this location",
+            Self::CredentialAmbiguous(why) => return why.fmt(f),
+            Self::CredentialMisplaced => {
+                "the credential is not accepted in this location: send it in another one"
+            }
+            Self::Token(token::Error::Malformed) => {
+                "the credential is neither a token nor an API key with an accepted prefix"
+            }
             Self::Token(error) => return error.fmt(f),
             Self::ApiKey(error) => return error.fmt(f),
             Self::GenerationUnknown => "the key generation of the API key is unknown",
@@ -271,6 +319,30 @@ impl fmt::Display for Reason {
             Self::ScopeMissing => "the token lacks a scope that this route requires",
             Self::PermissionDenied => "the permissions of the subject do not allow this operation",
         })
+    }
+}
+
+impl fmt::Display for AmbiguousCredential {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Several => "the request has more than one credential: send exactly one",
+            Self::SimilarName => {
+                "the name of a header, cookie or query parameter resembles that of a credential: spell it exactly as \
+                 configured, and separate cookies by `;` and parameters by `&`"
+            }
+            Self::Comma => "the credential has a comma, as if values were joined: send one value without a comma",
+            Self::Encoding => "the credential is not in the configured encoding: send strict base64",
+            Self::Companion => {
+                "a header that accompanies the credential occurs twice or under a similar name: send it once, spelled \
+                 exactly as configured"
+            }
+        })
+    }
+}
+
+impl From<AmbiguousCredential> for Reason {
+    fn from(why: AmbiguousCredential) -> Self {
+        Self::CredentialAmbiguous(why)
     }
 }
 

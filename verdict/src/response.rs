@@ -7,7 +7,7 @@ use alloc::{
 
 use serde::{Deserialize, Deserializer, Serialize, de::Error as _};
 
-use crate::{Gate, Reason, Refusal, config::checked};
+use crate::{CredentialSource, Gate, Reason, Refusal, config::checked};
 
 /// The HTTP response to a refused request: a body in the configured style and, for 401 and 403, a challenge (RFC 6750
 /// section 3).
@@ -91,6 +91,12 @@ impl Gate {
                     challenge.push_str(&alloc::format!(", resource_metadata=\"{url}\""));
                 }
                 headers.push(("www-authenticate", challenge));
+                // Git and other clients send a user name and a password only if they are asked for them.
+                let mut sources = self.policy().credentials.iter();
+                if status == 401 && sources.any(CredentialSource::is_basic_authorization) {
+                    let basic = ["Basic realm=\"", &self.policy().realm, "\", charset=\"UTF-8\""].concat();
+                    headers.push(("www-authenticate", basic));
+                }
             }
             503 => headers.push(("retry-after", String::from("1"))),
             _ => {}
@@ -231,7 +237,7 @@ const fn title(status: u16) -> &'static str {
 fn challenge_error(reason: Reason) -> String {
     let error = match reason {
         Reason::CredentialMissing | Reason::RouteUnmatched => return String::new(),
-        Reason::CredentialAmbiguous | Reason::CredentialMisplaced => "invalid_request",
+        Reason::CredentialAmbiguous(_) | Reason::CredentialMisplaced => "invalid_request",
         _ if reason.status() == 403 => "insufficient_scope",
         _ => "invalid_token",
     };

@@ -17,7 +17,7 @@ use token::{
 use zeroize::Zeroizing;
 
 use crate::{
-    Decision, Environment, Gate, Headers, Identity, claim,
+    CredentialSource, Decision, Environment, Gate, Headers, Identity, Stripping, claim,
     config::{bounded, checked, non_empty, pairs},
     credential::{self, Stripped, eq_ignore_case, eq_normalized, name_has_prefix},
     environment::variable_name,
@@ -302,22 +302,20 @@ impl UpstreamIdentity {
 
 impl Gate {
     /// Returns how to change the headers for the upstream. Headers that could be taken for identity headers are
-    /// removed. The credential is removed too, unless `strip_credential` is false. `now` is in milliseconds since the Unix
-    /// epoch.
-    ///
-    /// A request that passes only because of report mode keeps its credential, so that report mode does not break it.
+    /// removed. The credential is removed too, as [`Decision::stripping`] requires. `now` is in milliseconds since the
+    /// Unix epoch.
     pub fn forward_headers<'a>(
         &'a self,
         headers: &Headers<'a>,
         decision: &'a Decision,
         now: u64,
     ) -> Forward<'a> {
-        let strip_credential = self.policy().strip_credential && !decision.is_reported();
+        let stripped = self.stripped_sources(decision.stripping());
         let mut added = Vec::with_capacity(TYPICAL_ADDITIONS);
         self.add_identity(decision, now, &mut added);
         let mut removed = Vec::new();
         for (name, value) in headers {
-            match self.strip_header(name, value, strip_credential) {
+            match self.strip_header(name, value, stripped) {
                 Stripped::Unchanged => {}
                 // A host removes all headers of a name, in any case.
                 Stripped::Removed if removed.len() < MAX_REMOVED && occurs_once(name, headers) => {
@@ -325,7 +323,7 @@ impl Gate {
                 }
                 Stripped::Removed | Stripped::Changed(_) => {
                     let mut replacement = Vec::with_capacity(headers.len().saturating_add(added.len()));
-                    self.copy_kept(headers, strip_credential, &mut replacement);
+                    self.copy_kept(headers, stripped, &mut replacement);
                     replacement.append(&mut added);
                     return Forward::ReplaceAll(replacement);
                 }
@@ -362,12 +360,12 @@ impl Gate {
     fn copy_kept<'a>(
         &self,
         headers: &Headers<'a>,
-        strip_credential: bool,
+        stripped: Option<&[CredentialSource]>,
         to: &mut Vec<ForwardedHeader<'a>>,
     ) -> bool {
         let mut changed = false;
         for (name, value) in headers {
-            match self.strip_header(name, value, strip_credential) {
+            match self.strip_header(name, value, stripped) {
                 Stripped::Unchanged => to.push((*name, Cow::Borrowed(*value))),
                 Stripped::Changed(value) => {
                     changed = true;
@@ -380,15 +378,42 @@ impl Gate {
     }
 
     /// Returns the trailers for the upstream if any must be changed or removed, else `None`. HTTP permits a server to
-    /// merge trailers into headers (RFC 9110 section 6.5). A credential in them is removed in report mode too, because a
-    /// filter never accepts one there.
-    pub fn forward_trailers<'a>(&self, trailers: &Headers<'a>) -> Option<Vec<ForwardedHeader<'a>>> {
+    /// merge trailers into headers (RFC 9110 section 6.5). `stripping` is [`Self::trailer_stripping`] of the decision.
+    pub fn forward_trailers<'a>(
+        &self,
+        trailers: &Headers<'a>,
+        stripping: Stripping,
+    ) -> Option<Vec<ForwardedHeader<'a>>> {
         let mut kept = Vec::with_capacity(trailers.len());
-        self.copy_kept(trailers, self.policy().strip_credential, &mut kept).then_some(kept)
+        self.copy_kept(trailers, self.stripped_sources(stripping), &mut kept).then_some(kept)
     }
 
-    fn strip_header<'a>(&self, name: &str, value: &'a [u8], strip_credential: bool) -> Stripped<'a> {
-        let PolicyMembers { identity_prefix, credentials, api_keys, .. } = &**self.policy();
+    /// Returns which credentials are removed from the trailers. Report mode removes them too, because a filter never
+    /// accepts a credential there.
+    pub fn trailer_stripping(&self, decision: &Decision) -> Stripping {
+        match decision.stripping() {
+            Stripping::Nothing if decision.is_reported() && self.policy().strip_credential => {
+                Stripping::Credentials(None)
+            }
+            stripping => stripping,
+        }
+    }
+
+    /// Returns the locations whose credentials are removed, or `None` if none are.
+    fn stripped_sources(&self, stripping: Stripping) -> Option<&[CredentialSource]> {
+        match stripping {
+            Stripping::Nothing => None,
+            Stripping::Credentials(rule) => Some(self.sources(rule)),
+        }
+    }
+
+    fn strip_header<'a>(
+        &self,
+        name: &str,
+        value: &'a [u8],
+        stripped: Option<&[CredentialSource]>,
+    ) -> Stripped<'a> {
+        let PolicyMembers { identity_prefix, api_keys, .. } = &**self.policy();
         // Pseudo-headers are required, and no identity header has their form.
         let is_pseudo = name.starts_with(':');
         if is_connection(name) {
@@ -398,14 +423,15 @@ impl Gate {
         if !is_pseudo && (name_has_prefix(name, identity_prefix) || is_other()) {
             return Stripped::Removed;
         }
+        let Some(sources) = stripped else { return Stripped::Unchanged };
         // The paired header and the username are removed together with the credential.
-        let pair_headers = credentials.iter().filter_map(|source| source.pair_header());
+        let pair_headers = sources.iter().filter_map(|source| source.pair_header());
         let mut paired =
             pair_headers.chain(api_keys.iter().map(|api_keys| api_keys.username_header.as_str()));
-        if strip_credential && !is_pseudo && paired.any(|paired| eq_normalized(name, paired)) {
+        if !is_pseudo && paired.any(|paired| eq_normalized(name, paired)) {
             return Stripped::Removed;
         }
-        if strip_credential { credential::strip(credentials, name, value) } else { Stripped::Unchanged }
+        credential::strip(sources, name, value)
     }
 }
 

@@ -10,7 +10,7 @@ use proxy_wasm::{
     traits::{Context, HttpContext},
     types::{Action, MapType},
 };
-use verdict::{Admitted, Decision, Forward, ForwardedHeader, Gate, Refusal, Request};
+use verdict::{Admitted, Decision, Forward, ForwardedHeader, Gate, Refusal, Request, Stripping};
 
 use crate::{
     header_map,
@@ -22,6 +22,8 @@ use crate::{
 pub(crate) struct HttpFilter {
     worker: Rc<WorkerCell>,
     state: State,
+    /// What is removed from the trailers.
+    stripping: Stripping,
 }
 
 /// Where the right to answer the request is.
@@ -35,14 +37,17 @@ enum State {
 
 impl HttpFilter {
     pub(crate) const fn new(worker: Rc<WorkerCell>, end: StreamEnd) -> Self {
-        Self { worker, state: State::Undecided(end) }
+        Self { worker, state: State::Undecided(end), stripping: Stripping::Credentials(None) }
     }
 
     /// Fails closed if the plugin context has been deleted or has no configuration, and if the host has interrupted
     /// another callback that uses the worker.
-    fn with_worker(&mut self, decide: impl FnOnce(&mut Worker, &mut State) -> Action) -> Action {
+    fn with_worker(
+        &mut self,
+        decide: impl FnOnce(&mut Worker, &mut State, &mut Stripping) -> Action,
+    ) -> Action {
         match self.worker.try_borrow_mut().as_deref_mut() {
-            Ok(Some(worker)) => decide(worker, &mut self.state),
+            Ok(Some(worker)) => decide(worker, &mut self.state, &mut self.stripping),
             Ok(None) | Err(_) => fail_closed(&mut self.state),
         }
     }
@@ -72,7 +77,7 @@ impl Drop for HttpFilter {
     }
 }
 
-fn decide_headers(worker: &mut Worker, state: &mut State) -> Action {
+fn decide_headers(worker: &mut Worker, state: &mut State, stripping: &mut Stripping) -> Action {
     let Worker { gate, cache, verifier, snapshot, clock, metrics, claim_log, open_streams } = worker;
     let Some(now) = clock.now() else { return fail_closed(state) };
     // One host call for all headers. A header that was sent twice is in the map twice.
@@ -83,6 +88,7 @@ fn decide_headers(worker: &mut Worker, state: &mut State) -> Action {
     let peer = if gate.needs_peer_address() { peer_address() } else { None };
     let request = Request { headers: &headers, peer, snapshot: snapshot.as_deref(), now };
     let decision = gate.decide_with(&request, cache, verifier);
+    *stripping = gate.trailer_stripping(&decision);
     metrics.count(&decision);
     for (name, value) in gate.filter_state(&decision) {
         // Filter state is for the access log and other filters of the host. The decision does not depend on it.
@@ -115,11 +121,11 @@ fn decide_headers(worker: &mut Worker, state: &mut State) -> Action {
     Action::Continue
 }
 
-fn filter_trailers(worker: &mut Worker, state: &mut State) -> Action {
+fn filter_trailers(worker: &mut Worker, state: &mut State, stripping: &mut Stripping) -> Action {
     let filter = || {
         let bytes = hostcalls::header_map(MapType::HttpRequestTrailers).ok()?;
         let trailers = header_map::decode(&bytes)?;
-        let kept = worker.gate.forward_trailers(&trailers);
+        let kept = worker.gate.forward_trailers(&trailers, *stripping);
         kept.is_none_or(|kept| replace_map(MapType::HttpRequestTrailers, &kept)).then_some(())
     };
     if filter().is_some() {

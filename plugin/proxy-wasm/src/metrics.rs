@@ -158,8 +158,12 @@ impl Metrics {
     }
 }
 
+/// Several reasons can have the same code.
 fn increment(counters: &[(Reason, Counter)], reason: Reason) {
-    counters.iter().filter(|(counted, _)| *counted == reason).for_each(|(_, counter)| counter.add(1));
+    let reason = reason.representative();
+    if let Some((_, counter)) = counters.iter().find(|(counted, _)| *counted == reason) {
+        counter.add(1);
+    }
 }
 
 impl Counter {

@@ -31,6 +31,7 @@ mod leader_crash;
 mod long_term;
 mod native_signatures;
 mod open_streams;
+mod places;
 mod policy_parity;
 mod proxy_timeout;
 mod refusal;

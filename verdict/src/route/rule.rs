@@ -8,7 +8,7 @@ use super::{
     AmbiguousRequest, Path, Table, Template, host::Host, path::PathComparison, request::RequestLine,
 };
 use crate::{
-    Mode, OpenStreamPolicy, StalePolicy,
+    CredentialSource, Mode, OpenStreamPolicy, StalePolicy,
     claim::ClaimMatcher,
     config::{checked, pairs, printable},
     permission::is_name,
@@ -43,8 +43,14 @@ pub(crate) struct Requirements {
     pub(crate) claims: Vec<(String, ClaimMatcher)>,
     pub(crate) scopes: Vec<String>,
     pub(crate) permission: Option<String>,
-    /// The names of the accepted credential sources. Empty: all sources of the policy.
-    pub(crate) credentials: Vec<String>,
+    /// The names of the sources that the rule searches. Empty: all sources of the policy.
+    pub(super) credentials: Vec<String>,
+    /// The sources with these names, in the order of the policy. Empty: all sources of the policy.
+    pub(crate) sources: Vec<CredentialSource>,
+    /// Whether the credential is removed, or `None` for the setting of the policy.
+    pub(crate) strip_credential: Option<bool>,
+    /// Whether a credential that is not for this deployment, or that has expired, counts as none.
+    pub(crate) ignore_unusable_credentials: bool,
     pub(crate) staleness: Option<StalePolicy>,
     /// The mode, or `None` for that of the policy.
     pub(crate) mode: Option<Mode>,
@@ -117,6 +123,19 @@ impl Rule {
 
     pub(super) const fn requirements(&self) -> &Requirements {
         &self.requirements
+    }
+
+    /// Finds the sources that the rule names. Returns a name that no source has, if any.
+    pub(super) fn resolve_sources(&mut self, all: &[CredentialSource]) -> Result<(), &str> {
+        let Requirements { credentials, sources, .. } = &mut self.requirements;
+        if let Some(unknown) =
+            credentials.iter().find(|name| !all.iter().any(|source| source.name() == *name))
+        {
+            return Err(unknown);
+        }
+        let is_named = |source: &&CredentialSource| credentials.iter().any(|name| name == source.name());
+        *sources = all.iter().filter(is_named).cloned().collect();
+        Ok(())
     }
 
     pub(super) fn find<'p>(
@@ -246,9 +265,17 @@ struct Fields {
     /// The permission that the subject must have: `Tag:operation`.
     #[serde(default, deserialize_with = "permission_name")]
     permission: Option<String>,
-    /// The names of the accepted credential sources. Empty: any source.
+    /// The names of the credential sources that the rule searches. Empty: all sources.
     #[serde(default)]
     credentials: Vec<String>,
+    /// Whether to remove the credential before the request is forwarded, instead of the setting of the policy. A public
+    /// rule removes credentials only if this is true.
+    #[serde(default)]
+    strip_credential: Option<bool>,
+    /// Whether a credential that is not for this deployment, or that has expired, counts as none. It is removed, unless
+    /// `strip_credential` of the rule is false. Only for optional rules.
+    #[serde(default)]
+    ignore_unusable_credentials: bool,
     /// How to decide while the bundle is stale, instead of `outage_grace_seconds`.
     #[serde(default)]
     stale: Option<StalePolicy>,
@@ -278,6 +305,8 @@ impl TryFrom<Fields> for Rule {
             scopes,
             permission,
             credentials,
+            strip_credential,
+            ignore_unusable_credentials,
             stale: staleness,
             mode,
             open_streams,
@@ -306,6 +335,9 @@ impl TryFrom<Fields> for Rule {
         if access == Access::Optional && (permission.is_some() || matches!(target, PathMatcher::Table(_))) {
             return Err("an optional rule must not require a permission".into());
         }
+        if access != Access::Optional && ignore_unusable_credentials {
+            return Err("`ignore_unusable_credentials` is permitted in optional rules only".into());
+        }
         for name in claims.iter().filter_map(|(_, matcher)| matcher.path_variable()) {
             let is_known = match &target {
                 PathMatcher::Template(template) => template.has_variable(name),
@@ -325,6 +357,9 @@ impl TryFrom<Fields> for Rule {
             scopes,
             permission,
             credentials,
+            sources: Vec::new(),
+            strip_credential,
+            ignore_unusable_credentials,
             staleness,
             mode,
             open_streams,

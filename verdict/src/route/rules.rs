@@ -10,7 +10,7 @@ use super::{
     request::RequestLine,
     rule::{Access, Requirements, Rule, RuleMatch},
 };
-use crate::{Mode, Reason, StalePolicy, claim};
+use crate::{CredentialSource, Mode, Reason, StalePolicy, claim};
 
 /// The rules in order of precedence.
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -107,12 +107,16 @@ impl Rules {
         self.rules.iter().any(|rule| rule.requirements().mode == Some(mode))
     }
 
-    /// Returns the credential source names in rules, each with the index of the rule.
-    pub(crate) fn credentials(&self) -> impl Iterator<Item = (usize, &str)> {
-        let indexed = self.rules.iter().enumerate();
-        indexed.flat_map(|(at, rule)| {
-            rule.requirements().credentials.iter().map(move |name| (at, name.as_str()))
-        })
+    /// Finds the credential sources that the rules name. Returns the index of a rule and a name that no source has, if
+    /// any.
+    pub(crate) fn resolve_sources(&mut self, all: &[CredentialSource]) -> Result<(), (usize, &str)> {
+        let mut rules = self.rules.iter_mut().enumerate();
+        rules.try_for_each(|(at, rule)| rule.resolve_sources(all).map_err(|name| (at, name)))
+    }
+
+    /// Returns the requirements of a rule.
+    pub(crate) fn requirements(&self, rule: usize) -> Option<&Requirements> {
+        self.rules.get(rule).map(Rule::requirements)
     }
 
     /// Finds the rule for a request. `unmatched` applies if no rule matches.

@@ -10,6 +10,7 @@ mod model;
 mod open_streams;
 mod permissions;
 mod permissions_model;
+mod places;
 mod policy_docs;
 mod policy_schema;
 mod policy_validation;

@@ -1,7 +1,7 @@
 //! Which rule applies to a request.
 
 use proptest::prelude::*;
-use verdict::{Decision, Forward, PassReason};
+use verdict::{Decision, Forward, PassReason, Stripping};
 
 use crate::fixtures::{self, NOW_MS, alice_bearer, builder, decision_code, gate_with, snapshot};
 
@@ -283,9 +283,10 @@ fn passed_requests_have_no_identity() {
         ("X_Keystile_Subject", b"root"),
         ("x-other", b"1"),
     ];
-    let decision = Decision::Pass(PassReason::Public);
+    let decision = gate.decide(headers[..1].iter().copied().chain([(":method", &b"GET"[..])]), None, NOW_MS);
+    assert_eq!(decision, Decision::Pass(PassReason::Public(Stripping::Nothing)));
     let kept = fixtures::forwarded_headers(&gate, &headers, &decision);
-    assert_eq!(kept.iter().map(|(name, _)| *name).collect::<Vec<_>>(), [":path", "x-other"]);
+    assert_eq!(kept.iter().map(|(name, _)| *name).collect::<Vec<_>>(), [":path", "authorization", "x-other"]);
     assert_eq!(gate.forward_headers(&headers[4..], &decision, NOW_MS), Forward::Unchanged);
 }
 

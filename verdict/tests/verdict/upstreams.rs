@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 use token::{Claims, Unverified, VerifyingKey, base64url, mint::SigningKey};
-use verdict::{Decision, Forward, PassReason, Snapshot};
+use verdict::{Decision, Forward, PassReason, Snapshot, Stripping};
 
 use crate::fixtures::{self, NOW, NOW_MS, builder, claims, gate_with, policy, signing_key, snapshot};
 
@@ -210,7 +210,7 @@ fn reserved_header_names_are_refused() {
 #[test]
 fn repeated_names_are_replaced_not_removed() {
     let gate = gate_with(r#""realm": "x""#);
-    let decision = Decision::Pass(PassReason::Anonymous);
+    let decision = Decision::Pass(PassReason::Anonymous(Stripping::Credentials(None)));
     let bearer: (&str, &[u8]) = ("authorization", b"Bearer a");
     let basic: (&str, &[u8]) = ("Authorization", b"Basic a");
     let path: (&str, &[u8]) = (":path", b"/");
@@ -233,7 +233,7 @@ fn repeated_names_are_replaced_not_removed() {
 #[test]
 fn up_to_four_names_are_removed_one_by_one() {
     let gate = gate_with(r#""realm": "x""#);
-    let decision = Decision::Pass(PassReason::Anonymous);
+    let decision = Decision::Pass(PassReason::Anonymous(Stripping::Credentials(None)));
     let names = ["x-keystile-a", "x-keystile-b", "x-keystile-c", "x-keystile-d", "x-keystile-e"];
     let headers = names.map(|name| (name, &b"root"[..]));
     for count in 1..=4 {
@@ -247,7 +247,7 @@ fn up_to_four_names_are_removed_one_by_one() {
 #[test]
 fn connection_options_are_restricted() {
     let gate = gate_with(r#""realm": "x""#);
-    let decision = Decision::Pass(PassReason::Anonymous);
+    let decision = Decision::Pass(PassReason::Anonymous(Stripping::Credentials(None)));
     for (name, value, expected) in [
         ("connection", "upgrade", Some("upgrade")),
         ("connection", "Upgrade, Keep-Alive", Some("Upgrade, Keep-Alive")),
@@ -277,7 +277,7 @@ fn connection_options_are_restricted() {
     let lines = [("connection", &b"upgrade"[..]), ("connection", b"x-keystile-subject, close")];
     let kept = fixtures::forwarded_headers(&gate, &lines, &decision);
     assert_eq!(kept, [("connection", b"upgrade"[..].into()), ("connection", b"close"[..].into())]);
-    let trailers = gate.forward_trailers(&[("connection", b"x-keystile-subject")]);
+    let trailers = gate.forward_trailers(&[("connection", b"x-keystile-subject")], Stripping::Nothing);
     assert_eq!(trailers, Some(vec![]));
 }
 
@@ -298,7 +298,7 @@ proptest! {
         let gate = gate_with(r#""api_keys": {}, "credentials": [
             { "header": "authorization", "scheme": "Bearer" }, { "cookie": "session" }, { "query": "t" }
         ]"#);
-        let decision = Decision::Pass(PassReason::Anonymous);
+        let decision = Decision::Pass(PassReason::Anonymous(Stripping::Credentials(None)));
         let one_by_one: Vec<_> =
             headers.iter().flat_map(|header| fixtures::forwarded_headers(&gate, &[*header], &decision)).collect();
         prop_assert_eq!(fixtures::forwarded_headers(&gate, &headers, &decision), one_by_one);

@@ -70,6 +70,8 @@ pub enum Reason {
     AmbiguousRequest(AmbiguousRequest),
     /// No rule matches the request.
     RouteUnmatched,
+    /// Rules match the host and path of the request, but not its method.
+    MethodNotAllowed,
     /// The rule does not accept the issuer of the token.
     IssuerNotAccepted,
     /// The token lacks a claim that the rule requires.
@@ -116,7 +118,7 @@ impl Reason {
     ];
 
     /// All reasons, for example to define a counter for each.
-    pub const ALL: [Self; 57] = [
+    pub const ALL: [Self; 58] = [
         Self::TooManyHeaders,
         Self::CredentialMissing,
         Self::CredentialAmbiguous(AmbiguousCredential::Several),
@@ -170,6 +172,7 @@ impl Reason {
         Self::AmbiguousRequest(AmbiguousRequest::TrailingSlash),
         Self::AmbiguousRequest(AmbiguousRequest::EquivalentPath),
         Self::RouteUnmatched,
+        Self::MethodNotAllowed,
         Self::IssuerNotAccepted,
         Self::ClaimMissing,
         Self::ScopeMissing,
@@ -218,28 +221,11 @@ impl Reason {
             Self::BundleStaleIssuedEarlier => "bundle_stale_issued_earlier",
             Self::AmbiguousRequest(why) => why.code(),
             Self::RouteUnmatched => "route_unmatched",
+            Self::MethodNotAllowed => "method_not_allowed",
             Self::IssuerNotAccepted => "issuer_not_accepted",
             Self::ClaimMissing => "claim_missing",
             Self::ScopeMissing => "scope_missing",
             Self::PermissionDenied => "permission_denied",
-        }
-    }
-
-    /// Returns whether a credential that is refused for this reason can count as none. A credential
-    /// that is revoked, or whose signature is invalid, is always refused, so that a revocation and an attack are noticed.
-    /// `is_removed`: the upstream does not receive the credential.
-    pub(crate) const fn counts_as_none(self, is_removed: bool) -> bool {
-        match self {
-            Self::Token(token::Error::Malformed)
-            | Self::ApiKey(api_key::Error::Prefix)
-            | Self::IssuerUnknown
-            | Self::Expired
-            | Self::ApiKeyExpired => true,
-            // This could be a revoked token that only the upstream accepts.
-            Self::Token(token::Error::TooLong | token::Error::NotCanonical) | Self::AudienceMismatch => {
-                is_removed
-            }
-            _ => false,
         }
     }
 
@@ -254,6 +240,7 @@ impl Reason {
             | Self::ScopeMissing
             | Self::PermissionDenied => 403,
             Self::RouteUnmatched => 404,
+            Self::MethodNotAllowed => 405,
             Self::TooManyHeaders => 431,
             Self::NotCovered
             | Self::BundleMissing
@@ -322,6 +309,7 @@ impl fmt::Display for Reason {
             }
             Self::AmbiguousRequest(why) => return why.fmt(f),
             Self::RouteUnmatched => "no route matches the request",
+            Self::MethodNotAllowed => "the route does not have this method",
             Self::IssuerNotAccepted => "the issuer of the token is not accepted here",
             Self::ClaimMissing => "the token lacks a claim that this route requires",
             Self::ScopeMissing => "the token lacks a scope that this route requires",

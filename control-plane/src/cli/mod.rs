@@ -15,6 +15,7 @@ mod operator;
 mod output;
 mod paging;
 mod permission;
+mod policy;
 mod repair;
 mod revoke;
 mod role;
@@ -50,6 +51,9 @@ const EXIT_UNPUBLISHED: u8 = 3;
 /// The exit code if the change is published, but an edge that may still admit the credential has not confirmed it.
 const EXIT_NOT_ENFORCED: u8 = 4;
 
+/// The exit code if `policy import` could not carry over a part of the source.
+const EXIT_NOT_CARRIED_OVER: u8 = 5;
+
 const EXIT_CODES: &str = "\
 Exit codes:
   0  success
@@ -57,7 +61,8 @@ Exit codes:
   2  invalid arguments
   3  the change is durable, but edges are enrolled and no server has published it yet
   4  --wait: the change is published, but an edge that may still admit the credential does not enforce it yet, or no edge
-     is live";
+     is live
+  5  policy import: the policy is written, but a part of the source is not carried over";
 
 /// Issues and revokes credentials, and publishes the bundle by which edges verify them
 #[derive(Debug, Parser)]
@@ -135,6 +140,9 @@ enum Subcommand {
     /// Show or export the bundle, verify a manifest, or compact the base
     #[command(subcommand)]
     Bundle(bundle::Bundle),
+    /// Write policies of the filter
+    #[command(subcommand)]
+    Policy(policy::Policy),
     /// Repair a database that was restored from a backup
     Restore(repair::Restore),
     /// Repair the effects of a clock that was ahead
@@ -168,6 +176,7 @@ pub async fn run(command: Command) -> ExitCode {
         Subcommand::Edge(command) => command.run(&global).await,
         Subcommand::Authority(command) => command.run(&global).await,
         Subcommand::Bundle(command) => command.run(&global).await,
+        Subcommand::Policy(command) => command.run(&global),
         Subcommand::Restore(command) => command.run(&global).await,
         Subcommand::Clock(command) => command.run(&global).await,
         Subcommand::Audit(command) => command.run(&global).await,

@@ -23,6 +23,7 @@ mod model;
 mod openapi;
 mod permission_matrix;
 mod permissions;
+mod policy_import;
 mod postgres;
 mod replicas;
 mod revocations;

@@ -34,6 +34,7 @@ pub struct Settings {
     /// If true, the address of a client is that of its connection; otherwise it is the last in `x-forwarded-for`.
     pub use_remote_address: bool,
     pub headers_with_underscores_action: &'static str,
+    pub path_with_escaped_slashes_action: &'static str,
     pub http2_upstream: bool,
     /// Allows WebSockets, by HTTP/2 as well (RFC 8441).
     pub upgrades: bool,
@@ -79,6 +80,7 @@ impl Settings {
             max_headers_count: 100,
             use_remote_address: true,
             headers_with_underscores_action: "REJECT_REQUEST",
+            path_with_escaped_slashes_action: "KEEP_UNCHANGED",
             http2_upstream: false,
             upgrades: false,
             route_timeout_seconds: 15,
@@ -128,6 +130,7 @@ impl Settings {
                 max_headers_count => self.max_headers_count,
                 use_remote_address => self.use_remote_address,
                 headers_with_underscores_action => self.headers_with_underscores_action,
+                path_with_escaped_slashes_action => self.path_with_escaped_slashes_action,
                 http2_upstream => self.http2_upstream,
                 upgrades => self.upgrades,
                 route_timeout_seconds => self.route_timeout_seconds,

@@ -13,7 +13,7 @@ use crate::{
     freshness::StalePolicy,
     permission::{self, AccessDecision, AccessRequest},
     policy::{Mode, PolicyMembers, UncoveredPolicy},
-    route::{Access, Requirements, Route},
+    route::{Access, Conditions, Requirements, Route},
     upstream::HeaderNames,
 };
 
@@ -436,21 +436,7 @@ fn check_requirements(
         return Ok(());
     }
     let variables = route.variables();
-    if let Some(requirements) = route.requirements {
-        let Requirements { issuers, audiences, claims, scopes, .. } = requirements;
-        let issuer = identity.issuer().unwrap_or(&policy.tokens.issuer);
-        let key_issuer = identity.key_issuer().unwrap_or(issuer);
-        if !issuers.is_empty() && !issuers.iter().any(|known| known == issuer || known == key_issuer) {
-            return Err(Reason::IssuerNotAccepted);
-        }
-        let members = &identity.members;
-        let audience = identity.audience.as_deref().or_else(|| members.get("aud"));
-        if !audiences.is_empty() && !claim::has_audience(audience, audiences) {
-            return Err(Reason::AudienceMismatch);
-        }
-        claim::check_claims(members, claims, scopes, &variables)?;
-    }
-    if let Some(api) = route.permission {
+    let check_permission = |api: &str| {
         let client = match &policy.client_address {
             Some(source) => source.resolve(request.headers.iter().copied()),
             None => request.peer,
@@ -458,9 +444,54 @@ fn check_requirements(
         let now = request.now.div_euclid(1000);
         let user_name = identity.user_name();
         let access_request = AccessRequest { api, user_name, client, now, variables: &variables };
-        check_permission(identity, snapshot, &access_request)?;
+        check_permission(identity, snapshot, &access_request)
+    };
+    let (first, alternatives) = match route.requirements {
+        Some(requirements) => (requirements.conditions.first(), requirements.alternatives()),
+        None => (None, &[][..]),
+    };
+    if let Some(first) = first {
+        check_conditions(first, policy, identity, &variables)?;
     }
-    Ok(())
+    if let Some(api) = route.permission {
+        check_permission(api)?;
+    }
+    check_alternatives(alternatives, &|conditions| {
+        check_conditions(conditions, policy, identity, &variables)?;
+        conditions.permission.as_deref().map_or(Ok(()), &check_permission)
+    })
+}
+
+/// Checks alternatives, of which one must be met. Returns the error of the first.
+fn check_alternatives(
+    alternatives: &[Conditions],
+    check: &dyn Fn(&Conditions) -> Result<(), Reason>,
+) -> Result<(), Reason> {
+    let Some((first, others)) = alternatives.split_first() else { return Ok(()) };
+    check(first)
+        .or_else(|reason| if others.iter().any(|other| check(other).is_ok()) { Ok(()) } else { Err(reason) })
+}
+
+/// Checks the conditions that do not change while the credential is valid: all except the permission.
+pub(crate) fn check_conditions(
+    conditions: &Conditions,
+    policy: &Policy,
+    identity: &Identity,
+    variables: &[(&str, &str)],
+) -> Result<(), Reason> {
+    let Conditions { issuers, audiences, claims, scopes, .. } = conditions;
+    let issuer = identity.issuer().unwrap_or(&policy.tokens.issuer);
+    let key_issuer = identity.key_issuer().unwrap_or(issuer);
+    if !issuers.is_empty() && !issuers.iter().any(|known| known == issuer || known == key_issuer) {
+        return Err(Reason::IssuerNotAccepted);
+    }
+    let members = &identity.members;
+    let audience = identity.audience.as_deref().or_else(|| members.get("aud"));
+    if !audiences.is_empty() && !claim::has_audience(audience, audiences) {
+        return Err(Reason::AudienceMismatch);
+    }
+    claim::check_claims(members, claims, variables)?;
+    claim::check_scopes(members, scopes)
 }
 
 /// Checks that the grant of the subject allows the request.

@@ -15,7 +15,7 @@ use token::{
 
 use crate::{
     Reason,
-    claim::{self, ClaimMatcher},
+    claim::{self, ClaimMatcher, ClaimName},
     config::{non_empty, one_or_more, pairs},
 };
 
@@ -51,7 +51,7 @@ pub struct ForeignIssuer {
     /// `required_claims`.
     #[serde(default, deserialize_with = "one_or_more")]
     #[cfg_attr(feature = "schema", schemars(length(min = 1), skip_serializing_if = "Vec::is_empty"))]
-    audiences: Vec<String>,
+    pub(crate) audiences: Vec<String>,
     /// The claim that contains the audience, `aud` by default.
     #[serde(default)]
     audience_claim: Option<String>,
@@ -60,11 +60,11 @@ pub struct ForeignIssuer {
     #[cfg_attr(
         feature = "schema",
         schemars(
-            with = "alloc::collections::BTreeMap<String, crate::claim::shape::ClaimValues>",
+            with = "alloc::collections::BTreeMap<String, crate::claim::shape::ClaimMatcher>",
             skip_serializing_if = "Vec::is_empty"
         )
     )]
-    required_claims: Vec<(String, ClaimMatcher)>,
+    required_claims: Vec<(ClaimName, ClaimMatcher)>,
     /// The claim that contains the subject.
     #[serde(default = "default_subject_claim", deserialize_with = "non_empty")]
     #[cfg_attr(feature = "schema", schemars(length(min = 1)))]
@@ -132,7 +132,7 @@ impl ForeignIssuer {
             return Some(("audiences", "is required with `audience_claim`: its accepted values"));
         }
         // Every accepted token has this `iss`, so that requiring it requires nothing.
-        required_claims.iter().all(|(name, _)| name == "iss").then_some((
+        required_claims.iter().all(|(name, matcher)| name.0 == "iss" || matcher.accepts_any()).then_some((
             "audiences",
             "is required: the values of `aud` for your service. Name another claim in `audience_claim` (`client_id` for \
              Cognito), or demand claims of tokens without an audience in `required_claims`",
@@ -232,8 +232,8 @@ impl ForeignIssuer {
             return Err((Reason::AudienceMismatch, self.audience_claim()));
         }
         for required in &self.required_claims {
-            claim::check_claims(members, slice::from_ref(required), &[], &[])
-                .map_err(|reason| (reason, required.0.as_str()))?;
+            claim::check_claims(members, slice::from_ref(required), &[])
+                .map_err(|reason| (reason, required.0.0.as_str()))?;
         }
         Ok(())
     }

@@ -369,6 +369,7 @@ impl Policy {
                 ),
             });
         }
+        policy.refuse_patterns()?;
         if let Some(name) = policy.identity.duplicate_header(&policy.identity_prefix) {
             return Err(PolicyError {
                 path: "identity".into(),
@@ -422,6 +423,23 @@ impl PolicyMembers {
             });
         }
         self.identity.read_secrets(environment)
+    }
+
+    /// Refuses issuers and audiences that look like patterns: they are compared as they are, and would never match.
+    fn refuse_patterns(&self) -> Result<(), PolicyError> {
+        let is_pattern = |name: &String| config::looks_like_pattern(name);
+        let mut path = self.rules.pattern().map(|(at, member)| format!("rules[{at}].{member}"));
+        for (at, other) in self.issuers.iter().enumerate() {
+            if is_pattern(&other.issuer) || other.audiences.iter().any(is_pattern) {
+                path = Some(format!("issuers[{at}]"));
+            }
+        }
+        if is_pattern(&self.tokens.issuer) || self.tokens.audiences.iter().any(is_pattern) {
+            path = Some("tokens".into());
+        }
+        let message = "an issuer or audience looks like a pattern, and is compared as it is. List each value, or leave the \
+                       member of a rule out for any; an issuer in `issuers` can have named parts (`issuer_parts`)";
+        path.map_or(Ok(()), |path| Err(PolicyError { path, message: message.into() }))
     }
 
     /// Returns the path of a secret in the configuration itself, if any. It must be called before the environment is

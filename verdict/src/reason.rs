@@ -67,6 +67,8 @@ pub enum Reason {
     AmbiguousRequest(AmbiguousRequest),
     /// No rule matches the request.
     RouteUnmatched,
+    /// Rules match the host and path of the request, but not its method.
+    MethodNotAllowed,
     /// The rule does not accept the issuer of the token.
     IssuerNotAccepted,
     /// The token lacks a claim that the rule requires.
@@ -113,7 +115,7 @@ impl Reason {
     ];
 
     /// All reasons, for example to define a counter for each.
-    pub const ALL: [Self; 55] = [
+    pub const ALL: [Self; 56] = [
         Self::TooManyHeaders,
         Self::CredentialMissing,
         Self::CredentialAmbiguous(AmbiguousCredential::Several),
@@ -165,6 +167,7 @@ impl Reason {
         Self::AmbiguousRequest(AmbiguousRequest::TrailingSlash),
         Self::AmbiguousRequest(AmbiguousRequest::EquivalentPath),
         Self::RouteUnmatched,
+        Self::MethodNotAllowed,
         Self::IssuerNotAccepted,
         Self::ClaimMissing,
         Self::ScopeMissing,
@@ -212,6 +215,7 @@ impl Reason {
             Self::BundleStaleIssuedEarlier => "bundle_stale_issued_earlier",
             Self::AmbiguousRequest(why) => why.code(),
             Self::RouteUnmatched => "route_unmatched",
+            Self::MethodNotAllowed => "method_not_allowed",
             Self::IssuerNotAccepted => "issuer_not_accepted",
             Self::ClaimMissing => "claim_missing",
             Self::ScopeMissing => "scope_missing",
@@ -248,6 +252,7 @@ impl Reason {
             | Self::ScopeMissing
             | Self::PermissionDenied => 403,
             Self::RouteUnmatched => 404,
+            Self::MethodNotAllowed => 405,
             Self::TooManyHeaders => 431,
             Self::NotCovered
             | Self::BundleMissing
@@ -314,6 +319,7 @@ impl fmt::Display for Reason {
             }
             Self::AmbiguousRequest(why) => return why.fmt(f),
             Self::RouteUnmatched => "no route matches the request",
+            Self::MethodNotAllowed => "the route does not have this method",
             Self::IssuerNotAccepted => "the issuer of the token is not accepted here",
             Self::ClaimMissing => "the token lacks a claim that this route requires",
             Self::ScopeMissing => "the token lacks a scope that this route requires",

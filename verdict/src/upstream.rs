@@ -17,7 +17,8 @@ use token::{
 use zeroize::Zeroizing;
 
 use crate::{
-    CredentialSource, Decision, Environment, Gate, Headers, Identity, Stripping, claim,
+    CredentialSource, Decision, Environment, Gate, Headers, Identity, Stripping,
+    claim::{self, ClaimName},
     config::{bounded, checked, non_empty, pairs},
     credential::{self, Stripped, eq_ignore_case, eq_normalized, name_has_prefix},
     environment::variable_name,
@@ -537,8 +538,8 @@ fn field_headers<'de, D: Deserializer<'de>>(
 }
 
 fn claim_headers<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<(String, String)>, D::Error> {
-    let named = pairs::<D, HeaderName, String>(deserializer)?;
-    Ok(named.into_iter().map(|(HeaderName(header), claim)| (header, claim)).collect())
+    let named = pairs::<D, HeaderName, ClaimName>(deserializer)?;
+    Ok(named.into_iter().map(|(HeaderName(header), ClaimName(claim))| (header, claim)).collect())
 }
 
 fn default_issuer() -> String {

@@ -10,7 +10,7 @@ use proxy_wasm::{
     traits::{Context, HttpContext},
     types::{Action, MapType},
 };
-use verdict::{Admitted, Decision, Forward, ForwardedHeader, Gate, Refusal, Request, Stripping};
+use verdict::{Admitted, Decision, Forward, ForwardedHeader, Reason, Request, Response, Stripping};
 
 use crate::{
     header_map,
@@ -99,8 +99,7 @@ fn decide_headers(worker: &mut Worker, state: &mut State, stripping: &mut Stripp
         if refusal.names_claim() && claim_log.allow(now) {
             log::warn(&["a request is refused: ", &refusal.message()].concat());
         }
-        let request_id = headers.iter().find(|(name, _)| *name == "x-request-id");
-        return refuse(state, gate, refusal, request_id.map(|(_, value)| *value));
+        return refuse(state, &gate.response(refusal, &headers), refusal.reason());
     }
     let is_done = match gate.forward_headers(&headers, &decision, now) {
         Forward::Unchanged => true,
@@ -162,23 +161,21 @@ fn replace_map(map: MapType, headers: &[ForwardedHeader<'_>]) -> bool {
     hostcalls::set_header_map(map, &header_map::encode(headers)).is_ok()
 }
 
-fn refuse(state: &mut State, gate: &Gate, refusal: &Refusal, request_id: Option<&[u8]>) -> Action {
-    respond(state, |end| send_refusal(end, gate, refusal, request_id, "keystile_"))
+fn refuse(state: &mut State, response: &Response, reason: Reason) -> Action {
+    respond(state, |end| send_response(end, response, reason, "keystile_"))
 }
 
 /// Sends the response to a refusal in the effective context, which must be that of the stream, or resets the stream if its
 /// response has begun. The access log gets `details_prefix` and the code of the refusal. An error returns the right to end
 /// the stream for another attempt.
-pub(crate) fn send_refusal(
+pub(crate) fn send_response(
     end: StreamEnd,
-    gate: &Gate,
-    refusal: &Refusal,
-    request_id: Option<&[u8]>,
+    response: &Response,
+    reason: Reason,
     details_prefix: &str,
 ) -> Result<(), (StreamEnd, HostError)> {
-    let response = gate.refusal_response(refusal, request_id);
     let headers = response.headers.iter().map(|(name, value)| (*name, value.as_bytes()));
-    let details = [details_prefix, refusal.reason().code()].concat();
+    let details = [details_prefix, reason.code()].concat();
     let (headers, body) = (header_map::encode(headers), response.body.as_bytes());
     hostcalls::send_local_response(end, response.status, &details, &headers, body)
 }

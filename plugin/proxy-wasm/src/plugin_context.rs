@@ -13,7 +13,7 @@ use verdict::{
 
 use crate::{
     bundle_fetcher::BundleFetcher,
-    filter::{HttpFilter, send_refusal},
+    filter::{HttpFilter, send_response},
     header_map,
     host_verifier::HostVerifier,
     hostcalls::{self, HostError, StreamEnd},
@@ -282,8 +282,8 @@ fn end_stream(gate: &Gate, mut stream: Ended<StreamEnd>) -> Result<(), (Ended<St
         // Filter state is for the access log only.
         let _ = value.map(|value| hostcalls::set_property(name, value.as_bytes()));
     }
-    let request_id = stream.request_id().map(<[u8]>::to_vec);
-    match send_refusal(stream.handle, gate, &stream.refusal, request_id.as_deref(), "keystile_ended_") {
+    let response = stream.response(gate);
+    match send_response(stream.handle, &response, stream.refusal.reason(), "keystile_ended_") {
         Ok(()) => Ok(()),
         Err((handle, error)) => {
             stream.handle = handle;

@@ -70,6 +70,7 @@ async fn run() -> Result<()> {
         max_headers_count: 100,
         use_remote_address: true,
         headers_with_underscores_action: "REJECT_REQUEST",
+        path_with_escaped_slashes_action: "KEEP_UNCHANGED",
 
         http2_upstream: false,
         upgrades: false,

@@ -41,6 +41,7 @@ mod restart;
 mod restored_database;
 mod revoke_wait;
 mod revoked;
+mod rule_forms;
 mod sdk_traps;
 mod shared_vm;
 mod stream_ends;

@@ -17,6 +17,7 @@ mod policy_validation;
 mod refresh;
 mod report_mode;
 mod responses;
+mod route_forms;
 mod route_requirements;
 mod routes;
 mod rule_validation;

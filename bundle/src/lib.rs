@@ -71,5 +71,5 @@ pub use manifest::{MAX_MANIFEST_BYTES, Manifest, ManifestError};
 pub use object::{Entry, MAX_OBJECT_BYTES, Object, ObjectError, ObjectKind};
 pub use objects::Objects;
 pub use requirements::Requirements;
-pub use snapshot::{AdvanceError, Incomplete, Regression, RevocationStatus, Snapshot};
+pub use snapshot::{AdvanceError, Incomplete, NoKey, Regression, RevocationStatus, Snapshot};
 pub use watermarks::{Scope, ScopeKey};

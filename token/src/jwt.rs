@@ -2,7 +2,7 @@ use alloc::{string::String, sync::Arc, vec::Vec};
 use core::fmt;
 
 use crate::{
-    Claims, Error, Fingerprint, SignatureVerifier, SoftwareVerifier, VerifyingKey, base64url,
+    Algorithm, Claims, Error, Fingerprint, SignatureVerifier, SoftwareVerifier, VerifyingKey, base64url,
     claims::{self, TimeClaims},
     json::{self, Object, Value},
 };
@@ -91,9 +91,18 @@ impl<'a> Unverified<'a> {
         Ok(Self { presented, prefix, signed, header, payload: Arc::new(payload), signature })
     }
 
-    /// Returns the `kid`. It is empty if the token has none; then only a key without a name verifies it.
+    /// Returns the `kid`. It is empty if the token has none.
     pub fn kid(&self) -> &str {
         &self.header.kid
+    }
+
+    /// Returns the unverified `alg`, to find the key among those of one `kid`. Other issuers may use the name `Ed25519` of
+    /// RFC 9864 for `EdDSA`.
+    pub fn algorithm(&self) -> &str {
+        match self.header.alg.as_str() {
+            "Ed25519" => Algorithm::EdDsa.name(),
+            name => name,
+        }
     }
 
     /// Returns the unverified `iss`, to find the key. Only [`Self::verify`] proves it.
@@ -138,8 +147,9 @@ impl<'a> Unverified<'a> {
     /// # Errors
     ///
     /// Returns [`Error::AlgorithmMismatch`] if `alg` differs from the algorithm of the key, [`Error::SignatureInvalid`]
-    /// if issuer, `kid` or signature do not match the key, and [`Error::Malformed`] if the claims are not those of a
-    /// token of this issuer.
+    /// if issuer, `kid` or signature do not match the key, [`Error::AlgorithmUnsupported`] if only a host can verify the
+    /// signature, and [`Error::Malformed`] if the claims are not those of a token of this issuer. Key or token of another
+    /// issuer may have no `kid`; the caller then has to choose the only key of the algorithm.
     pub fn verify(&self, key: &VerifyingKey) -> Result<Authentic, Error> {
         self.verify_with(key, &SoftwareVerifier)
     }
@@ -175,12 +185,18 @@ impl<'a> Unverified<'a> {
         if expected_prefix.as_bytes() != self.prefix {
             return Err(Error::NotCanonical);
         }
+        let alg = if key.issuer().is_some() { self.algorithm() } else { alg };
         if alg != key.algorithm().name() {
             return Err(Error::AlgorithmMismatch);
         }
         let same_issuer = key.issuer().is_none_or(|issuer| issuer == key_issuer);
-        if kid != key.kid() || !same_issuer || !key.verify(self.signed, &self.signature, verifier) {
+        if !key.is_for_kid(kid) || !same_issuer {
             return Err(Error::SignatureInvalid);
+        }
+        match key.verify(self.signed, &self.signature, verifier) {
+            Some(true) => {}
+            Some(false) => return Err(Error::SignatureInvalid),
+            None => return Err(Error::AlgorithmUnsupported),
         }
         let instants = TimeClaims::from_object(&self.payload).map_err(|_| Error::Malformed)?;
         let local_claims = match key.issuer() {

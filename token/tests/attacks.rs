@@ -11,10 +11,11 @@ const CLAIMS: &str = r#"{"iss":"https://issuer.example","sub":"alice","exp":1700
 
 const HEADER: &str = r#"{"alg":"ES256","kid":"k"}"#;
 
-/// The orders n of P-256 and P-384.
-const ORDERS: [&str; 2] = [
+/// The orders n of P-256, P-384 and P-521.
+const ORDERS: [&str; 3] = [
     "ffffffff00000000ffffffffffffffffbce6faada7179e84f3b9cac2fc632551",
     "ffffffffffffffffffffffffffffffffffffffffffffffffc7634d81f4372ddf581a0db248b0a77aecec196accc52973",
+    "01fffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffa51868783bf2f966b7fcc0148f709a5d03bb5c9b8899c47aebb6fb71e91386409",
 ];
 
 const KEY_INFO_SHA256: &str = "ce97ec20d43661a19b215cb2e376a698d0b4aa2aa5b4c7854e916bd05082fcee";
@@ -39,6 +40,7 @@ const TOLERATED_HEADERS: [&str; 12] = [
 struct Issuer {
     p256: p256::ecdsa::SigningKey,
     p384: p384::ecdsa::SigningKey,
+    p521: p521::ecdsa::SigningKey,
 }
 
 impl Issuer {
@@ -46,6 +48,7 @@ impl Issuer {
         Self {
             p256: p256::ecdsa::SigningKey::from_slice(&[7; 32]).unwrap(),
             p384: p384::ecdsa::SigningKey::from_slice(&[7; 48]).unwrap(),
+            p521: p521::ecdsa::SigningKey::from_slice(&[&[0, 7][..], &[7; 64]].concat()).unwrap(),
         }
     }
 
@@ -57,6 +60,17 @@ impl Issuer {
     fn es384(&self) -> VerifyingKey {
         let point = self.p384.verifying_key().to_sec1_point(false);
         VerifyingKey::foreign(ISSUER, "k", Algorithm::Es384, &point.as_bytes()[1..]).unwrap()
+    }
+
+    fn es512(&self) -> VerifyingKey {
+        let point = self.p521.verifying_key().to_sec1_point(false);
+        VerifyingKey::foreign(ISSUER, "k", Algorithm::Es512, &point.as_bytes()[1..]).unwrap()
+    }
+
+    fn sign_es512(&self, header: &str, payload: &[u8]) -> String {
+        let signed = signing_input(header, payload);
+        let signature: p521::ecdsa::Signature = self.p521.sign(signed.as_bytes());
+        append_signature(&signed, &signature.to_bytes())
     }
 
     /// Returns a token with a valid signature and any contents.
@@ -83,6 +97,22 @@ fn append_signature(signed: &str, signature: &[u8]) -> String {
 
 fn parse_and_verify(token: &str, key: &VerifyingKey) -> Result<Authentic, Error> {
     Unverified::parse(token.as_bytes())?.verify(key)
+}
+
+/// A host that verifies signatures on P-521.
+struct P521Host;
+
+impl SignatureVerifier for P521Host {
+    fn verify(&self, algorithm: Algorithm, key: &[u8], message: &[u8], signature: &[u8]) -> Option<bool> {
+        use p521::{ecdsa::signature::Verifier as _, pkcs8::DecodePublicKey as _};
+        if algorithm != Algorithm::Es512 {
+            return None;
+        }
+        let Some(der) = algorithm.ecdsa_der(signature) else { return Some(false) };
+        let signature = p521::ecdsa::Signature::from_der(&der).unwrap();
+        let key = p521::PublicKey::from_public_key_der(key).unwrap();
+        Some(p521::ecdsa::VerifyingKey::from(&key).verify(message, &signature).is_ok())
+    }
 }
 
 #[test]
@@ -126,7 +156,6 @@ fn verify_rejects_malicious_headers() {
         (r#"{"alg":"ES256","kid":"k' UNION SELECT 'secret'--"}"#, Error::SignatureInvalid),
         (r#"{"alg":"ES256","kid":"k\u0000"}"#, Error::SignatureInvalid),
         (r#"{"alg":"ES256","kid":"K"}"#, Error::SignatureInvalid),
-        (r#"{"alg":"ES256"}"#, Error::SignatureInvalid),
         (r#"{"alg":"ES256","kid":""}"#, Error::Malformed),
         (r#"{"alg":"ES256","kid":["k"]}"#, Error::Malformed),
         (r#"{"alg":"ES256","kid":{"$ne":""}}"#, Error::Malformed),
@@ -307,7 +336,10 @@ fn both_ecdsa_signatures_share_their_fingerprints() {
     let tokens = [
         (issuer.es256(), issuer.sign(HEADER, CLAIMS.as_bytes()), ORDERS[0]),
         (issuer.es384(), issuer.sign_es384(r#"{"alg":"ES384","kid":"k"}"#, CLAIMS.as_bytes()), ORDERS[1]),
+        (issuer.es512(), issuer.sign_es512(r#"{"alg":"ES512","kid":"k"}"#, CLAIMS.as_bytes()), ORDERS[2]),
     ];
+    let parse_and_verify =
+        |token: &str, key: &VerifyingKey| Unverified::parse(token.as_bytes())?.verify_with(key, &P521Host);
     for (key, token, order) in tokens {
         let (signed, signature) = token.rsplit_once('.').unwrap();
         let mut signature = base64url::decode(signature.as_bytes()).unwrap();
@@ -381,7 +413,11 @@ fn invalid_keys_are_refused() {
         (Algorithm::Rs256, rsa(65537, modulus(255, 0x80, 1)), "2040 bits"),
         (Algorithm::Rs256, rsa(65537, modulus(256, 0x7f, 1)), "2047 bits"),
         (Algorithm::Rs256, rsa(65537, modulus(257, 0x00, 1)), "a leading zero"),
-        (Algorithm::Rs256, rsa(65537, modulus(513, 0x80, 1)), "4104 bits"),
+        (Algorithm::Rs256, rsa(65537, modulus(1025, 0x01, 1)), "8193 bits"),
+        (Algorithm::Rs256, rsa(65539, modulus(513, 0x01, 1)), "4097 bits and a large exponent"),
+        (Algorithm::Es512, vec![1; 131], "a short point"),
+        (Algorithm::Es512, [&[2][..], &[0; 131]].concat(), "x above 2^521"),
+        (Algorithm::Es512, [&[0; 66], &[2][..], &[0; 65]].concat(), "y above 2^521"),
         (Algorithm::Rs256, rsa(65537, modulus(256, 0x80, 2)), "an even modulus"),
         (Algorithm::Rs256, rsa(1, modulus(256, 0x80, 1)), "exponent 1"),
         (Algorithm::Ps256, rsa(65536, modulus(256, 0x80, 1)), "an even exponent"),
@@ -389,7 +425,14 @@ fn invalid_keys_are_refused() {
     ] {
         assert!(VerifyingKey::foreign(ISSUER, "k", algorithm, &material).is_err(), "{what}");
     }
-    assert!(VerifyingKey::foreign(ISSUER, "k", Algorithm::Rs256, &rsa(3, modulus(512, 0x80, 1))).is_ok());
+    for (exponent, modulus) in [
+        (3, modulus(512, 0x80, 1)),
+        (u32::MAX, modulus(512, 0xff, 1)),
+        (65537, modulus(1024, 0xff, 1)),
+        (65537, modulus(257, 0x01, 1)),
+    ] {
+        assert!(VerifyingKey::foreign(ISSUER, "k", Algorithm::Rs256, &rsa(exponent, modulus)).is_ok());
+    }
     assert!(VerifyingKey::foreign(ISSUER, &"k".repeat(256), Algorithm::Hs256, &[1; 32]).is_err());
 }
 
@@ -507,7 +550,10 @@ fn host_receives_canonical_signatures_only() {
     let rsa = VerifyingKey::foreign(ISSUER, "k", Algorithm::Rs256, &rsa).unwrap();
     let rs256 =
         append_signature(&signing_input(r#"{"alg":"RS256","kid":"k"}"#, CLAIMS.as_bytes()), &[1; 256]);
-    for (key, token) in [(issuer.es256(), es256), (issuer.es384(), es384), (rsa, rs256)] {
+    let es512 = issuer.sign_es512(r#"{"alg":"ES512","kid":"k"}"#, CLAIMS.as_bytes());
+    for (key, token) in
+        [(issuer.es256(), es256), (issuer.es384(), es384), (issuer.es512(), es512), (rsa, rs256)]
+    {
         let (signed, signature) = token.rsplit_once('.').unwrap();
         let right = base64url::decode(signature.as_bytes()).unwrap();
         let (r, s) = right.split_at(right.len() / 2);
@@ -526,5 +572,67 @@ fn host_receives_canonical_signatures_only() {
             assert_eq!(opened.is_ok(), asked, "{key:?}: {} bytes", signature.len());
             assert_eq!(host.1.borrow().len(), usize::from(asked), "{key:?}: {} bytes", signature.len());
         }
+    }
+}
+
+#[test]
+fn c4_p521_is_verified_by_a_host_alone() {
+    let issuer = Issuer::new();
+    let token = issuer.sign_es512(r#"{"alg":"ES512","kid":"k"}"#, CLAIMS.as_bytes());
+    let (signed, signature) = token.rsplit_once('.').unwrap();
+    let mut wrong = base64url::decode(signature.as_bytes()).unwrap();
+    wrong[100] ^= 1;
+    let zero = append_signature(signed, &[&wrong[..66], &[0; 66]].concat());
+    let wrong = append_signature(signed, &wrong);
+    let verify = |token: &str, host: &dyn SignatureVerifier| {
+        Unverified::parse(token.as_bytes()).unwrap().verify_with(&issuer.es512(), host).err()
+    };
+    let silent = TestHost(None, Vec::new().into());
+    for (token, by_host, alone) in [
+        (&token, None, Error::AlgorithmUnsupported),
+        (&wrong, Some(Error::SignatureInvalid), Error::AlgorithmUnsupported),
+        (&zero, Some(Error::SignatureInvalid), Error::AlgorithmUnsupported),
+    ] {
+        assert_eq!(verify(token, &P521Host), by_host);
+        assert_eq!(verify(token, &silent), Some(alone));
+    }
+}
+
+#[test]
+fn b5_key_or_token_of_another_issuer_may_have_no_kid() {
+    let issuer = Issuer::new();
+    let point = issuer.es256().public_material().unwrap();
+    let key = |kid| VerifyingKey::foreign(ISSUER, kid, Algorithm::Es256, &point).unwrap();
+    let named = issuer.sign(HEADER, CLAIMS.as_bytes());
+    let nameless = issuer.sign(r#"{"alg":"ES256"}"#, CLAIMS.as_bytes());
+    for (token, kid, expected) in [
+        (&named, "k", None),
+        (&named, "", None),
+        (&nameless, "k", None),
+        (&nameless, "", None),
+        (&named, "other", Some(Error::SignatureInvalid)),
+    ] {
+        assert_eq!(parse_and_verify(token, &key(kid)).err(), expected, "{kid}");
+    }
+    let own = SigningKey::ed25519("k", &[7; 32]).unwrap();
+    let claims =
+        r#"{"iss":"i","sub":"OP1","aud":"api","iat":1,"exp":2,"jti":"j","operator":{"operatorId":"OP1"}}"#;
+    let nameless = own.sign(r#"{"alg":"EdDSA"}"#, claims.as_bytes());
+    let refused = parse_and_verify(nameless.expose(), own.verifying_key()).err();
+    assert_eq!(refused, Some(Error::SignatureInvalid), "tokens of this deployment name their key");
+}
+
+#[test]
+fn c1_ed25519_is_a_name_of_eddsa_for_other_issuers_only() {
+    let local = SigningKey::ed25519("k", &[7; 32]).unwrap();
+    let public = *local.verifying_key().public_bytes().unwrap();
+    let foreign = VerifyingKey::foreign(ISSUER, "k", Algorithm::EdDsa, &public).unwrap();
+    for (alg, by_other, here) in [("EdDSA", true, true), ("Ed25519", true, false), ("ed25519", false, false)]
+    {
+        let header = format!(r#"{{"alg":"{alg}","kid":"k"}}"#);
+        let claims = r#"{"iss":"https://issuer.example","sub":"OP1","aud":"api","iat":1,"exp":2,"jti":"j","operator":{"operatorId":"OP1"}}"#;
+        let token = local.sign(&header, claims.as_bytes());
+        assert_eq!(parse_and_verify(token.expose(), &foreign).is_ok(), by_other, "{alg}");
+        assert_eq!(parse_and_verify(token.expose(), local.verifying_key()).is_ok(), here, "{alg}");
     }
 }

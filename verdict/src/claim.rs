@@ -119,8 +119,6 @@ fn has_affixes(text: &str, prefix: &str, suffix: &str) -> bool {
     middle.is_some_and(|middle| !middle.is_empty() && middle.bytes().all(is_permitted))
 }
 
-const EMPTY: &str = "there must be at least one";
-
 const SHAPE: &str = "must be a string, a whole number, true or false, an array of these, or an object with one of `any_of`, \
                      `all_of`, `exact`, `path_variable`, `present`, `prefix` and `suffix`, or with the last two";
 
@@ -159,7 +157,7 @@ impl ClaimMatcher {
         for item in items {
             list.push(Self::parse(item)?);
         }
-        if list.is_empty() { Err(EMPTY) } else { Ok(list) }
+        if list.is_empty() { Err(SHAPE) } else { Ok(list) }
     }
 
     fn parse_scalar(value: &Value) -> Result<Self, &'static str> {

@@ -117,11 +117,35 @@ impl Refusal {
         self.claim.is_some()
     }
 
+    /// Returns whether the credential counts as none for a rule that ignores unusable credentials. A credential that is
+    /// revoked, or whose signature is invalid, never does, so that a revocation and an attack are noticed. `is_removed`:
+    /// the upstream does not receive the credential.
+    pub(crate) const fn counts_as_none(&self, is_removed: bool) -> bool {
+        match self.reason {
+            // With a claim, the token has a valid signature.
+            Reason::Token(token::Error::Malformed) => !self.names_claim(),
+            Reason::Expired | Reason::ApiKeyExpired => true,
+            Reason::IssuerUnknown => is_removed || !self.names_claim(),
+            // This could be a revoked token that only the upstream accepts.
+            Reason::Token(token::Error::TooLong | token::Error::NotCanonical) | Reason::AudienceMismatch => {
+                is_removed
+            }
+            // A claim that the issuer must have takes the place of an audience.
+            Reason::ClaimMissing => is_removed && self.names_claim(),
+            _ => false,
+        }
+    }
+
     /// Returns the reason in words, with the name of the claim.
     pub fn message(&self) -> String {
+        let reason = match self.reason {
+            // With a claim, the credential is a token.
+            Reason::Token(error) if self.names_claim() => error.to_string(),
+            reason => reason.to_string(),
+        };
         match &self.claim {
-            Some(claim) => [&self.reason.to_string(), ": `", claim, "`"].concat(),
-            None => self.reason.to_string(),
+            Some(claim) => [&reason, ": `", claim, "`"].concat(),
+            None => reason,
         }
     }
 

@@ -3,7 +3,7 @@
 use alloc::{boxed::Box, sync::Arc, vec::Vec};
 use core::net::IpAddr;
 
-use bundle::{RevocationStatus, Snapshot};
+use bundle::{NoKey, RevocationStatus, Snapshot};
 use token::{SignatureVerifier, SoftwareVerifier, Unverified, api_key, secret};
 
 use crate::{
@@ -51,6 +51,13 @@ impl Gate {
     pub fn new(policy: Policy) -> Self {
         let names = HeaderNames::new(&policy.identity_prefix, &policy.identity);
         Self { policy, names }
+    }
+
+    /// Returns one of the issuers whose tokens named keys that the bundle lacks, as recorded in the cache, and removes it
+    /// from there. The control plane may be asked to fetch its keys.
+    pub fn take_issuer_with_missing_key(&self, cache: &mut Cache) -> Option<&str> {
+        let at = cache.take_missing_key()?;
+        self.policy.issuers.get(at).map(|other| other.issuer.as_str())
     }
 
     /// Returns the policy of this gate.
@@ -154,7 +161,7 @@ impl Gate {
                 let is_removed = strip_credential != Some(false);
                 match refusal.reason() {
                     Reason::CredentialMissing => Decision::Pass(PassReason::Anonymous(default_stripping)),
-                    reason if ignores && reason.counts_as_none(is_removed) => {
+                    _ if ignores && refusal.counts_as_none(is_removed) => {
                         Decision::Pass(PassReason::Anonymous(stripping(is_removed)))
                     }
                     _ => apply_mode(refusal, mode),
@@ -249,7 +256,7 @@ impl Gate {
         let identity = Arc::new(if is_api_key {
             self.verify_api_key(&found.credential, username, snapshot)?
         } else {
-            self.verify_token(&found.credential, snapshot, verifier)?
+            self.verify_token(&found.credential, snapshot, cache, verifier)?
         });
         cache.count_omitted_claims(identity.omitted_claims.into());
         cache.insert(key, Arc::clone(&identity));
@@ -277,6 +284,7 @@ impl Gate {
         &self,
         credential: &[u8],
         snapshot: &Snapshot,
+        cache: &mut Cache,
         verifier: &dyn SignatureVerifier,
     ) -> Result<Identity, Refusal> {
         let PolicyMembers { tokens, issuers, identity: upstream, rules, .. } = &*self.policy;
@@ -290,10 +298,17 @@ impl Gate {
             Some(ForeignIssuer::find(issuers, token.issuer()).ok_or(Reason::IssuerUnknown)?)
         };
         let key = match foreign_issuer {
-            None => snapshot.key(token.kid()),
-            Some(other) => snapshot.issuer_key(&other.issuer, token.kid()),
+            None => snapshot.key(token.kid()).ok_or(Reason::KeyUnknown)?,
+            Some(other) => snapshot
+                .issuer_key(&other.issuer, token.kid(), token.algorithm())
+                .inspect_err(|why| {
+                    if *why != NoKey::Ambiguous {
+                        let at = issuers.iter().position(|known| known.issuer == other.issuer);
+                        cache.record_missing_key(at);
+                    }
+                })
+                .map_err(Reason::from)?,
         };
-        let key = key.ok_or(Reason::KeyUnknown)?;
         let key_issuer = foreign_issuer.map_or("", |other| &other.issuer);
         let authentic = token.verify_for(key, key_issuer, verifier).map_err(|error| {
             // The signature of such a token is valid, so its claims are those of the issuer, and the name helps.
@@ -311,7 +326,7 @@ impl Gate {
             Some(other) => {
                 let subject = other.check(&authentic).and_then(|()| other.subject(authentic.members()));
                 let subject = subject.map_err(|(reason, claim)| Refusal::of_claim(reason, claim))?;
-                let identity = Identity::from_foreign_token(&authentic, key, &subject);
+                let identity = Identity::from_foreign_token(&authentic, key, token.kid(), &subject);
                 let mut identity = identity
                     .ok_or_else(|| Refusal::of_claim(Reason::TokenIncomplete, other.subject_claim()))?;
                 let audience = other.audience(authentic.members()).filter(|_| other.has_audience_claim());

@@ -69,11 +69,13 @@ enum Origin {
     Local {
         kid: String,
     },
-    /// `key_issuer` is the name of the issuer of the key. It differs from the issuer of the token if it is a pattern.
+    /// `key_issuer` is the name of the issuer of the key. It differs from the issuer of the token if it is a pattern. `kid`
+    /// is that of the token, which selects the key together with the algorithm, and may be empty.
     Foreign {
         issuer: String,
         key_issuer: String,
         kid: String,
+        algorithm: &'static str,
     },
     ApiKey {
         generation: u8,
@@ -107,10 +109,12 @@ impl Identity {
         })
     }
 
-    /// Returns the identity of a token of another issuer, or `None` if its subject is too long.
+    /// Returns the identity of a token of another issuer, or `None` if its subject is too long. `kid` is that of
+    /// the token, and empty if it has none.
     pub(crate) fn from_foreign_token(
         token: &token::Authentic,
         key: &token::VerifyingKey,
+        kid: &str,
         subject: &str,
     ) -> Option<Self> {
         let (issuer, key_issuer) = (token.issuer()?, key.issuer()?);
@@ -128,7 +132,8 @@ impl Identity {
                 Origin::Foreign {
                     issuer: issuer.into(),
                     key_issuer: key_issuer.into(),
-                    kid: key.kid().into(),
+                    kid: kid.into(),
+                    algorithm: key.algorithm().name(),
                 },
                 key.thumbprint(),
                 format!("{key_issuer}#{}", key.kid()),
@@ -252,12 +257,12 @@ impl Identity {
         }
     }
 
-    /// Returns whether the key that verified the credential is in the bundle and unchanged.
+    /// Returns whether the bundle still has the key that verified the credential, unchanged, and still selects it.
     pub(crate) fn is_key_current(&self, snapshot: &Snapshot) -> bool {
         let key = match &self.origin {
             Origin::Local { kid } => snapshot.key(kid).map(token::VerifyingKey::thumbprint),
-            Origin::Foreign { key_issuer, kid, .. } => {
-                snapshot.issuer_key(key_issuer, kid).map(token::VerifyingKey::thumbprint)
+            Origin::Foreign { key_issuer, kid, algorithm, .. } => {
+                snapshot.issuer_key(key_issuer, kid, algorithm).ok().map(token::VerifyingKey::thumbprint)
             }
             Origin::ApiKey { generation } => {
                 snapshot.generation_key(*generation).map(api_key::GenerationKey::thumbprint)

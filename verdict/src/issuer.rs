@@ -110,6 +110,11 @@ enum Profile {
 }
 
 impl ForeignIssuer {
+    /// Returns whether the issuer is a pattern with named parts.
+    pub(crate) fn has_parts(&self) -> bool {
+        self.issuer.as_bytes().contains(&b'{')
+    }
+
     /// Returns the member that is invalid and what is wrong with it, if members contradict each other.
     pub(crate) fn contradiction(&self) -> Option<(&'static str, &'static str)> {
         let Self { issuer, issuer_parts, audiences, audience_claim, required_claims, .. } = self;

@@ -75,6 +75,9 @@ pub use refresh::{
     RefreshError, SignedPart,
 };
 pub use response::{Response, ResponseConfig, ResponseStyle};
-pub use token::{Algorithm, SignatureVerifier, SoftwareVerifier};
+pub use token::{Algorithm, Fingerprint, SignatureVerifier, SoftwareVerifier};
 pub use upstream::{Forward, ForwardedHeader, UpstreamIdentity};
-pub use worker_table::{EDGE_STATUS_HEADER, Enforcement, HEARTBEAT_INTERVAL_MS, WorkerSummary, WorkerTable};
+pub use worker_table::{
+    EDGE_STATUS_HEADER, Enforcement, HEARTBEAT_INTERVAL_MS, MISSING_KEYS_HEADER, MISSING_KEYS_INTERVAL_MS,
+    WorkerSummary, WorkerTable,
+};

@@ -430,7 +430,7 @@ impl PolicyMembers {
         let is_pattern = |name: &String| config::looks_like_pattern(name);
         let mut path = self.rules.pattern().map(|(at, member)| format!("rules[{at}].{member}"));
         for (at, other) in self.issuers.iter().enumerate() {
-            if is_pattern(&other.issuer) || other.audiences.iter().any(is_pattern) {
+            if (is_pattern(&other.issuer) && !other.has_parts()) || other.audiences.iter().any(is_pattern) {
                 path = Some(format!("issuers[{at}]"));
             }
         }

@@ -2,6 +2,7 @@
 
 use core::fmt;
 
+use bundle::NoKey;
 use token::api_key;
 
 use crate::route::AmbiguousRequest;
@@ -37,6 +38,8 @@ pub enum Reason {
     PairMismatch,
     /// The bundle has no key with the `kid` of the token.
     KeyUnknown,
+    /// The token has no `kid`, and the issuer has more than one key of its algorithm.
+    KeyAmbiguous,
     /// The policy does not accept the issuer.
     IssuerUnknown,
     /// The token has none of the accepted audiences.
@@ -115,7 +118,7 @@ impl Reason {
     ];
 
     /// All reasons, for example to define a counter for each.
-    pub const ALL: [Self; 56] = [
+    pub const ALL: [Self; 58] = [
         Self::TooManyHeaders,
         Self::CredentialMissing,
         Self::CredentialAmbiguous(AmbiguousCredential::Several),
@@ -124,6 +127,7 @@ impl Reason {
         Self::Token(token::Error::Malformed),
         Self::Token(token::Error::NotCanonical),
         Self::Token(token::Error::AlgorithmMismatch),
+        Self::Token(token::Error::AlgorithmUnsupported),
         Self::Token(token::Error::SignatureInvalid),
         Self::ApiKey(api_key::Error::Prefix),
         Self::ApiKey(api_key::Error::Length),
@@ -141,6 +145,7 @@ impl Reason {
         Self::LifetimeTooLong,
         Self::PairMismatch,
         Self::KeyUnknown,
+        Self::KeyAmbiguous,
         Self::IssuerUnknown,
         Self::AudienceMismatch,
         Self::Expired,
@@ -200,6 +205,7 @@ impl Reason {
             Self::LifetimeTooLong => "token_lifetime_too_long",
             Self::PairMismatch => "api_key_mismatch",
             Self::KeyUnknown => "token_key_unknown",
+            Self::KeyAmbiguous => "token_key_ambiguous",
             Self::IssuerUnknown => "token_issuer_unknown",
             Self::AudienceMismatch => "token_audience_mismatch",
             Self::Expired => "token_expired",
@@ -220,24 +226,6 @@ impl Reason {
             Self::ClaimMissing => "claim_missing",
             Self::ScopeMissing => "scope_missing",
             Self::PermissionDenied => "permission_denied",
-        }
-    }
-
-    /// Returns whether a credential that is refused for this reason can count as none. A credential
-    /// that is revoked, or whose signature is invalid, is always refused, so that a revocation and an attack are noticed.
-    /// `is_removed`: the upstream does not receive the credential.
-    pub(crate) const fn counts_as_none(self, is_removed: bool) -> bool {
-        match self {
-            Self::Token(token::Error::Malformed)
-            | Self::ApiKey(api_key::Error::Prefix)
-            | Self::IssuerUnknown
-            | Self::Expired
-            | Self::ApiKeyExpired => true,
-            // This could be a revoked token that only the upstream accepts.
-            Self::Token(token::Error::TooLong | token::Error::NotCanonical) | Self::AudienceMismatch => {
-                is_removed
-            }
-            _ => false,
         }
     }
 
@@ -272,6 +260,7 @@ impl Reason {
             | Self::LifetimeTooLong
             | Self::PairMismatch
             | Self::KeyUnknown
+            | Self::KeyAmbiguous
             | Self::IssuerUnknown
             | Self::Expired
             | Self::NotYetValid
@@ -305,6 +294,7 @@ impl fmt::Display for Reason {
             Self::LifetimeTooLong => "the lifetime of the token exceeds the maximum for its issuer",
             Self::PairMismatch => "the API key is missing or is not the one issued with the token",
             Self::KeyUnknown => "the signing key of the token is unknown",
+            Self::KeyAmbiguous => "the token names no key, and its issuer has more than one of its algorithm",
             Self::IssuerUnknown => "the issuer of the token is unknown",
             Self::AudienceMismatch => "the token is for another audience",
             Self::Expired => "the token has expired",
@@ -325,6 +315,16 @@ impl fmt::Display for Reason {
             Self::ScopeMissing => "the token lacks a scope that this route requires",
             Self::PermissionDenied => "the permissions of the subject do not allow this operation",
         })
+    }
+}
+
+impl From<NoKey> for Reason {
+    fn from(why: NoKey) -> Self {
+        match why {
+            NoKey::Unknown => Self::KeyUnknown,
+            NoKey::AlgorithmMismatch => Self::Token(token::Error::AlgorithmMismatch),
+            NoKey::Ambiguous => Self::KeyAmbiguous,
+        }
     }
 }
 

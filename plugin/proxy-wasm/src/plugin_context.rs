@@ -112,6 +112,7 @@ impl RootContext for PluginContext {
             *has_short_ticks = is_ending;
         }
         if let Some(fetcher) = fetcher {
+            fetcher.report_missing_keys(&worker.gate, &mut worker.cache, now);
             fetcher.on_tick(now);
             fetcher.report_and_dispatch(now, enforcement(worker), &worker.metrics);
         }

@@ -15,9 +15,11 @@ const OTHER: &str = "https://other.example";
 const TRICKY: &str = "https://idp.example#a";
 
 /// What each revocation of `IDP` names, and a token that it refuses.
-const VICTIMS: [(&str, &str, &str, &str); 9] = [
+const VICTIMS: [(&str, &str, &str, &str); 11] = [
     ("--subject", "https://idp.example#u-1", "sub", "u-1"),
     ("--subject", "https://idp.example#a#b", "sub", "a#b"),
+    ("--subject", "https://idp.example#CN=svc,O=Example Inc", "sub", "CN=svc,O=Example Inc"),
+    ("--subject", "https://idp.example#J\u{fc}rgen%23", "sub", "J\u{fc}rgen%23"),
     ("--session", "https://idp.example#s-1", "sid", "s-1"),
     ("--session", "https://idp.example#s-2", "session_state", "s-2"),
     ("--token-id", "https://idp.example#j-1", "jti", "j-1"),

@@ -26,6 +26,7 @@ mod hostile_headers;
 mod http_cache;
 mod inline_bundle;
 mod issuer_down;
+mod key_sets;
 mod kill_nine;
 mod leader_crash;
 mod long_term;

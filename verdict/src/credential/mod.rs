@@ -119,18 +119,16 @@ fn in_header<'r, 's>(sources: &'s [CredentialSource], name: &str, value: &'r [u8
     found.or(similar.map(|source| (Err(AmbiguousCredential::SimilarName), source)))
 }
 
-/// Returns the credential in a value of the cookie or parameter of a source. The first source of this location that
-/// has it wins.
+/// Returns the credential of a source in a value of its cookie or parameter, unless an earlier source of this location
+/// has it.
 fn in_value<'r, 's>(
-    sources: &'s [CredentialSource],
-    source: &CredentialSource,
+    sources: &[CredentialSource],
+    source: &'s CredentialSource,
     value: &'r [u8],
 ) -> Located<'r, 's> {
-    let mut same = sources.iter().filter(|other| other.location == source.location).peekable();
-    if value.is_empty() || !same.peek().is_some_and(|first| core::ptr::eq(*first, source)) {
-        return None;
-    }
-    let (credential, source) = same.find_map(|source| Some((source.in_value(value)?, source)))?;
+    let mut same = sources.iter().filter(|other| other.location == source.location && !value.is_empty());
+    let credential = same.find_map(|other| Some((other.in_value(value)?, other)));
+    let (credential, _) = credential.filter(|(_, first)| core::ptr::eq(*first, source))?;
     // No credential contains a comma.
     Some((if value.contains(&b',') { Err(AmbiguousCredential::Comma) } else { credential }, source))
 }
@@ -171,7 +169,7 @@ pub(crate) fn strip<'r>(sources: &[CredentialSource], name: &str, value: &'r [u8
         };
         let is_credential = |value: &[u8]| source.in_value(value).is_some();
         let remaining: Option<Vec<u8>> = match &source.location {
-            CredentialLocation::Header(_) if source.resembles_header(name) => {
+            CredentialLocation::Header(header) if eq_normalized(name, header) => {
                 source.without_credential(current)
             }
             CredentialLocation::Cookie(cookie) if name.eq_ignore_ascii_case("cookie") => {

@@ -111,7 +111,7 @@ impl CredentialSource {
     /// Returns the credential in the value of a header. Returns `None` if there is none.
     pub(super) fn in_header<'r>(&self, value: &'r [u8]) -> Option<Found<'r>> {
         if !value.contains(&b',') {
-            return self.strip_prefix(value.trim_ascii()).and_then(|text| self.decode(text));
+            return self.decode(self.strip_prefix(value)?);
         }
         if !self.is_list() {
             return self.has_credential(value).then_some(Err(AmbiguousCredential::Comma));
@@ -124,8 +124,7 @@ impl CredentialSource {
     /// Returns whether the value of a header contains a credential in any part between commas.
     fn has_credential(&self, value: &[u8]) -> bool {
         // A single credential is found without a search for commas.
-        self.strip_prefix(value.trim_ascii()).is_some()
-            || split_list(value).any(|part| self.strip_prefix(part).is_some())
+        self.strip_prefix(value).is_some() || split_list(value).any(|part| self.strip_prefix(part).is_some())
     }
 
     /// Returns the value of a header without the credential, which is empty if nothing remains. Returns `None` if it
@@ -136,9 +135,9 @@ impl CredentialSource {
         }
         let mut remaining = Vec::new();
         if self.is_list() {
-            let kept = |entry: &&[u8]| !entry.is_empty() && self.strip_prefix(entry).is_none();
-            for entry in split_list(value).filter(kept) {
-                if !remaining.is_empty() {
+            for entry in split_list(value).filter(|entry| self.strip_prefix(entry).is_none()) {
+                let entry = entry.trim_ascii();
+                if !remaining.is_empty() && !entry.is_empty() {
                     remaining.extend(b", ");
                 }
                 remaining.extend(entry);
@@ -167,9 +166,10 @@ impl CredentialSource {
         self.decode(text)
     }
 
-    /// Returns the text after the scheme or prefix. RFC 9110 section 11.4: `scheme 1*SP token`.
+    /// Returns the text after the scheme or prefix, without white space around it. RFC 9110 section 11.4:
+    /// `scheme 1*SP token`.
     fn strip_prefix<'r>(&self, part: &'r [u8]) -> Option<&'r [u8]> {
-        let (start, rest) = part.split_at_checked(self.prefix.len())?;
+        let (start, rest) = part.trim_ascii().split_at_checked(self.prefix.len())?;
         let is_prefix = if self.is_scheme {
             start.eq_ignore_ascii_case(self.prefix.as_bytes())
                 && rest.first().is_none_or(u8::is_ascii_whitespace)
@@ -210,7 +210,7 @@ impl CredentialSource {
 }
 
 fn split_list(value: &[u8]) -> impl Iterator<Item = &[u8]> {
-    value.split(|byte| *byte == b',').map(<[u8]>::trim_ascii)
+    value.split(|byte| *byte == b',')
 }
 
 /// Removes the quotes of a quoted cookie value (RFC 6265 section 4.1.1), which can be percent-encoded.

@@ -7,7 +7,7 @@ use bundle::{
 };
 use serde_json::{Value, json};
 use token::{Algorithm, Unverified, VerifyingKey, base64url, mint::SigningKey};
-use verdict::Snapshot;
+use verdict::{Cache, Request, Snapshot, SoftwareVerifier};
 
 use crate::fixtures::{
     NOW, alice_bearer, bearer, builder, claims, decision_code, gate_with, set_grant, snapshot,
@@ -307,5 +307,113 @@ fn revoking_either_ecdsa_signature_revokes_the_token() {
             let snapshot = snapshot(&mut builder);
             assert_eq!(decide_get(&snapshot, "/any", &format!("Bearer {token}")), expected, "{revoked:?}");
         }
+    }
+}
+
+/// The keys of [`IDP`] as (`kid`, HS256 or HS512, first byte of the secret).
+fn with_symmetric_keys(keys: &[(&str, Algorithm, u8)]) -> Snapshot {
+    let secrets: Vec<[u8; 64]> = keys.iter().map(|(_, _, byte)| [*byte; 64]).collect();
+    let keys = keys.iter().zip(&secrets).map(|(&(kid, algorithm, _), secret)| SecretKey::Token {
+        issuer: IDP,
+        kid,
+        algorithm,
+        secret,
+    });
+    let mut builder = builder();
+    builder.set_secret_keys(keys).unwrap();
+    snapshot(&mut builder)
+}
+
+/// Returns a token of [`IDP`] whose header has this `kid`, signed with HS256.
+fn sign_for_kid(kid: Option<&str>, byte: u8) -> String {
+    let claims = json!({ "iss": IDP, "sub": "alice", "aud": "api", "iat": NOW - 10, "exp": NOW + 3600 });
+    let header = match kid {
+        Some(kid) => json!({ "alg": "HS256", "kid": kid }),
+        None => json!({ "alg": "HS256" }),
+    };
+    let key = SigningKey::hs256("x", &[byte; 64]).unwrap();
+    format!("Bearer {}", key.sign(&header.to_string(), claims.to_string().as_bytes()).expose())
+}
+
+/// The same cache sees the sets one after another, as while an issuer replaces its keys: it changes no decision.
+#[test]
+fn b5_the_only_key_of_the_algorithm_is_for_tokens_without_kid_and_as_a_key_without_kid_for_all() {
+    use Algorithm::{Hs256, Hs512};
+    let gate = gate_with(POLICY);
+    let mut cache = Cache::new(64, b"seed");
+    let (named, nameless) = (sign_for_kid(Some("a"), 1), sign_for_kid(None, 1));
+    let other_kid = sign_for_kid(Some("b"), 1);
+    let sets: [(&[(&str, Algorithm, u8)], [&str; 3]); 8] = [
+        (&[("a", Hs256, 1)], ["admitted", "admitted", "token_key_unknown"]),
+        (&[("a", Hs256, 1), ("c", Hs512, 2)], ["admitted", "admitted", "token_key_unknown"]),
+        (&[("a", Hs256, 1), ("c", Hs256, 2)], ["admitted", "token_key_ambiguous", "token_key_unknown"]),
+        (&[("", Hs256, 1)], ["admitted"; 3]),
+        (
+            &[("", Hs256, 1), ("c", Hs256, 2)],
+            ["token_key_unknown", "token_key_ambiguous", "token_key_unknown"],
+        ),
+        (&[("", Hs256, 2)], ["token_signature_invalid"; 3]),
+        (&[("a", Hs512, 1)], ["token_algorithm_mismatch", "token_algorithm_mismatch", "token_key_unknown"]),
+        (&[("a", Hs256, 1)], ["admitted", "admitted", "token_key_unknown"]),
+    ];
+    for (keys, expected) in sets {
+        let snapshot = with_symmetric_keys(keys);
+        for (token, expected) in [&named, &nameless, &other_kid].into_iter().zip(expected) {
+            let headers =
+                [(":method", b"GET" as &[u8]), (":path", b"/any"), ("authorization", token.as_bytes())];
+            let request =
+                Request { headers: &headers, peer: None, snapshot: Some(&snapshot), now: NOW * 1000 };
+            for _ in 0..2 {
+                let decision = gate.decide_with(&request, &mut cache, &SoftwareVerifier);
+                let code = decision.reason().map_or("admitted", |reason| reason.code());
+                assert_eq!(code, expected, "{keys:?}");
+            }
+        }
+    }
+}
+
+/// A watermark on a key refuses all that it signed, whether the token names the key or not.
+#[test]
+fn b5_watermark_of_a_key_covers_tokens_without_kid() {
+    let secret = [1; 64];
+    let key = SecretKey::Token { issuer: IDP, kid: "a", algorithm: Algorithm::Hs256, secret: &secret };
+    for (scope, expected) in [("#a", "watermark"), ("#b", "admitted"), ("#", "admitted")] {
+        let mut builder = builder();
+        builder.set_secret_keys([key]).unwrap();
+        builder.raise_watermark(1, Scope::SigningKey(&format!("{IDP}{scope}")), NOW);
+        let snapshot = snapshot(&mut builder);
+        for kid in [Some("a"), None] {
+            assert_eq!(decide_get(&snapshot, "/any", &sign_for_kid(kid, 1)), expected, "{scope} {kid:?}");
+        }
+    }
+}
+
+#[test]
+fn c5_issuers_of_missing_keys_are_recorded_and_nothing_else() {
+    let gate = gate_with(POLICY);
+    let snapshot = with_symmetric_keys(&[("a", Algorithm::Hs256, 1), ("c", Algorithm::Hs256, 2)]);
+    let mut cache = Cache::new(16, b"seed");
+    let mut recorded = |token: &str| {
+        let headers = [(":method", b"GET" as &[u8]), (":path", b"/any"), ("authorization", token.as_bytes())];
+        let request = Request { headers: &headers, peer: None, snapshot: Some(&snapshot), now: NOW * 1000 };
+        gate.decide_with(&request, &mut cache, &SoftwareVerifier);
+        std::iter::from_fn(|| gate.take_issuer_with_missing_key(&mut cache)).collect::<Vec<_>>()
+    };
+    let strict = "https://strict.example.com";
+    let mut local = claims();
+    local.sub = "OP0123456789/bob".into();
+    let unknown_local =
+        format!("Bearer {}", SigningKey::ed25519("unknown", &[9; 32]).unwrap().mint(&local).expose());
+    for (token, expected) in [
+        (sign_for_kid(Some("unknown"), 1), vec![IDP]),
+        (sign_token(strict, "at+jwt", json!({})), vec![strict]),
+        (sign_for_kid(Some("a"), 1), vec![]),
+        (sign_for_kid(Some("a"), 2), vec![]),
+        // More keys would not help.
+        (sign_for_kid(None, 1), vec![]),
+        (sign_token("https://unknown.example.com", "JWT", json!({})), vec![]),
+        (unknown_local, vec![]),
+    ] {
+        assert_eq!(recorded(&token), expected);
     }
 }

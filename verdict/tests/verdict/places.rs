@@ -1,8 +1,8 @@
 //! Where rules search credentials, and what public and optional rules do with them.
 
-use bundle::Scope;
+use bundle::{Scope, builder::SecretKey};
 use proptest::prelude::*;
-use token::{Claims, Fingerprint, base64url};
+use token::{Algorithm, Claims, Fingerprint, base64url, mint::SigningKey};
 use verdict::{AmbiguousCredential, Decision, PassReason, Reason, Snapshot, Stripping};
 
 use crate::fixtures::{
@@ -15,6 +15,8 @@ const CREDENTIALS: &str = r#""api_keys": {}, "credentials": [
     { "cookie": "session" },
     { "query": "access_token" }
 ]"#;
+
+const HEADER: &str = r#"{"alg":"HS256","kid":"k1"}"#;
 
 type Sent<'a> = &'a [(&'a str, &'a str)];
 
@@ -228,6 +230,53 @@ fn d5_the_challenge_asks_for_basic() {
             assert_eq!(basic, expected && reason.status() == 401, "{credentials} {reason:?}");
         }
     }
+}
+
+/// A token with a valid signature is never ignored because of its form, and a claim takes the place of an audience.
+#[test]
+fn f1_d6_claims_of_other_issuers_are_named() {
+    let mut builder = builder();
+    let issuer = "https://idp.example";
+    let key = SecretKey::Token { issuer, kid: "k1", algorithm: Algorithm::Hs256, secret: &[9; 32] };
+    builder.set_secret_keys([key]).unwrap();
+    let snapshot = snapshot(&mut builder);
+    let sign = |claims: &str| {
+        let payload = format!(r#"{{ "iss": "{issuer}", "sub": "alice", "exp": {}, {claims} }}"#, NOW + 60);
+        let token = SigningKey::hs256("k1", &[9; 32]).unwrap().sign(HEADER, payload.as_bytes());
+        format!("Bearer {}", token.expose())
+    };
+    let issuers =
+        r#""issuers": [{ "issuer": "https://idp.example", "required_claims": { "client_id": "web" } }]"#;
+    let rule = |more: &str| {
+        format!(
+            r#"{issuers}, "rules": [{{
+                "path": "/x", "access": "optional", "ignore_unusable_credentials": true {more}
+            }}]"#
+        )
+    };
+    for (claims, code, message, removed) in [
+        (r#""aud": null, "client_id": "web""#, "token_malformed", "the token is malformed: `aud`", false),
+        (r#""nbf": "1", "client_id": "web""#, "token_malformed", "the token is malformed: `nbf`", false),
+        (r#""client_id": "other""#, "claim_missing", "`client_id`", true),
+        (r#""aud": "api""#, "claim_missing", "`client_id`", true),
+    ] {
+        let token = sign(claims);
+        let gate = gate_with(&format!(r#"{issuers}, "rules": [{{ "path": "/x" }}]"#));
+        let headers = [(":method", &b"GET"[..]), (":path", b"/x"), ("authorization", token.as_bytes())];
+        let decision = gate.decide(headers.into_iter(), Some(&snapshot), NOW_MS);
+        let Decision::Refuse(refusal) = decision else { panic!("{decision:?}") };
+        assert_eq!(refusal.reason().code(), code, "{claims}");
+        let body = gate.refusal_response(&refusal, None).body;
+        assert!(refusal.message().contains(message) && body.contains(message), "{claims}: {body}");
+        let sent = [("authorization", &*token)];
+        let expected = if removed { Ok(":path=/x".into()) } else { Err(code) };
+        assert_eq!(forward(&rule(""), Some(&snapshot), "/x", &sent), expected, "{claims}");
+        let kept = rule(r#", "strip_credential": false"#);
+        assert_eq!(forward(&kept, Some(&snapshot), "/x", &sent), Err(code), "{claims}");
+    }
+    let good = sign(r#""client_id": "web""#);
+    let admitted = forward(&rule(""), Some(&snapshot), "/x", &[("authorization", &good)]);
+    assert_eq!(admitted.unwrap(), "admitted :path=/x");
 }
 
 #[test]

@@ -1213,9 +1213,9 @@ pub(super) fn add_provider(
         report.note(
             provider.at.clone(),
             "the provider accepts tokens for any audience",
-            "the policy does too (`required_claims` demands only a subject), so that a token for another service passes (RFC \
-             8725 section 3.9)",
-            "replace `required_claims` by `audiences` in the policy",
+            "the policy does too (`audience_claim` is `iss`), so that a token for another service passes (RFC 8725 section \
+             3.9)",
+            "remove `audience_claim` from the policy, and list the values of `aud` for your service in `audiences`",
         );
     }
     if provider.leeway_seconds > 300 {

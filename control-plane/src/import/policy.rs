@@ -210,7 +210,8 @@ impl Program {
                 providers.iter().flat_map(|provider| self.audiences_of(provider)).collect();
             if providers.iter().any(|provider| provider.audiences.is_empty()) {
                 // The source accepts any audience.
-                member["required_claims"] = json!({ "sub": { "present": true } });
+                member["audience_claim"] = json!("iss");
+                member["audiences"] = json!([issuer]);
             } else {
                 member["audiences"] = json!(audiences);
             }
@@ -592,8 +593,19 @@ impl RuleWriter<'_> {
                 (None, own) if shares_issuer || provider.has_replaced_audiences => own,
                 (None, _) => None,
             };
+            let accepts_any =
+                |other: &Provider| other.issuer == provider.issuer && other.audiences.is_empty();
+            let mut claims = claims.clone();
+            let audiences = match audiences {
+                // The audience of this issuer is in no other claim.
+                Some(audiences) if self.providers.iter().any(accepts_any) => {
+                    claims.push(("aud".to_owned(), audiences.into_iter().map(Value::from).collect()));
+                    None
+                }
+                audiences => audiences,
+            };
             let issuers = BTreeSet::from([provider.issuer.clone()]);
-            alternatives.push(Alternative { issuers, audiences, claims: claims.clone(), scopes });
+            alternatives.push(Alternative { issuers, audiences, claims, scopes });
         }
         let alternatives = merged_alternatives(alternatives);
         if anonymous != Anonymous::Refused {

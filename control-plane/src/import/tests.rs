@@ -142,6 +142,18 @@ fn optional_rules_see_every_place_that_the_source_checks() {
 }
 
 #[test]
+fn a_provider_without_audiences_accepts_any_but_requirements_can_name_some() {
+    let text = jwt_authn("", "[{ match: { path: /a }, requires: { provider_and_audiences: { provider_name: p, audiences: [x] } } }]")
+        .replace("audiences: [a], ", "");
+    let imported = imported(&text);
+    let issuer =
+        json!({ "issuer": "https://a.example", "audience_claim": "iss", "audiences": ["https://a.example"] });
+    assert_eq!(imported.policy["issuers"], json!([issuer]));
+    assert_eq!(imported.policy["rules"].as_array().unwrap()[1]["claims"], json!({ "aud": "x" }));
+    assert_eq!((dropped(&imported).len(), imported.remarks.len()), (0, 1));
+}
+
+#[test]
 fn a_dropped_header_is_removed_from_requests() {
     let imported = imported(&jwt_authn("forward_payload_header: X-Payload", ALL));
     assert_eq!(dropped(&imported), ["providers.p.forward_payload_header"]);

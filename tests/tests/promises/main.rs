@@ -30,6 +30,7 @@ mod long_term;
 mod native_signatures;
 mod open_streams;
 mod policy_parity;
+mod products;
 mod proxy_timeout;
 mod refusal;
 mod resource_exhaustion;

@@ -17,6 +17,10 @@ setup_rust() {
     has cc || apt_install "a C compiler, for SQLite" gcc libc6-dev
 }
 
+setup_clippy() {
+    has clippy-driver || fail "clippy-driver not found" "run: rustup component add clippy (or install your system's package)"
+}
+
 # Installs the wasm target with rustup, or Debian's own toolchain if rustup cannot fetch the target.
 # Writes which one to $TOOLS/wasm-toolchain for plugin/proxy-wasm/build.sh.
 setup_wasm() {

@@ -340,7 +340,8 @@ impl KeyError {
         matches!(self, Self::Missing { .. })
     }
 
-    pub(crate) fn unreadable(path: &Path, source: io::Error) -> Self {
+    /// Returns [`Missing`](Self::Missing) if the file does not exist, else [`Unreadable`](Self::Unreadable).
+    pub(crate) fn from_read(path: &Path, source: io::Error) -> Self {
         let path = path.to_owned();
         match source.kind() {
             io::ErrorKind::NotFound => Self::Missing { paths: vec![path] },
@@ -425,7 +426,7 @@ impl Jwk {
 
     /// Reads a key file. Fails if other users can read the file.
     pub(crate) fn read(path: &Path) -> Result<Self, KeyError> {
-        let unreadable = |source| KeyError::unreadable(path, source);
+        let unreadable = |source| KeyError::from_read(path, source);
         if data_dir::group_or_world_mode_bits(path).map_err(unreadable)? != 0 {
             return Err(KeyError::OpenToOthers { path: path.to_owned() });
         }

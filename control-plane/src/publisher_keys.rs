@@ -419,7 +419,7 @@ fn pending_path(data_dir: &DataDir, role: DelegatedKey) -> PathBuf {
 }
 
 fn read_file(path: &Path) -> Result<Vec<u8>, KeyError> {
-    fs::read(path).map_err(|source| KeyError::unreadable(path, source))
+    fs::read(path).map_err(|source| KeyError::from_read(path, source))
 }
 
 fn write_file(path: &Path, content: &[u8]) -> Result<(), KeyError> {

@@ -22,8 +22,9 @@ pub struct ClientAddress {
     #[serde(deserialize_with = "header_name")]
     #[cfg_attr(feature = "schema", schemars(extend("pattern" = "^[a-z0-9_-]+$")))]
     header: String,
-    /// The number of trusted proxies in front of this edge. The address appended by the outermost of them is used.
-    /// Entries before it can be forged by the client.
+    /// The number of trusted entries at the end of the list. The first of them is used, because the client can forge those
+    /// before it. Each trusted proxy appends one. Envoy with `use_remote_address: true` appends one itself, so that the
+    /// number is one more than that of the proxies in front of it.
     #[serde(default = "default_trusted_hops", deserialize_with = "bounded_usize::<1, MAX_TRUSTED_HOPS, _>")]
     #[cfg_attr(feature = "schema", schemars(range(min = 1, max = MAX_TRUSTED_HOPS)))]
     trusted_hops: usize,

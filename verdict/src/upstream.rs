@@ -269,9 +269,10 @@ impl UpstreamIdentity {
 
 impl Gate {
     /// Returns how to change the headers for the upstream. Headers that could be taken for identity headers are
-    /// removed. The credential is removed too, unless `strip_credential` is false.
+    /// removed. The credential is removed too, unless `strip_credential` is false. `now` is in milliseconds since the Unix
+    /// epoch.
     ///
-    /// In report mode the credential is kept, so that report mode does not break requests.
+    /// A request that passes only because of report mode keeps its credential, so that report mode does not break it.
     pub fn forward_headers<'a>(
         &'a self,
         headers: &Headers<'a>,
@@ -346,7 +347,8 @@ impl Gate {
     }
 
     /// Returns the trailers for the upstream if any must be changed or removed, else `None`. HTTP permits a server to
-    /// merge trailers into headers (RFC 9110 section 6.5).
+    /// merge trailers into headers (RFC 9110 section 6.5). A credential in them is removed in report mode too, because a
+    /// filter never accepts one there.
     pub fn forward_trailers<'a>(&self, trailers: &Headers<'a>) -> Option<Vec<ForwardedHeader<'a>>> {
         let mut kept = Vec::with_capacity(trailers.len());
         self.copy_kept(trailers, self.policy().strip_credential, &mut kept).then_some(kept)

@@ -33,6 +33,7 @@ pub(super) struct TailBuilder {
 type EncodedSegment = (Entry, Arc<[u8]>);
 
 struct Operation {
+    /// The number of the transaction.
     number: u64,
     kind: OperationKind,
 }
@@ -54,7 +55,8 @@ impl TailBuilder {
         self.last
     }
 
-    /// Appends an operation, unless it revokes a prefix that the tail already revokes.
+    /// Appends an operation, unless it revokes a prefix that the tail already revokes. `number` is the number of the
+    /// transaction; one that is below the last counts as the last.
     pub(super) fn add(&mut self, number: u64, kind: OperationKind) {
         if let OperationKind::Revoke(prefix) = kind
             && !self.revoked.insert(prefix)

@@ -296,22 +296,25 @@ async fn check_limits(service: &Service, config: &Config) -> Finding {
     }
 }
 
-/// Compares the clock with other clocks, and reports watermarks and base coverage in the future.
+/// Compares the clock with another clock, and reports watermarks, base coverage and gaps in the future.
 async fn check_clock(service: &Service) -> Finding {
     let what = "clock";
     let bad =
         |detail, advice: &str| Finding { what, state: State::Bad, detail, advice: Some(advice.to_owned()) };
     let confirmed = match operations::check_clock(service).await {
         Ok(confirmed) => confirmed,
+        Err(error @ operations::ClockError::Store(_)) => {
+            return bad(error_chain(&error), "check that the database is not damaged");
+        }
         Err(error) => return bad(error_chain(&error), "correct the clock of this machine or the other one"),
     };
     match operations::instants_ahead(service).await {
         Ok(ahead) if ahead.is_empty() => {
             let by = match confirmed {
-                operations::ClockConfirmation::Confirmed => "agrees with another clock",
+                operations::ClockConfirmation::Confirmed => "no other clock disagrees",
                 operations::ClockConfirmation::NoOtherClock => "no other clock to compare with",
             };
-            let detail = format!("{by}; no watermark or base coverage is in the future");
+            let detail = format!("{by}; no watermark, base coverage or gap is in the future");
             Finding { what, state: State::Good, detail, advice: None }
         }
         Ok(ahead) => {

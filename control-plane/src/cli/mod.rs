@@ -59,7 +59,7 @@ Exit codes:
   4  --wait: the change is published, but an edge that may still admit the credential does not enforce it yet, or no edge
      is live";
 
-/// Issues and revokes keys, and publishes the bundle that edges verify them with
+/// Issues and revokes credentials, and publishes the bundle by which edges verify them
 #[derive(Debug, Parser)]
 #[command(name = "keystile", version, arg_required_else_help = true, after_help = EXIT_CODES)]
 pub struct Command {
@@ -117,7 +117,7 @@ enum Subcommand {
     Revoke(revoke::Revoke),
     /// Undo the revocation of a single credential
     Unrevoke(unrevoke::Unrevoke),
-    /// Manage AuthKeys
+    /// Manage AuthKeys, the long-lived secrets that are exchanged for tokens
     #[command(subcommand)]
     Authkey(authkey::Authkey),
     /// Manage API keys, signing keys and tag keys

@@ -3,7 +3,7 @@
 use std::{
     fs::{self, File, OpenOptions, TryLockError},
     io::{self, BufRead as _, BufReader, Read as _, Seek as _, SeekFrom, Write as _},
-    os::unix::fs::{MetadataExt as _, OpenOptionsExt as _},
+    os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
     thread::sleep,
     time::{Duration, Instant},
@@ -196,14 +196,14 @@ impl LockedFile {
 
 /// Opens the file for appending, and creates it if there is none.
 fn open(path: &Path) -> io::Result<File> {
-    let open = || OpenOptions::new().read(true).append(true).mode(0o600).open(path);
-    match open() {
+    let append = || OpenOptions::new().read(true).append(true).open(path);
+    match append() {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             match data_dir::create_exclusive(path, b"") {
                 Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
                 _ => {}
             }
-            open()
+            append()
         }
         opened => opened,
     }

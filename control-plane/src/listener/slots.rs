@@ -21,8 +21,8 @@ pub(super) struct SlotLimits {
 }
 
 /// The slots of all connections. A connection is anonymous until a request presents an edge credential. A new
-/// connection is always accepted, so that an edge can authenticate: if no anonymous slot is free, the network with the
-/// most connections loses its oldest one.
+/// connection is always accepted, so that an edge can authenticate: if its network has reached its share, the network
+/// loses its oldest connection; else, if no anonymous slot is free, the network with the most connections does.
 #[derive(Debug)]
 pub(super) struct ConnectionSlots {
     limits: SlotLimits,
@@ -113,12 +113,13 @@ impl ConnectionSlots {
 }
 
 impl SlotTable {
-    /// Evicts a connection if there is no free slot. Returns true if one was evicted.
-    fn evict_if_full(&mut self, network: ClientNetwork, shares: &SlotLimits) -> bool {
+    /// Evicts the oldest connection of `network` if that has reached its share, or one of the largest network if all
+    /// anonymous slots are taken. Returns true if one was evicted.
+    fn evict_if_full(&mut self, network: ClientNetwork, limits: &SlotLimits) -> bool {
         let own = self.anonymous.get(&network).map_or(0, BTreeMap::len);
-        let from = if own >= shares.per_network {
+        let from = if own >= limits.per_network {
             Some(network)
-        } else if self.anonymous_count >= shares.anonymous {
+        } else if self.anonymous_count >= limits.anonymous {
             // Among networks with equally many, choose the one with the oldest connection.
             let most = self.anonymous.iter().max_by_key(|(_, connections)| {
                 (connections.len(), std::cmp::Reverse(connections.keys().next().copied()))
@@ -127,13 +128,13 @@ impl SlotTable {
         } else {
             None
         };
-        let Some(oldest) = from.and_then(|from| {
+        let Some(evicted) = from.and_then(|from| {
             let number = *self.anonymous.get(&from)?.keys().next()?;
             self.take(from, number)
         }) else {
             return false;
         };
-        oldest.notify_one();
+        evicted.notify_one();
         true
     }
 

@@ -22,11 +22,12 @@ pub enum AuthenticateEdgeError {
 pub async fn authenticate_edge(service: &Service, credential: &str) -> Result<EdgeId, AuthenticateEdgeError> {
     secret::check_format(CREDENTIAL_PREFIX, credential).map_err(|_| AuthenticateEdgeError::Refused)?;
     let mut reader = service.store.reader().await.map_err(AuthenticateEdgeError::Store)?;
-    let found = edges::find(&mut reader, &SecretHash::digest(credential), service.now().seconds()).await;
+    let hash = SecretHash::digest(credential);
+    let found = edges::find(&mut reader, &hash, service.now().seconds()).await;
     let holder = found.map_err(AuthenticateEdgeError::Store)?.ok_or(AuthenticateEdgeError::Refused)?;
     drop(reader);
     if holder.ends_others
-        && let Err(error) = finish_rotation(service, &holder.id).await
+        && let Err(error) = finish_rotation(service, &holder.id, &hash).await
     {
         // The edge is authenticated anyway. The next request tries again, and the overlap ends in any case.
         tracing::warn!(edge.id = %holder.id, error = &error as &dyn std::error::Error, "cannot end the earlier credential of an edge");

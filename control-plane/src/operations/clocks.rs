@@ -7,9 +7,10 @@
 //! ```text
 //! PostgreSQL       the clock of its server
 //! live edges       an edge rejects a manifest that was signed more than a minute ahead of its own clock. If no live edge
-//!                  has accepted a recent manifest, our clock is ahead. The edge with the newest manifest counts
+//!                  has accepted a recent manifest, our clock is ahead. The edge with the newest manifest counts. Edges do
+//!                  not show that our clock is behind
 //! ```
-//! Without any of these the comparison is not needed yet: no edge refuses anything, and `repair_clock` corrects it.
+//! Without any of these nothing confirms the clock, and no edge refuses a bundle because of it.
 
 use serde_json::json;
 
@@ -90,7 +91,8 @@ pub async fn check_store_clock(service: &Service) -> Result<ClockConfirmation, C
     }
 }
 
-/// Compares the clock with all other clocks, before a revocation up to now. An error means that another clock disagrees.
+/// Compares the clock with that of the database server, or else with the live edges, before a revocation up to now. An error
+/// means that the other clock disagrees. Live edges notice only a clock that is ahead.
 pub async fn check_clock(service: &Service) -> Result<ClockConfirmation, ClockError> {
     if check_store_clock(service).await? == ClockConfirmation::Confirmed {
         return Ok(ClockConfirmation::Confirmed);
@@ -112,8 +114,8 @@ pub async fn check_clock(service: &Service) -> Result<ClockConfirmation, ClockEr
     }
 }
 
-/// Returns the instants in the future that a clock ahead has left: a description, and the second until which each blocks
-/// issuing.
+/// Returns the instants that a clock ahead has left and that are more than [`MAX_CLOCK_DIFFERENCE_SECS`] in the future: a
+/// description, and the second until which each blocks issuing.
 pub async fn instants_ahead(service: &Service) -> Result<Vec<(String, u64)>, StoreError> {
     let mut reader = service.store.reader().await?;
     let second = service.now().seconds().saturating_add(MAX_CLOCK_DIFFERENCE_SECS);

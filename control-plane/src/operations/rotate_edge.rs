@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use serde_json::json;
-use token::secret::Secret;
+use token::secret::{Secret, SecretHash};
 
 use super::{Service, enroll_edge::CREDENTIAL_PREFIX};
 use crate::{
@@ -59,7 +59,7 @@ pub async fn rotate_edge(
     let (overlap, ends_on_use) = match old {
         OldCredentialEnd::EndsOnUse { overlap } => (overlap, true),
         OldCredentialEnd::EndsAfter { overlap } => (overlap, false),
-        OldCredentialEnd::EndsNow => (Duration::ZERO, true),
+        OldCredentialEnd::EndsNow => (Duration::ZERO, false),
     };
     if overlap > MAX_OVERLAP {
         return Err(RotateEdgeError::OverlapTooLong);
@@ -85,12 +85,17 @@ pub async fn rotate_edge(
     Ok(RotatedEdge { credential, old_ends_at })
 }
 
-/// Ends the earlier credentials of an edge that has used its new one. A second call changes nothing.
-pub(super) async fn finish_rotation(service: &Service, id: &EdgeId) -> Result<(), StoreError> {
+/// Ends the earlier credentials of an edge that end when its new one is used. Changes nothing if the credential with the
+/// hash `used` has been replaced itself, or if it was called before.
+pub(super) async fn finish_rotation(
+    service: &Service,
+    id: &EdgeId,
+    used: &SecretHash,
+) -> Result<(), StoreError> {
     let mut write = service.store.write().await?;
     let now = service.now();
     versions::allocate(&mut write, now).await?;
-    if edges::end_credentials_on_use(&mut write, id, now.seconds()).await? {
+    if edges::end_credentials_on_use(&mut write, id, used, now.seconds()).await? {
         append_audit(&mut write, now, &Actor::System, "edge.rotate.done", id, json!({})).await?;
         write.commit().await?;
     }

@@ -123,12 +123,20 @@ pub async fn end_old_credentials(write: &mut Write, id: &EdgeId, at: u64) -> Res
     insert_tombstones(write, &ended, at).await
 }
 
-/// Ends the old credentials that end when a newer one is used. Returns whether there were any.
-pub async fn end_credentials_on_use(write: &mut Write, id: &EdgeId, at: u64) -> Result<bool, StoreError> {
+/// Ends the old credentials that end when the current one is used, if `used` is the hash of the current one. Returns whether
+/// there were any.
+pub async fn end_credentials_on_use(
+    write: &mut Write,
+    id: &EdgeId,
+    used: &SecretHash,
+    at: u64,
+) -> Result<bool, StoreError> {
     let ended = query(
-        "DELETE FROM old_edge_credentials WHERE edge_id = $1 AND ends_on_use = 1 RETURNING credential_hash",
+        "DELETE FROM old_edge_credentials WHERE edge_id = $1 AND ends_on_use = 1 \
+         AND EXISTS (SELECT 1 FROM edges WHERE edge_id = $1 AND credential_hash = $2) RETURNING credential_hash",
     )
     .bind(id.as_str())
+    .bind(row::hex32(used.as_bytes()))
     .fetch_all(write.connection())
     .await?;
     insert_tombstones(write, &ended, at).await

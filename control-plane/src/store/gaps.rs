@@ -6,7 +6,7 @@ use token::Fingerprint;
 use super::{Executor, StoreError, Write, row};
 use crate::model::IssuanceGap;
 
-/// Inserts a gap. It becomes part of the bundle when [`close_open_gaps`] is called.
+/// Inserts a gap. It becomes part of the bundle when [`repair_gaps`] is called.
 pub async fn insert(write: &mut Write, gap: &IssuanceGap) -> Result<(), StoreError> {
     let IssuanceGap { issued_after, issued_until, found_at, version } = gap;
     query(
@@ -33,15 +33,14 @@ pub async fn list(executor: &mut impl Executor) -> Result<Vec<IssuanceGap>, Stor
 }
 
 /// Marks all gaps as repaired. After the commit no credential is inserted with a time of issue in a gap, and edges refuse unknown
-/// credentials that were issued in one. Must be the first write to the issuance log in the transaction. Returns the number of
-/// gaps that were not repaired before.
-pub async fn close_open_gaps(write: &mut Write, version: u64) -> Result<u64, StoreError> {
+/// credentials that were issued in one. Must be the first write to the issuance log in the transaction.
+pub async fn repair_gaps(write: &mut Write, version: u64) -> Result<(), StoreError> {
     super::coverage::lock_issuance(write).await?;
-    let done = query("UPDATE gaps SET version = $1 WHERE version IS NULL")
+    query("UPDATE gaps SET version = $1 WHERE version IS NULL")
         .bind(row::to_column(version))
         .execute(write.connection())
         .await?;
-    Ok(done.rows_affected())
+    Ok(())
 }
 
 /// Returns the last second of all repaired gaps. New credentials must be issued after it.
@@ -78,7 +77,7 @@ pub async fn clamp_to_now(write: &mut Write, second: u64) -> Result<(), StoreErr
     Ok(())
 }
 
-/// Returns the known credentials that were issued in closed gaps.
+/// Returns the known credentials that were issued in repaired gaps.
 pub async fn known_credentials(executor: &mut impl Executor) -> Result<Vec<Fingerprint>, StoreError> {
     let rows = query(
         "SELECT i.fingerprint FROM issued i WHERE EXISTS (SELECT 1 FROM gaps g WHERE g.version IS NOT NULL \

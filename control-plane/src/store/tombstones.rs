@@ -1,11 +1,11 @@
-//! Tombstones: records of deletions, each written in the transaction of the deletion with its version.
+//! Tombstones: records of deletions and of ends that were set, each written in the transaction of the change with its version.
 
 use sqlx::query;
 
 use super::{Executor, StoreError, Write, row};
 use crate::model::{Tombstone, TombstoneKind};
 
-/// Records a deletion. `at` is the time of creation of the deleted item.
+/// Records a deletion, or an end that was set. `at` is that of [`Tombstone`].
 pub(in crate::store) async fn insert(
     write: &mut Write,
     gone: TombstoneKind,

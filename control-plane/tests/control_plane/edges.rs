@@ -7,10 +7,10 @@ use control_plane::{
     clock,
     model::Revocation,
     operations::purge_expired,
-    store::{revocations, versions},
+    store::{edges, revocations, versions},
 };
 use serde_json::{Value, json};
-use token::Fingerprint;
+use token::{Fingerprint, secret::SecretHash};
 use verdict::{Environment, Policy};
 
 use crate::{
@@ -200,6 +200,27 @@ assert!(later > number);
 assert_eq!((of_expired, of_living), (RevocationStatus::NotCovered, RevocationStatus::Revoked));
 assert_eq!(purge_expired(&service).await.unwrap(), 0);
 assert_eq!(env.json(&["bundle", "show"])["version"], json!(later));
+}
+
+/// A request with a credential arrives while the edge is rotated: that credential is replaced in the meantime.
+async fn use_of_replaced_credential_does_not_end_it(env: TestEnv) {
+let rotate = || json_text(&env.json(&["edge", "rotate", "one"])["credential"]);
+env.enroll_edge("one");
+let (second, third) = (rotate(), rotate());
+let store = env.store().await;
+let is_known = async |credential: &str| {
+let mut reader = store.reader().await.unwrap();
+edges::find(&mut reader, &SecretHash::digest(credential), 0).await.unwrap().is_some()
+};
+for (used, ends_others) in [(&second, false), (&third, true)] {
+let mut write = store.write().await.unwrap();
+versions::allocate(&mut write, clock::Time::from_seconds(1)).await.unwrap();
+let id = "one".parse().unwrap();
+let ended = edges::end_credentials_on_use(&mut write, &id, &SecretHash::digest(used), 1).await.unwrap();
+write.commit().await.unwrap();
+assert_eq!(ended, ends_others);
+assert_eq!((is_known(&second).await, is_known(&third).await), (!ends_others, true));
+}
 }
 
 async fn enroll_prints_valid_filter_configuration(env: TestEnv) {

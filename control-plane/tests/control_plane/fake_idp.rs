@@ -7,10 +7,12 @@ use std::{
 
 use axum::{
     Router,
+    body::{Body, Bytes},
     extract::{Request, State},
     http::StatusCode,
     response::{IntoResponse, Response},
 };
+use http_body_util::channel::Channel;
 use serde_json::{Value, json};
 use token::{base64url, mint::SigningKey};
 use tokio::{net::TcpListener, task::JoinHandle, time::sleep};
@@ -145,7 +147,14 @@ async fn answer(State(state): State<Arc<Mutex<IdpState>>>, request: Request) -> 
         Behavior::Status(status) => StatusCode::from_u16(status).unwrap().into_response(),
         Behavior::Body(text) => text.into_response(),
         Behavior::Endless => "x".repeat(10 * 1024 * 1024).into_response(),
-        Behavior::Short => ([("content-length", "1000")], "{\"keys\": [").into_response(),
+        Behavior::Short => {
+            let (mut sender, body) = Channel::<Bytes, &'static str>::new(1);
+            tokio::spawn(async move {
+                let _ = sender.send_data(Bytes::from_static(b"{\"keys\": [")).await;
+                sender.abort("the connection is closed");
+            });
+            ([("content-length", "1000")], Body::new(body)).into_response()
+        }
         Behavior::Redirect(to) => (StatusCode::FOUND, [("location", to)]).into_response(),
     }
 }

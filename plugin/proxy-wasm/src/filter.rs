@@ -155,8 +155,9 @@ fn refuse(state: &mut State, gate: &Gate, refusal: &Refusal, request_id: Option<
     respond(state, |end| send_refusal(end, gate, refusal, request_id, "keystile_"))
 }
 
-/// Sends the response to a refusal in the effective context, which must be that of the stream. The access log gets
-/// `details_prefix` and the code of the refusal.
+/// Sends the response to a refusal in the effective context, which must be that of the stream, or resets the stream if its
+/// response has begun. The access log gets `details_prefix` and the code of the refusal. An error returns the right to end
+/// the stream for another attempt.
 pub(crate) fn send_refusal(
     end: StreamEnd,
     gate: &Gate,

@@ -124,7 +124,14 @@ pub(super) fn define_hostcalls(linker: &mut Linker<HostState>) -> Result<()> {
         shared.insert(key, (value, held + 1));
         Ok(OK)
     });
-    call!(proxy_set_effective_context, |_guest, _context: u32| Ok(OK));
+    call!(proxy_set_effective_context, |guest, context: u32| {
+        let state = guest.data_mut();
+        if !state.contexts.contains(&context) {
+            return Ok(BAD_ARGUMENT);
+        }
+        state.effective_context = context;
+        Ok(OK)
+    });
     call!(proxy_http_call, |guest,
                             upstream: u32,
                             upstream_size: u32,
@@ -160,7 +167,10 @@ pub(super) fn define_hostcalls(linker: &mut Linker<HostState>) -> Result<()> {
         let Some(headers) = Pairs::decode(&read(&mut guest, (headers, headers_size))?) else {
             return Ok(BAD_ARGUMENT);
         };
-        guest.data_mut().response = Some(LocalResponse { status, details, headers, body });
+        let response = LocalResponse { status, details, headers, body };
+        let state = guest.data_mut();
+        state.closing_actions.push((state.effective_context, response.clone()));
+        state.response = Some(response);
         Ok(OK)
     });
     call!(proxy_define_metric, |guest, _kind: u32, name: u32, name_size: u32, id: u32| {

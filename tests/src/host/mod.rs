@@ -10,7 +10,7 @@ mod state;
 
 use crate::tools;
 use anyhow::{Context, Result, anyhow, ensure};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::OnceLock;
 use wasmtime::{Config, Engine, Instance, Linker, Memory, Module, Store, WasmParams, WasmResults};
 
@@ -56,7 +56,7 @@ impl Host {
         let memory = instance.get_memory(&mut store, "memory").context("no memory is exported")?;
         let mut host = Self { store, instance, memory, streams: ROOT };
         host.call::<_, ()>("_initialize", ())?;
-        host.call::<_, ()>("proxy_on_context_create", (ROOT, 0))?;
+        host.create_context(ROOT, 0)?;
         let size = u32::try_from(host.state().configuration.len())?;
         let taken = host.call::<_, u32>("proxy_on_configure", (ROOT, size))? != 0;
         Ok((host, taken))
@@ -65,8 +65,12 @@ impl Host {
     /// Replaces a VM that has trapped by a new one, as Envoy does with `FAIL_RELOAD`. Shared data survives; the HTTP calls
     /// of the old VM do not.
     pub fn restart(&mut self) -> Result<()> {
-        let state =
-            HostState { http_calls: Vec::new(), tick_period_ms: None, ..std::mem::take(self.state()) };
+        let state = HostState {
+            http_calls: Vec::new(),
+            contexts: BTreeSet::new(),
+            tick_period_ms: None,
+            ..std::mem::take(self.state())
+        };
         let (host, taken) = Self::start(state)?;
         *self = host;
         ensure!(taken, "the filter refuses the configuration that it had: {:?}", self.state().log);
@@ -78,7 +82,11 @@ impl Host {
     }
 
     pub fn tick(&mut self) -> Result<()> {
-        self.call("proxy_on_tick", ROOT)
+        self.tick_of(ROOT)
+    }
+
+    pub fn tick_of(&mut self, plugin_context: u32) -> Result<()> {
+        self.callback("proxy_on_tick", plugin_context, plugin_context)
     }
 
     /// Responds to an HTTP call of the filter. Status 0 means no response.
@@ -92,7 +100,7 @@ impl Host {
         let count = u32::try_from(headers.0.len())?;
         state.call_response = (headers, body.to_vec());
         let arguments = (ROOT, call.token, count, u32::try_from(body.len())?, 0_u32);
-        self.call("proxy_on_http_call_response", arguments)
+        self.callback("proxy_on_http_call_response", ROOT, arguments)
     }
 
     pub fn request(&mut self, headers: &Pairs) -> Result<Outcome> {
@@ -106,8 +114,20 @@ impl Host {
     pub fn open_stream(&mut self) -> Result<u32> {
         self.streams += 1;
         let stream = self.streams;
-        self.call::<_, ()>("proxy_on_context_create", (stream, ROOT))?;
+        self.create_context(stream, ROOT)?;
         Ok(stream)
+    }
+
+    /// Creates a plugin context, whose parent is 0, or the context of a stream.
+    pub fn create_context(&mut self, context: u32, parent: u32) -> Result<()> {
+        self.state().contexts.insert(context);
+        self.callback("proxy_on_context_create", context, (context, parent))
+    }
+
+    pub fn delete_context(&mut self, context: u32) -> Result<()> {
+        self.callback::<_, ()>("proxy_on_delete", context, context)?;
+        self.state().contexts.remove(&context);
+        Ok(())
     }
 
     pub fn headers(&mut self, stream: u32, headers: &Pairs) -> Result<Outcome> {
@@ -115,7 +135,7 @@ impl Host {
         state.request_headers = headers.clone();
         state.response = None;
         let count = u32::try_from(headers.0.len())?;
-        let action = self.call::<_, u32>("proxy_on_request_headers", (stream, count, 1_u32))?;
+        let action = self.callback::<_, u32>("proxy_on_request_headers", stream, (stream, count, 1_u32))?;
         let state = self.state();
         Ok(match (action, state.response.take()) {
             (0, None) => Outcome::Forwarded(std::mem::take(&mut state.request_headers)),
@@ -125,7 +145,7 @@ impl Host {
     }
 
     pub fn close_stream(&mut self, stream: u32) -> Result<()> {
-        self.call("proxy_on_delete", stream)
+        self.delete_context(stream)
     }
 
     /// Like [`Host::request`], and returns the cost.
@@ -140,10 +160,16 @@ impl Host {
     /// Returns the trailers as the upstream gets them; `None` if they do not reach it.
     pub fn trailers(&mut self, trailers: &Pairs) -> Result<Option<Pairs>> {
         self.state().request_trailers = trailers.clone();
-        let (stream, count) = (self.open_stream()?, u32::try_from(trailers.0.len())?);
-        let action = self.call::<_, u32>("proxy_on_request_trailers", (stream, count))?;
+        let stream = self.open_stream()?;
+        let forwarded = self.trailers_of(stream)?;
         self.close_stream(stream)?;
-        Ok((action == 0).then(|| std::mem::take(&mut self.state().request_trailers)))
+        Ok(forwarded.then(|| std::mem::take(&mut self.state().request_trailers)))
+    }
+
+    /// Runs the callback for the trailers of a stream. Returns false if they do not continue.
+    pub fn trailers_of(&mut self, stream: u32) -> Result<bool> {
+        let count = u32::try_from(self.state().request_trailers.0.len())?;
+        Ok(self.callback::<_, u32>("proxy_on_request_trailers", stream, (stream, count))? == 0)
     }
 
     /// Returns the names of all exports of the filter.
@@ -154,6 +180,17 @@ impl Host {
     /// Returns the memory in pages of 64 KiB.
     pub fn memory_pages(&self) -> u64 {
         self.memory.size(&self.store)
+    }
+
+    /// Calls an export of the filter for a context. Calls of the filter apply to it. An error is a trap.
+    fn callback<P: WasmParams, R: WasmResults>(
+        &mut self,
+        name: &str,
+        context: u32,
+        arguments: P,
+    ) -> Result<R> {
+        self.state().effective_context = context;
+        self.call(name, arguments)
     }
 
     /// Calls an export of the filter. An error is a trap.

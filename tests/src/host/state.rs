@@ -1,6 +1,6 @@
 use super::Pairs;
 use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::rc::Rc;
 
@@ -23,6 +23,12 @@ pub struct HostState {
     pub request_trailers: Pairs,
     /// The filter's own response to the current request.
     pub response: Option<LocalResponse>,
+    /// The contexts that exist.
+    pub contexts: BTreeSet<u32>,
+    /// The context that calls apply to.
+    pub effective_context: u32,
+    /// The successful calls that answer or reset a stream, each with the context that it applied to.
+    pub closing_actions: Vec<(u32, LocalResponse)>,
     /// The HTTP calls without a response yet.
     pub http_calls: Vec<HttpCall>,
     pub(super) call_response: (Pairs, Vec<u8>),

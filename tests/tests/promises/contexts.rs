@@ -31,7 +31,7 @@ fn plugin_contexts_have_separate_configurations() {
     let mut edge = HostEdge::start();
     let good = request(edge.eddsa.mint(&HostEdge::claims(1)).expose());
     let second = edge.configure_another(2);
-    edge.host.call::<_, ()>("proxy_on_tick", second).unwrap();
+    edge.host.tick_of(second).unwrap();
 
     let [old, new] = [ROOT, second].map(|plugin_context| edge.open(100 + plugin_context, plugin_context));
     edge.is_forwarded_with(old, &good, "x-keystile-subject");
@@ -39,7 +39,7 @@ fn plugin_contexts_have_separate_configurations() {
 
     // A stream that outlives its plugin context is refused: no tick updates its bundle or its clock any more.
     let orphan = edge.open(110, ROOT);
-    edge.host.call::<_, ()>("proxy_on_delete", ROOT).unwrap();
+    edge.host.delete_context(ROOT).unwrap();
     let outcome = edge.host.headers(orphan, &good).unwrap();
     assert!(
         matches!(&outcome, Outcome::Answered(answer) if answer.details == "keystile_host_error"),
@@ -61,7 +61,7 @@ fn response_for_deleted_plugin_context_is_ignored() {
     let second = edge.configure_another(2);
     let waiting = edge.host.state().http_calls.pop().unwrap();
     let served = edge.sign_next(|_| ());
-    edge.host.call::<_, ()>("proxy_on_delete", ROOT).unwrap();
+    edge.host.delete_context(ROOT).unwrap();
     edge.host.answer_call(&waiting, 200, &served.manifest).unwrap();
     let stream = edge.open(110, second);
     edge.is_forwarded_with(stream, &good, "x-second-subject");
@@ -71,10 +71,10 @@ fn response_for_deleted_plugin_context_is_ignored() {
 fn plugin_context_without_configuration_refuses() {
     let mut edge = HostEdge::start();
     let good = request(edge.eddsa.mint(&HostEdge::claims(1)).expose());
-    edge.host.call::<_, ()>("proxy_on_context_create", (2_u32, 0_u32)).unwrap();
+    edge.host.create_context(2, 0).unwrap();
     let stream = edge.open(100, 2);
     assert!(matches!(edge.host.headers(stream, &good).unwrap(), Outcome::Answered(_)));
-    edge.host.call::<_, ()>("proxy_on_tick", 2_u32).unwrap();
+    edge.host.tick_of(2).unwrap();
     // A refused plugin configuration creates no context.
     edge.host.state().configuration = b"{}".to_vec();
     assert_eq!(edge.host.call::<_, u32>("proxy_on_configure", (2_u32, 2_u32)).unwrap(), 0);
@@ -99,7 +99,7 @@ fn vm_without_ticks_makes_no_http_calls() {
     let (mut host, accepted) = Host::start(HostState::new(configuration(), NOW_MS)).unwrap();
     assert!(accepted);
     assert!(host.state().http_calls.is_empty());
-    host.call::<_, ()>("proxy_on_delete", ROOT).unwrap();
+    host.delete_context(ROOT).unwrap();
 }
 
 fn second_configuration() -> Vec<u8> {
@@ -110,7 +110,7 @@ fn second_configuration() -> Vec<u8> {
 
 impl HostEdge {
     fn configure_another(&mut self, plugin_context: u32) -> u32 {
-        self.host.call::<_, ()>("proxy_on_context_create", (plugin_context, 0_u32)).unwrap();
+        self.host.create_context(plugin_context, 0).unwrap();
         self.host.state().configuration = second_configuration();
         let accepted = self.host.call::<_, u32>("proxy_on_configure", (plugin_context, 2_u32)).unwrap();
         assert_eq!(accepted, 1, "{:?}", self.host.state().log);
@@ -118,7 +118,7 @@ impl HostEdge {
     }
 
     fn open(&mut self, stream: u32, plugin_context: u32) -> u32 {
-        self.host.call::<_, ()>("proxy_on_context_create", (stream, plugin_context)).unwrap();
+        self.host.create_context(stream, plugin_context).unwrap();
         stream
     }
 

@@ -40,6 +40,7 @@ mod revoke_wait;
 mod revoked;
 mod sdk_traps;
 mod shared_vm;
+mod stream_ends;
 mod two_publishers;
 mod upgrades;
 mod workers;

@@ -104,7 +104,7 @@ impl Comparison {
     }
 }
 
-/// Compares two operands, or returns `None` if one of them is unknown. Texts are compared by their bytes.
+/// Compares two operands, or returns `None` if one of them is unknown or they are of different types. Texts are compared by their bytes.
 fn compare(left: Operand<'_>, right: Operand<'_>, request: &AccessRequest<'_>) -> Option<Ordering> {
     match (number_value(left, request), number_value(right, request)) {
         (Some(left), Some(right)) => Some(left.cmp(&right)),

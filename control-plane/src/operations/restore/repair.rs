@@ -173,7 +173,7 @@ pub async fn repair_database(
     }
     // A gap that a clock ahead has found would block issuing until its end.
     gaps::clamp_to_now(&mut write, now.seconds().saturating_add(MAX_ISSUE_SKEW_SECS)).await?;
-    gaps::close_open_gaps(&mut write, version).await?;
+    gaps::repair_gaps(&mut write, version).await?;
     // The tail cannot express a gap.
     versions::mark_checkpoint(&mut write, version).await?;
     let mut known = 0;

@@ -117,6 +117,7 @@ const fn is_allowed_kind(kind: ObjectKind) -> bool {
         | ObjectKind::Unrevocations
         | ObjectKind::Block
         | ObjectKind::Gaps
-        | ObjectKind::Known => true,
+        | ObjectKind::Known
+        | ObjectKind::Requirements => true,
     }
 }

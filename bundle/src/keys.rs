@@ -3,7 +3,8 @@
 //! ```text
 //!  2  number of keys
 //!     each: 1  algorithm: 1 EdDSA, 2 HS256, 3 HS384, 4 HS512, 5 ES256, 6 ES384, 7 RS256, 8 RS384, 9 RS512,
-//!              10 PS256, 11 PS384, 12 PS512; keys of an API key generation: 64 format 1, 65 format 2, 66 short form
+//!              10 PS256, 11 PS384, 12 PS512, 13 ES512; keys of an API key generation: 64 format 1, 65 format 2,
+//!              66 short form
 //!           1  n, length of the issuer
 //!           n  issuer; empty: this deployment
 //!           1  n, length of the kid
@@ -13,6 +14,10 @@
 //! ```
 //! A symmetric key can sign too, so symmetric keys, which include 64 and 66, have an object of their own. 65 is an Ed25519
 //! public key and belongs to the object of public keys.
+//!
+//! Another issuer may have several keys of one `kid`, with different algorithms (RFC 7517 section 4.5). Edges of versions
+//! before code 13, keys of one `kid`, and RSA keys above 4096 bits refuse a bundle that has any of them, and keep the last
+//! one.
 
 use alloc::vec::Vec;
 
@@ -24,7 +29,7 @@ use token::{
 use crate::codec::{Malformed, Reader};
 
 /// The codes of token keys in the format.
-const ALGORITHM_CODES: [(Algorithm, u8); 12] = [
+const ALGORITHM_CODES: [(Algorithm, u8); 13] = [
     (Algorithm::EdDsa, 1),
     (Algorithm::Hs256, 2),
     (Algorithm::Hs384, 3),
@@ -37,6 +42,7 @@ const ALGORITHM_CODES: [(Algorithm, u8); 12] = [
     (Algorithm::Ps256, 10),
     (Algorithm::Ps384, 11),
     (Algorithm::Ps512, 12),
+    (Algorithm::Es512, 13),
 ];
 
 /// The codes of API key generations in the format.
@@ -78,7 +84,7 @@ fn decode(bytes: &[u8], secret: bool) -> Result<Keys, Malformed> {
                     issuer => VerifyingKey::foreign(issuer, kid, algorithm, key),
                 };
                 let key = key.map_err(|_| Malformed("key"))?;
-                if keys.verifying.iter().any(|known| same_kid(known, &key)) {
+                if keys.verifying.iter().any(|known| is_ambiguous(known, &key)) {
                     return Err(Malformed("duplicate kid"));
                 }
                 keys.verifying.push(key);
@@ -104,9 +110,13 @@ fn decode(bytes: &[u8], secret: bool) -> Result<Keys, Malformed> {
     Ok(keys)
 }
 
-/// Returns whether both keys have the same issuer and kid. Different issuers may use the same kid.
-pub(crate) fn same_kid(a: &VerifyingKey, b: &VerifyingKey) -> bool {
+/// Returns whether a token that names one of the keys could mean the other. Different issuers may use the same kid, and
+/// another issuer may use one for several algorithms, but not for a public and a symmetric key.
+pub(crate) fn is_ambiguous(a: &VerifyingKey, b: &VerifyingKey) -> bool {
     (a.issuer(), a.kid()) == (b.issuer(), b.kid())
+        && (a.issuer().is_none()
+            || a.algorithm() == b.algorithm()
+            || a.algorithm().is_symmetric() != b.algorithm().is_symmetric())
 }
 
 #[cfg(feature = "builder")]

@@ -6,7 +6,7 @@ use core::fmt;
 use sha2::{Digest, Sha256};
 
 use crate::{
-    Block, Checkpoint, Delegation, Gap, base,
+    Block, Checkpoint, Delegation, Gap, Requirements, base,
     codec::{Malformed, Reader},
     gaps, grants,
     key::SignatureError,
@@ -46,10 +46,12 @@ pub enum ObjectKind {
     Gaps,
     /// One shard of the known fingerprints of credentials that were issued in a gap.
     Known,
+    /// What an edge must be able to do to apply the bundle, see [`Requirements`].
+    Requirements,
 }
 
 impl ObjectKind {
-    const ALL: [Self; 13] = [
+    const ALL: [Self; 14] = [
         Self::Keys,
         Self::SecretKeys,
         Self::Revocations,
@@ -63,6 +65,7 @@ impl ObjectKind {
         Self::Base,
         Self::Gaps,
         Self::Known,
+        Self::Requirements,
     ];
 
     /// Returns the code on the wire: the kind, then the version of its format.
@@ -81,6 +84,7 @@ impl ObjectKind {
             Self::Base => [11, 1],
             Self::Gaps => [12, 1],
             Self::Known => [13, 1],
+            Self::Requirements => [14, 1],
         }
     }
 
@@ -100,6 +104,7 @@ impl ObjectKind {
             Self::Base => "base",
             Self::Gaps => "gaps",
             Self::Known => "known",
+            Self::Requirements => "requirements",
         }
     }
 
@@ -209,6 +214,7 @@ impl Entry {
             ObjectKind::Known => {
                 Object::Known(Arc::new(revocations::PrefixShard::decode(bytes, self.shard)?))
             }
+            ObjectKind::Requirements => Object::Requirements(Requirements::decode(&bytes)?),
         })
     }
 
@@ -273,6 +279,8 @@ pub enum Object {
     Gaps(Vec<Gap>),
     /// [`ObjectKind::Known`].
     Known(Arc<revocations::PrefixShard>),
+    /// [`ObjectKind::Requirements`].
+    Requirements(Requirements),
 }
 
 /// Why an object does not open.

@@ -6,8 +6,8 @@ use core::fmt;
 use token::{Fingerprint, VerifyingKey, api_key::GenerationKey};
 
 use crate::{
-    Block, Checkpoint, Entry, Gap, Manifest, Object, Objects, Scope, ScopeKey, base, grants, revocations,
-    shards::Shards, tail, watermarks,
+    Block, Checkpoint, Entry, Gap, Manifest, Object, Objects, Scope, ScopeKey, base, grants,
+    keys::is_ambiguous, revocations, shards::Shards, tail, watermarks,
 };
 
 /// Everything that an edge knows at one version: a manifest and all objects that it names.
@@ -25,7 +25,7 @@ pub struct Snapshot {
 struct CheckpointState {
     entry: Entry,
     checkpoint: Arc<Checkpoint>,
-    /// Sorted by issuer, then kid.
+    /// Sorted by issuer, then kid, then algorithm.
     keys: Vec<VerifyingKey>,
     /// Each generation once.
     generations: Vec<GenerationKey>,
@@ -39,6 +39,8 @@ struct CheckpointState {
     known: Option<Shards<revocations::PrefixShard>>,
     /// `None` if there are no grants.
     grants: Option<Shards<grants::GrantShard>>,
+    /// Whether there are watermarks of holders of other issuers.
+    has_holders: bool,
     blocks: Vec<(Arc<Block>, Shards<base::RibbonShard>)>,
     /// Blocks without shards, because their credentials have expired. If the clock is set back, it is unknown which of
     /// them are revoked, so all of them are refused until the shards are fetched again.
@@ -151,24 +153,44 @@ impl Snapshot {
 
     /// Returns the token key of this deployment with this kid.
     pub fn key(&self, kid: &str) -> Option<&VerifyingKey> {
-        self.key_entry((None, kid))
+        let keys = &self.state.keys;
+        let at = keys.binary_search_by(|key| (key.issuer(), key.kid()).cmp(&(None, kid))).ok()?;
+        keys.get(at)
     }
 
-    /// Returns the token key of another issuer with this kid.
-    pub fn issuer_key(&self, issuer: &str, kid: &str) -> Option<&VerifyingKey> {
-        self.key_entry((Some(issuer), kid))
+    /// Returns the key of another issuer for a token with this kid, empty if the token has none, and this algorithm.
+    ///
+    /// A kid selects no key of another kid. The only key of the algorithm is for tokens without a kid, and, if it has no
+    /// kid itself, for all tokens of the issuer.
+    ///
+    /// # Errors
+    ///
+    /// [`NoKey`] if there is none, or more than one.
+    pub fn issuer_key(&self, issuer: &str, kid: &str, algorithm: &str) -> Result<&VerifyingKey, NoKey> {
+        let keys = &self.state.keys;
+        if !kid.is_empty()
+            && let Ok(at) = keys.binary_search_by(|key| sort_key(key).cmp(&(Some(issuer), kid, algorithm)))
+        {
+            return keys.get(at).ok_or(NoKey::Unknown);
+        }
+        let (mut only, mut has_more, mut is_meant) = (None, false, false);
+        for key in keys.iter().filter(|key| key.issuer() == Some(issuer)) {
+            if key.algorithm().name() == algorithm {
+                has_more |= only.replace(key).is_some();
+            }
+            is_meant |= kid.is_empty() || key.kid() == kid;
+        }
+        match only {
+            Some(key) if !has_more && (kid.is_empty() || key.kid().is_empty()) => Ok(key),
+            Some(_) if kid.is_empty() => Err(NoKey::Ambiguous),
+            _ if is_meant => Err(NoKey::AlgorithmMismatch),
+            _ => Err(NoKey::Unknown),
+        }
     }
 
     /// Returns the key that verifies the API keys of this generation.
     pub fn generation_key(&self, generation: u8) -> Option<&GenerationKey> {
         self.state.generations.iter().find(|key| key.generation() == generation)
-    }
-
-    /// Returns the token key with this issuer (`None` for this deployment) and kid.
-    fn key_entry(&self, wanted: (Option<&str>, &str)) -> Option<&VerifyingKey> {
-        let keys = &self.state.keys;
-        let at = keys.binary_search_by(|key| issuer_and_kid(key).cmp(&wanted)).ok()?;
-        keys.get(at)
     }
 
     /// Returns the revocation status of a credential. `kid`, `iat` and `expiry` determine which blocks of the base cover it.
@@ -227,6 +249,12 @@ impl Snapshot {
         scopes.into_iter().map(Into::into).filter_map(instant).max()
     }
 
+    /// Returns whether the bundle can have a watermark of [`Scope::Issuer`], [`Scope::Client`], [`Scope::IssuerSession`] or
+    /// [`Scope::TokenId`]. If not, these scopes need not be looked up.
+    pub fn has_holders(&self) -> bool {
+        self.state.has_holders
+    }
+
     /// Returns the permission statements of the subject, as they were passed to the builder, or `None` without a grant.
     pub fn grant(&self, subject: &str) -> Option<&[u8]> {
         self.grant_by_key(Scope::User(subject).into())
@@ -253,6 +281,7 @@ impl CheckpointState {
         let mut grants = Vec::new();
         let mut gaps = Vec::new();
         let mut known = Vec::new();
+        let mut has_holders = false;
         let entries = checkpoint.entries().iter().flat_map(|entry| match objects.object(entry) {
             Some(Object::Index(entries)) => entries.as_slice(),
             _ => core::slice::from_ref(entry),
@@ -261,10 +290,13 @@ impl CheckpointState {
             match objects.object(entry) {
                 Some(Object::Keys(held)) => {
                     for key in &held.verifying {
-                        match keys.binary_search_by(|known| issuer_and_kid(known).cmp(&issuer_and_kid(key))) {
-                            Ok(_) => return Err(Incomplete("duplicate kid")),
-                            Err(at) => keys.insert(at, key.clone()),
+                        let at = keys.partition_point(|known| sort_key(known) < sort_key(key));
+                        // The keys of one kid are beside each other.
+                        let neighbors = keys.get(at.saturating_sub(1)..).unwrap_or_default().iter().take(2);
+                        if neighbors.into_iter().any(|known| is_ambiguous(known, key)) {
+                            return Err(Incomplete("duplicate kid"));
                         }
+                        keys.insert(at, key.clone());
                     }
                     for key in &held.generations {
                         // Otherwise the order of the keys would decide between a signature and an HMAC tag.
@@ -280,6 +312,7 @@ impl CheckpointState {
                 Some(Object::Grants(shard)) => grants.push((entry.shard(), Arc::clone(shard))),
                 Some(Object::Gaps(held)) => gaps.extend(held),
                 Some(Object::Known(shard)) => known.push((entry.shard(), Arc::clone(shard))),
+                Some(Object::Requirements(_)) => has_holders = true,
                 Some(Object::Block(block)) if !block.expiry_range().has_expired(now) => {
                     blocks.push((Arc::clone(block), block_shards(block, objects)?));
                 }
@@ -306,6 +339,7 @@ impl CheckpointState {
             known: Shards::from_all_or_none(known)
                 .ok_or(Incomplete("invalid set of shards of known fingerprints"))?,
             grants: Shards::from_all_or_none(grants).ok_or(Incomplete("invalid set of grant shards"))?,
+            has_holders,
             blocks,
             expired_blocks,
         })
@@ -328,8 +362,19 @@ fn block_shards(block: &Block, objects: &Objects) -> Result<Shards<base::RibbonS
 }
 
 /// Returns the sort key of the token keys.
-fn issuer_and_kid(key: &VerifyingKey) -> (Option<&str>, &str) {
-    (key.issuer(), key.kid())
+fn sort_key(key: &VerifyingKey) -> (Option<&str>, &str, &str) {
+    (key.issuer(), key.kid(), key.algorithm().name())
+}
+
+/// Why no key of another issuer is for a token.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NoKey {
+    /// No key has the kid, and no key without a kid is the only one of its algorithm.
+    Unknown,
+    /// The keys that the token could mean have other algorithms.
+    AlgorithmMismatch,
+    /// The token names no key, and there is more than one of its algorithm.
+    Ambiguous,
 }
 
 /// The revocation status of a credential at an edge.

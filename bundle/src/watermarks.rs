@@ -11,6 +11,8 @@ use core::fmt;
 
 use sha2::{Digest, Sha256};
 
+#[cfg(feature = "builder")]
+use crate::foreign_name::is_ambiguous_to_older_edges;
 use crate::{
     codec::{Malformed, Reader},
     shards::{Sharded, check_bits, shard_of},
@@ -34,6 +36,14 @@ pub enum Scope<'a> {
     AuthKey(&'a str),
     /// The credentials of this session.
     Session(&'a str),
+    /// The tokens with this `iss` of another issuer.
+    Issuer(&'a str),
+    /// The tokens of a client of another issuer. Like the next two a [`foreign_name`](crate::foreign_name).
+    Client(&'a str),
+    /// The tokens of a session of another issuer.
+    IssuerSession(&'a str),
+    /// The token of another issuer with this id.
+    TokenId(&'a str),
 }
 
 impl<'a> Scope<'a> {
@@ -46,6 +56,21 @@ impl<'a> Scope<'a> {
             Self::User(id) => ("user", id),
             Self::AuthKey(id) => ("auth_key", id),
             Self::Session(id) => ("session", id),
+            Self::Issuer(issuer) => ("issuer", issuer),
+            Self::Client(id) => ("client", id),
+            Self::IssuerSession(id) => ("issuer_session", id),
+            Self::TokenId(id) => ("token_id", id),
+        }
+    }
+
+    /// Returns whether edges of a version without [`Requirements::HOLDERS`](crate::Requirements::HOLDERS) would not, or
+    /// not exactly, apply a watermark or grant of this scope.
+    #[cfg(feature = "builder")]
+    pub(crate) fn needs_holders(self) -> bool {
+        match self {
+            Self::Issuer(_) | Self::Client(_) | Self::IssuerSession(_) | Self::TokenId(_) => true,
+            Self::User(subject) => is_ambiguous_to_older_edges(subject),
+            _ => false,
         }
     }
 }

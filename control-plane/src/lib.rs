@@ -11,6 +11,7 @@ pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod data_dir;
+pub mod import;
 pub mod journal;
 pub mod jwks;
 pub mod keys;

@@ -18,16 +18,17 @@ use tokio::{
 
 use crate::{
     api,
-    config::Config,
+    config::{Config, Issuer},
     data_dir::DataDir,
-    jwks::{FETCH_TIMEOUT, FetchError, Fetcher},
+    jwks::{FETCH_TIMEOUT, FetchError, Fetcher, read_key_file},
     listener::{self, Limits},
     log_throttle::LogThrottle,
-    model::Actor,
+    model::{Actor, IssuerRecord},
     operations::{
-        Compaction, OpenError, RefreshMode, RefreshOutcome, Service, StoreError,
+        Compaction, OpenError, RefreshError, RefreshMode, RefreshOutcome, Service, StoreError,
         activate_pending_signing_key, compact_base_if_due, compact_journal_if_due, count_installation,
-        discard_key_files, expire_api_keys, prune_signing_keys, purge_expired, refresh_issuer, sync_issuers,
+        discard_key_files, expire_api_keys, list_issuers, prune_signing_keys, purge_expired, refresh_issuer,
+        sync_issuers,
     },
     publisher::{self, PublishError},
     telemetry::Metrics,
@@ -112,7 +113,7 @@ async fn run(
     tasks.spawn("promotion of signing keys", key_promotion_loop(Arc::clone(service), stopped.clone()));
     let fetcher = Fetcher::new(FETCH_TIMEOUT).map_err(ServeError::Fetcher)?;
     for issuer in &service.config().issuers {
-        let (fetcher, issuer) = (fetcher.clone(), issuer.issuer.clone());
+        let (fetcher, issuer) = (fetcher.clone(), issuer.clone());
         tasks.spawn(
             "refresh of an issuer",
             issuer_refresh_loop(Arc::clone(service), fetcher, issuer, stopped.clone()),
@@ -258,29 +259,72 @@ async fn key_promotion_loop(service: Arc<Service>, mut stop: watch::Receiver<boo
     }
 }
 
-/// Refreshes the keys of one issuer. Each issuer has a task of its own, so a slow one delays no other.
+/// Refreshes the keys of one issuer: when they are due, when the file with them changes, and when edges lack one. Each
+/// issuer has a task of its own, so a slow one delays no other.
 async fn issuer_refresh_loop(
     service: Arc<Service>,
     fetcher: Fetcher,
-    issuer: String,
+    issuer: Issuer,
     mut stop: watch::Receiver<bool>,
 ) {
+    let name = issuer.issuer.as_str();
+    if issuer.allow_http {
+        tracing::warn!(
+            issuer.name = name,
+            "`allow_http` is set: an attacker on the network between this server and the issuer can have any token \
+             of the issuer accepted"
+        );
+    }
+    let failing = LogThrottle::default();
+    let mut file = read_key_file(&issuer, service.data_dir().path());
+    let (mut is_key_missing, mut has_file_changed) = (false, false);
     loop {
-        match refresh_issuer(&service, &fetcher, &Actor::System, &issuer, RefreshMode::IfDue).await {
-            Ok(RefreshOutcome::NotDue | RefreshOutcome::Same) => {}
+        let mode = match (has_file_changed, is_key_missing) {
+            (true, _) => RefreshMode::FileChanged,
+            (false, true) => RefreshMode::MissingKey,
+            (false, false) => RefreshMode::IfDue,
+        };
+        let refreshed = refresh_issuer(&service, &fetcher, &Actor::System, name, mode).await;
+        // A key that is missing too soon after an attempt is fetched later.
+        is_key_missing &= matches!(refreshed, Err(RefreshError::TooSoon { .. }));
+        match refreshed {
+            Ok(RefreshOutcome::NotDue | RefreshOutcome::Same) | Err(RefreshError::TooSoon { .. }) => {}
             Ok(RefreshOutcome::Changed(version)) => {
-                tracing::info!(issuer.name = issuer, bundle.version = version, "issuer keys changed")
+                tracing::info!(issuer.name = name, bundle.version = version, "issuer keys changed")
             }
-            // Not throttled: the retry delay grows with each failure.
-            Err(error) => tracing::warn!(
-                issuer.name = issuer,
-                error.cause = error.to_string(),
-                "issuer key refresh failed, keeping cached keys"
-            ),
+            // Of these the retry delay grows with each failure. Others can be caused by clients.
+            Err(error) if mode != RefreshMode::MissingKey || failing.allow(Instant::now()) => {
+                log_refresh_failure(&service, name, &error).await;
+            }
+            Err(_) => {}
         }
-        if !sleep_unless_stopped(ISSUER_REFRESH_INTERVAL, &mut stop).await {
-            return;
+        tokio::select! {
+            () = sleep(ISSUER_REFRESH_INTERVAL) => {}
+            () = service.wait_missing_key(name), if !is_key_missing => is_key_missing = true,
+            _ = stop.wait_for(|stop| *stop) => return,
         }
+        let read = read_key_file(&issuer, service.data_dir().path());
+        has_file_changed = read != file;
+        file = read;
+    }
+}
+
+async fn log_refresh_failure(service: &Service, issuer: &str, error: &RefreshError) {
+    let cause = error.to_string();
+    let issuers = list_issuers(service).await.unwrap_or_default();
+    let has_keys = |record: Option<IssuerRecord>| record.is_some_and(|record| !record.keys.is_empty());
+    let has_keys = issuers.into_iter().any(|(known, record)| known.issuer == issuer && has_keys(record));
+    match has_keys {
+        true => tracing::warn!(
+            issuer.name = issuer,
+            error.cause = cause,
+            "issuer key refresh failed, keeping cached keys"
+        ),
+        false => tracing::error!(
+            issuer.name = issuer,
+            error.cause = cause,
+            "issuer key refresh failed, and there are no cached keys: all tokens of the issuer are refused"
+        ),
     }
 }
 

@@ -56,6 +56,8 @@ pub struct EnrolledEdge {
     pub files: BTreeMap<String, String>,
     /// The paths of the files.
     pub folder: Option<PathBuf>,
+    /// Present if the bundle has changed meanwhile, for example by fetched keys.
+    pub published: Option<bool>,
 }
 
 /// The response of `POST /v1/auth`.

@@ -34,6 +34,7 @@ pub struct Settings {
     /// If true, the address of a client is that of its connection; otherwise it is the last in `x-forwarded-for`.
     pub use_remote_address: bool,
     pub headers_with_underscores_action: &'static str,
+    pub path_with_escaped_slashes_action: &'static str,
     pub http2_upstream: bool,
     /// Allows WebSockets, by HTTP/2 as well (RFC 8441).
     pub upgrades: bool,
@@ -50,6 +51,8 @@ pub struct Settings {
     pub filters_instead: Option<Vec<Value>>,
     /// HTTP filters after them.
     pub filters_behind: Vec<Value>,
+    /// Listeners beside that of the template, as Envoy's configuration.
+    pub more_listeners: Vec<Value>,
     /// The core to run on; `None` for any.
     pub core: Option<usize>,
     /// Adds a filter before Keystile that delays every other request.
@@ -77,6 +80,7 @@ impl Settings {
             max_headers_count: 100,
             use_remote_address: true,
             headers_with_underscores_action: "REJECT_REQUEST",
+            path_with_escaped_slashes_action: "KEEP_UNCHANGED",
             http2_upstream: false,
             upgrades: false,
             route_timeout_seconds: 15,
@@ -86,6 +90,7 @@ impl Settings {
             access_log: true,
             filters_instead: None,
             filters_behind: Vec::new(),
+            more_listeners: Vec::new(),
             core: None,
             delays: false,
             log_level: "warning",
@@ -125,6 +130,7 @@ impl Settings {
                 max_headers_count => self.max_headers_count,
                 use_remote_address => self.use_remote_address,
                 headers_with_underscores_action => self.headers_with_underscores_action,
+                path_with_escaped_slashes_action => self.path_with_escaped_slashes_action,
                 http2_upstream => self.http2_upstream,
                 upgrades => self.upgrades,
                 route_timeout_seconds => self.route_timeout_seconds,
@@ -151,6 +157,12 @@ impl Settings {
     fn write(&self, folder: &Path) -> Result<PathBuf> {
         let file = folder.join("envoy.yaml");
         let mut bootstrap = self.render()?;
+        if !self.more_listeners.is_empty() {
+            let (before, clusters) = bootstrap.split_once("\n  clusters:\n").context("the clusters")?;
+            let listeners: String =
+                self.more_listeners.iter().map(|listener| format!("\n    - {listener}")).collect();
+            bootstrap = format!("{before}{listeners}\n  clusters:\n{clusters}");
+        }
         if self.has_listener_file {
             let (begin, end) = ("  listeners:\n    - name: edge\n", "\n  clusters:\n");
             let (before, rest) = bootstrap.split_once(begin).context("the listener")?;

@@ -3,13 +3,14 @@ use axum::Json;
 use axum::Router;
 use axum::body::Body;
 use http_body_util::BodyExt;
-use hyper::HeaderMap;
+use hyper::{HeaderMap, Uri};
 use serde_json::{Map, Value, json};
 use std::net::SocketAddr;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
-/// The protected service. It answers every request with its headers and trailers: `{"headers": {name: [value, ..]}, ..}`.
+/// The protected service. It answers every request with its path, headers and trailers: `{"path": "/", "headers": {name: [value, ..]},
+/// ..}`.
 #[derive(Debug)]
 pub struct Upstream {
     address: SocketAddr,
@@ -35,10 +36,11 @@ impl Drop for Upstream {
     }
 }
 
-async fn echo(headers: HeaderMap, body: Body) -> Json<Value> {
+async fn echo(uri: Uri, headers: HeaderMap, body: Body) -> Json<Value> {
     let body = body.collect().await;
     let trailers = body.ok().and_then(|body| body.trailers().cloned()).unwrap_or_default();
-    Json(json!({ "headers": list_headers(&headers), "trailers": list_headers(&trailers) }))
+    let (headers, trailers) = (list_headers(&headers), list_headers(&trailers));
+    Json(json!({ "path": uri.path(), "headers": headers, "trailers": trailers }))
 }
 
 fn list_headers(headers: &HeaderMap) -> Map<String, Value> {

@@ -1,5 +1,7 @@
 use alloc::vec::Vec;
 
+#[cfg(doc)]
+use crate::SignatureVerifier;
 use crate::ecdsa;
 
 /// A signature algorithm, as RFC 7518 section 3.1 and RFC 8037 name it.
@@ -17,6 +19,8 @@ pub enum Algorithm {
     Es256,
     /// ECDSA with P-384 and SHA-384 (RFC 7518 section 3.4).
     Es384,
+    /// ECDSA with P-521 and SHA-512 (RFC 7518 section 3.4). Only a host verifies it: see [`SignatureVerifier`].
+    Es512,
     /// RSASSA-PKCS1-v1_5 with SHA-256 (RFC 7518 section 3.3).
     Rs256,
     /// RSASSA-PKCS1-v1_5 with SHA-384 (RFC 7518 section 3.3).
@@ -33,13 +37,14 @@ pub enum Algorithm {
 
 impl Algorithm {
     /// All algorithms.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::EdDsa,
         Self::Hs256,
         Self::Hs384,
         Self::Hs512,
         Self::Es256,
         Self::Es384,
+        Self::Es512,
         Self::Rs256,
         Self::Rs384,
         Self::Rs512,
@@ -57,6 +62,7 @@ impl Algorithm {
             Self::Hs512 => "HS512",
             Self::Es256 => "ES256",
             Self::Es384 => "ES384",
+            Self::Es512 => "ES512",
             Self::Rs256 => "RS256",
             Self::Rs384 => "RS384",
             Self::Rs512 => "RS512",
@@ -83,6 +89,7 @@ impl Algorithm {
         match self {
             Self::Es256 => ecdsa::p256_der(signature),
             Self::Es384 => ecdsa::p384_der(signature),
+            Self::Es512 => ecdsa::p521_der(signature),
             _ => None,
         }
     }
@@ -92,6 +99,7 @@ impl Algorithm {
         match self {
             Self::Es256 => ecdsa::p256_malleated(signature),
             Self::Es384 => ecdsa::p384_malleated(signature),
+            Self::Es512 => ecdsa::p521_malleated(signature),
             _ => None,
         }
     }

@@ -88,20 +88,20 @@ pub(crate) struct TimeClaims {
 }
 
 impl TimeClaims {
-    /// Reads the time claims. Returns `None` if a registered claim (RFC 7519 section 4.1) has a wrong type. All are
-    /// optional. Fractions are rounded so that the token is valid for less time.
-    pub(crate) fn from_object(from: &Object) -> Option<Self> {
+    /// Reads the time claims. Returns the name of a registered claim (RFC 7519 section 4.1) that has a wrong type, if any.
+    /// All are optional. Fractions are rounded so that the token is valid for less time.
+    pub(crate) fn from_object(from: &Object) -> Result<Self, &'static str> {
         for name in ["iss", "sub", "jti"] {
-            optional_string(from, name).ok()?;
+            optional_string(from, name).map_err(|WrongType| name)?;
         }
-        audiences(from)?;
+        audiences(from).ok_or("aud")?;
         let instant = |name| match from.get(name) {
-            None => Some(None),
-            Some(date) => numeric_date(date).map(Some),
+            None => Ok(None),
+            Some(date) => numeric_date(date).map(Some).ok_or(name),
         };
         let (exp, nbf, iat) = (instant("exp")?, instant("nbf")?, instant("iat")?);
         let nbf = nbf.map(|(whole, fraction)| whole.saturating_add(fraction.into()));
-        Some(Self { exp: exp.map(|(whole, _)| whole), nbf, iat: iat.map(|(whole, _)| whole) })
+        Ok(Self { exp: exp.map(|(whole, _)| whole), nbf, iat: iat.map(|(whole, _)| whole) })
     }
 }
 
@@ -224,11 +224,12 @@ mod tests {
     fn time_claims_accept_fractions() {
         let parse_time_claims =
             |text: &str| TimeClaims::from_object(json::parse(text.as_bytes()).unwrap().as_object().unwrap());
-        let all = |exp, nbf, iat| Some(TimeClaims { exp, nbf, iat });
+        let all = |exp, nbf, iat| Ok(TimeClaims { exp, nbf, iat });
         assert_eq!(parse_time_claims("{}"), all(None, None, None));
         assert_eq!(parse_time_claims(r#"{"exp":9.9,"nbf":9.1,"iat":9.9}"#), all(Some(9), Some(10), Some(9)));
         assert_eq!(parse_time_claims(r#"{"exp":1.7e9,"nbf":9.0}"#), all(Some(1_700_000_000), Some(9), None));
         for bad in [
+            r#"{"nbf":true}"#,
             r#"{"exp":-1}"#,
             r#"{"exp":-0.5}"#,
             r#"{"exp":-0}"#,
@@ -246,7 +247,8 @@ mod tests {
             r#"{"aud":["a",1]}"#,
             r#"{"aud":{}}"#,
         ] {
-            assert_eq!(parse_time_claims(bad), None, "{bad}");
+            let name = bad.split('"').nth(1).unwrap();
+            assert_eq!(parse_time_claims(bad), Err(name), "{bad}");
         }
     }
 }

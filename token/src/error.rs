@@ -3,7 +3,7 @@ use core::fmt;
 /// Why a token is refused. Each reason has one stable code, which responses, metrics and logs use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Error {
-    /// The token is longer than [`crate::MAX_TOKEN_BYTES`].
+    /// The token is longer than the verifier permits.
     TooLong,
     /// The token does not have three segments, or its JSON is not that of a token.
     Malformed,
@@ -12,6 +12,8 @@ pub enum Error {
     NotCanonical,
     /// The `alg` of the token differs from the algorithm of the key (RFC 8725 section 3.1).
     AlgorithmMismatch,
+    /// Only a host can verify signatures of this algorithm, and this host cannot.
+    AlgorithmUnsupported,
     /// The signature is not valid for the key.
     SignatureInvalid,
 }
@@ -24,6 +26,7 @@ impl Error {
             Self::Malformed => "token_malformed",
             Self::NotCanonical => "token_not_canonical",
             Self::AlgorithmMismatch => "token_algorithm_mismatch",
+            Self::AlgorithmUnsupported => "token_algorithm_unsupported",
             Self::SignatureInvalid => "token_signature_invalid",
         }
     }
@@ -36,6 +39,7 @@ impl fmt::Display for Error {
             Self::Malformed => "the token is malformed",
             Self::NotCanonical => "the token is not in its canonical encoding",
             Self::AlgorithmMismatch => "the algorithm of the token differs from that of its key",
+            Self::AlgorithmUnsupported => "this edge cannot verify signatures of the algorithm of the token",
             Self::SignatureInvalid => "the signature of the token is invalid",
         })
     }

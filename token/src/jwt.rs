@@ -2,24 +2,34 @@ use alloc::{string::String, sync::Arc, vec::Vec};
 use core::fmt;
 
 use crate::{
-    Claims, Error, Fingerprint, SignatureVerifier, SoftwareVerifier, VerifyingKey, base64url,
+    Algorithm, Claims, Error, Fingerprint, SignatureVerifier, SoftwareVerifier, VerifyingKey, base64url,
     claims::{self, TimeClaims},
     json::{self, Object, Value},
 };
 
-/// Maximum length of a token in bytes; longer tokens are refused without parsing. Servers commonly limit all headers
-/// together to 8 KiB.
-pub const MAX_TOKEN_BYTES: usize = 8192;
+/// Maximum length of a token in bytes, which a caller can lower; longer tokens are refused without parsing. Envoy limits
+/// all headers together to 60 KiB by default, and the reference configuration to 96 KiB.
+pub const MAX_TOKEN_BYTES: usize = 96 * 1024;
+
+/// The default of the maximum length of a token in bytes. Servers commonly limit all headers together to 8 KiB.
+pub const DEFAULT_MAX_TOKEN_BYTES: usize = 8 * 1024;
 
 /// The private header parameter with the prefix (RFC 7515 section 4.3).
 pub(crate) const PREFIX_PARAMETER: &str = "prefix";
 
-/// Parameters that are refused: embedded or referenced keys (RFC 7515 sections 4.1.2, 4.1.3, 4.1.5, 4.1.6), critical
-/// extensions (4.1.11), payloads that are not base64url (RFC 7797) and compression.
-const FORBIDDEN_PARAMETERS: [&str; 7] = ["jwk", "jku", "x5u", "x5c", "crit", "b64", "zip"];
-
-/// The types of access tokens (RFC 7519 section 5.1, RFC 9068 section 2.1). Media types are case-insensitive.
-const ACCESS_TOKEN_TYPES: [&str; 3] = ["JWT", "at+jwt", "application/at+jwt"];
+/// The header parameters that are refused for every issuer, because a verifier that ignores them verifies another
+/// statement than the issuer made:
+///
+/// * `jwk` (RFC 7515 section 4.1.3): the token contains its own key. No issuer with a key set needs it; in a proof of
+///   possession (RFC 9449) it is the key of the client.
+/// * `crit` (RFC 7515 section 4.1.11): the extensions that it names must be understood, and none is.
+/// * `b64` (RFC 7797): the payload is signed without base64url.
+/// * `zip` (RFC 7516 section 4.1.3) and `enc` (section 4.1.2): the payload is compressed or encrypted.
+///
+/// Of other issuers, all other parameters are ignored, as RFC 7515 section 4 requires. Those that refer to a key (`jku`,
+/// `x5u`, `x5c`, `x5t`, `x5t#S256`) have no effect: keys come from the bundle alone, by issuer, `kid` and algorithm, and
+/// nothing is fetched. Tokens of this deployment have no parameters other than the ones that it writes.
+const REFUSED_PARAMETERS: [&str; 5] = ["jwk", "crit", "b64", "zip", "enc"];
 
 /// A JWT in compact serialization (RFC 7515 section 7.1) with a valid encoding whose signature has not been verified.
 pub struct Unverified<'a> {
@@ -41,18 +51,19 @@ impl<'a> Unverified<'a> {
     ///
     /// Returns [`Error::TooLong`], [`Error::NotCanonical`] or [`Error::Malformed`] if the encoding is invalid.
     pub fn parse(presented: &'a [u8]) -> Result<Self, Error> {
-        Self::parse_prefixed(presented, &[])
+        Self::parse_prefixed(presented, &[], MAX_TOKEN_BYTES)
     }
 
-    /// Parses a token that can have one of the prefixes, such as `kauth-`. The header names the prefix, so that the
-    /// token is valid only with its own prefix. Otherwise a revoked token could be presented under another fingerprint.
+    /// Parses a token of at most `max_bytes` that can have one of the prefixes, such as `kauth-`. The header names the
+    /// prefix, so that the token is valid only with its own prefix. Otherwise a revoked token could be presented under
+    /// another fingerprint.
     ///
     /// # Errors
     ///
     /// Returns the errors of [`Self::parse`], and [`Error::NotCanonical`] if the prefix differs from that in the
     /// header.
-    pub fn parse_prefixed(presented: &'a [u8], prefixes: &[String]) -> Result<Self, Error> {
-        if presented.len() > MAX_TOKEN_BYTES {
+    pub fn parse_prefixed(presented: &'a [u8], prefixes: &[String], max_bytes: usize) -> Result<Self, Error> {
+        if presented.len() > max_bytes {
             return Err(Error::TooLong);
         }
         let matching = prefixes.iter().filter(|known| presented.starts_with(known.as_bytes()));
@@ -69,7 +80,7 @@ impl<'a> Unverified<'a> {
         let (header, payload, signature) =
             (decode_segment(header)?, decode_segment(payload)?, decode_segment(signature)?);
         let header = Header::from_object(&parse_object(&header)?).ok_or(Error::Malformed)?;
-        if header.prefix.as_bytes() != prefix {
+        if !prefix.is_empty() && header.prefix.as_bytes() != prefix {
             return Err(Error::NotCanonical);
         }
         let payload = parse_object(&payload)?;
@@ -80,14 +91,28 @@ impl<'a> Unverified<'a> {
         Ok(Self { presented, prefix, signed, header, payload: Arc::new(payload), signature })
     }
 
-    /// Returns the `kid`. It is empty if the token has none; then only a key without a name verifies it.
+    /// Returns the `kid`. It is empty if the token has none.
     pub fn kid(&self) -> &str {
         &self.header.kid
+    }
+
+    /// Returns the unverified `alg`, to find the key among those of one `kid`. Other issuers may use the name `Ed25519` of
+    /// RFC 9864 for `EdDSA`.
+    pub fn algorithm(&self) -> &str {
+        match self.header.alg.as_str() {
+            "Ed25519" => Algorithm::EdDsa.name(),
+            name => name,
+        }
     }
 
     /// Returns the unverified `iss`, to find the key. Only [`Self::verify`] proves it.
     pub fn issuer(&self) -> &str {
         claims::optional_string(&self.payload, "iss").ok().flatten().unwrap_or_default()
+    }
+
+    /// Returns the name of a registered claim that has a wrong type, if any, to explain [`Error::Malformed`].
+    pub fn malformed_claim(&self) -> Option<&'static str> {
+        TimeClaims::from_object(&self.payload).err()
     }
 
     /// Verifies the signature, which is the only way to the claims.
@@ -122,8 +147,9 @@ impl<'a> Unverified<'a> {
     /// # Errors
     ///
     /// Returns [`Error::AlgorithmMismatch`] if `alg` differs from the algorithm of the key, [`Error::SignatureInvalid`]
-    /// if issuer, `kid` or signature do not match the key, and [`Error::Malformed`] if the claims are not those of a
-    /// token of this issuer.
+    /// if issuer, `kid` or signature do not match the key, [`Error::AlgorithmUnsupported`] if only a host can verify the
+    /// signature, and [`Error::Malformed`] if the claims are not those of a token of this issuer. Key or token of another
+    /// issuer may have no `kid`; the caller then has to choose the only key of the algorithm.
     pub fn verify(&self, key: &VerifyingKey) -> Result<Authentic, Error> {
         self.verify_with(key, &SoftwareVerifier)
     }
@@ -138,15 +164,41 @@ impl<'a> Unverified<'a> {
         key: &VerifyingKey,
         verifier: &dyn SignatureVerifier,
     ) -> Result<Authentic, Error> {
-        let Header { alg, kid, has_only_own_parameters, .. } = &self.header;
+        self.verify_for(key, self.issuer(), verifier)
+    }
+
+    /// Verifies the signature like [`Self::verify_with`], with a key that is known under the name `key_issuer`. The
+    /// caller has to ensure that tokens with this `iss` belong to that name, because it is a pattern that matches.
+    ///
+    /// # Errors
+    ///
+    /// Returns the errors of [`Self::verify`], and [`Error::NotCanonical`] if a prefix is not that of the token.
+    pub fn verify_for(
+        &self,
+        key: &VerifyingKey,
+        key_issuer: &str,
+        verifier: &dyn SignatureVerifier,
+    ) -> Result<Authentic, Error> {
+        let Header { alg, kid, prefix, typ, has_only_own_parameters } = &self.header;
+        // To another issuer, `prefix` is an unknown parameter, which is ignored: its tokens have no prefix.
+        let expected_prefix = if key.issuer().is_some() { "" } else { prefix };
+        if expected_prefix.as_bytes() != self.prefix {
+            return Err(Error::NotCanonical);
+        }
+        let alg = if key.issuer().is_some() { self.algorithm() } else { alg };
         if alg != key.algorithm().name() {
             return Err(Error::AlgorithmMismatch);
         }
-        let same_issuer = key.issuer().is_none_or(|issuer| issuer == self.issuer());
-        if kid != key.kid() || !same_issuer || !key.verify(self.signed, &self.signature, verifier) {
+        let same_issuer = key.issuer().is_none_or(|issuer| issuer == key_issuer);
+        if !key.is_for_kid(kid) || !same_issuer {
             return Err(Error::SignatureInvalid);
         }
-        let instants = TimeClaims::from_object(&self.payload).ok_or(Error::Malformed)?;
+        match key.verify(self.signed, &self.signature, verifier) {
+            Some(true) => {}
+            Some(false) => return Err(Error::SignatureInvalid),
+            None => return Err(Error::AlgorithmUnsupported),
+        }
+        let instants = TimeClaims::from_object(&self.payload).map_err(|_| Error::Malformed)?;
         let local_claims = match key.issuer() {
             Some(_) => None,
             None if *has_only_own_parameters => {
@@ -160,7 +212,7 @@ impl<'a> Unverified<'a> {
             )
         });
         Ok(Authentic {
-            is_access_token: self.header.is_access_token,
+            typ: typ.clone(),
             members: Arc::clone(&self.payload),
             instants,
             local_claims,
@@ -180,7 +232,7 @@ impl fmt::Debug for Unverified<'_> {
 /// A token with a valid signature. It can still be expired, revoked or for another audience.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Authentic {
-    is_access_token: bool,
+    typ: Option<String>,
     members: Arc<Object>,
     instants: TimeClaims,
     local_claims: Option<Claims>,
@@ -194,9 +246,10 @@ impl Authentic {
         self.local_claims.as_ref()
     }
 
-    /// Returns whether the header declares an access token (RFC 9068 section 2.1).
-    pub const fn is_access_token_typ(&self) -> bool {
-        self.is_access_token
+    /// Returns the type that the header declares (RFC 7515 section 4.1.9). The caller has to refuse a type that is for
+    /// another purpose (RFC 8725 section 3.11). A token of this deployment has `JWT` or none.
+    pub fn typ(&self) -> Option<&str> {
+        self.typ.as_deref()
     }
 
     /// Returns all claims.
@@ -254,39 +307,35 @@ impl Authentic {
 struct Header {
     alg: String,
     kid: String,
-    /// The prefix of the token, usually empty.
+    /// The prefix of a token of this deployment, usually empty.
     prefix: String,
-    is_access_token: bool,
+    typ: Option<String>,
     /// Whether the header has only parameters that this deployment writes.
     has_only_own_parameters: bool,
 }
 
 impl Header {
-    /// Parses a header. Parameters that select another key or another interpretation are refused for every issuer, and
-    /// so are types of tokens other than access tokens (RFC 8725 section 3.11).
+    /// Parses a header. Parameters that change what is verified are refused for every issuer.
     fn from_object(from: &Object) -> Option<Self> {
-        if FORBIDDEN_PARAMETERS.iter().any(|name| from.contains_key(*name)) {
+        if REFUSED_PARAMETERS.iter().any(|name| from.contains_key(*name)) {
             return None;
         }
         let typ = claims::optional_string(from, "typ").ok()?;
-        if typ.is_some_and(|typ| !ACCESS_TOKEN_TYPES.iter().any(|known| typ.eq_ignore_ascii_case(known))) {
-            return None;
-        }
         let alg = from.get("alg")?.as_str()?.into();
         let kid = claims::optional_string(from, "kid").ok()?;
         if kid.is_some_and(str::is_empty) {
             return None;
         }
-        let prefix = claims::optional_string(from, PREFIX_PARAMETER).ok()?.unwrap_or_default().into();
-        let is_access_token = typ.is_some_and(|typ| !typ.eq_ignore_ascii_case("JWT"));
+        let prefix = claims::optional_string(from, PREFIX_PARAMETER);
         let is_own_parameter =
             |name: &String| matches!(name.as_str(), "alg" | "kid" | "typ" | PREFIX_PARAMETER);
-        let has_only_own_parameters = from.keys().all(is_own_parameter) && matches!(typ, None | Some("JWT"));
+        let has_only_own_parameters =
+            from.keys().all(is_own_parameter) && prefix.is_ok() && matches!(typ, None | Some("JWT"));
         Some(Self {
             alg,
             kid: kid.unwrap_or_default().into(),
-            prefix,
-            is_access_token,
+            prefix: prefix.ok().flatten().unwrap_or_default().into(),
+            typ: typ.map(String::from),
             has_only_own_parameters,
         })
     }

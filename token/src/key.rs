@@ -31,6 +31,7 @@ enum Material {
     Hmac384(Box<Hmac<Sha384>>),
     Hmac512(Box<Hmac<Sha512>>),
     Ecdsa(ecdsa::PublicKey),
+    P521(ecdsa::P521PublicKey),
     Rsa(Box<rsa::PublicKey>, Hash, Padding),
 }
 
@@ -48,7 +49,8 @@ impl VerifyingKey {
     /// # Errors
     ///
     /// Returns [`InvalidKey::InvalidKid`] if `kid` is not 1 to 64 characters of `A-Z a-z 0-9 . _ -`, and
-    /// [`InvalidKey::InvalidPoint`] or [`InvalidKey::Weak`] if the bytes are not a valid key of this algorithm.
+    /// [`InvalidKey::InvalidPoint`], [`InvalidKey::Weak`] or [`InvalidKey::TooLarge`] if the bytes are not a valid key of
+    /// this algorithm.
     pub fn local(kid: &str, algorithm: Algorithm, bytes: &[u8]) -> Result<Self, InvalidKey> {
         // The `kid` of an issued token appears in headers, log lines and commands, so it must not need quoting.
         let is_permitted = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
@@ -58,13 +60,13 @@ impl VerifyingKey {
         Self::new(None, kid, algorithm, bytes)
     }
 
-    /// Creates a key of another issuer. It verifies only tokens with this issuer and this `kid`. An empty `kid` is
-    /// for tokens without one.
+    /// Creates a key of another issuer. It verifies only tokens with this issuer, and with this `kid` unless key or
+    /// token has none. An empty `kid` is that of a key without one.
     ///
     /// # Errors
     ///
-    /// Returns [`InvalidKey::InvalidKid`] if issuer or `kid` is longer than 255 bytes, and [`InvalidKey::InvalidPoint`]
-    /// or [`InvalidKey::Weak`] if the bytes are not a valid key of this algorithm.
+    /// Returns [`InvalidKey::InvalidKid`] if issuer or `kid` is longer than 255 bytes, and [`InvalidKey::InvalidPoint`],
+    /// [`InvalidKey::Weak`] or [`InvalidKey::TooLarge`] if the bytes are not a valid key of this algorithm.
     pub fn foreign(issuer: &str, kid: &str, algorithm: Algorithm, bytes: &[u8]) -> Result<Self, InvalidKey> {
         if kid.len() > MAX_FOREIGN_NAME_BYTES || issuer.len() > MAX_FOREIGN_NAME_BYTES {
             return Err(InvalidKey::InvalidKid);
@@ -103,7 +105,7 @@ impl VerifyingKey {
         self.issuer.as_deref()
     }
 
-    /// Returns the `kid` of the tokens that the key verifies. It is empty for a key without a name.
+    /// Returns the `kid`. It is empty for a key of another issuer without one.
     pub fn kid(&self) -> &str {
         &self.kid
     }
@@ -135,11 +137,25 @@ impl VerifyingKey {
             Material::Ed25519(key) => Some(key.as_bytes().to_vec()),
             Material::Hmac256(_) | Material::Hmac384(_) | Material::Hmac512(_) => None,
             Material::Ecdsa(key) => Some(key.material()),
+            Material::P521(key) => Some(key.material()),
             Material::Rsa(key, ..) => Some(key.material()),
         }
     }
 
-    pub(crate) fn verify(&self, message: &[u8], signature: &[u8], verifier: &dyn SignatureVerifier) -> bool {
+    /// Returns whether a token with this `kid`, which is empty if it has none, names this key or leaves the choice open. A
+    /// key of this deployment is always named. [`Unverified::verify`](crate::Unverified::verify) trusts the caller to
+    /// leave the choice open for the only key of the algorithm.
+    pub(crate) fn is_for_kid(&self, kid: &str) -> bool {
+        kid == self.kid || self.issuer.is_some() && (kid.is_empty() || self.kid.is_empty())
+    }
+
+    /// Returns `None` if only a host can verify signatures of this algorithm, and this one cannot.
+    pub(crate) fn verify(
+        &self,
+        message: &[u8],
+        signature: &[u8],
+        verifier: &dyn SignatureVerifier,
+    ) -> Option<bool> {
         // A host could accept numbers with leading zeros, which would give the same token other fingerprints.
         let verify_by_host = |length: usize| match signature.len() {
             right if right == length => {
@@ -147,7 +163,7 @@ impl VerifyingKey {
             }
             _ => Some(false),
         };
-        match &self.material {
+        Some(match &self.material {
             Material::Ed25519(key) => key.verify(&[message], signature),
             Material::Hmac256(key) => key.clone().chain_update(message).verify_slice(signature).is_ok(),
             Material::Hmac384(key) => key.clone().chain_update(message).verify_slice(signature).is_ok(),
@@ -155,9 +171,10 @@ impl VerifyingKey {
             Material::Ecdsa(key) => {
                 verify_by_host(key.signature_bytes()).unwrap_or_else(|| key.verify(message, signature))
             }
+            Material::P521(_) => return verify_by_host(ecdsa::P521PublicKey::BYTES),
             Material::Rsa(key, hash, padding) => verify_by_host(key.signature_bytes())
                 .unwrap_or_else(|| key.verify(*hash, *padding, message, signature)),
-        }
+        })
     }
 }
 
@@ -175,6 +192,7 @@ impl Material {
         match self {
             Self::Ed25519(_) | Self::Hmac256(_) | Self::Hmac384(_) | Self::Hmac512(_) => None,
             Self::Ecdsa(key) => key.public_key_info(),
+            Self::P521(key) => Some(key.public_key_info()),
             Self::Rsa(key, ..) => key.public_key_info(),
         }
     }
@@ -182,7 +200,7 @@ impl Material {
     fn decode(algorithm: Algorithm, bytes: &[u8]) -> Result<Self, InvalidKey> {
         let rsa = |hash, padding| {
             let (exponent, modulus) = bytes.split_first_chunk().ok_or(InvalidKey::Weak)?;
-            let key = rsa::PublicKey::new(modulus, u32::from_be_bytes(*exponent)).ok_or(InvalidKey::Weak)?;
+            let key = rsa::PublicKey::new(modulus, u32::from_be_bytes(*exponent))?;
             Ok(Self::Rsa(Box::new(key), hash, padding))
         };
         match algorithm {
@@ -199,6 +217,9 @@ impl Material {
             Algorithm::Es384 => {
                 ecdsa::PublicKey::p384(bytes).map(Self::Ecdsa).ok_or(InvalidKey::InvalidPoint)
             }
+            Algorithm::Es512 => {
+                ecdsa::P521PublicKey::new(bytes).map(Self::P521).ok_or(InvalidKey::InvalidPoint)
+            }
             Algorithm::Rs256 => rsa(Hash::Sha256, Padding::Pkcs1),
             Algorithm::Rs384 => rsa(Hash::Sha384, Padding::Pkcs1),
             Algorithm::Rs512 => rsa(Hash::Sha512, Padding::Pkcs1),
@@ -214,9 +235,11 @@ impl Material {
 pub enum InvalidKey {
     /// The bytes do not encode a point on the curve, or encode one of small order.
     InvalidPoint,
-    /// The secret is shorter than the hash (RFC 7518 section 3.2), or the RSA key does not have 2048 to 4096 bits and
-    /// an odd exponent.
+    /// The secret is shorter than the hash (RFC 7518 section 3.2), or the RSA key has less than 2048 bits, an even
+    /// modulus, or an exponent that is even or 1.
     Weak,
+    /// The RSA key has more than 8192 bits, or more than 4096 bits and an exponent above 65537.
+    TooLarge,
     /// The `kid` is not 1 to 64 characters of `A-Z a-z 0-9 . _ -`, or the name of another issuer's key is longer than
     /// 255 bytes.
     InvalidKid,
@@ -229,7 +252,10 @@ impl fmt::Display for InvalidKey {
         f.write_str(match self {
             Self::InvalidPoint => "the key is not a point on the curve, or has small order",
             Self::Weak => "the key is too weak",
-            Self::InvalidKid => "a `kid` has 1 to 64 characters of A-Z a-z 0-9 . _ -",
+            Self::TooLarge => "the key is too large",
+            Self::InvalidKid => {
+                "a `kid` has 1 to 64 characters of A-Z a-z 0-9 . _ -, or of another issuer up to 255 bytes"
+            }
             Self::VerifyOnlyAlgorithm => "tokens can be signed with EdDSA and HS256 only",
         })
     }

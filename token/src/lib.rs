@@ -54,6 +54,6 @@ pub use algorithm::Algorithm;
 pub use claims::{Claims, Operator};
 pub use error::Error;
 pub use fingerprint::{Fingerprint, InvalidFingerprint};
-pub use jwt::{Authentic, MAX_TOKEN_BYTES, Unverified};
+pub use jwt::{Authentic, DEFAULT_MAX_TOKEN_BYTES, MAX_TOKEN_BYTES, Unverified};
 pub use key::{InvalidKey, VerifyingKey};
 pub use verifier::{SignatureVerifier, SoftwareVerifier};

@@ -9,11 +9,17 @@ use core::ops::RangeInclusive;
 use ::rsa::{BoxedUint, pkcs8::EncodePublicKey as _, traits::PublicKeyParts as _};
 use sha2::{Sha256, Sha384, Sha512};
 
-use crate::hash::Hash;
+use crate::{InvalidKey, hash::Hash};
 
-/// Permitted lengths of the modulus in bytes. RFC 7518 section 3.3 requires 2048 bits; more than 4096 bits would make
-/// verification too expensive.
-const MODULUS_BYTES: RangeInclusive<usize> = 256..=512;
+/// Permitted lengths of the modulus in bits. RFC 7518 section 3.3 requires 2048 bits. Verification with 8192 bits takes
+/// sixteen times as long as with 2048: see tests/tests/promises/costs.txt.
+const MODULUS_BITS: RangeInclusive<usize> = 2048..=8192;
+
+/// Above this length of the modulus in bits, the exponent is at most [`MAX_EXPONENT_OF_LARGE_KEY`].
+const LARGE_MODULUS_BITS: usize = 4096;
+
+/// The usual exponent. The time of a verification grows with the length of the exponent, too.
+const MAX_EXPONENT_OF_LARGE_KEY: u32 = 65537;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Padding {
@@ -27,15 +33,20 @@ pub(crate) enum Padding {
 pub(crate) struct PublicKey(::rsa::PublicKey);
 
 impl PublicKey {
-    /// Creates a key. Returns `None` unless the modulus is odd and has 2048 to 4096 bits, a multiple of eight, and the
-    /// exponent is odd and at least 3.
-    pub(crate) fn new(modulus: &[u8], exponent: u32) -> Option<Self> {
-        if !is_strong(modulus, exponent) {
-            return None;
+    /// Creates a key. The modulus must be odd, have 2048 to 8192 bits and no leading zero byte, and the exponent must be
+    /// odd and at least 3, and at most 65537 with a modulus of more than 4096 bits.
+    pub(crate) fn new(modulus: &[u8], exponent: u32) -> Result<Self, InvalidKey> {
+        let bits = bits(modulus);
+        if bits > *MODULUS_BITS.end() || bits > LARGE_MODULUS_BITS && exponent > MAX_EXPONENT_OF_LARGE_KEY {
+            return Err(InvalidKey::TooLarge);
+        }
+        let has_leading_zero = modulus.first() == Some(&0);
+        if bits < *MODULUS_BITS.start() || has_leading_zero || exponent < 3 || exponent.is_multiple_of(2) {
+            return Err(InvalidKey::Weak);
         }
         // The crate checks only that the modulus is odd; its other limits are wider.
         let modulus = BoxedUint::from_be_slice_vartime(modulus);
-        ::rsa::PublicKey::new(modulus, exponent.into()).ok().map(Self)
+        ::rsa::PublicKey::new(modulus, exponent.into()).map(Self).map_err(|_| InvalidKey::Weak)
     }
 
     /// Returns the `SubjectPublicKeyInfo` in DER (RFC 3279 section 2.3.1).
@@ -72,10 +83,8 @@ impl PublicKey {
     }
 }
 
-/// Returns whether the modulus has a permitted length without leading zero bits, and the exponent is odd and at least 3.
-fn is_strong(modulus: &[u8], exponent: u32) -> bool {
-    modulus.first().is_some_and(|first| *first >= 0x80)
-        && MODULUS_BYTES.contains(&modulus.len())
-        && exponent >= 3
-        && !exponent.is_multiple_of(2)
+/// Returns the length of a number in bits, if its first byte is not zero.
+fn bits(number: &[u8]) -> usize {
+    let zeros = number.first().map_or(0, |first| first.leading_zeros());
+    number.len().saturating_mul(8).saturating_sub(usize::try_from(zeros).unwrap_or_default())
 }

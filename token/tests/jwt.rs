@@ -107,6 +107,10 @@ fn tokens_have_at_most_the_maximum_length() {
     for (length, expected) in [(MAX_TOKEN_BYTES, Error::Malformed), (MAX_TOKEN_BYTES + 1, Error::TooLong)] {
         assert_eq!(Unverified::parse(&vec![b'a'; length]).unwrap_err(), expected, "{length}");
     }
+    for (length, expected) in [(2000, Error::Malformed), (2001, Error::TooLong)] {
+        let refused = Unverified::parse_prefixed(&vec![b'a'; length], &[], 2000).unwrap_err();
+        assert_eq!(refused, expected, "{length}");
+    }
 }
 
 #[test]
@@ -176,7 +180,8 @@ fn embedded_keys_are_refused() {
         "",
     ] {
         let token = eddsa().sign(header, &payload);
-        assert_eq!(Unverified::parse(token.expose().as_bytes()).unwrap_err(), Error::Malformed, "{header}");
+        let refused = parse_and_verify(token.expose().as_bytes(), eddsa().verifying_key());
+        assert_eq!(refused, Err(Error::Malformed), "{header}");
     }
 }
 
@@ -245,11 +250,29 @@ fn the_longest_matching_prefix_applies() {
     for _ in 0..2 {
         for prefix in ["k-", "k-auth-"] {
             let token = key.mint_prefixed(prefix, &claims());
-            let parsed = Unverified::parse_prefixed(token.expose().as_bytes(), &prefixes).unwrap();
+            let parsed =
+                Unverified::parse_prefixed(token.expose().as_bytes(), &prefixes, MAX_TOKEN_BYTES).unwrap();
             assert!(parsed.verify(key.verifying_key()).is_ok(), "{prefix}");
         }
-        assert!(Unverified::parse_prefixed(key.mint(&claims()).expose().as_bytes(), &prefixes).is_ok());
+        let bare = key.mint(&claims());
+        assert!(Unverified::parse_prefixed(bare.expose().as_bytes(), &prefixes, MAX_TOKEN_BYTES).is_ok());
         prefixes.reverse();
+    }
+}
+
+/// To another issuer, `prefix` is an unknown parameter. It gives the token no second spelling.
+#[test]
+fn tokens_of_other_issuers_have_no_prefix() {
+    let key = VerifyingKey::foreign("i", "k1", token::Algorithm::Hs256, &[7; 32]).unwrap();
+    let prefixes = ["kauth-".to_owned()];
+    for parameter in [r#""kauth-""#, r#""other""#, "7", "null"] {
+        let header = format!(r#"{{"alg":"HS256","kid":"k1","prefix":{parameter}}}"#);
+        let token = hs256().sign(&header, br#"{"iss":"i"}"#).expose().to_owned();
+        let verify = |text: &str| {
+            Unverified::parse_prefixed(text.as_bytes(), &prefixes, MAX_TOKEN_BYTES)?.verify(&key)
+        };
+        assert!(verify(&token).is_ok(), "{header}");
+        assert_eq!(verify(&format!("kauth-{token}")), Err(Error::NotCanonical), "{header}");
     }
 }
 
@@ -258,7 +281,7 @@ fn tokens_are_valid_with_their_own_prefix_only() {
     let prefixes = ["kapikey-".to_owned(), "kauth-".to_owned()];
     let key = eddsa();
     let parse_and_verify = |text: &str| {
-        let token = Unverified::parse_prefixed(text.as_bytes(), &prefixes)?;
+        let token = Unverified::parse_prefixed(text.as_bytes(), &prefixes, MAX_TOKEN_BYTES)?;
         token.verify(key.verifying_key())
     };
     let bare = key.mint(&claims()).expose().to_owned();

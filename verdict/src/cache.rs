@@ -17,12 +17,15 @@ use crate::Identity;
 /// Entries per set. At half load, one set in 300 overflows.
 const WAYS: usize = 16;
 
-/// A bounded cache of authenticated credentials.
+/// A bounded cache of authenticated credentials, and what a host reports about requests.
 pub struct Cache {
     hasher: SipHasher24,
     slots: Vec<Option<(CacheKey, Arc<Identity>)>>,
     hits: u64,
     misses: u64,
+    /// A bit for each issuer, by its index in the policy, whose tokens named a key that the bundle lacks.
+    missing_keys: u32,
+    omitted_claims: u64,
 }
 
 pub(crate) type CacheKey = (u64, u64);
@@ -35,8 +38,9 @@ impl Cache {
         let mut key = [0; 16];
         key.iter_mut().zip(seed.as_bytes()).for_each(|(to, from)| *to = *from);
         let slots = entries.checked_next_multiple_of(WAYS).unwrap_or(entries);
+        let hasher = SipHasher24::new_with_key(&key);
         let mut cache =
-            Self { hasher: SipHasher24::new_with_key(&key), slots: Vec::new(), hits: 0, misses: 0 };
+            Self { hasher, slots: Vec::new(), hits: 0, misses: 0, missing_keys: 0, omitted_claims: 0 };
         cache.slots.resize(slots, None);
         cache
     }
@@ -49,6 +53,30 @@ impl Cache {
     /// Returns the number of hits and misses since the last call, and resets both.
     pub fn take_counts(&mut self) -> (u64, u64) {
         (core::mem::take(&mut self.hits), core::mem::take(&mut self.misses))
+    }
+
+    /// Records that a token named a key of an issuer, by its index in the policy, that the bundle lacks. Nothing else of
+    /// the token is kept: a client can name any key. Keys of issuers after the 32nd are fetched when they are due.
+    pub(crate) fn record_missing_key(&mut self, issuer: Option<usize>) {
+        let bit = issuer.and_then(|at| 1_u32.checked_shl(u32::try_from(at).ok()?));
+        self.missing_keys |= bit.unwrap_or_default();
+    }
+
+    /// Returns an issuer by its index in the policy, and removes it.
+    pub(crate) fn take_missing_key(&mut self) -> Option<usize> {
+        let at = self.missing_keys.trailing_zeros();
+        self.missing_keys &= self.missing_keys.wrapping_sub(1);
+        usize::try_from(at).ok().filter(|at| *at < 32)
+    }
+
+    /// Counts claims that a header cannot represent.
+    pub(crate) const fn count_omitted_claims(&mut self, claims: u64) {
+        self.omitted_claims = self.omitted_claims.saturating_add(claims);
+    }
+
+    /// Returns the number of claims of authenticated credentials, since the last call, that a header cannot represent.
+    pub const fn take_omitted_claims(&mut self) -> u64 {
+        core::mem::replace(&mut self.omitted_claims, 0)
     }
 
     /// Returns the cache key. `username` is the username of an API key, and empty for other credentials.

@@ -44,6 +44,15 @@ pub(crate) fn printable(text: &str) -> String {
         .collect()
 }
 
+/// Returns whether a text that is compared as it is looks like a pattern: a wildcard, a regular expression, or a
+/// placeholder.
+pub(crate) fn looks_like_pattern(text: &str) -> bool {
+    let bytes = text.as_bytes();
+    matches!(bytes, [b'^', ..] | [.., b'$'] | [b'{', .., b'}'])
+        || bytes.contains(&b'*')
+        || bytes.windows(2).any(|pair| pair == b".+")
+}
+
 /// Deserializes a number from `MIN` to `MAX`, inclusive.
 pub(crate) fn bounded<'de, const MIN: u64, const MAX: u64, D: Deserializer<'de>>(
     deserializer: D,

@@ -1,6 +1,9 @@
 //! The result of a decision.
 
-use alloc::sync::Arc;
+use alloc::{
+    string::{String, ToString},
+    sync::Arc,
+};
 
 use token::Fingerprint;
 
@@ -21,13 +24,22 @@ pub enum Decision {
 #[derive(Debug, Clone, PartialEq)]
 pub enum PassReason {
     /// The rule is public.
-    Public,
-    /// The rule is optional, and the request has no credential.
-    Anonymous,
+    Public(Stripping),
+    /// The rule is optional, and the request has no credential, or only one that counts as none.
+    Anonymous(Stripping),
     /// The request is a CORS preflight that the upstream answers.
-    Preflight,
+    Preflight(Stripping),
     /// The request would be refused, but the mode is report.
     Reported(Refusal),
+}
+
+/// Which credentials are removed before a request is forwarded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stripping {
+    /// None.
+    Nothing,
+    /// Those in the locations that this rule searches, by index. `None`: in all locations of the policy.
+    Credentials(Option<usize>),
 }
 
 /// The proof that a request is admitted. Only [`Gate::decide_with`] creates one.
@@ -36,6 +48,7 @@ pub struct Admission {
     identity: Arc<Identity>,
     stale: Option<StalePolicy>,
     reported: Option<Reason>,
+    stripping: Stripping,
 }
 
 impl Admission {
@@ -43,8 +56,9 @@ impl Admission {
         identity: Arc<Identity>,
         stale: Option<StalePolicy>,
         reported: Option<Reason>,
+        stripping: Stripping,
     ) -> Self {
-        Self { identity, stale, reported }
+        Self { identity, stale, reported, stripping }
     }
 
     /// Returns the identity of the credential.
@@ -74,11 +88,18 @@ pub struct Refusal {
     reason: Reason,
     identity: Option<Arc<Identity>>,
     rule: Option<usize>,
+    /// The name of the claim that is missing or not accepted, as the policy names it.
+    claim: Option<String>,
 }
 
 impl Refusal {
     pub(crate) const fn new(reason: Reason, identity: Option<Arc<Identity>>, rule: Option<usize>) -> Self {
-        Self { reason, identity, rule }
+        Self { reason, identity, rule, claim: None }
+    }
+
+    /// Returns a refusal of a token because of a claim, if its name is not empty.
+    pub(crate) fn of_claim(reason: Reason, claim: &str) -> Self {
+        Self { claim: (!claim.is_empty()).then(|| claim.into()), ..Self::from(reason) }
     }
 
     /// Returns the reason of the refusal.
@@ -91,6 +112,43 @@ impl Refusal {
         self.identity.as_deref()
     }
 
+    /// Returns whether the refusal names a claim.
+    pub const fn names_claim(&self) -> bool {
+        self.claim.is_some()
+    }
+
+    /// Returns whether the credential counts as none for a rule that ignores unusable credentials. A credential that is
+    /// revoked, or whose signature is invalid, never does, so that a revocation and an attack are noticed. `is_removed`:
+    /// the upstream does not receive the credential.
+    pub(crate) const fn counts_as_none(&self, is_removed: bool) -> bool {
+        match self.reason {
+            // With a claim, the token has a valid signature.
+            Reason::Token(token::Error::Malformed) => !self.names_claim(),
+            Reason::Expired | Reason::ApiKeyExpired => true,
+            Reason::IssuerUnknown => is_removed || !self.names_claim(),
+            // This could be a revoked token that only the upstream accepts.
+            Reason::Token(token::Error::TooLong | token::Error::NotCanonical) | Reason::AudienceMismatch => {
+                is_removed
+            }
+            // A claim that the issuer must have takes the place of an audience.
+            Reason::ClaimMissing => is_removed && self.names_claim(),
+            _ => false,
+        }
+    }
+
+    /// Returns the reason in words, with the name of the claim.
+    pub fn message(&self) -> String {
+        let reason = match self.reason {
+            // With a claim, the credential is a token.
+            Reason::Token(error) if self.names_claim() => error.to_string(),
+            reason => reason.to_string(),
+        };
+        match &self.claim {
+            Some(claim) => [&reason, ": `", claim, "`"].concat(),
+            None => reason,
+        }
+    }
+
     /// Returns the index of the rule that refused the request.
     pub(crate) const fn rule(&self) -> Option<usize> {
         self.rule
@@ -99,7 +157,7 @@ impl Refusal {
 
 impl From<Reason> for Refusal {
     fn from(reason: Reason) -> Self {
-        Self { reason, identity: None, rule: None }
+        Self::new(reason, None, None)
     }
 }
 
@@ -122,6 +180,20 @@ impl Decision {
         }
     }
 
+    /// Returns which credentials are removed before the request is forwarded. Report mode must not break requests, so a
+    /// reported request keeps them.
+    pub const fn stripping(&self) -> Stripping {
+        match self {
+            Self::Admit(Admission { reported: None, stripping, .. })
+            | Self::Pass(
+                PassReason::Public(stripping)
+                | PassReason::Anonymous(stripping)
+                | PassReason::Preflight(stripping),
+            ) => *stripping,
+            Self::Admit(_) | Self::Pass(PassReason::Reported(_)) | Self::Refuse(_) => Stripping::Nothing,
+        }
+    }
+
     /// Returns the identity if the credential is authentic.
     pub fn identity(&self) -> Option<&Identity> {
         match self {
@@ -141,7 +213,7 @@ impl Gate {
             Some(match item {
                 FilterStateItem::Reason => ("keystile.reason", decision.reason()?.code()),
                 FilterStateItem::KeyId => ("keystile.key_id", identity?.key_id()?),
-                FilterStateItem::Subject => ("keystile.subject", identity?.subject()),
+                FilterStateItem::Subject => ("keystile.subject", identity?.header_subject()),
                 FilterStateItem::Operator => ("keystile.operator", identity?.operator()?),
                 FilterStateItem::Fingerprint => ("keystile.fingerprint", identity?.fingerprint_hex()),
             })

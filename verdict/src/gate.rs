@@ -1,19 +1,19 @@
 //! The gate: decides about requests.
 
-use alloc::{sync::Arc, vec::Vec};
+use alloc::{boxed::Box, sync::Arc, vec::Vec};
 use core::net::IpAddr;
 
-use bundle::{RevocationStatus, Snapshot};
+use bundle::{NoKey, RevocationStatus, Snapshot};
 use token::{SignatureVerifier, SoftwareVerifier, Unverified, api_key, secret};
 
 use crate::{
-    Admission, Cache, Decision, Freshness, Identity, Policy, Reason, claim,
+    Admission, Cache, CredentialSource, Decision, ForeignIssuer, Freshness, Identity, Policy, Reason, claim,
     credential::{self, PresentedCredential},
-    decision::{PassReason, Refusal},
+    decision::{PassReason, Refusal, Stripping},
     freshness::StalePolicy,
     permission::{self, AccessDecision, AccessRequest},
     policy::{Mode, PolicyMembers, UncoveredPolicy},
-    route::{Access, Requirements, Route},
+    route::{Access, Conditions, Requirements, Route},
     upstream::HeaderNames,
 };
 
@@ -51,6 +51,13 @@ impl Gate {
     pub fn new(policy: Policy) -> Self {
         let names = HeaderNames::new(&policy.identity_prefix, &policy.identity);
         Self { policy, names }
+    }
+
+    /// Returns one of the issuers whose tokens named keys that the bundle lacks, as recorded in the cache, and removes it
+    /// from there. The control plane may be asked to fetch its keys.
+    pub fn take_issuer_with_missing_key(&self, cache: &mut Cache) -> Option<&str> {
+        let at = cache.take_missing_key()?;
+        self.policy.issuers.get(at).map(|other| other.issuer.as_str())
     }
 
     /// Returns the policy of this gate.
@@ -135,19 +142,30 @@ impl Gate {
             }
             Err(reason) => return apply_mode(reason.into(), self.policy.mode),
         };
+        let strip_credential = route.requirements.and_then(|rule| rule.strip_credential);
+        let stripping = |strip| if strip { Stripping::Credentials(route.rule) } else { Stripping::Nothing };
+        let default_stripping = stripping(strip_credential.unwrap_or(self.policy.strip_credential));
         if route.preflight {
-            return Decision::Pass(PassReason::Preflight);
+            return Decision::Pass(PassReason::Preflight(default_stripping));
         }
         if route.access == Access::Public {
-            return Decision::Pass(PassReason::Public);
+            // The credential may be for the upstream itself, so only a rule can have it removed.
+            return Decision::Pass(PassReason::Public(stripping(strip_credential == Some(true))));
         }
         let mode = route.requirements.and_then(|requirements| requirements.mode).unwrap_or(self.policy.mode);
-        match self.admit(&route, mode, request, cache, verifier) {
+        match self.admit(&route, mode, default_stripping, request, cache, verifier) {
             Ok(admission) => Decision::Admit(admission),
-            Err(refusal)
-                if refusal.reason() == Reason::CredentialMissing && route.access == Access::Optional =>
-            {
-                Decision::Pass(PassReason::Anonymous)
+            Err(refusal) if route.access == Access::Optional => {
+                let ignores = route.requirements.is_some_and(|rule| rule.ignore_unusable_credentials);
+                // It has not been verified, so only the rule itself can have it forwarded.
+                let is_removed = strip_credential != Some(false);
+                match refusal.reason() {
+                    Reason::CredentialMissing => Decision::Pass(PassReason::Anonymous(default_stripping)),
+                    _ if ignores && refusal.counts_as_none(is_removed) => {
+                        Decision::Pass(PassReason::Anonymous(stripping(is_removed)))
+                    }
+                    _ => apply_mode(refusal, mode),
+                }
             }
             Err(refusal) => apply_mode(refusal, mode),
         }
@@ -159,6 +177,7 @@ impl Gate {
         &self,
         route: &Route<'_, '_>,
         mode: Mode,
+        stripping: Stripping,
         request: &Request<'_>,
         cache: &mut Cache,
         verifier: &dyn SignatureVerifier,
@@ -179,11 +198,11 @@ impl Gate {
             Err(reason) if mode == Mode::Report => Some(reason),
             Err(reason) => return Err(refused(reason)),
         };
-        Ok(Admission::new(identity, stale, reported))
+        Ok(Admission::new(identity, stale, reported, stripping))
     }
 
-    /// Finds the only credential of the request, if the rule accepts its location. Without a bundle, credentials cannot
-    /// be checked; they are then looked for only if the rule does not require one.
+    /// Finds the only credential of the request in the locations that the rule searches. Without a bundle, credentials
+    /// cannot be checked; they are then looked for only if the rule does not require one.
     fn find_credential<'r>(
         &self,
         route: &Route<'_, '_>,
@@ -192,11 +211,26 @@ impl Gate {
         if request.snapshot.is_none() && route.access == Access::Required {
             return Err(Reason::BundleMissing);
         }
-        // Searches all locations first, so that a second credential is never missed.
-        let found = credential::find(&self.policy.credentials, request.headers)?;
-        let accepted = route.requirements.map_or(&[][..], |requirements| &requirements.credentials);
-        let is_accepted = accepted.is_empty() || accepted.iter().any(|name| name == found.source.name());
-        if is_accepted { Ok(found) } else { Err(Reason::CredentialMisplaced) }
+        let (sources, all) = (self.sources(route.rule), &*self.policy.credentials);
+        let found = credential::find(sources, request.headers);
+        let is_missing = |found: &Result<_, _>| matches!(found, Err(Reason::CredentialMissing));
+        // A client that must send a credential has sent one in another location.
+        if route.access == Access::Required
+            && is_missing(&found)
+            && !core::ptr::eq(sources, all)
+            && !is_missing(&credential::find(all, request.headers))
+        {
+            return Err(Reason::CredentialMisplaced);
+        }
+        found
+    }
+
+    /// Returns the locations of credentials that a rule searches.
+    pub(crate) fn sources(&self, rule: Option<usize>) -> &[CredentialSource] {
+        match rule.and_then(|rule| self.policy.rules.requirements(rule)) {
+            Some(rule) if !rule.sources.is_empty() => &rule.sources,
+            _ => &self.policy.credentials,
+        }
     }
 
     /// Authenticates the credential, from the cache if the key that verified it is still in the bundle.
@@ -207,7 +241,7 @@ impl Gate {
         snapshot: &Snapshot,
         cache: &mut Cache,
         verifier: &dyn SignatureVerifier,
-    ) -> Result<Arc<Identity>, Reason> {
+    ) -> Result<Arc<Identity>, Refusal> {
         let prefixes = self.policy.api_keys.iter().flat_map(|api_keys| &api_keys.prefixes);
         let is_api_key =
             prefixes.into_iter().any(|prefix| found.credential.starts_with(prefix.as_str().as_bytes()));
@@ -215,15 +249,16 @@ impl Gate {
             Some(api_keys) if is_api_key => credential::paired_header(&api_keys.username_header, headers)?,
             _ => &[],
         };
-        let key = cache.key(found.credential, username);
+        let key = cache.key(&found.credential, username);
         if let Some(identity) = cache.get(key).filter(|identity| identity.is_key_current(snapshot)) {
             return Ok(identity);
         }
         let identity = Arc::new(if is_api_key {
-            self.verify_api_key(found.credential, username, snapshot)?
+            self.verify_api_key(&found.credential, username, snapshot)?
         } else {
-            self.verify_token(found.credential, snapshot, verifier)?
+            self.verify_token(&found.credential, snapshot, cache, verifier)?
         });
+        cache.count_omitted_claims(identity.omitted_claims.into());
         cache.insert(key, Arc::clone(&identity));
         Ok(identity)
     }
@@ -249,34 +284,59 @@ impl Gate {
         &self,
         credential: &[u8],
         snapshot: &Snapshot,
+        cache: &mut Cache,
         verifier: &dyn SignatureVerifier,
-    ) -> Result<Identity, Reason> {
+    ) -> Result<Identity, Refusal> {
         let PolicyMembers { tokens, issuers, identity: upstream, rules, .. } = &*self.policy;
-        let token = Unverified::parse_prefixed(credential, &tokens.prefixes).map_err(Reason::Token)?;
-        let foreign_issuer = issuers.iter().find(|other| other.issuer == token.issuer());
-        let key = match foreign_issuer {
-            _ if token.issuer() == tokens.issuer => snapshot.key(token.kid()),
-            Some(other) => snapshot.issuer_key(&other.issuer, token.kid()),
-            None => return Err(Reason::IssuerUnknown),
+        let max_bytes = usize::try_from(tokens.max_bytes).unwrap_or(usize::MAX);
+        let token =
+            Unverified::parse_prefixed(credential, &tokens.prefixes, max_bytes).map_err(Reason::Token)?;
+        // No pattern of another issuer includes this deployment.
+        let foreign_issuer = if token.issuer() == tokens.issuer {
+            None
+        } else {
+            Some(ForeignIssuer::find(issuers, token.issuer()).ok_or(Reason::IssuerUnknown)?)
         };
-        let key = key.ok_or(Reason::KeyUnknown)?;
-        let authentic = token.verify_with(key, verifier).map_err(Reason::Token)?;
+        let key = match foreign_issuer {
+            None => snapshot.key(token.kid()).ok_or(Reason::KeyUnknown)?,
+            Some(other) => snapshot
+                .issuer_key(&other.issuer, token.kid(), token.algorithm())
+                .inspect_err(|why| {
+                    if *why != NoKey::Ambiguous {
+                        let at = issuers.iter().position(|known| known.issuer == other.issuer);
+                        cache.record_missing_key(at);
+                    }
+                })
+                .map_err(Reason::from)?,
+        };
+        let key_issuer = foreign_issuer.map_or("", |other| &other.issuer);
+        let authentic = token.verify_for(key, key_issuer, verifier).map_err(|error| {
+            // The signature of such a token is valid, so its claims are those of the issuer, and the name helps.
+            let claim = token.malformed_claim().filter(|_| error == token::Error::Malformed);
+            Refusal::of_claim(Reason::Token(error), claim.unwrap_or_default())
+        })?;
         let mut identity = match foreign_issuer {
             None => {
                 let ours = &tokens.audiences;
                 if !authentic.audiences().any(|audience| ours.iter().any(|known| known == audience)) {
-                    return Err(Reason::AudienceMismatch);
+                    return Err(Refusal::of_claim(Reason::AudienceMismatch, "aud"));
                 }
                 Identity::from_local_token(&authentic, key).ok_or(Reason::KeyUnknown)?
             }
             Some(other) => {
-                other.check(&authentic)?;
-                Identity::from_foreign_token(&authentic, key).ok_or(Reason::TokenIncomplete)?
+                let subject = other.check(&authentic).and_then(|()| other.subject(authentic.members()));
+                let subject = subject.map_err(|(reason, claim)| Refusal::of_claim(reason, claim))?;
+                let identity = Identity::from_foreign_token(&authentic, key, token.kid(), &subject);
+                let mut identity = identity
+                    .ok_or_else(|| Refusal::of_claim(Reason::TokenIncomplete, other.subject_claim()))?;
+                let audience = other.audience(authentic.members()).filter(|_| other.has_audience_claim());
+                identity.audience = audience.cloned().map(Box::new);
+                identity
             }
         };
         let used = authentic.members().iter().filter(|(name, _)| rules.uses_claim(name));
         identity.members = used.map(|(name, value)| (name.clone(), value.clone())).collect();
-        identity.claims = upstream.claim_values(authentic.members());
+        (identity.claims, identity.omitted_claims) = upstream.claim_values(authentic.members());
         Ok(identity)
     }
 
@@ -303,7 +363,8 @@ impl Gate {
         now: u64,
     ) -> Result<(), Reason> {
         self.check_time(identity, now.div_euclid(1000))?;
-        if snapshot.watermark(identity.scopes()).is_some_and(|instant| identity.issued_at() <= instant) {
+        let watermark = snapshot.watermark(identity.scopes(snapshot.has_holders()));
+        if watermark.is_some_and(|instant| identity.issued_at() <= instant) {
             return Err(Reason::Watermark);
         }
         // Checked before the base, whose answer for an unknown fingerprint is arbitrary.
@@ -390,19 +451,7 @@ fn check_requirements(
         return Ok(());
     }
     let variables = route.variables();
-    if let Some(requirements) = route.requirements {
-        let Requirements { issuers, audiences, claims, scopes, .. } = requirements;
-        let issuer = identity.issuer().unwrap_or(&policy.tokens.issuer);
-        if !issuers.is_empty() && !issuers.iter().any(|known| known == issuer) {
-            return Err(Reason::IssuerNotAccepted);
-        }
-        let members = &identity.members;
-        if !audiences.is_empty() && !claim::has_audience(members, audiences) {
-            return Err(Reason::AudienceMismatch);
-        }
-        claim::check_claims(members, claims, scopes, &variables)?;
-    }
-    if let Some(api) = route.permission {
+    let check_permission = |api: &str| {
         let client = match &policy.client_address {
             Some(source) => source.resolve(request.headers.iter().copied()),
             None => request.peer,
@@ -410,9 +459,54 @@ fn check_requirements(
         let now = request.now.div_euclid(1000);
         let user_name = identity.user_name();
         let access_request = AccessRequest { api, user_name, client, now, variables: &variables };
-        check_permission(identity, snapshot, &access_request)?;
+        check_permission(identity, snapshot, &access_request)
+    };
+    let (first, alternatives) = match route.requirements {
+        Some(requirements) => (requirements.conditions.first(), requirements.alternatives()),
+        None => (None, &[][..]),
+    };
+    if let Some(first) = first {
+        check_conditions(first, policy, identity, &variables)?;
     }
-    Ok(())
+    if let Some(api) = route.permission {
+        check_permission(api)?;
+    }
+    check_alternatives(alternatives, &|conditions| {
+        check_conditions(conditions, policy, identity, &variables)?;
+        conditions.permission.as_deref().map_or(Ok(()), &check_permission)
+    })
+}
+
+/// Checks alternatives, of which one must be met. Returns the error of the first.
+fn check_alternatives(
+    alternatives: &[Conditions],
+    check: &dyn Fn(&Conditions) -> Result<(), Reason>,
+) -> Result<(), Reason> {
+    let Some((first, others)) = alternatives.split_first() else { return Ok(()) };
+    check(first)
+        .or_else(|reason| if others.iter().any(|other| check(other).is_ok()) { Ok(()) } else { Err(reason) })
+}
+
+/// Checks the conditions that do not change while the credential is valid: all except the permission.
+pub(crate) fn check_conditions(
+    conditions: &Conditions,
+    policy: &Policy,
+    identity: &Identity,
+    variables: &[(&str, &str)],
+) -> Result<(), Reason> {
+    let Conditions { issuers, audiences, claims, scopes, .. } = conditions;
+    let issuer = identity.issuer().unwrap_or(&policy.tokens.issuer);
+    let key_issuer = identity.key_issuer().unwrap_or(issuer);
+    if !issuers.is_empty() && !issuers.iter().any(|known| known == issuer || known == key_issuer) {
+        return Err(Reason::IssuerNotAccepted);
+    }
+    let members = &identity.members;
+    let audience = identity.audience.as_deref().or_else(|| members.get("aud"));
+    if !audiences.is_empty() && !claim::has_audience(audience, audiences) {
+        return Err(Reason::AudienceMismatch);
+    }
+    claim::check_claims(members, claims, variables)?;
+    claim::check_scopes(members, scopes)
 }
 
 /// Checks that the grant of the subject allows the request.

@@ -1,15 +1,29 @@
 //! Identities of authenticated credentials.
 
 use alloc::{
+    borrow::Cow,
+    boxed::Box,
     format,
     string::{String, ToString},
     vec::Vec,
 };
 
-use bundle::{Scope, ScopeKey, Snapshot};
-use token::{Fingerprint, api_key, json::Object};
+use bundle::{MAX_FOREIGN_NAME_BYTES, Scope, ScopeKey, Snapshot, foreign_name};
+use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
+use token::{
+    Fingerprint, api_key,
+    json::{Object, Value},
+};
 
 use crate::Reason;
+
+/// The bytes of ASCII that are encoded in a header value, beside all others than ASCII: with `%`, decoding is
+/// unambiguous.
+const NOT_IN_HEADERS: &AsciiSet = &CONTROLS.add(b' ').add(b'%');
+
+/// The claims of other issuers that name a client (RFC 8693, RFC 9068, OpenID Connect; Okta; Entra), a session, or the token
+/// itself (RFC 7519; Entra).
+const HOLDER_CLAIMS: [&str; 8] = ["client_id", "azp", "cid", "appid", "sid", "session_state", "jti", "uti"];
 
 /// The identity that an authenticated credential proves. Whether the credential is still valid is checked on every
 /// request.
@@ -20,7 +34,10 @@ pub struct Identity {
     thumbprint: [u8; 32],
     /// The name of that key in watermarks and coverage.
     signing_key_name: String,
-    subject: String,
+    /// The subject as a header value.
+    header_subject: String,
+    /// The subject, if it differs from the header value.
+    original_subject: Option<Box<str>>,
     operator: Option<String>,
     auth_key: Option<String>,
     session: Option<String>,
@@ -31,20 +48,38 @@ pub struct Identity {
     /// The fingerprint of the other valid ECDSA signature (r, n - s) of the same token.
     alternate_fingerprint: Option<Fingerprint>,
     fingerprint_hex: String,
+    /// The scopes that always apply, then those of holders of other issuers.
     scopes: Vec<ScopeKey>,
+    /// The number of those that always apply.
+    common_scopes: usize,
     grant_subject: ScopeKey,
     /// The claims that rules use. No other claims are kept, to bound the size of a cache entry.
     pub(crate) members: Object,
     /// For each configured claim header, its value, if the claim can be sent in a header.
     pub(crate) claims: Vec<Option<String>>,
+    /// The number of claims that such a header cannot represent.
+    pub(crate) omitted_claims: u8,
+    /// The audience, if it is in another claim than `aud`.
+    pub(crate) audience: Option<Box<Value>>,
 }
 
 /// The key that verifies a credential.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Origin {
-    Local { kid: String },
-    Foreign { issuer: String, kid: String },
-    ApiKey { generation: u8 },
+    Local {
+        kid: String,
+    },
+    /// `key_issuer` is the name of the issuer of the key. It differs from the issuer of the token if it is a pattern. `kid`
+    /// is that of the token, which selects the key together with the algorithm, and may be empty.
+    Foreign {
+        issuer: String,
+        key_issuer: String,
+        kid: String,
+        algorithm: &'static str,
+    },
+    ApiKey {
+        generation: u8,
+    },
 }
 
 impl Identity {
@@ -74,25 +109,62 @@ impl Identity {
         })
     }
 
-    /// Returns the identity of a token of another issuer, or `None` if its subject cannot be sent in a header.
-    pub(crate) fn from_foreign_token(token: &token::Authentic, key: &token::VerifyingKey) -> Option<Self> {
-        let issuer = key.issuer()?;
-        let subject = token.subject().filter(|subject| is_visible(subject))?;
-        Some(Self {
+    /// Returns the identity of a token of another issuer, or `None` if its subject is too long. `kid` is that of
+    /// the token, and empty if it has none.
+    pub(crate) fn from_foreign_token(
+        token: &token::Authentic,
+        key: &token::VerifyingKey,
+        kid: &str,
+        subject: &str,
+    ) -> Option<Self> {
+        let (issuer, key_issuer) = (token.issuer()?, key.issuer()?);
+        let subject = foreign_name(issuer, subject);
+        if subject.len() > MAX_FOREIGN_NAME_BYTES {
+            return None;
+        }
+        let mut identity = Self {
             // Without `iat`, every watermark covers the token.
             issued_at: token.issued_at().unwrap_or_default(),
             not_before: token.not_before(),
             expires_at: token.expires_at(),
             alternate_fingerprint: token.fingerprints().nth(1),
             ..Self::new(
-                Origin::Foreign { issuer: issuer.into(), kid: key.kid().into() },
+                Origin::Foreign {
+                    issuer: issuer.into(),
+                    key_issuer: key_issuer.into(),
+                    kid: kid.into(),
+                    algorithm: key.algorithm().name(),
+                },
                 key.thumbprint(),
-                format!("{issuer}#{}", key.kid()),
-                format!("{issuer}#{subject}"),
+                format!("{key_issuer}#{}", key.kid()),
+                subject,
                 token.fingerprint(),
                 &[],
             )
-        })
+        };
+        identity.add_holder_scopes(issuer, token);
+        if key_issuer != issuer {
+            // Revoking all of a pattern covers all of its tenants.
+            identity.scopes.push(ScopeKey::new(Scope::Issuer(key_issuer)));
+        }
+        Some(identity)
+    }
+
+    /// Adds the scopes of the issuer, client, session and id of a token of another issuer.
+    fn add_holder_scopes(&mut self, issuer: &str, token: &token::Authentic) {
+        self.scopes.push(ScopeKey::new(Scope::Issuer(issuer)));
+        for claim in HOLDER_CLAIMS {
+            let Some(id) = token.members().get(claim).and_then(Value::as_str) else { continue };
+            let name = foreign_name(issuer, id);
+            let scope = ScopeKey::new(match claim {
+                "sid" | "session_state" => Scope::IssuerSession(&name),
+                "jti" | "uti" => Scope::TokenId(&name),
+                _ => Scope::Client(&name),
+            });
+            if !self.scopes.contains(&scope) {
+                self.scopes.push(scope);
+            }
+        }
     }
 
     /// Returns the identity of an API key.
@@ -111,7 +183,9 @@ impl Identity {
                     return Err(Reason::ApiKey(api_key::Error::Tag));
                 }
                 let operator = username.split('/').next().filter(|operator| is_operator(operator));
-                (operator, if username.is_empty() { &*key_number } else { username })
+                // A username with `#` is not a subject: it could be that of another issuer.
+                let is_subject = !username.is_empty() && !username.contains('#');
+                (operator, if is_subject { username } else { &*key_number })
             }
         };
         let mut scopes = Vec::from([Scope::AuthKey(&key_number)]);
@@ -147,6 +221,14 @@ impl Identity {
         scopes: &[Scope<'_>],
     ) -> Self {
         let grant_subject = ScopeKey::new(Scope::User(&subject));
+        let header_subject = match utf8_percent_encode(&subject, NOT_IN_HEADERS).into() {
+            Cow::Borrowed(_) => None,
+            Cow::Owned(encoded) => Some(encoded),
+        };
+        let (header_subject, original_subject) = match header_subject {
+            Some(encoded) => (encoded, Some(subject.into_boxed_str())),
+            None => (subject, None),
+        };
         let mut hashed = Vec::with_capacity(scopes.len().saturating_add(3));
         hashed.extend([ScopeKey::GLOBAL, ScopeKey::new(Scope::SigningKey(&signing_key_name)), grant_subject]);
         hashed.extend(scopes.iter().map(|scope| ScopeKey::new(*scope)));
@@ -154,7 +236,8 @@ impl Identity {
             origin,
             thumbprint: *thumbprint,
             signing_key_name,
-            subject,
+            header_subject,
+            original_subject,
             operator: None,
             auth_key: None,
             session: None,
@@ -164,19 +247,22 @@ impl Identity {
             fingerprint,
             alternate_fingerprint: None,
             fingerprint_hex: fingerprint.into(),
+            common_scopes: hashed.len(),
             scopes: hashed,
             grant_subject,
             members: Object::default(),
             claims: Vec::new(),
+            omitted_claims: 0,
+            audience: None,
         }
     }
 
-    /// Returns whether the key that verified the credential is in the bundle and unchanged.
+    /// Returns whether the bundle still has the key that verified the credential, unchanged, and still selects it.
     pub(crate) fn is_key_current(&self, snapshot: &Snapshot) -> bool {
         let key = match &self.origin {
             Origin::Local { kid } => snapshot.key(kid).map(token::VerifyingKey::thumbprint),
-            Origin::Foreign { issuer, kid } => {
-                snapshot.issuer_key(issuer, kid).map(token::VerifyingKey::thumbprint)
+            Origin::Foreign { key_issuer, kid, algorithm, .. } => {
+                snapshot.issuer_key(key_issuer, kid, algorithm).ok().map(token::VerifyingKey::thumbprint)
             }
             Origin::ApiKey { generation } => {
                 snapshot.generation_key(*generation).map(api_key::GenerationKey::thumbprint)
@@ -185,10 +271,15 @@ impl Identity {
         key == Some(&self.thumbprint)
     }
 
-    /// Returns the subject: `OP0123456789/alice`, or `ISSUER#SUBJECT` for another issuer. An API key of format 1 has
-    /// its username, or `key-42` without one.
+    /// Returns the subject: `OP0123456789/alice`, or `ISSUER#SUBJECT` for another issuer, see [`foreign_name`]. An API key
+    /// of format 1 has its username, or `key-42` without one that can be a subject.
     pub fn subject(&self) -> &str {
-        &self.subject
+        self.original_subject.as_deref().unwrap_or(&self.header_subject)
+    }
+
+    /// Returns the subject as a header value: visible ASCII, with every other byte and `%` percent-encoded.
+    pub fn header_subject(&self) -> &str {
+        &self.header_subject
     }
 
     /// Returns the operator that the subject belongs to. Credentials of other issuers have none, nor have API keys of
@@ -216,6 +307,15 @@ impl Identity {
     pub fn issuer(&self) -> Option<&str> {
         match &self.origin {
             Origin::Foreign { issuer, .. } => Some(issuer),
+            Origin::Local { .. } | Origin::ApiKey { .. } => None,
+        }
+    }
+
+    /// Returns the name of the issuer in the policy, which can be a pattern, or `None` if this deployment issued the
+    /// credential.
+    pub(crate) fn key_issuer(&self) -> Option<&str> {
+        match &self.origin {
+            Origin::Foreign { key_issuer, .. } => Some(key_issuer),
             Origin::Local { .. } | Origin::ApiKey { .. } => None,
         }
     }
@@ -259,9 +359,10 @@ impl Identity {
         core::iter::once(self.fingerprint).chain(self.alternate_fingerprint)
     }
 
-    /// Returns the scopes whose watermarks apply to the credential.
-    pub(crate) fn scopes(&self) -> impl Iterator<Item = ScopeKey> {
-        self.scopes.iter().copied()
+    /// Returns the scopes whose watermarks apply to the credential, without those of holders if the bundle has none.
+    pub(crate) fn scopes(&self, has_holders: bool) -> impl Iterator<Item = ScopeKey> {
+        let common = if has_holders { None } else { self.scopes.get(..self.common_scopes) };
+        common.unwrap_or(&self.scopes).iter().copied()
     }
 
     /// Returns the key of the grant of the subject.
@@ -272,12 +373,12 @@ impl Identity {
     /// Returns whether the subject is the root user of its operator, who is allowed everything. Subjects of other
     /// issuers are never root, because their tokens have no operator.
     pub(crate) fn is_root(&self) -> bool {
-        self.operator.as_deref() == Some(&self.subject)
+        self.operator.as_deref() == Some(self.subject())
     }
 
     /// Returns the name of the user, or `None` for the root user and for subjects of other issuers.
     pub(crate) fn user_name(&self) -> Option<&str> {
-        self.subject.strip_prefix(self.operator.as_deref()?)?.strip_prefix('/')
+        self.subject().strip_prefix(self.operator.as_deref()?)?.strip_prefix('/')
     }
 }
 

@@ -57,7 +57,7 @@ pub use bundle::{Entry, InlineBundle, Manifest, Snapshot};
 pub use cache::Cache;
 pub use client::ClientAddress;
 pub use credential::CredentialSource;
-pub use decision::{Admission, Decision, PassReason, Refusal};
+pub use decision::{Admission, Decision, PassReason, Refusal, Stripping};
 pub use environment::Environment;
 pub use freshness::{Freshness, LogLine, StalePolicy, StalenessWatch};
 pub use gate::{Gate, Headers, Request};
@@ -69,12 +69,15 @@ pub use open_streams::{Admitted, Checked, Ended, OpenStreams};
 pub use policy::{
     ApiKeys, ControlPlane, FilterStateItem, Mode, Policy, PolicyError, PolicyMembers, Tokens, UncoveredPolicy,
 };
-pub use reason::Reason;
+pub use reason::{AmbiguousCredential, Reason};
 pub use refresh::{
     FetchRequest, FetchStep, MinimumPosition, ProblemDocument, Progress, ProxyResponse, Refresh,
     RefreshError, SignedPart,
 };
 pub use response::{Response, ResponseConfig, ResponseStyle};
-pub use token::{Algorithm, SignatureVerifier, SoftwareVerifier};
+pub use token::{Algorithm, Fingerprint, SignatureVerifier, SoftwareVerifier};
 pub use upstream::{Forward, ForwardedHeader, UpstreamIdentity};
-pub use worker_table::{EDGE_STATUS_HEADER, Enforcement, HEARTBEAT_INTERVAL_MS, WorkerSummary, WorkerTable};
+pub use worker_table::{
+    EDGE_STATUS_HEADER, Enforcement, HEARTBEAT_INTERVAL_MS, MISSING_KEYS_HEADER, MISSING_KEYS_INTERVAL_MS,
+    WorkerSummary, WorkerTable,
+};

@@ -12,8 +12,11 @@ use bundle::Snapshot;
 use serde::Deserialize;
 
 use crate::{
-    Gate, Headers, Identity, Mode, Reason, Refusal, StalePolicy, gate::check_permission,
-    permission::AccessRequest, response::valid_request_id,
+    Gate, Headers, Identity, Mode, Reason, Refusal, StalePolicy,
+    gate::{check_conditions, check_permission},
+    permission::AccessRequest,
+    response::{is_grpc, valid_request_id},
+    route::Conditions,
 };
 
 /// What happens to an open stream whose credential would be refused now.
@@ -44,14 +47,17 @@ pub struct OpenStream {
     rule: Option<usize>,
     treatment: Treatment,
     stale_policy: StalePolicy,
-    permission: Option<RequiredPermission>,
+    permissions: Option<RequiredPermissions>,
     request_id: Option<String>,
+    is_grpc: bool,
 }
 
-/// The permission that a rule requires for a request.
+/// The permissions that a rule requires for a request.
 #[derive(Debug)]
-struct RequiredPermission {
-    api: String,
+struct RequiredPermissions {
+    required: Option<String>,
+    /// Alternatives, of which one is required. Empty: none is.
+    any_of: Vec<String>,
     client: Option<IpAddr>,
     variables: Vec<(String, String)>,
 }
@@ -65,6 +71,11 @@ impl OpenStream {
     /// Returns the id of the request, for the response.
     pub fn request_id(&self) -> Option<&[u8]> {
         self.request_id.as_deref().map(str::as_bytes)
+    }
+
+    /// Returns whether the stream is a gRPC call.
+    pub const fn is_grpc(&self) -> bool {
+        self.is_grpc
     }
 
     pub(crate) const fn treatment(&self) -> Treatment {
@@ -94,22 +105,33 @@ impl Gate {
             (Mode::Enforce, OpenStreamPolicy::End) => Treatment::End,
             (Mode::Enforce, OpenStreamPolicy::Keep) => Treatment::Keep,
         };
-        let permission = route.permission.map(|api| RequiredPermission {
-            api: api.into(),
+        let variables = route.variables();
+        // An alternative that was met without a permission is still met, because claims do not change.
+        let alternatives = rule.map_or(&[][..], |rule| rule.alternatives());
+        let is_met =
+            |alternative: &&Conditions| check_conditions(alternative, policy, &identity, &variables).is_ok();
+        let met = || alternatives.iter().filter(is_met);
+        let any_of: Vec<String> = if met().any(|alternative| alternative.permission.is_none()) {
+            Vec::new()
+        } else {
+            met().filter_map(|alternative| alternative.permission.clone()).collect()
+        };
+        let needs_permission = route.permission.is_some() || !any_of.is_empty();
+        let permissions = needs_permission.then(|| RequiredPermissions {
+            required: route.permission.map(String::from),
+            any_of,
             client: match &policy.client_address {
                 Some(source) => source.resolve(headers.iter().copied()),
                 None => peer,
             },
-            variables: route
-                .variables()
-                .into_iter()
-                .map(|(name, value)| (name.to_string(), value.to_string()))
-                .collect(),
+            variables: variables.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect(),
         });
         let request_id = headers.iter().find(|(name, _)| *name == "x-request-id");
         let request_id = request_id.and_then(|(_, value)| valid_request_id(value)).map(String::from);
         let stale_policy = self.stale_policy(rule);
-        Ok(OpenStream { identity, rule: route.rule, treatment, stale_policy, permission, request_id })
+        let (rule, is_grpc) = (route.rule, is_grpc(headers));
+        drop(variables);
+        Ok(OpenStream { identity, rule, treatment, stale_policy, permissions, request_id, is_grpc })
     }
 
     /// Decides whether a request like the one that opened the stream would still be admitted: by key, time, watermarks,
@@ -120,7 +142,7 @@ impl Gate {
     ///
     /// Returns the refusal that such a request would get.
     pub fn recheck(&self, stream: &OpenStream, snapshot: &Snapshot, now: u64) -> Result<(), Refusal> {
-        let OpenStream { identity, rule, stale_policy, permission, .. } = stream;
+        let OpenStream { identity, rule, stale_policy, permissions, .. } = stream;
         let check = || {
             if !identity.is_key_current(snapshot) {
                 return Err(if identity.is_api_key() {
@@ -131,17 +153,27 @@ impl Gate {
             }
             self.check_validity(identity, snapshot, now)?;
             self.check_freshness(*stale_policy, snapshot, identity, now)?;
-            let Some(RequiredPermission { api, client, variables }) = permission else { return Ok(()) };
+            let Some(RequiredPermissions { required, any_of, client, variables }) = permissions else {
+                return Ok(());
+            };
             let variables: Vec<_> =
                 variables.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
-            let request = AccessRequest {
-                api,
-                user_name: identity.user_name(),
-                client: *client,
-                now: now.div_euclid(1000),
-                variables: &variables,
+            let check = |api: &String| {
+                let request = AccessRequest {
+                    api,
+                    user_name: identity.user_name(),
+                    client: *client,
+                    now: now.div_euclid(1000),
+                    variables: &variables,
+                };
+                check_permission(identity, snapshot, &request)
             };
-            check_permission(identity, snapshot, &request)
+            required.as_ref().map_or(Ok(()), check)?;
+            if any_of.is_empty() || any_of.iter().any(|api| check(api).is_ok()) {
+                Ok(())
+            } else {
+                Err(Reason::PermissionDenied)
+            }
         };
         check().map_err(|reason| Refusal::new(reason, Some(Arc::clone(identity)), *rule))
     }

@@ -15,7 +15,7 @@ use core::net::IpAddr;
 
 use bundle::Snapshot;
 
-use crate::{Gate, Identity, OpenStream, Reason, Refusal, open_stream::Treatment};
+use crate::{Gate, Identity, OpenStream, Reason, Refusal, Response, open_stream::Treatment};
 
 /// The age at which a stream is checked for the first time, in milliseconds. Most requests have been answered by then.
 const RECENT_MS: u64 = 250;
@@ -132,9 +132,11 @@ struct Round<'a, H> {
 }
 
 impl<H> Ended<H> {
-    /// Returns the id of the request, for the response.
-    pub fn request_id(&self) -> Option<&[u8]> {
-        self.stream.as_ref()?.request_id()
+    /// Returns the response, for a stream whose response has not begun.
+    pub fn response(&self, gate: &Gate) -> Response {
+        let stream = self.stream.as_ref();
+        let request_id = stream.and_then(|stream| stream.request_id());
+        gate.refusal_response_as(&self.refusal, request_id, stream.is_some_and(|stream| stream.is_grpc()))
     }
 }
 

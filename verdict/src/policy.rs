@@ -75,6 +75,12 @@ const DEFAULT_LEEWAY_SECONDS: u64 = 5;
 /// Maximum of `leeway_seconds`. RFC 7519 section 4.1.4: "usually no more than a few minutes".
 const MAX_LEEWAY_SECONDS: u64 = 300;
 
+/// Minimum of `tokens.max_bytes`. No useful token of another issuer is shorter.
+const MIN_MAX_BYTES: u64 = 1024;
+
+/// Maximum of `tokens.max_bytes`.
+const MAX_TOKEN_BYTES: u64 = token::MAX_TOKEN_BYTES as u64;
+
 /// A valid plugin configuration, which dereferences to its members.
 ///
 /// Only [`Self::from_json`] and [`Self::from_json_with_env`] create one, because deserialization of
@@ -236,6 +242,10 @@ pub struct Tokens {
     /// The prefixes that a token may have, such as `kauth-`.
     #[serde(default)]
     pub prefixes: Vec<String>,
+    /// The maximum length of a token of any issuer, in bytes.
+    #[serde(default = "default_max_bytes")]
+    #[cfg_attr(feature = "schema", schemars(range(min = MIN_MAX_BYTES, max = MAX_TOKEN_BYTES)))]
+    pub max_bytes: u64,
 }
 
 /// The API keys of this deployment.
@@ -350,9 +360,7 @@ impl Policy {
                 message: "exactly one of `control_plane` and `bundle` is required".into(),
             });
         }
-        let is_configured = |name: &str| policy.credentials.iter().any(|source| source.name() == name);
-        let unknown = policy.rules.credentials().find(|(_, name)| !is_configured(name));
-        if let Some((rule, name)) = unknown {
+        if let Err((rule, name)) = policy.rules.resolve_sources(&policy.credentials) {
             return Err(PolicyError {
                 path: format!("rules[{rule}].credentials"),
                 message: format!(
@@ -361,10 +369,17 @@ impl Policy {
                 ),
             });
         }
+        policy.refuse_patterns()?;
         if let Some(name) = policy.identity.duplicate_header(&policy.identity_prefix) {
             return Err(PolicyError {
                 path: "identity".into(),
                 message: format!("the header `{name}` has two sources, or is similar to another one"),
+            });
+        }
+        if !(MIN_MAX_BYTES..=MAX_TOKEN_BYTES).contains(&policy.tokens.max_bytes) {
+            return Err(PolicyError {
+                path: "tokens.max_bytes".into(),
+                message: "must be from 1024 to 98304".into(),
             });
         }
         for (at, other) in policy.issuers.iter().enumerate() {
@@ -374,6 +389,9 @@ impl Policy {
                     path: format!("issuers[{at}].issuer"),
                     message: "duplicate issuer".into(),
                 });
+            }
+            if let Some((member, message)) = other.contradiction() {
+                return Err(PolicyError { path: format!("issuers[{at}].{member}"), message: message.into() });
             }
         }
         Ok(Self(policy))
@@ -405,6 +423,23 @@ impl PolicyMembers {
             });
         }
         self.identity.read_secrets(environment)
+    }
+
+    /// Refuses issuers and audiences that look like patterns: they are compared as they are, and would never match.
+    fn refuse_patterns(&self) -> Result<(), PolicyError> {
+        let is_pattern = |name: &String| config::looks_like_pattern(name);
+        let mut path = self.rules.pattern().map(|(at, member)| format!("rules[{at}].{member}"));
+        for (at, other) in self.issuers.iter().enumerate() {
+            if (is_pattern(&other.issuer) && !other.has_parts()) || other.audiences.iter().any(is_pattern) {
+                path = Some(format!("issuers[{at}]"));
+            }
+        }
+        if is_pattern(&self.tokens.issuer) || self.tokens.audiences.iter().any(is_pattern) {
+            path = Some("tokens".into());
+        }
+        let message = "an issuer or audience looks like a pattern, and is compared as it is. List each value, or leave the \
+                       member of a rule out for any; an issuer in `issuers` can have named parts (`issuer_parts`)";
+        path.map_or(Ok(()), |path| Err(PolicyError { path, message: message.into() }))
     }
 
     /// Returns the path of a secret in the configuration itself, if any. It must be called before the environment is
@@ -580,6 +615,10 @@ const fn default_wait() -> u64 {
 
 const fn default_leeway() -> u64 {
     DEFAULT_LEEWAY_SECONDS
+}
+
+const fn default_max_bytes() -> u64 {
+    token::DEFAULT_MAX_TOKEN_BYTES as u64
 }
 
 fn default_prefixes() -> Vec<Prefix> {

@@ -178,13 +178,7 @@ impl Refresh {
             Phase::Idle { until } if now >= *until || until.saturating_sub(now) > MAX_RETRY_DELAY_MS => {
                 let wait_seconds = self.wait_seconds(now);
                 self.phase = Phase::Requested { at: now, wait_seconds };
-                let held = if self.refetch_all { None } else { self.held_manifest() };
-                Some(FetchRequest::Manifest {
-                    epoch: held.map_or(0, |held| held.delegation().epoch()),
-                    have: held.map_or(0, Manifest::version),
-                    issued_at: held.map_or(0, Manifest::issued_at),
-                    wait_seconds,
-                })
+                Some(self.manifest_request(wait_seconds))
             }
             Phase::Idle { .. } | Phase::Requested { .. } => None,
             Phase::Fetching { pending, in_flight, .. } if in_flight.len() < MAX_IN_FLIGHT => {
@@ -193,6 +187,18 @@ impl Refresh {
                 Some(FetchRequest::Object(entry))
             }
             Phase::Fetching { .. } => None,
+        }
+    }
+
+    /// Returns a request for a newer manifest than the current one. [`poll`](Self::poll) returns the one that is due; the
+    /// response to another one is ignored.
+    pub fn manifest_request(&self, wait_seconds: u64) -> FetchRequest {
+        let held = if self.refetch_all { None } else { self.held_manifest() };
+        FetchRequest::Manifest {
+            epoch: held.map_or(0, |held| held.delegation().epoch()),
+            have: held.map_or(0, Manifest::version),
+            issued_at: held.map_or(0, Manifest::issued_at),
+            wait_seconds,
         }
     }
 

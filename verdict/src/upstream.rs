@@ -7,6 +7,7 @@ use alloc::{
     vec::Vec,
 };
 
+use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 use serde::{Deserialize, Deserializer, Serialize, de::Error as _};
 use token::{
     base64url,
@@ -16,7 +17,8 @@ use token::{
 use zeroize::Zeroizing;
 
 use crate::{
-    Decision, Environment, Gate, Headers, Identity, claim,
+    CredentialSource, Decision, Environment, Gate, Headers, Identity, Stripping,
+    claim::{self, ClaimName},
     config::{bounded, checked, non_empty, pairs},
     credential::{self, Stripped, eq_ignore_case, eq_normalized, name_has_prefix},
     environment::variable_name,
@@ -25,6 +27,13 @@ use crate::{
 
 /// The permitted connection options. None of them is the name of an identity header.
 const CONNECTION_OPTIONS: [&[u8]; 5] = [b"upgrade", b"keep-alive", b"close", b"te", b"http2-settings"];
+
+/// The bytes of ASCII that are encoded in a claim header. A value must not be parsed as several: commas separate list
+/// members, and parameters follow a semicolon (RFC 8941 section 3.1). With `%`, decoding is unambiguous.
+const NOT_IN_CLAIMS: &AsciiSet = &CONTROLS.add(b'%').add(b',').add(b';');
+
+/// The same for a value with spaces at its ends, which a parser would remove.
+const NOT_IN_UNTRIMMED_CLAIMS: &AsciiSet = &NOT_IN_CLAIMS.add(b' ');
 
 /// The default lifetime of an assertion, in seconds.
 const DEFAULT_ASSERTION_LIFETIME_SECONDS: u64 = 60;
@@ -84,9 +93,26 @@ pub struct UpstreamIdentity {
         )
     )]
     pub(crate) claims: Vec<(String, String)>,
+    /// How claims are encoded in headers.
+    #[serde(default)]
+    claim_encoding: ClaimEncoding,
     /// A signed assertion for the upstream.
     #[serde(default)]
     assertion: Option<Assertion>,
+}
+
+/// How the text of a claim is encoded in a header.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "snake_case")]
+enum ClaimEncoding {
+    /// Percent-encoding of every byte except visible ASCII other than `%`, `,` and `;`, and except inner spaces.
+    #[default]
+    Percent,
+    /// base64url of each value, without padding.
+    Base64url,
+    /// UTF-8 as it is, without encoding.
+    Utf8,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
@@ -113,7 +139,7 @@ impl IdentityField {
 
     fn value(self, identity: &Identity) -> Option<&str> {
         match self {
-            Self::Subject => Some(identity.subject()),
+            Self::Subject => Some(identity.header_subject()),
             Self::Operator => identity.operator(),
             Self::AuthKey => identity.key_id(),
             Self::Session => identity.session(),
@@ -261,30 +287,36 @@ impl UpstreamIdentity {
         None
     }
 
-    /// Returns the values of the claim headers.
-    pub(crate) fn claim_values(&self, members: &Object) -> Vec<Option<String>> {
-        self.claims.iter().map(|(_, name)| claim::get(members, name).and_then(header_value)).collect()
+    /// Returns the values of the claim headers, and the number of claims that a header cannot represent.
+    pub(crate) fn claim_values(&self, members: &Object) -> (Vec<Option<String>>, u8) {
+        let mut omitted: u8 = 0;
+        let value_of = |name: &String| {
+            let claim = claim::get(members, name).filter(|claim| !claim.is_null())?;
+            let value = header_value(claim, self.claim_encoding);
+            omitted = omitted.saturating_add(value.is_none().into());
+            value
+        };
+        let values = self.claims.iter().map(|(_, name)| name).map(value_of).collect();
+        (values, omitted)
     }
 }
 
 impl Gate {
     /// Returns how to change the headers for the upstream. Headers that could be taken for identity headers are
-    /// removed. The credential is removed too, unless `strip_credential` is false. `now` is in milliseconds since the Unix
-    /// epoch.
-    ///
-    /// A request that passes only because of report mode keeps its credential, so that report mode does not break it.
+    /// removed. The credential is removed too, as [`Decision::stripping`] requires. `now` is in milliseconds since the
+    /// Unix epoch.
     pub fn forward_headers<'a>(
         &'a self,
         headers: &Headers<'a>,
         decision: &'a Decision,
         now: u64,
     ) -> Forward<'a> {
-        let strip_credential = self.policy().strip_credential && !decision.is_reported();
+        let stripped = self.stripped_sources(decision.stripping());
         let mut added = Vec::with_capacity(TYPICAL_ADDITIONS);
         self.add_identity(decision, now, &mut added);
         let mut removed = Vec::new();
         for (name, value) in headers {
-            match self.strip_header(name, value, strip_credential) {
+            match self.strip_header(name, value, stripped) {
                 Stripped::Unchanged => {}
                 // A host removes all headers of a name, in any case.
                 Stripped::Removed if removed.len() < MAX_REMOVED && occurs_once(name, headers) => {
@@ -292,7 +324,7 @@ impl Gate {
                 }
                 Stripped::Removed | Stripped::Changed(_) => {
                     let mut replacement = Vec::with_capacity(headers.len().saturating_add(added.len()));
-                    self.copy_kept(headers, strip_credential, &mut replacement);
+                    self.copy_kept(headers, stripped, &mut replacement);
                     replacement.append(&mut added);
                     return Forward::ReplaceAll(replacement);
                 }
@@ -329,12 +361,12 @@ impl Gate {
     fn copy_kept<'a>(
         &self,
         headers: &Headers<'a>,
-        strip_credential: bool,
+        stripped: Option<&[CredentialSource]>,
         to: &mut Vec<ForwardedHeader<'a>>,
     ) -> bool {
         let mut changed = false;
         for (name, value) in headers {
-            match self.strip_header(name, value, strip_credential) {
+            match self.strip_header(name, value, stripped) {
                 Stripped::Unchanged => to.push((*name, Cow::Borrowed(*value))),
                 Stripped::Changed(value) => {
                     changed = true;
@@ -347,15 +379,42 @@ impl Gate {
     }
 
     /// Returns the trailers for the upstream if any must be changed or removed, else `None`. HTTP permits a server to
-    /// merge trailers into headers (RFC 9110 section 6.5). A credential in them is removed in report mode too, because a
-    /// filter never accepts one there.
-    pub fn forward_trailers<'a>(&self, trailers: &Headers<'a>) -> Option<Vec<ForwardedHeader<'a>>> {
+    /// merge trailers into headers (RFC 9110 section 6.5). `stripping` is [`Self::trailer_stripping`] of the decision.
+    pub fn forward_trailers<'a>(
+        &self,
+        trailers: &Headers<'a>,
+        stripping: Stripping,
+    ) -> Option<Vec<ForwardedHeader<'a>>> {
         let mut kept = Vec::with_capacity(trailers.len());
-        self.copy_kept(trailers, self.policy().strip_credential, &mut kept).then_some(kept)
+        self.copy_kept(trailers, self.stripped_sources(stripping), &mut kept).then_some(kept)
     }
 
-    fn strip_header<'a>(&self, name: &str, value: &'a [u8], strip_credential: bool) -> Stripped<'a> {
-        let PolicyMembers { identity_prefix, credentials, api_keys, .. } = &**self.policy();
+    /// Returns which credentials are removed from the trailers. Report mode removes them too, because a filter never
+    /// accepts a credential there.
+    pub fn trailer_stripping(&self, decision: &Decision) -> Stripping {
+        match decision.stripping() {
+            Stripping::Nothing if decision.is_reported() && self.policy().strip_credential => {
+                Stripping::Credentials(None)
+            }
+            stripping => stripping,
+        }
+    }
+
+    /// Returns the locations whose credentials are removed, or `None` if none are.
+    fn stripped_sources(&self, stripping: Stripping) -> Option<&[CredentialSource]> {
+        match stripping {
+            Stripping::Nothing => None,
+            Stripping::Credentials(rule) => Some(self.sources(rule)),
+        }
+    }
+
+    fn strip_header<'a>(
+        &self,
+        name: &str,
+        value: &'a [u8],
+        stripped: Option<&[CredentialSource]>,
+    ) -> Stripped<'a> {
+        let PolicyMembers { identity_prefix, api_keys, .. } = &**self.policy();
         // Pseudo-headers are required, and no identity header has their form.
         let is_pseudo = name.starts_with(':');
         if is_connection(name) {
@@ -365,14 +424,15 @@ impl Gate {
         if !is_pseudo && (name_has_prefix(name, identity_prefix) || is_other()) {
             return Stripped::Removed;
         }
+        let Some(sources) = stripped else { return Stripped::Unchanged };
         // The paired header and the username are removed together with the credential.
-        let pair_headers = credentials.iter().filter_map(|source| source.pair_header());
+        let pair_headers = sources.iter().filter_map(|source| source.pair_header());
         let mut paired =
             pair_headers.chain(api_keys.iter().map(|api_keys| api_keys.username_header.as_str()));
-        if strip_credential && !is_pseudo && paired.any(|paired| eq_normalized(name, paired)) {
+        if !is_pseudo && paired.any(|paired| eq_normalized(name, paired)) {
             return Stripped::Removed;
         }
-        if strip_credential { credential::strip(credentials, name, value) } else { Stripped::Unchanged }
+        credential::strip(sources, name, value)
     }
 }
 
@@ -408,35 +468,39 @@ fn occurs_once(name: &str, headers: &Headers<'_>) -> bool {
     headers.iter().filter(|(other, _)| eq_ignore_case(other, name)).nth(1).is_none()
 }
 
-/// Returns a claim as a header value: visible ASCII and inner spaces, with the members of an array separated by commas.
-/// Returns `None` for values that cannot be represented unambiguously.
-fn header_value(claim: &Value) -> Option<String> {
+/// Returns a claim as a header value, with the members of an array separated by commas. Returns `None` for values that
+/// cannot be represented unambiguously.
+fn header_value(claim: &Value, encoding: ClaimEncoding) -> Option<String> {
     match claim {
         Value::Array(claims) => {
-            let texts: Option<Vec<String>> = claims.iter().map(scalar_value).collect();
+            let texts: Option<Vec<String>> =
+                claims.iter().map(|claim| scalar_value(claim, encoding)).collect();
             texts.filter(|texts| !texts.is_empty()).map(|texts| texts.join(","))
         }
-        claim => scalar_value(claim),
+        claim => scalar_value(claim, encoding),
     }
 }
 
-fn scalar_value(claim: &Value) -> Option<String> {
-    match claim {
-        Value::Bool(is) => Some(is.to_string()),
+fn scalar_value(claim: &Value, encoding: ClaimEncoding) -> Option<String> {
+    let text = match claim {
+        Value::Bool(is) => &is.to_string(),
         // A fraction would be formatted differently from the token.
-        Value::Number(number) => number
-            .as_u64()
-            .map(|number| number.to_string())
-            .or(number.as_i64().map(|number| number.to_string())),
-        Value::String(text) => {
-            // A value must not be parsed as several: commas separate list members, and parameters follow a semicolon
-            // (RFC 8941 section 3.1).
-            let is_permitted =
-                |byte: u8| (byte.is_ascii_graphic() || byte == b' ') && !matches!(byte, b',' | b';');
-            let visible = text.bytes().all(is_permitted);
-            (visible && !text.is_empty() && text.trim() == text).then(|| text.clone())
+        Value::Number(number) => match (number.as_u64(), number.as_i64()) {
+            (Some(number), _) => &number.to_string(),
+            (None, number) => &number?.to_string(),
+        },
+        // A value that is decoded must not add a line to a log, or another header.
+        Value::String(text) if !text.is_empty() && !text.chars().any(char::is_control) => text,
+        _ => return None,
+    };
+    let is_trimmed = text.trim() == text;
+    match encoding {
+        ClaimEncoding::Percent => {
+            let encoded = if is_trimmed { NOT_IN_CLAIMS } else { NOT_IN_UNTRIMMED_CLAIMS };
+            Some(utf8_percent_encode(text, encoded).to_string())
         }
-        Value::Null | Value::Array(_) | Value::Object(_) => None,
+        ClaimEncoding::Base64url => Some(base64url::encode(text.as_bytes())),
+        ClaimEncoding::Utf8 => (is_trimmed && !text.contains([',', ';'])).then(|| text.into()),
     }
 }
 
@@ -474,8 +538,8 @@ fn field_headers<'de, D: Deserializer<'de>>(
 }
 
 fn claim_headers<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<(String, String)>, D::Error> {
-    let named = pairs::<D, HeaderName, String>(deserializer)?;
-    Ok(named.into_iter().map(|(HeaderName(header), claim)| (header, claim)).collect())
+    let named = pairs::<D, HeaderName, ClaimName>(deserializer)?;
+    Ok(named.into_iter().map(|(HeaderName(header), ClaimName(claim))| (header, claim)).collect())
 }
 
 fn default_issuer() -> String {

@@ -10,6 +10,13 @@ use core::fmt;
 /// The name of the header for a [`WorkerSummary`].
 pub const EDGE_STATUS_HEADER: &str = "x-keystile-edge-status";
 
+/// The name of the header with an issuer whose tokens named a key that the bundle lacks: its SHA-256 in hexadecimal. The
+/// control plane fetches its keys.
+pub const MISSING_KEYS_HEADER: &str = "x-keystile-missing-keys";
+
+/// Minimum time between two reports of missing keys of one issuer by one process, in milliseconds. Clients can cause them.
+pub const MISSING_KEYS_INTERVAL_MS: u64 = 5000;
+
 /// Time between two heartbeats of a worker, in milliseconds.
 pub const HEARTBEAT_INTERVAL_MS: u64 = 1000;
 

@@ -17,8 +17,8 @@ use core::fmt;
 use token::{Fingerprint, VerifyingKey, api_key::GenerationKey};
 
 use crate::{
-    Entry, Gap, MAX_GRANT_BYTES, ObjectKind, Scope, ScopeKey, gaps, grants, keys, object::encode_entries,
-    revocations, watermarks,
+    Entry, Gap, MAX_GRANT_BYTES, ObjectKind, Requirements, Scope, ScopeKey, gaps, grants, keys,
+    object::encode_entries, revocations, watermarks,
 };
 use sharded_set::{OptionalObject, ShardedSet, encode_object};
 use tail::{OperationKind, TailBuilder};
@@ -60,6 +60,8 @@ pub struct Builder {
     watermark_shards: ShardedSet,
     grants: BTreeMap<ScopeKey, Arc<[u8]>>,
     grant_shards: ShardedSet,
+    /// The scopes of watermarks and grants that need [`Requirements::HOLDERS`].
+    holders: BTreeSet<ScopeKey>,
     gaps: OptionalObject,
     /// The prefixes of the known fingerprints of credentials issued in a gap.
     known: BTreeSet<u64>,
@@ -79,6 +81,8 @@ struct CheckpointState {
     objects: Vec<(Entry, Arc<[u8]>)>,
     /// The numbers of the blocks whose shards edges may still have.
     blocks: Vec<u16>,
+    /// Whether it requires [`Requirements::HOLDERS`].
+    requires_holders: bool,
 }
 
 impl Builder {
@@ -201,8 +205,17 @@ impl Builder {
         }
         self.watermarks.insert(key, instant);
         self.watermark_shards.mark_dirty(key.word());
+        self.note_holder(scope);
         self.tail.add(number, OperationKind::RaiseWatermark(key, instant));
         true
+    }
+
+    /// Lets the next checkpoint require what edges need for this scope. The tail alone cannot require it.
+    fn note_holder(&mut self, scope: Scope<'_>) {
+        if scope.needs_holders() {
+            self.holders.insert(scope.into());
+            self.has_pending_changes |= !self.state.requires_holders;
+        }
     }
 
     /// Removes a watermark from the next checkpoint. Returns whether it existed.
@@ -254,6 +267,7 @@ impl Builder {
         }
         self.grants.insert(key, statements.into());
         self.grant_shards.mark_dirty(key.word());
+        self.note_holder(Scope::User(subject));
         self.has_pending_changes = true;
         Ok(true)
     }
@@ -345,8 +359,20 @@ impl Builder {
     pub fn checkpoint(&mut self, number: u64) -> Result<(), TooLarge> {
         self.encode_sets()?;
         let covered_until = self.tail.last().max(number);
-        let mut direct: Vec<(Entry, Arc<[u8]>)> =
-            self.keys.iter().chain(&self.secret_keys).chain(&self.gaps).cloned().collect();
+        let Self { holders, watermarks, grants, .. } = self;
+        holders.retain(|scope| watermarks.contains_key(scope) || grants.contains_key(scope));
+        let requirements = match holders.is_empty() {
+            true => None,
+            false => Some(encode_object(ObjectKind::Requirements, 0, Requirements::HOLDERS.encode())?),
+        };
+        let mut direct: Vec<(Entry, Arc<[u8]>)> = self
+            .keys
+            .iter()
+            .chain(&self.secret_keys)
+            .chain(&self.gaps)
+            .chain(&requirements)
+            .cloned()
+            .collect();
         let mut objects = direct.clone();
         let sharded_sets = [
             &self.revocation_shards,
@@ -384,6 +410,7 @@ impl Builder {
             entries,
             objects,
             blocks: self.blocks.keys().copied().collect(),
+            requires_holders: requirements.is_some(),
         };
         self.tail.clear(covered_until);
         self.has_pending_changes = false;

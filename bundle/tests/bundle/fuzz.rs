@@ -152,6 +152,7 @@ object_targets! {
     block: ObjectKind::Block,
     gaps: ObjectKind::Gaps,
     known: ObjectKind::Known,
+    requirements: ObjectKind::Requirements,
 }
 
 /// Decodes a shard of a block directly, because the hash in the head of the block would reject edited bytes.

@@ -4,6 +4,7 @@ mod base;
 mod fixtures;
 mod fuzz;
 mod grants;
+mod holders;
 mod revocation_status;
 mod sharded_sets;
 mod signatures;

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use bundle::{
-    Entry, ObjectKind, Objects, RevocationStatus, Scope, Snapshot,
+    Entry, NoKey, ObjectKind, Objects, RevocationStatus, Scope, Snapshot,
     builder::{Builder, SecretKey},
 };
 use proptest::prelude::*;
@@ -139,16 +139,24 @@ fn keys_of_every_algorithm_and_issuer_round_trip() {
     for key in &public {
         let found = match key.issuer() {
             None => snapshot.key(key.kid()),
-            Some(issuer) => snapshot.issuer_key(issuer, key.kid()),
+            Some(issuer) => snapshot.issuer_key(issuer, key.kid(), key.algorithm().name()).ok(),
         };
         let found = found.unwrap();
         assert_eq!(found.algorithm(), key.algorithm());
         assert_eq!(found.public_material(), key.public_material());
     }
     assert_eq!(snapshot.key("k2").unwrap().algorithm(), Algorithm::Hs256);
-    assert_eq!(snapshot.issuer_key("https://a.example", "k2").unwrap().algorithm(), Algorithm::Hs512);
-    assert!(snapshot.issuer_key("https://b.example", "k2").is_none());
-    assert!(snapshot.issuer_key("", "k1").is_none(), "local keys have no issuer");
+    let issuer_key = |issuer, kid, algorithm: Algorithm| snapshot.issuer_key(issuer, kid, algorithm.name());
+    assert_eq!(
+        issuer_key("https://a.example", "k2", Algorithm::Hs512).unwrap().algorithm(),
+        Algorithm::Hs512
+    );
+    assert_eq!(issuer_key("https://b.example", "k2", Algorithm::Hs512).unwrap_err(), NoKey::Unknown);
+    assert_eq!(
+        issuer_key("", "k1", Algorithm::EdDsa).unwrap_err(),
+        NoKey::Unknown,
+        "local keys have no issuer"
+    );
     assert!(snapshot.key("").is_none());
     let known = [0, 1, 2, 3, 255].map(|generation| snapshot.generation_key(generation).map(|key| key.kind()));
     use ApiKeyKind::{Format1, Short, Signed};
@@ -170,6 +178,113 @@ fn keys_of_every_algorithm_and_issuer_round_trip() {
         let presented = api_key::Unverified::parse(minted.expose().as_bytes(), &prefixes).unwrap();
         let key = snapshot.generation_key(presented.generation()).unwrap();
         assert_eq!(presented.verify(key, "alice").unwrap().number(), 7);
+    }
+}
+
+fn rsa_key(issuer: &str, kid: &str, algorithm: Algorithm, bytes: usize) -> VerifyingKey {
+    VerifyingKey::foreign(issuer, kid, algorithm, &[&[0, 1, 0, 1], &*vec![0xa5; bytes]].concat()).unwrap()
+}
+
+/// A table of the keys of an issuer and the token, and the kid of the key that is for it.
+#[test]
+fn b5_key_of_another_issuer_is_found_by_kid_and_algorithm() {
+    use Algorithm::{Es512, Ps256, Rs256, Rs384};
+    const ISSUER: &str = "https://b.example";
+    let p521 = VerifyingKey::foreign(ISSUER, "a", Es512, &[1; 132]).unwrap();
+    let rsa = |kid, algorithm| rsa_key(ISSUER, kid, algorithm, 256);
+    let mismatch = Err(NoKey::AlgorithmMismatch);
+    let unknown = Err(NoKey::Unknown);
+    let ambiguous = Err(NoKey::Ambiguous);
+    // One kid for several algorithms and types, and the largest RSA key.
+    let shared = [rsa("a", Rs256), rsa("a", Rs384), p521, rsa_key(ISSUER, "large", Ps256, 1024)];
+    let named = [rsa("a", Rs256)];
+    let two = [rsa("a", Rs256), rsa("b", Rs256)];
+    let nameless = [rsa("", Rs256), rsa("", Ps256)];
+    let mixed = [rsa("", Rs256), rsa("b", Rs256), rsa("c", Ps256)];
+    let table: [(&[VerifyingKey], &str, Option<Algorithm>, Result<&str, NoKey>); 23] = [
+        (&shared, "a", Some(Rs256), Ok("a")),
+        (&shared, "a", Some(Rs384), Ok("a")),
+        (&shared, "a", Some(Es512), Ok("a")),
+        (&shared, "large", Some(Ps256), Ok("large")),
+        (&shared, "a", Some(Ps256), mismatch),
+        (&shared, "a", None, mismatch),
+        (&shared, "b", Some(Rs256), unknown),
+        (&shared, "", Some(Rs256), Ok("a")),
+        (&shared, "", Some(Ps256), Ok("large")),
+        (&named, "", Some(Rs256), Ok("a")),
+        (&named, "", Some(Rs384), mismatch),
+        (&named, "", None, mismatch),
+        (&named, "b", Some(Rs256), unknown),
+        (&two, "", Some(Rs256), ambiguous),
+        (&two, "c", Some(Rs256), unknown),
+        (&nameless, "any", Some(Rs256), Ok("")),
+        (&nameless, "any", Some(Ps256), Ok("")),
+        (&nameless, "", Some(Ps256), Ok("")),
+        (&nameless, "any", Some(Rs384), unknown),
+        (&nameless, "", Some(Rs384), mismatch),
+        // The key without a kid is not the only one of its algorithm.
+        (&mixed, "any", Some(Rs256), unknown),
+        (&mixed, "", Some(Rs256), ambiguous),
+        (&mixed, "", Some(Ps256), Ok("c")),
+    ];
+    for (keys, kid, algorithm, expected) in table {
+        // The keys of other issuers and of this deployment are never for the token.
+        let others = [
+            rsa_key("https://a.example", "c", Rs256, 256),
+            rsa_key("https://c.example", "", Rs384, 256),
+            SigningKey::ed25519("any", &[2; 32]).unwrap().verifying_key().clone(),
+        ];
+        let mut builder = Builder::default();
+        builder.set_verifying_keys(keys.iter().chain(&others)).unwrap();
+        let snapshot = snapshot_of(&build_with_checkpoint(&mut builder));
+        let found = snapshot.issuer_key(ISSUER, kid, algorithm.map_or("none", Algorithm::name));
+        assert_eq!(found.map(VerifyingKey::kid), expected, "{keys:?} {kid:?} {algorithm:?}");
+        if let Ok(found) = found {
+            assert_eq!((found.issuer(), Some(found.algorithm())), (Some(ISSUER), algorithm));
+        }
+    }
+    let snapshot = snapshot_of(&build_with_checkpoint(&mut builder()));
+    assert_eq!(snapshot.issuer_key(ISSUER, "", "RS256").unwrap_err(), NoKey::Unknown);
+}
+
+/// Within one object and across both.
+#[test]
+fn c1_one_kid_is_ambiguous_within_an_algorithm_in_this_deployment_and_across_symmetric_keys() {
+    use Algorithm::{Hs256, Hs512, Rs256, Rs384};
+    const ISSUER: &str = "https://b.example";
+    let secret = |kid, algorithm| SecretKey::Token { issuer: ISSUER, kid, algorithm, secret: &[4; 64] };
+    let local = |algorithm| {
+        let rsa = [&[0, 1, 0, 1], &[0xa5; 256][..]].concat();
+        VerifyingKey::local("k", algorithm, &rsa).unwrap()
+    };
+    let foreign = |algorithm| rsa_key(ISSUER, "k", algorithm, 256);
+    let cases: [(&[VerifyingKey], &[SecretKey<'_>], bool); 7] = [
+        (&[foreign(Rs256), foreign(Rs384)], &[], true),
+        (&[foreign(Rs256), rsa_key(ISSUER, "k", Rs256, 257)], &[], false),
+        (&[local(Rs256), local(Rs384)], &[], false),
+        (&[local(Rs256), foreign(Rs384)], &[], true),
+        (&[foreign(Rs256)], &[secret("k", Hs256)], false),
+        (&[foreign(Rs256)], &[secret("l", Hs256), secret("l", Hs512)], true),
+        (&[foreign(Rs256)], &[secret("l", Hs256), secret("l", Hs256)], false),
+    ];
+    for (public, secrets, is_complete) in cases {
+        let mut builder = Builder::default();
+        builder.set_verifying_keys(public).unwrap();
+        if !secrets.is_empty() {
+            builder.set_secret_keys(secrets.iter().copied()).unwrap();
+        }
+        let built = build_with_checkpoint(&mut builder);
+        let checkpoint = checkpoint(&built, 1);
+        let manifest = open_manifest(&sign_manifest(&checkpoint, &[], 1)).unwrap();
+        let open = |(entry, bytes): &(Entry, std::sync::Arc<[u8]>)| {
+            entry.open(bytes.to_vec(), &open_delegation()).is_ok()
+        };
+        let opens = built.objects.iter().all(open);
+        let assembled = opens && {
+            let objects = fetch(&manifest, &[&built.objects, &[checkpoint]]);
+            Snapshot::assemble(manifest, &objects, NOW).is_ok()
+        };
+        assert_eq!(assembled, is_complete, "{public:?} {secrets:?}");
     }
 }
 

@@ -22,6 +22,10 @@ use crate::{
 /// How far a reported version may be ahead of the clock, in milliseconds. Versions are times.
 const MAX_VERSION_LEAD_MS: u64 = 86_400_000;
 
+/// The number of issuers in one report of missing keys.
+const MAX_REPORTED_ISSUERS: usize = 8;
+
+const MISSING_KEYS: HeaderName = HeaderName::from_static("x-keystile-missing-keys");
 const EDGE_STATUS: HeaderName = HeaderName::from_static("x-keystile-edge-status");
 const PREFER: HeaderName = HeaderName::from_static("prefer");
 const PREFERENCE_APPLIED: HeaderName = HeaderName::from_static("preference-applied");
@@ -76,6 +80,7 @@ pub(super) async fn manifest(
     let max_credible_version =
         state.latest().version.max(state.service.now().millis()).saturating_add(MAX_VERSION_LEAD_MS);
     state.service.record_edge_report(&edge, report.credible(max_credible_version));
+    parse_missing_keys(&headers).for_each(|issuer| state.service.report_missing_key(&issuer));
     let publisher = &state.service.config().publisher;
     let mut wait = preferred_wait(&headers).min(max_wait(publisher.lifetime.get(), publisher.resign.get()));
     if report.enforces() < have {
@@ -245,6 +250,12 @@ fn parse_edge_status(headers: &HeaderMap) -> Option<EdgeWorkers> {
         tracing::debug!("malformed edge status header");
     }
     workers
+}
+
+/// Returns the SHA-256 of each issuer of which the edge lacks a key. What is malformed is ignored.
+fn parse_missing_keys(headers: &HeaderMap) -> impl Iterator<Item = Fingerprint> {
+    let text = headers.get(&MISSING_KEYS).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    text.split(',').take(MAX_REPORTED_ISSUERS).filter_map(|issuer| issuer.trim().parse().ok())
 }
 
 /// Returns the wait that the edge asks for by `Prefer: wait=N` (RFC 7240 section 4.3; seconds).

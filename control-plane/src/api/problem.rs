@@ -164,6 +164,7 @@ impl From<RevokeError> for Problem {
             RevokeError::Token(_)
             | RevokeError::TokenKeyUnknown
             | RevokeError::InstantInFuture
+            | RevokeError::OwnIssuer
             | RevokeError::ReasonTooLong
             | RevokeError::ReasonReserved => StatusCode::BAD_REQUEST,
             RevokeError::RootOnly => StatusCode::FORBIDDEN,
@@ -179,7 +180,10 @@ impl From<AccountError> for Problem {
     fn from(error: AccountError) -> Self {
         let status = match error {
             AccountError::OperatorUnknown => return Self::not_found("operator not found"),
-            AccountError::UserUnknown(_) | AccountError::RoleUnknown(_) | AccountError::NotAttached => {
+            AccountError::UserUnknown(_)
+            | AccountError::ForeignSubjectUnknown(_)
+            | AccountError::RoleUnknown(_)
+            | AccountError::NotAttached => {
                 return Self::not_found(error.to_string());
             }
             AccountError::UserExists(_)
@@ -188,6 +192,7 @@ impl From<AccountError> for Problem {
             AccountError::RootUserImmutable(_)
             | AccountError::Permission(_)
             | AccountError::GrantTooLong(_)
+            | AccountError::OwnIssuer(_)
             | AccountError::DescriptionTooLong => StatusCode::BAD_REQUEST,
             AccountError::LimitReached(_) => {
                 return Self::too_many(error.code(), error.to_string(), DEFAULT_RETRY_AFTER);

@@ -8,9 +8,10 @@ use token::api_key::Kind;
 use super::{CliError, Global, hint, output};
 use crate::{
     clock::{self, Time},
-    config::Config,
+    config::{Config, Issuer},
     data_dir::{self, DataDir},
-    model::Generation,
+    jwks::{IssuerKey, is_for_another_purpose},
+    model::{Generation, IssuerRecord},
     operations::{
         self, EdgeState, EdgeStatus, InstallationSize, OpenError, PublicationStatus, RecordedPublications,
         Service, StoreError,
@@ -122,6 +123,7 @@ async fn examine(global: &Global, findings: &mut Vec<Finding>) {
         operations::self_test_signing_key(&service).map(|()| "a token was signed and verified".to_owned());
     add_finding(findings, "tokens", round.map_err(|error| error_chain(&error)), "restore the signing key");
     findings.push(check_edges(&service).await);
+    findings.extend(check_issuers(&service).await);
     let held = operations::symmetric_keys(&service).await.map(|keys| match keys.as_slice() {
         [] => "edges hold no key that can create credentials".to_owned(),
         keys => format!(
@@ -167,6 +169,66 @@ async fn check_edges(service: &Service) -> Finding {
     let advice = "read the logs of these edges: possible causes are a proxy in front of the control plane with a timeout \
                   below `wait_seconds`, other `root_keys`, or a wrong clock";
     Finding { what, state: State::Note, detail: detail.join("; "), advice: Some(advice.to_owned()) }
+}
+
+/// Reports what is wrong with the keys of each issuer.
+async fn check_issuers(service: &Service) -> Vec<Finding> {
+    let what = "issuer";
+    match operations::list_issuers(service).await {
+        Ok(issuers) => issuers.iter().map(|(issuer, record)| check_issuer(issuer, record.as_ref())).collect(),
+        Err(error) => {
+            let advice = Some("check that the database is readable".to_owned());
+            vec![Finding { what, state: State::Bad, detail: error_chain(&error), advice }]
+        }
+    }
+}
+
+fn check_issuer(issuer: &Issuer, record: Option<&IssuerRecord>) -> Finding {
+    let what = "issuer";
+    let name = &issuer.issuer;
+    let refresh = format!("`keystile issuer refresh {name}` tries again");
+    let Some(record) = record.filter(|record| record.tried_at.is_some()) else {
+        return Finding {
+            what,
+            state: State::Note,
+            detail: format!("{name}: its keys have not been fetched yet"),
+            advice: Some("start the server, which fetches the keys of issuers: `keystile serve`".to_owned()),
+        };
+    };
+    let error = record.error.as_ref();
+    if record.keys.is_empty() {
+        let error = error.map_or("they have not been fetched yet", String::as_str);
+        let detail = format!("{name}: no keys, so all of its tokens are refused: {error}");
+        let advice = format!("correct the server of the issuer or its section [[issuers]]; {refresh}");
+        return Finding { what, state: State::Bad, detail: output::printable(&detail), advice: Some(advice) };
+    }
+    let keys: Vec<String> = record.keys.iter().map(IssuerKey::name).collect();
+    let mut detail = format!("{name}: {} usable keys: {}", keys.len(), keys.join(", "));
+    let mut advice = None;
+    if !record.skipped.is_empty() {
+        detail.push_str(&format!("; left out: {}", record.skipped.join("; ")));
+        if !record.skipped.iter().all(|key| is_for_another_purpose(key)) {
+            advice =
+                Some(format!("tokens of the keys of {name} that are left out are refused: see the reasons"));
+        }
+    }
+    for cost in record.keys.iter().filter_map(IssuerKey::cost) {
+        detail.push_str(&format!("; {cost}"));
+    }
+    if issuer.allow_http {
+        detail.push_str("; fetched without TLS (`allow_http`)");
+        advice = Some(format!(
+            "use https for {name}, with `ca_file` if its certificate is of a private authority: an attacker who \
+             controls the network can have any token of the issuer accepted"
+        ));
+    }
+    if let Some(error) = error {
+        let fetched = output::format_optional_seconds(record.fetched_at);
+        detail.push_str(&format!("; the last fetch failed, the keys are those of {fetched}: {error}"));
+        advice = Some(format!("correct the server of the issuer or its section [[issuers]]; {refresh}"));
+    }
+    let state = if advice.is_some() { State::Note } else { State::Good };
+    Finding { what, state, detail: output::printable(&detail), advice }
 }
 
 /// Checks that the database contains all revocations and deletions of the journal.

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 use super::{CliError, Global, output};
 use crate::{
     config,
-    jwks::{FETCH_TIMEOUT, Fetcher},
+    jwks::{FETCH_TIMEOUT, Fetcher, IssuerKey},
     model::{Actor, IssuerRecord},
     operations::{self, RefreshMode, RefreshOutcome},
 };
@@ -36,16 +36,17 @@ async fn list(global: &Global) -> Result<(), CliError> {
     global.print(&data, || {
         let rows = issuers.iter().map(|(issuer, record)| {
             let record = record.as_ref();
-            let kids =
-                record.map(|record| record.keys.iter().map(|key| key.kid.as_str()).collect::<Vec<_>>());
+            let keys = record.map(|record| record.keys.iter().map(IssuerKey::name).collect::<Vec<_>>());
+            let keys = keys.filter(|keys| !keys.is_empty()).map_or("none".to_owned(), |keys| keys.join(", "));
             [
                 issuer.issuer.clone(),
                 output::format_optional_seconds(record.and_then(|record| record.fetched_at)),
+                keys,
+                record.map(|record| record.skipped.join("; ")).unwrap_or_default(),
                 record.and_then(|record| record.error.clone()).unwrap_or_default(),
-                kids.unwrap_or_default().join(" "),
             ]
         });
-        output::table(["ISSUER", "FETCHED", "ERROR", "KEYS"], rows.collect())
+        output::table(["ISSUER", "FETCHED", "KEYS", "LEFT OUT", "ERROR"], rows.collect())
     })
 }
 
@@ -54,7 +55,7 @@ fn issuer_json(issuer: &config::Issuer, record: Option<&IssuerRecord>) -> Value 
     let keys: Vec<Value> = keys.iter().map(|key| json!({ "kid": key.kid, "alg": key.alg })).collect();
     json!({
         "issuer": issuer.issuer,
-        "from": issuer.keys_or_discovery_url(),
+        "from": issuer.key_source().to_string(),
         "keys": keys,
         "skipped": record.map(|record| &record.skipped[..]).unwrap_or_default(),
         "fetched_at": record.and_then(|record| record.fetched_at),
@@ -71,11 +72,20 @@ async fn refresh(global: &Global, issuer: &str) -> Result<(), CliError> {
     let done =
         operations::refresh_issuer(&service, &fetcher, &Actor::Admin, issuer, RefreshMode::Immediately)
             .await?;
-    let (version, text) = match done {
+    let (version, mut text) = match done {
         RefreshOutcome::Changed(version) => {
-            (Some(version), format!("{issuer}: keys changed, published from version {version} on"))
+            (Some(version), format!("{issuer}: keys changed, published from version {version} on\n"))
         }
-        RefreshOutcome::Same | RefreshOutcome::NotDue => (None, format!("{issuer}: keys unchanged")),
+        RefreshOutcome::Same | RefreshOutcome::NotDue => (None, format!("{issuer}: keys unchanged\n")),
     };
-    global.print(&json!({ "issuer": issuer, "version": version }), || text)
+    let issuers = operations::list_issuers(&service).await?;
+    let record = issuers.into_iter().find(|(known, _)| known.issuer == issuer).and_then(|(_, record)| record);
+    let skipped = record.as_ref().map(|record| &record.skipped[..]).unwrap_or_default();
+    for key in skipped {
+        text += &format!("left out: {}\n", output::printable(key));
+    }
+    for cost in record.iter().flat_map(|record| &record.keys).filter_map(IssuerKey::cost) {
+        text += &format!("note: {}\n", output::printable(&cost));
+    }
+    global.print(&json!({ "issuer": issuer, "version": version, "skipped": skipped }), || text)
 }

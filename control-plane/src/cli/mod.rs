@@ -15,6 +15,7 @@ mod operator;
 mod output;
 mod paging;
 mod permission;
+mod policy;
 mod repair;
 mod revoke;
 mod role;
@@ -50,6 +51,9 @@ const EXIT_UNPUBLISHED: u8 = 3;
 /// The exit code if the change is published, but an edge that may still admit the credential has not confirmed it.
 const EXIT_NOT_ENFORCED: u8 = 4;
 
+/// The exit code if `policy import` could not carry over a part of the source.
+const EXIT_NOT_CARRIED_OVER: u8 = 5;
+
 const EXIT_CODES: &str = "\
 Exit codes:
   0  success
@@ -57,7 +61,8 @@ Exit codes:
   2  invalid arguments
   3  the change is durable, but edges are enrolled and no server has published it yet
   4  --wait: the change is published, but an edge that may still admit the credential does not enforce it yet, or no edge
-     is live";
+     is live
+  5  policy import: the policy is written, but a part of the source is not carried over";
 
 /// Issues and revokes credentials, and publishes the bundle by which edges verify them
 #[derive(Debug, Parser)]
@@ -114,7 +119,7 @@ enum Subcommand {
     #[command(subcommand)]
     Token(token::Token),
     /// Revoke a credential, or all credentials of an AuthKey, a session or a subject
-    Revoke(revoke::Revoke),
+    Revoke(Box<revoke::Revoke>),
     /// Undo the revocation of a single credential
     Unrevoke(unrevoke::Unrevoke),
     /// Manage AuthKeys, the long-lived secrets that are exchanged for tokens
@@ -135,6 +140,9 @@ enum Subcommand {
     /// Show or export the bundle, verify a manifest, or compact the base
     #[command(subcommand)]
     Bundle(bundle::Bundle),
+    /// Write policies of the filter
+    #[command(subcommand)]
+    Policy(policy::Policy),
     /// Repair a database that was restored from a backup
     Restore(repair::Restore),
     /// Repair the effects of a clock that was ahead
@@ -168,6 +176,7 @@ pub async fn run(command: Command) -> ExitCode {
         Subcommand::Edge(command) => command.run(&global).await,
         Subcommand::Authority(command) => command.run(&global).await,
         Subcommand::Bundle(command) => command.run(&global).await,
+        Subcommand::Policy(command) => command.run(&global),
         Subcommand::Restore(command) => command.run(&global).await,
         Subcommand::Clock(command) => command.run(&global).await,
         Subcommand::Audit(command) => command.run(&global).await,
@@ -330,7 +339,7 @@ fn hint(text: impl fmt::Display) {
 /// argument, because the process list and the shell history show arguments.
 fn read_credential(argument: Option<String>, file: Option<&Path>) -> Result<String, CliError> {
     if let Some(credential) = argument.filter(|argument| argument != "-") {
-        let fingerprint = Fingerprint::digest(credential.trim().as_bytes());
+        let fingerprint = Fingerprint::digest(without_scheme(&credential).as_bytes());
         return Err(CliError::Message(format!(
             "a credential must not be an argument, because the process list and the shell history show arguments: write \
              it to stdin, name its file with --token-file, or omit the value to be prompted for it; `keystile revoke` \
@@ -347,13 +356,34 @@ fn read_credential(argument: Option<String>, file: Option<&Path>) -> Result<Stri
             line
         }
     };
-    let line = line.trim_end_matches(['\n', '\r']);
-    if line.is_empty() {
+    let credential = without_scheme(&line);
+    if credential.is_empty() {
         return Err(CliError::Message(
             "no credential given: write it to stdin, or name its file with --token-file".to_owned(),
         ));
     }
-    Ok(line.to_owned())
+    if credential.contains(|character: char| character.is_whitespace() || matches!(character, '"' | '\'')) {
+        return Err(CliError::Message(
+            "expected the credential alone: leave out quotes, other words, and other lines (`Bearer` and \
+             `Authorization: Bearer` in front of it may stay)"
+                .to_owned(),
+        ));
+    }
+    Ok(credential.to_owned())
+}
+
+/// Returns the credential of a line that may be copied from a header: `Authorization: Bearer CREDENTIAL`.
+fn without_scheme(line: &str) -> &str {
+    fn strip<'a>(line: &'a str, prefix: &str) -> Option<&'a str> {
+        let (start, rest) = line.split_at_checked(prefix.len())?;
+        start.eq_ignore_ascii_case(prefix).then_some(rest)
+    }
+    let line = line.trim();
+    let value = strip(line, "authorization:").map_or(line, str::trim_start);
+    match strip(value, "bearer") {
+        Some(rest) if rest.starts_with(char::is_whitespace) => rest.trim_start(),
+        _ => value,
+    }
 }
 
 /// Requires `--yes` for a command that cannot be undone.

@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     clock::Time,
-    model::{self, Actor, OperatorId, Page},
+    model::{self, Actor, AnySubject, OperatorId, Page},
     operations,
 };
 
@@ -86,7 +86,7 @@ impl Operator {
                 global.print(&data, || format!("deleted {operator}"))
             }
             Self::Permission(permission) => match permission.subject() {
-                subject if subject.is_root() => permission.run(global).await,
+                AnySubject::Own(subject) if subject.is_root() => permission.run(global).await,
                 subject => {
                     Err(CliError::Message(format!("`{subject}` is a user; use `keystile user permission`")))
                 }

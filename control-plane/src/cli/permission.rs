@@ -9,8 +9,8 @@ use serde_json::{Value, json};
 
 use super::{CliError, Global, require_yes};
 use crate::{
-    model::{Actor, Subject},
-    operations,
+    model::{Actor, AnySubject},
+    operations::{self, Service},
 };
 
 /// The permission document of a user, or the default permissions of an operator.
@@ -18,16 +18,16 @@ use crate::{
 pub(super) enum Permission {
     /// Set the permission document; edges apply it from their next manifest on
     Set {
-        subject: Subject,
+        subject: AnySubject,
         /// A SAM permission document in JSON, or `-` to read it from stdin
         #[arg(value_name = "FILE")]
         document: PathBuf,
     },
     /// Print the permission document
-    Show { subject: Subject },
+    Show { subject: AnySubject },
     /// Remove the permission document
     Clear {
-        subject: Subject,
+        subject: AnySubject,
         /// Confirm the removal
         #[arg(long)]
         yes: bool,
@@ -35,7 +35,7 @@ pub(super) enum Permission {
 }
 
 impl Permission {
-    pub(super) fn subject(&self) -> &Subject {
+    pub(super) fn subject(&self) -> &AnySubject {
         match self {
             Self::Set { subject, .. } | Self::Show { subject } | Self::Clear { subject, .. } => subject,
         }
@@ -46,34 +46,51 @@ impl Permission {
             Self::Set { subject, document } => {
                 let document = read_document(&document)?;
                 let service = global.service().await?;
-                let version =
-                    operations::set_permission(&service, &Actor::Admin, &subject, Some(&document)).await?;
+                let version = set(&service, &subject, Some(&document)).await?;
                 print_change(global, &subject, version)
             }
             Self::Show { subject } => {
                 let service = global.service().await?;
-                let document = match subject.user {
-                    Some(_) => operations::find_user(&service, &subject).await?.0.permission,
-                    None => operations::find_operator(&service, &subject.operator).await?.default_permission,
+                let document = match &subject {
+                    AnySubject::Foreign(subject) => {
+                        operations::find_foreign_subject(&service, subject).await?.permission
+                    }
+                    AnySubject::Own(own) if own.is_root() => {
+                        operations::find_operator(&service, &own.operator).await?.default_permission
+                    }
+                    AnySubject::Own(own) => operations::find_user(&service, own).await?.0.permission,
                 };
                 let data = json!({ "subject": subject.to_string(), "permission": parse_document(document.as_deref()) });
                 global.print(&data, || document.unwrap_or_default())
             }
             Self::Clear { subject, yes } => {
-                let whose = if subject.is_root() { "every user of " } else { "" };
+                let is_root = matches!(&subject, AnySubject::Own(own) if own.is_root());
+                let whose = if is_root { "every user of " } else { "" };
                 require_yes(
                     yes,
                     format_args!("remove the permissions that this document grants to {whose}{subject}"),
                 )?;
                 let service = global.service().await?;
-                let version = operations::set_permission(&service, &Actor::Admin, &subject, None).await?;
+                let version = set(&service, &subject, None).await?;
                 print_change(global, &subject, version)
             }
         }
     }
 }
 
-fn print_change(global: &Global, subject: &Subject, version: u64) -> Result<(), CliError> {
+/// Sets or removes a permission document. Returns the first version with the change.
+async fn set(service: &Service, subject: &AnySubject, document: Option<&str>) -> Result<u64, CliError> {
+    Ok(match subject {
+        AnySubject::Own(subject) => {
+            operations::set_permission(service, &Actor::Admin, subject, document).await?
+        }
+        AnySubject::Foreign(subject) => {
+            operations::set_foreign_permission(service, &Actor::Admin, subject, document).await?
+        }
+    })
+}
+
+fn print_change(global: &Global, subject: &AnySubject, version: u64) -> Result<(), CliError> {
     let data = json!({ "subject": subject.to_string(), "version": version });
     global.print(&data, || format!("{subject}: in effect from version {version} on"))
 }

@@ -69,12 +69,12 @@ fn print_plan(examined: &DatabaseExamination, since: Option<u64>) -> Result<(), 
             "There is no journal in `keys/`, so the revocations since the backup are unknown. If the journal is lost, only \
              `keystile restore --repair --everything` is safe.",
         ),
-        Some(MissingEntries { revoked, watermarks, gone, unrevoked, granted, .. }) => {
+        Some(MissingEntries { revoked, watermarks, gone, unrevoked, taken_back, granted, .. }) => {
             let counts = [
                 (revoked.len(), "revocations"),
                 (watermarks.len(), "watermarks"),
                 (gone.len(), "deletions"),
-                (unrevoked.len(), "un-revocations"),
+                (unrevoked.len().saturating_add(taken_back.len()), "un-revocations"),
                 (granted.len(), "users whose permissions had changed"),
             ];
             for (count, what) in counts.into_iter().filter(|(count, _)| *count > 0) {
@@ -109,7 +109,7 @@ fn print_plan(examined: &DatabaseExamination, since: Option<u64>) -> Result<(), 
 }
 
 fn print_report(global: &Global, done: &RepairOutcome) -> Result<(), CliError> {
-    let RepairOutcome { version, gaps, known, unrevoked, granted, unknown_key_files } = done;
+    let RepairOutcome { version, gaps, known, unrevoked, taken_back, granted, unknown_key_files } = done;
     let spans: Vec<Value> = gaps
         .iter()
         .map(|IssuanceGap { issued_after, issued_until, .. }| {
@@ -122,6 +122,7 @@ fn print_report(global: &Global, done: &RepairOutcome) -> Result<(), CliError> {
         "gaps": spans,
         "known": known,
         "unrevoked": unrevoked.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        "taken_back": taken_back.iter().map(ToString::to_string).collect::<Vec<_>>(),
         "permissions_changed": granted,
         "unknown_keys": unknown_key_files,
     });
@@ -139,6 +140,9 @@ fn print_report(global: &Global, done: &RepairOutcome) -> Result<(), CliError> {
             }
             for fingerprint in unrevoked {
                 let _ = writeln!(text, "no longer revoked, as before the restore: {fingerprint}");
+            }
+            for scope in taken_back {
+                let _ = writeln!(text, "no longer revoked, as before the restore: {scope}");
             }
             text
         }

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     clock::Time,
-    model::{self, Actor, OperatorId, Page, RoleId, Subject},
+    model::{self, Actor, AnySubject, OperatorId, Page, RoleId},
     operations,
 };
 
@@ -37,18 +37,38 @@ pub(super) enum Role {
         #[arg(long)]
         yes: bool,
     },
-    /// Attach a role to a user
-    Attach {
-        /// OPERATOR/NAME
-        user: Subject,
-        role: RoleId,
-    },
-    /// Detach a role from a user
-    Detach {
-        /// OPERATOR/NAME
-        user: Subject,
-        role: RoleId,
-    },
+    /// Attach a role to a user, or to a subject of another issuer
+    Attach(Attachment),
+    /// Detach a role from a user, or from a subject of another issuer
+    Detach(Attachment),
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Attachment {
+    /// OPERATOR/NAME, or ISSUER#SUBJECT
+    user: AnySubject,
+    role: RoleId,
+    /// The operator of the role. Required for a subject of another issuer, which has none itself
+    #[arg(long)]
+    operator: Option<OperatorId>,
+}
+
+impl Attachment {
+    /// Returns the operator of the role.
+    fn operator(&self) -> Result<OperatorId, CliError> {
+        match (&self.user, &self.operator) {
+            (AnySubject::Own(subject), Some(operator)) if subject.operator != *operator => {
+                Err(CliError::Message(format!(
+                    "`{subject}` has roles of its own operator only, not of {operator}"
+                )))
+            }
+            (AnySubject::Own(subject), _) => Ok(subject.operator.clone()),
+            (AnySubject::Foreign(_), Some(operator)) => Ok(operator.clone()),
+            (AnySubject::Foreign(subject), None) => Err(CliError::Message(format!(
+                "`{subject}` has no operator: name the operator of the role with --operator"
+            ))),
+        }
+    }
 }
 
 #[derive(Debug, Args)]
@@ -90,15 +110,29 @@ impl Role {
                 operations::delete_role(&service, &Actor::Admin, &operator, &role).await?;
                 print_change(global, &operator, &role, "deleted")
             }
-            Self::Attach { user, role } => {
-                let service = global.service().await?;
-                operations::attach_role(&service, &Actor::Admin, &user, &role).await?;
-                print_change(global, &user.operator, &role, "attached")
+            Self::Attach(attachment) => {
+                let operator = attachment.operator()?;
+                let Attachment { user, role, .. } = attachment;
+                let (service, actor) = (global.service().await?, Actor::Admin);
+                match user {
+                    AnySubject::Own(user) => operations::attach_role(&service, &actor, &user, &role).await?,
+                    AnySubject::Foreign(subject) => {
+                        operations::attach_foreign_role(&service, &actor, &subject, &operator, &role).await?;
+                    }
+                }
+                print_change(global, &operator, &role, "attached")
             }
-            Self::Detach { user, role } => {
-                let service = global.service().await?;
-                operations::detach_role(&service, &Actor::Admin, &user, &role).await?;
-                print_change(global, &user.operator, &role, "detached")
+            Self::Detach(attachment) => {
+                let operator = attachment.operator()?;
+                let Attachment { user, role, .. } = attachment;
+                let (service, actor) = (global.service().await?, Actor::Admin);
+                match user {
+                    AnySubject::Own(user) => operations::detach_role(&service, &actor, &user, &role).await?,
+                    AnySubject::Foreign(subject) => {
+                        operations::detach_foreign_role(&service, &actor, &subject, &operator, &role).await?;
+                    }
+                }
+                print_change(global, &operator, &role, "detached")
             }
         }
     }
@@ -125,17 +159,20 @@ async fn list(global: &Global, operator: &OperatorId, paging: Paging) -> Result<
 }
 
 async fn show(global: &Global, operator: &OperatorId, role: &RoleId) -> Result<(), CliError> {
-    let (role, users) = operations::find_role(&global.service().await?, operator, role).await?;
+    let (role, users, foreign) = operations::find_role(&global.service().await?, operator, role).await?;
     let users: Vec<&str> = users.iter().map(model::UserName::as_str).collect();
     let mut data = role_json(&role);
     data["users"] = json!(users);
+    let foreign: Vec<&str> = foreign.iter().map(model::ForeignName::as_str).collect();
+    data["foreign_subjects"] = json!(foreign);
     global.print(&data, || {
         format!(
-            "role         {}\nupdated      {}\ndescription  {}\nusers        {}\npermission   {}",
+            "role         {}\nupdated      {}\ndescription  {}\nusers        {}\nforeign      {}\npermission   {}",
             role.id,
             output::format_time(Time::from_seconds(role.updated_at)),
             role.description.as_deref().unwrap_or_default(),
             users.join(" "),
+            foreign.join(" "),
             role.permission,
         )
     })

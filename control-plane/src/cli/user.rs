@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     clock::Time,
-    model::{self, Actor, OperatorId, Page, Subject},
+    model::{self, Actor, AnySubject, OperatorId, Page, Subject},
     operations::{self, CreatedKeys, CreatedKeysPolicy},
 };
 
@@ -28,13 +28,16 @@ pub(super) enum User {
         /// List the users of this operator only
         #[arg(long)]
         operator: Option<OperatorId>,
+        /// List the subjects of other issuers that have permissions or roles
+        #[arg(long, conflicts_with = "operator")]
+        foreign: bool,
         #[command(flatten)]
         paging: Paging,
     },
-    /// Show a user with its roles and its own permission document
+    /// Show a user, or a subject of another issuer, with its roles and its own permission document
     Show {
-        /// OPERATOR/NAME
-        user: Subject,
+        /// OPERATOR/NAME, or ISSUER#SUBJECT
+        user: AnySubject,
     },
     /// Delete a user with its keys, and revoke all its credentials
     ///
@@ -52,7 +55,7 @@ pub(super) enum User {
         #[arg(long)]
         force: bool,
     },
-    /// Manage the permissions of a user
+    /// Manage the permissions of a user, or of a subject of another issuer (ISSUER#SUBJECT)
     #[command(subcommand)]
     Permission(Permission),
 }
@@ -65,7 +68,8 @@ impl User {
                 operations::create_user(&service, &Actor::Admin, &user, description.as_deref()).await?;
                 global.print(&json!({ "subject": user.to_string() }), || format!("created {user}"))
             }
-            Self::List { operator, paging } => {
+            Self::List { operator: _, foreign: true, paging } => list_foreign(global, paging).await,
+            Self::List { operator, foreign: false, paging } => {
                 let page = paging.page()?;
                 let Page { items: users, next } =
                     operations::list_users(&global.service().await?, operator.as_ref(), &page).await?;
@@ -84,7 +88,18 @@ impl User {
                 print_next_page_hint(next.as_deref());
                 Ok(())
             }
-            Self::Show { user } => {
+            Self::Show { user: AnySubject::Foreign(subject) } => {
+                let found = operations::find_foreign_subject(&global.service().await?, &subject).await?;
+                global.print(&foreign_json(&found), || {
+                    format!(
+                        "subject      {}\nroles        {}\npermission   {}",
+                        found.subject,
+                        role_names(&found).join(" "),
+                        found.permission.as_deref().unwrap_or("none"),
+                    )
+                })
+            }
+            Self::Show { user: AnySubject::Own(user) } => {
                 let (user, roles) = operations::find_user(&global.service().await?, &user).await?;
                 let roles: Vec<&str> = roles.iter().map(model::RoleId::as_str).collect();
                 let mut data = user_json(&user);
@@ -104,7 +119,7 @@ impl User {
                 delete(global, &user, with_created, yes, force).await
             }
             Self::Permission(permission) => match permission.subject() {
-                subject if subject.is_root() => Err(CliError::Message(format!(
+                AnySubject::Own(subject) if subject.is_root() => Err(CliError::Message(format!(
                     "`{subject}` is a root user, which may do everything; name a user, `{subject}/NAME`, or use `keystile \
                      operator permission` for the default permissions of all users"
                 ))),
@@ -112,6 +127,22 @@ impl User {
             },
         }
     }
+}
+
+async fn list_foreign(global: &Global, paging: Paging) -> Result<(), CliError> {
+    let page = paging.page()?;
+    let Page { items: subjects, next } =
+        operations::list_foreign_subjects(&global.service().await?, &page).await?;
+    let data: Vec<Value> = subjects.iter().map(foreign_json).collect();
+    global.print(&data, || {
+        let rows = subjects.iter().map(|subject| {
+            let permission = if subject.permission.is_some() { "own" } else { "" };
+            [subject.subject.to_string(), permission.to_owned(), role_names(subject).join(" ")]
+        });
+        output::table(["SUBJECT", "PERMISSION", "ROLES"], rows.collect())
+    })?;
+    print_next_page_hint(next.as_deref());
+    Ok(())
 }
 
 async fn delete(
@@ -165,6 +196,20 @@ async fn delete(
         hint("`keystile authkey delete` and `keystile key delete` delete the keys it created for others.");
     }
     Ok(())
+}
+
+/// Returns the roles of a subject of another issuer as OPERATOR:ROLE.
+fn role_names(subject: &model::ForeignSubject) -> Vec<String> {
+    subject.roles.iter().map(|(operator, role)| format!("{operator}:{role}")).collect()
+}
+
+fn foreign_json(subject: &model::ForeignSubject) -> Value {
+    json!({
+        "subject": subject.subject.as_str(),
+        "issuer": subject.subject.issuer(),
+        "permission": parse_document(subject.permission.as_deref()),
+        "roles": role_names(subject),
+    })
 }
 
 fn user_json(user: &model::User) -> Value {

@@ -418,10 +418,10 @@ mod tests {
             &[],
         );
         let [a, b] = <[_; 2]>::try_from(config.unwrap().issuers).unwrap();
-        assert_eq!(a.keys_or_discovery_url(), "https://a.example/.well-known/openid-configuration");
+        assert_eq!(a.key_source().to_string(), "https://a.example/.well-known/openid-configuration");
         assert_eq!(
-            (b.keys_or_discovery_url(), b.algorithms.len(), a.algorithms.len()),
-            ("http://[::1]/k".to_owned(), 1, 9)
+            (b.key_source().to_string().as_str(), b.algorithms.len(), a.algorithms.len()),
+            ("http://[::1]/k", 1, 10)
         );
         for (issuer, expected) in [
             ("issuer = ''", "setting `issuers[0].issuer`: expected 1 to 255 bytes"),
@@ -447,10 +447,55 @@ mod tests {
                 "issuer = 'https://a'\n[[issuers]]\nissuer = 'https://a'",
                 "setting `issuers[1].issuer`: duplicate issuer",
             ),
-            ("issuer = 'https://a'\njwks = 'x'", "unknown field `jwks`"),
+            ("issuer = 'https://a'\njwk = 'x'", "unknown field `jwk`"),
+            ("issuer = 'https://a/{tenant}'", "setting `issuers[0].issuer`: is a pattern, so discovery"),
+            (
+                "issuer = 'a'\njwks_url = 'https://a'\njwks_file = 'f'",
+                "setting `issuers[0].jwks_file`: expected only one of",
+            ),
+            (
+                "issuer = 'a'\njwks_url = 'https://a'\njwks = '{}'",
+                "setting `issuers[0].jwks`: expected only one",
+            ),
+            ("issuer = 'a'\njwks = '{}'\nca_file = 'f'", "setting `issuers[0].ca_file`: is for keys that"),
+            (
+                "issuer = 'a'\njwks_file = 'f'\nallow_http = true",
+                "setting `issuers[0].allow_http`: is for keys",
+            ),
+            ("issuer = 'https://a'\nmax_age = 0", "setting `issuers[0].max_age`: expected at least `1s`"),
+            ("issuer = 'https://a'\nmin_age = '10ms'", "setting `issuers[0].min_age`: expected at least"),
+            ("issuer = 'https://a'\nmin_refresh = 0", "setting `issuers[0].min_refresh`: expected at least"),
+            (
+                "issuer = 'https://a'\nmax_rsa_bits = 8193",
+                "setting `issuers[0].max_rsa_bits`: expected 2048 to",
+            ),
+            (
+                "issuer = 'https://a'\nmax_rsa_bits = 1024",
+                "setting `issuers[0].max_rsa_bits`: expected 2048 to",
+            ),
         ] {
             let refused = loaded(&format!("[[issuers]]\n{issuer}"), &[]).unwrap_err();
             assert!(refused.contains(expected), "{refused}");
+        }
+    }
+
+    #[test]
+    fn c6_key_sources_of_issuers_are_accepted() {
+        for (issuer, source) in [
+            (
+                "issuer = 'http://a.example'\nallow_http = true",
+                "http://a.example/.well-known/openid-configuration",
+            ),
+            ("issuer = 'b'\njwks_url = 'http://b.svc/keys'\nallow_http = true", "http://b.svc/keys"),
+            ("issuer = 'c'\njwks_file = '/etc/keys.json'", "/etc/keys.json"),
+            ("issuer = 'https://d/{tenant}'\njwks = '{}'", "`jwks` in the settings"),
+            (
+                "issuer = 'https://e/{tenant}'\njwks_url = 'https://e/keys'\nca_file = 'ca.pem'",
+                "https://e/keys",
+            ),
+        ] {
+            let config = loaded(&format!("[[issuers]]\n{issuer}"), &[]).unwrap();
+            assert_eq!(config.issuers[0].key_source().to_string(), source);
         }
     }
 

@@ -11,7 +11,7 @@ use std::net::SocketAddr;
 use serde::{Deserialize, Serialize};
 
 pub use duration::ConfigDuration;
-pub use issuers::{Issuer, SignatureAlgorithm};
+pub use issuers::{Issuer, KeySource, SignatureAlgorithm};
 pub use load::{ConfigError, load, validate};
 pub use networks::Networks;
 

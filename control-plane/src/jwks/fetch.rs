@@ -1,11 +1,18 @@
-//! Fetches JSON Web Key Sets.
+//! Fetches JSON Web Key Sets, from a server, a file or the settings.
 
-use std::{net::IpAddr, time::Duration};
+use std::{
+    fs::File,
+    io::{self, Read as _},
+    net::IpAddr,
+    path::Path,
+    time::Duration,
+};
 
-use reqwest::{Client, Response, StatusCode, Url, header, redirect};
-use serde::Deserialize;
+use reqwest::{Certificate, Client, ClientBuilder, Response, StatusCode, Url, header, redirect};
+use token::Fingerprint;
 
-use crate::config::Issuer;
+use super::document::{DocumentKind, Json};
+use crate::config::{Issuer, KeySource};
 
 /// The limit of a request. No request of a client waits for it, as edges continue with the keys they have.
 pub const FETCH_TIMEOUT: Duration = Duration::from_secs(10);
@@ -16,20 +23,20 @@ const MAX_BODY_BYTES: usize = 256 * 1024;
 /// The limit of an entity tag.
 const MAX_ETAG_BYTES: usize = 256;
 
+/// The number of characters of another issuer's name in an error.
+const MAX_SHOWN_CHARS: usize = 200;
+
 /// How many redirects are followed.
 const MAX_REDIRECTS: usize = 3;
 
 /// The refresh interval for a response without cache directives, like the default of native filters.
 const DEFAULT_REFRESH_INTERVAL: Duration = Duration::from_secs(300);
 
-/// The limits of the refresh interval.
-const MIN_REFRESH_INTERVAL: Duration = Duration::from_secs(60);
-const MAX_REFRESH_INTERVAL: Duration = Duration::from_secs(24 * 3600);
-
 /// Fetches key sets with a time limit and a size limit, and follows redirects on the same host only.
 #[derive(Debug, Clone)]
 pub struct Fetcher {
     client: Client,
+    timeout: Duration,
 }
 
 /// The result of a fetch.
@@ -46,33 +53,43 @@ impl Fetcher {
     pub fn new(timeout: Duration) -> Result<Self, FetchError> {
         // The call fails if a provider was installed before, which is sufficient.
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let client = Client::builder()
-            .user_agent(concat!("keystile/", env!("CARGO_PKG_VERSION")))
-            .timeout(timeout)
-            .redirect(redirect::Policy::custom(same_host_redirect))
-            .build()
-            .map_err(FetchError::Request)?;
-        Ok(Self { client })
+        Ok(Self { client: builder(timeout).build().map_err(FetchError::Request)?, timeout })
     }
 
-    /// Fetches the key set of an issuer. `etag` is the tag of the set that is known.
-    pub async fn fetch(&self, issuer: &Issuer, etag: Option<&str>) -> Result<FetchOutcome, FetchError> {
-        let url = match &issuer.jwks_url {
-            Some(url) => url.clone(),
-            None => self.discover(issuer).await?,
+    /// Fetches the key set of an issuer. `etag` is the tag of the set that is known. Relative paths start in `folder`.
+    pub async fn fetch(
+        &self,
+        issuer: &Issuer,
+        folder: &Path,
+        etag: Option<&str>,
+    ) -> Result<FetchOutcome, FetchError> {
+        let local = |body: Vec<u8>| {
+            let tag = Fingerprint::digest(&body).to_string();
+            let fresh_for = issuer.max_age.get();
+            match etag == Some(&tag) {
+                true => FetchOutcome::NotModified { fresh_for },
+                false => FetchOutcome::Keys { body, tag: Some(tag), fresh_for },
+            }
         };
-        if !is_allowed(&url) {
+        let client = self.client_for(issuer, folder)?;
+        let url = match issuer.key_source() {
+            KeySource::Settings(text) => return Ok(local(text.as_bytes().to_vec())),
+            KeySource::File(path) => return read_file(&folder.join(path)).map(local),
+            KeySource::Url(url) => url.to_owned(),
+            KeySource::Discovery(url) => discover(&client, issuer, &url).await?,
+        };
+        if !is_allowed(&url, issuer.allow_http) {
             return Err(FetchError::InvalidUrl);
         }
         let mut request =
-            self.client.get(&url).header(header::ACCEPT, "application/jwk-set+json, application/json");
+            client.get(&url).header(header::ACCEPT, "application/jwk-set+json, application/json");
         // A stored tag is preceded by its URL, as it is only valid there.
         let etag = etag.and_then(|etag| etag.strip_prefix(&format!("{url} ")));
         if let Some(etag) = etag {
             request = request.header(header::IF_NONE_MATCH, etag);
         }
         let response = request.send().await.map_err(FetchError::Request)?;
-        let fresh_for = cache_lifetime(&response);
+        let fresh_for = cache_lifetime(&response, issuer);
         if etag.is_some() && response.status() == StatusCode::NOT_MODIFIED {
             return Ok(FetchOutcome::NotModified { fresh_for });
         }
@@ -81,32 +98,72 @@ impl Fetcher {
         Ok(FetchOutcome::Keys { body: read_body(response).await?, tag, fresh_for })
     }
 
-    /// Fetches the URL of the key set by discovery. The document must name the same issuer: OpenID Connect Discovery 1.0
-    /// section 4.3.
-    async fn discover(&self, issuer: &Issuer) -> Result<String, FetchError> {
-        #[derive(Deserialize)]
-        struct Discovery {
-            issuer: String,
-            jwks_uri: String,
+    /// Returns the client for an issuer. The file with its certificate authorities is read for each fetch, so that it can
+    /// be replaced.
+    fn client_for(&self, issuer: &Issuer, folder: &Path) -> Result<Client, FetchError> {
+        let Some(path) = &issuer.ca_file else { return Ok(self.client.clone()) };
+        let text = read_file(&folder.join(path)).map_err(|error| match error {
+            FetchError::File(source) => FetchError::CaFile(source),
+            other => other,
+        })?;
+        let certificates = Certificate::from_pem_bundle(&text).map_err(|_| FetchError::InvalidCaFile)?;
+        if certificates.is_empty() {
+            return Err(FetchError::InvalidCaFile);
         }
-
-        let response =
-            self.client.get(issuer.keys_or_discovery_url()).send().await.map_err(FetchError::Request)?;
-        let found: Discovery =
-            serde_json::from_slice(&read_body(response).await?).map_err(|_| FetchError::Discovery)?;
-        if found.issuer != issuer.issuer {
-            return Err(FetchError::OtherIssuer);
-        }
-        // An issuer with TLS must not refer to a URL without TLS.
-        if issuer.issuer.starts_with("https:") && !found.jwks_uri.starts_with("https:") {
-            return Err(FetchError::InvalidUrl);
-        }
-        Ok(found.jwks_uri)
+        builder(self.timeout).tls_certs_only(certificates).build().map_err(|_| FetchError::InvalidCaFile)
     }
 }
 
-/// Returns whether keys may be fetched from a URL: with https, or with http from the loopback interface.
-pub fn is_allowed(url: &str) -> bool {
+fn builder(timeout: Duration) -> ClientBuilder {
+    Client::builder()
+        .user_agent(concat!("keystile/", env!("CARGO_PKG_VERSION")))
+        .timeout(timeout)
+        .redirect(redirect::Policy::custom(same_host_redirect))
+}
+
+/// Fetches the URL of the key set by discovery. The document must name the same issuer: OpenID Connect Discovery 1.0
+/// section 4.3.
+async fn discover(client: &Client, issuer: &Issuer, url: &str) -> Result<String, FetchError> {
+    let response = client.get(url).send().await.map_err(FetchError::Request)?;
+    let body = read_body(response).await?;
+    let unexpected = |_| FetchError::Discovery(DocumentKind::of_text(&body));
+    let json = Json::parse(&body).map_err(unexpected)?;
+    let member = |name| json.text(name).filter(|_| !json.has_twice(name));
+    let (Some(found), Some(url)) = (member("issuer"), member("jwks_uri")) else {
+        return Err(FetchError::Discovery(DocumentKind::of_json(&json)));
+    };
+    if found != issuer.issuer {
+        return Err(FetchError::OtherIssuer(found.chars().take(MAX_SHOWN_CHARS).collect()));
+    }
+    // An issuer with TLS must not refer to a URL without TLS, unless the settings permit it.
+    if issuer.issuer.starts_with("https:") && !issuer.allow_http && !url.starts_with("https:") {
+        return Err(FetchError::InvalidUrl);
+    }
+    Ok(url.to_owned())
+}
+
+/// Reads the file with the keys of an issuer, if it has any, to notice that it has changed. A file that cannot be read has
+/// changed, too.
+pub fn read_key_file(issuer: &Issuer, folder: &Path) -> Option<Vec<u8>> {
+    match issuer.key_source() {
+        KeySource::File(path) => Some(read_file(&folder.join(path)).unwrap_or_default()),
+        _ => None,
+    }
+}
+
+fn read_file(path: &Path) -> Result<Vec<u8>, FetchError> {
+    let mut body = Vec::new();
+    // A pipe would block.
+    if !path.metadata().map_err(FetchError::File)?.is_file() {
+        return Err(FetchError::File(io::Error::other("it is not a file")));
+    }
+    let max = u64::try_from(MAX_BODY_BYTES).unwrap_or(u64::MAX).saturating_add(1);
+    File::open(path).and_then(|file| file.take(max).read_to_end(&mut body)).map_err(FetchError::File)?;
+    if body.len() > MAX_BODY_BYTES { Err(FetchError::TooLarge) } else { Ok(body) }
+}
+
+/// Returns whether keys may be fetched from a URL: with https, or with http from the loopback interface or if it is allowed.
+pub fn is_allowed(url: &str, allow_http: bool) -> bool {
     let Ok(url) = Url::parse(url) else { return false };
     let loopback = || {
         let host = url.host_str().unwrap_or_default();
@@ -114,7 +171,9 @@ pub fn is_allowed(url: &str) -> bool {
         host == "localhost" || address.is_ok_and(|address| address.is_loopback())
     };
     let plain = url.username().is_empty() && url.password().is_none() && url.fragment().is_none();
-    plain && url.host_str().is_some() && (url.scheme() == "https" || url.scheme() == "http" && loopback())
+    plain
+        && url.host_str().is_some()
+        && (url.scheme() == "https" || url.scheme() == "http" && (allow_http || loopback()))
 }
 
 /// Why a key set could not be fetched.
@@ -130,19 +189,34 @@ pub enum FetchError {
     #[error("more than {max} bytes", max = MAX_BODY_BYTES)]
     TooLarge,
     /// The discovery document is invalid.
-    #[error("the discovery document lacks `issuer` or `jwks_uri`, or is invalid JSON")]
-    Discovery,
+    #[error("expected a discovery document with `issuer` and `jwks_uri`, got {}; {}", .0, .0.advice_for_discovery())]
+    Discovery(DocumentKind),
     /// The discovery document names another issuer.
-    #[error("the discovery document has another `issuer`")]
-    OtherIssuer,
+    #[error(
+        "the discovery document has another `issuer`, `{}`; if its tokens have it as `iss`, set it as the `issuer`, \
+         otherwise set `jwks_url`",
+        .0.escape_debug()
+    )]
+    OtherIssuer(String),
     /// The URL of the key set is not allowed.
-    #[error("`jwks_uri` is not an https URL")]
+    #[error("`jwks_uri` is not an https URL; `allow_http = true` permits http")]
     InvalidUrl,
+    /// The file with the keys cannot be read.
+    #[error("cannot read `jwks_file`: {0}")]
+    File(io::Error),
+    /// The file with the certificate authorities cannot be read.
+    #[error("cannot read `ca_file`: {0}")]
+    CaFile(io::Error),
+    /// The file has no certificate, or one that is invalid.
+    #[error("`ca_file` has no valid certificate in PEM")]
+    InvalidCaFile,
 }
 
 /// Returns the text of [`FetchError::Request`]. It omits the URL, which may have a confidential query.
 fn request_failure(error: &reqwest::Error) -> &'static str {
-    if error.is_timeout() {
+    if is_about_certificate(error) {
+        "the certificate of the server is not trusted, or is for another name; `ca_file` sets the certificate authorities"
+    } else if error.is_timeout() {
         "no answer in time"
     } else if error.is_connect() {
         "no connection"
@@ -151,6 +225,18 @@ fn request_failure(error: &reqwest::Error) -> &'static str {
     } else {
         "the response was cut off"
     }
+}
+
+fn is_about_certificate(error: &reqwest::Error) -> bool {
+    let mut cause = std::error::Error::source(error);
+    while let Some(error) = cause {
+        // Libraries in between wrap the error of the TLS library, but keep its text.
+        if error.to_string().contains("certificate") {
+            return true;
+        }
+        cause = error.source();
+    }
+    false
 }
 
 /// Follows redirects within an origin.
@@ -179,8 +265,8 @@ async fn read_body(mut response: Response) -> Result<Vec<u8>, FetchError> {
     Ok(body)
 }
 
-/// Returns how long the issuer allows to cache the response (RFC 9111 section 5.2.2), within limits.
-fn cache_lifetime(response: &Response) -> Duration {
+/// Returns how long the issuer allows to cache the response (RFC 9111 section 5.2.2), within the limits of the settings.
+fn cache_lifetime(response: &Response, issuer: &Issuer) -> Duration {
     let directives = response.headers().get_all(header::CACHE_CONTROL).into_iter();
     let directives: Vec<String> =
         directives.filter_map(|value| Some(value.to_str().ok()?.to_ascii_lowercase())).collect();
@@ -189,7 +275,8 @@ fn cache_lifetime(response: &Response) -> Duration {
         "no-cache" | "no-store" => Some(Duration::ZERO),
         _ => directive.strip_prefix("max-age=")?.trim_matches('"').parse().ok().map(Duration::from_secs),
     });
-    asked.unwrap_or(DEFAULT_REFRESH_INTERVAL).clamp(MIN_REFRESH_INTERVAL, MAX_REFRESH_INTERVAL)
+    let (min, max) = (issuer.min_age.get(), issuer.max_age.get());
+    asked.unwrap_or(DEFAULT_REFRESH_INTERVAL).max(min).min(max)
 }
 
 #[cfg(test)]
@@ -213,7 +300,15 @@ mod tests {
             ("idp.example", false),
             ("", false),
         ] {
-            assert_eq!(is_allowed(url), allowed, "{url}");
+            assert_eq!(is_allowed(url, false), allowed, "{url}");
+        }
+        for (url, allowed) in [
+            ("http://idp.example/keys", true),
+            ("http://user@idp.example/", false),
+            ("ftp://idp.example/", false),
+            ("file:///etc/passwd", false),
+        ] {
+            assert_eq!(is_allowed(url, true), allowed, "{url}");
         }
     }
 }

@@ -1,4 +1,4 @@
-use super::{OperatorId, RoleId, Subject};
+use super::{AnySubject, ForeignName, OperatorId, RoleId, Subject};
 
 /// An operator: the account (tenant) that users belong to.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,6 +20,16 @@ pub struct User {
     pub created_at: u64,
 }
 
+/// A subject of another issuer that has permissions here.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ForeignSubject {
+    pub subject: ForeignName,
+    /// The subject's own permission document.
+    pub permission: Option<String>,
+    /// Its roles, each of an operator.
+    pub roles: Vec<(OperatorId, RoleId)>,
+}
+
 /// A permission document that users of an operator share.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Role {
@@ -34,7 +44,7 @@ pub struct Role {
 /// The grant of a subject.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Grant {
-    pub subject: Subject,
+    pub subject: AnySubject,
     /// The compiled statements; `None` for no permissions.
     pub statements: Option<Vec<u8>>,
 }

@@ -2,12 +2,14 @@
 
 mod accounts;
 mod api_keys;
+mod foreign;
 mod ids;
 mod page;
 mod records;
 
-pub use accounts::{Grant, Operator, Role, User};
+pub use accounts::{ForeignSubject, Grant, Operator, Role, User};
 pub use api_keys::{ApiKey, ApiKeyId, ApiKeyState, Generation, PresentedUsername};
+pub use foreign::{AnySubject, ForeignName, IssuerName};
 pub use ids::{
     AuthKeyId, EdgeId, InvalidId, OperatorId, RevocableKeyId, RoleId, SessionId, Subject, UserName,
 };

@@ -4,7 +4,9 @@ use token::{Algorithm, Fingerprint, secret::SecretHash};
 
 use crate::jwks::IssuerKey;
 
-use super::{AuthKeyId, EdgeId, OperatorId, SessionId, Subject, UserName};
+use super::{
+    AnySubject, AuthKeyId, EdgeId, ForeignName, IssuerName, OperatorId, SessionId, Subject, UserName,
+};
 
 /// The stored record of an AuthKey. Of the secret only the hash is stored.
 #[derive(Debug, Clone)]
@@ -89,6 +91,18 @@ pub struct Watermark {
     pub instant: u64,
     /// The last second in which any covered credential can be valid; the largest instant if there is no limit.
     pub ends_at: u64,
+}
+
+impl Watermark {
+    /// Returns whether it was taken back and refuses nothing. Its record lets publishers and the journal learn of it.
+    pub const fn is_taken_back(&self) -> bool {
+        self.scope.is_one_credential() && self.instant == 0
+    }
+
+    /// Returns the instant, or `None` if credentials of any date are refused.
+    pub fn finite_instant(&self) -> Option<u64> {
+        Some(self.instant).filter(|instant| i64::try_from(*instant).is_ok_and(|instant| instant < i64::MAX))
+    }
 }
 
 /// The record of an item that was deleted, or whose end was set.
@@ -180,6 +194,93 @@ pub enum WatermarkScope {
     User(OperatorId, UserName),
     AuthKey(AuthKeyId),
     Session(SessionId),
+    /// A subject of another issuer.
+    ForeignUser(ForeignName),
+    /// All tokens of another issuer.
+    Issuer(IssuerName),
+    /// The tokens of a client of another issuer.
+    Client(ForeignName),
+    /// The tokens of a session of another issuer.
+    IssuerSession(ForeignName),
+    /// One token of another issuer.
+    TokenId(ForeignName),
+}
+
+impl WatermarkScope {
+    /// Returns whether the scope contains tokens of another issuer only, which are never in the issuance log.
+    pub fn is_foreign(&self) -> bool {
+        self.issuer().is_some()
+    }
+
+    /// Returns the `iss` of the tokens of a scope of another issuer.
+    pub fn issuer(&self) -> Option<&str> {
+        match self {
+            Self::Issuer(issuer) => Some(issuer.as_str()),
+            Self::ForeignUser(name)
+            | Self::Client(name)
+            | Self::IssuerSession(name)
+            | Self::TokenId(name) => Some(name.issuer()),
+            Self::Global
+            | Self::SigningKey(_)
+            | Self::Operator(_)
+            | Self::User(..)
+            | Self::AuthKey(_)
+            | Self::Session(_) => None,
+        }
+    }
+
+    /// Returns whether the scope of another issuer is one token, or a session that is used like one. Its watermark refuses
+    /// credentials of any date, and can be taken back.
+    pub const fn is_one_credential(&self) -> bool {
+        matches!(self, Self::IssuerSession(_) | Self::TokenId(_))
+    }
+
+    /// Returns the id without the kind, as in the store and in the scopes of edges.
+    pub fn id(&self) -> String {
+        match self {
+            Self::Global => String::new(),
+            Self::Issuer(issuer) => issuer.to_string(),
+            Self::ForeignUser(name)
+            | Self::Client(name)
+            | Self::IssuerSession(name)
+            | Self::TokenId(name) => name.to_string(),
+            Self::SigningKey(_)
+            | Self::Operator(_)
+            | Self::User(..)
+            | Self::AuthKey(_)
+            | Self::Session(_) => self.to_string(),
+        }
+    }
+
+    /// Returns the scope as edges have it. `id` is the [`id`](Self::id).
+    pub const fn at_edges<'a>(&self, id: &'a str) -> bundle::Scope<'a> {
+        match self {
+            Self::Global => bundle::Scope::Global,
+            Self::SigningKey(_) => bundle::Scope::SigningKey(id),
+            Self::Operator(_) => bundle::Scope::Operator(id),
+            Self::User(..) | Self::ForeignUser(_) => bundle::Scope::User(id),
+            Self::AuthKey(_) => bundle::Scope::AuthKey(id),
+            Self::Session(_) => bundle::Scope::Session(id),
+            Self::Issuer(_) => bundle::Scope::Issuer(id),
+            Self::Client(_) => bundle::Scope::Client(id),
+            Self::IssuerSession(_) => bundle::Scope::IssuerSession(id),
+            Self::TokenId(_) => bundle::Scope::TokenId(id),
+        }
+    }
+
+    /// Returns the kind as in the store and in the scopes of edges.
+    pub const fn kind(&self) -> &'static str {
+        self.at_edges("").kind_and_id().0
+    }
+}
+
+impl From<AnySubject> for WatermarkScope {
+    fn from(subject: AnySubject) -> Self {
+        match subject {
+            AnySubject::Own(subject) => subject.into(),
+            AnySubject::Foreign(subject) => Self::ForeignUser(subject),
+        }
+    }
 }
 
 impl From<Subject> for WatermarkScope {
@@ -201,6 +302,11 @@ impl fmt::Display for WatermarkScope {
             Self::User(operator, user) => write!(f, "{operator}/{user}"),
             Self::AuthKey(id) => id.fmt(f),
             Self::Session(id) => id.fmt(f),
+            Self::ForeignUser(subject) => subject.fmt(f),
+            Self::Issuer(issuer) => write!(f, "issuer {issuer}"),
+            Self::Client(id) => write!(f, "client {id}"),
+            Self::IssuerSession(id) => write!(f, "session {id}"),
+            Self::TokenId(id) => write!(f, "token {id}"),
         }
     }
 }

@@ -2,7 +2,7 @@ use verdict::permission::PermissionError;
 
 use super::LimitReached;
 use crate::{
-    model::{ApiKeyId, OperatorId, RoleId, Subject},
+    model::{AnySubject, ApiKeyId, ForeignName, OperatorId, RoleId, Subject},
     store::StoreError,
 };
 
@@ -18,6 +18,14 @@ pub enum AccountError {
     /// The user does not exist.
     #[error("there is no user `{0}`; `keystile user list` shows the existing ones")]
     UserUnknown(Subject),
+    /// The subject of another issuer has neither permissions nor roles.
+    #[error(
+        "`{0}` has no permissions and no roles here; `keystile user list --foreign` shows the subjects that do"
+    )]
+    ForeignSubjectUnknown(ForeignName),
+    /// The subject of this installation is written like one of another issuer.
+    #[error("`{0}` names the issuer of this installation: write its subjects as OPERATOR or OPERATOR/NAME")]
+    OwnIssuer(ForeignName),
     /// The role does not exist.
     #[error("there is no role `{0}`; `keystile role list` shows the existing ones")]
     RoleUnknown(RoleId),
@@ -51,7 +59,7 @@ pub enum AccountError {
          name fewer operations, or use `Tag:*`",
         max = verdict::permission::MAX_COMPILED_BYTES
     )]
-    GrantTooLong(Subject),
+    GrantTooLong(AnySubject),
     /// The description exceeds the limit.
     #[error("`description`: expected at most {max} bytes", max = MAX_DESCRIPTION_BYTES)]
     DescriptionTooLong,
@@ -67,14 +75,16 @@ impl AccountError {
     /// Returns the error code.
     pub const fn code(&self) -> &'static str {
         match self {
-            Self::OperatorUnknown | Self::UserUnknown(_) | Self::RoleUnknown(_) | Self::NotAttached => {
-                "not_found"
-            }
+            Self::OperatorUnknown
+            | Self::UserUnknown(_)
+            | Self::ForeignSubjectUnknown(_)
+            | Self::RoleUnknown(_)
+            | Self::NotAttached => "not_found",
             Self::UserExists(_) | Self::RoleExists(_) | Self::NameIsUsernameOfApiKey(..) => "name_taken",
             Self::RootUserImmutable(_) => "user_is_root",
             Self::Permission(_) => "permission_invalid",
             Self::GrantTooLong(_) => "grant_too_long",
-            Self::DescriptionTooLong => "request_invalid",
+            Self::DescriptionTooLong | Self::OwnIssuer(_) => "request_invalid",
             Self::LimitReached(_) => "operator_limit_reached",
             Self::Store(error) => error.code(),
         }

@@ -1,12 +1,15 @@
 use serde_json::json;
 
 use super::{
-    AccountError, Service, api_keys::revoke_keys_in_scope, mint_token::MAX_ISSUE_SKEW_SECS,
-    watermark::raise_to_now,
+    AccountError, Service, api_keys::revoke_keys_in_scope, foreign_subjects::recompute_foreign_grants,
+    mint_token::MAX_ISSUE_SKEW_SECS, watermark::raise_to_now,
 };
 use crate::{
     model::{Actor, OperatorId, WatermarkScope},
-    store::{NEVER_EXPIRES, api_keys, audit, auth_keys, coverage, grants, operators, roles, users, versions},
+    store::{
+        NEVER_EXPIRES, api_keys, audit, auth_keys, coverage, foreign_subjects, grants, operators, roles,
+        users, versions,
+    },
 };
 
 /// Deletes an operator with its users, roles and AuthKeys, and revokes everything that was issued to it. Returns the first
@@ -32,6 +35,8 @@ pub async fn delete_operator(service: &Service, actor: &Actor, id: &OperatorId) 
     grants::clear(&mut write, id, version).await?;
     let keys = auth_keys::delete_all(&mut write, id, None).await?;
     let gone = users::delete(&mut write, id, None).await?;
+    let foreign = foreign_subjects::detach_all(&mut write, id, None).await?;
+    recompute_foreign_grants(&mut write, foreign, version).await?;
     roles::delete(&mut write, id, None).await?;
     operators::delete(&mut write, id).await?;
     let detail =

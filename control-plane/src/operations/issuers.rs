@@ -2,6 +2,8 @@
 //! valid ones.
 
 use serde_json::json;
+use token::Fingerprint;
+use tokio::sync::Notify;
 
 use super::Service;
 use crate::{
@@ -18,9 +20,6 @@ const MAX_KEY_BYTES: usize = 56 * 1024;
 /// How long an attempt excludes other replicas, in seconds.
 const FETCH_LEASE_SECS: u64 = 60;
 
-/// The minimum interval between requested refreshes, in seconds: tokens with an unknown `kid` must not cause more requests.
-const MIN_REFRESH_INTERVAL_SECS: u64 = 10;
-
 /// The first and the longest delay after a failure, in seconds.
 const MIN_RETRY_DELAY_SECS: u64 = 5;
 const MAX_RETRY_DELAY_SECS: u64 = 900;
@@ -32,7 +31,7 @@ pub enum RefreshError {
     #[error("unknown issuer `{}`; add it to [[issuers]] in the configuration", .0.escape_debug())]
     NotConfigured(String),
     /// The last attempt was this number of seconds ago.
-    #[error("the keys were requested {seconds} seconds ago; retry later")]
+    #[error("the keys were requested {seconds} seconds ago; retry later (`min_refresh` of the issuer)")]
     TooSoon { seconds: u64 },
     /// The keys cannot be fetched.
     #[error("{0}")]
@@ -53,8 +52,43 @@ pub enum RefreshError {
 pub enum RefreshMode {
     /// If a refresh is due, and no other replica is doing it.
     IfDue,
-    /// Immediately, subject to the minimum interval.
+    /// Immediately, because a command asks for it, subject to `min_refresh` of the issuer.
     Immediately,
+    /// Immediately, because edges lack a key, subject to `min_refresh` of the issuer. Clients can cause this.
+    MissingKey,
+    /// Immediately, because the file with the keys has changed.
+    FileChanged,
+}
+
+/// The issuers whose keys edges lack, according to their reports.
+#[derive(Debug)]
+pub(super) struct MissingKeys(Vec<(Fingerprint, Notify)>);
+
+impl MissingKeys {
+    pub(super) fn new(issuers: &[config::Issuer]) -> Self {
+        let entry = |issuer: &config::Issuer| (Fingerprint::digest(issuer.issuer.as_bytes()), Notify::new());
+        Self(issuers.iter().map(entry).collect())
+    }
+}
+
+impl Service {
+    /// Records that edges lack a key of an issuer, by the SHA-256 of its name. An unknown one is ignored.
+    pub fn report_missing_key(&self, issuer: &Fingerprint) {
+        self.missing_keys
+            .0
+            .iter()
+            .filter(|(known, _)| known == issuer)
+            .for_each(|(_, asked)| asked.notify_one());
+    }
+
+    /// Waits until edges lack a key of an issuer. Never returns for an unknown one.
+    pub async fn wait_missing_key(&self, issuer: &str) {
+        let issuer = Fingerprint::digest(issuer.as_bytes());
+        match self.missing_keys.0.iter().find(|(known, _)| *known == issuer) {
+            Some((_, asked)) => asked.notified().await,
+            None => std::future::pending().await,
+        }
+    }
 }
 
 /// The outcome of a refresh.
@@ -83,9 +117,7 @@ pub async fn sync_issuers(service: &Service) -> Result<(), StoreError> {
             continue;
         };
         let before = record.keys.len();
-        let allowed =
-            |key: &IssuerKey| issuer.algorithms.iter().any(|algorithm| algorithm.0.name() == key.alg);
-        record.keys.retain(allowed);
+        record.keys.retain(|key| key.is_permitted(issuer));
         changed |= record.keys.len() != before;
         // The configuration of the issuer may have changed, so all keys are fetched again.
         (record.tag, record.due_at) = (None, now.seconds());
@@ -122,8 +154,11 @@ pub async fn refresh_issuer(
 ) -> Result<RefreshOutcome, RefreshError> {
     let issuer = service.config.issuers.iter().find(|issuer| issuer.issuer == name);
     let issuer = issuer.ok_or_else(|| RefreshError::NotConfigured(name.to_owned()))?;
-    let Some(record) = claim_refresh(service, name, mode).await? else { return Ok(RefreshOutcome::NotDue) };
-    match fetch_keys(fetcher, issuer, &record).await {
+    let min_refresh = issuer.min_refresh.get().as_secs();
+    let Some(record) = claim_refresh(service, name, mode, min_refresh).await? else {
+        return Ok(RefreshOutcome::NotDue);
+    };
+    match fetch_keys(service, fetcher, issuer, &record).await {
         Ok(outcome) => accept_keys(service, actor, name, outcome).await,
         Err(error) => {
             record_failure(service, name, &error).await?;
@@ -149,18 +184,26 @@ async fn claim_refresh(
     service: &Service,
     name: &str,
     mode: RefreshMode,
+    min_refresh: u64,
 ) -> Result<Option<IssuerRecord>, RefreshError> {
     let now = service.now().seconds();
     let found = issuers::find(&mut service.store.reader().await?, name).await?;
     if mode == RefreshMode::IfDue && found.as_ref().is_some_and(|record| record.due_at > now) {
         return Ok(None);
     }
+    let tried = found.and_then(|record| record.tried_at).unwrap_or_default();
+    let seconds = now.saturating_sub(tried);
+    // Checked without a transaction that writes, because clients can cause this.
+    if mode == RefreshMode::MissingKey && tried > 0 && seconds < min_refresh {
+        return Err(RefreshError::TooSoon { seconds });
+    }
     let mut write = service.store.write().await?;
     // A command may refresh an issuer before a server has added it.
     issuers::add(&mut write, name, now).await?;
     let (tried_before, due_before) = match mode {
         RefreshMode::IfDue => (now, now),
-        RefreshMode::Immediately => (now.saturating_sub(MIN_REFRESH_INTERVAL_SECS), u64::MAX),
+        RefreshMode::Immediately | RefreshMode::MissingKey => (now.saturating_sub(min_refresh), u64::MAX),
+        RefreshMode::FileChanged => (now, u64::MAX),
     };
     let claimed =
         issuers::claim(&mut write, name, now, tried_before, due_before, now.saturating_add(FETCH_LEASE_SECS))
@@ -171,7 +214,7 @@ async fn claim_refresh(
         return Ok(record);
     }
     match (mode, record.and_then(|record| record.tried_at)) {
-        (RefreshMode::Immediately, Some(tried)) => {
+        (RefreshMode::Immediately | RefreshMode::MissingKey, Some(tried)) => {
             Err(RefreshError::TooSoon { seconds: now.saturating_sub(tried) })
         }
         _ => Ok(None),
@@ -187,11 +230,13 @@ struct FetchedKeys {
 }
 
 async fn fetch_keys(
+    service: &Service,
     fetcher: &Fetcher,
     issuer: &config::Issuer,
     known: &IssuerRecord,
 ) -> Result<FetchedKeys, RefreshError> {
-    match fetcher.fetch(issuer, known.tag.as_deref()).await.map_err(RefreshError::Fetch)? {
+    let folder = service.data_dir.path();
+    match fetcher.fetch(issuer, folder, known.tag.as_deref()).await.map_err(RefreshError::Fetch)? {
         FetchOutcome::NotModified { fresh_for } => {
             Ok(FetchedKeys { parsed: None, tag: known.tag.clone(), fresh_for: fresh_for.as_secs() })
         }
@@ -229,6 +274,7 @@ async fn accept_keys(
         return Err(error);
     }
     let changed = keys != record.keys;
+    log_keys(name, &keys, &skipped, &record);
     let before: Vec<_> = record.keys.iter().map(|key| key.kid.clone()).collect();
     record.keys = keys;
     (record.skipped, record.tag, record.fetched_at) = (skipped, tag, Some(now.seconds()));
@@ -248,6 +294,21 @@ async fn accept_keys(
     }
     save_without_new_version(service, write, &record).await?;
     Ok(RefreshOutcome::Same)
+}
+
+/// Logs the keys that are left out, and what large keys cost, if either is new.
+fn log_keys(issuer: &str, keys: &[IssuerKey], skipped: &[String], before: &IssuerRecord) {
+    if skipped != before.skipped {
+        for key in skipped {
+            match jwks::is_for_another_purpose(key) {
+                true => tracing::debug!(issuer.name = issuer, key.reason = key, "a key is left out"),
+                false => tracing::warn!(issuer.name = issuer, key.reason = key, "a key is left out"),
+            }
+        }
+    }
+    for cost in keys.iter().filter(|key| !before.keys.contains(key)).filter_map(IssuerKey::cost) {
+        tracing::warn!(issuer.name = issuer, key.cost = cost, "a large key is used");
+    }
 }
 
 /// Saves a record that does not change the bundle: the transaction with the new version is rolled back first.

@@ -15,6 +15,7 @@ mod delete_operator;
 mod delete_user;
 mod enroll_edge;
 mod exchange;
+mod foreign_subjects;
 mod initialize;
 mod inspect_token;
 mod issuance_log;
@@ -65,6 +66,10 @@ pub use delete_operator::delete_operator;
 pub use delete_user::{CreatedKeys, CreatedKeysPolicy, DeletedUser, delete_user, keys_created_by};
 pub use enroll_edge::{CredentialSource, EnrollEdgeError, EnrolledEdge, enroll_edge};
 pub use exchange::{ExchangeError, ExchangedToken, exchange_auth_key};
+pub use foreign_subjects::{
+    attach_foreign_role, detach_foreign_role, find_foreign_subject, list_foreign_subjects,
+    set_foreign_permission,
+};
 pub use initialize::{
     ExistingKeysPolicy, InitializeError, NewInstallation, initialize, initialize_at, initialize_new,
 };
@@ -99,7 +104,7 @@ pub use signing_keys::{
     retired_key_file, rotate_signing_key,
 };
 pub use symmetric_keys::symmetric_keys;
-pub use unrevoke::{Unrevocation, UnrevokeError, unrevoke};
+pub use unrevoke::{Unrevocation, UnrevokeError, unrevoke, unrevoke_scope};
 pub use users::{create_user, find_user, list_users};
 
 pub use crate::store::StoreError;

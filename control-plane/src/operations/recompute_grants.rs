@@ -58,7 +58,8 @@ pub(super) async fn recompute_grants(
         let merged = match parts.is_empty() {
             true => None,
             false => Some(
-                Permissions::concat(parts).ok_or_else(|| AccountError::GrantTooLong(user.subject.clone()))?,
+                Permissions::concat(parts)
+                    .ok_or_else(|| AccountError::GrantTooLong(user.subject.clone().into()))?,
             ),
         };
         let statements = merged.as_ref().map(Permissions::as_bytes);

@@ -37,6 +37,12 @@ pub enum RevokeError {
     /// The token is signed with a key of another installation.
     #[error("the token is signed with an unknown key")]
     TokenKeyUnknown,
+    /// The scope of another issuer names the issuer of this installation.
+    #[error(
+        "this is the issuer of this installation: `subject` is OPERATOR or OPERATOR/NAME, and a session or an AuthKey is \
+         revoked by its key id"
+    )]
+    OwnIssuer,
     /// The instant is in the future.
     #[error("the instant is in the future")]
     InstantInFuture,
@@ -77,7 +83,7 @@ impl RevokeError {
             Self::Token(error) => error.code(),
             Self::TokenKeyUnknown => "token_key_unknown",
             Self::InstantInFuture => "instant_in_future",
-            Self::ReasonTooLong | Self::ReasonReserved => "request_invalid",
+            Self::ReasonTooLong | Self::ReasonReserved | Self::OwnIssuer => "request_invalid",
             Self::RootOnly => "root_only",
             Self::PrefixTaken => "fingerprint_prefix_taken",
             Self::RateLimited(_) => "operator_revocations_exceeded",
@@ -97,6 +103,8 @@ pub enum RevocationTarget {
     Key(RevocableKeyId),
     /// Everything that was issued to a subject up to an instant, or up to now.
     Subject { subject: Subject, instant: Option<u64> },
+    /// What another issuer issued, up to an instant, or up to now. What is one credential is revoked regardless of its date.
+    Foreign { scope: WatermarkScope, instant: Option<u64> },
     /// Everything that a signing key or tag key signed up to now.
     SigningKey(String),
     /// Everything that was issued up to now.
@@ -109,6 +117,7 @@ impl RevocationTarget {
         match self {
             Self::Fingerprint(_) | Self::Token(_) | Self::Key(RevocableKeyId::ApiKey(_)) => false,
             Self::Subject { instant, .. } => instant.is_none(),
+            Self::Foreign { scope, instant } => instant.is_none() && !scope.is_one_credential(),
             Self::Key(_) | Self::SigningKey(_) | Self::Everything => true,
         }
     }
@@ -123,6 +132,7 @@ impl fmt::Debug for RevocationTarget {
             Self::SigningKey(kid) => write!(f, "SigningKey({kid})"),
             Self::Everything => f.write_str("Everything"),
             Self::Subject { subject, instant } => write!(f, "Subject({subject}, {instant:?})"),
+            Self::Foreign { scope, instant } => write!(f, "Foreign({scope}, {instant:?})"),
         }
     }
 }
@@ -252,6 +262,24 @@ pub(super) async fn revoke_unmetered(
             }
             raise_watermark(service, &mut write, authority, subject.into(), instant, now, version).await?
         }
+        RevocationTarget::Foreign { scope, instant } => {
+            if !matches!(authority, AccessScope::Everything) {
+                return Err(RevokeError::NotFound);
+            }
+            match scope.issuer() {
+                None => return Err(RevokeError::NotFound),
+                Some(issuer) if issuer == service.config.tokens.issuer => return Err(RevokeError::OwnIssuer),
+                Some(_) if scope.is_one_credential() => {
+                    // Another token of the session, or one that is dated ahead, is refused too.
+                    let (watermark, raised) =
+                        raise_at(service, &mut write, &scope, NEVER_EXPIRES, now, version).await?;
+                    (RevocationOutcome::Scope(watermark), raised)
+                }
+                Some(_) => {
+                    raise_watermark(service, &mut write, authority, scope, instant, now, version).await?
+                }
+            }
+        }
         RevocationTarget::SigningKey(kid) => {
             let known = matches!(authority, AccessScope::Everything) && is_own_key(&mut write, &kid).await?;
             let kid = if known { kid } else { return Err(RevokeError::NotFound) };
@@ -270,11 +298,18 @@ pub(super) async fn revoke_unmetered(
         service.wait_published(version).await;
         return Ok(DurableRevocation { version, outcome: what });
     }
-    let (target, instant) = match &what {
-        RevocationOutcome::Fingerprint(fingerprint) => (fingerprint.to_string(), None),
-        RevocationOutcome::Scope(watermark) => (watermark.scope.to_string(), Some(watermark.instant)),
+    let (target, instant, foreign) = match &what {
+        RevocationOutcome::Fingerprint(fingerprint) => (fingerprint.to_string(), None, None),
+        RevocationOutcome::Scope(watermark) => {
+            let scope = &watermark.scope;
+            (scope.to_string(), watermark.finite_instant(), scope.is_foreign().then_some(scope))
+        }
     };
-    let detail = json!({ "version": version, "instant": instant, "reason": reason });
+    let mut detail = json!({ "version": version, "instant": instant, "reason": reason });
+    if let Some(scope) = foreign {
+        // The target alone could be read in two ways, because an issuer chooses the names.
+        detail["scope"] = json!([scope.kind(), scope.id()]);
+    }
     audit::append(
         &mut write,
         audit::NewAuditEntry { at: now, actor, action: "revoke", target: &target, detail },

@@ -3,14 +3,15 @@ use serde_json::{Value, json};
 use super::{
     AccountError, Service,
     account_error::check_description,
+    foreign_subjects::recompute_foreign_grants,
     operator_limits::{self, LimitKind},
     recompute_grants::{GrantTargets, compile, recompute_grants},
     set_permission::permission_json,
 };
 use crate::{
     clock::Time,
-    model::{Actor, OperatorId, Page, PageRequest, Role, RoleId, Subject, UserName},
-    store::{StoreError, Write, audit, operators, roles, versions},
+    model::{Actor, ForeignName, OperatorId, Page, PageRequest, Role, RoleId, Subject, UserName},
+    store::{StoreError, Write, audit, foreign_subjects, operators, roles, versions},
 };
 
 /// Creates a role.
@@ -65,7 +66,9 @@ pub async fn update_role(
     if !roles::update(&mut write, operator, id, description, permission, now.seconds()).await? {
         return Err(AccountError::RoleUnknown(id.clone()));
     }
-    let changed = recompute_grants(&mut write, operator, GrantTargets::RoleHolders(id), version).await?;
+    let mut changed = recompute_grants(&mut write, operator, GrantTargets::RoleHolders(id), version).await?;
+    let foreign = foreign_subjects::with_role(&mut write, operator, Some(id)).await?;
+    changed += recompute_foreign_grants(&mut write, foreign, version).await?;
     let detail =
         json!({ "permission": permission_json(Some(permission)), "grants": changed, "version": version });
     append_audit(&mut write, now, actor, "role.update", operator, id, detail).await?;
@@ -84,10 +87,12 @@ pub async fn delete_role(
     let now = service.now();
     let mut write = service.store.write().await?;
     let version = versions::allocate(&mut write, now).await?;
+    let foreign = foreign_subjects::detach_all(&mut write, operator, Some(id)).await?;
     if roles::delete(&mut write, operator, Some(id)).await? == 0 {
         return Err(AccountError::RoleUnknown(id.clone()));
     }
-    let changed = recompute_grants(&mut write, operator, GrantTargets::AllUsers, version).await?;
+    let mut changed = recompute_grants(&mut write, operator, GrantTargets::AllUsers, version).await?;
+    changed += recompute_foreign_grants(&mut write, foreign, version).await?;
     let detail = json!({ "grants": changed, "version": version });
     append_audit(&mut write, now, actor, "role.delete", operator, id, detail).await?;
     write.commit().await?;
@@ -154,17 +159,18 @@ pub async fn list_roles(
     roles::page(&mut service.store.reader().await?, operator, page).await
 }
 
-/// Finds a role with the users that have it.
+/// Finds a role with the users and the subjects of other issuers that have it.
 pub async fn find_role(
     service: &Service,
     operator: &OperatorId,
     id: &RoleId,
-) -> Result<(Role, Vec<UserName>), AccountError> {
+) -> Result<(Role, Vec<UserName>, Vec<ForeignName>), AccountError> {
     let mut read = service.store.read().await?;
     let role = roles::list(&mut read, operator, Some(id)).await?.pop();
     let role = role.ok_or_else(|| AccountError::RoleUnknown(id.clone()))?;
     let attached = roles::attached(&mut read, operator, None).await?;
-    Ok((role, attached.into_iter().filter(|(_, held)| held == id).map(|(user, _)| user).collect()))
+    let users = attached.into_iter().filter(|(_, held)| held == id).map(|(user, _)| user).collect();
+    Ok((role, users, foreign_subjects::with_role(&mut read, operator, Some(id)).await?))
 }
 
 /// Returns operator and user, or an error for the root user.
@@ -174,7 +180,7 @@ fn require_user(subject: &Subject) -> Result<(&OperatorId, &UserName), AccountEr
 }
 
 /// Appends an audit entry about a role.
-async fn append_audit(
+pub(super) async fn append_audit(
     write: &mut Write,
     at: Time,
     actor: &Actor,

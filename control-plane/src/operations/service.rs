@@ -15,6 +15,7 @@ use tokio::{
 
 use super::{
     issuance_log::IssuanceLog,
+    issuers::MissingKeys,
     last_seen::LastSeenRecorder,
     operator_limits::OperatorRates,
     restore::{Merged, merge_journal, repeat_deletion},
@@ -55,6 +56,7 @@ pub struct Service {
     pub(super) issuance_log: IssuanceLog,
     pub(super) usage: LastSeenRecorder,
     pub(super) rates: OperatorRates,
+    pub(super) missing_keys: MissingKeys,
     /// Set in a server. A command leaves publishing to the servers.
     publications: OnceLock<Publications>,
     /// The time that had passed at the last purge, and the uptime then.
@@ -151,6 +153,7 @@ impl Service {
             usage,
             workers: sync::Mutex::new(vec![("issuance log", issuance_log_writer), ("usage", usage_writer)]),
             rates: OperatorRates::new(&config.limits),
+            missing_keys: MissingKeys::new(&config.issuers),
             publications: OnceLock::new(),
             seen: Mutex::new(None),
             last_write_probe: Mutex::new(None),

@@ -6,9 +6,12 @@ use token::Fingerprint;
 use super::Service;
 use crate::{
     keys::is_tag_kid,
-    model::{Actor, ApiKeyId, ApiKeyState, IssuedCredential},
+    model::{Actor, ApiKeyId, ApiKeyState, IssuedCredential, WatermarkScope},
     store::{StoreError, Write, api_keys, audit, issued, revocations, versions, watermarks},
 };
+
+/// How long the record of a watermark that was taken back is kept, in seconds: longer than any publisher is behind.
+pub(super) const TAKEN_BACK_RETENTION_SECS: u64 = 30 * 86_400;
 
 /// Why a revocation could not be taken back.
 #[derive(Debug, thiserror::Error)]
@@ -19,6 +22,12 @@ pub enum UnrevokeError {
          cannot be taken back"
     )]
     NotRevoked,
+    /// The session or token of another issuer is not revoked.
+    #[error("no revocation of this {kind} is known; `keystile audit` shows what was revoked", kind = noun(.0))]
+    ScopeNotRevoked(WatermarkScope),
+    /// A watermark of several credentials cannot be taken back.
+    #[error("only the revocation of one session or token of another issuer can be taken back")]
+    NotOneCredential,
     /// The credential has expired.
     #[error("the credential has expired")]
     Expired,
@@ -84,6 +93,39 @@ pub async fn unrevoke(
     write.commit().await?;
     service.wait_published(version).await;
     Ok(Unrevocation { version, watermark })
+}
+
+/// Undoes the revocation of a session or a token of another issuer. Returns the first version without it.
+pub async fn unrevoke_scope(
+    service: &Service,
+    actor: &Actor,
+    scope: &WatermarkScope,
+) -> Result<u64, UnrevokeError> {
+    if !scope.is_one_credential() {
+        return Err(UnrevokeError::NotOneCredential);
+    }
+    let now = service.now();
+    let mut write = service.store.write().await?;
+    let version = versions::allocate(&mut write, now).await?;
+    let kept_until = now.seconds().saturating_add(TAKEN_BACK_RETENTION_SECS);
+    if !watermarks::take_back(&mut write, scope, kept_until, version).await? {
+        return Err(UnrevokeError::ScopeNotRevoked(scope.clone()));
+    }
+    let detail = json!({ "version": version, "scope": [scope.kind(), scope.id()] });
+    let target = &scope.to_string();
+    audit::append(&mut write, audit::NewAuditEntry { at: now, actor, action: "unrevoke", target, detail })
+        .await?;
+    write.commit().await?;
+    service.wait_published(version).await;
+    Ok(version)
+}
+
+/// Returns what the error text calls the scope.
+fn noun(scope: &WatermarkScope) -> &'static str {
+    match scope {
+        WatermarkScope::IssuerSession(_) => "session",
+        _ => "token",
+    }
 }
 
 /// Returns whether a watermark covers the credential.

@@ -145,9 +145,12 @@ impl BundlePublisher {
     /// Does what [`publish`](Self::publish) does, as of a given time. This function is cancel safe.
     async fn publish_as_of(&mut self, as_of: Time, sign: SignMode) -> Result<(), PublishError> {
         self.load(as_of).await?;
-        if self.state.needs_checkpoint() {
-            move_checkpoint(&self.store, self.state.checkpoint(), as_of).await?;
-            self.load(as_of).await?;
+        // The second load can bring another change that a tail cannot express.
+        for _ in 0..2 {
+            if self.state.needs_checkpoint() {
+                move_checkpoint(&self.store, self.state.checkpoint(), as_of).await?;
+                self.load(as_of).await?;
+            }
         }
         // The journal is also written when edges need no new manifest: its marks are the only trace of credentials that
         // were issued and not revocation_count.

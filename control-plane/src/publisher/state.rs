@@ -3,13 +3,13 @@
 use std::collections::{BTreeSet, HashMap};
 
 use bundle::{
-    Scope, ScopeKey,
+    ScopeKey,
     builder::{Builder, BuiltBundle, Collision, TooLarge},
 };
 use token::Fingerprint;
 
 use crate::{
-    model::{Grant, Revocation, RevocationChange, Watermark, WatermarkScope},
+    model::{Grant, Revocation, RevocationChange, Watermark},
     store::{NEVER_EXPIRES, Store, revocations, versions, versions::BundleVersion, watermarks},
 };
 
@@ -205,16 +205,15 @@ impl BundleState {
         }
     }
 
-    fn set_watermark(&mut self, number: u64, Watermark { scope, instant, ends_at }: &Watermark) {
-        let id = scope.to_string();
-        let scope = match scope {
-            WatermarkScope::Global => Scope::Global,
-            WatermarkScope::SigningKey(_) => Scope::SigningKey(&id),
-            WatermarkScope::Operator(_) => Scope::Operator(&id),
-            WatermarkScope::User(..) => Scope::User(&id),
-            WatermarkScope::AuthKey(_) => Scope::AuthKey(&id),
-            WatermarkScope::Session(_) => Scope::Session(&id),
-        };
+    fn set_watermark(&mut self, number: u64, watermark: &Watermark) {
+        let Watermark { scope, instant, ends_at } = watermark;
+        let id = scope.id();
+        let scope = scope.at_edges(&id);
+        if watermark.is_taken_back() {
+            self.builder.remove_watermark(scope);
+            self.ending.remove(&scope.into());
+            return;
+        }
         // A watermark is lowered only after a clock that was ahead has raised it.
         if !self.builder.lower_watermark(scope, *instant) {
             self.builder.raise_watermark(number, scope, *instant);

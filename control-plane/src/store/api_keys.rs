@@ -184,8 +184,14 @@ pub async fn list_in_scope(
         WatermarkScope::Global | WatermarkScope::SigningKey(_) => (None, None),
         WatermarkScope::Operator(operator) => (Some(operator), None),
         WatermarkScope::User(operator, user) => (Some(operator), Some(user)),
-        // API keys are not issued for AuthKeys or sessions.
-        WatermarkScope::AuthKey(_) | WatermarkScope::Session(_) => return Ok(Vec::new()),
+        // API keys are not issued for AuthKeys or sessions, nor by other issuers.
+        WatermarkScope::AuthKey(_)
+        | WatermarkScope::Session(_)
+        | WatermarkScope::ForeignUser(_)
+        | WatermarkScope::Issuer(_)
+        | WatermarkScope::Client(_)
+        | WatermarkScope::IssuerSession(_)
+        | WatermarkScope::TokenId(_) => return Ok(Vec::new()),
     };
     let mut keys = list(executor, operator, user).await?;
     keys.retain(|key| {

@@ -1,8 +1,8 @@
 use sqlx::{any::AnyRow, query};
 use token::base64url;
 
-use super::{Executor, StoreError, Write, row};
-use crate::model::{Grant, OperatorId, Subject, UserName};
+use super::{Executor, StoreError, Write, foreign_subjects, row};
+use crate::model::{AnySubject, Grant, OperatorId, UserName};
 
 /// Sets the grant of a user, or removes it. Returns whether it has changed.
 pub async fn set(
@@ -52,14 +52,16 @@ pub async fn since(executor: &mut impl Executor, version: u64) -> Result<Vec<Gra
         .bind(row::to_column(version))
         .fetch_all(executor.connection())
         .await?;
-    rows.iter().map(parse_row).collect()
+    let mut grants = rows.iter().map(parse_row).collect::<Result<Vec<_>, _>>()?;
+    grants.extend(foreign_subjects::grants_since(executor, version).await?);
+    Ok(grants)
 }
 
 /// Returns the subjects whose grants were changed after a version, each with the version of the change.
 pub async fn changed_since(
     executor: &mut impl Executor,
     version: u64,
-) -> Result<Vec<(u64, Subject)>, StoreError> {
+) -> Result<Vec<(u64, AnySubject)>, StoreError> {
     let rows = query(
         "SELECT operator_id, user_name, version FROM grants WHERE version > $1 \
          ORDER BY version, operator_id, user_name",
@@ -67,16 +69,30 @@ pub async fn changed_since(
     .bind(row::to_column(version))
     .fetch_all(executor.connection())
     .await?;
-    rows.iter().map(|from| Ok((row::from_column(from, "version")?, row::subject(from)?))).collect()
+    let mut changed: Vec<(u64, AnySubject)> = rows
+        .iter()
+        .map(|from| Ok((row::from_column(from, "version")?, row::subject(from)?.into())))
+        .collect::<Result<_, StoreError>>()?;
+    changed.extend(foreign_subjects::changed_since(executor, version).await?);
+    Ok(changed)
 }
 
 /// Counts the grants.
 pub async fn count(executor: &mut impl Executor) -> Result<u64, StoreError> {
-    row::count(executor, "SELECT COUNT(*) AS number FROM grants").await
+    row::count(
+        executor,
+        "SELECT (SELECT COUNT(*) FROM grants) + (SELECT COUNT(*) FROM foreign_subjects) AS number",
+    )
+    .await
 }
 
 fn parse_row(from: &AnyRow) -> Result<Grant, StoreError> {
+    Ok(Grant { subject: row::subject(from)?.into(), statements: parse_statements(from)? })
+}
+
+/// Returns the compiled statements of a row.
+pub(super) fn parse_statements(from: &AnyRow) -> Result<Option<Vec<u8>>, StoreError> {
     let statements = row::optional_text(from, "statements")?
         .map(|text| base64url::decode(text.as_bytes()).ok_or(StoreError::Corrupt { what: "statements" }));
-    Ok(Grant { subject: row::subject(from)?, statements: statements.transpose()? })
+    statements.transpose()
 }

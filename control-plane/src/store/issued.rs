@@ -127,6 +127,12 @@ fn bind_scope(
         WatermarkScope::User(operator, user) => (operator.as_str(), user.as_str(), "", "", ""),
         WatermarkScope::AuthKey(id) => ("", "", id.as_str(), "", ""),
         WatermarkScope::Session(id) => ("", "", "", id.as_str(), ""),
+        // No issued credential has such a `kid`, so nothing is in the scope.
+        WatermarkScope::ForeignUser(_)
+        | WatermarkScope::Issuer(_)
+        | WatermarkScope::Client(_)
+        | WatermarkScope::IssuerSession(_)
+        | WatermarkScope::TokenId(_) => ("", "", "", "", "#"),
     };
     query.bind(operator).bind(user).bind(auth_key).bind(session).bind(kid)
 }

@@ -13,6 +13,7 @@ pub mod edges;
 mod engine;
 mod error;
 mod file;
+pub mod foreign_subjects;
 pub mod gaps;
 pub mod grants;
 pub mod installation;

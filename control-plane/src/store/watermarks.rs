@@ -3,7 +3,7 @@
 use sqlx::{any::AnyRow, query};
 
 use super::{Executor, StoreError, Write, row};
-use crate::model::{AuthKeyId, Subject, Watermark, WatermarkScope};
+use crate::model::{AnySubject, AuthKeyId, Subject, Watermark, WatermarkScope};
 
 /// Raises the watermark of a scope, and extends its retention. Lower values change nothing. Returns whether anything has
 /// changed.
@@ -22,6 +22,27 @@ pub async fn raise(write: &mut Write, watermark: &Watermark, version: u64) -> Re
     .bind(row::to_column(*instant))
     .bind(row::to_column(version))
     .bind(row::to_column(*ends_at))
+    .execute(write.connection())
+    .await?;
+    Ok(done.rows_affected() == 1)
+}
+
+/// Takes back the watermark of a scope that is one credential. The record is kept until `ends_at`, so that every publisher
+/// and journal learns of it. Returns whether there was one.
+pub async fn take_back(
+    write: &mut Write,
+    scope: &WatermarkScope,
+    ends_at: u64,
+    version: u64,
+) -> Result<bool, StoreError> {
+    let (kind, id) = columns(scope);
+    let done = query(
+        "UPDATE watermarks SET instant = 0, ends_at = $3, version = $4 WHERE kind = $1 AND id = $2 AND instant > 0",
+    )
+    .bind(kind)
+    .bind(id)
+    .bind(row::to_column(ends_at))
+    .bind(row::to_column(version))
     .execute(write.connection())
     .await?;
     Ok(done.rows_affected() == 1)
@@ -136,14 +157,7 @@ pub async fn purge(write: &mut Write, before: u64) -> Result<u64, StoreError> {
 
 /// Returns kind and id of a scope as stored.
 pub fn columns(scope: &WatermarkScope) -> (&'static str, String) {
-    match scope {
-        WatermarkScope::Global => ("global", String::new()),
-        WatermarkScope::SigningKey(kid) => ("signing_key", kid.clone()),
-        WatermarkScope::Operator(operator) => ("operator", operator.to_string()),
-        WatermarkScope::User(..) => ("user", scope.to_string()),
-        WatermarkScope::AuthKey(id) => ("auth_key", id.to_string()),
-        WatermarkScope::Session(id) => ("session", id.to_string()),
-    }
+    (scope.kind(), scope.id())
 }
 
 fn parse_row(from: &AnyRow) -> Result<Watermark, StoreError> {
@@ -162,12 +176,17 @@ pub fn parse_scope(kind: &str, id: &str) -> Result<WatermarkScope, StoreError> {
         "global" => WatermarkScope::Global,
         "signing_key" => WatermarkScope::SigningKey(id.to_owned()),
         "operator" => WatermarkScope::Operator(id.parse().map_err(|_| CORRUPT)?),
-        "user" => match id.parse::<Subject>().map_err(|_| CORRUPT)? {
-            Subject { operator, user: Some(user) } => WatermarkScope::User(operator, user),
-            Subject { user: None, .. } => return Err(CORRUPT),
+        "user" => match id.parse().map_err(|_| CORRUPT)? {
+            AnySubject::Own(Subject { operator, user: Some(user) }) => WatermarkScope::User(operator, user),
+            AnySubject::Own(Subject { user: None, .. }) => return Err(CORRUPT),
+            AnySubject::Foreign(subject) => WatermarkScope::ForeignUser(subject),
         },
         "auth_key" => WatermarkScope::AuthKey(id.parse().map_err(|_| CORRUPT)?),
         "session" => WatermarkScope::Session(id.parse().map_err(|_| CORRUPT)?),
+        "issuer" => WatermarkScope::Issuer(id.parse().map_err(|_| CORRUPT)?),
+        "client" => WatermarkScope::Client(id.parse().map_err(|_| CORRUPT)?),
+        "issuer_session" => WatermarkScope::IssuerSession(id.parse().map_err(|_| CORRUPT)?),
+        "token_id" => WatermarkScope::TokenId(id.parse().map_err(|_| CORRUPT)?),
         _ => return Err(CORRUPT),
     })
 }

@@ -90,6 +90,42 @@ async fn credential_as_argument_is_rejected() {
     assert_eq!(env.run(&["revoke", "--token", "-", "--everything"]).status.code(), Some(2));
 }
 
+#[tokio::test]
+async fn f1_a_header_name_and_bearer_in_front_of_a_token_are_left_out() {
+    let env = TestEnv::on_sqlite().await;
+    let token = env.issue_root_token();
+    let fingerprint = token::Fingerprint::digest(token.as_bytes()).to_string();
+    for line in [
+        format!("Bearer {token}"),
+        format!("bearer\t{token}  "),
+        format!("Authorization: Bearer {token}\r\n"),
+        format!("  authorization:{token}"),
+    ] {
+        for arguments in [&["revoke", "--token", "--json"][..], &["token", "inspect", "-", "--json"]] {
+            let output = env.command(arguments).stdin(stdin_line(&line)).output().unwrap();
+            let answer: Value = serde_json::from_slice(&output.stdout).unwrap();
+            assert_eq!(json_text(&answer["fingerprint"]), fingerprint, "{arguments:?} {line}");
+        }
+    }
+    // A token of another issuer is not verified here, but can be revoked.
+    let key = token::mint::SigningKey::ed25519("theirs", &[7; 32]).unwrap();
+    let theirs = key.sign(r#"{"alg":"EdDSA","kid":"theirs"}"#, br#"{"iss":"https://idp.example","sub":"a"}"#);
+    let theirs = theirs.expose();
+    let output =
+        env.command(&["revoke", "--token"]).stdin(stdin_line(&format!("Bearer {theirs}"))).output().unwrap();
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    let theirs = token::Fingerprint::digest(theirs.as_bytes()).to_string();
+    assert!(stderr.contains(&format!("--fingerprint {theirs}")), "{stderr}");
+    env.json(&["revoke", "--fingerprint", &theirs]);
+    for line in [format!("\"{token}\""), format!("token {token}"), format!("Bearer {token} x")] {
+        let output = env.command(&["revoke", "--token"]).stdin(stdin_line(&line)).output().unwrap();
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(1), "{stderr}");
+        assert!(stderr.contains("leave out quotes, other words, and other lines"), "{stderr}");
+        assert!(!stderr.contains(&token), "{stderr}");
+    }
+}
+
 /// A prompt without echo. `script` of util-linux gives the command a terminal.
 #[tokio::test]
 async fn credential_is_prompted_for_on_a_terminal() {

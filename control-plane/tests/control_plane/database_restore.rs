@@ -2,7 +2,7 @@
 
 use std::{fs, path::Path};
 
-use bundle::Snapshot;
+use bundle::{Scope, Snapshot};
 use control_plane::{operations::Service, publisher};
 use serde_json::{Value, json};
 use verdict::{Decision, Gate, Policy};
@@ -28,6 +28,7 @@ for_each_backend! {
         env.json(&["revoke", "--token", &before.api_key]);
         let mistaken = TestCredentials::make(env, root);
         env.json(&["revoke", "--token", &mistaken.token]);
+        env.json(&["revoke", "--session", "https://idp.example#mistaken"]);
         env.json(&["user", "create", &alice]);
         let alices = TestCredentials::make(env, &alice);
         let alices_auth_key = auth_key(env, Some("alice"));
@@ -50,6 +51,9 @@ for_each_backend! {
             env.json(&["revoke", "--token", one]);
         }
         env.json(&["unrevoke", "--fingerprint", &fingerprint(&mistaken.token), "--yes"]);
+        env.json(&["unrevoke", "--session", "https://idp.example#mistaken", "--yes"]);
+        env.json(&["revoke", "--session", "https://idp.example#ended"]);
+        env.json(&["revoke", "--subject", "https://idp.example#leaver", "--yes"]);
         env.json(&["key", "disable", &disabled.key_id, "--yes"]);
         env.json(&["key", "delete", &deleted.key_id, "--yes"]);
         env.json(&["authkey", "delete", &leaked.0, "--yes"]);
@@ -80,6 +84,12 @@ for_each_backend! {
             assert_ne!(edge.ask(credential, username), "admitted", "{number}");
         }
         assert_eq!(edge.ask(&good.api_key, root), "admitted");
+        // Of other issuers' tokens too. A session whose revocation was taken back stays refused until the repair.
+        let sessions = ["ended", "mistaken"].map(|id| format!("https://idp.example#{id}"));
+        let [ended, taken_back] = sessions.each_ref().map(|id| Scope::IssuerSession(id));
+        let leaver = Scope::User("https://idp.example#leaver");
+        let watermarks = [ended, leaver, taken_back].map(|scope| edge.snapshot.watermark([scope]).is_some());
+        assert_eq!(watermarks, [true, true, true]);
         let exchanged = async |(id, secret): &(String, String)| {
             let body = json!({ "authKeyId": id, "authKey": secret });
             server.post("/v1/auth", &body).send().await.unwrap().status()
@@ -99,6 +109,10 @@ for_each_backend! {
         let done = env.json(&["restore", "--repair", "--yes"]);
         assert_eq!(done["repaired"], true, "{done}");
         assert_eq!(done["unrevoked"], json!([fingerprint(&mistaken.token)]), "{done}");
+        assert_eq!(done["taken_back"], json!(["session https://idp.example#mistaken"]), "{done}");
+        let edge = Edge::start_fresh(env).await;
+        let watermarks = [ended, leaver, taken_back].map(|scope| edge.snapshot.watermark([scope]).is_some());
+        assert_eq!(watermarks, [true, true, false]);
         let after = TestCredentials::make(env, root);
         let check = async |when: &str| {
             let edge = Edge::start_fresh(env).await;

@@ -16,6 +16,13 @@ use http_body_util::channel::Channel;
 use serde_json::{Value, json};
 use token::{base64url, mint::SigningKey};
 use tokio::{net::TcpListener, task::JoinHandle, time::sleep};
+use tokio_rustls::{
+    TlsAcceptor,
+    rustls::{
+        ServerConfig, crypto,
+        pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _},
+    },
+};
 
 #[derive(Debug, Clone)]
 pub(crate) enum Behavior {
@@ -50,8 +57,18 @@ pub(crate) struct FakeIdp {
 
 impl FakeIdp {
     pub(crate) async fn start() -> Self {
+        Self::start_with(None).await
+    }
+
+    /// Starts a server with a certificate of the authority in `tls/ca.pem`.
+    pub(crate) async fn start_tls() -> Self {
+        Self::start_with(Some(tls())).await
+    }
+
+    async fn start_with(tls: Option<TlsAcceptor>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let origin = format!("http://{}", listener.local_addr().unwrap());
+        let scheme = if tls.is_some() { "https" } else { "http" };
+        let origin = format!("{scheme}://{}", listener.local_addr().unwrap());
         let state = IdpState {
             origin: origin.clone(),
             behavior: Behavior::Good,
@@ -61,7 +78,7 @@ impl FakeIdp {
         };
         let state = Arc::new(Mutex::new(state));
         let router = Router::new().fallback(answer).with_state(Arc::clone(&state));
-        let task = tokio::spawn(async move { axum_serve(listener, router).await });
+        let task = tokio::spawn(async move { axum_serve(listener, tls, router).await });
         Self { origin, state, task }
     }
 
@@ -89,6 +106,22 @@ impl FakeIdp {
     }
 }
 
+/// The file with the authority of [`FakeIdp::start_tls`].
+pub(crate) const CA_FILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/control_plane/tls/ca.pem");
+
+/// The certificate is for 127.0.0.1, until 2120.
+fn tls() -> TlsAcceptor {
+    let certificate = CertificateDer::from_pem_slice(include_bytes!("tls/server.pem")).unwrap();
+    let key = PrivateKeyDer::from_pem_slice(include_bytes!("tls/server.key")).unwrap();
+    let config = ServerConfig::builder_with_provider(crypto::ring::default_provider().into())
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![certificate], key)
+        .unwrap();
+    TlsAcceptor::from(Arc::new(config))
+}
+
 /// Returns a public key that depends on the name.
 pub(crate) fn key(kid: &str) -> Value {
     let mut seed = [7; 32];
@@ -99,15 +132,24 @@ pub(crate) fn key(kid: &str) -> Value {
 }
 
 /// Serves one request per connection, so that no connection remains when the server stops.
-async fn axum_serve(listener: TcpListener, router: Router) {
+async fn axum_serve(listener: TcpListener, tls: Option<TlsAcceptor>, router: Router) {
     use hyper::server::conn::http1;
     use hyper_util::{rt::TokioIo, service::TowerToHyperService};
     let mut connections = tokio::task::JoinSet::new();
     while let Ok((stream, _)) = listener.accept().await {
         let service = TowerToHyperService::new(router.clone());
+        let tls = tls.clone();
         connections.spawn(async move {
-            let _ =
-                http1::Builder::new().keep_alive(false).serve_connection(TokioIo::new(stream), service).await;
+            let mut http = http1::Builder::new();
+            http.keep_alive(false);
+            match tls {
+                None => drop(http.serve_connection(TokioIo::new(stream), service).await),
+                Some(tls) => {
+                    if let Ok(stream) = tls.accept(stream).await {
+                        drop(http.serve_connection(TokioIo::new(stream), service).await);
+                    }
+                }
+            }
         });
     }
 }

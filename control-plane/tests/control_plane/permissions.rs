@@ -182,12 +182,12 @@ async fn invalid_account_commands_name_the_mistake() {
     }
 }
 
-fn allow(api: &[&str]) -> Value {
+pub(crate) fn allow(api: &[&str]) -> Value {
     json!({ "statements": [{ "effect": "allow", "api": api }] })
 }
 
 /// Returns the operations that an edge with the current bundle allows.
-async fn allowed_operations(env: &TestEnv, subject: &str) -> Vec<&'static str> {
+pub(crate) async fn allowed_operations(env: &TestEnv, subject: &str) -> Vec<&'static str> {
     let publication: Arc<Publication> = publisher::preview(&env.service().await).await.unwrap();
     let Some(grant) = publication.snapshot.grant(subject) else { return Vec::new() };
     let grant = Permissions::from_bytes(grant.to_vec()).unwrap();

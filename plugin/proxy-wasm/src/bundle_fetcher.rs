@@ -5,8 +5,9 @@ use std::{sync::Arc, time::Duration};
 
 use proxy_wasm::types::{BufferType, MapType};
 use verdict::{
-    ControlPlane, EDGE_STATUS_HEADER, Enforcement, FetchRequest, FetchStep, HEARTBEAT_INTERVAL_MS,
-    LEASE_RENEWAL_MS, Policy, Progress, Refresh, RefreshError, Snapshot, WorkerSummary,
+    Cache, ControlPlane, EDGE_STATUS_HEADER, Enforcement, FetchRequest, FetchStep, Fingerprint, Gate,
+    HEARTBEAT_INTERVAL_MS, LEASE_RENEWAL_MS, MISSING_KEYS_HEADER, Policy, Progress, Refresh, RefreshError,
+    Snapshot, WorkerSummary,
 };
 
 use crate::{
@@ -82,6 +83,8 @@ pub(crate) struct BundleFetcher {
     last_report: (Enforcement, u64),
     /// Until when the leader waits for the other workers before it sends the next request.
     report_delay_until: u64,
+    /// When this worker may report missing keys again.
+    missing_keys_due_at: u64,
 }
 
 impl BundleFetcher {
@@ -117,6 +120,7 @@ impl BundleFetcher {
             enforcement: Enforcement::default(),
             last_report: (Enforcement::default(), 0),
             report_delay_until: 0,
+            missing_keys_due_at: 0,
         }
     }
 
@@ -146,6 +150,24 @@ impl BundleFetcher {
         self.enforcement = enforcement;
         self.report_enforcement(now);
         self.dispatch_due(now, metrics);
+    }
+
+    /// Reports an issuer whose tokens named a key that the bundle lacks, in a request for a manifest whose response is
+    /// ignored: what the control plane then fetches comes as a newer bundle. The client chooses what a token names, so
+    /// reports are rare, and contain nothing of a token.
+    pub(crate) fn report_missing_keys(&mut self, gate: &Gate, cache: &mut Cache, now: u64) {
+        if (1..=MIN_RETRY_INTERVAL_MS).contains(&self.missing_keys_due_at.saturating_sub(now)) {
+            return;
+        }
+        while let Some(issuer) = gate.take_issuer_with_missing_key(cache) {
+            let issuer = String::from(Fingerprint::digest(issuer.as_bytes()));
+            if self.shared.claim_missing_keys_report(&issuer, now) {
+                self.missing_keys_due_at = now.saturating_add(MIN_RETRY_INTERVAL_MS);
+                // A report that the host does not send is repeated when another token names such a key.
+                let _ = self.dispatch(self.refresh.manifest_request(0), Some(&issuer), now);
+                return;
+            }
+        }
     }
 
     /// Handles the response to a call. `has_response` is false if there is none.
@@ -320,7 +342,7 @@ impl BundleFetcher {
             return;
         }
         while let Some(request) = self.refresh.poll(now) {
-            match self.dispatch(request, now) {
+            match self.dispatch(request, None, now) {
                 Ok(call_id) => self.in_flight.push((call_id, request)),
                 // The next attempt waits for the next tick. If the host had no clock either, the back-off
                 // would be over at once, and the loop would never end.
@@ -329,7 +351,12 @@ impl BundleFetcher {
         }
     }
 
-    fn dispatch(&self, request: FetchRequest, now: u64) -> Result<u32, HostError> {
+    fn dispatch(
+        &self,
+        request: FetchRequest,
+        missing_keys: Option<&str>,
+        now: u64,
+    ) -> Result<u32, HostError> {
         let ControlPlane { cluster, authority, credential, .. } = &self.control_plane;
         let (path, etag) = (request.path(), request.etag());
         let prefer = format!("wait={}", request.wait_seconds());
@@ -345,6 +372,7 @@ impl BundleFetcher {
         headers.extend(authorization.as_deref().map(|value| ("authorization", value)));
         headers.extend(etag.as_deref().map(|etag| ("if-none-match", etag)));
         headers.extend(status.as_deref().map(|status| (EDGE_STATUS_HEADER, status)));
+        headers.extend(missing_keys.map(|issuers| (MISSING_KEYS_HEADER, issuers)));
         let timeout = request.wait_seconds().saturating_add(RESPONSE_TIMEOUT_SECONDS);
         hostcalls::http_call(cluster, headers, Duration::from_secs(timeout))
     }

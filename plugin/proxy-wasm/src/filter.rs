@@ -10,17 +10,20 @@ use proxy_wasm::{
     traits::{Context, HttpContext},
     types::{Action, MapType},
 };
-use verdict::{Admitted, Decision, Forward, ForwardedHeader, Gate, Refusal, Request};
+use verdict::{Admitted, Decision, Forward, ForwardedHeader, Reason, Request, Response, Stripping};
 
 use crate::{
     header_map,
     hostcalls::{self, HostError, StreamEnd},
+    log,
     worker::{Worker, WorkerCell},
 };
 
 pub(crate) struct HttpFilter {
     worker: Rc<WorkerCell>,
     state: State,
+    /// What is removed from the trailers.
+    stripping: Stripping,
 }
 
 /// Where the right to answer the request is.
@@ -34,14 +37,17 @@ enum State {
 
 impl HttpFilter {
     pub(crate) const fn new(worker: Rc<WorkerCell>, end: StreamEnd) -> Self {
-        Self { worker, state: State::Undecided(end) }
+        Self { worker, state: State::Undecided(end), stripping: Stripping::Credentials(None) }
     }
 
     /// Fails closed if the plugin context has been deleted or has no configuration, and if the host has interrupted
     /// another callback that uses the worker.
-    fn with_worker(&mut self, decide: impl FnOnce(&mut Worker, &mut State) -> Action) -> Action {
+    fn with_worker(
+        &mut self,
+        decide: impl FnOnce(&mut Worker, &mut State, &mut Stripping) -> Action,
+    ) -> Action {
         match self.worker.try_borrow_mut().as_deref_mut() {
-            Ok(Some(worker)) => decide(worker, &mut self.state),
+            Ok(Some(worker)) => decide(worker, &mut self.state, &mut self.stripping),
             Ok(None) | Err(_) => fail_closed(&mut self.state),
         }
     }
@@ -71,8 +77,8 @@ impl Drop for HttpFilter {
     }
 }
 
-fn decide_headers(worker: &mut Worker, state: &mut State) -> Action {
-    let Worker { gate, cache, verifier, snapshot, clock, metrics, open_streams } = worker;
+fn decide_headers(worker: &mut Worker, state: &mut State, stripping: &mut Stripping) -> Action {
+    let Worker { gate, cache, verifier, snapshot, clock, metrics, claim_log, open_streams } = worker;
     let Some(now) = clock.now() else { return fail_closed(state) };
     // One host call for all headers. A header that was sent twice is in the map twice.
     let bytes = hostcalls::header_map(MapType::HttpRequestHeaders).unwrap_or_default();
@@ -82,14 +88,18 @@ fn decide_headers(worker: &mut Worker, state: &mut State) -> Action {
     let peer = if gate.needs_peer_address() { peer_address() } else { None };
     let request = Request { headers: &headers, peer, snapshot: snapshot.as_deref(), now };
     let decision = gate.decide_with(&request, cache, verifier);
+    *stripping = gate.trailer_stripping(&decision);
     metrics.count(&decision);
     for (name, value) in gate.filter_state(&decision) {
         // Filter state is for the access log and other filters of the host. The decision does not depend on it.
         let _ = hostcalls::set_property(name, value.as_bytes());
     }
     if let Decision::Refuse(refusal) = &decision {
-        let request_id = headers.iter().find(|(name, _)| *name == "x-request-id");
-        return refuse(state, gate, refusal, request_id.map(|(_, value)| *value));
+        // The signature is valid, so the claim is a question of the policy and the issuer, not of an attacker.
+        if refusal.names_claim() && claim_log.allow(now) {
+            log::warn(&["a request is refused: ", &refusal.message()].concat());
+        }
+        return refuse(state, &gate.response(refusal, &headers), refusal.reason());
     }
     let is_done = match gate.forward_headers(&headers, &decision, now) {
         Forward::Unchanged => true,
@@ -110,11 +120,11 @@ fn decide_headers(worker: &mut Worker, state: &mut State) -> Action {
     Action::Continue
 }
 
-fn filter_trailers(worker: &mut Worker, state: &mut State) -> Action {
+fn filter_trailers(worker: &mut Worker, state: &mut State, stripping: &mut Stripping) -> Action {
     let filter = || {
         let bytes = hostcalls::header_map(MapType::HttpRequestTrailers).ok()?;
         let trailers = header_map::decode(&bytes)?;
-        let kept = worker.gate.forward_trailers(&trailers);
+        let kept = worker.gate.forward_trailers(&trailers, *stripping);
         kept.is_none_or(|kept| replace_map(MapType::HttpRequestTrailers, &kept)).then_some(())
     };
     if filter().is_some() {
@@ -151,23 +161,21 @@ fn replace_map(map: MapType, headers: &[ForwardedHeader<'_>]) -> bool {
     hostcalls::set_header_map(map, &header_map::encode(headers)).is_ok()
 }
 
-fn refuse(state: &mut State, gate: &Gate, refusal: &Refusal, request_id: Option<&[u8]>) -> Action {
-    respond(state, |end| send_refusal(end, gate, refusal, request_id, "keystile_"))
+fn refuse(state: &mut State, response: &Response, reason: Reason) -> Action {
+    respond(state, |end| send_response(end, response, reason, "keystile_"))
 }
 
 /// Sends the response to a refusal in the effective context, which must be that of the stream, or resets the stream if its
 /// response has begun. The access log gets `details_prefix` and the code of the refusal. An error returns the right to end
 /// the stream for another attempt.
-pub(crate) fn send_refusal(
+pub(crate) fn send_response(
     end: StreamEnd,
-    gate: &Gate,
-    refusal: &Refusal,
-    request_id: Option<&[u8]>,
+    response: &Response,
+    reason: Reason,
     details_prefix: &str,
 ) -> Result<(), (StreamEnd, HostError)> {
-    let response = gate.refusal_response(refusal, request_id);
     let headers = response.headers.iter().map(|(name, value)| (*name, value.as_bytes()));
-    let details = [details_prefix, refusal.reason().code()].concat();
+    let details = [details_prefix, reason.code()].concat();
     let (headers, body) = (header_map::encode(headers), response.body.as_bytes());
     hostcalls::send_local_response(end, response.status, &details, &headers, body)
 }

@@ -29,6 +29,7 @@ pub(crate) struct Metrics {
     over_max: Counter,
     cache_hits: Counter,
     cache_misses: Counter,
+    claims_omitted: Counter,
     signatures_by_host: Counter,
     refresh_failed: Counter,
     version: Gauge,
@@ -70,6 +71,7 @@ impl Metrics {
             over_max: Counter::define("keystile_open_streams_over_max"),
             cache_hits: Counter::define("keystile_cache_hits"),
             cache_misses: Counter::define("keystile_cache_misses"),
+            claims_omitted: Counter::define("keystile_claims_omitted"),
             signatures_by_host: Counter::define("keystile_signatures_by_host"),
             refresh_failed: Counter::define("keystile_refresh_failed"),
             version: Gauge::define("keystile_bundle_version"),
@@ -130,6 +132,7 @@ impl Metrics {
         let (hits, misses) = cache.take_counts();
         self.cache_hits.add(hits);
         self.cache_misses.add(misses);
+        self.claims_omitted.add(cache.take_omitted_claims());
         self.signatures_by_host.add(verifier.take_count());
         for counter in [
             &self.admitted,
@@ -138,6 +141,7 @@ impl Metrics {
             &self.stale_issued_within,
             &self.cache_hits,
             &self.cache_misses,
+            &self.claims_omitted,
             &self.signatures_by_host,
             &self.refresh_failed,
             &self.end_failed,
@@ -154,8 +158,12 @@ impl Metrics {
     }
 }
 
+/// Several reasons can have the same code.
 fn increment(counters: &[(Reason, Counter)], reason: Reason) {
-    counters.iter().filter(|(counted, _)| *counted == reason).for_each(|(_, counter)| counter.add(1));
+    let reason = reason.representative();
+    if let Some((_, counter)) = counters.iter().find(|(counted, _)| *counted == reason) {
+        counter.add(1);
+    }
 }
 
 impl Counter {

@@ -13,7 +13,7 @@ use verdict::{
 
 use crate::{
     bundle_fetcher::BundleFetcher,
-    filter::{HttpFilter, send_refusal},
+    filter::{HttpFilter, send_response},
     header_map,
     host_verifier::HostVerifier,
     hostcalls::{self, HostError, StreamEnd},
@@ -112,6 +112,7 @@ impl RootContext for PluginContext {
             *has_short_ticks = is_ending;
         }
         if let Some(fetcher) = fetcher {
+            fetcher.report_missing_keys(&worker.gate, &mut worker.cache, now);
             fetcher.on_tick(now);
             fetcher.report_and_dispatch(now, enforcement(worker), &worker.metrics);
         }
@@ -168,7 +169,9 @@ impl PluginContext {
             None => Clock::Host,
         };
         let verifier = HostVerifier::default();
-        let mut new = Worker { gate, cache, verifier, snapshot: None, clock, metrics, open_streams: None };
+        let claim_log = LogThrottle::default();
+        let mut new =
+            Worker { gate, cache, verifier, snapshot: None, clock, metrics, claim_log, open_streams: None };
         if let Some(fetcher) = &mut self.fetcher {
             // A VM that replaces one that crashed finds its bundle in shared data.
             fetcher.load_shared();
@@ -280,8 +283,8 @@ fn end_stream(gate: &Gate, mut stream: Ended<StreamEnd>) -> Result<(), (Ended<St
         // Filter state is for the access log only.
         let _ = value.map(|value| hostcalls::set_property(name, value.as_bytes()));
     }
-    let request_id = stream.request_id().map(<[u8]>::to_vec);
-    match send_refusal(stream.handle, gate, &stream.refusal, request_id.as_deref(), "keystile_ended_") {
+    let response = stream.response(gate);
+    match send_response(stream.handle, &response, stream.refusal.reason(), "keystile_ended_") {
         Ok(()) => Ok(()),
         Err((handle, error)) => {
             stream.handle = handle;

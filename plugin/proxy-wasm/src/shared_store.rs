@@ -6,13 +6,16 @@
 //! PREFIX/stamp       version and issue time of the manifest below: the only value that is read at every tick
 //! PREFIX/members     the number of workers that have started, so that no two have the same number
 //! PREFIX/workers     what each worker enforces
+//! PREFIX/missing/ID  when keys of an issuer were last reported as missing, in milliseconds; its ID is a hash
 //! PREFIX/manifest    the signed bytes
 //! PREFIX/SLOT        the bytes of an object; each worker verifies them again by the manifest
 //! ```
 //! The prefix names the control plane, the audience and the root keys, so that two filters in one process do not mix.
 
 use proxy_wasm::types::Bytes;
-use verdict::{Enforcement, Entry, LeaderRole, Lease, Manifest, Policy, WorkerTable};
+use verdict::{
+    Enforcement, Entry, LeaderRole, Lease, MISSING_KEYS_INTERVAL_MS, Manifest, Policy, WorkerTable,
+};
 
 use crate::hostcalls::{self, HostError};
 
@@ -82,6 +85,15 @@ impl SharedStore {
 
     pub(crate) fn worker_table(&self) -> WorkerTable {
         WorkerTable::from_bytes(&self.read("workers").unwrap_or_default())
+    }
+
+    /// Returns whether keys of an issuer may be reported as missing, and remembers that they are. Only the first two
+    /// workers that start at once can both report.
+    pub(crate) fn claim_missing_keys_report(&self, issuer: &str, now: u64) -> bool {
+        let key = self.key(&["missing/", issuer].concat());
+        let (held, version) = hostcalls::shared_data(&key).unwrap_or_default();
+        let last = held.try_into().map_or(0, u64::from_be_bytes);
+        now.abs_diff(last) >= MISSING_KEYS_INTERVAL_MS && set_if_unchanged(&key, &now.to_be_bytes(), version)
     }
 
     pub(crate) fn stamp(&self) -> Option<Stamp> {

@@ -5,6 +5,7 @@ use verdict::{Cache, Gate, OpenStreams, Snapshot};
 use crate::{
     host_verifier::HostVerifier,
     hostcalls::{self, StreamEnd},
+    log::LogThrottle,
     metrics::Metrics,
 };
 
@@ -20,6 +21,8 @@ pub(crate) struct Worker {
     pub(crate) snapshot: Option<Arc<Snapshot>>,
     pub(crate) clock: Clock,
     pub(crate) metrics: Metrics,
+    /// Throttles the line about tokens that are refused because of a claim.
+    pub(crate) claim_log: LogThrottle,
     /// `None` on a host without timers, which cannot end streams later.
     pub(crate) open_streams: Option<OpenStreams<StreamEnd>>,
 }

@@ -70,6 +70,7 @@ async fn run() -> Result<()> {
         max_headers_count: 100,
         use_remote_address: true,
         headers_with_underscores_action: "REJECT_REQUEST",
+        path_with_escaped_slashes_action: "KEEP_UNCHANGED",
 
         http2_upstream: false,
         upgrades: false,
@@ -80,6 +81,7 @@ async fn run() -> Result<()> {
         access_log: true,
         filters_instead: None,
         filters_behind: Vec::new(),
+        more_listeners: Vec::new(),
         core: None,
         delays: false,
         log_level: "warning",

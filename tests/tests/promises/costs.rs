@@ -4,6 +4,7 @@
 //! that built the filter. `KEYSTILE_UPDATE=1 cargo test --workspace --test promises costs` rewrites it.
 
 use crate::host_edge::{HostEdge, NOW_MS, configuration, plain_request, request};
+use crate::key_sets;
 use crate::native_signatures;
 use bundle::builder::SecretKey;
 use harness::host::{Cost, Pairs};
@@ -89,6 +90,13 @@ fn measured() -> BTreeMap<String, Paid> {
     edge.host.state().functions.insert("verify_signature".into(), Box::new(yes));
     edge.ask(&request(&es256(4))).unwrap();
     paid.extend([price("ES256, cold, verified by the host", &mut edge, &request(&es256(5)))]);
+    // What a client without a valid token can make an edge compute, if an issuer has such keys and the host does not help.
+    let mut edge = key_sets::edge();
+    for (bits, token) in [("6144", key_sets::RS256_6144), ("8192", key_sets::RS256_8192)] {
+        let bad = request(&key_sets::with_other_signature(token));
+        edge.ask(&bad).unwrap_err();
+        paid.extend([price(&format!("refused, RS256 with {bits} bits"), &mut edge, &bad)]);
+    }
     let mut edge = every_kind();
     for (_, headers) in kinds(1) {
         edge.ask(&headers).unwrap();

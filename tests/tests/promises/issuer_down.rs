@@ -113,7 +113,7 @@ impl Idp {
         self.address
     }
 
-    async fn stop(&mut self) {
+    pub(crate) async fn stop(&mut self) {
         self.task.abort();
         let _ = (&mut self.task).await;
         for connection in self.open.lock().unwrap().drain(..) {

@@ -9,7 +9,8 @@ use harness::fake_control_plane::{TestSigner, now_ms, plugin_configuration};
 use harness::streams::{BEAT, Client, End, Kind, OpenStream, StreamUpstream, Version};
 use harness::{Deployment, FakeControlPlane, Options, Scratch, eventually, tools};
 use serde_json::{Value, json};
-use token::{Claims, Fingerprint};
+use token::mint::SigningKey;
+use token::{Algorithm, Claims, Fingerprint, VerifyingKey};
 use verdict::permission::Permissions;
 
 use crate::filter_crash::{trap, trapping};
@@ -265,6 +266,51 @@ async fn whatever_refuses_a_credential_ends_its_streams_and_no_others() {
     drop(survivors);
     edge.at_upstream(0).await;
     assert_eq!(edge.control_plane.envoy.metric("keystile_end_failed").await.unwrap(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a2_watermarks_of_holders_of_another_issuer_end_their_streams_and_no_others() {
+    const IDP: &str = "https://idp.example";
+    let policy = json!({ "issuers": [{ "issuer": IDP, "audiences": ["api"] }] });
+    let mut edge = Edge::start(policy, |_| ()).await;
+    let [own, theirs] =
+        [("key-1", 2), ("theirs", 7)].map(|(kid, seed)| SigningKey::ed25519(kid, &[seed; 32]).unwrap());
+    let public = theirs.verifying_key().public_bytes().unwrap();
+    let key = VerifyingKey::foreign(IDP, "theirs", Algorithm::EdDsa, public).unwrap();
+    edge.control_plane.content.set_verifying_keys([own.verifying_key(), &key]).unwrap();
+    edge.control_plane.publish();
+    let token = |claims: Value| {
+        let mut payload =
+            json!({ "iss": IDP, "sub": "u", "aud": "api", "iat": edge.began - 60, "exp": edge.began + 3600 });
+        payload.as_object_mut().unwrap().extend(claims.as_object().unwrap().clone());
+        theirs.sign(r#"{"alg":"EdDSA","kid":"theirs"}"#, payload.to_string().as_bytes()).expose().to_owned()
+    };
+    let names = ["sub", "sid", "jti", "azp"].map(|claim| (token(json!({ claim: "x" })), claim));
+    let survivor = token(json!({}));
+    for (victim, _) in &names {
+        edge.control_plane.envoy.wait_admitting(victim).await.unwrap();
+    }
+    let kinds =
+        [(Kind::WebSocket, Version::Http1), (Kind::Events, Version::Http2), (Kind::Poll, Version::Http1)];
+    let survivors = edge.open(&kinds, "", &survivor, 1).await;
+    for (victim, claim) in &names {
+        let victims = edge.open(&kinds, "", victim, 1).await;
+        all_alive(&victims, claim).await;
+        let name = bundle::foreign_name(IDP, "x");
+        let scope = match *claim {
+            "sub" => Scope::User(&name),
+            "sid" => Scope::IssuerSession(&name),
+            "jti" => Scope::TokenId(&name),
+            _ => Scope::Client(&name),
+        };
+        raise(&mut edge, scope);
+        edge.control_plane.publish();
+        all_ended(victims, 401, "watermark").await;
+        all_alive(&survivors, claim).await;
+    }
+    raise(&mut edge, Scope::Issuer(IDP));
+    edge.control_plane.publish();
+    all_ended(survivors, 401, "watermark").await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -73,10 +73,10 @@ async fn extended_connect_is_decided_like_get() {
         ("/admin/x", None, 401, "credential_missing"),
         ("/admin/x", Some(&*good), 403, "claim_missing"),
         ("/Admin/x", Some(&good), 404, "route_unmatched"),
-        ("/open/..%2fadmin/x", Some(&good), 307, ""),
+        ("/open/..%2fadmin/x", Some(&good), 400, "path_encoded_separator"),
         ("/open/%2e%2e/admin/x", Some(&good), 403, "claim_missing"),
         // It is not a plain CONNECT, and a plain GET is not an upgrade.
-        ("/connect", None, 404, "route_unmatched"),
+        ("/connect", None, 405, "method_not_allowed"),
         ("/nothing", Some(&good), 404, "route_unmatched"),
         ("/open/x", None, 200, ""),
         ("/", Some(&good), 200, ""),
@@ -105,7 +105,7 @@ async fn extended_connect_is_decided_like_get() {
     }
 }
 
-fn send_upgrade(mut request: Request<String>) -> Request<String> {
+pub(crate) fn send_upgrade(mut request: Request<String>) -> Request<String> {
     let headers = request.headers_mut();
     headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
     headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
@@ -114,8 +114,9 @@ fn send_upgrade(mut request: Request<String>) -> Request<String> {
     request
 }
 
-/// Starts an edge that permits upgrades, in front of a service that accepts them and returns the headers it got.
-async fn control_plane(prepare: impl FnOnce(&mut Settings)) -> FakeControlPlane {
+/// Starts an edge that permits upgrades, in front of a service that accepts them, and the first protocol that it is
+/// offered. The service returns the path and the headers of each request.
+pub(crate) async fn control_plane(prepare: impl FnOnce(&mut Settings)) -> FakeControlPlane {
     let scratch = Scratch::new().unwrap();
     let mut settings = Settings::for_scratch(&scratch, plugin_configuration(&TestSigner::new(1))).unwrap();
     settings.upgrades = true;
@@ -132,31 +133,39 @@ async fn control_plane(prepare: impl FnOnce(&mut Settings)) -> FakeControlPlane 
 async fn serve(stream: TcpStream) -> std::io::Result<()> {
     let mut stream = BufReader::new(stream);
     loop {
-        let (mut headers, mut line) = (Map::new(), String::new());
+        let (mut headers, mut line, mut path) = (Map::new(), String::new(), None);
         while stream.read_line(&mut line).await? > 2 {
             if let Some((name, value)) = line.trim_end().split_once(": ") {
                 let values = headers.entry(name.to_lowercase()).or_insert_with(|| json!([]));
                 values.as_array_mut().unwrap().push(value.into());
+            } else {
+                path = line.split(' ').nth(1).map(str::to_owned);
             }
             line.clear();
         }
         if line.is_empty() {
             return Ok(());
         }
+        let got = json!({ "path": path, "headers": headers }).to_string();
+        let got = base64url::encode(got.as_bytes());
         if !headers.contains_key("upgrade") {
-            stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").await?;
+            let answer = format!("HTTP/1.1 200 OK\r\ncontent-length: 0\r\nx-got: {got}\r\n\r\n");
+            stream.write_all(answer.as_bytes()).await?;
             continue;
         }
-        let got = base64url::encode(json!({ "headers": headers }).to_string().as_bytes());
+        let offered = headers.get("sec-websocket-protocol").and_then(|offered| offered[0].as_str());
+        let accepted = offered.and_then(|offered| offered.split(',').next());
+        let accepted = accepted.map(|accepted| format!("sec-websocket-protocol: {}\r\n", accepted.trim()));
         let answer = format!(
-            "HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: websocket\r\nx-got: {got}\r\n\r\n"
+            "HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: websocket\r\n{}x-got: {got}\r\n\r\n",
+            accepted.unwrap_or_default()
         );
         stream.write_all(answer.as_bytes()).await?;
         return stream.shutdown().await;
     }
 }
 
-fn echo(response: &Response) -> Value {
+pub(crate) fn echo(response: &Response) -> Value {
     let got = response.headers.get("x-got").expect("the service got the request").as_bytes();
     serde_json::from_slice(&base64url::decode(got).unwrap()).unwrap()
 }

@@ -1,4 +1,4 @@
-//! Parses `Cookie: name=value; name=value` (RFC 6265 section 4.2.1). Quotes are part of a value.
+//! Parses `Cookie: name=value; name=value` (RFC 6265 section 4.2.1).
 //!
 //! Parsers differ: RFC 2965 permits commas as separators and quoted values, Python's `SimpleCookie` starts a name after
 //! white space, and PHP maps `.`, a space and `[` to `_` and used to decode names. Any text that one of these parsers
@@ -6,26 +6,32 @@
 
 use alloc::vec::Vec;
 
-use super::{query::query_name_matches, source::MultipleCredentials};
+use super::{Visit, Visited, query::query_name_matches};
+use crate::AmbiguousCredential;
 
-/// Returns the values of the cookie, with an error for each that some parser reads differently.
-pub(super) fn values<'r>(
-    header: &'r [u8],
-    cookie_name: &str,
-) -> impl Iterator<Item = Result<&'r [u8], MultipleCredentials>> {
-    pieces(header).filter_map(move |piece| match value(piece, cookie_name) {
-        _ if has_embedded_cookie(piece, cookie_name) => Some(Err(MultipleCredentials)),
-        value => value.map(Ok),
-    })
+/// Passes each value of the cookie to `visit`. Returns an error for one that some parser reads differently.
+pub(super) fn visit_values<'r>(header: &'r [u8], cookie_name: &str, visit: Visit<'_, 'r>) -> Visited {
+    for piece in pieces(header) {
+        if has_embedded_cookie(piece, cookie_name) {
+            return Err(AmbiguousCredential::SimilarName);
+        }
+        value(piece, cookie_name).map_or(Ok(()), &mut *visit)?;
+    }
+    Ok(())
 }
 
-/// Removes everything that [`values`] finds, together with the preceding separators. Returns `None` if it finds
-/// nothing.
-pub(super) fn without(header: &[u8], cookie_name: &str) -> Option<Vec<u8>> {
-    let _first = values(header, cookie_name).next()?;
+/// Removes everything that [`visit_values`] finds, except values that are no credentials, together with the preceding
+/// separators. Returns `None` if it finds nothing.
+pub(super) fn without(
+    header: &[u8],
+    cookie_name: &str,
+    is_credential: &dyn Fn(&[u8]) -> bool,
+) -> Option<Vec<u8>> {
+    let is_found = |piece: &&[u8]| {
+        value(piece, cookie_name).is_some_and(is_credential) || has_embedded_cookie(piece, cookie_name)
+    };
+    pieces(header).find(is_found)?;
     let mut remaining: Vec<u8> = Vec::with_capacity(header.len());
-    let is_found =
-        |piece: &&[u8]| value(piece, cookie_name).is_some() || has_embedded_cookie(piece, cookie_name);
     for (number, piece) in pieces(header).filter(|piece| !is_found(piece)).enumerate() {
         if number == 0 {
             remaining.extend(piece.trim_ascii_start());

@@ -3,34 +3,45 @@
 
 use alloc::vec::Vec;
 
-use super::source::MultipleCredentials;
+use super::{Visit, Visited};
+use crate::AmbiguousCredential;
 
-/// Returns the values of the parameter, with an error for each that some parser reads differently.
-pub(super) fn values<'r>(
-    target: &'r [u8],
-    parameter: &str,
-) -> impl Iterator<Item = Result<&'r [u8], MultipleCredentials>> {
-    let (_, query) = split(target);
-    pieces(query).filter_map(move |(separator, piece)| {
-        let (name, value) = split_pair(piece);
-        let is_unambiguous = name == parameter.as_bytes() && separator != Some(b';');
-        // Text after a `;` must not become part of the credential.
-        query_name_matches(name, parameter).then_some(if is_unambiguous {
-            Ok(value)
-        } else {
-            Err(MultipleCredentials)
-        })
-    })
+/// Passes each value of the parameter to `visit`. Returns an error for one that some parser reads differently.
+pub(super) fn visit_values<'r>(target: &'r [u8], parameter: &str, visit: Visit<'_, 'r>) -> Visited {
+    for (separator, piece) in pieces(split(target).1) {
+        value(separator, piece, parameter).transpose()?.map_or(Ok(()), &mut *visit)?;
+    }
+    Ok(())
 }
 
-/// Removes everything that [`values`] finds, together with the preceding separators. Returns `None` if it finds
-/// nothing.
-pub(super) fn without(target: &[u8], parameter: &str) -> Option<Vec<u8>> {
-    let _first = values(target, parameter).next()?;
+/// Returns the value if this pair is the parameter, or an error if only some parsers take it for the parameter.
+fn value<'r>(
+    separator: Option<u8>,
+    piece: &'r [u8],
+    parameter: &str,
+) -> Option<Result<&'r [u8], AmbiguousCredential>> {
+    let (name, value) = split_pair(piece);
+    // Text after a `;` must not become part of the credential.
+    let is_unambiguous = name == parameter.as_bytes() && separator != Some(b';');
+    let value = if is_unambiguous { Ok(value) } else { Err(AmbiguousCredential::SimilarName) };
+    query_name_matches(name, parameter).then_some(value)
+}
+
+/// Removes everything that [`visit_values`] finds, except values that are no credentials, together with the preceding
+/// separators. Returns `None` if it finds nothing.
+pub(super) fn without(
+    target: &[u8],
+    parameter: &str,
+    is_credential: &dyn Fn(&[u8]) -> bool,
+) -> Option<Vec<u8>> {
     let (path, query) = split(target);
+    let is_found = |(separator, piece): &(Option<u8>, &[u8])| {
+        value(*separator, piece, parameter).is_some_and(|value| value.map_or(true, is_credential))
+    };
+    pieces(query).find(is_found)?;
     let mut remaining = Vec::with_capacity(target.len());
     remaining.extend(path);
-    let kept = pieces(query).filter(|(_, piece)| !query_name_matches(split_pair(piece).0, parameter));
+    let kept = pieces(query).filter(|piece| !is_found(piece));
     for (number, (separator, piece)) in kept.enumerate() {
         remaining.push(if number == 0 { b'?' } else { separator.unwrap_or(b'&') });
         remaining.extend(piece);
@@ -83,7 +94,7 @@ pub(super) fn query_name_matches(name: &[u8], parameter: &str) -> bool {
 }
 
 /// Returns the first character, percent-decoded.
-fn decode_first(text: &[u8]) -> Option<(u8, &[u8])> {
+pub(super) fn decode_first(text: &[u8]) -> Option<(u8, &[u8])> {
     if let [b'%', high, low, rest @ ..] = text {
         let digit = |byte: &u8| char::from(*byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
         if let (Some(high), Some(low)) = (digit(high), digit(low)) {

@@ -1,11 +1,20 @@
 //! Configured locations of credentials.
 
-use alloc::string::String;
+use alloc::{borrow::Cow, string::String, vec::Vec};
 
+use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde::Deserialize;
+use token::base64url;
 
-use super::{eq_ignore_case, eq_normalized};
-use crate::policy::{is_token, optional_header_name};
+use super::{eq_ignore_case, eq_normalized, query::decode_first};
+use crate::{
+    AmbiguousCredential,
+    policy::{is_token, optional_header_name},
+};
+
+/// The header with a list of protocols (RFC 6455 section 11.3.4). Browsers can send a credential with a WebSocket in no
+/// other header.
+const PROTOCOL_LIST: &str = "sec-websocket-protocol";
 
 /// A location of credentials in requests.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -15,35 +24,40 @@ use crate::policy::{is_token, optional_header_name};
 pub struct CredentialSource {
     name: String,
     pub(super) location: CredentialLocation,
+    /// The text that precedes the credential, or nothing.
+    prefix: String,
+    /// Whether the prefix is an authentication scheme such as `Bearer` (RFC 9110 section 11.1).
+    is_scheme: bool,
+    encoding: Encoding,
     pair: Option<String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum CredentialLocation {
-    Header(Header),
+    Header(String),
     Cookie(String),
     Query(String),
 }
 
-/// A header, and what precedes the credential in it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Header {
-    name: String,
-    value_prefix: ValuePrefix,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum ValuePrefix {
-    Nothing,
-    /// An authentication scheme such as `Bearer` (RFC 9110 section 11.1).
-    Scheme(String),
-    /// A fixed text.
-    Prefix(String),
-}
-
-/// The error for a value that contains, or that some parser takes for, more than one credential.
+/// How the credential is encoded after the prefix.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct MultipleCredentials;
+enum Encoding {
+    Nothing,
+    Base64Url,
+    /// User name and password of the scheme `Basic` (RFC 7617): the password, or the user name if the password is empty.
+    Basic,
+    BasicUsername,
+    BasicPassword,
+}
+
+impl Encoding {
+    const fn is_basic(self) -> bool {
+        !matches!(self, Self::Nothing | Self::Base64Url)
+    }
+}
+
+/// A credential, or the reason why another parser could find another one.
+pub(super) type Found<'r> = Result<Cow<'r, [u8]>, AmbiguousCredential>;
 
 impl CredentialSource {
     /// Returns the name that rules use: the configured name, or else the header name, `cookie:NAME` or `query:NAME`.
@@ -53,54 +67,167 @@ impl CredentialSource {
 
     /// Returns the source `Authorization: Bearer`.
     pub(crate) fn bearer() -> Self {
-        let header =
-            Header { name: "authorization".into(), value_prefix: ValuePrefix::Scheme("Bearer".into()) };
-        Self { name: header.name.clone(), location: CredentialLocation::Header(header), pair: None }
+        let name = String::from("authorization");
+        Self {
+            name: name.clone(),
+            location: CredentialLocation::Header(name),
+            prefix: "Bearer".into(),
+            is_scheme: true,
+            encoding: Encoding::Nothing,
+            pair: None,
+        }
     }
 
     /// Returns the header that must contain the session that the token names.
     pub(crate) fn pair_header(&self) -> Option<&str> {
         self.pair.as_deref()
     }
-}
 
-impl Header {
-    /// Returns whether the header has this name, ignoring case.
-    pub(super) fn name_equals(&self, name: &str) -> bool {
-        eq_ignore_case(name, &self.name)
+    /// Returns whether clients can send the credential as RFC 7617 describes.
+    pub(crate) fn is_basic_authorization(&self) -> bool {
+        self.encoding.is_basic() && self.is_header("authorization")
     }
 
-    /// Returns whether the header has a name that some upstreams map to the same name.
-    pub(super) fn name_resembles(&self, name: &str) -> bool {
-        eq_normalized(name, &self.name)
+    /// Returns whether the source is a header of this name, ignoring case.
+    pub(super) fn is_header(&self, name: &str) -> bool {
+        matches!(&self.location, CredentialLocation::Header(header) if eq_ignore_case(name, header))
     }
 
-    /// Returns the credential, `None` if there is none, or an error if the value has a comma and contains a credential.
-    pub(super) fn credential<'r>(&self, value: &'r [u8]) -> Option<Result<&'r [u8], MultipleCredentials>> {
+    /// Returns whether the source is a header that some upstreams map to the same name.
+    pub(super) fn resembles_header(&self, name: &str) -> bool {
+        matches!(&self.location, CredentialLocation::Header(header) if eq_normalized(name, header))
+    }
+
+    /// Returns whether a prefix precedes credentials, so that other values can be in this location.
+    pub(super) fn has_prefix(&self) -> bool {
+        !self.prefix.is_empty()
+    }
+
+    /// Returns whether the header is a list, of which the credential is one entry.
+    pub(super) fn is_list(&self) -> bool {
+        self.has_prefix() && self.resembles_header(PROTOCOL_LIST)
+    }
+
+    /// Returns the credential in the value of a header. Returns `None` if there is none.
+    pub(super) fn in_header<'r>(&self, value: &'r [u8]) -> Option<Found<'r>> {
         if !value.contains(&b',') {
-            return self.strip_prefix(value.trim_ascii()).map(Ok);
+            return self.decode(self.strip_prefix(value)?);
         }
-        self.contains_credential(value).then_some(Err(MultipleCredentials))
+        if !self.is_list() {
+            return self.has_credential(value).then_some(Err(AmbiguousCredential::Comma));
+        }
+        let mut found = split_list(value).filter_map(|entry| self.strip_prefix(entry));
+        let first = found.next()?;
+        if found.next().is_some() { Some(Err(AmbiguousCredential::Several)) } else { self.decode(first) }
     }
 
-    /// Returns whether the value contains a credential in any part between commas.
-    pub(super) fn contains_credential(&self, value: &[u8]) -> bool {
-        self.strip_prefix(value.trim_ascii()).is_some()
-            || value.split(|byte| *byte == b',').any(|part| self.strip_prefix(part.trim_ascii()).is_some())
+    /// Returns whether the value of a header contains a credential in any part between commas.
+    fn has_credential(&self, value: &[u8]) -> bool {
+        // A single credential is found without a search for commas.
+        self.strip_prefix(value).is_some() || split_list(value).any(|part| self.strip_prefix(part).is_some())
     }
 
-    /// Returns the credential after the scheme or prefix. RFC 9110 section 11.4: `scheme 1*SP token`.
-    fn strip_prefix<'r>(&self, part: &'r [u8]) -> Option<&'r [u8]> {
-        match &self.value_prefix {
-            ValuePrefix::Nothing => Some(part),
-            ValuePrefix::Prefix(prefix) => part.strip_prefix(prefix.as_bytes()).map(<[u8]>::trim_ascii),
-            ValuePrefix::Scheme(scheme) => {
-                let (start, rest) = part.split_at_checked(scheme.len())?;
-                let ends = rest.first().is_none_or(u8::is_ascii_whitespace);
-                (ends && start.eq_ignore_ascii_case(scheme.as_bytes())).then_some(rest.trim_ascii())
+    /// Returns the value of a header without the credential, which is empty if nothing remains. Returns `None` if it
+    /// has no credential.
+    pub(super) fn without_credential(&self, value: &[u8]) -> Option<Vec<u8>> {
+        if !self.has_credential(value) {
+            return None;
+        }
+        let mut remaining = Vec::new();
+        if self.is_list() {
+            for entry in split_list(value).filter(|entry| self.strip_prefix(entry).is_none()) {
+                let entry = entry.trim_ascii();
+                if !remaining.is_empty() && !entry.is_empty() {
+                    remaining.extend(b", ");
+                }
+                remaining.extend(entry);
             }
         }
+        Some(remaining)
     }
+
+    /// Returns the credential in the value of a cookie or a query parameter. Returns `None` if there is none.
+    pub(super) fn in_value<'r>(&self, value: &'r [u8]) -> Option<Found<'r>> {
+        let value = match &self.location {
+            CredentialLocation::Cookie(_) => unquote(value),
+            _ => value,
+        };
+        let mut text = strip_encoded(value, &self.prefix, self.is_scheme)?;
+        if self.has_prefix() {
+            let spaces = text;
+            while let Some(rest) = strip_encoded(text, " ", false) {
+                text = rest;
+            }
+            // A space separates a scheme from the credential.
+            if self.is_scheme && !text.is_empty() && text.len() == spaces.len() {
+                return None;
+            }
+        }
+        self.decode(text)
+    }
+
+    /// Returns the text after the scheme or prefix, without white space around it. RFC 9110 section 11.4:
+    /// `scheme 1*SP token`.
+    fn strip_prefix<'r>(&self, part: &'r [u8]) -> Option<&'r [u8]> {
+        let (start, rest) = part.trim_ascii().split_at_checked(self.prefix.len())?;
+        let is_prefix = if self.is_scheme {
+            start.eq_ignore_ascii_case(self.prefix.as_bytes())
+                && rest.first().is_none_or(u8::is_ascii_whitespace)
+        } else {
+            start == self.prefix.as_bytes()
+        };
+        is_prefix.then_some(rest.trim_ascii())
+    }
+
+    /// Decodes the credential. It has one encoding only, since base64 is decoded strictly; which spelling of the
+    /// decoded credential is valid does not depend on it. Returns `None` if the decoded credential is empty.
+    fn decode<'r>(&self, text: &'r [u8]) -> Option<Found<'r>> {
+        let decoded = match self.encoding {
+            Encoding::Nothing => return Some(Ok(Cow::Borrowed(text))),
+            _ if text.is_empty() => return None,
+            Encoding::Base64Url => base64url::decode(text),
+            _ => STANDARD.decode(text).ok(),
+        };
+        let part = decoded.as_ref().and_then(|decoded| self.credential_part(decoded));
+        let Some(part) = part else { return Some(Err(AmbiguousCredential::Encoding)) };
+        (!part.is_empty()).then(|| Ok(Cow::Owned(part.to_vec())))
+    }
+
+    /// Returns the part of a decoded text that is the credential, or `None` for `Basic` without a colon. A password can
+    /// contain colons (RFC 7617 section 2).
+    fn credential_part<'d>(&self, decoded: &'d [u8]) -> Option<&'d [u8]> {
+        if self.encoding == Encoding::Base64Url {
+            return Some(decoded);
+        }
+        let (username, rest) = decoded.split_at_checked(decoded.iter().position(|byte| *byte == b':')?)?;
+        let password = rest.strip_prefix(b":")?;
+        let is_username = match self.encoding {
+            Encoding::Basic => password.is_empty(),
+            encoding => encoding == Encoding::BasicUsername,
+        };
+        Some(if is_username { username } else { password })
+    }
+}
+
+fn split_list(value: &[u8]) -> impl Iterator<Item = &[u8]> {
+    value.split(|byte| *byte == b',')
+}
+
+/// Removes the quotes of a quoted cookie value (RFC 6265 section 4.1.1), which can be percent-encoded.
+fn unquote(value: &[u8]) -> &[u8] {
+    let inner = |quote: &[u8]| value.strip_prefix(quote)?.strip_suffix(quote);
+    inner(b"\"").or_else(|| inner(b"%22")).map_or(value, <[u8]>::trim_ascii)
+}
+
+/// Removes a prefix whose characters can be percent-encoded. A space can be a `+`.
+fn strip_encoded<'r>(text: &'r [u8], prefix: &str, ignore_case: bool) -> Option<&'r [u8]> {
+    prefix.bytes().try_fold(text, |rest, expected| {
+        let (byte, rest) = decode_first(rest)?;
+        let matches = byte == expected
+            || (expected == b' ' && byte == b'+')
+            || (ignore_case && byte.eq_ignore_ascii_case(&expected));
+        matches.then_some(rest)
+    })
 }
 
 /// A location of credentials: one of `header`, `cookie` and `query`.
@@ -118,12 +245,21 @@ struct Fields {
     /// The name of a query parameter.
     #[serde(default)]
     query: Option<String>,
-    /// The authentication scheme that precedes the credential in the header, such as `Bearer`.
+    /// The authentication scheme that precedes the credential, such as `Bearer`. With `Basic`, the credential is the
+    /// password, or the user name if the password is empty.
     #[serde(default)]
     scheme: Option<String>,
-    /// A text that precedes the credential in the header.
+    /// A text that precedes the credential.
     #[serde(default)]
     prefix: Option<String>,
+    /// What the text after the prefix is: base64url of the credential, or, with the scheme `Basic`, a user name and a
+    /// password, one of which is the credential.
+    #[serde(default)]
+    #[cfg_attr(
+        feature = "schema",
+        schemars(extend("enum" = ["base64url", "basic_username", "basic_password"]))
+    )]
+    encoding: Option<String>,
     /// The header with the API key of a pair of token and API key.
     #[serde(default, deserialize_with = "optional_header_name")]
     #[cfg_attr(feature = "schema", schemars(extend("pattern" = "^[a-z0-9_-]+$")))]
@@ -137,21 +273,33 @@ impl TryFrom<Fields> for CredentialSource {
     type Error = &'static str;
 
     fn try_from(fields: Fields) -> Result<Self, Self::Error> {
-        let Fields { header, cookie, query, scheme, prefix, pair, name } = fields;
-        let (default_name, location) = location(header, cookie, query, value_prefix(scheme, prefix)?)?;
-        Ok(Self { name: name.unwrap_or(default_name), location, pair })
+        let Fields { header, cookie, query, scheme, prefix, encoding, pair, name } = fields;
+        let (default_name, location) = location(header, cookie, query)?;
+        let is_basic = scheme.as_ref().is_some_and(|scheme| scheme.eq_ignore_ascii_case("Basic"));
+        let encoding = match (encoding.as_deref(), is_basic) {
+            (None, false) => Encoding::Nothing,
+            (None, true) => Encoding::Basic,
+            (Some("base64url"), false) => Encoding::Base64Url,
+            (Some("basic_username"), true) => Encoding::BasicUsername,
+            (Some("basic_password"), true) => Encoding::BasicPassword,
+            _ => {
+                return Err(
+                    "`encoding` must be `base64url`, or, with the scheme `Basic`, `basic_username` or \
+                            `basic_password`",
+                );
+            }
+        };
+        let is_scheme = scheme.is_some();
+        let prefix = match (scheme, prefix) {
+            (None, None) => String::new(),
+            (Some(scheme), None) if is_token(&scheme) => scheme,
+            (None, Some(prefix)) if is_visible(&prefix) => prefix,
+            (Some(_), Some(_)) => return Err("`scheme` and `prefix` are mutually exclusive"),
+            (Some(_), None) => return Err("`scheme` is not an HTTP authentication scheme"),
+            (None, Some(_)) => return Err("`prefix` must be printable ASCII without commas, and not empty"),
+        };
+        Ok(Self { name: name.unwrap_or(default_name), location, prefix, is_scheme, encoding, pair })
     }
-}
-
-fn value_prefix(scheme: Option<String>, prefix: Option<String>) -> Result<ValuePrefix, &'static str> {
-    Ok(match (scheme, prefix) {
-        (None, None) => ValuePrefix::Nothing,
-        (Some(scheme), None) if is_token(&scheme) => ValuePrefix::Scheme(scheme),
-        (None, Some(prefix)) if is_visible(&prefix) => ValuePrefix::Prefix(prefix),
-        (Some(_), Some(_)) => return Err("`scheme` and `prefix` are mutually exclusive"),
-        (Some(_), None) => return Err("`scheme` is not an HTTP authentication scheme"),
-        (None, Some(_)) => return Err("`prefix` must be printable ASCII without commas, and not empty"),
-    })
 }
 
 /// Returns the location with its default name.
@@ -159,25 +307,20 @@ fn location(
     header: Option<String>,
     cookie: Option<String>,
     query: Option<String>,
-    value_prefix: ValuePrefix,
 ) -> Result<(String, CredentialLocation), &'static str> {
     Ok(match (header, cookie, query) {
-        (Some(name), None, None) if name != "cookie" => {
-            (name.clone(), CredentialLocation::Header(Header { name, value_prefix }))
-        }
+        (Some(name), None, None) if name != "cookie" => (name.clone(), CredentialLocation::Header(name)),
         (Some(_), None, None) => {
             return Err("`header` must not be `cookie`: use `cookie` with the name of the cookie");
         }
-        (None, Some(name), None) if is_token(&name) && value_prefix == ValuePrefix::Nothing => {
+        (None, Some(name), None) if is_token(&name) => {
             (["cookie:", &name].concat(), CredentialLocation::Cookie(name))
         }
-        (None, None, Some(name)) if is_parameter(&name) && value_prefix == ValuePrefix::Nothing => {
+        (None, None, Some(name)) if is_parameter(&name) => {
             (["query:", &name].concat(), CredentialLocation::Query(name))
         }
-        (None, Some(_), None) => return Err("`cookie` must be a cookie name, without `scheme` and `prefix`"),
-        (None, None, Some(_)) => {
-            return Err("`query` must consist of A-Z a-z 0-9 - . _ ~, without `scheme` and `prefix`");
-        }
+        (None, Some(_), None) => return Err("`cookie` must be a cookie name"),
+        (None, None, Some(_)) => return Err("`query` must consist of A-Z a-z 0-9 - . _ ~"),
         _ => return Err("exactly one of `header`, `cookie` and `query` is required"),
     })
 }

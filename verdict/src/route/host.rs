@@ -26,7 +26,10 @@ impl Host {
         let address = name.starts_with('[') && host_of_authority(name.as_bytes()) == Ok(name);
         let lower = !name.bytes().any(|byte| byte.is_ascii_uppercase());
         if !lower || !(is_name(name) || (address && !below)) {
-            return Err("must be a host name in lower case without a port, or `*.` before one");
+            return Err(
+                "must be a host name in lower case without a port or a trailing dot, or `*.` before one; leave `hosts` out for \
+                 any host",
+            );
         }
         Ok(if below { Self::Below(format!(".{name}")) } else { Self::Exact(name.into()) })
     }
@@ -52,8 +55,8 @@ impl TryFrom<String> for Host {
     }
 }
 
-/// Returns the host of an authority without its port (RFC 3986 section 3.2). User information and a trailing dot are
-/// refused.
+/// Returns the host of an authority without its port (RFC 3986 section 3.2). A trailing dot, which marks a complete name
+/// (RFC 1034 section 3.1), is removed. User information is refused.
 pub(super) fn host_of_authority(authority: &[u8]) -> Result<&str, AmbiguousRequest> {
     let text = core::str::from_utf8(authority).map_err(|_| AmbiguousRequest::Host)?;
     let (name, port) = match text.strip_prefix('[') {
@@ -63,6 +66,7 @@ pub(super) fn host_of_authority(authority: &[u8]) -> Result<&str, AmbiguousReque
         }
         None => text.split_at_checked(text.find(':').unwrap_or(text.len())).ok_or(AmbiguousRequest::Host)?,
     };
+    let name = name.strip_suffix('.').unwrap_or(name);
     let is_valid_port = match port.strip_prefix(':') {
         Some(digits) => digits.len() <= 5 && digits.bytes().all(|byte| byte.is_ascii_digit()),
         None => port.is_empty(),
@@ -99,13 +103,18 @@ mod tests {
             ("10.0.0.1", "10.0.0.1:80", true),
             ("[::1]", "[::1]:80", true),
             ("localhost", "localhost", true),
+            ("svc.ns.svc.cluster.local", "svc.ns.svc.cluster.local.", true),
+            ("svc.ns.svc.cluster.local", "SVC.ns.svc.cluster.local.:8080", true),
+            ("*.example.com", "a.example.com.", true),
+            ("*.example.com", "example.com.", false),
+            ("10.0.0.1", "10.0.0.1.", true),
         ] {
             let host = host_of_authority(authority.as_bytes()).unwrap();
             assert_eq!(Host::parse(pattern).unwrap().matches(host), expected, "{pattern} {authority}");
         }
         for bad in [
-            "", ".", "a.", ".a", "a..b", "a@b", "a:b", "a:123456", "a b", "[::1", "[x]", "a/b", "*.a",
-            "\u{e9}",
+            "", ".", "..", "a..", ".a", "a..b", "[::1].", "a.:x", "a@b", "a:b", "a:123456", "a b", "[::1",
+            "[x]", "a/b", "*.a", "\u{e9}",
         ] {
             assert_eq!(host_of_authority(bad.as_bytes()), Err(AmbiguousRequest::Host), "{bad}");
         }

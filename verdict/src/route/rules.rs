@@ -6,11 +6,15 @@ use serde::Deserialize;
 
 use super::{
     AmbiguousRequest, Path, PathCase, Template,
-    path::PathComparison,
+    path::{Delimiter, Lookup, PathComparison, Reading},
     request::RequestLine,
-    rule::{Access, Requirements, Rule, RuleMatch},
+    rule::{Access, Conditions, EncodedSlash, Requirements, Rule, RuleMatch},
 };
-use crate::{Mode, Reason, StalePolicy, claim};
+use crate::{
+    CredentialSource, Mode, Reason, StalePolicy,
+    claim::{self, ClaimName},
+    config::looks_like_pattern,
+};
 
 /// The rules in order of precedence.
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -21,6 +25,8 @@ pub struct Rules {
     rules: Vec<Rule>,
     /// Whether a literal of a path changes when it is folded.
     has_foldable_literal: bool,
+    /// The custom verbs of all paths, such as `:suspend`.
+    verbs: Vec<String>,
 }
 
 /// How to treat a request that no rule matches.
@@ -40,8 +46,16 @@ pub enum UnmatchedPolicy {
 
 impl From<Vec<Rule>> for Rules {
     fn from(rules: Vec<Rule>) -> Self {
-        let has_foldable_literal = rules.iter().any(Rule::changes_when_folded);
-        Self { rules, has_foldable_literal }
+        let (mut has_foldable_literal, mut verbs) = (false, Vec::new());
+        for template in rules.iter().flat_map(Rule::templates) {
+            has_foldable_literal |= template.changes_when_folded();
+            if let Some(verb) = template.verb()
+                && !verbs.iter().any(|known| known == verb)
+            {
+                verbs.push(String::from(verb));
+            }
+        }
+        Self { rules, has_foldable_literal, verbs }
     }
 }
 
@@ -61,7 +75,7 @@ pub(crate) struct Route<'p, 'r> {
 impl Route<'_, '_> {
     /// Returns the name and value of each path variable.
     pub(crate) fn variables(&self) -> Vec<(&str, &str)> {
-        self.matched.as_ref().map_or_else(Vec::new, |(template, path)| template.variables(path).collect())
+        self.matched.as_ref().map_or_else(Vec::new, |(template, path)| template.variables(path))
     }
 }
 
@@ -83,18 +97,39 @@ impl Rules {
 
     /// Returns whether a rule uses this top-level claim, beyond the claims that every request uses.
     pub(crate) fn uses_claim(&self, member: &str) -> bool {
-        self.rules.iter().map(Rule::requirements).any(|Requirements { audiences, claims, scopes, .. }| {
-            match member {
-                "aud" if !audiences.is_empty() => true,
-                "scope" | "scp" if !scopes.is_empty() => true,
-                _ => claims.iter().any(|(name, _)| claim::needs_member(name, member)),
-            }
-        })
+        let uses = |Conditions { audiences, claims, scopes, .. }: &Conditions| match member {
+            "aud" if !audiences.is_empty() => true,
+            "scope" | "scp" if !scopes.is_empty() => true,
+            _ => claims.iter().any(|(ClaimName(name), _)| claim::needs_member(name, member)),
+        };
+        self.rules.iter().any(|rule| rule.requirements().conditions.iter().any(uses))
     }
 
-    /// Returns the scopes that a rule requires.
-    pub(crate) fn scopes(&self, rule: usize) -> &[String] {
-        self.rules.get(rule).map_or(&[], |rule| &rule.requirements().scopes)
+    /// Returns the scopes that a client needs for a rule, separated by spaces: of alternatives, those of the first.
+    pub(crate) fn scopes(&self, rule: usize) -> String {
+        let mut list = String::new();
+        if let Some(rule) = self.rules.get(rule) {
+            for conditions in rule.requirements().conditions.iter().take(2) {
+                claim::list_scopes(&conditions.scopes, &mut list);
+            }
+        }
+        list
+    }
+
+    /// Returns the rule and the member with an issuer or audience that looks like a pattern, if any.
+    pub(crate) fn pattern(&self) -> Option<(usize, &'static str)> {
+        let is_pattern = |name: &String| looks_like_pattern(name);
+        for (at, rule) in self.rules.iter().enumerate() {
+            for conditions in &rule.requirements().conditions {
+                if conditions.issuers.iter().any(is_pattern) {
+                    return Some((at, "issuers"));
+                }
+                if conditions.audiences.iter().any(is_pattern) {
+                    return Some((at, "audiences"));
+                }
+            }
+        }
+        None
     }
 
     /// Returns the stale policies of the rules.
@@ -107,12 +142,16 @@ impl Rules {
         self.rules.iter().any(|rule| rule.requirements().mode == Some(mode))
     }
 
-    /// Returns the credential source names in rules, each with the index of the rule.
-    pub(crate) fn credentials(&self) -> impl Iterator<Item = (usize, &str)> {
-        let indexed = self.rules.iter().enumerate();
-        indexed.flat_map(|(at, rule)| {
-            rule.requirements().credentials.iter().map(move |name| (at, name.as_str()))
-        })
+    /// Finds the credential sources that the rules name. Returns the index of a rule and a name that no source has, if
+    /// any.
+    pub(crate) fn resolve_sources(&mut self, all: &[CredentialSource]) -> Result<(), (usize, &str)> {
+        let mut rules = self.rules.iter_mut().enumerate();
+        rules.try_for_each(|(at, rule)| rule.resolve_sources(all).map_err(|name| (at, name)))
+    }
+
+    /// Returns the requirements of a rule.
+    pub(crate) fn requirements(&self, rule: usize) -> Option<&Requirements> {
+        self.rules.get(rule).map(Rule::requirements)
     }
 
     /// Finds the rule for a request. `unmatched` applies if no rule matches.
@@ -139,41 +178,14 @@ impl Rules {
             return Ok(Route { access, ..Route::default() });
         }
         let request = RequestLine::from_headers(headers, self.rules.iter().any(Rule::requires_host))?;
-        let path = Path::parse(request.target)?;
-        let found = self.find(&request, &path, PathComparison::Exact)?;
-        // A template without `/**` determines whether a trailing slash matches. Otherwise both forms must match the
-        // same rule.
-        let checks_trailing_slash = match &found {
-            Some(found) => found.template.matches_prefix,
-            None => access.is_some(),
-        };
-        let rule = found.as_ref().map(|found| found.rule);
-        if checks_trailing_slash {
-            let other = self.find(&request, &path.with_trailing_slash_toggled(), PathComparison::Exact)?;
-            if other.map(|other| other.rule) != rule {
-                return Err(AmbiguousRequest::TrailingSlash.into());
-            }
+        let mut path = Path::parse(request.target)?;
+        if !self.verbs.is_empty() {
+            path.note_encoded_verb(&self.verbs);
         }
-        // An unmatched request that is refused anyway is reported as unmatched, not as ambiguous.
-        let is_open = found.is_some() || access.is_some();
-        if case == PathCase::Fold && is_open && (self.has_foldable_literal || path.changes_when_folded()) {
-            let folded = path.folded();
-            let other = self.find(&request, &folded, PathComparison::Folded)?;
-            let same_row = match (&other, &found) {
-                (Some(other), Some(found)) => core::ptr::eq(other.template, found.template),
-                (None, None) => true,
-                _ => false,
-            };
-            if !same_row || other.map(|other| other.rule) != rule {
-                return Err(AmbiguousRequest::EquivalentPath.into());
-            }
-            if checks_trailing_slash {
-                let other =
-                    self.find(&request, &folded.with_trailing_slash_toggled(), PathComparison::Folded)?;
-                if other.map(|other| other.rule) != rule {
-                    return Err(AmbiguousRequest::EquivalentPath.into());
-                }
-            }
+        let resolver = Resolver { rules: self, request: &request, case, is_open: access.is_some() };
+        let found = resolver.resolve(&path)?;
+        if path.delimiters != 0 {
+            resolver.check_readings(&path, found.as_ref())?;
         }
         match found {
             Some(RuleMatch { rule, requirements, access, permission, template, preflight }) => Ok(Route {
@@ -184,21 +196,171 @@ impl Rules {
                 permission,
                 matched: Some((template, path)),
             }),
-            None => Ok(Route { access: access.ok_or(Reason::RouteUnmatched)?, ..Route::default() }),
+            None => {
+                let unmatched = || match self.methods(&request, &path).is_empty() {
+                    true => Reason::RouteUnmatched,
+                    false => Reason::MethodNotAllowed,
+                };
+                Ok(Route { access: access.ok_or_else(unmatched)?, ..Route::default() })
+            }
         }
     }
 
-    fn find<'p>(
-        &'p self,
-        request: &RequestLine<'_>,
+    /// Returns the methods that rules have for the path and host of a request.
+    fn methods<'p>(&'p self, request: &RequestLine<'_>, path: &Path<'_>) -> Vec<&'p str> {
+        let lookup = Lookup::new(path, PathComparison::Exact, &self.verbs);
+        let mut methods = Vec::new();
+        for rule in &self.rules {
+            rule.list_methods(request, &lookup, &mut methods);
+        }
+        methods
+    }
+
+    /// Returns the value of the header `Allow` (RFC 9110 section 10.2.1) for a request whose method no rule has.
+    pub(crate) fn allow<'r>(
+        &self,
+        headers: impl Iterator<Item = (&'r str, &'r [u8])> + Clone,
+    ) -> Option<String> {
+        let request = RequestLine::from_headers(headers, self.rules.iter().any(Rule::requires_host)).ok()?;
+        let mut allow = String::new();
+        for method in self.methods(&request, &Path::parse(request.target).ok()?) {
+            if !allow.is_empty() {
+                allow.push_str(", ");
+            }
+            allow.push_str(method);
+        }
+        Some(allow)
+    }
+}
+
+/// Finds the rule for the paths that parsers of one request may see.
+struct Resolver<'p, 'r> {
+    rules: &'p Rules,
+    request: &'r RequestLine<'r>,
+    case: PathCase,
+    /// Whether a request passes that no rule matches.
+    is_open: bool,
+}
+
+impl<'p> Resolver<'p, '_> {
+    /// Finds the rule for a path. Returns an error if an equivalent path matches another rule.
+    fn resolve(&self, path: &Path<'_>) -> Result<Option<RuleMatch<'p>>, AmbiguousRequest> {
+        let found = self.find(path, PathComparison::Exact)?;
+        // A template without `/**` at its end determines whether a trailing slash matches. Otherwise both forms must match
+        // the same rule.
+        let checks_trailing_slash = match &found {
+            Some(found) => found.template.matches_prefix(),
+            None => self.is_open,
+        };
+        let is_same_rule = |other: Option<RuleMatch<'_>>| {
+            other.map(|other| other.rule) == found.as_ref().map(|found| found.rule)
+        };
+        if checks_trailing_slash
+            && !is_same_rule(self.find(&path.with_trailing_slash_toggled(), PathComparison::Exact)?)
+        {
+            return Err(AmbiguousRequest::TrailingSlash);
+        }
+        // An unmatched request that is refused anyway is reported as unmatched, not as ambiguous.
+        let is_open = found.is_some() || self.is_open;
+        if self.case == PathCase::Fold
+            && is_open
+            && (self.rules.has_foldable_literal || path.changes_when_folded())
+        {
+            let folded = path.folded();
+            let other = self.find(&folded, PathComparison::Folded)?;
+            if !is_same(other.as_ref(), found.as_ref())
+                || (checks_trailing_slash
+                    && !is_same_rule(
+                        self.find(&folded.with_trailing_slash_toggled(), PathComparison::Folded)?,
+                    ))
+            {
+                return Err(AmbiguousRequest::EquivalentPath);
+            }
+        }
+        // Some frameworks read an extension as a format, and `/users/7.js` as `/users/7`.
+        if self.case == PathCase::Fold
+            && let Some(found) = &found
+            && found.template.has_extension()
+        {
+            let name = path.without_extension();
+            for (name, comparison) in
+                [(&name, PathComparison::Exact), (&name.folded(), PathComparison::Folded)]
+            {
+                let other = self.find(name, comparison)?;
+                if !self.is_expected(other.as_ref(), found, path)? {
+                    return Err(AmbiguousRequest::EquivalentPath);
+                }
+            }
+        }
+        Ok(found)
+    }
+
+    /// Returns whether the author of the rules expects that a parser may see a path of another rule: that rule ends with
+    /// `/**` and matches the path as it was sent too, so that the earlier rule is an exception to it.
+    fn is_expected(
+        &self,
+        other: Option<&RuleMatch<'p>>,
+        found: &RuleMatch<'p>,
+        path: &Path<'_>,
+    ) -> Result<bool, AmbiguousRequest> {
+        let Some(other) = other else { return Ok(true) };
+        let lookup = Lookup::new(path, PathComparison::Folded, &self.rules.verbs);
+        Ok(is_same(Some(other), Some(found))
+            || (other.template.matches_prefix() && other.template.matches(&lookup)?))
+    }
+
+    /// Checks that every way to read the delimiters in a path leads to the same rule, and to the same values of its
+    /// variables if it uses them.
+    fn check_readings(&self, path: &Path<'_>, found: Option<&RuleMatch<'p>>) -> Result<(), AmbiguousRequest> {
+        // The request passes if it has a rule, so what other parsers read without one counts, too.
+        let resolver = Self { is_open: true, ..*self };
+        let mut delimiters = path.delimiters;
+        if let Some(found) = found
+            && delimiters & Delimiter::SLASH != 0
+            && found.requirements.encoded_slash == EncodedSlash::Segment
+        {
+            delimiters &= !Delimiter::SLASH;
+            // The upstream does not decode the slash. A path whose decoded form has a rule of its own is refused anyway.
+            let decoded = path.read(Reading::Slash).ok_or(AmbiguousRequest::Separator)?;
+            let other = resolver.resolve(&decoded).map_err(|_| AmbiguousRequest::Separator)?;
+            if !self.is_expected(other.as_ref(), found, path)? {
+                return Err(AmbiguousRequest::Separator);
+            }
+        }
+        let (readings, error) = Delimiter::readings(delimiters)?;
+        for reading in readings {
+            let read = path.read(*reading).ok_or(error)?;
+            let other = resolver.resolve(&read).map_err(|_| error)?;
+            let has_same_variables = found.is_none_or(|found| {
+                !found.uses_variables() || found.template.variables(path) == found.template.variables(&read)
+            });
+            if !is_same(found, other.as_ref()) || !has_same_variables {
+                return Err(error);
+            }
+        }
+        Ok(())
+    }
+
+    fn find(
+        &self,
         path: &Path<'_>,
         comparison: PathComparison,
     ) -> Result<Option<RuleMatch<'p>>, AmbiguousRequest> {
-        for (number, rule) in self.rules.iter().enumerate() {
-            if let Some(found) = rule.find(number, request, path, comparison)? {
+        let lookup = Lookup::new(path, comparison, &self.rules.verbs);
+        for (number, rule) in self.rules.rules.iter().enumerate() {
+            if let Some(found) = rule.find(number, self.request, &lookup)? {
                 return Ok(Some(found));
             }
         }
         Ok(None)
+    }
+}
+
+/// Returns whether two paths have the same rule, and in a table the same row.
+fn is_same(one: Option<&RuleMatch<'_>>, other: Option<&RuleMatch<'_>>) -> bool {
+    match (one, other) {
+        (Some(one), Some(other)) => one.rule == other.rule && core::ptr::eq(one.template, other.template),
+        (None, None) => true,
+        _ => false,
     }
 }

@@ -9,8 +9,8 @@ use alloc::{
 use serde::Deserialize;
 
 use super::{
-    AmbiguousRequest, Path, Template,
-    path::PathComparison,
+    AmbiguousRequest, Template,
+    path::{Lookup, PathComparison},
     rule::{is_method, method_matches},
     template::Part,
 };
@@ -46,6 +46,8 @@ pub(crate) struct Operation {
 struct Node {
     /// The children by literal segment, in ascending order.
     literals: Vec<(String, usize)>,
+    /// The children by custom verb after a variable.
+    verbs: Vec<(String, usize)>,
     variable: Option<usize>,
     /// The indices of the operations whose template ends here.
     operation_indices: Vec<usize>,
@@ -69,42 +71,49 @@ impl Table {
 
     pub(super) fn find(
         &self,
-        path: &Path<'_>,
-        comparison: PathComparison,
+        lookup: &Lookup<'_, '_>,
         method: &str,
     ) -> Result<Option<&Operation>, AmbiguousRequest> {
-        let Some(found) = self.walk(0, 0, path, comparison, method) else { return Ok(None) };
-        if found.template.matches(path, comparison)? { Ok(Some(found)) } else { Ok(None) }
+        let Some(found) = self.walk(0, 0, lookup, method) else { return Ok(None) };
+        if found.template.matches(lookup)? { Ok(Some(found)) } else { Ok(None) }
+    }
+
+    /// Calls `add` with the method of each operation whose path matches.
+    pub(super) fn list_methods<'a>(&'a self, lookup: &Lookup<'_, '_>, add: &mut dyn FnMut(&'a str)) {
+        for operation in &self.operations {
+            if operation.template.matches(lookup) == Ok(true) {
+                add(&operation.method);
+            }
+        }
     }
 
     /// Searches the tree. The recursion depth is bounded by [`MAX_DEPTH`].
-    fn walk(
-        &self,
-        node: usize,
-        depth: usize,
-        path: &Path<'_>,
-        comparison: PathComparison,
-        method: &str,
-    ) -> Option<&Operation> {
+    fn walk(&self, node: usize, depth: usize, lookup: &Lookup<'_, '_>, method: &str) -> Option<&Operation> {
         let node = self.nodes.get(node)?;
-        let Some(segment) = path.segments().get(depth) else { return self.operation_at(node, method) };
+        let Some(segment) = lookup.path.segments().get(depth) else { return self.operation_at(node, method) };
         let next_depth = depth.checked_add(1)?;
+        let comparison = lookup.comparison;
         let literal = match comparison {
-            PathComparison::Exact => node
-                .literal(&segment.text)
-                .and_then(|next| self.walk(next, next_depth, path, comparison, method)),
+            PathComparison::Exact => {
+                node.literal(&segment.text).and_then(|next| self.walk(next, next_depth, lookup, method))
+            }
             // The literals are ordered by their exact text, and several can be equal when folded.
             PathComparison::Folded => {
                 let mut equal_literals =
                     node.literals.iter().filter(|(literal, _)| comparison.equals(literal, &segment.text));
-                equal_literals.find_map(|(_, next)| self.walk(*next, next_depth, path, comparison, method))
+                equal_literals.find_map(|(_, next)| self.walk(*next, next_depth, lookup, method))
             }
         };
         if literal.is_some() {
             return literal;
         }
-        let next = node.variable.filter(|_| !segment.text.is_empty())?;
-        self.walk(next, next_depth, path, comparison, method)
+        let mut verbs = node.verbs.iter().filter(|(verb, _)| lookup.ends_with(segment, verb));
+        let verb = verbs.find_map(|(_, next)| self.walk(*next, next_depth, lookup, method));
+        if verb.is_some() {
+            return verb;
+        }
+        let next = node.variable.filter(|_| lookup.is_variable(segment))?;
+        self.walk(next, next_depth, lookup, method)
     }
 
     /// Returns the operation with this method whose template ends at the node.
@@ -130,6 +139,13 @@ impl Table {
                     }
                 },
                 Part::Variable(_) => *node.variable.get_or_insert(next),
+                Part::Suffix { suffix, .. } => match node.verbs.iter().find(|(known, _)| known == suffix) {
+                    Some((_, existing)) => *existing,
+                    None => {
+                        node.verbs.push((suffix.clone(), next));
+                        next
+                    }
+                },
             };
             if at == next {
                 self.nodes.push(Node::default());
@@ -213,8 +229,8 @@ fn parse_row(line: &str, prefix: &str, public: &[String], exempt: &[String]) -> 
     }
     let path = format!("{prefix}{path}");
     let template = Template::parse(&path).map_err(|why| format!("`{}` {why}", printable(&path)))?;
-    if template.matches_prefix || template.parts.len() > MAX_DEPTH {
-        return Err("a path in a table must not have `/**`, and at most 16 segments".into());
+    if template.has_wildcard || template.has_extension() || template.parts.len() > MAX_DEPTH {
+        return Err("a path in a table must not have `**` or `*`, and at most 16 segments".into());
     }
     let listed = |list: &[String]| list.iter().any(|listed| listed == name);
     Ok(Operation {
@@ -237,10 +253,53 @@ mod tests {
 
     use proptest::prelude::*;
 
-    use super::*;
+    use super::{super::Path, *};
     use crate::config;
 
     const SORACOM: &str = include_str!("../../tests/data/soracom-operations.tsv");
+
+    fn exact<'l, 'r>(path: &'l Path<'r>) -> Lookup<'l, 'r> {
+        Lookup::new(path, PathComparison::Exact, &[])
+    }
+
+    #[test]
+    fn e4_a_table_has_custom_verbs_in_any_order() {
+        let rows = [
+            "GET\t/users/{id}\tUser:get",
+            "POST\t/users/{id}:suspend\tUser:suspend",
+            "POST\t/users/{id}:undelete\tUser:undelete",
+            "GET\t/users/me\tUser:me",
+            "GET\t/users:search\tUser:search",
+            "POST\t/users/me:suspend\tUser:suspendMe",
+        ];
+        let verbs: Vec<String> = [":suspend", ":undelete", ":search"].map(String::from).into();
+        for table in [rows.join("\n"), rows.into_iter().rev().collect::<Vec<_>>().join("\n")] {
+            let table = table_of(&table);
+            for (method, path, expected) in [
+                ("GET", "/users/7", Some("User:get")),
+                ("GET", "/users/me", Some("User:me")),
+                ("POST", "/users/7:suspend", Some("User:suspend")),
+                ("POST", "/users/7:undelete", Some("User:undelete")),
+                ("POST", "/users/me:suspend", Some("User:suspendMe")),
+                ("POST", "/users/a:b:suspend", Some("User:suspend")),
+                ("GET", "/users/7:suspend", None),
+                ("GET", "/users/7:search", None),
+                ("GET", "/users:search", Some("User:search")),
+                ("GET", "/users/a:b", Some("User:get")),
+            ] {
+                let parsed = Path::parse(path.as_bytes()).unwrap();
+                let found = table.find(&Lookup::new(&parsed, PathComparison::Exact, &verbs), method).unwrap();
+                assert_eq!(found.map(|found| found.name.as_str()), expected, "{method} {path}");
+            }
+        }
+        for bad in ["/a/*.js", "/**/a", "/a/{b}:c/d"] {
+            assert!(table(&format!("GET\t{bad}\tA:b")).is_err(), "{bad}");
+        }
+    }
+
+    fn table_of(text: &str) -> Table {
+        table(text).unwrap()
+    }
 
     fn table(text: &str) -> Result<Table, String> {
         parse_table(&serde_json::json!({ "table": text }))
@@ -265,9 +324,9 @@ mod tests {
             // Each variable has a distinct value, to detect swapped variables.
             let path = template.replace('{', "value-of-").replace('}', "");
             let parsed = Path::parse(path.as_bytes()).unwrap();
-            let found = table.find(&parsed, PathComparison::Exact, method).unwrap().unwrap();
+            let found = table.find(&exact(&parsed), method).unwrap().unwrap();
             assert_eq!((found.name.as_str(), found.exempt), (name, name == "Auth:logout"), "{method} {path}");
-            let variables: Vec<_> = found.template.variables(&parsed).collect();
+            let variables = found.template.variables(&parsed);
             let expected: Vec<_> = template
                 .split('/')
                 .filter_map(|segment| segment.strip_prefix('{')?.strip_suffix('}'))
@@ -275,10 +334,8 @@ mod tests {
                 .collect();
             let expected: Vec<_> = expected.iter().map(|(name, value)| (*name, value.as_str())).collect();
             assert_eq!(variables, expected, "{method} {path}");
-            assert!(table.find(&parsed, PathComparison::Exact, "PATCH").unwrap().is_none());
-            assert!(
-                table.find(&parsed, PathComparison::Exact, &method.to_ascii_lowercase()).unwrap().is_none()
-            );
+            assert!(table.find(&exact(&parsed), "PATCH").unwrap().is_none());
+            assert!(table.find(&exact(&parsed), &method.to_ascii_lowercase()).unwrap().is_none());
         }
     }
 
@@ -308,7 +365,7 @@ mod tests {
                 ("GET", "/", None),
             ] {
                 let parsed = Path::parse(path.as_bytes()).unwrap();
-                let found = table.find(&parsed, PathComparison::Exact, method).unwrap();
+                let found = table.find(&exact(&parsed), method).unwrap();
                 assert_eq!(found.map(|found| found.name.as_str()), expected, "{method} {path}");
             }
         }
@@ -372,7 +429,7 @@ mod tests {
                 }
             }
             let found = table(SORACOM).unwrap();
-            let found = found.find(&parsed, PathComparison::Exact, method).unwrap();
+            let found = found.find(&exact(&parsed), method).unwrap();
             prop_assert_eq!(found.map(|found| found.name.as_str()), best.map(|(_, name)| name), "{} {}", method, path);
         }
     }
@@ -387,10 +444,8 @@ mod tests {
             .into_iter()
             .map(|path| {
                 let path = Path::parse(path.as_bytes()).unwrap();
-                let found = read
-                    .find(&path, PathComparison::Exact, "GET")
-                    .unwrap()
-                    .or(read.find(&path, PathComparison::Exact, "POST").unwrap());
+                let found =
+                    read.find(&exact(&path), "GET").unwrap().or(read.find(&exact(&path), "POST").unwrap());
                 found.map(|found| (found.name.as_str(), found.public, found.exempt))
             })
             .collect();

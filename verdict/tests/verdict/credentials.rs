@@ -103,7 +103,8 @@ fn credentials_are_found_in_configured_locations() {
         (&query, &[], "admitted"),
         (&format!("{query}%20"), &[], "token_not_canonical"),
         (&format!("{query}+"), &[], "token_not_canonical"),
-        ("/x", &[("cookie", &format!("session=\"{token}\""))], "token_not_canonical"),
+        ("/x", &[("cookie", &format!("session=\"{token}\""))], "admitted"),
+        ("/x", &[("cookie", &format!("session=\"{token}"))], "token_not_canonical"),
         (&query, &[("cookie", &cookie)], "credential_ambiguous"),
         ("/x", &[("authorization", &bearer), ("x_api_key", &token)], "credential_ambiguous"),
         ("/x", &[("x.api.key", &token)], "credential_ambiguous"),
@@ -111,15 +112,15 @@ fn credentials_are_found_in_configured_locations() {
         ("/header", &[("cookie", &cookie)], "credential_misplaced"),
         ("/cookie", &[("cookie", &cookie)], "admitted"),
         ("/cookie", &[("authorization", &bearer)], "credential_misplaced"),
-        ("/cookie", &[("authorization", &bearer), ("cookie", &cookie)], "credential_ambiguous"),
+        ("/cookie", &[("authorization", &bearer), ("cookie", &cookie)], "admitted"),
         (&query.replace("/x", "/named"), &[], "admitted"),
         ("/named", &[("cookie", &cookie)], "credential_misplaced"),
         ("/named", &[], "credential_missing"),
-        // An unchecked credential is refused even though none is required.
         ("/optional", &[], "anonymous"),
         ("/optional", &[("authorization", &bearer)], "admitted"),
-        ("/optional", &[("cookie", &cookie)], "credential_misplaced"),
-        ("/optional", &[("x-api-key", "revoked")], "credential_misplaced"),
+        // A rule that names locations does not search others.
+        ("/optional", &[("cookie", &cookie)], "anonymous"),
+        ("/optional", &[("x-api-key", "revoked")], "anonymous"),
     ] {
         assert_eq!(decide_get(&snapshot, path, headers), expected, "{path} {headers:?}");
     }
@@ -213,6 +214,8 @@ fn api_key_subjects_are_operator_and_name() {
         (Kind::Format1, "alice@example.com", None, "alice@example.com"),
         (Kind::Format1, "OP0123456789/alice", Some("OP0123456789"), "OP0123456789/alice"),
         (Kind::Format1, "", None, "key-1"),
+        // A username that could be a subject of another issuer is none.
+        (Kind::Format1, "https://idp.example#u-1", None, "key-1"),
     ] {
         let key = api_key(kind, 1, username);
         let headers = [(":method", "GET"), (":path", "/x"), ("x-api-key", &key), ("x-username", username)];

@@ -221,9 +221,9 @@ pub(crate) fn decision_code_at(
     let headers = first.iter().chain(more).map(|(name, value)| (*name, value.as_bytes()));
     match gate.decide(headers, snapshot, now) {
         Decision::Admit(_) => "admitted",
-        Decision::Pass(PassReason::Public) => "public",
-        Decision::Pass(PassReason::Anonymous) => "anonymous",
-        Decision::Pass(PassReason::Preflight) => "preflight",
+        Decision::Pass(PassReason::Public(_)) => "public",
+        Decision::Pass(PassReason::Anonymous(_)) => "anonymous",
+        Decision::Pass(PassReason::Preflight(_)) => "preflight",
         Decision::Pass(PassReason::Reported(refusal)) => panic!("{refusal:?} is not enforced"),
         Decision::Refuse(refusal) => refusal.reason().code(),
     }

@@ -3,7 +3,7 @@
 use bundle::{Gap, Scope, builder::Builder};
 use proptest::prelude::*;
 use token::{Claims, Fingerprint, mint::SigningKey};
-use verdict::{Decision, Freshness, Gate, Policy, Reason, Snapshot};
+use verdict::{Decision, Freshness, Gate, Policy, Reason, Snapshot, Stripping};
 
 use crate::fixtures::{
     self, NOW, NOW_MS, builder, claims, configuration, gate, gate_with, signing_key, snapshot,
@@ -233,11 +233,12 @@ fn identity_headers_are_removed_from_trailers() {
         ("grpc-status", b"0"),
     ];
     let gate = gate();
-    let kept = gate.forward_trailers(&forged).unwrap();
+    let stripping = Stripping::Credentials(None);
+    let kept = gate.forward_trailers(&forged, stripping).unwrap();
     assert_eq!(kept, [("grpc-status", b"0"[..].into())]);
-    assert_eq!(gate.forward_trailers(&forged[3..]), None, "nothing to change");
+    assert_eq!(gate.forward_trailers(&forged[3..], stripping), None, "nothing to change");
     let gate = gate_with(r#""credentials": [{ "cookie": "session" }]"#);
-    let kept = gate.forward_trailers(&[("cookie", b"a=1; session=b")]).unwrap();
+    let kept = gate.forward_trailers(&[("cookie", b"a=1; session=b")], stripping).unwrap();
     assert_eq!(kept, [("cookie", b"a=1"[..].into())]);
 }
 

@@ -2,9 +2,13 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use bundle::{Objects, Scope, Snapshot, builder::Builder};
+use bundle::{
+    Objects, Scope, Snapshot,
+    builder::{Builder, SecretKey},
+    foreign_name,
+};
 use proptest::prelude::*;
-use token::Fingerprint;
+use token::{Algorithm, Fingerprint, mint::SigningKey};
 use verdict::{Admitted, Cache, Decision, Gate, OpenStreams, Request, SoftwareVerifier};
 
 use crate::fixtures::{NOW, NOW_MS, bearer, builder, claims, gate, gate_with, manifest, publish, set_grant};
@@ -147,6 +151,49 @@ fn whatever_refuses_a_request_ends_a_stream() {
         assert_eq!(ended, [(handle, code)], "{name}");
         assert!(now - began <= 1000, "{name}: after {} ms", now - began);
         assert!(worker.streams.is_empty(), "{name}");
+    }
+}
+
+/// A stream with a token of another issuer ends with each scope that contains the token, and with no other.
+#[test]
+fn a2_a_watermark_of_a_holder_of_another_issuer_ends_open_streams() {
+    const ISSUER: &str = "https://idp.example";
+    let secret = [9; 32];
+    let key = SigningKey::hs256("k", &secret).unwrap();
+    let payload = serde_json::json!({
+        "iss": ISSUER, "sub": "u-1", "aud": "api", "iat": NOW - 10, "exp": NOW + 3600,
+        "sid": "s-1", "jti": "j-1", "client_id": "c-1",
+    });
+    let token = key.sign(r#"{"alg":"HS256","kid":"k"}"#, payload.to_string().as_bytes());
+    let token = format!("Bearer {}", token.expose());
+    let name = |name: &str| foreign_name(ISSUER, name);
+    let (subject, session, id, client) = (name("u-1"), name("s-1"), name("j-1"), name("c-1"));
+    let (other, local) = (name("s-2"), "api-1");
+    for (scope, ends) in [
+        (Scope::User(&subject), true),
+        (Scope::IssuerSession(&session), true),
+        (Scope::TokenId(&id), true),
+        (Scope::Client(&client), true),
+        (Scope::Issuer(ISSUER), true),
+        (Scope::IssuerSession(&other), false),
+        (Scope::TokenId(&session), false),
+        (Scope::Session(local), false),
+        (Scope::Issuer("https://other.example"), false),
+    ] {
+        let mut builder = builder();
+        let secret =
+            SecretKey::Token { issuer: ISSUER, kid: "k", algorithm: Algorithm::Hs256, secret: &secret };
+        builder.set_secret_keys([secret]).unwrap();
+        let policy = r#""issuers": [{ "issuer": "https://idp.example", "audiences": ["api"] }]"#;
+        let mut worker = Worker::new(gate_with(policy));
+        let mut now = NOW_MS;
+        let first = snapshot(&mut builder, 1, now);
+        let (_, handle) = worker.open("GET /", &token, &first, now);
+        assert_eq!(worker.run(&first, &mut now, SECOND), []);
+        assert!(builder.raise_watermark(1, scope, NOW));
+        let second = snapshot(&mut builder, 2, now);
+        let expected = if ends { vec![(handle, "watermark")] } else { Vec::new() };
+        assert_eq!(worker.run(&second, &mut now, SECOND), expected, "{scope:?}");
     }
 }
 

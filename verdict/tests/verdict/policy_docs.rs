@@ -57,7 +57,6 @@ fn exactly_the_known_members_are_listed() {
         "max_manifest_lifetime_seconds",
         "tokens",
         "identity_prefix",
-        "strip_credential",
         "outage_grace_seconds",
         "realm",
         "allow_inline_secrets",

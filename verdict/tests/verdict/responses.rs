@@ -1,9 +1,9 @@
 //! Responses to refused requests, in each style.
 
 use serde_json::{Value, json};
-use verdict::{Gate, Policy, Reason, route::AmbiguousRequest};
+use verdict::{Decision, Gate, Policy, Reason, route::AmbiguousRequest};
 
-use crate::fixtures::configuration;
+use crate::fixtures::{NOW_MS, configuration, gate_with};
 
 fn gate(answers: &str) -> Gate {
     let configuration = configuration().replacen('{', &format!(r#"{{ "answers": {answers},"#), 1);
@@ -103,7 +103,7 @@ fn every_reason_has_a_response_in_every_style() {
             let answer = gate.refusal_response(&reason.into(), None);
             let text = body(&gate, reason).to_string();
             assert!(text.contains(reason.code()), "{style} {text}");
-            assert!([400, 401, 403, 404, 431, 503].contains(&answer.status));
+            assert!([400, 401, 403, 404, 405, 431, 503].contains(&answer.status));
         }
     }
 }
@@ -145,4 +145,90 @@ fn denied_requests_can_look_unmatched() {
     let answer = revealing.refusal_response(&Reason::RouteUnmatched.into(), None);
     assert_eq!(answer.status, 403);
     assert!(answer.headers.contains(&("www-authenticate", r#"Bearer realm="keystile""#.into())));
+}
+
+/// E8: 405 reveals a path and its methods, so it is not sent where a setting hides which paths exist.
+#[test]
+fn e8_a_wrong_method_is_405_with_allow_unless_paths_are_hidden() {
+    let rules = r#""rules": [{ "path": "/a", "methods": ["GET", "PUT"] }, { "path": "/b" },
+        { "path": "/h", "hosts": ["x.example"], "methods": ["GET"] },
+        { "operations": { "table": "DELETE\t/a\tA:delete\nPOST\t/c/{id}\tC:post\nGET\t/c/me\tC:get" } }]"#;
+    let respond = |members: &str, line: &str| {
+        let gate = gate_with(&format!("{members} {rules}"));
+        let (method, path) = line.split_once(' ').unwrap();
+        let headers: [(&str, &[u8]); 3] =
+            [(":method", method.as_bytes()), (":path", path.as_bytes()), (":authority", b"api.example")];
+        let Decision::Refuse(refusal) = gate.decide(headers.into_iter(), None, NOW_MS) else {
+            panic!("{line}")
+        };
+        let response = gate.response(&refusal, &headers);
+        let allow =
+            response.headers.iter().find(|(name, _)| *name == "allow").map(|(_, value)| value.clone());
+        (refusal.reason().code(), response, allow)
+    };
+    for (line, status, allow) in [
+        ("POST /a", 405, Some("GET, HEAD, PUT, DELETE")),
+        ("OPTIONS /a", 405, Some("GET, HEAD, PUT, DELETE")),
+        ("GET /c/1", 405, Some("POST")),
+        ("DELETE /c/me", 405, Some("POST, GET, HEAD")),
+        ("HEAD /a", 503, None),
+        ("TRACE /b", 503, None),
+        ("PUT /h", 404, None),
+        ("PUT /x", 404, None),
+    ] {
+        let (code, response, found) = respond("", line);
+        assert_eq!((response.status, found.as_deref()), (status, allow), "{line}");
+        assert_eq!(code == "method_not_allowed", status == 405, "{line}");
+    }
+    for (answers, status) in [
+        (r#""answers": { "method_not_allowed_status": 404 },"#, 404),
+        (r#""answers": { "denied_status": 404 },"#, 404),
+        (r#""answers": { "unmatched_status": 403 },"#, 403),
+        (r#""answers": { "denied_status": 404, "method_not_allowed_status": 405 },"#, 405),
+    ] {
+        let (code, response, allow) = respond(answers, "POST /a");
+        assert_eq!((code, response.status, allow.is_some()), ("method_not_allowed", status, status == 405));
+        if status != 405 {
+            let (_, unknown, _) = respond(answers, "POST /nothing");
+            assert_eq!(response, unknown, "looks like an unknown path");
+        }
+    }
+    // If no rule is needed, the method does not matter.
+    let gate = gate_with(&format!(r#""unmatched": "public", {rules}"#));
+    let headers: [(&str, &[u8]); 3] =
+        [(":method", b"POST"), (":path", b"/a"), (":authority", b"api.example")];
+    assert!(matches!(gate.decide(headers.into_iter(), None, NOW_MS), Decision::Pass(_)));
+}
+
+/// E9: hosts make the message of the gRPC status from the body.
+#[test]
+fn e9_grpc_gets_a_short_plain_message_that_needs_no_percent_encoding() {
+    for style in ["problem", "soshiaconnect", "soracom", "kuzzle"] {
+        let gate = gate(&format!(r#"{{ "style": "{style}" }}"#));
+        for (kind, is_grpc) in [
+            (&b"application/grpc"[..], true),
+            (b"application/grpc+proto", true),
+            (b"application/grpc;charset=utf-8", true),
+            (b"application/grpc-web", false),
+            (b"application/json", false),
+        ] {
+            let headers: [(&str, &[u8]); 2] = [("content-type", kind), ("x-request-id", b"id-1")];
+            for reason in Reason::ALL {
+                let response = gate.response(&reason.into(), &headers);
+                assert!(response.headers.contains(&("x-request-id", "id-1".into())));
+                if is_grpc {
+                    let expected = format!("{}: {reason}", reason.code());
+                    assert_eq!(response.body, expected);
+                    // https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md#responses: Percent-Encoded.
+                    assert!(
+                        expected.bytes().all(|byte| matches!(byte, b' '..=b'~') && byte != b'%'),
+                        "{expected}"
+                    );
+                    assert!(expected.len() <= 150, "{expected}");
+                } else {
+                    assert!(serde_json::from_str::<Value>(&response.body).is_ok(), "{}", response.body);
+                }
+            }
+        }
+    }
 }

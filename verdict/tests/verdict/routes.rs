@@ -1,7 +1,7 @@
 //! Which rule applies to a request.
 
 use proptest::prelude::*;
-use verdict::{Decision, Forward, PassReason};
+use verdict::{Decision, Forward, PassReason, Stripping};
 
 use crate::fixtures::{self, NOW_MS, alice_bearer, builder, decision_code, gate_with, snapshot};
 
@@ -27,7 +27,7 @@ fn the_first_matching_rule_applies() {
         // The earlier rule applies, though a later one is more specific.
         ("GET /docs/drafts/x", "anonymous", "admitted"),
         ("PUT /docs/drafts/x", "credential_missing", "admitted"),
-        ("PUT /docs", "route_unmatched", "route_unmatched"),
+        ("PUT /docs", "method_not_allowed", "method_not_allowed"),
         ("GET /things/1", "credential_missing", "admitted"),
         ("GET /things", "route_unmatched", "route_unmatched"),
         ("GET /", "route_unmatched", "route_unmatched"),
@@ -62,7 +62,9 @@ fn the_first_matching_rule_applies() {
         ("A.INTERNAL.example.com:80", "public"),
         ("x.example.com", "route_unmatched"),
         ("internal.example.com", "route_unmatched"),
-        ("a.internal.example.com.", "host_malformed"),
+        ("a.internal.example.com.", "public"),
+        ("a.internal.example.com.:8080", "public"),
+        ("a.internal.example.com..", "host_malformed"),
         ("x@a.internal.example.com", "host_malformed"),
         ("", "host_malformed"),
     ] {
@@ -245,13 +247,13 @@ fn preflights_pass_by_the_rule_of_their_method() {
         |method| [("origin", "https://app.example.com"), ("access-control-request-method", method)];
     for (line, asked, expected) in [
         ("OPTIONS /a", "PUT", "preflight"),
-        ("OPTIONS /a", "DELETE", "route_unmatched"),
+        ("OPTIONS /a", "DELETE", "method_not_allowed"),
         ("OPTIONS /a", "", "method_malformed"),
         ("OPTIONS /a", "put", "method_malformed"),
         ("PUT /a", "PUT", "credential_missing"),
         ("OPTIONS /b", "PUT", "credential_missing"),
         ("OPTIONS /c", "DELETE", "preflight"),
-        ("OPTIONS /c", "GET", "route_unmatched"),
+        ("OPTIONS /c", "GET", "method_not_allowed"),
         ("OPTIONS /d", "GET", "route_unmatched"),
     ] {
         assert_eq!(
@@ -266,7 +268,7 @@ fn preflights_pass_by_the_rule_of_their_method() {
     }
     // One of the two headers does not make a preflight.
     for half in [&preflight("PUT")[..1], &preflight("PUT")[1..]] {
-        assert_eq!(decision_code(&gate, Some(&snapshot), "OPTIONS /a", half), "route_unmatched");
+        assert_eq!(decision_code(&gate, Some(&snapshot), "OPTIONS /a", half), "method_not_allowed");
     }
 }
 
@@ -283,9 +285,10 @@ fn passed_requests_have_no_identity() {
         ("X_Keystile_Subject", b"root"),
         ("x-other", b"1"),
     ];
-    let decision = Decision::Pass(PassReason::Public);
+    let decision = gate.decide(headers[..1].iter().copied().chain([(":method", &b"GET"[..])]), None, NOW_MS);
+    assert_eq!(decision, Decision::Pass(PassReason::Public(Stripping::Nothing)));
     let kept = fixtures::forwarded_headers(&gate, &headers, &decision);
-    assert_eq!(kept.iter().map(|(name, _)| *name).collect::<Vec<_>>(), [":path", "x-other"]);
+    assert_eq!(kept.iter().map(|(name, _)| *name).collect::<Vec<_>>(), [":path", "authorization", "x-other"]);
     assert_eq!(gate.forward_headers(&headers[4..], &decision, NOW_MS), Forward::Unchanged);
 }
 

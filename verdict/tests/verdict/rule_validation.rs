@@ -16,7 +16,7 @@ fn invalid_rules_are_refused() {
         (r#"[{ "path": "/a", "hosts": ["A.b"] }]"#, "`rules[0].hosts[0]`", "lower case"),
         (r#"[{ "path": "/a", "access": "none" }]"#, "`rules[0].access`", "unknown variant"),
         (r#"[{ "path": "/a", "permission": "Sim:*" }]"#, "`rules[0].permission`", "Tag:operation"),
-        (r#"[{ "path": "/a", "scopes": ["a b"] }]"#, "`rules[0].scopes[0]`", "without spaces"),
+        (r#"[{ "path": "/a", "scopes": ["a b"] }]"#, "`rules[0].scopes`", "without spaces"),
         (r#"[{ "path": "/a", "claims": { "x": null } }]"#, "`rules[0].claims.x`", "must be a string"),
         (
             r#"[{ "path": "/a", "claims": { "x": { "path_variable": "b" } } }]"#,
@@ -52,6 +52,35 @@ fn invalid_rules_are_refused() {
             "whose names are",
         ),
         (r#"[{ "operations": { "table": "GET\t/a" } }]"#, "`rules[0].operations`", "line 1"),
+        // E2: alternatives.
+        (r#"[{ "path": "/a", "any_of": [{}] }]"#, "`rules[0]`", "must have `issuers`"),
+        (r#"[{ "path": "/a", "any_of": [{ "scope": ["a"] }] }]"#, "`rules[0].any_of[0].scope`", "unknown"),
+        (
+            r#"[{ "path": "/a", "any_of": [{ "scopes": ["a"], "path": "/b" }] }]"#,
+            "`rules[0]`",
+            "nothing else",
+        ),
+        (
+            r#"[{ "path": "/a", "access": "public", "any_of": [{ "scopes": ["a"] }] }]"#,
+            "`rules[0]`",
+            "a public rule",
+        ),
+        (
+            r#"[{ "path": "/a", "access": "optional", "any_of": [{ "permission": "A:b" }] }]"#,
+            "`rules[0]`",
+            "an optional rule",
+        ),
+        (
+            r#"[{ "operations": { "table": "GET\t/a\tA:b" }, "any_of": [{ "permission": "A:b" }] }]"#,
+            "`rules[0]`",
+            "whose names are",
+        ),
+        (
+            r#"[{ "path": "/a", "any_of": [{ "claims": { "x": { "all_of": ["a", { "path_variable": "b" }] } } }] }]"#,
+            "`rules[0]`",
+            "no variable `b`",
+        ),
+        (r#"[{ "path": "/a", "encoded_slash": "yes" }]"#, "`rules[0].encoded_slash`", "must be"),
     ] {
         let error = policy(&format!(r#""rules": {rules}"#)).unwrap_err();
         assert!(error.starts_with(path) && error.contains(why), "{rules}: {error}");
@@ -68,5 +97,85 @@ fn invalid_rules_are_refused() {
     ] {
         let error = policy(members).unwrap_err();
         assert!(error.starts_with(path), "{members}: {error}");
+    }
+}
+
+/// What looks like a pattern, and would match itself only.
+#[test]
+fn e3_patterns_that_would_be_compared_as_they_are_are_refused_with_path_and_remedy() {
+    for (members, path, remedy) in [
+        (r#""tokens": { "issuer": "https://*.example", "audiences": ["api"] }"#, "`tokens`", "List each"),
+        (r#""tokens": { "issuer": "https://a", "audiences": ["api", "*"] }"#, "`tokens`", "List each"),
+        (
+            r#""issuers": [{ "issuer": "https://login.example/*/v2.0", "audiences": ["api"] }]"#,
+            "`issuers[0]`",
+            "issuer_parts",
+        ),
+        (r#""issuers": [{ "issuer": "https://a", "audiences": ["*"] }]"#, "`issuers[0]`", "List each"),
+        (r#""rules": [{ "path": "/a", "audiences": ["*"] }]"#, "`rules[0].audiences`", "List each"),
+        (
+            r#""rules": [{ "path": "/a", "issuers": ["https://*"] }]"#,
+            "`rules[0].issuers`",
+            "leave the member",
+        ),
+        (
+            r#""rules": [{ "path": "/a", "any_of": [{ "scopes": ["a"] }, { "audiences": ["a", "b*"] }] }]"#,
+            "`rules[0].audiences`",
+            "List each",
+        ),
+        (
+            r#""rules": [{ "path": "/a", "claims": { "email": "*@example.com" } }]"#,
+            "`rules[0].claims.email`",
+            "suffix",
+        ),
+        (
+            r#""rules": [{ "path": "/a", "claims": { "email": ["a", "^b"] } }]"#,
+            "`rules[0].claims.email`",
+            "exact",
+        ),
+        (
+            r#""rules": [{ "path": "/a", "claims": { "x": { "all_of": ["{id}"] } } }]"#,
+            "`rules[0].claims.x`",
+            "path_variable",
+        ),
+        (
+            r#""rules": [{ "path": "/a", "claims": { "x": { "suffix": "example.com" } } }]"#,
+            "`rules[0].claims.x`",
+            "such as `@`",
+        ),
+        (r#""rules": [{ "path": "/a", "scopes": ["orders:*"] }]"#, "`rules[0].scopes`", "prefix"),
+        (
+            r#""rules": [{ "path": "/a", "claims": { "authorities.0.authority": "A" } }]"#,
+            "`rules[0].claims.authorities.0.authority`",
+            "JSON pointer",
+        ),
+        (
+            r#""rules": [{ "path": "/a", "claims": { "https://example.com/role": "A" } }]"#,
+            "`rules[0].claims.https://example.com/role`",
+            "JSON pointer",
+        ),
+        (
+            r#""identity": { "claims": { "x-role": "authorities.0.authority" } }"#,
+            "`identity.claims.x-role`",
+            "JSON pointer",
+        ),
+        (r#""rules": [{ "path": "/users/:id" }]"#, "`rules[0].path`", "Write `{name}`"),
+        (r#""rules": [{ "path": "/users/*" }]"#, "`rules[0].path`", "Write `{name}`"),
+        (r#""rules": [{ "path": "/users/{id:[0-9]+}" }]"#, "`rules[0].path`", "Write `{name}`"),
+        (r#""rules": [{ "path": "/files/{path...}" }]"#, "`rules[0].path`", "`/**`"),
+        (r#""rules": [{ "path": "/a", "hosts": ["*"] }]"#, "`rules[0].hosts[0]`", "leave `hosts` out"),
+        (r#""rules": [{ "path": "/a", "methods": ["*"] }]"#, "`rules[0].methods[0]`", "leave `methods` out"),
+    ] {
+        let error = policy(members).unwrap_err();
+        assert!(error.starts_with(path) && error.contains(remedy), "{members}: {error}");
+    }
+    for good in [
+        r#""rules": [{ "path": "/a", "claims": { "sub": "auth0|507f", "email": { "exact": "*@example.com" } } }]"#,
+        r#""rules": [{ "path": "/a", "claims": { "email": { "suffix": "@example.com" }, "email_verified": true } }]"#,
+        r#""rules": [{ "path": "/a", "claims": { "sub": { "prefix": "repo:org/name:" }, "x": { "present": true } } }]"#,
+        r#""rules": [{ "path": "/a", "scopes": [{ "exact": "orders:*" }] }]"#,
+        r#""rules": [{ "path": "/Products/$count" }]"#,
+    ] {
+        policy(good).unwrap();
     }
 }

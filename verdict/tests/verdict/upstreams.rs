@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 use token::{Claims, Unverified, VerifyingKey, base64url, mint::SigningKey};
-use verdict::{Decision, Forward, PassReason, Snapshot};
+use verdict::{Decision, Forward, PassReason, Snapshot, Stripping};
 
 use crate::fixtures::{self, NOW, NOW_MS, builder, claims, gate_with, policy, signing_key, snapshot};
 
@@ -112,21 +112,24 @@ fn ambiguous_claims_are_omitted() {
         (r#""pro""#, Some("pro")),
         (r#"["a","b",1,true]"#, Some("a,b,1,true")),
         // One string is never parsed as two values, or as a value with a parameter.
-        (r#""a,b""#, None),
-        (r#"",a""#, None),
-        (r#""a;b""#, None),
-        (r#"["a,b","c"]"#, None),
-        (r#"["a;b","c"]"#, None),
-        (r#"["a,b"]"#, None),
+        (r#""a,b""#, Some("a%2Cb")),
+        (r#"",a""#, Some("%2Ca")),
+        (r#""a;b""#, Some("a%3Bb")),
+        (r#"["a,b","c"]"#, Some("a%2Cb,c")),
+        (r#"["a;b","c"]"#, Some("a%3Bb,c")),
+        (r#"["a,b"]"#, Some("a%2Cb")),
+        (r#""100%""#, Some("100%25")),
+        (r#""a%2Cb""#, Some("a%252Cb")),
         (r#"[]"#, None),
         (r#"["a",["b"]]"#, None),
         (r#"["a",null]"#, None),
         (r#""""#, None),
-        (r#"" a""#, None),
-        (r#""a ""#, None),
+        (r#"" a""#, Some("%20a")),
+        (r#""a b ""#, Some("a%20b%20")),
         (r#""a\r\nx-user: root""#, None),
         (r#""a\u0000""#, None),
-        (r#""caf\u00e9""#, None),
+        (r#""caf\u00e9""#, Some("caf%C3%A9")),
+        (r#""\u0085""#, None),
         (r#""\u007f""#, None),
         (r#"{"a":1}"#, None),
         (r#"null"#, None),
@@ -207,7 +210,7 @@ fn reserved_header_names_are_refused() {
 #[test]
 fn repeated_names_are_replaced_not_removed() {
     let gate = gate_with(r#""realm": "x""#);
-    let decision = Decision::Pass(PassReason::Anonymous);
+    let decision = Decision::Pass(PassReason::Anonymous(Stripping::Credentials(None)));
     let bearer: (&str, &[u8]) = ("authorization", b"Bearer a");
     let basic: (&str, &[u8]) = ("Authorization", b"Basic a");
     let path: (&str, &[u8]) = (":path", b"/");
@@ -230,7 +233,7 @@ fn repeated_names_are_replaced_not_removed() {
 #[test]
 fn up_to_four_names_are_removed_one_by_one() {
     let gate = gate_with(r#""realm": "x""#);
-    let decision = Decision::Pass(PassReason::Anonymous);
+    let decision = Decision::Pass(PassReason::Anonymous(Stripping::Credentials(None)));
     let names = ["x-keystile-a", "x-keystile-b", "x-keystile-c", "x-keystile-d", "x-keystile-e"];
     let headers = names.map(|name| (name, &b"root"[..]));
     for count in 1..=4 {
@@ -244,7 +247,7 @@ fn up_to_four_names_are_removed_one_by_one() {
 #[test]
 fn connection_options_are_restricted() {
     let gate = gate_with(r#""realm": "x""#);
-    let decision = Decision::Pass(PassReason::Anonymous);
+    let decision = Decision::Pass(PassReason::Anonymous(Stripping::Credentials(None)));
     for (name, value, expected) in [
         ("connection", "upgrade", Some("upgrade")),
         ("connection", "Upgrade, Keep-Alive", Some("Upgrade, Keep-Alive")),
@@ -274,7 +277,7 @@ fn connection_options_are_restricted() {
     let lines = [("connection", &b"upgrade"[..]), ("connection", b"x-keystile-subject, close")];
     let kept = fixtures::forwarded_headers(&gate, &lines, &decision);
     assert_eq!(kept, [("connection", b"upgrade"[..].into()), ("connection", b"close"[..].into())]);
-    let trailers = gate.forward_trailers(&[("connection", b"x-keystile-subject")]);
+    let trailers = gate.forward_trailers(&[("connection", b"x-keystile-subject")], Stripping::Nothing);
     assert_eq!(trailers, Some(vec![]));
 }
 
@@ -295,7 +298,7 @@ proptest! {
         let gate = gate_with(r#""api_keys": {}, "credentials": [
             { "header": "authorization", "scheme": "Bearer" }, { "cookie": "session" }, { "query": "t" }
         ]"#);
-        let decision = Decision::Pass(PassReason::Anonymous);
+        let decision = Decision::Pass(PassReason::Anonymous(Stripping::Credentials(None)));
         let one_by_one: Vec<_> =
             headers.iter().flat_map(|header| fixtures::forwarded_headers(&gate, &[*header], &decision)).collect();
         prop_assert_eq!(fixtures::forwarded_headers(&gate, &headers, &decision), one_by_one);

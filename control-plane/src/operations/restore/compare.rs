@@ -23,6 +23,8 @@ pub struct MissingEntries {
     pub unrevoked: Vec<Fingerprint>,
     /// Watermarks.
     pub watermarks: Vec<Watermark>,
+    /// Sessions and tokens of other issuers whose watermarks were taken back. They stay refused until the repair.
+    pub taken_back: Vec<WatermarkScope>,
     /// Deletions and ends.
     pub gone: Vec<Tombstone>,
     /// Subjects whose permissions have changed: the store may grant more than before.
@@ -47,7 +49,7 @@ pub struct StoreRollback {
 impl MissingEntries {
     /// Returns whether the store has all journal entries. Changed permissions do not count: they are only reported.
     pub const fn is_empty(&self) -> bool {
-        self.has_no_refusals() && self.unrevoked.is_empty()
+        self.has_no_refusals() && self.unrevoked.is_empty() && self.taken_back.is_empty()
     }
 
     /// Returns whether a merge has nothing to do.
@@ -83,15 +85,25 @@ pub(in crate::operations) async fn find_missing_entries(
     }
     let mut missing_versions = Vec::new();
     missing.find_revocations(executor, recorded, &mut missing_versions).await?;
-    let raised: HashMap<WatermarkScope, (u64, u64)> = watermarks::since(executor, 0)
+    let raised: HashMap<WatermarkScope, (u64, u64, u64)> = watermarks::since(executor, 0)
         .await?
         .into_iter()
-        .map(|(_, Watermark { scope, instant, ends_at })| (scope, (instant, ends_at)))
+        .map(|(version, Watermark { scope, instant, ends_at })| (scope, (version, instant, ends_at)))
         .collect();
     for (version, watermark) in recorded.watermarks.iter().filter(|(version, _)| *version > known) {
-        let is_weaker =
-            |(instant, ends_at): &(u64, u64)| *instant < watermark.instant || *ends_at < watermark.ends_at;
-        if raised.get(&watermark.scope).is_none_or(is_weaker) {
+        let held = raised.get(&watermark.scope);
+        if watermark.is_taken_back() {
+            // If the version of the store is higher, the credential was revoked again later.
+            if held.is_some_and(|(held, instant, _)| *instant > 0 && held < version) {
+                missing.taken_back.push(watermark.scope.clone());
+                missing_versions.push(*version);
+            }
+            continue;
+        }
+        let is_weaker = |(_, instant, ends_at): &(u64, u64, u64)| {
+            *instant < watermark.instant || *ends_at < watermark.ends_at
+        };
+        if held.is_none_or(is_weaker) {
             missing.watermarks.push(watermark.clone());
             missing_versions.push(*version);
         }

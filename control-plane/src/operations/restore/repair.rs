@@ -11,13 +11,15 @@ use crate::{
     config::Config,
     data_dir::DataDir,
     journal::{CatchUpError, Journal},
-    model::{Actor, ApiKeyState, IssuanceGap},
+    model::{Actor, ApiKeyState, IssuanceGap, WatermarkScope},
     operations::{
         AccessScope, DeleteAuthKeyError, RevocationTarget, RevokeError, Service, SigningKeyError,
         delete_auth_key, mint_token::MAX_ISSUE_SKEW_SECS, retire_key, revoke,
+        unrevoke::TAKEN_BACK_RETENTION_SECS,
     },
     store::{
         Store, StoreError, api_keys, audit, auth_keys, gaps, revocations, signing_keys, tag_keys, versions,
+        watermarks,
     },
 };
 
@@ -124,6 +126,8 @@ pub struct RepairOutcome {
     pub known: u64,
     /// Revocations that were undone after the backup, and are undone again.
     pub unrevoked: Vec<Fingerprint>,
+    /// Sessions and tokens of other issuers whose watermarks were taken back after the backup, and are again.
+    pub taken_back: Vec<WatermarkScope>,
     /// Subjects whose permissions changed after the backup.
     pub granted: Vec<String>,
     /// The `kid`s of key files that the database does not have.
@@ -167,6 +171,7 @@ pub async fn repair_database(
             gaps: open,
             known: 0,
             unrevoked,
+            taken_back: Vec::new(),
             granted,
             unknown_key_files,
         });
@@ -186,19 +191,29 @@ pub async fn repair_database(
             api_keys::set_state(&mut write, key.id, ApiKeyState::Disabled, ApiKeyState::Active).await?;
         }
     }
+    for scope in &missing.taken_back {
+        watermarks::take_back(
+            &mut write,
+            scope,
+            now.seconds().saturating_add(TAKEN_BACK_RETENTION_SECS),
+            version,
+        )
+        .await?;
+    }
     let spans: Vec<_> = open.iter().map(|gap| [gap.issued_after, gap.issued_until]).collect();
     let detail = json!({
         "version": version,
         "gaps": spans,
         "known": known,
-        "unrevoked": missing.unrevoked.len(),
+        "unrevoked": missing.unrevoked.len().saturating_add(missing.taken_back.len()),
     });
     let (action, target) = ("restore.repair", "database");
     audit::append(&mut write, audit::NewAuditEntry { at: now, actor, action, target, detail }).await?;
     write.commit().await?;
     service.wait_published(version).await;
-    let MissingEntries { unrevoked, granted, .. } = missing;
-    Ok(RepairOutcome { version: Some(version), gaps: open, known, unrevoked, granted, unknown_key_files })
+    let MissingEntries { unrevoked, taken_back, granted, .. } = missing;
+    let version = Some(version);
+    Ok(RepairOutcome { version, gaps: open, known, unrevoked, taken_back, granted, unknown_key_files })
 }
 
 /// Returns the `kid`s of private key files that the store does not have: tokens or API keys could be signed with them.

@@ -7,6 +7,7 @@ pub mod attack;
 pub mod client;
 pub mod control_plane;
 pub mod deployment;
+pub mod document_server;
 pub mod envoy;
 pub mod fake_control_plane;
 #[cfg(feature = "host")]
@@ -24,6 +25,7 @@ pub use attack::{Attack, Attackers};
 pub use client::{Connection, Response, get};
 pub use control_plane::{ControlPlane, EnrolledEdge, Store};
 pub use deployment::{Deployment, Options};
+pub use document_server::DocumentServer;
 pub use envoy::Envoy;
 pub use fake_control_plane::FakeControlPlane;
 pub use proxy::{Fault, Proxy};

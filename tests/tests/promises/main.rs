@@ -35,6 +35,7 @@ mod open_streams;
 mod places;
 mod policy_import;
 mod policy_parity;
+mod products;
 mod proxy_timeout;
 mod refusal;
 mod resource_exhaustion;

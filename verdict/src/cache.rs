@@ -23,8 +23,9 @@ pub struct Cache {
     slots: Vec<Option<(CacheKey, Arc<Identity>)>>,
     hits: u64,
     misses: u64,
-    /// A bit for each issuer, by its index in the policy, whose tokens named a key that the bundle lacks.
-    missing_keys: u32,
+    /// The issuers, by their index in the policy, whose tokens named a key that the bundle lacks; the earliest first, so
+    /// that tokens of one issuer do not prevent reports of another.
+    missing_keys: Vec<usize>,
     omitted_claims: u64,
 }
 
@@ -39,8 +40,14 @@ impl Cache {
         key.iter_mut().zip(seed.as_bytes()).for_each(|(to, from)| *to = *from);
         let slots = entries.checked_next_multiple_of(WAYS).unwrap_or(entries);
         let hasher = SipHasher24::new_with_key(&key);
-        let mut cache =
-            Self { hasher, slots: Vec::new(), hits: 0, misses: 0, missing_keys: 0, omitted_claims: 0 };
+        let mut cache = Self {
+            hasher,
+            slots: Vec::new(),
+            hits: 0,
+            misses: 0,
+            missing_keys: Vec::new(),
+            omitted_claims: 0,
+        };
         cache.slots.resize(slots, None);
         cache
     }
@@ -56,17 +63,18 @@ impl Cache {
     }
 
     /// Records that a token named a key of an issuer, by its index in the policy, that the bundle lacks. Nothing else of
-    /// the token is kept: a client can name any key. Keys of issuers after the 32nd are fetched when they are due.
+    /// the token is kept: a client can name any key.
     pub(crate) fn record_missing_key(&mut self, issuer: Option<usize>) {
-        let bit = issuer.and_then(|at| 1_u32.checked_shl(u32::try_from(at).ok()?));
-        self.missing_keys |= bit.unwrap_or_default();
+        if let Some(at) = issuer
+            && !self.missing_keys.contains(&at)
+        {
+            self.missing_keys.push(at);
+        }
     }
 
-    /// Returns an issuer by its index in the policy, and removes it.
+    /// Returns the earliest issuer by its index in the policy, and removes it.
     pub(crate) fn take_missing_key(&mut self) -> Option<usize> {
-        let at = self.missing_keys.trailing_zeros();
-        self.missing_keys &= self.missing_keys.wrapping_sub(1);
-        usize::try_from(at).ok().filter(|at| *at < 32)
+        (!self.missing_keys.is_empty()).then(|| self.missing_keys.remove(0))
     }
 
     /// Counts claims that a header cannot represent.

@@ -252,7 +252,8 @@ fn to_issuer_key(entry: &Json, issuer: &Issuer) -> Result<IssuerKey, String> {
     };
     let kid = text("kid")?.unwrap_or_default();
     let kty = text("kty")?.ok_or("lacks `kty`")?;
-    if text("use")?.is_some_and(|purpose| !purpose.is_empty() && purpose != "sig") {
+    // `jwt-svid`: SPIFFE Trust Domain and Bundle, section 4.2.2, for keys that sign tokens.
+    if text("use")?.is_some_and(|purpose| !matches!(purpose, "" | "sig" | "jwt-svid")) {
         return Err(format!("{FOR_ANOTHER_PURPOSE} signatures (`use`)"));
     }
     match entry.get("key_ops") {
@@ -500,6 +501,8 @@ mod tests {
             p256(),
             with(ed25519("ed"), "alg", json!("EdDSA")),
             with(ed25519("enc"), "use", json!("enc")),
+            with(ed25519("x509"), "use", json!("x509-svid")),
+            with(ed25519("svid"), "use", json!("jwt-svid")),
             with(ed25519("ops"), "key_ops", json!(["sign"])),
             with(ed25519("alg"), "alg", json!("ES256")),
             with(ed25519("new"), "crv", json!("Ed448")),
@@ -510,14 +513,20 @@ mod tests {
             with(with(ed25519("name"), "alg", json!("Ed25519")), "x5c", json!(7)),
         ];
         let parsed = parse_keys(&keys, &json!({})).unwrap();
-        let expected =
-            [("ec", "ES256"), ("ed", "EdDSA"), ("more", "EdDSA"), ("name", "EdDSA"), ("rsa", "RS256")];
+        let expected = [
+            ("ec", "ES256"),
+            ("ed", "EdDSA"),
+            ("more", "EdDSA"),
+            ("name", "EdDSA"),
+            ("rsa", "RS256"),
+            ("svid", "EdDSA"),
+        ];
         assert_eq!(names(&parsed), expected);
         assert!(parsed.keys.iter().all(|key| key.verifying_key("https://idp.example").is_some()));
         let left: Vec<_> = parsed.skipped.iter().map(|line| line.split(':').next().unwrap()).collect();
-        assert_eq!(left, ["`enc`", "`ops`", "`alg`", "`new`", "`long`", "`weak`", "`oaep`"]);
+        assert_eq!(left, ["`enc`", "`x509`", "`ops`", "`alg`", "`new`", "`long`", "`weak`", "`oaep`"]);
         let expected: Vec<_> = parsed.skipped.iter().filter(|line| is_for_another_purpose(line)).collect();
-        assert_eq!(expected.len(), 3, "{expected:?}");
+        assert_eq!(expected.len(), 4, "{expected:?}");
         assert!(!is_for_another_purpose("`is not for signatures`: has a `kid` of more than 255 bytes"));
     }
 
@@ -563,7 +572,8 @@ mod tests {
         let good = ed25519("good");
         let nameless = without(rsa(256), "kid");
         let other = without(rsa_with(256, 0xd1), "kid");
-        let table: [(Vec<Value>, &[(&str, &str)], &[&str]); 24] = [
+        type Row = (Vec<Value>, &'static [(&'static str, &'static str)], &'static [&'static str]);
+        let table: [Row; 24] = [
             (vec![good.clone(), good.clone()], &[("good", "EdDSA")], &["`good`: is the same key"]),
             (
                 vec![good.clone(), with(with(good.clone(), "alg", json!("EdDSA")), "use", json!("sig"))],

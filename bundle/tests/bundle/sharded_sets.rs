@@ -201,7 +201,8 @@ fn b5_key_of_another_issuer_is_found_by_kid_and_algorithm() {
     let two = [rsa("a", Rs256), rsa("b", Rs256)];
     let nameless = [rsa("", Rs256), rsa("", Ps256)];
     let mixed = [rsa("", Rs256), rsa("b", Rs256), rsa("c", Ps256)];
-    let table: [(&[VerifyingKey], &str, Option<Algorithm>, Result<&str, NoKey>); 23] = [
+    type Row<'a> = (&'a [VerifyingKey], &'a str, Option<Algorithm>, Result<&'a str, NoKey>);
+    let table: [Row<'_>; 23] = [
         (&shared, "a", Some(Rs256), Ok("a")),
         (&shared, "a", Some(Rs384), Ok("a")),
         (&shared, "a", Some(Es512), Ok("a")),

@@ -90,7 +90,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn hosts_match_ignoring_case_and_port() {
+    fn e7_hosts_match_ignoring_case_port_and_trailing_dot() {
         for (pattern, authority, expected) in [
             ("api.example.com", "api.example.com", true),
             ("api.example.com", "API.Example.com:8443", true),

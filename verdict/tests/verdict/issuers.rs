@@ -343,7 +343,8 @@ fn b5_the_only_key_of_the_algorithm_is_for_tokens_without_kid_and_as_a_key_witho
     let mut cache = Cache::new(64, b"seed");
     let (named, nameless) = (sign_for_kid(Some("a"), 1), sign_for_kid(None, 1));
     let other_kid = sign_for_kid(Some("b"), 1);
-    let sets: [(&[(&str, Algorithm, u8)], [&str; 3]); 8] = [
+    type KeySet = (&'static [(&'static str, Algorithm, u8)], [&'static str; 3]);
+    let sets: [KeySet; 8] = [
         (&[("a", Hs256, 1)], ["admitted", "admitted", "token_key_unknown"]),
         (&[("a", Hs256, 1), ("c", Hs512, 2)], ["admitted", "admitted", "token_key_unknown"]),
         (&[("a", Hs256, 1), ("c", Hs256, 2)], ["admitted", "token_key_ambiguous", "token_key_unknown"]),

@@ -6,6 +6,7 @@ mod fixtures;
 mod foreign_tokens;
 mod gate;
 mod issuers;
+mod messages;
 mod model;
 mod open_streams;
 mod permissions;

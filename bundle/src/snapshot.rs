@@ -252,7 +252,7 @@ impl Snapshot {
     /// Returns whether the bundle can have a watermark of [`Scope::Issuer`], [`Scope::Client`], [`Scope::IssuerSession`] or
     /// [`Scope::TokenId`]. If not, these scopes need not be looked up.
     pub fn has_holders(&self) -> bool {
-        self.state.has_holders
+        self.state.has_holders || self.tail.iter().any(|segment| segment.has_watermarks())
     }
 
     /// Returns the permission statements of the subject, as they were passed to the builder, or `None` without a grant.

@@ -58,6 +58,11 @@ impl TailSegment {
         self.revokes_at_or_after(prefix, 0)
     }
 
+    /// Returns whether the segment has watermarks, of any scope.
+    pub(crate) const fn has_watermarks(&self) -> bool {
+        !self.watermarks.is_empty()
+    }
+
     /// Returns the latest watermark of the scope, in seconds since the Unix epoch.
     pub(crate) fn instant(&self, scope: ScopeKey) -> Option<u64> {
         let [high, low] = scope.words();

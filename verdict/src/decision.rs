@@ -122,14 +122,15 @@ impl Refusal {
     /// the upstream does not receive the credential.
     pub(crate) const fn counts_as_none(&self, is_removed: bool) -> bool {
         match self.reason {
-            // With a claim, the token has a valid signature.
-            Reason::Token(token::Error::Malformed) => !self.names_claim(),
-            Reason::Expired | Reason::ApiKeyExpired => true,
             Reason::IssuerUnknown => is_removed || !self.names_claim(),
-            // This could be a revoked token that only the upstream accepts.
-            Reason::Token(token::Error::TooLong | token::Error::NotCanonical) | Reason::AudienceMismatch => {
-                is_removed
-            }
+            // With a claim, the token has a valid signature.
+            Reason::Token(token::Error::Malformed) => is_removed && !self.names_claim(),
+            // This could be a revoked token that only the upstream accepts: it decodes the text once more, or allows a larger
+            // difference of clocks.
+            Reason::Token(token::Error::TooLong | token::Error::NotCanonical)
+            | Reason::AudienceMismatch
+            | Reason::Expired
+            | Reason::ApiKeyExpired => is_removed,
             // A claim that the issuer must have takes the place of an audience.
             Reason::ClaimMissing => is_removed && self.names_claim(),
             _ => false,

@@ -1,6 +1,6 @@
 //! The gate: decides about requests.
 
-use alloc::{boxed::Box, sync::Arc, vec::Vec};
+use alloc::{borrow::Cow, boxed::Box, string::String, sync::Arc, vec::Vec};
 use core::net::IpAddr;
 
 use bundle::{NoKey, RevocationStatus, Snapshot};
@@ -161,7 +161,10 @@ impl Gate {
                 let is_removed = strip_credential != Some(false);
                 match refusal.reason() {
                     Reason::CredentialMissing => Decision::Pass(PassReason::Anonymous(default_stripping)),
-                    _ if ignores && refusal.counts_as_none(is_removed) => {
+                    _ if ignores
+                        && (refusal.counts_as_none(is_removed)
+                            || self.is_opaque(&refusal, &route, request)) =>
+                    {
                         Decision::Pass(PassReason::Anonymous(stripping(is_removed)))
                     }
                     _ => apply_mode(refusal, mode),
@@ -169,6 +172,25 @@ impl Gate {
             }
             Err(refusal) => apply_mode(refusal, mode),
         }
+    }
+
+    /// Returns whether a credential that is no token of any issuer cannot be one in another spelling either: it has neither
+    /// dots nor percent-encoding, nor one of the prefixes. What an upstream decodes from it is no revoked credential.
+    fn is_opaque(&self, refusal: &Refusal, route: &Route<'_, '_>, request: &Request<'_>) -> bool {
+        if refusal.reason() != Reason::Token(token::Error::Malformed) || refusal.names_claim() {
+            return false;
+        }
+        let Ok(PresentedCredential { credential: Cow::Borrowed(text), .. }) =
+            self.find_credential(route, request)
+        else {
+            return false;
+        };
+        let api_keys = self.policy.api_keys.iter().flat_map(|api_keys| &api_keys.prefixes);
+        let mut prefixes = api_keys
+            .map(|prefix| prefix.as_str())
+            .chain(self.policy.tokens.prefixes.iter().map(String::as_str));
+        let contains = |prefix: &str| text.windows(prefix.len().max(1)).any(|part| part == prefix.as_bytes());
+        !text.contains(&b'.') && !text.contains(&b'%') && !prefixes.any(contains)
     }
 
     /// Checks in this order: authenticity, claims, watermarks, gaps in the issuance log, revocations, freshness,
@@ -327,8 +349,10 @@ impl Gate {
                 let subject = other.check(&authentic).and_then(|()| other.subject(authentic.members()));
                 let subject = subject.map_err(|(reason, claim)| Refusal::of_claim(reason, claim))?;
                 let identity = Identity::from_foreign_token(&authentic, key, token.kid(), &subject);
-                let mut identity = identity
-                    .ok_or_else(|| Refusal::of_claim(Reason::TokenIncomplete, other.subject_claim()))?;
+                let mut identity = identity.map_err(|claim| {
+                    let claim = if claim.is_empty() { other.subject_claim() } else { claim };
+                    Refusal::of_claim(Reason::TokenIncomplete, claim)
+                })?;
                 let audience = other.audience(authentic.members()).filter(|_| other.has_audience_claim());
                 identity.audience = audience.cloned().map(Box::new);
                 identity

@@ -109,18 +109,22 @@ impl Identity {
         })
     }
 
-    /// Returns the identity of a token of another issuer, or `None` if its subject is too long. `kid` is that of
-    /// the token, and empty if it has none.
+    /// Returns the identity of a token of another issuer. `kid` is that of the token, and empty if it has none.
+    ///
+    /// # Errors
+    ///
+    /// Returns the name of the claim that cannot be revoked by name, because it is too long or has a control character;
+    /// empty for the subject.
     pub(crate) fn from_foreign_token(
         token: &token::Authentic,
         key: &token::VerifyingKey,
         kid: &str,
         subject: &str,
-    ) -> Option<Self> {
-        let (issuer, key_issuer) = (token.issuer()?, key.issuer()?);
+    ) -> Result<Self, &'static str> {
+        let (Some(issuer), Some(key_issuer)) = (token.issuer(), key.issuer()) else { return Err("iss") };
         let subject = foreign_name(issuer, subject);
         if subject.len() > MAX_FOREIGN_NAME_BYTES {
-            return None;
+            return Err("");
         }
         let mut identity = Self {
             // Without `iat`, every watermark covers the token.
@@ -142,20 +146,26 @@ impl Identity {
                 &[],
             )
         };
-        identity.add_holder_scopes(issuer, token);
+        identity.add_holder_scopes(issuer, token)?;
         if key_issuer != issuer {
             // Revoking all of a pattern covers all of its tenants.
             identity.scopes.push(ScopeKey::new(Scope::Issuer(key_issuer)));
         }
-        Some(identity)
+        Ok(identity)
     }
 
-    /// Adds the scopes of the issuer, client, session and id of a token of another issuer.
-    fn add_holder_scopes(&mut self, issuer: &str, token: &token::Authentic) {
+    /// Adds the scopes of the issuer, client, session and id of a token of another issuer: texts and whole numbers.
+    fn add_holder_scopes(&mut self, issuer: &str, token: &token::Authentic) -> Result<(), &'static str> {
         self.scopes.push(ScopeKey::new(Scope::Issuer(issuer)));
         for claim in HOLDER_CLAIMS {
-            let Some(id) = token.members().get(claim).and_then(Value::as_str) else { continue };
-            let name = foreign_name(issuer, id);
+            let name = match token.members().get(claim) {
+                Some(Value::String(id)) => foreign_name(issuer, id),
+                Some(Value::Number(id)) if id.is_u64() => foreign_name(issuer, &id.to_string()),
+                _ => continue,
+            };
+            if name.len() > MAX_FOREIGN_NAME_BYTES || name.contains(char::is_control) {
+                return Err(claim);
+            }
             let scope = ScopeKey::new(match claim {
                 "sid" | "session_state" => Scope::IssuerSession(&name),
                 "jti" | "uti" => Scope::TokenId(&name),
@@ -165,6 +175,7 @@ impl Identity {
                 self.scopes.push(scope);
             }
         }
+        Ok(())
     }
 
     /// Returns the identity of an API key.

@@ -137,7 +137,7 @@ impl ForeignIssuer {
             return Some(("audiences", "is required with `audience_claim`: its accepted values"));
         }
         // Every accepted token has this `iss`, so that requiring it requires nothing.
-        required_claims.iter().all(|(name, matcher)| name.0 == "iss" || matcher.accepts_any()).then_some((
+        required_claims.iter().all(|(name, matcher)| claim::needs_member(&name.0, "iss") || matcher.accepts_any()).then_some((
             "audiences",
             "is required: the values of `aud` for your service. Name another claim in `audience_claim` (`client_id` for \
              Cognito), or demand claims of tokens without an audience in `required_claims`",

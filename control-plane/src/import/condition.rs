@@ -93,7 +93,7 @@ impl TextMatch {
 
     /// Returns the requirement on a claim as the policy writes it, and whether it accepts the same values.
     fn requirement(&self) -> Option<(Vec<Value>, Exactness)> {
-        let ends_name = |letter: Option<char>| letter.is_some_and(|letter| !letter.is_alphanumeric());
+        let ends_name = |letter: Option<char>| letter.is_some_and(|letter| letter.is_ascii_punctuation());
         match self {
             Self::Exact(text) => Some((vec![exact(text)], Exactness::Same)),
             Self::Prefix(prefix) if ends_name(prefix.chars().next_back()) && !looks_like_pattern(prefix) => {

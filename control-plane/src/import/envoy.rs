@@ -67,10 +67,10 @@ pub(super) fn read(
         [] => Err(ImportError::NothingFound),
         [chain] => {
             if chain.has_remote_routes {
-                report.note(
+                report.dropped(
                     chain.filters.path.clone(),
-                    "the routes come from RDS, so that this file does not contain their configurations of the filters",
-                    "configurations by route are not carried over",
+                    "the routes come from a discovery service, so that this file does not contain their configurations of the filters",
+                    "configurations by route are not carried over: routes that they restrict further are not restricted",
                     "import a file with `route_config` if routes have `typed_per_filter_config`",
                 );
             }
@@ -115,7 +115,9 @@ fn find_chains<'v>(node: &Node<'v>, listener: Option<&str>, chains: &mut Vec<Cha
                     chains.push(Chain {
                         filters: Node::new(value, path),
                         routes: child(["route_config", "routeConfig"]),
-                        has_remote_routes: members.contains_key("rds"),
+                        has_remote_routes: ["rds", "scoped_routes", "scopedRoutes"]
+                            .iter()
+                            .any(|name| members.contains_key(*name)),
                         listener: listener.map(str::to_owned),
                     });
                 } else {
@@ -171,7 +173,11 @@ struct Reader<'r> {
     has_jwt: bool,
     /// The conditions of RBAC filters. Those before `jwt_authn` see no token.
     rbac: Vec<Condition>,
+    /// The name of each RBAC filter, and whether it is behind `jwt_authn`.
+    rbac_filters: Vec<(String, bool)>,
     payload_keys: Vec<(String, String)>,
+    /// Other keys of the metadata, whose values depend on the token.
+    opaque_keys: Vec<String>,
     used_keys: Vec<String>,
 }
 
@@ -185,13 +191,15 @@ impl<'r> Reader<'r> {
             requirements: BTreeMap::new(),
             has_jwt: false,
             rbac: Vec::new(),
+            rbac_filters: Vec::new(),
             payload_keys: Vec::new(),
+            opaque_keys: Vec::new(),
             used_keys: Vec::new(),
         }
     }
 
     fn program(mut self, filters: &[Node<'_>], routes: Option<&Node<'_>>) -> Result<Program> {
-        let (mut jwt_name, mut rbac_name) = (JWT_AUTHN.to_owned(), RBAC.to_owned());
+        let mut jwt_name = JWT_AUTHN.to_owned();
         for filter in filters {
             let fields = filter.fields()?;
             let name = fields.text("name")?.unwrap_or_default();
@@ -210,6 +218,13 @@ impl<'r> Reader<'r> {
             let is_jwt = kind == JWT_AUTHN_TYPE || (kind.is_empty() && name == JWT_AUTHN);
             let is_rbac = kind == RBAC_TYPE || (kind.is_empty() && name == RBAC);
             if !is_jwt && !is_rbac {
+                // A filter within another one, by a matcher or a discovery service, has conditions that are not read.
+                let text = filter.value.to_string();
+                if [JWT_AUTHN_TYPE, RBAC_TYPE].iter().any(|kind| text.contains(kind)) {
+                    return Err(filter.error(
+                        "contains `jwt_authn` or RBAC within another filter: import the configuration without it",
+                    ));
+                }
                 continue;
             }
             let Some(config) = config else {
@@ -229,14 +244,14 @@ impl<'r> Reader<'r> {
                 name.clone_into(&mut jwt_name);
                 self.read_jwt(&config)?;
             } else {
-                name.clone_into(&mut rbac_name);
                 let condition = self.read_rbac(&config)?;
                 let condition = if self.has_jwt { condition } else { without_tokens(condition) };
+                self.rbac_filters.push((name.to_owned(), self.has_jwt));
                 self.rbac.push(condition);
             }
         }
         if let Some(routes) = routes {
-            self.read_routes(routes, &jwt_name, &rbac_name)?;
+            self.read_routes(routes, &jwt_name)?;
         }
         self.finish()
     }
@@ -334,7 +349,8 @@ impl<'r> Reader<'r> {
             None => Vec::new(),
         };
         for name in ["header_in_metadata", "failed_status_in_metadata"] {
-            if fields.text(name)?.is_some_and(|key| !key.is_empty()) {
+            if let Some(key) = fields.text(name)?.filter(|key| !key.is_empty()) {
+                self.opaque_keys.push(key.to_owned());
                 self.report.dropped(
                     member(&node.path, name),
                     "metadata about the token",
@@ -580,6 +596,10 @@ impl<'r> Reader<'r> {
             has_path = false;
         }
         if ignores_case {
+            // A path in another case matches too, so no path is known not to match.
+            let other_case =
+                Condition::test(&node.path, Test::Unknown("a path that is compared ignoring case"));
+            all = vec![Condition::Any(vec![Condition::All(all), other_case])];
             self.report.note(
                 member(&node.path, "case_sensitive"),
                 "paths are compared ignoring case",
@@ -938,7 +958,9 @@ impl<'r> Reader<'r> {
         let Some(key) = keys.next() else { return Err(node.error("has no `path`")) };
         self.used_keys.push(key.clone());
         let claim: Vec<String> = keys.collect();
-        let condition = if claim.is_empty() {
+        let condition = if self.opaque_keys.contains(&key) {
+            Condition::test(&node.path, Test::Unknown("a condition on the header or the status of a token"))
+        } else if claim.is_empty() {
             Condition::test(&node.path, Test::Unknown("a condition on a payload as a whole"))
         } else {
             self.read_claim_value(&value, &key, &claim, false)?
@@ -999,19 +1021,30 @@ impl<'r> Reader<'r> {
     }
 
     /// Reads the configurations by route, which replace those of the filters.
-    fn read_routes(&mut self, node: &Node<'_>, jwt: &str, rbac: &str) -> Result<()> {
+    fn read_routes(&mut self, node: &Node<'_>, jwt: &str) -> Result<()> {
         let config = node.fields()?;
-        let outer = self.read_override(&config, jwt, rbac)?;
+        let outer = self.read_override(&config, jwt)?;
         let mut overrides: Vec<(Condition, RouteOverride)> = Vec::new();
         let mut hosts = Vec::new();
         for host in config.items("virtual_hosts")? {
             let fields = host.fields()?;
-            let of_host = self.read_override(&fields, jwt, rbac)?;
+            if fields.get("matcher").is_some() {
+                self.report.dropped(
+                    member(&host.path, "matcher"),
+                    "routes that a matching tree selects",
+                    "the policy refuses all requests",
+                    "import a configuration with `routes`",
+                );
+                self.program.choices.insert(0, (Condition::Always, Requirement::Refuse));
+            }
+            let of_host = self.read_override(&fields, jwt)?;
             let mut routes = Vec::new();
             for route in fields.items("routes")? {
                 let route_fields = route.fields()?;
-                let own = self.read_override(&route_fields, jwt, rbac)?;
-                self.report_weighted_clusters(&route_fields, jwt, rbac);
+                let mut own = self.read_override(&route_fields, jwt)?;
+                if self.has_cluster_overrides(&route_fields, jwt) {
+                    own.requirement = Some(Requirement::Refuse);
+                }
                 let matcher = route_fields.get("match").ok_or_else(|| route.error("has no `match`"))?;
                 let requirement = own
                     .requirement
@@ -1074,29 +1107,53 @@ impl<'r> Reader<'r> {
         Ok(())
     }
 
-    fn report_weighted_clusters(&mut self, route: &Fields<'_>, jwt: &str, rbac: &str) {
-        let Some(action) = route.get("route") else { return };
+    /// Returns whether the clusters of a route have configurations of the filters, which is then reported.
+    fn has_cluster_overrides(&mut self, route: &Fields<'_>, jwt: &str) -> bool {
+        let Some(action) = route.get("route") else { return false };
         let clusters = action.value.get("weighted_clusters").or_else(|| action.value.get("weightedClusters"));
         let text = clusters.map(Value::to_string).unwrap_or_default();
-        if [jwt, rbac].iter().any(|name| text.contains(&format!("{name:?}:"))) {
+        let rbac = self.rbac_filters.iter().map(|(name, _)| name.as_str());
+        let has_overrides = rbac.chain([jwt]).any(|name| text.contains(&format!("{name:?}:")));
+        if has_overrides {
             self.report.dropped(
                 action.path,
                 "configurations of the filters by weighted cluster",
-                "the policy has those of the route",
+                "the policy refuses the requests of the route",
                 "give the route one configuration",
             );
         }
+        has_overrides
     }
 
-    fn read_override(&mut self, fields: &Fields<'_>, jwt: &str, rbac: &str) -> Result<RouteOverride> {
+    /// Envoy finds the configuration by the name of the filter, and ignores those of other names.
+    fn read_override(&mut self, fields: &Fields<'_>, jwt: &str) -> Result<RouteOverride> {
         let mut found = RouteOverride::default();
         for (name, config) in fields.entries("typed_per_filter_config")? {
             let kind = type_name(config.value).to_owned();
             let inner = message(&config);
-            if kind == JWT_AUTHN_ROUTE_TYPE || (name == jwt && kind != RBAC_ROUTE_TYPE) {
+            if name == jwt {
                 found.requirement = Some(self.read_jwt_override(&inner, &kind)?);
-            } else if kind == RBAC_ROUTE_TYPE || name == rbac {
-                found.rbac = Some(self.read_rbac_override(&inner, &kind)?);
+            } else if self.rbac_filters.iter().any(|(known, _)| known == name) {
+                found.rbac = Some(match self.rbac_filters.as_slice() {
+                    [(_, true)] => self.read_rbac_override(&inner, &kind)?,
+                    // It replaces the conditions of one filter, and those of the others still apply.
+                    _ => {
+                        self.report.dropped(
+                            config.path,
+                            "the configuration of one of several RBAC filters, or of one before `jwt_authn`, by route",
+                            "the policy refuses the requests of the route",
+                            "put the conditions into one RBAC filter behind `jwt_authn`",
+                        );
+                        Condition::Always.negated()
+                    }
+                });
+            } else if kind == JWT_AUTHN_ROUTE_TYPE || kind == RBAC_ROUTE_TYPE {
+                self.report.note(
+                    config.path,
+                    "a configuration by route for a filter that is not in the list",
+                    "the source ignores it, and so does the policy",
+                    "name the filter as in `http_filters`, if it should apply",
+                );
             }
         }
         Ok(found)

@@ -178,7 +178,9 @@ fn issuers(program: &Program, policy: &Map<String, Value>) -> Vec<ImportedIssuer
         .collect();
     let mut seen = BTreeSet::new();
     let is_first = |provider: &&Provider| {
-        used.contains(provider.issuer.as_str()) && seen.insert(provider.issuer.clone())
+        !provider.subjects.is_empty()
+            && used.contains(provider.issuer.as_str())
+            && seen.insert(provider.issuer.clone())
     };
     let providers = program.providers.iter().filter(is_first);
     providers

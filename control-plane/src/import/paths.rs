@@ -417,8 +417,15 @@ impl Expander<'_> {
     fn sequence(&mut self, depth: usize) -> Option<Vec<String>> {
         let mut texts = vec![String::new()];
         while !self.rest.is_empty() && !self.rest.starts_with(['|', ')']) {
+            let is_group = self.rest.starts_with('(');
             let mut item = self.item(depth)?;
+            let is_repetition =
+                !is_group && item.iter().any(|text| text.contains(|letter: char| letter.is_control()));
             if let Some(rest) = self.rest.strip_prefix('?') {
+                // After a repetition, `?` makes it lazy, which has no meaning in a match of the whole path.
+                if is_repetition {
+                    return None;
+                }
                 self.rest = rest;
                 item.push(String::new());
             }
@@ -492,16 +499,14 @@ impl HostMatch {
     pub(super) fn pattern(pattern: &str) -> Self {
         let pattern = pattern.to_ascii_lowercase();
         if let Some(suffix) = pattern.strip_prefix('*') {
-            let suffix = strip_port(suffix);
             return match suffix.strip_prefix('.') {
                 Some(domain) if is_host(domain) => Self::Below(domain.to_owned()),
                 None if is_host(suffix) => Self::EndsWith(suffix.to_owned()),
                 _ => Self::Other,
             };
         }
-        // `name:*` is a name with any port.
-        let name = strip_port(pattern.strip_suffix(":*").unwrap_or(&pattern));
-        if is_host(name) { Self::Exact(name.to_owned()) } else { Self::Other }
+        // The policy does not distinguish ports, so that a pattern with a port is one for some hosts.
+        if is_host(&pattern) { Self::Exact(pattern) } else { Self::Other }
     }
 
     /// Returns the cells that distinguish the matcher.
@@ -558,13 +563,6 @@ impl HostMatch {
             return (2, Reverse(0), String::new());
         };
         (u8::from(!matches!(self, Self::Exact(_))), Reverse(name.len()), name.clone())
-    }
-}
-
-fn strip_port(host: &str) -> &str {
-    match host.rsplit_once(':') {
-        Some((name, port)) if !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit()) => name,
-        _ => host,
     }
 }
 
@@ -702,7 +700,9 @@ mod tests {
         let below = |name: &str| Some(HostMatch::Below(name.to_owned()));
         for (pattern, cell, expected) in [
             ("a.example", exact("a.example"), Truth::Yes),
-            ("A.example:*", exact("a.example"), Truth::Yes),
+            ("A.example", exact("a.example"), Truth::Yes),
+            ("a.example:*", exact("a.example"), Truth::Maybe),
+            ("a.example:8080", exact("a.example"), Truth::Maybe),
             ("a.example", exact("b.example"), Truth::No),
             ("a.example", None, Truth::No),
             ("*.example", exact("a.example"), Truth::Yes),

@@ -19,6 +19,9 @@ use crate::{
     telemetry::Metrics,
 };
 
+/// How often a checkpoint is moved in one attempt to publish.
+const MAX_CHECKPOINTS: usize = 8;
+
 /// When [`BundlePublisher::publish`] signs a manifest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum SignMode {
@@ -145,12 +148,15 @@ impl BundlePublisher {
     /// Does what [`publish`](Self::publish) does, as of a given time. This function is cancel safe.
     async fn publish_as_of(&mut self, as_of: Time, sign: SignMode) -> Result<(), PublishError> {
         self.load(as_of).await?;
-        // The second load can bring another change that a tail cannot express.
-        for _ in 0..2 {
+        // Each load can bring another change that a tail cannot express. A manifest without it would not be complete.
+        for _ in 0..MAX_CHECKPOINTS {
             if self.state.needs_checkpoint() {
                 move_checkpoint(&self.store, self.state.checkpoint(), as_of).await?;
                 self.load(as_of).await?;
             }
+        }
+        if self.state.needs_checkpoint() {
+            return Ok(());
         }
         // The journal is also written when edges need no new manifest: its marks are the only trace of credentials that
         // were issued and not revocation_count.

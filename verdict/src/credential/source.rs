@@ -169,14 +169,14 @@ impl CredentialSource {
     /// Returns the text after the scheme or prefix, without white space around it. RFC 9110 section 11.4:
     /// `scheme 1*SP token`.
     fn strip_prefix<'r>(&self, part: &'r [u8]) -> Option<&'r [u8]> {
-        let (start, rest) = part.trim_ascii().split_at_checked(self.prefix.len())?;
+        let (start, rest) = trim_invisible(part).split_at_checked(self.prefix.len())?;
         let is_prefix = if self.is_scheme {
             start.eq_ignore_ascii_case(self.prefix.as_bytes())
-                && rest.first().is_none_or(u8::is_ascii_whitespace)
+                && rest.first().is_none_or(|byte| !byte.is_ascii_graphic())
         } else {
             start == self.prefix.as_bytes()
         };
-        is_prefix.then_some(rest.trim_ascii())
+        is_prefix.then_some(trim_invisible(rest))
     }
 
     /// Decodes the credential. It has one encoding only, since base64 is decoded strictly; which spelling of the
@@ -333,4 +333,13 @@ fn is_visible(text: &str) -> bool {
 fn is_parameter(name: &str) -> bool {
     let is_unreserved = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~');
     !name.is_empty() && name.bytes().all(is_unreserved)
+}
+
+/// Returns a text without white space around it. Upstreams take more bytes for white space than HTTP does, such as a
+/// no-break space (0xA0), so every byte counts that is not visible ASCII.
+fn trim_invisible(text: &[u8]) -> &[u8] {
+    let is_visible = |byte: &u8| byte.is_ascii_graphic();
+    let start = text.iter().position(is_visible).unwrap_or(text.len());
+    let end = text.iter().rposition(is_visible).map_or(start, |last| last.saturating_add(1));
+    text.get(start..end).unwrap_or_default()
 }

@@ -161,7 +161,12 @@ fn d6_optional_rules_ignore_unusable_credentials_by_setting() {
     for (value, code, removed, forwarded) in [
         ("Bearer of-another-application", "token_malformed", true, true),
         ("Bearer sk_0123456789abcdef", "token_malformed", true, true),
-        (&with(|claims| claims.exp = Some(NOW - 60)), "token_expired", true, true),
+        // An upstream could decode these once more, or ignore what follows.
+        ("Bearer a%2Eb%2Ec", "token_malformed", true, false),
+        ("Bearer a.b.c.", "token_malformed", true, false),
+        ("Bearer \"ks_live_0123456789abcdef\"", "token_malformed", true, false),
+        // It could be revoked, and an upstream could allow a larger difference of clocks.
+        (&with(|claims| claims.exp = Some(NOW - 60)), "token_expired", true, false),
         (&with(|claims| claims.iss = "https://other.example".into()), "token_issuer_unknown", true, true),
         (&with(|claims| claims.aud = vec!["other".into()]), "token_audience_mismatch", true, false),
         (&format!("{good}="), "token_not_canonical", true, false),
@@ -353,6 +358,27 @@ proptest! {
                 let value = String::from_utf8_lossy(&value).into_owned();
                 prop_assert!(!value.contains(&token) && !value.contains(&encoded), "{}", value);
             }
+        }
+    }
+}
+
+/// Upstreams take more bytes for white space than HTTP does: Python and JavaScript a no-break space, Python also U+0085.
+#[test]
+fn d6_a_credential_behind_any_white_space_is_found_and_removed() {
+    let mut builder = builder();
+    let revoked = bearer(&Claims { jti: "revoked".into(), ..claims() });
+    builder.revoke(1, Fingerprint::digest(&revoked.as_bytes()[7..])).unwrap();
+    let snapshot = snapshot(&mut builder);
+    let gate = gate_with(r#""rules": [{ "path": "/x", "access": "optional" }]"#);
+    for space in [&b" "[..], b"\t", b"\x0b", b"\x85", b"\xa0", b"\xc2\xa0", b" \xa0 "] {
+        for (before, after) in [(&b""[..], &b""[..]), (space, space)] {
+            let value = [before, b"Bearer", space, &revoked.as_bytes()[7..], after].concat();
+            let headers: [(&str, &[u8]); 3] =
+                [(":method", b"GET"), (":path", b"/x"), ("authorization", &value)];
+            let Decision::Refuse(refusal) = gate.decide(headers.into_iter(), Some(&snapshot), NOW_MS) else {
+                panic!("{value:x?}");
+            };
+            assert_eq!(refusal.reason().code(), "revoked", "{value:x?}");
         }
     }
 }

@@ -378,7 +378,7 @@ async fn d6_optional_rules_ignore_what_is_not_usable(edge: &Edge) {
     // The third and the fourth value: whether the rule ignores and removes it, and whether the other one forwards it.
     for (value, code, removed, forwarded) in [
         ("of-another-application", "token_malformed", true, true),
-        (&*edge.expired(), "token_expired", true, true),
+        (&*edge.expired(), "token_expired", true, false),
         (&elsewhere, "token_issuer_unknown", true, true),
         (&other_key, "token_malformed", true, true),
         (&audience, "token_audience_mismatch", true, false),

@@ -209,14 +209,18 @@ pub(super) enum Reading {
 impl Delimiter {
     /// `%2f`
     pub(super) const SLASH: u8 = 1;
-    /// `\` or `%5c`
+    /// `%5c`
     const BACKSLASH: u8 = 2;
-    /// `;` or `%3b`
+    /// `%3b`
     const SEMICOLON: u8 = 4;
     /// `%3f` or `%23`
     const END: u8 = 8;
     /// `%3a` in a segment that ends with a custom verb of a rule.
     const COLON: u8 = 16;
+    /// `\`, which proxies replace without decoding `%5c`, so that the two are different kinds.
+    const PLAIN_BACKSLASH: u8 = 32;
+    /// `;`, which many parsers look for before they decode `%3b`.
+    const PLAIN_SEMICOLON: u8 = 64;
 
     /// Returns the possible readings of a single kind of delimiter, and the error if they are not equivalent. Returns an
     /// error if there are several kinds.
@@ -225,11 +229,13 @@ impl Delimiter {
         match kinds {
             0 => Ok((&[], Separator)),
             Self::SLASH => Ok((&[Reading::Slash], Separator)),
-            Self::BACKSLASH => Ok((&[Reading::Backslash], Separator)),
-            Self::SEMICOLON => Ok((&[Reading::WithoutParameters, Reading::UntilSemicolon], Parameters)),
+            Self::BACKSLASH | Self::PLAIN_BACKSLASH => Ok((&[Reading::Backslash], Separator)),
+            Self::SEMICOLON | Self::PLAIN_SEMICOLON => {
+                Ok((&[Reading::WithoutParameters, Reading::UntilSemicolon], Parameters))
+            }
             Self::END => Ok((&[Reading::UntilEnd], Separator)),
             Self::COLON => Ok((&[Reading::WithoutVerb], NotCanonical)),
-            _ if kinds & Self::SEMICOLON != 0 => Err(Parameters),
+            _ if kinds & (Self::SEMICOLON | Self::PLAIN_SEMICOLON) != 0 => Err(Parameters),
             _ => Err(Separator),
         }
     }
@@ -293,6 +299,23 @@ impl<'r> Path<'r> {
             segments.push(Segment::plain(""));
         }
         self.with_segments(segments)
+    }
+
+    /// Returns the path with its letters folded, and nothing removed.
+    pub(super) fn in_lower_case(&self) -> Self {
+        let fold = |segment: &Segment<'r>| Segment {
+            text: Cow::Owned(segment.text.chars().map(fold_character).collect()),
+            ..*segment
+        };
+        self.with_segments(self.segments.iter().map(fold).collect())
+    }
+
+    /// Returns whether a segment has only spaces before a dot, so that parsers differ about whether it has a name before its
+    /// extension.
+    pub(super) fn has_blank_name(&self) -> bool {
+        let has_blank_name =
+            |text: &str| text.trim_start().len() < text.len() && text.trim_start().starts_with('.');
+        self.segments.iter().any(|segment| has_blank_name(&segment.text))
     }
 
     /// Returns whether [`folded`](Self::folded) differs from this path.
@@ -403,8 +426,10 @@ impl<'r> Segment<'r> {
             }
             match decoded {
                 b'/' => *delimiters |= Delimiter::SLASH,
+                b'\\' if *byte == decoded => *delimiters |= Delimiter::PLAIN_BACKSLASH,
                 b'\\' => *delimiters |= Delimiter::BACKSLASH,
                 b'?' | b'#' => *delimiters |= Delimiter::END,
+                b';' if *byte == decoded => *delimiters |= Delimiter::PLAIN_SEMICOLON,
                 b';' => *delimiters |= Delimiter::SEMICOLON,
                 byte if byte.is_ascii_control() => return Err(AmbiguousRequest::Path),
                 _ => {}

@@ -413,6 +413,10 @@ fn paths_with_delimiters_pass_where_no_rule_reads_them_otherwise() {
         (5, "/users/me%2Fx"),
         (5, "/users/Me%2Fx"),
         (6, "/users/..%2fadmin"),
+        (3, "/%20.js"),
+        (3, "/x/%20.js"),
+        (1, "/USERS\\%3Asuspend%5C%3Asuspend"),
+        (0, "/x;a%3bb"),
     ] {
         assert!(!check(&POLICIES[policy], UnmatchedPolicy::Public, path), "{path}");
     }

@@ -266,6 +266,11 @@ impl<'p> Resolver<'p, '_> {
             && is_open
             && (self.rules.has_foldable_literal || path.changes_when_folded())
         {
+            // A parser that ignores case need not remove spaces and dots.
+            let other = self.find(&path.in_lower_case(), PathComparison::Folded)?;
+            if path.has_blank_name() || !is_same(other.as_ref(), found.as_ref()) {
+                return Err(AmbiguousRequest::EquivalentPath);
+            }
             let folded = path.folded();
             let other = self.find(&folded, PathComparison::Folded)?;
             if !is_same(other.as_ref(), found.as_ref())

@@ -12,6 +12,9 @@ IN_MEMORY = if [ -z "$$TMPDIR" ] && [ "$$(df --output=avail /dev/shm 2>/dev/null
 # analyze them a second time, for four minutes. What ships is not compiled this way, because clippy turns optimizations off.
 LINTED = CLIPPY_ARGS=-Dwarnings RUSTC_WORKSPACE_WRAPPER=clippy-driver
 
+# Most tests wait for processes and disks, so twice as many run at a time as there are cores.
+THREADS = RUST_TEST_THREADS=$$(( $$(nproc) * 2 ))
+
 help: ## prints this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
 
@@ -28,7 +31,7 @@ test: ## runs every check that CI runs
 	tests/sets/build.sh
 	$(LINTED) cargo build --locked --workspace --all-targets
 	target/debug/keystile-words .
-	$(IN_MEMORY) $(LINTED) cargo test --locked --workspace
+	$(IN_MEMORY) $(THREADS) $(LINTED) cargo test --locked --workspace
 	@if [ "$$(id -u)" = 0 ]; then $(LINTED) cargo test --locked --workspace --lib -- --ignored; \
 	  else echo "Skipped, because they require root: tests that give files to another user"; fi
 	$(MAKE) reproduce

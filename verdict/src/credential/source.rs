@@ -337,9 +337,16 @@ fn is_parameter(name: &str) -> bool {
 
 /// Returns a text without white space around it. Upstreams take more bytes for white space than HTTP does, such as a
 /// no-break space (0xA0), so every byte counts that is not visible ASCII.
-fn trim_invisible(text: &[u8]) -> &[u8] {
-    let is_visible = |byte: &u8| byte.is_ascii_graphic();
-    let start = text.iter().position(is_visible).unwrap_or(text.len());
-    let end = text.iter().rposition(is_visible).map_or(start, |last| last.saturating_add(1));
-    text.get(start..end).unwrap_or_default()
+fn trim_invisible(mut text: &[u8]) -> &[u8] {
+    while let [first, rest @ ..] = text
+        && !first.is_ascii_graphic()
+    {
+        text = rest;
+    }
+    while let [rest @ .., last] = text
+        && !last.is_ascii_graphic()
+    {
+        text = rest;
+    }
+    text
 }

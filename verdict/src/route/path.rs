@@ -68,8 +68,11 @@ impl PathComparison {
     pub(super) fn equals(self, literal: &str, segment: &str) -> bool {
         match self {
             Self::Exact => literal == segment,
-            // Literals have neither spaces nor letters beyond ASCII.
-            Self::Folded => literal.trim_end_matches('.').eq_ignore_ascii_case(segment),
+            // Literals have neither spaces nor letters beyond ASCII. The segment may have kept its dots.
+            Self::Folded => {
+                literal.eq_ignore_ascii_case(segment)
+                    || literal.trim_end_matches('.').eq_ignore_ascii_case(segment)
+            }
         }
     }
 

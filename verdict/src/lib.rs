@@ -67,7 +67,8 @@ pub use lease::{LEASE_RENEWAL_MS, LeaderRole, Lease};
 pub use open_stream::{OpenStream, OpenStreamPolicy};
 pub use open_streams::{Admitted, Checked, Ended, OpenStreams};
 pub use policy::{
-    ApiKeys, ControlPlane, FilterStateItem, Mode, Policy, PolicyError, PolicyMembers, Tokens, UncoveredPolicy,
+    ApiKeys, ControlPlane, FilterStateItem, Mode, Policy, PolicyError, PolicyMembers, Tokens,
+    UncoveredPolicy, is_header_name,
 };
 pub use reason::{AmbiguousCredential, Reason};
 pub use refresh::{

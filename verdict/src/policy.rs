@@ -541,7 +541,8 @@ pub(crate) fn optional_header_name<'de, D: Deserializer<'de>>(
     header_name(deserializer).map(Some)
 }
 
-fn is_header_name(name: &str) -> bool {
+/// Returns whether the policy permits this name of a header: in lower case, and not of HTTP framing.
+pub fn is_header_name(name: &str) -> bool {
     let is_permitted =
         |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'-' | b'_');
     !name.is_empty() && name.bytes().all(is_permitted) && !RESERVED_HEADERS.contains(&name)

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use serde_json::Value;
+use verdict::is_header_name;
 
 use super::{
     ImportError, ImportOptions,
@@ -1359,25 +1360,6 @@ pub(super) fn claim_header(
     }
     let claim: Vec<String> = claim.split('.').map(str::to_owned).collect();
     Some((header, super::condition::claim_name(&claim)))
-}
-
-pub(super) fn is_header_name(name: &str) -> bool {
-    let is_permitted =
-        |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'-' | b'_');
-    const FRAMING: [&str; 11] = [
-        "host",
-        "content-length",
-        "transfer-encoding",
-        "connection",
-        "proxy-connection",
-        "keep-alive",
-        "close",
-        "te",
-        "trailer",
-        "upgrade",
-        "http2-settings",
-    ];
-    !name.is_empty() && name.bytes().all(is_permitted) && !FRAMING.contains(&name)
 }
 
 /// Returns a header as a location of tokens, or reports one that the policy cannot have.

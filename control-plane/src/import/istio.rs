@@ -3,13 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
+use verdict::is_header_name;
 
 use super::{
     ImportError, ImportOptions,
     condition::{ClaimValue, Condition, Needs, Test, TextMatch, TokenTest},
-    envoy::{
-        DEFAULT_LEEWAY_SECONDS, add_provider, claim_header, header_location, is_header_name, named_location,
-    },
+    envoy::{DEFAULT_LEEWAY_SECONDS, add_provider, claim_header, header_location, named_location},
     paths::{HostMatch, PathMatch},
     policy::Program,
     report::Report,

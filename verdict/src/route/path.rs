@@ -304,6 +304,12 @@ impl<'r> Path<'r> {
         self.with_segments(segments)
     }
 
+    /// Returns whether [`folded`](Self::folded) removes something. If not, it is [`in_lower_case`](Self::in_lower_case).
+    pub(super) fn shrinks_when_folded(&self) -> bool {
+        let shrinks = |text: &str| text.is_empty() || trim_segment(text).len() < text.len();
+        self.segments.iter().any(|segment| shrinks(&segment.text))
+    }
+
     /// Returns the path with its letters folded, and nothing removed.
     pub(super) fn in_lower_case(&self) -> Self {
         let fold = |segment: &Segment<'r>| Segment {

@@ -417,6 +417,9 @@ fn paths_with_delimiters_pass_where_no_rule_reads_them_otherwise() {
         (3, "/x/%20.js"),
         (1, "/USERS\\%3Asuspend%5C%3Asuspend"),
         (0, "/x;a%3bb"),
+        (0, "/USERS\\admin%5cadmin"),
+        (2, "/%20.JS"),
+        (0, "/USERS/%20"),
     ] {
         assert!(!check(&POLICIES[policy], UnmatchedPolicy::Public, path), "{path}");
     }

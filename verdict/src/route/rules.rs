@@ -267,9 +267,11 @@ impl<'p> Resolver<'p, '_> {
             && (self.rules.has_foldable_literal || path.changes_when_folded())
         {
             // A parser that ignores case need not remove spaces and dots.
-            let other = self.find(&path.in_lower_case(), PathComparison::Folded)?;
-            if path.has_blank_name() || !is_same(other.as_ref(), found.as_ref()) {
-                return Err(AmbiguousRequest::EquivalentPath);
+            if path.shrinks_when_folded() {
+                let other = self.find(&path.in_lower_case(), PathComparison::Folded)?;
+                if path.has_blank_name() || !is_same(other.as_ref(), found.as_ref()) {
+                    return Err(AmbiguousRequest::EquivalentPath);
+                }
             }
             let folded = path.folded();
             let other = self.find(&folded, PathComparison::Folded)?;

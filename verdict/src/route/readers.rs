@@ -420,6 +420,9 @@ fn paths_with_delimiters_pass_where_no_rule_reads_them_otherwise() {
         (0, "/USERS\\admin%5cadmin"),
         (2, "/%20.JS"),
         (0, "/USERS/%20"),
+        (1, "/users/%2f[1]"),
+        (1, "/users/a%2f%2fb"),
+        (0, "/USERS/%20/"),
     ] {
         assert!(!check(&POLICIES[policy], UnmatchedPolicy::Public, path), "{path}");
     }

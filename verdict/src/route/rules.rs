@@ -266,20 +266,17 @@ impl<'p> Resolver<'p, '_> {
             && is_open
             && (self.rules.has_foldable_literal || path.changes_when_folded())
         {
+            let is_equivalent = |other: &Path<'_>| {
+                let is_same_path =
+                    is_same(self.find(other, PathComparison::Folded)?.as_ref(), found.as_ref());
+                let toggled = other.with_trailing_slash_toggled();
+                Ok(is_same_path
+                    && (!checks_trailing_slash || is_same_rule(self.find(&toggled, PathComparison::Folded)?)))
+            };
             // A parser that ignores case need not remove spaces and dots.
-            if path.shrinks_when_folded() {
-                let other = self.find(&path.in_lower_case(), PathComparison::Folded)?;
-                if path.has_blank_name() || !is_same(other.as_ref(), found.as_ref()) {
-                    return Err(AmbiguousRequest::EquivalentPath);
-                }
-            }
-            let folded = path.folded();
-            let other = self.find(&folded, PathComparison::Folded)?;
-            if !is_same(other.as_ref(), found.as_ref())
-                || (checks_trailing_slash
-                    && !is_same_rule(
-                        self.find(&folded.with_trailing_slash_toggled(), PathComparison::Folded)?,
-                    ))
+            if !is_equivalent(&path.folded())?
+                || (path.shrinks_when_folded()
+                    && (path.has_blank_name() || !is_equivalent(&path.in_lower_case())?))
             {
                 return Err(AmbiguousRequest::EquivalentPath);
             }

@@ -60,7 +60,7 @@ pub use credential::CredentialSource;
 pub use decision::{Admission, Decision, PassReason, Refusal, Stripping};
 pub use environment::Environment;
 pub use freshness::{Freshness, LogLine, StalePolicy, StalenessWatch};
-pub use gate::{Gate, Headers, Request};
+pub use gate::{BareCredential, Gate, Headers, Request};
 pub use identity::Identity;
 pub use issuer::ForeignIssuer;
 pub use lease::{LEASE_RENEWAL_MS, LeaderRole, Lease};

@@ -20,7 +20,7 @@ mod signatures;
 use head::Head;
 use outcome::{Edit, IdentityView, Outcome, RefusalView, StatusView, StepView};
 use requests::{InFlight, RequestView};
-use signatures::{Answer, HostSignatures, Question};
+use signatures::{HostSignatures, Questions};
 
 /// A gate with its bundle.
 #[wasm_bindgen]
@@ -34,7 +34,7 @@ pub struct Core {
     freshness: StalenessWatch,
     /// Whether JavaScript verifies signatures.
     offloads_signatures: bool,
-    question: Option<Question>,
+    questions: Questions,
 }
 
 #[wasm_bindgen]
@@ -72,7 +72,7 @@ impl Core {
             in_flight: InFlight::default(),
             freshness: StalenessWatch::default(),
             offloads_signatures,
-            question: None,
+            questions: Questions::default(),
         })
     }
 
@@ -82,15 +82,15 @@ impl Core {
     }
 
     /// Decides about a request. `head` has `count` headers as lines, see [`Head`]. `peer` is the address of the client, or
-    /// empty. `now` is in milliseconds since the Unix epoch. `digest` and `answer` are the result of a signature
-    /// verification that the previous call asked for.
+    /// empty. `now` is in milliseconds since the Unix epoch. `question` is the number of the signature that a previous call
+    /// asked for, and `answer` whether it is valid; 0 the first time.
     pub fn decide(
         &mut self,
         head: &str,
         count: usize,
         peer: &str,
         now: f64,
-        digest: &str,
+        question: u32,
         answer: Option<bool>,
     ) -> String {
         let now = milliseconds(now);
@@ -102,11 +102,12 @@ impl Core {
             snapshot: self.refresh.current().map(|current| &**current),
             now,
         };
-        let verifier = HostSignatures::new(self.offloads_signatures, Answer { digest, is_valid: answer });
+        let question = self.questions.take(question);
+        let answer = question.as_ref().map(|question| (question, answer));
+        let verifier = HostSignatures::new(self.offloads_signatures, answer);
         let decision = self.gate.decide_with(&request, &mut self.cache, &verifier);
-        self.question = verifier.into_question();
-        if let Some(question) = &self.question {
-            return Outcome::Signature(question.into()).to_json();
+        if let Some(question) = verifier.into_question() {
+            return Outcome::Signature(self.questions.add(question)).to_json();
         }
         if let Decision::Refuse(refusal) = &decision {
             let response = self.gate.response(refusal, &headers);
@@ -124,7 +125,7 @@ impl Core {
         username: &str,
         paired: &str,
         now: f64,
-        digest: &str,
+        question: u32,
         answer: Option<bool>,
     ) -> String {
         let bare = BareCredential {
@@ -132,18 +133,21 @@ impl Core {
             username: username.as_bytes(),
             paired: paired.as_bytes(),
         };
-        let verifier = HostSignatures::new(self.offloads_signatures, Answer { digest, is_valid: answer });
+        let question = self.questions.take(question);
+        let answer = question.as_ref().map(|question| (question, answer));
+        let verifier = HostSignatures::new(self.offloads_signatures, answer);
         let snapshot = self.refresh.current().map(|current| &**current);
         let verified =
             self.gate.verify(bare, snapshot, milliseconds(now), &mut self.cache, &verifier);
-        self.question = verifier.into_question();
-        match (&self.question, &verified) {
-            (Some(question), _) => Outcome::Signature(question.into()).to_json(),
-            (None, Ok(identity)) => {
+        if let Some(question) = verifier.into_question() {
+            return Outcome::Signature(self.questions.add(question)).to_json();
+        }
+        match &verified {
+            Ok(identity) => {
                 let (identity, edit) = (IdentityView::from(&**identity), Edit::Unchanged {});
                 Outcome::Admit { identity, code: None, is_stale: false, edit }.to_json()
             }
-            (None, Err(refusal)) => {
+            Err(refusal) => {
                 let response = self.gate.refusal_response(refusal, None);
                 Outcome::Refuse(RefusalView::new(refusal, &response)).to_json()
             }
@@ -152,8 +156,8 @@ impl Core {
 
     /// Returns what the last decision asked to verify: the `SubjectPublicKeyInfo`, the signature and the message, each
     /// with its length in front as 32 bits, big-endian.
-    pub fn take_signature(&mut self) -> Vec<u8> {
-        self.question.take().map(Question::into_parts).unwrap_or_default()
+    pub fn last_question(&self) -> Vec<u8> {
+        self.questions.last_parts()
     }
 
     /// Returns the credential of a request, if it has this fingerprint in hexadecimal.

@@ -30,7 +30,7 @@ pub(crate) enum Outcome<'a> {
     },
     Refuse(RefusalView<'a>),
     /// The signature has to be verified first.
-    Signature(QuestionView<'a>),
+    Signature(QuestionView),
     /// The head is malformed.
     HostError,
 }

@@ -5,10 +5,10 @@ import { once } from 'node:events';
 import { createServer } from 'node:http';
 import { createInterface } from 'node:readline';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { fileURLToPath } from 'node:url';
 
-export const ROOT = fileURLToPath(new URL('../../../', import.meta.url));
-export const TOOLS = `${ROOT}target/tools/npm-test`;
+/** The folder of the workspace. */
+export const ROOT = process.env.KEYSTILE_ROOT;
+export const TOOLS = `${ROOT}/target/tools/npm-test`;
 export const BIN = `${TOOLS}/node_modules/.bin`;
 export const ISSUER = 'https://keystile.test';
 
@@ -112,7 +112,7 @@ export class Signer {
 export class Forge {
   static async start() {
     const forge = new Forge();
-    forge.process = spawn(`${ROOT}target/debug/forge`, { stdio: ['pipe', 'pipe', 'inherit'] });
+    forge.process = spawn(`${ROOT}/target/debug/forge`, { stdio: ['pipe', 'pipe', 'inherit'] });
     forge.lines = createInterface({ input: forge.process.stdout })[Symbol.asyncIterator]();
     forge.policy = JSON.parse(await forge.#line());
     return forge;

@@ -143,7 +143,8 @@ async function readBody(response: Response, maxBytes: number): Promise<Uint8Arra
     chunks.push(value);
     size += value.length;
     if (size >= maxBytes) {
-      await reader.cancel();
+      // Not awaited: of a copied response, it waits for the other copy.
+      reader.cancel().catch(() => {});
       break;
     }
   }

@@ -21,8 +21,8 @@ export interface RefusalView {
 /** A signature that WebCrypto has to verify before the decision counts. */
 export interface SignatureView {
   readonly algorithm: string;
-  readonly key: string;
-  readonly digest: string;
+  readonly key: number;
+  readonly number: number;
 }
 
 export type Outcome =

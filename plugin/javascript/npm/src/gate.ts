@@ -64,7 +64,7 @@ export function createGateOn(runtime: Runtime, options: GateOptions): Gate {
 }
 
 /** Asks the core again with the answer of WebCrypto to its question. The first time, there is none. */
-type Ask = (digest: string, answer: boolean | undefined) => string;
+type Ask = (question: number, answer: boolean | undefined) => string;
 
 class KeystileGate implements Gate {
   readonly #core: CoreHandle;
@@ -136,8 +136,8 @@ class KeystileGate implements Gate {
     let outcome: Outcome;
     try {
       await this.#prepare(options);
-      const ask: Ask = (digest, answer) =>
-        this.#core.call((core) => core.verify(credential, username, apiKey, this.#now(), digest, answer));
+      const ask: Ask = (question, answer) =>
+        this.#core.call((core) => core.verify(credential, username, apiKey, this.#now(), question, answer));
       outcome = await this.#settle(ask);
     } catch (error) {
       this.#reportFailure(error);
@@ -170,9 +170,9 @@ class KeystileGate implements Gate {
       await waiting;
     }
     const peer = options.clientAddress ?? '';
-    const ask: Ask = (digest, answer) =>
-      this.#core.call((core) => core.decide(head.text, head.count, peer, this.#now(), digest, answer));
-    let outcome = JSON.parse(ask('', undefined)) as Outcome;
+    const ask: Ask = (question, answer) =>
+      this.#core.call((core) => core.decide(head.text, head.count, peer, this.#now(), question, answer));
+    let outcome = JSON.parse(ask(0, undefined)) as Outcome;
     if (outcome.outcome === 'signature') {
       outcome = await this.#verifySignatures(outcome, ask);
     }
@@ -212,7 +212,7 @@ class KeystileGate implements Gate {
   }
 
   async #settle(ask: Ask): Promise<Outcome> {
-    const outcome = JSON.parse(ask('', undefined)) as Outcome;
+    const outcome = JSON.parse(ask(0, undefined)) as Outcome;
     return outcome.outcome === 'signature' ? this.#verifySignatures(outcome, ask) : outcome;
   }
 
@@ -221,9 +221,9 @@ class KeystileGate implements Gate {
     let view = question;
     for (let verified = 0; verified < MAX_SIGNATURES; verified += 1) {
       // Nothing else has called the core since it asked.
-      const parts = this.#core.call((core) => core.take_signature()) as Uint8Array<ArrayBuffer>;
-      const answer = await this.#signatures?.verify(view, parts);
-      const outcome = JSON.parse(ask(view.digest, answer)) as Outcome;
+      const parts = this.#core.call((core) => core.last_question()) as Uint8Array<ArrayBuffer>;
+      const answer = await this.#signatures?.verify(view, parts, this.#core.generation);
+      const outcome = JSON.parse(ask(view.number, answer)) as Outcome;
       if (outcome.outcome !== 'signature') {
         return outcome;
       }

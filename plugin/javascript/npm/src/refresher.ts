@@ -49,6 +49,8 @@ export class Refresher {
   #initialBundle: (() => Promise<string | null | undefined>) | undefined;
   /** Distinguishes the current driver from one that was taken for dropped. */
   #driver = 0;
+  /** Whether a driver has begun and not ended. */
+  #isDriving = false;
   /** Until when the driver counts as alive, by the real clock; 0 if there is none. */
   #markedUntil = 0;
   /** The number of refreshes that have failed, brought a bundle, or found nothing newer. */
@@ -172,16 +174,25 @@ export class Refresher {
     };
     mark(0);
     this.#polledAt = this.#now();
+    const isPreviousDropped = this.#isDriving;
+    this.#isDriving = true;
     try {
-      // What a dropped driver left in flight never arrives.
-      this.#core.call((core) => core.abort());
+      if (isPreviousDropped) {
+        // What it left in flight never arrives.
+        this.#core.call((core) => core.abort());
+      }
       await this.#loadInitialBundle();
       const open = new Set<Promise<void>>();
+      // After a bundle, the core asks for the next one at once, which is for long polling.
+      let isDone = false;
       while (this.#driver === driver && !this.#isClosed) {
-        let request = this.#next();
+        let request = isDone ? undefined : this.#next();
         while (request !== undefined) {
           mark(request.waitSeconds);
-          const answered: Promise<void> = this.#handle(request, driver).finally(() => open.delete(answered));
+          const answered: Promise<void> = this.#handle(request, driver).then((step) => {
+            open.delete(answered);
+            isDone ||= step === 'ready' && !this.#isLongPolling;
+          });
           open.add(answered);
           request = this.#next();
         }
@@ -197,6 +208,7 @@ export class Refresher {
       this.#report('the refresh failed', error);
     } finally {
       if (this.#driver === driver) {
+        this.#isDriving = false;
         this.#markedUntil = 0;
         this.#attempts += 1;
       }
@@ -209,19 +221,19 @@ export class Refresher {
   }
 
   /** Sends one request and gives the response to the core. It never rejects. */
-  async #handle(request: ControlPlaneRequest, driver: number): Promise<void> {
+  async #handle(request: ControlPlaneRequest, driver: number): Promise<Step['step']> {
     const generation = this.#core.generation;
     const { status, body, isCached } = await this.#client.send(request);
     // After a trap, the number belongs to another request.
     if (this.#driver !== driver || this.#core.generation !== generation) {
-      return;
+      return 'pending';
     }
     let step: Step;
     try {
       step = this.#core.respond(request, status, body, this.#now());
     } catch (error) {
       this.#report('the refresh failed', error);
-      return;
+      return 'failed';
     }
     this.#attempts += step.step === 'ready' || step.step === 'failed' ? 1 : 0;
     if (step.step === 'failed') {
@@ -231,12 +243,13 @@ export class Refresher {
       if (isCached) {
         await this.#client.drop(request);
       }
-      return;
+    } else {
+      this.#recover(step);
+      if (status === 200 && request.isPublic && !isCached) {
+        await this.#client.store(request, body);
+      }
     }
-    this.#recover(step);
-    if (status === 200 && request.isPublic && !isCached) {
-      await this.#client.store(request, body);
-    }
+    return step.step;
   }
 
   async #loadInitialBundle(): Promise<void> {

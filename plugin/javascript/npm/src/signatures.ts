@@ -26,14 +26,24 @@ const SCHEMES: Readonly<Record<string, Scheme>> = {
 export class SignatureVerifier {
   readonly #subtle: SubtleCrypto;
   /** The imported keys. `null`: the platform does not accept the key. Promises must not be shared between requests. */
-  readonly #keys = new Map<string, CryptoKey | null>();
+  readonly #keys = new Map<number, CryptoKey | null>();
+  #generation = 0;
 
   constructor(subtle: SubtleCrypto) {
     this.#subtle = subtle;
   }
 
   /** Returns whether a signature is valid, or `undefined` if the platform cannot verify it: then the core does. */
-  async verify(view: SignatureView, parts: Uint8Array<ArrayBuffer>): Promise<boolean | undefined> {
+  async verify(
+    view: SignatureView,
+    parts: Uint8Array<ArrayBuffer>,
+    generation: number,
+  ): Promise<boolean | undefined> {
+    if (this.#generation !== generation) {
+      // Another instance of the core counts the keys from the beginning.
+      this.#keys.clear();
+      this.#generation = generation;
+    }
     const scheme = SCHEMES[view.algorithm];
     if (scheme === undefined) {
       return undefined;
@@ -42,10 +52,9 @@ export class SignatureVerifier {
     let imported = this.#keys.get(view.key);
     if (imported === undefined) {
       imported = await this.#import(scheme, key);
-      if (this.#keys.size >= MAX_KEYS) {
-        this.#keys.clear();
+      if (this.#generation === generation && this.#keys.size < MAX_KEYS) {
+        this.#keys.set(view.key, imported);
       }
-      this.#keys.set(view.key, imported);
     }
     if (imported === null) {
       return undefined;

@@ -2,7 +2,7 @@
 
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: help run demo test wasm reproduce fmt lint audit mutants bench clean
+.PHONY: help run demo test wasm npm reproduce fmt lint audit mutants bench clean
 
 # Tests sync databases hundreds of times a second, and a shared disk can stall for a minute. If /dev/shm has 2 GB free and
 # TMPDIR is not set, the databases are in memory.
@@ -25,15 +25,17 @@ demo: programs ## runs a tour with measured times: issue, 200, revoke, 401
 	@target/debug/demo
 
 test: ## runs every check that CI runs
-	./setup.sh rust clippy envoy postgres wrk node deny
+	./setup.sh rust clippy envoy postgres wrk node npm_build npm_test deny
 	cargo fmt --all --check
 	$(MAKE) wasm
 	tests/sets/build.sh
 	$(LINTED) cargo build --locked --workspace --all-targets
+	BINDGEN=target/debug/keystile-bindgen $(MAKE) npm
 	target/debug/keystile-words .
 	$(IN_MEMORY) $(THREADS) $(LINTED) cargo test --locked --workspace
 	@if [ "$$(id -u)" = 0 ]; then $(LINTED) cargo test --locked --workspace --lib -- --ignored; \
 	  else echo "Skipped, because they require root: tests that give files to another user"; fi
+	plugin/javascript/test/test.sh
 	$(MAKE) reproduce
 	tests/audit.sh
 	$(MAKE) audit
@@ -41,8 +43,11 @@ test: ## runs every check that CI runs
 wasm: ## builds target/wasm/keystile.wasm and prints its SHA-256
 	@plugin/proxy-wasm/build.sh
 
-reproduce: wasm ## builds the filter again in another folder and compares the two
-	@plugin/proxy-wasm/reproduce.sh
+npm: ## builds the JavaScript package, target/npm/, and prints its size and SHA-256
+	@plugin/javascript/build.sh
+
+reproduce: wasm npm ## builds the filter and the JavaScript package again in another folder and compares them
+	@plugin/reproduce.sh
 
 fmt: ## formats the sources
 	cargo fmt --all

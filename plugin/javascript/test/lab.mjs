@@ -40,7 +40,7 @@ async function runVectors({ file, isClockInjected, subtle }) {
     }
     now = vector.clock_ms ?? file.clock_ms;
     const { method, path, authority, headers, client_address: clientAddress } = vector.request;
-    const pairs = headers.map((line) => [line.slice(0, line.indexOf(': ')), line.slice(line.indexOf(': ') + 2)]);
+    const pairs = headers.map((line) => [line.slice(0, line.indexOf(': ')), toBytes(line.slice(line.indexOf(': ') + 2))]);
     // The second time, the credential is in the cache.
     for (const round of ['first', 'second']) {
       const decision = await gate.checkHead({ method, path, authority, headers: pairs }, { clientAddress });
@@ -51,7 +51,7 @@ async function runVectors({ file, isClockInjected, subtle }) {
 }
 
 function observed(decision) {
-  const line = ([name, value]) => `${name}: ${value}`;
+  const line = ([name, value]) => `${name}: ${fromBytes(value)}`;
   if (decision.outcome === 'refuse') {
     const { code, status, headers, body } = decision;
     return { decision: 'refused', reason: code, response: { status, headers: headers.map(line), body } };
@@ -61,6 +61,15 @@ function observed(decision) {
     reason: decision.code,
     forwarded: { path: decision.forwarded.path, headers: decision.forwarded.headers.map(line) },
   };
+}
+
+/** The vectors have values in UTF-8; JavaScript has a character for each byte of a header. */
+function toBytes(text) {
+  return Array.from(new TextEncoder().encode(text), (byte) => String.fromCharCode(byte)).join('');
+}
+
+function fromBytes(text) {
+  return new TextDecoder().decode(Uint8Array.from(text, (letter) => letter.charCodeAt(0)));
 }
 
 export async function lab(request) {

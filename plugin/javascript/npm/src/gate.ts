@@ -21,6 +21,7 @@ import {
   type Passed,
   type Refused,
   type RequestHead,
+  type SignatureCrypto,
   type Verified,
   type VerifyOptions,
 } from './types.js';
@@ -55,7 +56,7 @@ const HOST_ERROR: Refused = {
 
 /** Creates a gate. Call it once, outside of the handler of requests. */
 export function createGateOn(runtime: Runtime, options: GateOptions): Gate {
-  const module = options.module ?? runtime.module;
+  const module = (options.module as WebAssembly.Module | undefined) ?? runtime.module;
   if (module === undefined) {
     throw new TypeError('this platform needs the option `module`: the compiled core/core_bg.wasm');
   }
@@ -78,7 +79,8 @@ class KeystileGate implements Gate {
   constructor(runtime: Runtime, options: GateOptions) {
     this.#now = options.now ?? Date.now;
     this.#log = options.log ?? logToConsole;
-    const subtle = options.subtle === undefined ? globalThis.crypto?.subtle : (options.subtle ?? undefined);
+    const platform: SignatureCrypto | undefined = globalThis.crypto?.subtle;
+    const subtle = options.subtle === undefined ? platform : (options.subtle ?? undefined);
     this.#signatures = subtle === undefined ? undefined : new SignatureVerifier(subtle);
     const isLongPolling = (options.refresh ?? runtime.refresh) === 'long-poll';
     const policy = policyOf(options);
@@ -292,8 +294,16 @@ class Forwardable {
 
   #makeRequest({ request, url }: Source): Request {
     const { path, headers } = this.forwarded;
-    const target = path === url.path ? request : new Request(url.origin + path, request);
-    return new Request(target, { headers: headers as [string, string][] });
+    const list = headers as [string, string][];
+    try {
+      const target = path === url.path ? request : new Request(url.origin + path, request);
+      return new Request(target, { headers: list });
+    } catch {
+      // A proxy, as itty-router makes one, is not a request for the platform.
+      const { method, body, signal, redirect } = request;
+      const init = { method, headers: list, body, signal, redirect, duplex: 'half' };
+      return new Request(url.origin + path, init as RequestInit);
+    }
   }
 }
 

@@ -1,5 +1,6 @@
 // Verification of signatures by WebCrypto.
 import type { SignatureView } from './core-types.js';
+import type { SignatureCrypto } from './types.js';
 
 /** More keys than any deployment has. */
 const MAX_KEYS = 1000;
@@ -24,12 +25,12 @@ const SCHEMES: Readonly<Record<string, Scheme>> = {
 };
 
 export class SignatureVerifier {
-  readonly #subtle: SubtleCrypto;
+  readonly #subtle: SignatureCrypto;
   /** The imported keys. `null`: the platform does not accept the key. Promises must not be shared between requests. */
   readonly #keys = new Map<number, CryptoKey | null>();
   #generation = 0;
 
-  constructor(subtle: SubtleCrypto) {
+  constructor(subtle: SignatureCrypto) {
     this.#subtle = subtle;
   }
 
@@ -68,7 +69,7 @@ export class SignatureVerifier {
 
   async #import(scheme: Scheme, key: Uint8Array<ArrayBuffer>): Promise<CryptoKey | null> {
     try {
-      return await this.#subtle.importKey('spki', key, scheme.key, false, ['verify']);
+      return (await this.#subtle.importKey('spki', key, scheme.key, false, ['verify'])) as CryptoKey;
     } catch {
       return null;
     }

@@ -117,6 +117,12 @@ export interface ObjectCache {
   delete(url: string): Promise<boolean>;
 }
 
+/** A part of `SubtleCrypto`, whose type not every platform declares. */
+export interface SignatureCrypto {
+  importKey(format: 'spki', key: Uint8Array<ArrayBuffer>, algorithm: any, extractable: false, usages: ['verify']): Promise<any>;
+  verify(algorithm: any, key: any, signature: Uint8Array<ArrayBuffer>, message: Uint8Array<ArrayBuffer>): Promise<boolean>;
+}
+
 /** The control plane from which the bundle comes. */
 export interface ControlPlane {
   /** Its URL, such as `https://keystile.example.com`. */
@@ -149,13 +155,13 @@ export interface GateOptions {
   /** The variables that `*_env` members of the policy name. */
   readonly env?: Readonly<Record<string, string | undefined>> | undefined;
   /** Verifies ECDSA and RSA signatures, by default the WebCrypto of the platform. `null`: the core does. */
-  readonly subtle?: SubtleCrypto | null | undefined;
+  readonly subtle?: SignatureCrypto | null | undefined;
   /** The clock in milliseconds since the Unix epoch, for tests. */
   readonly now?: (() => number) | undefined;
   /** Receives what an operator should know, by default `console`. It never receives a credential. */
   readonly log?: ((level: LogLevel, message: string) => void) | undefined;
-  /** The compiled module `core/core_bg.wasm`, for a platform whose way of loading it the package does not know. */
-  readonly module?: WebAssembly.Module | undefined;
+  /** The `WebAssembly.Module` made from `core/core_bg.wasm`, for a platform whose way of loading it the package does not know. */
+  readonly module?: object | undefined;
 }
 
 /** Decides about requests. */

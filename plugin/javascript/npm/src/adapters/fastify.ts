@@ -35,7 +35,8 @@ export async function keystile(fastify: FastifyInstance, options: KeystileOption
       for (const [name, value] of decision.headers) {
         reply.header(name, name === 'www-authenticate' ? repeated(decision.headers, name) : value);
       }
-      return reply.send(decision.body);
+      // Fastify adds a charset to the type of a text.
+      return reply.send(decision.body === '' ? undefined : new TextEncoder().encode(decision.body));
     }
     request.keystile = decision;
     replaceHeaders(request.raw, decision.forwarded);

@@ -1,10 +1,14 @@
 // What the tests share: a control plane that can misbehave, tokens, and the JavaScript runtimes.
-import { spawn } from 'node:child_process';
+import { execFile, spawn } from 'node:child_process';
 import { createHash, createHmac, createPrivateKey, generateKeyPairSync, randomUUID, sign } from 'node:crypto';
 import { once } from 'node:events';
+import { mkdtemp, rm } from 'node:fs/promises';
 import { createServer } from 'node:http';
+import { connect } from 'node:net';
+import { tmpdir } from 'node:os';
 import { createInterface } from 'node:readline';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { promisify } from 'node:util';
 
 /** The folder of the workspace. */
 export const ROOT = process.env.KEYSTILE_ROOT;
@@ -236,6 +240,64 @@ export async function freePort() {
   return port;
 }
 
+function accepts(port) {
+  return new Promise((resolve) => {
+    const socket = connect(port, '127.0.0.1', () => resolve(true));
+    socket.on('error', () => resolve(false)).on('connect', () => socket.destroy());
+  });
+}
+
+/** A control plane as it ships, with one edge and its own data folder. */
+export class RealControlPlane {
+  static async start() {
+    const control = new RealControlPlane();
+    control.folder = await mkdtemp(`${tmpdir()}/keystile-js-`);
+    const port = await freePort();
+    control.url = `http://127.0.0.1:${port}`;
+    control.env = { KEYSTILE_SERVER__LISTEN: `127.0.0.1:${port}` };
+    control.root = await control.cli(['init']);
+    control.served = await Served.start(`${ROOT}/target/debug/keystile`, ['--data', control.folder, 'serve'], { port, env: control.env });
+    await eventually('the control plane is ready', async () => (await fetch(`${control.url}/healthz`)).ok);
+    const { credential, plugin_configuration: policy } = await control.cli(['edge', 'enroll', 'edge-1']);
+    return Object.assign(control, { credential, policy });
+  }
+
+  async cli(args) {
+    const { stdout } = await promisify(execFile)(`${ROOT}/target/debug/keystile`, ['--data', this.folder, '--json', ...args], {
+      env: { ...process.env, ...this.env },
+    });
+    return JSON.parse(stdout);
+  }
+
+  /** Exchanges the AuthKey of the root user for another token. */
+  async token() {
+    const { auth_key_id: authKeyId, auth_key: authKey } = this.root;
+    return (await (await this.#post('/v1/auth', { authKeyId, authKey })).json()).token;
+  }
+
+  /** Returns when the revocation is durable and published. */
+  async revoke(token, admin) {
+    await this.#post('/revocations', { token }, { authorization: `Bearer ${admin}` });
+  }
+
+  async #post(path, body, headers = {}) {
+    const response = await fetch(this.url + path, {
+      method: 'POST',
+      headers: { 'content-type': 'application/json', ...headers },
+      body: JSON.stringify(body),
+    });
+    if (!response.ok) {
+      throw new Error(`${path}: ${response.status} ${await response.text()}`);
+    }
+    return response;
+  }
+
+  async stop() {
+    this.served.stop();
+    await rm(this.folder, { recursive: true, force: true });
+  }
+}
+
 /** A process that serves HTTP on a port. */
 export class Served {
   static async start(command, args, { port, env = {}, cwd = TOOLS }) {
@@ -249,13 +311,8 @@ export class Served {
     served.process.on('exit', (code) => (ended = code ?? 'a signal'));
     served.url = `http://127.0.0.1:${port}`;
     try {
-      await eventually(`${command} serves`, async () => {
-        if (ended !== undefined) {
-          return 'ended';
-        }
-        await fetch(`${served.url}/`, { signal: AbortSignal.timeout(2000) });
-        return true;
-      });
+      // Without a request, which would have the application load the bundle.
+      await eventually(`${command} serves`, () => ended ?? accepts(port));
     } catch (error) {
       served.stop();
       throw new Error(`${error.message}\n${served.output}`);

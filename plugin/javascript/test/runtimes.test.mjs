@@ -5,7 +5,7 @@ import { cp, readFile, readdir, writeFile } from 'node:fs/promises';
 import { createRequire } from 'node:module';
 import { before, describe, test } from 'node:test';
 import { promisify } from 'node:util';
-import { BIN, FakeControlPlane, Forge, ROOT, Served, Signer, TOOLS, eventually, fingerprint, freePort } from './kit.mjs';
+import { BIN, FakeControlPlane, Forge, ROOT, RealControlPlane, Served, Signer, TOOLS, eventually, fingerprint, freePort } from './kit.mjs';
 
 const run = promisify(execFile);
 const esbuild = createRequire(`${TOOLS}/`)('esbuild');
@@ -77,6 +77,44 @@ for (const [name, runtime] of Object.entries(RUNTIMES)) {
   });
 }
 
+for (const [name, application] of [
+  ['workerd', 'workers'],
+  ['node', 'express'],
+]) {
+  test(`with the real control plane, ${name} refuses a revoked credential under traffic`, async () => {
+    const runtime = RUNTIMES[name];
+    const folder = `projects/${application}`;
+    const control = await RealControlPlane.start();
+    let served;
+    try {
+      await writeFile(`${folder}/policy.json`, JSON.stringify(control.policy));
+      await runtime.checkTypes(folder);
+      const env = { CONTROL_PLANE_URL: control.url, EDGE_CREDENTIAL: control.credential };
+      served = await runtime.serve(folder, 'main.ts', { port: await freePort(), env });
+      const ask = (token) => fetch(`${served.url}/orders`, { headers: { authorization: `Bearer ${token}` } });
+      const admin = await control.token();
+      const delays = [];
+      for (let round = 0; round < 5; round += 1) {
+        const token = await control.token();
+        assert.equal((await ask(token)).status, 200);
+        await control.revoke(token, admin);
+        const acknowledged = performance.now();
+        await eventually('the revocation is enforced', async () => {
+          assert.equal((await ask(admin)).status, 200);
+          return (await ask(token)).status === 401;
+        });
+        delays.push(Math.round(performance.now() - acknowledged));
+      }
+      console.log(`  ${name}: refused ${delays.join(', ')} ms after the revocation was acknowledged`);
+    } catch (error) {
+      throw new Error(`${error.message}\n${error.stdout ?? ''}\n${served?.output ?? ''}`, { cause: error });
+    } finally {
+      served?.stop();
+      await control.stop();
+    }
+  });
+}
+
 /** The core has no code for P-521, so that its tokens are refused without WebCrypto. */
 const ONLY_BY_PLATFORM = 'ES512';
 
@@ -119,6 +157,10 @@ async function contract(runtime, application) {
 
 async function keepsPromises(control, url) {
   const ask = (token, init = {}) => fetch(url, { ...init, headers: { authorization: `Bearer ${token}`, ...init.headers } });
+
+  // On a cold isolate, no request depends on the input and output of another one.
+  const cold = await Promise.all(Array.from({ length: 100 }, async () => (await ask(ed.token())).status));
+  assert.deepEqual(new Set(cold), new Set([200]));
 
   const missing = await fetch(url);
   assert.equal(missing.status, 401);

@@ -65,8 +65,9 @@ mutants: ## changes the functions that .cargo/mutants.toml lists, one at a time;
 	@./setup.sh rust mutants
 	@./mutants.sh
 
-bench: wasm ## measures into target/bench/report.md, beside peers; ONLY="streams tokens" selects parts (docs/benchmarks.md), FLAGS=--quick is a trial
-	@./setup.sh envoy wrk node
+bench: wasm npm ## measures into target/bench/report.md, beside peers; ONLY="streams tokens" selects parts (docs/benchmarks.md), FLAGS=--quick is a trial
+	@./setup.sh envoy wrk node npm_test
+	@cargo build --locked --package keystile-tests --bin forge
 	@tests/sets/build.sh
 	@cargo build --locked --release --package keystile --package keystile-tests --bin keystile --bin bench
 	@target/release/bench $(FLAGS) $(ONLY)

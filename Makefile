@@ -36,6 +36,7 @@ test: ## runs every check that CI runs
 	@if [ "$$(id -u)" = 0 ]; then $(LINTED) cargo test --locked --workspace --lib -- --ignored; \
 	  else echo "Skipped, because they require root: tests that give files to another user"; fi
 	plugin/javascript/test/test.sh
+	CARGO_TARGET_DIR=target/fastly cargo check --quiet --locked --manifest-path plugin/fastly/Cargo.toml
 	$(MAKE) reproduce
 	tests/audit.sh
 	$(MAKE) audit

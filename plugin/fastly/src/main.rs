@@ -28,9 +28,11 @@ const BUNDLE_TTL: Duration = Duration::from_secs(2);
 fn main(mut request: Request) -> Result<Response, Error> {
     let now = now_ms();
     let text = ConfigStore::open(CONFIG_STORE).get("policy").unwrap_or_default();
-    let Ok(policy) = Policy::from_json(text.as_bytes()) else { return Ok(unavailable("the policy is invalid")) };
+    let Ok(policy) = Policy::from_json(text.as_bytes()) else {
+        return Ok(unavailable("the policy is invalid"));
+    };
     let mut refresh = refresh_of(&policy);
-    // Whatever fails leaves the gate without a bundle: it refuses.
+    // Any failure leaves the gate without a bundle: it refuses.
     if let Ok(Some(bundle)) = get_or_set_with(bundle_key(&text), || fetch_bundle(&policy, now)) {
         load(&mut refresh, &bundle.into_bytes(), now);
     }
@@ -126,7 +128,9 @@ fn fetch_bundle(policy: &Policy, now: u64) -> Result<CacheEntry, Error> {
     }
     let current = refresh.current().ok_or_else(|| Error::msg("the control plane has no bundle"))?;
     let mut bytes = Vec::new();
-    for part in std::iter::once(current.manifest().bytes()).chain(objects.iter().map(|(_, bytes)| bytes.as_slice())) {
+    for part in
+        std::iter::once(current.manifest().bytes()).chain(objects.iter().map(|(_, bytes)| bytes.as_slice()))
+    {
         bytes.extend(u32::try_from(part.len())?.to_be_bytes());
         bytes.extend(part);
     }

@@ -7,8 +7,8 @@
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use verdict::{
-    BareCredential, Cache, Decision, Environment, FetchStep, Fingerprint, Gate, InlineBundle,
-    LogLine, Policy, Progress, Refresh, Request, StalenessWatch,
+    BareCredential, Cache, Decision, Environment, FetchStep, Fingerprint, Gate, InlineBundle, LogLine,
+    Policy, Progress, Refresh, Request, StalenessWatch,
 };
 use wasm_bindgen::{JsValue, prelude::wasm_bindgen};
 
@@ -137,8 +137,7 @@ impl Core {
         let answer = question.as_ref().map(|question| (question, answer));
         let verifier = HostSignatures::new(self.offloads_signatures, answer);
         let snapshot = self.refresh.current().map(|current| &**current);
-        let verified =
-            self.gate.verify(bare, snapshot, milliseconds(now), &mut self.cache, &verifier);
+        let verified = self.gate.verify(bare, snapshot, milliseconds(now), &mut self.cache, &verifier);
         if let Some(question) = verifier.into_question() {
             return Outcome::Signature(self.questions.add(question)).to_json();
         }

@@ -15,7 +15,7 @@ const MAX_PENDING: usize = 256;
 /// The maximum number of keys that are remembered. More keys than any deployment has.
 const MAX_KEYS: usize = 1000;
 
-/// What is to be verified.
+/// What has to be verified.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Question {
     algorithm: Algorithm,
@@ -77,8 +77,9 @@ impl Questions {
 
     /// Returns the number of the key. After [`MAX_KEYS`], numbers are not used again.
     fn key_number(&mut self, question: &Question) -> usize {
-        let is_same =
-            |(algorithm, key): &(Algorithm, Vec<u8>)| *algorithm == question.algorithm && *key == question.key;
+        let is_same = |(algorithm, key): &(Algorithm, Vec<u8>)| {
+            *algorithm == question.algorithm && *key == question.key
+        };
         self.keys.iter().position(is_same).unwrap_or_else(|| {
             if self.keys.len() < MAX_KEYS {
                 self.keys.push((question.algorithm, question.key.clone()));

@@ -60,8 +60,11 @@ fn main() -> Result<()> {
     let mut forge = Forge { content: Builder::default(), version: 0 };
     for line in std::io::stdin().lock().lines() {
         let signed = forge.sign(&serde_json::from_str(&line?)?)?;
-        let objects: Map<_, _> =
-            signed.objects.iter().map(|(hash, bytes)| (hash.clone(), base64url::encode(bytes).into())).collect();
+        let objects: Map<_, _> = signed
+            .objects
+            .iter()
+            .map(|(hash, bytes)| (hash.clone(), base64url::encode(bytes).into()))
+            .collect();
         let manifest = base64url::encode(&signed.manifest);
         writeln!(out, "{}", json!({ "version": forge.version, "manifest": manifest, "objects": objects }))?;
         out.flush()?;

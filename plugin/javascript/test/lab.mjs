@@ -1,6 +1,8 @@
 // What runs inside each JavaScript runtime: the vectors, and signatures by WebCrypto. One handler of `fetch` for all of them.
 import { importJWK, jwtVerify } from 'jose';
 import { createGate } from 'keystile';
+// Not exported: only the core decides what is verified.
+import { SignatureVerifier } from './node_modules/keystile/signatures.js';
 
 const silent = () => {};
 
@@ -64,6 +66,35 @@ function observed(decision) {
   };
 }
 
+/** Verifies signatures as the gate has them verified. Returns whether each is valid, or null if the platform cannot. */
+async function runSignatures({ groups }) {
+  const verifier = new SignatureVerifier(crypto.subtle);
+  const results = [];
+  for (const [number, { algorithm, key, cases }] of groups.entries()) {
+    for (const { message, signature } of cases) {
+      const parts = framed([key, signature, message].map(fromHex));
+      results.push((await verifier.verify({ algorithm, key: number, number: 1 }, parts, 0)) ?? null);
+    }
+  }
+  return results;
+}
+
+function fromHex(text) {
+  return Uint8Array.from(text.match(/../g) ?? [], (byte) => Number.parseInt(byte, 16));
+}
+
+/** Puts the length in front of each part, as the core does. */
+function framed(parts) {
+  const bytes = new Uint8Array(parts.reduce((size, part) => size + 4 + part.length, 0));
+  let at = 0;
+  for (const part of parts) {
+    new DataView(bytes.buffer).setUint32(at, part.length);
+    bytes.set(part, at + 4);
+    at += 4 + part.length;
+  }
+  return bytes;
+}
+
 const benchGates = new Map();
 
 /**
@@ -114,6 +145,9 @@ export async function lab(request) {
   try {
     if (pathname === '/vectors') {
       return Response.json(await runVectors(await request.json()));
+    }
+    if (pathname === '/signatures') {
+      return Response.json(await runSignatures(await request.json()));
     }
     if (pathname === '/bench') {
       return Response.json(await runBench(await request.json()));

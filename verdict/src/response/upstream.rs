@@ -17,12 +17,18 @@ use token::{
 use zeroize::Zeroizing;
 
 use crate::{
-    CredentialSource, Decision, Environment, Gate, Headers, Identity, Stripping,
-    claim::{self, ClaimName},
-    config::{bounded, checked, non_empty, pairs},
-    credential::{self, Stripped, eq_ignore_case, eq_normalized, name_has_prefix},
-    environment::variable_name,
-    policy::{HeaderName, PolicyError, PolicyMembers, header_name},
+    config::{
+        Environment, bounded, checked,
+        environment::variable_name,
+        non_empty, pairs,
+        policy::{HeaderName, PolicyError, PolicyMembers, header_name},
+    },
+    credential::{self, CredentialSource, Stripped, eq_ignore_case, eq_normalized, name_has_prefix},
+    decision::{Decision, Gate, Headers, Stripping},
+    identity::{
+        Identity,
+        claim::{self, ClaimName},
+    },
 };
 
 /// The permitted connection options. None of them is the name of an identity header.
@@ -78,7 +84,7 @@ pub struct UpstreamIdentity {
     #[cfg_attr(
         feature = "schema",
         schemars(
-            with = "alloc::collections::BTreeMap<IdentityField, crate::schema::HeaderOrNull>",
+            with = "alloc::collections::BTreeMap<IdentityField, crate::config::schema::HeaderOrNull>",
             skip_serializing_if = "Vec::is_empty"
         )
     )]

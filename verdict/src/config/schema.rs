@@ -5,7 +5,7 @@ use alloc::string::String;
 use schemars::{JsonSchema, Schema, generate::SchemaSettings, transform::RecursiveTransform};
 use serde_json::{Map, Value};
 
-use crate::{
+use crate::config::{
     Policy,
     policy::{HeaderName, PolicyMembers},
 };

@@ -6,10 +6,12 @@ use serde::{Deserialize, Deserializer};
 
 use super::{AmbiguousRequest, Table, Template, host::Host, path::Lookup, request::RequestLine};
 use crate::{
-    CredentialSource, Mode, OpenStreamPolicy, StalePolicy,
-    claim::{ClaimMatcher, ClaimName, no_scopes, scopes},
-    config::{checked, pairs, printable},
+    config::{Mode, checked, pairs, printable},
+    credential::CredentialSource,
+    decision::OpenStreamPolicy,
+    identity::claim::{ClaimMatcher, ClaimName, no_scopes, scopes},
     permission::is_name,
+    sync::StalePolicy,
 };
 
 /// A rule: which requests it matches, and its requirements.
@@ -346,14 +348,14 @@ struct Fields {
     #[serde(default, deserialize_with = "pairs")]
     #[cfg_attr(
         feature = "schema",
-        schemars(with = "alloc::collections::BTreeMap<String, crate::claim::shape::ClaimMatcher>")
+        schemars(with = "alloc::collections::BTreeMap<String, crate::identity::claim::shape::ClaimMatcher>")
     )]
     claims: Vec<(ClaimName, ClaimMatcher)>,
     /// The required scopes: the token must have all scopes of a list.
     #[serde(default = "no_scopes", deserialize_with = "scopes")]
     #[cfg_attr(
         feature = "schema",
-        schemars(with = "crate::claim::shape::ClaimMatcher", skip_serializing_if = "is_no_scopes")
+        schemars(with = "crate::identity::claim::shape::ClaimMatcher", skip_serializing_if = "is_no_scopes")
     )]
     scopes: ClaimMatcher,
     /// The permission that the subject must have: `Tag:operation`.
@@ -433,11 +435,11 @@ struct Alternative {
     audiences: Vec<String>,
     /// The required claims: the path of each claim and its value.
     #[schemars(default)]
-    claims: alloc::collections::BTreeMap<String, crate::claim::shape::ClaimMatcher>,
+    claims: alloc::collections::BTreeMap<String, crate::identity::claim::shape::ClaimMatcher>,
     /// The required scopes: the token must have all scopes of a list.
     #[schemars(
         default = "no_scopes",
-        with = "crate::claim::shape::ClaimMatcher",
+        with = "crate::identity::claim::shape::ClaimMatcher",
         skip_serializing_if = "is_no_scopes"
     )]
     scopes: ClaimMatcher,

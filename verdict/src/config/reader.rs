@@ -23,7 +23,7 @@ use serde::{
 use serde_json::{Map, Value};
 use token::json;
 
-use crate::PolicyError;
+use crate::config::PolicyError;
 
 /// Parses JSON strictly and deserializes a `T` from it.
 pub(crate) fn from_json<T: de::DeserializeOwned>(text: &[u8]) -> Result<T, PolicyError> {

@@ -1,5 +1,12 @@
 //! Identities of authenticated credentials.
 
+mod cache;
+pub(crate) mod claim;
+mod issuer;
+
+pub use cache::Cache;
+pub use issuer::ForeignIssuer;
+
 use alloc::{
     borrow::Cow,
     boxed::Box,
@@ -15,7 +22,7 @@ use token::{
     json::{Object, Value},
 };
 
-use crate::Reason;
+use crate::decision::Reason;
 
 /// The bytes of ASCII that are encoded in a header value, beside all others than ASCII: with `%`, decoding is
 /// unambiguous.

@@ -5,7 +5,7 @@ use core::net::IpAddr;
 
 use serde::Deserialize;
 
-use crate::{config::bounded_usize, policy::header_name};
+use crate::config::{bounded_usize, policy::header_name};
 
 /// The default of `trusted_hops`.
 const DEFAULT_TRUSTED_HOPS: usize = 1;

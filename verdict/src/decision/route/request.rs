@@ -1,7 +1,7 @@
 //! The parts of a request that rules match.
 
 use super::{AmbiguousRequest, host};
-use crate::policy::is_token;
+use crate::config::policy::is_token;
 
 /// The parts of a request that rules match.
 pub(super) struct RequestLine<'r> {

@@ -12,11 +12,16 @@ use bundle::Snapshot;
 use serde::Deserialize;
 
 use crate::{
-    Gate, Headers, Identity, Mode, Reason, Refusal, StalePolicy,
-    gate::{check_conditions, check_permission},
+    config::Mode,
+    decision::{
+        Gate, Headers, Reason, Refusal,
+        gate::{check_conditions, check_permission},
+        route::Conditions,
+    },
+    identity::Identity,
     permission::AccessRequest,
     response::{is_grpc, valid_request_id},
-    route::Conditions,
+    sync::StalePolicy,
 };
 
 /// What happens to an open stream whose credential would be refused now.

@@ -1,4 +1,17 @@
-//! The result of a decision.
+//! The decision about a request: the gate, its reasons, its routes, and the streams that it admitted.
+
+mod client;
+pub(crate) mod gate;
+pub(crate) mod open_stream;
+mod open_streams;
+mod reason;
+pub mod route;
+
+pub use client::ClientAddress;
+pub use gate::{Gate, Headers, Request};
+pub use open_stream::{OpenStream, OpenStreamPolicy};
+pub use open_streams::{Admitted, Checked, Ended, OpenStreams};
+pub use reason::{AmbiguousCredential, Reason};
 
 use alloc::{
     string::{String, ToString},
@@ -7,7 +20,7 @@ use alloc::{
 
 use token::Fingerprint;
 
-use crate::{Gate, Identity, Reason, freshness::StalePolicy, policy::FilterStateItem};
+use crate::{config::policy::FilterStateItem, identity::Identity, sync::freshness::StalePolicy};
 
 /// The decision about a request.
 #[derive(Debug, Clone, PartialEq)]

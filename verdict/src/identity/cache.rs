@@ -12,7 +12,7 @@ use core::{fmt, hash::Hasher};
 use siphasher::sip128::{Hasher128, SipHasher24};
 use token::Fingerprint;
 
-use crate::Identity;
+use crate::identity::Identity;
 
 /// Entries per set. At half load, one set in 300 overflows.
 const WAYS: usize = 16;

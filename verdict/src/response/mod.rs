@@ -1,4 +1,8 @@
-//! Responses to refused requests.
+//! Responses to refused requests, and what the upstream receives of admitted ones.
+
+pub(crate) mod upstream;
+
+pub use upstream::{Forward, ForwardedHeader, UpstreamIdentity};
 
 use alloc::{
     string::{String, ToString},
@@ -7,7 +11,11 @@ use alloc::{
 
 use serde::{Deserialize, Deserializer, Serialize, de::Error as _};
 
-use crate::{CredentialSource, Gate, Headers, Reason, Refusal, config::checked};
+use crate::{
+    config::checked,
+    credential::CredentialSource,
+    decision::{Gate, Headers, Reason, Refusal},
+};
 
 /// The HTTP response to a refused request: a body in the configured style and, for 401 and 403, a challenge (RFC 6750
 /// section 3).

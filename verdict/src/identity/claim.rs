@@ -4,7 +4,7 @@ use alloc::{borrow::Cow, string::String, vec::Vec};
 use serde::{Deserialize, Deserializer, de::Error};
 use token::json::{Object, Value};
 
-use crate::{Reason, config::looks_like_pattern};
+use crate::{config::looks_like_pattern, decision::Reason};
 
 /// The values that a claim must have. A claim that is an array has the values of its members.
 #[derive(Debug, Clone)]

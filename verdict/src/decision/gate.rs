@@ -7,14 +7,19 @@ use bundle::{NoKey, RevocationStatus, Snapshot};
 use token::{SignatureVerifier, SoftwareVerifier, Unverified, api_key, secret};
 
 use crate::{
-    Admission, Cache, CredentialSource, Decision, ForeignIssuer, Freshness, Identity, Policy, Reason, claim,
-    credential::{self, PresentedCredential},
-    decision::{PassReason, Refusal, Stripping},
-    freshness::StalePolicy,
+    config::{
+        Policy,
+        policy::{Mode, PolicyMembers, UncoveredPolicy},
+    },
+    credential::{self, CredentialSource, PresentedCredential},
+    decision::{
+        Admission, Decision, PassReason, Reason, Refusal, Stripping,
+        route::{Access, Conditions, Requirements, Route},
+    },
+    identity::{Cache, ForeignIssuer, Identity, claim},
     permission::{self, AccessDecision, AccessRequest},
-    policy::{Mode, PolicyMembers, UncoveredPolicy},
-    route::{Access, Conditions, Requirements, Route},
-    upstream::HeaderNames,
+    response::upstream::HeaderNames,
+    sync::{Freshness, freshness::StalePolicy},
 };
 
 /// The maximum number of request headers. Envoy's proxy-wasm host accepts at most 1,024 headers from a filter and drops

@@ -256,7 +256,7 @@ mod tests {
     use super::{super::Path, *};
     use crate::config;
 
-    const SORACOM: &str = include_str!("../../tests/data/soracom-operations.tsv");
+    const SORACOM: &str = include_str!("../../../tests/data/soracom-operations.tsv");
 
     fn exact<'l, 'r>(path: &'l Path<'r>) -> Lookup<'l, 'r> {
         Lookup::new(path, PathComparison::Exact, &[])

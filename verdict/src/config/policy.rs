@@ -11,11 +11,18 @@ use token::{
 };
 
 use crate::{
-    ClientAddress, CredentialSource, Environment, ForeignIssuer, MinimumPosition, OpenStreamPolicy,
-    ResponseConfig, UpstreamIdentity,
-    config::{self, bounded, bounded_usize, checked, non_empty, one_or_more},
-    environment::variable_name,
-    route::{PathCase, Rules, UnmatchedPolicy},
+    MinimumPosition,
+    config::{
+        self, Environment, bounded, bounded_usize, checked, environment::variable_name, non_empty,
+        one_or_more,
+    },
+    credential::CredentialSource,
+    decision::{
+        ClientAddress, OpenStreamPolicy,
+        route::{PathCase, Rules, UnmatchedPolicy},
+    },
+    identity::ForeignIssuer,
+    response::{ResponseConfig, UpstreamIdentity},
 };
 
 /// Default of `cache_entries`. An entry takes about 500 bytes plus the claims that rules use, so the cache takes 2 MB.

@@ -11,9 +11,11 @@ use super::{
     rule::{Access, Conditions, EncodedSlash, Requirements, Rule, RuleMatch},
 };
 use crate::{
-    CredentialSource, Mode, Reason, StalePolicy,
-    claim::{self, ClaimName},
-    config::looks_like_pattern,
+    config::{Mode, looks_like_pattern},
+    credential::CredentialSource,
+    decision::Reason,
+    identity::claim::{self, ClaimName},
+    sync::StalePolicy,
 };
 
 /// The rules in order of precedence.

@@ -5,7 +5,7 @@ use core::fmt;
 use bundle::NoKey;
 use token::api_key;
 
-use crate::route::AmbiguousRequest;
+use crate::decision::route::AmbiguousRequest;
 
 /// Why a request is refused. Each reason has one stable code, which responses, metrics and logs use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -230,7 +230,7 @@ impl Reason {
     }
 
     /// Returns the HTTP status. 403 means that the credential is valid but not sufficient, as in Envoy's `jwt_authn`. A
-    /// policy can replace some of these: see [`ResponseConfig`](crate::ResponseConfig).
+    /// policy can replace some of these: see [`ResponseConfig`](crate::response::ResponseConfig).
     pub const fn status(self) -> u16 {
         match self {
             Self::AmbiguousRequest(_) => 400,

@@ -6,7 +6,7 @@ use core::fmt;
 use bundle::Snapshot;
 use serde::Deserialize;
 
-use crate::{Gate, Reason};
+use crate::decision::{Gate, Reason};
 
 const LOG_INTERVAL_MS: u64 = 60_000;
 

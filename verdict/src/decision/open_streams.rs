@@ -15,7 +15,11 @@ use core::net::IpAddr;
 
 use bundle::Snapshot;
 
-use crate::{Gate, Identity, OpenStream, Reason, Refusal, Response, open_stream::Treatment};
+use crate::{
+    decision::{Gate, OpenStream, Reason, Refusal, open_stream::Treatment},
+    identity::Identity,
+    response::Response,
+};
 
 /// The age at which a stream is checked for the first time, in milliseconds. Most requests have been answered by then.
 const RECENT_MS: u64 = 250;

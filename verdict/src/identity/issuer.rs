@@ -14,9 +14,9 @@ use token::{
 };
 
 use crate::{
-    Reason,
-    claim::{self, ClaimMatcher, ClaimName},
     config::{non_empty, one_or_more, pairs},
+    decision::Reason,
+    identity::claim::{self, ClaimMatcher, ClaimName},
 };
 
 /// The claims that RFC 9068 section 2.2 requires.
@@ -60,7 +60,7 @@ pub struct ForeignIssuer {
     #[cfg_attr(
         feature = "schema",
         schemars(
-            with = "alloc::collections::BTreeMap<String, crate::claim::shape::ClaimMatcher>",
+            with = "alloc::collections::BTreeMap<String, crate::identity::claim::shape::ClaimMatcher>",
             skip_serializing_if = "Vec::is_empty"
         )
     )]

@@ -14,9 +14,9 @@ use tokio::time::sleep;
 
 use super::{AppState, problem::Problem};
 use crate::{
-    model::{EdgeId, EdgeReport, EdgeWorkers},
-    operations,
-    publisher::{BundlePosition, Publication},
+    domain::{EdgeId, EdgeReport, EdgeWorkers},
+    edges,
+    publishing::{BundlePosition, Publication},
 };
 
 /// How far a reported version may be ahead of the clock, in milliseconds. Versions are times.
@@ -164,7 +164,7 @@ impl FromRequestParts<AppState> for EdgeCaller {
         }
         let presented = parts.headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
         let credential = presented.and_then(|value| value.strip_prefix("Bearer "));
-        let edge = operations::authenticate_edge(&state.service, credential.unwrap_or_default()).await?;
+        let edge = edges::authenticate_edge(&state.service, credential.unwrap_or_default()).await?;
         Ok(Self(edge))
     }
 }

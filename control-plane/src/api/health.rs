@@ -10,7 +10,11 @@ use serde::Serialize;
 use tokio::sync::Mutex;
 
 use super::{AppState, problem::Problem};
-use crate::operations::{self, ClockError, ReloadKeysError, Service, StoreError};
+use crate::{
+    db::StoreError,
+    maintenance::{self, ClockError},
+    service::{ReloadKeysError, Service},
+};
 
 /// The minimum interval between clock comparisons. Each costs a database query, and clocks drift slowly.
 const CLOCK_CHECK_INTERVAL: Duration = Duration::from_secs(60);
@@ -57,7 +61,7 @@ impl ClockCheck {
         {
             return Ok(trouble);
         }
-        let trouble = match operations::check_store_clock(service).await {
+        let trouble = match maintenance::check_store_clock(service).await {
             Ok(_) => None,
             Err(ClockError::Store(error)) => return Err(error),
             Err(error) => {

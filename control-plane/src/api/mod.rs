@@ -1,14 +1,12 @@
-//! The HTTP API. Each module has one group of paths; all call [`operations`](crate::operations).
+//! The HTTP API. Each module has one group of paths; all call the functions of the contexts.
 
-mod admission;
-mod body;
-mod caller;
+mod admin;
 mod edge;
+mod extract;
 mod health;
-mod layers;
+mod middleware;
 mod openapi;
 mod problem;
-mod revocations;
 mod soracom;
 
 use std::sync::Arc;
@@ -16,7 +14,7 @@ use std::sync::Arc;
 use axum::{
     Router,
     extract::DefaultBodyLimit,
-    middleware,
+    middleware::from_fn_with_state,
     routing::{delete, get, post},
 };
 use serde_json::json;
@@ -24,11 +22,10 @@ use tokio::sync::watch;
 use verdict::{Gate, Policy, PolicyError};
 
 use crate::{
-    log_throttle::KeyedLogThrottle,
-    model::EdgeId,
-    operations::Service,
-    publisher::{Publication, Publications},
-    telemetry::Metrics,
+    domain::EdgeId,
+    platform::{log_throttle::KeyedLogThrottle, telemetry::Metrics},
+    publishing::{Publication, Publications},
+    service::Service,
 };
 
 /// The maximum size of a request body. The largest valid value in one is a token of 8 KiB.
@@ -43,7 +40,7 @@ pub(crate) struct AppState {
     metrics: Metrics,
     /// Throttles the warning about edges that report a version above the latest.
     edge_ahead_log: Arc<KeyedLogThrottle<EdgeId>>,
-    admission: Arc<admission::RequestAdmission>,
+    admission: Arc<middleware::admission::RequestAdmission>,
     clock_check: Arc<health::ClockCheck>,
     stop: watch::Receiver<bool>,
 }
@@ -66,7 +63,7 @@ pub fn router(
     stop: watch::Receiver<bool>,
 ) -> Result<Router, RouterError> {
     let gate = Arc::new(Gate::new(own_api_policy(&service).map_err(RouterError)?));
-    let admission = Arc::new(admission::RequestAdmission::new(&service.config().server));
+    let admission = Arc::new(middleware::admission::RequestAdmission::new(&service.config().server));
     let state = AppState {
         service,
         publications,
@@ -85,21 +82,21 @@ pub fn router(
             get(soracom::auth_keys::list).post(soracom::auth_keys::create),
         )
         .route("/v1/operators/{operator_id}/auth_keys/{auth_key_id}", delete(soracom::auth_keys::remove))
-        .route("/revocations", post(revocations::create_revocation))
+        .route("/revocations", post(admin::revocations::create_revocation))
         .route("/edge/v1/objects/{sha256}", get(edge::object))
         .route("/edge/v1/keys", get(edge::secret_keys))
         .route("/healthz", get(health::liveness))
         .route("/readyz", get(health::readiness))
         .route("/metrics", get(health::metrics))
         .route("/openapi.json", get(openapi::serve_openapi))
-        .layer(middleware::from_fn_with_state(state.clone(), layers::enforce_timeout));
+        .layer(from_fn_with_state(state.clone(), middleware::layers::enforce_timeout));
     Ok(timed
         .route("/edge/v1/manifest", get(edge::manifest))
         .fallback(problem::not_found)
         .method_not_allowed_fallback(problem::method_not_allowed)
         .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
-        .layer(middleware::from_fn_with_state(state.clone(), layers::check_admission))
-        .layer(middleware::from_fn_with_state(state.clone(), layers::observe_request))
+        .layer(from_fn_with_state(state.clone(), middleware::layers::check_admission))
+        .layer(from_fn_with_state(state.clone(), middleware::layers::observe_request))
         .with_state(state))
 }
 

@@ -9,9 +9,16 @@ use axum::{
 };
 use serde::Serialize;
 
-use crate::operations::{
-    AccountError, AuthenticateEdgeError, ClockError, CreateAuthKeyError, DeleteAuthKeyError, ExchangeError,
-    MintError, RevokeError, StoreError,
+use crate::{
+    accounts::AccountError,
+    credentials::{
+        auth_keys::{CreateAuthKeyError, DeleteAuthKeyError},
+        tokens::{ExchangeError, MintError},
+    },
+    db::StoreError,
+    edges::AuthenticateEdgeError,
+    maintenance::ClockError,
+    revocation::RevokeError,
 };
 
 /// The `Retry-After` of limits that end only when existing items are deleted.

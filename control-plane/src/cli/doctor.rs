@@ -7,17 +7,28 @@ use token::api_key::Kind;
 
 use super::{CliError, Global, hint, output};
 use crate::{
-    clock::{self, Time},
     config::{Config, Issuer},
-    data_dir::{self, DataDir},
-    jwks::{IssuerKey, is_for_another_purpose},
-    model::{Generation, IssuerRecord},
-    operations::{
-        self, EdgeState, EdgeStatus, InstallationSize, OpenError, PublicationStatus, RecordedPublications,
-        Service, StoreError,
+    credentials::api_keys,
+    db::StoreError,
+    domain::{Generation, IssuerRecord},
+    edges::{self, EdgeState, EdgeStatus},
+    issuers::{
+        self,
+        jwks::{IssuerKey, is_for_another_purpose},
     },
-    publisher,
-    publisher_keys::{PublisherKeys, RENEWAL_REMINDER, examine as examine_keys},
+    keys::{
+        self,
+        publisher_keys::{PublisherKeys, RENEWAL_REMINDER, examine as examine_keys},
+    },
+    limits::{self, InstallationSize},
+    maintenance,
+    platform::{
+        clock::{self, Time},
+        data_dir::{self, DataDir},
+    },
+    publishing::{self, PublicationStatus, RecordedPublications},
+    restore,
+    service::{OpenError, Service},
 };
 
 /// The advice for an unreadable journal. An older copy would lack the revocations since.
@@ -112,19 +123,18 @@ async fn examine(global: &Global, findings: &mut Vec<Finding>) {
     });
     add_finding(findings, "store", written, "free disk space, and check that the database is writable");
     findings.push(check_journal(&service).await);
-    let signed = publisher::preview(&service).await.map_err(|error| error_chain(&error));
+    let signed = publishing::preview(&service).await.map_err(|error| error_chain(&error));
     let signed = signed.map(|publication| format!("version {} signed and verified", publication.version));
     add_finding(findings, "publisher", signed, "restore the keys and the database from the same backup");
     findings.push(check_publisher_keys(&data_dir, &config));
     findings.push(check_api_keys(&service).await);
     findings.push(check_limits(&service, &config).await);
     findings.push(check_clock(&service).await);
-    let round =
-        operations::self_test_signing_key(&service).map(|()| "a token was signed and verified".to_owned());
+    let round = keys::self_test_signing_key(&service).map(|()| "a token was signed and verified".to_owned());
     add_finding(findings, "tokens", round.map_err(|error| error_chain(&error)), "restore the signing key");
     findings.push(check_edges(&service).await);
     findings.extend(check_issuers(&service).await);
-    let held = operations::symmetric_keys(&service).await.map(|keys| match keys.as_slice() {
+    let held = keys::symmetric_keys(&service).await.map(|keys| match keys.as_slice() {
         [] => "edges hold no key that can create credentials".to_owned(),
         keys => format!(
             "edges hold keys that can create credentials for any user: {}; if an edge is stolen, run `keystile edge \
@@ -144,7 +154,7 @@ async fn examine(global: &Global, findings: &mut Vec<Finding>) {
 /// Reports edges that do not receive or do not accept new bundles.
 async fn check_edges(service: &Service) -> Finding {
     let what = "edges";
-    let list = match operations::list_all_edges(service).await {
+    let list = match edges::list_all_edges(service).await {
         Ok(list) => list,
         Err(error) => return Finding { what, state: State::Bad, detail: error_chain(&error), advice: None },
     };
@@ -174,7 +184,7 @@ async fn check_edges(service: &Service) -> Finding {
 /// Reports what is wrong with the keys of each issuer.
 async fn check_issuers(service: &Service) -> Vec<Finding> {
     let what = "issuer";
-    match operations::list_issuers(service).await {
+    match issuers::list_issuers(service).await {
         Ok(issuers) => issuers.iter().map(|(issuer, record)| check_issuer(issuer, record.as_ref())).collect(),
         Err(error) => {
             let advice = Some("check that the database is readable".to_owned());
@@ -240,7 +250,7 @@ async fn check_journal(service: &Service) -> Finding {
         detail,
         advice: Some(advice.to_owned()),
     };
-    match operations::examine_service(service).await {
+    match restore::examine_service(service).await {
         Err(error) => bad(error_chain(&error), JOURNAL_ADVICE),
         Ok(examined) if examined.needs_repair() => bad(
             "the database is older than the journal, so it was restored from a backup".to_owned(),
@@ -301,7 +311,7 @@ fn check_publisher_keys(data_dir: &DataDir, config: &Config) -> Finding {
 /// Reports which API keys the thief of an edge could create.
 async fn check_api_keys(service: &Service) -> Finding {
     let what = "API keys";
-    let remaining = match operations::remaining_api_keys(service).await {
+    let remaining = match api_keys::remaining_api_keys(service).await {
         Ok(remaining) => remaining,
         Err(error) => {
             let advice = Some("check that the database is not damaged".to_owned());
@@ -335,7 +345,7 @@ async fn check_api_keys(service: &Service) -> Finding {
 async fn check_limits(service: &Service, config: &Config) -> Finding {
     let what = "limits";
     let share = config.limits.revocations;
-    match operations::count_installation(service).await {
+    match limits::count_installation(service).await {
         Ok(InstallationSize { operators, revocations, largest }) => {
             let most = largest.as_ref().map_or(String::new(), |(operator, held)| {
                 let of = if share == 0 { String::new() } else { format!(" of {share}") };
@@ -363,18 +373,18 @@ async fn check_clock(service: &Service) -> Finding {
     let what = "clock";
     let bad =
         |detail, advice: &str| Finding { what, state: State::Bad, detail, advice: Some(advice.to_owned()) };
-    let confirmed = match operations::check_clock(service).await {
+    let confirmed = match maintenance::check_clock(service).await {
         Ok(confirmed) => confirmed,
-        Err(error @ operations::ClockError::Store(_)) => {
+        Err(error @ maintenance::ClockError::Store(_)) => {
             return bad(error_chain(&error), "check that the database is not damaged");
         }
         Err(error) => return bad(error_chain(&error), "correct the clock of this machine or the other one"),
     };
-    match operations::instants_ahead(service).await {
+    match maintenance::instants_ahead(service).await {
         Ok(ahead) if ahead.is_empty() => {
             let by = match confirmed {
-                operations::ClockConfirmation::Confirmed => "no other clock disagrees",
-                operations::ClockConfirmation::NoOtherClock => "no other clock to compare with",
+                maintenance::ClockConfirmation::Confirmed => "no other clock disagrees",
+                maintenance::ClockConfirmation::NoOtherClock => "no other clock to compare with",
             };
             let detail = format!("{by}; no watermark, base coverage or gap is in the future");
             Finding { what, state: State::Good, detail, advice: None }

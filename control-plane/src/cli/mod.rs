@@ -41,8 +41,9 @@ use serde_json::{Value, json};
 
 use crate::{
     config::{self, Config, ConfigError},
-    data_dir::DataDir,
-    operations::{PublicationStatus, RecordedPublications, Service},
+    platform::data_dir::DataDir,
+    publishing::{PublicationStatus, RecordedPublications},
+    service::Service,
 };
 
 /// The exit code if the change is durable and edges are enrolled, but no server has published it.

@@ -8,9 +8,9 @@ use super::{
     require_yes,
 };
 use crate::{
-    clock::Time,
-    model::{self, Actor, AnySubject, OperatorId, Page},
-    operations,
+    accounts,
+    domain::{self as model, Actor, AnySubject, OperatorId, Page},
+    platform::clock::Time,
 };
 
 #[derive(Debug, Subcommand)]
@@ -42,7 +42,7 @@ impl Operator {
         match self {
             Self::Create { description } => {
                 let service = global.service().await?;
-                let id = operations::create_operator(&service, &Actor::Admin, description.as_deref()).await?;
+                let id = accounts::create_operator(&service, &Actor::Admin, description.as_deref()).await?;
                 global.print(&json!({ "operator_id": id.as_str() }), || id.to_string())?;
                 hint(format_args!("Next: `keystile authkey create --operator {id}` for its root user."));
                 Ok(())
@@ -50,7 +50,7 @@ impl Operator {
             Self::List(paging) => {
                 let page = paging.page()?;
                 let Page { items: operators, next } =
-                    operations::list_operators(&global.service().await?, &page).await?;
+                    accounts::list_operators(&global.service().await?, &page).await?;
                 let data: Vec<Value> = operators.iter().map(operator_json).collect();
                 global.print(&data, || {
                     let rows = operators.iter().map(|operator| {
@@ -66,7 +66,7 @@ impl Operator {
                 Ok(())
             }
             Self::Show { operator } => {
-                let operator = operations::find_operator(&global.service().await?, &operator).await?;
+                let operator = accounts::find_operator(&global.service().await?, &operator).await?;
                 global.print(&operator_json(&operator), || {
                     format!(
                         "operator             {}\ncreated              {}\ndescription          {}\ndefault permissions  {}",
@@ -81,7 +81,7 @@ impl Operator {
                 let what = "with its users, roles and keys, and revoke all its credentials";
                 require_yes(yes, format_args!("delete {operator} {what}"))?;
                 let service = global.service().await?;
-                let version = operations::delete_operator(&service, &Actor::Admin, &operator).await?;
+                let version = accounts::delete_operator(&service, &Actor::Admin, &operator).await?;
                 let data = json!({ "operator_id": operator.as_str(), "version": version });
                 global.print(&data, || format!("deleted {operator}"))
             }

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 use time::UtcDateTime;
 
-use crate::{clock::Time, model::EdgeId, operations::RolloutStatus};
+use crate::{domain::EdgeId, edges::RolloutStatus, platform::clock::Time};
 
 /// Returns a table whose columns are as wide as their widest cell.
 pub(super) fn table<const N: usize>(head: [&str; N], rows: Vec<[String; N]>) -> String {

@@ -9,8 +9,9 @@ use serde_json::{Value, json};
 
 use super::{CliError, Global, require_yes};
 use crate::{
-    model::{Actor, AnySubject},
-    operations::{self, Service},
+    accounts,
+    domain::{Actor, AnySubject},
+    service::Service,
 };
 
 /// The permission document of a user, or the default permissions of an operator.
@@ -53,12 +54,12 @@ impl Permission {
                 let service = global.service().await?;
                 let document = match &subject {
                     AnySubject::Foreign(subject) => {
-                        operations::find_foreign_subject(&service, subject).await?.permission
+                        accounts::find_foreign_subject(&service, subject).await?.permission
                     }
                     AnySubject::Own(own) if own.is_root() => {
-                        operations::find_operator(&service, &own.operator).await?.default_permission
+                        accounts::find_operator(&service, &own.operator).await?.default_permission
                     }
-                    AnySubject::Own(own) => operations::find_user(&service, own).await?.0.permission,
+                    AnySubject::Own(own) => accounts::find_user(&service, own).await?.0.permission,
                 };
                 let data = json!({ "subject": subject.to_string(), "permission": parse_document(document.as_deref()) });
                 global.print(&data, || document.unwrap_or_default())
@@ -82,10 +83,10 @@ impl Permission {
 async fn set(service: &Service, subject: &AnySubject, document: Option<&str>) -> Result<u64, CliError> {
     Ok(match subject {
         AnySubject::Own(subject) => {
-            operations::set_permission(service, &Actor::Admin, subject, document).await?
+            accounts::set_permission(service, &Actor::Admin, subject, document).await?
         }
         AnySubject::Foreign(subject) => {
-            operations::set_foreign_permission(service, &Actor::Admin, subject, document).await?
+            accounts::set_foreign_permission(service, &Actor::Admin, subject, document).await?
         }
     })
 }

@@ -142,7 +142,7 @@ impl Issuer {
         }
         match self.key_source() {
             KeySource::File(_) | KeySource::Settings(_) => {}
-            KeySource::Url(url) if !crate::jwks::is_allowed(url, *allow_http) => {
+            KeySource::Url(url) if !crate::issuers::jwks::is_allowed(url, *allow_http) => {
                 return Err(("jwks_url", NOT_ALLOWED));
             }
             KeySource::Discovery(_) if issuer.contains('{') => {
@@ -151,7 +151,7 @@ impl Issuer {
                     "is a pattern, so discovery cannot find its keys: set `jwks_url`, `jwks_file` or `jwks`",
                 ));
             }
-            KeySource::Discovery(url) if !crate::jwks::is_allowed(&url, *allow_http) => {
+            KeySource::Discovery(url) if !crate::issuers::jwks::is_allowed(&url, *allow_http) => {
                 return Err(("issuer", NOT_ALLOWED));
             }
             KeySource::Url(_) | KeySource::Discovery(_) => {}

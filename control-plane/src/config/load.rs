@@ -3,7 +3,7 @@ use std::{fs, io, path::Path, path::PathBuf};
 use toml::{Table, Value};
 
 use super::{Config, ConfigDuration};
-use crate::redact;
+use crate::platform::redact;
 
 /// The prefix of the environment variables that override settings.
 const ENV_PREFIX: &str = "KEYSTILE_";

@@ -13,7 +13,7 @@ use super::{
     JournalContent,
     entry::{Entry, FileExtent, JournalMark, LineError},
 };
-use crate::data_dir::{self, TempFile};
+use crate::platform::data_dir::{self, TempFile};
 
 /// How often a locked file is tried again.
 const LOCK_RETRY_INTERVAL: Duration = Duration::from_millis(2);
@@ -227,7 +227,7 @@ fn identity(file: &fs::Metadata) -> (u64, u64) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{data_dir, journal::EntryKind};
+    use crate::{journal::EntryKind, platform::data_dir};
 
     const TIMEOUT: Duration = Duration::from_secs(5);
 

@@ -16,6 +16,7 @@
 
 mod entry;
 mod file;
+pub mod queries;
 
 use std::{
     io::{self, Write as _},
@@ -34,13 +35,16 @@ pub use file::JournalError;
 use file::LockedFile;
 
 use crate::{
-    clock::Time,
-    data_dir::{DataDir, TempFile},
-    model::{Revocation, RevocationChange},
-    store::{
-        Executor, NEVER_EXPIRES, Store, StoreError, audit, grants, revocations, tombstones, versions,
-        watermarks,
+    accounts::queries::grants,
+    audit::queries as audit,
+    db::{Executor, NEVER_EXPIRES, Store, StoreError, versions},
+    domain::{Revocation, RevocationChange},
+    journal::queries as tombstones,
+    platform::{
+        clock::Time,
+        data_dir::{DataDir, TempFile},
     },
+    revocation::queries::{revocations, watermarks},
 };
 
 /// Milliseconds.

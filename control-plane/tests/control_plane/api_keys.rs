@@ -2,12 +2,20 @@
 
 use bundle::RevocationStatus;
 use control_plane::{
-    clock::{self, Time},
-    data_dir::DataDir,
-    keys,
-    model::{ApiKey, ApiKeyState, IssuedCredential, PresentedUsername, Subject},
-    publisher,
-    store::{NEVER_EXPIRES, api_keys, issued, key_set, operators, tag_keys, versions, watermarks},
+    accounts::queries::operators,
+    credentials::{api_keys::queries as api_keys, queries::issued},
+    db::{NEVER_EXPIRES, versions},
+    domain::{ApiKey, ApiKeyState, IssuedCredential, PresentedUsername, Subject},
+    keys::{
+        keyring as keys,
+        queries::{key_set, tag_keys},
+    },
+    platform::{
+        clock::{self, Time},
+        data_dir::DataDir,
+    },
+    publishing,
+    revocation::queries::watermarks,
 };
 use serde_json::{Value, json};
 use token::{
@@ -130,7 +138,7 @@ assert_eq!(json_text(&env.json(&["key", "show", &id])["standing"]), "revoked");
 let later = create(&env, &["--user", &alice]);
 let opened = edge_decision(&env, &json_text(&later["api_key"]), &alice).await;
 assert_eq!(opened.1, RevocationStatus::NotCovered);
-let publication = publisher::preview(&env.service().await).await.unwrap();
+let publication = publishing::preview(&env.service().await).await.unwrap();
 let watermark = publication.snapshot.watermark([bundle::Scope::User(&alice)]).unwrap();
 assert!(opened.0.unwrap().issued_at() > watermark);
 env.json(&["user", "delete", &alice, "--yes"]);
@@ -241,7 +249,7 @@ assert!(json_text(&message["detail"]).starts_with("4 of format 2, 0 of the short
 assert_eq!(message["state"], "note");
 env.json(&["key", "retire", "tag-1", "--yes"]);
 assert_eq!(doctor()["state"], "good");
-let publication = publisher::preview(&env.service().await).await.unwrap();
+let publication = publishing::preview(&env.service().await).await.unwrap();
 assert!(publication.snapshot.generation_key(1).is_none());
 }
 
@@ -294,7 +302,7 @@ env.json(&["user", "create", &user("carol")]);
 // After the deletion of a user, a key with its name is issued after the watermark of the user.
 env.json(&["user", "delete", &user("carol"), "--yes"]);
 let again = create(&env, &["--user", &env.operator, "--username", "carol"]);
-let publication = publisher::preview(&env.service().await).await.unwrap();
+let publication = publishing::preview(&env.service().await).await.unwrap();
 let watermark = publication.snapshot.watermark([bundle::Scope::User(&user("carol"))]).unwrap();
 assert!(again["issued_at"].as_u64().unwrap() > watermark);
 }
@@ -363,7 +371,7 @@ async fn missing_key_file_does_not_delay_revocation() {
     std::fs::rename(env.data().join("keys/tag-1.jwk"), env.data().join("away")).unwrap();
     let victim = Fingerprint::digest(env.issue_root_token().as_bytes());
     env.json(&["revoke", "--fingerprint", &victim.to_string()]);
-    let publication = publisher::preview(&env.service().await).await.unwrap();
+    let publication = publishing::preview(&env.service().await).await.unwrap();
     assert_eq!(publication.snapshot.revocation_status(&victim, "ks", 0, None), RevocationStatus::Revoked);
     assert!(publication.snapshot.generation_key(1).is_none());
     assert!(has_no_opening_key(&env, &short).await);
@@ -535,7 +543,7 @@ async fn edge_decision(
     key: &str,
     username: &str,
 ) -> (Result<Authentic, token::api_key::Error>, RevocationStatus) {
-    let publication = publisher::preview(&env.service().await).await.unwrap();
+    let publication = publishing::preview(&env.service().await).await.unwrap();
     let prefixes: [Prefix; 2] = [Prefix::default(), "sk_live_".parse().unwrap()];
     let unverified = Unverified::parse(key.as_bytes(), &prefixes).unwrap();
     let generation = publication.snapshot.generation_key(unverified.generation());
@@ -547,7 +555,7 @@ async fn edge_decision(
 
 /// Returns true if no key in the current bundle verifies it.
 async fn has_no_opening_key(env: &TestEnv, key: &str) -> bool {
-    let publication = publisher::preview(&env.service().await).await.unwrap();
+    let publication = publishing::preview(&env.service().await).await.unwrap();
     let prefixes = [Prefix::default()];
     let unverified = Unverified::parse(key.as_bytes(), &prefixes).unwrap();
     let alice = format!("{}/alice", env.operator);

@@ -4,10 +4,8 @@ use std::time::{Duration, Instant};
 
 use bundle::{Entry, Manifest, Object, ObjectKind, Objects, PublicKey, RevocationStatus, Snapshot};
 use control_plane::{
-    clock,
-    model::Revocation,
-    operations::purge_expired,
-    store::{edges, revocations, versions},
+    db::versions, domain::Revocation, edges::queries as edges, maintenance::purge_expired, platform::clock,
+    revocation::queries::revocations,
 };
 use serde_json::{Value, json};
 use token::{Fingerprint, secret::SecretHash};

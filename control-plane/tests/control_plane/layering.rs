@@ -1,4 +1,4 @@
-//! The layers of the crate: interfaces call operations and never the store, and no layer uses one above it.
+//! The layers of the crate: interfaces call contexts and never the database, and no layer uses one above it.
 
 use std::{collections::BTreeSet, fs, path::Path};
 
@@ -7,23 +7,47 @@ use syn::{
     visit::{self, Visit},
 };
 
+/// What interfaces must not name: the database and the queries of contexts.
+const BELOW_CONTEXTS: &[&str] = &[
+    "crate::db::Store",
+    "crate::db::Write",
+    "crate::db::versions",
+    "crate::accounts::queries",
+    "crate::audit::queries",
+    "crate::credentials::queries",
+    "crate::edges::queries",
+    "crate::keys::queries",
+    "crate::revocation::queries",
+    "sqlx",
+];
+
+/// What nothing below the interfaces may name.
+const INTERFACES: &[&str] = &["crate::api", "crate::cli", "crate::server"];
+
 /// For each folder, the modules and crates that it must not name.
-const RULES: [(&str, &[&str]); 6] = [
-    ("api", &["crate::store", "sqlx"]),
-    ("cli", &["crate::store", "sqlx"]),
-    ("publisher", &["crate::api", "crate::cli", "crate::server", "sqlx"]),
-    ("operations", &["crate::api", "crate::cli", "crate::server", "sqlx"]),
-    ("store", &["crate::operations", "crate::publisher", "crate::api", "crate::cli", "crate::server"]),
+const RULES: [(&str, &[&str]); 10] = [
+    ("api", BELOW_CONTEXTS),
+    ("cli", BELOW_CONTEXTS),
+    ("accounts", INTERFACES),
+    ("credentials", INTERFACES),
+    ("revocation", INTERFACES),
+    ("keys", INTERFACES),
+    ("edges", INTERFACES),
+    ("publishing", INTERFACES),
     (
-        "model",
+        "db",
         &[
-            "crate::store",
-            "crate::operations",
-            "crate::publisher",
+            "crate::service",
+            "crate::accounts",
+            "crate::publishing",
             "crate::api",
             "crate::cli",
             "crate::server",
         ],
+    ),
+    (
+        "domain",
+        &["crate::db", "crate::service", "crate::accounts", "crate::publishing", "crate::api", "crate::cli"],
     ),
 ];
 
@@ -47,33 +71,33 @@ fn modules_respect_layering() {
 fn layering_check_finds_every_spelling_of_a_path() {
     let forbidden = RULES[0].1;
     for planted in [
-        "use crate::store;",
-        "use crate::store::Store;",
-        "use crate::{model::EdgeId, store::{self, versions}};",
-        "use crate::{\n    operations::Service,\n    store as database,\n};",
+        "use crate::db::versions;",
+        "use crate::db::Store;",
+        "use crate::{domain::EdgeId, db::{self, versions}};",
+        "use crate::{\n    service::Service,\n    db::Store as Database,\n};",
         "use crate::*;",
-        "use super::super::store::Store;",
-        "use super::super::{store};",
-        "mod inner { use super::super::super::store; }",
-        "fn f() { use crate::store::Store; }",
-        "fn f(store: crate::store::Store) {}",
-        "fn f() -> crate::store::Store { crate::store::open() }",
-        "fn f() { let _ = super::super::store::open(); }",
-        "fn f() { println!(\"{}\", crate::store::open()); }",
+        "use super::super::db::Store;",
+        "use super::super::{db::Store};",
+        "mod inner { use super::super::super::db::Store; }",
+        "fn f() { use crate::db::Store; }",
+        "fn f(store: crate::db::Store) {}",
+        "fn f() -> crate::db::Store { crate::db::Store::open() }",
+        "fn f() { let _ = super::super::db::Store::open(); }",
+        "fn f() { println!(\"{}\", crate::db::Store::open()); }",
         "fn f(service: &Service) { service.store().reader(); }",
         "fn f() { sqlx::query(\"\"); }",
         "use ::sqlx::query;",
-        "#[cfg(test)] mod tests { use crate::store::Store; }",
+        "#[cfg(test)] mod tests { use crate::db::Store; }",
     ] {
         let named = named_paths(&["api".to_owned(), "edge".to_owned()], planted);
         assert!(!violations(&named, forbidden).is_empty(), "{planted}: {named:?}");
     }
     for allowed in [
-        "use crate::{model::EdgeId, operations::{Service, StoreError}};",
+        "use crate::{domain::EdgeId, db::StoreError, service::Service};",
         "use super::store;",
         "fn f() { flag.store(true, Ordering::Relaxed); let store = 1; }",
-        "// crate::store\nconst TEXT: &str = \"crate::store\";",
-        "use crate::store_front::Shop;",
+        "// crate::db::Store\nconst TEXT: &str = \"crate::db::Store\";",
+        "use crate::db::StoreFront;",
     ] {
         let named = named_paths(&["api".to_owned(), "edge".to_owned()], allowed);
         assert_eq!(violations(&named, forbidden), Vec::<&String>::new(), "{allowed}");
@@ -160,7 +184,7 @@ impl<'ast> Visit<'ast> for Names {
     /// Finds `service.store()`, which has no path.
     fn visit_expr_method_call(&mut self, call: &'ast ExprMethodCall) {
         if call.method == "store" && call.args.is_empty() {
-            self.add_path(&["crate".to_owned(), "store".to_owned()]);
+            self.add_path(&["crate".to_owned(), "db".to_owned(), "Store".to_owned()]);
         }
         visit::visit_expr_method_call(self, call);
     }

@@ -8,21 +8,34 @@ use std::{sync::Arc, time::Duration};
 
 use bundle::{Manifest, Objects, PublicKey, Snapshot};
 use control_plane::{
-    clock::{Clock, Time},
+    accounts::{CreatedKeysPolicy, create_user, delete_user},
     config::{self, Config},
-    data_dir::DataDir,
-    jwks::IssuerKey,
-    keys::open_generation,
-    model::{Actor, ApiKeyId, AuthKeyId, OperatorId, RevocableKeyId, Subject},
-    operations::{
-        AccessScope, CreateApiKey, CreatedKeysPolicy, Lifetime, RevocationTarget, Service, TokenRecipient,
-        activate_pending_signing_key, compact_base, create_api_key, create_auth_key, create_user,
-        delete_auth_key, delete_user, disable_api_key, enable_api_key, expire_api_keys, initialize_at,
-        issue_token, prune_signing_keys, purge_expired, renew_authority, retire_key, revoke,
-        rotate_signing_key, rotate_tag_key, unrevoke,
+    credentials::{
+        api_keys::{
+            CreateApiKey, create_api_key, disable_api_key, enable_api_key, expire_api_keys, rotate_tag_key,
+        },
+        auth_keys::{create_auth_key, delete_auth_key},
+        tokens::{Lifetime, TokenRecipient, issue_token},
     },
-    publisher::{OnDemandPublisher, Publications},
-    store::{self, issuers, key_set, versions},
+    db::{Store, versions},
+    domain::{Actor, ApiKeyId, AuthKeyId, OperatorId, RevocableKeyId, Subject},
+    installation::initialize_at,
+    issuers::{jwks::IssuerKey, queries as issuers},
+    keys::{
+        activate_pending_signing_key,
+        keyring::open_generation,
+        prune_signing_keys,
+        queries::{key_set, tag_keys},
+        renew_authority, retire_key, rotate_signing_key,
+    },
+    maintenance::purge_expired,
+    platform::{
+        clock::{Clock, Time},
+        data_dir::DataDir,
+    },
+    publishing::{OnDemandPublisher, Publications, compact_base},
+    revocation::{AccessScope, RevocationTarget, revoke, unrevoke},
+    service::Service,
 };
 use serde_json::json;
 use tempfile::TempDir;
@@ -226,8 +239,8 @@ impl Model {
         Replica { service: Arc::new(service), press }
     }
 
-    async fn store(&self) -> store::Store {
-        store::Store::open(&self.config.store.url, self.data_dir.path()).await.unwrap()
+    async fn store(&self) -> Store {
+        Store::open(&self.config.store.url, self.data_dir.path()).await.unwrap()
     }
 
     /// Stores a key set as if it had been fetched.
@@ -444,7 +457,7 @@ impl Model {
             // A stolen key can create credentials of any date for any user.
             5 => {
                 let store = self.store().await;
-                let generations = store::tag_keys::list(&mut store.reader().await.unwrap()).await.unwrap();
+                let generations = tag_keys::list(&mut store.reader().await.unwrap()).await.unwrap();
                 store.close().await;
                 let Some(generation) = self.pick_random(&generations).copied() else {
                     return "no generation yet".to_owned();
@@ -538,7 +551,7 @@ impl Model {
         let kid = service.keys().current().signer().kid().to_owned();
         let tags = {
             let store = self.store().await;
-            let tags = store::tag_keys::list(&mut store.reader().await.unwrap()).await.unwrap();
+            let tags = tag_keys::list(&mut store.reader().await.unwrap()).await.unwrap();
             store.close().await;
             tags
         };

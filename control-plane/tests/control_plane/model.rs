@@ -5,17 +5,20 @@ use std::{collections::BTreeMap, time::Duration};
 
 use bundle::{Manifest, Objects, PublicKey, RevocationStatus, Scope, Snapshot};
 use control_plane::{
-    clock::{self, Clock},
+    accounts::queries::operators,
     config::{self, Config},
-    data_dir::DataDir,
-    model::{Actor, IssuedCredential, OperatorId, Subject, UserName},
-    operations::{
-        AccessScope, RevocationOutcome, RevocationTarget, Service, compact_base, purge_expired, revoke,
-        unrevoke,
+    credentials::queries::issued,
+    db::{Store, versions},
+    domain::{Actor, IssuedCredential, OperatorId, Subject, UserName},
+    maintenance::purge_expired,
+    platform::{
+        clock::{self, Clock},
+        data_dir::DataDir,
+        telemetry::Metrics,
     },
-    publisher::{self, Publications},
-    store::{Store, issued, operators, versions},
-    telemetry::Metrics,
+    publishing::{self, Publications, compact_base},
+    revocation::{AccessScope, RevocationOutcome, RevocationTarget, revoke, unrevoke},
+    service::Service,
 };
 use token::Fingerprint;
 use tokio::{sync::watch, task::JoinHandle};
@@ -60,7 +63,7 @@ impl Publisher {
         let config = Config { store, ..Config::default() };
         let service = Service::open_at(DataDir::new(env.data()), config, clock.clone()).await.unwrap();
         let (stop, stopped) = watch::channel(false);
-        let (publications, tasks) = publisher::start(&service, Metrics::new(), stopped).await.unwrap();
+        let (publications, tasks) = publishing::start(&service, Metrics::new(), stopped).await.unwrap();
         Self { service, publications, stop, tasks }
     }
 

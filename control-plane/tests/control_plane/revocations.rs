@@ -1,13 +1,13 @@
 //! Every kind of revocation, and the credentials that it covers.
 
 use control_plane::{
-    clock,
-    model::{Actor, AuthKeyId, RevocableKeyId},
-    operations::{
-        AccessScope, Lifetime, RevocationOutcome, RevocationTarget, RevokeError, TokenRecipient, issue_token,
-        revoke,
+    credentials::tokens::{Lifetime, TokenRecipient, issue_token},
+    db::NEVER_EXPIRES,
+    domain::{Actor, AuthKeyId, RevocableKeyId},
+    platform::clock,
+    revocation::{
+        AccessScope, RevocationOutcome, RevocationTarget, RevokeError, queries::revocations, revoke,
     },
-    store::{NEVER_EXPIRES, revocations},
 };
 use serde_json::{Value, json};
 use token::Fingerprint;

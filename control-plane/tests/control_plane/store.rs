@@ -6,16 +6,22 @@ use std::{
 };
 
 use control_plane::{
-    clock::{self, Time},
-    model::{
+    accounts::queries::{operators, users},
+    audit::queries as audit,
+    credentials::{
+        auth_keys::{create_auth_key, queries as auth_keys},
+        queries::{
+            coverage,
+            issued::{self, IssueOutcome},
+        },
+    },
+    db::{NEVER_EXPIRES, Store, versions},
+    domain::{
         Actor, IssuedCredential, OperatorId, Revocation, RevocationChange, Subject, Watermark, WatermarkScope,
     },
-    operations::{CompactBaseError, compact_base, create_auth_key},
-    store::{
-        NEVER_EXPIRES, Store, audit, auth_keys, blocks, coverage,
-        issued::{self, IssueOutcome},
-        operators, revocations, users, versions, watermarks,
-    },
+    platform::clock::{self, Time},
+    publishing::{CompactBaseError, compact_base, queries as blocks},
+    revocation::queries::{revocations, watermarks},
 };
 use serde_json::json;
 use token::Fingerprint;

@@ -1,10 +1,6 @@
 //! Revocations that can be undone, and those that cannot.
 
-use control_plane::{
-    clock,
-    model::Revocation,
-    store::{revocations, versions},
-};
+use control_plane::{db::versions, domain::Revocation, platform::clock, revocation::queries::revocations};
 use serde_json::{Value, json};
 use token::Fingerprint;
 

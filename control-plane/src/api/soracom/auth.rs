@@ -10,12 +10,12 @@ use zeroize::Zeroizing;
 use crate::{
     api::{
         AppState,
-        body::StrictJson,
-        caller::Caller,
+        extract::{caller::Caller, json::StrictJson},
         problem::{Problem, TOKENS_EXCEEDED},
     },
-    listener::PeerAddr,
-    operations::{self, ExchangeError, ExchangedToken, Lifetime},
+    credentials::tokens::{self, ExchangeError, ExchangedToken, Lifetime},
+    revocation,
+    server::listener::PeerAddr,
 };
 
 #[derive(Deserialize)]
@@ -44,7 +44,7 @@ pub(in crate::api) async fn exchange(
     let AuthRequest { auth_key_id, auth_key, token_timeout_seconds } = request;
     let lifetime = token_timeout_seconds.map_or(Ok(Lifetime::default()), Lifetime::try_from);
     let lifetime = lifetime.map_err(|error| Problem::invalid(format!("`tokenTimeoutSeconds`: {error}")))?;
-    let exchanged = operations::exchange_auth_key(&state.service, &auth_key_id, &auth_key, lifetime).await;
+    let exchanged = tokens::exchange_auth_key(&state.service, &auth_key_id, &auth_key, lifetime).await;
     let ExchangedToken { session, subject, token } = exchanged.map_err(|error| {
         match error {
             ExchangeError::Refused => {
@@ -72,7 +72,7 @@ pub(in crate::api) async fn log_out(
     State(state): State<AppState>,
     caller: Caller,
 ) -> Result<StatusCode, Problem> {
-    operations::logout(&state.service, &caller.subject, caller.fingerprint).await?;
+    revocation::logout(&state.service, &caller.subject, caller.fingerprint).await?;
     state.metrics.count_revocation();
     Ok(StatusCode::NO_CONTENT)
 }

@@ -1,0 +1,4 @@
+//! What handlers take from a request.
+
+pub(super) mod caller;
+pub(super) mod json;

@@ -1,0 +1,6 @@
+//! The audit log.
+
+pub mod list;
+pub mod queries;
+
+pub use list::list_audit;

@@ -1,0 +1,103 @@
+//! Replaces API keys and their generations.
+
+use serde_json::json;
+use token::api_key::Kind;
+
+use super::{
+    ApiKeyError, CreatedApiKey,
+    change::find_owned,
+    create::{MintOutcome, NewApiKey, create_tag_key_generation, mint_and_insert, wait_for_watermark},
+    queries as api_keys,
+    revocation::{ROTATED, revoke_key},
+};
+use crate::{
+    audit::queries as audit,
+    credentials::tokens::mint::IssueBackoff,
+    db::versions,
+    domain::{Actor, ApiKey, ApiKeyId, ApiKeyState, Generation, PresentedUsername},
+    revocation::AccessScope,
+    service::Service,
+};
+
+/// Creates a key with the attributes of an existing one, except for the username if one is given. The old key stays valid
+/// for `grace` seconds, but no longer than before.
+///
+/// The old key does not contain its new end, so edges refuse it by a revocation.
+pub async fn rotate_api_key(
+    service: &Service,
+    actor: &Actor,
+    authority: &AccessScope,
+    id: ApiKeyId,
+    username: Option<&str>,
+    grace: u64,
+) -> Result<CreatedApiKey, ApiKeyError> {
+    let mut backoff = IssueBackoff::default();
+    loop {
+        let now = service.now();
+        let mut write = service.store.write().await?;
+        let version = versions::allocate(&mut write, now).await?;
+        let old = find_owned(&mut write, actor, authority, id).await?;
+        if old.state != ApiKeyState::Active || old.expires_at.is_some_and(|end| end <= now.seconds()) {
+            return Err(ApiKeyError::NotActive(id));
+        }
+        let username = match username {
+            Some(username) => {
+                PresentedUsername::parse_for(&old.owner, Some(username)).map_err(ApiKeyError::Username)?
+            }
+            None => inherited_username(&old)?,
+        };
+        let new = NewApiKey {
+            owner: &old.owner,
+            username: &username,
+            prefix: &old.prefix,
+            name: old.name.as_deref(),
+            metadata: old.metadata.as_ref(),
+            expires_at: old.expires_at,
+        };
+        let (key, secret) = match mint_and_insert(service, &mut write, &new, &mut Some(version), now).await? {
+            MintOutcome::Minted(minted) => *minted,
+            MintOutcome::Blocked(watermark) => {
+                drop(write);
+                wait_for_watermark(&watermark, now, &mut backoff).await?;
+                continue;
+            }
+        };
+        api_keys::set_creator(&mut write, key.id, &actor.to_string()).await?;
+        let end = now.seconds().saturating_add(grace);
+        api_keys::expire_at(&mut write, id, end).await?;
+        if grace == 0 {
+            api_keys::set_state(&mut write, id, ApiKeyState::Active, ApiKeyState::Expired).await?;
+            revoke_key(&mut write, &old, ROTATED, now, version).await?;
+        }
+        let detail = json!({ "owner": old.owner.to_string(), "new": key.id.to_string(), "until": end, "version": version });
+        let (action, target) = ("api_key.rotate", &id.to_string());
+        audit::append(&mut write, audit::NewAuditEntry { at: now, actor, action, target, detail }).await?;
+        write.commit().await?;
+        service.wait_published(version).await;
+        return Ok(CreatedApiKey { key, secret });
+    }
+}
+
+/// Returns the username of the old key if it has the same meaning with the new key.
+fn inherited_username(old: &ApiKey) -> Result<PresentedUsername, ApiKeyError> {
+    // A key of format 1 without a username has no subject, while one of format 2 is the root user's.
+    if old.kind == Kind::Format1 && old.username.as_str().is_empty() {
+        return Err(ApiKeyError::UsernameNotInherited(old.id));
+    }
+    PresentedUsername::parse_for(&old.owner, Some(old.username.as_str()))
+        .map_err(|_| ApiKeyError::UsernameNotInherited(old.id))
+}
+
+/// Creates a generation for new API keys, and returns it. Keys of older generations stay valid.
+pub async fn rotate_tag_key(service: &Service, actor: &Actor, kind: Kind) -> Result<Generation, ApiKeyError> {
+    let now = service.now();
+    let mut write = service.store.write().await?;
+    let version = versions::allocate(&mut write, now).await?;
+    let next = create_tag_key_generation(service, &mut write, kind, version, now).await?;
+    let (action, target) = ("tag_key.rotate", &next.kid());
+    let detail = json!({ "format": kind.name(), "version": version });
+    audit::append(&mut write, audit::NewAuditEntry { at: now, actor, action, target, detail }).await?;
+    write.commit().await?;
+    service.wait_published(version).await;
+    Ok(next)
+}

@@ -1,0 +1,89 @@
+use serde_json::json;
+use token::secret::Secret;
+
+use super::queries as auth_keys;
+use crate::{
+    accounts::{AccountError, users::ensure_user},
+    audit::queries as audit,
+    db::{StoreError, versions},
+    domain::{Actor, AuthKey, AuthKeyId, Subject},
+    limits::operator as operator_limits,
+    platform::random,
+    service::Service,
+};
+
+/// Why an AuthKey could not be created.
+#[derive(Debug, thiserror::Error)]
+pub enum CreateAuthKeyError {
+    /// The operator does not exist, or the user cannot be created.
+    #[error(transparent)]
+    Account(AccountError),
+    /// Only the root user may create AuthKeys of the root user.
+    #[error("only the root user may create AuthKeys of the root user, regardless of permissions")]
+    RootOnly,
+    /// The store cannot be read or written.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl From<AccountError> for CreateAuthKeyError {
+    fn from(error: AccountError) -> Self {
+        match error {
+            AccountError::Store(error) => Self::Store(error),
+            error => Self::Account(error),
+        }
+    }
+}
+
+/// A new AuthKey.
+#[derive(Debug)]
+pub struct CreatedAuthKey {
+    /// The id.
+    pub id: AuthKeyId,
+    /// The secret. It is shown once.
+    pub secret: Secret,
+}
+
+/// Creates an AuthKey. Creates the user, with the default permissions, if it does not exist.
+pub async fn create_auth_key(
+    service: &Service,
+    actor: &Actor,
+    subject: &Subject,
+) -> Result<CreatedAuthKey, CreateAuthKeyError> {
+    if !actor.may_manage(subject) {
+        return Err(CreateAuthKeyError::RootOnly);
+    }
+    let mut write = service.store.write().await?;
+    versions::lock_version(&mut write).await?;
+    let now = service.now();
+    let version = ensure_user(service, &mut write, actor, subject, now).await?;
+    let allowed = operator_limits::check_auth_key_limit(service, &mut write, subject, now).await?;
+    allowed.map_err(AccountError::LimitReached)?;
+    let (key, secret) = new_auth_key(subject, actor, now.seconds());
+    auth_keys::insert(&mut write, &key).await?;
+    let detail = json!({ "subject": subject.to_string() });
+    audit::append(
+        &mut write,
+        audit::NewAuditEntry { at: now, actor, action: "auth_key.create", target: key.id.as_str(), detail },
+    )
+    .await?;
+    write.commit().await?;
+    if let Some(version) = version {
+        service.wait_published(version).await;
+    }
+    Ok(CreatedAuthKey { id: key.id, secret })
+}
+
+/// Generates an AuthKey with its secret.
+pub(crate) fn new_auth_key(subject: &Subject, actor: &Actor, at: u64) -> (AuthKey, Secret) {
+    let secret = random::secret("secret-");
+    let key = AuthKey {
+        id: AuthKeyId::random(),
+        subject: subject.clone(),
+        secret_hash: secret.hash(),
+        created_by: Some(actor.to_string()),
+        created_at: at,
+        last_used_at: None,
+    };
+    (key, secret)
+}

@@ -1,0 +1,10 @@
+//! AuthKeys, which are exchanged for tokens.
+
+pub mod create;
+pub mod delete;
+pub mod list;
+pub mod queries;
+
+pub use create::{CreateAuthKeyError, CreatedAuthKey, create_auth_key};
+pub use delete::{DeleteAuthKeyError, delete_auth_key};
+pub use list::{find_auth_key, list_auth_keys, list_root_auth_keys};

@@ -1,0 +1,6 @@
+//! Credentials: AuthKeys, API keys and tokens.
+
+pub mod api_keys;
+pub mod auth_keys;
+pub mod queries;
+pub mod tokens;

@@ -1,0 +1,189 @@
+//! The limits of an operator, which protect the other operators.
+//!
+//! Rates are counted in memory by each server. Items are counted in the store, in the transaction that adds one, so that
+//! replicas agree. No limit rejects a revocation: beyond the operator's share, revocations of single tokens are merged (see
+//! [`super::revoke`]), and the operator cannot create AuthKeys.
+
+use std::fmt;
+
+use super::queries as shares;
+use crate::{
+    accounts::queries::{operators, roles, users},
+    config::Limits,
+    credentials::{api_keys::queries as api_keys, auth_keys::queries as auth_keys},
+    db::{StoreError, Write},
+    domain::{OperatorId, Subject, WatermarkScope},
+    maintenance::purge::EXPIRED_RETENTION_SECS,
+    platform::{clock::Time, rates::RateLimits},
+    revocation::queries::revocations,
+    service::Service,
+};
+
+/// The rate limits of all operators.
+#[derive(Debug)]
+pub(crate) struct OperatorRates {
+    pub(crate) tokens: RateLimits<OperatorId>,
+    pub(crate) revocations: RateLimits<RevokerKey>,
+}
+
+/// Who is counted. The root user is counted separately, so that other users cannot use up its revocations.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) struct RevokerKey {
+    operator: OperatorId,
+    root: bool,
+}
+
+impl From<&Subject> for RevokerKey {
+    fn from(subject: &Subject) -> Self {
+        Self { operator: subject.operator.clone(), root: subject.is_root() }
+    }
+}
+
+impl OperatorRates {
+    pub(crate) fn new(limits: &Limits) -> Self {
+        Self {
+            tokens: RateLimits::per_minute(limits.tokens_per_minute),
+            revocations: RateLimits::per_minute(limits.revocations_per_minute),
+        }
+    }
+}
+
+/// An operator or user has reached a limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LimitReached {
+    /// What is limited.
+    pub kind: LimitKind,
+    /// The limit.
+    pub limit: u64,
+}
+
+/// What the limits count.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LimitKind {
+    AuthKeys,
+    ApiKeys,
+    Users,
+    Roles,
+    Revocations,
+}
+
+impl fmt::Display for LimitReached {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { kind: what, limit } = self;
+        match what {
+            LimitKind::AuthKeys => write!(
+                f,
+                "the user has {limit} AuthKeys, the maximum of `limits.auth_keys`; delete unused ones first"
+            ),
+            LimitKind::ApiKeys => write!(
+                f,
+                "the operator has {limit} API keys, the maximum of `limits.api_keys`; delete unused ones first"
+            ),
+            LimitKind::Users => {
+                write!(
+                    f,
+                    "the operator has {limit} users, the maximum of `limits.users`; delete unused ones first"
+                )
+            }
+            LimitKind::Roles => {
+                write!(
+                    f,
+                    "the operator has {limit} roles, the maximum of `limits.roles`; delete unused ones first"
+                )
+            }
+            LimitKind::Revocations => write!(
+                f,
+                "the operator has {limit} revocations in the bundle, the maximum of `limits.revocations`; it cannot create \
+                 AuthKeys until some have expired"
+            ),
+        }
+    }
+}
+
+/// Checks whether a user may have another AuthKey. The transaction must have the version lock.
+pub(crate) async fn check_auth_key_limit(
+    service: &Service,
+    write: &mut Write,
+    subject: &Subject,
+    now: Time,
+) -> Result<Result<(), LimitReached>, StoreError> {
+    let limit = service.config.limits.auth_keys;
+    if is_reached(limit, auth_keys::count(write, subject, limit).await?) {
+        return Ok(Err(LimitReached { kind: LimitKind::AuthKeys, limit }));
+    }
+    // Deleting an AuthKey adds a watermark, which counts as a revocation.
+    if is_share_used_up(service, write, &subject.operator, now).await? {
+        let limit = service.config.limits.revocations;
+        return Ok(Err(LimitReached { kind: LimitKind::Revocations, limit }));
+    }
+    Ok(Ok(()))
+}
+
+/// Checks whether an operator may have another item. The transaction must have the version lock.
+pub(crate) async fn check_limit(
+    service: &Service,
+    write: &mut Write,
+    operator: &OperatorId,
+    what: LimitKind,
+) -> Result<Result<(), LimitReached>, StoreError> {
+    let limits = &service.config.limits;
+    let (limit, have) = match what {
+        LimitKind::ApiKeys => (limits.api_keys, api_keys::count(write, operator, limits.api_keys).await?),
+        LimitKind::Users => (limits.users, users::count(write, operator, limits.users).await?),
+        LimitKind::Roles => (limits.roles, roles::count(write, operator, limits.roles).await?),
+        LimitKind::AuthKeys | LimitKind::Revocations => return Ok(Ok(())),
+    };
+    Ok(if is_reached(limit, have) { Err(LimitReached { kind: what, limit }) } else { Ok(()) })
+}
+
+/// Returns whether an operator has reached its limit of revocations in the bundle.
+pub(crate) async fn is_share_used_up(
+    service: &Service,
+    write: &mut Write,
+    operator: &OperatorId,
+    now: Time,
+) -> Result<bool, StoreError> {
+    let limit = service.config.limits.revocations;
+    Ok(limit > 0 && is_reached(limit, shares::current_share(write, operator, now).await?))
+}
+
+/// Counts a revocation of a credential that expires at this second.
+pub(crate) async fn count_revocation(
+    write: &mut Write,
+    operator: &OperatorId,
+    expires_at: u64,
+) -> Result<(), StoreError> {
+    shares::add(write, operator, expires_at.saturating_add(EXPIRED_RETENTION_SECS)).await
+}
+
+/// Returns whether a watermark of the scope would be a new one that counts.
+pub(crate) async fn counts_as_new(write: &mut Write, scope: &WatermarkScope) -> Result<bool, StoreError> {
+    // Watermarks of other scopes are bounded by the number of users.
+    let counts = matches!(scope, WatermarkScope::AuthKey(_) | WatermarkScope::Session(_));
+    Ok(counts && !crate::revocation::queries::watermarks::exists(write, scope).await?)
+}
+
+const fn is_reached(limit: u64, have: u64) -> bool {
+    limit > 0 && have >= limit
+}
+
+/// The size of the installation.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct InstallationSize {
+    /// The number of operators.
+    pub operators: u64,
+    /// The number of revocations.
+    pub revocations: u64,
+    /// The operator with the most counted revocations, and their number.
+    pub largest: Option<(OperatorId, u64)>,
+}
+
+/// Counts operators and revocations.
+pub async fn count_installation(service: &Service) -> Result<InstallationSize, StoreError> {
+    let mut read = service.store.read().await?;
+    Ok(InstallationSize {
+        operators: operators::count(&mut read).await?,
+        revocations: revocations::count(&mut read).await?,
+        largest: shares::largest_share(&mut read, service.now()).await?,
+    })
+}

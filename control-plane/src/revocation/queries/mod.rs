@@ -1,0 +1,4 @@
+//! The tables of revocations.
+
+pub mod revocations;
+pub mod watermarks;

@@ -64,6 +64,8 @@ pub struct Imported {
     pub policy: Map<String, Value>,
     /// `tokens.leeway_seconds` of the plugin configuration.
     pub leeway_seconds: u64,
+    /// Whether the source compares paths ignoring case, so that the policy must have `path_case: "fold"`.
+    pub ignores_case: bool,
     pub issuers: Vec<ImportedIssuer>,
     pub remarks: Vec<Remark>,
 }
@@ -148,7 +150,8 @@ pub fn import(text: &str, options: &ImportOptions) -> Result<Imported, ImportErr
     let leeway_seconds = program.leeway_seconds().unwrap_or(envoy::DEFAULT_LEEWAY_SECONDS);
     check(&policy)?;
     let issuers = issuers(&program, &policy);
-    Ok(Imported { policy, leeway_seconds, issuers, remarks: report.into_remarks() })
+    let ignores_case = program.ignores_case;
+    Ok(Imported { policy, leeway_seconds, ignores_case, issuers, remarks: report.into_remarks() })
 }
 
 /// Checks the policy with the parser of the filter.

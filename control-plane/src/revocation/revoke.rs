@@ -250,7 +250,7 @@ pub(crate) async fn revoke_unmetered(
         RevocationTarget::Key(id) => {
             let (scope, session) = owned_key(&mut write, actor, authority, id).await?;
             let merged = match session {
-                Some(issuance) if !watermarks::exists(&mut write, &scope).await? => {
+                Some(issuance) if watermarks::find(&mut write, &scope).await?.is_none() => {
                     merge_into_watermark(service, &mut write, authority, &issuance, now, version).await?
                 }
                 _ => None,

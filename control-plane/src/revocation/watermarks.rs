@@ -21,7 +21,8 @@ use crate::{
     service::Service,
 };
 
-/// Revokes all credentials of a scope that were issued up to an instant. Returns the watermark, and whether it was raised.
+/// Revokes all credentials of a scope that were issued up to an instant. Returns the watermark as stored, which is later if
+/// it was raised further before, and whether it was raised now.
 pub(crate) async fn raise_at(
     service: &Service,
     write: &mut Write,
@@ -33,7 +34,8 @@ pub(crate) async fn raise_at(
     let ends_at = watermark_end(service, write, scope, now).await?;
     let watermark = Watermark { scope: scope.clone(), instant, ends_at };
     let raised = watermarks::raise(write, &watermark, version).await?;
-    Ok((watermark, raised))
+    let stored = watermarks::find(write, scope).await?;
+    Ok((stored.unwrap_or(watermark), raised))
 }
 
 /// Revokes all credentials of a scope that were issued until now. The instant is at least `reach`, which is now or slightly

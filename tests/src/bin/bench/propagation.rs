@@ -221,7 +221,7 @@ fn section(
     let columns = vec!["after the acknowledgement", "measured", "p50, ms", "p99, ms", "max, ms"];
     section.tables.push(Table { caption: String::new(), columns, rows: rows.collect() });
     let every = quantiles[2].1;
-    for (what, measured, budget) in [("p50", every.p50, 50.0), ("p99", every.p99, 250.0)] {
+    for (what, measured, budget) in [("p50", every.p50, 10.0), ("p99", every.p99, 40.0)] {
         let what = format!("revoked to refused by every worker of {envoys} Envoys, {what}");
         section.budgets.push(Budget::at_most(what, measured, budget, "ms"));
     }

@@ -13,9 +13,55 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+/// How the filter runs in Envoy.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FilterHost {
+    /// In a VM for WebAssembly.
+    Wasm,
+    /// As a native dynamic module.
+    Module,
+}
+
+impl FilterHost {
+    /// Returns the host that the variable `KEYSTILE_FILTER_HOST` names, which `make` sets, or `Wasm` without it.
+    pub fn from_environment() -> Result<Self> {
+        match std::env::var("KEYSTILE_FILTER_HOST").as_deref() {
+            Err(_) | Ok("" | "wasm") => Ok(Self::Wasm),
+            Ok("module") => Ok(Self::Module),
+            Ok(other) => anyhow::bail!("the host is `wasm` or `module`, and not `{other}`"),
+        }
+    }
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Wasm => "wasm",
+            Self::Module => "module",
+        }
+    }
+
+    /// Returns what precedes the names of filter state in this host.
+    pub fn filter_state_prefix(self) -> &'static str {
+        match self {
+            Self::Wasm => "wasm.",
+            Self::Module => "",
+        }
+    }
+
+    /// Returns what precedes the names of metrics in Envoy's statistics.
+    pub fn metrics_prefix(self) -> &'static str {
+        match self {
+            Self::Wasm => "wasmcustom.",
+            Self::Module => "dynamicmodulescustom.",
+        }
+    }
+}
+
 /// The variables of the template envoy/envoy.yaml.j2.
 #[derive(Debug, Clone)]
 pub struct Settings {
+    pub filter_host: FilterHost,
+    /// The native module. It is used with [`FilterHost::Module`] only, as `wasm` is with the other.
+    pub module: PathBuf,
     pub listen: SocketAddr,
     pub admin: SocketAddr,
     pub control_plane: SocketAddr,
@@ -65,12 +111,28 @@ pub struct Settings {
 impl Settings {
     /// Returns the settings of production, on the default ports of a scratch address.
     pub fn for_scratch(scratch: &Scratch, plugin_configuration: Value) -> Result<Self> {
+        let address = |port| scratch.address(port);
+        Self::new([8080, 9901, 8780, 8081].map(address), plugin_configuration)
+    }
+
+    /// Returns the settings of production, with the addresses of Envoy, its admin interface, the control plane and the
+    /// upstream.
+    pub fn new(addresses: [SocketAddr; 4], plugin_configuration: Value) -> Result<Self> {
+        let [listen, admin, control_plane, upstream] = addresses;
+        let filter_host = FilterHost::from_environment()?;
+        // Only the file of the host has to be built.
+        let (wasm, module) = match filter_host {
+            FilterHost::Wasm => (tools::wasm()?, PathBuf::new()),
+            FilterHost::Module => (PathBuf::new(), tools::module()?),
+        };
         Ok(Self {
-            listen: scratch.address(8080),
-            admin: scratch.address(9901),
-            control_plane: scratch.address(8780),
-            upstream: scratch.address(8081),
-            wasm: tools::wasm()?,
+            filter_host,
+            module,
+            listen,
+            admin,
+            control_plane,
+            upstream,
+            wasm,
             plugin_configuration,
             edge_files: None,
             control_plane_cluster: None,
@@ -94,7 +156,7 @@ impl Settings {
             core: None,
             delays: false,
             log_level: "warning",
-            component_log_level: "wasm:info",
+            component_log_level: "wasm:info,dynamic_modules:info",
         })
     }
 
@@ -122,7 +184,10 @@ impl Settings {
                 admin => address(self.admin),
                 control_plane => address(self.control_plane),
                 upstream => address(self.upstream),
+                filter_host => self.filter_host.name(),
+                filter_state_prefix => self.filter_host.filter_state_prefix(),
                 wasm => self.wasm.to_string_lossy(),
+                module => self.module.to_string_lossy(),
                 plugin_configuration => self.plugin_configuration.to_string(),
                 edge_secret => edge_secret,
                 control_plane_cluster => self.control_plane_cluster.as_deref(),
@@ -272,7 +337,8 @@ impl Envoy {
 
     /// Returns one of the filter's metrics by its name without the prefix, or 0 if it does not exist yet.
     pub async fn metric(&self, name: &str) -> Result<u64> {
-        let stats = self.stats(&format!("^wasmcustom.{name}$")).await?;
+        let prefix = self.settings.filter_host.metrics_prefix();
+        let stats = self.stats(&format!("^{prefix}{name}$")).await?;
         Ok(stats.values().sum())
     }
 

@@ -17,4 +17,4 @@ wrapper=$PWD/target/tools/rustc-sanitizer
 printf '#!/bin/sh\nexec "%s" --rustc "$@"\n' "$PWD/plugin/envoy-module/sanitizer.sh" >"$wrapper"
 chmod +x "$wrapper"
 RUSTC_WORKSPACE_WRAPPER=$wrapper ASAN_OPTIONS=detect_leaks=1:detect_stack_use_after_return=1 \
-    cargo test --locked --package keystile-envoy-module --test border -- "$@"
+    cargo test --locked --workspace --test border -- "$@"

@@ -119,20 +119,14 @@ impl Settings {
     /// upstream.
     pub fn new(addresses: [SocketAddr; 4], plugin_configuration: Value) -> Result<Self> {
         let [listen, admin, control_plane, upstream] = addresses;
-        let filter_host = FilterHost::from_environment()?;
-        // Only the file of the host has to be built.
-        let (wasm, module) = match filter_host {
-            FilterHost::Wasm => (tools::wasm()?, PathBuf::new()),
-            FilterHost::Module => (PathBuf::new(), tools::module()?),
-        };
-        Ok(Self {
-            filter_host,
-            module,
+        let mut settings = Self {
+            filter_host: FilterHost::Wasm,
+            module: PathBuf::new(),
             listen,
             admin,
             control_plane,
             upstream,
-            wasm,
+            wasm: PathBuf::new(),
             plugin_configuration,
             edge_files: None,
             control_plane_cluster: None,
@@ -157,7 +151,20 @@ impl Settings {
             delays: false,
             log_level: "warning",
             component_log_level: "wasm:info,dynamic_modules:info",
-        })
+        };
+        // Only the file of the host has to be built.
+        settings.use_filter_host(FilterHost::from_environment()?)?;
+        Ok(settings)
+    }
+
+    /// Runs the filter in this host, which needs its file.
+    pub fn use_filter_host(&mut self, filter_host: FilterHost) -> Result<()> {
+        self.filter_host = filter_host;
+        match filter_host {
+            FilterHost::Wasm => self.wasm = tools::wasm()?,
+            FilterHost::Module => self.module = tools::module()?,
+        }
+        Ok(())
     }
 
     pub fn render(&self) -> Result<String> {
@@ -296,6 +303,13 @@ impl Envoy {
 
     pub fn settings(&self) -> &Settings {
         &self.settings
+    }
+
+    /// Ends the process, and starts another one with the same settings.
+    pub async fn restart(&mut self, folder: &Path) -> Result<()> {
+        self.process.end_with_signal(Signal::TERM)?;
+        *self = Self::start(self.settings.clone(), folder).await?;
+        Ok(())
     }
 
     /// Returns the process ID.

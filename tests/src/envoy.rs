@@ -6,7 +6,7 @@ use anyhow::{Context, Result, ensure};
 use hyper::Request;
 use minijinja::{Environment, context};
 use rustix::process::Signal;
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -165,6 +165,40 @@ impl Settings {
             FilterHost::Module => self.module = tools::module()?,
         }
         Ok(())
+    }
+
+    /// Returns the filter of these settings with another configuration, as Envoy's configuration.
+    pub fn filter(&self, plugin_configuration: &Value) -> Value {
+        let configuration = json!({
+            "@type": "type.googleapis.com/google.protobuf.StringValue",
+            "value": plugin_configuration.to_string(),
+        });
+        let filter = match self.filter_host {
+            FilterHost::Wasm => json!({
+                "@type": "type.googleapis.com/envoy.extensions.filters.http.wasm.v3.Wasm",
+                "config": {
+                    "name": "keystile",
+                    "root_id": "keystile",
+                    "failure_policy": "FAIL_RELOAD",
+                    "vm_config": {
+                        "vm_id": "keystile",
+                        "runtime": "envoy.wasm.runtime.v8",
+                        "code": { "local": { "filename": self.wasm } },
+                    },
+                    "configuration": configuration,
+                },
+            }),
+            FilterHost::Module => json!({
+                "@type": "type.googleapis.com/envoy.extensions.filters.http.dynamic_modules.v3.DynamicModuleFilter",
+                "dynamic_module_config": {
+                    "module": { "local": { "filename": self.module } },
+                    "do_not_close": true,
+                },
+                "filter_name": "keystile",
+                "filter_config": configuration,
+            }),
+        };
+        json!({ "name": "keystile", "typed_config": filter })
     }
 
     pub fn render(&self) -> Result<String> {

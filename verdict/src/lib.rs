@@ -75,7 +75,7 @@ pub use refresh::{
     FetchRequest, FetchStep, MinimumPosition, ProblemDocument, Progress, ProxyResponse, Refresh,
     RefreshError, SignedPart,
 };
-pub use response::{Response, ResponseConfig, ResponseStyle};
+pub use response::{Response, ResponseConfig, ResponseStyle, is_grpc};
 pub use token::{Algorithm, Fingerprint, SignatureVerifier, SoftwareVerifier};
 pub use upstream::{Forward, ForwardedHeader, UpstreamIdentity};
 pub use worker_table::{

@@ -569,11 +569,15 @@ unsafe fn stream_hook(
     let action = {
         // SAFETY: the caller guarantees it. The reference ends before the action is carried out.
         let filter = unsafe { filter(module) };
-        guard(
+        let action = guard(
             hook,
             || filter.map_or_else(Action::fail_closed, |filter| body(filter, &mut Stream::new(host))),
             || filter.map_or_else(Action::fail_closed, |filter| filter.on_panic(&WorkerThread(PhantomData))),
-        )
+        );
+        match filter {
+            Some(filter) => filter.finish(action),
+            None => action,
+        }
     };
     match action {
         Action::Continue => CONTINUE,

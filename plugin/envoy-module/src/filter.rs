@@ -5,7 +5,7 @@ use std::{
     sync::Arc,
 };
 
-use verdict::{Admitted, Decision, Gate, Identity, Reason, Refusal, Request, Response, Stripping};
+use verdict::{Admitted, Decision, Gate, Identity, Reason, Refusal, Request, Response, Stripping, is_grpc};
 
 use crate::{
     abi::{HeaderMap, Stream, StreamId, WorkerThread},
@@ -53,6 +53,14 @@ impl Action {
         })
     }
 
+    /// Adds the status of a gRPC call to an answer. Envoy 1.40 would answer each one with 0, which means success.
+    fn for_grpc(mut self) -> Self {
+        if let Self::Answer(LocalReply { status, headers, .. }) = &mut self {
+            headers.push(("grpc-status", grpc_status(*status).to_owned()));
+        }
+        self
+    }
+
     fn refuse(response: Response, reason: Reason, details_prefix: &str) -> Self {
         let Response { status, headers, body } = response;
         Self::Answer(LocalReply { status, headers, body, details: [details_prefix, reason.code()].concat() })
@@ -68,6 +76,7 @@ pub(crate) struct Filter {
     state: Cell<State>,
     /// What is removed from the trailers.
     stripping: Cell<Stripping>,
+    is_grpc: Cell<bool>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -82,7 +91,19 @@ enum State {
 impl Filter {
     pub(crate) const fn new(worker: Arc<Worker>, id: StreamId) -> Self {
         let stripping = Cell::new(Stripping::Credentials(None));
-        Self { worker, id, route: OnceCell::new(), state: Cell::new(State::Undecided), stripping }
+        Self {
+            worker,
+            id,
+            route: OnceCell::new(),
+            state: Cell::new(State::Undecided),
+            stripping,
+            is_grpc: Cell::new(false),
+        }
+    }
+
+    /// Completes the action of a hook.
+    pub(crate) fn finish(&self, action: Action) -> Action {
+        if self.is_grpc.get() { action.for_grpc() } else { action }
     }
 
     fn route(&self) -> Option<&Arc<Route>> {
@@ -117,13 +138,16 @@ impl Filter {
         let gate = self.gate();
         let now = now_ms()?;
         let headers = stream.headers(HeaderMap::Request).filter(|headers| !headers.is_empty())?;
+        self.is_grpc.set(is_grpc(&headers));
         #[cfg(feature = "panics")]
         crate::abi::panics::check_headers(&headers);
         let peer = if gate.needs_peer_address() { stream.peer_address().map(|peer| peer.ip()) } else { None };
         let snapshot = worker.snapshot();
         let request = Request { headers: &headers, peer, snapshot: snapshot.as_deref(), now };
+        let verifier = NativeVerifier::default();
         let decision =
-            worker.with_cache(self.route(), gate, |cache| gate.decide_with(&request, cache, &NativeVerifier));
+            worker.with_cache(self.route(), gate, |cache| gate.decide_with(&request, cache, &verifier));
+        worker.counters.count_signatures(verifier.count());
         self.stripping.set(gate.trailer_stripping(&decision));
         worker.counters.count(&decision);
         for (name, value) in gate.filter_state(&decision) {
@@ -203,6 +227,18 @@ impl Filter {
         if let State::Open(number) = self.state.replace(State::Done) {
             self.worker.close(self.route(), number, self.id, thread);
         }
+    }
+}
+
+/// Returns the status of gRPC for a status of HTTP, as Envoy and the specification of gRPC over HTTP/2 map them.
+const fn grpc_status(status: u16) -> &'static str {
+    match status {
+        400 => "13",
+        401 => "16",
+        403 => "7",
+        404 => "12",
+        429 | 502 | 503 | 504 => "14",
+        _ => "2",
     }
 }
 

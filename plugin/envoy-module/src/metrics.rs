@@ -11,7 +11,7 @@ use verdict::{Cache, Decision, Manifest, Reason, StalePolicy};
 use crate::abi::{Main, MetricId};
 
 /// The counters that are not by reason.
-const NAMES: [&str; 11] = [
+const NAMES: [&str; 12] = [
     "keystile_admitted",
     "keystile_passed",
     "keystile_admitted_stale_outage_grace",
@@ -23,6 +23,7 @@ const NAMES: [&str; 11] = [
     "keystile_claims_omitted",
     "keystile_refresh_failed",
     "keystile_panics",
+    "keystile_signatures_by_host",
 ];
 const ADMITTED: usize = 0;
 /// Requests that a rule lets pass without a credential.
@@ -40,6 +41,8 @@ const CLAIMS_OMITTED: usize = 8;
 const REFRESH_FAILED: usize = 9;
 /// Hooks that panicked.
 const PANICS: usize = 10;
+/// Signatures that native code verified, of which the filter for WebAssembly leaves most to its host.
+const SIGNATURES: usize = 11;
 
 /// The counters by reason, which follow the others: refused requests, requests that would have been refused by a policy that
 /// only reports, and open streams that were ended.
@@ -87,6 +90,10 @@ impl Counters {
         self.add(CACHE_HITS, hits);
         self.add(CACHE_MISSES, misses);
         self.add(CLAIMS_OMITTED, cache.take_omitted_claims());
+    }
+
+    pub(crate) fn count_signatures(&self, signatures: u64) {
+        self.add(SIGNATURES, signatures);
     }
 
     /// Counts an open stream that is ended.

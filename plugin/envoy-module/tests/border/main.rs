@@ -80,6 +80,30 @@ fn refused_request_is_answered() {
     assert_eq!(config.metric("keystile_refused_credential_missing"), 1);
 }
 
+/// Envoy answers a gRPC call with the status 0, which means success, unless the filter sets another one.
+#[test]
+fn refused_grpc_call_gets_a_status_of_failure() {
+    let control_plane = ControlPlane::new();
+    let config = Config::new(&control_plane.inline_configuration().to_string()).unwrap();
+    let authorization = bearer(&control_plane.token());
+    for (content_type, authorization, edits, status) in [
+        ("application/grpc", "x", None, Some("16")),
+        ("application/grpc+proto", "x", None, Some("16")),
+        ("application/grpc-web", "x", None, None),
+        ("application/json", "x", None, None),
+        ("application/grpc", &*authorization, Some(2), Some("14")),
+    ] {
+        let stream = config.stream(&headers(authorization, &[("content-type", content_type)])).unwrap();
+        if let Some(edits) = edits {
+            stream.refuse_edits_after(edits);
+        }
+        assert!(!stream.request_headers());
+        let reply = stream.reply().unwrap();
+        let sent = reply.headers.iter().find(|(name, _)| name == "grpc-status");
+        assert_eq!(sent.map(|(_, value)| &**value), status.map(str::as_bytes), "{content_type}");
+    }
+}
+
 #[test]
 fn query_credential_is_removed_from_path() {
     let control_plane = ControlPlane::new();

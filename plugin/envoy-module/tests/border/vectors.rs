@@ -25,7 +25,8 @@ fn agree(json: &str, algorithm: Algorithm) -> Tally {
             // `token` refuses other lengths before it calls a verifier.
             let length = signature_bytes(algorithm, &key);
             let is_accepted = signature.len() == length
-                && NativeVerifier.verify(algorithm, &key, &hex(&test["msg"]), &signature) == Some(true);
+                && NativeVerifier::default().verify(algorithm, &key, &hex(&test["msg"]), &signature)
+                    == Some(true);
             assert_eq!(is_accepted, test["result"] == "valid", "{algorithm:?}: {test}");
             if is_accepted { accepted += 1 } else { refused += 1 }
         }
@@ -78,7 +79,8 @@ fn salts_of_another_length_are_refused() {
         for group in set["testGroups"].as_array().unwrap() {
             let key = hex(&group["publicKeyDer"]);
             for test in group["tests"].as_array().unwrap().iter().filter(|test| test["result"] == "valid") {
-                let verified = NativeVerifier.verify(algorithm, &key, &hex(&test["msg"]), &hex(&test["sig"]));
+                let verified =
+                    NativeVerifier::default().verify(algorithm, &key, &hex(&test["msg"]), &hex(&test["sig"]));
                 assert_eq!(verified, Some(false), "{test}");
             }
         }
@@ -88,10 +90,10 @@ fn salts_of_another_length_are_refused() {
 #[test]
 fn other_algorithms_are_left_to_token() {
     for algorithm in [Algorithm::EdDsa, Algorithm::Hs256, Algorithm::Hs384, Algorithm::Hs512] {
-        assert_eq!(NativeVerifier.verify(algorithm, &[], &[], &[]), None);
+        assert_eq!(NativeVerifier::default().verify(algorithm, &[], &[], &[]), None);
     }
     // A key that is not DER is not verified with: `token` encodes it.
-    assert_eq!(NativeVerifier.verify(Algorithm::Es256, b"\x30\x00", &[], &[0; 64]), None);
+    assert_eq!(NativeVerifier::default().verify(Algorithm::Es256, b"\x30\x00", &[], &[0; 64]), None);
     let key = VerifyingKey::foreign("i", "k", Algorithm::Es256, &[1; 64]);
     assert!(key.is_err(), "not a point");
 }

@@ -93,7 +93,10 @@ pub(super) async fn start(
         ("api_key_auth", vec![peers::api_key_auth(&tokens.api_keys)]),
         ("jwt_authn, cached", vec![peers::jwt_authn(issuers, Some(super::ROOM), &[])]),
         ("jwt_authn, no cache", vec![peers::jwt_authn(issuers, None, &[])]),
-        ("jwt_authn with headers, cached", vec![peers::jwt_authn(issuers, Some(super::ROOM), &peers::CLAIMS)]),
+        (
+            "jwt_authn with headers, cached",
+            vec![peers::jwt_authn(issuers, Some(super::ROOM), &peers::CLAIMS)],
+        ),
         ("jwt_authn with headers, no cache", vec![peers::jwt_authn(issuers, None, &peers::CLAIMS)]),
         ("ext_authz", vec![peers::ext_authz()]),
     ];

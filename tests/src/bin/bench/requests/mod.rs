@@ -108,7 +108,8 @@ fn subjects(edges: &[Edge], tokens: &Tokens) -> Vec<Subject> {
                 // The number of revocations is the same question for every kind of credential.
                 (Some((_, 1..)), _) if *kind != "HS256" => {}
                 (Some((host, revocations)), _) => {
-                    let name = |state| format!("{}, {state}, {kind}, {}", host_name(host), millions(revocations));
+                    let name =
+                        |state| format!("{}, {state}, {kind}, {}", host_name(host), millions(revocations));
                     add(name("warm"), kind, warm, warm_peers(host, kind));
                     add(name("cold"), kind, cold, cold_peers(host, kind));
                 }

@@ -6,8 +6,11 @@ use serde_json::{Value, json};
 use std::path::Path;
 
 /// The headers of claims that do as much as Keystile does for these tokens: subject, operator and fingerprint.
-pub(super) const CLAIMS: [(&str, &str); 3] =
-    [("x-keystile-subject", "sub"), ("x-keystile-operator", "operator.operatorId"), ("x-keystile-jti", "jti")];
+pub(super) const CLAIMS: [(&str, &str); 3] = [
+    ("x-keystile-subject", "sub"),
+    ("x-keystile-operator", "operator.operatorId"),
+    ("x-keystile-jti", "jti"),
+];
 
 /// Returns `jwt_authn`, which removes the token. `cached` is the number of verified tokens that it caches, and `claims` are
 /// the headers that the upstream gets.
@@ -19,7 +22,8 @@ pub(super) fn jwt_authn(issuers: &[Issuer], cached: Option<usize>, claims: &[(&s
         "local_jwks": { "inline_string": json!({ "keys": keys }).to_string() },
     });
     if !claims.is_empty() {
-        let claims = claims.iter().map(|(header, claim)| json!({ "header_name": header, "claim_name": claim }));
+        let claims =
+            claims.iter().map(|(header, claim)| json!({ "header_name": header, "claim_name": claim }));
         provider["claim_to_headers"] = claims.collect();
     }
     if let Some(tokens) = cached {

@@ -49,4 +49,5 @@ mod shared_vm;
 mod stream_ends;
 mod two_publishers;
 mod upgrades;
+mod vectors;
 mod workers;

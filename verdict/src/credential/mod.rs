@@ -25,7 +25,7 @@ use alloc::{borrow::Cow, vec::Vec};
 
 pub use source::CredentialSource;
 
-use crate::{AmbiguousCredential, Headers, Reason};
+use crate::decision::{AmbiguousCredential, Headers, Reason};
 use source::{CredentialLocation, Found};
 
 /// The only credential of a request, with its source.

@@ -8,8 +8,8 @@ use token::base64url;
 
 use super::{eq_ignore_case, eq_normalized, query::decode_first};
 use crate::{
-    AmbiguousCredential,
-    policy::{is_token, optional_header_name},
+    config::policy::{is_token, optional_header_name},
+    decision::AmbiguousCredential,
 };
 
 /// The header with a list of protocols (RFC 6455 section 11.3.4). Browsers can send a credential with a WebSocket in no

@@ -36,7 +36,7 @@ async fn imported_policies_let_the_same_requests_pass() {
                 &filters,
                 routes.clone(),
             ));
-            let ours_filter = keystile_filter(&settings.wasm, &imported["policy"]);
+            let ours_filter = settings.filter(&imported["policy"]);
             settings.more_listeners.push(listener(
                 &format!("{}-{number}", case.name),
                 "ours",
@@ -751,29 +751,6 @@ fn localize_keys(value: &mut Value, jwks: &str) {
         }
         _ => {}
     }
-}
-
-fn keystile_filter(wasm: &Path, configuration: &Value) -> Value {
-    json!({
-        "name": "keystile",
-        "typed_config": {
-            "@type": "type.googleapis.com/envoy.extensions.filters.http.wasm.v3.Wasm",
-            "config": {
-                "name": "keystile",
-                "root_id": "keystile",
-                "failure_policy": "FAIL_RELOAD",
-                "vm_config": {
-                    "vm_id": "keystile",
-                    "runtime": "envoy.wasm.runtime.v8",
-                    "code": { "local": { "filename": wasm } },
-                },
-                "configuration": {
-                    "@type": "type.googleapis.com/google.protobuf.StringValue",
-                    "value": configuration.to_string(),
-                },
-            },
-        },
-    })
 }
 
 fn listener(name: &str, whose: &str, at: SocketAddr, filters: &[Value], routes: Option<Value>) -> Value {

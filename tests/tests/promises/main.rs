@@ -49,6 +49,7 @@ mod rule_forms;
 mod sdk_traps;
 mod shared_vm;
 mod stream_ends;
+mod tunnels;
 mod two_publishers;
 mod upgrades;
 mod vectors;

@@ -85,7 +85,7 @@ impl AccountError {
             Self::Permission(_) => "permission_invalid",
             Self::GrantTooLong(_) => "grant_too_long",
             Self::DescriptionTooLong | Self::OwnIssuer(_) => "request_invalid",
-            Self::LimitReached(_) => "operator_limit_reached",
+            Self::LimitReached(_) => LimitReached::CODE,
             Self::Store(error) => error.code(),
         }
     }

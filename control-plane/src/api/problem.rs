@@ -13,7 +13,7 @@ use crate::{
     accounts::AccountError,
     credentials::{
         auth_keys::{CreateAuthKeyError, DeleteAuthKeyError},
-        tokens::{ExchangeError, MintError},
+        tokens::{ExchangeError, MintError, exchange::TOKENS_EXCEEDED},
     },
     db::StoreError,
     edges::AuthenticateEdgeError,
@@ -23,9 +23,6 @@ use crate::{
 
 /// The `Retry-After` of limits that end only when existing items are deleted.
 const DEFAULT_RETRY_AFTER: Duration = Duration::from_secs(60);
-
-/// The error code for more tokens per minute than an operator may issue.
-pub(super) const TOKENS_EXCEEDED: &str = "operator_tokens_exceeded";
 
 #[derive(Debug)]
 pub(crate) struct Problem {

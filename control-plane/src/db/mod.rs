@@ -1,13 +1,15 @@
 //! The store: SQLite or PostgreSQL, through one set of queries.
 //!
 //! Lookups return `Option`, writes return what they have changed, time and ids are arguments, and row types are private. The
-//! caller must [`Write::commit`] the transaction that [`Store::write`] begins; committed means durable.
+//! caller must commit the [`Change`] that it has begun; committed means durable. Nothing else writes.
 
+mod change;
 mod engine;
 mod error;
 mod file;
 mod migrations;
 mod notify;
+pub(crate) mod prefix_paging;
 pub(crate) mod row;
 pub mod versions;
 
@@ -23,6 +25,7 @@ use sqlx::{
 use tokio::time::{sleep, timeout};
 
 use crate::platform::clock::Time;
+pub use change::{AfterCommit, AuditLine, Change, Draft, PublishedVersions, Unobserved, Upkeep};
 use engine::DatabaseLocation;
 pub use engine::Engine;
 pub use error::StoreError;
@@ -169,7 +172,7 @@ impl Store {
 
     /// Begins a write transaction. Fails with [`StoreError::RolledBack`] if the database lacks the version that
     /// [`set_anchor`](Self::set_anchor) has set: it was rolled back, and the journal must be merged first.
-    pub async fn write(&self) -> Result<Write, StoreError> {
+    async fn write(&self) -> Result<Write, StoreError> {
         let mut write = self.write_unanchored().await?;
         let anchor = *self.anchor.lock().unwrap_or_else(PoisonError::into_inner);
         // The query locks the table, so restoring the database waits for the end of this transaction.
@@ -182,7 +185,7 @@ impl Store {
     }
 
     /// Begins a write transaction in a database that may have been rolled back, for the merge.
-    pub async fn write_unanchored(&self) -> Result<Write, StoreError> {
+    async fn write_unanchored(&self) -> Result<Write, StoreError> {
         let transaction = self.writers.begin_with(self.engine.begin_write()).await?;
         Ok(Write { engine: self.engine, transaction })
     }
@@ -269,7 +272,7 @@ pub struct Write {
 
 impl Write {
     /// Commits, and returns when the changes are durable.
-    pub async fn commit(self) -> Result<(), StoreError> {
+    async fn commit(self) -> Result<(), StoreError> {
         Ok(self.transaction.commit().await?)
     }
 

@@ -2,6 +2,7 @@
 
 mod accounts;
 mod api_keys;
+mod event;
 mod foreign;
 mod ids;
 mod page;
@@ -9,6 +10,7 @@ mod records;
 
 pub use accounts::{ForeignSubject, Grant, Operator, Role, User};
 pub use api_keys::{ApiKey, ApiKeyId, ApiKeyState, Generation, PresentedUsername};
+pub use event::{Event, PermissionHolder, RoleName};
 pub use foreign::{AnySubject, ForeignName, IssuerName};
 pub use ids::{
     AuthKeyId, EdgeId, InvalidId, OperatorId, RevocableKeyId, RoleId, SessionId, Subject, UserName,

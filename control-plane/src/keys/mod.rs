@@ -1,12 +1,15 @@
 //! The keys that sign tokens, make API keys, and sign bundles.
 
+pub mod key_set;
 pub mod keyring;
 pub mod publisher_keys;
-pub mod queries;
+mod queries;
 pub mod renew_authority;
 pub mod self_test;
 pub mod signing;
+pub mod signing_keys;
 pub mod symmetric;
+pub mod tag_keys;
 
 pub use keyring::{
     KeyError, Keyring, SharedKeyring, create_generation, create_signing_key, is_tag_kid, list_key_files,

@@ -1,15 +1,12 @@
 use std::{fmt, path::Path};
 
-use serde_json::json;
-
 use super::{
     keyring::KeyError,
     publisher_keys::{self, DelegatedKey, PublisherKeys},
 };
 use crate::{
-    audit::queries as audit,
-    db::{StoreError, versions},
-    domain::Actor,
+    db::StoreError,
+    domain::{Actor, Event},
     service::Service,
 };
 
@@ -64,20 +61,14 @@ pub async fn renew_authority(
     let audience = &service.config.publisher.audience;
     let epoch = publisher_keys::renew(&service.data_dir, root_key, audience, replace, now)?;
     let authority = PublisherKeys::open(&service.data_dir, audience)?;
-    let mut write = service.store.write().await?;
-    // Wakes the servers.
-    versions::allocate(&mut write, now).await?;
-    let detail = json!({
-        "epoch": epoch,
-        "snapshot_key": authority.snapshot.public_key().to_string(),
-        "tail_key": authority.tail.public_key().to_string(),
-    });
-    let target = replace.map_or("delegation", DelegatedKey::name);
-    audit::append(
-        &mut write,
-        audit::NewAuditEntry { at: now, actor, action: "authority.renew", target, detail },
-    )
-    .await?;
-    write.commit().await?;
+    // The new version wakes the servers.
+    let change = service.change(actor).await?;
+    let event = Event::AuthorityRenewed {
+        target: replace.map_or("delegation", DelegatedKey::name),
+        epoch,
+        snapshot_key: authority.snapshot.public_key().to_string(),
+        tail_key: authority.tail.public_key().to_string(),
+    };
+    change.commit(event).await?;
     Ok(authority)
 }

@@ -1,6 +1,8 @@
 //! The limits of operators.
 
 pub mod operator;
-pub mod queries;
+mod queries;
+pub(crate) mod rates;
 
 pub use operator::{InstallationSize, LimitKind, LimitReached, count_installation};
+pub use queries::purge;

@@ -8,45 +8,14 @@ use std::fmt;
 
 use super::queries as shares;
 use crate::{
-    accounts::queries::{operators, roles, users},
-    config::Limits,
-    credentials::{api_keys::queries as api_keys, auth_keys::queries as auth_keys},
+    accounts::{operators, roles, users},
+    credentials::{api_keys, auth_keys},
     db::{StoreError, Write},
     domain::{OperatorId, Subject, WatermarkScope},
-    maintenance::purge::EXPIRED_RETENTION_SECS,
-    platform::{clock::Time, rates::RateLimits},
-    revocation::queries::revocations,
+    platform::clock::Time,
+    revocation::{EXPIRED_RETENTION_SECS, revocations},
     service::Service,
 };
-
-/// The rate limits of all operators.
-#[derive(Debug)]
-pub(crate) struct OperatorRates {
-    pub(crate) tokens: RateLimits<OperatorId>,
-    pub(crate) revocations: RateLimits<RevokerKey>,
-}
-
-/// Who is counted. The root user is counted separately, so that other users cannot use up its revocations.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(crate) struct RevokerKey {
-    operator: OperatorId,
-    root: bool,
-}
-
-impl From<&Subject> for RevokerKey {
-    fn from(subject: &Subject) -> Self {
-        Self { operator: subject.operator.clone(), root: subject.is_root() }
-    }
-}
-
-impl OperatorRates {
-    pub(crate) fn new(limits: &Limits) -> Self {
-        Self {
-            tokens: RateLimits::per_minute(limits.tokens_per_minute),
-            revocations: RateLimits::per_minute(limits.revocations_per_minute),
-        }
-    }
-}
 
 /// An operator or user has reached a limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,6 +24,11 @@ pub struct LimitReached {
     pub kind: LimitKind,
     /// The limit.
     pub limit: u64,
+}
+
+impl LimitReached {
+    /// The error code.
+    pub(crate) const CODE: &str = "operator_limit_reached";
 }
 
 /// What the limits count.
@@ -109,12 +83,12 @@ pub(crate) async fn check_auth_key_limit(
 ) -> Result<Result<(), LimitReached>, StoreError> {
     let limit = service.config.limits.auth_keys;
     if is_reached(limit, auth_keys::count(write, subject, limit).await?) {
-        return Ok(Err(LimitReached { kind: LimitKind::AuthKeys, limit }));
+        return Ok(Err(refuse(service, LimitKind::AuthKeys, limit)));
     }
     // Deleting an AuthKey adds a watermark, which counts as a revocation.
     if is_share_used_up(service, write, &subject.operator, now).await? {
         let limit = service.config.limits.revocations;
-        return Ok(Err(LimitReached { kind: LimitKind::Revocations, limit }));
+        return Ok(Err(refuse(service, LimitKind::Revocations, limit)));
     }
     Ok(Ok(()))
 }
@@ -133,7 +107,13 @@ pub(crate) async fn check_limit(
         LimitKind::Roles => (limits.roles, roles::count(write, operator, limits.roles).await?),
         LimitKind::AuthKeys | LimitKind::Revocations => return Ok(Ok(())),
     };
-    Ok(if is_reached(limit, have) { Err(LimitReached { kind: what, limit }) } else { Ok(()) })
+    Ok(if is_reached(limit, have) { Err(refuse(service, what, limit)) } else { Ok(()) })
+}
+
+/// Counts what a limit refuses.
+fn refuse(service: &Service, kind: LimitKind, limit: u64) -> LimitReached {
+    service.metrics().count_limited(LimitReached::CODE);
+    LimitReached { kind, limit }
 }
 
 /// Returns whether an operator has reached its limit of revocations in the bundle.
@@ -160,7 +140,7 @@ pub(crate) async fn count_revocation(
 pub(crate) async fn counts_as_new(write: &mut Write, scope: &WatermarkScope) -> Result<bool, StoreError> {
     // Watermarks of other scopes are bounded by the number of users.
     let counts = matches!(scope, WatermarkScope::AuthKey(_) | WatermarkScope::Session(_));
-    Ok(counts && !crate::revocation::queries::watermarks::exists(write, scope).await?)
+    Ok(counts && !crate::revocation::watermarks::exists(write, scope).await?)
 }
 
 const fn is_reached(limit: u64, have: u64) -> bool {

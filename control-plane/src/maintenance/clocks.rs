@@ -12,23 +12,17 @@
 //! ```
 //! Without any of these nothing confirms the clock, and no edge refuses a bundle because of it.
 
-use serde_json::json;
-
 use crate::{
-    audit::queries as audit,
-    credentials::{
-        api_keys::take_back_expiry,
-        queries::{coverage, issued},
-    },
+    credentials::{api_keys::take_back_expiry, coverage, issued},
     db::{StoreError, versions},
-    domain::{Actor, ApiKeyId, WatermarkScope},
-    edges::{list::bundle_time, queries as edges},
-    issuers::queries as issuers,
-    keys::queries::signing_keys,
+    domain::{Actor, ApiKeyId, Event, WatermarkScope},
+    edges::{self, list::bundle_time},
+    issuers,
+    keys::signing_keys,
     platform::clock::Time,
-    publishing::queries as blocks,
-    restore::queries as gaps,
-    revocation::queries::{revocations, watermarks},
+    publishing::blocks,
+    restore::gaps,
+    revocation::{revocations, watermarks},
     service::Service,
 };
 
@@ -165,47 +159,39 @@ pub async fn repair_clock(service: &Service, actor: &Actor, forced: bool) -> Res
         Err(ClockError::Store(error)) => return Err(ClockError::Store(error)),
         Ok(ClockConfirmation::NoOtherClock) | Err(_) => {}
     }
-    let mut write = service.store.write().await?;
-    let version = versions::allocate(&mut write, service.now()).await?;
-    let now = service.now();
+    let mut change = service.change(actor).await?;
+    let (version, now) = (change.version(), change.now());
     let second = now.seconds();
-    versions::mark_checkpoint(&mut write, version).await?;
+    versions::mark_checkpoint(change.db(), version).await?;
     let (mut lowered, mut revoked) = (Vec::new(), 0);
-    for watermark in watermarks::list_later_than(&mut write, second).await? {
+    for watermark in watermarks::list_later_than(change.db(), second).await? {
         let range = (second, watermark.instant);
         revoked +=
-            issued::revoke_issued_after(&mut write, &watermark.scope, range, (second, version)).await?;
-        watermarks::lower(&mut write, &watermark.scope, second, version).await?;
+            issued::revoke_issued_after(change.db(), &watermark.scope, range, (second, version)).await?;
+        watermarks::lower(change.db(), &watermark.scope, second, version).await?;
         lowered.push((watermark.scope, watermark.instant));
     }
     let covered: Vec<String> =
-        coverage::floors_after(&mut write, second).await?.into_iter().map(|(kid, _)| kid).collect();
+        coverage::floors_after(change.db(), second).await?.into_iter().map(|(kid, _)| kid).collect();
     if !covered.is_empty() {
         // The revocations in the blocks return to the revocation list, with the new version.
-        revocations::renew_covered(&mut write, version).await?;
-        blocks::clear(&mut write).await?;
-        coverage::lower_floors(&mut write, second).await?;
+        revocations::renew_covered(change.db(), version).await?;
+        blocks::clear(change.db()).await?;
+        coverage::lower_floors(change.db(), second).await?;
     }
-    gaps::clamp_to_now(&mut write, second).await?;
-    let unexpired = take_back_expiry(&mut write, now, version).await?;
-    versions::clamp_to_now(&mut write, now).await?;
-    edges::clamp_to_now(&mut write, second).await?;
-    issuers::clamp_to_now(&mut write, second).await?;
-    signing_keys::clamp_to_now(&mut write, second).await?;
-    let detail = json!({
-        "version": version,
-        "watermarks": lowered.iter().map(|(scope, instant)| json!([scope.to_string(), instant])).collect::<Vec<_>>(),
-        "revoked": revoked,
-        "covered": covered,
-        "unexpired": unexpired.iter().map(ToString::to_string).collect::<Vec<_>>(),
-    });
-    audit::append(
-        &mut write,
-        audit::NewAuditEntry { at: now, actor, action: "clock.repair", target: "clock", detail },
-    )
-    .await?;
-    write.commit().await?;
-    service.wait_published(version).await;
+    gaps::clamp_to_now(change.db(), second).await?;
+    let unexpired = take_back_expiry(change.db(), now, version).await?;
+    versions::clamp_to_now(change.db(), now).await?;
+    edges::clamp_to_now(change.db(), second).await?;
+    issuers::clamp_to_now(change.db(), second).await?;
+    signing_keys::clamp_to_now(change.db(), second).await?;
+    let event = Event::ClockRepaired {
+        watermarks: lowered.clone(),
+        revoked,
+        covered: covered.clone(),
+        unexpired: unexpired.clone(),
+    };
+    let version = change.commit(event).await?;
     Ok(ClockRepair { version, watermarks: lowered, revoked, covered, unexpired })
 }
 

@@ -11,7 +11,7 @@ use super::{PublishError, queries as blocks};
 use crate::{
     db::{NEVER_EXPIRES, ReadTransaction, StoreError},
     domain::BaseBlockRow,
-    revocation::queries::revocations,
+    revocation::revocations,
 };
 
 /// The installed blocks, and the un-revocations.

@@ -10,6 +10,7 @@
 //! Otherwise the publisher would confirm that nothing was revoked without knowing it.
 
 mod base;
+pub mod blocks;
 mod compaction;
 mod error;
 mod gaps;
@@ -18,7 +19,7 @@ mod keyset;
 mod object_cache;
 mod publications;
 mod publisher;
-pub mod queries;
+mod queries;
 mod signer;
 mod state;
 mod status;
@@ -74,10 +75,10 @@ pub async fn start(
 /// Allocates a version above every version that edges may hold, and makes it the checkpoint: the database may be new, or
 /// restored from a backup.
 async fn start_new_version(service: &Service) -> Result<(), PublishError> {
-    let mut write = service.store().write().await?;
-    let version = versions::allocate(&mut write, service.now()).await?;
-    versions::mark_checkpoint(&mut write, version).await?;
-    Ok(write.commit().await?)
+    let mut upkeep = service.upkeep().await?;
+    let version = upkeep.allocate_version(service.now()).await?;
+    versions::mark_checkpoint(upkeep.db(), version).await?;
+    Ok(upkeep.commit().await?)
 }
 
 /// Publishes on request. Tests use it to control the time.

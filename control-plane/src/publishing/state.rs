@@ -21,7 +21,7 @@ use crate::{
         versions::{self, BundleVersion},
     },
     domain::{Grant, Revocation, RevocationChange, Watermark},
-    revocation::queries::{revocations, watermarks},
+    revocation::{revocations, watermarks},
 };
 
 /// The content of the bundle, as of one version of the store.

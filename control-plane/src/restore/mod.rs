@@ -13,8 +13,9 @@
 
 mod compact_journal;
 mod compare;
+pub mod gaps;
 mod merge;
-pub mod queries;
+mod queries;
 mod repair;
 
 use crate::{

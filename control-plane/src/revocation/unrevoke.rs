@@ -1,14 +1,12 @@
 //! Undoes the revocation of a fingerprint.
 
-use serde_json::json;
 use token::Fingerprint;
 
 use super::queries::{revocations, watermarks};
 use crate::{
-    audit::queries as audit,
-    credentials::{api_keys::queries as api_keys, queries::issued},
-    db::{StoreError, Write, versions},
-    domain::{Actor, ApiKeyId, ApiKeyState, IssuedCredential, WatermarkScope},
+    credentials::{api_keys, issued},
+    db::{StoreError, Write},
+    domain::{Actor, ApiKeyId, ApiKeyState, Event, IssuedCredential, WatermarkScope},
     keys::keyring::is_tag_kid,
     service::Service,
 };
@@ -60,15 +58,14 @@ pub async fn unrevoke(
     actor: &Actor,
     fingerprint: &Fingerprint,
 ) -> Result<Unrevocation, UnrevokeError> {
-    let now = service.now();
-    let mut write = service.store.write().await?;
-    let version = versions::allocate(&mut write, now).await?;
-    let revocation = revocations::find(&mut write, fingerprint).await?.ok_or(UnrevokeError::NotRevoked)?;
+    let mut change = service.change(actor).await?;
+    let (version, now) = (change.version(), change.now());
+    let revocation = revocations::find(change.db(), fingerprint).await?.ok_or(UnrevokeError::NotRevoked)?;
     if revocation.expires_at <= now.seconds() {
         return Err(UnrevokeError::Expired);
     }
-    let issuance = issued::find(&mut write, fingerprint).await?;
-    match api_keys::find_by_fingerprint(&mut write, fingerprint).await? {
+    let issuance = issued::find(change.db(), fingerprint).await?;
+    match api_keys::find_by_fingerprint(change.db(), fingerprint).await? {
         Some(key) => match key.state {
             ApiKeyState::Active => {}
             ApiKeyState::Disabled => return Err(UnrevokeError::Disabled(key.id)),
@@ -80,21 +77,10 @@ pub async fn unrevoke(
         }
         None => {}
     }
-    revocations::unrevoke(&mut write, fingerprint, now.seconds(), version).await?;
-    let watermark = is_under_watermark(&mut write, issuance).await?;
-    audit::append(
-        &mut write,
-        audit::NewAuditEntry {
-            at: now,
-            actor,
-            action: "unrevoke",
-            target: &fingerprint.to_string(),
-            detail: json!({ "version": version, "watermark": watermark }),
-        },
-    )
-    .await?;
-    write.commit().await?;
-    service.wait_published(version).await;
+    revocations::unrevoke(change.db(), fingerprint, now.seconds(), version).await?;
+    let watermark = is_under_watermark(change.db(), issuance).await?;
+    let event = Event::FingerprintUnrevoked { fingerprint: *fingerprint, watermark };
+    let version = change.commit(event).await?;
     Ok(Unrevocation { version, watermark })
 }
 
@@ -107,20 +93,13 @@ pub async fn unrevoke_scope(
     if !scope.is_one_credential() {
         return Err(UnrevokeError::NotOneCredential);
     }
-    let now = service.now();
-    let mut write = service.store.write().await?;
-    let version = versions::allocate(&mut write, now).await?;
+    let mut change = service.change(actor).await?;
+    let (version, now) = (change.version(), change.now());
     let kept_until = now.seconds().saturating_add(TAKEN_BACK_RETENTION_SECS);
-    if !watermarks::take_back(&mut write, scope, kept_until, version).await? {
+    if !watermarks::take_back(change.db(), scope, kept_until, version).await? {
         return Err(UnrevokeError::ScopeNotRevoked(scope.clone()));
     }
-    let detail = json!({ "version": version, "scope": [scope.kind(), scope.id()] });
-    let target = &scope.to_string();
-    audit::append(&mut write, audit::NewAuditEntry { at: now, actor, action: "unrevoke", target, detail })
-        .await?;
-    write.commit().await?;
-    service.wait_published(version).await;
-    Ok(version)
+    Ok(change.commit(Event::ScopeUnrevoked { scope: scope.clone() }).await?)
 }
 
 /// Returns what the error text calls the scope.

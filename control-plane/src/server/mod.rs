@@ -105,7 +105,7 @@ async fn run(
     // Before the first manifest, so that API keys that expired while no server ran are refused from the start.
     expire_api_keys(service).await.map_err(|error| ServeError::Open(OpenError::Store(error)))?;
     sync_issuers(service).await.map_err(|error| ServeError::Open(OpenError::Store(error)))?;
-    let metrics = Metrics::new();
+    let metrics = service.metrics().clone();
     let (publications, publishing) =
         publishing::start(service, metrics.clone(), stopped.clone()).await.map_err(ServeError::Publish)?;
     for task in publishing {

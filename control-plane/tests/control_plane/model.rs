@@ -5,9 +5,9 @@ use std::{collections::BTreeMap, time::Duration};
 
 use bundle::{Manifest, Objects, PublicKey, RevocationStatus, Scope, Snapshot};
 use control_plane::{
-    accounts::queries::operators,
+    accounts::operators,
     config::{self, Config},
-    credentials::queries::issued,
+    credentials::issued,
     db::{Store, versions},
     domain::{Actor, IssuedCredential, OperatorId, Subject, UserName},
     maintenance::purge_expired,
@@ -160,11 +160,11 @@ impl<'a> Model<'a> {
         let publishers = vec![Publisher::start(env, clock).await, Publisher::start(env, clock).await];
         let operator = OperatorId::random();
         let store = env.store().await;
-        let mut write = store.write().await.unwrap();
+        let mut write = store.upkeep().await.unwrap();
         let now = clock.now().seconds();
-        operators::insert(&mut write, &operator, now).await.unwrap();
+        operators::insert(write.db(), &operator, now).await.unwrap();
         for user in USERS {
-            operators::insert_user(&mut write, &operator, &user.parse().unwrap(), now).await.unwrap();
+            operators::insert_user(write.db(), &operator, &user.parse().unwrap(), now).await.unwrap();
         }
         write.commit().await.unwrap();
         let kid = publishers[0].service.keys().current().signer().kid().to_owned();
@@ -247,7 +247,7 @@ impl<'a> Model<'a> {
     }
 
     async fn issue(&mut self, count: u64) {
-        let mut write = self.store.write().await.unwrap();
+        let mut write = self.store.upkeep().await.unwrap();
         for _ in 0..count {
             let mut bytes = [0; 32];
             for chunk in bytes.chunks_mut(8) {
@@ -272,7 +272,7 @@ impl<'a> Model<'a> {
                 issued_at: now,
                 expires_at,
             };
-            match issued::insert(&mut write, &issuance).await.unwrap() {
+            match issued::insert(write.db(), &issuance).await.unwrap() {
                 issued::IssueOutcome::Inserted => {}
                 // The watermark includes the current second.
                 issued::IssueOutcome::Covered => continue,

@@ -82,13 +82,8 @@ pub(in crate::api) async fn create_revocation(
     if target.is_up_to_now() {
         maintenance::check_store_clock(&state.service).await?;
     }
-    let revoked =
-        revocation::revoke(&state.service, &caller.actor(), &access_scope, target, reason.as_deref()).await;
-    if let Err(error @ RevokeError::RateLimited(_)) = &revoked {
-        state.metrics.count_limited(error.code());
-    }
-    let DurableRevocation { version, outcome: what } = revoked?;
-    state.metrics.count_revocation();
+    let DurableRevocation { version, outcome: what } =
+        revocation::revoke(&state.service, &caller.actor(), &access_scope, target, reason.as_deref()).await?;
     let edges = match wait {
         0 => None,
         _ => Some(rollout_status(&state, version, Duration::from_secs(wait)).await?),

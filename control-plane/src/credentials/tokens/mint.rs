@@ -13,8 +13,8 @@ use crate::{
     domain::{Actor, AuthKeyId, IssuedCredential, SessionId, Subject, WatermarkScope},
     keys::keyring::KeyError,
     platform::random,
-    restore::queries as gaps,
-    revocation::queries::watermarks,
+    restore::gaps,
+    revocation::watermarks,
     service::{ReloadKeysError, Service},
 };
 

@@ -12,7 +12,7 @@ use crate::{
     domain::{
         Actor, Event, ForeignName, OperatorId, Page, PageRequest, Role, RoleId, RoleName, Subject, UserName,
     },
-    limits::operator::{self as operator_limits, LimitKind},
+    limits::{LimitKind, operator as operator_limits},
     service::Service,
 };
 

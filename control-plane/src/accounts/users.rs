@@ -9,7 +9,7 @@ use crate::{
     credentials::api_keys,
     db::{Draft, StoreError},
     domain::{Actor, Event, OperatorId, Page, PageRequest, RoleId, Subject, User},
-    limits::operator::{self as operator_limits, LimitKind},
+    limits::{LimitKind, operator as operator_limits},
     service::Service,
 };
 

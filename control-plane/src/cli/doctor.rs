@@ -10,8 +10,9 @@ use crate::{
     config::{Config, Issuer},
     credentials::api_keys,
     db::StoreError,
-    domain::{Generation, IssuerRecord},
+    domain::Generation,
     edges::{self, EdgeState, EdgeStatus},
+    issuers::IssuerRecord,
     issuers::{
         self,
         jwks::{IssuerKey, is_for_another_purpose},

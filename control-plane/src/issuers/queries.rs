@@ -1,10 +1,7 @@
 use sqlx::{any::AnyRow, query};
 
-use super::jwks::IssuerKey;
-use crate::{
-    db::{Executor, StoreError, Write, row},
-    domain::IssuerRecord,
-};
+use super::{IssuerRecord, jwks::IssuerKey};
+use crate::db::{Executor, StoreError, Write, row};
 
 /// Adds an issuer. Returns whether it is new.
 pub async fn add(write: &mut Write, issuer: &str, due_at: u64) -> Result<bool, StoreError> {

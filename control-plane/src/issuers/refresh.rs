@@ -4,13 +4,14 @@
 use token::Fingerprint;
 
 use super::{
+    IssuerRecord,
     jwks::{self, FetchError, FetchOutcome, Fetcher, IssuerKey, JwksError, ParsedJwks},
     queries as issuers,
 };
 use crate::{
     config,
     db::{Change, StoreError},
-    domain::{Actor, Event, IssuerRecord},
+    domain::{Actor, Event},
     keys::key_set,
     platform::random,
     service::Service,

@@ -20,7 +20,7 @@ use token::{
 use zeroize::{Zeroize as _, Zeroizing};
 
 use crate::{
-    domain::{Generation, SigningKeyRecord, SigningKeyState},
+    domain::{Generation, SigningKeyRecord, SigningKeyState, is_tag_kid, tag_kid},
     platform::{
         data_dir::{self, DataDir},
         random,
@@ -271,16 +271,6 @@ pub fn list_key_files(data_dir: &DataDir) -> Result<Vec<String>, KeyError> {
         kids.extend(kid.filter(|kid| kid.starts_with("ks-") || is_tag_kid(kid)).map(str::to_owned));
     }
     Ok(kids)
-}
-
-/// Returns the `kid` of a generation of API keys.
-pub fn tag_kid(generation: u8) -> String {
-    format!("tag-{generation}")
-}
-
-/// Returns whether a `kid` is that of a generation of API keys. Signing keys of tokens begin with `ks-`.
-pub fn is_tag_kid(kid: &str) -> bool {
-    kid.starts_with("tag-")
 }
 
 /// Why a key cannot be used. The error never contains the content of the file.

@@ -12,8 +12,8 @@ pub mod symmetric;
 pub mod tag_keys;
 
 pub use keyring::{
-    KeyError, Keyring, SharedKeyring, create_generation, create_signing_key, is_tag_kid, list_key_files,
-    open_generation, open_tag_secret, remove, tag_kid, unused_generation,
+    KeyError, Keyring, SharedKeyring, create_generation, create_signing_key, list_key_files, open_generation,
+    open_tag_secret, remove, unused_generation,
 };
 pub use renew_authority::{RenewAuthorityError, renew_authority};
 pub use self_test::self_test_signing_key;

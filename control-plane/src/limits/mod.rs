@@ -3,6 +3,8 @@
 pub mod operator;
 mod queries;
 pub(crate) mod rates;
+mod reached;
 
-pub use operator::{InstallationSize, LimitKind, LimitReached, count_installation};
+pub use operator::{InstallationSize, count_installation};
 pub use queries::purge;
+pub use reached::{LimitKind, LimitReached};

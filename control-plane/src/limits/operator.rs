@@ -4,9 +4,8 @@
 //! replicas agree. No limit rejects a revocation: beyond the operator's share, revocations of single tokens are merged (see
 //! [`super::revoke`]), and the operator cannot create AuthKeys.
 
-use std::fmt;
-
 use super::queries as shares;
+use super::reached::{LimitKind, LimitReached};
 use crate::{
     accounts::{operators, roles, users},
     credentials::{api_keys, auth_keys},
@@ -16,63 +15,6 @@ use crate::{
     revocation::{EXPIRED_RETENTION_SECS, revocations},
     service::Service,
 };
-
-/// An operator or user has reached a limit.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct LimitReached {
-    /// What is limited.
-    pub kind: LimitKind,
-    /// The limit.
-    pub limit: u64,
-}
-
-impl LimitReached {
-    /// The error code.
-    pub(crate) const CODE: &str = "operator_limit_reached";
-}
-
-/// What the limits count.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum LimitKind {
-    AuthKeys,
-    ApiKeys,
-    Users,
-    Roles,
-    Revocations,
-}
-
-impl fmt::Display for LimitReached {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { kind: what, limit } = self;
-        match what {
-            LimitKind::AuthKeys => write!(
-                f,
-                "the user has {limit} AuthKeys, the maximum of `limits.auth_keys`; delete unused ones first"
-            ),
-            LimitKind::ApiKeys => write!(
-                f,
-                "the operator has {limit} API keys, the maximum of `limits.api_keys`; delete unused ones first"
-            ),
-            LimitKind::Users => {
-                write!(
-                    f,
-                    "the operator has {limit} users, the maximum of `limits.users`; delete unused ones first"
-                )
-            }
-            LimitKind::Roles => {
-                write!(
-                    f,
-                    "the operator has {limit} roles, the maximum of `limits.roles`; delete unused ones first"
-                )
-            }
-            LimitKind::Revocations => write!(
-                f,
-                "the operator has {limit} revocations in the bundle, the maximum of `limits.revocations`; it cannot create \
-                 AuthKeys until some have expired"
-            ),
-        }
-    }
-}
 
 /// Checks whether a user may have another AuthKey. The transaction must have the version lock.
 pub(crate) async fn check_auth_key_limit(

@@ -11,6 +11,7 @@
 
 mod base;
 pub mod blocks;
+mod collision;
 mod compaction;
 mod error;
 mod gaps;

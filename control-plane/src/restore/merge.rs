@@ -125,6 +125,17 @@ pub(crate) async fn merge_journal(
     Ok(Merged { pending })
 }
 
+/// Merges the journal into a store that was rolled back under a running server. Deleted accounts that the store has again
+/// are deleted when a server starts; their credentials are refused already.
+pub(crate) async fn refuse_after_restore(
+    store: &Store,
+    data_dir: &DataDir,
+    journal: &Journal,
+    now: Time,
+) -> Result<(), OpenError> {
+    merge_journal(store, data_dir, journal, now).await.map(drop)
+}
+
 /// Continues the journal in the merged store.
 fn resume_journal_after(journal: &Journal, missing: &MissingEntries) {
     if !missing.is_continued {

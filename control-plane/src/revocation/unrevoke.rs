@@ -6,8 +6,7 @@ use super::queries::{revocations, watermarks};
 use crate::{
     credentials::{api_keys, issued},
     db::{StoreError, Write},
-    domain::{Actor, ApiKeyId, ApiKeyState, Event, IssuedCredential, WatermarkScope},
-    keys::keyring::is_tag_kid,
+    domain::{Actor, ApiKeyId, ApiKeyState, Event, IssuedCredential, WatermarkScope, is_tag_kid},
     service::Service,
 };
 

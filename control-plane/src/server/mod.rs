@@ -23,7 +23,8 @@ use crate::{
     config::{Config, Issuer},
     credentials::api_keys::expire_api_keys,
     db::StoreError,
-    domain::{Actor, IssuerRecord},
+    domain::Actor,
+    issuers::IssuerRecord,
     issuers::{
         RefreshError, RefreshMode, RefreshOutcome,
         jwks::{FETCH_TIMEOUT, FetchError, Fetcher, read_key_file},

@@ -5,7 +5,8 @@ use std::time::Duration;
 use control_plane::{
     config::{self, Config, Issuer},
     db::versions,
-    domain::{Actor, IssuerRecord},
+    domain::Actor,
+    issuers::IssuerRecord,
     issuers::{
         self, RefreshError, RefreshMode, RefreshOutcome, jwks::Fetcher, list_issuers, refresh_issuer,
         sync_issuers,

@@ -3,7 +3,7 @@
 use sqlx::{any::AnyRow, query};
 use token::base64url;
 
-use super::grants::parse_statements;
+use super::statements::parse_statements;
 use crate::{
     db::{Executor, StoreError, Write, row},
     domain::{AnySubject, ForeignName, ForeignSubject, Grant, OperatorId, Page, PageRequest, RoleId},

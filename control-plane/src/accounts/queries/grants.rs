@@ -1,7 +1,7 @@
 use sqlx::{any::AnyRow, query};
 use token::base64url;
 
-use super::foreign_subjects;
+use super::{foreign_subjects, statements::parse_statements};
 use crate::{
     db::{Executor, StoreError, Write, row},
     domain::{AnySubject, Grant, OperatorId, UserName},
@@ -95,11 +95,4 @@ pub async fn count(executor: &mut impl Executor) -> Result<u64, StoreError> {
 
 fn parse_row(from: &AnyRow) -> Result<Grant, StoreError> {
     Ok(Grant { subject: row::subject(from)?.into(), statements: parse_statements(from)? })
-}
-
-/// Returns the compiled statements of a row.
-pub(in crate::accounts) fn parse_statements(from: &AnyRow) -> Result<Option<Vec<u8>>, StoreError> {
-    let statements = row::optional_text(from, "statements")?
-        .map(|text| base64url::decode(text.as_bytes()).ok_or(StoreError::Corrupt { what: "statements" }));
-    statements.transpose()
 }

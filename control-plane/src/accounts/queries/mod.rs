@@ -4,4 +4,5 @@ pub(super) mod foreign_subjects;
 pub(super) mod grants;
 pub(super) mod operators;
 pub(super) mod roles;
+mod statements;
 pub(super) mod users;

@@ -27,7 +27,7 @@ use crate::{
         Watermark, WatermarkScope,
     },
     keys::{key_set, keyring as keys, tag_keys},
-    limits::operator::{self as operator_limits, LimitKind},
+    limits::{LimitKind, operator as operator_limits},
     platform::{clock::Time, random},
     restore::gaps,
     revocation::watermarks,

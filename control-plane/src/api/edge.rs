@@ -174,11 +174,10 @@ impl FromRequestParts<AppState> for EdgeCaller {
 /// The edge has a newer version than this replica. Either replication is behind (wait briefly), or the database was
 /// restored from a backup; the edge would then ignore new revocations.
 async fn wait_for_replica(state: &AppState, edge: &EdgeId, held: BundlePosition) {
-    let mut stop = state.stop.clone();
     tokio::select! {
         () = state.publications.wait_at_least(held) => {}
         () = sleep(REPLICA_LAG_TIMEOUT) => {}
-        _ = stop.wait_for(|stop| *stop) => {}
+        () = state.stop.cancelled() => {}
     }
     let latest = state.latest().position();
     if latest < held && state.edge_ahead_log.allow(edge, Instant::now()) {
@@ -200,11 +199,10 @@ async fn wait_for_replica(state: &AppState, edge: &EdgeId, held: BundlePosition)
 /// that shutdown does not wait for edges.
 async fn wait_for_newer(state: &AppState, held: BundlePosition, wait: Duration) {
     let _waiting = state.metrics.track_waiting_edge();
-    let mut stop = state.stop.clone();
     tokio::select! {
         () = state.publications.wait_newer_than(held) => {}
         () = sleep(wait) => {}
-        _ = stop.wait_for(|stop| *stop) => {}
+        () = state.stop.cancelled() => {}
     }
 }
 

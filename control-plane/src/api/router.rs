@@ -9,7 +9,7 @@ use axum::{
     routing::{delete, get, post},
 };
 use serde_json::json;
-use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 use verdict::{Gate, Policy, PolicyError};
 
 use super::{
@@ -32,7 +32,7 @@ pub fn router(
     service: Arc<Service>,
     publications: Publications,
     metrics: Metrics,
-    stop: watch::Receiver<bool>,
+    stop: CancellationToken,
 ) -> Result<Router, RouterError> {
     let gate = Arc::new(Gate::new(own_api_policy(&service).map_err(RouterError)?));
     let admission = Arc::new(RequestAdmission::new(&service.config().server));

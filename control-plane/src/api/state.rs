@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 use verdict::Gate;
 
 use super::{clock_check::ClockCheck, middleware::admission::RequestAdmission};
@@ -24,7 +24,7 @@ pub(crate) struct AppState {
     pub(super) edge_ahead_log: Arc<KeyedLogThrottle<EdgeId>>,
     pub(super) admission: Arc<RequestAdmission>,
     pub(super) clock_check: Arc<ClockCheck>,
-    pub(super) stop: watch::Receiver<bool>,
+    pub(super) stop: CancellationToken,
 }
 
 impl AppState {

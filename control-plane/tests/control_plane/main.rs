@@ -29,6 +29,7 @@ mod replicas;
 mod revocations;
 mod rollout;
 mod secrets;
+mod shutdown;
 mod signing_keys;
 mod store;
 mod store_outage;

@@ -21,7 +21,8 @@ use control_plane::{
     service::Service,
 };
 use token::Fingerprint;
-use tokio::{sync::watch, task::JoinHandle};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
 
 use crate::{for_each_backend, test_env::TestEnv};
 
@@ -53,7 +54,7 @@ struct Credential {
 struct Publisher {
     service: Service,
     publications: Publications,
-    stop: watch::Sender<bool>,
+    stop: CancellationToken,
     tasks: Vec<JoinHandle<()>>,
 }
 
@@ -62,13 +63,13 @@ impl Publisher {
         let store = config::Store { url: env.url.clone() };
         let config = Config { store, ..Config::default() };
         let service = Service::open_at(DataDir::new(env.data()), config, clock.clone()).await.unwrap();
-        let (stop, stopped) = watch::channel(false);
-        let (publications, tasks) = publishing::start(&service, Metrics::new(), stopped).await.unwrap();
+        let stop = CancellationToken::new();
+        let (publications, tasks) = publishing::start(&service, Metrics::new(), stop.clone()).await.unwrap();
         Self { service, publications, stop, tasks }
     }
 
     async fn end(self) {
-        self.stop.send_replace(true);
+        self.stop.cancel();
         for task in self.tasks {
             task.await.unwrap();
         }

@@ -12,7 +12,7 @@ use serde::Deserialize;
 use token::Fingerprint;
 use tokio::time::sleep;
 
-use super::{AppState, problem::Problem};
+use super::{AppState, middleware::admission::edge_problem, problem::Problem};
 use crate::{
     domain::{EdgeId, EdgeReport, EdgeWorkers},
     edges,
@@ -164,7 +164,9 @@ impl FromRequestParts<AppState> for EdgeCaller {
         }
         let presented = parts.headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
         let credential = presented.and_then(|value| value.strip_prefix("Bearer "));
-        let edge = edges::authenticate_edge(&state.service, credential.unwrap_or_default()).await?;
+        let edge = edges::authenticate_edge(&state.service, credential.unwrap_or_default())
+            .await
+            .map_err(edge_problem)?;
         Ok(Self(edge))
     }
 }

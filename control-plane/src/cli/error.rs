@@ -2,6 +2,8 @@
 
 use std::{error::Error, fmt};
 
+use super::hints;
+
 /// The reason why a command failed, with its causes.
 #[derive(Debug)]
 pub(super) enum CliError {
@@ -24,14 +26,22 @@ impl fmt::Display for CliError {
     }
 }
 
-impl<E: Error> From<E> for CliError {
+impl<E: Error + 'static> From<E> for CliError {
     fn from(error: E) -> Self {
-        let mut text = error.to_string();
-        let mut source = error.source();
-        while let Some(cause) = source {
-            text = format!("{text}: {cause}");
-            source = cause.source();
-        }
-        Self::Message(text)
+        Self::Message(describe(&error))
+    }
+}
+
+/// Returns the text of an error with its causes, and what an admin can do about it.
+pub(super) fn describe(error: &(dyn Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text = format!("{text}: {cause}");
+        source = cause.source();
+    }
+    match hints::of(error) {
+        Some(hint) => format!("{text}; {hint}"),
+        None => text,
     }
 }

@@ -12,6 +12,7 @@ mod edge_files;
 mod error;
 mod exit_code;
 mod global;
+mod hints;
 mod init;
 mod input;
 mod issuer;

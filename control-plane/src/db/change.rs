@@ -3,7 +3,7 @@
 //! ```text
 //! change    transaction -> version lock -> clock -> version -> writes -> audit entries -> commit -> wait until published
 //! draft     the same, but takes a version only if the bundle turns out to change
-//! upkeep    a transaction without an entry in the audit log, for what nobody has asked for: leases, reports, the purge
+//! upkeep    a transaction without an entry in the audit log, for leases, reports and the purge
 //! ```
 //! The order matters. The version lock orders versions by commit. The time is taken after the wait for the lock, so what
 //! was issued in between is covered. The audit log comes last, because its sequence is a lock that all writers share.
@@ -33,7 +33,7 @@ pub trait PublishedVersions: Debug + Send + Sync {
     fn wait_for(&self, version: u64) -> Pin<Box<dyn Future<Output = ()> + Send + '_>>;
 }
 
-/// Nothing follows: the change is published by whoever watches the database.
+/// Nothing follows: the publisher that watches the database publishes the change.
 #[derive(Debug, Clone, Copy)]
 pub struct Unobserved;
 
@@ -87,7 +87,7 @@ impl Store {
         Draft::begin(self.write().await?, actor, now, after).await
     }
 
-    /// Begins a change that nobody observes, in a database that may have been rolled back.
+    /// Begins a change without observer, in a database that may have been rolled back.
     pub async fn draft_unanchored<'a>(
         &self,
         actor: &'a Actor,

@@ -2,6 +2,7 @@
 
 mod accounts;
 mod api_keys;
+mod error;
 mod event;
 mod foreign;
 mod ids;
@@ -10,6 +11,7 @@ mod records;
 
 pub use accounts::{ForeignSubject, Grant, Operator, Role, User};
 pub use api_keys::{ApiKey, ApiKeyState, Generation, PresentedUsername, is_tag_kid, tag_kid};
+pub use error::{CoreError, ErrorKind};
 pub use event::{Event, PermissionHolder, RoleName};
 pub use foreign::{AnySubject, ForeignName, IssuerName};
 pub use ids::{

@@ -19,10 +19,7 @@ pub(crate) const CREDENTIAL_PREFIX: &str = "ks_edge_";
 #[derive(Debug, thiserror::Error)]
 pub enum EnrollEdgeError {
     /// Another edge has the name.
-    #[error(
-        "the edge name is already in use; choose another, or remove the edge with `keystile edge remove` \
-         first"
-    )]
+    #[error("the edge name is already in use")]
     NameTaken,
     /// The store cannot be written.
     #[error(transparent)]

@@ -9,7 +9,7 @@ use crate::{
 #[derive(Debug, thiserror::Error)]
 pub enum RemoveEdgeError {
     /// The edge does not exist.
-    #[error("there is no such edge; `keystile edge list` shows the existing ones")]
+    #[error("there is no such edge")]
     NotFound,
     /// The store cannot be written.
     #[error(transparent)]

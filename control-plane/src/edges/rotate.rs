@@ -17,7 +17,7 @@ const MAX_OVERLAP: Duration = Duration::from_secs(30 * 86_400);
 #[derive(Debug, thiserror::Error)]
 pub enum RotateEdgeError {
     /// The edge does not exist.
-    #[error("there is no such edge; `keystile edge list` shows the existing ones")]
+    #[error("there is no such edge")]
     NotFound,
     /// The overlap exceeds the limit.
     #[error("expected an overlap of at most {} days", MAX_OVERLAP.as_secs() / 86_400)]

@@ -22,10 +22,7 @@ use crate::{
 #[derive(Debug, thiserror::Error)]
 pub enum InitializeError {
     /// The installation is initialized already.
-    #[error(
-        "the database already has an operator, nothing was changed; create another AuthKey with `keystile \
-         authkey create`, or give another folder with --data"
-    )]
+    #[error("the database already has an operator, nothing was changed")]
     AlreadyInitialized,
     /// The database has an operator, but the data folder has no keys.
     #[error(
@@ -37,8 +34,7 @@ pub enum InitializeError {
     /// The data folder has keys, but the database has no operator.
     #[error(
         "`{}` has keys, so there was a database: restore it from its backup, or correct store.url. A new \
-         database has no revocations and no AuthKeys, and edges would accept it. Nothing was changed; add \
-         --yes to create a new database for these keys",
+         database has no revocations and no AuthKeys, and edges would accept it. Nothing was changed",
         .data_dir.keys().display()
     )]
     KeysExist { data_dir: DataDir },

@@ -300,21 +300,19 @@ pub enum KeyError {
     Invalid { path: PathBuf, reason: &'static str },
     /// The operation needs the root key, which is not in the data folder.
     #[error(
-"the root key is not at `{}`; copy it there for this command, or give its file with --root-key",
+"the root key is not at `{}`",
 .path.display()
 )]
     RootKeyNotFound { path: PathBuf },
     /// Edges would not accept the delegation.
     #[error(
-"the delegation `{}` is not valid for these keys (expired, or not signed by the root key); `keystile \
-         authority renew` signs another",
+"the delegation `{}` is not valid for these keys (expired, or not signed by the root key)",
 .path.display()
 )]
     Delegation { path: PathBuf, source: DelegationError },
     /// The files do not belong together, or keys are being replaced at this moment.
     #[error(
-"the delegation `{}` names keys that are not in the same folder; restore the folder from its backup, \
-         or create new keys with `keystile authority rotate snapshot` and `keystile authority rotate tail`",
+"the delegation `{}` names keys that are not in the same folder",
 .path.display()
 )]
     Inconsistent { path: PathBuf },
@@ -322,7 +320,7 @@ pub enum KeyError {
     #[error("invalid key material")]
     Unusable(#[source] InvalidKey),
     /// The store has no active signing key.
-    #[error("there is no active signing key; run `keystile init`")]
+    #[error("there is no active signing key")]
     NoSigner,
 }
 

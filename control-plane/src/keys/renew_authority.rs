@@ -1,4 +1,4 @@
-use std::{fmt, path::Path};
+use std::path::Path;
 
 use super::{
     keyring::KeyError,
@@ -11,36 +11,14 @@ use crate::{
 };
 
 /// Why a delegation could not be renewed.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
 pub enum RenewAuthorityError {
     /// A key file cannot be used.
-    Keys(KeyError),
+    #[error(transparent)]
+    Keys(#[from] KeyError),
     /// The new keys are in effect, but the audit entry could not be written.
-    Store(StoreError),
-}
-
-impl fmt::Display for RenewAuthorityError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Keys(error) => error.fmt(f),
-            Self::Store(error) => write!(f, "the delegation was renewed, but not recorded: {error}"),
-        }
-    }
-}
-
-impl std::error::Error for RenewAuthorityError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match self {
-            Self::Keys(error) => error.source(),
-            Self::Store(error) => error.source(),
-        }
-    }
-}
-
-impl From<KeyError> for RenewAuthorityError {
-    fn from(error: KeyError) -> Self {
-        Self::Keys(error)
-    }
+    #[error("the delegation was renewed, but not recorded")]
+    Store(#[source] StoreError),
 }
 
 impl From<StoreError> for RenewAuthorityError {

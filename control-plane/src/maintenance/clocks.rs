@@ -15,7 +15,7 @@
 use crate::{
     credentials::{api_keys::take_back_expiry, coverage, issued},
     db::{StoreError, versions},
-    domain::{Actor, ApiKeyId, Event, WatermarkScope},
+    domain::{Actor, ApiKeyId, CoreError, ErrorKind, Event, WatermarkScope},
     edges::{self, list::bundle_time},
     issuers,
     keys::signing_keys,
@@ -38,20 +38,17 @@ pub enum ClockError {
     /// The clock is ahead by this number of seconds of another clock, which the text names.
     #[error(
         "the clock of this machine is {0} s ahead of {1}: a revocation up to now would block issuing for its \
-         scope for as long; set the clock, or add --force if it is right"
+         scope for as long"
     )]
     Ahead(u64, &'static str),
     /// The clock is behind another clock.
     #[error(
         "the clock of this machine is {0} s behind {1}: credentials issued in that time would not be \
-         revoked; set the clock, or add --force if it is right"
+         revoked"
     )]
     Behind(u64, &'static str),
     /// No other clock confirms the clock, which a repair requires.
-    #[error(
-        "no other clock confirms this one: no edge has accepted a manifest in the last minutes; compare the \
-         clock with another, then add --force"
-    )]
+    #[error("no other clock confirms this one: no edge has accepted a manifest in the last minutes")]
     Unconfirmed,
     /// The store cannot be read or written.
     #[error(transparent)]
@@ -66,6 +63,19 @@ impl ClockError {
             Self::Behind(..) => "clock_behind",
             Self::Unconfirmed => "clock_unconfirmed",
             Self::Store(error) => error.code(),
+        }
+    }
+}
+
+impl CoreError for ClockError {
+    fn code(&self) -> &'static str {
+        self.code()
+    }
+
+    fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Store(error) => error.kind(),
+            Self::Ahead(..) | Self::Behind(..) | Self::Unconfirmed => ErrorKind::Unavailable,
         }
     }
 }

@@ -53,7 +53,7 @@ const RETRY_DELAY: Duration = Duration::from_millis(250);
 /// The limit of a publishing step. The first load of a large database reads hundreds of megabytes.
 const PUBLISH_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Starts to publish, and returns when the first manifest is signed. The tasks end when `stop` is cancelled.
+/// Starts to publish, and returns when the first manifest is signed. The tasks end when `stop` is canceled.
 pub async fn start(
     service: &Service,
     metrics: Metrics,

@@ -31,7 +31,7 @@ use crate::{
 #[derive(Debug, thiserror::Error)]
 pub enum RepairError {
     /// The given time of the backup is in the future.
-    #[error("--since is in the future; give the time of the backup")]
+    #[error("the time of the backup is in the future")]
     InFuture,
     /// The journal cannot be read.
     #[error(transparent)]

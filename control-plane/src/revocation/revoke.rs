@@ -16,8 +16,8 @@ use crate::{
     },
     db::{NEVER_EXPIRES, StoreError, Write},
     domain::{
-        Actor, Event, IssuedCredential, OperatorId, RevocableKeyId, Revocation, Subject, Watermark,
-        WatermarkScope,
+        Actor, CoreError, ErrorKind, Event, IssuedCredential, OperatorId, RevocableKeyId, Revocation,
+        Subject, Watermark, WatermarkScope,
     },
     keys::{signing_keys, tag_keys},
     limits::operator as operator_limits,
@@ -91,6 +91,28 @@ impl RevokeError {
             Self::PrefixTaken => "fingerprint_prefix_taken",
             Self::RateLimited(_) => "operator_revocations_exceeded",
             Self::Store(error) => error.code(),
+        }
+    }
+}
+
+impl CoreError for RevokeError {
+    fn code(&self) -> &'static str {
+        self.code()
+    }
+
+    fn kind(&self) -> ErrorKind {
+        match self {
+            Self::NotFound => ErrorKind::NotFound,
+            Self::Token(_)
+            | Self::TokenKeyUnknown
+            | Self::InstantInFuture
+            | Self::OwnIssuer
+            | Self::ReasonTooLong
+            | Self::ReasonReserved => ErrorKind::Invalid,
+            Self::RootOnly => ErrorKind::Forbidden,
+            Self::PrefixTaken => ErrorKind::Conflict,
+            Self::RateLimited(wait) => ErrorKind::Limited(Some(*wait)),
+            Self::Store(error) => error.kind(),
         }
     }
 }

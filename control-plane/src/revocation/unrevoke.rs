@@ -6,7 +6,10 @@ use super::queries::{revocations, watermarks};
 use crate::{
     credentials::{api_keys, issued},
     db::{StoreError, Write},
-    domain::{Actor, ApiKeyId, ApiKeyState, Event, IssuedCredential, WatermarkScope, is_tag_kid},
+    domain::{
+        Actor, ApiKeyId, ApiKeyState, CoreError, ErrorKind, Event, IssuedCredential, WatermarkScope,
+        is_tag_kid,
+    },
     service::Service,
 };
 
@@ -17,13 +20,10 @@ pub(crate) const TAKEN_BACK_RETENTION_SECS: u64 = 30 * 86_400;
 #[derive(Debug, thiserror::Error)]
 pub enum UnrevokeError {
     /// The fingerprint is not revoked.
-    #[error(
-        "no revocation of this fingerprint is known; `keystile audit` shows what was revoked. A watermark \
-         cannot be taken back"
-    )]
+    #[error("no revocation of this fingerprint is known")]
     NotRevoked,
     /// The session or token of another issuer is not revoked.
-    #[error("no revocation of this {kind} is known; `keystile audit` shows what was revoked", kind = noun(.0))]
+    #[error("no revocation of this {kind} is known", kind = noun(.0))]
     ScopeNotRevoked(WatermarkScope),
     /// A watermark of several credentials cannot be taken back.
     #[error("only the revocation of one session or token of another issuer can be taken back")]
@@ -32,7 +32,7 @@ pub enum UnrevokeError {
     #[error("the credential has expired")]
     Expired,
     /// The API key is disabled. `keystile key enable` enables it.
-    #[error("the fingerprint is that of the disabled API key {0}; `keystile key enable {0}` enables it")]
+    #[error("the fingerprint is that of the disabled API key {0}")]
     Disabled(ApiKeyId),
     /// The API key was deleted or has expired.
     #[error("the API key was deleted or has expired, which is permanent")]
@@ -40,6 +40,27 @@ pub enum UnrevokeError {
     /// The store cannot be read or written.
     #[error(transparent)]
     Store(#[from] StoreError),
+}
+
+impl CoreError for UnrevokeError {
+    fn code(&self) -> &'static str {
+        match self {
+            Self::NotRevoked | Self::ScopeNotRevoked(_) => "not_found",
+            Self::NotOneCredential => "request_invalid",
+            Self::Expired => "credential_expired",
+            Self::Disabled(_) | Self::ApiKeyEnded => "api_key_state",
+            Self::Store(error) => error.code(),
+        }
+    }
+
+    fn kind(&self) -> ErrorKind {
+        match self {
+            Self::NotRevoked | Self::ScopeNotRevoked(_) => ErrorKind::NotFound,
+            Self::NotOneCredential => ErrorKind::Invalid,
+            Self::Expired | Self::Disabled(_) | Self::ApiKeyEnded => ErrorKind::Conflict,
+            Self::Store(error) => error.kind(),
+        }
+    }
 }
 
 /// The result of undoing a revocation.

@@ -21,11 +21,7 @@ impl From<StoreError> for ReloadKeysError {
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
     /// The data folder does not exist.
-    #[error(
-        "the data folder `{shown}` does not exist; run `keystile --data {shown} init`, or give another with \
-         --data",
-        shown = .data_dir.path().display()
-    )]
+    #[error("the data folder `{}` does not exist", .data_dir.path().display())]
     NoDataDir { data_dir: DataDir },
     /// The store cannot be opened.
     #[error(transparent)]
@@ -37,10 +33,7 @@ pub enum OpenError {
     #[error(transparent)]
     Journal(CatchUpError),
     /// The database was restored from a backup, and the journal is not merged into it yet.
-    #[error(
-        "the database was restored from a backup and lacks the revocations since; start the server, or run \
-         `keystile restore --repair`, before changing anything"
-    )]
+    #[error("the database was restored from a backup and lacks the revocations since")]
     JournalNotMerged,
     /// The store has an item again that was deleted according to the journal, and it cannot be deleted.
     #[error("`{what}` was deleted after the restored backup, and cannot be deleted again: {error}")]

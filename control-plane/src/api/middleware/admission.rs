@@ -132,10 +132,10 @@ impl RequestAdmission {
                 Err(error @ AuthenticateEdgeError::Refused) => {
                     self.edges().0.remove(&hash);
                     if !is_object_request(uri) {
-                        return Err(error.into());
+                        return Err(edge_problem(error));
                     }
                 }
-                Err(error) => return Err(error.into()),
+                Err(error) => return Err(edge_problem(error)),
             }
         } else {
             self.charge(service.metrics(), client)?;
@@ -210,6 +210,16 @@ impl KnownEdges {
 fn rate_limit_problem(metrics: &Metrics, code: &'static str, detail: &str, wait: Duration) -> Problem {
     metrics.count_limited(code);
     Problem::too_many(code, detail, wait)
+}
+
+/// Renders why an edge is not authenticated.
+pub(in crate::api) fn edge_problem(error: AuthenticateEdgeError) -> Problem {
+    let is_refused = matches!(error, AuthenticateEdgeError::Refused);
+    let problem = Problem::from(error);
+    match is_refused {
+        true => problem.with_static_header(header::WWW_AUTHENTICATE, "Bearer realm=\"keystile-edge\""),
+        false => problem,
+    }
 }
 
 fn find_edge_credential<'a>(uri: &Uri, headers: &'a HeaderMap) -> Option<&'a str> {

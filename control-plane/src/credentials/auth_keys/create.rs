@@ -4,7 +4,7 @@ use super::queries as auth_keys;
 use crate::{
     accounts::{AccountError, users::ensure_user},
     db::StoreError,
-    domain::{Actor, AuthKey, AuthKeyId, Event, Subject},
+    domain::{Actor, AuthKey, AuthKeyId, CoreError, ErrorKind, Event, Subject},
     limits::operator as operator_limits,
     platform::random,
     service::Service,
@@ -22,6 +22,24 @@ pub enum CreateAuthKeyError {
     /// The store cannot be read or written.
     #[error(transparent)]
     Store(#[from] StoreError),
+}
+
+impl CoreError for CreateAuthKeyError {
+    fn code(&self) -> &'static str {
+        match self {
+            Self::Account(error) => error.code(),
+            Self::RootOnly => "root_only",
+            Self::Store(error) => error.code(),
+        }
+    }
+
+    fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Account(error) => error.kind(),
+            Self::RootOnly => ErrorKind::Forbidden,
+            Self::Store(error) => error.kind(),
+        }
+    }
 }
 
 impl From<AccountError> for CreateAuthKeyError {

@@ -2,7 +2,7 @@ use super::queries as auth_keys;
 use crate::{
     credentials::{queries::coverage, tokens::mint::MAX_ISSUE_SKEW_SECS},
     db::{StoreError, Write},
-    domain::{Actor, AuthKeyId, Event, Watermark, WatermarkScope},
+    domain::{Actor, AuthKeyId, CoreError, ErrorKind, Event, Watermark, WatermarkScope},
     limits::operator as operator_limits,
     platform::clock::Time,
     revocation::{AccessScope, watermarks::raise_to_now},
@@ -21,6 +21,24 @@ pub enum DeleteAuthKeyError {
     /// The store cannot be read or written.
     #[error(transparent)]
     Store(#[from] StoreError),
+}
+
+impl CoreError for DeleteAuthKeyError {
+    fn code(&self) -> &'static str {
+        match self {
+            Self::NotFound => "not_found",
+            Self::RootOnly => "root_only",
+            Self::Store(error) => error.code(),
+        }
+    }
+
+    fn kind(&self) -> ErrorKind {
+        match self {
+            Self::NotFound => ErrorKind::NotFound,
+            Self::RootOnly => ErrorKind::Forbidden,
+            Self::Store(error) => error.kind(),
+        }
+    }
 }
 
 /// Deletes an AuthKey, and revokes everything that was issued for it. Returns the first version with the change.

@@ -8,7 +8,7 @@ use super::mint::{Lifetime, MintError, MintRequest, mint_token};
 use crate::{
     credentials::auth_keys::queries as auth_keys,
     db::StoreError,
-    domain::{Actor, AuthKeyId, SessionId, Subject},
+    domain::{Actor, AuthKeyId, CoreError, ErrorKind, SessionId, Subject},
     service::Service,
 };
 
@@ -36,6 +36,26 @@ pub enum ExchangeError {
     /// The token cannot be minted.
     #[error(transparent)]
     Mint(MintError),
+}
+
+impl CoreError for ExchangeError {
+    fn code(&self) -> &'static str {
+        match self {
+            Self::Refused => "auth_key_refused",
+            Self::RateLimited(_) => TOKENS_EXCEEDED,
+            Self::Store(error) => error.code(),
+            Self::Mint(error) => CoreError::code(error),
+        }
+    }
+
+    fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Refused => ErrorKind::Unauthenticated,
+            Self::RateLimited(wait) => ErrorKind::Limited(Some(*wait)),
+            Self::Store(error) => error.kind(),
+            Self::Mint(error) => error.kind(),
+        }
+    }
 }
 
 /// The result of an exchange.

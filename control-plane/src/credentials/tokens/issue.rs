@@ -21,7 +21,7 @@ pub enum IssueError {
     #[error(transparent)]
     Account(AccountError),
     /// The AuthKey does not exist.
-    #[error("unknown AuthKey; `keystile authkey list` shows the existing ones")]
+    #[error("unknown AuthKey")]
     AuthKeyUnknown,
     /// The configuration forbids tokens without expiry.
     #[error(

@@ -166,7 +166,7 @@ pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     socket.listen(BACKLOG)
 }
 
-/// Serves until `stop` is cancelled, and then finishes the requests in progress.
+/// Serves until `stop` is canceled, and then finishes the requests in progress.
 pub async fn serve(
     listener: TcpListener,
     router: Router,

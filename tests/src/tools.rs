@@ -16,6 +16,10 @@ pub fn wasm() -> Result<PathBuf> {
     built("target/wasm/keystile.wasm", "make wasm")
 }
 
+pub fn module() -> Result<PathBuf> {
+    built("target/module/libkeystile.so", "make module")
+}
+
 pub fn envoy() -> Result<PathBuf> {
     built("target/tools/envoy", "./setup.sh envoy")
 }

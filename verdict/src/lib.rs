@@ -50,7 +50,9 @@ pub use decision::{
     OpenStream, OpenStreamPolicy, OpenStreams, PassReason, Reason, Refusal, Request, Stripping, route,
 };
 pub use identity::{Cache, ForeignIssuer, Identity};
-pub use response::{Forward, ForwardedHeader, Response, ResponseConfig, ResponseStyle, UpstreamIdentity};
+pub use response::{
+    Forward, ForwardedHeader, Response, ResponseConfig, ResponseStyle, UpstreamIdentity, is_grpc,
+};
 pub use sync::{
     EDGE_STATUS_HEADER, Enforcement, FetchRequest, FetchStep, Freshness, HEARTBEAT_INTERVAL_MS,
     LEASE_RENEWAL_MS, LeaderRole, Lease, LogLine, MISSING_KEYS_HEADER, MISSING_KEYS_INTERVAL_MS,

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 use super::{
     CliError, Global, hint, output,
     paging::{Paging, print_next_page_hint},
-    permission::{Permission, parse_document},
+    permission::{DefaultPermission, Permission, parse_document},
     require_yes,
 };
 use crate::{
@@ -34,7 +34,7 @@ pub(super) enum Operator {
     },
     /// Manage the default permissions of all users of an operator
     #[command(subcommand)]
-    Permission(Permission),
+    Permission(DefaultPermission),
 }
 
 impl Operator {
@@ -85,12 +85,15 @@ impl Operator {
                 let data = json!({ "operator_id": operator.as_str(), "version": version });
                 global.print(&data, || format!("deleted {operator}"))
             }
-            Self::Permission(permission) => match permission.subject() {
-                AnySubject::Own(subject) if subject.is_root() => permission.run(global).await,
-                subject => {
-                    Err(CliError::Message(format!("`{subject}` is a user; use `keystile user permission`")))
+            Self::Permission(permission) => {
+                let permission = Permission::from(permission);
+                match permission.subject() {
+                    AnySubject::Own(subject) if subject.is_root() => permission.run(global).await,
+                    subject => Err(CliError::Message(format!(
+                        "`{subject}` is a user; use `keystile user permission`"
+                    ))),
                 }
-            },
+            }
         }
     }
 }

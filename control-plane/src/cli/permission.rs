@@ -19,20 +19,64 @@ use crate::{
 pub(super) enum Permission {
     /// Set the permission document; edges apply it from their next manifest on
     Set {
+        /// A user (OP.../NAME), or a subject of another issuer (ISSUER#SUBJECT)
         subject: AnySubject,
         /// A SAM permission document in JSON, or `-` to read it from stdin
         #[arg(value_name = "FILE")]
         document: PathBuf,
     },
     /// Print the permission document
-    Show { subject: AnySubject },
+    Show {
+        /// A user (OP.../NAME), or a subject of another issuer (ISSUER#SUBJECT)
+        subject: AnySubject,
+    },
     /// Remove the permission document
     Clear {
+        /// A user (OP.../NAME), or a subject of another issuer (ISSUER#SUBJECT)
         subject: AnySubject,
         /// Confirm the removal
         #[arg(long)]
         yes: bool,
     },
+}
+
+/// The default permissions of all users of an operator.
+#[derive(Debug, Subcommand)]
+pub(super) enum DefaultPermission {
+    /// Set the permission document that all users of the operator have; edges apply it from their next manifest on
+    Set {
+        /// An operator (OP...)
+        #[arg(value_name = "OPERATOR")]
+        subject: AnySubject,
+        /// A SAM permission document in JSON, or `-` to read it from stdin
+        #[arg(value_name = "FILE")]
+        document: PathBuf,
+    },
+    /// Print the permission document that all users of the operator have
+    Show {
+        /// An operator (OP...)
+        #[arg(value_name = "OPERATOR")]
+        subject: AnySubject,
+    },
+    /// Remove the permission document that all users of the operator have
+    Clear {
+        /// An operator (OP...)
+        #[arg(value_name = "OPERATOR")]
+        subject: AnySubject,
+        /// Confirm the removal
+        #[arg(long)]
+        yes: bool,
+    },
+}
+
+impl From<DefaultPermission> for Permission {
+    fn from(permission: DefaultPermission) -> Self {
+        match permission {
+            DefaultPermission::Set { subject, document } => Self::Set { subject, document },
+            DefaultPermission::Show { subject } => Self::Show { subject },
+            DefaultPermission::Clear { subject, yes } => Self::Clear { subject, yes },
+        }
+    }
 }
 
 impl Permission {

@@ -147,6 +147,13 @@ fn merged(file: &Path, imported: &Imported) -> Result<Map<String, Value>, CliErr
     let text = fs::read_to_string(file).map_err(|error| failure(file, "read", &error))?;
     let invalid = || CliError::Message(format!("`{}` is not a JSON object", file.display()));
     let Ok(Value::Object(mut members)) = serde_json::from_str(&text) else { return Err(invalid()) };
+    if imported.ignores_case && members.get("path_case").is_some_and(|case| case != "fold") {
+        return Err(CliError::Message(format!(
+            "`{}` has `path_case: \"exact\"`, but the source compares paths ignoring case: remove the member, so that the \
+             policy refuses other spellings",
+            file.display()
+        )));
+    }
     for (name, value) in &imported.policy {
         match members.get(name) {
             None => {

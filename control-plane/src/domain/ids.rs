@@ -114,7 +114,7 @@ impl FromStr for AuthKeyId {
     }
 }
 
-/// The id of a session, which is the API key of a token: `api-` and a UUID.
+/// The id of a session: `api-` and a UUID. Soracom calls it `apiKey`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct SessionId(String);
 
@@ -131,7 +131,7 @@ impl FromStr for SessionId {
         let allowed = |byte: u8| byte.is_ascii_digit() || matches!(byte, b'a'..=b'f' | b'-');
         match text.strip_prefix("api-") {
             Some(uuid) if uuid.len() == 36 && uuid.bytes().all(allowed) => Ok(Self(text.to_owned())),
-            _ => Err(InvalidId("an API key id is `api-` and a lower-case UUID")),
+            _ => Err(InvalidId("a session id is `api-` and a lower-case UUID")),
         }
     }
 }

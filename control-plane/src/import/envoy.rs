@@ -599,6 +599,7 @@ impl<'r> Reader<'r> {
             has_path = false;
         }
         if ignores_case {
+            self.program.ignores_case = true;
             // A path in another case matches too, so no path is known not to match.
             let other_case =
                 Condition::test(&node.path, Test::Unknown("a path that is compared ignoring case"));

@@ -62,7 +62,8 @@ pub fn import(text: &str, options: &ImportOptions) -> Result<Imported, ImportErr
     let leeway_seconds = program.leeway_seconds().unwrap_or(envoy::DEFAULT_LEEWAY_SECONDS);
     check(&policy)?;
     let issuers = issuers(&program, &policy);
-    Ok(Imported { policy, leeway_seconds, issuers, remarks: report.into_remarks() })
+    let ignores_case = program.ignores_case;
+    Ok(Imported { policy, leeway_seconds, ignores_case, issuers, remarks: report.into_remarks() })
 }
 
 /// Checks the policy with the parser of the filter.

@@ -38,6 +38,8 @@ pub(super) struct Program {
     pub(super) templates: Vec<Template>,
     /// Headers that must be removed from requests.
     pub(super) removed_headers: Vec<String>,
+    /// Whether the source compares paths ignoring case.
+    pub(super) ignores_case: bool,
 }
 
 /// What remains of a cell: its rules.

@@ -41,6 +41,8 @@ pub struct Imported {
     pub policy: Map<String, Value>,
     /// `tokens.leeway_seconds` of the plugin configuration.
     pub leeway_seconds: u64,
+    /// Whether the source compares paths ignoring case, so that the policy must have `path_case: "fold"`.
+    pub ignores_case: bool,
     pub issuers: Vec<ImportedIssuer>,
     pub remarks: Vec<Remark>,
 }

@@ -82,7 +82,7 @@ pub(crate) async fn count_revocation(
 pub(crate) async fn counts_as_new(write: &mut Write, scope: &WatermarkScope) -> Result<bool, StoreError> {
     // Watermarks of other scopes are bounded by the number of users.
     let counts = matches!(scope, WatermarkScope::AuthKey(_) | WatermarkScope::Session(_));
-    Ok(counts && !crate::revocation::watermarks::exists(write, scope).await?)
+    Ok(counts && crate::revocation::watermarks::find(write, scope).await?.is_none())
 }
 
 const fn is_reached(limit: u64, have: u64) -> bool {

@@ -149,9 +149,20 @@ impl BundlePublisher {
 
     /// Does what [`publish`](Self::publish) does, as of a given time. This function is cancel safe.
     async fn publish_as_of(&mut self, as_of: Time, sign: SignMode) -> Result<(), PublishError> {
+        self.publish_within(MAX_CHECKPOINTS, as_of, sign).await
+    }
+
+    /// Does what [`publish`](Self::publish) does, and moves the checkpoint at most `max_checkpoints` times. If one is still
+    /// due, no manifest is signed: it would lack a change.
+    async fn publish_within(
+        &mut self,
+        max_checkpoints: usize,
+        as_of: Time,
+        sign: SignMode,
+    ) -> Result<(), PublishError> {
         self.load(as_of).await?;
-        // Each load can bring another change that a tail cannot express. A manifest without it would not be complete.
-        for _ in 0..MAX_CHECKPOINTS {
+        // Each load can bring another change that a tail cannot express.
+        for _ in 0..max_checkpoints {
             if self.state.needs_checkpoint() {
                 move_checkpoint(&self.store, self.state.checkpoint(), as_of).await?;
                 self.load(as_of).await?;
@@ -233,16 +244,19 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::{config::Config, installation::initialize};
+    use crate::{config::Config, installation::initialize, keys::rotate_signing_key};
+
+    async fn open(data_dir: DataDir) -> Service {
+        let config = Config::default();
+        initialize(&data_dir, &config).await.unwrap();
+        Service::open(data_dir, config).await.unwrap()
+    }
 
     /// One forward step of the clock, and its correction.
     #[tokio::test]
     async fn bundle_has_no_future_times_after_clock_correction() {
         let folder = tempfile::tempdir().unwrap();
-        let data_dir = DataDir::new(folder.path().join("data"));
-        let config = Config::default();
-        initialize(&data_dir, &config).await.unwrap();
-        let service = Service::open(data_dir, config).await.unwrap();
+        let service = open(DataDir::new(folder.path().join("data"))).await;
         let mut publisher = BundlePublisher::start(&service, Metrics::new()).await.unwrap();
         let publications = publisher.publications();
         let now = service.now();
@@ -255,5 +269,25 @@ mod tests {
             latest.snapshot.manifest().check_successor_of(before.snapshot.manifest()).unwrap();
             assert_eq!(latest.version > before.version, step == 2, "step {step}");
         }
+    }
+
+    /// Other replicas can make changes faster than one attempt moves the checkpoint.
+    #[tokio::test]
+    async fn no_manifest_is_signed_while_a_checkpoint_is_due() {
+        let folder = tempfile::tempdir().unwrap();
+        let service = open(DataDir::new(folder.path().join("data"))).await;
+        let mut publisher = BundlePublisher::start(&service, Metrics::new()).await.unwrap();
+        let publications = publisher.publications();
+        let before = publications.latest();
+        let kid = rotate_signing_key(&service, &Actor::System).await.unwrap();
+        let as_of = service.now().plus(Duration::from_secs(1));
+        for sign in [SignMode::Always, SignMode::IfNewer] {
+            publisher.publish_within(0, as_of, sign).await.unwrap();
+            assert_eq!(publications.latest().manifest, before.manifest, "{sign:?}");
+        }
+        publisher.publish_within(1, as_of, SignMode::IfNewer).await.unwrap();
+        let latest = publications.latest();
+        assert!(latest.version > before.version);
+        assert!(before.snapshot.key(&kid).is_none() && latest.snapshot.key(&kid).is_some());
     }
 }

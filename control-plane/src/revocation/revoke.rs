@@ -281,7 +281,7 @@ pub(crate) async fn revoke_unmetered(
         RevocationTarget::Key(id) => {
             let (scope, session) = owned_key(change.db(), actor, authority, id).await?;
             let merged = match session {
-                Some(issuance) if !watermarks::exists(change.db(), &scope).await? => {
+                Some(issuance) if watermarks::find(change.db(), &scope).await?.is_none() => {
                     merge_into_watermark(service, change.db(), authority, &issuance, now, version).await?
                 }
                 _ => None,

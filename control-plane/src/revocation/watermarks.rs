@@ -11,7 +11,7 @@
 
 use super::queries::watermarks;
 pub use super::queries::watermarks::{
-    columns, count_since, exists, highest_applicable, latest_instant, list_later_than, lower, parse_scope,
+    columns, count_since, find, highest_applicable, latest_instant, list_later_than, lower, parse_scope,
     purge, raise, since, take_back,
 };
 use crate::{
@@ -25,7 +25,8 @@ use crate::{
     service::Service,
 };
 
-/// Revokes all credentials of a scope that were issued up to an instant. Returns the watermark, and whether it was raised.
+/// Revokes all credentials of a scope that were issued up to an instant. Returns the watermark as stored, which is later if
+/// it was raised further before, and whether it was raised now.
 pub(crate) async fn raise_at(
     service: &Service,
     write: &mut Write,
@@ -37,7 +38,8 @@ pub(crate) async fn raise_at(
     let ends_at = watermark_end(service, write, scope, now).await?;
     let watermark = Watermark { scope: scope.clone(), instant, ends_at };
     let raised = watermarks::raise(write, &watermark, version).await?;
-    Ok((watermark, raised))
+    let stored = watermarks::find(write, scope).await?;
+    Ok((stored.unwrap_or(watermark), raised))
 }
 
 /// Revokes all credentials of a scope that were issued until now. The instant is at least `reach`, which is now or slightly

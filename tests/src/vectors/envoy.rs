@@ -5,7 +5,7 @@
 
 use super::{Expected, Forwarded, Line, Request, Response, Vector, Vectors};
 use crate::envoy::Settings;
-use crate::{Envoy, Scratch, tools};
+use crate::{Envoy, Scratch};
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -37,29 +37,6 @@ const FIRST_PORT: u16 = 10_000;
 
 /// The time for an exchange. It takes about a millisecond.
 const TIMEOUT: Duration = Duration::from_secs(40);
-
-/// Returns the WebAssembly filter as Envoy's configuration, for a plugin configuration.
-pub fn wasm_filter(configuration: &Value) -> Result<Value> {
-    Ok(json!({
-        "name": "keystile",
-        "typed_config": {
-            "@type": "type.googleapis.com/envoy.extensions.filters.http.wasm.v3.Wasm",
-            "config": {
-                "name": "keystile",
-                "root_id": "keystile",
-                "vm_config": {
-                    "vm_id": "keystile",
-                    "runtime": "envoy.wasm.runtime.v8",
-                    "code": { "local": { "filename": tools::wasm()? } },
-                },
-                "configuration": {
-                    "@type": "type.googleapis.com/google.protobuf.StringValue",
-                    "value": configuration.to_string(),
-                },
-            },
-        },
-    }))
-}
 
 /// Checks all vectors that do not need another clock. `filter` returns the HTTP filter for a plugin configuration.
 ///

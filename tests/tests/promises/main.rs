@@ -50,4 +50,5 @@ mod stream_ends;
 mod two_publishers;
 mod upgrades;
 mod vectors;
+mod wake_ups;
 mod workers;

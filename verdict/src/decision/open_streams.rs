@@ -251,6 +251,14 @@ impl<H> OpenStreams<H> {
         self.watched_count == 0 && self.recent.iter().all(Option::is_none)
     }
 
+    /// Returns the right to end one of the open streams, usually the one that was added last. A host without timers has to
+    /// wake a stream to call [`Self::check`].
+    pub fn any_handle(&self) -> Option<&H> {
+        // The last of the recent streams is open: see `truncate_recent`.
+        let recent = self.recent.iter().rev().flatten().next().map(|admitted| &admitted.handle);
+        recent.or_else(|| self.watched.iter().rev().find_map(|(_, slot)| Some(&slot.as_ref()?.handle)))
+    }
+
     /// Returns the number of streams whose credential is refused, but whose rule keeps them open.
     pub const fn kept(&self) -> usize {
         self.kept

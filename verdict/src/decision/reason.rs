@@ -34,7 +34,7 @@ pub enum Reason {
     SubjectMalformed,
     /// The time from `iat` to `exp` exceeds the maximum for the issuer.
     LifetimeTooLong,
-    /// Of a pair, the API key is missing or is not the one that the token names.
+    /// Of a pair, the session is missing or is not the one that the token names.
     PairMismatch,
     /// The bundle has no key with the `kid` of the token.
     KeyUnknown,
@@ -292,7 +292,9 @@ impl fmt::Display for Reason {
             Self::TokenIncomplete => "the token lacks a required claim",
             Self::SubjectMalformed => "the subject of the token has a control character",
             Self::LifetimeTooLong => "the lifetime of the token exceeds the maximum for its issuer",
-            Self::PairMismatch => "the API key is missing or is not the one issued with the token",
+            Self::PairMismatch => {
+                "the session id (`apiKey`) that was issued with the token is missing or another one"
+            }
             Self::KeyUnknown => "the signing key of the token is unknown",
             Self::KeyAmbiguous => "the token names no key, and its issuer has more than one of its algorithm",
             Self::IssuerUnknown => "the issuer of the token is unknown",

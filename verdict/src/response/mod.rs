@@ -165,7 +165,7 @@ impl Gate {
 }
 
 /// Returns whether a request is a gRPC call.
-pub(crate) fn is_grpc(headers: &Headers<'_>) -> bool {
+pub fn is_grpc(headers: &Headers<'_>) -> bool {
     let content_type = headers.iter().find(|(name, _)| name.eq_ignore_ascii_case("content-type"));
     let kind = content_type.and_then(|(_, value)| value.strip_prefix(b"application/grpc"));
     kind.is_some_and(|rest| matches!(rest.first(), None | Some(b'+' | b';')))

@@ -261,6 +261,15 @@ fn b1_an_issuer_without_any_requirement_is_refused() {
             json!({ "audiences": null, "required_claims": { "iss": IDP } }),
             "`issuers[0].audiences`: is required",
         ),
+        // The same claim as a JSON pointer, and a part of it that no token has.
+        (
+            json!({ "audiences": null, "required_claims": { "/iss": IDP } }),
+            "`issuers[0].audiences`: is required",
+        ),
+        (
+            json!({ "audiences": null, "required_claims": { "iss": IDP, "/iss/0": IDP, "iss.a": "b" } }),
+            "`issuers[0].audiences`: is required",
+        ),
         (
             json!({ "audiences": null, "audience_claim": "client_id" }),
             "`issuers[0].audiences`: is required with `audience_claim`",

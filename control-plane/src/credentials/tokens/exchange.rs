@@ -61,7 +61,7 @@ impl CoreError for ExchangeError {
 /// The result of an exchange.
 #[derive(Debug)]
 pub struct ExchangedToken {
-    /// The id of the session, which is the API key of the pair.
+    /// The id of the session, which Soracom calls `apiKey`.
     pub session: SessionId,
     /// The subject of the token.
     pub subject: Subject,

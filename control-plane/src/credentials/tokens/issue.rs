@@ -57,7 +57,7 @@ pub enum TokenRecipient {
 /// An issued token.
 #[derive(Debug)]
 pub struct IssuedToken {
-    /// The id of the session, which is the API key of the pair.
+    /// The id of the session, which Soracom calls `apiKey`.
     pub session: SessionId,
     /// The subject of the token.
     pub subject: Subject,

@@ -50,15 +50,18 @@ pub async fn take_back(
     Ok(done.rows_affected() == 1)
 }
 
-/// Returns whether the scope has a watermark.
-pub async fn exists(executor: &mut impl Executor, scope: &WatermarkScope) -> Result<bool, StoreError> {
+/// Returns the watermark of a scope.
+pub async fn find(
+    executor: &mut impl Executor,
+    scope: &WatermarkScope,
+) -> Result<Option<Watermark>, StoreError> {
     let (kind, id) = columns(scope);
-    let found = query("SELECT instant FROM watermarks WHERE kind = $1 AND id = $2")
+    let found = query("SELECT kind, id, instant, ends_at FROM watermarks WHERE kind = $1 AND id = $2")
         .bind(kind)
         .bind(id)
         .fetch_optional(executor.connection())
         .await?;
-    Ok(found.is_some())
+    found.as_ref().map(parse_row).transpose()
 }
 
 /// Returns the highest instant of the watermarks that apply to a credential. A new one must be issued after it.

@@ -10,9 +10,12 @@ mod in_process;
 mod keys;
 mod suite;
 
+use harness::Scratch;
+use harness::envoy::Settings;
 use harness::host::{Host, HostState, Outcome, Pairs};
 use harness::vectors::{self, Decision, Expected, Forwarded, Line, Response, Vector, Vectors};
 use in_process::Edge;
+use serde_json::Value;
 use std::collections::BTreeSet;
 use suite::Suite;
 use verdict::Reason;
@@ -119,7 +122,8 @@ fn lines(pairs: &Pairs) -> Vec<Line> {
 
 /// Vectors that need another clock than the real one are left out.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn vectors_hold_in_envoy_with_wasm_filter() {
+async fn vectors_hold_in_envoy() {
     let vectors = Vectors::load().unwrap();
-    vectors::envoy::check(&vectors, &vectors::envoy::wasm_filter).await.unwrap();
+    let settings = Settings::for_scratch(&Scratch::new().unwrap(), Value::Null).unwrap();
+    vectors::envoy::check(&vectors, &|configuration| Ok(settings.filter(configuration))).await.unwrap();
 }

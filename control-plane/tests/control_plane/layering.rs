@@ -41,6 +41,31 @@ fn modules_form_no_cycle() {
     assert_eq!(arrows_in_cycles(&dependencies), Vec::<String>::new());
 }
 
+/// A change that a caller asks for has an entry in the audit log. These files write what no caller asks for.
+#[test]
+fn only_upkeep_is_written_without_audit_entry() {
+    let sources = Sources::read();
+    let users: Vec<&str> =
+        sources.files.iter().filter(|(_, file)| file.has_upkeep).map(|(module, _)| module.as_str()).collect();
+    let expected = [
+        // Many entries of several actors in one transaction.
+        "credentials::tokens::issuance_log",
+        "edges::last_seen",
+        "issuers::refresh",
+        "maintenance::purge",
+        "publishing",
+        "publishing::compaction",
+        "publishing::publisher",
+        "service",
+        "service::open",
+    ];
+    assert_eq!(users, expected);
+    assert!(
+        Sources::of([("accounts::users", "fn f() { service.upkeep().await; }")]).files["accounts::users"]
+            .has_upkeep
+    );
+}
+
 /// The check finds a forbidden name in every form.
 #[test]
 fn layering_check_finds_every_spelling_of_a_path() {
@@ -140,6 +165,8 @@ struct File {
     used: BTreeSet<String>,
     /// The names that the file re-exports, with what they mean.
     exports: BTreeMap<String, String>,
+    /// Whether it begins a transaction without an entry in the audit log.
+    has_upkeep: bool,
 }
 
 impl Sources {
@@ -417,6 +444,7 @@ impl<'ast> Visit<'ast> for Names {
 
     /// Finds the methods of the service that give access to the database, which have no path.
     fn visit_expr_method_call(&mut self, call: &'ast ExprMethodCall) {
+        self.found.has_upkeep |= call.method == "upkeep" && call.args.is_empty();
         let is_access = match call.method.to_string().as_str() {
             "store" | "upkeep" => call.args.is_empty(),
             "change" | "draft" => call.args.len() == 1,

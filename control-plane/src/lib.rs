@@ -1,10 +1,10 @@
 //! The control plane of Keystile: issues and revokes keys, and publishes the bundle that edges verify them with.
 //!
 //! ```text
-//! api/, cli/  ->  operations/  ->  model/, store/
-//!                publisher/    ->  model/, store/
+//! api, cli, server  ->  contexts (a folder for each noun)  ->  db  ->  platform, config  ->  domain
 //! ```
-//! `api` and `cli` never access the store, so they cannot behave differently. A test checks their `use` declarations.
+//! A context owns its types, rules, SQL and errors. Interfaces translate, so they cannot behave differently. `publishing`
+//! reads what contexts have changed, and no context names it. Tests check the names that each file uses.
 
 pub mod accounts;
 pub mod api;

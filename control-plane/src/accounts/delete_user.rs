@@ -1,19 +1,16 @@
-use serde_json::json;
-
 use super::{
     AccountError,
     queries::{grants, users},
 };
 use crate::{
-    audit::queries as audit,
     credentials::{
-        api_keys::{queries as api_keys, revoke_key, revoke_keys_in_scope},
-        auth_keys::{delete::end_auth_key, queries as auth_keys},
-        queries::coverage,
+        api_keys::{self, revoke_key, revoke_keys_in_scope},
+        auth_keys::{self, delete::end_auth_key},
+        coverage,
         tokens::mint::MAX_ISSUE_SKEW_SECS,
     },
-    db::{Executor, NEVER_EXPIRES, versions},
-    domain::{Actor, ApiKey, AuthKey, Subject},
+    db::{Executor, NEVER_EXPIRES},
+    domain::{Actor, ApiKey, AuthKey, Event, Subject},
     revocation::watermarks::raise_to_now,
     service::Service,
 };
@@ -69,45 +66,39 @@ pub async fn delete_user(
     let Subject { operator, user: Some(name) } = subject else {
         return Err(AccountError::RootUserImmutable(subject.operator.clone()));
     };
-    let mut write = service.store.write().await?;
-    let version = versions::allocate(&mut write, service.now()).await?;
+    let mut change = service.change(actor).await?;
+    let (version, now) = (change.version(), change.now());
     // The lock prevents issuing for the user until the commit.
-    coverage::lock_issuance(&mut write).await?;
-    // The time is taken after the wait for the version lock, so credentials that were issued in between are covered.
-    let now = service.now();
-    let created = find_created_keys(&mut write, subject).await?;
+    coverage::lock_issuance(change.db()).await?;
+    let created = find_created_keys(change.db(), subject).await?;
     let scope = subject.clone().into();
     // A later user of the same name is issued nothing before this instant has passed.
     let reach = now.seconds().saturating_add(MAX_ISSUE_SKEW_SECS);
-    let refused = revoke_keys_in_scope(&mut write, &scope, NEVER_EXPIRES, "deleted", now, version).await?;
+    let refused = revoke_keys_in_scope(change.db(), &scope, NEVER_EXPIRES, "deleted", now, version).await?;
     for key in refused.keys {
-        api_keys::delete(&mut write, key.id).await?;
+        api_keys::delete(change.db(), key.id).await?;
     }
-    let (watermark, _) = raise_to_now(service, &mut write, &scope, reach, now, version).await?;
-    grants::set(&mut write, operator, name, None, version).await?;
-    let keys = auth_keys::delete_all(&mut write, operator, Some(name)).await?;
+    let (watermark, _) = raise_to_now(service, change.db(), &scope, reach, now, version).await?;
+    grants::set(change.db(), operator, name, None, version).await?;
+    let keys = auth_keys::delete_all(change.db(), operator, Some(name)).await?;
     if created_by_user == CreatedKeysPolicy::Delete {
         for key in &created.auth_keys {
-            end_auth_key(service, &mut write, &key.id, now, version).await?;
+            end_auth_key(service, change.db(), &key.id, now, version).await?;
         }
         for key in &created.api_keys {
-            revoke_key(&mut write, key, "its maker was deleted", now, version).await?;
-            api_keys::delete(&mut write, key.id).await?;
+            revoke_key(change.db(), key, "its maker was deleted", now, version).await?;
+            api_keys::delete(change.db(), key.id).await?;
         }
     }
-    users::delete(&mut write, operator, Some(name)).await?;
-    let detail = json!({
-        "auth_keys": keys,
-        "created": created.ids(),
-        "created_deleted": created_by_user == CreatedKeysPolicy::Delete,
-        "version": version,
-        "instant": watermark.instant,
-    });
-    let target = &subject.to_string();
-    audit::append(&mut write, audit::NewAuditEntry { at: now, actor, action: "user.delete", target, detail })
-        .await?;
-    write.commit().await?;
-    service.wait_published(version).await;
+    users::delete(change.db(), operator, Some(name)).await?;
+    let event = Event::UserDeleted {
+        subject: subject.clone(),
+        auth_keys: keys,
+        created: created.ids(),
+        created_deleted: created_by_user == CreatedKeysPolicy::Delete,
+        instant: watermark.instant,
+    };
+    let version = change.commit(event).await?;
     Ok(DeletedUser { version, created })
 }
 

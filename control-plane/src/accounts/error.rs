@@ -2,7 +2,7 @@ use verdict::permission::PermissionError;
 
 use crate::{
     db::StoreError,
-    domain::{AnySubject, ApiKeyId, ForeignName, OperatorId, RoleId, Subject},
+    domain::{AnySubject, ApiKeyId, CoreError, ErrorKind, ForeignName, OperatorId, RoleId, Subject},
     limits::LimitReached,
 };
 
@@ -13,33 +13,28 @@ const MAX_DESCRIPTION_BYTES: usize = 500;
 #[derive(Debug, thiserror::Error)]
 pub enum AccountError {
     /// The operator does not exist.
-    #[error("there is no such operator; `keystile operator list` shows the existing ones")]
+    #[error("there is no such operator")]
     OperatorUnknown,
     /// The user does not exist.
-    #[error("there is no user `{0}`; `keystile user list` shows the existing ones")]
+    #[error("there is no user `{0}`")]
     UserUnknown(Subject),
     /// The subject of another issuer has neither permissions nor roles.
-    #[error(
-        "`{0}` has no permissions and no roles here; `keystile user list --foreign` shows the subjects that do"
-    )]
+    #[error("`{0}` has no permissions and no roles here")]
     ForeignSubjectUnknown(ForeignName),
     /// The subject of this installation is written like one of another issuer.
     #[error("`{0}` names the issuer of this installation: write its subjects as OPERATOR or OPERATOR/NAME")]
     OwnIssuer(ForeignName),
     /// The role does not exist.
-    #[error("there is no role `{0}`; `keystile role list` shows the existing ones")]
+    #[error("there is no role `{0}`")]
     RoleUnknown(RoleId),
     /// The user already exists.
     #[error("the user `{0}` already exists")]
     UserExists(Subject),
     /// The role already exists.
-    #[error("the role `{0}` already exists; `keystile role update` changes it")]
+    #[error("the role `{0}` already exists")]
     RoleExists(RoleId),
     /// An API key of the root user has this name as its username.
-    #[error(
-        "the API key `{1}` already has the username `{0}` and would become a key of the user; choose another \
-         name, or run `keystile key delete {1}` first"
-    )]
+    #[error("the API key `{1}` already has the username `{0}` and would become a key of the user")]
     NameIsUsernameOfApiKey(Subject, ApiKeyId),
     /// The root user has all permissions, and cannot be deleted without its operator.
     #[error(
@@ -85,8 +80,34 @@ impl AccountError {
             Self::Permission(_) => "permission_invalid",
             Self::GrantTooLong(_) => "grant_too_long",
             Self::DescriptionTooLong | Self::OwnIssuer(_) => "request_invalid",
-            Self::LimitReached(_) => "operator_limit_reached",
+            Self::LimitReached(_) => LimitReached::CODE,
             Self::Store(error) => error.code(),
+        }
+    }
+}
+
+impl CoreError for AccountError {
+    fn code(&self) -> &'static str {
+        self.code()
+    }
+
+    fn kind(&self) -> ErrorKind {
+        match self {
+            Self::OperatorUnknown
+            | Self::UserUnknown(_)
+            | Self::ForeignSubjectUnknown(_)
+            | Self::RoleUnknown(_)
+            | Self::NotAttached => ErrorKind::NotFound,
+            Self::UserExists(_) | Self::RoleExists(_) | Self::NameIsUsernameOfApiKey(..) => {
+                ErrorKind::Conflict
+            }
+            Self::RootUserImmutable(_)
+            | Self::Permission(_)
+            | Self::GrantTooLong(_)
+            | Self::OwnIssuer(_)
+            | Self::DescriptionTooLong => ErrorKind::Invalid,
+            Self::LimitReached(_) => ErrorKind::Limited(None),
+            Self::Store(error) => error.kind(),
         }
     }
 }

@@ -1,7 +1,6 @@
 //! Permissions and roles of subjects of other issuers. The grant of such a subject consists of its own statements and of
 //! its roles, which can be of several operators. The default permissions of an operator do not apply to it.
 
-use serde_json::json;
 use verdict::permission::Permissions;
 
 use super::{
@@ -9,12 +8,13 @@ use super::{
     grants::compile,
     permissions::permission_json,
     queries::{foreign_subjects, roles},
-    roles::append_audit,
 };
 use crate::{
-    audit::queries as audit,
-    db::{StoreError, Write, versions},
-    domain::{Actor, ForeignName, ForeignSubject, OperatorId, Page, PageRequest, RoleId},
+    db::{StoreError, Write},
+    domain::{
+        Actor, Event, ForeignName, ForeignSubject, OperatorId, Page, PageRequest, PermissionHolder, RoleId,
+        RoleName,
+    },
     service::Service,
 };
 
@@ -28,24 +28,18 @@ pub async fn set_foreign_permission(
 ) -> Result<u64, AccountError> {
     document.map(compile).transpose()?;
     check_issuer(service, subject)?;
-    let now = service.now();
-    let mut write = service.store.write().await?;
-    let version = versions::allocate(&mut write, now).await?;
+    let mut change = service.change(actor).await?;
+    let version = change.version();
     match document {
-        Some(_) => foreign_subjects::ensure(&mut write, subject, version).await?,
+        Some(_) => foreign_subjects::ensure(change.db(), subject, version).await?,
         None => {
-            require_known(&mut write, subject).await?;
+            require_known(change.db(), subject).await?;
         }
     }
-    foreign_subjects::set_permission(&mut write, subject, document).await?;
-    let changed = recompute_foreign_grants(&mut write, [subject.clone()], version).await?;
-    let action = if document.is_some() { "user.permission.set" } else { "user.permission.clear" };
-    let detail = json!({ "permission": permission_json(document), "grants": changed, "version": version });
-    let target = subject.as_str();
-    audit::append(&mut write, audit::NewAuditEntry { at: now, actor, action, target, detail }).await?;
-    write.commit().await?;
-    service.wait_published(version).await;
-    Ok(version)
+    foreign_subjects::set_permission(change.db(), subject, document).await?;
+    let grants = recompute_foreign_grants(change.db(), [subject.clone()], version).await?;
+    let of = PermissionHolder::Foreign(subject.clone());
+    Ok(change.commit(Event::PermissionSet { of, document: permission_json(document), grants }).await?)
 }
 
 /// Attaches a role of an operator to a subject of another issuer. A second call changes nothing and succeeds.
@@ -57,21 +51,18 @@ pub async fn attach_foreign_role(
     id: &RoleId,
 ) -> Result<(), AccountError> {
     check_issuer(service, subject)?;
-    let now = service.now();
-    let mut write = service.store.write().await?;
-    let version = versions::allocate(&mut write, now).await?;
-    if roles::list(&mut write, operator, Some(id)).await?.is_empty() {
+    let mut change = service.change(actor).await?;
+    let version = change.version();
+    if roles::list(change.db(), operator, Some(id)).await?.is_empty() {
         return Err(AccountError::RoleUnknown(id.clone()));
     }
-    foreign_subjects::ensure(&mut write, subject, version).await?;
-    if !foreign_subjects::attach_role(&mut write, subject, operator, id).await? {
+    foreign_subjects::ensure(change.db(), subject, version).await?;
+    if !foreign_subjects::attach_role(change.db(), subject, operator, id).await? {
         return Ok(());
     }
-    recompute_foreign_grants(&mut write, [subject.clone()], version).await?;
-    let detail = json!({ "user": subject.as_str(), "version": version });
-    append_audit(&mut write, now, actor, "role.attach", operator, id, detail).await?;
-    write.commit().await?;
-    service.wait_published(version).await;
+    recompute_foreign_grants(change.db(), [subject.clone()], version).await?;
+    let role = RoleName { operator: operator.clone(), id: id.clone() };
+    change.commit(Event::RoleAttached { role, user: subject.as_str().to_owned() }).await?;
     Ok(())
 }
 
@@ -83,17 +74,14 @@ pub async fn detach_foreign_role(
     operator: &OperatorId,
     id: &RoleId,
 ) -> Result<(), AccountError> {
-    let now = service.now();
-    let mut write = service.store.write().await?;
-    let version = versions::allocate(&mut write, now).await?;
-    if !foreign_subjects::detach_role(&mut write, subject, operator, id).await? {
+    let mut change = service.change(actor).await?;
+    let version = change.version();
+    if !foreign_subjects::detach_role(change.db(), subject, operator, id).await? {
         return Err(AccountError::NotAttached);
     }
-    recompute_foreign_grants(&mut write, [subject.clone()], version).await?;
-    let detail = json!({ "user": subject.as_str(), "version": version });
-    append_audit(&mut write, now, actor, "role.detach", operator, id, detail).await?;
-    write.commit().await?;
-    service.wait_published(version).await;
+    recompute_foreign_grants(change.db(), [subject.clone()], version).await?;
+    let role = RoleName { operator: operator.clone(), id: id.clone() };
+    change.commit(Event::RoleDetached { role, user: subject.as_str().to_owned() }).await?;
     Ok(())
 }
 

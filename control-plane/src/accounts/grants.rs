@@ -5,6 +5,7 @@ use std::collections::HashMap;
 
 use verdict::permission::Permissions;
 
+pub use super::queries::grants::{changed_since, count, since};
 use super::{
     AccountError,
     queries::{grants, operators, roles, users},

@@ -7,7 +7,7 @@ pub mod foreign_subjects;
 pub mod grants;
 pub mod operators;
 pub mod permissions;
-pub mod queries;
+mod queries;
 pub mod roles;
 pub mod users;
 

@@ -1,10 +1,8 @@
-use serde_json::json;
-
+pub use super::queries::operators::{count, exists, exists_any, insert, insert_user, user_exists};
 use super::{AccountError, error::check_description, queries::operators};
 use crate::{
-    audit::queries as audit,
     db::StoreError,
-    domain::{Actor, Operator, OperatorId, Page, PageRequest},
+    domain::{Actor, Event, Operator, OperatorId, Page, PageRequest},
     service::Service,
 };
 
@@ -15,18 +13,13 @@ pub async fn create_operator(
     description: Option<&str>,
 ) -> Result<OperatorId, AccountError> {
     check_description(description)?;
-    let now = service.now();
     let id = OperatorId::random();
-    let mut write = service.store.write().await?;
-    operators::insert(&mut write, &id, now.seconds()).await?;
-    operators::set_description(&mut write, &id, description).await?;
-    let detail = json!({ "description": description });
-    audit::append(
-        &mut write,
-        audit::NewAuditEntry { at: now, actor, action: "operator.create", target: id.as_str(), detail },
-    )
-    .await?;
-    write.commit().await?;
+    let mut draft = service.draft(actor).await?;
+    let now = draft.now();
+    operators::insert(draft.db(), &id, now.seconds()).await?;
+    operators::set_description(draft.db(), &id, description).await?;
+    let description = description.map(str::to_owned);
+    draft.commit(Event::OperatorCreated { operator: id.clone(), description }).await?;
     Ok(id)
 }
 

@@ -1,6 +1,6 @@
 //! Sets permissions.
 
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::{
     AccountError,
@@ -8,9 +8,7 @@ use super::{
     queries::{operators, users},
 };
 use crate::{
-    audit::queries as audit,
-    db::versions,
-    domain::{Actor, Subject},
+    domain::{Actor, Event, PermissionHolder, Subject},
     service::Service,
 };
 
@@ -23,37 +21,26 @@ pub async fn set_permission(
     document: Option<&str>,
 ) -> Result<u64, AccountError> {
     document.map(compile).transpose()?;
-    let now = service.now();
-    let mut write = service.store.write().await?;
-    let version = versions::allocate(&mut write, now).await?;
+    let mut change = service.change(actor).await?;
+    let version = change.version();
     let Subject { operator, user } = subject;
     let targets = match user {
         Some(user) => {
-            if !users::set_permissions(&mut write, operator, user, document).await? {
+            if !users::set_permissions(change.db(), operator, user, document).await? {
                 return Err(AccountError::UserUnknown(subject.clone()));
             }
             GrantTargets::User(user)
         }
         None => {
-            if !operators::set_default_permissions(&mut write, operator, document).await? {
+            if !operators::set_default_permissions(change.db(), operator, document).await? {
                 return Err(AccountError::OperatorUnknown);
             }
             GrantTargets::AllUsers
         }
     };
-    let changed = recompute_grants(&mut write, operator, targets, version).await?;
-    let action = match (user, document) {
-        (Some(_), Some(_)) => "user.permission.set",
-        (Some(_), None) => "user.permission.clear",
-        (None, Some(_)) => "operator.permission.set",
-        (None, None) => "operator.permission.clear",
-    };
-    let detail = json!({ "permission": permission_json(document), "grants": changed, "version": version });
-    let target = &subject.to_string();
-    audit::append(&mut write, audit::NewAuditEntry { at: now, actor, action, target, detail }).await?;
-    write.commit().await?;
-    service.wait_published(version).await;
-    Ok(version)
+    let grants = recompute_grants(change.db(), operator, targets, version).await?;
+    let of = PermissionHolder::Subject(subject.clone());
+    Ok(change.commit(Event::PermissionSet { of, document: permission_json(document), grants }).await?)
 }
 
 /// Returns a document as a JSON value, so that the audit log contains it as JSON and not as text.

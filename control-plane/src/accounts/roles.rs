@@ -1,5 +1,4 @@
-use serde_json::{Value, json};
-
+pub use super::queries::roles::count;
 use super::{
     AccountError,
     error::check_description,
@@ -9,11 +8,11 @@ use super::{
     queries::{foreign_subjects, operators, roles},
 };
 use crate::{
-    audit::queries as audit,
-    db::{StoreError, Write, versions},
-    domain::{Actor, ForeignName, OperatorId, Page, PageRequest, Role, RoleId, Subject, UserName},
-    limits::operator::{self as operator_limits, LimitKind},
-    platform::clock::Time,
+    db::StoreError,
+    domain::{
+        Actor, Event, ForeignName, OperatorId, Page, PageRequest, Role, RoleId, RoleName, Subject, UserName,
+    },
+    limits::{LimitKind, operator as operator_limits},
     service::Service,
 };
 
@@ -28,14 +27,12 @@ pub async fn create_role(
 ) -> Result<(), AccountError> {
     compile(permission)?;
     check_description(description)?;
-    let now = service.now();
-    let mut write = service.store.write().await?;
-    // The lock serializes the check of the limit.
-    versions::lock_version(&mut write).await?;
-    if !operators::exists(&mut write, operator).await? {
+    let mut draft = service.draft(actor).await?;
+    if !operators::exists(draft.db(), operator).await? {
         return Err(AccountError::OperatorUnknown);
     }
-    operator_limits::check_limit(service, &mut write, operator, LimitKind::Roles).await??;
+    operator_limits::check_limit(service, draft.db(), operator, LimitKind::Roles).await??;
+    let now = draft.now();
     let role = Role {
         operator: operator.clone(),
         id: id.clone(),
@@ -44,12 +41,13 @@ pub async fn create_role(
         created_at: now.seconds(),
         updated_at: now.seconds(),
     };
-    if !roles::insert(&mut write, &role).await? {
+    if !roles::insert(draft.db(), &role).await? {
         return Err(AccountError::RoleExists(id.clone()));
     }
-    let detail = json!({ "permission": permission_json(Some(permission)), "description": description });
-    append_audit(&mut write, now, actor, "role.create", operator, id, detail).await?;
-    Ok(write.commit().await?)
+    let document = permission_json(Some(permission));
+    let role = RoleName { operator: operator.clone(), id: id.clone() };
+    let description = description.map(str::to_owned);
+    Ok(draft.commit(Event::RoleCreated { role, document, description }).await?)
 }
 
 /// Replaces the permissions of a role, and its description if one is given. Returns the first version with the change.
@@ -63,21 +61,17 @@ pub async fn update_role(
 ) -> Result<u64, AccountError> {
     compile(permission)?;
     check_description(description)?;
-    let now = service.now();
-    let mut write = service.store.write().await?;
-    let version = versions::allocate(&mut write, now).await?;
-    if !roles::update(&mut write, operator, id, description, permission, now.seconds()).await? {
+    let mut change = service.change(actor).await?;
+    let (version, now) = (change.version(), change.now());
+    if !roles::update(change.db(), operator, id, description, permission, now.seconds()).await? {
         return Err(AccountError::RoleUnknown(id.clone()));
     }
-    let mut changed = recompute_grants(&mut write, operator, GrantTargets::RoleHolders(id), version).await?;
-    let foreign = foreign_subjects::with_role(&mut write, operator, Some(id)).await?;
-    changed += recompute_foreign_grants(&mut write, foreign, version).await?;
-    let detail =
-        json!({ "permission": permission_json(Some(permission)), "grants": changed, "version": version });
-    append_audit(&mut write, now, actor, "role.update", operator, id, detail).await?;
-    write.commit().await?;
-    service.wait_published(version).await;
-    Ok(version)
+    let mut grants = recompute_grants(change.db(), operator, GrantTargets::RoleHolders(id), version).await?;
+    let foreign = foreign_subjects::with_role(change.db(), operator, Some(id)).await?;
+    grants += recompute_foreign_grants(change.db(), foreign, version).await?;
+    let role = RoleName { operator: operator.clone(), id: id.clone() };
+    let document = permission_json(Some(permission));
+    Ok(change.commit(Event::RoleUpdated { role, document, grants }).await?)
 }
 
 /// Deletes a role, and detaches it from all users. Returns the first version with the change.
@@ -87,20 +81,16 @@ pub async fn delete_role(
     operator: &OperatorId,
     id: &RoleId,
 ) -> Result<u64, AccountError> {
-    let now = service.now();
-    let mut write = service.store.write().await?;
-    let version = versions::allocate(&mut write, now).await?;
-    let foreign = foreign_subjects::detach_all(&mut write, operator, Some(id)).await?;
-    if roles::delete(&mut write, operator, Some(id)).await? == 0 {
+    let mut change = service.change(actor).await?;
+    let version = change.version();
+    let foreign = foreign_subjects::detach_all(change.db(), operator, Some(id)).await?;
+    if roles::delete(change.db(), operator, Some(id)).await? == 0 {
         return Err(AccountError::RoleUnknown(id.clone()));
     }
-    let mut changed = recompute_grants(&mut write, operator, GrantTargets::AllUsers, version).await?;
-    changed += recompute_foreign_grants(&mut write, foreign, version).await?;
-    let detail = json!({ "grants": changed, "version": version });
-    append_audit(&mut write, now, actor, "role.delete", operator, id, detail).await?;
-    write.commit().await?;
-    service.wait_published(version).await;
-    Ok(version)
+    let mut grants = recompute_grants(change.db(), operator, GrantTargets::AllUsers, version).await?;
+    grants += recompute_foreign_grants(change.db(), foreign, version).await?;
+    let role = RoleName { operator: operator.clone(), id: id.clone() };
+    Ok(change.commit(Event::RoleDeleted { role, grants }).await?)
 }
 
 /// Attaches a role to a user. A second call changes nothing and succeeds.
@@ -111,23 +101,20 @@ pub async fn attach_role(
     id: &RoleId,
 ) -> Result<(), AccountError> {
     let (operator, user) = require_user(subject)?;
-    let now = service.now();
-    let mut write = service.store.write().await?;
-    let version = versions::allocate(&mut write, now).await?;
-    if !operators::user_exists(&mut write, operator, user).await? {
+    let mut change = service.change(actor).await?;
+    let version = change.version();
+    if !operators::user_exists(change.db(), operator, user).await? {
         return Err(AccountError::UserUnknown(subject.clone()));
     }
-    if roles::list(&mut write, operator, Some(id)).await?.is_empty() {
+    if roles::list(change.db(), operator, Some(id)).await?.is_empty() {
         return Err(AccountError::RoleUnknown(id.clone()));
     }
-    if !roles::attach(&mut write, operator, user, id).await? {
+    if !roles::attach(change.db(), operator, user, id).await? {
         return Ok(());
     }
-    recompute_grants(&mut write, operator, GrantTargets::User(user), version).await?;
-    let detail = json!({ "user": subject.to_string(), "version": version });
-    append_audit(&mut write, now, actor, "role.attach", operator, id, detail).await?;
-    write.commit().await?;
-    service.wait_published(version).await;
+    recompute_grants(change.db(), operator, GrantTargets::User(user), version).await?;
+    let role = RoleName { operator: operator.clone(), id: id.clone() };
+    change.commit(Event::RoleAttached { role, user: subject.to_string() }).await?;
     Ok(())
 }
 
@@ -139,17 +126,14 @@ pub async fn detach_role(
     id: &RoleId,
 ) -> Result<(), AccountError> {
     let (operator, user) = require_user(subject)?;
-    let now = service.now();
-    let mut write = service.store.write().await?;
-    let version = versions::allocate(&mut write, now).await?;
-    if !roles::detach(&mut write, operator, user, id).await? {
+    let mut change = service.change(actor).await?;
+    let version = change.version();
+    if !roles::detach(change.db(), operator, user, id).await? {
         return Err(AccountError::NotAttached);
     }
-    recompute_grants(&mut write, operator, GrantTargets::User(user), version).await?;
-    let detail = json!({ "user": subject.to_string(), "version": version });
-    append_audit(&mut write, now, actor, "role.detach", operator, id, detail).await?;
-    write.commit().await?;
-    service.wait_published(version).await;
+    recompute_grants(change.db(), operator, GrantTargets::User(user), version).await?;
+    let role = RoleName { operator: operator.clone(), id: id.clone() };
+    change.commit(Event::RoleDetached { role, user: subject.to_string() }).await?;
     Ok(())
 }
 
@@ -180,18 +164,4 @@ pub async fn find_role(
 fn require_user(subject: &Subject) -> Result<(&OperatorId, &UserName), AccountError> {
     let Subject { operator, user } = subject;
     Ok((operator, user.as_ref().ok_or_else(|| AccountError::RootUserImmutable(operator.clone()))?))
-}
-
-/// Appends an audit entry about a role.
-pub(crate) async fn append_audit(
-    write: &mut Write,
-    at: Time,
-    actor: &Actor,
-    action: &'static str,
-    operator: &OperatorId,
-    id: &RoleId,
-    detail: Value,
-) -> Result<(), StoreError> {
-    let target = &format!("{operator}:{id}");
-    audit::append(write, audit::NewAuditEntry { at, actor, action, target, detail }).await
 }

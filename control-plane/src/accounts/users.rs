@@ -1,5 +1,4 @@
-use serde_json::json;
-
+pub use super::queries::users::{count, delete, find};
 use super::{
     AccountError,
     error::check_description,
@@ -7,12 +6,10 @@ use super::{
     queries::{operators, roles, users},
 };
 use crate::{
-    audit::queries as audit,
-    credentials::api_keys::queries as api_keys,
-    db::{StoreError, Write, versions},
-    domain::{Actor, OperatorId, Page, PageRequest, RoleId, Subject, User},
-    limits::operator::{self as operator_limits, LimitKind},
-    platform::clock::Time,
+    credentials::api_keys,
+    db::{Draft, StoreError},
+    domain::{Actor, Event, OperatorId, Page, PageRequest, RoleId, Subject, User},
+    limits::{LimitKind, operator as operator_limits},
     service::Service,
 };
 
@@ -24,48 +21,50 @@ pub async fn create_user(
     description: Option<&str>,
 ) -> Result<(), AccountError> {
     check_description(description)?;
-    let mut write = service.store.write().await?;
-    versions::lock_version(&mut write).await?;
-    let now = service.now();
+    let mut draft = service.draft(actor).await?;
     let Subject { operator, user: Some(name) } = subject else {
         return Err(AccountError::RootUserImmutable(subject.operator.clone()));
     };
-    let version = ensure_user(service, &mut write, actor, subject, now).await?;
-    let version = version.ok_or_else(|| AccountError::UserExists(subject.clone()))?;
-    users::set_description(&mut write, operator, name, description).await?;
-    write.commit().await?;
-    service.wait_published(version).await;
-    Ok(())
+    if ensure_user(service, &mut draft, subject).await? == UserPresence::Existing {
+        return Err(AccountError::UserExists(subject.clone()));
+    }
+    users::set_description(draft.db(), operator, name, description).await?;
+    Ok(draft.commit_recorded().await?)
 }
 
-/// Creates the user if it does not exist. The transaction must have the version lock; otherwise the user might be deleted
-/// before the commit. Returns the first version with the user, or `None` if the user exists.
+/// Whether a user existed before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum UserPresence {
+    /// The user exists already, or it is the root user.
+    Existing,
+    /// The user was created.
+    Created,
+}
+
+/// Creates the user if it does not exist, and records the event.
 pub(crate) async fn ensure_user(
     service: &Service,
-    write: &mut Write,
-    actor: &Actor,
+    draft: &mut Draft<'_>,
     subject: &Subject,
-    at: Time,
-) -> Result<Option<u64>, AccountError> {
+) -> Result<UserPresence, AccountError> {
     let Subject { operator, user } = subject;
-    if !operators::exists(write, operator).await? {
+    if !operators::exists(draft.db(), operator).await? {
         return Err(AccountError::OperatorUnknown);
     }
-    let Some(user) = user else { return Ok(None) };
-    if operators::user_exists(write, operator, user).await? {
-        return Ok(None);
+    let Some(user) = user else { return Ok(UserPresence::Existing) };
+    if operators::user_exists(draft.db(), operator, user).await? {
+        return Ok(UserPresence::Existing);
     }
     // The key would become a key of the user.
-    if let Some(key) = api_keys::list_by_name(write, operator, user).await? {
+    if let Some(key) = api_keys::list_by_name(draft.db(), operator, user).await? {
         return Err(AccountError::NameIsUsernameOfApiKey(subject.clone(), key));
     }
-    operator_limits::check_limit(service, write, operator, LimitKind::Users).await??;
-    let version = versions::allocate(write, at).await?;
-    operators::insert_user(write, operator, user, at.seconds()).await?;
-    recompute_grants(write, operator, GrantTargets::User(user), version).await?;
-    let (action, target) = ("user.create", &subject.to_string());
-    audit::append(write, audit::NewAuditEntry { at, actor, action, target, detail: json!({}) }).await?;
-    Ok(Some(version))
+    operator_limits::check_limit(service, draft.db(), operator, LimitKind::Users).await??;
+    let (version, now) = (draft.version().await?, draft.now());
+    operators::insert_user(draft.db(), operator, user, now.seconds()).await?;
+    recompute_grants(draft.db(), operator, GrantTargets::User(user), version).await?;
+    draft.record(Event::UserCreated { subject: subject.clone() });
+    Ok(UserPresence::Created)
 }
 
 /// Returns a page of the users of an operator, or of all.

@@ -1,6 +1,7 @@
 //! The audit log.
 
 pub mod list;
-pub mod queries;
+mod queries;
 
 pub use list::list_audit;
+pub use queries::{has_entry, latest_until, list_newest, purge};

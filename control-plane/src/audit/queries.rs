@@ -1,55 +1,12 @@
 //! The audit log.
 
-use serde_json::Value;
 use sqlx::{any::AnyRow, query};
 
 use crate::{
     db::{Executor, StoreError, Write, row},
-    domain::{Actor, AuditEntry},
+    domain::AuditEntry,
     platform::clock::Time,
 };
-
-/// An entry to append.
-#[derive(Debug)]
-pub struct NewAuditEntry<'a> {
-    /// When the change was made.
-    pub at: Time,
-    /// Who made it.
-    pub actor: &'a Actor,
-    /// What was done.
-    pub action: &'static str,
-    /// What was changed.
-    pub target: &'a str,
-    /// Further details, as a JSON object.
-    pub detail: Value,
-}
-
-/// Appends an entry in the transaction of its change. Must be the last write of the transaction, as it locks the sequence.
-pub async fn append(write: &mut Write, change: NewAuditEntry<'_>) -> Result<(), StoreError> {
-    append_all(write, &[change]).await
-}
-
-/// Appends the entries of several changes that share a transaction. Must be the last write, like [`append`].
-pub async fn append_all(write: &mut Write, changes: &[NewAuditEntry<'_>]) -> Result<(), StoreError> {
-    let count = u64::try_from(changes.len()).unwrap_or(u64::MAX);
-    let last = query("UPDATE audit_state SET seq = seq + $1 WHERE id = 1 RETURNING seq")
-        .bind(row::to_column(count))
-        .fetch_one(write.connection())
-        .await?;
-    let first = row::from_column(&last, "seq")? - count + 1;
-    for (seq, NewAuditEntry { at, actor, action, target, detail }) in (first..).zip(changes) {
-        query("INSERT INTO audit (seq, at, actor, action, target, detail) VALUES ($1, $2, $3, $4, $5, $6)")
-            .bind(row::to_column(seq))
-            .bind(row::to_column(at.millis()))
-            .bind(actor.to_string())
-            .bind(*action)
-            .bind(*target)
-            .bind(detail.to_string())
-            .execute(write.connection())
-            .await?;
-    }
-    Ok(())
-}
 
 /// Returns the newest entries, newest first.
 pub async fn list_newest(executor: &mut impl Executor, limit: u32) -> Result<Vec<AuditEntry>, StoreError> {
@@ -61,7 +18,10 @@ pub async fn list_newest(executor: &mut impl Executor, limit: u32) -> Result<Vec
 }
 
 /// Returns the time of an entry in milliseconds; `None` if there is no such entry, or if it was purged.
-pub async fn created_at(executor: &mut impl Executor, seq: u64) -> Result<Option<u64>, StoreError> {
+pub(in crate::audit) async fn created_at(
+    executor: &mut impl Executor,
+    seq: u64,
+) -> Result<Option<u64>, StoreError> {
     let found = query("SELECT at FROM audit WHERE seq = $1")
         .bind(row::to_column(seq))
         .fetch_optional(executor.connection())
@@ -79,7 +39,7 @@ pub async fn latest_until(executor: &mut impl Executor, at: u64) -> Result<Optio
 }
 
 /// Returns the number of the last entry, and that of the first one that was not purged.
-pub async fn extent(executor: &mut impl Executor) -> Result<(u64, Option<u64>), StoreError> {
+pub(in crate::audit) async fn extent(executor: &mut impl Executor) -> Result<(u64, Option<u64>), StoreError> {
     let found = query(
         "SELECT (SELECT seq FROM audit_state WHERE id = 1) AS last, (SELECT MIN(seq) FROM audit) AS first_kept",
     )

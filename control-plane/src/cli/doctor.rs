@@ -1,17 +1,18 @@
-use std::{error::Error, net::SocketAddr, time::Duration};
+use std::{net::SocketAddr, time::Duration};
 
 use reqwest::{Client, redirect};
 use serde::Serialize;
 use serde_json::Value;
 use token::api_key::Kind;
 
-use super::{CliError, Global, hint, output};
+use super::{CliError, Global, error::describe, hint, output};
 use crate::{
     config::{Config, Issuer},
     credentials::api_keys,
     db::StoreError,
-    domain::{Generation, IssuerRecord},
+    domain::Generation,
     edges::{self, EdgeState, EdgeStatus},
+    issuers::IssuerRecord,
     issuers::{
         self,
         jwks::{IssuerKey, is_for_another_purpose},
@@ -99,7 +100,7 @@ async fn examine(global: &Global, findings: &mut Vec<Finding>) {
     }
     let settings = global.settings();
     let config = settings.as_ref().ok().cloned();
-    let loaded = settings.map(|_| "valid".to_owned()).map_err(|error| error_chain(&error));
+    let loaded = settings.map(|_| "valid".to_owned()).map_err(|error| describe(&error));
     add_finding(findings, "settings", loaded, "correct the setting");
     let Some(config) = config else { return };
     // Report every missing key file, not only the first one that a command needs.
@@ -110,20 +111,20 @@ async fn examine(global: &Global, findings: &mut Vec<Finding>) {
     let service = match opened {
         Ok(service) => service,
         Err(error) => {
-            add_finding(findings, "store", Err(error_chain(&error)), advice_on_open_error(&error, &data_dir));
+            add_finding(findings, "store", Err(describe(&error)), advice_on_open_error(&error, &data_dir));
             return;
         }
     };
     let written = service
         .check_writable()
         .await
-        .map_err(|error| format!("cannot write to the database: {}", error_chain(&error)));
+        .map_err(|error| format!("cannot write to the database: {}", describe(&error)));
     let written = written.map(|()| {
         format!("{:?}, schema is current, database is writable, keys are readable", service.store_engine())
     });
     add_finding(findings, "store", written, "free disk space, and check that the database is writable");
     findings.push(check_journal(&service).await);
-    let signed = publishing::preview(&service).await.map_err(|error| error_chain(&error));
+    let signed = publishing::preview(&service).await.map_err(|error| describe(&error));
     let signed = signed.map(|publication| format!("version {} signed and verified", publication.version));
     add_finding(findings, "publisher", signed, "restore the keys and the database from the same backup");
     findings.push(check_publisher_keys(&data_dir, &config));
@@ -131,7 +132,7 @@ async fn examine(global: &Global, findings: &mut Vec<Finding>) {
     findings.push(check_limits(&service, &config).await);
     findings.push(check_clock(&service).await);
     let round = keys::self_test_signing_key(&service).map(|()| "a token was signed and verified".to_owned());
-    add_finding(findings, "tokens", round.map_err(|error| error_chain(&error)), "restore the signing key");
+    add_finding(findings, "tokens", round.map_err(|error| describe(&error)), "restore the signing key");
     findings.push(check_edges(&service).await);
     findings.extend(check_issuers(&service).await);
     let held = keys::symmetric_keys(&service).await.map(|keys| match keys.as_slice() {
@@ -145,7 +146,7 @@ async fn examine(global: &Global, findings: &mut Vec<Finding>) {
     add_finding(
         findings,
         "edge keys",
-        held.map_err(|error| error_chain(&error)),
+        held.map_err(|error| describe(&error)),
         "check that the database is readable",
     );
     findings.push(check_server_responds(&service, &config).await);
@@ -156,7 +157,7 @@ async fn check_edges(service: &Service) -> Finding {
     let what = "edges";
     let list = match edges::list_all_edges(service).await {
         Ok(list) => list,
-        Err(error) => return Finding { what, state: State::Bad, detail: error_chain(&error), advice: None },
+        Err(error) => return Finding { what, state: State::Bad, detail: describe(&error), advice: None },
     };
     let names = |of: &dyn Fn(&EdgeStatus) -> bool| {
         let names = list.edges.iter().filter(|status| of(status)).map(|status| status.edge.id.as_str());
@@ -188,7 +189,7 @@ async fn check_issuers(service: &Service) -> Vec<Finding> {
         Ok(issuers) => issuers.iter().map(|(issuer, record)| check_issuer(issuer, record.as_ref())).collect(),
         Err(error) => {
             let advice = Some("check that the database is readable".to_owned());
-            vec![Finding { what, state: State::Bad, detail: error_chain(&error), advice }]
+            vec![Finding { what, state: State::Bad, detail: describe(&error), advice }]
         }
     }
 }
@@ -251,7 +252,7 @@ async fn check_journal(service: &Service) -> Finding {
         advice: Some(advice.to_owned()),
     };
     match restore::examine_service(service).await {
-        Err(error) => bad(error_chain(&error), JOURNAL_ADVICE),
+        Err(error) => bad(describe(&error), JOURNAL_ADVICE),
         Ok(examined) if examined.needs_repair() => bad(
             "the database is older than the journal, so it was restored from a backup".to_owned(),
             "`keystile restore --repair`",
@@ -274,7 +275,7 @@ async fn check_journal(service: &Service) -> Finding {
                     detail: "the database contains all entries of the journal".to_owned(),
                     advice: None,
                 },
-                Err(error) => bad(error_chain(&error), "check that the file is writable"),
+                Err(error) => bad(describe(&error), "check that the file is writable"),
             },
         },
     }
@@ -300,7 +301,7 @@ fn check_publisher_keys(data_dir: &DataDir, config: &Config) -> Finding {
         Err(error) => Finding {
             what,
             state: State::Bad,
-            detail: error_chain(&error),
+            detail: describe(&error),
             advice: Some(
                 "restore the keys from their backup, or create new ones with `keystile authority`".to_owned(),
             ),
@@ -315,7 +316,7 @@ async fn check_api_keys(service: &Service) -> Finding {
         Ok(remaining) => remaining,
         Err(error) => {
             let advice = Some("check that the database is not damaged".to_owned());
-            return Finding { what, state: State::Bad, detail: error_chain(&error), advice };
+            return Finding { what, state: State::Bad, detail: describe(&error), advice };
         }
     };
     let [signed, short, format1] = Kind::ALL.map(|kind| remaining.count_of_kind(kind));
@@ -364,7 +365,7 @@ async fn check_limits(service: &Service, config: &Config) -> Finding {
                 }),
             }
         }
-        Err(error) => Finding { what, state: State::Bad, detail: error_chain(&error), advice: None },
+        Err(error) => Finding { what, state: State::Bad, detail: describe(&error), advice: None },
     }
 }
 
@@ -376,9 +377,9 @@ async fn check_clock(service: &Service) -> Finding {
     let confirmed = match maintenance::check_clock(service).await {
         Ok(confirmed) => confirmed,
         Err(error @ maintenance::ClockError::Store(_)) => {
-            return bad(error_chain(&error), "check that the database is not damaged");
+            return bad(describe(&error), "check that the database is not damaged");
         }
-        Err(error) => return bad(error_chain(&error), "correct the clock of this machine or the other one"),
+        Err(error) => return bad(describe(&error), "correct the clock of this machine or the other one"),
     };
     match maintenance::instants_ahead(service).await {
         Ok(ahead) if ahead.is_empty() => {
@@ -400,7 +401,7 @@ async fn check_clock(service: &Service) -> Finding {
             let detail = format!("the clock was ahead earlier or is behind now: {}", list.join(", "));
             bad(detail, "compare the clock with another one, then run `keystile clock repair`")
         }
-        Err(error) => bad(error_chain(&error), "check that the database is not damaged"),
+        Err(error) => bad(describe(&error), "check that the database is not damaged"),
     }
 }
 
@@ -436,13 +437,13 @@ fn check_data_dir(data_dir: &DataDir) -> Result<String, String> {
     let mut private = vec![data_dir.path().to_owned(), data_dir.keys()];
     let keys = data_dir.keys();
     let files =
-        std::fs::read_dir(&keys).map_err(|error| format!("`{}`: {}", keys.display(), error_chain(&error)))?;
+        std::fs::read_dir(&keys).map_err(|error| format!("`{}`: {}", keys.display(), describe(&error)))?;
     private.extend(files.filter_map(|file| Some(file.ok()?.path())));
     let others = [data_dir.path().join("keystile.db"), data_dir.config_file()];
     private.extend(others.into_iter().filter(|file| file.exists()));
     for path in private {
         if data_dir::group_or_world_mode_bits(&path)
-            .map_err(|error| format!("`{}`: {}", path.display(), error_chain(&error)))?
+            .map_err(|error| format!("`{}`: {}", path.display(), describe(&error)))?
             != 0
         {
             return Err(format!(
@@ -566,12 +567,4 @@ fn add_finding(
     };
     findings.push(Finding { what, state, detail, advice });
     good
-}
-
-/// Returns the error message with its causes.
-fn error_chain(error: &dyn Error) -> String {
-    match error.source() {
-        None => error.to_string(),
-        Some(source) => format!("{error}: {}", error_chain(source)),
-    }
 }

@@ -4,7 +4,8 @@ use serde_json::{Value, json};
 use super::{CliError, Global, output};
 use crate::{
     config,
-    domain::{Actor, IssuerRecord},
+    domain::Actor,
+    issuers::IssuerRecord,
     issuers::{
         self, RefreshMode, RefreshOutcome,
         jwks::{FETCH_TIMEOUT, Fetcher, IssuerKey},

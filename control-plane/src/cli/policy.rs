@@ -188,7 +188,7 @@ fn issuer_sections(issuers: &[ImportedIssuer], remarks: &mut Vec<Remark>) -> Res
         };
         section.extend(member.map(|(name, value)| (name.to_owned(), TomlValue::from(value.as_str()))));
         let mut text = format!("[[issuers]]\n{}", toml::to_string(&section)?);
-        if fetched.is_some_and(|url| !crate::issuers::jwks::is_allowed(url, false)) {
+        if fetched.is_some_and(|url| !crate::config::is_allowed_url(url, false)) {
             text = text.lines().map(|line| format!("# {line}\n")).collect();
             remarks.push(Remark {
                 path: issuer.clone(),

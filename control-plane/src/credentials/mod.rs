@@ -2,5 +2,7 @@
 
 pub mod api_keys;
 pub mod auth_keys;
-pub mod queries;
+pub mod coverage;
+pub mod issued;
+mod queries;
 pub mod tokens;

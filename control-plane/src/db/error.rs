@@ -2,7 +2,7 @@
 
 use std::{io, path::PathBuf};
 
-use crate::domain::InvalidPageRequest;
+use crate::domain::{CoreError, ErrorKind, InvalidPageRequest};
 
 /// An operation of the store failed. Nothing was changed, unless the response to a commit was lost.
 #[derive(Debug, thiserror::Error)]
@@ -15,8 +15,7 @@ pub enum StoreError {
     File { location: String, source: io::Error },
     /// The file does not exist, or the database has no Keystile schema.
     #[error(
-        "no database at `{location}`; if there was one, restore its backup, as a new one lacks the revocations; \
-         otherwise create it with `keystile init`"
+        "no database at `{location}`; if there was one, restore its backup, as a new one lacks the revocations"
     )]
     Missing { location: String },
     /// The file was replaced or removed since it was opened.
@@ -39,10 +38,7 @@ pub enum StoreError {
     #[error("cannot use the database at `{location}`")]
     Unusable { location: String, source: sqlx::Error },
     /// The schema must be migrated.
-    #[error(
-        "the schema of the database is older than this program; make a backup, then `keystile serve` \
-         migrates it"
-    )]
+    #[error("the schema of the database is older than this program")]
     SchemaOlder,
     /// The schema is that of a later version.
     #[error(
@@ -80,6 +76,19 @@ impl StoreError {
             Self::Database(_) => "store_unavailable",
             Self::Corrupt { .. } => "store_corrupt",
             Self::Page(_) => "request_invalid",
+        }
+    }
+}
+
+impl CoreError for StoreError {
+    fn code(&self) -> &'static str {
+        self.code()
+    }
+
+    fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Page(_) => ErrorKind::Invalid,
+            _ => ErrorKind::Unavailable,
         }
     }
 }

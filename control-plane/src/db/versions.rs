@@ -28,16 +28,12 @@ pub struct BundleVersion {
     pub mark: i64,
 }
 
-/// Allocates a version. Must be the first write of the transaction: the lock makes versions ordered by commit.
+/// Allocates a version above `floor`, which edges have even if this database has lost it. Must be the first write of the
+/// transaction: the lock makes versions ordered by commit.
 ///
 /// The version is the time in milliseconds, or the last version plus one if that is higher. So a database that is restored
 /// or new continues above the versions that edges have, which were allocated earlier.
-pub async fn allocate(write: &mut Write, now: Time) -> Result<u64, StoreError> {
-    allocate_above(write, now, 0).await
-}
-
-/// Allocates a version above `floor` too, which edges have and this database has lost.
-pub async fn allocate_above(write: &mut Write, now: Time, floor: u64) -> Result<u64, StoreError> {
+pub(super) async fn allocate_above(write: &mut Write, now: Time, floor: u64) -> Result<u64, StoreError> {
     let mark = i64::from_be_bytes(*random::bytes()) & i64::MAX;
     let next = "UPDATE bundle_state SET version = CASE WHEN version >= $1 THEN version + 1 ELSE $1 END, mark = $2 \
                 WHERE id = 1 RETURNING version";
@@ -89,8 +85,8 @@ pub async fn latest_until(executor: &mut impl Executor, version: u64) -> Result<
 }
 
 /// Locks the version until the end of the transaction, so that no revocation or deletion can commit in between. Must be the
-/// first statement of the transaction. A call of [`allocate`] may follow.
-pub async fn lock_version(write: &mut Write) -> Result<(), StoreError> {
+/// first statement of the transaction. A call of [`allocate_above`] may follow.
+pub(super) async fn lock_version(write: &mut Write) -> Result<(), StoreError> {
     // SQLite has a single writer anyway.
     if write.engine() == Engine::Postgres {
         query("SELECT version FROM bundle_state WHERE id = 1 FOR UPDATE").execute(write.connection()).await?;

@@ -1,35 +1,9 @@
-use std::{fmt, str::FromStr};
-
 use token::{
     Fingerprint,
     api_key::{self, Kind, Prefix},
 };
 
-use super::{InvalidId, Subject};
-use crate::keys::keyring::tag_kid;
-
-/// The number of an API key, as edges and logs name it: `key-17`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct ApiKeyId(pub u64);
-
-impl fmt::Display for ApiKeyId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "key-{}", self.0)
-    }
-}
-
-impl FromStr for ApiKeyId {
-    type Err = InvalidId;
-
-    fn from_str(text: &str) -> Result<Self, InvalidId> {
-        let number = text.strip_prefix("key-").and_then(|digits| digits.parse().ok());
-        match number.map(Self) {
-            // One spelling: no sign, no leading zero.
-            Some(id) if id.to_string() == text => Ok(id),
-            _ => Err(InvalidId("an API key is named by `key-` and its number, such as key-17")),
-        }
-    }
-}
+use super::{ApiKeyId, InvalidId, Subject};
 
 /// The username that a client presents with an API key. The key is bound to it. Together with the operator in the key it
 /// determines the subject: the owner, or, for a key of the root user, a name in the operator that is not that of a user.
@@ -132,6 +106,16 @@ pub enum ApiKeyState {
     Disabled,
     /// The key has expired or was replaced.
     Expired,
+}
+
+/// Returns the `kid` of a generation of API keys.
+pub fn tag_kid(generation: u8) -> String {
+    format!("tag-{generation}")
+}
+
+/// Returns whether a `kid` is that of a generation of API keys. Signing keys of tokens begin with `ks-`.
+pub fn is_tag_kid(kid: &str) -> bool {
+    kid.starts_with("tag-")
 }
 
 #[cfg(test)]

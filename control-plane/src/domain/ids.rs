@@ -1,6 +1,5 @@
 use std::{fmt, str::FromStr};
 
-use super::ApiKeyId;
 use crate::platform::random;
 
 /// The id of an operator: `OP` and ten digits.
@@ -133,6 +132,29 @@ impl FromStr for SessionId {
         match text.strip_prefix("api-") {
             Some(uuid) if uuid.len() == 36 && uuid.bytes().all(allowed) => Ok(Self(text.to_owned())),
             _ => Err(InvalidId("a session id is `api-` and a lower-case UUID")),
+        }
+    }
+}
+
+/// The number of an API key, as edges and logs name it: `key-17`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ApiKeyId(pub u64);
+
+impl fmt::Display for ApiKeyId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "key-{}", self.0)
+    }
+}
+
+impl FromStr for ApiKeyId {
+    type Err = InvalidId;
+
+    fn from_str(text: &str) -> Result<Self, InvalidId> {
+        let number = text.strip_prefix("key-").and_then(|digits| digits.parse().ok());
+        match number.map(Self) {
+            // One spelling: no sign, no leading zero.
+            Some(id) if id.to_string() == text => Ok(id),
+            _ => Err(InvalidId("an API key is named by `key-` and its number, such as key-17")),
         }
     }
 }

@@ -2,20 +2,24 @@
 
 mod accounts;
 mod api_keys;
+mod error;
+mod event;
 mod foreign;
 mod ids;
 mod page;
 mod records;
 
 pub use accounts::{ForeignSubject, Grant, Operator, Role, User};
-pub use api_keys::{ApiKey, ApiKeyId, ApiKeyState, Generation, PresentedUsername};
+pub use api_keys::{ApiKey, ApiKeyState, Generation, PresentedUsername, is_tag_kid, tag_kid};
+pub use error::{CoreError, ErrorKind};
+pub use event::{Event, PermissionHolder, RoleName};
 pub use foreign::{AnySubject, ForeignName, IssuerName};
 pub use ids::{
-    AuthKeyId, EdgeId, InvalidId, OperatorId, RevocableKeyId, RoleId, SessionId, Subject, UserName,
+    ApiKeyId, AuthKeyId, EdgeId, InvalidId, OperatorId, RevocableKeyId, RoleId, SessionId, Subject, UserName,
 };
 pub use page::{InvalidPageRequest, Page, PageRequest};
 pub use records::{
     Actor, AuditEntry, AuthKey, BaseBlockRow, Edge, EdgeReport, EdgeWorkers, IssuanceGap, IssuedCredential,
-    IssuedFingerprint, IssuerRecord, Revocation, RevocationChange, SigningKeyRecord, SigningKeyState,
-    Tombstone, TombstoneKind, Watermark, WatermarkScope,
+    IssuedFingerprint, Revocation, RevocationChange, SigningKeyRecord, SigningKeyState, Tombstone,
+    TombstoneKind, Watermark, WatermarkScope,
 };

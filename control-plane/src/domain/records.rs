@@ -5,7 +5,6 @@ use token::{Algorithm, Fingerprint, secret::SecretHash};
 use super::{
     AnySubject, AuthKeyId, EdgeId, ForeignName, IssuerName, OperatorId, SessionId, Subject, UserName,
 };
-use crate::issuers::jwks::IssuerKey;
 
 /// The stored record of an AuthKey. Of the secret only the hash is stored.
 #[derive(Debug, Clone)]
@@ -436,26 +435,4 @@ pub struct AuditEntry {
     pub action: String,
     pub target: String,
     pub detail: serde_json::Value,
-}
-
-/// The record of another issuer.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct IssuerRecord {
-    pub issuer: String,
-    /// The keys of the last valid set.
-    pub keys: Vec<IssuerKey>,
-    /// The skipped keys of that set with the reasons.
-    pub skipped: Vec<String>,
-    /// The URL and the entity tag of the set, separated by a space.
-    pub tag: Option<String>,
-    /// When keys were last fetched.
-    pub fetched_at: Option<u64>,
-    /// When the last attempt was made.
-    pub tried_at: Option<u64>,
-    /// When the next fetch is due.
-    pub due_at: u64,
-    /// The number of consecutive failures.
-    pub failures: u64,
-    /// The error of the last attempt.
-    pub error: Option<String>,
 }

@@ -3,7 +3,7 @@ use token::secret::{self, SecretHash};
 use super::{enroll::CREDENTIAL_PREFIX, queries as edges, rotate::finish_rotation};
 use crate::{
     db::StoreError,
-    domain::{EdgeId, EdgeReport},
+    domain::{CoreError, EdgeId, EdgeReport, ErrorKind},
     service::Service,
 };
 
@@ -11,11 +11,27 @@ use crate::{
 #[derive(Debug, thiserror::Error)]
 pub enum AuthenticateEdgeError {
     /// The credential is malformed, unknown, or that of a removed edge.
-    #[error("unknown edge credential; `keystile edge enroll` creates one")]
+    #[error("unknown edge credential")]
     Refused,
     /// The store cannot be read.
     #[error(transparent)]
     Store(StoreError),
+}
+
+impl CoreError for AuthenticateEdgeError {
+    fn code(&self) -> &'static str {
+        match self {
+            Self::Refused => "edge_credential_refused",
+            Self::Store(error) => error.code(),
+        }
+    }
+
+    fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Refused => ErrorKind::Unauthenticated,
+            Self::Store(error) => error.kind(),
+        }
+    }
 }
 
 /// Authenticates an edge by its credential. The credential is looked up for each request, so a removed edge is refused

@@ -5,10 +5,9 @@ use token::secret::Secret;
 
 use super::queries as edges;
 use crate::{
-    audit::queries as audit,
     config::Server,
     db::StoreError,
-    domain::{Actor, EdgeId},
+    domain::{Actor, EdgeId, Event},
     platform::random,
     service::Service,
 };
@@ -20,10 +19,7 @@ pub(crate) const CREDENTIAL_PREFIX: &str = "ks_edge_";
 #[derive(Debug, thiserror::Error)]
 pub enum EnrollEdgeError {
     /// Another edge has the name.
-    #[error(
-        "the edge name is already in use; choose another, or remove the edge with `keystile edge remove` \
-         first"
-    )]
+    #[error("the edge name is already in use")]
     NameTaken,
     /// The store cannot be written.
     #[error(transparent)]
@@ -95,23 +91,12 @@ pub async fn enroll_edge(
     actor: &Actor,
     id: EdgeId,
 ) -> Result<EnrolledEdge, EnrollEdgeError> {
-    let now = service.now();
     let credential = random::secret(CREDENTIAL_PREFIX);
-    let mut write = service.store.write().await?;
-    if !edges::insert(&mut write, &id, &credential.hash(), now.seconds()).await? {
+    let mut draft = service.draft(actor).await?;
+    let now = draft.now();
+    if !edges::insert(draft.db(), &id, &credential.hash(), now.seconds()).await? {
         return Err(EnrollEdgeError::NameTaken);
     }
-    audit::append(
-        &mut write,
-        audit::NewAuditEntry {
-            at: now,
-            actor,
-            action: "edge.enroll",
-            target: id.as_str(),
-            detail: json!({}),
-        },
-    )
-    .await?;
-    write.commit().await?;
+    draft.commit(Event::EdgeEnrolled { edge: id.clone() }).await?;
     Ok(EnrolledEdge { id, credential, root_key: service.root_key.clone(), config: service.config.clone() })
 }

@@ -16,10 +16,10 @@ use tokio::{
 
 use super::queries as edges;
 use crate::{
-    credentials::auth_keys::queries as auth_keys,
+    credentials::auth_keys,
     db::{Store, StoreError},
     domain::{AuthKeyId, EdgeId, EdgeReport},
-    installation::queries as installation,
+    installation,
     platform::clock::Time,
 };
 
@@ -145,20 +145,20 @@ struct DueUpdates {
 }
 
 async fn write_updates(store: &Store, due: DueUpdates) -> Result<(), StoreError> {
-    let mut write = store.write().await?;
+    let mut upkeep = store.upkeep().await?;
     let DueUpdates { auth_keys: used, edges: mut seen, published } = due;
     // The rows are sorted, so that replicas which write the same rows cannot deadlock.
     let mut used: Vec<_> = used.into_iter().collect();
     used.sort_by(|a, b| a.0.as_str().cmp(b.0.as_str()));
     for (id, at) in &used {
-        auth_keys::record_use(&mut write, id, at.seconds()).await?;
+        auth_keys::record_use(upkeep.db(), id, at.seconds()).await?;
     }
     seen.sort_by(|a, b| a.0.as_str().cmp(b.0.as_str()));
     for (id, PendingReport { at, report }) in &seen {
-        edges::record_report(&mut write, id, at.seconds(), report).await?;
+        edges::record_report(upkeep.db(), id, at.seconds(), report).await?;
     }
     if let Some((version, at)) = published {
-        installation::record_publication(&mut write, version, at).await?;
+        installation::record_publication(upkeep.db(), version, at).await?;
     }
-    write.commit().await
+    upkeep.commit().await
 }

@@ -4,7 +4,7 @@ use crate::{
     db::{StoreError, versions},
     domain::{Edge, EdgeReport, Page, PageRequest},
     platform::clock::Time,
-    revocation::queries::{revocations, watermarks},
+    revocation::{revocations, watermarks},
     service::Service,
 };
 

@@ -6,7 +6,7 @@ use token::secret::SecretHash;
 use crate::{
     db::{Executor, StoreError, Write, row},
     domain::{Edge, EdgeId, EdgeReport, EdgeWorkers, Page, PageRequest, TombstoneKind},
-    journal::queries as tombstones,
+    journal::tombstones,
     platform::random,
 };
 
@@ -18,7 +18,7 @@ macro_rules! select {
 }
 
 /// Inserts an edge. Returns whether the name was free.
-pub async fn insert(
+pub(in crate::edges) async fn insert(
     write: &mut Write,
     id: &EdgeId,
     credential: &SecretHash,
@@ -68,7 +68,7 @@ pub async fn find(
 }
 
 /// Replaces the credential of an edge, and keeps the previous one as an old one. Returns whether the edge exists.
-pub async fn replace_credential(
+pub(in crate::edges) async fn replace_credential(
     write: &mut Write,
     id: &EdgeId,
     credential: &SecretHash,
@@ -92,7 +92,7 @@ pub async fn replace_credential(
 }
 
 /// Sets when the old credentials of an edge end. An earlier end stays.
-pub async fn keep_old_credentials_until(
+pub(in crate::edges) async fn keep_old_credentials_until(
     write: &mut Write,
     id: &EdgeId,
     ends_at: u64,
@@ -116,7 +116,11 @@ pub async fn keep_old_credentials_until(
 }
 
 /// Ends the old credentials of an edge at this second. Returns whether there were any.
-pub async fn end_old_credentials(write: &mut Write, id: &EdgeId, at: u64) -> Result<bool, StoreError> {
+pub(in crate::edges) async fn end_old_credentials(
+    write: &mut Write,
+    id: &EdgeId,
+    at: u64,
+) -> Result<bool, StoreError> {
     let ended = query("DELETE FROM old_edge_credentials WHERE edge_id = $1 RETURNING credential_hash")
         .bind(id.as_str())
         .fetch_all(write.connection())
@@ -184,7 +188,10 @@ pub async fn list(executor: &mut impl Executor) -> Result<Vec<Edge>, StoreError>
 }
 
 /// Returns a page of the edges in the order of their names.
-pub async fn page(executor: &mut impl Executor, page: &PageRequest) -> Result<Page<Edge>, StoreError> {
+pub(in crate::edges) async fn page(
+    executor: &mut impl Executor,
+    page: &PageRequest,
+) -> Result<Page<Edge>, StoreError> {
     let rows = query(concat!(select!(), "WHERE edge_id > $1 ORDER BY edge_id LIMIT $2"))
         .bind(page.after().unwrap_or(""))
         .bind(page.rows())

@@ -1,10 +1,7 @@
-use serde_json::json;
-
 use super::queries as edges;
 use crate::{
-    audit::queries as audit,
-    db::{StoreError, versions},
-    domain::{Actor, EdgeId},
+    db::StoreError,
+    domain::{Actor, EdgeId, Event},
     service::Service,
 };
 
@@ -12,7 +9,7 @@ use crate::{
 #[derive(Debug, thiserror::Error)]
 pub enum RemoveEdgeError {
     /// The edge does not exist.
-    #[error("there is no such edge; `keystile edge list` shows the existing ones")]
+    #[error("there is no such edge")]
     NotFound,
     /// The store cannot be written.
     #[error(transparent)]
@@ -21,24 +18,11 @@ pub enum RemoveEdgeError {
 
 /// Removes an edge. Its credential is refused from now on, and its bundle goes stale.
 pub async fn remove_edge(service: &Service, actor: &Actor, id: &EdgeId) -> Result<(), RemoveEdgeError> {
-    let mut write = service.store.write().await?;
     // The new version makes the journal record the removal.
-    let version = versions::allocate(&mut write, service.now()).await?;
-    if !edges::delete(&mut write, id).await? {
+    let mut change = service.change(actor).await?;
+    if !edges::delete(change.db(), id).await? {
         return Err(RemoveEdgeError::NotFound);
     }
-    audit::append(
-        &mut write,
-        audit::NewAuditEntry {
-            at: service.now(),
-            actor,
-            action: "edge.remove",
-            target: id.as_str(),
-            detail: json!({ "version": version }),
-        },
-    )
-    .await?;
-    write.commit().await?;
-    service.wait_published(version).await;
+    change.commit(Event::EdgeRemoved { edge: id.clone() }).await?;
     Ok(())
 }

@@ -1,14 +1,12 @@
 use std::time::Duration;
 
-use serde_json::json;
 use token::secret::{Secret, SecretHash};
 
 use super::{enroll::CREDENTIAL_PREFIX, queries as edges};
 use crate::{
-    audit::queries as audit,
-    db::{StoreError, Write, versions},
-    domain::{Actor, EdgeId},
-    platform::{clock::Time, random},
+    db::StoreError,
+    domain::{Actor, EdgeId, Event},
+    platform::random,
     service::Service,
 };
 
@@ -19,7 +17,7 @@ const MAX_OVERLAP: Duration = Duration::from_secs(30 * 86_400);
 #[derive(Debug, thiserror::Error)]
 pub enum RotateEdgeError {
     /// The edge does not exist.
-    #[error("there is no such edge; `keystile edge list` shows the existing ones")]
+    #[error("there is no such edge")]
     NotFound,
     /// The overlap exceeds the limit.
     #[error("expected an overlap of at most {} days", MAX_OVERLAP.as_secs() / 86_400)]
@@ -66,23 +64,19 @@ pub async fn rotate_edge(
         return Err(RotateEdgeError::OverlapTooLong);
     }
     let credential = random::secret(CREDENTIAL_PREFIX);
-    let mut write = service.store.write().await?;
-    let now = service.now();
     // The new version makes the journal record the change.
-    let version = versions::allocate(&mut write, now).await?;
+    let mut change = service.change(actor).await?;
+    let now = change.now();
     let old_ends_at = now.plus(overlap).seconds();
-    if !edges::replace_credential(&mut write, id, &credential.hash(), now.seconds()).await? {
+    if !edges::replace_credential(change.db(), id, &credential.hash(), now.seconds()).await? {
         return Err(RotateEdgeError::NotFound);
     }
     if overlap.is_zero() {
-        edges::end_old_credentials(&mut write, id, now.seconds()).await?;
+        edges::end_old_credentials(change.db(), id, now.seconds()).await?;
     } else {
-        edges::keep_old_credentials_until(&mut write, id, old_ends_at, ends_on_use).await?;
+        edges::keep_old_credentials_until(change.db(), id, old_ends_at, ends_on_use).await?;
     }
-    let detail = json!({ "old_ends_at": old_ends_at, "old_ends_on_use": ends_on_use });
-    append_audit(&mut write, now, actor, "edge.rotate", id, detail).await?;
-    write.commit().await?;
-    service.wait_published(version).await;
+    change.commit(Event::EdgeRotated { edge: id.clone(), old_ends_at, old_ends_on_use: ends_on_use }).await?;
     Ok(RotatedEdge { credential, old_ends_at })
 }
 
@@ -93,24 +87,11 @@ pub(crate) async fn finish_rotation(
     id: &EdgeId,
     used: &SecretHash,
 ) -> Result<(), StoreError> {
-    let mut write = service.store.write().await?;
-    let now = service.now();
-    versions::allocate(&mut write, now).await?;
-    if edges::end_credentials_on_use(&mut write, id, used, now.seconds()).await? {
-        append_audit(&mut write, now, &Actor::System, "edge.rotate.done", id, json!({})).await?;
-        write.commit().await?;
+    // The edge must not wait until the end of its earlier credentials is published.
+    let mut change = service.unobserved_change(&Actor::System).await?;
+    let now = change.now();
+    if edges::end_credentials_on_use(change.db(), id, used, now.seconds()).await? {
+        change.commit(Event::EdgeRotationDone { edge: id.clone() }).await?;
     }
     Ok(())
-}
-
-/// Appends an audit entry about an edge.
-async fn append_audit(
-    write: &mut Write,
-    at: Time,
-    actor: &Actor,
-    action: &'static str,
-    id: &EdgeId,
-    detail: serde_json::Value,
-) -> Result<(), StoreError> {
-    audit::append(write, audit::NewAuditEntry { at, actor, action, target: id.as_str(), detail }).await
 }

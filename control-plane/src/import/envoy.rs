@@ -7,11 +7,13 @@ use verdict::is_header_name;
 
 use super::{
     ImportError, ImportOptions,
-    condition::{ClaimValue, Condition, Needs, Test, TextMatch, TokenTest},
+    condition::{ClaimValue, Condition, Test, TextMatch, TokenTest},
+    needs::Needs,
     paths::{HostMatch, PathMatch},
     policy::Program,
+    provider::{KeySource, Location, Provider},
     report::Report,
-    requirement::{KeySource, Location, Provider, Requirement},
+    requirement::Requirement,
     source::{Fields, Node, Result, member},
 };
 
@@ -443,7 +445,7 @@ impl<'r> Reader<'r> {
             value: if ignores_case { ClaimValue::Other } else { ClaimValue::Text(text) },
             is_list: false,
         };
-        Ok(super::subject_needs(&node.path, test, self.report))
+        Ok(super::condition::subject_needs(&node.path, test, self.report))
     }
 
     /// Returns where the keys are, or `None` if the control plane cannot read them there, which is then reported.

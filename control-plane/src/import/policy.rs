@@ -6,10 +6,12 @@ use serde_json::{Map, Value, json};
 
 use super::{
     ImportError,
-    condition::{Cell, Condition, Lost, Needs, PREFIX_WITHIN_SEGMENT, STRICTER_SUFFIX, Test},
+    condition::{Cell, Condition, Lost, PREFIX_WITHIN_SEGMENT, STRICTER_SUFFIX, Test},
+    needs::Needs,
     paths::{HostCell, HostMatch, Template, Truth, closure},
+    provider::{Location, Provider},
     report::Report,
-    requirement::{Anonymous, Grant, Location, Outcome, Provider, Requirement, with_conditions},
+    requirement::{Anonymous, Grant, Outcome, Requirement, with_conditions},
 };
 
 /// The maximum number of templates, and of cells.

@@ -1,7 +1,10 @@
 use super::{
+    condition::{Condition, Test, TokenTest},
+    needs::Needs,
     policy::Program,
+    provider::{KeySource, Location, Provider},
     report::Report,
-    requirement::{KeySource, Location, Provider, Requirement},
+    requirement::Requirement,
     *,
 };
 

@@ -1,18 +1,15 @@
-use serde_json::json;
 use token::{Algorithm, secret::Secret};
 
 use super::queries::{self as installation, Installation};
 use crate::{
-    accounts::queries::operators,
-    audit::queries as audit,
+    accounts::operators,
     config::{self, Config},
-    credentials::auth_keys::{create::new_auth_key, queries as auth_keys},
-    db::{Store, StoreError, versions},
-    domain::{Actor, AuthKeyId, OperatorId, SigningKeyState, Subject},
+    credentials::auth_keys::{self, create::new_auth_key},
+    db::{Store, StoreError, Unobserved, versions},
+    domain::{Actor, AuthKeyId, Event, OperatorId, SigningKeyState, Subject},
     keys::{
         keyring::{self as keys, KeyError},
-        publisher_keys,
-        queries::signing_keys,
+        publisher_keys, signing_keys,
     },
     platform::{
         clock::Clock,
@@ -25,10 +22,7 @@ use crate::{
 #[derive(Debug, thiserror::Error)]
 pub enum InitializeError {
     /// The installation is initialized already.
-    #[error(
-        "the database already has an operator, nothing was changed; create another AuthKey with `keystile \
-         authkey create`, or give another folder with --data"
-    )]
+    #[error("the database already has an operator, nothing was changed")]
     AlreadyInitialized,
     /// The database has an operator, but the data folder has no keys.
     #[error(
@@ -40,8 +34,7 @@ pub enum InitializeError {
     /// The data folder has keys, but the database has no operator.
     #[error(
         "`{}` has keys, so there was a database: restore it from its backup, or correct store.url. A new \
-         database has no revocations and no AuthKeys, and edges would accept it. Nothing was changed; add \
-         --yes to create a new database for these keys",
+         database has no revocations and no AuthKeys, and edges would accept it. Nothing was changed",
         .data_dir.keys().display()
     )]
     KeysExist { data_dir: DataDir },
@@ -110,11 +103,11 @@ pub async fn initialize_new(
     }
     data_dir.create().map_err(InitializeError::Folder)?;
     let store = Store::create(&config.store.url, data_dir.path()).await?;
-    let mut write = store.write().await?;
     // The version lock serializes concurrent initializations. The keys are part of the bundle, so they need a version.
-    versions::allocate(&mut write, clock.now()).await?;
-    versions::set_passed_time(&mut write, clock.now()).await?;
-    if operators::exists_any(&mut write).await? {
+    let mut change = store.change(&Actor::Admin, || clock.now(), &Unobserved).await?;
+    let now = change.now();
+    versions::set_passed_time(change.db(), now).await?;
+    if operators::exists_any(change.db()).await? {
         return Err(already_initialized(data_dir));
     }
     if is_refused() {
@@ -136,26 +129,18 @@ pub async fn initialize_new(
     let signing_key = keys::create_signing_key(data_dir, algorithm, SigningKeyState::Active)
         .map_err(InitializeError::Keys)?;
     let installation = Installation { id: random::uuid(), root_key: root_key.to_string() };
-    installation::replace(&mut write, &installation).await?;
-    let now = clock.now();
+    installation::replace(change.db(), &installation).await?;
     let subject = Subject { operator: OperatorId::random(), user: None };
     let (auth_key, secret) = new_auth_key(&subject, &Actor::Admin, now.seconds());
-    operators::insert(&mut write, &subject.operator, now.seconds()).await?;
-    signing_keys::insert(&mut write, &signing_key, now.seconds()).await?;
-    auth_keys::insert(&mut write, &auth_key).await?;
-    let detail = json!({ "auth_key_id": auth_key.id.to_string(), "kid": signing_key.kid });
-    audit::append(
-        &mut write,
-        audit::NewAuditEntry {
-            at: now,
-            actor: &Actor::Admin,
-            action: "initialize",
-            target: subject.operator.as_str(),
-            detail,
-        },
-    )
-    .await?;
-    write.commit().await?;
+    operators::insert(change.db(), &subject.operator, now.seconds()).await?;
+    signing_keys::insert(change.db(), &signing_key, now.seconds()).await?;
+    auth_keys::insert(change.db(), &auth_key).await?;
+    let event = Event::Initialized {
+        operator: subject.operator.clone(),
+        auth_key: auth_key.id.clone(),
+        kid: signing_key.kid.clone(),
+    };
+    change.commit(event).await?;
     store.close().await;
     Ok(NewInstallation {
         operator: subject.operator,

@@ -29,7 +29,10 @@ pub async fn insert_if_absent(write: &mut Write, installation: &Installation) ->
 }
 
 /// Records the installation of a new database.
-pub async fn replace(write: &mut Write, installation: &Installation) -> Result<(), StoreError> {
+pub(in crate::installation) async fn replace(
+    write: &mut Write,
+    installation: &Installation,
+) -> Result<(), StoreError> {
     query("DELETE FROM installation").execute(write.connection()).await?;
     insert_if_absent(write, installation).await
 }

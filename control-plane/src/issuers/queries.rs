@@ -1,10 +1,7 @@
 use sqlx::{any::AnyRow, query};
 
-use super::jwks::IssuerKey;
-use crate::{
-    db::{Executor, StoreError, Write, row},
-    domain::IssuerRecord,
-};
+use super::{IssuerRecord, jwks::IssuerKey};
+use crate::db::{Executor, StoreError, Write, row};
 
 /// Adds an issuer. Returns whether it is new.
 pub async fn add(write: &mut Write, issuer: &str, due_at: u64) -> Result<bool, StoreError> {
@@ -27,7 +24,7 @@ pub async fn clamp_to_now(write: &mut Write, now: u64) -> Result<(), StoreError>
 }
 
 /// Removes an issuer. Returns whether it existed.
-pub async fn remove(write: &mut Write, issuer: &str) -> Result<bool, StoreError> {
+pub(in crate::issuers) async fn remove(write: &mut Write, issuer: &str) -> Result<bool, StoreError> {
     let done =
         query("DELETE FROM issuers WHERE issuer = $1").bind(issuer).execute(write.connection()).await?;
     Ok(done.rows_affected() == 1)
@@ -50,7 +47,7 @@ pub async fn find(executor: &mut impl Executor, issuer: &str) -> Result<Option<I
 
 /// Reserves the next fetch, unless one was made after `tried_before` or none is due. Returns whether it was reserved: one of
 /// several replicas fetches.
-pub async fn claim(
+pub(in crate::issuers) async fn claim(
     write: &mut Write,
     issuer: &str,
     now: u64,

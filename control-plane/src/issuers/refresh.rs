@@ -1,20 +1,18 @@
 //! Keys of other issuers: the configuration lists the issuers, each issuer serves its keys, and the store keeps the last
 //! valid ones.
 
-use serde_json::json;
 use token::Fingerprint;
-use tokio::sync::Notify;
 
 use super::{
+    IssuerRecord,
     jwks::{self, FetchError, FetchOutcome, Fetcher, IssuerKey, JwksError, ParsedJwks},
     queries as issuers,
 };
 use crate::{
-    audit::queries as audit,
     config,
-    db::{StoreError, Write, versions},
-    domain::{Actor, IssuerRecord},
-    keys::queries::key_set,
+    db::{Change, StoreError},
+    domain::{Actor, Event},
+    keys::key_set,
     platform::random,
     service::Service,
 };
@@ -65,32 +63,19 @@ pub enum RefreshMode {
     FileChanged,
 }
 
-/// The issuers whose keys edges lack, according to their reports.
-#[derive(Debug)]
-pub(crate) struct MissingKeys(Vec<(Fingerprint, Notify)>);
-
-impl MissingKeys {
-    pub(crate) fn new(issuers: &[config::Issuer]) -> Self {
-        let entry = |issuer: &config::Issuer| (Fingerprint::digest(issuer.issuer.as_bytes()), Notify::new());
-        Self(issuers.iter().map(entry).collect())
-    }
-}
-
 impl Service {
     /// Records that edges lack a key of an issuer, by the SHA-256 of its name. An unknown one is ignored.
     pub fn report_missing_key(&self, issuer: &Fingerprint) {
-        self.missing_keys
-            .0
-            .iter()
-            .filter(|(known, _)| known == issuer)
-            .for_each(|(_, asked)| asked.notify_one());
+        if let Some(signal) = self.missing_keys.signal(issuer) {
+            signal.notify_one();
+        }
     }
 
     /// Waits until edges lack a key of an issuer. Never returns for an unknown one.
     pub async fn wait_missing_key(&self, issuer: &str) {
         let issuer = Fingerprint::digest(issuer.as_bytes());
-        match self.missing_keys.0.iter().find(|(known, _)| *known == issuer) {
-            Some((_, asked)) => asked.notified().await,
+        match self.missing_keys.signal(&issuer) {
+            Some(signal) => signal.notified().await,
             None => std::future::pending().await,
         }
     }
@@ -110,15 +95,14 @@ pub enum RefreshOutcome {
 /// Synchronizes the store with the configuration: a new issuer is due immediately, and the keys of removed issuers and
 /// removed algorithms are deleted.
 pub async fn sync_issuers(service: &Service) -> Result<(), StoreError> {
-    let now = service.now();
-    let mut write = service.store.write().await?;
-    let version = versions::allocate(&mut write, now).await?;
-    let (mut changed, mut lines) = (false, Vec::new());
-    for mut record in issuers::list(&mut write).await? {
+    let mut change = service.change(&Actor::System).await?;
+    let (version, now) = (change.version(), change.now());
+    let mut changed = false;
+    for mut record in issuers::list(change.db()).await? {
         let Some(issuer) = service.config.issuers.iter().find(|issuer| issuer.issuer == record.issuer) else {
-            issuers::remove(&mut write, &record.issuer).await?;
+            issuers::remove(change.db(), &record.issuer).await?;
             changed |= !record.keys.is_empty();
-            lines.push(("issuer.remove", record.issuer));
+            change.record(Event::IssuerRemoved { issuer: record.issuer });
             continue;
         };
         let before = record.keys.len();
@@ -126,26 +110,17 @@ pub async fn sync_issuers(service: &Service) -> Result<(), StoreError> {
         changed |= record.keys.len() != before;
         // The configuration of the issuer may have changed, so all keys are fetched again.
         (record.tag, record.due_at) = (None, now.seconds());
-        issuers::update(&mut write, &record).await?;
+        issuers::update(change.db(), &record).await?;
     }
     for issuer in &service.config.issuers {
-        if issuers::add(&mut write, &issuer.issuer, now.seconds()).await? {
-            lines.push(("issuer.add", issuer.issuer.clone()));
+        if issuers::add(change.db(), &issuer.issuer, now.seconds()).await? {
+            change.record(Event::IssuerAdded { issuer: issuer.issuer.clone() });
         }
     }
     if changed {
-        key_set::set_version(&mut write, version).await?;
+        key_set::set_version(change.db(), version).await?;
     }
-    let changes = lines.iter().map(|(action, target)| audit::NewAuditEntry {
-        at: now,
-        actor: &Actor::System,
-        action,
-        target,
-        detail: json!({ "version": version }),
-    });
-    audit::append_all(&mut write, &changes.collect::<Vec<_>>()).await?;
-    write.commit().await?;
-    service.wait_published(version).await;
+    change.commit_recorded().await?;
     Ok(())
 }
 
@@ -202,20 +177,26 @@ async fn claim_refresh(
     if mode == RefreshMode::MissingKey && tried > 0 && seconds < min_refresh {
         return Err(RefreshError::TooSoon { seconds });
     }
-    let mut write = service.store.write().await?;
+    let mut upkeep = service.upkeep().await?;
     // A command may refresh an issuer before a server has added it.
-    issuers::add(&mut write, name, now).await?;
+    issuers::add(upkeep.db(), name, now).await?;
     let (tried_before, due_before) = match mode {
         RefreshMode::IfDue => (now, now),
         RefreshMode::Immediately | RefreshMode::MissingKey => (now.saturating_sub(min_refresh), u64::MAX),
         RefreshMode::FileChanged => (now, u64::MAX),
     };
-    let claimed =
-        issuers::claim(&mut write, name, now, tried_before, due_before, now.saturating_add(FETCH_LEASE_SECS))
-            .await?;
-    let record = issuers::find(&mut write, name).await?;
+    let claimed = issuers::claim(
+        upkeep.db(),
+        name,
+        now,
+        tried_before,
+        due_before,
+        now.saturating_add(FETCH_LEASE_SECS),
+    )
+    .await?;
+    let record = issuers::find(upkeep.db(), name).await?;
     if claimed {
-        write.commit().await?;
+        upkeep.commit().await?;
         return Ok(record);
     }
     match (mode, record.and_then(|record| record.tried_at)) {
@@ -259,10 +240,9 @@ async fn accept_keys(
     outcome: FetchedKeys,
 ) -> Result<RefreshOutcome, RefreshError> {
     let FetchedKeys { parsed, tag, fresh_for } = outcome;
-    let now = service.now();
-    let mut write = service.store.write().await?;
-    let version = versions::allocate(&mut write, now).await?;
-    let all = issuers::list(&mut write).await?;
+    let mut change = service.change(actor).await?;
+    let (version, now) = (change.version(), change.now());
+    let all = issuers::list(change.db()).await?;
     // A server with a newer configuration may have removed the issuer in between.
     let Some(mut record) = all.iter().find(|record| record.issuer == name).cloned() else {
         return Ok(RefreshOutcome::Same);
@@ -273,7 +253,7 @@ async fn accept_keys(
     if others.map(|other| encoded_size(&other.issuer, &other.keys)).sum::<usize>() + encoded_size(name, &keys)
         > MAX_KEY_BYTES
     {
-        drop(write);
+        drop(change);
         let error = RefreshError::TooLarge;
         record_failure(service, name, &error).await?;
         return Err(error);
@@ -285,19 +265,15 @@ async fn accept_keys(
     (record.skipped, record.tag, record.fetched_at) = (skipped, tag, Some(now.seconds()));
     record.due_at = now.seconds().saturating_add(fresh_for);
     (record.failures, record.error) = (0, None);
-    issuers::update(&mut write, &record).await?;
+    issuers::update(change.db(), &record).await?;
     if changed {
-        key_set::set_version(&mut write, version).await?;
-        let after: Vec<_> = record.keys.iter().map(|key| key.kid.as_str()).collect();
-        let detail = json!({ "before": before, "after": after, "version": version });
-        let action = "issuer.keys";
-        audit::append(&mut write, audit::NewAuditEntry { at: now, actor, action, target: name, detail })
-            .await?;
-        write.commit().await?;
-        service.wait_published(version).await;
+        key_set::set_version(change.db(), version).await?;
+        let after = record.keys.iter().map(|key| key.kid.clone()).collect();
+        let version =
+            change.commit(Event::IssuerKeysChanged { issuer: name.to_owned(), before, after }).await?;
         return Ok(RefreshOutcome::Changed(version));
     }
-    save_without_new_version(service, write, &record).await?;
+    save_without_new_version(service, change, &record).await?;
     Ok(RefreshOutcome::Same)
 }
 
@@ -319,25 +295,25 @@ fn log_keys(issuer: &str, keys: &[IssuerKey], skipped: &[String], before: &Issue
 /// Saves a record that does not change the bundle: the transaction with the new version is rolled back first.
 async fn save_without_new_version(
     service: &Service,
-    write: Write,
+    change: Change<'_>,
     record: &IssuerRecord,
 ) -> Result<(), StoreError> {
-    drop(write);
-    let mut write = service.store.write().await?;
-    issuers::update(&mut write, record).await?;
-    write.commit().await
+    drop(change);
+    let mut upkeep = service.upkeep().await?;
+    issuers::update(upkeep.db(), record).await?;
+    upkeep.commit().await
 }
 
 /// Records a failure.
 async fn record_failure(service: &Service, name: &str, error: &RefreshError) -> Result<(), StoreError> {
     let now = service.now().seconds();
-    let mut write = service.store.write().await?;
-    let Some(mut record) = issuers::find(&mut write, name).await? else { return Ok(()) };
+    let mut upkeep = service.upkeep().await?;
+    let Some(mut record) = issuers::find(upkeep.db(), name).await? else { return Ok(()) };
     record.failures = record.failures.saturating_add(1);
     record.error = Some(error.to_string());
     record.due_at = now.saturating_add(backoff(record.failures));
-    issuers::update(&mut write, &record).await?;
-    write.commit().await
+    issuers::update(upkeep.db(), &record).await?;
+    upkeep.commit().await
 }
 
 /// Returns the delay after a number of failures, in seconds: it doubles with each failure, with a jitter of a quarter.

@@ -11,7 +11,7 @@ use token::Fingerprint;
 use crate::{
     db::NEVER_EXPIRES,
     domain::{Tombstone, TombstoneKind, Watermark},
-    revocation::queries::watermarks,
+    revocation::watermarks,
 };
 
 /// One line of the journal, as JSON with the members `version` and `kind`.

@@ -42,9 +42,7 @@ pub enum JournalError {
     Locked { path: PathBuf },
     /// A line is not a valid entry.
     #[error(
-        "line {line} of the journal `{}` is damaged. Do not restore the file from a backup. If the database \
-         was not restored either, move the file away, and a server creates a new one; otherwise inspect and \
-         remove the line, or move the file away and run `keystile restore --repair --everything`",
+        "line {line} of the journal `{}` is damaged. Do not restore the file from a backup",
         .path.display()
     )]
     Malformed { path: PathBuf, line: usize },

@@ -16,7 +16,8 @@
 
 mod entry;
 mod file;
-pub mod queries;
+mod queries;
+pub mod tombstones;
 
 use std::{
     io::{self, Write as _},
@@ -35,16 +36,15 @@ pub use file::JournalError;
 use file::LockedFile;
 
 use crate::{
-    accounts::queries::grants,
-    audit::queries as audit,
+    accounts::grants,
+    audit,
     db::{Executor, NEVER_EXPIRES, Store, StoreError, versions},
     domain::{Revocation, RevocationChange},
-    journal::queries as tombstones,
     platform::{
         clock::Time,
         data_dir::{DataDir, TempFile},
     },
-    revocation::queries::{revocations, watermarks},
+    revocation::{revocations, watermarks},
 };
 
 /// Milliseconds.

@@ -8,12 +8,7 @@ use crate::{
 };
 
 /// Records a deletion, or an end that was set. `at` is that of [`Tombstone`].
-pub(crate) async fn insert(
-    write: &mut Write,
-    gone: TombstoneKind,
-    id: &str,
-    at: u64,
-) -> Result<(), StoreError> {
+pub async fn insert(write: &mut Write, gone: TombstoneKind, id: &str, at: u64) -> Result<(), StoreError> {
     query(
         "INSERT INTO tombstones (kind, id, at, version) SELECT $1, $2, $3, version FROM bundle_state WHERE id = 1 \
          ON CONFLICT (kind, id) DO UPDATE SET at = excluded.at, version = excluded.version",

@@ -20,7 +20,7 @@ use token::{
 use zeroize::{Zeroize as _, Zeroizing};
 
 use crate::{
-    domain::{Generation, SigningKeyRecord, SigningKeyState},
+    domain::{Generation, SigningKeyRecord, SigningKeyState, is_tag_kid, tag_kid},
     platform::{
         data_dir::{self, DataDir},
         random,
@@ -273,16 +273,6 @@ pub fn list_key_files(data_dir: &DataDir) -> Result<Vec<String>, KeyError> {
     Ok(kids)
 }
 
-/// Returns the `kid` of a generation of API keys.
-pub fn tag_kid(generation: u8) -> String {
-    format!("tag-{generation}")
-}
-
-/// Returns whether a `kid` is that of a generation of API keys. Signing keys of tokens begin with `ks-`.
-pub fn is_tag_kid(kid: &str) -> bool {
-    kid.starts_with("tag-")
-}
-
 /// Why a key cannot be used. The error never contains the content of the file.
 #[derive(Debug, thiserror::Error)]
 pub enum KeyError {
@@ -310,21 +300,19 @@ pub enum KeyError {
     Invalid { path: PathBuf, reason: &'static str },
     /// The operation needs the root key, which is not in the data folder.
     #[error(
-"the root key is not at `{}`; copy it there for this command, or give its file with --root-key",
+"the root key is not at `{}`",
 .path.display()
 )]
     RootKeyNotFound { path: PathBuf },
     /// Edges would not accept the delegation.
     #[error(
-"the delegation `{}` is not valid for these keys (expired, or not signed by the root key); `keystile \
-         authority renew` signs another",
+"the delegation `{}` is not valid for these keys (expired, or not signed by the root key)",
 .path.display()
 )]
     Delegation { path: PathBuf, source: DelegationError },
     /// The files do not belong together, or keys are being replaced at this moment.
     #[error(
-"the delegation `{}` names keys that are not in the same folder; restore the folder from its backup, \
-         or create new keys with `keystile authority rotate snapshot` and `keystile authority rotate tail`",
+"the delegation `{}` names keys that are not in the same folder",
 .path.display()
 )]
     Inconsistent { path: PathBuf },
@@ -332,7 +320,7 @@ pub enum KeyError {
     #[error("invalid key material")]
     Unusable(#[source] InvalidKey),
     /// The store has no active signing key.
-    #[error("there is no active signing key; run `keystile init`")]
+    #[error("there is no active signing key")]
     NoSigner,
 }
 

@@ -1,16 +1,19 @@
 //! The keys that sign tokens, make API keys, and sign bundles.
 
+pub mod key_set;
 pub mod keyring;
 pub mod publisher_keys;
-pub mod queries;
+mod queries;
 pub mod renew_authority;
 pub mod self_test;
 pub mod signing;
+pub mod signing_keys;
 pub mod symmetric;
+pub mod tag_keys;
 
 pub use keyring::{
-    KeyError, Keyring, SharedKeyring, create_generation, create_signing_key, is_tag_kid, list_key_files,
-    open_generation, open_tag_secret, remove, tag_kid, unused_generation,
+    KeyError, Keyring, SharedKeyring, create_generation, create_signing_key, list_key_files, open_generation,
+    open_tag_secret, remove, unused_generation,
 };
 pub use renew_authority::{RenewAuthorityError, renew_authority};
 pub use self_test::self_test_signing_key;

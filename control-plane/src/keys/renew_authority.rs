@@ -1,49 +1,24 @@
-use std::{fmt, path::Path};
-
-use serde_json::json;
+use std::path::Path;
 
 use super::{
     keyring::KeyError,
     publisher_keys::{self, DelegatedKey, PublisherKeys},
 };
 use crate::{
-    audit::queries as audit,
-    db::{StoreError, versions},
-    domain::Actor,
+    db::StoreError,
+    domain::{Actor, Event},
     service::Service,
 };
 
 /// Why a delegation could not be renewed.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
 pub enum RenewAuthorityError {
     /// A key file cannot be used.
-    Keys(KeyError),
+    #[error(transparent)]
+    Keys(#[from] KeyError),
     /// The new keys are in effect, but the audit entry could not be written.
-    Store(StoreError),
-}
-
-impl fmt::Display for RenewAuthorityError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Keys(error) => error.fmt(f),
-            Self::Store(error) => write!(f, "the delegation was renewed, but not recorded: {error}"),
-        }
-    }
-}
-
-impl std::error::Error for RenewAuthorityError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match self {
-            Self::Keys(error) => error.source(),
-            Self::Store(error) => error.source(),
-        }
-    }
-}
-
-impl From<KeyError> for RenewAuthorityError {
-    fn from(error: KeyError) -> Self {
-        Self::Keys(error)
-    }
+    #[error("the delegation was renewed, but not recorded")]
+    Store(#[source] StoreError),
 }
 
 impl From<StoreError> for RenewAuthorityError {
@@ -64,20 +39,14 @@ pub async fn renew_authority(
     let audience = &service.config.publisher.audience;
     let epoch = publisher_keys::renew(&service.data_dir, root_key, audience, replace, now)?;
     let authority = PublisherKeys::open(&service.data_dir, audience)?;
-    let mut write = service.store.write().await?;
-    // Wakes the servers.
-    versions::allocate(&mut write, now).await?;
-    let detail = json!({
-        "epoch": epoch,
-        "snapshot_key": authority.snapshot.public_key().to_string(),
-        "tail_key": authority.tail.public_key().to_string(),
-    });
-    let target = replace.map_or("delegation", DelegatedKey::name);
-    audit::append(
-        &mut write,
-        audit::NewAuditEntry { at: now, actor, action: "authority.renew", target, detail },
-    )
-    .await?;
-    write.commit().await?;
+    // The new version wakes the servers.
+    let change = service.change(actor).await?;
+    let event = Event::AuthorityRenewed {
+        target: replace.map_or("delegation", DelegatedKey::name),
+        epoch,
+        snapshot_key: authority.snapshot.public_key().to_string(),
+        tail_key: authority.tail.public_key().to_string(),
+    };
+    change.commit(event).await?;
     Ok(authority)
 }

@@ -10,7 +10,6 @@
 
 use std::{error::Error as _, path::PathBuf, time::Duration};
 
-use serde_json::json;
 use token::api_key::Kind;
 
 use super::{
@@ -18,14 +17,13 @@ use super::{
     queries::{key_set, signing_keys, tag_keys},
 };
 use crate::{
-    audit::queries as audit,
     credentials::{
         api_keys::{ApiKeyError, create_tag_key_generation},
-        queries::{coverage, issued},
+        coverage, issued,
         tokens::Lifetime,
     },
-    db::{NEVER_EXPIRES, StoreError, Write, versions},
-    domain::{Actor, SigningKeyRecord, SigningKeyState, WatermarkScope},
+    db::{Change, NEVER_EXPIRES, StoreError, Write},
+    domain::{Actor, Event, SigningKeyRecord, SigningKeyState, WatermarkScope},
     edges::await_live_edges,
     platform::clock::Time,
     revocation::watermarks::raise_at,
@@ -57,13 +55,14 @@ pub enum SigningKeyError {
 
 /// Creates a signing key with the same algorithm. It signs after edges have it. Returns its `kid`.
 pub async fn rotate_signing_key(service: &Service, actor: &Actor) -> Result<String, SigningKeyError> {
-    let (mut write, version, now) = begin_change(service).await?;
-    let records = signing_keys::list(&mut write).await?;
+    let mut change = service.change(actor).await?;
+    let now = change.now();
+    let records = signing_keys::list(change.db()).await?;
     if let Some(next) = find_pending_key(&records) {
         return Err(SigningKeyError::NotActiveYet(next.kid.clone()));
     }
-    let key = insert_pending_key(service, &mut write, &records, SigningKeyState::Verifying, now).await?;
-    commit_change(service, write, actor, "signing_key.rotate", &key.kid, version, now).await?;
+    let key = insert_pending_key(service, change.db(), &records, SigningKeyState::Verifying, now).await?;
+    commit_change(change, Event::SigningKeyRotated { kid: key.kid.clone() }).await?;
     Ok(key.kid)
 }
 
@@ -82,40 +81,41 @@ pub async fn activate_pending_signing_key(service: &Service) -> Result<Option<St
     {
         return Ok(None);
     }
-    let (mut write, version, now) = begin_change(service).await?;
-    let mut records = signing_keys::list(&mut write).await?;
+    let mut change = service.change(&Actor::System).await?;
+    let mut records = signing_keys::list(change.db()).await?;
     // Another server may have activated it before this one got the version lock.
     if find_pending_key(&records) != Some(&next) {
         return Ok(None);
     }
-    activate_key(&mut write, &records, &next.kid).await?;
+    activate_key(change.db(), &records, &next.kid).await?;
     for record in &mut records {
         let signs = record.kid == next.kid;
         record.state = if signs { SigningKeyState::Active } else { SigningKeyState::Verifying };
     }
     // If the new key cannot be opened, the old one stays active.
     keys::Keyring::open(&service.data_dir, &records)?;
-    commit_change(service, write, &Actor::System, "signing_key.promote", &next.kid, version, now).await?;
+    commit_change(change, Event::SigningKeyActivated { kid: next.kid.clone() }).await?;
     Ok(Some(next.kid))
 }
 
 /// Retires a signing key or a tag key (`tag-N`) immediately, revokes everything that it signed, and activates another key if
 /// necessary. Returns the first version with the change.
 pub async fn retire_key(service: &Service, actor: &Actor, kid: &str) -> Result<u64, SigningKeyError> {
-    let (mut write, version, now) = begin_change(service).await?;
-    let records = signing_keys::list(&mut write).await?;
-    let tags = tag_keys::list(&mut write).await?;
+    let mut change = service.change(actor).await?;
+    let (version, now) = (change.version(), change.now());
+    let records = signing_keys::list(change.db()).await?;
+    let tags = tag_keys::list(change.db()).await?;
     if let Some(record) = records.iter().find(|record| record.kid == kid) {
         if record.state == SigningKeyState::Active {
             let next = match find_pending_key(&records).filter(|next| can_sign(service, next)) {
                 Some(next) => next.clone(),
                 None => {
-                    insert_pending_key(service, &mut write, &records, SigningKeyState::Active, now).await?
+                    insert_pending_key(service, change.db(), &records, SigningKeyState::Active, now).await?
                 }
             };
-            activate_key(&mut write, &records, &next.kid).await?;
+            activate_key(change.db(), &records, &next.kid).await?;
         }
-        signing_keys::delete(&mut write, kid).await?;
+        signing_keys::delete(change.db(), kid).await?;
     } else if let Some(generation) = tags.iter().find(|generation| generation.kid() == kid) {
         if tags.first() == Some(generation) {
             // Generation numbers are never reused, so the retired generation needs a successor.
@@ -123,17 +123,17 @@ pub async fn retire_key(service: &Service, actor: &Actor, kid: &str) -> Result<u
                 Kind::Format1 => Kind::Signed,
                 kind => kind,
             };
-            create_tag_key_generation(service, &mut write, kind, version, now).await?;
+            create_tag_key_generation(service, change.db(), kind, version, now).await?;
         }
-        tag_keys::delete(&mut write, generation.number).await?;
+        tag_keys::delete(change.db(), generation.number).await?;
     } else {
         return Err(SigningKeyError::Unknown(kid.to_owned()));
     }
-    coverage::raise_floor(&mut write, &[kid.to_owned()], NEVER_EXPIRES).await?;
+    coverage::raise_floor(change.db(), &[kid.to_owned()], NEVER_EXPIRES).await?;
     // The watermark covers credentials that a thief dates in the future, even if a backup brings the key back.
     let scope = WatermarkScope::SigningKey(kid.to_owned());
-    raise_at(service, &mut write, &scope, NEVER_EXPIRES, now, version).await?;
-    commit_change(service, write, actor, "key.retire", kid, version, now).await?;
+    raise_at(service, change.db(), &scope, NEVER_EXPIRES, now, version).await?;
+    commit_change(change, Event::KeyRetired { kid: kid.to_owned() }).await?;
     discard_key_file(service, kid);
     Ok(version)
 }
@@ -193,9 +193,9 @@ pub async fn prune_signing_keys(service: &Service) -> Result<usize, SigningKeyEr
     }
     drop(read);
     for kid in &prunable {
-        let (mut write, version, now) = begin_change(service).await?;
-        signing_keys::delete(&mut write, kid).await?;
-        commit_change(service, write, &Actor::System, "signing_key.forget", kid, version, now).await?;
+        let mut change = service.change(&Actor::System).await?;
+        signing_keys::delete(change.db(), kid).await?;
+        commit_change(change, Event::SigningKeyPruned { kid: kid.clone() }).await?;
         discard_key_file(service, kid);
     }
     Ok(prunable.len())
@@ -240,27 +240,9 @@ async fn activate_key(write: &mut Write, records: &[SigningKeyRecord], kid: &str
     coverage::raise_floor(write, &others, NEVER_EXPIRES).await
 }
 
-/// Begins a transaction with a new version.
-async fn begin_change(service: &Service) -> Result<(Write, u64, Time), StoreError> {
-    let mut write = service.store.write().await?;
-    let version = versions::allocate(&mut write, service.now()).await?;
-    Ok((write, version, service.now()))
-}
-
-/// Commits a change of the keys with its audit entry, and waits until it is published.
-async fn commit_change(
-    service: &Service,
-    mut write: Write,
-    actor: &Actor,
-    action: &'static str,
-    kid: &str,
-    version: u64,
-    now: Time,
-) -> Result<(), StoreError> {
-    key_set::set_version(&mut write, version).await?;
-    let detail = json!({ "version": version });
-    audit::append(&mut write, audit::NewAuditEntry { at: now, actor, action, target: kid, detail }).await?;
-    write.commit().await?;
-    service.wait_published(version).await;
-    Ok(())
+/// Commits a change of the keys that edges have.
+async fn commit_change(mut change: Change<'_>, event: Event) -> Result<(), StoreError> {
+    let version = change.version();
+    key_set::set_version(change.db(), version).await?;
+    change.commit(event).await.map(drop)
 }

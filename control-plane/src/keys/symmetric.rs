@@ -1,8 +1,5 @@
-use super::{
-    keyring::tag_kid,
-    queries::{signing_keys, tag_keys},
-};
-use crate::{db::StoreError, service::Service};
+use super::queries::{signing_keys, tag_keys};
+use crate::{db::StoreError, domain::tag_kid, service::Service};
 
 /// Returns the `kid`s of the symmetric keys that edges have: for HS256 tokens, and for API keys of format 1 or the short
 /// form. With each of them a stolen edge can create credentials until the key is retired.

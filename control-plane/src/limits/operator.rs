@@ -4,101 +4,17 @@
 //! replicas agree. No limit rejects a revocation: beyond the operator's share, revocations of single tokens are merged (see
 //! [`super::revoke`]), and the operator cannot create AuthKeys.
 
-use std::fmt;
-
 use super::queries as shares;
+use super::reached::{LimitKind, LimitReached};
 use crate::{
-    accounts::queries::{operators, roles, users},
-    config::Limits,
-    credentials::{api_keys::queries as api_keys, auth_keys::queries as auth_keys},
+    accounts::{operators, roles, users},
+    credentials::{api_keys, auth_keys},
     db::{StoreError, Write},
     domain::{OperatorId, Subject, WatermarkScope},
-    maintenance::purge::EXPIRED_RETENTION_SECS,
-    platform::{clock::Time, rates::RateLimits},
-    revocation::queries::revocations,
+    platform::clock::Time,
+    revocation::{EXPIRED_RETENTION_SECS, revocations},
     service::Service,
 };
-
-/// The rate limits of all operators.
-#[derive(Debug)]
-pub(crate) struct OperatorRates {
-    pub(crate) tokens: RateLimits<OperatorId>,
-    pub(crate) revocations: RateLimits<RevokerKey>,
-}
-
-/// Who is counted. The root user is counted separately, so that other users cannot use up its revocations.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(crate) struct RevokerKey {
-    operator: OperatorId,
-    root: bool,
-}
-
-impl From<&Subject> for RevokerKey {
-    fn from(subject: &Subject) -> Self {
-        Self { operator: subject.operator.clone(), root: subject.is_root() }
-    }
-}
-
-impl OperatorRates {
-    pub(crate) fn new(limits: &Limits) -> Self {
-        Self {
-            tokens: RateLimits::per_minute(limits.tokens_per_minute),
-            revocations: RateLimits::per_minute(limits.revocations_per_minute),
-        }
-    }
-}
-
-/// An operator or user has reached a limit.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct LimitReached {
-    /// What is limited.
-    pub kind: LimitKind,
-    /// The limit.
-    pub limit: u64,
-}
-
-/// What the limits count.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum LimitKind {
-    AuthKeys,
-    ApiKeys,
-    Users,
-    Roles,
-    Revocations,
-}
-
-impl fmt::Display for LimitReached {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { kind: what, limit } = self;
-        match what {
-            LimitKind::AuthKeys => write!(
-                f,
-                "the user has {limit} AuthKeys, the maximum of `limits.auth_keys`; delete unused ones first"
-            ),
-            LimitKind::ApiKeys => write!(
-                f,
-                "the operator has {limit} API keys, the maximum of `limits.api_keys`; delete unused ones first"
-            ),
-            LimitKind::Users => {
-                write!(
-                    f,
-                    "the operator has {limit} users, the maximum of `limits.users`; delete unused ones first"
-                )
-            }
-            LimitKind::Roles => {
-                write!(
-                    f,
-                    "the operator has {limit} roles, the maximum of `limits.roles`; delete unused ones first"
-                )
-            }
-            LimitKind::Revocations => write!(
-                f,
-                "the operator has {limit} revocations in the bundle, the maximum of `limits.revocations`; it cannot create \
-                 AuthKeys until some have expired"
-            ),
-        }
-    }
-}
 
 /// Checks whether a user may have another AuthKey. The transaction must have the version lock.
 pub(crate) async fn check_auth_key_limit(
@@ -109,12 +25,12 @@ pub(crate) async fn check_auth_key_limit(
 ) -> Result<Result<(), LimitReached>, StoreError> {
     let limit = service.config.limits.auth_keys;
     if is_reached(limit, auth_keys::count(write, subject, limit).await?) {
-        return Ok(Err(LimitReached { kind: LimitKind::AuthKeys, limit }));
+        return Ok(Err(refuse(service, LimitKind::AuthKeys, limit)));
     }
     // Deleting an AuthKey adds a watermark, which counts as a revocation.
     if is_share_used_up(service, write, &subject.operator, now).await? {
         let limit = service.config.limits.revocations;
-        return Ok(Err(LimitReached { kind: LimitKind::Revocations, limit }));
+        return Ok(Err(refuse(service, LimitKind::Revocations, limit)));
     }
     Ok(Ok(()))
 }
@@ -133,7 +49,13 @@ pub(crate) async fn check_limit(
         LimitKind::Roles => (limits.roles, roles::count(write, operator, limits.roles).await?),
         LimitKind::AuthKeys | LimitKind::Revocations => return Ok(Ok(())),
     };
-    Ok(if is_reached(limit, have) { Err(LimitReached { kind: what, limit }) } else { Ok(()) })
+    Ok(if is_reached(limit, have) { Err(refuse(service, what, limit)) } else { Ok(()) })
+}
+
+/// Counts what a limit refuses.
+fn refuse(service: &Service, kind: LimitKind, limit: u64) -> LimitReached {
+    service.metrics().count_limited(LimitReached::CODE);
+    LimitReached { kind, limit }
 }
 
 /// Returns whether an operator has reached its limit of revocations in the bundle.
@@ -160,7 +82,7 @@ pub(crate) async fn count_revocation(
 pub(crate) async fn counts_as_new(write: &mut Write, scope: &WatermarkScope) -> Result<bool, StoreError> {
     // Watermarks of other scopes are bounded by the number of users.
     let counts = matches!(scope, WatermarkScope::AuthKey(_) | WatermarkScope::Session(_));
-    Ok(counts && crate::revocation::queries::watermarks::find(write, scope).await?.is_none())
+    Ok(counts && crate::revocation::watermarks::find(write, scope).await?.is_none())
 }
 
 const fn is_reached(limit: u64, have: u64) -> bool {

@@ -9,7 +9,11 @@ use crate::{
 };
 
 /// Counts a revocation, which leaves the bundle at a second.
-pub async fn add(write: &mut Write, operator: &OperatorId, forgotten_at: u64) -> Result<(), StoreError> {
+pub(in crate::limits) async fn add(
+    write: &mut Write,
+    operator: &OperatorId,
+    forgotten_at: u64,
+) -> Result<(), StoreError> {
     query(
         "INSERT INTO operator_shares (operator_id, until_hour, held) VALUES ($1, $2, 1) \
          ON CONFLICT (operator_id, until_hour) DO UPDATE SET held = operator_shares.held + 1",
@@ -22,7 +26,7 @@ pub async fn add(write: &mut Write, operator: &OperatorId, forgotten_at: u64) ->
 }
 
 /// Returns the present number of an operator's revocations in the bundle.
-pub async fn current_share(
+pub(in crate::limits) async fn current_share(
     executor: &mut impl Executor,
     operator: &OperatorId,
     now: Time,
@@ -39,7 +43,7 @@ pub async fn current_share(
 }
 
 /// Returns the operator with the most revocations, and their number.
-pub async fn largest_share(
+pub(in crate::limits) async fn largest_share(
     executor: &mut impl Executor,
     now: Time,
 ) -> Result<Option<(OperatorId, u64)>, StoreError> {

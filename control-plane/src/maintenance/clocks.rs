@@ -12,23 +12,17 @@
 //! ```
 //! Without any of these nothing confirms the clock, and no edge refuses a bundle because of it.
 
-use serde_json::json;
-
 use crate::{
-    audit::queries as audit,
-    credentials::{
-        api_keys::take_back_expiry,
-        queries::{coverage, issued},
-    },
+    credentials::{api_keys::take_back_expiry, coverage, issued},
     db::{StoreError, versions},
-    domain::{Actor, ApiKeyId, WatermarkScope},
-    edges::{list::bundle_time, queries as edges},
-    issuers::queries as issuers,
-    keys::queries::signing_keys,
+    domain::{Actor, ApiKeyId, CoreError, ErrorKind, Event, WatermarkScope},
+    edges::{self, list::bundle_time},
+    issuers,
+    keys::signing_keys,
     platform::clock::Time,
-    publishing::queries as blocks,
-    restore::queries as gaps,
-    revocation::queries::{revocations, watermarks},
+    publishing::blocks,
+    restore::gaps,
+    revocation::{revocations, watermarks},
     service::Service,
 };
 
@@ -44,20 +38,17 @@ pub enum ClockError {
     /// The clock is ahead by this number of seconds of another clock, which the text names.
     #[error(
         "the clock of this machine is {0} s ahead of {1}: a revocation up to now would block issuing for its \
-         scope for as long; set the clock, or add --force if it is right"
+         scope for as long"
     )]
     Ahead(u64, &'static str),
     /// The clock is behind another clock.
     #[error(
         "the clock of this machine is {0} s behind {1}: credentials issued in that time would not be \
-         revoked; set the clock, or add --force if it is right"
+         revoked"
     )]
     Behind(u64, &'static str),
     /// No other clock confirms the clock, which a repair requires.
-    #[error(
-        "no other clock confirms this one: no edge has accepted a manifest in the last minutes; compare the \
-         clock with another, then add --force"
-    )]
+    #[error("no other clock confirms this one: no edge has accepted a manifest in the last minutes")]
     Unconfirmed,
     /// The store cannot be read or written.
     #[error(transparent)]
@@ -72,6 +63,19 @@ impl ClockError {
             Self::Behind(..) => "clock_behind",
             Self::Unconfirmed => "clock_unconfirmed",
             Self::Store(error) => error.code(),
+        }
+    }
+}
+
+impl CoreError for ClockError {
+    fn code(&self) -> &'static str {
+        self.code()
+    }
+
+    fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Store(error) => error.kind(),
+            Self::Ahead(..) | Self::Behind(..) | Self::Unconfirmed => ErrorKind::Unavailable,
         }
     }
 }
@@ -165,47 +169,39 @@ pub async fn repair_clock(service: &Service, actor: &Actor, forced: bool) -> Res
         Err(ClockError::Store(error)) => return Err(ClockError::Store(error)),
         Ok(ClockConfirmation::NoOtherClock) | Err(_) => {}
     }
-    let mut write = service.store.write().await?;
-    let version = versions::allocate(&mut write, service.now()).await?;
-    let now = service.now();
+    let mut change = service.change(actor).await?;
+    let (version, now) = (change.version(), change.now());
     let second = now.seconds();
-    versions::mark_checkpoint(&mut write, version).await?;
+    versions::mark_checkpoint(change.db(), version).await?;
     let (mut lowered, mut revoked) = (Vec::new(), 0);
-    for watermark in watermarks::list_later_than(&mut write, second).await? {
+    for watermark in watermarks::list_later_than(change.db(), second).await? {
         let range = (second, watermark.instant);
         revoked +=
-            issued::revoke_issued_after(&mut write, &watermark.scope, range, (second, version)).await?;
-        watermarks::lower(&mut write, &watermark.scope, second, version).await?;
+            issued::revoke_issued_after(change.db(), &watermark.scope, range, (second, version)).await?;
+        watermarks::lower(change.db(), &watermark.scope, second, version).await?;
         lowered.push((watermark.scope, watermark.instant));
     }
     let covered: Vec<String> =
-        coverage::floors_after(&mut write, second).await?.into_iter().map(|(kid, _)| kid).collect();
+        coverage::floors_after(change.db(), second).await?.into_iter().map(|(kid, _)| kid).collect();
     if !covered.is_empty() {
         // The revocations in the blocks return to the revocation list, with the new version.
-        revocations::renew_covered(&mut write, version).await?;
-        blocks::clear(&mut write).await?;
-        coverage::lower_floors(&mut write, second).await?;
+        revocations::renew_covered(change.db(), version).await?;
+        blocks::clear(change.db()).await?;
+        coverage::lower_floors(change.db(), second).await?;
     }
-    gaps::clamp_to_now(&mut write, second).await?;
-    let unexpired = take_back_expiry(&mut write, now, version).await?;
-    versions::clamp_to_now(&mut write, now).await?;
-    edges::clamp_to_now(&mut write, second).await?;
-    issuers::clamp_to_now(&mut write, second).await?;
-    signing_keys::clamp_to_now(&mut write, second).await?;
-    let detail = json!({
-        "version": version,
-        "watermarks": lowered.iter().map(|(scope, instant)| json!([scope.to_string(), instant])).collect::<Vec<_>>(),
-        "revoked": revoked,
-        "covered": covered,
-        "unexpired": unexpired.iter().map(ToString::to_string).collect::<Vec<_>>(),
-    });
-    audit::append(
-        &mut write,
-        audit::NewAuditEntry { at: now, actor, action: "clock.repair", target: "clock", detail },
-    )
-    .await?;
-    write.commit().await?;
-    service.wait_published(version).await;
+    gaps::clamp_to_now(change.db(), second).await?;
+    let unexpired = take_back_expiry(change.db(), now, version).await?;
+    versions::clamp_to_now(change.db(), now).await?;
+    edges::clamp_to_now(change.db(), second).await?;
+    issuers::clamp_to_now(change.db(), second).await?;
+    signing_keys::clamp_to_now(change.db(), second).await?;
+    let event = Event::ClockRepaired {
+        watermarks: lowered.clone(),
+        revoked,
+        covered: covered.clone(),
+        unexpired: unexpired.clone(),
+    };
+    let version = change.commit(event).await?;
     Ok(ClockRepair { version, watermarks: lowered, revoked, covered, unexpired })
 }
 

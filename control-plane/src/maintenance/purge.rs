@@ -1,21 +1,17 @@
 //! Purges expired rows.
 
 use crate::{
-    audit::queries as audit,
-    credentials::queries::issued,
+    audit,
+    credentials::issued,
     db::{StoreError, versions},
-    edges::queries as edges,
-    journal::{self, queries as tombstones},
-    limits::queries as shares,
+    edges,
+    journal::{self, tombstones},
+    limits,
     platform::clock::Time,
-    publishing::queries as blocks,
-    revocation::queries::{revocations, watermarks},
+    publishing::blocks,
+    revocation::{EXPIRED_RETENTION_SECS, revocations, watermarks},
     service::Service,
 };
-
-/// For how long a revocation is kept after its credential has expired, in seconds: the maximum clock leeway of edges, and
-/// a day in which a clock that is ahead can be noticed and corrected, as purged rows are lost.
-pub(crate) const EXPIRED_RETENTION_SECS: u64 = 300 + 86_400;
 
 /// Deletes expired rows, and returns their number.
 ///
@@ -25,36 +21,36 @@ pub async fn purge_expired(service: &Service) -> Result<u64, StoreError> {
     let mut deleted_rows = 0;
     loop {
         // Rows are deleted in batches, so that issuing a token waits for one batch at most.
-        let mut write = service.store.write().await?;
-        let deleted = issued::purge(&mut write, purge_threshold(now)).await?;
-        write.commit().await?;
+        let mut upkeep = service.upkeep().await?;
+        let deleted = issued::purge(upkeep.db(), purge_threshold(now)).await?;
+        upkeep.commit().await?;
         deleted_rows += deleted;
         if deleted < issued::PURGE_BATCH {
             break;
         }
     }
-    let mut write = service.store.write().await?;
-    deleted_rows += audit::purge(&mut write, audit_retention_start(service, now)).await?;
-    deleted_rows += shares::purge(&mut write, now).await?;
-    deleted_rows += edges::purge(&mut write, now.seconds()).await?;
+    let mut upkeep = service.upkeep().await?;
+    deleted_rows += audit::purge(upkeep.db(), audit_retention_start(service, now)).await?;
+    deleted_rows += limits::purge(upkeep.db(), now).await?;
+    deleted_rows += edges::purge(upkeep.db(), now.seconds()).await?;
     // The versions of tombstones are times in milliseconds.
     deleted_rows +=
-        tombstones::purge(&mut write, now.millis().saturating_sub(journal::MARK_RETENTION_MS)).await?;
-    write.commit().await?;
+        tombstones::purge(upkeep.db(), now.millis().saturating_sub(journal::MARK_RETENTION_MS)).await?;
+    upkeep.commit().await?;
     Ok(deleted_rows + purge_bundle_rows(service, now).await?)
 }
 
 /// Deletes the expired rows that are part of the bundle, under a new version if there are any.
 async fn purge_bundle_rows(service: &Service, now: Time) -> Result<u64, StoreError> {
-    let mut write = service.store.write().await?;
-    let version = versions::allocate(&mut write, service.now()).await?;
+    let mut upkeep = service.upkeep().await?;
+    let version = upkeep.allocate_version(service.now()).await?;
     let before = purge_threshold(now);
-    let deleted_rows = revocations::purge(&mut write, before).await?
-        + watermarks::purge(&mut write, before).await?
-        + blocks::purge(&mut write, before).await?;
+    let deleted_rows = revocations::purge(upkeep.db(), before).await?
+        + watermarks::purge(upkeep.db(), before).await?
+        + blocks::purge(upkeep.db(), before).await?;
     if deleted_rows > 0 {
-        versions::mark_purged(&mut write, version, before).await?;
-        write.commit().await?;
+        versions::mark_purged(upkeep.db(), version, before).await?;
+        upkeep.commit().await?;
     }
     Ok(deleted_rows)
 }
@@ -64,16 +60,16 @@ async fn purge_bundle_rows(service: &Service, now: Time) -> Result<u64, StoreErr
 /// purge.
 async fn advance_passed_time(service: &Service) -> Result<Time, StoreError> {
     let mut seen = service.seen.lock().await;
-    let mut write = service.store.write().await?;
-    versions::lock_version(&mut write).await?;
+    let mut upkeep = service.upkeep().await?;
+    upkeep.lock_version().await?;
     let uptime = service.clock().uptime();
-    let held = versions::passed_time(&mut write).await?;
+    let held = versions::passed_time(upkeep.db()).await?;
     let reached = seen.map_or(held, |(at, then)| at.plus(uptime.saturating_sub(then).saturating_mul(2)));
     let now = service.now();
     let passed = held.max(reached).min(now);
     if passed > held {
-        versions::set_passed_time(&mut write, passed).await?;
-        write.commit().await?;
+        versions::set_passed_time(upkeep.db(), passed).await?;
+        upkeep.commit().await?;
     }
     *seen = Some((passed, uptime));
     Ok(passed)

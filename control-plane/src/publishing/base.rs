@@ -7,11 +7,11 @@ use tokio::task::spawn_blocking;
 
 use token::Fingerprint;
 
-use super::{PublishError, queries as blocks};
+use super::{PublishError, collision::log_collision, queries as blocks};
 use crate::{
     db::{NEVER_EXPIRES, ReadTransaction, StoreError},
     domain::BaseBlockRow,
-    revocation::queries::revocations,
+    revocation::revocations,
 };
 
 /// The installed blocks, and the un-revocations.
@@ -98,7 +98,7 @@ impl BaseState {
         builder: &mut Builder,
     ) {
         self.unrevoked.insert(fingerprint, since);
-        super::state::log_collision(builder.unrevoke(fingerprint));
+        log_collision(builder.unrevoke(fingerprint));
         self.emit_override(fingerprint, since, builder);
     }
 
@@ -135,7 +135,7 @@ impl BaseState {
             expires_at >= row.expires_from && in_time && row.as_of < version
         };
         if self.installed.values().any(|(row, _)| contradicts(row)) {
-            super::state::log_collision(builder.unrevoke(fingerprint));
+            log_collision(builder.unrevoke(fingerprint));
         } else {
             builder.remove_unrevocation(&fingerprint);
         }

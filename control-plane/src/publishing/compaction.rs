@@ -9,7 +9,6 @@ use bundle::{
     Coverage, ExpiryRange,
     builder::{BlockBuilder, BlockError, BuiltBlock},
 };
-use serde_json::json;
 use token::Fingerprint;
 use tokio::{
     sync::{Mutex, mpsc},
@@ -19,13 +18,12 @@ use tokio::{
 
 use super::queries as blocks;
 use crate::{
-    audit::queries as audit,
-    credentials::queries::{coverage, issued},
+    credentials::{coverage, issued},
     db::{NEVER_EXPIRES, StoreError, versions},
-    domain::{Actor, BaseBlockRow},
-    keys::queries::signing_keys,
+    domain::{Actor, BaseBlockRow, Event},
+    keys::signing_keys,
     platform::clock::Time,
-    revocation::queries::revocations,
+    revocation::revocations,
     service::Service,
 };
 
@@ -112,9 +110,6 @@ pub async fn compact_base(service: &Service, actor: &Actor) -> Result<Compaction
     if !matches!(done, Ok(Compaction { version: Some(_), .. })) {
         lease.release(service).await?;
     }
-    if let Ok(Compaction { version: Some(version), .. }) = done {
-        service.wait_published(version).await;
-    }
     done
 }
 
@@ -128,11 +123,11 @@ impl BuildLease {
     async fn acquire(service: &Service) -> Result<Self, CompactBaseError> {
         let now = service.now();
         let until = now.plus(LEASE);
-        let mut write = service.store.write().await?;
-        if !versions::acquire_build_lease(&mut write, now, until).await? {
+        let mut upkeep = service.upkeep().await?;
+        if !versions::acquire_build_lease(upkeep.db(), now, until).await? {
             return Err(CompactBaseError::AlreadyRunning);
         }
-        write.commit().await?;
+        upkeep.commit().await?;
         Ok(Self { until: Mutex::new(until) })
     }
 
@@ -153,9 +148,9 @@ impl BuildLease {
     async fn renew(&self, service: &Service) -> Result<bool, StoreError> {
         let mut held = self.until.lock().await;
         let until = service.now().plus(LEASE);
-        let mut write = service.store.write().await?;
-        let renewed = versions::renew_build_lease(&mut write, *held, until).await?;
-        write.commit().await?;
+        let mut upkeep = service.upkeep().await?;
+        let renewed = versions::renew_build_lease(upkeep.db(), *held, until).await?;
+        upkeep.commit().await?;
         if renewed {
             *held = until;
         }
@@ -164,9 +159,9 @@ impl BuildLease {
 
     async fn release(&self, service: &Service) -> Result<(), StoreError> {
         let held = self.until.lock().await;
-        let mut write = service.store.write().await?;
-        versions::release_build_lease(&mut write, *held).await?;
-        write.commit().await
+        let mut upkeep = service.upkeep().await?;
+        versions::release_build_lease(upkeep.db(), *held).await?;
+        upkeep.commit().await
     }
 }
 
@@ -194,11 +189,11 @@ async fn build_base(
     lease: &BuildLease,
 ) -> Result<Compaction, CompactBaseError> {
     let kids = list_own_kids(service).await?;
-    let mut write = service.store.write().await?;
+    let mut upkeep = service.upkeep().await?;
     // The second is in the past, so tokens that are issued at this moment are rarely affected.
-    let high = coverage::latest_issued_second(&mut write, service.now().seconds()).await?;
-    coverage::raise_floor(&mut write, &kids, high).await?;
-    write.commit().await?;
+    let high = coverage::latest_issued_second(upkeep.db(), service.now().seconds()).await?;
+    coverage::raise_floor(upkeep.db(), &kids, high).await?;
+    upkeep.commit().await?;
 
     let mut read = service.store.read().await?;
     let as_of = versions::current(&mut read).await?.number;
@@ -280,13 +275,12 @@ async fn install_blocks(
 ) -> Result<Compaction, CompactBaseError> {
     let coverage: Vec<(String, u64)> = kids.iter().map(|kid| (kid.clone(), high)).collect();
     let held = lease.until.lock().await;
-    let now = service.now();
-    let mut write = service.store.write().await?;
-    let version = versions::allocate(&mut write, now).await?;
-    if !versions::release_build_lease(&mut write, *held).await? {
+    let mut change = service.change(actor).await?;
+    let (version, now) = (change.version(), change.now());
+    if !versions::release_build_lease(change.db(), *held).await? {
         return Err(CompactBaseError::LeaseLost);
     }
-    versions::mark_checkpoint(&mut write, version).await?;
+    versions::mark_checkpoint(change.db(), version).await?;
     let mut rows = Vec::new();
     let mut bytes = 0;
     for block in built {
@@ -301,19 +295,12 @@ async fn install_blocks(
             revoked: block.revoked_count(),
         };
         bytes += block.shard_bytes();
-        blocks::replace(&mut write, &row, &coverage, &block.to_bytes()).await?;
+        blocks::replace(change.db(), &row, &coverage, &block.to_bytes()).await?;
         rows.push(row);
     }
     let members: u64 = rows.iter().map(|row| row.members).sum();
     let revoked: u64 = rows.iter().map(|row| row.revoked).sum();
-    let detail = json!({ "version": version, "members": members, "revoked": revoked, "bytes": bytes });
-    let blocks = rows.len().to_string();
-    audit::append(
-        &mut write,
-        audit::NewAuditEntry { at: now, actor, action: "bundle.rebase", target: &blocks, detail },
-    )
-    .await?;
-    write.commit().await?;
+    let version = change.commit(Event::BaseCompacted { blocks: rows.len(), members, revoked, bytes }).await?;
     Ok(Compaction { version: Some(version), blocks: rows, bytes })
 }
 

@@ -1,19 +1,22 @@
 //! The errors of publishing.
 
-use std::{error::Error as _, fmt};
+use std::error::Error as _;
 
 use bundle::{AdvanceError, Incomplete, ManifestError, ObjectError, Regression, builder::TooLarge};
 
 use crate::{db::StoreError, keys::keyring::KeyError, service::OpenError};
 
 /// Why a bundle could not be published. The previous bundle stays in use until it goes stale.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
 pub enum PublishError {
     /// A key file cannot be used.
+    #[error(transparent)]
     Keys(KeyError),
     /// The store cannot be read or written.
-    Store(StoreError),
+    #[error(transparent)]
+    Store(#[from] StoreError),
     /// The store lacks a version that was published: a backup was restored, or a failover lost commits.
+    #[error("the database was rolled back and lacks {}: a backup was restored, or a failover lost commits", lost(*published, *kept))]
     RolledBack {
         /// The last version that was published.
         published: u64,
@@ -21,20 +24,35 @@ pub enum PublishError {
         kept: u64,
     },
     /// The journal cannot be merged into a database that was rolled back.
+    #[error("the database was rolled back, and the journal cannot be merged into it: {0}")]
     Merge(Box<OpenError>),
     /// The bundle exceeds a limit of the format.
+    #[error("{0}")]
     TooLarge(TooLarge),
     /// Edges would refuse the bundle that was built.
-    Invalid(InvalidBundle),
+    #[error("edges would refuse the bundle that was built")]
+    Invalid(#[source] InvalidBundle),
 }
 
 /// Why an edge would refuse the bundle.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
 pub enum InvalidBundle {
-    Manifest(ManifestError),
-    Object(ObjectError),
-    Incomplete(Incomplete),
-    Regression(Regression),
+    #[error(transparent)]
+    Manifest(#[from] ManifestError),
+    #[error(transparent)]
+    Object(#[from] ObjectError),
+    #[error(transparent)]
+    Incomplete(#[from] Incomplete),
+    #[error(transparent)]
+    Regression(#[from] Regression),
+}
+
+/// Names what the store lacks.
+fn lost(published: u64, kept: u64) -> String {
+    match kept >= published {
+        true => "issued credentials".to_owned(),
+        false => format!("versions {} to {published}", kept.saturating_add(1)),
+    }
 }
 
 impl PublishError {
@@ -53,51 +71,6 @@ impl PublishError {
     /// Returns the text of the source error, or an empty text.
     pub fn cause(&self) -> String {
         self.source().map(ToString::to_string).unwrap_or_default()
-    }
-}
-
-impl fmt::Display for PublishError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Keys(error) => error.fmt(f),
-            Self::Store(error) => error.fmt(f),
-            Self::RolledBack { published, kept } if kept >= published => f.write_str(
-                "the database was rolled back and lacks issued credentials: a backup was restored, or a failover lost \
-                 commits",
-            ),
-            Self::RolledBack { published, kept } => write!(
-                f,
-                "the database was rolled back and lacks versions {} to {published}: a backup was restored, or a failover \
-                 lost commits",
-                kept.saturating_add(1)
-            ),
-            Self::Merge(error) => {
-                write!(f, "the database was rolled back, and the journal cannot be merged into it: {error}")
-            }
-            Self::TooLarge(error) => error.fmt(f),
-            Self::Invalid(_) => f.write_str("edges would refuse the bundle that was built"),
-        }
-    }
-}
-
-impl std::error::Error for PublishError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match self {
-            Self::Keys(error) => error.source(),
-            Self::Store(error) => error.source(),
-            Self::Merge(error) => error.source(),
-            Self::RolledBack { .. } | Self::TooLarge(_) => None,
-            Self::Invalid(InvalidBundle::Manifest(error)) => Some(error),
-            Self::Invalid(InvalidBundle::Object(error)) => Some(error),
-            Self::Invalid(InvalidBundle::Incomplete(error)) => Some(error),
-            Self::Invalid(InvalidBundle::Regression(error)) => Some(error),
-        }
-    }
-}
-
-impl From<StoreError> for PublishError {
-    fn from(error: StoreError) -> Self {
-        Self::Store(error)
     }
 }
 

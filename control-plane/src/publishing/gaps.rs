@@ -8,7 +8,7 @@ use token::Fingerprint;
 
 use crate::{
     db::{ReadTransaction, StoreError},
-    restore::queries as gaps,
+    restore::gaps,
 };
 
 /// The repaired gaps, and the credentials in them that stay valid.

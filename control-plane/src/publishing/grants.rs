@@ -3,7 +3,7 @@
 use bundle::builder::{Builder, TooLarge};
 
 use crate::{
-    accounts::queries::grants,
+    accounts::grants,
     db::{ReadTransaction, StoreError},
     domain::Grant,
 };

@@ -13,10 +13,11 @@ use super::PublishError;
 use crate::{
     db::{ReadTransaction, StoreError},
     domain::Generation,
-    issuers::queries as issuers,
+    issuers,
     keys::{
+        key_set,
         keyring::{self as keys, Keyring, SharedKeyring},
-        queries::{key_set, signing_keys, tag_keys},
+        signing_keys, tag_keys,
     },
     platform::data_dir::DataDir,
 };

@@ -10,6 +10,8 @@
 //! Otherwise the publisher would confirm that nothing was revoked without knowing it.
 
 mod base;
+pub mod blocks;
+mod collision;
 mod compaction;
 mod error;
 mod gaps;
@@ -18,7 +20,7 @@ mod keyset;
 mod object_cache;
 mod publications;
 mod publisher;
-pub mod queries;
+mod queries;
 mod signer;
 mod state;
 mod status;
@@ -26,10 +28,10 @@ mod status;
 use std::{sync::Arc, time::Duration};
 
 use tokio::{
-    sync::watch,
     task::JoinHandle,
     time::{Instant, MissedTickBehavior, interval_at, sleep},
 };
+use tokio_util::sync::CancellationToken;
 
 pub use compaction::{CompactBaseError, Compaction, compact_base, compact_base_if_due};
 pub use error::PublishError;
@@ -51,11 +53,11 @@ const RETRY_DELAY: Duration = Duration::from_millis(250);
 /// The limit of a publishing step. The first load of a large database reads hundreds of megabytes.
 const PUBLISH_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Starts to publish, and returns when the first manifest is signed. The tasks end when `stop` becomes true.
+/// Starts to publish, and returns when the first manifest is signed. The tasks end when `stop` is canceled.
 pub async fn start(
     service: &Service,
     metrics: Metrics,
-    stop: watch::Receiver<bool>,
+    stop: CancellationToken,
 ) -> Result<(Publications, Vec<JoinHandle<()>>), PublishError> {
     start_new_version(service).await?;
     service.journal().keep_up(service.store(), PUBLISHER_TIMEOUT).await;
@@ -74,10 +76,10 @@ pub async fn start(
 /// Allocates a version above every version that edges may hold, and makes it the checkpoint: the database may be new, or
 /// restored from a backup.
 async fn start_new_version(service: &Service) -> Result<(), PublishError> {
-    let mut write = service.store().write().await?;
-    let version = versions::allocate(&mut write, service.now()).await?;
-    versions::mark_checkpoint(&mut write, version).await?;
-    Ok(write.commit().await?)
+    let mut upkeep = service.upkeep().await?;
+    let version = upkeep.allocate_version(service.now()).await?;
+    versions::mark_checkpoint(upkeep.db(), version).await?;
+    Ok(upkeep.commit().await?)
 }
 
 /// Publishes on request. Tests use it to control the time.
@@ -118,7 +120,7 @@ async fn run(
     mut publisher: BundlePublisher,
     resign: Duration,
     mut report: PublicationRecorder,
-    mut stop: watch::Receiver<bool>,
+    stop: CancellationToken,
 ) {
     let publications = publisher.publications();
     let mut ticks = interval_at(Instant::now() + resign, resign);
@@ -128,11 +130,11 @@ async fn run(
         let sign = tokio::select! {
             () = publications.wait_publish_request() => SignMode::IfNewer,
             _ = ticks.tick() => SignMode::Always,
-            _ = stop.wait_for(|stop| *stop) => return,
+            () = stop.cancelled() => return,
         };
         let published = tokio::select! {
             published = with_timeout(PUBLISH_TIMEOUT, publisher.publish(sign)) => published,
-            _ = stop.wait_for(|stop| *stop) => return,
+            () = stop.cancelled() => return,
         };
         if published.is_ok() {
             report.record(publications.latest().version);
@@ -186,7 +188,7 @@ impl PublicationRecorder {
 }
 
 /// Requests a publication after every commit to the store, by any process. Listens again after a failure.
-async fn watch_store_changes(store: Store, publications: Publications, mut stop: watch::Receiver<bool>) {
+async fn watch_store_changes(store: Store, publications: Publications, stop: CancellationToken) {
     let listen = async {
         loop {
             match store.listen_for_commits().await {
@@ -206,6 +208,6 @@ async fn watch_store_changes(store: Store, publications: Publications, mut stop:
     };
     tokio::select! {
         () = listen => {}
-        _ = stop.wait_for(|stop| *stop) => {}
+        () = stop.cancelled() => {}
     }
 }

@@ -2,6 +2,8 @@
 
 use std::{
     fmt,
+    future::Future,
+    pin::Pin,
     sync::{Arc, Mutex, PoisonError},
 };
 
@@ -9,6 +11,7 @@ use bundle::Snapshot;
 use tokio::sync::{Notify, watch};
 
 use super::object_cache::ObjectCache;
+use crate::db::PublishedVersions;
 
 /// A signed manifest, with the bundle that an edge assembles from it.
 #[derive(Debug)]
@@ -126,6 +129,12 @@ impl Publications {
     /// Waits for a call of [`request_publish`](Self::request_publish).
     pub(super) async fn wait_publish_request(&self) {
         self.publish_requests.notified().await;
+    }
+}
+
+impl PublishedVersions for Publications {
+    fn wait_for(&self, version: u64) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
+        Box::pin(self.wait_for_version(version))
     }
 }
 

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use serde_json::json;
 use tokio::sync::watch;
 
 use super::{
@@ -10,9 +9,8 @@ use super::{
     signer::BundleSigner, state::BundleState,
 };
 use crate::{
-    audit::queries as audit,
     db::{Store, versions},
-    domain::Actor,
+    domain::{Actor, Event},
     journal::{Continuity, Journal, PUBLISHER_TIMEOUT},
     platform::{
         clock::{Clock, Time},
@@ -211,42 +209,32 @@ async fn take_version_above(
     kept: u64,
     now: Time,
 ) -> Result<bool, PublishError> {
-    let mut write = store.write_unanchored().await?;
-    versions::lock_version(&mut write).await?;
-    let found = versions::current(&mut write).await?;
+    let mut draft = store.draft_unanchored(&Actor::System, || now).await?;
+    let found = versions::current(draft.db()).await?;
     if found.number > published && found.checkpoint > published {
         return Ok(false);
     }
-    let version = versions::allocate_above(&mut write, now, published).await?;
-    versions::mark_checkpoint(&mut write, version).await?;
-    let detail =
-        json!({ "version": version, "missing_from": kept.saturating_add(1), "missing_to": published });
-    let change = audit::NewAuditEntry {
-        at: now,
-        actor: &Actor::System,
-        action: "store.went_back",
-        target: "database",
-        detail,
-    };
-    audit::append(&mut write, change).await?;
-    write.commit().await?;
+    let version = draft.version_above(published).await?;
+    versions::mark_checkpoint(draft.db(), version).await?;
+    let event = Event::StoreRolledBack { missing_from: kept.saturating_add(1), missing_to: published };
+    draft.commit(event).await?;
     Ok(true)
 }
 
 /// Allocates a version without any other change.
 async fn allocate_version(store: &Store, now: Time) -> Result<(), PublishError> {
-    let mut write = store.write().await?;
-    versions::allocate(&mut write, now).await?;
-    Ok(write.commit().await?)
+    let mut upkeep = store.upkeep().await?;
+    upkeep.allocate_version(now).await?;
+    Ok(upkeep.commit().await?)
 }
 
 /// Makes a new version the checkpoint, unless another publisher has moved the checkpoint from `held` already.
 async fn move_checkpoint(store: &Store, held: u64, now: Time) -> Result<(), PublishError> {
-    let mut write = store.write().await?;
-    let version = versions::allocate(&mut write, now).await?;
-    if versions::current(&mut write).await?.checkpoint == held {
-        versions::mark_checkpoint(&mut write, version).await?;
-        write.commit().await?;
+    let mut upkeep = store.upkeep().await?;
+    let version = upkeep.allocate_version(now).await?;
+    if versions::current(upkeep.db()).await?.checkpoint == held {
+        versions::mark_checkpoint(upkeep.db(), version).await?;
+        upkeep.commit().await?;
     }
     Ok(())
 }

@@ -13,7 +13,7 @@ const MAX_PART_BYTES: usize = 768 * 1024;
 
 /// Inserts a block, or replaces the one of the same bucket. `coverage` contains the `kid` and the last covered second of
 /// issue of each key.
-pub async fn replace(
+pub(in crate::publishing) async fn replace(
     write: &mut Write,
     block: &BaseBlockRow,
     coverage: &[(String, u64)],
@@ -65,7 +65,10 @@ pub async fn list(executor: &mut impl Executor) -> Result<Vec<BaseBlockRow>, Sto
 }
 
 /// Returns the bytes of a block.
-pub async fn read_bytes(executor: &mut impl Executor, expires_from: u64) -> Result<Vec<u8>, StoreError> {
+pub(in crate::publishing) async fn read_bytes(
+    executor: &mut impl Executor,
+    expires_from: u64,
+) -> Result<Vec<u8>, StoreError> {
     let rows = query("SELECT bytes FROM block_parts WHERE expires_from = $1 ORDER BY part")
         .bind(row::to_column(expires_from))
         .fetch_all(executor.connection())

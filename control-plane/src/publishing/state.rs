@@ -4,13 +4,14 @@ use std::collections::{BTreeSet, HashMap};
 
 use bundle::{
     ScopeKey,
-    builder::{Builder, BuiltBundle, Collision, TooLarge},
+    builder::{Builder, BuiltBundle, TooLarge},
 };
 use token::Fingerprint;
 
 use super::{
     PublishError,
     base::{BaseDelta, BaseState},
+    collision::log_collision,
     gaps::{self, ClosedGaps},
     grants,
     keyset::{self, KeySet},
@@ -21,7 +22,7 @@ use crate::{
         versions::{self, BundleVersion},
     },
     domain::{Grant, Revocation, RevocationChange, Watermark},
-    revocation::queries::{revocations, watermarks},
+    revocation::{revocations, watermarks},
 };
 
 /// The content of the bundle, as of one version of the store.
@@ -239,17 +240,5 @@ impl BundleState {
             self.builder.remove_expired_watermark(scope);
         }
         self.purged_before = before;
-    }
-}
-
-/// Returns the result, or logs a collision and returns `None`. The store has one credential for each prefix, so a
-/// collision is a damaged database; the first entry stays in effect.
-pub(super) fn log_collision(changed: Result<bool, Collision>) -> Option<bool> {
-    match changed {
-        Ok(changed) => Some(changed),
-        Err(collision) => {
-            tracing::error!(%collision, "two revocations have the same fingerprint prefix; the second is ignored");
-            None
-        }
     }
 }

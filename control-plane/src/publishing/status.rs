@@ -6,8 +6,7 @@ use tokio::time::{Instant, sleep};
 
 use crate::{
     db::{Store, StoreError, versions},
-    edges::queries as edges,
-    installation::queries as installation,
+    edges, installation,
     platform::clock::{Clock, Time},
     service::Service,
 };

@@ -1,9 +1,9 @@
 use super::{find_missing_entries, queries as gaps};
 use crate::{
-    accounts::queries::grants,
+    accounts::grants,
     db::StoreError,
-    journal::{CatchUpError, queries as tombstones},
-    revocation::queries::{revocations, watermarks},
+    journal::{CatchUpError, tombstones},
+    revocation::{revocations, watermarks},
     service::Service,
 };
 

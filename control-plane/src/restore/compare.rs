@@ -6,12 +6,12 @@ use token::Fingerprint;
 
 use super::queries as gaps;
 use crate::{
-    accounts::queries::grants,
-    audit::queries as audit,
+    accounts::grants,
+    audit,
     db::{Executor, StoreError, versions},
     domain::{Revocation, RevocationChange, Tombstone, Watermark, WatermarkScope},
-    journal::{JournalContent, JournalMark, JournalRevocation, queries as tombstones},
-    revocation::queries::{revocations, watermarks},
+    journal::{JournalContent, JournalMark, JournalRevocation, tombstones},
+    revocation::{revocations, watermarks},
 };
 
 /// How long it takes at most, in seconds, until an issued credential is in the store. Credentials of that time which the

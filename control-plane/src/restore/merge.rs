@@ -1,7 +1,5 @@
 //! Applies the journal to a store that was rolled back.
 
-use serde_json::json;
-
 use super::{
     compare::{MissingEntries, find_missing_entries},
     queries as gaps,
@@ -10,28 +8,27 @@ use crate::{
     accounts::{
         delete_operator::delete_operator,
         delete_user::{CreatedKeysPolicy, delete_user},
-        queries::{operators, users},
+        operators, users,
     },
-    audit::queries as audit,
     credentials::{
-        api_keys::{DISABLED, EXPIRED, ROTATED, queries as api_keys},
-        auth_keys::queries as auth_keys,
-        queries::coverage,
+        api_keys::{self, DISABLED, EXPIRED, ROTATED},
+        auth_keys, coverage,
         tokens::mint::MAX_ISSUE_SKEW_SECS,
     },
-    db::{NEVER_EXPIRES, Store, StoreError, Write, versions},
+    db::{NEVER_EXPIRES, Store, Write},
     domain::{
-        Actor, ApiKeyState, IssuanceGap, Revocation, SigningKeyState, Subject, Tombstone, TombstoneKind,
+        Actor, ApiKeyState, Event, IssuanceGap, Revocation, SigningKeyState, Subject, Tombstone,
+        TombstoneKind,
     },
-    edges::queries as edges,
-    journal::{Journal, queries as tombstones},
+    edges,
+    journal::{Journal, tombstones},
     keys::{
-        keyring::{self as keys, KeyError},
-        queries::{key_set, signing_keys, tag_keys},
+        key_set, keyring as keys,
         signing::{SigningKeyError, retire_key},
+        signing_keys, tag_keys,
     },
     platform::{clock::Time, data_dir::DataDir},
-    revocation::queries::{
+    revocation::{
         revocations::{self, RevokeOutcome},
         watermarks,
     },
@@ -60,24 +57,23 @@ pub(crate) async fn merge_journal(
         resume_journal_after(journal, &missing);
         return Ok(nothing);
     }
-    let mut write = store.write_unanchored().await?;
-    versions::lock_version(&mut write).await?;
+    let mut draft = store.draft_unanchored(&Actor::System, || now).await?;
     // Another server may have merged the journal before this one got the lock.
-    let missing = find_missing_entries(&mut write, &recorded).await?;
+    let missing = find_missing_entries(draft.db(), &recorded).await?;
     if missing.has_no_refusals() {
         resume_journal_after(journal, &missing);
         return Ok(nothing);
     }
     // The version is above every version in a journal, so later revocations have versions that no journal contains.
     let above = Time::from_millis(now.millis().max(missing.newest.saturating_add(1)));
-    let version = versions::allocate(&mut write, above).await?;
+    let version = draft.version_above(missing.newest).await?;
     let MissingEntries { revoked, watermarks, gone, rollback, known, is_continued, .. } = missing;
     for revocation in &revoked {
         let Revocation { fingerprint, reason, revoked_at, .. } = revocation;
-        match revocations::insert(&mut write, revocation, version).await? {
+        match revocations::insert(draft.db(), revocation, version).await? {
             RevokeOutcome::Revoked => {}
             RevokeOutcome::AlreadyRevoked => {
-                revocations::update_reason(&mut write, fingerprint, reason.as_deref(), *revoked_at, version)
+                revocations::update_reason(draft.db(), fingerprint, reason.as_deref(), *revoked_at, version)
                     .await?;
             }
             RevokeOutcome::PrefixTaken => tracing::error!(
@@ -86,19 +82,19 @@ pub(crate) async fn merge_journal(
             ),
         }
         // The state of an API key follows the reason: a disabled key can be enabled again, a revoked one cannot.
-        if let Some(key) = api_keys::find_by_fingerprint(&mut write, fingerprint).await? {
+        if let Some(key) = api_keys::find_by_fingerprint(draft.db(), fingerprint).await? {
             let state = match reason.as_deref() {
                 Some(DISABLED) => ApiKeyState::Disabled,
                 Some(EXPIRED | ROTATED) => ApiKeyState::Expired,
                 _ => ApiKeyState::Active,
             };
-            api_keys::set_state(&mut write, key.id, key.state, state).await?;
+            api_keys::set_state(draft.db(), key.id, key.state, state).await?;
         }
     }
     for watermark in &watermarks {
-        watermarks::raise(&mut write, watermark, version).await?;
+        watermarks::raise(draft.db(), watermark, version).await?;
     }
-    let pending = apply_tombstones(&mut write, data_dir, &gone, version, above).await?;
+    let pending = apply_tombstones(draft.db(), data_dir, &gone, version, above).await?;
     if let Some(rollback) = rollback {
         let gap = IssuanceGap {
             issued_after: rollback.issued_after,
@@ -106,22 +102,15 @@ pub(crate) async fn merge_journal(
             found_at: now.seconds(),
             version: None,
         };
-        gaps::insert(&mut write, &gap).await?;
+        gaps::insert(draft.db(), &gap).await?;
     }
-    let detail = json!({
-        "version": version,
-        "revocations": revoked.len(),
-        "watermarks": watermarks.len(),
-        "deletions": gone.len(),
-        "issued_after": rollback.map(|rollback| rollback.issued_after),
-    });
-    let (action, target) = ("restore.merge", "journal");
-    audit::append(
-        &mut write,
-        audit::NewAuditEntry { at: now, actor: &Actor::System, action, target, detail },
-    )
-    .await?;
-    write.commit().await?;
+    let event = Event::JournalMerged {
+        revocations: revoked.len(),
+        watermarks: watermarks.len(),
+        deletions: gone.len(),
+        issued_after: rollback.map(|rollback| rollback.issued_after),
+    };
+    draft.commit(event).await?;
     if !is_continued {
         journal.resume_after(known);
     }
@@ -134,6 +123,17 @@ pub(crate) async fn merge_journal(
          applied again; run `keystile restore --repair` to refuse the credentials that were issued since"
     );
     Ok(Merged { pending })
+}
+
+/// Merges the journal into a store that was rolled back under a running server. Deleted accounts that the store has again
+/// are deleted when a server starts; their credentials are refused already.
+pub(crate) async fn refuse_after_restore(
+    store: &Store,
+    data_dir: &DataDir,
+    journal: &Journal,
+    now: Time,
+) -> Result<(), OpenError> {
+    merge_journal(store, data_dir, journal, now).await.map(drop)
 }
 
 /// Continues the journal in the merged store.
@@ -273,16 +273,4 @@ pub(crate) async fn repeat_deletion(service: &Service, pending: &[Tombstone]) ->
         }
     }
     Ok(())
-}
-
-impl From<StoreError> for OpenError {
-    fn from(error: StoreError) -> Self {
-        Self::Store(error)
-    }
-}
-
-impl From<KeyError> for OpenError {
-    fn from(error: KeyError) -> Self {
-        Self::Keys(error)
-    }
 }

@@ -13,31 +13,15 @@
 
 mod compact_journal;
 mod compare;
+pub mod gaps;
 mod merge;
-pub mod queries;
+mod queries;
 mod repair;
 
-use crate::{
-    db::Store,
-    journal::Journal,
-    platform::{clock::Time, data_dir::DataDir},
-    service::OpenError,
-};
 pub use compact_journal::{compact_journal, compact_journal_if_due};
 pub(crate) use compare::find_missing_entries;
 pub use compare::{MissingEntries, StoreRollback};
-pub(crate) use merge::{Merged, merge_journal, repeat_deletion};
-
-/// Merges the journal into a store that was rolled back under a running server. Deleted accounts that the store has again
-/// are deleted when a server starts; their credentials are refused already.
-pub(crate) async fn refuse_after_restore(
-    store: &Store,
-    data_dir: &DataDir,
-    journal: &Journal,
-    now: Time,
-) -> Result<(), OpenError> {
-    merge_journal(store, data_dir, journal, now).await.map(drop)
-}
+pub(crate) use merge::{Merged, merge_journal, refuse_after_restore, repeat_deletion};
 
 pub use repair::{
     DatabaseExamination, GapStart, RepairError, RepairOutcome, examine_database, examine_service,

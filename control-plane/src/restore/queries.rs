@@ -4,13 +4,13 @@ use sqlx::{any::AnyRow, query};
 use token::Fingerprint;
 
 use crate::{
-    credentials::queries::coverage,
+    credentials::coverage,
     db::{Executor, StoreError, Write, row},
     domain::IssuanceGap,
 };
 
 /// Inserts a gap. It becomes part of the bundle when [`repair_gaps`] is called.
-pub async fn insert(write: &mut Write, gap: &IssuanceGap) -> Result<(), StoreError> {
+pub(in crate::restore) async fn insert(write: &mut Write, gap: &IssuanceGap) -> Result<(), StoreError> {
     let IssuanceGap { issued_after, issued_until, found_at, version } = gap;
     query(
         "INSERT INTO gaps (issued_after, issued_until, found_at, version) VALUES ($1, $2, $3, $4) \
@@ -37,7 +37,7 @@ pub async fn list(executor: &mut impl Executor) -> Result<Vec<IssuanceGap>, Stor
 
 /// Marks all gaps as repaired. After the commit no credential is inserted with a time of issue in a gap, and edges refuse unknown
 /// credentials that were issued in one. Must be the first write to the issuance log in the transaction.
-pub async fn repair_gaps(write: &mut Write, version: u64) -> Result<(), StoreError> {
+pub(in crate::restore) async fn repair_gaps(write: &mut Write, version: u64) -> Result<(), StoreError> {
     coverage::lock_issuance(write).await?;
     query("UPDATE gaps SET version = $1 WHERE version IS NULL")
         .bind(row::to_column(version))
@@ -92,7 +92,11 @@ pub async fn known_credentials(executor: &mut impl Executor) -> Result<Vec<Finge
 }
 
 /// Counts the known credentials that were issued in an interval.
-pub async fn count_known(executor: &mut impl Executor, after: u64, until: u64) -> Result<u64, StoreError> {
+pub(in crate::restore) async fn count_known(
+    executor: &mut impl Executor,
+    after: u64,
+    until: u64,
+) -> Result<u64, StoreError> {
     let row = query("SELECT COUNT(*) AS known FROM issued WHERE issued_at > $1 AND issued_at <= $2")
         .bind(row::to_column(after))
         .bind(row::to_column(until))

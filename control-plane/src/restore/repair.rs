@@ -2,7 +2,6 @@
 
 use std::fs;
 
-use serde_json::json;
 use token::Fingerprint;
 
 use super::{
@@ -10,27 +9,20 @@ use super::{
     queries as gaps,
 };
 use crate::{
-    audit::queries as audit,
     config::Config,
     credentials::{
-        api_keys::queries as api_keys,
-        auth_keys::{DeleteAuthKeyError, delete_auth_key, queries as auth_keys},
+        api_keys,
+        auth_keys::{self, DeleteAuthKeyError, delete_auth_key},
         tokens::mint::MAX_ISSUE_SKEW_SECS,
     },
     db::{Store, StoreError, versions},
-    domain::{Actor, ApiKeyState, IssuanceGap, WatermarkScope},
+    domain::{Actor, ApiKeyState, Event, IssuanceGap, WatermarkScope},
     journal::{CatchUpError, Journal},
-    keys::{
-        SigningKeyError,
-        queries::{signing_keys, tag_keys},
-        retire_key,
-    },
+    keys::{SigningKeyError, retire_key, signing_keys, tag_keys},
     platform::{clock::Time, data_dir::DataDir},
     revocation::{
-        AccessScope, RevocationTarget, RevokeError,
-        queries::{revocations, watermarks},
-        revoke,
-        unrevoke::TAKEN_BACK_RETENTION_SECS,
+        AccessScope, RevocationTarget, RevokeError, revocations, revoke, unrevoke::TAKEN_BACK_RETENTION_SECS,
+        watermarks,
     },
     service::Service,
 };
@@ -39,7 +31,7 @@ use crate::{
 #[derive(Debug, thiserror::Error)]
 pub enum RepairError {
     /// The given time of the backup is in the future.
-    #[error("--since is in the future; give the time of the backup")]
+    #[error("the time of the backup is in the future")]
     InFuture,
     /// The journal cannot be read.
     #[error(transparent)]
@@ -153,13 +145,12 @@ pub async fn repair_database(
     actor: &Actor,
     started: GapStart,
 ) -> Result<RepairOutcome, RepairError> {
-    let now = service.now();
     let recorded = service.journal.read().await.map_err(RepairError::Journal)?;
-    let mut write = service.store.write().await?;
-    let version = versions::allocate(&mut write, now).await?;
+    let mut change = service.change(actor).await?;
+    let (version, now) = (change.version(), change.now());
     let missing = match &recorded {
         None => MissingEntries::default(),
-        Some(recorded) => find_missing_entries(&mut write, recorded).await?,
+        Some(recorded) => find_missing_entries(change.db(), recorded).await?,
     };
     if let GapStart::At(second) = started {
         if second > now.seconds() {
@@ -171,11 +162,11 @@ pub async fn repair_database(
             found_at: now.seconds(),
             version: None,
         };
-        gaps::insert(&mut write, &gap).await?;
+        gaps::insert(change.db(), &gap).await?;
     }
     let open: Vec<IssuanceGap> =
-        gaps::list(&mut write).await?.into_iter().filter(|gap| gap.version.is_none()).collect();
-    let unknown_key_files = unknown_key_files(service, &mut write).await?;
+        gaps::list(change.db()).await?.into_iter().filter(|gap| gap.version.is_none()).collect();
+    let unknown_key_files = unknown_key_files(service, change.db()).await?;
     if open.is_empty() {
         let (unrevoked, granted) = (Vec::new(), missing.granted);
         return Ok(RepairOutcome {
@@ -189,40 +180,35 @@ pub async fn repair_database(
         });
     }
     // A gap that a clock ahead has found would block issuing until its end.
-    gaps::clamp_to_now(&mut write, now.seconds().saturating_add(MAX_ISSUE_SKEW_SECS)).await?;
-    gaps::repair_gaps(&mut write, version).await?;
+    gaps::clamp_to_now(change.db(), now.seconds().saturating_add(MAX_ISSUE_SKEW_SECS)).await?;
+    gaps::repair_gaps(change.db(), version).await?;
     // The tail cannot express a gap.
-    versions::mark_checkpoint(&mut write, version).await?;
+    versions::mark_checkpoint(change.db(), version).await?;
     let mut known = 0;
     for gap in &open {
-        known += gaps::count_known(&mut write, gap.issued_after, gap.issued_until).await?;
+        known += gaps::count_known(change.db(), gap.issued_after, gap.issued_until).await?;
     }
     for fingerprint in &missing.unrevoked {
-        revocations::unrevoke(&mut write, fingerprint, now.seconds(), version).await?;
-        if let Some(key) = api_keys::find_by_fingerprint(&mut write, fingerprint).await? {
-            api_keys::set_state(&mut write, key.id, ApiKeyState::Disabled, ApiKeyState::Active).await?;
+        revocations::unrevoke(change.db(), fingerprint, now.seconds(), version).await?;
+        if let Some(key) = api_keys::find_by_fingerprint(change.db(), fingerprint).await? {
+            api_keys::set_state(change.db(), key.id, ApiKeyState::Disabled, ApiKeyState::Active).await?;
         }
     }
     for scope in &missing.taken_back {
         watermarks::take_back(
-            &mut write,
+            change.db(),
             scope,
             now.seconds().saturating_add(TAKEN_BACK_RETENTION_SECS),
             version,
         )
         .await?;
     }
-    let spans: Vec<_> = open.iter().map(|gap| [gap.issued_after, gap.issued_until]).collect();
-    let detail = json!({
-        "version": version,
-        "gaps": spans,
-        "known": known,
-        "unrevoked": missing.unrevoked.len().saturating_add(missing.taken_back.len()),
-    });
-    let (action, target) = ("restore.repair", "database");
-    audit::append(&mut write, audit::NewAuditEntry { at: now, actor, action, target, detail }).await?;
-    write.commit().await?;
-    service.wait_published(version).await;
+    let event = Event::DatabaseRepaired {
+        gaps: open.iter().map(|gap| [gap.issued_after, gap.issued_until]).collect(),
+        known,
+        unrevoked: missing.unrevoked.len().saturating_add(missing.taken_back.len()),
+    };
+    let version = change.commit(event).await?;
     let MissingEntries { unrevoked, taken_back, granted, .. } = missing;
     let version = Some(version);
     Ok(RepairOutcome { version, gaps: open, known, unrevoked, taken_back, granted, unknown_key_files })

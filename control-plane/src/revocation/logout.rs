@@ -26,8 +26,12 @@ pub async fn logout(
     )
     .await
     {
+        Ok(_) => Ok(()),
         // A token that has just expired needs no revocation.
-        Ok(_) | Err(RevokeError::NotFound) => Ok(()),
+        Err(RevokeError::NotFound) => {
+            service.metrics().count_revocation();
+            Ok(())
+        }
         Err(error) => Err(error),
     }
 }

@@ -2,7 +2,6 @@
 
 use std::{fmt, time::Duration};
 
-use serde_json::json;
 use token::{Fingerprint, Unverified};
 
 use super::{
@@ -10,18 +9,17 @@ use super::{
     watermarks::{raise_at, raise_to_now},
 };
 use crate::{
-    accounts::queries::operators,
-    audit::queries as audit,
+    accounts::operators,
     credentials::{
-        api_keys::{RESERVED_REASONS, make_revocation_permanent, queries as api_keys, revoke_keys_in_scope},
-        auth_keys::queries as auth_keys,
-        queries::issued,
+        api_keys::{self, RESERVED_REASONS, make_revocation_permanent, revoke_keys_in_scope},
+        auth_keys, issued,
     },
-    db::{NEVER_EXPIRES, StoreError, Write, versions},
+    db::{NEVER_EXPIRES, StoreError, Write},
     domain::{
-        Actor, IssuedCredential, OperatorId, RevocableKeyId, Revocation, Subject, Watermark, WatermarkScope,
+        Actor, CoreError, ErrorKind, Event, IssuedCredential, OperatorId, RevocableKeyId, Revocation,
+        Subject, Watermark, WatermarkScope,
     },
-    keys::queries::{signing_keys, tag_keys},
+    keys::{signing_keys, tag_keys},
     limits::operator as operator_limits,
     platform::clock::Time,
     service::Service,
@@ -93,6 +91,28 @@ impl RevokeError {
             Self::PrefixTaken => "fingerprint_prefix_taken",
             Self::RateLimited(_) => "operator_revocations_exceeded",
             Self::Store(error) => error.code(),
+        }
+    }
+}
+
+impl CoreError for RevokeError {
+    fn code(&self) -> &'static str {
+        self.code()
+    }
+
+    fn kind(&self) -> ErrorKind {
+        match self {
+            Self::NotFound => ErrorKind::NotFound,
+            Self::Token(_)
+            | Self::TokenKeyUnknown
+            | Self::InstantInFuture
+            | Self::OwnIssuer
+            | Self::ReasonTooLong
+            | Self::ReasonReserved => ErrorKind::Invalid,
+            Self::RootOnly => ErrorKind::Forbidden,
+            Self::PrefixTaken => ErrorKind::Conflict,
+            Self::RateLimited(wait) => ErrorKind::Limited(Some(*wait)),
+            Self::Store(error) => error.kind(),
         }
     }
 }
@@ -192,7 +212,11 @@ pub async fn revoke(
     reason: Option<&str>,
 ) -> Result<DurableRevocation, RevokeError> {
     if let Actor::Token { subject, .. } = actor {
-        service.rates.revocations.check(&subject.into()).map_err(RevokeError::RateLimited)?;
+        service.rates.revocations.check(&subject.into()).map_err(|wait| {
+            let error = RevokeError::RateLimited(wait);
+            service.metrics().count_limited(error.code());
+            error
+        })?;
     }
     revoke_unmetered(service, actor, authority, target, reason).await
 }
@@ -211,22 +235,29 @@ pub(crate) async fn revoke_unmetered(
     if reason.is_some_and(|reason| RESERVED_REASONS.contains(&reason)) {
         return Err(RevokeError::ReasonReserved);
     }
-    let mut write = service.store.write().await?;
-    let version = versions::allocate(&mut write, service.now()).await?;
-    // The time is taken after the wait for the version lock, so credentials that were issued in between are covered.
-    let now = service.now();
+    let mut change = service.change(actor).await?;
+    let (version, now) = (change.version(), change.now());
     let (what, changed) = match target {
         RevocationTarget::Fingerprint(fingerprint) => {
             let revoker = Revoker { actor, authority, presents_credential: false };
-            revoke_fingerprint(service, &mut write, revoker, fingerprint, NEVER_EXPIRES, reason, now, version)
-                .await?
+            revoke_fingerprint(
+                service,
+                change.db(),
+                revoker,
+                fingerprint,
+                NEVER_EXPIRES,
+                reason,
+                now,
+                version,
+            )
+            .await?
         }
         RevocationTarget::Key(RevocableKeyId::ApiKey(id)) => {
-            let key = api_keys::find(&mut write, id).await?.ok_or(RevokeError::NotFound)?;
+            let key = api_keys::find(change.db(), id).await?.ok_or(RevokeError::NotFound)?;
             let revoker = Revoker { actor, authority, presents_credential: false };
             revoke_fingerprint(
                 service,
-                &mut write,
+                change.db(),
                 revoker,
                 key.fingerprint,
                 NEVER_EXPIRES,
@@ -239,33 +270,33 @@ pub(crate) async fn revoke_unmetered(
         RevocationTarget::Token(text) => {
             let fingerprint = Fingerprint::digest(text.as_bytes());
             // The text of an API key is recognized by its fingerprint only.
-            let (fingerprint, expires_at) = match issued::find(&mut write, &fingerprint).await? {
+            let (fingerprint, expires_at) = match issued::find(change.db(), &fingerprint).await? {
                 Some(issuance) => (fingerprint, issuance.expires_at),
                 None => verify_own_token(service, &text)?,
             };
             let revoker = Revoker { actor, authority, presents_credential: true };
-            revoke_fingerprint(service, &mut write, revoker, fingerprint, expires_at, reason, now, version)
+            revoke_fingerprint(service, change.db(), revoker, fingerprint, expires_at, reason, now, version)
                 .await?
         }
         RevocationTarget::Key(id) => {
-            let (scope, session) = owned_key(&mut write, actor, authority, id).await?;
+            let (scope, session) = owned_key(change.db(), actor, authority, id).await?;
             let merged = match session {
-                Some(issuance) if watermarks::find(&mut write, &scope).await?.is_none() => {
-                    merge_into_watermark(service, &mut write, authority, &issuance, now, version).await?
+                Some(issuance) if watermarks::find(change.db(), &scope).await?.is_none() => {
+                    merge_into_watermark(service, change.db(), authority, &issuance, now, version).await?
                 }
                 _ => None,
             };
             match merged {
                 Some(merged) => merged,
-                None => raise_watermark(service, &mut write, authority, scope, None, now, version).await?,
+                None => raise_watermark(service, change.db(), authority, scope, None, now, version).await?,
             }
         }
         RevocationTarget::Subject { subject, instant } => {
-            owned_subject(&mut write, authority, &subject).await?;
+            owned_subject(change.db(), authority, &subject).await?;
             if !actor.may_manage(&subject) {
                 return Err(RevokeError::RootOnly);
             }
-            raise_watermark(service, &mut write, authority, subject.into(), instant, now, version).await?
+            raise_watermark(service, change.db(), authority, subject.into(), instant, now, version).await?
         }
         RevocationTarget::Foreign { scope, instant } => {
             if !matches!(authority, AccessScope::Everything) {
@@ -277,51 +308,39 @@ pub(crate) async fn revoke_unmetered(
                 Some(_) if scope.is_one_credential() => {
                     // Another token of the session, or one that is dated ahead, is refused too.
                     let (watermark, raised) =
-                        raise_at(service, &mut write, &scope, NEVER_EXPIRES, now, version).await?;
+                        raise_at(service, change.db(), &scope, NEVER_EXPIRES, now, version).await?;
                     (RevocationOutcome::Scope(watermark), raised)
                 }
                 Some(_) => {
-                    raise_watermark(service, &mut write, authority, scope, instant, now, version).await?
+                    raise_watermark(service, change.db(), authority, scope, instant, now, version).await?
                 }
             }
         }
         RevocationTarget::SigningKey(kid) => {
-            let known = matches!(authority, AccessScope::Everything) && is_own_key(&mut write, &kid).await?;
+            let known = matches!(authority, AccessScope::Everything) && is_own_key(change.db(), &kid).await?;
             let kid = if known { kid } else { return Err(RevokeError::NotFound) };
             let scope = WatermarkScope::SigningKey(kid);
-            raise_watermark(service, &mut write, authority, scope, None, now, version).await?
+            raise_watermark(service, change.db(), authority, scope, None, now, version).await?
         }
         RevocationTarget::Everything if matches!(authority, AccessScope::Everything) => {
-            raise_watermark(service, &mut write, authority, WatermarkScope::Global, None, now, version)
+            raise_watermark(service, change.db(), authority, WatermarkScope::Global, None, now, version)
                 .await?
         }
         RevocationTarget::Everything => return Err(RevokeError::NotFound),
     };
     if !changed {
-        drop(write);
-        let version = versions::current(&mut service.store.reader().await?).await?.number;
-        service.wait_published(version).await;
+        drop(change);
+        let version = service.acknowledge_revocation().await?;
         return Ok(DurableRevocation { version, outcome: what });
     }
-    let (target, instant, foreign) = match &what {
-        RevocationOutcome::Fingerprint(fingerprint) => (fingerprint.to_string(), None, None),
-        RevocationOutcome::Scope(watermark) => {
-            let scope = &watermark.scope;
-            (scope.to_string(), watermark.finite_instant(), scope.is_foreign().then_some(scope))
+    let reason = reason.map(str::to_owned);
+    let event = match &what {
+        RevocationOutcome::Fingerprint(fingerprint) => {
+            Event::FingerprintRevoked { fingerprint: *fingerprint, reason }
         }
+        RevocationOutcome::Scope(watermark) => Event::ScopeRevoked { watermark: watermark.clone(), reason },
     };
-    let mut detail = json!({ "version": version, "instant": instant, "reason": reason });
-    if let Some(scope) = foreign {
-        // The target alone could be read in two ways, because an issuer chooses the names.
-        detail["scope"] = json!([scope.kind(), scope.id()]);
-    }
-    audit::append(
-        &mut write,
-        audit::NewAuditEntry { at: now, actor, action: "revoke", target: &target, detail },
-    )
-    .await?;
-    write.commit().await?;
-    service.wait_published(version).await;
+    let version = change.commit(event).await?;
     Ok(DurableRevocation { version, outcome: what })
 }
 

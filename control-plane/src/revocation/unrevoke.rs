@@ -1,15 +1,15 @@
 //! Undoes the revocation of a fingerprint.
 
-use serde_json::json;
 use token::Fingerprint;
 
 use super::queries::{revocations, watermarks};
 use crate::{
-    audit::queries as audit,
-    credentials::{api_keys::queries as api_keys, queries::issued},
-    db::{StoreError, Write, versions},
-    domain::{Actor, ApiKeyId, ApiKeyState, IssuedCredential, WatermarkScope},
-    keys::keyring::is_tag_kid,
+    credentials::{api_keys, issued},
+    db::{StoreError, Write},
+    domain::{
+        Actor, ApiKeyId, ApiKeyState, CoreError, ErrorKind, Event, IssuedCredential, WatermarkScope,
+        is_tag_kid,
+    },
     service::Service,
 };
 
@@ -20,13 +20,10 @@ pub(crate) const TAKEN_BACK_RETENTION_SECS: u64 = 30 * 86_400;
 #[derive(Debug, thiserror::Error)]
 pub enum UnrevokeError {
     /// The fingerprint is not revoked.
-    #[error(
-        "no revocation of this fingerprint is known; `keystile audit` shows what was revoked. A watermark \
-         cannot be taken back"
-    )]
+    #[error("no revocation of this fingerprint is known")]
     NotRevoked,
     /// The session or token of another issuer is not revoked.
-    #[error("no revocation of this {kind} is known; `keystile audit` shows what was revoked", kind = noun(.0))]
+    #[error("no revocation of this {kind} is known", kind = noun(.0))]
     ScopeNotRevoked(WatermarkScope),
     /// A watermark of several credentials cannot be taken back.
     #[error("only the revocation of one session or token of another issuer can be taken back")]
@@ -35,7 +32,7 @@ pub enum UnrevokeError {
     #[error("the credential has expired")]
     Expired,
     /// The API key is disabled. `keystile key enable` enables it.
-    #[error("the fingerprint is that of the disabled API key {0}; `keystile key enable {0}` enables it")]
+    #[error("the fingerprint is that of the disabled API key {0}")]
     Disabled(ApiKeyId),
     /// The API key was deleted or has expired.
     #[error("the API key was deleted or has expired, which is permanent")]
@@ -43,6 +40,27 @@ pub enum UnrevokeError {
     /// The store cannot be read or written.
     #[error(transparent)]
     Store(#[from] StoreError),
+}
+
+impl CoreError for UnrevokeError {
+    fn code(&self) -> &'static str {
+        match self {
+            Self::NotRevoked | Self::ScopeNotRevoked(_) => "not_found",
+            Self::NotOneCredential => "request_invalid",
+            Self::Expired => "credential_expired",
+            Self::Disabled(_) | Self::ApiKeyEnded => "api_key_state",
+            Self::Store(error) => error.code(),
+        }
+    }
+
+    fn kind(&self) -> ErrorKind {
+        match self {
+            Self::NotRevoked | Self::ScopeNotRevoked(_) => ErrorKind::NotFound,
+            Self::NotOneCredential => ErrorKind::Invalid,
+            Self::Expired | Self::Disabled(_) | Self::ApiKeyEnded => ErrorKind::Conflict,
+            Self::Store(error) => error.kind(),
+        }
+    }
 }
 
 /// The result of undoing a revocation.
@@ -60,15 +78,14 @@ pub async fn unrevoke(
     actor: &Actor,
     fingerprint: &Fingerprint,
 ) -> Result<Unrevocation, UnrevokeError> {
-    let now = service.now();
-    let mut write = service.store.write().await?;
-    let version = versions::allocate(&mut write, now).await?;
-    let revocation = revocations::find(&mut write, fingerprint).await?.ok_or(UnrevokeError::NotRevoked)?;
+    let mut change = service.change(actor).await?;
+    let (version, now) = (change.version(), change.now());
+    let revocation = revocations::find(change.db(), fingerprint).await?.ok_or(UnrevokeError::NotRevoked)?;
     if revocation.expires_at <= now.seconds() {
         return Err(UnrevokeError::Expired);
     }
-    let issuance = issued::find(&mut write, fingerprint).await?;
-    match api_keys::find_by_fingerprint(&mut write, fingerprint).await? {
+    let issuance = issued::find(change.db(), fingerprint).await?;
+    match api_keys::find_by_fingerprint(change.db(), fingerprint).await? {
         Some(key) => match key.state {
             ApiKeyState::Active => {}
             ApiKeyState::Disabled => return Err(UnrevokeError::Disabled(key.id)),
@@ -80,21 +97,10 @@ pub async fn unrevoke(
         }
         None => {}
     }
-    revocations::unrevoke(&mut write, fingerprint, now.seconds(), version).await?;
-    let watermark = is_under_watermark(&mut write, issuance).await?;
-    audit::append(
-        &mut write,
-        audit::NewAuditEntry {
-            at: now,
-            actor,
-            action: "unrevoke",
-            target: &fingerprint.to_string(),
-            detail: json!({ "version": version, "watermark": watermark }),
-        },
-    )
-    .await?;
-    write.commit().await?;
-    service.wait_published(version).await;
+    revocations::unrevoke(change.db(), fingerprint, now.seconds(), version).await?;
+    let watermark = is_under_watermark(change.db(), issuance).await?;
+    let event = Event::FingerprintUnrevoked { fingerprint: *fingerprint, watermark };
+    let version = change.commit(event).await?;
     Ok(Unrevocation { version, watermark })
 }
 
@@ -107,20 +113,13 @@ pub async fn unrevoke_scope(
     if !scope.is_one_credential() {
         return Err(UnrevokeError::NotOneCredential);
     }
-    let now = service.now();
-    let mut write = service.store.write().await?;
-    let version = versions::allocate(&mut write, now).await?;
+    let mut change = service.change(actor).await?;
+    let (version, now) = (change.version(), change.now());
     let kept_until = now.seconds().saturating_add(TAKEN_BACK_RETENTION_SECS);
-    if !watermarks::take_back(&mut write, scope, kept_until, version).await? {
+    if !watermarks::take_back(change.db(), scope, kept_until, version).await? {
         return Err(UnrevokeError::ScopeNotRevoked(scope.clone()));
     }
-    let detail = json!({ "version": version, "scope": [scope.kind(), scope.id()] });
-    let target = &scope.to_string();
-    audit::append(&mut write, audit::NewAuditEntry { at: now, actor, action: "unrevoke", target, detail })
-        .await?;
-    write.commit().await?;
-    service.wait_published(version).await;
-    Ok(version)
+    Ok(change.commit(Event::ScopeUnrevoked { scope: scope.clone() }).await?)
 }
 
 /// Returns what the error text calls the scope.

@@ -10,9 +10,13 @@
 //! ```
 
 use super::queries::watermarks;
+pub use super::queries::watermarks::{
+    columns, count_since, find, highest_applicable, latest_instant, list_later_than, lower, parse_scope,
+    purge, raise, since, take_back,
+};
 use crate::{
     credentials::{
-        queries::issued,
+        issued,
         tokens::{Lifetime, mint::MAX_ISSUE_SKEW_SECS},
     },
     db::{NEVER_EXPIRES, StoreError, Write},

@@ -13,17 +13,16 @@ use std::{
 
 use listener::Limits;
 use tasks::{BackgroundTasks, TaskEnded};
-use tokio::{
-    sync::watch,
-    time::{sleep, timeout},
-};
+use tokio::time::{sleep, timeout};
+use tokio_util::sync::CancellationToken;
 
 use crate::{
     api,
     config::{Config, Issuer},
     credentials::api_keys::expire_api_keys,
     db::StoreError,
-    domain::{Actor, IssuerRecord},
+    domain::Actor,
+    issuers::IssuerRecord,
     issuers::{
         RefreshError, RefreshMode, RefreshOutcome,
         jwks::{FETCH_TIMEOUT, FetchError, Fetcher, read_key_file},
@@ -65,8 +64,8 @@ pub async fn serve(
     let stop_timeout = config.server.stop_timeout.get();
     let service = Arc::new(Service::open(data_dir, config).await.map_err(ServeError::Open)?);
     let mut tasks = BackgroundTasks::default();
-    let (stopping, stopped) = watch::channel(false);
-    let mut outcome = run(&service, &mut tasks, stopped, on_listening, stop).await;
+    let stopping = CancellationToken::new();
+    let mut outcome = run(&service, &mut tasks, stopping.clone(), on_listening, stop).await;
     match &outcome {
         Ok(()) => tracing::info!("stopping"),
         Err(ServeError::Store(error)) => {
@@ -76,7 +75,7 @@ pub async fn serve(
         }
         Err(error) => tracing::error!("stopping: {error}"),
     }
-    let _ = stopping.send(true);
+    stopping.cancel();
     match timeout(stop_timeout, tasks.wait_all()).await {
         Ok(Ok(())) => {}
         Ok(Err(ended)) => {
@@ -98,14 +97,14 @@ pub async fn serve(
 async fn run(
     service: &Arc<Service>,
     tasks: &mut BackgroundTasks,
-    stopped: watch::Receiver<bool>,
+    stopped: CancellationToken,
     on_listening: impl FnOnce(SocketAddr),
     stop: impl Future<Output = ()>,
 ) -> Result<(), ServeError> {
     // Before the first manifest, so that API keys that expired while no server ran are refused from the start.
     expire_api_keys(service).await.map_err(|error| ServeError::Open(OpenError::Store(error)))?;
     sync_issuers(service).await.map_err(|error| ServeError::Open(OpenError::Store(error)))?;
-    let metrics = Metrics::new();
+    let metrics = service.metrics().clone();
     let (publications, publishing) =
         publishing::start(service, metrics.clone(), stopped.clone()).await.map_err(ServeError::Publish)?;
     for task in publishing {
@@ -179,15 +178,15 @@ pub enum ServeError {
 }
 
 /// Waits for `period`. Returns false if the server must stop.
-async fn sleep_unless_stopped(period: Duration, stop: &mut watch::Receiver<bool>) -> bool {
+async fn sleep_unless_stopped(period: Duration, stop: &CancellationToken) -> bool {
     tokio::select! {
         () = sleep(period) => true,
-        _ = stop.wait_for(|stop| *stop) => false,
+        () = stop.cancelled() => false,
     }
 }
 
-async fn purge_loop(service: Arc<Service>, metrics: Metrics, mut stop: watch::Receiver<bool>) {
-    while sleep_unless_stopped(PURGE_INTERVAL, &mut stop).await {
+async fn purge_loop(service: Arc<Service>, metrics: Metrics, stop: CancellationToken) {
+    while sleep_unless_stopped(PURGE_INTERVAL, &stop).await {
         match purge_expired(&service).await {
             Ok(0) => {}
             Ok(rows) => tracing::info!(collected.rows = rows, "purged expired rows"),
@@ -234,9 +233,9 @@ async fn purge_loop(service: Arc<Service>, metrics: Metrics, mut stop: watch::Re
 }
 
 /// Publishes the expiry of API keys that do not contain it: keys of format 1 and keys whose expiry was moved forward.
-async fn expiry_loop(service: Arc<Service>, mut stop: watch::Receiver<bool>) {
+async fn expiry_loop(service: Arc<Service>, stop: CancellationToken) {
     let failing = LogThrottle::default();
-    while sleep_unless_stopped(EXPIRY_INTERVAL, &mut stop).await {
+    while sleep_unless_stopped(EXPIRY_INTERVAL, &stop).await {
         match expire_api_keys(&service).await {
             Ok(0) => {}
             Ok(keys) => tracing::info!(expired.api_keys = keys, "API keys expired"),
@@ -249,9 +248,9 @@ async fn expiry_loop(service: Arc<Service>, mut stop: watch::Receiver<bool>) {
 }
 
 /// Activates a new signing key once all live edges have it.
-async fn key_promotion_loop(service: Arc<Service>, mut stop: watch::Receiver<bool>) {
+async fn key_promotion_loop(service: Arc<Service>, stop: CancellationToken) {
     let failing = LogThrottle::default();
-    while sleep_unless_stopped(KEY_PROMOTION_INTERVAL, &mut stop).await {
+    while sleep_unless_stopped(KEY_PROMOTION_INTERVAL, &stop).await {
         match activate_pending_signing_key(&service).await {
             Ok(None) => {}
             Ok(Some(kid)) => tracing::info!(key.id = kid, "activated the new signing key"),
@@ -269,7 +268,7 @@ async fn issuer_refresh_loop(
     service: Arc<Service>,
     fetcher: Fetcher,
     issuer: Issuer,
-    mut stop: watch::Receiver<bool>,
+    stop: CancellationToken,
 ) {
     let name = issuer.issuer.as_str();
     if issuer.allow_http {
@@ -305,7 +304,7 @@ async fn issuer_refresh_loop(
         tokio::select! {
             () = sleep(ISSUER_REFRESH_INTERVAL) => {}
             () = service.wait_missing_key(name), if !is_key_missing => is_key_missing = true,
-            _ = stop.wait_for(|stop| *stop) => return,
+            () = stop.cancelled() => return,
         }
         let read = read_key_file(&issuer, service.data_dir().path());
         has_file_changed = read != file;
@@ -371,9 +370,9 @@ mod tests {
 
     #[tokio::test]
     async fn sleep_ends_when_the_server_stops() {
-        let (stopping, mut stop) = watch::channel(false);
-        assert!(sleep_unless_stopped(Duration::ZERO, &mut stop).await);
-        stopping.send_replace(true);
-        assert!(!sleep_unless_stopped(Duration::from_secs(3600), &mut stop).await);
+        let stop = CancellationToken::new();
+        assert!(sleep_unless_stopped(Duration::ZERO, &stop).await);
+        stop.cancel();
+        assert!(!sleep_unless_stopped(Duration::from_secs(3600), &stop).await);
     }
 }

@@ -2,20 +2,17 @@
 
 use bundle::RevocationStatus;
 use control_plane::{
-    accounts::queries::operators,
-    credentials::{api_keys::queries as api_keys, queries::issued},
-    db::{NEVER_EXPIRES, versions},
+    accounts::operators,
+    credentials::{api_keys, issued},
+    db::NEVER_EXPIRES,
     domain::{ApiKey, ApiKeyState, IssuedCredential, PresentedUsername, Subject},
-    keys::{
-        keyring as keys,
-        queries::{key_set, tag_keys},
-    },
+    keys::{key_set, keyring as keys, tag_keys},
     platform::{
         clock::{self, Time},
         data_dir::DataDir,
     },
     publishing,
-    revocation::queries::watermarks,
+    revocation::watermarks,
 };
 use serde_json::{Value, json};
 use token::{
@@ -112,8 +109,8 @@ assert_eq!(edge_decision(&env, key, &alice).await.1, RevocationStatus::Revoked);
 }
 // This does not depend on the watermark.
 let subject: Subject = alice.parse().unwrap();
-let mut write = env.store().await.write().await.unwrap();
-watermarks::lower(&mut write, &subject.into(), 0, 1).await.unwrap();
+let mut write = env.store().await.upkeep().await.unwrap();
+watermarks::lower(write.db(), &subject.into(), 0, 1).await.unwrap();
 write.commit().await.unwrap();
 for (id, _) in &keys {
 assert!(env.stderr_of_failure(&["key", "enable", id]).contains("is not disabled"));
@@ -428,23 +425,23 @@ fn create_and_get(created: &Value) -> (String, String) {
 async fn old_key(env: &TestEnv, owner: &str, username: &str) -> (String, String) {
     let data_dir = DataDir::new(env.data());
     let store = env.store().await;
-    let mut write = store.write().await.unwrap();
-    let version = versions::allocate(&mut write, clock::now()).await.unwrap();
-    let generation = match tag_keys::list(&mut write).await.unwrap().first() {
+    let mut write = store.upkeep().await.unwrap();
+    let version = write.allocate_version(clock::now()).await.unwrap();
+    let generation = match tag_keys::list(write.db()).await.unwrap().first() {
         Some(generation) => *generation,
         None => {
             let generation = keys::create_generation(&data_dir, 1, Kind::Format1).unwrap();
-            tag_keys::insert(&mut write, &generation, 1).await.unwrap();
-            key_set::set_version(&mut write, version).await.unwrap();
+            tag_keys::insert(write.db(), &generation, 1).await.unwrap();
+            key_set::set_version(write.db(), version).await.unwrap();
             generation
         }
     };
     let owner: Subject = owner.parse().unwrap();
     if let Some(user) = &owner.user {
-        operators::insert_user(&mut write, &owner.operator, user, 1).await.unwrap();
+        operators::insert_user(write.db(), &owner.operator, user, 1).await.unwrap();
     }
     // Numbers of earlier releases were consecutive.
-    let id = api_keys::next_number(&mut write, Time::from_millis(0)).await.unwrap();
+    let id = api_keys::next_number(write.db(), Time::from_millis(0)).await.unwrap();
     let (issued_at, prefix) = (clock::now().seconds(), Prefix::default());
     let contents = ApiKeyFields {
         prefix: &prefix,
@@ -466,7 +463,7 @@ async fn old_key(env: &TestEnv, owner: &str, username: &str) -> (String, String)
         issued_at,
         expires_at: NEVER_EXPIRES,
     };
-    assert_eq!(issued::insert(&mut write, &issuance).await.unwrap(), issued::IssueOutcome::Inserted);
+    assert_eq!(issued::insert(write.db(), &issuance).await.unwrap(), issued::IssueOutcome::Inserted);
     let record = ApiKey {
         id,
         fingerprint,
@@ -483,7 +480,7 @@ async fn old_key(env: &TestEnv, owner: &str, username: &str) -> (String, String)
         expires_at: None,
         last_used_at: None,
     };
-    api_keys::insert(&mut write, &record).await.unwrap();
+    api_keys::insert(write.db(), &record).await.unwrap();
     write.commit().await.unwrap();
     store.close().await;
     (id.to_string(), key.expose().to_owned())

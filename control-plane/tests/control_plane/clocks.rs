@@ -10,7 +10,7 @@ use control_plane::{
         tokens::{Lifetime, TokenRecipient, issue_token},
     },
     domain::{Actor, ApiKey, EdgeReport, OperatorId, Subject},
-    edges::queries as edges,
+    edges,
     maintenance::{ClockConfirmation, ClockError, check_clock, instants_ahead, repair_clock},
     platform::{
         clock::{self, Clock},
@@ -151,9 +151,9 @@ async fn revocation_up_to_now_is_rejected_if_edge_clocks_disagree() {
     let (service, clock) = manual(&env).await;
     let store = env.store().await;
     let seen = async |at: u64, signed: u64| {
-        let mut write = store.write().await.unwrap();
+        let mut write = store.upkeep().await.unwrap();
         let report = EdgeReport { version: 1, issued_at: Some(signed * 1000), workers: None };
-        edges::record_report(&mut write, &"e1".parse().unwrap(), at, &report).await.unwrap();
+        edges::record_report(write.db(), &"e1".parse().unwrap(), at, &report).await.unwrap();
         write.commit().await.unwrap();
     };
     let now = clock.now().seconds();

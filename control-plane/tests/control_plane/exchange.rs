@@ -108,7 +108,7 @@ for_each_backend! {
         let mut reader = env.store().await.reader().await.unwrap();
         for task in issuing.collect::<Vec<_>>() {
             let fingerprint = Fingerprint::digest(task.await.unwrap().token.expose().as_bytes());
-            let found = control_plane::credentials::queries::issued::find(&mut reader, &fingerprint).await.unwrap();
+            let found = control_plane::credentials::issued::find(&mut reader, &fingerprint).await.unwrap();
             assert_eq!(found.unwrap().auth_key.unwrap().as_str(), env.auth_key_id);
             assert!(fingerprints.insert(fingerprint));
         }

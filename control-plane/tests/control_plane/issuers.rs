@@ -5,10 +5,11 @@ use std::time::Duration;
 use control_plane::{
     config::{self, Config, Issuer},
     db::versions,
-    domain::{Actor, IssuerRecord},
+    domain::Actor,
+    issuers::IssuerRecord,
     issuers::{
-        RefreshError, RefreshMode, RefreshOutcome, jwks::Fetcher, list_issuers, queries as issuers,
-        refresh_issuer, sync_issuers,
+        self, RefreshError, RefreshMode, RefreshOutcome, jwks::Fetcher, list_issuers, refresh_issuer,
+        sync_issuers,
     },
     platform::{clock, data_dir::DataDir},
     publishing,
@@ -439,9 +440,9 @@ async fn refresh_if_due(
     service: &Service,
     idp: &FakeIdp,
 ) -> Result<RefreshOutcome, RefreshError> {
-    let mut write = env.store().await.write().await.unwrap();
-    let record = issuers::find(&mut write, &idp.origin).await.unwrap().unwrap();
-    issuers::update(&mut write, &IssuerRecord { due_at: 0, ..record }).await.unwrap();
+    let mut write = env.store().await.upkeep().await.unwrap();
+    let record = issuers::find(write.db(), &idp.origin).await.unwrap().unwrap();
+    issuers::update(write.db(), &IssuerRecord { due_at: 0, ..record }).await.unwrap();
     write.commit().await.unwrap();
     refresh_issuer(service, &fetcher(), &Actor::System, &idp.origin, RefreshMode::IfDue).await
 }

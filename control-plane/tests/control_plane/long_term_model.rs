@@ -17,16 +17,13 @@ use control_plane::{
         auth_keys::{create_auth_key, delete_auth_key},
         tokens::{Lifetime, TokenRecipient, issue_token},
     },
-    db::{Store, versions},
+    db::Store,
     domain::{Actor, ApiKeyId, AuthKeyId, OperatorId, RevocableKeyId, Subject},
     installation::initialize_at,
-    issuers::{jwks::IssuerKey, queries as issuers},
+    issuers::{self, jwks::IssuerKey},
     keys::{
-        activate_pending_signing_key,
-        keyring::open_generation,
-        prune_signing_keys,
-        queries::{key_set, tag_keys},
-        renew_authority, retire_key, rotate_signing_key,
+        activate_pending_signing_key, key_set, keyring::open_generation, prune_signing_keys, renew_authority,
+        retire_key, rotate_signing_key, tag_keys,
     },
     maintenance::purge_expired,
     platform::{
@@ -246,15 +243,15 @@ impl Model {
     /// Stores a key set as if it had been fetched.
     async fn install_issuer_keys(&self) {
         let store = self.store().await;
-        let mut write = store.write().await.unwrap();
-        let version = versions::allocate(&mut write, self.clock.now()).await.unwrap();
-        issuers::add(&mut write, ISSUER, 0).await.unwrap();
-        let mut record = issuers::find(&mut write, ISSUER).await.unwrap().unwrap();
+        let mut write = store.upkeep().await.unwrap();
+        let version = write.allocate_version(self.clock.now()).await.unwrap();
+        issuers::add(write.db(), ISSUER, 0).await.unwrap();
+        let mut record = issuers::find(write.db(), ISSUER).await.unwrap().unwrap();
         let public = self.issuer.verifying_key().public_bytes().unwrap();
         let key = base64url::encode(public);
         record.keys = vec![IssuerKey { kid: "other".to_owned(), alg: "EdDSA".to_owned(), key }];
-        issuers::update(&mut write, &record).await.unwrap();
-        key_set::set_version(&mut write, version).await.unwrap();
+        issuers::update(write.db(), &record).await.unwrap();
+        key_set::set_version(write.db(), version).await.unwrap();
         write.commit().await.unwrap();
         store.close().await;
     }

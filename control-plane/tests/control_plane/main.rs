@@ -30,6 +30,7 @@ mod revocations;
 mod rollout;
 mod secrets;
 mod settings_messages;
+mod shutdown;
 mod signing_keys;
 mod store;
 mod store_outage;

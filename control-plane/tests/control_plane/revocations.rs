@@ -5,9 +5,7 @@ use control_plane::{
     db::NEVER_EXPIRES,
     domain::{Actor, AuthKeyId, RevocableKeyId, Subject},
     platform::clock,
-    revocation::{
-        AccessScope, RevocationOutcome, RevocationTarget, RevokeError, queries::revocations, revoke,
-    },
+    revocation::{AccessScope, RevocationOutcome, RevocationTarget, RevokeError, revocations, revoke},
 };
 use serde_json::{Value, json};
 use token::Fingerprint;

@@ -3,14 +3,18 @@
 use sqlx::{any::AnyRow, query};
 use token::base64url;
 
-use super::grants::parse_statements;
+use super::statements::parse_statements;
 use crate::{
     db::{Executor, StoreError, Write, row},
     domain::{AnySubject, ForeignName, ForeignSubject, Grant, OperatorId, Page, PageRequest, RoleId},
 };
 
 /// Inserts a subject without permissions, unless it is known.
-pub async fn ensure(write: &mut Write, subject: &ForeignName, version: u64) -> Result<(), StoreError> {
+pub(in crate::accounts) async fn ensure(
+    write: &mut Write,
+    subject: &ForeignName,
+    version: u64,
+) -> Result<(), StoreError> {
     query("INSERT INTO foreign_subjects (subject, version) VALUES ($1, $2) ON CONFLICT DO NOTHING")
         .bind(subject.as_str())
         .bind(row::to_column(version))
@@ -20,7 +24,7 @@ pub async fn ensure(write: &mut Write, subject: &ForeignName, version: u64) -> R
 }
 
 /// Sets or removes the permission document of a known subject.
-pub async fn set_permission(
+pub(in crate::accounts) async fn set_permission(
     write: &mut Write,
     subject: &ForeignName,
     document: Option<&str>,
@@ -34,7 +38,7 @@ pub async fn set_permission(
 }
 
 /// Sets the compiled statements of a known subject. Returns whether they have changed.
-pub async fn set_statements(
+pub(in crate::accounts) async fn set_statements(
     write: &mut Write,
     subject: &ForeignName,
     statements: Option<&[u8]>,
@@ -53,7 +57,7 @@ pub async fn set_statements(
 }
 
 /// Finds a subject that has permissions or roles.
-pub async fn find(
+pub(in crate::accounts) async fn find(
     executor: &mut impl Executor,
     subject: &ForeignName,
 ) -> Result<Option<ForeignSubject>, StoreError> {
@@ -67,7 +71,7 @@ pub async fn find(
 }
 
 /// Returns a page of the subjects that have permissions or roles, in the order of their names.
-pub async fn page(
+pub(in crate::accounts) async fn page(
     executor: &mut impl Executor,
     page: &PageRequest,
 ) -> Result<Page<ForeignSubject>, StoreError> {
@@ -87,7 +91,7 @@ pub async fn page(
 }
 
 /// Attaches a role to a known subject. Returns whether it was not attached before.
-pub async fn attach_role(
+pub(in crate::accounts) async fn attach_role(
     write: &mut Write,
     subject: &ForeignName,
     operator: &OperatorId,
@@ -106,7 +110,7 @@ pub async fn attach_role(
 }
 
 /// Detaches a role from a subject. Returns whether it was attached.
-pub async fn detach_role(
+pub(in crate::accounts) async fn detach_role(
     write: &mut Write,
     subject: &ForeignName,
     operator: &OperatorId,
@@ -123,7 +127,7 @@ pub async fn detach_role(
 }
 
 /// Detaches a role of an operator from all subjects, or all its roles. Returns the subjects that had one.
-pub async fn detach_all(
+pub(in crate::accounts) async fn detach_all(
     write: &mut Write,
     operator: &OperatorId,
     role: Option<&RoleId>,
@@ -138,7 +142,7 @@ pub async fn detach_all(
 }
 
 /// Returns the subjects that have a role of an operator, or any of its roles.
-pub async fn with_role(
+pub(in crate::accounts) async fn with_role(
     executor: &mut impl Executor,
     operator: &OperatorId,
     role: Option<&RoleId>,
@@ -155,7 +159,7 @@ pub async fn with_role(
 }
 
 /// Returns the grants that were changed after a version.
-pub(crate) async fn grants_since(
+pub(in crate::accounts) async fn grants_since(
     executor: &mut impl Executor,
     version: u64,
 ) -> Result<Vec<Grant>, StoreError> {
@@ -173,7 +177,7 @@ pub(crate) async fn grants_since(
 }
 
 /// Returns the subjects whose grants were changed after a version, each with the version of the change.
-pub(crate) async fn changed_since(
+pub(in crate::accounts) async fn changed_since(
     executor: &mut impl Executor,
     version: u64,
 ) -> Result<Vec<(u64, AnySubject)>, StoreError> {

@@ -1,14 +1,14 @@
 use sqlx::{any::AnyRow, query};
 use token::base64url;
 
-use super::foreign_subjects;
+use super::{foreign_subjects, statements::parse_statements};
 use crate::{
     db::{Executor, StoreError, Write, row},
     domain::{AnySubject, Grant, OperatorId, UserName},
 };
 
 /// Sets the grant of a user, or removes it. Returns whether it has changed.
-pub async fn set(
+pub(in crate::accounts) async fn set(
     write: &mut Write,
     operator: &OperatorId,
     user: &UserName,
@@ -38,7 +38,11 @@ pub async fn set(
 }
 
 /// Removes the grants of all users of an operator.
-pub async fn clear(write: &mut Write, operator: &OperatorId, version: u64) -> Result<(), StoreError> {
+pub(in crate::accounts) async fn clear(
+    write: &mut Write,
+    operator: &OperatorId,
+    version: u64,
+) -> Result<(), StoreError> {
     query(
         "UPDATE grants SET statements = NULL, version = $2 WHERE operator_id = $1 AND statements IS NOT NULL",
     )
@@ -91,11 +95,4 @@ pub async fn count(executor: &mut impl Executor) -> Result<u64, StoreError> {
 
 fn parse_row(from: &AnyRow) -> Result<Grant, StoreError> {
     Ok(Grant { subject: row::subject(from)?.into(), statements: parse_statements(from)? })
-}
-
-/// Returns the compiled statements of a row.
-pub(crate) fn parse_statements(from: &AnyRow) -> Result<Option<Vec<u8>>, StoreError> {
-    let statements = row::optional_text(from, "statements")?
-        .map(|text| base64url::decode(text.as_bytes()).ok_or(StoreError::Corrupt { what: "statements" }));
-    statements.transpose()
 }

@@ -1,7 +1,8 @@
 //! The tables of operators, users, roles and grants.
 
-pub mod foreign_subjects;
-pub mod grants;
-pub mod operators;
-pub mod roles;
-pub mod users;
+pub(super) mod foreign_subjects;
+pub(super) mod grants;
+pub(super) mod operators;
+pub(super) mod roles;
+mod statements;
+pub(super) mod users;

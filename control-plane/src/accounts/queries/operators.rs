@@ -3,7 +3,7 @@ use sqlx::{any::AnyRow, query};
 use crate::{
     db::{Executor, StoreError, Write, row},
     domain::{Operator, OperatorId, Page, PageRequest, TombstoneKind, UserName},
-    journal::queries as tombstones,
+    journal::tombstones,
 };
 
 /// Inserts an operator.
@@ -64,7 +64,7 @@ pub async fn user_exists(
 }
 
 /// Finds an operator.
-pub async fn find(
+pub(in crate::accounts) async fn find(
     executor: &mut impl Executor,
     operator: &OperatorId,
 ) -> Result<Option<Operator>, StoreError> {
@@ -77,19 +77,11 @@ pub async fn find(
     found.as_ref().map(parse_row).transpose()
 }
 
-/// Returns all operators in the order of their creation.
-pub async fn list(executor: &mut impl Executor) -> Result<Vec<Operator>, StoreError> {
-    let rows = query(
-        "SELECT operator_id, description, default_permission, created_at FROM operators \
-         ORDER BY created_at, operator_id",
-    )
-    .fetch_all(executor.connection())
-    .await?;
-    rows.iter().map(parse_row).collect()
-}
-
 /// Returns a page of the operators in the order of their creation.
-pub async fn page(executor: &mut impl Executor, page: &PageRequest) -> Result<Page<Operator>, StoreError> {
+pub(in crate::accounts) async fn page(
+    executor: &mut impl Executor,
+    page: &PageRequest,
+) -> Result<Page<Operator>, StoreError> {
     let (created_at, id) = page.after_pair()?.unwrap_or((-1, ""));
     let rows = query(
         "SELECT operator_id, description, default_permission, created_at FROM operators \
@@ -111,7 +103,7 @@ pub async fn count(executor: &mut impl Executor) -> Result<u64, StoreError> {
 }
 
 /// Sets the description of an operator.
-pub async fn set_description(
+pub(in crate::accounts) async fn set_description(
     write: &mut Write,
     operator: &OperatorId,
     description: Option<&str>,
@@ -125,7 +117,7 @@ pub async fn set_description(
 }
 
 /// Sets or removes the default permissions of an operator. Returns whether the operator exists.
-pub async fn set_default_permissions(
+pub(in crate::accounts) async fn set_default_permissions(
     write: &mut Write,
     operator: &OperatorId,
     document: Option<&str>,
@@ -139,7 +131,10 @@ pub async fn set_default_permissions(
 }
 
 /// Deletes an operator, which must have no users or keys. Returns whether it existed.
-pub async fn delete(write: &mut Write, operator: &OperatorId) -> Result<bool, StoreError> {
+pub(in crate::accounts) async fn delete(
+    write: &mut Write,
+    operator: &OperatorId,
+) -> Result<bool, StoreError> {
     let gone = query("DELETE FROM operators WHERE operator_id = $1 RETURNING created_at")
         .bind(operator.as_str())
         .fetch_optional(write.connection())

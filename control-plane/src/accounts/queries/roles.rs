@@ -6,7 +6,7 @@ use crate::{
 };
 
 /// Inserts a role. Returns whether the name was free.
-pub async fn insert(write: &mut Write, role: &Role) -> Result<bool, StoreError> {
+pub(in crate::accounts) async fn insert(write: &mut Write, role: &Role) -> Result<bool, StoreError> {
     let Role { operator, id, description, permission, created_at, updated_at } = role;
     let done = query(
         "INSERT INTO roles (operator_id, role_id, description, permission, created_at, updated_at) \
@@ -24,7 +24,7 @@ pub async fn insert(write: &mut Write, role: &Role) -> Result<bool, StoreError> 
 }
 
 /// Replaces the permissions of a role, and its description if one is given. Returns whether the role exists.
-pub async fn update(
+pub(in crate::accounts) async fn update(
     write: &mut Write,
     operator: &OperatorId,
     id: &RoleId,
@@ -47,7 +47,7 @@ pub async fn update(
 }
 
 /// Deletes a role with its attachments, or all roles of the operator. Returns their number.
-pub async fn delete(
+pub(in crate::accounts) async fn delete(
     write: &mut Write,
     operator: &OperatorId,
     id: Option<&RoleId>,
@@ -67,7 +67,7 @@ pub async fn delete(
 }
 
 /// Returns one role or all roles of an operator, in the order of their names.
-pub async fn list(
+pub(in crate::accounts) async fn list(
     executor: &mut impl Executor,
     operator: &OperatorId,
     id: Option<&RoleId>,
@@ -84,7 +84,7 @@ pub async fn list(
 }
 
 /// Returns a page of the roles of an operator in the order of their names.
-pub async fn page(
+pub(in crate::accounts) async fn page(
     executor: &mut impl Executor,
     operator: &OperatorId,
     page: &PageRequest,
@@ -119,7 +119,7 @@ pub async fn count(
 }
 
 /// Attaches a role to a user. Returns whether it was not attached before.
-pub async fn attach(
+pub(in crate::accounts) async fn attach(
     write: &mut Write,
     operator: &OperatorId,
     user: &UserName,
@@ -137,7 +137,7 @@ pub async fn attach(
 }
 
 /// Detaches a role from a user. Returns whether it was attached.
-pub async fn detach(
+pub(in crate::accounts) async fn detach(
     write: &mut Write,
     operator: &OperatorId,
     user: &UserName,
@@ -153,7 +153,7 @@ pub async fn detach(
 }
 
 /// Returns the users with their roles, of one user or of all users of the operator.
-pub async fn attached(
+pub(in crate::accounts) async fn attached(
     executor: &mut impl Executor,
     operator: &OperatorId,
     user: Option<&UserName>,

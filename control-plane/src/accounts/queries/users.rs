@@ -3,11 +3,11 @@ use sqlx::{any::AnyRow, query};
 use crate::{
     db::{Executor, StoreError, Write, row},
     domain::{InvalidPageRequest, OperatorId, Page, PageRequest, TombstoneKind, User, UserName},
-    journal::queries as tombstones,
+    journal::tombstones,
 };
 
 /// Returns one user, all users of an operator, or all users, in the order of operators and names.
-pub async fn list(
+pub(in crate::accounts) async fn list(
     executor: &mut impl Executor,
     operator: Option<&OperatorId>,
     user: Option<&UserName>,
@@ -33,7 +33,7 @@ pub async fn find(
 }
 
 /// Returns a page of the users of an operator or of all, in the order of operators and names.
-pub async fn page(
+pub(in crate::accounts) async fn page(
     executor: &mut impl Executor,
     operator: Option<&OperatorId>,
     page: &PageRequest,
@@ -74,7 +74,7 @@ pub async fn count(
 }
 
 /// Sets the description of a user.
-pub async fn set_description(
+pub(in crate::accounts) async fn set_description(
     write: &mut Write,
     operator: &OperatorId,
     user: &UserName,
@@ -90,7 +90,7 @@ pub async fn set_description(
 }
 
 /// Sets or removes the permission document of a user. Returns whether the user exists.
-pub async fn set_permissions(
+pub(in crate::accounts) async fn set_permissions(
     write: &mut Write,
     operator: &OperatorId,
     user: &UserName,

@@ -3,6 +3,7 @@ use std::time::Duration;
 use axum::{
     Json,
     extract::{Query, State, rejection::QueryRejection},
+    http::StatusCode,
 };
 use serde::{Deserialize, Serialize};
 
@@ -13,7 +14,7 @@ use crate::{
         problem::Problem,
     },
     edges::{self, RolloutStatus},
-    maintenance,
+    maintenance::{self, ClockError},
     revocation::{self, DurableRevocation, RevocationOutcome, RevocationTarget, RevokeError},
 };
 
@@ -80,15 +81,10 @@ pub(in crate::api) async fn create_revocation(
     let access_scope = caller.access_scope();
     let (target, reason) = parse_request(request)?;
     if target.is_up_to_now() {
-        maintenance::check_store_clock(&state.service).await?;
+        maintenance::check_store_clock(&state.service).await.map_err(refuse_by_clock)?;
     }
-    let revoked =
-        revocation::revoke(&state.service, &caller.actor(), &access_scope, target, reason.as_deref()).await;
-    if let Err(error @ RevokeError::RateLimited(_)) = &revoked {
-        state.metrics.count_limited(error.code());
-    }
-    let DurableRevocation { version, outcome: what } = revoked?;
-    state.metrics.count_revocation();
+    let DurableRevocation { version, outcome: what } =
+        revocation::revoke(&state.service, &caller.actor(), &access_scope, target, reason.as_deref()).await?;
     let edges = match wait {
         0 => None,
         _ => Some(rollout_status(&state, version, Duration::from_secs(wait)).await?),
@@ -109,6 +105,17 @@ pub(in crate::api) async fn create_revocation(
             edges,
         },
     }))
+}
+
+/// Names the cause: another attempt would fail too.
+fn refuse_by_clock(error: ClockError) -> Problem {
+    let detail = match error {
+        ClockError::Store(error) => return error.into(),
+        ClockError::Ahead(..) => "the control plane's clock is ahead of other clocks; nothing was revoked",
+        ClockError::Behind(..) => "the control plane's clock is behind other clocks; nothing was revoked",
+        ClockError::Unconfirmed => "no other clock confirms the control plane's clock",
+    };
+    Problem::new(StatusCode::SERVICE_UNAVAILABLE, error.code(), detail)
 }
 
 async fn rollout_status(state: &AppState, version: u64, wait: Duration) -> Result<RolloutCounts, Problem> {

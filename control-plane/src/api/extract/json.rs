@@ -3,12 +3,13 @@ use axum::{
     extract::{FromRequest, Request},
     http::{StatusCode, header},
 };
-use serde::de::{DeserializeOwned, IgnoredAny};
-
-use crate::{
-    api::{AppState, problem::Problem},
-    platform::redact,
+use serde::{
+    Deserialize as _,
+    de::{DeserializeOwned, IgnoredAny},
 };
+
+use super::member::Members;
+use crate::api::{AppState, problem::Problem};
 
 /// Extracts a JSON object and rejects unknown members and trailing data. An error names the member and never echoes a
 /// value, which may be a secret.
@@ -43,32 +44,20 @@ impl<T: DeserializeOwned> FromRequest<AppState> for StrictJson<T> {
             })?;
         // Serde also deserializes a struct from an array, by position. Accept objects only.
         if bytes.trim_ascii_start().first() != Some(&b'{') {
-            let detail = match serde_json::from_slice::<IgnoredAny>(&bytes) {
-                Ok(_) => "the request body: expected an object".to_owned(),
-                Err(error) => format!("the request body: {}", redact_values(&error)),
-            };
-            return Err(Problem::invalid(detail));
+            return Err(match serde_json::from_slice::<IgnoredAny>(&bytes) {
+                Ok(_) => Problem::invalid("the request body: expected an object"),
+                Err(error) => invalid_json(&error),
+            });
         }
         let mut source = serde_json::Deserializer::from_slice(&bytes);
-        let parsed = serde_path_to_error::deserialize(&mut source).map_err(|error| {
-            let path = error.path().to_string();
-            let place = if path == "." { "the request body".to_owned() } else { format!("`{path}`") };
-            Problem::invalid(format!("{place}: {}", redact_values(&error.into_inner())))
-        })?;
+        let members = Members::deserialize(&mut source).map_err(|error| invalid_json(&error))?;
         source.end().map_err(|_| Problem::invalid("unexpected data after the JSON document"))?;
-        Ok(Self(parsed))
+        members.into_body().map(Self).map_err(Problem::invalid)
     }
 }
 
-/// Returns the message of the serde error in JSON terms, without any value that it quotes.
-fn redact_values(error: &serde_json::Error) -> String {
-    let message = error.to_string();
-    match error.classify() {
-        serde_json::error::Category::Data => {
-            // The position is the last part of the message; a quoted value may contain the same words.
-            let text = message.rsplit_once(" at line ").map_or(message.as_str(), |(text, _)| text);
-            redact::redact_value(text, "an object")
-        }
-        _ => format!("invalid JSON at line {} column {}", error.line(), error.column()),
-    }
+/// Returns where the text is no JSON, without any part of it.
+fn invalid_json(error: &serde_json::Error) -> Problem {
+    let (line, column) = (error.line(), error.column());
+    Problem::invalid(format!("the request body: invalid JSON at line {line} column {column}"))
 }

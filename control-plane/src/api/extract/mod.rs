@@ -2,3 +2,4 @@
 
 pub(super) mod caller;
 pub(super) mod json;
+mod member;

@@ -12,12 +12,13 @@ use axum::http::{HeaderMap, Uri, header};
 use token::secret::SecretHash;
 
 use crate::{
-    api::{AppState, problem::Problem},
+    api::problem::Problem,
     config::Server,
     domain::EdgeId,
     edges::{self, AuthenticateEdgeError},
-    platform::rates::RateLimits,
+    platform::{rates::RateLimits, telemetry::Metrics},
     server::listener::{ClientNetwork, Connection},
+    service::Service,
 };
 
 /// How many seconds' worth of requests a client may send in one burst.
@@ -108,7 +109,7 @@ impl RequestAdmission {
     /// A 429 for an exceeded limit, a 401 for an unknown edge credential, a 503 if the store is unavailable.
     pub(in crate::api) async fn admit(
         &self,
-        state: &AppState,
+        service: &Service,
         connection: &Connection,
         client: ClientNetwork,
         uri: &Uri,
@@ -120,9 +121,9 @@ impl RequestAdmission {
         if let Some(credential) = find_edge_credential(uri, headers) {
             let hash = *SecretHash::digest(credential).as_bytes();
             if !connection.is_edge() && !self.edges().contains(&hash) {
-                self.charge(state, client)?;
+                self.charge(service.metrics(), client)?;
             }
-            match edges::authenticate_edge(&state.service, credential).await {
+            match edges::authenticate_edge(service, credential).await {
                 Ok(edge) => {
                     self.edges().insert(hash);
                     connection.set_edge(&edge);
@@ -131,15 +132,16 @@ impl RequestAdmission {
                 Err(error @ AuthenticateEdgeError::Refused) => {
                     self.edges().0.remove(&hash);
                     if !is_object_request(uri) {
-                        return Err(error.into());
+                        return Err(edge_problem(error));
                     }
                 }
-                Err(error) => return Err(error.into()),
+                Err(error) => return Err(edge_problem(error)),
             }
         } else {
-            self.charge(state, client)?;
+            self.charge(service.metrics(), client)?;
         }
-        let guard = if connection.is_proxy() { Some(self.begin_request(state, client)?) } else { None };
+        let guard =
+            if connection.is_proxy() { Some(self.begin_request(service.metrics(), client)?) } else { None };
         Ok(AdmittedClient::Anonymous(guard))
     }
 
@@ -149,10 +151,10 @@ impl RequestAdmission {
         self.rates.rates.charge(&self.rates.bucket_of(client), FAILED_SIGN_IN_COST);
     }
 
-    fn charge(&self, state: &AppState, client: ClientNetwork) -> Result<(), Problem> {
+    fn charge(&self, metrics: &Metrics, client: ClientNetwork) -> Result<(), Problem> {
         self.rates.rates.check(&self.rates.bucket_of(client)).map_err(|wait| {
             rate_limit_problem(
-                state,
+                metrics,
                 "address_rate_exceeded",
                 "the request rate of this client address is exceeded",
                 wait,
@@ -160,12 +162,12 @@ impl RequestAdmission {
         })
     }
 
-    fn begin_request(&self, state: &AppState, client: ClientNetwork) -> Result<RequestGuard, Problem> {
+    fn begin_request(&self, metrics: &Metrics, client: ClientNetwork) -> Result<RequestGuard, Problem> {
         let mut active = lock_mutex(&self.active);
         let by_this_client = active.by_client.get(&client).copied().unwrap_or(0);
         if active.total >= self.max_active || by_this_client >= self.max_active_per_client {
             let detail = "too many concurrent requests from this client address";
-            return Err(rate_limit_problem(state, "address_requests_exceeded", detail, Duration::ZERO));
+            return Err(rate_limit_problem(metrics, "address_requests_exceeded", detail, Duration::ZERO));
         }
         active.total += 1;
         active.by_client.insert(client, by_this_client + 1);
@@ -205,9 +207,19 @@ impl KnownEdges {
     }
 }
 
-fn rate_limit_problem(state: &AppState, code: &'static str, detail: &str, wait: Duration) -> Problem {
-    state.metrics.count_limited(code);
+fn rate_limit_problem(metrics: &Metrics, code: &'static str, detail: &str, wait: Duration) -> Problem {
+    metrics.count_limited(code);
     Problem::too_many(code, detail, wait)
+}
+
+/// Renders why an edge is not authenticated.
+pub(in crate::api) fn edge_problem(error: AuthenticateEdgeError) -> Problem {
+    let is_refused = matches!(error, AuthenticateEdgeError::Refused);
+    let problem = Problem::from(error);
+    match is_refused {
+        true => problem.with_static_header(header::WWW_AUTHENTICATE, "Bearer realm=\"keystile-edge\""),
+        false => problem,
+    }
 }
 
 fn find_edge_credential<'a>(uri: &Uri, headers: &'a HeaderMap) -> Option<&'a str> {

@@ -84,7 +84,11 @@ pub(in crate::api) async fn check_admission(
     else {
         return next.run(request).await;
     };
-    match state.admission.admit(&state, &connection, client.into(), request.uri(), request.headers()).await {
+    match state
+        .admission
+        .admit(&state.service, &connection, client.into(), request.uri(), request.headers())
+        .await
+    {
         Ok(AdmittedClient::Edge(edge)) => {
             request.extensions_mut().insert(edge);
             next.run(request).await

@@ -11,7 +11,7 @@ use crate::{
     api::{
         AppState,
         extract::{caller::Caller, json::StrictJson},
-        problem::{Problem, TOKENS_EXCEEDED},
+        problem::Problem,
     },
     credentials::tokens::{self, ExchangeError, ExchangedToken, Lifetime},
     revocation,
@@ -45,20 +45,10 @@ pub(in crate::api) async fn exchange(
     let lifetime = token_timeout_seconds.map_or(Ok(Lifetime::default()), Lifetime::try_from);
     let lifetime = lifetime.map_err(|error| Problem::invalid(format!("`tokenTimeoutSeconds`: {error}")))?;
     let exchanged = tokens::exchange_auth_key(&state.service, &auth_key_id, &auth_key, lifetime).await;
-    let ExchangedToken { session, subject, token } = exchanged.map_err(|error| {
-        match error {
-            ExchangeError::Refused => {
-                state.metrics.count_refused_sign_in();
-                if let Some(Extension(PeerAddr(client))) = client {
-                    state.admission.charge_refused_sign_in(client.into());
-                }
-            }
-            ExchangeError::RateLimited(_) => state.metrics.count_limited(TOKENS_EXCEEDED),
-            _ => {}
-        }
-        Problem::from(error)
-    })?;
-    state.metrics.count_issued_token();
+    if let (Err(ExchangeError::Refused), Some(Extension(PeerAddr(client)))) = (&exchanged, client) {
+        state.admission.charge_refused_sign_in(client.into());
+    }
+    let ExchangedToken { session, subject, token } = exchanged?;
     let response = AuthResponse {
         api_key: session.as_str(),
         operator_id: subject.operator.as_str(),
@@ -73,6 +63,5 @@ pub(in crate::api) async fn log_out(
     caller: Caller,
 ) -> Result<StatusCode, Problem> {
     revocation::logout(&state.service, &caller.subject, caller.fingerprint).await?;
-    state.metrics.count_revocation();
     Ok(StatusCode::NO_CONTENT)
 }

@@ -7,9 +7,8 @@ use axum::{
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    accounts::AccountError,
     api::{AppState, extract::caller::Caller, problem::Problem},
-    credentials::auth_keys::{self, CreateAuthKeyError},
+    credentials::auth_keys,
     domain::{Page, PageRequest, Subject},
 };
 
@@ -80,11 +79,7 @@ pub(in crate::api) async fn create(
     let (operator, _) = caller.access_scope_for(&operator)?;
     caller.require_root()?;
     let subject = Subject { operator, user: None };
-    let created = auth_keys::create_auth_key(&state.service, &caller.actor(), &subject).await;
-    if let Err(CreateAuthKeyError::Account(error @ AccountError::LimitReached(_))) = &created {
-        state.metrics.count_limited(error.code());
-    }
-    let created = created?;
+    let created = auth_keys::create_auth_key(&state.service, &caller.actor(), &subject).await?;
     let response =
         GenerateAuthKeyResponse { auth_key_id: created.id.as_str(), auth_key: created.secret.expose() };
     Ok((StatusCode::CREATED, [(header::CACHE_CONTROL, "no-store")], Json(response)).into_response())
@@ -99,6 +94,5 @@ pub(in crate::api) async fn remove(
     caller.require_root()?;
     let id = id.parse().map_err(|_| Problem::not_found("AuthKey not found"))?;
     auth_keys::delete_auth_key(&state.service, &caller.actor(), &access_scope, &id).await?;
-    state.metrics.count_revocation();
     Ok(StatusCode::NO_CONTENT)
 }

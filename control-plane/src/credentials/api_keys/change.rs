@@ -1,21 +1,14 @@
 //! Disables, enables and deletes API keys.
 
-use serde_json::json;
-
 use super::{
     ApiKeyError, queries as api_keys,
     revocation::{DISABLED, revoke_key},
 };
 use crate::{
-    audit::queries as audit,
-    db::{Write, versions},
-    domain::{Actor, ApiKey, ApiKeyId, ApiKeyState},
-    keys::queries::tag_keys,
-    platform::clock::Time,
-    revocation::{
-        AccessScope,
-        queries::{revocations, watermarks},
-    },
+    db::Write,
+    domain::{Actor, ApiKey, ApiKeyId, ApiKeyState, Event},
+    keys::tag_keys,
+    revocation::{AccessScope, revocations, watermarks},
     service::Service,
 };
 
@@ -26,14 +19,16 @@ pub async fn disable_api_key(
     authority: &AccessScope,
     id: ApiKeyId,
 ) -> Result<u64, ApiKeyError> {
-    let (mut write, version, now) = begin_change(service).await?;
-    let key = find_owned(&mut write, actor, authority, id).await?;
-    let changed = api_keys::set_state(&mut write, id, ApiKeyState::Active, ApiKeyState::Disabled).await?;
+    let mut change = service.change(actor).await?;
+    let (version, now) = (change.version(), change.now());
+    let key = find_owned(change.db(), actor, authority, id).await?;
+    let changed = api_keys::set_state(change.db(), id, ApiKeyState::Active, ApiKeyState::Disabled).await?;
     // A key that is revoked already cannot be disabled, as enabling it would take the revocation back.
-    if !changed || !revoke_key(&mut write, &key, DISABLED, now, version).await? {
+    if !changed || !revoke_key(change.db(), &key, DISABLED, now, version).await? {
         return Err(ApiKeyError::NotActive(id));
     }
-    commit_change(service, write, actor, "api_key.disable", &key, version, now).await
+    let ApiKey { owner, fingerprint, .. } = key;
+    Ok(change.commit(Event::ApiKeyDisabled { id, owner, fingerprint }).await?)
 }
 
 /// Enables a disabled key. Returns the first version with the change. A key that was revoked otherwise stays revoked.
@@ -43,23 +38,25 @@ pub async fn enable_api_key(
     authority: &AccessScope,
     id: ApiKeyId,
 ) -> Result<u64, ApiKeyError> {
-    let (mut write, version, now) = begin_change(service).await?;
-    let key = find_owned(&mut write, actor, authority, id).await?;
+    let mut change = service.change(actor).await?;
+    let (version, now) = (change.version(), change.now());
+    let key = find_owned(change.db(), actor, authority, id).await?;
     if key.expires_at.is_some_and(|end| end <= now.seconds()) {
         return Err(ApiKeyError::Expired(id));
     }
-    if !tag_keys::exists(&mut write, key.generation).await? {
+    if !tag_keys::exists(change.db(), key.generation).await? {
         return Err(ApiKeyError::TagRetired(id));
     }
-    let watermark = watermarks::highest_applicable(&mut write, &key.kid(), &key.owner, None, None).await?;
+    let watermark = watermarks::highest_applicable(change.db(), &key.kid(), &key.owner, None, None).await?;
     if watermark.is_some_and(|instant| key.issued_at <= instant) {
         return Err(ApiKeyError::UnderWatermark(id));
     }
-    if !api_keys::set_state(&mut write, id, ApiKeyState::Disabled, ApiKeyState::Active).await? {
+    if !api_keys::set_state(change.db(), id, ApiKeyState::Disabled, ApiKeyState::Active).await? {
         return Err(ApiKeyError::NotDisabled(id));
     }
-    revocations::unrevoke(&mut write, &key.fingerprint, now.seconds(), version).await?;
-    commit_change(service, write, actor, "api_key.enable", &key, version, now).await
+    revocations::unrevoke(change.db(), &key.fingerprint, now.seconds(), version).await?;
+    let ApiKey { owner, fingerprint, .. } = key;
+    Ok(change.commit(Event::ApiKeyEnabled { id, owner, fingerprint }).await?)
 }
 
 /// Revokes a key permanently, and deletes everything but its fingerprint. Returns the first version with the change.
@@ -69,19 +66,13 @@ pub async fn delete_api_key(
     authority: &AccessScope,
     id: ApiKeyId,
 ) -> Result<u64, ApiKeyError> {
-    let (mut write, version, now) = begin_change(service).await?;
-    let key = find_owned(&mut write, actor, authority, id).await?;
-    revoke_key(&mut write, &key, "deleted", now, version).await?;
-    api_keys::delete(&mut write, id).await?;
-    commit_change(service, write, actor, "api_key.delete", &key, version, now).await
-}
-
-/// Begins a transaction with a new version.
-async fn begin_change(service: &Service) -> Result<(Write, u64, Time), ApiKeyError> {
-    let now = service.now();
-    let mut write = service.store.write().await?;
-    let version = versions::allocate(&mut write, now).await?;
-    Ok((write, version, now))
+    let mut change = service.change(actor).await?;
+    let (version, now) = (change.version(), change.now());
+    let key = find_owned(change.db(), actor, authority, id).await?;
+    revoke_key(change.db(), &key, "deleted", now, version).await?;
+    api_keys::delete(change.db(), id).await?;
+    let ApiKey { owner, fingerprint, .. } = key;
+    Ok(change.commit(Event::ApiKeyDeleted { id, owner, fingerprint }).await?)
 }
 
 /// Finds a key that the actor may manage. Another operator's key is reported as unknown.
@@ -94,26 +85,4 @@ pub(crate) async fn find_owned(
     let found = api_keys::find(write, id).await?;
     let key = found.filter(|key| authority.includes(&key.owner.operator)).ok_or(ApiKeyError::Unknown(id))?;
     if actor.may_manage(&key.owner) { Ok(key) } else { Err(ApiKeyError::RootOnly) }
-}
-
-/// Commits a change with its audit entry, and waits until it is published.
-async fn commit_change(
-    service: &Service,
-    mut write: Write,
-    actor: &Actor,
-    action: &'static str,
-    key: &ApiKey,
-    version: u64,
-    now: Time,
-) -> Result<u64, ApiKeyError> {
-    let detail = json!({
-        "owner": key.owner.to_string(),
-        "fingerprint": key.fingerprint.to_string(),
-        "version": version,
-    });
-    let target = &key.id.to_string();
-    audit::append(&mut write, audit::NewAuditEntry { at: now, actor, action, target, detail }).await?;
-    write.commit().await?;
-    service.wait_published(version).await;
-    Ok(version)
 }

@@ -1,6 +1,6 @@
 //! Creates API keys.
 
-use serde_json::{Value, json};
+use serde_json::Value;
 use token::{
     Fingerprint,
     api_key::{ApiKeyFields, Kind, Prefix},
@@ -13,8 +13,7 @@ use super::{
     queries as api_keys,
 };
 use crate::{
-    accounts::{AccountError, queries::operators, users::ensure_user},
-    audit::queries as audit,
+    accounts::{AccountError, operators, users::ensure_user},
     credentials::{
         queries::issued::{self, IssueOutcome},
         tokens::{
@@ -22,19 +21,16 @@ use crate::{
             mint::{IssueBackoff, MAX_ISSUE_SKEW_SECS},
         },
     },
-    db::{NEVER_EXPIRES, StoreError, Write, versions},
+    db::{Draft, NEVER_EXPIRES, StoreError, Write},
     domain::{
-        Actor, ApiKey, ApiKeyState, Generation, IssuedCredential, PresentedUsername, Subject, Watermark,
-        WatermarkScope,
+        Actor, ApiKey, ApiKeyState, Event, Generation, IssuedCredential, PresentedUsername, Subject,
+        Watermark, WatermarkScope,
     },
-    keys::{
-        keyring as keys,
-        queries::{key_set, tag_keys},
-    },
-    limits::operator::{self as operator_limits, LimitKind},
+    keys::{key_set, keyring as keys, tag_keys},
+    limits::{LimitKind, operator as operator_limits},
     platform::{clock::Time, random},
-    restore::queries as gaps,
-    revocation::queries::watermarks,
+    restore::gaps,
+    revocation::watermarks,
     service::Service,
 };
 
@@ -82,12 +78,11 @@ pub async fn create_api_key(
         PresentedUsername::parse_for(&owner, username.as_deref()).map_err(ApiKeyError::Username)?;
     let mut backoff = IssueBackoff::default();
     loop {
-        let mut write = service.store.write().await?;
-        versions::lock_version(&mut write).await?;
-        let now = service.now();
-        let mut version = ensure_user(service, &mut write, actor, &owner, now).await?;
+        let mut draft = service.draft(actor).await?;
+        let now = draft.now();
+        ensure_user(service, &mut draft, &owner).await?;
         let allowed =
-            operator_limits::check_limit(service, &mut write, &owner.operator, LimitKind::ApiKeys).await?;
+            operator_limits::check_limit(service, draft.db(), &owner.operator, LimitKind::ApiKeys).await?;
         allowed.map_err(AccountError::LimitReached)?;
         let new = NewApiKey {
             owner: &owner,
@@ -97,28 +92,16 @@ pub async fn create_api_key(
             metadata: metadata.as_ref(),
             expires_at,
         };
-        let (key, secret) = match mint_and_insert(service, &mut write, &new, &mut version, now).await? {
+        let (key, secret) = match mint_and_insert(service, &mut draft, &new).await? {
             MintOutcome::Minted(minted) => *minted,
             MintOutcome::Blocked(watermark) => {
-                drop(write);
+                drop(draft);
                 wait_for_watermark(&watermark, now, &mut backoff).await?;
                 continue;
             }
         };
-        api_keys::set_creator(&mut write, key.id, &actor.to_string()).await?;
-        let detail = json!({
-        "owner": owner.to_string(),
-        "username": username.as_str(),
-        "name": name,
-        "fingerprint": key.fingerprint.to_string(),
-        "expires_at": expires_at,
-        });
-        let (action, target) = ("api_key.create", &key.id.to_string());
-        audit::append(&mut write, audit::NewAuditEntry { at: now, actor, action, target, detail }).await?;
-        write.commit().await?;
-        if let Some(version) = version {
-            service.wait_published(version).await;
-        }
+        api_keys::set_creator(draft.db(), key.id, &actor.to_string()).await?;
+        draft.commit(Event::ApiKeyCreated { key: Box::new(key.clone()) }).await?;
         return Ok(CreatedApiKey { key, secret });
     }
 }
@@ -156,16 +139,16 @@ pub(crate) async fn wait_for_watermark(
 
 /// Mints a key and inserts it.
 ///
-/// Allocates `version` if the bundle changes: the first key of a generation publishes the key of the generation.
+/// The change gets a version if the bundle changes: the first key of a generation publishes the key of the generation.
 pub(crate) async fn mint_and_insert(
     service: &Service,
-    write: &mut Write,
+    draft: &mut Draft<'_>,
     new: &NewApiKey<'_>,
-    version: &mut Option<u64>,
-    now: Time,
 ) -> Result<MintOutcome, ApiKeyError> {
     let NewApiKey { owner, username, prefix, name, metadata, expires_at } = *new;
-    let generation = current_generation(service, write, version, now).await?;
+    let now = draft.now();
+    let generation = current_generation(service, draft).await?;
+    let write = draft.db();
     let minting = match keys::open_generation(&service.data_dir, &generation) {
         Ok(minting) => minting,
         Err(error) if error.is_absent() => {
@@ -249,24 +232,12 @@ pub(crate) async fn mint_and_insert(
 }
 
 /// Returns the newest generation, or creates one if there is none or if it is of format 1.
-async fn current_generation(
-    service: &Service,
-    write: &mut Write,
-    version: &mut Option<u64>,
-    now: Time,
-) -> Result<Generation, ApiKeyError> {
-    if let Some(newest) = newest_usable_generation(write).await? {
+async fn current_generation(service: &Service, draft: &mut Draft<'_>) -> Result<Generation, ApiKeyError> {
+    if let Some(newest) = newest_usable_generation(draft.db()).await? {
         return Ok(newest);
     }
-    let version = match version {
-        Some(version) => *version,
-        None => *version.insert(versions::allocate(write, now).await?),
-    };
-    // Another process may have created one before this one got the version lock.
-    match newest_usable_generation(write).await? {
-        Some(newest) => Ok(newest),
-        None => create_tag_key_generation(service, write, Kind::Signed, version, now).await,
-    }
+    let (version, now) = (draft.version().await?, draft.now());
+    create_tag_key_generation(service, draft.db(), Kind::Signed, version, now).await
 }
 
 /// Returns the newest generation unless it is of format 1, with which no key is created any more.

@@ -6,7 +6,7 @@ use crate::{
     accounts::AccountError,
     credentials::tokens::IssuanceBlock,
     db::StoreError,
-    domain::{ApiKeyId, InvalidId, Subject},
+    domain::{ApiKeyId, CoreError, ErrorKind, InvalidId, Subject},
     keys::keyring::KeyError,
 };
 
@@ -20,7 +20,7 @@ pub(crate) const MAX_METADATA_BYTES: usize = 4096;
 #[derive(Debug, thiserror::Error)]
 pub enum ApiKeyError {
     /// The key does not exist.
-    #[error("unknown API key `{0}`; `keystile key list` shows the existing ones")]
+    #[error("unknown API key `{0}`")]
     Unknown(ApiKeyId),
     /// Only the root user manages API keys of the root user.
     #[error("only the root user may manage API keys of the root user, regardless of permissions")]
@@ -38,45 +38,34 @@ pub enum ApiKeyError {
     #[error("`metadata`: expected a JSON object of at most {max} bytes", max = MAX_METADATA_BYTES)]
     Metadata,
     /// The key is not active.
-    #[error("`{0}` is not active; `keystile key show {0}` shows its status")]
+    #[error("`{0}` is not active")]
     NotActive(ApiKeyId),
     /// The key is not disabled.
-    #[error("`{0}` is not disabled; only keys that `keystile key disable` has disabled can be enabled")]
+    #[error("`{0}` is not disabled")]
     NotDisabled(ApiKeyId),
     /// The key has expired.
-    #[error("`{0}` has expired; create another with `keystile key create`")]
+    #[error("`{0}` has expired")]
     Expired(ApiKeyId),
     /// A watermark covers the key.
-    #[error(
-        "`{0}` was revoked with everything that was issued to its owner; create another with `keystile key \
-         create`"
-    )]
+    #[error("`{0}` was revoked with everything that was issued to its owner")]
     UnderWatermark(ApiKeyId),
     /// The generation of the key was retired.
-    #[error("the generation of `{0}` was retired; create another key with `keystile key create`")]
+    #[error("the generation of `{0}` was retired")]
     TagRetired(ApiKeyId),
     /// The username of a root user's key is the name of a user.
-    #[error("`username`: `{0}` is an existing user; to create a key of that user, use `--user {0}`")]
+    #[error("`username`: `{0}` is an existing user")]
     UsernameIsUser(Subject),
     /// The username of a key of format 1 is invalid in format 2, or has another meaning there.
-    #[error(
-        "`{0}` has format 1, and a new key cannot have its username; give one with `keystile key rotate {0} \
-         --username NAME`, where OPERATOR or OPERATOR/NAME of the owner means the owner"
-    )]
+    #[error("`{0}` has format 1, and a new key cannot have its username")]
     UsernameNotInherited(ApiKeyId),
     /// The current generation has the short form, which the root user cannot use.
     #[error(
         "new API keys have the short form ({0}), which a stolen edge can create, so the root user cannot \
-         have one; create the key for a user, or return to format 2 with `keystile key rotate tag`"
+         have one"
     )]
     ShortFormForRoot(String),
     /// The key file of the generation is on another machine.
-    #[error(
-        "the key file of {kid}, the current generation of API keys, is not in this data folder; create the \
-         API key where the file is, copy the file to `{}`, or start a generation here with `keystile key \
-         rotate tag`",
-        .path.display()
-    )]
+    #[error("the key file of {kid}, the current generation of API keys, is not in this data folder")]
     KeyFileElsewhere { kid: String, path: PathBuf },
     /// A key file cannot be used.
     #[error(transparent)]
@@ -117,6 +106,36 @@ impl ApiKeyError {
             Self::NoGeneration | Self::NoFreeNumber => "api_key_numbers_exhausted",
             Self::Blocked(..) => "watermark_in_future",
             Self::Store(error) => error.code(),
+        }
+    }
+}
+
+impl CoreError for ApiKeyError {
+    fn code(&self) -> &'static str {
+        self.code()
+    }
+
+    fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Unknown(_) => ErrorKind::NotFound,
+            Self::RootOnly => ErrorKind::Forbidden,
+            Self::Account(error) => error.kind(),
+            Self::Username(_) | Self::NameTooLong | Self::Metadata | Self::UsernameNotInherited(_) => {
+                ErrorKind::Invalid
+            }
+            Self::UsernameIsUser(_)
+            | Self::NotActive(_)
+            | Self::NotDisabled(_)
+            | Self::Expired(_)
+            | Self::UnderWatermark(_)
+            | Self::TagRetired(_)
+            | Self::ShortFormForRoot(_) => ErrorKind::Conflict,
+            Self::KeyFileElsewhere { .. }
+            | Self::Keys(_)
+            | Self::NoGeneration
+            | Self::NoFreeNumber
+            | Self::Blocked(..) => ErrorKind::Unavailable,
+            Self::Store(error) => error.kind(),
         }
     }
 }

@@ -1,17 +1,14 @@
 //! Revokes API keys that have reached their end.
 
-use serde_json::json;
-
 use super::{
     queries as api_keys,
     revocation::{DISABLED, EXPIRED, revoke_key},
 };
 use crate::{
-    audit::queries as audit,
-    db::{StoreError, Write, versions},
-    domain::{Actor, ApiKeyId, ApiKeyState},
+    db::{StoreError, Write},
+    domain::{Actor, ApiKeyId, ApiKeyState, Event},
     platform::clock::Time,
-    revocation::queries::revocations,
+    revocation::revocations,
     service::Service,
 };
 
@@ -22,31 +19,22 @@ pub async fn expire_api_keys(service: &Service) -> Result<usize, StoreError> {
     if api_keys::list_due(&mut service.store.reader().await?, now.seconds()).await?.is_empty() {
         return Ok(0);
     }
-    let mut write = service.store.write().await?;
-    let version = versions::allocate(&mut write, now).await?;
+    let mut change = service.change(&Actor::System).await?;
+    let (version, now) = (change.version(), change.now());
     // Another replica may have revoked them before this one got the version lock.
-    let due = api_keys::list_due(&mut write, now.seconds()).await?;
-    let mut lines = Vec::with_capacity(due.len());
-    for key in &due {
-        if api_keys::set_state(&mut write, key.id, key.state, ApiKeyState::Expired).await? {
-            revoke_key(&mut write, key, EXPIRED, now, version).await?;
-            lines.push((key.id.to_string(), json!({ "owner": key.owner.to_string(), "version": version })));
+    let due = api_keys::list_due(change.db(), now.seconds()).await?;
+    let mut expired = 0;
+    for key in due {
+        if api_keys::set_state(change.db(), key.id, key.state, ApiKeyState::Expired).await? {
+            revoke_key(change.db(), &key, EXPIRED, now, version).await?;
+            change.record(Event::ApiKeyExpired { id: key.id, owner: key.owner });
+            expired += 1;
         }
     }
-    if lines.is_empty() {
-        return Ok(0);
+    if expired > 0 {
+        change.commit_recorded().await?;
     }
-    let changes = lines.iter().map(|(target, detail)| audit::NewAuditEntry {
-        at: now,
-        actor: &Actor::System,
-        action: "api_key.expire",
-        target,
-        detail: detail.clone(),
-    });
-    audit::append_all(&mut write, &changes.collect::<Vec<_>>()).await?;
-    write.commit().await?;
-    service.wait_published(version).await;
-    Ok(lines.len())
+    Ok(expired)
 }
 
 /// Reverts the expiry of keys whose end is in the future, which a clock ahead has caused. A key that was disabled is

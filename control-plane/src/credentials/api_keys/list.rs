@@ -4,9 +4,9 @@ use super::{ApiKeyError, queries as api_keys};
 use crate::{
     db::{Executor, StoreError},
     domain::{ApiKey, ApiKeyId, ApiKeyState, OperatorId, Page, PageRequest, UserName},
-    keys::queries::tag_keys,
+    keys::tag_keys,
     platform::clock::Time,
-    revocation::queries::revocations,
+    revocation::revocations,
     service::Service,
 };
 

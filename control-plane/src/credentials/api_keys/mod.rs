@@ -5,7 +5,7 @@ mod create;
 mod error;
 mod expire;
 mod list;
-pub mod queries;
+pub(in crate::credentials) mod queries;
 mod remaining;
 mod revocation;
 mod rotate;
@@ -17,6 +17,10 @@ pub use error::ApiKeyError;
 pub use expire::expire_api_keys;
 pub(crate) use expire::take_back_expiry;
 pub use list::{ApiKeyStatus, find_api_key, list_api_keys};
+pub use queries::{
+    count, delete, expire_at, find, find_by_fingerprint, insert, list_by_name, list_created_by, next_number,
+    set_state,
+};
 pub use remaining::remaining_api_keys;
 pub(crate) use revocation::{
     DISABLED, EXPIRED, RESERVED_REASONS, ROTATED, make_revocation_permanent, revoke_key, revoke_keys_in_scope,

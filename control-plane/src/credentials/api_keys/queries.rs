@@ -9,8 +9,8 @@ use crate::{
         ApiKey, ApiKeyId, ApiKeyState, InvalidPageRequest, OperatorId, Page, PageRequest, PresentedUsername,
         Subject, TombstoneKind, UserName, WatermarkScope,
     },
-    journal::queries as tombstones,
-    keys::queries::tag_keys::parse_kind,
+    journal::tombstones,
+    keys::tag_keys::parse_kind,
     platform::clock::Time,
 };
 
@@ -98,7 +98,7 @@ pub async fn find_by_fingerprint(
 }
 
 /// Returns the API keys of a user, of an operator, or of all, in the order of their creation.
-pub async fn list(
+pub(in crate::credentials) async fn list(
     executor: &mut impl Executor,
     operator: Option<&OperatorId>,
     user: Option<&UserName>,
@@ -134,7 +134,7 @@ pub async fn list_by_name(
 }
 
 /// Returns a page of the API keys of a user, of an operator, or of all, in the order of their creation.
-pub async fn page(
+pub(in crate::credentials) async fn page(
     executor: &mut impl Executor,
     operator: Option<&OperatorId>,
     user: Option<&UserName>,
@@ -177,7 +177,7 @@ pub async fn count(
 }
 
 /// Returns the API keys of a scope that were issued at or before an instant.
-pub async fn list_in_scope(
+pub(in crate::credentials) async fn list_in_scope(
     executor: &mut impl Executor,
     scope: &WatermarkScope,
     until: u64,
@@ -203,7 +203,10 @@ pub async fn list_in_scope(
 }
 
 /// Returns the keys that have reached their end and are not marked as expired.
-pub async fn list_due(executor: &mut impl Executor, now: u64) -> Result<Vec<ApiKey>, StoreError> {
+pub(in crate::credentials) async fn list_due(
+    executor: &mut impl Executor,
+    now: u64,
+) -> Result<Vec<ApiKey>, StoreError> {
     let rows = query(concat!(select!(), "WHERE expires_at <= $1 AND state <> 'expired' ORDER BY number"))
         .bind(row::to_column(now))
         .fetch_all(executor.connection())
@@ -212,7 +215,10 @@ pub async fn list_due(executor: &mut impl Executor, now: u64) -> Result<Vec<ApiK
 }
 
 /// Returns the keys that are marked as expired although their end is later than this second.
-pub async fn list_expired_early(executor: &mut impl Executor, now: u64) -> Result<Vec<ApiKey>, StoreError> {
+pub(in crate::credentials) async fn list_expired_early(
+    executor: &mut impl Executor,
+    now: u64,
+) -> Result<Vec<ApiKey>, StoreError> {
     let rows = query(concat!(select!(), "WHERE expires_at > $1 AND state = 'expired' ORDER BY number"))
         .bind(row::to_column(now))
         .fetch_all(executor.connection())
@@ -221,7 +227,11 @@ pub async fn list_expired_early(executor: &mut impl Executor, now: u64) -> Resul
 }
 
 /// Records the creator of a key, as named in the audit log.
-pub async fn set_creator(write: &mut Write, id: ApiKeyId, creator: &str) -> Result<(), StoreError> {
+pub(in crate::credentials) async fn set_creator(
+    write: &mut Write,
+    id: ApiKeyId,
+    creator: &str,
+) -> Result<(), StoreError> {
     query("UPDATE api_keys SET created_by = $2 WHERE number = $1")
         .bind(row::to_column(id.0))
         .bind(creator)

@@ -6,7 +6,7 @@ use super::{ApiKeyStatus, list_api_keys};
 use crate::{
     db::StoreError,
     domain::{Generation, Page, PageRequest},
-    keys::{keyring as keys, queries::tag_keys},
+    keys::{keyring as keys, tag_keys},
     service::Service,
 };
 

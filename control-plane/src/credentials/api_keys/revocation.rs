@@ -7,7 +7,7 @@ use crate::{
     db::{NEVER_EXPIRES, StoreError, Write},
     domain::{ApiKey, ApiKeyState, Revocation, WatermarkScope},
     platform::clock::Time,
-    revocation::queries::revocations::{self, RevokeOutcome},
+    revocation::revocations::{self, RevokeOutcome},
 };
 
 /// The reason of a disabled key. Enabling the key undoes the revocation.

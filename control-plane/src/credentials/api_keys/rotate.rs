@@ -1,6 +1,5 @@
 //! Replaces API keys and their generations.
 
-use serde_json::json;
 use token::api_key::Kind;
 
 use super::{
@@ -11,10 +10,8 @@ use super::{
     revocation::{ROTATED, revoke_key},
 };
 use crate::{
-    audit::queries as audit,
     credentials::tokens::mint::IssueBackoff,
-    db::versions,
-    domain::{Actor, ApiKey, ApiKeyId, ApiKeyState, Generation, PresentedUsername},
+    domain::{Actor, ApiKey, ApiKeyId, ApiKeyState, Event, Generation, PresentedUsername},
     revocation::AccessScope,
     service::Service,
 };
@@ -33,10 +30,9 @@ pub async fn rotate_api_key(
 ) -> Result<CreatedApiKey, ApiKeyError> {
     let mut backoff = IssueBackoff::default();
     loop {
-        let now = service.now();
-        let mut write = service.store.write().await?;
-        let version = versions::allocate(&mut write, now).await?;
-        let old = find_owned(&mut write, actor, authority, id).await?;
+        let mut change = service.change(actor).await?;
+        let (version, now) = (change.version(), change.now());
+        let old = find_owned(change.db(), actor, authority, id).await?;
         if old.state != ApiKeyState::Active || old.expires_at.is_some_and(|end| end <= now.seconds()) {
             return Err(ApiKeyError::NotActive(id));
         }
@@ -54,26 +50,22 @@ pub async fn rotate_api_key(
             metadata: old.metadata.as_ref(),
             expires_at: old.expires_at,
         };
-        let (key, secret) = match mint_and_insert(service, &mut write, &new, &mut Some(version), now).await? {
+        let (key, secret) = match mint_and_insert(service, change.as_draft(), &new).await? {
             MintOutcome::Minted(minted) => *minted,
             MintOutcome::Blocked(watermark) => {
-                drop(write);
+                drop(change);
                 wait_for_watermark(&watermark, now, &mut backoff).await?;
                 continue;
             }
         };
-        api_keys::set_creator(&mut write, key.id, &actor.to_string()).await?;
+        api_keys::set_creator(change.db(), key.id, &actor.to_string()).await?;
         let end = now.seconds().saturating_add(grace);
-        api_keys::expire_at(&mut write, id, end).await?;
+        api_keys::expire_at(change.db(), id, end).await?;
         if grace == 0 {
-            api_keys::set_state(&mut write, id, ApiKeyState::Active, ApiKeyState::Expired).await?;
-            revoke_key(&mut write, &old, ROTATED, now, version).await?;
+            api_keys::set_state(change.db(), id, ApiKeyState::Active, ApiKeyState::Expired).await?;
+            revoke_key(change.db(), &old, ROTATED, now, version).await?;
         }
-        let detail = json!({ "owner": old.owner.to_string(), "new": key.id.to_string(), "until": end, "version": version });
-        let (action, target) = ("api_key.rotate", &id.to_string());
-        audit::append(&mut write, audit::NewAuditEntry { at: now, actor, action, target, detail }).await?;
-        write.commit().await?;
-        service.wait_published(version).await;
+        change.commit(Event::ApiKeyRotated { id, owner: old.owner, new: key.id, until: end }).await?;
         return Ok(CreatedApiKey { key, secret });
     }
 }
@@ -90,14 +82,9 @@ fn inherited_username(old: &ApiKey) -> Result<PresentedUsername, ApiKeyError> {
 
 /// Creates a generation for new API keys, and returns it. Keys of older generations stay valid.
 pub async fn rotate_tag_key(service: &Service, actor: &Actor, kind: Kind) -> Result<Generation, ApiKeyError> {
-    let now = service.now();
-    let mut write = service.store.write().await?;
-    let version = versions::allocate(&mut write, now).await?;
-    let next = create_tag_key_generation(service, &mut write, kind, version, now).await?;
-    let (action, target) = ("tag_key.rotate", &next.kid());
-    let detail = json!({ "format": kind.name(), "version": version });
-    audit::append(&mut write, audit::NewAuditEntry { at: now, actor, action, target, detail }).await?;
-    write.commit().await?;
-    service.wait_published(version).await;
+    let mut change = service.change(actor).await?;
+    let (version, now) = (change.version(), change.now());
+    let next = create_tag_key_generation(service, change.db(), kind, version, now).await?;
+    change.commit(Event::TagKeyRotated { kid: next.kid(), format: kind }).await?;
     Ok(next)
 }

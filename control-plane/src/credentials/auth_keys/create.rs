@@ -1,12 +1,10 @@
-use serde_json::json;
 use token::secret::Secret;
 
 use super::queries as auth_keys;
 use crate::{
     accounts::{AccountError, users::ensure_user},
-    audit::queries as audit,
-    db::{StoreError, versions},
-    domain::{Actor, AuthKey, AuthKeyId, Subject},
+    db::StoreError,
+    domain::{Actor, AuthKey, AuthKeyId, CoreError, ErrorKind, Event, Subject},
     limits::operator as operator_limits,
     platform::random,
     service::Service,
@@ -24,6 +22,24 @@ pub enum CreateAuthKeyError {
     /// The store cannot be read or written.
     #[error(transparent)]
     Store(#[from] StoreError),
+}
+
+impl CoreError for CreateAuthKeyError {
+    fn code(&self) -> &'static str {
+        match self {
+            Self::Account(error) => error.code(),
+            Self::RootOnly => "root_only",
+            Self::Store(error) => error.code(),
+        }
+    }
+
+    fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Account(error) => error.kind(),
+            Self::RootOnly => ErrorKind::Forbidden,
+            Self::Store(error) => error.kind(),
+        }
+    }
 }
 
 impl From<AccountError> for CreateAuthKeyError {
@@ -53,24 +69,14 @@ pub async fn create_auth_key(
     if !actor.may_manage(subject) {
         return Err(CreateAuthKeyError::RootOnly);
     }
-    let mut write = service.store.write().await?;
-    versions::lock_version(&mut write).await?;
-    let now = service.now();
-    let version = ensure_user(service, &mut write, actor, subject, now).await?;
-    let allowed = operator_limits::check_auth_key_limit(service, &mut write, subject, now).await?;
+    let mut draft = service.draft(actor).await?;
+    ensure_user(service, &mut draft, subject).await?;
+    let now = draft.now();
+    let allowed = operator_limits::check_auth_key_limit(service, draft.db(), subject, now).await?;
     allowed.map_err(AccountError::LimitReached)?;
     let (key, secret) = new_auth_key(subject, actor, now.seconds());
-    auth_keys::insert(&mut write, &key).await?;
-    let detail = json!({ "subject": subject.to_string() });
-    audit::append(
-        &mut write,
-        audit::NewAuditEntry { at: now, actor, action: "auth_key.create", target: key.id.as_str(), detail },
-    )
-    .await?;
-    write.commit().await?;
-    if let Some(version) = version {
-        service.wait_published(version).await;
-    }
+    auth_keys::insert(draft.db(), &key).await?;
+    draft.commit(Event::AuthKeyCreated { auth_key: key.id.clone(), subject: subject.clone() }).await?;
     Ok(CreatedAuthKey { id: key.id, secret })
 }
 

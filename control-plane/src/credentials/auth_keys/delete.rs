@@ -1,11 +1,8 @@
-use serde_json::json;
-
 use super::queries as auth_keys;
 use crate::{
-    audit::queries as audit,
     credentials::{queries::coverage, tokens::mint::MAX_ISSUE_SKEW_SECS},
-    db::{StoreError, Write, versions},
-    domain::{Actor, AuthKeyId, Watermark, WatermarkScope},
+    db::{StoreError, Write},
+    domain::{Actor, AuthKeyId, CoreError, ErrorKind, Event, Watermark, WatermarkScope},
     limits::operator as operator_limits,
     platform::clock::Time,
     revocation::{AccessScope, watermarks::raise_to_now},
@@ -26,6 +23,24 @@ pub enum DeleteAuthKeyError {
     Store(#[from] StoreError),
 }
 
+impl CoreError for DeleteAuthKeyError {
+    fn code(&self) -> &'static str {
+        match self {
+            Self::NotFound => "not_found",
+            Self::RootOnly => "root_only",
+            Self::Store(error) => error.code(),
+        }
+    }
+
+    fn kind(&self) -> ErrorKind {
+        match self {
+            Self::NotFound => ErrorKind::NotFound,
+            Self::RootOnly => ErrorKind::Forbidden,
+            Self::Store(error) => error.kind(),
+        }
+    }
+}
+
 /// Deletes an AuthKey, and revokes everything that was issued for it. Returns the first version with the change.
 pub async fn delete_auth_key(
     service: &Service,
@@ -33,37 +48,28 @@ pub async fn delete_auth_key(
     authority: &AccessScope,
     id: &AuthKeyId,
 ) -> Result<u64, DeleteAuthKeyError> {
-    let mut write = service.store.write().await?;
-    let version = versions::allocate(&mut write, service.now()).await?;
+    let mut change = service.change(actor).await?;
+    let (version, now) = (change.version(), change.now());
     // The lock prevents issuing for the AuthKey until the commit.
-    coverage::lock_issuance(&mut write).await?;
-    // The time is taken after the wait for the version lock, so credentials that were issued in between are covered.
-    let now = service.now();
-    let key = auth_keys::find(&mut write, id).await?.ok_or(DeleteAuthKeyError::NotFound)?;
+    coverage::lock_issuance(change.db()).await?;
+    let key = auth_keys::find(change.db(), id).await?.ok_or(DeleteAuthKeyError::NotFound)?;
     if !authority.includes(&key.subject.operator) {
         return Err(DeleteAuthKeyError::NotFound);
     }
     if !actor.may_manage(&key.subject) {
         return Err(DeleteAuthKeyError::RootOnly);
     }
-    let is_new = operator_limits::counts_as_new(&mut write, &WatermarkScope::AuthKey(id.clone())).await?;
+    let is_new = operator_limits::counts_as_new(change.db(), &WatermarkScope::AuthKey(id.clone())).await?;
     let watermark =
-        end_auth_key(service, &mut write, id, now, version).await?.ok_or(DeleteAuthKeyError::NotFound)?;
+        end_auth_key(service, change.db(), id, now, version).await?.ok_or(DeleteAuthKeyError::NotFound)?;
     if let AccessScope::Operator(operator) = authority
         && is_new
     {
-        operator_limits::count_revocation(&mut write, operator, watermark.ends_at).await?;
+        operator_limits::count_revocation(change.db(), operator, watermark.ends_at).await?;
     }
-    let detail =
-        json!({ "subject": key.subject.to_string(), "version": version, "instant": watermark.instant });
-    audit::append(
-        &mut write,
-        audit::NewAuditEntry { at: now, actor, action: "auth_key.delete", target: id.as_str(), detail },
-    )
-    .await?;
-    write.commit().await?;
-    service.wait_published(version).await;
-    Ok(version)
+    let event =
+        Event::AuthKeyDeleted { auth_key: id.clone(), subject: key.subject, instant: watermark.instant };
+    Ok(change.commit(event).await?)
 }
 
 /// Deletes an AuthKey, and raises its watermark, which is returned; `None` if the AuthKey does not exist.

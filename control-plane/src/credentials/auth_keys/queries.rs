@@ -6,7 +6,7 @@ use token::secret::SecretHash;
 use crate::{
     db::{Executor, StoreError, Write, row},
     domain::{AuthKey, AuthKeyId, OperatorId, Page, PageRequest, Subject, TombstoneKind, UserName},
-    journal::queries as tombstones,
+    journal::tombstones,
 };
 
 macro_rules! select {
@@ -55,7 +55,7 @@ pub async fn list(executor: &mut impl Executor, of: Option<&OperatorId>) -> Resu
 
 /// Returns a page of the AuthKeys of an operator or of all, in the order of their creation. With `roots`, returns those of
 /// root users only.
-pub async fn page(
+pub(in crate::credentials) async fn page(
     executor: &mut impl Executor,
     of: Option<&OperatorId>,
     roots: bool,

@@ -11,10 +11,10 @@ use token::Fingerprint;
 use super::coverage;
 use crate::{
     credentials::auth_keys::queries as auth_keys,
-    db::{Executor, StoreError, Write, row},
+    db::{Executor, StoreError, Write, prefix_paging, row},
     domain::{AuthKeyId, IssuedCredential, IssuedFingerprint, SessionId, UserName, WatermarkScope},
-    restore::queries as gaps,
-    revocation::queries::watermarks,
+    restore::gaps,
+    revocation::watermarks,
 };
 
 /// How many rows [`purge`] deletes at most.
@@ -246,31 +246,6 @@ pub async fn page_by_prefix(
         .collect::<Result<_, StoreError>>()?;
     let next = prefix_paging::next(from, members.last().map(|member| &member.fingerprint), members.len());
     Ok((members, next))
-}
-
-/// Pages by the unsigned fingerprint prefix. SQL stores it as a signed number, so a page does not cross the sign.
-pub(crate) mod prefix_paging {
-    use token::Fingerprint;
-
-    pub(crate) const PAGE_SIZE: u64 = 4096;
-
-    const MAX_OF_FIRST_HALF: u64 = i64::MAX.cast_unsigned();
-
-    /// Returns the first and last number of a page, as stored.
-    pub(crate) fn prefix_range(from: u64) -> (i64, i64) {
-        let from = from.cast_signed();
-        (from, if from < 0 { -1 } else { i64::MAX })
-    }
-
-    /// Returns the start of the next page after a page of `found` rows that ended with `last`.
-    pub(crate) fn next(from: u64, last: Option<&Fingerprint>, found: usize) -> Option<u64> {
-        let is_full = u64::try_from(found).is_ok_and(|found| found >= PAGE_SIZE);
-        match last {
-            Some(last) if is_full => last.prefix().checked_add(1),
-            _ if from <= MAX_OF_FIRST_HALF => Some(MAX_OF_FIRST_HALF + 1),
-            _ => None,
-        }
-    }
 }
 
 /// Deletes up to [`PURGE_BATCH`] credentials that expired before a second, and returns their number.

@@ -1,4 +1,4 @@
 //! The tables that all kinds of credentials share.
 
-pub mod coverage;
-pub mod issued;
+pub(super) mod coverage;
+pub(super) mod issued;

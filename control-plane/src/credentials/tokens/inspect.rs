@@ -3,7 +3,7 @@ use token::{Claims, Fingerprint, Unverified};
 use crate::{
     db::StoreError,
     domain::{AuthKeyId, Subject},
-    revocation::queries::{revocations, watermarks},
+    revocation::{revocations, watermarks},
     service::Service,
 };
 

@@ -3,17 +3,15 @@
 
 use std::{sync::Arc, time::Duration};
 
-use serde_json::json;
 use tokio::{
     sync::{mpsc, oneshot},
     task::JoinHandle,
 };
 
 use crate::{
-    audit::queries as audit,
     credentials::queries::issued::{self, IssueOutcome},
-    db::{Store, StoreError, with_timeout},
-    domain::{Actor, IssuedCredential},
+    db::{AuditLine, Store, StoreError, with_timeout},
+    domain::{Actor, Event, IssuedCredential},
     platform::clock::{Clock, Time},
 };
 
@@ -96,29 +94,19 @@ async fn write(store: Store, mut receiver: mpsc::Receiver<PendingInsert>) {
 
 /// Inserts a batch with its audit entries in one transaction. Returns the outcome of each insert.
 async fn commit(store: &Store, batch: &[PendingInsert]) -> Result<Vec<IssueOutcome>, StoreError> {
-    let mut write = store.write().await?;
+    let mut upkeep = store.upkeep().await?;
     let mut outcomes = Vec::with_capacity(batch.len());
     for PendingInsert { issuance, .. } in batch {
-        outcomes.push(issued::insert(&mut write, issuance).await?);
+        outcomes.push(issued::insert(upkeep.db(), issuance).await?);
     }
     let inserted = batch.iter().zip(&outcomes).filter(|(_, outcome)| **outcome == IssueOutcome::Inserted);
-    let fingerprints: Vec<_> =
-        inserted.map(|(pending, _)| (pending, pending.issuance.fingerprint.to_string())).collect();
-    let changes = fingerprints.iter().map(|(PendingInsert { issuance, actor, at, .. }, fingerprint)| {
-        audit::NewAuditEntry {
-            at: *at,
-            actor,
-            action: "token.issue",
-            target: fingerprint,
-            detail: json!({
-                "subject": issuance.subject.to_string(),
-                "auth_key_id": issuance.auth_key.as_ref().map(ToString::to_string),
-                "session": issuance.session.as_ref().map(ToString::to_string),
-                "expires_at": issuance.expires_at,
-            }),
-        }
-    });
-    audit::append_all(&mut write, &changes.collect::<Vec<_>>()).await?;
-    write.commit().await?;
+    let events: Vec<(&PendingInsert, Event)> = inserted
+        .map(|(pending, _)| (pending, Event::TokenIssued { issuance: Box::new(pending.issuance.clone()) }))
+        .collect();
+    let lines: Vec<_> = events
+        .iter()
+        .map(|(PendingInsert { actor, at, .. }, event)| AuditLine { at: *at, actor, event })
+        .collect();
+    upkeep.commit_with(&lines).await?;
     Ok(outcomes)
 }

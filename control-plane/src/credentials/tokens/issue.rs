@@ -4,7 +4,10 @@ use token::{Fingerprint, secret::Secret};
 
 use super::mint::{Lifetime, MintError, MintRequest, mint_token};
 use crate::{
-    accounts::{AccountError, users::ensure_user},
+    accounts::{
+        AccountError,
+        users::{UserPresence, ensure_user},
+    },
     credentials::auth_keys::queries as auth_keys,
     db::{NEVER_EXPIRES, StoreError},
     domain::{Actor, AuthKeyId, SessionId, Subject},
@@ -18,7 +21,7 @@ pub enum IssueError {
     #[error(transparent)]
     Account(AccountError),
     /// The AuthKey does not exist.
-    #[error("unknown AuthKey; `keystile authkey list` shows the existing ones")]
+    #[error("unknown AuthKey")]
     AuthKeyUnknown,
     /// The configuration forbids tokens without expiry.
     #[error(
@@ -82,12 +85,9 @@ pub async fn issue_token(
             (key.subject, Some(key.id))
         }
         TokenRecipient::Subject(subject) => {
-            let mut write = service.store.write().await?;
-            if let Some(version) =
-                ensure_user(service, &mut write, &Actor::Admin, &subject, service.now()).await?
-            {
-                write.commit().await?;
-                service.wait_published(version).await;
+            let mut draft = service.draft(&Actor::Admin).await?;
+            if ensure_user(service, &mut draft, &subject).await? == UserPresence::Created {
+                draft.commit_recorded().await?;
             }
             (subject, None)
         }

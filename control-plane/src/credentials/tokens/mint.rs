@@ -10,11 +10,11 @@ use crate::{
     config::ConfigDuration,
     credentials::queries::{coverage, issued::IssueOutcome},
     db::{NEVER_EXPIRES, StoreError},
-    domain::{Actor, AuthKeyId, IssuedCredential, SessionId, Subject, WatermarkScope},
+    domain::{Actor, AuthKeyId, CoreError, ErrorKind, IssuedCredential, SessionId, Subject, WatermarkScope},
     keys::keyring::KeyError,
     platform::random,
-    restore::queries as gaps,
-    revocation::queries::watermarks,
+    restore::gaps,
+    revocation::watermarks,
     service::{ReloadKeysError, Service},
 };
 
@@ -200,8 +200,7 @@ impl IssuanceBlock {
         }
         write!(
             f,
-            " is in the future: no credential can be issued before second {until}. A clock that was ahead has caused this; \
-             `keystile clock repair` corrects it"
+            " is in the future: no credential can be issued before second {until}. A clock that was ahead has caused this"
         )
     }
 }
@@ -260,6 +259,25 @@ pub enum MintError {
     /// No token can be issued before this second.
     #[error(fmt = IssuanceBlock::write_error)]
     Blocked(IssuanceBlock, u64),
+}
+
+impl CoreError for MintError {
+    fn code(&self) -> &'static str {
+        match self {
+            Self::Store(error) => error.code(),
+            Self::Blocked(..) => "watermark_in_future",
+            Self::Keys(_) | Self::Log(_) | Self::PrefixTaken | Self::AuthKeyGone => "mint_failed",
+        }
+    }
+
+    fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Store(error) => error.kind(),
+            Self::Keys(_) | Self::Log(_) | Self::PrefixTaken | Self::AuthKeyGone | Self::Blocked(..) => {
+                ErrorKind::Unavailable
+            }
+        }
+    }
 }
 
 impl From<ReloadKeysError> for MintError {

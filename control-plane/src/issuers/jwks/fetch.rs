@@ -3,16 +3,15 @@
 use std::{
     fs::File,
     io::{self, Read as _},
-    net::IpAddr,
     path::Path,
     time::Duration,
 };
 
-use reqwest::{Certificate, Client, ClientBuilder, Response, StatusCode, Url, header, redirect};
+use reqwest::{Certificate, Client, ClientBuilder, Response, StatusCode, header, redirect};
 use token::Fingerprint;
 
 use super::document::{DocumentKind, Json};
-use crate::config::{Issuer, KeySource};
+use crate::config::{Issuer, KeySource, is_allowed_url};
 
 /// The limit of a request. No request of a client waits for it, as edges continue with the keys they have.
 pub const FETCH_TIMEOUT: Duration = Duration::from_secs(10);
@@ -78,7 +77,7 @@ impl Fetcher {
             KeySource::Url(url) => url.to_owned(),
             KeySource::Discovery(url) => discover(&client, issuer, &url).await?,
         };
-        if !is_allowed(&url, issuer.allow_http) {
+        if !is_allowed_url(&url, issuer.allow_http) {
             return Err(FetchError::InvalidUrl);
         }
         let mut request =
@@ -160,20 +159,6 @@ fn read_file(path: &Path) -> Result<Vec<u8>, FetchError> {
     let max = u64::try_from(MAX_BODY_BYTES).unwrap_or(u64::MAX).saturating_add(1);
     File::open(path).and_then(|file| file.take(max).read_to_end(&mut body)).map_err(FetchError::File)?;
     if body.len() > MAX_BODY_BYTES { Err(FetchError::TooLarge) } else { Ok(body) }
-}
-
-/// Returns whether keys may be fetched from a URL: with https, or with http from the loopback interface or if it is allowed.
-pub fn is_allowed(url: &str, allow_http: bool) -> bool {
-    let Ok(url) = Url::parse(url) else { return false };
-    let loopback = || {
-        let host = url.host_str().unwrap_or_default();
-        let address = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
-        host == "localhost" || address.is_ok_and(|address| address.is_loopback())
-    };
-    let plain = url.username().is_empty() && url.password().is_none() && url.fragment().is_none();
-    plain
-        && url.host_str().is_some()
-        && (url.scheme() == "https" || url.scheme() == "http" && (allow_http || loopback()))
 }
 
 /// Why a key set could not be fetched.
@@ -300,7 +285,7 @@ mod tests {
             ("idp.example", false),
             ("", false),
         ] {
-            assert_eq!(is_allowed(url, false), allowed, "{url}");
+            assert_eq!(is_allowed_url(url, false), allowed, "{url}");
         }
         for (url, allowed) in [
             ("http://idp.example/keys", true),
@@ -308,7 +293,7 @@ mod tests {
             ("ftp://idp.example/", false),
             ("file:///etc/passwd", false),
         ] {
-            assert_eq!(is_allowed(url, true), allowed, "{url}");
+            assert_eq!(is_allowed_url(url, true), allowed, "{url}");
         }
     }
 }

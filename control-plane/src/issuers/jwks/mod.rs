@@ -5,5 +5,5 @@ mod fetch;
 mod parse;
 
 pub use document::DocumentKind;
-pub use fetch::{FETCH_TIMEOUT, FetchError, FetchOutcome, Fetcher, is_allowed, read_key_file};
+pub use fetch::{FETCH_TIMEOUT, FetchError, FetchOutcome, Fetcher, read_key_file};
 pub use parse::{IssuerKey, JwksError, ParsedJwks, is_for_another_purpose, parse};

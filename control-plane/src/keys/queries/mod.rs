@@ -1,5 +1,5 @@
 //! The tables of keys.
 
-pub mod key_set;
-pub mod signing_keys;
-pub mod tag_keys;
+pub(super) mod key_set;
+pub(super) mod signing_keys;
+pub(super) mod tag_keys;

@@ -4,7 +4,7 @@ use token::Algorithm;
 use crate::{
     db::{Executor, StoreError, Write, row},
     domain::{SigningKeyRecord, SigningKeyState, TombstoneKind},
-    journal::queries as tombstones,
+    journal::tombstones,
 };
 
 /// Inserts a signing key.

@@ -4,7 +4,7 @@ use token::api_key::Kind;
 use crate::{
     db::{Executor, StoreError, Write, row},
     domain::{Generation, TombstoneKind},
-    journal::queries as tombstones,
+    journal::tombstones,
 };
 
 /// Inserts a generation.
@@ -21,7 +21,7 @@ pub async fn insert(write: &mut Write, generation: &Generation, at: u64) -> Resu
 }
 
 /// Deletes a generation.
-pub async fn delete(write: &mut Write, generation: u8) -> Result<(), StoreError> {
+pub(in crate::keys) async fn delete(write: &mut Write, generation: u8) -> Result<(), StoreError> {
     let gone = query("DELETE FROM tag_keys WHERE generation = $1 RETURNING created_at")
         .bind(i64::from(generation))
         .fetch_optional(write.connection())
@@ -63,7 +63,7 @@ fn parse_row(from: &AnyRow) -> Result<Generation, StoreError> {
     Ok(Generation { number: number.map_err(|_| StoreError::Corrupt { what: "generation" })?, kind, public })
 }
 
-pub(crate) fn parse_kind(from: &AnyRow) -> Result<Kind, StoreError> {
+pub fn parse_kind(from: &AnyRow) -> Result<Kind, StoreError> {
     let name = row::text(from, "format")?;
     Kind::ALL.into_iter().find(|kind| kind.name() == name).ok_or(StoreError::Corrupt { what: "format" })
 }

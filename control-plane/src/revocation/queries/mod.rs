@@ -1,4 +1,4 @@
 //! The tables of revocations.
 
-pub mod revocations;
-pub mod watermarks;
+pub(super) mod revocations;
+pub(super) mod watermarks;

@@ -4,7 +4,7 @@ use sqlx::{any::AnyRow, query};
 use token::Fingerprint;
 
 use crate::{
-    credentials::queries::issued::prefix_paging,
+    db::prefix_paging,
     db::{Executor, StoreError, Write, row, versions},
     domain::{Revocation, RevocationChange},
 };

@@ -28,9 +28,10 @@ use hyper_util::{rt::TokioIo, service::TowerToHyperService};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::{
     net::{TcpListener, TcpSocket, TcpStream},
-    sync::{Semaphore, watch},
+    sync::Semaphore,
     time::sleep,
 };
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 pub(crate) use address::ClientNetwork;
 use head_timer::HeadTimer;
@@ -165,19 +166,19 @@ pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     socket.listen(BACKLOG)
 }
 
-/// Serves until `stop` becomes true, and then finishes the requests in progress.
+/// Serves until `stop` is canceled, and then finishes the requests in progress.
 pub async fn serve(
     listener: TcpListener,
     router: Router,
     limits: Limits,
     metrics: Metrics,
-    mut stop: watch::Receiver<bool>,
+    stop: CancellationToken,
 ) {
     let slots = ConnectionSlots::new(limits.slot_limits());
     let limits = Arc::new(limits);
     // A connection that is being closed keeps its file descriptor for a moment.
     let descriptors = usize::try_from(limits.connections).unwrap_or(usize::MAX).saturating_add(MAX_CLOSING);
-    let descriptors_u32 = u32::try_from(descriptors).unwrap_or(u32::MAX);
+    let connections = TaskTracker::new();
     let permits = Arc::new(Semaphore::new(descriptors.min(Semaphore::MAX_PERMITS)));
     let (full, failing) = (Arc::new(LogThrottle::default()), LogThrottle::default());
     loop {
@@ -187,7 +188,7 @@ pub async fn serve(
         };
         let (permit, accepted) = tokio::select! {
             accepted = accepted => accepted,
-            _ = stop.wait_for(|stop| *stop) => break,
+            () = stop.cancelled() => break,
         };
         match accepted {
             Ok((stream, peer)) => {
@@ -220,7 +221,7 @@ pub async fn serve(
                 };
                 report_counts(&metrics, &slots);
                 let (stop, metrics, slots) = (stop.clone(), metrics.clone(), Arc::clone(&slots));
-                tokio::spawn(async move {
+                connections.spawn(async move {
                     connected.serve(stop).await;
                     report_counts(&metrics, &slots);
                     drop(permit);
@@ -240,7 +241,8 @@ pub async fn serve(
         }
     }
     drop(listener);
-    let _ = permits.acquire_many(descriptors_u32).await;
+    connections.close();
+    connections.wait().await;
 }
 
 fn report_counts(metrics: &Metrics, slots: &ConnectionSlots) {
@@ -258,7 +260,7 @@ struct AcceptedConnection {
 }
 
 impl AcceptedConnection {
-    async fn serve(self, mut stop: watch::Receiver<bool>) {
+    async fn serve(self, stop: CancellationToken) {
         let Self { stream, peer, slot, router, limits, metrics } = self;
         let close_state = Arc::<CloseState>::default();
         let stream = Stream::new(stream, limits.write, Arc::clone(&close_state));
@@ -304,7 +306,7 @@ impl AcceptedConnection {
                     metrics.count_closed_connection(CloseReason::Evicted);
                     return;
                 }
-                _ = stop.wait_for(|stop| *stop), if !stopping => {
+                () = stop.cancelled(), if !stopping => {
                     stopping = true;
                     serving.as_mut().graceful_shutdown();
                 }
@@ -356,7 +358,7 @@ mod tests {
 
     struct Running {
         address: SocketAddr,
-        stop: watch::Sender<bool>,
+        stop: CancellationToken,
         serving: JoinHandle<()>,
         metrics: Metrics,
         /// The number of requests for `/large`.
@@ -379,15 +381,15 @@ mod tests {
     async fn running(limits: Limits) -> Running {
         let listener = bind(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
         let address = listener.local_addr().unwrap();
-        let (stop, stopped) = watch::channel(false);
-        let (waiting, asked) = (stopped.clone(), Arc::<AtomicU32>::default());
+        let stop = CancellationToken::new();
+        let (waiting, asked) = (stop.clone(), Arc::<AtomicU32>::default());
         let counter = Arc::clone(&asked);
         let router = Router::new()
             .route("/healthz", get(async || "well"))
             .route(
                 "/wait",
                 get(async move || {
-                    let _ = waiting.clone().wait_for(|stop| *stop).await;
+                    waiting.cancelled().await;
                     "answered"
                 }),
             )
@@ -413,7 +415,7 @@ mod tests {
                 get(async |Extension(PeerAddr(client)): Extension<PeerAddr>| client.to_string()),
             );
         let metrics = Metrics::new();
-        let serving = tokio::spawn(serve(listener, router, limits, metrics.clone(), stopped));
+        let serving = tokio::spawn(serve(listener, router, limits, metrics.clone(), stop.clone()));
         Running { address, stop, serving, metrics, asked }
     }
 
@@ -638,7 +640,7 @@ mod tests {
         let waiting = tokio::spawn(ask(address, "/wait"));
         assert!(ask(address, "/healthz").await.ends_with("well"));
         sleep(Duration::from_millis(100)).await;
-        stop.send_replace(true);
+        stop.cancel();
         assert!(waiting.await.unwrap().ends_with("answered"));
         timeout(Duration::from_secs(5), serving).await.expect("an end").unwrap();
         drop(idle);

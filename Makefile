@@ -2,7 +2,12 @@
 
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: help run demo test wasm npm reproduce fmt lint audit mutants bench clean
+.PHONY: help run demo test wasm module npm reproduce sanitizer fmt lint audit mutants bench clean
+
+# `make run HOST=module` and `make demo HOST=module` run the filter as a native module of Envoy.
+# Some shells set a variable of this name to that of the machine, so only the command line counts.
+FILTER_HOST = $(if $(filter command,$(origin HOST)),$(HOST),wasm)
+export KEYSTILE_FILTER_HOST = $(FILTER_HOST)
 
 # Tests sync databases hundreds of times a second, and a shared disk can stall for a minute. If /dev/shm has 2 GB free and
 # TMPDIR is not set, the databases are in memory.
@@ -18,7 +23,7 @@ THREADS = RUST_TEST_THREADS=$$(( $$(nproc) * 2 ))
 help: ## prints this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
 
-run: programs ## starts the control plane on 127.0.0.1:8780 and Envoy with the filter on 127.0.0.1:8080; state in .keystile/
+run: programs ## starts the control plane on 127.0.0.1:8780 and Envoy with the filter on 127.0.0.1:8080; state in .keystile/; HOST=module: native
 	@target/debug/run
 
 demo: programs ## runs a tour with measured times: issue, 200, revoke, 401
@@ -44,10 +49,16 @@ test: ## runs every check that CI runs
 wasm: ## builds target/wasm/keystile.wasm and prints its SHA-256
 	@plugin/proxy-wasm/build.sh
 
+module: ## builds target/module/libkeystile.so, the filter as a native module of Envoy, and prints its SHA-256
+	@plugin/envoy-module/build.sh
+
+sanitizer: ## runs the tests of the native module's border to Envoy with an address sanitizer
+	@plugin/envoy-module/sanitizer.sh
+
 npm: ## builds the JavaScript package, target/npm/, and prints its size and SHA-256
 	@plugin/javascript/build.sh
 
-reproduce: wasm npm ## builds the filter and the JavaScript package again in another folder and compares them
+reproduce: wasm module npm ## builds the filter, for both hosts, and the JavaScript package again in another folder and compares them
 	@plugin/reproduce.sh
 
 fmt: ## formats the sources
@@ -77,6 +88,6 @@ clean: ## removes everything that was built or fetched
 	rm -rf target
 
 .PHONY: programs
-programs: wasm
+programs: $(FILTER_HOST)
 	@./setup.sh envoy
 	@cargo build --locked --package keystile --package keystile-tests --bin keystile --bin run --bin demo

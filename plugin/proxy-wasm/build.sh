@@ -9,7 +9,8 @@ readonly OUT=target/wasm/keystile.wasm
 # request or every chunk of a body, which costs 0.2 to 2 microseconds (Envoy 1.40) and does nothing here.
 readonly EXPORTS=(
     memory malloc _initialize proxy_abi_version_0_2_1
-    proxy_on_context_create proxy_on_configure proxy_on_tick proxy_on_http_call_response proxy_on_delete
+    proxy_on_context_create proxy_on_configure proxy_on_tick proxy_on_queue_ready proxy_on_http_call_response
+    proxy_on_delete
     proxy_on_request_headers proxy_on_request_trailers
 )
 

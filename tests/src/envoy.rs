@@ -6,16 +6,62 @@ use anyhow::{Context, Result, ensure};
 use hyper::Request;
 use minijinja::{Environment, context};
 use rustix::process::Signal;
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+/// How the filter runs in Envoy.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FilterHost {
+    /// In a VM for WebAssembly.
+    Wasm,
+    /// As a native dynamic module.
+    Module,
+}
+
+impl FilterHost {
+    /// Returns the host that the variable `KEYSTILE_FILTER_HOST` names, which `make` sets, or `Wasm` without it.
+    pub fn from_environment() -> Result<Self> {
+        match std::env::var("KEYSTILE_FILTER_HOST").as_deref() {
+            Err(_) | Ok("" | "wasm") => Ok(Self::Wasm),
+            Ok("module") => Ok(Self::Module),
+            Ok(other) => anyhow::bail!("the host is `wasm` or `module`, and not `{other}`"),
+        }
+    }
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Wasm => "wasm",
+            Self::Module => "module",
+        }
+    }
+
+    /// Returns what precedes the names of filter state in this host.
+    pub fn filter_state_prefix(self) -> &'static str {
+        match self {
+            Self::Wasm => "wasm.",
+            Self::Module => "",
+        }
+    }
+
+    /// Returns what precedes the names of metrics in Envoy's statistics.
+    pub fn metrics_prefix(self) -> &'static str {
+        match self {
+            Self::Wasm => "wasmcustom.",
+            Self::Module => "dynamicmodulescustom.",
+        }
+    }
+}
+
 /// The variables of the template envoy/envoy.yaml.j2.
 #[derive(Debug, Clone)]
 pub struct Settings {
+    pub filter_host: FilterHost,
+    /// The native module. It is used with [`FilterHost::Module`] only, as `wasm` is with the other.
+    pub module: PathBuf,
     pub listen: SocketAddr,
     pub admin: SocketAddr,
     pub control_plane: SocketAddr,
@@ -65,12 +111,22 @@ pub struct Settings {
 impl Settings {
     /// Returns the settings of production, on the default ports of a scratch address.
     pub fn for_scratch(scratch: &Scratch, plugin_configuration: Value) -> Result<Self> {
-        Ok(Self {
-            listen: scratch.address(8080),
-            admin: scratch.address(9901),
-            control_plane: scratch.address(8780),
-            upstream: scratch.address(8081),
-            wasm: tools::wasm()?,
+        let address = |port| scratch.address(port);
+        Self::new([8080, 9901, 8780, 8081].map(address), plugin_configuration)
+    }
+
+    /// Returns the settings of production, with the addresses of Envoy, its admin interface, the control plane and the
+    /// upstream.
+    pub fn new(addresses: [SocketAddr; 4], plugin_configuration: Value) -> Result<Self> {
+        let [listen, admin, control_plane, upstream] = addresses;
+        let mut settings = Self {
+            filter_host: FilterHost::Wasm,
+            module: PathBuf::new(),
+            listen,
+            admin,
+            control_plane,
+            upstream,
+            wasm: PathBuf::new(),
             plugin_configuration,
             edge_files: None,
             control_plane_cluster: None,
@@ -94,8 +150,55 @@ impl Settings {
             core: None,
             delays: false,
             log_level: "warning",
-            component_log_level: "wasm:info",
-        })
+            component_log_level: "wasm:info,dynamic_modules:info",
+        };
+        // Only the file of the host has to be built.
+        settings.use_filter_host(FilterHost::from_environment()?)?;
+        Ok(settings)
+    }
+
+    /// Runs the filter in this host, which needs its file.
+    pub fn use_filter_host(&mut self, filter_host: FilterHost) -> Result<()> {
+        self.filter_host = filter_host;
+        match filter_host {
+            FilterHost::Wasm => self.wasm = tools::wasm()?,
+            FilterHost::Module => self.module = tools::module()?,
+        }
+        Ok(())
+    }
+
+    /// Returns the filter of these settings with another configuration, as Envoy's configuration.
+    pub fn filter(&self, plugin_configuration: &Value) -> Value {
+        let configuration = json!({
+            "@type": "type.googleapis.com/google.protobuf.StringValue",
+            "value": plugin_configuration.to_string(),
+        });
+        let filter = match self.filter_host {
+            FilterHost::Wasm => json!({
+                "@type": "type.googleapis.com/envoy.extensions.filters.http.wasm.v3.Wasm",
+                "config": {
+                    "name": "keystile",
+                    "root_id": "keystile",
+                    "failure_policy": "FAIL_RELOAD",
+                    "vm_config": {
+                        "vm_id": "keystile",
+                        "runtime": "envoy.wasm.runtime.v8",
+                        "code": { "local": { "filename": self.wasm } },
+                    },
+                    "configuration": configuration,
+                },
+            }),
+            FilterHost::Module => json!({
+                "@type": "type.googleapis.com/envoy.extensions.filters.http.dynamic_modules.v3.DynamicModuleFilter",
+                "dynamic_module_config": {
+                    "module": { "local": { "filename": self.module } },
+                    "do_not_close": true,
+                },
+                "filter_name": "keystile",
+                "filter_config": configuration,
+            }),
+        };
+        json!({ "name": "keystile", "typed_config": filter })
     }
 
     pub fn render(&self) -> Result<String> {
@@ -122,7 +225,10 @@ impl Settings {
                 admin => address(self.admin),
                 control_plane => address(self.control_plane),
                 upstream => address(self.upstream),
+                filter_host => self.filter_host.name(),
+                filter_state_prefix => self.filter_host.filter_state_prefix(),
                 wasm => self.wasm.to_string_lossy(),
+                module => self.module.to_string_lossy(),
                 plugin_configuration => self.plugin_configuration.to_string(),
                 edge_secret => edge_secret,
                 control_plane_cluster => self.control_plane_cluster.as_deref(),
@@ -233,6 +339,13 @@ impl Envoy {
         &self.settings
     }
 
+    /// Ends the process, and starts another one with the same settings.
+    pub async fn restart(&mut self, folder: &Path) -> Result<()> {
+        self.process.end_with_signal(Signal::TERM)?;
+        *self = Self::start(self.settings.clone(), folder).await?;
+        Ok(())
+    }
+
     /// Returns the process ID.
     pub fn id(&self) -> u32 {
         self.process.id()
@@ -272,7 +385,8 @@ impl Envoy {
 
     /// Returns one of the filter's metrics by its name without the prefix, or 0 if it does not exist yet.
     pub async fn metric(&self, name: &str) -> Result<u64> {
-        let stats = self.stats(&format!("^wasmcustom.{name}$")).await?;
+        let prefix = self.settings.filter_host.metrics_prefix();
+        let stats = self.stats(&format!("^{prefix}{name}$")).await?;
         Ok(stats.values().sum())
     }
 

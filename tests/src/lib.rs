@@ -19,6 +19,7 @@ pub mod scratch;
 pub mod streams;
 pub mod tools;
 pub mod upstream;
+pub mod vectors;
 pub mod wait;
 
 pub use attack::{Attack, Attackers};

@@ -36,14 +36,7 @@ impl PublicKey {
     /// Creates a key. The modulus must be odd, have 2048 to 8192 bits and no leading zero byte, and the exponent must be
     /// odd and at least 3, and at most 65537 with a modulus of more than 4096 bits.
     pub(crate) fn new(modulus: &[u8], exponent: u32) -> Result<Self, InvalidKey> {
-        let bits = bits(modulus);
-        if bits > *MODULUS_BITS.end() || bits > LARGE_MODULUS_BITS && exponent > MAX_EXPONENT_OF_LARGE_KEY {
-            return Err(InvalidKey::TooLarge);
-        }
-        let has_leading_zero = modulus.first() == Some(&0);
-        if bits < *MODULUS_BITS.start() || has_leading_zero || exponent < 3 || exponent.is_multiple_of(2) {
-            return Err(InvalidKey::Weak);
-        }
+        check_strength(modulus, exponent)?;
         // The crate checks only that the modulus is odd; its other limits are wider.
         let modulus = BoxedUint::from_be_slice_vartime(modulus);
         ::rsa::PublicKey::new(modulus, exponent.into()).map(Self).map_err(|_| InvalidKey::Weak)
@@ -81,6 +74,19 @@ impl PublicKey {
         };
         verified.is_ok()
     }
+}
+
+/// Fails if the key is weaker or larger than [`PublicKey::new`] allows.
+fn check_strength(modulus: &[u8], exponent: u32) -> Result<(), InvalidKey> {
+    let bits = bits(modulus);
+    if bits > *MODULUS_BITS.end() || bits > LARGE_MODULUS_BITS && exponent > MAX_EXPONENT_OF_LARGE_KEY {
+        return Err(InvalidKey::TooLarge);
+    }
+    let has_leading_zero = modulus.first() == Some(&0);
+    if bits < *MODULUS_BITS.start() || has_leading_zero || exponent < 3 || exponent.is_multiple_of(2) {
+        return Err(InvalidKey::Weak);
+    }
+    Ok(())
 }
 
 /// Returns the length of a number in bits, if its first byte is not zero.

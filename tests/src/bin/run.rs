@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result};
 use harness::control_plane::RootCredentials;
-use harness::envoy::Settings;
+use harness::envoy::{FilterHost, Settings};
 use harness::{ControlPlane, Envoy, Upstream, tools};
 use serde::{Deserialize, Serialize};
 use std::fs::{DirBuilder, File, OpenOptions};
@@ -55,40 +55,11 @@ async fn run() -> Result<()> {
     control_plane.serve().await?;
 
     let upstream = Upstream::start((Ipv4Addr::LOCALHOST, 0).into()).await?;
-    let settings = Settings {
-        listen: EDGE,
-        admin: ADMIN,
-        control_plane: CONTROL_PLANE,
-        upstream: upstream.address(),
-        wasm: tools::wasm()?,
-        plugin_configuration,
-        edge_files: Some(edge),
-        control_plane_cluster: None,
-        environment: Vec::new(),
-        host_env_keys: Vec::new(),
-        workers: 2,
-        max_headers_count: 100,
-        use_remote_address: true,
-        headers_with_underscores_action: "REJECT_REQUEST",
-        path_with_escaped_slashes_action: "KEEP_UNCHANGED",
-
-        http2_upstream: false,
-        upgrades: false,
-        route_timeout_seconds: 15,
-        max_upstream_streams: 1024,
-        drain_seconds: 1,
-        has_listener_file: false,
-        access_log: true,
-        filters_instead: None,
-        filters_behind: Vec::new(),
-        more_listeners: Vec::new(),
-        core: None,
-        delays: false,
-        log_level: "warning",
-        component_log_level: "wasm:info",
-    };
+    let addresses = [EDGE, ADMIN, CONTROL_PLANE, upstream.address()];
+    let settings = Settings { edge_files: Some(edge), ..Settings::new(addresses, plugin_configuration)? };
+    let filter_host = settings.filter_host;
     let mut envoy = Envoy::start(settings, &folder).await?;
-    explain(&state.operator_id, root.as_ref())?;
+    explain(&state.operator_id, root.as_ref(), filter_host)?;
 
     let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
     loop {
@@ -124,10 +95,17 @@ fn first_start(control_plane: &mut ControlPlane, folder: &Path) -> Result<(State
     Ok((state, root))
 }
 
-fn explain(operator: &str, root: Option<&RootCredentials>) -> Result<()> {
+fn explain(operator: &str, root: Option<&RootCredentials>, filter_host: FilterHost) -> Result<()> {
     let mut out = std::io::stdout().lock();
     writeln!(out, "control plane  http://{CONTROL_PLANE}   state and logs in .keystile/")?;
-    writeln!(out, "Envoy          http://{EDGE}   in front of an upstream that returns the headers it got")?;
+    let filter = match filter_host {
+        FilterHost::Wasm => "the filter in a VM",
+        FilterHost::Module => "the filter as a native module",
+    };
+    writeln!(
+        out,
+        "Envoy          http://{EDGE}   {filter}, in front of an upstream that returns the headers it got"
+    )?;
     writeln!(out, "Envoy's admin  http://{ADMIN}\n")?;
     if let Some(RootCredentials { auth_key_id, auth_key, .. }) = root {
         writeln!(out, "Your operator is {operator}. Its root AuthKey, which is shown only once:")?;

@@ -33,9 +33,9 @@ async fn access_log_names_subject_and_reason() {
 async fn envoy_rbac_reads_subject() {
     let control_plane = FakeControlPlane::start_with(|settings| {
         settings.plugin_configuration["filter_state"] = json!(["subject"]);
-        let subject = |exact: &str| {
-            json!({ "filter_state": { "key": "wasm.keystile.subject", "string_match": { "exact": exact } } })
-        };
+        let key = format!("{}keystile.subject", settings.filter_host.filter_state_prefix());
+        let subject =
+            |exact: &str| json!({ "filter_state": { "key": key, "string_match": { "exact": exact } } });
         settings.filters_behind = vec![json!({
             "name": "envoy.filters.http.rbac",
             "typed_config": {
@@ -82,7 +82,7 @@ async fn envoy_rate_limits_count_by_subject() {
                     "typed_config": {
                         "@type": "type.googleapis.com/envoy.extensions.rate_limit_descriptors.expr.v3.Descriptor",
                         "descriptor_key": "subject",
-                        "text": "filter_state['wasm.keystile.subject']",
+                        "text": format!("filter_state['{}keystile.subject']", settings.filter_host.filter_state_prefix()),
                     },
                 } }] }],
                 // Each value has its own bucket.

@@ -27,7 +27,12 @@ fn quick_benchmark_reports_every_part_with_peers() {
         assert!(cost["total_us"]["median"].as_f64().unwrap() > 0.0, "{cost}");
         assert!(cost["requests"].as_u64().unwrap() > 0, "{cost}");
         if cost["ours"] == true {
-            assert!(named(&cost["peer"]).is_some(), "no such peer: {cost}");
+            let comparisons = cost["comparisons"].as_array().unwrap();
+            assert!(!comparisons.is_empty(), "{cost}");
+            assert!(
+                comparisons.iter().all(|beside| named(&beside["peer"]).is_some()),
+                "no such peer: {cost}"
+            );
             assert!(cost["added_us"].is_number(), "{cost}");
         }
     }
@@ -38,8 +43,13 @@ fn quick_benchmark_reports_every_part_with_peers() {
         assert!(set["structure"] == "clubcard" || wrong == (&0.into(), &0.into()), "{set}");
         assert!(set["times_bound"].as_f64().unwrap() > 1.0, "smaller than the minimum: {set}");
     }
-    for delay in ["manifest_ms", "each_worker_ms", "every_worker_ms"] {
-        assert!(figures("propagation")[delay]["count"].as_u64().unwrap() > 0, "{delay}");
+    let hosts = figures("propagation").as_array().unwrap();
+    assert_eq!(hosts.len(), 2);
+    for (host, delay) in hosts
+        .iter()
+        .flat_map(|host| ["manifest_ms", "each_worker_ms", "every_worker_ms"].map(|delay| (host, delay)))
+    {
+        assert!(host[delay]["count"].as_u64().unwrap() > 0, "{delay}");
     }
 
     let text = read("report.md");

@@ -4,7 +4,7 @@ use crate::filter_crash::{trap, trapping};
 use crate::fixture::{Fixture, Overrides};
 use crate::host_edge::{self, HostEdge};
 use harness::client::{bearer, request_without_credential, send};
-use harness::envoy::Settings;
+use harness::envoy::{FilterHost, Settings};
 use harness::host::{Faults, Host, HostState};
 use harness::{Connection, ControlPlane, Envoy, Scratch, Store, Upstream, eventually, tools};
 use serde_json::{Value, json};
@@ -94,7 +94,7 @@ async fn trace_log_of_envoy_shows_the_credential() {
             EnrolledDeployment::start(scratch, &[], |_| ()).await
         };
         let mut settings = fixture.settings().clone();
-        (settings.log_level, settings.component_log_level) = ("trace", "wasm:trace");
+        (settings.log_level, settings.component_log_level) = ("trace", "wasm:trace,dynamic_modules:trace");
         let folder = fixture.scratch.folder().join("trace");
         std::fs::create_dir(&folder).unwrap();
         fixture.envoy.stop().unwrap();
@@ -174,7 +174,11 @@ async fn corrected_secret_is_loaded_after_logged_error() {
     settings.edge_files = Some(folder.clone());
     let envoy = Envoy::start(settings, scratch.folder()).await.unwrap();
     let token = control_plane.token().await.unwrap();
-    wait_for_log_line(&envoy, "the host did not send it (status 10)").await;
+    let status = match envoy.settings().filter_host {
+        FilterHost::Wasm => 10,
+        FilterHost::Module => 4,
+    };
+    wait_for_log_line(&envoy, &format!("the host did not send it (status {status})")).await;
     wait_for_log_line(&envoy, "is the file with the secret there").await;
     let refused = harness::get(envoy.address(), &token).await.unwrap().expect(503).unwrap();
     assert_eq!(refused.code(), "bundle_missing");
@@ -356,9 +360,11 @@ impl EnrolledDeployment {
         let plugin = enrolled["plugin_configuration"].clone();
         let mut settings = Settings::for_scratch(&scratch, plugin.clone()).unwrap();
         settings.edge_files = Some(folder);
-        settings.wasm = trapping(&settings.wasm, scratch.folder());
+        if settings.filter_host == FilterHost::Wasm {
+            settings.wasm = trapping(&settings.wasm, scratch.folder());
+        }
         settings.log_level = "info";
-        settings.component_log_level = "wasm:debug";
+        settings.component_log_level = "wasm:debug,dynamic_modules:debug";
         prepare(&mut settings);
         let envoy = Envoy::start(settings, scratch.folder()).await.unwrap();
         let token = control_plane.token().await.unwrap();
@@ -378,8 +384,11 @@ impl EnrolledDeployment {
         Envoy::wait_refusing(&mut self.workers, &victim, 401, "revoked").await;
     }
 
-    /// Makes the VM of every worker trap once and restart.
+    /// Makes the VM of every worker trap once and restart, if there are VMs.
     async fn crash_workers(&mut self) {
+        if self.settings().filter_host == FilterHost::Module {
+            return;
+        }
         let token = self.control_plane.token().await.unwrap();
         for worker in &mut self.workers {
             worker.send(trap(&token)).await.unwrap().expect(503).unwrap();

@@ -10,7 +10,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 // The functions with which the unit tests of the filter model Envoy.
-#[path = "../../../verdict/src/route/envoy_paths.rs"]
+#[path = "../../../verdict/src/decision/route/envoy_paths.rs"]
 mod envoy_paths;
 
 #[tokio::test]

@@ -7,7 +7,7 @@
 use alloc::vec::Vec;
 
 use super::{Visit, Visited, query::query_name_matches};
-use crate::AmbiguousCredential;
+use crate::decision::AmbiguousCredential;
 
 /// Passes each value of the cookie to `visit`. Returns an error for one that some parser reads differently.
 pub(super) fn visit_values<'r>(header: &'r [u8], cookie_name: &str, visit: Visit<'_, 'r>) -> Visited {

@@ -4,7 +4,7 @@
 use alloc::vec::Vec;
 
 use super::{Visit, Visited};
-use crate::AmbiguousCredential;
+use crate::decision::AmbiguousCredential;
 
 /// Passes each value of the parameter to `visit`. Returns an error for one that some parser reads differently.
 pub(super) fn visit_values<'r>(target: &'r [u8], parameter: &str, visit: Visit<'_, 'r>) -> Visited {

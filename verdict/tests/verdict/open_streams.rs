@@ -460,6 +460,9 @@ proptest! {
                 Event::Open(_) | Event::Close(_) | Event::Unrevoke(_) => {}
             }
             prop_assert_eq!(worker.streams.len(), open.len());
+            let any = worker.streams.any_handle();
+            prop_assert_eq!(any.is_some(), !open.is_empty());
+            prop_assert!(any.is_none_or(|handle| open.contains_key(handle)), "a stream that has ended");
         }
     }
 }

@@ -3,9 +3,9 @@ use super::peers;
 use super::{Tokens, millions};
 use crate::plain::Plain;
 use crate::{Scale, progress};
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result, anyhow, ensure};
 use bundle::builder::SecretKey;
-use harness::envoy::Settings;
+use harness::envoy::{FilterHost, Settings};
 use harness::fake_control_plane::{TestSigner, now_ms, plugin_configuration};
 use harness::{Envoy, FakeControlPlane, Scratch};
 use serde_json::{Value, json};
@@ -16,19 +16,21 @@ use token::api_key::{ApiKeyFields, Kind, MintingKey, Prefix};
 /// An Envoy with one filter.
 pub(super) struct Edge {
     pub(super) name: &'static str,
-    /// The number of loaded revocations, if the filter is Keystile.
-    pub(super) revocations: Option<u32>,
+    /// If the filter is Keystile: its host, and the number of loaded revocations.
+    pub(super) ours: Option<(FilterHost, u32)>,
     running: Running,
 }
 
 enum Running {
     Peer(Box<Peer>),
-    Ours(Box<FakeControlPlane>),
+    /// With the control plane, which serves the module of the next edge, too.
+    Wasm(Box<FakeControlPlane>),
+    Module(Box<Peer>, String),
 }
 
 struct Peer {
     envoy: Envoy,
-    _scratch: Scratch,
+    scratch: Scratch,
     _service: Option<Plain>,
 }
 
@@ -43,10 +45,36 @@ impl Edge {
 
     fn envoy(&self) -> &Envoy {
         match &self.running {
-            Running::Peer(peer) => &peer.envoy,
-            Running::Ours(fake) => &fake.envoy,
+            Running::Peer(peer) | Running::Module(peer, _) => &peer.envoy,
+            Running::Wasm(fake) => &fake.envoy,
         }
     }
+
+    /// Replaces the process by a new one, because each has a bias of its own of up to 1.5 microseconds (memory layout).
+    pub(super) async fn restart(&mut self) -> Result<()> {
+        match &mut self.running {
+            Running::Peer(peer) => peer.envoy.restart(peer.scratch.folder()).await,
+            Running::Module(peer, token) => {
+                peer.envoy.restart(peer.scratch.folder()).await?;
+                wait_loaded(&peer.envoy, token).await
+            }
+            Running::Wasm(fake) => {
+                let folder = fake.folder().to_owned();
+                fake.envoy.restart(&folder).await?;
+                wait_loaded(&fake.envoy, &fake.token()).await
+            }
+        }
+    }
+}
+
+/// Waits until the only worker has its bundle.
+async fn wait_loaded(envoy: &Envoy, token: &str) -> Result<()> {
+    let started = Instant::now();
+    while harness::get(envoy.address(), token).await?.status != 200 {
+        ensure!(started.elapsed() < LOADING, "the bundle is not loaded in {LOADING:?}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    Ok(())
 }
 
 /// Starts all Envoys. The first has no filter.
@@ -63,8 +91,13 @@ pub(super) async fn start(
         ("wasm that only edits headers", vec![peers::headers_wasm(scratch.folder())?]),
         ("Lua that reads one header", vec![peers::lua()]),
         ("api_key_auth", vec![peers::api_key_auth(&tokens.api_keys)]),
-        ("jwt_authn, cached", vec![peers::jwt_authn(issuers, Some(super::ROOM))]),
-        ("jwt_authn, no cache", vec![peers::jwt_authn(issuers, None)]),
+        ("jwt_authn, cached", vec![peers::jwt_authn(issuers, Some(super::ROOM), &[])]),
+        ("jwt_authn, no cache", vec![peers::jwt_authn(issuers, None, &[])]),
+        (
+            "jwt_authn with headers, cached",
+            vec![peers::jwt_authn(issuers, Some(super::ROOM), &peers::CLAIMS)],
+        ),
+        ("jwt_authn with headers, no cache", vec![peers::jwt_authn(issuers, None, &peers::CLAIMS)]),
         ("ext_authz", vec![peers::ext_authz()]),
     ];
     let mut edges = Vec::new();
@@ -76,19 +109,41 @@ pub(super) async fn start(
             _ => None,
         };
         let envoy = Envoy::start(settings, scratch.folder()).await?;
-        let peer = Peer { envoy, _scratch: scratch, _service: service };
-        let running = Running::Peer(Box::new(peer));
-        edges.push(Edge { name, revocations: None, running });
+        let running = Running::Peer(Box::new(Peer { envoy, scratch, _service: service }));
+        edges.push(Edge { name, ours: None, running });
     }
     for &revocations in revocations(scale) {
         let (fake, _) = start_ours(upstream, issuers, revocations).await?;
-        edges.push(Edge {
-            name: "Keystile",
-            revocations: Some(revocations),
-            running: Running::Ours(Box::new(fake)),
-        });
+        let (envoy, scratch) = start_second(&fake, upstream, FilterHost::Module, 1).await?;
+        let module = Peer { envoy, scratch, _service: None };
+        let module = Running::Module(Box::new(module), fake.token());
+        for (host, running) in
+            [(FilterHost::Wasm, Running::Wasm(Box::new(fake))), (FilterHost::Module, module)]
+        {
+            edges.push(Edge { name: "Keystile", ours: Some((host, revocations)), running });
+        }
     }
     Ok(edges)
+}
+
+/// Starts another Envoy with the bundle of a control plane, and waits until all workers have it.
+pub(super) async fn start_second(
+    fake: &FakeControlPlane,
+    upstream: SocketAddr,
+    host: FilterHost,
+    workers: usize,
+) -> Result<(Envoy, Scratch)> {
+    let scratch = Scratch::new()?;
+    let mut settings = Settings {
+        workers,
+        control_plane: fake.envoy.settings().control_plane,
+        ..settings(&scratch, upstream, None)?
+    };
+    settings.use_filter_host(host)?;
+    let envoy = Envoy::start(settings, scratch.folder()).await?;
+    wait_loaded(&envoy, &fake.token()).await?;
+    envoy.wait_admitting(&fake.token()).await?;
+    Ok((envoy, scratch))
 }
 
 pub(super) const fn revocations(scale: Scale) -> &'static [u32] {
@@ -128,7 +183,8 @@ pub(super) async fn start_ours(
     revocations: u32,
 ) -> Result<(FakeControlPlane, Duration)> {
     let scratch = Scratch::new()?;
-    let settings = settings(&scratch, upstream, None)?;
+    let mut settings = settings(&scratch, upstream, None)?;
+    settings.use_filter_host(FilterHost::Wasm)?;
     let mut fake = FakeControlPlane::start_before_upstream(scratch, settings).await;
     let keys = issuers.iter().map(|issuer| &issuer.verifying);
     let own = fake.signing.verifying_key().clone();

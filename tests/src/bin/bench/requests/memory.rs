@@ -7,12 +7,12 @@ use crate::plot::{Bar, Kind, Plot};
 use crate::report::{Budget, Section, Table};
 use crate::{Scale, progress};
 use anyhow::Result;
-use harness::envoy::Settings;
+use harness::envoy::{FilterHost, Settings};
 use harness::{Envoy, FakeControlPlane, Scratch, tools};
 use serde::Serialize;
 use serde_json::Value;
 use std::net::SocketAddr;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 #[derive(Debug, Serialize)]
 pub(super) struct Memory {
@@ -29,7 +29,7 @@ pub(super) struct Memory {
 
 pub(super) async fn measure(upstream: SocketAddr, issuers: &[Issuer], scale: Scale) -> Result<Vec<Memory>> {
     let mut found: Vec<Memory> = Vec::new();
-    let mut add = |name: String, of: Option<(u32, f64, f64)>, [one, many]: [f64; 2]| {
+    let mut add = |name: String, of: Option<(u32, Option<f64>, f64)>, [one, many]: [f64; 2]| {
         let per_worker_mib = (many - one) / (MANY - 1) as f64 / MIB;
         let none = found.first().map_or(per_worker_mib, |first: &Memory| first.per_worker_mib);
         found.push(Memory {
@@ -38,7 +38,7 @@ pub(super) async fn measure(upstream: SocketAddr, issuers: &[Issuer], scale: Sca
             one_worker_mib: one / MIB,
             per_worker_mib,
             added_per_worker_mib: per_worker_mib - none,
-            vm_mib: of.map(|(_, vm, _)| vm / MIB),
+            vm_mib: of.and_then(|(_, vm, _)| vm).map(|vm| vm / MIB),
             loaded_in_seconds: of.map(|(.., seconds)| seconds),
         });
     };
@@ -46,7 +46,7 @@ pub(super) async fn measure(upstream: SocketAddr, issuers: &[Issuer], scale: Sca
     let peers = [
         ("no filter", vec![]),
         ("wasm that does nothing", vec![peers::empty_wasm(scratch.folder())?]),
-        ("jwt_authn, cached", vec![peers::jwt_authn(issuers, Some(super::ROOM))]),
+        ("jwt_authn, cached", vec![peers::jwt_authn(issuers, Some(super::ROOM), &[])]),
     ];
     for (name, filters) in peers {
         let one = measure_peer(upstream, &filters, 1, scale).await?;
@@ -57,10 +57,19 @@ pub(super) async fn measure(upstream: SocketAddr, issuers: &[Issuer], scale: Sca
         let (fake, took) = edges::start_ours(upstream, issuers, revocations).await?;
         let one = resident(fake.envoy.id(), scale).await?;
         let vm = fake.envoy.metric("keystile_vm_memory_bytes").await?;
-        let many = start_second_envoy(&fake, upstream, scale).await?;
+        let many = measure_ours(&fake, upstream, FilterHost::Wasm, MANY, scale).await?;
         add(
-            format!("Keystile, {}", millions(revocations)),
-            Some((revocations, vm as f64, took.as_secs_f64())),
+            format!("Keystile in wasm, {}", millions(revocations)),
+            Some((revocations, Some(vm as f64), took.as_secs_f64())),
+            [one, many],
+        );
+        let started = Instant::now();
+        let one = measure_ours(&fake, upstream, FilterHost::Module, 1, scale).await?;
+        let took = started.elapsed();
+        let many = measure_ours(&fake, upstream, FilterHost::Module, MANY, scale).await?;
+        add(
+            format!("Keystile as a module, {}", millions(revocations)),
+            Some((revocations, None, took.as_secs_f64())),
             [one, many],
         );
     }
@@ -75,16 +84,15 @@ async fn measure_peer(upstream: SocketAddr, filters: &[Value], workers: usize, s
     resident(envoy.id(), scale).await
 }
 
-/// A second Envoy on the same bundle, with more workers.
-async fn start_second_envoy(fake: &FakeControlPlane, upstream: SocketAddr, scale: Scale) -> Result<f64> {
-    let scratch = Scratch::new()?;
-    let settings = Settings {
-        workers: MANY,
-        control_plane: fake.envoy.settings().control_plane,
-        ..edges::settings(&scratch, upstream, None)?
-    };
-    let envoy = Envoy::start(settings, scratch.folder()).await?;
-    envoy.wait_admitting(&fake.token()).await?;
+/// An Envoy on the same bundle.
+async fn measure_ours(
+    fake: &FakeControlPlane,
+    upstream: SocketAddr,
+    host: FilterHost,
+    workers: usize,
+    scale: Scale,
+) -> Result<f64> {
+    let (envoy, _scratch) = edges::start_second(fake, upstream, host, workers).await?;
     resident(envoy.id(), scale).await
 }
 
@@ -139,7 +147,7 @@ pub(super) fn report(memory: &[Memory], section: &mut Section) {
         rows: rows.collect(),
     });
     section.budgets.push(Budget::at_most("size of the filter", size, 300.0, "KB"));
-    if let Some(empty) = memory.iter().find(|memory| memory.revocations == Some(0)) {
+    if let Some(empty) = memory.iter().find(|memory| memory.vm_mib.is_some()) {
         let what = "memory of the VM of a worker with nothing revoked";
         section.budgets.push(Budget::at_most(what, empty.vm_mib, 4.0, "MiB"));
     }

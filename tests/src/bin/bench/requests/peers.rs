@@ -5,14 +5,27 @@ use anyhow::Result;
 use serde_json::{Value, json};
 use std::path::Path;
 
-/// Returns `jwt_authn`. `cached` is the number of verified tokens that it caches.
-pub(super) fn jwt_authn(issuers: &[Issuer], cached: Option<usize>) -> Value {
+/// The headers of claims that do as much as Keystile does for these tokens: subject, operator and fingerprint.
+pub(super) const CLAIMS: [(&str, &str); 3] = [
+    ("x-keystile-subject", "sub"),
+    ("x-keystile-operator", "operator.operatorId"),
+    ("x-keystile-jti", "jti"),
+];
+
+/// Returns `jwt_authn`, which removes the token. `cached` is the number of verified tokens that it caches, and `claims` are
+/// the headers that the upstream gets.
+pub(super) fn jwt_authn(issuers: &[Issuer], cached: Option<usize>, claims: &[(&str, &str)]) -> Value {
     let keys: Vec<&Value> = issuers.iter().map(|issuer| &issuer.jwk).collect();
     // It does not check `iss`, because it must accept the tokens of two issuers: one check less than Keystile.
     let mut provider = json!({
         "audiences": ["api"],
         "local_jwks": { "inline_string": json!({ "keys": keys }).to_string() },
     });
+    if !claims.is_empty() {
+        let claims =
+            claims.iter().map(|(header, claim)| json!({ "header_name": header, "claim_name": claim }));
+        provider["claim_to_headers"] = claims.collect();
+    }
     if let Some(tokens) = cached {
         provider["jwt_cache_config"] = json!({ "jwt_cache_size": tokens });
     }

@@ -1,0 +1,36 @@
+//! The configuration of a route: a policy that replaces that of the listener.
+
+use verdict::{Environment, Gate, Policy};
+
+use crate::{log::error, source::environment};
+
+/// A policy for the requests of a route. They are decided by the bundle of the listener's configuration, which must be
+/// for the same audience and root keys.
+#[derive(Debug)]
+pub(crate) struct Route {
+    gate: Gate,
+}
+
+impl Route {
+    /// Returns `None`, and logs why, if the policy is not valid.
+    pub(crate) fn new(json: &[u8]) -> Option<Self> {
+        let environment: Environment = environment();
+        match Policy::from_json_with_env(json, &environment) {
+            Ok(policy) => Some(Self { gate: Gate::new(policy) }),
+            Err(problem) => {
+                error(&format!("invalid configuration of a route at {problem}"));
+                None
+            }
+        }
+    }
+
+    pub(crate) const fn gate(&self) -> &Gate {
+        &self.gate
+    }
+
+    /// Returns whether the bundle of the configuration with this gate is the one of the route.
+    pub(crate) fn is_for(&self, listener: &Gate) -> bool {
+        let (own, other) = (self.gate.policy(), listener.policy());
+        own.audience == other.audience && own.root_keys == other.root_keys
+    }
+}

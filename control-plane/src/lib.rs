@@ -1,29 +1,30 @@
 //! The control plane of Keystile: issues and revokes keys, and publishes the bundle that edges verify them with.
 //!
 //! ```text
-//! api/, cli/  ->  operations/  ->  model/, store/
-//!                publisher/    ->  model/, store/
+//! api, cli, server  ->  contexts (a folder for each noun)  ->  db  ->  platform, config  ->  domain
 //! ```
-//! `api` and `cli` never access the store, so they cannot behave differently. A test checks their `use` declarations.
+//! A context owns its types, rules, SQL and errors. Interfaces translate, so they cannot behave differently. `publishing`
+//! reads what contexts have changed, and no context names it. Tests check the names that each file uses.
 
+pub mod accounts;
 pub mod api;
+pub mod audit;
 pub mod cli;
-pub mod clock;
 pub mod config;
-pub mod data_dir;
+pub mod credentials;
+pub mod db;
+pub mod domain;
+pub mod edges;
 pub mod import;
+pub mod installation;
+pub mod issuers;
 pub mod journal;
-pub mod jwks;
 pub mod keys;
-pub mod listener;
-mod log_throttle;
-pub mod model;
-pub mod operations;
-pub mod publisher;
-pub mod publisher_keys;
-pub mod random;
-mod rates;
-mod redact;
+pub mod limits;
+pub mod maintenance;
+pub mod platform;
+pub mod publishing;
+pub mod restore;
+pub mod revocation;
 pub mod server;
-pub mod store;
-pub mod telemetry;
+pub mod service;

@@ -36,7 +36,7 @@ pub struct Claims {
     /// The id of the AuthKey that the token was exchanged for.
     #[cfg_attr(feature = "mint", serde(skip_serializing_if = "Option::is_none"))]
     pub akid: Option<String>,
-    /// The session: the id of the API key that was issued together with the token.
+    /// The id of the session that was issued together with the token, which Soracom calls `apiKey`.
     #[cfg_attr(feature = "mint", serde(skip_serializing_if = "Option::is_none"))]
     pub sid: Option<String>,
 }

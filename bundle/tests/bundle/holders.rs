@@ -29,6 +29,10 @@ fn holder_scopes_are_distinct_and_require_edges_that_check_them() {
         // The tail cannot carry the requirement, so the first watermark needs a checkpoint, and later ones do not.
         assert!(builder.raise_watermark(1, scope, 7));
         assert!(builder.needs_checkpoint());
+        // An edge that gets it in the tail checks it nevertheless.
+        let snapshot = snapshot_of(&builder.build().unwrap());
+        assert!(snapshot.has_holders());
+        assert_eq!(snapshot.watermark([scope]), Some(7));
         builder.checkpoint(1).unwrap();
         assert!(builder.raise_watermark(2, scope, 9) && !builder.needs_checkpoint());
         let built = builder.build().unwrap();

@@ -12,11 +12,11 @@ use serde::Deserialize;
 use token::Fingerprint;
 use tokio::time::sleep;
 
-use super::{AppState, problem::Problem};
+use super::{AppState, middleware::admission::edge_problem, problem::Problem};
 use crate::{
-    model::{EdgeId, EdgeReport, EdgeWorkers},
-    operations,
-    publisher::{BundlePosition, Publication},
+    domain::{EdgeId, EdgeReport, EdgeWorkers},
+    edges,
+    publishing::{BundlePosition, Publication},
 };
 
 /// How far a reported version may be ahead of the clock, in milliseconds. Versions are times.
@@ -164,7 +164,9 @@ impl FromRequestParts<AppState> for EdgeCaller {
         }
         let presented = parts.headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
         let credential = presented.and_then(|value| value.strip_prefix("Bearer "));
-        let edge = operations::authenticate_edge(&state.service, credential.unwrap_or_default()).await?;
+        let edge = edges::authenticate_edge(&state.service, credential.unwrap_or_default())
+            .await
+            .map_err(edge_problem)?;
         Ok(Self(edge))
     }
 }
@@ -174,11 +176,10 @@ impl FromRequestParts<AppState> for EdgeCaller {
 /// The edge has a newer version than this replica. Either replication is behind (wait briefly), or the database was
 /// restored from a backup; the edge would then ignore new revocations.
 async fn wait_for_replica(state: &AppState, edge: &EdgeId, held: BundlePosition) {
-    let mut stop = state.stop.clone();
     tokio::select! {
         () = state.publications.wait_at_least(held) => {}
         () = sleep(REPLICA_LAG_TIMEOUT) => {}
-        _ = stop.wait_for(|stop| *stop) => {}
+        () = state.stop.cancelled() => {}
     }
     let latest = state.latest().position();
     if latest < held && state.edge_ahead_log.allow(edge, Instant::now()) {
@@ -200,11 +201,10 @@ async fn wait_for_replica(state: &AppState, edge: &EdgeId, held: BundlePosition)
 /// that shutdown does not wait for edges.
 async fn wait_for_newer(state: &AppState, held: BundlePosition, wait: Duration) {
     let _waiting = state.metrics.track_waiting_edge();
-    let mut stop = state.stop.clone();
     tokio::select! {
         () = state.publications.wait_newer_than(held) => {}
         () = sleep(wait) => {}
-        _ = stop.wait_for(|stop| *stop) => {}
+        () = state.stop.cancelled() => {}
     }
 }
 

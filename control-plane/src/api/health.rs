@@ -1,5 +1,3 @@
-use std::time::{Duration, Instant};
-
 use axum::{
     Json,
     extract::State,
@@ -7,13 +5,9 @@ use axum::{
     response::IntoResponse,
 };
 use serde::Serialize;
-use tokio::sync::Mutex;
 
 use super::{AppState, problem::Problem};
-use crate::operations::{self, ClockError, ReloadKeysError, Service, StoreError};
-
-/// The minimum interval between clock comparisons. Each costs a database query, and clocks drift slowly.
-const CLOCK_CHECK_INTERVAL: Duration = Duration::from_secs(60);
+use crate::service::ReloadKeysError;
 
 /// The body of `/healthz` and `/readyz`. Commands compare it with their own database.
 #[derive(Serialize)]
@@ -40,34 +34,6 @@ impl Health {
 /// Answers 200 while the process runs.
 pub(super) async fn liveness(State(state): State<AppState>) -> Json<Health> {
     Health::new(&state, "ok")
-}
-
-/// Compares the clock of this machine with that of the database server, at most once per [`CLOCK_CHECK_INTERVAL`].
-#[derive(Debug, Default)]
-pub(super) struct ClockCheck {
-    last: Mutex<Option<(Instant, Option<&'static str>)>>,
-}
-
-impl ClockCheck {
-    /// Returns the error code of a clock difference, or `None` if the clocks agree.
-    async fn error_code(&self, service: &Service) -> Result<Option<&'static str>, StoreError> {
-        let mut last = self.last.lock().await;
-        if let Some((at, trouble)) = *last
-            && at.elapsed() < CLOCK_CHECK_INTERVAL
-        {
-            return Ok(trouble);
-        }
-        let trouble = match operations::check_store_clock(service).await {
-            Ok(_) => None,
-            Err(ClockError::Store(error)) => return Err(error),
-            Err(error) => {
-                tracing::error!(error.code = error.code(), "this server is not ready: {error}");
-                Some(error.code())
-            }
-        };
-        *last = Some((Instant::now(), trouble));
-        Ok(trouble)
-    }
 }
 
 /// Answers 200 if the store accepts writes, the clock agrees with the database server's, the latest changes are

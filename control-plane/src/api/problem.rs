@@ -9,16 +9,10 @@ use axum::{
 };
 use serde::Serialize;
 
-use crate::operations::{
-    AccountError, AuthenticateEdgeError, ClockError, CreateAuthKeyError, DeleteAuthKeyError, ExchangeError,
-    MintError, RevokeError, StoreError,
-};
+use crate::domain::{CoreError, ErrorKind};
 
 /// The `Retry-After` of limits that end only when existing items are deleted.
 const DEFAULT_RETRY_AFTER: Duration = Duration::from_secs(60);
-
-/// The error code for more tokens per minute than an operator may issue.
-pub(super) const TOKENS_EXCEEDED: &str = "operator_tokens_exceeded";
 
 #[derive(Debug)]
 pub(crate) struct Problem {
@@ -116,121 +110,20 @@ pub(super) async fn method_not_allowed() -> Problem {
     Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "method not allowed for this path")
 }
 
-impl From<StoreError> for Problem {
-    fn from(error: StoreError) -> Self {
-        match error {
-            StoreError::Page(error) => Self::invalid(error.to_string()),
-            error => Self::unavailable(error.code(), &error),
-        }
-    }
-}
-
-impl From<ExchangeError> for Problem {
-    fn from(error: ExchangeError) -> Self {
-        match error {
-            ExchangeError::Refused => {
-                Self::new(StatusCode::UNAUTHORIZED, "auth_key_refused", error.to_string())
+/// Renders an error of a context: the kind gives the status.
+impl<E: CoreError> From<E> for Problem {
+    fn from(error: E) -> Self {
+        let status = match error.kind() {
+            ErrorKind::Invalid => StatusCode::BAD_REQUEST,
+            ErrorKind::Unauthenticated => StatusCode::UNAUTHORIZED,
+            ErrorKind::Forbidden => StatusCode::FORBIDDEN,
+            ErrorKind::NotFound => StatusCode::NOT_FOUND,
+            ErrorKind::Conflict => StatusCode::CONFLICT,
+            ErrorKind::Limited(wait) => {
+                return Self::too_many(error.code(), error.to_string(), wait.unwrap_or(DEFAULT_RETRY_AFTER));
             }
-            ExchangeError::RateLimited(wait) => Self::too_many(TOKENS_EXCEEDED, error.to_string(), wait),
-            ExchangeError::Store(error) => error.into(),
-            ExchangeError::Mint(MintError::Store(error)) => error.into(),
-            ExchangeError::Mint(error @ MintError::Blocked(..)) => {
-                Self::unavailable("watermark_in_future", &error)
-            }
-            ExchangeError::Mint(error) => Self::unavailable("mint_failed", &error),
-        }
-    }
-}
-
-impl From<ClockError> for Problem {
-    fn from(error: ClockError) -> Self {
-        let code = error.code();
-        let detail = match error {
-            ClockError::Store(error) => return error.into(),
-            ClockError::Ahead(..) => {
-                "the control plane's clock is ahead of other clocks; nothing was revoked"
-            }
-            ClockError::Behind(..) => "the control plane's clock is behind other clocks; nothing was revoked",
-            ClockError::Unconfirmed => "no other clock confirms the control plane's clock",
-        };
-        Self::new(StatusCode::SERVICE_UNAVAILABLE, code, detail)
-    }
-}
-
-impl From<RevokeError> for Problem {
-    fn from(error: RevokeError) -> Self {
-        let status = match error {
-            RevokeError::NotFound => StatusCode::NOT_FOUND,
-            RevokeError::Token(_)
-            | RevokeError::TokenKeyUnknown
-            | RevokeError::InstantInFuture
-            | RevokeError::OwnIssuer
-            | RevokeError::ReasonTooLong
-            | RevokeError::ReasonReserved => StatusCode::BAD_REQUEST,
-            RevokeError::RootOnly => StatusCode::FORBIDDEN,
-            RevokeError::PrefixTaken => StatusCode::CONFLICT,
-            RevokeError::RateLimited(wait) => return Self::too_many(error.code(), error.to_string(), wait),
-            RevokeError::Store(error) => return error.into(),
+            ErrorKind::Unavailable => return Self::unavailable(error.code(), &error),
         };
         Self::new(status, error.code(), error.to_string())
-    }
-}
-
-impl From<AccountError> for Problem {
-    fn from(error: AccountError) -> Self {
-        let status = match error {
-            AccountError::OperatorUnknown => return Self::not_found("operator not found"),
-            AccountError::UserUnknown(_)
-            | AccountError::ForeignSubjectUnknown(_)
-            | AccountError::RoleUnknown(_)
-            | AccountError::NotAttached => {
-                return Self::not_found(error.to_string());
-            }
-            AccountError::UserExists(_)
-            | AccountError::RoleExists(_)
-            | AccountError::NameIsUsernameOfApiKey(..) => StatusCode::CONFLICT,
-            AccountError::RootUserImmutable(_)
-            | AccountError::Permission(_)
-            | AccountError::GrantTooLong(_)
-            | AccountError::OwnIssuer(_)
-            | AccountError::DescriptionTooLong => StatusCode::BAD_REQUEST,
-            AccountError::LimitReached(_) => {
-                return Self::too_many(error.code(), error.to_string(), DEFAULT_RETRY_AFTER);
-            }
-            AccountError::Store(error) => return error.into(),
-        };
-        Self::new(status, error.code(), error.to_string())
-    }
-}
-
-impl From<CreateAuthKeyError> for Problem {
-    fn from(error: CreateAuthKeyError) -> Self {
-        match error {
-            CreateAuthKeyError::Account(error) => error.into(),
-            CreateAuthKeyError::RootOnly => Self::root_only(error.to_string()),
-            CreateAuthKeyError::Store(error) => error.into(),
-        }
-    }
-}
-
-impl From<DeleteAuthKeyError> for Problem {
-    fn from(error: DeleteAuthKeyError) -> Self {
-        match error {
-            DeleteAuthKeyError::NotFound => Self::not_found(error.to_string()),
-            DeleteAuthKeyError::RootOnly => Self::root_only(error.to_string()),
-            DeleteAuthKeyError::Store(error) => error.into(),
-        }
-    }
-}
-
-impl From<AuthenticateEdgeError> for Problem {
-    fn from(error: AuthenticateEdgeError) -> Self {
-        match error {
-            AuthenticateEdgeError::Refused => {
-                Self::new(StatusCode::UNAUTHORIZED, "edge_credential_refused", error.to_string())
-                    .with_static_header(header::WWW_AUTHENTICATE, "Bearer realm=\"keystile-edge\"")
-            }
-            AuthenticateEdgeError::Store(error) => error.into(),
-        }
     }
 }

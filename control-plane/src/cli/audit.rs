@@ -2,7 +2,7 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use super::{CliError, Global, output};
-use crate::{clock::Time, operations};
+use crate::{audit, platform::clock::Time};
 
 #[derive(Debug, Args)]
 pub(super) struct Audit {
@@ -13,7 +13,7 @@ pub(super) struct Audit {
 
 impl Audit {
     pub(super) async fn run(self, global: &Global) -> Result<(), CliError> {
-        let entries = operations::list_audit(&global.service().await?, self.limit).await?;
+        let entries = audit::list_audit(&global.service().await?, self.limit).await?;
         let data: Vec<Value> = entries
             .iter()
             .map(|entry| {

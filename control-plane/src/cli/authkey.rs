@@ -7,9 +7,10 @@ use super::{
     require_yes,
 };
 use crate::{
-    clock::Time,
-    model::{Actor, AuthKeyId, OperatorId, Page, Subject, UserName},
-    operations::{self, AccessScope},
+    credentials::auth_keys,
+    domain::{Actor, AuthKeyId, OperatorId, Page, Subject, UserName},
+    platform::clock::Time,
+    revocation::AccessScope,
 };
 
 #[derive(Debug, Subcommand)]
@@ -59,7 +60,7 @@ impl Authkey {
 async fn list(global: &Global, operator: Option<OperatorId>, paging: Paging) -> Result<(), CliError> {
     let page = paging.page()?;
     let Page { items: keys, next } =
-        operations::list_auth_keys(&global.service().await?, operator.as_ref(), &page).await?;
+        auth_keys::list_auth_keys(&global.service().await?, operator.as_ref(), &page).await?;
     let data: Vec<Value> = keys
         .iter()
         .map(|key| {
@@ -89,7 +90,7 @@ async fn list(global: &Global, operator: Option<OperatorId>, paging: Paging) -> 
 
 async fn create(global: &Global, subject: Subject) -> Result<(), CliError> {
     let service = global.service().await?;
-    let created = operations::create_auth_key(&service, &Actor::Admin, &subject).await?;
+    let created = auth_keys::create_auth_key(&service, &Actor::Admin, &subject).await?;
     let data = json!({ "auth_key_id": created.id.as_str(), "auth_key": created.secret.expose() });
     global.print(&data, || format!("AuthKey id  {}\nAuthKey     {}", created.id, created.secret.expose()))?;
     hint("The AuthKey is shown only once: store it.");
@@ -98,6 +99,6 @@ async fn create(global: &Global, subject: Subject) -> Result<(), CliError> {
 
 async fn delete(global: &Global, id: AuthKeyId) -> Result<(), CliError> {
     let service = global.service().await?;
-    let version = operations::delete_auth_key(&service, &Actor::Admin, &AccessScope::Everything, &id).await?;
+    let version = auth_keys::delete_auth_key(&service, &Actor::Admin, &AccessScope::Everything, &id).await?;
     global.print(&json!({ "auth_key_id": id.as_str(), "version": version }), || format!("deleted {id}"))
 }

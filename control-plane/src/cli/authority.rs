@@ -5,10 +5,12 @@ use serde_json::json;
 
 use super::{CliError, Global, hint, output};
 use crate::{
-    clock::Time,
-    model::Actor,
-    operations,
-    publisher_keys::{self, DelegatedKey},
+    domain::Actor,
+    keys::{
+        self,
+        publisher_keys::{self, DelegatedKey},
+    },
+    platform::clock::Time,
 };
 
 #[derive(Debug, Subcommand)]
@@ -63,7 +65,7 @@ async fn renew(
     root_key: Option<PathBuf>,
 ) -> Result<(), CliError> {
     let service = global.service().await?;
-    let renewed = operations::renew_authority(&service, &Actor::Admin, replace, root_key.as_deref()).await?;
+    let renewed = keys::renew_authority(&service, &Actor::Admin, replace, root_key.as_deref()).await?;
     print(global, &renewed)?;
     hint("Running servers use it from the next manifest on.");
     Ok(())

@@ -10,11 +10,11 @@ use token::Fingerprint;
 
 use super::{CliError, Global, hint, output};
 use crate::{
-    clock::{self, Time},
     config::{self, ConfigDuration},
-    model::Actor,
-    operations::{self, Compaction, Service},
-    publisher,
+    domain::Actor,
+    platform::clock::{self, Time},
+    publishing::{self, Compaction},
+    service::Service,
 };
 
 #[derive(Debug, Subcommand)]
@@ -47,7 +47,7 @@ impl Bundle {
     pub(super) async fn run(self, global: &Global) -> Result<(), CliError> {
         match self {
             Self::Show { manifest } => {
-                let publication = publisher::preview(&global.service().await?).await?;
+                let publication = publishing::preview(&global.service().await?).await?;
                 if let Some(file) = manifest {
                     fs::write(&file, &publication.manifest)
                         .map_err(|error| io_failure(&file, "write", &error))?;
@@ -60,7 +60,7 @@ impl Bundle {
                 let config = global.settings()?;
                 let key = match root_key {
                     Some(key) => key,
-                    None => crate::publisher_keys::root_key(&global.data_dir())?,
+                    None => crate::keys::publisher_keys::root_key(&global.data_dir())?,
                 };
                 let bytes = fs::read(&file).map_err(|error| io_failure(&file, "read", &error))?;
                 let manifest = Manifest::open(&bytes, &[key], &config.publisher.audience)?;
@@ -72,7 +72,7 @@ impl Bundle {
 
 async fn compact(global: &Global) -> Result<(), CliError> {
     let Compaction { version, blocks, bytes } =
-        operations::compact_base(&global.service().await?, &Actor::Admin).await?;
+        publishing::compact_base(&global.service().await?, &Actor::Admin).await?;
     let (members, revoked) = blocks
         .iter()
         .fold((0, 0), |(members, revoked), block| (members + block.members, revoked + block.revoked));
@@ -97,7 +97,7 @@ async fn export(global: &Global, lifetime: ConfigDuration) -> Result<(), CliErro
     config.publisher.lifetime = lifetime;
     config::validate(&config)?;
     let service = Service::attach(global.data_dir(), config).await?;
-    let text = publisher::export_inline(&service).await?;
+    let text = publishing::export_inline(&service).await?;
     global.print(&json!({ "bundle": text }), || text.clone())?;
     hint("The bundle may contain HS256 and API-key secrets: store it where only the proxy can read it.");
     Ok(())

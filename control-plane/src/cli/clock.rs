@@ -3,9 +3,9 @@ use serde_json::json;
 
 use super::{CliError, Global, hint, output, require_yes};
 use crate::{
-    clock::Time,
-    model::Actor,
-    operations::{self, ClockRepair},
+    domain::Actor,
+    maintenance::{self, ClockRepair},
+    platform::clock::Time,
 };
 
 #[derive(Debug, Subcommand)]
@@ -30,7 +30,7 @@ impl Clock {
         require_yes(yes, "move watermarks from the future back to now")?;
         let service = global.service().await?;
         let ClockRepair { version, watermarks, revoked, covered, unexpired } =
-            operations::repair_clock(&service, &Actor::Admin, force).await?;
+            maintenance::repair_clock(&service, &Actor::Admin, force).await?;
         let lowered: Vec<_> = watermarks
             .iter()
             .map(|(scope, instant)| json!({ "scope": scope.to_string(), "instant": instant }))

@@ -1,23 +1,35 @@
-use std::{error::Error, net::SocketAddr, time::Duration};
+use std::{net::SocketAddr, time::Duration};
 
 use reqwest::{Client, redirect};
 use serde::Serialize;
 use serde_json::Value;
 use token::api_key::Kind;
 
-use super::{CliError, Global, hint, output};
+use super::{CliError, Global, error::describe, hint, output};
 use crate::{
-    clock::{self, Time},
     config::{Config, Issuer},
-    data_dir::{self, DataDir},
-    jwks::{IssuerKey, is_for_another_purpose},
-    model::{Generation, IssuerRecord},
-    operations::{
-        self, EdgeState, EdgeStatus, InstallationSize, OpenError, PublicationStatus, RecordedPublications,
-        Service, StoreError,
+    credentials::api_keys,
+    db::StoreError,
+    domain::Generation,
+    edges::{self, EdgeState, EdgeStatus},
+    issuers::IssuerRecord,
+    issuers::{
+        self,
+        jwks::{IssuerKey, is_for_another_purpose},
     },
-    publisher,
-    publisher_keys::{PublisherKeys, RENEWAL_REMINDER, examine as examine_keys},
+    keys::{
+        self,
+        publisher_keys::{PublisherKeys, RENEWAL_REMINDER, examine as examine_keys},
+    },
+    limits::{self, InstallationSize},
+    maintenance,
+    platform::{
+        clock::{self, Time},
+        data_dir::{self, DataDir},
+    },
+    publishing::{self, PublicationStatus, RecordedPublications},
+    restore,
+    service::{OpenError, Service},
 };
 
 /// The advice for an unreadable journal. An older copy would lack the revocations since.
@@ -88,7 +100,7 @@ async fn examine(global: &Global, findings: &mut Vec<Finding>) {
     }
     let settings = global.settings();
     let config = settings.as_ref().ok().cloned();
-    let loaded = settings.map(|_| "valid".to_owned()).map_err(|error| error_chain(&error));
+    let loaded = settings.map(|_| "valid".to_owned()).map_err(|error| describe(&error));
     add_finding(findings, "settings", loaded, "correct the setting");
     let Some(config) = config else { return };
     // Report every missing key file, not only the first one that a command needs.
@@ -99,32 +111,31 @@ async fn examine(global: &Global, findings: &mut Vec<Finding>) {
     let service = match opened {
         Ok(service) => service,
         Err(error) => {
-            add_finding(findings, "store", Err(error_chain(&error)), advice_on_open_error(&error, &data_dir));
+            add_finding(findings, "store", Err(describe(&error)), advice_on_open_error(&error, &data_dir));
             return;
         }
     };
     let written = service
         .check_writable()
         .await
-        .map_err(|error| format!("cannot write to the database: {}", error_chain(&error)));
+        .map_err(|error| format!("cannot write to the database: {}", describe(&error)));
     let written = written.map(|()| {
         format!("{:?}, schema is current, database is writable, keys are readable", service.store_engine())
     });
     add_finding(findings, "store", written, "free disk space, and check that the database is writable");
     findings.push(check_journal(&service).await);
-    let signed = publisher::preview(&service).await.map_err(|error| error_chain(&error));
+    let signed = publishing::preview(&service).await.map_err(|error| describe(&error));
     let signed = signed.map(|publication| format!("version {} signed and verified", publication.version));
     add_finding(findings, "publisher", signed, "restore the keys and the database from the same backup");
     findings.push(check_publisher_keys(&data_dir, &config));
     findings.push(check_api_keys(&service).await);
     findings.push(check_limits(&service, &config).await);
     findings.push(check_clock(&service).await);
-    let round =
-        operations::self_test_signing_key(&service).map(|()| "a token was signed and verified".to_owned());
-    add_finding(findings, "tokens", round.map_err(|error| error_chain(&error)), "restore the signing key");
+    let round = keys::self_test_signing_key(&service).map(|()| "a token was signed and verified".to_owned());
+    add_finding(findings, "tokens", round.map_err(|error| describe(&error)), "restore the signing key");
     findings.push(check_edges(&service).await);
     findings.extend(check_issuers(&service).await);
-    let held = operations::symmetric_keys(&service).await.map(|keys| match keys.as_slice() {
+    let held = keys::symmetric_keys(&service).await.map(|keys| match keys.as_slice() {
         [] => "edges hold no key that can create credentials".to_owned(),
         keys => format!(
             "edges hold keys that can create credentials for any user: {}; if an edge is stolen, run `keystile edge \
@@ -135,7 +146,7 @@ async fn examine(global: &Global, findings: &mut Vec<Finding>) {
     add_finding(
         findings,
         "edge keys",
-        held.map_err(|error| error_chain(&error)),
+        held.map_err(|error| describe(&error)),
         "check that the database is readable",
     );
     findings.push(check_server_responds(&service, &config).await);
@@ -144,9 +155,9 @@ async fn examine(global: &Global, findings: &mut Vec<Finding>) {
 /// Reports edges that do not receive or do not accept new bundles.
 async fn check_edges(service: &Service) -> Finding {
     let what = "edges";
-    let list = match operations::list_all_edges(service).await {
+    let list = match edges::list_all_edges(service).await {
         Ok(list) => list,
-        Err(error) => return Finding { what, state: State::Bad, detail: error_chain(&error), advice: None },
+        Err(error) => return Finding { what, state: State::Bad, detail: describe(&error), advice: None },
     };
     let names = |of: &dyn Fn(&EdgeStatus) -> bool| {
         let names = list.edges.iter().filter(|status| of(status)).map(|status| status.edge.id.as_str());
@@ -174,11 +185,11 @@ async fn check_edges(service: &Service) -> Finding {
 /// Reports what is wrong with the keys of each issuer.
 async fn check_issuers(service: &Service) -> Vec<Finding> {
     let what = "issuer";
-    match operations::list_issuers(service).await {
+    match issuers::list_issuers(service).await {
         Ok(issuers) => issuers.iter().map(|(issuer, record)| check_issuer(issuer, record.as_ref())).collect(),
         Err(error) => {
             let advice = Some("check that the database is readable".to_owned());
-            vec![Finding { what, state: State::Bad, detail: error_chain(&error), advice }]
+            vec![Finding { what, state: State::Bad, detail: describe(&error), advice }]
         }
     }
 }
@@ -240,8 +251,8 @@ async fn check_journal(service: &Service) -> Finding {
         detail,
         advice: Some(advice.to_owned()),
     };
-    match operations::examine_service(service).await {
-        Err(error) => bad(error_chain(&error), JOURNAL_ADVICE),
+    match restore::examine_service(service).await {
+        Err(error) => bad(describe(&error), JOURNAL_ADVICE),
         Ok(examined) if examined.needs_repair() => bad(
             "the database is older than the journal, so it was restored from a backup".to_owned(),
             "`keystile restore --repair`",
@@ -264,7 +275,7 @@ async fn check_journal(service: &Service) -> Finding {
                     detail: "the database contains all entries of the journal".to_owned(),
                     advice: None,
                 },
-                Err(error) => bad(error_chain(&error), "check that the file is writable"),
+                Err(error) => bad(describe(&error), "check that the file is writable"),
             },
         },
     }
@@ -290,7 +301,7 @@ fn check_publisher_keys(data_dir: &DataDir, config: &Config) -> Finding {
         Err(error) => Finding {
             what,
             state: State::Bad,
-            detail: error_chain(&error),
+            detail: describe(&error),
             advice: Some(
                 "restore the keys from their backup, or create new ones with `keystile authority`".to_owned(),
             ),
@@ -301,11 +312,11 @@ fn check_publisher_keys(data_dir: &DataDir, config: &Config) -> Finding {
 /// Reports which API keys the thief of an edge could create.
 async fn check_api_keys(service: &Service) -> Finding {
     let what = "API keys";
-    let remaining = match operations::remaining_api_keys(service).await {
+    let remaining = match api_keys::remaining_api_keys(service).await {
         Ok(remaining) => remaining,
         Err(error) => {
             let advice = Some("check that the database is not damaged".to_owned());
-            return Finding { what, state: State::Bad, detail: error_chain(&error), advice };
+            return Finding { what, state: State::Bad, detail: describe(&error), advice };
         }
     };
     let [signed, short, format1] = Kind::ALL.map(|kind| remaining.count_of_kind(kind));
@@ -335,7 +346,7 @@ async fn check_api_keys(service: &Service) -> Finding {
 async fn check_limits(service: &Service, config: &Config) -> Finding {
     let what = "limits";
     let share = config.limits.revocations;
-    match operations::count_installation(service).await {
+    match limits::count_installation(service).await {
         Ok(InstallationSize { operators, revocations, largest }) => {
             let most = largest.as_ref().map_or(String::new(), |(operator, held)| {
                 let of = if share == 0 { String::new() } else { format!(" of {share}") };
@@ -354,7 +365,7 @@ async fn check_limits(service: &Service, config: &Config) -> Finding {
                 }),
             }
         }
-        Err(error) => Finding { what, state: State::Bad, detail: error_chain(&error), advice: None },
+        Err(error) => Finding { what, state: State::Bad, detail: describe(&error), advice: None },
     }
 }
 
@@ -363,18 +374,18 @@ async fn check_clock(service: &Service) -> Finding {
     let what = "clock";
     let bad =
         |detail, advice: &str| Finding { what, state: State::Bad, detail, advice: Some(advice.to_owned()) };
-    let confirmed = match operations::check_clock(service).await {
+    let confirmed = match maintenance::check_clock(service).await {
         Ok(confirmed) => confirmed,
-        Err(error @ operations::ClockError::Store(_)) => {
-            return bad(error_chain(&error), "check that the database is not damaged");
+        Err(error @ maintenance::ClockError::Store(_)) => {
+            return bad(describe(&error), "check that the database is not damaged");
         }
-        Err(error) => return bad(error_chain(&error), "correct the clock of this machine or the other one"),
+        Err(error) => return bad(describe(&error), "correct the clock of this machine or the other one"),
     };
-    match operations::instants_ahead(service).await {
+    match maintenance::instants_ahead(service).await {
         Ok(ahead) if ahead.is_empty() => {
             let by = match confirmed {
-                operations::ClockConfirmation::Confirmed => "no other clock disagrees",
-                operations::ClockConfirmation::NoOtherClock => "no other clock to compare with",
+                maintenance::ClockConfirmation::Confirmed => "no other clock disagrees",
+                maintenance::ClockConfirmation::NoOtherClock => "no other clock to compare with",
             };
             let detail = format!("{by}; no watermark, base coverage or gap is in the future");
             Finding { what, state: State::Good, detail, advice: None }
@@ -390,7 +401,7 @@ async fn check_clock(service: &Service) -> Finding {
             let detail = format!("the clock was ahead earlier or is behind now: {}", list.join(", "));
             bad(detail, "compare the clock with another one, then run `keystile clock repair`")
         }
-        Err(error) => bad(error_chain(&error), "check that the database is not damaged"),
+        Err(error) => bad(describe(&error), "check that the database is not damaged"),
     }
 }
 
@@ -426,13 +437,13 @@ fn check_data_dir(data_dir: &DataDir) -> Result<String, String> {
     let mut private = vec![data_dir.path().to_owned(), data_dir.keys()];
     let keys = data_dir.keys();
     let files =
-        std::fs::read_dir(&keys).map_err(|error| format!("`{}`: {}", keys.display(), error_chain(&error)))?;
+        std::fs::read_dir(&keys).map_err(|error| format!("`{}`: {}", keys.display(), describe(&error)))?;
     private.extend(files.filter_map(|file| Some(file.ok()?.path())));
     let others = [data_dir.path().join("keystile.db"), data_dir.config_file()];
     private.extend(others.into_iter().filter(|file| file.exists()));
     for path in private {
         if data_dir::group_or_world_mode_bits(&path)
-            .map_err(|error| format!("`{}`: {}", path.display(), error_chain(&error)))?
+            .map_err(|error| format!("`{}`: {}", path.display(), describe(&error)))?
             != 0
         {
             return Err(format!(
@@ -556,12 +567,4 @@ fn add_finding(
     };
     findings.push(Finding { what, state, detail, advice });
     good
-}
-
-/// Returns the error message with its causes.
-fn error_chain(error: &dyn Error) -> String {
-    match error.source() {
-        None => error.to_string(),
-        Some(source) => format!("{error}: {}", error_chain(source)),
-    }
 }

@@ -11,10 +11,11 @@ use super::{
     require_yes,
 };
 use crate::{
-    clock::{self, Time},
     config::ConfigDuration,
-    model::{Actor, EdgeId},
-    operations::{self, CredentialSource, EdgeStatus, OldCredentialEnd},
+    domain::{Actor, EdgeId},
+    edges::{self, CredentialSource, EdgeStatus, OldCredentialEnd},
+    keys,
+    platform::clock::{self, Time},
 };
 
 #[derive(Debug, Subcommand)]
@@ -91,7 +92,7 @@ impl Edge {
 
 async fn enroll(global: &Global, name: EdgeId, form: &Form) -> Result<(), CliError> {
     form.prepare()?;
-    let enrolled = operations::enroll_edge(&global.service().await?, &Actor::Admin, name).await?;
+    let enrolled = edges::enroll_edge(&global.service().await?, &Actor::Admin, name).await?;
     let (files, folder) = form.files(&enrolled)?;
     let data = json!({
         "id": enrolled.id.as_str(),
@@ -131,7 +132,7 @@ async fn rotate(
     if let Some(folder) = out.filter(|folder| !folder.is_dir()) {
         return Err(CliError::Message(format!("`{}` is not a folder", folder.display())));
     }
-    let rotated = operations::rotate_edge(&global.service().await?, &Actor::Admin, name, old).await?;
+    let rotated = edges::rotate_edge(&global.service().await?, &Actor::Admin, name, old).await?;
     let file = out.map(|folder| edge_files::replace_secret(folder, &rotated.credential)).transpose();
     let file = file.map_err(|error| {
         CliError::Message(format!("cannot write the new secret, which is lost: {error}; rotate again"))
@@ -172,8 +173,8 @@ async fn remove(global: &Global, name: EdgeId, yes: bool) -> Result<(), CliError
         format_args!("remove edge {name}; its bundle becomes stale, and then it refuses all requests"),
     )?;
     let service = global.service().await?;
-    let symmetric = operations::symmetric_keys(&service).await?;
-    operations::remove_edge(&service, &Actor::Admin, &name).await?;
+    let symmetric = keys::symmetric_keys(&service).await?;
+    edges::remove_edge(&service, &Actor::Admin, &name).await?;
     global
         .print(&json!({ "id": name.as_str(), "symmetric_keys": symmetric }), || format!("removed {name}"))?;
     hint("The edge can fetch nothing more; its own clock ends what it admits.");
@@ -189,10 +190,10 @@ async fn remove(global: &Global, name: EdgeId, yes: bool) -> Result<(), CliError
 }
 
 async fn list(global: &Global, paging: Paging) -> Result<(), CliError> {
-    let list = operations::list_edges(&global.service().await?, &paging.page()?).await?;
+    let list = edges::list_edges(&global.service().await?, &paging.page()?).await?;
     let now = clock::now();
     let age = |status: &EdgeStatus| {
-        let signed = operations::bundle_time(status.edge.report?)?;
+        let signed = edges::bundle_time(status.edge.report?)?;
         Some(now.millis().saturating_sub(signed.millis()) / 1000)
     };
     // An edge without a bundle reports version 0.

@@ -17,8 +17,8 @@ use token::secret::Secret;
 
 use super::CliError;
 use crate::{
-    data_dir,
-    operations::{CredentialSource, EnrolledEdge},
+    edges::{CredentialSource, EnrolledEdge},
+    platform::data_dir,
 };
 
 /// The credential file, for a host that adds the credential.

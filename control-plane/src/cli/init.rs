@@ -3,9 +3,9 @@ use serde_json::json;
 
 use super::{CliError, Global, hint};
 use crate::{
-    clock::Clock,
     config,
-    operations::{ExistingKeysPolicy, NewInstallation, initialize_new},
+    installation::{ExistingKeysPolicy, NewInstallation, initialize_new},
+    platform::clock::Clock,
 };
 
 #[derive(Debug, Args)]

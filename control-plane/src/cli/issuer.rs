@@ -4,9 +4,12 @@ use serde_json::{Value, json};
 use super::{CliError, Global, output};
 use crate::{
     config,
-    jwks::{FETCH_TIMEOUT, Fetcher, IssuerKey},
-    model::{Actor, IssuerRecord},
-    operations::{self, RefreshMode, RefreshOutcome},
+    domain::Actor,
+    issuers::IssuerRecord,
+    issuers::{
+        self, RefreshMode, RefreshOutcome,
+        jwks::{FETCH_TIMEOUT, Fetcher, IssuerKey},
+    },
 };
 
 #[derive(Debug, Subcommand)]
@@ -30,7 +33,7 @@ impl Issuer {
 }
 
 async fn list(global: &Global) -> Result<(), CliError> {
-    let issuers = operations::list_issuers(&global.service().await?).await?;
+    let issuers = issuers::list_issuers(&global.service().await?).await?;
     let data: Vec<Value> =
         issuers.iter().map(|(issuer, record)| issuer_json(issuer, record.as_ref())).collect();
     global.print(&data, || {
@@ -70,15 +73,14 @@ async fn refresh(global: &Global, issuer: &str) -> Result<(), CliError> {
     let service = global.service().await?;
     let fetcher = Fetcher::new(FETCH_TIMEOUT)?;
     let done =
-        operations::refresh_issuer(&service, &fetcher, &Actor::Admin, issuer, RefreshMode::Immediately)
-            .await?;
+        issuers::refresh_issuer(&service, &fetcher, &Actor::Admin, issuer, RefreshMode::Immediately).await?;
     let (version, mut text) = match done {
         RefreshOutcome::Changed(version) => {
             (Some(version), format!("{issuer}: keys changed, published from version {version} on\n"))
         }
         RefreshOutcome::Same | RefreshOutcome::NotDue => (None, format!("{issuer}: keys unchanged\n")),
     };
-    let issuers = operations::list_issuers(&service).await?;
+    let issuers = issuers::list_issuers(&service).await?;
     let record = issuers.into_iter().find(|(known, _)| known.issuer == issuer).and_then(|(_, record)| record);
     let skipped = record.as_ref().map(|record| &record.skipped[..]).unwrap_or_default();
     for key in skipped {

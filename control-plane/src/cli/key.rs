@@ -10,10 +10,12 @@ use super::{
     require_yes,
 };
 use crate::{
-    clock::{self, Time},
     config::ConfigDuration,
-    model::{Actor, ApiKey, ApiKeyId, OperatorId, Page, Subject},
-    operations::{self, AccessScope, ApiKeyStatus, CreateApiKey, CreatedApiKey},
+    credentials::api_keys::{self, ApiKeyStatus, CreateApiKey, CreatedApiKey},
+    domain::{Actor, ApiKey, ApiKeyId, OperatorId, Page, Subject},
+    keys,
+    platform::clock::{self, Time},
+    revocation::AccessScope,
 };
 
 #[derive(Debug, Subcommand)]
@@ -128,30 +130,27 @@ impl Key {
             Self::Create(create) => create.run(global).await,
             Self::List { of, paging } => list(global, of, paging).await,
             Self::Show { key } => {
-                let (key, status) = operations::find_api_key(&global.service().await?, key).await?;
+                let (key, status) = api_keys::find_api_key(&global.service().await?, key).await?;
                 global.print(&key_json(&key, status), || key_text(&key, status))
             }
             Self::Disable { key, yes } => {
                 require_yes(yes, format_args!("disable {key} until it is enabled again"))?;
                 let service = global.service().await?;
                 let version =
-                    operations::disable_api_key(&service, &Actor::Admin, &AccessScope::Everything, key)
-                        .await?;
+                    api_keys::disable_api_key(&service, &Actor::Admin, &AccessScope::Everything, key).await?;
                 print_change(global, key, version, "disabled")
             }
             Self::Enable { key } => {
                 let service = global.service().await?;
                 let version =
-                    operations::enable_api_key(&service, &Actor::Admin, &AccessScope::Everything, key)
-                        .await?;
+                    api_keys::enable_api_key(&service, &Actor::Admin, &AccessScope::Everything, key).await?;
                 print_change(global, key, version, "enabled")
             }
             Self::Delete { key, yes } => {
                 require_yes(yes, format_args!("delete {key} permanently"))?;
                 let service = global.service().await?;
                 let version =
-                    operations::delete_api_key(&service, &Actor::Admin, &AccessScope::Everything, key)
-                        .await?;
+                    api_keys::delete_api_key(&service, &Actor::Admin, &AccessScope::Everything, key).await?;
                 print_change(global, key, version, "deleted")
             }
             Self::Rotate { what: KeyToRotate::ApiKey(_) | KeyToRotate::Signing, short: true, .. } => {
@@ -169,14 +168,14 @@ impl Key {
                 let authority = AccessScope::Everything;
                 let username = username.as_deref();
                 let created =
-                    operations::rotate_api_key(&service, &Actor::Admin, &authority, key, username, grace)
+                    api_keys::rotate_api_key(&service, &Actor::Admin, &authority, key, username, grace)
                         .await?;
                 print_created_key(global, &created)
             }
             Self::Rotate { what: KeyToRotate::Tag, short, .. } => {
                 let service = global.service().await?;
                 let kind = if short { Kind::Short } else { Kind::Signed };
-                let generation = operations::rotate_tag_key(&service, &Actor::Admin, kind).await?;
+                let generation = api_keys::rotate_tag_key(&service, &Actor::Admin, kind).await?;
                 let data = json!({ "generation": generation.number, "format": kind.name() });
                 let kid = generation.kid();
                 global.print(&data, || {
@@ -192,7 +191,7 @@ impl Key {
                 Ok(())
             }
             Self::Rotate { what: KeyToRotate::Signing, .. } => {
-                let kid = operations::rotate_signing_key(&global.service().await?, &Actor::Admin).await?;
+                let kid = keys::rotate_signing_key(&global.service().await?, &Actor::Admin).await?;
                 global.print(&json!({ "kid": kid }), || {
                     format!("{kid} signs tokens once every live edge has it; existing tokens stay valid until they expire")
                 })?;
@@ -204,9 +203,9 @@ impl Key {
             Self::Retire { kid, yes } => {
                 require_yes(yes, format_args!("revoke all credentials made with {kid}"))?;
                 let service = global.service().await?;
-                let version = operations::retire_key(&service, &Actor::Admin, &kid).await?;
+                let version = keys::retire_key(&service, &Actor::Admin, &kid).await?;
                 global.print(&json!({ "kid": kid, "version": version }), || format!("retired {kid}"))?;
-                if let Some(file) = operations::retired_key_file(&service, &kid) {
+                if let Some(file) = keys::retired_key_file(&service, &kid) {
                     hint(format_args!(
                         "The key file cannot be deleted: delete `{}`. A server retries once a minute.",
                         file.display()
@@ -223,7 +222,7 @@ impl Create {
         let Self { user: owner, username, prefix, name, metadata, expires } = self;
         let expires_at = expires.map(|period| clock::now().plus(period.get()).seconds());
         let order = CreateApiKey { owner, username, prefix, name, metadata, expires_at };
-        let created = operations::create_api_key(&global.service().await?, &Actor::Admin, order).await?;
+        let created = api_keys::create_api_key(&global.service().await?, &Actor::Admin, order).await?;
         print_created_key(global, &created)
     }
 }
@@ -234,7 +233,7 @@ async fn list(global: &Global, of: Option<Subject>, paging: Paging) -> Result<()
     let page = paging.page()?;
     let service = global.service().await?;
     let Page { items: keys, next } =
-        operations::list_api_keys(&service, operator.as_ref(), user.as_ref(), &page).await?;
+        api_keys::list_api_keys(&service, operator.as_ref(), user.as_ref(), &page).await?;
     let data: Vec<Value> = keys.iter().map(|(key, status)| key_json(key, *status)).collect();
     global.print(&data, || {
         let rows = keys.iter().map(|(key, status)| {

@@ -4,13 +4,13 @@ use serde_json::{Value, json};
 use super::{
     CliError, Global, hint, output,
     paging::{Paging, print_next_page_hint},
-    permission::{Permission, parse_document},
+    permission::{DefaultPermission, Permission, parse_document},
     require_yes,
 };
 use crate::{
-    clock::Time,
-    model::{self, Actor, AnySubject, OperatorId, Page},
-    operations,
+    accounts,
+    domain::{self as model, Actor, AnySubject, OperatorId, Page},
+    platform::clock::Time,
 };
 
 #[derive(Debug, Subcommand)]
@@ -34,7 +34,7 @@ pub(super) enum Operator {
     },
     /// Manage the default permissions of all users of an operator
     #[command(subcommand)]
-    Permission(Permission),
+    Permission(DefaultPermission),
 }
 
 impl Operator {
@@ -42,7 +42,7 @@ impl Operator {
         match self {
             Self::Create { description } => {
                 let service = global.service().await?;
-                let id = operations::create_operator(&service, &Actor::Admin, description.as_deref()).await?;
+                let id = accounts::create_operator(&service, &Actor::Admin, description.as_deref()).await?;
                 global.print(&json!({ "operator_id": id.as_str() }), || id.to_string())?;
                 hint(format_args!("Next: `keystile authkey create --operator {id}` for its root user."));
                 Ok(())
@@ -50,7 +50,7 @@ impl Operator {
             Self::List(paging) => {
                 let page = paging.page()?;
                 let Page { items: operators, next } =
-                    operations::list_operators(&global.service().await?, &page).await?;
+                    accounts::list_operators(&global.service().await?, &page).await?;
                 let data: Vec<Value> = operators.iter().map(operator_json).collect();
                 global.print(&data, || {
                     let rows = operators.iter().map(|operator| {
@@ -66,7 +66,7 @@ impl Operator {
                 Ok(())
             }
             Self::Show { operator } => {
-                let operator = operations::find_operator(&global.service().await?, &operator).await?;
+                let operator = accounts::find_operator(&global.service().await?, &operator).await?;
                 global.print(&operator_json(&operator), || {
                     format!(
                         "operator             {}\ncreated              {}\ndescription          {}\ndefault permissions  {}",
@@ -81,16 +81,19 @@ impl Operator {
                 let what = "with its users, roles and keys, and revoke all its credentials";
                 require_yes(yes, format_args!("delete {operator} {what}"))?;
                 let service = global.service().await?;
-                let version = operations::delete_operator(&service, &Actor::Admin, &operator).await?;
+                let version = accounts::delete_operator(&service, &Actor::Admin, &operator).await?;
                 let data = json!({ "operator_id": operator.as_str(), "version": version });
                 global.print(&data, || format!("deleted {operator}"))
             }
-            Self::Permission(permission) => match permission.subject() {
-                AnySubject::Own(subject) if subject.is_root() => permission.run(global).await,
-                subject => {
-                    Err(CliError::Message(format!("`{subject}` is a user; use `keystile user permission`")))
+            Self::Permission(permission) => {
+                let permission = Permission::from(permission);
+                match permission.subject() {
+                    AnySubject::Own(subject) if subject.is_root() => permission.run(global).await,
+                    subject => Err(CliError::Message(format!(
+                        "`{subject}` is a user; use `keystile user permission`"
+                    ))),
                 }
-            },
+            }
         }
     }
 }

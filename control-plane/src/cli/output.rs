@@ -1,9 +1,15 @@
 //! Formats data for people.
 
+use std::{
+    fmt,
+    io::{self, Write as _},
+};
+
 use serde_json::{Value, json};
 use time::UtcDateTime;
 
-use crate::{clock::Time, model::EdgeId, operations::RolloutStatus};
+use super::error::CliError;
+use crate::{domain::EdgeId, edges::RolloutStatus, platform::clock::Time};
 
 /// Returns a table whose columns are as wide as their widest cell.
 pub(super) fn table<const N: usize>(head: [&str; N], rows: Vec<[String; N]>) -> String {
@@ -70,6 +76,22 @@ pub(super) fn format_time(time: Time) -> String {
 
 pub(super) fn format_optional_seconds(seconds: Option<u64>) -> String {
     seconds.map_or("never".to_owned(), |seconds| format_time(Time::from_seconds(seconds)))
+}
+
+/// Prints data.
+pub(super) fn write_stdout(answer: &str) -> Result<(), CliError> {
+    let mut out = io::stdout().lock();
+    match out.write_all(format!("{}\n", answer.trim_end_matches('\n')).as_bytes()).and_then(|()| out.flush())
+    {
+        // `keystile audit | head`
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        done => Ok(done?),
+    }
+}
+
+/// Prints a hint to stderr.
+pub(super) fn hint(text: impl fmt::Display) {
+    let _ = writeln!(io::stderr(), "{text}");
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 use clap::Args;
 
 use super::{CliError, hint};
-use crate::model::PageRequest;
+use crate::domain::PageRequest;
 
 #[derive(Debug, Args)]
 pub(super) struct Paging {

@@ -9,8 +9,9 @@ use serde_json::{Value, json};
 
 use super::{CliError, Global, require_yes};
 use crate::{
-    model::{Actor, AnySubject},
-    operations::{self, Service},
+    accounts,
+    domain::{Actor, AnySubject},
+    service::Service,
 };
 
 /// The permission document of a user, or the default permissions of an operator.
@@ -18,20 +19,64 @@ use crate::{
 pub(super) enum Permission {
     /// Set the permission document; edges apply it from their next manifest on
     Set {
+        /// A user (OP.../NAME), or a subject of another issuer (ISSUER#SUBJECT)
         subject: AnySubject,
         /// A SAM permission document in JSON, or `-` to read it from stdin
         #[arg(value_name = "FILE")]
         document: PathBuf,
     },
     /// Print the permission document
-    Show { subject: AnySubject },
+    Show {
+        /// A user (OP.../NAME), or a subject of another issuer (ISSUER#SUBJECT)
+        subject: AnySubject,
+    },
     /// Remove the permission document
     Clear {
+        /// A user (OP.../NAME), or a subject of another issuer (ISSUER#SUBJECT)
         subject: AnySubject,
         /// Confirm the removal
         #[arg(long)]
         yes: bool,
     },
+}
+
+/// The default permissions of all users of an operator.
+#[derive(Debug, Subcommand)]
+pub(super) enum DefaultPermission {
+    /// Set the permission document that all users of the operator have; edges apply it from their next manifest on
+    Set {
+        /// An operator (OP...)
+        #[arg(value_name = "OPERATOR")]
+        subject: AnySubject,
+        /// A SAM permission document in JSON, or `-` to read it from stdin
+        #[arg(value_name = "FILE")]
+        document: PathBuf,
+    },
+    /// Print the permission document that all users of the operator have
+    Show {
+        /// An operator (OP...)
+        #[arg(value_name = "OPERATOR")]
+        subject: AnySubject,
+    },
+    /// Remove the permission document that all users of the operator have
+    Clear {
+        /// An operator (OP...)
+        #[arg(value_name = "OPERATOR")]
+        subject: AnySubject,
+        /// Confirm the removal
+        #[arg(long)]
+        yes: bool,
+    },
+}
+
+impl From<DefaultPermission> for Permission {
+    fn from(permission: DefaultPermission) -> Self {
+        match permission {
+            DefaultPermission::Set { subject, document } => Self::Set { subject, document },
+            DefaultPermission::Show { subject } => Self::Show { subject },
+            DefaultPermission::Clear { subject, yes } => Self::Clear { subject, yes },
+        }
+    }
 }
 
 impl Permission {
@@ -53,12 +98,12 @@ impl Permission {
                 let service = global.service().await?;
                 let document = match &subject {
                     AnySubject::Foreign(subject) => {
-                        operations::find_foreign_subject(&service, subject).await?.permission
+                        accounts::find_foreign_subject(&service, subject).await?.permission
                     }
                     AnySubject::Own(own) if own.is_root() => {
-                        operations::find_operator(&service, &own.operator).await?.default_permission
+                        accounts::find_operator(&service, &own.operator).await?.default_permission
                     }
-                    AnySubject::Own(own) => operations::find_user(&service, own).await?.0.permission,
+                    AnySubject::Own(own) => accounts::find_user(&service, own).await?.0.permission,
                 };
                 let data = json!({ "subject": subject.to_string(), "permission": parse_document(document.as_deref()) });
                 global.print(&data, || document.unwrap_or_default())
@@ -82,10 +127,10 @@ impl Permission {
 async fn set(service: &Service, subject: &AnySubject, document: Option<&str>) -> Result<u64, CliError> {
     Ok(match subject {
         AnySubject::Own(subject) => {
-            operations::set_permission(service, &Actor::Admin, subject, document).await?
+            accounts::set_permission(service, &Actor::Admin, subject, document).await?
         }
         AnySubject::Foreign(subject) => {
-            operations::set_foreign_permission(service, &Actor::Admin, subject, document).await?
+            accounts::set_foreign_permission(service, &Actor::Admin, subject, document).await?
         }
     })
 }

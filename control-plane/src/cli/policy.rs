@@ -9,8 +9,8 @@ use toml::{Table, Value as TomlValue};
 
 use super::{CliError, EXIT_NOT_CARRIED_OVER, Global, hint, output, write_stdout};
 use crate::{
-    data_dir,
     import::{self, ImportOptions, Imported, ImportedIssuer, IssuerKeys, Remark, RemarkKind},
+    platform::data_dir,
 };
 
 #[derive(Debug, Subcommand)]
@@ -147,6 +147,13 @@ fn merged(file: &Path, imported: &Imported) -> Result<Map<String, Value>, CliErr
     let text = fs::read_to_string(file).map_err(|error| failure(file, "read", &error))?;
     let invalid = || CliError::Message(format!("`{}` is not a JSON object", file.display()));
     let Ok(Value::Object(mut members)) = serde_json::from_str(&text) else { return Err(invalid()) };
+    if imported.ignores_case && members.get("path_case").is_some_and(|case| case != "fold") {
+        return Err(CliError::Message(format!(
+            "`{}` has `path_case: \"exact\"`, but the source compares paths ignoring case: remove the member, so that the \
+             policy refuses other spellings",
+            file.display()
+        )));
+    }
     for (name, value) in &imported.policy {
         match members.get(name) {
             None => {
@@ -181,7 +188,7 @@ fn issuer_sections(issuers: &[ImportedIssuer], remarks: &mut Vec<Remark>) -> Res
         };
         section.extend(member.map(|(name, value)| (name.to_owned(), TomlValue::from(value.as_str()))));
         let mut text = format!("[[issuers]]\n{}", toml::to_string(&section)?);
-        if fetched.is_some_and(|url| !crate::jwks::is_allowed(url, false)) {
+        if fetched.is_some_and(|url| !crate::config::is_allowed_url(url, false)) {
             text = text.lines().map(|line| format!("# {line}\n")).collect();
             remarks.push(Remark {
                 path: issuer.clone(),

@@ -5,11 +5,10 @@ use serde_json::{Value, json};
 
 use super::{CliError, Global, hint, output, require_yes};
 use crate::{
-    clock,
-    model::{Actor, IssuanceGap},
-    operations::{
-        self, DatabaseExamination, GapStart, MissingEntries, RepairOutcome, Service, StoreRollback,
-    },
+    domain::{Actor, IssuanceGap},
+    platform::clock,
+    restore::{self, DatabaseExamination, GapStart, MissingEntries, RepairOutcome, StoreRollback},
+    service::Service,
 };
 
 #[derive(Debug, Args)]
@@ -42,7 +41,7 @@ impl Restore {
                  AuthKey, and replace all signing keys; every client then needs new credentials",
             )?;
             let service = Service::open(data_dir, config).await?;
-            let (version, auth_keys) = operations::refuse_everything(&service, &Actor::Admin).await?;
+            let (version, auth_keys) = restore::refuse_everything(&service, &Actor::Admin).await?;
             global.print(&json!({ "version": version, "auth_keys_deleted": auth_keys }), || {
                 format!("everything that was issued until now is revoked; {auth_keys} AuthKeys were deleted")
             })?;
@@ -51,12 +50,12 @@ impl Restore {
             return Ok(());
         }
         if !yes {
-            let examined = operations::examine_database(&data_dir, &config, clock::now()).await?;
+            let examined = restore::examine_database(&data_dir, &config, clock::now()).await?;
             return print_plan(&examined, since);
         }
         let service = Service::open(data_dir, config).await?;
         let started = since.map_or(GapStart::AsFound, GapStart::At);
-        let done = operations::repair_database(&service, &Actor::Admin, started).await?;
+        let done = restore::repair_database(&service, &Actor::Admin, started).await?;
         print_report(global, &done)
     }
 }

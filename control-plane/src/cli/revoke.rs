@@ -7,10 +7,12 @@ use token::Fingerprint;
 use super::{CliError, EXIT_NOT_ENFORCED, Global, hint, output, read_credential, require_yes};
 use crate::{
     config::ConfigDuration,
-    model::{Actor, AnySubject, EdgeId, ForeignName, IssuerName, RevocableKeyId, WatermarkScope},
-    operations::{
-        self, AccessScope, RevocationOutcome, RevocationTarget, RevokeError, RolloutStatus, Service,
-    },
+    credentials::auth_keys,
+    domain::{Actor, AnySubject, EdgeId, ForeignName, IssuerName, RevocableKeyId, WatermarkScope},
+    edges::{self, RolloutStatus},
+    maintenance,
+    revocation::{self, AccessScope, RevocationOutcome, RevocationTarget, RevokeError},
+    service::Service,
 };
 
 /// What is revoked regardless of its date, or up to now only.
@@ -96,14 +98,14 @@ impl Revoke {
         };
         let service = global.service().await?;
         if target.is_up_to_now() && !force {
-            operations::check_clock(&service).await?;
+            maintenance::check_clock(&service).await?;
         }
         if let RevocationTarget::Foreign { scope, .. } = &target {
             hint_at_unknown_issuer(&service, scope);
         }
         let everything = AccessScope::Everything;
         let revoked =
-            operations::revoke(&service, &Actor::Admin, &everything, target, reason.as_deref()).await;
+            revocation::revoke(&service, &Actor::Admin, &everything, target, reason.as_deref()).await;
         let revoked = match (revoked, presented) {
             (Err(error @ RevokeError::TokenKeyUnknown), Some(fingerprint)) => {
                 return Err(CliError::Message(format!(
@@ -115,7 +117,7 @@ impl Revoke {
         };
         let version = revoked.version;
         let reached = match wait {
-            true => Some(operations::await_all_edges(&service, version, timeout.get()).await?),
+            true => Some(edges::await_all_edges(&service, version, timeout.get()).await?),
             false => None,
         };
         let (mut data, what) = match revoked.outcome {
@@ -137,7 +139,7 @@ impl Revoke {
             members.insert("edges".to_owned(), output::rollout_json(reached));
         }
         let auth_key = match auth_key {
-            Some(id) => operations::find_auth_key(&service, &id).await?,
+            Some(id) => auth_keys::find_auth_key(&service, &id).await?,
             None => None,
         };
         if let Some(key) = &auth_key {

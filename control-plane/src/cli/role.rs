@@ -10,9 +10,9 @@ use super::{
     require_yes,
 };
 use crate::{
-    clock::Time,
-    model::{self, Actor, AnySubject, OperatorId, Page, RoleId},
-    operations,
+    accounts,
+    domain::{self as model, Actor, AnySubject, OperatorId, Page, RoleId},
+    platform::clock::Time,
 };
 
 #[derive(Debug, Subcommand)]
@@ -90,7 +90,7 @@ impl Role {
                 let document = read_document(&document)?;
                 let service = global.service().await?;
                 let description = description.as_deref();
-                operations::create_role(&service, &Actor::Admin, &operator, &role, &document, description)
+                accounts::create_role(&service, &Actor::Admin, &operator, &role, &document, description)
                     .await?;
                 print_change(global, &operator, &role, "created")
             }
@@ -98,7 +98,7 @@ impl Role {
                 let document = read_document(&document)?;
                 let service = global.service().await?;
                 let description = description.as_deref();
-                operations::update_role(&service, &Actor::Admin, &operator, &role, &document, description)
+                accounts::update_role(&service, &Actor::Admin, &operator, &role, &document, description)
                     .await?;
                 print_change(global, &operator, &role, "updated")
             }
@@ -107,7 +107,7 @@ impl Role {
             Self::Delete { operator, role, yes } => {
                 require_yes(yes, format_args!("delete role {role} and detach it from all users"))?;
                 let service = global.service().await?;
-                operations::delete_role(&service, &Actor::Admin, &operator, &role).await?;
+                accounts::delete_role(&service, &Actor::Admin, &operator, &role).await?;
                 print_change(global, &operator, &role, "deleted")
             }
             Self::Attach(attachment) => {
@@ -115,9 +115,9 @@ impl Role {
                 let Attachment { user, role, .. } = attachment;
                 let (service, actor) = (global.service().await?, Actor::Admin);
                 match user {
-                    AnySubject::Own(user) => operations::attach_role(&service, &actor, &user, &role).await?,
+                    AnySubject::Own(user) => accounts::attach_role(&service, &actor, &user, &role).await?,
                     AnySubject::Foreign(subject) => {
-                        operations::attach_foreign_role(&service, &actor, &subject, &operator, &role).await?;
+                        accounts::attach_foreign_role(&service, &actor, &subject, &operator, &role).await?;
                     }
                 }
                 print_change(global, &operator, &role, "attached")
@@ -127,9 +127,9 @@ impl Role {
                 let Attachment { user, role, .. } = attachment;
                 let (service, actor) = (global.service().await?, Actor::Admin);
                 match user {
-                    AnySubject::Own(user) => operations::detach_role(&service, &actor, &user, &role).await?,
+                    AnySubject::Own(user) => accounts::detach_role(&service, &actor, &user, &role).await?,
                     AnySubject::Foreign(subject) => {
-                        operations::detach_foreign_role(&service, &actor, &subject, &operator, &role).await?;
+                        accounts::detach_foreign_role(&service, &actor, &subject, &operator, &role).await?;
                     }
                 }
                 print_change(global, &operator, &role, "detached")
@@ -140,8 +140,7 @@ impl Role {
 
 async fn list(global: &Global, operator: &OperatorId, paging: Paging) -> Result<(), CliError> {
     let page = paging.page()?;
-    let Page { items: roles, next } =
-        operations::list_roles(&global.service().await?, operator, &page).await?;
+    let Page { items: roles, next } = accounts::list_roles(&global.service().await?, operator, &page).await?;
     let data: Vec<Value> = roles.iter().map(role_json).collect();
     global.print(&data, || {
         let rows = roles.iter().map(|role| {
@@ -159,7 +158,7 @@ async fn list(global: &Global, operator: &OperatorId, paging: Paging) -> Result<
 }
 
 async fn show(global: &Global, operator: &OperatorId, role: &RoleId) -> Result<(), CliError> {
-    let (role, users, foreign) = operations::find_role(&global.service().await?, operator, role).await?;
+    let (role, users, foreign) = accounts::find_role(&global.service().await?, operator, role).await?;
     let users: Vec<&str> = users.iter().map(model::UserName::as_str).collect();
     let mut data = role_json(&role);
     data["users"] = json!(users);

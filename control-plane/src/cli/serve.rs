@@ -2,7 +2,7 @@ use serde_json::json;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::{CliError, Global, write_stdout};
-use crate::{server, telemetry};
+use crate::{platform::telemetry, server};
 
 /// Runs the server. Prints one line to stdout, the address; logs go to stderr.
 pub(super) async fn run(global: &Global) -> Result<(), CliError> {

@@ -5,9 +5,9 @@ use serde_json::json;
 
 use super::{CliError, Global, hint, output, read_credential};
 use crate::{
-    clock::Time,
-    model::{AuthKeyId, OperatorId, Subject, UserName},
-    operations::{self, Lifetime, TokenRecipient},
+    credentials::tokens::{self, Lifetime, TokenRecipient},
+    domain::{AuthKeyId, OperatorId, Subject, UserName},
+    platform::clock::Time,
 };
 
 #[derive(Debug, Subcommand)]
@@ -61,7 +61,7 @@ impl Issue {
             (None, None) => return Err(CliError::Message("expected --auth-key-id or --operator".to_owned())),
         };
         let service = global.service().await?;
-        let issued = operations::issue_token(&service, recipient, ttl).await?;
+        let issued = tokens::issue_token(&service, recipient, ttl).await?;
         let data = json!({
             "token": issued.token.expose(),
             "api_key": issued.session.as_str(),
@@ -83,7 +83,7 @@ impl Issue {
 
 async fn inspect(global: &Global, token: String) -> Result<(), CliError> {
     let service = global.service().await?;
-    let inspected = operations::inspect_token(&service, &token).await?;
+    let inspected = tokens::inspect_token(&service, &token).await?;
     let claims = serde_json::to_value(&inspected.claims)?;
     let data = json!({
         "fingerprint": inspected.fingerprint.to_string(),

@@ -4,8 +4,8 @@ use token::Fingerprint;
 
 use super::{CliError, Global, hint, require_yes};
 use crate::{
-    model::{Actor, ForeignName, WatermarkScope},
-    operations,
+    domain::{Actor, ForeignName, WatermarkScope},
+    revocation,
 };
 
 #[derive(Debug, Args)]
@@ -45,7 +45,7 @@ impl Unrevoke {
 
 async fn unrevoke_fingerprint(global: &Global, fingerprint: &Fingerprint, yes: bool) -> Result<(), CliError> {
     require_yes(yes, format_args!("undo the revocation of the credential with fingerprint {fingerprint}"))?;
-    let done = operations::unrevoke(&global.service().await?, &Actor::Admin, fingerprint).await?;
+    let done = revocation::unrevoke(&global.service().await?, &Actor::Admin, fingerprint).await?;
     let data = json!({
         "version": done.version,
         "fingerprint": fingerprint.to_string(),
@@ -60,7 +60,7 @@ async fn unrevoke_fingerprint(global: &Global, fingerprint: &Fingerprint, yes: b
 
 async fn unrevoke_scope(global: &Global, scope: &WatermarkScope, yes: bool) -> Result<(), CliError> {
     require_yes(yes, format_args!("undo the revocation of {scope}"))?;
-    let version = operations::unrevoke_scope(&global.service().await?, &Actor::Admin, scope).await?;
+    let version = revocation::unrevoke_scope(&global.service().await?, &Actor::Admin, scope).await?;
     let data = json!({ "version": version, "scope": scope.id(), "kind": scope.kind() });
     global.print(&data, || format!("no longer revoked: {scope}"))
 }

@@ -8,9 +8,10 @@ use super::{
     require_yes,
 };
 use crate::{
-    clock::Time,
-    model::{self, Actor, AnySubject, OperatorId, Page, Subject},
-    operations::{self, CreatedKeys, CreatedKeysPolicy},
+    accounts::{self, CreatedKeys, CreatedKeysPolicy},
+    domain::{self as model, Actor, AnySubject, OperatorId, Page, Subject},
+    maintenance,
+    platform::clock::Time,
 };
 
 #[derive(Debug, Subcommand)]
@@ -65,14 +66,14 @@ impl User {
         match self {
             Self::Create { user, description } => {
                 let service = global.service().await?;
-                operations::create_user(&service, &Actor::Admin, &user, description.as_deref()).await?;
+                accounts::create_user(&service, &Actor::Admin, &user, description.as_deref()).await?;
                 global.print(&json!({ "subject": user.to_string() }), || format!("created {user}"))
             }
             Self::List { operator: _, foreign: true, paging } => list_foreign(global, paging).await,
             Self::List { operator, foreign: false, paging } => {
                 let page = paging.page()?;
                 let Page { items: users, next } =
-                    operations::list_users(&global.service().await?, operator.as_ref(), &page).await?;
+                    accounts::list_users(&global.service().await?, operator.as_ref(), &page).await?;
                 let data: Vec<Value> = users.iter().map(user_json).collect();
                 global.print(&data, || {
                     let rows = users.iter().map(|user| {
@@ -89,7 +90,7 @@ impl User {
                 Ok(())
             }
             Self::Show { user: AnySubject::Foreign(subject) } => {
-                let found = operations::find_foreign_subject(&global.service().await?, &subject).await?;
+                let found = accounts::find_foreign_subject(&global.service().await?, &subject).await?;
                 global.print(&foreign_json(&found), || {
                     format!(
                         "subject      {}\nroles        {}\npermission   {}",
@@ -100,7 +101,7 @@ impl User {
                 })
             }
             Self::Show { user: AnySubject::Own(user) } => {
-                let (user, roles) = operations::find_user(&global.service().await?, &user).await?;
+                let (user, roles) = accounts::find_user(&global.service().await?, &user).await?;
                 let roles: Vec<&str> = roles.iter().map(model::RoleId::as_str).collect();
                 let mut data = user_json(&user);
                 data["roles"] = json!(roles);
@@ -132,7 +133,7 @@ impl User {
 async fn list_foreign(global: &Global, paging: Paging) -> Result<(), CliError> {
     let page = paging.page()?;
     let Page { items: subjects, next } =
-        operations::list_foreign_subjects(&global.service().await?, &page).await?;
+        accounts::list_foreign_subjects(&global.service().await?, &page).await?;
     let data: Vec<Value> = subjects.iter().map(foreign_json).collect();
     global.print(&data, || {
         let rows = subjects.iter().map(|subject| {
@@ -154,10 +155,10 @@ async fn delete(
 ) -> Result<(), CliError> {
     let service = global.service().await?;
     if !force {
-        operations::check_clock(&service).await?;
+        maintenance::check_clock(&service).await?;
     }
     if !yes {
-        let created = operations::keys_created_by(&service, user).await?;
+        let created = accounts::keys_created_by(&service, user).await?;
         let others = match (created.ids(), with_created) {
             (ids, _) if ids.is_empty() => String::new(),
             (ids, true) => format!(", and the keys it created for others: {}", ids.join(", ")),
@@ -174,7 +175,7 @@ async fn delete(
         )?;
     }
     let created_by_user = if with_created { CreatedKeysPolicy::Delete } else { CreatedKeysPolicy::Keep };
-    let deleted = operations::delete_user(&service, &Actor::Admin, user, created_by_user).await?;
+    let deleted = accounts::delete_user(&service, &Actor::Admin, user, created_by_user).await?;
     let CreatedKeys { auth_keys, api_keys } = &deleted.created;
     let auth_keys = auth_keys.iter().map(|key| (key.id.to_string(), key.subject.to_string()));
     let created: Vec<_> =

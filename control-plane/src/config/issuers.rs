@@ -1,5 +1,9 @@
-use std::path::{Path, PathBuf};
+use std::{
+    net::IpAddr,
+    path::{Path, PathBuf},
+};
 
+use reqwest::Url;
 use serde::{Deserialize, Serialize};
 
 use super::ConfigDuration;
@@ -142,7 +146,7 @@ impl Issuer {
         }
         match self.key_source() {
             KeySource::File(_) | KeySource::Settings(_) => {}
-            KeySource::Url(url) if !crate::jwks::is_allowed(url, *allow_http) => {
+            KeySource::Url(url) if !is_allowed_url(url, *allow_http) => {
                 return Err(("jwks_url", NOT_ALLOWED));
             }
             KeySource::Discovery(_) if issuer.contains('{') => {
@@ -151,7 +155,7 @@ impl Issuer {
                     "is a pattern, so discovery cannot find its keys: set `jwks_url`, `jwks_file` or `jwks`",
                 ));
             }
-            KeySource::Discovery(url) if !crate::jwks::is_allowed(&url, *allow_http) => {
+            KeySource::Discovery(url) if !is_allowed_url(&url, *allow_http) => {
                 return Err(("issuer", NOT_ALLOWED));
             }
             KeySource::Url(_) | KeySource::Discovery(_) => {}
@@ -217,4 +221,18 @@ fn default_min_refresh() -> ConfigDuration {
 
 const fn default_max_rsa_bits() -> u32 {
     4096
+}
+
+/// Returns whether keys may be fetched from a URL: with https, or with http from the loopback interface or if it is allowed.
+pub fn is_allowed_url(url: &str, allow_http: bool) -> bool {
+    let Ok(url) = Url::parse(url) else { return false };
+    let loopback = || {
+        let host = url.host_str().unwrap_or_default();
+        let address = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
+        host == "localhost" || address.is_ok_and(|address| address.is_loopback())
+    };
+    let plain = url.username().is_empty() && url.password().is_none() && url.fragment().is_none();
+    plain
+        && url.host_str().is_some()
+        && (url.scheme() == "https" || url.scheme() == "http" && (allow_http || loopback()))
 }

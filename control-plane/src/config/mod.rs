@@ -11,7 +11,7 @@ use std::net::SocketAddr;
 use serde::{Deserialize, Serialize};
 
 pub use duration::ConfigDuration;
-pub use issuers::{Issuer, KeySource, SignatureAlgorithm};
+pub use issuers::{Issuer, KeySource, SignatureAlgorithm, is_allowed_url};
 pub use load::{ConfigError, load, validate};
 pub use networks::Networks;
 

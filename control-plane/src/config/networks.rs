@@ -1,4 +1,4 @@
-use std::{fmt, net::IpAddr, str::FromStr};
+use std::{net::IpAddr, str::FromStr};
 
 use ipnet::IpNet;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
@@ -39,13 +39,6 @@ fn parse_network(text: &str) -> Result<IpNet, InvalidNetwork> {
     }
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("expected addresses or networks such as `10.0.0.0/8` or `fd00::/8`")]
 struct InvalidNetwork;
-
-impl fmt::Display for InvalidNetwork {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("expected addresses or networks such as `10.0.0.0/8` or `fd00::/8`")
-    }
-}
-
-impl std::error::Error for InvalidNetwork {}

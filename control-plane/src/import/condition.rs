@@ -7,8 +7,10 @@ use std::collections::BTreeSet;
 use serde_json::{Value, json};
 
 use super::{
+    needs::Needs,
     paths::{HostCell, HostMatch, PathMatch, Template, Truth},
-    requirement::Provider,
+    provider::Provider,
+    report::Report,
 };
 
 /// The maximum number of alternatives for one cell.
@@ -121,42 +123,6 @@ fn exact(text: &str) -> Value {
 /// Returns whether the policy could refuse a text because it looks like a pattern.
 fn looks_like_pattern(text: &str) -> bool {
     !text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b" -_.:/@+=,#~".contains(&byte))
-}
-
-/// What a token must have.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Needs {
-    /// The name of each claim, and the values of which it must have one.
-    pub(super) claims: Vec<(String, Vec<Value>)>,
-    pub(super) scopes: BTreeSet<String>,
-}
-
-impl Needs {
-    fn claim(name: String, values: Vec<Value>) -> Self {
-        Self { claims: vec![(name, values)], scopes: BTreeSet::new() }
-    }
-
-    pub(super) fn is_empty(&self) -> bool {
-        self.claims.is_empty() && self.scopes.is_empty()
-    }
-
-    pub(super) fn and(&self, other: &Self) -> Self {
-        let mut both = self.clone();
-        both.claims.extend(other.claims.iter().filter(|claim| !self.claims.contains(claim)).cloned());
-        both.claims.sort_by(|(a, _), (b, _)| a.cmp(b));
-        both.scopes.extend(other.scopes.iter().cloned());
-        both
-    }
-
-    /// Returns whether every token that has what `other` needs has what this needs.
-    pub(super) fn includes(&self, other: &Self) -> bool {
-        self.claims.iter().all(|(name, values)| {
-            let narrower = |(other, narrower): &(String, Vec<Value>)| {
-                other == name && narrower.iter().all(|value| values.contains(value))
-            };
-            other.claims.iter().any(narrower)
-        }) && self.scopes.is_subset(&other.scopes)
-    }
 }
 
 /// The requests of a cell.
@@ -455,4 +421,21 @@ pub(super) fn simplified(alternatives: Vec<Needs>) -> Vec<Needs> {
         kept.push(needs);
     }
     kept
+}
+
+/// Returns alternatives of what a token must have so that its subject matches, or none if the policy cannot express it.
+pub(super) fn subject_needs(at: &str, test: TokenTest, report: &mut Report) -> Vec<Needs> {
+    let any = Provider::for_subjects();
+    let path = Template::everything();
+    let cell = Cell { path: &path, host: &None, method: None };
+    let needs = Condition::test(at, Test::Token(test)).needs(true, cell, Some(&any), &mut Lost::new());
+    if needs.is_empty() {
+        report.dropped(
+            at,
+            "a form of subject that the policy cannot express",
+            "the policy refuses the tokens of this provider",
+            "use `exact`, or a prefix that ends with `/`, `:` or another character that is not a letter or digit",
+        );
+    }
+    needs
 }

@@ -7,11 +7,13 @@ use verdict::is_header_name;
 
 use super::{
     ImportError, ImportOptions,
-    condition::{ClaimValue, Condition, Needs, Test, TextMatch, TokenTest},
+    condition::{ClaimValue, Condition, Test, TextMatch, TokenTest},
+    needs::Needs,
     paths::{HostMatch, PathMatch},
     policy::Program,
+    provider::{KeySource, Location, Provider},
     report::Report,
-    requirement::{KeySource, Location, Provider, Requirement},
+    requirement::Requirement,
     source::{Fields, Node, Result, member},
 };
 
@@ -443,7 +445,7 @@ impl<'r> Reader<'r> {
             value: if ignores_case { ClaimValue::Other } else { ClaimValue::Text(text) },
             is_list: false,
         };
-        Ok(super::subject_needs(&node.path, test, self.report))
+        Ok(super::condition::subject_needs(&node.path, test, self.report))
     }
 
     /// Returns where the keys are, or `None` if the control plane cannot read them there, which is then reported.
@@ -597,6 +599,7 @@ impl<'r> Reader<'r> {
             has_path = false;
         }
         if ignores_case {
+            self.program.ignores_case = true;
             // A path in another case matches too, so no path is known not to match.
             let other_case =
                 Condition::test(&node.path, Test::Unknown("a path that is compared ignoring case"));
@@ -604,7 +607,8 @@ impl<'r> Reader<'r> {
             self.report.note(
                 member(&node.path, "case_sensitive"),
                 "paths are compared ignoring case",
-                "the policy refuses spellings in another case (400, `path_read_alike`), since upstreams differ about them",
+                "the policy refuses spellings in another case that match another rule (400, `path_read_alike`), since upstreams \
+                 differ about them",
                 "let clients use one spelling",
             );
         }

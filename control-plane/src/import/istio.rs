@@ -7,12 +7,14 @@ use verdict::is_header_name;
 
 use super::{
     ImportError, ImportOptions,
-    condition::{ClaimValue, Condition, Needs, Test, TextMatch, TokenTest},
+    condition::{ClaimValue, Condition, Test, TextMatch, TokenTest},
     envoy::{DEFAULT_LEEWAY_SECONDS, add_provider, claim_header, header_location, named_location},
+    needs::Needs,
     paths::{HostMatch, PathMatch},
     policy::Program,
+    provider::{KeySource, Location, Provider},
     report::Report,
-    requirement::{KeySource, Location, Provider, Requirement},
+    requirement::Requirement,
     source::{Fields, Node, Result, member},
 };
 

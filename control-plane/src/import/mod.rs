@@ -7,13 +7,16 @@
 mod condition;
 mod envoy;
 mod istio;
+mod needs;
 mod paths;
 mod policy;
+mod provider;
 mod report;
 mod requirement;
 mod source;
 #[cfg(test)]
 mod tests;
+mod types;
 
 use std::collections::BTreeSet;
 
@@ -21,100 +24,11 @@ use serde_json::{Map, Value, json};
 
 pub use report::{Remark, RemarkKind};
 pub use source::SourceError;
+pub use types::{ImportError, ImportOptions, Imported, ImportedIssuer, IssuerKeys};
 
-use condition::{Condition, Lost, Needs, Test, TokenTest};
 use policy::Program;
+use provider::{KeySource, Provider};
 use report::Report;
-use requirement::{KeySource, Provider};
-
-/// How to read the source.
-#[derive(Debug, Clone)]
-pub struct ImportOptions {
-    /// The listener, if an Envoy configuration has several with `jwt_authn`.
-    pub listener: Option<String>,
-    /// The namespace of the workload, if Istio's policies have several.
-    pub namespace: Option<String>,
-    /// The namespace of Istio's policies for all workloads.
-    pub root_namespace: String,
-    /// The labels of the workload.
-    pub labels: Vec<(String, String)>,
-    /// Paths that get rules of their own, for requests to them and below them.
-    pub paths: Vec<String>,
-    /// Whether a prefix such as `/api` matches whole segments only, because no path such as `/apis` exists.
-    pub whole_segments: bool,
-}
-
-impl Default for ImportOptions {
-    fn default() -> Self {
-        Self {
-            listener: None,
-            namespace: None,
-            root_namespace: "istio-system".to_owned(),
-            labels: Vec::new(),
-            paths: Vec::new(),
-            whole_segments: false,
-        }
-    }
-}
-
-/// The result of an import.
-#[derive(Debug)]
-pub struct Imported {
-    /// Members of the plugin configuration.
-    pub policy: Map<String, Value>,
-    /// `tokens.leeway_seconds` of the plugin configuration.
-    pub leeway_seconds: u64,
-    pub issuers: Vec<ImportedIssuer>,
-    pub remarks: Vec<Remark>,
-}
-
-/// An issuer for the settings of the control plane.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ImportedIssuer {
-    pub issuer: String,
-    pub keys: IssuerKeys,
-}
-
-/// Where the keys of an issuer are.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum IssuerKeys {
-    Url(String),
-    File(String),
-    /// The key set itself.
-    Inline(String),
-    /// OpenID Connect Discovery.
-    Discovery,
-}
-
-/// The reason why a source cannot be imported at all.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum ImportError {
-    #[error(transparent)]
-    Source(#[from] SourceError),
-    #[error(
-        "the file has neither a `jwt_authn` filter nor an Istio RequestAuthentication or AuthorizationPolicy (for the \
-         chosen listener or workload)"
-    )]
-    NothingFound,
-    #[error("the file has several lists of filters with `jwt_authn`: {0}; choose one with --listener")]
-    SeveralChains(String),
-    #[error("the file has policies for {0}")]
-    SeveralWorkloads(String),
-    #[error("the file has both Kubernetes objects and other documents: import them one by one")]
-    Mixed,
-    #[error("the file has several documents that are not Kubernetes objects: import them one by one")]
-    SeveralDocuments,
-    #[error(
-        "the file has too many different paths, hosts and methods: divide it by host, and import each part"
-    )]
-    TooLarge,
-    #[error("`{0}` is not a path of literal segments, such as /static")]
-    InvalidPath(String),
-    #[error(
-        "the policy is not valid ({0}): this is an error of the importer, please report it with the source"
-    )]
-    InvalidPolicy(String),
-}
 
 /// Imports a YAML or JSON text.
 ///
@@ -148,7 +62,8 @@ pub fn import(text: &str, options: &ImportOptions) -> Result<Imported, ImportErr
     let leeway_seconds = program.leeway_seconds().unwrap_or(envoy::DEFAULT_LEEWAY_SECONDS);
     check(&policy)?;
     let issuers = issuers(&program, &policy);
-    Ok(Imported { policy, leeway_seconds, issuers, remarks: report.into_remarks() })
+    let ignores_case = program.ignores_case;
+    Ok(Imported { policy, leeway_seconds, ignores_case, issuers, remarks: report.into_remarks() })
 }
 
 /// Checks the policy with the parser of the filter.
@@ -194,21 +109,4 @@ fn issuers(program: &Program, policy: &Map<String, Value>) -> Vec<ImportedIssuer
             },
         })
         .collect()
-}
-
-/// Returns alternatives of what a token must have so that its subject matches, or none if the policy cannot express it.
-fn subject_needs(at: &str, test: TokenTest, report: &mut Report) -> Vec<Needs> {
-    let any = Provider::for_subjects();
-    let path = paths::Template::everything();
-    let cell = condition::Cell { path: &path, host: &None, method: None };
-    let needs = Condition::test(at, Test::Token(test)).needs(true, cell, Some(&any), &mut Lost::new());
-    if needs.is_empty() {
-        report.dropped(
-            at,
-            "a form of subject that the policy cannot express",
-            "the policy refuses the tokens of this provider",
-            "use `exact`, or a prefix that ends with `/`, `:` or another character that is not a letter or digit",
-        );
-    }
-    needs
 }

@@ -6,10 +6,12 @@ use serde_json::{Map, Value, json};
 
 use super::{
     ImportError,
-    condition::{Cell, Condition, Lost, Needs, PREFIX_WITHIN_SEGMENT, STRICTER_SUFFIX, Test},
+    condition::{Cell, Condition, Lost, PREFIX_WITHIN_SEGMENT, STRICTER_SUFFIX, Test},
+    needs::Needs,
     paths::{HostCell, HostMatch, Template, Truth, closure},
+    provider::{Location, Provider},
     report::Report,
-    requirement::{Anonymous, Grant, Location, Outcome, Provider, Requirement, with_conditions},
+    requirement::{Anonymous, Grant, Outcome, Requirement, with_conditions},
 };
 
 /// The maximum number of templates, and of cells.
@@ -36,6 +38,8 @@ pub(super) struct Program {
     pub(super) templates: Vec<Template>,
     /// Headers that must be removed from requests.
     pub(super) removed_headers: Vec<String>,
+    /// Whether the source compares paths ignoring case.
+    pub(super) ignores_case: bool,
 }
 
 /// What remains of a cell: its rules.

@@ -1,7 +1,10 @@
 use super::{
+    condition::{Condition, Test, TokenTest},
+    needs::Needs,
     policy::Program,
+    provider::{KeySource, Location, Provider},
     report::Report,
-    requirement::{KeySource, Location, Provider, Requirement},
+    requirement::Requirement,
     *,
 };
 
@@ -285,6 +288,221 @@ fn the_most_specific_virtual_host_and_its_first_route_apply() {
             (Value::Null, "/**".to_owned(), r#"{"role":"admin"}"#.to_owned()),
         ]
     );
+}
+
+/// Returns what is not carried over besides the payload, which only some lists of filters read.
+fn dropped_besides_payload(imported: &Imported) -> Vec<&str> {
+    dropped(imported).into_iter().filter(|path| !path.ends_with(".payload_in_metadata")).collect()
+}
+
+const ADMINS_ONLY: &str =
+    "rules: { policies: { x: { permissions: [{ any: true }], principals: [{ metadata: IS_ADMIN }] } } }";
+
+/// An RBAC filter with this name that requires the role `admin`.
+fn admins_only(name: &str) -> String {
+    rbac(&ADMINS_ONLY.replace("IS_ADMIN", IS_ADMIN)).replace("name: rbac", &format!("name: {name}"))
+}
+
+/// A virtual host with one route below `/a`, for which RBAC does not run, and another one for everything else.
+fn without_rbac_below_a(filter: &str) -> String {
+    let kind = "type.googleapis.com/envoy.extensions.filters.http.rbac.v3.RBACPerRoute";
+    format!(
+        "{{ domains: ['*'], routes: [{{ match: {{ path_separated_prefix: /a }}, typed_per_filter_config: {{ {filter}: {{ '@type': \
+         {kind} }} }} }}, {{ match: {{ prefix: / }} }}] }}"
+    )
+}
+
+const ADMIN: &str = r#"{"role":"admin"}"#;
+
+#[test]
+fn rbac_by_route_is_found_by_the_name_of_the_filter() {
+    let rule = |path: &str, needs: &str| (Value::Null, path.to_owned(), needs.to_owned());
+    for (filter, of_route, expected) in [
+        ("own-rbac", "own-rbac", vec![rule("/a/**", "null"), rule("/**", ADMIN)]),
+        // Envoy ignores the configuration of a filter that is not in the list, regardless of its type.
+        ("own-rbac", "envoy.filters.http.rbac", vec![rule("/**", ADMIN)]),
+        ("envoy.filters.http.rbac", "own-rbac", vec![rule("/**", ADMIN)]),
+    ] {
+        let text = chain("", &admins_only(filter), &without_rbac_below_a(of_route));
+        let imported = imported(&text);
+        assert_eq!(rules(&imported), expected, "{text}");
+        assert_eq!(dropped(&imported), [""; 0], "{text}");
+        assert_eq!(imported.remarks.len(), usize::from(filter != of_route), "{:?}", imported.remarks);
+    }
+}
+
+/// The configuration of a route replaces that of one filter, and the others still apply.
+#[test]
+fn rbac_by_route_is_refused_beside_a_second_filter_or_before_jwt_authn() {
+    let path = "route_config.virtual_hosts[0].routes[0].typed_per_filter_config.one";
+    let everything_else = (Value::Null, "/**".to_owned(), ADMIN.to_owned());
+    let (one, two) = (admins_only("one"), admins_only("two"));
+    for text in [
+        chain("", &(one.clone() + &two), &without_rbac_below_a("one")),
+        chain("", &(two + &one), &without_rbac_below_a("one")),
+    ] {
+        let imported = imported(&text);
+        let below_a = (Value::Null, "/a/**".to_owned(), "refused".to_owned());
+        assert_eq!(rules(&imported), [below_a, everything_else.clone()], "{text}");
+        assert_eq!(dropped(&imported), [path], "{text}");
+    }
+    // A filter in front of `jwt_authn` sees no token, so that it refuses all requests.
+    let text = chain(&one, "", &without_rbac_below_a("one"));
+    let imported = imported(&text);
+    assert_eq!(rules(&imported), [], "{text}");
+    assert_eq!(dropped(&imported), [path], "{text}");
+}
+
+/// The policy does not distinguish ports, so a domain with a port may or may not apply.
+#[test]
+fn a_domain_with_a_port_may_not_apply() {
+    let disabled = "{ own-name: { '@type': type.googleapis.com/envoy.extensions.filters.http.jwt_authn.v3.PerRouteConfig, \
+                    disabled: true } }";
+    for (domain, expected) in [
+        ("api.example", vec![("[\"api.example\"]", "public"), ("null", "null")]),
+        ("'api.example:8443'", vec![("null", "null")]),
+        ("'*.example:8443'", vec![("null", "null")]),
+    ] {
+        let routes = format!(
+            "{{ domains: [{domain}], typed_per_filter_config: {disabled}, routes: [{{ match: {{ prefix: / }} }}] }}, \
+             {{ domains: ['*'], routes: [{{ match: {{ prefix: / }} }}] }}"
+        );
+        let imported = imported(&chain("", "", &routes));
+        let found: Vec<(String, String)> =
+            rules(&imported).into_iter().map(|(hosts, _, needs)| (hosts.to_string(), needs)).collect();
+        let expected: Vec<(String, String)> =
+            expected.into_iter().map(|(hosts, needs)| (hosts.to_owned(), needs.to_owned())).collect();
+        assert_eq!(found, expected, "{domain}");
+    }
+}
+
+/// Their values depend on the token, but are no claims of it.
+#[test]
+fn conditions_on_metadata_about_a_token_are_not_carried_over() {
+    for member in ["header_in_metadata", "failed_status_in_metadata"] {
+        let text = chain("", &admins_only("rbac"), "{ domains: ['*'], routes: [] }")
+            .replace("payload_in_metadata: token", &format!("payload_in_metadata: payload, {member}: token"));
+        let imported = imported(&text);
+        assert_eq!(rules(&imported), [], "{text}");
+        let about = format!("http_filters[0].typed_config.providers.p.{member}");
+        let of_rbac = "http_filters[1].typed_config.rules.policies.x.principals[0].metadata";
+        assert_eq!(dropped_besides_payload(&imported), [&about, of_rbac], "{text}");
+    }
+}
+
+#[test]
+fn keys_of_an_issuer_are_those_of_a_provider_whose_tokens_are_accepted() {
+    let provider = |name: &str, member: &str| {
+        format!(
+            "{name}: {{ issuer: 'https://a.example', audiences: [a], {member} remote_jwks: {{ http_uri: {{ uri: \
+             'https://a.example/{name}' }} }} }}"
+        )
+    };
+    let both = "[{ match: { prefix: / }, requires: { requires_any: { requirements: [{ provider_name: p }, { provider_name: q }] } } }]";
+    for (p, q, expected) in [
+        ("extra: 1,", "", "https://a.example/q"),
+        ("", "extra: 1,", "https://a.example/p"),
+        // A provider with other keys of the same issuer is not carried over.
+        ("", "", "https://a.example/p"),
+    ] {
+        let text = format!("providers: {{ {}, {} }}\nrules: {both}\n", provider("p", p), provider("q", q));
+        let imported = imported(&text);
+        let keys = IssuerKeys::Url(expected.to_owned());
+        assert_eq!(
+            imported.issuers,
+            [ImportedIssuer { issuer: "https://a.example".to_owned(), keys }],
+            "{text}"
+        );
+        assert_eq!(dropped(&imported).len(), 1, "{text}");
+    }
+}
+
+#[test]
+fn what_is_not_read_is_refused() {
+    let kind = "type.googleapis.com/envoy.extensions.filters.http.jwt_authn.v3.PerRouteConfig";
+    let disabled = format!("{{ own-name: {{ '@type': {kind}, disabled: true }} }}");
+    let refused = |path: &str| (Value::Null, path.to_owned(), "refused".to_owned());
+    let token = (Value::Null, "/**".to_owned(), "null".to_owned());
+
+    // Weighted clusters whose configurations of the filters differ.
+    let clusters = format!(
+        "{{ weighted_clusters: {{ clusters: [{{ name: c, weight: 1, typed_per_filter_config: {disabled} }}] }} }}"
+    );
+    let routes = format!(
+        "{{ domains: ['*'], routes: [{{ match: {{ path_separated_prefix: /a }}, route: {clusters} }}, {{ match: {{ prefix: / }} }}] }}"
+    );
+    let with_clusters = imported(&chain("", "", &routes));
+    assert_eq!(rules(&with_clusters), [refused("/a/**"), token.clone()]);
+    assert_eq!(dropped_besides_payload(&with_clusters), ["route_config.virtual_hosts[0].routes[0].route"]);
+    let of_another_filter = imported(&chain("", "", &routes.replace("own-name", "other")));
+    assert_eq!(
+        (rules(&of_another_filter), dropped_besides_payload(&of_another_filter).len()),
+        (vec![token], 0)
+    );
+
+    // A matching tree instead of routes.
+    let with_tree = imported(&chain("", "", "{ domains: ['*'], matcher: { on_no_match: {} } }"));
+    assert_eq!(rules(&with_tree), []);
+    assert_eq!(dropped_besides_payload(&with_tree), ["route_config.virtual_hosts[0].matcher"]);
+
+    // A filter within another one, by a matcher or by name.
+    let inner = admins_only("rbac");
+    let config = inner.split_once("typed_config: ").unwrap().1.trim_end().strip_suffix(" }").unwrap();
+    let outer = "type.googleapis.com/envoy.extensions.common.matching.v3.ExtensionWithMatcher";
+    let wrapped = format!(
+        "  - {{ name: outer, typed_config: {{ '@type': {outer}, extension_config: {{ name: rbac, typed_config: {config} }} }} }}\n"
+    );
+    let text = chain("", &wrapped, "{ domains: ['*'], routes: [] }");
+    let error = import(&text, &ImportOptions::default()).unwrap_err().to_string();
+    assert!(
+        error.starts_with("`http_filters[1]`: contains `jwt_authn` or RBAC within another filter"),
+        "{error}"
+    );
+}
+
+#[test]
+fn paths_that_are_compared_ignoring_case_may_be_any_path() {
+    let rules_of = |first: &str, second: &str| {
+        let all = format!(
+            "[{{ match: {{ path: /a, case_sensitive: false }}{first} }}, {{ match: {{ prefix: / }}{second} }}]"
+        );
+        imported(&jwt_authn("", &all))
+    };
+    let needs = ", requires: { provider_name: p }";
+    // `/A` needs a token, and no rule can name it apart from `/b`.
+    let imported = rules_of(needs, "");
+    assert_eq!(rules(&imported), [(Value::Null, "/**".to_owned(), "null".to_owned())]);
+    assert!(imported.ignores_case);
+    assert_eq!(dropped(&imported), ["rules[0].match"]);
+    // `/A` needs none in the source, and here it does, like `/b`.
+    let found = rules(&rules_of("", needs));
+    assert!(found.contains(&(Value::Null, "/**".to_owned(), "null".to_owned())), "{found:?}");
+    assert!(!self::imported(&jwt_authn("", ALL)).ignores_case);
+}
+
+/// A lazy quantifier is not an optional one: `/a/.*?` and `/a/(.*)?` match different texts to an expander.
+#[test]
+fn lazy_quantifiers_are_not_read() {
+    let is_exact = |path: &paths::PathMatch| {
+        matches!(path, paths::PathMatch::Template(_) | paths::PathMatch::Directory { .. })
+    };
+    for (regex, expected) in [
+        ("/a/.*", true),
+        ("/a/[^/]+", true),
+        ("/a/b?", true),
+        ("/a(/b)?", true),
+        ("/a/.*?", false),
+        ("/a/.+?", false),
+        ("/a/[^/]+?", false),
+        ("/a/[^/]+?/b", false),
+        (r"/a/\d+?", false),
+        ("/a/b??", false),
+        ("/a/b+?", false),
+        ("/a/b{2}", false),
+    ] {
+        let found = paths::PathMatch::regex(regex, false);
+        assert_eq!(found.iter().all(is_exact), expected, "{regex}: {found:?}");
+    }
 }
 
 #[test]

@@ -9,8 +9,9 @@ use serde::{Deserialize, Serialize};
 use token::Fingerprint;
 
 use crate::{
-    model::{Tombstone, TombstoneKind, Watermark},
-    store::{NEVER_EXPIRES, watermarks},
+    db::NEVER_EXPIRES,
+    domain::{Tombstone, TombstoneKind, Watermark},
+    revocation::watermarks,
 };
 
 /// One line of the journal, as JSON with the members `version` and `kind`.

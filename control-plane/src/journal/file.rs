@@ -13,7 +13,7 @@ use super::{
     JournalContent,
     entry::{Entry, FileExtent, JournalMark, LineError},
 };
-use crate::data_dir::{self, TempFile};
+use crate::platform::data_dir::{self, TempFile};
 
 /// How often a locked file is tried again.
 const LOCK_RETRY_INTERVAL: Duration = Duration::from_millis(2);
@@ -42,9 +42,7 @@ pub enum JournalError {
     Locked { path: PathBuf },
     /// A line is not a valid entry.
     #[error(
-        "line {line} of the journal `{}` is damaged. Do not restore the file from a backup. If the database \
-         was not restored either, move the file away, and a server creates a new one; otherwise inspect and \
-         remove the line, or move the file away and run `keystile restore --repair --everything`",
+        "line {line} of the journal `{}` is damaged. Do not restore the file from a backup",
         .path.display()
     )]
     Malformed { path: PathBuf, line: usize },
@@ -227,7 +225,7 @@ fn identity(file: &fs::Metadata) -> (u64, u64) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{data_dir, journal::EntryKind};
+    use crate::{journal::EntryKind, platform::data_dir};
 
     const TIMEOUT: Duration = Duration::from_secs(5);
 

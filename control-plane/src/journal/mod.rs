@@ -16,6 +16,8 @@
 
 mod entry;
 mod file;
+mod queries;
+pub mod tombstones;
 
 use std::{
     io::{self, Write as _},
@@ -34,13 +36,15 @@ pub use file::JournalError;
 use file::LockedFile;
 
 use crate::{
-    clock::Time,
-    data_dir::{DataDir, TempFile},
-    model::{Revocation, RevocationChange},
-    store::{
-        Executor, NEVER_EXPIRES, Store, StoreError, audit, grants, revocations, tombstones, versions,
-        watermarks,
+    accounts::grants,
+    audit,
+    db::{Executor, NEVER_EXPIRES, Store, StoreError, versions},
+    domain::{Revocation, RevocationChange},
+    platform::{
+        clock::Time,
+        data_dir::{DataDir, TempFile},
     },
+    revocation::{revocations, watermarks},
 };
 
 /// Milliseconds.

@@ -1,6 +1,6 @@
 //! Background tasks, which run until the server stops. None of them may end by itself.
 
-use std::{collections::HashMap, fmt, future::Future, panic::resume_unwind};
+use std::{collections::HashMap, future::Future, panic::resume_unwind};
 
 use tokio::task::{Id, JoinError, JoinHandle, JoinSet};
 
@@ -65,20 +65,12 @@ impl Drop for BackgroundTasks {
 }
 
 /// A background task that has ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the background task `{name}` {}", if *.panicked { "panicked" } else { "ended by itself" })]
 pub struct TaskEnded {
     pub name: &'static str,
     pub panicked: bool,
 }
-
-impl fmt::Display for TaskEnded {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let how = if self.panicked { "panicked" } else { "ended by itself" };
-        write!(f, "the background task `{}` {how}", self.name)
-    }
-}
-
-impl std::error::Error for TaskEnded {}
 
 #[cfg(test)]
 mod tests {

@@ -2,12 +2,17 @@
 
 use bundle::RevocationStatus;
 use control_plane::{
-    clock::{self, Time},
-    data_dir::DataDir,
-    keys,
-    model::{ApiKey, ApiKeyState, IssuedCredential, PresentedUsername, Subject},
-    publisher,
-    store::{NEVER_EXPIRES, api_keys, issued, key_set, operators, tag_keys, versions, watermarks},
+    accounts::operators,
+    credentials::{api_keys, issued},
+    db::NEVER_EXPIRES,
+    domain::{ApiKey, ApiKeyState, IssuedCredential, PresentedUsername, Subject},
+    keys::{key_set, keyring as keys, tag_keys},
+    platform::{
+        clock::{self, Time},
+        data_dir::DataDir,
+    },
+    publishing,
+    revocation::watermarks,
 };
 use serde_json::{Value, json};
 use token::{
@@ -104,8 +109,8 @@ assert_eq!(edge_decision(&env, key, &alice).await.1, RevocationStatus::Revoked);
 }
 // This does not depend on the watermark.
 let subject: Subject = alice.parse().unwrap();
-let mut write = env.store().await.write().await.unwrap();
-watermarks::lower(&mut write, &subject.into(), 0, 1).await.unwrap();
+let mut write = env.store().await.upkeep().await.unwrap();
+watermarks::lower(write.db(), &subject.into(), 0, 1).await.unwrap();
 write.commit().await.unwrap();
 for (id, _) in &keys {
 assert!(env.stderr_of_failure(&["key", "enable", id]).contains("is not disabled"));
@@ -130,7 +135,7 @@ assert_eq!(json_text(&env.json(&["key", "show", &id])["standing"]), "revoked");
 let later = create(&env, &["--user", &alice]);
 let opened = edge_decision(&env, &json_text(&later["api_key"]), &alice).await;
 assert_eq!(opened.1, RevocationStatus::NotCovered);
-let publication = publisher::preview(&env.service().await).await.unwrap();
+let publication = publishing::preview(&env.service().await).await.unwrap();
 let watermark = publication.snapshot.watermark([bundle::Scope::User(&alice)]).unwrap();
 assert!(opened.0.unwrap().issued_at() > watermark);
 env.json(&["user", "delete", &alice, "--yes"]);
@@ -241,7 +246,7 @@ assert!(json_text(&message["detail"]).starts_with("4 of format 2, 0 of the short
 assert_eq!(message["state"], "note");
 env.json(&["key", "retire", "tag-1", "--yes"]);
 assert_eq!(doctor()["state"], "good");
-let publication = publisher::preview(&env.service().await).await.unwrap();
+let publication = publishing::preview(&env.service().await).await.unwrap();
 assert!(publication.snapshot.generation_key(1).is_none());
 }
 
@@ -294,7 +299,7 @@ env.json(&["user", "create", &user("carol")]);
 // After the deletion of a user, a key with its name is issued after the watermark of the user.
 env.json(&["user", "delete", &user("carol"), "--yes"]);
 let again = create(&env, &["--user", &env.operator, "--username", "carol"]);
-let publication = publisher::preview(&env.service().await).await.unwrap();
+let publication = publishing::preview(&env.service().await).await.unwrap();
 let watermark = publication.snapshot.watermark([bundle::Scope::User(&user("carol"))]).unwrap();
 assert!(again["issued_at"].as_u64().unwrap() > watermark);
 }
@@ -363,7 +368,7 @@ async fn missing_key_file_does_not_delay_revocation() {
     std::fs::rename(env.data().join("keys/tag-1.jwk"), env.data().join("away")).unwrap();
     let victim = Fingerprint::digest(env.issue_root_token().as_bytes());
     env.json(&["revoke", "--fingerprint", &victim.to_string()]);
-    let publication = publisher::preview(&env.service().await).await.unwrap();
+    let publication = publishing::preview(&env.service().await).await.unwrap();
     assert_eq!(publication.snapshot.revocation_status(&victim, "ks", 0, None), RevocationStatus::Revoked);
     assert!(publication.snapshot.generation_key(1).is_none());
     assert!(has_no_opening_key(&env, &short).await);
@@ -420,23 +425,23 @@ fn create_and_get(created: &Value) -> (String, String) {
 async fn old_key(env: &TestEnv, owner: &str, username: &str) -> (String, String) {
     let data_dir = DataDir::new(env.data());
     let store = env.store().await;
-    let mut write = store.write().await.unwrap();
-    let version = versions::allocate(&mut write, clock::now()).await.unwrap();
-    let generation = match tag_keys::list(&mut write).await.unwrap().first() {
+    let mut write = store.upkeep().await.unwrap();
+    let version = write.allocate_version(clock::now()).await.unwrap();
+    let generation = match tag_keys::list(write.db()).await.unwrap().first() {
         Some(generation) => *generation,
         None => {
             let generation = keys::create_generation(&data_dir, 1, Kind::Format1).unwrap();
-            tag_keys::insert(&mut write, &generation, 1).await.unwrap();
-            key_set::set_version(&mut write, version).await.unwrap();
+            tag_keys::insert(write.db(), &generation, 1).await.unwrap();
+            key_set::set_version(write.db(), version).await.unwrap();
             generation
         }
     };
     let owner: Subject = owner.parse().unwrap();
     if let Some(user) = &owner.user {
-        operators::insert_user(&mut write, &owner.operator, user, 1).await.unwrap();
+        operators::insert_user(write.db(), &owner.operator, user, 1).await.unwrap();
     }
     // Numbers of earlier releases were consecutive.
-    let id = api_keys::next_number(&mut write, Time::from_millis(0)).await.unwrap();
+    let id = api_keys::next_number(write.db(), Time::from_millis(0)).await.unwrap();
     let (issued_at, prefix) = (clock::now().seconds(), Prefix::default());
     let contents = ApiKeyFields {
         prefix: &prefix,
@@ -458,7 +463,7 @@ async fn old_key(env: &TestEnv, owner: &str, username: &str) -> (String, String)
         issued_at,
         expires_at: NEVER_EXPIRES,
     };
-    assert_eq!(issued::insert(&mut write, &issuance).await.unwrap(), issued::IssueOutcome::Inserted);
+    assert_eq!(issued::insert(write.db(), &issuance).await.unwrap(), issued::IssueOutcome::Inserted);
     let record = ApiKey {
         id,
         fingerprint,
@@ -475,7 +480,7 @@ async fn old_key(env: &TestEnv, owner: &str, username: &str) -> (String, String)
         expires_at: None,
         last_used_at: None,
     };
-    api_keys::insert(&mut write, &record).await.unwrap();
+    api_keys::insert(write.db(), &record).await.unwrap();
     write.commit().await.unwrap();
     store.close().await;
     (id.to_string(), key.expose().to_owned())
@@ -535,7 +540,7 @@ async fn edge_decision(
     key: &str,
     username: &str,
 ) -> (Result<Authentic, token::api_key::Error>, RevocationStatus) {
-    let publication = publisher::preview(&env.service().await).await.unwrap();
+    let publication = publishing::preview(&env.service().await).await.unwrap();
     let prefixes: [Prefix; 2] = [Prefix::default(), "sk_live_".parse().unwrap()];
     let unverified = Unverified::parse(key.as_bytes(), &prefixes).unwrap();
     let generation = publication.snapshot.generation_key(unverified.generation());
@@ -547,7 +552,7 @@ async fn edge_decision(
 
 /// Returns true if no key in the current bundle verifies it.
 async fn has_no_opening_key(env: &TestEnv, key: &str) -> bool {
-    let publication = publisher::preview(&env.service().await).await.unwrap();
+    let publication = publishing::preview(&env.service().await).await.unwrap();
     let prefixes = [Prefix::default()];
     let unverified = Unverified::parse(key.as_bytes(), &prefixes).unwrap();
     let alice = format!("{}/alice", env.operator);

@@ -4,17 +4,21 @@ use std::time::{Duration, Instant};
 
 use bundle::{RevocationStatus, Scope};
 use control_plane::{
-    clock::{self, Clock},
     config::{self, Config},
-    data_dir::DataDir,
-    model::{Actor, ApiKey, EdgeReport, OperatorId, Subject},
-    operations::{
-        AccessScope, ClockConfirmation, ClockError, CreateApiKey, Lifetime, RevocationTarget, Service,
-        TokenRecipient, check_clock, compact_base, create_api_key, disable_api_key, enable_api_key,
-        expire_api_keys, instants_ahead, issue_token, repair_clock, revoke,
+    credentials::{
+        api_keys::{CreateApiKey, create_api_key, disable_api_key, enable_api_key, expire_api_keys},
+        tokens::{Lifetime, TokenRecipient, issue_token},
     },
-    publisher::OnDemandPublisher,
-    store::edges,
+    domain::{Actor, ApiKey, EdgeReport, OperatorId, Subject},
+    edges,
+    maintenance::{ClockConfirmation, ClockError, check_clock, instants_ahead, repair_clock},
+    platform::{
+        clock::{self, Clock},
+        data_dir::DataDir,
+    },
+    publishing::{OnDemandPublisher, compact_base},
+    revocation::{AccessScope, RevocationTarget, revoke},
+    service::Service,
 };
 use token::api_key::Prefix;
 
@@ -72,7 +76,7 @@ for_each_backend! {
         let snapshot = &press.publish().await.unwrap().latest().snapshot;
         let kid = service.keys().current().signer().kid().to_owned();
         let now = clock.now().seconds();
-        let status = |one: &control_plane::operations::IssuedToken, at| {
+        let status = |one: &control_plane::credentials::tokens::IssuedToken, at| {
             let covered = snapshot.watermark([Scope::Global]).is_some_and(|instant| at <= instant);
             (snapshot.revocation_status(&one.fingerprint, &kid, at, one.expires_at), covered)
         };
@@ -147,9 +151,9 @@ async fn revocation_up_to_now_is_rejected_if_edge_clocks_disagree() {
     let (service, clock) = manual(&env).await;
     let store = env.store().await;
     let seen = async |at: u64, signed: u64| {
-        let mut write = store.write().await.unwrap();
+        let mut write = store.upkeep().await.unwrap();
         let report = EdgeReport { version: 1, issued_at: Some(signed * 1000), workers: None };
-        edges::record_report(&mut write, &"e1".parse().unwrap(), at, &report).await.unwrap();
+        edges::record_report(write.db(), &"e1".parse().unwrap(), at, &report).await.unwrap();
         write.commit().await.unwrap();
     };
     let now = clock.now().seconds();

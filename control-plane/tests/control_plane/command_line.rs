@@ -2,7 +2,7 @@
 
 use std::os::unix::fs::PermissionsExt as _;
 
-use control_plane::clock;
+use control_plane::platform::clock;
 use serde_json::Value;
 
 use crate::{

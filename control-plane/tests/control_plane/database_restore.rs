@@ -3,7 +3,7 @@
 use std::{fs, path::Path};
 
 use bundle::{Scope, Snapshot};
-use control_plane::{operations::Service, publisher};
+use control_plane::{publishing, service::Service};
 use serde_json::{Value, json};
 use verdict::{Decision, Gate, Policy};
 
@@ -228,7 +228,7 @@ impl Edge {
     }
 
     pub(crate) async fn of(service: &Service) -> Self {
-        let publication = publisher::preview(service).await.unwrap();
+        let publication = publishing::preview(service).await.unwrap();
         let policy = json!({
             "audience": "default",
             "root_keys": [service.root_key()],

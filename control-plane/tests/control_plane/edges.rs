@@ -4,10 +4,7 @@ use std::time::{Duration, Instant};
 
 use bundle::{Entry, Manifest, Object, ObjectKind, Objects, PublicKey, RevocationStatus, Snapshot};
 use control_plane::{
-    clock,
-    model::Revocation,
-    operations::purge_expired,
-    store::{edges, revocations, versions},
+    domain::Revocation, edges, maintenance::purge_expired, platform::clock, revocation::revocations,
 };
 use serde_json::{Value, json};
 use token::{Fingerprint, secret::SecretHash};
@@ -175,11 +172,11 @@ assert_eq!(server.manifest(&credential, 0, 0).send().await.unwrap().status(), 40
 async fn expired_revocations_leave_the_bundle(env: TestEnv) {
 let (expired, living) = (Fingerprint::digest(b"expired"), Fingerprint::digest(b"living"));
 let now = clock::now().seconds();
-let mut write = env.store().await.write().await.unwrap();
-let stored = versions::allocate(&mut write, clock::now()).await.unwrap();
+let mut write = env.store().await.upkeep().await.unwrap();
+let stored = write.allocate_version(clock::now()).await.unwrap();
 for (fingerprint, expires_at) in [(expired, now - 90_000), (living, now + 1000)] {
 let one = Revocation { fingerprint, expires_at, reason: None, revoked_at: now };
-revocations::insert(&mut write, &one, stored).await.unwrap();
+revocations::insert(write.db(), &one, stored).await.unwrap();
 }
 write.commit().await.unwrap();
 let credential = env.enroll_edge("one");
@@ -213,10 +210,10 @@ let mut reader = store.reader().await.unwrap();
 edges::find(&mut reader, &SecretHash::digest(credential), 0).await.unwrap().is_some()
 };
 for (used, ends_others) in [(&second, false), (&third, true)] {
-let mut write = store.write().await.unwrap();
-versions::allocate(&mut write, clock::Time::from_seconds(1)).await.unwrap();
+let mut write = store.upkeep().await.unwrap();
+write.allocate_version(clock::Time::from_seconds(1)).await.unwrap();
 let id = "one".parse().unwrap();
-let ended = edges::end_credentials_on_use(&mut write, &id, &SecretHash::digest(used), 1).await.unwrap();
+let ended = edges::end_credentials_on_use(write.db(), &id, &SecretHash::digest(used), 1).await.unwrap();
 write.commit().await.unwrap();
 assert_eq!(ended, ends_others);
 assert_eq!((is_known(&second).await, is_known(&third).await), (!ends_others, true));

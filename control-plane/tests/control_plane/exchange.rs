@@ -3,10 +3,12 @@
 use std::collections::HashSet;
 
 use control_plane::{
-    model::{Actor, AuthKeyId},
-    operations::{
-        AccessScope, ExchangeError, Lifetime, TokenRecipient, delete_auth_key, exchange_auth_key, issue_token,
+    credentials::{
+        auth_keys::delete_auth_key,
+        tokens::{ExchangeError, Lifetime, TokenRecipient, exchange_auth_key, issue_token},
     },
+    domain::{Actor, AuthKeyId},
+    revocation::AccessScope,
 };
 use serde_json::{Value, json};
 use token::Fingerprint;
@@ -106,7 +108,7 @@ for_each_backend! {
         let mut reader = env.store().await.reader().await.unwrap();
         for task in issuing.collect::<Vec<_>>() {
             let fingerprint = Fingerprint::digest(task.await.unwrap().token.expose().as_bytes());
-            let found = control_plane::store::issued::find(&mut reader, &fingerprint).await.unwrap();
+            let found = control_plane::credentials::issued::find(&mut reader, &fingerprint).await.unwrap();
             assert_eq!(found.unwrap().auth_key.unwrap().as_str(), env.auth_key_id);
             assert!(fingerprints.insert(fingerprint));
         }

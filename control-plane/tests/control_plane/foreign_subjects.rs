@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bundle::Scope;
-use control_plane::publisher::{self, Publication};
+use control_plane::publishing::{self, Publication};
 use serde_json::{Value, json};
 
 use crate::{
@@ -25,7 +25,7 @@ const SCOPES: [(&str, &str, &str, &str); 5] = [
 
 for_each_backend! {
     async fn a1_a2_revocations_of_other_issuers_are_published_and_audited(env: TestEnv) {
-        let now = control_plane::clock::now().seconds();
+        let now = control_plane::platform::clock::now().seconds();
         for (number, (option, name, kind, target)) in SCOPES.into_iter().enumerate() {
             let is_one = matches!(option, "--session" | "--token-id");
             if !is_one {
@@ -219,7 +219,7 @@ async fn a1_names_of_other_issuers_have_one_spelling_and_are_never_own_names() {
 
 /// Returns the watermarks of `SCOPES` in the current bundle.
 async fn watermarks(env: &TestEnv) -> Vec<Option<u64>> {
-    let publication: Arc<Publication> = publisher::preview(&env.service().await).await.unwrap();
+    let publication: Arc<Publication> = publishing::preview(&env.service().await).await.unwrap();
     let scopes = SCOPES.map(|(option, name, ..)| match option {
         "--subject" => Scope::User(name),
         "--session" => Scope::IssuerSession(name),

@@ -3,15 +3,17 @@
 use std::time::Duration;
 
 use control_plane::{
-    clock,
     config::{self, Config, Issuer},
-    data_dir::DataDir,
-    jwks::Fetcher,
-    model::{Actor, IssuerRecord},
-    operations::{
-        RefreshError, RefreshMode, RefreshOutcome, Service, list_issuers, refresh_issuer, sync_issuers,
+    db::versions,
+    domain::Actor,
+    issuers::IssuerRecord,
+    issuers::{
+        self, RefreshError, RefreshMode, RefreshOutcome, jwks::Fetcher, list_issuers, refresh_issuer,
+        sync_issuers,
     },
-    publisher, store,
+    platform::{clock, data_dir::DataDir},
+    publishing,
+    service::Service,
 };
 use serde_json::{Value, json};
 use token::{Algorithm, Fingerprint};
@@ -407,7 +409,7 @@ async fn c1_keys_of_one_kid_are_published() {
     let done =
         refresh_issuer(&service, &fetcher(), &Actor::System, "https://idp.example", RefreshMode::IfDue).await;
     assert!(matches!(done, Ok(RefreshOutcome::Changed(_))), "{done:?}");
-    let publication = publisher::preview(&service).await.unwrap();
+    let publication = publishing::preview(&service).await.unwrap();
     for algorithm in [Algorithm::Rs256, Algorithm::Rs384, Algorithm::Ps256, Algorithm::EdDsa] {
         let found = publication.snapshot.issuer_key("https://idp.example", "one", algorithm.name()).unwrap();
         assert_eq!(found.algorithm(), algorithm);
@@ -438,9 +440,9 @@ async fn refresh_if_due(
     service: &Service,
     idp: &FakeIdp,
 ) -> Result<RefreshOutcome, RefreshError> {
-    let mut write = env.store().await.write().await.unwrap();
-    let record = store::issuers::find(&mut write, &idp.origin).await.unwrap().unwrap();
-    store::issuers::update(&mut write, &IssuerRecord { due_at: 0, ..record }).await.unwrap();
+    let mut write = env.store().await.upkeep().await.unwrap();
+    let record = issuers::find(write.db(), &idp.origin).await.unwrap().unwrap();
+    issuers::update(write.db(), &IssuerRecord { due_at: 0, ..record }).await.unwrap();
     write.commit().await.unwrap();
     refresh_issuer(service, &fetcher(), &Actor::System, &idp.origin, RefreshMode::IfDue).await
 }
@@ -450,12 +452,12 @@ async fn record(service: &Service) -> IssuerRecord {
 }
 
 async fn version(env: &TestEnv) -> u64 {
-    store::versions::current(&mut env.store().await.reader().await.unwrap()).await.unwrap().number
+    versions::current(&mut env.store().await.reader().await.unwrap()).await.unwrap().number
 }
 
 /// Returns the keys of the issuer in the current bundle.
 async fn published_issuer_keys(service: &Service, idp: &FakeIdp) -> Vec<&'static str> {
-    let publication = publisher::preview(service).await.unwrap();
+    let publication = publishing::preview(service).await.unwrap();
     let held = |kid: &&str| publication.snapshot.issuer_key(&idp.origin, kid, "EdDSA").is_ok();
     ["first", "second", "new"].into_iter().filter(held).collect()
 }

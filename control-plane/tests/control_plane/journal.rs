@@ -4,18 +4,27 @@
 use std::{fs, time::Duration};
 
 use control_plane::{
-    clock::{Clock, Time},
+    accounts::{CreatedKeysPolicy, delete_user, find_user},
     config::{self, Config},
-    data_dir::DataDir,
-    model::{Actor, ApiKeyId, EdgeId, Subject},
-    operations::{
-        AccessScope, CreateApiKey, CreatedKeysPolicy, ExchangeError, GapStart, Lifetime, OldCredentialEnd,
-        RevocationTarget, Service, TokenRecipient, activate_pending_signing_key, authenticate_edge,
-        compact_journal, compact_journal_if_due, create_api_key, create_auth_key, delete_api_key,
-        delete_user, disable_api_key, enable_api_key, enroll_edge, exchange_auth_key, find_user,
-        initialize_at, instants_ahead, issue_token, purge_expired, repair_clock, repair_database, retire_key,
-        revoke, rotate_edge, rotate_signing_key, rotate_tag_key,
+    credentials::{
+        api_keys::{
+            CreateApiKey, create_api_key, delete_api_key, disable_api_key, enable_api_key, rotate_tag_key,
+        },
+        auth_keys::create_auth_key,
+        tokens::{ExchangeError, Lifetime, TokenRecipient, exchange_auth_key, issue_token},
     },
+    domain::{Actor, ApiKeyId, EdgeId, Subject},
+    edges::{OldCredentialEnd, authenticate_edge, enroll_edge, rotate_edge},
+    installation::initialize_at,
+    keys::{activate_pending_signing_key, retire_key, rotate_signing_key},
+    maintenance::{instants_ahead, purge_expired, repair_clock},
+    platform::{
+        clock::{Clock, Time},
+        data_dir::DataDir,
+    },
+    restore::{GapStart, compact_journal, compact_journal_if_due, repair_database},
+    revocation::{AccessScope, RevocationTarget, revoke},
+    service::Service,
 };
 use serde_json::json;
 use tempfile::TempDir;

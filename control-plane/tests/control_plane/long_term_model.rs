@@ -8,21 +8,31 @@ use std::{sync::Arc, time::Duration};
 
 use bundle::{Manifest, Objects, PublicKey, Snapshot};
 use control_plane::{
-    clock::{Clock, Time},
+    accounts::{CreatedKeysPolicy, create_user, delete_user},
     config::{self, Config},
-    data_dir::DataDir,
-    jwks::IssuerKey,
-    keys::open_generation,
-    model::{Actor, ApiKeyId, AuthKeyId, OperatorId, RevocableKeyId, Subject},
-    operations::{
-        AccessScope, CreateApiKey, CreatedKeysPolicy, Lifetime, RevocationTarget, Service, TokenRecipient,
-        activate_pending_signing_key, compact_base, create_api_key, create_auth_key, create_user,
-        delete_auth_key, delete_user, disable_api_key, enable_api_key, expire_api_keys, initialize_at,
-        issue_token, prune_signing_keys, purge_expired, renew_authority, retire_key, revoke,
-        rotate_signing_key, rotate_tag_key, unrevoke,
+    credentials::{
+        api_keys::{
+            CreateApiKey, create_api_key, disable_api_key, enable_api_key, expire_api_keys, rotate_tag_key,
+        },
+        auth_keys::{create_auth_key, delete_auth_key},
+        tokens::{Lifetime, TokenRecipient, issue_token},
     },
-    publisher::{OnDemandPublisher, Publications},
-    store::{self, issuers, key_set, versions},
+    db::Store,
+    domain::{Actor, ApiKeyId, AuthKeyId, OperatorId, RevocableKeyId, Subject},
+    installation::initialize_at,
+    issuers::{self, jwks::IssuerKey},
+    keys::{
+        activate_pending_signing_key, key_set, keyring::open_generation, prune_signing_keys, renew_authority,
+        retire_key, rotate_signing_key, tag_keys,
+    },
+    maintenance::purge_expired,
+    platform::{
+        clock::{Clock, Time},
+        data_dir::DataDir,
+    },
+    publishing::{OnDemandPublisher, Publications, compact_base},
+    revocation::{AccessScope, RevocationTarget, revoke, unrevoke},
+    service::Service,
 };
 use serde_json::json;
 use tempfile::TempDir;
@@ -226,22 +236,22 @@ impl Model {
         Replica { service: Arc::new(service), press }
     }
 
-    async fn store(&self) -> store::Store {
-        store::Store::open(&self.config.store.url, self.data_dir.path()).await.unwrap()
+    async fn store(&self) -> Store {
+        Store::open(&self.config.store.url, self.data_dir.path()).await.unwrap()
     }
 
     /// Stores a key set as if it had been fetched.
     async fn install_issuer_keys(&self) {
         let store = self.store().await;
-        let mut write = store.write().await.unwrap();
-        let version = versions::allocate(&mut write, self.clock.now()).await.unwrap();
-        issuers::add(&mut write, ISSUER, 0).await.unwrap();
-        let mut record = issuers::find(&mut write, ISSUER).await.unwrap().unwrap();
+        let mut write = store.upkeep().await.unwrap();
+        let version = write.allocate_version(self.clock.now()).await.unwrap();
+        issuers::add(write.db(), ISSUER, 0).await.unwrap();
+        let mut record = issuers::find(write.db(), ISSUER).await.unwrap().unwrap();
         let public = self.issuer.verifying_key().public_bytes().unwrap();
         let key = base64url::encode(public);
         record.keys = vec![IssuerKey { kid: "other".to_owned(), alg: "EdDSA".to_owned(), key }];
-        issuers::update(&mut write, &record).await.unwrap();
-        key_set::set_version(&mut write, version).await.unwrap();
+        issuers::update(write.db(), &record).await.unwrap();
+        key_set::set_version(write.db(), version).await.unwrap();
         write.commit().await.unwrap();
         store.close().await;
     }
@@ -444,7 +454,7 @@ impl Model {
             // A stolen key can create credentials of any date for any user.
             5 => {
                 let store = self.store().await;
-                let generations = store::tag_keys::list(&mut store.reader().await.unwrap()).await.unwrap();
+                let generations = tag_keys::list(&mut store.reader().await.unwrap()).await.unwrap();
                 store.close().await;
                 let Some(generation) = self.pick_random(&generations).copied() else {
                     return "no generation yet".to_owned();
@@ -538,7 +548,7 @@ impl Model {
         let kid = service.keys().current().signer().kid().to_owned();
         let tags = {
             let store = self.store().await;
-            let tags = store::tag_keys::list(&mut store.reader().await.unwrap()).await.unwrap();
+            let tags = tag_keys::list(&mut store.reader().await.unwrap()).await.unwrap();
             store.close().await;
             tags
         };

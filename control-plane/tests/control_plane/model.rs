@@ -5,20 +5,24 @@ use std::{collections::BTreeMap, time::Duration};
 
 use bundle::{Manifest, Objects, PublicKey, RevocationStatus, Scope, Snapshot};
 use control_plane::{
-    clock::{self, Clock},
+    accounts::operators,
     config::{self, Config},
-    data_dir::DataDir,
-    model::{Actor, IssuedCredential, OperatorId, Subject, UserName},
-    operations::{
-        AccessScope, RevocationOutcome, RevocationTarget, Service, compact_base, purge_expired, revoke,
-        unrevoke,
+    credentials::issued,
+    db::{Store, versions},
+    domain::{Actor, IssuedCredential, OperatorId, Subject, UserName},
+    maintenance::purge_expired,
+    platform::{
+        clock::{self, Clock},
+        data_dir::DataDir,
+        telemetry::Metrics,
     },
-    publisher::{self, Publications},
-    store::{Store, issued, operators, versions},
-    telemetry::Metrics,
+    publishing::{self, Publications, compact_base},
+    revocation::{AccessScope, RevocationOutcome, RevocationTarget, revoke, unrevoke},
+    service::Service,
 };
 use token::Fingerprint;
-use tokio::{sync::watch, task::JoinHandle};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
 
 use crate::{for_each_backend, test_env::TestEnv};
 
@@ -50,7 +54,7 @@ struct Credential {
 struct Publisher {
     service: Service,
     publications: Publications,
-    stop: watch::Sender<bool>,
+    stop: CancellationToken,
     tasks: Vec<JoinHandle<()>>,
 }
 
@@ -59,13 +63,13 @@ impl Publisher {
         let store = config::Store { url: env.url.clone() };
         let config = Config { store, ..Config::default() };
         let service = Service::open_at(DataDir::new(env.data()), config, clock.clone()).await.unwrap();
-        let (stop, stopped) = watch::channel(false);
-        let (publications, tasks) = publisher::start(&service, Metrics::new(), stopped).await.unwrap();
+        let stop = CancellationToken::new();
+        let (publications, tasks) = publishing::start(&service, Metrics::new(), stop.clone()).await.unwrap();
         Self { service, publications, stop, tasks }
     }
 
     async fn end(self) {
-        self.stop.send_replace(true);
+        self.stop.cancel();
         for task in self.tasks {
             task.await.unwrap();
         }
@@ -157,11 +161,11 @@ impl<'a> Model<'a> {
         let publishers = vec![Publisher::start(env, clock).await, Publisher::start(env, clock).await];
         let operator = OperatorId::random();
         let store = env.store().await;
-        let mut write = store.write().await.unwrap();
+        let mut write = store.upkeep().await.unwrap();
         let now = clock.now().seconds();
-        operators::insert(&mut write, &operator, now).await.unwrap();
+        operators::insert(write.db(), &operator, now).await.unwrap();
         for user in USERS {
-            operators::insert_user(&mut write, &operator, &user.parse().unwrap(), now).await.unwrap();
+            operators::insert_user(write.db(), &operator, &user.parse().unwrap(), now).await.unwrap();
         }
         write.commit().await.unwrap();
         let kid = publishers[0].service.keys().current().signer().kid().to_owned();
@@ -244,7 +248,7 @@ impl<'a> Model<'a> {
     }
 
     async fn issue(&mut self, count: u64) {
-        let mut write = self.store.write().await.unwrap();
+        let mut write = self.store.upkeep().await.unwrap();
         for _ in 0..count {
             let mut bytes = [0; 32];
             for chunk in bytes.chunks_mut(8) {
@@ -269,7 +273,7 @@ impl<'a> Model<'a> {
                 issued_at: now,
                 expires_at,
             };
-            match issued::insert(&mut write, &issuance).await.unwrap() {
+            match issued::insert(write.db(), &issuance).await.unwrap() {
                 issued::IssueOutcome::Inserted => {}
                 // The watermark includes the current second.
                 issued::IssueOutcome::Covered => continue,

@@ -4,11 +4,14 @@
 use std::{collections::BTreeMap, path::Path};
 
 use control_plane::{
-    model::{Actor, Subject},
-    operations::{
-        AccessScope, Lifetime, RevocationTarget, Service, TokenRecipient, create_auth_key, issue_token,
-        revoke, set_permission,
+    accounts::set_permission,
+    credentials::{
+        auth_keys::create_auth_key,
+        tokens::{Lifetime, TokenRecipient, issue_token},
     },
+    domain::{Actor, Subject},
+    revocation::{AccessScope, RevocationTarget, revoke},
+    service::Service,
 };
 use serde_json::{Value, json};
 use token::Fingerprint;
@@ -267,7 +270,7 @@ assert_eq!(gone.send().await.unwrap().status(), 401);
 
 // A later user of the same name created none of them. Its own AuthKeys are deleted with it, and their tokens refused.
 eventually("another second", async || {
-let now = control_plane::clock::now().seconds();
+let now = control_plane::platform::clock::now().seconds();
 (now > for_alice_made_at(&env, for_alice.id.as_str())).then_some(())
 })
 .await;

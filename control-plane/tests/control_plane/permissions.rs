@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use control_plane::publisher::{self, Publication};
+use control_plane::publishing::{self, Publication};
 use serde_json::{Value, json};
 use verdict::permission::{AccessDecision, AccessRequest, Permissions};
 
@@ -188,7 +188,7 @@ pub(crate) fn allow(api: &[&str]) -> Value {
 
 /// Returns the operations that an edge with the current bundle allows.
 pub(crate) async fn allowed_operations(env: &TestEnv, subject: &str) -> Vec<&'static str> {
-    let publication: Arc<Publication> = publisher::preview(&env.service().await).await.unwrap();
+    let publication: Arc<Publication> = publishing::preview(&env.service().await).await.unwrap();
     let Some(grant) = publication.snapshot.grant(subject) else { return Vec::new() };
     let grant = Permissions::from_bytes(grant.to_vec()).unwrap();
     let allowed = |api: &&str| {

@@ -111,6 +111,25 @@ fn import_writes_files_and_completes_a_plugin_configuration() {
     assert!(stderr(&output).contains("has the member `rules` already"), "{}", stderr(&output));
 }
 
+/// The policy refuses other spellings of a path only under `path_case: "fold"`.
+#[test]
+fn import_needs_path_case_fold_if_source_ignores_case() {
+    let folder = tempfile::tempdir().unwrap();
+    let ignores_case = SOURCE.replace("prefix: /", "prefix: /, case_sensitive: false");
+    for (members, source, code) in [
+        (json!({}), &*ignores_case, 5),
+        (json!({ "path_case": "fold" }), &ignores_case, 5),
+        (json!({ "path_case": "exact" }), &ignores_case, 1),
+        (json!({ "path_case": "exact" }), SOURCE, 5),
+    ] {
+        fs::write(folder.path().join("filter.json"), members.to_string()).unwrap();
+        let output = import(folder.path(), &["--base", "filter.json"], source);
+        let text = stderr(&output);
+        assert_eq!(output.status.code(), Some(code), "{members} {text}");
+        assert_eq!(text.contains("has `path_case: \"exact\"`, but the source compares"), code == 1, "{text}");
+    }
+}
+
 #[test]
 fn import_reports_what_is_wrong_with_the_source() {
     let folder = tempfile::tempdir().unwrap();

@@ -1,13 +1,11 @@
 //! Every kind of revocation, and the credentials that it covers.
 
 use control_plane::{
-    clock,
-    model::{Actor, AuthKeyId, RevocableKeyId},
-    operations::{
-        AccessScope, Lifetime, RevocationOutcome, RevocationTarget, RevokeError, TokenRecipient, issue_token,
-        revoke,
-    },
-    store::{NEVER_EXPIRES, revocations},
+    credentials::tokens::{Lifetime, TokenRecipient, issue_token},
+    db::NEVER_EXPIRES,
+    domain::{Actor, AuthKeyId, RevocableKeyId, Subject},
+    platform::clock,
+    revocation::{AccessScope, RevocationOutcome, RevocationTarget, RevokeError, revocations, revoke},
 };
 use serde_json::{Value, json};
 use token::Fingerprint;
@@ -71,6 +69,19 @@ let done = revoke(&service, &Actor::Admin, &AccessScope::Everything, RevocationT
 let RevocationOutcome::Scope(watermark) = done.outcome else { panic!("no watermark") };
 assert!(watermark.instant >= issued_at);
 last = watermark.instant;
+}
+}
+
+/// An earlier instant does not lower a watermark, and the outcome is the one that applies.
+async fn outcome_is_the_watermark_that_applies(env: TestEnv) {
+let service = env.service().await;
+let subject: Subject = env.operator.parse().unwrap();
+let now = clock::now().seconds();
+for (instant, applies) in [(now - 100, now - 100), (now - 200, now - 100), (now - 50, now - 50)] {
+let target = RevocationTarget::Subject { subject: subject.clone(), instant: Some(instant) };
+let done = revoke(&service, &Actor::Admin, &AccessScope::Everything, target, None).await.unwrap();
+let RevocationOutcome::Scope(watermark) = done.outcome else { panic!("no watermark") };
+assert_eq!(watermark.instant, applies);
 }
 }
 

@@ -3,12 +3,13 @@
 use std::time::{Duration, Instant};
 
 use control_plane::{
-    model::{Actor, AuthKeyId},
-    operations::{
-        Lifetime, TokenRecipient, activate_pending_signing_key, discard_key_files, issue_token,
-        prune_signing_keys, purge_expired, retire_key, rotate_signing_key,
+    credentials::tokens::{Lifetime, TokenRecipient, issue_token},
+    domain::{Actor, AuthKeyId},
+    keys::{
+        activate_pending_signing_key, discard_key_files, prune_signing_keys, retire_key, rotate_signing_key,
     },
-    publisher,
+    maintenance::purge_expired,
+    publishing,
 };
 use serde_json::json;
 use token::Unverified;
@@ -32,7 +33,7 @@ for_each_backend! {
         let next = json_text(&env.json(&["key", "rotate", "signing"])["kid"]);
         assert_ne!(kid(&old), next);
         assert!(env.stderr_of_failure(&["key", "rotate", "signing"]).contains("does not sign yet"));
-        let publication = publisher::preview(&env.service().await).await.unwrap();
+        let publication = publishing::preview(&env.service().await).await.unwrap();
         assert!(publication.snapshot.key(&next).is_some() && publication.snapshot.key(&kid(&old)).is_some());
         // The new key signs nothing until every live edge has it.
         let began = Instant::now();
@@ -67,7 +68,7 @@ for_each_backend! {
         assert!(env.stderr_of_failure(&["key", "retire", &stolen]).contains("add --yes"));
         env.json(&["key", "retire", &stolen, "--yes"]);
         eventually("the end of the key", async || (server.own_api_decision(&env, &old).await.0 == 401).then_some(())).await;
-        let snapshot = &publisher::preview(&env.service().await).await.unwrap().snapshot;
+        let snapshot = &publishing::preview(&env.service().await).await.unwrap().snapshot;
         assert!(snapshot.key(&stolen).is_none());
         assert!(snapshot.watermark([bundle::Scope::SigningKey(&stolen)]).is_some());
         let new = json_text(&server.exchange(&env.auth_key_id, &env.auth_key).await["token"]);
@@ -91,7 +92,7 @@ for_each_backend! {
             let mut gone = vec![first, second.clone()];
             for generation in at..at + 2_u8 {
                 env.json(&["key", "retire", &format!("tag-{generation}"), "--yes"]);
-                let snapshot = &publisher::preview(&env.service().await).await.unwrap().snapshot;
+                let snapshot = &publishing::preview(&env.service().await).await.unwrap().snapshot;
                 assert!(snapshot.generation_key(generation).is_none());
                 assert!(snapshot.generation_key(generation + 1).is_some());
                 assert!(!env.data().join(format!("keys/tag-{generation}.jwk")).exists());
@@ -159,7 +160,7 @@ async fn replaced_signing_key_is_pruned_after_its_tokens_expire() {
     purge_expired(&service).await.unwrap();
     assert_eq!(prune_signing_keys(&service).await.unwrap(), 1);
     assert!(!env.data().join(format!("keys/{old}.jwk")).exists());
-    let snapshot = &publisher::preview(&service).await.unwrap().snapshot;
+    let snapshot = &publishing::preview(&service).await.unwrap().snapshot;
     assert!(snapshot.key(&old).is_none() && snapshot.key(&next).is_some());
     assert_eq!(prune_signing_keys(&service).await.unwrap(), 0);
 }
@@ -183,7 +184,7 @@ async fn undeletable_key_file_does_not_prevent_retirement() {
     let message = String::from_utf8(output.stderr).unwrap();
     assert!(matches!(output.status.code(), Some(0 | 3)), "{message}");
     assert!(message.contains("cannot be deleted: delete `") && message.contains("tag-1.jwk"), "{message}");
-    let snapshot = &publisher::preview(&service).await.unwrap().snapshot;
+    let snapshot = &publishing::preview(&service).await.unwrap().snapshot;
     assert!(snapshot.key(&stolen).is_none() && snapshot.generation_key(1).is_none());
 
     assert_eq!(discard_key_files(&service).await.unwrap(), 0);

@@ -6,18 +6,22 @@ use std::{
 };
 
 use control_plane::{
-    clock::{self, Time},
-    model::{
-        Actor, IssuedCredential, OperatorId, Revocation, RevocationChange, Subject, Watermark, WatermarkScope,
-    },
-    operations::{CompactBaseError, compact_base, create_auth_key},
-    store::{
-        NEVER_EXPIRES, Store, audit, auth_keys, blocks, coverage,
+    accounts::{operators, users},
+    audit,
+    credentials::{
+        auth_keys::{self, create_auth_key},
+        coverage,
         issued::{self, IssueOutcome},
-        operators, revocations, users, versions, watermarks,
     },
+    db::{NEVER_EXPIRES, Store, Unobserved, versions},
+    domain::{
+        Actor, Event, IssuedCredential, OperatorId, Revocation, RevocationChange, Subject, Watermark,
+        WatermarkScope,
+    },
+    platform::clock::{self, Time},
+    publishing::{CompactBaseError, blocks, compact_base},
+    revocation::{revocations, watermarks},
 };
-use serde_json::json;
 use token::Fingerprint;
 use tokio::time::timeout;
 
@@ -26,18 +30,18 @@ use crate::{for_each_backend, test_env::TestEnv};
 for_each_backend! {
     async fn issued_prefixes_are_unique(env: TestEnv) {
         let store = env.store().await;
-        let mut write = store.write().await.unwrap();
+        let mut write = store.upkeep().await.unwrap();
         let (first, second, third) = (fingerprint(1, 1), fingerprint(1, 2), fingerprint(u64::MAX, 3));
-        assert_eq!(issued::insert(&mut write, &issuance(first)).await.unwrap(), IssueOutcome::Inserted);
-        assert_eq!(issued::insert(&mut write, &issuance(first)).await.unwrap(), IssueOutcome::PrefixTaken);
-        assert_eq!(issued::insert(&mut write, &issuance(second)).await.unwrap(), IssueOutcome::PrefixTaken);
-        let taken = revocations::insert(&mut write, &revocation(second), 2).await.unwrap();
+        assert_eq!(issued::insert(write.db(), &issuance(first)).await.unwrap(), IssueOutcome::Inserted);
+        assert_eq!(issued::insert(write.db(), &issuance(first)).await.unwrap(), IssueOutcome::PrefixTaken);
+        assert_eq!(issued::insert(write.db(), &issuance(second)).await.unwrap(), IssueOutcome::PrefixTaken);
+        let taken = revocations::insert(write.db(), &revocation(second), 2).await.unwrap();
         assert_eq!(taken, revocations::RevokeOutcome::PrefixTaken);
-        let new = revocations::insert(&mut write, &revocation(third), 2).await.unwrap();
+        let new = revocations::insert(write.db(), &revocation(third), 2).await.unwrap();
         assert_eq!(new, revocations::RevokeOutcome::Revoked);
-        let again = revocations::insert(&mut write, &revocation(third), 3).await.unwrap();
+        let again = revocations::insert(write.db(), &revocation(third), 3).await.unwrap();
         assert_eq!(again, revocations::RevokeOutcome::AlreadyRevoked);
-        assert_eq!(issued::insert(&mut write, &issuance(third)).await.unwrap(), IssueOutcome::PrefixTaken);
+        assert_eq!(issued::insert(write.db(), &issuance(third)).await.unwrap(), IssueOutcome::PrefixTaken);
         write.commit().await.unwrap();
         let mut reader = store.reader().await.unwrap();
         assert_eq!(issued::find(&mut reader, &first).await.unwrap(), Some(issuance(first)));
@@ -51,32 +55,32 @@ for_each_backend! {
         let one = fingerprint(1, 1);
         let restored = RevocationChange::Restored { fingerprint: one, expires_at: 2 };
         let revoked = RevocationChange::Revoked(revocation(one));
-        let mut write = store.write().await.unwrap();
-        assert!(!revocations::unrevoke(&mut write, &one, 5, 1).await.unwrap());
+        let mut write = store.upkeep().await.unwrap();
+        assert!(!revocations::unrevoke(write.db(), &one, 5, 1).await.unwrap());
         for round in 0..3 {
             let version = 10 * round;
-            let done = revocations::insert(&mut write, &revocation(one), version + 2).await.unwrap();
+            let done = revocations::insert(write.db(), &revocation(one), version + 2).await.unwrap();
             assert_eq!(done, revocations::RevokeOutcome::Revoked);
-            assert_eq!(revocations::since(&mut write, version + 1).await.unwrap(), [(version + 2, revoked.clone())]);
-            assert!(revocations::unrevoke(&mut write, &one, 5, version + 3).await.unwrap());
-            assert!(!revocations::unrevoke(&mut write, &one, 5, version + 4).await.unwrap());
-            assert_eq!(revocations::find(&mut write, &one).await.unwrap(), None);
-            assert_eq!(revocations::since(&mut write, 0).await.unwrap(), [(version + 3, restored.clone())]);
-            assert_eq!(versions::current(&mut write).await.unwrap().checkpoint, version + 3);
-            assert_eq!(revocations::since(&mut write, version + 3).await.unwrap(), []);
+            assert_eq!(revocations::since(write.db(), version + 1).await.unwrap(), [(version + 2, revoked.clone())]);
+            assert!(revocations::unrevoke(write.db(), &one, 5, version + 3).await.unwrap());
+            assert!(!revocations::unrevoke(write.db(), &one, 5, version + 4).await.unwrap());
+            assert_eq!(revocations::find(write.db(), &one).await.unwrap(), None);
+            assert_eq!(revocations::since(write.db(), 0).await.unwrap(), [(version + 3, restored.clone())]);
+            assert_eq!(versions::current(write.db()).await.unwrap().checkpoint, version + 3);
+            assert_eq!(revocations::since(write.db(), version + 3).await.unwrap(), []);
         }
         // The prefix stays reserved after an un-revocation.
-        let same = revocations::insert(&mut write, &revocation(fingerprint(1, 2)), 40).await.unwrap();
+        let same = revocations::insert(write.db(), &revocation(fingerprint(1, 2)), 40).await.unwrap();
         assert_eq!(same, revocations::RevokeOutcome::PrefixTaken);
-        assert_eq!(issued::insert(&mut write, &issuance(fingerprint(1, 2))).await.unwrap(), IssueOutcome::PrefixTaken);
+        assert_eq!(issued::insert(write.db(), &issuance(fingerprint(1, 2))).await.unwrap(), IssueOutcome::PrefixTaken);
     }
 
     async fn uncommitted_changes_are_rolled_back(env: TestEnv) {
         let store = env.store().await;
         let before = versions::current(&mut store.reader().await.unwrap()).await.unwrap();
-        let mut write = store.write().await.unwrap();
-        versions::allocate(&mut write, clock::now()).await.unwrap();
-        issued::insert(&mut write, &issuance(fingerprint(1, 1))).await.unwrap();
+        let mut write = store.upkeep().await.unwrap();
+        write.allocate_version(clock::now()).await.unwrap();
+        issued::insert(write.db(), &issuance(fingerprint(1, 1))).await.unwrap();
         drop(write);
         let mut reader = store.reader().await.unwrap();
         assert_eq!(versions::current(&mut reader).await.unwrap(), before);
@@ -92,11 +96,11 @@ for_each_backend! {
             tokio::spawn(async move {
                 let store = Store::open(&url, &data).await.unwrap();
                 for number in 0..5 {
-                    let mut write = store.write().await.unwrap();
-                    let version = versions::allocate(&mut write, clock::now()).await.unwrap();
+                    let mut write = store.upkeep().await.unwrap();
+                    let version = write.allocate_version(clock::now()).await.unwrap();
                     let one = revocation(fingerprint(writer * 100 + number, version));
                     let one = Revocation { revoked_at: version, ..one };
-                    revocations::insert(&mut write, &one, version).await.unwrap();
+                    revocations::insert(write.db(), &one, version).await.unwrap();
                     write.commit().await.unwrap();
                 }
                 store.close().await;
@@ -135,8 +139,8 @@ for_each_backend! {
             (start + 1003, start + 1003),
             (start + 5000, start + 5000),
         ] {
-            let mut write = store.write().await.unwrap();
-            assert_eq!(versions::allocate(&mut write, Time::from_millis(millis)).await.unwrap(), expected);
+            let mut write = store.upkeep().await.unwrap();
+            assert_eq!(write.allocate_version(Time::from_millis(millis)).await.unwrap(), expected);
             write.commit().await.unwrap();
         }
     }
@@ -145,8 +149,8 @@ for_each_backend! {
         let store = env.store().await;
         let mut read = store.read().await.unwrap();
         let before = versions::current(&mut read).await.unwrap();
-        let mut write = store.write().await.unwrap();
-        versions::allocate(&mut write, clock::now()).await.unwrap();
+        let mut write = store.upkeep().await.unwrap();
+        write.allocate_version(clock::now()).await.unwrap();
         write.commit().await.unwrap();
         assert_eq!(versions::current(&mut read).await.unwrap(), before);
         drop(read);
@@ -156,39 +160,39 @@ for_each_backend! {
     async fn watermark_only_rises(env: TestEnv) {
         let store = env.store().await;
         let subject: Subject = "OP0000000001/alice".parse().unwrap();
-        let mut write = store.write().await.unwrap();
+        let mut write = store.upkeep().await.unwrap();
         for (instant, version, raised) in [(10, 5, true), (10, 6, false), (9, 7, false), (11, 8, true)] {
             let watermark = Watermark { scope: subject.clone().into(), instant, ends_at: NEVER_EXPIRES };
-            assert_eq!(watermarks::raise(&mut write, &watermark, version).await.unwrap(), raised);
+            assert_eq!(watermarks::raise(write.db(), &watermark, version).await.unwrap(), raised);
         }
         let held = Watermark { scope: subject.clone().into(), instant: 11, ends_at: NEVER_EXPIRES };
-        assert_eq!(watermarks::since(&mut write, 7).await.unwrap(), [(8, held)]);
-        assert_eq!(watermarks::since(&mut write, 8).await.unwrap(), []);
-        assert_eq!(watermarks::highest_applicable(&mut write, "k", &subject, None, None).await.unwrap(), Some(11));
+        assert_eq!(watermarks::since(write.db(), 7).await.unwrap(), [(8, held)]);
+        assert_eq!(watermarks::since(write.db(), 8).await.unwrap(), []);
+        assert_eq!(watermarks::highest_applicable(write.db(), "k", &subject, None, None).await.unwrap(), Some(11));
         let other: Subject = "OP0000000001".parse().unwrap();
-        assert_eq!(watermarks::highest_applicable(&mut write, "k", &other, None, None).await.unwrap(), None);
+        assert_eq!(watermarks::highest_applicable(write.db(), "k", &other, None, None).await.unwrap(), None);
         let global = Watermark { scope: WatermarkScope::Global, instant: 12, ends_at: NEVER_EXPIRES };
-        watermarks::raise(&mut write, &global, 9).await.unwrap();
-        assert_eq!(watermarks::highest_applicable(&mut write, "k", &other, None, None).await.unwrap(), Some(12));
+        watermarks::raise(write.db(), &global, 9).await.unwrap();
+        assert_eq!(watermarks::highest_applicable(write.db(), "k", &other, None, None).await.unwrap(), Some(12));
     }
 
     async fn latest_issue_in_scope_is_found(env: TestEnv) {
         let store = env.store().await;
-        let mut write = store.write().await.unwrap();
+        let mut write = store.upkeep().await.unwrap();
         for (number, subject, issued_at) in [(1, "OP0000000001", 100), (2, "OP0000000001/alice", 101), (3, "OP0000000002", 102)] {
             let subject = subject.parse().unwrap();
             let one = IssuedCredential { subject, issued_at, ..issuance(fingerprint(number, 0)) };
-            issued::insert(&mut write, &one).await.unwrap();
+            issued::insert(write.db(), &one).await.unwrap();
         }
         let operator: OperatorId = "OP0000000001".parse().unwrap();
         let scope = WatermarkScope::Operator(operator.clone());
-        assert_eq!(issued::latest_issue(&mut write, &scope, 99, u64::MAX).await.unwrap(), Some(101));
-        assert_eq!(issued::latest_issue(&mut write, &scope, 101, u64::MAX).await.unwrap(), None);
+        assert_eq!(issued::latest_issue(write.db(), &scope, 99, u64::MAX).await.unwrap(), Some(101));
+        assert_eq!(issued::latest_issue(write.db(), &scope, 101, u64::MAX).await.unwrap(), None);
         let scope = WatermarkScope::User(operator, "alice".parse().unwrap());
-        assert_eq!(issued::latest_issue(&mut write, &scope, 99, u64::MAX).await.unwrap(), Some(101));
-        assert_eq!(issued::latest_issue(&mut write, &WatermarkScope::Global, 99, u64::MAX).await.unwrap(), Some(102));
+        assert_eq!(issued::latest_issue(write.db(), &scope, 99, u64::MAX).await.unwrap(), Some(101));
+        assert_eq!(issued::latest_issue(write.db(), &WatermarkScope::Global, 99, u64::MAX).await.unwrap(), Some(102));
         let scope = WatermarkScope::SigningKey("other".to_owned());
-        assert_eq!(issued::latest_issue(&mut write, &scope, 99, u64::MAX).await.unwrap(), None);
+        assert_eq!(issued::latest_issue(write.db(), &scope, 99, u64::MAX).await.unwrap(), None);
     }
 
     async fn commits_of_other_processes_are_noticed(env: TestEnv) {
@@ -196,8 +200,8 @@ for_each_backend! {
         // The first call always returns, for the changes before it.
         timeout(Duration::from_secs(10), changes.next()).await.expect("the changes before").unwrap();
         let other = env.store().await;
-        let mut write = other.write().await.unwrap();
-        versions::allocate(&mut write, clock::now()).await.unwrap();
+        let mut write = other.upkeep().await.unwrap();
+        write.allocate_version(clock::now()).await.unwrap();
         write.commit().await.unwrap();
         timeout(Duration::from_millis(500), changes.next()).await.expect("in time").unwrap();
     }
@@ -205,73 +209,68 @@ for_each_backend! {
     async fn the_audit_log_has_no_gaps(env: TestEnv) {
         let store = env.store().await;
         for round in 0..3 {
-            let mut write = store.write().await.unwrap();
-            let change = |target| audit::NewAuditEntry {
-                at: clock::now(),
-                actor: &Actor::System,
-                action: "test",
-                target,
-                detail: json!({ "round": round }),
-            };
-            audit::append_all(&mut write, &[change("a"), change("b")]).await.unwrap();
+            let mut draft = store.draft(&Actor::System, clock::now, &Unobserved).await.unwrap();
+            let event = |issuer: &str| Event::IssuerAdded { issuer: format!("{issuer}{round}") };
+            draft.record(event("a"));
+            draft.record(event("b"));
             if round != 1 {
-                write.commit().await.unwrap();
+                draft.commit_recorded().await.unwrap();
             }
         }
         let lines = audit::list_newest(&mut store.reader().await.unwrap(), 10).await.unwrap();
         let numbers: Vec<u64> = lines.iter().map(|line| line.seq).collect();
         assert_eq!(numbers, [5, 4, 3, 2, 1]);
-        assert_eq!((lines[0].target.as_str(), lines[0].detail["round"].as_u64()), ("b", Some(2)));
+        assert_eq!(lines[0].target, "b2");
     }
 
     async fn optional_columns_round_trip(env: TestEnv) {
         let store = env.store().await;
-        let mut write = store.write().await.unwrap();
-        let key = auth_keys::list(&mut write, None).await.unwrap().remove(0);
+        let mut write = store.upkeep().await.unwrap();
+        let key = auth_keys::list(write.db(), None).await.unwrap().remove(0);
         assert_eq!((key.subject.user.clone(), key.last_used_at), (None, None));
         let subject: Subject = format!("{}/alice", key.subject.operator).parse().unwrap();
         let user = subject.user.clone().unwrap();
-        assert!(operators::insert_user(&mut write, &subject.operator, &user, 1).await.unwrap());
-        assert!(!operators::insert_user(&mut write, &subject.operator, &user, 1).await.unwrap());
+        assert!(operators::insert_user(write.db(), &subject.operator, &user, 1).await.unwrap());
+        assert!(!operators::insert_user(write.db(), &subject.operator, &user, 1).await.unwrap());
         let mut other = key.clone();
         other.id = "keyId-other".parse().unwrap();
         other.subject = subject.clone();
-        auth_keys::insert(&mut write, &other).await.unwrap();
+        auth_keys::insert(write.db(), &other).await.unwrap();
         for (at, kept) in [(7, 7), (6, 7), (8, 8)] {
-            auth_keys::record_use(&mut write, &other.id, at).await.unwrap();
-            let found = auth_keys::find(&mut write, &other.id).await.unwrap().unwrap();
+            auth_keys::record_use(write.db(), &other.id, at).await.unwrap();
+            let found = auth_keys::find(write.db(), &other.id).await.unwrap().unwrap();
             assert_eq!((found.subject, found.last_used_at), (subject.clone(), Some(kept)));
         }
-        assert!(auth_keys::delete(&mut write, &other.id).await.unwrap());
-        assert!(!auth_keys::delete(&mut write, &other.id).await.unwrap());
+        assert!(auth_keys::delete(write.db(), &other.id).await.unwrap());
+        assert!(!auth_keys::delete(write.db(), &other.id).await.unwrap());
     }
 
     async fn insert_fails_for_deleted_auth_key(env: TestEnv) {
         let store = env.store().await;
-        let mut write = store.write().await.unwrap();
-        let held = auth_keys::list(&mut write, None).await.unwrap().pop().unwrap();
+        let mut write = store.upkeep().await.unwrap();
+        let held = auth_keys::list(write.db(), None).await.unwrap().pop().unwrap();
         let of = |number| IssuedCredential { auth_key: Some(held.id.clone()), ..issuance(fingerprint(number, 0)) };
-        assert_eq!(issued::insert(&mut write, &of(1)).await.unwrap(), IssueOutcome::Inserted);
-        assert_eq!(issued::insert(&mut write, &of(1)).await.unwrap(), IssueOutcome::PrefixTaken);
-        assert!(auth_keys::delete(&mut write, &held.id).await.unwrap());
-        assert_eq!(issued::insert(&mut write, &of(2)).await.unwrap(), IssueOutcome::AuthKeyGone);
-        assert_eq!(issued::find(&mut write, &fingerprint(2, 0)).await.unwrap(), None);
+        assert_eq!(issued::insert(write.db(), &of(1)).await.unwrap(), IssueOutcome::Inserted);
+        assert_eq!(issued::insert(write.db(), &of(1)).await.unwrap(), IssueOutcome::PrefixTaken);
+        assert!(auth_keys::delete(write.db(), &held.id).await.unwrap());
+        assert_eq!(issued::insert(write.db(), &of(2)).await.unwrap(), IssueOutcome::AuthKeyGone);
+        assert_eq!(issued::find(write.db(), &fingerprint(2, 0)).await.unwrap(), None);
     }
 
     /// A builder that was suspended until its lease expired can neither renew it nor install a base.
     async fn only_one_builder_gets_the_lease(env: TestEnv) {
         let store = env.store().await;
-        let mut write = store.write().await.unwrap();
+        let mut write = store.upkeep().await.unwrap();
         let at = Time::from_seconds;
-        assert!(versions::acquire_build_lease(&mut write, at(100), at(160)).await.unwrap());
-        assert!(!versions::acquire_build_lease(&mut write, at(159), at(219)).await.unwrap());
-        assert!(versions::renew_build_lease(&mut write, at(160), at(175)).await.unwrap());
-        assert!(!versions::acquire_build_lease(&mut write, at(174), at(234)).await.unwrap());
-        assert!(versions::acquire_build_lease(&mut write, at(175), at(235)).await.unwrap());
-        assert!(!versions::renew_build_lease(&mut write, at(175), at(300)).await.unwrap());
-        assert!(!versions::release_build_lease(&mut write, at(175)).await.unwrap());
-        assert!(versions::release_build_lease(&mut write, at(235)).await.unwrap());
-        assert!(versions::acquire_build_lease(&mut write, at(100), at(160)).await.unwrap());
+        assert!(versions::acquire_build_lease(write.db(), at(100), at(160)).await.unwrap());
+        assert!(!versions::acquire_build_lease(write.db(), at(159), at(219)).await.unwrap());
+        assert!(versions::renew_build_lease(write.db(), at(160), at(175)).await.unwrap());
+        assert!(!versions::acquire_build_lease(write.db(), at(174), at(234)).await.unwrap());
+        assert!(versions::acquire_build_lease(write.db(), at(175), at(235)).await.unwrap());
+        assert!(!versions::renew_build_lease(write.db(), at(175), at(300)).await.unwrap());
+        assert!(!versions::release_build_lease(write.db(), at(175)).await.unwrap());
+        assert!(versions::release_build_lease(write.db(), at(235)).await.unwrap());
+        assert!(versions::acquire_build_lease(write.db(), at(100), at(160)).await.unwrap());
     }
 
     async fn builder_that_lost_its_lease_installs_nothing(env: TestEnv) {
@@ -283,11 +282,11 @@ for_each_backend! {
             let building = compact_base(&service, &Actor::System);
             let stealing = async {
                 for _ in 0..1000 {
-                    let mut write = store.write().await.unwrap();
+                    let mut write = store.upkeep().await.unwrap();
                     let now = clock::now();
                     // A lease that expires at once, while there is no other.
-                    let stolen = !versions::acquire_build_lease(&mut write, now, now).await.unwrap()
-                        && versions::acquire_build_lease(&mut write, far, far).await.unwrap();
+                    let stolen = !versions::acquire_build_lease(write.db(), now, now).await.unwrap()
+                        && versions::acquire_build_lease(write.db(), far, far).await.unwrap();
                     write.commit().await.unwrap();
                     if stolen {
                         return;
@@ -300,8 +299,8 @@ for_each_backend! {
                 assert!(matches!(compact_base(&service, &Actor::System).await, Err(CompactBaseError::AlreadyRunning)));
                 return;
             }
-            let mut write = store.write().await.unwrap();
-            versions::release_build_lease(&mut write, far).await.unwrap();
+            let mut write = store.upkeep().await.unwrap();
+            versions::release_build_lease(write.db(), far).await.unwrap();
             write.commit().await.unwrap();
         }
         panic!("the lease was not taken over in time");
@@ -310,8 +309,8 @@ for_each_backend! {
     /// A watermark or base is committed between the choice of the time of issue and the insertion.
     async fn insert_fails_for_covered_time_of_issue(env: TestEnv) {
         let store = env.store().await;
-        let mut write = store.write().await.unwrap();
-        assert_eq!(coverage::latest_issued_second(&mut write, 50).await.unwrap(), 0);
+        let mut write = store.upkeep().await.unwrap();
+        assert_eq!(coverage::latest_issued_second(write.db(), 50).await.unwrap(), 0);
         let of = |number, issued_at| IssuedCredential { issued_at, ..issuance(fingerprint(number, 0)) };
         let scopes = [
             WatermarkScope::Session("api-00000000-0000-4000-8000-000000000000".parse().unwrap()),
@@ -323,31 +322,31 @@ for_each_backend! {
         for (number, scope) in (1..).zip(scopes) {
             let instant = number * 10;
             let watermark = Watermark { scope, instant, ends_at: NEVER_EXPIRES };
-            watermarks::raise(&mut write, &watermark, 2).await.unwrap();
-            assert_eq!(issued::insert(&mut write, &of(number, instant)).await.unwrap(), IssueOutcome::Covered);
-            assert_eq!(issued::insert(&mut write, &of(number, instant + 1)).await.unwrap(), IssueOutcome::Inserted);
+            watermarks::raise(write.db(), &watermark, 2).await.unwrap();
+            assert_eq!(issued::insert(write.db(), &of(number, instant)).await.unwrap(), IssueOutcome::Covered);
+            assert_eq!(issued::insert(write.db(), &of(number, instant + 1)).await.unwrap(), IssueOutcome::Inserted);
         }
-        coverage::raise_floor(&mut write, &["k".to_owned()], 60).await.unwrap();
-        assert_eq!(issued::insert(&mut write, &of(6, 60)).await.unwrap(), IssueOutcome::Covered);
-        assert_eq!(issued::insert(&mut write, &of(6, 61)).await.unwrap(), IssueOutcome::Inserted);
+        coverage::raise_floor(write.db(), &["k".to_owned()], 60).await.unwrap();
+        assert_eq!(issued::insert(write.db(), &of(6, 60)).await.unwrap(), IssueOutcome::Covered);
+        assert_eq!(issued::insert(write.db(), &of(6, 61)).await.unwrap(), IssueOutcome::Inserted);
         // A clock that is ahead does not move the coverage beyond the issued credentials.
-        assert_eq!(coverage::latest_issued_second(&mut write, 1_000_000).await.unwrap(), 61);
-        assert_eq!(coverage::latest_issued_second(&mut write, 61).await.unwrap(), 60);
+        assert_eq!(coverage::latest_issued_second(write.db(), 1_000_000).await.unwrap(), 61);
+        assert_eq!(coverage::latest_issued_second(write.db(), 61).await.unwrap(), 60);
     }
 
     async fn expired_rows_are_purged(env: TestEnv) {
         let store = env.store().await;
-        let mut write = store.write().await.unwrap();
+        let mut write = store.upkeep().await.unwrap();
         for (number, expires_at) in [(1, 10), (2, 20), (3, 30)] {
             let fingerprint = fingerprint(number, 0);
-            issued::insert(&mut write, &IssuedCredential { expires_at, ..issuance(fingerprint) }).await.unwrap();
-            revocations::insert(&mut write, &Revocation { expires_at, ..revocation(fingerprint) }, 2).await.unwrap();
+            issued::insert(write.db(), &IssuedCredential { expires_at, ..issuance(fingerprint) }).await.unwrap();
+            revocations::insert(write.db(), &Revocation { expires_at, ..revocation(fingerprint) }, 2).await.unwrap();
         }
-        assert_eq!(issued::purge(&mut write, 20).await.unwrap(), 1);
-        assert_eq!(revocations::purge(&mut write, 21).await.unwrap(), 2);
-        assert_eq!(issued::find(&mut write, &fingerprint(1, 0)).await.unwrap(), None);
-        assert!(issued::find(&mut write, &fingerprint(2, 0)).await.unwrap().is_some());
-        assert!(revocations::find(&mut write, &fingerprint(3, 0)).await.unwrap().is_some());
+        assert_eq!(issued::purge(write.db(), 20).await.unwrap(), 1);
+        assert_eq!(revocations::purge(write.db(), 21).await.unwrap(), 2);
+        assert_eq!(issued::find(write.db(), &fingerprint(1, 0)).await.unwrap(), None);
+        assert!(issued::find(write.db(), &fingerprint(2, 0)).await.unwrap().is_some());
+        assert!(revocations::find(write.db(), &fingerprint(3, 0)).await.unwrap().is_some());
     }
 }
 
@@ -360,10 +359,10 @@ async fn key_creation_waits_for_concurrent_user_deletion() {
     let subject: Subject = format!("{}/alice", env.operator).parse().unwrap();
     let name = subject.user.clone().unwrap();
     create_auth_key(&service, &Actor::Admin, &subject).await.unwrap();
-    let mut write = store.write().await.unwrap();
-    versions::allocate(&mut write, clock::now()).await.unwrap();
-    auth_keys::delete_all(&mut write, &subject.operator, Some(&name)).await.unwrap();
-    users::delete(&mut write, &subject.operator, Some(&name)).await.unwrap();
+    let mut write = store.upkeep().await.unwrap();
+    write.allocate_version(clock::now()).await.unwrap();
+    auth_keys::delete_all(write.db(), &subject.operator, Some(&name)).await.unwrap();
+    users::delete(write.db(), &subject.operator, Some(&name)).await.unwrap();
     let going = async {
         tokio::time::sleep(Duration::from_millis(300)).await;
         write.commit().await.unwrap();

@@ -4,15 +4,21 @@
 use std::{fs, sync::Arc, time::Duration};
 
 use control_plane::{
-    clock::{self, Clock},
     config::{self, Config},
-    data_dir::DataDir,
-    model::{Actor, Subject},
-    operations::{
-        AccessScope, ExchangeError, GapStart, Lifetime, RevocationTarget, Service, StoreError,
-        create_auth_key, delete_auth_key, examine_service, exchange_auth_key, repair_database, revoke,
+    credentials::{
+        auth_keys::{create_auth_key, delete_auth_key},
+        tokens::{ExchangeError, Lifetime, exchange_auth_key},
     },
-    publisher::OnDemandPublisher,
+    db::StoreError,
+    domain::{Actor, Subject},
+    platform::{
+        clock::{self, Clock},
+        data_dir::DataDir,
+    },
+    publishing::OnDemandPublisher,
+    restore::{GapStart, examine_service, repair_database},
+    revocation::{AccessScope, RevocationTarget, revoke},
+    service::Service,
 };
 
 use serde_json::{Value, json};

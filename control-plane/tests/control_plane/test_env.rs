@@ -8,11 +8,13 @@ use std::{
 };
 
 use control_plane::{
+    accounts::create_operator,
     config::{self, Config},
-    data_dir::DataDir,
-    model::{Actor, Subject},
-    operations::{CreatedAuthKey, Service, create_auth_key, create_operator},
-    store,
+    credentials::auth_keys::{CreatedAuthKey, create_auth_key},
+    db::Store,
+    domain::{Actor, Subject},
+    platform::data_dir::DataDir,
+    service::Service,
 };
 use reqwest::{Client, Method, RequestBuilder, Response, header::HeaderMap};
 use serde_json::{Value, json};
@@ -157,8 +159,8 @@ impl TestEnv {
         Service::open(DataDir::new(self.data()), config).await.unwrap()
     }
 
-    pub(crate) async fn store(&self) -> store::Store {
-        store::Store::open(&self.url, &self.data()).await.unwrap()
+    pub(crate) async fn store(&self) -> Store {
+        Store::open(&self.url, &self.data()).await.unwrap()
     }
 
     /// Creates another operator in the same store.

@@ -1,10 +1,6 @@
 //! Revocations that can be undone, and those that cannot.
 
-use control_plane::{
-    clock,
-    model::Revocation,
-    store::{revocations, versions},
-};
+use control_plane::{domain::Revocation, platform::clock, revocation::revocations};
 use serde_json::{Value, json};
 use token::Fingerprint;
 
@@ -79,10 +75,10 @@ env.json(&["unrevoke", "--fingerprint", &fingerprint.to_string(), "--yes"]);
 assert!(complain(&fingerprint).contains("no revocation of this fingerprint is known"));
 let expired = Fingerprint::digest(b"expired");
 let now = clock::now().seconds();
-let mut write = env.store().await.write().await.unwrap();
-let version = versions::allocate(&mut write, clock::now()).await.unwrap();
+let mut write = env.store().await.upkeep().await.unwrap();
+let version = write.allocate_version(clock::now()).await.unwrap();
 let one = Revocation { fingerprint: expired, expires_at: now - 1, reason: None, revoked_at: now - 100 };
-revocations::insert(&mut write, &one, version).await.unwrap();
+revocations::insert(write.db(), &one, version).await.unwrap();
 write.commit().await.unwrap();
 assert!(complain(&expired).contains("the credential has expired"));
 }

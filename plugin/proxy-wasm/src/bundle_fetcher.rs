@@ -1,7 +1,7 @@
-//! Where the bundle comes from: one worker of the process, the leader, fetches it from the control plane and writes
-//! it to shared data, from which the others load it.
+//! Where the bundle comes from: one worker of the process, the leader, fetches it from the control plane, writes it to
+//! shared data and wakes the others, which load it from there.
 
-use std::{sync::Arc, time::Duration};
+use std::{mem, sync::Arc, time::Duration};
 
 use proxy_wasm::types::{BufferType, MapType};
 use verdict::{
@@ -15,6 +15,7 @@ use crate::{
     log::{LogThrottle, warn},
     metrics::Metrics,
     shared_store::{SharedStore, Stamp, manifest_stamp},
+    wake_queue::WakeQueue,
 };
 
 /// The body of an error response of the control plane has some hundred bytes.
@@ -23,7 +24,8 @@ const MAX_ERROR_BYTES: usize = 4096;
 /// The time for a response to arrive, in addition to the time for which the control plane may hold the request.
 const RESPONSE_TIMEOUT_SECONDS: u64 = 5;
 
-/// Two ticks: by then the other workers have loaded what was fetched, so that one request reports all of them.
+/// Two ticks: by then the other workers have loaded what was fetched, so that one request reports all of them. The last one
+/// wakes the leader, which need not wait any longer.
 const REPORT_DELAY_MS: u64 = 50;
 
 /// Three leases: a leader that is still alive has completed what it writes by then.
@@ -49,9 +51,30 @@ const STATUS_NOT_MODIFIED: u16 = 304;
 /// and has loaded it within a second.
 const LOAD_STEPS_PER_TICK: usize = 4;
 
+/// Why a worker runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Trigger {
+    /// Its configuration.
+    Start,
+    /// A tick.
+    Tick,
+    /// Another worker.
+    Wake,
+}
+
+/// What [`BundleFetcher::load_shared`] found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Loading {
+    /// The bundle of this worker, or one that it refuses.
+    Nothing,
+    /// A bundle of which it has loaded a part, and what made it begin.
+    Part(Trigger),
+}
+
 pub(crate) struct BundleFetcher {
     control_plane: ControlPlane,
     shared: SharedStore,
+    queue: WakeQueue,
     refresh: Refresh,
     /// The requests in flight, by the IDs that the host gave them.
     in_flight: Vec<(u32, FetchRequest)>,
@@ -61,6 +84,7 @@ pub(crate) struct BundleFetcher {
     lease_check_at: u64,
     /// The stamp of the manifest that was last loaded, refused or written.
     last_stamp: Option<Stamp>,
+    loading: Loading,
     /// When the manifest and the objects in shared data were first seen not to match.
     inconsistent_since: Option<u64>,
     /// How long they may stay so. It doubles with each attempt, because another worker's repair may have much to fetch.
@@ -100,6 +124,7 @@ impl BundleFetcher {
         );
         Self {
             worker_id: shared.register_worker(started_at),
+            queue: shared.wake_queue(),
             shared,
             control_plane,
             refresh,
@@ -107,6 +132,7 @@ impl BundleFetcher {
             is_leader: false,
             lease_check_at: 0,
             last_stamp: None,
+            loading: Loading::Nothing,
             inconsistent_since: None,
             inconsistency_timeout_ms: INCONSISTENCY_TIMEOUT_MS,
             is_repairing: false,
@@ -133,8 +159,23 @@ impl BundleFetcher {
         self.is_leader || self.fetches_alone
     }
 
-    /// To be called after [`Self::load_shared`], and before [`Self::report_and_dispatch`].
-    pub(crate) fn on_tick(&mut self, now: u64) {
+    /// Returns whether the next tick continues something, or may be the first to notice what other workers have shared.
+    pub(crate) fn needs_ticks(&self, now: u64) -> bool {
+        !self.queue.is_confirmed()
+            || self.current().is_none()
+            || matches!(self.loading, Loading::Part(_))
+            || self.inconsistent_since.is_some()
+            || self.is_fetching() && self.waits_for_reports(now)
+    }
+
+    /// To be called when the host reports an entry in a queue.
+    pub(crate) fn on_queue_ready(&mut self, queue: u32) {
+        self.queue.on_ready(queue);
+    }
+
+    /// Acquires or renews the lease, and repairs what is wrong. To be called after [`Self::load_shared`], and before
+    /// [`Self::report_and_dispatch`].
+    pub(crate) fn check_lease(&mut self, now: u64) {
         // A check that is further ahead than the interval was scheduled before the clock was set back.
         if now >= self.lease_check_at || self.lease_check_at.saturating_sub(now) > LEASE_RENEWAL_MS {
             self.lease_check_at = now.saturating_add(LEASE_RENEWAL_MS);
@@ -181,11 +222,19 @@ impl BundleFetcher {
     }
 
     /// Loads what the leader has written since the last call, or a part of it.
-    pub(crate) fn load_shared(&mut self) {
+    pub(crate) fn load_shared(&mut self, trigger: Trigger, metrics: &Metrics) {
         let stamp = self.shared.stamp();
         if stamp.is_none() || stamp == self.last_stamp {
+            self.loading = Loading::Nothing;
             self.clear_inconsistency();
             return;
+        }
+        let trigger = match mem::replace(&mut self.loading, Loading::Nothing) {
+            Loading::Part(first) => first,
+            Loading::Nothing => trigger,
+        };
+        if trigger == Trigger::Tick && self.inconsistent_since.is_none() {
+            self.queue.on_missed();
         }
         let Some(manifest) = self.shared.manifest() else { return };
         let now = hostcalls::now_ms().unwrap_or_default();
@@ -197,12 +246,16 @@ impl BundleFetcher {
             }
         }
         match progress {
-            Ok(Progress::Continue) => {}
+            Ok(Progress::Continue) => self.loading = Loading::Part(trigger),
             Ok(Progress::Done) => {
                 self.last_stamp = stamp;
                 self.is_repairing = false;
                 self.clear_inconsistency();
-                if self.fetches_alone && stamp == self.current().map(|held| manifest_stamp(held.manifest())) {
+                let is_current = stamp == self.current().map(|held| manifest_stamp(held.manifest()));
+                if is_current {
+                    metrics.count_shared_load(trigger);
+                }
+                if self.fetches_alone && is_current {
                     // Another worker writes a bundle as new as this worker's, so there is a leader again.
                     self.fetches_alone = false;
                     if !self.is_leader {
@@ -308,15 +361,32 @@ impl BundleFetcher {
         }
     }
 
-    /// Reports to the other workers what this one enforces: at once if it has changed, else as a heartbeat.
+    /// Reports to the other workers what this one enforces: at once if it has changed, else as a heartbeat. The last worker
+    /// that reports a version wakes the leader, which waits for it.
     fn report_enforcement(&mut self, now: u64) {
         let (reported, reported_at) = self.last_report;
         let current = self.enforcement;
-        if (reported != current || now.abs_diff(reported_at) >= HEARTBEAT_INTERVAL_MS)
-            && self.shared.report(self.worker_id, current, now)
-        {
-            self.last_report = (current, now);
+        if reported == current && now.abs_diff(reported_at) < HEARTBEAT_INTERVAL_MS {
+            return;
         }
+        let Some((row, table)) = self.shared.report(self.worker_id, current, now) else { return };
+        self.last_report = (current, now);
+        self.queue.register(row);
+        let is_last = || table.summary(self.worker_id, self.version(), current, now).lagging == 0;
+        if reported.version != current.version
+            && !self.is_leader
+            && is_last()
+            && let Some(leader) = self.shared.leader()
+            && let Some(row) = table.row_of(leader)
+        {
+            self.queue.wake(row);
+        }
+    }
+
+    /// Makes all workers load what this one has published, and check their open streams. This one does so in a callback of
+    /// its own.
+    fn wake_all(&self, now: u64) {
+        self.shared.worker_table().live_rows(now).for_each(|row| self.queue.wake(row));
     }
 
     fn version(&self) -> u64 {
@@ -327,13 +397,15 @@ impl BundleFetcher {
         self.shared.worker_table().summary(self.worker_id, self.version(), self.enforcement, now)
     }
 
+    /// Returns whether it is too soon to report which workers have loaded the last bundle.
+    fn waits_for_reports(&self, now: u64) -> bool {
+        (1..=REPORT_DELAY_MS).contains(&self.report_delay_until.saturating_sub(now))
+    }
+
     /// Sends the requests that are due. A deadline that is further ahead than its delay was set before the clock was set
     /// back, and does not count.
     fn dispatch_due(&mut self, now: u64, metrics: &Metrics) {
-        let report_delay = self.report_delay_until.saturating_sub(now);
-        if !self.is_fetching()
-            || (1..=REPORT_DELAY_MS).contains(&report_delay) && self.worker_summary(now).lagging > 0
-        {
+        if !self.is_fetching() || self.waits_for_reports(now) && self.worker_summary(now).lagging > 0 {
             return;
         }
         let retry_delay = self.retry_alone_at.saturating_sub(now);
@@ -406,6 +478,7 @@ impl BundleFetcher {
                 self.last_stamp =
                     self.refresh.current().map(|new| self.shared.publish(new.manifest(), &objects));
                 self.report_delay_until = now.saturating_add(REPORT_DELAY_MS);
+                self.wake_all(now);
             }
             Err(failure) => {
                 metrics.count_refresh_failure();

@@ -33,6 +33,8 @@ pub(crate) struct HostError(u32);
 impl HostError {
     pub(crate) const NOT_FOUND: Self = Self(1);
     pub(crate) const BAD_ARGUMENT: Self = Self(2);
+    /// The queue has no entries.
+    pub(crate) const EMPTY: Self = Self(7);
     /// Another writer has changed the value since the version that was given.
     pub(crate) const CAS_MISMATCH: Self = Self(8);
 }
@@ -149,6 +151,41 @@ pub(crate) fn set_shared_data(key: &str, value: &[u8], version: u32) -> Result<(
     check_status(unsafe {
         proxy_set_shared_data(key.as_ptr(), key.len(), value.as_ptr(), value.len(), version)
     })
+}
+
+/// Registers a shared queue under a name, or takes it over from the context that registered it last. The host then calls
+/// `proxy_on_queue_ready` of this plugin context once for each entry, on this thread. Returns the ID of the queue. The
+/// SDK's `register_shared_queue` panics on any failure.
+pub(crate) fn register_shared_queue(name: &str) -> Result<u32, HostError> {
+    let mut id = 0;
+    // SAFETY: the host reads the name, and writes the ID, during the call.
+    check_status(unsafe { proxy_register_shared_queue(name.as_ptr(), name.len(), &raw mut id) })?;
+    Ok(id)
+}
+
+/// Returns the ID of the shared queue that a VM with the same `vm_id` has registered under this name. The SDK's
+/// `resolve_shared_queue` panics on a host without queues.
+pub(crate) fn resolve_shared_queue(name: &str) -> Result<u32, HostError> {
+    let mut id = 0;
+    // SAFETY: no bytes of a `vm_id` are passed, which stands for the own one. The host reads the name, and writes the ID,
+    // during the call.
+    check_status(unsafe {
+        proxy_resolve_shared_queue(ptr::null(), 0, name.as_ptr(), name.len(), &raw mut id)
+    })?;
+    Ok(id)
+}
+
+/// The SDK's `enqueue_shared_queue` panics on a host without queues.
+pub(crate) fn enqueue_shared_queue(queue: u32, entry: &[u8]) -> Result<(), HostError> {
+    // SAFETY: the host reads the entry during the call.
+    check_status(unsafe { proxy_enqueue_shared_queue(queue, entry.as_ptr(), entry.len()) })
+}
+
+/// Removes the first entry of a queue of any worker. An empty queue is an error. The SDK's `dequeue_shared_queue` panics
+/// on a host without queues.
+pub(crate) fn dequeue_shared_queue(queue: u32) -> Result<Vec<u8>, HostError> {
+    // SAFETY: the host writes the address and the size during the call.
+    with_output(|data, size| unsafe { proxy_dequeue_shared_queue(queue, data, size) })
 }
 
 /// Sends a request without a body to a cluster of the host. Returns the ID of the call, which comes back with the
@@ -322,6 +359,16 @@ unsafe extern "C" {
         value_size: usize,
         version: u32,
     ) -> u32;
+    fn proxy_register_shared_queue(name: *const u8, name_size: usize, id: *mut u32) -> u32;
+    fn proxy_resolve_shared_queue(
+        vm_id: *const u8,
+        vm_id_size: usize,
+        name: *const u8,
+        name_size: usize,
+        id: *mut u32,
+    ) -> u32;
+    fn proxy_enqueue_shared_queue(id: u32, entry: *const u8, entry_size: usize) -> u32;
+    fn proxy_dequeue_shared_queue(id: u32, data: *mut *mut u8, size: *mut usize) -> u32;
     fn proxy_send_local_response(
         status: u32,
         details: *const u8,

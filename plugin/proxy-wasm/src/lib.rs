@@ -31,6 +31,7 @@
 //! | `proxy_http_call` | The host returns a status other than 0 (Ok), 2 (BadArgument) and 10 (InternalFailure), or a call ID that is still in use. |
 //! | `proxy_on_http_call_response` | The call ID is unknown, has been answered already, or is answered before `proxy_http_call` returns; or `proxy_set_effective_context` returns a status other than 0. |
 //! | `proxy_on_context_create` | The ID is in use, or the plugin context of the stream is unknown. |
+//! | `proxy_on_queue_ready` | The context is not a plugin context. Envoy remembers only its ID, and this can be that of a stream in the VM that replaces one that crashed, if the plugin configuration had been replaced before. The queue is not used again five seconds after the crash. |
 //! | Other callbacks | The context is unknown or has been deleted. |
 //! | Callbacks within a host call | The host enters the VM again, other than with a callback of a stream during one of a plugin context, or with `proxy_on_tick` or `proxy_on_configure` during one of a stream. |
 //! | `malloc` | The VM has no memory left. |
@@ -54,6 +55,8 @@ mod log;
 mod metrics;
 mod plugin_context;
 mod shared_store;
+mod tick_period;
+mod wake_queue;
 mod worker;
 
 use crate::plugin_context::PluginContext;

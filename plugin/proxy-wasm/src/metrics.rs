@@ -6,7 +6,7 @@ use std::cell::Cell;
 use proxy_wasm::types::MetricType;
 use verdict::{Cache, Decision, Gate, Manifest, Reason, StalePolicy};
 
-use crate::{host_verifier::HostVerifier, hostcalls};
+use crate::{bundle_fetcher::Trigger, host_verifier::HostVerifier, hostcalls};
 
 #[cfg(target_family = "wasm")]
 const PAGE_BYTES: u64 = 64 * 1024;
@@ -32,6 +32,9 @@ pub(crate) struct Metrics {
     claims_omitted: Counter,
     signatures_by_host: Counter,
     refresh_failed: Counter,
+    /// Bundles that another worker had shared, by what made this worker load them.
+    loads_by_wake: Counter,
+    loads_by_tick: Counter,
     version: Gauge,
     age_seconds: Gauge,
     memory: Gauge,
@@ -74,6 +77,8 @@ impl Metrics {
             claims_omitted: Counter::define("keystile_claims_omitted"),
             signatures_by_host: Counter::define("keystile_signatures_by_host"),
             refresh_failed: Counter::define("keystile_refresh_failed"),
+            loads_by_wake: Counter::define("keystile_bundle_loads_by_wake"),
+            loads_by_tick: Counter::define("keystile_bundle_loads_by_tick"),
             version: Gauge::define("keystile_bundle_version"),
             age_seconds: Gauge::define("keystile_bundle_age_seconds"),
             memory: Gauge::define("keystile_vm_memory_bytes"),
@@ -121,6 +126,22 @@ impl Metrics {
         self.refresh_failed.add(1);
     }
 
+    /// Counts a bundle that was loaded from shared data.
+    pub(crate) fn count_shared_load(&self, trigger: Trigger) {
+        match trigger {
+            Trigger::Start => {}
+            Trigger::Tick => self.loads_by_tick.add(1),
+            Trigger::Wake => self.loads_by_wake.add(1),
+        }
+    }
+
+    /// Returns the number of requests since the values were last passed to the host.
+    pub(crate) fn pending_requests(&self) -> u64 {
+        let refused = self.refused.iter().map(|(_, counter)| counter);
+        let counters = [&self.admitted, &self.passed].into_iter().chain(refused);
+        counters.map(|counter| counter.pending.get()).fold(0, u64::saturating_add)
+    }
+
     /// Passes the changed values to the host.
     pub(crate) fn flush(
         &self,
@@ -144,6 +165,8 @@ impl Metrics {
             &self.claims_omitted,
             &self.signatures_by_host,
             &self.refresh_failed,
+            &self.loads_by_wake,
+            &self.loads_by_tick,
             &self.end_failed,
             &self.over_max,
         ] {

@@ -12,22 +12,17 @@ use verdict::{
 };
 
 use crate::{
-    bundle_fetcher::BundleFetcher,
+    bundle_fetcher::{BundleFetcher, Trigger},
     filter::{HttpFilter, send_response},
     header_map,
     host_verifier::HostVerifier,
     hostcalls::{self, HostError, StreamEnd},
     log::{LogThrottle, error, info, warn},
     metrics::Metrics,
+    tick_period::{TickPeriod, Work},
+    wake_queue,
     worker::{Clock, Worker, WorkerCell},
 };
-
-/// The delay until a worker notices what another has fetched. At 40 ticks a second with two host calls each, ticking
-/// costs about 0.02 % of a core.
-const TICK_MS: u32 = 25;
-
-/// The period of ticks while many streams are ended, a few in each.
-const ENDING_TICK_MS: u32 = 10;
 
 pub(crate) struct PluginContext {
     /// The ID that the host gave this context.
@@ -37,8 +32,8 @@ pub(crate) struct PluginContext {
     fetcher: Option<BundleFetcher>,
     freshness: StalenessWatch,
     end_failure_log: LogThrottle,
-    /// Whether the period of ticks is [`ENDING_TICK_MS`].
-    has_short_ticks: bool,
+    /// `None` without a configuration, and on a host without timers.
+    tick_period: Option<TickPeriod>,
 }
 
 /// The SDK drops the context when the host deletes it.
@@ -52,16 +47,22 @@ impl Drop for PluginContext {
 
 impl Context for PluginContext {
     fn on_http_call_response(&mut self, call_id: u32, header_count: usize, _: usize, _: usize) {
-        let Self { worker, fetcher, .. } = self;
+        let Self { worker, fetcher, tick_period, .. } = self;
         // The SDK lets no response interrupt a request, so the worker is not in use.
         let Ok(mut worker) = worker.try_borrow_mut() else { return };
         let (Some(worker), Some(fetcher)) = (&mut *worker, fetcher) else { return };
         // A response without headers means that there is none: the call failed or timed out.
         fetcher.on_http_response(call_id, header_count != 0, &worker.metrics);
         install_snapshot(worker, fetcher);
-        // Open streams are checked in the next tick. Without any, the version is enforced now.
+        // Open streams are checked when the entry in this worker's queue, or the next tick, makes it run. Without any, the
+        // version is enforced now.
         let now = hostcalls::now_ms().unwrap_or_default();
         fetcher.report_and_dispatch(now, enforcement(worker), &worker.metrics);
+        if let Some(tick_period) = tick_period
+            && fetcher.needs_ticks(now)
+        {
+            tick_period.update(Work::Pending, now);
+        }
     }
 }
 
@@ -87,41 +88,16 @@ impl RootContext for PluginContext {
     }
 
     fn on_tick(&mut self) {
-        let Self { id, worker, fetcher, freshness, end_failure_log, has_short_ticks } = self;
-        // Without the worker, the host has interrupted a request. The next tick does the work of this one.
-        let Ok(mut worker) = worker.try_borrow_mut() else { return };
-        let Some(worker) = &mut *worker else { return };
-        let now = hostcalls::now_ms();
-        if let Clock::LastTick(time) = &mut worker.clock {
-            *time = now;
+        self.run(Trigger::Tick);
+    }
+
+    /// Another worker has shared a bundle, or waits for this one. Entries are removed even without a configuration.
+    fn on_queue_ready(&mut self, queue: u32) {
+        let _ = wake_queue::empty(queue);
+        if let Some(fetcher) = &mut self.fetcher {
+            fetcher.on_queue_ready(queue);
         }
-        let Some(now) = now else { return };
-        if let Some(fetcher) = fetcher {
-            fetcher.load_shared();
-            install_snapshot(worker, fetcher);
-        }
-        if end_refused_streams(worker, *id, now, end_failure_log).is_err() {
-            // Further calls would apply to a stream.
-            return;
-        }
-        let is_ending = worker.open_streams.as_ref().is_some_and(OpenStreams::has_more_to_end);
-        if is_ending != *has_short_ticks {
-            let period = if is_ending { ENDING_TICK_MS } else { TICK_MS };
-            // The host had timers at the start. If it refuses now, the period stays as it is.
-            let _ = hostcalls::set_tick_period(period);
-            *has_short_ticks = is_ending;
-        }
-        if let Some(fetcher) = fetcher {
-            fetcher.report_missing_keys(&worker.gate, &mut worker.cache, now);
-            fetcher.on_tick(now);
-            fetcher.report_and_dispatch(now, enforcement(worker), &worker.metrics);
-        }
-        // The worker that fetches logs for all of them.
-        if fetcher.as_ref().is_none_or(BundleFetcher::is_fetching) {
-            log_freshness(freshness, worker, now);
-        }
-        let Worker { snapshot, cache, verifier, metrics, .. } = worker;
-        metrics.flush(snapshot.as_deref().map(Snapshot::manifest), cache, verifier, now);
+        self.run(Trigger::Wake);
     }
 
     fn create_http_context(&self, stream: u32) -> Option<Box<dyn HttpContext>> {
@@ -141,7 +117,48 @@ impl PluginContext {
             fetcher: None,
             freshness: StalenessWatch::default(),
             end_failure_log: LogThrottle::default(),
-            has_short_ticks: false,
+            tick_period: None,
+        }
+    }
+
+    /// Does what is due: loads what another worker has shared, ends streams, and fetches.
+    fn run(&mut self, trigger: Trigger) {
+        let Self { id, worker, fetcher, freshness, end_failure_log, tick_period } = self;
+        // Without the worker, the host has interrupted a request. The next tick does the work of this one.
+        let Ok(mut worker) = worker.try_borrow_mut() else { return };
+        let Some(worker) = &mut *worker else { return };
+        let now = hostcalls::now_ms();
+        if let Clock::LastTick(time) = &mut worker.clock {
+            *time = now;
+        }
+        let Some(now) = now else { return };
+        if let Some(fetcher) = fetcher {
+            fetcher.load_shared(trigger, &worker.metrics);
+            install_snapshot(worker, fetcher);
+        }
+        if end_refused_streams(worker, *id, now, end_failure_log).is_err() {
+            // Further calls would apply to a stream.
+            return;
+        }
+        if let Some(fetcher) = fetcher {
+            fetcher.report_missing_keys(&worker.gate, &mut worker.cache, now);
+            fetcher.check_lease(now);
+            fetcher.report_and_dispatch(now, enforcement(worker), &worker.metrics);
+        }
+        // The worker that fetches logs for all of them.
+        if fetcher.as_ref().is_none_or(BundleFetcher::is_fetching) {
+            log_freshness(freshness, worker, now);
+        }
+        if let Some(tick_period) = tick_period {
+            let needs_ticks = fetcher.as_ref().is_some_and(|fetcher| fetcher.needs_ticks(now));
+            tick_period.update(next_work(worker, trigger, tick_period, needs_ticks), now);
+            if fetcher.is_some() {
+                worker.clock = if tick_period.is_short() { Clock::LastTick(Some(now)) } else { Clock::Host };
+            }
+        }
+        if trigger == Trigger::Tick {
+            let Worker { snapshot, cache, verifier, metrics, .. } = worker;
+            metrics.flush(snapshot.as_deref().map(Snapshot::manifest), cache, verifier, now);
         }
     }
 
@@ -174,7 +191,7 @@ impl PluginContext {
             Worker { gate, cache, verifier, snapshot: None, clock, metrics, claim_log, open_streams: None };
         if let Some(fetcher) = &mut self.fetcher {
             // A VM that replaces one that crashed finds its bundle in shared data.
-            fetcher.load_shared();
+            fetcher.load_shared(Trigger::Start, &new.metrics);
             install_snapshot(&mut new, fetcher);
         } else {
             let Some(snapshot) = inline.flatten() else { return false };
@@ -182,14 +199,14 @@ impl PluginContext {
             new.snapshot = Some(snapshot);
         }
         // Does nothing more before the first tick: this VM may exist only to validate the configuration.
-        let has_timers = hostcalls::set_tick_period(TICK_MS).is_ok();
-        if !has_timers && self.fetcher.is_some() {
+        self.tick_period = TickPeriod::start(started_at.div_euclid(1_000_000)).ok();
+        if self.tick_period.is_none() && self.fetcher.is_some() {
             error(
                 "this host has no timers, so the bundle cannot be fetched: put it into the configuration as `bundle`",
             );
             return false;
         }
-        if has_timers {
+        if self.tick_period.is_some() {
             let mut open_streams = open_streams.unwrap_or_else(|| OpenStreams::new(max_open_streams));
             open_streams.set_max(max_open_streams);
             new.open_streams = Some(open_streams);
@@ -198,6 +215,21 @@ impl PluginContext {
         }
         *worker = Some(new);
         true
+    }
+}
+
+/// Returns what the next tick is for. Only a tick can count requests, because the counts begin with the previous one.
+fn next_work(worker: &Worker, trigger: Trigger, tick_period: &TickPeriod, needs_ticks: bool) -> Work {
+    let Worker { open_streams, metrics, .. } = worker;
+    if open_streams.as_ref().is_some_and(OpenStreams::has_more_to_end) {
+        Work::Ending
+    } else if needs_ticks
+        || open_streams.as_ref().is_some_and(|streams| !streams.is_empty())
+        || trigger == Trigger::Tick && tick_period.is_busy_with(metrics.pending_requests())
+    {
+        Work::Pending
+    } else {
+        Work::Idle
     }
 }
 

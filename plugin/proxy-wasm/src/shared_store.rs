@@ -6,6 +6,7 @@
 //! PREFIX/stamp       version and issue time of the manifest below: the only value that is read at every tick
 //! PREFIX/members     the number of workers that have started, so that no two have the same number
 //! PREFIX/workers     what each worker enforces
+//! PREFIX/wake/ROW    no value, but the shared queue of the worker in this row of the table
 //! PREFIX/missing/ID  when keys of an issuer were last reported as missing, in milliseconds; its ID is a hash
 //! PREFIX/manifest    the signed bytes
 //! PREFIX/SLOT        the bytes of an object; each worker verifies them again by the manifest
@@ -17,9 +18,12 @@ use verdict::{
     Enforcement, Entry, LeaderRole, Lease, MISSING_KEYS_INTERVAL_MS, Manifest, Policy, WorkerTable,
 };
 
-use crate::hostcalls::{self, HostError};
+use crate::{
+    hostcalls::{self, HostError},
+    wake_queue::WakeQueue,
+};
 
-/// More than the number of workers that start at once.
+/// More than the number of workers that start at once, or report at once.
 const MAX_ATTEMPTS: usize = 1024;
 
 /// The version and the issue time of a manifest.
@@ -74,13 +78,30 @@ impl SharedStore {
         write_lease(&key, LeaderRole::decide(None, worker, now), version)
     }
 
-    /// Reports what a worker enforces. Returns false if another worker has written its report meanwhile.
-    pub(crate) fn report(&self, worker: u64, enforcement: Enforcement, now: u64) -> bool {
+    /// Returns the worker that held the lease last.
+    pub(crate) fn leader(&self) -> Option<u64> {
+        Lease::from_bytes(&self.read("lease")?).map(Lease::holder)
+    }
+
+    /// Reports what a worker enforces. Returns the row of the worker and the table. Workers that load a bundle at the same
+    /// time also report at the same time.
+    pub(crate) fn report(
+        &self,
+        worker: u64,
+        enforcement: Enforcement,
+        now: u64,
+    ) -> Option<(usize, WorkerTable)> {
         let key = self.key("workers");
-        let (held, held_version) = hostcalls::shared_data(&key).unwrap_or_default();
-        let mut workers = WorkerTable::from_bytes(&held);
-        workers.record(worker, enforcement, now);
-        set_if_unchanged(&key, &workers.to_bytes(), held_version)
+        (0..MAX_ATTEMPTS).find_map(|_| {
+            let (held, version) = hostcalls::shared_data(&key).unwrap_or_default();
+            let mut table = WorkerTable::from_bytes(&held);
+            let row = table.record(worker, enforcement, now);
+            set_if_unchanged(&key, &table.to_bytes(), version).then_some((row, table))
+        })
+    }
+
+    pub(crate) fn wake_queue(&self) -> WakeQueue {
+        WakeQueue::new(self.key("wake"))
     }
 
     pub(crate) fn worker_table(&self) -> WorkerTable {

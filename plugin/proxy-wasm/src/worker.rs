@@ -32,7 +32,7 @@ pub(crate) enum Clock {
     /// The time of the last tick, which saves a host call per request. Ticks are 25 ms apart; the leeway for the
     /// times in a token is in seconds.
     LastTick(Option<u64>),
-    /// The host's clock, for hosts that may have no timers.
+    /// The host's clock, if ticks are rare, and for hosts that may have no timers.
     Host,
 }
 

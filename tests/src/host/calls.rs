@@ -1,7 +1,7 @@
 //! The host calls of ABI 0.2.1. A pointer out of bounds is a trap.
 
 use super::pairs::Pairs;
-use super::state::{BAD_ARGUMENT, HostState, HttpCall, LocalResponse, MISMATCH, NOT_FOUND, OK};
+use super::state::{BAD_ARGUMENT, EMPTY, HostState, HttpCall, LocalResponse, MISMATCH, NOT_FOUND, OK};
 use wasmtime::{Caller, Extern, Linker, Memory, Result, Val};
 
 type Guest<'a> = Caller<'a, HostState>;
@@ -105,7 +105,7 @@ pub(super) fn define_hostcalls(linker: &mut Linker<HostState>) -> Result<()> {
     });
     call!(proxy_get_shared_data, |guest, key: u32, key_size: u32, data: u32, size: u32, version: u32| {
         let key = read(&mut guest, (key, key_size))?;
-        let held = guest.data().shared.0.borrow().get(&key).cloned();
+        let held = guest.data().shared.values.borrow().get(&key).cloned();
         match held {
             Some((value, held)) => {
                 write(&mut guest, version, &held.to_le_bytes())?;
@@ -116,13 +116,45 @@ pub(super) fn define_hostcalls(linker: &mut Linker<HostState>) -> Result<()> {
     });
     call!(proxy_set_shared_data, |guest, key: u32, key_size: u32, data: u32, size: u32, version: u32| {
         let (key, value) = (read(&mut guest, (key, key_size))?, read(&mut guest, (data, size))?);
-        let mut shared = guest.data().shared.0.borrow_mut();
+        let mut shared = guest.data().shared.values.borrow_mut();
         let held = shared.get(&key).map_or(0, |(_, held)| *held);
         if version != 0 && version != held {
             return Ok(MISMATCH);
         }
         shared.insert(key, (value, held + 1));
         Ok(OK)
+    });
+    call!(proxy_register_shared_queue, |guest, name: u32, name_size: u32, id: u32| {
+        let name = String::from_utf8_lossy(&read(&mut guest, (name, name_size))?).into_owned();
+        let HostState { shared, thread, effective_context, .. } = guest.data();
+        let queue = shared.queues.borrow_mut().register(name, *thread, *effective_context);
+        write(&mut guest, id, &queue.to_le_bytes())
+    });
+    call!(proxy_resolve_shared_queue, |guest,
+                                       _vm_id: u32,
+                                       vm_id_size: u32,
+                                       name: u32,
+                                       name_size: u32,
+                                       id: u32| {
+        let name = String::from_utf8_lossy(&read(&mut guest, (name, name_size))?).into_owned();
+        let queue = guest.data().shared.queues.borrow().resolve(&name);
+        match queue {
+            Some(queue) if vm_id_size == 0 => write(&mut guest, id, &queue.to_le_bytes()),
+            _ => Ok(NOT_FOUND),
+        }
+    });
+    call!(proxy_enqueue_shared_queue, |guest, id: u32, entry: u32, entry_size: u32| {
+        let entry = read(&mut guest, (entry, entry_size))?;
+        let is_known = guest.data().shared.queues.borrow_mut().enqueue(id, entry);
+        Ok(if is_known { OK } else { NOT_FOUND })
+    });
+    call!(proxy_dequeue_shared_queue, |guest, id: u32, data: u32, size: u32| {
+        let entry = guest.data().shared.queues.borrow_mut().dequeue(id);
+        match entry {
+            Ok(Some(entry)) => write_to_guest(&mut guest, &entry, (data, size)),
+            Ok(None) => Ok(EMPTY),
+            Err(()) => Ok(NOT_FOUND),
+        }
     });
     call!(proxy_set_effective_context, |guest, context: u32| {
         let state = guest.data_mut();

@@ -5,16 +5,19 @@
 
 mod calls;
 mod pairs;
+mod queues;
 mod serve;
 mod state;
 
 use crate::tools;
 use anyhow::{Context, Result, anyhow, ensure};
 use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
 use std::sync::OnceLock;
 use wasmtime::{Config, Engine, Instance, Linker, Memory, Module, Store, WasmParams, WasmResults};
 
 pub use pairs::Pairs;
+pub use queues::Queues;
 pub use state::{Faults, HostState, HttpCall, Interruption, LocalResponse, Shared, UNIMPLEMENTED};
 
 /// One worker: a VM with one plugin context.
@@ -44,7 +47,10 @@ pub struct Cost {
 
 impl Host {
     /// Loads and configures the filter. Returns false if it refuses the configuration.
-    pub fn start(state: HostState) -> Result<(Self, bool)> {
+    pub fn start(mut state: HostState) -> Result<(Self, bool)> {
+        if state.thread == 0 {
+            state.thread = state.shared.queues.borrow_mut().new_thread();
+        }
         let module = module()?;
         let mut store = Store::new(module.engine(), state);
         store.set_fuel(PATIENCE).map_err(fail_start)?;
@@ -62,9 +68,11 @@ impl Host {
         Ok((host, taken))
     }
 
-    /// Replaces a VM that has trapped by a new one, as Envoy does with `FAIL_RELOAD`. Shared data survives; the HTTP calls
-    /// of the old VM do not.
+    /// Replaces a VM that has trapped by a new one, as Envoy does with `FAIL_RELOAD`. Shared data and queues survive; the
+    /// HTTP calls of the old VM and the callbacks for its queues do not.
     pub fn restart(&mut self) -> Result<()> {
+        let thread = self.state().thread;
+        self.state().shared.queues.borrow_mut().lose_callbacks(thread);
         let state = HostState {
             http_calls: Vec::new(),
             contexts: BTreeSet::new(),
@@ -87,6 +95,26 @@ impl Host {
 
     pub fn tick_of(&mut self, plugin_context: u32) -> Result<()> {
         self.callback("proxy_on_tick", plugin_context, plugin_context)
+    }
+
+    /// Runs the callback for an entry in a queue, whether there is one or not.
+    pub fn queue_ready(&mut self, queue: u32) -> Result<()> {
+        self.callback("proxy_on_queue_ready", ROOT, (ROOT, queue))
+    }
+
+    /// Runs the callbacks for entries in queues, those for the entries that they add included. Returns their number.
+    pub fn run_queue_callbacks(&mut self) -> Result<u32> {
+        let (queues, thread) = (Rc::clone(&self.state().shared.queues), self.state().thread);
+        for number in 0.. {
+            let Some(callback) = queues.borrow_mut().next_callback(thread) else { return Ok(number) };
+            // A context that is gone gets none.
+            if self.state().contexts.contains(&callback.context) {
+                let arguments = (callback.context, callback.queue);
+                self.callback::<_, ()>("proxy_on_queue_ready", callback.context, arguments)?;
+            }
+            ensure!(number < MAX_CALLBACKS, "each callback causes another one");
+        }
+        Ok(0)
     }
 
     /// Responds to an HTTP call of the filter. Status 0 means no response.
@@ -230,6 +258,9 @@ fn fail_start(error: wasmtime::Error) -> anyhow::Error {
 
 /// The ID of the first plugin context of a VM.
 pub const ROOT: u32 = 1;
+
+/// More than any test causes.
+const MAX_CALLBACKS: u32 = 10_000;
 
 /// Far more fuel than any callback needs. An endless loop ends in a trap.
 const PATIENCE: u64 = 20_000_000_000;

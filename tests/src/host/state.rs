@@ -1,4 +1,4 @@
-use super::Pairs;
+use super::{Pairs, Queues};
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -14,6 +14,8 @@ pub struct HostState {
     /// The time in nanoseconds since the Unix epoch.
     pub now: u64,
     pub shared: Shared,
+    /// The thread of the VM, which a VM that replaces it has too. 0 before the first VM.
+    pub(super) thread: u32,
     pub faults: Faults,
     /// How the host next enters the VM during a callback.
     pub interruption: Option<Interruption>,
@@ -49,9 +51,12 @@ pub struct HostState {
 
 pub(super) type Function = Box<dyn FnMut(&[u8]) -> Result<Vec<u8>, u32>>;
 
-/// The shared data of a process. Hosts that share it are its workers.
+/// The shared data and the shared queues of a process. Hosts that share them are its workers.
 #[derive(Debug, Clone, Default)]
-pub struct Shared(pub(super) Rc<RefCell<Values>>);
+pub struct Shared {
+    pub(super) values: Rc<RefCell<Values>>,
+    pub queues: Rc<RefCell<Queues>>,
+}
 
 /// Each with its version.
 type Values = BTreeMap<Vec<u8>, (Vec<u8>, u32)>;
@@ -59,7 +64,7 @@ type Values = BTreeMap<Vec<u8>, (Vec<u8>, u32)>;
 impl Shared {
     /// Replaces every value whose key has this suffix, as another filter of the process can do.
     pub fn overwrite(&self, end: &str, value: &[u8]) {
-        for (key, (held, version)) in self.0.borrow_mut().iter_mut() {
+        for (key, (held, version)) in self.values.borrow_mut().iter_mut() {
             if key.ends_with(end.as_bytes()) {
                 *held = value.to_vec();
                 *version += 1;
@@ -134,6 +139,7 @@ impl fmt::Debug for Faults {
 pub(super) const OK: u32 = 0;
 pub(super) const NOT_FOUND: u32 = 1;
 pub(super) const BAD_ARGUMENT: u32 = 2;
+pub(super) const EMPTY: u32 = 7;
 pub(super) const MISMATCH: u32 = 8;
 
 /// The status of a call that the host does not support.

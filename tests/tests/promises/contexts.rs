@@ -18,6 +18,7 @@ fn filter_exports_only_what_it_needs() {
         "proxy_on_context_create",
         "proxy_on_delete",
         "proxy_on_http_call_response",
+        "proxy_on_queue_ready",
         "proxy_on_request_headers",
         "proxy_on_request_trailers",
         "proxy_on_tick",

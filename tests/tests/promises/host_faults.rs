@@ -207,6 +207,9 @@ proptest! {
                     state.now = state.now.wrapping_add_signed(millis * 1_000_000);
                     edge.restart_after_an_expected_trap(Host::tick, &may_trap);
                 }
+                Event::QueueReady(queue) => {
+                    edge.restart_after_an_expected_trap(|host| host.queue_ready(queue), &may_trap);
+                }
                 Event::Answer(status, body) => {
                     if let Some(call) = edge.host.state().http_calls.pop() {
                         edge.restart_after_an_expected_trap(|host| host.answer_call(&call, status, &body), &may_trap);
@@ -273,6 +276,7 @@ proptest! {
 #[derive(Debug, Clone)]
 enum Event {
     Tick(i64),
+    QueueReady(u32),
     Answer(u16, Vec<u8>),
     Request(Vec<(Vec<u8>, Vec<u8>)>),
     GoodRequest,
@@ -282,6 +286,7 @@ enum Event {
 fn event() -> impl Strategy<Value = Event> {
     prop_oneof![
         4 => prop_oneof![3 => Just(25), 1 => -10_000_000_i64..10_000_000].prop_map(Event::Tick),
+        1 => prop_oneof![Just(1), any::<u32>()].prop_map(Event::QueueReady),
         3 => (prop_oneof![Just(200), Just(304), Just(0), any::<u16>()], vec(any::<u8>(), 0..300))
             .prop_map(|(status, body)| Event::Answer(status, body)),
         3 => pairs().prop_map(Event::Request),
@@ -414,6 +419,10 @@ const CALLS: &[&str] = &[
     "proxy_call_foreign_function",
     "proxy_get_shared_data",
     "proxy_set_shared_data",
+    "proxy_register_shared_queue",
+    "proxy_resolve_shared_queue",
+    "proxy_enqueue_shared_queue",
+    "proxy_dequeue_shared_queue",
     "proxy_http_call",
     "proxy_send_local_response",
     "proxy_define_metric",

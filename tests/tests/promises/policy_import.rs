@@ -188,7 +188,7 @@ const CASE: Case = Case {
 const PREFIX_TARGETS: &[&str] =
     &["GET /", "GET /open", "GET /open/", "GET /open/x", "GET /opened", "POST /x/y"];
 
-const CASES: [Case; 28] = [
+const CASES: [Case; 30] = [
     Case {
         name: "envoy_remote_keys",
         providers: &[("https://login.shop.example", "shop-app")],
@@ -387,6 +387,20 @@ const CASES: [Case; 28] = [
         // The policy has no conditions on the address of the client.
         stricter: &["/office/x "],
         dropped: &["[1].typed_config.rules.policies.office.principals[0].remote_ip"],
+        ..CASE
+    },
+    Case {
+        name: "envoy_rbac_by_route",
+        targets: &["GET /members", "GET /editors/x", "GET /misnamed/x", "GET /", "POST /x"],
+        claims: &[("admin", r#"{"role": "admin"}"#), ("editor", r#"{"role": "editor"}"#)],
+        ..CASE
+    },
+    Case {
+        name: "envoy_ignore_case",
+        targets: &["GET /members", "GET /open/x", "GET /Members/x", "GET /MEMBERS", "GET /other"],
+        // Any path may be another spelling, so that all need a token.
+        stricter: &["/other "],
+        dropped: &["rules[1].match"],
         ..CASE
     },
     Case {

@@ -262,7 +262,7 @@ fn last_lines(host: &mut Host) -> Vec<String> {
 }
 
 /// Starts another worker with this shared data, at this time in nanoseconds.
-fn worker(shared: &Shared, now: u64) -> Host {
+pub(crate) fn worker(shared: &Shared, now: u64) -> Host {
     let mut state = HostState::new(configuration(), NOW_MS);
     state.shared = shared.clone();
     state.now = now;
@@ -271,7 +271,7 @@ fn worker(shared: &Shared, now: u64) -> Host {
     host
 }
 
-fn enforces(host: &mut Host, version: u64) -> bool {
+pub(crate) fn enforces(host: &mut Host, version: u64) -> bool {
     let last = host.state().log.iter().rev().find(|line| line.contains("enforcing bundle version"));
     last.is_some_and(|line| line.ends_with(&format!(" {version}")))
 }
@@ -287,13 +287,13 @@ fn follow(leader: &mut HostEdge, follower: &mut Host, millis: u64) {
 }
 
 impl HostEdge {
-    fn tick_later(&mut self, millis: u64) {
+    pub(crate) fn tick_later(&mut self, millis: u64) {
         self.host.state().now += millis * 1_000_000;
         self.host.tick().unwrap();
     }
 
     /// Returns the workers' status in the waiting manifest request.
-    fn asked(&mut self) -> Option<String> {
+    pub(crate) fn asked(&mut self) -> Option<String> {
         let asks = |call: &&HttpCall| {
             call.headers.get(":path").is_some_and(|path| path.starts_with(b"/edge/v1/manifest"))
         };

@@ -471,6 +471,17 @@ mod tests {
             (&[("cookie", "session=jwt%3Aa")], Ok("a")),
             (&[("cookie", "session=jwt%3aa")], Ok("a")),
             (&[("cookie", "session=jwt:a")], Ok("a")),
+            // White space around the prefix, in any spelling.
+            (&[("cookie", "session=%20Bearer a")], Ok("a")),
+            (&[("cookie", "session=+Bearer+%09a")], Ok("a")),
+            (&[("cookie", "session=\u{a0}Bearer\u{a0}a")], Ok("a")),
+            (&[("cookie", "session=%C2%A0Bearer%E3%80%80a")], Ok("a")),
+            (&[("cookie", "session=\" %0bBearer a\"")], Ok("a")),
+            (&[("cookie", "session=%20jwt:%20a")], Ok("a")),
+            (&[("cookie", "session=%20BearerA a")], MISSING),
+            (&[("cookie", "session=x Bearer a")], MISSING),
+            (&[("cookie", "session=%20")], MISSING),
+            (&[("cookie", "session=a; session=%20Bearer b")], SEVERAL),
             // Only the prefix is decoded.
             (&[("cookie", "session=Bearer %61")], Ok("%61")),
             (&[("cookie", "session=Bearer \"a\"")], Ok("\"a\"")),
@@ -497,6 +508,8 @@ mod tests {
             // Query parameters.
             (&[(":path", "/p?token=Bearer%20a&x=1")], Ok("a")),
             (&[(":path", "/p?token=Bearer+a")], Ok("a")),
+            (&[(":path", "/p?token=%20Bearer+a")], Ok("a")),
+            (&[(":path", "/p?token=++Bearer%20%a0a")], Ok("a")),
             (&[(":path", "/p?token=bearer+a")], MISSING),
             (&[(":path", "/p?token=a")], MISSING),
             (&[(":path", "/p?token=a&token=Bearer+b")], SEVERAL),
@@ -525,6 +538,8 @@ mod tests {
             ("cookie", "a=1; Session=b", Some("a=1")),
             (":path", "/p?token=Bearer+b&a=1", Some("/p?a=1")),
             (":path", "/p?token=b&a=1", Some("/p?token=b&a=1")),
+            (":path", "/p?token=+Bearer+b&a=1", Some("/p?a=1")),
+            ("cookie", "a=1; session=%20Bearer b", Some("a=1")),
         ] {
             assert_eq!(stripped(&sources, name, value).as_deref(), expected, "{name}: {value}");
         }

@@ -152,31 +152,42 @@ impl CredentialSource {
             CredentialLocation::Cookie(_) => unquote(value),
             _ => value,
         };
-        let mut text = strip_encoded(value, &self.prefix, self.is_scheme)?;
-        if self.has_prefix() {
-            let spaces = text;
-            while let Some(rest) = strip_encoded(text, " ", false) {
-                text = rest;
-            }
-            // A space separates a scheme from the credential.
-            if self.is_scheme && !text.is_empty() && text.len() == spaces.len() {
-                return None;
-            }
+        self.decode(self.strip_encoded_prefix(value)?)
+    }
+
+    /// Returns the text after the scheme or prefix in the value of a cookie or a query parameter, without white space before
+    /// it, as in a header. All of these characters can be percent-encoded.
+    fn strip_encoded_prefix<'r>(&self, value: &'r [u8]) -> Option<&'r [u8]> {
+        if !self.has_prefix() {
+            return Some(value);
         }
-        self.decode(text)
+        let mut text = value;
+        let after_prefix = loop {
+            match strip_encoded(text, &self.prefix, self.is_scheme) {
+                Some(rest) => break rest,
+                None => text = skip_space(text)?,
+            }
+        };
+        let mut credential = after_prefix;
+        while let Some(rest) = skip_space(credential) {
+            credential = rest;
+        }
+        // A space separates a scheme from the credential.
+        let is_separated = !self.is_scheme || credential.is_empty() || credential.len() < after_prefix.len();
+        is_separated.then_some(credential)
     }
 
     /// Returns the text after the scheme or prefix, without white space around it. RFC 9110 section 11.4:
     /// `scheme 1*SP token`.
     fn strip_prefix<'r>(&self, part: &'r [u8]) -> Option<&'r [u8]> {
-        let (start, rest) = trim_invisible(part).split_at_checked(self.prefix.len())?;
+        let (start, rest) = trim_spaces(part).split_at_checked(self.prefix.len())?;
         let is_prefix = if self.is_scheme {
             start.eq_ignore_ascii_case(self.prefix.as_bytes())
-                && rest.first().is_none_or(|byte| !byte.is_ascii_graphic())
+                && rest.first().is_none_or(|byte| is_space(*byte))
         } else {
             start == self.prefix.as_bytes()
         };
-        is_prefix.then_some(trim_invisible(rest))
+        is_prefix.then_some(trim_spaces(rest))
     }
 
     /// Decodes the credential. It has one encoding only, since base64 is decoded strictly; which spelling of the
@@ -230,6 +241,12 @@ fn strip_encoded<'r>(text: &'r [u8], prefix: &str, ignore_case: bool) -> Option<
     })
 }
 
+/// Removes the first character, which can be percent-encoded, if some upstream takes it for white space.
+fn skip_space(text: &[u8]) -> Option<&[u8]> {
+    let (byte, rest) = decode_first(text)?;
+    (byte == b'+' || is_space(byte)).then_some(rest)
+}
+
 /// A location of credentials: one of `header`, `cookie` and `query`.
 #[derive(Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
@@ -260,7 +277,7 @@ struct Fields {
         schemars(extend("enum" = ["base64url", "basic_username", "basic_password"]))
     )]
     encoding: Option<String>,
-    /// The header with the API key of a pair of token and API key.
+    /// The header with the session that was issued together with the token, such as `x-soracom-api-key`.
     #[serde(default, deserialize_with = "optional_header_name")]
     #[cfg_attr(feature = "schema", schemars(extend("pattern" = "^[a-z0-9_-]+$")))]
     pair: Option<String>,
@@ -335,16 +352,21 @@ fn is_parameter(name: &str) -> bool {
     !name.is_empty() && name.bytes().all(is_unreserved)
 }
 
-/// Returns a text without white space around it. Upstreams take more bytes for white space than HTTP does, such as a
-/// no-break space (0xA0), so every byte counts that is not visible ASCII.
-fn trim_invisible(mut text: &[u8]) -> &[u8] {
+/// Returns whether some upstream takes a byte for white space. Upstreams take more for it than HTTP does, such as a no-break
+/// space (0xA0), so every byte counts that is not visible ASCII.
+const fn is_space(byte: u8) -> bool {
+    !byte.is_ascii_graphic()
+}
+
+/// Returns a text without white space around it.
+fn trim_spaces(mut text: &[u8]) -> &[u8] {
     while let [first, rest @ ..] = text
-        && !first.is_ascii_graphic()
+        && is_space(*first)
     {
         text = rest;
     }
     while let [rest @ .., last] = text
-        && !last.is_ascii_graphic()
+        && is_space(*last)
     {
         text = rest;
     }

@@ -311,7 +311,7 @@ impl Identity {
         self.auth_key.as_deref()
     }
 
-    /// Returns the id of the API key that the token was issued together with.
+    /// Returns the id of the session that was issued together with the token, which Soracom calls `apiKey`.
     pub fn session(&self) -> Option<&str> {
         self.session.as_deref()
     }

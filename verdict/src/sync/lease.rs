@@ -1,11 +1,12 @@
 //! Leader election among the workers of a process: one worker fetches the bundle, and the others load it from shared
 //! data.
 
-/// Time between two reads of the lease, in milliseconds.
-pub const LEASE_RENEWAL_MS: u64 = 250;
+/// Minimum time between two reads of the lease, in milliseconds. It is below the period of slow ticks, so that each of
+/// these reads the lease even if it comes early.
+pub const LEASE_RENEWAL_MS: u64 = 200;
 
-/// The duration of a lease, in milliseconds: four renewals. If the VM of the leader crashes, another worker fetches
-/// within a second.
+/// The duration of a lease, in milliseconds: four slow ticks. If the VM of the leader crashes, another worker fetches
+/// after about a second.
 const LEASE_MS: u64 = 1000;
 
 /// The lease of the leader: its holder and its expiry. It takes 16 bytes in shared data.
@@ -29,6 +30,11 @@ impl Lease {
     pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
         let (holder, until) = bytes.split_first_chunk()?;
         Some(Self { holder: u64::from_be_bytes(*holder), until: u64::from_be_bytes(until.try_into().ok()?) })
+    }
+
+    /// Returns the worker that holds the lease.
+    pub const fn holder(self) -> u64 {
+        self.holder
     }
 
     /// Encodes the lease for shared data.

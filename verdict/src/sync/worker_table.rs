@@ -3,6 +3,8 @@
 //! ```text
 //! count * (worker u64, version u64, kept streams u64, time of the last heartbeat in milliseconds u64), big-endian
 //! ```
+//! A worker keeps its row, whose index also names the queue by which others wake it. The row of a worker that has ended is
+//! given to the next new one.
 
 use alloc::vec::Vec;
 use core::fmt;
@@ -83,12 +85,30 @@ impl WorkerTable {
         numbers.flat_map(u64::to_be_bytes).collect()
     }
 
-    /// Records what a worker enforces and removes workers without a heartbeat. `now` is in milliseconds since the Unix
-    /// epoch.
-    pub fn record(&mut self, worker: u64, enforcement: Enforcement, now: u64) {
-        self.0.retain(|row| row.worker != worker && row.is_alive(now));
-        self.0.truncate(MAX_WORKERS.saturating_sub(1));
-        self.0.push(Row { worker, enforcement, seen: now });
+    /// Records what a worker enforces: in its row, otherwise in that of a worker without a heartbeat, otherwise in a new
+    /// one. Returns the index of the row, below 256. `now` is in milliseconds since the Unix epoch.
+    pub fn record(&mut self, worker: u64, enforcement: Enforcement, now: u64) -> usize {
+        self.0.truncate(MAX_WORKERS);
+        let row = Row { worker, enforcement, seen: now };
+        let free = || self.0.iter().position(|row| !row.is_alive(now));
+        let next = self.0.len().min(MAX_WORKERS.saturating_sub(1));
+        let index = self.row_of(worker).or_else(free).unwrap_or(next);
+        match self.0.get_mut(index) {
+            Some(held) => *held = row,
+            None => self.0.push(row),
+        }
+        while self.0.pop_if(|last| !last.is_alive(now)).is_some() {}
+        index
+    }
+
+    /// Returns the index of the row of a worker.
+    pub fn row_of(&self, worker: u64) -> Option<usize> {
+        self.0.iter().position(|row| row.worker == worker)
+    }
+
+    /// Returns the indices of the rows of workers with a heartbeat. `now` is in milliseconds since the Unix epoch.
+    pub fn live_rows(&self, now: u64) -> impl Iterator<Item = usize> {
+        self.0.iter().enumerate().filter(move |(_, row)| row.is_alive(now)).map(|(index, _)| index)
     }
 
     /// Returns the summary as seen by the worker `leader`, which has `version` and enforces `own`. `now` is in
@@ -155,9 +175,30 @@ mod tests {
         table.record(4, enforces(7), 30_000);
         assert_eq!(table.to_bytes().len(), ROW_LEN, "workers without a heartbeat are removed");
         assert_eq!(status(&table, 1), "version=7; workers=1; oldest=7; lagging=0", "the clock went back");
-        (0..1000).for_each(|worker| table.record(worker, enforces(1), 30_000));
+        for worker in 0..1000 {
+            assert!(table.record(worker, enforces(1), 30_000) < MAX_WORKERS);
+        }
         assert_eq!(table.to_bytes().len(), MAX_WORKERS * ROW_LEN);
         assert_eq!(WorkerTable::from_bytes(&[0; ROW_LEN + 1]), WorkerTable::default());
+    }
+
+    #[test]
+    fn worker_keeps_its_row_and_a_new_one_takes_the_row_of_one_that_ended() {
+        let enforcement = Enforcement::default();
+        let mut table = WorkerTable::default();
+        let mut record =
+            |worker, now| (table.record(worker, enforcement, now), table.live_rows(now).collect::<Vec<_>>());
+        assert_eq!(record(10, 1_000), (0, Vec::from([0])));
+        assert_eq!(record(11, 1_000), (1, Vec::from([0, 1])));
+        assert_eq!(record(12, 1_000), (2, Vec::from([0, 1, 2])));
+        assert_eq!(record(10, 5_000), (0, Vec::from([0, 1, 2])));
+        assert_eq!(record(12, 5_000), (2, Vec::from([0, 1, 2])));
+        assert_eq!(record(12, 6_000), (2, Vec::from([0, 2])), "11 has no heartbeat");
+        assert_eq!(record(13, 6_000), (1, Vec::from([0, 1, 2])));
+        assert_eq!(record(11, 6_000), (3, Vec::from([0, 1, 2, 3])), "11 was only suspended");
+        assert_eq!(table.row_of(11), Some(3));
+        assert_eq!(table.row_of(14), None);
+        assert_eq!(table.live_rows(60_000).count(), 0);
     }
 
     #[test]

@@ -111,6 +111,11 @@ pub(crate) fn manifest(bytes: &[u8]) -> Manifest {
 
 pub(crate) fn snapshot(builder: &mut Builder) -> Snapshot {
     builder.checkpoint(1).unwrap();
+    snapshot_without_checkpoint(builder)
+}
+
+/// Returns a snapshot with the content of the last checkpoint, and with a tail of what was added since.
+pub(crate) fn snapshot_without_checkpoint(builder: &mut Builder) -> Snapshot {
     let published = publish(&builder.build().unwrap(), 1, NOW_MS);
     let manifest = manifest(&published.manifest);
     let mut objects = Objects::default();

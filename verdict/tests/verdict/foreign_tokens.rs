@@ -261,6 +261,15 @@ fn b1_an_issuer_without_any_requirement_is_refused() {
             json!({ "audiences": null, "required_claims": { "iss": IDP } }),
             "`issuers[0].audiences`: is required",
         ),
+        // The same claim as a JSON pointer, and a part of it that no token has.
+        (
+            json!({ "audiences": null, "required_claims": { "/iss": IDP } }),
+            "`issuers[0].audiences`: is required",
+        ),
+        (
+            json!({ "audiences": null, "required_claims": { "iss": IDP, "/iss/0": IDP, "iss.a": "b" } }),
+            "`issuers[0].audiences`: is required",
+        ),
         (
             json!({ "audiences": null, "audience_claim": "client_id" }),
             "`issuers[0].audiences`: is required with `audience_claim`",
@@ -364,7 +373,7 @@ fn b2_refusals_name_the_claim_of_the_policy() {
             json!({ "level": 3 }),
             "the token lacks a claim that this route requires: `level`",
         ),
-        (json!({}), json!({}), "the type of the token is not that of an access token"),
+        (json!({}), json!({}), "the type (`typ`) of the token is not accepted: it is for another purpose"),
     ] {
         let mut all = claims.clone();
         all.as_object_mut().unwrap().extend(change.as_object().unwrap().clone());

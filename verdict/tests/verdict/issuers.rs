@@ -11,6 +11,7 @@ use verdict::{Cache, Request, Snapshot, SoftwareVerifier};
 
 use crate::fixtures::{
     NOW, alice_bearer, bearer, builder, claims, decision_code, gate_with, set_grant, snapshot,
+    snapshot_without_checkpoint,
 };
 
 const IDP: &str = "https://idp.example.com";
@@ -203,6 +204,78 @@ fn a2_sessions_token_ids_clients_and_issuers_are_scopes_of_watermarks() {
         let mut builder = with_keys();
         builder.raise_watermark(1, Scope::TokenId(&named), instant);
         assert_eq!(decide_get(&snapshot(&mut builder), "/any", &token("jti")), expected, "{instant}");
+    }
+}
+
+/// RFC 7519 requires texts, but some issuers write numbers. Their name is the number in digits.
+#[test]
+fn a2_sessions_and_clients_that_are_numbers_can_be_revoked() {
+    let token = |claim: &str, value: Value| {
+        sign_token(IDP, "JWT", json!({ "client_id": null, "jti": null, claim: value }))
+    };
+    let (named, other) = (foreign_name(IDP, "4711"), foreign_name(IDP, "4712"));
+    for (scopes, claims) in [
+        ([Scope::Client(&named), Scope::Client(&other)], &["client_id", "azp", "cid", "appid"][..]),
+        ([Scope::IssuerSession(&named), Scope::IssuerSession(&other)], &["sid", "session_state"]),
+        ([Scope::TokenId(&named), Scope::TokenId(&other)], &["uti"]),
+    ] {
+        let snapshots = scopes.map(|scope| {
+            let mut builder = with_keys();
+            builder.raise_watermark(1, scope, NOW - 10);
+            snapshot(&mut builder)
+        });
+        for claim in claims {
+            for (value, expected) in [
+                (json!(4711), ["watermark", "admitted"]),
+                (json!("4711"), ["watermark", "admitted"]),
+                // These have no name, and their tokens can be revoked by their fingerprints and subjects only.
+                (json!(4711.5), ["admitted"; 2]),
+                (json!(-4711), ["admitted"; 2]),
+                (json!(["4711"]), ["admitted"; 2]),
+                (json!({ "4711": 1 }), ["admitted"; 2]),
+            ] {
+                let token = token(claim, value.clone());
+                let found = [0, 1].map(|at| decide_get(&snapshots[at], "/any", &token));
+                assert_eq!(found, expected, "{claim} {value}");
+            }
+        }
+    }
+}
+
+/// A token whose client, session or id could not be revoked by its name is refused.
+#[test]
+fn a2_names_that_cannot_be_revoked_are_refused() {
+    let snapshot = snapshot(&mut with_keys());
+    for claim in ["client_id", "azp", "cid", "appid", "sid", "session_state", "jti", "uti"] {
+        let longest = 2048 - foreign_name(IDP, "").len();
+        for (value, expected) in [
+            ("a".repeat(longest), "admitted"),
+            ("a".repeat(longest + 1), "token_incomplete"),
+            ("a\nb".into(), "token_incomplete"),
+        ] {
+            let token = sign_token(IDP, "JWT", json!({ "client_id": null, "jti": null, claim: value }));
+            assert_eq!(decide_get(&snapshot, "/any", &token), expected, "{claim} {}", value.len());
+        }
+    }
+}
+
+/// A worker loads the tail before the checkpoint that announces such watermarks.
+#[test]
+fn a2_a_watermark_in_the_tail_applies_before_the_next_checkpoint() {
+    let named = foreign_name(IDP, "x");
+    for (scope, claim) in [
+        (Scope::Client(&named), "client_id"),
+        (Scope::IssuerSession(&named), "sid"),
+        (Scope::TokenId(&named), "jti"),
+        (Scope::Issuer(IDP), "other"),
+    ] {
+        let token = sign_token(IDP, "JWT", json!({ "client_id": null, "jti": null, claim: "x" }));
+        let mut builder = with_keys();
+        let before = snapshot(&mut builder);
+        builder.raise_watermark(1, scope, NOW - 10);
+        let after = snapshot_without_checkpoint(&mut builder);
+        assert_eq!(decide_get(&before, "/any", &token), "admitted", "{scope:?}");
+        assert_eq!(decide_get(&after, "/any", &token), "watermark", "{scope:?}");
     }
 }
 

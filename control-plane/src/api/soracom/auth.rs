@@ -10,12 +10,12 @@ use zeroize::Zeroizing;
 use crate::{
     api::{
         AppState,
-        body::StrictJson,
-        caller::Caller,
-        problem::{Problem, TOKENS_EXCEEDED},
+        extract::{caller::Caller, json::StrictJson},
+        problem::Problem,
     },
-    listener::PeerAddr,
-    operations::{self, ExchangeError, ExchangedToken, Lifetime},
+    credentials::tokens::{self, ExchangeError, ExchangedToken, Lifetime},
+    revocation,
+    server::listener::PeerAddr,
 };
 
 #[derive(Deserialize)]
@@ -44,21 +44,11 @@ pub(in crate::api) async fn exchange(
     let AuthRequest { auth_key_id, auth_key, token_timeout_seconds } = request;
     let lifetime = token_timeout_seconds.map_or(Ok(Lifetime::default()), Lifetime::try_from);
     let lifetime = lifetime.map_err(|error| Problem::invalid(format!("`tokenTimeoutSeconds`: {error}")))?;
-    let exchanged = operations::exchange_auth_key(&state.service, &auth_key_id, &auth_key, lifetime).await;
-    let ExchangedToken { session, subject, token } = exchanged.map_err(|error| {
-        match error {
-            ExchangeError::Refused => {
-                state.metrics.count_refused_sign_in();
-                if let Some(Extension(PeerAddr(client))) = client {
-                    state.admission.charge_refused_sign_in(client.into());
-                }
-            }
-            ExchangeError::RateLimited(_) => state.metrics.count_limited(TOKENS_EXCEEDED),
-            _ => {}
-        }
-        Problem::from(error)
-    })?;
-    state.metrics.count_issued_token();
+    let exchanged = tokens::exchange_auth_key(&state.service, &auth_key_id, &auth_key, lifetime).await;
+    if let (Err(ExchangeError::Refused), Some(Extension(PeerAddr(client)))) = (&exchanged, client) {
+        state.admission.charge_refused_sign_in(client.into());
+    }
+    let ExchangedToken { session, subject, token } = exchanged?;
     let response = AuthResponse {
         api_key: session.as_str(),
         operator_id: subject.operator.as_str(),
@@ -72,7 +62,6 @@ pub(in crate::api) async fn log_out(
     State(state): State<AppState>,
     caller: Caller,
 ) -> Result<StatusCode, Problem> {
-    operations::logout(&state.service, &caller.subject, caller.fingerprint).await?;
-    state.metrics.count_revocation();
+    revocation::logout(&state.service, &caller.subject, caller.fingerprint).await?;
     Ok(StatusCode::NO_CONTENT)
 }

@@ -7,9 +7,9 @@ use axum::{
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    api::{AppState, caller::Caller, problem::Problem},
-    model::{Page, PageRequest, Subject},
-    operations::{self, AccountError, CreateAuthKeyError},
+    api::{AppState, extract::caller::Caller, problem::Problem},
+    credentials::auth_keys,
+    domain::{Page, PageRequest, Subject},
 };
 
 const NEXT_KEY: HeaderName = HeaderName::from_static("x-soracom-next-key");
@@ -53,7 +53,7 @@ pub(in crate::api) async fn list(
     })?;
     let page =
         PageRequest::new(limit, last_evaluated_key).map_err(|error| Problem::invalid(error.to_string()))?;
-    let Page { items, next } = operations::list_root_auth_keys(&state.service, &operator, &page).await?;
+    let Page { items, next } = auth_keys::list_root_auth_keys(&state.service, &operator, &page).await?;
     let keys: Vec<_> = items
         .into_iter()
         .map(|key| AuthKeyResponse {
@@ -79,11 +79,7 @@ pub(in crate::api) async fn create(
     let (operator, _) = caller.access_scope_for(&operator)?;
     caller.require_root()?;
     let subject = Subject { operator, user: None };
-    let created = operations::create_auth_key(&state.service, &caller.actor(), &subject).await;
-    if let Err(CreateAuthKeyError::Account(error @ AccountError::LimitReached(_))) = &created {
-        state.metrics.count_limited(error.code());
-    }
-    let created = created?;
+    let created = auth_keys::create_auth_key(&state.service, &caller.actor(), &subject).await?;
     let response =
         GenerateAuthKeyResponse { auth_key_id: created.id.as_str(), auth_key: created.secret.expose() };
     Ok((StatusCode::CREATED, [(header::CACHE_CONTROL, "no-store")], Json(response)).into_response())
@@ -97,7 +93,6 @@ pub(in crate::api) async fn remove(
     let (_, access_scope) = caller.access_scope_for(&operator)?;
     caller.require_root()?;
     let id = id.parse().map_err(|_| Problem::not_found("AuthKey not found"))?;
-    operations::delete_auth_key(&state.service, &caller.actor(), &access_scope, &id).await?;
-    state.metrics.count_revocation();
+    auth_keys::delete_auth_key(&state.service, &caller.actor(), &access_scope, &id).await?;
     Ok(StatusCode::NO_CONTENT)
 }

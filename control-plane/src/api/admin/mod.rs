@@ -1,0 +1,3 @@
+//! The paths for admins.
+
+pub(super) mod revocations;

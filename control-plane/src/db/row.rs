@@ -1,0 +1,75 @@
+//! Conversions between columns and types.
+
+use std::str::FromStr;
+
+use sqlx::{Row as _, any::AnyRow, query};
+use token::Fingerprint;
+
+use super::{Executor, StoreError};
+use crate::domain::{OperatorId, Subject, UserName};
+
+pub(crate) fn text(row: &AnyRow, column: &'static str) -> Result<String, StoreError> {
+    Ok(row.try_get(column)?)
+}
+
+pub(crate) fn optional_text(row: &AnyRow, column: &'static str) -> Result<Option<String>, StoreError> {
+    Ok(row.try_get(column)?)
+}
+
+pub(crate) fn parsed_text<T: FromStr>(row: &AnyRow, column: &'static str) -> Result<T, StoreError> {
+    parse_text(&text(row, column)?, column)
+}
+
+pub(crate) fn optional_parsed_text<T: FromStr>(
+    row: &AnyRow,
+    column: &'static str,
+) -> Result<Option<T>, StoreError> {
+    optional_text(row, column)?.map(|text| parse_text(&text, column)).transpose()
+}
+
+pub(crate) fn from_column(row: &AnyRow, column: &'static str) -> Result<u64, StoreError> {
+    u64::try_from(row.try_get::<i64, _>(column)?).map_err(|_| StoreError::Corrupt { what: column })
+}
+
+pub(crate) fn optional_from_column(row: &AnyRow, column: &'static str) -> Result<Option<u64>, StoreError> {
+    let value = row.try_get::<Option<i64>, _>(column)?;
+    value.map(u64::try_from).transpose().map_err(|_| StoreError::Corrupt { what: column })
+}
+
+/// Runs a query that returns one number in the column `number`.
+pub(crate) async fn count(executor: &mut impl Executor, sql: &'static str) -> Result<u64, StoreError> {
+    from_column(&query(sql).fetch_one(executor.connection()).await?, "number")
+}
+
+/// Reads 32 bytes, stored in hexadecimal.
+pub(crate) fn hash(row: &AnyRow, column: &'static str) -> Result<[u8; 32], StoreError> {
+    Ok(*parsed_text::<Fingerprint>(row, column)?.as_bytes())
+}
+
+pub(crate) fn subject(row: &AnyRow) -> Result<Subject, StoreError> {
+    Ok(Subject {
+        operator: parsed_text::<OperatorId>(row, "operator_id")?,
+        user: optional_parsed_text::<UserName>(row, "user_name")?,
+    })
+}
+
+/// Converts instants and versions, which are far below 2^63.
+pub(crate) fn to_column(value: u64) -> i64 {
+    i64::try_from(value).unwrap_or(i64::MAX)
+}
+
+/// The expiry of a credential that never expires: the largest instant that a column can store.
+pub const NEVER_EXPIRES: u64 = i64::MAX.cast_unsigned();
+
+/// Converts a prefix bit by bit, as SQL has no unsigned integers.
+pub(crate) fn prefix_to_column(fingerprint: &Fingerprint) -> i64 {
+    fingerprint.prefix().cast_signed()
+}
+
+pub(crate) fn hex32(bytes: &[u8; 32]) -> String {
+    base16ct::lower::encode_string(bytes)
+}
+
+fn parse_text<T: FromStr>(text: &str, column: &'static str) -> Result<T, StoreError> {
+    text.parse().map_err(|_| StoreError::Corrupt { what: column })
+}

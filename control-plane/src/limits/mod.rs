@@ -1,0 +1,10 @@
+//! The limits of operators.
+
+pub mod operator;
+mod queries;
+pub(crate) mod rates;
+mod reached;
+
+pub use operator::{InstallationSize, count_installation};
+pub use queries::purge;
+pub use reached::{LimitKind, LimitReached};

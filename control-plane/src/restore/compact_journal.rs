@@ -1,0 +1,42 @@
+use super::{find_missing_entries, queries as gaps};
+use crate::{
+    accounts::grants,
+    db::StoreError,
+    journal::{CatchUpError, tombstones},
+    revocation::{revocations, watermarks},
+    service::Service,
+};
+
+/// Compacts the journal if it has grown to more than twice the size that it needs. Returns whether it was compacted.
+pub async fn compact_journal_if_due(service: &Service) -> Result<bool, CatchUpError> {
+    let journal = &service.journal;
+    if !journal.needs_compaction() {
+        return Ok(false);
+    }
+    if journal.needs_estimate() {
+        // Counting is slow in a large store, so it is done once.
+        journal.expect_entries(count_entries(service).await?);
+    }
+    if journal.needs_compaction() { compact_journal(service).await } else { Ok(false) }
+}
+
+async fn count_entries(service: &Service) -> Result<u64, StoreError> {
+    let mut read = service.store.read().await?;
+    Ok(revocations::count_since(&mut read, 0).await?
+        + watermarks::count_since(&mut read, 0).await?
+        + tombstones::count(&mut read).await?
+        + grants::count(&mut read).await?)
+}
+
+/// Rewrites the journal from the store, without obsolete entries. Returns `false` and changes nothing if the store lacks
+/// journal entries: it was restored from a backup, and is not repaired yet.
+pub async fn compact_journal(service: &Service) -> Result<bool, CatchUpError> {
+    let Some(recorded) = service.journal.read().await? else { return Ok(false) };
+    // The store is read after the journal, so it has all journal entries unless it was restored.
+    let mut read = service.store.read().await?;
+    let is_repaired = gaps::list(&mut read).await?.iter().all(|gap| gap.version.is_some());
+    if !is_repaired || !find_missing_entries(&mut read, &recorded).await?.is_empty() {
+        return Ok(false);
+    }
+    service.journal.compact(&mut read, &recorded, service.now()).await
+}

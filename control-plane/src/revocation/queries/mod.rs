@@ -1,0 +1,4 @@
+//! The tables of revocations.
+
+pub(super) mod revocations;
+pub(super) mod watermarks;

@@ -1,0 +1,286 @@
+//! Revocations by fingerprint.
+
+use sqlx::{any::AnyRow, query};
+use token::Fingerprint;
+
+use crate::{
+    db::prefix_paging,
+    db::{Executor, StoreError, Write, row, versions},
+    domain::{Revocation, RevocationChange},
+};
+
+/// The condition that a block of the base covers the credential of revocation `r`, and was built after the revocation.
+macro_rules! covered_by_base_sql {
+    () => {
+        "EXISTS (SELECT 1 FROM issued i JOIN block_coverage c ON c.kid = i.kid AND c.high >= i.issued_at \
+         JOIN blocks b ON b.expires_from = c.expires_from \
+         WHERE i.prefix = r.prefix AND i.fingerprint = r.fingerprint \
+         AND i.expires_at >= b.expires_from AND r.version <= b.as_of \
+         AND (i.expires_at < b.expires_before OR b.expires_before = 9223372036854775807))"
+    };
+}
+
+/// The result of an insert.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RevokeOutcome {
+    /// The fingerprint is revoked from now on.
+    Revoked,
+    /// The fingerprint was revoked before.
+    AlreadyRevoked,
+    /// Another credential has the same fingerprint prefix, and would be refused too.
+    PrefixTaken,
+}
+
+/// Inserts a revocation.
+pub async fn insert(
+    write: &mut Write,
+    revocation: &Revocation,
+    version: u64,
+) -> Result<RevokeOutcome, StoreError> {
+    let Revocation { fingerprint, expires_at, reason, revoked_at } = revocation;
+    let done = query(
+        "INSERT INTO revocations (prefix, fingerprint, expires_at, version, reason, revoked_at) \
+         SELECT $1, $2, $3, $4, $5, $6 \
+         WHERE NOT EXISTS (SELECT 1 FROM issued WHERE prefix = $1 AND fingerprint <> $2) \
+         ON CONFLICT (prefix) DO UPDATE SET expires_at = excluded.expires_at, version = excluded.version, \
+         reason = excluded.reason, revoked_at = excluded.revoked_at, restored_at = NULL \
+         WHERE revocations.fingerprint = excluded.fingerprint AND revocations.restored_at IS NOT NULL",
+    )
+    .bind(row::prefix_to_column(fingerprint))
+    .bind(fingerprint.to_string())
+    .bind(row::to_column(*expires_at))
+    .bind(row::to_column(version))
+    .bind(reason.as_deref())
+    .bind(row::to_column(*revoked_at))
+    .execute(write.connection())
+    .await?;
+    if done.rows_affected() == 1 {
+        Ok(RevokeOutcome::Revoked)
+    } else if find(write, fingerprint).await?.is_some() {
+        Ok(RevokeOutcome::AlreadyRevoked)
+    } else {
+        Ok(RevokeOutcome::PrefixTaken)
+    }
+}
+
+/// Changes the reason of a revocation, with a new version, so that the journal records it.
+pub async fn update_reason(
+    write: &mut Write,
+    fingerprint: &Fingerprint,
+    reason: Option<&str>,
+    at: u64,
+    version: u64,
+) -> Result<(), StoreError> {
+    query(
+        "UPDATE revocations SET reason = $3, revoked_at = $4, version = $5 \
+         WHERE prefix = $1 AND fingerprint = $2 AND restored_at IS NULL",
+    )
+    .bind(row::prefix_to_column(fingerprint))
+    .bind(fingerprint.to_string())
+    .bind(reason)
+    .bind(row::to_column(at))
+    .bind(row::to_column(version))
+    .execute(write.connection())
+    .await?;
+    Ok(())
+}
+
+/// Takes a revocation back, and makes the version a checkpoint. Returns whether the fingerprint was revoked.
+pub async fn unrevoke(
+    write: &mut Write,
+    fingerprint: &Fingerprint,
+    at: u64,
+    version: u64,
+) -> Result<bool, StoreError> {
+    let done = query(
+        "UPDATE revocations SET restored_at = $3, version = $4 \
+         WHERE prefix = $1 AND fingerprint = $2 AND restored_at IS NULL",
+    )
+    .bind(row::prefix_to_column(fingerprint))
+    .bind(fingerprint.to_string())
+    .bind(row::to_column(at))
+    .bind(row::to_column(version))
+    .execute(write.connection())
+    .await?;
+    let was_revoked = done.rows_affected() == 1;
+    if was_revoked {
+        // The tail cannot express an un-revocation.
+        versions::mark_checkpoint(write, version).await?;
+    }
+    Ok(was_revoked)
+}
+
+/// Finds the revocation of a fingerprint; `None` if it is not revoked.
+pub async fn find(
+    executor: &mut impl Executor,
+    fingerprint: &Fingerprint,
+) -> Result<Option<Revocation>, StoreError> {
+    let found = query(
+        "SELECT fingerprint, expires_at, reason, revoked_at FROM revocations \
+               WHERE prefix = $1 AND fingerprint = $2 AND restored_at IS NULL",
+    )
+    .bind(row::prefix_to_column(fingerprint))
+    .bind(fingerprint.to_string())
+    .fetch_optional(executor.connection())
+    .await?;
+    found.as_ref().map(parse_row).transpose()
+}
+
+/// Returns the changes after a version that no block of the base covers: the latest of each fingerprint, with its version.
+pub async fn since(
+    executor: &mut impl Executor,
+    version: u64,
+) -> Result<Vec<(u64, RevocationChange)>, StoreError> {
+    let rows = query(concat!(
+        "SELECT r.fingerprint, r.expires_at, r.reason, r.revoked_at, r.restored_at, r.version FROM revocations r \
+         WHERE r.version > $1 AND (r.restored_at IS NOT NULL OR NOT ",
+        covered_by_base_sql!(),
+        ") ORDER BY r.version, r.prefix"
+    ))
+    .bind(row::to_column(version))
+    .fetch_all(executor.connection())
+    .await?;
+    rows.iter().map(parse_change).collect()
+}
+
+/// Returns all changes after a version: the latest of each fingerprint, with its version.
+pub async fn all_since(
+    executor: &mut impl Executor,
+    version: u64,
+) -> Result<Vec<(u64, RevocationChange)>, StoreError> {
+    let rows = query(
+        "SELECT fingerprint, expires_at, reason, revoked_at, restored_at, version FROM revocations \
+         WHERE version > $1 ORDER BY version, prefix",
+    )
+    .bind(row::to_column(version))
+    .fetch_all(executor.connection())
+    .await?;
+    rows.iter().map(parse_change).collect()
+}
+
+/// Returns a page of the latest changes of all fingerprints, from a prefix on, and the start of the next page.
+pub async fn page_by_prefix(
+    executor: &mut impl Executor,
+    from: u64,
+) -> Result<(Vec<(u64, RevocationChange)>, Option<u64>), StoreError> {
+    let (low, high) = prefix_paging::prefix_range(from);
+    let rows = query(
+        "SELECT fingerprint, expires_at, reason, revoked_at, restored_at, version FROM revocations \
+         WHERE prefix >= $1 AND prefix <= $2 ORDER BY prefix LIMIT $3",
+    )
+    .bind(low)
+    .bind(high)
+    .bind(row::to_column(prefix_paging::PAGE_SIZE))
+    .fetch_all(executor.connection())
+    .await?;
+    let found: Vec<(u64, RevocationChange)> =
+        rows.iter().map(parse_change).collect::<Result<_, StoreError>>()?;
+    let next = prefix_paging::next(from, found.last().map(|(_, change)| change.fingerprint()), found.len());
+    Ok((found, next))
+}
+
+/// Returns a page of the revocations that a block of the base covers, from a prefix on, and the start of the next page.
+pub async fn covered_by_base(
+    executor: &mut impl Executor,
+    from: u64,
+) -> Result<(Vec<(u64, Fingerprint)>, Option<u64>), StoreError> {
+    let (low, high) = prefix_paging::prefix_range(from);
+    let rows = query(concat!(
+        "SELECT r.fingerprint, r.expires_at FROM revocations r \
+         WHERE r.restored_at IS NULL AND r.prefix >= $1 AND r.prefix <= $2 AND ",
+        covered_by_base_sql!(),
+        " ORDER BY r.prefix LIMIT $3"
+    ))
+    .bind(low)
+    .bind(high)
+    .bind(row::to_column(prefix_paging::PAGE_SIZE))
+    .fetch_all(executor.connection())
+    .await?;
+    let found: Vec<(u64, Fingerprint)> = rows
+        .iter()
+        .map(|from| Ok((row::from_column(from, "expires_at")?, row::parsed_text(from, "fingerprint")?)))
+        .collect::<Result<_, StoreError>>()?;
+    let next = prefix_paging::next(from, found.last().map(|(_, fingerprint)| fingerprint), found.len());
+    Ok((found, next))
+}
+
+/// Gives the revocations that the base covers a new version, before the blocks are deleted.
+pub async fn renew_covered(write: &mut Write, version: u64) -> Result<(), StoreError> {
+    query(concat!(
+        "UPDATE revocations SET version = $1 WHERE prefix IN \
+         (SELECT r.prefix FROM revocations r WHERE r.restored_at IS NULL AND ",
+        covered_by_base_sql!(),
+        ")"
+    ))
+    .bind(row::to_column(version))
+    .execute(write.connection())
+    .await?;
+    Ok(())
+}
+
+/// Returns the expiry times of all revoked tokens of these keys that no block of the base covers yet.
+pub async fn expiries_outside_base(
+    executor: &mut impl Executor,
+    kids: &[String],
+) -> Result<Vec<u64>, StoreError> {
+    let mut expiries = Vec::new();
+    for kid in kids {
+        let rows = query(concat!(
+            "SELECT k.expires_at FROM revocations r \
+             JOIN issued k ON k.prefix = r.prefix AND k.fingerprint = r.fingerprint AND k.kid = $1 \
+             WHERE r.restored_at IS NULL AND NOT ",
+            covered_by_base_sql!()
+        ))
+        .bind(kid.as_str())
+        .fetch_all(executor.connection())
+        .await?;
+        for row in &rows {
+            expiries.push(row::from_column(row, "expires_at")?);
+        }
+    }
+    Ok(expiries)
+}
+
+/// Counts the changes after a version.
+pub async fn count_since(executor: &mut impl Executor, version: u64) -> Result<u64, StoreError> {
+    let row = query("SELECT COUNT(*) AS changes FROM revocations WHERE version > $1")
+        .bind(row::to_column(version))
+        .fetch_one(executor.connection())
+        .await?;
+    row::from_column(&row, "changes")
+}
+
+/// Counts the revocations in effect.
+pub async fn count(executor: &mut impl Executor) -> Result<u64, StoreError> {
+    row::count(executor, "SELECT COUNT(*) AS number FROM revocations WHERE restored_at IS NULL").await
+}
+
+/// Deletes the revocations of credentials that expired before a second, and returns their number.
+pub async fn purge(write: &mut Write, before: u64) -> Result<u64, StoreError> {
+    let done = query("DELETE FROM revocations WHERE expires_at < $1")
+        .bind(row::to_column(before))
+        .execute(write.connection())
+        .await?;
+    Ok(done.rows_affected())
+}
+
+/// Reads a change with its version.
+fn parse_change(from: &AnyRow) -> Result<(u64, RevocationChange), StoreError> {
+    let change = match row::optional_from_column(from, "restored_at")? {
+        None => RevocationChange::Revoked(parse_row(from)?),
+        Some(_) => RevocationChange::Restored {
+            fingerprint: row::parsed_text(from, "fingerprint")?,
+            expires_at: row::from_column(from, "expires_at")?,
+        },
+    };
+    Ok((row::from_column(from, "version")?, change))
+}
+
+fn parse_row(from: &AnyRow) -> Result<Revocation, StoreError> {
+    Ok(Revocation {
+        fingerprint: row::parsed_text(from, "fingerprint")?,
+        expires_at: row::from_column(from, "expires_at")?,
+        reason: row::optional_text(from, "reason")?,
+        revoked_at: row::from_column(from, "revoked_at")?,
+    })
+}

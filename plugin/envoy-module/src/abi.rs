@@ -48,7 +48,7 @@ const SOURCE_ADDRESS: u32 = 24;
 /// The status of calls that succeed.
 const SUCCESS: u32 = 0;
 
-/// What a hook returns so that the filter chain goes on, or stops.
+/// What a hook returns so that the filter chain continues, or stops.
 const CONTINUE: u32 = 0;
 const STOP_ITERATION: u32 = 1;
 
@@ -197,7 +197,7 @@ unsafe impl Send for StreamId {}
 #[derive(Debug)]
 pub(crate) struct StreamWake(*mut c_void);
 
-// SAFETY: the ABI permits commits from any thread, and Envoy's object holds no reference to the thread of its creation except
+// SAFETY: the ABI permits commits from any thread, and Envoy's object has no reference to the thread of its creation except
 // the dispatcher, which takes events from every thread.
 unsafe impl Send for StreamWake {}
 
@@ -283,7 +283,7 @@ impl Stream<'_> {
         // SAFETY: the pointer is that of the current hook.
         let count = unsafe { envoy_dynamic_module_callback_http_get_headers_size(self.host, map as u32) };
         let mut headers: Vec<Header> = Vec::with_capacity(count);
-        // SAFETY: the memory has room for as many headers as Envoy has said that it writes.
+        // SAFETY: the memory has room for as many headers as Envoy has reported.
         let is_written = unsafe {
             envoy_dynamic_module_callback_http_get_headers(self.host, map as u32, headers.as_mut_ptr())
         };

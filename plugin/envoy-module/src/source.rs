@@ -1,8 +1,8 @@
 //! Where the bundle comes from: one fetch per process, on the main thread, for all configurations that name the same control
 //! plane, audience and keys. Workers read the current bundle through an atomic pointer.
 //!
-//! Requests belong to a configuration, the leader. When it is destroyed, Envoy cancels them, and another configuration goes
-//! on.
+//! Requests belong to a configuration, the leader. When it is destroyed, Envoy cancels them, and another configuration
+//! continues.
 
 use std::{
     env,
@@ -137,7 +137,7 @@ impl Source {
         }
     }
 
-    /// Ends the use of a configuration. Envoy has cancelled its requests.
+    /// Ends the use of a configuration. Envoy has canceled its requests.
     pub(crate) fn leave(&self, plugin: PluginId) {
         if let Some(fetcher) = &self.fetcher {
             let mut fetcher = lock(fetcher);
@@ -313,7 +313,7 @@ impl Source {
     }
 }
 
-/// Returns what a source depends on: whatever decides which bundles it accepts, and where it gets them.
+/// Returns what a source depends on: where it gets bundles, and all that decides which of them it accepts.
 fn source_key(policy: &Policy, control_plane: &ControlPlane) -> Fingerprint {
     let ControlPlane { cluster, authority, credential, wait_seconds, .. } = control_plane;
     let keys: Vec<String> = policy.root_keys.iter().map(ToString::to_string).collect();

@@ -145,7 +145,7 @@ impl Config {
         self.host.callouts.take()
     }
 
-    /// Adds calls again that are to be answered later.
+    /// Adds calls again that will be answered later.
     pub(crate) fn put_back(&self, callouts: Vec<Callout>) {
         self.host.callouts.borrow_mut().extend(callouts);
     }
@@ -267,7 +267,7 @@ impl Drop for Route {
 }
 
 impl Stream {
-    /// Returns true if the request goes on.
+    /// Returns true if the request continues.
     pub(crate) fn request_headers(&self) -> bool {
         // SAFETY: the module made the stream.
         let status = unsafe {
@@ -280,7 +280,7 @@ impl Stream {
         self.check_status(status)
     }
 
-    /// Returns true if the request goes on.
+    /// Returns true if the request continues.
     pub(crate) fn request_trailers(&self, trailers: Option<&[(&str, &str)]>) -> bool {
         let owned = trailers.map(|trailers| {
             trailers.iter().map(|(name, value)| ((*name).to_owned(), value.as_bytes().to_vec())).collect()

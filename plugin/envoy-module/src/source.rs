@@ -7,7 +7,7 @@
 use std::{
     env,
     os::unix::ffi::OsStrExt as _,
-    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError, Weak},
     time::{SystemTime, UNIX_EPOCH},
 };
 
@@ -189,7 +189,12 @@ impl Source {
         chunks: &[&[u8]],
     ) {
         let (Some(fetcher), Some(now)) = (&self.fetcher, now_ms()) else { return };
-        let mut fetcher = lock(fetcher);
+        // An answer within the call that sends the request, which Envoy does not give, is ignored: the request times out.
+        let mut fetcher = match fetcher.try_lock() {
+            Ok(fetcher) => fetcher,
+            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+            Err(TryLockError::WouldBlock) => return,
+        };
         let Some(at) = fetcher.in_flight.iter().position(|(known, _)| *known == id) else { return };
         let (_, request) = fetcher.in_flight.swap_remove(at);
         let mut room = if status == 200 { request.max_bytes() } else { MAX_ERROR_BYTES };

@@ -57,6 +57,9 @@ struct ConfigHost {
     callouts: RefCell<Vec<Callout>>,
     /// The status of calls, if they fail.
     callout_error: Cell<Option<u32>>,
+    /// Whether calls fail at once, within the function that sends them.
+    fails_within_call: Cell<bool>,
+    module: Cell<*const c_void>,
     metrics: RefCell<Vec<(String, u64)>>,
 }
 
@@ -103,6 +106,8 @@ impl Config {
             events: Arc::default(),
             callouts: RefCell::default(),
             callout_error: Cell::default(),
+            fails_within_call: Cell::default(),
+            module: Cell::new(ptr::null()),
             metrics: RefCell::default(),
         });
         // A copy that is freed after the call, as Envoy's is.
@@ -148,6 +153,11 @@ impl Config {
     /// Adds calls again that will be answered later.
     pub(crate) fn put_back(&self, callouts: Vec<Callout>) {
         self.host.callouts.borrow_mut().extend(callouts);
+    }
+
+    pub(crate) fn fail_within_calls(&self, fails: bool) {
+        self.host.fails_within_call.set(fails);
+        self.host.module.set(self.module);
     }
 
     pub(crate) fn fail_callouts(&self, status: Option<u32>) {
@@ -671,6 +681,21 @@ mod callbacks {
         }
         let number = NEXT.fetch_add(1, Ordering::SeqCst) as u64;
         unsafe { id.write(number) };
+        if config.fails_within_call.get() {
+            unsafe {
+                abi::envoy_dynamic_module_on_http_filter_config_http_callout_done(
+                    host,
+                    config.module.get(),
+                    number,
+                    1,
+                    ptr::null(),
+                    0,
+                    ptr::null(),
+                    0,
+                );
+            }
+            return 0;
+        }
         config.callouts.borrow_mut().push(Callout {
             id: number,
             cluster: read_text(cluster),

@@ -266,7 +266,12 @@ fn failed_requests_keep_the_bundle() {
         }
         panic!("no request");
     };
-    let mut failures = 1;
+    config.fail_within_calls(true);
+    config.tick();
+    config.fail_within_calls(false);
+    drop(config);
+    let config = Config::new(&control_plane.configuration().to_string()).unwrap();
+    let mut failures = 0;
     for (status, chunks) in [
         (None, &[][..]),
         (Some(503), &[&b"{}"[..]]),

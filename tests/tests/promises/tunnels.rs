@@ -3,7 +3,6 @@
 use anyhow::{Context, Result, ensure};
 use harness::envoy::Settings;
 use harness::fake_control_plane::{TestSigner, plugin_configuration};
-use harness::vectors::envoy::wasm_filter;
 use harness::{FakeControlPlane, Scratch, eventually};
 use http_body_util::Empty;
 use hyper::Request;
@@ -33,7 +32,7 @@ async fn tunnel_ends_when_its_credential_is_revoked() {
     let mut settings = Settings::for_scratch(&scratch, configuration.clone()).unwrap();
     settings.workers = 1;
     let address = scratch.address(8443);
-    settings.more_listeners = vec![listener(address, &wasm_filter(&configuration).unwrap())];
+    settings.more_listeners = vec![listener(address, &settings.filter(&configuration))];
     let upstream = TcpListener::bind(settings.upstream).await.unwrap();
     let upstream = tokio::spawn(serve_upstream(upstream));
     let mut control_plane = FakeControlPlane::start_before_upstream(scratch, settings).await;

@@ -105,7 +105,7 @@ async fn configuration_updates_refuse_no_request_and_leak_nothing() {
         .await;
         control_plane.publish();
         if number == UPDATES / 2 {
-            settled = resident_bytes(control_plane.envoy.id());
+            settled = drained_resident_bytes(&control_plane).await;
         }
     }
     eventually("one thread of the module", async || {
@@ -117,12 +117,19 @@ async fn configuration_updates_refuse_no_request_and_leak_nothing() {
         Ok(())
     })
     .await;
-    let grown = resident_bytes(control_plane.envoy.id()).saturating_sub(settled);
+    let grown = drained_resident_bytes(&control_plane).await.saturating_sub(settled);
     assert!(grown < MAX_GROWTH_BYTES, "{grown} bytes after {UPDATES} updates");
 }
 
-fn resident_bytes(process: u32) -> u64 {
-    let pages = std::fs::read_to_string(format!("/proc/{process}/statm")).unwrap();
+/// Returns the resident memory when the configurations that were replaced are gone.
+async fn drained_resident_bytes(control_plane: &FakeControlPlane) -> u64 {
+    eventually("the old filter chains are drained", async || {
+        let draining = control_plane.envoy.stats("^listener_manager.total_filter_chains_draining$").await?;
+        anyhow::ensure!(draining.values().eq([&0]), "{draining:?}");
+        Ok(())
+    })
+    .await;
+    let pages = std::fs::read_to_string(format!("/proc/{}/statm", control_plane.envoy.id())).unwrap();
     pages.split(' ').nth(1).unwrap().parse::<u64>().unwrap() * 4096
 }
 

@@ -513,7 +513,7 @@ async fn check_server_responds(service: &Service, config: &Config) -> Finding {
     let latest = publishing.latest_version().await.unwrap_or_default();
     match publishing.wait_for_version(latest).await {
         Ok(PublicationStatus::Published)
-            if health.body["version"].as_u64().is_some_and(|version| version > latest) =>
+            if health.body["version"].as_u64().is_some_and(|version| version > latest.get()) =>
         {
             let version = &health.body["version"];
             return bad(

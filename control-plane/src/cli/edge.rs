@@ -197,7 +197,7 @@ async fn list(global: &Global, paging: Paging) -> Result<(), CliError> {
         Some(now.millis().saturating_sub(signed.millis()) / 1000)
     };
     // An edge without a bundle reports version 0.
-    let held = |status: &EdgeStatus| status.edge.report.filter(|report| report.version > 0);
+    let held = |status: &EdgeStatus| status.edge.report.filter(|report| report.version.get() > 0);
     let data: Vec<Value> = list
         .edges
         .iter()
@@ -235,7 +235,7 @@ async fn list(global: &Global, paging: Paging) -> Result<(), CliError> {
             [
                 status.edge.id.to_string(),
                 status.state.name().to_owned(),
-                number(held(status).map(|report| report.enforces())),
+                number(held(status).map(|report| report.enforces().get())),
                 number(status.behind),
                 age(status).map_or("-".to_owned(), |age| format!("{age}s")),
                 workers,

@@ -12,7 +12,7 @@ use super::{
 use crate::{
     config::ConfigDuration,
     credentials::api_keys::{self, ApiKeyStatus, CreateApiKey, CreatedApiKey},
-    domain::{Actor, ApiKey, ApiKeyId, OperatorId, Page, Subject},
+    domain::{Actor, ApiKey, ApiKeyId, OperatorId, Page, Subject, Version},
     keys,
     platform::clock::{self, Time},
     revocation::AccessScope,
@@ -269,7 +269,7 @@ fn print_created_key(global: &Global, created: &CreatedApiKey) -> Result<(), Cli
     Ok(())
 }
 
-fn print_change(global: &Global, key: ApiKeyId, version: u64, what: &str) -> Result<(), CliError> {
+fn print_change(global: &Global, key: ApiKeyId, version: Version, what: &str) -> Result<(), CliError> {
     global.print(&json!({ "key_id": key.to_string(), "version": version }), || format!("{what} {key}"))
 }
 

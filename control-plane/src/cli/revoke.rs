@@ -8,7 +8,7 @@ use super::{CliError, EXIT_NOT_ENFORCED, Global, hint, output, read_credential, 
 use crate::{
     config::ConfigDuration,
     credentials::auth_keys,
-    domain::{Actor, AnySubject, EdgeId, ForeignName, IssuerName, RevocableKeyId, WatermarkScope},
+    domain::{Actor, AnySubject, EdgeId, ForeignName, IssuerName, RevocableKeyId, Version, WatermarkScope},
     edges::{self, RolloutStatus},
     maintenance,
     revocation::{self, AccessScope, RevocationOutcome, RevocationTarget, RevokeError},
@@ -229,7 +229,7 @@ pub(super) fn hint_at_unknown_issuer(service: &Service, scope: &WatermarkScope) 
 }
 
 /// Prints the rollout, and fails if an edge may still admit the credential.
-fn print_rollout(reached: &RolloutStatus, version: u64, timeout: ConfigDuration) -> Result<(), CliError> {
+fn print_rollout(reached: &RolloutStatus, version: Version, timeout: ConfigDuration) -> Result<(), CliError> {
     let names = |edges: &[EdgeId]| edges.iter().map(EdgeId::as_str).collect::<Vec<_>>().join(", ");
     if !reached.silent.is_empty() {
         hint(format_args!("Silent for longer than the lifetime of a manifest: {}.", names(&reached.silent)));

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 use token::{Fingerprint, api_key::Kind};
 
 use super::{
-    ApiKey, ApiKeyId, AuthKeyId, EdgeId, ForeignName, IssuedCredential, OperatorId, RoleId, Subject,
+    ApiKey, ApiKeyId, AuthKeyId, EdgeId, ForeignName, IssuedCredential, OperatorId, RoleId, Subject, Version,
     Watermark, WatermarkScope,
 };
 
@@ -101,7 +101,7 @@ pub enum Event {
         unexpired: Vec<ApiKeyId>,
     },
     /// The database was found to lack versions that were published.
-    StoreRolledBack { missing_from: u64, missing_to: u64 },
+    StoreRolledBack { missing_from: Version, missing_to: Version },
     /// The journal was merged into a database that was restored. Counts what it lacked.
     JournalMerged { revocations: usize, watermarks: usize, deletions: usize, issued_after: Option<u64> },
     /// A restored database was repaired.
@@ -226,7 +226,7 @@ impl Event {
     }
 
     /// Returns the further details as a JSON object. `version` is that of the change; events that need none ignore it.
-    pub fn detail(&self, version: Option<u64>) -> Value {
+    pub fn detail(&self, version: Option<Version>) -> Value {
         match self {
             Self::Initialized { auth_key, kid, .. } => {
                 json!({ "auth_key_id": auth_key.to_string(), "kid": kid })

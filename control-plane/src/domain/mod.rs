@@ -8,6 +8,7 @@ mod foreign;
 mod ids;
 mod page;
 mod records;
+mod version;
 
 pub use accounts::{ForeignSubject, Grant, Operator, Role, User};
 pub use api_keys::{ApiKey, ApiKeyState, Generation, PresentedUsername, is_tag_kid, tag_kid};
@@ -23,3 +24,4 @@ pub use records::{
     IssuedFingerprint, Revocation, RevocationChange, SigningKeyRecord, SigningKeyState, Tombstone,
     TombstoneKind, Watermark, WatermarkScope,
 };
+pub use version::Version;

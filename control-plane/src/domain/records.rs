@@ -3,7 +3,7 @@ use std::fmt;
 use token::{Algorithm, Fingerprint, secret::SecretHash};
 
 use super::{
-    AnySubject, AuthKeyId, EdgeId, ForeignName, IssuerName, OperatorId, SessionId, Subject, UserName,
+    AnySubject, AuthKeyId, EdgeId, ForeignName, IssuerName, OperatorId, SessionId, Subject, UserName, Version,
 };
 
 /// The stored record of an AuthKey. Of the secret only the hash is stored.
@@ -74,9 +74,9 @@ pub struct BaseBlockRow {
     pub expires_from: u64,
     pub expires_before: u64,
     /// The version whose revocations the block contains.
-    pub as_of: u64,
+    pub as_of: Version,
     /// The version in which the block was installed.
-    pub version: u64,
+    pub version: Version,
     pub built_at: u64,
     pub members: u64,
     pub revoked: u64,
@@ -180,7 +180,7 @@ pub struct IssuanceGap {
     /// When the gap was found.
     pub found_at: u64,
     /// The version from which on edges refuse unknown credentials of the gap; `None` until it is repaired.
-    pub version: Option<u64>,
+    pub version: Option<Version>,
 }
 
 /// The scope of a watermark.
@@ -345,7 +345,7 @@ pub struct Edge {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct EdgeReport {
     /// The version of its bundle.
-    pub version: u64,
+    pub version: Version,
     /// When the manifest of its bundle was signed, in milliseconds.
     pub issued_at: Option<u64>,
     /// Its workers; `None` if the edge does not report them.
@@ -358,7 +358,7 @@ pub struct EdgeWorkers {
     /// The number of workers.
     pub count: u64,
     /// The lowest version that any worker enforces.
-    pub oldest: u64,
+    pub oldest: Version,
     /// The number of workers that enforce a lower version than the edge has.
     pub lagging: u64,
     /// The number of open streams that a rule keeps although their credential is refused.
@@ -368,17 +368,17 @@ pub struct EdgeWorkers {
 impl EdgeReport {
     /// Returns the plausible part of the report: a version above `latest` was not published here, so it does not count.
     #[must_use]
-    pub fn credible(self, latest: u64) -> Self {
+    pub fn credible(self, latest: Version) -> Self {
         let Self { version, issued_at, workers } = self;
         if version > latest {
-            return Self { version: 0, issued_at: None, workers: None };
+            return Self { version: Version::ZERO, issued_at: None, workers: None };
         }
-        let issued_at = issued_at.filter(|issued_at| *issued_at <= latest);
+        let issued_at = issued_at.filter(|issued_at| *issued_at <= latest.get());
         Self { version, issued_at, workers: workers.filter(|workers| workers.oldest <= latest) }
     }
 
     /// Returns the version that all workers enforce.
-    pub fn enforces(&self) -> u64 {
+    pub fn enforces(&self) -> Version {
         self.workers.map_or(self.version, |workers| workers.oldest.min(self.version))
     }
 }

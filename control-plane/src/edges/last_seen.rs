@@ -18,7 +18,7 @@ use super::queries as edges;
 use crate::{
     credentials::auth_keys,
     db::{Store, StoreError},
-    domain::{AuthKeyId, EdgeId, EdgeReport},
+    domain::{AuthKeyId, EdgeId, EdgeReport, Version},
     installation,
     platform::clock::Time,
 };
@@ -45,9 +45,9 @@ struct PendingUpdates {
     auth_keys: HashMap<AuthKeyId, Time>,
     edges: HashMap<EdgeId, PendingReport>,
     /// The latest version that this server has published, and when.
-    published: Option<(u64, Time)>,
+    published: Option<(Version, Time)>,
     /// The version that each edge enforced in its last written report, and when it was written.
-    written: HashMap<EdgeId, (u64, Instant)>,
+    written: HashMap<EdgeId, (Version, Instant)>,
 }
 
 #[derive(Debug)]
@@ -94,7 +94,7 @@ impl LastSeenRecorder {
     }
 
     /// Records a publication of this server.
-    pub(crate) fn record_publication(&self, version: u64, at: Time) {
+    pub(crate) fn record_publication(&self, version: Version, at: Time) {
         self.with_pending(|pending| pending.published = Some((version, at)));
         self.wake.notify_one();
     }
@@ -127,7 +127,7 @@ impl PendingUpdates {
         let now = Instant::now();
         let written = &mut self.written;
         written.retain(|_, (_, at)| now.saturating_duration_since(*at) < RETENTION);
-        let lately = |(_, at): &(u64, Instant)| now.saturating_duration_since(*at) < WRITE_INTERVAL;
+        let lately = |(_, at): &(Version, Instant)| now.saturating_duration_since(*at) < WRITE_INTERVAL;
         let due: Vec<(EdgeId, PendingReport)> =
             self.edges.extract_if(|id, _| !written.get(id).is_some_and(lately)).collect();
         for (id, seen) in &due {
@@ -141,7 +141,7 @@ impl PendingUpdates {
 struct DueUpdates {
     auth_keys: HashMap<AuthKeyId, Time>,
     edges: Vec<(EdgeId, PendingReport)>,
-    published: Option<(u64, Time)>,
+    published: Option<(Version, Time)>,
 }
 
 async fn write_updates(store: &Store, due: DueUpdates) -> Result<(), StoreError> {

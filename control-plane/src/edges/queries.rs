@@ -5,7 +5,7 @@ use token::secret::SecretHash;
 
 use crate::{
     db::{Executor, StoreError, Write, row},
-    domain::{Edge, EdgeId, EdgeReport, EdgeWorkers, Page, PageRequest, TombstoneKind},
+    domain::{Edge, EdgeId, EdgeReport, EdgeWorkers, Page, PageRequest, TombstoneKind, Version},
     journal::tombstones,
     platform::random,
 };
@@ -63,7 +63,7 @@ pub async fn find(
     let Some(found) = found else { return Ok(None) };
     Ok(Some(CredentialHolder {
         id: row::parsed_text(&found, "edge_id")?,
-        ends_others: row::from_column(&found, "others")? > 0,
+        ends_others: row::from_column::<u64>(&found, "others")? > 0,
     }))
 }
 
@@ -268,11 +268,11 @@ pub async fn clamp_to_now(write: &mut Write, now: u64) -> Result<(), StoreError>
 }
 
 fn parse_row(from: &AnyRow) -> Result<Edge, StoreError> {
-    let column = |name| row::optional_from_column(from, name);
+    let column = |name| row::optional_from_column::<u64>(from, name);
     let workers = match (column("workers")?, column("oldest")?, column("lagging")?) {
         (Some(count), Some(oldest), Some(lagging)) => {
             let kept_streams = row::from_column(from, "kept_streams")?;
-            Some(EdgeWorkers { count, oldest, lagging, kept_streams })
+            Some(EdgeWorkers { count, oldest: Version::new(oldest), lagging, kept_streams })
         }
         _ => None,
     };
@@ -283,6 +283,10 @@ fn parse_row(from: &AnyRow) -> Result<Edge, StoreError> {
         last_seen_at: column("last_seen_at")?,
         rotated_at: column("rotated_at")?,
         old_credential_ends_at: column("old_ends_at")?,
-        report: column("version")?.map(|version| EdgeReport { version, issued_at, workers }),
+        report: row::optional_from_column(from, "version")?.map(|version| EdgeReport {
+            version,
+            issued_at,
+            workers,
+        }),
     })
 }

@@ -4,6 +4,7 @@ use sqlx::query;
 
 use crate::{
     db::{Executor, StoreError, Write, row},
+    domain::Version,
     platform::clock::Time,
 };
 
@@ -54,7 +55,7 @@ pub async fn find(executor: &mut impl Executor) -> Result<Option<Installation>, 
 /// The publications of all servers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PublicationState {
-    pub version: u64,
+    pub version: Version,
     pub at: Time,
 }
 
@@ -69,7 +70,7 @@ pub async fn publication_state(executor: &mut impl Executor) -> Result<Publicati
 }
 
 /// Records that a server has published a version.
-pub async fn record_publication(write: &mut Write, version: u64, now: Time) -> Result<(), StoreError> {
+pub async fn record_publication(write: &mut Write, version: Version, now: Time) -> Result<(), StoreError> {
     query(
         "UPDATE published SET version = CASE WHEN version > $1 THEN version ELSE $1 END, \
          at = CASE WHEN at > $2 THEN at ELSE $2 END WHERE id = 1",

@@ -11,7 +11,7 @@ use super::{
 use crate::{
     config,
     db::{Change, StoreError},
-    domain::{Actor, Event},
+    domain::{Actor, Event, Version},
     keys::key_set,
     platform::random,
     service::Service,
@@ -89,7 +89,7 @@ pub enum RefreshOutcome {
     /// The keys have not changed.
     Same,
     /// The keys have changed. This is the first version with the new keys.
-    Changed(u64),
+    Changed(Version),
 }
 
 /// Synchronizes the store with the configuration: a new issuer is due immediately, and the keys of removed issuers and

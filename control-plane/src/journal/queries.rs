@@ -4,7 +4,7 @@ use sqlx::query;
 
 use crate::{
     db::{Executor, StoreError, Write, row},
-    domain::{Tombstone, TombstoneKind},
+    domain::{Tombstone, TombstoneKind, Version},
 };
 
 /// Records a deletion, or an end that was set. `at` is that of [`Tombstone`].
@@ -27,7 +27,10 @@ pub async fn insert_from_journal(write: &mut Write, tombstone: &Tombstone) -> Re
 }
 
 /// Returns the tombstones after a version, each with its version.
-pub async fn since(executor: &mut impl Executor, version: u64) -> Result<Vec<(u64, Tombstone)>, StoreError> {
+pub async fn since(
+    executor: &mut impl Executor,
+    version: Version,
+) -> Result<Vec<(Version, Tombstone)>, StoreError> {
     let rows =
         query("SELECT kind, id, at, version FROM tombstones WHERE version > $1 ORDER BY version, kind, id")
             .bind(row::to_column(version))

@@ -23,7 +23,7 @@ use crate::{
         tokens::Lifetime,
     },
     db::{Change, NEVER_EXPIRES, StoreError, Write},
-    domain::{Actor, Event, SigningKeyRecord, SigningKeyState, WatermarkScope},
+    domain::{Actor, Event, SigningKeyRecord, SigningKeyState, Version, WatermarkScope},
     edges::await_live_edges,
     platform::clock::Time,
     revocation::watermarks::raise_at,
@@ -100,7 +100,7 @@ pub async fn activate_pending_signing_key(service: &Service) -> Result<Option<St
 
 /// Retires a signing key or a tag key (`tag-N`) immediately, revokes everything that it signed, and activates another key if
 /// necessary. Returns the first version with the change.
-pub async fn retire_key(service: &Service, actor: &Actor, kid: &str) -> Result<u64, SigningKeyError> {
+pub async fn retire_key(service: &Service, actor: &Actor, kid: &str) -> Result<Version, SigningKeyError> {
     let mut change = service.change(actor).await?;
     let (version, now) = (change.version(), change.now());
     let records = signing_keys::list(change.db()).await?;

@@ -15,7 +15,7 @@
 use crate::{
     credentials::{api_keys::take_back_expiry, coverage, issued},
     db::{StoreError, versions},
-    domain::{Actor, ApiKeyId, CoreError, ErrorKind, Event, WatermarkScope},
+    domain::{Actor, ApiKeyId, CoreError, ErrorKind, Event, Version, WatermarkScope},
     edges::{self, list::bundle_time},
     issuers,
     keys::signing_keys,
@@ -148,7 +148,7 @@ pub async fn instants_ahead(service: &Service) -> Result<Vec<(String, u64)>, Sto
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ClockRepair {
     /// The first bundle with the repair; a checkpoint.
-    pub version: u64,
+    pub version: Version,
     /// The watermarks that were lowered to now, with their instants before.
     pub watermarks: Vec<(WatermarkScope, u64)>,
     /// The number of credentials in these scopes that have a time of issue in the future. Each is revoked by fingerprint.

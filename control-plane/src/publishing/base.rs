@@ -10,7 +10,7 @@ use token::Fingerprint;
 use super::{PublishError, collision::log_collision, queries as blocks};
 use crate::{
     db::{NEVER_EXPIRES, ReadTransaction, StoreError},
-    domain::BaseBlockRow,
+    domain::{BaseBlockRow, Version},
     revocation::revocations,
 };
 
@@ -21,7 +21,7 @@ pub(super) struct BaseState {
     installed: BTreeMap<u64, (BaseBlockRow, u16)>,
     /// Un-revocations: version, and expiry in seconds. Blocks built before that version still list
     /// the fingerprint as revoked.
-    unrevoked: HashMap<Fingerprint, (u64, u64)>,
+    unrevoked: HashMap<Fingerprint, (Version, u64)>,
 }
 
 /// The changes of the base since the last load.
@@ -94,7 +94,7 @@ impl BaseState {
     pub(super) fn note_unrevoked(
         &mut self,
         fingerprint: Fingerprint,
-        since: (u64, u64),
+        since: (Version, u64),
         builder: &mut Builder,
     ) {
         self.unrevoked.insert(fingerprint, since);
@@ -127,7 +127,7 @@ impl BaseState {
     fn emit_override(
         &self,
         fingerprint: Fingerprint,
-        (version, expires_at): (u64, u64),
+        (version, expires_at): (Version, u64),
         builder: &mut Builder,
     ) {
         let contradicts = |row: &BaseBlockRow| {

@@ -20,7 +20,7 @@ use super::queries as blocks;
 use crate::{
     credentials::{coverage, issued},
     db::{NEVER_EXPIRES, StoreError, versions},
-    domain::{Actor, BaseBlockRow, Event},
+    domain::{Actor, BaseBlockRow, Event, Version},
     keys::signing_keys,
     platform::clock::Time,
     revocation::revocations,
@@ -80,7 +80,7 @@ impl From<BlockError> for CompactBaseError {
 #[derive(Debug)]
 pub struct Compaction {
     /// The first bundle with the new blocks; `None` if none was built.
-    pub version: Option<u64>,
+    pub version: Option<Version>,
     /// The new blocks.
     pub blocks: Vec<BaseBlockRow>,
     /// The size of the new blocks.
@@ -270,7 +270,7 @@ async fn install_blocks(
     actor: &Actor,
     lease: &BuildLease,
     built: Vec<BuiltBlock>,
-    (as_of, high): (u64, u64),
+    (as_of, high): (Version, u64),
     kids: &[String],
 ) -> Result<Compaction, CompactBaseError> {
     let coverage: Vec<(String, u64)> = kids.iter().map(|kid| (kid.clone(), high)).collect();

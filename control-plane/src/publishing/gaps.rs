@@ -8,6 +8,7 @@ use token::Fingerprint;
 
 use crate::{
     db::{ReadTransaction, StoreError},
+    domain::Version,
     restore::gaps,
 };
 
@@ -20,7 +21,7 @@ pub(super) struct ClosedGaps {
 /// Reads the gaps. Returns `None` if they have not changed since a version and no expired rows were purged.
 pub(super) async fn load(
     read: &mut ReadTransaction,
-    since: u64,
+    since: Version,
     was_purged: bool,
 ) -> Result<Option<ClosedGaps>, StoreError> {
     // Most databases have no gap.

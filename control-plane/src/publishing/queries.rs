@@ -42,7 +42,7 @@ pub(in crate::publishing) async fn replace(
             .execute(write.connection())
             .await?;
     }
-    for (part, bytes) in (0..).zip(bytes.chunks(MAX_PART_BYTES)) {
+    for (part, bytes) in (0_u64..).zip(bytes.chunks(MAX_PART_BYTES)) {
         query("INSERT INTO block_parts (expires_from, part, bytes) VALUES ($1, $2, $3)")
             .bind(row::to_column(*expires_from))
             .bind(row::to_column(part))

@@ -6,6 +6,7 @@ use tokio::time::{Instant, sleep};
 
 use crate::{
     db::{Store, StoreError, versions},
+    domain::Version,
     edges, installation,
     platform::clock::{Clock, Time},
     service::Service,
@@ -51,13 +52,13 @@ impl RecordedPublications {
     }
 
     /// Returns the latest version of the database, published or not.
-    pub async fn latest_version(&self) -> Result<u64, StoreError> {
+    pub async fn latest_version(&self) -> Result<Version, StoreError> {
         Ok(versions::current(&mut self.store.reader().await?).await?.number)
     }
 
     /// Waits until a server has published the version, for at most a second. A server records its publications in the
     /// database that it reads, so a server on another database, such as a deleted file, is not counted.
-    pub async fn wait_for_version(&self, version: u64) -> Result<PublicationStatus, StoreError> {
+    pub async fn wait_for_version(&self, version: Version) -> Result<PublicationStatus, StoreError> {
         let deadline = Instant::now() + TIMEOUT;
         loop {
             let published = installation::publication_state(&mut self.store.reader().await?).await?;

@@ -9,7 +9,7 @@ use crate::{
     accounts::grants,
     audit,
     db::{Executor, StoreError, versions},
-    domain::{Revocation, RevocationChange, Tombstone, Watermark, WatermarkScope},
+    domain::{Revocation, RevocationChange, Tombstone, Version, Watermark, WatermarkScope},
     journal::{JournalContent, JournalMark, JournalRevocation, tombstones},
     revocation::{revocations, watermarks},
 };
@@ -36,9 +36,9 @@ pub struct MissingEntries {
     /// Set if a rollback of the database is found for the first time.
     pub rollback: Option<StoreRollback>,
     /// The highest version in the journal.
-    pub newest: u64,
+    pub newest: Version,
     /// The version up to which the store has all journal entries.
-    pub known: u64,
+    pub known: Version,
     /// True if the store has everything that the journal was written from.
     pub is_continued: bool,
 }
@@ -75,21 +75,21 @@ pub(crate) async fn find_missing_entries(
 ) -> Result<MissingEntries, StoreError> {
     let shared = shared_history(executor, recorded).await?;
     let open = gaps::list(executor).await?.into_iter().filter(|gap| gap.version.is_none());
-    let open = open.map(|gap| gap.issued_after.saturating_mul(1000)).min();
-    let known = open.unwrap_or(u64::MAX).min(match shared {
-        SharedHistory::Complete => u64::MAX,
+    let open = open.map(|gap| Version::new(gap.issued_after.saturating_mul(1000))).min();
+    let known = open.unwrap_or(Version::MAX).min(match shared {
+        SharedHistory::Complete => Version::MAX,
         SharedHistory::UpTo(mark) => mark.version,
-        SharedHistory::Nothing => 0,
+        SharedHistory::Nothing => Version::ZERO,
     });
     let is_continued = shared == SharedHistory::Complete;
     let mut missing =
         MissingEntries { newest: recorded.newest, known, is_continued, ..MissingEntries::default() };
-    if known == u64::MAX {
+    if known == Version::MAX {
         return Ok(missing);
     }
     let mut missing_versions = Vec::new();
     missing.find_revocations(executor, recorded, &mut missing_versions).await?;
-    let raised: HashMap<WatermarkScope, (u64, u64, u64)> = watermarks::since(executor, 0)
+    let raised: HashMap<WatermarkScope, (Version, u64, u64)> = watermarks::since(executor, Version::ZERO)
         .await?
         .into_iter()
         .map(|(version, Watermark { scope, instant, ends_at })| (scope, (version, instant, ends_at)))
@@ -104,7 +104,7 @@ pub(crate) async fn find_missing_entries(
             }
             continue;
         }
-        let is_weaker = |(_, instant, ends_at): &(u64, u64, u64)| {
+        let is_weaker = |(_, instant, ends_at): &(Version, u64, u64)| {
             *instant < watermark.instant || *ends_at < watermark.ends_at
         };
         if held.is_none_or(is_weaker) {
@@ -112,20 +112,21 @@ pub(crate) async fn find_missing_entries(
             missing_versions.push(*version);
         }
     }
-    let buried: HashMap<_, _> = tombstones::since(executor, 0)
+    let buried: HashMap<_, _> = tombstones::since(executor, Version::ZERO)
         .await?
         .into_iter()
         .map(|(version, Tombstone { kind: gone, id, at })| ((gone, id), (version, at)))
         .collect();
     for ((gone, id), (version, at)) in &recorded.gone {
-        let is_known = |(held, ends_at): &(u64, u64)| held >= version && (!gone.is_end() || ends_at <= at);
+        let is_known =
+            |(held, ends_at): &(Version, u64)| held >= version && (!gone.is_end() || ends_at <= at);
         if *version > known && !buried.get(&(*gone, id.clone())).is_some_and(is_known) {
             missing.gone.push(Tombstone { kind: *gone, id: id.clone(), at: *at });
             missing_versions.push(*version);
         }
     }
     missing.gone.sort_by(|a, b| (a.kind, &a.id).cmp(&(b.kind, &b.id)));
-    let granted: HashMap<String, u64> = grants::changed_since(executor, 0)
+    let granted: HashMap<String, Version> = grants::changed_since(executor, Version::ZERO)
         .await?
         .into_iter()
         .map(|(version, subject)| (subject.to_string(), version))
@@ -148,7 +149,7 @@ impl MissingEntries {
         &mut self,
         executor: &mut impl Executor,
         recorded: &JournalContent,
-        missing_versions: &mut Vec<u64>,
+        missing_versions: &mut Vec<Version>,
     ) -> Result<(), StoreError> {
         let is_wanted = |fingerprint: &Fingerprint| {
             recorded.revocations.get(fingerprint).is_some_and(|(version, _)| *version > self.known)
@@ -216,7 +217,7 @@ async fn shared_history(
             return Ok(if is_complete { SharedHistory::Complete } else { SharedHistory::UpTo(*mark) });
         }
     }
-    Ok(if recorded.newest == 0 { SharedHistory::Complete } else { SharedHistory::Nothing })
+    Ok(if recorded.newest == Version::ZERO { SharedHistory::Complete } else { SharedHistory::Nothing })
 }
 
 /// Determines since when the store lacks issued credentials. Returns `None` if it lacks none, or if the rollback was found
@@ -225,7 +226,7 @@ async fn find_rollback(
     executor: &mut impl Executor,
     recorded: &JournalContent,
     shared: SharedHistory,
-    missing_versions: Vec<u64>,
+    missing_versions: Vec<Version>,
 ) -> Result<Option<StoreRollback>, StoreError> {
     let found = gaps::list(executor).await?.iter().map(|gap| gap.found_at).max();
     let is_new = |millis: u64| found.is_none_or(|found| millis / 1000 > found);
@@ -238,8 +239,12 @@ async fn find_rollback(
         marks.take_while(|mark| SharedHistory::UpTo(**mark) != shared).last().map(|mark| mark.at);
     let current = versions::current(executor).await?.number;
     let ahead = (recorded.newest > current).then_some(recorded.newest);
-    let unknown =
-        missing_versions.into_iter().chain(ahead).chain(first_unknown).filter(|millis| is_new(*millis));
+    let unknown = missing_versions
+        .into_iter()
+        .chain(ahead)
+        .map(Version::get)
+        .chain(first_unknown)
+        .filter(|millis| is_new(*millis));
     let Some(unknown) = unknown.min() else { return Ok(None) };
     // Audit entries after that were written by a process that did not notice the rollback.
     let last = audit::latest_until(executor, unknown).await?.or(last_known).unwrap_or_default();

@@ -18,7 +18,7 @@ use crate::{
     db::{NEVER_EXPIRES, Store, Write},
     domain::{
         Actor, ApiKeyState, Event, IssuanceGap, Revocation, SigningKeyState, Subject, Tombstone,
-        TombstoneKind,
+        TombstoneKind, Version,
     },
     edges,
     journal::{Journal, tombstones},
@@ -65,7 +65,7 @@ pub(crate) async fn merge_journal(
         return Ok(nothing);
     }
     // The version is above every version in a journal, so later revocations have versions that no journal contains.
-    let above = Time::from_millis(now.millis().max(missing.newest.saturating_add(1)));
+    let above = Time::from_millis(now.millis().max(missing.newest.next().get()));
     let version = draft.version_above(missing.newest).await?;
     let MissingEntries { revoked, watermarks, gone, rollback, known, is_continued, .. } = missing;
     for revocation in &revoked {
@@ -115,7 +115,7 @@ pub(crate) async fn merge_journal(
         journal.resume_after(known);
     }
     tracing::error!(
-        bundle.version = version,
+        bundle.version = version.get(),
         merged.revocations = revoked.len(),
         merged.watermarks = watermarks.len(),
         merged.deletions = gone.len(),
@@ -148,7 +148,7 @@ async fn apply_tombstones(
     write: &mut Write,
     data_dir: &DataDir,
     gone: &[Tombstone],
-    version: u64,
+    version: Version,
     now: Time,
 ) -> Result<Vec<Tombstone>, OpenError> {
     let mut pending = Vec::new();
@@ -218,7 +218,7 @@ async fn retire_signing_key(
     write: &mut Write,
     data_dir: &DataDir,
     kid: &str,
-    version: u64,
+    version: Version,
     now: Time,
 ) -> Result<(), OpenError> {
     let records = signing_keys::list(write).await?;

@@ -6,7 +6,7 @@ use token::Fingerprint;
 use crate::{
     credentials::coverage,
     db::{Executor, StoreError, Write, row},
-    domain::IssuanceGap,
+    domain::{IssuanceGap, Version},
 };
 
 /// Inserts a gap. It becomes part of the bundle when [`repair_gaps`] is called.
@@ -37,7 +37,7 @@ pub async fn list(executor: &mut impl Executor) -> Result<Vec<IssuanceGap>, Stor
 
 /// Marks all gaps as repaired. After the commit no credential is inserted with a time of issue in a gap, and edges refuse unknown
 /// credentials that were issued in one. Must be the first write to the issuance log in the transaction.
-pub(in crate::restore) async fn repair_gaps(write: &mut Write, version: u64) -> Result<(), StoreError> {
+pub(in crate::restore) async fn repair_gaps(write: &mut Write, version: Version) -> Result<(), StoreError> {
     coverage::lock_issuance(write).await?;
     query("UPDATE gaps SET version = $1 WHERE version IS NULL")
         .bind(row::to_column(version))
@@ -55,7 +55,7 @@ pub async fn latest_end(executor: &mut impl Executor) -> Result<Option<u64>, Sto
 }
 
 /// Returns the version in which a gap was last repaired; `None` if no gap was repaired.
-pub async fn latest_version(executor: &mut impl Executor) -> Result<Option<u64>, StoreError> {
+pub async fn latest_version(executor: &mut impl Executor) -> Result<Option<Version>, StoreError> {
     let row = query("SELECT MAX(version) AS version FROM gaps").fetch_one(executor.connection()).await?;
     row::optional_from_column(&row, "version")
 }

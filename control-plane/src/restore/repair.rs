@@ -16,7 +16,7 @@ use crate::{
         tokens::mint::MAX_ISSUE_SKEW_SECS,
     },
     db::{Store, StoreError, versions},
-    domain::{Actor, ApiKeyState, Event, IssuanceGap, WatermarkScope},
+    domain::{Actor, ApiKeyState, Event, IssuanceGap, Version, WatermarkScope},
     journal::{CatchUpError, Journal},
     keys::{SigningKeyError, retire_key, signing_keys, tag_keys},
     platform::{clock::Time, data_dir::DataDir},
@@ -123,7 +123,7 @@ pub enum GapStart {
 #[derive(Debug)]
 pub struct RepairOutcome {
     /// The first bundle with the gaps; `None` if there was nothing to repair.
-    pub version: Option<u64>,
+    pub version: Option<Version>,
     /// The gaps that were repaired. Unknown credentials that were issued in them are refused from now on.
     pub gaps: Vec<IssuanceGap>,
     /// The number of known credentials in these gaps.
@@ -233,7 +233,7 @@ async fn unknown_key_files(
 
 /// Revokes everything that was ever issued. This is the only safe repair without a journal, as nothing else records the
 /// lost revocations. Returns the version, and the number of deleted AuthKeys.
-pub async fn refuse_everything(service: &Service, actor: &Actor) -> Result<(u64, usize), RepairError> {
+pub async fn refuse_everything(service: &Service, actor: &Actor) -> Result<(Version, usize), RepairError> {
     let refused =
         revoke(service, actor, &AccessScope::Everything, RevocationTarget::Everything, Some("restored"))
             .await

@@ -17,7 +17,7 @@ use crate::{
     db::{NEVER_EXPIRES, StoreError, Write},
     domain::{
         Actor, CoreError, ErrorKind, Event, IssuedCredential, OperatorId, RevocableKeyId, Revocation,
-        Subject, Watermark, WatermarkScope,
+        Subject, Version, Watermark, WatermarkScope,
     },
     keys::{signing_keys, tag_keys},
     limits::operator as operator_limits,
@@ -186,7 +186,7 @@ impl AccessScope {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DurableRevocation {
     /// The first bundle with the revocation.
-    pub version: u64,
+    pub version: Version,
     /// What was revoked.
     pub outcome: RevocationOutcome,
 }
@@ -369,7 +369,7 @@ async fn revoke_fingerprint(
     unknown_expiry: u64,
     reason: Option<&str>,
     now: Time,
-    version: u64,
+    version: Version,
 ) -> Result<(RevocationOutcome, bool), RevokeError> {
     let Revoker { actor, authority, presents_credential } = revoker;
     let issuance = issued::find(write, &fingerprint).await?;
@@ -416,7 +416,7 @@ async fn merge_into_watermark(
     authority: &AccessScope,
     issuance: &IssuedCredential,
     now: Time,
-    version: u64,
+    version: Version,
 ) -> Result<Option<(RevocationOutcome, bool)>, StoreError> {
     let (AccessScope::Operator(operator), Some(auth_key)) = (authority, &issuance.auth_key) else {
         return Ok(None);
@@ -437,7 +437,7 @@ async fn raise_watermark(
     scope: WatermarkScope,
     instant: Option<u64>,
     now: Time,
-    version: u64,
+    version: Version,
 ) -> Result<(RevocationOutcome, bool), RevokeError> {
     let is_new = operator_limits::counts_as_new(write, &scope).await?;
     let (until, (watermark, raised)) = match instant {

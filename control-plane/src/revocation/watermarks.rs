@@ -20,7 +20,7 @@ use crate::{
         tokens::{Lifetime, mint::MAX_ISSUE_SKEW_SECS},
     },
     db::{NEVER_EXPIRES, StoreError, Write},
-    domain::{Watermark, WatermarkScope},
+    domain::{Version, Watermark, WatermarkScope},
     platform::clock::Time,
     service::Service,
 };
@@ -33,7 +33,7 @@ pub(crate) async fn raise_at(
     scope: &WatermarkScope,
     instant: u64,
     now: Time,
-    version: u64,
+    version: Version,
 ) -> Result<(Watermark, bool), StoreError> {
     let ends_at = watermark_end(service, write, scope, now).await?;
     let watermark = Watermark { scope: scope.clone(), instant, ends_at };
@@ -50,7 +50,7 @@ pub(crate) async fn raise_to_now(
     scope: &WatermarkScope,
     reach: u64,
     now: Time,
-    version: u64,
+    version: Version,
 ) -> Result<(Watermark, bool), StoreError> {
     // A credential that was issued right after an earlier revocation is dated slightly ahead, and must be covered too.
     let furthest = now.seconds().saturating_add(MAX_ISSUE_SKEW_SECS.saturating_mul(2));

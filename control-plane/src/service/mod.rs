@@ -24,7 +24,7 @@ use crate::{
         AfterCommit, Change, DatabaseFiles, Draft, Engine, PublishedVersions, Store, StoreError, Unobserved,
         Upkeep, versions,
     },
-    domain::{Actor, Event},
+    domain::{Actor, Event, Version},
     edges::last_seen::LastSeenRecorder,
     issuers::missing_keys::MissingKeys,
     journal::{COMMAND_TIMEOUT, Journal},
@@ -170,7 +170,7 @@ impl Service {
 
     /// Acknowledges a revocation that has changed nothing, because it was made before: waits until the present version is
     /// published, and returns it.
-    pub(crate) async fn acknowledge_revocation(&self) -> Result<u64, StoreError> {
+    pub(crate) async fn acknowledge_revocation(&self) -> Result<Version, StoreError> {
         let version = versions::current(&mut self.store.reader().await?).await?.number;
         self.metrics.count_revocation();
         self.wait_published(version).await;
@@ -240,7 +240,7 @@ impl AfterCommit for Service {
 
     /// Waits until the own publisher has published a committed version, so that its effect is visible here when the caller
     /// gets the answer. The change is durable already, so a timeout is no error.
-    fn wait_published(&self, version: u64) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
+    fn wait_published(&self, version: Version) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
         Box::pin(async move {
             match self.publications.get() {
                 Some(publications) => {

@@ -5,7 +5,7 @@ use control_plane::{
     accounts::operators,
     credentials::{api_keys, issued},
     db::NEVER_EXPIRES,
-    domain::{ApiKey, ApiKeyState, IssuedCredential, PresentedUsername, Subject},
+    domain::{ApiKey, ApiKeyState, IssuedCredential, PresentedUsername, Subject, Version},
     keys::{key_set, keyring as keys, tag_keys},
     platform::{
         clock::{self, Time},
@@ -110,7 +110,7 @@ assert_eq!(edge_decision(&env, key, &alice).await.1, RevocationStatus::Revoked);
 // This does not depend on the watermark.
 let subject: Subject = alice.parse().unwrap();
 let mut write = env.store().await.upkeep().await.unwrap();
-watermarks::lower(write.db(), &subject.into(), 0, 1).await.unwrap();
+watermarks::lower(write.db(), &subject.into(), 0, Version::new(1)).await.unwrap();
 write.commit().await.unwrap();
 for (id, _) in &keys {
 assert!(env.stderr_of_failure(&["key", "enable", id]).contains("is not disabled"));

@@ -9,7 +9,7 @@ use control_plane::{
         api_keys::{CreateApiKey, create_api_key, disable_api_key, enable_api_key, expire_api_keys},
         tokens::{Lifetime, TokenRecipient, issue_token},
     },
-    domain::{Actor, ApiKey, EdgeReport, OperatorId, Subject},
+    domain::{Actor, ApiKey, EdgeReport, OperatorId, Subject, Version},
     edges,
     maintenance::{ClockConfirmation, ClockError, check_clock, instants_ahead, repair_clock},
     platform::{
@@ -152,7 +152,7 @@ async fn revocation_up_to_now_is_rejected_if_edge_clocks_disagree() {
     let store = env.store().await;
     let seen = async |at: u64, signed: u64| {
         let mut write = store.upkeep().await.unwrap();
-        let report = EdgeReport { version: 1, issued_at: Some(signed * 1000), workers: None };
+        let report = EdgeReport { version: Version::new(1), issued_at: Some(signed * 1000), workers: None };
         edges::record_report(write.db(), &"e1".parse().unwrap(), at, &report).await.unwrap();
         write.commit().await.unwrap();
     };

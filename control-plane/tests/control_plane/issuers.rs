@@ -452,7 +452,7 @@ async fn record(service: &Service) -> IssuerRecord {
 }
 
 async fn version(env: &TestEnv) -> u64 {
-    versions::current(&mut env.store().await.reader().await.unwrap()).await.unwrap().number
+    versions::current(&mut env.store().await.reader().await.unwrap()).await.unwrap().number.get()
 }
 
 /// Returns the keys of the issuer in the current bundle.

@@ -15,8 +15,8 @@ use control_plane::{
     },
     db::{NEVER_EXPIRES, Store, Unobserved, versions},
     domain::{
-        Actor, Event, IssuedCredential, OperatorId, Revocation, RevocationChange, Subject, Watermark,
-        WatermarkScope,
+        Actor, Event, IssuedCredential, OperatorId, Revocation, RevocationChange, Subject, Version,
+        Watermark, WatermarkScope,
     },
     platform::clock::{self, Time},
     publishing::{CompactBaseError, blocks, compact_base},
@@ -35,11 +35,11 @@ for_each_backend! {
         assert_eq!(issued::insert(write.db(), &issuance(first)).await.unwrap(), IssueOutcome::Inserted);
         assert_eq!(issued::insert(write.db(), &issuance(first)).await.unwrap(), IssueOutcome::PrefixTaken);
         assert_eq!(issued::insert(write.db(), &issuance(second)).await.unwrap(), IssueOutcome::PrefixTaken);
-        let taken = revocations::insert(write.db(), &revocation(second), 2).await.unwrap();
+        let taken = revocations::insert(write.db(), &revocation(second), v(2)).await.unwrap();
         assert_eq!(taken, revocations::RevokeOutcome::PrefixTaken);
-        let new = revocations::insert(write.db(), &revocation(third), 2).await.unwrap();
+        let new = revocations::insert(write.db(), &revocation(third), v(2)).await.unwrap();
         assert_eq!(new, revocations::RevokeOutcome::Revoked);
-        let again = revocations::insert(write.db(), &revocation(third), 3).await.unwrap();
+        let again = revocations::insert(write.db(), &revocation(third), v(3)).await.unwrap();
         assert_eq!(again, revocations::RevokeOutcome::AlreadyRevoked);
         assert_eq!(issued::insert(write.db(), &issuance(third)).await.unwrap(), IssueOutcome::PrefixTaken);
         write.commit().await.unwrap();
@@ -56,21 +56,21 @@ for_each_backend! {
         let restored = RevocationChange::Restored { fingerprint: one, expires_at: 2 };
         let revoked = RevocationChange::Revoked(revocation(one));
         let mut write = store.upkeep().await.unwrap();
-        assert!(!revocations::unrevoke(write.db(), &one, 5, 1).await.unwrap());
+        assert!(!revocations::unrevoke(write.db(), &one, 5, v(1)).await.unwrap());
         for round in 0..3 {
             let version = 10 * round;
-            let done = revocations::insert(write.db(), &revocation(one), version + 2).await.unwrap();
+            let done = revocations::insert(write.db(), &revocation(one), v(version + 2)).await.unwrap();
             assert_eq!(done, revocations::RevokeOutcome::Revoked);
-            assert_eq!(revocations::since(write.db(), version + 1).await.unwrap(), [(version + 2, revoked.clone())]);
-            assert!(revocations::unrevoke(write.db(), &one, 5, version + 3).await.unwrap());
-            assert!(!revocations::unrevoke(write.db(), &one, 5, version + 4).await.unwrap());
+            assert_eq!(revocations::since(write.db(), v(version + 1)).await.unwrap(), [(v(version + 2), revoked.clone())]);
+            assert!(revocations::unrevoke(write.db(), &one, 5, v(version + 3)).await.unwrap());
+            assert!(!revocations::unrevoke(write.db(), &one, 5, v(version + 4)).await.unwrap());
             assert_eq!(revocations::find(write.db(), &one).await.unwrap(), None);
-            assert_eq!(revocations::since(write.db(), 0).await.unwrap(), [(version + 3, restored.clone())]);
-            assert_eq!(versions::current(write.db()).await.unwrap().checkpoint, version + 3);
-            assert_eq!(revocations::since(write.db(), version + 3).await.unwrap(), []);
+            assert_eq!(revocations::since(write.db(), Version::ZERO).await.unwrap(), [(v(version + 3), restored.clone())]);
+            assert_eq!(versions::current(write.db()).await.unwrap().checkpoint, v(version + 3));
+            assert_eq!(revocations::since(write.db(), v(version + 3)).await.unwrap(), []);
         }
         // The prefix stays reserved after an un-revocation.
-        let same = revocations::insert(write.db(), &revocation(fingerprint(1, 2)), 40).await.unwrap();
+        let same = revocations::insert(write.db(), &revocation(fingerprint(1, 2)), v(40)).await.unwrap();
         assert_eq!(same, revocations::RevokeOutcome::PrefixTaken);
         assert_eq!(issued::insert(write.db(), &issuance(fingerprint(1, 2))).await.unwrap(), IssueOutcome::PrefixTaken);
     }
@@ -98,8 +98,8 @@ for_each_backend! {
                 for number in 0..5 {
                     let mut write = store.upkeep().await.unwrap();
                     let version = write.allocate_version(clock::now()).await.unwrap();
-                    let one = revocation(fingerprint(writer * 100 + number, version));
-                    let one = Revocation { revoked_at: version, ..one };
+                    let one = revocation(fingerprint(writer * 100 + number, version.get()));
+                    let one = Revocation { revoked_at: version.get(), ..one };
                     revocations::insert(write.db(), &one, version).await.unwrap();
                     write.commit().await.unwrap();
                 }
@@ -119,7 +119,7 @@ for_each_backend! {
                 assert!(seen.last().is_none_or(|last| *last < version), "{version} is late or duplicate");
                 seen.insert(version);
             }
-            assert_eq!(seen.last().copied().unwrap_or(start), now, "the change of version {now} is missing");
+            assert_eq!(seen.last().copied().map_or(start, Version::new), now, "the change of version {now} is missing");
             version = now;
             assert!(began.elapsed() < Duration::from_secs(60), "only {} came", seen.len());
         }
@@ -131,7 +131,7 @@ for_each_backend! {
     /// A version is greater than the last one, even if the clock goes back, and at least the time.
     async fn versions_follow_the_clock_and_never_decrease(env: TestEnv) {
         let store = env.store().await;
-        let start = versions::current(&mut store.reader().await.unwrap()).await.unwrap().number;
+        let start = versions::current(&mut store.reader().await.unwrap()).await.unwrap().number.get();
         for (millis, expected) in [
             (start + 1000, start + 1000),
             (start + 1000, start + 1001),
@@ -140,7 +140,7 @@ for_each_backend! {
             (start + 5000, start + 5000),
         ] {
             let mut write = store.upkeep().await.unwrap();
-            assert_eq!(write.allocate_version(Time::from_millis(millis)).await.unwrap(), expected);
+            assert_eq!(write.allocate_version(Time::from_millis(millis)).await.unwrap(), v(expected));
             write.commit().await.unwrap();
         }
     }
@@ -163,16 +163,16 @@ for_each_backend! {
         let mut write = store.upkeep().await.unwrap();
         for (instant, version, raised) in [(10, 5, true), (10, 6, false), (9, 7, false), (11, 8, true)] {
             let watermark = Watermark { scope: subject.clone().into(), instant, ends_at: NEVER_EXPIRES };
-            assert_eq!(watermarks::raise(write.db(), &watermark, version).await.unwrap(), raised);
+            assert_eq!(watermarks::raise(write.db(), &watermark, v(version)).await.unwrap(), raised);
         }
         let held = Watermark { scope: subject.clone().into(), instant: 11, ends_at: NEVER_EXPIRES };
-        assert_eq!(watermarks::since(write.db(), 7).await.unwrap(), [(8, held)]);
-        assert_eq!(watermarks::since(write.db(), 8).await.unwrap(), []);
+        assert_eq!(watermarks::since(write.db(), v(7)).await.unwrap(), [(v(8), held)]);
+        assert_eq!(watermarks::since(write.db(), v(8)).await.unwrap(), []);
         assert_eq!(watermarks::highest_applicable(write.db(), "k", &subject, None, None).await.unwrap(), Some(11));
         let other: Subject = "OP0000000001".parse().unwrap();
         assert_eq!(watermarks::highest_applicable(write.db(), "k", &other, None, None).await.unwrap(), None);
         let global = Watermark { scope: WatermarkScope::Global, instant: 12, ends_at: NEVER_EXPIRES };
-        watermarks::raise(write.db(), &global, 9).await.unwrap();
+        watermarks::raise(write.db(), &global, v(9)).await.unwrap();
         assert_eq!(watermarks::highest_applicable(write.db(), "k", &other, None, None).await.unwrap(), Some(12));
     }
 
@@ -322,7 +322,7 @@ for_each_backend! {
         for (number, scope) in (1..).zip(scopes) {
             let instant = number * 10;
             let watermark = Watermark { scope, instant, ends_at: NEVER_EXPIRES };
-            watermarks::raise(write.db(), &watermark, 2).await.unwrap();
+            watermarks::raise(write.db(), &watermark, v(2)).await.unwrap();
             assert_eq!(issued::insert(write.db(), &of(number, instant)).await.unwrap(), IssueOutcome::Covered);
             assert_eq!(issued::insert(write.db(), &of(number, instant + 1)).await.unwrap(), IssueOutcome::Inserted);
         }
@@ -340,7 +340,7 @@ for_each_backend! {
         for (number, expires_at) in [(1, 10), (2, 20), (3, 30)] {
             let fingerprint = fingerprint(number, 0);
             issued::insert(write.db(), &IssuedCredential { expires_at, ..issuance(fingerprint) }).await.unwrap();
-            revocations::insert(write.db(), &Revocation { expires_at, ..revocation(fingerprint) }, 2).await.unwrap();
+            revocations::insert(write.db(), &Revocation { expires_at, ..revocation(fingerprint) }, v(2)).await.unwrap();
         }
         assert_eq!(issued::purge(write.db(), 20).await.unwrap(), 1);
         assert_eq!(revocations::purge(write.db(), 21).await.unwrap(), 2);
@@ -372,6 +372,10 @@ async fn key_creation_waits_for_concurrent_user_deletion() {
     // The key belongs to a new user `alice`.
     let mut reader = store.reader().await.unwrap();
     assert!(operators::user_exists(&mut reader, &subject.operator, &name).await.unwrap());
+}
+
+const fn v(number: u64) -> Version {
+    Version::new(number)
 }
 
 fn fingerprint(prefix: u64, rest: u64) -> Fingerprint {

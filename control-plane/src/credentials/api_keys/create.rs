@@ -23,7 +23,7 @@ use crate::{
     },
     db::{Draft, NEVER_EXPIRES, StoreError, Write},
     domain::{
-        Actor, ApiKey, ApiKeyState, Event, Generation, IssuedCredential, PresentedUsername, Subject,
+        Actor, ApiKey, ApiKeyState, Event, Generation, IssuedCredential, PresentedUsername, Subject, Version,
         Watermark, WatermarkScope,
     },
     keys::{key_set, keyring as keys, tag_keys},
@@ -252,7 +252,7 @@ pub(crate) async fn create_tag_key_generation(
     service: &Service,
     write: &mut Write,
     kind: Kind,
-    version: u64,
+    version: Version,
     now: Time,
 ) -> Result<Generation, ApiKeyError> {
     let last = tag_keys::list(write).await?.first().map_or(0, |newest| newest.number);

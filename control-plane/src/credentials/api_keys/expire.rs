@@ -6,7 +6,7 @@ use super::{
 };
 use crate::{
     db::{StoreError, Write},
-    domain::{Actor, ApiKeyId, ApiKeyState, Event},
+    domain::{Actor, ApiKeyId, ApiKeyState, Event, Version},
     platform::clock::Time,
     revocation::revocations,
     service::Service,
@@ -42,7 +42,7 @@ pub async fn expire_api_keys(service: &Service) -> Result<usize, StoreError> {
 pub(crate) async fn take_back_expiry(
     write: &mut Write,
     now: Time,
-    version: u64,
+    version: Version,
 ) -> Result<Vec<ApiKeyId>, StoreError> {
     let mut restored = Vec::new();
     for key in api_keys::list_expired_early(write, now.seconds()).await? {

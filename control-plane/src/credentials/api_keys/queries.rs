@@ -311,7 +311,7 @@ fn parse_row(from: &AnyRow) -> Result<ApiKey, StoreError> {
     Ok(ApiKey {
         id: ApiKeyId(row::from_column(from, "number")?),
         fingerprint: row::parsed_text::<Fingerprint>(from, "fingerprint")?,
-        generation: u8::try_from(row::from_column(from, "generation")?)
+        generation: u8::try_from(row::from_column::<u64>(from, "generation")?)
             .map_err(|_| StoreError::Corrupt { what: "generation" })?,
         kind: parse_kind(from)?,
         owner: row::subject(from)?,

@@ -5,7 +5,7 @@ use token::Fingerprint;
 use super::queries as api_keys;
 use crate::{
     db::{NEVER_EXPIRES, StoreError, Write},
-    domain::{ApiKey, ApiKeyState, Revocation, WatermarkScope},
+    domain::{ApiKey, ApiKeyState, Revocation, Version, WatermarkScope},
     platform::clock::Time,
     revocation::revocations::{self, RevokeOutcome},
 };
@@ -28,7 +28,7 @@ pub(crate) async fn revoke_key(
     key: &ApiKey,
     reason: &str,
     now: Time,
-    version: u64,
+    version: Version,
 ) -> Result<bool, StoreError> {
     let revocation = Revocation {
         fingerprint: key.fingerprint,
@@ -47,7 +47,7 @@ pub(crate) async fn make_revocation_permanent(
     fingerprint: &Fingerprint,
     reason: Option<&str>,
     now: Time,
-    version: u64,
+    version: Version,
 ) -> Result<bool, StoreError> {
     let Some(key) = api_keys::find_by_fingerprint(write, fingerprint).await? else { return Ok(false) };
     if !api_keys::set_state(write, key.id, ApiKeyState::Disabled, ApiKeyState::Active).await? {
@@ -75,7 +75,7 @@ pub(crate) async fn revoke_keys_in_scope(
     until: u64,
     reason: &str,
     now: Time,
-    version: u64,
+    version: Version,
 ) -> Result<RevokedKeys, StoreError> {
     let keys = api_keys::list_in_scope(write, scope, until).await?;
     let mut changed = false;

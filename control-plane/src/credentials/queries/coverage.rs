@@ -11,7 +11,7 @@ use crate::db::{Engine, Executor, StoreError, Write, row};
 pub async fn latest_issued_second(write: &mut Write, now: u64) -> Result<u64, StoreError> {
     lock_issuance(write).await?;
     let row = query("SELECT MAX(issued_at) AS latest FROM issued").fetch_one(write.connection()).await?;
-    let latest = row::optional_from_column(&row, "latest")?.unwrap_or_default();
+    let latest: u64 = row::optional_from_column(&row, "latest")?.unwrap_or_default();
     let row = query("SELECT MAX(high) AS covered FROM coverage WHERE high < $1")
         .bind(row::to_column(row::NEVER_EXPIRES))
         .fetch_one(write.connection())

@@ -12,7 +12,7 @@ use super::coverage;
 use crate::{
     credentials::auth_keys::queries as auth_keys,
     db::{Executor, StoreError, Write, prefix_paging, row},
-    domain::{AuthKeyId, IssuedCredential, IssuedFingerprint, SessionId, UserName, WatermarkScope},
+    domain::{AuthKeyId, IssuedCredential, IssuedFingerprint, SessionId, UserName, Version, WatermarkScope},
     restore::gaps,
     revocation::watermarks,
 };
@@ -185,7 +185,7 @@ pub async fn revoke_issued_after(
     write: &mut Write,
     scope: &WatermarkScope,
     (after, until): (u64, u64),
-    (now, version): (u64, u64),
+    (now, version): (u64, Version),
 ) -> Result<u64, StoreError> {
     let insert = query(concat!(
         "INSERT INTO revocations (prefix, fingerprint, expires_at, version, reason, revoked_at) \
@@ -240,7 +240,7 @@ pub async fn page_by_prefix(
                 kid: row::text(from, "kid")?,
                 issued_at: row::from_column(from, "issued_at")?,
                 expires_at: row::from_column(from, "expires_at")?,
-                revoked: row::from_column(from, "revoked")? != 0,
+                revoked: row::from_column::<u64>(from, "revoked")? != 0,
             })
         })
         .collect::<Result<_, StoreError>>()?;

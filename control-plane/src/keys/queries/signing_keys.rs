@@ -57,7 +57,7 @@ pub async fn clamp_to_now(write: &mut Write, now: u64) -> Result<(), StoreError>
         .bind(row::to_column(now))
         .fetch_one(write.connection())
         .await?;
-    let mut at = row::optional_from_column(&earlier, "newest")?.unwrap_or_default();
+    let mut at: u64 = row::optional_from_column(&earlier, "newest")?.unwrap_or_default();
     at = at.max(now.saturating_sub(u64::try_from(rows.len()).unwrap_or_default()));
     for found in &rows {
         at = at.saturating_add(1);

@@ -59,7 +59,7 @@ fn parse_row(from: &AnyRow) -> Result<Generation, StoreError> {
     if public.is_some() == kind.is_symmetric() {
         return Err(StoreError::Corrupt { what: "public" });
     }
-    let number = u8::try_from(row::from_column(from, "generation")?);
+    let number = u8::try_from(row::from_column::<u64>(from, "generation")?);
     Ok(Generation { number: number.map_err(|_| StoreError::Corrupt { what: "generation" })?, kind, public })
 }
 
